@@ -1,0 +1,2 @@
+//! `whimbreld`: the Whimbrel server.
+fn main() {}
