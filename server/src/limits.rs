@@ -1,0 +1,145 @@
+//! Every limit of the server, in one place, with its default.
+//!
+//! A limit that bites is counted (see [`crate::metrics`]) and answered as docs/config.md says.
+
+use serde::{Deserialize, Serialize};
+
+/// The limits an operator can set in the `[limits]` table of the configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Connections of the whole server, authenticated or not. Further ones are accepted and answered
+    /// with `resource-constraint`.
+    pub sessions: u32,
+    /// Connections that have not bound a resource yet, of the whole server.
+    pub sessions_unauthenticated: u32,
+    /// Bound resources of one account. One more is refused with `resource-constraint`.
+    pub resources_per_user: u32,
+    /// Connections from one address (IPv6: one /64).
+    pub sessions_per_address: u32,
+    /// Connections taken from the listeners per second, whole server; the rest waits in the kernel's backlog.
+    pub accepts_per_second: u32,
+    /// Time from the accept to a bound resource, in seconds. After it the stream ends with `connection-timeout`.
+    pub preauth_seconds: u32,
+    /// Bytes a client may send before it has authenticated (TLS records not counted, their contents are).
+    pub preauth_bytes: u32,
+    /// Failed SASL attempts on one stream before it is closed with `policy-violation`.
+    pub sasl_attempts: u8,
+    /// Bytes of one stanza. RFC 6120 §13.12 asks for at least 10,000.
+    pub stanza_bytes: u32,
+    /// Bytes of a stream header.
+    pub header_bytes: u32,
+    /// Depth of nested elements in one stanza.
+    pub depth: u16,
+    /// Attributes of one element, namespace declarations included.
+    pub attributes: u16,
+    /// Bytes waiting to be written to one connection. Past the half of it nobody reads from that client;
+    /// past the whole the stream is closed with `resource-constraint`.
+    pub output_backlog_bytes: u32,
+    /// Parcels in the mailbox from one worker to another. When it is full, the sending worker stops reading
+    /// from its clients until there is room.
+    pub mailbox_parcels: u32,
+    /// Seconds without a byte from a client before the server sends a ping (XEP-0199).
+    pub idle_seconds: u32,
+    /// Seconds the client has to say anything after that ping.
+    pub idle_answer_seconds: u32,
+    /// Directory writes that wait for the writer thread. When it is full, the request gets `resource-constraint`.
+    pub directory_queue: u32,
+    /// Password checks that wait for the crypto pool. When it is full, the login gets `temporary-auth-failure`.
+    pub crypto_queue: u32,
+    /// Entities to which one resource has sent directed presence that are remembered for its unavailable.
+    pub directed_presence: u32,
+    /// Bytes held back for one inactive client (XEP-0352) before everything held is sent.
+    pub inactive_bytes: u32,
+    /// Seconds that a drain or stop waits for clients to close their streams.
+    pub drain_seconds: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            sessions: 4_000_000,
+            sessions_unauthenticated: 20_000,
+            resources_per_user: 10,
+            sessions_per_address: 32_768,
+            accepts_per_second: 20_000,
+            preauth_seconds: 30,
+            preauth_bytes: 10 * 1024,
+            sasl_attempts: 3,
+            stanza_bytes: 256 * 1024,
+            header_bytes: 4 * 1024,
+            depth: 64,
+            attributes: 64,
+            output_backlog_bytes: 2 * 1024 * 1024,
+            mailbox_parcels: 1024,
+            idle_seconds: 300,
+            idle_answer_seconds: 60,
+            directory_queue: 65_536,
+            crypto_queue: 4_096,
+            directed_presence: 100,
+            inactive_bytes: 64 * 1024,
+            drain_seconds: 10,
+        }
+    }
+}
+
+/// RFC 6120 §13.12: a server must accept stanzas of at least this many bytes.
+pub const STANZA_BYTES_FLOOR: u32 = 10_000;
+
+impl Limits {
+    /// Checks the relations between limits; the text says what is wrong and what to do.
+    pub fn check(&self) -> Result<(), String> {
+        if self.stanza_bytes < STANZA_BYTES_FLOOR {
+            return Err(format!(
+                "limits.stanza_bytes is {}, but RFC 6120 §13.12 requires at least {STANZA_BYTES_FLOOR}",
+                self.stanza_bytes
+            ));
+        }
+        if self.output_backlog_bytes < 2 * self.stanza_bytes {
+            return Err(format!(
+                "limits.output_backlog_bytes is {}, but must be at least twice limits.stanza_bytes ({})",
+                self.output_backlog_bytes, self.stanza_bytes
+            ));
+        }
+        let at_least_one: [(&str, u64); 11] = [
+            ("sessions", self.sessions.into()),
+            ("sessions_unauthenticated", self.sessions_unauthenticated.into()),
+            ("resources_per_user", self.resources_per_user.into()),
+            ("sessions_per_address", self.sessions_per_address.into()),
+            ("accepts_per_second", self.accepts_per_second.into()),
+            ("preauth_seconds", self.preauth_seconds.into()),
+            ("sasl_attempts", self.sasl_attempts.into()),
+            ("mailbox_parcels", self.mailbox_parcels.into()),
+            ("directory_queue", self.directory_queue.into()),
+            ("crypto_queue", self.crypto_queue.into()),
+            ("idle_seconds", self.idle_seconds.into()),
+        ];
+        for (name, value) in at_least_one {
+            if value == 0 {
+                return Err(format!("limits.{name} is 0; set it to at least 1"));
+            }
+        }
+        if self.depth < 8 || self.attributes < 8 || self.header_bytes < 512 || self.preauth_bytes < 2048 {
+            return Err("limits.depth and limits.attributes must be at least 8, limits.header_bytes at least 512 \
+                        and limits.preauth_bytes at least 2048, or no client can log in"
+                .into());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_agree_with_each_other() {
+        assert_eq!(Limits::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn a_stanza_limit_below_the_rfc_minimum_is_refused() {
+        let limits = Limits { stanza_bytes: 9_999, ..Limits::default() };
+        assert!(limits.check().unwrap_err().contains("stanza_bytes"));
+    }
+}

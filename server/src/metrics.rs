@@ -1,0 +1,179 @@
+//! The server's counters and gauges: one cache-line-padded block per worker, written by that worker only.
+//!
+//! A metric is declared once, in the table below, with its kind, unit and meaning. Workers add to their own
+//! block without a locked instruction; readers sum over the blocks.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One counter or gauge. Only its worker writes it.
+#[derive(Default, Debug)]
+pub struct Cell(AtomicU64);
+
+impl Cell {
+    /// Adds `n`. Not atomic as a whole: a cell has a single writer.
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// Subtracts `n` from a gauge.
+    pub fn sub(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(n), Ordering::Relaxed);
+    }
+
+    /// Sets a gauge.
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
+    /// Raises a high-water mark.
+    pub fn raise(&self, n: u64) {
+        if n > self.get() {
+            self.set(n);
+        }
+    }
+
+    /// The value now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Whether a metric only grows.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows until the server restarts.
+    Counter,
+    /// Goes up and down; the sum over workers is meaningful.
+    Gauge,
+    /// A high-water mark; the maximum over workers is meaningful.
+    HighWater,
+}
+
+/// What a metric is.
+#[derive(Copy, Clone, Debug)]
+pub struct Description {
+    /// Dotted name, as shown everywhere.
+    pub name: &'static str,
+    /// Kind.
+    pub kind: Kind,
+    /// Unit of the value.
+    pub unit: &'static str,
+    /// One sentence for the operator.
+    pub help: &'static str,
+}
+
+macro_rules! worker_metrics {
+    ($($field:ident $name:literal $kind:ident $unit:literal $help:literal;)*) => {
+        /// The metrics of one worker.
+        #[derive(Default, Debug)]
+        #[repr(align(128))]
+        pub struct WorkerMetrics {
+            $(#[doc = $help] pub $field: Cell,)*
+        }
+
+        /// What each value of [`WorkerMetrics::values`] is, in the same order.
+        pub const DESCRIPTIONS: &[Description] = &[
+            $(Description { name: $name, kind: Kind::$kind, unit: $unit, help: $help },)*
+        ];
+
+        impl WorkerMetrics {
+            /// The values now, in the order of [`DESCRIPTIONS`].
+            pub fn values(&self) -> Vec<u64> {
+                vec![$(self.$field.get(),)*]
+            }
+        }
+    };
+}
+
+worker_metrics! {
+    connections "connections" Gauge "connections" "Open client connections.";
+    sessions "sessions" Gauge "sessions" "Bound resources.";
+    users "users" Gauge "accounts" "Accounts with at least one bound resource.";
+    tls_sessions "tls_sessions" Gauge "connections" "Connections whose TLS handshake is complete.";
+    accepts "accepts" Counter "connections" "Connections accepted.";
+    tls_handshakes "tls.handshakes" Counter "handshakes" "TLS handshakes completed.";
+    tls_failures "tls.failures" Counter "connections" "Connections ended by a TLS error.";
+    logins "logins" Counter "logins" "SASL exchanges that succeeded.";
+    login_failures "logins.failed" Counter "logins" "SASL exchanges that failed.";
+    binds "binds" Counter "sessions" "Resources bound.";
+    migrations "migrations" Counter "connections" "Connections handed to their user's home worker.";
+    bytes_in "bytes.in" Counter "bytes" "Bytes read from clients, as on the wire.";
+    bytes_out "bytes.out" Counter "bytes" "Bytes written to clients, as on the wire.";
+    messages_in "messages.in" Counter "stanzas" "Message stanzas from clients.";
+    presences_in "presences.in" Counter "stanzas" "Presence stanzas from clients.";
+    iqs_in "iqs.in" Counter "stanzas" "IQ stanzas from clients.";
+    messages_out "messages.out" Counter "stanzas" "Message stanzas to clients, carbons included.";
+    presences_out "presences.out" Counter "stanzas" "Presence stanzas to clients.";
+    iqs_out "iqs.out" Counter "stanzas" "IQ stanzas to clients.";
+    errors_out "stanza_errors.out" Counter "stanzas" "Stanza errors to clients.";
+    stream_errors "stream_errors" Counter "streams" "Streams that the server ended with an error.";
+    held_inactive "inactive.held" Counter "stanzas" "Stanzas held back for inactive clients (XEP-0352).";
+    refused_sessions "refused.sessions" Counter "connections" "Refused: limits.sessions.";
+    refused_unauthenticated "refused.sessions_unauthenticated" Counter "connections" "Refused: limits.sessions_unauthenticated.";
+    refused_address "refused.sessions_per_address" Counter "connections" "Refused: limits.sessions_per_address.";
+    refused_resources "refused.resources_per_user" Counter "sessions" "Refused: limits.resources_per_user.";
+    refused_preauth_time "refused.preauth_seconds" Counter "connections" "Ended: limits.preauth_seconds.";
+    refused_preauth_bytes "refused.preauth_bytes" Counter "connections" "Ended: limits.preauth_bytes.";
+    refused_framing "refused.framing" Counter "streams" "Ended: XML that is not well formed or past a limit.";
+    refused_backlog "refused.output_backlog_bytes" Counter "connections" "Ended: limits.output_backlog_bytes.";
+    refused_directory "refused.directory_queue" Counter "requests" "Refused: limits.directory_queue.";
+    refused_crypto "refused.crypto_queue" Counter "logins" "Refused: limits.crypto_queue.";
+    refused_throttled "refused.login_throttle" Counter "logins" "Refused: too many failed logins of an account or address.";
+    refused_idle "refused.idle" Counter "connections" "Ended: no answer to the server's ping.";
+    accept_rate_pauses "accept.rate_pauses" Counter "times" "Accepting paused by limits.accepts_per_second.";
+    accept_descriptor_pauses "accept.descriptor_pauses" Counter "times" "Accepting paused for want of file descriptors or memory.";
+    reading_pauses "reading.pauses" Counter "times" "Reading from a client paused because its output backlog is half full.";
+    mailbox_stalls "mailbox.stalls" Counter "times" "Reading from all clients of a worker paused because a mailbox was full.";
+    mailbox_letters "mailbox.letters" Counter "letters" "Letters sent to other workers.";
+    mailbox_length "queue.mailbox.length" Gauge "parcels" "Parcels that wait in this worker's inbound mailboxes.";
+    mailbox_high "queue.mailbox.high_water" HighWater "parcels" "Most parcels that ever waited in one inbound mailbox.";
+    backlog_bytes "queue.output.length" Gauge "bytes" "Bytes that wait to be written to clients that read slowly.";
+    backlog_high "queue.output.high_water" HighWater "bytes" "Most bytes that ever waited for one client.";
+    timers "timers" Gauge "timers" "Timers set.";
+    loop_iterations "loop.iterations" Counter "iterations" "Event-loop iterations.";
+    loop_events "loop.events" Counter "events" "Events handled.";
+    loop_busy "loop.busy" Counter "microseconds" "Time the event loop spent outside waiting.";
+    loop_longest "loop.longest" HighWater "microseconds" "Longest single iteration of the event loop.";
+}
+
+/// One sum over all workers.
+pub fn totals(workers: &[WorkerMetrics]) -> Vec<(&'static Description, u64)> {
+    let rows: Vec<Vec<u64>> = workers.iter().map(WorkerMetrics::values).collect();
+    DESCRIPTIONS
+        .iter()
+        .enumerate()
+        .map(|(i, description)| {
+            let values = rows.iter().map(|row| row[i]);
+            let value = match description.kind {
+                Kind::HighWater => values.max().unwrap_or(0),
+                Kind::Counter | Kind::Gauge => values.fold(0, u64::wrapping_add),
+            };
+            (description, value)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_described() {
+        let mut names: Vec<_> = DESCRIPTIONS.iter().map(|d| d.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), DESCRIPTIONS.len());
+        assert!(DESCRIPTIONS.iter().all(|d| d.help.ends_with('.')));
+    }
+
+    #[test]
+    fn totals_add_counters_and_take_the_highest_mark() {
+        let workers = [WorkerMetrics::default(), WorkerMetrics::default()];
+        workers[0].logins.add(2);
+        workers[1].logins.add(3);
+        workers[0].backlog_high.raise(9);
+        workers[1].backlog_high.raise(4);
+        let total = |name| totals(&workers).into_iter().find(|(d, _)| d.name == name).expect("declared").1;
+        assert_eq!((total("logins"), total("queue.output.high_water")), (5, 9));
+    }
+}
