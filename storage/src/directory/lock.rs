@@ -1,0 +1,49 @@
+//! One process at a time: an exclusive lock on a file in the directory's folder.
+//!
+//! LMDB itself would let several processes in. Whimbrel's tools go through the server's control socket while it
+//! runs; two servers on one directory would each believe to know who is online. The system drops the lock when
+//! the process ends, however it ends, and when it becomes another program, so nothing stale is left behind.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use super::error::DirectoryError;
+
+/// Name of the lock file.
+pub(super) const LOCK_FILE: &str = "whimbrel.lock";
+
+/// Takes the lock and writes this process's number into the file. The lock is held as long as the file is open.
+///
+/// # Errors
+/// [`DirectoryError::Locked`] with the number found in the file; the file cannot be made.
+pub(super) fn take(folder: &Path) -> Result<File, DirectoryError> {
+    let path = folder.join(LOCK_FILE);
+    let failed = |doing| {
+        let path = path.clone();
+        move |error| DirectoryError::io(doing, &path, error)
+    };
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(failed("open"))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut text = String::new();
+            // Whoever holds it may not have written its number yet; the error is as true without.
+            let _ = Read::by_ref(&mut file).take(32).read_to_string(&mut text);
+            return Err(DirectoryError::Locked { path: folder.to_owned(), pid: text.trim().parse().ok() });
+        }
+        Err(TryLockError::Error(error)) => return Err(failed("lock")(error)),
+    }
+    file.set_len(0).map_err(failed("write"))?;
+    file.rewind().map_err(failed("write"))?;
+    writeln!(file, "{}", std::process::id()).map_err(failed("write"))?;
+    Ok(file)
+}

@@ -1,0 +1,169 @@
+//! The directory: accounts, rosters, block lists, vCards, private data, in LMDB.
+//!
+//! ```text
+//!  worker ──┐ read transactions, in place, never waiting
+//!  worker ──┼──────────────────────────────▶ ┌──────────────┐
+//!  worker ──┘                                │ memory map   │  folder/data.mdb
+//!     │ jobs                                 │ of data.mdb  │  folder/lock.mdb       LMDB's readers
+//!     ▼                                      └──────▲───────┘  folder/whimbrel.lock  one process at a time
+//!  bounded queue ──▶ writer thread ── batches ──────┘
+//!     ▲                   │
+//!     └── results ◀───────┘ after the commit is on disk
+//! ```
+//!
+//! | module | what |
+//! |---|---|
+//! | `env`, `lock`, `check` | opening: the folder, one process at a time, is the file ours and whole, the map |
+//! | `tables`, `transaction` | tables and views of them, write transactions |
+//! | `key`, `codec`, `checksum` | how keys and values are written |
+//! | `accounts`, `item`, `roster`, `blocked`, `vcard`, `private`, `activity` | what is kept |
+//! | `writer` | the thread that writes |
+//! | `import`, `copy` | accounts by the million; backups |
+//! | `error` | what can go wrong |
+//!
+//! LMDB keeps the file whole through crashes and power cuts by writing changed pages anew and switching roots with
+//! one page write after a sync; it does not notice a page that the disk gives back wrong. For that the file's
+//! structure is followed once when it is opened, and every value has a checksum.
+
+mod accounts;
+mod activity;
+mod blocked;
+mod check;
+mod checksum;
+mod codec;
+mod copy;
+mod env;
+mod error;
+mod import;
+mod item;
+mod key;
+mod lock;
+mod private;
+mod roster;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod transaction;
+mod vcard;
+mod writer;
+
+use std::fmt;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use heed::{Env, WithoutTls};
+
+pub use activity::LastActivity;
+pub use error::DirectoryError;
+pub use import::{ImportEvent, Imported, NewAccount};
+pub use item::{Item, ItemRef, Subscription};
+pub use key::CONTACT_BYTES_MAX;
+pub use private::PRIVATE_NAME_BYTES_MAX;
+pub use roster::{REMOVALS_MAX, RosterChanges};
+pub use transaction::{VALUE_BYTES_MAX, WriteTransaction};
+pub use writer::{BATCH_JOBS_MAX, BATCH_TIME_MAX, Job, QueueFull, Writer, run_inline};
+
+use tables::{Tables, View};
+
+/// How to open a directory.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The domain whose accounts it holds, normalised. Kept in a new directory; compared with that of an old one.
+    pub domain: String,
+    /// Most bytes its file may grow to. Address space alone is reserved for it.
+    pub map_bytes_max: u64,
+    /// Whether a commit waits for the disk. Without, a power cut (not a crash of the process) can lose changes and
+    /// damage the file: for simulations and throw-away directories.
+    pub durable: bool,
+}
+
+impl Default for Options {
+    /// An empty domain, 1 GiB, durable.
+    fn default() -> Self {
+        Self { domain: String::new(), map_bytes_max: 1 << 30, durable: true }
+    }
+}
+
+/// The accounts of a domain and what belongs to them.
+///
+/// Cheap to clone and shared by all threads; the folder can be opened once at a time. Readers never wait, neither
+/// for each other nor for the writer.
+#[derive(Clone)]
+pub struct Directory(Arc<Inner>);
+
+/// What all clones share. The fields are dropped in this order: LMDB before the lock.
+struct Inner {
+    env: Env<WithoutTls>,
+    tables: Tables,
+    path: PathBuf,
+    map_bytes: u64,
+    secret: [u8; 32],
+    _lock: File,
+    /// Makes commits fail, as a full disk would.
+    #[cfg(test)]
+    fail_commits: std::sync::atomic::AtomicBool,
+}
+
+impl Inner {
+    fn new(
+        env: Env<WithoutTls>,
+        tables: Tables,
+        path: PathBuf,
+        map_bytes: u64,
+        secret: [u8; 32],
+        lock: File,
+    ) -> Self {
+        Self {
+            env,
+            tables,
+            path,
+            map_bytes,
+            secret,
+            _lock: lock,
+            #[cfg(test)]
+            fail_commits: std::sync::atomic::AtomicBool::new(false),
+        }
+    }
+
+    fn failed(&self, doing: &'static str, error: heed::Error) -> DirectoryError {
+        DirectoryError::lmdb(doing, &self.path, self.map_bytes, error)
+    }
+}
+
+impl Directory {
+    /// Opens the directory in a folder, which is made when it is not there (mode 0700).
+    ///
+    /// # Errors
+    /// Another process has it open; the folder or file is not a directory of this domain and format, or is damaged;
+    /// it cannot be read and written. The text says what to do.
+    pub fn open(path: &Path, options: &Options) -> Result<Self, DirectoryError> {
+        Ok(Self(Arc::new(env::open(path, options)?)))
+    }
+
+    /// 32 random bytes made when the directory was created.
+    #[must_use]
+    pub fn server_secret(&self) -> [u8; 32] {
+        self.0.secret
+    }
+
+    /// Bytes its file may grow to: [`Options::map_bytes_max`], or less where the system does not give so much
+    /// address space.
+    #[must_use]
+    pub fn map_bytes(&self) -> u64 {
+        self.0.map_bytes
+    }
+
+    fn read<T>(&self, read: impl FnOnce(View<'_>) -> Result<T, DirectoryError>) -> Result<T, DirectoryError> {
+        let inner = &*self.0;
+        let txn = inner.env.read_txn().map_err(|error| inner.failed("begin to read", error))?;
+        read(View { inner, txn: &txn })
+    }
+}
+
+impl fmt::Debug for Directory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the secret.
+        f.debug_struct("Directory").field("path", &self.0.path).finish_non_exhaustive()
+    }
+}

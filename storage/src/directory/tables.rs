@@ -1,0 +1,148 @@
+//! The tables and how they are read.
+
+use heed::types::Bytes;
+use heed::{Database, Env, RoTxn, RwTxn, WithoutTls};
+
+use super::Inner;
+use super::error::DirectoryError;
+
+/// Bytes to bytes: keys and values are encoded by this module's own code.
+type Raw = Database<Bytes, Bytes>;
+
+/// A key and its value.
+pub(super) type Row<'t> = (&'t [u8], &'t [u8]);
+
+/// The tables, by what they hold.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Table {
+    /// What is said once: format, domain, secret, counters.
+    Meta,
+    /// Localpart → number and credentials.
+    Accounts,
+    /// Account → version, length of the roster.
+    RosterStates,
+    /// Account and contact → item.
+    Rosters,
+    /// Account and roster version → contact removed then.
+    Removals,
+    /// Account → JIDs.
+    Blocked,
+    /// Account → vCard.
+    Vcards,
+    /// Account, name and namespace → XML.
+    Private,
+    /// Account → when and with what words it was last online.
+    Activity,
+}
+
+impl Table {
+    pub(super) const ALL: [Self; 9] = [
+        Self::Meta,
+        Self::Accounts,
+        Self::RosterStates,
+        Self::Rosters,
+        Self::Removals,
+        Self::Blocked,
+        Self::Vcards,
+        Self::Private,
+        Self::Activity,
+    ];
+
+    /// The tables whose keys begin with an account's number.
+    pub(super) const OF_AN_ACCOUNT: [Self; 7] = [
+        Self::RosterStates,
+        Self::Rosters,
+        Self::Removals,
+        Self::Blocked,
+        Self::Vcards,
+        Self::Private,
+        Self::Activity,
+    ];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Meta => "meta",
+            Self::Accounts => "accounts",
+            Self::RosterStates => "roster_states",
+            Self::Rosters => "rosters",
+            Self::Removals => "removals",
+            Self::Blocked => "blocked",
+            Self::Vcards => "vcards",
+            Self::Private => "private",
+            Self::Activity => "activity",
+        }
+    }
+}
+
+/// Handles of all tables.
+#[derive(Clone, Copy)]
+pub(super) struct Tables([Raw; Table::ALL.len()]);
+
+impl Tables {
+    /// Makes them in a new directory.
+    pub(super) fn create(env: &Env<WithoutTls>, txn: &mut RwTxn<'_>) -> Result<Self, heed::Error> {
+        let mut tables = Vec::with_capacity(Table::ALL.len());
+        for table in Table::ALL {
+            tables.push(env.create_database(txn, Some(table.name()))?);
+        }
+        Ok(Self(tables.try_into().expect("there is one handle for each table")))
+    }
+
+    /// Opens them; the name of the first one missing otherwise.
+    pub(super) fn open(
+        env: &Env<WithoutTls>,
+        txn: &RoTxn<'_>,
+    ) -> Result<Result<Self, &'static str>, heed::Error> {
+        let mut tables = Vec::with_capacity(Table::ALL.len());
+        for table in Table::ALL {
+            match env.open_database(txn, Some(table.name()))? {
+                Some(handle) => tables.push(handle),
+                None => return Ok(Err(table.name())),
+            }
+        }
+        Ok(Ok(Self(tables.try_into().expect("there is one handle for each table"))))
+    }
+
+    pub(super) fn of(&self, table: Table) -> Raw {
+        self.0[table as usize]
+    }
+}
+
+/// A consistent state of the directory: that of a read transaction, or that of a write transaction with what it
+/// has written so far.
+#[derive(Clone, Copy)]
+pub(super) struct View<'t> {
+    pub(super) inner: &'t Inner,
+    pub(super) txn: &'t RoTxn<'t>,
+}
+
+impl<'t> View<'t> {
+    pub(super) fn get(&self, table: Table, key: &[u8]) -> Result<Option<&'t [u8]>, DirectoryError> {
+        self.inner.tables.of(table).get(self.txn, key).map_err(|error| self.inner.failed("read", error))
+    }
+
+    /// Everything whose key begins with `prefix`, in order.
+    pub(super) fn prefixed(
+        &self,
+        table: Table,
+        prefix: &[u8],
+    ) -> Result<impl Iterator<Item = Result<Row<'t>, DirectoryError>> + use<'t>, DirectoryError> {
+        let inner = self.inner;
+        let rows = inner
+            .tables
+            .of(table)
+            .prefix_iter(self.txn, prefix)
+            .map_err(|error| inner.failed("read", error))?;
+        Ok(rows.map(move |row| row.map_err(|error| inner.failed("read", error))))
+    }
+}
+
+/// The error for a value that does not read back. Returned as a function, for `map_err`.
+pub(super) fn damaged(table: Table, key: &[u8]) -> impl FnOnce(&'static str) -> DirectoryError {
+    const SHOWN: usize = 80;
+    move |what| DirectoryError::Damaged {
+        table: table.name(),
+        key: key[..key.len().min(SHOWN)].escape_ascii().to_string(),
+        what,
+    }
+}

@@ -1,0 +1,45 @@
+//! vCards (XEP-0054), as the bytes they came as.
+
+use super::codec::{Decoder, Encoder};
+use super::error::DirectoryError;
+use super::tables::{Table, View, damaged};
+use super::transaction::check_size;
+use super::{Directory, WriteTransaction};
+
+impl View<'_> {
+    fn vcard(&self, local: &str) -> Result<Option<Vec<u8>>, DirectoryError> {
+        let Some(account) = self.account(local)? else { return Ok(None) };
+        let key = account.key();
+        let Some(value) = self.get(Table::Vcards, &key)? else { return Ok(None) };
+        let decoded = Decoder::open(&key, value).and_then(|mut fields| {
+            let vcard = fields.bytes()?.to_vec();
+            fields.close().map(|()| vcard)
+        });
+        decoded.map(Some).map_err(damaged(Table::Vcards, &key))
+    }
+}
+
+impl Directory {
+    /// A user's vCard.
+    ///
+    /// # Errors
+    /// The directory cannot be read or is damaged.
+    pub fn vcard(&self, local: &str) -> Result<Option<Vec<u8>>, DirectoryError> {
+        self.read(|view| view.vcard(local))
+    }
+}
+
+impl WriteTransaction<'_> {
+    /// Sets a user's vCard.
+    ///
+    /// # Errors
+    /// [`DirectoryError::NoAccount`]; [`DirectoryError::Size`] for more than
+    /// [`VALUE_BYTES_MAX`](super::VALUE_BYTES_MAX); the directory is damaged or cannot be written.
+    pub fn set_vcard(&mut self, local: &str, vcard: &[u8]) -> Result<(), DirectoryError> {
+        let key = self.account(local)?.key();
+        check_size("the vCard", vcard.len())?;
+        let mut fields = Encoder::new(4 + vcard.len());
+        fields.text(vcard);
+        self.put(Table::Vcards, &key, &fields.seal(&key))
+    }
+}

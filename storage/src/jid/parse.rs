@@ -1,0 +1,121 @@
+//! The borrowed address: what a `to` or `from` attribute says, normalised in place if it can be.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use super::{Jid, JidError, normalise_domain, normalise_local, normalise_resource};
+
+/// A normalised address that borrows from the text it was read from.
+#[derive(Clone, Debug, Eq, PartialEq, Hash)]
+pub struct JidRef<'a> {
+    pub(super) local: Option<Cow<'a, str>>,
+    pub(super) domain: Cow<'a, str>,
+    pub(super) resource: Option<Cow<'a, str>>,
+}
+
+impl<'a> JidRef<'a> {
+    /// Reads an address (RFC 7622 §3.1). Allocates only for a part that is not yet normalised.
+    ///
+    /// # Errors
+    /// [`JidError`] says which part is wrong and why.
+    pub fn parse(text: &'a str) -> Result<Self, JidError> {
+        // The resourcepart may hold any separator, so it is cut off first.
+        let (bare, resource) = match text.split_once('/') {
+            Some((bare, resource)) => (bare, Some(resource)),
+            None => (text, None),
+        };
+        let (local, domain) = match bare.split_once('@') {
+            Some((local, domain)) => (Some(local), domain),
+            None => (None, bare),
+        };
+        Self::from_parts(local, domain, resource)
+    }
+
+    /// Puts an address together from its parts, normalising each.
+    ///
+    /// # Errors
+    /// [`JidError`] says which part is wrong and why. A part that is `Some("")` is an error.
+    pub fn from_parts(
+        local: Option<&'a str>,
+        domain: &'a str,
+        resource: Option<&'a str>,
+    ) -> Result<Self, JidError> {
+        Ok(Self {
+            local: local.map(normalise_local).transpose()?,
+            domain: normalise_domain(domain)?,
+            resource: resource.map(normalise_resource).transpose()?,
+        })
+    }
+
+    /// Parts that some [`Jid`] has already normalised.
+    pub(super) fn normalised(local: Option<&'a str>, domain: &'a str, resource: Option<&'a str>) -> Self {
+        Self {
+            local: local.map(Cow::Borrowed),
+            domain: Cow::Borrowed(domain),
+            resource: resource.map(Cow::Borrowed),
+        }
+    }
+
+    /// The localpart, if the address has one.
+    #[must_use]
+    pub fn local(&self) -> Option<&str> {
+        self.local.as_deref()
+    }
+
+    /// The domainpart.
+    #[must_use]
+    pub fn domain(&self) -> &str {
+        &self.domain
+    }
+
+    /// The resourcepart, if the address has one.
+    #[must_use]
+    pub fn resource(&self) -> Option<&str> {
+        self.resource.as_deref()
+    }
+
+    /// Whether the address has no resourcepart.
+    #[must_use]
+    pub fn is_bare(&self) -> bool {
+        self.resource.is_none()
+    }
+
+    /// This address without its resourcepart.
+    #[must_use]
+    pub fn bare(&self) -> JidRef<'_> {
+        JidRef::normalised(self.local(), self.domain(), None)
+    }
+
+    /// An owned copy.
+    #[must_use]
+    pub fn to_jid(&self) -> Jid {
+        Jid::join(self.local(), self.domain(), self.resource())
+    }
+
+    /// Whether both name the same account or host, whatever their resourceparts.
+    #[must_use]
+    pub fn same_bare(&self, other: &JidRef<'_>) -> bool {
+        self.local == other.local && self.domain == other.domain
+    }
+}
+
+impl fmt::Display for JidRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(local) = &self.local {
+            write!(f, "{local}@")?;
+        }
+        f.write_str(&self.domain)?;
+        if let Some(resource) = &self.resource {
+            write!(f, "/{resource}")?;
+        }
+        Ok(())
+    }
+}
+
+impl PartialEq<Jid> for JidRef<'_> {
+    fn eq(&self, other: &Jid) -> bool {
+        self.local() == other.local()
+            && self.domain() == other.domain()
+            && self.resource() == other.resource()
+    }
+}
