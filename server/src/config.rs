@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use whimbrel_storage::credentials::ITERATIONS_MAX;
 
 use crate::limits::Limits;
 
@@ -172,10 +173,8 @@ impl Config {
 
     /// Parses TOML text; `path` is only named in errors.
     pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
-        let syntax = |e: &dyn std::fmt::Display| ConfigError::Syntax {
-            path: path.to_owned(),
-            message: e.to_string().trim_end().to_owned(),
-        };
+        let syntax =
+            |e: &toml::de::Error| ConfigError::Syntax { path: path.to_owned(), message: one_line(text, e) };
         let table: toml::Table = toml::from_str(text).map_err(|e| syntax(&e))?;
         let known =
             toml::Table::try_from(Config::default()).expect("the default configuration is plain TOML values");
@@ -201,9 +200,9 @@ impl Config {
         if self.tls.certificate.as_os_str().is_empty() != self.tls.key.as_os_str().is_empty() {
             return invalid("tls.certificate and tls.key go together; set both or neither".into());
         }
-        if !(1024..=10_000_000).contains(&self.auth.scram_iterations) {
+        if !(1024..=ITERATIONS_MAX).contains(&self.auth.scram_iterations) {
             return invalid(format!(
-                "auth.scram_iterations is {}; use 4096 (RFC 7677) to 10000000",
+                "auth.scram_iterations is {}; use 4096 (RFC 7677) to {ITERATIONS_MAX}",
                 self.auth.scram_iterations
             ));
         }
@@ -217,7 +216,22 @@ impl Config {
     }
 }
 
-fn check_keys(given: &toml::Table, known: &toml::Table, prefix: &str, path: &Path) -> Result<(), ConfigError> {
+/// The parser's error with line, column and the text there, on one line.
+fn one_line(text: &str, error: &toml::de::Error) -> String {
+    let message = error.message().trim().replace('\n', "; ");
+    let Some(before) = error.span().and_then(|span| text.get(..span.start)) else { return message };
+    let line = before.matches('\n').count();
+    let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
+    let excerpt: String = text.lines().nth(line).unwrap_or_default().trim().chars().take(80).collect();
+    format!("line {}, column {column} (`{excerpt}`): {message}", line + 1)
+}
+
+fn check_keys(
+    given: &toml::Table,
+    known: &toml::Table,
+    prefix: &str,
+    path: &Path,
+) -> Result<(), ConfigError> {
     for (key, value) in given {
         match (known.get(key), value) {
             (Some(toml::Value::Table(known)), toml::Value::Table(given)) => {
@@ -260,7 +274,10 @@ mod tests {
     fn each_mistake_is_named() {
         let table = [
             ("domian = 'x.org'", "unknown key `domian`; did you mean `domain`?"),
-            ("[limits]\nstanza_byte = 3", "unknown key `limits.stanza_byte`; did you mean `limits.stanza_bytes`?"),
+            (
+                "[limits]\nstanza_byte = 3",
+                "unknown key `limits.stanza_byte`; did you mean `limits.stanza_bytes`?",
+            ),
             ("[tlss]\nkey = 'a'", "unknown key `tlss`; did you mean `tls`?"),
             ("listen = ['nonsense']", "w.toml"),
             ("driver = 'kqueue'", "kqueue"),

@@ -1,2 +1,20 @@
 //! The Whimbrel server as a library: everything `whimbreld` does, testable without the process.
 #![warn(missing_docs)]
+
+pub mod admission;
+pub mod boot;
+pub mod config;
+pub mod control;
+pub mod limits;
+pub mod metrics;
+pub mod runtime;
+pub mod service;
+pub mod session;
+pub mod shared;
+pub mod simulation;
+pub mod stanza;
+pub mod stream;
+pub mod tls;
+pub mod user;
+pub mod worker;
+pub mod xml;

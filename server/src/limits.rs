@@ -49,8 +49,28 @@ pub struct Limits {
     pub crypto_queue: u32,
     /// Entities to which one resource has sent directed presence that are remembered for its unavailable.
     pub directed_presence: u32,
+    /// Contacts in one roster. One more is refused with `resource-constraint`.
+    pub roster_items: u32,
+    /// Subscription requests of strangers that wait for one user's answer; further ones are dropped.
+    pub roster_requests: u32,
+    /// Bytes of a subscription request, which is stored until it is answered. A longer one is refused with
+    /// `policy-violation`.
+    pub roster_request_bytes: u32,
+    /// Groups of one roster item. More are refused with `not-acceptable`.
+    pub roster_groups: u32,
+    /// Bytes of a roster item's name, and of each of its groups. More are refused with `not-acceptable`.
+    pub roster_name_bytes: u32,
     /// Bytes held back for one inactive client (XEP-0352) before everything held is sent.
     pub inactive_bytes: u32,
+    /// Entries of one block list (XEP-0191), which together may have `stanza_bytes`. A request that would exceed it
+    /// gets `resource-constraint`.
+    pub blocked_jids: u32,
+    /// Bytes of private XML (XEP-0049) that one account may keep. A request that would exceed it gets
+    /// `resource-constraint`.
+    pub private_bytes: u32,
+    /// Accounts that one address (IPv6: one /64) may try to register in an hour, where `auth.open_registration` allows it.
+    /// One more gets `resource-constraint`.
+    pub registrations_per_hour: u32,
     /// Seconds that a drain or stop waits for clients to close their streams.
     pub drain_seconds: u32,
 }
@@ -77,7 +97,15 @@ impl Default for Limits {
             directory_queue: 65_536,
             crypto_queue: 4_096,
             directed_presence: 100,
+            roster_items: 1000,
+            roster_requests: 1000,
+            roster_request_bytes: 4 * 1024,
+            roster_groups: 32,
+            roster_name_bytes: 1023,
             inactive_bytes: 64 * 1024,
+            blocked_jids: 1_000,
+            private_bytes: 1024 * 1024,
+            registrations_per_hour: 5,
             drain_seconds: 10,
         }
     }
@@ -119,10 +147,18 @@ impl Limits {
                 return Err(format!("limits.{name} is 0; set it to at least 1"));
             }
         }
+        if self.roster_request_bytes < 512 {
+            return Err(format!(
+                "limits.roster_request_bytes is {}, but a request without any text needs up to 512",
+                self.roster_request_bytes
+            ));
+        }
         if self.depth < 8 || self.attributes < 8 || self.header_bytes < 512 || self.preauth_bytes < 2048 {
-            return Err("limits.depth and limits.attributes must be at least 8, limits.header_bytes at least 512 \
+            return Err(
+                "limits.depth and limits.attributes must be at least 8, limits.header_bytes at least 512 \
                         and limits.preauth_bytes at least 2048, or no client can log in"
-                .into());
+                    .into(),
+            );
         }
         Ok(())
     }

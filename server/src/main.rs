@@ -1,2 +1,201 @@
 //! `whimbreld`: the Whimbrel server.
-fn main() {}
+//!
+//! ```text
+//! main ── starts the server, then waits for its workers to end
+//!  ├─ signals   SIGTERM, SIGINT: drain and stop; SIGHUP: reload
+//!  └─ control   the socket DATA/control.sock
+//! ```
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | [`cli`] | the command line |
+//! | [`check`] | `--check` |
+
+mod check;
+mod cli;
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{CommandFactory, Parser};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tracing_subscriber::EnvFilter;
+use whimbrel_server::boot::Server;
+use whimbrel_server::config::Config;
+
+use crate::cli::Cli;
+
+/// What is logged unless WHIMBREL_LOG says otherwise: warnings, and the few lines of this file.
+const LOG_DEFAULT: &str = "warn,whimbreld=info";
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(code) => code,
+        Err(text) => {
+            // A closed standard error leaves nobody to tell.
+            let _ = writeln!(std::io::stderr(), "whimbreld: {text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<ExitCode, String> {
+    if let Some(shell) = cli.completions {
+        clap_complete::generate(shell, &mut Cli::command(), "whimbreld", &mut std::io::stdout());
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(directory) = &cli.man {
+        return write_man_page(directory).map(|()| ExitCode::SUCCESS);
+    }
+    let config = cli.config().map_err(|error| error.to_string())?;
+    if cli.check {
+        return Ok(check::check(&config, cli.config.as_deref()));
+    }
+    start_log()?;
+    end_on_panic();
+    // Before there are other threads, so that no signal finds its default action.
+    let signals =
+        Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|error| format!("cannot take signals: {error}"))?;
+    let server = Arc::new(Server::start(config).map_err(|error| error.to_string())?);
+    let config = server.config();
+    let control = server.take_control().expect("nobody has taken it before");
+    let source = Arc::new(Source(cli.clone()));
+    let again = (server.clone(), source.clone());
+    control
+        .serve(server.clone(), Box::new(move || again.1.reload(&again.0)))
+        .map_err(|error| format!("cannot start the control thread: {error}"))?;
+    listen_to_signals(signals, server.clone(), source)?;
+    announce(&server, &config);
+    let ended = server.join().map_err(|error| error.to_string());
+    drop(control);
+    ended?;
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn start_log() -> Result<(), String> {
+    let filter = match std::env::var("WHIMBREL_LOG") {
+        Ok(text) => EnvFilter::try_new(&text).map_err(|error| {
+            format!("WHIMBREL_LOG=`{text}` is not a log filter: {error}; use for example `info` or `debug`")
+        })?,
+        Err(_) => EnvFilter::new(LOG_DEFAULT),
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    Ok(())
+}
+
+/// A server that has lost one of its threads must not limp on: the process ends, and whoever watches it starts it
+/// again. A control client's thread holds nothing that others need.
+fn end_on_panic() {
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("unnamed");
+        let payload = panic.payload();
+        let text = payload.downcast_ref::<&str>().copied().map(str::to_owned);
+        let text = text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default();
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        if name == "control-client" {
+            tracing::error!("a control client's thread panicked at {place}: {text}; please report this");
+            return;
+        }
+        tracing::error!("thread {name} panicked at {place}: {text}; the server ends, please report this");
+        std::process::exit(1);
+    }));
+}
+
+/// One line that says what runs, and a warning for what is risky.
+fn announce(server: &Server, config: &Config) {
+    let list = |addresses: &[std::net::SocketAddr]| {
+        addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    };
+    let mut places = Vec::new();
+    if !server.listening.is_empty() {
+        places.push(format!("STARTTLS on {}", list(&server.listening)));
+    }
+    if !server.listening_tls.is_empty() {
+        places.push(format!("direct TLS on {}", list(&server.listening_tls)));
+    }
+    let certificate = if config.tls.certificate.as_os_str().is_empty() {
+        "self-signed certificate".to_owned()
+    } else {
+        format!("certificate {}", config.tls.certificate.display())
+    };
+    let workers = server.workers();
+    tracing::info!(
+        "whimbreld {} serves {}: {}; driver {}, {workers} {}, {certificate}",
+        env!("CARGO_PKG_VERSION"),
+        config.domain,
+        places.join(", "),
+        server.driver,
+        if workers == 1 { "worker" } else { "workers" },
+    );
+    if config.allow_plaintext {
+        let open: Vec<_> = server.listening.iter().filter(|address| !address.ip().is_loopback()).collect();
+        if open.is_empty() {
+            tracing::warn!("allow_plaintext is set: clients may log in without TLS");
+        } else {
+            tracing::warn!(
+                "allow_plaintext is set and {open:?} can be reached from elsewhere: passwords and messages cross \
+                 the network in the clear"
+            );
+        }
+    }
+}
+
+/// Where the configuration came from, to read it again.
+struct Source(Cli);
+
+impl Source {
+    /// Reads configuration and certificate again; on an error everything stays as it was.
+    fn reload(&self, server: &Server) -> Result<(), String> {
+        let config = match &self.0.config {
+            Some(_) => Some(self.0.config().map_err(|error| error.to_string())?),
+            None => None,
+        };
+        server.reload(config).map_err(|error| error.to_string())?;
+        tracing::info!("certificate and configuration are read again");
+        Ok(())
+    }
+}
+
+fn listen_to_signals(mut signals: Signals, server: Arc<Server>, source: Arc<Source>) -> Result<(), String> {
+    let listen = move || {
+        let mut stopping = false;
+        for signal in signals.forever() {
+            if signal == SIGHUP {
+                if let Err(text) = source.reload(&server) {
+                    tracing::error!("not reloaded, everything stays as it was: {text}");
+                }
+            } else if stopping {
+                tracing::warn!("a second signal to stop: ending at once");
+                std::process::exit(1);
+            } else {
+                stopping = true;
+                tracing::info!("stopping: all streams are ended; a second signal stops at once");
+                server.drain(true);
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(listen)
+        .map_err(|error| format!("cannot start the thread for signals: {error}"))?;
+    Ok(())
+}
+
+fn write_man_page(directory: &Path) -> Result<(), String> {
+    let failed =
+        |error: std::io::Error| format!("cannot write the man page into {}: {error}", directory.display());
+    std::fs::create_dir_all(directory).map_err(failed)?;
+    let mut page = Vec::new();
+    clap_mangen::Man::new(Cli::command()).section("8").render(&mut page).map_err(failed)?;
+    std::fs::write(directory.join("whimbreld.8"), page).map_err(failed)
+}

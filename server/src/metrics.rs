@@ -95,6 +95,7 @@ worker_metrics! {
     tls_failures "tls.failures" Counter "connections" "Connections ended by a TLS error.";
     logins "logins" Counter "logins" "SASL exchanges that succeeded.";
     login_failures "logins.failed" Counter "logins" "SASL exchanges that failed.";
+    registrations "registrations" Counter "accounts" "Accounts opened by clients (XEP-0077).";
     binds "binds" Counter "sessions" "Resources bound.";
     migrations "migrations" Counter "connections" "Connections handed to their user's home worker.";
     bytes_in "bytes.in" Counter "bytes" "Bytes read from clients, as on the wire.";
@@ -119,6 +120,9 @@ worker_metrics! {
     refused_directory "refused.directory_queue" Counter "requests" "Refused: limits.directory_queue.";
     refused_crypto "refused.crypto_queue" Counter "logins" "Refused: limits.crypto_queue.";
     refused_throttled "refused.login_throttle" Counter "logins" "Refused: too many failed logins of an account or address.";
+    refused_roster "refused.roster" Counter "requests" "Refused: limits.roster_items, limits.roster_requests or limits.roster_request_bytes.";
+    refused_registrations "refused.registrations_per_hour" Counter "requests" "Refused: limits.registrations_per_hour.";
+    refused_account "refused.account_limits" Counter "requests" "Refused: limits.blocked_jids, limits.private_bytes or, in a roster set, limits.roster_items.";
     refused_idle "refused.idle" Counter "connections" "Ended: no answer to the server's ping.";
     accept_rate_pauses "accept.rate_pauses" Counter "times" "Accepting paused by limits.accepts_per_second.";
     accept_descriptor_pauses "accept.descriptor_pauses" Counter "times" "Accepting paused for want of file descriptors or memory.";

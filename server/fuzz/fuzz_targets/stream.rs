@@ -1,0 +1,127 @@
+//! A connection before login: whatever arrives, in whatever pieces, the worker answers with well-formed XML or ends it.
+//!
+//! The worker is the real one without its driver, over a real, empty directory. The first byte chooses whether logins
+//! without TLS are allowed, whether a header precedes the rest, and how long the pieces are.
+#![no_main]
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use libfuzzer_sys::fuzz_target;
+use whimbrel_server::config::Config;
+use whimbrel_server::runtime::driver::{CloseCause, ConnId, Event, ListenerId, Wake};
+use whimbrel_server::runtime::jobs::{Backend, Completions, Jobs};
+use whimbrel_server::runtime::mailbox::grid;
+use whimbrel_server::runtime::outbox::{Action, Outbox};
+use whimbrel_server::runtime::postroom::PostRoom;
+use whimbrel_server::runtime::timer::Millis;
+use whimbrel_server::shared::Shared;
+use whimbrel_server::stream::sasl::throttle::{self, Throttle};
+use whimbrel_server::tls::Acceptor;
+use whimbrel_server::user::home::Home;
+use whimbrel_server::user::tables::Users;
+use whimbrel_server::worker::core::Core;
+use whimbrel_storage::directory::{Directory, Options};
+
+const HEADER: &[u8] = b"<?xml version='1.0'?><stream:stream xmlns='jabber:client' \
+    xmlns:stream='http://etherx.jabber.org/streams' to='localhost' version='1.0'>";
+
+struct Asleep;
+
+impl Wake for Asleep {
+    fn wake(&self) {}
+}
+
+/// The worker, and the directory it keeps open.
+struct Bench {
+    core: Core,
+    generation: u32,
+    _data: tempfile::TempDir,
+}
+
+fn bench(allow_plaintext: bool) -> Bench {
+    let data = tempfile::tempdir().expect("a directory for the test");
+    let mut config = Config { allow_plaintext, data: data.path().to_owned(), ..Config::default() };
+    config.auth.scram_iterations = 4096;
+    let directory = Directory::open(
+        &data.path().join("directory"),
+        &Options { domain: config.domain.clone(), map_bytes_max: 1 << 24, ..Options::default() },
+    )
+    .expect("an empty directory opens");
+    let acceptor = Acceptor::from_config(&config).expect("a certificate can be made");
+    let config = Arc::new(config);
+    let hasher = RandomState::default();
+    let throttle = Throttle::new(throttle::Limits::default(), 1);
+    let shared =
+        Arc::new(Shared::new(config.clone(), directory.clone(), acceptor, throttle, hasher.clone(), 1));
+    let post = grid(1, 64).pop().expect("one worker");
+    let home = Home {
+        users: Users::new(hasher),
+        config,
+        worker: 0,
+        now: Millis(1000),
+        out: Outbox::default(),
+        post: PostRoom::new(post, vec![Arc::new(Asleep)]),
+        jobs: Jobs::new(0, Backend::Inline(directory), Arc::new(Completions::new(1024, Arc::new(Asleep)))),
+        ends: Vec::new(),
+        scratch: Vec::new(),
+        shared,
+    };
+    Bench { core: Core::new(home, vec![false]), generation: 0, _data: data }
+}
+
+thread_local! {
+    static BENCHES: std::cell::RefCell<[Bench; 2]> = std::cell::RefCell::new([bench(false), bench(true)]);
+}
+
+fuzz_target!(|data: &[u8]| {
+    let Some((&choice, rest)) = data.split_first() else { return };
+    BENCHES.with_borrow_mut(|benches| connection(&mut benches[usize::from(choice & 1)], choice, rest));
+});
+
+fn connection(bench: &mut Bench, choice: u8, rest: &[u8]) {
+    let core = &mut bench.core;
+    bench.generation += 1;
+    let conn = ConnId { index: 0, generation: bench.generation };
+    core.handle(Event::Accepted { conn, listener: ListenerId(0), peer: IpAddr::V4(Ipv4Addr::LOCALHOST) });
+    let stream = if choice & 2 == 0 { [HEADER, rest].concat() } else { rest.to_vec() };
+    let piece = 1 << (choice >> 2 & 7);
+    let mut answers = Vec::new();
+    let mut gone = false;
+    for bytes in stream.chunks(piece) {
+        core.handle(Event::Received { conn, bytes });
+        core.take_completions(64);
+        core.set_now(Millis(core.home().now.0 + 10));
+        core.run_timers();
+        core.dispatch();
+        let entries = core.home_mut().out.take();
+        for entry in &entries {
+            assert_eq!(entry.conn, conn);
+            answers.extend_from_slice(&entry.plain);
+            gone |= matches!(entry.action, Action::Close(_) | Action::Detach);
+        }
+        core.home_mut().out.put_back(entries);
+        if gone {
+            break;
+        }
+    }
+    core.handle(Event::Closed { conn, cause: CloseCause::Local });
+    let entries = core.home_mut().out.take();
+    core.home_mut().out.put_back(entries);
+    assert!(core.sessions().is_empty(), "the session outlives its connection");
+    check(&answers);
+}
+
+/// What the server said is a stream, whole or cut between two elements; restarts begin another one.
+fn check(answers: &[u8]) {
+    let text = std::str::from_utf8(answers).expect("the server writes UTF-8");
+    for stream in text.split("<?xml").skip(1) {
+        let stream = format!("<?xml{stream}");
+        let whole =
+            if stream.contains("</stream:stream>") { stream } else { format!("{stream}</stream:stream>") };
+        if let Err(error) = roxmltree::Document::parse(&whole) {
+            panic!("the server wrote what is not XML: {error}\n{whole}");
+        }
+    }
+}

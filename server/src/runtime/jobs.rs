@@ -1,0 +1,273 @@
+//! Work that a worker hands to other threads: directory writes and password hashing.
+//!
+//! A job comes back as a [`Done`] in the worker's completion queue. The worker keeps what it needs for a
+//! failed write in a table of pending jobs, keyed by the ticket that travels with the job.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use crossbeam::queue::ArrayQueue;
+use slab::Slab;
+use whimbrel_storage::directory::{self, Directory, DirectoryError, WriteTransaction, Writer};
+
+use crate::runtime::crypto::{CryptoJob, CryptoPool};
+use crate::runtime::driver::{ConnId, Wake};
+use crate::runtime::gauge::{Gauge, HighWater};
+use crate::stream::errors::{StanzaCondition, StanzaError};
+use crate::user::home::Home;
+
+/// What runs on the worker after a write was committed.
+pub type Then = Box<dyn FnOnce(&mut Home) + Send>;
+
+/// What runs on the worker when a write failed.
+pub type Failed = Box<dyn FnOnce(&mut Home, StanzaError) + Send>;
+
+/// A job that has come back.
+pub enum Done {
+    /// A directory write, by its ticket.
+    Write(u64, Result<Then, DirectoryError>),
+    /// A password hash of a session that is negotiating.
+    Password {
+        /// The connection that waits for it.
+        conn: ConnId,
+        /// Whether the password was right.
+        accepted: bool,
+    },
+    /// Something hashed for a bound user.
+    Home(Then),
+}
+
+/// The completion queue of one worker.
+pub struct Completions {
+    queue: ArrayQueue<Done>,
+    high_water: HighWater,
+    wake: Arc<dyn Wake>,
+}
+
+impl Completions {
+    /// A queue for `limit` results.
+    pub fn new(limit: usize, wake: Arc<dyn Wake>) -> Completions {
+        Completions { queue: ArrayQueue::new(limit), high_water: HighWater::default(), wake }
+    }
+
+    /// Delivers a result. Waits while the queue is full: the threads that call this may wait, and workers,
+    /// which empty it, never wait for them.
+    pub fn deliver(&self, mut done: Done) {
+        while let Err(back) = self.queue.push(done) {
+            done = back;
+            self.wake.wake();
+            std::thread::yield_now();
+        }
+        self.high_water.raise(self.queue.len());
+        self.wake.wake();
+    }
+
+    /// The next result.
+    pub fn take(&self) -> Option<Done> {
+        self.queue.pop()
+    }
+
+    /// Results that wait, most that ever waited, limit.
+    pub fn gauge(&self) -> Gauge {
+        self.high_water.gauge(self.queue.len(), self.queue.capacity())
+    }
+
+    /// Results that wait.
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether no result waits.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+}
+
+/// Where jobs go.
+pub enum Backend {
+    /// To the writer thread and the crypto pool.
+    Threads {
+        /// The directory's writer.
+        writer: Arc<Writer<Then>>,
+        /// Password hashing.
+        crypto: Arc<CryptoPool>,
+    },
+    /// Done at once, on the calling thread.
+    Inline(Directory),
+    /// Done when the simulation says so.
+    Stepped(Arc<Stepped>),
+}
+
+/// The jobs of all workers of a simulation. They wait here, in order, until somebody runs them, so that everything
+/// can happen between the submission of a job, its run, and the hour its result is looked at.
+pub struct Stepped {
+    writes: Mutex<VecDeque<(u64, directory::Job<Then>)>>,
+    hashes: Mutex<VecDeque<(usize, CryptoJob)>>,
+    limit: usize,
+}
+
+impl Stepped {
+    /// Two queues, for writes and for hashes, with room for `limit` jobs each.
+    pub fn new(limit: usize) -> Stepped {
+        Stepped { writes: Mutex::default(), hashes: Mutex::default(), limit }
+    }
+
+    /// Runs the oldest write and delivers its result to the worker that submitted it. `false`: there is none.
+    pub fn run_write(&self, directory: &Directory, completions: &[Arc<Completions>]) -> bool {
+        let next = self.writes.lock().expect("nothing panics while it holds this lock").pop_front();
+        let Some((ticket, job)) = next else { return false };
+        let result = directory::run_inline(directory, job);
+        completions[Jobs::worker_of(ticket)].deliver(Done::Write(ticket, result));
+        true
+    }
+
+    /// Runs the oldest hash and delivers its result. `false`: there is none.
+    pub fn run_hash(&self, completions: &[Arc<Completions>]) -> bool {
+        let next = self.hashes.lock().expect("nothing panics while it holds this lock").pop_front();
+        let Some((worker, job)) = next else { return false };
+        completions[worker].deliver(job());
+        true
+    }
+
+    /// Jobs that wait: writes and hashes.
+    pub fn waiting(&self) -> (usize, usize) {
+        let writes = self.writes.lock().expect("nothing panics while it holds this lock").len();
+        let hashes = self.hashes.lock().expect("nothing panics while it holds this lock").len();
+        (writes, hashes)
+    }
+
+    fn put<T>(queue: &Mutex<VecDeque<T>>, limit: usize, job: T) -> bool {
+        let mut queue = queue.lock().expect("nothing panics while it holds this lock");
+        let room = queue.len() < limit;
+        if room {
+            queue.push_back(job);
+        }
+        room
+    }
+}
+
+/// A worker's jobs.
+pub struct Jobs {
+    worker: usize,
+    backend: Backend,
+    completions: Arc<Completions>,
+    pending: Slab<Failed>,
+    /// Answers for connections that negotiate.
+    answers: Vec<(ConnId, Vec<u8>)>,
+}
+
+impl Jobs {
+    /// Jobs of a worker.
+    pub fn new(worker: usize, backend: Backend, completions: Arc<Completions>) -> Jobs {
+        Jobs { worker, backend, completions, pending: Slab::new(), answers: Vec::new() }
+    }
+
+    /// The worker a ticket belongs to.
+    pub fn worker_of(ticket: u64) -> usize {
+        (ticket >> 32) as usize
+    }
+
+    /// The next result.
+    pub fn take(&self) -> Option<Done> {
+        self.completions.take()
+    }
+
+    /// Whether a result waits.
+    pub fn has_completions(&self) -> bool {
+        !self.completions.is_empty()
+    }
+
+    /// Jobs that have not come back.
+    pub fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    fn write(&mut self, job: directory::Job<Then>, failed: Failed) -> Result<(), StanzaError> {
+        let key = self.pending.insert(failed);
+        let ticket = ((self.worker as u64) << 32) | key as u64;
+        match &self.backend {
+            Backend::Threads { writer, .. } => {
+                if writer.try_submit(ticket, job).is_err() {
+                    drop(self.pending.remove(key));
+                    return Err(too_many());
+                }
+            }
+            Backend::Stepped(stepped) => {
+                if !Stepped::put(&stepped.writes, stepped.limit, (ticket, job)) {
+                    drop(self.pending.remove(key));
+                    return Err(too_many());
+                }
+            }
+            Backend::Inline(directory) => {
+                let result = directory::run_inline(directory, job);
+                self.completions.deliver(Done::Write(ticket, result));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what was kept for a failed write.
+    fn settle(&mut self, ticket: u64) -> Option<Failed> {
+        self.pending.try_remove((ticket & 0xffff_ffff) as usize)
+    }
+
+    /// What a job has to say to a connection that negotiates and waits for it.
+    pub fn answer(&mut self, conn: ConnId, bytes: Vec<u8>) {
+        self.answers.push((conn, bytes));
+    }
+
+    /// The answers since the last call.
+    pub fn take_answers(&mut self) -> Vec<(ConnId, Vec<u8>)> {
+        std::mem::take(&mut self.answers)
+    }
+
+    /// Gives the pool a password to hash. `false` when its queue is full.
+    pub fn hash(&self, job: CryptoJob) -> bool {
+        match &self.backend {
+            Backend::Threads { crypto, .. } => crypto.try_submit(self.worker, job),
+            Backend::Inline(_) => {
+                self.completions.deliver(job());
+                true
+            }
+            Backend::Stepped(stepped) => Stepped::put(&stepped.hashes, stepped.limit, (self.worker, job)),
+        }
+    }
+}
+
+fn too_many() -> StanzaError {
+    let text = "the server has too many changes to write; try again later";
+    StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text)
+}
+
+impl Home {
+    /// Runs a job in a write transaction; what it returns runs here after the commit, `failed` when the write
+    /// failed.
+    ///
+    /// # Errors
+    /// `resource-constraint` when the writer's queue is full (`limits.directory_queue`).
+    pub fn write(
+        &mut self,
+        job: impl FnOnce(&mut WriteTransaction<'_>) -> Result<Then, DirectoryError> + Send + 'static,
+        failed: impl FnOnce(&mut Home, StanzaError) + Send + 'static,
+    ) -> Result<(), StanzaError> {
+        let submitted = self.jobs.write(Box::new(job), Box::new(failed));
+        if submitted.is_err() {
+            self.metrics().refused_directory.add(1);
+        }
+        submitted
+    }
+
+    /// Goes on with a write that has come back.
+    pub fn written(&mut self, ticket: u64, result: Result<Then, DirectoryError>) {
+        let failed = self.jobs.settle(ticket);
+        match result {
+            Ok(then) => then(self),
+            Err(error) => {
+                tracing::error!(%error, "a change could not be written to the directory");
+                if let Some(failed) = failed {
+                    failed(self, StanzaError::from(StanzaCondition::InternalServerError));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! What workers say to each other: letters, packed into parcels.
+//!
+//! A worker fills one parcel per other worker during an iteration and posts it at the end: one mailbox entry
+//! and at most one wake-up for everything that happened. The texts of all letters of a parcel lie in one
+//! buffer, and emptied parcels go back to their sender, so the steady path allocates nothing.
+
+use crate::session::Traveller;
+use crate::stanza::{Delivery, Kind, Traits, Type};
+
+/// A piece of a parcel's buffer.
+#[derive(Copy, Clone, Debug)]
+struct Span {
+    start: u32,
+    length: u32,
+}
+
+enum Packed {
+    Stanza {
+        kind: Kind,
+        typ: Type,
+        traits: Traits,
+        from: Span,
+        to_local: Span,
+        to_resource: Option<Span>,
+        id: Span,
+        bytes: Span,
+    },
+    Broadcast {
+        typ: Type,
+        from: Span,
+        payload: Span,
+        targets: Span,
+    },
+    Traveller(Box<Traveller>),
+}
+
+/// One presence for many users of one worker.
+#[derive(Copy, Clone, Debug)]
+pub struct Broadcast<'a> {
+    /// `Available`, `Unavailable` or `Probe`.
+    pub typ: Type,
+    /// The full JID it comes from.
+    pub from: &'a str,
+    /// What stands inside the `<presence/>`.
+    pub payload: &'a [u8],
+    targets: &'a [u8],
+}
+
+impl<'a> Broadcast<'a> {
+    /// A broadcast to the given list.
+    pub fn new(typ: Type, from: &'a str, payload: &'a [u8], targets: &'a Targets) -> Broadcast<'a> {
+        Broadcast { typ, from, payload, targets: &targets.bytes }
+    }
+
+    /// The localparts of the recipients.
+    pub fn targets(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        // A localpart holds no NUL (RFC 7622 forbids control characters).
+        self.targets
+            .split(|&b| b == 0)
+            .filter(|local| !local.is_empty())
+            .filter_map(|local| std::str::from_utf8(local).ok())
+    }
+}
+
+/// A list of localparts.
+#[derive(Default, Debug)]
+pub struct Targets {
+    bytes: Vec<u8>,
+}
+
+impl Targets {
+    /// Adds a localpart.
+    pub fn push(&mut self, local: &str) {
+        self.bytes.extend_from_slice(local.as_bytes());
+        self.bytes.push(0);
+    }
+
+    /// Whether nobody is on the list.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Empties the list and keeps its memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+    }
+}
+
+/// A letter as the recipient reads it.
+pub enum Letter<'a> {
+    /// A stanza for one user.
+    Stanza(Delivery<'a>),
+    /// One presence for many users.
+    Broadcast(Broadcast<'a>),
+    /// A connection that moves to its user's home.
+    Traveller(Box<Traveller>),
+}
+
+/// The letters of one iteration to one worker.
+#[derive(Default)]
+pub struct Parcel {
+    letters: Vec<Packed>,
+    bytes: Vec<u8>,
+}
+
+impl Parcel {
+    /// A parcel that holds more bytes than this is not kept for reuse.
+    const KEEP_BYTES_MAX: usize = 256 * 1024;
+
+    fn put(&mut self, bytes: &[u8]) -> Span {
+        let start = u32::try_from(self.bytes.len()).expect("a parcel is bounded by one iteration's input");
+        let length = u32::try_from(bytes.len()).expect("a stanza is bounded by limits.stanza_bytes");
+        self.bytes.extend_from_slice(bytes);
+        Span { start, length }
+    }
+
+    fn get(&self, span: Span) -> &[u8] {
+        &self.bytes[span.start as usize..][..span.length as usize]
+    }
+
+    fn text(&self, span: Span) -> &str {
+        std::str::from_utf8(self.get(span)).expect("put there from a str")
+    }
+
+    /// Adds a stanza.
+    pub fn stanza(&mut self, d: &Delivery<'_>) {
+        let packed = Packed::Stanza {
+            kind: d.kind,
+            typ: d.typ,
+            traits: d.traits,
+            from: self.put(d.from.as_bytes()),
+            to_local: self.put(d.to_local.as_bytes()),
+            to_resource: d.to_resource.map(|r| self.put(r.as_bytes())),
+            id: self.put(d.id.as_bytes()),
+            bytes: self.put(d.bytes),
+        };
+        self.letters.push(packed);
+    }
+
+    /// Adds a broadcast.
+    pub fn broadcast(&mut self, b: &Broadcast<'_>) {
+        let packed = Packed::Broadcast {
+            typ: b.typ,
+            from: self.put(b.from.as_bytes()),
+            payload: self.put(b.payload),
+            targets: self.put(b.targets),
+        };
+        self.letters.push(packed);
+    }
+
+    /// Adds a connection.
+    pub fn traveller(&mut self, traveller: Box<Traveller>) {
+        self.letters.push(Packed::Traveller(traveller));
+    }
+
+    /// Number of letters.
+    pub fn len(&self) -> usize {
+        self.letters.len()
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.letters.is_empty()
+    }
+
+    /// Bytes of all texts.
+    pub fn bytes_len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Reads the letters in the order in which they were added, and leaves the parcel empty.
+    pub fn open(&mut self, mut read: impl FnMut(Letter<'_>)) {
+        let mut letters = std::mem::take(&mut self.letters);
+        for packed in letters.drain(..) {
+            let letter = match packed {
+                Packed::Stanza { kind, typ, traits, from, to_local, to_resource, id, bytes } => {
+                    Letter::Stanza(Delivery {
+                        kind,
+                        typ,
+                        traits,
+                        from: self.text(from),
+                        to_local: self.text(to_local),
+                        to_resource: to_resource.map(|span| self.text(span)),
+                        id: self.text(id),
+                        bytes: self.get(bytes),
+                    })
+                }
+                Packed::Broadcast { typ, from, payload, targets } => Letter::Broadcast(Broadcast {
+                    typ,
+                    from: self.text(from),
+                    payload: self.get(payload),
+                    targets: self.get(targets),
+                }),
+                Packed::Traveller(traveller) => Letter::Traveller(traveller),
+            };
+            read(letter);
+        }
+        self.letters = letters;
+        self.bytes.clear();
+        if self.bytes.capacity() > Self::KEEP_BYTES_MAX {
+            self.bytes = Vec::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn letters_come_out_as_they_went_in() {
+        let mut parcel = Parcel::default();
+        let delivery = Delivery {
+            kind: Kind::Message,
+            typ: Type::Chat,
+            traits: Traits::BODY,
+            from: "a@x/1",
+            to_local: "b",
+            to_resource: Some("2"),
+            id: "i",
+            bytes: b"<message/>",
+        };
+        parcel.stanza(&delivery);
+        let mut targets = Targets::default();
+        targets.push("c");
+        targets.push("d\u{e9}");
+        parcel.broadcast(&Broadcast::new(Type::Available, "a@x/1", b"<show/>", &targets));
+        let mut seen = Vec::new();
+        parcel.open(|letter| match letter {
+            Letter::Stanza(d) => {
+                seen.push(format!("{} {:?} {} {:?}", d.from, d.typ, d.to_local, d.to_resource));
+            }
+            Letter::Broadcast(b) => seen.push(format!("{} {:?}", b.from, b.targets().collect::<Vec<_>>())),
+            Letter::Traveller(_) => unreachable!("none was put in"),
+        });
+        assert_eq!(seen, ["a@x/1 Chat b Some(\"2\")", "a@x/1 [\"c\", \"d\u{e9}\"]"]);
+        assert!(parcel.is_empty());
+    }
+}

@@ -1,0 +1,290 @@
+//! Bounded roads between workers: one queue for each ordered pair, so each has one producer and one consumer.
+//!
+//! ```text
+//!   worker 0 ──try_send(1)──▶ [ lane 0→1 ] ──receive(0)──▶ worker 1
+//!            ◀──spare(1)───── [ spares   ] ◀─recycle(0)───
+//! ```
+//! Emptied parcels go back to where they came from, so that their allocations are used again. Waking the receiver is
+//! the sender's task, once for a batch.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crossbeam::queue::ArrayQueue;
+
+/// Emptied parcels a lane keeps for its producer at most.
+const SPARES_MAX: usize = 16;
+
+#[derive(Debug)]
+struct Lane<T> {
+    parcels: ArrayQueue<T>,
+    spares: ArrayQueue<T>,
+    high_water: AtomicUsize,
+}
+
+/// One worker's ends of all lanes. Owned by that worker, which makes it the only producer of its outgoing and the
+/// only consumer of its incoming lanes.
+#[derive(Debug)]
+pub struct Post<T> {
+    me: usize,
+    outgoing: Vec<Arc<Lane<T>>>,
+    incoming: Vec<Arc<Lane<T>>>,
+    /// Whose turn it is to be drained first.
+    turn: usize,
+}
+
+/// Builds the posts of `workers` workers, in their order. Each lane (also from a worker to itself) holds at most
+/// `limit` parcels.
+///
+/// # Panics
+/// If `limit` is 0.
+pub fn grid<T>(workers: usize, limit: usize) -> Vec<Post<T>> {
+    assert!(limit > 0, "a lane needs room for a parcel");
+    let lane = |_| {
+        Arc::new(Lane {
+            parcels: ArrayQueue::new(limit),
+            spares: ArrayQueue::new(limit.min(SPARES_MAX)),
+            high_water: AtomicUsize::new(0),
+        })
+    };
+    let lanes: Vec<Vec<Arc<Lane<T>>>> = (0..workers).map(|_| (0..workers).map(lane).collect()).collect();
+    (0..workers)
+        .map(|me| Post {
+            me,
+            outgoing: lanes[me].clone(),
+            incoming: lanes.iter().map(|from| from[me].clone()).collect(),
+            turn: 0,
+        })
+        .collect()
+}
+
+impl<T> Post<T> {
+    /// The worker this post belongs to.
+    pub fn worker(&self) -> usize {
+        self.me
+    }
+
+    /// How many workers there are.
+    pub fn workers(&self) -> usize {
+        self.outgoing.len()
+    }
+
+    /// Queues a parcel for worker `to`.
+    ///
+    /// # Errors
+    /// The parcel itself when the lane is full; keep it, and slow down what produced it.
+    ///
+    /// # Panics
+    /// If there is no worker `to`.
+    pub fn try_send(&mut self, to: usize, parcel: T) -> Result<(), T> {
+        let lane = &self.outgoing[to];
+        lane.parcels.push(parcel)?;
+        let len = lane.parcels.len();
+        if len > lane.high_water.load(Ordering::Relaxed) {
+            lane.high_water.store(len, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// The next parcel from worker `from`, in the order in which it was sent.
+    ///
+    /// # Panics
+    /// If there is no worker `from`.
+    pub fn receive(&mut self, from: usize) -> Option<T> {
+        self.incoming[from].parcels.pop()
+    }
+
+    /// Receives up to `max` parcels, one from each lane in turn, and returns how many there were. The next call begins
+    /// where this one stopped, so no lane starves.
+    pub fn drain(&mut self, max: usize, mut sink: impl FnMut(usize, T)) -> usize {
+        let lanes = self.incoming.len();
+        let (mut received, mut empty) = (0, 0);
+        while received < max && empty < lanes {
+            let from = self.turn;
+            self.turn = (self.turn + 1) % lanes;
+            match self.receive(from) {
+                Some(parcel) => {
+                    sink(from, parcel);
+                    received += 1;
+                    empty = 0;
+                }
+                None => empty += 1,
+            }
+        }
+        received
+    }
+
+    /// Whether a parcel waits in any incoming lane.
+    pub fn has_incoming(&self) -> bool {
+        self.incoming.iter().any(|lane| !lane.parcels.is_empty())
+    }
+
+    /// Gives an emptied parcel of worker `from` back to it. Dropped when enough are there.
+    ///
+    /// # Panics
+    /// If there is no worker `from`.
+    pub fn recycle(&mut self, from: usize, parcel: T) {
+        // A full queue of spares is the bound; the parcel is freed then.
+        drop(self.incoming[from].spares.push(parcel));
+    }
+
+    /// An emptied parcel that worker `to` gave back.
+    ///
+    /// # Panics
+    /// If there is no worker `to`.
+    pub fn spare(&mut self, to: usize) -> Option<T> {
+        self.outgoing[to].spares.pop()
+    }
+
+    /// Parcels that wait in the lane to worker `to`.
+    ///
+    /// # Panics
+    /// If there is no worker `to`.
+    pub fn queued(&self, to: usize) -> usize {
+        self.outgoing[to].parcels.len()
+    }
+
+    /// A view of the lane to worker `to` for other threads.
+    ///
+    /// # Panics
+    /// If there is no worker `to`.
+    pub fn gauge(&self, to: usize) -> LaneGauge
+    where
+        T: Send + 'static,
+    {
+        LaneGauge(self.outgoing[to].clone())
+    }
+}
+
+/// Length, high-water mark and limit of one lane, readable from any thread.
+#[derive(Clone)]
+pub struct LaneGauge(Arc<dyn Gauge + Send + Sync>);
+
+impl LaneGauge {
+    /// Parcels that wait now.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether no parcel waits now.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The most parcels that ever waited.
+    pub fn high_water(&self) -> usize {
+        self.0.high_water()
+    }
+
+    /// The most parcels that may wait.
+    pub fn limit(&self) -> usize {
+        self.0.limit()
+    }
+}
+
+trait Gauge {
+    fn len(&self) -> usize;
+    fn high_water(&self) -> usize;
+    fn limit(&self) -> usize;
+}
+
+impl<T> Gauge for Lane<T> {
+    fn len(&self) -> usize {
+        self.parcels.len()
+    }
+
+    fn high_water(&self) -> usize {
+        self.high_water.load(Ordering::Relaxed)
+    }
+
+    fn limit(&self) -> usize {
+        self.parcels.capacity()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parcels_arrive_in_order_and_only_where_they_were_sent() {
+        let mut posts = grid(3, 8);
+        for n in 0..5 {
+            posts[0].try_send(2, n).unwrap();
+        }
+        assert_eq!(posts[1].receive(0), None);
+        assert!(!posts[1].has_incoming());
+        assert!(posts[2].has_incoming());
+        let received: Vec<i32> = std::iter::from_fn(|| posts[2].receive(0)).collect();
+        assert_eq!(received, [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_full_lane_gives_the_parcel_back_and_its_gauge_shows_it() {
+        let mut posts = grid(2, 2);
+        let gauge = posts[0].gauge(1);
+        assert_eq!(posts[0].try_send(1, "a"), Ok(()));
+        assert_eq!(posts[0].try_send(1, "b"), Ok(()));
+        assert_eq!(posts[0].try_send(1, "c"), Err("c"));
+        assert_eq!((gauge.len(), gauge.high_water(), gauge.limit()), (2, 2, 2));
+        posts[1].receive(0);
+        assert_eq!((gauge.len(), gauge.high_water()), (1, 2));
+    }
+
+    #[test]
+    fn a_busy_lane_does_not_starve_the_others() {
+        let mut posts = grid(3, 100);
+        for n in 0..100 {
+            posts[0].try_send(2, n).unwrap();
+        }
+        posts[1].try_send(2, 1000).unwrap();
+        let mut seen = Vec::new();
+        assert_eq!(posts[2].drain(4, |from, parcel| seen.push((from, parcel))), 4);
+        assert!(seen.contains(&(1, 1000)), "{seen:?}");
+        assert_eq!(posts[2].drain(1000, |_, _| ()), 97);
+    }
+
+    #[test]
+    fn an_emptied_parcel_returns_to_its_producer() {
+        let mut posts: Vec<Post<Vec<u8>>> = grid(2, 4);
+        assert_eq!(posts[0].spare(1), None);
+        posts[0].try_send(1, Vec::with_capacity(500)).unwrap();
+        let parcel = posts[1].receive(0).unwrap();
+        posts[1].recycle(0, parcel);
+        assert_eq!(posts[0].spare(1).unwrap().capacity(), 500);
+        for _ in 0..100 {
+            posts[1].recycle(0, Vec::new());
+        }
+        assert_eq!(std::iter::from_fn(|| posts[0].spare(1)).count(), 4);
+    }
+
+    #[test]
+    fn threads_exchange_everything_in_order_through_small_lanes() {
+        const PARCELS: usize = 20_000;
+        let posts = grid(2, 8);
+        let threads: Vec<_> = posts
+            .into_iter()
+            .map(|mut post| {
+                std::thread::spawn(move || {
+                    let other = 1 - post.worker();
+                    let (mut sent, mut received) = (0, 0);
+                    while sent < PARCELS || received < PARCELS {
+                        if sent < PARCELS && post.try_send(other, sent).is_ok() {
+                            sent += 1;
+                        }
+                        post.drain(4, |from, parcel| {
+                            assert_eq!((from, parcel), (other, received));
+                            received += 1;
+                        });
+                        if post.queued(other) == 8 {
+                            std::thread::yield_now();
+                        }
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+    }
+}

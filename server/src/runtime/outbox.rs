@@ -1,0 +1,165 @@
+//! What one iteration of a worker wants done to its connections: bytes to send, and at most one action each.
+//!
+//! The core only appends here; the worker applies it to the driver at the end of the iteration, once per
+//! connection. Many stanzas to one client become one write, and one TLS record.
+
+use crate::runtime::driver::{CloseHow, ConnId};
+
+/// Marks a connection without an entry.
+const NO_SLOT: u32 = u32::MAX;
+
+/// Emptied buffers kept for reuse, at most.
+const SPARE_MAX: usize = 1024;
+
+/// A spare buffer larger than this is given back to the allocator instead.
+const SPARE_BYTES_MAX: usize = 16 * 1024;
+
+/// What happens to a connection after its bytes have been handed to the driver.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Nothing more.
+    None,
+    /// Stop reading from it.
+    Pause,
+    /// Read from it again.
+    Resume,
+    /// Take it out of this worker's driver.
+    Detach,
+    /// Close it.
+    Close(CloseHow),
+}
+
+/// One connection's part of the iteration.
+#[derive(Debug)]
+pub struct Entry {
+    /// The connection.
+    pub conn: ConnId,
+    /// Bytes for the peer, before TLS.
+    pub plain: Vec<u8>,
+    /// Bytes for the peer, after TLS (handshake records); they go first.
+    pub wire: Vec<u8>,
+    /// What to do afterwards.
+    pub action: Action,
+}
+
+/// Output of one iteration, per connection.
+#[derive(Default)]
+pub struct Outbox {
+    slots: Vec<u32>,
+    entries: Vec<Entry>,
+    spare: Vec<Vec<u8>>,
+}
+
+impl Outbox {
+    /// The entry of a connection, made when there is none.
+    fn entry(&mut self, conn: ConnId) -> &mut Entry {
+        let index = conn.index as usize;
+        if index >= self.slots.len() {
+            self.slots.resize(index + 1, NO_SLOT);
+        }
+        let slot = self.slots[index] as usize;
+        // A connection can end and its index be taken again within one iteration: then both have entries.
+        if slot < self.entries.len() && self.entries[slot].conn == conn {
+            return &mut self.entries[slot];
+        }
+        self.slots[index] = u32::try_from(self.entries.len()).expect("fewer entries than connections");
+        let plain = self.spare.pop().unwrap_or_default();
+        self.entries.push(Entry { conn, plain, wire: Vec::new(), action: Action::None });
+        self.entries.last_mut().expect("pushed in the line above")
+    }
+
+    /// The buffer whose bytes will be sent to `conn` (sealed first when it speaks TLS).
+    pub fn plain(&mut self, conn: ConnId) -> &mut Vec<u8> {
+        &mut self.entry(conn).plain
+    }
+
+    /// Bytes that go out as they are, before those of [`Outbox::plain`].
+    pub fn wire(&mut self, conn: ConnId) -> &mut Vec<u8> {
+        &mut self.entry(conn).wire
+    }
+
+    /// Moves what was written for TLS to what goes out as it is: for the answer with which TLS begins.
+    pub fn plain_to_wire(&mut self, conn: ConnId) {
+        let entry = self.entry(conn);
+        entry.wire.append(&mut entry.plain);
+    }
+
+    /// Asks for an action once the bytes are out. A close is never taken back by a weaker action.
+    pub fn act(&mut self, conn: ConnId, action: Action) {
+        let entry = self.entry(conn);
+        let keep = match entry.action {
+            Action::Close(CloseHow::Reset) => true,
+            Action::Close(CloseHow::Flush) => !matches!(action, Action::Close(CloseHow::Reset)),
+            Action::Detach => !matches!(action, Action::Close(_)),
+            Action::None | Action::Pause | Action::Resume => false,
+        };
+        if !keep {
+            entry.action = action;
+        }
+    }
+
+    /// Takes the entries of this iteration, in the order in which they were first touched.
+    pub fn take(&mut self) -> Vec<Entry> {
+        for entry in &self.entries {
+            self.slots[entry.conn.index as usize] = NO_SLOT;
+        }
+        std::mem::take(&mut self.entries)
+    }
+
+    /// Gives the emptied list of entries back, so that the next iteration need not allocate it.
+    pub fn put_back(&mut self, mut entries: Vec<Entry>) {
+        entries.clear();
+        if self.entries.is_empty() {
+            self.entries = entries;
+        }
+    }
+
+    /// Whether nothing is to be done.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Takes an emptied buffer for reuse.
+    pub fn recycle(&mut self, mut buffer: Vec<u8>) {
+        if self.spare.len() < SPARE_MAX && (1..=SPARE_BYTES_MAX).contains(&buffer.capacity()) {
+            buffer.clear();
+            self.spare.push(buffer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: ConnId = ConnId { index: 3, generation: 1 };
+
+    #[test]
+    fn writes_to_one_connection_are_gathered() {
+        let mut outbox = Outbox::default();
+        outbox.plain(A).extend_from_slice(b"one");
+        outbox.plain(A).extend_from_slice(b"two");
+        let entries = outbox.take();
+        assert_eq!(entries.len(), 1);
+        assert_eq!(entries[0].plain, b"onetwo");
+        outbox.put_back(entries);
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn a_reused_index_does_not_receive_what_was_meant_for_its_predecessor() {
+        let mut outbox = Outbox::default();
+        outbox.plain(A).push(b'a');
+        outbox.plain(ConnId { generation: 2, ..A }).push(b'b');
+        let entries = outbox.take();
+        assert_eq!((entries[0].plain.as_slice(), entries[1].plain.as_slice()), (&b"a"[..], &b"b"[..]));
+    }
+
+    #[test]
+    fn a_close_is_not_undone_by_a_pause() {
+        let mut outbox = Outbox::default();
+        outbox.act(A, Action::Close(CloseHow::Flush));
+        outbox.act(A, Action::Resume);
+        assert_eq!(outbox.take()[0].action, Action::Close(CloseHow::Flush));
+    }
+}

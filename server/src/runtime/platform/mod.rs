@@ -1,0 +1,97 @@
+//! What Linux and FreeBSD do differently, and settings of the whole process.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `linux.rs`, `freebsd.rs` | the same few functions for each system; nothing else here names a system |
+//! | `descriptors.rs` | the limit of open files |
+//! | `listener.rs` | listeners that share a port between workers |
+//! | `privileges.rs` | from root to an ordinary user, for good |
+//! | `settings.rs` | kernel settings and facts that a check of the machine wants to know |
+//!
+//! Beside this module only the `uring` driver knows which system it runs on.
+
+use std::io;
+
+mod descriptors;
+#[cfg(target_os = "freebsd")]
+mod freebsd;
+#[cfg(target_os = "linux")]
+mod linux;
+mod listener;
+mod privileges;
+mod settings;
+
+#[cfg(target_os = "freebsd")]
+use freebsd as system;
+#[cfg(target_os = "linux")]
+use linux as system;
+
+#[cfg(test)]
+pub(crate) use descriptors::tests::lower_descriptor_limit;
+pub use descriptors::{DescriptorLimits, descriptor_limits, raise_descriptor_limit};
+pub use listener::reuseport_listener;
+pub use privileges::drop_privileges;
+pub use settings::{Setting, physical_memory_bytes, setting, settings};
+
+/// Cores that this process may run on, in ascending order; empty when the kernel does not say.
+pub fn available_cores() -> Vec<usize> {
+    system::available_cores().unwrap_or_default()
+}
+
+/// Binds the calling thread to one core.
+///
+/// # Errors
+/// When there is no such core or this process may not use it.
+pub fn pin_to_core(core: usize) -> io::Result<()> {
+    system::pin_to_core(core)
+}
+
+/// A call's result, where -1 means that `errno` tells why.
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Bits of a processor mask that the kernel fills in: 1,024 cores, as many as either system is built for by default.
+#[derive(Default)]
+struct CoreMask([u64; 16]);
+
+impl CoreMask {
+    const BYTES: usize = size_of::<CoreMask>();
+
+    fn cores(&self) -> Vec<usize> {
+        (0..CoreMask::BYTES * 8).filter(|core| self.0[core / 64] >> (core % 64) & 1 == 1).collect()
+    }
+
+    fn only(core: usize) -> io::Result<CoreMask> {
+        let mut mask = CoreMask::default();
+        let Some(word) = mask.0.get_mut(core / 64) else {
+            let message = format!("core {core} is beyond the {} that are supported", CoreMask::BYTES * 8);
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        };
+        *word = 1 << (core % 64);
+        Ok(mask)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_can_be_bound_to_each_available_core_and_to_no_other() {
+        let cores = available_cores();
+        assert!(!cores.is_empty());
+        assert!(cores.is_sorted());
+        // A thread of its own: the binding ends with it.
+        std::thread::spawn(move || {
+            for core in &cores {
+                pin_to_core(*core).unwrap();
+                assert_eq!(available_cores(), [*core]);
+            }
+            assert!(pin_to_core(1023).is_err());
+            assert_eq!(pin_to_core(1 << 20).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        })
+        .join()
+        .unwrap();
+    }
+}

@@ -1,0 +1,118 @@
+//! A worker's post: the parcels it is filling, those that found a full mailbox, and its inbound mailboxes.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::metrics::WorkerMetrics;
+use crate::runtime::driver::Wake;
+use crate::runtime::letter::{Parcel, Targets};
+use crate::runtime::mailbox::Post;
+
+/// Inbound parcels read in one iteration at most, so that sockets get their turn.
+const PARCELS_PER_ITERATION: usize = 256;
+
+/// One worker's post.
+pub struct PostRoom {
+    post: Post<Parcel>,
+    wakers: Vec<Arc<dyn Wake>>,
+    filling: Vec<Parcel>,
+    /// Parcels that found a full mailbox. While there are any the worker reads from no client, so they are
+    /// bounded by what one iteration and the inbound mailboxes can cause.
+    waiting: Vec<VecDeque<Parcel>>,
+    lists: Vec<Targets>,
+}
+
+impl PostRoom {
+    /// The post of the worker that owns `post`; `wakers` wake the workers, in their order.
+    pub fn new(post: Post<Parcel>, wakers: Vec<Arc<dyn Wake>>) -> PostRoom {
+        let workers = post.workers();
+        PostRoom {
+            post,
+            wakers,
+            filling: (0..workers).map(|_| Parcel::default()).collect(),
+            waiting: (0..workers).map(|_| VecDeque::new()).collect(),
+            lists: Vec::new(),
+        }
+    }
+
+    /// The parcel that is being filled for a worker.
+    pub fn to(&mut self, worker: usize) -> &mut Parcel {
+        &mut self.filling[worker]
+    }
+
+    /// Empty lists of targets, one for each worker.
+    pub fn take_lists(&mut self) -> Vec<Targets> {
+        let mut lists = std::mem::take(&mut self.lists);
+        lists.resize_with(self.filling.len(), Targets::default);
+        lists
+    }
+
+    /// Gives the lists back for reuse.
+    pub fn put_lists(&mut self, mut lists: Vec<Targets>) {
+        lists.iter_mut().for_each(Targets::clear);
+        self.lists = lists;
+    }
+
+    /// Posts what has been filled, and wakes each worker that got something. Returns whether something still
+    /// waits for room: then the worker must not read from its clients.
+    pub fn dispatch(&mut self, metrics: &WorkerMetrics) -> bool {
+        let mut stalled = false;
+        for to in 0..self.filling.len() {
+            if !self.filling[to].is_empty() {
+                let next = self.post.spare(to).unwrap_or_default();
+                let parcel = std::mem::replace(&mut self.filling[to], next);
+                metrics.mailbox_letters.add(parcel.len() as u64);
+                self.waiting[to].push_back(parcel);
+            }
+            let mut sent = false;
+            while let Some(parcel) = self.waiting[to].pop_front() {
+                match self.post.try_send(to, parcel) {
+                    Ok(()) => sent = true,
+                    Err(back) => {
+                        self.waiting[to].push_front(back);
+                        stalled = true;
+                        break;
+                    }
+                }
+            }
+            if sent || !self.waiting[to].is_empty() {
+                self.wakers[to].wake();
+            }
+        }
+        if stalled {
+            metrics.mailbox_stalls.add(1);
+        }
+        stalled
+    }
+
+    /// Takes the parcels that have come in, up to a bound, with the worker each came from.
+    pub fn collect(&mut self, metrics: &WorkerMetrics) -> Vec<(usize, Parcel)> {
+        let mut parcels = Vec::new();
+        self.post.drain(PARCELS_PER_ITERATION, |from, parcel| parcels.push((from, parcel)));
+        metrics.mailbox_length.set(parcels.len() as u64);
+        parcels
+    }
+
+    /// Gives an emptied parcel back to the worker that it came from.
+    pub fn give_back(&mut self, from: usize, parcel: Parcel) {
+        self.post.recycle(from, parcel);
+    }
+
+    /// Whether parcels have come in.
+    pub fn has_incoming(&self) -> bool {
+        self.post.has_incoming()
+    }
+
+    /// Parcels that have found a full mailbox and wait here.
+    pub fn waiting(&self) -> usize {
+        self.waiting.iter().map(VecDeque::len).sum()
+    }
+
+    /// The gauges of this worker's outgoing lanes.
+    pub fn lanes(&self) -> Vec<crate::runtime::mailbox::LaneGauge>
+    where
+        Parcel: Send + 'static,
+    {
+        (0..self.filling.len()).map(|to| self.post.gauge(to)).collect()
+    }
+}

@@ -1,0 +1,268 @@
+//! The block list (XEP-0191): reading and changing it, and what a change means for presence.
+//!
+//! Whom the list stops is decided in [`crate::user::blocking`].
+
+use whimbrel_storage::directory::Subscription;
+use whimbrel_storage::jid::{Jid, JidRef};
+
+use crate::service::{Committed, Reply, Request, Scopes, Service};
+use crate::stanza::Type;
+use crate::stream::errors::{StanzaCondition, StanzaError};
+use crate::user::home::Home;
+use crate::user::tables::{Flags, ResourceKey};
+use crate::user::{blocking, presence};
+use crate::xml::Element;
+
+const NAMESPACE: &str = "urn:xmpp:blocking";
+
+const FULL: &str = "the block list is full";
+
+/// Gives the list to a resource, which from then on hears of changes.
+pub const LIST: Service = Service {
+    element: "blocklist",
+    namespace: NAMESPACE,
+    scopes: Scopes::OWN,
+    feature: NAMESPACE,
+    handle: list,
+};
+
+/// Adds to the list.
+pub const BLOCK: Service = Service {
+    element: "block",
+    namespace: NAMESPACE,
+    scopes: Scopes::OWN,
+    feature: NAMESPACE,
+    handle: block,
+};
+
+/// Takes off the list.
+pub const UNBLOCK: Service = Service {
+    element: "unblock",
+    namespace: NAMESPACE,
+    scopes: Scopes::OWN,
+    feature: NAMESPACE,
+    handle: unblock,
+};
+
+fn list(home: &mut Home, request: &Request) -> Reply {
+    let (Type::Get, Some(key)) = (request.typ, request.sender) else {
+        return StanzaCondition::BadRequest.into();
+    };
+    let resource = home.users.resource_mut(key);
+    resource.flags.put(Flags::BLOCK_LIST, true);
+    let user = resource.user;
+    let blocked = home.users.user(user).blocked.iter().flat_map(|list| list.iter());
+    let items: Vec<Element> = blocked.map(|jid| item(jid)).collect();
+    Reply::Result(Element::new("blocklist", NAMESPACE).children(items))
+}
+
+fn item(jid: &str) -> Element {
+    Element::new("item", NAMESPACE).attr("jid", jid)
+}
+
+fn block(home: &mut Home, request: &Request) -> Reply {
+    let jids = match items(request) {
+        Ok(jids) if jids.is_empty() => return StanzaCondition::BadRequest.into(),
+        Ok(jids) => jids,
+        Err(error) => return Reply::Error(error),
+    };
+    let account = request.account.clone();
+    let count_max = home.config.limits.blocked_jids as usize;
+    let bytes_max = home.config.limits.stanza_bytes as usize;
+    request.commit(home, move |transaction| {
+        let before = sorted(transaction.blocked(&account)?);
+        let after = sorted(before.iter().chain(&jids).cloned().collect());
+        // The whole list has to fit the stanza in which its owner asks for it.
+        let bytes: usize = after.iter().map(String::len).sum();
+        if after.len() > before.len() && (after.len() > count_max || bytes > bytes_max) {
+            return Ok(Err(StanzaError::from(StanzaCondition::ResourceConstraint).with_text(FULL)));
+        }
+        transaction.set_blocked(&account, &after)?;
+        Ok(Ok(Committed::then(move |home| {
+            let push = Element::new("block", NAMESPACE).children(jids.iter().map(|jid| item(jid)));
+            changed(home, &account, &before, &after, &push);
+        })))
+    })
+}
+
+/// Without items: all.
+fn unblock(home: &mut Home, request: &Request) -> Reply {
+    let jids = match items(request) {
+        Ok(jids) => jids,
+        Err(error) => return Reply::Error(error),
+    };
+    let account = request.account.clone();
+    request.commit(home, move |transaction| {
+        let before = sorted(transaction.blocked(&account)?);
+        let stays = |jid: &&String| !jids.is_empty() && jids.binary_search(*jid).is_err();
+        let after: Vec<String> = before.iter().filter(stays).cloned().collect();
+        transaction.set_blocked(&account, &after)?;
+        Ok(Ok(Committed::then(move |home| {
+            let push = Element::new("unblock", NAMESPACE).children(jids.iter().map(|jid| item(jid)));
+            changed(home, &account, &before, &after, &push);
+        })))
+    })
+}
+
+fn sorted(mut jids: Vec<String>) -> Vec<String> {
+    jids.sort_unstable();
+    jids.dedup();
+    jids
+}
+
+/// The JIDs of a request, normalised and sorted.
+fn items(request: &Request) -> Result<Vec<String>, StanzaError> {
+    if request.typ != Type::Set {
+        return Err(StanzaCondition::BadRequest.into());
+    }
+    let mut jids = Vec::new();
+    for item in request.query.elements().filter(|child| child.is("item", NAMESPACE)) {
+        let jid = item.attribute("jid").ok_or(StanzaCondition::BadRequest)?;
+        let jid = Jid::parse(jid)
+            .map_err(|error| StanzaError::from(StanzaCondition::JidMalformed).with_text(error.to_string()))?;
+        jids.push(jid.as_str().to_owned());
+    }
+    Ok(sorted(jids))
+}
+
+/// The list of a user of this worker has changed.
+fn changed(home: &mut Home, account: &str, before: &[String], after: &[String], push: &Element) {
+    let Some(user) = home.users.find(account) else { return };
+    let list: Vec<Box<str>> = after.iter().map(|jid| jid.as_str().into()).collect();
+    home.users.user_mut(user).blocked = (!list.is_empty()).then(|| Box::new(list));
+    send_pushes(home, account, push);
+    let blocked = difference(after, before);
+    let unblocked = difference(before, after);
+    if !blocked.is_empty() {
+        hide_from(home, account, before, &blocked);
+    }
+    if !unblocked.is_empty() {
+        show_to(home, account, after, &unblocked);
+    }
+}
+
+/// What is in `a` and not in `b`; both are sorted.
+fn difference(a: &[String], b: &[String]) -> Vec<Box<str>> {
+    a.iter().filter(|jid| b.binary_search(jid).is_err()).map(|jid| jid.as_str().into()).collect()
+}
+
+/// §3.3, §3.4: tells the resources that have asked for the list.
+fn send_pushes(home: &mut Home, account: &str, push: &Element) {
+    let from = home.bare_jid(account);
+    for key in home.users.resources_of(account) {
+        if !home.users.resource(key).flags.has(Flags::BLOCK_LIST) {
+            continue;
+        }
+        let (to, id) = (home.full_jid(key), home.shared.unique_id());
+        let iq = Element::new("iq", crate::xml::CLIENT)
+            .attr("type", "set")
+            .attr("from", from.as_str())
+            .attr("to", to)
+            .attr("id", id)
+            .child(push.clone());
+        home.metrics().iqs_out.add(1);
+        let conn = home.users.resource(key).conn;
+        iq.write(crate::xml::CLIENT, home.out.plain(conn));
+    }
+}
+
+/// §3.3: who was just blocked sees the user's resources go.
+fn hide_from(home: &mut Home, account: &str, before: &[String], blocked: &[Box<str>]) {
+    let before: Vec<Box<str>> = before.iter().map(|jid| jid.as_str().into()).collect();
+    let newly = |jid: &JidRef<'_>| blocking::on_list(blocked, jid) && !blocking::on_list(&before, jid);
+    let audience = audience(home, account, blocked, newly);
+    for key in home.users.resources_of(account) {
+        let from = home.full_jid(key);
+        let resource = home.users.resource_mut(key);
+        let mut told: Vec<Box<str>> = Vec::new();
+        if let Some(directed) = &mut resource.directed {
+            directed.retain(|jid| {
+                let goes = JidRef::parse(jid).is_ok_and(|jid| newly(&jid));
+                if goes {
+                    told.push(jid.clone());
+                }
+                !goes
+            });
+            if directed.is_empty() {
+                resource.directed = None;
+            }
+        }
+        if resource.flags.has(Flags::AVAILABLE) {
+            let subscribed = audience.iter().filter(|(_, how)| how.0).map(|(jid, _)| jid.clone());
+            for jid in subscribed {
+                if !told.contains(&jid) {
+                    told.push(jid);
+                }
+            }
+        }
+        for to in told {
+            presence::send_one(home, &from, &to, Type::Unavailable, b" type='unavailable'/>");
+        }
+    }
+}
+
+/// §3.4: who is no longer blocked sees the user's resources again, and the user sees his.
+fn show_to(home: &mut Home, account: &str, after: &[String], unblocked: &[Box<str>]) {
+    let after: Vec<Box<str>> = after.iter().map(|jid| jid.as_str().into()).collect();
+    let free = |jid: &JidRef<'_>| blocking::on_list(unblocked, jid) && !blocking::on_list(&after, jid);
+    let audience = audience(home, account, unblocked, free);
+    let available: Vec<ResourceKey> = home
+        .users
+        .resources_of(account)
+        .into_iter()
+        .filter(|key| home.users.resource(*key).flags.has(Flags::AVAILABLE))
+        .collect();
+    for key in available {
+        let from = home.full_jid(key);
+        for (jid, (sees_user, seen_by_user)) in &audience {
+            if *sees_user {
+                let tail = std::mem::take(&mut home.users.resource_mut(key).presence);
+                presence::send_one(home, &from, jid, Type::Available, &tail);
+                home.users.resource_mut(key).presence = tail;
+            }
+            if *seen_by_user {
+                presence::send_one(home, &from, jid, Type::Probe, b" type='probe'/>");
+            }
+        }
+    }
+}
+
+/// Subscribed to the user's presence; the user is subscribed to his.
+type Seeing = (bool, bool);
+
+/// The contacts of this server to whom a change of the list matters: those that fit, by their bare JID, and the
+/// full JIDs on the list whose bare JID is a contact.
+fn audience(
+    home: &Home,
+    account: &str,
+    changed: &[Box<str>],
+    fits: impl Fn(&JidRef<'_>) -> bool,
+) -> Vec<(Box<str>, Seeing)> {
+    let mut audience = Vec::new();
+    let read = home.shared.directory.roster(account, |entry| {
+        let seeing = match entry.subscription {
+            Subscription::None => return,
+            Subscription::To => (false, true),
+            Subscription::From => (true, false),
+            Subscription::Both => (true, true),
+        };
+        let Ok(contact) = JidRef::parse(entry.contact) else { return };
+        if contact.domain() != &*home.shared.domain {
+            return;
+        }
+        if fits(&contact) {
+            audience.push((entry.contact.into(), seeing));
+            return;
+        }
+        for jid in changed {
+            let full = jid.strip_prefix(entry.contact).is_some_and(|rest| rest.starts_with('/'));
+            if full && JidRef::parse(jid).is_ok_and(|jid| fits(&jid)) {
+                audience.push((jid.clone(), seeing));
+            }
+        }
+    });
+    if let Err(error) = read {
+        tracing::error!(user = account, %error, "cannot read a roster");
+    }
+    audience
+}

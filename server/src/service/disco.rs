@@ -1,0 +1,150 @@
+//! Service discovery (XEP-0030) of the domain and of accounts. Requests to a full JID go to the client there.
+
+use crate::service::caps::{self, Identity};
+use crate::service::{Reply, Request, SERVICES, Scope, Scopes, Service, version};
+use crate::stanza::Type;
+use crate::stream::errors::StanzaCondition;
+use crate::user::home::Home;
+use crate::xml::Element;
+
+const INFO_NAMESPACE: &str = "http://jabber.org/protocol/disco#info";
+const ITEMS_NAMESPACE: &str = "http://jabber.org/protocol/disco#items";
+
+/// What the server is.
+pub const SERVER_IDENTITY: Identity = ("server", "im", version::NAME);
+
+/// What an account is (§4; the registrar's category `account`).
+const ACCOUNT_IDENTITY: Identity = ("account", "registered", "");
+
+/// Features of the server that no service stands for.
+const PROTOCOL_FEATURES: &[&str] = &[
+    // The rules of version 1.0 by which messages are copied.
+    "urn:xmpp:carbons:rules:0",
+];
+
+/// Identities and features.
+pub const INFO: Service = Service {
+    element: "query",
+    namespace: INFO_NAMESPACE,
+    scopes: Scopes::ANY,
+    feature: INFO_NAMESPACE,
+    handle: info,
+};
+
+/// What belongs to an entity.
+pub const ITEMS: Service = Service {
+    element: "query",
+    namespace: ITEMS_NAMESPACE,
+    scopes: Scopes::ANY,
+    feature: ITEMS_NAMESPACE,
+    handle: items,
+};
+
+/// Everything the server can do, each feature once.
+pub fn server_features() -> Vec<&'static str> {
+    let mut features = features_of(|_| true);
+    features.extend(PROTOCOL_FEATURES);
+    features
+}
+
+fn features_of(fits: impl Fn(&Service) -> bool) -> Vec<&'static str> {
+    let mut features: Vec<_> = SERVICES
+        .iter()
+        .filter(|service| !service.feature.is_empty() && fits(service))
+        .map(|service| service.feature)
+        .collect();
+    features.sort_unstable();
+    features.dedup();
+    features
+}
+
+fn info(home: &mut Home, request: &Request) -> Reply {
+    if let Err(refused) = admit(home, request) {
+        return refused;
+    }
+    let node = request.query.attribute("node");
+    match request.scope {
+        Scope::Server if node.is_none_or(caps::is_own_node) => {
+            describe(SERVER_IDENTITY, &server_features(), node)
+        }
+        Scope::OwnAccount | Scope::OtherAccount if node.is_none() => {
+            describe(ACCOUNT_IDENTITY, &features_of(|service| service.scopes.contains(request.scope)), None)
+        }
+        _ => StanzaCondition::ItemNotFound.into(),
+    }
+}
+
+/// §8: only a get, and only those who may see the presence of an account learn anything about it.
+fn admit(home: &Home, request: &Request) -> Result<(), Reply> {
+    if request.typ != Type::Get {
+        return Err(StanzaCondition::BadRequest.into());
+    }
+    if request.scope != Scope::Server && !request.sees_presence(home) {
+        return Err(StanzaCondition::ServiceUnavailable.into());
+    }
+    Ok(())
+}
+
+fn describe((category, typ, name): Identity, features: &[&str], node: Option<&str>) -> Reply {
+    let identity = Element::new("identity", INFO_NAMESPACE)
+        .attr("category", category)
+        .attr("type", typ)
+        .attr_opt("name", Some(name).filter(|name| !name.is_empty()));
+    let features =
+        features.iter().map(|feature| Element::new("feature", INFO_NAMESPACE).attr("var", *feature));
+    Reply::Result(
+        Element::new("query", INFO_NAMESPACE).attr_opt("node", node).child(identity).children(features),
+    )
+}
+
+/// The domain has no items: there are no components. Those of an account are its available resources (§4.2).
+fn items(home: &mut Home, request: &Request) -> Reply {
+    if let Err(refused) = admit(home, request) {
+        return refused;
+    }
+    if request.query.attribute("node").is_some() {
+        return StanzaCondition::ItemNotFound.into();
+    }
+    let mut query = Element::new("query", ITEMS_NAMESPACE);
+    if let Some(user) = home.users.find(&request.account) {
+        for key in home.users.available_of(user) {
+            query.push(Element::new("item", ITEMS_NAMESPACE).attr("jid", home.full_jid(key)));
+        }
+    }
+    Reply::Result(query)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_feature_is_announced_once_and_every_service_finds_its_own() {
+        let features = server_features();
+        let mut unique = features.clone();
+        unique.sort_unstable();
+        unique.dedup();
+        assert_eq!(unique.len(), features.len());
+        for service in SERVICES {
+            assert!(
+                service.feature.is_empty() || features.contains(&service.feature),
+                "{}",
+                service.namespace
+            );
+        }
+    }
+
+    #[test]
+    fn no_two_services_answer_the_same_element() {
+        for (at, a) in SERVICES.iter().enumerate() {
+            for b in &SERVICES[at + 1..] {
+                assert!(
+                    a.element != b.element || a.namespace != b.namespace,
+                    "{} {}",
+                    a.element,
+                    a.namespace
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! What the server answers itself: one file a XEP, registered in one table.
+//!
+//! A service is an element (name and namespace) that an iq may carry, the places where it may be sent, and a
+//! function from a request to a reply. Nothing else in the server knows which services there are; disco reads
+//! the same table.
+
+use crate::runtime::jobs::Then;
+use crate::stanza::{Delivery, Kind, Traits, Type};
+use crate::stream::errors::{StanzaCondition, StanzaError};
+use crate::user::home::Home;
+use crate::user::routing::{self, Inbound, Made};
+use crate::user::tables::ResourceKey;
+use crate::xml::{Element, Node};
+use whimbrel_storage::directory::{DirectoryError, Subscription, WriteTransaction};
+
+/// To whom a request is addressed.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// To the domain.
+    Server,
+    /// To the requester's own account: no `to`, or his own bare JID.
+    OwnAccount,
+    /// To the bare JID of another account of this server; handled on that account's home worker.
+    OtherAccount,
+}
+
+/// A set of scopes.
+#[derive(Copy, Clone, Debug)]
+pub struct Scopes {
+    /// [`Scope::Server`]
+    pub server: bool,
+    /// [`Scope::OwnAccount`]
+    pub own: bool,
+    /// [`Scope::OtherAccount`]
+    pub other: bool,
+}
+
+impl Scopes {
+    /// Only the requester's own account.
+    pub const OWN: Scopes = Scopes { server: false, own: true, other: false };
+    /// Only the domain.
+    pub const SERVER: Scopes = Scopes { server: true, own: false, other: false };
+    /// The domain and the requester's own account.
+    pub const SERVER_AND_OWN: Scopes = Scopes { server: true, own: true, other: false };
+    /// Everywhere.
+    pub const ANY: Scopes = Scopes { server: true, own: true, other: true };
+    /// The requester's own account and other accounts.
+    pub const ACCOUNTS: Scopes = Scopes { server: false, own: true, other: true };
+
+    fn contains(self, scope: Scope) -> bool {
+        match scope {
+            Scope::Server => self.server,
+            Scope::OwnAccount => self.own,
+            Scope::OtherAccount => self.other,
+        }
+    }
+}
+
+/// A request to the server.
+pub struct Request {
+    /// The requester's full JID.
+    pub from: String,
+    /// The requester's localpart.
+    pub from_local: String,
+    /// The requester's resource on this worker; `None` when he lives on another one ([`Scope::OtherAccount`]).
+    pub sender: Option<ResourceKey>,
+    /// The address that he wrote to; `None` when he wrote none.
+    pub to: Option<String>,
+    /// The localpart of the account that is asked: his own, another's, or empty for the domain.
+    pub account: String,
+    /// To whom it is addressed.
+    pub scope: Scope,
+    /// `Get` or `Set`.
+    pub typ: Type,
+    /// The id.
+    pub id: String,
+    /// The one child of the iq.
+    pub query: Element,
+}
+
+/// What a service says to a request.
+pub enum Reply {
+    /// An empty result.
+    Done,
+    /// A result with this child.
+    Result(Element),
+    /// An error.
+    Error(StanzaError),
+    /// The reply will be sent later, by [`Request::reply_to`].
+    Later,
+}
+
+impl From<StanzaCondition> for Reply {
+    fn from(condition: StanzaCondition) -> Reply {
+        Reply::Error(condition.into())
+    }
+}
+
+/// Where a reply goes once a directory write is done.
+#[derive(Clone, Debug)]
+pub struct ReplyTo {
+    from: String,
+    to: Option<String>,
+    id: String,
+}
+
+impl Request {
+    /// What is needed to reply later.
+    pub fn reply_to(&self) -> ReplyTo {
+        ReplyTo { from: self.from.clone(), to: self.to.clone(), id: self.id.clone() }
+    }
+
+    /// Runs a job in a write transaction of the directory and replies with what it returns once that is
+    /// committed: `Ok` with a function that runs on this worker after the result was sent (pushes, for
+    /// example), or an error of its own, for which the job must not have written anything.
+    ///
+    /// A full queue is answered with `resource-constraint`, a failed write with `internal-server-error`.
+    pub fn commit(
+        &self,
+        home: &mut Home,
+        job: impl FnOnce(&mut WriteTransaction<'_>) -> Result<Result<Committed, StanzaError>, DirectoryError>
+        + Send
+        + 'static,
+    ) -> Reply {
+        match self.reply_to().commit(home, job) {
+            Ok(()) => Reply::Later,
+            Err(error) => Reply::Error(error),
+        }
+    }
+
+    /// Whether the requester may know whether the account is online: it is his own, or he is subscribed to its
+    /// presence. An account that does not exist is seen by nobody.
+    pub fn sees_presence(&self, home: &Home) -> bool {
+        if self.from_local == self.account {
+            return true;
+        }
+        let requester = home.bare_jid(&self.from_local);
+        match home.shared.directory.roster_item(&self.account, &requester) {
+            Ok(item) => {
+                item.is_some_and(|item| matches!(item.subscription, Subscription::From | Subscription::Both))
+            }
+            Err(error) => {
+                tracing::error!(user = self.account, %error, "cannot read a roster");
+                false
+            }
+        }
+    }
+}
+
+/// The answer to a request that needs the directory when it cannot be read.
+pub fn unreadable(account: &str, error: &DirectoryError) -> Reply {
+    tracing::error!(user = account, %error, "cannot read the directory");
+    StanzaCondition::InternalServerError.into()
+}
+
+/// What a committed job of a request leads to.
+#[derive(Default)]
+pub struct Committed {
+    /// Child of the result.
+    pub result: Option<Element>,
+    /// Runs on the worker after the result was sent.
+    pub after: Option<Then>,
+}
+
+impl Committed {
+    /// An empty result, then `after`.
+    pub fn then(after: impl FnOnce(&mut Home) + Send + 'static) -> Committed {
+        Committed { result: None, after: Some(Box::new(after)) }
+    }
+}
+
+impl ReplyTo {
+    /// As [`Request::commit`], when the request itself is gone.
+    ///
+    /// # Errors
+    /// `resource-constraint` when the directory's queue is full; then nothing has been sent.
+    pub fn commit(
+        self,
+        home: &mut Home,
+        job: impl FnOnce(&mut WriteTransaction<'_>) -> Result<Result<Committed, StanzaError>, DirectoryError>
+        + Send
+        + 'static,
+    ) -> Result<(), StanzaError> {
+        let on_failure = self.clone();
+        home.write(
+            move |transaction| {
+                let outcome = job(transaction)?;
+                let then: Then = Box::new(move |home| match outcome {
+                    Ok(committed) => {
+                        self.send(home, committed.result.map_or(Reply::Done, Reply::Result));
+                        if let Some(after) = committed.after {
+                            after(home);
+                        }
+                    }
+                    Err(error) => {
+                        if error.condition == StanzaCondition::ResourceConstraint {
+                            home.metrics().refused_account.add(1);
+                        }
+                        self.send(home, Reply::Error(error));
+                    }
+                });
+                Ok(then)
+            },
+            move |home, error| on_failure.send(home, Reply::Error(error)),
+        )
+    }
+
+    /// Sends the reply.
+    pub fn send(&self, home: &mut Home, reply: Reply) {
+        let typ = match reply {
+            Reply::Done | Reply::Result(_) => Type::Result,
+            Reply::Error(error) => {
+                return routing::refuse(home, Kind::Iq, &self.from, self.to.as_deref(), &self.id, error);
+            }
+            Reply::Later => return,
+        };
+        let mut bytes = Vec::with_capacity(256);
+        routing::open_reply(Kind::Iq, typ, self.to.as_deref(), &self.from, &self.id, &mut bytes);
+        match reply {
+            Reply::Result(child) => {
+                bytes.push(b'>');
+                child.write("jabber:client", &mut bytes);
+                bytes.extend_from_slice(b"</iq>");
+            }
+            _ => bytes.extend_from_slice(b"/>"),
+        }
+        let made = Made {
+            kind: Kind::Iq,
+            typ,
+            traits: Traits::FROM_SERVER,
+            from: self.to.as_deref(),
+            id: &self.id,
+            bytes: &bytes,
+        };
+        routing::send_made(home, made, &self.from);
+    }
+}
+
+/// A service.
+pub struct Service {
+    /// Name of the iq's child.
+    pub element: &'static str,
+    /// Namespace of the iq's child.
+    pub namespace: &'static str,
+    /// Where it may be sent.
+    pub scopes: Scopes,
+    /// The feature that disco announces for it; empty for none.
+    pub feature: &'static str,
+    /// Answers a request.
+    pub handle: fn(&mut Home, &Request) -> Reply,
+}
+
+/// All services.
+pub static SERVICES: &[Service] = &[
+    disco::INFO,
+    disco::ITEMS,
+    ping::SERVICE,
+    roster::SERVICE,
+    version::SERVICE,
+    time::SERVICE,
+    last::SERVICE,
+    vcard::SERVICE,
+    private::SERVICE,
+    carbons::ENABLE,
+    carbons::DISABLE,
+    blocking::LIST,
+    blocking::BLOCK,
+    blocking::UNBLOCK,
+    register::SERVICE,
+    session::SERVICE,
+];
+
+pub mod blocking;
+pub mod caps;
+pub mod carbons;
+pub mod disco;
+pub mod last;
+pub mod ping;
+pub mod private;
+pub mod register;
+pub mod roster;
+pub mod session;
+pub mod time;
+pub mod vcard;
+pub mod version;
+
+/// Answers an iq get or set of a bound resource to the domain or to its own account. A result or an error is
+/// an answer to a ping of ours, and has already said what matters: that the client is alive.
+pub fn dispatch(home: &mut Home, inbound: &Inbound<'_>, scope: Scope) {
+    if !matches!(inbound.typ, Type::Get | Type::Set) {
+        return;
+    }
+    let own = home.users.local_of(inbound.sender).to_owned();
+    let Some(query) = only_child(inbound.stanza.to_element()) else { return };
+    answer(
+        home,
+        Request {
+            from: inbound.from.to_owned(),
+            from_local: own.clone(),
+            sender: Some(inbound.sender),
+            to: inbound.to_text.map(str::to_owned),
+            account: if scope == Scope::Server { String::new() } else { own },
+            scope,
+            typ: inbound.typ,
+            id: inbound.id.to_owned(),
+            query,
+        },
+    );
+}
+
+/// Answers an iq get or set to the bare JID of another user, whose home is this worker.
+pub fn dispatch_for_account(home: &mut Home, d: &Delivery<'_>) {
+    let Ok(iq) = Element::parse(d.bytes) else { return };
+    let Some(query) = only_child(iq) else { return };
+    let from_local = d.from.split_once('@').map_or("", |(local, _)| local).to_owned();
+    answer(
+        home,
+        Request {
+            from: d.from.to_owned(),
+            from_local,
+            sender: None,
+            to: Some(home.bare_jid(d.to_local)),
+            account: d.to_local.to_owned(),
+            scope: Scope::OtherAccount,
+            typ: d.typ,
+            id: d.id.to_owned(),
+            query,
+        },
+    );
+}
+
+fn only_child(iq: Element) -> Option<Element> {
+    iq.into_nodes().into_iter().find_map(|node| match node {
+        Node::Element(element) => Some(element),
+        Node::Text(_) => None,
+    })
+}
+
+fn answer(home: &mut Home, request: Request) {
+    let service = SERVICES.iter().find(|service| {
+        service.element == request.query.name()
+            && service.namespace == request.query.namespace()
+            && service.scopes.contains(request.scope)
+    });
+    let reply = match service {
+        Some(service) => (service.handle)(home, &request),
+        None => StanzaCondition::ServiceUnavailable.into(),
+    };
+    request.reply_to().send(home, reply);
+}

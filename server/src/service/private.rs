@@ -1,0 +1,129 @@
+//! Private XML storage (XEP-0049): what clients keep for themselves, by the name and namespace of an element.
+
+use whimbrel_storage::directory::PRIVATE_NAME_BYTES_MAX;
+
+use crate::service::{Committed, Reply, Request, Scopes, Service, unreadable};
+use crate::stanza::Type;
+use crate::stream::errors::{StanzaCondition, StanzaError};
+use crate::user::home::Home;
+use crate::xml::Element;
+
+const NAMESPACE: &str = "jabber:iq:private";
+
+/// Keeps and gives back a client's own XML.
+pub const SERVICE: Service =
+    Service { element: "query", namespace: NAMESPACE, scopes: Scopes::OWN, feature: NAMESPACE, handle };
+
+fn handle(home: &mut Home, request: &Request) -> Reply {
+    if let Err(error) = check(&request.query) {
+        return Reply::Error(error);
+    }
+    match request.typ {
+        Type::Get => read(home, request),
+        _ => write(home, request),
+    }
+}
+
+/// §2.2: there is something to keep, and it is not in a namespace that the protocol itself uses.
+fn check(query: &Element) -> Result<(), StanzaError> {
+    let mut elements = query.elements().peekable();
+    if elements.peek().is_none() {
+        return Err(StanzaCondition::BadRequest.into());
+    }
+    for element in elements {
+        // Without a declaration of its own it is still in the namespace of the query.
+        if matches!(element.namespace(), "" | NAMESPACE) {
+            let text = "each element needs a namespace of its own";
+            return Err(StanzaError::from(StanzaCondition::BadRequest).with_text(text));
+        }
+        if is_reserved(element.namespace()) {
+            let text = "this namespace is reserved";
+            return Err(StanzaError::from(StanzaCondition::NotAcceptable).with_text(text));
+        }
+    }
+    Ok(())
+}
+
+fn is_reserved(namespace: &str) -> bool {
+    namespace == "vcard-temp"
+        || namespace.starts_with("jabber:")
+        || namespace.starts_with("http://jabber.org/")
+}
+
+/// What was never stored is given back as it was asked for: empty.
+fn read(home: &Home, request: &Request) -> Reply {
+    let mut elements = request.query.elements();
+    let (Some(asked), None) = (elements.next(), elements.next()) else {
+        return StanzaCondition::NotAcceptable.into();
+    };
+    let account = &request.account;
+    let found = match home.shared.directory.private(account, asked.name(), asked.namespace()) {
+        Ok(Some(bytes)) => match Element::parse(&bytes) {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::error!(user = account, %error, "stored private XML is damaged");
+                return StanzaCondition::InternalServerError.into();
+            }
+        },
+        Ok(None) => Element::new(asked.name().to_owned(), asked.namespace().to_owned()),
+        Err(error) => return unreadable(account, &error),
+    };
+    Reply::Result(Element::new("query", NAMESPACE).child(found))
+}
+
+fn write(home: &mut Home, request: &Request) -> Reply {
+    let account = request.account.clone();
+    let items: Vec<_> = request
+        .query
+        .elements()
+        .map(|element| (element.name().to_owned(), element.namespace().to_owned(), element.to_bytes()))
+        .collect();
+    // Values are bounded by the stanza they came in; names have a bound of their own in the directory.
+    let named = |(name, namespace, _): &(String, String, Vec<u8>)| {
+        name.len() + namespace.len() < PRIVATE_NAME_BYTES_MAX
+    };
+    let bytes: usize =
+        items.iter().map(|(name, namespace, xml)| name.len() + namespace.len() + xml.len()).sum();
+    let limit = home.config.limits.private_bytes as usize;
+    if !items.iter().all(named) {
+        return StanzaCondition::NotAcceptable.into();
+    }
+    request.commit(home, move |transaction| {
+        let names: Vec<(&str, &str)> =
+            items.iter().map(|(name, namespace, _)| (name.as_str(), namespace.as_str())).collect();
+        if transaction.private_bytes(&account, &names)? + bytes > limit {
+            let text = "there is no room for more private data";
+            return Ok(Err(StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text)));
+        }
+        for (name, namespace, xml) in &items {
+            transaction.set_private(&account, name, namespace, xml)?;
+        }
+        Ok(Ok(Committed::default()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_checked_before_the_directory_is_asked() {
+        let query = |inside: &str| {
+            let bytes = format!("<query xmlns='jabber:iq:private'>{inside}</query>");
+            Element::parse(bytes.as_bytes()).unwrap()
+        };
+        let table = [
+            ("<storage xmlns='storage:bookmarks'/>", None),
+            ("<exodus xmlns='exodus:prefs'/><roster xmlns='roster:delimiter'/>", None),
+            ("", Some(StanzaCondition::BadRequest)),
+            ("<storage/>", Some(StanzaCondition::BadRequest)),
+            ("<storage xmlns=''/>", Some(StanzaCondition::BadRequest)),
+            ("<query xmlns='jabber:iq:roster'/>", Some(StanzaCondition::NotAcceptable)),
+            ("<x xmlns='http://jabber.org/protocol/muc'/>", Some(StanzaCondition::NotAcceptable)),
+            ("<vCard xmlns='vcard-temp'/>", Some(StanzaCondition::NotAcceptable)),
+        ];
+        for (inside, expected) in table {
+            assert_eq!(check(&query(inside)).err().map(|error| error.condition), expected, "{inside}");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Registration (XEP-0077) for somebody who has logged in: a new password, or the end of the account. Opening an
+//! account before login is part of the stream: [`crate::stream::registration`].
+
+use std::num::NonZeroU32;
+
+use whimbrel_storage::credentials::{Credentials, CredentialsError};
+use whimbrel_storage::directory::Item;
+use whimbrel_storage::jid;
+use zeroize::Zeroizing;
+
+use crate::runtime::jobs::Done;
+use crate::service::{Committed, Reply, ReplyTo, Request, Scopes, Service};
+use crate::stanza::Type;
+use crate::stream::errors::{StanzaCondition, StanzaError, StreamCondition};
+use crate::user::home::Home;
+use crate::user::subscription;
+use crate::user::tables::Flags;
+use crate::xml::Element;
+
+/// Namespace of registration.
+pub const NAMESPACE: &str = "jabber:iq:register";
+
+/// Changes the password or removes the account.
+pub const SERVICE: Service = Service {
+    element: "query",
+    namespace: NAMESPACE,
+    scopes: Scopes::SERVER_AND_OWN,
+    feature: NAMESPACE,
+    handle,
+};
+
+fn handle(home: &mut Home, request: &Request) -> Reply {
+    if request.typ == Type::Get {
+        // §3.1: what is registered, and what could be changed.
+        let field = |name: &'static str| Element::new(name, NAMESPACE);
+        let query = Element::new("query", NAMESPACE)
+            .child(field("registered"))
+            .child(field("username").text(&request.from_local))
+            .child(field("password"));
+        return Reply::Result(query);
+    }
+    if request.query.find("remove", NAMESPACE).is_some() {
+        return match request.query.elements().count() {
+            1 => remove(home, request),
+            // §3.2: nothing else may stand beside it.
+            _ => StanzaCondition::BadRequest.into(),
+        };
+    }
+    change_password(home, request)
+}
+
+/// What a form says: username and password.
+pub struct Form {
+    /// Localpart, normalised.
+    pub username: String,
+    /// Password as it was sent; wiped when dropped.
+    pub password: Zeroizing<String>,
+}
+
+impl Form {
+    /// Reads the fields of a query.
+    ///
+    /// # Errors
+    /// `not-acceptable` for a missing field (§3.1), `jid-malformed` for a username that cannot be a localpart.
+    pub fn read(query: &Element) -> Result<Form, StanzaError> {
+        let field = |name| query.find(name, NAMESPACE).map(Element::content).filter(|text| !text.is_empty());
+        let (Some(username), Some(password)) = (field("username"), field("password")) else {
+            let text = "username and password are both needed";
+            return Err(StanzaError::from(StanzaCondition::NotAcceptable).with_text(text));
+        };
+        let username = jid::normalise_local(&username)
+            .map_err(|error| StanzaError::from(StanzaCondition::JidMalformed).with_text(error.to_string()))?
+            .into_owned();
+        Ok(Form { username, password: Zeroizing::new(password.into_owned()) })
+    }
+}
+
+/// The answer when no keys can be made from a password.
+pub fn password_refused(error: &CredentialsError) -> StanzaError {
+    match error {
+        CredentialsError::PasswordEmpty
+        | CredentialsError::PasswordTooLong { .. }
+        | CredentialsError::PasswordForbidden(_) => {
+            StanzaError::from(StanzaCondition::NotAcceptable).with_text(error.to_string())
+        }
+        _ => {
+            tracing::error!(%error, "cannot make keys from a password");
+            StanzaCondition::InternalServerError.into()
+        }
+    }
+}
+
+/// The answer when the crypto pool has no room (`limits.crypto_queue`).
+pub fn pool_is_full() -> StanzaError {
+    let text = "the server is busy; try again later";
+    StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text)
+}
+
+/// §3.3. Other sessions of the account stay: they have authenticated.
+fn change_password(home: &mut Home, request: &Request) -> Reply {
+    let form = match Form::read(&request.query) {
+        Ok(form) => form,
+        Err(error) => return Reply::Error(error),
+    };
+    if form.username != request.from_local {
+        return StanzaCondition::NotAllowed.into();
+    }
+    let Some(key) = request.sender else { return StanzaCondition::NotAllowed.into() };
+    // One at a time: else a single client could keep the crypto pool from everybody's logins.
+    if home.users.resource(key).flags.has(Flags::CHANGING_PASSWORD) {
+        let text = "a change of the password is under way";
+        return Reply::Error(StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text));
+    }
+    let account = form.username;
+    let password = form.password;
+    let iterations = NonZeroU32::new(home.config.auth.scram_iterations).unwrap_or(NonZeroU32::MIN);
+    let reply_to = request.reply_to();
+    let resource = home.users.resource(key).name.clone();
+    let queued = home.jobs.hash(Box::new(move || {
+        let derived = Credentials::derive(&password, iterations);
+        Done::Home(Box::new(move |home| {
+            let user = home.users.find(&account);
+            if let Some(key) = user.and_then(|user| home.users.find_resource(user, &resource)) {
+                home.users.resource_mut(key).flags.put(Flags::CHANGING_PASSWORD, false);
+            }
+            match derived {
+                Ok(credentials) => store(home, reply_to, account, credentials),
+                Err(error) => reply_to.send(home, Reply::Error(password_refused(&error))),
+            }
+        }))
+    }));
+    if !queued {
+        home.metrics().refused_crypto.add(1);
+        return Reply::Error(pool_is_full());
+    }
+    home.users.resource_mut(key).flags.put(Flags::CHANGING_PASSWORD, true);
+    Reply::Later
+}
+
+fn store(home: &mut Home, reply_to: ReplyTo, account: String, credentials: Credentials) {
+    let on_refusal = reply_to.clone();
+    let submitted = reply_to.commit(home, move |transaction| {
+        Ok(match transaction.set_credentials(&account, &credentials)? {
+            true => Ok(Committed::default()),
+            // Removed in the meantime.
+            false => Err(StanzaCondition::ItemNotFound.into()),
+        })
+    });
+    if let Err(error) = submitted {
+        on_refusal.send(home, Reply::Error(error));
+    }
+}
+
+/// §3.2: the account and everything of it goes; contacts are told, and its streams end.
+fn remove(home: &mut Home, request: &Request) -> Reply {
+    let account = request.from_local.clone();
+    request.commit(home, move |transaction| {
+        let items = transaction.roster_items(&account)?;
+        if !transaction.delete_account(&account)? {
+            return Ok(Err(StanzaCondition::ItemNotFound.into()));
+        }
+        Ok(Ok(Committed::then(move |home| removed(home, &account, &items))))
+    })
+}
+
+/// What follows from the removal of an account of this worker; `items` was its roster.
+pub fn removed(home: &mut Home, account: &str, items: &[Item]) {
+    // First: the sessions end without a roster that would tell who sees them.
+    subscription::account_deleted(home, account, items);
+    for key in home.users.resources_of(account) {
+        let conn = home.users.resource(key).conn;
+        home.end(conn, StreamCondition::NotAuthorized, Some("the account has been removed"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_needs_both_fields_and_a_username_that_can_be_a_localpart() {
+        let read = |inside: &str| {
+            let bytes = format!("<query xmlns='jabber:iq:register'>{inside}</query>");
+            Form::read(&Element::parse(bytes.as_bytes()).unwrap())
+        };
+        let form = read("<username>Juliet</username><password>p w</password>").ok().unwrap();
+        assert_eq!((form.username.as_str(), form.password.as_str()), ("juliet", "p w"));
+        let table = [
+            ("<username>juliet</username>", StanzaCondition::NotAcceptable),
+            ("<username>juliet</username><password/>", StanzaCondition::NotAcceptable),
+            ("<username/><password>x</password>", StanzaCondition::NotAcceptable),
+            ("<username>a@b</username><password>x</password>", StanzaCondition::JidMalformed),
+        ];
+        for (inside, expected) in table {
+            assert_eq!(read(inside).err().map(|error| error.condition), Some(expected), "{inside}");
+        }
+    }
+}

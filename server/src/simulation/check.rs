@@ -1,0 +1,264 @@
+//! The rules for a world at rest (presence, rosters, answers), for every moment (bounds), and for an empty one (leaks).
+
+use std::collections::BTreeMap;
+
+use whimbrel_storage::directory::Subscription;
+
+use super::client::{Stage, Wanted};
+use super::world::{World, bare, full, local, user_of};
+use crate::metrics;
+
+/// What one `apply` may add to a backlog before its limit is looked at, in bytes: one iteration's output.
+const ITERATION_BYTES: usize = 1 << 20;
+
+/// Parcels that wait for room in a mailbox; far more than any iteration makes.
+const WAITING_PARCELS_MAX: usize = 256;
+
+/// Both directions of a subscription as one user's roster has it.
+#[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]
+struct Half {
+    to: bool,
+    from: bool,
+}
+
+impl World {
+    /// No queue is longer than its limit.
+    pub(super) fn check_bounds(&mut self) {
+        for lane in &self.lanes {
+            if lane.high_water() > lane.limit() {
+                let (high, limit) = (lane.high_water(), lane.limit());
+                self.failure.get_or_insert_with(|| format!("{high} parcels in a mailbox for {limit}"));
+            }
+        }
+        let limit = self.settings.output_backlog_bytes as usize + ITERATION_BYTES;
+        for index in 0..self.workers.len() {
+            let backlog = self.workers[index].driver_mut().backlog_longest();
+            let waiting = self.workers[index].core().home().post.waiting();
+            if backlog > limit {
+                self.fail(format!(
+                    "{backlog} bytes wait for one client of worker {index}; the limit is {limit}"
+                ));
+            }
+            if waiting > WAITING_PARCELS_MAX {
+                self.fail(format!("{waiting} parcels of worker {index} wait for room in a mailbox"));
+            }
+        }
+    }
+
+    /// Everything is decided: what was sent has arrived, and everybody sees the same.
+    pub(super) fn check_at_rest(&mut self) {
+        if let Err(what) = self.ledger.judge() {
+            return self.fail(what);
+        }
+        self.check_answers();
+        self.check_counts();
+        let rosters = self.rosters();
+        // A change that the full queue of jobs has refused on the contact's side leaves the two sides apart.
+        let refused = self.shared.metrics.iter().any(|metrics| metrics.refused_directory.get() > 0);
+        if !refused {
+            self.check_rosters(&rosters);
+        }
+        self.check_roster_views();
+        self.check_presence(&rosters);
+    }
+
+    /// Every request has been answered, once.
+    fn check_answers(&mut self) {
+        for index in 0..self.clients.len() {
+            let client = &self.clients[index];
+            let Some(live) = client.live.as_ref().filter(|_| client.stage == Stage::Online) else { continue };
+            let open = live.wanted.iter().find(|(_, (wanted, step))| match wanted {
+                // Who blocks the asker answers into the void.
+                Wanted::Peer(user) => {
+                    !self.ledger.lost_one_since(*user, *step) && !self.ledger.ever_blocked(*user, client.user)
+                }
+                _ => true,
+            });
+            if let Some((id, (wanted, step))) = open {
+                let what = format!("client {index} gets no answer to {id} ({wanted:?}) of step {step}");
+                return self.fail(what);
+            }
+        }
+    }
+
+    /// The server knows of as many sessions as the clients do.
+    fn check_counts(&mut self) {
+        let online = self.clients.iter().filter(|client| client.stage == Stage::Online).count();
+        let connected = self.clients.iter().filter(|client| client.stage != Stage::Away).count();
+        let bound: usize = self.workers.iter().map(|worker| worker.core().home().users.counts().1).sum();
+        let sessions: usize = self.workers.iter().map(|worker| worker.core().sessions().len()).sum();
+        if bound != online {
+            return self.fail(format!("{online} clients are online, the server has {bound} resources"));
+        }
+        let totals: BTreeMap<&str, u64> =
+            metrics::totals(&self.shared.metrics).into_iter().map(|(d, value)| (d.name, value)).collect();
+        let (open, unbound) = self.shared.admission.counts();
+        let counts =
+            [("sessions", online as u64), ("connections", sessions as u64), ("queue.output.length", 0)];
+        for (name, expected) in counts {
+            if totals.get(name) != Some(&expected) {
+                return self.fail(format!("the gauge {name} is {:?}, not {expected}", totals.get(name)));
+            }
+        }
+        if open as usize != sessions || unbound as usize != sessions - online {
+            let what =
+                format!("admission counts {open}, {unbound}; there are {sessions}, {}", sessions - online);
+            return self.fail(what);
+        }
+        if sessions > connected {
+            return self
+                .fail(format!("{connected} clients are connected, the server has {sessions} sessions"));
+        }
+        let killed = totals.get("refused.output_backlog_bytes").copied().unwrap_or(0);
+        if self.unexplained_resets > killed {
+            let resets = self.unexplained_resets;
+            self.fail(format!("{resets} clients that read were reset, and {killed} had too long a backlog"));
+        }
+    }
+
+    /// All rosters as the directory has them: the half of each pair that the first user keeps.
+    fn rosters(&mut self) -> BTreeMap<(usize, usize), Half> {
+        let mut halves = BTreeMap::new();
+        for user in 0..self.settings.users {
+            let read = self.shared.directory.roster(&local(user), |item| {
+                let half = match item.subscription {
+                    Subscription::None => Half::default(),
+                    Subscription::To => Half { to: true, from: false },
+                    Subscription::From => Half { to: false, from: true },
+                    Subscription::Both => Half { to: true, from: true },
+                };
+                if let Some(contact) = user_of(item.contact) {
+                    halves.insert((user, contact), half);
+                }
+            });
+            if let Err(error) = read {
+                self.fail(format!("the roster of user {user} cannot be read: {error}"));
+            }
+        }
+        halves
+    }
+
+    fn check_rosters(&mut self, halves: &BTreeMap<(usize, usize), Half>) {
+        for (&(user, contact), half) in halves {
+            if user == contact || self.ledger.ever_blocked(user, contact) {
+                continue;
+            }
+            let other = halves.get(&(contact, user)).copied().unwrap_or_default();
+            let parted = (half.to != other.from && !(other.from && self.ledger.asked_again(user, contact)))
+                || (half.from != other.to && !(half.from && self.ledger.asked_again(contact, user)));
+            if parted {
+                return self.fail(format!(
+                    "the rosters of users {user} and {contact} disagree: {half:?} and {other:?}"
+                ));
+            }
+            self.report.rosters_checked += 1;
+        }
+    }
+
+    /// Whoever has asked for the roster knows it as it is stored.
+    fn check_roster_views(&mut self) {
+        for index in 0..self.clients.len() {
+            let client = &self.clients[index];
+            let Some(seen) = client.live.as_ref().and_then(|live| live.roster.as_ref()) else { continue };
+            let stored = match self.shared.directory.roster_items(&local(client.user)) {
+                Ok(items) => items,
+                Err(error) => return self.fail(format!("a roster cannot be read: {error}")),
+            };
+            let stored: BTreeMap<String, (String, bool)> = stored
+                .into_iter()
+                .filter(|item| item.listed)
+                .map(|item| {
+                    let subscription = match item.subscription {
+                        Subscription::None => "none",
+                        Subscription::To => "to",
+                        Subscription::From => "from",
+                        Subscription::Both => "both",
+                    };
+                    (item.contact, (subscription.to_owned(), item.ask))
+                })
+                .collect();
+            if *seen != stored {
+                let what = format!("client {index} knows the roster {seen:?}, stored is {stored:?}");
+                return self.fail(what);
+            }
+        }
+    }
+
+    /// Whoever is subscribed to somebody's presence has seen the last of it, and of nobody who is gone.
+    fn check_presence(&mut self, halves: &BTreeMap<(usize, usize), Half>) {
+        let mut truth: BTreeMap<usize, BTreeMap<String, u32>> = BTreeMap::new();
+        for client in self.clients.iter().filter(|client| client.stage == Stage::Online) {
+            if let Some((number, _)) = client.live.as_ref().and_then(|live| live.presence) {
+                truth.entry(client.user).or_default().insert(full(client.user, &client.resource), number);
+            }
+        }
+        for index in 0..self.clients.len() {
+            let client = &self.clients[index];
+            let Some(live) = client.live.as_ref().filter(|live| live.presence.is_some()) else { continue };
+            let contacts = halves
+                .range((client.user, 0)..(client.user + 1, 0))
+                .filter(|((user, contact), half)| {
+                    half.to
+                        && user != contact
+                        && halves.get(&(*contact, *user)).is_some_and(|other| other.from)
+                        && !self.ledger.ever_blocked(*user, *contact)
+                })
+                .map(|((_, contact), _)| *contact);
+            let mut checked = 0;
+            let mut wrong = None;
+            for contact in contacts.chain([client.user]) {
+                let jid = bare(contact);
+                let seen: BTreeMap<String, u32> = live
+                    .seen
+                    .iter()
+                    .filter(|(full, _)| full.split('/').next() == Some(&jid))
+                    .map(|(full, number)| (full.clone(), *number))
+                    .collect();
+                let real = truth.get(&contact).cloned().unwrap_or_default();
+                if seen != real {
+                    wrong.get_or_insert_with(|| {
+                        format!(
+                            "client {index} (user {}) sees {jid} as {seen:?}, and it is {real:?}",
+                            client.user
+                        )
+                    });
+                }
+                checked += 1;
+            }
+            self.report.presences_checked += checked;
+            if let Some(wrong) = wrong {
+                return self.fail(wrong);
+            }
+        }
+    }
+
+    /// Everybody has left: nothing is left of them.
+    pub(super) fn check_empty(&mut self) {
+        let (open, unbound) = self.shared.admission.counts();
+        let mut left = vec![
+            ("open descriptors", self.network.descriptors()),
+            ("admitted connections", open as usize),
+            ("admitted, not bound", unbound as usize),
+        ];
+        for worker in &self.workers {
+            let home = worker.core().home();
+            let (users, resources) = home.users.counts();
+            left.push(("sessions", worker.core().sessions().len()));
+            left.push(("users", users));
+            left.push(("resources", resources));
+            left.push(("pending jobs", home.jobs.pending()));
+            left.push(("waiting parcels", home.post.waiting()));
+            // One timer ticks every second.
+            left.push(("timers", (home.metrics().timers.get() as usize).saturating_sub(1)));
+        }
+        for (description, value) in metrics::totals(&self.shared.metrics) {
+            let gauges = ["connections", "sessions", "users", "tls_sessions", "queue.output.length"];
+            if gauges.contains(&description.name) {
+                left.push((description.name, value as usize));
+            }
+        }
+        if let Some((what, count)) = left.into_iter().find(|(_, count)| *count != 0) {
+            self.fail(format!("everybody has left, and there are still {count} {what}"));
+        }
+    }
+}

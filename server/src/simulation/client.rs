@@ -1,0 +1,229 @@
+//! One simulated client: its connection, how far its login is, and what it believes of the world.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::runtime::driver::sim::{LinkId, Network, Read};
+use crate::runtime::timer::Millis;
+use crate::xml::{Element, Frame, Framer, Limits, Partial, Phase};
+
+/// Namespace of SASL (RFC 6120 §6).
+pub(super) const NS_SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
+
+/// How far a client is.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub(super) enum Stage {
+    /// Not connected.
+    Away,
+    /// Waits for the features of the first stream.
+    Greeted,
+    /// Waits for the outcome of SASL.
+    Authenticating,
+    /// Waits for the features of the second stream.
+    Restarted,
+    /// Waits for the answer to its bind request.
+    Binding,
+    /// Bound.
+    Online,
+    /// Has closed its stream, ended its side, or done something for which the server will end it.
+    Leaving,
+    /// Connected and does nothing (before authentication).
+    Silent,
+    /// Gone without a word: no end, no reset, no reading.
+    Ghost,
+}
+
+/// What a client waits for.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub(super) enum Wanted {
+    Roster,
+    Carbons(bool),
+    Anything,
+    /// An answer of another user's client, or of the server in its place.
+    Peer(usize),
+}
+
+/// What a client knows while it is bound.
+#[derive(Debug)]
+pub(super) struct Live {
+    /// Its session in the ledger.
+    pub(super) id: usize,
+    /// The number in the last presence it has seen of each full JID.
+    pub(super) seen: BTreeMap<String, u32>,
+    /// Subscription and ask of each contact, once it has asked for the roster.
+    pub(super) roster: Option<BTreeMap<String, (String, bool)>>,
+    /// Requests without an answer, by id, with the step they were sent in.
+    pub(super) wanted: BTreeMap<String, (Wanted, u64)>,
+    /// Number and priority of its last available presence.
+    pub(super) presence: Option<(u32, i8)>,
+    /// The presence with which it became available, until the server shows it.
+    pub(super) initial: Option<u32>,
+    pub(super) inactive: bool,
+}
+
+/// What has arrived.
+#[derive(Debug)]
+pub(super) enum Heard {
+    Open,
+    Element(Element),
+    Close,
+    Ended,
+    Reset,
+    /// Not XML as XMPP wants it.
+    Broken(String),
+}
+
+/// A simulated client.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) number: u32,
+    pub(super) user: usize,
+    pub(super) resource: Box<str>,
+    pub(super) peer: IpAddr,
+    pub(super) stage: Stage,
+    pub(super) link: Option<LinkId>,
+    /// Bytes that did not fit in the link's window.
+    pub(super) out: Vec<u8>,
+    phase: Phase,
+    partial: Option<Box<Partial>>,
+    /// Ends its side once `out` is empty.
+    pub(super) end_after: bool,
+    ended: bool,
+    /// Does not read for now.
+    pub(super) deaf: bool,
+    /// Has been deaf on this connection: the server may have lost its patience.
+    pub(super) was_deaf: bool,
+    /// Sends everything up to the bind request at once.
+    pub(super) eager: bool,
+    pub(super) wrong_password: bool,
+    pub(super) live: Option<Live>,
+    /// The session of this connection in the ledger, also when it is over.
+    pub(super) session: Option<usize>,
+    /// When it may connect again.
+    pub(super) back_at: Millis,
+}
+
+impl Client {
+    pub(super) fn new(number: u32, user: usize, resource: String, peer: IpAddr) -> Client {
+        Client {
+            number,
+            user,
+            resource: resource.into(),
+            peer,
+            stage: Stage::Away,
+            link: None,
+            out: Vec::new(),
+            phase: Phase::BeforeHeader,
+            partial: None,
+            end_after: false,
+            ended: false,
+            deaf: false,
+            was_deaf: false,
+            eager: false,
+            wrong_password: false,
+            live: None,
+            session: None,
+            back_at: Millis(0),
+        }
+    }
+
+    /// A new connection.
+    pub(super) fn connected(&mut self, link: LinkId) {
+        let fresh = Client::new(self.number, self.user, String::new(), self.peer);
+        let resource = std::mem::take(&mut self.resource);
+        *self = Client { resource, link: Some(link), stage: Stage::Greeted, ..fresh };
+    }
+
+    /// Nothing is left of the connection.
+    pub(super) fn away(&mut self, back_at: Millis) {
+        let Some(link) = self.link else { return };
+        self.connected(link);
+        (self.link, self.stage, self.back_at) = (None, Stage::Away, back_at);
+    }
+
+    pub(super) fn say(&mut self, text: &str) {
+        if !self.end_after {
+            self.out.extend_from_slice(text.as_bytes());
+        }
+    }
+
+    /// Sends what fits.
+    pub(super) fn flush(&mut self, network: &Network) {
+        let Some(link) = self.link.filter(|_| self.stage != Stage::Ghost) else { return };
+        let count = network.client_write(link, &self.out);
+        self.out.drain(..count);
+        if self.out.is_empty() && self.end_after && !self.ended {
+            self.ended = true;
+            network.client_end(link);
+        }
+    }
+
+    /// Whether it is on its way in or out, so that its state changes without its doing.
+    pub(super) fn is_between(&self) -> bool {
+        matches!(
+            self.stage,
+            Stage::Greeted | Stage::Authenticating | Stage::Restarted | Stage::Binding | Stage::Leaving
+        )
+    }
+
+    /// Whether it still has something to send.
+    pub(super) fn is_writing(&self) -> bool {
+        !matches!(self.stage, Stage::Away | Stage::Ghost)
+            && (!self.out.is_empty() || self.end_after != self.ended)
+    }
+
+    /// Reads up to `max` bytes and cuts them into what they are. `bytes` gets them as they came.
+    pub(super) fn read(
+        &mut self,
+        network: &Network,
+        framer: &mut Framer,
+        limits: &Limits,
+        max: usize,
+        bytes: &mut Vec<u8>,
+    ) -> Vec<Heard> {
+        let Some(link) = self.link else { return Vec::new() };
+        match network.client_read(link, max, bytes) {
+            Read::Nothing => return Vec::new(),
+            Read::Ended => return vec![Heard::Ended],
+            Read::Reset => return vec![Heard::Reset],
+            Read::Bytes(_) => {}
+        }
+        let mut heard = Vec::new();
+        let mut rest = bytes.as_slice();
+        while !rest.is_empty() {
+            match framer.next(self.phase, None, &mut self.partial, rest, limits) {
+                Ok((count, frame)) => {
+                    rest = &rest[count..];
+                    match frame {
+                        None => {}
+                        Some(Frame::StreamOpen(_)) => {
+                            self.phase = Phase::InStream;
+                            heard.push(Heard::Open);
+                        }
+                        Some(Frame::StreamClose) => {
+                            heard.push(Heard::Close);
+                            if !rest.is_empty() {
+                                let text = String::from_utf8_lossy(rest).into_owned();
+                                heard.push(Heard::Broken(format!("bytes after the stream: {text}")));
+                            }
+                            break;
+                        }
+                        Some(Frame::Stanza(stanza)) => {
+                            let element = stanza.to_element();
+                            if element.is("success", NS_SASL) {
+                                self.phase = Phase::BeforeHeader;
+                            }
+                            heard.push(Heard::Element(element));
+                        }
+                    }
+                }
+                Err(error) => {
+                    let text = String::from_utf8_lossy(&rest[..rest.len().min(500)]).into_owned();
+                    heard.push(Heard::Broken(format!("{error}: {text}")));
+                    break;
+                }
+            }
+        }
+        heard
+    }
+}

@@ -1,0 +1,432 @@
+//! What must be true: a model of the sessions and messages of a world, much simpler than the server.
+//!
+//! The clients write down what they send and what they see. Some rules are checked at once (a message comes once, in
+//! order, unharmed and to nobody else); others when the world is quiet, because only then everything is decided.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::runtime::driver::sim::LinkId;
+
+/// A session: one bound stream, from the request to bind to its end.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) user: usize,
+    pub(super) resource: Box<str>,
+    pub(super) link: LinkId,
+    /// Step at which binding was asked for.
+    pub(super) requested: u64,
+    /// Step at which the client learned that it is bound.
+    pub(super) bound: Option<u64>,
+    /// Step at which the client ended it or saw its end.
+    pub(super) ended: Option<u64>,
+    /// Step at which the server's end of the connection was seen closed.
+    pub(super) closed: Option<u64>,
+    /// What the client sent last may not have reached the server.
+    pub(super) cut: bool,
+    /// Since when the client knows that it is available with a priority that is not negative.
+    pub(super) available: Option<u64>,
+    /// Since when the client knows that carbons are enabled.
+    pub(super) carbons: Option<u64>,
+    /// The newest message of each sending session.
+    newest: BTreeMap<usize, u32>,
+    messages: BTreeSet<u32>,
+    copies: BTreeSet<u32>,
+}
+
+/// A chat message.
+#[derive(Debug)]
+struct Message {
+    sender: usize,
+    to_user: usize,
+    to_resource: Option<Box<str>>,
+    sent: u64,
+    delivered: Vec<usize>,
+    errors: u32,
+}
+
+/// A broken rule, in words.
+pub(super) type Broken = String;
+
+/// The books.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    pub(super) sessions: Vec<Session>,
+    by_user: Vec<Vec<usize>>,
+    messages: Vec<Message>,
+    /// Messages before this one have been judged.
+    judged: usize,
+    /// Ended sessions whose connection the server has not closed.
+    dying: BTreeSet<usize>,
+    /// Pairs of users one of whom has ever asked to block the other, the smaller first.
+    blocked: BTreeSet<(usize, usize)>,
+    /// Subscription requests of one user to another: whether the two sides may part because of them.
+    asked: BTreeMap<(usize, usize), bool>,
+    /// Messages delivered, copied, and answered with an error.
+    pub(super) counts: (u64, u64, u64),
+}
+
+/// The text of message `n`: what stands in its body. Differs in length and has everything that needs escaping.
+pub(super) fn body(n: u32) -> String {
+    let filler = ["x", "<&>", "'\"", "é漢😀", "]]>", "\n\t "][n as usize % 6];
+    let repeat = if n.is_multiple_of(97) { 700 } else { n as usize % 23 };
+    format!("n:{n}:{}.", filler.repeat(repeat))
+}
+
+/// The number of the message whose text this is; `None` when it is not the text of any.
+fn number_of(text: &str) -> Option<u32> {
+    let n = text.strip_prefix("n:")?.split_once(':')?.0.parse().ok()?;
+    (body(n) == text).then_some(n)
+}
+
+impl Ledger {
+    pub(super) fn new(users: usize) -> Ledger {
+        Ledger { by_user: vec![Vec::new(); users], ..Ledger::default() }
+    }
+
+    pub(super) fn messages_len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// A client asks to bind.
+    pub(super) fn request(&mut self, step: u64, user: usize, resource: &str, link: LinkId) -> usize {
+        let id = self.sessions.len();
+        self.sessions.push(Session {
+            user,
+            resource: resource.into(),
+            link,
+            requested: step,
+            bound: None,
+            ended: None,
+            closed: None,
+            cut: false,
+            available: None,
+            carbons: None,
+            newest: BTreeMap::new(),
+            messages: BTreeSet::new(),
+            copies: BTreeSet::new(),
+        });
+        self.by_user[user].push(id);
+        id
+    }
+
+    /// A session is over as its client sees it.
+    pub(super) fn end(&mut self, step: u64, id: usize, cut: bool) {
+        let session = &mut self.sessions[id];
+        if session.ended.is_none() {
+            session.ended = Some(step);
+            session.cut = cut;
+            self.dying.insert(id);
+        } else {
+            session.cut |= cut;
+        }
+    }
+
+    /// Looks which ended sessions the server has closed by now; returns how many it has not.
+    pub(super) fn note_closed(&mut self, step: u64, is_closed: impl Fn(LinkId) -> bool) -> usize {
+        let sessions = &mut self.sessions;
+        self.dying.retain(|&id| {
+            let closed = is_closed(sessions[id].link);
+            if closed {
+                sessions[id].closed = Some(step);
+            }
+            !closed
+        });
+        self.dying.len()
+    }
+
+    pub(super) fn block(&mut self, a: usize, b: usize) {
+        self.blocked.insert((a.min(b), a.max(b)));
+    }
+
+    pub(super) fn ever_blocked(&self, a: usize, b: usize) -> bool {
+        self.blocked.contains(&(a.min(b), a.max(b)))
+    }
+
+    /// Sessions that are bound and over neither for the client nor, as far as he knows, for the server.
+    pub(super) fn alive(&self, user: usize) -> impl Iterator<Item = usize> + '_ {
+        let alive = |id: &usize| self.sessions[*id].bound.is_some() && self.sessions[*id].ended.is_none();
+        self.by_user[user].iter().copied().filter(alive)
+    }
+
+    /// Whether a session of this user ended so late that what was sent at `step` may have been handed to it.
+    pub(super) fn lost_one_since(&self, user: usize, step: u64) -> bool {
+        self.by_user[user].iter().any(|&id| {
+            let session = &self.sessions[id];
+            session.ended.is_some() && session.closed.is_none_or(|closed| closed >= step)
+        })
+    }
+
+    /// Whether another session can have been given the same resource after this one: the reason for a conflict.
+    pub(super) fn has_rival(&self, id: usize) -> bool {
+        let session = &self.sessions[id];
+        self.by_user[session.user].iter().any(|&other| {
+            let rival = &self.sessions[other];
+            let later = rival.bound.is_none_or(|bound| bound >= session.requested);
+            other != id && rival.resource == session.resource && later
+        })
+    }
+
+    /// A user asks for another's presence; `fresh`: he neither has it nor has asked.
+    pub(super) fn asks(&mut self, user: usize, contact: usize, fresh: bool) {
+        self.asked.entry((user, contact)).and_modify(|again| *again = true).or_insert(!fresh);
+    }
+
+    /// Whether a user has asked for what he had asked for.
+    pub(super) fn asked_again(&self, user: usize, contact: usize) -> bool {
+        self.asked.get(&(user, contact)).copied().unwrap_or(false)
+    }
+
+    /// A message is sent; returns its number.
+    pub(super) fn sent(
+        &mut self,
+        step: u64,
+        sender: usize,
+        to_user: usize,
+        to_resource: Option<&str>,
+    ) -> u32 {
+        let n = u32::try_from(self.messages.len()).expect("a world sends fewer messages");
+        self.messages.push(Message {
+            sender,
+            to_user,
+            to_resource: to_resource.map(Into::into),
+            sent: step,
+            delivered: Vec::new(),
+            errors: 0,
+        });
+        n
+    }
+
+    fn known(&self, text: &str) -> Result<u32, Broken> {
+        let n = number_of(text).ok_or_else(|| format!("a message nobody has sent: {text:?}"))?;
+        if (n as usize) < self.messages.len() {
+            return Ok(n);
+        }
+        Err(format!("message {n} arrives and was never sent"))
+    }
+
+    fn check_from(&self, n: u32, from: &str, jid: impl Fn(usize, &str) -> String) -> Result<(), Broken> {
+        let sender = &self.sessions[self.messages[n as usize].sender];
+        let expected = jid(sender.user, &sender.resource);
+        if from == expected {
+            return Ok(());
+        }
+        Err(format!("message {n} of {expected} comes from {from}"))
+    }
+
+    /// A session receives a message.
+    pub(super) fn delivered(
+        &mut self,
+        id: usize,
+        from: &str,
+        text: &str,
+        jid: impl Fn(usize, &str) -> String,
+    ) -> Result<(), Broken> {
+        let n = self.known(text)?;
+        self.check_from(n, from, jid)?;
+        let message = &mut self.messages[n as usize];
+        let session = &mut self.sessions[id];
+        if message.to_user != session.user {
+            return Err(format!("message {n} to user {} reaches user {}", message.to_user, session.user));
+        }
+        if !session.messages.insert(n) {
+            return Err(format!("message {n} reaches session {id} twice"));
+        }
+        let own = self.sessions[message.sender].user == message.to_user;
+        let session = &mut self.sessions[id];
+        if session.copies.contains(&n) && !own {
+            return Err(format!("session {id} gets message {n} and a copy of it"));
+        }
+        let newest = session.newest.entry(message.sender).or_insert(n);
+        if *newest > n {
+            return Err(format!("session {id} gets message {n} after {newest} of the same sender"));
+        }
+        *newest = n;
+        message.delivered.push(id);
+        self.counts.0 += 1;
+        if message.errors > 0 {
+            return Err(format!("message {n} is delivered and was answered with an error"));
+        }
+        Ok(())
+    }
+
+    /// A session receives a carbon copy.
+    pub(super) fn copied(
+        &mut self,
+        id: usize,
+        received: bool,
+        from: &str,
+        text: &str,
+        jid: impl Fn(usize, &str) -> String,
+    ) -> Result<(), Broken> {
+        let n = self.known(text)?;
+        self.check_from(n, from, jid)?;
+        let message = &self.messages[n as usize];
+        let owner = if received { message.to_user } else { self.sessions[message.sender].user };
+        let own = message.to_user == self.sessions[message.sender].user;
+        let session = &mut self.sessions[id];
+        if owner != session.user {
+            return Err(format!("a copy of message {n} reaches user {}, not {owner}", session.user));
+        }
+        if message.sender == id {
+            return Err(format!("session {id} gets a copy of message {n}, which it has sent"));
+        }
+        if session.messages.contains(&n) && !own {
+            return Err(format!("session {id} gets a copy of message {n} and the message"));
+        }
+        if !session.copies.insert(n) {
+            return Err(format!("session {id} gets a copy of message {n} twice"));
+        }
+        self.counts.1 += 1;
+        Ok(())
+    }
+
+    /// A session receives an error in answer to a message.
+    pub(super) fn refused(&mut self, id: usize, n: u32) -> Result<(), Broken> {
+        let Some(message) = self.messages.get_mut(n as usize) else {
+            return Err(format!("an error for message {n}, which was never sent"));
+        };
+        let (sender, session) = (&self.sessions[message.sender], &self.sessions[id]);
+        if (sender.user, &sender.resource) != (session.user, &session.resource) {
+            return Err(format!("an error for message {n} reaches session {id}, which has not sent it"));
+        }
+        message.errors += 1;
+        self.counts.2 += 1;
+        if message.errors > 1 {
+            return Err(format!("message {n} is answered with two errors"));
+        }
+        if !message.delivered.is_empty() {
+            return Err(format!("message {n} is answered with an error and was delivered"));
+        }
+        Ok(())
+    }
+
+    /// Judges every message since the last time. The world must be quiet.
+    pub(super) fn judge(&mut self) -> Result<(), Broken> {
+        for n in self.judged..self.messages.len() {
+            let message = &self.messages[n];
+            if !self.sessions[message.sender].cut {
+                self.judge_one(n as u32, message).map_err(|what| {
+                    let (sender, to) = (&self.sessions[message.sender], message.to_resource.as_deref());
+                    format!(
+                        "message {n} {what}: sent in step {} by session {} (user {} {}) to user {} {}, \
+                         delivered to {:?}, {} errors",
+                        message.sent,
+                        message.sender,
+                        sender.user,
+                        sender.resource,
+                        message.to_user,
+                        to.unwrap_or("(bare)"),
+                        message.delivered,
+                        message.errors
+                    )
+                })?;
+            }
+        }
+        self.judged = self.messages.len();
+        // One that asked once and is at rest has asked freshly or again; only the latter is remembered.
+        self.asked.retain(|_, again| *again);
+        Ok(())
+    }
+
+    fn judge_one(&self, n: u32, message: &Message) -> Result<(), String> {
+        let sender = &self.sessions[message.sender];
+        let lost_one = self.lost_one_since(message.to_user, message.sent);
+        if sender.ended.is_none() && !lost_one && message.delivered.is_empty() && message.errors == 0 {
+            return Err("has vanished".into());
+        }
+        if self.ever_blocked(sender.user, message.to_user) {
+            return Ok(());
+        }
+        let sure = |since: Option<u64>| since.is_some_and(|since| since < message.sent);
+        for id in self.alive(message.to_user) {
+            let session = &self.sessions[id];
+            let to_it = message.to_resource.as_deref() == Some(&*session.resource) && sure(session.bound);
+            let bare = message.to_resource.is_none() && sure(session.available);
+            if (to_it || bare) && message.errors > 0 {
+                return Err(format!("was refused although session {id} could receive it"));
+            }
+            if to_it && message.delivered != [id] {
+                return Err(format!("was not delivered to session {id}"));
+            }
+            if bare && message.delivered.is_empty() && !lost_one {
+                return Err(format!("was not delivered although session {id} was available"));
+            }
+            let has_it = session.messages.contains(&n) || session.copies.contains(&n);
+            let own = sender.user == message.to_user;
+            if sure(session.carbons) && !message.delivered.is_empty() && !has_it && !own {
+                return Err(format!("was not copied to session {id} of the recipient"));
+            }
+        }
+        for id in self.alive(sender.user) {
+            let session = &self.sessions[id];
+            let has_it = session.messages.contains(&n) || session.copies.contains(&n) || id == message.sender;
+            let own = sender.user == message.to_user;
+            if sure(session.carbons) && !has_it && !own {
+                return Err(format!("was not copied to session {id} of the sender"));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use super::super::world::full;
+    use super::*;
+    use crate::runtime::driver::Tuning;
+    use crate::runtime::driver::sim::{Network, Sim, Weather};
+
+    /// Users 0 and 1 with one bound session each.
+    fn two() -> Ledger {
+        let network = Network::new(1, 1, Weather::default());
+        let _driver = Sim::new(&network, 0, Tuning::default());
+        let mut ledger = Ledger::new(2);
+        for user in 0..2 {
+            let link = network.connect(user, IpAddr::V4(Ipv4Addr::LOCALHOST)).unwrap();
+            let id = ledger.request(1, user as usize, "r0", link);
+            ledger.sessions[id].bound = Some(2);
+        }
+        ledger
+    }
+
+    fn deliver(ledger: &mut Ledger, id: usize, n: u32) -> Result<(), Broken> {
+        ledger.delivered(id, &full(0, "r0"), &body(n), full)
+    }
+
+    #[test]
+    fn a_lost_a_doubled_and_a_misdirected_message_are_noticed() {
+        let mut ledger = two();
+        let n = ledger.sent(3, 0, 1, Some("r0"));
+        assert!(ledger.judge().unwrap_err().contains("has vanished"));
+        assert!(deliver(&mut ledger, 0, n).unwrap_err().contains("reaches user 0"));
+        deliver(&mut ledger, 1, n).unwrap();
+        assert!(deliver(&mut ledger, 1, n).unwrap_err().contains("twice"));
+        assert!(ledger.refused(0, n).unwrap_err().contains("was delivered"));
+    }
+
+    #[test]
+    fn a_changed_order_a_false_sender_and_a_damaged_text_are_noticed() {
+        let mut ledger = two();
+        let (first, second) = (ledger.sent(3, 0, 1, None), ledger.sent(4, 0, 1, None));
+        deliver(&mut ledger, 1, second).unwrap();
+        assert!(deliver(&mut ledger, 1, first).unwrap_err().contains("after"));
+        let false_sender = ledger.delivered(1, &full(1, "r0"), &body(first), full);
+        assert!(false_sender.unwrap_err().contains("comes from"));
+        let damaged = format!("{} ", body(first));
+        assert!(ledger.delivered(1, &full(0, "r0"), &damaged, full).unwrap_err().contains("nobody has sent"));
+    }
+
+    #[test]
+    fn a_message_into_a_connection_that_breaks_may_be_lost_and_a_refusal_needs_a_reason() {
+        let mut ledger = two();
+        ledger.sent(3, 0, 1, None);
+        ledger.end(4, 1, true);
+        ledger.judge().unwrap();
+        let mut ledger = two();
+        let n = ledger.sent(3, 0, 1, Some("r0"));
+        ledger.refused(0, n).unwrap();
+        assert!(ledger.judge().unwrap_err().contains("could receive it"));
+    }
+}

@@ -1,0 +1,445 @@
+//! The world: a server put together for the simulation, and how it is moved.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use foldhash::SharedSeed;
+use foldhash::fast::SeedableRandomState;
+use whimbrel_storage::credentials::{Credentials, SALT_BYTES};
+use whimbrel_storage::directory::{self, Directory, Options};
+
+use super::client::{Client, Stage};
+use super::ledger::Ledger;
+use super::{Failure, Report, Settings};
+use crate::config::{AuthConfig, Config};
+use crate::limits::Limits;
+use crate::metrics;
+use crate::runtime::driver::sim::{Network, Random, Sim};
+use crate::runtime::driver::{Driver, Tuning, Wake};
+use crate::runtime::jobs::{Backend, Completions, Jobs, Stepped};
+use crate::runtime::mailbox;
+use crate::runtime::outbox::Outbox;
+use crate::runtime::postroom::PostRoom;
+use crate::runtime::timer::Millis;
+use crate::shared::Shared;
+use crate::stream::sasl::throttle::{self, Throttle};
+use crate::tls::Acceptor;
+use crate::user::home::Home;
+use crate::user::tables::Users;
+use crate::worker::Worker;
+use crate::worker::command::CommandQueue;
+use crate::worker::core::Core;
+use crate::xml::{self, Framer};
+
+/// The domain of every world.
+pub(super) const DOMAIN: &str = "sim.example";
+
+/// The password of every account.
+pub(super) const PASSWORD: &str = "right";
+
+/// Silence after which the server pings a client, and how long it then waits, in seconds.
+const IDLE_SECONDS: u32 = 40;
+const IDLE_ANSWER_SECONDS: u32 = 20;
+
+/// Rounds in which a world must come to rest.
+const REST_ROUNDS_MAX: usize = 200_000;
+
+/// What seeds the hashers together with the seed of the world; the same in every run.
+static SHARED_SEED: SharedSeed = SharedSeed::from_u64(0x77_68_69_6d);
+
+/// A simulated world.
+pub struct World {
+    pub(super) settings: Settings,
+    pub(super) random: Random,
+    pub(super) network: Network,
+    pub(super) workers: Vec<Worker<Sim>>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) stepped: Arc<Stepped>,
+    completions: Vec<Arc<Completions>>,
+    pub(super) lanes: Vec<mailbox::LaneGauge>,
+    pub(super) clients: Vec<Client>,
+    pub(super) framer: Framer,
+    pub(super) xml_limits: xml::Limits,
+    pub(super) ledger: Ledger,
+    pub(super) step: u64,
+    pub(super) now: Millis,
+    /// Numbers for presences and ids of requests.
+    pub(super) counter: u32,
+    /// Clients do nothing of their own accord.
+    pub(super) calm: bool,
+    /// Healthy clients that were reset: each must have been one whose backlog was too long.
+    pub(super) unexplained_resets: u64,
+    pub(super) failure: Option<String>,
+    pub(super) log: Vec<String>,
+    pub(super) report: Report,
+}
+
+impl World {
+    /// Puts a world together, with its directory and certificate in the empty folder `data`.
+    ///
+    /// # Errors
+    /// The folder cannot be written, in words.
+    pub fn new(settings: Settings, data: &Path) -> Result<World, String> {
+        let mut random = Random::new(settings.seed);
+        let config = Arc::new(config(&settings, data));
+        let options = Options { domain: DOMAIN.into(), map_bytes_max: 1 << 30, durable: false };
+        let directory =
+            Directory::open(&data.join("directory"), &options).map_err(|error| error.to_string())?;
+        create_accounts(&directory, settings.users)?;
+        let acceptor = Acceptor::from_config(&config).map_err(|error| error.to_string())?;
+        let hasher = SeedableRandomState::with_seed(random.word(), &SHARED_SEED);
+        let throttle = Throttle::new(throttle::Limits { entries: 256, ..Default::default() }, random.word());
+        let count = settings.workers;
+        let shared =
+            Arc::new(Shared::new(config.clone(), directory.clone(), acceptor, throttle, hasher, count));
+        let network = Network::new(count, random.word(), settings.weather.clone());
+        let drivers: Vec<Sim> =
+            (0..count).map(|worker| Sim::new(&network, worker, Tuning::default())).collect();
+        let wakers: Vec<Arc<dyn Wake>> = drivers.iter().map(Driver::waker).collect();
+        // Nobody takes results while a job is being run, so a full queue would stop the only thread there is.
+        let room = settings.jobs * count + 4096;
+        let completions: Vec<Arc<Completions>> =
+            wakers.iter().map(|wake| Arc::new(Completions::new(room, wake.clone()))).collect();
+        let stepped = Arc::new(Stepped::new(settings.jobs));
+        let posts = mailbox::grid(count, config.limits.mailbox_parcels as usize);
+        let lanes = posts.iter().flat_map(|post| (0..count).map(|to| post.gauge(to))).collect();
+        let workers = drivers
+            .into_iter()
+            .zip(posts)
+            .enumerate()
+            .map(|(worker, (driver, post))| {
+                let backend = Backend::Stepped(stepped.clone());
+                let home = Home {
+                    users: Users::new(shared.hasher.clone()),
+                    config: config.clone(),
+                    worker,
+                    now: Millis(0),
+                    out: Outbox::default(),
+                    post: PostRoom::new(post, wakers.clone()),
+                    jobs: Jobs::new(worker, backend, completions[worker].clone()),
+                    ends: Vec::new(),
+                    scratch: Vec::new(),
+                    shared: shared.clone(),
+                };
+                let commands = Arc::new(CommandQueue::new(wakers[worker].clone()));
+                Worker::new(driver, Core::new(home, vec![false]), commands)
+            })
+            .collect();
+        let clients = (0..settings.clients)
+            .map(|number| {
+                let user = number % settings.users;
+                // Every fourth client of an account shares a resource with another one.
+                let resource = format!("r{}", number / settings.users % 3);
+                let peer = IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + (number / 3) as u32));
+                Client::new(number as u32, user, resource, peer)
+            })
+            .collect();
+        Ok(World {
+            random,
+            network,
+            workers,
+            shared,
+            stepped,
+            completions,
+            lanes,
+            clients,
+            framer: Framer::new(),
+            // A client takes what a server may send, a little more than the server takes.
+            xml_limits: xml::Limits { stanza_bytes_max: 1 << 20, depth_max: 200, ..xml::Limits::default() },
+            ledger: Ledger::new(settings.users),
+            step: 0,
+            now: Millis(0),
+            counter: 0,
+            calm: false,
+            unexplained_resets: 0,
+            failure: None,
+            log: Vec::new(),
+            report: Report { seed: settings.seed, trace: 0xcbf2_9ce4_8422_2325, ..Report::default() },
+            settings,
+        })
+    }
+
+    /// Lives through the times of trouble and the rests between them, then lets everybody leave.
+    ///
+    /// # Errors
+    /// The first rule that does not hold.
+    pub fn run(mut self) -> Result<Report, Failure> {
+        for _ in 0..self.settings.phases {
+            self.calm = false;
+            for _ in 0..self.settings.steps {
+                self.one_step();
+                self.stop_at_failure()?;
+            }
+            self.come_to_rest()?;
+            self.check_at_rest();
+            self.stop_at_failure()?;
+        }
+        self.everybody_leaves()?;
+        self.check_empty();
+        self.stop_at_failure()?;
+        self.report.steps = self.step;
+        self.report.virtual_ms = self.now.0;
+        let (delivered, copied, refused) = self.ledger.counts;
+        self.report.messages = (self.ledger.messages_len() as u64, delivered, copied, refused);
+        self.report.metrics = metrics::totals(&self.shared.metrics)
+            .into_iter()
+            .filter(|(description, value)| *value != 0 && !description.name.starts_with("loop."))
+            .map(|(description, value)| (description.name, value))
+            .collect();
+        Ok(self.report)
+    }
+
+    fn stop_at_failure(&mut self) -> Result<(), Failure> {
+        match self.failure.take() {
+            None => Ok(()),
+            Some(what) => Err(Failure {
+                seed: self.settings.seed,
+                step: self.step,
+                what,
+                log: std::mem::take(&mut self.log),
+            }),
+        }
+    }
+
+    /// Remembers the first broken rule.
+    pub(super) fn fail(&mut self, what: impl Into<String>) {
+        self.failure.get_or_insert_with(|| what.into());
+    }
+
+    pub(super) fn trace(&mut self, client: u32, bytes: &[u8]) {
+        let hash = &mut self.report.trace;
+        for &byte in client.to_le_bytes().iter().chain(bytes) {
+            *hash = (*hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    /// Writes down what a watched user's client says or hears.
+    pub(super) fn watch(&mut self, index: usize, arrow: &str, bytes: &[u8]) {
+        let client = &self.clients[index];
+        if !bytes.is_empty() && self.settings.watch.contains(&client.user) {
+            let text = String::from_utf8_lossy(bytes);
+            let (step, user, resource) = (self.step, client.user, &client.resource);
+            self.log.push(format!("{step:>7} u{user}/{resource} #{index} {arrow} {text}"));
+        }
+    }
+
+    /// Sends what a client has to say.
+    pub(super) fn flush(&mut self, index: usize) {
+        if !self.settings.watch.is_empty() {
+            let out = self.clients[index].out.clone();
+            self.clients[index].flush(&self.network);
+            let sent = out.len() - self.clients[index].out.len();
+            self.watch(index, "->", &out[..sent]);
+            return;
+        }
+        self.clients[index].flush(&self.network);
+    }
+
+    fn one_step(&mut self) {
+        self.step += 1;
+        match self.random.below(100) {
+            0..40 => {
+                let worker = self.random.below(self.workers.len());
+                self.turn(worker);
+            }
+            40..50 => {
+                self.job();
+            }
+            50..75 => self.hear_some(),
+            75..95 => {
+                let count = 1 + self.clients.len() / 20;
+                for _ in 0..count {
+                    let client = self.random.below(self.clients.len());
+                    self.act(client);
+                }
+            }
+            _ => {
+                let ms = self.random.below(8) as u64;
+                self.pass(ms);
+            }
+        }
+        if self.random.below(3000) == 0 {
+            self.lull();
+        }
+        if self.step.is_multiple_of(128) {
+            self.note_closed();
+            self.check_bounds();
+        }
+    }
+
+    /// Some seconds in which nobody does anything but answer.
+    fn lull(&mut self) {
+        for _ in 0..self.random.between(1, 10) {
+            self.pass(900);
+            for _ in 0..3 {
+                self.round();
+            }
+        }
+    }
+
+    pub(super) fn turn(&mut self, worker: usize) {
+        let now = self.now;
+        if let Err(error) = self.workers[worker].turn(Some(Duration::ZERO), move || now) {
+            self.fail(format!("worker {worker} has ended: {error}"));
+        }
+    }
+
+    /// Runs one job; whether there was one.
+    fn job(&mut self) -> bool {
+        let hash_first = self.random.permille(500);
+        (hash_first && self.stepped.run_hash(&self.completions))
+            || self.stepped.run_write(&self.shared.directory, &self.completions)
+            || self.stepped.run_hash(&self.completions)
+    }
+
+    pub(super) fn pass(&mut self, ms: u64) {
+        self.now = self.now.after(ms);
+        self.network.advance(self.now);
+    }
+
+    pub(super) fn note_closed(&mut self) -> usize {
+        let network = &self.network;
+        self.ledger.note_closed(self.step, |link| network.is_closed_by_server(link))
+    }
+
+    /// Lets everything move once.
+    fn round(&mut self) {
+        self.step += 1;
+        let mut order: Vec<usize> = (0..self.workers.len()).collect();
+        self.random.shuffle(&mut order);
+        for worker in order {
+            self.turn(worker);
+        }
+        while self.job() {}
+        self.hear_all();
+    }
+
+    fn is_at_rest(&mut self) -> bool {
+        let now = self.now;
+        self.network.is_quiet()
+            && self.stepped.waiting() == (0, 0)
+            && self.completions.iter().all(|completions| completions.is_empty())
+            && self.clients.iter().all(|client| !client.is_writing())
+            && self.workers.iter_mut().all(|worker| {
+                let timeout = worker.timeout(now);
+                // A stalled worker wants to try again at once; the timers of an idle one are seconds away.
+                !worker.driver_mut().has_work()
+                    && !worker.is_stalled()
+                    && timeout.is_none_or(|wait| wait > Duration::ZERO)
+            })
+    }
+
+    /// Everybody listens again and nobody starts anything new, until nothing is under way. Those who vanished
+    /// without a word are found out in the meantime.
+    fn come_to_rest(&mut self) -> Result<(), Failure> {
+        self.calm = true;
+        self.calm_clients();
+        for round in 0..REST_ROUNDS_MAX {
+            self.round();
+            self.stop_at_failure()?;
+            if self.is_at_rest() {
+                self.calm_clients();
+                let dying = self.note_closed();
+                let busy = self.clients.iter().any(|client| client.is_between());
+                if dying == 0 && !busy && self.is_at_rest() {
+                    return Ok(());
+                }
+                // Only time helps now: delayed answers, flush deadlines, pings nobody answers.
+                self.pass(1000);
+            } else {
+                let next = self.network.next_arrival();
+                let soon = next.map_or(1, |at| at.since(self.now)).clamp(1, 50);
+                self.pass(soon);
+            }
+            if round % 64 == 0 {
+                self.check_bounds();
+            }
+        }
+        self.fail("the world does not come to rest");
+        self.stop_at_failure()
+    }
+
+    fn everybody_leaves(&mut self) -> Result<(), Failure> {
+        self.calm = true;
+        for index in 0..self.clients.len() {
+            self.leave_somehow(index);
+        }
+        for _ in 0..REST_ROUNDS_MAX {
+            self.round();
+            self.stop_at_failure()?;
+            let connections: usize = self.workers.iter_mut().map(|w| w.driver_mut().connections()).sum();
+            if connections == 0 && self.network.links() == 0 && self.is_at_rest() {
+                return Ok(());
+            }
+            let at_rest = self.is_at_rest();
+            self.pass(if at_rest { 1000 } else { 5 });
+        }
+        let stages: Vec<(Stage, u32)> = self
+            .clients
+            .iter()
+            .filter(|client| client.stage != Stage::Away)
+            .map(|client| (client.stage, client.number))
+            .collect();
+        let links = self.network.links();
+        self.fail(format!("connections do not end: {links} links, clients {stages:?}"));
+        self.stop_at_failure()
+    }
+}
+
+fn config(settings: &Settings, data: &Path) -> Config {
+    Config {
+        domain: DOMAIN.into(),
+        data: data.into(),
+        allow_plaintext: true,
+        // Hashing is not what is simulated; a real configuration could not say 1.
+        auth: AuthConfig { scram_iterations: 1, ..AuthConfig::default() },
+        limits: Limits {
+            mailbox_parcels: settings.mailbox_parcels,
+            sessions_unauthenticated: settings.sessions_unauthenticated,
+            output_backlog_bytes: settings.output_backlog_bytes,
+            stanza_bytes: 10_000,
+            idle_seconds: IDLE_SECONDS,
+            idle_answer_seconds: IDLE_ANSWER_SECONDS,
+            inactive_bytes: 4_000,
+            directed_presence: 3,
+            ..Limits::default()
+        },
+        ..Config::default()
+    }
+}
+
+fn create_accounts(directory: &Directory, users: usize) -> Result<(), String> {
+    let one = NonZeroU32::MIN;
+    let credentials =
+        Credentials::derive_with_salt(PASSWORD, one, &[7; SALT_BYTES]).map_err(|error| error.to_string())?;
+    let job = Box::new(move |transaction: &mut directory::WriteTransaction<'_>| {
+        for user in 0..users {
+            transaction.create_account(&local(user), &credentials)?;
+        }
+        Ok(())
+    });
+    directory::run_inline(directory, job).map_err(|error| error.to_string())
+}
+
+/// The localpart of a user.
+pub(super) fn local(user: usize) -> String {
+    format!("u{user}")
+}
+
+/// The user of a localpart.
+pub(super) fn user_of(jid: &str) -> Option<usize> {
+    jid.strip_suffix(&format!("@{DOMAIN}"))?.strip_prefix('u')?.parse().ok()
+}
+
+/// A bare JID.
+pub(super) fn bare(user: usize) -> String {
+    format!("{}@{DOMAIN}", local(user))
+}
+
+/// A full JID.
+pub(super) fn full(user: usize, resource: &str) -> String {
+    format!("{}@{DOMAIN}/{resource}", local(user))
+}

@@ -1,0 +1,245 @@
+//! What the server knows about a stanza besides its bytes: kind, type, and how it may be treated.
+
+/// The three stanzas (RFC 6120 §8).
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `<message/>`
+    Message,
+    /// `<presence/>`
+    Presence,
+    /// `<iq/>`
+    Iq,
+}
+
+impl Kind {
+    /// By element name.
+    pub fn from_name(name: &str) -> Option<Kind> {
+        match name {
+            "message" => Some(Kind::Message),
+            "presence" => Some(Kind::Presence),
+            "iq" => Some(Kind::Iq),
+            _ => None,
+        }
+    }
+
+    /// The element name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Message => "message",
+            Kind::Presence => "presence",
+            Kind::Iq => "iq",
+        }
+    }
+}
+
+/// The `type` attribute of the three stanzas, in one enumeration.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Type {
+    /// message (RFC 6121 §5.2.2); the default of a message.
+    Normal,
+    /// message
+    Chat,
+    /// message
+    Groupchat,
+    /// message
+    Headline,
+    /// presence without a type.
+    Available,
+    /// presence
+    Unavailable,
+    /// presence
+    Subscribe,
+    /// presence
+    Subscribed,
+    /// presence
+    Unsubscribe,
+    /// presence
+    Unsubscribed,
+    /// presence
+    Probe,
+    /// iq
+    Get,
+    /// iq
+    Set,
+    /// iq
+    Result,
+    /// any of the three
+    Error,
+}
+
+impl Type {
+    /// Reads the attribute. `None` for a value that does not exist for this kind, except that a message of
+    /// an unknown type is `normal` (RFC 6121 §5.2.2).
+    pub fn parse(kind: Kind, value: Option<&str>) -> Option<Type> {
+        Some(match (kind, value) {
+            (Kind::Message, Some("chat")) => Type::Chat,
+            (Kind::Message, Some("groupchat")) => Type::Groupchat,
+            (Kind::Message, Some("headline")) => Type::Headline,
+            (Kind::Presence, None) => Type::Available,
+            (Kind::Presence, Some("unavailable")) => Type::Unavailable,
+            (Kind::Presence, Some("subscribe")) => Type::Subscribe,
+            (Kind::Presence, Some("subscribed")) => Type::Subscribed,
+            (Kind::Presence, Some("unsubscribe")) => Type::Unsubscribe,
+            (Kind::Presence, Some("unsubscribed")) => Type::Unsubscribed,
+            (Kind::Presence, Some("probe")) => Type::Probe,
+            (Kind::Iq, Some("get")) => Type::Get,
+            (Kind::Iq, Some("set")) => Type::Set,
+            (Kind::Iq, Some("result")) => Type::Result,
+            (_, Some("error")) => Type::Error,
+            (Kind::Message, _) => Type::Normal,
+            (Kind::Presence | Kind::Iq, _) => return None,
+        })
+    }
+
+    /// The value of the attribute; `None` where it is left out.
+    pub fn name(self) -> Option<&'static str> {
+        Some(match self {
+            Type::Normal | Type::Available => return None,
+            Type::Chat => "chat",
+            Type::Groupchat => "groupchat",
+            Type::Headline => "headline",
+            Type::Unavailable => "unavailable",
+            Type::Subscribe => "subscribe",
+            Type::Subscribed => "subscribed",
+            Type::Unsubscribe => "unsubscribe",
+            Type::Unsubscribed => "unsubscribed",
+            Type::Probe => "probe",
+            Type::Get => "get",
+            Type::Set => "set",
+            Type::Result => "result",
+            Type::Error => "error",
+        })
+    }
+}
+
+/// How a stanza may be treated on its way, read once from its direct children.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traits(u8);
+
+impl Traits {
+    /// Has a `<body/>`.
+    pub const BODY: Traits = Traits(1);
+    /// Is not to be copied to other resources: XEP-0280 `<private/>` or XEP-0334 `<no-copy/>`.
+    pub const NO_COPY: Traits = Traits(2);
+    /// Has a chat state or marker and nothing else that a person waits for (XEP-0085, XEP-0333, XEP-0184).
+    pub const STATE_ONLY: Traits = Traits(4);
+    /// Is itself a carbon, or carries something that looks like one: never copied.
+    pub const CARBON: Traits = Traits(8);
+    /// Carries something of a conversation besides a body: a chat state (XEP-0085), a receipt (XEP-0184), a
+    /// marker (XEP-0333) or a correction (XEP-0308).
+    pub const CONVERSATION: Traits = Traits(16);
+    /// Was made by this server and not by the one it comes from: no block list stops it (a client that writes
+    /// to somebody whom it blocks is told so "by" the one it blocks).
+    pub const FROM_SERVER: Traits = Traits(32);
+    /// Is this server's error in answer to a message of which the sender's other resources got copies.
+    pub const ANSWERS_COPIED: Traits = Traits(64);
+
+    /// Whether all of `other` are set.
+    pub fn has(self, other: Traits) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Sets those of `other`.
+    pub fn set(&mut self, other: Traits) {
+        self.0 |= other.0;
+    }
+
+    /// Reads the traits of a message from its direct children (local name, namespace).
+    pub fn of<'a>(children: impl Iterator<Item = (&'a str, &'a str)>) -> Traits {
+        let mut traits = Traits::default();
+        let (mut states, mut others) = (0, 0);
+        for (name, namespace) in children {
+            if is_of_conversation(namespace) {
+                traits.set(Traits::CONVERSATION);
+            }
+            match (name, namespace) {
+                ("body", "jabber:client") => traits.set(Traits::BODY),
+                ("private", "urn:xmpp:carbons:2") | ("no-copy", "urn:xmpp:hints") => {
+                    traits.set(Traits::NO_COPY);
+                }
+                ("sent" | "received", "urn:xmpp:carbons:2") => traits.set(Traits::CARBON),
+                (_, CHAT_STATES | CHAT_MARKERS) => states += 1,
+                ("thread", "jabber:client") | (_, "urn:xmpp:hints") => {}
+                _ => others += 1,
+            }
+        }
+        if states > 0 && others == 0 && !traits.has(Traits::BODY) {
+            traits.set(Traits::STATE_ONLY);
+        }
+        traits
+    }
+}
+
+/// Namespace of chat states (XEP-0085).
+const CHAT_STATES: &str = "http://jabber.org/protocol/chatstates";
+
+/// Namespace of chat markers (XEP-0333).
+const CHAT_MARKERS: &str = "urn:xmpp:chat-markers:0";
+
+fn is_of_conversation(namespace: &str) -> bool {
+    matches!(namespace, CHAT_STATES | CHAT_MARKERS | "urn:xmpp:receipts" | "urn:xmpp:message-correct:0")
+}
+
+/// A stanza on its way to a user of this server.
+#[derive(Copy, Clone, Debug)]
+pub struct Delivery<'a> {
+    /// Kind.
+    pub kind: Kind,
+    /// Type.
+    pub typ: Type,
+    /// Treatment.
+    pub traits: Traits,
+    /// The sender's JID as stamped: full for what a client sent, bare for subscriptions and probes.
+    pub from: &'a str,
+    /// The recipient's localpart, normalised.
+    pub to_local: &'a str,
+    /// The recipient's resource, normalised; `None` for the bare JID.
+    pub to_resource: Option<&'a str>,
+    /// The `id` attribute, entities decoded; empty when there is none.
+    pub id: &'a str,
+    /// The whole stanza as it will be written to the recipient's stream.
+    pub bytes: &'a [u8],
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_follow_the_kind() {
+        assert_eq!(Type::parse(Kind::Message, Some("nonsense")), Some(Type::Normal));
+        assert_eq!(Type::parse(Kind::Presence, Some("chat")), None);
+        assert_eq!(Type::parse(Kind::Iq, None), None);
+        for typ in [Type::Chat, Type::Groupchat, Type::Headline, Type::Error, Type::Normal] {
+            assert_eq!(Type::parse(Kind::Message, typ.name()), Some(typ));
+        }
+    }
+
+    #[test]
+    fn a_lone_chat_state_can_wait_and_a_body_cannot() {
+        let state = ("composing", "http://jabber.org/protocol/chatstates");
+        assert!(Traits::of([state].into_iter()).has(Traits::STATE_ONLY));
+        let both = Traits::of([state, ("body", "jabber:client")].into_iter());
+        assert!(both.has(Traits::BODY) && !both.has(Traits::STATE_ONLY));
+        let receipt = Traits::of([state, ("received", "urn:xmpp:receipts")].into_iter());
+        assert!(!receipt.has(Traits::STATE_ONLY));
+    }
+
+    #[test]
+    fn traits_follow_the_direct_children() {
+        let table: &[(&str, &str, Traits)] = &[
+            ("body", "jabber:client", Traits::BODY),
+            ("private", "urn:xmpp:carbons:2", Traits::NO_COPY),
+            ("no-copy", "urn:xmpp:hints", Traits::NO_COPY),
+            ("no-store", "urn:xmpp:hints", Traits::default()),
+            ("sent", "urn:xmpp:carbons:2", Traits::CARBON),
+            ("received", "urn:xmpp:carbons:2", Traits::CARBON),
+            ("received", "urn:xmpp:receipts", Traits::CONVERSATION),
+            ("replace", "urn:xmpp:message-correct:0", Traits::CONVERSATION),
+            ("body", "urn:example:other", Traits::default()),
+        ];
+        for &(name, namespace, expected) in table {
+            assert_eq!(Traits::of([(name, namespace)].into_iter()), expected, "{name} {namespace}");
+        }
+    }
+}

@@ -1,0 +1,408 @@
+//! The state machine of a stream from its first header to a bound resource (RFC 6120 §4 to §7).
+//!
+//! It takes headers and first-level elements and appends answers to the output. Where something outside is
+//! needed (TLS, the crypto pool, the table of users) it returns a [`Step`] and is told the outcome later.
+//!
+//! ```text
+//! Header ─► Features ─► (STARTTLS: Header again) ─► Sasl ⇄ Waiting ─► Header ─► Features ─► bound
+//! ```
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ring::rand::{SecureRandom, SystemRandom};
+use whimbrel_storage::credentials::Credentials;
+use whimbrel_storage::jid::{self, JidRef};
+
+use crate::config::Config;
+use crate::runtime::timer::TimerId;
+use crate::service::register::{self, Form};
+use crate::shared::Shared;
+use crate::stanza::{Kind, Type};
+use crate::stream::errors::{StanzaCondition, StanzaError, StreamCondition};
+use crate::stream::features::{self, NS_BIND, NS_STARTTLS};
+use crate::stream::registration;
+use crate::stream::sasl::throttle::Verdict;
+use crate::stream::sasl::{
+    self, ChannelBindings, Exchange, Failure, Mechanism, NS_SASL, Offer, PlainCheck, SERVER_NONCE_BYTES,
+    SaslError, Setup,
+};
+use crate::user::routing::{self, StreamEnd};
+use crate::xml::{Stanza, StreamHeader};
+
+/// What the machine can see of the server.
+pub struct Surroundings<'a> {
+    /// Domain, directory, throttle.
+    pub shared: &'a Shared,
+    /// Configuration.
+    pub config: &'a Config,
+    /// Where the client connects from.
+    pub peer: IpAddr,
+    /// Whether TLS protects the stream.
+    pub tls: bool,
+    /// Milliseconds of the server's clock.
+    pub now_ms: u64,
+}
+
+/// The state of a stream that has no resource yet. Boxed by its session; gone once it is bound.
+pub struct Negotiation {
+    /// The client's header has come on the current stream.
+    pub header_seen: bool,
+    /// The server's header has been sent on the current stream.
+    pub header_sent: bool,
+    /// Something outside has to finish before input is looked at again.
+    pub waiting: bool,
+    /// Input that came in the meantime, at most `limits.preauth_bytes`.
+    pub held: Vec<u8>,
+    /// Bytes received so far.
+    pub bytes_in: u32,
+    /// The timer of `limits.preauth_seconds`.
+    pub deadline: Option<TimerId>,
+    /// The account, once SASL has succeeded; a localpart.
+    pub user: Option<Box<str>>,
+    /// Channel bindings of the TLS connection.
+    pub bindings: ChannelBindings,
+    exchange: Option<Box<Exchange>>,
+    /// The account that the current exchange claims to be; a localpart.
+    claimed: Option<Box<str>>,
+    failures: u8,
+}
+
+/// What the caller has to do.
+pub enum Step {
+    /// Nothing.
+    Continue,
+    /// `<proceed/>` is to be sent in the clear, and TLS begins.
+    StartTls,
+    /// Run the check on the crypto pool, then call [`Negotiation::plain_checked`].
+    CheckPassword(PlainCheck),
+    /// Send these bytes after so many milliseconds; until then no input is looked at.
+    AnswerLater(u64, Vec<u8>),
+    /// SASL has succeeded; the stream restarts on the user's home worker.
+    Authenticated,
+    /// Make an account (XEP-0077), answer the iq with this id, then look at input again.
+    Register {
+        /// The iq's id.
+        id: String,
+        /// Username and password.
+        form: Form,
+    },
+    /// Bind this resource, or one that the server makes up, and answer the iq with this id.
+    Bind {
+        /// The iq's id.
+        id: String,
+        /// The resource, normalised.
+        resource: Option<String>,
+    },
+}
+
+impl Negotiation {
+    /// A connection that has just been accepted.
+    pub fn new(deadline: Option<TimerId>) -> Negotiation {
+        Negotiation {
+            header_seen: false,
+            header_sent: false,
+            waiting: false,
+            held: Vec::new(),
+            bytes_in: 0,
+            deadline,
+            user: None,
+            bindings: ChannelBindings::default(),
+            exchange: None,
+            claimed: None,
+            failures: 0,
+        }
+    }
+
+    /// A stream header came.
+    ///
+    /// # Errors
+    /// The stream error to send, after the server's own header (RFC 6120 §4.9.1.2), which has been written.
+    pub fn header(
+        &mut self,
+        at: &Surroundings<'_>,
+        header: &StreamHeader,
+        out: &mut Vec<u8>,
+    ) -> Result<(), StreamEnd> {
+        self.header_seen = true;
+        let from = header.from.as_deref().filter(|from| JidRef::parse(from).is_ok());
+        self.send_header(at, from, out);
+        let Some(to) = &header.to else {
+            return Err((StreamCondition::ImproperAddressing, Some("the stream header has no 'to'")));
+        };
+        if !JidRef::parse(to)
+            .is_ok_and(|to| to.local().is_none() && to.is_bare() && to.domain() == &*at.shared.domain)
+        {
+            return Err((StreamCondition::HostUnknown, None));
+        }
+        if header.version_numbers().is_none_or(|(major, _)| major < 1) {
+            return Err((StreamCondition::UnsupportedVersion, None));
+        }
+        if self.user.is_some() {
+            features::write_after_login(at, out);
+        } else {
+            let registration = at.config.auth.open_registration;
+            features::write_before_login(self.offer(at), !at.tls, registration, &self.bindings, out);
+        }
+        Ok(())
+    }
+
+    /// The stream begins anew (RFC 6120 §4.3.3).
+    pub fn restart(&mut self) {
+        self.header_seen = false;
+        self.header_sent = false;
+    }
+
+    /// Sends the server's header unless this stream has had it: also before an error that comes first.
+    pub fn send_header(&mut self, at: &Surroundings<'_>, to: Option<&str>, out: &mut Vec<u8>) {
+        if !self.header_sent {
+            self.header_sent = true;
+            features::write_header(&at.shared.domain, &at.shared.unique_id(), to, out);
+        }
+    }
+
+    fn offer(&self, at: &Surroundings<'_>) -> Offer {
+        Offer { tls: at.tls, bindings: !self.bindings.is_empty(), allow_plaintext: at.config.allow_plaintext }
+    }
+
+    /// A first-level element came.
+    ///
+    /// # Errors
+    /// The stream error to send.
+    pub fn element(
+        &mut self,
+        at: &Surroundings<'_>,
+        stanza: &Stanza<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<Step, StreamEnd> {
+        let name = stanza.name();
+        match stanza.namespace() {
+            NS_STARTTLS if name == "starttls" && !at.tls && self.user.is_none() => Ok(Step::StartTls),
+            NS_SASL if self.user.is_none() => self.sasl(at, stanza, out),
+            "jabber:client" if Kind::from_name(name).is_some() => self.stanza(at, stanza, out),
+            _ if Kind::from_name(name).is_some() => Err((StreamCondition::InvalidNamespace, None)),
+            _ => Err((StreamCondition::UnsupportedStanzaType, None)),
+        }
+    }
+
+    /// RFC 6120 §4.3.5, §7.1: before binding, only the iq that binds (or registers) is a stanza to look at.
+    fn stanza(
+        &mut self,
+        at: &Surroundings<'_>,
+        stanza: &Stanza<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<Step, StreamEnd> {
+        let child = stanza.children().next().map(|child| (child.name(), child.namespace()));
+        let refused = Err((StreamCondition::NotAuthorized, None));
+        if stanza.name() != "iq" {
+            return refused;
+        }
+        match child {
+            Some(("bind", NS_BIND)) if self.user.is_some() => Ok(bind(at, stanza, out)),
+            Some(("query", register::NAMESPACE)) if self.may_register(at) => {
+                let step = registration::request(at, stanza, out);
+                self.waiting = matches!(step, Step::Register { .. });
+                Ok(step)
+            }
+            _ => refused,
+        }
+    }
+
+    /// Where the features have offered it: before login, and never in the clear unless passwords may be.
+    fn may_register(&self, at: &Surroundings<'_>) -> bool {
+        self.user.is_none()
+            && at.config.auth.open_registration
+            && self.offer(at).mechanisms().next().is_some()
+    }
+
+    fn sasl(
+        &mut self,
+        at: &Surroundings<'_>,
+        stanza: &Stanza<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<Step, StreamEnd> {
+        let step = match stanza.name() {
+            "auth" => {
+                let Some(mechanism) =
+                    stanza.attribute("mechanism").and_then(|name| Mechanism::from_name(&name))
+                else {
+                    return self.failed(at, SaslError::InvalidMechanism.into(), out);
+                };
+                self.claimed = None;
+                let setup = Setup {
+                    mechanism,
+                    offer: self.offer(at),
+                    domain: Arc::from(&*at.shared.domain),
+                    bindings: self.bindings.clone(),
+                    server_nonce: nonce(),
+                };
+                let (exchange, step) = Exchange::start(setup, &stanza.to_element().content());
+                self.exchange = Some(Box::new(exchange));
+                step
+            }
+            "response" if self.throttled(at) => {
+                return self.failed(at, SaslError::TemporaryAuthFailure.into(), out);
+            }
+            "response" => match &mut self.exchange {
+                Some(exchange) => exchange.step(&stanza.to_element().content()),
+                None => return self.failed(at, SaslError::MalformedRequest.into(), out),
+            },
+            "abort" => match &mut self.exchange {
+                Some(exchange) => exchange.abort(),
+                None => return self.failed(at, SaslError::Aborted.into(), out),
+            },
+            _ => return Err((StreamCondition::UnsupportedStanzaType, None)),
+        };
+        self.go_on(at, step, out)
+    }
+
+    /// Does what an exchange asks for.
+    fn go_on(
+        &mut self,
+        at: &Surroundings<'_>,
+        step: sasl::Step,
+        out: &mut Vec<u8>,
+    ) -> Result<Step, StreamEnd> {
+        match step {
+            sasl::Step::Challenge(message) => {
+                sasl::write_challenge(&message, out);
+                Ok(Step::Continue)
+            }
+            sasl::Step::NeedCredentials { username } => {
+                self.claimed = Some(username.clone());
+                if self.throttled(at) {
+                    return self.failed(at, SaslError::TemporaryAuthFailure.into(), out);
+                }
+                let found = match credentials(at, &username) {
+                    Ok(found) => found,
+                    Err(error) => return self.failed(at, error.into(), out),
+                };
+                let Some(exchange) = &mut self.exchange else { return Ok(Step::Continue) };
+                let next = exchange.credentials_found(found.as_ref(), &at.shared.unknown_users);
+                self.go_on(at, next, out)
+            }
+            sasl::Step::NeedPlainCheck { username, password } => {
+                self.claimed = Some(username.clone());
+                if self.throttled(at) {
+                    return self.failed(at, SaslError::TemporaryAuthFailure.into(), out);
+                }
+                match credentials(at, &username) {
+                    Ok(found) => {
+                        self.waiting = true;
+                        Ok(Step::CheckPassword(
+                            at.shared.unknown_users.plain_check(found, &username, password),
+                        ))
+                    }
+                    Err(error) => self.failed(at, error.into(), out),
+                }
+            }
+            sasl::Step::Success { username, additional_data } => {
+                sasl::write_success(&additional_data, out);
+                at.shared.throttle().succeeded(&username);
+                self.user = Some(username);
+                self.exchange = None;
+                self.restart();
+                Ok(Step::Authenticated)
+            }
+            sasl::Step::Failure(failure) => self.failed(at, failure, out),
+        }
+    }
+
+    /// The crypto pool has checked a password.
+    ///
+    /// # Errors
+    /// The stream error to send.
+    pub fn plain_checked(
+        &mut self,
+        at: &Surroundings<'_>,
+        accepted: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<Step, StreamEnd> {
+        self.waiting = false;
+        let Some(exchange) = &mut self.exchange else { return Ok(Step::Continue) };
+        let step = exchange.plain_checked(accepted);
+        self.go_on(at, step, out)
+    }
+
+    /// The crypto pool had no room for a check.
+    ///
+    /// # Errors
+    /// The stream error to send.
+    pub fn plain_refused(&mut self, at: &Surroundings<'_>, out: &mut Vec<u8>) -> Result<Step, StreamEnd> {
+        self.waiting = false;
+        self.failed(at, SaslError::TemporaryAuthFailure.into(), out)
+    }
+
+    /// Whether the claimed account, or the address, has failed too often.
+    fn throttled(&self, at: &Surroundings<'_>) -> bool {
+        let Some(claimed) = &self.claimed else { return false };
+        at.shared.throttle().verdict(claimed, at.peer, at.now_ms) == Verdict::Refuse
+    }
+
+    /// Ends an exchange in failure. A wrong password is answered the later the more there were of them.
+    fn failed(
+        &mut self,
+        at: &Surroundings<'_>,
+        failure: Failure,
+        out: &mut Vec<u8>,
+    ) -> Result<Step, StreamEnd> {
+        self.exchange = None;
+        self.failures += 1;
+        let mut answer = Vec::new();
+        failure.write(&mut answer);
+        if self.failures >= at.config.limits.sasl_attempts {
+            out.append(&mut answer);
+            return Err((StreamCondition::PolicyViolation, Some("too many failed authentication attempts")));
+        }
+        let delay_ms = match &self.claimed {
+            Some(claimed) if failure.is_wrong_password() => {
+                at.shared.throttle().failed(claimed, at.peer, at.now_ms)
+            }
+            _ => 0,
+        };
+        if delay_ms == 0 {
+            out.append(&mut answer);
+            return Ok(Step::Continue);
+        }
+        self.waiting = true;
+        Ok(Step::AnswerLater(delay_ms, answer))
+    }
+}
+
+fn credentials(at: &Surroundings<'_>, username: &str) -> Result<Option<Credentials>, SaslError> {
+    at.shared.credentials(username).map_err(|error| {
+        tracing::error!(user = username, %error, "cannot read the credentials of an account");
+        SaslError::TemporaryAuthFailure
+    })
+}
+
+fn nonce() -> [u8; SERVER_NONCE_BYTES] {
+    let mut nonce = [0; SERVER_NONCE_BYTES];
+    SystemRandom::new().fill(&mut nonce).expect("the system's random source answers");
+    nonce
+}
+
+/// RFC 6120 §7.6, §7.7: reads the request to bind; a bad one is answered and changes nothing.
+fn bind(at: &Surroundings<'_>, stanza: &Stanza<'_>, out: &mut Vec<u8>) -> Step {
+    let id = stanza.attribute("id").unwrap_or_default().into_owned();
+    let iq = stanza.to_element();
+    let asked = iq.find("bind", NS_BIND).and_then(|bind| bind.find("resource", NS_BIND)).map(|r| r.content());
+    let set = Type::parse(Kind::Iq, stanza.attribute("type").as_deref()) == Some(Type::Set);
+    match asked.as_deref().filter(|name| !name.is_empty()).map(jid::normalise_resource).transpose() {
+        Ok(resource) if set && !id.is_empty() => {
+            Step::Bind { id, resource: resource.map(std::borrow::Cow::into_owned) }
+        }
+        _ => {
+            bind_error(&at.shared.domain, &id, StanzaCondition::BadRequest.into(), out);
+            Step::Continue
+        }
+    }
+}
+
+/// Writes the error answer to a request to bind or to register.
+pub fn bind_error(domain: &str, id: &str, error: StanzaError, out: &mut Vec<u8>) {
+    routing::open_reply(Kind::Iq, Type::Error, Some(domain), "", id, out);
+    out.push(b'>');
+    error.write(out);
+    out.extend_from_slice(b"</iq>");
+}

@@ -1,0 +1,191 @@
+//! The server's certificate: read from PEM files, or self-signed and kept in the data directory.
+
+mod self_signed;
+
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustls::InconsistentKeys;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+
+use super::der;
+use super::error::CertificateError;
+use crate::config::Config;
+
+/// Bytes of a PEM file at most; whatever is longer is something else.
+const PEM_BYTES_MAX: u64 = 1 << 20;
+
+/// A certificate whose use ends within this many seconds is warned about: 14 days.
+const EXPIRES_SOON_SECONDS: i64 = 14 * 24 * 3600;
+
+/// What a certificate says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFacts {
+    /// The file it came from.
+    pub path: PathBuf,
+    /// The DNS names and addresses it is for; its common name when it has none.
+    pub names: Vec<String>,
+    /// Begin of its validity, in seconds of Unix time.
+    pub not_before: i64,
+    /// End of its validity, in seconds of Unix time.
+    pub not_after: i64,
+    /// Whether it vouches for itself: clients will ask their users whether to trust it.
+    pub self_signed: bool,
+    /// Certificates in the file.
+    pub chain: usize,
+}
+
+impl CertificateFacts {
+    /// What is wrong with it for this domain at this time (seconds of Unix time), one sentence each.
+    pub fn complaints(&self, domain: &str, now: i64) -> Vec<String> {
+        let path = self.path.display();
+        let mut complaints = Vec::new();
+        if now > self.not_after {
+            complaints.push(format!("{path}: the certificate has expired; clients will refuse it, renew it"));
+        } else if now + EXPIRES_SOON_SECONDS > self.not_after {
+            let days = (self.not_after - now) / (24 * 3600);
+            complaints.push(format!("{path}: the certificate expires in {days} days; renew it"));
+        }
+        if now < self.not_before {
+            complaints.push(format!("{path}: the certificate is not valid yet; check the clock"));
+        }
+        if !self.covers(domain) {
+            complaints.push(format!(
+                "{path}: the certificate is for {}, not for {domain}; clients will refuse it",
+                self.names.join(", ")
+            ));
+        }
+        complaints
+    }
+
+    /// Whether one of its names is this domain (RFC 6125 §6.4: a `*` stands for the first label only).
+    pub fn covers(&self, domain: &str) -> bool {
+        let domain = bare(domain);
+        let ascii = ascii_domain(domain).unwrap_or_else(|| domain.to_owned());
+        let parent = ascii.split_once('.').map(|(_, parent)| parent);
+        self.names.iter().any(|name| match name.strip_prefix("*.") {
+            Some(rest) => parent.is_some_and(|parent| parent.eq_ignore_ascii_case(rest)),
+            None => name.eq_ignore_ascii_case(&ascii),
+        })
+    }
+
+    pub(super) fn warn(&self, domain: &str) {
+        for complaint in self.complaints(domain, now()) {
+            tracing::warn!("{complaint}");
+        }
+    }
+}
+
+/// Facts about the certificate that the configuration names, or about the self-signed one. None if that has not
+/// been made yet. Makes nothing.
+///
+/// # Errors
+/// Which file cannot be used and why.
+pub fn facts(config: &Config) -> Result<Option<CertificateFacts>, CertificateError> {
+    let certificate = match files(config) {
+        Some((certificate, key)) => load(certificate, key)?,
+        None => {
+            let (certificate, key) = self_signed::files(config);
+            if !certificate.exists() {
+                return Ok(None);
+            }
+            load(&certificate, &key)?
+        }
+    };
+    Ok(Some(certificate.facts))
+}
+
+/// A certificate that can be used.
+#[derive(Debug)]
+pub(super) struct Certificate {
+    pub(super) certified: CertifiedKey,
+    pub(super) facts: CertificateFacts,
+}
+
+/// The certificate that the configuration asks for.
+pub(super) fn load_or_make(config: &Config) -> Result<Certificate, CertificateError> {
+    match files(config) {
+        Some((certificate, key)) => load(certificate, key),
+        None => self_signed::load_or_make(config),
+    }
+}
+
+fn files(config: &Config) -> Option<(&Path, &Path)> {
+    let tls = &config.tls;
+    (!tls.certificate.as_os_str().is_empty()).then_some((&tls.certificate, &tls.key))
+}
+
+fn load(certificate: &Path, key: &Path) -> Result<Certificate, CertificateError> {
+    let chain = read(certificate)?;
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&chain)
+        .collect::<Result<_, _>>()
+        .map_err(|error| damaged(certificate, &error))?;
+    let Some(first) = chain.first() else {
+        return Err(CertificateError::NoCertificate { path: certificate.to_owned() });
+    };
+    let parts = der::parts(first).map_err(|error| CertificateError::Damaged {
+        path: certificate.to_owned(),
+        reason: format!("the certificate is not X.509 ({})", error.0),
+    })?;
+    let facts = CertificateFacts {
+        path: certificate.to_owned(),
+        names: parts.names,
+        not_before: parts.not_before,
+        not_after: parts.not_after,
+        self_signed: parts.self_issued,
+        chain: chain.len(),
+    };
+    let secret = zeroize::Zeroizing::new(read(key)?);
+    let private = PrivateKeyDer::from_pem_slice(&secret).map_err(|error| match error {
+        pem::Error::NoItemsFound => CertificateError::NoKey { path: key.to_owned() },
+        error => damaged(key, &error),
+    })?;
+    let provider = rustls::crypto::ring::default_provider();
+    let certified = CertifiedKey::from_der(chain, private, &provider).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+            CertificateError::KeyMismatch { certificate: certificate.to_owned(), key: key.to_owned() }
+        }
+        rustls::Error::InvalidCertificate(reason) => CertificateError::Damaged {
+            path: certificate.to_owned(),
+            reason: format!("the certificate cannot be used ({reason})"),
+        },
+        error => CertificateError::KeyUnusable { path: key.to_owned(), reason: error.to_string() },
+    })?;
+    Ok(Certificate { certified, facts })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
+    use std::io::Read;
+    let failed = |source| CertificateError::Read { path: path.to_owned(), source };
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(failed)?;
+    file.take(PEM_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > PEM_BYTES_MAX {
+        return Err(CertificateError::Damaged {
+            path: path.to_owned(),
+            reason: format!("more than {PEM_BYTES_MAX} bytes"),
+        });
+    }
+    Ok(bytes)
+}
+
+fn damaged(path: &Path, error: &pem::Error) -> CertificateError {
+    CertificateError::Damaged { path: path.to_owned(), reason: error.to_string() }
+}
+
+/// An address in brackets without them (RFC 7622 §3.2: IPv6 literals are written so).
+fn bare(domain: &str) -> &str {
+    domain.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(domain)
+}
+
+/// The domain as certificates write it (RFC 5280 §7.2), if it can be written so.
+fn ascii_domain(domain: &str) -> Option<String> {
+    if domain.is_ascii() { Some(domain.to_owned()) } else { idna::domain_to_ascii(domain).ok() }
+}
+
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,72 @@
+//! Who is blocked (XEP-0191): the check on every stanza, and the errors it gives.
+
+use whimbrel_storage::jid::JidRef;
+
+use crate::stream::errors::{StanzaCondition, StanzaError};
+use crate::user::home::Home;
+
+/// The namespace of the application-specific error that tells a user that he blocks the recipient himself.
+pub const ERRORS_NAMESPACE: &str = "urn:xmpp:blocking:errors";
+
+/// Whether the user blocks this JID. For a user who is not online the directory is asked; one that cannot be
+/// read blocks nobody.
+pub fn blocks(home: &Home, local: &str, other: &JidRef<'_>) -> bool {
+    match home.users.find(local) {
+        Some(user) => home.users.user(user).blocked.as_ref().is_some_and(|list| on_list(list, other)),
+        None => load(home, local).is_some_and(|list| on_list(&list, other)),
+    }
+}
+
+/// Reads a user's list; `None` when it is empty.
+pub fn load(home: &Home, local: &str) -> Option<Box<Vec<Box<str>>>> {
+    let list = home.shared.directory.blocked(local).unwrap_or_else(|error| {
+        tracing::error!(user = local, %error, "cannot read a block list");
+        Vec::new()
+    });
+    let mut list: Vec<Box<str>> = list.into_iter().map(Into::into).collect();
+    list.sort_unstable();
+    (!list.is_empty()).then(|| Box::new(list))
+}
+
+/// Whether a sorted list has an entry for a JID. XEP-0191 §2.2: a listed JID matches its exact form, its bare JID, the domain with the resource, or the domain.
+pub fn on_list(list: &[Box<str>], other: &JidRef<'_>) -> bool {
+    let has = |jid: &str| list.binary_search_by(|entry| (**entry).cmp(jid)).is_ok();
+    let domain = other.domain();
+    if has(domain) {
+        return true;
+    }
+    if let Some(resource) = other.resource() {
+        if has(&format!("{domain}/{resource}")) {
+            return true;
+        }
+        if let Some(local) = other.local()
+            && has(&format!("{local}@{domain}/{resource}"))
+        {
+            return true;
+        }
+    }
+    other.local().is_some_and(|local| has(&format!("{local}@{domain}")))
+}
+
+/// XEP-0191 §3.3: what a user gets who writes to somebody whom he blocks.
+pub fn own_block_error() -> StanzaError {
+    StanzaError::from(StanzaCondition::NotAcceptable).with_application("blocked", ERRORS_NAMESPACE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listed_jid_matches_as_the_xep_says() {
+        let list = |entry: &str| vec![Box::<str>::from(entry)];
+        let other = JidRef::parse("romeo@example.net/orchard").unwrap();
+        for entry in ["romeo@example.net/orchard", "romeo@example.net", "example.net/orchard", "example.net"]
+        {
+            assert!(on_list(&list(entry), &other), "{entry}");
+        }
+        for entry in ["romeo@example.net/home", "example.net/home", "tybalt@example.net", "example.org"] {
+            assert!(!on_list(&list(entry), &other), "{entry}");
+        }
+    }
+}

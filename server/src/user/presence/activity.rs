@@ -1,0 +1,64 @@
+//! What is remembered of a user who goes offline (XEP-0012): when, and what he said.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use whimbrel_storage::directory::LastActivity;
+
+use crate::runtime::jobs::Then;
+use crate::user::home::Home;
+use crate::user::presence::NAME;
+use crate::xml::Element;
+
+/// Bytes of a status text that are remembered at most.
+const STATUS_BYTES_MAX: usize = 1024;
+
+/// Remembers that a user has gone with this unavailable presence.
+pub(super) fn record(home: &mut Home, local: &str, tail: &[u8]) {
+    let at_seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let last = LastActivity { at_seconds, status: status_of(tail) };
+    let local = local.to_owned();
+    let submitted = home.write(
+        move |transaction| {
+            // The account may be gone: then its sessions end because of that.
+            if transaction.credentials(&local)?.is_some() {
+                transaction.set_last_activity(&local, &last)?;
+            }
+            let then: Then = Box::new(|_| {});
+            Ok(then)
+        },
+        |_, _| {},
+    );
+    // A full queue is counted where it is noticed; nothing depends on this note.
+    drop(submitted);
+}
+
+/// The text of the first `<status/>`, cut at [`STATUS_BYTES_MAX`].
+fn status_of(tail: &[u8]) -> String {
+    if memchr::memmem::find(tail, b"status").is_none() {
+        return String::new();
+    }
+    let Ok(presence) = Element::parse(&[NAME, tail].concat()) else { return String::new() };
+    let mut text =
+        presence.find("status", "jabber:client").map(|s| s.content().into_owned()).unwrap_or_default();
+    while text.len() > STATUS_BYTES_MAX {
+        text.pop();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_of_an_unavailable_presence_is_read_and_cut() {
+        assert_eq!(
+            status_of(b" type='unavailable'><status>gone &amp; away</status></presence>"),
+            "gone & away"
+        );
+        assert_eq!(status_of(b" type='unavailable'/>"), "");
+        assert_eq!(status_of(b" type='unavailable'><x xmlns='status'/></presence>"), "");
+        let long = format!("><status>x{}</status></presence>", "\u{e9}".repeat(STATUS_BYTES_MAX));
+        assert_eq!(status_of(long.as_bytes()).len(), STATUS_BYTES_MAX - 1);
+    }
+}

@@ -1,0 +1,74 @@
+//! Roster items on the wire, and roster pushes (RFC 6121 §2.1.2, §2.1.6).
+
+use whimbrel_storage::directory::{Item, Subscription};
+
+use crate::stanza::{Kind, Type};
+use crate::stream::errors::{StanzaCondition, StanzaError};
+use crate::user::home::Home;
+use crate::user::inactive::Urgency;
+use crate::user::routing;
+use crate::user::tables::{Flags, ResourceKey};
+use crate::xml::Element;
+
+/// Namespace of rosters.
+pub const NAMESPACE: &str = "jabber:iq:roster";
+
+/// An item as a client sees it.
+pub fn item_element(item: &Item) -> Element {
+    let subscription = match item.subscription {
+        Subscription::None => "none",
+        Subscription::To => "to",
+        Subscription::From => "from",
+        Subscription::Both => "both",
+    };
+    Element::new("item", NAMESPACE)
+        .attr("jid", item.contact.as_str())
+        .attr_opt("name", (!item.name.is_empty()).then_some(item.name.as_str()))
+        .attr("subscription", subscription)
+        .attr_opt("ask", item.ask.then_some("subscribe"))
+        .attr_opt("approved", item.approved.then_some("true"))
+        .children(item.groups.iter().map(|group| Element::new("group", NAMESPACE).text(group)))
+}
+
+/// The item that says that a contact is gone (RFC 6121 §2.5.2).
+pub fn removed_element(contact: &str) -> Element {
+    Element::new("item", NAMESPACE).attr("jid", contact).attr("subscription", "remove")
+}
+
+/// The error of a roster in which there is no room: `limits.roster_items`.
+pub fn full() -> StanzaError {
+    StanzaError::from(StanzaCondition::ResourceConstraint)
+        .with_text("the roster is full; remove contacts first")
+}
+
+/// Pushes an item that has changed to all interested resources of its user. Its version is the roster's.
+pub fn push(home: &mut Home, local: &str, item: &Item) {
+    push_to_interested(home, local, item_element(item), item.version);
+}
+
+/// Pushes the removal of an item to all interested resources of its user.
+pub fn push_removed(home: &mut Home, local: &str, contact: &str, version: u64) {
+    push_to_interested(home, local, removed_element(contact), version);
+}
+
+fn push_to_interested(home: &mut Home, local: &str, item: Element, version: u64) {
+    let interested = |key: &ResourceKey| home.users.resource(*key).flags.has(Flags::INTERESTED);
+    let mut keys = home.users.resources_of(local);
+    keys.retain(|key| interested(key));
+    for key in keys {
+        push_to(home, key, item.clone(), version);
+    }
+}
+
+/// Pushes an item to one resource.
+pub fn push_to(home: &mut Home, key: ResourceKey, item: Element, version: u64) {
+    let query = Element::new("query", NAMESPACE).attr("ver", version.to_string()).child(item);
+    let to = home.full_jid(key);
+    let mut bytes = Vec::with_capacity(256);
+    // Without `from`: it comes from the user's own account, which is what §2.1.6 tells the client to check.
+    routing::open_reply(Kind::Iq, Type::Set, None, &to, &format!("push-{version}"), &mut bytes);
+    bytes.push(b'>');
+    query.write("jabber:client", &mut bytes);
+    bytes.extend_from_slice(b"</iq>");
+    routing::hand_over_bytes(home, key, Kind::Iq, "", Urgency::Now, &bytes);
+}

@@ -1,0 +1,438 @@
+//! Where a stanza goes: RFC 6120 §8 and §10, RFC 6121 §8.
+//!
+//! [`from_client`] takes what a bound resource sent, checks and stamps it, and sends it on its way;
+//! [`deliver`] hands a stanza to a user of this worker by the rules for its kind and type.
+
+use std::borrow::Cow;
+
+use smallvec::SmallVec;
+use whimbrel_storage::jid::JidRef;
+
+use crate::service;
+use crate::stanza::{Delivery, Kind, Traits, Type};
+use crate::stream::errors::{StanzaCondition, StanzaError, StreamCondition};
+use crate::user::home::Home;
+use crate::user::tables::{Flags, ResourceKey, UserKey};
+use crate::user::{blocking, carbons, inactive, presence};
+use crate::xml::{Stamp, Stanza, writer};
+
+/// A stanza error that ends the stream.
+pub type StreamEnd = (StreamCondition, Option<&'static str>);
+
+/// What a client sent, with everything that was read from it once.
+pub struct Inbound<'a> {
+    /// The sender.
+    pub sender: ResourceKey,
+    /// His full JID.
+    pub from: &'a str,
+    /// Kind.
+    pub kind: Kind,
+    /// Type.
+    pub typ: Type,
+    /// The `to` attribute as the client wrote it, entities decoded.
+    pub to_text: Option<&'a str>,
+    /// The `id` attribute, entities decoded; empty when there is none.
+    pub id: &'a str,
+    /// The default language of his stream, when it is not the server's.
+    pub language: Option<&'a str>,
+    /// The stanza.
+    pub stanza: &'a Stanza<'a>,
+}
+
+impl Inbound<'_> {
+    /// Appends the stanza as its recipient gets it.
+    pub fn write_stamped(&self, out: &mut Vec<u8>) {
+        self.stanza.write_stamped(&Stamp { from: self.from, to: None, language: self.language }, out);
+    }
+}
+
+/// Handles a stanza from a bound resource.
+///
+/// # Errors
+/// The condition with which the stream is to be ended: `unsupported-stanza-type` and `invalid-from`
+/// (RFC 6120 §4.9.3).
+pub fn from_client(
+    home: &mut Home,
+    sender: ResourceKey,
+    language: Option<&str>,
+    stanza: &Stanza<'_>,
+) -> Result<(), StreamEnd> {
+    let Some(kind) = Kind::from_name(stanza.name()) else {
+        return Err((StreamCondition::UnsupportedStanzaType, None));
+    };
+    if stanza.namespace() != "jabber:client" {
+        return Err((StreamCondition::InvalidNamespace, None));
+    }
+    let metrics = home.metrics();
+    match kind {
+        Kind::Message => metrics.messages_in.add(1),
+        Kind::Presence => metrics.presences_in.add(1),
+        Kind::Iq => metrics.iqs_in.add(1),
+    }
+    let from = home.full_jid(sender);
+    if let Some(claimed) = stanza.attribute("from") {
+        check_from(&claimed, &from)?;
+    }
+    let id = stanza.attribute("id").unwrap_or_default();
+    let to_text = stanza.attribute("to");
+    let typ_text = stanza.attribute("type");
+    let Some(typ) = Type::parse(kind, typ_text.as_deref()) else {
+        refuse(home, kind, &from, to_text.as_deref(), &id, StanzaCondition::BadRequest.into());
+        return Ok(());
+    };
+    let to = match to_text.as_deref().map(JidRef::parse).transpose() {
+        Ok(to) => to,
+        Err(_) => {
+            if may_be_answered(kind, typ) {
+                refuse(home, kind, &from, None, &id, StanzaCondition::JidMalformed.into());
+            }
+            return Ok(());
+        }
+    };
+    let inbound =
+        Inbound { sender, from: &from, kind, typ, to_text: to_text.as_deref(), id: &id, language, stanza };
+    if kind == Kind::Iq && !well_formed_iq(&inbound) {
+        if may_be_answered(kind, typ) {
+            refuse(home, kind, &from, inbound.to_text, &id, StanzaCondition::BadRequest.into());
+        }
+        return Ok(());
+    }
+    if kind == Kind::Presence {
+        presence::from_client(home, &inbound, to.as_ref());
+        return Ok(());
+    }
+    forward(home, &inbound, to.as_ref());
+    Ok(())
+}
+
+/// RFC 6120 §8.1.2.1: a client may say who it is, but not that it is somebody else.
+fn check_from(claimed: &str, full: &str) -> Result<(), StreamEnd> {
+    let bare_length = full.find('/').expect("a full JID has a resource");
+    if claimed == full || claimed == &full[..bare_length] {
+        return Ok(());
+    }
+    match JidRef::parse(claimed) {
+        Ok(jid) if jid.to_jid().as_str() == full || jid.to_jid().as_str() == &full[..bare_length] => Ok(()),
+        _ => Err((StreamCondition::InvalidFrom, None)),
+    }
+}
+
+/// RFC 6120 §8.2.3: an id always; get and set have exactly one child, a result at most one.
+fn well_formed_iq(inbound: &Inbound<'_>) -> bool {
+    let children = inbound.stanza.children().len();
+    let has_id = inbound.stanza.attribute("id").is_some();
+    has_id
+        && match inbound.typ {
+            Type::Get | Type::Set => children == 1,
+            Type::Result => children <= 1,
+            _ => true,
+        }
+}
+
+/// Whether an error may be sent in answer (RFC 6120 §8.3.1: never to an error; a result gets no answer).
+pub fn may_be_answered(kind: Kind, typ: Type) -> bool {
+    match kind {
+        Kind::Iq => matches!(typ, Type::Get | Type::Set),
+        Kind::Message => typ != Type::Error,
+        Kind::Presence => !matches!(typ, Type::Error | Type::Unavailable),
+    }
+}
+
+/// Sends a message or iq from a client on its way.
+pub fn forward(home: &mut Home, inbound: &Inbound<'_>, to: Option<&JidRef<'_>>) {
+    let own_local = home.users.local_of(inbound.sender).to_owned();
+    let to_own_account = |jid: &JidRef<'_>| jid.is_bare() && jid.local() == Some(&own_local);
+    let Some(to) = to.filter(|jid| !(jid.domain() == &*home.shared.domain && to_own_account(jid))) else {
+        match inbound.kind {
+            Kind::Iq => service::dispatch(home, inbound, service::Scope::OwnAccount),
+            Kind::Message | Kind::Presence => send_to_user(home, inbound, &own_local, None),
+        }
+        return;
+    };
+    if to.domain() != &*home.shared.domain {
+        // No server-to-server: RFC 6120 §8.3.3.16.
+        if may_be_answered(inbound.kind, inbound.typ) {
+            let error = StanzaCondition::RemoteServerNotFound.into();
+            refuse(home, inbound.kind, inbound.from, inbound.to_text, inbound.id, error);
+        }
+        return;
+    }
+    match (to.local(), to.resource()) {
+        (Some(local), resource) => {
+            if local != own_local && blocking::blocks(home, &own_local, to) {
+                if may_be_answered(inbound.kind, inbound.typ) {
+                    let error = blocking::own_block_error();
+                    refuse(home, inbound.kind, inbound.from, inbound.to_text, inbound.id, error);
+                }
+                return;
+            }
+            send_to_user(home, inbound, local, resource);
+        }
+        (None, None) if inbound.kind == Kind::Iq => {
+            service::dispatch(home, inbound, service::Scope::Server);
+        }
+        (None, _) => {
+            // A message to the server itself, or to a resource of the domain: nobody is there.
+            if may_be_answered(inbound.kind, inbound.typ) {
+                let error = StanzaCondition::ServiceUnavailable.into();
+                refuse(home, inbound.kind, inbound.from, inbound.to_text, inbound.id, error);
+            }
+        }
+    }
+}
+
+/// Stamps a client's stanza and routes it to a user of this server.
+pub fn send_to_user(home: &mut Home, inbound: &Inbound<'_>, local: &str, resource: Option<&str>) {
+    let traits = match inbound.kind {
+        Kind::Message => Traits::of(inbound.stanza.children().map(|child| (child.name(), child.namespace()))),
+        Kind::Presence | Kind::Iq => Traits::default(),
+    };
+    let mut bytes = std::mem::take(&mut home.scratch);
+    bytes.clear();
+    inbound.write_stamped(&mut bytes);
+    let delivery = Delivery {
+        kind: inbound.kind,
+        typ: inbound.typ,
+        traits,
+        from: inbound.from,
+        to_local: local,
+        to_resource: resource,
+        id: inbound.id,
+        bytes: &bytes,
+    };
+    if inbound.kind == Kind::Message {
+        carbons::copy_sent(home, inbound.sender, &delivery);
+    }
+    home.route(&delivery);
+    home.scratch = bytes;
+}
+
+/// Hands a stanza to a user whose home is this worker (RFC 6121 §8.5).
+pub fn deliver(home: &mut Home, d: &Delivery<'_>) {
+    let blocked = !d.traits.has(Traits::FROM_SERVER)
+        && match JidRef::parse(d.from) {
+            Ok(from) => from.local() != Some(d.to_local) && blocking::blocks(home, d.to_local, &from),
+            Err(_) => false,
+        };
+    if blocked {
+        // XEP-0191 §3.2: as if the user were not there.
+        return match d.kind {
+            Kind::Message => deliver_message_to_nobody(home, d),
+            Kind::Iq => bounce(home, d, StanzaCondition::ServiceUnavailable),
+            Kind::Presence => {}
+        };
+    }
+    let user = home.users.find(d.to_local);
+    match d.kind {
+        Kind::Message => deliver_message(home, d, user),
+        Kind::Presence => presence::receive(home, d, user),
+        Kind::Iq => deliver_iq(home, d, user),
+    }
+}
+
+fn deliver_iq(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>) {
+    let Some(resource) = d.to_resource else {
+        // RFC 6121 §8.5.2.1.3: the server answers on behalf of the account; results to it mean nothing.
+        if matches!(d.typ, Type::Get | Type::Set) {
+            service::dispatch_for_account(home, d);
+        }
+        return;
+    };
+    match user.and_then(|user| home.users.find_resource(user, resource)) {
+        Some(key) => hand_over(home, key, d),
+        None => bounce(home, d, StanzaCondition::ServiceUnavailable),
+    }
+}
+
+fn deliver_message(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>) {
+    let Some(user) = user else {
+        return deliver_message_to_nobody(home, d);
+    };
+    if let Some(resource) = d.to_resource {
+        if let Some(key) = home.users.find_resource(user, resource) {
+            hand_over(home, key, d);
+            carbons::copy_received(home, user, d, &[key]);
+            return;
+        }
+        // RFC 6121 §8.5.3.2.1: only a chat message looks for another resource of the same user.
+        if d.typ != Type::Chat {
+            return deliver_message_to_nobody(home, d);
+        }
+    }
+    let recipients = recipients_of_bare(home, user, d.typ);
+    if recipients.is_empty() {
+        return deliver_message_to_nobody(home, d);
+    }
+    for &key in &recipients {
+        hand_over(home, key, d);
+    }
+    carbons::copy_received(home, user, d, &recipients);
+}
+
+/// RFC 6121 §8.5.2.1.1: a headline goes to every resource with a non-negative priority; a chat or normal
+/// message to the most available one, or to all that share the highest priority. Nothing else goes to a bare JID.
+fn recipients_of_bare(home: &Home, user: UserKey, typ: Type) -> SmallVec<[ResourceKey; 4]> {
+    let priority = |key: &ResourceKey| home.users.resource(*key).priority;
+    let mut candidates = home.users.available_of(user);
+    candidates.retain(|key| priority(key) >= 0);
+    match typ {
+        Type::Headline => candidates,
+        Type::Chat | Type::Normal => {
+            let highest = candidates.iter().map(priority).max();
+            candidates.retain(|key| Some(priority(key)) == highest);
+            candidates
+        }
+        _ => SmallVec::new(),
+    }
+}
+
+/// RFC 6121 §8.5.1, §8.5.2.2, §8.5.3.2: the account does not exist or nobody can receive.
+fn deliver_message_to_nobody(home: &mut Home, d: &Delivery<'_>) {
+    match d.typ {
+        Type::Error | Type::Headline => {}
+        _ => bounce(home, d, StanzaCondition::ServiceUnavailable),
+    }
+}
+
+/// Writes a stanza to a bound resource, or holds it back while the client is inactive.
+pub fn hand_over(home: &mut Home, key: ResourceKey, d: &Delivery<'_>) {
+    hand_over_bytes(home, key, d.kind, d.from, inactive::urgency(d), d.bytes);
+}
+
+/// As [`hand_over`], with other bytes than those of the delivery.
+pub fn hand_over_bytes(
+    home: &mut Home,
+    key: ResourceKey,
+    kind: Kind,
+    from: &str,
+    urgency: inactive::Urgency,
+    bytes: &[u8],
+) {
+    let metrics = home.metrics();
+    match kind {
+        Kind::Message => metrics.messages_out.add(1),
+        Kind::Presence => metrics.presences_out.add(1),
+        Kind::Iq => metrics.iqs_out.add(1),
+    }
+    if home.users.resource(key).flags.has(Flags::INACTIVE) && inactive::hold(home, key, from, urgency, bytes)
+    {
+        return;
+    }
+    let conn = home.users.resource(key).conn;
+    home.out.plain(conn).extend_from_slice(bytes);
+}
+
+/// Answers a stanza that was on its way to a user with an error, unless it is one that gets no answer.
+pub fn bounce(home: &mut Home, d: &Delivery<'_>, condition: StanzaCondition) {
+    if !may_be_answered(d.kind, d.typ) {
+        return;
+    }
+    let mut to = String::with_capacity(d.to_local.len() + home.shared.domain.len() + 1);
+    to.push_str(d.to_local);
+    to.push('@');
+    to.push_str(&home.shared.domain);
+    if let Some(resource) = d.to_resource {
+        to.push('/');
+        to.push_str(resource);
+    }
+    let mut traits = Traits::FROM_SERVER;
+    if d.kind == Kind::Message && carbons::eligible(d) {
+        traits.set(Traits::ANSWERS_COPIED);
+    }
+    refuse_with(home, d.kind, traits, d.from, Some(&to), d.id, &condition.into());
+}
+
+/// Sends a stanza error to `recipient` (a full JID of this server). `from` is the address that was written to.
+pub fn refuse(
+    home: &mut Home,
+    kind: Kind,
+    recipient: &str,
+    from: Option<&str>,
+    id: &str,
+    error: StanzaError,
+) {
+    refuse_with(home, kind, Traits::FROM_SERVER, recipient, from, id, &error);
+}
+
+fn refuse_with(
+    home: &mut Home,
+    kind: Kind,
+    traits: Traits,
+    recipient: &str,
+    from: Option<&str>,
+    id: &str,
+    error: &StanzaError,
+) {
+    home.metrics().errors_out.add(1);
+    let mut bytes = Vec::with_capacity(256);
+    open_reply(kind, Type::Error, from, recipient, id, &mut bytes);
+    bytes.push(b'>');
+    error.write(&mut bytes);
+    bytes.extend_from_slice(b"</");
+    bytes.extend_from_slice(kind.name().as_bytes());
+    bytes.push(b'>');
+    send_made(home, Made { kind, typ: Type::Error, traits, from, id, bytes: &bytes }, recipient);
+}
+
+/// Routes a stanza that the server made in the name of one user to another. `recipient` is his JID; his block
+/// list applies.
+pub fn send_reply(
+    home: &mut Home,
+    kind: Kind,
+    typ: Type,
+    recipient: &str,
+    from: Option<&str>,
+    id: &str,
+    bytes: &[u8],
+) {
+    send_made(home, Made { kind, typ, traits: Traits::default(), from, id, bytes }, recipient);
+}
+
+/// A stanza that the server made.
+pub struct Made<'a> {
+    /// Kind.
+    pub kind: Kind,
+    /// Type.
+    pub typ: Type,
+    /// Treatment; [`Traits::FROM_SERVER`] for what no block list may stop.
+    pub traits: Traits,
+    /// The address it comes from; `None` for the recipient's own account.
+    pub from: Option<&'a str>,
+    /// The id.
+    pub id: &'a str,
+    /// The whole stanza.
+    pub bytes: &'a [u8],
+}
+
+/// Routes a stanza that the server made to one of its users.
+pub fn send_made(home: &mut Home, made: Made<'_>, recipient: &str) {
+    let Ok(to) = JidRef::parse(recipient) else { return };
+    let Some(local) = to.local() else { return };
+    let from = made.from.map_or_else(|| Cow::Owned(home.bare_jid(local)), Cow::Borrowed);
+    let delivery = Delivery {
+        kind: made.kind,
+        typ: made.typ,
+        traits: made.traits,
+        from: &from,
+        to_local: local,
+        to_resource: to.resource(),
+        id: made.id,
+        bytes: made.bytes,
+    };
+    home.route(&delivery);
+}
+
+/// Writes `<kind type='…' from='…' to='…' id='…'` without the closing bracket.
+pub fn open_reply(kind: Kind, typ: Type, from: Option<&str>, to: &str, id: &str, out: &mut Vec<u8>) {
+    out.push(b'<');
+    out.extend_from_slice(kind.name().as_bytes());
+    let attributes = [("type", typ.name()), ("from", from), ("to", Some(to)), ("id", Some(id))];
+    for (name, value) in attributes {
+        let Some(value) = value.filter(|value| !value.is_empty()) else { continue };
+        out.push(b' ');
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"='");
+        writer::escape_attribute(value, out);
+        out.push(b'\'');
+    }
+}

@@ -1,0 +1,286 @@
+//! Subscriptions (RFC 6121 §3): who may see whose presence, and how that changes.
+//!
+//! ```text
+//! user's client ─► from_client ─► user's item moves ─► stanza ─► receive ─► contact's item moves ─► contact's clients
+//!                  (his home)     (directory writer)             (contact's home)  (directory writer)
+//! ```
+//! Each half happens on the home worker of the user whose item moves: a job in a transaction of the directory
+//! moves the item by the [`table`], and what follows from it happens on the worker after the commit.
+
+pub mod change;
+pub mod table;
+
+use whimbrel_storage::directory::{Item, Subscription};
+use whimbrel_storage::jid::JidRef;
+
+use crate::stanza::{Delivery, Kind, Traits};
+use crate::stream::errors::{StanzaCondition, StanzaError};
+use crate::user::home::Home;
+use crate::user::routing::{self, Inbound};
+use crate::user::subscription::change::{Change, Outcome, Room};
+use crate::user::subscription::table::{Direction, Effects, Verb};
+use crate::user::tables::{Flags, ResourceKey};
+use crate::user::{blocking, presence, roster};
+use crate::xml::Stamp;
+
+/// Whom to tell that a stanza was not accepted.
+#[derive(Clone)]
+struct Refusal {
+    from: String,
+    to: Option<String>,
+    id: String,
+}
+
+impl Refusal {
+    fn send(&self, home: &mut Home, error: StanzaError) {
+        routing::refuse(home, Kind::Presence, &self.from, self.to.as_deref(), &self.id, error);
+    }
+}
+
+/// A bound resource sends a subscription stanza to `local`, a user of this server.
+pub fn from_client(home: &mut Home, inbound: &Inbound<'_>, local: &str) {
+    let Some(verb) = Verb::of(inbound.typ) else { return };
+    let own = home.users.local_of(inbound.sender).to_owned();
+    if own == local {
+        // Every user sees his own presence (§4.2.2); there is nothing to ask for and nothing to cancel.
+        return;
+    }
+    let (to, id) = (inbound.to_text.map(str::to_owned), inbound.id.to_owned());
+    let refusal = Refusal { from: inbound.from.to_owned(), to, id };
+    let contact = home.bare_jid(local);
+    if JidRef::parse(&contact).is_ok_and(|contact| blocking::blocks(home, &own, &contact)) {
+        return refusal.send(home, blocking::own_block_error());
+    }
+    // §3.1.2 and so on: stamped with bare JIDs.
+    let from = home.bare_jid(&own);
+    let stamp = Stamp { from: &from, to: Some(&contact), language: inbound.language };
+    let mut bytes = Vec::new();
+    inbound.stanza.write_stamped(&stamp, &mut bytes);
+    let limit = home.config.limits.roster_request_bytes as usize;
+    if verb == Verb::Subscribe && bytes.len() > limit {
+        home.metrics().refused_roster.add(1);
+        let text = format!("a subscription request may have at most {limit} bytes");
+        return refusal.send(home, StanzaError::from(StanzaCondition::PolicyViolation).with_text(text));
+    }
+    let room = Room::of(&home.config.limits);
+    let to_local = local.to_owned();
+    let (when_full, when_failed) = (refusal.clone(), refusal.clone());
+    let submitted = home.write(
+        move |transaction| {
+            let moved = (Direction::Outbound, verb);
+            let outcome = change::make(transaction, &own, &contact, moved, &[], room)?;
+            Ok(Box::new(move |home: &mut Home| match outcome {
+                Outcome::Moved(change) => {
+                    let id = &when_full.id;
+                    let stanza = Stanza { verb, from: &from, to_local: &to_local, id, bytes: &bytes };
+                    sent(home, &own, &stanza, change);
+                }
+                Outcome::Full => {
+                    home.metrics().refused_roster.add(1);
+                    when_full.send(home, roster::full());
+                }
+                // It was deleted, and this session is about to end.
+                Outcome::NoAccount => {}
+            }))
+        },
+        move |home, error| when_failed.send(home, error),
+    );
+    if let Err(error) = submitted {
+        refusal.send(home, error);
+    }
+}
+
+/// A subscription stanza, stamped with bare JIDs.
+struct Stanza<'a> {
+    verb: Verb,
+    from: &'a str,
+    to_local: &'a str,
+    id: &'a str,
+    bytes: &'a [u8],
+}
+
+impl Stanza<'_> {
+    fn route(&self, home: &mut Home) {
+        home.route(&Delivery {
+            kind: Kind::Presence,
+            typ: self.verb.typ(),
+            traits: Traits::default(),
+            from: self.from,
+            to_local: self.to_local,
+            to_resource: None,
+            id: self.id,
+            bytes: self.bytes,
+        });
+    }
+}
+
+/// The outbound half is written: what follows from it.
+fn sent(home: &mut Home, own: &str, stanza: &Stanza<'_>, change: Change) {
+    let effects = change.effects;
+    let contact = home.bare_jid(stanza.to_local);
+    // §3.2.2: the contact hears of the end while he may still see the presence.
+    if effects.has(Effects::UNAVAILABLE) {
+        presence::send_unavailable(home, own, &contact);
+    }
+    if effects.has(Effects::ROUTE) {
+        stanza.route(home);
+    }
+    if let Some(item) = change.push {
+        roster::push(home, own, &item);
+    }
+}
+
+/// A user of this worker receives a subscription stanza. That he does not block the sender is known already.
+pub fn receive(home: &mut Home, d: &Delivery<'_>) {
+    let Some(verb) = Verb::of(d.typ) else { return };
+    let contact = bare(d.from).to_owned();
+    if contact.strip_suffix(&*home.shared.domain).and_then(|rest| rest.strip_suffix('@')) == Some(d.to_local)
+    {
+        return;
+    }
+    let room = Room::of(&home.config.limits);
+    let (local, bytes) = (d.to_local.to_owned(), d.bytes.to_vec());
+    let submitted = home.write(
+        move |transaction| {
+            let moved = (Direction::Inbound, verb);
+            let outcome = change::make(transaction, &local, &contact, moved, &bytes, room)?;
+            Ok(Box::new(move |home: &mut Home| match outcome {
+                Outcome::Moved(change) => received(home, &local, &contact, verb, &bytes, change),
+                // §3.1.3: nobody will ever answer. Anything else that comes for nobody is dropped (§8.5.1).
+                Outcome::NoAccount if verb == Verb::Subscribe => {
+                    send(home, &local, &contact, Verb::Unsubscribed);
+                }
+                Outcome::NoAccount => {}
+                Outcome::Full => {
+                    home.metrics().refused_roster.add(1);
+                    tracing::info!(
+                        user = local,
+                        contact,
+                        "a subscription request was dropped: too many wait"
+                    );
+                }
+            }))
+        },
+        // The log has the reason; the sender's half stands, and he can ask again.
+        |_, _| {},
+    );
+    if submitted.is_err() {
+        tracing::warn!(
+            user = d.to_local,
+            from = d.from,
+            "a subscription stanza was dropped: limits.directory_queue"
+        );
+    }
+}
+
+/// The inbound half is written: what follows from it.
+fn received(home: &mut Home, local: &str, contact: &str, verb: Verb, bytes: &[u8], change: Change) {
+    let effects = change.effects;
+    if effects.has(Effects::DELIVER) {
+        // A request goes to available resources (§3.1.3), what changes the roster to interested ones (§3.1.6 …).
+        let flag = if verb == Verb::Subscribe { Flags::AVAILABLE } else { Flags::INTERESTED };
+        deliver(home, local, flag, contact, verb, bytes);
+    }
+    if effects.has(Effects::REPLY) {
+        send(home, local, contact, Verb::Subscribed);
+    }
+    if let Some(item) = change.push {
+        roster::push(home, local, &item);
+    }
+    if effects.has(Effects::UNAVAILABLE) {
+        presence::send_unavailable(home, local, contact);
+    }
+    if effects.has(Effects::PROBE) {
+        presence::probe_from_each(home, local, contact);
+    }
+}
+
+fn deliver(home: &mut Home, local: &str, flag: Flags, contact: &str, verb: Verb, bytes: &[u8]) {
+    for key in home.users.resources_of(local) {
+        if home.users.resource(key).flags.has(flag) {
+            hand_over(home, key, contact, verb, bytes);
+        }
+    }
+}
+
+fn hand_over(home: &mut Home, key: ResourceKey, contact: &str, verb: Verb, bytes: &[u8]) {
+    let local = home.users.local_of(key).to_owned();
+    let d = Delivery {
+        kind: Kind::Presence,
+        typ: verb.typ(),
+        traits: Traits::default(),
+        from: contact,
+        to_local: &local,
+        to_resource: None,
+        id: "",
+        bytes,
+    };
+    routing::hand_over(home, key, &d);
+}
+
+/// A resource has become available: it gets the requests that still wait for an answer (§3.1.3).
+pub fn deliver_pending(home: &mut Home, key: ResourceKey) {
+    let local = home.users.local_of(key).to_owned();
+    let mut waiting = Vec::new();
+    let directory = home.shared.directory.clone();
+    let read = directory.roster(&local, |item| {
+        if item.pending_in {
+            waiting.push(item.contact.to_owned());
+        }
+    });
+    if let Err(error) = read {
+        tracing::error!(user = local, %error, "cannot read a roster");
+    }
+    for contact in waiting {
+        if JidRef::parse(&contact).is_ok_and(|contact| blocking::blocks(home, &local, &contact)) {
+            continue;
+        }
+        if let Ok(Some(Item { pending_in: Some(bytes), .. })) = directory.roster_item(&local, &contact) {
+            hand_over(home, key, &contact, Verb::Subscribe, &bytes);
+        }
+    }
+}
+
+/// The user has removed a contact from his roster: ends what was between them (§2.5.2). `item` is the item as it was.
+pub fn removed(home: &mut Home, local: &str, item: &Item) {
+    if !on_this_server(home, &item.contact) {
+        return;
+    }
+    let seen = matches!(item.subscription, Subscription::From | Subscription::Both);
+    let sees = matches!(item.subscription, Subscription::To | Subscription::Both);
+    if sees || item.ask {
+        send(home, local, &item.contact, Verb::Unsubscribe);
+    }
+    if seen {
+        presence::send_unavailable(home, local, &item.contact);
+    }
+    if seen || item.pending_in.is_some() {
+        send(home, local, &item.contact, Verb::Unsubscribed);
+    }
+}
+
+/// An account is deleted: its contacts lose it, as if it had removed each of them. `items` is its roster as it was,
+/// read with `WriteTransaction::roster_items` in the transaction that deleted the account.
+///
+/// Runs on the home worker of `local`, before its sessions are ended: they have no roster any more that would tell
+/// who sees their presence.
+pub fn account_deleted(home: &mut Home, local: &str, items: &[Item]) {
+    for item in items {
+        removed(home, local, item);
+    }
+}
+
+/// Sends a subscription stanza that the server makes in a user's name to a contact of this server.
+fn send(home: &mut Home, local: &str, contact: &str, verb: Verb) {
+    let tail = format!(" type='{}'/>", verb.typ().name().unwrap_or_default());
+    let from = home.bare_jid(local);
+    presence::send_one(home, &from, contact, verb.typ(), tail.as_bytes());
+}
+
+fn on_this_server(home: &Home, contact: &str) -> bool {
+    contact.split_once('@').is_some_and(|(_, domain)| domain == &*home.shared.domain)
+}
+
+fn bare(jid: &str) -> &str {
+    jid.split_once('/').map_or(jid, |(bare, _)| bare)
+}

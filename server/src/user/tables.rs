@@ -1,0 +1,236 @@
+//! The users and bound resources of one worker.
+
+use foldhash::fast::SeedableRandomState;
+use hashbrown::HashTable;
+use slab::Slab;
+use smallvec::SmallVec;
+use std::hash::BuildHasher;
+
+use crate::runtime::driver::ConnId;
+use crate::user::inactive::Held;
+
+/// A user of this worker. Distinct from [`ResourceKey`], so that the two cannot be mixed up.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct UserKey(u32);
+
+/// A bound resource of this worker.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct ResourceKey(u32);
+
+/// An account with at least one bound resource.
+#[derive(Debug)]
+pub struct User {
+    /// Localpart, normalised.
+    pub local: Box<str>,
+    /// His bound resources, oldest first.
+    pub resources: SmallVec<[ResourceKey; 2]>,
+    /// Bare or full JIDs and domains that he blocks (XEP-0191), sorted; `None` when there are none.
+    pub blocked: Option<Box<Vec<Box<str>>>>,
+}
+
+/// Facts about a resource that are either true or not.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Flags(u8);
+
+impl Flags {
+    /// Has sent available presence.
+    pub const AVAILABLE: Flags = Flags(1);
+    /// Has asked for the roster, and so receives roster pushes (RFC 6121 §2.1.6).
+    pub const INTERESTED: Flags = Flags(2);
+    /// Has enabled carbons (XEP-0280).
+    pub const CARBONS: Flags = Flags(4);
+    /// Has said that it is inactive (XEP-0352).
+    pub const INACTIVE: Flags = Flags(8);
+    /// Has asked for the block list, and so receives its pushes (XEP-0191).
+    pub const BLOCK_LIST: Flags = Flags(16);
+    /// A new password is being hashed for it (XEP-0077).
+    pub const CHANGING_PASSWORD: Flags = Flags(128);
+
+    /// Whether the flag is set.
+    pub fn has(self, flag: Flags) -> bool {
+        self.0 & flag.0 != 0
+    }
+
+    /// Sets or clears it.
+    pub fn put(&mut self, flag: Flags, on: bool) {
+        if on {
+            self.0 |= flag.0;
+        } else {
+            self.0 &= !flag.0;
+        }
+    }
+}
+
+/// A bound resource: what its user's contacts and messages need to know of it.
+#[derive(Debug)]
+pub struct Resource {
+    /// Its connection.
+    pub conn: ConnId,
+    /// Its user.
+    pub user: UserKey,
+    /// The resourcepart.
+    pub name: Box<str>,
+    /// Priority of the last available presence (RFC 6121 §4.7.2.3).
+    pub priority: i8,
+    /// Flags.
+    pub flags: Flags,
+    /// What stood inside the last available presence; empty for a bare `<presence/>`.
+    pub presence: Box<[u8]>,
+    /// Entities to which it has sent directed presence, for its later unavailable (RFC 6121 §4.6.3).
+    pub directed: Option<Box<Vec<Box<str>>>>,
+    /// Stanzas held back while it is inactive.
+    pub held: Option<Box<Held>>,
+}
+
+// The memory budget of an idle session rests on these sizes (docs/performance.md).
+const _: () = assert!(size_of::<User>() <= 48);
+const _: () = assert!(size_of::<Resource>() <= 72);
+
+/// The tables.
+pub struct Users {
+    by_local: HashTable<UserKey>,
+    users: Slab<User>,
+    resources: Slab<Resource>,
+    hasher: SeedableRandomState,
+}
+
+impl Users {
+    /// Empty tables; `hasher` is the one that also decides home workers.
+    pub fn new(hasher: SeedableRandomState) -> Users {
+        Users { by_local: HashTable::new(), users: Slab::new(), resources: Slab::new(), hasher }
+    }
+
+    /// Finds an online user.
+    pub fn find(&self, local: &str) -> Option<UserKey> {
+        let hash = self.hasher.hash_one(local);
+        self.by_local.find(hash, |key| &*self.users[key.0 as usize].local == local).copied()
+    }
+
+    /// The user; he must be online.
+    pub fn user(&self, key: UserKey) -> &User {
+        &self.users[key.0 as usize]
+    }
+
+    /// The user; he must be online.
+    pub fn user_mut(&mut self, key: UserKey) -> &mut User {
+        &mut self.users[key.0 as usize]
+    }
+
+    /// The resource; it must be bound.
+    pub fn resource(&self, key: ResourceKey) -> &Resource {
+        &self.resources[key.0 as usize]
+    }
+
+    /// The resource; it must be bound.
+    pub fn resource_mut(&mut self, key: ResourceKey) -> &mut Resource {
+        &mut self.resources[key.0 as usize]
+    }
+
+    /// The localpart of a resource's user.
+    pub fn local_of(&self, key: ResourceKey) -> &str {
+        &self.user(self.resource(key).user).local
+    }
+
+    /// The resource of a user with this name.
+    pub fn find_resource(&self, user: UserKey, name: &str) -> Option<ResourceKey> {
+        self.user(user).resources.iter().copied().find(|&key| &*self.resource(key).name == name)
+    }
+
+    /// The resources of a user that is perhaps not online, oldest first.
+    pub fn resources_of(&self, local: &str) -> SmallVec<[ResourceKey; 4]> {
+        self.find(local).map(|user| self.user(user).resources.iter().copied().collect()).unwrap_or_default()
+    }
+
+    /// The available resources of a user, oldest first.
+    pub fn available_of(&self, user: UserKey) -> SmallVec<[ResourceKey; 4]> {
+        let available = |key: &ResourceKey| self.resource(*key).flags.has(Flags::AVAILABLE);
+        self.user(user).resources.iter().copied().filter(available).collect()
+    }
+
+    /// Adds a resource, and its user when it is his first. `blocked` is read only then.
+    pub fn insert(
+        &mut self,
+        local: &str,
+        name: &str,
+        conn: ConnId,
+        blocked: impl FnOnce() -> Option<Box<Vec<Box<str>>>>,
+    ) -> ResourceKey {
+        let user = self.find(local).unwrap_or_else(|| {
+            let user = User { local: local.into(), resources: SmallVec::new(), blocked: blocked() };
+            let key = UserKey(index(self.users.insert(user)));
+            let (users, hasher) = (&self.users, &self.hasher);
+            self.by_local.insert_unique(hasher.hash_one(local), key, |key| {
+                hasher.hash_one(&*users[key.0 as usize].local)
+            });
+            key
+        });
+        let resource = Resource {
+            conn,
+            user,
+            name: name.into(),
+            priority: 0,
+            flags: Flags::default(),
+            presence: Box::default(),
+            directed: None,
+            held: None,
+        };
+        let key = ResourceKey(index(self.resources.insert(resource)));
+        self.user_mut(user).resources.push(key);
+        key
+    }
+
+    /// Removes a resource, and its user when it was his last.
+    pub fn remove(&mut self, key: ResourceKey) -> Resource {
+        let resource = self.resources.remove(key.0 as usize);
+        let user = &mut self.users[resource.user.0 as usize];
+        user.resources.retain(|k| *k != key);
+        if user.resources.is_empty() {
+            let user = self.users.remove(resource.user.0 as usize);
+            let hash = self.hasher.hash_one(&*user.local);
+            if let Ok(entry) = self.by_local.find_entry(hash, |k| *k == resource.user) {
+                entry.remove();
+            }
+        }
+        resource
+    }
+
+    /// Online users and bound resources.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.users.len(), self.resources.len())
+    }
+
+    /// All bound resources.
+    pub fn iter(&self) -> impl Iterator<Item = (ResourceKey, &Resource)> {
+        self.resources.iter().map(|(i, resource)| (ResourceKey(index(i)), resource))
+    }
+}
+
+fn index(slab_index: usize) -> u32 {
+    u32::try_from(slab_index).expect("limits.sessions is a u32")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conn(index: u32) -> ConnId {
+        ConnId { index, generation: 0 }
+    }
+
+    #[test]
+    fn a_user_exists_exactly_while_he_has_a_resource() {
+        let mut users = Users::new(SeedableRandomState::random());
+        let a = users.insert("juliet", "balcony", conn(1), || None);
+        let b = users.insert("juliet", "garden", conn(2), || unreachable!("read once"));
+        users.insert("romeo", "orchard", conn(3), || None);
+        assert_eq!(users.counts(), (2, 3));
+        let juliet = users.find("juliet").unwrap();
+        assert_eq!(users.find_resource(juliet, "garden"), Some(b));
+        assert_eq!(users.local_of(a), "juliet");
+        users.remove(a);
+        assert_eq!(users.user(juliet).resources.as_slice(), [b]);
+        users.remove(b);
+        assert_eq!(users.find("juliet"), None);
+        assert!(users.find("romeo").is_some());
+    }
+}

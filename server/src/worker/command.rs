@@ -1,0 +1,176 @@
+//! What the control thread asks of a worker, and the answers.
+
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+
+use crossbeam::queue::ArrayQueue;
+use whimbrel_storage::directory::Item;
+
+use crate::config::Config;
+use crate::runtime::driver::{ConnId, Wake};
+use crate::runtime::gauge::{Gauge, HighWater};
+use crate::service::register;
+use crate::session::Phase;
+use crate::stream::errors::StreamCondition;
+use crate::user::tables::Flags;
+use crate::worker::core::Core;
+
+/// Commands that wait for one worker at most.
+const QUEUE: usize = 64;
+
+/// What is known of one bound session.
+#[derive(Clone, Debug)]
+pub struct SessionFacts {
+    /// Full JID.
+    pub jid: String,
+    /// Where the client connects from.
+    pub address: String,
+    /// Home worker.
+    pub worker: usize,
+    /// Whether TLS protects it.
+    pub tls: bool,
+    /// Seconds since the connection was accepted.
+    pub connected_seconds: u32,
+    /// Seconds since something was received.
+    pub idle_seconds: u32,
+    /// Priority of its presence.
+    pub priority: i8,
+    /// Has sent available presence.
+    pub available: bool,
+    /// Is inactive (XEP-0352).
+    pub inactive: bool,
+    /// Has carbons enabled (XEP-0280).
+    pub carbons: bool,
+}
+
+/// A command.
+pub enum Command {
+    /// Use a new configuration.
+    Reconfigure(Arc<Config>),
+    /// List bound sessions, of one account or of all, at most `max`.
+    Sessions {
+        /// Localpart.
+        user: Option<String>,
+        /// Most to list.
+        max: usize,
+        /// Gets the answer.
+        reply: SyncSender<Vec<SessionFacts>>,
+    },
+    /// End the sessions of an account, or one of them.
+    Kick {
+        /// Localpart.
+        user: String,
+        /// Only this resource.
+        resource: Option<String>,
+        /// Why.
+        condition: StreamCondition,
+        /// Gets the number of ended sessions.
+        reply: SyncSender<usize>,
+    },
+    /// An account of this worker has been deleted: its contacts are told, and its sessions end.
+    Removed {
+        /// Localpart.
+        user: String,
+        /// Its roster as it was.
+        items: Vec<Item>,
+        /// Gets the number of ended sessions.
+        reply: SyncSender<usize>,
+    },
+    /// Take no new logins; with `close`, end all streams.
+    Drain {
+        /// End all streams now.
+        close: bool,
+    },
+}
+
+/// The queue of commands of one worker.
+pub struct CommandQueue {
+    queue: ArrayQueue<Command>,
+    high_water: HighWater,
+    wake: Arc<dyn Wake>,
+}
+
+impl CommandQueue {
+    /// An empty queue.
+    pub fn new(wake: Arc<dyn Wake>) -> CommandQueue {
+        CommandQueue { queue: ArrayQueue::new(QUEUE), high_water: HighWater::default(), wake }
+    }
+
+    /// Gives the worker a command; `false` when too many wait.
+    pub fn give(&self, command: Command) -> bool {
+        let taken = self.queue.push(command).is_ok();
+        self.high_water.raise(self.queue.len());
+        self.wake.wake();
+        taken
+    }
+
+    /// Commands that wait, most that ever waited, limit.
+    pub fn gauge(&self) -> Gauge {
+        self.high_water.gauge(self.queue.len(), self.queue.capacity())
+    }
+
+    /// The next command.
+    pub fn take(&self) -> Option<Command> {
+        self.queue.pop()
+    }
+}
+
+impl Core {
+    /// Does what the control thread asks. An answer that nobody waits for any more is dropped.
+    pub fn obey(&mut self, command: Command) {
+        match command {
+            Command::Reconfigure(config) => self.reconfigure(config),
+            Command::Sessions { user, max, reply } => {
+                let _ = reply.try_send(self.session_facts(user.as_deref(), max));
+            }
+            Command::Kick { user, resource, condition, reply } => {
+                let _ = reply.try_send(self.kick(&user, resource.as_deref(), condition));
+            }
+            Command::Removed { user, items, reply } => {
+                let sessions = self.home.users.resources_of(&user).len();
+                register::removed(&mut self.home, &user, &items);
+                self.end_streams();
+                let _ = reply.try_send(sessions);
+            }
+            Command::Drain { close } => self.drain(close),
+        }
+    }
+
+    fn session_facts(&self, user: Option<&str>, max: usize) -> Vec<SessionFacts> {
+        let now = self.seconds();
+        let facts = |session: &crate::session::Session| {
+            let Phase::Bound(key) = session.phase else { return None };
+            let resource = self.home.users.resource(key);
+            if user.is_some_and(|user| user != self.home.users.local_of(key)) {
+                return None;
+            }
+            Some(SessionFacts {
+                jid: self.home.full_jid(key),
+                address: session.peer.to_string(),
+                worker: self.home.worker,
+                tls: session.tls.is_some(),
+                connected_seconds: now.saturating_sub(session.connected),
+                idle_seconds: now.saturating_sub(session.heard),
+                priority: resource.priority,
+                available: resource.flags.has(Flags::AVAILABLE),
+                inactive: resource.flags.has(Flags::INACTIVE),
+                carbons: resource.flags.has(Flags::CARBONS),
+            })
+        };
+        self.sessions.iter().filter_map(facts).take(max).collect()
+    }
+
+    fn kick(&mut self, user: &str, resource: Option<&str>, condition: StreamCondition) -> usize {
+        let keys = self.home.users.resources_of(user);
+        let conns: Vec<ConnId> = keys
+            .into_iter()
+            .map(|key| self.home.users.resource(key))
+            .filter(|found| resource.is_none_or(|resource| *found.name == *resource))
+            .map(|found| found.conn)
+            .collect();
+        for &conn in &conns {
+            self.end_stream(conn, condition, Some("ended by the operator"));
+        }
+        conns.len()
+    }
+}

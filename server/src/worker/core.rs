@@ -1,0 +1,498 @@
+//! One worker without its driver: what happens to each event, and what is to be sent because of it.
+//!
+//! ```text
+//! event ─► session ─► TLS open ─► framing ─┬► negotiation (no resource yet)
+//!                                          └► user: routing, presence, services
+//!                                                  │
+//! driver ◄─ TLS seal ◄─ outbox ◄───────────────────┴─► parcels for other workers
+//! ```
+//!
+//! The driver is not here, so the same code runs over sockets and in the simulation.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::admission::{AddressKey, Refusal};
+use crate::runtime::driver::{CloseCause, CloseHow, ConnId, Event, ListenerId};
+use crate::runtime::letter::Letter;
+use crate::runtime::outbox::Action;
+use crate::runtime::timer::{Millis, TimerId, TimerWheel};
+use crate::session::{Marks, Phase, Session, Sessions, Traveller};
+use crate::stream::errors::StreamCondition;
+use crate::stream::features::STREAM_CLOSE;
+use crate::stream::machine::{Negotiation, Surroundings};
+use crate::user::home::{End, Home};
+use crate::user::routing::StreamEnd;
+use crate::user::{presence, routing};
+use crate::xml::{self, Framer};
+
+/// What a timer is for.
+#[derive(Clone, Debug)]
+pub enum Timer {
+    /// `limits.preauth_seconds` of a connection.
+    Preauth(ConnId),
+    /// The delayed answer to a wrong password.
+    Answer(ConnId, Box<[u8]>),
+    /// Once a second: idle clients, accept budget.
+    Second,
+    /// `limits.drain_seconds` after a drain began.
+    DrainEnd,
+}
+
+/// Timers that one worker can hold beyond two for each unauthenticated session.
+const TIMERS_BESIDE: usize = 1024;
+
+/// One worker's state.
+pub struct Core {
+    pub(super) sessions: Sessions,
+    pub(super) home: Home,
+    pub(super) framer: Framer,
+    pub(super) xml_limits: xml::Limits,
+    pub(super) timers: TimerWheel<Timer>,
+    /// Decrypted bytes of the current event.
+    pub(super) plain: Vec<u8>,
+    /// Connections that wait for a driver to take them.
+    pub(super) arrivals: Vec<Traveller>,
+    /// Which listeners speak TLS from the first byte.
+    pub(super) tls_listeners: Vec<bool>,
+    /// Accepts that are left in this second.
+    pub(super) accept_budget: u32,
+    /// Whether accepting is paused by the budget.
+    pub(super) accept_paused: bool,
+    pub(super) sweep_position: usize,
+    pub(super) draining: bool,
+}
+
+impl Core {
+    /// A worker that has no connections yet.
+    pub fn new(home: Home, tls_listeners: Vec<bool>) -> Core {
+        let limits = &home.config.limits;
+        let capacity = 2 * limits.sessions_unauthenticated as usize + TIMERS_BESIDE;
+        let mut core = Core {
+            sessions: Sessions::default(),
+            framer: Framer::new(),
+            xml_limits: xml_limits(limits),
+            timers: TimerWheel::new(home.now, capacity),
+            plain: Vec::new(),
+            arrivals: Vec::new(),
+            tls_listeners,
+            accept_budget: 0,
+            accept_paused: false,
+            sweep_position: 0,
+            draining: false,
+            home,
+        };
+        core.refill_accept_budget();
+        core.set_timer(1000, Timer::Second);
+        core
+    }
+
+    /// The home of this worker's users.
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// The home of this worker's users.
+    pub fn home_mut(&mut self) -> &mut Home {
+        &mut self.home
+    }
+
+    /// The sessions.
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// Sets the time of this iteration.
+    pub fn set_now(&mut self, now: Millis) {
+        self.home.now = now;
+    }
+
+    /// When the next timer is due.
+    pub fn next_deadline(&self) -> Option<Millis> {
+        self.timers.next_deadline()
+    }
+
+    /// Whether the worker wants new connections to stay in the kernel's backlog for now.
+    pub fn wants_accept_pause(&self) -> bool {
+        self.accept_paused
+    }
+
+    /// Whether this worker drains, its last session is gone, and so is what it asked of other threads: they could
+    /// not deliver to a worker that has left.
+    pub fn is_drained(&self) -> bool {
+        self.draining && self.sessions.is_empty() && self.home.jobs.pending() == 0
+    }
+
+    pub(super) fn seconds(&self) -> u32 {
+        u32::try_from(self.home.now.0 / 1000).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn set_timer(&mut self, after_ms: u64, timer: Timer) -> Option<TimerId> {
+        // The wheel holds what the limits allow; without room the timer's purpose is served by the sweep.
+        self.timers.insert(Millis(self.home.now.0 + after_ms), timer).ok()
+    }
+
+    /// Handles one event of the driver.
+    pub fn handle(&mut self, event: Event<'_>) {
+        self.home.metrics().loop_events.add(1);
+        match event {
+            Event::Accepted { conn, listener, peer } => self.accepted(conn, listener, peer),
+            Event::AcceptPaused { errno } => {
+                self.home.metrics().accept_descriptor_pauses.add(1);
+                let reason = std::io::Error::from_raw_os_error(errno);
+                tracing::warn!(%reason, "cannot accept connections; pausing. Raise the descriptor limit: see `whimbrelctl doctor`");
+            }
+            Event::Received { conn, bytes } => self.received(conn, bytes),
+            Event::Ended { conn } => self.ended(conn),
+            Event::Drained { conn } => self.drained(conn),
+            Event::Closed { conn, cause } => self.closed(conn, cause),
+            Event::Detached { conn, socket } => {
+                if let Some(session) = self.sessions.remove(conn) {
+                    self.depart(Traveller { session, socket });
+                }
+            }
+            Event::Woken => {}
+        }
+        self.end_streams();
+    }
+
+    fn accepted(&mut self, conn: ConnId, listener: ListenerId, peer: IpAddr) {
+        let metrics = self.home.metrics();
+        metrics.accepts.add(1);
+        self.accept_budget = self.accept_budget.saturating_sub(1);
+        if self.accept_budget == 0 && !self.accept_paused {
+            self.accept_paused = true;
+            metrics.accept_rate_pauses.add(1);
+        }
+        let direct_tls = self.tls_listeners.get(usize::from(listener.0)).copied().unwrap_or(false);
+        let refusal = self.home.shared.admission.admit(AddressKey::new(peer), &self.home.config.limits).err();
+        if let Some(refusal) = refusal {
+            let metrics = self.home.metrics();
+            match refusal {
+                Refusal::Sessions => metrics.refused_sessions.add(1),
+                Refusal::Unauthenticated => metrics.refused_unauthenticated.add(1),
+                Refusal::PerAddress => metrics.refused_address.add(1),
+            }
+            return self.refuse_connection(conn, direct_tls);
+        }
+        metrics_connection_opened(&self.home);
+        let preauth_ms = u64::from(self.home.config.limits.preauth_seconds) * 1000;
+        let deadline = self.set_timer(preauth_ms, Timer::Preauth(conn));
+        let tls = direct_tls.then(|| Box::new(self.home.shared.acceptor.begin()));
+        let now = self.seconds();
+        self.sessions.insert(Session {
+            conn,
+            connected: now,
+            heard: now,
+            backlog: 0,
+            phase: Phase::Negotiating(Box::new(Negotiation::new(deadline))),
+            tls,
+            partial: None,
+            context: None,
+            marks: Marks { direct_tls, ..Marks::default() },
+            peer,
+        });
+    }
+
+    /// A connection over a limit: told so where it can be without a handshake, then closed.
+    fn refuse_connection(&mut self, conn: ConnId, direct_tls: bool) {
+        if !direct_tls {
+            let id = self.home.shared.unique_id();
+            let domain = self.home.shared.domain.clone();
+            let out = self.home.out.plain(conn);
+            crate::stream::features::write_header(&domain, &id, None, out);
+            StreamCondition::ResourceConstraint.write(Some("too many connections; try again later"), out);
+            out.extend_from_slice(STREAM_CLOSE);
+        }
+        self.home.out.act(conn, Action::Close(CloseHow::Flush));
+    }
+
+    /// The peer will send nothing more: without a closed stream this is an end like a cut.
+    fn ended(&mut self, conn: ConnId) {
+        self.close(conn);
+    }
+
+    fn drained(&mut self, conn: ConnId) {
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        self.home.metrics().backlog_bytes.sub(u64::from(session.backlog));
+        session.backlog = 0;
+        if std::mem::take(&mut session.marks.paused) {
+            self.home.out.act(conn, Action::Resume);
+        }
+    }
+
+    fn closed(&mut self, conn: ConnId, cause: CloseCause) {
+        if let CloseCause::Failed { errno } = cause {
+            let reason = std::io::Error::from_raw_os_error(errno);
+            tracing::debug!(%reason, "a connection failed");
+        }
+        self.forget_resource(conn);
+        if let Some(session) = self.sessions.remove(conn) {
+            if let Phase::Negotiating(negotiation) | Phase::Leaving(negotiation) = &session.phase
+                && let Some(deadline) = negotiation.deadline
+            {
+                self.timers.cancel(deadline);
+            }
+            metrics_connection_closed(&self.home, &session);
+            self.home.shared.admission.release(AddressKey::new(session.peer), session.marks.established);
+        }
+    }
+
+    /// A bound session is over: its contacts hear of it. The connection may live on to say goodbye.
+    pub(super) fn forget_resource(&mut self, conn: ConnId) {
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        if let Phase::Bound(key) = session.phase {
+            session.phase = Phase::Closing;
+            session.context = None;
+            presence::session_ended(&mut self.home, key);
+            self.count_users();
+        }
+    }
+
+    pub(super) fn count_users(&self) {
+        let (users, sessions) = self.home.users.counts();
+        self.home.metrics().users.set(users as u64);
+        self.home.metrics().sessions.set(sessions as u64);
+    }
+
+    /// Ends the streams that handling the last event has condemned.
+    pub(super) fn end_streams(&mut self) {
+        while let Some(End { conn, condition, text }) = self.home.ends.pop() {
+            self.end_stream(conn, condition, text);
+        }
+    }
+
+    /// Sends a stream error and closes (RFC 6120 §4.9.1).
+    pub(super) fn end_stream(&mut self, conn: ConnId, condition: StreamCondition, text: Option<&str>) {
+        if self.sessions.get(conn).is_none_or(|session| matches!(session.phase, Phase::Closing)) {
+            return;
+        }
+        // First, because a session can be among those who hear of its end, and nothing may follow the close.
+        self.forget_resource(conn);
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        self.home.metrics().stream_errors.add(1);
+        let at = Surroundings {
+            shared: &self.home.shared,
+            config: &self.home.config,
+            peer: session.peer,
+            tls: session.tls.is_some(),
+            now_ms: self.home.now.0,
+        };
+        let handshake_over = session.tls.as_ref().is_none_or(|tls| tls.is_established());
+        if handshake_over {
+            let out = self.home.out.plain(conn);
+            if let Phase::Negotiating(negotiation) | Phase::Leaving(negotiation) = &mut session.phase {
+                negotiation.send_header(&at, None, out);
+            }
+            condition.write(text, out);
+            out.extend_from_slice(STREAM_CLOSE);
+        }
+        self.close(conn);
+    }
+
+    /// Closes after what is queued has been sent. The session is no longer bound.
+    pub(super) fn close(&mut self, conn: ConnId) {
+        self.forget_resource(conn);
+        if let Some(session) = self.sessions.get_mut(conn) {
+            if let Phase::Negotiating(negotiation) | Phase::Leaving(negotiation) = &session.phase
+                && let Some(deadline) = negotiation.deadline
+            {
+                self.timers.cancel(deadline);
+            }
+            session.phase = Phase::Closing;
+            session.partial = None;
+        }
+        self.home.out.act(conn, Action::Close(CloseHow::Flush));
+    }
+
+    pub(super) fn fail(&mut self, conn: ConnId, (condition, text): StreamEnd) {
+        self.end_stream(conn, condition, text);
+    }
+
+    /// Reads a letter from another worker.
+    pub fn read_letter(&mut self, letter: Letter<'_>) {
+        match letter {
+            Letter::Stanza(delivery) => routing::deliver(&mut self.home, &delivery),
+            Letter::Broadcast(broadcast) => presence::receive_broadcast(&mut self.home, &broadcast),
+            Letter::Traveller(traveller) => self.arrivals.push(*traveller),
+        }
+        self.end_streams();
+    }
+
+    /// Runs what is due.
+    pub fn run_timers(&mut self) {
+        let mut due = Vec::new();
+        self.timers.advance(self.home.now, |timer| due.push(timer));
+        for timer in due {
+            match timer {
+                Timer::Preauth(conn) => self.preauth_expired(conn),
+                Timer::Answer(conn, bytes) => self.answer_now(conn, &bytes),
+                Timer::Second => {
+                    self.set_timer(1000, Timer::Second);
+                    self.refill_accept_budget();
+                    self.sweep();
+                }
+                Timer::DrainEnd => self.close_all(),
+            }
+            self.end_streams();
+        }
+        self.home.metrics().timers.set(self.timers.len() as u64);
+    }
+
+    fn preauth_expired(&mut self, conn: ConnId) {
+        let expired = self.sessions.get(conn).is_some_and(|session| match &session.phase {
+            Phase::Negotiating(_) => true,
+            Phase::Leaving(_) | Phase::Bound(_) | Phase::Closing => false,
+        });
+        if expired {
+            self.home.metrics().refused_preauth_time.add(1);
+            let text = "no resource was bound in time";
+            self.end_stream(conn, StreamCondition::ConnectionTimeout, Some(text));
+        }
+    }
+
+    fn refill_accept_budget(&mut self) {
+        let workers = u32::try_from(self.home.shared.metrics.len()).unwrap_or(u32::MAX);
+        self.accept_budget = (self.home.config.limits.accepts_per_second / workers).max(1);
+        self.accept_paused = self.draining;
+    }
+
+    /// The driver says how much waits for a client after a send.
+    pub fn backlog(&mut self, conn: ConnId, bytes: usize) {
+        let limit = self.home.config.limits.output_backlog_bytes as usize;
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let metrics = &self.home.shared.metrics[self.home.worker];
+        let now = u32::try_from(bytes).unwrap_or(u32::MAX);
+        metrics.backlog_bytes.sub(u64::from(session.backlog));
+        metrics.backlog_bytes.add(u64::from(now));
+        metrics.backlog_high.raise(u64::from(now));
+        session.backlog = now;
+        if bytes > limit {
+            metrics.refused_backlog.add(1);
+            // A client that does not read cannot be told; a reset frees the memory at once.
+            self.forget_resource(conn);
+            self.home.out.act(conn, Action::Close(CloseHow::Reset));
+        } else if bytes > limit / 2 && !session.marks.paused {
+            session.marks.paused = true;
+            metrics.reading_pauses.add(1);
+            self.home.out.act(conn, Action::Pause);
+        }
+    }
+
+    /// A new configuration.
+    pub fn reconfigure(&mut self, config: Arc<crate::config::Config>) {
+        self.xml_limits = xml_limits(&config.limits);
+        self.home.config = config;
+    }
+
+    /// Stops taking logins; with `close`, also ends every stream with `system-shutdown` (RFC 6120 §4.9.3.20).
+    pub fn drain(&mut self, close: bool) {
+        self.home.shared.draining.store(true, Ordering::Relaxed);
+        self.accept_paused = true;
+        if !self.draining {
+            self.draining = true;
+            let wait_ms = u64::from(self.home.config.limits.drain_seconds) * 1000;
+            self.set_timer(wait_ms, Timer::DrainEnd);
+        }
+        if close {
+            self.close_all();
+        }
+    }
+
+    /// Ends every stream with `system-shutdown`.
+    pub(super) fn close_all(&mut self) {
+        let all: Vec<ConnId> = self.sessions.iter().map(|session| session.conn).collect();
+        for conn in all {
+            self.end_stream(conn, StreamCondition::SystemShutdown, None);
+        }
+    }
+}
+
+fn xml_limits(limits: &crate::limits::Limits) -> xml::Limits {
+    xml::Limits {
+        stanza_bytes_max: limits.stanza_bytes as usize,
+        depth_max: limits.depth,
+        attributes_max: limits.attributes,
+        header_bytes_max: limits.header_bytes as usize,
+    }
+}
+
+pub(super) fn metrics_connection_opened(home: &Home) {
+    home.metrics().connections.add(1);
+}
+
+pub(super) fn metrics_connection_closed(home: &Home, session: &Session) {
+    let metrics = home.metrics();
+    metrics.connections.sub(1);
+    metrics.backlog_bytes.sub(u64::from(session.backlog));
+    if session.tls.as_ref().is_some_and(|tls| tls.is_established()) {
+        metrics.tls_sessions.sub(1);
+    }
+}
+
+/// What the worker's loop needs beside events.
+impl Core {
+    /// Encrypts what goes to a TLS session; `closing` adds the goodbye.
+    pub fn seal(&mut self, conn: ConnId, plain: Vec<u8>, mut wire: Vec<u8>, closing: bool) -> Vec<u8> {
+        let session = self.sessions.get_mut(conn);
+        let bytes = match session.and_then(|session| session.tls.as_mut()) {
+            Some(tls) => {
+                if !plain.is_empty()
+                    && let Err(error) = tls.seal(&plain, &mut wire)
+                {
+                    tracing::debug!(%error, "TLS cannot send");
+                }
+                if closing {
+                    tls.close_notify(&mut wire);
+                }
+                self.home.out.recycle(plain);
+                wire
+            }
+            None if wire.is_empty() => plain,
+            None => {
+                wire.extend_from_slice(&plain);
+                wire
+            }
+        };
+        self.home.metrics().bytes_out.add(bytes.len() as u64);
+        bytes
+    }
+
+    /// Reads the letters of other workers.
+    pub fn read_mail(&mut self) {
+        let metrics = &self.home.shared.clone().metrics[self.home.worker];
+        for (from, mut parcel) in self.home.post.collect(metrics) {
+            parcel.open(|letter| self.read_letter(letter));
+            self.home.post.give_back(from, parcel);
+        }
+    }
+
+    /// Goes on with jobs that have come back.
+    pub fn take_completions(&mut self, max: usize) {
+        for _ in 0..max {
+            let Some(done) = self.home.jobs.take() else { return };
+            self.completed(done);
+        }
+    }
+
+    /// Whether jobs have come back.
+    pub fn has_completions(&self) -> bool {
+        self.home.jobs.has_completions()
+    }
+
+    /// Posts the parcels of this iteration; `true` when a mailbox was full.
+    pub fn dispatch(&mut self) -> bool {
+        let shared = self.home.shared.clone();
+        self.home.post.dispatch(&shared.metrics[self.home.worker])
+    }
+
+    /// Counts an iteration.
+    pub fn count_iteration(&self, busy: std::time::Duration) {
+        let metrics = self.home.metrics();
+        let micros = u64::try_from(busy.as_micros()).unwrap_or(u64::MAX);
+        metrics.loop_iterations.add(1);
+        metrics.loop_busy.add(micros);
+        metrics.loop_longest.raise(micros);
+    }
+}

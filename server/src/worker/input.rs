@@ -1,0 +1,234 @@
+//! From received bytes to stanzas: TLS, framing, and the hand-over to negotiation or to the user.
+
+use crate::runtime::driver::ConnId;
+use crate::session::{Phase, Session, StreamContext};
+use crate::stream::errors::StreamCondition;
+use crate::stream::features::STREAM_CLOSE;
+use crate::stream::machine::{Negotiation, Step, Surroundings};
+use crate::user::inactive;
+use crate::user::routing::{self, StreamEnd};
+use crate::user::tables::ResourceKey;
+use crate::worker::core::Core;
+use crate::xml::{self, Condition, Frame, FramingError, Stanza};
+
+/// The language of the server's stream header.
+const SERVER_LANGUAGE: &str = "en";
+
+/// Namespace of client state indication (XEP-0352).
+const NS_CSI: &str = "urn:xmpp:csi:0";
+
+/// What to do with the rest of the input after a frame.
+enum Next {
+    /// Read on.
+    Continue,
+    /// The negotiation asks for something.
+    Negotiated(Step),
+    /// The client has closed its stream.
+    StreamClosed,
+    /// End the stream.
+    Fail(StreamEnd),
+}
+
+impl Core {
+    /// Bytes from a client, as they came.
+    pub(super) fn received(&mut self, conn: ConnId, bytes: &[u8]) {
+        let now = self.seconds();
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        self.home.shared.metrics[self.home.worker].bytes_in.add(bytes.len() as u64);
+        session.heard = now;
+        session.marks.pinged = false;
+        let Some(tls) = &mut session.tls else {
+            return self.input(conn, bytes);
+        };
+        let mut plain = std::mem::take(&mut self.plain);
+        plain.clear();
+        let opened = tls.open(bytes, &mut plain, self.home.out.wire(conn));
+        match opened {
+            Ok(progress) => {
+                if progress.handshake_done_now {
+                    self.handshake_done(conn);
+                }
+                if !plain.is_empty() {
+                    self.input(conn, &plain);
+                }
+                if progress.peer_closed {
+                    self.close(conn);
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "TLS ended a connection");
+                self.home.metrics().tls_failures.add(1);
+                self.close(conn);
+            }
+        }
+        self.plain = plain;
+    }
+
+    fn handshake_done(&mut self, conn: ConnId) {
+        let metrics = self.home.metrics();
+        metrics.tls_handshakes.add(1);
+        metrics.tls_sessions.add(1);
+        if let Some(session) = self.sessions.get_mut(conn)
+            && let Some(tls) = &mut session.tls
+            && let Phase::Negotiating(negotiation) = &mut session.phase
+        {
+            negotiation.bindings = tls.channel_bindings();
+        }
+    }
+
+    /// Bytes of a client's stream, after TLS.
+    pub(super) fn input(&mut self, conn: ConnId, mut bytes: &[u8]) {
+        if !self.admit_unauthenticated_bytes(conn, bytes.len()) {
+            return;
+        }
+        while !bytes.is_empty() {
+            let Some(session) = self.sessions.get_mut(conn) else { return };
+            let phase = match &mut session.phase {
+                Phase::Closing => return,
+                Phase::Leaving(negotiation) => {
+                    negotiation.held.extend_from_slice(bytes);
+                    return;
+                }
+                Phase::Negotiating(negotiation) if negotiation.waiting => {
+                    negotiation.held.extend_from_slice(bytes);
+                    return;
+                }
+                Phase::Negotiating(negotiation) if !negotiation.header_seen => xml::Phase::BeforeHeader,
+                Phase::Negotiating(_) | Phase::Bound(_) => xml::Phase::InStream,
+            };
+            let Session { phase: place, partial, context, tls, peer, .. } = session;
+            let namespaces = context.as_ref().and_then(|context| context.namespaces.as_deref());
+            let read = self.framer.next(phase, namespaces, partial, bytes, &self.xml_limits);
+            let mut header_says = None;
+            let (consumed, next) = match read {
+                Ok((consumed, None)) => (consumed, Next::Continue),
+                Ok((consumed, Some(frame))) => {
+                    let language = context.as_ref().and_then(|context| context.language.as_deref());
+                    let next = match place {
+                        Phase::Bound(key) => bound_frame(&mut self.home, *key, language, &frame),
+                        Phase::Negotiating(negotiation) => {
+                            let at = Surroundings {
+                                shared: &self.home.shared,
+                                config: &self.home.config,
+                                peer: *peer,
+                                tls: tls.is_some(),
+                                now_ms: self.home.now.0,
+                            };
+                            negotiation_frame(negotiation, &at, &frame, self.home.out.plain(conn))
+                        }
+                        Phase::Leaving(_) | Phase::Closing => Next::Continue,
+                    };
+                    if let Frame::StreamOpen(header) = frame {
+                        header_says = Some(unusual(header));
+                    }
+                    (consumed, next)
+                }
+                Err(error) => {
+                    self.home.shared.metrics[self.home.worker].refused_framing.add(1);
+                    (bytes.len(), Next::Fail(framing_end(&error)))
+                }
+            };
+            // A new header replaces what the old one said.
+            if let Some(context_now) = header_says {
+                *context = context_now;
+            }
+            bytes = &bytes[consumed..];
+            match next {
+                Next::Continue => {}
+                Next::Negotiated(step) => self.negotiated(conn, step, &mut bytes),
+                Next::StreamClosed => {
+                    // First, because a session can be among those who hear of its end.
+                    self.forget_resource(conn);
+                    self.home.out.plain(conn).extend_from_slice(STREAM_CLOSE);
+                    self.close(conn);
+                }
+                Next::Fail(end) => self.fail(conn, end),
+            }
+            if !self.home.ends.is_empty() {
+                self.end_streams();
+            }
+        }
+    }
+
+    /// Counts what a client sends before it has authenticated, and ends the stream past the limit.
+    fn admit_unauthenticated_bytes(&mut self, conn: ConnId, length: usize) -> bool {
+        let limit = self.home.config.limits.preauth_bytes;
+        let Some(session) = self.sessions.get_mut(conn) else { return false };
+        let (Phase::Negotiating(negotiation) | Phase::Leaving(negotiation)) = &mut session.phase else {
+            return true;
+        };
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
+        negotiation.bytes_in = negotiation.bytes_in.saturating_add(length);
+        if negotiation.bytes_in <= limit {
+            return true;
+        }
+        self.home.metrics().refused_preauth_bytes.add(1);
+        let text = "too many bytes before a resource was bound";
+        self.end_stream(conn, StreamCondition::PolicyViolation, Some(text));
+        false
+    }
+}
+
+fn unusual(header: xml::StreamHeader) -> Option<Box<StreamContext>> {
+    let language = header.language.filter(|language| !language.eq_ignore_ascii_case(SERVER_LANGUAGE));
+    let namespaces = header.namespaces;
+    (language.is_some() || namespaces.is_some()).then(|| Box::new(StreamContext { namespaces, language }))
+}
+
+fn framing_end(error: &FramingError) -> StreamEnd {
+    let condition = match error.condition() {
+        Condition::BadFormat => StreamCondition::BadFormat,
+        Condition::BadNamespacePrefix => StreamCondition::BadNamespacePrefix,
+        Condition::InvalidNamespace => StreamCondition::InvalidNamespace,
+        Condition::NotWellFormed => StreamCondition::NotWellFormed,
+        Condition::PolicyViolation => StreamCondition::PolicyViolation,
+        Condition::RestrictedXml => StreamCondition::RestrictedXml,
+        Condition::UnsupportedEncoding => StreamCondition::UnsupportedEncoding,
+    };
+    (condition, None)
+}
+
+fn negotiation_frame(
+    negotiation: &mut Negotiation,
+    at: &Surroundings<'_>,
+    frame: &Frame<'_>,
+    out: &mut Vec<u8>,
+) -> Next {
+    let stepped = match frame {
+        Frame::StreamOpen(header) => negotiation.header(at, header, out).map(|()| Step::Continue),
+        Frame::Stanza(stanza) => negotiation.element(at, stanza, out),
+        Frame::StreamClose => return Next::StreamClosed,
+    };
+    match stepped {
+        Ok(Step::Continue) => Next::Continue,
+        Ok(step) => Next::Negotiated(step),
+        Err(end) => Next::Fail(end),
+    }
+}
+
+fn bound_frame(
+    home: &mut crate::user::home::Home,
+    key: ResourceKey,
+    language: Option<&str>,
+    frame: &Frame<'_>,
+) -> Next {
+    match frame {
+        Frame::Stanza(stanza) if stanza.namespace() == NS_CSI => client_state(home, key, stanza),
+        Frame::Stanza(stanza) => match routing::from_client(home, key, language, stanza) {
+            Ok(()) => Next::Continue,
+            Err(end) => Next::Fail(end),
+        },
+        Frame::StreamClose => Next::StreamClosed,
+        // The framer reports a header only where one is expected.
+        Frame::StreamOpen(_) => Next::Fail((StreamCondition::BadFormat, None)),
+    }
+}
+
+fn client_state(home: &mut crate::user::home::Home, key: ResourceKey, stanza: &Stanza<'_>) -> Next {
+    match stanza.name() {
+        "active" => inactive::set(home, key, false),
+        "inactive" => inactive::set(home, key, true),
+        _ => return Next::Fail((StreamCondition::UnsupportedStanzaType, None)),
+    }
+    Next::Continue
+}

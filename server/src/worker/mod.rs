@@ -1,0 +1,192 @@
+//! A worker: one thread, one driver, one core, pinned to one CPU.
+//!
+//! ```text
+//!            ┌────────────────────── one iteration ──────────────────────┐
+//! driver ─► events ─► core ─► timers ─► letters ─► completions ─► apply ─┘─► driver
+//!                                                     │
+//!                                                     └─► parcels to other workers
+//! ```
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | [`core`] | the worker without its driver: sessions, timers, limits |
+//! | [`input`](self) | received bytes to stanzas |
+//! | [`login`](self) | TLS, passwords, the move to the home worker, binding |
+//! | [`sweep`](self) | idle clients |
+//! | [`command`] | what the control thread asks of a worker |
+
+pub mod command;
+pub mod core;
+mod input;
+mod login;
+mod sweep;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::runtime::driver::{CloseHow, Driver};
+use crate::runtime::outbox::{Action, Entry};
+use crate::runtime::timer::Millis;
+use crate::session::Traveller;
+use crate::worker::command::CommandQueue;
+use crate::worker::core::Core;
+
+/// How long a worker waits between attempts to post parcels to a full mailbox.
+const STALL_WAIT: Duration = Duration::from_millis(1);
+
+/// Completions handled in one iteration at most.
+const COMPLETIONS_PER_ITERATION: usize = 1024;
+
+/// A worker.
+pub struct Worker<D: Driver> {
+    driver: D,
+    core: Core,
+    commands: Arc<CommandQueue>,
+    stalled: bool,
+    accepting_paused: bool,
+}
+
+impl<D: Driver> Worker<D> {
+    /// Puts a worker together.
+    pub fn new(driver: D, core: Core, commands: Arc<CommandQueue>) -> Worker<D> {
+        Worker { driver, core, commands, stalled: false, accepting_paused: false }
+    }
+
+    /// The core.
+    pub fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// The core.
+    pub fn core_mut(&mut self) -> &mut Core {
+        &mut self.core
+    }
+
+    /// The driver.
+    pub fn driver_mut(&mut self) -> &mut D {
+        &mut self.driver
+    }
+
+    /// Whether a mailbox was full at the end of the last iteration.
+    pub fn is_stalled(&self) -> bool {
+        self.stalled
+    }
+
+    /// Runs until it is told to stop and its last session is gone.
+    ///
+    /// # Errors
+    /// The driver itself is broken.
+    pub fn run(mut self, started: Instant) -> std::io::Result<()> {
+        let clock = move || Millis(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
+        loop {
+            let now = clock();
+            let timeout = self.timeout(now);
+            self.turn(timeout, clock)?;
+            if self.core.is_drained() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// How long the driver may wait for events.
+    pub fn timeout(&self, now: Millis) -> Option<Duration> {
+        if self.core.home().post.has_incoming() || self.core.has_completions() {
+            return Some(Duration::ZERO);
+        }
+        let timer = self.core.next_deadline().map(|at| Duration::from_millis(at.since(now)));
+        if self.stalled {
+            return Some(timer.map_or(STALL_WAIT, |timer| timer.min(STALL_WAIT)));
+        }
+        timer
+    }
+
+    /// One iteration.
+    ///
+    /// # Errors
+    /// The driver itself is broken.
+    pub fn turn(&mut self, timeout: Option<Duration>, clock: impl Fn() -> Millis) -> std::io::Result<()> {
+        let core = &mut self.core;
+        let mut begun = None;
+        if self.stalled {
+            // A mailbox is full: clients wait in the kernel until it has room; letters are still read.
+            self.driver.rest(timeout.unwrap_or(STALL_WAIT).min(STALL_WAIT));
+        } else {
+            self.driver.poll(timeout, &mut |event| {
+                if begun.is_none() {
+                    begun = Some(Instant::now());
+                    core.set_now(clock());
+                }
+                core.handle(event);
+            })?;
+        }
+        let begun = begun.unwrap_or_else(Instant::now);
+        core.set_now(clock());
+        core.run_timers();
+        core.read_mail();
+        core.take_completions(COMPLETIONS_PER_ITERATION);
+        while let Some(command) = self.commands.take() {
+            core.obey(command);
+        }
+        self.attach_arrivals();
+        self.apply();
+        self.control_accepting();
+        let core = &mut self.core;
+        self.stalled = core.dispatch();
+        core.count_iteration(begun.elapsed());
+        Ok(())
+    }
+
+    fn attach_arrivals(&mut self) {
+        for Traveller { session, socket } in self.core.take_arrivals() {
+            let unsent = socket.unsent_bytes();
+            let conn = self.driver.attach(socket);
+            self.core.adopt(conn, session, unsent);
+        }
+    }
+
+    /// Hands what the iteration produced to the driver. What applying causes (a backlog past its limit) is
+    /// applied as well; each round ends connections, so the rounds end.
+    fn apply(&mut self) {
+        while !self.core.home().out.is_empty() {
+            let mut entries = self.core.home_mut().out.take();
+            for entry in entries.drain(..) {
+                self.apply_one(entry);
+            }
+            self.core.home_mut().out.put_back(entries);
+        }
+        while let Some(buffer) = self.driver.spent().pop() {
+            self.core.home_mut().out.recycle(buffer);
+        }
+    }
+
+    fn apply_one(&mut self, entry: Entry) {
+        let Entry { conn, plain, wire, action } = entry;
+        let closing = matches!(action, Action::Close(CloseHow::Flush));
+        let bytes = self.core.seal(conn, plain, wire, closing);
+        if !bytes.is_empty() {
+            let backlog = self.driver.send(conn, bytes);
+            if backlog > 0 {
+                self.core.backlog(conn, backlog);
+            }
+        }
+        match action {
+            Action::None => {}
+            Action::Pause => self.driver.pause_reading(conn),
+            Action::Resume => self.driver.resume_reading(conn),
+            Action::Detach => self.driver.detach(conn),
+            Action::Close(how) => self.driver.close(conn, how),
+        }
+    }
+
+    fn control_accepting(&mut self) {
+        let wanted = self.core.wants_accept_pause();
+        if wanted != self.accepting_paused {
+            self.accepting_paused = wanted;
+            if wanted {
+                self.driver.pause_accepting();
+            } else {
+                self.driver.resume_accepting();
+            }
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! The second hand: idle clients are found by sweeping a part of the table each second, so that an idle session
+//! needs no timer of its own.
+
+use crate::runtime::driver::ConnId;
+use crate::service::ping;
+use crate::session::Phase;
+use crate::stream::errors::StreamCondition;
+use crate::worker::core::Core;
+
+/// The sweep visits every session once in so many seconds.
+const ROUND_SECONDS: usize = 16;
+
+/// Sessions that one sweep visits at least.
+const PART_MIN: usize = 256;
+
+impl Core {
+    /// Looks at a part of the sessions: silent ones are pinged, those that did not answer are ended.
+    pub(super) fn sweep(&mut self) {
+        let now = self.seconds();
+        let idle = self.home.config.limits.idle_seconds;
+        let answer = self.home.config.limits.idle_answer_seconds;
+        let part = self.sessions.slots().div_ceil(ROUND_SECONDS).max(PART_MIN);
+        let (mut silent, mut dead): (Vec<(ConnId, _)>, Vec<ConnId>) = (Vec::new(), Vec::new());
+        let (visited, at_end) = self.sessions.range(self.sweep_position, part);
+        for session in visited {
+            let quiet = now.saturating_sub(session.heard);
+            match session.phase {
+                Phase::Bound(_) if session.marks.pinged && quiet > idle.saturating_add(answer) => {
+                    dead.push(session.conn);
+                }
+                Phase::Bound(key) if !session.marks.pinged && quiet > idle => {
+                    silent.push((session.conn, key));
+                }
+                _ => {}
+            }
+        }
+        self.sweep_position = if at_end { 0 } else { self.sweep_position + part };
+        for (conn, key) in silent {
+            if let Some(session) = self.sessions.get_mut(conn) {
+                session.marks.pinged = true;
+            }
+            ping::send(&mut self.home, key);
+        }
+        for conn in dead {
+            self.home.metrics().refused_idle.add(1);
+            self.end_stream(conn, StreamCondition::ConnectionTimeout, Some("no answer to a ping"));
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Escaping: any string becomes well-formed text or a well-formed attribute value.
+
+use super::chars::{DOUBLE, SINGLE, TEXT, is};
+use super::lanes::{self, LANES};
+
+/// Appends `text` as character data. `]]>` cannot arise, carriage returns survive, and characters that XML forbids
+/// become U+FFFD.
+pub fn escape_text(text: &str, out: &mut Vec<u8>) {
+    escape(text, out, |b| {
+        matches!(b, b'&' | b'<' | b'>' | b'\r' | 0xEF) || (b < 0x20 && b != b'\t' && b != b'\n')
+    });
+}
+
+/// Appends `value` as the inside of an attribute, for either quote. White space survives as it is, and characters
+/// that XML forbids become U+FFFD.
+pub fn escape_attribute(value: &str, out: &mut Vec<u8>) {
+    escape(value, out, |b| matches!(b, b'&' | b'<' | b'>' | b'"' | b'\'' | 0xEF) || b < 0x20);
+}
+
+fn escape(text: &str, out: &mut Vec<u8>, special: impl Fn(u8) -> bool) {
+    let bytes = text.as_bytes();
+    out.reserve(bytes.len());
+    let mut run = 0;
+    let mut next = 0;
+    while let Some(at) = candidate(bytes, next) {
+        let b = bytes[at];
+        next = at + 1;
+        if !special(b) {
+            // A run beyond ASCII is walked here: looking at sixteen bytes for each of its bytes costs more.
+            while bytes.get(next).is_some_and(|&b| b >= 0x80 && b != 0xEF) {
+                next += 1;
+            }
+            continue;
+        }
+        let (replacement, length): (&[u8], usize) = match b {
+            b'&' => (b"&amp;", 1),
+            b'<' => (b"&lt;", 1),
+            b'>' => (b"&gt;", 1),
+            b'"' => (b"&quot;", 1),
+            b'\'' => (b"&apos;", 1),
+            b'\t' => (b"&#x9;", 1),
+            b'\n' => (b"&#xA;", 1),
+            b'\r' => (b"&#xD;", 1),
+            // U+FFFE and U+FFFF; other characters that begin with this byte stay.
+            0xEF if matches!(bytes.get(at + 1..at + 3), Some([0xBF, 0xBE | 0xBF])) => {
+                ("\u{FFFD}".as_bytes(), 3)
+            }
+            0xEF => continue,
+            _ => ("\u{FFFD}".as_bytes(), 1),
+        };
+        out.extend_from_slice(&bytes[run..at]);
+        out.extend_from_slice(replacement);
+        run = at + length;
+        next = run;
+    }
+    out.extend_from_slice(&bytes[run..]);
+}
+
+/// The first byte from `pos` on that escaping may have to replace.
+#[inline]
+fn candidate(bytes: &[u8], mut pos: usize) -> Option<usize> {
+    while let Some(block) = lanes::block(bytes, pos) {
+        let stop = lanes::not_plain(block);
+        if stop != 0 {
+            return Some(pos + stop.trailing_zeros() as usize);
+        }
+        pos += LANES;
+    }
+    let plain = |b: u8| is(b, TEXT) && is(b, DOUBLE) && is(b, SINGLE) && b >= 0x20;
+    bytes[pos..].iter().position(|&b| !plain(b)).map(|more| pos + more)
+}

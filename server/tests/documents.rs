@@ -1,0 +1,56 @@
+//! What is written about the configuration is true.
+
+use std::path::Path;
+
+use whimbrel_server::config::Config;
+
+fn read(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Every key with its default, as TOML writes it.
+fn defaults() -> Vec<(String, String)> {
+    let table = toml::Table::try_from(Config::default()).expect("plain values");
+    let mut keys = Vec::new();
+    for (key, value) in table {
+        match value {
+            toml::Value::Table(table) => {
+                keys.extend(
+                    table.into_iter().map(|(inner, value)| (format!("{key}.{inner}"), value.to_string())),
+                );
+            }
+            value => keys.push((key, value.to_string())),
+        }
+    }
+    assert!(keys.len() > 30, "the configuration has lost its keys: {keys:?}");
+    keys
+}
+
+#[test]
+fn the_table_of_keys_names_every_key_with_its_default_and_no_other() {
+    let text = read("docs/config.md");
+    let mut rows = Vec::new();
+    for line in text.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        rows.push((cells[0].trim_matches('`').to_owned(), cells[1].trim_matches('`').to_owned()));
+        assert!(cells.len() == 4 && !cells[3].is_empty(), "a row without four cells: {line}");
+    }
+    let mut expected = defaults();
+    rows.sort();
+    expected.sort();
+    assert_eq!(rows, expected);
+}
+
+#[test]
+fn the_example_is_the_defaults_as_it_stands_and_with_every_key_uncommented() {
+    let path = Path::new("whimbrel.toml");
+    let text = read("tools/service/whimbrel.toml");
+    assert_eq!(Config::parse(&text, path).expect("it parses"), Config::default());
+
+    let is_key = |line: &str| line.starts_with('#') && !line.starts_with("# ") && line.contains(" = ");
+    let uncommented: Vec<&str> =
+        text.lines().map(|line| if is_key(line) { &line[1..] } else { line }).collect();
+    let table: toml::Table = toml::from_str(&uncommented.join("\n")).expect("it parses uncommented");
+    assert_eq!(table, toml::Table::try_from(Config::default()).expect("plain values"));
+}

@@ -1,0 +1,104 @@
+//! Whole servers in simulated worlds: a fixed set of seeds, or those of the environment.
+//!
+//! ```text
+//! cargo test -p whimbrel-server --test simulation                                   the fixed set
+//! WHIMBREL_SEED=17 cargo test -p whimbrel-server --test simulation seeds            one seed again
+//! WHIMBREL_SEEDS=100..200 cargo test -p whimbrel-server --test simulation seeds     more of them
+//! WHIMBREL_WATCH=3,5 WHIMBREL_SEED=17 cargo test …                                  with what users 3 and 5 said and heard
+//! WHIMBREL_CLIENTS=5000 cargo test -p whimbrel-server --test simulation crowd       a larger crowd
+//! ```
+#![allow(clippy::unwrap_used)]
+
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use whimbrel_server::simulation::{Report, Settings, World};
+
+/// Small worlds of an ordinary run.
+const SEEDS: Range<u64> = 0..8;
+
+/// Clients of the one large world of an ordinary run.
+const CROWD: usize = 1500;
+
+fn run(mut settings: Settings, test: &str) -> Report {
+    if let Ok(users) = std::env::var("WHIMBREL_WATCH") {
+        settings.watch = users.split(',').map(|user| user.trim().parse().unwrap()).collect();
+    }
+    let seed = settings.seed;
+    let began = Instant::now();
+    let replay = format!("WHIMBREL_SEED={seed} cargo test -p whimbrel-server --test simulation {test}");
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let data = tempfile::tempdir().unwrap();
+        World::new(settings, data.path()).unwrap_or_else(|error| panic!("{error}")).run()
+    }));
+    let report = match outcome {
+        Ok(Ok(report)) => report,
+        Ok(Err(failure)) if !failure.log.is_empty() => {
+            panic!("{}\n{failure}\nagain: {replay}", failure.log.join("\n"))
+        }
+        Ok(Err(failure)) => panic!("{failure}\nagain: {replay}"),
+        Err(_) => panic!("seed {seed}: the server has panicked\nagain: {replay}"),
+    };
+    let (sent, delivered, copied, refused) = report.messages;
+    println!(
+        "seed {seed}: {} sessions ({} at once), {} steps ({:.0} a minute), {} s of virtual time, trace {:016x}\n  \
+         {sent} messages, {delivered} delivered, {copied} copied, {refused} refused; \
+         {} views of presence and {} roster items checked",
+        report.sessions,
+        report.sessions_at_once,
+        report.steps,
+        report.steps as f64 * 60.0 / began.elapsed().as_secs_f64(),
+        report.virtual_ms / 1000,
+        report.trace,
+        report.presences_checked,
+        report.rosters_checked,
+    );
+    if std::env::var_os("WHIMBREL_METRICS").is_some() {
+        println!("  {:?}", report.metrics);
+    }
+    report
+}
+
+/// The seeds of the environment, or else `usual`.
+fn seeds(usual: Range<u64>) -> Range<u64> {
+    let number = |text: &str| text.trim().parse::<u64>().unwrap_or_else(|error| panic!("{text:?}: {error}"));
+    if let Ok(seed) = std::env::var("WHIMBREL_SEED") {
+        return number(&seed)..number(&seed) + 1;
+    }
+    let Ok(text) = std::env::var("WHIMBREL_SEEDS") else { return usual };
+    let (from, to) = text.split_once("..").expect("WHIMBREL_SEEDS is FROM..TO");
+    number(from)..number(to)
+}
+
+#[test]
+fn what_must_be_true_is_true_in_every_seed() {
+    let seeds = seeds(SEEDS);
+    let (began, count) = (Instant::now(), seeds.end - seeds.start);
+    let (mut steps, mut sessions) = (0, 0);
+    for seed in seeds {
+        let report = run(Settings::small(seed), "seed");
+        steps += report.steps;
+        sessions += report.sessions;
+    }
+    let minutes = began.elapsed().as_secs_f64() / 60.0;
+    println!("{count} seeds, {sessions} sessions, {:.0} steps a minute", steps as f64 / minutes);
+}
+
+#[test]
+fn a_crowd_of_sessions_lives_in_one_world() {
+    let clients = std::env::var("WHIMBREL_CLIENTS").map_or(CROWD, |text| text.trim().parse().unwrap());
+    for seed in seeds(1..2) {
+        let report = run(Settings::crowd(seed, clients), "crowd");
+        assert!(report.sessions_at_once as usize > clients / 2, "{}", report.sessions_at_once);
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes() {
+    let settings = Settings { phases: 1, ..Settings::small(3) };
+    let (a, b) = (run(settings.clone(), "same"), run(settings.clone(), "same"));
+    assert_eq!((a.trace, a.steps, a.messages), (b.trace, b.steps, b.messages));
+    let other = run(Settings { seed: 4, ..settings }, "same");
+    assert_ne!(a.trace, other.trace);
+}

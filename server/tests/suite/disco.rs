@@ -1,0 +1,146 @@
+//! Service discovery (XEP-0030) and the server's capabilities (XEP-0115).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ring::digest;
+use whimbrel_server::xml::Element;
+use whimbrel_storage::directory::Subscription;
+
+use crate::support::answers::{befriend, contact, outcome, payload};
+use crate::support::{Client, on_each_driver, server_password};
+
+const INFO: &str = "<query xmlns='http://jabber.org/protocol/disco#info'/>";
+const ITEMS: &str = "<query xmlns='http://jabber.org/protocol/disco#items'/>";
+
+fn identity(info: &Element) -> (String, String) {
+    let identity = info.elements().find(|child| child.name() == "identity").expect("an identity");
+    let attribute = |name| identity.attribute(name).unwrap_or_default().to_owned();
+    (attribute("category"), attribute("type"))
+}
+
+fn features(info: &Element) -> Vec<String> {
+    let features = info.elements().filter(|child| child.name() == "feature");
+    features.map(|feature| feature.attribute("var").expect("a feature has a name").to_owned()).collect()
+}
+
+fn jids(items: &Element) -> Vec<String> {
+    let mut jids: Vec<_> =
+        items.elements().map(|item| item.attribute("jid").expect("an item has a JID").to_owned()).collect();
+    jids.sort();
+    jids
+}
+
+#[test]
+fn the_server_says_what_it_is_and_can_do() {
+    on_each_driver(|server| {
+        server.accounts(&["juliet"]);
+        let mut juliet = server.login("juliet", "balcony");
+        let answer = juliet.ask("get", Some("localhost"), INFO);
+        assert_eq!(answer.attribute("from"), Some("localhost"));
+        let info = payload(&answer);
+        assert_eq!(identity(info), ("server".into(), "im".into()));
+        let features = features(info);
+        for feature in [
+            "http://jabber.org/protocol/disco#info",
+            "http://jabber.org/protocol/disco#items",
+            "jabber:iq:last",
+            "jabber:iq:private",
+            "jabber:iq:register",
+            "jabber:iq:version",
+            "urn:xmpp:blocking",
+            "urn:xmpp:carbons:2",
+            "urn:xmpp:ping",
+            "urn:xmpp:time",
+            "vcard-temp",
+        ] {
+            assert_eq!(features.iter().filter(|found| *found == feature).count(), 1, "{feature}");
+        }
+        assert_eq!(jids(payload(&juliet.ask("get", Some("localhost"), ITEMS))), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn the_hash_in_the_stream_features_is_that_of_the_answer_for_its_node() {
+    on_each_driver(|server| {
+        server.accounts(&["juliet"]);
+        let mut juliet = Client::connect(server.address());
+        juliet.open_stream("localhost");
+        juliet.authenticate_plain("juliet", &server_password("juliet"));
+        let offered = juliet.open_stream("localhost");
+        juliet.jid = juliet.bind("balcony");
+        let caps = offered.find("c", "http://jabber.org/protocol/caps").expect("capabilities");
+        let attribute = |name| caps.attribute(name).expect("a complete caps element").to_owned();
+        assert_eq!(attribute("hash"), "sha-1");
+        let node = format!("{}#{}", attribute("node"), attribute("ver"));
+        let query = format!("<query xmlns='http://jabber.org/protocol/disco#info' node='{node}'/>");
+        let answer = juliet.ask("get", Some("localhost"), &query);
+        let info = payload(&answer);
+        assert_eq!(info.attribute("node"), Some(node.as_str()));
+        // XEP-0115 §5.1.
+        let identity = info.elements().find(|child| child.name() == "identity").unwrap();
+        let part = |name| identity.attribute(name).unwrap_or_default();
+        let mut text = format!("{}/{}//{}<", part("category"), part("type"), part("name"));
+        let mut features = features(info);
+        features.sort();
+        features.iter().for_each(|feature| text.push_str(&format!("{feature}<")));
+        let hash = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes());
+        assert_eq!(attribute("ver"), STANDARD.encode(hash));
+    });
+}
+
+#[test]
+fn an_unknown_node_is_not_found() {
+    on_each_driver(|server| {
+        server.accounts(&["juliet"]);
+        let mut juliet = server.login("juliet", "balcony");
+        for to in ["localhost", "juliet@localhost"] {
+            for kind in ["info", "items"] {
+                let query =
+                    format!("<query xmlns='http://jabber.org/protocol/disco#{kind}' node='nowhere'/>");
+                assert_eq!(outcome(&juliet.ask("get", Some(to), &query)), "item-not-found", "{to} {kind}");
+            }
+        }
+    });
+}
+
+#[test]
+fn an_account_is_shown_to_its_owner_and_to_subscribers_only() {
+    on_each_driver(|server| {
+        server.accounts(&["juliet", "romeo", "tybalt"]);
+        befriend(server, "juliet", "romeo");
+        // He is in her roster, but may not see her presence.
+        contact(server, "juliet", "tybalt", Subscription::To);
+        let mut balcony = server.online("juliet", "balcony");
+        let _garden = server.online("juliet", "garden");
+        let _silent = server.login("juliet", "silent");
+        let mut romeo = server.online("romeo", "orchard");
+        let mut tybalt = server.online("tybalt", "street");
+        for client in [&mut balcony, &mut romeo] {
+            let answer = client.ask("get", Some("juliet@localhost"), INFO);
+            assert_eq!(identity(payload(&answer)), ("account".into(), "registered".into()));
+            let answer = client.ask("get", Some("juliet@localhost"), ITEMS);
+            assert_eq!(jids(payload(&answer)), ["juliet@localhost/balcony", "juliet@localhost/garden"]);
+        }
+        for query in [INFO, ITEMS] {
+            let hers = tybalt.ask("get", Some("juliet@localhost"), query);
+            let nobodys = tybalt.ask("get", Some("nobody@localhost"), query);
+            assert_eq!(outcome(&hers), "service-unavailable");
+            assert_eq!(outcome(&nobodys), "service-unavailable");
+            assert_eq!(hers.find("error", "jabber:client"), nobodys.find("error", "jabber:client"));
+        }
+    });
+}
+
+#[test]
+fn a_full_jid_is_asked_itself() {
+    on_each_driver(|server| {
+        server.accounts(&["juliet", "romeo"]);
+        let mut juliet = server.login("juliet", "balcony");
+        let mut romeo = server.login("romeo", "orchard");
+        romeo.send(&format!("<iq type='get' id='q' to='{}'>{INFO}</iq>", juliet.jid));
+        let asked = juliet.expect("iq");
+        assert_eq!(asked.attribute("from"), Some(romeo.jid.as_str()));
+        juliet.send(&format!("<iq type='result' id='q' to='{}'>{INFO}</iq>", romeo.jid));
+        assert_eq!(romeo.expect("iq").attribute("from"), Some(juliet.jid.as_str()));
+    });
+}

@@ -1,0 +1,24 @@
+//! What clients see, over real sockets, on every driver.
+//!
+//! Each file is a chapter of the protocol; each test names the behaviour it shows. [`support`] starts a real
+//! server in this process and speaks to it as a client would.
+
+// All of it is tests, helpers included: what fails says so by a panic.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+mod bad_input;
+mod blocking;
+mod carbons;
+mod csi;
+mod disco;
+mod iq;
+mod login;
+mod messages;
+mod presence;
+mod register;
+mod roster;
+mod services;
+mod subscription;
+mod tls;

@@ -1,0 +1,33 @@
+//! A real server in this process, and clients that speak XMPP to it over sockets.
+//!
+//! ```ignore
+//! on_each_driver(|server| {
+//!     server.accounts(&["juliet", "romeo"]);
+//!     let mut juliet = server.login("juliet", "balcony");
+//!     let mut romeo = server.login("romeo", "orchard");
+//!     romeo.send("<message to='juliet@localhost' type='chat' id='m'><body>hi</body></message>");
+//!     juliet.send("<presence/>");
+//!     …
+//!     let message = juliet.stanza();            // the next stanza; fails after PATIENCE
+//!     romeo.fence(&mut juliet);                  // everything romeo caused so far has reached juliet
+//!     assert!(juliet.quiet().is_empty());        // what has come and was not looked at
+//! });
+//! ```
+//! No test waits for time to pass: that something does *not* come is shown by a fence, a stanza that takes the
+//! same way and does come.
+
+pub(crate) mod answers;
+mod client;
+pub(crate) mod roster;
+pub(crate) mod scram;
+mod server;
+pub(crate) mod tls;
+
+pub(crate) use client::{Client, Said};
+pub(crate) use server::password as server_password;
+pub(crate) use server::{TestServer, on_each_driver, on_each_driver_with};
+
+use std::time::Duration;
+
+/// How long a client waits for what must come before the test fails.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

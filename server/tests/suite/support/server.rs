@@ -1,0 +1,139 @@
+//! Starting and stopping a server for a test.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+
+use tempfile::TempDir;
+use whimbrel_server::boot::Server;
+use whimbrel_server::config::{Config, DriverChoice};
+use whimbrel_storage::credentials::Credentials;
+use whimbrel_storage::directory::run_inline;
+
+use super::Client;
+
+/// Drivers that the suite runs on. `WHIMBREL_TEST_DRIVER` names a single one.
+fn drivers() -> Vec<DriverChoice> {
+    match std::env::var("WHIMBREL_TEST_DRIVER").as_deref() {
+        Ok("mio") => vec![DriverChoice::Mio],
+        Ok("uring") => vec![DriverChoice::Uring],
+        Ok(other) => panic!("WHIMBREL_TEST_DRIVER is {other}; it may be mio or uring"),
+        Err(_) if cfg!(target_os = "linux") => vec![DriverChoice::Mio, DriverChoice::Uring],
+        Err(_) => vec![DriverChoice::Mio],
+    }
+}
+
+/// Runs a test against a server with the usual test configuration, once on every driver.
+pub(crate) fn on_each_driver(test: impl Fn(&TestServer)) {
+    on_each_driver_with(|_| {}, test);
+}
+
+/// As [`on_each_driver`], with changes to the configuration.
+pub(crate) fn on_each_driver_with(configure: impl Fn(&mut Config), test: impl Fn(&TestServer)) {
+    for driver in drivers() {
+        eprintln!("on driver {driver:?}");
+        let server = TestServer::start(driver, &configure);
+        test(&server);
+    }
+}
+
+/// A running server: two workers, ports of its own, plaintext logins allowed, data in a temporary directory.
+pub(crate) struct TestServer {
+    /// The server.
+    pub(crate) server: Server,
+    /// Where its data lies; gone when the test is over.
+    pub(crate) data: TempDir,
+}
+
+impl TestServer {
+    /// Starts one.
+    pub(crate) fn start(driver: DriverChoice, configure: impl Fn(&mut Config)) -> TestServer {
+        let data = tempfile::tempdir().unwrap();
+        let server =
+            Server::start(config(driver, &data, configure)).unwrap_or_else(|e| panic!("no server: {e}"));
+        TestServer { server, data }
+    }
+
+    /// The address for plain connections (and STARTTLS).
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.server.listening[0]
+    }
+
+    /// The address for direct TLS.
+    pub(crate) fn tls_address(&self) -> SocketAddr {
+        self.server.listening_tls[0]
+    }
+
+    /// The server's self-signed certificate.
+    pub(crate) fn certificate(&self) -> std::path::PathBuf {
+        self.data.path().join("tls").join("self-signed.pem")
+    }
+
+    /// Makes accounts; see [`password`] for their passwords.
+    pub(crate) fn accounts(&self, names: &[&str]) {
+        for name in names {
+            let name = (*name).to_owned();
+            let rounds = NonZeroU32::new(4096).unwrap();
+            let credentials = Credentials::derive(&password(&name), rounds).unwrap();
+            let made = run_inline(
+                &self.server.shared.directory,
+                Box::new(move |transaction| transaction.create_account(&name, &credentials)),
+            );
+            assert!(made.unwrap(), "there is such an account already");
+        }
+    }
+
+    /// A client that has logged in and bound `resource`, and has sent no presence.
+    pub(crate) fn login(&self, name: &str, resource: &str) -> Client {
+        let mut client = Client::connect(self.address());
+        client.log_in(name, &password(name), resource);
+        client
+    }
+
+    /// As [`TestServer::login`], then initial presence, whose echo is taken.
+    pub(crate) fn online(&self, name: &str, resource: &str) -> Client {
+        let mut client = self.login(name, resource);
+        client.send("<presence/>");
+        client.settle();
+        client.quiet();
+        client
+    }
+
+    /// A name that starts with `prefix` and whose home is the given worker.
+    pub(crate) fn name_at_home_on(&self, worker: usize, prefix: &str) -> String {
+        (0..)
+            .map(|n| format!("{prefix}{n}"))
+            .find(|name| self.server.shared.home_of(name) == worker)
+            .expect("every worker is somebody's home")
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        self.server.drain(true);
+        self.server.join().expect("no worker fails");
+    }
+}
+
+/// The configuration of the test servers.
+pub(crate) fn config(driver: DriverChoice, data: &TempDir, configure: impl Fn(&mut Config)) -> Config {
+    let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+    let mut config = Config {
+        data: data.path().to_owned(),
+        listen: vec![loopback],
+        listen_tls: vec![loopback],
+        workers: 2,
+        driver,
+        pin_workers: false,
+        allow_plaintext: true,
+        directory_gib_max: 1,
+        ..Config::default()
+    };
+    config.limits.drain_seconds = 1;
+    configure(&mut config);
+    config
+}
+
+/// The password of a test account.
+pub(crate) fn password(name: &str) -> String {
+    format!("secret of {name}")
+}

@@ -1,0 +1,150 @@
+//! TLS: STARTTLS (RFC 6120 §5), direct TLS (XEP-0368), and logins bound to the channel (RFC 5929, RFC 9266).
+
+use std::io::Read as _;
+
+use crate::support::scram::Scram;
+use crate::support::server_password as password;
+use crate::support::{Client, Said, on_each_driver, on_each_driver_with, tls};
+
+const STARTTLS: &str = "urn:ietf:params:xml:ns:xmpp-tls";
+const SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
+
+fn mechanisms(features: &whimbrel_server::xml::Element) -> Vec<String> {
+    let list = features.find("mechanisms", SASL);
+    list.into_iter().flat_map(|list| list.elements()).map(|m| m.content().into_owned()).collect()
+}
+
+#[test]
+fn without_tls_no_mechanism_is_offered_and_starttls_is_required() {
+    on_each_driver_with(
+        |config| config.allow_plaintext = false,
+        |server| {
+            server.accounts(&["juliet"]);
+            let mut client = Client::connect(server.address());
+            let features = client.open_stream("localhost");
+            assert_eq!(mechanisms(&features), [] as [String; 0]);
+            let starttls = features.find("starttls", STARTTLS).expect("starttls is offered");
+            assert!(starttls.find("required", STARTTLS).is_some());
+            let answer = client.authenticate_plain("juliet", &password("juliet"));
+            assert!(answer.is("failure", SASL), "{answer:?}");
+        },
+    );
+}
+
+#[test]
+fn every_mechanism_logs_in_over_starttls_and_direct_tls() {
+    on_each_driver_with(
+        |config| config.allow_plaintext = false,
+        |server| {
+            server.accounts(&["juliet"]);
+            for direct in [false, true] {
+                for mechanism in
+                    ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN"]
+                {
+                    for binding in ["tls-exporter", "tls-server-end-point"] {
+                        let mut client = over_tls(server, direct);
+                        let features = client.open_stream("localhost");
+                        assert!(mechanisms(&features).iter().any(|name| name == mechanism), "{mechanism}");
+                        assert!(features.find("starttls", STARTTLS).is_none(), "only once");
+                        let data = match binding {
+                            "tls-exporter" => tls::exporter(client.tls()),
+                            _ => tls::server_end_point(client.tls()),
+                        };
+                        let answer =
+                            match mechanism {
+                                "PLAIN" => client.authenticate_plain("juliet", &password("juliet")),
+                                name if name.ends_with("-PLUS") => Scram::bound(mechanism, binding, data)
+                                    .run(&mut client, "juliet", &password("juliet")),
+                                _ => Scram::plain(mechanism).run(&mut client, "juliet", &password("juliet")),
+                            };
+                        assert!(
+                            answer.is("success", SASL),
+                            "{mechanism} {binding} direct={direct}: {answer:?}"
+                        );
+                        client.open_stream("localhost");
+                        assert_eq!(client.bind("balcony"), "juliet@localhost/balcony");
+                    }
+                }
+            }
+        },
+    );
+}
+
+fn over_tls(server: &crate::support::TestServer, direct: bool) -> Client {
+    if direct {
+        return Client::connect_tls(server.tls_address(), &server.certificate());
+    }
+    let mut client = Client::connect(server.address());
+    client.open_stream("localhost");
+    client.start_tls(&server.certificate());
+    client
+}
+
+#[test]
+fn a_login_bound_to_another_channel_or_stripped_of_its_binding_fails() {
+    on_each_driver(|server| {
+        server.accounts(&["juliet"]);
+        let attempt = |scram: Scram| {
+            let mut client = over_tls(server, true);
+            client.open_stream("localhost");
+            scram.run(&mut client, "juliet", &password("juliet"))
+        };
+        let elsewhere = attempt(Scram::bound("SCRAM-SHA-256-PLUS", "tls-exporter", vec![7; 32]));
+        assert!(elsewhere.is("failure", SASL), "{elsewhere:?}");
+        // RFC 5802 §6: a client that could bind, and says that the server could not, has been lied to.
+        let downgraded = Scram { gs2: "y,,".into(), ..Scram::plain("SCRAM-SHA-256") };
+        let downgraded = attempt(downgraded);
+        assert!(downgraded.is("failure", SASL), "{downgraded:?}");
+        let unknown = attempt(Scram::bound("SCRAM-SHA-256-PLUS", "tls-unique", vec![7; 32]));
+        assert!(unknown.is("failure", SASL), "{unknown:?}");
+    });
+}
+
+#[test]
+fn what_comes_in_the_clear_behind_starttls_ends_the_stream() {
+    on_each_driver(|server| {
+        let mut client = Client::connect(server.address());
+        client.open_stream("localhost");
+        client.send(&format!("<starttls xmlns='{STARTTLS}'/><auth xmlns='{SASL}' mechanism='PLAIN'/>"));
+        client.expect_stream_error("policy-violation");
+    });
+}
+
+#[test]
+fn bytes_that_are_no_tls_get_an_alert_and_a_close_and_harm_nobody() {
+    on_each_driver(|server| {
+        server.accounts(&["juliet"]);
+        let mut juliet = server.online("juliet", "balcony");
+        let mut client = Client::connect(server.tls_address());
+        client.send("<stream:stream xmlns='jabber:client' to='localhost'>");
+        let mut bytes = Vec::new();
+        let mut socket = client.socket();
+        // The server may reset the connection, because it has not read everything.
+        let _ = socket.read_to_end(&mut bytes);
+        assert_eq!(bytes.first().copied().unwrap_or(21), 21, "a TLS alert");
+        juliet.settle();
+    });
+}
+
+#[test]
+fn a_long_conversation_survives_tls_in_both_directions() {
+    on_each_driver(|server| {
+        server.accounts(&["juliet", "romeo"]);
+        let mut ends = Vec::new();
+        for (name, direct) in [("juliet", false), ("romeo", true)] {
+            let mut client = over_tls(server, direct);
+            client.log_in(name, &password(name), "r");
+            ends.push(client);
+        }
+        let [juliet, romeo] = &mut ends[..] else { unreachable!("two") };
+        for n in 0..50 {
+            let body = "ä".repeat(n * 997);
+            romeo.send(&format!("<message to='{}' type='chat'><body>{body}</body></message>", juliet.jid));
+            let message = juliet.expect("message");
+            assert_eq!(message.find("body", "jabber:client").unwrap().content(), body);
+        }
+        juliet.send("</stream:stream>");
+        assert!(matches!(juliet.next(), Said::StreamClosed));
+        assert!(matches!(juliet.next(), Said::Ended));
+    });
+}
