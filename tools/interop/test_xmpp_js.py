@@ -1,0 +1,67 @@
+"""@xmpp/client, a stock JavaScript client under Node: over STARTTLS and over direct TLS."""
+
+import asyncio
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from conftest import PASSWORD
+from test_slixmpp import PATIENCE, log_in, run
+
+HERE = Path(__file__).resolve().parent
+
+
+async def start(service, name, password, resource, certificate):
+    environment = {**os.environ, "NODE_EXTRA_CA_CERTS": str(certificate)}
+    return await asyncio.create_subprocess_exec(
+        "node", HERE / "client.mjs", service, name, password, resource,
+        stdout=asyncio.subprocess.PIPE, env=environment)
+
+
+async def hear(node, event):
+    async with asyncio.timeout(PATIENCE):
+        while line := await node.stdout.readline():
+            said = json.loads(line)
+            if said["event"] == event:
+                return said
+    raise AssertionError(f"the client ended without {event}")
+
+
+@pytest.mark.parametrize("scheme", ["xmpp", "xmpps"])
+def test_it_logs_in_and_talks_with_slixmpp(server, scheme):
+    jids = [server.account(f"{name}js{scheme}") for name in ("juliet", "romeo")]
+    port = server.tls_port if scheme == "xmpps" else server.port
+
+    async def test(clients):
+        (romeo,) = await log_in(clients, server, "starttls", jids[1])
+        node = await start(f"{scheme}://localhost:{port}", jids[0].split("@")[0], PASSWORD, "balcony",
+                           server.certificate)
+        try:
+            online = await hear(node, "online")
+            assert online["jid"] == f"{jids[0]}/balcony"
+            romeo.send_message(mto=jids[0], mbody="what light?", mtype="chat")
+            assert (await hear(node, "message"))["body"] == "what light?"
+            assert (await romeo.get("message"))["body"] == "echo: what light?"
+            romeo.send_message(mto=jids[0], mbody="leave", mtype="chat")
+            await hear(node, "offline")
+            assert await asyncio.wait_for(node.wait(), PATIENCE) == 0
+        finally:
+            if node.returncode is None:
+                node.kill()
+    run(test)
+
+
+@pytest.mark.parametrize("scheme", ["xmpp", "xmpps"])
+def test_a_wrong_password_is_an_error(server, scheme):
+    jid = server.account(f"mercutiojs{scheme}")
+    port = server.tls_port if scheme == "xmpps" else server.port
+
+    async def test():
+        node = await start(f"{scheme}://localhost:{port}", jid.split("@")[0], "wrong", "x", server.certificate)
+        assert (await hear(node, "error"))["text"] == "not-authorized"
+        if node.returncode is None:
+            node.kill()
+        await node.wait()
+    asyncio.run(test())

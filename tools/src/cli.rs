@@ -1,0 +1,173 @@
+//! The command line of `whimbrelctl`.
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+/// Administration of a Whimbrel server.
+///
+/// Commands go to the server that runs in the data directory. When none runs, the `user` commands change the data
+/// directory themselves.
+#[derive(Debug, Parser)]
+#[command(name = "whimbrelctl", version, after_help = "Exit codes: 0 success, 1 failure, 2 usage.")]
+pub(crate) struct Cli {
+    /// Data directory of the server
+    #[arg(long, value_name = "DIR", default_value = "./whimbrel-data", global = true)]
+    pub(crate) data: PathBuf,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Accounts
+    User {
+        #[command(subcommand)]
+        command: UserCommand,
+    },
+    /// What the server is and how it does
+    Status,
+    /// Every queue of the server with its length, high-water mark and limit
+    Queues,
+    /// Who is logged in
+    Sessions {
+        /// Only this account
+        #[arg(long, value_name = "JID")]
+        user: Option<String>,
+        /// List at most so many
+        #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        max: u32,
+    },
+    /// End the sessions of an account (bare JID) or one session (full JID)
+    Kick {
+        /// The address
+        jid: String,
+    },
+    /// Take no new logins; the server ends when the last session is gone or after limits.drain_seconds
+    Drain,
+    /// End all streams and stop the server; returns when it has ended
+    Stop,
+    /// Read the certificate and the configuration file again, like SIGHUP
+    Reload,
+    /// Check limits, sysctls, memory, clock, certificate and data directory
+    Doctor {
+        /// Connections that the machine shall hold
+        #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+        connections: u64,
+        /// The server's configuration file, for certificate and addresses when no server runs
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Print shell completions
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write man pages into a directory
+    Man {
+        /// The directory
+        dir: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum UserCommand {
+    /// Create an account
+    Add {
+        /// Bare JID, like alice@example.org
+        jid: String,
+        #[command(flatten)]
+        password: PasswordArgs,
+        #[command(flatten)]
+        iterations: Iterations,
+    },
+    /// Delete an account with all that belongs to it, and end its sessions
+    Del {
+        /// Bare JID
+        jid: String,
+    },
+    /// List all accounts
+    List,
+    /// Give an account another password; its sessions go on
+    Passwd {
+        /// Bare JID
+        jid: String,
+        #[command(flatten)]
+        password: PasswordArgs,
+        #[command(flatten)]
+        iterations: Iterations,
+    },
+    /// Create accounts from a file: JID, tab, password a line
+    ///
+    /// Accounts that exist are skipped, so an interrupted import is resumed by running it again. Bad lines are
+    /// reported with their numbers and left out; then the exit code is 1.
+    Import {
+        /// The file; `-` is standard input
+        file: PathBuf,
+        #[command(flatten)]
+        iterations: Iterations,
+    },
+}
+
+/// Where the password comes from.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct PasswordArgs {
+    /// The password; other users of the machine can see it in the list of processes
+    #[arg(long, value_name = "P")]
+    pub(crate) password: Option<String>,
+    /// Read the password from the first line of standard input
+    #[arg(long)]
+    pub(crate) password_stdin: bool,
+    /// Make a strong password and print it once
+    #[arg(long)]
+    pub(crate) generate: bool,
+}
+
+/// What one guess of a password shall cost.
+#[derive(Copy, Clone, Debug, Args)]
+pub(crate) struct Iterations {
+    /// PBKDF2 rounds of the stored keys [default: as the running server is configured, else 4096]
+    #[arg(long, value_name = "N", value_parser = parse_rounds)]
+    pub(crate) scram_iterations: Option<NonZeroU32>,
+}
+
+fn parse_rounds(text: &str) -> Result<NonZeroU32, String> {
+    let most = whimbrel_storage::credentials::ITERATIONS_MAX;
+    let rounds: u32 = text.parse().map_err(|error| format!("{error}"))?;
+    NonZeroU32::new(rounds)
+        .filter(|rounds| (1024..=most).contains(&rounds.get()))
+        .ok_or_else(|| format!("1024 to {most} are allowed"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_description_of_the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn exactly_one_source_of_the_password_is_asked_for() {
+        let table: [(&[&str], bool); 5] = [
+            (&["--password", "x"], true),
+            (&["--generate"], true),
+            (&["--password-stdin", "--json"], true),
+            (&[], false),
+            (&["--password", "x", "--generate"], false),
+        ];
+        for (args, good) in table {
+            let line = ["whimbrelctl", "user", "add", "a@b"].iter().chain(args);
+            assert_eq!(Cli::try_parse_from(line).is_ok(), good, "{args:?}");
+        }
+    }
+}

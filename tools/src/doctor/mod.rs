@@ -1,0 +1,175 @@
+//! `doctor`: what should be mended before or while a server runs, each finding with the command that mends it.
+//!
+//! | module | what it looks at |
+//! | --- | --- |
+//! | [`kernel`] | sysctls, by system |
+//! | [`resources`] | descriptors, memory, clock |
+//! | [`certificate`] | expiry, names, who may read the key |
+//! | [`place`] | the data directory |
+//! | [`ports`] | whether the addresses are free |
+//! | [`system`] | reading sysctls and asking other programs |
+
+mod certificate;
+mod kernel;
+mod place;
+mod ports;
+mod resources;
+mod system;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::control::Client;
+use crate::problem::Problem;
+use crate::report::Report;
+
+/// How a finding is meant.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Level {
+    /// As it should be.
+    Good,
+    /// Worth knowing; nothing breaks.
+    Note,
+    /// To be mended.
+    Mend,
+}
+
+/// One finding.
+#[derive(Clone, Debug, Serialize)]
+struct Finding {
+    /// What was looked at.
+    check: String,
+    level: Level,
+    /// What was found.
+    text: String,
+    /// The command that mends it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command: Option<String>,
+}
+
+impl Finding {
+    fn good(check: &str, text: impl Into<String>) -> Finding {
+        Finding { check: check.into(), level: Level::Good, text: text.into(), command: None }
+    }
+
+    fn note(check: &str, text: impl Into<String>) -> Finding {
+        Finding { check: check.into(), level: Level::Note, text: text.into(), command: None }
+    }
+
+    fn mend(check: &str, text: impl Into<String>, command: impl Into<String>) -> Finding {
+        Finding { check: check.into(), level: Level::Mend, text: text.into(), command: Some(command.into()) }
+    }
+
+    fn with_command(mut self, command: impl Into<String>) -> Finding {
+        self.command = Some(command.into());
+        self
+    }
+}
+
+/// What is known of the server: from itself when it runs, else from its configuration file, else the defaults.
+#[derive(Debug, Default, Deserialize)]
+struct Patient {
+    /// Its process, when it runs.
+    pid: Option<u32>,
+    domain: Option<String>,
+    #[serde(default)]
+    listen: Vec<SocketAddr>,
+    #[serde(default)]
+    listen_tls: Vec<SocketAddr>,
+    /// Empty: a self-signed one in the data directory.
+    #[serde(default)]
+    certificate: PathBuf,
+}
+
+/// The keys of the configuration file that matter here; the server checks all of them.
+#[derive(Default, Deserialize)]
+struct ConfigPart {
+    domain: Option<String>,
+    listen: Option<Vec<SocketAddr>>,
+    listen_tls: Option<Vec<SocketAddr>>,
+    #[serde(default)]
+    tls: TlsPart,
+}
+
+#[derive(Default, Deserialize)]
+struct TlsPart {
+    #[serde(default)]
+    certificate: PathBuf,
+}
+
+/// Looks at everything, prints the findings; exit code 1 when something must be mended.
+pub(crate) fn run(
+    data: &Path,
+    connections: u64,
+    config: Option<&Path>,
+    report: &Report,
+) -> Result<ExitCode, Problem> {
+    let patient = patient(data, config)?;
+    let mut findings = vec![server_state(data, &patient)];
+    findings.extend(resources::check(connections, patient.pid));
+    findings.extend(kernel::check(connections));
+    findings.extend(place::check(data));
+    findings.extend(certificate::check(data, &patient));
+    findings.extend(ports::check(&patient));
+    let mend = findings.iter().filter(|finding| finding.level == Level::Mend).count();
+    report.result(&json!({ "connections": connections, "mend": mend, "findings": findings }), || {
+        let mut text: String = findings.iter().map(show).collect();
+        text.push_str(&match mend {
+            0 => format!("ready for {connections} connections"),
+            1 => "1 finding to mend".to_owned(),
+            n => format!("{n} findings to mend"),
+        });
+        text
+    });
+    Ok(if mend == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn show(finding: &Finding) -> String {
+    let mark = match finding.level {
+        Level::Good => "good",
+        Level::Note => "note",
+        Level::Mend => "MEND",
+    };
+    let mut text = format!("{mark}  {}: {}\n", finding.check, finding.text);
+    if let Some(command) = &finding.command {
+        text.push_str(&format!("      {command}\n"));
+    }
+    text
+}
+
+fn patient(data: &Path, config: Option<&Path>) -> Result<Patient, Problem> {
+    // A server of another user is no reason to look at nothing.
+    if let Ok(Some(mut client)) = Client::connect(data) {
+        return client.ask("status", json!({}));
+    }
+    let part = match config {
+        None => ConfigPart::default(),
+        Some(path) => {
+            let failed = |error: &dyn std::fmt::Display| {
+                Problem::new(format!("cannot read {}: {error}; try: whimbreld --check", path.display()))
+            };
+            let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
+            toml::from_str(&text).map_err(|error: toml::de::Error| failed(&error.message()))?
+        }
+    };
+    let loopback = |port| vec![SocketAddr::from(([127, 0, 0, 1], port))];
+    Ok(Patient {
+        pid: None,
+        domain: part.domain,
+        listen: part.listen.unwrap_or_else(|| loopback(5222)),
+        listen_tls: part.listen_tls.unwrap_or_else(|| loopback(5223)),
+        certificate: part.tls.certificate,
+    })
+}
+
+fn server_state(data: &Path, patient: &Patient) -> Finding {
+    match patient.pid {
+        Some(pid) => Finding::good("server", format!("process {pid} runs in {}", data.display())),
+        None => Finding::note("server", format!("none runs in {}", data.display())),
+    }
+}

@@ -1,0 +1,85 @@
+//! `whimbrelctl`: administration of a Whimbrel server.
+//!
+//! ```text
+//! whimbrelctl ──▶ DATA/control.sock ──▶ the running server, the only writer of its directory
+//!            └──▶ DATA/directory         when no server runs there
+//! ```
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | [`cli`] | the command line |
+//! | [`control`] | the client side of the control socket (docs/control.md) |
+//! | [`accounts`] | accounts, through the server or in the directory |
+//! | [`user`] | `user add`, `del`, `list`, `passwd`; [`import`] is `user import` |
+//! | [`server`] | `status`, `queues`, `sessions`, `kick`, `drain`, `stop`, `reload` |
+//! | [`doctor`] | what should be mended before or while a server runs |
+//! | [`report`] | human and JSON output |
+
+mod accounts;
+mod cli;
+mod control;
+mod doctor;
+mod import;
+mod problem;
+mod report;
+mod server;
+mod user;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use crate::cli::{Cli, Command, UserCommand};
+use crate::problem::Problem;
+use crate::report::Report;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let report = Report::new(cli.json);
+    match run(&cli, &report) {
+        Ok(code) => code,
+        Err(problem) => {
+            report.problem(&problem);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli, report: &Report) -> Result<ExitCode, Problem> {
+    let data = cli.data.as_path();
+    match &cli.command {
+        Command::User { command } => match command {
+            UserCommand::Add { jid, password, iterations } => {
+                user::add(data, jid, password, *iterations, report)?;
+            }
+            UserCommand::Del { jid } => user::del(data, jid, report)?,
+            UserCommand::List => user::list(data, report)?,
+            UserCommand::Passwd { jid, password, iterations } => {
+                user::passwd(data, jid, password, *iterations, report)?;
+            }
+            UserCommand::Import { file, iterations } => {
+                return import::run(data, file, *iterations, report);
+            }
+        },
+        Command::Status => server::status(data, report)?,
+        Command::Queues => server::queues(data, report)?,
+        Command::Sessions { user, max } => server::sessions(data, user.as_deref(), *max, report)?,
+        Command::Kick { jid } => server::kick(data, jid, report)?,
+        Command::Drain => server::drain(data, report)?,
+        Command::Stop => server::stop(data, report)?,
+        Command::Reload => server::reload(data, report)?,
+        Command::Doctor { connections, config } => {
+            return doctor::run(data, *connections, config.as_deref(), report);
+        }
+        Command::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Cli::command(), "whimbrelctl", &mut std::io::stdout());
+        }
+        Command::Man { dir } => {
+            let failed =
+                |error| Problem::new(format!("cannot write man pages into {}: {error}", dir.display()));
+            std::fs::create_dir_all(dir).map_err(failed)?;
+            clap_mangen::generate_to(Cli::command(), dir).map_err(failed)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
