@@ -1,0 +1,9 @@
+//! The real programs, `whimbreld` and `whimbrelctl`, run against each other and against bad input.
+
+mod crowds;
+mod faults;
+mod import;
+mod protocol;
+mod running;
+mod support;
+mod users;
