@@ -54,3 +54,16 @@ fn the_example_is_the_defaults_as_it_stands_and_with_every_key_uncommented() {
     let table: toml::Table = toml::from_str(&uncommented.join("\n")).expect("it parses uncommented");
     assert_eq!(table, toml::Table::try_from(Config::default()).expect("plain values"));
 }
+
+#[test]
+fn every_test_that_the_protocol_table_names_is_there() {
+    let text = read("docs/protocol.md");
+    let mut named = 0;
+    for name in text.split('`').skip(1).step_by(2).filter(|code| code.contains("::")) {
+        let (file, test) = name.split_once("::").expect("it contains one");
+        let source = read(&format!("server/tests/suite/{file}.rs"));
+        assert!(source.contains(&format!("fn {test}()")), "there is no test {name}");
+        named += 1;
+    }
+    assert!(named > 50, "the table has lost its tests");
+}

@@ -16,7 +16,7 @@ pub(super) const XMLNS: &str = "http://www.w3.org/2000/xmlns/";
 /// The most prefixes a stream header may declare beyond `stream`.
 pub const STREAM_DECLARATIONS_MAX: usize = 32;
 
-/// The longest name of a namespace, in bytes. A tree repeats the name on every element and attribute in it, so that
+/// The longest name of a namespace, in bytes after its references are decoded. A tree repeats the name on every element and attribute in it, so that
 /// without this limit a stanza of many small elements in one huge namespace would cost thousands of times its size.
 pub const NAMESPACE_BYTES_MAX: usize = 512;
 

@@ -9,11 +9,13 @@
 mod support;
 
 mod bad_input;
+mod binding;
 mod blocking;
 mod carbons;
 mod csi;
 mod disco;
 mod iq;
+mod limits;
 mod login;
 mod messages;
 mod presence;

@@ -118,5 +118,13 @@ fn the_name_of_a_namespace_may_be_as_long_as_the_limit() {
         assert_eq!(problem(&stream(NAMESPACE_BYTES_MAX), &Limits::default()), None);
         let long = problem(&stream(NAMESPACE_BYTES_MAX + 1), &Limits::default());
         assert_eq!(long, Some(P::NamespaceTooLong));
+        // What it takes to write the name does not count: it may have to be written otherwise than it came.
+        for written in ["\"", "&quot;", "&#x00000022;"] {
+            let name = written.repeat(NAMESPACE_BYTES_MAX);
+            let element = super::element_of(format!("<a><b {declaration}='{name}'/></a>"));
+            assert_eq!(Element::parse(&element.to_bytes()), Ok(element));
+            let stream = in_stream(format!("<a><b {declaration}='{name}{written}'/></a>").as_bytes());
+            assert_eq!(problem(&stream, &Limits::default()), Some(P::NamespaceTooLong));
+        }
     }
 }

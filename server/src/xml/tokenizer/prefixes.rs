@@ -17,9 +17,6 @@ impl Scan {
                 continue;
             }
             let raw = attribute.value(frame);
-            if raw.len() > namespace::NAMESPACE_BYTES_MAX {
-                return fail(Problem::NamespaceTooLong, at);
-            }
             let uri = if raw.is_empty() {
                 Uri::None
             } else if !attribute.literal {
@@ -31,6 +28,10 @@ impl Scan {
                 Uri::Frame { start: attribute.value_start, end: attribute.value_end }
             };
             let bytes = self.sources(frame, None).bytes(uri);
+            // Decoded it counts, so that a name that was accepted is accepted however it is written next.
+            if bytes.len() > namespace::NAMESPACE_BYTES_MAX {
+                return fail(Problem::NamespaceTooLong, at);
+            }
             let is_xml = bytes == namespace::XML.as_bytes();
             let is_xmlns = bytes == namespace::XMLNS.as_bytes();
             if attribute.kind == AttributeKind::Default {
