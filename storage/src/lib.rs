@@ -1,4 +1,4 @@
-//! What Whimbrel keeps on disk: the directory of accounts and rosters.
+//! What Whimbrel keeps on disk: the log of messages, and the directory of accounts and rosters.
 //!
 //! ```text
 //!   workers ── read in place ──────────────────────────┐
@@ -7,15 +7,21 @@
 //!                      one thread, many                         vCards, private data, last activity
 //!                      changes to a commit                          │
 //!                                                                   └ an account's credentials (SCRAM keys)
+//!
+//!   each worker ── appends, reads, trims ──▶ its log::Log (memory-mapped segments): messages until they are
+//!                                            │           acknowledged
+//!                                 log::Syncer: group commit; spare segments
 //! ```
 //!
 //! | module | what |
 //! |---|---|
 //! | [`jid`] | XMPP addresses: parsing, normal form, limits (RFC 7622) |
 //! | [`credentials`] | what is kept of a password, and the server's half of SCRAM (RFC 5802) |
+//! | [`log`] | messages, from before they are delivered until the recipient has acknowledged them |
 //! | [`directory`] | accounts and what belongs to them, in LMDB; one writer, any number of readers |
 #![warn(missing_docs)]
 
 pub mod credentials;
 pub mod directory;
 pub mod jid;
+pub mod log;

@@ -9,7 +9,7 @@ use crate::jid::PART_BYTES_MAX;
 
 use super::codec::{Decoder, Encoder};
 use super::error::DirectoryError;
-use super::key::{AccountId, Key, size_error, text_of};
+use super::key::{AccountId, Key, UserId, size_error, text_of};
 use super::tables::{Table, View, damaged};
 use super::{Directory, WriteTransaction};
 
@@ -126,6 +126,14 @@ impl Directory {
         self.read(|view| Ok(view.account(local)?.is_some()))
     }
 
+    /// The account's number; `None`: there is no such account.
+    ///
+    /// # Errors
+    /// The directory cannot be read or is damaged.
+    pub fn account_id(&self, local: &str) -> Result<Option<UserId>, DirectoryError> {
+        self.read(|view| Ok(view.account(local)?.map(UserId::from)))
+    }
+
     /// Accounts after `after` in order of their localparts' bytes, at most `max`. Localparts that agree in their
     /// first 479 bytes are in an order of their own, the same each time.
     ///
@@ -161,6 +169,15 @@ impl WriteTransaction<'_> {
         Ok(self.view().account(local)?.is_some())
     }
 
+    /// The account's number; `None`: there is no such account. Asked before [`WriteTransaction::delete_account`],
+    /// it says whose messages are to be purged from the log.
+    ///
+    /// # Errors
+    /// The directory cannot be read or is damaged.
+    pub fn account_id(&self, local: &str) -> Result<Option<UserId>, DirectoryError> {
+        Ok(self.view().account(local)?.map(UserId::from))
+    }
+
     /// Makes an account. `local` must be normalised (RFC 7622 §3.3). `false`: there is such an account already;
     /// nothing was written.
     ///
@@ -192,7 +209,8 @@ impl WriteTransaction<'_> {
         Ok(true)
     }
 
-    /// Deletes the account and everything of it (not the items in the rosters of others). `false`: none such.
+    /// Deletes the account and everything of it (not the items in the rosters of others: see
+    /// [`end_subscriptions`](WriteTransaction::end_subscriptions)). `false`: none such.
     ///
     /// # Errors
     /// The directory is damaged or cannot be written.

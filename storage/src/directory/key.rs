@@ -35,6 +35,32 @@ impl AccountId {
     }
 }
 
+/// The number of an account, for what is kept of it outside the directory.
+///
+/// Never used twice, not even for an account of the same name.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Ord, PartialOrd, Hash)]
+pub struct UserId(u64);
+
+impl UserId {
+    /// From the number.
+    #[must_use]
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl From<AccountId> for UserId {
+    fn from(id: AccountId) -> Self {
+        Self(id.0)
+    }
+}
+
 /// A key, on the stack.
 pub(super) struct Key {
     bytes: [u8; KEY_BYTES_MAX],

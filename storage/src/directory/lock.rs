@@ -8,11 +8,19 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::error::DirectoryError;
 
 /// Name of the lock file.
 pub(super) const LOCK_FILE: &str = "whimbrel.lock";
+
+/// How long a lock that is held is waited for. A process that has just ended may be a moment from letting go, and a
+/// child that its owner starts holds it from the fork to the exec.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Time between two attempts.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Takes the lock and writes this process's number into the file. The lock is held as long as the file is open.
 ///
@@ -32,7 +40,14 @@ pub(super) fn take(folder: &Path) -> Result<File, DirectoryError> {
         .mode(0o600)
         .open(&path)
         .map_err(failed("open"))?;
-    match file.try_lock() {
+    let deadline = Instant::now() + PATIENCE;
+    let locked = loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(PAUSE),
+            outcome => break outcome,
+        }
+    };
+    match locked {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut text = String::new();

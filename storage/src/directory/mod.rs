@@ -58,7 +58,7 @@ pub use activity::LastActivity;
 pub use error::DirectoryError;
 pub use import::{ImportEvent, Imported, NewAccount};
 pub use item::{Item, ItemRef, Subscription};
-pub use key::CONTACT_BYTES_MAX;
+pub use key::{CONTACT_BYTES_MAX, UserId};
 pub use private::PRIVATE_NAME_BYTES_MAX;
 pub use roster::{REMOVALS_MAX, RosterChanges};
 pub use transaction::{VALUE_BYTES_MAX, WriteTransaction};

@@ -11,7 +11,7 @@
 use super::accounts::other_text;
 use super::codec::{Decoder, Encoder};
 use super::error::DirectoryError;
-use super::item::{Item, ItemRef, decode_version};
+use super::item::{Item, ItemRef, Subscription, decode_version};
 use super::key::{AccountId, CONTACT_BYTES_MAX, Key, size_error};
 use super::tables::{Table, View, damaged};
 use super::transaction::check_size;
@@ -291,6 +291,37 @@ impl WriteTransaction<'_> {
         state.removals += 1;
         self.put_state(account, &state)?;
         Ok(Some(state.version))
+    }
+
+    /// Ends in the rosters of an account's contacts (`contact@domain`) what is between them and it, as if it had removed
+    /// each of them (RFC 6121 §2.5.2): nobody sees anybody, and no request waits. For an account that is to be deleted
+    /// while no server runs that could tell them. Returns how many items have changed.
+    ///
+    /// # Errors
+    /// The directory is damaged or cannot be written.
+    pub fn end_subscriptions(&mut self, local: &str, domain: &str) -> Result<usize, DirectoryError> {
+        let own = format!("{local}@{domain}");
+        let mut count = 0;
+        for entry in self.roster_items(local)? {
+            let Some((contact, _)) = entry.contact.split_once('@').filter(|(_, at)| *at == domain) else {
+                continue;
+            };
+            let Some(mut item) = self.roster_item(contact, &own)? else { continue };
+            let before = (item.subscription, item.ask, item.pending_in.is_some());
+            if before == (Subscription::None, false, false) {
+                continue;
+            }
+            item.subscription = Subscription::None;
+            item.ask = false;
+            item.pending_in = None;
+            if item.listed || item.approved {
+                self.put_roster_item(contact, &item)?;
+            } else {
+                self.remove_roster_item(contact, &own)?;
+            }
+            count += 1;
+        }
+        Ok(count)
     }
 
     /// The state with the next version.

@@ -171,3 +171,20 @@ fn nothing_is_written_for_an_account_that_does_not_exist() {
     assert_eq!(directory.roster_items("paris").unwrap(), []);
     assert_eq!(directory.roster_version("paris").unwrap(), 0);
 }
+
+#[test]
+fn an_account_keeps_its_number_and_a_new_one_of_the_same_name_gets_another() {
+    let (_folder, directory) = new_directory();
+    add_account(&directory, "romeo");
+    let first = directory.account_id("romeo").unwrap().unwrap();
+    write(&directory, move |t| {
+        t.set_credentials("romeo", &keys("other"))?;
+        assert_eq!(t.account_id("romeo")?, Some(first));
+        t.delete_account("romeo")?;
+        assert_eq!(t.account_id("romeo")?, None);
+        Ok(())
+    });
+    assert_eq!(directory.account_id("romeo").unwrap(), None);
+    add_account(&directory, "romeo");
+    assert!(directory.account_id("romeo").unwrap().unwrap() > first);
+}

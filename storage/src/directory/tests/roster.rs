@@ -211,3 +211,52 @@ fn an_account_made_again_does_not_use_the_old_roster_versions() {
         assert_eq!(directory.roster_since("juliet", version).unwrap(), RosterChanges::Everything);
     }
 }
+
+#[test]
+fn contacts_of_a_deleted_account_keep_no_subscription_with_it() {
+    let (_folder, directory) = new_directory();
+    for local in ["juliet", "romeo", "nurse", "tybalt", "paris"] {
+        add_account(&directory, local);
+    }
+    let item = |contact: &str, subscription, listed| Item {
+        contact: format!("{contact}@{DOMAIN}"),
+        name: "J".into(),
+        subscription,
+        listed,
+        ..Item::default()
+    };
+    write(&directory, move |t| {
+        for (contact, subscription) in [
+            ("romeo", Subscription::Both),
+            ("nurse", Subscription::None),
+            ("tybalt", Subscription::None),
+            ("paris", Subscription::None),
+        ] {
+            t.put_roster_item("juliet", &item(contact, subscription, true))?;
+        }
+        t.put_roster_item("romeo", &item("juliet", Subscription::Both, true))?;
+        t.put_roster_item("romeo", &item("nurse", Subscription::Both, true))?;
+        t.put_roster_item("nurse", &Item { ask: true, ..item("juliet", Subscription::None, true) })?;
+        let request = Some(b"<presence/>".to_vec());
+        t.put_roster_item(
+            "tybalt",
+            &Item { pending_in: request, ..item("juliet", Subscription::None, false) },
+        )?;
+        t.put_roster_item("paris", &item("juliet", Subscription::None, true))
+    });
+    let version = directory.roster_version("romeo").unwrap();
+    let changed = write(&directory, |t| {
+        let changed = t.end_subscriptions("juliet", DOMAIN)?;
+        t.delete_account("juliet").map(|_| changed)
+    });
+    assert_eq!(changed, 3, "romeo, nurse, tybalt; nothing was between her and paris");
+    let juliet = format!("juliet@{DOMAIN}");
+    let of = |local: &str| directory.roster_item(local, &juliet).unwrap();
+    let romeo = of("romeo").unwrap();
+    assert_eq!((romeo.subscription, romeo.name.as_str()), (Subscription::None, "J"));
+    assert!(romeo.version > version, "his client hears of it by the version");
+    assert!(!of("nurse").unwrap().ask);
+    assert_eq!(of("tybalt"), None);
+    let nurse = directory.roster_item("romeo", &format!("nurse@{DOMAIN}")).unwrap().unwrap();
+    assert_eq!(nurse.subscription, Subscription::Both, "others stay");
+}

@@ -1,0 +1,328 @@
+//! Which messages wait, and where they lie: in memory, for users who have something waiting and no others.
+//!
+//! A record in the log links to the user's previous one, but that chain alone could be followed from the newest
+//! message back only, and delivery begins with the oldest; turning it round would read every record twice, from disk
+//! for a user who was away for long. So the index keeps the place of every waiting message: a user with one message
+//! costs an entry of the table, [`List::One`]; further messages cost about seven bytes each, in [`chunk::Chunk`]s, in order
+//! of their numbers. Reading from any number on is a binary search over the chunks and then a walk; trimming the oldest cuts
+//! a few bytes off the first chunk; neither touches the disk.
+
+mod chunk;
+
+use hashbrown::HashMap;
+
+use crate::directory::UserId;
+
+use super::message::{Backlog, Sequence};
+use chunk::{Chunk, Slots};
+
+/// Where a waiting message lies.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Slot {
+    /// Its number.
+    pub(super) sequence: u64,
+    /// Where its record begins.
+    pub(super) position: u64,
+    /// Bytes of its record, divided by eight.
+    pub(super) words: u32,
+}
+
+impl Slot {
+    /// Bytes of its record.
+    pub(super) fn bytes(&self) -> u64 {
+        u64::from(self.words) * 8
+    }
+}
+
+/// What waits for a user: never nothing.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Entry {
+    messages: u32,
+    words: u32,
+    list: List,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum List {
+    /// One message; its length is the user's.
+    One { sequence: u64, position: u64 },
+    /// Several, in order of their numbers. No chunk is empty.
+    Many(Vec<Chunk>),
+}
+
+const _: () = assert!(size_of::<(UserId, Entry)>() <= 40);
+
+impl Entry {
+    fn one(slot: Slot) -> Self {
+        let list = List::One { sequence: slot.sequence, position: slot.position };
+        Self { messages: 1, words: slot.words, list }
+    }
+
+    fn only(&self) -> Option<Slot> {
+        match self.list {
+            List::One { sequence, position } => Some(Slot { sequence, position, words: self.words }),
+            List::Many(_) => None,
+        }
+    }
+
+    /// Which chunk would hold a number: the first that ends with no smaller one.
+    fn chunk_of(chunks: &[Chunk], sequence: u64) -> usize {
+        chunks.partition_point(|chunk| chunk.last_sequence() < sequence)
+    }
+
+    fn slots_from(&self, sequence: u64) -> SlotsFrom<'_> {
+        match &self.list {
+            List::One { .. } => {
+                let only = self.only().filter(|slot| slot.sequence >= sequence);
+                SlotsFrom { only, chunk: Slots::default(), chunks: &[] }
+            }
+            List::Many(chunks) => {
+                let at = Self::chunk_of(chunks, sequence);
+                let mut found = SlotsFrom { only: None, chunk: Slots::default(), chunks: &chunks[at..] };
+                if let Some((first, rest)) = found.chunks.split_first() {
+                    found.chunks = rest;
+                    found.chunk = first.slots();
+                    // The first of the chunk that counts is given first; the walk goes on after it.
+                    found.only = found.chunk.find(|slot| slot.sequence >= sequence);
+                }
+                found
+            }
+        }
+    }
+}
+
+/// A user's waiting messages from some number on, in order.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SlotsFrom<'a> {
+    only: Option<Slot>,
+    chunk: Slots<'a>,
+    chunks: &'a [Chunk],
+}
+
+impl Iterator for SlotsFrom<'_> {
+    type Item = Slot;
+
+    fn next(&mut self) -> Option<Slot> {
+        if let Some(slot) = self.only.take() {
+            return Some(slot);
+        }
+        loop {
+            if let Some(slot) = self.chunk.next() {
+                return Some(slot);
+            }
+            let (first, rest) = self.chunks.split_first()?;
+            self.chunk = first.slots();
+            self.chunks = rest;
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    // Nobody chooses his number, so the table needs no secret; and a simulation runs the same way each time.
+    users: HashMap<UserId, Entry, foldhash::fast::FixedState>,
+    messages: u64,
+}
+
+impl Index {
+    /// Messages that wait, of all users.
+    pub(super) fn messages(&self) -> u64 {
+        self.messages
+    }
+
+    /// Users for whom something waits.
+    pub(super) fn users(&self) -> impl ExactSizeIterator<Item = UserId> + '_ {
+        self.users.keys().copied()
+    }
+
+    /// Messages, bytes, and the newest one's position of a user; zeros for none.
+    pub(super) fn load(&self, user: UserId) -> (u64, u64, u64) {
+        self.users.get(&user).map_or((0, 0, 0), |entry| {
+            let last = match &entry.list {
+                List::One { position, .. } => *position,
+                List::Many(chunks) => chunks.last().map_or(0, Chunk::last_position),
+            };
+            (u64::from(entry.messages), u64::from(entry.words) * 8, last)
+        })
+    }
+
+    /// What waits for a user.
+    pub(super) fn backlog(&self, user: UserId) -> Option<Backlog> {
+        let entry = self.users.get(&user)?;
+        let first = entry.slots_from(0).next()?.sequence;
+        let last = match &entry.list {
+            List::One { sequence, .. } => *sequence,
+            List::Many(chunks) => chunks.last()?.last_sequence(),
+        };
+        Some(Backlog {
+            messages: u64::from(entry.messages),
+            bytes: u64::from(entry.words) * 8,
+            first: Sequence(first),
+            last: Sequence(last),
+        })
+    }
+
+    /// What waits for a user, from a number on.
+    pub(super) fn slots_from(&self, user: UserId, sequence: u64) -> SlotsFrom<'_> {
+        self.users.get(&user).map(|entry| entry.slots_from(sequence)).unwrap_or_default()
+    }
+
+    /// Where a message lies, if it waits.
+    pub(super) fn get(&self, user: UserId, sequence: u64) -> Option<Slot> {
+        self.slots_from(user, sequence).next().filter(|slot| slot.sequence == sequence)
+    }
+
+    /// Notes where a message lies. Returns where it lay before.
+    pub(super) fn put(&mut self, user: UserId, slot: Slot) -> Option<Slot> {
+        let entry = match self.users.entry(user) {
+            hashbrown::hash_map::Entry::Vacant(vacant) => {
+                vacant.insert(Entry::one(slot));
+                self.messages += 1;
+                return None;
+            }
+            hashbrown::hash_map::Entry::Occupied(occupied) => occupied.into_mut(),
+        };
+        if let Some(only) = entry.only() {
+            if only.sequence == slot.sequence {
+                *entry = Entry::one(slot);
+                return Some(only);
+            }
+            entry.list = List::Many(vec![Chunk::new(only)]);
+        }
+        let List::Many(chunks) = &mut entry.list else { return None };
+        let old = put_among(chunks, slot);
+        if old.is_none() {
+            entry.messages += 1;
+            self.messages += 1;
+        }
+        let others = entry.words.saturating_sub(old.map_or(0, |old| old.words));
+        entry.words = others.saturating_add(slot.words);
+        old
+    }
+
+    /// A message no longer waits. Returns where it lay.
+    pub(super) fn remove(&mut self, user: UserId, sequence: u64) -> Option<Slot> {
+        let entry = self.users.get_mut(&user)?;
+        let slot = match &mut entry.list {
+            List::One { .. } => {
+                let slot = entry.only().filter(|slot| slot.sequence == sequence)?;
+                self.users.remove(&user);
+                self.messages -= 1;
+                return Some(slot);
+            }
+            List::Many(chunks) => remove_among(chunks, sequence)?,
+        };
+        entry.messages -= 1;
+        entry.words = entry.words.saturating_sub(slot.words);
+        if entry.messages == 0 {
+            self.users.remove(&user);
+        }
+        self.messages -= 1;
+        Some(slot)
+    }
+
+    /// All messages of a user up to a number no longer wait. Tells each; returns how many.
+    pub(super) fn remove_up_to(&mut self, user: UserId, sequence: u64, mut gone: impl FnMut(Slot)) -> u64 {
+        let Some(entry) = self.users.get_mut(&user) else { return 0 };
+        let before = entry.messages;
+        for slot in entry.slots_from(0).take_while(|slot| slot.sequence <= sequence) {
+            gone(slot);
+        }
+        match &mut entry.list {
+            List::One { sequence: only, .. } => entry.messages -= u32::from(*only <= sequence),
+            List::Many(chunks) => {
+                let whole = chunks.partition_point(|chunk| chunk.last_sequence() <= sequence);
+                for chunk in chunks.drain(..whole) {
+                    entry.messages -= chunk.messages() as u32;
+                    for slot in chunk.slots() {
+                        entry.words = entry.words.saturating_sub(slot.words);
+                    }
+                }
+                while let Some(first) = chunks.first_mut() {
+                    let Some(slot) = first.slots().next().filter(|slot| slot.sequence <= sequence) else {
+                        break;
+                    };
+                    first.take_first(slot.sequence);
+                    entry.messages -= 1;
+                    entry.words = entry.words.saturating_sub(slot.words);
+                }
+            }
+        }
+        let removed = u64::from(before - entry.messages);
+        if entry.messages == 0 {
+            self.users.remove(&user);
+        }
+        self.messages -= removed;
+        removed
+    }
+
+    /// Bytes of memory it takes, the allocator's own aside.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let lists = self.users.values().map(|entry| match &entry.list {
+            List::One { .. } => 0,
+            List::Many(chunks) => {
+                chunks.capacity() * size_of::<Chunk>() + chunks.iter().map(Chunk::memory_bytes).sum::<usize>()
+            }
+        });
+        self.users.allocation_size() + lists.sum::<usize>()
+    }
+}
+
+/// Adds a message or changes it.
+fn put_among(chunks: &mut Vec<Chunk>, slot: Slot) -> Option<Slot> {
+    let at = Entry::chunk_of(chunks, slot.sequence);
+    if at == chunks.len() {
+        match chunks.last_mut() {
+            Some(last) if !last.is_full() => last.push(slot),
+            _ => chunks.push(Chunk::new(slot)),
+        }
+        return None;
+    }
+    let mut slots: Vec<Slot> = chunks[at].slots().collect();
+    let old = match slots.binary_search_by_key(&slot.sequence, |slot| slot.sequence) {
+        Ok(found) => Some(std::mem::replace(&mut slots[found], slot)),
+        Err(place) => {
+            slots.insert(place, slot);
+            None
+        }
+    };
+    chunks.splice(at..=at, pack(&slots));
+    old
+}
+
+/// Takes a message out.
+fn remove_among(chunks: &mut Vec<Chunk>, sequence: u64) -> Option<Slot> {
+    let at = Entry::chunk_of(chunks, sequence);
+    let chunk = chunks.get_mut(at)?;
+    if let Some(slot) = chunk.take_first(sequence) {
+        if chunk.messages() == 0 {
+            chunks.remove(at);
+        }
+        return Some(slot);
+    }
+    let mut slots: Vec<Slot> = chunk.slots().collect();
+    let found = slots.binary_search_by_key(&sequence, |slot| slot.sequence).ok()?;
+    let slot = slots.remove(found);
+    chunks.splice(at..=at, pack(&slots));
+    Some(slot)
+}
+
+/// Messages in chunks: one, or two halves when they are too many for one.
+fn pack(slots: &[Slot]) -> Vec<Chunk> {
+    let size = if slots.len() > chunk::CHUNK_MESSAGES_MAX { slots.len().div_ceil(2) } else { slots.len() };
+    slots
+        .chunks(size.max(1))
+        .filter_map(|part| {
+            let (first, rest) = part.split_first()?;
+            let mut chunk = Chunk::new(*first);
+            for slot in rest {
+                chunk.push(*slot);
+            }
+            Some(chunk)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,5 @@
+//! What the log promises.
+
+mod damage;
+mod files;
+mod sim;
