@@ -1,0 +1,78 @@
+//! `whimbrel-perf`: load and measurement of XMPP servers, ours and others'.
+//!
+//! ```text
+//! whimbrel-perf hold|chat|storm|offline|presence
+//!      │ scenario: orders to the fleet, samples of /proc beside it
+//!      ▼
+//!   coordinator ──► worker processes (engine: one thread each) ──► the server under test
+//!      │
+//!      ▼
+//!   report: text, JSON, HTML
+//! ```
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | [`cli`] | the command line |
+//! | [`engine`] | client sessions, one thread |
+//! | [`fleet`] | worker processes and their coordinator |
+//! | [`scenario`] | hold, chat, storm, offline, presence |
+//! | [`sample`] | figures of the server process, kernel and machine |
+//! | [`report`] | what a run ends with |
+//! | [`floor`] | a router that does nothing but route, for comparison |
+//! | [`peers`] | several servers under the same load |
+//! | [`tune`] | system settings for many connections |
+//! | [`account`] | names and passwords |
+
+mod account;
+mod cli;
+mod engine;
+mod fleet;
+mod floor;
+mod peers;
+mod report;
+mod sample;
+mod scenario;
+mod tune;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        Command::Worker => return fleet::worker::main(),
+        Command::FloorServe(args) => return floor::router::serve(&args),
+        Command::Accounts(args) => accounts(&args),
+        Command::Hold(args) => scenario::hold::main(&args),
+        Command::Chat(args) => scenario::chat::main(&args),
+        Command::Storm(args) => scenario::storm::main(&args),
+        Command::Offline(args) => scenario::offline::main(&args),
+        Command::Presence(args) => scenario::presence::main(&args),
+        Command::Floor(args) => floor::main(&args),
+        Command::Peers(args) => peers::main(&args),
+        Command::Report(args) => report::compare(&args),
+        Command::Tune(args) => tune::main(&args),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(text) => {
+            // A closed standard error leaves nobody to tell.
+            let _ = writeln!(std::io::stderr(), "whimbrel-perf: {text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn accounts(args: &cli::AccountsArgs) -> Result<ExitCode, String> {
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let accounts = account::Accounts::new(&args.seed, &args.domain);
+    accounts
+        .write_import(args.first, args.count, &mut out)
+        .and_then(|()| out.flush())
+        .map_err(|error| format!("cannot write the accounts: {error}"))?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,100 @@
+//! ejabberd as a peer: Mnesia, SCRAM passwords, its own defaults otherwise.
+//!
+//! It is started by `erl` itself rather than by `ejabberdctl`, which wants the system's folders and user. The accounts
+//! come from a file in the format of XEP-0227, which ejabberd imports at its first start.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::account::Accounts;
+use crate::cli::PeersArgs;
+use crate::peers::{Peer, find_program, free_port};
+
+/// Writes configuration and accounts.
+///
+/// # Errors
+/// ejabberd or Erlang is not installed, or a file cannot be written.
+pub(super) fn prepare(_: &PeersArgs, folder: &Path, accounts: u64) -> Result<Peer, String> {
+    let control = find_program("ejabberdctl", "ejabberd")?;
+    let erl = find_program("erl", "ejabberd")?;
+    let libraries = libraries(&control)?;
+    let port = free_port()?;
+    let failed =
+        |error: std::io::Error| format!("cannot write ejabberd's files in {}: {error}", folder.display());
+    let config = folder.join("ejabberd.yml");
+    std::fs::write(&config, configuration(port)).map_err(failed)?;
+    let import = folder.join("accounts.xml");
+    write_accounts(&import, accounts).map_err(failed)?;
+    let (ready, own) = (folder.join("ready"), folder.to_owned());
+    let ready_path = ready.clone();
+    let command = move || {
+        // The import leaves accounts that exist alone, so it runs at each start.
+        let after_start = format!(
+            "case filelib:is_file(\"{0}.done\") of true -> ok; false -> ejabberd_piefxis:import_file(<<\"{0}\">>), \
+             file:write_file(\"{0}.done\", <<>>) end, file:write_file(\"{1}\", <<>>).",
+            import.display(),
+            ready_path.display()
+        );
+        let mut command = Command::new(&erl);
+        command
+            .env("ERL_LIBS", &libraries)
+            .env("EJABBERD_CONFIG_PATH", &config)
+            .env("EJABBERD_LOG_PATH", own.join("ejabberd.log"))
+            .env("ERL_MAX_ETS_TABLES", "1400")
+            .env("ERL_CRASH_DUMP", own.join("crash.dump"))
+            .env("HOME", &own)
+            .current_dir(&own)
+            .args(["-noinput", "+K", "true", "+P", "250000", "+Q", "262144", "-mnesia", "dir"])
+            .arg(format!("\"{}\"", own.join("mnesia").display()))
+            .args(["-s", "ejabberd", "-eval", &after_start]);
+        command
+    };
+    Ok(Peer {
+        name: "ejabberd".into(),
+        command: Box::new(command),
+        port,
+        ready_file: Some(ready),
+        folder: folder.to_owned(),
+    })
+}
+
+/// Where the Debian package keeps its Erlang libraries, as its own script says.
+fn libraries(control: &Path) -> Result<PathBuf, String> {
+    let text = std::fs::read_to_string(control)
+        .map_err(|error| format!("cannot read {}: {error}", control.display()))?;
+    let line = text.lines().find_map(|line| line.trim().strip_prefix("ERL_LIBS="));
+    let path = line.map(|path| PathBuf::from(path.trim_matches(['\'', '"'])));
+    path.ok_or_else(|| {
+        format!("{} does not say where ejabberd's libraries are (ERL_LIBS)", control.display())
+    })
+}
+
+fn write_accounts(path: &Path, accounts: u64) -> std::io::Result<()> {
+    let mut out = std::io::BufWriter::new(std::fs::File::create(path)?);
+    let derived = Accounts::new("whimbrel", "localhost");
+    write!(out, "<?xml version='1.0'?><server-data xmlns='urn:xmpp:pie:0'><host jid='localhost'>")?;
+    for number in 0..accounts {
+        write!(out, "<user name='{}' password='{}'/>", Accounts::name(number), derived.password(number))?;
+    }
+    write!(out, "</host></server-data>")?;
+    out.flush()
+}
+
+fn configuration(port: u16) -> String {
+    format!(
+        "hosts:\n  - localhost\n\
+         loglevel: error\n\
+         auth_method: internal\n\
+         auth_password_format: scram\n\
+         auth_scram_hash: sha\n\
+         default_db: mnesia\n\
+         listen:\n  -\n    port: {port}\n    ip: \"127.0.0.1\"\n    module: ejabberd_c2s\n    backlog: 4096\n    \
+         max_stanza_size: 262144\n    access: all\n\
+         acl: {{}}\n\
+         access_rules: {{}}\n\
+         modules:\n  mod_roster: {{}}\n  mod_disco: {{}}\n  mod_ping: {{}}\n  mod_offline: {{}}\n  \
+         mod_carboncopy: {{}}\n  mod_blocking: {{}}\n  mod_privacy: {{}}\n  mod_private: {{}}\n  mod_caps: {{}}\n  \
+         mod_last: {{}}\n  mod_vcard: {{}}\n  mod_version: {{}}\n  mod_time: {{}}\n"
+    )
+}

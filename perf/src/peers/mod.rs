@@ -1,0 +1,290 @@
+//! `peers`: several servers under the same load, one after another, in rounds that take turns, so that a machine that
+//! gets slower does so for all of them.
+//!
+//! It installs nothing: it looks for the programs of Debian's packages `ejabberd` and `prosody`, and for `whimbreld`
+//! beside itself. Every server gets a folder of its own below the temporary directory, loopback ports, its embedded
+//! storage, and no rate limits. The router of `floor` takes part in each round, as the limit of the machine.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | [`whimbrel`], [`ejabberd`], [`prosody`] | configure, make accounts, start |
+//! | [`table`] | medians, spreads, ratios |
+
+mod ejabberd;
+mod prosody;
+mod table;
+mod whimbrel;
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::cli::{FloorArgs, OutputArgs, PeerName, PeersArgs};
+use crate::engine::sasl::Sasl;
+use crate::engine::target::{Protocol, Target, loopback_sources};
+use crate::engine::traffic::Load;
+use crate::fleet::Run;
+use crate::fleet::coordinator::{Ended, interruption};
+use crate::floor;
+use crate::report::{Report, html, write};
+use crate::scenario::{Session, chat, hold, layout, timed_run};
+
+/// How long a server may take to listen, accounts included.
+const START_MAX: Duration = Duration::from_secs(180);
+
+/// How long it may take to end.
+const STOP_MAX: Duration = Duration::from_secs(20);
+
+/// A server that runs.
+pub(super) struct Running {
+    child: Child,
+    port: u16,
+}
+
+/// A server that is ready to be started, again and again.
+pub(super) struct Peer {
+    /// Its name and version, for the table.
+    pub(super) name: String,
+    /// The program and its arguments; a port and a ready check follow from the folder.
+    pub(super) command: Box<dyn Fn() -> Command>,
+    /// Where it listens.
+    pub(super) port: u16,
+    /// A file that appears when it is ready, where an open port says too little.
+    pub(super) ready_file: Option<PathBuf>,
+    /// Its folder.
+    pub(super) folder: PathBuf,
+}
+
+/// One report of the command: the runs of all servers.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Comparison {
+    rounds: u32,
+    table: Vec<table::Row>,
+    runs: Vec<Report>,
+}
+
+/// Makes a peer ready: configuration and so many accounts, in its own folder.
+type Prepare = fn(&PeersArgs, &Path, u64) -> Result<Peer, String>;
+
+/// Runs it and prints the table.
+///
+/// # Errors
+/// A server is not installed or does not start, or a report cannot be written.
+pub(crate) fn main(args: &PeersArgs) -> Result<ExitCode, String> {
+    let folder = tempfile::Builder::new()
+        .prefix("whimbrel-peers-")
+        .tempdir()
+        .map_err(|error| format!("cannot make a temporary folder: {error}"))?;
+    let most = args.hold.iter().copied().chain([args.sessions]).max().unwrap_or(0);
+    let mut peers = Vec::new();
+    for server in &args.servers {
+        let (name, prepare): (_, Prepare) = match server {
+            PeerName::Whimbrel => ("whimbrel", whimbrel::prepare),
+            PeerName::Ejabberd => ("ejabberd", ejabberd::prepare),
+            PeerName::Prosody => ("prosody", prosody::prepare),
+        };
+        let own = folder.path().join(name);
+        std::fs::create_dir(&own).map_err(|error| format!("cannot make {}: {error}", own.display()))?;
+        note(args, &format!("{name}: making {most} accounts"));
+        peers.push(prepare(args, &own, most)?);
+    }
+    let mut comparison = Comparison { rounds: args.rounds, ..Comparison::default() };
+    let outcome = rounds(args, &peers, &mut comparison);
+    if args.keep {
+        note(args, &format!("the folders are in {}", folder.keep().display()));
+    }
+    comparison.table = table::rows(&comparison.runs);
+    deliver(args, &comparison)?;
+    outcome?;
+    let problems: Vec<String> = comparison
+        .runs
+        .iter()
+        .flat_map(|run| run.problems.iter().map(|problem| format!("{}: {problem}", run.label)))
+        .collect();
+    if problems.is_empty() { Ok(ExitCode::SUCCESS) } else { Err(problems.join("; ")) }
+}
+
+fn note(args: &PeersArgs, text: &str) {
+    if !args.output.quiet {
+        let _ = writeln!(std::io::stderr(), "whimbrel-perf peers: {text}");
+    }
+}
+
+fn rounds(args: &PeersArgs, peers: &[Peer], comparison: &mut Comparison) -> Result<(), String> {
+    let interrupted = interruption()?;
+    for round in 1..=args.rounds {
+        for peer in peers {
+            if interrupted.load(Ordering::Relaxed) {
+                return Err("interrupted; the table is of the runs so far".into());
+            }
+            note(args, &format!("round {round} of {}: {}", args.rounds, peer.name));
+            let running = Running::start(peer)?;
+            comparison.runs.push(held(args, peer, &running)?);
+            drop(running);
+            let running = Running::start(peer)?;
+            comparison.runs.push(talked(args, peer, &running)?);
+        }
+        note(args, &format!("round {round} of {}: floor", args.rounds));
+        let floor_args = FloorArgs {
+            hold: Vec::new(),
+            sessions: args.sessions,
+            window: args.window,
+            body: 40,
+            duration: args.duration,
+            workers: None,
+            output: OutputArgs { quiet: true, ..OutputArgs::default() },
+        };
+        comparison.runs.push(floor::traffic(&floor_args, table::FLOOR)?);
+    }
+    Ok(())
+}
+
+/// How to speak to a peer.
+fn target(peer: &Peer, port: u16, sessions: u64) -> Target {
+    Target {
+        addresses: vec![SocketAddr::from(([127, 0, 0, 1], port))],
+        sources: loopback_sources(sessions, 1),
+        domain: "localhost".into(),
+        tls: None,
+        sasl: Sasl::ScramSha1,
+        seed: "whimbrel".into(),
+        keys: Some(peer.folder.join("keys")),
+        sessions_per_account: 1,
+        first_account: 0,
+        // Not every one of them has it.
+        stream_management: false,
+        protocol: Protocol::Xmpp,
+    }
+}
+
+fn session(scenario: &str, peer: &Peer, running: &Running, sessions: u64) -> Result<Session, String> {
+    let layout = layout(None, sessions, 2_000.0, 100, 0);
+    let target = target(peer, running.port, sessions);
+    Session::with(scenario, peer.name.clone(), &target, layout, Some(running.child.id()), true)
+}
+
+fn held(args: &PeersArgs, peer: &Peer, running: &Running) -> Result<Report, String> {
+    let most = args.hold.last().copied().unwrap_or(0);
+    let mut session = session("hold", peer, running, most)?;
+    let outcome = hold::steps(&mut session, &args.hold, Duration::from_secs(5));
+    if let Some(memory) = &mut session.report.memory {
+        memory.compute();
+    }
+    Ok(session.finish(outcome))
+}
+
+fn talked(args: &PeersArgs, peer: &Peer, running: &Running) -> Result<Report, String> {
+    let mut session = session("chat", peer, running, args.sessions)?;
+    let outcome = talk(args, &mut session);
+    Ok(session.finish(outcome))
+}
+
+fn talk(args: &PeersArgs, session: &mut Session) -> Result<(), Ended> {
+    session.reach(args.sessions, None)?;
+    let run = Run {
+        load: Some(Load::Closed { window: args.window }),
+        body_bytes: 40,
+        ..timed_run(2, args.duration, 20)
+    };
+    let outcome = session.run("chat", &run);
+    if let Some(phase) = session.last_phase() {
+        chat::add_figures(phase);
+    }
+    outcome
+}
+
+fn deliver(args: &PeersArgs, comparison: &Comparison) -> Result<(), String> {
+    let text = table::render(&comparison.table, comparison.rounds);
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    if let Some(path) = &args.output.json {
+        let json =
+            serde_json::to_vec_pretty(comparison).map_err(|error| format!("cannot make JSON: {error}"))?;
+        write(path, &json)?;
+    }
+    if let Some(path) = &args.output.html {
+        // The first round's curves; the table has all of them.
+        let names = args.servers.len() * 2 + 1;
+        let first = &comparison.runs[..names.min(comparison.runs.len())];
+        write(path, html::page(first).as_bytes())?;
+    }
+    Ok(())
+}
+
+impl Running {
+    fn start(peer: &Peer) -> Result<Running, String> {
+        let log_path = peer.folder.join("output.log");
+        let log = std::fs::File::create(&log_path)
+            .map_err(|error| format!("cannot write {}: {error}", log_path.display()))?;
+        let err = log.try_clone().map_err(|error| format!("cannot write {}: {error}", log_path.display()))?;
+        if let Some(file) = &peer.ready_file {
+            let _ = std::fs::remove_file(file);
+        }
+        let mut child = (peer.command)()
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(err)
+            .spawn()
+            .map_err(|error| format!("cannot start {}: {error}", peer.name))?;
+        let end = Instant::now() + START_MAX;
+        loop {
+            let listens = TcpStream::connect(("127.0.0.1", peer.port)).is_ok();
+            if listens && peer.ready_file.as_ref().is_none_or(|file| file.exists()) {
+                return Ok(Running { child, port: peer.port });
+            }
+            let ended = child.try_wait().ok().flatten();
+            if ended.is_some() || Instant::now() > end {
+                let _ = child.kill();
+                let _ = child.wait();
+                let log = std::fs::read_to_string(&log_path).unwrap_or_default();
+                let tail: Vec<&str> = log.lines().rev().take(8).collect();
+                let tail = tail.into_iter().rev().collect::<Vec<_>>().join(" | ");
+                return Err(format!("{} did not start: {tail}", peer.name));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // SAFETY: the call takes no pointers, and the process is our child that has not been waited for.
+        unsafe { libc::kill(self.child.id() as libc::pid_t, libc::SIGTERM) };
+        let end = Instant::now() + STOP_MAX;
+        while Instant::now() < end {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port that nobody listens on now.
+fn free_port() -> Result<u16, String> {
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .map(|address| address.port())
+        .map_err(|error| format!("no free port: {error}"))
+}
+
+/// A program by its usual places.
+fn find_program(name: &str, package: &str) -> Result<PathBuf, String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let usual = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path)
+        .chain(usual)
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
+        .ok_or_else(|| {
+            format!(
+                "{name} is not installed: install Debian's package {package}, or leave it out with --servers"
+            )
+        })
+}

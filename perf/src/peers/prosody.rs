@@ -1,0 +1,110 @@
+//! Prosody as a peer: its internal storage, hashed passwords, epoll.
+
+use std::fmt::Write as _;
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::process::Command;
+
+use crate::account::Accounts;
+use crate::cli::PeersArgs;
+use crate::engine::keys::{Hash, Secret, derive};
+use crate::peers::{Peer, find_program, free_port};
+
+/// The same iterations as our own accounts have.
+const ITERATIONS: NonZeroU32 = NonZeroU32::new(4096).expect("4096 is not zero");
+
+const SALT: &str = "whimbrel-perf";
+
+/// Writes configuration and accounts.
+///
+/// # Errors
+/// Prosody is not installed, or a file cannot be written.
+pub(super) fn prepare(_: &PeersArgs, folder: &Path, accounts: u64) -> Result<Peer, String> {
+    let program = find_program("prosody", "prosody")?;
+    let port = free_port()?;
+    let data = folder.join("data");
+    let users = data.join("localhost/accounts");
+    let failed =
+        |error: std::io::Error| format!("cannot write Prosody's files in {}: {error}", folder.display());
+    std::fs::create_dir_all(&users).map_err(failed)?;
+    let config = folder.join("prosody.cfg.lua");
+    std::fs::write(&config, configuration(folder, port)).map_err(failed)?;
+    let derived = Accounts::new("whimbrel", "localhost");
+    for number in 0..accounts {
+        let password = derived.password(number);
+        let secret =
+            Secret { account: number, password: &password, salt: SALT.as_bytes(), iterations: ITERATIONS };
+        let path = users.join(format!("{}.dat", Accounts::name(number)));
+        std::fs::write(path, account(&secret)).map_err(failed)?;
+    }
+    let command = move || {
+        let mut command = Command::new(&program);
+        command.arg("--config").arg(&config).arg("-F");
+        command
+    };
+    let name = "Prosody".to_owned();
+    Ok(Peer { name, command: Box::new(command), port, ready_file: None, folder: folder.to_owned() })
+}
+
+/// An account as Prosody's internal storage keeps it.
+fn account(secret: &Secret<'_>) -> String {
+    let pair = derive(Hash::Sha1, secret);
+    let stored = Hash::Sha1.digest(&pair.client[..20]);
+    format!(
+        "return {{ [\"iteration_count\"] = {ITERATIONS}; [\"salt\"] = \"{SALT}\"; [\"stored_key\"] = \"{}\"; \
+         [\"server_key\"] = \"{}\"; }};\n",
+        hex(stored.as_ref()),
+        hex(&pair.server[..20])
+    )
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut out, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}
+
+fn configuration(folder: &Path, port: u16) -> String {
+    let folder = folder.display();
+    format!(
+        "run_as_root = true\n\
+         pidfile = \"{folder}/prosody.pid\"\n\
+         data_path = \"{folder}/data\"\n\
+         log = {{ warn = \"{folder}/prosody.log\" }}\n\
+         network_backend = \"epoll\"\n\
+         network_settings = {{ tcp_backlog = 4096 }}\n\
+         interfaces = {{ \"127.0.0.1\" }}\n\
+         c2s_ports = {{ {port} }}\n\
+         c2s_direct_tls_ports = {{ }}\n\
+         s2s_ports = {{ }}\n\
+         s2s_direct_tls_ports = {{ }}\n\
+         http_ports = {{ }}\n\
+         https_ports = {{ }}\n\
+         c2s_require_encryption = false\n\
+         allow_unencrypted_plain_auth = true\n\
+         authentication = \"internal_hashed\"\n\
+         storage = \"internal\"\n\
+         modules_enabled = {{ \"roster\"; \"saslauth\"; \"disco\"; \"ping\"; \"offline\"; \"carbons\"; \
+         \"blocklist\"; \"private\"; \"vcard\"; \"version\"; \"time\"; }}\n\
+         modules_disabled = {{ \"s2s\"; \"tls\"; }}\n\
+         VirtualHost \"localhost\"\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_holds_the_keys_of_rfc_5802() {
+        // The example of RFC 5802 §5: user, pencil, 4096 iterations; the salt is ours.
+        let secret = Secret { account: 0, password: "pencil", salt: SALT.as_bytes(), iterations: ITERATIONS };
+        let text = account(&secret);
+        assert!(text.contains("[\"iteration_count\"] = 4096;"), "{text}");
+        let key = text.split("[\"stored_key\"] = \"").nth(1).unwrap().split('"').next().unwrap();
+        assert_eq!(key.len(), 40);
+        assert!(!text.contains("pencil"));
+    }
+}

@@ -1,0 +1,248 @@
+//! What a run ends with: text for the terminal, JSON for machines, HTML for people.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | [`text`] | the terminal |
+//! | [`html`] | one self-contained file, several runs compared |
+//! | [`chart`] | its charts, as SVG |
+
+pub(crate) mod chart;
+pub(crate) mod html;
+pub(crate) mod text;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cli::{OutputArgs, ReportArgs};
+use crate::engine::counters::{Counters, Latencies};
+use crate::sample::Sample;
+use crate::sample::machine::Machine;
+
+/// The quantiles of a latency curve.
+const CURVE: [f64; 16] =
+    [0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998, 0.9999, 0.99999, 1.0];
+
+/// A run.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Report {
+    /// Name of the run.
+    pub(crate) label: String,
+    /// The scenario.
+    pub(crate) scenario: String,
+    /// The command line.
+    pub(crate) command: Vec<String>,
+    /// The version of this tool.
+    pub(crate) version: String,
+    /// When it began, in seconds since 1970.
+    pub(crate) started_unix: u64,
+    /// Where it ran.
+    pub(crate) machine: Machine,
+    /// The server process, where it was found.
+    pub(crate) server_pid: Option<u32>,
+    /// Why the run counts as failed.
+    pub(crate) problems: Vec<String>,
+    /// Its parts.
+    pub(crate) phases: Vec<Phase>,
+    /// Memory at several counts.
+    pub(crate) memory: Option<Memory>,
+    /// Figures over time.
+    pub(crate) timeline: Vec<Tick>,
+    /// All counts of the run.
+    pub(crate) totals: Counters,
+}
+
+/// A part of a run.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Phase {
+    /// Its name.
+    pub(crate) name: String,
+    /// The time that counted.
+    pub(crate) seconds: f64,
+    /// What was counted in that time.
+    pub(crate) counted: Counters,
+    /// What was counted from the phase's beginning until everything had arrived or was lost.
+    pub(crate) whole: Counters,
+    /// Latencies by name.
+    pub(crate) latencies: BTreeMap<String, Latency>,
+    /// CPU seconds of the server in that time: user, system.
+    pub(crate) server_cpu: Option<(f64, f64)>,
+    /// Context switches of the server in that time.
+    pub(crate) server_switches: Option<u64>,
+    /// Figures of this phase's own, by name with unit.
+    pub(crate) figures: BTreeMap<String, f64>,
+}
+
+/// A latency distribution.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Latency {
+    /// Values.
+    pub(crate) count: u64,
+    /// Mean in nanoseconds.
+    pub(crate) mean_ns: f64,
+    /// Median in nanoseconds.
+    pub(crate) p50_ns: u64,
+    /// 90 % in nanoseconds.
+    pub(crate) p90_ns: u64,
+    /// 99 % in nanoseconds.
+    pub(crate) p99_ns: u64,
+    /// 99.9 % in nanoseconds.
+    pub(crate) p999_ns: u64,
+    /// The largest in nanoseconds.
+    pub(crate) max_ns: u64,
+    /// (quantile, nanoseconds).
+    pub(crate) curve: Vec<(f64, u64)>,
+}
+
+impl Latency {
+    /// What a histogram says; `None` when it is empty.
+    pub(crate) fn of(latencies: &Latencies) -> Option<Latency> {
+        (latencies.len() > 0).then(|| Latency {
+            count: latencies.len(),
+            mean_ns: latencies.mean(),
+            p50_ns: latencies.at(0.5),
+            p90_ns: latencies.at(0.9),
+            p99_ns: latencies.at(0.99),
+            p999_ns: latencies.at(0.999),
+            max_ns: latencies.max(),
+            curve: CURVE.iter().map(|&quantile| (quantile, latencies.at(quantile))).collect(),
+        })
+    }
+}
+
+/// Memory at several counts of sessions.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Memory {
+    /// (sessions, sample), rising.
+    pub(crate) points: Vec<(u64, Sample)>,
+    /// Bytes for each further session, by what is counted: the least-squares slope over the points.
+    pub(crate) bytes_per_session: BTreeMap<String, f64>,
+}
+
+impl Memory {
+    /// Computes the slopes.
+    pub(crate) fn compute(&mut self) {
+        type Figure = fn(&Sample) -> Option<f64>;
+        let figures: [(&str, Figure); 8] = [
+            ("process: anonymous", |sample| sample.process.as_ref().map(|p| p.anon_bytes as f64)),
+            ("process: PSS", |sample| sample.process.as_ref().map(|p| p.pss_bytes as f64)),
+            ("process: RSS", |sample| sample.process.as_ref().map(|p| p.rss_bytes as f64)),
+            ("process: page tables", |sample| sample.process.as_ref().map(|p| p.page_tables_bytes as f64)),
+            ("kernel, both ends: socket slabs", |sample| {
+                (!sample.kernel.caches_bytes.is_empty()).then(|| sample.kernel.sockets_bytes() as f64)
+            }),
+            ("kernel, machine: unreclaimable slab", |sample| {
+                Some(sample.kernel.slab_unreclaimable_bytes as f64)
+            }),
+            ("kernel, both ends: TCP buffers", |sample| Some(sample.kernel.tcp_buffers_bytes as f64)),
+            ("kernel: TCP sockets (count)", |sample| Some(sample.kernel.tcp_sockets as f64)),
+        ];
+        for (name, figure) in figures {
+            let points: Vec<(f64, f64)> = self
+                .points
+                .iter()
+                .filter_map(|(sessions, sample)| Some((*sessions as f64, figure(sample)?)))
+                .collect();
+            if let Some(slope) = slope(&points) {
+                self.bytes_per_session.insert(name.to_owned(), slope);
+            }
+        }
+    }
+}
+
+/// The least-squares slope; `None` with fewer than two different x.
+fn slope(points: &[(f64, f64)]) -> Option<f64> {
+    let n = points.len() as f64;
+    let mean_x = points.iter().map(|point| point.0).sum::<f64>() / n;
+    let mean_y = points.iter().map(|point| point.1).sum::<f64>() / n;
+    let square: f64 = points.iter().map(|point| (point.0 - mean_x).powi(2)).sum();
+    let product: f64 = points.iter().map(|point| (point.0 - mean_x) * (point.1 - mean_y)).sum();
+    (points.len() > 1 && square > 0.0).then(|| product / square)
+}
+
+/// One look at a run.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Tick {
+    /// Seconds since the run began.
+    pub(crate) at_seconds: f64,
+    /// Sessions up.
+    pub(crate) ready: u64,
+    /// Logins so far.
+    pub(crate) logins: u64,
+    /// Messages or presences delivered so far.
+    pub(crate) delivered: u64,
+    /// Anonymous memory of the server.
+    pub(crate) anon_bytes: Option<u64>,
+    /// CPU seconds of the server so far.
+    pub(crate) cpu_seconds: Option<f64>,
+}
+
+impl Report {
+    /// Prints and writes it; the exit code says whether the run succeeded.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub(crate) fn deliver(&self, output: &OutputArgs) -> Result<ExitCode, String> {
+        if let Some(path) = &output.json {
+            let json =
+                serde_json::to_vec_pretty(self).map_err(|error| format!("cannot make JSON: {error}"))?;
+            if path == Path::new("-") {
+                let mut out = std::io::stdout().lock();
+                out.write_all(&json)
+                    .and_then(|()| out.write_all(b"\n"))
+                    .map_err(|error| format!("cannot write to standard output: {error}"))?;
+            } else {
+                write(path, &json)?;
+            }
+        }
+        if let Some(path) = &output.html {
+            write(path, html::page(std::slice::from_ref(self)).as_bytes())?;
+        }
+        if output.json.as_deref() != Some(Path::new("-")) {
+            // A closed standard output ends nothing: the exit code still tells.
+            let _ = std::io::stdout().lock().write_all(text::render(self).as_bytes());
+        }
+        for problem in &self.problems {
+            let _ = writeln!(std::io::stderr(), "whimbrel-perf: {problem}");
+        }
+        Ok(if self.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+/// Writes one HTML file that compares earlier runs.
+///
+/// # Errors
+/// A file cannot be read or written.
+pub(crate) fn compare(args: &ReportArgs) -> Result<ExitCode, String> {
+    let mut reports = Vec::new();
+    for path in &args.reports {
+        let json = fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        let report: Report = serde_json::from_slice(&json)
+            .map_err(|error| format!("{} is not a report of whimbrel-perf: {error}", path.display()))?;
+        reports.push(report);
+    }
+    write(&args.html, html::page(&reports).as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes a file, whole or not at all as far as the reader is concerned.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
+    fs::write(path, bytes).map_err(|error| format!("cannot write {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_slope_ignores_what_is_there_without_sessions() {
+        let points: Vec<_> = [1.0, 2.0, 5.0].iter().map(|&x| (x, 1_000.0 + 512.0 * x)).collect();
+        assert!((slope(&points).unwrap() - 512.0).abs() < 1e-9);
+        assert_eq!(slope(&points[..1]), None);
+        assert_eq!(slope(&[(1.0, 2.0), (1.0, 3.0)]), None);
+    }
+}

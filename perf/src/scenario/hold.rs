@@ -1,0 +1,62 @@
+//! `hold`: idle sessions with presence. Login rate, memory of a session, survival.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use crate::cli::HoldArgs;
+use crate::fleet::coordinator::Ended;
+use crate::report::{Memory, Report};
+use crate::scenario::{Session, timed_run};
+
+/// Runs it and delivers the report.
+///
+/// # Errors
+/// The arguments ask for what is not possible, or the report cannot be written.
+pub(crate) fn main(args: &HoldArgs) -> Result<ExitCode, String> {
+    run(args)?.deliver(&args.target.output)
+}
+
+/// Runs it.
+///
+/// # Errors
+/// The arguments ask for what is not possible.
+pub(crate) fn run(args: &HoldArgs) -> Result<Report, String> {
+    if !args.sessions.is_sorted_by(|a, b| a < b) || args.sessions.first() == Some(&0) {
+        return Err("--sessions wants rising counts above 0, for example 1000,5000,15000".into());
+    }
+    let most = args.sessions.last().copied().unwrap_or(0);
+    let mut session = Session::start("hold", &args.target, most, args.ping * 1000)?;
+    let outcome = hold(&mut session, args);
+    Ok(session.finish(outcome))
+}
+
+fn hold(session: &mut Session, args: &HoldArgs) -> Result<(), Ended> {
+    let outcome = steps(session, &args.sessions, Duration::from_secs(args.settle));
+    if let Some(memory) = &mut session.report.memory {
+        memory.compute();
+    }
+    outcome?;
+    if args.duration > 0 {
+        session.run("hold", &timed_run(0, args.duration, 0))?;
+        let up = session.fleet.counters();
+        if let Some(phase) = session.last_phase() {
+            phase.figures.insert("sessions that survived".into(), up.ready as f64);
+        }
+    }
+    Ok(())
+}
+
+/// Memory at each of several counts.
+pub(crate) fn steps(session: &mut Session, counts: &[u64], settle: Duration) -> Result<(), Ended> {
+    session.report.memory = Some(Memory::default());
+    for &sessions in counts {
+        session.reach(sessions, None)?;
+        session.pause("settle", settle)?;
+        let sample = session.sample();
+        let up = session.fleet.counters().ready;
+        if let Some(memory) = &mut session.report.memory {
+            memory.points.push((up, sample));
+        }
+    }
+    Ok(())
+}

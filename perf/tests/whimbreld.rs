@@ -1,0 +1,104 @@
+//! The generator against the real server, where that has been built into the same target directory.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod support;
+
+use std::io::Read;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use support::{perf, report, told};
+
+/// A program of the workspace beside ours.
+fn beside(name: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_BIN_EXE_whimbrel-perf")).with_file_name(name);
+    path.exists().then_some(path)
+}
+
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+#[test]
+fn logins_and_messages_succeed_in_the_clear_and_under_tls() {
+    let (Some(whimbreld), Some(whimbrelctl)) = (beside("whimbreld"), beside("whimbrelctl")) else {
+        eprintln!("skipped: build whimbreld and whimbrelctl first");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let accounts = folder.path().join("accounts");
+    std::fs::write(&accounts, perf(&["accounts", "10"]).stdout).unwrap();
+    let data = data.to_str().unwrap();
+    let import = Command::new(whimbrelctl)
+        .args(["--data", data, "user", "import", accounts.to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert!(import.status.success(), "{import:?}");
+    let (plain, tls) = (free_port(), free_port());
+    let child = Command::new(whimbreld)
+        .args(["--data", data, "--listen", &format!("127.0.0.1:{plain}")])
+        .args(["--listen-tls", &format!("127.0.0.1:{tls}"), "--allow-plaintext", "--workers", "2"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut server = Server(child);
+    let end = Instant::now() + Duration::from_secs(30);
+    while std::net::TcpStream::connect(("127.0.0.1", tls)).is_err() {
+        if Instant::now() > end {
+            let _ = server.0.kill();
+            let mut text = String::new();
+            let _ = server.0.stderr.take().unwrap().read_to_string(&mut text);
+            panic!("whimbreld does not listen: {text}");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let keys = folder.path().join("keys");
+    for (port, how, sasl) in [
+        (plain, "none", "auto"),
+        (plain, "none", "scram-sha-1"),
+        (plain, "starttls", "plain"),
+        (tls, "direct", "scram-sha-256"),
+    ] {
+        let output = perf(&[
+            "chat",
+            "--port",
+            &port.to_string(),
+            "--tls",
+            how,
+            "--sasl",
+            sasl,
+            "--sessions",
+            "10",
+            "--warmup",
+            "0",
+            "--duration",
+            "1",
+            "--drain",
+            "20",
+            "--quiet",
+            "--json",
+            "-",
+            "--keys",
+            keys.to_str().unwrap(),
+        ]);
+        assert_eq!(told(&output).0, Some(0), "{how} {sasl}: {}", told(&output).1);
+        let totals = &report(&output)["totals"];
+        assert_eq!(totals["logins"], 10, "{how} {sasl}");
+        assert!(totals["sent"].as_u64().unwrap() > 0);
+        assert_eq!(totals["sent"], totals["delivered"], "{how} {sasl}");
+    }
+    drop(server);
+}
