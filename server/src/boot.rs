@@ -7,17 +7,19 @@
 //!  └─ crypto-0 …            password hashing
 //! ```
 
+use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use foldhash::fast::SeedableRandomState;
 use thiserror::Error;
-use whimbrel_storage::directory::{Directory, DirectoryError, Options, Writer};
+use whimbrel_storage::directory::{Directory, DirectoryError, Options, UserId, Writer};
+use whimbrel_storage::log::{Log, LogError, Opened, Progress, Syncer};
 
 use crate::config::{Config, ConfigError, DriverChoice};
 use crate::control::{ControlError, ControlSocket};
@@ -31,10 +33,12 @@ use crate::runtime::outbox::Outbox;
 use crate::runtime::platform;
 use crate::runtime::postroom::PostRoom;
 use crate::runtime::timer::Millis;
-use crate::shared::Shared;
+use crate::shared::{self, Shared};
 use crate::stream::sasl::throttle::{self, Throttle};
 use crate::tls::{Acceptor, TlsError};
 use crate::user::home::Home;
+use crate::user::ledger::{Commit, Ledger};
+use crate::user::subscription::under_way::UnderWay;
 use crate::user::tables::Users;
 use crate::worker::Worker;
 use crate::worker::command::{Command, CommandQueue};
@@ -49,6 +53,9 @@ pub enum BootError {
     /// The directory.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
+    /// The log of messages.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// The certificate.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -103,6 +110,12 @@ fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> BootError {
 /// Completed jobs that wait for one worker at most; the threads that deliver them then wait.
 const COMPLETIONS: usize = 4096;
 
+/// How often reading the log at the start is reported.
+const PROGRESS_INTERVAL: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Accounts read at once to learn their homes.
+const ACCOUNTS_PAGE: usize = 10_000;
+
 /// A running server.
 pub struct Server {
     /// What all threads share.
@@ -125,6 +138,8 @@ pub struct Server {
     pub driver: &'static str,
     /// When it started.
     pub started: Instant,
+    /// Commits the logs.
+    syncer: Mutex<Syncer>,
     control: Mutex<Option<ControlSocket>>,
     workers: Mutex<Workers>,
 }
@@ -161,6 +176,7 @@ pub struct WorkerFailed {
 /// What a worker's thread needs beyond its driver.
 struct Fittings {
     post: Post<Parcel>,
+    log: Log,
     wakers: Vec<Arc<dyn Wake>>,
     completions: Arc<Completions>,
     commands: Arc<CommandQueue>,
@@ -196,6 +212,7 @@ impl Server {
         let directory = Directory::open(&config.data.join("directory"), &directory_options(&config))?;
         let control = ControlSocket::bind(&config.data)?;
         let acceptor = Acceptor::from_config(&config)?;
+        let opened = open_logs(&config, &directory, count)?;
         let hasher = SeedableRandomState::random();
         let throttle =
             Throttle::new(throttle::Limits::default(), std::hash::BuildHasher::hash_one(&hasher, "throttle"));
@@ -204,8 +221,18 @@ impl Server {
             None => bind(&config, count)?,
         };
         let config = Arc::new(config);
-        let shared =
-            Arc::new(Shared::new(config.clone(), directory.clone(), acceptor, throttle, hasher, count));
+        let homes = shared::home_seed(&directory);
+        let before = opened.report.streams.iter().map(|seen| (seen.stream, seen.number)).collect();
+        let shared = Arc::new(Shared::new(
+            config.clone(),
+            directory.clone(),
+            acceptor,
+            throttle,
+            hasher,
+            count,
+            homes,
+            before,
+        ));
 
         let (ends, ended) = std::sync::mpsc::channel();
         let uring = uses_uring(config.driver);
@@ -266,11 +293,14 @@ impl Server {
         )
         .map_err(system("cannot start the crypto pool"))?;
         let crypto = Arc::new(crypto);
+        let wake_for_log = wakers.clone();
+        let syncer = Syncer::start(&opened.logs, move |shard| wake_for_log[shard].wake())?;
         let posts = mailbox::grid(count, config.limits.mailbox_parcels as usize);
         let lanes = posts.iter().map(|post| (0..count).map(|to| post.gauge(to)).collect()).collect();
-        for (worker, (fittings, post)) in fit.into_iter().zip(posts).enumerate() {
+        for (worker, ((fittings, post), log)) in fit.into_iter().zip(posts).zip(opened.logs).enumerate() {
             let sent = fittings.send(Fittings {
                 post,
+                log,
                 wakers: wakers.clone(),
                 completions: completions[worker].clone(),
                 commands: commands[worker].clone(),
@@ -293,6 +323,7 @@ impl Server {
             listening_tls,
             driver,
             started,
+            syncer: Mutex::new(syncer),
             control: Mutex::new(Some(control)),
             workers: Mutex::new(Workers { handles, ended }),
         })
@@ -338,6 +369,7 @@ impl Server {
             return Err(WorkerFailed { worker, reason });
         }
         self.writer.finish();
+        self.syncer.lock().expect("nothing panics while it holds this lock").finish();
         Ok(())
     }
 
@@ -390,7 +422,10 @@ fn keep_fixed(old: &Config, new: &mut Config) -> Vec<&'static str> {
         backlog,
         user,
         group,
-        directory_gib_max
+        directory_gib_max,
+        durability,
+        log_gib_max,
+        log_segment_mib
     );
     changed
 }
@@ -400,6 +435,58 @@ fn directory_options(config: &Config) -> Options {
         domain: config.domain.clone(),
         map_bytes_max: u64::from(config.directory_gib_max) << 30,
         ..Options::default()
+    }
+}
+
+/// Opens the logs of messages, one for each worker, and tells what was found.
+fn open_logs(config: &Config, directory: &Directory, workers: usize) -> Result<Opened, BootError> {
+    let seed = shared::home_seed(directory);
+    // Asked for only when the number of workers has changed since the last run.
+    let homes = OnceLock::new();
+    let home =
+        |user: UserId| homes.get_or_init(|| homes_of_all(directory, seed, workers)).get(&user).copied();
+    let told = Mutex::new(Instant::now());
+    let progress = |progress: Progress| {
+        let mut told = told.lock().expect("nothing panics while it holds this lock");
+        if told.elapsed() >= PROGRESS_INTERVAL {
+            *told = Instant::now();
+            let (done, total) = (progress.bytes_done >> 20, progress.bytes_total >> 20);
+            tracing::info!("reading the message log: {done} of {total} MiB, {} messages", progress.messages);
+        }
+    };
+    let opened = Log::open_all(&config.data.join("log"), &config.log_options(), workers, &home, &progress)?;
+    let report = &opened.report;
+    for damage in &report.damage {
+        tracing::error!(%damage, "a part of the message log cannot be read; it was copied to log/damaged");
+    }
+    if report.tail_bytes_cut > 0 {
+        tracing::info!(bytes = report.tail_bytes_cut, "an unfinished end of the message log was cut off");
+    }
+    if report.orphans > 0 {
+        tracing::info!(messages = report.orphans, "messages of removed accounts were dropped");
+    }
+    Ok(opened)
+}
+
+/// The home worker of every account.
+fn homes_of_all(directory: &Directory, seed: u64, workers: usize) -> HashMap<UserId, usize> {
+    let mut homes = HashMap::new();
+    let mut after: Option<String> = None;
+    loop {
+        let page = match directory.accounts(after.as_deref(), ACCOUNTS_PAGE) {
+            Ok(page) => page,
+            Err(error) => {
+                tracing::error!(%error, "cannot read the accounts");
+                return homes;
+            }
+        };
+        let Some(last) = page.last() else { return homes };
+        after = Some(last.clone());
+        for local in &page {
+            if let Ok(Some(id)) = directory.account_id(local) {
+                homes.insert(id, shared::home_of(seed, local, workers));
+            }
+        }
     }
 }
 
@@ -559,8 +646,15 @@ impl WorkerThread {
             out: Outbox::default(),
             post: PostRoom::new(fittings.post, fittings.wakers),
             jobs: Jobs::new(self.worker, backend, fittings.completions),
+            under_way: UnderWay::default(),
             ends: Vec::new(),
             scratch: Vec::new(),
+            payload: Vec::new(),
+            ledger: Ledger::new(fittings.log, Commit::ByThread),
+            time_at_start: None,
+            touched: Vec::new(),
+            pumps: Vec::new(),
+            over: Vec::new(),
             shared: self.shared,
         };
         Worker::new(driver, Core::new(home, tls_listeners), fittings.commands).run(self.started)

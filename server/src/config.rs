@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use whimbrel_storage::credentials::ITERATIONS_MAX;
+use whimbrel_storage::log;
 
 use crate::limits::Limits;
 
@@ -34,6 +35,16 @@ pub enum ResourceConflict {
     RefuseNewer,
     /// The newer one gets a resource that the server makes up.
     Rename,
+}
+
+/// What must have happened to a message before its sender is told that it is safe.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// It is on the disk: it survives a power cut.
+    Disk,
+    /// It is with the kernel: it survives the end of the process, however sudden, but not that of the machine.
+    Process,
 }
 
 /// TLS: where the certificate comes from.
@@ -99,6 +110,13 @@ pub struct Config {
     pub group: String,
     /// Largest size of the directory's memory map in GiB (address space, not memory).
     pub directory_gib_max: u32,
+    /// What must have happened to a message before its sender is told that it is safe.
+    pub durability: Durability,
+    /// Most GiB of disk that each worker's log of messages may use. When it is reached, messages are refused with
+    /// `resource-constraint`.
+    pub log_gib_max: u32,
+    /// Size in MiB of the files that the log is made of, whose space is reserved in advance.
+    pub log_segment_mib: u32,
     /// TLS.
     pub tls: TlsConfig,
     /// Authentication.
@@ -122,6 +140,9 @@ impl Default for Config {
             user: String::new(),
             group: String::new(),
             directory_gib_max: 64,
+            durability: Durability::Disk,
+            log_gib_max: 16,
+            log_segment_mib: 64,
             tls: TlsConfig::default(),
             auth: AuthConfig::default(),
             limits: Limits::default(),
@@ -212,7 +233,48 @@ impl Config {
         if self.directory_gib_max == 0 {
             return invalid("directory_gib_max must be at least 1".into());
         }
+        let least = (self.log_payload_bytes() as u64 + LOG_RECORD_BYTES) * 4;
+        if u64::from(self.log_segment_mib) << 20 < least || self.log_segment_mib > 1024 {
+            return invalid(format!(
+                "log_segment_mib is {}; it must be at least {}, four times limits.stanza_bytes, and at most 1024",
+                self.log_segment_mib,
+                least.div_ceil(1 << 20)
+            ));
+        }
+        if u64::from(self.log_gib_max) << 10 < 2 * u64::from(self.log_segment_mib) {
+            return invalid("log_gib_max must have room for at least two files of log_segment_mib".into());
+        }
         self.limits.check().or_else(invalid)
+    }
+}
+
+/// Bytes of a record in the log beside its message.
+const LOG_RECORD_BYTES: u64 = 64;
+
+/// Bytes that stamping may add to a stanza: addresses of at most 3,071 bytes, escaped, and declarations.
+const STAMP_BYTES: usize = 24 * 1024;
+
+impl Config {
+    /// Bytes of the longest message that the log must take.
+    fn log_payload_bytes(&self) -> usize {
+        self.limits.stanza_bytes as usize + STAMP_BYTES
+    }
+
+    /// The settings of the log.
+    pub fn log_options(&self) -> log::Options {
+        log::Options {
+            segment_bytes: u64::from(self.log_segment_mib) << 20,
+            durability: match self.durability {
+                Durability::Disk => log::Durability::Disk,
+                Durability::Process => log::Durability::Process,
+            },
+            user_bytes_max: self.limits.offline_bytes,
+            user_messages_max: self.limits.offline_messages,
+            log_bytes_max: u64::from(self.log_gib_max) << 30,
+            payload_bytes_max: self.log_payload_bytes(),
+            resume_window_ms: u64::from(self.limits.sm_resume_seconds) * 1000,
+            ..log::Options::default()
+        }
     }
 }
 

@@ -45,6 +45,9 @@ pub struct Limits {
     pub idle_answer_seconds: u32,
     /// Directory writes that wait for the writer thread. When it is full, the request gets `resource-constraint`.
     pub directory_queue: u32,
+    /// Bytes of stanzas that wait on one worker until a subscription between the same two users is written. Past it
+    /// the worker stops reading from its clients and from the other workers until there is less.
+    pub held_bytes: u32,
     /// Password checks that wait for the crypto pool. When it is full, the login gets `temporary-auth-failure`.
     pub crypto_queue: u32,
     /// Entities to which one resource has sent directed presence that are remembered for its unavailable.
@@ -71,6 +74,22 @@ pub struct Limits {
     /// Accounts that one address (IPv6: one /64) may try to register in an hour, where `auth.open_registration` allows it.
     /// One more gets `resource-constraint`.
     pub registrations_per_hour: u32,
+    /// Stanzas sent to one client that it has not acknowledged (XEP-0198). Past the half of it messages for it are
+    /// left in the log; past the whole its stream ends with `resource-constraint`.
+    pub sm_unacked_stanzas: u32,
+    /// Bytes of those stanzas, with the same two marks. Never more than `output_backlog_bytes`, because they may have
+    /// to be sent again all at once.
+    pub sm_unacked_bytes: u32,
+    /// Seconds for which a session without a connection waits to be resumed (XEP-0198 §5). 0: no resumption.
+    pub sm_resume_seconds: u32,
+    /// Sessions of one worker that wait to be resumed. One more ends as if it had no resumption.
+    pub sm_detached_sessions: u32,
+    /// Messages that may wait in the log for one account. One more is refused with `resource-constraint`.
+    pub offline_messages: u64,
+    /// Bytes of those messages. One more is refused with `resource-constraint`.
+    pub offline_bytes: u64,
+    /// Days after which a message that waits is dropped.
+    pub offline_days: u32,
     /// Seconds that a drain or stop waits for clients to close their streams.
     pub drain_seconds: u32,
 }
@@ -95,6 +114,7 @@ impl Default for Limits {
             idle_seconds: 300,
             idle_answer_seconds: 60,
             directory_queue: 65_536,
+            held_bytes: 4 * 1024 * 1024,
             crypto_queue: 4_096,
             directed_presence: 100,
             roster_items: 1000,
@@ -106,6 +126,13 @@ impl Default for Limits {
             blocked_jids: 1_000,
             private_bytes: 1024 * 1024,
             registrations_per_hour: 5,
+            sm_unacked_stanzas: 4_096,
+            sm_unacked_bytes: 1024 * 1024,
+            sm_resume_seconds: 600,
+            sm_detached_sessions: 1_000_000,
+            offline_messages: 100_000,
+            offline_bytes: 64 * 1024 * 1024,
+            offline_days: 30,
             drain_seconds: 10,
         }
     }
@@ -115,6 +142,11 @@ impl Default for Limits {
 pub const STANZA_BYTES_FLOOR: u32 = 10_000;
 
 impl Limits {
+    /// Bytes of stanzas sent to one client that it has not acknowledged.
+    pub fn unacked_bytes(&self) -> usize {
+        self.sm_unacked_bytes.min(self.output_backlog_bytes) as usize
+    }
+
     /// Checks the relations between limits; the text says what is wrong and what to do.
     pub fn check(&self) -> Result<(), String> {
         if self.stanza_bytes < STANZA_BYTES_FLOOR {
@@ -129,7 +161,13 @@ impl Limits {
                 self.output_backlog_bytes, self.stanza_bytes
             ));
         }
-        let at_least_one: [(&str, u64); 11] = [
+        if self.sm_unacked_bytes < 2 * self.stanza_bytes {
+            return Err(format!(
+                "limits.sm_unacked_bytes is {}, but must be at least twice limits.stanza_bytes ({})",
+                self.sm_unacked_bytes, self.stanza_bytes
+            ));
+        }
+        let at_least_one: [(&str, u64); 14] = [
             ("sessions", self.sessions.into()),
             ("sessions_unauthenticated", self.sessions_unauthenticated.into()),
             ("resources_per_user", self.resources_per_user.into()),
@@ -141,6 +179,9 @@ impl Limits {
             ("directory_queue", self.directory_queue.into()),
             ("crypto_queue", self.crypto_queue.into()),
             ("idle_seconds", self.idle_seconds.into()),
+            ("offline_messages", self.offline_messages),
+            ("offline_bytes", self.offline_bytes),
+            ("offline_days", self.offline_days.into()),
         ];
         for (name, value) in at_least_one {
             if value == 0 {
@@ -152,6 +193,11 @@ impl Limits {
                 "limits.roster_request_bytes is {}, but a request without any text needs up to 512",
                 self.roster_request_bytes
             ));
+        }
+        if self.sm_unacked_stanzas < 16 {
+            return Err(
+                "limits.sm_unacked_stanzas must be at least 16: clients acknowledge now and then".into()
+            );
         }
         if self.depth < 8 || self.attributes < 8 || self.header_bytes < 512 || self.preauth_bytes < 2048 {
             return Err(

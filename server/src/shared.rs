@@ -1,5 +1,6 @@
 //! What all workers and the control thread share.
 
+use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,6 +16,7 @@ use crate::metrics::WorkerMetrics;
 use crate::stream::registration::Quota;
 use crate::stream::sasl::UnknownUsers;
 use crate::stream::sasl::throttle::Throttle;
+use crate::stream::sm::StreamId;
 use crate::tls::Acceptor;
 
 /// Shared by all threads of the server.
@@ -35,13 +37,18 @@ pub struct Shared {
     pub registrations: Quota,
     /// What is answered for accounts that do not exist.
     pub unknown_users: UnknownUsers,
-    /// Decides home workers and indexes users. Its seed differs from run to run, so that nobody can choose
+    /// Indexes users. Its seed differs from run to run, so that nobody can choose
     /// account names that collide.
     pub hasher: SeedableRandomState,
     /// One block per worker.
     pub metrics: Box<[WorkerMetrics]>,
     /// Set while the server drains: no new logins.
     pub draining: AtomicBool,
+    /// What was safe of the streams of the run before (XEP-0198 §5), by their names.
+    pub streams_before: HashMap<u64, u32>,
+    /// Decides home workers. The same in each run, because the logs belong to workers; secret, so that nobody can
+    /// choose account names that meet on one worker.
+    homes: u64,
     /// Numbers for stream ids and made-up resources.
     unique: AtomicU64,
 }
@@ -55,6 +62,8 @@ impl Shared {
         throttle: Throttle,
         hasher: SeedableRandomState,
         workers: usize,
+        homes: u64,
+        streams_before: HashMap<u64, u32>,
     ) -> Shared {
         let iterations = NonZeroU32::new(config.auth.scram_iterations).unwrap_or(NonZeroU32::MIN);
         let unknown_users = UnknownUsers::new(directory.server_secret(), iterations);
@@ -70,6 +79,8 @@ impl Shared {
             hasher,
             metrics: (0..workers).map(|_| WorkerMetrics::default()).collect(),
             draining: AtomicBool::new(false),
+            streams_before,
+            homes,
             unique: AtomicU64::new(0),
         }
     }
@@ -89,8 +100,13 @@ impl Shared {
 
     /// The worker that is the home of a user.
     pub fn home_of(&self, local: &str) -> usize {
-        // The table of users uses the low bits of the same hash, so the choice of the worker takes the high ones.
-        ((u128::from(self.hasher.hash_one(local)) * self.metrics.len() as u128) >> 64) as usize
+        home_of(self.homes, local, self.metrics.len())
+    }
+
+    /// A name for a managed stream (XEP-0198 §5), that no other call returns and that cannot be guessed.
+    pub fn stream_id(&self) -> StreamId {
+        let n = self.unique.fetch_add(1, Ordering::Relaxed);
+        StreamId(self.hasher.hash_one((n, "stream management")).max(1))
     }
 
     /// An identifier that no other call returns and that cannot be guessed (RFC 6120 §4.7.3 for stream ids).
@@ -98,5 +114,54 @@ impl Shared {
         let n = self.unique.fetch_add(1, Ordering::Relaxed);
         // Two words from the seeded hasher: unique by the counter, unpredictable by the seed.
         format!("{:016x}{:08x}", self.hasher.hash_one((n, "stream")), n as u32)
+    }
+}
+
+/// The seed of [`home_of`] for this data directory.
+pub fn home_seed(directory: &Directory) -> u64 {
+    let secret = directory.server_secret();
+    let (first, _) = secret.split_first_chunk().expect("the secret has 32 bytes");
+    // Not the secret itself: nobody may learn of it from where users live.
+    mix(u64::from_le_bytes(*first) ^ 0x686f_6d65_2073_6565)
+}
+
+/// The worker that is the home of a user, out of so many. Never to be changed: messages that wait are where it says.
+pub fn home_of(seed: u64, local: &str, workers: usize) -> usize {
+    let mut hash = seed;
+    for chunk in local.as_bytes().chunks(8) {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        hash = mix(hash ^ u64::from_le_bytes(word));
+    }
+    hash = mix(hash ^ local.len() as u64);
+    ((u128::from(hash) * workers as u128) >> 64) as usize
+}
+
+/// Spreads every bit over all others (the finalizer of MurmurHash3).
+fn mix(mut x: u64) -> u64 {
+    x ^= x >> 33;
+    x = x.wrapping_mul(0xff51_afd7_ed55_8ccd);
+    x ^= x >> 33;
+    x = x.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    x ^ (x >> 33)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn homes_stay_where_they_were_in_every_release() {
+        let names = ["juliet", "romeo", "a-localpart-of-more-than-eight-bytes", ""];
+        assert_eq!(names.map(|name| home_of(7, name, 16)), [8, 12, 11, 7]);
+    }
+
+    #[test]
+    fn users_are_spread_evenly() {
+        let mut counts = [0; 8];
+        for n in 0..8000 {
+            counts[home_of(1, &format!("user{n}"), 8)] += 1;
+        }
+        assert!(counts.iter().all(|count| (850..1150).contains(count)), "{counts:?}");
     }
 }

@@ -1,5 +1,8 @@
 //! What the server knows about a stanza besides its bytes: kind, type, and how it may be treated.
 
+use crate::stream::sm::StreamId;
+use crate::user::tables::ResourceKey;
+
 /// The three stanzas (RFC 6120 §8).
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -114,7 +117,7 @@ impl Type {
 
 /// How a stanza may be treated on its way, read once from its direct children.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
-pub struct Traits(u8);
+pub struct Traits(u16);
 
 impl Traits {
     /// Has a `<body/>`.
@@ -133,10 +136,20 @@ impl Traits {
     pub const FROM_SERVER: Traits = Traits(32);
     /// Is this server's error in answer to a message of which the sender's other resources got copies.
     pub const ANSWERS_COPIED: Traits = Traits(64);
+    /// Is not to be kept for later: XEP-0334 `<no-store/>`.
+    pub const NO_STORE: Traits = Traits(128);
+    /// Has something worth keeping for later: a body, or anything but chat states and markers (XEP-0160 §3), or
+    /// XEP-0334 `<store/>`.
+    pub const CONTENT: Traits = Traits(256);
 
     /// Whether all of `other` are set.
     pub fn has(self, other: Traits) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// Both together.
+    pub const fn and(self, other: Traits) -> Traits {
+        Traits(self.0 | other.0)
     }
 
     /// Sets those of `other`.
@@ -158,12 +171,16 @@ impl Traits {
                     traits.set(Traits::NO_COPY);
                 }
                 ("sent" | "received", "urn:xmpp:carbons:2") => traits.set(Traits::CARBON),
+                ("no-store", "urn:xmpp:hints") => traits.set(Traits::NO_STORE),
+                ("store", "urn:xmpp:hints") => traits.set(Traits::CONTENT),
                 (_, CHAT_STATES | CHAT_MARKERS) => states += 1,
                 ("thread", "jabber:client") | (_, "urn:xmpp:hints") => {}
                 _ => others += 1,
             }
         }
-        if states > 0 && others == 0 && !traits.has(Traits::BODY) {
+        if others > 0 || traits.has(Traits::BODY) {
+            traits.set(Traits::CONTENT);
+        } else if states > 0 && !traits.has(Traits::CONTENT) {
             traits.set(Traits::STATE_ONLY);
         }
         traits
@@ -199,6 +216,35 @@ pub struct Delivery<'a> {
     pub id: &'a str,
     /// The whole stanza as it will be written to the recipient's stream.
     pub bytes: &'a [u8],
+    /// Who waits to hear that the message is safe.
+    pub ticket: Option<Ticket>,
+}
+
+impl Delivery<'_> {
+    /// Whether it is a message that is kept until its recipient has it (XEP-0160 §3, XEP-0334).
+    pub fn is_kept(&self) -> bool {
+        self.kind == Kind::Message && is_kept(self.typ, self.traits)
+    }
+}
+
+/// Whether a message of this type with these traits is kept until its recipient has it.
+pub fn is_kept(typ: Type, traits: Traits) -> bool {
+    matches!(typ, Type::Chat | Type::Normal) && traits.has(Traits::CONTENT) && !traits.has(Traits::NO_STORE)
+}
+
+/// Which stanza of which client of which worker a message was, for the word that it is safe.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    /// The sender's managed stream.
+    pub stream: StreamId,
+    /// His resource.
+    pub resource: ResourceKey,
+    /// The message's number in his stream (XEP-0198 §4).
+    pub number: u32,
+    /// Up to which number everything of his stream was safe when the message was sent.
+    pub safe: u32,
+    /// His worker.
+    pub worker: u16,
 }
 
 #[cfg(test)]
@@ -228,15 +274,17 @@ mod tests {
     #[test]
     fn traits_follow_the_direct_children() {
         let table: &[(&str, &str, Traits)] = &[
-            ("body", "jabber:client", Traits::BODY),
+            ("body", "jabber:client", Traits::BODY.and(Traits::CONTENT)),
             ("private", "urn:xmpp:carbons:2", Traits::NO_COPY),
             ("no-copy", "urn:xmpp:hints", Traits::NO_COPY),
-            ("no-store", "urn:xmpp:hints", Traits::default()),
+            ("no-store", "urn:xmpp:hints", Traits::NO_STORE),
+            ("store", "urn:xmpp:hints", Traits::CONTENT),
+            ("no-permanent-store", "urn:xmpp:hints", Traits::default()),
             ("sent", "urn:xmpp:carbons:2", Traits::CARBON),
             ("received", "urn:xmpp:carbons:2", Traits::CARBON),
-            ("received", "urn:xmpp:receipts", Traits::CONVERSATION),
-            ("replace", "urn:xmpp:message-correct:0", Traits::CONVERSATION),
-            ("body", "urn:example:other", Traits::default()),
+            ("received", "urn:xmpp:receipts", Traits::CONVERSATION.and(Traits::CONTENT)),
+            ("replace", "urn:xmpp:message-correct:0", Traits::CONVERSATION.and(Traits::CONTENT)),
+            ("body", "urn:example:other", Traits::CONTENT),
         ];
         for &(name, namespace, expected) in table {
             assert_eq!(Traits::of([(name, namespace)].into_iter()), expected, "{name} {namespace}");

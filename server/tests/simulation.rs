@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! cargo test -p whimbrel-server --test simulation                                   the fixed set
-//! WHIMBREL_SEED=17 cargo test -p whimbrel-server --test simulation seeds            one seed again
-//! WHIMBREL_SEEDS=100..200 cargo test -p whimbrel-server --test simulation seeds     more of them
+//! WHIMBREL_SEED=17 cargo test -p whimbrel-server --test simulation every_seed          one seed again
+//! WHIMBREL_SEEDS=100..200 cargo test -p whimbrel-server --test simulation every_seed   more of them
 //! WHIMBREL_WATCH=3,5 WHIMBREL_SEED=17 cargo test …                                  with what users 3 and 5 said and heard
 //! WHIMBREL_CLIENTS=5000 cargo test -p whimbrel-server --test simulation crowd       a larger crowd
 //! ```
@@ -76,13 +76,25 @@ fn what_must_be_true_is_true_in_every_seed() {
     let seeds = seeds(SEEDS);
     let (began, count) = (Instant::now(), seeds.end - seeds.start);
     let (mut steps, mut sessions) = (0, 0);
+    let (mut reloads, mut stops, mut blocks) = (0, 0, 0);
     for seed in seeds {
-        let report = run(Settings::small(seed), "seed");
+        let report = run(Settings::small(seed), "every_seed");
         steps += report.steps;
         sessions += report.sessions;
+        reloads += report.reloads;
+        stops += report.stops;
+        blocks += report.blocks_checked;
     }
     let minutes = began.elapsed().as_secs_f64() / 60.0;
-    println!("{count} seeds, {sessions} sessions, {:.0} steps a minute", steps as f64 / minutes);
+    println!(
+        "{count} seeds ({:.0} a minute), {sessions} sessions, {:.0} steps a minute, {reloads} reloads, {stops} stops, \
+         {blocks} presences between users who have blocked each other",
+        count as f64 / minutes,
+        steps as f64 / minutes
+    );
+    if count >= SEEDS.end - SEEDS.start {
+        assert!(reloads > 0 && stops > 0 && blocks > 0, "these worlds leave something out");
+    }
 }
 
 #[test]

@@ -148,8 +148,12 @@ impl Accounts {
                 Ok(client.ask::<Deleted>("user-del", json!({ "jid": jid }))?.kicked)
             }
             Accounts::Directory { directory, domain } => {
-                let owned = local.to_owned();
-                let deleted = write(directory, move |transaction| transaction.delete_account(&owned))?;
+                let (owned, domain_of_all) = (local.to_owned(), domain.clone());
+                // No server runs that could tell the contacts.
+                let deleted = write(directory, move |transaction| {
+                    transaction.end_subscriptions(&owned, &domain_of_all)?;
+                    transaction.delete_account(&owned)
+                })?;
                 if deleted { Ok(0) } else { Err(unknown(local, domain)) }
             }
         }
@@ -280,4 +284,31 @@ fn refuse_other_owner(data: &Path) -> Result<(), Problem> {
         found.uid()
     );
     Err(Problem::of_kind("wrong-user", text))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use whimbrel_storage::directory::{Item, Subscription};
+
+    use super::*;
+
+    #[test]
+    fn an_account_deleted_without_a_server_leaves_no_subscription_with_its_contacts() {
+        let data = tempfile::tempdir().unwrap();
+        let mut accounts = Accounts::open(data.path(), Some("x.example")).unwrap();
+        let keys = || Credentials::derive("secret", NonZeroU32::MIN).unwrap();
+        accounts.add(vec![("juliet".into(), keys()), ("romeo".into(), keys())]).unwrap();
+        let Accounts::Directory { directory, .. } = &accounts else { panic!("no server runs") };
+        let directory = directory.clone();
+        for (local, contact) in [("juliet", "romeo@x.example"), ("romeo", "juliet@x.example")] {
+            let (contact, subscription) = (contact.to_owned(), Subscription::Both);
+            let item = Item { contact, subscription, listed: true, ..Item::default() };
+            write(&directory, move |transaction| transaction.put_roster_item(local, &item)).unwrap();
+        }
+        accounts.del("juliet").unwrap();
+        let item = directory.roster_item("romeo", "juliet@x.example").unwrap().unwrap();
+        assert_eq!(item.subscription, Subscription::None);
+        assert!(accounts.del("juliet").is_err(), "she is gone");
+    }
 }

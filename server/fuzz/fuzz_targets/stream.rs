@@ -20,6 +20,7 @@ use whimbrel_server::shared::Shared;
 use whimbrel_server::stream::sasl::throttle::{self, Throttle};
 use whimbrel_server::tls::Acceptor;
 use whimbrel_server::user::home::Home;
+use whimbrel_server::user::subscription::under_way::UnderWay;
 use whimbrel_server::user::tables::Users;
 use whimbrel_server::worker::core::Core;
 use whimbrel_storage::directory::{Directory, Options};
@@ -64,6 +65,7 @@ fn bench(allow_plaintext: bool) -> Bench {
         out: Outbox::default(),
         post: PostRoom::new(post, vec![Arc::new(Asleep)]),
         jobs: Jobs::new(0, Backend::Inline(directory), Arc::new(Completions::new(1024, Arc::new(Asleep)))),
+        under_way: UnderWay::default(),
         ends: Vec::new(),
         scratch: Vec::new(),
         shared,

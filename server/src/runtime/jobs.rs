@@ -182,20 +182,20 @@ impl Jobs {
         self.pending.len()
     }
 
-    fn write(&mut self, job: directory::Job<Then>, failed: Failed) -> Result<(), StanzaError> {
+    fn write(&mut self, job: directory::Job<Then>, failed: Failed) -> bool {
         let key = self.pending.insert(failed);
         let ticket = ((self.worker as u64) << 32) | key as u64;
         match &self.backend {
             Backend::Threads { writer, .. } => {
                 if writer.try_submit(ticket, job).is_err() {
                     drop(self.pending.remove(key));
-                    return Err(too_many());
+                    return false;
                 }
             }
             Backend::Stepped(stepped) => {
                 if !Stepped::put(&stepped.writes, stepped.limit, (ticket, job)) {
                     drop(self.pending.remove(key));
-                    return Err(too_many());
+                    return false;
                 }
             }
             Backend::Inline(directory) => {
@@ -203,7 +203,7 @@ impl Jobs {
                 self.completions.deliver(Done::Write(ticket, result));
             }
         }
-        Ok(())
+        true
     }
 
     /// Takes what was kept for a failed write.
@@ -250,11 +250,17 @@ impl Home {
         job: impl FnOnce(&mut WriteTransaction<'_>) -> Result<Then, DirectoryError> + Send + 'static,
         failed: impl FnOnce(&mut Home, StanzaError) + Send + 'static,
     ) -> Result<(), StanzaError> {
-        let submitted = self.jobs.write(Box::new(job), Box::new(failed));
-        if submitted.is_err() {
+        // Those that wait already come first.
+        if self.under_way.has_waiting() || !self.submit(Box::new(job), Box::new(failed)) {
             self.metrics().refused_directory.add(1);
+            return Err(too_many());
         }
-        submitted
+        Ok(())
+    }
+
+    /// As [`write`](Home::write), past those that wait for room. `false`: the queue is full.
+    pub fn submit(&mut self, job: directory::Job<Then>, failed: Failed) -> bool {
+        self.jobs.write(job, failed)
     }
 
     /// Goes on with a write that has come back.

@@ -5,7 +5,7 @@
 //! buffer, and emptied parcels go back to their sender, so the steady path allocates nothing.
 
 use crate::session::Traveller;
-use crate::stanza::{Delivery, Kind, Traits, Type};
+use crate::stanza::{Delivery, Kind, Ticket, Traits, Type};
 
 /// A piece of a parcel's buffer.
 #[derive(Copy, Clone, Debug)]
@@ -24,6 +24,7 @@ enum Packed {
         to_resource: Option<Span>,
         id: Span,
         bytes: Span,
+        ticket: Option<Ticket>,
     },
     Broadcast {
         typ: Type,
@@ -32,6 +33,10 @@ enum Packed {
         targets: Span,
     },
     Traveller(Box<Traveller>),
+    Settled {
+        ticket: Ticket,
+        safe: bool,
+    },
 }
 
 /// One presence for many users of one worker.
@@ -94,6 +99,13 @@ pub enum Letter<'a> {
     Broadcast(Broadcast<'a>),
     /// A connection that moves to its user's home.
     Traveller(Box<Traveller>),
+    /// A message of a client is safe, or will never be.
+    Settled {
+        /// Whose, and which.
+        ticket: Ticket,
+        /// Whether it is safe.
+        safe: bool,
+    },
 }
 
 /// The letters of one iteration to one worker.
@@ -133,6 +145,7 @@ impl Parcel {
             to_resource: d.to_resource.map(|r| self.put(r.as_bytes())),
             id: self.put(d.id.as_bytes()),
             bytes: self.put(d.bytes),
+            ticket: d.ticket,
         };
         self.letters.push(packed);
     }
@@ -151,6 +164,11 @@ impl Parcel {
     /// Adds a connection.
     pub fn traveller(&mut self, traveller: Box<Traveller>) {
         self.letters.push(Packed::Traveller(traveller));
+    }
+
+    /// Adds the word that a message is safe, or will never be.
+    pub fn settled(&mut self, ticket: Ticket, safe: bool) {
+        self.letters.push(Packed::Settled { ticket, safe });
     }
 
     /// Number of letters.
@@ -173,7 +191,7 @@ impl Parcel {
         let mut letters = std::mem::take(&mut self.letters);
         for packed in letters.drain(..) {
             let letter = match packed {
-                Packed::Stanza { kind, typ, traits, from, to_local, to_resource, id, bytes } => {
+                Packed::Stanza { kind, typ, traits, from, to_local, to_resource, id, bytes, ticket } => {
                     Letter::Stanza(Delivery {
                         kind,
                         typ,
@@ -183,6 +201,7 @@ impl Parcel {
                         to_resource: to_resource.map(|span| self.text(span)),
                         id: self.text(id),
                         bytes: self.get(bytes),
+                        ticket,
                     })
                 }
                 Packed::Broadcast { typ, from, payload, targets } => Letter::Broadcast(Broadcast {
@@ -192,6 +211,7 @@ impl Parcel {
                     targets: self.get(targets),
                 }),
                 Packed::Traveller(traveller) => Letter::Traveller(traveller),
+                Packed::Settled { ticket, safe } => Letter::Settled { ticket, safe },
             };
             read(letter);
         }
@@ -219,6 +239,7 @@ mod tests {
             to_resource: Some("2"),
             id: "i",
             bytes: b"<message/>",
+            ticket: None,
         };
         parcel.stanza(&delivery);
         let mut targets = Targets::default();
@@ -231,7 +252,7 @@ mod tests {
                 seen.push(format!("{} {:?} {} {:?}", d.from, d.typ, d.to_local, d.to_resource));
             }
             Letter::Broadcast(b) => seen.push(format!("{} {:?}", b.from, b.targets().collect::<Vec<_>>())),
-            Letter::Traveller(_) => unreachable!("none was put in"),
+            Letter::Traveller(_) | Letter::Settled { .. } => unreachable!("none was put in"),
         });
         assert_eq!(seen, ["a@x/1 Chat b Some(\"2\")", "a@x/1 [\"c\", \"d\u{e9}\"]"]);
         assert!(parcel.is_empty());

@@ -73,6 +73,15 @@ impl Outbox {
         &mut self.entry(conn).plain
     }
 
+    /// Bytes in that buffer so far.
+    pub fn plain_len(&self, conn: ConnId) -> usize {
+        let slot = self.slots.get(conn.index as usize).copied().unwrap_or(NO_SLOT);
+        self.entries
+            .get(slot as usize)
+            .filter(|entry| entry.conn == conn)
+            .map_or(0, |entry| entry.plain.len())
+    }
+
     /// Bytes that go out as they are, before those of [`Outbox::plain`].
     pub fn wire(&mut self, conn: ConnId) -> &mut Vec<u8> {
         &mut self.entry(conn).wire

@@ -6,11 +6,12 @@ use whimbrel_storage::directory::Subscription;
 use whimbrel_storage::jid::{Jid, JidRef};
 
 use crate::service::{Committed, Reply, Request, Scopes, Service};
-use crate::stanza::Type;
+use crate::stanza::{Kind, Type};
 use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::user::home::Home;
+use crate::user::inactive::Urgency;
 use crate::user::tables::{Flags, ResourceKey};
-use crate::user::{blocking, presence};
+use crate::user::{blocking, presence, routing};
 use crate::xml::Element;
 
 const NAMESPACE: &str = "urn:xmpp:blocking";
@@ -160,9 +161,9 @@ fn send_pushes(home: &mut Home, account: &str, push: &Element) {
             .attr("to", to)
             .attr("id", id)
             .child(push.clone());
-        home.metrics().iqs_out.add(1);
-        let conn = home.users.resource(key).conn;
-        iq.write(crate::xml::CLIENT, home.out.plain(conn));
+        let mut bytes = Vec::new();
+        iq.write(crate::xml::CLIENT, &mut bytes);
+        routing::hand_over_bytes(home, key, Kind::Iq, "", Urgency::Now, &bytes);
     }
 }
 

@@ -9,6 +9,7 @@ use crate::stanza::{Delivery, Kind, Traits, Type};
 use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::user::home::Home;
 use crate::user::routing::{self, Inbound, Made};
+use crate::user::subscription::under_way::{self, About};
 use crate::user::tables::ResourceKey;
 use crate::xml::{Element, Node};
 use whimbrel_storage::directory::{DirectoryError, Subscription, WriteTransaction};
@@ -122,7 +123,19 @@ impl Request {
         + Send
         + 'static,
     ) -> Reply {
-        match self.reply_to().commit(home, job) {
+        self.commit_about(home, None, job)
+    }
+
+    /// As [`commit`](Request::commit), for a job that ends a subscription: what follows it stays behind it.
+    pub fn commit_about(
+        &self,
+        home: &mut Home,
+        about: Option<About>,
+        job: impl FnOnce(&mut WriteTransaction<'_>) -> Result<Result<Committed, StanzaError>, DirectoryError>
+        + Send
+        + 'static,
+    ) -> Reply {
+        match self.reply_to().commit_about(home, about, job) {
             Ok(()) => Reply::Later,
             Err(error) => Reply::Error(error),
         }
@@ -181,28 +194,41 @@ impl ReplyTo {
         + Send
         + 'static,
     ) -> Result<(), StanzaError> {
+        self.commit_about(home, None, job)
+    }
+
+    fn commit_about(
+        self,
+        home: &mut Home,
+        about: Option<About>,
+        job: impl FnOnce(&mut WriteTransaction<'_>) -> Result<Result<Committed, StanzaError>, DirectoryError>
+        + Send
+        + 'static,
+    ) -> Result<(), StanzaError> {
         let on_failure = self.clone();
-        home.write(
-            move |transaction| {
-                let outcome = job(transaction)?;
-                let then: Then = Box::new(move |home| match outcome {
-                    Ok(committed) => {
-                        self.send(home, committed.result.map_or(Reply::Done, Reply::Result));
-                        if let Some(after) = committed.after {
-                            after(home);
-                        }
+        let job = move |transaction: &mut WriteTransaction<'_>| {
+            let outcome = job(transaction)?;
+            let then: Then = Box::new(move |home| match outcome {
+                Ok(committed) => {
+                    self.send(home, committed.result.map_or(Reply::Done, Reply::Result));
+                    if let Some(after) = committed.after {
+                        after(home);
                     }
-                    Err(error) => {
-                        if error.condition == StanzaCondition::ResourceConstraint {
-                            home.metrics().refused_account.add(1);
-                        }
-                        self.send(home, Reply::Error(error));
+                }
+                Err(error) => {
+                    if error.condition == StanzaCondition::ResourceConstraint {
+                        home.metrics().refused_account.add(1);
                     }
-                });
-                Ok(then)
-            },
-            move |home, error| on_failure.send(home, Reply::Error(error)),
-        )
+                    self.send(home, Reply::Error(error));
+                }
+            });
+            Ok(then)
+        };
+        let failed = move |home: &mut Home, error| on_failure.send(home, Reply::Error(error));
+        match about {
+            Some(about) => under_way::write(home, about, job, failed),
+            None => home.write(job, failed),
+        }
     }
 
     /// Sends the reply.

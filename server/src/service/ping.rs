@@ -1,9 +1,11 @@
 //! XMPP ping (XEP-0199): the answer to a client's ping, and the ping with which the server finds dead ones.
 
 use crate::service::{Reply, Request, Scopes, Service};
-use crate::stanza::Type;
+use crate::stanza::{Kind, Type};
 use crate::stream::errors::StanzaCondition;
 use crate::user::home::Home;
+use crate::user::inactive::Urgency;
+use crate::user::routing;
 use crate::user::tables::ResourceKey;
 use crate::xml::writer;
 
@@ -28,13 +30,11 @@ fn handle(_: &mut Home, request: &Request) -> Reply {
 /// Pings a client that has been silent for `limits.idle_seconds`. Any byte from it counts as the answer.
 pub fn send(home: &mut Home, key: ResourceKey) {
     let to = home.full_jid(key);
-    let conn = home.users.resource(key).conn;
-    let domain = home.shared.domain.clone();
-    home.metrics().iqs_out.add(1);
-    let out = home.out.plain(conn);
+    let mut out = Vec::with_capacity(128);
     out.extend_from_slice(b"<iq type='get' id='ping' from='");
-    writer::escape_attribute(&domain, out);
+    writer::escape_attribute(&home.shared.domain, &mut out);
     out.extend_from_slice(b"' to='");
-    writer::escape_attribute(&to, out);
+    writer::escape_attribute(&to, &mut out);
     out.extend_from_slice(b"'><ping xmlns='urn:xmpp:ping'/></iq>");
+    routing::hand_over_bytes(home, key, Kind::Iq, "", Urgency::Now, &out);
 }

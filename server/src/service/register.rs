@@ -168,8 +168,7 @@ pub fn removed(home: &mut Home, account: &str, items: &[Item]) {
     // First: the sessions end without a roster that would tell who sees them.
     subscription::account_deleted(home, account, items);
     for key in home.users.resources_of(account) {
-        let conn = home.users.resource(key).conn;
-        home.end(conn, StreamCondition::NotAuthorized, Some("the account has been removed"));
+        home.end_for_good(key, StreamCondition::NotAuthorized, Some("the account has been removed"));
     }
 }
 

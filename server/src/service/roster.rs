@@ -11,6 +11,8 @@ use crate::user::home::Home;
 use crate::user::roster::{self, NAMESPACE};
 use crate::user::subscription;
 use crate::user::subscription::change::Room;
+use crate::user::subscription::table::Direction;
+use crate::user::subscription::under_way::About;
 use crate::user::tables::{Flags, ResourceKey};
 use crate::xml::Element;
 
@@ -111,7 +113,13 @@ fn put(home: &mut Home, request: &Request, contact: String, name: String, groups
 /// §2.5: removes an item and cancels the subscriptions both ways.
 fn remove(home: &mut Home, request: &Request, contact: String) -> Reply {
     let local = request.account.clone();
-    request.commit(home, move |transaction| {
+    let on_this_server = contact.split_once('@').is_some_and(|(_, domain)| domain == &*home.shared.domain);
+    let about = on_this_server.then(|| About {
+        local: local.clone(),
+        contact: contact.clone(),
+        direction: Direction::Outbound,
+    });
+    request.commit_about(home, about, move |transaction| {
         let none = || StanzaError::from(StanzaCondition::ItemNotFound);
         let Some(item) = transaction.roster_item(&local, &contact)?.filter(|item| item.listed) else {
             return Ok(Err(none()));

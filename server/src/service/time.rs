@@ -31,6 +31,12 @@ pub fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
+/// Milliseconds since 1970 by the system's clock; 0 when it is set to a time before that.
+pub fn unix_milliseconds() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
 /// A time as XEP-0082 §3.2 writes it: `1969-07-21T02:56:15Z`.
 pub fn datetime(unix_seconds: u64) -> String {
     const DAY: u64 = 86_400;

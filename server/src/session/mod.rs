@@ -39,6 +39,8 @@ pub struct Marks {
     pub pinged: bool,
     /// Reading is paused because the client does not read.
     pub paused: bool,
+    /// Reading is paused because too many of its messages are on their way to a log.
+    pub waits_for_log: bool,
     /// It was counted as established in the admission counts.
     pub established: bool,
     /// It came in on a direct TLS listener.

@@ -132,6 +132,7 @@ impl World {
         client.live = Some(Live {
             id,
             seen: BTreeMap::new(),
+            told: BTreeMap::new(),
             roster: None,
             wanted: BTreeMap::new(),
             presence: None,
@@ -143,7 +144,7 @@ impl World {
     /// The client has just learned that it is bound.
     pub(super) fn settle_in(&mut self, index: usize) {
         if self.random.permille(850) {
-            self.ask(index, "get", None, "<query xmlns='jabber:iq:roster'/>", Wanted::Roster);
+            self.fetch_roster(index);
         }
         if self.random.permille(300) {
             self.ask(index, "set", None, "<enable xmlns='urn:xmpp:carbons:2'/>", Wanted::Carbons(true));
@@ -151,6 +152,10 @@ impl World {
         if self.random.permille(900) {
             self.become_available(index);
         }
+    }
+
+    pub(super) fn fetch_roster(&mut self, index: usize) {
+        self.ask(index, "get", None, "<query xmlns='jabber:iq:roster'/>", Wanted::Roster);
     }
 
     fn act_online(&mut self, index: usize) {
@@ -177,7 +182,7 @@ impl World {
                 let query = format!("<query xmlns='jabber:iq:roster'>{item}</query>");
                 self.ask(index, "set", None, &query, Wanted::Anything);
             }
-            720..735 => self.ask(index, "get", None, "<query xmlns='jabber:iq:roster'/>", Wanted::Roster),
+            720..735 => self.fetch_roster(index),
             735..750 => self.block(index, neighbour),
             750..765 => {
                 let on = self.random.permille(600);
@@ -267,7 +272,10 @@ impl World {
                 || matches!(item, Ok(Some(item)) if !item.ask && matches!(item.subscription, Subscription::None | Subscription::From));
             self.ledger.asks(user, to, fresh);
         }
-        self.clients[index].say(&format!("<presence type='{typ}' to='{}'/>", bare(to)));
+        let Some(live) = &self.clients[index].live else { return };
+        // What the client has sent before, for the order at the other end.
+        let id = format!("o{}-{}-{}", live.id, self.ledger.messages_len(), self.counter);
+        self.clients[index].say(&format!("<presence type='{typ}' to='{}' id='{id}'/>", bare(to)));
     }
 
     fn neighbour(&mut self, index: usize) -> usize {
@@ -276,7 +284,7 @@ impl World {
         (self.clients[index].user + users + offset - NEIGHBOURS.min(users)) % users
     }
 
-    fn message(&mut self, index: usize) {
+    pub(super) fn message(&mut self, index: usize) {
         let to_user = if self.random.permille(850) {
             self.neighbour(index)
         } else {
@@ -294,10 +302,11 @@ impl World {
         client.say(&format!("<message type='chat' id='m{n}' to='{to}'><body>{text}</body></message>"));
     }
 
-    fn become_available(&mut self, index: usize) {
+    pub(super) fn become_available(&mut self, index: usize) {
         self.counter += 1;
         let (number, priority) =
             (self.counter, *self.random.pick(&[0, 0, 0, 5, -1]).expect("there are some"));
+        self.presence_steps.insert(number, self.step);
         let client = &mut self.clients[index];
         let Some(live) = &mut client.live else { return };
         // What is held for an inactive client would come after it has become available anew, and confuse it.
@@ -335,9 +344,14 @@ impl World {
             return;
         }
         self.ledger.block(user, other);
-        let what = if self.random.permille(500) { "block" } else { "unblock" };
+        let (what, wanted) = if self.random.permille(500) {
+            ("block", Wanted::Block(other, !self.ledger.is_unblocking(user, other)))
+        } else {
+            self.ledger.unblock_asked(self.step, user, other);
+            ("unblock", Wanted::Unblock(other))
+        };
         let query = format!("<{what} xmlns='urn:xmpp:blocking'><item jid='{}'/></{what}>", bare(other));
-        self.ask(index, "set", None, &query, Wanted::Anything);
+        self.ask(index, "set", None, &query, wanted);
         let query = "<blocklist xmlns='urn:xmpp:blocking'/>";
         self.ask(index, "get", None, query, Wanted::Anything);
     }

@@ -1,18 +1,24 @@
 //! The rules for a world at rest (presence, rosters, answers), for every moment (bounds), and for an empty one (leaks).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use whimbrel_storage::directory::Subscription;
 
 use super::client::{Stage, Wanted};
+use super::ledger;
 use super::world::{World, bare, full, local, user_of};
 use crate::metrics;
+use crate::user::record;
+use crate::xml::{CLIENT, Element};
 
 /// What one `apply` may add to a backlog before its limit is looked at, in bytes: one iteration's output.
 const ITERATION_BYTES: usize = 1 << 20;
 
 /// Parcels that wait for room in a mailbox; far more than any iteration makes.
 const WAITING_PARCELS_MAX: usize = 256;
+
+/// What one iteration may add to what waits for subscriptions before the limit is looked at, in bytes.
+const HELD_BYTES: usize = 1 << 18;
 
 /// Both directions of a subscription as one user's roster has it.
 #[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]
@@ -39,25 +45,49 @@ impl World {
                     "{backlog} bytes wait for one client of worker {index}; the limit is {limit}"
                 ));
             }
+            let held = self.workers[index].core().home().under_way.bytes();
+            if held > self.settings.held_bytes as usize + HELD_BYTES {
+                let limit = self.settings.held_bytes;
+                self.fail(format!(
+                    "{held} bytes of worker {index} wait for subscriptions; the limit is {limit}"
+                ));
+            }
             if waiting > WAITING_PARCELS_MAX {
                 self.fail(format!("{waiting} parcels of worker {index} wait for room in a mailbox"));
             }
         }
     }
 
+    /// The numbers of the messages that wait in the logs.
+    fn waiting(&self) -> Result<BTreeSet<u32>, String> {
+        let mut waiting = BTreeSet::new();
+        for worker in &self.workers {
+            let log = worker.core().home().ledger.log();
+            for record in log.users().flat_map(|user| log.pending(user)) {
+                let record = record.map_err(|damage| damage.to_string())?;
+                let kept = record::decode(record.payload).ok_or("a record cannot be read")?;
+                let message = Element::parse(kept.stanza).map_err(|_| "a record holds no stanza")?;
+                let body = message.find("body", CLIENT).map(|body| body.content().into_owned());
+                waiting.extend(body.and_then(|body| ledger::number_of(&body)));
+            }
+        }
+        Ok(waiting)
+    }
+
     /// Everything is decided: what was sent has arrived, and everybody sees the same.
     pub(super) fn check_at_rest(&mut self) {
-        if let Err(what) = self.ledger.judge() {
+        let waiting = match self.waiting() {
+            Ok(waiting) => waiting,
+            Err(what) => return self.fail(what),
+        };
+        let skipped = self.shared.metrics.iter().any(|metrics| metrics.carbons_skipped.get() > 0);
+        if let Err(what) = self.ledger.judge(&waiting, skipped) {
             return self.fail(what);
         }
         self.check_answers();
         self.check_counts();
         let rosters = self.rosters();
-        // A change that the full queue of jobs has refused on the contact's side leaves the two sides apart.
-        let refused = self.shared.metrics.iter().any(|metrics| metrics.refused_directory.get() > 0);
-        if !refused {
-            self.check_rosters(&rosters);
-        }
+        self.check_rosters(&rosters);
         self.check_roster_views();
         self.check_presence(&rosters);
     }
@@ -247,9 +277,12 @@ impl World {
             left.push(("users", users));
             left.push(("resources", resources));
             left.push(("pending jobs", home.jobs.pending()));
+            left.push(("held bytes", home.under_way.bytes()));
+            left.push(("subscriptions under way", usize::from(!home.under_way.is_empty())));
             left.push(("waiting parcels", home.post.waiting()));
-            // One timer ticks every second.
-            left.push(("timers", (home.metrics().timers.get() as usize).saturating_sub(1)));
+            // One timer ticks every second; one ends a drain.
+            let expected = 1 + usize::from(self.stopping);
+            left.push(("timers", (home.metrics().timers.get() as usize).saturating_sub(expected)));
         }
         for (description, value) in metrics::totals(&self.shared.metrics) {
             let gauges = ["connections", "sessions", "users", "tls_sessions", "queue.output.length"];

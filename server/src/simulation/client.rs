@@ -39,6 +39,10 @@ pub(super) enum Wanted {
     Roster,
     Carbons(bool),
     Anything,
+    /// That a user is blocked; whether no request to lift that was open when it was asked for.
+    Block(usize, bool),
+    /// That a user is no longer blocked.
+    Unblock(usize),
     /// An answer of another user's client, or of the server in its place.
     Peer(usize),
 }
@@ -50,6 +54,9 @@ pub(super) struct Live {
     pub(super) id: usize,
     /// The number in the last presence it has seen of each full JID.
     pub(super) seen: BTreeMap<String, u32>,
+    /// The number in the last presence each full JID has broadcast. Not those with which its server answers probes: they
+    /// are the server's own, and may be newer than what is under way.
+    pub(super) told: BTreeMap<String, u32>,
     /// Subscription and ask of each contact, once it has asked for the roster.
     pub(super) roster: Option<BTreeMap<String, (String, bool)>>,
     /// Requests without an answer, by id, with the step they were sent in.

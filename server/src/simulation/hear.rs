@@ -203,6 +203,7 @@ impl World {
         let (stage, was_deaf) = (client.stage, client.was_deaf);
         let fine = match (stage, condition.as_str()) {
             (Stage::Leaving | Stage::Silent, _) => true,
+            (_, "system-shutdown") => self.stopping,
             // What an eager client sends behind a failed login is out of place.
             (Stage::Authenticating, _) if client.eager => true,
             (Stage::Online, "conflict") => {
@@ -295,7 +296,8 @@ impl World {
             return self.note(outcome);
         }
         let Some(body) = element.find("body", CLIENT) else { return };
-        let outcome = self.ledger.delivered(id, from, &body.content(), full);
+        let delayed = element.find("delay", "urn:xmpp:delay").is_some();
+        let outcome = self.ledger.delivered(id, from, &body.content(), delayed, full);
         self.note(outcome);
     }
 
@@ -322,6 +324,19 @@ impl World {
                     return self
                         .fail(format!("client {index} gets a presence of {from} that nobody has sent"));
                 };
+                let sent = self.presence_steps.get(&number).copied().unwrap_or(0);
+                let sender = from.split('/').next().and_then(user_of);
+                let user = client.user;
+                if let Some(sender) = sender
+                    && self.ledger.ever_blocked(user, sender)
+                {
+                    self.report.blocks_checked += 1;
+                    if self.ledger.is_blocked_since(user, sender, sent) {
+                        return self.fail(format!(
+                            "client {index} gets the presence p{number} of {from}, sent in step {sent}, past a block"
+                        ));
+                    }
+                }
                 if from == own {
                     if live.initial == Some(number) {
                         // What came before this was meant for an earlier time of being available.
@@ -334,6 +349,9 @@ impl World {
                     {
                         self.ledger.sessions[live.id].available.get_or_insert(step);
                     }
+                }
+                if element.attribute("to").is_some_and(|to| !to.contains('/')) {
+                    live.told.insert(from.clone(), number);
                 }
                 live.seen.insert(from, number);
             }
@@ -356,6 +374,16 @@ impl World {
                 if back && answer == "subscribed" {
                     self.subscription(index, asker, "subscribe");
                 }
+            }
+            Some("subscribed" | "unsubscribe" | "unsubscribed") => {
+                let id = live.id;
+                let order = element.attribute("id").and_then(|id| id.strip_prefix('o'));
+                let numbers: Vec<u32> =
+                    order.into_iter().flat_map(|o| o.split('-')).flat_map(str::parse).collect();
+                let &[sender, messages, presences] = numbers.as_slice() else { return };
+                let sender = sender as usize;
+                let outcome = self.ledger.not_overtaken(id, sender, messages, presences, &live.told);
+                self.note(outcome);
             }
             _ => {}
         }
@@ -382,11 +410,12 @@ impl World {
     fn answer_heard(&mut self, index: usize, element: &Element, id: &str) {
         let step = self.step;
         let result = element.attribute("type") == Some("result");
+        let client_user = self.clients[index].user;
         let Some(live) = &mut self.clients[index].live else { return };
         if id.is_empty() && !result {
             return;
         }
-        let Some((wanted, _)) = live.wanted.remove(id) else {
+        let Some((wanted, asked)) = live.wanted.remove(id) else {
             // It may be the answer to the session that had this resource before.
             let number = id.strip_prefix('q').and_then(|n| n.parse::<u32>().ok());
             if number.is_none_or(|n| n > self.counter) {
@@ -400,6 +429,10 @@ impl World {
                 let items = query.into_iter().flat_map(Element::elements).filter_map(item).collect();
                 live.roster = Some(items);
             }
+            Wanted::Block(other, true) if result => {
+                self.ledger.block_confirmed(client_user, other, step, asked);
+            }
+            Wanted::Unblock(other) => self.ledger.unblock_answered(client_user, other),
             Wanted::Carbons(on) if result => {
                 self.ledger.sessions[live.id].carbons = on.then_some(step);
             }

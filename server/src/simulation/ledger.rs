@@ -27,8 +27,9 @@ pub(super) struct Session {
     pub(super) available: Option<u64>,
     /// Since when the client knows that carbons are enabled.
     pub(super) carbons: Option<u64>,
-    /// The newest message of each sending session.
-    newest: BTreeMap<usize, u32>,
+    /// The newest message of each sending session, of those to the account (or a resource that was not there) and of
+    /// those to this very resource, which need not wait for it to become available.
+    newest: BTreeMap<(usize, bool), u32>,
     messages: BTreeSet<u32>,
     copies: BTreeSet<u32>,
 }
@@ -59,6 +60,10 @@ pub(super) struct Ledger {
     dying: BTreeSet<usize>,
     /// Pairs of users one of whom has ever asked to block the other, the smaller first.
     blocked: BTreeSet<(usize, usize)>,
+    /// Since when a user is sure to block another: the block was confirmed, and nobody has asked to lift it since.
+    blocks: BTreeMap<(usize, usize), u64>,
+    /// Requests to lift a block: the step of the last one, and how many have no answer.
+    unblocks: BTreeMap<(usize, usize), (u64, u32)>,
     /// Subscription requests of one user to another: whether the two sides may part because of them.
     asked: BTreeMap<(usize, usize), bool>,
     /// Messages delivered, copied, and answered with an error.
@@ -73,7 +78,7 @@ pub(super) fn body(n: u32) -> String {
 }
 
 /// The number of the message whose text this is; `None` when it is not the text of any.
-fn number_of(text: &str) -> Option<u32> {
+pub(super) fn number_of(text: &str) -> Option<u32> {
     let n = text.strip_prefix("n:")?.split_once(':')?.0.parse().ok()?;
     (body(n) == text).then_some(n)
 }
@@ -140,6 +145,40 @@ impl Ledger {
 
     pub(super) fn ever_blocked(&self, a: usize, b: usize) -> bool {
         self.blocked.contains(&(a.min(b), a.max(b)))
+    }
+
+    /// Somebody asks to lift a block.
+    pub(super) fn unblock_asked(&mut self, step: u64, user: usize, other: usize) {
+        self.blocks.remove(&(user, other));
+        let (last, open) = self.unblocks.entry((user, other)).or_default();
+        (*last, *open) = (step, *open + 1);
+    }
+
+    /// A request to lift a block is answered. One that never is leaves it open for good what the list says.
+    pub(super) fn unblock_answered(&mut self, user: usize, other: usize) {
+        if let Some((_, open)) = self.unblocks.get_mut(&(user, other)) {
+            *open = open.saturating_sub(1);
+        }
+    }
+
+    /// Whether a request to lift a block has no answer yet.
+    pub(super) fn is_unblocking(&self, user: usize, other: usize) -> bool {
+        self.unblocks.get(&(user, other)).is_some_and(|(_, open)| *open > 0)
+    }
+
+    /// A block that was asked for in step `asked`, when no request to lift it was open, is confirmed.
+    pub(super) fn block_confirmed(&mut self, user: usize, other: usize, step: u64, asked: u64) {
+        let lifted =
+            self.unblocks.get(&(user, other)).is_some_and(|(last, open)| *last >= asked || *open > 0);
+        if !lifted {
+            self.blocks.entry((user, other)).or_insert(step);
+        }
+    }
+
+    /// Whether what one of the two sent the other in this step was stopped for sure.
+    pub(super) fn is_blocked_since(&self, a: usize, b: usize, sent: u64) -> bool {
+        let before = |pair| self.blocks.get(&pair).is_some_and(|since| *since < sent);
+        a != b && (before((a, b)) || before((b, a)))
     }
 
     /// Sessions that are bound and over neither for the client nor, as far as he knows, for the server.
@@ -213,40 +252,79 @@ impl Ledger {
         Err(format!("message {n} of {expected} comes from {from}"))
     }
 
-    /// A session receives a message.
+    /// A session receives a message; `delayed`: out of the log, not as it came.
     pub(super) fn delivered(
         &mut self,
         id: usize,
         from: &str,
         text: &str,
+        delayed: bool,
         jid: impl Fn(usize, &str) -> String,
     ) -> Result<(), Broken> {
         let n = self.known(text)?;
         self.check_from(n, from, jid)?;
+        let message = &self.messages[n as usize];
+        // It was under way to another resource, and comes to this one after what was sent later.
+        let had_other = delayed && self.lost_one_since(message.to_user, message.sent);
         let message = &mut self.messages[n as usize];
         let session = &mut self.sessions[id];
         if message.to_user != session.user {
             return Err(format!("message {n} to user {} reaches user {}", message.to_user, session.user));
         }
+        let session_user = session.user;
         if !session.messages.insert(n) {
             return Err(format!("message {n} reaches session {id} twice"));
         }
+        let (sent, from_user) = (message.sent, self.sessions[message.sender].user);
+        if self.is_blocked_since(session_user, from_user, sent) {
+            return Err(format!("message {n}, sent in step {sent}, reaches session {id} past a block"));
+        }
+        let message = &mut self.messages[n as usize];
         let own = self.sessions[message.sender].user == message.to_user;
         let session = &mut self.sessions[id];
-        if session.copies.contains(&n) && !own {
+        if session.copies.contains(&n) && !own && !delayed {
             return Err(format!("session {id} gets message {n} and a copy of it"));
         }
-        let newest = session.newest.entry(message.sender).or_insert(n);
-        if *newest > n {
+        let kind = (message.sender, message.to_resource.as_deref() == Some(&*session.resource));
+        let newest = session.newest.entry(kind).or_insert(n);
+        if *newest > n && !had_other {
             return Err(format!("session {id} gets message {n} after {newest} of the same sender"));
         }
-        *newest = n;
+        *newest = n.max(*newest);
         message.delivered.push(id);
         self.counts.0 += 1;
         if message.errors > 0 {
             return Err(format!("message {n} is delivered and was answered with an error"));
         }
         Ok(())
+    }
+
+    /// A session hears of a change of a subscription which `sender` sent before message `first` and any presence after
+    /// number `presences`: whether no later message or presence of his has come before it (RFC 6120 §10.1). `seen` are
+    /// the presences the session knows.
+    pub(super) fn not_overtaken(
+        &self,
+        id: usize,
+        sender: usize,
+        first: u32,
+        presences: u32,
+        seen: &BTreeMap<String, u32>,
+    ) -> Result<(), Broken> {
+        let late = "before a subscription stanza that was sent earlier";
+        let newest = [true, false].map(|own| self.sessions[id].newest.get(&(sender, own)));
+        if let Some(newest) = newest.into_iter().flatten().max()
+            && *newest >= first
+        {
+            return Err(format!("session {id} gets message {newest} of session {sender} {late}"));
+        }
+        let jid = super::world::full(self.sessions[sender].user, &self.sessions[sender].resource);
+        // Another session of the resource has an order of its own.
+        match seen.get(&jid) {
+            Some(newest) if *newest > presences && !self.has_rival(sender) => {
+                Err(format!("session {id} gets presence p{newest} of {jid} {late}"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A session receives a carbon copy.
@@ -301,11 +379,13 @@ impl Ledger {
     }
 
     /// Judges every message since the last time. The world must be quiet.
-    pub(super) fn judge(&mut self) -> Result<(), Broken> {
+    /// `waiting`: what the logs hold. `copies_skipped`: some copies were
+    /// not made, because their clients read slowly.
+    pub(super) fn judge(&mut self, waiting: &BTreeSet<u32>, copies_skipped: bool) -> Result<(), Broken> {
         for n in self.judged..self.messages.len() {
             let message = &self.messages[n];
             if !self.sessions[message.sender].cut {
-                self.judge_one(n as u32, message).map_err(|what| {
+                self.judge_one(n as u32, message, waiting, copies_skipped).map_err(|what| {
                     let (sender, to) = (&self.sessions[message.sender], message.to_resource.as_deref());
                     format!(
                         "message {n} {what}: sent in step {} by session {} (user {} {}) to user {} {}, \
@@ -328,10 +408,17 @@ impl Ledger {
         Ok(())
     }
 
-    fn judge_one(&self, n: u32, message: &Message) -> Result<(), String> {
+    fn judge_one(
+        &self,
+        n: u32,
+        message: &Message,
+        waiting: &BTreeSet<u32>,
+        copies_skipped: bool,
+    ) -> Result<(), String> {
         let sender = &self.sessions[message.sender];
         let lost_one = self.lost_one_since(message.to_user, message.sent);
-        if sender.ended.is_none() && !lost_one && message.delivered.is_empty() && message.errors == 0 {
+        let nowhere = message.delivered.is_empty() && message.errors == 0 && !waiting.contains(&n);
+        if sender.ended.is_none() && !lost_one && nowhere {
             return Err("has vanished".into());
         }
         if self.ever_blocked(sender.user, message.to_user) {
@@ -351,7 +438,7 @@ impl Ledger {
             if bare && message.delivered.is_empty() && !lost_one {
                 return Err(format!("was not delivered although session {id} was available"));
             }
-            let has_it = session.messages.contains(&n) || session.copies.contains(&n);
+            let has_it = copies_skipped || session.messages.contains(&n) || session.copies.contains(&n);
             let own = sender.user == message.to_user;
             if sure(session.carbons) && !message.delivered.is_empty() && !has_it && !own {
                 return Err(format!("was not copied to session {id} of the recipient"));
@@ -359,7 +446,10 @@ impl Ledger {
         }
         for id in self.alive(sender.user) {
             let session = &self.sessions[id];
-            let has_it = session.messages.contains(&n) || session.copies.contains(&n) || id == message.sender;
+            let has_it = copies_skipped
+                || session.messages.contains(&n)
+                || session.copies.contains(&n)
+                || id == message.sender;
             let own = sender.user == message.to_user;
             if sure(session.carbons) && !has_it && !own {
                 return Err(format!("was not copied to session {id} of the sender"));
@@ -392,14 +482,14 @@ mod tests {
     }
 
     fn deliver(ledger: &mut Ledger, id: usize, n: u32) -> Result<(), Broken> {
-        ledger.delivered(id, &full(0, "r0"), &body(n), full)
+        ledger.delivered(id, &full(0, "r0"), &body(n), false, full)
     }
 
     #[test]
     fn a_lost_a_doubled_and_a_misdirected_message_are_noticed() {
         let mut ledger = two();
         let n = ledger.sent(3, 0, 1, Some("r0"));
-        assert!(ledger.judge().unwrap_err().contains("has vanished"));
+        assert!(ledger.judge(&BTreeSet::new(), false).unwrap_err().contains("has vanished"));
         assert!(deliver(&mut ledger, 0, n).unwrap_err().contains("reaches user 0"));
         deliver(&mut ledger, 1, n).unwrap();
         assert!(deliver(&mut ledger, 1, n).unwrap_err().contains("twice"));
@@ -412,10 +502,15 @@ mod tests {
         let (first, second) = (ledger.sent(3, 0, 1, None), ledger.sent(4, 0, 1, None));
         deliver(&mut ledger, 1, second).unwrap();
         assert!(deliver(&mut ledger, 1, first).unwrap_err().contains("after"));
-        let false_sender = ledger.delivered(1, &full(1, "r0"), &body(first), full);
+        let false_sender = ledger.delivered(1, &full(1, "r0"), &body(first), false, full);
         assert!(false_sender.unwrap_err().contains("comes from"));
         let damaged = format!("{} ", body(first));
-        assert!(ledger.delivered(1, &full(0, "r0"), &damaged, full).unwrap_err().contains("nobody has sent"));
+        assert!(
+            ledger
+                .delivered(1, &full(0, "r0"), &damaged, false, full)
+                .unwrap_err()
+                .contains("nobody has sent")
+        );
     }
 
     #[test]
@@ -423,10 +518,10 @@ mod tests {
         let mut ledger = two();
         ledger.sent(3, 0, 1, None);
         ledger.end(4, 1, true);
-        ledger.judge().unwrap();
+        ledger.judge(&BTreeSet::new(), false).unwrap();
         let mut ledger = two();
         let n = ledger.sent(3, 0, 1, Some("r0"));
         ledger.refused(0, n).unwrap();
-        assert!(ledger.judge().unwrap_err().contains("could receive it"));
+        assert!(ledger.judge(&BTreeSet::new(), false).unwrap_err().contains("could receive it"));
     }
 }

@@ -19,6 +19,7 @@
 //! | `client` | a client's connection and what it believes |
 //! | `act` | what clients do of their own accord |
 //! | `hear` | what clients do about what they hear |
+//! | `operator` | other limits, and the end of the server |
 //! | `ledger` | the rules for messages |
 //! | `check` | the rules for presence, rosters, bounds and leaks |
 
@@ -27,6 +28,9 @@ mod check;
 mod client;
 mod hear;
 mod ledger;
+mod operator;
+#[cfg(test)]
+mod order;
 mod world;
 
 use std::fmt;
@@ -58,6 +62,8 @@ pub struct Settings {
     pub output_backlog_bytes: u32,
     /// Jobs that may wait (`limits.directory_queue` and `limits.crypto_queue`).
     pub jobs: usize,
+    /// `limits.held_bytes`.
+    pub held_bytes: u32,
     /// The network.
     pub weather: Weather,
     /// Users whose conversations with the server are written down, for [`Failure::log`].
@@ -81,6 +87,7 @@ impl Settings {
             sessions_unauthenticated: if random.permille(300) { random.between(2, 10) as u32 } else { 1000 },
             output_backlog_bytes: random.between(20_000, 80_000) as u32,
             jobs: if random.permille(300) { random.between(1, 8) } else { 1024 },
+            held_bytes: if seed.is_multiple_of(3) { 2_000 } else { 1 << 20 },
             weather: Weather {
                 window_bytes_max: random.between(300, 20_000),
                 delay_ms_max: random.between(0, 80),
@@ -132,6 +139,12 @@ pub struct Report {
     pub presences_checked: u64,
     /// Pairs of roster items found consistent when the world was at rest.
     pub rosters_checked: u64,
+    /// Reloads of the configuration, with other limits.
+    pub reloads: u64,
+    /// Messages and presences that were heard by somebody who had once blocked the sender, or the other way round.
+    pub blocks_checked: u64,
+    /// Whether the server was stopped in the middle: 1 or 0.
+    pub stops: u64,
     /// Counters and gauges of the server at the end that are not 0, summed over its workers.
     pub metrics: Vec<(&'static str, u64)>,
 }

@@ -1,5 +1,6 @@
 //! The world: a server put together for the simulation, and how it is moved.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
 use std::path::Path;
@@ -10,11 +11,12 @@ use foldhash::SharedSeed;
 use foldhash::fast::SeedableRandomState;
 use whimbrel_storage::credentials::{Credentials, SALT_BYTES};
 use whimbrel_storage::directory::{self, Directory, Options};
+use whimbrel_storage::log::{Log, Opened};
 
 use super::client::{Client, Stage};
 use super::ledger::Ledger;
 use super::{Failure, Report, Settings};
-use crate::config::{AuthConfig, Config};
+use crate::config::{AuthConfig, Config, Durability};
 use crate::limits::Limits;
 use crate::metrics;
 use crate::runtime::driver::sim::{Network, Random, Sim};
@@ -28,6 +30,8 @@ use crate::shared::Shared;
 use crate::stream::sasl::throttle::{self, Throttle};
 use crate::tls::Acceptor;
 use crate::user::home::Home;
+use crate::user::ledger;
+use crate::user::subscription::under_way::UnderWay;
 use crate::user::tables::Users;
 use crate::worker::Worker;
 use crate::worker::command::CommandQueue;
@@ -44,8 +48,11 @@ pub(super) const PASSWORD: &str = "right";
 const IDLE_SECONDS: u32 = 40;
 const IDLE_ANSWER_SECONDS: u32 = 20;
 
+/// When every world begins, in milliseconds since 1970.
+const TIME_AT_START_MS: u64 = 1_700_000_000_000;
+
 /// Rounds in which a world must come to rest.
-const REST_ROUNDS_MAX: usize = 200_000;
+pub(super) const REST_ROUNDS_MAX: usize = 200_000;
 
 /// What seeds the hashers together with the seed of the world; the same in every run.
 static SHARED_SEED: SharedSeed = SharedSeed::from_u64(0x77_68_69_6d);
@@ -58,7 +65,10 @@ pub struct World {
     pub(super) workers: Vec<Worker<Sim>>,
     pub(super) shared: Arc<Shared>,
     pub(super) stepped: Arc<Stepped>,
-    completions: Vec<Arc<Completions>>,
+    pub(super) completions: Vec<Arc<Completions>>,
+    pub(super) commands: Vec<Arc<CommandQueue>>,
+    /// As of the last reload.
+    pub(super) config: Arc<Config>,
     pub(super) lanes: Vec<mailbox::LaneGauge>,
     pub(super) clients: Vec<Client>,
     pub(super) framer: Framer,
@@ -70,6 +80,10 @@ pub struct World {
     pub(super) counter: u32,
     /// Clients do nothing of their own accord.
     pub(super) calm: bool,
+    /// The server is going down.
+    pub(super) stopping: bool,
+    /// The step in which each numbered presence was sent.
+    pub(super) presence_steps: BTreeMap<u32, u64>,
     /// Healthy clients that were reset: each must have been one whose backlog was too long.
     pub(super) unexplained_resets: u64,
     pub(super) failure: Option<String>,
@@ -93,8 +107,19 @@ impl World {
         let hasher = SeedableRandomState::with_seed(random.word(), &SHARED_SEED);
         let throttle = Throttle::new(throttle::Limits { entries: 256, ..Default::default() }, random.word());
         let count = settings.workers;
-        let shared =
-            Arc::new(Shared::new(config.clone(), directory.clone(), acceptor, throttle, hasher, count));
+        let homes = random.word();
+        let opened = open_logs(&config, count)?;
+        let before = opened.report.streams.iter().map(|seen| (seen.stream, seen.number)).collect();
+        let shared = Arc::new(Shared::new(
+            config.clone(),
+            directory.clone(),
+            acceptor,
+            throttle,
+            hasher,
+            count,
+            homes,
+            before,
+        ));
         let network = Network::new(count, random.word(), settings.weather.clone());
         let drivers: Vec<Sim> =
             (0..count).map(|worker| Sim::new(&network, worker, Tuning::default())).collect();
@@ -106,11 +131,14 @@ impl World {
         let stepped = Arc::new(Stepped::new(settings.jobs));
         let posts = mailbox::grid(count, config.limits.mailbox_parcels as usize);
         let lanes = posts.iter().flat_map(|post| (0..count).map(|to| post.gauge(to))).collect();
+        let commands: Vec<Arc<CommandQueue>> =
+            wakers.iter().map(|wake| Arc::new(CommandQueue::new(wake.clone()))).collect();
         let workers = drivers
             .into_iter()
             .zip(posts)
+            .zip(opened.logs)
             .enumerate()
-            .map(|(worker, (driver, post))| {
+            .map(|(worker, ((driver, post), log))| {
                 let backend = Backend::Stepped(stepped.clone());
                 let home = Home {
                     users: Users::new(shared.hasher.clone()),
@@ -120,12 +148,18 @@ impl World {
                     out: Outbox::default(),
                     post: PostRoom::new(post, wakers.clone()),
                     jobs: Jobs::new(worker, backend, completions[worker].clone()),
+                    under_way: UnderWay::default(),
                     ends: Vec::new(),
                     scratch: Vec::new(),
+                    payload: Vec::new(),
+                    ledger: ledger::Ledger::new(log, ledger::Commit::AtOnce),
+                    touched: Vec::new(),
+                    pumps: Vec::new(),
+                    over: Vec::new(),
+                    time_at_start: Some(TIME_AT_START_MS),
                     shared: shared.clone(),
                 };
-                let commands = Arc::new(CommandQueue::new(wakers[worker].clone()));
-                Worker::new(driver, Core::new(home, vec![false]), commands)
+                Worker::new(driver, Core::new(home, vec![false]), commands[worker].clone())
             })
             .collect();
         let clients = (0..settings.clients)
@@ -144,6 +178,8 @@ impl World {
             shared,
             stepped,
             completions,
+            commands,
+            config,
             lanes,
             clients,
             framer: Framer::new(),
@@ -154,6 +190,8 @@ impl World {
             now: Millis(0),
             counter: 0,
             calm: false,
+            stopping: false,
+            presence_steps: BTreeMap::new(),
             unexplained_resets: 0,
             failure: None,
             log: Vec::new(),
@@ -167,11 +205,16 @@ impl World {
     /// # Errors
     /// The first rule that does not hold.
     pub fn run(mut self) -> Result<Report, Failure> {
-        for _ in 0..self.settings.phases {
+        let stops = self.random.permille(400);
+        for phase in 1..=self.settings.phases {
             self.calm = false;
             for _ in 0..self.settings.steps {
                 self.one_step();
                 self.stop_at_failure()?;
+            }
+            if stops && phase == self.settings.phases {
+                self.server_stops()?;
+                break;
             }
             self.come_to_rest()?;
             self.check_at_rest();
@@ -192,7 +235,7 @@ impl World {
         Ok(self.report)
     }
 
-    fn stop_at_failure(&mut self) -> Result<(), Failure> {
+    pub(super) fn stop_at_failure(&mut self) -> Result<(), Failure> {
         match self.failure.take() {
             None => Ok(()),
             Some(what) => Err(Failure {
@@ -238,7 +281,7 @@ impl World {
         self.clients[index].flush(&self.network);
     }
 
-    fn one_step(&mut self) {
+    pub(super) fn one_step(&mut self) {
         self.step += 1;
         match self.random.below(100) {
             0..40 => {
@@ -261,8 +304,10 @@ impl World {
                 self.pass(ms);
             }
         }
-        if self.random.below(3000) == 0 {
-            self.lull();
+        match self.random.below(6000) {
+            0 | 1 if !self.stopping => self.lull(),
+            2 | 3 if !self.stopping => self.reload(),
+            _ => {}
         }
         if self.step.is_multiple_of(128) {
             self.note_closed();
@@ -306,7 +351,7 @@ impl World {
     }
 
     /// Lets everything move once.
-    fn round(&mut self) {
+    pub(super) fn round(&mut self) {
         self.step += 1;
         let mut order: Vec<usize> = (0..self.workers.len()).collect();
         self.random.shuffle(&mut order);
@@ -317,11 +362,12 @@ impl World {
         self.hear_all();
     }
 
-    fn is_at_rest(&mut self) -> bool {
+    pub(super) fn is_at_rest(&mut self) -> bool {
         let now = self.now;
         self.network.is_quiet()
             && self.stepped.waiting() == (0, 0)
             && self.completions.iter().all(|completions| completions.is_empty())
+            && self.workers.iter().all(|worker| !worker.core().home().under_way.has_waiting())
             && self.clients.iter().all(|client| !client.is_writing())
             && self.workers.iter_mut().all(|worker| {
                 let timeout = worker.timeout(now);
@@ -403,12 +449,23 @@ fn config(settings: &Settings, data: &Path) -> Config {
             stanza_bytes: 10_000,
             idle_seconds: IDLE_SECONDS,
             idle_answer_seconds: IDLE_ANSWER_SECONDS,
+            held_bytes: settings.held_bytes,
             inactive_bytes: 4_000,
             directed_presence: 3,
             ..Limits::default()
         },
+        durability: Durability::Process,
+        log_segment_mib: 1,
+        log_gib_max: 1,
         ..Config::default()
     }
+}
+
+/// Opens the logs of the workers, whose number never changes.
+fn open_logs(config: &Config, workers: usize) -> Result<Opened, String> {
+    let folder = config.data.join("log");
+    Log::open_all(&folder, &config.log_options(), workers, &|_| None, &|_| {})
+        .map_err(|error| error.to_string())
 }
 
 fn create_accounts(directory: &Directory, users: usize) -> Result<(), String> {

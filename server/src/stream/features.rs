@@ -3,6 +3,7 @@
 use crate::service::caps;
 use crate::stream::machine::Surroundings;
 use crate::stream::sasl::{ChannelBindings, NS_SASL, Offer};
+use crate::stream::sm::element;
 use crate::xml::writer;
 
 /// Namespace of STARTTLS (RFC 6120 §5.4).
@@ -78,6 +79,7 @@ pub fn write_after_login(surroundings: &Surroundings<'_>, out: &mut Vec<u8>) {
           <ver xmlns='urn:xmpp:features:rosterver'/>\
           <csi xmlns='urn:xmpp:csi:0'/>",
     );
+    element::write_feature(out);
     caps::stream_feature(&surroundings.shared.domain, out);
     out.extend_from_slice(b"</stream:features>");
 }

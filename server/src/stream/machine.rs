@@ -27,6 +27,8 @@ use crate::stream::sasl::{
     self, ChannelBindings, Exchange, Failure, Mechanism, NS_SASL, Offer, PlainCheck, SERVER_NONCE_BYTES,
     SaslError, Setup,
 };
+use crate::stream::sm::element::{self, Said};
+use crate::stream::sm::{NS_SM, StreamId};
 use crate::user::routing::{self, StreamEnd};
 use crate::xml::{Stanza, StreamHeader};
 
@@ -93,6 +95,13 @@ pub enum Step {
         id: String,
         /// The resource, normalised.
         resource: Option<String>,
+    },
+    /// Go on with an earlier stream (XEP-0198 §5).
+    Resume {
+        /// Its name; `None` when this server never gave such a one.
+        id: Option<StreamId>,
+        /// The stanzas that the client has handled on it.
+        h: u32,
     },
 }
 
@@ -179,6 +188,7 @@ impl Negotiation {
         match stanza.namespace() {
             NS_STARTTLS if name == "starttls" && !at.tls && self.user.is_none() => Ok(Step::StartTls),
             NS_SASL if self.user.is_none() => self.sasl(at, stanza, out),
+            NS_SM if self.user.is_some() => managed(stanza, out),
             "jabber:client" if Kind::from_name(name).is_some() => self.stanza(at, stanza, out),
             _ if Kind::from_name(name).is_some() => Err((StreamCondition::InvalidNamespace, None)),
             _ => Err((StreamCondition::UnsupportedStanzaType, None)),
@@ -396,6 +406,18 @@ fn bind(at: &Surroundings<'_>, stanza: &Stanza<'_>, out: &mut Vec<u8>) -> Step {
             bind_error(&at.shared.domain, &id, StanzaCondition::BadRequest.into(), out);
             Step::Continue
         }
+    }
+}
+
+/// XEP-0198 §5: after the login a client may resume a stream; anything else has to wait until a resource is bound.
+fn managed(stanza: &Stanza<'_>, out: &mut Vec<u8>) -> Result<Step, StreamEnd> {
+    match Said::read(stanza) {
+        Some(Said::Resume(id, h)) => Ok(Step::Resume { id, h }),
+        Some(_) => {
+            element::write_failed(StanzaCondition::UnexpectedRequest, None, out);
+            Ok(Step::Continue)
+        }
+        None => Err((StreamCondition::UnsupportedStanzaType, None)),
     }
 }
 

@@ -1,7 +1,8 @@
-//! The stream of a client until it has bound a resource: headers, features, STARTTLS, SASL, binding.
+//! The stream of a client: headers, features, STARTTLS, SASL and binding, and stream management from then on.
 
 pub mod errors;
 pub mod features;
 pub mod machine;
 pub mod registration;
 pub mod sasl;
+pub mod sm;

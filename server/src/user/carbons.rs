@@ -1,6 +1,7 @@
 //! Message carbons (XEP-0280): copies of conversations to a user's other resources.
 
 use crate::stanza::{Delivery, Kind, Traits, Type};
+use crate::user::flow::{self, Room};
 use crate::user::home::Home;
 use crate::user::inactive;
 use crate::user::routing;
@@ -56,6 +57,11 @@ fn copy(
     copies.retain(|key| home.users.resource(*key).flags.has(Flags::CARBONS) && !has_it(*key));
     let from = home.bare_jid(&home.users.user(user).local);
     for key in copies {
+        // A copy must not end the stream of a client that reads slowly; the message itself is not lost by it.
+        if flow::room(home, key) == Room::Later {
+            home.metrics().carbons_skipped.add(1);
+            continue;
+        }
         let to = home.full_jid(key);
         let mut bytes = Vec::with_capacity(d.bytes.len() + 256);
         routing::open_reply(Kind::Message, d.typ, Some(&from), &to, "", &mut bytes);

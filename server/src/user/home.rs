@@ -5,6 +5,9 @@
 
 use std::sync::Arc;
 
+use whimbrel_storage::directory::UserId;
+use whimbrel_storage::log::Sequence;
+
 use crate::metrics::WorkerMetrics;
 use crate::runtime::driver::ConnId;
 use crate::runtime::jobs::Jobs;
@@ -12,9 +15,12 @@ use crate::runtime::letter::{Broadcast, Targets};
 use crate::runtime::outbox::Outbox;
 use crate::runtime::postroom::PostRoom;
 use crate::runtime::timer::Millis;
+use crate::service::time::unix_milliseconds;
 use crate::shared::Shared;
-use crate::stanza::{Delivery, Type};
+use crate::stanza::{Delivery, Ticket, Type};
 use crate::stream::errors::StreamCondition;
+use crate::user::ledger::Ledger;
+use crate::user::subscription::under_way::UnderWay;
 use crate::user::tables::{ResourceKey, Users};
 use crate::{config::Config, user};
 
@@ -39,6 +45,8 @@ pub struct Home {
     pub worker: usize,
     /// The time of this iteration.
     pub now: Millis,
+    /// Milliseconds since 1970 at [`Millis`] 0, where time is made up; `None`: the system's clock is asked.
+    pub time_at_start: Option<u64>,
     /// The users.
     pub users: Users,
     /// Output of this iteration.
@@ -47,10 +55,22 @@ pub struct Home {
     pub post: PostRoom,
     /// Directory writes and password work under way.
     pub jobs: Jobs,
+    /// Subscriptions under way to the directory, and what waits behind them.
+    pub under_way: UnderWay,
     /// Streams to end after the current event.
     pub ends: Vec<End>,
     /// A buffer for the stanza being forwarded, kept between stanzas.
     pub scratch: Vec<u8>,
+    /// A buffer for what goes into the log or comes out of it, kept between messages.
+    pub payload: Vec<u8>,
+    /// The log and who waits for it.
+    pub ledger: Ledger,
+    /// Resources with stream management to which something may have to be said at the end of the iteration.
+    pub touched: Vec<ResourceKey>,
+    /// Resources that are behind and may have room for messages.
+    pub pumps: Vec<ResourceKey>,
+    /// Sessions without a connection that are to be ended after the current event.
+    pub over: Vec<ResourceKey>,
 }
 
 impl Home {
@@ -95,6 +115,63 @@ impl Home {
         self.ends.push(End { conn, condition, text });
     }
 
+    /// Ends the session of a resource after the current event, and for good: it cannot be resumed.
+    pub fn end_for_good(&mut self, key: ResourceKey, condition: StreamCondition, text: Option<&'static str>) {
+        if let Some(sm) = self.users.sm_mut(key) {
+            sm.forbid_resumption();
+        }
+        match self.users.resource(key).conn {
+            ConnId::NONE => self.over.push(key),
+            conn => self.end(conn, condition, text),
+        }
+    }
+
+    /// Milliseconds since 1970.
+    pub fn unix_ms(&self) -> u64 {
+        self.time_at_start.map_or_else(unix_milliseconds, |start| start + self.now.0)
+    }
+
+    /// A client has a message of the log for good.
+    pub fn trim(&mut self, user: UserId, sequence: Sequence) {
+        self.ledger.trim(user, sequence, &self.shared.metrics[self.worker]);
+    }
+
+    /// Counts a stanza of a client whose stream is managed; `None` for any other.
+    pub fn count_received(&mut self, sender: ResourceKey) -> Option<Ticket> {
+        let worker = u16::try_from(self.worker).expect("at most 1024 workers");
+        let sm = self.users.sm_mut(sender)?;
+        let safe = sm.handled();
+        Some(Ticket { stream: sm.id(), resource: sender, number: sm.count_received(), safe, worker })
+    }
+
+    /// A message is safe, or nothing had to be kept of it: tells its sender's worker.
+    pub fn settle(&mut self, ticket: Ticket) {
+        self.metrics().settled.add(1);
+        self.say(ticket, true);
+    }
+
+    /// Whether a message is safe reaches its sender's stream.
+    pub fn say(&mut self, ticket: Ticket, safe: bool) {
+        match usize::from(ticket.worker) {
+            worker if worker == self.worker => self.hear(ticket, safe),
+            worker => self.post.to(worker).settled(ticket, safe),
+        }
+    }
+
+    /// A message of a client of this worker is safe; or it will never be, and then the stream must end without an
+    /// acknowledgement of it. A stream that is gone does not matter.
+    pub fn hear(&mut self, ticket: Ticket, safe: bool) {
+        let key = ticket.resource;
+        let Some(sm) = self.users.sm_mut(key).filter(|sm| sm.id() == ticket.stream) else { return };
+        if safe {
+            sm.settle(ticket.number);
+            self.touched.push(key);
+        } else {
+            let text = "a message could not be written to the disk";
+            self.end_for_good(key, StreamCondition::InternalServerError, Some(text));
+        }
+    }
+
     /// Takes a stanza to its recipient's home: here at once, elsewhere with the next parcel.
     pub fn route(&mut self, delivery: &Delivery<'_>) {
         let home = self.home_of(delivery.to_local);
@@ -102,6 +179,13 @@ impl Home {
             user::routing::deliver(self, delivery);
         } else {
             self.post.to(home).stanza(delivery);
+        }
+    }
+
+    /// As [`route`](Home::route), behind the subscriptions that its sender has under way with the recipient.
+    pub fn route_in_order(&mut self, delivery: &Delivery<'_>) {
+        if !self.under_way.hold_outbound(delivery) {
+            self.route(delivery);
         }
     }
 

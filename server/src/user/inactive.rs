@@ -4,6 +4,7 @@
 //! held. Anything else sends what is held first, so that order is kept, and goes out at once.
 
 use crate::stanza::{Delivery, Kind, Traits, Type};
+use crate::user::flow;
 use crate::user::home::Home;
 use crate::user::tables::{Flags, ResourceKey};
 
@@ -30,12 +31,13 @@ pub struct Held {
 struct Entry {
     /// Whose next presence replaces it; `None` when nothing does.
     sender: Option<Box<str>>,
+    kind: Kind,
     stanza: Box<[u8]>,
 }
 
 impl Held {
     /// Adds a stanza. A replaceable one takes the place of the sender's older one.
-    fn add(&mut self, from: &str, replaceable: bool, bytes: &[u8]) {
+    fn add(&mut self, kind: Kind, from: &str, replaceable: bool, bytes: &[u8]) {
         if replaceable {
             self.entries.retain(|old| {
                 let keep = old.sender.as_deref() != Some(from);
@@ -46,7 +48,7 @@ impl Held {
             });
         }
         self.bytes += bytes.len();
-        self.entries.push(Entry { sender: replaceable.then(|| from.into()), stanza: bytes.into() });
+        self.entries.push(Entry { sender: replaceable.then(|| from.into()), kind, stanza: bytes.into() });
     }
 }
 
@@ -61,7 +63,14 @@ pub fn urgency(d: &Delivery<'_>) -> Urgency {
 
 /// Holds a stanza for an inactive client if it may wait, and says whether it did. Otherwise, and when
 /// `limits.inactive_bytes` is reached, everything held is sent first.
-pub fn hold(home: &mut Home, key: ResourceKey, from: &str, urgency: Urgency, bytes: &[u8]) -> bool {
+pub fn hold(
+    home: &mut Home,
+    key: ResourceKey,
+    kind: Kind,
+    from: &str,
+    urgency: Urgency,
+    bytes: &[u8],
+) -> bool {
     let limit = home.config.limits.inactive_bytes as usize;
     let resource = home.users.resource_mut(key);
     let held_bytes = resource.held.as_ref().map_or(0, |held| held.bytes);
@@ -69,19 +78,16 @@ pub fn hold(home: &mut Home, key: ResourceKey, from: &str, urgency: Urgency, byt
         release(home, key);
         return false;
     }
-    resource.held.get_or_insert_default().add(from, urgency == Urgency::Replaceable, bytes);
+    resource.held.get_or_insert_default().add(kind, from, urgency == Urgency::Replaceable, bytes);
     home.metrics().held_inactive.add(1);
     true
 }
 
 /// Sends everything that is held.
 pub fn release(home: &mut Home, key: ResourceKey) {
-    let resource = home.users.resource_mut(key);
-    let conn = resource.conn;
-    if let Some(held) = resource.held.take() {
-        let out = home.out.plain(conn);
-        for entry in &held.entries {
-            out.extend_from_slice(&entry.stanza);
+    if let Some(held) = home.users.resource_mut(key).held.take() {
+        for Entry { kind, stanza, .. } in &held.entries {
+            flow::write(home, key, *kind, stanza, None);
         }
     }
 }
@@ -101,9 +107,9 @@ mod tests {
     #[test]
     fn a_newer_presence_replaces_the_older_and_the_count_of_bytes_follows() {
         let mut held = Held::default();
-        held.add("a@x/1", true, b"first");
-        held.add("b@x/1", false, b"state");
-        held.add("a@x/1", true, b"second!");
+        held.add(Kind::Presence, "a@x/1", true, b"first");
+        held.add(Kind::Message, "b@x/1", false, b"state");
+        held.add(Kind::Presence, "a@x/1", true, b"second!");
         let texts: Vec<_> = held.entries.iter().map(|entry| entry.stanza.to_vec()).collect();
         assert_eq!(texts, [b"state".to_vec(), b"second!".to_vec()]);
         assert_eq!(held.bytes, 12);

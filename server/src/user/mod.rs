@@ -2,9 +2,13 @@
 
 pub mod blocking;
 pub mod carbons;
+pub mod flow;
 pub mod home;
 pub mod inactive;
+pub mod ledger;
+pub mod offline;
 pub mod presence;
+pub mod record;
 pub mod roster;
 pub mod routing;
 pub mod subscription;

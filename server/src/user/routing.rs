@@ -7,13 +7,15 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 use whimbrel_storage::jid::JidRef;
+use whimbrel_storage::log::Sequence;
 
 use crate::service;
-use crate::stanza::{Delivery, Kind, Traits, Type};
+use crate::stanza::{Delivery, Kind, Ticket, Traits, Type};
 use crate::stream::errors::{StanzaCondition, StanzaError, StreamCondition};
 use crate::user::home::Home;
+use crate::user::subscription::table::Verb;
 use crate::user::tables::{Flags, ResourceKey, UserKey};
-use crate::user::{blocking, carbons, inactive, presence};
+use crate::user::{blocking, carbons, flow, inactive, offline, presence};
 use crate::xml::{Stamp, Stanza, writer};
 
 /// A stanza error that ends the stream.
@@ -37,6 +39,8 @@ pub struct Inbound<'a> {
     pub language: Option<&'a str>,
     /// The stanza.
     pub stanza: &'a Stanza<'a>,
+    /// Its number, when the sender's stream is managed.
+    pub ticket: Option<Ticket>,
 }
 
 impl Inbound<'_> {
@@ -69,6 +73,7 @@ pub fn from_client(
         Kind::Presence => metrics.presences_in.add(1),
         Kind::Iq => metrics.iqs_in.add(1),
     }
+    let ticket = home.count_received(sender);
     let from = home.full_jid(sender);
     if let Some(claimed) = stanza.attribute("from") {
         check_from(&claimed, &from)?;
@@ -89,8 +94,8 @@ pub fn from_client(
             return Ok(());
         }
     };
-    let inbound =
-        Inbound { sender, from: &from, kind, typ, to_text: to_text.as_deref(), id: &id, language, stanza };
+    let to_text = to_text.as_deref();
+    let inbound = Inbound { sender, from: &from, kind, typ, to_text, id: &id, language, stanza, ticket };
     if kind == Kind::Iq && !well_formed_iq(&inbound) {
         if may_be_answered(kind, typ) {
             refuse(home, kind, &from, inbound.to_text, &id, StanzaCondition::BadRequest.into());
@@ -190,7 +195,7 @@ pub fn send_to_user(home: &mut Home, inbound: &Inbound<'_>, local: &str, resourc
     let mut bytes = std::mem::take(&mut home.scratch);
     bytes.clear();
     inbound.write_stamped(&mut bytes);
-    let delivery = Delivery {
+    let mut delivery = Delivery {
         kind: inbound.kind,
         typ: inbound.typ,
         traits,
@@ -199,16 +204,33 @@ pub fn send_to_user(home: &mut Home, inbound: &Inbound<'_>, local: &str, resourc
         to_resource: resource,
         id: inbound.id,
         bytes: &bytes,
+        ticket: None,
     };
     if inbound.kind == Kind::Message {
+        if delivery.is_kept()
+            && let Some(ticket) = inbound.ticket
+            && let Some(sm) = home.users.sm_mut(inbound.sender)
+        {
+            sm.leave_unsettled(ticket.number);
+            delivery.ticket = Some(ticket);
+        }
         carbons::copy_sent(home, inbound.sender, &delivery);
     }
-    home.route(&delivery);
+    home.route_in_order(&delivery);
     home.scratch = bytes;
 }
 
-/// Hands a stanza to a user whose home is this worker (RFC 6121 §8.5).
+/// Hands a stanza to a user whose home is this worker (RFC 6121 §8.5), behind the subscriptions that its sender has
+/// under way with him.
 pub fn deliver(home: &mut Home, d: &Delivery<'_>) {
+    let is_subscription = Verb::of(d.typ).is_some();
+    if is_subscription || !home.under_way.hold_inbound(d) {
+        deliver_now(home, d);
+    }
+}
+
+/// As [`deliver`], at once.
+pub fn deliver_now(home: &mut Home, d: &Delivery<'_>) {
     let blocked = !d.traits.has(Traits::FROM_SERVER)
         && match JidRef::parse(d.from) {
             Ok(from) => from.local() != Some(d.to_local) && blocking::blocks(home, d.to_local, &from),
@@ -216,17 +238,30 @@ pub fn deliver(home: &mut Home, d: &Delivery<'_>) {
         };
     if blocked {
         // XEP-0191 §3.2: as if the user were not there.
-        return match d.kind {
+        match d.kind {
             Kind::Message => deliver_message_to_nobody(home, d),
             Kind::Iq => bounce(home, d, StanzaCondition::ServiceUnavailable),
             Kind::Presence => {}
-        };
+        }
+        return settle_now(home, d);
     }
     let user = home.users.find(d.to_local);
     match d.kind {
+        Kind::Message if d.is_kept() => {
+            if !offline::keep(home, d, user) {
+                settle_now(home, d);
+            }
+        }
         Kind::Message => deliver_message(home, d, user),
         Kind::Presence => presence::receive(home, d, user),
         Kind::Iq => deliver_iq(home, d, user),
+    }
+}
+
+/// Nothing has to be kept of a message: its sender need not wait.
+fn settle_now(home: &mut Home, d: &Delivery<'_>) {
+    if let Some(ticket) = d.ticket {
+        home.settle(ticket);
     }
 }
 
@@ -244,6 +279,7 @@ fn deliver_iq(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>) {
     }
 }
 
+/// A message that is not kept. (One that is goes through [`offline::keep`].)
 fn deliver_message(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>) {
     let Some(user) = user else {
         return deliver_message_to_nobody(home, d);
@@ -271,7 +307,7 @@ fn deliver_message(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>) {
 
 /// RFC 6121 §8.5.2.1.1: a headline goes to every resource with a non-negative priority; a chat or normal
 /// message to the most available one, or to all that share the highest priority. Nothing else goes to a bare JID.
-fn recipients_of_bare(home: &Home, user: UserKey, typ: Type) -> SmallVec<[ResourceKey; 4]> {
+pub fn recipients_of_bare(home: &Home, user: UserKey, typ: Type) -> SmallVec<[ResourceKey; 4]> {
     let priority = |key: &ResourceKey| home.users.resource(*key).priority;
     let mut candidates = home.users.available_of(user);
     candidates.retain(|key| priority(key) >= 0);
@@ -299,6 +335,30 @@ pub fn hand_over(home: &mut Home, key: ResourceKey, d: &Delivery<'_>) {
     hand_over_bytes(home, key, d.kind, d.from, inactive::urgency(d), d.bytes);
 }
 
+/// As [`hand_over_bytes`], of a message that is in the log as `record`.
+pub fn hand_over_record(
+    home: &mut Home,
+    key: ResourceKey,
+    kind: Kind,
+    from: &str,
+    urgency: inactive::Urgency,
+    bytes: &[u8],
+    record: Option<Sequence>,
+) {
+    let metrics = home.metrics();
+    match kind {
+        Kind::Message => metrics.messages_out.add(1),
+        Kind::Presence => metrics.presences_out.add(1),
+        Kind::Iq => metrics.iqs_out.add(1),
+    }
+    if home.users.resource(key).flags.has(Flags::INACTIVE)
+        && inactive::hold(home, key, kind, from, urgency, bytes)
+    {
+        return;
+    }
+    flow::write(home, key, kind, bytes, record);
+}
+
 /// As [`hand_over`], with other bytes than those of the delivery.
 pub fn hand_over_bytes(
     home: &mut Home,
@@ -308,22 +368,16 @@ pub fn hand_over_bytes(
     urgency: inactive::Urgency,
     bytes: &[u8],
 ) {
-    let metrics = home.metrics();
-    match kind {
-        Kind::Message => metrics.messages_out.add(1),
-        Kind::Presence => metrics.presences_out.add(1),
-        Kind::Iq => metrics.iqs_out.add(1),
-    }
-    if home.users.resource(key).flags.has(Flags::INACTIVE) && inactive::hold(home, key, from, urgency, bytes)
-    {
-        return;
-    }
-    let conn = home.users.resource(key).conn;
-    home.out.plain(conn).extend_from_slice(bytes);
+    hand_over_record(home, key, kind, from, urgency, bytes, None);
 }
 
 /// Answers a stanza that was on its way to a user with an error, unless it is one that gets no answer.
 pub fn bounce(home: &mut Home, d: &Delivery<'_>, condition: StanzaCondition) {
+    bounce_with(home, d, condition.into());
+}
+
+/// As [`bounce`], with an error that says more.
+pub fn bounce_with(home: &mut Home, d: &Delivery<'_>, error: StanzaError) {
     if !may_be_answered(d.kind, d.typ) {
         return;
     }
@@ -339,7 +393,7 @@ pub fn bounce(home: &mut Home, d: &Delivery<'_>, condition: StanzaCondition) {
     if d.kind == Kind::Message && carbons::eligible(d) {
         traits.set(Traits::ANSWERS_COPIED);
     }
-    refuse_with(home, d.kind, traits, d.from, Some(&to), d.id, &condition.into());
+    refuse_with(home, d.kind, traits, d.from, Some(&to), d.id, &error);
 }
 
 /// Sends a stanza error to `recipient` (a full JID of this server). `from` is the address that was written to.
@@ -418,6 +472,7 @@ pub fn send_made(home: &mut Home, made: Made<'_>, recipient: &str) {
         to_resource: to.resource(),
         id: made.id,
         bytes: made.bytes,
+        ticket: None,
     };
     home.route(&delivery);
 }

@@ -5,8 +5,11 @@ use hashbrown::HashTable;
 use slab::Slab;
 use smallvec::SmallVec;
 use std::hash::BuildHasher;
+use whimbrel_storage::directory::UserId;
 
 use crate::runtime::driver::ConnId;
+use crate::stream::sm::StreamManagement;
+use crate::user::flow::Flow;
 use crate::user::inactive::Held;
 
 /// A user of this worker. Distinct from [`ResourceKey`], so that the two cannot be mixed up.
@@ -14,12 +17,14 @@ use crate::user::inactive::Held;
 pub struct UserKey(u32);
 
 /// A bound resource of this worker.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ResourceKey(u32);
 
 /// An account with at least one bound resource.
 #[derive(Debug)]
 pub struct User {
+    /// The account's number, under which the log knows it.
+    pub id: UserId,
     /// Localpart, normalised.
     pub local: Box<str>,
     /// His bound resources, oldest first.
@@ -43,6 +48,8 @@ impl Flags {
     pub const INACTIVE: Flags = Flags(8);
     /// Has asked for the block list, and so receives its pushes (XEP-0191).
     pub const BLOCK_LIST: Flags = Flags(16);
+    /// A quarter of what may wait in its output does wait there.
+    pub const BACKED_UP: Flags = Flags(32);
     /// A new password is being hashed for it (XEP-0077).
     pub const CHANGING_PASSWORD: Flags = Flags(128);
 
@@ -64,7 +71,7 @@ impl Flags {
 /// A bound resource: what its user's contacts and messages need to know of it.
 #[derive(Debug)]
 pub struct Resource {
-    /// Its connection.
+    /// Its connection; [`ConnId::NONE`] while it waits to be resumed (XEP-0198).
     pub conn: ConnId,
     /// Its user.
     pub user: UserKey,
@@ -80,10 +87,12 @@ pub struct Resource {
     pub directed: Option<Box<Vec<Box<str>>>>,
     /// Stanzas held back while it is inactive.
     pub held: Option<Box<Held>>,
+    /// Stream management, messages on their way, its place in the log; `None` when there is nothing of these.
+    pub flow: Option<Box<Flow>>,
 }
 
 // The memory budget of an idle session rests on these sizes (docs/performance.md).
-const _: () = assert!(size_of::<User>() <= 48);
+const _: () = assert!(size_of::<User>() <= 56);
 const _: () = assert!(size_of::<Resource>() <= 72);
 
 /// The tables.
@@ -121,6 +130,35 @@ impl Users {
         &self.resources[key.0 as usize]
     }
 
+    /// The resource, if it is (still) bound: for keys that were kept over an iteration. The key may have been given
+    /// to another resource in the meantime.
+    pub fn get(&self, key: ResourceKey) -> Option<&Resource> {
+        self.resources.get(key.0 as usize)
+    }
+
+    /// As [`Users::get`].
+    pub fn get_mut(&mut self, key: ResourceKey) -> Option<&mut Resource> {
+        self.resources.get_mut(key.0 as usize)
+    }
+
+    /// The flow of a resource, made when there is none.
+    pub fn flow_mut(&mut self, key: ResourceKey) -> &mut Flow {
+        self.resource_mut(key).flow.get_or_insert_default()
+    }
+
+    /// The stream management of a resource, if it (still) is bound and has it.
+    pub fn sm_mut(&mut self, key: ResourceKey) -> Option<&mut StreamManagement> {
+        self.get_mut(key)?.flow.as_mut()?.sm.as_deref_mut()
+    }
+
+    /// Drops a resource's flow when nothing is in it.
+    pub fn tidy_flow(&mut self, key: ResourceKey) {
+        let flow = &mut self.resource_mut(key).flow;
+        if flow.as_ref().is_some_and(|f| f.sm.is_none() && f.unsent.is_empty() && f.after.is_none()) {
+            *flow = None;
+        }
+    }
+
     /// The resource; it must be bound.
     pub fn resource_mut(&mut self, key: ResourceKey) -> &mut Resource {
         &mut self.resources[key.0 as usize]
@@ -129,6 +167,11 @@ impl Users {
     /// The localpart of a resource's user.
     pub fn local_of(&self, key: ResourceKey) -> &str {
         &self.user(self.resource(key).user).local
+    }
+
+    /// The number of the account of a resource.
+    pub fn account_of(&self, key: ResourceKey) -> UserId {
+        self.user(self.resource(key).user).id
     }
 
     /// The resource of a user with this name.
@@ -141,6 +184,11 @@ impl Users {
         self.find(local).map(|user| self.user(user).resources.iter().copied().collect()).unwrap_or_default()
     }
 
+    /// The oldest resource of a user that waits to be resumed.
+    pub fn oldest_detached(&self, local: &str) -> Option<ResourceKey> {
+        self.resources_of(local).into_iter().find(|&key| self.resource(key).conn == ConnId::NONE)
+    }
+
     /// The available resources of a user, oldest first.
     pub fn available_of(&self, user: UserKey) -> SmallVec<[ResourceKey; 4]> {
         let available = |key: &ResourceKey| self.resource(*key).flags.has(Flags::AVAILABLE);
@@ -150,13 +198,14 @@ impl Users {
     /// Adds a resource, and its user when it is his first. `blocked` is read only then.
     pub fn insert(
         &mut self,
+        id: UserId,
         local: &str,
         name: &str,
         conn: ConnId,
         blocked: impl FnOnce() -> Option<Box<Vec<Box<str>>>>,
     ) -> ResourceKey {
         let user = self.find(local).unwrap_or_else(|| {
-            let user = User { local: local.into(), resources: SmallVec::new(), blocked: blocked() };
+            let user = User { id, local: local.into(), resources: SmallVec::new(), blocked: blocked() };
             let key = UserKey(index(self.users.insert(user)));
             let (users, hasher) = (&self.users, &self.hasher);
             self.by_local.insert_unique(hasher.hash_one(local), key, |key| {
@@ -173,6 +222,7 @@ impl Users {
             presence: Box::default(),
             directed: None,
             held: None,
+            flow: None,
         };
         let key = ResourceKey(index(self.resources.insert(resource)));
         self.user_mut(user).resources.push(key);
@@ -220,9 +270,9 @@ mod tests {
     #[test]
     fn a_user_exists_exactly_while_he_has_a_resource() {
         let mut users = Users::new(SeedableRandomState::random());
-        let a = users.insert("juliet", "balcony", conn(1), || None);
-        let b = users.insert("juliet", "garden", conn(2), || unreachable!("read once"));
-        users.insert("romeo", "orchard", conn(3), || None);
+        let a = users.insert(UserId::new(1), "juliet", "balcony", conn(1), || None);
+        let b = users.insert(UserId::new(1), "juliet", "garden", conn(2), || unreachable!("read once"));
+        users.insert(UserId::new(2), "romeo", "orchard", conn(3), || None);
         assert_eq!(users.counts(), (2, 3));
         let juliet = users.find("juliet").unwrap();
         assert_eq!(users.find_resource(juliet, "garden"), Some(b));

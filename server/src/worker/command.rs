@@ -12,7 +12,7 @@ use crate::runtime::gauge::{Gauge, HighWater};
 use crate::service::register;
 use crate::session::Phase;
 use crate::stream::errors::StreamCondition;
-use crate::user::tables::Flags;
+use crate::user::tables::{Flags, ResourceKey};
 use crate::worker::core::Core;
 
 /// Commands that wait for one worker at most.
@@ -162,15 +162,16 @@ impl Core {
 
     fn kick(&mut self, user: &str, resource: Option<&str>, condition: StreamCondition) -> usize {
         let keys = self.home.users.resources_of(user);
-        let conns: Vec<ConnId> = keys
-            .into_iter()
-            .map(|key| self.home.users.resource(key))
-            .filter(|found| resource.is_none_or(|resource| *found.name == *resource))
-            .map(|found| found.conn)
-            .collect();
-        for &conn in &conns {
-            self.end_stream(conn, condition, Some("ended by the operator"));
+        let named = |key: &ResourceKey| {
+            resource.is_none_or(|resource| *self.home.users.resource(*key).name == *resource)
+        };
+        let keys: Vec<ResourceKey> = keys.into_iter().filter(named).collect();
+        for &key in &keys {
+            match self.home.users.resource(key).conn {
+                ConnId::NONE => self.forget_detached(key),
+                conn => self.end_stream(conn, condition, Some("ended by the operator")),
+            }
         }
-        conns.len()
+        keys.len()
     }
 }

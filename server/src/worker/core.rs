@@ -24,7 +24,9 @@ use crate::stream::features::STREAM_CLOSE;
 use crate::stream::machine::{Negotiation, Surroundings};
 use crate::user::home::{End, Home};
 use crate::user::routing::StreamEnd;
-use crate::user::{presence, routing};
+use crate::user::tables::{Flags, ResourceKey};
+use crate::user::{flow, presence, routing};
+use crate::worker::managed::Resumption;
 use crate::xml::{self, Framer};
 
 /// What a timer is for.
@@ -38,6 +40,8 @@ pub enum Timer {
     Second,
     /// `limits.drain_seconds` after a drain began.
     DrainEnd,
+    /// A session that lost its connection was not resumed in time.
+    Detached(ResourceKey),
 }
 
 /// Timers that one worker can hold beyond two for each unauthenticated session.
@@ -62,13 +66,20 @@ pub struct Core {
     pub(super) accept_paused: bool,
     pub(super) sweep_position: usize,
     pub(super) draining: bool,
+    /// Sessions that wait to be resumed.
+    pub(super) detached: usize,
+    /// Clients that want to resume a stream whose last messages are not safe yet.
+    pub(super) resumptions: Vec<Resumption>,
+    /// When the log was last looked after.
+    pub(super) log_seen_to: Millis,
 }
 
 impl Core {
     /// A worker that has no connections yet.
     pub fn new(home: Home, tls_listeners: Vec<bool>) -> Core {
         let limits = &home.config.limits;
-        let capacity = 2 * limits.sessions_unauthenticated as usize + TIMERS_BESIDE;
+        let connecting = 2 * limits.sessions_unauthenticated as usize;
+        let capacity = connecting + limits.sm_detached_sessions as usize + TIMERS_BESIDE;
         let mut core = Core {
             sessions: Sessions::default(),
             framer: Framer::new(),
@@ -81,10 +92,14 @@ impl Core {
             accept_paused: false,
             sweep_position: 0,
             draining: false,
+            detached: 0,
+            resumptions: Vec::new(),
+            log_seen_to: Millis(0),
             home,
         };
         core.refill_accept_budget();
         core.set_timer(1000, Timer::Second);
+        core.home.metrics().log_pending.set(core.home.ledger.count_pending());
         core
     }
 
@@ -121,7 +136,10 @@ impl Core {
     /// Whether this worker drains, its last session is gone, and so is what it asked of other threads: they could
     /// not deliver to a worker that has left.
     pub fn is_drained(&self) -> bool {
-        self.draining && self.sessions.is_empty() && self.home.jobs.pending() == 0
+        self.draining
+            && self.sessions.is_empty()
+            && self.home.jobs.pending() == 0
+            && self.home.under_way.is_empty()
     }
 
     pub(super) fn seconds(&self) -> u32 {
@@ -210,6 +228,7 @@ impl Core {
 
     /// The peer will send nothing more: without a closed stream this is an end like a cut.
     fn ended(&mut self, conn: ConnId) {
+        self.lost(conn);
         self.close(conn);
     }
 
@@ -217,8 +236,11 @@ impl Core {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         self.home.metrics().backlog_bytes.sub(u64::from(session.backlog));
         session.backlog = 0;
-        if std::mem::take(&mut session.marks.paused) {
+        if std::mem::take(&mut session.marks.paused) && !session.marks.waits_for_log {
             self.home.out.act(conn, Action::Resume);
+        }
+        if let Phase::Bound(key) = session.phase {
+            flow::drained(&mut self.home, key);
         }
     }
 
@@ -227,7 +249,7 @@ impl Core {
             let reason = std::io::Error::from_raw_os_error(errno);
             tracing::debug!(%reason, "a connection failed");
         }
-        self.forget_resource(conn);
+        self.lost(conn);
         if let Some(session) = self.sessions.remove(conn) {
             if let Phase::Negotiating(negotiation) | Phase::Leaving(negotiation) = &session.phase
                 && let Some(deadline) = negotiation.deadline
@@ -258,18 +280,40 @@ impl Core {
 
     /// Ends the streams that handling the last event has condemned.
     pub(super) fn end_streams(&mut self) {
-        while let Some(End { conn, condition, text }) = self.home.ends.pop() {
-            self.end_stream(conn, condition, text);
+        loop {
+            if let Some(End { conn, condition, text }) = self.home.ends.pop() {
+                self.end_stream(conn, condition, text);
+            } else if let Some(key) = self.home.over.pop() {
+                self.forget_detached(key);
+            } else {
+                return;
+            }
         }
     }
 
     /// Sends a stream error and closes (RFC 6120 §4.9.1).
     pub(super) fn end_stream(&mut self, conn: ConnId, condition: StreamCondition, text: Option<&str>) {
+        // A client that does not answer cannot hear it, but may come back.
+        let may_return = condition == StreamCondition::ConnectionTimeout;
+        self.end_stream_with(conn, may_return, |out| condition.write(text, out));
+    }
+
+    /// As [`Core::end_stream`], with an error that `write` writes. `may_return`: a session that can be resumed waits
+    /// for that.
+    pub(super) fn end_stream_with(
+        &mut self,
+        conn: ConnId,
+        may_return: bool,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
         if self.sessions.get(conn).is_none_or(|session| matches!(session.phase, Phase::Closing)) {
             return;
         }
         // First, because a session can be among those who hear of its end, and nothing may follow the close.
-        self.forget_resource(conn);
+        match may_return {
+            true => self.lost(conn),
+            false => self.forget_resource(conn),
+        }
         let Some(session) = self.sessions.get_mut(conn) else { return };
         self.home.metrics().stream_errors.add(1);
         let at = Surroundings {
@@ -285,7 +329,7 @@ impl Core {
             if let Phase::Negotiating(negotiation) | Phase::Leaving(negotiation) = &mut session.phase {
                 negotiation.send_header(&at, None, out);
             }
-            condition.write(text, out);
+            write(out);
             out.extend_from_slice(STREAM_CLOSE);
         }
         self.close(conn);
@@ -316,6 +360,7 @@ impl Core {
             Letter::Stanza(delivery) => routing::deliver(&mut self.home, &delivery),
             Letter::Broadcast(broadcast) => presence::receive_broadcast(&mut self.home, &broadcast),
             Letter::Traveller(traveller) => self.arrivals.push(*traveller),
+            Letter::Settled { ticket, safe } => self.home.hear(ticket, safe),
         }
         self.end_streams();
     }
@@ -332,8 +377,10 @@ impl Core {
                     self.set_timer(1000, Timer::Second);
                     self.refill_accept_budget();
                     self.sweep();
+                    self.look_after_log();
                 }
                 Timer::DrainEnd => self.close_all(),
+                Timer::Detached(key) => self.detached_expired(key),
             }
             self.end_streams();
         }
@@ -371,9 +418,16 @@ impl Core {
         if bytes > limit {
             metrics.refused_backlog.add(1);
             // A client that does not read cannot be told; a reset frees the memory at once.
-            self.forget_resource(conn);
+            self.lost(conn);
             self.home.out.act(conn, Action::Close(CloseHow::Reset));
-        } else if bytes > limit / 2 && !session.marks.paused {
+            return;
+        }
+        if let Phase::Bound(key) = session.phase
+            && bytes > limit / 4
+        {
+            self.home.users.resource_mut(key).flags.put(Flags::BACKED_UP, true);
+        }
+        if bytes > limit / 2 && !session.marks.paused {
             session.marks.paused = true;
             metrics.reading_pauses.add(1);
             self.home.out.act(conn, Action::Pause);
@@ -461,6 +515,9 @@ impl Core {
 
     /// Reads the letters of other workers.
     pub fn read_mail(&mut self) {
+        if self.holds_too_much() {
+            return;
+        }
         let metrics = &self.home.shared.clone().metrics[self.home.worker];
         for (from, mut parcel) in self.home.post.collect(metrics) {
             parcel.open(|letter| self.read_letter(letter));
@@ -481,10 +538,15 @@ impl Core {
         self.home.jobs.has_completions()
     }
 
-    /// Posts the parcels of this iteration; `true` when a mailbox was full.
+    /// Posts the parcels of this iteration; `true` when a mailbox was full or too much waits for the directory.
     pub fn dispatch(&mut self) -> bool {
         let shared = self.home.shared.clone();
-        self.home.post.dispatch(&shared.metrics[self.home.worker])
+        let metrics = &shared.metrics[self.home.worker];
+        let held = self.holds_too_much();
+        if held {
+            metrics.held_stalls.add(1);
+        }
+        self.home.post.dispatch(metrics) || held
     }
 
     /// Counts an iteration.

@@ -5,10 +5,12 @@ use crate::session::{Phase, Session, StreamContext};
 use crate::stream::errors::StreamCondition;
 use crate::stream::features::STREAM_CLOSE;
 use crate::stream::machine::{Negotiation, Step, Surroundings};
+use crate::stream::sm::{NS_SM, TooHigh};
 use crate::user::inactive;
 use crate::user::routing::{self, StreamEnd};
 use crate::user::tables::ResourceKey;
 use crate::worker::core::Core;
+use crate::worker::managed::{self, Managed};
 use crate::xml::{self, Condition, Frame, FramingError, Stanza};
 
 /// The language of the server's stream header.
@@ -27,6 +29,8 @@ enum Next {
     StreamClosed,
     /// End the stream.
     Fail(StreamEnd),
+    /// End the stream: the client acknowledges what it was not sent.
+    TooHigh(TooHigh),
 }
 
 impl Core {
@@ -143,8 +147,9 @@ impl Core {
                     self.close(conn);
                 }
                 Next::Fail(end) => self.fail(conn, end),
+                Next::TooHigh(too_high) => self.too_high(conn, too_high),
             }
-            if !self.home.ends.is_empty() {
+            if !self.home.ends.is_empty() || !self.home.over.is_empty() {
                 self.end_streams();
             }
         }
@@ -214,6 +219,11 @@ fn bound_frame(
 ) -> Next {
     match frame {
         Frame::Stanza(stanza) if stanza.namespace() == NS_CSI => client_state(home, key, stanza),
+        Frame::Stanza(stanza) if stanza.namespace() == NS_SM => match managed::handle(home, key, stanza) {
+            Managed::Done => Next::Continue,
+            Managed::TooHigh(too_high) => Next::TooHigh(too_high),
+            Managed::Unsupported => Next::Fail((StreamCondition::UnsupportedStanzaType, None)),
+        },
         Frame::Stanza(stanza) => match routing::from_client(home, key, language, stanza) {
             Ok(()) => Next::Continue,
             Err(end) => Next::Fail(end),

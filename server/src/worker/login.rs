@@ -14,8 +14,8 @@ use crate::stream::features::NS_BIND;
 use crate::stream::machine::{self, Negotiation, Step, Surroundings};
 use crate::stream::registration;
 use crate::stream::sasl::PlainCheck;
-use crate::user::blocking;
 use crate::user::routing::{self, StreamEnd};
+use crate::user::{blocking, offline};
 use crate::worker::core::{Core, Timer, metrics_connection_closed, metrics_connection_opened};
 use crate::xml::Element;
 
@@ -38,6 +38,7 @@ impl Core {
                 }
             }
             Step::Bind { id, resource } => self.bind(conn, &id, resource),
+            Step::Resume { id, h } => self.resume(conn, id, h),
         }
     }
 
@@ -114,6 +115,18 @@ impl Core {
             out.extend_from_slice(bytes);
             Ok(Step::Continue)
         });
+    }
+
+    /// Goes on with a negotiation that waited for something of this worker, then with the input that came in the
+    /// meantime.
+    pub(super) fn with_input_held(&mut self, conn: ConnId, act: impl FnOnce(&mut Core)) {
+        let Some(Session { phase: Phase::Negotiating(negotiation), .. }) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        negotiation.waiting = false;
+        let held = std::mem::take(&mut negotiation.held);
+        act(self);
+        self.input(conn, &held);
     }
 
     /// Reads the input that was held while the negotiation waited.
@@ -199,11 +212,18 @@ impl Core {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         let Phase::Negotiating(negotiation) = &mut session.phase else { return };
         let Some(local) = negotiation.user.clone() else { return };
-        // It may have been removed since this stream has authenticated.
-        if matches!(self.home.shared.directory.account_exists(&local), Ok(false)) {
-            let text = "the account has been removed";
-            return self.end_stream(conn, StreamCondition::NotAuthorized, Some(text));
-        }
+        let account = match self.home.shared.directory.account_id(&local) {
+            Ok(Some(account)) => account,
+            Ok(None) => {
+                // It has been removed since this stream has authenticated.
+                let text = "the account has been removed";
+                return self.end_stream(conn, StreamCondition::NotAuthorized, Some(text));
+            }
+            Err(error) => {
+                tracing::error!(user = &*local, %error, "cannot read the directory");
+                return self.end_stream(conn, StreamCondition::InternalServerError, None);
+            }
+        };
         let limits = &self.home.config.limits;
         let existing = self.home.users.find(&local);
         let mut name = asked.unwrap_or_else(|| self.home.shared.unique_id());
@@ -211,7 +231,7 @@ impl Core {
         let mut replaced = None;
         if let Some(key) = taken {
             match self.home.config.auth.resource_conflict {
-                ResourceConflict::ReplaceOlder => replaced = Some(self.home.users.resource(key).conn),
+                ResourceConflict::ReplaceOlder => replaced = Some(key),
                 ResourceConflict::Rename => name = format!("{name}-{}", self.home.shared.unique_id()),
                 ResourceConflict::RefuseNewer => {
                     return self.refuse_bind(conn, id, StanzaCondition::Conflict);
@@ -220,21 +240,27 @@ impl Core {
         }
         let bound = existing.map_or(0, |user| self.home.users.user(user).resources.len());
         if replaced.is_none() && bound >= limits.resources_per_user as usize {
-            self.home.metrics().refused_resources.add(1);
-            return self.refuse_bind(conn, id, StanzaCondition::ResourceConstraint);
+            // One that waits to be resumed makes room.
+            replaced = self.home.users.oldest_detached(&local);
+            if replaced.is_none() {
+                self.home.metrics().refused_resources.add(1);
+                return self.refuse_bind(conn, id, StanzaCondition::ResourceConstraint);
+            }
         }
         if let Some(deadline) = negotiation.deadline.take() {
             self.timers.cancel(deadline);
         }
         if let Some(older) = replaced {
-            self.end_stream(
-                older,
-                StreamCondition::Conflict,
-                Some("replaced by a new session of this resource"),
-            );
+            match self.home.users.resource(older).conn {
+                ConnId::NONE => self.forget_detached(older),
+                conn => {
+                    let text = "replaced by a new session of this resource";
+                    self.end_stream(conn, StreamCondition::Conflict, Some(text));
+                }
+            }
         }
         let blocked = blocking::load(&self.home, &local);
-        let key = self.home.users.insert(&local, &name, conn, || blocked);
+        let key = self.home.users.insert(account, &local, &name, conn, || blocked);
         let full = self.home.full_jid(key);
         let Some(session) = self.sessions.get_mut(conn) else { return };
         session.phase = Phase::Bound(key);
@@ -248,6 +274,8 @@ impl Core {
         let jid = Element::new("jid", NS_BIND).text(&full);
         Element::new("bind", NS_BIND).child(jid).write("jabber:client", out);
         out.extend_from_slice(b"</iq>");
+        // What waits for this very resource comes before what is sent to it from now on.
+        offline::offer_to(&mut self.home, key);
     }
 
     fn refuse_bind(&mut self, conn: ConnId, id: &str, condition: StanzaCondition) {

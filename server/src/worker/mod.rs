@@ -12,13 +12,19 @@
 //! | [`core`] | the worker without its driver: sessions, timers, limits |
 //! | [`input`](self) | received bytes to stanzas |
 //! | [`login`](self) | TLS, passwords, the move to the home worker, binding |
+//! | [`managed`](self) | stream management: acknowledgements, sessions without a connection, resumption |
+//! | [`keeping`](self) | the log: commits, deliveries that are due, repairs |
+//! | [`held`](self) | what waits for subscriptions to be written |
 //! | [`sweep`](self) | idle clients |
 //! | [`command`] | what the control thread asks of a worker |
 
 pub mod command;
 pub mod core;
+mod held;
 mod input;
+mod keeping;
 mod login;
+mod managed;
 mod sweep;
 
 use std::sync::Arc;
@@ -67,7 +73,7 @@ impl<D: Driver> Worker<D> {
         &mut self.driver
     }
 
-    /// Whether a mailbox was full at the end of the last iteration.
+    /// Whether a mailbox was full, or too much waited for the directory, at the end of the last iteration.
     pub fn is_stalled(&self) -> bool {
         self.stalled
     }
@@ -83,6 +89,7 @@ impl<D: Driver> Worker<D> {
             let timeout = self.timeout(now);
             self.turn(timeout, clock)?;
             if self.core.is_drained() {
+                self.core.close_log();
                 return Ok(());
             }
         }
@@ -90,11 +97,15 @@ impl<D: Driver> Worker<D> {
 
     /// How long the driver may wait for events.
     pub fn timeout(&self, now: Millis) -> Option<Duration> {
-        if self.core.home().post.has_incoming() || self.core.has_completions() {
+        let home = self.core.home();
+        let reads_mail = !self.core.holds_too_much();
+        let mail = reads_mail && home.post.has_incoming();
+        if mail || self.core.has_completions() || !home.pumps.is_empty() {
             return Some(Duration::ZERO);
         }
         let timer = self.core.next_deadline().map(|at| Duration::from_millis(at.since(now)));
-        if self.stalled {
+        // Room in the directory's queue is not announced.
+        if self.stalled || self.core.home().under_way.has_waiting() {
             return Some(timer.map_or(STALL_WAIT, |timer| timer.min(STALL_WAIT)));
         }
         timer
@@ -108,7 +119,7 @@ impl<D: Driver> Worker<D> {
         let core = &mut self.core;
         let mut begun = None;
         if self.stalled {
-            // A mailbox is full: clients wait in the kernel until it has room; letters are still read.
+            // A mailbox is full, or the directory is behind: clients wait in the kernel.
             self.driver.rest(timeout.unwrap_or(STALL_WAIT).min(STALL_WAIT));
         } else {
             self.driver.poll(timeout, &mut |event| {
@@ -124,11 +135,14 @@ impl<D: Driver> Worker<D> {
         core.run_timers();
         core.read_mail();
         core.take_completions(COMPLETIONS_PER_ITERATION);
+        core.retry_writes();
         while let Some(command) = self.commands.take() {
             core.obey(command);
         }
         self.attach_arrivals();
+        self.core.keep_messages();
         self.apply();
+        self.core.handed_over();
         self.control_accepting();
         let core = &mut self.core;
         self.stalled = core.dispatch();

@@ -157,7 +157,10 @@ fn the_error_for_a_copied_message_is_copied_too() {
         server.accounts(&["juliet", "romeo"]);
         let mut balcony = server.online("juliet", "balcony");
         let mut garden = with_carbons(server, "juliet", "garden");
-        balcony.send("<message to='romeo@localhost' type='chat' id='m'><body>x</body></message>");
+        balcony.send(
+            "<message to='romeo@localhost' type='chat' id='m'>\
+             <body>x</body><no-store xmlns='urn:xmpp:hints'/></message>",
+        );
         let error = balcony.set_aside_until(|stanza| stanza.name() == "message");
         assert_eq!(outcome(&error), "service-unavailable");
         let copies: Vec<_> = (0..2)
@@ -167,7 +170,7 @@ fn the_error_for_a_copied_message_is_copied_too() {
             .collect();
         assert_eq!(copies, [("sent".into(), "chat".into()), ("received".into(), "error".into())]);
         // An error that the server gives for what was not copied stays with its sender.
-        let private = "<body>x</body><no-copy xmlns='urn:xmpp:hints'/>";
+        let private = "<body>x</body><no-copy xmlns='urn:xmpp:hints'/><no-store xmlns='urn:xmpp:hints'/>";
         balcony.send(&format!("<message to='romeo@localhost' type='chat' id='p'>{private}</message>"));
         balcony.set_aside_until(|stanza| stanza.attribute("id") == Some("p"));
         balcony.fence(&mut garden);

@@ -50,6 +50,11 @@ pub struct ConnId {
     pub generation: u32,
 }
 
+impl ConnId {
+    /// No connection; no driver ever gives it.
+    pub const NONE: ConnId = ConnId { index: u32::MAX, generation: u32::MAX };
+}
+
 /// A listener of one driver, numbered from 0 in the order of [`Driver::listen`].
 #[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash, Debug)]
 pub struct ListenerId(pub u16);

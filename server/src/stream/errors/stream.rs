@@ -71,6 +71,13 @@ impl StreamCondition {
         Self::SeeOtherHost.write_with(None, Some(host), out);
     }
 
+    /// As [`StreamCondition::write`], with an application-specific condition (RFC 6120 §4.9.4).
+    pub fn write_with_application(self, application: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
+        push(out, &["<stream:error><", self.name(), " xmlns='", NS_STREAM_ERRORS, "'/>"]);
+        application(out);
+        push(out, &["</stream:error>"]);
+    }
+
     fn write_with(self, text: Option<&str>, content: Option<&str>, out: &mut Vec<u8>) {
         let name = self.name();
         push(out, &["<stream:error><", name, " xmlns='", NS_STREAM_ERRORS, "'"]);

@@ -3,11 +3,11 @@
 use whimbrel_storage::directory::Subscription;
 use whimbrel_storage::jid::JidRef;
 
-use crate::stanza::Type;
+use crate::stanza::{Delivery, Type};
 use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::user::blocking;
 use crate::user::home::Home;
-use crate::user::presence::{refuse, send_one};
+use crate::user::presence::{presence_to, refuse, write};
 use crate::user::routing::{self, Inbound};
 use crate::user::tables::{Flags, ResourceKey};
 
@@ -69,7 +69,7 @@ pub(super) fn end(home: &mut Home, key: ResourceKey, from: &str, tail: &[u8], br
     let own = home.users.local_of(key).to_owned();
     for to in *list {
         if !(broadcast && is_subscriber(home, &own, &to)) {
-            send_one(home, from, &to, Type::Unavailable, tail);
+            send_in_order(home, from, &to, tail);
         }
     }
 }
@@ -80,6 +80,20 @@ fn is_subscriber(home: &Home, own: &str, name: &str) -> bool {
     if bare.split_once('@').is_some_and(|(local, _)| local == own) {
         return true;
     }
-    let item = home.shared.directory.roster_item(own, bare);
-    matches!(item, Ok(Some(item)) if matches!(item.subscription, Subscription::From | Subscription::Both))
+    let under_way = bare.split_once('@').and_then(|(contact, _)| home.under_way.visible(own, contact));
+    let subscription = under_way.or_else(|| {
+        let item = home.shared.directory.roster_item(own, bare).ok()?;
+        item.map(|item| item.subscription)
+    });
+    matches!(subscription, Some(Subscription::From | Subscription::Both))
+}
+
+/// Sends an unavailable presence behind what the same user has sent before.
+fn send_in_order(home: &mut Home, from: &str, to: &str, tail: &[u8]) {
+    let Ok(jid) = JidRef::parse(to) else { return };
+    let Some(local) = jid.local() else { return };
+    let mut bytes = Vec::with_capacity(tail.len() + 128);
+    write(from, to, tail, &mut bytes);
+    let to_bare = presence_to(Type::Unavailable, from, local, &bytes);
+    home.route_in_order(&Delivery { to_resource: jid.resource(), ..to_bare });
 }

@@ -11,13 +11,13 @@ use whimbrel_storage::directory::Subscription;
 use whimbrel_storage::jid::JidRef;
 
 use crate::runtime::letter::{Broadcast, Targets};
-use crate::stanza::{Delivery, Kind, Type};
+use crate::stanza::{Delivery, Kind, Traits, Type};
 use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::user::home::Home;
 use crate::user::inactive::Urgency;
 use crate::user::routing::{self, Inbound};
 use crate::user::tables::{Flags, ResourceKey, UserKey};
-use crate::user::{blocking, subscription};
+use crate::user::{blocking, offline, subscription};
 use crate::xml::writer;
 
 /// How every presence begins.
@@ -28,6 +28,9 @@ const EMPTY_TAIL: &[u8] = b"/>";
 
 /// The tail of a presence that the server sends when a session ends without one.
 const UNAVAILABLE_TAIL: &[u8] = b" type='unavailable'/>";
+
+/// The tail of a probe.
+const PROBE_TAIL: &[u8] = b" type='probe'/>";
 
 /// Handles a presence stanza from a bound resource.
 pub fn from_client(home: &mut Home, inbound: &Inbound<'_>, to: Option<&JidRef<'_>>) {
@@ -101,6 +104,7 @@ fn available(home: &mut Home, inbound: &Inbound<'_>) {
     let tail = tail_of(home, inbound);
     let resource = home.users.resource_mut(key);
     let initial = !resource.flags.has(Flags::AVAILABLE);
+    let other_priority = resource.priority != priority;
     resource.flags.put(Flags::AVAILABLE, true);
     resource.priority = priority;
     resource.presence = if tail == EMPTY_TAIL { Box::default() } else { tail.as_slice().into() };
@@ -111,6 +115,10 @@ fn available(home: &mut Home, inbound: &Inbound<'_>) {
         probe::contacts_of(home, key, inbound.from);
         show_own_resources(home, key, inbound.from);
         subscription::deliver_pending(home, key);
+    }
+    if initial || other_priority {
+        offline::offer(home, home.users.resource(key).user);
+        offline::offer_to(home, key);
     }
 }
 
@@ -126,8 +134,31 @@ fn priority_of(inbound: &Inbound<'_>) -> Option<i8> {
 
 /// Sends presence to everybody who is subscribed to it (§4.2.2, §4.4.2, §4.5.2).
 fn announce(home: &mut Home, local: &str, typ: Type, from: &str, tail: &[u8]) {
-    let lists = contacts(home, local, |s| matches!(s, Subscription::From | Subscription::Both));
+    send_to_contacts(home, local, typ, from, tail, |s| matches!(s, Subscription::From | Subscription::Both));
+}
+
+/// Sends a presence to the contacts whose subscription fits: at once, or behind what is under way with them.
+fn send_to_contacts(
+    home: &mut Home,
+    local: &str,
+    typ: Type,
+    from: &str,
+    tail: &[u8],
+    fits: impl Fn(Subscription) -> bool,
+) {
+    let under_way = home.under_way.visible_of(local);
+    let mut lists = contacts(home, local, &under_way, &fits);
+    for (contact, visible) in &under_way {
+        let held = home.under_way.hold_broadcast(local, contact, typ, from, tail);
+        if !held && fits(*visible) && !is_blocked(home, local, contact) {
+            lists[home.shared.home_of(contact)].push(contact);
+        }
+    }
     home.broadcast(typ, from, tail, lists);
+}
+
+fn is_blocked(home: &Home, local: &str, contact: &str) -> bool {
+    JidRef::parse(&home.bare_jid(contact)).is_ok_and(|contact| blocking::blocks(home, local, &contact))
 }
 
 /// Sends presence of a resource to the user's own available resources that `fits` (the same sections).
@@ -148,8 +179,13 @@ fn announce_to_own(
 }
 
 /// The contacts of this server whose subscription fits and whom the user does not block (XEP-0191 §3.2), by their
-/// home workers.
-fn contacts(home: &mut Home, local: &str, fits: impl Fn(Subscription) -> bool) -> Vec<Targets> {
+/// home workers. Without those with whom something is under way.
+fn contacts(
+    home: &mut Home,
+    local: &str,
+    under_way: &[(Box<str>, Subscription)],
+    fits: impl Fn(Subscription) -> bool,
+) -> Vec<Targets> {
     let mut lists = home.post.take_lists();
     let shared = home.shared.clone();
     let blocks = home.users.find(local).is_some_and(|user| home.users.user(user).blocked.is_some());
@@ -161,6 +197,7 @@ fn contacts(home: &mut Home, local: &str, fits: impl Fn(Subscription) -> bool) -
             && let Some((contact, domain)) = item.contact.split_once('@')
             && domain == &*shared.domain
             && !blocks(item.contact)
+            && !under_way.iter().any(|(other, _)| **other == *contact)
         {
             lists[shared.home_of(contact)].push(contact);
         }
@@ -208,6 +245,9 @@ fn unavailable(home: &mut Home, key: ResourceKey, tail: &[u8], ended: Ended) {
     resource.flags.put(Flags::AVAILABLE, false);
     resource.priority = 0;
     resource.presence = Box::default();
+    if was_available && ended == Ended::ByPresence {
+        offline::offer(home, home.users.resource(key).user);
+    }
 }
 
 /// Sends unavailable presence from all available resources of a user of this worker to a contact who is a subscriber
@@ -226,7 +266,7 @@ pub fn probe_from_each(home: &mut Home, local: &str, contact: &str) {
     let Some(user) = home.users.find(local) else { return };
     for key in home.users.available_of(user) {
         let from = home.full_jid(key);
-        send_one(home, &from, contact, Type::Probe, b" type='probe'/>");
+        send_one(home, &from, contact, Type::Probe, PROBE_TAIL);
     }
 }
 
@@ -240,7 +280,10 @@ pub fn send_one(home: &mut Home, from: &str, to: &str, typ: Type, tail: &[u8]) {
 /// The session of a resource has ended: contacts hear of it, and it is forgotten.
 pub fn session_ended(home: &mut Home, key: ResourceKey) {
     unavailable(home, key, UNAVAILABLE_TAIL, Ended::BySession);
-    home.users.remove(key);
+    home.ledger.forget_handed(key);
+    let full = home.full_jid(key);
+    let resource = home.users.remove(key);
+    offline::session_ended(home, &full, resource);
 }
 
 /// A user of this worker receives a presence stanza.
@@ -273,6 +316,9 @@ pub fn receive_broadcast(home: &mut Home, b: &Broadcast<'_>) {
     let Ok(from) = JidRef::parse(b.from) else { return };
     let mut bytes = Vec::with_capacity(b.payload.len() + 128);
     for local in b.targets() {
+        if !home.under_way.is_empty() && hold_inbound(home, local, b) {
+            continue;
+        }
         if b.typ == Type::Probe {
             if !blocking::blocks(home, local, &from) {
                 probe::answer(home, local, None, b.from);
@@ -288,5 +334,28 @@ pub fn receive_broadcast(home: &mut Home, b: &Broadcast<'_>) {
         for key in home.users.available_of(user) {
             routing::hand_over_bytes(home, key, Kind::Presence, b.from, Urgency::Replaceable, &bytes);
         }
+    }
+}
+
+/// Holds what is broadcast to one user if it must wait.
+fn hold_inbound(home: &mut Home, local: &str, b: &Broadcast<'_>) -> bool {
+    let mut bytes = Vec::with_capacity(b.payload.len() + 128);
+    let tail: &[u8] = if b.typ == Type::Probe { PROBE_TAIL } else { b.payload };
+    write(b.from, &home.bare_jid(local), tail, &mut bytes);
+    home.under_way.hold_inbound(&presence_to(b.typ, b.from, local, &bytes))
+}
+
+/// A presence to a user's bare JID.
+fn presence_to<'a>(typ: Type, from: &'a str, to_local: &'a str, bytes: &'a [u8]) -> Delivery<'a> {
+    Delivery {
+        kind: Kind::Presence,
+        typ,
+        traits: Traits::default(),
+        from,
+        to_local,
+        to_resource: None,
+        id: "",
+        bytes,
+        ticket: None,
     }
 }

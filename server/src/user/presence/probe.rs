@@ -5,14 +5,14 @@ use whimbrel_storage::jid::JidRef;
 
 use crate::stanza::Type;
 use crate::user::home::Home;
-use crate::user::presence::{UNAVAILABLE_TAIL, contacts, send_one};
+use crate::user::presence::{UNAVAILABLE_TAIL, send_one, send_to_contacts};
 use crate::user::tables::{Flags, ResourceKey};
 
 /// §4.3.1: asks for the presence of everybody to whose presence the user is subscribed.
 pub(super) fn contacts_of(home: &mut Home, key: ResourceKey, from: &str) {
     let local = home.users.local_of(key).to_owned();
-    let lists = contacts(home, &local, |s| matches!(s, Subscription::To | Subscription::Both));
-    home.broadcast(Type::Probe, from, b"", lists);
+    let sees = |s| matches!(s, Subscription::To | Subscription::Both);
+    send_to_contacts(home, &local, Type::Probe, from, b"", sees);
 }
 
 /// §4.3.2: what somebody who probes a user of this worker, or one resource of him, gets.
@@ -21,15 +21,18 @@ pub(super) fn answer(home: &mut Home, local: &str, resource: Option<&str>, probe
     let Some(prober_local) = from.local() else { return };
     let own_bare = home.bare_jid(local);
     if prober_local != local {
+        let under_way = home.under_way.visible(local, prober_local);
         let item = home.shared.directory.roster_item(local, &home.bare_jid(prober_local));
         let item = match item {
             Ok(item) => item.unwrap_or_default(),
             // An answer would end the prober's subscription.
             Err(error) => return tracing::error!(user = local, %error, "cannot read a roster"),
         };
-        if !matches!(item.subscription, Subscription::From | Subscription::Both) {
-            // `unsubscribed` would make the prober's server forget a request that waits here for an answer.
-            if item.pending_in.is_none() {
+        let subscription = under_way.unwrap_or(item.subscription);
+        if !matches!(subscription, Subscription::From | Subscription::Both) {
+            // `unsubscribed` would make the prober's server forget a request that waits here for an answer, or one
+            // that is just being granted.
+            if item.pending_in.is_none() && under_way.is_none() {
                 let to = home.bare_jid(prober_local);
                 send_one(home, &own_bare, &to, Type::Unsubscribed, b" type='unsubscribed'/>");
             }

@@ -5,20 +5,24 @@
 //!                  (his home)     (directory writer)             (contact's home)  (directory writer)
 //! ```
 //! Each half happens on the home worker of the user whose item moves: a job in a transaction of the directory
-//! moves the item by the [`table`], and what follows from it happens on the worker after the commit.
+//! moves the item by the [`table`], and what follows from it happens on the worker after the commit. What is sent in
+//! the meantime stays behind it: [`under_way`].
 
 pub mod change;
 pub mod table;
+pub mod under_way;
 
-use whimbrel_storage::directory::{Item, Subscription};
+use whimbrel_storage::directory::{Item, Job, Subscription};
 use whimbrel_storage::jid::JidRef;
 
+use crate::runtime::jobs::Then;
 use crate::stanza::{Delivery, Kind, Traits};
 use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::user::home::Home;
 use crate::user::routing::{self, Inbound};
 use crate::user::subscription::change::{Change, Outcome, Room};
 use crate::user::subscription::table::{Direction, Effects, Verb};
+use crate::user::subscription::under_way::About;
 use crate::user::tables::{Flags, ResourceKey};
 use crate::user::{blocking, presence, roster};
 use crate::xml::Stamp;
@@ -65,7 +69,10 @@ pub fn from_client(home: &mut Home, inbound: &Inbound<'_>, local: &str) {
     let room = Room::of(&home.config.limits);
     let to_local = local.to_owned();
     let (when_full, when_failed) = (refusal.clone(), refusal.clone());
-    let submitted = home.write(
+    let about = About { local: own.clone(), contact: contact.clone(), direction: Direction::Outbound };
+    let submitted = under_way::write(
+        home,
+        about,
         move |transaction| {
             let moved = (Direction::Outbound, verb);
             let outcome = change::make(transaction, &own, &contact, moved, &[], room)?;
@@ -110,6 +117,7 @@ impl Stanza<'_> {
             to_resource: None,
             id: self.id,
             bytes: self.bytes,
+            ticket: None,
         });
     }
 }
@@ -132,45 +140,42 @@ fn sent(home: &mut Home, own: &str, stanza: &Stanza<'_>, change: Change) {
 
 /// A user of this worker receives a subscription stanza. That he does not block the sender is known already.
 pub fn receive(home: &mut Home, d: &Delivery<'_>) {
-    let Some(verb) = Verb::of(d.typ) else { return };
-    let contact = bare(d.from).to_owned();
-    if contact.strip_suffix(&*home.shared.domain).and_then(|rest| rest.strip_suffix('@')) == Some(d.to_local)
-    {
-        return;
+    let own = d.from.strip_suffix(&*home.shared.domain).and_then(|rest| rest.strip_suffix('@'));
+    if Verb::of(d.typ).is_some() && own != Some(d.to_local) {
+        under_way::receive(home, d, inbound);
     }
+}
+
+/// Goes on with subscription stanzas for whose writes there was no room (`limits.directory_queue`).
+pub fn retry(home: &mut Home) {
+    under_way::retry(home, inbound);
+}
+
+/// The write of an inbound subscription stanza.
+fn inbound(home: &Home, d: &Delivery<'_>) -> under_way::Inbound {
+    let contact = bare(d.from).to_owned();
     let room = Room::of(&home.config.limits);
     let (local, bytes) = (d.to_local.to_owned(), d.bytes.to_vec());
-    let submitted = home.write(
-        move |transaction| {
-            let moved = (Direction::Inbound, verb);
-            let outcome = change::make(transaction, &local, &contact, moved, &bytes, room)?;
-            Ok(Box::new(move |home: &mut Home| match outcome {
-                Outcome::Moved(change) => received(home, &local, &contact, verb, &bytes, change),
-                // §3.1.3: nobody will ever answer. Anything else that comes for nobody is dropped (§8.5.1).
-                Outcome::NoAccount if verb == Verb::Subscribe => {
-                    send(home, &local, &contact, Verb::Unsubscribed);
-                }
-                Outcome::NoAccount => {}
-                Outcome::Full => {
-                    home.metrics().refused_roster.add(1);
-                    tracing::info!(
-                        user = local,
-                        contact,
-                        "a subscription request was dropped: too many wait"
-                    );
-                }
-            }))
-        },
-        // The log has the reason; the sender's half stands, and he can ask again.
-        |_, _| {},
-    );
-    if submitted.is_err() {
-        tracing::warn!(
-            user = d.to_local,
-            from = d.from,
-            "a subscription stanza was dropped: limits.directory_queue"
-        );
-    }
+    let verb = Verb::of(d.typ).expect("only subscription stanzas come here");
+    let about = About { local: local.clone(), contact: contact.clone(), direction: Direction::Inbound };
+    let job: Job<Then> = Box::new(move |transaction| {
+        let moved = (Direction::Inbound, verb);
+        let outcome = change::make(transaction, &local, &contact, moved, &bytes, room)?;
+        Ok(Box::new(move |home: &mut Home| match outcome {
+            Outcome::Moved(change) => received(home, &local, &contact, verb, &bytes, change),
+            // §3.1.3: nobody will ever answer. Anything else that comes for nobody is dropped (§8.5.1).
+            Outcome::NoAccount if verb == Verb::Subscribe => {
+                send(home, &local, &contact, Verb::Unsubscribed);
+            }
+            Outcome::NoAccount => {}
+            Outcome::Full => {
+                home.metrics().refused_roster.add(1);
+                tracing::info!(user = local, contact, "a subscription request was dropped: too many wait");
+            }
+        }))
+    });
+    // The log has the reason; the sender's half stands, and he can ask again.
+    (about, job, Box::new(|_, _| {}))
 }
 
 /// The inbound half is written: what follows from it.
@@ -214,6 +219,7 @@ fn hand_over(home: &mut Home, key: ResourceKey, contact: &str, verb: Verb, bytes
         to_resource: None,
         id: "",
         bytes,
+        ticket: None,
     };
     routing::hand_over(home, key, &d);
 }

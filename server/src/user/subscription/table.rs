@@ -196,6 +196,8 @@ const ROUTE: Effects = Effects::ROUTE;
 const DELIVER: Effects = Effects::DELIVER;
 const ROUTE_PUSH: Effects = ROUTE.and(Effects::PUSH);
 const DELIVER_PUSH: Effects = DELIVER.and(Effects::PUSH);
+/// §3.1.5: the contact has granted what the user had. He may have withdrawn it in between, so he is asked again.
+const PROBE: Effects = Effects::PROBE;
 /// §3.1.6: the user may see the contact from now on.
 const GRANTED: Effects = DELIVER_PUSH.and(Effects::PROBE);
 /// §3.4.2: a grant before the request.
@@ -283,11 +285,11 @@ const INBOUND: [Row; 4] = [
         (To, GRANTED),
         (NonePendingIn, NOTHING),
         (ToPendingIn, GRANTED),
-        (To, NOTHING),
-        (ToPendingIn, NOTHING),
+        (To, PROBE),
+        (ToPendingIn, PROBE),
         (From, NOTHING),
         (Both, GRANTED),
-        (Both, NOTHING),
+        (Both, PROBE),
     ],
     // §A.3.2 unsubscribe
     [

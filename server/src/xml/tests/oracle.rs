@@ -53,14 +53,21 @@ impl From<&Element> for Tree {
     }
 }
 
+/// The document with the ends of its lines made `\n`, as XML 1.0 §2.11 wants it done before parsing. Both parsers do
+/// it in part only: rxml refuses a lone carriage return in a value, roxmltree keeps one before a reference.
+fn lines(document: &[u8]) -> Result<String, String> {
+    let text = std::str::from_utf8(document).map_err(|error| error.to_string())?;
+    Ok(text.replace("\r\n", "\n").replace('\r', "\n"))
+}
+
 /// What the prefix means that stands in for `xml` in the names of elements.
 const ELEMENT_PREFIX_MEANS: &str = "urn:what xml means";
 
 /// The root of the document as roxmltree sees it.
 fn roxmltree(document: &[u8]) -> Result<Tree, String> {
-    let text = std::str::from_utf8(document).map_err(|error| error.to_string())?;
+    let text = lines(document)?;
     if !text.contains("<xml:") {
-        let document = roxmltree::Document::parse(text).map_err(|error| error.to_string())?;
+        let document = roxmltree::Document::parse(&text).map_err(|error| error.to_string())?;
         return Ok(tree_of(document.root_element(), None));
     }
     // It does not know the prefix `xml` in the name of an element, so it gets another one in its place.
@@ -102,9 +109,7 @@ fn tree_of(node: roxmltree::Node<'_, '_>, xml: Option<&str>) -> Tree {
 
 /// The root of the document as rxml sees it.
 fn rxml(document: &[u8]) -> Result<Tree, String> {
-    // It refuses a lone carriage return in a value; XML 1.0 §2.11 says that a line feed is the same.
-    let text = std::str::from_utf8(document).map_err(|error| error.to_string())?;
-    let mut lines = text.replace("\r\n", "\n").replace('\r', "\n");
+    let mut lines = lines(document)?;
     // It has no standalone declaration, which changes nothing without a document type.
     if lines.starts_with("<?xml")
         && let Some(end) = lines.find("?>")

@@ -18,6 +18,7 @@
 
 pub(crate) mod answers;
 mod client;
+pub(crate) mod managed;
 pub(crate) mod roster;
 pub(crate) mod scram;
 mod server;
@@ -25,7 +26,7 @@ pub(crate) mod tls;
 
 pub(crate) use client::{Client, Said};
 pub(crate) use server::password as server_password;
-pub(crate) use server::{TestServer, on_each_driver, on_each_driver_with};
+pub(crate) use server::{TestServer, drivers, on_each_driver, on_each_driver_with};
 
 use std::time::Duration;
 

@@ -12,7 +12,7 @@ use whimbrel_storage::directory::run_inline;
 use super::Client;
 
 /// Drivers that the suite runs on. `WHIMBREL_TEST_DRIVER` names a single one.
-fn drivers() -> Vec<DriverChoice> {
+pub(crate) fn drivers() -> Vec<DriverChoice> {
     match std::env::var("WHIMBREL_TEST_DRIVER").as_deref() {
         Ok("mio") => vec![DriverChoice::Mio],
         Ok("uring") => vec![DriverChoice::Uring],
@@ -41,7 +41,7 @@ pub(crate) struct TestServer {
     /// The server.
     pub(crate) server: Server,
     /// Where its data lies; gone when the test is over.
-    pub(crate) data: TempDir,
+    pub(crate) data: Option<TempDir>,
 }
 
 impl TestServer {
@@ -50,7 +50,7 @@ impl TestServer {
         let data = tempfile::tempdir().unwrap();
         let server =
             Server::start(config(driver, &data, configure)).unwrap_or_else(|e| panic!("no server: {e}"));
-        TestServer { server, data }
+        TestServer { server, data: Some(data) }
     }
 
     /// The address for plain connections (and STARTTLS).
@@ -65,7 +65,12 @@ impl TestServer {
 
     /// The server's self-signed certificate.
     pub(crate) fn certificate(&self) -> std::path::PathBuf {
-        self.data.path().join("tls").join("self-signed.pem")
+        self.data
+            .as_ref()
+            .expect("only a stopped server is without")
+            .path()
+            .join("tls")
+            .join("self-signed.pem")
     }
 
     /// Makes accounts; see [`password`] for their passwords.
@@ -98,6 +103,40 @@ impl TestServer {
         client
     }
 
+    /// Stops the server, and starts another one on the same data.
+    pub(crate) fn restart(self, configure: impl Fn(&mut Config)) -> TestServer {
+        let driver = self.server.config().driver;
+        let data = self.stop();
+        let server =
+            Server::start(config(driver, &data, configure)).unwrap_or_else(|e| panic!("no server: {e}"));
+        TestServer { server, data: Some(data) }
+    }
+
+    fn stop(mut self) -> TempDir {
+        self.end();
+        self.data.take().expect("only a stopped server is without")
+    }
+
+    fn end(&mut self) {
+        self.server.drain(true);
+        self.server.join().expect("no worker fails");
+    }
+
+    /// The sum of a metric over all workers.
+    pub(crate) fn metric(&self, name: &str) -> u64 {
+        let totals = whimbrel_server::metrics::totals(&self.server.shared.metrics);
+        totals.into_iter().find(|(description, _)| description.name == name).expect("a metric").1
+    }
+
+    /// Waits until a metric has this value.
+    pub(crate) fn await_metric(&self, name: &str, wanted: u64) {
+        let since = std::time::Instant::now();
+        while self.metric(name) != wanted {
+            assert!(since.elapsed() < super::PATIENCE, "{name} is {}, not {wanted}", self.metric(name));
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+
     /// A name that starts with `prefix` and whose home is the given worker.
     pub(crate) fn name_at_home_on(&self, worker: usize, prefix: &str) -> String {
         (0..)
@@ -109,8 +148,9 @@ impl TestServer {
 
 impl Drop for TestServer {
     fn drop(&mut self) {
-        self.server.drain(true);
-        self.server.join().expect("no worker fails");
+        if self.data.is_some() {
+            self.end();
+        }
     }
 }
 
@@ -126,6 +166,8 @@ pub(crate) fn config(driver: DriverChoice, data: &TempDir, configure: impl Fn(&m
         pin_workers: false,
         allow_plaintext: true,
         directory_gib_max: 1,
+        log_gib_max: 1,
+        log_segment_mib: 2,
         ..Config::default()
     };
     config.limits.drain_seconds = 1;

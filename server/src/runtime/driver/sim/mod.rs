@@ -5,6 +5,7 @@
 //! of any size, finds nothing although there is something, serves connections in any order, and takes what has
 //! arrived along when a connection moves.
 
+mod link;
 mod network;
 mod random;
 #[cfg(test)]

@@ -15,6 +15,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
+use super::link::{Holder, Link, Piece, Pipe, Way};
 use super::random::Random;
 use crate::runtime::driver::ConnId;
 use crate::runtime::timer::Millis;
@@ -88,90 +89,6 @@ impl Drop for Socket {
             && let Ok(mut lost) = self.lost.lock()
         {
             lost.push(self.link);
-        }
-    }
-}
-
-#[derive(Copy, Clone, Debug, Eq, PartialEq, Ord, PartialOrd)]
-enum Way {
-    Up,
-    Down,
-}
-
-enum Piece {
-    Bytes(Vec<u8>),
-    End,
-    Reset,
-}
-
-struct Pipe {
-    flight: VecDeque<Piece>,
-    flight_bytes: usize,
-    arrived: VecDeque<u8>,
-    window: usize,
-    due_last: Millis,
-    ended: bool,
-    reset: bool,
-}
-
-impl Pipe {
-    fn new(window: usize) -> Pipe {
-        Pipe {
-            flight: VecDeque::new(),
-            flight_bytes: 0,
-            arrived: VecDeque::new(),
-            window,
-            due_last: Millis(0),
-            ended: false,
-            reset: false,
-        }
-    }
-
-    fn room(&self) -> usize {
-        self.window.saturating_sub(self.flight_bytes + self.arrived.len())
-    }
-
-    fn arrive(&mut self) {
-        match self.flight.pop_front() {
-            Some(Piece::Bytes(bytes)) => {
-                self.flight_bytes -= bytes.len();
-                self.arrived.extend(bytes);
-            }
-            Some(Piece::End) => self.ended = true,
-            Some(Piece::Reset) => {
-                self.reset = true;
-                self.arrived.clear();
-            }
-            None => {}
-        }
-    }
-}
-
-/// Who holds the server's end of a link.
-#[derive(Copy, Clone, Debug, Eq, PartialEq)]
-pub(super) enum Holder {
-    /// It waits to be accepted, or is between two drivers.
-    Nobody,
-    /// A connection of a worker's driver.
-    Driver(usize, ConnId),
-    /// The server has closed it.
-    Closed,
-}
-
-struct Link {
-    client: u32,
-    peer: IpAddr,
-    up: Pipe,
-    down: Pipe,
-    holder: Holder,
-    client_gone: bool,
-}
-
-impl Link {
-    fn pipe(&mut self, way: Way) -> &mut Pipe {
-        match way {
-            Way::Up => &mut self.up,
-            Way::Down => &mut self.down,
         }
     }
 }

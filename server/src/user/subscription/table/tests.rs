@@ -21,8 +21,7 @@ fn state(name: &str) -> State {
 
 /// The RFC's tables in its own words: existing state, whether the stanza goes on ("route" outbound, "deliver"
 /// inbound), new state ("-" for no change). After a "|", what sections 3.1 to 3.4 add: "auto-reply", "approve",
-/// "unavailable", and "probe" where the
-/// contact's server would send presence of its own accord (see [`Effects::PROBE`]).
+/// "unavailable", and "probe" where the contact's server would send presence of its own accord (see [`Effects::PROBE`]).
 const RFC_6121: &[(Direction, Verb, bool, &str)] = &[
     (
         Outbound,
@@ -130,11 +129,11 @@ const RFC_6121: &[(Direction, Verb, bool, &str)] = &[
              None + Pending Out: MUST, To | probe
              None + Pending In: MUST NOT, -
              None + Pending Out+In: MUST, To + Pending In | probe
-             To: MUST NOT, -
-             To + Pending In: MUST NOT, -
+             To: MUST NOT, - | probe
+             To + Pending In: MUST NOT, - | probe
              From: MUST NOT, -
              From + Pending Out: MUST, Both | probe
-             Both: MUST NOT, -",
+             Both: MUST NOT, - | probe",
     ),
     (
         Inbound,

@@ -1,0 +1,75 @@
+//! A segment with anything in it: nothing panics, nothing is invented, order is kept, and what `verify` counts is what
+//! opening finds.
+//!
+//! The first byte chooses: an even one changes a sound segment by the rest, in pieces of three bytes (where, where, with
+//! what); an odd one puts the rest into it as it is, at the offset that the next two bytes tell. Then, a multiple of
+//! four also cuts the file off at the offset that the last two bytes tell.
+#![no_main]
+
+use std::fs;
+
+use libfuzzer_sys::fuzz_target;
+use whimbrel_storage::directory::UserId;
+use whimbrel_storage::log::{Flags, Log, Message, Options, Origin, verify};
+
+const MESSAGES: u64 = 40;
+
+fn options() -> Options {
+    let segment_bytes = whimbrel_storage::log::SEGMENT_BYTES_MIN;
+    Options { segment_bytes, payload_bytes_max: 4096, log_bytes_max: 1 << 20, ..Options::default() }
+}
+
+fn payload(number: u64) -> Vec<u8> {
+    format!("{number}").repeat(1 + number as usize * 7).into_bytes()
+}
+
+fuzz_target!(|data: &[u8]| {
+    let Some((choice, rest)) = data.split_first() else { return };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let open = || Log::open_all(folder.path(), &options(), 1, &|_| Some(0), &|_| {}).expect("it opens");
+    let mut log = open().logs.remove(0);
+    for number in 0..MESSAGES {
+        let origin = Origin { stream: 1, number: number as u32 };
+        let user = UserId::new(number % 3);
+        let payload = payload(number);
+        let message = Message { user, time_ms: number, flags: Flags::NONE, origin, payload: &payload };
+        let sequence = log.append(&message).expect("there is room").sequence;
+        if number % 5 == 0 {
+            log.trim(user, sequence);
+        }
+        log.commit_now().expect("the disk works");
+    }
+    drop(log);
+
+    let path = folder.path().join("generation-1/0/0000000000000000.seg");
+    let mut bytes = fs::read(&path).expect("the segment is there");
+    let place = |high: u8, low: u8| usize::from(u16::from_be_bytes([high, low]));
+    if choice % 2 == 0 {
+        for patch in rest.chunks_exact(3) {
+            bytes[place(patch[0], patch[1])] ^= patch[2];
+        }
+    } else if let [high, low, content @ ..] = rest {
+        let at = place(*high, *low);
+        let length = content.len().min(bytes.len() - at);
+        bytes[at..at + length].copy_from_slice(&content[..length]);
+    }
+    if let (0, [.., high, low]) = (choice % 4, rest) {
+        bytes.truncate(place(*high, *low));
+    }
+    fs::write(&path, &bytes).expect("the segment can be written");
+
+    let Ok(verified) = verify(folder.path()) else { return };
+    let opened = open();
+    assert_eq!(verified.logs[0].messages, opened.report.messages);
+    let log = &opened.logs[0];
+    for user in log.users() {
+        let mut last = None;
+        for record in log.pending(user) {
+            let record = record.expect("what waits after opening can be read");
+            let number = u64::from(record.origin.number);
+            assert!(number % 3 == user.get() && record.time_ms == number, "an invented message");
+            assert_eq!(record.payload, payload(number), "an invented message");
+            assert!(last.replace(number) < Some(number), "out of order");
+        }
+    }
+});

@@ -1,0 +1,227 @@
+//! Worlds moved by hand: what happens between the commit of a subscription and its return to the worker, or while the
+//! directory has no room.
+
+use super::Settings;
+use super::client::Stage;
+use super::world::{World, bare, full, local};
+use crate::runtime::driver::sim::Weather;
+use whimbrel_storage::directory::Subscription;
+
+/// Two users on one worker with two clients each, number 0 and 2 of user 0, 1 and 3 of user 1; all online, available
+/// and knowing their rosters. A network without delay; clients do nothing of their own accord.
+fn four(jobs: usize) -> (World, tempfile::TempDir) {
+    let still = Weather { delay_ms_max: 0, idle_polls_permille: 0, short_permille: 0, ..Weather::default() };
+    let settings = Settings {
+        workers: 1,
+        users: 2,
+        clients: 4,
+        jobs,
+        sessions_unauthenticated: 100,
+        weather: still,
+        ..Settings::small(5)
+    };
+    let data = tempfile::tempdir().expect("a folder");
+    let mut world = World::new(settings, data.path()).expect("a world");
+    world.calm = true;
+    for index in 0..4 {
+        while world.clients[index].stage != Stage::Online {
+            if world.clients[index].stage == Stage::Away {
+                world.act(index);
+            }
+            settle(&mut world);
+            if matches!(world.clients[index].stage, Stage::Silent | Stage::Leaving | Stage::Ghost) {
+                world.leave_somehow(index);
+                settle(&mut world);
+            }
+        }
+    }
+    for index in 0..4 {
+        world.fetch_roster(index);
+        world.become_available(index);
+    }
+    settle(&mut world);
+    (world, data)
+}
+
+fn settle(world: &mut World) {
+    for _ in 0..40 {
+        world.pass(100);
+        world.round();
+    }
+    assert_eq!(world.failure, None);
+}
+
+/// What a client has said reaches the worker, and what the worker does then reaches the queue of writes.
+fn turn(world: &mut World) {
+    for index in 0..4 {
+        world.flush(index);
+    }
+    world.pass(1);
+    world.turn(0);
+}
+
+/// Runs the oldest write, once there is one; its result waits for the worker.
+fn write(world: &mut World) {
+    for _ in 0..20 {
+        if world.stepped.waiting().0 > 0 {
+            break;
+        }
+        turn(world);
+    }
+    assert!(world.stepped.run_write(&world.shared.directory, &world.completions), "a write waits");
+}
+
+fn subscribe(world: &mut World) {
+    world.subscription(0, 1, "subscribe");
+    settle(world);
+    world.subscription(1, 0, "subscribed");
+    settle(world);
+    assert_eq!(seen(world), [full(1, "r0"), full(1, "r1")]);
+}
+
+/// The connection of a client breaks, and its worker sees that before the result of the last write.
+fn cut(world: &mut World, index: usize) {
+    let written = world.completions[0].take().expect("a write has come back");
+    world.part(index, true);
+    let link = world.clients[index].link.expect("it is connected");
+    world.network.client_close(link, true);
+    world.clients[index].away(world.now);
+    for _ in 0..5 {
+        turn(world);
+    }
+    assert_eq!(world.workers[0].core().home().users.counts().1, 3);
+    world.completions[0].deliver(written);
+}
+
+/// The resources of user 1 that client 0 sees.
+fn seen(world: &World) -> Vec<String> {
+    let live = world.clients[0].live.as_ref().expect("client 0 is online");
+    live.seen.keys().filter(|jid| jid.starts_with(&bare(1))).cloned().collect()
+}
+
+fn say(world: &mut World, index: usize, text: &str) {
+    world.clients[index].say(text);
+}
+
+fn subscription_of(world: &World, user: usize, contact: usize) -> Subscription {
+    let item =
+        world.shared.directory.roster_item(&local(user), &bare(contact)).expect("a roster can be read");
+    item.map_or(Subscription::None, |item| item.subscription)
+}
+
+#[test]
+fn who_leaves_a_subscription_hears_of_a_resource_that_ends_before_its_worker_knows_of_that() {
+    let (mut world, _data) = four(100);
+    subscribe(&mut world);
+    world.subscription(0, 1, "unsubscribe");
+    write(&mut world);
+    // The contact's half is committed, and he goes before his worker hears of it.
+    write(&mut world);
+    assert_eq!(subscription_of(&world, 1, 0), Subscription::None);
+    cut(&mut world, 3);
+    settle(&mut world);
+    assert_eq!(seen(&world), [""; 0]);
+}
+
+#[test]
+fn who_is_removed_from_a_roster_hears_of_a_resource_that_ends_before_its_worker_knows_of_that() {
+    let (mut world, _data) = four(100);
+    subscribe(&mut world);
+    let item = format!("<item jid='{}' subscription='remove'/>", bare(0));
+    say(
+        &mut world,
+        1,
+        &format!("<iq type='set' id='q0'><query xmlns='jabber:iq:roster'>{item}</query></iq>"),
+    );
+    turn(&mut world);
+    write(&mut world);
+    cut(&mut world, 3);
+    settle(&mut world);
+    assert_eq!(seen(&world), [""; 0]);
+}
+
+#[test]
+fn a_presence_sent_after_an_approval_comes_after_it() {
+    let (mut world, _data) = four(100);
+    world.settings.watch = vec![0];
+    world.subscription(0, 1, "subscribe");
+    settle(&mut world);
+    world.subscription(1, 0, "subscribed");
+    write(&mut world);
+    // Committed, and not yet told.
+    world.become_available(1);
+    turn(&mut world);
+    world.become_available(1);
+    settle(&mut world);
+    let heard = world.log.join("\n");
+    let approved = heard.find("type='subscribed'").expect("he hears of the approval");
+    let pushed = heard.find("subscription=\"to\"").expect("he gets the push");
+    let first = heard.find(&format!("from=\"{}", full(1, "r0"))).expect("he gets the presence");
+    assert!(approved < pushed && pushed < first, "{heard}");
+    let latest = world.clients[1].live.as_ref().and_then(|live| live.presence).map(|(number, _)| number);
+    let live = world.clients[0].live.as_ref().expect("client 0 is online");
+    assert_eq!(live.seen.get(&full(1, "r0")).copied(), latest);
+}
+
+#[test]
+fn a_message_sent_after_a_subscription_stanza_comes_after_it() {
+    let (mut world, _data) = four(100);
+    subscribe(&mut world);
+    world.settings.watch = vec![0];
+    world.subscription(1, 0, "unsubscribed");
+    say(&mut world, 1, &format!("<message type='normal' to='{}' id='after'/>", full(0, "r0")));
+    turn(&mut world);
+    settle(&mut world);
+    let heard = world.log.join("\n");
+    let stanza = heard.find("type='unsubscribed'").expect("he hears of the end");
+    let message = heard.find("id='after'").expect("he gets the message");
+    assert!(stanza < message, "{heard}");
+}
+
+#[test]
+fn a_subscription_stanza_waits_for_room_in_the_directorys_queue() {
+    let (mut world, _data) = four(1);
+    world.subscription(0, 1, "subscribe");
+    write(&mut world);
+    // In the iteration in which the request goes on to the contact, another client takes the only place.
+    let item = "<query xmlns='jabber:iq:roster'><item jid='x@sim.example'/></query>";
+    say(&mut world, 2, &format!("<iq type='set' id='q0'>{item}</iq>"));
+    turn(&mut world);
+    let waits = |world: &World| world.workers[0].core().home().under_way.has_waiting();
+    assert!(waits(&world));
+    assert!(
+        world.workers[0].timeout(world.now).is_some_and(|wait| wait.as_millis() <= 1),
+        "it tries again soon"
+    );
+    settle(&mut world);
+    assert!(!waits(&world));
+    let item = world.shared.directory.roster_item(&local(1), &bare(0)).expect("a roster can be read");
+    assert!(item.expect("the request has arrived").pending_in.is_some());
+}
+
+#[test]
+fn a_worker_that_holds_too_much_reads_nothing_until_the_directory_has_caught_up() {
+    let (mut world, _data) = four(100);
+    let limits = crate::limits::Limits { held_bytes: 1000, ..world.config.limits.clone() };
+    let config = crate::config::Config { limits, ..(*world.config).clone() };
+    world.workers[0].core_mut().reconfigure(std::sync::Arc::new(config));
+    world.subscription(1, 0, "subscribe");
+    for _ in 0..20 {
+        world.message(1);
+        say(&mut world, 1, &format!("<message type='chat' to='{}'><body>n:0:.</body></message>", bare(0)));
+    }
+    for _ in 0..5 {
+        turn(&mut world);
+    }
+    assert!(world.workers[0].is_stalled());
+    let held = world.workers[0].core().home().under_way.bytes();
+    assert!(held > 1000, "{held}");
+    world.failure = None;
+    write(&mut world);
+    for _ in 0..3 {
+        while world.stepped.run_write(&world.shared.directory, &world.completions) {}
+        turn(&mut world);
+    }
+    assert!(!world.workers[0].is_stalled());
+    assert_eq!(world.workers[0].core().home().under_way.bytes(), 0);
+}

@@ -1,0 +1,176 @@
+//! A worker's log, and everything that waits for it.
+//!
+//! ```text
+//! message ─► append ─► delivered at once ─► client has it ─► trim
+//!               │
+//!               └─► committed ─► its sender may be told that it is safe
+//! ```
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use whimbrel_storage::directory::UserId;
+use whimbrel_storage::log::{AppendError, Appended, Flags, Log, Message, Origin, Position, Sequence};
+
+use crate::metrics::WorkerMetrics;
+use crate::stanza::Ticket;
+use crate::user::tables::ResourceKey;
+
+/// A message that was written, in this iteration, to a client without stream management. It is delivered once its
+/// bytes are with the kernel.
+#[derive(Copy, Clone, Debug)]
+pub struct Handed {
+    /// Who got it.
+    pub resource: ResourceKey,
+    /// His account.
+    pub user: UserId,
+    /// The message.
+    pub sequence: Sequence,
+}
+
+/// A round of appends that is on its way to the disk.
+struct Round {
+    end: Position,
+    asked: Instant,
+}
+
+/// Who commits the log.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Commit {
+    /// The threads of [`Syncer`](whimbrel_storage::log::Syncer).
+    ByThread,
+    /// The worker, when it asks for it: for the deterministic simulation.
+    AtOnce,
+}
+
+/// The log and who waits for it.
+pub struct Ledger {
+    log: Log,
+    commit: Commit,
+    /// Senders whose messages are not committed yet, in the order of their records.
+    waiting: VecDeque<(Position, Ticket)>,
+    rounds: VecDeque<Round>,
+    /// Messages written in this iteration to clients without stream management.
+    pub handed: Vec<Handed>,
+    /// End of what a commit was asked for.
+    asked: Position,
+    /// Why the log has refused a message since the operator was last told.
+    pub refused: Option<AppendError>,
+}
+
+impl Ledger {
+    /// A ledger over a log that has just been opened.
+    pub fn new(log: Log, commit: Commit) -> Ledger {
+        let asked = log.appended();
+        Ledger {
+            log,
+            commit,
+            waiting: VecDeque::new(),
+            rounds: VecDeque::new(),
+            handed: Vec::new(),
+            asked,
+            refused: None,
+        }
+    }
+
+    /// The log, for reading.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// The log, for what only it has to do with.
+    pub fn log_mut(&mut self) -> &mut Log {
+        &mut self.log
+    }
+
+    /// The log, at the end.
+    pub fn into_log(self) -> Log {
+        self.log
+    }
+
+    /// Messages that wait for anybody of this worker.
+    pub fn count_pending(&self) -> u64 {
+        self.log.users().filter_map(|user| self.log.backlog(user)).map(|backlog| backlog.messages).sum()
+    }
+
+    /// Appends a message; the holder of `ticket` will hear when it is committed.
+    ///
+    /// # Errors
+    /// Nothing was appended, and nobody waits.
+    pub fn append(
+        &mut self,
+        user: UserId,
+        time_ms: u64,
+        payload: &[u8],
+        ticket: Option<Ticket>,
+        metrics: &WorkerMetrics,
+    ) -> Result<Appended, AppendError> {
+        let origin = ticket.map_or_else(Origin::default, |t| Origin { stream: t.stream.0, number: t.safe });
+        let appended = self.log.append(&Message { user, time_ms, flags: Flags::NONE, origin, payload })?;
+        metrics.log_appends.add(1);
+        metrics.log_bytes.add(payload.len() as u64);
+        metrics.log_pending.add(1);
+        if let Some(ticket) = ticket {
+            self.waiting.push_back((appended.position, ticket));
+        }
+        Ok(appended)
+    }
+
+    /// A client has a message for good.
+    pub fn trim(&mut self, user: UserId, sequence: Sequence, metrics: &WorkerMetrics) {
+        let trimmed = self.log.trim(user, sequence);
+        metrics.log_pending.sub(trimmed.messages);
+        metrics.log_trims.add(trimmed.messages);
+    }
+
+    /// Asks for a commit of what this iteration has appended.
+    pub fn request_commit(&mut self) {
+        let end = self.log.appended();
+        if end > self.asked {
+            self.asked = end;
+            self.rounds.push_back(Round { end, asked: Instant::now() });
+            match self.commit {
+                Commit::ByThread => self.log.request_commit(),
+                // A failure shows in [`Log::failed`].
+                Commit::AtOnce => drop(self.log.commit_now()),
+            }
+        }
+    }
+
+    /// Gives the tickets of everything that is committed by now to `safe`.
+    pub fn committed(&mut self, metrics: &WorkerMetrics, mut safe: impl FnMut(Ticket)) {
+        let committed = self.log.committed();
+        while let Some(round) = pop_if(&mut self.rounds, |round| round.end <= committed) {
+            let micros = u64::try_from(round.asked.elapsed().as_micros()).unwrap_or(u64::MAX);
+            metrics.log_commits.add(1);
+            metrics.log_commit_time.add(micros);
+            metrics.log_commit_longest.raise(micros);
+        }
+        while let Some((_, ticket)) = pop_if(&mut self.waiting, |(end, _)| *end <= committed) {
+            safe(ticket);
+        }
+        metrics.log_waiting.set(self.waiting.len() as u64);
+    }
+
+    /// Whether somebody waits for a commit.
+    pub fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// The log has failed: gives the tickets of what will never be committed to `lost`.
+    pub fn abandon(&mut self, mut lost: impl FnMut(Ticket)) {
+        self.rounds.clear();
+        for (_, ticket) in self.waiting.drain(..) {
+            lost(ticket);
+        }
+    }
+
+    /// What was handed to a resource has not arrived, as far as anybody knows.
+    pub fn forget_handed(&mut self, resource: ResourceKey) {
+        self.handed.retain(|handed| handed.resource != resource);
+    }
+}
+
+fn pop_if<T>(queue: &mut VecDeque<T>, fits: impl Fn(&T) -> bool) -> Option<T> {
+    queue.front().is_some_and(fits).then(|| queue.pop_front()).flatten()
+}

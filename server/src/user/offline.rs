@@ -1,0 +1,272 @@
+//! Messages that wait in the log (XEP-0160), and how they reach a client: one cursor for everything.
+//!
+//! A resource is *live*: it gets messages as they are appended. Or it is *behind*: messages for it are only
+//! appended, and it reads the log on, after [`Flow::after`](crate::user::flow::Flow::after), whenever there is
+//! room; at the end of the log it is live again. It is behind
+//!
+//! - when it becomes available and messages wait (offline delivery),
+//! - when it reads too slowly or acknowledges too little (the log holds what memory should not),
+//! - when another resource has gone with messages unacknowledged (delivery to the next).
+//!
+//! The rule of the cursor: every message behind it that is not on its way to any resource of the user, and that is
+//! for this resource, is written with the time of its receipt. So a cursor may always be put back, and nothing is
+//! written twice to a stream.
+
+use std::borrow::Cow;
+
+use smallvec::SmallVec;
+use whimbrel_storage::log::{AppendError, Sequence};
+
+use crate::runtime::driver::ConnId;
+use crate::stanza::{Delivery, Kind, Type};
+use crate::stream::errors::{StanzaCondition, StanzaError};
+use crate::stream::sm::Unacked;
+use crate::user::carbons;
+use crate::user::flow::{self, Room};
+use crate::user::home::Home;
+use crate::user::inactive::Urgency;
+use crate::user::record::{self, Kept};
+use crate::user::routing;
+use crate::user::tables::{Resource, ResourceKey, UserKey};
+use crate::xml::Element;
+
+/// Bytes of messages that one resource gets in one iteration, so that others get their turn.
+const WINDOW_BYTES: u64 = 64 * 1024;
+
+/// Appends a message to the log, then delivers it to those who are live. Returns whether its sender will hear when it
+/// is committed; otherwise there is nothing to wait for.
+pub fn keep(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>) -> bool {
+    let account = match user {
+        Some(user) => home.users.user(user).id,
+        None => match home.shared.directory.account_id(d.to_local) {
+            Ok(Some(account)) => account,
+            Ok(None) => {
+                routing::bounce(home, d, StanzaCondition::ServiceUnavailable);
+                return false;
+            }
+            Err(error) => {
+                tracing::error!(user = d.to_local, %error, "cannot read the directory");
+                routing::bounce(home, d, StanzaCondition::InternalServerError);
+                return false;
+            }
+        },
+    };
+    let addressed = d.to_resource.and_then(|name| home.users.find_resource(user?, name));
+    // RFC 6121 §8.5.3.2.1: only a chat message looks for another resource of the same user.
+    if d.to_resource.is_some() && addressed.is_none() && d.typ != Type::Chat {
+        routing::bounce(home, d, StanzaCondition::ServiceUnavailable);
+        return false;
+    }
+    let recipients = match (user, addressed) {
+        (_, Some(key)) => smallvec::smallvec![key],
+        (Some(user), None) => routing::recipients_of_bare(home, user, Type::Chat),
+        (None, None) => SmallVec::new(),
+    };
+    // Of several recipients one that is behind gets only what no other has acknowledged: none is that could be live.
+    for &key in &recipients {
+        if flow::is_behind(home, key) {
+            pump(home, key);
+        }
+    }
+    let mut payload = std::mem::take(&mut home.payload);
+    record::encode(d, &mut payload);
+    let now = home.unix_ms();
+    let metrics = &home.shared.metrics[home.worker];
+    let appended = home.ledger.append(account, now, &payload, d.ticket, metrics);
+    home.payload = payload;
+    let appended = match appended {
+        Ok(appended) => appended,
+        Err(error) => {
+            refuse(home, d, error);
+            return false;
+        }
+    };
+    let Some(user) = user else { return true };
+    for &key in &recipients {
+        if flow::is_live(home, key, appended.sequence) {
+            let record = Some(appended.sequence);
+            routing::hand_over_record(home, key, Kind::Message, d.from, Urgency::Now, d.bytes, record);
+        }
+    }
+    carbons::copy_received(home, user, d, &recipients);
+    true
+}
+
+/// The log does not take a message: its sender is told why.
+fn refuse(home: &mut Home, d: &Delivery<'_>, error: AppendError) {
+    let metrics = home.metrics();
+    let (condition, text) = match error {
+        AppendError::UserQuota => {
+            metrics.refused_offline.add(1);
+            (StanzaCondition::ResourceConstraint, "as many messages wait for the recipient as may")
+        }
+        AppendError::LogQuota | AppendError::Full => {
+            metrics.refused_log_full.add(1);
+            (StanzaCondition::ResourceConstraint, "the server has no room for messages; try again later")
+        }
+        AppendError::TooLarge => {
+            metrics.refused_log_failed.add(1);
+            (StanzaCondition::PolicyViolation, "the message is too long to be kept")
+        }
+        AppendError::Failed => {
+            metrics.refused_log_failed.add(1);
+            (StanzaCondition::InternalServerError, "the server cannot keep messages now; try again later")
+        }
+    };
+    if error != AppendError::UserQuota {
+        home.ledger.refused = Some(error);
+    }
+    routing::bounce_with(home, d, StanzaError::from(condition).with_text(text));
+}
+
+/// A resource has become available, or may now get other messages than before: what waits in the log is offered to
+/// it.
+pub fn offer_to(home: &mut Home, key: ResourceKey) {
+    let account = home.users.account_of(key);
+    if home.ledger.log().backlog(account).is_some() {
+        home.users.flow_mut(key).after = Some(Sequence::ZERO);
+        home.pumps.push(key);
+    }
+}
+
+/// As [`offer_to`], for all resources of a user that get messages to his bare JID: another one has gone.
+pub fn offer(home: &mut Home, user: UserKey) {
+    for key in routing::recipients_of_bare(home, user, Type::Chat) {
+        offer_to(home, key);
+    }
+}
+
+/// Writes the next messages to a resource that is behind. Afterwards it is live, has no room, or is due again in the
+/// next iteration.
+pub fn pump(home: &mut Home, key: ResourceKey) {
+    let Some(resource) = home.users.get(key) else { return };
+    let Some(after) = resource.flow.as_ref().and_then(|flow| flow.after) else { return };
+    match flow::room(home, key) {
+        Room::Now => {}
+        Room::Soon => return home.pumps.push(key),
+        // An acknowledgement or an empty output will bring it back.
+        Room::Later => return,
+    }
+    let user = resource.user;
+    let account = home.users.user(user).id;
+    let under_way = flow::under_way(home, user);
+    let gets_bare = routing::recipients_of_bare(home, user, Type::Chat).contains(&key);
+    let mut bytes = std::mem::take(&mut home.payload);
+    let domain = home.shared.clone();
+    let mut last = None;
+    let mut damaged = 0;
+    let mut writes: Vec<(Sequence, usize)> = Vec::new();
+    bytes.clear();
+    for record in home.ledger.log().read(account, after, WINDOW_BYTES) {
+        let record = match record {
+            Ok(record) => record,
+            Err(damage) => {
+                tracing::error!(%damage, "a message that waits for delivery cannot be read");
+                damaged += 1;
+                continue;
+            }
+        };
+        last = Some(record.sequence);
+        if under_way.binary_search(&record.sequence).is_ok() {
+            continue;
+        }
+        if let Some(kept) = record::decode(record.payload)
+            && is_for(home, key, &kept, gets_bare)
+        {
+            record::write_delayed(kept.stanza, &domain.domain, record.time_ms, &mut bytes);
+            writes.push((record.sequence, bytes.len()));
+        }
+    }
+    home.metrics().log_damaged.add(damaged);
+    let mut start = 0;
+    let mut reached = last;
+    for &(sequence, end) in &writes {
+        if flow::room(home, key) != Room::Now {
+            reached = Some(Sequence(sequence.0 - 1));
+            break;
+        }
+        let stanza = &bytes[start..end];
+        home.metrics().redelivered.add(1);
+        routing::hand_over_record(home, key, Kind::Message, "", Urgency::Now, stanza, Some(sequence));
+        start = end;
+    }
+    home.payload = bytes;
+    home.users.flow_mut(key).after = reached;
+    match reached {
+        Some(_) => home.pumps.push(key),
+        None => home.users.tidy_flow(key),
+    }
+}
+
+/// Whether a message is for a resource: it is addressed to it; or to the account, or a resource that is gone, and
+/// this one gets what comes for the account (RFC 6121 §8.5.2.1.1).
+fn is_for(home: &Home, key: ResourceKey, kept: &Kept<'_>, gets_bare: bool) -> bool {
+    let resource = home.users.resource(key);
+    match kept.resource {
+        Some(name) if *resource.name == *name => true,
+        Some(name) => gets_bare && home.users.find_resource(resource.user, name).is_none(),
+        None => gets_bare,
+    }
+}
+
+/// A session is over and its resource, which was `full`, is gone from the tables: what it has not acknowledged goes
+/// to others. Messages are in the log and are offered; requests get an error (RFC 6120 §8.3.3.19); what else there
+/// is, is dropped.
+pub fn session_ended(home: &mut Home, full: &str, resource: Resource) {
+    let user = resource.user;
+    let unacked = resource.flow.and_then(|flow| flow.sm).map(|sm| sm.into_unacked()).unwrap_or_default();
+    for stanza in unacked {
+        if let Unacked::Stanza { kind: Kind::Iq, bytes } = stanza
+            && let Ok(iq) = Element::parse(&bytes)
+            && matches!(iq.attribute("type"), Some("get" | "set"))
+        {
+            let from = iq.attribute("from").unwrap_or_default();
+            let id = iq.attribute("id").map_or(Cow::Borrowed(""), Cow::Borrowed);
+            let error = StanzaCondition::ServiceUnavailable.into();
+            routing::refuse(home, Kind::Iq, from, Some(full), &id, error);
+        }
+    }
+    let local = full.split('@').next().unwrap_or_default();
+    if home.users.find(local) == Some(user) {
+        offer(home, user);
+    }
+}
+
+/// Writes everything unacknowledged to a resumed stream again, in order (XEP-0198 §5). Messages that another resource
+/// has taken in the meantime are left out.
+pub fn send_again(home: &mut Home, key: ResourceKey) {
+    let resource = home.users.resource_mut(key);
+    let (conn, user) = (resource.conn, resource.user);
+    let account = home.users.user(user).id;
+    let shared = home.shared.clone();
+    let Some(sm) = home.users.sm_mut(key) else { return };
+    debug_assert_ne!(conn, ConnId::NONE, "a resumed stream has a connection");
+    let (log, out) = (home.ledger.log(), home.out.plain(conn));
+    let mut count = 0;
+    sm.retain_unacked(|stanza| {
+        let written = match stanza {
+            Unacked::Stanza { bytes, .. } => {
+                out.extend_from_slice(bytes);
+                true
+            }
+            Unacked::Record { sequence, .. } => {
+                let record = log.read(account, Sequence(sequence.0 - 1), 1).next();
+                match record {
+                    Some(Ok(record)) if record.sequence == *sequence => {
+                        let kept = record::decode(record.payload);
+                        if let Some(kept) = &kept {
+                            record::write_delayed(kept.stanza, &shared.domain, record.time_ms, out);
+                        }
+                        kept.is_some()
+                    }
+                    _ => false,
+                }
+            }
+        };
+        count += u64::from(written);
+        written
+    });
+    sm.resumed();
+    home.metrics().sent_again.add(count);
+    home.touched.push(key);
+}

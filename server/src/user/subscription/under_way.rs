@@ -1,0 +1,388 @@
+//! Changes of roster items that are under way to the directory, and what must not overtake them.
+//!
+//! A subscription takes effect on a worker when its write has come back, not when it is committed: until then the
+//! other stanzas between the two are treated as if it had not happened, and those that the client sent after it wait.
+//!
+//! ```text
+//! outbound lane (user ─► contact)   [write] stanza presence [write] stanza
+//! inbound lane  (contact ─► user)   [write] stanza
+//!                                      │
+//!             comes back, takes effect ┴► what stands behind it up to the next write goes on
+//! ```
+//! So RFC 6120 §10.1 holds between two users: what one sends reaches the other in the order it was sent, whether it
+//! needs the directory or not. Who sees whose presence ([`UnderWay::visible`]) changes at the same moment: a resource
+//! that ends between commit and return is still announced to whoever has seen it.
+//!
+//! An inbound subscription stanza for which the directory's queue has no room waits here, and nothing else is written
+//! until it is (`limits.directory_queue`). All that is held has at most `limits.held_bytes`; past it the worker reads
+//! neither from clients nor from other workers. What it waits for needs only the directory's writer, so that ends.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use whimbrel_storage::directory::{DirectoryError, Job, Subscription, WriteTransaction};
+
+use crate::runtime::jobs::{Failed, Then};
+use crate::stanza::{Delivery, Kind, Ticket, Traits, Type};
+use crate::stream::errors::StanzaError;
+use crate::user::home::Home;
+use crate::user::subscription::table::Direction;
+use crate::user::{presence, routing};
+
+/// What an entry costs beside its texts, in bytes.
+const ENTRY_BYTES: usize = 128;
+
+/// A stanza that is kept.
+#[derive(Debug)]
+pub struct Kept {
+    kind: Kind,
+    typ: Type,
+    traits: Traits,
+    from: Box<str>,
+    to_local: Box<str>,
+    to_resource: Option<Box<str>>,
+    id: Box<str>,
+    bytes: Box<[u8]>,
+    ticket: Option<Ticket>,
+}
+
+impl Kept {
+    fn new(d: &Delivery<'_>) -> Kept {
+        Kept {
+            kind: d.kind,
+            typ: d.typ,
+            traits: d.traits,
+            from: d.from.into(),
+            to_local: d.to_local.into(),
+            to_resource: d.to_resource.map(Into::into),
+            id: d.id.into(),
+            bytes: d.bytes.into(),
+            ticket: d.ticket,
+        }
+    }
+
+    /// The stanza, to be delivered.
+    pub fn delivery(&self) -> Delivery<'_> {
+        Delivery {
+            kind: self.kind,
+            typ: self.typ,
+            traits: self.traits,
+            from: &self.from,
+            to_local: &self.to_local,
+            to_resource: self.to_resource.as_deref(),
+            id: &self.id,
+            bytes: &self.bytes,
+            ticket: self.ticket,
+        }
+    }
+
+    fn size(&self) -> usize {
+        ENTRY_BYTES + self.from.len() + self.id.len() + self.bytes.len()
+    }
+}
+
+#[derive(Debug)]
+enum Entry {
+    /// A write that has not come back. The first entry of every lane is one.
+    Write,
+    Stanza(Kept),
+    /// A presence that the user broadcasts, for the contact if he may have it by then.
+    Broadcast {
+        typ: Type,
+        from: Box<str>,
+        tail: Box<[u8]>,
+    },
+}
+
+impl Entry {
+    fn size(&self) -> usize {
+        match self {
+            Entry::Write => 0,
+            Entry::Stanza(kept) => kept.size(),
+            Entry::Broadcast { from, tail, .. } => ENTRY_BYTES + from.len() + tail.len(),
+        }
+    }
+}
+
+/// A user of this worker and a contact between whom something is under way.
+#[derive(Debug, Default)]
+struct Pair {
+    /// What the user's item says as of the last write that came back; `None` when it could not be read.
+    visible: Option<Subscription>,
+    outbound: VecDeque<Entry>,
+    inbound: VecDeque<Entry>,
+}
+
+impl Pair {
+    fn lane(&mut self, direction: Direction) -> &mut VecDeque<Entry> {
+        match direction {
+            Direction::Outbound => &mut self.outbound,
+            Direction::Inbound => &mut self.inbound,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.outbound.is_empty() && self.inbound.is_empty()
+    }
+}
+
+/// The changes under way of one worker's users.
+#[derive(Debug, Default)]
+pub struct UnderWay {
+    /// By `user/contact`, localparts; no localpart has a slash.
+    pairs: BTreeMap<Box<str>, Pair>,
+    /// Inbound subscription stanzas for whose writes there was no room, oldest first.
+    waiting: VecDeque<Kept>,
+    /// What lanes and `waiting` hold.
+    bytes: usize,
+}
+
+fn key(local: &str, contact: &str) -> String {
+    format!("{local}/{contact}")
+}
+
+impl UnderWay {
+    /// Whether nothing is under way.
+    pub fn is_empty(&self) -> bool {
+        self.pairs.is_empty()
+    }
+
+    /// Whether inbound subscription stanzas wait for room in the directory's queue.
+    pub fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// What a user's item about a contact (localparts) says, when that is not what the directory says. `None`: ask
+    /// the directory.
+    pub fn visible(&self, local: &str, contact: &str) -> Option<Subscription> {
+        if self.pairs.is_empty() {
+            return None;
+        }
+        self.pairs.get(key(local, contact).as_str())?.visible
+    }
+
+    /// As [`visible`](UnderWay::visible), for all contacts with whom something is under way.
+    pub fn visible_of(&self, local: &str) -> Vec<(Box<str>, Subscription)> {
+        if self.pairs.is_empty() {
+            return Vec::new();
+        }
+        let prefix = key(local, "");
+        let from = prefix.as_str();
+        self.pairs
+            .range::<str, _>((std::ops::Bound::Included(from), std::ops::Bound::Unbounded))
+            .map_while(|(key, pair)| Some((key.strip_prefix(from)?, pair)))
+            .filter_map(|(contact, pair)| Some((contact.into(), pair.visible?)))
+            .collect()
+    }
+
+    fn hold(
+        &mut self,
+        local: &str,
+        contact: &str,
+        direction: Direction,
+        entry: impl FnOnce() -> Entry,
+    ) -> bool {
+        if self.pairs.is_empty() {
+            return false;
+        }
+        let Some(pair) = self.pairs.get_mut(key(local, contact).as_str()) else { return false };
+        let lane = pair.lane(direction);
+        if lane.is_empty() {
+            return false;
+        }
+        let entry = entry();
+        self.bytes += entry.size();
+        lane.push_back(entry);
+        true
+    }
+
+    /// Holds a stanza of a user of this worker to a contact if it must wait; whether it does.
+    pub fn hold_outbound(&mut self, d: &Delivery<'_>) -> bool {
+        let local = localpart(d.from);
+        self.hold(local, d.to_local, Direction::Outbound, || Entry::Stanza(Kept::new(d)))
+    }
+
+    /// Holds a stanza to a user of this worker if it must wait; whether it does.
+    pub fn hold_inbound(&mut self, d: &Delivery<'_>) -> bool {
+        let contact = localpart(d.from);
+        self.hold(d.to_local, contact, Direction::Inbound, || Entry::Stanza(Kept::new(d)))
+    }
+
+    /// Holds a presence that a user of this worker broadcasts, for one contact; whether it waits.
+    pub fn hold_broadcast(&mut self, local: &str, contact: &str, typ: Type, from: &str, tail: &[u8]) -> bool {
+        let entry = || Entry::Broadcast { typ, from: from.into(), tail: tail.into() };
+        self.hold(local, contact, Direction::Outbound, entry)
+    }
+}
+
+/// The item that a write moves.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// Localpart of its owner, a user of this worker.
+    pub local: String,
+    /// The contact, a bare JID of this server.
+    pub contact: String,
+    /// Who has sent what moves it.
+    pub direction: Direction,
+}
+
+impl About {
+    fn key(&self) -> String {
+        key(&self.local, localpart(&self.contact))
+    }
+}
+
+/// Runs a job that moves a roster item; as [`Home::write`], and keeps what follows it in order.
+///
+/// # Errors
+/// As [`Home::write`].
+pub fn write(
+    home: &mut Home,
+    about: About,
+    job: impl FnOnce(&mut WriteTransaction<'_>) -> Result<Then, DirectoryError> + Send + 'static,
+    failed: impl FnOnce(&mut Home, StanzaError) + Send + 'static,
+) -> Result<(), StanzaError> {
+    begin(home, &about);
+    let (job, failed) = wrap(about.clone(), job, failed);
+    let submitted = home.write(job, failed);
+    if submitted.is_err() {
+        cancel(home, &about);
+    }
+    submitted
+}
+
+fn wrap(
+    about: About,
+    job: impl FnOnce(&mut WriteTransaction<'_>) -> Result<Then, DirectoryError> + Send + 'static,
+    failed: impl FnOnce(&mut Home, StanzaError) + Send + 'static,
+) -> (Job<Then>, Failed) {
+    let on_failure = about.clone();
+    let job = move |transaction: &mut WriteTransaction<'_>| -> Result<Then, DirectoryError> {
+        let then = job(transaction)?;
+        let item = transaction.roster_item(&about.local, &about.contact)?;
+        let now = item.map_or(Subscription::None, |item| item.subscription);
+        Ok(Box::new(move |home: &mut Home| {
+            then(home);
+            done(home, &about, Some(now));
+        }))
+    };
+    let failed = move |home: &mut Home, error: StanzaError| {
+        failed(home, error);
+        done(home, &on_failure, None);
+    };
+    (Box::new(job), Box::new(failed))
+}
+
+/// Notes that a write is under way.
+fn begin(home: &mut Home, about: &About) {
+    let key = about.key();
+    if !home.under_way.pairs.contains_key(key.as_str()) {
+        // Nothing else moves the item, so the directory has what was in effect last.
+        let visible = match home.shared.directory.roster_item(&about.local, &about.contact) {
+            Ok(item) => Some(item.map_or(Subscription::None, |item| item.subscription)),
+            Err(error) => {
+                tracing::error!(user = about.local, %error, "cannot read a roster");
+                None
+            }
+        };
+        let pair = Pair { visible, ..Pair::default() };
+        home.under_way.pairs.insert(key.clone().into(), pair);
+    }
+    if let Some(pair) = home.under_way.pairs.get_mut(key.as_str()) {
+        pair.lane(about.direction).push_back(Entry::Write);
+    }
+}
+
+/// Takes back the last [`begin`].
+fn cancel(home: &mut Home, about: &About) {
+    let key = about.key();
+    let Some(pair) = home.under_way.pairs.get_mut(key.as_str()) else { return };
+    pair.lane(about.direction).pop_back();
+    if pair.is_over() {
+        home.under_way.pairs.remove(key.as_str());
+    }
+}
+
+/// A write has come back and taken effect; `now` is what the item says since then, `None` for a write that failed.
+fn done(home: &mut Home, about: &About, now: Option<Subscription>) {
+    let key = about.key();
+    let Some(pair) = home.under_way.pairs.get_mut(key.as_str()) else { return };
+    let before = pair.visible;
+    pair.visible = now.or(before);
+    let after = pair.visible;
+    let lane = pair.lane(about.direction);
+    lane.pop_front();
+    let until = lane.iter().position(|entry| matches!(entry, Entry::Write)).unwrap_or(lane.len());
+    let released: Vec<Entry> = lane.drain(..until).collect();
+    if pair.is_over() {
+        home.under_way.pairs.remove(key.as_str());
+    }
+    for entry in released {
+        home.under_way.bytes -= entry.size();
+        match entry {
+            Entry::Write => {}
+            Entry::Stanza(kept) if about.direction == Direction::Inbound => {
+                routing::deliver_now(home, &kept.delivery());
+            }
+            Entry::Stanza(kept) => home.route(&kept.delivery()),
+            Entry::Broadcast { typ, from, tail } => {
+                let fits = match typ {
+                    Type::Probe => sees(after),
+                    // Whoever has seen the resource hears of its end.
+                    Type::Unavailable => is_seen_by(before) || is_seen_by(after),
+                    _ => is_seen_by(after),
+                };
+                if fits {
+                    presence::send_one(home, &from, &about.contact, typ, &tail);
+                }
+            }
+        }
+    }
+}
+
+fn sees(subscription: Option<Subscription>) -> bool {
+    matches!(subscription, Some(Subscription::To | Subscription::Both))
+}
+
+fn is_seen_by(subscription: Option<Subscription>) -> bool {
+    matches!(subscription, Some(Subscription::From | Subscription::Both))
+}
+
+/// What becomes of an inbound subscription stanza: the item it moves, the job, and what to do when it fails.
+pub type Inbound = (About, Job<Then>, Failed);
+
+/// Submits an inbound subscription stanza, or lets it wait for room.
+pub(super) fn receive(home: &mut Home, d: &Delivery<'_>, inbound: impl Fn(&Home, &Delivery<'_>) -> Inbound) {
+    let (about, job, failed) = inbound(home, d);
+    begin(home, &about);
+    let room = !home.under_way.has_waiting();
+    let (job, failed) = wrap(about, job, failed);
+    if room && home.submit(job, failed) {
+        return;
+    }
+    let kept = Kept::new(d);
+    home.under_way.bytes += kept.size();
+    home.under_way.waiting.push_back(kept);
+}
+
+/// Submits inbound subscription stanzas that wait, as far as there is room.
+pub(super) fn retry(home: &mut Home, inbound: impl Fn(&Home, &Delivery<'_>) -> Inbound) {
+    while let Some(kept) = home.under_way.waiting.pop_front() {
+        let (about, job, failed) = inbound(home, &kept.delivery());
+        let (job, failed) = wrap(about, job, failed);
+        if !home.submit(job, failed) {
+            home.under_way.waiting.push_front(kept);
+            return;
+        }
+        home.under_way.bytes -= kept.size();
+    }
+}
+
+/// The localpart of a JID of this server; empty for the server itself.
+fn localpart(jid: &str) -> &str {
+    jid.split_once('@').map_or("", |(local, _)| local)
+}

@@ -1,0 +1,103 @@
+//! The log in a worker's iteration: deliveries from it, its commits, what was handed to the kernel, and its upkeep.
+
+use whimbrel_storage::log::AppendError;
+
+use crate::runtime::timer::Millis;
+use crate::session::Phase;
+use crate::user::ledger::Ledger;
+use crate::user::offline;
+use crate::worker::core::Core;
+
+/// How often the log is looked after while messages come, in milliseconds.
+const UPKEEP_MS: u64 = 100;
+
+/// Expired messages that are looked for in a second.
+const EXPIRE_RECORDS: usize = 10_000;
+
+/// Milliseconds of a day.
+const DAY_MS: u64 = 86_400_000;
+
+impl Core {
+    /// At the end of an iteration, before its output is applied: writes what is due from the log, asks for a commit of
+    /// what was appended, tells senders what is safe, and lets managed streams say what they have to.
+    pub fn keep_messages(&mut self) {
+        let mut due = std::mem::take(&mut self.home.pumps);
+        due.sort_unstable();
+        due.dedup();
+        for key in due {
+            offline::pump(&mut self.home, key);
+        }
+        self.end_streams();
+        self.home.ledger.request_commit();
+        let home = &mut self.home;
+        let mut safe = Vec::new();
+        home.ledger.committed(&home.shared.metrics[home.worker], |ticket| safe.push(ticket));
+        for ticket in safe {
+            home.settle(ticket);
+        }
+        self.resume_waiting();
+        self.speak();
+        if self.home.now.0 >= self.log_seen_to.0 + UPKEEP_MS {
+            self.log_seen_to = Millis(self.home.now.0);
+            let home = &mut self.home;
+            let now = home.unix_ms();
+            let done = home.ledger.log_mut().maintain(now);
+            home.metrics().log_compacted.add(done.bytes_copied);
+        }
+    }
+
+    /// After the output was applied: a message to a client without stream management has been delivered when its
+    /// bytes are with the kernel.
+    pub fn handed_over(&mut self) {
+        let mut handed = std::mem::take(&mut self.home.ledger.handed);
+        for one in handed.drain(..) {
+            let Some(resource) = self.home.users.get(one.resource) else { continue };
+            let session = self.sessions.get(resource.conn);
+            match session.map(|session| (session.backlog, &session.phase)) {
+                Some((0, Phase::Bound(_))) => self.home.trim(one.user, one.sequence),
+                _ => self.home.users.flow_mut(one.resource).unsent.push(one.sequence),
+            }
+        }
+        self.home.ledger.handed = handed;
+    }
+
+    /// Once a second: messages that are too old, a log that refuses messages, a log that has failed.
+    pub(super) fn look_after_log(&mut self) {
+        let home = &mut self.home;
+        let days = u64::from(home.config.limits.offline_days);
+        let before = home.unix_ms().saturating_sub(days * DAY_MS);
+        let expired = home.ledger.log_mut().expire(before, EXPIRE_RECORDS, &mut |_| {});
+        home.metrics().log_expired.add(expired);
+        home.metrics().log_pending.sub(expired);
+        if let Some(reason) = home.ledger.refused.take() {
+            tracing::error!(worker = home.worker, %reason, "messages are refused");
+        }
+        let Some(error) = home.ledger.log().failed() else { return };
+        tracing::error!(worker = home.worker, %error, "the log has failed; no message is acknowledged");
+        let mut lost = Vec::new();
+        home.ledger.abandon(|ticket| lost.push(ticket));
+        for ticket in lost {
+            home.say(ticket, false);
+        }
+        match home.ledger.log_mut().reopen() {
+            Ok(report) => {
+                tracing::warn!(worker = home.worker, messages = report.messages, "the log works again");
+                home.metrics().log_reopened.add(1);
+                home.metrics().log_pending.set(home.ledger.count_pending());
+            }
+            Err(error) => {
+                home.ledger.refused = Some(AppendError::Failed);
+                tracing::error!(worker = home.worker, %error, "the log cannot be opened again yet");
+            }
+        }
+        self.end_streams();
+    }
+
+    /// Writes the log out at the end.
+    pub fn close_log(self) {
+        let worker = self.home.worker;
+        if let Err(error) = Ledger::into_log(self.home.ledger).close() {
+            tracing::error!(worker, %error, "the log was not closed; the next start takes longer");
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! Stream management on a worker (XEP-0198): what a client's elements do, sessions without a connection, and
+//! resumption from wherever the client comes back.
+
+use whimbrel_storage::log::Sequence;
+
+use crate::runtime::driver::{CloseHow, ConnId};
+use crate::runtime::outbox::Action;
+use crate::session::{Phase, Session};
+use crate::stream::errors::{StanzaCondition, StreamCondition};
+use crate::stream::features::STREAM_CLOSE;
+use crate::stream::sm::element::{self, Said};
+use crate::stream::sm::{StreamId, StreamManagement, TooHigh, Unacked};
+use crate::user::flow;
+use crate::user::home::Home;
+use crate::user::inactive;
+use crate::user::presence;
+use crate::user::tables::{Flags, ResourceKey};
+use crate::worker::core::{Core, Timer};
+use crate::xml::Stanza;
+
+/// Messages of one client that may be on their way to a log. With more, nobody reads from it until half of them are
+/// safe.
+const UNSETTLED_MAX: usize = 4096;
+
+/// A client that wants to resume a stream whose last messages are not safe yet.
+pub(super) struct Resumption {
+    conn: ConnId,
+    key: ResourceKey,
+    id: StreamId,
+}
+
+/// What an element of stream management leads to.
+pub(super) enum Managed {
+    /// Nothing more.
+    Done,
+    /// The stream is to be ended.
+    TooHigh(TooHigh),
+    /// It is no element that makes sense.
+    Unsupported,
+}
+
+/// Handles an element of stream management from a bound resource.
+pub(super) fn handle(home: &mut Home, key: ResourceKey, element: &Stanza<'_>) -> Managed {
+    let Some(said) = Said::read(element) else { return Managed::Unsupported };
+    let conn = home.users.resource(key).conn;
+    let Some(sm) = home.users.sm_mut(key) else {
+        match said {
+            Said::Enable { resume, seconds_max } => enable(home, key, resume, seconds_max),
+            // §3, §4: before it is enabled these mean nothing.
+            _ => fail(home, conn),
+        }
+        return Managed::Done;
+    };
+    match said {
+        Said::Request => {
+            sm.request();
+            home.touched.push(key);
+            Managed::Done
+        }
+        Said::Answer(h) => match acknowledged(home, key, h) {
+            Ok(()) => Managed::Done,
+            Err(too_high) => Managed::TooHigh(too_high),
+        },
+        Said::Enable { .. } | Said::Resume(..) => {
+            fail(home, conn);
+            Managed::Done
+        }
+    }
+}
+
+fn fail(home: &mut Home, conn: ConnId) {
+    element::write_failed(StanzaCondition::UnexpectedRequest, None, home.out.plain(conn));
+}
+
+/// §3
+fn enable(home: &mut Home, key: ResourceKey, resume: bool, seconds_max: Option<u32>) {
+    let id = home.shared.stream_id();
+    let most = home.config.limits.sm_resume_seconds;
+    let seconds = if resume { seconds_max.map_or(most, |max| max.min(most)) } else { 0 };
+    home.users.flow_mut(key).sm = Some(Box::new(StreamManagement::new(id, seconds)));
+    home.metrics().sm_enabled.add(1);
+    let out = home.out.plain(home.users.resource(key).conn);
+    element::write_enabled((seconds > 0).then_some((id, seconds)), out);
+}
+
+/// The client has handled so many stanzas (§4): messages among them leave the log, and there may be room for more.
+fn acknowledged(home: &mut Home, key: ResourceKey, h: u32) -> Result<(), TooHigh> {
+    let account = home.users.account_of(key);
+    let Some(sm) = home.users.sm_mut(key) else { return Ok(()) };
+    let mut records: smallvec::SmallVec<[Sequence; 16]> = smallvec::SmallVec::new();
+    sm.acknowledged(h, |stanza| {
+        if let Unacked::Record { sequence, .. } = stanza {
+            records.push(sequence);
+        }
+    })?;
+    for sequence in records {
+        home.trim(account, sequence);
+    }
+    home.touched.push(key);
+    if home.users.flow_mut(key).after.is_some() {
+        home.pumps.push(key);
+    }
+    Ok(())
+}
+
+impl Core {
+    /// Ends a stream whose client acknowledges what it was never sent (§4).
+    pub(super) fn too_high(&mut self, conn: ConnId, TooHigh { handled, sent }: TooHigh) {
+        self.end_stream_with(conn, false, |out| {
+            let condition = |out: &mut Vec<u8>| element::write_too_high(handled, sent, out);
+            StreamCondition::UndefinedCondition.write_with_application(condition, out);
+        });
+    }
+
+    /// Says what is to be said to clients with stream management at the end of an iteration: once each, however
+    /// much has happened.
+    pub(super) fn speak(&mut self) {
+        let mut touched = std::mem::take(&mut self.home.touched);
+        for key in touched.drain(..) {
+            let Some(resource) = self.home.users.get(key) else { continue };
+            let conn = resource.conn;
+            let Some(sm) = self.home.users.sm_mut(key) else { continue };
+            let Some(session) = self.sessions.get_mut(conn) else { continue };
+            let unsettled = sm.unsettled();
+            if let Some(h) = sm.answer() {
+                element::write_answer(h, self.home.out.plain(conn));
+            }
+            if sm.ask() {
+                element::write_request(self.home.out.plain(conn));
+            }
+            if !session.marks.waits_for_log && unsettled > UNSETTLED_MAX {
+                session.marks.waits_for_log = true;
+                self.home.out.act(conn, Action::Pause);
+                self.home.metrics().log_pauses.add(1);
+            } else if session.marks.waits_for_log && unsettled <= UNSETTLED_MAX / 2 {
+                session.marks.waits_for_log = false;
+                if !session.marks.paused {
+                    self.home.out.act(conn, Action::Resume);
+                }
+            }
+        }
+        self.home.touched = touched;
+    }
+
+    /// The connection of a session is gone without a word. A session that can be resumed waits; any other is over.
+    pub(super) fn lost(&mut self, conn: ConnId) {
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let Phase::Bound(key) = session.phase else { return };
+        let seconds = self.home.users.sm_mut(key).map_or(0, |sm| sm.resume_seconds());
+        let room = self.detached < self.home.config.limits.sm_detached_sessions as usize;
+        let expiry = match seconds > 0 && room {
+            true => self.set_timer(u64::from(seconds) * 1000, Timer::Detached(key)),
+            false => None,
+        };
+        if expiry.is_none() {
+            if seconds > 0 {
+                self.home.metrics().refused_detached.add(1);
+            }
+            return self.forget_resource(conn);
+        }
+        if let Some(session) = self.sessions.get_mut(conn) {
+            session.phase = Phase::Closing;
+            session.context = None;
+        }
+        self.detached += 1;
+        self.home.metrics().detached.set(self.detached as u64);
+        let resource = self.home.users.resource_mut(key);
+        resource.conn = ConnId::NONE;
+        // What an absent client gets may be thinned out as for an inactive one (XEP-0352).
+        resource.flags.put(Flags::INACTIVE, true);
+        resource.flags.put(Flags::BACKED_UP, false);
+        self.home.users.flow_mut(key).expiry = expiry;
+        if let Some(sm) = self.home.users.sm_mut(key) {
+            sm.disconnected();
+        }
+        // What is in the log and still fits can as well wait in his queue; then others see it is taken.
+        self.home.pumps.push(key);
+    }
+
+    /// Takes a resource out of those that wait to be resumed.
+    fn reattach(&mut self, key: ResourceKey) {
+        if let Some(timer) = self.home.users.flow_mut(key).expiry.take() {
+            self.timers.cancel(timer);
+        }
+        self.detached -= 1;
+        self.home.metrics().detached.set(self.detached as u64);
+    }
+
+    /// Ends a session that has no connection.
+    pub(super) fn forget_detached(&mut self, key: ResourceKey) {
+        if self.home.users.get(key).is_some_and(|resource| resource.conn == ConnId::NONE) {
+            self.reattach(key);
+            presence::session_ended(&mut self.home, key);
+            self.count_users();
+        }
+    }
+
+    /// Nobody has resumed a session in time.
+    pub(super) fn detached_expired(&mut self, key: ResourceKey) {
+        self.home.metrics().resume_expired.add(1);
+        self.forget_detached(key);
+    }
+
+    /// §5: an authenticated client wants to go on with an earlier stream, in place of binding a resource.
+    pub(super) fn resume(&mut self, conn: ConnId, id: Option<StreamId>, h: u32) {
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let Phase::Negotiating(negotiation) = &mut session.phase else { return };
+        let Some(local) = &negotiation.user else { return };
+        let found = id.and_then(|id| {
+            self.home.users.resources_of(local).into_iter().find(|&key| {
+                self.home.users.sm_mut(key).is_some_and(|sm| sm.id() == id && sm.resume_seconds() > 0)
+            })
+        });
+        let (Some(key), Some(id)) = (found, id) else {
+            return self.cannot_resume(conn, id);
+        };
+        if let Err(too_high) = acknowledged(&mut self.home, key, h) {
+            return self.too_high(conn, too_high);
+        }
+        self.replace_connection(key);
+        let unsettled = self.home.users.sm_mut(key).map_or(0, |sm| sm.unsettled());
+        let resumption = Resumption { conn, key, id };
+        if unsettled == 0 {
+            return self.resumed(&resumption);
+        }
+        // The client would repeat what is only a moment away from being safe.
+        if let Some(Session { phase: Phase::Negotiating(negotiation), .. }) = self.sessions.get_mut(conn) {
+            negotiation.waiting = true;
+            self.resumptions.push(resumption);
+        }
+    }
+
+    /// The stream has ended in the meantime, or there has never been one: the client binds anew. What was safe of it
+    /// is known after a restart, from the log.
+    fn cannot_resume(&mut self, conn: ConnId, id: Option<StreamId>) {
+        self.home.metrics().resume_failed.add(1);
+        let h = id.and_then(|id| self.home.shared.streams_before.get(&id.0).copied());
+        element::write_failed(StanzaCondition::ItemNotFound, h, self.home.out.plain(conn));
+    }
+
+    /// A session that is about to be resumed gives up the connection that it still has.
+    fn replace_connection(&mut self, key: ResourceKey) {
+        let older = self.home.users.resource(key).conn;
+        if let Some(session) = self.sessions.get_mut(older) {
+            self.home.metrics().stream_errors.add(1);
+            let out = self.home.out.plain(older);
+            StreamCondition::Conflict.write(Some("resumed on another connection"), out);
+            out.extend_from_slice(STREAM_CLOSE);
+            session.phase = Phase::Closing;
+            session.partial = None;
+            self.home.out.act(older, Action::Close(CloseHow::Flush));
+            if let Some(sm) = self.home.users.sm_mut(key) {
+                sm.disconnected();
+            }
+            let seconds = self.home.users.sm_mut(key).map_or(0, |sm| sm.resume_seconds());
+            let expiry = self.set_timer(u64::from(seconds) * 1000, Timer::Detached(key));
+            self.detached += 1;
+            self.home.users.resource_mut(key).conn = ConnId::NONE;
+            self.home.users.flow_mut(key).expiry = expiry;
+        }
+    }
+
+    /// Resumptions that have waited for the log.
+    pub(super) fn resume_waiting(&mut self) {
+        if self.resumptions.is_empty() {
+            return;
+        }
+        for resumption in std::mem::take(&mut self.resumptions) {
+            let Resumption { conn, key, id, .. } = resumption;
+            match self.home.users.sm_mut(key).filter(|sm| sm.id() == id).map(|sm| sm.unsettled()) {
+                Some(0) => {
+                    self.with_input_held(conn, |core| core.resumed(&resumption));
+                }
+                Some(_) if self.sessions.get(conn).is_some() => self.resumptions.push(resumption),
+                Some(_) => {}
+                None => self.with_input_held(conn, |core| core.cannot_resume(conn, Some(id))),
+            }
+        }
+        self.end_streams();
+    }
+
+    /// A connection takes a session over.
+    fn resumed(&mut self, resumption: &Resumption) {
+        let &Resumption { conn, key, id } = resumption;
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let Phase::Negotiating(negotiation) = std::mem::replace(&mut session.phase, Phase::Bound(key)) else {
+            return;
+        };
+        session.marks.established = true;
+        self.home.shared.admission.established();
+        if let Some(deadline) = negotiation.deadline {
+            self.timers.cancel(deadline);
+        }
+        self.reattach(key);
+        let resource = self.home.users.resource_mut(key);
+        resource.conn = conn;
+        self.home.metrics().resumed.add(1);
+        if let Some(sm) = self.home.users.sm_mut(key) {
+            element::write_resumed(id, sm.handled(), self.home.out.plain(conn));
+        }
+        crate::user::offline::send_again(&mut self.home, key);
+        inactive::set(&mut self.home, key, false);
+        if flow::is_behind(&self.home, key) {
+            self.home.pumps.push(key);
+        }
+    }
+}
