@@ -33,7 +33,7 @@ use crate::runtime::outbox::Outbox;
 use crate::runtime::platform;
 use crate::runtime::postroom::PostRoom;
 use crate::runtime::timer::Millis;
-use crate::shared::{self, Shared};
+use crate::shared::{self, Inherited, Shared};
 use crate::stream::sasl::throttle::{self, Throttle};
 use crate::tls::{Acceptor, TlsError};
 use crate::user::home::Home;
@@ -222,7 +222,8 @@ impl Server {
         };
         let config = Arc::new(config);
         let homes = shared::home_seed(&directory);
-        let before = opened.report.streams.iter().map(|seen| (seen.stream, seen.number)).collect();
+        let streams = opened.report.streams.iter().map(|seen| (seen.stream, seen.number)).collect();
+        let inherited = Inherited { homes, streams };
         let shared = Arc::new(Shared::new(
             config.clone(),
             directory.clone(),
@@ -230,8 +231,7 @@ impl Server {
             throttle,
             hasher,
             count,
-            homes,
-            before,
+            inherited,
         ));
 
         let (ends, ended) = std::sync::mpsc::channel();
@@ -424,7 +424,7 @@ fn keep_fixed(old: &Config, new: &mut Config) -> Vec<&'static str> {
         group,
         directory_gib_max,
         durability,
-        log_gib_max,
+        log_mib_max,
         log_segment_mib
     );
     changed

@@ -112,9 +112,9 @@ pub struct Config {
     pub directory_gib_max: u32,
     /// What must have happened to a message before its sender is told that it is safe.
     pub durability: Durability,
-    /// Most GiB of disk that each worker's log of messages may use. When it is reached, messages are refused with
+    /// Most MiB of disk that each worker's log of messages may use. When it is reached, messages are refused with
     /// `resource-constraint`.
-    pub log_gib_max: u32,
+    pub log_mib_max: u32,
     /// Size in MiB of the files that the log is made of, whose space is reserved in advance.
     pub log_segment_mib: u32,
     /// TLS.
@@ -141,7 +141,7 @@ impl Default for Config {
             group: String::new(),
             directory_gib_max: 64,
             durability: Durability::Disk,
-            log_gib_max: 16,
+            log_mib_max: 16 * 1024,
             log_segment_mib: 64,
             tls: TlsConfig::default(),
             auth: AuthConfig::default(),
@@ -241,8 +241,8 @@ impl Config {
                 least.div_ceil(1 << 20)
             ));
         }
-        if u64::from(self.log_gib_max) << 10 < 2 * u64::from(self.log_segment_mib) {
-            return invalid("log_gib_max must have room for at least two files of log_segment_mib".into());
+        if u64::from(self.log_mib_max) < 2 * u64::from(self.log_segment_mib) {
+            return invalid("log_mib_max must have room for at least two files of log_segment_mib".into());
         }
         self.limits.check().or_else(invalid)
     }
@@ -270,7 +270,7 @@ impl Config {
             },
             user_bytes_max: self.limits.offline_bytes,
             user_messages_max: self.limits.offline_messages,
-            log_bytes_max: u64::from(self.log_gib_max) << 30,
+            log_bytes_max: u64::from(self.log_mib_max) << 20,
             payload_bytes_max: self.log_payload_bytes(),
             resume_window_ms: u64::from(self.limits.sm_resume_seconds) * 1000,
             ..log::Options::default()

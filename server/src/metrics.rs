@@ -124,6 +124,7 @@ worker_metrics! {
     log_commit_time "log.commit_time" Counter "microseconds" "Time from asking for those commits to learning of them.";
     log_commit_longest "log.commit_longest" HighWater "microseconds" "Longest of those times.";
     log_waiting "queue.commit.length" Gauge "messages" "Messages whose senders wait for a commit.";
+    log_waiting_high "queue.commit.high_water" HighWater "messages" "Most messages whose senders ever waited for a commit.";
     settled "log.settled" Counter "messages" "Messages of which senders were told that they are safe, or need not be.";
     redelivered "log.delivered_later" Counter "messages" "Messages delivered out of the log, not as they came.";
     fell_behind "log.behind" Counter "times" "Resources that were left to the log because they read too slowly.";
@@ -133,7 +134,7 @@ worker_metrics! {
     log_reopened "log.reopened" Counter "times" "Times the log was opened again after it had failed.";
     log_pauses "log.pauses" Counter "times" "Reading from a client paused because too many of its messages wait for a commit.";
     refused_offline "refused.offline" Counter "messages" "Refused: limits.offline_messages or limits.offline_bytes.";
-    refused_log_full "refused.log_full" Counter "messages" "Refused: the disk is full, or log_gib_max is reached.";
+    refused_log_full "refused.log_full" Counter "messages" "Refused: the disk is full, or log_mib_max is reached.";
     refused_log_failed "refused.log_failed" Counter "messages" "Refused: the log has failed, or does not take the message.";
     refused_unacked "refused.sm_unacked" Counter "streams" "Ended: limits.sm_unacked_stanzas or limits.sm_unacked_bytes.";
     refused_detached "refused.sm_detached_sessions" Counter "sessions" "Ended instead of waiting: limits.sm_detached_sessions.";

@@ -19,6 +19,16 @@ use crate::stream::sasl::throttle::Throttle;
 use crate::stream::sm::StreamId;
 use crate::tls::Acceptor;
 
+/// What a run has from the runs before.
+#[derive(Debug)]
+pub struct Inherited {
+    /// Decides home workers. The same in each run, because the logs belong to workers; secret, so that nobody can
+    /// choose account names that meet on one worker.
+    pub homes: u64,
+    /// What was safe of the last run's managed streams, by their names.
+    pub streams: HashMap<u64, u32>,
+}
+
 /// Shared by all threads of the server.
 pub struct Shared {
     /// The one domain.
@@ -44,11 +54,8 @@ pub struct Shared {
     pub metrics: Box<[WorkerMetrics]>,
     /// Set while the server drains: no new logins.
     pub draining: AtomicBool,
-    /// What was safe of the streams of the run before (XEP-0198 §5), by their names.
-    pub streams_before: HashMap<u64, u32>,
-    /// Decides home workers. The same in each run, because the logs belong to workers; secret, so that nobody can
-    /// choose account names that meet on one worker.
-    homes: u64,
+    /// From the runs before.
+    inherited: Inherited,
     /// Numbers for stream ids and made-up resources.
     unique: AtomicU64,
 }
@@ -62,8 +69,7 @@ impl Shared {
         throttle: Throttle,
         hasher: SeedableRandomState,
         workers: usize,
-        homes: u64,
-        streams_before: HashMap<u64, u32>,
+        inherited: Inherited,
     ) -> Shared {
         let iterations = NonZeroU32::new(config.auth.scram_iterations).unwrap_or(NonZeroU32::MIN);
         let unknown_users = UnknownUsers::new(directory.server_secret(), iterations);
@@ -79,8 +85,7 @@ impl Shared {
             hasher,
             metrics: (0..workers).map(|_| WorkerMetrics::default()).collect(),
             draining: AtomicBool::new(false),
-            streams_before,
-            homes,
+            inherited,
             unique: AtomicU64::new(0),
         }
     }
@@ -100,7 +105,12 @@ impl Shared {
 
     /// The worker that is the home of a user.
     pub fn home_of(&self, local: &str) -> usize {
-        home_of(self.homes, local, self.metrics.len())
+        home_of(self.inherited.homes, local, self.metrics.len())
+    }
+
+    /// Up to which number a stream of the run before was safe (XEP-0198 §5), when that is known.
+    pub fn safe_before(&self, stream: StreamId) -> Option<u32> {
+        self.inherited.streams.get(&stream.0).copied()
     }
 
     /// A name for a managed stream (XEP-0198 §5), that no other call returns and that cannot be guessed.

@@ -240,7 +240,7 @@ fn write<T: 'static>(
 }
 
 /// Opens a directory; without a wanted domain, the one it has.
-fn open_directory(path: &Path, wanted: &str) -> Result<(Directory, String), Problem> {
+pub(crate) fn open_directory(path: &Path, wanted: &str) -> Result<(Directory, String), Problem> {
     let open = |domain: &str| {
         let options =
             Options { domain: domain.to_owned(), map_bytes_max: MAP_BYTES_MAX, ..Options::default() };

@@ -54,6 +54,16 @@ pub(crate) enum Command {
     Stop,
     /// Read the certificate and the configuration file again, like SIGHUP
     Reload,
+    /// The log of messages that wait for their recipients; reads the files, also while the server runs
+    Log {
+        #[command(subcommand)]
+        command: LogCommand,
+    },
+    /// Copy directory and message log, as they are now, into a new folder; also while the server runs
+    Backup {
+        /// The folder; it must not exist or be empty. To restore, start the server with it as data directory
+        dir: PathBuf,
+    },
     /// Check limits, sysctls, memory, clock, certificate and data directory
     Doctor {
         /// Connections that the machine shall hold
@@ -72,6 +82,26 @@ pub(crate) enum Command {
     Man {
         /// The directory
         dir: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LogCommand {
+    /// Read and check every record; exit code 1 when something is damaged
+    Verify,
+    /// What the log holds
+    Stats,
+    /// Print every record, or what waits for one account
+    Dump {
+        /// Only messages that wait
+        #[arg(long)]
+        waiting: bool,
+        /// Print at most so many records
+        #[arg(long, value_name = "N", default_value_t = 1000)]
+        max: u64,
+        /// Print the stanzas as well; they are private
+        #[arg(long)]
+        stanzas: bool,
     },
 }
 

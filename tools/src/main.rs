@@ -12,14 +12,17 @@
 //! | [`accounts`] | accounts, through the server or in the directory |
 //! | [`user`] | `user add`, `del`, `list`, `passwd`; [`import`] is `user import` |
 //! | [`server`] | `status`, `queues`, `sessions`, `kick`, `drain`, `stop`, `reload` |
+//! | [`log`], [`backup`] | the log of messages: looking at it, and copying it together with the directory |
 //! | [`doctor`] | what should be mended before or while a server runs |
 //! | [`report`] | human and JSON output |
 
 mod accounts;
+mod backup;
 mod cli;
 mod control;
 mod doctor;
 mod import;
+mod log;
 mod problem;
 mod report;
 mod server;
@@ -68,6 +71,8 @@ fn run(cli: &Cli, report: &Report) -> Result<ExitCode, Problem> {
         Command::Drain => server::drain(data, report)?,
         Command::Stop => server::stop(data, report)?,
         Command::Reload => server::reload(data, report)?,
+        Command::Log { command } => return log::run(data, command, report),
+        Command::Backup { dir } => backup::run(data, dir, report)?,
         Command::Doctor { connections, config } => {
             return doctor::run(data, *connections, config.as_deref(), report);
         }

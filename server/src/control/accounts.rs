@@ -13,6 +13,7 @@ use crate::control::Control;
 use crate::control::handlers::{WAIT_MAX, unreadable};
 use crate::control::protocol::{ACCOUNTS_MAX, Account, Answer, PAGE_MAX, Problem, Refusal};
 use crate::runtime::jobs::Then;
+use crate::service::register::Removed;
 use crate::user::home::Home;
 
 /// The ticket of every write of the control socket: worker 0, and a key that its table of pending jobs never has,
@@ -44,12 +45,9 @@ impl Control {
     pub(super) fn user_del(&self, jid: &str) -> Answer {
         let local = self.local(jid)?;
         let deleted = local.clone();
-        let items = self.write(move |transaction| {
-            let items = transaction.roster_items(&deleted)?;
-            Ok(transaction.delete_account(&deleted)?.then_some(items))
-        })?;
-        let Some(items) = items else { return Err(unknown(jid)) };
-        let kicked = self.account_removed(local, items)?;
+        let gone = self.write(move |transaction| Removed::delete(transaction, &deleted))?;
+        let Some(gone) = gone else { return Err(unknown(jid)) };
+        let kicked = self.account_removed(local, gone)?;
         Ok(json!({ "deleted": true, "kicked": kicked }))
     }
 

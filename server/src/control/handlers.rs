@@ -1,15 +1,17 @@
 //! What each request does.
 
+use std::path::Path;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
-use whimbrel_storage::directory::Item;
 use whimbrel_storage::jid::JidRef;
+use whimbrel_storage::log;
 
 use crate::control::Control;
 use crate::control::protocol::{Answer, Problem, Refusal, Request, SESSIONS_MAX};
 use crate::metrics;
+use crate::service::register::Removed;
 use crate::stream::errors::StreamCondition;
 use crate::worker::command::{Command, SessionFacts};
 
@@ -36,12 +38,27 @@ impl Control {
                 Ok(()) => Ok(json!({ "reloaded": true })),
                 Err(text) => Err(Problem::new(Refusal::Failed, text)),
             },
+            Request::Backup { folder } => self.backup(&folder),
             Request::UserAdd { accounts } => self.user_add(&accounts),
             Request::UserPasswd { account } => self.user_passwd(&account),
             Request::UserDel { jid } => self.user_del(&jid),
             Request::UserExists { jids } => self.user_exists(&jids),
             Request::UserList { after, max } => self.user_list(after.as_deref(), max),
         }
+    }
+
+    /// Copies the directory first and the log after it: each account whose messages are in the copy of the log is
+    /// then either in the copy of the directory, or was made after it and is passed over.
+    fn backup(&self, folder: &Path) -> Answer {
+        if !folder.is_absolute() {
+            return Err(Problem::new(Refusal::BadRequest, "the folder is to be an absolute path"));
+        }
+        let failed = |error: &dyn std::fmt::Display| Problem::new(Refusal::Failed, error.to_string());
+        let data = &self.server.config().data;
+        self.server.shared.directory.copy_to(&folder.join("directory")).map_err(|error| failed(&error))?;
+        let done = log::backup(&data.join("log"), &folder.join("log")).map_err(|error| failed(&error))?;
+        let ends: Vec<u64> = done.ends.iter().map(|end| end.0).collect();
+        Ok(json!({ "segments": done.segments, "bytes": done.bytes, "positions": ends }))
     }
 
     fn status(&self) -> Answer {
@@ -98,6 +115,8 @@ impl Control {
             let limit = u64::from(config.limits.output_backlog_bytes);
             let gauge = (cells.backlog_bytes.get(), cells.backlog_high.get(), limit);
             row("output", format!("worker {worker}"), "bytes", gauge);
+            let waiting = cells.log_waiting.get();
+            row("commit", format!("worker {worker}"), "messages", (waiting, cells.log_waiting_high.get(), 0));
         }
         let lanes = server.lanes.iter().enumerate();
         let lanes =
@@ -157,10 +176,10 @@ impl Control {
     }
 
     /// Tells the home worker of an account that it is deleted; the number of ended sessions.
-    pub(super) fn account_removed(&self, user: String, items: Vec<Item>) -> Result<usize, Problem> {
+    pub(super) fn account_removed(&self, user: String, gone: Removed) -> Result<usize, Problem> {
         let (reply, replies) = sync_channel(1);
         let home = self.server.shared.home_of(&user);
-        self.give(home, Command::Removed { user, items, reply })?;
+        self.give(home, Command::Removed { user, gone, reply })?;
         Ok(collect(&replies, 1)?.into_iter().sum())
     }
 

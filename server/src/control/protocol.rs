@@ -48,6 +48,11 @@ pub enum Request {
     Stop,
     /// Read the certificate and the configuration again.
     Reload,
+    /// Copy directory and message log, as they are now, into a folder.
+    Backup {
+        /// The folder, absolute; it must not exist or be empty.
+        folder: std::path::PathBuf,
+    },
     /// Create accounts; those that exist stay as they are.
     UserAdd {
         /// The accounts.

@@ -4,7 +4,7 @@
 use std::num::NonZeroU32;
 
 use whimbrel_storage::credentials::{Credentials, CredentialsError};
-use whimbrel_storage::directory::Item;
+use whimbrel_storage::directory::{DirectoryError, Item, UserId, WriteTransaction};
 use whimbrel_storage::jid;
 use zeroize::Zeroizing;
 
@@ -155,18 +155,39 @@ fn store(home: &mut Home, reply_to: ReplyTo, account: String, credentials: Crede
 fn remove(home: &mut Home, request: &Request) -> Reply {
     let account = request.from_local.clone();
     request.commit(home, move |transaction| {
-        let items = transaction.roster_items(&account)?;
-        if !transaction.delete_account(&account)? {
+        let Some(gone) = Removed::delete(transaction, &account)? else {
             return Ok(Err(StanzaCondition::ItemNotFound.into()));
-        }
-        Ok(Ok(Committed::then(move |home| removed(home, &account, &items))))
+        };
+        Ok(Ok(Committed::then(move |home| removed(home, &account, &gone))))
     })
 }
 
-/// What follows from the removal of an account of this worker; `items` was its roster.
-pub fn removed(home: &mut Home, account: &str, items: &[Item]) {
+/// What was known of an account that is deleted, for what follows from that.
+pub struct Removed {
+    id: UserId,
+    items: Vec<Item>,
+}
+
+impl Removed {
+    /// Deletes an account; `None` when there is none.
+    ///
+    /// # Errors
+    /// The directory cannot be read or written.
+    pub fn delete(
+        transaction: &mut WriteTransaction<'_>,
+        account: &str,
+    ) -> Result<Option<Removed>, DirectoryError> {
+        let Some(id) = transaction.account_id(account)? else { return Ok(None) };
+        let items = transaction.roster_items(account)?;
+        Ok(transaction.delete_account(account)?.then_some(Removed { id, items }))
+    }
+}
+
+/// What follows from the removal of an account of this worker.
+pub fn removed(home: &mut Home, account: &str, gone: &Removed) {
     // First: the sessions end without a roster that would tell who sees them.
-    subscription::account_deleted(home, account, items);
+    subscription::account_deleted(home, account, &gone.items);
+    home.purge(gone.id);
     for key in home.users.resources_of(account) {
         home.end_for_good(key, StreamCondition::NotAuthorized, Some("the account has been removed"));
     }

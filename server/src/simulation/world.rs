@@ -26,7 +26,7 @@ use crate::runtime::mailbox;
 use crate::runtime::outbox::Outbox;
 use crate::runtime::postroom::PostRoom;
 use crate::runtime::timer::Millis;
-use crate::shared::Shared;
+use crate::shared::{Inherited, Shared};
 use crate::stream::sasl::throttle::{self, Throttle};
 use crate::tls::Acceptor;
 use crate::user::home::Home;
@@ -109,7 +109,8 @@ impl World {
         let count = settings.workers;
         let homes = random.word();
         let opened = open_logs(&config, count)?;
-        let before = opened.report.streams.iter().map(|seen| (seen.stream, seen.number)).collect();
+        let streams = opened.report.streams.iter().map(|seen| (seen.stream, seen.number)).collect();
+        let inherited = Inherited { homes, streams };
         let shared = Arc::new(Shared::new(
             config.clone(),
             directory.clone(),
@@ -117,8 +118,7 @@ impl World {
             throttle,
             hasher,
             count,
-            homes,
-            before,
+            inherited,
         ));
         let network = Network::new(count, random.word(), settings.weather.clone());
         let drivers: Vec<Sim> =
@@ -456,7 +456,7 @@ fn config(settings: &Settings, data: &Path) -> Config {
         },
         durability: Durability::Process,
         log_segment_mib: 1,
-        log_gib_max: 1,
+        log_mib_max: 256,
         ..Config::default()
     }
 }

@@ -136,6 +136,12 @@ impl Home {
         self.ledger.trim(user, sequence, &self.shared.metrics[self.worker]);
     }
 
+    /// An account is gone, and with it everything that waits for it.
+    pub fn purge(&mut self, user: UserId) {
+        let purged = self.ledger.log_mut().purge(user);
+        self.metrics().log_pending.sub(purged.messages);
+    }
+
     /// Counts a stanza of a client whose stream is managed; `None` for any other.
     pub fn count_received(&mut self, sender: ResourceKey) -> Option<Ticket> {
         let worker = u16::try_from(self.worker).expect("at most 1024 workers");

@@ -140,6 +140,7 @@ impl Ledger {
     /// Gives the tickets of everything that is committed by now to `safe`.
     pub fn committed(&mut self, metrics: &WorkerMetrics, mut safe: impl FnMut(Ticket)) {
         let committed = self.log.committed();
+        metrics.log_waiting_high.raise(self.waiting.len() as u64);
         while let Some(round) = pop_if(&mut self.rounds, |round| round.end <= committed) {
             let micros = u64::try_from(round.asked.elapsed().as_micros()).unwrap_or(u64::MAX);
             metrics.log_commits.add(1);

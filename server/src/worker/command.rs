@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
 use crossbeam::queue::ArrayQueue;
-use whimbrel_storage::directory::Item;
 
 use crate::config::Config;
 use crate::runtime::driver::{ConnId, Wake};
 use crate::runtime::gauge::{Gauge, HighWater};
-use crate::service::register;
+use crate::service::register::{self, Removed};
 use crate::session::Phase;
 use crate::stream::errors::StreamCondition;
 use crate::user::tables::{Flags, ResourceKey};
@@ -71,8 +70,8 @@ pub enum Command {
     Removed {
         /// Localpart.
         user: String,
-        /// Its roster as it was.
-        items: Vec<Item>,
+        /// What was known of it.
+        gone: Removed,
         /// Gets the number of ended sessions.
         reply: SyncSender<usize>,
     },
@@ -126,9 +125,9 @@ impl Core {
             Command::Kick { user, resource, condition, reply } => {
                 let _ = reply.try_send(self.kick(&user, resource.as_deref(), condition));
             }
-            Command::Removed { user, items, reply } => {
+            Command::Removed { user, gone, reply } => {
                 let sessions = self.home.users.resources_of(&user).len();
-                register::removed(&mut self.home, &user, &items);
+                register::removed(&mut self.home, &user, &gone);
                 self.end_streams();
                 let _ = reply.try_send(sessions);
             }

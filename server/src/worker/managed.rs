@@ -234,7 +234,7 @@ impl Core {
     /// is known after a restart, from the log.
     fn cannot_resume(&mut self, conn: ConnId, id: Option<StreamId>) {
         self.home.metrics().resume_failed.add(1);
-        let h = id.and_then(|id| self.home.shared.streams_before.get(&id.0).copied());
+        let h = id.and_then(|id| self.home.shared.safe_before(id));
         element::write_failed(StanzaCondition::ItemNotFound, h, self.home.out.plain(conn));
     }
 

@@ -15,6 +15,7 @@
 //! | [`managed`](self) | stream management: acknowledgements, sessions without a connection, resumption |
 //! | [`keeping`](self) | the log: commits, deliveries that are due, repairs |
 //! | [`held`](self) | what waits for subscriptions to be written |
+//! | [`rounds`](self) | what the loop needs beside events |
 //! | [`sweep`](self) | idle clients |
 //! | [`command`] | what the control thread asks of a worker |
 
@@ -25,6 +26,7 @@ mod input;
 mod keeping;
 mod login;
 mod managed;
+mod rounds;
 mod sweep;
 
 use std::sync::Arc;

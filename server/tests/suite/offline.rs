@@ -385,8 +385,8 @@ fn a_log_that_is_full_refuses_messages_and_takes_them_again_when_it_has_room() {
     on_each_driver_with(
         |config| {
             config.workers = 1;
-            config.log_segment_mib = 256;
-            config.limits.offline_bytes = 4 << 30;
+            config.log_segment_mib = 2;
+            config.log_mib_max = 16;
         },
         |server| {
             server.accounts(&["juliet", "romeo"]);
@@ -405,7 +405,7 @@ fn a_log_that_is_full_refuses_messages_and_takes_them_again_when_it_has_room() {
                 let errors = errors(&mut romeo);
                 assert!(errors.iter().all(|error| error == "resource-constraint"), "{errors:?}");
                 refused = !errors.is_empty();
-                assert!(sent < 8_000, "a log of 1 GiB has taken everything");
+                assert!(sent < 1_000, "a log of 16 MiB has taken everything");
             }
             assert!(server.metric("refused.log_full") > 0);
             let waiting = server.metric("log.pending");

@@ -1,5 +1,6 @@
 //! Registration (XEP-0077): a new password, the end of an account, and accounts opened by clients.
 
+use whimbrel_server::service::register::Removed;
 use whimbrel_server::worker::command::Command;
 use whimbrel_server::xml::Element;
 use whimbrel_storage::directory::{WriteTransaction, run_inline};
@@ -108,15 +109,20 @@ fn the_contacts_of_an_account_that_the_operator_deletes_hear_of_it() {
         let mut romeo = server.online("romeo", "orchard");
         romeo.ask("get", None, "<query xmlns='jabber:iq:roster'/>");
         let mut juliet = server.online("juliet", "balcony");
-        let job = |transaction: &mut WriteTransaction<'_>| {
-            let items = transaction.roster_items("juliet")?;
-            transaction.delete_account("juliet").map(|_| items)
-        };
-        let items = run_inline(&server.server.shared.directory, Box::new(job)).unwrap();
+        // What waits for her goes with the account.
+        romeo.send("<message to='juliet@localhost/gone' type='chat'><body>x</body></message>");
+        juliet.set_aside_until(|stanza| stanza.name() == "message");
+        juliet.send("<presence type='unavailable'/>");
+        juliet.settle();
+        romeo.send("<message to='juliet@localhost' type='chat'><body>x</body></message>");
+        server.await_metric("log.pending", 1);
+        let job = |transaction: &mut WriteTransaction<'_>| Removed::delete(transaction, "juliet");
+        let gone = run_inline(&server.server.shared.directory, Box::new(job)).unwrap().expect("she is there");
         let (reply, ended) = std::sync::mpsc::sync_channel(1);
-        let command = Command::Removed { user: "juliet".into(), items, reply };
+        let command = Command::Removed { user: "juliet".into(), gone, reply };
         assert!(server.server.commands[server.server.shared.home_of("juliet")].give(command));
         assert_eq!(ended.recv_timeout(PATIENCE), Ok(1));
+        server.await_metric("log.pending", 0);
         juliet.expect_stream_error("not-authorized");
         // That she was not there when he came is told "by" her bare JID.
         romeo.set_aside_until(|stanza| {

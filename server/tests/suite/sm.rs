@@ -192,16 +192,14 @@ fn a_session_is_resumed_from_whichever_worker_accepts_the_connection() {
         let mut romeo = server.online("romeo", "orchard");
         let mut juliet = server.online("juliet", "balcony");
         let (jid, mut id) = (juliet.jid.clone(), juliet.enable_sm());
-        let mut h = 0;
         for round in 0..20 {
             cut(server, juliet);
             romeo.send(&chat(&jid, round));
             romeo.settle();
             let answer;
-            (juliet, answer) = Client::resume(server.address(), "juliet", &jid, &id, h);
+            (juliet, answer) = Client::resume(server.address(), "juliet", &jid, &id, round);
             id = answer.attribute("previd").expect("the same name").to_owned();
             assert_eq!(juliet.next_message(), round.to_string());
-            h += 1;
         }
         // With two workers and twenty connections both have had some, unless a coin falls the same way each time.
         assert_eq!(server.metric("sm.resumed"), 20);

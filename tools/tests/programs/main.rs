@@ -3,6 +3,7 @@
 mod crowds;
 mod faults;
 mod import;
+mod log;
 mod protocol;
 mod running;
 mod support;

@@ -166,7 +166,7 @@ pub(crate) fn config(driver: DriverChoice, data: &TempDir, configure: impl Fn(&m
         pin_workers: false,
         allow_plaintext: true,
         directory_gib_max: 1,
-        log_gib_max: 1,
+        log_mib_max: 256,
         log_segment_mib: 2,
         ..Config::default()
     };

@@ -1,0 +1,63 @@
+//! `backup`: a copy of directory and message log that a server can be started on.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use whimbrel_storage::log;
+
+use crate::accounts::open_directory;
+use crate::control::Client;
+use crate::problem::Problem;
+use crate::report::Report;
+
+/// What was copied.
+#[derive(Deserialize)]
+struct Copied {
+    segments: u64,
+    bytes: u64,
+    positions: Vec<u64>,
+}
+
+/// Copies through the running server, or by itself when none runs.
+pub(crate) fn run(data: &Path, dir: &Path, report: &Report) -> Result<(), Problem> {
+    let absolute = std::path::absolute(dir)
+        .map_err(|error| Problem::new(format!("cannot use {}: {error}", dir.display())))?;
+    let copied = match Client::connect(data)? {
+        Some(mut client) => client.ask("backup", json!({ "folder": absolute }))?,
+        None => copy(data, &absolute)?,
+    };
+    let value: Value = json!({
+        "folder": absolute,
+        "segments": copied.segments,
+        "bytes": copied.bytes,
+        "positions": copied.positions,
+    });
+    report.result(&value, || {
+        format!(
+            "directory and message log ({} files, {} bytes read) copied to {}",
+            copied.segments,
+            copied.bytes,
+            absolute.display()
+        )
+    });
+    Ok(())
+}
+
+/// No server runs: the directory first, then the log.
+fn copy(data: &Path, to: &Path) -> Result<Copied, Problem> {
+    let problem = |error: &dyn std::fmt::Display| Problem::new(error.to_string());
+    let folder = data.join("directory");
+    if !folder.is_dir() {
+        return Err(Problem::new(format!("there is no server's data in {}", data.display())));
+    }
+    // It tells its domain when that is another one.
+    let (directory, _) = open_directory(&folder, "localhost")?;
+    directory.copy_to(&to.join("directory")).map_err(|error| problem(&error))?;
+    let done = log::backup(&data.join("log"), &to.join("log")).map_err(|error| problem(&error))?;
+    Ok(Copied {
+        segments: done.segments,
+        bytes: done.bytes,
+        positions: done.ends.iter().map(|end| end.0).collect(),
+    })
+}

@@ -1,0 +1,158 @@
+//! `log verify`, `log stats` and `log dump`: what lies in the files of the message log. They are only read, so that
+//! all of this works on a copy, and while the server runs; what it appends meanwhile may show as an unfinished end.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+use whimbrel_storage::log::{self, Damage, Dumped, LogStats};
+
+use crate::cli::LogCommand;
+use crate::problem::Problem;
+use crate::report::{Report, table};
+
+/// Does one of the commands.
+pub(crate) fn run(data: &Path, command: &LogCommand, report: &Report) -> Result<ExitCode, Problem> {
+    let folder = data.join("log");
+    match command {
+        LogCommand::Verify => verify(&folder, report),
+        LogCommand::Stats => stats(&folder, report),
+        LogCommand::Dump { waiting, max, stanzas } => dump(&folder, *waiting, *max, *stanzas, report),
+    }
+}
+
+fn failed(error: &log::LogError) -> Problem {
+    Problem::new(error.to_string())
+}
+
+fn verify(folder: &Path, report: &Report) -> Result<ExitCode, Problem> {
+    let verified = log::verify(folder).map_err(|error| failed(&error))?;
+    let records: u64 = verified.logs.iter().map(|log| log.records).sum();
+    let value = json!({
+        "logs": verified.logs.iter().map(stats_json).collect::<Vec<_>>(),
+        "damage": verified.damage.iter().map(damage_json).collect::<Vec<_>>(),
+    });
+    report.result(&value, || {
+        let mut text = format!("{} logs, {records} records\n", verified.logs.len());
+        for damage in &verified.damage {
+            text.push_str(&format!("{damage}\n"));
+        }
+        text
+    });
+    Ok(if verified.damage.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn stats(folder: &Path, report: &Report) -> Result<ExitCode, Problem> {
+    let logs = log::stats(folder).map_err(|error| failed(&error))?;
+    let value = json!({ "logs": logs.iter().map(stats_json).collect::<Vec<_>>() });
+    report.result(&value, || {
+        let row = |log: &LogStats| {
+            [
+                log.shard as u64,
+                log.segments,
+                log.segment_bytes,
+                log.records,
+                log.messages,
+                log.bytes,
+                log.users,
+                log.tail_bytes,
+            ]
+            .map(|number| number.to_string())
+            .to_vec()
+        };
+        let rows: Vec<Vec<String>> = logs.iter().map(row).collect();
+        table(&["log", "files", "bytes", "records", "waiting", "their bytes", "users", "tail bytes"], &rows)
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+fn dump(folder: &Path, waiting: bool, max: u64, stanzas: bool, report: &Report) -> Result<ExitCode, Problem> {
+    let mut left = max;
+    let mut cut = false;
+    let damage = log::dump(folder, &mut |record| {
+        if waiting && !record.waits {
+            return true;
+        }
+        if left == 0 {
+            cut = true;
+            return false;
+        }
+        left -= 1;
+        let value = record_json(&record, stanzas);
+        // One object a line: a log may be larger than memory.
+        report.result(&value, || record_text(&record, stanzas));
+        true
+    })
+    .map_err(|error| failed(&error))?;
+    for damage in &damage {
+        report.note(&damage.to_string());
+    }
+    if cut {
+        report.note(&format!("more than {max} records; ask for more with --max"));
+    }
+    Ok(if damage.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn stats_json(log: &LogStats) -> Value {
+    json!({
+        "log": log.shard,
+        "segments": log.segments,
+        "segment_bytes": log.segment_bytes,
+        "records": log.records,
+        "waiting": log.messages,
+        "waiting_bytes": log.bytes,
+        "users": log.users,
+        "oldest_ms": log.oldest_ms,
+        "end": log.end.0,
+        "tail_bytes": log.tail_bytes,
+    })
+}
+
+fn damage_json(damage: &Damage) -> Value {
+    json!({
+        "file": damage.path,
+        "offset": damage.offset,
+        "bytes": damage.bytes,
+        "what": damage.what,
+    })
+}
+
+fn record_json(record: &Dumped<'_>, stanzas: bool) -> Value {
+    let mut value = json!({
+        "log": record.shard,
+        "position": record.position.0,
+        "kind": record.kind,
+        "user": record.user.get(),
+        "sequence": record.sequence,
+        "waits": record.waits,
+    });
+    if let Some(message) = &record.message {
+        value["time_ms"] = json!(message.time_ms);
+        value["bytes"] = json!(message.payload.len());
+        if stanzas {
+            value["payload"] = json!(String::from_utf8_lossy(message.payload));
+        }
+    }
+    value
+}
+
+fn record_text(record: &Dumped<'_>, stanzas: bool) -> String {
+    let mut text = format!(
+        "log {} at {}: {} {} of user {}",
+        record.shard,
+        record.position.0,
+        record.kind,
+        record.sequence,
+        record.user.get()
+    );
+    if let Some(message) = &record.message {
+        text.push_str(&format!(", {} bytes, received {} ms", message.payload.len(), message.time_ms));
+        if record.waits {
+            text.push_str(", waits");
+        }
+        if stanzas {
+            text.push_str(&format!("\n  {}", message.payload.escape_ascii()));
+        }
+    }
+    text
+}

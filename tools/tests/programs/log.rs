@@ -1,0 +1,107 @@
+//! The message log: looking at it, and a backup that a server can be started on.
+
+use crate::support::{Client, Place};
+
+/// A server where three messages wait for bob.
+fn with_messages() -> (Place, crate::support::Server) {
+    let place = Place::new();
+    for name in ["alice@localhost", "bob@localhost"] {
+        assert_eq!(place.ctl(&["user", "add", name, "--password", "p"]).code, 0);
+    }
+    let config = place.file("w.toml", "workers = 2\nlog_segment_mib = 2\n");
+    let server = place.server(&["--allow-plaintext", "--config", config.to_str().expect("UTF-8")]);
+    let mut alice = Client::login(&place, "alice", "p", "r").expect("the password is right");
+    alice.say("<enable xmlns='urn:xmpp:sm:3'/>");
+    for n in 0..3 {
+        alice.say(&format!("<message to='bob@localhost' type='chat'><body>secret {n}</body></message>"));
+        // One commit each: damage before the last one is no unfinished end.
+        alice.say("<r xmlns='urn:xmpp:sm:3'/>");
+        alice.hear(&format!("h='{}'", n + 1));
+    }
+    (place, server)
+}
+
+/// Logs in as bob and hears what waits.
+fn hear_all(place: &Place) {
+    let mut bob = Client::login(place, "bob", "p", "r").expect("the password is right");
+    bob.say("<presence/>");
+    for n in 0..3 {
+        bob.hear(&format!("secret {n}"));
+    }
+}
+
+#[test]
+fn what_waits_is_counted_and_shown_while_the_server_runs() {
+    let (place, _server) = with_messages();
+    let stats = place.json(&["log", "stats"]);
+    let logs = stats["logs"].as_array().expect("a list");
+    assert_eq!(logs.len(), 2);
+    assert_eq!(logs.iter().map(|log| log["waiting"].as_u64().unwrap()).sum::<u64>(), 3);
+    assert!(place.ctl(&["log", "stats"]).out.contains("waiting"));
+    assert_eq!(place.ctl(&["log", "verify"]).code, 0);
+    assert_eq!(place.json(&["log", "verify"])["damage"], serde_json::json!([]));
+    let dumped = place.ctl(&["log", "dump", "--waiting"]);
+    assert_eq!(dumped.out.lines().count(), 3);
+    assert!(!dumped.out.contains("secret"), "what they say is private");
+    assert!(place.ctl(&["log", "dump", "--waiting", "--stanzas"]).out.contains("secret 2"));
+    assert_eq!(place.ctl(&["log", "dump", "--max", "1"]).out.lines().count(), 1);
+    assert_eq!(place.json(&["status"])["metrics"]["log.pending"], 3);
+}
+
+#[test]
+fn a_backup_is_a_data_directory_whether_a_server_runs_or_not() {
+    let (place, mut server) = with_messages();
+    let running = place.data().with_file_name("running");
+    let stopped = place.data().with_file_name("stopped");
+    assert_eq!(place.ctl(&["backup", running.to_str().unwrap()]).code, 0);
+    place.ctl(&["backup", running.to_str().unwrap()]).fails(1, &["not empty"]);
+    hear_all(&place);
+    server.signal("TERM");
+    server.end();
+    assert_eq!(place.ctl(&["backup", stopped.to_str().unwrap()]).code, 0);
+    let data = place.data();
+    for (copy, waiting) in [(running, 3), (stopped, 0)] {
+        std::fs::remove_dir_all(&data).unwrap();
+        std::fs::rename(&copy, &data).unwrap();
+        let server = place.server(&["--allow-plaintext"]);
+        assert_eq!(place.json(&["status"])["metrics"]["log.pending"], waiting);
+        if waiting > 0 {
+            hear_all(&place);
+        }
+        drop(server);
+    }
+}
+
+#[test]
+fn a_log_that_is_not_there_and_one_that_is_damaged_are_named() {
+    let place = Place::new();
+    place.ctl(&["log", "verify"]).fails(1, &["log"]);
+    let (place, mut server) = with_messages();
+    server.signal("TERM");
+    server.end();
+    let mut damaged = 0;
+    for entry in walk(&place.data().join("log")) {
+        let mut bytes = std::fs::read(&entry).unwrap();
+        if let Some(at) = bytes.windows(8).position(|text| text == b"secret 0") {
+            bytes[at] ^= 1;
+            std::fs::write(&entry, bytes).unwrap();
+            damaged += 1;
+        }
+    }
+    assert_eq!(damaged, 1);
+    let done = place.ctl(&["log", "verify"]);
+    assert_eq!(done.code, 1);
+    assert!(done.out.contains("damaged at byte"), "{}", done.out);
+}
+
+fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        match path.is_dir() {
+            true => files.extend(walk(&path)),
+            false => files.push(path),
+        }
+    }
+    files
+}
