@@ -34,6 +34,7 @@ use crate::runtime::platform;
 use crate::runtime::postroom::PostRoom;
 use crate::runtime::timer::Millis;
 use crate::shared::{self, Inherited, Shared};
+use crate::stats::{Watch, Watched};
 use crate::stream::sasl::throttle::{self, Throttle};
 use crate::tls::{Acceptor, TlsError};
 use crate::user::home::Home;
@@ -140,6 +141,7 @@ pub struct Server {
     pub started: Instant,
     /// Commits the logs.
     syncer: Mutex<Syncer>,
+    _watch: Watch,
     control: Mutex<Option<ControlSocket>>,
     workers: Mutex<Workers>,
 }
@@ -224,15 +226,13 @@ impl Server {
         let homes = shared::home_seed(&directory);
         let streams = opened.report.streams.iter().map(|seen| (seen.stream, seen.number)).collect();
         let inherited = Inherited { homes, streams };
-        let shared = Arc::new(Shared::new(
-            config.clone(),
-            directory.clone(),
-            acceptor,
-            throttle,
-            hasher,
-            count,
-            inherited,
-        ));
+        let mut shared =
+            Shared::new(config.clone(), directory.clone(), acceptor, throttle, hasher, count, inherited);
+        if let Err(error) = shared.publish_stats(&config.data) {
+            let path = config.data.join(whimbrel_stats::FILE_NAME);
+            tracing::warn!(%error, "cannot make {}; wsar will show the system only", path.display());
+        }
+        let shared = Arc::new(shared);
 
         let (ends, ended) = std::sync::mpsc::channel();
         let uring = uses_uring(config.driver);
@@ -296,7 +296,18 @@ impl Server {
         let wake_for_log = wakers.clone();
         let syncer = Syncer::start(&opened.logs, move |shard| wake_for_log[shard].wake())?;
         let posts = mailbox::grid(count, config.limits.mailbox_parcels as usize);
-        let lanes = posts.iter().map(|post| (0..count).map(|to| post.gauge(to)).collect()).collect();
+        let lanes: Vec<Vec<LaneGauge>> =
+            posts.iter().map(|post| (0..count).map(|to| post.gauge(to)).collect()).collect();
+        let watched = Watched {
+            shared: shared.clone(),
+            writer: writer.clone(),
+            crypto: crypto.clone(),
+            completions: completions.clone(),
+            commands: commands.clone(),
+            lanes: lanes.clone(),
+            started,
+        };
+        let watch = Watch::start(watched).map_err(system("cannot start the thread for statistics"))?;
         for (worker, ((fittings, post), log)) in fit.into_iter().zip(posts).zip(opened.logs).enumerate() {
             let sent = fittings.send(Fittings {
                 post,
@@ -324,6 +335,7 @@ impl Server {
             driver,
             started,
             syncer: Mutex::new(syncer),
+            _watch: watch,
             control: Mutex::new(Some(control)),
             workers: Mutex::new(Workers { handles, ended }),
         })

@@ -13,6 +13,7 @@ pub mod session;
 pub mod shared;
 pub mod simulation;
 pub mod stanza;
+pub mod stats;
 pub mod stream;
 pub mod tls;
 pub mod user;

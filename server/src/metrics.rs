@@ -1,89 +1,22 @@
 //! The server's counters and gauges: one cache-line-padded block per worker, written by that worker only.
 //!
 //! A metric is declared once, in the table below, with its kind, unit and meaning. Workers add to their own
-//! block without a locked instruction; readers sum over the blocks.
+//! block without a locked instruction; readers sum over the blocks. The blocks lie in the stats file (see
+//! [`crate::stats`]), where `wsar` reads them. docs/metrics.md is made from the table.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
-/// One counter or gauge. Only its worker writes it.
-#[derive(Default, Debug)]
-pub struct Cell(AtomicU64);
-
-impl Cell {
-    /// Adds `n`. Not atomic as a whole: a cell has a single writer.
-    pub fn add(&self, n: u64) {
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
-    }
-
-    /// Subtracts `n` from a gauge.
-    pub fn sub(&self, n: u64) {
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(n), Ordering::Relaxed);
-    }
-
-    /// Sets a gauge.
-    pub fn set(&self, n: u64) {
-        self.0.store(n, Ordering::Relaxed);
-    }
-
-    /// Raises a high-water mark.
-    pub fn raise(&self, n: u64) {
-        if n > self.get() {
-            self.set(n);
-        }
-    }
-
-    /// The value now.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// Whether a metric only grows.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Only grows until the server restarts.
-    Counter,
-    /// Goes up and down; the sum over workers is meaningful.
-    Gauge,
-    /// A high-water mark; the maximum over workers is meaningful.
-    HighWater,
-}
-
-/// What a metric is.
-#[derive(Copy, Clone, Debug)]
-pub struct Description {
-    /// Dotted name, as shown everywhere.
-    pub name: &'static str,
-    /// Kind.
-    pub kind: Kind,
-    /// Unit of the value.
-    pub unit: &'static str,
-    /// One sentence for the operator.
-    pub help: &'static str,
-}
+pub use whimbrel_stats::{Cell, Description, Histogram, Kind};
 
 macro_rules! worker_metrics {
-    ($($field:ident $name:literal $kind:ident $unit:literal $help:literal;)*) => {
-        /// The metrics of one worker.
-        #[derive(Default, Debug)]
-        #[repr(align(128))]
-        pub struct WorkerMetrics {
-            $(#[doc = $help] pub $field: Cell,)*
-        }
-
-        /// What each value of [`WorkerMetrics::values`] is, in the same order.
-        pub const DESCRIPTIONS: &[Description] = &[
-            $(Description { name: $name, kind: Kind::$kind, unit: $unit, help: $help },)*
-        ];
-
-        impl WorkerMetrics {
-            /// The values now, in the order of [`DESCRIPTIONS`].
-            pub fn values(&self) -> Vec<u64> {
-                vec![$(self.$field.get(),)*]
-            }
+    ($($rows:tt)*) => {
+        whimbrel_stats::metrics! {
+            /// The metrics of one worker.
+            WorkerMetrics { $($rows)* }
         }
     };
 }
+
+/// What each value of [`WorkerMetrics::values`] is, in the same order.
+pub const DESCRIPTIONS: &[Description] = <WorkerMetrics as whimbrel_stats::Block>::DESCRIPTIONS;
 
 worker_metrics! {
     connections "connections" Gauge "connections" "Open client connections.";
@@ -161,8 +94,6 @@ worker_metrics! {
     held_high "queue.held.high_water" HighWater "bytes" "Most bytes of stanzas that ever waited for subscriptions on their way to the directory.";
     held_stalls "held.stalls" Counter "times" "Reading from all clients of a worker paused by limits.held_bytes.";
     mailbox_letters "mailbox.letters" Counter "letters" "Letters sent to other workers.";
-    mailbox_length "queue.mailbox.length" Gauge "parcels" "Parcels that wait in this worker's inbound mailboxes.";
-    mailbox_high "queue.mailbox.high_water" HighWater "parcels" "Most parcels that ever waited in one inbound mailbox.";
     backlog_bytes "queue.output.length" Gauge "bytes" "Bytes that wait to be written to clients that read slowly.";
     backlog_high "queue.output.high_water" HighWater "bytes" "Most bytes that ever waited for one client.";
     timers "timers" Gauge "timers" "Timers set.";
@@ -170,9 +101,11 @@ worker_metrics! {
     loop_events "loop.events" Counter "events" "Events handled.";
     loop_busy "loop.busy" Counter "microseconds" "Time the event loop spent outside waiting.";
     loop_longest "loop.longest" HighWater "microseconds" "Longest single iteration of the event loop.";
+    loop_latency "loop.latency" Histogram "microseconds" "Length of each iteration of the event loop: as long may an event have waited for its turn.";
+    loop_wakeup "loop.events_per_wakeup" Histogram "events" "Events that each iteration of the event loop found.";
 }
 
-/// One sum over all workers.
+/// One sum over all workers; of a histogram, how many values it counts.
 pub fn totals(workers: &[WorkerMetrics]) -> Vec<(&'static Description, u64)> {
     let rows: Vec<Vec<u64>> = workers.iter().map(WorkerMetrics::values).collect();
     DESCRIPTIONS
@@ -182,7 +115,7 @@ pub fn totals(workers: &[WorkerMetrics]) -> Vec<(&'static Description, u64)> {
             let values = rows.iter().map(|row| row[i]);
             let value = match description.kind {
                 Kind::HighWater => values.max().unwrap_or(0),
-                Kind::Counter | Kind::Gauge => values.fold(0, u64::wrapping_add),
+                Kind::Counter | Kind::Gauge | Kind::Histogram => values.fold(0, u64::wrapping_add),
             };
             (description, value)
         })

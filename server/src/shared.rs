@@ -3,16 +3,19 @@
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
 use foldhash::fast::SeedableRandomState;
+use whimbrel_stats::Blocks;
 use whimbrel_storage::credentials::Credentials;
 use whimbrel_storage::directory::{Directory, DirectoryError};
 
 use crate::admission::Admission;
 use crate::config::Config;
 use crate::metrics::WorkerMetrics;
+use crate::stats::Stats;
 use crate::stream::registration::Quota;
 use crate::stream::sasl::UnknownUsers;
 use crate::stream::sasl::throttle::Throttle;
@@ -51,7 +54,9 @@ pub struct Shared {
     /// account names that collide.
     pub hasher: SeedableRandomState,
     /// One block per worker.
-    pub metrics: Box<[WorkerMetrics]>,
+    pub metrics: Blocks<WorkerMetrics>,
+    /// All metrics, those of the workers included.
+    pub stats: Stats,
     /// Set while the server drains: no new logins.
     pub draining: AtomicBool,
     /// From the runs before.
@@ -72,6 +77,7 @@ impl Shared {
         inherited: Inherited,
     ) -> Shared {
         let iterations = NonZeroU32::new(config.auth.scram_iterations).unwrap_or(NonZeroU32::MIN);
+        let stats = Stats::in_memory(workers);
         let unknown_users = UnknownUsers::new(directory.server_secret(), iterations);
         Shared {
             domain: config.domain.as_str().into(),
@@ -83,11 +89,22 @@ impl Shared {
             registrations: Quota::default(),
             unknown_users,
             hasher,
-            metrics: (0..workers).map(|_| WorkerMetrics::default()).collect(),
+            metrics: stats.workers.clone(),
+            stats,
             draining: AtomicBool::new(false),
             inherited,
             unique: AtomicU64::new(0),
         }
+    }
+
+    /// Puts the metrics into the stats file of a data directory, before anything has been counted.
+    ///
+    /// # Errors
+    /// The system's reason; then they stay in memory.
+    pub fn publish_stats(&mut self, data: &Path) -> std::io::Result<()> {
+        self.stats = Stats::in_file(data, self.metrics.len())?;
+        self.metrics = self.stats.workers.clone();
+        Ok(())
     }
 
     /// The table of failed logins. Locked for the moment of one look-up, during logins only.

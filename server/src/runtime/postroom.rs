@@ -86,10 +86,9 @@ impl PostRoom {
     }
 
     /// Takes the parcels that have come in, up to a bound, with the worker each came from.
-    pub fn collect(&mut self, metrics: &WorkerMetrics) -> Vec<(usize, Parcel)> {
+    pub fn collect(&mut self) -> Vec<(usize, Parcel)> {
         let mut parcels = Vec::new();
         self.post.drain(PARCELS_PER_ITERATION, |from, parcel| parcels.push((from, parcel)));
-        metrics.mailbox_length.set(parcels.len() as u64);
         parcels
     }
 

@@ -119,7 +119,7 @@ impl<D: Driver> Worker<D> {
     /// The driver itself is broken.
     pub fn turn(&mut self, timeout: Option<Duration>, clock: impl Fn() -> Millis) -> std::io::Result<()> {
         let core = &mut self.core;
-        let mut begun = None;
+        let (mut begun, mut events) = (None, 0);
         if self.stalled {
             // A mailbox is full, or the directory is behind: clients wait in the kernel.
             self.driver.rest(timeout.unwrap_or(STALL_WAIT).min(STALL_WAIT));
@@ -129,6 +129,7 @@ impl<D: Driver> Worker<D> {
                     begun = Some(Instant::now());
                     core.set_now(clock());
                 }
+                events += 1;
                 core.handle(event);
             })?;
         }
@@ -148,7 +149,7 @@ impl<D: Driver> Worker<D> {
         self.control_accepting();
         let core = &mut self.core;
         self.stalled = core.dispatch();
-        core.count_iteration(begun.elapsed());
+        core.count_iteration(begun.elapsed(), events);
         Ok(())
     }
 

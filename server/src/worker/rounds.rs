@@ -35,8 +35,7 @@ impl Core {
         if self.holds_too_much() {
             return;
         }
-        let metrics = &self.home.shared.clone().metrics[self.home.worker];
-        for (from, mut parcel) in self.home.post.collect(metrics) {
+        for (from, mut parcel) in self.home.post.collect() {
             parcel.open(|letter| self.read_letter(letter));
             self.home.post.give_back(from, parcel);
         }
@@ -66,12 +65,14 @@ impl Core {
         self.home.post.dispatch(metrics) || held
     }
 
-    /// Counts an iteration.
-    pub fn count_iteration(&self, busy: std::time::Duration) {
+    /// Counts an iteration that found so many events.
+    pub fn count_iteration(&self, busy: std::time::Duration, events: u64) {
         let metrics = self.home.metrics();
         let micros = u64::try_from(busy.as_micros()).unwrap_or(u64::MAX);
         metrics.loop_iterations.add(1);
         metrics.loop_busy.add(micros);
         metrics.loop_longest.raise(micros);
+        metrics.loop_latency.record(micros);
+        metrics.loop_wakeup.record(events);
     }
 }

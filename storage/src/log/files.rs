@@ -34,6 +34,8 @@ pub(super) trait Files: Send + Sync {
     fn make_folder(&self, path: &Path) -> io::Result<()>;
     /// Removes a folder with all in it; nothing happens when it is not there.
     fn remove_folder(&self, path: &Path) -> io::Result<()>;
+    /// Threads that may read several logs at once.
+    fn readers(&self) -> usize;
 }
 
 /// The system's files.
@@ -83,6 +85,10 @@ impl System {
 }
 
 impl Files for System {
+    fn readers(&self) -> usize {
+        std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+    }
+
     fn create(&self, path: &Path, head: &[u8], bytes: u64) -> io::Result<Map> {
         let unfinished = partial(path);
         let made = Self::create_at(&unfinished, head, bytes).and_then(|map| {

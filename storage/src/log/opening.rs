@@ -217,7 +217,7 @@ pub(super) fn open_with(
     let mut report = Report::default();
     let mut streams = HashMap::new();
     let mut logs = Vec::new();
-    for recovered in in_parallel(layout.log_ids.len(), &open_one) {
+    for recovered in in_parallel(files.readers(), layout.log_ids.len(), &open_one) {
         logs.push(report.take(recovered?, &mut streams));
     }
     report.set_streams(streams);
@@ -227,12 +227,13 @@ pub(super) fn open_with(
     Ok(Opened { logs, report })
 }
 
-/// Runs a job for each number below `count`, on as many threads as there are processors. Results in order.
+/// Runs a job for each number below `count`, on so many threads at most. Results in order.
 fn in_parallel<T: Send>(
+    readers: usize,
     count: usize,
     job: &(dyn Fn(usize) -> Result<T, LogError> + Sync),
 ) -> Vec<Result<T, LogError>> {
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(count);
+    let threads = readers.min(count);
     if threads <= 1 {
         return (0..count).map(job).collect();
     }

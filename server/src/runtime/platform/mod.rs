@@ -7,6 +7,7 @@
 //! | `listener.rs` | listeners that share a port between workers |
 //! | `privileges.rs` | from root to an ordinary user, for good |
 //! | `settings.rs` | kernel settings and facts that a check of the machine wants to know |
+//! | `usage.rs` | what the process has used |
 //!
 //! Beside this module only the `uring` driver knows which system it runs on.
 
@@ -20,6 +21,7 @@ mod linux;
 mod listener;
 mod privileges;
 mod settings;
+mod usage;
 
 #[cfg(target_os = "freebsd")]
 use freebsd as system;
@@ -32,6 +34,7 @@ pub use descriptors::{DescriptorLimits, descriptor_limits, raise_descriptor_limi
 pub use listener::reuseport_listener;
 pub use privileges::drop_privileges;
 pub use settings::{Setting, physical_memory_bytes, setting, settings};
+pub use usage::{Usage, usage};
 
 /// Cores that this process may run on, in ascending order; empty when the kernel does not say.
 pub fn available_cores() -> Vec<usize> {

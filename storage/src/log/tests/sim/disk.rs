@@ -195,6 +195,11 @@ fn file(content: Vec<u8>) -> File {
 }
 
 impl Files for SimDisk {
+    /// One: which of two threads meets a crash would be left to chance.
+    fn readers(&self) -> usize {
+        1
+    }
+
     fn create(&self, path: &Path, head: &[u8], bytes: u64) -> io::Result<Map> {
         let mut content = head.to_vec();
         content.resize(bytes as usize, 0);

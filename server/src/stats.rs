@@ -1,0 +1,292 @@
+//! The stats file: all metrics of the server in one place that `wsar` reads while the server runs, and after it died.
+//!
+//! ```text
+//! worker n ──stores──▶ group "worker", block n      (crate::metrics)
+//! stats    ──stores──▶ group "queues", block n      queues of worker n
+//!    thread └─────────▶ group "server"               queues of the whole server, its process
+//! ```
+//! Queues that several threads fill have no single writer, so a thread of its own looks at them a few times a
+//! second. A queue's metrics are named `queue.NAME.length`, `.high_water` and `.limit`.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use whimbrel_stats::{Blocks, Builder, Cell};
+use whimbrel_storage::directory::Writer;
+
+use crate::metrics::WorkerMetrics;
+use crate::runtime::crypto::CryptoPool;
+use crate::runtime::gauge::Gauge;
+use crate::runtime::jobs::{Completions, Then};
+use crate::runtime::mailbox::LaneGauge;
+use crate::runtime::platform;
+use crate::shared::Shared;
+use crate::worker::command::CommandQueue;
+
+whimbrel_stats::metrics! {
+    /// The queues of one worker, as the stats thread sees them.
+    QueueMetrics {
+        completions_length "queue.completions.length" Gauge "results" "Results of jobs that wait for the worker.";
+        completions_high "queue.completions.high_water" HighWater "results" "Most results that ever waited for the worker.";
+        completions_limit "queue.completions.limit" HighWater "results" "Room for results; the threads that do the jobs then wait.";
+        commands_length "queue.commands.length" Gauge "commands" "Commands of the control thread that wait for the worker.";
+        commands_high "queue.commands.high_water" HighWater "commands" "Most commands that ever waited for the worker.";
+        commands_limit "queue.commands.limit" HighWater "commands" "Room for commands; further ones are refused.";
+        mailbox_length "queue.mailbox.length" Gauge "parcels" "Parcels that wait in all inbound mailboxes of the worker.";
+        mailbox_fullest "queue.mailbox.fullest" HighWater "parcels" "Parcels that wait in the fullest of its inbound mailboxes.";
+        mailbox_high "queue.mailbox.high_water" HighWater "parcels" "Most parcels that ever waited in one of its inbound mailboxes.";
+        mailbox_limit "queue.mailbox.limit" HighWater "parcels" "Room in each mailbox (limits.mailbox_parcels).";
+        output_limit "queue.output.limit" HighWater "bytes" "Bytes that may wait for one client (limits.output_backlog_bytes).";
+        held_limit "queue.held.limit" HighWater "bytes" "Bytes of stanzas that may wait for subscriptions on their way to the directory (limits.held_bytes).";
+    }
+}
+
+whimbrel_stats::metrics! {
+    /// The server as a whole, as the stats thread sees it.
+    ServerMetrics {
+        directory_length "queue.directory.length" Gauge "jobs" "Changes that wait for the directory's writer.";
+        directory_high "queue.directory.high_water" HighWater "jobs" "Most changes that ever waited for the directory's writer.";
+        directory_limit "queue.directory.limit" HighWater "jobs" "Room for changes (limits.directory_queue).";
+        crypto_length "queue.crypto.length" Gauge "jobs" "Passwords that wait to be hashed.";
+        crypto_high "queue.crypto.high_water" HighWater "jobs" "Most passwords that ever waited to be hashed.";
+        crypto_limit "queue.crypto.limit" HighWater "jobs" "Room for passwords (limits.crypto_queue).";
+        uptime "server.uptime" Gauge "seconds" "Time since the start.";
+        seen "server.seen" Gauge "milliseconds" "Unix time at which these figures of the server were last taken; it stands still when the server does.";
+        draining "server.draining" Gauge "flag" "1 while the server takes no new logins.";
+        unauthenticated "server.unauthenticated" Gauge "connections" "Connections that have not logged in.";
+        cpu_user "server.cpu.user" Counter "microseconds" "CPU time of the server in its own code.";
+        cpu_system "server.cpu.system" Counter "microseconds" "CPU time of the server in the kernel.";
+        faults_minor "server.faults.minor" Counter "faults" "Page faults of the server that needed no disk.";
+        faults_major "server.faults.major" Counter "faults" "Page faults of the server that waited for a disk.";
+        switches_voluntary "server.switches.voluntary" Counter "switches" "Times that threads of the server waited for something.";
+        switches_involuntary "server.switches.involuntary" Counter "switches" "Times that threads of the server were made to give up their core.";
+        memory_peak "server.memory.peak" HighWater "bytes" "Most memory that was ever resident.";
+    }
+}
+
+/// All metrics of a server.
+pub struct Stats {
+    /// One block for each worker, which writes it.
+    pub workers: Blocks<WorkerMetrics>,
+    /// One block for each worker, written by the stats thread.
+    pub queues: Blocks<QueueMetrics>,
+    /// One block, written by the stats thread.
+    pub server: Blocks<ServerMetrics>,
+}
+
+impl Stats {
+    /// In memory, where nobody else reads them.
+    ///
+    /// # Panics
+    /// If there is no memory for them.
+    pub fn in_memory(workers: usize) -> Stats {
+        // Like any other allocation of a few kilobytes.
+        Stats::from(builder(workers).in_memory().expect("there is memory for the metrics"))
+    }
+
+    /// In the stats file of a data directory, made anew.
+    ///
+    /// # Errors
+    /// The system's reason.
+    pub fn in_file(data: &Path, workers: usize) -> io::Result<Stats> {
+        builder(workers).in_file(data).map(Stats::from)
+    }
+}
+
+fn builder(workers: usize) -> Builder {
+    let mut builder = Builder::default();
+    builder.group::<WorkerMetrics>("worker", "worker", workers);
+    builder.group::<QueueMetrics>("queues", "worker", workers);
+    builder.group::<ServerMetrics>("server", "", 1);
+    builder
+}
+
+impl From<whimbrel_stats::file::Built> for Stats {
+    fn from(built: whimbrel_stats::file::Built) -> Stats {
+        Stats { workers: built.blocks(0), queues: built.blocks(1), server: built.blocks(2) }
+    }
+}
+
+/// How often the stats thread looks.
+const PERIOD: Duration = Duration::from_millis(250);
+
+/// What the stats thread looks at.
+pub struct Watched {
+    /// Holds the metrics.
+    pub shared: Arc<Shared>,
+    /// The directory's writer.
+    pub writer: Arc<Writer<Then>>,
+    /// The crypto pool.
+    pub crypto: Arc<CryptoPool>,
+    /// Completed jobs of each worker.
+    pub completions: Vec<Arc<Completions>>,
+    /// Commands to each worker.
+    pub commands: Vec<Arc<CommandQueue>>,
+    /// Mailboxes, by sending and receiving worker.
+    pub lanes: Vec<Vec<LaneGauge>>,
+    /// When the server started.
+    pub started: Instant,
+}
+
+impl Watched {
+    /// Looks once.
+    pub fn look(&self) {
+        let stats = &self.shared.stats;
+        let limits = self.shared.config.read().map(|config| config.limits.clone()).unwrap_or_default();
+        for (worker, cells) in stats.queues.iter().enumerate() {
+            let gauge = self.completions[worker].gauge();
+            put(gauge, [&cells.completions_length, &cells.completions_high, &cells.completions_limit]);
+            let gauge = self.commands[worker].gauge();
+            put(gauge, [&cells.commands_length, &cells.commands_high, &cells.commands_limit]);
+            let (mut waiting, mut fullest, mut high, mut limit) = (0, 0, 0, 0);
+            for lane in self.lanes.iter().map(|from| &from[worker]) {
+                let length = lane.len();
+                waiting += length;
+                fullest = fullest.max(length);
+                high = high.max(lane.high_water());
+                limit = limit.max(lane.limit());
+            }
+            let gauge = (waiting as u64, high as u64, limit as u64);
+            put(gauge, [&cells.mailbox_length, &cells.mailbox_high, &cells.mailbox_limit]);
+            cells.mailbox_fullest.set(fullest as u64);
+            cells.output_limit.set(limits.output_backlog_bytes.into());
+            cells.held_limit.set(limits.held_bytes.into());
+        }
+        let cells = &stats.server[0];
+        let (length, high, limit) = self.writer.gauge();
+        let gauge = (length as u64, high as u64, limit as u64);
+        put(gauge, [&cells.directory_length, &cells.directory_high, &cells.directory_limit]);
+        put(self.crypto.gauge(), [&cells.crypto_length, &cells.crypto_high, &cells.crypto_limit]);
+        cells.uptime.set(self.started.elapsed().as_secs());
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        cells.seen.set(now.map_or(0, |time| time.as_millis() as u64));
+        cells.draining.set(self.shared.draining.load(std::sync::atomic::Ordering::Relaxed).into());
+        cells.unauthenticated.set(self.shared.admission.counts().1.into());
+        if let Ok(usage) = platform::usage() {
+            cells.cpu_user.set(usage.user_us);
+            cells.cpu_system.set(usage.system_us);
+            cells.faults_minor.set(usage.faults_minor);
+            cells.faults_major.set(usage.faults_major);
+            cells.switches_voluntary.set(usage.switches_voluntary);
+            cells.switches_involuntary.set(usage.switches_involuntary);
+            cells.memory_peak.set(usage.memory_peak_bytes);
+        }
+    }
+}
+
+fn put(gauge: Gauge, cells: [&Cell; 3]) {
+    for (cell, value) in cells.into_iter().zip([gauge.0, gauge.1, gauge.2]) {
+        cell.set(value);
+    }
+}
+
+/// The stats thread. It ends when this is dropped.
+pub struct Watch {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watch {
+    /// Looks once, and starts the thread.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub fn start(watched: Watched) -> io::Result<Watch> {
+        watched.look();
+        let (stop, stopped) = channel();
+        let thread = std::thread::Builder::new().name("stats".into()).spawn(move || {
+            while stopped.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
+                watched.look();
+            }
+            watched.look();
+        })?;
+        Ok(Watch { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic has been reported by the panic hook.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use whimbrel_stats::{Block, Description};
+
+    const TABLES: [(&str, &str, &[Description]); 3] = [
+        (
+            "Workers",
+            "Each worker has its own (label `worker`) and is the only one to write them.",
+            WorkerMetrics::DESCRIPTIONS,
+        ),
+        (
+            "Queues of a worker",
+            "Taken four times a second, for each worker (label `worker`).",
+            QueueMetrics::DESCRIPTIONS,
+        ),
+        ("The server as a whole", "Taken four times a second.", ServerMetrics::DESCRIPTIONS),
+    ];
+
+    const BEGIN: &str = "<!-- made from the code: begin -->\n";
+    const END: &str = "<!-- made from the code: end -->";
+
+    fn tables() -> String {
+        let mut text = String::new();
+        for (title, about, descriptions) in TABLES {
+            text += &format!(
+                "\n## {title}\n\n{about}\n\n| metric | kind | unit | meaning |\n|---|---|---|---|\n"
+            );
+            for d in descriptions {
+                text += &format!("| `{}` | {} | {} | {} |\n", d.name, d.kind.name(), d.unit, d.help);
+            }
+        }
+        text + "\n"
+    }
+
+    #[test]
+    fn docs_metrics_md_is_what_the_code_says() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let (before, rest) = text.split_once(BEGIN).expect("the mark where the tables begin");
+        let (written, after) = rest.split_once(END).expect("the mark where the tables end");
+        if std::env::var_os("WHIMBREL_WRITE_DOCS").is_some() {
+            std::fs::write(&path, format!("{before}{BEGIN}{}{END}{after}", tables())).unwrap();
+            return;
+        }
+        assert_eq!(
+            written,
+            tables(),
+            "docs/metrics.md is not current: WHIMBREL_WRITE_DOCS=1 cargo test -p whimbrel-server --lib docs_metrics"
+        );
+    }
+
+    #[test]
+    fn no_name_is_used_twice_and_every_queue_has_length_high_water_and_limit() {
+        let mut names: Vec<&str> = TABLES.iter().flat_map(|(_, _, table)| *table).map(|d| d.name).collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+        let queues = names.iter().filter_map(|name| name.strip_prefix("queue.")?.strip_suffix(".limit"));
+        let queues: Vec<&str> = queues.collect();
+        for queue in ["completions", "commands", "mailbox", "output", "held", "directory", "crypto"] {
+            assert!(queues.contains(&queue), "no limit of {queue}");
+        }
+        for queue in queues {
+            for figure in ["length", "high_water"] {
+                let name = format!("queue.{queue}.{figure}");
+                assert!(names.contains(&name.as_str()), "no {name}");
+            }
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Rules that tell when a figure has been out of bounds for some time, and when it is back.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | [`rules`] | rules and actions as TOML, and those that are built in |
+//! | [`engine`] | which rules are in force |
+//! | [`action`] | telling somebody |
+
+pub mod action;
+pub mod engine;
+pub mod rules;
+
+pub use engine::{Change, Engine};
+pub use rules::{Rule, Rules};

@@ -1,0 +1,228 @@
+//! Rules and actions as TOML, and those that are built in.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::delta::Delta;
+use crate::table::server;
+use crate::time;
+
+/// Why rules cannot be used.
+#[derive(Debug, Error)]
+pub enum RulesError {
+    /// The file cannot be read.
+    #[error("{0}: {1}")]
+    Read(PathBuf, std::io::Error),
+    /// It is not what it should be.
+    #[error("{0}: {1}")]
+    Parse(PathBuf, toml::de::Error),
+    /// A rule contradicts itself.
+    #[error("{0}: rule `{1}`: {2}")]
+    Rule(PathBuf, String, &'static str),
+}
+
+/// Rules and what to do when one comes into force or goes.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rules {
+    /// Whether the built-in rules apply, too.
+    #[serde(default = "yes")]
+    pub builtin: bool,
+    /// The rules.
+    #[serde(default, rename = "rule")]
+    pub rules: Vec<Rule>,
+    /// Actions, each for all rules.
+    #[serde(default, rename = "action")]
+    pub actions: Vec<Action>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// A rule.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// Its name, in messages.
+    pub name: String,
+    /// What it watches: the name of a metric; `NAME@INSTANCE` of one instance, `NAME:p99` a quantile of a histogram.
+    /// A counter is watched by its rate a second. `full:QUEUE` is how full a queue is in percent, `mean:SUM/COUNT`
+    /// the mean of what a counter adds up.
+    pub metric: String,
+    /// Another metric: what is watched is the percentage that the first is of it.
+    #[serde(default)]
+    pub of: Option<String>,
+    /// In force when the figure is above this.
+    #[serde(default)]
+    pub above: Option<f64>,
+    /// In force when the figure is below this.
+    #[serde(default)]
+    pub below: Option<f64>,
+    /// No longer in force when the figure is back at this level; when not given, at the level itself.
+    #[serde(default)]
+    pub clear: Option<f64>,
+    /// How long the figure must be out of bounds, or back, before the rule comes into force, or goes.
+    #[serde(default = "some_seconds", rename = "for", deserialize_with = "length")]
+    pub for_ms: u64,
+}
+
+const FOR_MS: u64 = 5_000;
+
+fn some_seconds() -> u64 {
+    FOR_MS
+}
+
+fn length<'de, D: serde::Deserializer<'de>>(input: D) -> Result<u64, D::Error> {
+    let text = String::deserialize(input)?;
+    let wrong =
+        || serde::de::Error::custom(format!("`{text}` is not a length of time; write \"30s\" or \"10m\""));
+    time::duration(&text).ok_or_else(wrong)
+}
+
+/// What to do when a rule comes into force or goes. Messages are always written to standard output, too.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "lowercase")]
+pub enum Action {
+    /// Run a program with these arguments.
+    Command(Vec<String>),
+    /// Send a POST request with JSON to this address.
+    Webhook(String),
+    /// Append a line to this file.
+    Log(PathBuf),
+}
+
+impl Rules {
+    /// The rules of a file.
+    ///
+    /// # Errors
+    /// It cannot be read, or is wrong; the error says where.
+    pub fn read(path: &Path) -> Result<Rules, RulesError> {
+        let text = std::fs::read_to_string(path).map_err(|error| RulesError::Read(path.to_owned(), error))?;
+        Rules::parse(&text, path)
+    }
+
+    /// The rules of a text; `path` is for messages.
+    ///
+    /// # Errors
+    /// See [`Rules::read`].
+    pub fn parse(text: &str, path: &Path) -> Result<Rules, RulesError> {
+        let rules: Rules = toml::from_str(text).map_err(|error| RulesError::Parse(path.to_owned(), error))?;
+        for rule in &rules.rules {
+            rule.check().map_err(|what| RulesError::Rule(path.to_owned(), rule.name.clone(), what))?;
+        }
+        Ok(rules)
+    }
+}
+
+impl Rule {
+    /// Whether the rule makes sense.
+    ///
+    /// # Errors
+    /// What does not.
+    pub fn check(&self) -> Result<(), &'static str> {
+        match (self.above, self.below, self.clear) {
+            (Some(_), Some(_), _) => Err("it has both `above` and `below`; make two rules of it"),
+            (None, None, _) => Err("it has neither `above` nor `below`"),
+            (Some(level), _, Some(clear)) if clear > level => Err("`clear` must not be higher than `above`"),
+            (_, Some(level), Some(clear)) if clear < level => Err("`clear` must not be lower than `below`"),
+            _ => Ok(()),
+        }
+    }
+
+    /// The figure that the rule watches. `None`: there is none.
+    pub fn figure(&self, delta: &Delta<'_>) -> Option<f64> {
+        let value = match self.metric.split_once(':') {
+            Some(("full", queue)) => server::fullness(delta, queue),
+            Some(("mean", pair)) => {
+                let (sum, count) = pair.split_once('/')?;
+                let count = delta.grown(count, None).filter(|&count| count > 0.0)?;
+                delta.grown(sum, None).map(|sum| sum / count)
+            }
+            _ => delta.figure(&self.metric),
+        }?;
+        match &self.of {
+            None => Some(value),
+            Some(of) => delta.figure(of).filter(|&of| of > 0.0).map(|of| value * 100.0 / of),
+        }
+    }
+
+    /// Whether a figure is out of bounds.
+    pub fn is_out(&self, figure: f64) -> bool {
+        self.above.is_some_and(|level| figure > level) || self.below.is_some_and(|level| figure < level)
+    }
+
+    /// Whether a figure is well within bounds.
+    pub fn is_back(&self, figure: f64) -> bool {
+        match (self.above, self.below) {
+            (Some(level), _) => figure <= self.clear.unwrap_or(level),
+            (_, Some(level)) => figure >= self.clear.unwrap_or(level),
+            _ => true,
+        }
+    }
+}
+
+/// The built-in rules for the queues that there are, for commits, descriptors and memory.
+pub fn builtin(delta: &Delta<'_>) -> Vec<Rule> {
+    let rule = |name: &str, metric: &str, of: Option<&str>| Rule {
+        name: name.to_owned(),
+        metric: metric.to_owned(),
+        of: of.map(str::to_owned),
+        above: None,
+        below: None,
+        clear: None,
+        for_ms: FOR_MS,
+    };
+    let mut rules: Vec<Rule> = Vec::new();
+    // The limit of the output queue is that of one client, its length that of all.
+    for queue in server::queues(delta).into_iter().filter(|queue| queue != "output") {
+        let name = format!("queue {queue} is nearly full (percent)");
+        rules.push(Rule {
+            above: Some(80.0),
+            clear: Some(50.0),
+            ..rule(&name, &format!("full:{queue}"), None)
+        });
+    }
+    let slow =
+        rule("commits of the log are slow (mean, microseconds)", "mean:log.commit_time/log.commits", None);
+    rules.push(Rule { above: Some(100_000.0), clear: Some(50_000.0), ..slow });
+    let files = rule("open files of the server (percent)", "process.files", Some("process.files.limit"));
+    rules.push(Rule { above: Some(90.0), clear: Some(80.0), ..files });
+    let memory = rule("available memory (percent)", "memory.available", Some("memory.total"));
+    rules.push(Rule { below: Some(5.0), clear: Some(10.0), ..memory });
+    rules
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_are_read_and_wrong_ones_are_named() {
+        let path = Path::new("rules.toml");
+        let rules = Rules::parse(
+            "builtin = false\n\
+             [[rule]]\nname = 'slow'\nmetric = 'loop.latency:p99'\nabove = 5e4\nclear = 1e4\nfor = '10s'\n\
+             [[rule]]\nname = 'idle'\nmetric = 'messages.in'\nbelow = 1\n\
+             [[action]]\ncommand = ['/bin/true', 'x']\n[[action]]\nwebhook = 'http://127.0.0.1:1/'\n",
+            path,
+        )
+        .unwrap();
+        assert_eq!((rules.builtin, rules.rules.len(), rules.actions.len()), (false, 2, 2));
+        assert_eq!((rules.rules[0].for_ms, rules.rules[1].for_ms), (10_000, 5_000));
+        for (text, said) in [
+            ("[[rule]]\nname = 'a'\nmetric = 'b'", "neither `above` nor `below`"),
+            ("[[rule]]\nname = 'a'\nmetric = 'b'\nabove = 1\nbelow = 0", "both"),
+            ("[[rule]]\nname = 'a'\nmetric = 'b'\nabove = 1\nclear = 2", "must not be higher"),
+            ("[[rule]]\nname = 'a'\nmetric = 'b'\nbelow = 2\nclear = 1", "must not be lower"),
+            ("[[rule]]\nname = 'a'\nmetrics = 'b'\nabove = 1", "unknown field `metrics`"),
+            ("[[rule]]\nname = 'a'\nmetric = 'b'\nabove = 1\nfor = 'ever'", "not a length of time"),
+            ("[[action]]\nmail = 'x'", "unknown variant `mail`"),
+        ] {
+            let error = Rules::parse(text, path).unwrap_err().to_string();
+            assert!(error.contains(said) && error.starts_with("rules.toml"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! `wsar`: the machine and the Whimbrel server, second by second.
+//!
+//! ```text
+//!   stats file ─┐
+//!   /proc, /sys ┼─▶ collect ─▶ sample ─▶ record ─▶ files ─▶ report, replay
+//!   sysctl     ─┘                │
+//!                                └─▶ delta (two samples) ─▶ table ─▶ print
+//! ```
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | [`collect`] | sources of figures, one small module each |
+//! | [`sample`] | what all sources said at one time |
+//! | [`delta`] | what happened between two samples |
+//! | [`table`] | groups of columns as an operator reads them |
+//! | [`print`] | lines for terminals, pipes and programs |
+//! | [`time`] | times as people write them |
+//! | [`record`] | samples on disk |
+//! | [`report`] | reading them back as lines |
+//! | [`top`] | the dashboard in a terminal |
+//! | [`alert`] | rules, and telling somebody |
+//! | [`live`] | samples of now, at an interval |
+#![warn(missing_docs)]
+
+pub mod alert;
+pub mod collect;
+pub mod delta;
+pub mod live;
+pub mod print;
+pub mod record;
+pub mod report;
+pub mod sample;
+pub mod table;
+pub mod time;
+pub mod top;

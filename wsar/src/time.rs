@@ -1,0 +1,167 @@
+//! Times as people write them. All clocks are the machine's local time, as sar's; programs get UTC.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Unix time now, in milliseconds.
+pub fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
+}
+
+fn local(time_ms: u64) -> libc::tm {
+    let seconds = libc::time_t::try_from(time_ms / 1000).unwrap_or(0);
+    let mut tm = std::mem::MaybeUninit::<libc::tm>::zeroed();
+    // SAFETY: both pointers are to values of ours; the call fills the second, which may be all zero.
+    unsafe {
+        libc::localtime_r(&raw const seconds, tm.as_mut_ptr());
+        tm.assume_init()
+    }
+}
+
+/// `13:05:59`, local.
+pub fn of_day(time_ms: u64) -> String {
+    let tm = local(time_ms);
+    format!("{:02}:{:02}:{:02}", tm.tm_hour, tm.tm_min, tm.tm_sec)
+}
+
+/// `2026-01-31 13:05:59`, local.
+pub fn date_and_time(time_ms: u64) -> String {
+    let tm = local(time_ms);
+    format!("{:04}-{:02}-{:02} {}", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, of_day(time_ms))
+}
+
+/// `2026-01-31T12:05:59Z`, with milliseconds when there are any.
+pub fn rfc3339(time_ms: u64) -> String {
+    let (days, rest) = (time_ms / 86_400_000, time_ms % 86_400_000);
+    let (year, month, day) = civil(days as i64);
+    let (hour, minute, second, ms) = (rest / 3_600_000, rest / 60_000 % 60, rest / 1000 % 60, rest % 1000);
+    let fraction = if ms == 0 { String::new() } else { format!(".{ms:03}") };
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}Z")
+}
+
+/// Year, month and day of a day since 1970 (proleptic Gregorian), counted in eras of 400 years that begin in March.
+fn civil(days: i64) -> (i64, i64, i64) {
+    let shifted = days + 719_468;
+    let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    (year + era * 400 + i64::from(month <= 2), month, day)
+}
+
+/// Why a text is not a time.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is not a time; write 13:05, 13:05:59, 2026-01-31, `2026-01-31 13:05`, -10m (ago: s, m, h, d) or a Unix time"
+)]
+pub struct NotATime(String);
+
+/// A point in time, in milliseconds: a clock of today, a date, both, an age, or a Unix time in seconds.
+///
+/// # Errors
+/// It is none of these.
+pub fn parse(text: &str, now_ms: u64) -> Result<u64, NotATime> {
+    let wrong = || NotATime(text.to_owned());
+    let trimmed = text.trim();
+    if let Some(age) = trimmed.strip_prefix('-') {
+        return Ok(now_ms.saturating_sub(duration(age).ok_or_else(wrong)?));
+    }
+    if trimmed.len() >= 9 && trimmed.bytes().all(|b| b.is_ascii_digit()) {
+        let seconds: u64 = trimmed.parse().map_err(|_| wrong())?;
+        return seconds.checked_mul(1000).ok_or_else(wrong);
+    }
+    let mut tm = local(now_ms);
+    let clock = match trimmed.split_once([' ', 'T']) {
+        Some((date, clock)) => {
+            set_date(&mut tm, date).ok_or_else(wrong)?;
+            clock
+        }
+        None if trimmed.contains('-') => {
+            set_date(&mut tm, trimmed).ok_or_else(wrong)?;
+            "00:00"
+        }
+        None => trimmed,
+    };
+    set_clock(&mut tm, clock).ok_or_else(wrong)?;
+    tm.tm_isdst = -1;
+    // SAFETY: the pointer is to a value of ours.
+    let seconds = unsafe { libc::mktime(&raw mut tm) };
+    u64::try_from(seconds).ok().and_then(|seconds| seconds.checked_mul(1000)).ok_or_else(wrong)
+}
+
+fn numbers(text: &str, between: char, bounds: &[std::ops::RangeInclusive<i32>]) -> Option<Vec<i32>> {
+    let parts: Vec<&str> = text.split(between).collect();
+    if parts.len() > bounds.len() {
+        return None;
+    }
+    let number = |(part, bounds): (&&str, &std::ops::RangeInclusive<i32>)| {
+        let ok = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+        part.parse().ok().filter(|n| ok && bounds.contains(n))
+    };
+    parts.iter().zip(bounds).map(number).collect()
+}
+
+fn set_date(tm: &mut libc::tm, text: &str) -> Option<()> {
+    let [year, month, day] = numbers(text, '-', &[1970..=9999, 1..=12, 1..=31])?.try_into().ok()?;
+    (tm.tm_year, tm.tm_mon, tm.tm_mday) = (year - 1900, month - 1, day);
+    Some(())
+}
+
+fn set_clock(tm: &mut libc::tm, text: &str) -> Option<()> {
+    match numbers(text, ':', &[0..=23, 0..=59, 0..=60])?[..] {
+        [hour, minute] => (tm.tm_hour, tm.tm_min, tm.tm_sec) = (hour, minute, 0),
+        [hour, minute, second] => (tm.tm_hour, tm.tm_min, tm.tm_sec) = (hour, minute, second),
+        _ => return None,
+    }
+    Some(())
+}
+
+/// `90s`, `10m`, `2h`, `7d`, or seconds, in milliseconds. `None`: it is none of these.
+pub fn duration(text: &str) -> Option<u64> {
+    let (digits, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
+        Some(at) => text.split_at(at),
+        None => (text, "s"),
+    };
+    let unit = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn utc_dates() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_827_696, "2000-02-29T12:34:56Z"),
+            (1_709_251_199, "2024-02-29T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(rfc3339(seconds * 1000), text);
+        }
+        assert_eq!(rfc3339(1_500), "1970-01-01T00:00:01.500Z");
+    }
+
+    #[test]
+    fn what_is_printed_can_be_given_back() {
+        let now = 1_760_000_123_000;
+        assert_eq!(parse(&date_and_time(now), now), Ok(now));
+        assert_eq!(parse(&of_day(now), now), Ok(now));
+        assert_eq!(parse("-10m", now), Ok(now - 600_000));
+        assert_eq!(parse("1760000123", now), Ok(now));
+        let midnight = parse(&date_and_time(now)[..10], now).unwrap();
+        assert!(midnight <= now && now - midnight < 90_000_000);
+        for wrong in ["", "25:00", "12", "2026-13-01", "-", "-3y", "noon", "12:00:00:00", "+1:20"] {
+            assert!(parse(wrong, now).is_err(), "{wrong}");
+        }
+    }
+}

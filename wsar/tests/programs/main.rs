@@ -1,0 +1,7 @@
+//! The real `wsar` beside the real server.
+
+mod alert;
+mod lines;
+mod recording;
+mod support;
+mod top;
