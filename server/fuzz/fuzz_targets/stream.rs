@@ -7,7 +7,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use foldhash::fast::RandomState;
+use foldhash::SharedSeed;
+use foldhash::fast::SeedableRandomState;
 use libfuzzer_sys::fuzz_target;
 use whimbrel_server::config::Config;
 use whimbrel_server::runtime::driver::{CloseCause, ConnId, Event, ListenerId, Wake};
@@ -16,14 +17,16 @@ use whimbrel_server::runtime::mailbox::grid;
 use whimbrel_server::runtime::outbox::{Action, Outbox};
 use whimbrel_server::runtime::postroom::PostRoom;
 use whimbrel_server::runtime::timer::Millis;
-use whimbrel_server::shared::Shared;
+use whimbrel_server::shared::{Inherited, Shared};
 use whimbrel_server::stream::sasl::throttle::{self, Throttle};
 use whimbrel_server::tls::Acceptor;
 use whimbrel_server::user::home::Home;
+use whimbrel_server::user::ledger::{Commit, Ledger};
 use whimbrel_server::user::subscription::under_way::UnderWay;
 use whimbrel_server::user::tables::Users;
 use whimbrel_server::worker::core::Core;
 use whimbrel_storage::directory::{Directory, Options};
+use whimbrel_storage::log::Log;
 
 const HEADER: &[u8] = b"<?xml version='1.0'?><stream:stream xmlns='jabber:client' \
     xmlns:stream='http://etherx.jabber.org/streams' to='localhost' version='1.0'>";
@@ -45,6 +48,7 @@ fn bench(allow_plaintext: bool) -> Bench {
     let data = tempfile::tempdir().expect("a directory for the test");
     let mut config = Config { allow_plaintext, data: data.path().to_owned(), ..Config::default() };
     config.auth.scram_iterations = 4096;
+    config.log_segment_mib = 2;
     let directory = Directory::open(
         &data.path().join("directory"),
         &Options { domain: config.domain.clone(), map_bytes_max: 1 << 24, ..Options::default() },
@@ -52,10 +56,16 @@ fn bench(allow_plaintext: bool) -> Bench {
     .expect("an empty directory opens");
     let acceptor = Acceptor::from_config(&config).expect("a certificate can be made");
     let config = Arc::new(config);
-    let hasher = RandomState::default();
+    let log = Log::open_all(&data.path().join("log"), &config.log_options(), 1, &|_| None, &|_| {})
+        .expect("an empty log opens")
+        .logs
+        .pop()
+        .expect("one worker");
+    let hasher = SeedableRandomState::with_seed(1, SharedSeed::global_fixed());
+    let inherited = Inherited { homes: 1, streams: Default::default() };
     let throttle = Throttle::new(throttle::Limits::default(), 1);
     let shared =
-        Arc::new(Shared::new(config.clone(), directory.clone(), acceptor, throttle, hasher.clone(), 1));
+        Arc::new(Shared::new(config.clone(), directory.clone(), acceptor, throttle, hasher.clone(), 1, inherited));
     let post = grid(1, 64).pop().expect("one worker");
     let home = Home {
         users: Users::new(hasher),
@@ -68,6 +78,12 @@ fn bench(allow_plaintext: bool) -> Bench {
         under_way: UnderWay::default(),
         ends: Vec::new(),
         scratch: Vec::new(),
+        payload: Vec::new(),
+        ledger: Ledger::new(log, Commit::AtOnce),
+        touched: Vec::new(),
+        pumps: Vec::new(),
+        over: Vec::new(),
+        time_at_start: Some(1_700_000_000_000),
         shared,
     };
     Bench { core: Core::new(home, vec![false]), generation: 0, _data: data }
