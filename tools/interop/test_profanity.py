@@ -24,7 +24,7 @@ class Terminal:
 
     def tmux(self, *arguments, **more):
         return subprocess.run(["tmux", "-f", "/dev/null", "-S", self.socket, *arguments], check=True,
-                              capture_output=True, text=True, timeout=20, **more).stdout
+                              capture_output=True, text=True, timeout=60, **more).stdout
 
     def type(self, text):
         self.tmux("send-keys", "-t", self.name, "-l", text)
@@ -43,7 +43,7 @@ class Terminal:
     def close(self):
         """Ends tmux, which has often ended by itself: its last window closes with profanity."""
         subprocess.run(["tmux", "-f", "/dev/null", "-S", self.socket, "kill-server"], check=False,
-                       capture_output=True, timeout=20)
+                       capture_output=True, timeout=60)
 
 
 @pytest.mark.skipif(not (shutil.which("profanity") and shutil.which("tmux")), reason="profanity and tmux are missing")

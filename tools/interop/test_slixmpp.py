@@ -9,7 +9,7 @@ from slixmpp.exceptions import IqError
 
 from conftest import PASSWORD
 
-PATIENCE = 20
+PATIENCE = 60
 numbers = itertools.count()
 
 
