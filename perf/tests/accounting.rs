@@ -14,10 +14,11 @@ fn chat(behaviour: Behaviour, extra: &[&str]) -> (Option<i32>, String, Value) {
     let port = server.port();
     let mut args =
         vec!["chat", "--port", &port, "--sessions", "6", "--workers", "2", "--quiet", "--json", "-"];
-    args.extend(["--warmup", "0", "--duration", "1", "--drain", "1"]);
+    args.extend(["--warmup", "0", "--duration", "1", "--drain", "5"]);
     args.extend(extra);
     let output = perf(&args);
     let (code, stderr) = told(&output);
+    assert_eq!(server.presences(), 6, "not everybody logged in: {stderr}");
     (code, stderr, report(&output))
 }
 

@@ -126,7 +126,9 @@ fn an_interrupt_ends_the_run_with_partial_figures() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    std::thread::sleep(std::time::Duration::from_secs(2));
+    while server.presences() < 4 {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
     let interrupt = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(interrupt.success());
     let output = child.wait_with_output().unwrap();

@@ -20,7 +20,7 @@ use whimbrel_server::config::{Config, DriverChoice};
 use whimbrel_storage::credentials::Credentials;
 use whimbrel_storage::directory::run_inline;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 const PASSWORD: &str = "wherefore art thou";
 
 fn start(driver: DriverChoice, data: &TempDir) -> Server {

@@ -32,12 +32,14 @@ pub(crate) struct Behaviour {
 pub(crate) struct StandIn {
     /// Where it listens.
     pub(crate) port: u16,
+    shared: Arc<Shared>,
 }
 
 struct Shared {
     behaviour: Behaviour,
     users: Mutex<HashMap<String, TcpStream>>,
     messages: AtomicU64,
+    presences: AtomicU64,
     held: Mutex<Option<(String, String)>>,
 }
 
@@ -50,20 +52,27 @@ impl StandIn {
             behaviour,
             users: Mutex::default(),
             messages: AtomicU64::new(0),
+            presences: AtomicU64::new(0),
             held: Mutex::default(),
         });
+        let served = shared.clone();
         std::thread::spawn(move || {
             for socket in listener.incoming().flatten() {
-                let shared = shared.clone();
+                let shared = served.clone();
                 std::thread::spawn(move || serve(socket, &shared));
             }
         });
-        StandIn { port }
+        StandIn { port, shared }
     }
 
     /// The port as an argument.
     pub(crate) fn port(&self) -> String {
         self.port.to_string()
+    }
+
+    /// The presence stanzas that came: a client sends its first one when it has logged in.
+    pub(crate) fn presences(&self) -> u64 {
+        self.shared.presences.load(Ordering::Relaxed)
     }
 }
 
@@ -142,6 +151,9 @@ fn serve(mut socket: TcpStream, shared: &Shared) {
                 format!("<iq type='result' id='{}'/>", attribute(&item, "id"))
             } else if is("message") {
                 route(&item, shared);
+                String::new()
+            } else if is("presence") {
+                shared.presences.fetch_add(1, Ordering::Relaxed);
                 String::new()
             } else if is("/stream") {
                 return;

@@ -12,7 +12,7 @@ use base64::Engine;
 use serde_json::Value;
 
 /// How long anything may take before the test fails.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn whimbrelctl() -> PathBuf {
     env!("CARGO_BIN_EXE_whimbrelctl").into()

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// How long anything may take before the test fails.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One of the workspace's programs, built beside `wsar`. Cargo builds only the programs of this package by itself.
 fn built(package: &str, program: &str) -> PathBuf {

@@ -31,4 +31,4 @@ pub(crate) use server::{TestServer, drivers, on_each_driver, on_each_driver_with
 use std::time::Duration;
 
 /// How long a client waits for what must come before the test fails.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
