@@ -10,11 +10,15 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use whimbrel_storage::directory::UserId;
-use whimbrel_storage::log::{AppendError, Appended, Flags, Log, Message, Origin, Position, Sequence};
+use whimbrel_storage::log::{AppendError, Appended, Flags, Log, LogError, Message, Origin, Position, Sequence};
 
 use crate::metrics::WorkerMetrics;
 use crate::stanza::Ticket;
 use crate::user::tables::ResourceKey;
+
+/// Opening a failed log anew reads all of it and holds up its worker. Between two attempts the worker works so many
+/// times as long.
+const REOPEN_PAUSE: u32 = 20;
 
 /// A message that was written, in this iteration, to a client without stream management. It is delivered once its
 /// bytes are with the kernel.
@@ -54,6 +58,8 @@ pub struct Ledger {
     pub handed: Vec<Handed>,
     /// End of what a commit was asked for.
     asked: Position,
+    /// When a failed log may be opened again.
+    not_before: Option<Instant>,
     /// Why the log has refused a message since the operator was last told.
     pub refused: Option<AppendError>,
 }
@@ -69,6 +75,7 @@ impl Ledger {
             rounds: VecDeque::new(),
             handed: Vec::new(),
             asked,
+            not_before: None,
             refused: None,
         }
     }
@@ -164,6 +171,31 @@ impl Ledger {
         for (_, ticket) in self.waiting.drain(..) {
             lost(ticket);
         }
+    }
+
+    /// Opens the failed log anew. Returns how many messages wait.
+    ///
+    /// # Errors
+    /// The disk does not work yet. The next attempt is to come after a time that grows with what this one took.
+    pub fn reopen(&mut self) -> Result<u64, LogError> {
+        let begun = Instant::now();
+        match self.log.reopen() {
+            Ok(report) => {
+                // It may have come back shorter than it was: what is appended now is to be asked for.
+                self.asked = self.log.appended();
+                self.not_before = None;
+                Ok(report.messages)
+            }
+            Err(error) => {
+                self.not_before = Some(Instant::now() + begun.elapsed() * REOPEN_PAUSE);
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether [`Ledger::reopen`] has failed a moment ago.
+    pub fn is_pausing(&self) -> bool {
+        self.not_before.is_some_and(|time| Instant::now() < time)
     }
 
     /// What was handed to a resource has not arrived, as far as anybody knows.

@@ -73,17 +73,20 @@ impl Core {
             tracing::error!(worker = home.worker, %reason, "messages are refused");
         }
         let Some(error) = home.ledger.log().failed() else { return };
+        if home.ledger.is_pausing() {
+            return;
+        }
         tracing::error!(worker = home.worker, %error, "the log has failed; no message is acknowledged");
         let mut lost = Vec::new();
         home.ledger.abandon(|ticket| lost.push(ticket));
         for ticket in lost {
             home.say(ticket, false);
         }
-        match home.ledger.log_mut().reopen() {
-            Ok(report) => {
-                tracing::warn!(worker = home.worker, messages = report.messages, "the log works again");
+        match home.ledger.reopen() {
+            Ok(messages) => {
+                tracing::warn!(worker = home.worker, messages, "the log works again");
                 home.metrics().log_reopened.add(1);
-                home.metrics().log_pending.set(home.ledger.count_pending());
+                home.metrics().log_pending.set(messages);
             }
             Err(error) => {
                 home.ledger.refused = Some(AppendError::Failed);

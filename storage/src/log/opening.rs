@@ -13,6 +13,7 @@ use crate::directory::UserId;
 use super::error::{Damage, LogError};
 use super::files::{Files, System};
 use super::layout::{Layout, Lock, SHARDS_MAX};
+use super::message::Sequence;
 use super::options::Options;
 use super::recovery::{self, Recovered};
 use super::reshard::reshard;
@@ -124,11 +125,18 @@ impl Log {
     }
 
     /// Opens a failed log anew, in place, when the disk works again. Blocks for as long as opening takes. What was
-    /// appended and not committed may or may not be there afterwards.
+    /// appended and not committed may or may not be there afterwards; what was trimmed meanwhile stays trimmed.
     ///
     /// # Errors
     /// It still does not work; the log stays failed, and may be read.
     pub fn reopen(&mut self) -> Result<Report, LogError> {
+        let (mut report, before) = self.open_again()?;
+        report.messages -= self.trim_again(&before).len() as u64;
+        Ok(report)
+    }
+
+    /// Opens it anew, as after a crash. Returns the log as it was, too.
+    pub(super) fn open_again(&mut self) -> Result<(Report, Self), LogError> {
         let (identity, options, lock) = (self.identity, self.options.clone(), self.lock.clone());
         self.shared.stop();
         let recovered =
@@ -140,13 +148,26 @@ impl Log {
                 return Err(error);
             }
         };
-        let messages_appended = self.messages_appended;
         let mut report = Report::default();
         let mut streams = HashMap::new();
-        *self = report.take(recovered, &mut streams);
-        self.messages_appended = messages_appended;
+        let before = std::mem::replace(self, report.take(recovered, &mut streams));
+        self.messages_appended = before.messages_appended;
         report.set_streams(streams);
-        Ok(report)
+        Ok((report, before))
+    }
+
+    /// What was trimmed while that could not be written down waits again: trims it again. Returns what that was.
+    pub(super) fn trim_again(&mut self, before: &Self) -> Vec<(UserId, Sequence)> {
+        let mut again = Vec::new();
+        for user in self.index.users() {
+            let slots = self.index.slots_from(user, 0).take_while(|slot| slot.sequence < before.next_sequence);
+            let gone = slots.filter(|slot| before.index.get(user, slot.sequence).is_none());
+            again.extend(gone.map(|slot| (user, Sequence(slot.sequence))));
+        }
+        for (user, sequence) in &again {
+            self.trim(*user, *sequence);
+        }
+        again
     }
 }
 

@@ -50,6 +50,7 @@ tally!(
     closes,
     reshards,
     reopens,
+    trimmed_again,
     torn_appends,
     untold_trims
 );
@@ -266,11 +267,21 @@ impl Run {
     fn reopen(&mut self, shard: usize) {
         let committed = self.logs[shard].committed().0;
         self.say("reopen");
-        if self.logs[shard].reopen().is_ok() {
-            self.tally.reopens += 1;
-            self.say("reopened");
-            self.check(shard, committed, Loss::Uncommitted);
+        // The two halves of `Log::reopen`.
+        let Ok((_, before)) = self.logs[shard].open_again() else { return };
+        self.tally.reopens += 1;
+        self.say("reopened");
+        self.check(shard, committed, Loss::Uncommitted);
+        let again = self.logs[shard].trim_again(&before);
+        self.tally.trimmed_again += again.len() as u64;
+        for (user, sequence) in again {
+            self.models[shard].done_without_record(user.get(), &What::Trim(sequence.0));
         }
+        for (user, waiting) in self.models[shard].state() {
+            let knew = |sequence: &u64| before.index.get(UserId::new(*user), *sequence).is_some();
+            assert!(waiting.keys().all(knew), "what was trimmed waits again for user {user}");
+        }
+        self.models[shard].compare(&self.logs[shard..=shard]);
     }
 
     /// What waits after opening is what the operations up to the end come to.
