@@ -10,7 +10,9 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use whimbrel_storage::directory::UserId;
-use whimbrel_storage::log::{AppendError, Appended, Flags, Log, LogError, Message, Origin, Position, Sequence};
+use whimbrel_storage::log::{
+    AppendError, Appended, Flags, Log, LogError, Message, Origin, Position, Sequence,
+};
 
 use crate::metrics::WorkerMetrics;
 use crate::stanza::Ticket;

@@ -1,30 +1,20 @@
-//! The real program, killed at random moments: nothing that it has acknowledged is lost.
+//! Killed at random moments.
 //!
 //! Several senders with stream management write to two recipients, one who reads and one who is away until the end.
 //! `whimbreld` is killed with SIGKILL and started again on the same data; senders send again what was not
 //! acknowledged. Odd senders first try to resume, and believe the `h` of the refusal. At the end every acknowledged
 //! message must have arrived, and each sender's messages in order.
-//!
-//! ```text
-//! cargo test -p whimbrel-server --test crash -- --nocapture                  twenty kills
-//! WHIMBREL_CRASH_CYCLES=200 cargo test -p whimbrel-server --test crash …     more of them
-//! ```
-#![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::num::NonZeroU32;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use whimbrel_storage::credentials::Credentials;
-use whimbrel_storage::directory::{Directory, Options, run_inline};
+use crate::client::{Client, attribute};
+use crate::server::{Server, create_accounts, free_address};
+use crate::{PATIENCE, SM, wait_until};
 
 /// Kills of an ordinary run.
 const CYCLES: u64 = 20;
@@ -35,10 +25,8 @@ const SENDERS: usize = 4;
 /// Messages of one sender that may be unacknowledged.
 const WINDOW: usize = 200;
 
-/// How long something that must happen may take.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-const SM: &str = "urn:xmpp:sm:3";
+/// The absent one misses half of everything: no quota is to end that before the test does.
+const CONFIG: &str = "[limits]\noffline_messages = 10000000\noffline_bytes = 4000000000\n";
 
 /// What all threads of a run share.
 struct Run {
@@ -55,110 +43,6 @@ struct Run {
     arrived: Mutex<BTreeMap<usize, Vec<u64>>>,
     /// Errors that came back.
     refused: AtomicU64,
-}
-
-/// A connection that speaks just enough XMPP.
-struct Client {
-    socket: TcpStream,
-    input: Vec<u8>,
-}
-
-impl Client {
-    /// Connects, logs in and stands before binding a resource.
-    fn log_in(address: SocketAddr, name: &str) -> io::Result<Client> {
-        let socket = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
-        socket.set_nodelay(true)?;
-        socket.set_read_timeout(Some(Duration::from_secs(10)))?;
-        socket.set_write_timeout(Some(Duration::from_secs(10)))?;
-        let mut client = Client { socket, input: Vec::new() };
-        client.open()?;
-        let secret = STANDARD.encode(format!("\0{name}\0secret"));
-        client.say(&format!(
-            "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{secret}</auth>"
-        ))?;
-        let answer = client.element()?;
-        if !answer.starts_with("<success") {
-            return Err(io::Error::other(answer));
-        }
-        client.open()?;
-        Ok(client)
-    }
-
-    fn open(&mut self) -> io::Result<()> {
-        self.say(
-            "<?xml version='1.0'?><stream:stream xmlns='jabber:client' \
-             xmlns:stream='http://etherx.jabber.org/streams' to='localhost' version='1.0'>",
-        )?;
-        while !self.element()?.starts_with("<stream:features") {}
-        Ok(())
-    }
-
-    fn bind(&mut self) -> io::Result<()> {
-        self.say("<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>")?;
-        while !self.element()?.contains("<jid") {}
-        Ok(())
-    }
-
-    /// Enables stream management; the stream's name.
-    fn enable(&mut self) -> io::Result<String> {
-        self.say(&format!("<enable xmlns='{SM}' resume='true'/>"))?;
-        let enabled = self.element()?;
-        attribute(&enabled, "id").map(str::to_owned).ok_or_else(|| io::Error::other(enabled))
-    }
-
-    fn say(&mut self, text: &str) -> io::Result<()> {
-        self.socket.write_all(text.as_bytes())
-    }
-
-    /// The next first-level element as text. Knows only what the server says in these tests: no element is nested in
-    /// one of the same name.
-    fn element(&mut self) -> io::Result<String> {
-        loop {
-            if let Some(element) = take_element(&mut self.input) {
-                return Ok(element);
-            }
-            let mut buffer = [0; 16 * 1024];
-            match self.socket.read(&mut buffer)? {
-                0 => return Err(ErrorKind::UnexpectedEof.into()),
-                n => self.input.extend_from_slice(&buffer[..n]),
-            }
-        }
-    }
-
-    /// As [`Client::element`]; `None` when nothing comes for a moment.
-    fn element_soon(&mut self) -> io::Result<Option<String>> {
-        self.socket.set_read_timeout(Some(Duration::from_millis(20)))?;
-        match self.element() {
-            Ok(element) => Ok(Some(element)),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-fn take_element(input: &mut Vec<u8>) -> Option<String> {
-    let text = std::str::from_utf8(input).expect("these tests speak ASCII");
-    let begin = text.find('<')?;
-    let rest = &text[begin..];
-    let tag_end = rest.find('>')?;
-    let name = rest[1..].split([' ', '>', '/']).next()?;
-    let length = if rest.starts_with("<?") || name == "stream:stream" || rest[..tag_end].ends_with('/') {
-        tag_end + 1
-    } else {
-        let close = format!("</{name}>");
-        rest.find(&close)? + close.len()
-    };
-    let element = rest[..length].to_owned();
-    input.drain(..begin + length);
-    Some(element)
-}
-
-/// The value of an attribute of a start tag.
-fn attribute<'a>(element: &'a str, name: &str) -> Option<&'a str> {
-    let tag = &element[..element.find('>')?];
-    let (_, rest) = tag.split_once(&format!(" {name}="))?;
-    let quote = rest.chars().next()?;
-    rest[1..].split(quote).next()
 }
 
 /// One sender, through all its connections.
@@ -271,84 +155,14 @@ fn again_and_again(run: &Run, mut connection: impl FnMut(&Run) -> io::Result<()>
     }
 }
 
-fn create_accounts(data: &Path) {
-    let options = Options { domain: "localhost".into(), map_bytes_max: 1 << 30, ..Options::default() };
-    let directory = Directory::open(&data.join("directory"), &options).unwrap();
-    let names = (0..SENDERS).map(|n| format!("sender{n}")).chain(["reader".into(), "absent".into()]);
-    for name in names {
-        let credentials = Credentials::derive("secret", NonZeroU32::new(1024).unwrap()).unwrap();
-        let job = Box::new(move |transaction: &mut whimbrel_storage::directory::WriteTransaction<'_>| {
-            transaction.create_account(&name, &credentials)
-        });
-        assert!(run_inline(&directory, job).unwrap());
-    }
-}
-
-/// A port that is free now.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// A running server; killed when the test is over, however it ends.
-struct Server(Child);
-
-impl Server {
-    fn kill(&mut self) {
-        // It may have ended by itself; whether it should have shows elsewhere.
-        let _ = self.0.kill();
-        self.0.wait().unwrap();
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-fn start(data: &Path, address: SocketAddr) -> Server {
-    let config = data.join("whimbrel.toml");
-    // The absent one misses half of everything: no quota is to end that before the test does.
-    let text = "log_segment_mib = 2\ndirectory_gib_max = 1\npin_workers = false\n\
-                [limits]\noffline_messages = 10000000\noffline_bytes = 4000000000\n";
-    std::fs::write(&config, text).unwrap();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_whimbreld"))
-        .arg("--config")
-        .arg(config)
-        .arg("--data")
-        .arg(data)
-        .args(["--workers", "2", "--allow-plaintext", "--listen", &address.to_string()])
-        .args(["--listen-tls", &format!("127.0.0.1:{}", free_port())])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let since = Instant::now();
-    while TcpStream::connect(address).is_err() {
-        if let Some(status) = child.try_wait().unwrap() {
-            panic!("the server did not start: {status}");
-        }
-        assert!(since.elapsed() < PATIENCE, "the server does not listen");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    Server(child)
-}
-
-fn wait_until(what: &str, reached: impl Fn() -> bool) {
-    let since = Instant::now();
-    while !reached() {
-        assert!(since.elapsed() < PATIENCE, "{what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 #[test]
 fn what_was_acknowledged_survives_sigkill() {
     let cycles = std::env::var("WHIMBREL_CRASH_CYCLES").map_or(CYCLES, |n| n.parse().unwrap());
     let data = tempfile::tempdir().unwrap();
-    create_accounts(data.path());
+    let names = (0..SENDERS).map(|n| format!("sender{n}")).chain(["reader".into(), "absent".into()]);
+    create_accounts(data.path(), names);
     let run = Arc::new(Run {
-        address: SocketAddr::from(([127, 0, 0, 1], free_port())),
+        address: free_address(),
         calm: AtomicBool::new(false),
         over: AtomicBool::new(false),
         acknowledged: Default::default(),
@@ -356,7 +170,7 @@ fn what_was_acknowledged_survives_sigkill() {
         arrived: Mutex::default(),
         refused: AtomicU64::new(0),
     });
-    let mut server = start(data.path(), run.address);
+    let mut server = Server::start(data.path(), run.address, CONFIG, None);
     let mut threads: Vec<_> = (0..SENDERS)
         .map(|number| {
             let run = run.clone();
@@ -378,7 +192,7 @@ fn what_was_acknowledged_survives_sigkill() {
         chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         std::thread::sleep(Duration::from_millis(100 + (chance >> 33) % 900));
         server.kill();
-        server = start(data.path(), run.address);
+        server = Server::start(data.path(), run.address, CONFIG, None);
     }
     run.calm.store(true, Ordering::SeqCst);
     wait_until("everything is acknowledged in the end", || {

@@ -1,0 +1,259 @@
+//! Disks that are full, that fail for a while, and that become read-only, under load.
+//!
+//! In every case: the server stays up and says what is wrong; what cannot be kept is refused with the right error and
+//! never acknowledged as kept; what does not need the disk goes on; and in the end what was acknowledged and not refused
+//! has arrived, once and in order, and nothing that was refused has.
+//!
+//! The disks are mounted for the test, which only root may do. Where that is impossible, the test says so and passes;
+//! with `WHIMBREL_REQUIRE_MOUNTS` set it fails.
+
+mod mount;
+mod talk;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::client::Client;
+use crate::server::{Server, create_accounts, free_address, names_at_home_on};
+use crate::wait_until;
+use mount::{Ballast, Mount};
+use talk::{Recipient, Sender, ping};
+
+/// Messages of a round.
+const ROUND: usize = 100;
+
+/// Accounts and their server on a disk.
+struct Scene {
+    disk: Mount,
+    address: std::net::SocketAddr,
+    /// At home on the first worker, as nobody who is away is.
+    reader: String,
+    /// Both on the second.
+    absent: String,
+    neighbour: String,
+    server: Server,
+    /// What the server says.
+    log: tempfile::NamedTempFile,
+}
+
+impl Scene {
+    fn on(disk: Mount) -> Scene {
+        let data = disk.path().join("data");
+        fs::create_dir(&data).unwrap();
+        let reader = names_at_home_on(&data, 0, "reader", 1).remove(0);
+        let mut others = names_at_home_on(&data, 1, "other", 2);
+        let (absent, neighbour) = (others.remove(0), others.remove(0));
+        let names = ["sender0", "sender1", "sender2", "watcher"].map(str::to_owned);
+        create_accounts(&data, names.into_iter().chain([reader.clone(), absent.clone(), neighbour.clone()]));
+        let (address, log) = (free_address(), tempfile::NamedTempFile::new().unwrap());
+        let server = Server::start(&data, address, "", Some(log.path()));
+        Scene { disk, address, reader, absent, neighbour, server, log }
+    }
+
+    fn start_again(&mut self) {
+        self.server = Server::start(&self.disk.path().join("data"), self.address, "", Some(self.log.path()));
+    }
+
+    fn sender(&self, number: usize, to: &str) -> Sender {
+        Sender::new(self.address, &format!("sender{number}"), to)
+    }
+
+    fn recipient(&self, name: &str) -> Recipient {
+        Recipient::log_in(self.address, name)
+    }
+
+    fn watcher(&self) -> Client {
+        let mut client = Client::log_in(self.address, "watcher").unwrap();
+        client.bind().unwrap();
+        client
+    }
+
+    #[track_caller]
+    fn has_said(&self, text: &str) {
+        wait_until(text, || fs::read_to_string(self.log.path()).unwrap().contains(text));
+    }
+
+    /// What needs no disk goes on: the server answers, and hands on what it does not keep.
+    #[track_caller]
+    fn goes_on(&mut self, watcher: &mut Client, reader: &mut Recipient) {
+        self.server.is_alive();
+        ping(watcher);
+        let before = reader.headlines;
+        watcher.say(&format!("<message to='{}@localhost' type='headline'/>", self.reader)).unwrap();
+        reader.read_until(|reader| reader.headlines > before);
+    }
+
+    /// After the server has started again: everybody's last message, and with it all before it, has come to `absent`.
+    fn settle(&self, senders: &mut [Sender], absent: &mut Recipient) {
+        for sender in &mut *senders {
+            // The first attempt may find that the old stream is over.
+            wait_until("messages are taken", || sender.round(1).is_ok_and(|refused| refused == 0));
+        }
+        let last: Vec<_> = senders.iter().map(|sender| (sender.name.clone(), sender.last())).collect();
+        absent.read_until(|absent| last.iter().all(|(name, n)| absent.got(name).last() == Some(n)));
+        for sender in senders {
+            sender.compare(absent.got(&sender.name));
+        }
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let said = fs::read_to_string(self.log.path()).unwrap_or_default();
+            let lines: Vec<_> = said.lines().collect();
+            eprintln!("the server's last words:\n{}", lines[lines.len().saturating_sub(30)..].join("\n"));
+        }
+    }
+}
+
+/// The files of segments of a log.
+fn segments(scene: &Scene, log: usize) -> Vec<PathBuf> {
+    let folder = scene.disk.path().join(format!("data/log/generation-1/{log}"));
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|end| end == "seg")).collect()
+}
+
+#[test]
+fn on_a_full_disk_messages_are_refused_and_others_go_on_until_there_is_room() {
+    let Some(disk) = Mount::tmpfs(24 << 20) else { return };
+    let mut scene = Scene::on(disk);
+    let mut reader = scene.recipient(&scene.reader);
+    let mut watcher = scene.watcher();
+    let mut to_reader = scene.sender(0, &scene.reader);
+    let mut to_absent = scene.sender(1, &scene.absent);
+    let mut to_neighbour = scene.sender(2, &scene.neighbour);
+    for sender in [&mut to_reader, &mut to_absent, &mut to_neighbour] {
+        assert_eq!(sender.round(ROUND).unwrap(), 0, "there is room");
+    }
+    wait_until("each log has its next segment", || (0..2).all(|log| segments(&scene, log).len() > 1));
+    let ballast = Ballast::fill(scene.disk.path());
+
+    // What is read makes room for what comes, on a full disk too: several segments' worth of it. Whether the next segment
+    // is there in time is chance, so some may be refused.
+    while reader.got("sender0").len() < 60 * ROUND {
+        if to_reader.round(ROUND).unwrap() > 0 {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        reader.read_until(|reader| reader.got("sender0").len() == to_reader.kept());
+    }
+    to_reader.compare(reader.got("sender0"));
+
+    // What waits fills its log: there it ends for everybody whose home it is.
+    wait_until("what cannot be kept is refused", || to_absent.round(ROUND).unwrap() > 0);
+    wait_until("nothing fits any more", || to_absent.round(ROUND).unwrap() == ROUND);
+    assert_eq!(to_absent.conditions(), ["resource-constraint"]);
+    assert_eq!(to_neighbour.round(ROUND).unwrap(), ROUND);
+    assert_eq!(to_neighbour.conditions(), ["resource-constraint"]);
+    scene.has_said("messages are refused");
+    scene.has_said("the disk is full");
+    scene.goes_on(&mut watcher, &mut reader);
+    let before = reader.got("sender0").len();
+    while reader.got("sender0").len() < before + 5 * ROUND {
+        to_reader.round(ROUND).unwrap();
+        reader.read_until(|reader| reader.got("sender0").len() == to_reader.kept());
+    }
+
+    drop(ballast);
+    wait_until("messages are taken when there is room", || to_absent.round(ROUND).unwrap() == 0);
+    assert_eq!(to_neighbour.round(ROUND).unwrap(), 0);
+    to_reader.compare(reader.got("sender0"));
+    scene.server.kill();
+    scene.start_again();
+    let mut absent = scene.recipient(&scene.absent);
+    scene.settle(&mut [to_absent], &mut absent);
+    let mut neighbour = scene.recipient(&scene.neighbour);
+    scene.settle(&mut [to_neighbour], &mut neighbour);
+}
+
+/// Sends until everything is refused because the log has failed. Meanwhile streams end whose messages did not reach the
+/// disk.
+fn send_until_refused(sender: &mut Sender) {
+    wait_until("what cannot be kept is refused", || {
+        sender.round(ROUND).is_ok_and(|refused| refused == ROUND)
+    });
+    assert_eq!(sender.conditions(), ["internal-server-error"]);
+}
+
+#[test]
+fn when_a_disk_fails_for_a_while_nothing_is_acknowledged_and_the_log_is_opened_again() {
+    // The disk has more room than there is behind it, as a volume that is provisioned thinly.
+    let Some(disk) = Mount::thin(64 << 20, 32 << 20) else { return };
+    let mut scene = Scene::on(disk);
+    let mut reader = scene.recipient(&scene.reader);
+    let mut watcher = scene.watcher();
+    let mut senders = [scene.sender(0, &scene.absent), scene.sender(1, &scene.absent)];
+    let mut to_reader = scene.sender(2, &scene.reader);
+    for sender in &mut senders {
+        assert_eq!(sender.round(ROUND).unwrap(), 0);
+    }
+    assert_eq!(to_reader.round(ROUND).unwrap(), 0);
+    reader.read_until(|reader| reader.got("sender2").len() == to_reader.kept());
+    for _ in 0..2 {
+        let ballast = Ballast::fill(scene.disk.behind().expect("a thin disk has something behind it"));
+        senders.iter_mut().for_each(send_until_refused);
+        scene.has_said("the log has failed; no message is acknowledged");
+        scene.goes_on(&mut watcher, &mut reader);
+        drop(ballast);
+        for sender in &mut senders {
+            wait_until("messages are taken again", || sender.round(ROUND).is_ok_and(|refused| refused == 0));
+        }
+        scene.has_said("the log works again");
+        scene.goes_on(&mut watcher, &mut reader);
+    }
+    scene.server.kill();
+    scene.start_again();
+    let mut absent = scene.recipient(&scene.absent);
+    scene.settle(&mut senders, &mut absent);
+}
+
+#[test]
+fn a_disk_that_becomes_read_only_refuses_messages_until_it_is_mounted_anew() {
+    let Some(disk) = Mount::ext4(96 << 20) else { return };
+    let mut scene = Scene::on(disk);
+    let mut reader = scene.recipient(&scene.reader);
+    let mut watcher = scene.watcher();
+    let mut senders = [scene.sender(0, &scene.absent), scene.sender(1, &scene.absent)];
+    for _ in 0..3 {
+        senders.iter_mut().for_each(|sender| assert_eq!(sender.round(ROUND).unwrap(), 0));
+    }
+    // The system refuses what an administrator would do by hand, because the log is open.
+    assert!(!scene.disk.remount("ro"), "a disk in use is not remounted");
+    assert_eq!(senders[0].round(ROUND).unwrap(), 0);
+    let (go, trigger) = (Arc::new(AtomicBool::new(false)), scene.disk.error_trigger());
+    let Some(trigger) = trigger else {
+        return mount::skip("this system cannot be made to report an error of a file system");
+    };
+    let waiting = go.clone();
+    let thread = std::thread::spawn(move || {
+        while !waiting.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        fs::write(trigger, "a test of whimbreld").unwrap();
+    });
+    go.store(true, Ordering::SeqCst);
+    senders.iter_mut().for_each(send_until_refused);
+    thread.join().unwrap();
+    assert!(fs::write(scene.disk.path().join("file"), "").is_err(), "it is read-only");
+    scene.has_said("the file system is read-only");
+    scene.goes_on(&mut watcher, &mut reader);
+    // What waits can still be read.
+    let mut absent = scene.recipient(&scene.absent);
+    let acknowledged = senders[0].kept();
+    absent.read_until(|absent| absent.got("sender0").len() >= acknowledged);
+    drop(absent);
+    scene.server.stop();
+
+    scene.disk.mount_anew();
+    scene.start_again();
+    let mut absent = scene.recipient(&scene.absent);
+    scene.settle(&mut senders, &mut absent);
+}
+
+/// Where the tests lie.
+fn folder_for_disks() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR"))
+}

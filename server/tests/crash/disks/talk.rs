@@ -1,0 +1,179 @@
+//! Senders who know what became of each of their messages, and recipients who count.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use crate::client::{Client, attribute};
+use crate::{PATIENCE, SM};
+
+/// One who sends numbered messages, never one twice.
+pub(crate) struct Sender {
+    address: SocketAddr,
+    pub(crate) name: String,
+    to: String,
+    client: Option<Client>,
+    next: u64,
+    /// Messages of the present stream, in the order of `h`.
+    on_stream: Vec<u64>,
+    acknowledged: BTreeSet<u64>,
+    refused: BTreeMap<u64, String>,
+}
+
+impl Sender {
+    pub(crate) fn new(address: SocketAddr, name: &str, to: &str) -> Sender {
+        let (name, to) = (name.to_owned(), to.to_owned());
+        let (acknowledged, refused) = (BTreeSet::new(), BTreeMap::new());
+        Sender { address, name, to, client: None, next: 0, on_stream: Vec::new(), acknowledged, refused }
+    }
+
+    /// Sends so many messages and waits until all are acknowledged. Returns how many of them were refused; an error when
+    /// the stream has ended before that.
+    pub(crate) fn round(&mut self, count: usize) -> io::Result<usize> {
+        let result = self.try_round(count);
+        if result.is_err() {
+            self.client = None;
+        }
+        result
+    }
+
+    fn try_round(&mut self, count: usize) -> io::Result<usize> {
+        if self.client.is_none() {
+            let mut client = Client::log_in(self.address, &self.name)?;
+            client.bind()?;
+            client.enable()?;
+            self.on_stream.clear();
+            self.client = Some(client);
+        }
+        let client = self.client.as_mut().expect("it was just made");
+        let first = self.next;
+        let filling = "x".repeat(1000);
+        for _ in 0..count {
+            let (name, to, n) = (&self.name, &self.to, self.next);
+            self.on_stream.push(n);
+            self.next += 1;
+            client.say(&format!(
+                "<message to='{to}@localhost' type='chat' id='{name}-{n}'><body>{filling}</body></message>"
+            ))?;
+        }
+        client.say(&format!("<r xmlns='{SM}'/>"))?;
+        let since = Instant::now();
+        loop {
+            assert!(since.elapsed() < PATIENCE, "{}: neither acknowledged nor refused", self.name);
+            let Some(element) = client.element_soon()? else { continue };
+            if element.starts_with("<a ") {
+                let h: usize = attribute(&element, "h").unwrap().parse().unwrap();
+                self.acknowledged.extend(&self.on_stream[..h]);
+                if h == self.on_stream.len() {
+                    return Ok(self.refused.range(first..).count());
+                }
+            } else if element.starts_with("<message") {
+                assert_eq!(attribute(&element, "type"), Some("error"), "{element}");
+                let (_, n) = attribute(&element, "id").unwrap().split_once('-').unwrap();
+                let condition = ["resource-constraint", "internal-server-error"]
+                    .into_iter()
+                    .find(|condition| element.contains(&format!("<{condition} ")))
+                    .unwrap_or_else(|| panic!("another error: {element}"));
+                self.refused.insert(n.parse().unwrap(), condition.to_owned());
+            } else if element.starts_with("<stream:error") {
+                return Err(io::Error::other(element));
+            }
+        }
+    }
+
+    /// Messages that were acknowledged and not refused.
+    pub(crate) fn kept(&self) -> usize {
+        self.acknowledged.iter().filter(|n| !self.refused.contains_key(n)).count()
+    }
+
+    /// The conditions with which messages were refused.
+    pub(crate) fn conditions(&self) -> Vec<String> {
+        self.refused.values().cloned().collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// Number of the last message.
+    pub(crate) fn last(&self) -> u64 {
+        self.next - 1
+    }
+
+    /// What has arrived is what was kept, and perhaps something of which the sender does not know; in order.
+    #[track_caller]
+    pub(crate) fn compare(&self, arrived: &[u64]) {
+        assert!(arrived.is_sorted_by(|a, b| a < b), "{}: doubled or overtaken: {arrived:?}", self.name);
+        let arrived: BTreeSet<u64> = arrived.iter().copied().collect();
+        let kept: BTreeSet<u64> =
+            self.acknowledged.iter().filter(|n| !self.refused.contains_key(n)).copied().collect();
+        let lost: Vec<_> = kept.difference(&arrived).collect();
+        assert!(lost.is_empty(), "{}: acknowledged and lost: {lost:?}", self.name);
+        let both: Vec<_> = arrived.iter().filter(|n| self.refused.contains_key(n)).collect();
+        assert!(both.is_empty(), "{}: refused and delivered: {both:?}", self.name);
+        assert!(arrived.last().is_none_or(|n| *n < self.next), "{}: never sent", self.name);
+    }
+}
+
+/// One who reads, and says so.
+pub(crate) struct Recipient {
+    pub(crate) client: Client,
+    handled: u32,
+    got: BTreeMap<String, Vec<u64>>,
+    /// Messages that the server does not keep.
+    pub(crate) headlines: usize,
+}
+
+impl Recipient {
+    pub(crate) fn log_in(address: SocketAddr, name: &str) -> Recipient {
+        let mut client = Client::log_in(address, name).unwrap();
+        client.bind().unwrap();
+        client.enable().unwrap();
+        client.say("<presence/>").unwrap();
+        Recipient { client, handled: 0, got: BTreeMap::new(), headlines: 0 }
+    }
+
+    /// The messages of a sender, as they came.
+    pub(crate) fn got(&self, sender: &str) -> &[u64] {
+        self.got.get(sender).map_or(&[], Vec::as_slice)
+    }
+
+    /// Reads, and acknowledges when it is asked to, until something is so.
+    #[track_caller]
+    pub(crate) fn read_until(&mut self, reached: impl Fn(&Recipient) -> bool) {
+        let mut since = Instant::now();
+        while !reached(self) {
+            let got: Vec<_> = self.got.iter().map(|(name, numbers)| (name, numbers.len())).collect();
+            assert!(since.elapsed() < PATIENCE, "nothing more comes after {got:?}");
+            let Some(element) = self.client.element_soon().expect("the recipient stays connected") else {
+                continue;
+            };
+            since = Instant::now();
+            if element.starts_with("<r ") {
+                self.client.say(&format!("<a xmlns='{SM}' h='{}'/>", self.handled)).unwrap();
+                continue;
+            }
+            self.handled += 1;
+            if element.starts_with("<message") && attribute(&element, "type") == Some("headline") {
+                self.headlines += 1;
+            } else if element.starts_with("<message") {
+                let (sender, n) = attribute(&element, "id").unwrap().split_once('-').unwrap();
+                self.got.entry(sender.to_owned()).or_default().push(n.parse().unwrap());
+            }
+        }
+        let _ = self.client.say(&format!("<a xmlns='{SM}' h='{}'/>", self.handled));
+    }
+}
+
+/// The server answers.
+#[track_caller]
+pub(crate) fn ping(client: &mut Client) {
+    client
+        .say("<iq type='get' id='ping' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>")
+        .expect("the server reads");
+    let since = Instant::now();
+    loop {
+        assert!(since.elapsed() < PATIENCE, "the server does not answer");
+        match client.element_soon().expect("the stream goes on") {
+            Some(element) if element.starts_with("<iq") => return,
+            _ => {}
+        }
+    }
+}
