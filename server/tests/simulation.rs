@@ -4,6 +4,7 @@
 //! cargo test -p whimbrel-server --test simulation                                   the fixed set
 //! WHIMBREL_SEED=17 cargo test -p whimbrel-server --test simulation every_seed          one seed again
 //! WHIMBREL_SEEDS=100..200 cargo test -p whimbrel-server --test simulation every_seed   more of them
+//! WHIMBREL_SEEDS=0..500 cargo test -p whimbrel-server --test simulation managed      crashes and stream management
 //! WHIMBREL_WATCH=3,5 WHIMBREL_SEED=17 cargo test …                                  with what users 3 and 5 said and heard
 //! WHIMBREL_CLIENTS=5000 cargo test -p whimbrel-server --test simulation crowd       a larger crowd
 //! ```
@@ -11,12 +12,16 @@
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::time::Instant;
 
-use whimbrel_server::simulation::{Report, Settings, World};
+use whimbrel_server::simulation::{Managed, Report, Settings, Tally, World};
 
 /// Small worlds of an ordinary run.
 const SEEDS: Range<u64> = 0..8;
+
+/// Worlds of stream management and crashes of an ordinary run.
+const MANAGED_SEEDS: Range<u64> = 0..12;
 
 /// Clients of the one large world of an ordinary run.
 const CROWD: usize = 1500;
@@ -95,6 +100,63 @@ fn what_must_be_true_is_true_in_every_seed() {
     if count >= SEEDS.end - SEEDS.start {
         assert!(reloads > 0 && stops > 0 && blocks > 0, "these worlds leave something out");
     }
+}
+
+fn run_managed(seed: u64) -> Tally {
+    // Many small commits: in memory where that is usual.
+    let memory = Path::new("/dev/shm");
+    let data = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
+    let replay = format!("WHIMBREL_SEED={seed} cargo test -p whimbrel-server --test simulation managed");
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let mut world = Managed::new(seed, data.path()).unwrap_or_else(|error| panic!("{error}"));
+        if let Ok(users) = std::env::var("WHIMBREL_WATCH") {
+            world.watch(users.split(',').map(|user| user.trim().parse().unwrap()).collect());
+        }
+        world.run()
+    }));
+    match outcome {
+        Ok(Ok(tally)) => tally,
+        Ok(Err(failure)) => panic!("{}\n{failure}\nagain: {replay}", failure.log.join("\n")),
+        Err(_) => panic!("seed {seed}: the server has panicked\nagain: {replay}"),
+    }
+}
+
+#[test]
+fn managed_what_is_acknowledged_arrives_whatever_is_cut_and_whenever_the_server_crashes() {
+    let seeds = seeds(MANAGED_SEEDS);
+    let (began, count) = (Instant::now(), seeds.end - seeds.start);
+    let mut all = Tally::default();
+    for seed in seeds {
+        let tally = run_managed(seed);
+        println!("seed {seed}: {tally:?}");
+        all.kills += tally.kills;
+        all.power_cuts += tally.power_cuts;
+        all.messages += tally.messages;
+        all.again += tally.again;
+        all.doubled += tally.doubled;
+        all.resumed += tally.resumed;
+        all.refused += tally.refused;
+        all.refused_with_h += tally.refused_with_h;
+        all.from_log += tally.from_log;
+    }
+    println!("{count} seeds in {:?}: {all:?}", began.elapsed());
+    if count >= MANAGED_SEEDS.end - MANAGED_SEEDS.start {
+        let seen = [
+            all.kills,
+            all.power_cuts,
+            all.resumed,
+            all.refused,
+            all.refused_with_h,
+            all.from_log,
+            all.again,
+        ];
+        assert!(seen.iter().all(|count| *count > 10), "these worlds leave something out: {all:?}");
+    }
+}
+
+#[test]
+fn managed_the_same_seed_gives_the_same_bytes() {
+    assert_eq!(run_managed(2), run_managed(2));
 }
 
 #[test]

@@ -59,7 +59,7 @@ impl World {
     }
 
     /// The numbers of the messages that wait in the logs.
-    fn waiting(&self) -> Result<BTreeSet<u32>, String> {
+    pub(super) fn waiting(&self) -> Result<BTreeSet<u32>, String> {
         let mut waiting = BTreeSet::new();
         for worker in &self.workers {
             let log = worker.core().home().ledger.log();

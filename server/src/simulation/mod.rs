@@ -15,12 +15,14 @@
 //!
 //! | module | what it does |
 //! | --- | --- |
-//! | `world` | puts the server together, moves it, brings it to rest |
+//! | `machine` | puts the server together |
+//! | `world` | moves it, brings it to rest |
 //! | `client` | a client's connection and what it believes |
 //! | `act` | what clients do of their own accord |
 //! | `hear` | what clients do about what they hear |
 //! | `operator` | other limits, and the end of the server |
 //! | `ledger` | the rules for messages |
+//! | `managed` | another kind of world: stream management, cuts, and crashes of the server |
 //! | `check` | the rules for presence, rosters, bounds and leaks |
 
 mod act;
@@ -28,6 +30,8 @@ mod check;
 mod client;
 mod hear;
 mod ledger;
+mod machine;
+mod managed;
 mod operator;
 #[cfg(test)]
 mod order;
@@ -37,6 +41,7 @@ use std::fmt;
 
 use crate::runtime::driver::sim::{Random, Weather};
 
+pub use managed::{Managed, Tally};
 pub use world::World;
 
 /// What kind of world.

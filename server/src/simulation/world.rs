@@ -7,35 +7,25 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use foldhash::SharedSeed;
-use foldhash::fast::SeedableRandomState;
 use whimbrel_storage::credentials::{Credentials, SALT_BYTES};
 use whimbrel_storage::directory::{self, Directory, Options};
-use whimbrel_storage::log::{Log, Opened};
 
 use super::client::{Client, Stage};
 use super::ledger::Ledger;
+use super::machine::{Machine, Words};
 use super::{Failure, Report, Settings};
 use crate::config::{AuthConfig, Config, Durability};
 use crate::limits::Limits;
 use crate::metrics;
+use crate::runtime::driver::Driver;
 use crate::runtime::driver::sim::{Network, Random, Sim};
-use crate::runtime::driver::{Driver, Tuning, Wake};
-use crate::runtime::jobs::{Backend, Completions, Jobs, Stepped};
+use crate::runtime::jobs::{Completions, Stepped};
 use crate::runtime::mailbox;
-use crate::runtime::outbox::Outbox;
-use crate::runtime::postroom::PostRoom;
 use crate::runtime::timer::Millis;
-use crate::shared::{Inherited, Shared};
-use crate::stream::sasl::throttle::{self, Throttle};
-use crate::tls::Acceptor;
-use crate::user::home::Home;
+use crate::shared::Shared;
 use crate::user::ledger;
-use crate::user::subscription::under_way::UnderWay;
-use crate::user::tables::Users;
 use crate::worker::Worker;
 use crate::worker::command::CommandQueue;
-use crate::worker::core::Core;
 use crate::xml::{self, Framer};
 
 /// The domain of every world.
@@ -48,14 +38,8 @@ pub(super) const PASSWORD: &str = "right";
 const IDLE_SECONDS: u32 = 40;
 const IDLE_ANSWER_SECONDS: u32 = 20;
 
-/// When every world begins, in milliseconds since 1970.
-const TIME_AT_START_MS: u64 = 1_700_000_000_000;
-
 /// Rounds in which a world must come to rest.
 pub(super) const REST_ROUNDS_MAX: usize = 200_000;
-
-/// What seeds the hashers together with the seed of the world; the same in every run.
-static SHARED_SEED: SharedSeed = SharedSeed::from_u64(0x77_68_69_6d);
 
 /// A simulated world.
 pub struct World {
@@ -97,71 +81,25 @@ impl World {
     /// # Errors
     /// The folder cannot be written, in words.
     pub fn new(settings: Settings, data: &Path) -> Result<World, String> {
+        let config = config(&settings, data);
+        World::with(settings, config, ledger::Commit::AtOnce).map(|(world, _)| world)
+    }
+
+    /// As [`World::new`], with a configuration. Also returns the chance with which its server was started.
+    pub(super) fn with(
+        settings: Settings,
+        config: Config,
+        commit: ledger::Commit,
+    ) -> Result<(World, Words), String> {
         let mut random = Random::new(settings.seed);
-        let config = Arc::new(config(&settings, data));
+        let config = Arc::new(config);
         let options = Options { domain: DOMAIN.into(), map_bytes_max: 1 << 30, durable: false };
         let directory =
-            Directory::open(&data.join("directory"), &options).map_err(|error| error.to_string())?;
+            Directory::open(&config.data.join("directory"), &options).map_err(|error| error.to_string())?;
         create_accounts(&directory, settings.users)?;
-        let acceptor = Acceptor::from_config(&config).map_err(|error| error.to_string())?;
-        let hasher = SeedableRandomState::with_seed(random.word(), &SHARED_SEED);
-        let throttle = Throttle::new(throttle::Limits { entries: 256, ..Default::default() }, random.word());
-        let count = settings.workers;
-        let homes = random.word();
-        let opened = open_logs(&config, count)?;
-        let streams = opened.report.streams.iter().map(|seen| (seen.stream, seen.number)).collect();
-        let inherited = Inherited { homes, streams };
-        let shared = Arc::new(Shared::new(
-            config.clone(),
-            directory.clone(),
-            acceptor,
-            throttle,
-            hasher,
-            count,
-            inherited,
-        ));
-        let network = Network::new(count, random.word(), settings.weather.clone());
-        let drivers: Vec<Sim> =
-            (0..count).map(|worker| Sim::new(&network, worker, Tuning::default())).collect();
-        let wakers: Vec<Arc<dyn Wake>> = drivers.iter().map(Driver::waker).collect();
-        // Nobody takes results while a job is being run, so a full queue would stop the only thread there is.
-        let room = settings.jobs * count + 4096;
-        let completions: Vec<Arc<Completions>> =
-            wakers.iter().map(|wake| Arc::new(Completions::new(room, wake.clone()))).collect();
-        let stepped = Arc::new(Stepped::new(settings.jobs));
-        let posts = mailbox::grid(count, config.limits.mailbox_parcels as usize);
-        let lanes = posts.iter().flat_map(|post| (0..count).map(|to| post.gauge(to))).collect();
-        let commands: Vec<Arc<CommandQueue>> =
-            wakers.iter().map(|wake| Arc::new(CommandQueue::new(wake.clone()))).collect();
-        let workers = drivers
-            .into_iter()
-            .zip(posts)
-            .zip(opened.logs)
-            .enumerate()
-            .map(|(worker, ((driver, post), log))| {
-                let backend = Backend::Stepped(stepped.clone());
-                let home = Home {
-                    users: Users::new(shared.hasher.clone()),
-                    config: config.clone(),
-                    worker,
-                    now: Millis(0),
-                    out: Outbox::default(),
-                    post: PostRoom::new(post, wakers.clone()),
-                    jobs: Jobs::new(worker, backend, completions[worker].clone()),
-                    under_way: UnderWay::default(),
-                    ends: Vec::new(),
-                    scratch: Vec::new(),
-                    payload: Vec::new(),
-                    ledger: ledger::Ledger::new(log, ledger::Commit::AtOnce),
-                    touched: Vec::new(),
-                    pumps: Vec::new(),
-                    over: Vec::new(),
-                    time_at_start: Some(TIME_AT_START_MS),
-                    shared: shared.clone(),
-                };
-                Worker::new(driver, Core::new(home, vec![false]), commands[worker].clone())
-            })
-            .collect();
+        let words = Words::draw(&mut random);
+        let machine = Machine::start(&settings, &config, &directory, words, Millis(0), commit)?;
+        let Machine { network, workers, shared, stepped, completions, commands, lanes } = machine;
         let clients = (0..settings.clients)
             .map(|number| {
                 let user = number % settings.users;
@@ -171,7 +109,7 @@ impl World {
                 Client::new(number as u32, user, resource, peer)
             })
             .collect();
-        Ok(World {
+        let world = World {
             random,
             network,
             workers,
@@ -197,7 +135,8 @@ impl World {
             log: Vec::new(),
             report: Report { seed: settings.seed, trace: 0xcbf2_9ce4_8422_2325, ..Report::default() },
             settings,
-        })
+        };
+        Ok((world, words))
     }
 
     /// Lives through the times of trouble and the rests between them, then lets everybody leave.
@@ -333,7 +272,7 @@ impl World {
     }
 
     /// Runs one job; whether there was one.
-    fn job(&mut self) -> bool {
+    pub(super) fn job(&mut self) -> bool {
         let hash_first = self.random.permille(500);
         (hash_first && self.stepped.run_hash(&self.completions))
             || self.stepped.run_write(&self.shared.directory, &self.completions)
@@ -435,7 +374,7 @@ impl World {
     }
 }
 
-fn config(settings: &Settings, data: &Path) -> Config {
+pub(super) fn config(settings: &Settings, data: &Path) -> Config {
     Config {
         domain: DOMAIN.into(),
         data: data.into(),
@@ -461,14 +400,7 @@ fn config(settings: &Settings, data: &Path) -> Config {
     }
 }
 
-/// Opens the logs of the workers, whose number never changes.
-fn open_logs(config: &Config, workers: usize) -> Result<Opened, String> {
-    let folder = config.data.join("log");
-    Log::open_all(&folder, &config.log_options(), workers, &|_| None, &|_| {})
-        .map_err(|error| error.to_string())
-}
-
-fn create_accounts(directory: &Directory, users: usize) -> Result<(), String> {
+pub(super) fn create_accounts(directory: &Directory, users: usize) -> Result<(), String> {
     let one = NonZeroU32::MIN;
     let credentials =
         Credentials::derive_with_salt(PASSWORD, one, &[7; SALT_BYTES]).map_err(|error| error.to_string())?;

@@ -47,6 +47,8 @@ pub enum Commit {
     ByThread,
     /// The worker, when it asks for it: for the deterministic simulation.
     AtOnce,
+    /// Whoever moves the simulation, at some time later.
+    ByHand,
 }
 
 /// The log and who waits for it.
@@ -139,7 +141,7 @@ impl Ledger {
             self.asked = end;
             self.rounds.push_back(Round { end, asked: Instant::now() });
             match self.commit {
-                Commit::ByThread => self.log.request_commit(),
+                Commit::ByThread | Commit::ByHand => self.log.request_commit(),
                 // A failure shows in [`Log::failed`].
                 Commit::AtOnce => drop(self.log.commit_now()),
             }

@@ -1,0 +1,147 @@
+//! The server of a world: real workers over a simulated network, with the logs of a folder.
+
+use std::sync::Arc;
+
+use foldhash::SharedSeed;
+use foldhash::fast::SeedableRandomState;
+use whimbrel_storage::directory::Directory;
+use whimbrel_storage::log::Log;
+
+use super::Settings;
+use crate::config::Config;
+use crate::runtime::driver::sim::{Network, Random, Sim};
+use crate::runtime::driver::{Driver, Tuning, Wake};
+use crate::runtime::jobs::{Backend, Completions, Jobs, Stepped};
+use crate::runtime::mailbox;
+use crate::runtime::outbox::Outbox;
+use crate::runtime::postroom::PostRoom;
+use crate::runtime::timer::Millis;
+use crate::shared::{Inherited, Shared};
+use crate::stream::sasl::throttle::{self, Throttle};
+use crate::tls::Acceptor;
+use crate::user::home::Home;
+use crate::user::ledger::{Commit, Ledger};
+use crate::user::subscription::under_way::UnderWay;
+use crate::user::tables::Users;
+use crate::worker::Worker;
+use crate::worker::command::CommandQueue;
+use crate::worker::core::Core;
+
+/// When every world begins, in milliseconds since 1970.
+const TIME_AT_START_MS: u64 = 1_700_000_000_000;
+
+/// What seeds the hashers together with the seed of the world; the same in every run.
+static SHARED_SEED: SharedSeed = SharedSeed::from_u64(0x77_68_69_6d);
+
+/// The chance that a server is given.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Words {
+    hasher: u64,
+    throttle: u64,
+    /// Decides which worker is whose home: the same as long as the logs are.
+    homes: u64,
+    network: u64,
+}
+
+impl Words {
+    pub(super) fn draw(random: &mut Random) -> Words {
+        Words { hasher: random.word(), throttle: random.word(), homes: random.word(), network: random.word() }
+    }
+
+    /// For another server on the same logs.
+    pub(super) fn again(self, random: &mut Random) -> Words {
+        Words { homes: self.homes, ..Words::draw(random) }
+    }
+}
+
+/// See the module.
+pub(super) struct Machine {
+    pub(super) network: Network,
+    pub(super) workers: Vec<Worker<Sim>>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) stepped: Arc<Stepped>,
+    pub(super) completions: Vec<Arc<Completions>>,
+    pub(super) commands: Vec<Arc<CommandQueue>>,
+    pub(super) lanes: Vec<mailbox::LaneGauge>,
+}
+
+impl Machine {
+    /// Starts it at a time, with what its logs hold.
+    pub(super) fn start(
+        settings: &Settings,
+        config: &Arc<Config>,
+        directory: &Directory,
+        words: Words,
+        now: Millis,
+        commit: Commit,
+    ) -> Result<Machine, String> {
+        let acceptor = Acceptor::from_config(config).map_err(|error| error.to_string())?;
+        let hasher = SeedableRandomState::with_seed(words.hasher, &SHARED_SEED);
+        let limits = throttle::Limits { entries: 256, ..Default::default() };
+        let throttle = Throttle::new(limits, words.throttle);
+        let count = settings.workers;
+        // The time of a world is not that of the system: all streams are young.
+        let options = whimbrel_storage::log::Options { resume_window_ms: u64::MAX, ..config.log_options() };
+        // The number of workers never changes.
+        let opened = Log::open_all(&config.data.join("log"), &options, count, &|_| None, &|_| {})
+            .map_err(|error| error.to_string())?;
+        if let Some(damage) = opened.report.damage.first() {
+            return Err(damage.to_string());
+        }
+        let streams = opened.report.streams.iter().map(|seen| (seen.stream, seen.number)).collect();
+        let inherited = Inherited { homes: words.homes, streams };
+        let shared = Arc::new(Shared::new(
+            config.clone(),
+            directory.clone(),
+            acceptor,
+            throttle,
+            hasher,
+            count,
+            inherited,
+        ));
+        let network = Network::new(count, words.network, settings.weather.clone());
+        network.advance(now);
+        let drivers: Vec<Sim> =
+            (0..count).map(|worker| Sim::new(&network, worker, Tuning::default())).collect();
+        let wakers: Vec<Arc<dyn Wake>> = drivers.iter().map(Driver::waker).collect();
+        // Nobody takes results while a job is being run, so a full queue would stop the only thread there is.
+        let room = settings.jobs * count + 4096;
+        let completions: Vec<Arc<Completions>> =
+            wakers.iter().map(|wake| Arc::new(Completions::new(room, wake.clone()))).collect();
+        let stepped = Arc::new(Stepped::new(settings.jobs));
+        let posts = mailbox::grid(count, config.limits.mailbox_parcels as usize);
+        let lanes = posts.iter().flat_map(|post| (0..count).map(|to| post.gauge(to))).collect();
+        let commands: Vec<Arc<CommandQueue>> =
+            wakers.iter().map(|wake| Arc::new(CommandQueue::new(wake.clone()))).collect();
+        let workers = drivers
+            .into_iter()
+            .zip(posts)
+            .zip(opened.logs)
+            .enumerate()
+            .map(|(worker, ((driver, post), log))| {
+                let backend = Backend::Stepped(stepped.clone());
+                let home = Home {
+                    users: Users::new(shared.hasher.clone()),
+                    config: config.clone(),
+                    worker,
+                    now,
+                    out: Outbox::default(),
+                    post: PostRoom::new(post, wakers.clone()),
+                    jobs: Jobs::new(worker, backend, completions[worker].clone()),
+                    under_way: UnderWay::default(),
+                    ends: Vec::new(),
+                    scratch: Vec::new(),
+                    payload: Vec::new(),
+                    ledger: Ledger::new(log, commit),
+                    touched: Vec::new(),
+                    pumps: Vec::new(),
+                    over: Vec::new(),
+                    time_at_start: Some(TIME_AT_START_MS),
+                    shared: shared.clone(),
+                };
+                Worker::new(driver, Core::new(home, vec![false]), commands[worker].clone())
+            })
+            .collect();
+        Ok(Machine { network, workers, shared, stepped, completions, commands, lanes })
+    }
+}

@@ -1,0 +1,254 @@
+//! A world of clients with stream management (XEP-0198) who do nothing but write to each other, are cut off and come
+//! back, and a server that crashes.
+//!
+//! ```text
+//!   peers ◄──► network ◄──► workers ──► logs ──► commits, some steps later
+//!     │                        ▲
+//!     ▼                        └── a crash: nothing is left but the logs; of a power cut, what was committed and, of the
+//!   books                          rest, some pieces
+//! ```
+//!
+//! The rules: what the server has acknowledged (by `<a/>`, `<resumed/>`, or the `h` of a refusal) arrives, or waits;
+//! nothing is invented; what one writes to another first arrives in the order in which it was written; a message comes twice
+//! only if its sender had to send it twice, or its recipient could not be sure that the server knew he had it. They are
+//! checked as things arrive, after every crash, and at the end, when everybody is there and has everything.
+
+mod books;
+mod crash;
+mod peer;
+
+use std::path::Path;
+
+use super::client::Stage;
+use super::machine::Words;
+use super::world::{World, config};
+use super::{Failure, Settings};
+use crate::config::{Config, Durability};
+use crate::limits::Limits;
+use crate::metrics;
+use crate::runtime::driver::sim::Weather;
+use crate::user::ledger::Commit;
+use books::Books;
+use peer::Peer;
+
+/// Rounds in which everything must have arrived.
+const REST_ROUNDS_MAX: usize = 20_000;
+
+/// What happened, so that a test can see that something did.
+#[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]
+pub struct Tally {
+    /// Crashes of the server in which everything written to the logs was left.
+    pub kills: u64,
+    /// Crashes that took what was not committed, or pieces of it.
+    pub power_cuts: u64,
+    /// Messages written.
+    pub messages: u64,
+    /// Of these, sent a second time because the client could not know.
+    pub again: u64,
+    /// Arrivals of messages that had arrived before.
+    pub doubled: u64,
+    /// Streams resumed.
+    pub resumed: u64,
+    /// Streams that could not be resumed, and whose refusal told what was safe.
+    pub refused_with_h: u64,
+    /// Streams that could not be resumed, without that.
+    pub refused: u64,
+    /// Messages read from the log after their recipient had been away, or had not acknowledged them.
+    pub from_log: u64,
+    /// A hash of every byte that every client received.
+    pub trace: u64,
+}
+
+/// See the module.
+pub struct Managed {
+    world: World,
+    peers: Vec<Peer>,
+    books: Books,
+    words: Words,
+    /// The step in which each log was committed last.
+    committed: Vec<u64>,
+    /// Nobody starts anything new.
+    calm: bool,
+    tally: Tally,
+}
+
+impl Managed {
+    /// A world of this seed, in the empty folder `data`.
+    ///
+    /// # Errors
+    /// The folder cannot be written, in words.
+    pub fn new(seed: u64, data: &Path) -> Result<Managed, String> {
+        let usual = Settings::small(seed);
+        let clients = usual.clients.clamp(3, 12);
+        let weather = Weather { descriptors_max: 1 << 20, accept_queue_max: 100, ..usual.weather.clone() };
+        // One client for each user: between several, order is not promised to what returns from one of them.
+        let settings = Settings {
+            clients,
+            users: clients,
+            sessions_unauthenticated: 1000,
+            jobs: 1024,
+            weather,
+            steps: 12_000,
+            ..usual
+        };
+        let plain = config(&settings, data);
+        let limits = Limits { sm_resume_seconds: 30, ..plain.limits.clone() };
+        let config = Config { limits, durability: Durability::Disk, ..plain };
+        let peers = (0..clients).map(|_| Peer::default()).collect();
+        let committed = vec![0; settings.workers];
+        let (world, words) = World::with(settings, config, Commit::ByHand)?;
+        Ok(Managed {
+            world,
+            peers,
+            books: Books::default(),
+            words,
+            committed,
+            calm: false,
+            tally: Tally::default(),
+        })
+    }
+
+    /// Writes down what a user says and hears, for [`Failure::log`].
+    pub fn watch(&mut self, users: Vec<usize>) {
+        self.world.settings.watch = users;
+    }
+
+    /// Lives through times of trouble, then lets everything arrive.
+    ///
+    /// # Errors
+    /// The first rule that does not hold.
+    pub fn run(mut self) -> Result<Tally, Failure> {
+        for _ in 0..self.world.settings.steps {
+            self.step();
+            self.world.stop_at_failure()?;
+        }
+        self.calm = true;
+        for _ in 0..REST_ROUNDS_MAX {
+            self.round();
+            self.world.stop_at_failure()?;
+            if self.is_done() {
+                break;
+            }
+        }
+        if !self.is_done() {
+            let left: Vec<_> = self.peers.iter().map(Peer::left).collect();
+            self.world.fail(format!("not everything arrives; of each peer is left {left:?}"));
+        }
+        let waiting = self.waiting();
+        let outcome = self.books.nothing_is_lost(&waiting);
+        self.note(outcome);
+        self.world.stop_at_failure()?;
+        self.count_server();
+        let (messages, again, doubled) = self.books.counts();
+        Ok(Tally { messages, again, doubled, trace: self.world.report.trace, ..self.tally })
+    }
+
+    /// Adds what the server that is about to go has counted.
+    fn count_server(&mut self) {
+        for (description, value) in metrics::totals(&self.world.shared.metrics) {
+            match description.name {
+                "sm.resumed" => self.tally.resumed += value,
+                "log.delivered_later" => self.tally.from_log += value,
+                _ => {}
+            }
+        }
+    }
+
+    fn note(&mut self, outcome: Result<(), String>) {
+        if let Err(what) = outcome {
+            self.world.fail(what);
+        }
+    }
+
+    fn waiting(&mut self) -> std::collections::BTreeSet<u32> {
+        self.world.waiting().unwrap_or_else(|what| {
+            self.world.fail(what);
+            Default::default()
+        })
+    }
+
+    fn step(&mut self) {
+        let world = &mut self.world;
+        world.step += 1;
+        match world.random.below(1000) {
+            0..400 => {
+                let worker = world.random.below(world.workers.len());
+                world.turn(worker);
+            }
+            400..450 => {
+                world.job();
+            }
+            450..520 => {
+                let worker = world.random.below(world.workers.len());
+                self.commit(worker);
+            }
+            520..750 => {
+                for (number, link) in world.network.take_clients() {
+                    if self.world.random.permille(600) {
+                        self.hear(number as usize, link);
+                    } else {
+                        self.world.network.remind(number, link);
+                    }
+                }
+            }
+            750..950 => {
+                for _ in 0..=self.peers.len() / 4 {
+                    let index = self.world.random.below(self.peers.len());
+                    self.act(index);
+                }
+            }
+            950..996 => {
+                let ms = world.random.below(20) as u64;
+                world.pass(ms);
+            }
+            996 if world.random.permille(200) => {
+                // Long enough for a session without a connection to end, now and then.
+                for _ in 0..world.random.between(1, 40) {
+                    self.world.pass(900);
+                    self.round();
+                }
+            }
+            _ if world.random.permille(200) => self.crash(),
+            _ => {}
+        }
+    }
+
+    /// Lets everything move once.
+    fn round(&mut self) {
+        self.world.step += 1;
+        for worker in 0..self.world.workers.len() {
+            self.world.turn(worker);
+            self.commit(worker);
+        }
+        while self.world.job() {}
+        for index in 0..self.peers.len() {
+            if self.calm {
+                self.act_calmly(index);
+            }
+            self.world.flush(index);
+        }
+        for (number, link) in self.world.network.take_clients() {
+            self.hear(number as usize, link);
+        }
+        if self.calm {
+            self.world.pass(20);
+        }
+    }
+
+    fn commit(&mut self, worker: usize) {
+        let log = self.world.workers[worker].core().home().ledger.log();
+        match log.commit_now() {
+            Ok(()) => self.committed[worker] = self.world.step,
+            Err(error) => self.world.fail(error.to_string()),
+        }
+    }
+
+    /// Everybody is there, knows that all he has written is safe, and has acknowledged all that was for him.
+    fn is_done(&self) -> bool {
+        let clients = self.world.clients.iter().zip(&self.peers);
+        let rest =
+            clients.filter(|(client, peer)| client.stage != Stage::Online || !peer.is_settled()).count();
+        let logs = self.world.workers.iter().map(|worker| worker.core().home().ledger.log().users().len());
+        rest == 0 && logs.sum::<usize>() == 0
+    }
+}
