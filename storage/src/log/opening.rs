@@ -160,7 +160,8 @@ impl Log {
     pub(super) fn trim_again(&mut self, before: &Self) -> Vec<(UserId, Sequence)> {
         let mut again = Vec::new();
         for user in self.index.users() {
-            let slots = self.index.slots_from(user, 0).take_while(|slot| slot.sequence < before.next_sequence);
+            let slots =
+                self.index.slots_from(user, 0).take_while(|slot| slot.sequence < before.next_sequence);
             let gone = slots.filter(|slot| before.index.get(user, slot.sequence).is_none());
             again.extend(gone.map(|slot| (user, Sequence(slot.sequence))));
         }
