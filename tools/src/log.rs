@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
-use whimbrel_storage::log::{self, Damage, Dumped, LogStats};
+use whimbrel_storage::log::{self, Damage, Dumped, LogStats, Tail};
 
 use crate::cli::LogCommand;
 use crate::problem::Problem;
@@ -31,11 +31,15 @@ fn verify(folder: &Path, report: &Report) -> Result<ExitCode, Problem> {
     let value = json!({
         "logs": verified.logs.iter().map(stats_json).collect::<Vec<_>>(),
         "damage": verified.damage.iter().map(damage_json).collect::<Vec<_>>(),
+        "tails": verified.tails.iter().map(tail_json).collect::<Vec<_>>(),
     });
     report.result(&value, || {
         let mut text = format!("{} logs, {records} records\n", verified.logs.len());
         for damage in &verified.damage {
             text.push_str(&format!("{damage}\n"));
+        }
+        for tail in &verified.tails {
+            text.push_str(&format!("{tail}\n"));
         }
         text
     });
@@ -114,6 +118,15 @@ fn damage_json(damage: &Damage) -> Value {
         "offset": damage.offset,
         "bytes": damage.bytes,
         "what": damage.what,
+    })
+}
+
+fn tail_json(tail: &Tail) -> Value {
+    json!({
+        "file": tail.path,
+        "offset": tail.offset,
+        "bytes": tail.bytes,
+        "records": tail.records,
     })
 }
 

@@ -3,8 +3,9 @@
 //! The end of a live log moves while one looks; what was being written then counts as its tail.
 
 use std::collections::VecDeque;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use super::checkpoint;
 use super::error::{Damage, LogError};
 use super::files::{Files, System};
 use super::layout::Layout;
@@ -41,13 +42,35 @@ pub struct LogStats {
     pub tail_bytes: u64,
 }
 
+/// Bytes after the last record that counts. They cannot be told apart: what a crash left unfinished, what a running server
+/// is about to commit, or damage in what was committed last, within the tenth of a second before nothing more came.
+/// Opening cuts them off.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error(
+    "the log file {} ends at byte {offset}; {bytes} bytes after it, {records} whole records among them, are an unfinished \
+     end, or damage in the very last commit: opening cuts them off",
+    path.display()
+)]
+pub struct Tail {
+    /// The file.
+    pub path: PathBuf,
+    /// Where in it.
+    pub offset: u64,
+    /// How many there are, up to the last that is not zero.
+    pub bytes: u64,
+    /// Whole records among them.
+    pub records: u64,
+}
+
 /// What [`verify`] found.
 #[derive(Clone, Debug, Default)]
 pub struct Verified {
     /// Each log.
     pub logs: Vec<LogStats>,
-    /// What cannot be read: what opening would report, skip and keep aside.
+    /// What was committed and cannot be read: what opening would report, skip and keep aside.
     pub damage: Vec<Damage>,
+    /// Ends that are none.
+    pub tails: Vec<Tail>,
 }
 
 /// A record, as [`dump`] tells it.
@@ -80,6 +103,7 @@ pub fn verify(folder: &Path) -> Result<Verified, LogError> {
     look_at_all(folder, &mut |look| {
         verified.logs.push(look.stats());
         verified.damage.append(&mut look.damage);
+        verified.tails.extend(look.tail());
         Ok(())
     })?;
     Ok(verified)
@@ -116,6 +140,7 @@ pub(super) struct Look {
     segments: VecDeque<Segment>,
     damage: Vec<Damage>,
     replay: Replay,
+    committed: u64,
     end: End,
 }
 
@@ -142,7 +167,12 @@ impl Look {
         let mut replay = Replay { streams_since_ms: u64::MAX, ..Replay::default() };
         let views = views(&segments);
         let from = views.first().map_or(0, |view| view.base);
-        let end = scan(&views, identity.seed(), from, 0, &mut |found| match found {
+        // A checkpoint is written when all before it is committed; whatever the records themselves say.
+        let path = folder.join(checkpoint::FILE);
+        let content = files.read(&path).map_err(|error| LogError::io("read", &path, error))?;
+        let known = content.and_then(|content| checkpoint::decode(&content, &identity));
+        let committed = known.map_or(0, |checkpoint| checkpoint.position);
+        let end = scan(&views, identity.seed(), from, committed, &mut |found| match found {
             Found::Record(raw) => {
                 replay.apply(&raw);
             }
@@ -155,13 +185,21 @@ impl Look {
             }
         });
         drop(views);
-        Ok(Self { identity, segments, damage, replay, end })
+        Ok(Self { identity, segments, damage, replay, committed, end })
+    }
+
+    /// What lies after its end.
+    fn tail(&self) -> Option<Tail> {
+        let End { position, tail_bytes: bytes, tail_records: records, .. } = self.end;
+        let segment = self.segments.iter().find(|segment| position < segment.end())?;
+        let offset = position.saturating_sub(segment.base);
+        (bytes > 0).then(|| Tail { path: segment.path.clone(), offset, bytes, records })
     }
 
     fn tell_records(&self, tell: &mut dyn FnMut(Dumped<'_>)) {
         let views = views(&self.segments);
         let from = views.first().map_or(0, |view| view.base);
-        scan(&views, self.identity.seed(), from, 0, &mut |found| {
+        scan(&views, self.identity.seed(), from, self.committed, &mut |found| {
             let Found::Record(raw) = found else { return };
             let message = raw.message();
             let slot = self.replay.index.get(raw.user, raw.sequence);

@@ -209,7 +209,9 @@ impl Log {
     ///
     /// # Errors
     /// The disk refused.
-    pub fn close(self) -> Result<(), LogError> {
+    pub fn close(mut self) -> Result<(), LogError> {
+        self.commit_now()?;
+        self.prove();
         self.commit_now()?;
         let path = self.shared.folder().join(checkpoint::FILE);
         let content = checkpoint::encode(&self);

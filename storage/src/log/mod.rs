@@ -57,7 +57,7 @@ mod trim;
 
 pub use backup::{BackedUp, backup};
 pub use error::{AppendError, Damage, LogError};
-pub use inspect::{Dumped, LogStats, Verified, dump, stats, verify};
+pub use inspect::{Dumped, LogStats, Tail, Verified, dump, stats, verify};
 pub use maintain::Maintained;
 pub use message::{Appended, Backlog, Flags, Message, Origin, Position, Record, Sequence, Trimmed};
 pub use metrics::{CLASSES, Histogram, Metrics};

@@ -82,16 +82,33 @@ fn a_log_that_is_not_there_and_one_that_is_damaged_are_named() {
     let mut damaged = 0;
     for entry in walk(&place.data().join("log")) {
         let mut bytes = std::fs::read(&entry).unwrap();
-        if let Some(at) = bytes.windows(8).position(|text| text == b"secret 0") {
-            bytes[at] ^= 1;
-            std::fs::write(&entry, bytes).unwrap();
-            damaged += 1;
+        // The first, and the one that was committed last.
+        for text in [b"secret 0", b"secret 2"] {
+            if let Some(at) = bytes.windows(8).position(|found| found == text) {
+                bytes[at] ^= 1;
+                damaged += 1;
+            }
         }
+        std::fs::write(&entry, bytes).unwrap();
     }
-    assert_eq!(damaged, 1);
+    assert_eq!(damaged, 2);
     let done = place.ctl(&["log", "verify"]);
     assert_eq!(done.code, 1);
-    assert!(done.out.contains("damaged at byte"), "{}", done.out);
+    assert_eq!(done.out.matches("damaged at byte").count(), 2, "{}", done.out);
+    // What is left after a crash, or is being written, is said and is no failure.
+    let (place, mut server) = with_messages();
+    server.signal("KILL");
+    server.end();
+    for entry in walk(&place.data().join("log")) {
+        let mut bytes = std::fs::read(&entry).unwrap();
+        if let Some(last) = bytes.iter().rposition(|&byte| byte != 0).filter(|last| *last > 1000) {
+            bytes[last + 100] = 1;
+            std::fs::write(&entry, bytes).unwrap();
+        }
+    }
+    let done = place.ctl(&["log", "verify"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    assert!(done.out.contains("an unfinished end"), "{}", done.out);
 }
 
 fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
