@@ -343,6 +343,12 @@ pub(crate) struct PeersArgs {
 pub(crate) enum PeerName {
     /// Ours
     Whimbrel,
+    /// Ours; messages are not kept
+    NoLog,
+    /// Ours; messages are kept, durability = "process"
+    LogProcess,
+    /// Ours; messages are kept, durability = "disk"
+    LogDisk,
     /// ejabberd
     Ejabberd,
     /// Prosody

@@ -52,9 +52,36 @@ pub(crate) struct Target {
     pub(crate) first_account: u64,
     /// Ask for stream management where it is offered.
     pub(crate) stream_management: bool,
+    /// What messages tell the server about keeping them (XEP-0334).
+    pub(crate) hint: Hint,
     /// What is spoken.
     pub(crate) protocol: Protocol,
 }
+
+/// What a message tells the server about keeping it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Hint {
+    /// Nothing.
+    None,
+    /// It is to be kept until its recipient has it. As long as [`Hint::Forget`].
+    Keep,
+    /// It is not to be kept.
+    Forget,
+}
+
+impl Hint {
+    /// The element.
+    pub(crate) const fn element(self) -> &'static [u8] {
+        match self {
+            Hint::None => b"",
+            Hint::Keep => b"<store    xmlns='urn:xmpp:hints'/>",
+            Hint::Forget => b"<no-store xmlns='urn:xmpp:hints'/>",
+        }
+    }
+}
+
+// So that both cost the same but for the log.
+const _: () = assert!(Hint::Keep.element().len() == Hint::Forget.element().len());
 
 impl Target {
     /// The account of a session.

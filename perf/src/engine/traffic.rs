@@ -248,7 +248,9 @@ impl Engine {
         let _ = write!(traffic.text, "' id='w{sequence:x}-{due:x}-{:x}'><body>", traffic.run);
         self.out.extend_from_slice(traffic.text.as_bytes());
         self.out.extend_from_slice(traffic.body.as_bytes());
-        self.out.extend_from_slice(b"</body></message>");
+        self.out.extend_from_slice(b"</body>");
+        self.out.extend_from_slice(self.target.hint.element());
+        self.out.extend_from_slice(b"</message>");
         let session = &mut self.sessions[number as usize];
         session.flow.sent += 1;
         session.stanzas_sent += 1;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::cli::FloorArgs;
 use crate::engine::sasl::Sasl;
-use crate::engine::target::{Protocol, Target, loopback_sources};
+use crate::engine::target::{Hint, Protocol, Target, loopback_sources};
 use crate::engine::traffic::Load;
 use crate::fleet::Run;
 use crate::report::Report;
@@ -54,6 +54,7 @@ impl Router {
             keys: None,
             sessions_per_account: 1,
             first_account: 0,
+            hint: Hint::None,
             stream_management: false,
             protocol: Protocol::Floor,
         }

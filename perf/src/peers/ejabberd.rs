@@ -9,6 +9,7 @@ use std::process::Command;
 
 use crate::account::Accounts;
 use crate::cli::PeersArgs;
+use crate::engine::target::Hint;
 use crate::peers::{Peer, find_program, free_port};
 
 /// Writes configuration and accounts.
@@ -56,6 +57,7 @@ pub(super) fn prepare(_: &PeersArgs, folder: &Path, accounts: u64) -> Result<Pee
         port,
         ready_file: Some(ready),
         folder: folder.to_owned(),
+        hint: Hint::None,
     })
 }
 

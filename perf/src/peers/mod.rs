@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::{FloorArgs, OutputArgs, PeerName, PeersArgs};
 use crate::engine::sasl::Sasl;
-use crate::engine::target::{Protocol, Target, loopback_sources};
+use crate::engine::target::{Hint, Protocol, Target, loopback_sources};
 use crate::engine::traffic::Load;
 use crate::fleet::Run;
 use crate::fleet::coordinator::{Ended, interruption};
@@ -58,6 +58,8 @@ pub(super) struct Peer {
     pub(super) ready_file: Option<PathBuf>,
     /// Its folder.
     pub(super) folder: PathBuf,
+    /// Anything but none: a comparison of Whimbrel with itself, with stream management.
+    pub(super) hint: Hint,
 }
 
 /// One report of the command: the runs of all servers.
@@ -85,6 +87,9 @@ pub(crate) fn main(args: &PeersArgs) -> Result<ExitCode, String> {
     for server in &args.servers {
         let (name, prepare): (_, Prepare) = match server {
             PeerName::Whimbrel => ("whimbrel", whimbrel::prepare),
+            PeerName::NoLog => ("no-log", whimbrel::without_log),
+            PeerName::LogProcess => ("log-process", whimbrel::log_in_process),
+            PeerName::LogDisk => ("log-disk", whimbrel::log_on_disk),
             PeerName::Ejabberd => ("ejabberd", ejabberd::prepare),
             PeerName::Prosody => ("prosody", prosody::prepare),
         };
@@ -157,7 +162,8 @@ fn target(peer: &Peer, port: u16, sessions: u64) -> Target {
         sessions_per_account: 1,
         first_account: 0,
         // Not every one of them has it.
-        stream_management: false,
+        stream_management: peer.hint != Hint::None,
+        hint: peer.hint,
         protocol: Protocol::Xmpp,
     }
 }

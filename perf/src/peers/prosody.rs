@@ -8,6 +8,7 @@ use std::process::Command;
 use crate::account::Accounts;
 use crate::cli::PeersArgs;
 use crate::engine::keys::{Hash, Secret, derive};
+use crate::engine::target::Hint;
 use crate::peers::{Peer, find_program, free_port};
 
 /// The same iterations as our own accounts have.
@@ -43,7 +44,14 @@ pub(super) fn prepare(_: &PeersArgs, folder: &Path, accounts: u64) -> Result<Pee
         command
     };
     let name = "Prosody".to_owned();
-    Ok(Peer { name, command: Box::new(command), port, ready_file: None, folder: folder.to_owned() })
+    Ok(Peer {
+        name,
+        command: Box::new(command),
+        port,
+        ready_file: None,
+        folder: folder.to_owned(),
+        hint: Hint::None,
+    })
 }
 
 /// An account as Prosody's internal storage keeps it.

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use crate::account::Accounts;
 use crate::cli::PeersArgs;
+use crate::engine::target::Hint;
 use crate::peers::{Peer, free_port};
 
 /// Imports the accounts.
@@ -12,6 +13,31 @@ use crate::peers::{Peer, free_port};
 /// # Errors
 /// The programs are not there, or the import fails.
 pub(super) fn prepare(args: &PeersArgs, folder: &Path, accounts: u64) -> Result<Peer, String> {
+    with(args, folder, accounts, "", Hint::None)
+}
+
+/// As [`prepare`]; messages are not kept.
+pub(super) fn without_log(args: &PeersArgs, folder: &Path, accounts: u64) -> Result<Peer, String> {
+    with(args, folder, accounts, "process", Hint::Forget)
+}
+
+/// As [`prepare`]; messages survive the process.
+pub(super) fn log_in_process(args: &PeersArgs, folder: &Path, accounts: u64) -> Result<Peer, String> {
+    with(args, folder, accounts, "process", Hint::Keep)
+}
+
+/// As [`prepare`]; messages survive a power cut.
+pub(super) fn log_on_disk(args: &PeersArgs, folder: &Path, accounts: u64) -> Result<Peer, String> {
+    with(args, folder, accounts, "disk", Hint::Keep)
+}
+
+fn with(
+    args: &PeersArgs,
+    folder: &Path,
+    accounts: u64,
+    durability: &'static str,
+    hint: Hint,
+) -> Result<Peer, String> {
     let whimbreld = program(args.whimbreld.as_deref(), "whimbreld")?;
     let whimbrelctl = program(args.whimbrelctl.as_deref(), "whimbrelctl")?;
     let data = folder.join("data");
@@ -38,11 +64,21 @@ pub(super) fn prepare(args: &PeersArgs, folder: &Path, accounts: u64) -> Result<
             Some((driver, workers)) => (driver.to_owned(), workers.to_owned()),
             None => ("auto".into(), "0".into()),
         };
-    let name =
-        format!("Whimbrel ({driver}, workers {})", if workers == "0" { "one a core" } else { &workers });
+    let name = match hint {
+        Hint::None => {
+            format!("Whimbrel ({driver}, workers {})", if workers == "0" { "one a core" } else { &workers })
+        }
+        Hint::Forget => "Whimbrel, messages not kept".into(),
+        Hint::Keep => format!("Whimbrel, durability = \"{durability}\""),
+    };
+    let config = folder.join("whimbrel.toml");
+    let text = if durability.is_empty() { String::new() } else { format!("durability = \"{durability}\"\n") };
+    std::fs::write(&config, text).map_err(|error| format!("cannot write {}: {error}", config.display()))?;
     let command = move || {
         let mut command = Command::new(&whimbreld);
         command
+            .arg("--config")
+            .arg(&config)
             .arg("--data")
             .arg(&data)
             .args([
@@ -54,7 +90,7 @@ pub(super) fn prepare(args: &PeersArgs, folder: &Path, accounts: u64) -> Result<
             .args(["--allow-plaintext", "--driver", &driver, "--workers", &workers]);
         command
     };
-    Ok(Peer { name, command: Box::new(command), port, ready_file: None, folder: folder.to_owned() })
+    Ok(Peer { name, command: Box::new(command), port, ready_file: None, folder: folder.to_owned(), hint })
 }
 
 fn program(given: Option<&Path>, name: &str) -> Result<PathBuf, String> {

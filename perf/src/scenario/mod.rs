@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::cli::{TargetArgs, Tls};
 use crate::engine::counters::{Counters, Recorder};
-use crate::engine::target::{Protocol, SESSIONS_PER_ROUTE_MAX, Target, TlsStart, loopback_sources};
+use crate::engine::target::{Hint, Protocol, SESSIONS_PER_ROUTE_MAX, Target, TlsStart, loopback_sources};
 use crate::fleet::coordinator::{DESCRIPTORS_RESERVED, Ended, Fleet, Layout, Moment};
 use crate::fleet::{Done, Run, Start, Until};
 use crate::report::{Latency, Phase, Report, Tick};
@@ -102,6 +102,7 @@ impl Session {
             keys: Some(keys),
             sessions_per_account: args.sessions_per_account,
             first_account: args.first,
+            hint: Hint::None,
             stream_management: !args.no_sm,
             protocol: Protocol::Xmpp,
         };

@@ -7,6 +7,7 @@
 #![no_main]
 
 use std::fs;
+use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
 use whimbrel_storage::directory::UserId;
@@ -25,7 +26,10 @@ fn payload(number: u64) -> Vec<u8> {
 
 fuzz_target!(|data: &[u8]| {
     let Some((choice, rest)) = data.split_first() else { return };
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    // In memory where that is usual: a disk would be most of the work.
+    let memory = Path::new("/dev/shm");
+    let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    let folder = folder.expect("a temporary folder");
     let open = || Log::open_all(folder.path(), &options(), 1, &|_| Some(0), &|_| {}).expect("it opens");
     let mut log = open().logs.remove(0);
     for number in 0..MESSAGES {
