@@ -82,12 +82,19 @@ pub(super) fn decode(content: &[u8], identity: &Identity) -> Option<Checkpoint> 
         times.push((numbers.take()?, numbers.take()?));
     }
     let mut index = Index::default();
-    for _ in 0..numbers.take()? {
+    let users = numbers.take()?;
+    // No more than there are bytes for.
+    index.reserve(usize::try_from(users).ok()?.min(numbers.0.len() / 40));
+    let mut slots = Vec::new();
+    for _ in 0..users {
         let user = UserId::new(numbers.take()?);
+        slots.clear();
         for _ in 0..numbers.take()? {
             let (sequence, position) = (numbers.take()?, numbers.take()?);
-            let words = u32::try_from(numbers.take()?).ok()?;
-            index.put(user, Slot { sequence, position, words });
+            slots.push(Slot { sequence, position, words: u32::try_from(numbers.take()?).ok()? });
+        }
+        if !index.put_all(user, &slots) {
+            return None;
         }
     }
     numbers.0.is_empty().then_some(Checkpoint { position, next_sequence, times, index })

@@ -1,6 +1,5 @@
 //! Opening all logs of a server.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,6 +15,7 @@ use super::layout::{Layout, Lock, SHARDS_MAX};
 use super::message::Sequence;
 use super::options::Options;
 use super::recovery::{self, Recovered};
+use super::replay::Streams;
 use super::reshard::reshard;
 use super::shard::{Identity, Log};
 use super::shared::Shared;
@@ -149,7 +149,7 @@ impl Log {
             }
         };
         let mut report = Report::default();
-        let mut streams = HashMap::new();
+        let mut streams = Streams::default();
         let before = std::mem::replace(self, report.take(recovered, &mut streams));
         self.messages_appended = before.messages_appended;
         report.set_streams(streams);
@@ -173,7 +173,7 @@ impl Log {
 }
 
 impl Report {
-    fn take(&mut self, recovered: Recovered, streams: &mut HashMap<u64, u32>) -> Log {
+    fn take(&mut self, recovered: Recovered, streams: &mut Streams) -> Log {
         let Recovered { log, damage, tail_bytes_cut, streams: own } = recovered;
         self.damage.extend(damage);
         self.tail_bytes_cut += tail_bytes_cut;
@@ -188,7 +188,7 @@ impl Report {
         log
     }
 
-    fn set_streams(&mut self, streams: HashMap<u64, u32>) {
+    fn set_streams(&mut self, streams: Streams) {
         self.streams = streams.into_iter().map(|(stream, number)| StreamSeen { stream, number }).collect();
         self.streams.sort_unstable_by_key(|seen| seen.stream);
     }
@@ -237,7 +237,7 @@ pub(super) fn open_with(
         })
     };
     let mut report = Report::default();
-    let mut streams = HashMap::new();
+    let mut streams = Streams::default();
     let mut logs = Vec::new();
     for recovered in in_parallel(files.readers(), layout.log_ids.len(), &open_one) {
         logs.push(report.take(recovered?, &mut streams));

@@ -1,6 +1,6 @@
 //! Opening one log: from its files to what waits.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use super::layout::{Lock, damaged_name};
 use super::maintain::Upkeep;
 use super::options::Options;
 use super::record::{HEAD_BYTES, Kind};
-use super::replay::Replay;
+use super::replay::{Replay, Streams};
 use super::scan::{End, Found, View, Walk, last_used, scan};
 use super::segment::{HEADER_BYTES, Header, HeaderFault, Segment, base_of, file_name, find, likely_bytes};
 use super::shard::{Identity, Log};
@@ -28,7 +28,7 @@ pub(super) struct Recovered {
     pub(super) log: Log,
     pub(super) damage: Vec<Damage>,
     pub(super) tail_bytes_cut: u64,
-    pub(super) streams: HashMap<u64, u32>,
+    pub(super) streams: Streams,
 }
 
 /// Told of bytes that were looked at, bytes that are to be, and messages that wait.
@@ -349,12 +349,19 @@ fn account(
         segment.time_ms_min = *time_ms;
     }
     let mut lost = Vec::new();
+    // Often the segment of the message before.
+    let mut at = 0;
     for user in index.users() {
         for slot in index.slots_from(user, 0) {
-            match find(&segments, slot.position) {
-                Some(at) => segments[at].add(slot.bytes()),
-                None => lost.push((user, slot)),
+            let holds = |segment: &Segment| (segment.base..segment.end()).contains(&slot.position);
+            if !segments.get(at).is_some_and(holds) {
+                let Some(found) = find(&segments, slot.position) else {
+                    lost.push((user, slot));
+                    continue;
+                };
+                at = found;
             }
+            segments[at].add(slot.bytes());
         }
     }
     let first = segments.front().map_or(0, |segment| segment.base);

@@ -1,10 +1,11 @@
 //! What the records of a log come to: which messages wait. Used by opening, and by the tools that only look.
 
-use std::collections::HashMap;
-
 use super::index::{Index, Slot};
 use super::message::Flags;
 use super::record::{Kind, Raw};
+
+/// The newest stanza of each stream. The server chooses their names, so the table needs no secret.
+pub(super) type Streams = hashbrown::HashMap<u64, u32, foldhash::fast::FixedState>;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -14,7 +15,7 @@ pub(super) struct Replay {
     /// Numbers given were less than this.
     pub(super) next_sequence: u64,
     /// The newest stanza of each resumable stream.
-    pub(super) streams: HashMap<u64, u32>,
+    pub(super) streams: Streams,
     /// Messages younger than this count for [`Replay::streams`].
     pub(super) streams_since_ms: u64,
     /// Records seen.

@@ -201,6 +201,30 @@ impl Index {
         old
     }
 
+    /// There will be so many users.
+    pub(super) fn reserve(&mut self, users: usize) {
+        self.users.reserve(users);
+    }
+
+    /// Notes all messages of a user of whom there are none yet, in order of their numbers. `false`: they are not.
+    pub(super) fn put_all(&mut self, user: UserId, slots: &[Slot]) -> bool {
+        if !slots.is_sorted_by(|a, b| a.sequence < b.sequence) || self.users.contains_key(&user) {
+            return false;
+        }
+        let Some((first, rest)) = slots.split_first() else { return true };
+        let mut entry = Entry::one(*first);
+        if !rest.is_empty() {
+            let chunks =
+                slots.chunks(chunk::CHUNK_MESSAGES_MAX).filter_map(|part| pack(part).pop()).collect();
+            entry.list = List::Many(chunks);
+            entry.messages = u32::try_from(slots.len()).unwrap_or(u32::MAX);
+            entry.words = slots.iter().fold(0, |words: u32, slot| words.saturating_add(slot.words));
+        }
+        self.messages += u64::from(entry.messages);
+        self.users.insert(user, entry);
+        true
+    }
+
     /// A message no longer waits. Returns where it lay.
     pub(super) fn remove(&mut self, user: UserId, sequence: u64) -> Option<Slot> {
         let entry = self.users.get_mut(&user)?;
@@ -271,14 +295,15 @@ impl Index {
 
 /// Adds a message or changes it.
 fn put_among(chunks: &mut Vec<Chunk>, slot: Slot) -> Option<Slot> {
-    let at = Entry::chunk_of(chunks, slot.sequence);
-    if at == chunks.len() {
+    // A new message is later than all others; only a copy by compaction is not. One chunk is looked at, not several.
+    if chunks.last().is_none_or(|last| last.last_sequence() < slot.sequence) {
         match chunks.last_mut() {
             Some(last) if !last.is_full() => last.push(slot),
             _ => chunks.push(Chunk::new(slot)),
         }
         return None;
     }
+    let at = Entry::chunk_of(chunks, slot.sequence);
     let mut slots: Vec<Slot> = chunks[at].slots().collect();
     let old = match slots.binary_search_by_key(&slot.sequence, |slot| slot.sequence) {
         Ok(found) => Some(std::mem::replace(&mut slots[found], slot)),
