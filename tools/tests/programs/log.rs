@@ -101,7 +101,8 @@ fn a_log_that_is_not_there_and_one_that_is_damaged_are_named() {
     server.end();
     for entry in walk(&place.data().join("log")) {
         let mut bytes = std::fs::read(&entry).unwrap();
-        if let Some(last) = bytes.iter().rposition(|&byte| byte != 0).filter(|last| *last > 1000) {
+        if bytes.windows(8).any(|found| found == b"secret 2") {
+            let last = bytes.iter().rposition(|&byte| byte != 0).expect("there is text in it");
             bytes[last + 100] = 1;
             std::fs::write(&entry, bytes).unwrap();
         }
