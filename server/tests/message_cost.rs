@@ -1,0 +1,393 @@
+//! What routing a chat message costs a worker in allocations, so that it does not grow unseen.
+//!
+//! The worker is the real one, with a directory and a log in a folder; only the sockets are replaced, by a driver
+//! that hands over what the clients say and drops what they hear. Everything that the worker's thread allocates while
+//! messages flow is counted. Times are not measured, so the figures are the same on every machine; `tools/instructions`
+//! counts instructions on the same path.
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use foldhash::SharedSeed;
+use foldhash::fast::SeedableRandomState;
+use whimbrel_server::config::{AuthConfig, Config, Durability};
+use whimbrel_server::runtime::driver::{CloseHow, ConnId, Detached, Driver, Event, ListenerId, Wake};
+use whimbrel_server::runtime::jobs::{Backend, Completions, Jobs};
+use whimbrel_server::runtime::mailbox;
+use whimbrel_server::runtime::outbox::Outbox;
+use whimbrel_server::runtime::postroom::PostRoom;
+use whimbrel_server::runtime::timer::Millis;
+use whimbrel_server::shared::{Inherited, Shared};
+use whimbrel_server::stream::sasl::throttle::{self, Throttle};
+use whimbrel_server::tls::Acceptor;
+use whimbrel_server::user::home::Home;
+use whimbrel_server::user::ledger::{Commit, Ledger};
+use whimbrel_server::user::subscription::under_way::UnderWay;
+use whimbrel_server::user::tables::Users;
+use whimbrel_server::worker::Worker;
+use whimbrel_server::worker::command::CommandQueue;
+use whimbrel_server::worker::core::Core;
+use whimbrel_storage::credentials::{Credentials, SALT_BYTES};
+use whimbrel_storage::directory::{self, Directory, Options};
+use whimbrel_storage::log::Log;
+
+/// Clients; each even one writes to the one after it.
+const CLIENTS: usize = 200;
+
+/// Messages that each sender has in one iteration.
+const WINDOW: usize = 4;
+
+/// Iterations before anything is counted: buffers reach their size, the log makes its first records.
+const WARM_UP: usize = 50;
+
+/// Iterations that are counted.
+const COUNTED: usize = 100;
+
+/// Counts what this thread allocates.
+struct Counting;
+
+thread_local! {
+    static CALLS: Cell<u64> = const { Cell::new(0) };
+    static BYTES: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count(bytes: usize) {
+    CALLS.set(CALLS.get() + 1);
+    BYTES.set(BYTES.get() + bytes as u64);
+}
+
+// SAFETY: everything is left to the system's allocator; counting allocates nothing, as both cells are constant.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size());
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract of `dealloc`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count(size);
+        // SAFETY: the caller keeps the contract of `realloc`.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+struct Asleep;
+
+impl Wake for Asleep {
+    fn wake(&self) {}
+}
+
+/// Stands in for the sockets: each connection's next input, and a count of the messages written to it.
+#[derive(Default)]
+struct Wires {
+    accepted: usize,
+    input: Vec<Vec<u8>>,
+    messages: u64,
+    bytes: u64,
+    last: Vec<u8>,
+    spent: Vec<Vec<u8>>,
+}
+
+impl Wires {
+    fn conn(index: usize) -> ConnId {
+        ConnId { index: index as u32, generation: 1 }
+    }
+}
+
+impl Driver for Wires {
+    fn poll(&mut self, _: Option<Duration>, sink: &mut dyn FnMut(Event<'_>)) -> io::Result<()> {
+        for index in self.accepted..self.input.len() {
+            let peer = IpAddr::V4(Ipv4Addr::from(0x7f00_0001 + index as u32));
+            sink(Event::Accepted { conn: Self::conn(index), listener: ListenerId(0), peer });
+        }
+        self.accepted = self.input.len();
+        for (index, bytes) in self.input.iter_mut().enumerate() {
+            if !bytes.is_empty() {
+                sink(Event::Received { conn: Self::conn(index), bytes });
+                bytes.clear();
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, _: ConnId, data: Vec<u8>) -> usize {
+        self.messages += memchr::memmem::find_iter(&data, b"<message ").count() as u64;
+        self.bytes += data.len() as u64;
+        self.last.clear();
+        self.last.extend_from_slice(&data);
+        // As many as the drivers for sockets give back.
+        if self.spent.len() < 64 {
+            self.spent.push(data);
+        }
+        0
+    }
+
+    fn close(&mut self, conn: ConnId, how: CloseHow) {
+        panic!("{conn:?} is closed ({how:?}) after {}", String::from_utf8_lossy(&self.last));
+    }
+
+    fn pause_reading(&mut self, _: ConnId) {}
+
+    fn resume_reading(&mut self, _: ConnId) {}
+
+    fn detach(&mut self, _: ConnId) {
+        unreachable!("there is one worker");
+    }
+
+    fn attach(&mut self, _: Detached) -> ConnId {
+        unreachable!("there is one worker");
+    }
+
+    fn listen(&mut self, _: TcpListener) -> io::Result<ListenerId> {
+        unreachable!("there are no sockets");
+    }
+
+    fn pause_accepting(&mut self) {}
+
+    fn resume_accepting(&mut self) {}
+
+    fn stop_accepting(&mut self) {}
+
+    fn waker(&self) -> Arc<dyn Wake> {
+        Arc::new(Asleep)
+    }
+
+    fn spent(&mut self) -> &mut Vec<Vec<u8>> {
+        &mut self.spent
+    }
+
+    fn connections(&self) -> usize {
+        self.accepted
+    }
+
+    fn name(&self) -> &'static str {
+        "wires"
+    }
+}
+
+/// The worker with its clients logged in.
+struct Bench {
+    worker: Worker<Wires>,
+    /// Milliseconds.
+    now: u64,
+    /// Stanzas that each recipient has received.
+    received: usize,
+    _data: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new(managed: bool) -> Bench {
+        let data = tempfile::tempdir().unwrap();
+        let config = Arc::new(Config {
+            domain: "bench.example".into(),
+            data: data.path().into(),
+            allow_plaintext: true,
+            auth: AuthConfig { scram_iterations: 1, ..AuthConfig::default() },
+            durability: Durability::Process,
+            log_segment_mib: 4,
+            log_mib_max: 1024,
+            ..Config::default()
+        });
+        let options = Options { domain: config.domain.clone(), map_bytes_max: 1 << 26, ..Options::default() };
+        let directory = Directory::open(&data.path().join("directory"), &options).unwrap();
+        let credentials = Credentials::derive_with_salt("secret", NonZeroU32::MIN, &[7; SALT_BYTES]).unwrap();
+        let job = Box::new(move |transaction: &mut directory::WriteTransaction<'_>| {
+            for client in 0..CLIENTS {
+                transaction.create_account(&format!("user{client}"), &credentials)?;
+            }
+            Ok(())
+        });
+        directory::run_inline(&directory, job).unwrap();
+        let folder = data.path().join("log");
+        let opened = Log::open_all(&folder, &config.log_options(), 1, &|_| None, &|_| {}).unwrap();
+        let acceptor = Acceptor::from_config(&config).unwrap();
+        let hasher = SeedableRandomState::with_seed(1, const { &SharedSeed::from_u64(0x77_68_69_6d) });
+        let throttle = Throttle::new(throttle::Limits::default(), 1);
+        let shared = Arc::new(Shared::new(
+            config.clone(),
+            directory.clone(),
+            acceptor,
+            throttle,
+            hasher.clone(),
+            1,
+            Inherited { homes: 1, streams: std::collections::HashMap::new() },
+        ));
+        let post = mailbox::grid(1, 64).pop().unwrap();
+        let home = Home {
+            users: Users::new(hasher),
+            config,
+            worker: 0,
+            now: Millis(1000),
+            time_at_start: Some(1_000_000_000_000),
+            out: Outbox::default(),
+            post: PostRoom::new(post, vec![Arc::new(Asleep)]),
+            jobs: Jobs::new(
+                0,
+                Backend::Inline(directory),
+                Arc::new(Completions::new(1024, Arc::new(Asleep))),
+            ),
+            under_way: UnderWay::default(),
+            ends: Vec::new(),
+            scratch: Vec::new(),
+            payload: Vec::new(),
+            ledger: Ledger::new(opened.logs.into_iter().next().unwrap(), Commit::AtOnce),
+            touched: Vec::new(),
+            pumps: Vec::new(),
+            over: Vec::new(),
+            shared,
+        };
+        let wires = Wires { input: vec![Vec::new(); CLIENTS], ..Wires::default() };
+        let commands = Arc::new(CommandQueue::new(Arc::new(Asleep)));
+        let mut bench = Bench {
+            worker: Worker::new(wires, Core::new(home, vec![false]), commands),
+            now: 1000,
+            received: 0,
+            _data: data,
+        };
+        bench.log_in(managed);
+        bench
+    }
+
+    fn turn(&mut self) {
+        self.now += 1;
+        let now = Millis(self.now);
+        self.worker.turn(Some(Duration::ZERO), || now).unwrap();
+    }
+
+    /// The iteration that is counted; `tools/instructions` finds it by its name.
+    #[inline(never)]
+    fn counted_turn(&mut self) {
+        self.turn();
+    }
+
+    /// Every client says the same, `{n}` being its number; the last answer must contain `expected`.
+    fn say(&mut self, what: impl Fn(usize) -> String, expected: &str) {
+        for client in 0..CLIENTS {
+            self.worker.driver_mut().input[client].extend_from_slice(what(client).as_bytes());
+            self.turn();
+            // What the directory was asked for comes back an iteration later.
+            self.turn();
+            let answer = String::from_utf8_lossy(&self.worker.driver_mut().last).into_owned();
+            assert!(answer.contains(expected), "{expected:?} is not in {answer:?}");
+        }
+    }
+
+    fn log_in(&mut self, managed: bool) {
+        let header = "<?xml version='1.0'?><stream:stream xmlns='jabber:client' to='bench.example' \
+            xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>";
+        self.say(|_| header.into(), "</stream:features>");
+        let plain = |client| base64(&format!("\0user{client}\0secret"));
+        self.say(
+            |client| {
+                let plain = plain(client);
+                format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{plain}</auth>")
+            },
+            "<success",
+        );
+        self.say(|_| header.into(), "</stream:features>");
+        let bind = |client| {
+            format!(
+                "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>\
+                <resource>p{client}</resource></bind></iq>"
+            )
+        };
+        self.say(bind, "</jid>");
+        if managed {
+            self.say(|_| "<enable xmlns='urn:xmpp:sm:3'/>".into(), "<enabled");
+        }
+        self.say(|_| "<presence/>".into(), "<presence");
+    }
+
+    /// One iteration in which every sender's window of messages is routed, and acknowledged where streams are managed.
+    fn round(&mut self, to_resource: bool, managed: bool) {
+        for sender in (0..CLIENTS).step_by(2) {
+            let recipient = sender + 1;
+            let resource = if to_resource { format!("/p{recipient}") } else { String::new() };
+            for number in 0..WINDOW {
+                let message = format!(
+                    "<message type='chat' to='user{recipient}@bench.example{resource}' id='w{number:x}-1f-2a'>\
+                    <body>forty bytes of text, as people write them.</body></message>"
+                );
+                self.worker.driver_mut().input[sender].extend_from_slice(message.as_bytes());
+            }
+        }
+        if managed {
+            // One more than the messages: its own presence comes back to every client.
+            let h = 1 + self.received;
+            let acknowledgement = format!("<a xmlns='urn:xmpp:sm:3' h='{h}'/>");
+            for recipient in (1..CLIENTS).step_by(2) {
+                self.worker.driver_mut().input[recipient].extend_from_slice(acknowledgement.as_bytes());
+            }
+        }
+        self.received += WINDOW;
+        let before = (CALLS.get(), BYTES.get());
+        self.counted_turn();
+        TURNS.set((TURNS.get().0 + CALLS.get() - before.0, TURNS.get().1 + BYTES.get() - before.1));
+    }
+}
+
+thread_local! {
+    /// Allocations and their bytes within iterations of the worker.
+    static TURNS: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
+}
+
+fn base64(text: &str) -> String {
+    use ::base64::Engine;
+    ::base64::engine::general_purpose::STANDARD.encode(text)
+}
+
+/// Routes messages one way and compares what they cost with what they may.
+fn check(to_resource: bool, managed: bool, allocations_per_hundred_max: u64) {
+    let mut bench = Bench::new(managed);
+    for _ in 0..WARM_UP {
+        bench.round(to_resource, managed);
+    }
+    TURNS.set((0, 0));
+    bench.worker.driver_mut().messages = 0;
+    for _ in 0..COUNTED {
+        bench.round(to_resource, managed);
+    }
+    let (calls, bytes) = TURNS.get();
+    let messages = (COUNTED * WINDOW * CLIENTS / 2) as u64;
+    assert_eq!(bench.worker.driver_mut().messages, messages, "every message arrives");
+    println!(
+        "{:.3} allocations of {:.1} bytes in all for each of {messages} messages",
+        calls as f64 / messages as f64,
+        bytes as f64 / messages as f64
+    );
+    let per_hundred = calls * 100 / messages;
+    assert!(
+        per_hundred <= allocations_per_hundred_max,
+        "{per_hundred} allocations for 100 messages where {allocations_per_hundred_max} are expected at most; \
+        a debugger's breakpoint on `count` shows who makes them"
+    );
+}
+
+#[test]
+fn a_message_to_a_full_jid_costs_no_more_than_it_did() {
+    check(true, false, 510);
+}
+
+#[test]
+fn a_message_to_a_bare_jid_costs_no_more_than_it_did() {
+    check(false, false, 510);
+}
+
+#[test]
+fn a_message_between_managed_streams_costs_no_more_than_it_did() {
+    check(true, true, 470);
+}
