@@ -168,11 +168,12 @@ impl<D: Driver> Worker<D> {
             let mut entries = self.core.home_mut().out.take();
             for entry in entries.drain(..) {
                 self.apply_one(entry);
+                // After each, because a driver keeps but a few for us.
+                while let Some(buffer) = self.driver.spent().pop() {
+                    self.core.home_mut().out.recycle(buffer);
+                }
             }
             self.core.home_mut().out.put_back(entries);
-        }
-        while let Some(buffer) = self.driver.spent().pop() {
-            self.core.home_mut().out.recycle(buffer);
         }
     }
 

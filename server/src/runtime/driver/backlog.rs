@@ -58,8 +58,10 @@ pub(super) struct Spent {
     buffers: Vec<Vec<u8>>,
 }
 
-const SPENT_BUFFERS_MAX: usize = 64;
-const SPENT_BUFFER_BYTES_MAX: usize = 64 << 10;
+/// Buffers kept between two visits of the worker; io_uring gives back those of a whole iteration at once.
+const SPENT_BUFFERS_MAX: usize = 256;
+/// The outbox takes no larger ones.
+const SPENT_BUFFER_BYTES_MAX: usize = 16 << 10;
 
 impl Spent {
     pub(super) fn put(&mut self, mut buffer: Vec<u8>) {
