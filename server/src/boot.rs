@@ -661,6 +661,7 @@ impl WorkerThread {
             under_way: UnderWay::default(),
             ends: Vec::new(),
             scratch: Vec::new(),
+            sender: String::new(),
             payload: Vec::new(),
             ledger: Ledger::new(fittings.log, Commit::ByThread),
             time_at_start: None,

@@ -243,6 +243,7 @@ impl Bench {
             under_way: UnderWay::default(),
             ends: Vec::new(),
             scratch: Vec::new(),
+            sender: String::new(),
             payload: Vec::new(),
             ledger: Ledger::new(opened.logs.into_iter().next().unwrap(), Commit::AtOnce),
             touched: Vec::new(),
@@ -350,6 +351,9 @@ fn base64(text: &str) -> String {
     ::base64::engine::general_purpose::STANDARD.encode(text)
 }
 
+// What is left: the log's index has one message of a user in place, and a list (three allocations) for the second and
+// further ones of an iteration, here for four messages. Besides, a few allocations for each iteration of 400 messages.
+
 /// Routes messages one way and compares what they cost with what they may.
 fn check(to_resource: bool, managed: bool, allocations_per_hundred_max: u64) {
     let mut bench = Bench::new(managed);
@@ -379,15 +383,15 @@ fn check(to_resource: bool, managed: bool, allocations_per_hundred_max: u64) {
 
 #[test]
 fn a_message_to_a_full_jid_costs_no_more_than_it_did() {
-    check(true, false, 510);
+    check(true, false, 75);
 }
 
 #[test]
 fn a_message_to_a_bare_jid_costs_no_more_than_it_did() {
-    check(false, false, 510);
+    check(false, false, 75);
 }
 
 #[test]
 fn a_message_between_managed_streams_costs_no_more_than_it_did() {
-    check(true, true, 470);
+    check(true, true, 28);
 }

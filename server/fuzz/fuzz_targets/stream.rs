@@ -78,6 +78,7 @@ fn bench(allow_plaintext: bool) -> Bench {
         under_way: UnderWay::default(),
         ends: Vec::new(),
         scratch: Vec::new(),
+        sender: String::new(),
         payload: Vec::new(),
         ledger: Ledger::new(log, Commit::AtOnce),
         touched: Vec::new(),

@@ -131,6 +131,7 @@ impl Machine {
                     under_way: UnderWay::default(),
                     ends: Vec::new(),
                     scratch: Vec::new(),
+                    sender: String::new(),
                     payload: Vec::new(),
                     ledger: Ledger::new(log, commit),
                     touched: Vec::new(),

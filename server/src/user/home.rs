@@ -61,6 +61,8 @@ pub struct Home {
     pub ends: Vec<End>,
     /// A buffer for the stanza being forwarded, kept between stanzas.
     pub scratch: Vec<u8>,
+    /// A buffer for the full JID of a stanza's sender, kept between stanzas.
+    pub sender: String,
     /// A buffer for what goes into the log or comes out of it, kept between messages.
     pub payload: Vec<u8>,
     /// The log and who waits for it.

@@ -44,6 +44,11 @@ pub struct Inbound<'a> {
 }
 
 impl Inbound<'_> {
+    /// The sender's localpart.
+    pub fn local(&self) -> &str {
+        self.from.split_once('@').map_or("", |(local, _)| local)
+    }
+
     /// Appends the stanza as its recipient gets it.
     pub fn write_stamped(&self, out: &mut Vec<u8>) {
         self.stanza.write_stamped(&Stamp { from: self.from, to: None, language: self.language }, out);
@@ -61,6 +66,22 @@ pub fn from_client(
     language: Option<&str>,
     stanza: &Stanza<'_>,
 ) -> Result<(), StreamEnd> {
+    let mut from = std::mem::take(&mut home.sender);
+    from.clear();
+    home.write_full(sender, &mut from);
+    let result = from_client_as(home, sender, &from, language, stanza);
+    home.sender = from;
+    result
+}
+
+/// As [`from_client`]; `from` is the sender's full JID.
+fn from_client_as(
+    home: &mut Home,
+    sender: ResourceKey,
+    from: &str,
+    language: Option<&str>,
+    stanza: &Stanza<'_>,
+) -> Result<(), StreamEnd> {
     let Some(kind) = Kind::from_name(stanza.name()) else {
         return Err((StreamCondition::UnsupportedStanzaType, None));
     };
@@ -74,31 +95,30 @@ pub fn from_client(
         Kind::Iq => metrics.iqs_in.add(1),
     }
     let ticket = home.count_received(sender);
-    let from = home.full_jid(sender);
     if let Some(claimed) = stanza.attribute("from") {
-        check_from(&claimed, &from)?;
+        check_from(&claimed, from)?;
     }
     let id = stanza.attribute("id").unwrap_or_default();
     let to_text = stanza.attribute("to");
     let typ_text = stanza.attribute("type");
     let Some(typ) = Type::parse(kind, typ_text.as_deref()) else {
-        refuse(home, kind, &from, to_text.as_deref(), &id, StanzaCondition::BadRequest.into());
+        refuse(home, kind, from, to_text.as_deref(), &id, StanzaCondition::BadRequest.into());
         return Ok(());
     };
     let to = match to_text.as_deref().map(JidRef::parse).transpose() {
         Ok(to) => to,
         Err(_) => {
             if may_be_answered(kind, typ) {
-                refuse(home, kind, &from, None, &id, StanzaCondition::JidMalformed.into());
+                refuse(home, kind, from, None, &id, StanzaCondition::JidMalformed.into());
             }
             return Ok(());
         }
     };
     let to_text = to_text.as_deref();
-    let inbound = Inbound { sender, from: &from, kind, typ, to_text, id: &id, language, stanza, ticket };
+    let inbound = Inbound { sender, from, kind, typ, to_text, id: &id, language, stanza, ticket };
     if kind == Kind::Iq && !well_formed_iq(&inbound) {
         if may_be_answered(kind, typ) {
-            refuse(home, kind, &from, inbound.to_text, &id, StanzaCondition::BadRequest.into());
+            refuse(home, kind, from, inbound.to_text, &id, StanzaCondition::BadRequest.into());
         }
         return Ok(());
     }
@@ -145,12 +165,12 @@ pub fn may_be_answered(kind: Kind, typ: Type) -> bool {
 
 /// Sends a message or iq from a client on its way.
 pub fn forward(home: &mut Home, inbound: &Inbound<'_>, to: Option<&JidRef<'_>>) {
-    let own_local = home.users.local_of(inbound.sender).to_owned();
-    let to_own_account = |jid: &JidRef<'_>| jid.is_bare() && jid.local() == Some(&own_local);
+    let own_local = inbound.local();
+    let to_own_account = |jid: &JidRef<'_>| jid.is_bare() && jid.local() == Some(own_local);
     let Some(to) = to.filter(|jid| !(jid.domain() == &*home.shared.domain && to_own_account(jid))) else {
         match inbound.kind {
             Kind::Iq => service::dispatch(home, inbound, service::Scope::OwnAccount),
-            Kind::Message | Kind::Presence => send_to_user(home, inbound, &own_local, None),
+            Kind::Message | Kind::Presence => send_to_user(home, inbound, own_local, None),
         }
         return;
     };
@@ -164,7 +184,7 @@ pub fn forward(home: &mut Home, inbound: &Inbound<'_>, to: Option<&JidRef<'_>>) 
     }
     match (to.local(), to.resource()) {
         (Some(local), resource) => {
-            if local != own_local && blocking::blocks(home, &own_local, to) {
+            if local != own_local && blocking::blocks(home, own_local, to) {
                 if may_be_answered(inbound.kind, inbound.typ) {
                     let error = blocking::own_block_error();
                     refuse(home, inbound.kind, inbound.from, inbound.to_text, inbound.id, error);

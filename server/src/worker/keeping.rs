@@ -24,9 +24,12 @@ impl Core {
         let mut due = std::mem::take(&mut self.home.pumps);
         due.sort_unstable();
         due.dedup();
-        for key in due {
+        for key in due.drain(..) {
             offline::pump(&mut self.home, key);
         }
+        // Who is due again in the next iteration has been noted meanwhile.
+        due.append(&mut self.home.pumps);
+        self.home.pumps = due;
         self.end_streams();
         self.home.ledger.request_commit();
         let home = &mut self.home;
