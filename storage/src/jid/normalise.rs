@@ -95,7 +95,7 @@ pub fn normalise_domain(domain: &str) -> Result<Cow<'_, str>, JidError> {
 }
 
 /// A label in lower-case ASCII that needs no second look: sound, and not in `xn--` form.
-fn is_plain_label(label: &[u8]) -> bool {
+pub(super) fn is_plain_label(label: &[u8]) -> bool {
     !label.is_empty()
         && label.len() <= LABEL_BYTES_MAX
         && label[0] != b'-'

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::{Jid, JidError, normalise_domain, normalise_local, normalise_resource};
+use super::normalise::is_plain_label;
+use super::{Jid, JidError, PART_BYTES_MAX, normalise_domain, normalise_local, normalise_resource};
 
 /// A normalised address that borrows from the text it was read from.
 #[derive(Clone, Debug, Eq, PartialEq, Hash)]
@@ -19,6 +20,9 @@ impl<'a> JidRef<'a> {
     /// # Errors
     /// [`JidError`] says which part is wrong and why.
     pub fn parse(text: &'a str) -> Result<Self, JidError> {
+        if let Some(plain) = Self::parse_plain(text) {
+            return Ok(plain);
+        }
         // The resourcepart may hold any separator, so it is cut off first.
         let (bare, resource) = match text.split_once('/') {
             Some((bare, resource)) => (bare, Some(resource)),
@@ -29,6 +33,49 @@ impl<'a> JidRef<'a> {
             None => (None, bare),
         };
         Self::from_parts(local, domain, resource)
+    }
+
+    /// The usual address in one pass: each part in lower-case ASCII letters, digits and `-._` (a resourcepart in any
+    /// printable ASCII), which every profile leaves as it is. `None` for whatever needs a closer look.
+    fn parse_plain(text: &'a str) -> Option<Self> {
+        let bytes = text.as_bytes();
+        let mut domain_start = 0;
+        let mut label_start = 0;
+        let mut domain_end = bytes.len();
+        for (at, &byte) in bytes.iter().enumerate() {
+            match byte {
+                b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => {}
+                b'.' => {
+                    // In a localpart too, where it is harmless: the long way gives the same answer.
+                    if !is_plain_label(&bytes[label_start..at]) {
+                        return None;
+                    }
+                    label_start = at + 1;
+                }
+                b'@' if domain_start == 0 && (1..=PART_BYTES_MAX).contains(&at) => {
+                    domain_start = at + 1;
+                    label_start = domain_start;
+                }
+                b'/' => {
+                    domain_end = at;
+                    break;
+                }
+                _ => return None,
+            }
+        }
+        let domain = &text[domain_start..domain_end];
+        if domain.len() > PART_BYTES_MAX || !is_plain_label(&bytes[label_start..domain_end]) {
+            return None;
+        }
+        let resource = text.get(domain_end + 1..);
+        if let Some(resource) = resource
+            && (!(1..=PART_BYTES_MAX).contains(&resource.len())
+                || !resource.bytes().all(|byte| matches!(byte, b' '..=b'~')))
+        {
+            return None;
+        }
+        let local = domain_start.checked_sub(1).map(|end| &text[..end]);
+        Some(Self::normalised(local, domain, resource))
     }
 
     /// Puts an address together from its parts, normalising each.

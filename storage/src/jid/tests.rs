@@ -165,6 +165,16 @@ proptest! {
     }
 }
 
+proptest! {
+    /// The one pass over the usual address and the long way over its parts agree.
+    #[test]
+    fn the_usual_address_is_read_as_its_parts_are(text in "([a-z0-9._-]{0,5}@)?[a-zA.@-]{0,6}(xn--a)?[a-z.]{0,3}(/[a-z /@]{0,3})?") {
+        let (bare, resource) = text.split_once('/').map_or((&*text, None), |(bare, rest)| (bare, Some(rest)));
+        let (local, domain) = bare.split_once('@').map_or((None, bare), |(local, rest)| (Some(local), rest));
+        prop_assert_eq!(JidRef::parse(&text), JidRef::from_parts(local, domain, resource));
+    }
+}
+
 fn is_stable(text: &str) -> Result<(), TestCaseError> {
     if let Ok(jid) = Jid::parse(text) {
         let again = Jid::parse(jid.as_str());
