@@ -16,7 +16,7 @@ use crate::user::home::Home;
 use crate::user::subscription::table::Verb;
 use crate::user::tables::{Flags, ResourceKey, UserKey};
 use crate::user::{blocking, carbons, flow, inactive, offline, presence};
-use crate::xml::{Stamp, Stanza, writer};
+use crate::xml::{CommonAttributes, Stamp, Stanza, writer};
 
 /// A stanza error that ends the stream.
 pub type StreamEnd = (StreamCondition, Option<&'static str>);
@@ -95,12 +95,11 @@ fn from_client_as(
         Kind::Iq => metrics.iqs_in.add(1),
     }
     let ticket = home.count_received(sender);
-    if let Some(claimed) = stanza.attribute("from") {
+    let CommonAttributes { to: to_text, from: claimed, id, typ: typ_text } = stanza.common_attributes();
+    if let Some(claimed) = claimed {
         check_from(&claimed, from)?;
     }
-    let id = stanza.attribute("id").unwrap_or_default();
-    let to_text = stanza.attribute("to");
-    let typ_text = stanza.attribute("type");
+    let id = id.unwrap_or_default();
     let Some(typ) = Type::parse(kind, typ_text.as_deref()) else {
         refuse(home, kind, from, to_text.as_deref(), &id, StanzaCondition::BadRequest.into());
         return Ok(());

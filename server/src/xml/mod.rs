@@ -40,7 +40,7 @@ pub use error::{Condition, FramingError, Problem};
 pub use framer::{Frame, Framer, Limits, Partial, Phase};
 pub use header::StreamHeader;
 pub use namespace::{CLIENT, NAMESPACE_BYTES_MAX, STREAM_DECLARATIONS_MAX, STREAMS, StreamNamespaces, XML};
-pub use stanza::{Child, Stamp, Stanza};
+pub use stanza::{Child, CommonAttributes, Stamp, Stanza};
 
 #[cfg(test)]
 mod tests;

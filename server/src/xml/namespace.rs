@@ -103,10 +103,19 @@ impl<'a> Sources<'a> {
     }
 }
 
-/// Bytes that framing has validated, as text.
+/// Bytes that framing has validated, as text. Names and namespaces are mostly short ASCII, for which this is one look;
+/// everything else is checked as a whole.
+#[inline]
 pub(super) fn text(validated: &[u8]) -> &str {
+    if validated.len() <= SHORT_BYTES && validated.iter().fold(0, |all, &b| all | b) < 0x80 {
+        // SAFETY: bytes below 0x80 are ASCII, and so UTF-8.
+        return unsafe { std::str::from_utf8_unchecked(validated) };
+    }
     std::str::from_utf8(validated).expect("framing accepted these bytes as UTF-8")
 }
+
+/// Up to this length a loop over the bytes is quicker than the library's check.
+const SHORT_BYTES: usize = 48;
 
 /// The value of an attribute as XML 1.0 §3.3.3 normalises it: references decoded, white space made spaces.
 pub(super) fn attribute_value(raw: &str) -> Cow<'_, str> {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::element::{Element, TreeBuilder};
 use super::namespace::{self, CLIENT, STREAMS, Sources, StreamNamespaces, Uri, text};
-use super::tokenizer::{self, AttributeKind, ChildRange, Context, QName, Scan};
+use super::tokenizer::{self, Attribute, AttributeKind, ChildRange, Context, QName, Scan};
 use super::writer::escape_attribute;
 
 /// A complete, validated first-level element of a stream, borrowed from where it was received.
@@ -17,6 +17,19 @@ pub struct Stanza<'a> {
     namespace: Uri,
     /// The default namespace inside it.
     default: Uri,
+}
+
+/// The common attributes of stanzas (RFC 6120 §8.1) but `xml:lang`, references decoded.
+#[derive(Clone, Debug, Default)]
+pub struct CommonAttributes<'a> {
+    /// `to`
+    pub to: Option<Cow<'a, str>>,
+    /// `from`
+    pub from: Option<Cow<'a, str>>,
+    /// `id`
+    pub id: Option<Cow<'a, str>>,
+    /// `type`
+    pub typ: Option<Cow<'a, str>>,
 }
 
 /// What the server writes on a stanza that it passes on.
@@ -115,7 +128,29 @@ impl<'a> Stanza<'a> {
     fn value_of(&self, qualified: &str) -> Option<Cow<'a, str>> {
         let attributes = &self.scan.attributes[..self.scan.root_attributes];
         let found = attributes.iter().find(|a| a.name.bytes(self.frame) == qualified.as_bytes())?;
-        Some(namespace::attribute_value(text(found.value(self.frame))))
+        Some(self.decoded(found))
+    }
+
+    fn decoded(&self, attribute: &Attribute) -> Cow<'a, str> {
+        let raw = text(attribute.value(self.frame));
+        if attribute.literal { Cow::Borrowed(raw) } else { namespace::attribute_value(raw) }
+    }
+
+    /// The attributes that every stanza has to do with, in one walk.
+    #[must_use]
+    pub fn common_attributes(&self) -> CommonAttributes<'a> {
+        let mut common = CommonAttributes::default();
+        for attribute in &self.scan.attributes[..self.scan.root_attributes] {
+            let place = match attribute.name.bytes(self.frame) {
+                b"to" => &mut common.to,
+                b"id" => &mut common.id,
+                b"type" => &mut common.typ,
+                b"from" => &mut common.from,
+                _ => continue,
+            };
+            *place = Some(self.decoded(attribute));
+        }
+        common
     }
 
     /// All attributes of the start tag, declarations included: qualified name, raw value (still escaped), quote.
