@@ -55,15 +55,16 @@ fn unfold(number: u64) -> i64 {
 }
 
 impl Chunk {
-    /// Of one message.
-    pub(super) fn new(slot: Slot) -> Self {
+    /// Of one message, in the emptied bytes of an earlier chunk or in new ones.
+    pub(super) fn new(slot: Slot, entries: Vec<u8>) -> Self {
+        debug_assert!(entries.is_empty(), "the bytes of another chunk");
         let mut chunk = Self {
             sequence: slot.sequence,
             position: slot.position,
             last_sequence: slot.sequence,
             last_position: slot.position,
             messages: 0,
-            entries: Vec::new(),
+            entries,
         };
         chunk.push(slot);
         chunk
@@ -98,6 +99,11 @@ impl Chunk {
         self.last_sequence = slot.sequence;
         self.last_position = slot.position;
         self.messages += 1;
+    }
+
+    /// Its bytes, for another chunk.
+    pub(super) fn into_entries(self) -> Vec<u8> {
+        self.entries
     }
 
     /// Its messages in order.

@@ -8,6 +8,7 @@
 //! a few bytes off the first chunk; neither touches the disk.
 
 mod chunk;
+mod spare;
 
 use hashbrown::HashMap;
 
@@ -15,6 +16,7 @@ use crate::directory::UserId;
 
 use super::message::{Backlog, Sequence};
 use chunk::{Chunk, Slots};
+use spare::Spare;
 
 /// Where a waiting message lies.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -123,6 +125,7 @@ pub(super) struct Index {
     // Nobody chooses his number, so the table needs no secret; and a simulation runs the same way each time.
     users: HashMap<UserId, Entry, foldhash::fast::FixedState>,
     messages: u64,
+    spare: Spare,
 }
 
 impl Index {
@@ -188,7 +191,7 @@ impl Index {
                 *entry = Entry::one(slot);
                 return Some(only);
             }
-            entry.list = List::Many(vec![Chunk::new(only)]);
+            entry.list = List::Many(self.spare.list(only));
         }
         let List::Many(chunks) = &mut entry.list else { return None };
         let old = put_among(chunks, slot);
@@ -235,12 +238,12 @@ impl Index {
                 self.messages -= 1;
                 return Some(slot);
             }
-            List::Many(chunks) => remove_among(chunks, sequence)?,
+            List::Many(chunks) => remove_among(chunks, sequence, &mut self.spare)?,
         };
         entry.messages -= 1;
         entry.words = entry.words.saturating_sub(slot.words);
         if entry.messages == 0 {
-            self.users.remove(&user);
+            self.forget(user);
         }
         self.messages -= 1;
         Some(slot)
@@ -275,10 +278,17 @@ impl Index {
         }
         let removed = u64::from(before - entry.messages);
         if entry.messages == 0 {
-            self.users.remove(&user);
+            self.forget(user);
         }
         self.messages -= removed;
         removed
+    }
+
+    /// Nothing waits for a user any more.
+    fn forget(&mut self, user: UserId) {
+        if let Some(Entry { list: List::Many(chunks), .. }) = self.users.remove(&user) {
+            self.spare.keep_list(chunks);
+        }
     }
 
     /// Bytes of memory it takes, the allocator's own aside.
@@ -289,7 +299,7 @@ impl Index {
                 chunks.capacity() * size_of::<Chunk>() + chunks.iter().map(Chunk::memory_bytes).sum::<usize>()
             }
         });
-        self.users.allocation_size() + lists.sum::<usize>()
+        self.users.allocation_size() + lists.sum::<usize>() + self.spare.memory_bytes()
     }
 }
 
@@ -299,7 +309,7 @@ fn put_among(chunks: &mut Vec<Chunk>, slot: Slot) -> Option<Slot> {
     if chunks.last().is_none_or(|last| last.last_sequence() < slot.sequence) {
         match chunks.last_mut() {
             Some(last) if !last.is_full() => last.push(slot),
-            _ => chunks.push(Chunk::new(slot)),
+            _ => chunks.push(Chunk::new(slot, Vec::new())),
         }
         return None;
     }
@@ -317,12 +327,12 @@ fn put_among(chunks: &mut Vec<Chunk>, slot: Slot) -> Option<Slot> {
 }
 
 /// Takes a message out.
-fn remove_among(chunks: &mut Vec<Chunk>, sequence: u64) -> Option<Slot> {
+fn remove_among(chunks: &mut Vec<Chunk>, sequence: u64, spare: &mut Spare) -> Option<Slot> {
     let at = Entry::chunk_of(chunks, sequence);
     let chunk = chunks.get_mut(at)?;
     if let Some(slot) = chunk.take_first(sequence) {
         if chunk.messages() == 0 {
-            chunks.remove(at);
+            spare.keep_chunk(chunks.remove(at));
         }
         return Some(slot);
     }
@@ -340,7 +350,7 @@ fn pack(slots: &[Slot]) -> Vec<Chunk> {
         .chunks(size.max(1))
         .filter_map(|part| {
             let (first, rest) = part.split_first()?;
-            let mut chunk = Chunk::new(*first);
+            let mut chunk = Chunk::new(*first, Vec::new());
             for slot in rest {
                 chunk.push(*slot);
             }
