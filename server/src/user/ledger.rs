@@ -148,8 +148,8 @@ impl Ledger {
         }
     }
 
-    /// Gives the tickets of everything that is committed by now to `safe`.
-    pub fn committed(&mut self, metrics: &WorkerMetrics, mut safe: impl FnMut(Ticket)) {
+    /// Counts what has been committed by now.
+    pub fn count_committed(&mut self, metrics: &WorkerMetrics) {
         let committed = self.log.committed();
         metrics.log_waiting_high.raise(self.waiting.len() as u64);
         while let Some(round) = pop_if(&mut self.rounds, |round| round.end <= committed) {
@@ -158,10 +158,14 @@ impl Ledger {
             metrics.log_commit_time.add(micros);
             metrics.log_commit_longest.raise(micros);
         }
-        while let Some((_, ticket)) = pop_if(&mut self.waiting, |(end, _)| *end <= committed) {
-            safe(ticket);
-        }
+    }
+
+    /// The next sender whose message is committed.
+    pub fn next_safe(&mut self, metrics: &WorkerMetrics) -> Option<Ticket> {
+        let committed = self.log.committed();
+        let safe = pop_if(&mut self.waiting, |(end, _)| *end <= committed).map(|(_, ticket)| ticket);
         metrics.log_waiting.set(self.waiting.len() as u64);
+        safe
     }
 
     /// Whether somebody waits for a commit.

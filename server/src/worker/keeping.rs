@@ -33,9 +33,8 @@ impl Core {
         self.end_streams();
         self.home.ledger.request_commit();
         let home = &mut self.home;
-        let mut safe = Vec::new();
-        home.ledger.committed(&home.shared.metrics[home.worker], |ticket| safe.push(ticket));
-        for ticket in safe {
+        home.ledger.count_committed(&home.shared.metrics[home.worker]);
+        while let Some(ticket) = home.ledger.next_safe(&home.shared.metrics[home.worker]) {
             home.settle(ticket);
         }
         self.resume_waiting();

@@ -5,6 +5,10 @@
 
 use std::collections::VecDeque;
 
+/// Room for so many numbers, 8 bytes each, stays with a stream that has sent something, so that a message in a quiet
+/// stream allocates nothing.
+const KEPT_NUMBERS_MAX: usize = 4;
+
 /// Numbers that are not settled, in the order in which they were counted.
 #[derive(Debug, Default)]
 pub struct Unsettled {
@@ -26,8 +30,8 @@ impl Unsettled {
             while self.numbers.front().is_some_and(|(_, settled)| *settled) {
                 self.numbers.pop_front();
             }
-            if self.numbers.is_empty() {
-                // An idle stream owns no queue.
+            if self.numbers.is_empty() && self.numbers.capacity() > KEPT_NUMBERS_MAX {
+                // What a burst has needed is given back; what a message now and then needs is kept.
                 self.numbers = VecDeque::new();
             }
             return true;
