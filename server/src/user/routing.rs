@@ -183,7 +183,8 @@ pub fn forward(home: &mut Home, inbound: &Inbound<'_>, to: Option<&JidRef<'_>>) 
     }
     match (to.local(), to.resource()) {
         (Some(local), resource) => {
-            if local != own_local && blocking::blocks(home, own_local, to) {
+            let own = home.users.resource(inbound.sender).user;
+            if local != own_local && blocking::user_blocks(home, own, to) {
                 if may_be_answered(inbound.kind, inbound.typ) {
                     let error = blocking::own_block_error();
                     refuse(home, inbound.kind, inbound.from, inbound.to_text, inbound.id, error);
@@ -250,12 +251,8 @@ pub fn deliver(home: &mut Home, d: &Delivery<'_>) {
 
 /// As [`deliver`], at once.
 pub fn deliver_now(home: &mut Home, d: &Delivery<'_>) {
-    let blocked = !d.traits.has(Traits::FROM_SERVER)
-        && match JidRef::parse(d.from) {
-            Ok(from) => from.local() != Some(d.to_local) && blocking::blocks(home, d.to_local, &from),
-            Err(_) => false,
-        };
-    if blocked {
+    let user = home.users.find(d.to_local);
+    if blocking::stops(home, d, user) {
         // XEP-0191 §3.2: as if the user were not there.
         match d.kind {
             Kind::Message => deliver_message_to_nobody(home, d),
@@ -264,7 +261,6 @@ pub fn deliver_now(home: &mut Home, d: &Delivery<'_>) {
         }
         return settle_now(home, d);
     }
-    let user = home.users.find(d.to_local);
     match d.kind {
         Kind::Message if d.is_kept() => {
             if !offline::keep(home, d, user) {
