@@ -28,6 +28,11 @@ use whimbrel_server::config::Config;
 
 use crate::cli::Cli;
 
+/// FreeBSD's own allocator is a jemalloc already. docs/performance.md has the comparison with glibc's.
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// What is logged unless WHIMBREL_LOG says otherwise: warnings, and the few lines of this file.
 const LOG_DEFAULT: &str = "warn,whimbreld=info";
 

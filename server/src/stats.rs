@@ -25,6 +25,7 @@ use crate::runtime::jobs::{Completions, Then};
 use crate::runtime::mailbox::LaneGauge;
 use crate::runtime::platform;
 use crate::shared::Shared;
+use crate::worker::UNSETTLED_MAX;
 use crate::worker::command::CommandQueue;
 
 whimbrel_stats::metrics! {
@@ -40,6 +41,7 @@ whimbrel_stats::metrics! {
         mailbox_fullest "queue.mailbox.fullest" HighWater "parcels" "Parcels that wait in the fullest of its inbound mailboxes.";
         mailbox_high "queue.mailbox.high_water" HighWater "parcels" "Most parcels that ever waited in one of its inbound mailboxes.";
         mailbox_limit "queue.mailbox.limit" HighWater "parcels" "Room in each mailbox (limits.mailbox_parcels).";
+        commit_limit "queue.commit.limit" HighWater "messages" "Messages of one client that may wait for a commit; nobody reads from one that has more.";
         output_limit "queue.output.limit" HighWater "bytes" "Bytes that may wait for one client (limits.output_backlog_bytes).";
         held_limit "queue.held.limit" HighWater "bytes" "Bytes of stanzas that may wait for subscriptions on their way to the directory (limits.held_bytes).";
     }
@@ -64,6 +66,9 @@ whimbrel_stats::metrics! {
         faults_major "server.faults.major" Counter "faults" "Page faults of the server that waited for a disk.";
         switches_voluntary "server.switches.voluntary" Counter "switches" "Times that threads of the server waited for something.";
         switches_involuntary "server.switches.involuntary" Counter "switches" "Times that threads of the server were made to give up their core.";
+        allocator_in_use "server.allocator.in_use" Gauge "bytes" "Memory that the allocator has handed out; taken every five seconds.";
+        allocator_kept "server.allocator.kept" Gauge "bytes" "Resident memory of the allocator that is not handed out: for later, or because it cannot be given back.";
+        allocator_metadata "server.allocator.metadata" Gauge "bytes" "Memory that the allocator's own books take.";
         memory_peak "server.memory.peak" HighWater "bytes" "Most memory that was ever resident.";
     }
 }
@@ -114,6 +119,9 @@ impl From<whimbrel_stats::file::Built> for Stats {
 /// How often the stats thread looks.
 const PERIOD: Duration = Duration::from_millis(250);
 
+/// How often it asks the allocator, which costs more.
+const ALLOCATOR_PERIOD: Duration = Duration::from_secs(5);
+
 /// What the stats thread looks at.
 pub struct Watched {
     /// Holds the metrics.
@@ -133,7 +141,17 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// Looks once.
+    /// Asks the allocator what it holds.
+    pub fn look_at_allocator(&self) {
+        let cells = &self.shared.stats.server[0];
+        if let Some(allocator) = platform::allocator() {
+            cells.allocator_in_use.set(allocator.in_use);
+            cells.allocator_kept.set(allocator.kept);
+            cells.allocator_metadata.set(allocator.metadata);
+        }
+    }
+
+    /// Looks once at everything but the allocator.
     pub fn look(&self) {
         let stats = &self.shared.stats;
         let limits = self.shared.config.read().map(|config| config.limits.clone()).unwrap_or_default();
@@ -153,6 +171,7 @@ impl Watched {
             let gauge = (waiting as u64, high as u64, limit as u64);
             put(gauge, [&cells.mailbox_length, &cells.mailbox_high, &cells.mailbox_limit]);
             cells.mailbox_fullest.set(fullest as u64);
+            cells.commit_limit.set(UNSETTLED_MAX as u64);
             cells.output_limit.set(limits.output_backlog_bytes.into());
             cells.held_limit.set(limits.held_bytes.into());
         }
@@ -197,10 +216,16 @@ impl Watch {
     /// The thread cannot be started.
     pub fn start(watched: Watched) -> io::Result<Watch> {
         watched.look();
+        watched.look_at_allocator();
+        let mut asked = Instant::now();
         let (stop, stopped) = channel();
         let thread = std::thread::Builder::new().name("stats".into()).spawn(move || {
             while stopped.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
                 watched.look();
+                if asked.elapsed() >= ALLOCATOR_PERIOD {
+                    watched.look_at_allocator();
+                    asked = Instant::now();
+                }
             }
             watched.look();
         })?;
@@ -279,11 +304,14 @@ mod tests {
         assert_eq!(names.len(), count);
         let queues = names.iter().filter_map(|name| name.strip_prefix("queue.")?.strip_suffix(".limit"));
         let queues: Vec<&str> = queues.collect();
-        for queue in ["completions", "commands", "mailbox", "output", "held", "directory", "crypto"] {
+        for queue in ["completions", "commands", "mailbox", "commit", "output", "held", "directory", "crypto"]
+        {
             assert!(queues.contains(&queue), "no limit of {queue}");
         }
-        for queue in queues {
-            for figure in ["length", "high_water"] {
+        // Whatever is named as a queue is one.
+        let named = names.iter().filter_map(|name| name.strip_prefix("queue.")?.rsplit_once('.'));
+        for queue in queues.into_iter().chain(named.map(|(queue, _)| queue)) {
+            for figure in ["length", "high_water", "limit"] {
                 let name = format!("queue.{queue}.{figure}");
                 assert!(names.contains(&name.as_str()), "no {name}");
             }

@@ -13,6 +13,7 @@ use crate::control::protocol::{Answer, Problem, Refusal, Request, SESSIONS_MAX};
 use crate::metrics;
 use crate::service::register::Removed;
 use crate::stream::errors::StreamCondition;
+use crate::worker::UNSETTLED_MAX;
 use crate::worker::command::{Command, SessionFacts};
 
 /// How long one request waits for workers or the directory's writer.
@@ -115,8 +116,13 @@ impl Control {
             let limit = u64::from(config.limits.output_backlog_bytes);
             let gauge = (cells.backlog_bytes.get(), cells.backlog_high.get(), limit);
             row("output", format!("worker {worker}"), "bytes", gauge);
-            let waiting = cells.log_waiting.get();
-            row("commit", format!("worker {worker}"), "messages", (waiting, cells.log_waiting_high.get(), 0));
+            let (waiting, limit) = (cells.log_waiting.get(), UNSETTLED_MAX as u64);
+            row(
+                "commit",
+                format!("worker {worker}"),
+                "messages",
+                (waiting, cells.log_waiting_high.get(), limit),
+            );
         }
         let lanes = server.lanes.iter().enumerate();
         let lanes =

@@ -20,7 +20,7 @@ use crate::xml::Stanza;
 
 /// Messages of one client that may be on their way to a log. With more, nobody reads from it until half of them are
 /// safe.
-const UNSETTLED_MAX: usize = 4096;
+pub(crate) const UNSETTLED_MAX: usize = 4096;
 
 /// A client that wants to resume a stream whose last messages are not safe yet.
 pub(super) struct Resumption {

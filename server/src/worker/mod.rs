@@ -38,6 +38,7 @@ use crate::runtime::timer::Millis;
 use crate::session::Traveller;
 use crate::worker::command::CommandQueue;
 use crate::worker::core::Core;
+pub(crate) use crate::worker::managed::UNSETTLED_MAX;
 
 /// How long a worker waits between attempts to post parcels to a full mailbox.
 const STALL_WAIT: Duration = Duration::from_millis(1);

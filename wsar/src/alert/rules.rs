@@ -176,8 +176,7 @@ pub fn builtin(delta: &Delta<'_>) -> Vec<Rule> {
         for_ms: FOR_MS,
     };
     let mut rules: Vec<Rule> = Vec::new();
-    // The limit of the output queue is that of one client, its length that of all.
-    for queue in server::queues(delta).into_iter().filter(|queue| queue != "output") {
+    for queue in server::queues(delta).into_iter().filter(|queue| !server::is_of_one_client(queue)) {
         let name = format!("queue {queue} is nearly full (percent)");
         rules.push(Rule {
             above: Some(80.0),

@@ -124,6 +124,11 @@ pub fn queues(delta: &Delta<'_>) -> Vec<String> {
     names
 }
 
+/// Whether the limit of a queue is that of one client, so that what waits in all says nothing of how full any is.
+pub fn is_of_one_client(queue: &str) -> bool {
+    matches!(queue, "output" | "commit")
+}
+
 /// How full a queue is: of those with an instance for each worker, the fullest.
 pub fn fullness(delta: &Delta<'_>, queue: &str) -> Option<f64> {
     let limit = delta.max(&format!("queue.{queue}.limit"), None).filter(|&limit| limit > 0.0)?;
@@ -133,9 +138,9 @@ pub fn fullness(delta: &Delta<'_>, queue: &str) -> Option<f64> {
     Some(length * 100.0 / limit)
 }
 
-/// The fullest queue and how full it is. The output queue is left out: its limit is that of one client.
+/// The fullest queue and how full it is. Those whose limit is that of one client are left out.
 pub fn fullest(delta: &Delta<'_>) -> Option<(String, f64)> {
-    let parts = queues(delta).into_iter().filter(|queue| queue != "output");
+    let parts = queues(delta).into_iter().filter(|queue| !is_of_one_client(queue));
     let parts = parts.filter_map(|queue| fullness(delta, &queue).map(|part| (queue, part)));
     parts.max_by(|a, b| a.1.total_cmp(&b.1))
 }
@@ -159,7 +164,7 @@ pub(super) static QUEUES: Table = Table {
             d.max(&format!("queue.{row}.limit"), None)
         }),
         column("%full", "full", Percent, "How full the fullest is.", |d, row| match row {
-            "output" => None,
+            row if is_of_one_client(row) => None,
             row => fullness(d, row),
         }),
     ],
