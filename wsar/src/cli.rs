@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -41,6 +42,41 @@ pub(crate) enum Command {
     Replay(Replay),
     /// Watch figures, and tell when they are out of bounds.
     Alert(Alert),
+    /// The dashboard in a browser, with a JSON API and OpenMetrics.
+    Serve(Serve),
+    /// Print shell completions.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write man pages into a folder.
+    Man {
+        /// The folder, which must exist.
+        dir: PathBuf,
+    },
+}
+
+/// `wsar serve`.
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Address and port. Other machines are let in with a token only.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:9522")]
+    pub(crate) listen: SocketAddr,
+    /// The first line of this file is the token that everybody must give (or the environment's WSAR_TOKEN is).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Folder of the recording for times gone by [default: DATA/wsar].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) of: Option<PathBuf>,
+    /// Rules of the alerts that are shown; without it, the built-in ones. Their actions are `wsar alert`'s to take.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) rules: Option<PathBuf>,
+    /// Seconds between samples.
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
+    pub(crate) every: Duration,
+    /// Live pages that may be open at a time.
+    #[arg(long, value_name = "COUNT", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=200))]
+    pub(crate) pages: u16,
 }
 
 /// `wsar alert`.

@@ -4,7 +4,7 @@
 //!   stats file ─┐
 //!   /proc, /sys ┼─▶ collect ─▶ sample ─▶ record ─▶ files ─▶ report, replay
 //!   sysctl     ─┘                │
-//!                                └─▶ delta (two samples) ─▶ table ─▶ print
+//!                                └─▶ delta (two samples) ─▶ table ─▶ print, top, serve
 //! ```
 //!
 //! | module | what it does |
@@ -19,6 +19,7 @@
 //! | [`report`] | reading them back as lines |
 //! | [`top`] | the dashboard in a terminal |
 //! | [`alert`] | rules, and telling somebody |
+//! | [`serve`] | the dashboard in a browser, JSON, OpenMetrics |
 //! | [`live`] | samples of now, at an interval |
 #![warn(missing_docs)]
 
@@ -30,6 +31,7 @@ pub mod print;
 pub mod record;
 pub mod report;
 pub mod sample;
+pub mod serve;
 pub mod table;
 pub mod time;
 pub mod top;

@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use wsar::alert::action::Teller;
 use wsar::alert::rules::RulesError;
 use wsar::alert::{Engine, Rules};
@@ -16,11 +16,12 @@ use wsar::live::{Ticks, stop_on_signals};
 use wsar::print::Printer;
 use wsar::record::{Archive, Bounds, Recorder};
 use wsar::report::{Found, each};
+use wsar::serve::{self, Options, ServeError};
 use wsar::time;
 use wsar::top::replay::Replay;
 use wsar::top::{self, Samples};
 
-use crate::cli::{Alert, Cli, Command, Part, Record, Report};
+use crate::cli::{Alert, Cli, Command, Part, Record, Report, Serve};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -47,6 +48,12 @@ enum Problem {
     /// A time.
     #[error(transparent)]
     Time(#[from] time::NotATime),
+    /// The page.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// A file that was named on the command line.
+    #[error("{path}: {error}", path = .0.display(), error = .1)]
+    File(PathBuf, io::Error),
     /// Nothing to show.
     #[error("{folder}: nothing was recorded between {from} and {to}; `wsar record` records", folder = .0.display(), from = time::date_and_time(*.1), to = time::date_and_time(*.2))]
     NothingRecorded(PathBuf, u64, u64),
@@ -62,6 +69,16 @@ fn run(cli: &Cli) -> Result<(), Problem> {
             Ok(top::run(samples, args.every, &stop_on_signals()?)?)
         }
         Some(Command::Alert(args)) => alert(cli, args),
+        Some(Command::Serve(args)) => serve(cli, args),
+        Some(Command::Completions { shell }) => {
+            clap_complete::generate(*shell, &mut Cli::command(), "wsar", &mut io::stdout());
+            Ok(())
+        }
+        Some(Command::Man { dir }) => {
+            let failed = |error| Problem::File(dir.clone(), error);
+            std::fs::metadata(dir).map_err(failed)?;
+            clap_mangen::generate_to(Cli::command(), dir).map_err(failed)
+        }
         Some(Command::Replay(args)) => {
             let (archive, _) = open_part(cli, &args.part)?;
             let samples = Samples::Recorded(Box::new(Replay::new(archive)?));
@@ -131,12 +148,43 @@ fn record(cli: &Cli, args: &Record) -> Result<(), Problem> {
     Ok(recorder.flush()?)
 }
 
+/// The rules of a file, or the built-in ones.
+fn rules(path: Option<&PathBuf>) -> Result<Rules, RulesError> {
+    match path {
+        Some(path) => Rules::read(path),
+        None => Ok(Rules { builtin: true, ..Rules::default() }),
+    }
+}
+
+/// `wsar serve`.
+fn serve(cli: &Cli, args: &Serve) -> Result<(), Problem> {
+    let token = match &args.token_file {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|error| Problem::File(path.clone(), error))?;
+            Some(text.lines().next().unwrap_or_default().trim().to_owned())
+        }
+        None => std::env::var("WSAR_TOKEN").ok(),
+    };
+    let options = Options {
+        data: cli.data.clone(),
+        recording: args.of.clone().unwrap_or_else(|| cli.data.join("wsar")),
+        listen: args.listen,
+        token,
+        rules: rules(args.rules.as_ref())?,
+        every: args.every,
+        pages: args.pages.into(),
+    };
+    serve::run(options, &stop_on_signals()?, |address| {
+        let mut out = io::stdout().lock();
+        writeln!(out, "http://{address}/")?;
+        out.flush()
+    })?;
+    Ok(())
+}
+
 /// `wsar alert`.
 fn alert(cli: &Cli, args: &Alert) -> Result<(), Problem> {
-    let rules = match &args.rules {
-        Some(path) => Rules::read(path)?,
-        None => Rules { builtin: true, ..Rules::default() },
-    };
+    let rules = rules(args.rules.as_ref())?;
     if args.check {
         return Ok(());
     }

@@ -67,6 +67,7 @@ pub struct Collector {
     sources: Vec<Box<dyn Source>>,
     sink: Sink,
     problems: Vec<Problem>,
+    server_series: usize,
 }
 
 impl Collector {
@@ -77,7 +78,13 @@ impl Collector {
 
     /// With sources of one's own.
     pub fn with(data: &Path, sources: Vec<Box<dyn Source>>) -> Collector {
-        Collector { server: Server::new(data), sources, sink: Sink::default(), problems: Vec::new() }
+        Collector {
+            server: Server::new(data),
+            sources,
+            sink: Sink::default(),
+            problems: Vec::new(),
+            server_series: 0,
+        }
     }
 
     /// Asks all sources.
@@ -91,7 +98,13 @@ impl Collector {
                 self.problems.push(Problem { source: name, text: error.to_string() });
             }
         };
-        ask("server", &mut |sink| self.server.collect(sink));
+        let mut server_series = 0;
+        ask("server", &mut |sink| {
+            self.server.collect(sink)?;
+            server_series = sink.mark().0;
+            Ok(())
+        });
+        self.server_series = server_series;
         let process = self.server.pid();
         for source in &mut self.sources {
             ask(source.name(), &mut |sink| source.collect(process, sink));
@@ -103,6 +116,11 @@ impl Collector {
     /// What went wrong in the last sample.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
+    }
+
+    /// How many series of the last sample come from the server's stats file: the first ones.
+    pub fn server_series(&self) -> usize {
+        self.server_series
     }
 
     /// What is known of the server.

@@ -61,10 +61,13 @@ fn the_servers_counters_are_what_a_client_sent() {
     assert_eq!((total(data.path(), "logins"), total(data.path(), "connections")), (1, 1));
     assert_eq!((total(data.path(), "presences.in"), total(data.path(), "binds")), (1, 1));
 
+    let allocated = total(data.path(), "server.allocator.in_use");
+    assert!((100_000..1 << 30).contains(&allocated), "{allocated} bytes allocated");
+
     let args = ["0.5", "1", "--json", "--server", "--queues", "--workers", "--process"];
     let sample = samples(data.path(), &args).remove(0);
     assert_eq!(sample["server"]["connections"], 1.0, "{sample}");
-    for queue in ["mailbox", "output", "completions", "commands", "directory", "crypto"] {
+    for queue in ["mailbox", "output", "commit", "completions", "commands", "directory", "crypto"] {
         let queue = &sample["queues"][queue];
         assert!(queue["limit"].as_f64().unwrap() > 0.0 && queue["length"] == 0.0, "{sample}");
     }
@@ -126,4 +129,19 @@ fn figures_agree_with_proc() {
     }
     let total = sample.value(sample.schema.find("memory.total", "").unwrap());
     assert_eq!(total, word_after(&read("/proc/meminfo"), "MemTotal:") * 1024);
+}
+
+#[test]
+fn completions_and_man_pages_are_made_from_the_command_line() {
+    let data = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = output(data.path(), &["completions", shell]);
+        assert!(script.contains("wsar") && script.contains("token-file"), "{shell}: {script}");
+    }
+    output(data.path(), &["man", &data.path().display().to_string()]);
+    let page = std::fs::read_to_string(data.path().join("wsar-serve.1")).unwrap();
+    assert!(page.contains("token") && data.path().join("wsar.1").exists(), "{page}");
+    let nowhere = data.path().join("nowhere").display().to_string();
+    let failed = crate::support::wsar(data.path(), &["man", &nowhere]).output().unwrap();
+    assert!(!failed.status.success() && String::from_utf8_lossy(&failed.stderr).contains("nowhere"));
 }

@@ -75,6 +75,16 @@ fn top_shows_workers_and_queues_at_any_size_and_restores_the_terminal() {
         terminal.tmux(&["resize-window", "-x", &width, "-y", &height]);
         let texts: &[&str] = match height.as_str() {
             "10" => &["conns 1 ", "q quit"],
+            "60" => &[
+                "conns 1 ",
+                "loop99",
+                "mailbox",
+                "interface",
+                "rxpck/s",
+                "await",
+                "stanzas to clients",
+                "q quit",
+            ],
             _ => &["conns 1 ", "worker", "loop99", "mailbox", "directory", "%user", "avail", "q quit"],
         };
         terminal.wait(|screen| texts.iter().all(|text| screen.contains(text)));

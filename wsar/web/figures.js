@@ -1,0 +1,80 @@
+// Which figures there are on the page, and where each is found in what the server sends.
+
+// Tables with a row for each of something; the others have one row.
+const ROWS = new Set(['cpu', 'disk', 'net', 'workers', 'queues', 'refusals']);
+
+export function value(tables, id) {
+  const first = id.indexOf('.');
+  const table = tables[id.slice(0, first)];
+  if (!table) return null;
+  const rest = id.slice(first + 1);
+  if (!ROWS.has(id.slice(0, first))) return table[rest] ?? null;
+  const last = rest.lastIndexOf('.');
+  return table[rest.slice(0, last)]?.[rest.slice(last + 1)] ?? null;
+}
+
+const line = (id, label, colour) => ({ id, label, colour });
+const keys = (object) => Object.keys(object ?? {});
+
+// Their limit is that of one client: how full they are is not known.
+const OF_ONE_CLIENT = new Set(['output', 'commit']);
+export const queues = (tables) => keys(tables.queues);
+// Loop devices and memory disks only hide the real ones.
+const disks = (tables) => keys(tables.disk).filter((name) => !/^(loop|ram|zram|md)\d/.test(name)).slice(0, 6);
+export const workers = (tables) => keys(tables.workers).filter((name) => name !== 'all');
+
+// unit: see format.js. stack: areas on top of one another. lines may depend on what there is.
+export const CHARTS = [
+  { name: 'messages', place: 'server', title: 'Messages', note: 'a second', unit: 'rate', lines: [line('stanzas.messages_in', 'in', 1), line('stanzas.messages_out', 'out', 2)] },
+  { name: 'sessions', place: 'server', title: 'Clients', unit: 'number', lines: [line('server.connections', 'connections', 3), line('server.sessions', 'sessions', 1)] },
+  { name: 'backlog', place: 'server', title: 'Waiting for slow readers', note: 'output queue, all clients', unit: 'bytes', lines: [line('queues.output.length', 'output', 5)] },
+  { name: 'queues', place: 'server', title: 'How full queues are', note: 'of their limits', unit: 'percent', max: 100, marks: [[50, '--warn'], [80, '--bad']],
+    lines: (tables) => queues(tables).filter((q) => !OF_ONE_CLIENT.has(q)).map((q, n) => line(`queues.${q}.full`, q, (n % 7) + 1)) },
+  { name: 'loop', place: 'server', title: 'Event loop', note: 'length of an iteration', unit: 'micros', lines: [line('workers.all.loop_p50', 'median', 1), line('workers.all.loop_p99', '99 %', 2), line('workers.all.loop_max', 'longest', 5)] },
+  { name: 'commit', place: 'server', title: 'Commits of the log', note: 'mean time', unit: 'micros', lines: [line('stanzas.commit_mean', 'commit', 4)] },
+  { name: 'pending', place: 'server', title: 'Pending messages', note: 'kept until acknowledged', unit: 'number', lines: [line('stanzas.pending', 'pending', 3)] },
+  { name: 'bytes', place: 'server', title: 'Client traffic', note: 'a second', unit: 'byterate', lines: [line('server.bytes_in', 'in', 1), line('server.bytes_out', 'out', 2)] },
+  { name: 'stanzas', place: 'server', title: 'Presence and IQ', note: 'a second', unit: 'rate', lines: [line('stanzas.presences_in', 'presence in', 1), line('stanzas.presences_out', 'presence out', 2), line('stanzas.iqs_in', 'IQ in', 3), line('stanzas.iqs_out', 'IQ out', 4)] },
+  { name: 'logins', place: 'server', title: 'Logins and refusals', note: 'a second', unit: 'rate', lines: [line('server.logins', 'logins', 1), line('server.logins_failed', 'failed', 2), line('server.refused', 'refused', 5)] },
+  { name: 'process', place: 'server', title: 'CPU of the server', note: 'of one core', unit: 'percent', stack: true, lines: [line('process.user', 'its code', 1), line('process.system', 'kernel', 3)] },
+  { name: 'resident', place: 'server', title: 'Memory of the server', unit: 'bytes', lines: [line('process.resident', 'resident', 3), line('process.anonymous', 'allocated', 1)] },
+  { name: 'cpu', place: 'machine', title: 'CPU', note: 'all cores', unit: 'percent', max: 100, stack: true, lines: [line('cpu.all.user', 'user', 1), line('cpu.all.nice', 'nice', 7), line('cpu.all.system', 'system', 3), line('cpu.all.softirq', 'soft irq', 4), line('cpu.all.iowait', 'iowait', 6), line('cpu.all.steal', 'steal', 5)] },
+  { name: 'memory', place: 'machine', title: 'Memory', unit: 'bytes', lines: [line('memory.available', 'available', 1), line('memory.anonymous', 'programs', 2), line('memory.cached', 'file cache', 3), line('memory.slab', 'kernel', 4)] },
+  { name: 'net', place: 'machine', title: 'Network', note: 'a second, all interfaces', unit: 'byterate', lines: [line('overview.in_bytes', 'received', 1), line('overview.out_bytes', 'sent', 2)] },
+  { name: 'tcp', place: 'machine', title: 'TCP connections', unit: 'number', lines: [line('tcp.established', 'established', 1), line('sockets.tcp_time_wait', 'TIME-WAIT', 7)] },
+  { name: 'trouble', place: 'machine', title: 'TCP trouble', note: 'a second', unit: 'rate', lines: [line('tcp.retransmits', 'retransmitted', 2), line('tcp.resets', 'resets', 5), line('tcp.listen_overflows', 'backlog full', 4)] },
+  { name: 'disk', place: 'machine', title: 'Disks', note: 'written a second', unit: 'byterate', lines: (tables) => disks(tables).map((d, n) => line(`disk.${d}.written_bytes`, d, n + 1)) },
+  { name: 'busy', place: 'machine', title: 'Disk utilisation', unit: 'percent', max: 100, lines: (tables) => disks(tables).map((d, n) => line(`disk.${d}.busy`, d, n + 1)) },
+  { name: 'switches', place: 'machine', title: 'Switches and interrupts', note: 'a second', unit: 'rate', lines: [line('interrupts.context_switches', 'context switches', 3), line('interrupts.interrupts', 'interrupts', 1)] },
+];
+
+// tone: what colour a value has.
+export const TILES = [
+  { title: 'Connections', id: 'server.connections', unit: 'number' },
+  { title: 'Messages in', id: 'stanzas.messages_in', unit: 'rate' },
+  { title: 'Messages out', id: 'stanzas.messages_out', unit: 'rate' },
+  { title: 'Event loop, 99 %', id: 'workers.all.loop_p99', unit: 'micros', tone: (v) => (v > 50000 ? 'bad' : v > 10000 ? 'warn' : '') },
+  { title: 'Commit, mean', id: 'stanzas.commit_mean', unit: 'micros', tone: (v) => (v > 100000 ? 'bad' : v > 50000 ? 'warn' : '') },
+  { title: 'Fullest queue', id: 'overview.queue_fullest', unit: 'percent', tone: (v) => tone(v) },
+  { title: 'CPU', id: 'overview.cpu', unit: 'percent', tone: (v) => (v > 95 ? 'bad' : v > 80 ? 'warn' : '') },
+  { title: 'Memory available', id: 'memory.available', unit: 'bytes' },
+];
+
+// Of a queue's fullness in percent: the levels at which the built-in alert clears and comes.
+export function tone(full) {
+  return full > 80 ? 'bad' : full > 50 ? 'warn' : '';
+}
+
+export const linesOf = (chart, tables) => (typeof chart.lines === 'function' ? chart.lines(tables) : chart.lines);
+
+// Everything the page needs the past of.
+export function ids(tables) {
+  const all = new Set(TILES.map((tile) => tile.id));
+  for (const chart of CHARTS) for (const { id } of linesOf(chart, tables)) all.add(id);
+  for (const queue of queues(tables)) all.add(`queues.${queue}.length`);
+  for (const worker of workers(tables).slice(0, 64)) {
+    all.add(`workers.${worker}.busy`);
+    all.add(`workers.${worker}.loop_p99`);
+  }
+  return [...all];
+}
