@@ -9,6 +9,8 @@ use crate::collect::{Source, metric};
 use crate::sample::{Description, Kind, Sink};
 
 const SOCKSTAT: &str = "/proc/net/sockstat";
+/// The kernel counts IPv6 sockets apart, even those whose other end is an IPv4 address.
+const SOCKSTAT6: &str = "/proc/net/sockstat6";
 const FILES: &str = "/proc/sys/fs/file-nr";
 
 const fn gauge(name: &'static str, unit: &'static str, help: &'static str) -> Description {
@@ -31,6 +33,7 @@ const LIMIT: Description =
 #[derive(Default)]
 pub(super) struct Sockets {
     buffer: String,
+    buffer6: String,
 }
 
 /// The number after a name in a line of names and numbers.
@@ -47,15 +50,19 @@ impl Source for Sockets {
 
     fn collect(&mut self, _: Option<u32>, sink: &mut Sink) -> io::Result<()> {
         let sockstat = text::read(SOCKSTAT, &mut self.buffer)?;
+        // A kernel without IPv6 has none.
+        let sockstat6 = text::read(SOCKSTAT6, &mut self.buffer6).unwrap_or_default();
+        let in_use6 = |kind| value(text::after(sockstat6, kind), "inuse");
         sink.put(&USED, value(text::after(sockstat, "sockets:"), "used"));
         let tcp = text::after(sockstat, "TCP:");
         for (name, what) in &TCP {
-            sink.put(what, value(tcp.clone(), name));
+            let six = if *name == "inuse" { in_use6("TCP6:") } else { 0 };
+            sink.put(what, value(tcp.clone(), name) + six);
         }
         // SAFETY: no arguments but a constant.
         let page = u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
         sink.put(&MEMORY, value(tcp, "mem").saturating_mul(page));
-        sink.put(&UDP, value(text::after(sockstat, "UDP:"), "inuse"));
+        sink.put(&UDP, value(text::after(sockstat, "UDP:"), "inuse") + in_use6("UDP6:"));
         let mut files = text::read(FILES, &mut self.buffer)?.split_ascii_whitespace();
         sink.put(&OPEN, text::number(&mut files, FILES)?);
         files.next();
