@@ -3,6 +3,7 @@
 WHIMBREL_SCREENSHOTS names a folder in which pictures of the page are kept.
 """
 
+import atexit
 import base64
 import contextlib
 import json
@@ -34,6 +35,7 @@ class Wsar:
     def __init__(self, data, *arguments, **environment):
         self.process = subprocess.Popen([BIN / "wsar", "--data", data, "serve", "--listen", "127.0.0.1:0", *arguments],
                                         stdout=subprocess.PIPE, text=True, env={**os.environ, **environment})
+        atexit.register(self.process.kill)  # A test that fails leaves nothing behind.
         self.address = self.process.stdout.readline().strip()
         assert self.address.startswith("http://"), self.process.wait(20)
 
