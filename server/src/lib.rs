@@ -2,6 +2,7 @@
 #![warn(missing_docs)]
 
 pub mod admission;
+pub mod allocator;
 pub mod boot;
 pub mod config;
 pub mod control;

@@ -28,10 +28,9 @@ use whimbrel_server::config::Config;
 
 use crate::cli::Cli;
 
-/// FreeBSD's own allocator is a jemalloc already. docs/performance.md has the comparison with glibc's.
-#[cfg(target_os = "linux")]
+/// Less memory for a session than glibc's; docs/performance.md has the comparison.
 #[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+static ALLOCATOR: whimbrel_server::allocator::Counted = whimbrel_server::allocator::Counted;
 
 /// What is logged unless WHIMBREL_LOG says otherwise: warnings, and the few lines of this file.
 const LOG_DEFAULT: &str = "warn,whimbreld=info";

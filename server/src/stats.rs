@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use whimbrel_stats::{Blocks, Builder, Cell};
 use whimbrel_storage::directory::Writer;
 
+use crate::allocator;
 use crate::metrics::WorkerMetrics;
 use crate::runtime::crypto::CryptoPool;
 use crate::runtime::gauge::Gauge;
@@ -66,9 +67,8 @@ whimbrel_stats::metrics! {
         faults_major "server.faults.major" Counter "faults" "Page faults of the server that waited for a disk.";
         switches_voluntary "server.switches.voluntary" Counter "switches" "Times that threads of the server waited for something.";
         switches_involuntary "server.switches.involuntary" Counter "switches" "Times that threads of the server were made to give up their core.";
-        allocator_in_use "server.allocator.in_use" Gauge "bytes" "Memory that the allocator has handed out; taken every five seconds.";
-        allocator_kept "server.allocator.kept" Gauge "bytes" "Resident memory of the allocator that is not handed out: for later, or because it cannot be given back.";
-        allocator_metadata "server.allocator.metadata" Gauge "bytes" "Memory that the allocator's own books take.";
+        allocator_in_use "server.allocator.in_use" Gauge "bytes" "Memory that the server has allocated and not freed; what process.memory.anonymous has beyond it, the allocator keeps for later.";
+        allocations "server.allocator.allocations" Counter "allocations" "Times that the server asked for memory.";
         memory_peak "server.memory.peak" HighWater "bytes" "Most memory that was ever resident.";
     }
 }
@@ -119,9 +119,6 @@ impl From<whimbrel_stats::file::Built> for Stats {
 /// How often the stats thread looks.
 const PERIOD: Duration = Duration::from_millis(250);
 
-/// How often it asks the allocator, which costs more.
-const ALLOCATOR_PERIOD: Duration = Duration::from_secs(5);
-
 /// What the stats thread looks at.
 pub struct Watched {
     /// Holds the metrics.
@@ -141,17 +138,7 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// Asks the allocator what it holds.
-    pub fn look_at_allocator(&self) {
-        let cells = &self.shared.stats.server[0];
-        if let Some(allocator) = platform::allocator() {
-            cells.allocator_in_use.set(allocator.in_use);
-            cells.allocator_kept.set(allocator.kept);
-            cells.allocator_metadata.set(allocator.metadata);
-        }
-    }
-
-    /// Looks once at everything but the allocator.
+    /// Looks once at everything.
     pub fn look(&self) {
         let stats = &self.shared.stats;
         let limits = self.shared.config.read().map(|config| config.limits.clone()).unwrap_or_default();
@@ -185,6 +172,9 @@ impl Watched {
         cells.seen.set(now.map_or(0, |time| time.as_millis() as u64));
         cells.draining.set(self.shared.draining.load(std::sync::atomic::Ordering::Relaxed).into());
         cells.unauthenticated.set(self.shared.admission.counts().1.into());
+        let allocator = allocator::figures();
+        cells.allocator_in_use.set(allocator.in_use);
+        cells.allocations.set(allocator.allocations);
         if let Ok(usage) = platform::usage() {
             cells.cpu_user.set(usage.user_us);
             cells.cpu_system.set(usage.system_us);
@@ -216,16 +206,10 @@ impl Watch {
     /// The thread cannot be started.
     pub fn start(watched: Watched) -> io::Result<Watch> {
         watched.look();
-        watched.look_at_allocator();
-        let mut asked = Instant::now();
         let (stop, stopped) = channel();
         let thread = std::thread::Builder::new().name("stats".into()).spawn(move || {
             while stopped.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
                 watched.look();
-                if asked.elapsed() >= ALLOCATOR_PERIOD {
-                    watched.look_at_allocator();
-                    asked = Instant::now();
-                }
             }
             watched.look();
         })?;

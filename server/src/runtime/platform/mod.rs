@@ -3,7 +3,6 @@
 //! | file | what |
 //! | --- | --- |
 //! | `linux.rs`, `freebsd.rs` | the same few functions for each system; nothing else here names a system |
-//! | `allocator.rs` | what the system's allocator holds |
 //! | `descriptors.rs` | the limit of open files |
 //! | `listener.rs` | listeners that share a port between workers |
 //! | `privileges.rs` | from root to an ordinary user, for good |
@@ -14,7 +13,6 @@
 
 use std::io;
 
-mod allocator;
 mod descriptors;
 #[cfg(target_os = "freebsd")]
 mod freebsd;
@@ -30,7 +28,6 @@ use freebsd as system;
 #[cfg(target_os = "linux")]
 use linux as system;
 
-pub use allocator::{Allocator, allocator};
 #[cfg(test)]
 pub(crate) use descriptors::tests::lower_descriptor_limit;
 pub use descriptors::{DescriptorLimits, descriptor_limits, raise_descriptor_limit};
