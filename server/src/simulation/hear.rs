@@ -297,7 +297,9 @@ impl World {
         }
         let Some(body) = element.find("body", CLIENT) else { return };
         let delayed = element.find("delay", "urn:xmpp:delay").is_some();
-        let outcome = self.ledger.delivered(id, from, &body.content(), delayed, full);
+        let workers = &mut self.workers;
+        let serves = |link| workers.iter_mut().any(|worker| worker.driver_mut().serves(link));
+        let outcome = self.ledger.delivered(id, from, &body.content(), delayed, serves, full);
         self.note(outcome);
     }
 

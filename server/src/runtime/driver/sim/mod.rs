@@ -125,6 +125,13 @@ impl Sim {
         self.connections.iter().map(|connection| connection.unsent.len()).max().unwrap_or(0)
     }
 
+    /// Whether a link belongs to a connection of this driver that is not being closed.
+    #[must_use]
+    pub fn serves(&self, link: LinkId) -> bool {
+        let is_open = |connection: &Connection| !connection.closing && !connection.gone;
+        self.connections.iter().any(|connection| connection.link == link && is_open(connection))
+    }
+
     fn now(&self) -> Millis {
         self.network.now()
     }

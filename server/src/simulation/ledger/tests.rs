@@ -1,0 +1,91 @@
+//! The rules notice what they are for.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::super::world::full;
+use super::*;
+use crate::runtime::driver::Tuning;
+use crate::runtime::driver::sim::{Network, Sim, Weather};
+
+/// Sessions of these users, all bound to the same resource.
+fn sessions(users: &[usize]) -> Ledger {
+    let network = Network::new(1, 1, Weather::default());
+    let _driver = Sim::new(&network, 0, Tuning::default());
+    let mut ledger = Ledger::new(users.len());
+    for (client, &user) in users.iter().enumerate() {
+        let link = network.connect(client as u32, IpAddr::V4(Ipv4Addr::LOCALHOST)).unwrap();
+        let id = ledger.request(1, user, "r0", link);
+        ledger.sessions[id].bound = Some(2);
+    }
+    ledger
+}
+
+/// Users 0 and 1 with one bound session each.
+fn two() -> Ledger {
+    sessions(&[0, 1])
+}
+
+fn deliver(ledger: &mut Ledger, id: usize, n: u32) -> Result<(), Broken> {
+    ledger.delivered(id, &full(0, "r0"), &body(n), false, |_| true, full)
+}
+
+#[test]
+fn a_lost_a_doubled_and_a_misdirected_message_are_noticed() {
+    let mut ledger = two();
+    let n = ledger.sent(3, 0, 1, Some("r0"));
+    assert!(ledger.judge(&BTreeSet::new(), false).unwrap_err().contains("has vanished"));
+    assert!(deliver(&mut ledger, 0, n).unwrap_err().contains("reaches user 0"));
+    deliver(&mut ledger, 1, n).unwrap();
+    assert!(deliver(&mut ledger, 1, n).unwrap_err().contains("twice"));
+    assert!(ledger.refused(0, n).unwrap_err().contains("was delivered"));
+}
+
+#[test]
+fn a_changed_order_a_false_sender_and_a_damaged_text_are_noticed() {
+    let mut ledger = two();
+    let (first, second) = (ledger.sent(3, 0, 1, None), ledger.sent(4, 0, 1, None));
+    deliver(&mut ledger, 1, second).unwrap();
+    assert!(deliver(&mut ledger, 1, first).unwrap_err().contains("after"));
+    let false_sender = ledger.delivered(1, &full(1, "r0"), &body(first), false, |_| true, full);
+    assert!(false_sender.unwrap_err().contains("comes from"));
+    let damaged = format!("{} ", body(first));
+    assert!(
+        ledger
+            .delivered(1, &full(0, "r0"), &damaged, false, |_| true, full)
+            .unwrap_err()
+            .contains("nobody has sent")
+    );
+}
+
+#[test]
+fn what_was_under_way_to_a_session_that_the_server_has_ended_may_come_late_to_another() {
+    // Sessions 1 and 2 are of the same user.
+    let cases = [(false, false, false), (true, true, false), (true, false, true), (false, true, false)];
+    for (delayed, serves, fine) in cases {
+        let mut ledger = sessions(&[0, 1, 1]);
+        let other = ledger.sessions[2].link;
+        let (first, second) = (ledger.sent(3, 0, 1, None), ledger.sent(4, 0, 1, None));
+        deliver(&mut ledger, 1, second).unwrap();
+        let served = |link| link != other || serves;
+        let outcome = ledger.delivered(1, &full(0, "r0"), &body(first), delayed, served, full);
+        assert_eq!(outcome.is_ok(), fine, "delayed {delayed}, served {serves}: {outcome:?}");
+    }
+    // Its own stream is no excuse.
+    let mut ledger = two();
+    let (first, second) = (ledger.sent(3, 0, 1, None), ledger.sent(4, 0, 1, None));
+    deliver(&mut ledger, 1, second).unwrap();
+    let outcome = ledger.delivered(1, &full(0, "r0"), &body(first), true, |_| false, full);
+    assert!(outcome.unwrap_err().contains("after"));
+}
+
+#[test]
+fn a_message_into_a_connection_that_breaks_may_be_lost_and_a_refusal_needs_a_reason() {
+    let mut ledger = two();
+    ledger.sent(3, 0, 1, None);
+    ledger.end(4, 1, true);
+    ledger.judge(&BTreeSet::new(), false).unwrap();
+    let mut ledger = two();
+    let n = ledger.sent(3, 0, 1, Some("r0"));
+    ledger.refused(0, n).unwrap();
+    assert!(ledger.judge(&BTreeSet::new(), false).unwrap_err().contains("could receive it"));
+}
