@@ -175,6 +175,7 @@ impl World {
             }
             690..720 => {
                 let item = if self.random.permille(200) {
+                    self.ledger.withdraws(self.clients[index].user, neighbour);
                     format!("<item jid='{}' subscription='remove'/>", bare(neighbour))
                 } else {
                     format!("<item jid='{}' name='n{}'><group>g</group></item>", bare(neighbour), self.step)
@@ -271,6 +272,9 @@ impl World {
             let fresh = matches!(item, Ok(None))
                 || matches!(item, Ok(Some(item)) if !item.ask && matches!(item.subscription, Subscription::None | Subscription::From));
             self.ledger.asks(user, to, fresh);
+        }
+        if typ == "unsubscribe" {
+            self.ledger.withdraws(user, to);
         }
         let Some(live) = &self.clients[index].live else { return };
         // What the client has sent before, for the order at the other end.

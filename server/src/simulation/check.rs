@@ -174,9 +174,10 @@ impl World {
                 continue;
             }
             let other = halves.get(&(contact, user)).copied().unwrap_or_default();
-            let parted = (half.to != other.from && !(other.from && self.ledger.asked_again(user, contact)))
-                || (half.from != other.to && !(half.from && self.ledger.asked_again(contact, user)));
-            if parted {
+            let parted = |user, contact, to: bool, from: bool| {
+                to != from && !self.ledger.may_differ(user, contact, to, from)
+            };
+            if parted(user, contact, half.to, other.from) || parted(contact, user, other.to, half.from) {
                 return self.fail(format!(
                     "the rosters of users {user} and {contact} disagree: {half:?} and {other:?}"
                 ));

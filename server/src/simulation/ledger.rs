@@ -66,6 +66,8 @@ pub(super) struct Ledger {
     unblocks: BTreeMap<(usize, usize), (u64, u32)>,
     /// Subscription requests of one user to another: whether the two sides may part because of them.
     asked: BTreeMap<(usize, usize), bool>,
+    /// Users who have ended their subscription to another's presence, or asked for its end.
+    withdrawn: BTreeSet<(usize, usize)>,
     /// Messages delivered, copied, and answered with an error.
     pub(super) counts: (u64, u64, u64),
 }
@@ -228,9 +230,27 @@ impl Ledger {
         self.asked.entry((user, contact)).and_modify(|again| *again = true).or_insert(!fresh);
     }
 
-    /// Whether a user has asked for what he had asked for.
-    pub(super) fn asked_again(&self, user: usize, contact: usize) -> bool {
-        self.asked.get(&(user, contact)).copied().unwrap_or(false)
+    /// A user ends his subscription to another's presence.
+    pub(super) fn withdraws(&mut self, user: usize, contact: usize) {
+        self.withdrawn.insert((user, contact));
+    }
+
+    /// Whether what a user's roster says of his subscription to another's presence, `to`, and what the other's says of
+    /// it, `from`, may differ for good. RFC 6121 lets them, since a `subscribed` does not say what it answers:
+    ///
+    /// - A `subscribe` that is repeated may cross the contact's `unsubscribed`; what then grants it changes nothing for
+    ///   a user who no longer asks (A.3.3). He has `none`, the contact `from`.
+    /// - A `subscribe` that finds the user subscribed is answered with `subscribed` in the contact's name (§3.1.3). If
+    ///   the user has meanwhile sent `unsubscribe` and then `subscribe`, that answer, on its way since before, seems
+    ///   to grant the new request. He has `to`, and the contact `none`, being asked, until the contact answers.
+    pub(super) fn may_differ(&self, user: usize, contact: usize, to: bool, from: bool) -> bool {
+        let pair = (user, contact);
+        let again = self.asked.get(&pair).copied().unwrap_or(false);
+        match (to, from) {
+            (false, true) => again,
+            (true, false) => again && self.withdrawn.contains(&pair),
+            _ => false,
+        }
     }
 
     /// A message is sent; returns its number.

@@ -89,3 +89,30 @@ fn a_message_into_a_connection_that_breaks_may_be_lost_and_a_refusal_needs_a_rea
     ledger.refused(0, n).unwrap();
     assert!(ledger.judge(&BTreeSet::new(), false).unwrap_err().contains("could receive it"));
 }
+
+#[test]
+fn two_rosters_may_differ_only_where_a_grant_can_be_taken_for_another() {
+    // First asked, asked again, withdrawn; and whether `to` without `from`, and `from` without `to`, are allowed.
+    let cases = [
+        (false, false, false, false, false),
+        (true, false, false, false, false),
+        (true, false, true, false, false),
+        (true, true, false, false, true),
+        (true, true, true, true, true),
+    ];
+    for (asks, again, withdraws, to, from) in cases {
+        let mut ledger = two();
+        if asks {
+            ledger.asks(0, 1, true);
+        }
+        if withdraws {
+            ledger.withdraws(0, 1);
+        }
+        if again {
+            ledger.asks(0, 1, false);
+        }
+        let allowed = (ledger.may_differ(0, 1, true, false), ledger.may_differ(0, 1, false, true));
+        assert_eq!(allowed, (to, from), "asks {asks}, again {again}, withdraws {withdraws}");
+        assert!(!ledger.may_differ(1, 0, true, false) && !ledger.may_differ(1, 0, false, true));
+    }
+}
