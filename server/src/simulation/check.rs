@@ -123,13 +123,12 @@ impl World {
         let totals: BTreeMap<&str, u64> =
             metrics::totals(&self.shared.metrics).into_iter().map(|(d, value)| (d.name, value)).collect();
         let (open, unbound) = self.shared.admission.counts();
-        let counts =
-            [("sessions", online as u64), ("connections", sessions as u64), ("queue.output.length", 0)];
-        for (name, expected) in counts {
+        for (name, expected) in [("sessions", online as u64), ("connections", sessions as u64)] {
             if totals.get(name) != Some(&expected) {
                 return self.fail(format!("the gauge {name} is {:?}, not {expected}", totals.get(name)));
             }
         }
+        self.check_output(totals.get("queue.output.length").copied().unwrap_or(0));
         if open as usize != sessions || unbound as usize != sessions - online {
             let what =
                 format!("admission counts {open}, {unbound}; there are {sessions}, {}", sessions - online);
@@ -143,6 +142,28 @@ impl World {
         if self.unexplained_resets > killed {
             let resets = self.unexplained_resets;
             self.fail(format!("{resets} clients that read were reset, and {killed} had too long a backlog"));
+        }
+    }
+
+    /// Output waits for nobody who reads. Who has vanished before he was bound may still be there: nobody pings him, his
+    /// time to log in is not over, and what he does not read (the features) may be more than his window takes.
+    fn check_output(&mut self, gauge: u64) {
+        let behind: Vec<_> = self
+            .workers
+            .iter_mut()
+            .flat_map(|worker| worker.driver_mut().behind().collect::<Vec<_>>())
+            .collect();
+        let vanished = |link| {
+            self.clients.iter().any(|client| client.link == Some(link) && client.stage == Stage::Ghost)
+        };
+        if let Some(link) = behind.iter().find(|link| !vanished(**link)) {
+            return self.fail(format!("bytes wait for {link:?}, whose client reads"));
+        }
+        if (gauge > 0) == behind.is_empty() {
+            let count = behind.len();
+            self.fail(format!(
+                "the gauge queue.output.length is {gauge}; bytes wait for {count} connections"
+            ));
         }
     }
 

@@ -125,6 +125,12 @@ impl Sim {
         self.connections.iter().map(|connection| connection.unsent.len()).max().unwrap_or(0)
     }
 
+    /// The links whose connections have bytes to send for which there is no room yet.
+    pub fn behind(&self) -> impl Iterator<Item = LinkId> + '_ {
+        let behind = self.connections.iter().filter(|connection| !connection.unsent.is_empty());
+        behind.map(|connection| connection.link)
+    }
+
     /// Whether a link belongs to a connection of this driver that is not being closed.
     #[must_use]
     pub fn serves(&self, link: LinkId) -> bool {
