@@ -361,7 +361,7 @@ impl World {
     }
 
     /// Sends a request and remembers that an answer is owed.
-    fn ask(&mut self, index: usize, typ: &str, to: Option<&str>, query: &str, wanted: Wanted) {
+    pub(super) fn ask(&mut self, index: usize, typ: &str, to: Option<&str>, query: &str, wanted: Wanted) {
         self.counter += 1;
         let id = format!("q{}", self.counter);
         let client = &mut self.clients[index];

@@ -273,6 +273,12 @@ impl Ledger {
         n
     }
 
+    /// The sessions that have received a message itself.
+    #[cfg(test)]
+    pub(super) fn reached(&self, n: u32) -> &[usize] {
+        &self.messages[n as usize].delivered
+    }
+
     fn known(&self, text: &str) -> Result<u32, Broken> {
         let n = number_of(text).ok_or_else(|| format!("a message nobody has sent: {text:?}"))?;
         if (n as usize) < self.messages.len() {

@@ -82,13 +82,20 @@ pub fn keep(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>) -> bool {
         }
     };
     let Some(user) = user else { return true };
+    let mut reached: SmallVec<[ResourceKey; 4]> = SmallVec::new();
     for &key in &recipients {
         if flow::is_live(home, key, appended.sequence) {
             let record = Some(appended.sequence);
             routing::hand_over_record(home, key, Kind::Message, d.from, Urgency::Now, d.bytes, record);
+            reached.push(key);
         }
     }
-    carbons::copy_received(home, user, d, &recipients);
+    // What one of them has, the log does not keep for the others: one that is behind gets a copy like those to whom the
+    // message was not sent, or is counted as one that reads too slowly for it. If all are behind, one will get it.
+    match reached.is_empty() {
+        true => carbons::copy_received(home, user, d, &recipients),
+        false => carbons::copy_received(home, user, d, &reached),
+    }
     true
 }
 
@@ -191,6 +198,10 @@ pub fn pump(home: &mut Home, key: ResourceKey) {
         start = end;
     }
     home.payload = bytes;
+    // At the end of the log it is live at once, not when the next iteration finds nothing: of several recipients that
+    // are behind one would take a message out of the log, and the others get neither it nor a copy.
+    let at_end = |last| home.ledger.log().read(account, last, 1).next().is_none();
+    let reached = reached.filter(|&sequence| reached != last || !at_end(sequence));
     home.users.flow_mut(key).after = reached;
     match reached {
         Some(_) => home.pumps.push(key),
