@@ -18,6 +18,8 @@ pub(super) trait Files: Send + Sync {
     fn create(&self, path: &Path, head: &[u8], bytes: u64) -> io::Result<Map>;
     /// Maps a file for reading and writing. Its space is allocated where it was not.
     fn open(&self, path: &Path) -> io::Result<Map>;
+    /// An error if the file's system takes no writes any more. A file that is gone is none.
+    fn is_writable(&self, path: &Path) -> io::Result<()>;
     /// Maps a file for reading.
     fn view(&self, path: &Path) -> io::Result<Map>;
     /// Names in a folder; none when it is not there.
@@ -112,6 +114,13 @@ impl Files for System {
         // A restored backup has holes, which would be filled while we write to the map.
         allocate(&mut file, bytes)?;
         Map::writable(&file)
+    }
+
+    fn is_writable(&self, path: &Path) -> io::Result<()> {
+        match map::touch(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        }
     }
 
     fn view(&self, path: &Path) -> io::Result<Map> {

@@ -7,10 +7,13 @@
 //! does a disk that cannot read a page back. The first is why a segment's space is allocated before it is mapped and why
 //! it is never shortened.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use memmap2::{MmapOptions, MmapRaw};
@@ -137,6 +140,16 @@ impl Flusher {
                 disk.sync(from, &self.0.all()[from..to])
             }
         }
+    }
+}
+
+/// Sets a file's times to now, which a file system that has become read-only refuses.
+pub(super) fn touch(path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: the path ends with NUL and lives through the call; null stands for the present time.
+    match unsafe { libc::utimensat(libc::AT_FDCWD, path.as_ptr(), std::ptr::null(), 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

@@ -260,7 +260,12 @@ impl Shared {
                 .collect()
         };
         for (path, flusher, range) in pieces {
-            flusher.sync(range).map_err(|error| LogError::io("sync", &path, error))?;
+            flusher
+                .sync(range)
+                // A file system that goes read-only after an error (ext4) may drop what it was still doing for these
+                // bytes and say nothing. If it takes a write afterwards, it had not gone read-only before.
+                .and_then(|()| self.files.is_writable(&path))
+                .map_err(|error| LogError::io("sync", &path, error))?;
         }
         Ok(())
     }
