@@ -1,4 +1,5 @@
-//! What routing a chat message costs a worker in allocations, so that it does not grow unseen.
+//! What routing a chat message costs a worker in allocations, and what an idle session with stream management holds,
+//! so that neither grows unseen.
 //!
 //! The worker is the real one, with a directory and a log in a folder; only the sockets are replaced, by a driver
 //! that hands over what the clients say and drops what they hear. Everything that the worker's thread allocates while
@@ -49,20 +50,26 @@ const WARM_UP: usize = 50;
 /// Iterations that are counted.
 const COUNTED: usize = 100;
 
+/// Bytes that stream management may hold for an idle session.
+const IDLE_BYTES_MAX: i64 = 112;
+
 /// Counts what this thread allocates.
 struct Counting;
 
 thread_local! {
     static CALLS: Cell<u64> = const { Cell::new(0) };
     static BYTES: Cell<u64> = const { Cell::new(0) };
+    /// Bytes allocated and not freed.
+    static LIVE: Cell<i64> = const { Cell::new(0) };
 }
 
 fn count(bytes: usize) {
     CALLS.set(CALLS.get() + 1);
     BYTES.set(BYTES.get() + bytes as u64);
+    LIVE.set(LIVE.get() + bytes as i64);
 }
 
-// SAFETY: everything is left to the system's allocator; counting allocates nothing, as both cells are constant.
+// SAFETY: everything is left to the system's allocator; counting allocates nothing, as the cells are constant.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size());
@@ -71,12 +78,14 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE.set(LIVE.get() - layout.size() as i64);
         // SAFETY: the caller keeps the contract of `dealloc`.
         unsafe { System.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count(size);
+        LIVE.set(LIVE.get() - layout.size() as i64);
         // SAFETY: the caller keeps the contract of `realloc`.
         unsafe { System.realloc(pointer, layout, size) }
     }
@@ -97,6 +106,7 @@ struct Wires {
     accepted: usize,
     input: Vec<Vec<u8>>,
     messages: u64,
+    requests: u64,
     writes: u64,
     last: Vec<u8>,
     spent: Vec<Vec<u8>>,
@@ -126,6 +136,7 @@ impl Driver for Wires {
 
     fn send(&mut self, _: ConnId, data: Vec<u8>) -> usize {
         self.messages += memchr::memmem::find_iter(&data, b"<message ").count() as u64;
+        self.requests += memchr::memmem::find_iter(&data, b"<r ").count() as u64;
         self.writes += 1;
         self.last.clear();
         self.last.extend_from_slice(&data);
@@ -287,6 +298,14 @@ impl Bench {
         }
     }
 
+    /// Every client says this, in one iteration.
+    fn everybody_says(&mut self, what: &str) {
+        for input in &mut self.worker.driver_mut().input {
+            input.extend_from_slice(what.as_bytes());
+        }
+        self.turn();
+    }
+
     fn log_in(&mut self, managed: bool) {
         let header = "<?xml version='1.0'?><stream:stream xmlns='jabber:client' to='bench.example' \
             xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>";
@@ -393,4 +412,37 @@ fn a_message_to_a_bare_jid_allocates_nothing() {
 #[test]
 fn a_message_between_managed_streams_allocates_nothing() {
     check(true, true);
+}
+
+/// Bytes of the worker's thread for each client, once all have been quiet for some seconds.
+fn idle_bytes(managed: bool) -> i64 {
+    let before = LIVE.get();
+    let mut bench = Bench::new(managed);
+    // All speak and are answered in one iteration, so that what the sessions share has its size in either case.
+    let ping = "<iq type='get' id='p'><ping xmlns='urn:xmpp:ping'/></iq>";
+    bench.everybody_says(ping);
+    bench.worker.driver_mut().requests = 0;
+    // The stream is looked at once a second; one look may come before it is quiet.
+    for _ in 0..3 {
+        bench.now += 1000;
+        bench.turn();
+    }
+    if managed {
+        assert_eq!(bench.worker.driver_mut().requests, CLIENTS as u64, "each client is asked once");
+        // Its own presence and the answer to the ping.
+        bench.everybody_says("<a xmlns='urn:xmpp:sm:3' h='2'/>");
+    }
+    // Buffers of the driver belong to no session.
+    bench.worker.driver_mut().spent = Vec::new();
+    (LIVE.get() - before) / CLIENTS as i64
+}
+
+#[test]
+fn an_idle_session_is_asked_to_acknowledge_and_then_holds_nothing_that_it_was_sent() {
+    idle_bytes(false); // what is made once is there after this
+    let (plain, managed) = (idle_bytes(false), idle_bytes(true));
+    let more = managed - plain;
+    println!("an idle session holds {more} bytes more with stream management");
+    assert!(more > 0, "the count misses something: {more} bytes");
+    assert!(more <= IDLE_BYTES_MAX, "an idle session with stream management holds {more} bytes more");
 }

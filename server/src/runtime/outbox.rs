@@ -5,6 +5,10 @@
 
 use crate::runtime::driver::{CloseHow, ConnId};
 
+/// Room for so many entries, 64 bytes each, is kept for the next iteration. What an iteration with more of them needed
+/// is given back: thousands of sessions that are quiet again hold nothing here.
+const ENTRIES_KEPT_MAX: usize = 256;
+
 /// Marks a connection without an entry.
 const NO_SLOT: u32 = u32::MAX;
 
@@ -118,6 +122,7 @@ impl Outbox {
     /// Gives the emptied list of entries back, so that the next iteration need not allocate it.
     pub fn put_back(&mut self, mut entries: Vec<Entry>) {
         entries.clear();
+        entries.shrink_to(ENTRIES_KEPT_MAX);
         if self.entries.is_empty() {
             self.entries = entries;
         }

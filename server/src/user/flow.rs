@@ -18,9 +18,9 @@ use crate::user::tables::{Flags, ResourceKey, UserKey};
 #[derive(Debug, Default)]
 pub struct Flow {
     /// Stream management, once the client has enabled it.
-    pub sm: Option<Box<StreamManagement>>,
+    pub sm: Option<StreamManagement>,
     /// Messages of the log that were written to a client without stream management and wait in the driver.
-    pub unsent: Vec<Sequence>,
+    pub unsent: Option<Box<Vec<Sequence>>>,
     /// When a session without a connection is over.
     pub expiry: Option<TimerId>,
     /// The resource is behind: messages for it are only in the log, and it gets those after this one as there is
@@ -28,10 +28,16 @@ pub struct Flow {
     pub after: Option<Sequence>,
 }
 
+// The memory budget of an idle session rests on this (docs/performance.md).
+const _: () = assert!(size_of::<Flow>() <= 80);
+
 impl Flow {
     /// Messages of the log that are on their way to the client.
     fn under_way(&self) -> impl Iterator<Item = Sequence> {
-        self.unsent.iter().copied().chain(self.sm.iter().flat_map(|sm| sm.records()))
+        self.unsent
+            .iter()
+            .flat_map(|unsent| unsent.iter().copied())
+            .chain(self.sm.iter().flat_map(|sm| sm.records()))
     }
 }
 
@@ -133,10 +139,10 @@ pub fn drained(home: &mut Home, key: ResourceKey) {
     let resource = home.users.resource_mut(key);
     resource.flags.put(Flags::BACKED_UP, false);
     let Some(flow) = &mut resource.flow else { return };
-    let unsent = std::mem::take(&mut flow.unsent);
+    let unsent = flow.unsent.take();
     let behind = flow.after.is_some();
     let user = home.users.account_of(key);
-    for sequence in unsent {
+    for sequence in unsent.into_iter().flat_map(|unsent| *unsent) {
         home.trim(user, sequence);
     }
     if behind {

@@ -148,13 +148,13 @@ impl Users {
 
     /// The stream management of a resource, if it (still) is bound and has it.
     pub fn sm_mut(&mut self, key: ResourceKey) -> Option<&mut StreamManagement> {
-        self.get_mut(key)?.flow.as_mut()?.sm.as_deref_mut()
+        self.get_mut(key)?.flow.as_mut()?.sm.as_mut()
     }
 
     /// Drops a resource's flow when nothing is in it.
     pub fn tidy_flow(&mut self, key: ResourceKey) {
         let flow = &mut self.resource_mut(key).flow;
-        if flow.as_ref().is_some_and(|f| f.sm.is_none() && f.unsent.is_empty() && f.after.is_none()) {
+        if flow.as_ref().is_some_and(|f| f.sm.is_none() && f.unsent.is_none() && f.after.is_none()) {
             *flow = None;
         }
     }

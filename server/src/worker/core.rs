@@ -70,6 +70,8 @@ pub struct Core {
     pub(super) detached: usize,
     /// Clients that want to resume a stream whose last messages are not safe yet.
     pub(super) resumptions: Vec<Resumption>,
+    /// Resources with stream management that were busy lately; each is looked at once a second until it rests.
+    pub(super) watched: Vec<crate::user::tables::ResourceKey>,
     /// When the log was last looked after.
     pub(super) log_seen_to: Millis,
 }
@@ -94,6 +96,7 @@ impl Core {
             draining: false,
             detached: 0,
             resumptions: Vec::new(),
+            watched: Vec::new(),
             log_seen_to: Millis(0),
             home,
         };
@@ -377,6 +380,7 @@ impl Core {
                     self.set_timer(1000, Timer::Second);
                     self.refill_accept_budget();
                     self.sweep();
+                    self.rest_streams();
                     self.look_after_log();
                 }
                 Timer::DrainEnd => self.close_all(),

@@ -57,7 +57,7 @@ impl Core {
             let session = self.sessions.get(resource.conn);
             match session.map(|session| (session.backlog, &session.phase)) {
                 Some((0, Phase::Bound(_))) => self.home.trim(one.user, one.sequence),
-                _ => self.home.users.flow_mut(one.resource).unsent.push(one.sequence),
+                _ => self.home.users.flow_mut(one.resource).unsent.get_or_insert_default().push(one.sequence),
             }
         }
         self.home.ledger.handed = handed;

@@ -9,7 +9,7 @@ use crate::session::{Phase, Session};
 use crate::stream::errors::{StanzaCondition, StreamCondition};
 use crate::stream::features::STREAM_CLOSE;
 use crate::stream::sm::element::{self, Said};
-use crate::stream::sm::{StreamId, StreamManagement, TooHigh, Unacked};
+use crate::stream::sm::{Rest, StreamId, StreamManagement, TooHigh, Unacked};
 use crate::user::flow;
 use crate::user::home::Home;
 use crate::user::inactive;
@@ -21,6 +21,9 @@ use crate::xml::Stanza;
 /// Messages of one client that may be on their way to a log. With more, nobody reads from it until half of them are
 /// safe.
 pub(crate) const UNSETTLED_MAX: usize = 4096;
+
+/// Room for so many resources to be spoken to is kept for the next iteration; what more of them needed is given back.
+const TOUCHED_KEPT_MAX: usize = 1024;
 
 /// A client that wants to resume a stream whose last messages are not safe yet.
 pub(super) struct Resumption {
@@ -77,7 +80,7 @@ fn enable(home: &mut Home, key: ResourceKey, resume: bool, seconds_max: Option<u
     let id = home.shared.stream_id();
     let most = home.config.limits.sm_resume_seconds;
     let seconds = if resume { seconds_max.map_or(most, |max| max.min(most)) } else { 0 };
-    home.users.flow_mut(key).sm = Some(Box::new(StreamManagement::new(id, seconds)));
+    home.users.flow_mut(key).sm = Some(StreamManagement::new(id, seconds));
     home.metrics().sm_enabled.add(1);
     let out = home.out.plain(home.users.resource(key).conn);
     element::write_enabled((seconds > 0).then_some((id, seconds)), out);
@@ -121,6 +124,9 @@ impl Core {
             let conn = resource.conn;
             let Some(sm) = self.home.users.sm_mut(key) else { continue };
             let Some(session) = self.sessions.get_mut(conn) else { continue };
+            if sm.watch() {
+                self.watched.push(key);
+            }
             let unsettled = sm.unsettled();
             if let Some(h) = sm.answer() {
                 element::write_answer(h, self.home.out.plain(conn));
@@ -139,7 +145,30 @@ impl Core {
                 }
             }
         }
+        touched.shrink_to(TOUCHED_KEPT_MAX);
         self.home.touched = touched;
+    }
+
+    /// Once a second: what managed streams hold that have been quiet since the last time is asked back, and their
+    /// buffers are given up. So an idle session keeps nothing of what it was sent, and no message in a conversation
+    /// has to allocate.
+    pub(super) fn rest_streams(&mut self) {
+        let home = &mut self.home;
+        self.watched.retain(|&key| {
+            let Some(resource) = home.users.get(key) else { return false };
+            let conn = resource.conn;
+            let Some(sm) = home.users.sm_mut(key) else { return false };
+            match sm.rest(conn != ConnId::NONE) {
+                Rest::Busy => return true,
+                Rest::Ask => element::write_request(home.out.plain(conn)),
+                Rest::Quiet => {}
+            }
+            false
+        });
+        // What a crowd has needed is given back.
+        if self.watched.capacity() > 64 && self.watched.len() < self.watched.capacity() / 4 {
+            self.watched.shrink_to(self.watched.len() * 2);
+        }
     }
 
     /// The connection of a session is gone without a word. A session that can be resumed waits; any other is over.

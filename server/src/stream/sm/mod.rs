@@ -26,8 +26,11 @@ use unsettled::Unsettled;
 pub const NS_SM: &str = "urn:xmpp:sm:3";
 
 /// Presence and iq stanzas that may go unacknowledged before the client is asked for an acknowledgement. It is
-/// asked for a message at once.
-const ASK_AFTER: u32 = 8;
+/// asked for a message at once, and for what is left when the stream rests.
+const ASK_AFTER: u8 = 8;
+
+/// Room for so many unacknowledged stanzas stays with a stream until it rests.
+const KEPT_STANZAS_MAX: usize = 16;
 
 /// Bytes that a queued stanza costs beside its own.
 const ENTRY_BYTES: usize = size_of::<Unacked>();
@@ -87,44 +90,120 @@ pub struct TooHigh {
     pub sent: u32,
 }
 
+/// What follows from a look at a stream.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// It is not at rest; it is to be looked at again.
+    Busy,
+    /// `<r/>` is to be sent.
+    Ask,
+    /// There is nothing to do.
+    Quiet,
+}
+
+/// Whether an `<r/>` of ours waits for its answer.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Asked {
+    No,
+    ForStanzas,
+    AtRest,
+}
+
+/// Whether somebody is going to look if the stream rests.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Watched {
+    No,
+    Quiet,
+    /// Something has happened since the last look.
+    Busy,
+}
+
+/// What a stream has under way. One that rests has none of it.
+#[derive(Debug, Default)]
+struct UnderWay {
+    unsettled: Unsettled,
+    unacked: VecDeque<Unacked>,
+    /// What [`UnderWay::unacked`] costs.
+    unacked_bytes: usize,
+}
+
 /// The state of one managed stream, which may outlive its connection.
 #[derive(Debug)]
 pub struct StreamManagement {
     id: StreamId,
+    /// Kept while the stream is busy, so that a message allocates nothing; see [`StreamManagement::rest`].
+    under_way: Option<Box<UnderWay>>,
     /// Seconds for which it can be resumed; 0 when it cannot.
     resume_seconds: u32,
-    /// The client waits for an answer to `<r/>` that covers everything up to here.
-    answer_up_to: Option<u32>,
-    /// An `<r/>` of ours is not answered yet.
-    asked: bool,
+    /// Where the last request of the client came: its answer covers everything up to here.
+    answer_up_to: u32,
+    /// The client waits for that answer.
+    answer_due: bool,
+    asked: Asked,
+    watched: Watched,
     /// Stanzas handled of the client.
     received: u32,
     /// What the client was last told of [`StreamManagement::received`].
     told: u32,
-    unsettled: Unsettled,
     /// The last `h` of the client.
     acked: u32,
-    unacked: VecDeque<Unacked>,
-    unacked_bytes: usize,
-    /// Stanzas since the last `<r/>`; a message counts as [`ASK_AFTER`].
-    weight: u32,
+    /// Stanzas since the last `<r/>`, up to [`ASK_AFTER`]; a message counts as so many.
+    weight: u8,
 }
+
+// The memory budget of an idle session rests on this (docs/performance.md).
+const _: () = assert!(size_of::<Option<StreamManagement>>() <= 40);
 
 impl StreamManagement {
     /// A stream on which management has just been enabled.
     pub fn new(id: StreamId, resume_seconds: u32) -> StreamManagement {
         StreamManagement {
             id,
+            under_way: None,
             resume_seconds,
-            answer_up_to: None,
-            asked: false,
+            answer_up_to: 0,
+            answer_due: false,
+            asked: Asked::No,
+            watched: Watched::No,
             received: 0,
             told: 0,
-            unsettled: Unsettled::default(),
             acked: 0,
-            unacked: VecDeque::new(),
-            unacked_bytes: 0,
             weight: 0,
+        }
+    }
+
+    fn unacked_len(&self) -> usize {
+        self.under_way.as_ref().map_or(0, |under_way| under_way.unacked.len())
+    }
+
+    /// Something has happened. Returns whether somebody must begin to call [`StreamManagement::rest`] now and then.
+    #[must_use]
+    pub fn watch(&mut self) -> bool {
+        std::mem::replace(&mut self.watched, Watched::Busy) == Watched::No
+    }
+
+    /// Looks whether anything has happened since the last look. If not, the stream rests: it gives its buffers back
+    /// if nothing is in them, and needs no further looks until [`StreamManagement::watch`] says so. If something is
+    /// unacknowledged and the client is `connected`, it is to be asked now, so that it need not be kept.
+    pub fn rest(&mut self, connected: bool) -> Rest {
+        if self.watched == Watched::Busy {
+            self.watched = Watched::Quiet;
+            return Rest::Busy;
+        }
+        self.watched = Watched::No;
+        self.release();
+        if !connected || self.asked != Asked::No || self.unacked_len() == 0 {
+            return Rest::Quiet;
+        }
+        self.asked = Asked::AtRest;
+        self.weight = 0;
+        Rest::Ask
+    }
+
+    /// Gives the buffers back if nothing is in them.
+    fn release(&mut self) {
+        if self.under_way.as_ref().is_some_and(|u| u.unacked.is_empty() && u.unsettled.is_empty()) {
+            self.under_way = None;
         }
     }
 
@@ -151,37 +230,41 @@ impl StreamManagement {
 
     /// The stanza with this number, the last one counted, is not safe yet.
     pub fn leave_unsettled(&mut self, number: u32) {
-        self.unsettled.push(number);
+        self.under_way.get_or_insert_default().unsettled.push(number);
     }
 
     /// A stanza has become safe. Returns whether the client waits to hear of it.
     pub fn settle(&mut self, number: u32) -> bool {
-        self.unsettled.settle(number) && self.answer_up_to.is_some()
+        self.under_way.as_mut().is_some_and(|u| u.unsettled.settle(number)) && self.answer_due
     }
 
     /// Stanzas that are not safe yet, or come behind such a one.
     pub fn unsettled(&self) -> usize {
-        self.unsettled.len()
+        self.under_way.as_ref().map_or(0, |under_way| under_way.unsettled.len())
     }
 
     /// What the client may be told is handled.
     pub fn handled(&self) -> u32 {
-        self.unsettled.first().map_or(self.received, |number| number.wrapping_sub(1))
+        let first = self.under_way.as_ref().and_then(|under_way| under_way.unsettled.first());
+        first.map_or(self.received, |number| number.wrapping_sub(1))
     }
 
     /// The client asks for an acknowledgement; [`StreamManagement::answer`] gives it.
     pub fn request(&mut self) {
-        self.answer_up_to = Some(self.received);
+        self.answer_up_to = self.received;
+        self.answer_due = true;
     }
 
     /// The `h` of an `<a/>` that is due now. A request that came behind stanzas which are not safe yet is
     /// answered whenever some of them have become so, and for the last time when all have.
     pub fn answer(&mut self) -> Option<u32> {
-        let up_to = self.answer_up_to?;
+        if !self.answer_due {
+            return None;
+        }
         let handled = self.handled();
-        let complete = up_to.wrapping_sub(handled) as i32 <= 0;
+        let complete = self.answer_up_to.wrapping_sub(handled) as i32 <= 0;
         if complete {
-            self.answer_up_to = None;
+            self.answer_due = false;
         } else if handled == self.told {
             return None;
         }
@@ -192,16 +275,17 @@ impl StreamManagement {
     /// A stanza is sent to the client, or would be if it were connected.
     pub fn sent(&mut self, stanza: Unacked) {
         let is_message = !matches!(stanza, Unacked::Stanza { kind: Kind::Presence | Kind::Iq, .. });
-        self.weight = self.weight.saturating_add(if is_message { ASK_AFTER } else { 1 });
-        self.unacked_bytes += stanza.cost();
-        self.unacked.push_back(stanza);
+        self.weight = if is_message { ASK_AFTER } else { ASK_AFTER.min(self.weight + 1) };
+        let under_way = self.under_way.get_or_insert_default();
+        under_way.unacked_bytes += stanza.cost();
+        under_way.unacked.push_back(stanza);
     }
 
     /// Whether `<r/>` is to be sent now. There is one at a time: the next goes out after the answer.
     pub fn ask(&mut self) -> bool {
-        let ask = !self.asked && self.weight >= ASK_AFTER;
+        let ask = self.asked == Asked::No && self.weight >= ASK_AFTER;
         if ask {
-            self.asked = true;
+            self.asked = Asked::ForStanzas;
             self.weight = 0;
         }
         ask
@@ -213,40 +297,45 @@ impl StreamManagement {
     /// It was sent fewer.
     pub fn acknowledged(&mut self, h: u32, mut gone: impl FnMut(Unacked)) -> Result<(), TooHigh> {
         let count = h.wrapping_sub(self.acked) as usize;
-        if count > self.unacked.len() {
+        if count > self.unacked_len() {
             return Err(TooHigh { handled: h, sent: self.sent_count() });
         }
         self.acked = h;
-        self.asked = false;
-        for stanza in self.unacked.drain(..count) {
-            self.unacked_bytes -= stanza.cost();
-            gone(stanza);
+        let asked = std::mem::replace(&mut self.asked, Asked::No);
+        if let Some(under_way) = &mut self.under_way {
+            for stanza in under_way.unacked.drain(..count) {
+                under_way.unacked_bytes -= stanza.cost();
+                gone(stanza);
+            }
+            if under_way.unacked.is_empty() && under_way.unacked.capacity() > KEPT_STANZAS_MAX {
+                // What a burst has needed is given back; what a conversation needs is kept until it rests.
+                under_way.unacked = VecDeque::new();
+            }
         }
-        if self.unacked.is_empty() {
-            // An idle stream owns no queue.
-            self.unacked = VecDeque::new();
+        if asked == Asked::AtRest {
+            self.release();
         }
         Ok(())
     }
 
     /// Number of the last stanza sent.
     fn sent_count(&self) -> u32 {
-        self.acked.wrapping_add(u32::try_from(self.unacked.len()).unwrap_or(u32::MAX))
+        self.acked.wrapping_add(u32::try_from(self.unacked_len()).unwrap_or(u32::MAX))
     }
 
     /// What the client has not acknowledged, oldest first.
     pub fn unacked(&self) -> impl Iterator<Item = &Unacked> {
-        self.unacked.iter()
+        self.under_way.iter().flat_map(|under_way| &under_way.unacked)
     }
 
     /// Stanzas the client has not acknowledged, and the bytes that they stand for.
     pub fn unacked_size(&self) -> (usize, usize) {
-        (self.unacked.len(), self.unacked_bytes)
+        self.under_way.as_ref().map_or((0, 0), |u| (u.unacked.len(), u.unacked_bytes))
     }
 
     /// Messages of the log among them.
     pub fn records(&self) -> impl Iterator<Item = Sequence> {
-        self.unacked.iter().filter_map(|stanza| match stanza {
+        self.unacked().filter_map(|stanza| match stanza {
             Unacked::Record { sequence, .. } => Some(*sequence),
             Unacked::Stanza { .. } => None,
         })
@@ -254,10 +343,11 @@ impl StreamManagement {
 
     /// Keeps of what is unacknowledged only what `keep` says, oldest first: for what can no longer be sent again.
     pub fn retain_unacked(&mut self, mut keep: impl FnMut(&Unacked) -> bool) {
-        self.unacked.retain(|stanza| {
+        let Some(under_way) = &mut self.under_way else { return };
+        under_way.unacked.retain(|stanza| {
             let kept = keep(stanza);
             if !kept {
-                self.unacked_bytes -= stanza.cost();
+                under_way.unacked_bytes -= stanza.cost();
             }
             kept
         });
@@ -265,18 +355,18 @@ impl StreamManagement {
 
     /// The connection is gone, or another one takes its place: what was asked on the old one is void.
     pub fn disconnected(&mut self) {
-        self.answer_up_to = None;
-        self.asked = false;
+        self.answer_due = false;
+        self.asked = Asked::No;
     }
 
     /// A new connection goes on with the stream, and has everything that is unacknowledged.
     pub fn resumed(&mut self) {
-        self.weight = if self.unacked.is_empty() { 0 } else { ASK_AFTER };
+        self.weight = if self.unacked_len() == 0 { 0 } else { ASK_AFTER };
         self.told = self.handled();
     }
 
     /// Takes everything that is unacknowledged: the stream is over.
     pub fn into_unacked(self) -> VecDeque<Unacked> {
-        self.unacked
+        self.under_way.map(|under_way| under_way.unacked).unwrap_or_default()
     }
 }

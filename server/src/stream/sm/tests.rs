@@ -112,7 +112,7 @@ fn a_client_is_asked_for_a_message_at_once_and_for_others_after_some_and_once_at
     assert!(sm.ask());
     sm.sent(stanza(Kind::Message, "m"));
     assert!(!sm.ask(), "the last one is not answered");
-    sm.acknowledged(ASK_AFTER, |_| {}).unwrap();
+    sm.acknowledged(u32::from(ASK_AFTER), |_| {}).unwrap();
     assert!(sm.ask(), "the message is not acknowledged");
 }
 
@@ -140,4 +140,40 @@ fn what_can_no_longer_be_sent_again_counts_no_more() {
     assert_eq!((texts(&sm), sm.unacked_size()), (vec!["a".into(), "b".into()], (2, 2 * ENTRY_BYTES + 2)));
     sm.acknowledged(2, |_| {}).unwrap();
     assert!(sm.acknowledged(3, |_| {}).is_err());
+}
+
+#[test]
+fn a_stream_at_rest_asks_once_for_what_it_holds_and_then_holds_nothing() {
+    let mut sm = StreamManagement::new(ID, 600);
+    sm.sent(stanza(Kind::Presence, "p"));
+    assert!(sm.watch());
+    assert!(!sm.watch(), "somebody watches already");
+    assert!(!sm.ask());
+    assert_eq!(sm.rest(true), Rest::Busy);
+    assert_eq!(sm.rest(true), Rest::Ask);
+    assert!(sm.watch());
+    assert_eq!(sm.rest(true), Rest::Busy);
+    assert_eq!(sm.rest(true), Rest::Quiet, "the last one is not answered");
+    sm.acknowledged(1, |_| {}).unwrap();
+    assert!(sm.under_way.is_none(), "what was asked for at rest is not waited for again");
+}
+
+#[test]
+fn a_conversation_keeps_its_queue_and_gives_it_up_at_rest() {
+    let mut sm = StreamManagement::new(ID, 600);
+    sm.sent(stanza(Kind::Message, "m"));
+    assert!(sm.watch() && sm.ask());
+    sm.acknowledged(1, |_| {}).unwrap();
+    assert!(sm.under_way.is_some());
+    assert_eq!(sm.rest(true), Rest::Busy);
+    assert_eq!(sm.rest(true), Rest::Quiet);
+    assert!(sm.under_way.is_none());
+}
+
+#[test]
+fn a_stream_without_a_connection_is_not_asked_and_keeps_what_it_holds() {
+    let mut sm = StreamManagement::new(ID, 600);
+    sm.sent(stanza(Kind::Iq, "i"));
+    assert_eq!(sm.rest(false), Rest::Quiet);
+    assert_eq!(texts(&sm), ["i"]);
 }

@@ -11,6 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use whimbrel_server::xml::{Element, Frame, Framer, Limits, Partial, Phase};
 
 use super::PATIENCE;
+use super::managed::SM;
 use super::tls::TlsStream;
 
 const BIND: &str = "urn:ietf:params:xml:ns:xmpp-bind";
@@ -201,9 +202,13 @@ impl Client {
         }
     }
 
-    /// The next stanza with this name, which must come before any other.
+    /// The next stanza with this name, which must come before any other. That the server asks for an acknowledgement,
+    /// as it may at any time, is passed over.
     pub(crate) fn expect(&mut self, name: &str) -> Element {
-        let stanza = self.stanza();
+        let mut stanza = self.stanza();
+        while stanza.is("r", SM) {
+            stanza = self.stanza();
+        }
         assert_eq!(stanza.name(), name, "{}: {stanza:?}", self.jid);
         stanza
     }
@@ -279,6 +284,7 @@ impl Client {
         loop {
             match self.receive() {
                 Said::Element(element) if wanted(&element) => return element,
+                Said::Element(element) if element.is("r", SM) => {}
                 Said::Element(element) => self.unseen.push_back(element),
                 other => panic!("{}: waited for a stanza, got {other:?}", self.jid),
             }
