@@ -1,6 +1,7 @@
 //! The command line of `whimbrel-perf`.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -86,6 +87,9 @@ pub(crate) struct TargetArgs {
     /// What the passwords are derived from
     #[arg(long, value_name = "TEXT", default_value = "whimbrel")]
     pub(crate) seed: String,
+    /// All accounts have one password, as `whimbrel-perf accounts --one-password` makes them
+    #[arg(long)]
+    pub(crate) one_password: bool,
     /// Number of the first account
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) first: u64,
@@ -155,6 +159,12 @@ pub(crate) struct HoldArgs {
     /// Seconds between two pings of a session while holding; 0: none
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     pub(crate) ping: u64,
+    /// Messages a second between pairs while holding, from each session in turn; 0: none
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) messages: u64,
+    /// Seconds to wait for messages that are still on their way; what has not come by then is lost
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub(crate) drain: u64,
     #[command(flatten)]
     pub(crate) target: TargetArgs,
 }
@@ -266,6 +276,15 @@ pub(crate) struct AccountsArgs {
     /// XMPP domain
     #[arg(long, value_name = "NAME", default_value = "localhost")]
     pub(crate) domain: String,
+    /// Give all of them one password: keys are then derived once, however many there are
+    #[arg(long)]
+    pub(crate) one_password: bool,
+    /// Print SCRAM keys (RFC 5803) instead of passwords, so that the import derives nothing
+    #[arg(long)]
+    pub(crate) scram_keys: bool,
+    /// PBKDF2 rounds of those keys
+    #[arg(long, value_name = "N", default_value = "4096")]
+    pub(crate) iterations: NonZeroU32,
     /// Number of the first
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) first: u64,

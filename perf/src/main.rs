@@ -69,10 +69,12 @@ fn main() -> ExitCode {
 
 fn accounts(args: &cli::AccountsArgs) -> Result<ExitCode, String> {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    let accounts = account::Accounts::new(&args.seed, &args.domain);
-    accounts
-        .write_import(args.first, args.count, &mut out)
-        .and_then(|()| out.flush())
-        .map_err(|error| format!("cannot write the accounts: {error}"))?;
+    let accounts = account::Accounts::new(&args.seed, &args.domain, args.one_password);
+    let written = if args.scram_keys {
+        accounts.write_keys(args.first, args.count, args.iterations, &mut out)
+    } else {
+        accounts.write_import(args.first, args.count, &mut out)
+    };
+    written.and_then(|()| out.flush()).map_err(|error| format!("cannot write the accounts: {error}"))?;
     Ok(ExitCode::SUCCESS)
 }

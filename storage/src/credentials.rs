@@ -7,6 +7,7 @@
 
 mod codec;
 mod password;
+pub mod rfc5803;
 mod scram;
 #[cfg(test)]
 mod tests;

@@ -132,7 +132,10 @@ pub(crate) enum UserCommand {
         #[command(flatten)]
         iterations: Iterations,
     },
-    /// Create accounts from a file: JID, tab, password a line
+    /// Create accounts from a file: JID, tab, password or SCRAM keys a line
+    ///
+    /// SCRAM keys are what another server keeps in place of the password (RFC 5803): `SCRAM-SHA-256$4096:SALT$STOREDKEY:
+    /// SERVERKEY`, salt and keys in base64, and after another tab those of SCRAM-SHA-1, where they are known.
     ///
     /// Accounts that exist are skipped, so an interrupted import is resumed by running it again. Bad lines are
     /// reported with their numbers and left out; then the exit code is 1.

@@ -3,6 +3,8 @@
 //! ```text
 //! reader ── lines, known accounts left out ──▶ derivers, one per core ── keys ──▶ writer (the main thread)
 //! ```
+//! A line has a password, or SCRAM keys that another server has derived (RFC 5803).
+//!
 //! All queues are short, so memory stays small whatever the file's size. A batch is written whole or not at all, and
 //! accounts that exist are left out before their keys are derived, so an interrupted import is resumed by running
 //! it again.
@@ -17,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
-use whimbrel_storage::credentials::Credentials;
+use whimbrel_storage::credentials::{Credentials, rfc5803};
 use zeroize::Zeroizing;
 
 use crate::accounts::Accounts;
@@ -26,7 +28,7 @@ use crate::problem::Problem;
 use crate::report::Report;
 use crate::user;
 
-/// Bytes of one line at most: the longest address, a tab, the longest password.
+/// Bytes of one line at most: the longest address, a tab, the longest password or the longest keys.
 const LINE_BYTES_MAX: usize = 8 * 1024;
 
 /// Lines looked up, derived and handed on together.
@@ -39,7 +41,14 @@ const BAD_SHOWN_MAX: u64 = 100;
 struct Entry {
     line: u64,
     local: String,
-    password: Zeroizing<String>,
+    secret: Secret,
+}
+
+/// What an account is to be recognised by.
+enum Secret {
+    Password(Zeroizing<String>),
+    /// Ready: nothing has to be derived.
+    Keys(Box<Credentials>),
 }
 
 /// A line that cannot, and why.
@@ -79,6 +88,7 @@ pub(crate) fn run(
 ) -> Result<ExitCode, Problem> {
     let (source, bytes) = open(file)?;
     let mut source = Lines::new(source);
+    let name = if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() };
     // The domain of a new directory is that of the first good line.
     let first = source.peek_domain();
     let mut accounts = Accounts::open(data, first.as_deref())?;
@@ -107,7 +117,7 @@ pub(crate) fn run(
                 .map_err(|error| Problem::new(format!("cannot start a thread: {error}")))?;
         }
         drop((steps, chunks));
-        let outcome = write(&mut accounts, &done, &bar, report);
+        let outcome = write(&mut accounts, &done, &bar, report, &name);
         // Dropping the receiver ends the derivers and the reader, which find nobody to send to.
         stop.store(true, Ordering::Relaxed);
         drop(done);
@@ -194,8 +204,12 @@ fn read(
 fn derive(chunks: &Receiver<Vec<Entry>>, steps: &Sender<Step>, rounds: NonZeroU32) {
     while let Ok(chunk) = chunks.recv() {
         let mut ready = Vec::with_capacity(chunk.len());
-        for Entry { line, local, password } in chunk {
-            match Credentials::derive(&password, rounds) {
+        for Entry { line, local, secret } in chunk {
+            let credentials = match secret {
+                Secret::Password(password) => Credentials::derive(&password, rounds),
+                Secret::Keys(keys) => Ok(*keys),
+            };
+            match credentials {
                 Ok(credentials) => ready.push((local, credentials)),
                 Err(error) => {
                     let bad = BadLine { line, reason: error.to_string() };
@@ -217,6 +231,7 @@ fn write(
     steps: &Receiver<Step>,
     bar: &ProgressBar,
     report: &Report,
+    name: &str,
 ) -> Result<Outcome, Problem> {
     let mut outcome = Outcome::default();
     let mut batch: Vec<(String, Credentials)> = Vec::new();
@@ -243,7 +258,7 @@ fn write(
             Step::Bad(BadLine { line, reason }) => {
                 outcome.bad += 1;
                 if outcome.bad <= BAD_SHOWN_MAX {
-                    bar.suspend(|| report.note(&format!("line {line}: {reason}")));
+                    bar.suspend(|| report.note(&format!("{name}: line {line}: {reason}")));
                 }
             }
             Step::Failed(problem) => {
@@ -259,7 +274,7 @@ fn write(
     Ok(outcome)
 }
 
-/// One line: an entry, nothing (an empty line), or why it is bad. Passwords are never repeated in the reason.
+/// One line: an entry, nothing (an empty line), or why it is bad. Passwords and keys are never repeated in the reason.
 fn parse(number: u64, line: Line<'_>, domain: &str) -> Result<Option<Entry>, String> {
     let bytes = match line {
         Line::Whole(bytes) => bytes,
@@ -270,15 +285,21 @@ fn parse(number: u64, line: Line<'_>, domain: &str) -> Result<Option<Entry>, Str
     if text.is_empty() {
         return Ok(None);
     }
-    let (jid, password) = text.split_once('\t').ok_or("no tab between address and password")?;
+    let (jid, rest) = text.split_once('\t').ok_or("no tab between address and password")?;
     let (local, its_domain) = user::bare(jid).map_err(|problem| problem.to_string())?;
     if its_domain != domain {
         return Err(format!("`{jid}` is not of the domain {domain}"));
     }
-    if password.is_empty() {
+    if rest.is_empty() {
         return Err("the password is empty".into());
     }
-    Ok(Some(Entry { line: number, local, password: Zeroizing::new(password.to_owned()) }))
+    let secret = if rfc5803::is_keys(rest) {
+        let keys = Credentials::from_rfc5803(rest.split('\t')).map_err(|error| error.to_string())?;
+        Secret::Keys(Box::new(keys))
+    } else {
+        Secret::Password(Zeroizing::new(rest.to_owned()))
+    };
+    Ok(Some(Entry { line: number, local, secret }))
 }
 
 /// A line as read.
@@ -334,7 +355,13 @@ mod tests {
 
     #[test]
     fn each_kind_of_bad_line_is_told_and_no_password_is_repeated() {
-        let table: [(&[u8], Option<&str>); 9] = [
+        let keys = b"a@x.org\tSCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:\
+                     wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
+        let table: [(&[u8], Option<&str>); 13] = [
+            (keys, None),
+            (&keys[..keys.len() - 4], Some("ServerKey of SCRAM-SHA-256 must be 32 bytes")),
+            (b"a@x.org\tSCRAM-SHA-512$secret", Some("RFC 5803")),
+            (&[&keys[..], b"\tsecret"].concat(), Some("RFC 5803")),
             (b"a@x.org\tpass word", None),
             (b"a@x.org\tpass\r", None),
             (b"", None),

@@ -137,6 +137,10 @@ impl Engine {
         }
         let passed = now.saturating_sub(self.pinged_ns) as f64;
         self.pinged_ns = now;
+        if self.traffic.draining || self.counters.connecting > 0 || !self.to_connect.is_empty() {
+            // Pings belong to the time of holding: while there are logins, a server slower than it may be should have those.
+            return;
+        }
         self.ping_debt = (self.ping_debt + passed / interval as f64 * f64::from(self.wanted)).min(1_000.0);
         while self.ping_debt >= 1.0 {
             self.ping_debt -= 1.0;

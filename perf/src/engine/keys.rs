@@ -2,7 +2,8 @@
 //!
 //! The file has one record of [`RECORD_BYTES`] for each account and hash, found by its position, so several worker
 //! processes share it without a lock: each touches only its own accounts. A record that does not fit the salt, the
-//! iterations or the password is computed anew.
+//! iterations or the password is computed anew. The keys used last are remembered beside it, so that accounts with
+//! one password and one salt need no file.
 //!
 //! ```text
 //! record: check 8 | client key 32 | server key 32 | zero to 80
@@ -62,6 +63,7 @@ impl Hash {
 }
 
 /// The two keys that a login needs; the first [`Hash::bytes`] bytes count.
+#[derive(Clone)]
 pub(crate) struct Pair {
     /// ClientKey of RFC 5802 §3.
     pub(crate) client: [u8; 32],
@@ -81,9 +83,19 @@ pub(crate) struct Secret<'a> {
     pub(crate) iterations: NonZeroU32,
 }
 
+/// What keys were derived from, whole.
+struct Source {
+    hash: Hash,
+    password: String,
+    salt: Vec<u8>,
+    iterations: NonZeroU32,
+}
+
 /// Keys, from the file or computed.
 pub(crate) struct Keys {
     file: Option<File>,
+    /// Those used last.
+    last: Option<(Source, Pair)>,
     /// Keys that had to be computed.
     pub(crate) computed: u64,
 }
@@ -94,11 +106,31 @@ impl Keys {
         let file = path.and_then(|path| {
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path).ok()
         });
-        Keys { file, computed: 0 }
+        Keys { file, last: None, computed: 0 }
     }
 
     /// The keys for one login.
     pub(crate) fn pair(&mut self, hash: Hash, secret: &Secret<'_>) -> Pair {
+        if let Some((source, pair)) = &self.last
+            && source.hash == hash
+            && source.password == secret.password
+            && source.salt == secret.salt
+            && source.iterations == secret.iterations
+        {
+            return pair.clone();
+        }
+        let pair = self.look_up(hash, secret);
+        let source = Source {
+            hash,
+            password: secret.password.to_owned(),
+            salt: secret.salt.to_owned(),
+            iterations: secret.iterations,
+        };
+        self.last = Some((source, pair.clone()));
+        pair
+    }
+
+    fn look_up(&mut self, hash: Hash, secret: &Secret<'_>) -> Pair {
         let slot = secret.account * 2 + u64::from(hash == Hash::Sha256);
         let offset = slot * RECORD_BYTES as u64;
         let mut record = [0; RECORD_BYTES];

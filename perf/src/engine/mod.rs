@@ -116,7 +116,7 @@ impl Engine {
     pub(crate) fn new(target: Target, share: Share) -> io::Result<Engine> {
         let poll = Poll::new()?;
         let timer = FineTimer::new(poll.registry(), TOKEN_TIMER)?;
-        let accounts = Accounts::new(&target.seed, &target.domain);
+        let accounts = Accounts::new(&target.seed, &target.domain, target.one_password);
         let tls = target.tls.map(link::client_config);
         let sessions = (0..share.sessions_max).map(|_| Session::default()).collect();
         let clock = Clock::new();
@@ -172,6 +172,7 @@ impl Engine {
             self.to_connect.push_back(number);
         }
         self.wanted = self.wanted.max(sessions);
+        self.traffic.draining = false;
         if let Some(rate) = rate {
             self.share.rate = rate;
         }

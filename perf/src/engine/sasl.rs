@@ -148,7 +148,12 @@ impl Exchange {
                 format!("the server wants {iterations} SCRAM iterations; at most {ITERATIONS_MAX}")
             })?;
         let password = accounts.password(self.account);
-        let secret = Secret { account: self.account, password: &password, salt: &salt, iterations };
+        let secret = Secret {
+            account: accounts.secret_of(self.account),
+            password: &password,
+            salt: &salt,
+            iterations,
+        };
         let pair = keys.pair(hash, &secret);
         let (client, server) = (&pair.client[..hash.bytes()], &pair.server[..hash.bytes()]);
         let without_proof = format!("c=biws,r={nonce}");
@@ -202,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_server_that_does_not_know_the_password_is_not_believed() {
-        let accounts = Accounts::new("seed", "localhost");
+        let accounts = Accounts::new("seed", "localhost", false);
         let mut out = Vec::new();
         let mut exchange = Exchange::start(Mechanism::Scram(Hash::Sha1), 1, &accounts, &mut out);
         let nonce = exchange.first_bare.split_once(",r=").unwrap().1.to_owned();

@@ -71,6 +71,14 @@ pub(crate) struct Session {
 const _: () = assert!(size_of::<Session>() <= 192);
 
 impl Session {
+    /// Whether it has sent messages under stream management and not everything it sent is acknowledged.
+    pub(crate) fn awaits_acknowledgement(&self) -> bool {
+        self.managed
+            && self.state == State::Ready
+            && self.flow.sent > 0
+            && self.stanzas_acknowledged != self.stanzas_sent
+    }
+
     /// Forgets everything that belongs to a connection.
     pub(crate) fn forget(&mut self) {
         self.link = None;

@@ -44,6 +44,8 @@ pub(crate) struct Target {
     pub(crate) sasl: Sasl,
     /// The passwords' seed.
     pub(crate) seed: String,
+    /// Every account has the same password.
+    pub(crate) one_password: bool,
     /// The file of SCRAM keys.
     pub(crate) keys: Option<PathBuf>,
     /// Sessions of one account, each with a resource of its own.

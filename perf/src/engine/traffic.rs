@@ -12,7 +12,7 @@ use crate::account::Accounts;
 use crate::engine::Engine;
 use crate::engine::ledger::{Arrival, Flow, Ledger};
 use crate::engine::scan::Element;
-use crate::engine::session::State;
+use crate::engine::session::{Session, State};
 
 /// Messages sent in one turn at most, so that reading is not forgotten.
 const SENDS_PER_TURN_MAX: u32 = 1_000;
@@ -61,6 +61,8 @@ pub(crate) struct Traffic {
     run: u32,
     body: String,
     sending: bool,
+    /// The time that counts is over: nothing new is sent, pings included, until the next load.
+    pub(super) draining: bool,
     next_due: u64,
     cursor: u32,
     ledger: Ledger,
@@ -83,6 +85,7 @@ impl Engine {
         self.traffic.run = run;
         self.traffic.body = "x".repeat(body_bytes);
         self.traffic.sending = true;
+        self.traffic.draining = false;
         self.traffic.next_due = now;
         self.traffic.cursor = 0;
         self.traffic.timed_from_ns = timed_from_ns;
@@ -103,6 +106,7 @@ impl Engine {
 
     /// Sends no more of the load; what is on its way still counts.
     pub(crate) fn stop_sending(&mut self) {
+        self.traffic.draining = true;
         self.traffic.sending = false;
     }
 
@@ -114,9 +118,7 @@ impl Engine {
 
     /// Whether the server has acknowledged everything that managed sessions have sent.
     pub(crate) fn all_acknowledged(&self) -> bool {
-        let mut managed =
-            self.sessions.iter().filter(|session| session.managed && session.state == State::Ready);
-        managed.all(|session| session.stanzas_acknowledged == session.stanzas_sent)
+        !self.sessions.iter().any(Session::awaits_acknowledgement)
     }
 
     /// What has not arrived is lost; pings that wait are unanswered.
@@ -129,11 +131,11 @@ impl Engine {
         self.traffic.load = Load::Idle;
     }
 
-    /// Asks every managed session's server what it has handled.
+    /// Asks the server what it has handled of each managed session that has sent messages. Others are let be: of a
+    /// million there may be many.
     pub(crate) fn request_acknowledgements(&mut self) {
         for number in 0..self.wanted {
-            if self.sessions[number as usize].managed && self.sessions[number as usize].state == State::Ready
-            {
+            if self.sessions[number as usize].awaits_acknowledgement() {
                 self.out.clear();
                 self.say(&["<r xmlns='urn:xmpp:sm:3'/>"]);
                 self.finish(number, Ok(()));

@@ -51,6 +51,7 @@ impl Router {
             tls: None,
             sasl: Sasl::Auto,
             seed: String::new(),
+            one_password: false,
             keys: None,
             sessions_per_account: 1,
             first_account: 0,

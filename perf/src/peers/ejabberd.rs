@@ -74,7 +74,7 @@ fn libraries(control: &Path) -> Result<PathBuf, String> {
 
 fn write_accounts(path: &Path, accounts: u64) -> std::io::Result<()> {
     let mut out = std::io::BufWriter::new(std::fs::File::create(path)?);
-    let derived = Accounts::new("whimbrel", "localhost");
+    let derived = Accounts::new("whimbrel", "localhost", false);
     write!(out, "<?xml version='1.0'?><server-data xmlns='urn:xmpp:pie:0'><host jid='localhost'>")?;
     for number in 0..accounts {
         write!(out, "<user name='{}' password='{}'/>", Accounts::name(number), derived.password(number))?;

@@ -158,6 +158,7 @@ fn target(peer: &Peer, port: u16, sessions: u64) -> Target {
         tls: None,
         sasl: Sasl::ScramSha1,
         seed: "whimbrel".into(),
+        one_password: false,
         keys: Some(peer.folder.join("keys")),
         sessions_per_account: 1,
         first_account: 0,

@@ -30,7 +30,7 @@ pub(super) fn prepare(_: &PeersArgs, folder: &Path, accounts: u64) -> Result<Pee
     std::fs::create_dir_all(&users).map_err(failed)?;
     let config = folder.join("prosody.cfg.lua");
     std::fs::write(&config, configuration(folder, port)).map_err(failed)?;
-    let derived = Accounts::new("whimbrel", "localhost");
+    let derived = Accounts::new("whimbrel", "localhost", false);
     for number in 0..accounts {
         let password = derived.password(number);
         let secret =

@@ -43,7 +43,7 @@ fn with(
     let data = folder.join("data");
     let file = folder.join("accounts");
     let mut lines = Vec::new();
-    Accounts::new("whimbrel", "localhost")
+    Accounts::new("whimbrel", "localhost", false)
         .write_import(0, accounts, &mut lines)
         .and_then(|()| std::fs::write(&file, lines))
         .map_err(|error| format!("cannot write {}: {error}", file.display()))?;

@@ -1,12 +1,15 @@
-//! `hold`: idle sessions with presence. Login rate, memory of a session, survival.
+//! `hold`: sessions with presence, idle but for pings and, where they are asked for, messages. Login rate, memory of a
+//! session, survival.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::cli::HoldArgs;
+use crate::engine::traffic::Load;
+use crate::fleet::Run;
 use crate::fleet::coordinator::Ended;
 use crate::report::{Memory, Report};
-use crate::scenario::{Session, timed_run};
+use crate::scenario::{Session, chat, timed_run};
 
 /// Runs it and delivers the report.
 ///
@@ -37,7 +40,16 @@ fn hold(session: &mut Session, args: &HoldArgs) -> Result<(), Ended> {
     }
     outcome?;
     if args.duration > 0 {
-        session.run("hold", &timed_run(0, args.duration, 0))?;
+        let workers = f64::from(session.fleet.layout().workers);
+        let load = (args.messages > 0).then(|| Load::Open { rate: args.messages as f64 / workers, every: 1 });
+        let run = Run { load, body_bytes: 40, ..timed_run(0, args.duration, args.drain) };
+        let outcome = session.run("hold", &run);
+        if args.messages > 0
+            && let Some(phase) = session.last_phase()
+        {
+            chat::add_figures(phase);
+        }
+        outcome?;
         let up = session.fleet.counters();
         if let Some(phase) = session.last_phase() {
             phase.figures.insert("sessions that survived".into(), up.ready as f64);

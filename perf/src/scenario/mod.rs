@@ -99,6 +99,7 @@ impl Session {
             },
             sasl: args.sasl,
             seed: args.seed.clone(),
+            one_password: args.one_password,
             keys: Some(keys),
             sessions_per_account: args.sessions_per_account,
             first_account: args.first,

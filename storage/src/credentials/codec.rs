@@ -17,8 +17,8 @@ use zeroize::Zeroizing;
 use super::{Credentials, CredentialsError, ITERATIONS_MAX, ScramHash, ScramKeys};
 
 const FORMAT: u8 = 1;
-const SALT_BYTES_MIN: usize = 8;
-const SALT_BYTES_MAX: usize = 64;
+pub(super) const SALT_BYTES_MIN: usize = 8;
+pub(super) const SALT_BYTES_MAX: usize = 64;
 const _: () = assert!(super::SALT_BYTES >= SALT_BYTES_MIN && super::SALT_BYTES <= SALT_BYTES_MAX);
 
 pub(super) fn encode(credentials: &Credentials) -> Zeroizing<Vec<u8>> {
