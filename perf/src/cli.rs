@@ -118,6 +118,10 @@ pub(crate) struct TargetArgs {
     /// Do not use stream management (XEP-0198) where it is offered
     #[arg(long)]
     pub(crate) no_sm: bool,
+    /// Log in with three messages instead of seven: after the first session of a worker has learnt what the server
+    /// offers, the others do not wait for its features (as XEP-0305 describes)
+    #[arg(long)]
+    pub(crate) pipeline: bool,
     /// Allow a server on another machine; only ever test what is yours
     #[arg(long)]
     pub(crate) allow_remote: bool,

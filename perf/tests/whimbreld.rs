@@ -40,7 +40,10 @@ fn logins_and_messages_succeed_in_the_clear_and_under_tls() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let accounts = folder.path().join("accounts");
-    std::fs::write(&accounts, perf(&["accounts", "10"]).stdout).unwrap();
+    // Half of the accounts are imported by their passwords, half by their SCRAM keys.
+    let mut lines = perf(&["accounts", "5"]).stdout;
+    lines.extend(perf(&["accounts", "5", "--first", "5", "--scram-keys"]).stdout);
+    std::fs::write(&accounts, lines).unwrap();
     let data = data.to_str().unwrap();
     let import = Command::new(whimbrelctl)
         .args(["--data", data, "user", "import", accounts.to_str().unwrap()])

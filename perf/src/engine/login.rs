@@ -16,13 +16,24 @@ pub(crate) enum Failure {
     Fatal(String),
 }
 
+/// What a server offers, as far as a login depends on it. It lets the sessions after the first one send what needs no
+/// answer without waiting (XEP-0305): the header with `<auth/>`, then `<response/>` with all the rest.
+#[derive(Clone, Copy)]
+pub(super) struct Offer {
+    mechanism: Mechanism,
+    stream_management: bool,
+}
+
 impl Engine {
     /// The connection (and TLS, where it comes first) is there: opens the stream.
     pub(super) fn open(&mut self, number: u32) {
         match self.target.protocol {
             Protocol::Xmpp => {
                 self.write_header();
-                self.sessions[number as usize].state = State::Features;
+                match self.offer {
+                    Some(offer) if self.target.tls.is_none() => self.authenticate(number, offer.mechanism),
+                    _ => self.sessions[number as usize].state = State::Features,
+                }
             }
             Protocol::Floor => {
                 let name = Accounts::name(self.target.account(self.share.first + u64::from(number)));
@@ -61,6 +72,9 @@ impl Engine {
                 let outcome = exchange.challenge(element, &self.accounts, &mut self.keys, &mut self.out);
                 self.counters.keys_computed = self.keys.computed;
                 self.sessions[number as usize].login = Some(exchange);
+                if let (Ok(()), Some(offer)) = (&outcome, self.offer) {
+                    self.say_the_rest(number, offer);
+                }
                 outcome.map_err(Failure::Fatal)
             }
             (State::Sasl, b"success") => {
@@ -68,12 +82,18 @@ impl Engine {
                     exchange.success(element).map_err(Failure::Fatal)?;
                 }
                 self.sessions[number as usize].state = State::FeaturesAfterSasl;
-                self.write_header();
+                if !self.sessions[number as usize].pipelined {
+                    self.write_header();
+                }
                 Ok(())
             }
             (State::Sasl, b"failure") => Err(self.refused(number, element)),
             (State::FeaturesAfterSasl, b"features") => {
-                self.bind(number, element);
+                if self.sessions[number as usize].pipelined {
+                    self.sessions[number as usize].state = State::Bind;
+                } else {
+                    self.bind(number, element);
+                }
                 Ok(())
             }
             (State::Bind, b"iq") => self.bound(number, element),
@@ -116,11 +136,29 @@ impl Engine {
             return Ok(());
         }
         let mechanism = Mechanism::choose(self.target.sasl, features).map_err(Failure::Fatal)?;
+        self.authenticate(number, mechanism);
+        Ok(())
+    }
+
+    fn authenticate(&mut self, number: u32, mechanism: Mechanism) {
+        self.mechanism = Some(mechanism);
         let account = self.target.account(self.share.first + u64::from(number));
         let exchange = Exchange::start(mechanism, account, &self.accounts, &mut self.out);
+        let session = &mut self.sessions[number as usize];
         session.login = Some(Box::new(exchange));
         session.state = State::Sasl;
-        Ok(())
+    }
+
+    /// Everything after `<response/>`, behind it in the same bytes.
+    fn say_the_rest(&mut self, number: u32, offer: Offer) {
+        self.sessions[number as usize].pipelined = true;
+        self.sessions[number as usize].sm_offered = offer.stream_management;
+        self.write_header();
+        self.say_bind(number);
+        if offer.stream_management && self.target.stream_management {
+            self.say_enable();
+        }
+        self.say_presence(number);
     }
 
     /// Puts TLS on the connection; the stream opens when the handshake is through.
@@ -152,6 +190,16 @@ impl Engine {
         // RFC 3921 §3, unless the server says that it is optional.
         session.ping_waits = features.contains(b"urn:ietf:params:xml:ns:xmpp-session")
             && !features.contains(b"<optional/></session>");
+        if self.target.pipeline
+            && !session.ping_waits
+            && let Some(mechanism) = self.mechanism
+        {
+            self.offer = Some(Offer { mechanism, stream_management: session.sm_offered });
+        }
+        self.say_bind(number);
+    }
+
+    fn say_bind(&mut self, number: u32) {
         let resource = self.target.resource(self.share.first + u64::from(number));
         self.say(&[
             "<iq type='set' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>p",
@@ -186,17 +234,28 @@ impl Engine {
         let session = &mut self.sessions[number as usize];
         if session.sm_offered && self.target.stream_management {
             session.state = State::StreamManagement;
-            self.say(&["<enable xmlns='urn:xmpp:sm:3'/>"]);
+            if !session.pipelined {
+                self.say_enable();
+            }
         } else {
             self.presence(number);
         }
     }
 
-    /// Presence, and a ping whose answer shows that the server has dealt with it.
+    fn say_enable(&mut self) {
+        self.say(&["<enable xmlns='urn:xmpp:sm:3'/>"]);
+    }
+
     fn presence(&mut self, number: u32) {
-        let session = &mut self.sessions[number as usize];
-        session.state = State::Presence;
-        session.stanzas_sent += 2;
+        self.sessions[number as usize].state = State::Presence;
+        if !self.sessions[number as usize].pipelined {
+            self.say_presence(number);
+        }
+    }
+
+    /// Presence, and a ping whose answer shows that the server has dealt with it.
+    fn say_presence(&mut self, number: u32) {
+        self.sessions[number as usize].stanzas_sent += 2;
         let domain = std::mem::take(&mut self.target.domain);
         self.say(&[
             "<presence/><iq type='get' id='up' to='",

@@ -42,6 +42,8 @@ use crate::account::Accounts;
 use crate::engine::clock::{Clock, FineTimer};
 use crate::engine::counters::{Counters, Recorder};
 use crate::engine::keys::Keys;
+use crate::engine::login::Offer;
+use crate::engine::sasl::Mechanism;
 use crate::engine::session::{Session, State};
 use crate::engine::target::Target;
 use crate::engine::traffic::Traffic;
@@ -97,6 +99,10 @@ pub(crate) struct Engine {
     allowance: f64,
     paced_ns: u64,
     failures_in_a_row: u32,
+    /// What an earlier login has learnt, when logins are to be pipelined.
+    offer: Option<Offer>,
+    /// The mechanism of the login before; it is the same for all.
+    mechanism: Option<Mechanism>,
     next_ping: u32,
     pinged_ns: u64,
     ping_debt: f64,
@@ -136,6 +142,8 @@ impl Engine {
             allowance: 0.0,
             paced_ns: now,
             failures_in_a_row: 0,
+            offer: None,
+            mechanism: None,
             next_ping: 0,
             pinged_ns: now,
             ping_debt: 0.0,

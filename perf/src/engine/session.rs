@@ -64,6 +64,8 @@ pub(crate) struct Session {
     pub(crate) managed: bool,
     /// The server offers stream management.
     pub(crate) sm_offered: bool,
+    /// Everything up to presence has been sent with `<response/>`.
+    pub(crate) pipelined: bool,
     /// A ping has not been answered.
     pub(crate) ping_waits: bool,
 }
@@ -92,6 +94,7 @@ impl Session {
         self.stanzas_acknowledged = 0;
         self.state = State::Off;
         self.managed = false;
+        self.pipelined = false;
         self.ping_waits = false;
     }
 }

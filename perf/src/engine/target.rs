@@ -56,6 +56,8 @@ pub(crate) struct Target {
     pub(crate) stream_management: bool,
     /// What messages tell the server about keeping them (XEP-0334).
     pub(crate) hint: Hint,
+    /// Send what needs no answer without waiting for one.
+    pub(crate) pipeline: bool,
     /// What is spoken.
     pub(crate) protocol: Protocol,
 }

@@ -111,6 +111,8 @@ impl Worker {
             match self.orders.try_recv() {
                 Ok(Order::Finish) | Err(TryRecvError::Disconnected) => {
                     self.engine.end_pings();
+                    // To take leave of very many sessions may take longer than the coordinator waits for the last words.
+                    tell(&News::Progress(Box::new(self.engine.counters.clone())));
                     self.engine.leave();
                     tell(&News::Bye(Box::new(self.engine.counters.clone())));
                     return Ok(());

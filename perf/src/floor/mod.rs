@@ -52,6 +52,7 @@ impl Router {
             sasl: Sasl::Auto,
             seed: String::new(),
             one_password: false,
+            pipeline: false,
             keys: None,
             sessions_per_account: 1,
             first_account: 0,

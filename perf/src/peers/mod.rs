@@ -159,6 +159,7 @@ fn target(peer: &Peer, port: u16, sessions: u64) -> Target {
         sasl: Sasl::ScramSha1,
         seed: "whimbrel".into(),
         one_password: false,
+        pipeline: false,
         keys: Some(peer.folder.join("keys")),
         sessions_per_account: 1,
         first_account: 0,

@@ -100,6 +100,7 @@ impl Session {
             sasl: args.sasl,
             seed: args.seed.clone(),
             one_password: args.one_password,
+            pipeline: args.pipeline,
             keys: Some(keys),
             sessions_per_account: args.sessions_per_account,
             first_account: args.first,

@@ -39,6 +39,31 @@ fn good_lines_are_imported_bad_ones_reported_with_their_numbers_and_a_second_run
 }
 
 #[test]
+fn scram_keys_are_taken_as_they_are_and_bad_ones_are_told_by_file_and_line() {
+    const GOOD: &str = "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:\
+                        wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
+    let place = Place::new();
+    let cut = &GOOD[..GOOD.len() - 8];
+    let text = format!(
+        "a@localhost\t{GOOD}\nb@localhost\t{cut}\nc@localhost\tSCRAM-SHA-512$1:a$b:c\nd@localhost\tpassword\n\
+         e@localhost\t{GOOD}\t{GOOD}\n"
+    );
+    let file = place.file("keys.tsv", text);
+    let file = file.to_str().unwrap();
+    let done = place.ctl(&["user", "import", file]);
+    assert_eq!((done.code, done.out.as_str()), (1, "2 added, 0 existed, 3 bad lines\n"), "{done:?}");
+    for reason in [
+        "line 2: ServerKey of SCRAM-SHA-256 must be 32 bytes in base64",
+        "line 3: keys of SCRAM-SHA-256 and SCRAM-SHA-1 can be used",
+        "line 5: the keys of one mechanism are given twice",
+    ] {
+        assert!(done.err.contains(&format!("{file}: {reason}")), "`{reason}`: {done:?}");
+    }
+    assert!(!done.err.contains("WG5d8"), "keys are shown: {done:?}");
+    assert_eq!(place.ctl(&["user", "list"]).out, "a@localhost\nd@localhost\n");
+}
+
+#[test]
 fn an_interrupted_import_is_resumed_by_running_it_again() {
     const USERS: usize = 3000;
     let place = Place::new();
