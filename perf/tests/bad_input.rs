@@ -115,6 +115,22 @@ fn pings_without_an_answer_fail_a_hold() {
     assert!(stderr.contains("pings were not answered"), "{stderr}");
 }
 
+#[test]
+fn what_is_up_when_the_time_for_logins_is_over_is_held_and_the_run_fails() {
+    let server = StandIn::start(Behaviour::default());
+    let port = server.port();
+    let args = ["hold", "--port", &port, "--sessions", "10000", "--rate", "20", "--login-limit", "10"];
+    let output = perf(&[&args[..], &["--settle", "0", "--duration", "1", "--quiet", "--json", "-"]].concat());
+    let (code, stderr) = told(&output);
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("not finished after 10 s") && stderr.contains("was held"), "{stderr}");
+    let report = report(&output);
+    let phases = report["phases"].as_array().unwrap();
+    let hold = phases.iter().find(|phase| phase["name"] == "hold").expect("it held");
+    let up = hold["figures"]["sessions that survived"].as_f64().unwrap();
+    assert!(up > 0.0 && up < 10_000.0, "{hold}");
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn an_interrupt_ends_the_run_with_partial_figures() {

@@ -103,5 +103,17 @@ fn logins_and_messages_succeed_in_the_clear_and_under_tls() {
         assert!(totals["sent"].as_u64().unwrap() > 0);
         assert_eq!(totals["sent"], totals["delivered"], "{how} {sasl}");
     }
+    let port = plain.to_string();
+    let keys = keys.to_str().unwrap();
+    let hold =
+        ["hold", "--port", &port, "--sessions", "4,10", "--settle", "0", "--duration", "2", "--drain", "30"];
+    let more = ["--messages", "50", "--ping", "1", "--pipeline", "--quiet", "--json", "-", "--keys", keys];
+    let output = perf(&[&hold[..], &more].concat());
+    assert_eq!(told(&output).0, Some(0), "hold: {}", told(&output).1);
+    let totals = &report(&output)["totals"];
+    assert_eq!(totals["logins"], 10);
+    assert_eq!(totals["stream_management"], 10);
+    assert!(totals["sent"].as_u64().unwrap() > 0);
+    assert_eq!(totals["sent"], totals["delivered"]);
     drop(server);
 }

@@ -187,6 +187,16 @@ impl Engine {
         self.paced_ns = self.clock.now_ns();
     }
 
+    /// Wants no more sessions than have begun to log in.
+    pub(crate) fn stop_logins(&mut self) {
+        // They begin in the order of their numbers.
+        if let Some(next) = self.to_connect.iter().min() {
+            self.wanted = *next;
+        }
+        self.to_connect.clear();
+        self.to_retry.clear();
+    }
+
     /// Whether every wanted session is up.
     pub(crate) fn all_ready(&self) -> bool {
         self.counters.ready == u64::from(self.wanted)

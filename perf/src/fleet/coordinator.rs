@@ -18,6 +18,9 @@ use crate::fleet::{Done, Job, News, Order, Run, Timed};
 /// How long a worker may take for its last words.
 const BYE_MAX: Duration = Duration::from_secs(10);
 
+/// How long a worker that has been killed is waited for: the kernel may take minutes to close a million sockets.
+const DEATH_MAX: Duration = Duration::from_secs(5);
+
 /// Descriptors of a worker that are no sessions.
 pub(crate) const DESCRIPTORS_RESERVED: u64 = 64;
 
@@ -351,7 +354,12 @@ impl Drop for Fleet {
             if !worker.ended {
                 let _ = worker.child.kill();
             }
-            let _ = worker.child.wait();
+        }
+        let end = Instant::now() + DEATH_MAX;
+        for worker in &mut self.workers {
+            while matches!(worker.child.try_wait(), Ok(None)) && Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(5));
+            }
         }
     }
 }

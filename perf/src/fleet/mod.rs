@@ -36,6 +36,8 @@ pub(crate) enum Order {
         /// Connects a second, if the pace changes.
         rate: Option<f64>,
     },
+    /// Begin no more logins; those under way go on.
+    StopLogins,
     /// Run a load.
     Run(Run),
     /// Subscribe the sessions of each group to each other.

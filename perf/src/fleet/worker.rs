@@ -146,6 +146,11 @@ impl Worker {
                 self.engine.want(sessions, rate);
                 self.task = Task::Reach;
             }
+            Order::StopLogins => {
+                self.engine.stop_logins();
+                self.task = Task::Nothing;
+                tell(&News::Obeyed);
+            }
             Order::Subscribe { group } => {
                 self.engine.subscribe(group);
                 tell(&News::Obeyed);

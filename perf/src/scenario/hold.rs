@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::cli::HoldArgs;
 use crate::engine::traffic::Load;
-use crate::fleet::Run;
 use crate::fleet::coordinator::Ended;
+use crate::fleet::{Order, Run};
 use crate::report::{Memory, Report};
 use crate::scenario::{Session, chat, timed_run};
 
@@ -38,7 +38,19 @@ fn hold(session: &mut Session, args: &HoldArgs) -> Result<(), Ended> {
     if let Some(memory) = &mut session.report.memory {
         memory.compute();
     }
-    outcome?;
+    match outcome {
+        // What is up by then is worth holding; that it is fewer than asked for makes the run a failed one all the same.
+        Err(Ended::TimedOut(reason)) if session.fleet.counters().ready > 0 => {
+            session.report.problems.push(format!("{reason}; what was up was held"));
+            session.fleet.tell_all(&Order::StopLogins)?;
+            let (up, sample) = (session.fleet.counters().ready, session.sample());
+            if let Some(memory) = &mut session.report.memory {
+                memory.points.push((up, sample));
+                memory.compute();
+            }
+        }
+        outcome => outcome?,
+    }
     if args.duration > 0 {
         let workers = f64::from(session.fleet.layout().workers);
         let load = (args.messages > 0).then(|| Load::Open { rate: args.messages as f64 / workers, every: 1 });

@@ -192,8 +192,9 @@ mod tests {
     fn each_kind_of_bad_text_has_its_reason() {
         let credentials = Credentials::derive("secret", NonZeroU32::new(1024).unwrap()).unwrap();
         let sha1 = credentials.to_rfc5803(ScramHash::Sha1);
-        let form: fn(&KeysError) -> bool = |error| *error == KeysError::Form;
-        let table: [(String, fn(&KeysError) -> bool); 14] = [
+        type Expected = fn(&KeysError) -> bool;
+        let form: Expected = |error| *error == KeysError::Form;
+        let table: [(String, Expected); 14] = [
             (String::new(), form),
             ("SCRAM-SHA-256".into(), form),
             ("SCRAM-SHA-256$4096:c2FsdA==".into(), form),
