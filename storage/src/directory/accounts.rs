@@ -16,6 +16,24 @@ use super::{Directory, WriteTransaction};
 /// In `meta`: the number of the account made last.
 const KEY_LAST_ACCOUNT: &[u8] = b"last_account";
 
+/// Tells the credentials of an account from those it had before or gets later. Says nothing about them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct CredentialsStamp(u64);
+
+impl CredentialsStamp {
+    /// The stamp of credentials as they are stored.
+    #[must_use]
+    pub fn of(credentials: &Credentials) -> Self {
+        Self::of_bytes(&credentials.encode())
+    }
+
+    fn of_bytes(bytes: &[u8]) -> Self {
+        let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
+        let first = digest.as_ref().first_chunk().expect("SHA-256 has 32 bytes");
+        Self(u64::from_le_bytes(*first))
+    }
+}
+
 /// An account as it lies in the map.
 struct Record<'v> {
     id: AccountId,
@@ -68,6 +86,12 @@ impl View<'_> {
             Ok(credentials) => Ok(Some(credentials)),
             Err(_) => Err(damaged(Table::Accounts, key.bytes())("credentials that do not read back")),
         }
+    }
+
+    fn account_login(&self, local: &str) -> Result<Option<(UserId, CredentialsStamp)>, DirectoryError> {
+        let Some(key) = Key::account(local) else { return Ok(None) };
+        let record = self.account_record(&key, local)?;
+        Ok(record.map(|record| (record.id.into(), CredentialsStamp::of_bytes(record.credentials))))
     }
 
     fn accounts(&self, after: Option<&str>, max: usize) -> Result<Vec<String>, DirectoryError> {
@@ -134,6 +158,14 @@ impl Directory {
         self.read(|view| Ok(view.account(local)?.map(UserId::from)))
     }
 
+    /// The account's number, and the stamp of its credentials; `None`: there is no such account.
+    ///
+    /// # Errors
+    /// The directory cannot be read or is damaged.
+    pub fn account_login(&self, local: &str) -> Result<Option<(UserId, CredentialsStamp)>, DirectoryError> {
+        self.read(|view| view.account_login(local))
+    }
+
     /// Accounts after `after` in order of their localparts' bytes, at most `max`. Localparts that agree in their
     /// first 479 bytes are in an order of their own, the same each time.
     ///
@@ -176,6 +208,14 @@ impl WriteTransaction<'_> {
     /// The directory cannot be read or is damaged.
     pub fn account_id(&self, local: &str) -> Result<Option<UserId>, DirectoryError> {
         Ok(self.view().account(local)?.map(UserId::from))
+    }
+
+    /// The account's number, and the stamp of its credentials; `None`: there is no such account.
+    ///
+    /// # Errors
+    /// The directory cannot be read or is damaged.
+    pub fn account_login(&self, local: &str) -> Result<Option<(UserId, CredentialsStamp)>, DirectoryError> {
+        self.view().account_login(local)
     }
 
     /// Makes an account. `local` must be normalised (RFC 7622 §3.3). `false`: there is such an account already;

@@ -224,7 +224,10 @@ fn attach(env: &Env<WithoutTls>, path: &Path, options: &Options) -> Result<(Tabl
         }));
     }
     let secret = read(KEY_SECRET)?.try_into().map_err(|_| impossible(KEY_SECRET))?;
-    let tables = Tables::open(env, &txn)?.map_err(|name| {
+    drop(txn);
+    // To write, because a directory of an earlier release may lack a table.
+    let mut txn = env.write_txn()?;
+    let tables = Tables::open(env, &mut txn)?.map_err(|name| {
         Failed::Other(DirectoryError::DamagedFile {
             path: path.join(DATA_FILE),
             what: format!("the table {name} is missing"),

@@ -8,6 +8,8 @@
 //! accounts              localpart (up to 479 bytes)  |  its first 479 bytes, SHA-256 (32)
 //! rosters, private      account (8, big endian), text (up to 471)  |  account, first 471 bytes, SHA-256 (32)
 //! removals              account, roster version (8, big endian)
+//! registrations         the number's digits
+//! quotas                kind (1), keyed hash of what is counted (16)
 //! all others            account
 //! ```
 //!

@@ -16,7 +16,7 @@
 //! | `env`, `lock`, `check` | opening: the folder, one process at a time, is the file ours and whole, the map |
 //! | `tables`, `transaction` | tables and views of them, write transactions |
 //! | `key`, `codec`, `checksum` | how keys and values are written |
-//! | `accounts`, `item`, `roster`, `blocked`, `vcard`, `private`, `activity` | what is kept |
+//! | `accounts`, `item`, `roster`, `blocked`, `vcard`, `private`, `activity`, `registration` | what is kept |
 //! | `writer` | the thread that writes |
 //! | `import`, `copy` | accounts by the million; backups |
 //! | `error` | what can go wrong |
@@ -39,6 +39,7 @@ mod item;
 mod key;
 mod lock;
 mod private;
+mod registration;
 mod roster;
 mod tables;
 #[cfg(test)]
@@ -54,12 +55,14 @@ use std::sync::Arc;
 
 use heed::{Env, WithoutTls};
 
+pub use accounts::CredentialsStamp;
 pub use activity::LastActivity;
 pub use error::DirectoryError;
 pub use import::{ImportEvent, Imported, NewAccount};
 pub use item::{Item, ItemRef, Subscription};
 pub use key::{CONTACT_BYTES_MAX, UserId};
 pub use private::PRIVATE_NAME_BYTES_MAX;
+pub use registration::{NumberState, PendingPin, Quota, QuotaKey};
 pub use roster::{REMOVALS_MAX, RosterChanges};
 pub use transaction::{VALUE_BYTES_MAX, WriteTransaction};
 pub use writer::{BATCH_JOBS_MAX, BATCH_TIME_MAX, Job, QueueFull, Writer, run_inline};

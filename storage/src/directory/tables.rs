@@ -33,10 +33,14 @@ pub(super) enum Table {
     Private,
     /// Account → when and with what words it was last online.
     Activity,
+    /// Phone number → the PIN under way, and how guessing it is slowed.
+    Registrations,
+    /// What is counted → until when, and how often.
+    Quotas,
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Meta,
         Self::Accounts,
         Self::RosterStates,
@@ -46,6 +50,8 @@ impl Table {
         Self::Vcards,
         Self::Private,
         Self::Activity,
+        Self::Registrations,
+        Self::Quotas,
     ];
 
     /// The tables whose keys begin with an account's number.
@@ -70,7 +76,15 @@ impl Table {
             Self::Vcards => "vcards",
             Self::Private => "private",
             Self::Activity => "activity",
+            Self::Registrations => "registrations",
+            Self::Quotas => "quotas",
         }
+    }
+
+    /// Whether releases have written format 1 without it. It is then made when a directory of theirs is opened; they
+    /// do not look at tables they do not know.
+    pub(super) fn came_later(self) -> bool {
+        matches!(self, Self::Registrations | Self::Quotas)
     }
 }
 
@@ -91,12 +105,13 @@ impl Tables {
     /// Opens them; the name of the first one missing otherwise.
     pub(super) fn open(
         env: &Env<WithoutTls>,
-        txn: &RoTxn<'_>,
+        txn: &mut RwTxn<'_>,
     ) -> Result<Result<Self, &'static str>, heed::Error> {
         let mut tables = Vec::with_capacity(Table::ALL.len());
         for table in Table::ALL {
             match env.open_database(txn, Some(table.name()))? {
                 Some(handle) => tables.push(handle),
+                None if table.came_later() => tables.push(env.create_database(txn, Some(table.name()))?),
                 None => return Ok(Err(table.name())),
             }
         }
@@ -119,6 +134,16 @@ pub(super) struct View<'t> {
 impl<'t> View<'t> {
     pub(super) fn get(&self, table: Table, key: &[u8]) -> Result<Option<&'t [u8]>, DirectoryError> {
         self.inner.tables.of(table).get(self.txn, key).map_err(|error| self.inner.failed("read", error))
+    }
+
+    /// Everything in a table, in order.
+    pub(super) fn all(
+        &self,
+        table: Table,
+    ) -> Result<impl Iterator<Item = Result<Row<'t>, DirectoryError>> + use<'t>, DirectoryError> {
+        let inner = self.inner;
+        let rows = inner.tables.of(table).iter(self.txn).map_err(|error| inner.failed("read", error))?;
+        Ok(rows.map(move |row| row.map_err(|error| inner.failed("read", error))))
     }
 
     /// Everything whose key begins with `prefix`, in order.

@@ -120,11 +120,12 @@ fn in_table(fault: Fault, name: &str) -> Fault {
     }
 }
 
-/// Whether the tables are ours: all of them together, since they are made in one transaction.
+/// Whether the tables are ours: all of them together, since they are made in one transaction, but for those that
+/// earlier releases did not have.
 fn check_names(tables: &[(Vec<u8>, Option<Root>)]) -> Result<(), Fault> {
     let has =
         |table: &Table| tables.iter().any(|(name, root)| root.is_some() && name == table.name().as_bytes());
-    match Table::ALL.iter().find(|table| !has(table)) {
+    match Table::ALL.iter().find(|table| !has(table) && !table.came_later()) {
         None => Ok(()),
         Some(missing) if Table::ALL.iter().any(has) => {
             Err(Fault::Damaged(format!("the table {} is missing", missing.name())))

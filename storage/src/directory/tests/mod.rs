@@ -5,6 +5,7 @@ mod damage;
 mod import;
 mod limits;
 mod opening;
+mod registration;
 mod roster;
 mod roster_model;
 mod writer;
