@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use ring::rand::{SecureRandom, SystemRandom};
 use whimbrel_storage::credentials::Credentials;
+use whimbrel_storage::directory::CredentialsStamp;
 use whimbrel_storage::jid::{self, JidRef};
 
 use crate::config::Config;
@@ -62,6 +63,9 @@ pub struct Negotiation {
     pub deadline: Option<TimerId>,
     /// The account, once SASL has succeeded; a localpart.
     pub user: Option<Box<str>>,
+    /// The credentials that the current exchange, or the one that succeeded, was about. Whoever binds must have used
+    /// those that the account has then.
+    pub stamp: Option<CredentialsStamp>,
     /// Channel bindings of the TLS connection.
     pub bindings: ChannelBindings,
     exchange: Option<Box<Exchange>>,
@@ -116,6 +120,7 @@ impl Negotiation {
             bytes_in: 0,
             deadline,
             user: None,
+            stamp: None,
             bindings: ChannelBindings::default(),
             exchange: None,
             claimed: None,
@@ -287,6 +292,7 @@ impl Negotiation {
                     Ok(found) => found,
                     Err(error) => return self.failed(at, error.into(), out),
                 };
+                self.stamp = found.as_ref().map(CredentialsStamp::of);
                 let Some(exchange) = &mut self.exchange else { return Ok(Step::Continue) };
                 let next = exchange.credentials_found(found.as_ref(), &at.shared.unknown_users);
                 self.go_on(at, next, out)
@@ -298,6 +304,7 @@ impl Negotiation {
                 }
                 match credentials(at, &username) {
                     Ok(found) => {
+                        self.stamp = found.as_ref().map(CredentialsStamp::of);
                         self.waiting = true;
                         Ok(Step::CheckPassword(
                             at.shared.unknown_users.plain_check(found, &username, password),

@@ -212,8 +212,14 @@ impl Core {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         let Phase::Negotiating(negotiation) = &mut session.phase else { return };
         let Some(local) = negotiation.user.clone() else { return };
-        let account = match self.home.shared.directory.account_id(&local) {
-            Ok(Some(account)) => account,
+        let stamp = negotiation.stamp;
+        let account = match self.home.shared.directory.account_login(&local) {
+            Ok(Some((account, current))) if stamp == Some(current) => account,
+            Ok(Some(_)) => {
+                // Whoever has lost the account to another device must not slip in behind the change.
+                let text = "the account's credentials have changed";
+                return self.end_stream(conn, StreamCondition::NotAuthorized, Some(text));
+            }
             Ok(None) => {
                 // It has been removed since this stream has authenticated.
                 let text = "the account has been removed";
