@@ -4,7 +4,8 @@
 //! main ── signals, control socket (threads of their own)
 //!  ├─ worker-0 … worker-N   one per core, pinned; driver + core
 //!  ├─ directory             the one writer of accounts and rosters
-//!  └─ crypto-0 …            password hashing
+//!  ├─ crypto-0 …            password hashing
+//!  └─ registration, sms-0 … registration by phone number, where it is on
 //! ```
 
 use std::collections::HashMap;
@@ -23,6 +24,7 @@ use whimbrel_storage::log::{Log, LogError, Opened, Progress, Syncer};
 
 use crate::config::{Config, ConfigError, DriverChoice};
 use crate::control::{ControlError, ControlSocket};
+use crate::registration::{self, Registration, gateway};
 use crate::runtime::crypto::CryptoPool;
 use crate::runtime::driver::mio::Mio;
 use crate::runtime::driver::{Driver, Tuning, Wake};
@@ -63,6 +65,9 @@ pub enum BootError {
     /// The control socket.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// Registration by phone number.
+    #[error("{0}")]
+    Registration(String),
     /// A socket cannot be bound.
     #[error("cannot listen on {address}: {source}{}", remedy_for_bind(.source))]
     Listen {
@@ -111,6 +116,9 @@ fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> BootError {
 /// Completed jobs that wait for one worker at most; the threads that deliver them then wait.
 const COMPLETIONS: usize = 4096;
 
+/// What the end of the server waits for a text message that is being sent.
+const REGISTRATION_WAIT: std::time::Duration = std::time::Duration::from_secs(3);
+
 /// How often reading the log at the start is reported.
 const PROGRESS_INTERVAL: std::time::Duration = std::time::Duration::from_secs(2);
 
@@ -135,6 +143,8 @@ pub struct Server {
     pub listening: Vec<SocketAddr>,
     /// Addresses that are listened on: direct TLS.
     pub listening_tls: Vec<SocketAddr>,
+    /// Registration by phone number, where it is on.
+    pub registration: Option<Arc<Registration>>,
     /// Name of the driver in use.
     pub driver: &'static str,
     /// When it started.
@@ -218,7 +228,15 @@ impl Server {
         let hasher = SeedableRandomState::random();
         let throttle =
             Throttle::new(throttle::Limits::default(), std::hash::BuildHasher::hash_one(&hasher, "throttle"));
-        let ((plain, listening), (direct, listening_tls)) = match bound {
+        // After privileges are dropped: the server must be able to read its files again.
+        let gateway = match config.registration.is_on() {
+            true => {
+                let made = gateway::from_config(&config.registration, &config.domain);
+                Some(made.map_err(BootError::Registration)?)
+            }
+            false => None,
+        };
+        let Bound { plain: (plain, listening), direct: (direct, listening_tls), http } = match bound {
             Some(bound) => bound,
             None => bind(&config, count)?,
         };
@@ -298,6 +316,20 @@ impl Server {
         let posts = mailbox::grid(count, config.limits.mailbox_parcels as usize);
         let lanes: Vec<Vec<LaneGauge>> =
             posts.iter().map(|post| (0..count).map(|to| post.gauge(to)).collect()).collect();
+        let registration = match gateway {
+            Some(gateway) => {
+                let surroundings = registration::Surroundings {
+                    shared: shared.clone(),
+                    writer: writer.clone(),
+                    completions: completions.clone(),
+                    listeners: http,
+                    started,
+                };
+                let running = Registration::start(surroundings, &gateway);
+                Some(Arc::new(running.map_err(system("cannot start registration"))?))
+            }
+            None => None,
+        };
         let watched = Watched {
             shared: shared.clone(),
             writer: writer.clone(),
@@ -305,6 +337,7 @@ impl Server {
             completions: completions.clone(),
             commands: commands.clone(),
             lanes: lanes.clone(),
+            registration: registration.clone(),
             started,
         };
         let watch = Watch::start(watched).map_err(system("cannot start the thread for statistics"))?;
@@ -332,6 +365,7 @@ impl Server {
             lanes,
             listening,
             listening_tls,
+            registration,
             driver,
             started,
             syncer: Mutex::new(syncer),
@@ -379,6 +413,9 @@ impl Server {
                 Err(_) => "it panicked".to_owned(),
             };
             return Err(WorkerFailed { worker, reason });
+        }
+        if let Some(registration) = &self.registration {
+            registration.stop(REGISTRATION_WAIT);
         }
         self.writer.finish();
         self.syncer.lock().expect("nothing panics while it holds this lock").finish();
@@ -439,6 +476,7 @@ fn keep_fixed(old: &Config, new: &mut Config) -> Vec<&'static str> {
         log_mib_max,
         log_segment_mib
     );
+    changed.extend(new.registration.keep_fixed(&old.registration));
     changed
 }
 
@@ -504,13 +542,24 @@ fn homes_of_all(directory: &Directory, seed: u64, workers: usize) -> HashMap<Use
 
 type Sockets = Vec<Vec<TcpListener>>;
 
-/// Sockets and addresses: STARTTLS, direct TLS.
-type Bound = ((Sockets, Vec<SocketAddr>), (Sockets, Vec<SocketAddr>));
+/// Sockets and addresses.
+struct Bound {
+    /// STARTTLS.
+    plain: (Sockets, Vec<SocketAddr>),
+    /// Direct TLS.
+    direct: (Sockets, Vec<SocketAddr>),
+    /// The HTTP API of registration.
+    http: Vec<TcpListener>,
+}
 
 fn bind(config: &Config, workers: usize) -> Result<Bound, BootError> {
     let plain = listeners(&config.listen, workers, config.backlog)?;
     let direct = listeners(&config.listen_tls, workers, config.backlog)?;
-    Ok((plain, direct))
+    let http =
+        config.registration.listen.iter().map(|&address| {
+            TcpListener::bind(address).map_err(|source| BootError::Listen { address, source })
+        });
+    Ok(Bound { plain, direct, http: http.collect::<Result<_, _>>()? })
 }
 
 fn bind_as_root(config: &Config, workers: usize) -> Result<Bound, BootError> {

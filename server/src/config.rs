@@ -12,6 +12,7 @@ use whimbrel_storage::credentials::ITERATIONS_MAX;
 use whimbrel_storage::log;
 
 use crate::limits::Limits;
+use crate::registration::settings::RegistrationConfig;
 
 /// Which event-loop driver the workers use.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,6 +122,8 @@ pub struct Config {
     pub tls: TlsConfig,
     /// Authentication.
     pub auth: AuthConfig,
+    /// Registration by phone number.
+    pub registration: RegistrationConfig,
     /// Limits.
     pub limits: Limits,
 }
@@ -145,6 +148,7 @@ impl Default for Config {
             log_segment_mib: 64,
             tls: TlsConfig::default(),
             auth: AuthConfig::default(),
+            registration: RegistrationConfig::default(),
             limits: Limits::default(),
         }
     }
@@ -244,6 +248,7 @@ impl Config {
         if u64::from(self.log_mib_max) < 2 * u64::from(self.log_segment_mib) {
             return invalid("log_mib_max must have room for at least two files of log_segment_mib".into());
         }
+        self.registration.check().or_else(invalid)?;
         self.limits.check().or_else(invalid)
     }
 }

@@ -8,6 +8,7 @@ pub mod config;
 pub mod control;
 pub mod limits;
 pub mod metrics;
+pub mod registration;
 pub mod runtime;
 pub mod service;
 pub mod session;

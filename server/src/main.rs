@@ -32,8 +32,9 @@ use crate::cli::Cli;
 #[global_allocator]
 static ALLOCATOR: whimbrel_server::allocator::Counted = whimbrel_server::allocator::Counted;
 
-/// What is logged unless WHIMBREL_LOG says otherwise: warnings, and the few lines of this file.
-const LOG_DEFAULT: &str = "warn,whimbreld=info";
+/// What is logged unless WHIMBREL_LOG says otherwise: warnings, the few lines of this file, and what becomes of
+/// registrations.
+const LOG_DEFAULT: &str = "warn,whimbreld=info,registration=info";
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -126,6 +127,14 @@ fn announce(server: &Server, config: &Config) {
     }
     if !server.listening_tls.is_empty() {
         places.push(format!("direct TLS on {}", list(&server.listening_tls)));
+    }
+    if let Some(registration) = &server.registration {
+        let scheme = if config.registration.tls { "https" } else { "http" };
+        let place = match registration.listening.is_empty() {
+            true => "in-band".to_owned(),
+            false => format!("by {scheme} on {}", list(&registration.listening)),
+        };
+        places.push(format!("registration {place}, gateway {}", registration.gateway));
     }
     let certificate = if config.tls.certificate.as_os_str().is_empty() {
         "self-signed certificate".to_owned()

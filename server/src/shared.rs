@@ -5,7 +5,7 @@ use std::hash::BuildHasher;
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock};
 
 use foldhash::fast::SeedableRandomState;
 use whimbrel_stats::Blocks;
@@ -15,6 +15,7 @@ use whimbrel_storage::directory::{Directory, DirectoryError};
 use crate::admission::Admission;
 use crate::config::Config;
 use crate::metrics::WorkerMetrics;
+use crate::registration::errand::Errand;
 use crate::stats::Stats;
 use crate::stream::registration::Quota;
 use crate::stream::sasl::UnknownUsers;
@@ -48,6 +49,8 @@ pub struct Shared {
     throttle: Mutex<Throttle>,
     /// Accounts that addresses have tried to register of late.
     pub registrations: Quota,
+    /// Where streams take registrations by phone number (`registration.in_band`); empty while there are none.
+    pub registration: OnceLock<tokio::sync::mpsc::Sender<Errand>>,
     /// What is answered for accounts that do not exist.
     pub unknown_users: UnknownUsers,
     /// Indexes users. Its seed differs from run to run, so that nobody can choose
@@ -87,6 +90,7 @@ impl Shared {
             admission: Admission::default(),
             throttle: Mutex::new(throttle),
             registrations: Quota::default(),
+            registration: OnceLock::new(),
             unknown_users,
             hasher,
             metrics: stats.workers.clone(),

@@ -4,6 +4,7 @@
 //! worker n ──stores──▶ group "worker", block n      (crate::metrics)
 //! stats    ──stores──▶ group "queues", block n      queues of worker n
 //!    thread └─────────▶ group "server"               queues of the whole server, its process
+//! registration ──────▶ group "registration"         (crate::registration::metrics)
 //! ```
 //! Queues that several threads fill have no single writer, so a thread of its own looks at them a few times a
 //! second. A queue's metrics are named `queue.NAME.length`, `.high_water` and `.limit`.
@@ -20,6 +21,8 @@ use whimbrel_storage::directory::Writer;
 
 use crate::allocator;
 use crate::metrics::WorkerMetrics;
+use crate::registration::Registration;
+use crate::registration::metrics::RegistrationMetrics;
 use crate::runtime::crypto::CryptoPool;
 use crate::runtime::gauge::Gauge;
 use crate::runtime::jobs::{Completions, Then};
@@ -81,6 +84,8 @@ pub struct Stats {
     pub queues: Blocks<QueueMetrics>,
     /// One block, written by the stats thread.
     pub server: Blocks<ServerMetrics>,
+    /// One block, written by the thread of registration, its queue by the stats thread.
+    pub registration: Blocks<RegistrationMetrics>,
 }
 
 impl Stats {
@@ -107,12 +112,18 @@ fn builder(workers: usize) -> Builder {
     builder.group::<WorkerMetrics>("worker", "worker", workers);
     builder.group::<QueueMetrics>("queues", "worker", workers);
     builder.group::<ServerMetrics>("server", "", 1);
+    builder.group::<RegistrationMetrics>("registration", "", 1);
     builder
 }
 
 impl From<whimbrel_stats::file::Built> for Stats {
     fn from(built: whimbrel_stats::file::Built) -> Stats {
-        Stats { workers: built.blocks(0), queues: built.blocks(1), server: built.blocks(2) }
+        Stats {
+            workers: built.blocks(0),
+            queues: built.blocks(1),
+            server: built.blocks(2),
+            registration: built.blocks(3),
+        }
     }
 }
 
@@ -133,6 +144,8 @@ pub struct Watched {
     pub commands: Vec<Arc<CommandQueue>>,
     /// Mailboxes, by sending and receiving worker.
     pub lanes: Vec<Vec<LaneGauge>>,
+    /// Registration, where there is one.
+    pub registration: Option<Arc<Registration>>,
     /// When the server started.
     pub started: Instant,
 }
@@ -167,6 +180,10 @@ impl Watched {
         let gauge = (length as u64, high as u64, limit as u64);
         put(gauge, [&cells.directory_length, &cells.directory_high, &cells.directory_limit]);
         put(self.crypto.gauge(), [&cells.crypto_length, &cells.crypto_high, &cells.crypto_limit]);
+        if let Some(registration) = &self.registration {
+            let cells = &stats.registration[0];
+            put(registration.gauge(), [&cells.sms_length, &cells.sms_high, &cells.sms_limit]);
+        }
         cells.uptime.set(self.started.elapsed().as_secs());
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         cells.seen.set(now.map_or(0, |time| time.as_millis() as u64));
@@ -232,7 +249,7 @@ mod tests {
     use super::*;
     use whimbrel_stats::{Block, Description};
 
-    const TABLES: [(&str, &str, &[Description]); 3] = [
+    const TABLES: [(&str, &str, &[Description]); 4] = [
         (
             "Workers",
             "Each worker has its own (label `worker`) and is the only one to write them.",
@@ -244,6 +261,11 @@ mod tests {
             QueueMetrics::DESCRIPTIONS,
         ),
         ("The server as a whole", "Taken four times a second.", ServerMetrics::DESCRIPTIONS),
+        (
+            "Registration by phone number",
+            "Zero where it is off (docs/registration.md).",
+            RegistrationMetrics::DESCRIPTIONS,
+        ),
     ];
 
     const BEGIN: &str = "<!-- made from the code: begin -->\n";
@@ -288,8 +310,7 @@ mod tests {
         assert_eq!(names.len(), count);
         let queues = names.iter().filter_map(|name| name.strip_prefix("queue.")?.strip_suffix(".limit"));
         let queues: Vec<&str> = queues.collect();
-        for queue in ["completions", "commands", "mailbox", "commit", "output", "held", "directory", "crypto"]
-        {
+        for queue in ["completions", "commands", "mailbox", "commit", "output", "held", "directory", "crypto", "sms"] {
             assert!(queues.contains(&queue), "no limit of {queue}");
         }
         // Whatever is named as a queue is one.

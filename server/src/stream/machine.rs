@@ -16,6 +16,7 @@ use whimbrel_storage::directory::CredentialsStamp;
 use whimbrel_storage::jid::{self, JidRef};
 
 use crate::config::Config;
+use crate::registration::in_band;
 use crate::runtime::timer::TimerId;
 use crate::service::register::{self, Form};
 use crate::shared::Shared;
@@ -93,6 +94,13 @@ pub enum Step {
         /// Username and password.
         form: Form,
     },
+    /// Register a phone number, answer the iq with this id, then look at input again.
+    RegisterNumber {
+        /// The iq's id.
+        id: String,
+        /// The form.
+        fields: in_band::Fields,
+    },
     /// Bind this resource, or one that the server makes up, and answer the iq with this id.
     Bind {
         /// The iq's id.
@@ -155,7 +163,7 @@ impl Negotiation {
         if self.user.is_some() {
             features::write_after_login(at, out);
         } else {
-            let registration = at.config.auth.open_registration;
+            let registration = at.config.auth.open_registration || at.config.registration.in_band;
             features::write_before_login(self.offer(at), !at.tls, registration, &self.bindings, out);
         }
         Ok(())
@@ -215,8 +223,11 @@ impl Negotiation {
         match child {
             Some(("bind", NS_BIND)) if self.user.is_some() => Ok(bind(at, stanza, out)),
             Some(("query", register::NAMESPACE)) if self.may_register(at) => {
-                let step = registration::request(at, stanza, out);
-                self.waiting = matches!(step, Step::Register { .. });
+                let step = match at.config.registration.in_band {
+                    true => in_band::request(at, stanza, out),
+                    false => registration::request(at, stanza, out),
+                };
+                self.waiting = matches!(step, Step::Register { .. } | Step::RegisterNumber { .. });
                 Ok(step)
             }
             _ => refused,
@@ -226,7 +237,7 @@ impl Negotiation {
     /// Where the features have offered it: before login, and never in the clear unless passwords may be.
     fn may_register(&self, at: &Surroundings<'_>) -> bool {
         self.user.is_none()
-            && at.config.auth.open_registration
+            && (at.config.auth.open_registration || at.config.registration.in_band)
             && self.offer(at).mechanisms().next().is_some()
     }
 

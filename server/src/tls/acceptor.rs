@@ -14,9 +14,14 @@ use crate::config::Config;
 /// The protocol's name in ALPN (XEP-0368 §3, RFC 7301).
 pub const ALPN: &[u8] = b"xmpp-client";
 
+/// The protocol's name of HTTP/1.1 (RFC 7301 §6).
+const ALPN_HTTP: &[u8] = b"http/1.1";
+
 /// The certificate with everything made from it. Connections keep the one they began with.
 pub(super) struct Identity {
     pub(super) config: Arc<ServerConfig>,
+    /// The same certificate for HTTP.
+    https: Arc<ServerConfig>,
     /// The `tls-server-end-point` binding.
     pub(super) end_point: Option<Arc<[u8]>>,
 }
@@ -41,6 +46,11 @@ impl Acceptor {
         Tls::new(self.identity.read().expect("nothing panics while it holds this lock").clone())
     }
 
+    /// What HTTPS begins with: the same certificate, always the one read last.
+    pub fn https(&self) -> Arc<ServerConfig> {
+        self.identity.read().expect("nothing panics while it holds this lock").https.clone()
+    }
+
     /// Reads the certificate again, for connections that come from now on.
     ///
     /// # Errors
@@ -62,6 +72,8 @@ fn identity(config: &Config) -> Result<Identity, TlsError> {
         .with_protocol_versions(&[&TLS13, &TLS12])?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+    let mut https = rules.clone();
+    https.alpn_protocols = vec![ALPN_HTTP.to_vec()];
     // A client may leave ALPN out, as most do after STARTTLS; one that only offers other protocols is refused
     // with no_application_protocol (RFC 7301 §3.2), whichever way it came.
     rules.alpn_protocols = vec![ALPN.to_vec()];
@@ -70,5 +82,5 @@ fn identity(config: &Config) -> Result<Identity, TlsError> {
     rules.send_tls13_tickets = 0;
     rules.max_early_data_size = 0;
     rules.enable_secret_extraction = true;
-    Ok(Identity { config: Arc::new(rules), end_point })
+    Ok(Identity { config: Arc::new(rules), https: Arc::new(https), end_point })
 }

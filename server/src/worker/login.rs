@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use crate::admission::AddressKey;
 use crate::config::ResourceConflict;
+use crate::registration::in_band;
 use crate::runtime::driver::ConnId;
 use crate::runtime::jobs::Done;
 use crate::runtime::outbox::Action;
@@ -34,6 +35,12 @@ impl Core {
             Step::Register { id, form } => {
                 if let Some(session) = self.sessions.get(conn) {
                     registration::start(&mut self.home, conn, session.peer, id, form);
+                    self.send_answers();
+                }
+            }
+            Step::RegisterNumber { id, fields } => {
+                if let Some(session) = self.sessions.get(conn) {
+                    in_band::start(&mut self.home, conn, session.peer, id, fields);
                     self.send_answers();
                 }
             }

@@ -21,6 +21,7 @@ mod messages;
 mod offline;
 mod presence;
 mod register;
+mod registration;
 mod roster;
 mod services;
 mod sm;

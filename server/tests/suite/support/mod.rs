@@ -17,8 +17,10 @@
 //! same way and does come.
 
 pub(crate) mod answers;
+pub(crate) mod api;
 mod client;
 pub(crate) mod managed;
+pub(crate) mod provider;
 pub(crate) mod roster;
 pub(crate) mod scram;
 mod server;

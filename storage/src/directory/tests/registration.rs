@@ -73,8 +73,7 @@ fn a_directory_of_a_release_without_registrations_gets_their_tables() {
         // Tables are rows of the unnamed one.
         let main: heed::Database<heed::types::Bytes, heed::types::Bytes> =
             env.open_database(&txn, None).unwrap().unwrap();
-        let names: Vec<Vec<u8>> =
-            main.iter(&txn).unwrap().map(|row| row.unwrap().0.to_vec()).collect();
+        let names: Vec<Vec<u8>> = main.iter(&txn).unwrap().map(|row| row.unwrap().0.to_vec()).collect();
         assert!(names.iter().any(|name| name == b"quotas"), "{names:?}");
         for name in ["registrations", "quotas"] {
             let table: heed::Database<heed::types::Bytes, heed::types::Bytes> =

@@ -1,0 +1,186 @@
+//! Registration by phone number: a device gives its number, is sent a PIN by text message, tells it, and gets a key
+//! that is its password from then on. docs/registration.md is for operators and for who writes clients.
+//!
+//! ```text
+//!  HTTP ──▶ http ─┐                       ┌─▶ rules ── transactions of the directory ──▶ writer
+//!  stream ▶ in_band ─▶ errand ─▶ desk ────┼─▶ gateway ── queue ──▶ sms-0 … sms-n ──▶ provider
+//!  control socket ─────┘                  └─▶ home worker of the account: old sessions end
+//!            thread "registration"
+//! ```
+//! All of it is beside the path of messages: workers hand over errands and never wait. Without an address and without
+//! `in_band` there is no thread.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`settings`] | the configuration |
+//! | [`number`], [`pin`] | phone numbers; PINs and keyed hashes |
+//! | [`rules`] | when a PIN is sent and taken, and what slows who guesses: no sockets, clock or chance of its own |
+//! | [`desk`] | sees a request through |
+//! | [`refusal`] | why somebody gets nothing, in words and numbers |
+//! | [`gateway`] | text messages |
+//! | [`http`], [`in_band`], [`errand`] | the ways in |
+//! | [`metrics`] | what is counted |
+
+pub mod desk;
+pub mod errand;
+pub mod gateway;
+pub mod http;
+pub mod in_band;
+pub mod metrics;
+pub mod number;
+pub mod pin;
+pub mod refusal;
+pub mod rules;
+pub mod settings;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+use whimbrel_storage::directory::Writer;
+
+use crate::runtime::gauge::Gauge;
+use crate::runtime::jobs::{Completions, Then};
+use crate::shared::Shared;
+
+use desk::Desk;
+use errand::{ERRANDS_MAX, Errand};
+use gateway::{Gateway, Outbound};
+
+/// How often what no longer matters is forgotten.
+const TIDY_PERIOD: Duration = Duration::from_secs(600);
+
+/// Threads that derive keys.
+const DERIVING_THREADS: usize = 2;
+
+/// What the stop waits for answers that are under way once the gateway has settled.
+const ANSWERS_WAIT: Duration = Duration::from_millis(300);
+
+/// What registration needs of the server.
+pub struct Surroundings {
+    /// Configuration, directory, certificate.
+    pub shared: Arc<Shared>,
+    /// The directory's writer.
+    pub writer: Arc<Writer<Then>>,
+    /// Completed jobs of each worker.
+    pub completions: Vec<Arc<Completions>>,
+    /// Listening sockets of the HTTP API.
+    pub listeners: Vec<TcpListener>,
+    /// When the server started.
+    pub started: Instant,
+}
+
+/// Registration while it runs.
+pub struct Registration {
+    /// Addresses of the HTTP API.
+    pub listening: Vec<SocketAddr>,
+    /// Name of the gateway.
+    pub gateway: &'static str,
+    errands: mpsc::Sender<Errand>,
+    desk: Arc<Desk>,
+    outbound: Arc<Outbound>,
+    stop: Mutex<Option<oneshot::Sender<()>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Registration {
+    /// Starts thread and gateway.
+    ///
+    /// # Errors
+    /// A file of the gateway cannot be used, a socket or a thread.
+    pub fn start(at: Surroundings, gateway: &Arc<dyn Gateway>) -> io::Result<Registration> {
+        let config = at.shared.config.read().expect("nothing panics while it holds this lock").clone();
+        let outbound = Arc::new(Outbound::start(gateway, &config.registration, &config.data)?);
+        let desk = Arc::new(Desk::new(at.shared.clone(), at.writer, outbound.clone(), at.started));
+        let mut listening = Vec::new();
+        for listener in &at.listeners {
+            listener.set_nonblocking(true)?;
+            listening.push(listener.local_addr()?);
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .max_blocking_threads(DERIVING_THREADS)
+            .thread_name("registration-keys")
+            .build()?;
+        let (errands, waiting) = mpsc::channel(ERRANDS_MAX);
+        // A second start in one process has another `Shared`, so it is empty.
+        let _ = at.shared.registration.set(errands.clone());
+        let (stop, stopped) = oneshot::channel();
+        let (listeners, completions) = (at.listeners, at.completions);
+        let work = desk.clone();
+        let thread = std::thread::Builder::new().name("registration".into()).spawn(move || {
+            runtime.block_on(async move {
+                let front = http::Front::new(work.clone());
+                for listener in listeners {
+                    match tokio::net::TcpListener::from_std(listener) {
+                        Ok(listener) => drop(tokio::spawn(http::serve(front.clone(), listener))),
+                        Err(error) => tracing::error!(%error, "a listener of the registration API is lost"),
+                    }
+                }
+                tokio::spawn(errand::serve(work.clone(), waiting, completions));
+                tokio::spawn(async move {
+                    loop {
+                        work.tidy().await;
+                        tokio::time::sleep(TIDY_PERIOD).await;
+                    }
+                });
+                // However it comes: a sender that is dropped says the same.
+                let _ = stopped.await;
+            });
+            // A key that is being derived is nobody's any more.
+            runtime.shutdown_background();
+        })?;
+        Ok(Registration {
+            listening,
+            gateway: gateway.name(),
+            errands,
+            desk,
+            outbound,
+            stop: Mutex::new(Some(stop)),
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// Hands an errand to the desk; gives it back when too many wait.
+    ///
+    /// # Errors
+    /// The errand.
+    pub fn run(&self, errand: Errand) -> Result<(), Errand> {
+        self.errands.try_send(errand).map_err(mpsc::error::TrySendError::into_inner)
+    }
+
+    /// Messages that wait, most that ever waited, limit.
+    pub fn gauge(&self) -> Gauge {
+        self.outbound.gauge()
+    }
+
+    /// Ends it within about `wait`: no more requests are taken; messages that wait are answered with "try again" and
+    /// their PINs are void; attempts under way may end. What is promised to devices lies in the directory. Does nothing
+    /// the second time. `false`: an attempt of the gateway is still under way, and goes on by itself.
+    pub fn stop(&self, wait: Duration) -> bool {
+        let settled = self.outbound.stop(wait);
+        let stop = self.stop.lock().expect("nothing panics while it holds this lock").take();
+        let Some(stop) = stop else { return settled };
+        // The answers are being written.
+        std::thread::sleep(ANSWERS_WAIT);
+        self.desk.close();
+        drop(stop);
+        if let Some(thread) = self.thread.lock().expect("nothing panics while it holds this lock").take() {
+            // A panic has been reported by the panic hook.
+            let _ = thread.join();
+        }
+        settled
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.stop(Duration::from_secs(1));
+    }
+}
