@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,7 @@ class Server:
     driver: str
     port: int
     tls_port: int
+    log: Path
 
     @property
     def certificate(self) -> Path:
@@ -57,17 +59,18 @@ class Server:
         return json.loads(self.ctl("status", "--json").stdout)
 
 
-def start(driver: str, data: Path) -> Server:
+def start(driver: str, data: Path, *arguments) -> Server:
     port, tls_port = free_port(), free_port()
-    log = open(data.parent / f"{driver}.log", "w")
+    path = data.parent / f"{driver}.log"
+    log = open(path, "w")
     process = subprocess.Popen(
         [BIN / "whimbreld", "--data", data, "--driver", driver, "--workers", "2",
-         "--listen", f"127.0.0.1:{port}", "--listen-tls", f"127.0.0.1:{tls_port}"],
+         "--listen", f"127.0.0.1:{port}", "--listen-tls", f"127.0.0.1:{tls_port}", *arguments],
         stdout=log, stderr=subprocess.STDOUT)
-    server = Server(process, data, driver, port, tls_port)
+    server = Server(process, data, driver, port, tls_port, path)
     deadline = time.monotonic() + START_SECONDS_MAX
     while time.monotonic() < deadline:
-        assert process.poll() is None, (data.parent / f"{driver}.log").read_text()
+        assert process.poll() is None, path.read_text()
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
             return server
@@ -77,11 +80,18 @@ def start(driver: str, data: Path) -> Server:
     raise AssertionError(f"whimbreld did not listen within {START_SECONDS_MAX} s")
 
 
-@pytest.fixture(scope="session", params=DRIVERS)
-def server(request, tmp_path_factory):
-    running = start(request.param, tmp_path_factory.mktemp("server") / "data")
-    status = running.status()
-    assert status["driver"] == request.param, f"asked for {request.param}, got {status['driver']}"
+@contextmanager
+def running_server(driver: str, data: Path, *arguments):
+    """A server with more arguments than the usual ones, ended at the end."""
+    running = start(driver, data, *arguments)
     yield running
     running.process.send_signal(signal.SIGTERM)
     assert running.process.wait(20) == 0, "a drained server ends with success"
+
+
+@pytest.fixture(scope="session", params=DRIVERS)
+def server(request, tmp_path_factory):
+    with running_server(request.param, tmp_path_factory.mktemp("server") / "data") as running:
+        status = running.status()
+        assert status["driver"] == request.param, f"asked for {request.param}, got {status['driver']}"
+        yield running

@@ -54,6 +54,11 @@ pub(crate) enum Command {
     Stop,
     /// Read the certificate and the configuration file again, like SIGHUP
     Reload,
+    /// Registration by phone number
+    Registration {
+        #[command(subcommand)]
+        command: RegistrationCommand,
+    },
     /// The log of messages that wait for their recipients; reads the files, also while the server runs
     Log {
         #[command(subcommand)]
@@ -82,6 +87,24 @@ pub(crate) enum Command {
     Man {
         /// The directory
         dir: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RegistrationCommand {
+    /// Where it listens, its gateway, what it has counted
+    Status,
+    /// Numbers with a PIN under way or a lock after wrong ones
+    Pending,
+    /// Make void a number's PIN and the key of its account, and end its sessions; the account stays
+    Revoke {
+        /// In international form, like +4915112345678
+        number: String,
+    },
+    /// Send a text message without a PIN through the gateway
+    TestSms {
+        /// In international form, like +4915112345678
+        number: String,
     },
 }
 

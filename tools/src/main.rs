@@ -12,6 +12,7 @@
 //! | [`accounts`] | accounts, through the server or in the directory |
 //! | [`user`] | `user add`, `del`, `list`, `passwd`; [`import`] is `user import` |
 //! | [`server`] | `status`, `queues`, `sessions`, `kick`, `drain`, `stop`, `reload` |
+//! | [`registration`] | `registration status`, `pending`, `revoke`, `test-sms` |
 //! | [`log`], [`backup`] | the log of messages: looking at it, and copying it together with the directory |
 //! | [`doctor`] | what should be mended before or while a server runs |
 //! | [`report`] | human and JSON output |
@@ -24,6 +25,7 @@ mod doctor;
 mod import;
 mod log;
 mod problem;
+mod registration;
 mod report;
 mod server;
 mod user;
@@ -71,6 +73,7 @@ fn run(cli: &Cli, report: &Report) -> Result<ExitCode, Problem> {
         Command::Drain => server::drain(data, report)?,
         Command::Stop => server::stop(data, report)?,
         Command::Reload => server::reload(data, report)?,
+        Command::Registration { command } => registration::run(data, command, report)?,
         Command::Log { command } => return log::run(data, command, report),
         Command::Backup { dir } => backup::run(data, dir, report)?,
         Command::Doctor { connections, config } => {

@@ -45,6 +45,10 @@ impl Control {
             Request::UserDel { jid } => self.user_del(&jid),
             Request::UserExists { jids } => self.user_exists(&jids),
             Request::UserList { after, max } => self.user_list(after.as_deref(), max),
+            Request::RegistrationStatus => self.registration_status(),
+            Request::RegistrationPending { after, max } => self.registration_pending(after.as_deref(), max),
+            Request::RegistrationRevoke { number } => self.registration_revoke(&number),
+            Request::RegistrationTestSms { number } => self.registration_test_sms(&number),
         }
     }
 
@@ -106,6 +110,9 @@ impl Control {
         let (length, high_water, limit) = server.writer.gauge();
         row("directory", "writer".into(), "jobs", (length as u64, high_water as u64, limit as u64));
         row("crypto", "pool".into(), "jobs", server.crypto.gauge());
+        if let Some(registration) = &server.registration {
+            row("sms", "gateway".into(), "messages", registration.gauge());
+        }
         for (worker, queue) in server.completions.iter().enumerate() {
             row("completions", format!("worker {worker}"), "results", queue.gauge());
         }

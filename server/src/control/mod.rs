@@ -11,10 +11,12 @@
 //! | [`protocol`] | requests and answers |
 //! | [`handlers`](self) | what each request does |
 //! | [`accounts`](self) | requests that read and write accounts |
+//! | [`registration`](self) | requests about registration by phone number |
 
 mod accounts;
 mod handlers;
 pub mod protocol;
+mod registration;
 #[cfg(test)]
 mod tests;
 

@@ -82,6 +82,27 @@ pub enum Request {
         #[serde(default = "page_default")]
         max: usize,
     },
+    /// How registration by phone number does.
+    RegistrationStatus,
+    /// A page of numbers with a PIN under way or a lock, in their order.
+    RegistrationPending {
+        /// The last number of the page before.
+        #[serde(default)]
+        after: Option<String>,
+        /// Most to list.
+        #[serde(default = "page_default")]
+        max: usize,
+    },
+    /// Make void what is under way for a number, and the key of its account.
+    RegistrationRevoke {
+        /// In international form.
+        number: String,
+    },
+    /// Send a text message without a PIN.
+    RegistrationTestSms {
+        /// In international form.
+        number: String,
+    },
 }
 
 fn sessions_default() -> usize {

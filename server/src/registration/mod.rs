@@ -147,12 +147,9 @@ impl Registration {
         })
     }
 
-    /// Hands an errand to the desk; gives it back when too many wait.
-    ///
-    /// # Errors
-    /// The errand.
-    pub fn run(&self, errand: Errand) -> Result<(), Errand> {
-        self.errands.try_send(errand).map_err(mpsc::error::TrySendError::into_inner)
+    /// Hands an errand to the desk; `false` when too many wait.
+    pub fn run(&self, errand: Errand) -> bool {
+        self.errands.try_send(errand).is_ok()
     }
 
     /// Messages that wait, most that ever waited, limit.

@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn arbitrary_text_never_panics() {
         let mut seed = 1_u64;
-        for _ in 0..20_000 {
+        for _ in 0..1_000 {
             let mut text = String::from("+");
             for _ in 0..(seed >> 40) % 24 {
                 seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

@@ -298,11 +298,6 @@ impl Rules<'_> {
     /// # Errors
     /// The directory cannot be read.
     pub fn may_verify(&self, look: &impl Look, asker: &Asker) -> Result<Option<Refused>, DirectoryError> {
-        for counted in self.wrong(asker) {
-            if let Some(refused) = counted.check(look, self.now_ms)? {
-                return Ok(Some(refused));
-            }
-        }
         let state = look.state(&asker.number)?;
         let device = self.hasher.device(&asker.device);
         // That it is another device's turn is told to the one that has lost it, and to nobody else.
@@ -311,6 +306,11 @@ impl Rules<'_> {
         let Some(pin) = &state.pin else { return Ok(Some(not_this)) };
         if pin.device != device {
             return Ok(Some(not_this));
+        }
+        for counted in self.wrong(asker) {
+            if let Some(refused) = counted.check(look, self.now_ms)? {
+                return Ok(Some(refused));
+            }
         }
         if pin.tries_left == 0 {
             return Ok(Some(Refused::NoTries(self.locked_ms(&state).unwrap_or(0))));

@@ -4,6 +4,7 @@ use ring::hmac;
 use serde_json::{Value, json};
 use whimbrel_server::registration::settings::GatewayChoice;
 use whimbrel_server::xml::Element;
+use whimbrel_storage::directory::{WriteTransaction, run_inline};
 
 use crate::support::answers::outcome;
 use crate::support::api::{DEVICES, LOCAL, Office, PHONE, SECRET, answer, kind, with_office};
@@ -149,6 +150,81 @@ fn wrong_pins_use_up_the_tries_and_then_the_number_is_locked() {
             assert!(!office.server.server.shared.directory.account_exists(LOCAL).unwrap());
             // Another number is not concerned.
             office.register("+4915112345679", DEVICES[0]);
+        },
+    );
+}
+
+#[test]
+fn an_expired_pin_is_told_from_a_wrong_one() {
+    with_office(
+        |_| {},
+        |office| {
+            let pin = office.pin(PHONE, DEVICES[0]);
+            // Time passes: what is kept of the PIN becomes eleven minutes older.
+            let age = |transaction: &mut WriteTransaction<'_>| {
+                let mut state = transaction.number_state(LOCAL)?.expect("a PIN is under way");
+                let pin = state.pin.as_mut().expect("a PIN is under way");
+                pin.requested_ms -= 660_000;
+                pin.expires_ms -= 660_000;
+                transaction.set_number_state(LOCAL, &state)
+            };
+            run_inline(&office.server.server.shared.directory, Box::new(age)).unwrap();
+            let (status, body) = office.tell(PHONE, &pin, DEVICES[0]);
+            assert_eq!((status, kind(&body)), (410, "pin-expired"));
+            office.register(PHONE, DEVICES[0]);
+        },
+    );
+}
+
+#[test]
+fn a_new_certificate_is_used_by_the_api_without_a_restart() {
+    with_office(
+        |_| {},
+        |office| {
+            let get =
+                || office.agent().get(office.url("/v1/openapi.json")).call().map(|answer| answer.status());
+            assert_eq!(get().unwrap(), 200);
+            let older = office.server.certificate();
+            std::fs::remove_dir_all(older.parent().unwrap()).unwrap();
+            office.server.server.reload(None).unwrap();
+            assert!(older.exists(), "another certificate is made");
+            // The client trusts the older one only; its connection has to be a new one.
+            let fresh = office.another_agent();
+            let refused =
+                fresh.get(office.url("/v1/openapi.json")).call().expect_err("an unknown certificate");
+            assert!(refused.to_string().contains("certificate"), "{refused}");
+        },
+    );
+}
+
+#[test]
+fn a_server_that_stops_answers_what_waits_and_does_not_hang_on_a_silent_provider() {
+    with_office(
+        |config| {
+            config.registration.gateway_threads = 1;
+            config.registration.gateway_seconds = 60;
+        },
+        |office| {
+            office.provider.answer(0);
+            std::thread::scope(|scope| {
+                let sending = scope.spawn(|| office.ask_for_status("+4915112345671", DEVICES[0]));
+                office.provider.next();
+                let waiting = scope.spawn(|| office.ask_for_status("+4915112345672", DEVICES[1]));
+                let registration = office.server.server.registration.as_ref().unwrap();
+                let since = std::time::Instant::now();
+                while registration.gauge().0 == 0 {
+                    assert!(since.elapsed() < PATIENCE, "the second message does not wait");
+                    std::thread::yield_now();
+                }
+                let begun = std::time::Instant::now();
+                registration.stop(std::time::Duration::from_millis(200));
+                // The provider is silent for a minute; the stop is not.
+                assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
+                // Cut off, or told to come back: never that a message is on its way.
+                for thread in [sending, waiting] {
+                    assert!(matches!(thread.join().unwrap(), None | Some(503)));
+                }
+            });
         },
     );
 }

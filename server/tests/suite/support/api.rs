@@ -24,6 +24,7 @@ pub(crate) struct Office {
     pub(crate) server: TestServer,
     pub(crate) provider: Provider,
     agent: ureq::Agent,
+    authority: Certificate<'static>,
     _files: tempfile::TempDir,
 }
 
@@ -56,15 +57,21 @@ impl Office {
         });
         let pem = std::fs::read(server.certificate()).unwrap();
         let certificate = Certificate::from_pem(&pem).unwrap();
-        let tls = TlsConfig::builder().root_certs(RootCerts::new_with_certs(&[certificate])).build();
-        let agent = ureq::Agent::config_builder()
-            .tls_config(tls)
-            .proxy(None)
-            .timeout_global(Some(3 * PATIENCE))
-            .http_status_as_error(false)
-            .build()
-            .new_agent();
-        Office { server, provider, agent, _files: files }
+        let agent = agent(&certificate);
+        Office { server, provider, agent, authority: certificate, _files: files }
+    }
+
+    /// A client without connections, that trusts the certificate of the start.
+    pub(crate) fn another_agent(&self) -> ureq::Agent {
+        agent(&self.authority)
+    }
+
+    /// Asks for a PIN; the status, or nothing when the server goes away.
+    pub(crate) fn ask_for_status(&self, phone: &str, device: &str) -> Option<u16> {
+        let body = json!({ "phone": phone, "device": device }).to_string();
+        let request =
+            self.another_agent().post(self.url("/v1/registration")).content_type("application/json");
+        request.send(body).ok().map(|response| response.status().as_u16())
     }
 
     /// The address of a path of the API.
@@ -127,6 +134,17 @@ impl Office {
         let request = request.header("Authorization", format!("Basic {token}"));
         request.call().expect("the API answers").status().as_u16()
     }
+}
+
+fn agent(authority: &Certificate<'static>) -> ureq::Agent {
+    let roots = RootCerts::new_with_certs(std::slice::from_ref(authority));
+    ureq::Agent::config_builder()
+        .tls_config(TlsConfig::builder().root_certs(roots).build())
+        .proxy(None)
+        .timeout_global(Some(3 * PATIENCE))
+        .http_status_as_error(false)
+        .build()
+        .new_agent()
 }
 
 /// Status and JSON.
