@@ -67,6 +67,15 @@ impl Admission {
         Ok(())
     }
 
+    /// Counts a connection that another program had counted, whatever the limits say now.
+    pub fn adopt(&self, address: AddressKey, established: bool) {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        if !established {
+            self.unauthenticated.fetch_add(1, Ordering::Relaxed);
+        }
+        *self.addresses.lock().expect("no code panics while it holds this lock").entry(address).or_insert(0) += 1;
+    }
+
     /// A counted connection has bound a resource.
     pub fn established(&self) {
         self.unauthenticated.fetch_sub(1, Ordering::Relaxed);

@@ -10,8 +10,12 @@
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
@@ -39,6 +43,11 @@ use crate::shared::{self, Inherited, Shared};
 use crate::stats::{Watch, Watched};
 use crate::stream::sasl::throttle::{self, Throttle};
 use crate::tls::{Acceptor, TlsError};
+use crate::upgrade::guard::{self, Guard};
+use crate::upgrade::launch::Launch;
+use crate::upgrade::rehearse::Contents;
+use crate::upgrade::state::ListenerState;
+use crate::upgrade::takeover::{Outcome, Takeover};
 use crate::user::home::Home;
 use crate::user::ledger::{Commit, Ledger};
 use crate::user::subscription::under_way::UnderWay;
@@ -46,6 +55,7 @@ use crate::user::tables::Users;
 use crate::worker::Worker;
 use crate::worker::command::{Command, CommandQueue};
 use crate::worker::core::Core;
+use crate::worker::upgrade::{Restored, Restoring};
 
 /// Why the server cannot start.
 #[derive(Debug, Error)]
@@ -86,6 +96,9 @@ pub enum BootError {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// What the program before has left cannot be taken over.
+    #[error("{0}")]
+    Takeover(String),
     /// Something else of the system.
     #[error("{what}: {source}")]
     System {
@@ -147,8 +160,16 @@ pub struct Server {
     pub registration: Option<Arc<Registration>>,
     /// Name of the driver in use.
     pub driver: &'static str,
-    /// When it started.
+    /// When it started; an upgrade does not change it.
     pub started: Instant,
+    /// Listening sockets.
+    pub listeners: Vec<ListenerState>,
+    /// How the process came to be; `None` when the server is a part of another program.
+    pub launch: Option<Launch>,
+    /// An upgrade is under way.
+    pub upgrading: AtomicBool,
+    /// What came of the upgrade by which this program came to be, until somebody asks.
+    outcome: Mutex<Option<(Outcome, Option<UnixStream>)>>,
     /// Commits the logs.
     syncer: Mutex<Syncer>,
     _watch: Watch,
@@ -194,6 +215,7 @@ struct Fittings {
     commands: Arc<CommandQueue>,
     writer: Arc<Writer<Then>>,
     crypto: Arc<CryptoPool>,
+    restoring: Option<Restoring>,
 }
 
 /// What a worker's thread reports once its driver is there.
@@ -205,8 +227,26 @@ impl Server {
     /// # Errors
     /// What is missing and what to do about it.
     pub fn start(config: Config) -> Result<Server, BootError> {
+        Server::launch(config, None, None)
+    }
+
+    /// As [`Server::start`], in a program that can be upgraded, and that may itself take over from the one before.
+    ///
+    /// # Errors
+    /// What is missing and what to do about it. Of a takeover: before anything of it is closed, the guard of
+    /// [`Takeover::open`] is to be asked for the way back, which this does itself once workers have taken sockets over.
+    pub fn launch(
+        config: Config,
+        launch: Option<Launch>,
+        taken: Option<(&mut Takeover, Option<Guard>)>,
+    ) -> Result<Server, BootError> {
         config.check()?;
-        let started = Instant::now();
+        let (mut takeover, guard) = taken.unzip();
+        let begun = Instant::now();
+        let started = takeover.as_ref().map_or(begun, |takeover| takeover.clock_start());
+        if let Some(takeover) = &takeover {
+            takeover.check(&config).map_err(BootError::Takeover)?;
+        }
         let count = match config.workers {
             0 => platform::available_cores().len().max(1),
             n => n as usize,
@@ -216,15 +256,22 @@ impl Server {
         }
         // Whoever becomes another user does so before there are files, or he could not use them. Ports come first
         // then, because they may need root. Otherwise they come last: when one answers, everything else is there.
-        let bound = match config.user.is_empty() {
-            true => None,
-            false => Some(bind_as_root(&config, count)?),
+        let bound = match (config.user.is_empty(), &mut takeover) {
+            (_, Some(takeover)) => Some(bind_again(takeover, &config, count)?),
+            (true, None) => None,
+            (false, None) => Some(bind_as_root(&config, count)?),
         };
         make_data(&config.data).map_err(|source| BootError::Data { path: config.data.clone(), source })?;
-        let directory = Directory::open(&config.data.join("directory"), &directory_options(&config))?;
-        let control = ControlSocket::bind(&config.data)?;
+        let (directory, control, log_lock) = match &mut takeover {
+            None => {
+                let path = config.data.join("directory");
+                let directory = Directory::open(&path, &directory_options(&config))?;
+                (directory, ControlSocket::bind(&config.data)?, None)
+            }
+            Some(takeover) => open_again(takeover, &config)?,
+        };
         let acceptor = Acceptor::from_config(&config)?;
-        let opened = open_logs(&config, &directory, count)?;
+        let opened = open_logs(&config, &directory, count, log_lock)?;
         let hasher = SeedableRandomState::random();
         let throttle =
             Throttle::new(throttle::Limits::default(), std::hash::BuildHasher::hash_one(&hasher, "throttle"));
@@ -240,9 +287,14 @@ impl Server {
             Some(bound) => bound,
             None => bind(&config, count)?,
         };
+        let listeners = [(&plain, &config.listen, false), (&direct, &config.listen_tls, true)]
+            .into_iter()
+            .flat_map(|(groups, addresses, tls)| listener_states(groups, addresses, tls))
+            .collect();
         let config = Arc::new(config);
         let homes = shared::home_seed(&directory);
-        let streams = opened.report.streams.iter().map(|seen| (seen.stream, seen.number)).collect();
+        let seen = opened.report.streams.iter().map(|seen| (seen.stream, seen.number));
+        let streams = takeover.iter().flat_map(|takeover| takeover.server.streams.iter().copied()).chain(seen).collect();
         let inherited = Inherited { homes, streams };
         let mut shared =
             Shared::new(config.clone(), directory.clone(), acceptor, throttle, hasher, count, inherited);
@@ -330,6 +382,8 @@ impl Server {
             }
             None => None,
         };
+        let (restored, mut has_restored) = sync_channel(count);
+        let mut goes = Vec::new();
         let watched = Watched {
             shared: shared.clone(),
             writer: writer.clone(),
@@ -342,7 +396,19 @@ impl Server {
         };
         let watch = Watch::start(watched).map_err(system("cannot start the thread for statistics"))?;
         for (worker, ((fittings, post), log)) in fit.into_iter().zip(posts).zip(opened.logs).enumerate() {
+            let restoring = takeover.as_ref().map(|takeover| {
+                let (go, is_go) = sync_channel(1);
+                goes.push(go);
+                Restoring {
+                    state: takeover.state.clone(),
+                    inherited: takeover.inherited.clone(),
+                    logs: takeover.server.logs.clone(),
+                    reply: restored.clone(),
+                    go: is_go,
+                }
+            });
             let sent = fittings.send(Fittings {
+                restoring,
                 post,
                 log,
                 wakers: wakers.clone(),
@@ -356,7 +422,21 @@ impl Server {
                 source: std::io::Error::other("ended before it was fitted out"),
             })?;
         }
+        drop(restored);
+        let outcome = match takeover {
+            None => None,
+            Some(takeover) => {
+                Some(take_over(takeover, guard.flatten(), &mut has_restored, goes, begun, driver)?)
+            }
+        };
+        if let (Some((outcome, _)), Some(launch)) = (&outcome, &launch) {
+            shared.stats.server[0].upgraded(outcome, &launch.tally);
+        }
         Ok(Server {
+            listeners,
+            launch,
+            upgrading: AtomicBool::new(false),
+            outcome: Mutex::new(outcome),
             shared,
             writer,
             crypto,
@@ -380,6 +460,11 @@ impl Server {
         self.control.lock().expect("nothing panics while it holds this lock").take()
     }
 
+    /// What came of the upgrade by which this program came to be, with the client who waits to hear of it. Once.
+    pub fn take_outcome(&self) -> Option<(Outcome, Option<UnixStream>)> {
+        self.outcome.lock().expect("nothing panics while it holds this lock").take()
+    }
+
     /// Number of workers.
     pub fn workers(&self) -> usize {
         self.commands.len()
@@ -388,6 +473,8 @@ impl Server {
     /// Takes no new logins; with `close`, ends every stream with `system-shutdown`. The workers end when their
     /// last session is gone, at the latest after `limits.drain_seconds`.
     pub fn drain(&self, close: bool) {
+        // At once, so that an upgrade does not go on.
+        self.shared.draining.store(true, std::sync::atomic::Ordering::Relaxed);
         for queue in &self.commands {
             queue.give(Command::Drain { close });
         }
@@ -489,7 +576,12 @@ fn directory_options(config: &Config) -> Options {
 }
 
 /// Opens the logs of messages, one for each worker, and tells what was found.
-fn open_logs(config: &Config, directory: &Directory, workers: usize) -> Result<Opened, BootError> {
+fn open_logs(
+    config: &Config,
+    directory: &Directory,
+    workers: usize,
+    lock: Option<File>,
+) -> Result<Opened, BootError> {
     let seed = shared::home_seed(directory);
     // Asked for only when the number of workers has changed since the last run.
     let homes = OnceLock::new();
@@ -504,7 +596,13 @@ fn open_logs(config: &Config, directory: &Directory, workers: usize) -> Result<O
             tracing::info!("reading the message log: {done} of {total} MiB, {} messages", progress.messages);
         }
     };
-    let opened = Log::open_all(&config.data.join("log"), &config.log_options(), workers, &home, &progress)?;
+    let mut options = config.log_options();
+    if lock.is_some() {
+        // Streams come along themselves; nobody need look for what was safe of them.
+        options.resume_window_ms = 0;
+    }
+    let path = config.data.join("log");
+    let opened = Log::open_all_locked(&path, &options, workers, &home, &progress, lock)?;
     let report = &opened.report;
     for damage in &report.damage {
         tracing::error!(%damage, "a part of the message log cannot be read; it was copied to log/damaged");
@@ -569,6 +667,85 @@ fn bind_as_root(config: &Config, workers: usize) -> Result<Bound, BootError> {
     Ok(bound)
 }
 
+/// The listeners that the program before has left, and new ones where there are none.
+fn bind_again(takeover: &mut Takeover, config: &Config, workers: usize) -> Result<Bound, BootError> {
+    let mut bind = |addresses: &[SocketAddr], tls: bool| {
+        let made = takeover.listeners(addresses, tls, workers, |address, count| {
+            let (mut sockets, _) = more_listeners(address, count, config.backlog)?;
+            Ok::<_, BootError>(sockets.pop().unwrap_or_default())
+        });
+        made.map_err(BootError::Takeover)?
+    };
+    let bound = (bind(&config.listen, false)?, bind(&config.listen_tls, true)?);
+    if !config.user.is_empty() {
+        // Does nothing: the program before was that user already.
+        let group = Some(&*config.group).filter(|group| !group.is_empty());
+        platform::drop_privileges(&config.user, group).map_err(system("cannot drop privileges"))?;
+    }
+    Ok(bound)
+}
+
+/// Directory and control socket of the program before, and the lock on the log.
+fn open_again(
+    takeover: &mut Takeover,
+    config: &Config,
+) -> Result<(Directory, ControlSocket, Option<File>), BootError> {
+    let (directory_lock, log_lock) = (takeover.server.directory_lock, takeover.server.log_lock);
+    let mut lock = |descriptor| takeover.lock(descriptor).map_err(BootError::Takeover);
+    let (directory_lock, log_lock) = (lock(directory_lock)?, lock(log_lock)?);
+    let path = config.data.join("directory");
+    let directory = Directory::open_held(&path, &directory_options(config), directory_lock)?;
+    let control = takeover.control().map_err(BootError::Takeover)?;
+    Ok((directory, ControlSocket::held(control, &config.data), Some(log_lock)))
+}
+
+/// Waits until all workers have taken over their parts, checks that nothing is missing, and lets them go.
+fn take_over(
+    takeover: &mut Takeover,
+    guard: Option<Guard>,
+    restored: &mut Receiver<Result<Restored, String>>,
+    goes: Vec<SyncSender<()>>,
+    begun: Instant,
+    driver: &str,
+) -> Result<(Outcome, Option<UnixStream>), BootError> {
+    let failed = |text: String| {
+        guard::fall_back_if_armed(&text);
+        BootError::Takeover(text)
+    };
+    let mut contents = Contents::default();
+    for _ in 0..goes.len() {
+        let one = restored.recv().map_err(|_| failed("a worker has ended".into()))?;
+        contents.add(&one.map_err(failed)?.contents);
+    }
+    if contents.sessions() != takeover.sessions {
+        let (found, expected) = (contents.sessions(), takeover.sessions);
+        return Err(failed(format!("{found} of {expected} sessions could be restored")));
+    }
+    let client = takeover.client();
+    if let Some(guard) = guard {
+        guard.disarm();
+    }
+    for go in &goes {
+        // A worker that has ended shows in `Server::join`.
+        let _ = go.send(());
+    }
+    let outcome = takeover.complete(&contents, begun, driver, goes.len());
+    Ok((outcome, client))
+}
+
+/// What an upgrade has to know of the listeners.
+fn listener_states(groups: &Sockets, addresses: &[SocketAddr], tls: bool) -> Vec<ListenerState> {
+    let state = |configured: SocketAddr, socket: &TcpListener| ListenerState {
+        configured,
+        tls,
+        descriptor: u32::try_from(socket.as_raw_fd()).expect("an open descriptor is not negative"),
+    };
+    let of_group = |(group, address): (&Vec<TcpListener>, &SocketAddr)| {
+        group.iter().map(|socket| state(*address, socket)).collect::<Vec<_>>()
+    };
+    groups.iter().zip(addresses).flat_map(of_group).collect()
+}
+
 /// Makes the data directory, for the server's user only: it holds keys.
 fn make_data(path: &Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
@@ -586,30 +763,42 @@ fn listeners(
         let failed = |source| BootError::Listen { address, source };
         // Without SO_REUSEPORT first: another server's shared port must not be joined in silence.
         drop(TcpListener::bind(address).map_err(failed)?);
-        let first = platform::reuseport_listener(address, backlog).map_err(failed)?;
-        let actual = first.local_addr().map_err(failed)?;
-        let mut group = vec![first];
-        for _ in 1..workers {
-            group.push(platform::reuseport_listener(actual, backlog).map_err(failed)?);
-        }
-        sockets.push(group);
+        let (group, actual) = more_listeners(address, workers, backlog)?;
+        sockets.extend(group);
         bound.push(actual);
     }
     Ok((sockets, bound))
 }
 
-/// From sockets by address to sockets by worker.
+/// Binds an address so often, whoever of this server has it already.
+fn more_listeners(
+    address: SocketAddr,
+    count: usize,
+    backlog: u32,
+) -> Result<(Sockets, SocketAddr), BootError> {
+    let failed = |source| BootError::Listen { address, source };
+    let first = platform::reuseport_listener(address, backlog).map_err(failed)?;
+    let actual = first.local_addr().map_err(failed)?;
+    let mut group = vec![first];
+    for _ in 1..count {
+        group.push(platform::reuseport_listener(actual, backlog).map_err(failed)?);
+    }
+    Ok((vec![group], actual))
+}
+
+/// From sockets by address to sockets by worker. Sockets of which there are more than workers, after an upgrade to
+/// fewer workers, are shared out as well: connections may wait in each.
 fn split(plain: Sockets, direct: Sockets, workers: usize) -> Vec<(Vec<TcpListener>, Vec<TcpListener>)> {
     let mut out: Vec<(Vec<TcpListener>, Vec<TcpListener>)> =
         (0..workers).map(|_| Default::default()).collect();
     for group in plain {
-        for (slot, socket) in out.iter_mut().zip(group) {
-            slot.0.push(socket);
+        for (at, socket) in group.into_iter().enumerate() {
+            out[at % workers].0.push(socket);
         }
     }
     for group in direct {
-        for (slot, socket) in out.iter_mut().zip(group) {
-            slot.1.push(socket);
+        for (at, socket) in group.into_iter().enumerate() {
+            out[at % workers].1.push(socket);
         }
     }
     out
@@ -719,6 +908,12 @@ impl WorkerThread {
             over: Vec::new(),
             shared: self.shared,
         };
-        Worker::new(driver, Core::new(home, tls_listeners), fittings.commands).run(self.started)
+        let mut worker = Worker::new(driver, Core::new(home, tls_listeners), fittings.commands);
+        if let Some(restoring) = fittings.restoring
+            && !worker.restore(restoring)
+        {
+            return Ok(());
+        }
+        worker.run(self.started)
     }
 }

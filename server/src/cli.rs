@@ -46,6 +46,15 @@ pub(crate) struct Cli {
     /// Check configuration, certificate and data directory, print what was found, and do not start
     #[arg(long)]
     pub(crate) check: bool,
+    /// Say what this program can take over, as JSON: the running server asks before an upgrade
+    #[arg(long, hide = true)]
+    pub(crate) upgrade_probe: bool,
+    /// Read a state from a descriptor and say what is in it: the running server asks before an upgrade
+    #[arg(long, value_name = "N", hide = true)]
+    pub(crate) upgrade_rehearse: Option<u32>,
+    /// Take over from the program before, whose state is in a descriptor
+    #[arg(long, value_name = "N", hide = true)]
+    pub(crate) upgrade_restore: Option<u32>,
     /// Print shell completions
     #[arg(long, value_name = "SHELL", hide = true, exclusive = true)]
     pub(crate) completions: Option<Shell>,

@@ -18,6 +18,7 @@ pub mod stanza;
 pub mod stats;
 pub mod stream;
 pub mod tls;
+pub mod upgrade;
 pub mod user;
 pub mod worker;
 pub mod xml;

@@ -92,6 +92,9 @@ pub struct Limits {
     pub offline_days: u32,
     /// Seconds that a drain or stop waits for clients to close their streams.
     pub drain_seconds: u32,
+    /// Seconds that each step of an upgrade may take: the answer of the new program, coming to rest, letting go of
+    /// sockets, the rehearsal, the restore. Past it the server goes on as it was.
+    pub upgrade_seconds: u32,
 }
 
 impl Default for Limits {
@@ -134,6 +137,7 @@ impl Default for Limits {
             offline_bytes: 64 * 1024 * 1024,
             offline_days: 30,
             drain_seconds: 10,
+            upgrade_seconds: 30,
         }
     }
 }
@@ -167,7 +171,7 @@ impl Limits {
                 self.sm_unacked_bytes, self.stanza_bytes
             ));
         }
-        let at_least_one: [(&str, u64); 14] = [
+        let at_least_one: [(&str, u64); 15] = [
             ("sessions", self.sessions.into()),
             ("sessions_unauthenticated", self.sessions_unauthenticated.into()),
             ("resources_per_user", self.resources_per_user.into()),
@@ -182,6 +186,7 @@ impl Limits {
             ("offline_messages", self.offline_messages),
             ("offline_bytes", self.offline_bytes),
             ("offline_days", self.offline_days.into()),
+            ("upgrade_seconds", self.upgrade_seconds.into()),
         ];
         for (name, value) in at_least_one {
             if value == 0 {

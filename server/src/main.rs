@@ -10,9 +10,11 @@
 //! | --- | --- |
 //! | [`cli`] | the command line |
 //! | [`check`] | `--check` |
+//! | [`handover`] | what it says to a server that wants to become it |
 
 mod check;
 mod cli;
+mod handover;
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -25,6 +27,10 @@ use signal_hook::iterator::Signals;
 use tracing_subscriber::EnvFilter;
 use whimbrel_server::boot::Server;
 use whimbrel_server::config::Config;
+use whimbrel_server::runtime::platform;
+use whimbrel_server::upgrade::guard::{self, Guard};
+use whimbrel_server::upgrade::launch::Launch;
+use whimbrel_server::upgrade::takeover::Takeover;
 
 use crate::cli::Cli;
 
@@ -41,6 +47,7 @@ fn main() -> ExitCode {
     match run(&cli) {
         Ok(code) => code,
         Err(text) => {
+            guard::fall_back_if_armed(&text);
             // A closed standard error leaves nobody to tell.
             let _ = writeln!(std::io::stderr(), "whimbreld: {text}");
             ExitCode::FAILURE
@@ -56,7 +63,19 @@ fn run(cli: &Cli) -> Result<ExitCode, String> {
     if let Some(directory) = &cli.man {
         return write_man_page(directory).map(|()| ExitCode::SUCCESS);
     }
+    if let Some(descriptor) = cli.upgrade_rehearse {
+        return handover::rehearse(descriptor);
+    }
+    let mut launch = Launch::of_this_process().map_err(|error| format!("cannot find my own file: {error}"))?;
+    // First of all, so that there is a way back from everything that follows.
+    let taken = match cli.upgrade_restore {
+        Some(descriptor) => Some(Takeover::open(descriptor, &mut launch)?),
+        None => None,
+    };
     let config = cli.config().map_err(|error| error.to_string())?;
+    if cli.upgrade_probe {
+        return handover::probe(&config);
+    }
     if cli.check {
         return Ok(check::check(&config, cli.config.as_deref()));
     }
@@ -65,21 +84,49 @@ fn run(cli: &Cli) -> Result<ExitCode, String> {
     // Before there are other threads, so that no signal finds its default action.
     let signals =
         Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|error| format!("cannot take signals: {error}"))?;
-    let server = Arc::new(Server::start(config).map_err(|error| error.to_string())?);
+    // The program before has held them back; those that have come meanwhile are heard now.
+    platform::hold_signals(false).map_err(|error| format!("cannot take signals: {error}"))?;
+    let server = Arc::new(start(config, launch, taken)?);
     let config = server.config();
     let control = server.take_control().expect("nobody has taken it before");
     let source = Arc::new(Source(cli.clone()));
     let again = (server.clone(), source.clone());
+    let outcome = server.take_outcome();
+    let waiting = match &outcome {
+        Some((outcome, Some(client))) => client.try_clone().ok().map(|client| (client, outcome.answer())),
+        _ => None,
+    };
     control
-        .serve(server.clone(), Box::new(move || again.1.reload(&again.0)))
+        .serve(server.clone(), Box::new(move || again.1.reload(&again.0)), waiting)
         .map_err(|error| format!("cannot start the control thread: {error}"))?;
     listen_to_signals(signals, server.clone(), source)?;
-    announce(&server, &config);
+    match &outcome {
+        Some((outcome, _)) => outcome.log(),
+        None => announce(&server, &config),
+    }
+    drop(outcome);
     let ended = server.join().map_err(|error| error.to_string());
     drop(control);
     ended?;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Starts the server, or goes on with that of the program before.
+fn start(
+    config: Config,
+    launch: Launch,
+    taken: Option<(Takeover, Option<Guard>)>,
+) -> Result<Server, String> {
+    let Some((mut takeover, guard)) = taken else {
+        return Server::launch(config, Some(launch), None).map_err(|error| error.to_string());
+    };
+    // Errors are told before what was taken over is closed: it belongs to the program before.
+    Server::launch(config, Some(launch), Some((&mut takeover, guard))).map_err(|error| {
+        let text = error.to_string();
+        guard::fall_back_if_armed(&text);
+        text
+    })
 }
 
 fn start_log() -> Result<(), String> {
@@ -111,6 +158,7 @@ fn end_on_panic() {
             tracing::error!("a control client's thread panicked at {place}: {text}; please report this");
             return;
         }
+        guard::fall_back_if_armed(&format!("thread {name} panicked at {place}: {text}"));
         tracing::error!("thread {name} panicked at {place}: {text}; the server ends, please report this");
         std::process::exit(1);
     }));

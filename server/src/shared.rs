@@ -134,6 +134,17 @@ impl Shared {
         self.inherited.streams.get(&stream.0).copied()
     }
 
+    /// What was safe of the streams of the run before, for as long as they may be resumed; `now_ms` is the server's
+    /// clock.
+    pub fn streams_before(&self, now_ms: u64) -> Vec<(u64, u32)> {
+        let config = self.config.read().expect("nothing panics while it holds this lock");
+        let until_ms = u64::from(config.limits.sm_resume_seconds) * 1000;
+        match now_ms < until_ms {
+            true => self.inherited.streams.iter().map(|(stream, safe)| (*stream, *safe)).collect(),
+            false => Vec::new(),
+        }
+    }
+
     /// A name for a managed stream (XEP-0198 §5), that no other call returns and that cannot be guessed.
     pub fn stream_id(&self) -> StreamId {
         let n = self.unique.fetch_add(1, Ordering::Relaxed);

@@ -30,6 +30,8 @@ use crate::runtime::mailbox::LaneGauge;
 use crate::runtime::platform;
 use crate::shared::Shared;
 use crate::worker::UNSETTLED_MAX;
+use crate::upgrade::state::Tally;
+use crate::upgrade::takeover::Outcome;
 use crate::worker::command::CommandQueue;
 
 whimbrel_stats::metrics! {
@@ -72,7 +74,23 @@ whimbrel_stats::metrics! {
         switches_involuntary "server.switches.involuntary" Counter "switches" "Times that threads of the server were made to give up their core.";
         allocator_in_use "server.allocator.in_use" Gauge "bytes" "Memory that the server has allocated and not freed; what process.memory.anonymous has beyond it, the allocator keeps for later.";
         allocations "server.allocator.allocations" Counter "allocations" "Times that the server asked for memory.";
+ upgrades "upgrade.count" Counter "upgrades" "Upgrades to another program since the process was started.";
+        upgrades_failed "upgrade.failed" Counter "upgrades" "Upgrades that the new program gave up, so that the old one went on.";
+        upgrade_pause "upgrade.pause" Gauge "microseconds" "Time for which nobody read from any connection during the last upgrade.";
+        upgrade_sessions "upgrade.sessions" Gauge "sessions" "Sessions carried by the last upgrade.";
+        upgrade_closed "upgrade.closed" Gauge "connections" "Connections closed by the last upgrade.";
         memory_peak "server.memory.peak" HighWater "bytes" "Most memory that was ever resident.";
+    }
+}
+
+impl ServerMetrics {
+    /// Notes an upgrade by which this program came to be.
+    pub fn upgraded(&self, outcome: &Outcome, tally: &Tally) {
+        self.upgrades.set(tally.done);
+        self.upgrades_failed.set(tally.fallen_back);
+        self.upgrade_pause.set(u64::try_from(outcome.pause.as_micros()).unwrap_or(u64::MAX));
+        self.upgrade_sessions.set(outcome.contents.sessions());
+        self.upgrade_closed.set(outcome.closed_count());
     }
 }
 

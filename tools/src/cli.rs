@@ -59,6 +59,16 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: RegistrationCommand,
     },
+    /// Replace the running server's program with another one; every connection stays
+    ///
+    /// The new program is asked before anything stops: whether it can read the state of the running one, and whether
+    /// it can run with the configuration, which is read anew. If it cannot, or fails later, the server goes on as it
+    /// was and the reason is told.
+    Upgrade {
+        /// The program [default: what now lies where the running program was started from]
+        #[arg(long, value_name = "PATH")]
+        binary: Option<PathBuf>,
+    },
     /// The log of messages that wait for their recipients; reads the files, also while the server runs
     Log {
         #[command(subcommand)]

@@ -38,6 +38,12 @@ struct Reply {
     error: Option<Refused>,
 }
 
+/// What comes before the reply to a request that takes its time.
+#[derive(Deserialize)]
+struct Told {
+    progress: String,
+}
+
 #[derive(Deserialize)]
 struct Refused {
     kind: String,
@@ -78,8 +84,24 @@ impl Client {
         })
     }
 
+    /// Waits so long for answers from now on.
+    pub(crate) fn wait_so_long(&mut self, wait: Duration) -> Result<(), Problem> {
+        let set = self.stream.get_ref().set_read_timeout(Some(wait));
+        set.map_err(|error| Problem::new(format!("cannot talk to the server: {error}")))
+    }
+
     /// Asks for something. `body` is an object without the version.
     pub(crate) fn ask<T: DeserializeOwned>(&mut self, request: &str, body: Value) -> Result<T, Problem> {
+        self.ask_with(request, body, &mut |_| ())
+    }
+
+    /// As [`Client::ask`], for a request whose progress the server tells.
+    pub(crate) fn ask_with<T: DeserializeOwned>(
+        &mut self,
+        request: &str,
+        body: Value,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<T, Problem> {
         let mut body = body;
         body["v"] = json!(VERSION);
         body["request"] = json!(request);
@@ -90,14 +112,21 @@ impl Client {
         };
         // A server that is too busy answers before it has read anything; its words are worth more than the error.
         let sent = self.stream.get_mut().write_all(line.as_bytes());
-        let mut answer = Vec::new();
-        let read = (&mut self.stream).take(ANSWER_BYTES_MAX).read_until(b'\n', &mut answer);
-        if answer.last() != Some(&b'\n') {
-            return Err(match sent.and(read.map(|_| ())) {
-                Err(error) => lost(&self.path, &error),
-                Ok(()) => lost(&self.path, &"it closed the connection"),
-            });
-        }
+        let mut sent = Some(sent);
+        let answer = loop {
+            let mut answer = Vec::new();
+            let read = (&mut self.stream).take(ANSWER_BYTES_MAX).read_until(b'\n', &mut answer);
+            if answer.last() != Some(&b'\n') {
+                return Err(match sent.take().unwrap_or(Ok(())).and(read.map(|_| ())) {
+                    Err(error) => lost(&self.path, &error),
+                    Ok(()) => lost(&self.path, &"it closed the connection"),
+                });
+            }
+            match serde_json::from_slice::<Told>(&answer) {
+                Ok(Told { progress: text }) => progress(&text),
+                Err(_) => break answer,
+            }
+        };
         let strange = |what: &dyn std::fmt::Display| {
             Problem::new(format!(
                 "the server on {} gives a strange answer ({what}); use the whimbrelctl that came with it",

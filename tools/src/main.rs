@@ -13,6 +13,7 @@
 //! | [`user`] | `user add`, `del`, `list`, `passwd`; [`import`] is `user import` |
 //! | [`server`] | `status`, `queues`, `sessions`, `kick`, `drain`, `stop`, `reload` |
 //! | [`registration`] | `registration status`, `pending`, `revoke`, `test-sms` |
+//! | [`upgrade`] | `upgrade`: another program in the same process |
 //! | [`log`], [`backup`] | the log of messages: looking at it, and copying it together with the directory |
 //! | [`doctor`] | what should be mended before or while a server runs |
 //! | [`report`] | human and JSON output |
@@ -28,6 +29,7 @@ mod problem;
 mod registration;
 mod report;
 mod server;
+mod upgrade;
 mod user;
 
 use std::process::ExitCode;
@@ -74,6 +76,7 @@ fn run(cli: &Cli, report: &Report) -> Result<ExitCode, Problem> {
         Command::Stop => server::stop(data, report)?,
         Command::Reload => server::reload(data, report)?,
         Command::Registration { command } => registration::run(data, command, report)?,
+        Command::Upgrade { binary } => upgrade::run(data, binary.as_deref(), report)?,
         Command::Log { command } => return log::run(data, command, report),
         Command::Backup { dir } => backup::run(data, dir, report)?,
         Command::Doctor { connections, config } => {

@@ -1,5 +1,7 @@
 //! What each request does.
 
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
@@ -8,12 +10,13 @@ use serde_json::{Map, Value, json};
 use whimbrel_storage::jid::JidRef;
 use whimbrel_storage::log;
 
-use crate::control::Control;
+use crate::control::{Control, progress};
 use crate::control::protocol::{Answer, Problem, Refusal, Request, SESSIONS_MAX};
 use crate::metrics;
 use crate::service::register::Removed;
 use crate::stream::errors::StreamCondition;
 use crate::worker::UNSETTLED_MAX;
+use crate::upgrade::conduct::Order;
 use crate::worker::command::{Command, SessionFacts};
 
 /// How long one request waits for workers or the directory's writer.
@@ -27,7 +30,7 @@ const MAILBOX_ROWS_MAX: usize = 4096;
 
 impl Control {
     /// Does one request.
-    pub(super) fn handle(&self, request: Request) -> Answer {
+    pub(super) fn handle(&self, request: Request, client: &UnixStream) -> Answer {
         match request {
             Request::Status => self.status(),
             Request::Queues => Ok(self.queues()),
@@ -39,6 +42,7 @@ impl Control {
                 Ok(()) => Ok(json!({ "reloaded": true })),
                 Err(text) => Err(Problem::new(Refusal::Failed, text)),
             },
+            Request::Upgrade { program } => Err(self.upgrade(program.as_deref(), client)),
             Request::Backup { folder } => self.backup(&folder),
             Request::UserAdd { accounts } => self.user_add(&accounts),
             Request::UserPasswd { account } => self.user_passwd(&account),
@@ -50,6 +54,21 @@ impl Control {
             Request::RegistrationRevoke { number } => self.registration_revoke(&number),
             Request::RegistrationTestSms { number } => self.registration_test_sms(&number),
         }
+    }
+
+    /// Upgrades the server. If that succeeds this program is no more, and the next one answers.
+    fn upgrade(&self, program: Option<&Path>, client: &UnixStream) -> Problem {
+        if let Some(program) = program.filter(|program| !program.is_absolute()) {
+            let text = format!("{} is to be an absolute path", program.display());
+            return Problem::new(Refusal::BadRequest, text);
+        }
+        let tell = |text: &str| {
+            // Who does not listen any more need not be told.
+            let _ = progress(client, text);
+        };
+        let order =
+            Order { program, control: self.descriptor, client: Some(client.as_raw_fd()), tell: &tell };
+        Problem::new(Refusal::Failed, self.server.upgrade(&order))
     }
 
     /// Copies the directory first and the log after it: each account whose messages are in the copy of the log is

@@ -21,6 +21,7 @@ mod registration;
 mod tests;
 
 use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -32,6 +33,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::boot::Server;
 use crate::control::protocol::{Answer, Problem, REQUEST_BYTES_MAX, Refusal};
+use crate::upgrade::guard;
 
 /// Name of the socket in the data directory.
 pub const SOCKET_NAME: &str = "control.sock";
@@ -111,13 +113,28 @@ impl ControlSocket {
         Ok(ControlSocket { listener: UnixListener::from(std::os::fd::OwnedFd::from(socket)), path })
     }
 
-    /// Serves requests on threads of its own until the process ends.
+    /// The socket of the program before, which listens.
+    pub fn held(listener: UnixListener, data: &Path) -> ControlSocket {
+        ControlSocket { listener, path: data.join(SOCKET_NAME) }
+    }
+
+    /// Serves requests on threads of its own until the process ends. `waiting` is a client of the program before and
+    /// the answer to his request.
     ///
     /// # Errors
     /// A thread cannot be started.
-    pub fn serve(&self, server: Arc<Server>, reload: Reload) -> io::Result<()> {
+    pub fn serve(
+        &self,
+        server: Arc<Server>,
+        reload: Reload,
+        waiting: Option<(UnixStream, Answer)>,
+    ) -> io::Result<()> {
         let listener = self.listener.try_clone()?;
-        let control = Arc::new(Control { server, reload, clients: AtomicUsize::new(0) });
+        let descriptor = self.listener.as_raw_fd();
+        let control = Arc::new(Control { server, reload, descriptor, clients: AtomicUsize::new(0) });
+        if let Some((stream, reply)) = waiting {
+            control.begin(stream, Some(reply));
+        }
         std::thread::Builder::new().name("control".into()).spawn(move || control.accept(&listener))?;
         Ok(())
     }
@@ -125,6 +142,10 @@ impl ControlSocket {
 
 impl Drop for ControlSocket {
     fn drop(&mut self) {
+        if guard::is_armed() {
+            // The program before goes on with it.
+            return;
+        }
         // Nothing can be done about a failure, and the next start copes with a socket that is left.
         let _ = std::fs::remove_file(&self.path);
     }
@@ -138,6 +159,8 @@ fn is_socket(path: &Path) -> bool {
 struct Control {
     server: Arc<Server>,
     reload: Reload,
+    /// Of the listening socket.
+    descriptor: RawFd,
     clients: AtomicUsize,
 }
 
@@ -153,19 +176,26 @@ impl Control {
                     continue;
                 }
             };
-            if self.clients.fetch_add(1, Ordering::Relaxed) >= CLIENTS_MAX {
-                self.clients.fetch_sub(1, Ordering::Relaxed);
-                let text = format!("{CLIENTS_MAX} tools are connected already; try again when one has ended");
-                let _ = answer(&stream, &Err(Problem::new(Refusal::Busy, text)));
-                continue;
+            self.begin(stream, None);
+        }
+    }
+
+    /// Begins a conversation, on a thread of its own; with an answer that is due already.
+    fn begin(self: &Arc<Self>, stream: UnixStream, due: Option<Answer>) {
+        if self.clients.fetch_add(1, Ordering::Relaxed) >= CLIENTS_MAX {
+            self.clients.fetch_sub(1, Ordering::Relaxed);
+            let text = format!("{CLIENTS_MAX} tools are connected already; try again when one has ended");
+            let _ = answer(&stream, &Err(Problem::new(Refusal::Busy, text)));
+            return;
+        }
+        let guard = ClientGuard(self.clone());
+        let started = std::thread::Builder::new().name("control-client".into()).spawn(move || {
+            if due.is_none_or(|due| answer(&stream, &due).is_ok()) {
+                guard.0.converse(&stream);
             }
-            let guard = ClientGuard(self.clone());
-            let started = std::thread::Builder::new()
-                .name("control-client".into())
-                .spawn(move || guard.0.converse(&stream));
-            if let Err(error) = started {
-                tracing::warn!(%error, "cannot start a thread for a control client");
-            }
+        });
+        if let Err(error) = started {
+            tracing::warn!(%error, "cannot start a thread for a control client");
         }
     }
 
@@ -177,7 +207,7 @@ impl Control {
         let mut lines = Lines::new(stream);
         loop {
             let reply = match lines.next() {
-                Ok(Some(line)) => protocol::parse(line).and_then(|request| self.handle(request)),
+                Ok(Some(line)) => protocol::parse(line).and_then(|request| self.handle(request, stream)),
                 Ok(None) => return,
                 Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
                     let text = format!("a request has at most {REQUEST_BYTES_MAX} bytes");
@@ -209,6 +239,12 @@ impl Drop for ClientGuard {
 fn answer(mut stream: &UnixStream, answer: &Answer) -> io::Result<()> {
     stream.set_write_timeout(Some(WRITE_WAIT_MAX))?;
     stream.write_all(&protocol::encode(answer))
+}
+
+/// Tells a client how far his request has come.
+fn progress(mut stream: &UnixStream, text: &str) -> io::Result<()> {
+    stream.set_write_timeout(Some(WRITE_WAIT_MAX))?;
+    stream.write_all(&protocol::encode_progress(text))
 }
 
 /// Lines of bounded length.

@@ -48,6 +48,12 @@ pub enum Request {
     Stop,
     /// Read the certificate and the configuration again.
     Reload,
+    /// Become another program, with all connections. Lines with `progress` come before the answer.
+    Upgrade {
+        /// Its path, absolute; the one from which the server was started when it is left out.
+        #[serde(default)]
+        program: Option<std::path::PathBuf>,
+    },
     /// Copy directory and message log, as they are now, into a folder.
     Backup {
         /// The folder, absolute; it must not exist or be empty.
@@ -196,6 +202,13 @@ pub fn encode(answer: &Answer) -> Vec<u8> {
         Err(problem) => serde_json::json!({ "v": VERSION, "ok": false, "error": problem }),
     };
     let mut line = value.to_string().into_bytes();
+    line.push(b'\n');
+    line
+}
+
+/// Writes a line that says how far a request has come.
+pub fn encode_progress(text: &str) -> Vec<u8> {
+    let mut line = serde_json::json!({ "v": VERSION, "progress": text }).to_string().into_bytes();
     line.push(b'\n');
     line
 }

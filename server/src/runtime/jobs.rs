@@ -3,6 +3,7 @@
 //! A job comes back as a [`Done`] in the worker's completion queue. The worker keeps what it needs for a
 //! failed write in a table of pending jobs, keyed by the ticket that travels with the job.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
@@ -152,6 +153,8 @@ pub struct Jobs {
     backend: Backend,
     completions: Arc<Completions>,
     pending: Slab<Failed>,
+    /// Passwords that are being hashed.
+    hashing: Cell<usize>,
     /// Answers for connections that negotiate.
     answers: Vec<(ConnId, Vec<u8>)>,
 }
@@ -159,7 +162,7 @@ pub struct Jobs {
 impl Jobs {
     /// Jobs of a worker.
     pub fn new(worker: usize, backend: Backend, completions: Arc<Completions>) -> Jobs {
-        Jobs { worker, backend, completions, pending: Slab::new(), answers: Vec::new() }
+        Jobs { worker, backend, completions, pending: Slab::new(), hashing: Cell::new(0), answers: Vec::new() }
     }
 
     /// The worker a ticket belongs to.
@@ -169,7 +172,16 @@ impl Jobs {
 
     /// The next result.
     pub fn take(&self) -> Option<Done> {
-        self.completions.take()
+        let done = self.completions.take();
+        if matches!(done, Some(Done::Password { .. } | Done::Home(_))) {
+            self.hashing.set(self.hashing.get().saturating_sub(1));
+        }
+        done
+    }
+
+    /// Whether nothing is under way: neither writes nor hashes.
+    pub fn is_idle(&self) -> bool {
+        self.pending.is_empty() && self.hashing.get() == 0 && !self.has_completions()
     }
 
     /// Whether a result waits.
@@ -223,14 +235,16 @@ impl Jobs {
 
     /// Gives the pool a password to hash. `false` when its queue is full.
     pub fn hash(&self, job: CryptoJob) -> bool {
-        match &self.backend {
+        let taken = match &self.backend {
             Backend::Threads { crypto, .. } => crypto.try_submit(self.worker, job),
             Backend::Inline(_) => {
                 self.completions.deliver(job());
                 true
             }
             Backend::Stepped(stepped) => Stepped::put(&stepped.hashes, stepped.limit, (self.worker, job)),
-        }
+        };
+        self.hashing.set(self.hashing.get() + usize::from(taken));
+        taken
     }
 }
 

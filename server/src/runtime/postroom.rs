@@ -20,6 +20,8 @@ pub struct PostRoom {
     /// bounded by what one iteration and the inbound mailboxes can cause.
     waiting: Vec<VecDeque<Parcel>>,
     lists: Vec<Targets>,
+    sent: u64,
+    received: u64,
 }
 
 impl PostRoom {
@@ -32,6 +34,8 @@ impl PostRoom {
             filling: (0..workers).map(|_| Parcel::default()).collect(),
             waiting: (0..workers).map(|_| VecDeque::new()).collect(),
             lists: Vec::new(),
+            sent: 0,
+            received: 0,
         }
     }
 
@@ -67,7 +71,10 @@ impl PostRoom {
             let mut sent = false;
             while let Some(parcel) = self.waiting[to].pop_front() {
                 match self.post.try_send(to, parcel) {
-                    Ok(()) => sent = true,
+                    Ok(()) => {
+                        sent = true;
+                        self.sent += 1;
+                    }
                     Err(back) => {
                         self.waiting[to].push_front(back);
                         stalled = true;
@@ -89,6 +96,7 @@ impl PostRoom {
     pub fn collect(&mut self) -> Vec<(usize, Parcel)> {
         let mut parcels = Vec::new();
         self.post.drain(PARCELS_PER_ITERATION, |from, parcel| parcels.push((from, parcel)));
+        self.received += parcels.len() as u64;
         parcels
     }
 
@@ -100,6 +108,16 @@ impl PostRoom {
     /// Whether parcels have come in.
     pub fn has_incoming(&self) -> bool {
         self.post.has_incoming()
+    }
+
+    /// Whether nothing is to be sent or read.
+    pub fn is_idle(&self) -> bool {
+        self.waiting() == 0 && self.filling.iter().all(Parcel::is_empty) && !self.has_incoming()
+    }
+
+    /// Parcels sent and received so far.
+    pub fn traffic(&self) -> (u64, u64) {
+        (self.sent, self.received)
     }
 
     /// Parcels that have found a full mailbox and wait here.

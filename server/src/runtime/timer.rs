@@ -121,6 +121,13 @@ impl<T> TimerWheel<T> {
         Ok(id)
     }
 
+    /// When a timer is due. `None` if it fired or was cancelled.
+    pub fn deadline(&self, timer: TimerId) -> Option<Millis> {
+        let node = self.nodes.get(timer.index as usize)?;
+        let is_set = node.generation == timer.generation && node.value.is_some();
+        is_set.then_some(Millis(node.deadline))
+    }
+
     /// Takes a timer out. `None` if it fired or was cancelled before.
     pub fn cancel(&mut self, timer: TimerId) -> Option<T> {
         let node = self.nodes.get(timer.index as usize)?;

@@ -31,6 +31,7 @@ use crate::stream::sasl::{
 };
 use crate::stream::sm::element::{self, Said};
 use crate::stream::sm::{NS_SM, StreamId};
+use crate::upgrade::record::NegotiationRecord;
 use crate::user::routing::{self, StreamEnd};
 use crate::xml::{Stanza, StreamHeader};
 
@@ -133,6 +134,38 @@ impl Negotiation {
             exchange: None,
             claimed: None,
             failures: 0,
+        }
+    }
+
+    /// As it goes to another program; `None` while an exchange or something outside is under way.
+    pub(crate) fn save(&self) -> Option<NegotiationRecord<'_>> {
+        if self.waiting || self.exchange.is_some() || !self.held.is_empty() {
+            return None;
+        }
+        Some(NegotiationRecord {
+            header_seen: self.header_seen,
+            header_sent: self.header_sent,
+            bytes_in: self.bytes_in,
+            user: self.user.as_deref(),
+            exporter: self.bindings.tls_exporter,
+            end_point: self.bindings.tls_server_end_point.as_deref(),
+            failures: self.failures,
+        })
+    }
+
+    /// The negotiation of another program.
+    pub(crate) fn restored(record: &NegotiationRecord<'_>) -> Negotiation {
+        Negotiation {
+            header_seen: record.header_seen,
+            header_sent: record.header_sent,
+            bytes_in: record.bytes_in,
+            user: record.user.map(Into::into),
+            bindings: ChannelBindings {
+                tls_exporter: record.exporter,
+                tls_server_end_point: record.end_point.map(Into::into),
+            },
+            failures: record.failures,
+            ..Negotiation::new(None)
         }
     }
 

@@ -33,6 +33,7 @@ pub use error::{CertificateError, TlsError};
 pub use handshake::{HANDSHAKE_BYTES_MAX, HANDSHAKE_RECORDS_MAX};
 
 use crate::stream::sasl::ChannelBindings;
+use crate::upgrade::tls::{EstablishedTls, TlsRecord};
 use acceptor::Identity;
 use handshake::{Handshake, Stage};
 use record::Records;
@@ -151,6 +152,20 @@ impl Tls {
     /// Whether the handshake was completed, however the connection fared after it.
     pub fn is_established(&self) -> bool {
         matches!(self.state, State::Established(_))
+    }
+
+    /// As it goes to another program: `None` in the midst of a handshake, and when the connection has ended.
+    pub(crate) fn save(&self) -> Option<TlsRecord<'_>> {
+        match &self.state {
+            State::Fresh(_) => Some(TlsRecord::Fresh),
+            State::Established(records) => Some(TlsRecord::Established(Box::new(records.save()?))),
+            State::Handshake(_) | State::Failed => None,
+        }
+    }
+
+    /// A connection of another program, after its handshake.
+    pub(crate) fn restored(record: &EstablishedTls<'_>) -> Tls {
+        Tls { state: State::Established(Records::restored(record)), bindings: None }
     }
 
     /// The channel bindings, once: they are given away. None before the handshake is done.

@@ -19,6 +19,7 @@ use rustls::AlertDescription;
 
 use super::TlsError;
 use super::suite::{DirectionKeys, Suite, Version};
+use crate::upgrade::tls::EstablishedTls;
 
 /// Bytes of a record's header.
 pub(super) const HEADER_BYTES: usize = 5;
@@ -115,6 +116,39 @@ impl Records {
             message: [0; 4],
             message_length: 0,
         }
+    }
+
+    /// As it goes to another program; `None` when either side has ended.
+    pub(super) fn save(&self) -> Option<EstablishedTls<'_>> {
+        if self.ending != Ending::Open || self.closed {
+            return None;
+        }
+        Some(EstablishedTls {
+            version: self.version,
+            suite: self.suite,
+            read: self.read.save(self.version, self.suite),
+            write: self.write.save(self.version, self.suite),
+            partial: self.partial.as_ref().map_or(&[], |partial| &partial.bytes),
+            owes_key_update: self.owes_key_update,
+            quiet: self.quiet,
+            message: &self.message[..usize::from(self.message_length)],
+        })
+    }
+
+    /// The record layer of another program.
+    pub(super) fn restored(record: &EstablishedTls<'_>) -> Records {
+        let suite = record.suite;
+        let (read, write) =
+            (DirectionKeys::restored(suite, &record.read), DirectionKeys::restored(suite, &record.write));
+        let mut records = Records::new(record.version, suite, read, write);
+        records.partial =
+            (!record.partial.is_empty()).then(|| Box::new(Partial { bytes: record.partial.to_vec() }));
+        records.owes_key_update = record.owes_key_update;
+        records.quiet = record.quiet;
+        let length = record.message.len().min(records.message.len());
+        records.message[..length].copy_from_slice(&record.message[..length]);
+        records.message_length = u8::try_from(length).expect("at most four");
+        records
     }
 
     /// Version of the protocol.

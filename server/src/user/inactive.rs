@@ -36,6 +36,22 @@ struct Entry {
 }
 
 impl Held {
+    /// What is held: kind, whose next presence replaces it, the stanza.
+    pub(crate) fn save(&self) -> impl Iterator<Item = (Kind, Option<&str>, &[u8])> {
+        self.entries.iter().map(|entry| (entry.kind, entry.sender.as_deref(), &*entry.stanza))
+    }
+
+    /// What another program held.
+    pub(crate) fn restored(entries: &[(Kind, Option<&str>, &[u8])]) -> Held {
+        let bytes = entries.iter().map(|(_, _, stanza)| stanza.len()).sum();
+        let entry = |&(kind, sender, stanza): &(Kind, Option<&str>, &[u8])| Entry {
+            sender: sender.map(Into::into),
+            kind,
+            stanza: stanza.into(),
+        };
+        Held { entries: entries.iter().map(entry).collect(), bytes }
+    }
+
     /// Adds a stanza. A replaceable one takes the place of the sender's older one.
     fn add(&mut self, kind: Kind, from: &str, replaceable: bool, bytes: &[u8]) {
         if replaceable {

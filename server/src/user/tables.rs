@@ -53,6 +53,16 @@ impl Flags {
     /// A new password is being hashed for it (XEP-0077).
     pub const CHANGING_PASSWORD: Flags = Flags(128);
 
+    /// All flags in one byte, for another program.
+    pub(crate) fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// Of such a byte.
+    pub(crate) fn of_bits(bits: u8) -> Flags {
+        Flags(bits)
+    }
+
     /// Whether the flag is set.
     pub fn has(self, flag: Flags) -> bool {
         self.0 & flag.0 != 0
@@ -242,6 +252,11 @@ impl Users {
             }
         }
         resource
+    }
+
+    /// All users.
+    pub fn all(&self) -> impl Iterator<Item = &User> {
+        self.users.iter().map(|(_, user)| user)
     }
 
     /// Online users and bound resources.

@@ -13,6 +13,7 @@ use crate::session::Phase;
 use crate::stream::errors::StreamCondition;
 use crate::user::tables::{Flags, ResourceKey};
 use crate::worker::core::Core;
+use crate::worker::upgrade::{Census, Park};
 
 /// Commands that wait for one worker at most.
 const QUEUE: usize = 64;
@@ -75,6 +76,12 @@ pub enum Command {
         /// Gets the number of ended sessions.
         reply: SyncSender<usize>,
     },
+    /// Read from no connection and accept none; or do so again.
+    Hold(bool),
+    /// Tell whether everything has settled, at the end of the iteration.
+    Census(SyncSender<Census>),
+    /// Let go of everything for another program, and wait for what comes of it.
+    Park(Park),
     /// Take no new logins; with `close`, end all streams.
     Drain {
         /// End all streams now.
@@ -132,6 +139,8 @@ impl Core {
                 let _ = reply.try_send(sessions);
             }
             Command::Drain { close } => self.drain(close),
+            // The worker itself does these: they are the driver's.
+            Command::Hold(_) | Command::Census(_) | Command::Park(_) => {}
         }
     }
 

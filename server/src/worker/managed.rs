@@ -175,6 +175,17 @@ impl Core {
     pub(super) fn lost(&mut self, conn: ConnId) {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         let Phase::Bound(key) = session.phase else { return };
+        if !self.begin_to_wait(key) {
+            return self.forget_resource(conn);
+        }
+        if let Some(session) = self.sessions.get_mut(conn) {
+            session.phase = Phase::Closing;
+            session.context = None;
+        }
+    }
+
+    /// A resource has no connection any more and waits to be resumed. `false`: it may not.
+    pub(super) fn begin_to_wait(&mut self, key: ResourceKey) -> bool {
         let seconds = self.home.users.sm_mut(key).map_or(0, |sm| sm.resume_seconds());
         let room = self.detached < self.home.config.limits.sm_detached_sessions as usize;
         let expiry = match seconds > 0 && room {
@@ -185,11 +196,7 @@ impl Core {
             if seconds > 0 {
                 self.home.metrics().refused_detached.add(1);
             }
-            return self.forget_resource(conn);
-        }
-        if let Some(session) = self.sessions.get_mut(conn) {
-            session.phase = Phase::Closing;
-            session.context = None;
+            return false;
         }
         self.detached += 1;
         self.home.metrics().detached.set(self.detached as u64);
@@ -204,6 +211,7 @@ impl Core {
         }
         // What is in the log and still fits can as well wait in his queue; then others see it is taken.
         self.home.pumps.push(key);
+        true
     }
 
     /// Takes a resource out of those that wait to be resumed.

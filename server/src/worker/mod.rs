@@ -18,6 +18,7 @@
 //! | [`rounds`](self) | what the loop needs beside events |
 //! | [`sweep`](self) | idle clients |
 //! | [`command`] | what the control thread asks of a worker |
+//! | [`upgrade`] | letting go of everything for another program, and taking it over |
 
 pub mod command;
 pub mod core;
@@ -28,17 +29,20 @@ mod login;
 mod managed;
 mod rounds;
 mod sweep;
+pub mod upgrade;
 
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use crate::runtime::driver::{CloseHow, Driver};
 use crate::runtime::outbox::{Action, Entry};
 use crate::runtime::timer::Millis;
 use crate::session::Traveller;
-use crate::worker::command::CommandQueue;
+use crate::worker::command::{Command, CommandQueue};
 use crate::worker::core::Core;
 pub(crate) use crate::worker::managed::UNSETTLED_MAX;
+use crate::worker::upgrade::Census;
 
 /// How long a worker waits between attempts to post parcels to a full mailbox.
 const STALL_WAIT: Duration = Duration::from_millis(1);
@@ -53,12 +57,14 @@ pub struct Worker<D: Driver> {
     commands: Arc<CommandQueue>,
     stalled: bool,
     accepting_paused: bool,
+    /// Who waits to hear, at the end of the iteration, whether the worker has settled.
+    census: Option<SyncSender<Census>>,
 }
 
 impl<D: Driver> Worker<D> {
     /// Puts a worker together.
     pub fn new(driver: D, core: Core, commands: Arc<CommandQueue>) -> Worker<D> {
-        Worker { driver, core, commands, stalled: false, accepting_paused: false }
+        Worker { driver, core, commands, stalled: false, accepting_paused: false, census: None }
     }
 
     /// The core.
@@ -103,7 +109,7 @@ impl<D: Driver> Worker<D> {
         let home = self.core.home();
         let reads_mail = !self.core.holds_too_much();
         let mail = reads_mail && home.post.has_incoming();
-        if mail || self.core.has_completions() || !home.pumps.is_empty() {
+        if mail || self.core.has_completions() || !home.pumps.is_empty() || !home.out.is_empty() {
             return Some(Duration::ZERO);
         }
         let timer = self.core.next_deadline().map(|at| Duration::from_millis(at.since(now)));
@@ -140,8 +146,14 @@ impl<D: Driver> Worker<D> {
         core.read_mail();
         core.take_completions(COMPLETIONS_PER_ITERATION);
         core.retry_writes();
+        let mut park = None;
         while let Some(command) = self.commands.take() {
-            core.obey(command);
+            match command {
+                Command::Hold(hold) => self.driver.hold(hold),
+                Command::Census(reply) => self.census = Some(reply),
+                Command::Park(order) => park = Some(order),
+                other => core.obey(other),
+            }
         }
         self.attach_arrivals();
         self.core.keep_messages();
@@ -151,7 +163,14 @@ impl<D: Driver> Worker<D> {
         let core = &mut self.core;
         self.stalled = core.dispatch();
         core.count_iteration(begun.elapsed(), events);
-        Ok(())
+        if let Some(reply) = self.census.take() {
+            // Whoever asked may have given up.
+            let _ = reply.try_send(self.take_census());
+        }
+        match park {
+            Some(order) => self.park(order),
+            None => Ok(()),
+        }
     }
 
     fn attach_arrivals(&mut self) {

@@ -69,6 +69,12 @@ impl Partial {
         self.buffer.len()
     }
 
+    /// The bytes of the frame received so far.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.buffer
+    }
+
     /// Whether it holds no bytes. Never true of one that a [`Framer`] left behind.
     #[must_use]
     pub fn is_empty(&self) -> bool {

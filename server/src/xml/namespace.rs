@@ -33,7 +33,8 @@ impl StreamNamespaces {
         self.declared.iter().map(|(prefix, uri)| (&**prefix, &**uri))
     }
 
-    pub(super) fn push(&mut self, prefix: &str, uri: &str) {
+    /// Adds a declaration.
+    pub(crate) fn push(&mut self, prefix: &str, uri: &str) {
         self.declared.push((prefix.into(), uri.into()));
     }
 

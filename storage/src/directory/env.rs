@@ -44,7 +44,7 @@ const KEY_FORMAT: &[u8] = b"format";
 const KEY_DOMAIN: &[u8] = b"domain";
 const KEY_SECRET: &[u8] = b"secret";
 
-pub(super) fn open(path: &Path, options: &Options) -> Result<Inner, DirectoryError> {
+pub(super) fn open(path: &Path, options: &Options, held: Option<File>) -> Result<Inner, DirectoryError> {
     make_folder(path)?;
     // Before anything is written into a folder that may be somebody else's.
     refuse_foreign(path)?;
@@ -54,7 +54,14 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Inner, DirectoryErr
     if !has_content(&path.join(lock::LOCK_FILE))? && has_content(&file)? {
         check::check(path, &file)?;
     }
-    let lock = lock::take(path)?;
+    let was_held = held.is_some();
+    let lock = held.map_or_else(|| lock::take(path), Ok)?;
+    if was_held && has_content(&file)? {
+        // This very process had it open until a moment ago, and nobody else could: it need not be checked again.
+        let (env, map_bytes) = map(path, options)?;
+        let (tables, secret) = attach(&env, path, options).map_err(|error| error.at(path, map_bytes))?;
+        return Ok(Inner::new(env, tables, path.to_owned(), map_bytes, secret, lock));
+    }
     let is_new = !has_content(&file)? || check::check(path, &file)?.is_empty;
     let (env, map_bytes) = map(path, options)?;
     let opened = if is_new { create(&env, options) } else { attach(&env, path, options) };

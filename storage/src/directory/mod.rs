@@ -50,6 +50,7 @@ mod writer;
 
 use std::fmt;
 use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -102,7 +103,7 @@ struct Inner {
     path: PathBuf,
     map_bytes: u64,
     secret: [u8; 32],
-    _lock: File,
+    lock: File,
     /// Makes commits fail, as a full disk would.
     #[cfg(test)]
     fail_commits: std::sync::atomic::AtomicBool,
@@ -123,7 +124,7 @@ impl Inner {
             path,
             map_bytes,
             secret,
-            _lock: lock,
+            lock,
             #[cfg(test)]
             fail_commits: std::sync::atomic::AtomicBool::new(false),
         }
@@ -141,7 +142,23 @@ impl Directory {
     /// Another process has it open; the folder or file is not a directory of this domain and format, or is damaged;
     /// it cannot be read and written. The text says what to do.
     pub fn open(path: &Path, options: &Options) -> Result<Self, DirectoryError> {
-        Ok(Self(Arc::new(env::open(path, options)?)))
+        Ok(Self(Arc::new(env::open(path, options, None)?)))
+    }
+
+    /// Opens the directory in a process that has held its lock since before it became this program, so that nobody
+    /// could come in between. The file is not checked again.
+    ///
+    /// # Errors
+    /// As [`Directory::open`].
+    pub fn open_held(path: &Path, options: &Options, lock: File) -> Result<Self, DirectoryError> {
+        Ok(Self(Arc::new(env::open(path, options, Some(lock))?)))
+    }
+
+    /// The lock, for a process that is about to become another program: it is held as long as a descriptor of it is
+    /// open.
+    #[must_use]
+    pub fn lock_descriptor(&self) -> BorrowedFd<'_> {
+        self.0.lock.as_fd()
     }
 
     /// 32 random bytes made when the directory was created.

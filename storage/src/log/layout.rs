@@ -14,6 +14,7 @@
 //! When the number of logs changes, a new generation is made beside the old one, and counts once the layout says so.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -32,7 +33,7 @@ pub(super) const SHARDS_MAX: usize = 1024;
 
 /// Keeps other processes out for as long as it lives.
 #[derive(Debug)]
-pub(super) struct Lock(#[allow(dead_code, reason = "held, not read")] Option<File>);
+pub(super) struct Lock(Option<File>);
 
 impl Lock {
     /// Takes the lock of a folder.
@@ -45,6 +46,15 @@ impl Lock {
             Err(TryLockError::WouldBlock) => Err(LogError::Locked { path: folder.to_owned() }),
             Err(TryLockError::Error(error)) => Err(LogError::io("lock", &path, error)),
         }
+    }
+
+    /// The lock that this process has held since before it became this program.
+    pub(super) fn held(file: File) -> Self {
+        Self(Some(file))
+    }
+
+    pub(super) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.0.as_ref().map(AsFd::as_fd)
     }
 
     /// For files that nobody else can have.

@@ -212,9 +212,17 @@ impl Log {
     pub fn close(mut self) -> Result<(), LogError> {
         self.commit_now()?;
         self.prove();
+        self.checkpoint()
+    }
+
+    /// As [`Log::close`], but the log goes on: for a process that is about to become another program.
+    ///
+    /// # Errors
+    /// The disk refused.
+    pub fn checkpoint(&self) -> Result<(), LogError> {
         self.commit_now()?;
         let path = self.shared.folder().join(checkpoint::FILE);
-        let content = checkpoint::encode(&self);
+        let content = checkpoint::encode(self);
         self.shared.files().replace(&path, &content).map_err(|error| LogError::io("write", &path, error))
     }
 

@@ -1,5 +1,6 @@
 //! Opening all logs of a server.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -118,9 +119,24 @@ impl Log {
         home: &(dyn Fn(UserId) -> Option<usize> + Sync),
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<Opened, LogError> {
+        Log::open_all_locked(path, options, shards, home, progress, None)
+    }
+
+    /// As [`Log::open_all`], in a process that may hold the folder's lock already: from before it became this program.
+    ///
+    /// # Errors
+    /// As [`Log::open_all`].
+    pub fn open_all_locked(
+        path: &Path,
+        options: &Options,
+        shards: usize,
+        home: &(dyn Fn(UserId) -> Option<usize> + Sync),
+        progress: &(dyn Fn(Progress) + Sync),
+        lock: Option<File>,
+    ) -> Result<Opened, LogError> {
         let files: Arc<dyn Files> = Arc::new(System);
         files.make_folder(path).map_err(|error| LogError::io("make", path, error))?;
-        let lock = Arc::new(Lock::take(path)?);
+        let lock = Arc::new(lock.map_or_else(|| Lock::take(path), |file| Ok(Lock::held(file)))?);
         open_with(files, lock, path, options, shards, home, progress, now_ms(), &random_id)
     }
 

@@ -86,6 +86,24 @@ impl Log {
         self.identity.shard as usize
     }
 
+    /// Its identity: another number of logs makes other logs, in which messages have other numbers.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.identity.log_id
+    }
+
+    /// The numbers of the messages that wait for a user, in order. Does not touch the disk.
+    pub fn waiting(&self, user: UserId) -> impl Iterator<Item = Sequence> + '_ {
+        self.index.slots_from(user, 0).map(|slot| Sequence(slot.sequence))
+    }
+
+    /// The lock of the folder, for a process that is about to become another program: it is held as long as a
+    /// descriptor of it is open.
+    #[must_use]
+    pub fn lock_descriptor(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        self.lock.descriptor()
+    }
+
     /// Its counters, which other threads may read.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {

@@ -15,6 +15,16 @@ impl Backlog {
         self.front.len() - self.sent + self.back.len()
     }
 
+    /// What another program had not sent.
+    pub(super) fn of(unsent: &[u8]) -> Backlog {
+        Backlog { front: unsent.to_vec(), sent: 0, back: Vec::new() }
+    }
+
+    /// All of it, in order.
+    pub(super) fn pieces(&self) -> [&[u8]; 2] {
+        [self.front(), &self.back]
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.len() == 0
     }

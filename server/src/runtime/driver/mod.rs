@@ -23,7 +23,7 @@
 
 use std::io;
 use std::net::{IpAddr, TcpListener};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -228,6 +228,35 @@ impl Detached {
         }
     }
 
+    /// A socket that another program had: with what it had received and not looked at, what it had not yet sent, and
+    /// whether it had learned of the peer's end.
+    pub(crate) fn restored(socket: OwnedFd, unread: &[u8], unsent: &[u8], ended: bool) -> Detached {
+        Detached {
+            handle: Handle::Socket(socket),
+            unread: unread.to_vec(),
+            unsent: Backlog::of(unsent),
+            ended,
+        }
+    }
+
+    /// Its descriptor; `None` of a simulated connection.
+    pub(crate) fn descriptor(&self) -> Option<RawFd> {
+        match &self.handle {
+            Handle::Socket(socket) => Some(socket.as_raw_fd()),
+            Handle::Simulated(_) => None,
+        }
+    }
+
+    /// Bytes that were received and not delivered.
+    pub(crate) fn unread(&self) -> &[u8] {
+        &self.unread
+    }
+
+    /// Bytes that are still to be sent, in two pieces.
+    pub(crate) fn unsent(&self) -> [&[u8]; 2] {
+        self.unsent.pieces()
+    }
+
     /// Bytes that are still to be sent; if there are any, [`Event::Drained`] follows after the attach.
     pub fn unsent_bytes(&self) -> usize {
         self.unsent.len()
@@ -280,6 +309,13 @@ pub trait Driver {
 
     /// Gives the connection away; [`Event::Detached`] follows.
     fn detach(&mut self, conn: ConnId);
+
+    /// Reads from no connection and accepts none, until told otherwise; writing goes on. What the kernel has already
+    /// given out is kept with its connection, and connections that it has accepted are still reported.
+    fn hold(&mut self, hold: bool);
+
+    /// Whether, after [`Driver::hold`], the kernel gives out nothing more and everything accepted was reported.
+    fn is_held(&self) -> bool;
 
     /// Takes a connection over. It is read from the next poll on (unless paused before that).
     fn attach(&mut self, socket: Detached) -> ConnId;

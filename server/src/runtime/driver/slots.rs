@@ -85,6 +85,13 @@ impl<T> Slots<T> {
         }
     }
 
+    /// The ids of all connections, in order of index.
+    pub(super) fn ids(&self) -> Vec<ConnId> {
+        let used = self.slots.iter().enumerate().filter(|(_, slot)| matches!(slot.entry, Entry::Used(_)));
+        // Indexes stay below INDEX_LIMIT.
+        used.map(|(index, slot)| ConnId { index: index as u32, generation: slot.generation }).collect()
+    }
+
     /// Every connection there is, in order of index.
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
         self.slots.iter().filter_map(|slot| match &slot.entry {

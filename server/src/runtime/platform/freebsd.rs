@@ -1,7 +1,8 @@
 //! FreeBSD.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
 
 use socket2::Socket;
 
@@ -42,6 +43,18 @@ pub(super) fn pin_to_core(core: usize) -> io::Result<()> {
 pub(super) fn share_port(socket: &Socket) -> io::Result<()> {
     socket.set_reuse_port_lb(true)
 }
+
+/// Shared memory without a name; the system makes the descriptor close-on-exec by itself.
+pub(super) fn memory_file() -> io::Result<OwnedFd> {
+    // SAFETY: SHM_ANON is no pointer but a number that the call knows.
+    let fd = unsafe { libc::shm_open(libc::SHM_ANON, libc::O_RDWR | libc::O_CREAT, 0o600) };
+    check(fd)?;
+    // SAFETY: just made, and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The system names a process after the program's file, however it was started.
+pub(super) fn name_process(_: &CStr) {}
 
 pub(super) const SETTINGS: &[Setting] = &[
     Setting { name: "kern.maxfilesperproc", meaning: "most open files that one process can be given" },

@@ -1,6 +1,8 @@
 //! Linux.
 
+use std::ffi::CStr;
 use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
 
 use socket2::Socket;
 
@@ -24,6 +26,19 @@ pub(super) fn pin_to_core(core: usize) -> io::Result<()> {
 /// The kernel spreads connections over all sockets of the port.
 pub(super) fn share_port(socket: &Socket) -> io::Result<()> {
     socket.set_reuse_port(true)
+}
+
+pub(super) fn memory_file() -> io::Result<OwnedFd> {
+    // SAFETY: the name ends with NUL and lives through the call.
+    let fd = unsafe { libc::memfd_create(c"whimbrel-upgrade".as_ptr(), libc::MFD_CLOEXEC) };
+    check(fd)?;
+    // SAFETY: just made, and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+pub(super) fn name_process(name: &CStr) {
+    // SAFETY: the kernel reads the text up to its NUL, 16 bytes at most. It cannot fail.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
 }
 
 pub(super) const SETTINGS: &[Setting] = &[

@@ -3,7 +3,9 @@
 //! | file | what |
 //! | --- | --- |
 //! | `linux.rs`, `freebsd.rs` | the same few functions for each system; nothing else here names a system |
+//! | `crash.rs` | being told of a crash of this process |
 //! | `descriptors.rs` | the limit of open files |
+//! | `image.rs` | becoming another program in the same process |
 //! | `listener.rs` | listeners that share a port between workers |
 //! | `privileges.rs` | from root to an ordinary user, for good |
 //! | `settings.rs` | kernel settings and facts that a check of the machine wants to know |
@@ -13,9 +15,11 @@
 
 use std::io;
 
+mod crash;
 mod descriptors;
 #[cfg(target_os = "freebsd")]
 mod freebsd;
+mod image;
 #[cfg(target_os = "linux")]
 mod linux;
 mod listener;
@@ -30,7 +34,9 @@ use linux as system;
 
 #[cfg(test)]
 pub(crate) use descriptors::tests::lower_descriptor_limit;
+pub use crash::{CrashHandler, on_crash};
 pub use descriptors::{DescriptorLimits, descriptor_limits, raise_descriptor_limit};
+pub use image::{Program, hold_signals, inheritable, is_inherited, keep_open, memory_file, monotonic_ns, name_process};
 pub use listener::reuseport_listener;
 pub use privileges::drop_privileges;
 pub use settings::{Setting, physical_memory_bytes, setting, settings};

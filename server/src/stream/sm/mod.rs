@@ -20,6 +20,7 @@ use std::collections::VecDeque;
 use whimbrel_storage::log::Sequence;
 
 use crate::stanza::Kind;
+use crate::upgrade::record::{ManagedRecord, Place, UnackedRecord};
 use unsettled::Unsettled;
 
 /// Namespace of stream management.
@@ -357,6 +358,54 @@ impl StreamManagement {
     pub fn disconnected(&mut self) {
         self.answer_due = false;
         self.asked = Asked::No;
+    }
+
+    /// As it goes to another program; `None` while some of the client's stanzas are not safe. `place` tells where a
+    /// message lies in the log.
+    pub(crate) fn save(&self, mut place: impl FnMut(Sequence) -> Place) -> Option<ManagedRecord<'_>> {
+        if !self.unsettled.is_empty() {
+            return None;
+        }
+        let unacked = self.unacked.iter().map(|stanza| match stanza {
+            Unacked::Stanza { kind, bytes } => UnackedRecord::Stanza(*kind, bytes),
+            Unacked::Record { sequence, length } => UnackedRecord::Logged(place(*sequence), *length),
+        });
+        Some(ManagedRecord {
+            id: self.id.0,
+            resume_seconds: self.resume_seconds,
+            answer_up_to: self.answer_up_to,
+            asked: self.asked,
+            received: self.received,
+            told: self.told,
+            acked: self.acked,
+            weight: self.weight,
+            unacked: unacked.collect(),
+        })
+    }
+
+    /// The stream of another program. `sequence` tells the number of a message in the log.
+    pub(crate) fn restored(
+        record: &ManagedRecord<'_>,
+        mut sequence: impl FnMut(Place) -> Sequence,
+    ) -> StreamManagement {
+        let unacked = record.unacked.iter().map(|stanza| match *stanza {
+            UnackedRecord::Stanza(kind, bytes) => Unacked::Stanza { kind, bytes: bytes.into() },
+            UnackedRecord::Logged(place, length) => Unacked::Record { sequence: sequence(place), length },
+        });
+        let unacked: VecDeque<Unacked> = unacked.collect();
+        StreamManagement {
+            id: StreamId(record.id),
+            resume_seconds: record.resume_seconds,
+            answer_up_to: record.answer_up_to,
+            asked: record.asked,
+            received: record.received,
+            told: record.told,
+            unsettled: Unsettled::default(),
+            acked: record.acked,
+            unacked_bytes: unacked.iter().map(Unacked::cost).sum(),
+            unacked,
+            weight: record.weight,
+        }
     }
 
     /// A new connection goes on with the stream, and has everything that is unacknowledged.

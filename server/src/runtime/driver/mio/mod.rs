@@ -108,6 +108,8 @@ pub struct Mio {
     connections: Slots<Connection>,
     listeners: Vec<Listener>,
     accepting: bool,
+    /// Nothing is read or accepted.
+    held: bool,
     reserve: Reserve,
     turns: VecDeque<ConnId>,
     last_words: VecDeque<(ConnId, LastWord)>,
@@ -132,6 +134,7 @@ impl Mio {
             connections: Slots::new(),
             listeners: Vec::new(),
             accepting: true,
+            held: false,
             reserve: Reserve::new(tuning.accept_backoff)?,
             turns: VecDeque::new(),
             last_words: VecDeque::new(),
@@ -144,8 +147,10 @@ impl Mio {
 
     fn wait(&self, timeout: Option<Duration>) -> Option<Duration> {
         let rests = self.reserve.resume_at().is_some();
-        let accepts = self.accepting && !rests && self.listeners.iter().any(|listener| listener.ready);
-        if accepts || !self.turns.is_empty() || !self.last_words.is_empty() {
+        let accepts =
+            self.accepting && !self.held && !rests && self.listeners.iter().any(|listener| listener.ready);
+        let reads = !self.held && !self.turns.is_empty();
+        if accepts || reads || !self.last_words.is_empty() {
             return Some(Duration::ZERO);
         }
         wait_until(timeout, [self.closing.next(), self.reserve.resume_at()])
@@ -255,8 +260,10 @@ impl Driver for Mio {
         }
         self.expire_closing();
         self.say_last_words(sink);
-        self.accept(sink);
-        self.read_turns(sink);
+        if !self.held {
+            self.accept(sink);
+            self.read_turns(sink);
+        }
         Ok(())
     }
 
@@ -342,6 +349,14 @@ impl Driver for Mio {
             Err(error) => LastWord::Closed(CloseCause::of(&error)),
         };
         self.end(conn, word);
+    }
+
+    fn hold(&mut self, hold: bool) {
+        self.held = hold;
+    }
+
+    fn is_held(&self) -> bool {
+        self.held
     }
 
     fn attach(&mut self, socket: Detached) -> ConnId {

@@ -72,6 +72,8 @@ pub struct Sim {
     closing: VecDeque<(Millis, ConnId)>,
     bell: Arc<Bell>,
     accepting: bool,
+    /// Nothing is read or accepted.
+    held: bool,
     stopped: bool,
     accept_rests_until: Option<Millis>,
     accept_reported: Option<Millis>,
@@ -92,6 +94,7 @@ impl Sim {
             closing: VecDeque::new(),
             bell: Arc::default(),
             accepting: true,
+            held: false,
             stopped: false,
             accept_rests_until: None,
             accept_reported: None,
@@ -196,7 +199,7 @@ impl Sim {
             return;
         }
         self.accept_rests_until = None;
-        if !self.accepting || self.stopped {
+        if !self.accepting || self.stopped || self.held {
             return;
         }
         let most = self.tuning.accepts_per_poll_max;
@@ -274,7 +277,7 @@ impl Sim {
         let end_unseen = state.is_ended(link) && !connection.ended;
         let reads =
             !connection.unread.is_empty() || state.readable(link) > 0 || end_unseen || state.is_reset(link);
-        writes || reads && !connection.paused
+        writes || reads && !connection.paused && !self.held
     }
 
     fn write(&mut self, conn: ConnId, sink: &mut dyn FnMut(Event<'_>)) {
@@ -303,7 +306,7 @@ impl Sim {
 
     fn read(&mut self, conn: ConnId, sink: &mut dyn FnMut(Event<'_>)) {
         let Some(connection) = self.connections.get_mut(conn) else { return };
-        if connection.gone || connection.paused {
+        if connection.gone || connection.paused || self.held {
             return;
         }
         let discard = connection.closing;
@@ -455,6 +458,17 @@ impl Driver for Sim {
             return;
         }
         self.end(conn, LastWord::Detached);
+    }
+
+    fn hold(&mut self, hold: bool) {
+        self.held = hold;
+        for connection in self.connections.iter() {
+            self.network.0.borrow_mut().stir(connection.link);
+        }
+    }
+
+    fn is_held(&self) -> bool {
+        self.held
     }
 
     fn attach(&mut self, socket: Detached) -> ConnId {

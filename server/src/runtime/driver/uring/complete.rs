@@ -38,8 +38,8 @@ impl Uring {
                     }
                     sink(Event::Woken);
                 }
-                // An accept that could not be cancelled completes by itself.
-                Kind::CancelAccept | Kind::CancelAll => {}
+                Kind::CancelAccept => self.listeners.not_cancelled(token, &mut self.ring),
+                Kind::CancelAll => {}
             }
         }
     }
@@ -57,7 +57,7 @@ impl Uring {
         if last {
             connection.flags &= !(READS | CANCELS_READ);
         }
-        let holds = connection.has(PAUSED | DETACHING) || connection.has_unread();
+        let holds = self.held || connection.has(PAUSED | DETACHING) || connection.has_unread();
         let discards = connection.has(CLOSING | GONE);
         match completion.result() {
             0 if connection.has(GONE | DETACHING) => {}
@@ -92,6 +92,9 @@ impl Uring {
         if last {
             self.settle(conn);
             self.arm_read(conn);
+        } else if self.held {
+            // A receive goes on by itself; whoever sends now waits in the kernel.
+            self.cancel_read(conn);
         }
     }
 
@@ -164,7 +167,7 @@ impl Uring {
             }
         } else if connection.has(CANCELS_READ) {
             connection.flags &= !CANCELS_READ;
-            if connection.has(PAUSED | GONE | DETACHING) {
+            if self.held || connection.has(PAUSED | GONE | DETACHING) {
                 self.cancel_read(token.conn);
             }
         }

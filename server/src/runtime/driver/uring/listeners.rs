@@ -29,6 +29,8 @@ pub(super) struct Listener {
 pub(super) struct Listeners {
     list: Vec<Listener>,
     accepting: bool,
+    /// The kernel is to accept none; what it has accepted is reported.
+    held: bool,
     /// Counts calls of `stop`: what the kernel accepted for the listeners of an earlier epoch is closed and forgotten.
     epoch: u32,
     pub(super) reserve: Reserve,
@@ -36,7 +38,7 @@ pub(super) struct Listeners {
 
 impl Listeners {
     pub(super) fn new(reserve: Reserve) -> Listeners {
-        Listeners { list: Vec::new(), accepting: true, epoch: 0, reserve }
+        Listeners { list: Vec::new(), accepting: true, held: false, epoch: 0, reserve }
     }
 
     pub(super) fn count(&self) -> usize {
@@ -49,6 +51,27 @@ impl Listeners {
 
     pub(super) fn pause(&mut self, ring: &mut Ring) {
         self.accepting = false;
+        self.cancel_all(ring);
+    }
+
+    /// Accepts none from the kernel for now.
+    pub(super) fn hold(&mut self, hold: bool, ring: &mut Ring) {
+        self.held = hold;
+        if hold {
+            self.cancel_all(ring);
+        }
+    }
+
+    /// Whether the kernel accepts none and everything that it has accepted was reported.
+    pub(super) fn are_quiet(&self) -> bool {
+        self.list.iter().all(|listener| !listener.armed && listener.waiting.is_empty())
+    }
+
+    fn reports(&self) -> bool {
+        self.accepting || self.held
+    }
+
+    fn cancel_all(&mut self, ring: &mut Ring) {
         for (number, listener) in self.list.iter_mut().enumerate() {
             listener.cancel(accept_token(number, self.epoch), ring);
         }
@@ -68,7 +91,7 @@ impl Listeners {
 
     /// Whether connections can be reported without waiting.
     pub(super) fn have_waiting(&self) -> bool {
-        self.accepting && self.list.iter().any(|listener| !listener.waiting.is_empty())
+        self.reports() && self.list.iter().any(|listener| !listener.waiting.is_empty())
     }
 
     /// Accepts where nothing stands against it. (The kernel holds an accept to the limit of descriptors that was in
@@ -77,7 +100,7 @@ impl Listeners {
         if self.reserve.resume_at().is_some() && !self.reserve.resume(Instant::now()) {
             return;
         }
-        if !self.accepting {
+        if !self.accepting || self.held {
             return;
         }
         for (number, listener) in self.list.iter_mut().enumerate() {
@@ -128,6 +151,19 @@ impl Listeners {
         }
     }
 
+    /// A cancellation has failed. Mostly its accept had completed just before; if it is still there and must not be,
+    /// again.
+    pub(super) fn not_cancelled(&mut self, token: Token, ring: &mut Ring) {
+        if token.conn.generation != self.epoch {
+            return;
+        }
+        let Some(listener) = self.list.get_mut(token.conn.index as usize) else { return };
+        if listener.armed && self.held {
+            listener.cancelled = false;
+            listener.cancel(Token::new(Kind::Accept, token.conn), ring);
+        }
+    }
+
     fn next(&mut self, number: usize) -> Option<OwnedFd> {
         self.list.get_mut(number)?.waiting.pop_front()
     }
@@ -149,7 +185,7 @@ fn accept_token(number: usize, epoch: u32) -> Token {
 impl Uring {
     /// Reports the connections that the kernel has accepted.
     pub(super) fn report_accepted(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
-        if !self.listeners.accepting {
+        if !self.listeners.reports() {
             return;
         }
         for number in 0..self.listeners.count() {

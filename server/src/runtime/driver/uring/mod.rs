@@ -64,6 +64,8 @@ pub struct Uring {
     closing: Closing,
     spent: Spent,
     pool: Pool,
+    /// Nothing is read or accepted.
+    held: bool,
     /// Receives, watches and sends that the kernel has.
     in_flight: usize,
     tuning: Tuning,
@@ -103,6 +105,7 @@ impl Uring {
             closing: Closing::new(tuning.flush_deadline),
             spent: Spent::default(),
             pool: Pool::default(),
+            held: false,
             in_flight: 0,
             tuning,
             not_send: PhantomData,
@@ -112,7 +115,7 @@ impl Uring {
     /// Gives the kernel the operation that reads, if the connection is to be read and has none.
     fn arm_read(&mut self, conn: ConnId) {
         let Some(connection) = self.connections.get_mut(conn) else { return };
-        if connection.has(READS | PAUSED | END_HELD | DETACHING | GONE) {
+        if self.held || connection.has(READS | PAUSED | END_HELD | DETACHING | GONE) {
             return;
         }
         connection.flags |= READS;
@@ -167,6 +170,9 @@ impl Uring {
 
     /// Reports what was held back and reads on.
     fn run_turns(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
+        if self.held {
+            return;
+        }
         for _ in 0..self.turns.len().min(self.tuning.reads_per_poll_max.max(1)) {
             let Some(conn) = self.turns.pop_front() else { break };
             let Some(connection) = self.connections.get_mut(conn) else { continue };
@@ -268,7 +274,7 @@ impl Driver for Uring {
         self.say_last_words(early);
         self.run_turns(early);
         self.listeners.arm(&mut self.ring);
-        let more = !self.turns.is_empty() || self.listeners.have_waiting();
+        let more = !self.turns.is_empty() && !self.held || self.listeners.have_waiting();
         let timeout = if reported || more || !self.last_words.is_empty() {
             Some(Duration::ZERO)
         } else {
@@ -347,6 +353,20 @@ impl Driver for Uring {
             connection.flags |= DETACHING;
             self.release(conn);
         }
+    }
+
+    fn hold(&mut self, hold: bool) {
+        self.held = hold;
+        self.listeners.hold(hold, &mut self.ring);
+        if !hold {
+            for conn in self.connections.ids() {
+                self.take_turn(conn);
+            }
+        }
+    }
+
+    fn is_held(&self) -> bool {
+        self.held && self.listeners.are_quiet()
     }
 
     fn attach(&mut self, socket: Detached) -> ConnId {

@@ -1,0 +1,328 @@
+//! A worker lets go of everything for another program, and a worker of that program takes it over.
+//!
+//! ```text
+//! Hold ─► Census, Census, … until nothing moves ─► Park: close what cannot go, let go of sockets, write the state
+//!                                                    │
+//!        reads again, as if nothing had happened ◄───┴──► the process becomes another program
+//! ```
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`save`](self) | a worker's sessions into the state file |
+//! | [`restore`](self) | and out of it |
+
+mod restore;
+mod save;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender};
+use std::time::{Duration, Instant};
+
+use whimbrel_storage::log::Sequence;
+
+pub use restore::{Restored, Restoring};
+
+use crate::runtime::driver::{CloseCause, ConnId, Detached, Driver, Event};
+use crate::runtime::platform;
+use crate::session::Phase;
+use crate::stream::errors::StreamCondition;
+use crate::upgrade::file::StateWriter;
+use crate::upgrade::record::Place;
+use crate::upgrade::rehearse::Contents;
+use crate::worker::Worker;
+use crate::worker::core::{Core, Timer};
+
+/// How often a parked worker looks at its driver while sockets come loose.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Whether a worker has settled, and what it has sent and received: when all have settled twice in a row, and
+/// everything sent was received both times, nothing moves any more.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Census {
+    /// Nothing is under way here.
+    pub settled: bool,
+    /// Parcels sent to other workers so far.
+    pub sent: u64,
+    /// Parcels received from other workers so far.
+    pub received: u64,
+}
+
+/// The order to let go of everything.
+pub struct Park {
+    /// Where the state goes.
+    pub state: Arc<StateWriter>,
+    /// When letting go of sockets has taken too long.
+    pub deadline: Instant,
+    /// Gets what came of it.
+    pub reply: SyncSender<Result<Parked, String>>,
+    /// What is to happen then. When its other end is gone, everything goes on.
+    pub verdict: Receiver<Verdict>,
+}
+
+/// A worker has let go of everything and its part of the state is written.
+#[derive(Clone, Debug)]
+pub struct Parked {
+    /// The worker.
+    pub worker: usize,
+    /// What is in its part.
+    pub contents: Contents,
+    /// Connections that are not carried, by reason.
+    pub closed: BTreeMap<&'static str, u64>,
+    /// Identity of its log.
+    pub log: u64,
+    /// The lock on the folder of the logs.
+    pub log_lock: Option<i32>,
+}
+
+/// What happens to a parked worker.
+pub enum Verdict {
+    /// It goes on.
+    Resume,
+    /// Its sockets are to stay open when the process becomes another program; says so when it is done.
+    Keep(SyncSender<Result<(), String>>),
+}
+
+/// Why a connection is not carried.
+mod reason {
+    /// Its TLS handshake is under way: nothing that could be handed on.
+    pub(super) const HANDSHAKE: &str = "in a TLS handshake";
+    /// Its login is under way.
+    pub(super) const LOGIN: &str = "in the middle of a login";
+    /// It was being closed anyway.
+    pub(super) const CLOSING: &str = "closing already";
+    /// It broke meanwhile.
+    pub(super) const BROKEN: &str = "broken by the client";
+}
+
+/// Sockets that the driver has let go of.
+#[derive(Default)]
+struct Loose {
+    /// By the index of their connection.
+    sockets: Vec<Option<(ConnId, Detached)>>,
+    /// Connections that broke instead.
+    broken: Vec<(ConnId, CloseCause)>,
+    count: usize,
+}
+
+impl Loose {
+    fn put(&mut self, conn: ConnId, socket: Detached) {
+        let index = conn.index as usize;
+        if index >= self.sockets.len() {
+            self.sockets.resize_with(index + 1, || None);
+        }
+        self.sockets[index] = Some((conn, socket));
+        self.count += 1;
+    }
+
+    fn get(&self, conn: ConnId) -> Option<&Detached> {
+        let (own, socket) = self.sockets.get(conn.index as usize)?.as_ref()?;
+        (*own == conn).then_some(socket)
+    }
+}
+
+impl<D: Driver> Worker<D> {
+    pub(super) fn take_census(&self) -> Census {
+        let (sent, received) = self.core.home().post.traffic();
+        let settled = !self.stalled && self.core.is_settled() && self.driver.is_held();
+        Census { settled, sent, received }
+    }
+
+    /// Lets go of everything, writes it down, and waits for the verdict.
+    pub(super) fn park(&mut self, order: Park) -> std::io::Result<()> {
+        let Park { state, deadline, reply, verdict } = order;
+        let mut closed = self.core.retire();
+        self.apply();
+        let mut loose = Loose::default();
+        let let_go = self.let_go(&mut loose, deadline, &mut closed)?;
+        let parked = match let_go {
+            true => self.core.save(&loose, &state, closed),
+            false => Err("its sockets did not come loose in time".into()),
+        };
+        // Whoever gave the order may be gone: then there will be no verdict either, and everything goes on.
+        let _ = reply.try_send(parked.map_err(|text| format!("worker {}: {text}", self.core.home().worker)));
+        while let Ok(Verdict::Keep(done)) = verdict.recv() {
+            let _ = done.try_send(loose.keep_open(true));
+        }
+        // A socket that stays open over an exec that does not come must not reach a child.
+        if let Err(text) = loose.keep_open(false) {
+            tracing::warn!("{text}");
+        }
+        self.take_back(loose);
+        Ok(())
+    }
+
+    /// Makes the driver let go of every connection. `false`: not in time.
+    fn let_go(
+        &mut self,
+        loose: &mut Loose,
+        deadline: Instant,
+        closed: &mut BTreeMap<&'static str, u64>,
+    ) -> std::io::Result<bool> {
+        let leaving = self.core.leaving();
+        *closed.entry(reason::CLOSING).or_default() += (self.core.sessions().len() - leaving.len()) as u64;
+        for conn in &leaving {
+            self.driver.detach(*conn);
+        }
+        let core = &mut self.core;
+        while loose.count + loose.broken.len() < leaving.len() {
+            if Instant::now() >= deadline {
+                return Ok(false);
+            }
+            self.driver.poll(Some(LOOK), &mut |event| match event {
+                Event::Detached { conn, socket } => loose.put(conn, socket),
+                // Its contacts must not hear of it now: everything has settled.
+                Event::Closed { conn, cause } if core.is_carried(conn) => loose.broken.push((conn, cause)),
+                other => core.handle(other),
+            })?;
+        }
+        Ok(true)
+    }
+
+    /// Everything goes on with the connections that were let go of.
+    fn take_back(&mut self, loose: Loose) {
+        let Loose { sockets, broken, .. } = loose;
+        let mut sessions = Vec::new();
+        // All leave the table before any comes back: the driver gives out the same indexes again.
+        for (conn, socket) in sockets.into_iter().flatten() {
+            if let Some(session) = self.core.sessions.remove(conn) {
+                sessions.push((session, socket));
+            }
+        }
+        let mut empty = Vec::new();
+        for (session, socket) in sessions {
+            let sent = socket.unsent_bytes() == 0;
+            let pauses = session.marks.paused || session.marks.waits_for_log;
+            let conn = self.driver.attach(socket);
+            if pauses {
+                self.driver.pause_reading(conn);
+            }
+            if self.core.rekey(session, conn) && sent {
+                empty.push(conn);
+            }
+        }
+        for conn in empty {
+            self.core.handle(Event::Drained { conn });
+        }
+        for (conn, cause) in broken {
+            self.core.handle(Event::Closed { conn, cause });
+        }
+    }
+}
+
+impl Loose {
+    /// Marks all sockets to stay open over an exec, or not to.
+    fn keep_open(&self, keep: bool) -> Result<(), String> {
+        for (_, socket) in self.sockets.iter().flatten() {
+            let descriptor = socket.descriptor().ok_or("a simulated connection has no descriptor")?;
+            platform::keep_open(descriptor, keep)
+                .map_err(|error| format!("cannot mark a socket for the exec: {error}"))?;
+        }
+        Ok(())
+    }
+}
+
+impl Core {
+    /// Whether nothing is under way: neither here, nor in other threads on behalf of this worker.
+    fn is_settled(&self) -> bool {
+        let home = &self.home;
+        home.out.is_empty()
+            && home.jobs.is_idle()
+            && home.under_way.is_empty()
+            && !home.under_way.has_waiting()
+            && home.post.is_idle()
+            && !home.ledger.has_waiting()
+            && home.ledger.handed.is_empty()
+            && home.touched.is_empty()
+            && home.ends.is_empty()
+            && home.over.is_empty()
+            && self.arrivals.is_empty()
+            && self.resumptions.is_empty()
+            && !self.sessions.iter().any(|session| matches!(session.phase, Phase::Leaving(_)))
+    }
+
+    /// Closes what cannot be carried, with an error after which a client comes again (RFC 6120 §4.9.3.16). Nothing of
+    /// this concerns anybody else: no such connection has a resource.
+    fn retire(&mut self) -> BTreeMap<&'static str, u64> {
+        let mut closed = BTreeMap::new();
+        let mut condemned = Vec::new();
+        for session in self.sessions.iter() {
+            let handshake = session.tls.as_ref().is_some_and(|tls| tls.save().is_none());
+            let reason = match &session.phase {
+                Phase::Negotiating(_) if handshake => reason::HANDSHAKE,
+                Phase::Negotiating(negotiation) if negotiation.save().is_none() => reason::LOGIN,
+                _ => continue,
+            };
+            condemned.push(session.conn);
+            *closed.entry(reason).or_default() += 1;
+        }
+        for conn in condemned {
+            let text = "the server takes new code; come again";
+            self.end_stream(conn, StreamCondition::Reset, Some(text));
+        }
+        closed
+    }
+
+    /// The connections that go along.
+    fn leaving(&self) -> Vec<ConnId> {
+        let goes = |session: &&crate::session::Session| !matches!(session.phase, Phase::Closing);
+        self.sessions.iter().filter(goes).map(|session| session.conn).collect()
+    }
+
+    /// Whether a connection goes along.
+    fn is_carried(&self, conn: ConnId) -> bool {
+        self.sessions.get(conn).is_some_and(|session| !matches!(session.phase, Phase::Closing))
+    }
+
+    /// A connection that was let go of has come back under another id. Returns whether something was said to wait in
+    /// its driver.
+    fn rekey(&mut self, mut session: crate::session::Session, conn: ConnId) -> bool {
+        session.conn = conn;
+        match &mut session.phase {
+            Phase::Bound(key) => self.home.users.resource_mut(*key).conn = conn,
+            Phase::Negotiating(negotiation) | Phase::Leaving(negotiation) => {
+                let left_ms = negotiation.deadline.and_then(|timer| {
+                    let left_ms = self.timers.deadline(timer)?.since(self.home.now);
+                    self.timers.cancel(timer);
+                    Some(left_ms)
+                });
+                negotiation.deadline =
+                    left_ms.and_then(|left_ms| self.set_timer(left_ms, Timer::Preauth(conn)));
+            }
+            Phase::Closing => {}
+        }
+        let waits = session.backlog > 0 || session.marks.paused;
+        self.sessions.insert(session);
+        waits
+    }
+}
+
+/// Numbers of messages between logs: what waits for one user, in order.
+struct Waiting(Vec<Sequence>);
+
+impl Waiting {
+    /// A message that is no longer in the log has no place among those that wait.
+    const GONE: u64 = u64::MAX;
+
+    fn place_of(&self, sequence: Sequence) -> Place {
+        let rank = self.0.binary_search(&sequence).map_or(Waiting::GONE, |rank| rank as u64);
+        Place { sequence: sequence.0, rank }
+    }
+
+    /// The place behind a message.
+    fn place_after(&self, sequence: Sequence) -> Place {
+        Place { sequence: sequence.0, rank: self.0.partition_point(|other| *other <= sequence) as u64 }
+    }
+
+    /// The message that has this place here; one that no log has when it is gone.
+    fn message_at(&self, place: Place) -> Sequence {
+        let rank = usize::try_from(place.rank).ok();
+        rank.and_then(|rank| self.0.get(rank)).copied().unwrap_or(Sequence::ZERO)
+    }
+
+    /// What a cursor at this place is here.
+    fn cursor_at(&self, place: Place) -> Sequence {
+        let before = usize::try_from(place.rank).ok().and_then(|rank| rank.checked_sub(1));
+        before.map_or(Sequence::ZERO, |before| self.0.get(before).copied().unwrap_or(Sequence::MAX))
+    }
+}

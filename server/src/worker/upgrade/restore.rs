@@ -1,0 +1,369 @@
+//! A worker's sessions out of the state file.
+//!
+//! Until the whole server is there, nothing is read, written or closed: if anything is amiss, the old program must
+//! find every socket as it left it.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender};
+
+use whimbrel_storage::directory::UserId;
+use whimbrel_storage::log::Sequence;
+
+use super::Waiting;
+use crate::admission::AddressKey;
+use crate::runtime::driver::{ConnId, Detached, Driver, Event};
+use crate::runtime::platform;
+use crate::runtime::timer::Millis;
+use crate::session::{Marks, Phase, Session, StreamContext};
+use crate::stream::errors::StreamCondition;
+use crate::stream::machine::Negotiation;
+use crate::stream::sm::StreamManagement;
+use crate::tls::Tls;
+use crate::upgrade::StateError;
+use crate::upgrade::file::{BlockKind, StateFile};
+use crate::upgrade::guard;
+use crate::upgrade::record::{LinkRecord, NegotiationRecord, Place, ResourceRecord, SessionRecord, Standing, marks};
+use crate::upgrade::rehearse::{Contents, Mapped, sessions_of};
+use crate::upgrade::takeover::Inherited;
+use crate::upgrade::tls::TlsRecord;
+use crate::user::blocking;
+use crate::user::flow::Flow;
+use crate::user::inactive::Held;
+use crate::user::presence;
+use crate::user::tables::{Flags, ResourceKey};
+use crate::worker::Worker;
+use crate::worker::core::{Core, Timer, metrics_connection_opened};
+use crate::xml::{self, StreamNamespaces};
+
+/// What a worker needs to take over its part.
+pub struct Restoring {
+    /// The state file.
+    pub state: Arc<Mapped>,
+    /// The descriptors that came along.
+    pub inherited: Arc<Inherited>,
+    /// Identities of the logs that the state tells of, one for each worker that wrote it.
+    pub logs: Vec<u64>,
+    /// Gets what came of it.
+    pub reply: SyncSender<Result<Restored, String>>,
+    /// The word that the whole server is there. When its other end is gone, it will never be.
+    pub go: Receiver<()>,
+}
+
+/// What a worker has taken over.
+#[derive(Clone, Debug)]
+pub struct Restored {
+    /// The worker.
+    pub worker: usize,
+    /// What it is now home of.
+    pub contents: Contents,
+}
+
+/// What is to be done once the whole server is there.
+#[derive(Default)]
+struct Afterwards {
+    /// Connections whose output had reached the kernel while the old program let go of them.
+    sent: Vec<ConnId>,
+    /// Resources whose connection broke then.
+    broken: Vec<ResourceKey>,
+    /// Streams of which something is not as this program allows.
+    refused: Vec<ConnId>,
+    /// Sockets, to be closed with the next exec again.
+    descriptors: Vec<i32>,
+}
+
+impl<D: Driver> Worker<D> {
+    /// Takes over this worker's part of a state, and waits until all have. `false`: the server will never be there.
+    pub fn restore(&mut self, restoring: Restoring) -> bool {
+        let Restoring { state, inherited, logs, reply, go } = restoring;
+        let mut afterwards = Afterwards::default();
+        let restored = self.restore_all(&state, &inherited, &logs, &mut afterwards);
+        let worker = self.core.home.worker;
+        let restored = restored
+            .map(|contents| Restored { worker, contents })
+            .map_err(|text| format!("worker {worker}: {text}"));
+        let complete = restored.is_ok();
+        drop(state);
+        if let Err(text) = &restored {
+            // Before anything that was taken over is closed.
+            guard::fall_back_if_armed(text);
+        }
+        if reply.send(restored).is_err() || !complete || go.recv().is_err() {
+            guard::fall_back_if_armed("the server could not be completed");
+            return false;
+        }
+        for descriptor in afterwards.descriptors.drain(..) {
+            // It would be inherited by a child at the worst.
+            let _ = platform::keep_open(descriptor, false);
+        }
+        self.core.go_on(afterwards);
+        true
+    }
+
+    fn restore_all(
+        &mut self,
+        state: &Mapped,
+        inherited: &Inherited,
+        logs: &[u64],
+        afterwards: &mut Afterwards,
+    ) -> Result<Contents, String> {
+        let state = StateFile::read(state.bytes()).map_err(|error| error.to_string())?;
+        let core = &self.core;
+        let (worker, workers) = (core.home.worker, core.home.shared.metrics.len());
+        // With as many workers as before, each is the home of whom it was the home of.
+        let same = workers == logs.len();
+        let same_log = same && logs.get(worker) == Some(&core.home.ledger.log().id());
+        let mut contents = Contents::default();
+        let mut failed = None;
+        for block in state.blocks.iter().filter(|block| block.kind == BlockKind::Sessions) {
+            let writer = usize::from(block.worker) % workers;
+            if same && writer != worker {
+                continue;
+            }
+            let read = sessions_of(block, |session| {
+                if self.core.is_at_home(&session, writer) {
+                    contents.count(&session);
+                    if let Err(text) = self.restore_session(session, inherited, same_log, afterwards) {
+                        failed = Some(text);
+                        return Err(StateError::Damaged("a session cannot be taken over"));
+                    }
+                }
+                Ok(())
+            });
+            if let Err(error) = read {
+                return Err(failed.unwrap_or_else(|| error.to_string()));
+            }
+        }
+        self.core.count_users();
+        let waiting = self.core.detached as u64;
+        self.core.home.metrics().detached.set(waiting);
+        Ok(contents)
+    }
+
+    fn restore_session(
+        &mut self,
+        session: SessionRecord<'_>,
+        inherited: &Inherited,
+        same_log: bool,
+        afterwards: &mut Afterwards,
+    ) -> Result<(), String> {
+        let conn = match &session.link {
+            Some(link) => self.restore_link(link, inherited, afterwards)?,
+            None => ConnId::NONE,
+        };
+        match &session.standing {
+            Standing::Negotiating(negotiation) => {
+                if let Some(link) = &session.link {
+                    self.core.restore_negotiation(conn, link, negotiation);
+                }
+            }
+            Standing::Bound(resource) => {
+                let key = self.core.restore_resource(conn, resource, same_log);
+                if conn != ConnId::NONE {
+                    if let Some(link) = &session.link {
+                        self.core.restore_bound(conn, key, link);
+                    }
+                } else if session.link.is_some() {
+                    afterwards.broken.push(key);
+                }
+            }
+        }
+        if let Some(link) = session.link.as_ref().filter(|_| conn != ConnId::NONE) {
+            if !self.core.restore_partial(conn, link.partial) {
+                afterwards.refused.push(conn);
+            }
+            if link.marks & marks::PAUSED != 0 {
+                self.driver.pause_reading(conn);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a connection's socket to the driver; [`ConnId::NONE`] when it broke.
+    fn restore_link(
+        &mut self,
+        link: &LinkRecord<'_>,
+        inherited: &Inherited,
+        afterwards: &mut Afterwards,
+    ) -> Result<ConnId, String> {
+        let Some(descriptor) = link.descriptor else { return Ok(ConnId::NONE) };
+        let socket = inherited.take(descriptor)?;
+        let ended = link.marks & marks::ENDED != 0;
+        let conn = self.driver.attach(Detached::restored(socket, link.unread, &link.unsent, ended));
+        afterwards.descriptors.push(descriptor as i32);
+        if link.unsent.is_empty() {
+            afterwards.sent.push(conn);
+        }
+        Ok(conn)
+    }
+}
+
+impl Core {
+    /// Whether a session of the state belongs on this worker. `writer` is who takes what has no home yet.
+    fn is_at_home(&self, session: &SessionRecord<'_>, writer: usize) -> bool {
+        let user = match &session.standing {
+            Standing::Bound(resource) => Some(resource.local),
+            Standing::Negotiating(negotiation) => negotiation.user,
+        };
+        user.map_or(writer, |user| self.home.home_of(user)) == self.home.worker
+    }
+
+    fn restored_session(&self, conn: ConnId, link: &LinkRecord<'_>, phase: Phase) -> Session {
+        let has = |mark: u8| link.marks & mark != 0;
+        let tls = match &link.tls {
+            TlsRecord::Plain => None,
+            TlsRecord::Fresh => Some(Box::new(self.home.shared.acceptor.begin())),
+            TlsRecord::Established(record) => Some(Box::new(Tls::restored(record))),
+        };
+        let mut declared = StreamNamespaces::default();
+        for (prefix, uri) in &link.namespaces {
+            declared.push(prefix, uri);
+        }
+        let namespaces = (!link.namespaces.is_empty()).then(|| Box::new(declared));
+        let language: Option<Box<str>> = link.language.map(Into::into);
+        let context = (namespaces.is_some() || language.is_some())
+            .then(|| Box::new(StreamContext { namespaces, language }));
+        Session {
+            conn,
+            connected: link.connected,
+            heard: link.heard,
+            backlog: u32::try_from(link.unsent.len()).unwrap_or(u32::MAX),
+            phase,
+            tls,
+            partial: None,
+            context,
+            marks: Marks {
+                pinged: has(marks::PINGED),
+                paused: has(marks::PAUSED),
+                waits_for_log: false,
+                established: has(marks::ESTABLISHED),
+                direct_tls: has(marks::DIRECT_TLS),
+            },
+            peer: link.peer,
+        }
+    }
+
+    fn insert_restored(&mut self, session: Session) {
+        self.home.shared.admission.adopt(AddressKey::new(session.peer), session.marks.established);
+        metrics_connection_opened(&self.home);
+        let metrics = self.home.metrics();
+        metrics.backlog_bytes.add(u64::from(session.backlog));
+        if session.tls.as_ref().is_some_and(|tls| tls.is_established()) {
+            metrics.tls_sessions.add(1);
+        }
+        self.sessions.insert(session);
+    }
+
+    fn restore_negotiation(&mut self, conn: ConnId, link: &LinkRecord<'_>, record: &NegotiationRecord<'_>) {
+        let mut negotiation = Negotiation::restored(record);
+        let waited = self.seconds().saturating_sub(link.connected);
+        let left = self.home.config.limits.preauth_seconds.saturating_sub(waited).max(1);
+        negotiation.deadline = self.set_timer(u64::from(left) * 1000, Timer::Preauth(conn));
+        let session = self.restored_session(conn, link, Phase::Negotiating(Box::new(negotiation)));
+        self.insert_restored(session);
+    }
+
+    fn restore_bound(&mut self, conn: ConnId, key: ResourceKey, link: &LinkRecord<'_>) {
+        let session = self.restored_session(conn, link, Phase::Bound(key));
+        self.insert_restored(session);
+    }
+
+    fn restore_resource(&mut self, conn: ConnId, record: &ResourceRecord<'_>, same_log: bool) -> ResourceKey {
+        let home = &mut self.home;
+        let account = UserId::new(record.account);
+        let blocked =
+            if record.blocks && home.users.find(record.local).is_none() { blocking::load(home, record.local) } else { None };
+        let key = home.users.insert(account, record.local, record.name, conn, || blocked);
+        let resource = home.users.resource_mut(key);
+        resource.priority = record.priority;
+        resource.flags = Flags::of_bits(record.flags);
+        resource.presence = record.presence.into();
+        if !record.directed.is_empty() {
+            resource.directed = Some(Box::new(record.directed.iter().map(|name| (*name).into()).collect()));
+        }
+        if !record.held.is_empty() {
+            resource.held = Some(Box::new(Held::restored(&record.held)));
+        }
+        let has_flow = record.managed.is_some() || record.after.is_some() || !record.unsent.is_empty();
+        if has_flow {
+            let waiting = match same_log {
+                true => Waiting(Vec::new()),
+                false => Waiting(home.ledger.log().waiting(account).collect()),
+            };
+            let message = |place: Place| match same_log {
+                true => Sequence(place.sequence),
+                false => waiting.message_at(place),
+            };
+            let after = record.after.map(|place| match same_log {
+                true => Sequence(place.sequence),
+                false => waiting.cursor_at(place),
+            });
+            let flow = Flow {
+                sm: record.managed.as_ref().map(|sm| Box::new(StreamManagement::restored(sm, message))),
+                unsent: record.unsent.iter().copied().map(message).collect(),
+                expiry: None,
+                after,
+            };
+            home.users.resource_mut(key).flow = Some(Box::new(flow));
+            if record.after.is_some() {
+                home.pumps.push(key);
+            }
+            if record.managed.as_ref().is_some_and(|sm| sm.answer_up_to.is_some()) {
+                home.touched.push(key);
+            }
+        }
+        if let Some(expiry_ms) = record.expiry_ms {
+            self.detached += 1;
+            let at = Millis(expiry_ms.max(self.home.now.0 + 1));
+            match self.timers.insert(at, Timer::Detached(key)) {
+                Ok(timer) => self.home.users.flow_mut(key).expiry = Some(timer),
+                // It waits longer than it may then, but not for ever: it makes room for the next (see `bind`).
+                Err(_) => tracing::warn!("too many timers: a session waits to be resumed without a limit"),
+            }
+        }
+        key
+    }
+
+    /// Reads again what had come of an unfinished frame. `false`: this program does not allow it.
+    fn restore_partial(&mut self, conn: ConnId, bytes: &[u8]) -> bool {
+        if bytes.is_empty() {
+            return true;
+        }
+        let Some(session) = self.sessions.get_mut(conn) else { return true };
+        let phase = match &session.phase {
+            Phase::Negotiating(negotiation) if !negotiation.header_seen => xml::Phase::BeforeHeader,
+            _ => xml::Phase::InStream,
+        };
+        let namespaces = session.context.as_ref().and_then(|context| context.namespaces.as_deref());
+        let read = self.framer.next(phase, namespaces, &mut session.partial, bytes, &self.xml_limits);
+        matches!(read, Ok((_, None)))
+    }
+
+    /// The whole server is there: what could not be done before is done now.
+    fn go_on(&mut self, afterwards: Afterwards) {
+        for conn in afterwards.sent {
+            let unsent = match self.sessions.get(conn).map(|session| (&session.phase, session.marks.paused)) {
+                Some((Phase::Bound(key), paused)) => {
+                    let resource = self.home.users.resource(*key);
+                    let handed = resource.flow.as_ref().is_some_and(|flow| !flow.unsent.is_empty());
+                    paused || handed || resource.flags.has(Flags::BACKED_UP)
+                }
+                Some((_, paused)) => paused,
+                None => false,
+            };
+            if unsent {
+                self.handle(Event::Drained { conn });
+            }
+        }
+        for key in afterwards.broken {
+            if !self.begin_to_wait(key) {
+                presence::session_ended(&mut self.home, key);
+                self.count_users();
+            }
+        }
+        for conn in afterwards.refused {
+            let text = "an unfinished stanza is beyond the limits of the server's new configuration";
+            self.end_stream(conn, StreamCondition::PolicyViolation, Some(text));
+        }
+        self.end_streams();
+    }
+}
