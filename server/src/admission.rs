@@ -73,7 +73,12 @@ impl Admission {
         if !established {
             self.unauthenticated.fetch_add(1, Ordering::Relaxed);
         }
-        *self.addresses.lock().expect("no code panics while it holds this lock").entry(address).or_insert(0) += 1;
+        *self
+            .addresses
+            .lock()
+            .expect("no code panics while it holds this lock")
+            .entry(address)
+            .or_insert(0) += 1;
     }
 
     /// A counted connection has bound a resource.

@@ -9,8 +9,8 @@
 //! ```
 
 use std::collections::HashMap;
-use std::net::{SocketAddr, TcpListener};
 use std::fs::File;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
@@ -294,7 +294,11 @@ impl Server {
         let config = Arc::new(config);
         let homes = shared::home_seed(&directory);
         let seen = opened.report.streams.iter().map(|seen| (seen.stream, seen.number));
-        let streams = takeover.iter().flat_map(|takeover| takeover.server.streams.iter().copied()).chain(seen).collect();
+        let streams = takeover
+            .iter()
+            .flat_map(|takeover| takeover.server.streams.iter().copied())
+            .chain(seen)
+            .collect();
         let inherited = Inherited { homes, streams };
         let mut shared =
             Shared::new(config.clone(), directory.clone(), acceptor, throttle, hasher, count, inherited);
@@ -596,13 +600,8 @@ fn open_logs(
             tracing::info!("reading the message log: {done} of {total} MiB, {} messages", progress.messages);
         }
     };
-    let mut options = config.log_options();
-    if lock.is_some() {
-        // Streams come along themselves; nobody need look for what was safe of them.
-        options.resume_window_ms = 0;
-    }
     let path = config.data.join("log");
-    let opened = Log::open_all_locked(&path, &options, workers, &home, &progress, lock)?;
+    let opened = Log::open_all_locked(&path, &config.log_options(), workers, &home, &progress, lock)?;
     let report = &opened.report;
     for damage in &report.damage {
         tracing::error!(%damage, "a part of the message log cannot be read; it was copied to log/damaged");

@@ -66,7 +66,8 @@ fn run(cli: &Cli) -> Result<ExitCode, String> {
     if let Some(descriptor) = cli.upgrade_rehearse {
         return handover::rehearse(descriptor);
     }
-    let mut launch = Launch::of_this_process().map_err(|error| format!("cannot find my own file: {error}"))?;
+    let mut launch =
+        Launch::of_this_process().map_err(|error| format!("cannot find my own file: {error}"))?;
     // First of all, so that there is a way back from everything that follows.
     let taken = match cli.upgrade_restore {
         Some(descriptor) => Some(Takeover::open(descriptor, &mut launch)?),
@@ -101,7 +102,8 @@ fn run(cli: &Cli) -> Result<ExitCode, String> {
         .map_err(|error| format!("cannot start the control thread: {error}"))?;
     listen_to_signals(signals, server.clone(), source)?;
     match &outcome {
-        Some((outcome, _)) => outcome.log(),
+        Some((outcome, _)) if outcome.fallen_back.is_some() => tracing::error!("{}", outcome.line()),
+        Some((outcome, _)) => tracing::info!("{}", outcome.line()),
         None => announce(&server, &config),
     }
     drop(outcome);
@@ -113,11 +115,7 @@ fn run(cli: &Cli) -> Result<ExitCode, String> {
 }
 
 /// Starts the server, or goes on with that of the program before.
-fn start(
-    config: Config,
-    launch: Launch,
-    taken: Option<(Takeover, Option<Guard>)>,
-) -> Result<Server, String> {
+fn start(config: Config, launch: Launch, taken: Option<(Takeover, Option<Guard>)>) -> Result<Server, String> {
     let Some((mut takeover, guard)) = taken else {
         return Server::launch(config, Some(launch), None).map_err(|error| error.to_string());
     };

@@ -43,7 +43,9 @@ pub(crate) fn run(data: &Path, binary: Option<&Path>, report: &Report) -> Result
     };
     let answer: Value = client.ask_with("upgrade", json!({ "program": program }), &mut progress)?;
     let upgraded = Upgraded::deserialize(&answer).map_err(|error| {
-        Problem::new(format!("the server gives a strange answer ({error}); use the whimbrelctl that came with it"))
+        Problem::new(format!(
+            "the server gives a strange answer ({error}); use the whimbrelctl that came with it"
+        ))
     })?;
     report.result(&answer, || text(&upgraded));
     Ok(())
@@ -78,7 +80,13 @@ mod tests {
             "state_bytes_per_session": 225, "workers": 2, "driver": "mio",
         });
         let text = text(&Upgraded::deserialize(&answer).unwrap());
-        for part in ["0.1.0 to 0.2.0", "carried 3 sessions", "closed 2: in a TLS handshake", "12.3 ms", "225 a session"] {
+        for part in [
+            "0.1.0 to 0.2.0",
+            "carried 3 sessions",
+            "closed 2: in a TLS handshake",
+            "12.3 ms",
+            "225 a session",
+        ] {
             assert!(text.contains(part), "{part}: {text}");
         }
     }

@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 use whimbrel_storage::jid::JidRef;
 use whimbrel_storage::log;
 
-use crate::control::{Control, progress};
 use crate::control::protocol::{Answer, Problem, Refusal, Request, SESSIONS_MAX};
+use crate::control::{Control, progress};
 use crate::metrics;
 use crate::service::register::Removed;
 use crate::stream::errors::StreamCondition;

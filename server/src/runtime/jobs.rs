@@ -162,7 +162,14 @@ pub struct Jobs {
 impl Jobs {
     /// Jobs of a worker.
     pub fn new(worker: usize, backend: Backend, completions: Arc<Completions>) -> Jobs {
-        Jobs { worker, backend, completions, pending: Slab::new(), hashing: Cell::new(0), answers: Vec::new() }
+        Jobs {
+            worker,
+            backend,
+            completions,
+            pending: Slab::new(),
+            hashing: Cell::new(0),
+            answers: Vec::new(),
+        }
     }
 
     /// The worker a ticket belongs to.

@@ -188,7 +188,9 @@ impl Server {
         let written = file.try_clone().and_then(|copy| sample::write(copy, version)).map_err(no_memory)?;
         let found = asker.rehearse(&file)?;
         if found != written {
-            return Err(format!("{path} reads a state wrongly: it finds {found:?}, and {written:?} is in it"));
+            return Err(format!(
+                "{path} reads a state wrongly: it finds {found:?}, and {written:?} is in it"
+            ));
         }
         Ok(version)
     }
@@ -241,7 +243,8 @@ impl Server {
         memory: &File,
         server: &ServerState,
     ) -> Result<Infallible, String> {
-        let mut kept: Vec<RawFd> = server.listeners.iter().map(|listener| listener.descriptor as RawFd).collect();
+        let mut kept: Vec<RawFd> =
+            server.listeners.iter().map(|listener| listener.descriptor as RawFd).collect();
         kept.extend(server.client_descriptor.map(|descriptor| descriptor as RawFd));
         kept.extend(
             [server.program_descriptor, server.control_descriptor, server.directory_lock, server.log_lock]
@@ -348,7 +351,8 @@ impl<'a> Stopped<'a> {
                 return Err("a worker has too many commands waiting; try again".into());
             }
         }
-        let list: Result<Vec<Parked>, String> = collect(&replies, commands.len(), deadline)?.into_iter().collect();
+        let list: Result<Vec<Parked>, String> =
+            collect(&replies, commands.len(), deadline)?.into_iter().collect();
         let mut list = list?;
         list.sort_by_key(|parked| parked.worker);
         Ok(AllParked { list, verdicts })
@@ -390,4 +394,3 @@ impl AllParked {
         kept.into_iter().collect()
     }
 }
-

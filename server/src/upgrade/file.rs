@@ -301,9 +301,7 @@ mod tests {
                 let writer = &writer;
                 scope.spawn(move || {
                     for n in 0..20u8 {
-                        writer
-                            .block(BlockKind::Sessions, worker, 3, &vec![n; usize::from(n) * 7])
-                            .unwrap();
+                        writer.block(BlockKind::Sessions, worker, 3, &vec![n; usize::from(n) * 7]).unwrap();
                     }
                 });
             }

@@ -52,7 +52,10 @@ pub fn arm(memory: File, back: Program, patience: Duration) -> io::Result<Guard>
     let (watch, watched) = channel();
     let thread = std::thread::Builder::new().name("upgrade-guard".into()).spawn(move || {
         if watched.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
-            fall_back_if_armed(&format!("it was not done with restoring after {} seconds", patience.as_secs()));
+            fall_back_if_armed(&format!(
+                "it was not done with restoring after {} seconds",
+                patience.as_secs()
+            ));
         }
     })?;
     let crashes = platform::on_crash(crashed)?;

@@ -57,9 +57,8 @@ impl Asker<'_> {
         let path = self.path.display();
         let words = self.run(PROBE_OPTION.into(), None)?;
         let line = words.lines().last().unwrap_or_default();
-        serde_json::from_str(line).map_err(|_| {
-            format!("{path} does not answer as whimbreld does; is it the right program?")
-        })
+        serde_json::from_str(line)
+            .map_err(|_| format!("{path} does not answer as whimbreld does; is it the right program?"))
     }
 
     /// Whether the program can read a state; what it finds in there.

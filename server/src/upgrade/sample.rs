@@ -9,8 +9,8 @@ use std::net::IpAddr;
 use super::codec::Encoder;
 use super::file::{BlockKind, StateWriter};
 use super::record::{
-    LinkRecord, ManagedRecord, NegotiationRecord, Place, ResourceRecord, SessionRecord, Standing, UnackedRecord,
-    marks,
+    LinkRecord, ManagedRecord, NegotiationRecord, Place, ResourceRecord, SessionRecord, Standing,
+    UnackedRecord, marks,
 };
 use super::rehearse::Contents;
 use super::state::{ListenerState, ServerState, Tally};
@@ -85,7 +85,14 @@ fn tls(version: Version, suite: Suite) -> TlsRecord<'static> {
 }
 
 fn resource(local: &'static str, name: &'static str) -> ResourceRecord<'static> {
-    ResourceRecord { account: 42, local, name, flags: 1, presence: b"<show>away</show>", ..ResourceRecord::default() }
+    ResourceRecord {
+        account: 42,
+        local,
+        name,
+        flags: 1,
+        presence: b"<show>away</show>",
+        ..ResourceRecord::default()
+    }
 }
 
 /// The sessions of the sample, one for each thing that can be different.
@@ -94,7 +101,8 @@ pub fn sessions() -> Vec<SessionRecord<'static>> {
     let v4: IpAddr = [192, 0, 2, 7].into();
     let v6: IpAddr = [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into();
     let bound = |link, resource| SessionRecord { link, standing: Standing::Bound(Box::new(resource)) };
-    let negotiating = |link, negotiation| SessionRecord { link: Some(link), standing: Standing::Negotiating(negotiation) };
+    let negotiating =
+        |link, negotiation| SessionRecord { link: Some(link), standing: Standing::Negotiating(negotiation) };
     let unacked = vec![
         UnackedRecord::Stanza(Kind::Presence, b"<presence/>"),
         UnackedRecord::Logged(Place { sequence: 1_000_000, rank: 3 }, 120),
@@ -153,9 +161,15 @@ pub fn sessions() -> Vec<SessionRecord<'static>> {
                 ..resource("benvolio", "laptop")
             },
         ),
-        bound(Some(LinkRecord { descriptor: None, ..link(0, v4, TlsRecord::Plain) }), resource("paris", "phone")),
+        bound(
+            Some(LinkRecord { descriptor: None, ..link(0, v4, TlsRecord::Plain) }),
+            resource("paris", "phone"),
+        ),
         negotiating(LinkRecord { marks: 0, ..link(27, v4, TlsRecord::Plain) }, NegotiationRecord::default()),
-        negotiating(LinkRecord { marks: marks::DIRECT_TLS, ..link(28, v4, TlsRecord::Fresh) }, NegotiationRecord::default()),
+        negotiating(
+            LinkRecord { marks: marks::DIRECT_TLS, ..link(28, v4, TlsRecord::Fresh) },
+            NegotiationRecord::default(),
+        ),
         negotiating(
             LinkRecord { marks: 0, ..link(29, v6, tls(Version::Tls13, Suite::Aes256Gcm)) },
             NegotiationRecord {

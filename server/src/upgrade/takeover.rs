@@ -43,7 +43,8 @@ impl Inherited {
     /// It is not one that came along, or somebody has taken it already.
     pub fn take(&self, descriptor: u32) -> Result<OwnedFd, String> {
         let (word, bit) = ((descriptor / 64) as usize, 1u64 << (descriptor % 64));
-        let word = self.taken.get(word).ok_or_else(|| format!("descriptor {descriptor} is beyond all limits"))?;
+        let word =
+            self.taken.get(word).ok_or_else(|| format!("descriptor {descriptor} is beyond all limits"))?;
         if word.fetch_or(bit, Ordering::AcqRel) & bit != 0 {
             return Err(format!("descriptor {descriptor} is in the state twice"));
         }
@@ -139,7 +140,8 @@ impl Takeover {
             None => launch.tally.done += 1,
             Some(_) => launch.tally.fallen_back += 1,
         }
-        let takeover = Takeover { server, state: mapped, sessions, inherited, fallen_back, memory, originals };
+        let takeover =
+            Takeover { server, state: mapped, sessions, inherited, fallen_back, memory, originals };
         Ok((takeover, guard))
     }
 
@@ -211,8 +213,7 @@ impl Takeover {
     ) -> Result<Result<Listeners, E>, String> {
         let (mut groups, mut bound) = (Vec::new(), Vec::new());
         for &address in addresses {
-            let of_address =
-                self.server.listeners.iter().filter(|l| l.tls == tls && l.configured == address);
+            let of_address = self.server.listeners.iter().filter(|l| l.tls == tls && l.configured == address);
             let descriptors: Vec<u32> = of_address.map(|listener| listener.descriptor).collect();
             let mut group = Vec::new();
             for descriptor in descriptors {
@@ -227,7 +228,9 @@ impl Takeover {
                     Ok(made) => group.extend(made),
                     Err(error) if group.is_empty() => return Ok(Err(error)),
                     // A port below 1024, after privileges were dropped: the workers that have one serve it.
-                    Err(_) => tracing::warn!(%address, "some workers cannot listen there until the next start"),
+                    Err(_) => {
+                        tracing::warn!(%address, "some workers cannot listen there until the next start")
+                    }
                 }
             }
             let actual = group.first().and_then(|first| first.local_addr().ok()).unwrap_or(actual);
@@ -239,7 +242,13 @@ impl Takeover {
 
     /// Everything is there: tells what came of it.
     #[must_use]
-    pub fn complete(&self, contents: &Contents, restored_at: Instant, driver: &str, workers: usize) -> Outcome {
+    pub fn complete(
+        &self,
+        contents: &Contents,
+        restored_at: Instant,
+        driver: &str,
+        workers: usize,
+    ) -> Outcome {
         let pause_ns = platform::monotonic_ns().saturating_sub(self.server.stopped_at_ns);
         let state_bytes = self.memory.metadata().map_or(0, |metadata| metadata.len());
         let mut phases: BTreeMap<String, f64> =
@@ -357,23 +366,21 @@ impl Outcome {
     }
 
     /// One line for the log.
-    pub fn log(&self) {
+    #[must_use]
+    pub fn line(&self) -> String {
         let Contents { bound, waiting, negotiating, .. } = self.contents;
+        let (version, pause_ms) = (env!("CARGO_PKG_VERSION"), self.pause_ms());
         match &self.fallen_back {
-            None => tracing::info!(
-                "upgraded from {} to {} ({}): {bound} sessions carried, {waiting} waiting to be resumed, \
-                 {negotiating} logging in, {} closed, pause {:.1} ms",
+            None => format!(
+                "upgraded from {} to {version} ({}): {bound} sessions carried, {waiting} waiting to be resumed, \
+                 {negotiating} logging in, {} closed, pause {pause_ms:.1} ms",
                 self.from,
-                env!("CARGO_PKG_VERSION"),
                 self.successor,
                 self.closed_count(),
-                self.pause_ms(),
             ),
-            Some(reason) => tracing::error!(
-                "{} could not take over: {reason}; version {} goes on with {bound} sessions, pause {:.1} ms",
+            Some(reason) => format!(
+                "{} could not take over: {reason}; version {version} goes on with {bound} sessions, pause {pause_ms:.1} ms",
                 self.successor,
-                env!("CARGO_PKG_VERSION"),
-                self.pause_ms(),
             ),
         }
     }

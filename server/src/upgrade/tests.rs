@@ -1,2 +1,1 @@
 //! The state as a whole: what is written is read, in every version that was ever written.
-

@@ -163,11 +163,7 @@ impl<'a> KeyRecord<'a> {
         }
     }
 
-    fn read(
-        from: &mut Decoder<'a>,
-        version: Version,
-        suite: Suite,
-    ) -> Result<KeyRecord<'a>, StateError> {
+    fn read(from: &mut Decoder<'a>, version: Version, suite: Suite) -> Result<KeyRecord<'a>, StateError> {
         const { assert!(SECRET_BYTES_MAX == 48 && KEY_BYTES_MAX == 32) };
         let sequence = from.number()?;
         let secret = match version {

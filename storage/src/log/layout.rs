@@ -33,7 +33,11 @@ pub(super) const SHARDS_MAX: usize = 1024;
 
 /// Keeps other processes out for as long as it lives.
 #[derive(Debug)]
-pub(super) struct Lock(Option<File>);
+pub(super) struct Lock {
+    file: Option<File>,
+    /// This process has held it since before it became this program.
+    is_old: bool,
+}
 
 impl Lock {
     /// Takes the lock of a folder.
@@ -42,7 +46,7 @@ impl Lock {
         let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
         let file = file.map_err(|error| LogError::io("open", &path, error))?;
         match file.try_lock() {
-            Ok(()) => Ok(Self(Some(file))),
+            Ok(()) => Ok(Self { file: Some(file), is_old: false }),
             Err(TryLockError::WouldBlock) => Err(LogError::Locked { path: folder.to_owned() }),
             Err(TryLockError::Error(error)) => Err(LogError::io("lock", &path, error)),
         }
@@ -50,17 +54,21 @@ impl Lock {
 
     /// The lock that this process has held since before it became this program.
     pub(super) fn held(file: File) -> Self {
-        Self(Some(file))
+        Self { file: Some(file), is_old: true }
+    }
+
+    pub(super) fn is_old(&self) -> bool {
+        self.is_old
     }
 
     pub(super) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        self.0.as_ref().map(AsFd::as_fd)
+        self.file.as_ref().map(AsFd::as_fd)
     }
 
     /// For files that nobody else can have.
     #[cfg(test)]
     pub(super) fn none() -> Self {
-        Self(None)
+        Self { file: None, is_old: false }
     }
 }
 

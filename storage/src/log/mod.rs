@@ -20,6 +20,7 @@
 //! | `shard`, `trim`, `read`, `expire`, `maintain` | a log and what its worker does with it |
 //! | `shared`, `syncer` | what the worker shares with the threads that commit and keep files |
 //! | `layout`, `opening`, `recovery`, `scan`, `replay`, `checkpoint`, `reshard` | from files to a log |
+//! | `handed_over` | the same when this process had it open a moment ago |
 //! | `inspect`, `backup` | looking at logs, live ones too, and copying them |
 //!
 //! A log's states: it takes messages; it has no room ([`AppendError::Full`], [`AppendError::LogQuota`]: reading,
@@ -32,6 +33,7 @@ mod checkpoint;
 mod error;
 mod expire;
 mod files;
+mod handed_over;
 mod index;
 mod inspect;
 mod layout;

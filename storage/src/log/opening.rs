@@ -243,6 +243,9 @@ pub(super) fn open_with(
         Counting { done: AtomicU64::new(0), total: AtomicU64::new(0), messages: AtomicU64::new(0), progress };
     let open_one = |shard: usize| {
         let shared = Arc::new(Shared::new(files.clone(), &layout.folder(root, shard)));
+        if lock.is_old() {
+            shared.hand_over();
+        }
         let count = layout.log_ids.len() as u32;
         let identity = Identity { log_id: layout.log_ids[shard], shard: shard as u32, shards: count };
         let before = std::cell::Cell::new(0);

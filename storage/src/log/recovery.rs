@@ -9,6 +9,7 @@ use crate::directory::UserId;
 use super::checkpoint::{self, Checkpoint};
 use super::error::{Damage, LogError};
 use super::files::{Files, PARTIAL};
+use super::handed_over;
 use super::index::Index;
 use super::layout::{Lock, damaged_name};
 use super::maintain::Upkeep;
@@ -43,6 +44,11 @@ pub(super) fn open(
     now_ms: u64,
     tell: Tell<'_>,
 ) -> Result<Recovered, LogError> {
+    if shared.take_handed_over()
+        && let Some(recovered) = handed_over::open(&shared, identity, options, &lock)?
+    {
+        return Ok(recovered);
+    }
     let mut damage = Vec::new();
     let files = shared.files().clone();
     let mut found = load(&*files, shared.folder(), &identity, &mut damage)?;
@@ -77,13 +83,13 @@ pub(super) fn open(
 
 /// The segments there are.
 #[derive(Default)]
-struct Loaded {
-    segments: VecDeque<Segment>,
+pub(super) struct Loaded {
+    pub(super) segments: VecDeque<Segment>,
     /// Bases of those whose header cannot be read.
-    headless: Vec<u64>,
+    pub(super) headless: Vec<u64>,
 }
 
-fn load(
+pub(super) fn load(
     files: &dyn Files,
     folder: &Path,
     identity: &Identity,
@@ -173,7 +179,7 @@ fn make_parent(files: &dyn Files, path: &Path) -> Result<(), LogError> {
     files.make_folder(folder).map_err(|error| LogError::io("make", folder, error))
 }
 
-fn usable_checkpoint(
+pub(super) fn usable_checkpoint(
     files: &dyn Files,
     folder: &Path,
     identity: &Identity,
@@ -338,7 +344,7 @@ fn keep_tail(files: &dyn Files, segments: &VecDeque<Segment>, end: End, folder: 
 }
 
 /// Accounts for every waiting message in its segment.
-fn account(
+pub(super) fn account(
     mut segments: VecDeque<Segment>,
     times: &[u64],
     index: &mut Index,

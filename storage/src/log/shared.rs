@@ -100,6 +100,8 @@ pub(super) struct Shared {
     requested_us: AtomicU64,
     messages_committed: AtomicU64,
     has_failed: AtomicBool,
+    /// This process had the log open a moment ago, before it became another program.
+    handed_over: AtomicBool,
     failure: Mutex<Option<LogError>>,
     unsettled: Mutex<VecDeque<Unsettled>>,
     keep: Mutex<Keep>,
@@ -124,6 +126,7 @@ impl Shared {
             requested_us: AtomicU64::new(0),
             messages_committed: AtomicU64::new(0),
             has_failed: AtomicBool::new(false),
+            handed_over: AtomicBool::new(false),
             failure: Mutex::default(),
             unsettled: Mutex::default(),
             keep: Mutex::default(),
@@ -133,6 +136,21 @@ impl Shared {
             folder: folder.to_owned(),
             metrics: Metrics::default(),
         }
+    }
+
+    /// This process had the log open a moment ago, before it became another program.
+    pub(super) fn hand_over(&self) {
+        self.handed_over.store(true, Ordering::Release);
+    }
+
+    /// Whether it did; for the first opening only.
+    pub(super) fn take_handed_over(&self) -> bool {
+        self.handed_over.swap(false, Ordering::AcqRel)
+    }
+
+    /// A next segment that is there already.
+    pub(super) fn put_spare(&self, spare: Spare) {
+        locked(&self.keep).spare = Some(spare);
     }
 
     /// The log was opened: everything up to here is on the disk.

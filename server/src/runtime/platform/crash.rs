@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use super::check;
 
 /// Signals that a program sends itself by going wrong.
-const CRASHES: [libc::c_int; 5] =
-    [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT];
+const CRASHES: [libc::c_int; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT];
 
 /// What to call; a `fn(i32)`.
 static CALLED: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());

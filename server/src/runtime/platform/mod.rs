@@ -32,11 +32,13 @@ use freebsd as system;
 #[cfg(target_os = "linux")]
 use linux as system;
 
+pub use crash::{CrashHandler, on_crash};
 #[cfg(test)]
 pub(crate) use descriptors::tests::lower_descriptor_limit;
-pub use crash::{CrashHandler, on_crash};
 pub use descriptors::{DescriptorLimits, descriptor_limits, raise_descriptor_limit};
-pub use image::{Program, hold_signals, inheritable, is_inherited, keep_open, memory_file, monotonic_ns, name_process};
+pub use image::{
+    Program, hold_signals, inheritable, is_inherited, keep_open, memory_file, monotonic_ns, name_process,
+};
 pub use listener::reuseport_listener;
 pub use privileges::drop_privileges;
 pub use settings::{Setting, physical_memory_bytes, setting, settings};

@@ -22,7 +22,9 @@ use crate::tls::Tls;
 use crate::upgrade::StateError;
 use crate::upgrade::file::{BlockKind, StateFile};
 use crate::upgrade::guard;
-use crate::upgrade::record::{LinkRecord, NegotiationRecord, Place, ResourceRecord, SessionRecord, Standing, marks};
+use crate::upgrade::record::{
+    LinkRecord, NegotiationRecord, Place, ResourceRecord, SessionRecord, Standing, marks,
+};
 use crate::upgrade::rehearse::{Contents, Mapped, sessions_of};
 use crate::upgrade::takeover::Inherited;
 use crate::upgrade::tls::TlsRecord;
@@ -270,8 +272,11 @@ impl Core {
     fn restore_resource(&mut self, conn: ConnId, record: &ResourceRecord<'_>, same_log: bool) -> ResourceKey {
         let home = &mut self.home;
         let account = UserId::new(record.account);
-        let blocked =
-            if record.blocks && home.users.find(record.local).is_none() { blocking::load(home, record.local) } else { None };
+        let blocked = if record.blocks && home.users.find(record.local).is_none() {
+            blocking::load(home, record.local)
+        } else {
+            None
+        };
         let key = home.users.insert(account, record.local, record.name, conn, || blocked);
         let resource = home.users.resource_mut(key);
         resource.priority = record.priority;

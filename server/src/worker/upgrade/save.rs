@@ -102,7 +102,9 @@ impl Core {
     fn waiting_of(&self, user: &User) -> Waiting {
         let flows = user.resources.iter().filter_map(|key| self.home.users.resource(*key).flow.as_ref());
         let concerned = flows.into_iter().any(|flow| {
-            flow.after.is_some() || !flow.unsent.is_empty() || flow.sm.as_ref().is_some_and(|sm| sm.records().next().is_some())
+            flow.after.is_some()
+                || !flow.unsent.is_empty()
+                || flow.sm.as_ref().is_some_and(|sm| sm.records().next().is_some())
         });
         match concerned {
             true => Waiting(self.home.ledger.log().waiting(user.id).collect()),

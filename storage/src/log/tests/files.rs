@@ -50,6 +50,62 @@ fn texts(log: &Log, user: u64) -> Vec<String> {
         .collect()
 }
 
+/// Opens again a log that this process has just had open.
+fn open_held(path: &Path) -> (Log, Report) {
+    let lock = fs::File::options().write(true).open(path.join("lock")).unwrap();
+    let mut opened =
+        Log::open_all_locked(path, &options(), 1, &|_| Some(0), &|_| {}, Some(lock)).expect("the log opens");
+    (opened.logs.remove(0), opened.report)
+}
+
+#[test]
+fn a_log_that_is_handed_over_is_what_it_was_and_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(folder.path());
+    let mut expected: Vec<String> = Vec::new();
+    let mut sequences = Vec::new();
+    for round in 0..6 {
+        // Over the end of segments, with and without a spare one.
+        for number in 0..40 {
+            expected.push(long(100 * round + number));
+            sequences.push(put(&mut log, 1, expected.last().unwrap()));
+        }
+        log.trim(UserId::new(1), sequences.remove(0));
+        expected.remove(0);
+        log.maintain(1_000);
+        if round % 2 == 0 {
+            log.keep_files_now();
+        }
+        log.checkpoint().unwrap();
+        let (end, next) = (log.appended(), log.waiting(UserId::new(1)).collect::<Vec<_>>());
+        drop(log);
+        let (again, report) = open_held(folder.path());
+        log = again;
+        assert_eq!((log.appended(), log.committed()), (end, end), "nothing was written");
+        assert_eq!(log.waiting(UserId::new(1)).collect::<Vec<_>>(), next);
+        assert_eq!(next, sequences);
+        assert!(report.damage.is_empty(), "{:?}", report.damage);
+        assert_eq!(texts(&log, 1), expected);
+    }
+    log.commit_now().unwrap();
+    drop(log);
+    let (log, report) = open(folder.path());
+    assert_eq!(texts(&log, 1), expected);
+    assert!(report.damage.is_empty(), "{:?}", report.damage);
+}
+
+#[test]
+fn a_handed_over_log_with_more_than_its_checkpoint_says_is_read_to_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(folder.path());
+    put(&mut log, 1, "before");
+    log.checkpoint().unwrap();
+    put(&mut log, 1, "behind");
+    log.commit_now().unwrap();
+    drop(log);
+    assert_eq!(texts(&open_held(folder.path()).0, 1), ["before", "behind"]);
+}
+
 /// A log with messages 0..count for user 1, of about 1,000 bytes each, closed.
 fn filled(count: usize) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
