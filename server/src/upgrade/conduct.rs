@@ -122,6 +122,9 @@ impl Server {
         if Identity::of(&path)? != identity {
             return Err(format!("{} was replaced while it was asked; try again", path.display()));
         }
+        let most = platform::descriptor_limits().map_or(1 << 20, |limits| limits.soft.min(1 << 26));
+        let marked = self.shared.directory.close_on_exec(RawFd::try_from(most).unwrap_or(RawFd::MAX));
+        marked.map_err(|error| error.to_string())?;
         let (connections, _) = self.shared.admission.counts();
         (order.tell)(&format!("handing over {connections} connections"));
         let mut phases = Phases { since: Instant::now(), list: Vec::new() };

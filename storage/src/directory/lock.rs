@@ -6,7 +6,8 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::RawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -61,4 +62,28 @@ pub(super) fn take(folder: &Path) -> Result<File, DirectoryError> {
     file.rewind().map_err(failed("write"))?;
     writeln!(file, "{}", std::process::id()).map_err(failed("write"))?;
     Ok(file)
+}
+
+/// Marks every descriptor below `most` that is of the same file as this one to be closed by an exec.
+pub(super) fn close_on_exec(file: &File, most: RawFd) -> std::io::Result<()> {
+    let own = file.metadata()?;
+    for descriptor in 3..most {
+        // SAFETY: takes numbers; a number that is no descriptor is an error.
+        let flags = unsafe { libc::fcntl(descriptor, libc::F_GETFD) };
+        if flags == -1 || flags & libc::FD_CLOEXEC != 0 {
+            continue;
+        }
+        let mut found = std::mem::MaybeUninit::<libc::stat>::zeroed();
+        // SAFETY: the kernel fills in the struct, which lives through the call.
+        if unsafe { libc::fstat(descriptor, found.as_mut_ptr()) } != 0 {
+            continue;
+        }
+        // SAFETY: zeroed, which is valid for plain numbers, and then filled in.
+        let found = unsafe { found.assume_init() };
+        if (found.st_dev as u64, found.st_ino as u64) == (own.dev(), own.ino()) {
+            // SAFETY: takes numbers.
+            unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
+    }
+    Ok(())
 }

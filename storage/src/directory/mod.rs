@@ -174,6 +174,17 @@ impl Directory {
         self.0.map_bytes
     }
 
+    /// Sees to it that no descriptor of the file outlives this program in its process, whoever opened it: LMDB leaves
+    /// one of its own open. Looks at every descriptor of the process below `descriptors_max`.
+    ///
+    /// # Errors
+    /// The file cannot be looked at.
+    pub fn close_on_exec(&self, descriptors_max: i32) -> Result<(), DirectoryError> {
+        let file = self.0.env.try_clone_inner_file().map_err(|error| self.0.failed("look at the file", error))?;
+        lock::close_on_exec(&file, descriptors_max)
+            .map_err(|error| DirectoryError::io("look at", &self.0.path.join(env::DATA_FILE), error))
+    }
+
     fn read<T>(&self, read: impl FnOnce(View<'_>) -> Result<T, DirectoryError>) -> Result<T, DirectoryError> {
         let inner = &*self.0;
         let txn = inner.env.read_txn().map_err(|error| inner.failed("begin to read", error))?;

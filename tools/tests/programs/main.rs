@@ -7,4 +7,5 @@ mod log;
 mod protocol;
 mod running;
 mod support;
+mod upgrade;
 mod users;

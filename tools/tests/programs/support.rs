@@ -218,6 +218,18 @@ impl Client {
         password: &str,
         resource: &str,
     ) -> Result<Client, String> {
+        let mut client = Client::before_binding(address, user, password)?;
+        client.try_say(&format!(
+            "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>{resource}</resource>\
+             </bind></iq>"
+        ))?;
+        client.try_hear("</jid>")?;
+        client.text.clear();
+        Ok(client)
+    }
+
+    /// Logs in, and stands before binding a resource.
+    pub(crate) fn before_binding(address: &str, user: &str, password: &str) -> Result<Client, String> {
         let stream = TcpStream::connect(address).expect("the server listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
         let mut client = Client { stream, text: String::new() };
@@ -233,13 +245,28 @@ impl Client {
         client.text.clear();
         client.try_say(header)?;
         client.try_hear("</stream:features>")?;
-        client.try_say(&format!(
-            "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>{resource}</resource>\
-             </bind></iq>"
-        ))?;
-        client.try_hear("</jid>")?;
         client.text.clear();
         Ok(client)
+    }
+
+    /// Whether a text has come since the login.
+    pub(crate) fn has_heard(&self, text: &str) -> bool {
+        self.text.contains(text)
+    }
+
+    /// Waits for an element and returns the value of one of its attributes.
+    #[track_caller]
+    pub(crate) fn hear_attribute(&mut self, element: &str, attribute: &str) -> String {
+        self.hear(element);
+        let start = self.text.find(element).expect("it has just come");
+        self.hear(">");
+        while !self.text[start..].contains('>') {
+            self.hear("\0never");
+        }
+        let tag = &self.text[start..];
+        let tag = &tag[..tag.find('>').expect("it was looked for")];
+        let value = tag.split(&format!(" {attribute}=")).nth(1).expect("it has the attribute");
+        value[1..].split(&value[..1]).next().expect("it is quoted").to_owned()
     }
 
     pub(crate) fn say(&mut self, text: &str) {

@@ -135,6 +135,8 @@ impl<D: Driver> Worker<D> {
                 return Err(failed.unwrap_or_else(|| error.to_string()));
             }
         }
+        #[cfg(debug_assertions)]
+        fault();
         self.core.count_users();
         let waiting = self.core.detached as u64;
         self.core.home.metrics().detached.set(waiting);
@@ -370,5 +372,26 @@ impl Core {
             self.end_stream(conn, StreamCondition::PolicyViolation, Some(text));
         }
         self.end_streams();
+    }
+}
+
+/// In builds for development only: goes wrong as the environment says, in the middle of a restore, so that tests can see
+/// the way back being taken. The program before, which inherits the environment, is spared.
+#[cfg(debug_assertions)]
+fn fault() {
+    if !guard::is_armed() {
+        return;
+    }
+    match std::env::var("WHIMBREL_UPGRADE_FAULT").as_deref() {
+        Ok("panic") => panic!("a fault that was asked for"),
+        Ok("abort") => std::process::abort(),
+        Ok("crash") => {
+            // SAFETY: takes a number; a signal to the calling process itself.
+            unsafe { libc::raise(libc::SIGSEGV) };
+        }
+        Ok("hang") => loop {
+            std::thread::park();
+        },
+        _ => {}
     }
 }

@@ -1,0 +1,264 @@
+//! Upgrades of the real server under real connections: what stays, what refuses, and what leads back.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::support::{Client, Place, Server, whimbreld};
+
+/// A place with two accounts and a configuration that can be changed between upgrades.
+fn place() -> Place {
+    let place = Place::new();
+    for user in ["alice", "bob"] {
+        assert_eq!(place.ctl(&["user", "add", &format!("{user}@localhost"), "--password", "p"]).code, 0);
+    }
+    configure(&place, "mio", 2, "");
+    place
+}
+
+fn configure(place: &Place, driver: &str, workers: u32, more: &str) -> String {
+    let text = format!(
+        "driver = '{driver}'\nworkers = {workers}\nallow_plaintext = true\npin_workers = false\n\
+         listen = ['127.0.0.1:0']\nlisten_tls = ['127.0.0.1:0']\nlog_segment_mib = 2\ndirectory_gib_max = 1\n{more}"
+    );
+    place.file("w.toml", text).to_str().expect("a path of ours").to_owned()
+}
+
+fn start(place: &Place, environment: &[(&str, &str)]) -> Server {
+    let mut command = Command::new(whimbreld());
+    command.arg("--data").arg(place.data()).arg("--config").arg(place.0.path().join("w.toml"));
+    command.envs(environment.iter().copied());
+    Server::start(command)
+}
+
+/// A program that answers an upgrade's questions as the script says; `$REAL` is the true one.
+fn script(place: &Place, name: &str, text: &str) -> String {
+    let path = place.file(name, format!("#!/bin/sh\nREAL='{}'\n{text}\n", whimbreld().display()));
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+    path.to_str().expect("a path of ours").to_owned()
+}
+
+fn descriptors(pid: u32) -> usize {
+    let list = std::fs::read_dir(format!("/proc/{pid}/fd"));
+    list.map_or(0, Iterator::count)
+}
+
+/// Sends messages both ways and waits until they come.
+fn talk(alice: &mut Client, bob: &mut Client, about: &str) {
+    for (from, to, name) in [(0, 1, "bob"), (1, 0, "alice")] {
+        let pair = [&mut *alice, &mut *bob];
+        pair[from].say(&format!("<message to='{name}@localhost' type='chat'><body>{about} {from}</body></message>"));
+        pair[to].hear(&format!("{about} {from}</body>"));
+    }
+}
+
+#[test]
+fn connections_live_through_upgrades_to_other_drivers_and_numbers_of_workers() {
+    let place = place();
+    let mut server = start(&place, &[]);
+    let pid = server.pid();
+    let mut alice = Client::login(&place, "alice", "p", "a").expect("the password is right");
+    let mut bob = Client::login(&place, "bob", "p", "b").expect("the password is right");
+    for client in [&mut alice, &mut bob] {
+        client.say("<presence/><enable xmlns='urn:xmpp:sm:3' resume='true'/>");
+        client.hear("<enabled");
+    }
+    talk(&mut alice, &mut bob, "before");
+    // Half a stanza is on its way.
+    alice.say("<message to='bob@localhost' type='chat'><body>first half");
+    let address = place.address();
+    let mut most = None;
+    let table = [("mio", 2), ("uring", 2), ("uring", 1), ("mio", 3), ("mio", 1), ("uring", 2), ("mio", 2)];
+    for (round, (driver, workers)) in table.into_iter().enumerate() {
+        configure(&place, driver, workers, "");
+        let answer = place.json(&["upgrade"]);
+        assert_eq!(answer["sessions"], 2, "{answer}");
+        assert_eq!(answer["pid"], pid, "{answer}");
+        assert_eq!(answer["closed"], serde_json::json!({}), "{answer}");
+        server.wait_for_log("upgraded from");
+        alice.say(&format!(", second half {round}</body></message>"));
+        bob.hear(&format!("second half {round}</body>"));
+        talk(&mut alice, &mut bob, &format!("round {round}"));
+        alice.say("<r xmlns='urn:xmpp:sm:3'/>");
+        // Everything was counted: one in each of the rounds before, and this one's two.
+        alice.hear(&format!("h=\"{}\"", 3 + 2 * round).replace('"', "'"));
+        alice.say("<message to='bob@localhost' type='chat'><body>first half");
+        let status = place.json(&["status"]);
+        assert_eq!((&status["workers"], &status["connections"]), (&workers.into(), &2.into()), "{status}");
+        assert_eq!(place.address(), address, "the port stays");
+        // Whoever comes now finds the server as well.
+        drop(Client::login(&place, "bob", "p", "visitor").expect("the password is right"));
+        if (driver, workers) == ("mio", 2) {
+            let now = descriptors(pid);
+            assert!(now <= *most.get_or_insert(now) + 2, "descriptors are left behind: {now} after {most:?}");
+        }
+    }
+    drop((alice, bob));
+    assert_eq!(place.ctl(&["stop"]).code, 0);
+    assert!(server.end().success());
+}
+
+#[test]
+fn what_is_unacknowledged_is_sent_again_after_an_upgrade_to_another_number_of_workers() {
+    let place = place();
+    let _server = start(&place, &[]);
+    let mut alice = Client::login(&place, "alice", "p", "a").expect("the password is right");
+    let mut bob = Client::login(&place, "bob", "p", "b").expect("the password is right");
+    bob.say("<presence/><enable xmlns='urn:xmpp:sm:3' resume='true'/>");
+    let id = bob.hear_attribute("<enabled", "id");
+    for n in 0..20 {
+        alice.say(&format!("<message to='bob@localhost' type='chat'><body>message {n}.</body></message>"));
+    }
+    bob.hear("message 19.</body>");
+    // One of the messages is acknowledged before the upgrade, some after it; the connection is lost in between.
+    bob.say("<a xmlns='urn:xmpp:sm:3' h='1'/>");
+    drop(bob);
+    configure(&place, "mio", 3, "");
+    assert_eq!(place.json(&["upgrade"])["workers"], 3);
+    let mut bob = Client::before_binding(&place.address(), "bob", "p").expect("the password is right");
+    bob.say(&format!("<resume xmlns='urn:xmpp:sm:3' previd='{id}' h='5'/>"));
+    bob.hear("<resumed");
+    for n in 5..20 {
+        bob.hear(&format!("message {n}.</body>"));
+    }
+    assert!(!bob.has_heard("message 4.</body>"), "what was acknowledged comes again");
+    bob.say("<a xmlns='urn:xmpp:sm:3' h='20'/>");
+    bob.say("</stream:stream>");
+    bob.hear("</stream:stream>");
+    let mut bob = Client::login(&place, "bob", "p", "c").expect("the password is right");
+    bob.say("<presence/><iq type='get' id='p' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>");
+    bob.hear("id='p'");
+    assert!(!bob.has_heard("message"), "what was acknowledged waits again");
+}
+
+#[test]
+fn a_program_that_cannot_take_over_changes_nothing_and_the_command_says_why() {
+    let place = place();
+    configure(&place, "mio", 2, "[limits]\nupgrade_seconds = 5\n");
+    let mut server = start(&place, &[]);
+    let pid = server.pid();
+    let mut alice = Client::login(&place, "alice", "p", "a").expect("the password is right");
+    let mut bob = Client::login(&place, "bob", "p", "b").expect("the password is right");
+    alice.say("<presence/>");
+    bob.say("<presence/>");
+
+    let not_executable = place.file("not-executable", "x").to_str().expect("a path of ours").to_owned();
+    let mut elf = std::fs::read(whimbreld()).expect("the program is there")[..4096].to_vec();
+    // Bytes 18 and 19 name the machine: an old one of IBM's, which this is not.
+    elf[18..20].copy_from_slice(&22u16.to_ne_bytes());
+    let foreign: PathBuf = place.file("foreign", elf);
+    std::fs::set_permissions(&foreign, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let foreign = foreign.to_str().expect("a path of ours").to_owned();
+    let folder = place.0.path().to_str().expect("a path of ours").to_owned();
+    let future = script(
+        &place,
+        "future",
+        r#"echo '{"whimbreld":"9.9.9","states":[98,99],"domain":"localhost","data":"'"$PWD"'","workers":0}'"#,
+    );
+    let other = script(&place, "other", "echo hello");
+    let crashes = script(
+        &place,
+        "crashes",
+        r#"case "$*" in *--upgrade-rehearse*) kill -SEGV $$;; *) exec "$REAL" "$@";; esac"#,
+    );
+    let hangs =
+        script(&place, "hangs", r#"case "$*" in *--upgrade-rehearse*) exec sleep 1000;; *) exec "$REAL" "$@";; esac"#);
+    // The sample is read, the true state is not.
+    let late = script(
+        &place,
+        "late",
+        &format!(
+            r#"case "$*" in *--upgrade-rehearse*) if [ -e '{0}/seen' ]; then kill -SEGV $$; fi; : > '{0}/seen';; esac; exec "$REAL" "$@""#,
+            folder
+        ),
+    );
+    let table = [
+        ("/no/such/program", "there is no program /no/such/program"),
+        (&not_executable, "not executable"),
+        (&foreign, "another architecture"),
+        (&folder, "is no file"),
+        (&future, "reads versions 98 to 99 of the state, this server writes versions 1"),
+        (&other, "does not answer as whimbreld does"),
+        (&crashes, "crashed with signal 11 on restoring"),
+        (&hangs, "hangs while it restores"),
+        (&late, "crashed with signal 11 on restoring"),
+    ];
+    for (round, (program, said)) in table.into_iter().enumerate() {
+        let done = place.ctl(&["upgrade", "--binary", program]);
+        assert_eq!(done.code, 1, "{program}: {done:?}");
+        assert!(done.err.contains(said), "{program}: {done:?}");
+        talk(&mut alice, &mut bob, &format!("still here {round}"));
+    }
+    server.wait_for_log("not upgraded, everything goes on");
+
+    // The configuration is read anew, and a bad one refuses the upgrade.
+    for (more, said) in [
+        ("[limits]\nsession = 7\n", "unknown key `limits.session`"),
+        ("domain = 'other.example'\n", "needs a restart"),
+        ("[tls]\ncertificate = '/no/such/file'\nkey = '/no/such/file'\n", "/no/such/file"),
+    ] {
+        configure(&place, "mio", 2, more);
+        let done = place.ctl(&["upgrade"]);
+        assert!(done.code == 1 && done.err.contains(said), "{more}: {done:?}");
+        talk(&mut alice, &mut bob, "still here");
+    }
+    assert_eq!(place.json(&["status"])["pid"], pid);
+    // And then it works all the same.
+    configure(&place, "mio", 2, "");
+    assert_eq!(place.json(&["upgrade"])["sessions"], 2);
+    talk(&mut alice, &mut bob, "after");
+}
+
+#[test]
+fn a_restore_that_fails_leads_back_to_the_program_before() {
+    for (fault, said) in [
+        ("panic", "panicked"),
+        ("abort", "SIGABRT"),
+        ("crash", "SIGSEGV"),
+        ("hang", "not done with restoring after 5 seconds"),
+    ] {
+        let place = place();
+        configure(&place, "mio", 2, "[limits]\nupgrade_seconds = 5\n");
+        let mut server = start(&place, &[("WHIMBREL_UPGRADE_FAULT", fault)]);
+        let pid = server.pid();
+        let mut alice = Client::login(&place, "alice", "p", "a").expect("the password is right");
+        let mut bob = Client::login(&place, "bob", "p", "b").expect("the password is right");
+        alice.say("<presence/>");
+    bob.say("<presence/>");
+        for round in 0..2 {
+            let done = place.ctl(&["upgrade"]);
+            assert_eq!(done.code, 1, "{fault}: {done:?}");
+            assert!(done.err.contains(said) && done.err.contains("goes on"), "{fault}: {done:?}");
+            server.wait_for_log("could not take over");
+            talk(&mut alice, &mut bob, &format!("after {fault} {round}"));
+        }
+        let status = place.json(&["status"]);
+        assert_eq!((&status["pid"], &status["connections"]), (&pid.into(), &2.into()), "{status}");
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_else(|_| "whimbreld".into());
+        assert_eq!(name.trim(), "whimbreld");
+        assert_eq!(place.ctl(&["stop"]).code, 0);
+        assert!(server.end().success());
+    }
+}
+
+#[test]
+fn an_address_that_cannot_be_bound_leads_back_to_the_program_before() {
+    let place = place();
+    let mut server = start(&place, &[]);
+    let mut alice = Client::login(&place, "alice", "p", "a").expect("the password is right");
+    let mut bob = Client::login(&place, "bob", "p", "b").expect("the password is right");
+    alice.say("<presence/>");
+    bob.say("<presence/>");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = taken.local_addr().expect("it is bound").port();
+    let text = std::fs::read_to_string(place.0.path().join("w.toml")).expect("it is ours");
+    place.file("w.toml", text.replacen("['127.0.0.1:0']", &format!("['127.0.0.1:0', '127.0.0.1:{port}']"), 1));
+    let done = place.ctl(&["upgrade"]);
+    assert!(done.code == 1 && done.err.contains(&format!("cannot listen on 127.0.0.1:{port}")), "{done:?}");
+    server.wait_for_log("could not take over");
+    talk(&mut alice, &mut bob, "after");
+    drop(taken);
+    assert_eq!(place.json(&["upgrade"])["sessions"], 2);
+    talk(&mut alice, &mut bob, "at last");
+    assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_ok(), "the new address is listened on");
+}
