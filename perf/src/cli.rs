@@ -37,6 +37,8 @@ pub(crate) enum Command {
     Offline(OfflineArgs),
     /// Presence to groups of contacts
     Presence(PresenceArgs),
+    /// Upgrade the running server again and again while sessions chat: nobody may notice
+    Upgrade(UpgradeArgs),
     /// Print accounts for `whimbrelctl user import`: address, tab, password
     Accounts(AccountsArgs),
     /// The same load against a router that only reads, looks up and writes: the physical limit
@@ -267,6 +269,46 @@ pub(crate) struct PresenceArgs {
     pub(crate) subscribed: bool,
     #[command(flatten)]
     pub(crate) target: TargetArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct UpgradeArgs {
+    /// Data directory of the running server; it must allow logins without TLS
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// The program to upgrade to [default: what now lies where the running one was started from]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) binary: Option<PathBuf>,
+    /// Sessions; every two are a pair
+    #[arg(long, value_name = "N", default_value_t = 15_000, value_parser = clap::value_parser!(u64).range(4..))]
+    pub(crate) sessions: u64,
+    /// One of so many sessions uses TLS; 0: none
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub(crate) tls_part: u32,
+    /// Messages a second of all pairs together
+    #[arg(long, value_name = "N", default_value_t = 3000.0, value_parser = positive)]
+    pub(crate) messages: f64,
+    /// Upgrades
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(crate) upgrades: u32,
+    /// Seconds between two upgrades
+    #[arg(long, value_name = "SECONDS", default_value_t = 2.0, value_parser = positive)]
+    pub(crate) every: f64,
+    /// Seconds that all logins may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub(crate) login_seconds: u64,
+    /// What the passwords are derived from
+    #[arg(long, value_name = "TEXT", default_value = "whimbrel")]
+    pub(crate) seed: String,
+    /// Keep SCRAM keys in files of this name, so that later runs log in cheaply
+    #[arg(long, value_name = "FILE")]
+    pub(crate) keys: Option<PathBuf>,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// No progress
+    #[arg(long)]
+    pub(crate) quiet: bool,
 }
 
 #[derive(Clone, Debug, Args)]

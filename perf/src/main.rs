@@ -52,6 +52,7 @@ fn main() -> ExitCode {
         Command::Storm(args) => scenario::storm::main(&args),
         Command::Offline(args) => scenario::offline::main(&args),
         Command::Presence(args) => scenario::presence::main(&args),
+        Command::Upgrade(args) => scenario::upgrade::main(&args),
         Command::Floor(args) => floor::main(&args),
         Command::Peers(args) => peers::main(&args),
         Command::Report(args) => report::compare(&args),

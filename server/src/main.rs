@@ -73,7 +73,14 @@ fn run(cli: &Cli) -> Result<ExitCode, String> {
         Some(descriptor) => Some(Takeover::open(descriptor, &mut launch)?),
         None => None,
     };
-    let config = cli.config().map_err(|error| error.to_string())?;
+    let config = match &taken {
+        // The program before goes on as it was, whatever the file says by now.
+        Some((takeover, _)) if takeover.fallen_back.is_some() => {
+            Config::parse(&takeover.server.config, "the configuration before the upgrade".as_ref())
+        }
+        _ => cli.config(),
+    };
+    let config = config.map_err(|error| error.to_string())?;
     if cli.upgrade_probe {
         return handover::probe(&config);
     }

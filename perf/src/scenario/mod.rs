@@ -8,6 +8,7 @@ pub(crate) mod hold;
 pub(crate) mod offline;
 pub(crate) mod presence;
 pub(crate) mod storm;
+pub(crate) mod upgrade;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

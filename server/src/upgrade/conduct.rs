@@ -220,6 +220,7 @@ impl Server {
             successor: successor.to_owned(),
             domain: self.shared.domain.to_string(),
             data: absolute(&self.config().data),
+            config: toml::to_string(&*self.config()).unwrap_or_default(),
             clock_ms,
             clock_at_ns,
             stopped_at_ns,

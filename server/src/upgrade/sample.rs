@@ -29,6 +29,7 @@ pub fn server() -> ServerState {
         successor: "/usr/bin/whimbreld".into(),
         domain: "example.org".into(),
         data: "/var/lib/whimbrel".into(),
+        config: "domain = 'example.org'\n".into(),
         clock_ms: 86_400_000,
         clock_at_ns: 1 << 50,
         stopped_at_ns: (1 << 50) - 5_000_000,

@@ -39,6 +39,9 @@ pub struct ServerState {
     pub domain: String,
     /// The data directory, absolute.
     pub data: PathBuf,
+    /// The configuration in force, for the case that the program that wrote it has to go on: by then its file may say
+    /// something else.
+    pub config: String,
     /// Milliseconds of the server's clock at `clock_at_ns`.
     pub clock_ms: u64,
     /// The monotonic clock when `clock_ms` was read, nanoseconds.
@@ -80,6 +83,7 @@ impl ServerState {
         }
         to.bytes_of(self.domain.as_bytes());
         put_path(to, &self.data);
+        to.bytes_of(self.config.as_bytes());
         to.number(self.clock_ms);
         to.number(self.clock_at_ns);
         to.number(self.stopped_at_ns);
@@ -126,6 +130,7 @@ impl ServerState {
             successor: path(from)?,
             domain: from.text()?.into(),
             data: path(from)?,
+            config: from.text()?.into(),
             clock_ms: from.number()?,
             clock_at_ns: from.number()?,
             stopped_at_ns: from.number()?,

@@ -6,8 +6,10 @@
 //! message must have arrived, and each sender's messages in order.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -18,6 +20,9 @@ use crate::{PATIENCE, SM, wait_until};
 
 /// Kills of an ordinary run.
 const CYCLES: u64 = 20;
+
+/// Kills in the middle of upgrades of an ordinary run.
+const UPGRADES: u64 = 15;
 
 /// Clients that write.
 const SENDERS: usize = 4;
@@ -155,9 +160,36 @@ fn again_and_again(run: &Run, mut connection: impl FnMut(&Run) -> io::Result<()>
     }
 }
 
+/// Asks the server to become its own program anew. Nobody waits for the answer: it may be dead before.
+fn begin_upgrade(data: &Path) -> Option<UnixStream> {
+    let mut control = UnixStream::connect(data.join("control.sock")).ok()?;
+    control.write_all(b"{\"v\":1,\"request\":\"upgrade\"}\n").ok()?;
+    Some(control)
+}
+
 #[test]
 fn what_was_acknowledged_survives_sigkill() {
-    let cycles = std::env::var("WHIMBREL_CRASH_CYCLES").map_or(CYCLES, |n| n.parse().unwrap());
+    survive(CYCLES, |server, _, chance| {
+        std::thread::sleep(Duration::from_millis(100 + chance % 900));
+        server.kill();
+    });
+}
+
+#[test]
+fn what_was_acknowledged_survives_sigkill_at_any_point_of_an_upgrade() {
+    survive(UPGRADES, |server, data, chance| {
+        std::thread::sleep(Duration::from_millis(100 + chance % 400));
+        let control = begin_upgrade(data);
+        // An upgrade of this build takes some 200 ms on an idle machine: before, in the middle of it, and after.
+        std::thread::sleep(Duration::from_millis((chance >> 10) % 400));
+        server.kill();
+        drop(control);
+    });
+}
+
+/// Lets clients talk while `disturb` kills the server, which is then started again, so many times.
+fn survive(cycles: u64, disturb: impl Fn(&mut Server, &Path, u64)) {
+    let cycles = std::env::var("WHIMBREL_CRASH_CYCLES").map_or(cycles, |n| n.parse().unwrap());
     let data = tempfile::tempdir().unwrap();
     let names = (0..SENDERS).map(|n| format!("sender{n}")).chain(["reader".into(), "absent".into()]);
     create_accounts(data.path(), names);
@@ -190,8 +222,7 @@ fn what_was_acknowledged_survives_sigkill() {
     let mut chance = u64::from(std::process::id());
     for _ in 0..cycles {
         chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        std::thread::sleep(Duration::from_millis(100 + (chance >> 33) % 900));
-        server.kill();
+        disturb(&mut server, data.path(), chance >> 33);
         server = Server::start(data.path(), run.address, CONFIG, None);
     }
     run.calm.store(true, Ordering::SeqCst);

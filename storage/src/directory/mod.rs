@@ -180,7 +180,8 @@ impl Directory {
     /// # Errors
     /// The file cannot be looked at.
     pub fn close_on_exec(&self, descriptors_max: i32) -> Result<(), DirectoryError> {
-        let file = self.0.env.try_clone_inner_file().map_err(|error| self.0.failed("look at the file", error))?;
+        let file =
+            self.0.env.try_clone_inner_file().map_err(|error| self.0.failed("look at the file", error))?;
         lock::close_on_exec(&file, descriptors_max)
             .map_err(|error| DirectoryError::io("look at", &self.0.path.join(env::DATA_FILE), error))
     }

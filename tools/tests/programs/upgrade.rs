@@ -47,7 +47,9 @@ fn descriptors(pid: u32) -> usize {
 fn talk(alice: &mut Client, bob: &mut Client, about: &str) {
     for (from, to, name) in [(0, 1, "bob"), (1, 0, "alice")] {
         let pair = [&mut *alice, &mut *bob];
-        pair[from].say(&format!("<message to='{name}@localhost' type='chat'><body>{about} {from}</body></message>"));
+        pair[from].say(&format!(
+            "<message to='{name}@localhost' type='chat'><body>{about} {from}</body></message>"
+        ));
         pair[to].hear(&format!("{about} {from}</body>"));
     }
 }
@@ -161,8 +163,11 @@ fn a_program_that_cannot_take_over_changes_nothing_and_the_command_says_why() {
         "crashes",
         r#"case "$*" in *--upgrade-rehearse*) kill -SEGV $$;; *) exec "$REAL" "$@";; esac"#,
     );
-    let hangs =
-        script(&place, "hangs", r#"case "$*" in *--upgrade-rehearse*) exec sleep 1000;; *) exec "$REAL" "$@";; esac"#);
+    let hangs = script(
+        &place,
+        "hangs",
+        r#"case "$*" in *--upgrade-rehearse*) exec sleep 1000;; *) exec "$REAL" "$@";; esac"#,
+    );
     // The sample is read, the true state is not.
     let late = script(
         &place,
@@ -224,8 +229,10 @@ fn a_restore_that_fails_leads_back_to_the_program_before() {
         let mut alice = Client::login(&place, "alice", "p", "a").expect("the password is right");
         let mut bob = Client::login(&place, "bob", "p", "b").expect("the password is right");
         alice.say("<presence/>");
-    bob.say("<presence/>");
+        bob.say("<presence/>");
         for round in 0..2 {
+            // The way back leads from another number of workers as well.
+            configure(&place, "uring", 2 + round, "[limits]\nupgrade_seconds = 5\n");
             let done = place.ctl(&["upgrade"]);
             assert_eq!(done.code, 1, "{fault}: {done:?}");
             assert!(done.err.contains(said) && done.err.contains("goes on"), "{fault}: {done:?}");
@@ -234,7 +241,13 @@ fn a_restore_that_fails_leads_back_to_the_program_before() {
         }
         let status = place.json(&["status"]);
         assert_eq!((&status["pid"], &status["connections"]), (&pid.into(), &2.into()), "{status}");
-        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_else(|_| "whimbreld".into());
+        assert_eq!(
+            (&status["workers"], &status["driver"]),
+            (&2.into(), &"mio".into()),
+            "as it was: {status}"
+        );
+        let name =
+            std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_else(|_| "whimbreld".into());
         assert_eq!(name.trim(), "whimbreld");
         assert_eq!(place.ctl(&["stop"]).code, 0);
         assert!(server.end().success());
@@ -252,7 +265,8 @@ fn an_address_that_cannot_be_bound_leads_back_to_the_program_before() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = taken.local_addr().expect("it is bound").port();
     let text = std::fs::read_to_string(place.0.path().join("w.toml")).expect("it is ours");
-    place.file("w.toml", text.replacen("['127.0.0.1:0']", &format!("['127.0.0.1:0', '127.0.0.1:{port}']"), 1));
+    place
+        .file("w.toml", text.replacen("['127.0.0.1:0']", &format!("['127.0.0.1:0', '127.0.0.1:{port}']"), 1));
     let done = place.ctl(&["upgrade"]);
     assert!(done.code == 1 && done.err.contains(&format!("cannot listen on 127.0.0.1:{port}")), "{done:?}");
     server.wait_for_log("could not take over");
