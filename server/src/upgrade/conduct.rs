@@ -26,7 +26,7 @@ use super::takeover::absolute;
 use crate::boot::Server;
 use crate::runtime::platform;
 use crate::worker::command::Command;
-use crate::worker::upgrade::{Census, Park, Parked, Verdict};
+use crate::worker::upgrade::{Census, NotParked, Park, Parked, Verdict};
 
 /// What an upgrade needs beside the server.
 pub struct Order<'a> {
@@ -130,11 +130,16 @@ impl Server {
         let mut phases = Phases { since: Instant::now(), list: Vec::new() };
         let stopped_at_ns = platform::monotonic_ns();
         let stopped = Stopped::new(self)?;
-        stopped.settle(patience)?;
-        phases.end("settle");
-        let state = Arc::new(StateWriter::new(platform::memory_file().map_err(no_memory)?));
-        let parked = stopped.park(&state, patience)?;
-        phases.end("save");
+        let deadline = Instant::now() + patience;
+        let (state, parked) = loop {
+            stopped.settle(deadline, patience)?;
+            phases.end("settle");
+            let state = Arc::new(StateWriter::new(platform::memory_file().map_err(no_memory)?));
+            if let Some(parked) = stopped.park(&state, deadline)? {
+                phases.end("save");
+                break (state, parked);
+            }
+        };
         let contents = parked.contents();
         let memory = state.file();
         let server = self.state_of(launch, &path, order, &parked.list, stopped_at_ns, phases.list.clone());
@@ -304,8 +309,7 @@ impl<'a> Stopped<'a> {
 
     /// Waits until nothing is under way between workers and other threads: everybody says so twice in a row, and
     /// nothing was on its way between them.
-    fn settle(&self, patience: Duration) -> Result<(), String> {
-        let deadline = Instant::now() + patience;
+    fn settle(&self, deadline: Instant, patience: Duration) -> Result<(), String> {
         let mut before = None;
         loop {
             let census = self.census(deadline)?;
@@ -340,9 +344,9 @@ impl<'a> Stopped<'a> {
         collect(&replies, commands.len(), deadline)
     }
 
-    /// Makes all workers let go of their sockets and write their sessions.
-    fn park(&self, state: &Arc<StateWriter>, patience: Duration) -> Result<AllParked, String> {
-        let deadline = Instant::now() + patience;
+    /// Makes all workers let go of their sockets and write their sessions. `None`: something has begun since they had
+    /// settled (a timer, a connection that broke), and they are to settle once more.
+    fn park(&self, state: &Arc<StateWriter>, deadline: Instant) -> Result<Option<AllParked>, String> {
         let commands = &self.server.commands;
         let (reply, replies) = sync_channel(commands.len());
         let mut verdicts = Vec::new();
@@ -355,11 +359,21 @@ impl<'a> Stopped<'a> {
                 return Err("a worker has too many commands waiting; try again".into());
             }
         }
-        let list: Result<Vec<Parked>, String> =
-            collect(&replies, commands.len(), deadline)?.into_iter().collect();
-        let mut list = list?;
+        let (mut list, mut failed, mut has_settled) = (Vec::new(), None, true);
+        for reply in collect(&replies, commands.len(), deadline)? {
+            match reply {
+                Ok(parked) => list.push(parked),
+                Err(NotParked::NotSettled) => has_settled = false,
+                Err(NotParked::Failed(text)) => failed = Some(text),
+            }
+        }
+        if let Some(text) = failed {
+            return Err(text);
+        }
+        let sent: u64 = list.iter().map(|parked| parked.traffic.0).sum();
+        let received: u64 = list.iter().map(|parked| parked.traffic.1).sum();
         list.sort_by_key(|parked| parked.worker);
-        Ok(AllParked { list, verdicts })
+        Ok((has_settled && sent == received).then_some(AllParked { list, verdicts }))
     }
 }
 

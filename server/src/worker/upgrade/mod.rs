@@ -55,7 +55,7 @@ pub struct Park {
     /// When letting go of sockets has taken too long.
     pub deadline: Instant,
     /// Gets what came of it.
-    pub reply: SyncSender<Result<Parked, String>>,
+    pub reply: SyncSender<Result<Parked, NotParked>>,
     /// What is to happen then. When its other end is gone, everything goes on.
     pub verdict: Receiver<Verdict>,
 }
@@ -65,6 +65,8 @@ pub struct Park {
 pub struct Parked {
     /// The worker.
     pub worker: usize,
+    /// Parcels sent and received so far: with those of all others they tell whether something was on its way after all.
+    pub traffic: (u64, u64),
     /// What is in its part.
     pub contents: Contents,
     /// Connections that are not carried, by reason.
@@ -73,6 +75,15 @@ pub struct Parked {
     pub log: u64,
     /// The lock on the folder of the logs.
     pub log_lock: Option<i32>,
+}
+
+/// Why a worker has not let go of everything.
+#[derive(Clone, Debug)]
+pub enum NotParked {
+    /// Something has begun since it last said that it has settled: a timer, a connection that broke.
+    NotSettled,
+    /// It could not.
+    Failed(String),
 }
 
 /// What happens to a parked worker.
@@ -131,6 +142,10 @@ impl<D: Driver> Worker<D> {
     /// Lets go of everything, writes it down, and waits for the verdict.
     pub(super) fn park(&mut self, order: Park) -> std::io::Result<()> {
         let Park { state, deadline, reply, verdict } = order;
+        if self.stalled || !self.core.is_settled() {
+            let _ = reply.try_send(Err(NotParked::NotSettled));
+            return Ok(());
+        }
         let mut closed = self.core.retire();
         self.apply();
         let mut loose = Loose::default();
@@ -140,7 +155,9 @@ impl<D: Driver> Worker<D> {
             false => Err("its sockets did not come loose in time".into()),
         };
         // Whoever gave the order may be gone: then there will be no verdict either, and everything goes on.
-        let _ = reply.try_send(parked.map_err(|text| format!("worker {}: {text}", self.core.home().worker)));
+        let worker = self.core.home().worker;
+        let parked = parked.map_err(|text| NotParked::Failed(format!("worker {worker}: {text}")));
+        let _ = reply.try_send(parked);
         while let Ok(Verdict::Keep(done)) = verdict.recv() {
             let _ = done.try_send(loose.keep_open(true));
         }

@@ -91,6 +91,7 @@ impl Core {
         log.checkpoint().map_err(|error| format!("its log cannot be written out: {error}"))?;
         Ok(Parked {
             worker,
+            traffic: self.home.post.traffic(),
             contents: blocks.contents,
             closed,
             log: log.id(),
