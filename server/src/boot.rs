@@ -8,10 +8,11 @@
 //!  └─ registration, sms-0 … registration by phone number, where it is on
 //! ```
 
+mod again;
+
 use std::collections::HashMap;
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -43,9 +44,8 @@ use crate::shared::{self, Inherited, Shared};
 use crate::stats::{Watch, Watched};
 use crate::stream::sasl::throttle::{self, Throttle};
 use crate::tls::{Acceptor, TlsError};
-use crate::upgrade::guard::{self, Guard};
+use crate::upgrade::guard::Guard;
 use crate::upgrade::launch::Launch;
-use crate::upgrade::rehearse::Contents;
 use crate::upgrade::state::ListenerState;
 use crate::upgrade::takeover::{Outcome, Takeover};
 use crate::user::home::Home;
@@ -55,7 +55,7 @@ use crate::user::tables::Users;
 use crate::worker::Worker;
 use crate::worker::command::{Command, CommandQueue};
 use crate::worker::core::Core;
-use crate::worker::upgrade::{Restored, Restoring};
+use crate::worker::upgrade::Restoring;
 
 /// Why the server cannot start.
 #[derive(Debug, Error)]
@@ -257,7 +257,7 @@ impl Server {
         // Whoever becomes another user does so before there are files, or he could not use them. Ports come first
         // then, because they may need root. Otherwise they come last: when one answers, everything else is there.
         let bound = match (config.user.is_empty(), &mut takeover) {
-            (_, Some(takeover)) => Some(bind_again(takeover, &config, count)?),
+            (_, Some(takeover)) => Some(again::bind_again(takeover, &config, count)?),
             (true, None) => None,
             (false, None) => Some(bind_as_root(&config, count)?),
         };
@@ -268,7 +268,7 @@ impl Server {
                 let directory = Directory::open(&path, &directory_options(&config))?;
                 (directory, ControlSocket::bind(&config.data)?, None)
             }
-            Some(takeover) => open_again(takeover, &config)?,
+            Some(takeover) => again::open_again(takeover, &config)?,
         };
         let acceptor = Acceptor::from_config(&config)?;
         let opened = open_logs(&config, &directory, count, log_lock)?;
@@ -289,7 +289,7 @@ impl Server {
         };
         let listeners = [(&plain, &config.listen, false), (&direct, &config.listen_tls, true)]
             .into_iter()
-            .flat_map(|(groups, addresses, tls)| listener_states(groups, addresses, tls))
+            .flat_map(|(groups, addresses, tls)| again::listener_states(groups, addresses, tls))
             .collect();
         let config = Arc::new(config);
         let homes = shared::home_seed(&directory);
@@ -430,7 +430,7 @@ impl Server {
         let outcome = match takeover {
             None => None,
             Some(takeover) => {
-                Some(take_over(takeover, guard.flatten(), &mut has_restored, goes, begun, driver)?)
+                Some(again::take_over(takeover, guard.flatten(), &mut has_restored, goes, begun, driver)?)
             }
         };
         if let (Some((outcome, _)), Some(launch)) = (&outcome, &launch) {
@@ -664,85 +664,6 @@ fn bind_as_root(config: &Config, workers: usize) -> Result<Bound, BootError> {
     platform::drop_privileges(&config.user, Some(&*config.group).filter(|group| !group.is_empty()))
         .map_err(system("cannot drop privileges"))?;
     Ok(bound)
-}
-
-/// The listeners that the program before has left, and new ones where there are none.
-fn bind_again(takeover: &mut Takeover, config: &Config, workers: usize) -> Result<Bound, BootError> {
-    let mut bind = |addresses: &[SocketAddr], tls: bool| {
-        let made = takeover.listeners(addresses, tls, workers, |address, count| {
-            let (mut sockets, _) = more_listeners(address, count, config.backlog)?;
-            Ok::<_, BootError>(sockets.pop().unwrap_or_default())
-        });
-        made.map_err(BootError::Takeover)?
-    };
-    let bound = (bind(&config.listen, false)?, bind(&config.listen_tls, true)?);
-    if !config.user.is_empty() {
-        // Does nothing: the program before was that user already.
-        let group = Some(&*config.group).filter(|group| !group.is_empty());
-        platform::drop_privileges(&config.user, group).map_err(system("cannot drop privileges"))?;
-    }
-    Ok(bound)
-}
-
-/// Directory and control socket of the program before, and the lock on the log.
-fn open_again(
-    takeover: &mut Takeover,
-    config: &Config,
-) -> Result<(Directory, ControlSocket, Option<File>), BootError> {
-    let (directory_lock, log_lock) = (takeover.server.directory_lock, takeover.server.log_lock);
-    let mut lock = |descriptor| takeover.lock(descriptor).map_err(BootError::Takeover);
-    let (directory_lock, log_lock) = (lock(directory_lock)?, lock(log_lock)?);
-    let path = config.data.join("directory");
-    let directory = Directory::open_held(&path, &directory_options(config), directory_lock)?;
-    let control = takeover.control().map_err(BootError::Takeover)?;
-    Ok((directory, ControlSocket::held(control, &config.data), Some(log_lock)))
-}
-
-/// Waits until all workers have taken over their parts, checks that nothing is missing, and lets them go.
-fn take_over(
-    takeover: &mut Takeover,
-    guard: Option<Guard>,
-    restored: &mut Receiver<Result<Restored, String>>,
-    goes: Vec<SyncSender<()>>,
-    begun: Instant,
-    driver: &str,
-) -> Result<(Outcome, Option<UnixStream>), BootError> {
-    let failed = |text: String| {
-        guard::fall_back_if_armed(&text);
-        BootError::Takeover(text)
-    };
-    let mut contents = Contents::default();
-    for _ in 0..goes.len() {
-        let one = restored.recv().map_err(|_| failed("a worker has ended".into()))?;
-        contents.add(&one.map_err(failed)?.contents);
-    }
-    if contents.sessions() != takeover.sessions {
-        let (found, expected) = (contents.sessions(), takeover.sessions);
-        return Err(failed(format!("{found} of {expected} sessions could be restored")));
-    }
-    let client = takeover.client();
-    if let Some(guard) = guard {
-        guard.disarm();
-    }
-    for go in &goes {
-        // A worker that has ended shows in `Server::join`.
-        let _ = go.send(());
-    }
-    let outcome = takeover.complete(&contents, begun, driver, goes.len());
-    Ok((outcome, client))
-}
-
-/// What an upgrade has to know of the listeners.
-fn listener_states(groups: &Sockets, addresses: &[SocketAddr], tls: bool) -> Vec<ListenerState> {
-    let state = |configured: SocketAddr, socket: &TcpListener| ListenerState {
-        configured,
-        tls,
-        descriptor: u32::try_from(socket.as_raw_fd()).expect("an open descriptor is not negative"),
-    };
-    let of_group = |(group, address): (&Vec<TcpListener>, &SocketAddr)| {
-        group.iter().map(|socket| state(*address, socket)).collect::<Vec<_>>()
-    };
-    groups.iter().zip(addresses).flat_map(of_group).collect()
 }
 
 /// Makes the data directory, for the server's user only: it holds keys.

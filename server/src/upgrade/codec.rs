@@ -288,7 +288,8 @@ mod tests {
 
     #[test]
     fn what_is_cut_or_impossible_is_an_error() {
-        let table: [(&[u8], fn(&mut Decoder<'_>) -> bool); 7] = [
+        type Fails = fn(&mut Decoder<'_>) -> bool;
+        let table: [(&[u8], Fails); 7] = [
             (b"", |d| d.byte().is_err()),
             (b"\x80", |d| d.number::<u64>().is_err()),
             (&[0xff; 10], |d| d.number::<u64>().is_err()),

@@ -55,7 +55,7 @@ impl Asker<'_> {
     /// Why it cannot take over, as a sentence with its path.
     pub fn probe(&self) -> Result<Probed, String> {
         let path = self.path.display();
-        let words = self.run(PROBE_OPTION.into(), None)?;
+        let words = self.run(PROBE_OPTION)?;
         let line = words.lines().last().unwrap_or_default();
         serde_json::from_str(line)
             .map_err(|_| format!("{path} does not answer as whimbreld does; is it the right program?"))
@@ -70,7 +70,7 @@ impl Asker<'_> {
         let inherited = platform::inheritable(state)
             .map_err(|error| format!("cannot hand the state to {path}: {error}"))?;
         let option = format!("{REHEARSE_OPTION}={}", inherited.as_raw_fd());
-        let words = self.run(option, Some(&inherited))?;
+        let words = self.run(&option)?;
         drop(inherited);
         let line = words.lines().last().unwrap_or_default();
         serde_json::from_str(line)
@@ -78,10 +78,10 @@ impl Asker<'_> {
     }
 
     /// Runs the program with one more option and returns what it prints.
-    fn run(&self, option: String, _inherited: Option<&std::os::fd::OwnedFd>) -> Result<String, String> {
+    fn run(&self, option: &str) -> Result<String, String> {
         let path = self.path.display();
         let mut command = Command::new(self.path);
-        command.args(self.launch.arguments.iter().skip(1)).arg(&option);
+        command.args(self.launch.arguments.iter().skip(1)).arg(option);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| self.cannot_run(&error))?;
         let Some(status) = wait(&mut child, self.patience) else {

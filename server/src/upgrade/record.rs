@@ -170,7 +170,7 @@ impl<'a> SessionRecord<'a> {
     /// Writes it.
     pub fn write(&self, to: &mut Encoder) {
         let bound = matches!(self.standing, Standing::Bound(_));
-        to.byte(u8::from(self.link.is_some()) * LINKED | u8::from(bound) * BOUND);
+        to.byte(bits([(self.link.is_some(), LINKED), (bound, BOUND)]));
         if let Some(link) = &self.link {
             link.write(to);
         }

@@ -229,7 +229,7 @@ impl Takeover {
                     Err(error) if group.is_empty() => return Ok(Err(error)),
                     // A port below 1024, after privileges were dropped: the workers that have one serve it.
                     Err(_) => {
-                        tracing::warn!(%address, "some workers cannot listen there until the next start")
+                        tracing::warn!(%address, "some workers cannot listen there until the next start");
                     }
                 }
             }
@@ -267,12 +267,6 @@ impl Takeover {
             tally: Tally::default(),
             fallen_back: self.fallen_back.clone(),
         }
-    }
-
-    /// The descriptor of the lock on the directory.
-    #[must_use]
-    pub fn directory_lock(&self) -> u32 {
-        self.server.directory_lock
     }
 }
 
@@ -328,7 +322,6 @@ impl Outcome {
     }
 
     /// What the operator who asked for it is told.
-    #[must_use]
     pub fn answer(&self) -> Answer {
         let version = env!("CARGO_PKG_VERSION");
         if let Some(reason) = &self.fallen_back {

@@ -6,7 +6,8 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
-use std::os::fd::RawFd;
+use std::mem::ManuallyDrop;
+use std::os::fd::{FromRawFd, RawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -73,14 +74,10 @@ pub(super) fn close_on_exec(file: &File, most: RawFd) -> std::io::Result<()> {
         if flags == -1 || flags & libc::FD_CLOEXEC != 0 {
             continue;
         }
-        let mut found = std::mem::MaybeUninit::<libc::stat>::zeroed();
-        // SAFETY: the kernel fills in the struct, which lives through the call.
-        if unsafe { libc::fstat(descriptor, found.as_mut_ptr()) } != 0 {
-            continue;
-        }
-        // SAFETY: zeroed, which is valid for plain numbers, and then filled in.
-        let found = unsafe { found.assume_init() };
-        if (found.st_dev as u64, found.st_ino as u64) == (own.dev(), own.ino()) {
+        // SAFETY: it is open, as was just seen, and is not closed by this value, which is never dropped.
+        let other = ManuallyDrop::new(unsafe { File::from_raw_fd(descriptor) });
+        let Ok(found) = other.metadata() else { continue };
+        if (found.dev(), found.ino()) == (own.dev(), own.ino()) {
             // SAFETY: takes numbers.
             unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
         }

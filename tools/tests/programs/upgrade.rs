@@ -173,8 +173,7 @@ fn a_program_that_cannot_take_over_changes_nothing_and_the_command_says_why() {
         &place,
         "late",
         &format!(
-            r#"case "$*" in *--upgrade-rehearse*) if [ -e '{0}/seen' ]; then kill -SEGV $$; fi; : > '{0}/seen';; esac; exec "$REAL" "$@""#,
-            folder
+            r#"case "$*" in *--upgrade-rehearse*) if [ -e '{folder}/seen' ]; then kill -SEGV $$; fi; : > '{folder}/seen';; esac; exec "$REAL" "$@""#
         ),
     );
     let table = [
@@ -230,7 +229,8 @@ fn a_restore_that_fails_leads_back_to_the_program_before() {
         let mut bob = Client::login(&place, "bob", "p", "b").expect("the password is right");
         alice.say("<presence/>");
         bob.say("<presence/>");
-        for round in 0..2 {
+        // Twice, because the way back must lead to a program that can be upgraded again; once where it takes long.
+        for round in 0..if fault == "hang" { 1 } else { 2 } {
             // The way back leads from another number of workers as well.
             configure(&place, "uring", 2 + round, "[limits]\nupgrade_seconds = 5\n");
             let done = place.ctl(&["upgrade"]);

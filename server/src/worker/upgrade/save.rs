@@ -166,7 +166,7 @@ fn link<'a>(session: &'a Session, socket: Option<&'a Detached>) -> Result<LinkRe
         connected: session.connected,
         heard: session.heard,
         peer: session.peer,
-        marks: marks_of(session) | u8::from(socket.has_ended()) * marks::ENDED,
+        marks: marks_of(session) | if socket.has_ended() { marks::ENDED } else { 0 },
         tls,
         partial: session.partial.as_ref().map_or(&[], |partial| partial.bytes()),
         unread: socket.unread(),

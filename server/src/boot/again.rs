@@ -1,0 +1,103 @@
+//! Booting in the place of another program: what is taken over instead of being opened or bound.
+
+use std::fs::File;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{Receiver, SyncSender};
+use std::time::Instant;
+
+use whimbrel_storage::directory::Directory;
+
+use super::{BootError, Bound, Sockets, directory_options, more_listeners, system};
+use crate::config::Config;
+use crate::control::ControlSocket;
+use crate::runtime::platform;
+use crate::upgrade::guard::{self, Guard};
+use crate::upgrade::rehearse::Contents;
+use crate::upgrade::state::ListenerState;
+use crate::upgrade::takeover::{Outcome, Takeover};
+use crate::worker::upgrade::Restored;
+
+/// The listeners that the program before has left, and new ones where there are none.
+pub(super) fn bind_again(
+    takeover: &mut Takeover,
+    config: &Config,
+    workers: usize,
+) -> Result<Bound, BootError> {
+    let mut bind = |addresses: &[SocketAddr], tls: bool| {
+        let made = takeover.listeners(addresses, tls, workers, |address, count| {
+            let (mut sockets, _) = more_listeners(address, count, config.backlog)?;
+            Ok::<_, BootError>(sockets.pop().unwrap_or_default())
+        });
+        made.map_err(BootError::Takeover)?
+    };
+    let bound = (bind(&config.listen, false)?, bind(&config.listen_tls, true)?);
+    if !config.user.is_empty() {
+        // Does nothing: the program before was that user already.
+        let group = Some(&*config.group).filter(|group| !group.is_empty());
+        platform::drop_privileges(&config.user, group).map_err(system("cannot drop privileges"))?;
+    }
+    Ok(bound)
+}
+
+/// Directory and control socket of the program before, and the lock on the log.
+pub(super) fn open_again(
+    takeover: &mut Takeover,
+    config: &Config,
+) -> Result<(Directory, ControlSocket, Option<File>), BootError> {
+    let (directory_lock, log_lock) = (takeover.server.directory_lock, takeover.server.log_lock);
+    let mut lock = |descriptor| takeover.lock(descriptor).map_err(BootError::Takeover);
+    let (directory_lock, log_lock) = (lock(directory_lock)?, lock(log_lock)?);
+    let path = config.data.join("directory");
+    let directory = Directory::open_held(&path, &directory_options(config), directory_lock)?;
+    let control = takeover.control().map_err(BootError::Takeover)?;
+    Ok((directory, ControlSocket::held(control, &config.data), Some(log_lock)))
+}
+
+/// Waits until all workers have taken over their parts, checks that nothing is missing, and lets them go.
+pub(super) fn take_over(
+    takeover: &mut Takeover,
+    guard: Option<Guard>,
+    restored: &mut Receiver<Result<Restored, String>>,
+    goes: Vec<SyncSender<()>>,
+    begun: Instant,
+    driver: &str,
+) -> Result<(Outcome, Option<UnixStream>), BootError> {
+    let failed = |text: String| {
+        guard::fall_back_if_armed(&text);
+        BootError::Takeover(text)
+    };
+    let mut contents = Contents::default();
+    for _ in 0..goes.len() {
+        let one = restored.recv().map_err(|_| failed("a worker has ended".into()))?;
+        contents.add(&one.map_err(failed)?.contents);
+    }
+    if contents.sessions() != takeover.sessions {
+        let (found, expected) = (contents.sessions(), takeover.sessions);
+        return Err(failed(format!("{found} of {expected} sessions could be restored")));
+    }
+    let client = takeover.client();
+    if let Some(guard) = guard {
+        guard.disarm();
+    }
+    for go in &goes {
+        // A worker that has ended shows in `Server::join`.
+        let _ = go.send(());
+    }
+    let outcome = takeover.complete(&contents, begun, driver, goes.len());
+    Ok((outcome, client))
+}
+
+/// What an upgrade has to know of the listeners.
+pub(super) fn listener_states(groups: &Sockets, addresses: &[SocketAddr], tls: bool) -> Vec<ListenerState> {
+    let state = |configured: SocketAddr, socket: &TcpListener| ListenerState {
+        configured,
+        tls,
+        descriptor: u32::try_from(socket.as_raw_fd()).expect("an open descriptor is not negative"),
+    };
+    let of_group = |(group, address): (&Vec<TcpListener>, &SocketAddr)| {
+        group.iter().map(|socket| state(*address, socket)).collect::<Vec<_>>()
+    };
+    groups.iter().zip(addresses).flat_map(of_group).collect()
+}
