@@ -48,10 +48,11 @@ def test_slixmpp_profanity_and_xmpp_js_stay_through_three_upgrades(server, tmp_p
                 assert (await hear(node, "message"))["body"] == f"to @xmpp/client {n}"
                 echo = await juliet.get("message")
                 assert echo["body"] == f"echo: to @xmpp/client {n}"
-                romeo.send_message(mto=friar_jid, mbody=f"to profanity {n}", mtype="chat")
-                await see(f"to profanity {n}")
+                # Its first message opens the window in which answers show.
                 await act(f"/msg {romeo_jid} from profanity {n}")
                 assert (await romeo.get("message", lambda m: m["body"]))["body"] == f"from profanity {n}"
+                romeo.send_message(mto=friar_jid, mbody=f"to profanity {n}", mtype="chat")
+                await see(f"to profanity {n}")
                 if n < UPGRADES:
                     answer = await upgrade(server)
                     assert answer["sessions"] >= 4, answer
