@@ -46,7 +46,7 @@ use crate::stream::sasl::throttle::{self, Throttle};
 use crate::tls::{Acceptor, TlsError};
 use crate::upgrade::guard::Guard;
 use crate::upgrade::launch::Launch;
-use crate::upgrade::state::ListenerState;
+use crate::upgrade::state::{ListenerState, Serves};
 use crate::upgrade::takeover::{Outcome, Takeover};
 use crate::user::home::Home;
 use crate::user::ledger::{Commit, Ledger};
@@ -287,10 +287,14 @@ impl Server {
             Some(bound) => bound,
             None => bind(&config, count)?,
         };
-        let listeners = [(&plain, &config.listen, false), (&direct, &config.listen_tls, true)]
-            .into_iter()
-            .flat_map(|(groups, addresses, tls)| again::listener_states(groups, addresses, tls))
-            .collect();
+        let listeners = [
+            (&plain, &config.listen, Serves::Streams),
+            (&direct, &config.listen_tls, Serves::StreamsOverTls),
+            (&http, &config.registration.listen, Serves::Registration),
+        ]
+        .into_iter()
+        .flat_map(|(groups, addresses, serves)| again::listener_states(groups, addresses, serves))
+        .collect();
         let config = Arc::new(config);
         let homes = shared::home_seed(&directory);
         let seen = opened.report.streams.iter().map(|seen| (seen.stream, seen.number));
@@ -378,8 +382,10 @@ impl Server {
                     shared: shared.clone(),
                     writer: writer.clone(),
                     completions: completions.clone(),
-                    listeners: http,
+                    listeners: http.into_iter().flatten().collect(),
                     started,
+                    // Not before it is sure that this program goes on.
+                    open: takeover.is_none(),
                 };
                 let running = Registration::start(surroundings, &gateway);
                 Some(Arc::new(running.map_err(system("cannot start registration"))?))
@@ -433,6 +439,9 @@ impl Server {
                 Some(again::take_over(takeover, guard.flatten(), &mut has_restored, goes, begun, driver)?)
             }
         };
+        if let Some(registration) = &registration {
+            registration.open();
+        }
         if let (Some((outcome, _)), Some(launch)) = (&outcome, &launch) {
             shared.stats.server[0].upgraded(outcome, &launch.tally);
         }
@@ -646,17 +655,20 @@ struct Bound {
     /// Direct TLS.
     direct: (Sockets, Vec<SocketAddr>),
     /// The HTTP API of registration.
-    http: Vec<TcpListener>,
+    http: Sockets,
 }
 
 fn bind(config: &Config, workers: usize) -> Result<Bound, BootError> {
     let plain = listeners(&config.listen, workers, config.backlog)?;
     let direct = listeners(&config.listen_tls, workers, config.backlog)?;
     let http =
-        config.registration.listen.iter().map(|&address| {
-            TcpListener::bind(address).map_err(|source| BootError::Listen { address, source })
-        });
+        config.registration.listen.iter().map(|&address| Ok::<_, BootError>(vec![http_listener(address)?]));
     Ok(Bound { plain, direct, http: http.collect::<Result<_, _>>()? })
+}
+
+/// Binds an address of the HTTP API.
+fn http_listener(address: SocketAddr) -> Result<TcpListener, BootError> {
+    TcpListener::bind(address).map_err(|source| BootError::Listen { address, source })
 }
 
 fn bind_as_root(config: &Config, workers: usize) -> Result<Bound, BootError> {

@@ -328,7 +328,9 @@ mod tests {
         assert_eq!(names.len(), count);
         let queues = names.iter().filter_map(|name| name.strip_prefix("queue.")?.strip_suffix(".limit"));
         let queues: Vec<&str> = queues.collect();
-        for queue in ["completions", "commands", "mailbox", "commit", "output", "held", "directory", "crypto", "sms"] {
+        for queue in
+            ["completions", "commands", "mailbox", "commit", "output", "held", "directory", "crypto", "sms"]
+        {
             assert!(queues.contains(&queue), "no limit of {queue}");
         }
         // Whatever is named as a queue is one.

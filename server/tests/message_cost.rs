@@ -159,6 +159,14 @@ impl Driver for Wires {
         unreachable!("there is one worker");
     }
 
+    fn hold(&mut self, _: bool) {
+        unreachable!("nobody upgrades it");
+    }
+
+    fn is_held(&self) -> bool {
+        unreachable!("nobody upgrades it");
+    }
+
     fn attach(&mut self, _: Detached) -> ConnId {
         unreachable!("there is one worker");
     }

@@ -9,13 +9,13 @@ use std::time::Instant;
 
 use whimbrel_storage::directory::Directory;
 
-use super::{BootError, Bound, Sockets, directory_options, more_listeners, system};
+use super::{BootError, Bound, Sockets, directory_options, http_listener, more_listeners, system};
 use crate::config::Config;
 use crate::control::ControlSocket;
 use crate::runtime::platform;
 use crate::upgrade::guard::{self, Guard};
 use crate::upgrade::rehearse::Contents;
-use crate::upgrade::state::ListenerState;
+use crate::upgrade::state::{ListenerState, Serves};
 use crate::upgrade::takeover::{Outcome, Takeover};
 use crate::worker::upgrade::Restored;
 
@@ -25,14 +25,20 @@ pub(super) fn bind_again(
     config: &Config,
     workers: usize,
 ) -> Result<Bound, BootError> {
-    let mut bind = |addresses: &[SocketAddr], tls: bool| {
-        let made = takeover.listeners(addresses, tls, workers, |address, count| {
+    let mut bind = |addresses: &[SocketAddr], serves: Serves| {
+        let made = takeover.listeners(addresses, serves, workers, |address, count| {
             let (mut sockets, _) = more_listeners(address, count, config.backlog)?;
             Ok::<_, BootError>(sockets.pop().unwrap_or_default())
         });
         made.map_err(BootError::Takeover)?
     };
-    let bound = (bind(&config.listen, false)?, bind(&config.listen_tls, true)?);
+    let plain = bind(&config.listen, Serves::Streams)?;
+    let direct = bind(&config.listen_tls, Serves::StreamsOverTls)?;
+    let http = takeover.listeners(&config.registration.listen, Serves::Registration, 1, |address, _| {
+        Ok::<_, BootError>(vec![http_listener(address)?])
+    });
+    let (http, _) = http.map_err(BootError::Takeover)??;
+    let bound = Bound { plain, direct, http };
     if !config.user.is_empty() {
         // Does nothing: the program before was that user already.
         let group = Some(&*config.group).filter(|group| !group.is_empty());
@@ -90,10 +96,14 @@ pub(super) fn take_over(
 }
 
 /// What an upgrade has to know of the listeners.
-pub(super) fn listener_states(groups: &Sockets, addresses: &[SocketAddr], tls: bool) -> Vec<ListenerState> {
+pub(super) fn listener_states(
+    groups: &Sockets,
+    addresses: &[SocketAddr],
+    serves: Serves,
+) -> Vec<ListenerState> {
     let state = |configured: SocketAddr, socket: &TcpListener| ListenerState {
         configured,
-        tls,
+        serves,
         descriptor: u32::try_from(socket.as_raw_fd()).expect("an open descriptor is not negative"),
     };
     let of_group = |(group, address): (&Vec<TcpListener>, &SocketAddr)| {

@@ -31,6 +31,7 @@ use crate::stream::errors::StreamCondition;
 use crate::stream::sasl::throttle::Verdict;
 use crate::user::home::Home;
 
+use super::gate::{Gate, Pass};
 use super::gateway::{Message, Outbound, Outcome};
 use super::metrics::RegistrationMetrics;
 use super::number::Number;
@@ -92,6 +93,7 @@ pub struct Desk {
     /// When the server's clock was 0.
     started: Instant,
     closed: AtomicBool,
+    gate: Gate,
 }
 
 /// What a transaction of the desk returns: a value for the desk, and what is to happen at the account's home first.
@@ -106,7 +108,15 @@ impl Desk {
         started: Instant,
     ) -> Desk {
         let hasher = Hasher::new(&shared.directory.server_secret());
-        Desk { shared, writer, outbound, hasher, started, closed: AtomicBool::new(false) }
+        Desk {
+            shared,
+            writer,
+            outbound,
+            hasher,
+            started,
+            closed: AtomicBool::new(false),
+            gate: Gate::default(),
+        }
     }
 
     /// Takes no more requests.
@@ -117,6 +127,19 @@ impl Desk {
     /// Whether it takes requests.
     pub fn is_open(&self) -> bool {
         !self.closed.load(Ordering::Relaxed) && !self.shared.draining.load(Ordering::Relaxed)
+    }
+
+    /// Who comes in; shut while an upgrade is under way.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// Goes in with a request.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`] while an upgrade is under way.
+    pub fn enter(&self) -> Result<Pass<'_>, Refusal> {
+        self.gate.enter().ok_or(Refusal::Busy)
     }
 
     /// The configuration of the last start or reload.
@@ -147,7 +170,9 @@ impl Desk {
         self.metrics().requests.add(1);
         let number = Number::parse(phone);
         let masked = number.as_ref().map_or_else(|_| "-".to_owned(), Number::masked);
+        let pass = self.enter();
         let result = match number {
+            _ if pass.is_err() => Err(Refusal::Busy),
             Ok(number) => self.request_for(&number, device, address).await,
             Err(error) => Err(Refusal::Number(error)),
         };
@@ -232,7 +257,9 @@ impl Desk {
         self.metrics().verifications.add(1);
         let number = Number::parse(phone);
         let masked = number.as_ref().map_or_else(|_| "-".to_owned(), Number::masked);
+        let pass = self.enter();
         let result = match (number, Pin::parse(pin)) {
+            _ if pass.is_err() => Err(Refusal::Busy),
             (Err(error), _) => Err(Refusal::Number(error)),
             (_, None) => Err(Refusal::Pin),
             (Ok(number), Some(pin)) => self.verify_for(&number, pin, device, address).await,
@@ -293,7 +320,9 @@ impl Desk {
     /// Why it is not deleted.
     pub async fn delete(&self, name: &str, key: Zeroizing<String>, address: IpAddr) -> Result<(), Refusal> {
         let number = Number::parse(name).or_else(|_| Number::parse(&format!("+{name}")));
+        let pass = self.enter();
         let (masked, result) = match number {
+            _ if pass.is_err() => ("-".to_owned(), Err(Refusal::Busy)),
             Ok(number) => (number.masked(), self.delete_of(&number, key, address).await),
             // As for an account that does not exist.
             Err(_) => ("-".to_owned(), Err(Refusal::Credentials)),
@@ -347,6 +376,7 @@ impl Desk {
     /// # Errors
     /// It could not be done.
     pub async fn revoke(&self, number: &Number) -> Result<Revoked, Refusal> {
+        let _pass = self.enter()?;
         let config = self.config();
         let key = Credentials::random_key().map_err(failed)?;
         let credentials = self.derive(&key, &config).await?;

@@ -94,6 +94,7 @@ async fn answer(desk: &Desk, form: &InBand) -> Vec<u8> {
 }
 
 async fn test_sms(desk: &Desk, number: Number) -> Result<(), Refusal> {
+    let _pass = desk.enter()?;
     let config = desk.config();
     let mut id = [0; 8];
     SystemEntropy.fill(&mut id).map_err(|_| Refusal::Failed)?;

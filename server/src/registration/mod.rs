@@ -15,7 +15,7 @@
 //! | [`settings`] | the configuration |
 //! | [`number`], [`pin`] | phone numbers; PINs and keyed hashes |
 //! | [`rules`] | when a PIN is sent and taken, and what slows who guesses: no sockets, clock or chance of its own |
-//! | [`desk`] | sees a request through |
+//! | [`desk`], [`gate`] | sees a request through; lets requests in, or not |
 //! | [`refusal`] | why somebody gets nothing, in words and numbers |
 //! | [`gateway`] | text messages |
 //! | [`http`], [`in_band`], [`errand`] | the ways in |
@@ -23,6 +23,7 @@
 
 pub mod desk;
 pub mod errand;
+pub mod gate;
 pub mod gateway;
 pub mod http;
 pub mod in_band;
@@ -73,6 +74,8 @@ pub struct Surroundings {
     pub listeners: Vec<TcpListener>,
     /// When the server started.
     pub started: Instant,
+    /// Whether requests are taken at once. If not, [`Registration::open`] lets them in.
+    pub open: bool,
 }
 
 /// Registration while it runs.
@@ -97,6 +100,9 @@ impl Registration {
         let config = at.shared.config.read().expect("nothing panics while it holds this lock").clone();
         let outbound = Arc::new(Outbound::start(gateway, &config.registration, &config.data)?);
         let desk = Arc::new(Desk::new(at.shared.clone(), at.writer, outbound.clone(), at.started));
+        if !at.open {
+            desk.gate().shut();
+        }
         let mut listening = Vec::new();
         for listener in &at.listeners {
             listener.set_nonblocking(true)?;
@@ -147,6 +153,11 @@ impl Registration {
         })
     }
 
+    /// Takes requests from now on.
+    pub fn open(&self) {
+        self.desk.gate().open();
+    }
+
     /// Hands an errand to the desk; `false` when too many wait.
     pub fn run(&self, errand: Errand) -> bool {
         self.errands.try_send(errand).is_ok()
@@ -155,6 +166,33 @@ impl Registration {
     /// Messages that wait, most that ever waited, limit.
     pub fn gauge(&self) -> Gauge {
         self.outbound.gauge()
+    }
+
+    /// Comes to rest for an upgrade: takes no requests (they are told to try again), answers messages that wait with
+    /// "try again", and waits until attempts under way are over. `false`: one is not by the deadline.
+    /// [`Registration::go_on`] ends this in any case.
+    #[must_use]
+    pub fn pause(&self, deadline: Instant) -> bool {
+        let gate = self.desk.gate();
+        gate.shut();
+        let was_empty = gate.is_empty();
+        let settled = self.outbound.stop(deadline.saturating_duration_since(Instant::now()));
+        let settled = settled && gate.wait_until_empty(deadline);
+        if settled && !was_empty {
+            // The answers are being written.
+            std::thread::sleep(ANSWERS_WAIT);
+        }
+        settled
+    }
+
+    /// Takes requests again after [`Registration::pause`].
+    pub fn go_on(&self) {
+        // Threads that are still at an attempt end after it.
+        if let Err(error) = self.outbound.restart() {
+            tracing::error!(%error, "no thread for text messages can be started; registration stays closed");
+            return;
+        }
+        self.desk.gate().open();
     }
 
     /// Ends it within about `wait`: no more requests are taken; messages that wait are answered with "try again" and

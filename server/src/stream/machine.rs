@@ -147,6 +147,7 @@ impl Negotiation {
             header_sent: self.header_sent,
             bytes_in: self.bytes_in,
             user: self.user.as_deref(),
+            stamp: self.stamp.map(CredentialsStamp::number),
             exporter: self.bindings.tls_exporter,
             end_point: self.bindings.tls_server_end_point.as_deref(),
             failures: self.failures,
@@ -160,6 +161,7 @@ impl Negotiation {
             header_sent: record.header_sent,
             bytes_in: record.bytes_in,
             user: record.user.map(Into::into),
+            stamp: record.stamp.map(CredentialsStamp::from_number),
             bindings: ChannelBindings {
                 tls_exporter: record.exporter,
                 tls_server_end_point: record.end_point.map(Into::into),

@@ -24,6 +24,7 @@ use super::sample;
 use super::state::ServerState;
 use super::takeover::absolute;
 use crate::boot::Server;
+use crate::registration::Registration;
 use crate::runtime::platform;
 use crate::worker::command::Command;
 use crate::worker::upgrade::{Census, NotParked, Park, Parked, Verdict};
@@ -125,6 +126,7 @@ impl Server {
         let most = platform::descriptor_limits().map_or(1 << 20, |limits| limits.soft.min(1 << 26));
         let marked = self.shared.directory.close_on_exec(RawFd::try_from(most).unwrap_or(RawFd::MAX));
         marked.map_err(|error| error.to_string())?;
+        let _registration = RegistrationPaused::new(self, order, patience)?;
         let (connections, _) = self.shared.admission.counts();
         (order.tell)(&format!("handing over {connections} connections"));
         let mut phases = Phases { since: Instant::now(), list: Vec::new() };
@@ -273,6 +275,32 @@ impl Server {
             let _ = platform::keep_open(descriptor, false);
         }
         Err(cannot(error))
+    }
+}
+
+/// Nothing of registration is under way while this lives: no text message is lost or sent twice by the exec.
+struct RegistrationPaused<'a>(Option<&'a Registration>);
+
+impl<'a> RegistrationPaused<'a> {
+    fn new(server: &'a Server, order: &Order<'_>, patience: Duration) -> Result<Self, String> {
+        let paused = RegistrationPaused(server.registration.as_deref());
+        let Some(registration) = paused.0 else { return Ok(paused) };
+        (order.tell)("waiting for text messages that are being sent");
+        match registration.pause(Instant::now() + patience) {
+            true => Ok(paused),
+            false => Err(format!(
+                "a text message was still being sent after {} seconds (limits.upgrade_seconds); try again",
+                patience.as_secs()
+            )),
+        }
+    }
+}
+
+impl Drop for RegistrationPaused<'_> {
+    fn drop(&mut self) {
+        if let Some(registration) = self.0 {
+            registration.go_on();
+        }
     }
 }
 

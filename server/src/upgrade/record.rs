@@ -81,6 +81,8 @@ pub struct NegotiationRecord<'a> {
     pub bytes_in: u32,
     /// The account, once SASL has succeeded.
     pub user: Option<&'a str>,
+    /// The stamp of the credentials it was shown to have.
+    pub stamp: Option<u64>,
     /// Channel binding `tls-exporter`.
     pub exporter: Option<[u8; 32]>,
     /// Channel binding `tls-server-end-point`.
@@ -290,6 +292,7 @@ const HEADER_SENT: u8 = 1 << 1;
 const HAS_USER: u8 = 1 << 2;
 const HAS_EXPORTER: u8 = 1 << 3;
 const HAS_END_POINT: u8 = 1 << 4;
+const HAS_STAMP: u8 = 1 << 5;
 
 impl<'a> NegotiationRecord<'a> {
     fn write(&self, to: &mut Encoder) {
@@ -299,11 +302,15 @@ impl<'a> NegotiationRecord<'a> {
             (self.user.is_some(), HAS_USER),
             (self.exporter.is_some(), HAS_EXPORTER),
             (self.end_point.is_some(), HAS_END_POINT),
+            (self.stamp.is_some(), HAS_STAMP),
         ]));
         to.number(self.bytes_in);
         to.byte(self.failures);
         if let Some(user) = self.user {
             to.bytes_of(user.as_bytes());
+        }
+        if let Some(stamp) = self.stamp {
+            to.raw(&stamp.to_le_bytes());
         }
         if let Some(exporter) = &self.exporter {
             to.raw(exporter);
@@ -315,7 +322,7 @@ impl<'a> NegotiationRecord<'a> {
 
     fn read(from: &mut Decoder<'a>) -> Result<NegotiationRecord<'a>, StateError> {
         let parts = from.byte()?;
-        if parts >= HAS_END_POINT << 1 {
+        if parts >= HAS_STAMP << 1 {
             return Err(StateError::Damaged("a negotiation with unknown parts"));
         }
         Ok(NegotiationRecord {
@@ -324,6 +331,9 @@ impl<'a> NegotiationRecord<'a> {
             bytes_in: from.number()?,
             failures: from.byte()?,
             user: (parts & HAS_USER != 0).then(|| from.text()).transpose()?,
+            stamp: (parts & HAS_STAMP != 0)
+                .then(|| from.array().copied().map(u64::from_le_bytes))
+                .transpose()?,
             exporter: (parts & HAS_EXPORTER != 0).then(|| from.array::<32>().copied()).transpose()?,
             end_point: (parts & HAS_END_POINT != 0).then(|| from.shared()).transpose()?,
         })

@@ -13,7 +13,7 @@ use super::record::{
     UnackedRecord, marks,
 };
 use super::rehearse::Contents;
-use super::state::{ListenerState, ServerState, Tally};
+use super::state::{ListenerState, ServerState, Serves, Tally};
 use super::tls::{EstablishedTls, KeyRecord, SecretRecord, TlsRecord};
 use crate::stanza::Kind;
 use crate::tls::suite::{Suite, Version};
@@ -39,8 +39,17 @@ pub fn server() -> ServerState {
         directory_lock: 6,
         log_lock: 7,
         listeners: vec![
-            ListenerState { configured: ([0, 0, 0, 0], 5222).into(), tls: false, descriptor: 8 },
-            ListenerState { configured: ([0, 0, 0, 0, 0, 0, 0, 0], 5223).into(), tls: true, descriptor: 9 },
+            ListenerState { configured: ([0, 0, 0, 0], 5222).into(), serves: Serves::Streams, descriptor: 8 },
+            ListenerState {
+                configured: ([0, 0, 0, 0, 0, 0, 0, 0], 5223).into(),
+                serves: Serves::StreamsOverTls,
+                descriptor: 9,
+            },
+            ListenerState {
+                configured: ([127, 0, 0, 1], 8443).into(),
+                serves: Serves::Registration,
+                descriptor: 10,
+            },
         ],
         logs: vec![0x0123_4567_89ab_cdef, 1],
         patience_seconds: 30,
@@ -178,6 +187,7 @@ pub fn sessions() -> Vec<SessionRecord<'static>> {
                 header_sent: true,
                 bytes_in: 700,
                 user: Some("rosaline"),
+                stamp: Some(0x0011_2233_4455_6677),
                 exporter: Some([9; 32]),
                 end_point: Some(b"certificate hash"),
                 failures: 2,

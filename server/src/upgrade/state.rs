@@ -6,13 +6,40 @@ use std::path::{Path, PathBuf};
 use super::StateError;
 use super::codec::{Decoder, Encoder};
 
+/// What a listening socket is for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Serves {
+    /// Streams, which may begin TLS (STARTTLS).
+    Streams,
+    /// Streams, over TLS from the first byte.
+    StreamsOverTls,
+    /// The HTTP API of registration.
+    Registration,
+}
+
+impl Serves {
+    fn code(self) -> u8 {
+        match self {
+            Serves::Streams => 0,
+            Serves::StreamsOverTls => 1,
+            Serves::Registration => 2,
+        }
+    }
+
+    fn from_code(code: u8) -> Result<Serves, StateError> {
+        let all = [Serves::Streams, Serves::StreamsOverTls, Serves::Registration];
+        let known = all.into_iter().find(|serves| serves.code() == code);
+        known.ok_or(StateError::Damaged("a listener for nothing that is known"))
+    }
+}
+
 /// A listening socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerState {
     /// The address as it was configured; its port may be 0.
     pub configured: SocketAddr,
-    /// Whether it speaks TLS from the first byte.
-    pub tls: bool,
+    /// What it is for.
+    pub serves: Serves,
     /// Its descriptor.
     pub descriptor: u32,
 }
@@ -58,7 +85,7 @@ pub struct ServerState {
     pub directory_lock: u32,
     /// The lock on the log.
     pub log_lock: u32,
-    /// Listeners, each as often as there are workers.
+    /// Listeners, those of streams each as often as there are workers.
     pub listeners: Vec<ListenerState>,
     /// For each worker, the identity of its log: message numbers are good with the same logs only.
     pub logs: Vec<u64>,
@@ -95,7 +122,7 @@ impl ServerState {
         to.count(self.listeners.len());
         for listener in &self.listeners {
             to.bytes_of(listener.configured.to_string().as_bytes());
-            to.byte(listener.tls.into());
+            to.byte(listener.serves.code());
             to.number(listener.descriptor);
         }
         to.count(self.logs.len());
@@ -151,8 +178,8 @@ impl ServerState {
             let configured = from.text()?.parse();
             let configured =
                 configured.map_err(|_| StateError::Damaged("the address of a listener is none"))?;
-            let tls = from.byte()? != 0;
-            state.listeners.push(ListenerState { configured, tls, descriptor: from.number()? });
+            let serves = Serves::from_code(from.byte()?)?;
+            state.listeners.push(ListenerState { configured, serves, descriptor: from.number()? });
         }
         for _ in 0..from.count()? {
             state.logs.push(u64::from_le_bytes(*from.array()?));

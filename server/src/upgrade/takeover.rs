@@ -16,7 +16,7 @@ use super::file::{self, StateFile};
 use super::guard::{self, Guard};
 use super::launch::Launch;
 use super::rehearse::{Contents, Mapped, server_of};
-use super::state::{ServerState, Tally};
+use super::state::{ServerState, Serves, Tally};
 use crate::config::Config;
 use crate::control::protocol::{Answer, Problem, Refusal};
 use crate::runtime::platform;
@@ -200,20 +200,21 @@ impl Takeover {
 
     /// The sockets of these addresses that came along; `make` makes those that did not, given the address to bind.
     ///
-    /// Sockets of which there are more than workers are all kept: connections may wait in each.
+    /// Sockets of which there are more than `count` are all kept: connections may wait in each.
     ///
     /// # Errors
     /// One did not come along, or cannot be made.
     pub fn listeners<E>(
         &mut self,
         addresses: &[SocketAddr],
-        tls: bool,
-        workers: usize,
+        serves: Serves,
+        count: usize,
         mut make: impl FnMut(SocketAddr, usize) -> Result<Vec<TcpListener>, E>,
     ) -> Result<Result<Listeners, E>, String> {
         let (mut groups, mut bound) = (Vec::new(), Vec::new());
         for &address in addresses {
-            let of_address = self.server.listeners.iter().filter(|l| l.tls == tls && l.configured == address);
+            let of_address =
+                self.server.listeners.iter().filter(|l| l.serves == serves && l.configured == address);
             let descriptors: Vec<u32> = of_address.map(|listener| listener.descriptor).collect();
             let mut group = Vec::new();
             for descriptor in descriptors {
@@ -223,8 +224,8 @@ impl Takeover {
                 Some(first) => first.local_addr().map_err(|error| format!("a listener is none: {error}"))?,
                 None => address,
             };
-            if group.len() < workers {
-                match make(actual, workers - group.len()) {
+            if group.len() < count {
+                match make(actual, count - group.len()) {
                     Ok(made) => group.extend(made),
                     Err(error) if group.is_empty() => return Ok(Err(error)),
                     // A port below 1024, after privileges were dropped: the workers that have one serve it.

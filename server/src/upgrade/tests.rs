@@ -60,7 +60,7 @@ fn states_of_all_released_versions_are_read() {
         let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let (server, found) = read_all(&bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         assert_eq!(found, FIRST, "{}", path.display());
-        assert_eq!((server.domain.as_str(), server.listeners.len()), ("example.org", 2));
+        assert_eq!((server.domain.as_str(), server.listeners.len()), ("example.org", 3));
     }
     assert_eq!(
         std::fs::read(&newest).unwrap(),

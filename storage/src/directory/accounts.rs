@@ -27,6 +27,18 @@ impl CredentialsStamp {
         Self::of_bytes(&credentials.encode())
     }
 
+    /// One that [`CredentialsStamp::number`] gave.
+    #[must_use]
+    pub fn from_number(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// To keep it outside this program.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
     fn of_bytes(bytes: &[u8]) -> Self {
         let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
         let first = digest.as_ref().first_chunk().expect("SHA-256 has 32 bytes");

@@ -95,10 +95,13 @@ pub struct Outbound {
     queue: Mutex<Option<Sender<Job>>>,
     /// Dropped to end pauses and to have what waits answered at once.
     stop: Mutex<Option<Sender<()>>>,
-    waiting: Receiver<Job>,
+    waiting: Mutex<Receiver<Job>>,
     limit: usize,
     high_water: HighWater,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    thread_count: u32,
+    gateway: Arc<dyn Gateway>,
+    dead: Arc<DeadLetters>,
 }
 
 /// The queue of messages is full, or the server stops.
@@ -148,27 +151,42 @@ impl Outbound {
         config: &RegistrationConfig,
         data: &Path,
     ) -> std::io::Result<Outbound> {
-        let limit = config.gateway_queue as usize;
-        let (queue, jobs) = bounded(limit);
+        let outbound = Outbound {
+            queue: Mutex::new(None),
+            stop: Mutex::new(None),
+            waiting: Mutex::new(bounded(0).1),
+            limit: config.gateway_queue as usize,
+            high_water: HighWater::default(),
+            threads: Mutex::default(),
+            thread_count: config.gateway_threads,
+            gateway: gateway.clone(),
+            dead: Arc::new(DeadLetters::in_data(data)),
+        };
+        outbound.restart()?;
+        Ok(outbound)
+    }
+
+    /// Starts the threads again after [`Outbound::stop`]. Any that is still at an attempt ends after it.
+    ///
+    /// # Errors
+    /// A thread cannot be started.
+    pub fn restart(&self) -> std::io::Result<()> {
+        let (queue, jobs) = bounded(self.limit);
         let (stop, stopped) = bounded::<()>(0);
-        let dead = Arc::new(DeadLetters::in_data(data));
-        let threads = (0..config.gateway_threads)
+        let threads = (0..self.thread_count)
             .map(|n| {
                 let (gateway, jobs, stopped, dead) =
-                    (gateway.clone(), jobs.clone(), stopped.clone(), dead.clone());
+                    (self.gateway.clone(), jobs.clone(), stopped.clone(), self.dead.clone());
                 std::thread::Builder::new()
                     .name(format!("sms-{n}"))
                     .spawn(move || work(&*gateway, &jobs, &stopped, &dead))
             })
-            .collect::<std::io::Result<_>>()?;
-        Ok(Outbound {
-            queue: Mutex::new(Some(queue)),
-            stop: Mutex::new(Some(stop)),
-            waiting: jobs,
-            limit,
-            high_water: HighWater::default(),
-            threads: Mutex::new(threads),
-        })
+            .collect::<std::io::Result<Vec<_>>>()?;
+        *self.threads.lock().expect("nothing panics while it holds this lock") = threads;
+        *self.waiting.lock().expect("nothing panics while it holds this lock") = jobs;
+        *self.stop.lock().expect("nothing panics while it holds this lock") = Some(stop);
+        *self.queue.lock().expect("nothing panics while it holds this lock") = Some(queue);
+        Ok(())
     }
 
     /// Queues a message, to be sent within this time.
@@ -191,7 +209,8 @@ impl Outbound {
 
     /// Messages that wait, most that ever waited, limit.
     pub fn gauge(&self) -> Gauge {
-        self.high_water.gauge(self.waiting.len(), self.limit)
+        let waiting = self.waiting.lock().expect("nothing panics while it holds this lock").len();
+        self.high_water.gauge(waiting, self.limit)
     }
 
     /// Takes no more messages, answers those that wait with [`Outcome::Stopping`], and waits until the attempts under

@@ -363,27 +363,28 @@ impl StreamManagement {
     /// As it goes to another program; `None` while some of the client's stanzas are not safe. `place` tells where a
     /// message lies in the log.
     pub(crate) fn save(&self, mut place: impl FnMut(Sequence) -> Place) -> Option<ManagedRecord<'_>> {
-        if !self.unsettled.is_empty() {
+        if self.unsettled() > 0 {
             return None;
         }
-        let unacked = self.unacked.iter().map(|stanza| match stanza {
+        let unacked = self.unacked().map(|stanza| match stanza {
             Unacked::Stanza { kind, bytes } => UnackedRecord::Stanza(*kind, bytes),
             Unacked::Record { sequence, length } => UnackedRecord::Logged(place(*sequence), *length),
         });
         Some(ManagedRecord {
             id: self.id.0,
             resume_seconds: self.resume_seconds,
-            answer_up_to: self.answer_up_to,
-            asked: self.asked,
+            answer_up_to: self.answer_due.then_some(self.answer_up_to),
+            asked: self.asked != Asked::No,
             received: self.received,
             told: self.told,
             acked: self.acked,
-            weight: self.weight,
+            weight: self.weight.into(),
             unacked: unacked.collect(),
         })
     }
 
-    /// The stream of another program. `sequence` tells the number of a message in the log.
+    /// The stream of another program. `sequence` tells the number of a message in the log. If it is not at rest, somebody
+    /// has to begin to watch it.
     pub(crate) fn restored(
         record: &ManagedRecord<'_>,
         mut sequence: impl FnMut(Place) -> Sequence,
@@ -393,18 +394,20 @@ impl StreamManagement {
             UnackedRecord::Logged(place, length) => Unacked::Record { sequence: sequence(place), length },
         });
         let unacked: VecDeque<Unacked> = unacked.collect();
+        let under_way = (!unacked.is_empty()).then(|| {
+            let unacked_bytes = unacked.iter().map(Unacked::cost).sum();
+            Box::new(UnderWay { unsettled: Unsettled::default(), unacked, unacked_bytes })
+        });
         StreamManagement {
-            id: StreamId(record.id),
-            resume_seconds: record.resume_seconds,
-            answer_up_to: record.answer_up_to,
-            asked: record.asked,
+            under_way,
+            answer_up_to: record.answer_up_to.unwrap_or_default(),
+            answer_due: record.answer_up_to.is_some(),
+            asked: if record.asked { Asked::ForStanzas } else { Asked::No },
             received: record.received,
             told: record.told,
-            unsettled: Unsettled::default(),
             acked: record.acked,
-            unacked_bytes: unacked.iter().map(Unacked::cost).sum(),
-            unacked,
-            weight: record.weight,
+            weight: u8::try_from(record.weight).map_or(ASK_AFTER, |weight| weight.min(ASK_AFTER)),
+            ..StreamManagement::new(StreamId(record.id), record.resume_seconds)
         }
     }
 

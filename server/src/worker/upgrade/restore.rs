@@ -305,8 +305,9 @@ impl Core {
                 false => waiting.cursor_at(place),
             });
             let flow = Flow {
-                sm: record.managed.as_ref().map(|sm| Box::new(StreamManagement::restored(sm, message))),
-                unsent: record.unsent.iter().copied().map(message).collect(),
+                sm: record.managed.as_ref().map(|sm| StreamManagement::restored(sm, message)),
+                unsent: (!record.unsent.is_empty())
+                    .then(|| Box::new(record.unsent.iter().copied().map(message).collect())),
                 expiry: None,
                 after,
             };
@@ -314,7 +315,7 @@ impl Core {
             if record.after.is_some() {
                 home.pumps.push(key);
             }
-            if record.managed.as_ref().is_some_and(|sm| sm.answer_up_to.is_some()) {
+            if record.managed.as_ref().is_some_and(|sm| sm.answer_up_to.is_some() || !sm.unacked.is_empty()) {
                 home.touched.push(key);
             }
         }
@@ -351,7 +352,7 @@ impl Core {
             let unsent = match self.sessions.get(conn).map(|session| (&session.phase, session.marks.paused)) {
                 Some((Phase::Bound(key), paused)) => {
                     let resource = self.home.users.resource(*key);
-                    let handed = resource.flow.as_ref().is_some_and(|flow| !flow.unsent.is_empty());
+                    let handed = resource.flow.as_ref().is_some_and(|flow| flow.unsent.is_some());
                     paused || handed || resource.flags.has(Flags::BACKED_UP)
                 }
                 Some((_, paused)) => paused,

@@ -104,7 +104,7 @@ impl Core {
         let flows = user.resources.iter().filter_map(|key| self.home.users.resource(*key).flow.as_ref());
         let concerned = flows.into_iter().any(|flow| {
             flow.after.is_some()
-                || !flow.unsent.is_empty()
+                || flow.unsent.is_some()
                 || flow.sm.as_ref().is_some_and(|sm| sm.records().next().is_some())
         });
         match concerned {
@@ -133,7 +133,7 @@ impl Core {
         };
         if let Some(flow) = &resource.flow {
             let place = |sequence: Sequence| -> Place { waiting.place_of(sequence) };
-            record.unsent = flow.unsent.iter().copied().map(place).collect();
+            record.unsent = flow.unsent.iter().flat_map(|unsent| unsent.iter().copied()).map(place).collect();
             record.after = flow.after.map(|after| waiting.place_after(after));
             record.expiry_ms = flow.expiry.and_then(|timer| self.timers.deadline(timer)).map(|at| at.0);
             if let Some(sm) = &flow.sm {
