@@ -181,6 +181,47 @@ def test_the_operator_sees_and_revokes(api):
     assert api.server.ctl("registration", "revoke", "0151", check=False).returncode == 1
 
 
+def test_a_pin_outlives_an_upgrade_during_which_nobody_is_refused(api, tmp_path):
+    phone, others = "+4915112345684", iter(range(4915112340000, 4915112350000))
+    assert api.ask(phone, "a-device-that-waits")[0] == 202
+    pin = api.provider.pin()
+    over, seen = threading.Event(), []
+
+    def ask_on_and_on():
+        while not over.is_set():
+            try:
+                status, body = api.tell(f"+{next(others)}", "12345", "a-device-without-pin")
+                seen.append((status, kind(body)))
+            except ConnectionRefusedError:
+                seen.append("refused")
+            except (OSError, http.client.HTTPException):
+                seen.append("cut")
+
+    asking = threading.Thread(target=ask_on_and_on)
+    asking.start()
+    try:
+        # What cannot take over leaves everything as it was, registration as well.
+        fake = tmp_path / "whimbreld"
+        fake.write_text("#!/bin/sh\nexit 1\n")
+        fake.chmod(0o755)
+        assert api.server.ctl("upgrade", "--binary", str(fake), check=False).returncode == 1
+        assert api.ask("+4915112345685", "a-device-in-between")[0] == 202
+        api.provider.pin()
+        for _ in range(3):
+            answer = json.loads(api.server.ctl("upgrade", "--json").stdout)
+            assert answer["pid"] == api.server.process.pid
+    finally:
+        over.set()
+        asking.join()
+    expected = {(404, "not-requested"), (503, "busy"), "cut"}
+    assert seen and set(seen) <= expected, [one for one in seen if one not in expected][:5]
+    assert seen.count("cut") <= 3, "one request at most is cut by each exec"
+    status, body = api.tell(phone, pin, "a-device-that-waits")
+    assert status == 200, body
+    # What it counts is kept where it counts: a PIN is good once.
+    assert api.tell(phone, pin, "a-device-that-waits")[0] == 404
+
+
 def test_the_audit_log_has_each_outcome_and_no_number_or_pin(api):
     phone = "+4915112345677"
     assert api.ask(phone, "a-device-in-the-log")[0] == 202

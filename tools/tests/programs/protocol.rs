@@ -66,7 +66,14 @@ fn every_documented_request_is_known_and_every_documented_member_is_there() {
         let mut request = body;
         request["v"] = json!(1);
         request["request"] = json!(name);
-        let answer = tool.ask(&request.to_string());
+        let mut answer = tool.ask(&request.to_string());
+        while answer.get("progress").is_some() {
+            answer = tool.read().expect("an answer after the progress");
+        }
+        if name == "upgrade" {
+            // The new program answers, and that is the end of the conversation.
+            tool = Tool::connect(&place);
+        }
         if answer["ok"] == false {
             let kind = answer["error"]["kind"].as_str().expect("a kind");
             assert!(["not-found", "bad-request"].contains(&kind), "{name}: {answer}");
@@ -81,7 +88,7 @@ fn every_documented_request_is_known_and_every_documented_member_is_there() {
             assert!(cells[2].contains(&format!("`{member}`")), "{name}: {member} is not documented");
         }
     }
-    assert_eq!(seen, 13, "the table of requests has lost its rows");
+    assert_eq!(seen, 18, "the table of requests has lost its rows");
 }
 
 #[test]
