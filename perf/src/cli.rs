@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::engine::sasl::Sasl;
+use crate::peers::whimbrel::Variant;
 
 /// Load generator and comparison of XMPP servers.
 ///
@@ -378,9 +379,14 @@ pub(crate) struct PeersArgs {
     /// whimbrelctl [default: beside this program]
     #[arg(long, value_name = "FILE")]
     pub(crate) whimbrelctl: Option<PathBuf>,
-    /// Driver and workers of whimbreld, for example `uring:2` [default: as it chooses]
-    #[arg(long, value_name = "DRIVER[:WORKERS]")]
-    pub(crate) whimbrel: Option<String>,
+    /// How whimbreld runs, for example `uring:2` or `mio:1:process:tls`; each takes a turn [default: as it chooses]
+    #[arg(
+        long,
+        value_name = "DRIVER[:WORKERS][:DURABILITY][:tls],...",
+        value_delimiter = ',',
+        default_value = "auto"
+    )]
+    pub(crate) whimbrel: Vec<Variant>,
     /// Rounds; servers take turns in each
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) rounds: u32,
@@ -393,7 +399,7 @@ pub(crate) struct PeersArgs {
     /// Messages under way for each pair
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) window: u32,
-    /// Seconds of chat that count
+    /// Seconds of chat that count, at saturation and again at half of the rate that it gave
     #[arg(long, value_name = "SECONDS", default_value_t = 8)]
     pub(crate) duration: u64,
     /// Keep the servers' folders

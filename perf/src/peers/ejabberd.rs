@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::account::Accounts;
-use crate::cli::PeersArgs;
 use crate::engine::target::Hint;
 use crate::peers::{Peer, find_program, free_port};
 
@@ -16,7 +15,7 @@ use crate::peers::{Peer, find_program, free_port};
 ///
 /// # Errors
 /// ejabberd or Erlang is not installed, or a file cannot be written.
-pub(super) fn prepare(_: &PeersArgs, folder: &Path, accounts: u64) -> Result<Peer, String> {
+pub(super) fn prepare(folder: &Path, accounts: u64) -> Result<Peer, String> {
     let control = find_program("ejabberdctl", "ejabberd")?;
     let erl = find_program("erl", "ejabberd")?;
     let libraries = libraries(&control)?;
@@ -55,6 +54,7 @@ pub(super) fn prepare(_: &PeersArgs, folder: &Path, accounts: u64) -> Result<Pee
         name: "ejabberd".into(),
         command: Box::new(command),
         port,
+        tls: false,
         ready_file: Some(ready),
         folder: folder.to_owned(),
         hint: Hint::None,

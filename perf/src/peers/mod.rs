@@ -13,7 +13,7 @@
 mod ejabberd;
 mod prosody;
 mod table;
-mod whimbrel;
+pub(crate) mod whimbrel;
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -26,13 +26,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::{FloorArgs, OutputArgs, PeerName, PeersArgs};
 use crate::engine::sasl::Sasl;
-use crate::engine::target::{Hint, Protocol, Target, loopback_sources};
+use crate::engine::target::{Hint, Protocol, Target, TlsStart, loopback_sources};
 use crate::engine::traffic::Load;
 use crate::fleet::Run;
 use crate::fleet::coordinator::{Ended, interruption};
 use crate::floor;
 use crate::report::{Report, html, write};
 use crate::scenario::{Session, chat, hold, layout, timed_run};
+use whimbrel::Kept;
 
 /// How long a server may take to listen, accounts included.
 const START_MAX: Duration = Duration::from_secs(180);
@@ -54,6 +55,8 @@ pub(super) struct Peer {
     pub(super) command: Box<dyn Fn() -> Command>,
     /// Where it listens.
     pub(super) port: u16,
+    /// Whether that port speaks TLS from the first byte.
+    pub(super) tls: bool,
     /// A file that appears when it is ready, where an open port says too little.
     pub(super) ready_file: Option<PathBuf>,
     /// Its folder.
@@ -71,7 +74,38 @@ struct Comparison {
 }
 
 /// Makes a peer ready: configuration and so many accounts, in its own folder.
-type Prepare = fn(&PeersArgs, &Path, u64) -> Result<Peer, String>;
+type Prepare<'a> = Box<dyn Fn(&Path, u64) -> Result<Peer, String> + 'a>;
+
+/// The peers that are asked for, each with the name of its folder.
+fn wanted(args: &PeersArgs) -> Vec<(String, Prepare<'_>)> {
+    let mut all: Vec<(String, Prepare<'_>)> = Vec::new();
+    for server in &args.servers {
+        let mut add = |name: &str, prepare: Prepare<'static>| all.push((name.to_owned(), prepare));
+        let kept = |kept: Kept| -> Prepare<'static> {
+            let args = args.clone();
+            Box::new(move |folder, accounts| whimbrel::prepare_kept(&args, kept, folder, accounts))
+        };
+        match server {
+            PeerName::Whimbrel => {
+                for (n, variant) in args.whimbrel.iter().enumerate() {
+                    let (args, variant) = (args.clone(), variant.clone());
+                    add(
+                        &format!("whimbrel-{n}"),
+                        Box::new(move |folder, accounts| {
+                            whimbrel::prepare(&args, &variant, folder, accounts)
+                        }),
+                    );
+                }
+            }
+            PeerName::NoLog => add("no-log", kept(Kept::Not)),
+            PeerName::LogProcess => add("log-process", kept(Kept::InProcess)),
+            PeerName::LogDisk => add("log-disk", kept(Kept::OnDisk)),
+            PeerName::Ejabberd => add("ejabberd", Box::new(ejabberd::prepare)),
+            PeerName::Prosody => add("prosody", Box::new(prosody::prepare)),
+        }
+    }
+    all
+}
 
 /// Runs it and prints the table.
 ///
@@ -84,19 +118,11 @@ pub(crate) fn main(args: &PeersArgs) -> Result<ExitCode, String> {
         .map_err(|error| format!("cannot make a temporary folder: {error}"))?;
     let most = args.hold.iter().copied().chain([args.sessions]).max().unwrap_or(0);
     let mut peers = Vec::new();
-    for server in &args.servers {
-        let (name, prepare): (_, Prepare) = match server {
-            PeerName::Whimbrel => ("whimbrel", whimbrel::prepare),
-            PeerName::NoLog => ("no-log", whimbrel::without_log),
-            PeerName::LogProcess => ("log-process", whimbrel::log_in_process),
-            PeerName::LogDisk => ("log-disk", whimbrel::log_on_disk),
-            PeerName::Ejabberd => ("ejabberd", ejabberd::prepare),
-            PeerName::Prosody => ("prosody", prosody::prepare),
-        };
-        let own = folder.path().join(name);
+    for (name, prepare) in wanted(args) {
+        let own = folder.path().join(&name);
         std::fs::create_dir(&own).map_err(|error| format!("cannot make {}: {error}", own.display()))?;
         note(args, &format!("{name}: making {most} accounts"));
-        peers.push(prepare(args, &own, most)?);
+        peers.push(prepare(&own, most)?);
     }
     let mut comparison = Comparison { rounds: args.rounds, ..Comparison::default() };
     let outcome = rounds(args, &peers, &mut comparison);
@@ -155,7 +181,7 @@ fn target(peer: &Peer, port: u16, sessions: u64) -> Target {
         addresses: vec![SocketAddr::from(([127, 0, 0, 1], port))],
         sources: loopback_sources(sessions, 1),
         domain: "localhost".into(),
-        tls: None,
+        tls: peer.tls.then_some(TlsStart::Direct),
         sasl: Sasl::ScramSha1,
         seed: "whimbrel".into(),
         one_password: false,
@@ -200,6 +226,16 @@ fn talk(args: &PeersArgs, session: &mut Session) -> Result<(), Ended> {
         ..timed_run(2, args.duration, 20)
     };
     let outcome = session.run("chat", &run);
+    let mut saturation = 0.0;
+    if let Some(phase) = session.last_phase() {
+        chat::add_figures(phase);
+        saturation = phase.counted.delivered as f64 / phase.seconds.max(f64::MIN_POSITIVE);
+    }
+    outcome?;
+    // At half of that, how long a message takes; sent when it is due, whatever came of those before it.
+    let rate = (saturation / 2.0).max(1.0) / f64::from(session.fleet.layout().workers);
+    let half = Run { load: Some(Load::Open { rate, every: 1 }), ..run };
+    let outcome = session.run(table::HALF_LOAD, &half);
     if let Some(phase) = session.last_phase() {
         chat::add_figures(phase);
     }
@@ -216,7 +252,7 @@ fn deliver(args: &PeersArgs, comparison: &Comparison) -> Result<(), String> {
     }
     if let Some(path) = &args.output.html {
         // The first round's curves; the table has all of them.
-        let names = args.servers.len() * 2 + 1;
+        let names = wanted(args).len() * 2 + 1;
         let first = &comparison.runs[..names.min(comparison.runs.len())];
         write(path, html::page(first).as_bytes())?;
     }

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::account::Accounts;
-use crate::cli::PeersArgs;
 use crate::engine::keys::{Hash, Secret, derive};
 use crate::engine::target::Hint;
 use crate::peers::{Peer, find_program, free_port};
@@ -20,7 +19,7 @@ const SALT: &str = "whimbrel-perf";
 ///
 /// # Errors
 /// Prosody is not installed, or a file cannot be written.
-pub(super) fn prepare(_: &PeersArgs, folder: &Path, accounts: u64) -> Result<Peer, String> {
+pub(super) fn prepare(folder: &Path, accounts: u64) -> Result<Peer, String> {
     let program = find_program("prosody", "prosody")?;
     let port = free_port()?;
     let data = folder.join("data");
@@ -48,6 +47,7 @@ pub(super) fn prepare(_: &PeersArgs, folder: &Path, accounts: u64) -> Result<Pee
         name,
         command: Box::new(command),
         port,
+        tls: false,
         ready_file: None,
         folder: folder.to_owned(),
         hint: Hint::None,

@@ -4,16 +4,19 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
-use crate::report::Report;
+use crate::report::{Latency, Report};
 
 /// The name of the bare router in the table.
 pub(super) const FLOOR: &str = "floor (bare router)";
+
+/// The name of the phase in which half of the messages come that it can take.
+pub(super) const HALF_LOAD: &str = "half load";
 
 /// Where a figure is in a report.
 type Find = fn(&Report) -> Option<f64>;
 
 /// The figures, in the order of the table.
-const FIGURES: [(&str, Find); 8] = [
+const FIGURES: [(&str, Find); 11] = [
     ("memory: bytes a session, anonymous", |report| memory(report, "process: anonymous")),
     ("memory: bytes a session, PSS", |report| memory(report, "process: PSS")),
     ("logins a second of server CPU", |report| match report.scenario.as_str() {
@@ -23,8 +26,11 @@ const FIGURES: [(&str, Find); 8] = [
     ("messages a second", |report| chat(report, "delivered a second")),
     ("messages a second of server CPU", |report| chat(report, "delivered a second of server CPU")),
     ("server cores busy", |report| chat(report, "server CPU, cores busy")),
-    ("latency p50, ms", |report| latency(report, 0.5)),
-    ("latency p99.9, ms", |report| latency(report, 0.999)),
+    ("latency p50, ms", |report| latency(report, "chat", |latency| latency.p50_ns)),
+    ("latency p99.9, ms", |report| latency(report, "chat", |latency| latency.p999_ns)),
+    ("at half load: latency p50, ms", |report| latency(report, HALF_LOAD, |latency| latency.p50_ns)),
+    ("at half load: latency p99, ms", |report| latency(report, HALF_LOAD, |latency| latency.p99_ns)),
+    ("at half load: latency p99.9, ms", |report| latency(report, HALF_LOAD, |latency| latency.p999_ns)),
 ];
 
 fn memory(report: &Report, name: &str) -> Option<f64> {
@@ -35,11 +41,9 @@ fn chat(report: &Report, name: &str) -> Option<f64> {
     report.phases.iter().find(|phase| phase.name == "chat")?.figures.get(name).copied()
 }
 
-fn latency(report: &Report, quantile: f64) -> Option<f64> {
-    let phase = report.phases.iter().find(|phase| phase.name == "chat")?;
-    let latency = phase.latencies.get("message")?;
-    let ns = if quantile > 0.9 { latency.p999_ns } else { latency.p50_ns };
-    Some(ns as f64 / 1e6)
+fn latency(report: &Report, phase: &str, quantile: fn(&Latency) -> u64) -> Option<f64> {
+    let phase = report.phases.iter().find(|found| found.name == phase)?;
+    Some(quantile(phase.latencies.get("message")?) as f64 / 1e6)
 }
 
 /// One figure of one server over all rounds.
