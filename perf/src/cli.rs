@@ -399,7 +399,7 @@ pub(crate) struct PeersArgs {
     /// Messages under way for each pair
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) window: u32,
-    /// Seconds of chat that count, at saturation and again at half of the rate that it gave
+    /// Seconds of each kind of chat that count: saturation, one message under way for each pair, half the rate of that
     #[arg(long, value_name = "SECONDS", default_value_t = 8)]
     pub(crate) duration: u64,
     /// Keep the servers' folders

@@ -225,21 +225,25 @@ fn talk(args: &PeersArgs, session: &mut Session) -> Result<(), Ended> {
         body_bytes: 40,
         ..timed_run(2, args.duration, 20)
     };
-    let outcome = session.run("chat", &run);
-    let mut saturation = 0.0;
-    if let Some(phase) = session.last_phase() {
-        chat::add_figures(phase);
-        saturation = phase.counted.delivered as f64 / phase.seconds.max(f64::MIN_POSITIVE);
-    }
-    outcome?;
-    // At half of that, how long a message takes; sent when it is due, whatever came of those before it.
-    let rate = (saturation / 2.0).max(1.0) / f64::from(session.fleet.layout().workers);
+    talk_once(session, "chat", &run)?;
+    // Messages that come by themselves share no write. So the half is of what is possible without sharing.
+    let single = Run { load: Some(Load::Closed { window: 1 }), ..run.clone() };
+    let rate = talk_once(session, table::ONE_BY_ONE, &single)? / 2.0;
+    let rate = rate.max(1.0) / f64::from(session.fleet.layout().workers);
+    // Sent when it is due, whatever came of those before it.
     let half = Run { load: Some(Load::Open { rate, every: 1 }), ..run };
-    let outcome = session.run(table::HALF_LOAD, &half);
+    talk_once(session, table::HALF_LOAD, &half).map(drop)
+}
+
+/// One phase of chat; returns what was delivered a second.
+fn talk_once(session: &mut Session, name: &str, run: &Run) -> Result<f64, Ended> {
+    let outcome = session.run(name, run);
+    let mut rate = 0.0;
     if let Some(phase) = session.last_phase() {
         chat::add_figures(phase);
+        rate = phase.counted.delivered as f64 / phase.seconds.max(f64::MIN_POSITIVE);
     }
-    outcome
+    outcome.map(|()| rate)
 }
 
 fn deliver(args: &PeersArgs, comparison: &Comparison) -> Result<(), String> {

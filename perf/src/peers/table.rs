@@ -9,25 +9,30 @@ use crate::report::{Latency, Report};
 /// The name of the bare router in the table.
 pub(super) const FLOOR: &str = "floor (bare router)";
 
-/// The name of the phase in which half of the messages come that it can take.
+/// The name of the phase in which each pair has one message under way.
+pub(super) const ONE_BY_ONE: &str = "one by one";
+
+/// The name of the phase in which half as many messages come as in that one.
 pub(super) const HALF_LOAD: &str = "half load";
 
 /// Where a figure is in a report.
 type Find = fn(&Report) -> Option<f64>;
 
 /// The figures, in the order of the table.
-const FIGURES: [(&str, Find); 11] = [
+const FIGURES: [(&str, Find); 13] = [
     ("memory: bytes a session, anonymous", |report| memory(report, "process: anonymous")),
     ("memory: bytes a session, PSS", |report| memory(report, "process: PSS")),
     ("logins a second of server CPU", |report| match report.scenario.as_str() {
         "hold" => report.phases.last()?.figures.get("logins a second of server CPU").copied(),
         _ => None,
     }),
-    ("messages a second", |report| chat(report, "delivered a second")),
-    ("messages a second of server CPU", |report| chat(report, "delivered a second of server CPU")),
-    ("server cores busy", |report| chat(report, "server CPU, cores busy")),
+    ("messages a second", |report| chat(report, "chat", "delivered a second")),
+    ("messages a second of server CPU", |report| chat(report, "chat", "delivered a second of server CPU")),
+    ("server cores busy", |report| chat(report, "chat", "server CPU, cores busy")),
     ("latency p50, ms", |report| latency(report, "chat", |latency| latency.p50_ns)),
     ("latency p99.9, ms", |report| latency(report, "chat", |latency| latency.p999_ns)),
+    ("one by one: messages a second", |report| chat(report, ONE_BY_ONE, "delivered a second")),
+    ("at half load: messages a second", |report| chat(report, HALF_LOAD, "delivered a second")),
     ("at half load: latency p50, ms", |report| latency(report, HALF_LOAD, |latency| latency.p50_ns)),
     ("at half load: latency p99, ms", |report| latency(report, HALF_LOAD, |latency| latency.p99_ns)),
     ("at half load: latency p99.9, ms", |report| latency(report, HALF_LOAD, |latency| latency.p999_ns)),
@@ -37,8 +42,8 @@ fn memory(report: &Report, name: &str) -> Option<f64> {
     report.memory.as_ref()?.bytes_per_session.get(name).copied()
 }
 
-fn chat(report: &Report, name: &str) -> Option<f64> {
-    report.phases.iter().find(|phase| phase.name == "chat")?.figures.get(name).copied()
+fn chat(report: &Report, phase: &str, name: &str) -> Option<f64> {
+    report.phases.iter().find(|found| found.name == phase)?.figures.get(name).copied()
 }
 
 fn latency(report: &Report, phase: &str, quantile: fn(&Latency) -> u64) -> Option<f64> {
