@@ -9,7 +9,9 @@ use std::time::Instant;
 
 use whimbrel_storage::directory::Directory;
 
-use super::{BootError, Bound, Sockets, directory_options, http_listener, more_listeners, system};
+use super::error::{BootError, system};
+use super::files::directory_options;
+use super::sockets::{Bound, Sockets, http_listener, more_listeners};
 use crate::config::Config;
 use crate::control::ControlSocket;
 use crate::runtime::platform;

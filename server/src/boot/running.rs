@@ -1,0 +1,162 @@
+//! A server that runs: draining, reloading, and its end.
+
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, Sender};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::Server;
+use super::error::BootError;
+use crate::config::Config;
+use crate::control::ControlSocket;
+use crate::upgrade::takeover::Outcome;
+use crate::worker::command::Command;
+
+/// What the end of the server waits for a text message that is being sent.
+const REGISTRATION_WAIT: Duration = Duration::from_secs(3);
+
+/// The threads of the workers, and how their ends become known.
+pub(super) struct Workers {
+    pub(super) handles: Vec<Option<JoinHandle<std::io::Result<()>>>>,
+    pub(super) ended: Receiver<usize>,
+}
+
+/// Tells when a worker's thread ends, in whatever way.
+pub(super) struct Ending {
+    pub(super) worker: usize,
+    pub(super) ended: Sender<usize>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        // Nobody listens any more when the boot has failed.
+        let _ = self.ended.send(self.worker);
+    }
+}
+
+/// A worker has ended that should not have: the users it is the home of cannot be served any more.
+#[derive(Debug, Error)]
+#[error("worker {worker} has failed: {reason}")]
+pub struct WorkerFailed {
+    /// The worker.
+    pub worker: usize,
+    /// The system's reason, or that it panicked.
+    pub reason: String,
+}
+
+impl Server {
+    /// The control socket, which already listens. `None` when it was taken before.
+    pub fn take_control(&self) -> Option<ControlSocket> {
+        self.control.lock().expect("nothing panics while it holds this lock").take()
+    }
+
+    /// What came of the upgrade by which this program came to be, with the client who waits to hear of it. Once.
+    pub fn take_outcome(&self) -> Option<(Outcome, Option<UnixStream>)> {
+        self.outcome.lock().expect("nothing panics while it holds this lock").take()
+    }
+
+    /// Number of workers.
+    pub fn workers(&self) -> usize {
+        self.commands.len()
+    }
+
+    /// Takes no new logins; with `close`, ends every stream with `system-shutdown`. The workers end when their
+    /// last session is gone, at the latest after `limits.drain_seconds`.
+    pub fn drain(&self, close: bool) {
+        // At once, so that an upgrade does not go on.
+        self.shared.draining.store(true, Ordering::Relaxed);
+        for queue in &self.commands {
+            queue.give(Command::Drain { close });
+        }
+    }
+
+    /// Whether the server drains.
+    pub fn is_draining(&self) -> bool {
+        self.shared.draining.load(Ordering::Relaxed)
+    }
+
+    /// Waits until all workers have ended, then until everything given to the directory is written.
+    ///
+    /// # Errors
+    /// A worker has failed. Returned at once, while the others still run.
+    pub fn join(&self) -> Result<(), WorkerFailed> {
+        let mut workers = self.workers.lock().expect("nothing panics while it holds this lock");
+        while workers.handles.iter().any(Option::is_some) {
+            let Ok(worker) = workers.ended.recv() else { break };
+            let Some(handle) = workers.handles[worker].take() else { continue };
+            let reason = match handle.join() {
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "it panicked".to_owned(),
+            };
+            return Err(WorkerFailed { worker, reason });
+        }
+        if let Some(registration) = &self.registration {
+            registration.stop(REGISTRATION_WAIT);
+        }
+        self.writer.finish();
+        self.syncer.lock().expect("nothing panics while it holds this lock").finish();
+        Ok(())
+    }
+
+    /// Reads the certificate and, when one is given, a new configuration. What cannot change while the server
+    /// runs keeps its value, and is named in the log.
+    ///
+    /// # Errors
+    /// What is wrong; then nothing has changed.
+    pub fn reload(&self, config: Option<Config>) -> Result<(), BootError> {
+        let old = self.config();
+        let mut new = config.unwrap_or_else(|| (*old).clone());
+        new.check()?;
+        for name in keep_fixed(&old, &mut new) {
+            tracing::warn!("{name} has changed in the configuration; it takes effect at the next start");
+        }
+        self.shared.acceptor.reload(&new)?;
+        let new = Arc::new(new);
+        *self.shared.config.write().expect("nothing panics while it holds this lock") = new.clone();
+        for queue in &self.commands {
+            queue.give(Command::Reconfigure(new.clone()));
+        }
+        Ok(())
+    }
+
+    /// The configuration of the last start or reload.
+    pub fn config(&self) -> Arc<Config> {
+        self.shared.config.read().expect("nothing panics while it holds this lock").clone()
+    }
+}
+
+/// Puts back what a reload cannot change, and names it.
+fn keep_fixed(old: &Config, new: &mut Config) -> Vec<&'static str> {
+    let mut changed = Vec::new();
+    macro_rules! fixed {
+        ($($field:ident),*) => {
+            $(if new.$field != old.$field {
+                changed.push(stringify!($field));
+                new.$field = old.$field.clone();
+            })*
+        };
+    }
+    fixed!(
+        domain,
+        data,
+        listen,
+        listen_tls,
+        workers,
+        driver,
+        pin_workers,
+        backlog,
+        user,
+        group,
+        directory_gib_max,
+        durability,
+        log_mib_max,
+        log_segment_mib
+    );
+    changed.extend(new.registration.keep_fixed(&old.registration));
+    changed
+}

@@ -1,0 +1,165 @@
+//! A worker's thread: its driver, which belongs to it, and what it is fitted out with.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender};
+use std::time::Instant;
+
+use whimbrel_storage::directory::Writer;
+use whimbrel_storage::log::Log;
+
+use super::error::BootError;
+use crate::config::{Config, DriverChoice};
+use crate::runtime::crypto::CryptoPool;
+use crate::runtime::driver::mio::Mio;
+use crate::runtime::driver::{Driver, Tuning, Wake};
+use crate::runtime::jobs::{Backend, Completions, Jobs, Then};
+use crate::runtime::letter::Parcel;
+use crate::runtime::mailbox::Post;
+use crate::runtime::outbox::Outbox;
+use crate::runtime::platform;
+use crate::runtime::postroom::PostRoom;
+use crate::runtime::timer::Millis;
+use crate::shared::Shared;
+use crate::user::home::Home;
+use crate::user::ledger::{Commit, Ledger};
+use crate::user::subscription::under_way::UnderWay;
+use crate::user::tables::Users;
+use crate::worker::Worker;
+use crate::worker::command::CommandQueue;
+use crate::worker::core::Core;
+use crate::worker::upgrade::Restoring;
+
+/// What a worker's thread needs beyond its driver.
+pub(super) struct Fittings {
+    pub(super) post: Post<Parcel>,
+    pub(super) log: Log,
+    pub(super) wakers: Vec<Arc<dyn Wake>>,
+    pub(super) completions: Arc<Completions>,
+    pub(super) commands: Arc<CommandQueue>,
+    pub(super) writer: Arc<Writer<Then>>,
+    pub(super) crypto: Arc<CryptoPool>,
+    pub(super) restoring: Option<Restoring>,
+}
+
+/// What a worker's thread reports once its driver is there.
+pub(super) type Ready = Result<(Arc<dyn Wake>, &'static str), BootError>;
+
+/// Whether the workers are to use io_uring: decided once, by trying, so that all of them use the same driver.
+#[cfg(target_os = "linux")]
+pub(super) fn uses_uring(choice: DriverChoice) -> bool {
+    if choice == DriverChoice::Mio {
+        return false;
+    }
+    match crate::runtime::driver::uring::Uring::new(Tuning::default()) {
+        Ok(_) => true,
+        Err(error) if choice == DriverChoice::Uring => {
+            tracing::warn!(%error, "io_uring cannot be used here; using mio (epoll)");
+            false
+        }
+        Err(error) => {
+            tracing::info!(%error, "io_uring cannot be used here; using mio (epoll)");
+            false
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn uses_uring(choice: DriverChoice) -> bool {
+    if choice == DriverChoice::Uring {
+        tracing::warn!("io_uring exists on Linux only; using mio (kqueue)");
+    }
+    false
+}
+
+/// What a worker's thread begins with.
+pub(super) struct WorkerThread {
+    pub(super) worker: usize,
+    pub(super) shared: Arc<Shared>,
+    pub(super) config: Arc<Config>,
+    pub(super) plain: Vec<TcpListener>,
+    pub(super) direct: Vec<TcpListener>,
+    pub(super) started: Instant,
+    /// Over io_uring, which has been tried.
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code))]
+    pub(super) uring: bool,
+}
+
+impl WorkerThread {
+    /// The whole life of a worker's thread. The driver is made here, because it belongs to this thread.
+    pub(super) fn run(
+        self,
+        ready: &SyncSender<(usize, Ready)>,
+        wanted: &Receiver<Fittings>,
+    ) -> std::io::Result<()> {
+        if self.config.pin_workers {
+            let cores = platform::available_cores();
+            if let Some(core) = cores.get(self.worker % cores.len().max(1))
+                && let Err(error) = platform::pin_to_core(*core)
+            {
+                tracing::warn!(worker = self.worker, %error, "cannot pin a worker to its core");
+            }
+        }
+        #[cfg(target_os = "linux")]
+        if self.uring {
+            return match crate::runtime::driver::uring::Uring::new(Tuning::default()) {
+                Ok(driver) => self.drive(driver, ready, wanted),
+                Err(source) => self.cannot_drive(source, ready),
+            };
+        }
+        match Mio::new(Tuning::default()) {
+            Ok(driver) => self.drive(driver, ready, wanted),
+            Err(source) => self.cannot_drive(source, ready),
+        }
+    }
+
+    fn cannot_drive(self, source: std::io::Error, ready: &SyncSender<(usize, Ready)>) -> std::io::Result<()> {
+        let error = BootError::System { what: "cannot make an event loop", source };
+        let _ = ready.send((self.worker, Err(error)));
+        Ok(())
+    }
+
+    fn drive<D: Driver>(
+        self,
+        mut driver: D,
+        ready: &SyncSender<(usize, Ready)>,
+        wanted: &Receiver<Fittings>,
+    ) -> std::io::Result<()> {
+        let _ = ready.send((self.worker, Ok((driver.waker(), driver.name()))));
+        // The sender is dropped when the boot has failed elsewhere.
+        let Ok(fittings) = wanted.recv() else { return Ok(()) };
+        let mut tls_listeners = vec![false; self.plain.len()];
+        tls_listeners.resize(self.plain.len() + self.direct.len(), true);
+        for listener in self.plain.into_iter().chain(self.direct) {
+            driver.listen(listener)?;
+        }
+        let backend = Backend::Threads { writer: fittings.writer, crypto: fittings.crypto };
+        let home = Home {
+            users: Users::new(self.shared.hasher.clone()),
+            config: self.config,
+            worker: self.worker,
+            now: Millis(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)),
+            out: Outbox::default(),
+            post: PostRoom::new(fittings.post, fittings.wakers),
+            jobs: Jobs::new(self.worker, backend, fittings.completions),
+            under_way: UnderWay::default(),
+            ends: Vec::new(),
+            scratch: Vec::new(),
+            sender: String::new(),
+            payload: Vec::new(),
+            ledger: Ledger::new(fittings.log, Commit::ByThread),
+            time_at_start: None,
+            touched: Vec::new(),
+            pumps: Vec::new(),
+            over: Vec::new(),
+            shared: self.shared,
+        };
+        let mut worker = Worker::new(driver, Core::new(home, tls_listeners), fittings.commands);
+        if let Some(restoring) = fittings.restoring
+            && !worker.restore(restoring)
+        {
+            return Ok(());
+        }
+        worker.run(self.started)
+    }
+}
