@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::engine::sasl::Sasl;
-use crate::peers::whimbrel::Variant;
+use crate::variant::Variant;
 
 /// Load generator and comparison of XMPP servers.
 ///

@@ -19,7 +19,7 @@
 //! | [`sample`] | figures of the server process, kernel and machine |
 //! | [`report`] | what a run ends with |
 //! | [`floor`] | a router that does nothing but route, for comparison |
-//! | [`peers`] | several servers under the same load |
+//! | [`peers`], [`variant`] | several servers under the same load; ways to run ours |
 //! | [`tune`] | system settings for many connections |
 //! | [`account`] | names and passwords |
 
@@ -33,6 +33,7 @@ mod report;
 mod sample;
 mod scenario;
 mod tune;
+mod variant;
 
 use std::io::Write;
 use std::process::ExitCode;

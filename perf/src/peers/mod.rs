@@ -13,7 +13,7 @@
 mod ejabberd;
 mod prosody;
 mod table;
-pub(crate) mod whimbrel;
+mod whimbrel;
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -33,6 +33,7 @@ use crate::fleet::coordinator::{Ended, interruption};
 use crate::floor;
 use crate::report::{Report, html, write};
 use crate::scenario::{Session, chat, hold, layout, timed_run};
+use crate::variant::Variant;
 use whimbrel::Kept;
 
 /// How long a server may take to listen, accounts included.
@@ -73,38 +74,34 @@ struct Comparison {
     runs: Vec<Report>,
 }
 
-/// Makes a peer ready: configuration and so many accounts, in its own folder.
-type Prepare<'a> = Box<dyn Fn(&Path, u64) -> Result<Peer, String> + 'a>;
-
-/// The peers that are asked for, each with the name of its folder.
-fn wanted(args: &PeersArgs) -> Vec<(String, Prepare<'_>)> {
-    let mut all: Vec<(String, Prepare<'_>)> = Vec::new();
-    for server in &args.servers {
-        let mut add = |name: &str, prepare: Prepare<'static>| all.push((name.to_owned(), prepare));
-        let kept = |kept: Kept| -> Prepare<'static> {
-            let args = args.clone();
-            Box::new(move |folder, accounts| whimbrel::prepare_kept(&args, kept, folder, accounts))
-        };
-        match server {
-            PeerName::Whimbrel => {
-                for (n, variant) in args.whimbrel.iter().enumerate() {
-                    let (args, variant) = (args.clone(), variant.clone());
-                    add(
-                        &format!("whimbrel-{n}"),
-                        Box::new(move |folder, accounts| {
-                            whimbrel::prepare(&args, &variant, folder, accounts)
-                        }),
-                    );
-                }
-            }
-            PeerName::NoLog => add("no-log", kept(Kept::Not)),
-            PeerName::LogProcess => add("log-process", kept(Kept::InProcess)),
-            PeerName::LogDisk => add("log-disk", kept(Kept::OnDisk)),
-            PeerName::Ejabberd => add("ejabberd", Box::new(ejabberd::prepare)),
-            PeerName::Prosody => add("prosody", Box::new(prosody::prepare)),
+/// The peers that are asked for: whimbreld once for each way to run it.
+fn wanted(args: &PeersArgs) -> Vec<(PeerName, Option<&Variant>)> {
+    let of = |server: &PeerName| match server {
+        PeerName::Whimbrel => {
+            args.whimbrel.iter().map(|variant| (PeerName::Whimbrel, Some(variant))).collect()
         }
+        other => vec![(*other, None)],
+    };
+    args.servers.iter().flat_map(of).collect()
+}
+
+/// Makes a peer ready: configuration and so many accounts, in its own folder.
+fn prepare(
+    args: &PeersArgs,
+    server: PeerName,
+    variant: Option<&Variant>,
+    folder: &Path,
+    accounts: u64,
+) -> Result<Peer, String> {
+    let variant = variant.or(args.whimbrel.first()).ok_or("there is no way to run whimbreld")?;
+    match server {
+        PeerName::Whimbrel => whimbrel::prepare(args, variant, folder, accounts),
+        PeerName::NoLog => whimbrel::prepare_kept(args, variant, Kept::Not, folder, accounts),
+        PeerName::LogProcess => whimbrel::prepare_kept(args, variant, Kept::InProcess, folder, accounts),
+        PeerName::LogDisk => whimbrel::prepare_kept(args, variant, Kept::OnDisk, folder, accounts),
+        PeerName::Ejabberd => ejabberd::prepare(folder, accounts),
+        PeerName::Prosody => prosody::prepare(folder, accounts),
     }
-    all
 }
 
 /// Runs it and prints the table.
@@ -118,11 +115,11 @@ pub(crate) fn main(args: &PeersArgs) -> Result<ExitCode, String> {
         .map_err(|error| format!("cannot make a temporary folder: {error}"))?;
     let most = args.hold.iter().copied().chain([args.sessions]).max().unwrap_or(0);
     let mut peers = Vec::new();
-    for (name, prepare) in wanted(args) {
-        let own = folder.path().join(&name);
+    for (number, (server, variant)) in wanted(args).into_iter().enumerate() {
+        let own = folder.path().join(number.to_string());
         std::fs::create_dir(&own).map_err(|error| format!("cannot make {}: {error}", own.display()))?;
-        note(args, &format!("{name}: making {most} accounts"));
-        peers.push(prepare(&own, most)?);
+        note(args, &format!("{server:?}: making {most} accounts"));
+        peers.push(prepare(args, server, variant, &own, most)?);
     }
     let mut comparison = Comparison { rounds: args.rounds, ..Comparison::default() };
     let outcome = rounds(args, &peers, &mut comparison);
@@ -130,7 +127,7 @@ pub(crate) fn main(args: &PeersArgs) -> Result<ExitCode, String> {
         note(args, &format!("the folders are in {}", folder.keep().display()));
     }
     comparison.table = table::rows(&comparison.runs);
-    deliver(args, &comparison)?;
+    deliver(args, peers.len(), &comparison)?;
     outcome?;
     let problems: Vec<String> = comparison
         .runs
@@ -246,7 +243,7 @@ fn talk_once(session: &mut Session, name: &str, run: &Run) -> Result<f64, Ended>
     outcome.map(|()| rate)
 }
 
-fn deliver(args: &PeersArgs, comparison: &Comparison) -> Result<(), String> {
+fn deliver(args: &PeersArgs, peers: usize, comparison: &Comparison) -> Result<(), String> {
     let text = table::render(&comparison.table, comparison.rounds);
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
     if let Some(path) = &args.output.json {
@@ -256,8 +253,8 @@ fn deliver(args: &PeersArgs, comparison: &Comparison) -> Result<(), String> {
     }
     if let Some(path) = &args.output.html {
         // The first round's curves; the table has all of them.
-        let names = wanted(args).len() * 2 + 1;
-        let first = &comparison.runs[..names.min(comparison.runs.len())];
+        let runs = peers * 2 + 1;
+        let first = &comparison.runs[..runs.min(comparison.runs.len())];
         write(path, html::page(first).as_bytes())?;
     }
     Ok(())

@@ -1,66 +1,15 @@
 //! Whimbrel as a peer.
 
-use std::fmt::{Display, Formatter};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::str::FromStr;
 
 use crate::account::Accounts;
 use crate::cli::PeersArgs;
 use crate::engine::target::Hint;
 use crate::peers::{Peer, free_port};
+use crate::variant::Variant;
 
-/// One way to run whimbreld.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Variant {
-    driver: String,
-    /// 0: as many as it chooses.
-    workers: u32,
-    durability: Option<&'static str>,
-    tls: bool,
-}
-
-impl FromStr for Variant {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Variant, String> {
-        let mut words = text.split(':');
-        let driver = words.next().unwrap_or_default();
-        if !["auto", "mio", "uring"].contains(&driver) {
-            return Err(format!("`{driver}` is no driver: auto, mio or uring"));
-        }
-        let mut variant = Variant { driver: driver.into(), workers: 0, durability: None, tls: false };
-        for word in words {
-            match word {
-                "disk" => variant.durability = Some("disk"),
-                "process" => variant.durability = Some("process"),
-                "tls" => variant.tls = true,
-                number => {
-                    let wrong =
-                        |_| format!("`{number}` is no number of workers, no durability and not `tls`");
-                    variant.workers = number.parse().map_err(wrong)?;
-                }
-            }
-        }
-        Ok(variant)
-    }
-}
-
-impl Display for Variant {
-    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
-        let Variant { driver, workers, durability, tls } = self;
-        match workers {
-            0 => write!(f, "Whimbrel {driver}")?,
-            n => write!(f, "Whimbrel {driver}, {n} worker{}", if *n == 1 { "" } else { "s" })?,
-        }
-        if let Some(durability) = durability {
-            write!(f, ", {durability}")?;
-        }
-        if *tls { write!(f, ", TLS") } else { Ok(()) }
-    }
-}
-
-/// What is compared with itself, by the first of the ways to run.
+/// What becomes of messages, where whimbreld is compared with itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kept {
     /// Messages are not kept.
@@ -87,6 +36,7 @@ pub(super) fn prepare(
 /// As [`prepare`], with stream management, and messages that say whether they are to be kept.
 pub(super) fn prepare_kept(
     args: &PeersArgs,
+    variant: &Variant,
     kept: Kept,
     folder: &Path,
     accounts: u64,
@@ -96,8 +46,7 @@ pub(super) fn prepare_kept(
         Kept::InProcess => ("process", "Whimbrel, durability = \"process\"", Hint::Keep),
         Kept::OnDisk => ("disk", "Whimbrel, durability = \"disk\"", Hint::Keep),
     };
-    let first = args.whimbrel.first().ok_or("there is no way to run whimbreld")?;
-    let variant = Variant { durability: Some(durability), ..first.clone() };
+    let variant = Variant { durability: Some(durability), ..variant.clone() };
     with(args, &variant, name.into(), folder, accounts, hint)
 }
 
@@ -169,25 +118,5 @@ fn program(given: Option<&Path>, name: &str) -> Result<PathBuf, String> {
         Ok(path)
     } else {
         Err(format!("there is no {}: build it, or name it with --{name}", path.display()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_variant_is_named_as_it_is_asked_for() {
-        for (text, name) in [
-            ("auto", "Whimbrel auto"),
-            ("mio:1", "Whimbrel mio, 1 worker"),
-            ("uring:2:process", "Whimbrel uring, 2 workers, process"),
-            ("mio:disk:tls", "Whimbrel mio, disk, TLS"),
-        ] {
-            assert_eq!(text.parse::<Variant>().map(|variant| variant.to_string()), Ok(name.to_owned()));
-        }
-        for wrong in ["", "epoll", "mio:many", "mio:1:ssl"] {
-            assert!(wrong.parse::<Variant>().is_err(), "{wrong}");
-        }
     }
 }
