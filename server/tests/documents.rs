@@ -60,8 +60,8 @@ fn every_test_that_the_protocol_table_names_is_there() {
     let text = read("docs/protocol.md");
     let mut named = 0;
     for name in text.split('`').skip(1).step_by(2).filter(|code| code.contains("::")) {
-        let (file, test) = name.split_once("::").expect("it contains one");
-        let source = read(&format!("server/tests/suite/{file}.rs"));
+        let (module, test) = name.rsplit_once("::").expect("it contains one");
+        let source = read(&format!("server/tests/suite/{}.rs", module.replace("::", "/")));
         assert!(source.contains(&format!("fn {test}()")), "there is no test {name}");
         named += 1;
     }
