@@ -63,6 +63,7 @@ def test_slixmpp_profanity_and_xmpp_js_stay_through_three_upgrades(server, tmp_p
         finally:
             if node.returncode is None:
                 node.kill()
+            await node.wait()
 
     try:
         run(test)
