@@ -60,7 +60,7 @@ use error::system;
 use files::{directory_options, make_data, open_logs};
 use running::{Ending, Workers};
 use sockets::{Bound, bind, bind_as_root, split};
-use thread::{Fittings, Ready, WorkerThread, uses_uring};
+use thread::{Begin, Fittings, Ready, WorkerThread, uses_uring};
 
 /// Completed jobs that wait for one worker at most; the threads that deliver them then wait.
 const COMPLETIONS: usize = 4096;
@@ -275,6 +275,8 @@ impl Server {
             }
             None => None,
         };
+        let mut workers = Workers { handles, ended };
+        let (serves, is_serving) = sync_channel(count);
         let (restored, mut has_restored) = sync_channel(count);
         let mut goes = Vec::new();
         let watched = Watched {
@@ -289,19 +291,22 @@ impl Server {
         };
         let watch = Watch::start(watched).map_err(system("cannot start the thread for statistics"))?;
         for (worker, ((fittings, post), log)) in fit.into_iter().zip(posts).zip(opened.logs).enumerate() {
-            let restoring = takeover.as_ref().map(|takeover| {
-                let (go, is_go) = sync_channel(1);
-                goes.push(go);
-                Restoring {
-                    state: takeover.state.clone(),
-                    inherited: takeover.inherited.clone(),
-                    logs: takeover.server.logs.clone(),
-                    reply: restored.clone(),
-                    go: is_go,
+            let begin = match &takeover {
+                None => Begin::Fresh(serves.clone()),
+                Some(takeover) => {
+                    let (go, is_go) = sync_channel(1);
+                    goes.push(go);
+                    Begin::Again(Restoring {
+                        state: takeover.state.clone(),
+                        inherited: takeover.inherited.clone(),
+                        logs: takeover.server.logs.clone(),
+                        reply: restored.clone(),
+                        go: is_go,
+                    })
                 }
-            });
+            };
             let sent = fittings.send(Fittings {
-                restoring,
+                begin,
                 post,
                 log,
                 wakers: wakers.clone(),
@@ -315,9 +320,12 @@ impl Server {
                 source: std::io::Error::other("ended before it was fitted out"),
             })?;
         }
-        drop(restored);
+        drop((serves, restored));
         let outcome = match takeover {
-            None => None,
+            None => {
+                workers.all_serve(&is_serving)?;
+                None
+            }
             Some(takeover) => {
                 Some(again::take_over(takeover, guard.flatten(), &mut has_restored, goes, begun, driver)?)
             }
@@ -347,7 +355,7 @@ impl Server {
             syncer: Mutex::new(syncer),
             _watch: watch,
             control: Mutex::new(Some(control)),
-            workers: Mutex::new(Workers { handles, ended }),
+            workers: Mutex::new(workers),
         })
     }
 }

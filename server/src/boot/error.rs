@@ -7,6 +7,7 @@ use thiserror::Error;
 use whimbrel_storage::directory::DirectoryError;
 use whimbrel_storage::log::LogError;
 
+use super::running::WorkerFailed;
 use crate::config::ConfigError;
 use crate::control::ControlError;
 use crate::tls::TlsError;
@@ -53,6 +54,9 @@ pub enum BootError {
     /// What the program before has left cannot be taken over.
     #[error("{0}")]
     Takeover(String),
+    /// A worker has ended before it served.
+    #[error(transparent)]
+    Worker(#[from] WorkerFailed),
     /// Something else of the system.
     #[error("{what}: {source}")]
     System {

@@ -25,6 +25,34 @@ pub(super) struct Workers {
     pub(super) ended: Receiver<usize>,
 }
 
+impl Workers {
+    /// Waits until each of them has said that it serves.
+    pub(super) fn all_serve(&mut self, serving: &Receiver<()>) -> Result<(), WorkerFailed> {
+        for _ in 0..self.handles.len() {
+            // One that ends takes its sender with it.
+            if serving.recv().is_err() {
+                return self.wait_for_end().unwrap_or(Ok(()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the end of one more worker. `None` when all have ended.
+    pub(super) fn wait_for_end(&mut self) -> Option<Result<(), WorkerFailed>> {
+        while self.handles.iter().any(Option::is_some) {
+            let worker = self.ended.recv().ok()?;
+            let Some(handle) = self.handles[worker].take() else { continue };
+            let reason = match handle.join() {
+                Ok(Ok(())) => return Some(Ok(())),
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "it panicked".to_owned(),
+            };
+            return Some(Err(WorkerFailed { worker, reason }));
+        }
+        None
+    }
+}
+
 /// Tells when a worker's thread ends, in whatever way.
 pub(super) struct Ending {
     pub(super) worker: usize,
@@ -85,15 +113,8 @@ impl Server {
     /// A worker has failed. Returned at once, while the others still run.
     pub fn join(&self) -> Result<(), WorkerFailed> {
         let mut workers = self.workers.lock().expect("nothing panics while it holds this lock");
-        while workers.handles.iter().any(Option::is_some) {
-            let Ok(worker) = workers.ended.recv() else { break };
-            let Some(handle) = workers.handles[worker].take() else { continue };
-            let reason = match handle.join() {
-                Ok(Ok(())) => continue,
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => "it panicked".to_owned(),
-            };
-            return Err(WorkerFailed { worker, reason });
+        while let Some(end) = workers.wait_for_end() {
+            end?;
         }
         if let Some(registration) = &self.registration {
             registration.stop(REGISTRATION_WAIT);

@@ -39,7 +39,15 @@ pub(super) struct Fittings {
     pub(super) commands: Arc<CommandQueue>,
     pub(super) writer: Arc<Writer<Then>>,
     pub(super) crypto: Arc<CryptoPool>,
-    pub(super) restoring: Option<Restoring>,
+    pub(super) begin: Begin,
+}
+
+/// How a worker begins.
+pub(super) enum Begin {
+    /// With nobody; it says when it listens and its metrics are right.
+    Fresh(SyncSender<()>),
+    /// With the sessions of the program before.
+    Again(Restoring),
 }
 
 /// What a worker's thread reports once its driver is there.
@@ -155,10 +163,15 @@ impl WorkerThread {
             shared: self.shared,
         };
         let mut worker = Worker::new(driver, Core::new(home, tls_listeners), fittings.commands);
-        if let Some(restoring) = fittings.restoring
-            && !worker.restore(restoring)
-        {
-            return Ok(());
+        match fittings.begin {
+            Begin::Fresh(serves) => {
+                let _ = serves.send(());
+            }
+            Begin::Again(restoring) => {
+                if !worker.restore(restoring) {
+                    return Ok(());
+                }
+            }
         }
         worker.run(self.started)
     }

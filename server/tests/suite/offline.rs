@@ -96,6 +96,7 @@ fn what_waits_survives_a_restart() {
         }
         sender.await_handled(90);
         let server = server.restart(|_| {});
+        assert_eq!(server.metric("log.pending"), 90, "counted as soon as it serves");
         for name in &names[1..] {
             let mut client = server.login(name, "y");
             client.send("<presence/>");

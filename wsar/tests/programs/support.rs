@@ -15,7 +15,13 @@ fn built(package: &str, program: &str) -> PathBuf {
     let path = wsar_path().with_file_name(program);
     let profile = path.parent().and_then(Path::file_name).expect("it lies in the profile's folder");
     let profile = if profile == "debug" { "dev".as_ref() } else { profile };
-    let built = Command::new(env!("CARGO"))
+    let mut cargo = Command::new(env!("CARGO"));
+    // Build scripts that look at what this cargo says of this package would run again, and all that needs them.
+    let told = |name: &str| ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|prefix| name.starts_with(prefix));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| told(&name.to_string_lossy())) {
+        cargo.env_remove(name);
+    }
+    let built = cargo
         .args(["build", "--quiet", "--package", package, "--bin", program, "--profile"])
         .arg(profile)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
