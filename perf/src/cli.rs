@@ -428,7 +428,7 @@ pub(crate) enum PeerName {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ReportArgs {
-    /// JSON reports of earlier runs
+    /// JSON reports of earlier runs, those of `peers` included
     #[arg(required = true, value_name = "FILE")]
     pub(crate) reports: Vec<PathBuf>,
     /// The HTML file to write

@@ -255,7 +255,7 @@ fn deliver(args: &PeersArgs, peers: usize, comparison: &Comparison) -> Result<()
         // The first round's curves; the table has all of them.
         let runs = peers * 2 + 1;
         let first = &comparison.runs[..runs.min(comparison.runs.len())];
-        write(path, html::page(first).as_bytes())?;
+        write(path, html::page_with(&text, first).as_bytes())?;
     }
     Ok(())
 }

@@ -136,7 +136,11 @@ pub(crate) fn lines(series: &[Series], axes: &Axes<'_>) -> String {
     }
     for mark in x_marks {
         let at = x(mark);
-        let text = if axes.x_scale == Scale::Nines { format!("{}%", mark * 100.0) } else { short(mark) };
+        let text = if axes.x_scale == Scale::Nines {
+            format!("{}%", (mark * 1e5).round() / 1e3)
+        } else {
+            short(mark)
+        };
         let _ = write!(
             out,
             "<line class='grid' x1='{at:.1}' x2='{at:.1}' y1='{TOP}' y2='{}'/><text x='{at:.1}' y='{}' \

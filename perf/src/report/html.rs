@@ -8,13 +8,18 @@ use crate::report::{Phase, Report, text};
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:1000px;margin:2em auto;padding:0 1em;color:#222}\
     table{border-collapse:collapse;margin:1em 0}th,td{border:1px solid #ccc;padding:.25em .6em;text-align:right}\
-    th:first-child,td:first-child{text-align:left}svg{width:100%;max-width:760px}svg text{font:12px system-ui,sans-serif}\
+    th:first-child,td:first-child{text-align:left}.wide{overflow-x:auto}svg{width:100%;max-width:760px}svg text{font:12px system-ui,sans-serif}\
     .grid{stroke:#ddd}pre{overflow:auto;background:#f5f5f5;padding:.6em}.bad{color:#b00020;font-weight:bold}\
     @media(prefers-color-scheme:dark){body{background:#181818;color:#ddd}pre{background:#222}svg text{fill:#ddd}\
     .grid{stroke:#444}th,td{border-color:#555}.bad{color:#ff8080}}";
 
-/// The page.
+/// The page of some runs.
 pub(crate) fn page(reports: &[Report]) -> String {
+    page_with("", reports)
+}
+
+/// The page of some runs, with a table in text that sums up more than these.
+pub(crate) fn page_with(summary: &str, reports: &[Report]) -> String {
     let mut out = format!(
         "<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'><meta name='viewport' \
          content='width=device-width'><title>whimbrel-perf</title><style>{STYLE}</style></head><body>\
@@ -35,6 +40,9 @@ pub(crate) fn page(reports: &[Report]) -> String {
             out.push_str("<p class='bad'>These runs were made on different machines.</p>");
         }
     }
+    if !summary.is_empty() {
+        let _ = write!(out, "<pre>{}</pre>", escape(summary));
+    }
     figures(reports, &mut out);
     memory(reports, &mut out);
     latencies(reports, &mut out);
@@ -46,7 +54,23 @@ pub(crate) fn page(reports: &[Report]) -> String {
     out
 }
 
-/// Phases and their figures, a column for each run.
+/// Columns of a table: runs that follow each other under one name, and have no phase in common, share theirs.
+fn columns(reports: &[Report]) -> Vec<Vec<&Report>> {
+    let mut columns: Vec<Vec<&Report>> = Vec::new();
+    for report in reports {
+        let has_its_phases =
+            |other: &&Report| report.phases.iter().any(|phase| find(other, &phase.name).is_some());
+        match columns.last_mut() {
+            Some(column) if column[0].label == report.label && !column.iter().any(has_its_phases) => {
+                column.push(report);
+            }
+            _ => columns.push(vec![report]),
+        }
+    }
+    columns
+}
+
+/// Phases and their figures, a column for each server or run.
 fn figures(reports: &[Report], out: &mut String) {
     let names: BTreeSet<(&str, &str)> = reports
         .iter()
@@ -56,20 +80,22 @@ fn figures(reports: &[Report], out: &mut String) {
     if names.is_empty() {
         return;
     }
-    out.push_str("<h2>Figures</h2><table><tr><th></th>");
-    for report in reports {
-        let _ = write!(out, "<th>{}</th>", escape(&report.label));
+    let columns = columns(reports);
+    out.push_str("<h2>Figures</h2><div class='wide'><table><tr><th></th>");
+    for column in &columns {
+        let _ = write!(out, "<th>{}</th>", escape(&column[0].label));
     }
     out.push_str("</tr>");
     for (phase_name, figure) in names {
         let _ = write!(out, "<tr><td>{}: {}</td>", escape(phase_name), escape(figure));
-        for report in reports {
-            let value = find(report, phase_name).and_then(|phase| phase.figures.get(figure));
+        for column in &columns {
+            let phase = column.iter().find_map(|report| find(report, phase_name));
+            let value = phase.and_then(|phase| phase.figures.get(figure));
             let _ = write!(out, "<td>{}</td>", value.map_or_else(|| "–".to_owned(), |value| short(*value)));
         }
         out.push_str("</tr>");
     }
-    out.push_str("</table>");
+    out.push_str("</table></div>");
     for figure in ["delivered a second", "delivered a second of server CPU"] {
         let rows: Vec<(String, f64)> = reports
             .iter()
@@ -109,7 +135,7 @@ fn memory(reports: &[Report], out: &mut String) {
     }
     out.push_str("<h2>Memory</h2>");
     if !names.is_empty() {
-        out.push_str("<p>Bytes for each further session (slope over the counts).</p><table><tr><th></th>");
+        out.push_str("<p>Bytes for each further session (slope over the counts).</p><div class='wide'><table><tr><th></th>");
         for report in reports.iter().filter(|report| report.memory.is_some()) {
             let _ = write!(out, "<th>{}</th>", escape(&report.label));
         }
@@ -126,7 +152,7 @@ fn memory(reports: &[Report], out: &mut String) {
             }
             out.push_str("</tr>");
         }
-        out.push_str("</table>");
+        out.push_str("</table></div>");
     }
     let axes = Axes {
         x: "sessions",
@@ -240,6 +266,18 @@ mod tests {
         for outside in ["http://", "https://", "<script", "src="] {
             assert!(!page.contains(outside), "{outside} in the page");
         }
+    }
+
+    #[test]
+    fn runs_of_one_server_share_a_column_where_their_phases_differ() {
+        let mut hold = report("one");
+        hold.phases[0].name = "login".into();
+        let reports = [hold, report("one"), report("one"), report("two")];
+        let columns: Vec<usize> = columns(&reports).iter().map(Vec::len).collect();
+        assert_eq!(columns, [2, 1, 1], "a second round of the same phase has its own");
+        let page = page_with("medians <here>", &reports);
+        assert_eq!(page.matches("<th>one</th>").count(), 2);
+        assert!(page.contains("<pre>medians &lt;here&gt;</pre>"));
     }
 
     #[test]

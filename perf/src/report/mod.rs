@@ -221,12 +221,21 @@ pub(crate) fn compare(args: &ReportArgs) -> Result<ExitCode, String> {
     let mut reports = Vec::new();
     for path in &args.reports {
         let json = fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-        let report: Report = serde_json::from_slice(&json)
+        let runs = runs(&json)
             .map_err(|error| format!("{} is not a report of whimbrel-perf: {error}", path.display()))?;
-        reports.push(report);
+        reports.extend(runs);
     }
     write(&args.html, html::page(&reports).as_bytes())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The runs of a report: its own, or those that `peers` has compared.
+fn runs(json: &[u8]) -> serde_json::Result<Vec<Report>> {
+    let mut report: serde_json::Value = serde_json::from_slice(json)?;
+    match report.get_mut("runs") {
+        Some(runs) => serde_json::from_value(runs.take()),
+        None => serde_json::from_value(report).map(|report| vec![report]),
+    }
 }
 
 /// Writes a file, whole or not at all as far as the reader is concerned.
@@ -237,6 +246,21 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_report_is_one_run_or_those_of_a_comparison() {
+        let one = Report { label: "one".into(), ..Report::default() };
+        let labels = |json: &serde_json::Value| -> Vec<String> {
+            let runs = runs(json.to_string().as_bytes()).expect("it is a report");
+            runs.into_iter().map(|run| run.label).collect()
+        };
+        assert_eq!(labels(&serde_json::json!(one)), ["one"]);
+        assert_eq!(
+            labels(&serde_json::json!({"rounds": 1, "table": [], "runs": [one, one]})),
+            ["one", "one"]
+        );
+        assert!(runs(b"{\"sessions\": 1}").is_err());
+    }
 
     #[test]
     fn the_slope_ignores_what_is_there_without_sessions() {
