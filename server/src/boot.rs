@@ -53,8 +53,7 @@ use crate::upgrade::takeover::{Outcome, Takeover};
 use crate::worker::command::CommandQueue;
 use crate::worker::upgrade::Restoring;
 
-pub use error::BootError;
-pub use running::WorkerFailed;
+pub use error::{BootError, WorkerFailed};
 
 use error::system;
 use files::{directory_options, make_data, open_logs};

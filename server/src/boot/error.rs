@@ -7,7 +7,6 @@ use thiserror::Error;
 use whimbrel_storage::directory::DirectoryError;
 use whimbrel_storage::log::LogError;
 
-use super::running::WorkerFailed;
 use crate::config::ConfigError;
 use crate::control::ControlError;
 use crate::tls::TlsError;
@@ -65,6 +64,16 @@ pub enum BootError {
         /// The system's reason.
         source: std::io::Error,
     },
+}
+
+/// A worker has ended that should not have: the users it is the home of cannot be served any more.
+#[derive(Debug, Error)]
+#[error("worker {worker} has failed: {reason}")]
+pub struct WorkerFailed {
+    /// The worker.
+    pub worker: usize,
+    /// The system's reason, or that it panicked.
+    pub reason: String,
 }
 
 fn remedy_for_bind(error: &std::io::Error) -> &'static str {

@@ -7,10 +7,8 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use thiserror::Error;
-
 use super::Server;
-use super::error::BootError;
+use super::error::{BootError, WorkerFailed};
 use crate::config::Config;
 use crate::control::ControlSocket;
 use crate::upgrade::takeover::Outcome;
@@ -27,11 +25,13 @@ pub(super) struct Workers {
 
 impl Workers {
     /// Waits until each of them has said that it serves.
-    pub(super) fn all_serve(&mut self, serving: &Receiver<()>) -> Result<(), WorkerFailed> {
+    pub(super) fn all_serve(&mut self, serving: &Receiver<()>) -> Result<(), BootError> {
         for _ in 0..self.handles.len() {
             // One that ends takes its sender with it.
             if serving.recv().is_err() {
-                return self.wait_for_end().unwrap_or(Ok(()));
+                self.wait_for_end().transpose()?;
+                let source = std::io::Error::other("ended before it served");
+                return Err(BootError::System { what: "a worker thread", source });
             }
         }
         Ok(())
@@ -64,16 +64,6 @@ impl Drop for Ending {
         // Nobody listens any more when the boot has failed.
         let _ = self.ended.send(self.worker);
     }
-}
-
-/// A worker has ended that should not have: the users it is the home of cannot be served any more.
-#[derive(Debug, Error)]
-#[error("worker {worker} has failed: {reason}")]
-pub struct WorkerFailed {
-    /// The worker.
-    pub worker: usize,
-    /// The system's reason, or that it panicked.
-    pub reason: String,
 }
 
 impl Server {
