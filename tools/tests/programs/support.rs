@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use serde_json::Value;
 
+use crate::built::built;
+
 /// How long anything may take before the test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -18,29 +20,10 @@ pub(crate) fn whimbrelctl() -> PathBuf {
     env!("CARGO_BIN_EXE_whimbrelctl").into()
 }
 
-/// The server's program, built beside `whimbrelctl`. Cargo builds only the programs of this package by itself.
+/// The server's program, built beside `whimbrelctl`.
 pub(crate) fn whimbreld() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| {
-        let path = whimbrelctl().with_file_name("whimbreld");
-        let profile = path.parent().and_then(Path::file_name).expect("it lies in the profile's folder");
-        let profile = if profile == "debug" { "dev".as_ref() } else { profile };
-        let mut cargo = Command::new(env!("CARGO"));
-        // Build scripts that look at what this cargo says of this package would run again, and all that needs them.
-        let told =
-            |name: &str| ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|prefix| name.starts_with(prefix));
-        for (name, _) in std::env::vars_os().filter(|(name, _)| told(&name.to_string_lossy())) {
-            cargo.env_remove(name);
-        }
-        let built = cargo
-            .args(["build", "--quiet", "--package", "whimbrel-server", "--bin", "whimbreld", "--profile"])
-            .arg(profile)
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .status()
-            .expect("cargo runs");
-        assert!(built.success(), "whimbreld cannot be built");
-        path
-    })
+    PATH.get_or_init(|| built(&whimbrelctl(), "whimbrel-server", "whimbreld"))
 }
 
 /// A folder of one test: the data directory is `data` in it.

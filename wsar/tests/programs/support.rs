@@ -7,29 +7,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use crate::built::built;
+
 /// How long anything may take before the test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-
-/// One of the workspace's programs, built beside `wsar`. Cargo builds only the programs of this package by itself.
-fn built(package: &str, program: &str) -> PathBuf {
-    let path = wsar_path().with_file_name(program);
-    let profile = path.parent().and_then(Path::file_name).expect("it lies in the profile's folder");
-    let profile = if profile == "debug" { "dev".as_ref() } else { profile };
-    let mut cargo = Command::new(env!("CARGO"));
-    // Build scripts that look at what this cargo says of this package would run again, and all that needs them.
-    let told = |name: &str| ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|prefix| name.starts_with(prefix));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| told(&name.to_string_lossy())) {
-        cargo.env_remove(name);
-    }
-    let built = cargo
-        .args(["build", "--quiet", "--package", package, "--bin", program, "--profile"])
-        .arg(profile)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .status()
-        .expect("cargo runs");
-    assert!(built.success(), "{program} cannot be built");
-    path
-}
 
 fn wsar_path() -> PathBuf {
     env!("CARGO_BIN_EXE_wsar").into()
@@ -93,6 +74,7 @@ impl Server {
 
     pub(crate) fn start_with(data: &Path, args: &[&str]) -> Server {
         static PROGRAMS: OnceLock<(PathBuf, PathBuf)> = OnceLock::new();
+        let built = |package, program| built(&wsar_path(), package, program);
         let programs = || (built("whimbrel-server", "whimbreld"), built("whimbrel-tools", "whimbrelctl"));
         let (server, ctl) = PROGRAMS.get_or_init(programs);
         let mut child = Command::new(server)
