@@ -118,7 +118,8 @@ pub(crate) fn main(args: &PeersArgs) -> Result<ExitCode, String> {
     for (number, (server, variant)) in wanted(args).into_iter().enumerate() {
         let own = folder.path().join(number.to_string());
         std::fs::create_dir(&own).map_err(|error| format!("cannot make {}: {error}", own.display()))?;
-        note(args, &format!("{server:?}: making {most} accounts"));
+        let name = variant.map_or_else(|| format!("{server:?}"), Variant::to_string);
+        note(args, &format!("{name}: making {most} accounts"));
         peers.push(prepare(args, server, variant, &own, most)?);
     }
     let mut comparison = Comparison { rounds: args.rounds, ..Comparison::default() };

@@ -8,7 +8,8 @@ use crate::report::{Phase, Report, text};
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:1000px;margin:2em auto;padding:0 1em;color:#222}\
     table{border-collapse:collapse;margin:1em 0}th,td{border:1px solid #ccc;padding:.25em .6em;text-align:right}\
-    th:first-child,td:first-child{text-align:left}.wide{overflow-x:auto}svg{width:100%;max-width:760px}svg text{font:12px system-ui,sans-serif}\
+    th:first-child,td:first-child{text-align:left}.wide{overflow-x:auto}\
+    svg{width:100%;max-width:760px}svg text{font:12px system-ui,sans-serif}\
     .grid{stroke:#ddd}pre{overflow:auto;background:#f5f5f5;padding:.6em}.bad{color:#b00020;font-weight:bold}\
     @media(prefers-color-scheme:dark){body{background:#181818;color:#ddd}pre{background:#222}svg text{fill:#ddd}\
     .grid{stroke:#444}th,td{border-color:#555}.bad{color:#ff8080}}";
