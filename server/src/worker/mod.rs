@@ -126,6 +126,7 @@ impl<D: Driver> Worker<D> {
     /// The driver itself is broken.
     pub fn turn(&mut self, timeout: Option<Duration>, clock: impl Fn() -> Millis) -> std::io::Result<()> {
         let core = &mut self.core;
+        let messages = core.home().metrics().messages_out.get();
         let (mut begun, mut events) = (None, 0);
         if self.stalled {
             // A mailbox is full, or the directory is behind: clients wait in the kernel.
@@ -158,6 +159,7 @@ impl<D: Driver> Worker<D> {
         self.attach_arrivals();
         self.core.keep_messages();
         self.apply();
+        self.core.time_messages(begun, messages);
         self.core.handed_over();
         self.control_accepting();
         let core = &mut self.core;

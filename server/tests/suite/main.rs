@@ -12,6 +12,7 @@ mod bad_input;
 mod binding;
 mod blocking;
 mod carbons;
+mod counters;
 mod csi;
 mod disco;
 mod iq;

@@ -16,7 +16,7 @@ use crate::peers::{Peer, Running};
 use crate::report::Latency;
 use crate::sample::process::Process;
 use crate::scenario::attack::inside::{self, Inside};
-use crate::scenario::attack::kinds::{Entrance, Kind, MANY};
+use crate::scenario::attack::kinds::{Entrance, FIRST_FLOODER, Kind, MANY};
 use crate::scenario::attack::poll;
 use crate::scenario::attack::process::Helper;
 use crate::scenario::attack::table::Row;
@@ -61,9 +61,62 @@ struct Round {
     stopped: Option<String>,
 }
 
+impl Round {
+    /// The flooders' share of their CPU.
+    fn share(&self) -> f64 {
+        self.poured.cpu_seconds / self.poured.seconds.max(0.001)
+    }
+}
+
+/// All calms, or all floods, of one kind.
+#[derive(Default)]
+struct Sum {
+    latencies: Latencies,
+    inside: Inside,
+}
+
+impl Sum {
+    fn add(&mut self, round: &Round) {
+        self.latencies.add_pairs(&round.talk.latencies);
+        self.inside.add(&round.inside.0, &round.inside.1);
+    }
+}
+
+/// What is summed up while calm and flood take turns.
+#[derive(Default)]
+struct Sums {
+    calm: Sum,
+    flooded: Sum,
+    /// The first flood, which counts where no other comes about.
+    trial: Option<Round>,
+}
+
+impl Sums {
+    fn finish(mut self, row: &mut Row) {
+        if self.flooded.latencies.len() == 0
+            && let Some(trial) = self.trial
+        {
+            self.flooded.add(&trial);
+            row.add_flood(&trial.talk, &trial.poured, trial.stopped);
+        }
+        let none = Inside::default();
+        row.calm = Latency::of(&self.calm.latencies);
+        row.flooded = Latency::of(&self.flooded.latencies);
+        row.calm_inside = self.calm.inside.messages_since(&none);
+        row.flooded_inside = self.flooded.inside.messages_since(&none);
+        row.flooded_loop = self.flooded.inside.iterations_since(&none);
+    }
+}
+
 /// Accounts that a server needs.
 pub(super) fn accounts() -> u64 {
-    crate::scenario::attack::kinds::FIRST_FLOODER + u64::from(MANY)
+    FIRST_FLOODER + u64::from(MANY)
+}
+
+/// The CPU that was asked for, or the last where there are not so many.
+fn core(asked: usize) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    asked.min(cores - 1)
 }
 
 fn keys(peer: &Peer) -> PathBuf {
@@ -80,10 +133,10 @@ impl<'a> Arena<'a> {
         peer: &'a Peer,
         interrupted: Arc<AtomicBool>,
     ) -> Result<Arena<'a>, String> {
-        let core = args.server_core;
+        let server_core = core(args.server_core);
         let mut command = (peer.command)();
         // SAFETY: between fork and exec it only makes one system call.
-        unsafe { command.pre_exec(move || poll::pin(core)) };
+        unsafe { command.pre_exec(move || poll::pin(server_core)) };
         let running = Running::start_as(peer, command)?;
         let door = Door {
             address: SocketAddr::from(([127, 0, 0, 1], peer.port)),
@@ -91,7 +144,7 @@ impl<'a> Arena<'a> {
             keys: keys(peer),
         };
         let role = Role::Victim { rate: args.messages };
-        let mut victim = Helper::start(&Job { door: door.clone(), core: Some(args.client_core), role })?;
+        let mut victim = Helper::start(&Job { door: door.clone(), core: Some(core(args.client_core)), role })?;
         victim.ready(CONNECT_MAX).map_err(|error| format!("{}: the victims: {error}", peer.name))?;
         Ok(Arena { args, peer, running, victim, door, prepared: false, interrupted })
     }
@@ -99,6 +152,11 @@ impl<'a> Arena<'a> {
     /// The server's process.
     pub(super) fn id(&self) -> u32 {
         self.running.id()
+    }
+
+    /// Whether the run is to end.
+    pub(super) fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
     }
 
     /// Whether the server still runs.
@@ -120,58 +178,49 @@ impl<'a> Arena<'a> {
             rate_max,
         };
         let role = Role::Flooder(flood);
-        let job = Job { door: self.door.clone(), core: Some(self.args.client_core), role };
+        let job = Job { door: self.door.clone(), core: Some(core(self.args.client_core)), role };
         let mut flooder = Helper::start(&job)?;
         flooder.ready(CONNECT_MAX)?;
         self.prepared |= usual && kind.entrance == Entrance::Session;
         Ok(flooder)
     }
 
-    /// Calm and flood of one kind, in turns.
-    ///
-    /// # Errors
-    /// A process is gone, or the run has been interrupted.
-    pub(super) fn fight(&mut self, kind: &'static Kind) -> Result<Row, String> {
+    /// Calm and flood of one kind, in turns. The row has what was measured also where that ends early.
+    pub(super) fn fight(&mut self, kind: &'static Kind) -> (Row, Result<(), String>) {
         let mut row = Row::new(&self.peer.name, kind.name);
+        let mut sums = Sums::default();
+        let outcome = self.take_turns(kind, &mut row, &mut sums);
+        sums.finish(&mut row);
+        (row, outcome)
+    }
+
+    fn take_turns(&mut self, kind: &'static Kind, row: &mut Row, sums: &mut Sums) -> Result<(), String> {
         let mut flooder = self.flooder(kind, None)?;
         self.rest()?;
         row.memory_before = self.memory();
         let trial = self.round(&mut flooder, Order::Flood, TRIAL)?;
-        let mut share = trial.poured.cpu_seconds / trial.poured.seconds.max(0.001);
+        row.busy = trial.share();
         row.add_memory(trial.resident_peak, trial.anonymous_peak);
-        let (mut calm, mut flooded) = (Latencies::default(), Latencies::default());
-        let (mut calm_inside, mut flooded_inside) = (Inside::default(), Inside::default());
+        sums.trial = Some(trial);
         let time = Duration::from_secs(self.args.seconds);
         for _ in 0..self.args.rounds {
             self.come_anew(&mut flooder)?;
-            let round = self.round(&mut flooder, Order::Spin(share), time)?;
-            calm.add_pairs(&round.talk.latencies);
-            calm_inside.add(&round.inside.0, &round.inside.1);
-            row.calm_lost += round.talk.sent - round.talk.arrived;
-            let round = self.round(&mut flooder, Order::Flood, time)?;
-            flooded.add_pairs(&round.talk.latencies);
-            flooded_inside.add(&round.inside.0, &round.inside.1);
-            share = round.poured.cpu_seconds / round.poured.seconds.max(0.001);
-            row.add_memory(round.resident_peak, round.anonymous_peak);
-            row.add_flood(&round.talk, &round.poured, round.stopped);
+            let calm = self.round(&mut flooder, Order::Spin(row.busy), time)?;
+            row.calm_lost += calm.talk.sent - calm.talk.arrived;
+            sums.calm.add(&calm);
+            let flood = self.round(&mut flooder, Order::Flood, time)?;
+            sums.flooded.add(&flood);
+            row.busy = flood.share();
+            row.add_memory(flood.resident_peak, flood.anonymous_peak);
+            row.add_flood(&flood.talk, &flood.poured, flood.stopped);
             if !self.is_alive() {
-                row.survived = Err("the server has ended".into());
-                break;
+                return Err("the server has ended".into());
             }
         }
-        let none = Inside::default();
-        row.busy = share;
-        row.calm = Latency::of(&calm);
-        row.flooded = Latency::of(&flooded);
-        row.calm_inside = calm_inside.messages_since(&none);
-        row.flooded_inside = flooded_inside.messages_since(&none);
-        row.flooded_loop = flooded_inside.iterations_since(&none);
-        if self.is_alive() {
-            flooder.order(Order::Cut)?;
-            flooder.ready(CONNECT_MAX)?;
-            row.rest_seconds = self.rest()?;
-        }
-        Ok(row)
+        flooder.order(Order::Cut)?;
+        flooder.ready(CONNECT_MAX)?;
+        row.rest_seconds = self.rest()?;
+        Ok(())
     }
 
     /// Cuts the flooders, waits until the server has dealt with what they sent, and lets them in again.
@@ -197,7 +246,7 @@ impl<'a> Arena<'a> {
         let (mut resident_peak, mut anonymous_peak, mut stopped) = (0, 0, None);
         while Instant::now() < end && stopped.is_none() {
             std::thread::sleep(LOOK.min(end.saturating_duration_since(Instant::now())));
-            if self.interrupted.load(Ordering::Relaxed) {
+            if self.is_interrupted() {
                 return Err("interrupted".into());
             }
             let (resident, anonymous) = self.memory();
@@ -236,7 +285,7 @@ impl<'a> Arena<'a> {
         let mut before = cpu(self.id());
         while began.elapsed() < REST_MAX && self.is_alive() {
             std::thread::sleep(look);
-            if self.interrupted.load(Ordering::Relaxed) {
+            if self.is_interrupted() {
                 return Err("interrupted".into());
             }
             let now = cpu(self.id());

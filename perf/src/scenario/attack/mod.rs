@@ -146,7 +146,7 @@ fn attack(
     let mut arena = Arena::open(args, peer, interrupted.clone())?;
     if let Some(seconds) = args.soak {
         let time = Duration::from_secs(seconds);
-        findings.soaks.push(Soak::run(&mut arena, &peer.name, kinds, time, args.soak_rate)?);
+        findings.soaks.push(Soak::run(&mut arena, &peer.name, kinds, time, args.soak_rate));
         return Ok(());
     }
     let first = findings.rows.len();
@@ -157,19 +157,16 @@ fn attack(
             break;
         }
         note(args, &format!("{}: {} ({})", peer.name, kind.name, kind.about));
-        match arena.fight(kind) {
-            Ok(row) => findings.rows.push(row),
-            Err(reason) => {
-                // A server that is beyond answering is a finding, not the end of the run.
-                note(args, &format!("{}: {}: {reason}", peer.name, kind.name));
-                let mut row = Row::new(&peer.name, kind.name);
-                row.survived = Err(reason);
-                findings.rows.push(row);
-                drop(arena);
-                arena = Arena::open(args, peer, interrupted.clone())?;
-            }
+        let (mut row, fate) = arena.fight(kind);
+        let alive = fate.is_ok();
+        if let Err(reason) = fate {
+            // A server that is beyond answering is a finding, not the end of the run.
+            note(args, &format!("{}: {}: {reason}", peer.name, kind.name));
+            row.survived = Err(reason);
         }
-        if !arena.is_alive() {
+        findings.rows.push(row);
+        if !alive {
+            drop(arena);
             arena = Arena::open(args, peer, interrupted.clone())?;
         }
     }

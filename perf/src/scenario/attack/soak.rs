@@ -18,6 +18,9 @@ const TURN: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(100);
 const LINE: Duration = Duration::from_secs(60);
 
+/// Problems after which nothing is learnt from more.
+const PROBLEMS_MAX: usize = 200;
+
 /// Part of the run, at its beginning, that the slope leaves out: caches and tables grow to their size in it.
 const WARM_UP: f64 = 0.25;
 
@@ -43,26 +46,24 @@ pub(super) struct Soak {
 }
 
 impl Soak {
-    /// Runs it.
-    ///
-    /// # Errors
-    /// A process is gone, or the run has been interrupted.
+    /// Runs it. What goes wrong is one of the findings.
     pub(super) fn run(
         arena: &mut Arena<'_>,
         server: &str,
         kinds: &[&'static Kind],
         time: Duration,
         rate: f64,
-    ) -> Result<Soak, String> {
+    ) -> Soak {
         let mut soak = Soak { server: server.into(), ..Soak::default() };
         let began = Instant::now();
         let mut next_line = began;
         for kind in kinds.iter().cycle() {
-            if began.elapsed() >= time || !arena.is_alive() {
+            let over = began.elapsed() >= time || soak.problems.len() >= PROBLEMS_MAX;
+            if over || !arena.is_alive() || arena.is_interrupted() {
                 break;
             }
             let turn = TURN.min(time.saturating_sub(began.elapsed()));
-            let (stanzas, talk) = arena.beside(|arena| {
+            let outcome = arena.beside(|arena| {
                 let mut flooder = arena.flooder(kind, Some(rate))?;
                 flooder.order(Order::Flood)?;
                 let end = Instant::now() + turn;
@@ -72,10 +73,18 @@ impl Soak {
                 }
                 let poured = flooder.poured(TURN * 6)?;
                 Ok(poured.stanzas)
-            })?;
-            soak.stanzas += stanzas;
+            });
             soak.turns += 1;
-            soak.add(kind.name, &talk);
+            match outcome {
+                Ok((stanzas, talk)) => {
+                    soak.stanzas += stanzas;
+                    soak.add(kind.name, &talk);
+                }
+                Err(reason) => {
+                    soak.problems.push(format!("{server}, {}: {reason}", kind.name));
+                    std::thread::sleep(LOOK);
+                }
+            }
         }
         if !arena.is_alive() {
             soak.problems.push("the server has ended".into());
@@ -83,7 +92,7 @@ impl Soak {
         next_line = began;
         soak.look(arena.id(), began, &mut next_line);
         soak.slope = slope(&soak.samples);
-        Ok(soak)
+        soak
     }
 
     fn look(&mut self, id: u32, began: Instant, next_line: &mut Instant) {

@@ -12,7 +12,7 @@ use crate::scenario::attack::poll;
 use crate::scenario::attack::wire::{Door, News, Order, Talk, tell};
 
 /// How long to wait for messages that are still on their way.
-const DRAIN_MAX: Duration = Duration::from_secs(20);
+const DRAIN_MAX: Duration = Duration::from_secs(10);
 
 /// Messages that may be under way; a server that holds more is slow beyond measure.
 const UNDER_WAY_MAX: u64 = 100_000;
