@@ -62,6 +62,7 @@ worker_metrics! {
     redelivered "log.delivered_later" Counter "messages" "Messages delivered out of the log, not as they came.";
     fell_behind "log.behind" Counter "times" "Resources that were left to the log because they read too slowly.";
     log_expired "log.expired" Counter "messages" "Messages dropped after limits.offline_days.";
+    log_orphans "log.orphans" Counter "messages" "Messages dropped at the start because the directory does not have their accounts.";
     log_damaged "log.damaged" Counter "messages" "Messages that could not be read from the log.";
     log_compacted "log.compacted" Counter "bytes" "Bytes copied to free disk space.";
     log_reopened "log.reopened" Counter "times" "Times the log was opened again after it had failed.";
