@@ -59,6 +59,7 @@ mod trim;
 
 pub use backup::{BackedUp, backup};
 pub use error::{AppendError, Damage, LogError};
+pub use index::MESSAGE_BYTES_MAX as INDEX_MESSAGE_BYTES_MAX;
 pub use inspect::{Dumped, LogStats, Tail, Verified, dump, stats, verify};
 pub use maintain::Maintained;
 pub use message::{Appended, Backlog, Flags, Message, Origin, Position, Record, Sequence, Trimmed};
