@@ -68,6 +68,10 @@ worker_metrics! {
     log_reopened "log.reopened" Counter "times" "Times the log was opened again after it had failed.";
     log_pauses "log.pauses" Counter "times" "Reading from a client paused because too many of its messages wait for a commit.";
     refused_offline "refused.offline" Counter "messages" "Refused: limits.offline_messages or limits.offline_bytes.";
+    refused_offline_sender "refused.offline_sender" Counter "messages" "Refused: limits.offline_percent_per_contact or limits.offline_percent_per_stranger.";
+    refused_offline_strangers "refused.offline_strangers" Counter "messages" "Refused: limits.offline_percent_strangers.";
+    refused_offline_rate "refused.offline_strangers_per_minute" Counter "messages" "Refused: limits.offline_strangers_per_minute.";
+    offline_counted "offline.counted" Gauge "accounts" "Accounts for which so much waits that it is counted by sender.";
     refused_log_full "refused.log_full" Counter "messages" "Refused: the disk is full, or log_mib_max is reached.";
     refused_log_failed "refused.log_failed" Counter "messages" "Refused: the log has failed, or does not take the message.";
     refused_unacked "refused.sm_unacked" Counter "streams" "Ended: limits.sm_unacked_stanzas or limits.sm_unacked_bytes.";

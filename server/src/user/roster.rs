@@ -67,7 +67,7 @@ pub fn push_to(home: &mut Home, key: ResourceKey, item: Element, version: Roster
     let to = home.full_jid(key);
     let mut bytes = Vec::with_capacity(256);
     // Without `from`: it comes from the user's own account, which is what §2.1.6 tells the client to check.
-    routing::open_reply(Kind::Iq, Type::Set, None, &to, &format!("push-{version}"), &mut bytes);
+    routing::open_reply(Kind::Iq, Type::Set, None, &to, Some(&format!("push-{version}")), &mut bytes);
     bytes.push(b'>');
     query.write("jabber:client", &mut bytes);
     bytes.extend_from_slice(b"</iq>");
