@@ -193,6 +193,7 @@ fn siege_attackers_delay_nobody_end_nobody_and_fill_nothing() {
         all.ended += one.ended;
         all.slowest = all.slowest.max(one.slowest);
         all.busiest = all.busiest.max(one.busiest);
+        all.hardest = all.hardest.max(one.hardest);
         all.backlog = all.backlog.max(one.backlog);
     }
     println!("{} seeds in {:?}: {all:?}", seeds.end - seeds.start, began.elapsed());

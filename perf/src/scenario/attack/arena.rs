@@ -16,7 +16,7 @@ use crate::peers::{Peer, Running};
 use crate::report::Latency;
 use crate::sample::process::Process;
 use crate::scenario::attack::inside::{self, Inside};
-use crate::scenario::attack::kinds::{Entrance, FIRST_FLOODER, Kind, MANY};
+use crate::scenario::attack::kinds::{Entrance, FIRST_FLOODER, Kind};
 use crate::scenario::attack::poll;
 use crate::scenario::attack::process::Helper;
 use crate::scenario::attack::table::Row;
@@ -108,9 +108,10 @@ impl Sums {
     }
 }
 
-/// Accounts that a server needs.
-pub(super) fn accounts() -> u64 {
-    FIRST_FLOODER + u64::from(MANY)
+/// Accounts that a server needs for these kinds.
+pub(super) fn accounts(kinds: &[&Kind], clients: u32) -> u64 {
+    let most = kinds.iter().filter_map(|kind| kind.clients).max().unwrap_or(0);
+    FIRST_FLOODER + u64::from(most.max(clients))
 }
 
 /// The CPU that was asked for, or the last where there are not so many.

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use memchr::memmem;
 
 use crate::account::Accounts;
 use crate::scenario::attack::client::{Client, Entry, connect, header, present};
@@ -32,8 +31,8 @@ const SPIN_PERIOD: Duration = Duration::from_millis(4);
 /// How long to sleep where nothing can be done.
 const NAP: Duration = Duration::from_millis(2);
 
-/// Half logins that each client holds open.
-const HALVES_EACH: usize = 64;
+/// Connections that have not logged in which each client of guesses and half logins holds open.
+const HELD_EACH: usize = 64;
 
 /// Sessions from one source address.
 const SESSIONS_PER_ADDRESS: u32 = 50;
@@ -101,7 +100,7 @@ struct Slot {
     piece: u64,
     /// Stanzas that its pace allows.
     allowance: f64,
-    /// Half logins that are held open.
+    /// Connections that have not logged in.
     held: VecDeque<Client>,
 }
 
@@ -263,13 +262,8 @@ impl Flooder {
             if !self.reads(index) {
                 continue;
             }
-            let slot = &mut self.slots[index];
-            let Some(client) = &mut slot.client else { continue };
-            let count = client.discard(&mut self.buffer);
-            self.poured.read += count as u64;
-            if self.kind.entrance == Entrance::Guess {
-                let refused = memmem::find_iter(&self.buffer[..count], b"<failure").count();
-                (0..refused).for_each(|_| client.push(&guess(slot.count)));
+            if let Some(client) = &mut self.slots[index].client {
+                self.poured.read += client.discard(&mut self.buffer) as u64;
             }
         }
         Ok(())
@@ -290,8 +284,7 @@ impl Flooder {
             }
             moved |= match self.kind.entrance {
                 Entrance::Session => self.pour_stanzas(index),
-                Entrance::Guess => self.pour_guess(index),
-                Entrance::Half => self.pour_half(index),
+                Entrance::Guess | Entrance::Half => self.pour_login(index),
             };
         }
         self.read(if moved { Duration::ZERO } else { NAP })
@@ -355,32 +348,8 @@ impl Flooder {
         IpAddr::V4(Ipv4Addr::from(0x7f03_0001 + self.addresses))
     }
 
-    fn pour_guess(&mut self, index: usize) -> bool {
-        let over = self.slots[index].client.as_ref().is_none_or(|client| client.ended.is_some());
-        if over {
-            if !self.take(index) {
-                return false;
-            }
-            let from = self.address();
-            let Ok(socket) = connect(self.entry.door.address, Some(from)) else { return false };
-            let mut client = Client::new(socket);
-            client.push(&header(&self.entry.door.domain));
-            client.push(&guess(self.slots[index].count));
-            if let Some(old) = self.slots[index].client.replace(client) {
-                old.cut();
-            }
-        }
-        let slot = &mut self.slots[index];
-        let Some(client) = slot.client.as_mut().filter(|client| !client.is_empty()) else { return false };
-        self.poured.bytes += client.flush() as u64;
-        if client.is_empty() {
-            slot.count += 1;
-            self.poured.stanzas += 1;
-        }
-        true
-    }
-
-    fn pour_half(&mut self, index: usize) -> bool {
+    /// One more connection on which a login begins, or a whole guess is made; nobody waits for the answer.
+    fn pour_login(&mut self, index: usize) -> bool {
         for client in self.slots[index].held.iter_mut().filter(|client| !client.is_empty()) {
             self.poured.bytes += client.flush() as u64;
             self.poured.stanzas += u64::from(client.is_empty());
@@ -391,12 +360,13 @@ impl Flooder {
         let from = self.address();
         let Ok(socket) = connect(self.entry.door.address, Some(from)) else { return false };
         let mut client = Client::new(socket);
-        let begun = guess(0);
-        client.push(&header(&self.entry.door.domain));
-        client.push(&begun[..begun.len() / 2]);
         let slot = &mut self.slots[index];
+        let guess = guess(slot.count);
+        slot.count += 1;
+        client.push(&header(&self.entry.door.domain));
+        client.push(if self.kind.entrance == Entrance::Guess { &guess } else { &guess[..guess.len() / 2] });
         slot.held.push_back(client);
-        if slot.held.len() > HALVES_EACH
+        if slot.held.len() > HELD_EACH
             && let Some(oldest) = slot.held.pop_front()
         {
             oldest.cut();

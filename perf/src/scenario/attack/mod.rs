@@ -84,7 +84,8 @@ pub(crate) fn main(args: &AttackArgs) -> Result<ExitCode, String> {
         let own = folder.path().join(number.to_string());
         std::fs::create_dir(&own).map_err(|error| format!("cannot make {}: {error}", own.display()))?;
         let variant = variant.or(args.whimbrel.first()).ok_or("there is no way to run whimbreld")?;
-        let peer = peers::prepare(&args.programs, server, variant, &own, arena::accounts())?;
+        let accounts = arena::accounts(&kinds, args.clients);
+        let peer = peers::prepare(&args.programs, server, variant, &own, accounts)?;
         note(args, &format!("{}: starting", peer.name));
         outcome = attack(args, &kinds, &peer, &interrupted, &mut findings);
         if outcome.is_err() {

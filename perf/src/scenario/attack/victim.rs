@@ -174,7 +174,11 @@ impl Pair {
         Ok(())
     }
 
-    fn report(&self) -> Talk {
+    /// What did not arrive has taken at least until now.
+    fn report(&mut self) -> Talk {
+        for due in self.sent.iter().flatten() {
+            self.latencies.record(due.elapsed().as_nanos() as u64);
+        }
         Talk {
             sent: self.sent.len() as u64,
             arrived: self.arrived,

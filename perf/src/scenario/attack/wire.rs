@@ -96,7 +96,7 @@ pub(super) struct Talk {
     pub(super) sent: u64,
     /// Of these, messages that arrived.
     pub(super) arrived: u64,
-    /// From when each was due to its arrival, in nanoseconds.
+    /// From when each was due to its arrival, or to the end of the wait for it, in nanoseconds.
     pub(super) latencies: Pairs,
     /// Why a session of the pair has ended.
     pub(super) ended: Option<String>,

@@ -5,7 +5,7 @@ use crate::runtime::driver::sim::Random;
 use crate::simulation::world::{DOMAIN, bare, full};
 
 /// Bytes that an attacker keeps ready for the network.
-const BURST_BYTES: usize = 60_000;
+const BURST_BYTES: usize = 32_000;
 
 /// Who an attacker is, and who there is to attack.
 struct Place {

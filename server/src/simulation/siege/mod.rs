@@ -32,22 +32,28 @@ use crate::xml::Element;
 use attacker::Attacker;
 
 /// Rounds after which a talker's message must be there.
-pub const DELIVERY_ROUNDS_MAX: u64 = 40;
+const DELIVERY_ROUNDS_MAX: u64 = 40;
 
 /// Stanzas that a worker handles in one turn at most: so many for each of its connections, and so many for all that have
 /// more to do.
-pub const STANZAS_A_TURN_EACH: u64 = 64;
+const STANZAS_A_TURN_EACH: u64 = 64;
 /// See [`STANZAS_A_TURN_EACH`].
-pub const STANZAS_A_TURN: u64 = 512;
+const STANZAS_A_TURN: u64 = 512;
+
+/// Units of work (`runtime::work`) that a worker does in one turn at most, in the same way: what is handled at once of
+/// each connection, with the debt of one dear stanza, and what is dealt out to all.
+const WORK_A_TURN_EACH: u64 = 1_024;
+/// See [`WORK_A_TURN_EACH`].
+const WORK_A_TURN: u64 = 4_096;
 
 /// Bytes for one client past `limits.output_backlog_bytes`: what a single stanza can add.
-pub const OUTPUT_SLACK_BYTES: usize = 64 << 10;
+const OUTPUT_SLACK_BYTES: usize = 64 << 10;
 
 /// Items in the roster of each attacker.
-const ROSTER_ITEMS: usize = 150;
+const ROSTER_ITEMS: usize = 60;
 
 /// Rounds of the siege, and rounds in which everything must have arrived after it.
-const ROUNDS: u64 = 300;
+const ROUNDS: u64 = 100;
 const REST_ROUNDS_MAX: u64 = 5_000;
 
 /// Bytes that a talker, or an attacker that reads, reads in a round.
@@ -69,6 +75,8 @@ pub struct Besieged {
     pub slowest: u64,
     /// The most stanzas handled in one turn of a worker.
     pub busiest: u64,
+    /// The most units of work done in one turn of a worker.
+    pub hardest: u64,
     /// The most bytes that waited for one client.
     pub backlog: usize,
     /// A hash of every byte that every client received.
@@ -103,7 +111,7 @@ impl Siege {
     pub fn new(seed: u64, data: &Path) -> Result<Siege, String> {
         let mut random = Random::new(seed ^ 0x0051_e9e0);
         let talkers = random.between(1, 3) * 2;
-        let attackers = random.between(2, 10);
+        let attackers = random.between(2, 6);
         let clients = talkers + attackers;
         let settings = Settings {
             clients,
@@ -115,7 +123,7 @@ impl Siege {
             jobs: 4096,
             held_bytes: 1 << 20,
             weather: Weather {
-                window_bytes_max: 64 << 10,
+                window_bytes_max: 32 << 10,
                 delay_ms_max: 0,
                 accept_queue_max: 1000,
                 descriptors_max: 1 << 20,
@@ -196,15 +204,23 @@ impl Siege {
             let metrics = &world.shared.metrics[worker];
             metrics.messages_in.get() + metrics.presences_in.get() + metrics.iqs_in.get()
         };
-        let before = handled(&self.world);
+        let spent = |world: &World| world.workers[worker].core().home().work.spent();
+        let before = (handled(&self.world), spent(&self.world));
         self.world.turn(worker);
-        let done = handled(&self.world) - before;
+        let (done, work) = (handled(&self.world) - before.0, spent(&self.world) - before.1);
         let connections = self.world.workers[worker].driver_mut().connections() as u64;
         let most = STANZAS_A_TURN_EACH * connections + STANZAS_A_TURN;
         self.tally.busiest = self.tally.busiest.max(done);
         if done > most {
             self.world.fail(format!(
                 "worker {worker} handles {done} stanzas in one turn for {connections} connections; at most {most}"
+            ));
+        }
+        let most = WORK_A_TURN_EACH * connections + WORK_A_TURN;
+        self.tally.hardest = self.tally.hardest.max(work);
+        if work > most {
+            self.world.fail(format!(
+                "worker {worker} does {work} units of work in one turn for {connections} connections; at most {most}"
             ));
         }
         let backlog = self.world.workers[worker].driver_mut().backlog_longest();

@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::net::TcpStream;
 
+use whimbrel_server::config::Config;
+
 use super::stage::{Stage, Step, run};
 use crate::support::answers::{befriend, outcome};
 use crate::support::managed::chat;
@@ -203,7 +205,10 @@ pub(super) const STEPS: &[Step<Verona>] = &[
     },
     Step {
         what: "messages wait for an absent user, until there is no place",
-        configure: |config| config.limits.offline_messages = 3,
+        configure: |config| {
+            config.limits.offline_messages = 3;
+            one_sender_may_fill(config);
+        },
         act: |stage, server| {
             let mut romeo = server.login("romeo", "orchard");
             (0..5).for_each(|n| romeo.send(&chat("juliet@localhost", n)));
@@ -217,11 +222,58 @@ pub(super) const STEPS: &[Step<Verona>] = &[
         ..PLAIN
     },
     Step {
+        what: "senders use up their shares of a mailbox",
+        configure: |config| {
+            config.limits.offline_messages = 200;
+            config.limits.offline_percent_per_stranger = 5;
+            config.limits.offline_percent_strangers = 10;
+            config.limits.offline_percent_per_contact = 10;
+            config.limits.offline_strangers_per_minute = 1_000_000;
+        },
+        act: fill_mailbox,
+        moves: &["refused.offline_sender", "refused.offline_strangers", "offline.counted"],
+        ..PLAIN
+    },
+    Step {
+        what: "a stranger sends faster than strangers may",
+        configure: |config| config.limits.offline_strangers_per_minute = 1,
+        act: |stage, server| {
+            server.accounts(&["tybalt"]);
+            let mut tybalt = server.login("tybalt", "street");
+            stage.until_with("refused.offline_strangers_per_minute", || {
+                tybalt.send(&chat("juliet@localhost", 0));
+                tybalt.settle();
+            });
+        },
+        moves: &["refused.offline_strangers_per_minute"],
+        ..PLAIN
+    },
+    Step {
+        what: "a client sends more than its share of a turn",
+        act: |stage, server| {
+            let mut romeo = server.login("romeo", "orchard");
+            let ping = "<iq type='get' id='p' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>";
+            let burst = ping.repeat(100);
+            for name in ["queue.turns.length", "queue.turns.high_water", "turns.cut", "queue.input.length"] {
+                stage.until_with(name, || romeo.send(&burst));
+            }
+        },
+        moves: &[
+            "queue.turns.length",
+            "queue.turns.high_water",
+            "turns.cut",
+            "queue.input.length",
+            "queue.input.high_water",
+        ],
+        ..PLAIN
+    },
+    Step {
         what: "the log is full",
         configure: |config| {
             config.workers = 1;
             config.log_segment_mib = 2;
             config.log_mib_max = 16;
+            one_sender_may_fill(config);
         },
         act: |stage, server| {
             let mut romeo = server.login("romeo", "orchard");
@@ -379,6 +431,28 @@ pub(super) const STEPS: &[Step<Verona>] = &[
         ..PLAIN
     },
 ];
+
+/// One sender may take the whole mailbox.
+fn one_sender_may_fill(config: &mut Config) {
+    config.limits.offline_percent_per_contact = 100;
+    config.limits.offline_percent_per_stranger = 100;
+    config.limits.offline_percent_strangers = 100;
+}
+
+fn fill_mailbox(stage: &mut Stage<'_>, server: &Verona) {
+    let mut send_many = |from: &str| {
+        let mut client = server.login(from, "x");
+        (0..30).for_each(|n| client.send(&chat("juliet@localhost", n)));
+        client.settle();
+    };
+    send_many("romeo");
+    stage.until("refused.offline_sender");
+    for stranger in ["tybalt", "paris", "rosaline"] {
+        server.accounts(&[stranger]);
+        send_many(stranger);
+    }
+    stage.until("refused.offline_strangers");
+}
 
 fn chat_across_workers(stage: &mut Stage<'_>, server: &Verona) {
     let (one, other) = (server.name_at_home_on(0, "benvolio"), server.name_at_home_on(1, "mercutio"));
