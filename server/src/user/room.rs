@@ -48,9 +48,10 @@ pub fn for_message(home: &Home, key: ResourceKey) -> Room {
 
 /// Whether the next stanza of a client may be handled: there is room for what it may be answered with. If not, something
 /// waits for the client, and there may be once it has been read.
-pub fn for_next_stanza(home: &Home, key: ResourceKey) -> bool {
-    let waiting = home.out.waiting(home.users.resource(key).conn);
-    waiting < home.config.limits.output_backlog_bytes as usize / 2 && share::reads(home, key, waiting)
+pub fn for_next_stanza(home: &Home, conn: ConnId, resource: Option<ResourceKey>) -> bool {
+    let waiting = home.out.waiting(conn);
+    waiting <= home.config.limits.output_backlog_bytes as usize / 2
+        && resource.is_none_or(|key| share::reads(home, key, waiting))
 }
 
 /// Whether something that others send to a client, and that is not in the log, is taken.
