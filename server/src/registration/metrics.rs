@@ -48,7 +48,7 @@ impl RegistrationMetrics {
         let cell = match refusal {
             Refusal::Number(
                 NumberError::NotInternational
-                | NumberError::Characters
+                | NumberError::Characters(_)
                 | NumberError::Invalid
                 | NumberError::NotMobile
                 | NumberError::Region

@@ -12,8 +12,9 @@
 //!
 //! | module | what |
 //! | --- | --- |
-//! | [`settings`] | the configuration |
-//! | [`number`], [`pin`] | phone numbers; PINs and keyed hashes |
+//! | [`settings`], [`network`], [`prefix`] | the configuration; networks of proxies; beginnings of numbers |
+//! | [`number`], [`pasted`] | phone numbers; what comes along when one is pasted |
+//! | [`pin`] | PINs and keyed hashes |
 //! | [`rules`] | when a PIN is sent and taken, and what slows who guesses: no sockets, clock or chance of its own |
 //! | [`desk`], [`gate`] | sees a request through; lets requests in, or not |
 //! | [`refusal`] | why somebody gets nothing, in words and numbers |
@@ -28,8 +29,11 @@ pub mod gateway;
 pub mod http;
 pub mod in_band;
 pub mod metrics;
+pub mod network;
 pub mod number;
+mod pasted;
 pub mod pin;
+mod prefix;
 pub mod refusal;
 pub mod rules;
 pub mod settings;

@@ -50,7 +50,7 @@ impl Refusal {
     pub fn kind(&self) -> &'static str {
         match self {
             Refusal::Number(NumberError::NotInternational) => "number-not-international",
-            Refusal::Number(NumberError::Characters | NumberError::Invalid) => "number-invalid",
+            Refusal::Number(NumberError::Characters(_) | NumberError::Invalid) => "number-invalid",
             Refusal::Number(NumberError::NotMobile) => "number-not-mobile",
             Refusal::Number(NumberError::Region | NumberError::Denied) => "number-not-allowed",
             Refusal::Device => "device-invalid",

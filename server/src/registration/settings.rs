@@ -1,10 +1,12 @@
 //! The `[registration]` table of the configuration.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use super::network::Network;
+use super::prefix;
 
 /// How text messages are sent.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,7 +54,7 @@ pub struct RegistrationConfig {
     pub gateway_seconds: u32,
     /// Regions whose numbers may register, as ISO 3166 codes. Empty: all.
     pub allowed_regions: Vec<String>,
-    /// Beginnings of numbers that may not register, with their country code.
+    /// Beginnings of numbers that may not register: a plus sign, the country code, and so much of the number as matters.
     pub denied_prefixes: Vec<String>,
     /// Seconds for which a PIN is good.
     pub pin_seconds: u32,
@@ -180,14 +182,12 @@ impl RegistrationConfig {
             }
         }
         for prefix in &self.denied_prefixes {
-            let digits = prefix.strip_prefix('+').unwrap_or(prefix);
-            if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-                let text = format!("has `{prefix}`; write the beginning of a number like +4415");
-                return wrong("denied_prefixes", &text);
+            if let Err(why) = prefix::check(prefix) {
+                return wrong("denied_prefixes", &format!("has `{prefix}`{why}"));
             }
         }
         for region in &self.allowed_regions {
-            if region.parse::<phonenumber::country::Id>().is_err() {
+            if region.parse::<phonenumber::country::Id>().is_err() || !prefix::is_region(region) {
                 let text = format!("has `{region}`; write ISO 3166 codes like DE in capitals");
                 return wrong("allowed_regions", &text);
             }
@@ -278,77 +278,9 @@ impl RegistrationConfig {
     }
 }
 
-/// A network of IP addresses.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct Network {
-    base: IpAddr,
-    bits: u32,
-}
-
-impl Network {
-    /// Whether an address is in it.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        match (self.base, address.to_canonical()) {
-            (IpAddr::V4(base), IpAddr::V4(address)) => {
-                let shift = 32 - self.bits;
-                u32::from(base).checked_shr(shift) == u32::from(address).checked_shr(shift)
-            }
-            (IpAddr::V6(base), IpAddr::V6(address)) => {
-                let shift = 128 - self.bits;
-                u128::from(base).checked_shr(shift) == u128::from(address).checked_shr(shift)
-            }
-            _ => false,
-        }
-    }
-}
-
-impl FromStr for Network {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Network, ()> {
-        let (base, bits) = match text.split_once('/') {
-            Some((base, bits)) => (base, Some(bits.parse::<u32>().map_err(|_| ())?)),
-            None => (text, None),
-        };
-        let base: IpAddr = base.parse().map_err(|_| ())?;
-        let most = if base.is_ipv4() { 32 } else { 128 };
-        let bits = bits.unwrap_or(most);
-        if bits > most {
-            return Err(());
-        }
-        Ok(Network {
-            base: base.to_canonical(),
-            bits: if base.to_canonical().is_ipv4() { bits.min(32) } else { bits },
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_network_contains_its_addresses_and_no_others() {
-        let table = [
-            ("10.0.0.0/8", "10.200.3.4", true),
-            ("10.0.0.0/8", "11.0.0.1", false),
-            ("10.0.0.0/8", "::ffff:10.1.1.1", true),
-            ("127.0.0.1", "127.0.0.1", true),
-            ("127.0.0.1", "127.0.0.2", false),
-            ("0.0.0.0/0", "8.8.8.8", true),
-            ("::/0", "2001:db8::1", true),
-            ("2001:db8::/32", "2001:db8:1::1", true),
-            ("2001:db8::/32", "2001:db9::1", false),
-            ("2001:db8::/32", "10.0.0.1", false),
-        ];
-        for (network, address, inside) in table {
-            let network: Network = network.parse().unwrap();
-            assert_eq!(network.contains(address.parse().unwrap()), inside, "{network:?} {address}");
-        }
-        for wrong in ["", "10.0.0.0/33", "10.0.0/8", "::/129", "a", "1.2.3.4/x"] {
-            assert!(wrong.parse::<Network>().is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn each_mistake_is_named() {
@@ -360,7 +292,7 @@ mod tests {
         assert_eq!(RegistrationConfig::default().check(), Ok(()));
         assert_eq!(on().check(), Ok(()));
         type Change = fn(&mut RegistrationConfig);
-        let table: [(&str, Change); 12] = [
+        let table: [(&str, Change); 14] = [
             ("gateway is \"none\"", |c| c.gateway = GatewayChoice::None),
             ("absolute path", |c| {
                 c.gateway = GatewayChoice::Command;
@@ -379,7 +311,9 @@ mod tests {
             }),
             ("trusted_proxies", |c| c.trusted_proxies = vec!["proxy".into()]),
             ("denied_prefixes", |c| c.denied_prefixes = vec!["+49x".into()]),
+            ("write +49", |c| c.denied_prefixes = vec!["0049".into()]),
             ("allowed_regions", |c| c.allowed_regions = vec!["Germany".into()]),
+            ("allowed_regions", |c| c.allowed_regions = vec!["de".into()]),
             ("message", |c| c.message = "your code".into()),
             ("pin_seconds", |c| c.pin_seconds = 5),
             ("in the clear", |c| {
