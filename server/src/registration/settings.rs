@@ -70,6 +70,9 @@ pub struct RegistrationConfig {
     pub backoff_forget_days: u32,
     /// PINs for one number in a day.
     pub pins_per_number_per_day: u32,
+    /// Of them, those that one address (IPv6: one /64) asks for, and those that one device does. A device that has
+    /// registered the number before has this share to itself, beside the others'.
+    pub pins_per_number_share: u32,
     /// PINs that one address (IPv6: one /64) asks for in an hour.
     pub pins_per_address_per_hour: u32,
     /// PINs that one device asks for in an hour.
@@ -80,16 +83,20 @@ pub struct RegistrationConfig {
     pub wrong_pins_per_address_per_hour: u32,
     /// Wrong PINs of the whole server in a day.
     pub wrong_pins_per_day: u32,
-    /// Connections to the HTTP API at a time.
+    /// Connections to the HTTP API at a time. For one more, that goes which has waited longest for its client, of the
+    /// address that has most.
     pub http_connections: u32,
-    /// Of one address (IPv6: one /64), unless it is a trusted proxy.
+    /// Of one address (IPv6: one /64); by a trusted proxy, requests at a time that it speaks for. For one more, the
+    /// address's own longest waiting connection goes.
     pub http_connections_per_address: u32,
     /// Requests to the HTTP API from one address (IPv6: one /64) in a minute.
     pub http_requests_per_minute: u32,
     /// Bytes of the body of a request.
     pub http_body_bytes: u32,
-    /// Seconds for the head of a request, and again for its body.
+    /// Seconds for TLS, for the head of a request, for its body, and for taking something of the answer, each.
     pub http_seconds: u32,
+    /// Seconds for which a connection may wait between two requests.
+    pub http_idle_seconds: u32,
 }
 
 impl Default for RegistrationConfig {
@@ -117,6 +124,7 @@ impl Default for RegistrationConfig {
             backoff_seconds_max: 86_400,
             backoff_forget_days: 30,
             pins_per_number_per_day: 10,
+            pins_per_number_share: 4,
             pins_per_address_per_hour: 20,
             pins_per_device_per_hour: 5,
             pins_per_hour: 2_000,
@@ -127,6 +135,7 @@ impl Default for RegistrationConfig {
             http_requests_per_minute: 60,
             http_body_bytes: 4_096,
             http_seconds: 10,
+            http_idle_seconds: 30,
         }
     }
 }
@@ -163,8 +172,7 @@ impl RegistrationConfig {
             webhook_secret_file,
             webhook_ca_file,
             gateway_queue,
-            gateway_threads,
-            http_connections
+            gateway_threads
         );
         changed
     }
@@ -195,7 +203,7 @@ impl RegistrationConfig {
         if !self.message.contains("{pin}") || self.message.len() > 480 {
             return wrong("message", "must contain {pin} and have at most 480 bytes");
         }
-        let ranges: [(&str, u32, u32, u32); 17] = [
+        let ranges: [(&str, u32, u32, u32); 19] = [
             ("pin_seconds", self.pin_seconds, 60, 3_600),
             ("pin_tries", self.pin_tries.into(), 1, 20),
             ("resend_seconds", self.resend_seconds, 0, 3_600),
@@ -203,6 +211,7 @@ impl RegistrationConfig {
             ("backoff_seconds_max", self.backoff_seconds_max, self.backoff_seconds, 31 * 86_400),
             ("backoff_forget_days", self.backoff_forget_days, 1, 366),
             ("pins_per_number_per_day", self.pins_per_number_per_day, 1, 10_000),
+            ("pins_per_number_share", self.pins_per_number_share, 1, 10_000),
             ("pins_per_address_per_hour", self.pins_per_address_per_hour, 1, 1_000_000),
             ("pins_per_device_per_hour", self.pins_per_device_per_hour, 1, 1_000_000),
             ("pins_per_hour", self.pins_per_hour, 1, 1_000_000),
@@ -212,6 +221,7 @@ impl RegistrationConfig {
             ("gateway_threads", self.gateway_threads, 1, 64),
             ("gateway_seconds", self.gateway_seconds, 1, 60),
             ("http_seconds", self.http_seconds, 1, 60),
+            ("http_idle_seconds", self.http_idle_seconds, 1, 300),
             ("http_body_bytes", self.http_body_bytes, 512, 65_536),
         ];
         for (key, value, least, most) in ranges {
