@@ -450,7 +450,12 @@ pub(crate) struct AttackArgs {
     #[command(flatten)]
     pub(crate) programs: ProgramArgs,
     /// How whimbreld runs, for example `uring:1` or `mio:2`; each takes a turn
-    #[arg(long, value_name = "DRIVER[:WORKERS][:DURABILITY],...", value_delimiter = ',', default_value = "auto:1")]
+    #[arg(
+        long,
+        value_name = "DRIVER[:WORKERS][:DURABILITY],...",
+        value_delimiter = ',',
+        default_value = "auto:1"
+    )]
     pub(crate) whimbrel: Vec<Variant>,
     /// Which floods [default: all; --list names them]
     #[arg(long, value_name = "KIND,...", value_delimiter = ',')]

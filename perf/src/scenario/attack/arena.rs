@@ -145,7 +145,8 @@ impl<'a> Arena<'a> {
             keys: keys(peer),
         };
         let role = Role::Victim { rate: args.messages };
-        let mut victim = Helper::start(&Job { door: door.clone(), core: Some(core(args.client_core)), role })?;
+        let mut victim =
+            Helper::start(&Job { door: door.clone(), core: Some(core(args.client_core)), role })?;
         victim.ready(CONNECT_MAX).map_err(|error| format!("{}: the victims: {error}", peer.name))?;
         Ok(Arena { args, peer, running, victim, door, prepared: false, interrupted })
     }

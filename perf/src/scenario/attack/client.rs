@@ -110,9 +110,9 @@ impl Client {
         socket.set_nonblocking(false).map_err(failed)?;
         socket.set_read_timeout(Some(ANSWER_MAX)).map_err(failed)?;
         let mut client = Client::new(socket);
-        client.negotiate(entry, account, resource, managed).map_err(|error| {
-            format!("cannot log in {} from {from:?}: {error}", Accounts::name(account))
-        })?;
+        client
+            .negotiate(entry, account, resource, managed)
+            .map_err(|error| format!("cannot log in {} from {from:?}: {error}", Accounts::name(account)))?;
         client.socket.set_nonblocking(true).map_err(failed)?;
         Ok(client)
     }
@@ -149,8 +149,8 @@ impl Client {
             _ => None,
         })??;
         self.say(&open)?;
-        let offers_management =
-            self.expect(|element| (element.name() == b"features").then(|| element.contains(b"urn:xmpp:sm:3")))?;
+        let offers_management = self
+            .expect(|element| (element.name() == b"features").then(|| element.contains(b"urn:xmpp:sm:3")))?;
         self.say(&format!(
             "<iq type='set' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>{resource}</resource>\
              </bind></iq>"
@@ -228,7 +228,9 @@ impl Client {
             match self.socket.write(&self.output[self.sent..]) {
                 Ok(count) => self.sent += count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => break,
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {
+                    break;
+                }
                 Err(error) => self.end(&error.to_string()),
             }
         }
@@ -302,7 +304,8 @@ impl Client {
             let inside = before[open..].split_once('<')?.1;
             Some(inside.split([' ', '/', '>']).next()?.to_owned())
         });
-        let reason = condition.map_or_else(|| reason.to_owned(), |condition| format!("stream error {condition}"));
+        let reason =
+            condition.map_or_else(|| reason.to_owned(), |condition| format!("stream error {condition}"));
         self.ended.get_or_insert(reason);
     }
 

@@ -171,10 +171,16 @@ pub(super) fn prepare(place: &Place, out: &mut String) -> u64 {
     }
     for n in 0..place.clients.saturating_sub(1) {
         let mate = place.mate(n);
-        add(out, format_args!("<presence type='subscribe' to='{mate}'/><presence type='subscribed' to='{mate}'/>"));
+        add(
+            out,
+            format_args!("<presence type='subscribe' to='{mate}'/><presence type='subscribed' to='{mate}'/>"),
+        );
     }
     let filler = filler(STORED_BYTES);
-    add(out, format_args!("<iq type='set' id='vc'><vCard xmlns='vcard-temp'><DESC>{filler}</DESC></vCard></iq>"));
+    add(
+        out,
+        format_args!("<iq type='set' id='vc'><vCard xmlns='vcard-temp'><DESC>{filler}</DESC></vCard></iq>"),
+    );
     ROSTER_ITEMS + 1
 }
 
@@ -274,7 +280,8 @@ fn vcard(_: &Place, n: u64, out: &mut String) {
 }
 
 fn private(_: &Place, n: u64, out: &mut String) {
-    let (kind, text) = if n.is_multiple_of(2) { ("set", filler(STORED_BYTES)) } else { ("get", String::new()) };
+    let (kind, text) =
+        if n.is_multiple_of(2) { ("set", filler(STORED_BYTES)) } else { ("get", String::new()) };
     add(
         out,
         format_args!(

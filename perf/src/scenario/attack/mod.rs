@@ -66,8 +66,7 @@ struct Findings {
 pub(crate) fn main(args: &AttackArgs) -> Result<ExitCode, String> {
     let kinds = chosen(args)?;
     if args.list {
-        let text: String =
-            kinds.iter().map(|kind| format!("{:<18}{}\n", kind.name, kind.about)).collect();
+        let text: String = kinds.iter().map(|kind| format!("{:<18}{}\n", kind.name, kind.about)).collect();
         return std::io::stdout()
             .write_all(text.as_bytes())
             .map(|()| ExitCode::SUCCESS)
@@ -126,7 +125,9 @@ fn chosen(args: &AttackArgs) -> Result<Vec<&'static Kind>, String> {
     let known = || const { &kinds::KINDS }.iter().map(|kind| kind.name).collect::<Vec<_>>().join(", ");
     args.kinds
         .iter()
-        .map(|name| kinds::find(name).ok_or_else(|| format!("there is no kind `{name}`; there are {}", known())))
+        .map(|name| {
+            kinds::find(name).ok_or_else(|| format!("there is no kind `{name}`; there are {}", known()))
+        })
         .collect()
 }
 

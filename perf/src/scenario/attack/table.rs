@@ -158,11 +158,8 @@ impl Row {
     /// As two phases of a report.
     pub(super) fn phases(&self) -> Vec<Phase> {
         let phase = |name: &str, latency: &Option<Latency>, inside: Option<Figures>| {
-            let mut phase = Phase {
-                name: format!("{}, {name}", self.kind),
-                seconds: self.seconds,
-                ..Phase::default()
-            };
+            let mut phase =
+                Phase { name: format!("{}, {name}", self.kind), seconds: self.seconds, ..Phase::default() };
             phase.latencies.extend(latency.clone().map(|latency| ("message".to_owned(), latency)));
             if let Some(inside) = inside {
                 phase.figures.insert("inside the server: p50, microseconds".into(), inside.p50);

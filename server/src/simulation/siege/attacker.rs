@@ -23,14 +23,23 @@ const REQUESTS: [Request; 16] = [
     (10, |_| "<iq type='get' id='r'><query xmlns='jabber:iq:roster'/></iq>".into()),
     (10, |place| format!("<presence{}/>", if place.number % 2 == 0 { " type='unavailable'" } else { "" })),
     (6, |place| format!("<presence><status>{}</status></presence>", place.number)),
-    (3, |_| format!("<iq type='get' id='d' to='{DOMAIN}'><query xmlns='http://jabber.org/protocol/disco#info'/></iq>")),
+    (3, |_| {
+        format!(
+            "<iq type='get' id='d' to='{DOMAIN}'><query xmlns='http://jabber.org/protocol/disco#info'/></iq>"
+        )
+    }),
     (3, |_| format!("<iq type='get' id='p' to='{DOMAIN}'><ping xmlns='urn:xmpp:ping'/></iq>")),
     (4, |place| chat(&bare(place.own), place.number)),
     (4, |place| chat(&bare(place.mate), place.number)),
     (3, |place| chat(&bare(place.talker), place.number)),
-    (3, |place| format!("<presence to='{}'><status>{}</status></presence>", full(place.talker, "r"), place.number)),
     (3, |place| {
-        format!("<iq type='get' id='v' to='{}'><query xmlns='jabber:iq:version'/></iq>", full(place.talker, "r"))
+        format!("<presence to='{}'><status>{}</status></presence>", full(place.talker, "r"), place.number)
+    }),
+    (3, |place| {
+        format!(
+            "<iq type='get' id='v' to='{}'><query xmlns='jabber:iq:version'/></iq>",
+            full(place.talker, "r")
+        )
     }),
     (3, |place| {
         let contact = bare(place.number as usize % 100);

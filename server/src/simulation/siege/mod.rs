@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The rules, all with the constants below: a talker's message arrives, in order and once, within so many rounds (in a
-//! round every worker has a turn); in one turn a worker does so much and no more, however much has been sent to it; no
+//! round every worker has a turn; a round in which others fill the recipient's own link does not count); in one turn a worker does so much and no more, however much has been sent to it; no
 //! talker's session ends, and none is asked for more than to acknowledge; what waits in memory stays within its limits.
 //! Attackers may be slowed, refused and ended.
 
@@ -86,7 +86,9 @@ pub struct Besieged {
 /// What is expected of one talker as a recipient.
 #[derive(Debug, Default)]
 struct Expected {
-    /// Messages on their way to it: number, round in which it was written.
+    /// Rounds in which its link had room for more than the server had to send.
+    rounds: u64,
+    /// Messages on their way to it: number, and its rounds when it was written.
     under_way: VecDeque<(u64, u64)>,
     /// Stanzas it has received under stream management, which every other talker has.
     handled: Option<u32>,
@@ -98,7 +100,6 @@ pub struct Siege {
     /// The first clients are talkers: each writes to the next one of a pair.
     talkers: Vec<Expected>,
     attackers: Vec<Attacker>,
-    round: u64,
     calm: bool,
     tally: Besieged,
 }
@@ -141,7 +142,7 @@ impl Siege {
             .map(|number| Expected { handled: (number % 2 == 1).then_some(0), ..Expected::default() })
             .collect();
         let attackers = (0..attackers).map(|_| Attacker::draw(&mut world.random)).collect();
-        Ok(Siege { world, talkers, attackers, round: 0, calm: false, tally: Besieged::default() })
+        Ok(Siege { world, talkers, attackers, calm: false, tally: Besieged::default() })
     }
 
     /// Writes down what a user says and hears, for [`Failure::log`].
@@ -179,7 +180,6 @@ impl Siege {
     }
 
     fn one_round(&mut self) {
-        self.round += 1;
         self.world.step += 1;
         for index in 0..self.world.clients.len() {
             self.act(index);
@@ -190,6 +190,7 @@ impl Siege {
         for worker in order {
             self.turn(worker);
         }
+        self.count_rounds();
         while self.world.job() {}
         for (number, link) in self.world.network.take_clients() {
             self.hear(number as usize, link);
@@ -227,21 +228,32 @@ impl Siege {
         self.tally.backlog = self.tally.backlog.max(backlog);
         let limit = self.world.settings.output_backlog_bytes as usize + OUTPUT_SLACK_BYTES;
         if backlog > limit {
-            self.world.fail(format!("{backlog} bytes wait for one client of worker {worker}; at most {limit}"));
+            self.world
+                .fail(format!("{backlog} bytes wait for one client of worker {worker}; at most {limit}"));
+        }
+    }
+
+    /// A round counts for a talker whose link is not full.
+    fn count_rounds(&mut self) {
+        let mut behind: Vec<LinkId> = Vec::new();
+        for worker in &mut self.world.workers {
+            behind.extend(worker.driver_mut().behind());
+        }
+        for (talker, client) in self.talkers.iter_mut().zip(&self.world.clients) {
+            let full = client.link.is_some_and(|link| behind.contains(&link));
+            talker.rounds += u64::from(!full);
         }
     }
 
     fn check_waiting(&mut self) {
         self.world.check_bounds();
-        let round = self.round;
         let late = self.talkers.iter().enumerate().find_map(|(number, talker)| {
             let &(message, since) = talker.under_way.front()?;
-            (round - since > DELIVERY_ROUNDS_MAX).then_some((number, message, since))
+            let rounds = talker.rounds - since;
+            (rounds > DELIVERY_ROUNDS_MAX).then_some((number, message, rounds))
         });
-        if let Some((number, message, since)) = late {
-            self.world.fail(format!(
-                "message {message} to talker {number} is under way since round {since}, and this is round {round}"
-            ));
+        if let Some((number, message, rounds)) = late {
+            self.world.fail(format!("message {message} to talker {number} is under way for {rounds} rounds"));
         }
     }
 
@@ -289,7 +301,8 @@ impl Siege {
         self.world.clients[index].say(&format!(
             "<message to='{to}' type='chat' id='t{number}'><body>calm talk {number}</body></message>"
         ));
-        self.talkers[partner].under_way.push_back((number, self.round));
+        let talker = &mut self.talkers[partner];
+        talker.under_way.push_back((number, talker.rounds));
     }
 
     fn hear(&mut self, index: usize, link: LinkId) {
@@ -367,11 +380,14 @@ impl Siege {
         let id = message.attribute("id").and_then(|id| id.strip_prefix('t')).and_then(|id| id.parse().ok());
         let Some(number) = id else { return };
         let number: u64 = number;
+        let rounds = self.talkers[index].rounds;
         match self.talkers[index].under_way.pop_front() {
             Some((expected, since)) if expected == number => {
-                self.tally.slowest = self.tally.slowest.max(self.round - since);
+                self.tally.slowest = self.tally.slowest.max(rounds - since);
             }
-            other => self.world.fail(format!("talker {index} gets message {number} where {other:?} was next")),
+            other => {
+                self.world.fail(format!("talker {index} gets message {number} where {other:?} was next"))
+            }
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The steps of the walk that the HTTP API of registration causes.
 
+use std::net::TcpStream;
+
 use serde_json::json;
 use whimbrel_storage::directory::{WriteTransaction, run_inline};
 
@@ -56,7 +58,7 @@ pub(super) const STEPS: &[Step<Office>] = &[
             assert_eq!(office.tell(ANOTHER, wrong, DEVICES[0]).0 / 100, 4);
             while office.tell(PHONE, wrong, DEVICES[0]).0 != 429 {}
             assert_eq!(kind(&office.ask(PHONE, DEVICES[1]).1), "number-locked");
-            assert_eq!(office.ask("+491", DEVICES[0]).0, 400);
+            assert_eq!(office.ask("+491", DEVICES[0]).0 / 100, 4);
         },
         moves: &[
             "registration.refused.wrong",
@@ -163,6 +165,32 @@ pub(super) const STEPS: &[Step<Office>] = &[
             });
         },
         moves: &["queue.sms.length", "registration.refused.busy"],
+        ..PLAIN
+    },
+    Step {
+        what: "one device asks for most of a number's PINs",
+        configure: |config| {
+            config.registration.pins_per_number_per_day = 10;
+            config.registration.pins_per_number_share = 1;
+        },
+        act: ask_twice,
+        moves: &["registration.refused.pins_per_number_share"],
+        ..PLAIN
+    },
+    Step {
+        what: "half requests make room for a whole one",
+        configure: |config| {
+            config.registration.tls = false;
+            config.registration.http_connections = 2;
+            config.registration.http_seconds = 60;
+            config.registration.http_idle_seconds = 300;
+        },
+        act: |stage, office| {
+            let address = office.server.server.registration.as_ref().unwrap().listening[0];
+            let _half: Vec<TcpStream> = (0..6).map(|_| TcpStream::connect(address).unwrap()).collect();
+            stage.until("registration.http.displaced");
+        },
+        moves: &["registration.http.displaced"],
         ..PLAIN
     },
     Step {

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use whimbrel_server::config::Config;
-use whimbrel_stats::{Block, Description, Kind};
 use whimbrel_server::metrics::WorkerMetrics;
 use whimbrel_server::registration::metrics::RegistrationMetrics;
 use whimbrel_server::stats::{QueueMetrics, ServerMetrics};
+use whimbrel_stats::{Block, Description, Kind};
 
 use crate::support::{PATIENCE, TestServer};
 
@@ -44,7 +44,10 @@ fn figures(server: &TestServer) -> BTreeMap<&'static str, u64> {
     stats.workers.iter().for_each(|block| add(&mut all, WorkerMetrics::DESCRIPTIONS, &block.values()));
     stats.queues.iter().for_each(|block| add(&mut all, QueueMetrics::DESCRIPTIONS, &block.values()));
     stats.server.iter().for_each(|block| add(&mut all, ServerMetrics::DESCRIPTIONS, &block.values()));
-    stats.registration.iter().for_each(|block| add(&mut all, RegistrationMetrics::DESCRIPTIONS, &block.values()));
+    stats
+        .registration
+        .iter()
+        .for_each(|block| add(&mut all, RegistrationMetrics::DESCRIPTIONS, &block.values()));
     all
 }
 
@@ -52,11 +55,6 @@ impl<'a> Stage<'a> {
     /// Takes the figures of a server as those from which to move.
     pub(super) fn of(server: &'a TestServer) -> Stage<'a> {
         Stage { server, before: figures(server), moved: BTreeSet::new() }
-    }
-
-    /// The server.
-    pub(super) fn server(&self) -> &'a TestServer {
-        self.server
     }
 
     /// From here on everything that is not zero has moved: for what the start of a server moves.

@@ -88,7 +88,6 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             "log.commit_time",
             "log.commit_longest",
             "log.settled",
-            "queue.commit.length",
             "queue.commit.high_water",
             "queue.completions.high_water",
             "queue.mailbox.high_water",
@@ -195,12 +194,17 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             let mut juliet = server.online("juliet", "balcony");
             juliet.enable_sm();
             let mut romeo = server.login("romeo", "orchard");
-            stage.until_with("refused.sm_unacked", || {
-                romeo.send(&format!("<message to='{}' type='headline'/>", juliet.jid));
-                romeo.settle();
-            });
+            let mut server_info = String::from("<iq type='get' id='d' to='localhost'>");
+            server_info += "<query xmlns='http://jabber.org/protocol/disco#info'/></iq>";
+            for name in ["sm.unremembered", "refused.sm_unacked"] {
+                stage.until_with(name, || {
+                    juliet.send(&server_info);
+                    romeo.send(&format!("<iq type='get' id='v' to='{}'><x xmlns='urn:x'/></iq>", juliet.jid));
+                    romeo.settle();
+                });
+            }
         },
-        moves: &["refused.sm_unacked"],
+        moves: &["sm.unremembered", "refused.sm_unacked"],
         ..PLAIN
     },
     Step {
@@ -279,7 +283,9 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             let mut romeo = server.login("romeo", "orchard");
             let filler = "x".repeat(200_000);
             stage.until_with("refused.log_full", || {
-                romeo.send(&format!("<message to='juliet@localhost' type='chat'><body>{filler}</body></message>"));
+                romeo.send(&format!(
+                    "<message to='juliet@localhost' type='chat'><body>{filler}</body></message>"
+                ));
                 romeo.settle();
             });
         },
@@ -287,18 +293,21 @@ pub(super) const STEPS: &[Step<Verona>] = &[
         ..PLAIN
     },
     Step {
-        what: "a client does not read",
+        what: "a client does not read its messages",
         configure: |config| {
             config.limits.stanza_bytes = 64 * 1024;
             config.limits.output_backlog_bytes = 256 * 1024;
             config.limits.sm_unacked_bytes = 256 * 1024;
+            config.limits.roster_bytes = 64 * 1024;
         },
         act: |stage, server| {
             let _deaf = server.online("juliet", "balcony");
             let mut romeo = server.login("romeo", "orchard");
             let filler = "x".repeat(30_000);
             stage.until_with("log.behind", || {
-                romeo.send(&format!("<message to='juliet@localhost' type='chat'><body>{filler}</body></message>"));
+                romeo.send(&format!(
+                    "<message to='juliet@localhost' type='chat'><body>{filler}</body></message>"
+                ));
                 romeo.settle();
             });
             stage.until("queue.output.length");
@@ -307,21 +316,54 @@ pub(super) const STEPS: &[Step<Verona>] = &[
         ..PLAIN
     },
     Step {
-        what: "a client does not read what cannot wait",
-        configure: |config| {
-            config.limits.stanza_bytes = 64 * 1024;
-            config.limits.output_backlog_bytes = 256 * 1024;
-        },
+        what: "a client does not read what others send and nobody keeps",
+        configure: little_output,
         act: |stage, server| {
-            let deaf = server.login("juliet", "balcony");
-            let mut romeo = server.login("romeo", "orchard");
-            let filler = "x".repeat(60_000);
-            stage.until_with("refused.output_backlog_bytes", || {
-                romeo.send(&format!("<message to='{}' type='headline'><body>{filler}</body></message>", deaf.jid));
+            let mut juliet = server.online("juliet", "balcony");
+            let mut romeo = server.online("romeo", "orchard");
+            let text = "x".repeat(9_000);
+            let mut number = 0;
+            stage.until_with("output.dropped", || {
+                number += 1;
+                romeo.send(&format!("<presence><status>{number} {text}</status></presence>"));
                 romeo.settle();
+            });
+            stage.until_with("presence.refreshed", || juliet.settle());
+        },
+        moves: &["output.dropped", "presence.refreshed"],
+        ..PLAIN
+    },
+    Step {
+        what: "a client does not read what its account changes",
+        configure: little_output,
+        act: |stage, server| {
+            let mut deaf = server.login("juliet", "balcony");
+            deaf.ask("get", None, "<query xmlns='jabber:iq:roster'/>");
+            let mut other = server.login("juliet", "chamber");
+            let name = "x".repeat(1_000);
+            let mut number = 0;
+            stage.until_with("refused.output_backlog_bytes", || {
+                number += 1;
+                let item = format!("<item jid='tybalt@localhost' name='{number}{}'/>", &name[..990]);
+                other.ask("set", None, &format!("<query xmlns='jabber:iq:roster'>{item}</query>"));
             });
         },
         moves: &["refused.output_backlog_bytes"],
+        ..PLAIN
+    },
+    Step {
+        what: "an account shows more presence than it may hold",
+        configure: little_output,
+        act: |stage, server| {
+            let text = "x".repeat(9_000);
+            let mut resources: Vec<Client> =
+                (0..8).map(|n| server.login("juliet", &format!("r{n}"))).collect();
+            for client in &mut resources {
+                client.send(&format!("<presence><status>{text}</status></presence>"));
+            }
+            stage.until("refused.account_memory");
+        },
+        moves: &["refused.account_memory"],
         ..PLAIN
     },
     Step {
@@ -432,6 +474,16 @@ pub(super) const STEPS: &[Step<Verona>] = &[
     },
 ];
 
+/// The least that may wait for a client, and for an account.
+fn little_output(config: &mut Config) {
+    let limits = &mut config.limits;
+    limits.stanza_bytes = 10_000;
+    limits.output_backlog_bytes = 20_000;
+    limits.sm_unacked_bytes = 20_000;
+    limits.roster_bytes = 10_000;
+    limits.account_memory_kib = 40;
+}
+
 /// One sender may take the whole mailbox.
 fn one_sender_may_fill(config: &mut Config) {
     config.limits.offline_percent_per_contact = 100;
@@ -440,7 +492,7 @@ fn one_sender_may_fill(config: &mut Config) {
 }
 
 fn fill_mailbox(stage: &mut Stage<'_>, server: &Verona) {
-    let mut send_many = |from: &str| {
+    let send_many = |from: &str| {
         let mut client = server.login(from, "x");
         (0..30).for_each(|n| client.send(&chat("juliet@localhost", n)));
         client.settle();
@@ -468,14 +520,17 @@ fn chat_across_workers(stage: &mut Stage<'_>, server: &Verona) {
         number += 1;
     };
     // What waits for a commit, or in a mailbox, does so for a moment.
-    for name in ["queue.commit.length", "queue.mailbox.high_water", "log.commit_longest"] {
+    for name in ["queue.commit.high_water", "queue.mailbox.high_water", "log.commit_longest"] {
         stage.until_with(name, &mut talk);
     }
     let item = "<query xmlns='jabber:iq:roster'><item jid='tybalt@localhost'/></query>";
     stage.until_with("queue.directory.high_water", || {
         assert_eq!(outcome(&sender.ask("set", None, item)), "result");
     });
-    assert_eq!(outcome(&sender.ask("get", Some("localhost"), "<x xmlns='urn:nothing'/>")), "service-unavailable");
+    assert_eq!(
+        outcome(&sender.ask("get", Some("localhost"), "<x xmlns='urn:nothing'/>")),
+        "service-unavailable"
+    );
     stage.until_with("queue.crypto.high_water", || drop(server.login("romeo", "orchard")));
 }
 

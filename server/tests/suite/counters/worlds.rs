@@ -36,5 +36,8 @@ fn simulated_worlds_move_what_only_a_busy_server_shows() {
             left.remove(name);
         }
     }
-    assert!(left.is_empty(), "{WORLDS_MAX} worlds do not move {left:?}: these metrics are blind, or no world has their cause");
+    assert!(
+        left.is_empty(),
+        "{WORLDS_MAX} worlds do not move {left:?}: these metrics are blind, or no world has their cause"
+    );
 }
