@@ -1,6 +1,7 @@
 //! What a step sees: the figures of a server, and which of them have moved.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use whimbrel_server::config::Config;
@@ -9,7 +10,10 @@ use whimbrel_server::registration::metrics::RegistrationMetrics;
 use whimbrel_server::stats::{QueueMetrics, ServerMetrics};
 use whimbrel_stats::{Block, Description, Kind};
 
-use crate::support::{PATIENCE, TestServer};
+use crate::support::TestServer;
+
+/// How long a metric may take to move.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A small action and the metrics that it moves.
 pub(super) struct Step<T: ?Sized> {
@@ -97,16 +101,23 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// Runs steps, each against a server of its own that `with` starts.
+/// Runs steps, each against a server of its own that `with` starts; all of them, also when one fails.
 pub(super) fn run<T: ?Sized>(steps: &[Step<T>], with: impl Fn(&Step<T>, &dyn Fn(&TestServer, &T))) {
+    let mut failed = Vec::new();
     for step in steps {
         eprintln!("step: {}", step.what);
-        with(step, &|server, about| {
-            let mut stage = Stage::of(server);
-            (step.act)(&mut stage, about);
-            for name in step.moves {
-                stage.until(name);
-            }
-        });
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            with(step, &|server, about| {
+                let mut stage = Stage::of(server);
+                (step.act)(&mut stage, about);
+                for name in step.moves {
+                    stage.until(name);
+                }
+            });
+        }));
+        if outcome.is_err() {
+            failed.push(step.what);
+        }
     }
+    assert!(failed.is_empty(), "these steps fail, for the reasons above: {failed:?}");
 }
