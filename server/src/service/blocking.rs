@@ -12,6 +12,7 @@ use crate::user::home::Home;
 use crate::user::inactive::Urgency;
 use crate::user::tables::{Flags, ResourceKey};
 use crate::user::{blocking, presence, routing};
+use crate::user::writes::Area;
 use crate::xml::Element;
 
 const NAMESPACE: &str = "urn:xmpp:blocking";
@@ -24,6 +25,7 @@ pub const LIST: Service = Service {
     namespace: NAMESPACE,
     scopes: Scopes::OWN,
     feature: NAMESPACE,
+    writes: Area::Alone,
     handle: list,
 };
 
@@ -33,6 +35,7 @@ pub const BLOCK: Service = Service {
     namespace: NAMESPACE,
     scopes: Scopes::OWN,
     feature: NAMESPACE,
+    writes: Area::BlockList,
     handle: block,
 };
 
@@ -42,6 +45,7 @@ pub const UNBLOCK: Service = Service {
     namespace: NAMESPACE,
     scopes: Scopes::OWN,
     feature: NAMESPACE,
+    writes: Area::BlockList,
     handle: unblock,
 };
 

@@ -13,3 +13,4 @@ pub mod roster;
 pub mod routing;
 pub mod subscription;
 pub mod tables;
+pub mod writes;

@@ -50,8 +50,6 @@ impl Flags {
     pub const BLOCK_LIST: Flags = Flags(16);
     /// A quarter of what may wait in its output does wait there.
     pub const BACKED_UP: Flags = Flags(32);
-    /// A new password is being hashed for it (XEP-0077).
-    pub const CHANGING_PASSWORD: Flags = Flags(128);
 
     /// All flags in one byte, for another program.
     pub(crate) fn bits(self) -> u8 {
