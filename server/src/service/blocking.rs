@@ -11,8 +11,8 @@ use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::user::home::Home;
 use crate::user::inactive::Urgency;
 use crate::user::tables::{Flags, ResourceKey};
-use crate::user::{blocking, presence, routing};
 use crate::user::writes::Area;
+use crate::user::{blocking, presence, routing};
 use crate::xml::Element;
 
 const NAMESPACE: &str = "urn:xmpp:blocking";

@@ -10,8 +10,14 @@ use crate::xml::Element;
 const NAMESPACE: &str = "jabber:iq:last";
 
 /// Tells for how long the server has run, or the account has been away.
-pub const SERVICE: Service =
-    Service { element: "query", namespace: NAMESPACE, scopes: Scopes::ANY, feature: NAMESPACE, writes: Area::Alone, handle };
+pub const SERVICE: Service = Service {
+    element: "query",
+    namespace: NAMESPACE,
+    scopes: Scopes::ANY,
+    feature: NAMESPACE,
+    writes: Area::Alone,
+    handle,
+};
 
 fn handle(home: &mut Home, request: &Request) -> Reply {
     if request.typ != Type::Get {

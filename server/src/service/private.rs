@@ -12,8 +12,14 @@ use crate::xml::Element;
 const NAMESPACE: &str = "jabber:iq:private";
 
 /// Keeps and gives back a client's own XML.
-pub const SERVICE: Service =
-    Service { element: "query", namespace: NAMESPACE, scopes: Scopes::OWN, feature: NAMESPACE, writes: Area::Private, handle };
+pub const SERVICE: Service = Service {
+    element: "query",
+    namespace: NAMESPACE,
+    scopes: Scopes::OWN,
+    feature: NAMESPACE,
+    writes: Area::Private,
+    handle,
+};
 
 fn handle(home: &mut Home, request: &Request) -> Reply {
     if let Err(error) = check(&request.query) {

@@ -21,8 +21,14 @@ use crate::xml::Element;
 const CHANGES_MAX: usize = 64;
 
 /// The roster of the requester's own account. Requests for those of others are registered to be refused.
-pub const SERVICE: Service =
-    Service { element: "query", namespace: NAMESPACE, scopes: Scopes::ACCOUNTS, feature: NAMESPACE, writes: Area::Roster, handle };
+pub const SERVICE: Service = Service {
+    element: "query",
+    namespace: NAMESPACE,
+    scopes: Scopes::ACCOUNTS,
+    feature: NAMESPACE,
+    writes: Area::Roster,
+    handle,
+};
 
 fn handle(home: &mut Home, request: &Request) -> Reply {
     match (request.scope, request.sender, request.typ) {

@@ -11,8 +11,14 @@ use crate::user::writes::Area;
 pub const NAMESPACE: &str = "urn:ietf:params:xml:ns:xmpp-session";
 
 /// Answers the request.
-pub const SERVICE: Service =
-    Service { element: "session", namespace: NAMESPACE, scopes: Scopes::SERVER_AND_OWN, feature: "", writes: Area::Alone, handle };
+pub const SERVICE: Service = Service {
+    element: "session",
+    namespace: NAMESPACE,
+    scopes: Scopes::SERVER_AND_OWN,
+    feature: "",
+    writes: Area::Alone,
+    handle,
+};
 
 fn handle(_: &mut Home, request: &Request) -> Reply {
     match request.typ {

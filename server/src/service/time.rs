@@ -15,8 +15,14 @@ use crate::xml::Element;
 const NAMESPACE: &str = "urn:xmpp:time";
 
 /// Tells the time.
-pub const SERVICE: Service =
-    Service { element: "time", namespace: NAMESPACE, scopes: Scopes::SERVER, feature: NAMESPACE, writes: Area::Alone, handle };
+pub const SERVICE: Service = Service {
+    element: "time",
+    namespace: NAMESPACE,
+    scopes: Scopes::SERVER,
+    feature: NAMESPACE,
+    writes: Area::Alone,
+    handle,
+};
 
 fn handle(_: &mut Home, request: &Request) -> Reply {
     if request.typ != Type::Get {

@@ -11,8 +11,14 @@ use crate::xml::Element;
 const NAMESPACE: &str = "vcard-temp";
 
 /// Reads the vCard of any account, and writes the requester's own.
-pub const SERVICE: Service =
-    Service { element: "vCard", namespace: NAMESPACE, scopes: Scopes::ACCOUNTS, feature: NAMESPACE, writes: Area::VCard, handle };
+pub const SERVICE: Service = Service {
+    element: "vCard",
+    namespace: NAMESPACE,
+    scopes: Scopes::ACCOUNTS,
+    feature: NAMESPACE,
+    writes: Area::VCard,
+    handle,
+};
 
 fn handle(home: &mut Home, request: &Request) -> Reply {
     match (request.typ, request.scope) {

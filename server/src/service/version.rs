@@ -13,8 +13,14 @@ const NAMESPACE: &str = "jabber:iq:version";
 pub const NAME: &str = "Whimbrel";
 
 /// Tells name and version of the server.
-pub const SERVICE: Service =
-    Service { element: "query", namespace: NAMESPACE, scopes: Scopes::SERVER, feature: NAMESPACE, writes: Area::Alone, handle };
+pub const SERVICE: Service = Service {
+    element: "query",
+    namespace: NAMESPACE,
+    scopes: Scopes::SERVER,
+    feature: NAMESPACE,
+    writes: Area::Alone,
+    handle,
+};
 
 fn handle(_: &mut Home, request: &Request) -> Reply {
     if request.typ != Type::Get {

@@ -44,9 +44,15 @@ impl Core {
     /// Goes on with jobs that have come back.
     pub fn take_completions(&mut self, max: usize) {
         for _ in 0..max {
-            let Some(done) = self.home.jobs.take() else { return };
+            let Some(done) = self.home.jobs.take() else { break };
             self.completed(done);
         }
+        self.lift_written();
+    }
+
+    /// Goes on with connections whose stanzas waited for writes that have come back.
+    fn lift_written(&mut self) {
+        drop(self.home.writes.take_free());
     }
 
     /// Whether jobs have come back.

@@ -192,7 +192,11 @@ fn inbound(home: &Home, d: &Delivery<'_>) -> under_way::Inbound {
                 Outcome::NoAccount => {}
                 Outcome::Full => {
                     home.metrics().refused_roster.add(1);
-                    tracing::info!(user = local, contact, "a subscription request was dropped: too many wait");
+                    tracing::info!(
+                        user = local,
+                        contact,
+                        "a subscription request was dropped: too many wait"
+                    );
                 }
             }
             settle(home, ticket);
