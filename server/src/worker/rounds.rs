@@ -1,6 +1,7 @@
 //! What the worker's loop needs of the core beside events: encryption, letters, completed jobs, counting.
 
 use crate::runtime::driver::ConnId;
+use crate::session::Holds;
 use crate::worker::core::Core;
 
 impl Core {
@@ -52,7 +53,9 @@ impl Core {
 
     /// Goes on with connections whose stanzas waited for writes that have come back.
     fn lift_written(&mut self) {
-        drop(self.home.writes.take_free());
+        for conn in self.home.writes.take_free() {
+            self.lift(conn, Holds::WRITE);
+        }
     }
 
     /// Whether jobs have come back.
