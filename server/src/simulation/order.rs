@@ -388,9 +388,10 @@ fn a_worker_that_holds_too_much_reads_nothing_until_the_directory_has_caught_up(
     let config = crate::config::Config { limits, ..(*world.config).clone() };
     world.workers[0].core_mut().reconfigure(std::sync::Arc::new(config));
     world.subscription(1, 0, "subscribe");
+    // From another resource: what its own client sends behind the request waits at the connection.
     for _ in 0..20 {
-        world.message(1);
-        say(&mut world, 1, &format!("<message type='chat' to='{}'><body>n:0:.</body></message>", bare(0)));
+        world.message(3);
+        say(&mut world, 3, &format!("<message type='chat' to='{}'><body>n:0:.</body></message>", bare(0)));
     }
     for _ in 0..5 {
         turn(&mut world);
