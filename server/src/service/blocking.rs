@@ -13,6 +13,7 @@ use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::user::home::Home;
 use crate::user::inactive::Urgency;
 use crate::user::tables::{Flags, ResourceKey};
+use crate::user::writes::Area;
 use crate::user::{blocking, presence, routing};
 use crate::xml::Element;
 
@@ -26,6 +27,7 @@ pub const LIST: Service = Service {
     namespace: NAMESPACE,
     scopes: Scopes::OWN,
     feature: NAMESPACE,
+    writes: Area::Alone,
     handle: list,
 };
 
@@ -35,6 +37,7 @@ pub const BLOCK: Service = Service {
     namespace: NAMESPACE,
     scopes: Scopes::OWN,
     feature: NAMESPACE,
+    writes: Area::BlockList,
     handle: block,
 };
 
@@ -44,6 +47,7 @@ pub const UNBLOCK: Service = Service {
     namespace: NAMESPACE,
     scopes: Scopes::OWN,
     feature: NAMESPACE,
+    writes: Area::BlockList,
     handle: unblock,
 };
 

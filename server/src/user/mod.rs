@@ -16,3 +16,4 @@ pub mod shares;
 pub mod share;
 pub mod subscription;
 pub mod tables;
+pub mod writes;

@@ -19,6 +19,7 @@ mod limits;
 mod login;
 mod messages;
 mod offline;
+mod order;
 mod presence;
 mod register;
 mod registration;
