@@ -81,11 +81,12 @@ struct Step {
     left: Vec<(Slot, String)>,
 }
 
+/// Ten of a kind in a row, so that they share commits.
 fn step(k: u64) -> Step {
-    let (n, turn) = (k / 4 % SLOTS, k / 4 / SLOTS);
-    let on = turn.is_multiple_of(2);
+    let (kind, i) = (k / 10 % 4, k / 40 * 10 + k % 10);
+    let (n, on) = (i % SLOTS, (i / SLOTS).is_multiple_of(2));
     let set = |child: String| format!("<iq type='set' id='{k}'>{child}</iq>");
-    let (stanza, left) = match k % 4 {
+    let (stanza, left) = match kind {
         0 => {
             let item = format!("<item jid='contact{n}@example.net' name='v{k}'/>");
             let query = format!("<query xmlns='jabber:iq:roster'>{item}</query>");
@@ -103,7 +104,7 @@ fn step(k: u64) -> Step {
             (set(query), vec![(Slot::Blocked(n), on.to_string())])
         }
         _ => {
-            let (n, on) = (k / 4 % ASKED as u64, (k / 4 / ASKED as u64).is_multiple_of(2));
+            let (n, on) = (i % ASKED as u64, (i / ASKED as u64).is_multiple_of(2));
             let typ = if on { "subscribe" } else { "unsubscribe" };
             let stanza = format!("<presence type='{typ}' to='{}@localhost' id='{k}'/>", asked(n));
             (stanza, vec![(Slot::Asks(n), on.to_string()), (Slot::Asked(n), on.to_string())])
