@@ -62,6 +62,7 @@ worker_metrics! {
     redelivered "log.delivered_later" Counter "messages" "Messages delivered out of the log, not as they came.";
     fell_behind "log.behind" Counter "times" "Resources that were left to the log because they read too slowly.";
     log_expired "log.expired" Counter "messages" "Messages dropped after limits.offline_days.";
+    log_orphans "log.orphans" Counter "messages" "Messages dropped at the start because the directory does not have their accounts.";
     log_damaged "log.damaged" Counter "messages" "Messages that could not be read from the log.";
     log_compacted "log.compacted" Counter "bytes" "Bytes copied to free disk space.";
     log_reopened "log.reopened" Counter "times" "Times the log was opened again after it had failed.";
@@ -92,7 +93,12 @@ worker_metrics! {
     refused_idle "refused.idle" Counter "connections" "Ended: no answer to the server's ping.";
     accept_rate_pauses "accept.rate_pauses" Counter "times" "Accepting paused by limits.accepts_per_second.";
     accept_descriptor_pauses "accept.descriptor_pauses" Counter "times" "Accepting paused for want of file descriptors or memory.";
-    reading_pauses "reading.pauses" Counter "times" "Reading from a client paused because its output backlog is half full.";
+    reading_pauses "reading.pauses" Counter "times" "Reading from a client paused because half of what may wait in its output waits there.";
+    turns_length "queue.turns.length" Gauge "connections" "Connections that have sent more than their share of a turn and stand in the run queue.";
+    turns_high "queue.turns.high_water" HighWater "connections" "Most connections that ever stood in the run queue.";
+    turns_cut "turns.cut" Counter "times" "Iterations that ended with connections left in the run queue.";
+    input_held "queue.input.length" Gauge "bytes" "Bytes read from clients that wait to be handled.";
+    input_held_high "queue.input.high_water" HighWater "bytes" "Most bytes read from clients that ever waited to be handled.";
     mailbox_stalls "mailbox.stalls" Counter "times" "Reading from all clients of a worker paused because a mailbox was full.";
     held_bytes "queue.held.length" Gauge "bytes" "Bytes of stanzas that wait for a subscription on its way to the directory.";
     held_high "queue.held.high_water" HighWater "bytes" "Most bytes of stanzas that ever waited for subscriptions on their way to the directory.";

@@ -15,6 +15,7 @@ use crate::runtime::letter::{Broadcast, Targets};
 use crate::runtime::outbox::Outbox;
 use crate::runtime::postroom::PostRoom;
 use crate::runtime::timer::Millis;
+use crate::runtime::work::Work;
 use crate::service::time::unix_milliseconds;
 use crate::shared::Shared;
 use crate::stanza::{Delivery, Ticket, Type};
@@ -47,6 +48,8 @@ pub struct Home {
     pub now: Millis,
     /// Milliseconds since 1970 at [`Millis`] 0, where time is made up; `None`: the system's clock is asked.
     pub time_at_start: Option<u64>,
+    /// The work done since the start.
+    pub work: Work,
     /// The users.
     pub users: Users,
     /// Output of this iteration.
