@@ -8,6 +8,7 @@ pub mod inactive;
 pub mod ledger;
 pub mod offline;
 pub mod presence;
+pub mod quota;
 pub mod record;
 pub mod room;
 pub mod roster;

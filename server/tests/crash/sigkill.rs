@@ -33,7 +33,8 @@ const SENDERS: usize = 4;
 const WINDOW: usize = 200;
 
 /// The absent one misses half of everything: no quota is to end that before the test does.
-const CONFIG: &str = "[limits]\noffline_messages = 10000000\noffline_bytes = 4000000000\n";
+const CONFIG: &str = "[limits]\noffline_messages = 10000000\noffline_bytes = 4000000000\n\
+     account_memory_kib = 2000000\noffline_percent_per_stranger = 100\noffline_percent_strangers = 100\n";
 
 /// What all threads of a run share.
 pub(crate) struct Run {

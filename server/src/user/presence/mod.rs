@@ -325,7 +325,7 @@ pub fn receive(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>) {
                     let chooses = d.traits.has(Traits::CHOOSES_RESOURCES);
                     let passed_by = chooses.then(|| blocking::list_of_sender(home, d.from)).flatten();
                     for key in home.users.available_of(user) {
-                        if !passed_by.as_ref().is_some_and(|list| blocking::has_resource(home, list, key)) {
+                        if !passed_by.as_ref().is_some_and(|list| blocking::names_resource(home, list, key)) {
                             routing::hand_over(home, key, d);
                         }
                     }
@@ -357,7 +357,7 @@ pub fn receive_broadcast(home: &mut Home, b: &Broadcast<'_>) {
         bytes.clear();
         write(b.from, &home.bare_jid(local), b.payload, &mut bytes);
         for key in home.users.available_of(user) {
-            if !passed_by.as_ref().is_some_and(|list| blocking::has_resource(home, list, key)) {
+            if !passed_by.as_ref().is_some_and(|list| blocking::names_resource(home, list, key)) {
                 routing::hand_over_bytes(home, key, Kind::Presence, b.from, Urgency::Replaceable, &bytes);
             }
         }
