@@ -51,7 +51,10 @@ fn copy(data: &Path, to: &Path) -> Result<Copied, Problem> {
     let folder = data.join(data::DIRECTORY);
     if !folder.join("data.mdb").exists() {
         let whole = std::path::absolute(data).unwrap_or_else(|_| data.to_owned());
-        return Err(Problem::new(format!("there is no server's data in {}; is --data right?", whole.display())));
+        return Err(Problem::new(format!(
+            "there is no server's data in {}; is --data right?",
+            whole.display()
+        )));
     }
     // It tells its domain when that is another one.
     let (directory, _) = open_directory(&folder, "localhost")?;

@@ -48,7 +48,10 @@ fn discard(data: &Path, report: &Report) -> Result<ExitCode, Problem> {
     let aside = has_log.then(|| log::discard(&folder)).transpose().map_err(|error| problem(&error))?;
     report.result(&json!({ "moved_to": aside }), || match &aside {
         Some(aside) => {
-            format!("the message log was moved to {}; the next start begins with an empty one", aside.display())
+            format!(
+                "the message log was moved to {}; the next start begins with an empty one",
+                aside.display()
+            )
         }
         None => "the next start begins with an empty message log".to_owned(),
     });

@@ -57,11 +57,13 @@ fn mode(data: &Path, mode: u32) -> Finding {
 /// The data directory's mode keeps others out; where it is a link or was opened up, these must.
 fn secrets(data: &Path) -> Option<Finding> {
     let parts = ["directory", "directory/data.mdb", "log", "tls"];
-    let open = parts.iter().map(|part| data.join(part)).find(|path| {
-        std::fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o077 != 0)
-    })?;
+    let open = parts
+        .iter()
+        .map(|part| data.join(part))
+        .find(|path| std::fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o077 != 0))?;
     let shown = data.display();
-    let text = format!("{} may be looked into by others: accounts, messages and keys are in it", open.display());
+    let text =
+        format!("{} may be looked into by others: accounts, messages and keys are in it", open.display());
     Some(Finding::mend("data directory", text, format!("chmod -R go= {shown}")))
 }
 
