@@ -325,7 +325,10 @@ impl Server {
         drop((serves, restored));
         let outcome = match takeover {
             None => {
-                workers.all_serve(&is_serving)?;
+                if let Err(error) = workers.all_serve(&is_serving) {
+                    workers.call_off(&commands);
+                    return Err(error);
+                }
                 None
             }
             Some(takeover) => {

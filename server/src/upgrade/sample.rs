@@ -69,6 +69,7 @@ fn link<'a>(descriptor: u32, peer: IpAddr, tls: TlsRecord<'a>) -> LinkRecord<'a>
         marks: marks::ESTABLISHED,
         tls,
         partial: b"",
+        input: b"",
         unread: b"",
         unsent: Cow::Borrowed(b""),
         namespaces: Vec::new(),
@@ -114,9 +115,12 @@ pub fn sessions() -> Vec<SessionRecord<'static>> {
     let negotiating =
         |link, negotiation| SessionRecord { link: Some(link), standing: Standing::Negotiating(negotiation) };
     let unacked = vec![
-        UnackedRecord::Stanza(Kind::Presence, b"<presence/>"),
+        UnackedRecord::Stanza(Kind::Presence, 0xfeed, b"<presence/>"),
+        UnackedRecord::Forgotten(12),
+        UnackedRecord::Answer(None, "roster"),
+        UnackedRecord::Answer(Some("localhost"), "items"),
         UnackedRecord::Logged(Place { sequence: 1_000_000, rank: 3 }, 120),
-        UnackedRecord::Stanza(Kind::Iq, b"<iq type='get' id='1'/>"),
+        UnackedRecord::Stanza(Kind::Iq, 0, b"<iq type='get' id='1'/>"),
     ];
     let managed = ManagedRecord {
         id: 0xdead_beef_0000_0001,
@@ -138,6 +142,7 @@ pub fn sessions() -> Vec<SessionRecord<'static>> {
         bound(
             Some(LinkRecord {
                 partial: b"<message to='romeo@example.org'><bo",
+                input: b"dy>Art thou not Romeo?</body></message><message",
                 unread: b"\x17\x03\x03",
                 unsent: Cow::Borrowed(b"<message/>"),
                 namespaces: vec![("x", "urn:example:x")],

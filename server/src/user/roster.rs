@@ -30,12 +30,19 @@ pub fn item_element(item: &Item) -> Element {
         .children(item.groups.iter().map(|group| Element::new("group", NAMESPACE).text(group)))
 }
 
+/// Bytes of an item as a client sees it.
+pub fn item_bytes(item: &Item) -> usize {
+    let mut bytes = Vec::with_capacity(256);
+    item_element(item).write(NAMESPACE, &mut bytes);
+    bytes.len()
+}
+
 /// The item that says that a contact is gone (RFC 6121 §2.5.2).
 pub fn removed_element(contact: &str) -> Element {
     Element::new("item", NAMESPACE).attr("jid", contact).attr("subscription", "remove")
 }
 
-/// The error of a roster in which there is no room: `limits.roster_items`.
+/// The error of a roster in which there is no room: `limits.roster_items` or `limits.roster_bytes`.
 pub fn full() -> StanzaError {
     StanzaError::from(StanzaCondition::ResourceConstraint)
         .with_text("the roster is full; remove contacts first")
@@ -67,7 +74,7 @@ pub fn push_to(home: &mut Home, key: ResourceKey, item: Element, version: Roster
     let to = home.full_jid(key);
     let mut bytes = Vec::with_capacity(256);
     // Without `from`: it comes from the user's own account, which is what §2.1.6 tells the client to check.
-    routing::open_reply(Kind::Iq, Type::Set, None, &to, &format!("push-{version}"), &mut bytes);
+    routing::open_reply(Kind::Iq, Type::Set, None, &to, Some(&format!("push-{version}")), &mut bytes);
     bytes.push(b'>');
     query.write("jabber:client", &mut bytes);
     bytes.extend_from_slice(b"</iq>");

@@ -18,7 +18,7 @@ use crate::runtime::driver::{CloseCause, CloseHow, ConnId, Event, ListenerId};
 use crate::runtime::letter::Letter;
 use crate::runtime::outbox::Action;
 use crate::runtime::timer::{Millis, TimerId, TimerWheel};
-use crate::session::{Marks, Phase, Session, Sessions, Traveller};
+use crate::session::{Holds, Marks, Phase, Session, Sessions, Traveller};
 use crate::stream::errors::StreamCondition;
 use crate::stream::features::STREAM_CLOSE;
 use crate::stream::machine::{Negotiation, Surroundings};
@@ -27,6 +27,7 @@ use crate::user::routing::StreamEnd;
 use crate::user::tables::{Flags, ResourceKey};
 use crate::user::{flow, presence, routing};
 use crate::worker::managed::Resumption;
+use crate::worker::turn::{InputEnd, Turns};
 use crate::xml::{self, Framer};
 
 /// What a timer is for.
@@ -74,6 +75,10 @@ pub struct Core {
     pub(super) watched: Vec<crate::user::tables::ResourceKey>,
     /// When the log was last looked after.
     pub(super) log_seen_to: Millis,
+    /// Input that has been read and waits to be handled.
+    pub(super) turns: Turns,
+    /// Connections that were held for their output since it was last handed to the driver.
+    pub(super) choked: Vec<ConnId>,
 }
 
 impl Core {
@@ -98,6 +103,8 @@ impl Core {
             resumptions: Vec::new(),
             watched: Vec::new(),
             log_seen_to: Millis(0),
+            turns: Turns::default(),
+            choked: Vec::new(),
             home,
         };
         core.refill_accept_budget();
@@ -128,12 +135,17 @@ impl Core {
 
     /// When the next timer is due.
     pub fn next_deadline(&self) -> Option<Millis> {
-        self.timers.next_deadline()
+        [self.timers.next_deadline(), self.turns.next_deadline()].into_iter().flatten().min()
     }
 
     /// Whether the worker wants new connections to stay in the kernel's backlog for now.
     pub fn wants_accept_pause(&self) -> bool {
         self.accept_paused
+    }
+
+    /// Whether this worker takes nobody any more.
+    pub fn is_draining(&self) -> bool {
+        self.draining
     }
 
     /// Whether this worker drains, its last session is gone, and so is what it asked of other threads: they could
@@ -206,7 +218,6 @@ impl Core {
             conn,
             connected: now,
             heard: now,
-            backlog: 0,
             phase: Phase::Negotiating(Box::new(Negotiation::new(deadline))),
             tls,
             partial: None,
@@ -230,21 +241,22 @@ impl Core {
     }
 
     /// The peer will send nothing more: without a closed stream this is an end like a cut.
-    fn ended(&mut self, conn: ConnId) {
+    pub(super) fn ended(&mut self, conn: ConnId) {
+        if self.turns.end_later(conn, InputEnd::Fin) {
+            return;
+        }
         self.lost(conn);
         self.close(conn);
     }
 
     fn drained(&mut self, conn: ConnId) {
         let Some(session) = self.sessions.get_mut(conn) else { return };
-        self.home.metrics().backlog_bytes.sub(u64::from(session.backlog));
-        session.backlog = 0;
-        if std::mem::take(&mut session.marks.paused) && !session.marks.waits_for_log {
-            self.home.out.act(conn, Action::Resume);
-        }
+        let before = self.home.out.set_with_driver(conn, 0);
+        self.home.shared.metrics[self.home.worker].backlog_bytes.sub(before as u64);
         if let Phase::Bound(key) = session.phase {
             flow::drained(&mut self.home, key);
         }
+        self.lift(conn, Holds::OUTPUT);
     }
 
     fn closed(&mut self, conn: ConnId, cause: CloseCause) {
@@ -259,7 +271,7 @@ impl Core {
             {
                 self.timers.cancel(deadline);
             }
-            metrics_connection_closed(&self.home, &session);
+            metrics_connection_closed(&mut self.home, &session);
             self.home.shared.admission.release(AddressKey::new(session.peer), session.marks.established);
         }
     }
@@ -270,6 +282,7 @@ impl Core {
         if let Phase::Bound(key) = session.phase {
             session.phase = Phase::Closing;
             session.context = None;
+            self.turns.forget(conn);
             presence::session_ended(&mut self.home, key);
             self.count_users();
         }
@@ -414,11 +427,10 @@ impl Core {
         let limit = self.home.config.limits.output_backlog_bytes as usize;
         let Some(session) = self.sessions.get_mut(conn) else { return };
         let metrics = &self.home.shared.metrics[self.home.worker];
-        let now = u32::try_from(bytes).unwrap_or(u32::MAX);
-        metrics.backlog_bytes.sub(u64::from(session.backlog));
-        metrics.backlog_bytes.add(u64::from(now));
-        metrics.backlog_high.raise(u64::from(now));
-        session.backlog = now;
+        let before = self.home.out.set_with_driver(conn, bytes);
+        metrics.backlog_bytes.sub(before as u64);
+        metrics.backlog_bytes.add(bytes as u64);
+        metrics.backlog_high.raise(bytes as u64);
         if bytes > limit {
             metrics.refused_backlog.add(1);
             // A client that does not read cannot be told; a reset frees the memory at once.
@@ -431,10 +443,8 @@ impl Core {
         {
             self.home.users.resource_mut(key).flags.put(Flags::BACKED_UP, true);
         }
-        if bytes > limit / 2 && !session.marks.paused {
-            session.marks.paused = true;
-            metrics.reading_pauses.add(1);
-            self.home.out.act(conn, Action::Pause);
+        if self.is_choked(conn) {
+            self.hold(conn, Holds::OUTPUT);
         }
     }
 
@@ -480,10 +490,11 @@ pub(super) fn metrics_connection_opened(home: &Home) {
     home.metrics().connections.add(1);
 }
 
-pub(super) fn metrics_connection_closed(home: &Home, session: &Session) {
+pub(super) fn metrics_connection_closed(home: &mut Home, session: &Session) {
+    let unsent = home.out.set_with_driver(session.conn, 0);
     let metrics = home.metrics();
     metrics.connections.sub(1);
-    metrics.backlog_bytes.sub(u64::from(session.backlog));
+    metrics.backlog_bytes.sub(unsent as u64);
     if session.tls.as_ref().is_some_and(|tls| tls.is_established()) {
         metrics.tls_sessions.sub(1);
     }

@@ -17,6 +17,7 @@
 //! | [`held`](self) | what waits for subscriptions to be written |
 //! | [`rounds`](self) | what the loop needs beside events |
 //! | [`sweep`](self) | idle clients |
+//! | [`turn`](self) | whose input is handled when, and what holds it |
 //! | [`command`] | what the control thread asks of a worker |
 //! | [`upgrade`] | letting go of everything for another program, and taking it over |
 
@@ -29,6 +30,7 @@ mod login;
 mod managed;
 mod rounds;
 mod sweep;
+mod turn;
 pub mod upgrade;
 
 use std::sync::Arc;
@@ -57,6 +59,8 @@ pub struct Worker<D: Driver> {
     commands: Arc<CommandQueue>,
     stalled: bool,
     accepting_paused: bool,
+    /// The listeners are closed, for good: the server ends.
+    listeners_closed: bool,
     /// Who waits to hear, at the end of the iteration, whether the worker has settled.
     census: Option<SyncSender<Census>>,
 }
@@ -64,7 +68,15 @@ pub struct Worker<D: Driver> {
 impl<D: Driver> Worker<D> {
     /// Puts a worker together.
     pub fn new(driver: D, core: Core, commands: Arc<CommandQueue>) -> Worker<D> {
-        Worker { driver, core, commands, stalled: false, accepting_paused: false, census: None }
+        Worker {
+            driver,
+            core,
+            commands,
+            stalled: false,
+            accepting_paused: false,
+            listeners_closed: false,
+            census: None,
+        }
     }
 
     /// The core.
@@ -109,7 +121,12 @@ impl<D: Driver> Worker<D> {
         let home = self.core.home();
         let reads_mail = !self.core.holds_too_much();
         let mail = reads_mail && home.post.has_incoming();
-        if mail || self.core.has_completions() || !home.pumps.is_empty() || !home.out.is_empty() {
+        if mail
+            || self.core.has_turns()
+            || self.core.has_completions()
+            || !home.pumps.is_empty()
+            || !home.out.is_empty()
+        {
             return Some(Duration::ZERO);
         }
         let timer = self.core.next_deadline().map(|at| Duration::from_millis(at.since(now)));
@@ -142,6 +159,7 @@ impl<D: Driver> Worker<D> {
         }
         let begun = begun.unwrap_or_else(Instant::now);
         core.set_now(clock());
+        core.run_turns();
         core.run_timers();
         core.read_mail();
         core.take_completions(COMPLETIONS_PER_ITERATION);
@@ -158,6 +176,7 @@ impl<D: Driver> Worker<D> {
         self.attach_arrivals();
         self.core.keep_messages();
         self.apply();
+        self.core.lift_choked();
         self.core.handed_over();
         self.control_accepting();
         let core = &mut self.core;
@@ -217,6 +236,11 @@ impl<D: Driver> Worker<D> {
     }
 
     fn control_accepting(&mut self) {
+        if self.core.is_draining() && !self.listeners_closed {
+            // Nobody who comes now would be served: refused at once, they can go elsewhere.
+            self.listeners_closed = true;
+            self.driver.stop_accepting();
+        }
         let wanted = self.core.wants_accept_pause();
         if wanted != self.accepting_paused {
             self.accepting_paused = wanted;

@@ -61,6 +61,7 @@ mod trim;
 
 pub use backup::{BackedUp, backup};
 pub use error::{AppendError, Damage, LogError};
+pub use index::MESSAGE_BYTES_MAX as INDEX_MESSAGE_BYTES_MAX;
 pub use inspect::{Dumped, LogStats, Tail, Verified, dump, stats, verify};
 pub use layout::Owner;
 pub use maintain::Maintained;

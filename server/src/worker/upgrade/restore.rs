@@ -14,7 +14,7 @@ use crate::admission::AddressKey;
 use crate::runtime::driver::{ConnId, Detached, Driver, Event};
 use crate::runtime::platform;
 use crate::runtime::timer::Millis;
-use crate::session::{Marks, Phase, Session, StreamContext};
+use crate::session::{Holds, Marks, Phase, Session, StreamContext};
 use crate::stream::errors::StreamCondition;
 use crate::stream::machine::Negotiation;
 use crate::stream::sm::StreamManagement;
@@ -175,7 +175,7 @@ impl<D: Driver> Worker<D> {
             if !self.core.restore_partial(conn, link.partial) {
                 afterwards.refused.push(conn);
             }
-            if link.marks & marks::PAUSED != 0 {
+            if self.core.restore_input(conn, link) {
                 self.driver.pause_reading(conn);
             }
         }
@@ -226,19 +226,21 @@ impl Core {
         let language: Option<Box<str>> = link.language.map(Into::into);
         let context = (namespaces.is_some() || language.is_some())
             .then(|| Box::new(StreamContext { namespaces, language }));
+        let mut holds = Holds::default();
+        if has(marks::PAUSED) {
+            holds.put(Holds::OUTPUT);
+        }
         Session {
             conn,
             connected: link.connected,
             heard: link.heard,
-            backlog: u32::try_from(link.unsent.len()).unwrap_or(u32::MAX),
             phase,
             tls,
             partial: None,
             context,
             marks: Marks {
                 pinged: has(marks::PINGED),
-                paused: has(marks::PAUSED),
-                waits_for_log: false,
+                holds,
                 established: has(marks::ESTABLISHED),
                 direct_tls: has(marks::DIRECT_TLS),
             },
@@ -246,14 +248,15 @@ impl Core {
         }
     }
 
-    fn insert_restored(&mut self, session: Session) {
+    fn insert_restored(&mut self, session: Session, unsent: usize) {
         self.home.shared.admission.adopt(AddressKey::new(session.peer), session.marks.established);
         metrics_connection_opened(&self.home);
         let metrics = self.home.metrics();
-        metrics.backlog_bytes.add(u64::from(session.backlog));
+        metrics.backlog_bytes.add(unsent as u64);
         if session.tls.as_ref().is_some_and(|tls| tls.is_established()) {
             metrics.tls_sessions.add(1);
         }
+        self.home.out.set_with_driver(session.conn, unsent);
         self.sessions.insert(session);
     }
 
@@ -263,12 +266,12 @@ impl Core {
         let left = self.home.config.limits.preauth_seconds.saturating_sub(waited).max(1);
         negotiation.deadline = self.set_timer(u64::from(left) * 1000, Timer::Preauth(conn));
         let session = self.restored_session(conn, link, Phase::Negotiating(Box::new(negotiation)));
-        self.insert_restored(session);
+        self.insert_restored(session, link.unsent.len());
     }
 
     fn restore_bound(&mut self, conn: ConnId, key: ResourceKey, link: &LinkRecord<'_>) {
         let session = self.restored_session(conn, link, Phase::Bound(key));
-        self.insert_restored(session);
+        self.insert_restored(session, link.unsent.len());
     }
 
     fn restore_resource(&mut self, conn: ConnId, record: &ResourceRecord<'_>, same_log: bool) -> ResourceKey {
@@ -346,10 +349,28 @@ impl Core {
         matches!(read, Ok((_, None)))
     }
 
+    /// Holds again what had been read and not handled. Whether nothing is to be read from the connection for now.
+    fn restore_input(&mut self, conn: ConnId, link: &LinkRecord<'_>) -> bool {
+        let Some(session) = self.sessions.get_mut(conn) else { return false };
+        let holds = &mut session.marks.holds;
+        if !link.input.is_empty() {
+            self.turns.restore(conn, link.input, link.marks & marks::ENDED != 0);
+            if holds.is_empty() {
+                holds.put(Holds::TURN);
+                self.turns.enqueue(conn);
+            }
+        }
+        !holds.is_empty()
+    }
+
     /// The whole server is there: what could not be done before is done now.
     fn go_on(&mut self, afterwards: Afterwards) {
         for conn in afterwards.sent {
-            let unsent = match self.sessions.get(conn).map(|session| (&session.phase, session.marks.paused)) {
+            let unsent = match self
+                .sessions
+                .get(conn)
+                .map(|session| (&session.phase, session.marks.holds.has(Holds::OUTPUT)))
+            {
                 Some((Phase::Bound(key), paused)) => {
                     let resource = self.home.users.resource(*key);
                     let handed = resource.flow.as_ref().is_some_and(|flow| flow.unsent.is_some());
