@@ -52,8 +52,13 @@ pub struct Limits {
     pub crypto_queue: u32,
     /// Entities to which one resource has sent directed presence that are remembered for its unavailable.
     pub directed_presence: u32,
+    /// KiB of memory that one account may make the server hold: what waits for its clients, what they have not
+    /// acknowledged, what is held back for them, their presence.
+    pub account_memory_kib: u32,
     /// Contacts in one roster. One more is refused with `resource-constraint`.
     pub roster_items: u32,
+    /// Bytes of one roster, as its owner gets it. A change past it is refused with `resource-constraint`.
+    pub roster_bytes: u32,
     /// Subscription requests of strangers that wait for one user's answer; further ones are dropped.
     pub roster_requests: u32,
     /// Bytes of a subscription request, which is stored until it is answered. A longer one is refused with
@@ -74,12 +79,15 @@ pub struct Limits {
     /// Accounts that one address (IPv6: one /64) may try to register in an hour, where `auth.open_registration` allows it.
     /// One more gets `resource-constraint`.
     pub registrations_per_hour: u32,
-    /// Stanzas sent to one client that it has not acknowledged (XEP-0198). Past the half of it messages for it are
-    /// left in the log; past the whole its stream ends with `resource-constraint`.
+    /// Stanzas sent to one client that it has not acknowledged (XEP-0198) and that are remembered. Past the half of it
+    /// messages for it are left in the log; past the whole nothing more is remembered.
     pub sm_unacked_stanzas: u32,
     /// Bytes of those stanzas, with the same two marks. Never more than `output_backlog_bytes`, because they may have
     /// to be sent again all at once.
     pub sm_unacked_bytes: u32,
+    /// Bytes, beside references into the log, that a session without a connection keeps of what its client has not
+    /// acknowledged, and again as many of what is held back for it.
+    pub detached_bytes: u32,
     /// Seconds for which a session without a connection waits to be resumed (XEP-0198 §5). 0: no resumption.
     pub sm_resume_seconds: u32,
     /// Sessions of one worker that wait to be resumed. One more ends as if it had no resumption.
@@ -130,7 +138,9 @@ impl Default for Limits {
             held_bytes: 4 * 1024 * 1024,
             crypto_queue: 4_096,
             directed_presence: 100,
+            account_memory_kib: 4096,
             roster_items: 1000,
+            roster_bytes: 1024 * 1024,
             roster_requests: 1000,
             roster_request_bytes: 4 * 1024,
             roster_groups: 32,
@@ -141,6 +151,7 @@ impl Default for Limits {
             registrations_per_hour: 5,
             sm_unacked_stanzas: 4_096,
             sm_unacked_bytes: 1024 * 1024,
+            detached_bytes: 128 * 1024,
             sm_resume_seconds: 600,
             sm_detached_sessions: 1_000_000,
             offline_messages: 25_000,
@@ -177,6 +188,18 @@ impl Limits {
             return Err(format!(
                 "limits.output_backlog_bytes is {}, but must be at least twice limits.stanza_bytes ({})",
                 self.output_backlog_bytes, self.stanza_bytes
+            ));
+        }
+        if self.roster_bytes > self.output_backlog_bytes / 2 {
+            return Err(format!(
+                "limits.roster_bytes is {}, but must be at most half of limits.output_backlog_bytes ({})",
+                self.roster_bytes, self.output_backlog_bytes
+            ));
+        }
+        if u64::from(self.account_memory_kib) * 1024 < 2 * u64::from(self.output_backlog_bytes) {
+            return Err(format!(
+                "limits.account_memory_kib is {}, but must be at least twice limits.output_backlog_bytes ({})",
+                self.account_memory_kib, self.output_backlog_bytes
             ));
         }
         if self.sm_unacked_bytes < 2 * self.stanza_bytes {

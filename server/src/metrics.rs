@@ -74,7 +74,12 @@ worker_metrics! {
     offline_counted "offline.counted" Gauge "accounts" "Accounts for which so much waits that it is counted by sender.";
     refused_log_full "refused.log_full" Counter "messages" "Refused: the disk is full, or log_mib_max is reached.";
     refused_log_failed "refused.log_failed" Counter "messages" "Refused: the log has failed, or does not take the message.";
-    refused_unacked "refused.sm_unacked" Counter "streams" "Ended: limits.sm_unacked_stanzas or limits.sm_unacked_bytes.";
+    refused_unacked "refused.sm_unacked" Counter "streams" "Streams that can no longer be resumed: limits.sm_unacked_stanzas, limits.sm_unacked_bytes or limits.detached_bytes.";
+    unremembered "sm.unremembered" Counter "stanzas" "Stanzas sent that a resumed stream would not get again: limits.sm_unacked_stanzas or limits.sm_unacked_bytes.";
+    refused_account_memory "refused.account_memory" Counter "stanzas" "Presence refused: limits.account_memory_kib.";
+    refused_answers "refused.answers" Counter "requests" "Refused, to be asked again: limits.output_backlog_bytes or limits.account_memory_kib has no room for the answer.";
+    dropped_output "output.dropped" Counter "stanzas" "Not delivered, because too much waits for the recipient: presence, which is asked for again, and what is kept nowhere, whose sender is told.";
+    presence_refreshed "presence.refreshed" Counter "sessions" "Sessions whose contacts were asked for their presence again, because some had been dropped.";
     refused_detached "refused.sm_detached_sessions" Counter "sessions" "Ended instead of waiting: limits.sm_detached_sessions.";
     refused_sessions "refused.sessions" Counter "connections" "Refused: limits.sessions.";
     refused_unauthenticated "refused.sessions_unauthenticated" Counter "connections" "Refused: limits.sessions_unauthenticated.";

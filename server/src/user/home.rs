@@ -131,6 +131,20 @@ impl Home {
         }
     }
 
+    /// A stream can no longer be resumed, because it cannot remember what its client would have to get again. A client
+    /// that is there notices nothing; a session without a connection is over.
+    pub fn forbid_resumption(&mut self, key: ResourceKey) {
+        if let Some(sm) = self.users.sm_mut(key)
+            && sm.resume_seconds() > 0
+        {
+            sm.forbid_resumption();
+            self.metrics().refused_unacked.add(1);
+        }
+        if self.users.resource(key).conn == ConnId::NONE {
+            self.over.push(key);
+        }
+    }
+
     /// Milliseconds since 1970.
     pub fn unix_ms(&self) -> u64 {
         self.time_at_start.map_or_else(unix_milliseconds, |start| start + self.now.0)

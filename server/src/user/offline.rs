@@ -19,15 +19,15 @@ use whimbrel_storage::log::{AppendError, Appended, Sequence};
 use crate::runtime::driver::ConnId;
 use crate::stanza::{Delivery, Kind, Type};
 use crate::stream::errors::{StanzaCondition, StanzaError};
-use crate::stream::sm::Unacked;
+use crate::stream::sm::{AnswerTo, Unacked};
 use crate::user::carbons;
-use crate::user::flow::{self, Room};
+use crate::user::flow;
 use crate::user::home::Home;
-use crate::user::inactive::Urgency;
 use crate::user::record::{self, Kept};
+use crate::user::room::{self, Room};
 use crate::user::routing;
 use crate::user::shares::{Refusal, Request, Sender, Shares};
-use crate::user::tables::{Resource, ResourceKey, UserKey};
+use crate::user::tables::{Flags, Resource, ResourceKey, UserKey};
 use crate::xml::Element;
 
 /// Bytes of messages that one resource gets in one iteration, so that others get their turn.
@@ -73,8 +73,7 @@ pub fn keep(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>) -> bool {
     let mut reached: SmallVec<[ResourceKey; 4]> = SmallVec::new();
     for &key in &recipients {
         if flow::is_live(home, key, appended.sequence) {
-            let record = Some(appended.sequence);
-            routing::hand_over_record(home, key, Kind::Message, d.from, Urgency::Now, d.bytes, record);
+            routing::hand_over_record(home, key, d.bytes, appended.sequence);
             reached.push(key);
         }
     }
@@ -217,7 +216,11 @@ pub fn offer(home: &mut Home, user: UserKey) {
 pub fn pump(home: &mut Home, key: ResourceKey) {
     let Some(resource) = home.users.get(key) else { return };
     let Some(after) = resource.flow.as_ref().and_then(|flow| flow.after) else { return };
-    match flow::room(home, key) {
+    if !resource.flags.has(Flags::SETTLED) {
+        // Until it is known whether its stream is managed nothing is handed over: see `settle`.
+        return;
+    }
+    match room::for_message(home, key) {
         Room::Now => {}
         Room::Soon => return home.pumps.push(key),
         // An acknowledgement or an empty output will bring it back.
@@ -257,13 +260,13 @@ pub fn pump(home: &mut Home, key: ResourceKey) {
     let mut start = 0;
     let mut reached = last;
     for &(sequence, end) in &writes {
-        if flow::room(home, key) != Room::Now {
+        if room::for_message(home, key) != Room::Now {
             reached = Some(Sequence(sequence.0 - 1));
             break;
         }
         let stanza = &bytes[start..end];
         home.metrics().redelivered.add(1);
-        routing::hand_over_record(home, key, Kind::Message, "", Urgency::Now, stanza, Some(sequence));
+        routing::hand_over_record(home, key, stanza, sequence);
         start = end;
     }
     home.payload = bytes;
@@ -296,14 +299,7 @@ pub fn session_ended(home: &mut Home, full: &str, resource: Resource) {
     let user = resource.user;
     let unacked = resource.flow.and_then(|flow| flow.sm).map(|sm| sm.into_unacked()).unwrap_or_default();
     for stanza in unacked {
-        if let Unacked::Stanza { kind: Kind::Iq, bytes } = stanza
-            && let Ok(iq) = Element::parse(&bytes)
-            && matches!(iq.attribute("type"), Some("get" | "set"))
-        {
-            let from = iq.attribute("from").unwrap_or_default();
-            let error = StanzaCondition::ServiceUnavailable.into();
-            routing::refuse(home, Kind::Iq, from, Some(full), iq.attribute("id"), error);
-        }
+        refuse_request(home, full, &stanza);
     }
     let local = full.split('@').next().unwrap_or_default();
     if home.users.find(local) == Some(user) {
@@ -311,21 +307,78 @@ pub fn session_ended(home: &mut Home, full: &str, resource: Resource) {
     }
 }
 
+/// A stanza is given up that `full` has not acknowledged: if it is a request, its sender gets an error.
+fn refuse_request(home: &mut Home, full: &str, stanza: &Unacked) {
+    if let Unacked::Stanza { kind: Kind::Iq, bytes, .. } = stanza
+        && let Ok(iq) = Element::parse(bytes)
+        && matches!(iq.attribute("type"), Some("get" | "set"))
+    {
+        let from = iq.attribute("from").unwrap_or_default();
+        let error = StanzaCondition::ServiceUnavailable.into();
+        routing::refuse(home, Kind::Iq, from, Some(full), iq.attribute("id"), error);
+    }
+}
+
+/// A session has lost its connection: it keeps references, and no more of other things than `limits.detached_bytes`. The
+/// client is told to ask again for answers that it missed, and contacts are asked for their presence again. `false`: what
+/// it cannot do without is not kept, so it cannot be resumed.
+pub fn shed(home: &mut Home, key: ResourceKey) -> bool {
+    let full = home.full_jid(key);
+    let bytes_max = room::detached_bytes(home);
+    let mut refused = Vec::new();
+    let mut complete = true;
+    let Some(queue) = home.users.sm_mut(key).and_then(|sm| sm.unacked_mut()) else { return true };
+    queue.shed(bytes_max, |entry| match answer_to(&entry) {
+        Some(answer) => Unacked::Answer(Box::new(answer)),
+        None => {
+            complete &= !matches!(entry, Unacked::Answer(_)) && !is_own(&entry);
+            refused.push(entry);
+            Unacked::Forgotten(1)
+        }
+    });
+    for entry in refused {
+        refuse_request(home, &full, &entry);
+    }
+    complete
+}
+
+/// Of an answer that is no longer kept, which request it was for.
+fn answer_to(entry: &Unacked) -> Option<AnswerTo> {
+    let Unacked::Stanza { kind: Kind::Iq, bytes, .. } = entry else { return None };
+    let iq = Element::parse(bytes).ok()?;
+    matches!(iq.attribute("type"), Some("result" | "error")).then(|| AnswerTo {
+        from: iq.attribute("from").map(Into::into),
+        id: iq.attribute("id").unwrap_or_default().into(),
+    })
+}
+
+/// Whether a stanza is a push of the account's own: an iq set without a sender, or from the account.
+fn is_own(entry: &Unacked) -> bool {
+    let Unacked::Stanza { kind: Kind::Iq, bytes, .. } = entry else { return false };
+    Element::parse(bytes).is_ok_and(|iq| {
+        iq.attribute("type") == Some("set") && iq.attribute("from").is_none_or(|from| !from.contains('/'))
+    })
+}
+
 /// Writes everything unacknowledged to a resumed stream again, in order (XEP-0198 §5). Messages that another resource
-/// has taken in the meantime are left out.
+/// has taken in the meantime are left out; so is what was forgotten, and then contacts are to be asked for their presence.
 pub fn send_again(home: &mut Home, key: ResourceKey) {
     let resource = home.users.resource_mut(key);
     let (conn, user) = (resource.conn, resource.user);
     let account = home.users.user(user).id;
-    let shared = home.shared.clone();
+    let (shared, full) = (home.shared.clone(), home.full_jid(key));
     let Some(sm) = home.users.sm_mut(key) else { return };
     debug_assert_ne!(conn, ConnId::NONE, "a resumed stream has a connection");
     let (log, out) = (home.ledger.log(), home.out.plain(conn));
-    let mut count = 0;
-    sm.retain_unacked(|stanza| {
-        let written = match stanza {
+    let (mut count, mut lost) = (0, false);
+    let again = |entry: Unacked| {
+        let written = match &entry {
             Unacked::Stanza { bytes, .. } => {
                 out.extend_from_slice(bytes);
+                true
+            }
+            Unacked::Answer(answer) => {
+                out.extend_from_slice(&flow::ask_again(&full, answer.from.as_deref(), &answer.id));
                 true
             }
             Unacked::Record { sequence, .. } => {
@@ -341,11 +394,21 @@ pub fn send_again(home: &mut Home, key: ResourceKey) {
                     _ => false,
                 }
             }
+            Unacked::Forgotten(_) => {
+                lost = true;
+                false
+            }
         };
         count += u64::from(written);
-        written
-    });
+        written.then_some(entry)
+    };
+    if let Some(queue) = sm.unacked_mut() {
+        queue.rebuild(again);
+    }
     sm.resumed();
+    if lost {
+        home.users.resource_mut(key).flags.put(Flags::PRESENCE_LOST, true);
+    }
     home.metrics().sent_again.add(count);
     home.touched.push(key);
 }

@@ -30,12 +30,19 @@ pub fn item_element(item: &Item) -> Element {
         .children(item.groups.iter().map(|group| Element::new("group", NAMESPACE).text(group)))
 }
 
+/// Bytes of an item as a client sees it.
+pub fn item_bytes(item: &Item) -> usize {
+    let mut bytes = Vec::with_capacity(256);
+    item_element(item).write(NAMESPACE, &mut bytes);
+    bytes.len()
+}
+
 /// The item that says that a contact is gone (RFC 6121 §2.5.2).
 pub fn removed_element(contact: &str) -> Element {
     Element::new("item", NAMESPACE).attr("jid", contact).attr("subscription", "remove")
 }
 
-/// The error of a roster in which there is no room: `limits.roster_items`.
+/// The error of a roster in which there is no room: `limits.roster_items` or `limits.roster_bytes`.
 pub fn full() -> StanzaError {
     StanzaError::from(StanzaCondition::ResourceConstraint)
         .with_text("the roster is full; remove contacts first")

@@ -12,10 +12,12 @@ use whimbrel_storage::log::Sequence;
 use crate::service;
 use crate::stanza::{Delivery, Kind, Ticket, Traits, Type};
 use crate::stream::errors::{StanzaCondition, StanzaError, StreamCondition};
+use crate::user::flow::Class;
 use crate::user::home::Home;
+use crate::user::inactive::Urgency;
 use crate::user::subscription::table::Verb;
 use crate::user::tables::{Flags, ResourceKey, UserKey};
-use crate::user::{blocking, carbons, flow, inactive, offline, presence};
+use crate::user::{blocking, carbons, flow, inactive, offline, presence, room};
 use crate::xml::{CommonAttributes, Stamp, Stanza, writer};
 
 /// A stanza error that ends the stream.
@@ -299,7 +301,8 @@ fn deliver_iq(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>, is_hidde
         return;
     };
     match user.and_then(|user| home.users.find_resource(user, resource)) {
-        Some(key) => hand_over(home, key, d),
+        Some(key) if d.traits.has(Traits::FROM_SERVER) || takes(home, key, d) => hand_over(home, key, d),
+        Some(_) => not_taken(home, d),
         None => bounce(home, d, StanzaCondition::ServiceUnavailable),
     }
 }
@@ -311,6 +314,9 @@ fn deliver_message(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>) {
     };
     if let Some(resource) = d.to_resource {
         if let Some(key) = home.users.find_resource(user, resource) {
+            if !d.traits.has(Traits::FROM_SERVER) && !takes(home, key, d) {
+                return not_taken(home, d);
+            }
             hand_over(home, key, d);
             carbons::copy_received(home, user, d, &[key]);
             return;
@@ -323,6 +329,9 @@ fn deliver_message(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>) {
     let recipients = recipients_of_bare(home, user, d.typ);
     if recipients.is_empty() {
         return deliver_message_to_nobody(home, d);
+    }
+    if !recipients.iter().any(|&key| takes(home, key, d)) {
+        return not_taken(home, d);
     }
     for &key in &recipients {
         hand_over(home, key, d);
@@ -355,20 +364,49 @@ fn deliver_message_to_nobody(home: &mut Home, d: &Delivery<'_>) {
     }
 }
 
-/// Writes a stanza to a bound resource, or holds it back while the client is inactive.
+/// Writes a stanza to a bound resource, or holds it back while the client is inactive or reads slowly.
 pub fn hand_over(home: &mut Home, key: ResourceKey, d: &Delivery<'_>) {
-    hand_over_bytes(home, key, d.kind, d.from, inactive::urgency(d), d.bytes);
+    let urgency = inactive::urgency(d);
+    let class = match (d.kind, d.typ) {
+        _ if urgency == Urgency::Replaceable => Class::Presence(d.from),
+        (Kind::Iq, Type::Result | Type::Error) if d.traits.has(Traits::FROM_SERVER) => {
+            Class::Answer { from: Some(d.from), id: d.id }
+        }
+        _ if d.traits.has(Traits::FROM_SERVER) => Class::Own,
+        _ => Class::Foreign,
+    };
+    hand_over_as(home, key, d.kind, class, urgency, d.bytes);
 }
 
-/// As [`hand_over_bytes`], of a message that is in the log as `record`.
-pub fn hand_over_record(
+/// Hands a message of the log over.
+pub fn hand_over_record(home: &mut Home, key: ResourceKey, bytes: &[u8], record: Sequence) {
+    hand_over_as(home, key, Kind::Message, Class::Record(record), Urgency::Now, bytes);
+}
+
+/// As [`hand_over`], of what this server tells of the user's own account, or of presence from `from`.
+pub fn hand_over_bytes(
     home: &mut Home,
     key: ResourceKey,
     kind: Kind,
     from: &str,
-    urgency: inactive::Urgency,
+    urgency: Urgency,
     bytes: &[u8],
-    record: Option<Sequence>,
+) {
+    let class = match (kind, urgency) {
+        (_, Urgency::Replaceable) => Class::Presence(from),
+        (Kind::Iq, _) => Class::Own,
+        _ => Class::Foreign,
+    };
+    hand_over_as(home, key, kind, class, urgency, bytes);
+}
+
+fn hand_over_as(
+    home: &mut Home,
+    key: ResourceKey,
+    kind: Kind,
+    class: Class<'_>,
+    urgency: Urgency,
+    bytes: &[u8],
 ) {
     let metrics = home.metrics();
     match kind {
@@ -376,24 +414,31 @@ pub fn hand_over_record(
         Kind::Presence => metrics.presences_out.add(1),
         Kind::Iq => metrics.iqs_out.add(1),
     }
-    if home.users.resource(key).flags.has(Flags::INACTIVE)
+    let from = match class {
+        Class::Presence(from) => from,
+        _ => "",
+    };
+    let flags = home.users.resource(key).flags;
+    if (flags.has(Flags::INACTIVE) || flags.has(Flags::BACKED_UP))
         && inactive::hold(home, key, kind, from, urgency, bytes)
     {
         return;
     }
-    flow::write(home, key, kind, bytes, record);
+    flow::write(home, key, kind, class, bytes);
 }
 
-/// As [`hand_over`], with other bytes than those of the delivery.
-pub fn hand_over_bytes(
-    home: &mut Home,
-    key: ResourceKey,
-    kind: Kind,
-    from: &str,
-    urgency: inactive::Urgency,
-    bytes: &[u8],
-) {
-    hand_over_record(home, key, kind, from, urgency, bytes, None);
+/// Whether a resource takes a stanza that somebody else sends it and that is kept nowhere.
+fn takes(home: &Home, key: ResourceKey, d: &Delivery<'_>) -> bool {
+    inactive::urgency(d) != Urgency::Now || room::takes(home, key, Class::Foreign, d.bytes.len())
+}
+
+/// A stanza is not taken because too much waits for its recipient: its sender is told, if it is worth it.
+fn not_taken(home: &mut Home, d: &Delivery<'_>) {
+    home.metrics().dropped_output.add(1);
+    if d.typ != Type::Headline && !d.traits.has(Traits::STATE_ONLY) {
+        let text = "too much waits for the recipient; try again later";
+        bounce_with(home, d, StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text));
+    }
 }
 
 /// Answers a stanza that was on its way to a user with an error, unless it is one that gets no answer.

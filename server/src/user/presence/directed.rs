@@ -9,6 +9,7 @@ use crate::user::blocking;
 use crate::user::home::Home;
 use crate::user::presence::{presence_to, probe, refuse, write};
 use crate::user::routing::{self, Inbound};
+use crate::user::share;
 use crate::user::tables::{Flags, ResourceKey};
 
 /// Sends a client's presence, probe or presence error to one entity.
@@ -34,7 +35,8 @@ pub(super) fn send(home: &mut Home, inbound: &Inbound<'_>, local: &str, to: &Jid
     routing::send_to_user(home, inbound, local, to.resource());
 }
 
-/// Notes that `name` has the presence of this resource. `false` when `limits.directed_presence` is reached.
+/// Notes that `name` has the presence of this resource. `false` when `limits.directed_presence` is reached, or the account
+/// may hold no more.
 fn remember(home: &mut Home, key: ResourceKey, own: &str, name: &str) -> bool {
     let limit = home.config.limits.directed_presence as usize;
     let resource = home.users.resource(key);
@@ -44,6 +46,10 @@ fn remember(home: &mut Home, key: ResourceKey, own: &str, name: &str) -> bool {
     // §4.6.3: who is subscribed to an available resource will hear of its end by broadcast.
     if resource.flags.has(Flags::AVAILABLE) && is_subscriber(home, own, name) {
         return true;
+    }
+    if !share::has(home, key, name.len()) {
+        home.metrics().refused_account_memory.add(1);
+        return false;
     }
     let list = home.users.resource_mut(key).directed.get_or_insert_default();
     if list.len() >= limit {

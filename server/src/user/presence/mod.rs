@@ -17,7 +17,7 @@ use crate::user::home::Home;
 use crate::user::inactive::Urgency;
 use crate::user::routing::{self, Inbound};
 use crate::user::tables::{Flags, ResourceKey, UserKey};
-use crate::user::{blocking, offline, subscription};
+use crate::user::{blocking, flow, offline, share, subscription};
 use crate::xml::writer;
 
 /// How every presence begins.
@@ -102,6 +102,11 @@ fn available(home: &mut Home, inbound: &Inbound<'_>) {
     };
     let key = inbound.sender;
     let tail = tail_of(home, inbound);
+    if !share::has(home, key, tail.len().saturating_sub(home.users.resource(key).presence.len())) {
+        home.metrics().refused_account_memory.add(1);
+        let text = "too much waits for this account; try again later";
+        return refuse(home, inbound, StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text));
+    }
     let resource = home.users.resource_mut(key);
     let initial = !resource.flags.has(Flags::AVAILABLE);
     let other_priority = resource.priority != priority;
@@ -112,13 +117,34 @@ fn available(home: &mut Home, inbound: &Inbound<'_>) {
     announce(home, &local, Type::Available, inbound.from, &tail);
     announce_to_own(home, key, inbound.from, &tail, |_| true);
     if initial {
-        probe::contacts_of(home, key, inbound.from);
-        show_own_resources(home, key, inbound.from);
-        subscription::deliver_pending(home, key);
+        ask_for_all(home, key, inbound.from);
     }
+    flow::settle(home, key);
     if initial || other_priority {
         offline::offer(home, home.users.resource(key).user);
         offline::offer_to(home, key);
+    }
+}
+
+/// What a resource gets to see when it becomes available: its contacts, the user's other resources, and requests that wait
+/// for an answer.
+fn ask_for_all(home: &mut Home, key: ResourceKey, full: &str) {
+    probe::contacts_of(home, key, full);
+    show_own_resources(home, key, full);
+    subscription::deliver_pending(home, key);
+}
+
+/// A resource for which presence was dropped, because it read too slowly or had no connection, gets to see everything
+/// again. One that is not available learns it when it becomes so.
+pub fn refresh(home: &mut Home, key: ResourceKey) {
+    let flags = &mut home.users.resource_mut(key).flags;
+    if flags.has(Flags::PRESENCE_LOST) {
+        flags.put(Flags::PRESENCE_LOST, false);
+        if flags.has(Flags::AVAILABLE) {
+            let full = home.full_jid(key);
+            home.metrics().presence_refreshed.add(1);
+            ask_for_all(home, key, &full);
+        }
     }
 }
 

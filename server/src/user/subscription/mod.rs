@@ -222,6 +222,9 @@ fn hand_over(home: &mut Home, key: ResourceKey, contact: &str, verb: Verb, bytes
     routing::hand_over(home, key, &d);
 }
 
+/// Bytes of requests that a resource gets as they are when it becomes available.
+const PENDING_BYTES_MAX: usize = 128 * 1024;
+
 /// A resource has become available: it gets the requests that still wait for an answer (§3.1.3).
 pub fn deliver_pending(home: &mut Home, key: ResourceKey) {
     let local = home.users.local_of(key).to_owned();
@@ -235,14 +238,30 @@ pub fn deliver_pending(home: &mut Home, key: ResourceKey) {
     if let Err(error) = read {
         tracing::error!(user = local, %error, "cannot read a roster");
     }
+    let mut left = PENDING_BYTES_MAX;
     for contact in waiting {
         if JidRef::parse(&contact).is_ok_and(|contact| blocking::blocks(home, &local, &contact)) {
             continue;
         }
         if let Ok(Some(Item { pending_in: Some(bytes), .. })) = directory.roster_item(&local, &contact) {
+            // Strangers can send many of them: the first come as they are, the rest without what they say.
+            let bytes = match left.checked_sub(bytes.len()) {
+                Some(rest) => {
+                    left = rest;
+                    bytes
+                }
+                None => bare_request(&contact, &home.bare_jid(&local)),
+            };
             hand_over(home, key, &contact, Verb::Subscribe, &bytes);
         }
     }
+}
+
+/// A request without what it says.
+fn bare_request(from: &str, to: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(128);
+    presence::write(from, to, b" type='subscribe'/>", &mut bytes);
+    bytes
 }
 
 /// The user has removed a contact from his roster: ends what was between them (§2.5.2). `item` is the item as it was.
