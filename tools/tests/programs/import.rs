@@ -46,21 +46,24 @@ fn scram_keys_are_taken_as_they_are_and_bad_ones_are_told_by_file_and_line() {
     let cut = &GOOD[..GOOD.len() - 8];
     let text = format!(
         "a@localhost\t{GOOD}\nb@localhost\t{cut}\nc@localhost\tSCRAM-SHA-512$1:a$b:c\nd@localhost\tpassword\n\
-         e@localhost\t{GOOD}\t{GOOD}\n"
+         e@localhost\t{GOOD}\t{GOOD}\nf@localhost\t {GOOD} \r\ng@localhost\t{}\nh@localhost\t\"{GOOD}\"\n",
+        GOOD.replace("SCRAM-SHA", "scram-sha")
     );
     let file = place.file("keys.tsv", text);
     let file = file.to_str().unwrap();
     let done = place.ctl(&["user", "import", "--create", file]);
-    assert_eq!((done.code, done.out.as_str()), (1, "2 added, 0 existed, 3 bad lines\n"), "{done:?}");
+    assert_eq!((done.code, done.out.as_str()), (1, "3 added, 0 existed, 5 bad lines\n"), "{done:?}");
     for reason in [
         "line 2: ServerKey of SCRAM-SHA-256 must be 32 bytes in base64",
         "line 3: keys of SCRAM-SHA-256 and SCRAM-SHA-1 can be used",
         "line 5: the keys of one mechanism are given twice",
+        "line 7: the mechanism of SCRAM keys is in capitals",
+        "line 8: SCRAM keys are written MECHANISM$",
     ] {
         assert!(done.err.contains(&format!("{file}: {reason}")), "`{reason}`: {done:?}");
     }
     assert!(!done.err.contains("WG5d8"), "keys are shown: {done:?}");
-    assert_eq!(place.ctl(&["user", "list"]).out, "a@localhost\nd@localhost\n");
+    assert_eq!(place.ctl(&["user", "list"]).out, "a@localhost\nd@localhost\nf@localhost\n");
 }
 
 #[test]
