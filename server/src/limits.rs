@@ -52,6 +52,9 @@ pub struct Limits {
     pub crypto_queue: u32,
     /// Entities to which one resource has sent directed presence that are remembered for its unavailable.
     pub directed_presence: u32,
+    /// MiB of memory that the server may use; 0: half of the machine's. As it is used up, detached sessions, long answers
+    /// and new connections are given up, in this order (see [`crate::memory`]).
+    pub memory_mib: u32,
     /// KiB of memory that one account may make the server hold: what waits for its clients, what they have not
     /// acknowledged, what is held back for them, their presence.
     pub account_memory_kib: u32,
@@ -128,6 +131,7 @@ impl Default for Limits {
             held_bytes: 4 * 1024 * 1024,
             crypto_queue: 4_096,
             directed_presence: 100,
+            memory_mib: 0,
             account_memory_kib: 4096,
             roster_items: 1000,
             roster_bytes: 1024 * 1024,
@@ -180,6 +184,12 @@ impl Limits {
             return Err(format!(
                 "limits.roster_bytes is {}, but must be at most half of limits.output_backlog_bytes ({})",
                 self.roster_bytes, self.output_backlog_bytes
+            ));
+        }
+        if self.memory_mib > 0 && u64::from(self.memory_mib) * 1024 < 8 * u64::from(self.account_memory_kib) {
+            return Err(format!(
+                "limits.memory_mib is {}, but must be at least eight times limits.account_memory_kib ({} KiB)",
+                self.memory_mib, self.account_memory_kib
             ));
         }
         if u64::from(self.account_memory_kib) * 1024 < 2 * u64::from(self.output_backlog_bytes) {
