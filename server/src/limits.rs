@@ -60,7 +60,8 @@ pub struct Limits {
     pub account_memory_kib: u32,
     /// Contacts in one roster. One more is refused with `resource-constraint`.
     pub roster_items: u32,
-    /// Bytes of one roster, as its owner gets it. A change past it is refused with `resource-constraint`.
+    /// Bytes of one roster, as its owner gets it; never more than half of `output_backlog_bytes`. A change past it is refused
+    /// with `resource-constraint`.
     pub roster_bytes: u32,
     /// Subscription requests of strangers that wait for one user's answer; further ones are dropped.
     pub roster_requests: u32,
@@ -166,6 +167,11 @@ impl Limits {
         self.sm_unacked_bytes.min(self.output_backlog_bytes) as usize
     }
 
+    /// Bytes of one roster: as an answer it must not be longer than what may wait.
+    pub fn roster_bytes(&self) -> usize {
+        self.roster_bytes.min(self.output_backlog_bytes / 2) as usize
+    }
+
     /// Checks the relations between limits; the text says what is wrong and what to do.
     pub fn check(&self) -> Result<(), String> {
         if self.stanza_bytes < STANZA_BYTES_FLOOR {
@@ -178,12 +184,6 @@ impl Limits {
             return Err(format!(
                 "limits.output_backlog_bytes is {}, but must be at least twice limits.stanza_bytes ({})",
                 self.output_backlog_bytes, self.stanza_bytes
-            ));
-        }
-        if self.roster_bytes > self.output_backlog_bytes / 2 {
-            return Err(format!(
-                "limits.roster_bytes is {}, but must be at most half of limits.output_backlog_bytes ({})",
-                self.roster_bytes, self.output_backlog_bytes
             ));
         }
         if self.memory_mib > 0 && u64::from(self.memory_mib) * 1024 < 8 * u64::from(self.account_memory_kib) {

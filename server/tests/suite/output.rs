@@ -21,13 +21,7 @@ fn card_requests(count: usize) -> String {
 }
 
 fn small_backlog(server: impl Fn(&TestServer)) {
-    on_each_driver_with(
-        |config| {
-            config.limits.output_backlog_bytes = BACKLOG;
-            config.limits.roster_bytes = BACKLOG / 2;
-        },
-        server,
-    );
+    on_each_driver_with(|config| config.limits.output_backlog_bytes = BACKLOG, server);
 }
 
 /// The answer to the request `id`; everything before it is passed over.

@@ -288,7 +288,7 @@ mod tests {
         queue.acknowledge(500, |_| gone += 1);
         assert_eq!((gone, queue.count(), shape(&queue).as_str()), (1, 502, "(501)s"));
         queue.acknowledge(502, |_| gone += 1);
-        assert_eq!((gone, queue.count(), queue.size(), queue.memory()), (3, 0, (0, 0), 0));
+        assert_eq!((gone, queue.count(), queue.size(), queue.content()), (3, 0, (0, 0), 0));
     }
 
     #[test]
