@@ -62,11 +62,16 @@ worker_metrics! {
     redelivered "log.delivered_later" Counter "messages" "Messages delivered out of the log, not as they came.";
     fell_behind "log.behind" Counter "times" "Resources that were left to the log because they read too slowly.";
     log_expired "log.expired" Counter "messages" "Messages dropped after limits.offline_days.";
+    log_orphans "log.orphans" Counter "messages" "Messages dropped at the start because the directory does not have their accounts.";
     log_damaged "log.damaged" Counter "messages" "Messages that could not be read from the log.";
     log_compacted "log.compacted" Counter "bytes" "Bytes copied to free disk space.";
     log_reopened "log.reopened" Counter "times" "Times the log was opened again after it had failed.";
     log_pauses "log.pauses" Counter "times" "Reading from a client paused because too many of its messages wait for a commit.";
     refused_offline "refused.offline" Counter "messages" "Refused: limits.offline_messages or limits.offline_bytes.";
+    refused_offline_sender "refused.offline_sender" Counter "messages" "Refused: limits.offline_percent_per_contact or limits.offline_percent_per_stranger.";
+    refused_offline_strangers "refused.offline_strangers" Counter "messages" "Refused: limits.offline_percent_strangers.";
+    refused_offline_rate "refused.offline_strangers_per_minute" Counter "messages" "Refused: limits.offline_strangers_per_minute.";
+    offline_counted "offline.counted" Gauge "accounts" "Accounts for which so much waits that it is counted by sender.";
     refused_log_full "refused.log_full" Counter "messages" "Refused: the disk is full, or log_mib_max is reached.";
     refused_log_failed "refused.log_failed" Counter "messages" "Refused: the log has failed, or does not take the message.";
     refused_unacked "refused.sm_unacked" Counter "streams" "Streams that can no longer be resumed: limits.sm_unacked_stanzas, limits.sm_unacked_bytes or limits.detached_bytes.";

@@ -152,13 +152,12 @@ impl Home {
 
     /// A client has a message of the log for good.
     pub fn trim(&mut self, user: UserId, sequence: Sequence) {
-        self.ledger.trim(user, sequence, &self.shared.metrics[self.worker]);
+        self.ledger.trim(&self.config.limits, user, sequence, &self.shared.metrics[self.worker]);
     }
 
     /// An account is gone, and with it everything that waits for it.
     pub fn purge(&mut self, user: UserId) {
-        let purged = self.ledger.log_mut().purge(user);
-        self.metrics().log_pending.sub(purged.messages);
+        self.ledger.purge(user, &self.shared.metrics[self.worker]);
     }
 
     /// Counts a stanza of a client whose stream is managed; `None` for any other.
@@ -216,11 +215,13 @@ impl Home {
 
     /// Takes one presence to many users, listed by their home workers: one letter for each worker.
     pub fn broadcast(&mut self, typ: Type, from: &str, tail: &[u8], lists: Vec<Targets>) {
+        let chooses_resources = typ != Type::Probe && user::blocking::chooses_resources(self, from);
         for (worker, list) in lists.iter().enumerate() {
             if list.is_empty() {
                 continue;
             }
-            let broadcast = Broadcast::new(typ, from, tail, list);
+            let mut broadcast = Broadcast::new(typ, from, tail, list);
+            broadcast.chooses_resources = chooses_resources;
             if worker == self.worker {
                 user::presence::receive_broadcast(self, &broadcast);
             } else {

@@ -148,6 +148,11 @@ impl Core {
         self.accept_paused
     }
 
+    /// Whether this worker takes nobody any more.
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
     /// Whether this worker drains, its last session is gone, and so is what it asked of other threads: they could
     /// not deliver to a worker that has left.
     pub fn is_drained(&self) -> bool {

@@ -1,7 +1,5 @@
 //! What the kernel has done, and what follows from it.
 
-use std::os::fd::{FromRawFd, OwnedFd};
-
 use io_uring::cqueue;
 use socket2::SockRef;
 
@@ -180,10 +178,7 @@ impl Uring {
             Kind::Receive | Kind::HangUp | Kind::Send if !cqueue::more(completion.flags()) => {
                 self.in_flight -= 1;
             }
-            Kind::Accept if completion.result() >= 0 => {
-                // SAFETY: a successful accept gives a new descriptor that nobody else owns.
-                drop(unsafe { OwnedFd::from_raw_fd(completion.result()) });
-            }
+            Kind::Accept => self.listeners.discard(token, completion),
             _ => {}
         }
     }
