@@ -53,12 +53,16 @@ pub struct Limits {
     pub crypto_queue: u32,
     /// Entities to which one resource has sent directed presence that are remembered for its unavailable.
     pub directed_presence: u32,
+    /// MiB of memory that the server may use; 0: half of the machine's. As it is used up, detached sessions, long answers
+    /// and new connections are given up, in this order (see [`crate::memory`]).
+    pub memory_mib: u32,
     /// KiB of memory that one account may make the server hold: what waits for its clients, what they have not
     /// acknowledged, what is held back for them, their presence.
     pub account_memory_kib: u32,
     /// Contacts in one roster. One more is refused with `resource-constraint`.
     pub roster_items: u32,
-    /// Bytes of one roster, as its owner gets it. A change past it is refused with `resource-constraint`.
+    /// Bytes of one roster, as its owner gets it; never more than half of `output_backlog_bytes`. A change past it is refused
+    /// with `resource-constraint`.
     pub roster_bytes: u32,
     /// Subscription requests of strangers that wait for one user's answer; further ones are dropped.
     pub roster_requests: u32,
@@ -139,6 +143,7 @@ impl Default for Limits {
             held_bytes: 4 * 1024 * 1024,
             crypto_queue: 4_096,
             directed_presence: 100,
+            memory_mib: 0,
             account_memory_kib: 4096,
             roster_items: 1000,
             roster_bytes: 1024 * 1024,
@@ -177,6 +182,11 @@ impl Limits {
         self.sm_unacked_bytes.min(self.output_backlog_bytes) as usize
     }
 
+    /// Bytes of one roster: as an answer it must not be longer than what may wait.
+    pub fn roster_bytes(&self) -> usize {
+        self.roster_bytes.min(self.output_backlog_bytes / 2) as usize
+    }
+
     /// Checks the relations between limits; the text says what is wrong and what to do.
     pub fn check(&self) -> Result<(), String> {
         if self.stanza_bytes < STANZA_BYTES_FLOOR {
@@ -191,10 +201,10 @@ impl Limits {
                 self.output_backlog_bytes, self.stanza_bytes
             ));
         }
-        if self.roster_bytes > self.output_backlog_bytes / 2 {
+        if self.memory_mib > 0 && u64::from(self.memory_mib) * 1024 < 8 * u64::from(self.account_memory_kib) {
             return Err(format!(
-                "limits.roster_bytes is {}, but must be at most half of limits.output_backlog_bytes ({})",
-                self.roster_bytes, self.output_backlog_bytes
+                "limits.memory_mib is {}, but must be at least eight times limits.account_memory_kib ({} KiB)",
+                self.memory_mib, self.account_memory_kib
             ));
         }
         if u64::from(self.account_memory_kib) * 1024 < 2 * u64::from(self.output_backlog_bytes) {

@@ -76,6 +76,13 @@ worker_metrics! {
     refused_log_failed "refused.log_failed" Counter "messages" "Refused: the log has failed, or does not take the message.";
     refused_unacked "refused.sm_unacked" Counter "streams" "Streams that can no longer be resumed: limits.sm_unacked_stanzas, limits.sm_unacked_bytes or limits.detached_bytes.";
     unremembered "sm.unremembered" Counter "stanzas" "Stanzas sent that a resumed stream would not get again: limits.sm_unacked_stanzas or limits.sm_unacked_bytes.";
+    refused_memory "refused.memory" Counter "connections" "Connections refused or ended, and sessions without one ended: limits.memory_mib.";
+    memory_unacked "memory.unacked" Gauge "bytes" "Memory of what clients have not acknowledged (XEP-0198); sampled in rounds of some seconds, as the next four.";
+    memory_held "memory.held" Gauge "bytes" "Memory of stanzas held back for inactive, slow or absent clients.";
+    memory_presence "memory.presence" Gauge "bytes" "Memory of the last presence of sessions, and of addresses that have directed presence.";
+    memory_unfinished "memory.unfinished" Gauge "bytes" "Memory of stanzas that have not come to their end.";
+    memory_detached "memory.detached" Gauge "bytes" "Of memory.unacked and memory.held, that of sessions without a connection.";
+    mailbox_bytes "mailbox.bytes" Gauge "bytes" "Bytes of parcels that wait for room in a mailbox.";
     refused_account_memory "refused.account_memory" Counter "stanzas" "Presence refused: limits.account_memory_kib.";
     refused_answers "refused.answers" Counter "requests" "Refused, to be asked again: limits.output_backlog_bytes or limits.account_memory_kib has no room for the answer.";
     dropped_output "output.dropped" Counter "stanzas" "Not delivered, because too much waits for the recipient: presence, which is asked for again, and what is kept nowhere, whose sender is told.";

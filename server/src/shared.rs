@@ -14,6 +14,7 @@ use whimbrel_storage::directory::{Directory, DirectoryError};
 
 use crate::admission::Admission;
 use crate::config::Config;
+use crate::memory::Memory;
 use crate::metrics::WorkerMetrics;
 use crate::registration::errand::Errand;
 use crate::stats::Stats;
@@ -60,6 +61,8 @@ pub struct Shared {
     pub metrics: Blocks<WorkerMetrics>,
     /// All metrics, those of the workers included.
     pub stats: Stats,
+    /// How much of the memory budget is used.
+    pub memory: Memory,
     /// Set while the server drains: no new logins.
     pub draining: AtomicBool,
     /// From the runs before.
@@ -95,6 +98,7 @@ impl Shared {
             hasher,
             metrics: stats.workers.clone(),
             stats,
+            memory: Memory::default(),
             draining: AtomicBool::new(false),
             inherited,
             unique: AtomicU64::new(0),

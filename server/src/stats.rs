@@ -20,6 +20,7 @@ use whimbrel_stats::{Blocks, Builder, Cell};
 use whimbrel_storage::directory::Writer;
 
 use crate::allocator;
+use crate::memory;
 use crate::metrics::WorkerMetrics;
 use crate::registration::Registration;
 use crate::registration::metrics::RegistrationMetrics;
@@ -72,6 +73,8 @@ whimbrel_stats::metrics! {
         faults_major "server.faults.major" Counter "faults" "Page faults of the server that waited for a disk.";
         switches_voluntary "server.switches.voluntary" Counter "switches" "Times that threads of the server waited for something.";
         switches_involuntary "server.switches.involuntary" Counter "switches" "Times that threads of the server were made to give up their core.";
+        memory_budget "memory.budget" HighWater "bytes" "Memory that the server may use (limits.memory_mib), compared with server.allocator.in_use.";
+        memory_pressure "memory.pressure" HighWater "level" "What is given up for want of memory: 0 nothing; 1 from 80% of the budget, 2 from 90%, 3 from 95% (docs/config.md).";
         allocator_in_use "server.allocator.in_use" Gauge "bytes" "Memory that the server has allocated and not freed; what process.memory.anonymous has beyond it, the allocator keeps for later.";
         allocations "server.allocator.allocations" Counter "allocations" "Times that the server asked for memory.";
  upgrades "upgrade.count" Counter "upgrades" "Upgrades to another program since the process was started.";
@@ -209,6 +212,17 @@ impl Watched {
         cells.unauthenticated.set(self.shared.admission.counts().1.into());
         let allocator = allocator::figures();
         cells.allocator_in_use.set(allocator.in_use);
+        let budget = memory::budget_bytes(limits.memory_mib.into(), platform::memory_bytes());
+        cells.memory_budget.set(budget);
+        if let Some(pressure) = self.shared.memory.look(allocator.in_use, budget) {
+            tracing::warn!(
+                ?pressure,
+                used = allocator.in_use,
+                budget,
+                "the memory budget (limits.memory_mib)"
+            );
+        }
+        cells.memory_pressure.set(self.shared.memory.pressure() as u64);
         cells.allocations.set(allocator.allocations);
         if let Ok(usage) = platform::usage() {
             cells.cpu_user.set(usage.user_us);

@@ -123,7 +123,8 @@ impl Parcel {
     const KEEP_BYTES_MAX: usize = 256 * 1024;
 
     fn put(&mut self, bytes: &[u8]) -> Span {
-        let start = u32::try_from(self.bytes.len()).expect("a parcel is bounded by one iteration's input");
+        let start =
+            u32::try_from(self.bytes.len()).expect("the post room begins another parcel after some MiB");
         let length = u32::try_from(bytes.len()).expect("a stanza is bounded by limits.stanza_bytes");
         self.bytes.extend_from_slice(bytes);
         Span { start, length }

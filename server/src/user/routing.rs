@@ -451,7 +451,7 @@ fn hand_over_as(
 }
 
 /// Whether a resource takes a stanza that somebody else sends it and that is kept nowhere.
-fn takes(home: &Home, key: ResourceKey, d: &Delivery<'_>) -> bool {
+fn takes(home: &mut Home, key: ResourceKey, d: &Delivery<'_>) -> bool {
     inactive::urgency(d) != Urgency::Now || room::takes(home, key, Class::Foreign, d.bytes.len())
 }
 

@@ -272,6 +272,17 @@ impl Users {
         (self.users.len(), self.resources.len())
     }
 
+    /// The bound resources at a range of places, for sweeps that do a part at a time.
+    pub fn range(&self, start: usize, length: usize) -> impl Iterator<Item = (ResourceKey, &Resource)> {
+        let places = start..(start + length).min(self.resources.capacity());
+        places.filter_map(|place| Some((ResourceKey(index(place)), self.resources.get(place)?)))
+    }
+
+    /// Places of resources, free ones included: what [`Users::range`] walks through.
+    pub fn places(&self) -> usize {
+        self.resources.capacity()
+    }
+
     /// All bound resources.
     pub fn iter(&self) -> impl Iterator<Item = (ResourceKey, &Resource)> {
         self.resources.iter().map(|(i, resource)| (ResourceKey(index(i)), resource))

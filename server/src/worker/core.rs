@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::admission::{AddressKey, Refusal};
+use crate::memory::Pressure;
 use crate::runtime::driver::{CloseCause, CloseHow, ConnId, Event, ListenerId};
 use crate::runtime::letter::Letter;
 use crate::runtime::outbox::Action;
@@ -27,6 +28,7 @@ use crate::user::routing::StreamEnd;
 use crate::user::tables::{Flags, ResourceKey};
 use crate::user::{flow, presence, routing};
 use crate::worker::managed::Resumption;
+use crate::worker::pressure::Sample;
 use crate::worker::turn::{InputEnd, Turns};
 use crate::xml::{self, Framer};
 
@@ -73,6 +75,8 @@ pub struct Core {
     pub(super) resumptions: Vec<Resumption>,
     /// Resources with stream management that were busy lately; each is looked at once a second until it rests.
     pub(super) watched: Vec<crate::user::tables::ResourceKey>,
+    /// What sessions hold, as far as it was sampled in this round.
+    pub(super) sample: Sample,
     /// When the log was last looked after.
     pub(super) log_seen_to: Millis,
     /// Input that has been read and waits to be handled.
@@ -102,6 +106,7 @@ impl Core {
             detached: 0,
             resumptions: Vec::new(),
             watched: Vec::new(),
+            sample: Sample::NEW,
             log_seen_to: Millis(0),
             turns: Turns::default(),
             choked: Vec::new(),
@@ -199,6 +204,10 @@ impl Core {
             metrics.accept_rate_pauses.add(1);
         }
         let direct_tls = self.tls_listeners.get(usize::from(listener.0)).copied().unwrap_or(false);
+        if self.home.shared.memory.pressure() >= Pressure::Short {
+            self.home.metrics().refused_memory.add(1);
+            return self.refuse_connection(conn, direct_tls);
+        }
         let refusal = self.home.shared.admission.admit(AddressKey::new(peer), &self.home.config.limits).err();
         if let Some(refusal) = refusal {
             let metrics = self.home.metrics();
@@ -393,6 +402,7 @@ impl Core {
                     self.set_timer(1000, Timer::Second);
                     self.refill_accept_budget();
                     self.sweep();
+                    self.sample_memory();
                     self.rest_streams();
                     self.look_after_log();
                 }

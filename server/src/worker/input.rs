@@ -1,5 +1,6 @@
 //! From received bytes to stanzas: TLS, framing, and the hand-over to negotiation or to the user.
 
+use crate::memory::{Pressure, SHORT_BYTES};
 use crate::runtime::driver::ConnId;
 use crate::runtime::work;
 use crate::session::{Holds, Phase, Session, StreamContext};
@@ -44,6 +45,10 @@ impl Core {
         self.home.shared.metrics[self.home.worker].bytes_in.add(bytes.len() as u64);
         session.heard = now;
         session.marks.pinged = false;
+        if self.home.shared.memory.pressure() >= Pressure::Short {
+            self.refuse_unfinished(conn);
+        }
+        let Some(session) = self.sessions.get_mut(conn) else { return };
         let Some(tls) = &mut session.tls else {
             return self.input(conn, bytes);
         };
@@ -69,6 +74,18 @@ impl Core {
             }
         }
         self.plain = plain;
+    }
+
+    /// An unfinished stanza may not grow long while memory is short. The session can be resumed.
+    fn refuse_unfinished(&mut self, conn: ConnId) {
+        let Some(session) = self.sessions.get(conn) else { return };
+        if session.partial.as_ref().is_some_and(|partial| partial.bytes().len() > SHORT_BYTES) {
+            self.home.metrics().refused_memory.add(1);
+            let text = "the server is short of memory; try again later";
+            self.end_stream_with(conn, true, |out| {
+                StreamCondition::ResourceConstraint.write(Some(text), out)
+            });
+        }
     }
 
     /// The peer has ended TLS.

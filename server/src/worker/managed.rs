@@ -214,6 +214,7 @@ impl Core {
         if let Some(sm) = self.home.users.sm_mut(key) {
             sm.disconnected();
         }
+        flow::take_back_unsent(&mut self.home, key);
         // What is in the log and still fits can as well wait in his queue; then others see it is taken.
         self.home.pumps.push(key);
         true

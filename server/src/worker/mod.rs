@@ -15,6 +15,7 @@
 //! | [`managed`](self) | stream management: acknowledgements, sessions without a connection, resumption |
 //! | [`keeping`](self) | the log: commits, deliveries that are due, repairs |
 //! | [`held`](self) | what waits for subscriptions to be written |
+//! | [`pressure`](self) | what sessions hold, and what is given up for want of memory |
 //! | [`rounds`](self) | what the loop needs beside events |
 //! | [`sweep`](self) | idle clients |
 //! | [`turn`](self) | whose input is handled when, and what holds it |
@@ -28,6 +29,7 @@ mod input;
 mod keeping;
 mod login;
 mod managed;
+mod pressure;
 mod rounds;
 mod sweep;
 mod turn;

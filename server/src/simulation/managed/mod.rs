@@ -95,7 +95,14 @@ impl Managed {
             ..usual
         };
         let plain = config(&settings, data);
-        let limits = Limits { sm_resume_seconds: 30, ..plain.limits.clone() };
+        // So small that peers which acknowledge late get past them.
+        let limits = Limits {
+            sm_resume_seconds: 30,
+            sm_unacked_stanzas: 64,
+            sm_unacked_bytes: 2 * plain.limits.stanza_bytes,
+            detached_bytes: 4_000,
+            ..plain.limits.clone()
+        };
         let config = Config { limits, durability: Durability::Disk, ..plain };
         let peers = (0..clients).map(|_| Peer::default()).collect();
         let committed = vec![0; settings.workers];
