@@ -56,13 +56,15 @@ impl Core {
                     self.input(conn, &plain);
                 }
                 if progress.peer_closed {
-                    self.close(conn);
+                    // As a FIN: the transport has ended, not the stream (XEP-0198 §5).
+                    self.ended(conn);
                 }
             }
             Err(error) => {
                 tracing::debug!(%error, "TLS ended a connection");
                 self.home.metrics().tls_failures.add(1);
-                self.close(conn);
+                // As a reset. Nothing of a broken record was believed, so it says nothing about the session.
+                self.ended(conn);
             }
         }
         self.plain = plain;
@@ -117,6 +119,7 @@ impl Core {
                                 peer: *peer,
                                 tls: tls.is_some(),
                                 now_ms: self.home.now.0,
+                                worker: self.home.worker,
                             };
                             negotiation_frame(negotiation, &at, &frame, self.home.out.plain(conn))
                         }

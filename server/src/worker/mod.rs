@@ -16,6 +16,7 @@
 //! | [`keeping`](self) | the log: commits, deliveries that are due, repairs |
 //! | [`held`](self) | what waits for subscriptions to be written |
 //! | [`rounds`](self) | what the loop needs beside events |
+//! | [`places`](self) | room for connections that have not logged in |
 //! | [`sweep`](self) | idle clients |
 //! | [`command`] | what the control thread asks of a worker |
 //! | [`upgrade`] | letting go of everything for another program, and taking it over |
@@ -27,6 +28,7 @@ mod input;
 mod keeping;
 mod login;
 mod managed;
+mod places;
 mod rounds;
 mod sweep;
 pub mod upgrade;

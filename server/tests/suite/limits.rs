@@ -58,6 +58,39 @@ fn connections_that_do_not_log_in_do_not_take_the_places_of_those_who_do() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn one_address_does_not_hold_all_places_of_those_who_log_in() {
+    on_each_driver_with(
+        |config| config.limits.sessions_unauthenticated = 6,
+        |server| {
+            server.accounts(&["juliet"]);
+            let mut held: Vec<Client> =
+                (0..6).map(|_| Client::connect_from([127, 0, 50, 1], server.address())).collect();
+            for client in &mut held {
+                client.open_stream("localhost");
+            }
+            // Another one of the same address finds none, and takes none from its own.
+            Client::connect_from([127, 0, 50, 1], server.address()).expect_stream_error("resource-constraint");
+            let mut juliet = Client::connect_from([127, 0, 60, 1], server.address());
+            juliet.log_in("juliet", &crate::support::server_password("juliet"), "balcony");
+            juliet.settle();
+            server.await_metric("refused.displaced", 1);
+            assert_eq!(sum(server, |m| &m.refused_unauthenticated), 1);
+            // The oldest has gone, wherever it was accepted.
+            let mut gone = 0;
+            for client in &mut held {
+                client.socket().set_nonblocking(true).unwrap();
+                gone += usize::from(!matches!(
+                    std::io::Read::read(&mut client.socket(), &mut [0; 64]),
+                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock
+                ));
+            }
+            assert_eq!(gone, 1);
+        },
+    );
+}
+
+#[test]
 fn accepting_is_paced_and_nobody_is_lost() {
     on_each_driver_with(
         |config| config.limits.accepts_per_second = 20,

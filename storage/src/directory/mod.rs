@@ -56,7 +56,7 @@ use std::sync::Arc;
 
 use heed::{Env, WithoutTls};
 
-pub use accounts::CredentialsStamp;
+pub use accounts::{CredentialsStamp, Looks};
 pub use activity::LastActivity;
 pub use error::DirectoryError;
 pub use import::{ImportEvent, Imported, NewAccount};
