@@ -84,8 +84,8 @@ pub struct Limits {
     /// Bytes of private XML (XEP-0049) that one account may keep. A request that would exceed it gets
     /// `resource-constraint`.
     pub private_bytes: u32,
-    /// Accounts that one address (IPv6: one /64) may try to register in an hour, where `auth.open_registration` allows it.
-    /// One more gets `resource-constraint`.
+    /// Accounts that one address (IPv6: one /64) may try to register in an hour, where `auth.open_registration` allows it,
+    /// and eight times as many from one network (IPv4 /24, IPv6 /48). One more gets `resource-constraint`.
     pub registrations_per_hour: u32,
     /// Stanzas sent to one client that it has not acknowledged (XEP-0198). Past the half of it messages for it are
     /// left in the log; past the whole its stream ends with `resource-constraint`.
