@@ -54,8 +54,10 @@ pub enum Durability {
 pub struct TlsConfig {
     /// PEM file with the certificate chain. Empty: a self-signed one is made in the data directory.
     pub certificate: PathBuf,
-    /// PEM file with the private key. Empty together with `certificate`.
+    /// PEM file with the private key. Empty together with `certificate`. Only its owner may read it.
     pub key: PathBuf,
+    /// The key's group may read it, too.
+    pub key_group_readable: bool,
 }
 
 /// Authentication.

@@ -101,6 +101,16 @@ pub struct Limits {
     pub offline_messages: u64,
     /// Bytes of those messages. One more is refused with `resource-constraint`.
     pub offline_bytes: u64,
+    /// Part of the messages and bytes that may wait for one account which one of its contacts may have waiting, in
+    /// percent. One more is refused with `resource-constraint`.
+    pub offline_percent_per_contact: u8,
+    /// The same of one sender who is no contact.
+    pub offline_percent_per_stranger: u8,
+    /// The same of all senders together who are no contacts.
+    pub offline_percent_strangers: u8,
+    /// Messages in a minute that all strangers together may leave for an account without an available resource, once more waits
+    /// for it than one stranger may leave. One more is refused with `resource-constraint`.
+    pub offline_strangers_per_minute: u32,
     /// Days after which a message that waits is dropped.
     pub offline_days: u32,
     /// Seconds that a drain or stop waits for clients to close their streams.
@@ -151,8 +161,12 @@ impl Default for Limits {
             sm_unacked_bytes: 1024 * 1024,
             sm_resume_seconds: 600,
             sm_detached_sessions: 1_000_000,
-            offline_messages: 100_000,
+            offline_messages: 25_000,
             offline_bytes: 64 * 1024 * 1024,
+            offline_percent_per_contact: 25,
+            offline_percent_per_stranger: 2,
+            offline_percent_strangers: 10,
+            offline_strangers_per_minute: 60,
             offline_days: 30,
             drain_seconds: 10,
             upgrade_seconds: 30,
@@ -189,7 +203,18 @@ impl Limits {
                 self.sm_unacked_bytes, self.stanza_bytes
             ));
         }
-        let at_least_one: [(&str, u64); 20] = [
+        let percents = [
+            ("per_stranger", self.offline_percent_per_stranger, self.offline_percent_strangers),
+            ("strangers", self.offline_percent_strangers, 100),
+            ("per_contact", self.offline_percent_per_contact, 100),
+        ];
+        if let Some((name, value, most)) = percents.iter().find(|(_, value, most)| value > most) {
+            return Err(format!(
+                "limits.offline_percent_{name} is {value}, but must be at most {most}: one stranger's part is in that \
+                 of all, and that in the whole"
+            ));
+        }
+        let at_least_one: [(&str, u64); 24] = [
             ("sessions", self.sessions.into()),
             ("sessions_unauthenticated", self.sessions_unauthenticated.into()),
             ("resources_per_user", self.resources_per_user.into()),
@@ -208,6 +233,10 @@ impl Limits {
             ("idle_seconds", self.idle_seconds.into()),
             ("offline_messages", self.offline_messages),
             ("offline_bytes", self.offline_bytes),
+            ("offline_percent_per_contact", self.offline_percent_per_contact.into()),
+            ("offline_percent_per_stranger", self.offline_percent_per_stranger.into()),
+            ("offline_percent_strangers", self.offline_percent_strangers.into()),
+            ("offline_strangers_per_minute", self.offline_strangers_per_minute.into()),
             ("offline_days", self.offline_days.into()),
             ("upgrade_seconds", self.upgrade_seconds.into()),
         ];

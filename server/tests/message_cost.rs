@@ -251,6 +251,7 @@ impl Bench {
             config,
             worker: 0,
             now: Millis(1000),
+            work: whimbrel_server::runtime::work::Work::default(),
             time_at_start: Some(1_000_000_000_000),
             out: Outbox::default(),
             post: PostRoom::new(post, vec![Arc::new(Asleep)]),

@@ -23,7 +23,7 @@ use whimbrel_storage::credentials::{Credentials, rfc5803};
 use zeroize::Zeroizing;
 
 use crate::accounts::Accounts;
-use crate::cli::Iterations;
+use crate::cli::{Create, Iterations};
 use crate::problem::Problem;
 use crate::report::Report;
 use crate::user;
@@ -83,7 +83,7 @@ struct Outcome {
 pub(crate) fn run(
     data: &Path,
     file: &Path,
-    iterations: Iterations,
+    (iterations, create): (Iterations, Create),
     report: &Report,
 ) -> Result<ExitCode, Problem> {
     let (source, bytes) = open(file)?;
@@ -91,7 +91,7 @@ pub(crate) fn run(
     let name = if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() };
     // The domain of a new directory is that of the first good line.
     let first = source.peek_domain();
-    let mut accounts = Accounts::open(data, first.as_deref())?;
+    let mut accounts = Accounts::open(data, first.as_deref().filter(|_| create.create))?;
     let rounds = user::rounds(iterations, &accounts);
     let mut lookup = accounts.another(data)?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

@@ -20,6 +20,7 @@ use crate::runtime::outbox::Outbox;
 use crate::runtime::platform;
 use crate::runtime::postroom::PostRoom;
 use crate::runtime::timer::Millis;
+use crate::runtime::work::Work;
 use crate::shared::Shared;
 use crate::user::home::Home;
 use crate::user::ledger::{Commit, Ledger};
@@ -156,6 +157,7 @@ impl WorkerThread {
             sender: String::new(),
             payload: Vec::new(),
             ledger: Ledger::new(fittings.log, Commit::ByThread),
+            work: Work::default(),
             time_at_start: None,
             touched: Vec::new(),
             pumps: Vec::new(),

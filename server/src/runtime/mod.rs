@@ -19,6 +19,7 @@
 //! | [`platform`] | what Linux and FreeBSD do differently, and process-wide settings |
 //! | [`postroom`] | a worker's outgoing parcels and its mailboxes |
 //! | [`timer`] | a hierarchical timer wheel in milliseconds |
+//! | [`work`] | what work costs, in units that are the same everywhere |
 
 pub mod crypto;
 pub mod driver;
@@ -32,3 +33,4 @@ pub mod outbox;
 pub mod platform;
 pub mod postroom;
 pub mod timer;
+pub mod work;

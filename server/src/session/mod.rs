@@ -32,15 +32,51 @@ pub struct StreamContext {
     pub language: Option<Box<str>>,
 }
 
+/// Why nothing more is read from a connection, and nothing of what has been read is handled. Reading goes on when no
+/// reason is left.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Holds(u8);
+
+impl Holds {
+    /// It has had its share of this turn; its input stands in the run queue.
+    pub const TURN: Holds = Holds(1);
+    /// Too much waits for a client that does not read.
+    pub const OUTPUT: Holds = Holds(1 << 1);
+    /// Too many of its messages are on their way to a log.
+    pub const LOG: Holds = Holds(1 << 2);
+    /// A write to the directory is under way, and the next stanza must not overtake it.
+    pub const WRITE: Holds = Holds(1 << 3);
+    /// It, or its account, has asked for more than its rate.
+    pub const TOKENS: Holds = Holds(1 << 4);
+
+    /// Whether all of `reason` is in the set.
+    pub fn has(self, reason: Holds) -> bool {
+        self.0 & reason.0 == reason.0
+    }
+
+    /// Whether nothing holds it.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Adds reasons.
+    pub fn put(&mut self, reason: Holds) {
+        self.0 |= reason.0;
+    }
+
+    /// Takes reasons out.
+    pub fn take(&mut self, reason: Holds) {
+        self.0 &= !reason.0;
+    }
+}
+
 /// Facts about a session that are either true or not.
 #[derive(Copy, Clone, Debug, Default)]
 pub struct Marks {
     /// The server has pinged and heard nothing since.
     pub pinged: bool,
-    /// Reading is paused because the client does not read.
-    pub paused: bool,
-    /// Reading is paused because too many of its messages are on their way to a log.
-    pub waits_for_log: bool,
+    /// Why nothing is read from it.
+    pub holds: Holds,
     /// It was counted as established in the admission counts.
     pub established: bool,
     /// It came in on a direct TLS listener.

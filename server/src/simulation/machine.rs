@@ -16,6 +16,7 @@ use crate::runtime::mailbox;
 use crate::runtime::outbox::Outbox;
 use crate::runtime::postroom::PostRoom;
 use crate::runtime::timer::Millis;
+use crate::runtime::work::Work;
 use crate::shared::{Inherited, Shared};
 use crate::stream::sasl::throttle::{self, Throttle};
 use crate::tls::Acceptor;
@@ -137,6 +138,7 @@ impl Machine {
                     touched: Vec::new(),
                     pumps: Vec::new(),
                     over: Vec::new(),
+                    work: Work::default(),
                     time_at_start: Some(TIME_AT_START_MS),
                     shared: shared.clone(),
                 };

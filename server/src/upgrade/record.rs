@@ -46,6 +46,8 @@ pub struct LinkRecord<'a> {
     pub tls: TlsRecord<'a>,
     /// The part of an unfinished frame that has come.
     pub partial: &'a [u8],
+    /// What has come behind that, decrypted, and waits to be handled.
+    pub input: &'a [u8],
     /// Bytes from the wire that nobody has looked at.
     pub unread: &'a [u8],
     /// Bytes for the wire that the kernel has not taken.
@@ -207,6 +209,7 @@ const HAS_UNSENT: u8 = 1 << 2;
 const HAS_NAMESPACES: u8 = 1 << 3;
 const HAS_LANGUAGE: u8 = 1 << 4;
 const IS_BROKEN: u8 = 1 << 5;
+const HAS_INPUT: u8 = 1 << 6;
 
 impl<'a> LinkRecord<'a> {
     fn write(&self, to: &mut Encoder) {
@@ -217,6 +220,7 @@ impl<'a> LinkRecord<'a> {
             (!self.namespaces.is_empty(), HAS_NAMESPACES),
             (self.language.is_some(), HAS_LANGUAGE),
             (self.descriptor.is_none(), IS_BROKEN),
+            (!self.input.is_empty(), HAS_INPUT),
         ];
         to.byte(bits(parts));
         if let Some(descriptor) = self.descriptor {
@@ -230,6 +234,9 @@ impl<'a> LinkRecord<'a> {
         self.tls.write(to);
         if !self.partial.is_empty() {
             to.bytes_of(self.partial);
+        }
+        if !self.input.is_empty() {
+            to.bytes_of(self.input);
         }
         if !self.unread.is_empty() {
             to.bytes_of(self.unread);
@@ -251,7 +258,7 @@ impl<'a> LinkRecord<'a> {
 
     fn read(from: &mut Decoder<'a>) -> Result<LinkRecord<'a>, StateError> {
         let parts = from.byte()?;
-        if parts >= IS_BROKEN << 1 {
+        if parts >= HAS_INPUT << 1 {
             return Err(StateError::Damaged("a connection with unknown parts"));
         }
         let descriptor = (parts & IS_BROKEN == 0).then(|| from.number::<u32>()).transpose()?;
@@ -263,7 +270,8 @@ impl<'a> LinkRecord<'a> {
         }
         let tls = TlsRecord::read(from)?;
         let mut part = |bit| if parts & bit != 0 { from.bytes() } else { Ok(&[][..]) };
-        let (partial, unread, unsent) = (part(HAS_PARTIAL)?, part(HAS_UNREAD)?, part(HAS_UNSENT)?);
+        let (partial, input) = (part(HAS_PARTIAL)?, part(HAS_INPUT)?);
+        let (unread, unsent) = (part(HAS_UNREAD)?, part(HAS_UNSENT)?);
         let mut namespaces = Vec::new();
         if parts & HAS_NAMESPACES != 0 {
             for _ in 0..from.count()? {
@@ -279,6 +287,7 @@ impl<'a> LinkRecord<'a> {
             marks,
             tls,
             partial,
+            input,
             unread,
             unsent: Cow::Borrowed(unsent),
             namespaces,

@@ -70,6 +70,7 @@ fn link<'a>(descriptor: u32, peer: IpAddr, tls: TlsRecord<'a>) -> LinkRecord<'a>
         marks: marks::ESTABLISHED,
         tls,
         partial: b"",
+        input: b"",
         unread: b"",
         unsent: Cow::Borrowed(b""),
         namespaces: Vec::new(),
@@ -139,6 +140,7 @@ pub fn sessions() -> Vec<SessionRecord<'static>> {
         bound(
             Some(LinkRecord {
                 partial: b"<message to='romeo@example.org'><bo",
+                input: b"dy>Art thou not Romeo?</body></message><message",
                 unread: b"\x17\x03\x03",
                 unsent: Cow::Borrowed(b"<message/>"),
                 namespaces: vec![("x", "urn:example:x")],

@@ -64,7 +64,7 @@ fn copy(
         }
         let to = home.full_jid(key);
         let mut bytes = Vec::with_capacity(d.bytes.len() + 256);
-        routing::open_reply(Kind::Message, d.typ, Some(&from), &to, "", &mut bytes);
+        routing::open_reply(Kind::Message, d.typ, Some(&from), &to, None, &mut bytes);
         wrap(d, direction, &mut bytes);
         routing::hand_over_bytes(home, key, Kind::Message, d.from, inactive::urgency(d), &bytes);
     }

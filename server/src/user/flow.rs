@@ -104,6 +104,13 @@ pub fn room(home: &Home, key: ResourceKey) -> Room {
     }
 }
 
+/// Whether so much waits for a client that nothing more is to be handled of what it asks: half of what may wait, in
+/// this iteration's output and in the driver (`backlog`).
+pub fn is_choked(home: &Home, conn: ConnId, backlog: u32) -> bool {
+    let limit = home.config.limits.output_backlog_bytes as usize;
+    home.out.plain_len(conn) + backlog as usize > limit / 2
+}
+
 /// Whether the resource gets its messages from the log.
 pub fn is_behind(home: &Home, key: ResourceKey) -> bool {
     home.users.resource(key).flow.as_ref().is_some_and(|flow| flow.after.is_some())

@@ -15,6 +15,7 @@ use crate::runtime::letter::{Broadcast, Targets};
 use crate::runtime::outbox::Outbox;
 use crate::runtime::postroom::PostRoom;
 use crate::runtime::timer::Millis;
+use crate::runtime::work::Work;
 use crate::service::time::unix_milliseconds;
 use crate::shared::Shared;
 use crate::stanza::{Delivery, Ticket, Type};
@@ -47,6 +48,8 @@ pub struct Home {
     pub now: Millis,
     /// Milliseconds since 1970 at [`Millis`] 0, where time is made up; `None`: the system's clock is asked.
     pub time_at_start: Option<u64>,
+    /// The work done since the start.
+    pub work: Work,
     /// The users.
     pub users: Users,
     /// Output of this iteration.
@@ -135,13 +138,12 @@ impl Home {
 
     /// A client has a message of the log for good.
     pub fn trim(&mut self, user: UserId, sequence: Sequence) {
-        self.ledger.trim(user, sequence, &self.shared.metrics[self.worker]);
+        self.ledger.trim(&self.config.limits, user, sequence, &self.shared.metrics[self.worker]);
     }
 
     /// An account is gone, and with it everything that waits for it.
     pub fn purge(&mut self, user: UserId) {
-        let purged = self.ledger.log_mut().purge(user);
-        self.metrics().log_pending.sub(purged.messages);
+        self.ledger.purge(user, &self.shared.metrics[self.worker]);
     }
 
     /// Counts a stanza of a client whose stream is managed; `None` for any other.
@@ -199,11 +201,13 @@ impl Home {
 
     /// Takes one presence to many users, listed by their home workers: one letter for each worker.
     pub fn broadcast(&mut self, typ: Type, from: &str, tail: &[u8], lists: Vec<Targets>) {
+        let chooses_resources = typ != Type::Probe && user::blocking::chooses_resources(self, from);
         for (worker, list) in lists.iter().enumerate() {
             if list.is_empty() {
                 continue;
             }
-            let broadcast = Broadcast::new(typ, from, tail, list);
+            let mut broadcast = Broadcast::new(typ, from, tail, list);
+            broadcast.chooses_resources = chooses_resources;
             if worker == self.worker {
                 user::presence::receive_broadcast(self, &broadcast);
             } else {

@@ -11,5 +11,6 @@ pub mod presence;
 pub mod record;
 pub mod roster;
 pub mod routing;
+pub mod shares;
 pub mod subscription;
 pub mod tables;

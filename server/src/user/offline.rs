@@ -12,10 +12,9 @@
 //! for this resource, is written with the time of its receipt. So a cursor may always be put back, and nothing is
 //! written twice to a stream.
 
-use std::borrow::Cow;
-
 use smallvec::SmallVec;
-use whimbrel_storage::log::{AppendError, Sequence};
+use whimbrel_storage::directory::UserId;
+use whimbrel_storage::log::{AppendError, Appended, Sequence};
 
 use crate::runtime::driver::ConnId;
 use crate::stanza::{Delivery, Kind, Type};
@@ -27,6 +26,7 @@ use crate::user::home::Home;
 use crate::user::inactive::Urgency;
 use crate::user::record::{self, Kept};
 use crate::user::routing;
+use crate::user::shares::{Refusal, Request, Sender, Shares};
 use crate::user::tables::{Resource, ResourceKey, UserKey};
 use crate::xml::Element;
 
@@ -68,19 +68,7 @@ pub fn keep(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>) -> bool {
             pump(home, key);
         }
     }
-    let mut payload = std::mem::take(&mut home.payload);
-    record::encode(d, &mut payload);
-    let now = home.unix_ms();
-    let metrics = &home.shared.metrics[home.worker];
-    let appended = home.ledger.append(account, now, &payload, d.ticket, metrics);
-    home.payload = payload;
-    let appended = match appended {
-        Ok(appended) => appended,
-        Err(error) => {
-            refuse(home, d, error);
-            return false;
-        }
-    };
+    let Some(appended) = append(home, d, account, user) else { return false };
     let Some(user) = user else { return true };
     let mut reached: SmallVec<[ResourceKey; 4]> = SmallVec::new();
     for &key in &recipients {
@@ -97,6 +85,87 @@ pub fn keep(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>) -> bool {
         false => carbons::copy_received(home, user, d, &reached),
     }
     true
+}
+
+/// Appends a message if there is room for it in its recipient's mailbox. `None`: there is not, and its sender has been told.
+fn append(home: &mut Home, d: &Delivery<'_>, account: UserId, user: Option<UserKey>) -> Option<Appended> {
+    let request = match admit(home, d, (account, user)) {
+        Ok(request) => request,
+        Err(refusal) => {
+            refuse_share(home, d, refusal);
+            return None;
+        }
+    };
+    let mut payload = std::mem::take(&mut home.payload);
+    record::encode(d, &mut payload);
+    let now = home.unix_ms();
+    let metrics = &home.shared.metrics[home.worker];
+    let appended = home.ledger.append(account, now, &payload, d.ticket, metrics);
+    home.payload = payload;
+    match appended {
+        Ok(appended) => {
+            if let Some(request) = request {
+                home.ledger.admitted(account, &request, metrics);
+            }
+            Some(appended)
+        }
+        Err(error) => {
+            refuse(home, d, error);
+            None
+        }
+    }
+}
+
+/// Whether a message is within its sender's share of the mailbox. `Some`: so much waits there that it has to be counted.
+fn admit<'a>(
+    home: &mut Home,
+    d: &Delivery<'a>,
+    (account, user): (UserId, Option<UserKey>),
+) -> Result<Option<Request<'a>>, Refusal> {
+    let Some(backlog) = home.ledger.log().backlog(account) else { return Ok(None) };
+    let limits = &home.config.limits;
+    let from = d.from.split_once('@').map_or("", |(local, _)| local);
+    let payload = record::length(d);
+    // What an account sends itself, and what the server does, is bounded as the whole.
+    if !Shares::are_counted(limits, &backlog, payload) || from == d.to_local || from.is_empty() {
+        return Ok(None);
+    }
+    let shared = &home.shared;
+    let sender_of = |local: &str| {
+        let item = shared.directory.roster_item(d.to_local, &format!("{local}@{}", shared.domain));
+        match item {
+            Ok(item) => Sender::of(item.as_ref()),
+            Err(error) => {
+                tracing::error!(user = d.to_local, %error, "cannot read a roster");
+                Sender::Stranger
+            }
+        }
+    };
+    let is_absent = user.is_none_or(|user| home.users.available_of(user).is_empty());
+    let request = Request { from, sender: sender_of(from), payload, is_absent, now_ms: home.now.0 };
+    home.ledger.admit(limits, (account, &backlog), &request, sender_of)?;
+    Ok(Some(request))
+}
+
+/// A message is past its sender's share of a mailbox: its sender is told to wait until the recipient has read some.
+fn refuse_share(home: &mut Home, d: &Delivery<'_>, refusal: Refusal) {
+    let metrics = home.metrics();
+    let (counter, text) = match refusal {
+        Refusal::Sender => {
+            (&metrics.refused_offline_sender, "as many of your messages wait for the recipient as may")
+        }
+        Refusal::Strangers => (
+            &metrics.refused_offline_strangers,
+            "as many messages of people who are no contacts wait for the recipient as may",
+        ),
+        Refusal::Rate => (
+            &metrics.refused_offline_rate,
+            "too many messages of people who are no contacts come for the recipient; try again later",
+        ),
+    };
+    counter.add(1);
+    let error = StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text);
+    routing::bounce_with(home, d, error);
 }
 
 /// The log does not take a message: its sender is told why.
@@ -232,9 +301,8 @@ pub fn session_ended(home: &mut Home, full: &str, resource: Resource) {
             && matches!(iq.attribute("type"), Some("get" | "set"))
         {
             let from = iq.attribute("from").unwrap_or_default();
-            let id = iq.attribute("id").map_or(Cow::Borrowed(""), Cow::Borrowed);
             let error = StanzaCondition::ServiceUnavailable.into();
-            routing::refuse(home, Kind::Iq, from, Some(full), &id, error);
+            routing::refuse(home, Kind::Iq, from, Some(full), iq.attribute("id"), error);
         }
     }
     let local = full.split('@').next().unwrap_or_default();

@@ -17,7 +17,7 @@ use crate::runtime::driver::{CloseCause, CloseHow, ConnId, Event, ListenerId};
 use crate::runtime::letter::Letter;
 use crate::runtime::outbox::Action;
 use crate::runtime::timer::{Millis, TimerId, TimerWheel};
-use crate::session::{Marks, Phase, Session, Sessions, Traveller};
+use crate::session::{Holds, Marks, Phase, Session, Sessions, Traveller};
 use crate::stream::errors::StreamCondition;
 use crate::stream::features::STREAM_CLOSE;
 use crate::stream::machine::{Negotiation, Surroundings};
@@ -27,6 +27,7 @@ use crate::user::tables::{Flags, ResourceKey};
 use crate::user::{flow, presence, routing};
 use crate::worker::managed::Resumption;
 use crate::worker::places::{Accepts, Places, Taken};
+use crate::worker::turn::{InputEnd, Turns};
 use crate::xml::{self, Framer};
 
 /// What a timer is for.
@@ -76,6 +77,10 @@ pub struct Core {
     pub(super) watched: Vec<crate::user::tables::ResourceKey>,
     /// When the log was last looked after.
     pub(super) log_seen_to: Millis,
+    /// Input that has been read and waits to be handled.
+    pub(super) turns: Turns,
+    /// Connections that were held for their output since it was last handed to the driver.
+    pub(super) choked: Vec<ConnId>,
 }
 
 impl Core {
@@ -101,6 +106,8 @@ impl Core {
             resumptions: Vec::new(),
             watched: Vec::new(),
             log_seen_to: Millis(0),
+            turns: Turns::default(),
+            choked: Vec::new(),
             home,
         };
         core.set_timer(1000, Timer::Second);
@@ -130,7 +137,7 @@ impl Core {
 
     /// When the next timer is due.
     pub fn next_deadline(&self) -> Option<Millis> {
-        self.timers.next_deadline()
+        [self.timers.next_deadline(), self.turns.next_deadline()].into_iter().flatten().min()
     }
 
     /// Whether the worker wants new connections to stay in the kernel's backlog for now.
@@ -231,6 +238,9 @@ impl Core {
 
     /// The peer will send nothing more: without a closed stream this is an end like a cut.
     pub(super) fn ended(&mut self, conn: ConnId) {
+        if self.turns.end_later(conn, InputEnd::Fin) {
+            return;
+        }
         self.lost(conn);
         self.close(conn);
     }
@@ -239,12 +249,10 @@ impl Core {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         self.home.metrics().backlog_bytes.sub(u64::from(session.backlog));
         session.backlog = 0;
-        if std::mem::take(&mut session.marks.paused) && !session.marks.waits_for_log {
-            self.home.out.act(conn, Action::Resume);
-        }
         if let Phase::Bound(key) = session.phase {
             flow::drained(&mut self.home, key);
         }
+        self.lift(conn, Holds::OUTPUT);
     }
 
     fn closed(&mut self, conn: ConnId, cause: CloseCause) {
@@ -271,6 +279,7 @@ impl Core {
         if let Phase::Bound(key) = session.phase {
             session.phase = Phase::Closing;
             session.context = None;
+            self.turns.forget(conn);
             presence::session_ended(&mut self.home, key);
             self.count_users();
         }
@@ -439,10 +448,8 @@ impl Core {
         {
             self.home.users.resource_mut(key).flags.put(Flags::BACKED_UP, true);
         }
-        if bytes > limit / 2 && !session.marks.paused {
-            session.marks.paused = true;
-            metrics.reading_pauses.add(1);
-            self.home.out.act(conn, Action::Pause);
+        if flow::is_choked(&self.home, conn, now) {
+            self.hold(conn, Holds::OUTPUT);
         }
     }
 

@@ -1,7 +1,8 @@
 //! From received bytes to stanzas: TLS, framing, and the hand-over to negotiation or to the user.
 
 use crate::runtime::driver::ConnId;
-use crate::session::{Phase, Session, StreamContext};
+use crate::runtime::work;
+use crate::session::{Holds, Phase, Session, StreamContext};
 use crate::stream::errors::StreamCondition;
 use crate::stream::features::STREAM_CLOSE;
 use crate::stream::machine::{Negotiation, Step, Surroundings};
@@ -11,6 +12,7 @@ use crate::user::routing::{self, StreamEnd};
 use crate::user::tables::ResourceKey;
 use crate::worker::core::Core;
 use crate::worker::managed::{self, Managed};
+use crate::worker::turn::InputEnd;
 use crate::xml::{self, Condition, Frame, FramingError, Stanza};
 
 /// The language of the server's stream header.
@@ -56,18 +58,26 @@ impl Core {
                     self.input(conn, &plain);
                 }
                 if progress.peer_closed {
-                    // As a FIN: the transport has ended, not the stream (XEP-0198 §5).
-                    self.ended(conn);
+                    self.tls_ended(conn);
                 }
             }
             Err(error) => {
                 tracing::debug!(%error, "TLS ended a connection");
                 self.home.metrics().tls_failures.add(1);
                 // As a reset. Nothing of a broken record was believed, so it says nothing about the session.
-                self.ended(conn);
+                self.lost(conn);
+                self.close(conn);
             }
         }
         self.plain = plain;
+    }
+
+    /// The peer has ended TLS, without a closed stream: an end like a FIN (XEP-0198 §5).
+    pub(super) fn tls_ended(&mut self, conn: ConnId) {
+        if !self.turns.end_later(conn, InputEnd::Tls) {
+            self.lost(conn);
+            self.close(conn);
+        }
     }
 
     fn handshake_done(&mut self, conn: ConnId) {
@@ -82,22 +92,31 @@ impl Core {
         }
     }
 
-    /// Bytes of a client's stream, after TLS.
-    pub(super) fn input(&mut self, conn: ConnId, mut bytes: &[u8]) {
-        if !self.admit_unauthenticated_bytes(conn, bytes.len()) {
-            return;
-        }
+    /// Handles the frames in bytes of a client's stream, as far as the gate lets them through. Returns what is left
+    /// of the bytes, and why. `until`: the work at which the connection's share of the turn is used up.
+    pub(super) fn frames<'b>(
+        &mut self,
+        conn: ConnId,
+        mut bytes: &'b [u8],
+        until: u64,
+    ) -> (&'b [u8], Option<Holds>) {
         while !bytes.is_empty() {
-            let Some(session) = self.sessions.get_mut(conn) else { return };
+            let Some(session) = self.sessions.get(conn) else { break };
+            if matches!(session.phase, Phase::Bound(_))
+                && let Some(reason) = self.gate(conn, session.backlog, until)
+            {
+                return (bytes, Some(reason));
+            }
+            let Some(session) = self.sessions.get_mut(conn) else { break };
             let phase = match &mut session.phase {
-                Phase::Closing => return,
+                Phase::Closing => break,
                 Phase::Leaving(negotiation) => {
                     negotiation.held.extend_from_slice(bytes);
-                    return;
+                    break;
                 }
                 Phase::Negotiating(negotiation) if negotiation.waiting => {
                     negotiation.held.extend_from_slice(bytes);
-                    return;
+                    break;
                 }
                 Phase::Negotiating(negotiation) if !negotiation.header_seen => xml::Phase::BeforeHeader,
                 Phase::Negotiating(_) | Phase::Bound(_) => xml::Phase::InStream,
@@ -140,6 +159,8 @@ impl Core {
                 *context = context_now;
             }
             bytes = &bytes[consumed..];
+            self.home.work.add(work::STANZA);
+            self.home.work.add_bytes(consumed);
             match next {
                 Next::Continue => {}
                 Next::Negotiated(step) => self.negotiated(conn, step, &mut bytes),
@@ -156,10 +177,11 @@ impl Core {
                 self.end_streams();
             }
         }
+        (&[], None)
     }
 
     /// Counts what a client sends before it has authenticated, and ends the stream past the limit.
-    fn admit_unauthenticated_bytes(&mut self, conn: ConnId, length: usize) -> bool {
+    pub(super) fn admit_unauthenticated_bytes(&mut self, conn: ConnId, length: usize) -> bool {
         let limit = self.home.config.limits.preauth_bytes;
         let Some(session) = self.sessions.get_mut(conn) else { return false };
         let (Phase::Negotiating(negotiation) | Phase::Leaving(negotiation)) = &mut session.phase else {

@@ -317,7 +317,7 @@ impl Core {
         self.home.metrics().binds.add(1);
         self.count_users();
         let out = self.home.out.plain(conn);
-        routing::open_reply(Kind::Iq, Type::Result, None, "", id, out);
+        routing::open_reply(Kind::Iq, Type::Result, None, "", Some(id), out);
         out.push(b'>');
         let jid = Element::new("jid", NS_BIND).text(&full);
         Element::new("bind", NS_BIND).child(jid).write("jabber:client", out);
@@ -328,6 +328,6 @@ impl Core {
 
     fn refuse_bind(&mut self, conn: ConnId, id: &str, condition: StanzaCondition) {
         let domain = self.home.shared.domain.clone();
-        machine::bind_error(&domain, id, condition.into(), self.home.out.plain(conn));
+        machine::bind_error(&domain, Some(id), condition.into(), self.home.out.plain(conn));
     }
 }

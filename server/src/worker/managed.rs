@@ -5,7 +5,7 @@ use whimbrel_storage::log::Sequence;
 
 use crate::runtime::driver::{CloseHow, ConnId};
 use crate::runtime::outbox::Action;
-use crate::session::{Phase, Session};
+use crate::session::{Holds, Phase, Session};
 use crate::stream::errors::{StanzaCondition, StreamCondition};
 use crate::stream::features::STREAM_CLOSE;
 use crate::stream::sm::element::{self, Said};
@@ -123,7 +123,8 @@ impl Core {
             let Some(resource) = self.home.users.get(key) else { continue };
             let conn = resource.conn;
             let Some(sm) = self.home.users.sm_mut(key) else { continue };
-            let Some(session) = self.sessions.get_mut(conn) else { continue };
+            let Some(session) = self.sessions.get(conn) else { continue };
+            let holds = session.marks.holds;
             if sm.watch() {
                 self.watched.push(key);
             }
@@ -134,15 +135,11 @@ impl Core {
             if sm.ask() {
                 element::write_request(self.home.out.plain(conn));
             }
-            if !session.marks.waits_for_log && unsettled > UNSETTLED_MAX {
-                session.marks.waits_for_log = true;
-                self.home.out.act(conn, Action::Pause);
+            if !holds.has(Holds::LOG) && unsettled > UNSETTLED_MAX {
+                self.hold(conn, Holds::LOG);
                 self.home.metrics().log_pauses.add(1);
-            } else if session.marks.waits_for_log && unsettled <= UNSETTLED_MAX / 2 {
-                session.marks.waits_for_log = false;
-                if !session.marks.paused {
-                    self.home.out.act(conn, Action::Resume);
-                }
+            } else if holds.has(Holds::LOG) && unsettled <= UNSETTLED_MAX / 2 {
+                self.lift(conn, Holds::LOG);
             }
         }
         touched.shrink_to(TOUCHED_KEPT_MAX);
@@ -178,6 +175,7 @@ impl Core {
         if !self.begin_to_wait(key) {
             return self.forget_resource(conn);
         }
+        self.turns.forget(conn);
         if let Some(session) = self.sessions.get_mut(conn) {
             session.phase = Phase::Closing;
             session.context = None;
@@ -285,6 +283,8 @@ impl Core {
             out.extend_from_slice(STREAM_CLOSE);
             session.phase = Phase::Closing;
             session.partial = None;
+            // What was read and not handled is not counted, so the client sends it again (§5).
+            self.turns.forget(older);
             self.home.out.act(older, Action::Close(CloseHow::Flush));
             if let Some(sm) = self.home.users.sm_mut(key) {
                 sm.disconnected();

@@ -18,6 +18,7 @@
 //! | [`rounds`](self) | what the loop needs beside events |
 //! | [`places`](self) | room for connections that have not logged in |
 //! | [`sweep`](self) | idle clients |
+//! | [`turn`](self) | whose input is handled when, and what holds it |
 //! | [`command`] | what the control thread asks of a worker |
 //! | [`upgrade`] | letting go of everything for another program, and taking it over |
 
@@ -31,6 +32,7 @@ mod managed;
 mod places;
 mod rounds;
 mod sweep;
+mod turn;
 pub mod upgrade;
 
 use std::sync::Arc;
@@ -111,7 +113,12 @@ impl<D: Driver> Worker<D> {
         let home = self.core.home();
         let reads_mail = !self.core.holds_too_much();
         let mail = reads_mail && home.post.has_incoming();
-        if mail || self.core.has_completions() || !home.pumps.is_empty() || !home.out.is_empty() {
+        if mail
+            || self.core.has_turns()
+            || self.core.has_completions()
+            || !home.pumps.is_empty()
+            || !home.out.is_empty()
+        {
             return Some(Duration::ZERO);
         }
         let timer = self.core.next_deadline().map(|at| Duration::from_millis(at.since(now)));
@@ -144,6 +151,7 @@ impl<D: Driver> Worker<D> {
         }
         let begun = begun.unwrap_or_else(Instant::now);
         core.set_now(clock());
+        core.run_turns();
         core.run_timers();
         core.read_mail();
         core.take_completions(COMPLETIONS_PER_ITERATION);
@@ -160,6 +168,7 @@ impl<D: Driver> Worker<D> {
         self.attach_arrivals();
         self.core.keep_messages();
         self.apply();
+        self.core.lift_choked();
         self.core.handed_over();
         self.control_accepting();
         let core = &mut self.core;

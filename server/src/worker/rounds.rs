@@ -49,6 +49,11 @@ impl Core {
         }
     }
 
+    /// Whether input waits for its turn.
+    pub fn has_turns(&self) -> bool {
+        self.turns.has_work()
+    }
+
     /// Whether jobs have come back.
     pub fn has_completions(&self) -> bool {
         self.home.jobs.has_completions()

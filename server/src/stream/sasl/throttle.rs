@@ -66,7 +66,7 @@ impl Limits {
     #[must_use]
     pub fn of(limits: &crate::limits::Limits) -> Self {
         Self {
-            entries: 1 << 16,
+            entries: 1 << 15,
             known: limits.known_addresses as usize,
             free: 3,
             delay_ms_first: 500,

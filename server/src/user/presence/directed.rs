@@ -7,7 +7,7 @@ use crate::stanza::{Delivery, Type};
 use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::user::blocking;
 use crate::user::home::Home;
-use crate::user::presence::{presence_to, refuse, write};
+use crate::user::presence::{presence_to, probe, refuse, write};
 use crate::user::routing::{self, Inbound};
 use crate::user::tables::{Flags, ResourceKey};
 
@@ -28,6 +28,7 @@ pub(super) fn send(home: &mut Home, inbound: &Inbound<'_>, local: &str, to: &Jid
             return refuse(home, inbound, error);
         }
         Type::Unavailable => forget(home, inbound.sender, &name),
+        Type::Probe if own != local && !probe::may_ask(home, &own, local) => return,
         _ => {}
     }
     routing::send_to_user(home, inbound, local, to.resource());
@@ -95,5 +96,6 @@ fn send_in_order(home: &mut Home, from: &str, to: &str, tail: &[u8]) {
     let mut bytes = Vec::with_capacity(tail.len() + 128);
     write(from, to, tail, &mut bytes);
     let to_bare = presence_to(Type::Unavailable, from, local, &bytes);
-    home.route_in_order(&Delivery { to_resource: jid.resource(), ..to_bare });
+    let traits = routing::presence_traits(home, Type::Unavailable, from);
+    home.route_in_order(&Delivery { traits, to_resource: jid.resource(), ..to_bare });
 }

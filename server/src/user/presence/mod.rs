@@ -274,7 +274,7 @@ pub fn probe_from_each(home: &mut Home, local: &str, contact: &str) {
 pub fn send_one(home: &mut Home, from: &str, to: &str, typ: Type, tail: &[u8]) {
     let mut bytes = Vec::with_capacity(tail.len() + 128);
     write(from, to, tail, &mut bytes);
-    routing::send_reply(home, Kind::Presence, typ, to, Some(from), "", &bytes);
+    routing::send_presence(home, typ, to, from, &bytes);
 }
 
 /// The session of a resource has ended: contacts hear of it, and it is forgotten.
@@ -302,8 +302,12 @@ pub fn receive(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>) {
                     }
                 }
                 None => {
+                    let chooses = d.traits.has(Traits::CHOOSES_RESOURCES);
+                    let passed_by = chooses.then(|| blocking::list_of_sender(home, d.from)).flatten();
                     for key in home.users.available_of(user) {
-                        routing::hand_over(home, key, d);
+                        if !passed_by.as_ref().is_some_and(|list| blocking::has_resource(home, list, key)) {
+                            routing::hand_over(home, key, d);
+                        }
                     }
                 }
             }
@@ -314,6 +318,7 @@ pub fn receive(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>) {
 /// Users of this worker receive one presence, or a probe.
 pub fn receive_broadcast(home: &mut Home, b: &Broadcast<'_>) {
     let Ok(from) = JidRef::parse(b.from) else { return };
+    let passed_by = b.chooses_resources.then(|| blocking::list_of_sender(home, b.from)).flatten();
     let mut bytes = Vec::with_capacity(b.payload.len() + 128);
     for local in b.targets() {
         if !home.under_way.is_empty() && hold_inbound(home, local, b) {
@@ -332,7 +337,9 @@ pub fn receive_broadcast(home: &mut Home, b: &Broadcast<'_>) {
         bytes.clear();
         write(b.from, &home.bare_jid(local), b.payload, &mut bytes);
         for key in home.users.available_of(user) {
-            routing::hand_over_bytes(home, key, Kind::Presence, b.from, Urgency::Replaceable, &bytes);
+            if !passed_by.as_ref().is_some_and(|list| blocking::has_resource(home, list, key)) {
+                routing::hand_over_bytes(home, key, Kind::Presence, b.from, Urgency::Replaceable, &bytes);
+            }
         }
     }
 }
@@ -342,7 +349,9 @@ fn hold_inbound(home: &mut Home, local: &str, b: &Broadcast<'_>) -> bool {
     let mut bytes = Vec::with_capacity(b.payload.len() + 128);
     let tail: &[u8] = if b.typ == Type::Probe { PROBE_TAIL } else { b.payload };
     write(b.from, &home.bare_jid(local), tail, &mut bytes);
-    home.under_way.hold_inbound(&presence_to(b.typ, b.from, local, &bytes))
+    let chooses = if b.chooses_resources { Traits::CHOOSES_RESOURCES } else { Traits::default() };
+    let held = presence_to(b.typ, b.from, local, &bytes);
+    home.under_way.hold_inbound(&Delivery { traits: chooses, ..held })
 }
 
 /// A presence to a user's bare JID.
@@ -354,7 +363,7 @@ fn presence_to<'a>(typ: Type, from: &'a str, to_local: &'a str, bytes: &'a [u8])
         from,
         to_local,
         to_resource: None,
-        id: "",
+        id: None,
         bytes,
         ticket: None,
     }

@@ -25,7 +25,7 @@ pub use restore::{Restored, Restoring};
 
 use crate::runtime::driver::{CloseCause, ConnId, Detached, Driver, Event};
 use crate::runtime::platform;
-use crate::session::Phase;
+use crate::session::{Holds, Phase};
 use crate::stream::errors::StreamCondition;
 use crate::upgrade::file::StateWriter;
 use crate::upgrade::record::Place;
@@ -203,7 +203,7 @@ impl<D: Driver> Worker<D> {
         let mut empty = Vec::new();
         for (session, socket) in sessions {
             let sent = socket.unsent_bytes() == 0;
-            let pauses = session.marks.paused || session.marks.waits_for_log;
+            let pauses = !session.marks.holds.is_empty();
             let conn = self.driver.attach(socket);
             if pauses {
                 self.driver.pause_reading(conn);
@@ -247,6 +247,7 @@ impl Core {
             && home.touched.is_empty()
             && home.ends.is_empty()
             && home.over.is_empty()
+            && !self.turns.has_work()
             && self.arrivals.is_empty()
             && self.resumptions.is_empty()
             && !self.sessions.iter().any(|session| matches!(session.phase, Phase::Leaving(_)))
@@ -292,6 +293,7 @@ impl Core {
     /// A connection that was let go of has come back under another id. Returns whether something was said to wait in
     /// its driver.
     fn rekey(&mut self, mut session: crate::session::Session, conn: ConnId) -> bool {
+        self.turns.rekey(session.conn, conn);
         session.conn = conn;
         match &mut session.phase {
             Phase::Bound(key) => self.home.users.resource_mut(*key).conn = conn,
@@ -306,7 +308,7 @@ impl Core {
             }
             Phase::Closing => {}
         }
-        let waits = session.backlog > 0 || session.marks.paused;
+        let waits = session.backlog > 0 || session.marks.holds.has(Holds::OUTPUT);
         self.sessions.insert(session);
         waits
     }

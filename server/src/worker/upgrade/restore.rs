@@ -13,7 +13,7 @@ use super::Waiting;
 use crate::runtime::driver::{ConnId, Detached, Driver, Event};
 use crate::runtime::platform;
 use crate::runtime::timer::Millis;
-use crate::session::{Marks, Phase, Session, StreamContext};
+use crate::session::{Holds, Marks, Phase, Session, StreamContext};
 use crate::stream::errors::StreamCondition;
 use crate::stream::machine::Negotiation;
 use crate::stream::sm::StreamManagement;
@@ -174,7 +174,7 @@ impl<D: Driver> Worker<D> {
             if !self.core.restore_partial(conn, link.partial) {
                 afterwards.refused.push(conn);
             }
-            if link.marks & marks::PAUSED != 0 {
+            if self.core.restore_input(conn, link) {
                 self.driver.pause_reading(conn);
             }
         }
@@ -225,6 +225,10 @@ impl Core {
         let language: Option<Box<str>> = link.language.map(Into::into);
         let context = (namespaces.is_some() || language.is_some())
             .then(|| Box::new(StreamContext { namespaces, language }));
+        let mut holds = Holds::default();
+        if has(marks::PAUSED) {
+            holds.put(Holds::OUTPUT);
+        }
         Session {
             conn,
             connected: link.connected,
@@ -236,8 +240,7 @@ impl Core {
             context,
             marks: Marks {
                 pinged: has(marks::PINGED),
-                paused: has(marks::PAUSED),
-                waits_for_log: false,
+                holds,
                 established: has(marks::ESTABLISHED),
                 direct_tls: has(marks::DIRECT_TLS),
             },
@@ -348,10 +351,28 @@ impl Core {
         matches!(read, Ok((_, None)))
     }
 
+    /// Holds again what had been read and not handled. Whether nothing is to be read from the connection for now.
+    fn restore_input(&mut self, conn: ConnId, link: &LinkRecord<'_>) -> bool {
+        let Some(session) = self.sessions.get_mut(conn) else { return false };
+        let holds = &mut session.marks.holds;
+        if !link.input.is_empty() {
+            self.turns.restore(conn, link.input, link.marks & marks::ENDED != 0);
+            if holds.is_empty() {
+                holds.put(Holds::TURN);
+                self.turns.enqueue(conn);
+            }
+        }
+        !holds.is_empty()
+    }
+
     /// The whole server is there: what could not be done before is done now.
     fn go_on(&mut self, afterwards: Afterwards) {
         for conn in afterwards.sent {
-            let unsent = match self.sessions.get(conn).map(|session| (&session.phase, session.marks.paused)) {
+            let unsent = match self
+                .sessions
+                .get(conn)
+                .map(|session| (&session.phase, session.marks.holds.has(Holds::OUTPUT)))
+            {
                 Some((Phase::Bound(key), paused)) => {
                     let resource = self.home.users.resource(*key);
                     let handed = resource.flow.as_ref().is_some_and(|flow| flow.unsent.is_some());

@@ -8,7 +8,7 @@ use whimbrel_storage::log::Sequence;
 
 use super::{Loose, Parked, Waiting, reason};
 use crate::runtime::driver::Detached;
-use crate::session::{Phase, Session};
+use crate::session::{Holds, Phase, Session};
 use crate::upgrade::codec::Encoder;
 use crate::upgrade::file::{BLOCK_BYTES, BlockKind, StateWriter};
 use crate::upgrade::record::{
@@ -65,7 +65,12 @@ impl Core {
             for &key in &user.resources {
                 let resource = self.home.users.resource(key);
                 let link = match self.sessions.get(resource.conn) {
-                    Some(session) => Some(link(session, loose.get(session.conn))?),
+                    Some(session) => {
+                        let link = link(session, loose.get(session.conn))?;
+                        // Without its socket nobody is there for what it had sent; nothing of it counts as handled.
+                        let input = link.descriptor.map_or(&[][..], |_| self.turns.input_of(session.conn));
+                        Some(LinkRecord { input, ..link })
+                    }
                     None => None,
                 };
                 let resource = self.resource(user, resource, &waiting)?;
@@ -169,6 +174,7 @@ fn link<'a>(session: &'a Session, socket: Option<&'a Detached>) -> Result<LinkRe
         marks: marks_of(session) | if socket.has_ended() { marks::ENDED } else { 0 },
         tls,
         partial: session.partial.as_ref().map_or(&[], |partial| partial.bytes()),
+        input: &[],
         unread: socket.unread(),
         unsent: if back.is_empty() { Cow::Borrowed(front) } else { Cow::Owned([front, back].concat()) },
         namespaces: namespaces.map(|declared| declared.iter().collect()).unwrap_or_default(),
@@ -185,6 +191,7 @@ fn broken(session: &Session) -> LinkRecord<'_> {
         marks: marks_of(session),
         tls: TlsRecord::Plain,
         partial: &[],
+        input: &[],
         unread: &[],
         unsent: Cow::Borrowed(&[]),
         namespaces: Vec::new(),
@@ -195,7 +202,7 @@ fn broken(session: &Session) -> LinkRecord<'_> {
 fn marks_of(session: &Session) -> u8 {
     let bit = |set: bool, bit: u8| u8::from(set) * bit;
     bit(session.marks.pinged, marks::PINGED)
-        | bit(session.marks.paused, marks::PAUSED)
+        | bit(session.marks.holds.has(Holds::OUTPUT), marks::PAUSED)
         | bit(session.marks.established, marks::ESTABLISHED)
         | bit(session.marks.direct_tls, marks::DIRECT_TLS)
 }

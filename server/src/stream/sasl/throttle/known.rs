@@ -14,50 +14,50 @@ const WAYS: usize = 8;
 /// Places of one account.
 const PER_ACCOUNT_MAX: usize = 4;
 
-/// 0 is no address.
-#[derive(Clone, Copy, Debug, Default)]
-struct Place {
-    pair: u64,
-    /// Tells the accounts of a bucket apart.
-    account: u32,
-    /// Seconds of the server's clock.
-    used: u32,
-}
-
+/// Three columns, so that the system gives memory only for what is in use: zeros are not written.
 #[derive(Debug)]
 pub(super) struct Known {
-    places: Box<[Place]>,
+    /// Account and address; 0 is none.
+    pairs: Box<[u64]>,
+    /// Tells the accounts of a bucket apart.
+    accounts: Box<[u32]>,
+    /// When it was last used, in seconds of the server's clock.
+    used: Box<[u32]>,
     count: u64,
 }
 
 impl Known {
     pub(super) fn new(places: usize) -> Self {
-        let buckets = places.div_ceil(WAYS).clamp(1, 1 << 24).next_power_of_two();
-        Self { places: vec![Place::default(); buckets * WAYS].into(), count: 0 }
+        let places = places.div_ceil(WAYS).clamp(1, 1 << 24).next_power_of_two() * WAYS;
+        Self {
+            pairs: vec![0; places].into(),
+            accounts: vec![0; places].into(),
+            used: vec![0; places].into(),
+            count: 0,
+        }
     }
 
     pub(super) fn contains(&self, account: u64, pair: u64) -> bool {
-        self.places[self.bucket(account)].iter().any(|place| place.pair == pair)
+        self.pairs[self.bucket(account)].contains(&pair)
     }
 
     /// Remembers an address of an account, or that it was used again.
     pub(super) fn learn(&mut self, account: u64, pair: u64, now_ms: u64) {
         let tag = tag(account);
-        let range = self.bucket(account);
-        let bucket = &mut self.places[range];
-        let own = bucket.iter().filter(|place| place.pair != 0 && place.account == tag).count();
-        let oldest_of = |bucket: &[Place], own_only: bool| {
-            let mut places: Vec<usize> = (0..WAYS).collect();
-            places.retain(|&at| !own_only || (bucket[at].pair != 0 && bucket[at].account == tag));
-            places.into_iter().min_by_key(|&at| (bucket[at].pair != 0, bucket[at].used))
-        };
-        let at = bucket
-            .iter()
-            .position(|place| place.pair == pair)
-            .or_else(|| oldest_of(bucket, own >= PER_ACCOUNT_MAX))
-            .unwrap_or(0);
-        self.count += u64::from(bucket[at].pair == 0);
-        bucket[at] = Place { pair, account: tag, used: u32::try_from(now_ms / 1000).unwrap_or(u32::MAX) };
+        let is_own = |at: &usize| self.pairs[*at] != 0 && self.accounts[*at] == tag;
+        let full = self.bucket(account).filter(is_own).count() >= PER_ACCOUNT_MAX;
+        let known = self.bucket(account).find(|&at| self.pairs[at] == pair);
+        let candidates = self.bucket(account).filter(|at| !full || is_own(at));
+        let oldest = candidates.min_by_key(|&at| (self.pairs[at] != 0, self.used[at]));
+        let Some(at) = known.or(oldest) else { return };
+        self.put(at, pair, tag, u32::try_from(now_ms / 1000).unwrap_or(u32::MAX));
+    }
+
+    fn put(&mut self, at: usize, pair: u64, account: u32, used: u32) {
+        self.count += u64::from(self.pairs[at] == 0);
+        self.pairs[at] = pair;
+        self.accounts[at] = account;
+        self.used[at] = used;
     }
 
     /// How many there are.
@@ -66,43 +66,37 @@ impl Known {
     }
 
     pub(super) fn save(&self, to: &mut Encoder) {
-        to.count(self.places.len());
+        to.count(self.pairs.len());
         to.number(self.count);
-        let buckets = self.places.chunks_exact(WAYS).enumerate();
-        for (bucket, places) in buckets {
-            for place in places.iter().filter(|place| place.pair != 0) {
-                to.number(bucket as u64);
-                to.raw(&place.pair.to_le_bytes());
-                to.raw(&place.account.to_le_bytes());
-                to.number(place.used);
-            }
+        for (at, pair) in self.pairs.iter().enumerate().filter(|(_, pair)| **pair != 0) {
+            to.count(at);
+            to.raw(&pair.to_le_bytes());
+            to.raw(&self.accounts[at].to_le_bytes());
+            to.number(self.used[at]);
         }
     }
 
     /// Of a table of another size all is forgotten: only the name of its account tells where in this one an address
     /// belongs.
     pub(super) fn restore(&mut self, from: &mut Decoder<'_>) -> Result<(), StateError> {
-        let same = from.number::<u64>()? == self.places.len() as u64;
+        let same = from.number::<u64>()? == self.pairs.len() as u64;
         for _ in 0..from.number::<u64>()? {
-            let bucket: u64 = from.number()?;
+            let at: u64 = from.number()?;
             let pair = u64::from_le_bytes(*from.array()?);
             let account = u32::from_le_bytes(*from.array()?);
             let used = from.number()?;
-            if !same {
-                continue;
-            }
-            let first = usize::try_from(bucket).ok().and_then(|bucket| bucket.checked_mul(WAYS));
-            let places = first.and_then(|first| self.places.get_mut(first..first.checked_add(WAYS)?));
-            if let Some(place) = places.and_then(|places| places.iter_mut().find(|place| place.pair == 0)) {
-                *place = Place { pair, account, used };
-                self.count += u64::from(pair != 0);
+            match usize::try_from(at).ok().filter(|at| *at < self.pairs.len()) {
+                Some(at) if same => self.put(at, pair, account, used),
+                Some(_) | None if !same => {}
+                _ => return Err(StateError::Damaged("a known address beyond the table")),
             }
         }
         Ok(())
     }
 
+    /// The places of an account.
     fn bucket(&self, account: u64) -> std::ops::Range<usize> {
-        let buckets = self.places.len() / WAYS;
+        let buckets = self.pairs.len() / WAYS;
         // The number of buckets is a power of two that fits memory; the low bits choose.
         let start = usize::try_from(account & (buckets as u64 - 1)).expect("smaller than a length") * WAYS;
         start..start + WAYS
