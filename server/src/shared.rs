@@ -130,7 +130,8 @@ impl Shared {
     /// Counts a page of how accounts look to clients that log in; called now and then, off the workers. `now_ms` is any
     /// clock.
     pub fn survey(&self, now_ms: u64) {
-        let iterations = new_iterations(&self.config.read().expect("nothing panics while it holds this lock"));
+        let iterations =
+            new_iterations(&self.config.read().expect("nothing panics while it holds this lock"));
         let mut census = self.census.lock().expect("nothing panics while it holds this lock");
         if let Some(looks) = census.step(&self.directory, PAGE, iterations, now_ms) {
             self.unknown_users.resemble(looks);

@@ -277,7 +277,9 @@ mod tests {
                 seen.push(format!("{} {:?} {} {:?}", d.from, d.typ, d.to_local, d.to_resource));
             }
             Letter::Broadcast(b) => seen.push(format!("{} {:?}", b.from, b.targets().collect::<Vec<_>>())),
-            Letter::Traveller(_) | Letter::Settled { .. } | Letter::MakeRoom { .. } => unreachable!("none was put in"),
+            Letter::Traveller(_) | Letter::Settled { .. } | Letter::MakeRoom { .. } => {
+                unreachable!("none was put in")
+            }
         });
         assert_eq!(seen, ["a@x/1 Chat b Some(\"2\")", "a@x/1 [\"c\", \"d\u{e9}\"]"]);
         assert!(parcel.is_empty());

@@ -154,7 +154,9 @@ fn load(certificate: &Path, key: &Path, group: bool) -> Result<Certificate, Cert
             path: certificate.to_owned(),
             reason: format!("the certificate cannot be used ({reason})"),
         },
-        error => CertificateError::KeyUnusable { path: key.to_owned(), reason: why_unusable(&secret, &error) },
+        error => {
+            CertificateError::KeyUnusable { path: key.to_owned(), reason: why_unusable(&secret, &error) }
+        }
     })?;
     Ok(Certificate { certified, facts })
 }

@@ -111,7 +111,9 @@ impl Core {
 /// Why messages are refused, as the operator can act on it: of a log without room, what its next file failed at.
 fn refusal(reason: AppendError, no_room: Option<LogError>) -> String {
     match (reason, no_room) {
-        (AppendError::Full, Some(LogError::DiskFull { .. })) => "the log has no room: the disk is full".into(),
+        (AppendError::Full, Some(LogError::DiskFull { .. })) => {
+            "the log has no room: the disk is full".into()
+        }
         (AppendError::Full, Some(error)) => format!("the log has no room for another file: {error}"),
         (reason, _) => reason.to_string(),
     }

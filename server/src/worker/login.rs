@@ -108,10 +108,10 @@ impl Core {
         match done {
             Done::Write(ticket, result) => self.home.written(ticket, result),
             Done::Home(then) => then(&mut self.home),
-            Done::Password { conn, accepted, guess } => match self.is_negotiating(conn) {
-                true => self.negotiate(conn, |negotiation, at, out| negotiation.plain_checked(at, accepted, out)),
-                false => self.left_alone(accepted, guess),
-            },
+            Done::Password { conn, accepted, .. } if self.is_negotiating(conn) => {
+                self.negotiate(conn, |negotiation, at, out| negotiation.plain_checked(at, accepted, out));
+            }
+            Done::Password { accepted, guess, .. } => self.left_alone(accepted, guess),
         }
         self.send_answers();
         self.end_streams();

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
-use crate::admission::{Admitted, AddressKey, Refusal};
+use crate::admission::{AddressKey, Admitted, Refusal};
 use crate::limits::Limits;
 use crate::runtime::driver::{CloseHow, ConnId};
 use crate::runtime::outbox::Action;
@@ -201,11 +201,7 @@ mod tests {
     use super::*;
 
     fn limits(total: u32, per_address: u32) -> Limits {
-        Limits {
-            accepts_per_second: total,
-            accepts_per_second_per_address: per_address,
-            ..Limits::default()
-        }
+        Limits { accepts_per_second: total, accepts_per_second_per_address: per_address, ..Limits::default() }
     }
 
     fn ip(n: u8) -> IpAddr {

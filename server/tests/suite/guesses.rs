@@ -37,7 +37,11 @@ fn every_wrong_password_is_counted_also_the_one_that_ends_the_stream() {
         assert_eq!(outcome(&spoilt.run(&mut client, "juliet", "wrong")), "malformed-request");
         client.expect_stream_error("policy-violation");
         assert_eq!(server.metric("logins.failed"), 3);
-        assert_eq!(server.metric("logins.failed.credentials"), 3, "a proof that cannot be read is a guess, too");
+        assert_eq!(
+            server.metric("logins.failed.credentials"),
+            3,
+            "a proof that cannot be read is a guess, too"
+        );
 
         // Giving up first does not make the last guess one for nothing.
         let mut client = stranger(server);
@@ -127,8 +131,7 @@ fn nobody_keeps_an_owner_out_at_an_address_of_old() {
 
 /// What challenges show of a name.
 fn looks(server: &TestServer, name: &str) -> [(String, String); 2] {
-    ["SCRAM-SHA-1", "SCRAM-SHA-256"]
-        .map(|mechanism| Scram::challenge(mechanism, &mut stranger(server), name))
+    ["SCRAM-SHA-1", "SCRAM-SHA-256"].map(|mechanism| Scram::challenge(mechanism, &mut stranger(server), name))
 }
 
 #[test]

@@ -72,7 +72,8 @@ fn one_address_does_not_hold_all_places_of_those_who_log_in() {
                 client.open_stream("localhost");
             }
             // Another one of the same address finds none, and takes none from its own.
-            Client::connect_from([127, 0, 50, 1], server.address()).expect_stream_error("resource-constraint");
+            Client::connect_from([127, 0, 50, 1], server.address())
+                .expect_stream_error("resource-constraint");
             let mut juliet = Client::connect_from([127, 0, 60, 1], server.address());
             juliet.log_in("juliet", &crate::support::server_password("juliet"), "balcony");
             juliet.settle();

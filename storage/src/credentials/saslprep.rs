@@ -23,7 +23,10 @@ pub(super) fn prepare(password: &str) -> Result<Zeroizing<String>, CredentialsEr
     let mut prepared = Zeroizing::new(String::with_capacity(password.len() * 2));
     prepared.extend(mapped.nfkc());
     if let Some(c) = prepared.chars().find(|&c| is_prohibited(c)) {
-        return Err(CredentialsError::PasswordForbidden(format!("prohibited character U+{:04X}", u32::from(c))));
+        return Err(CredentialsError::PasswordForbidden(format!(
+            "prohibited character U+{:04X}",
+            u32::from(c)
+        )));
     }
     if !is_bidi_sound(&prepared) {
         return Err(CredentialsError::PasswordForbidden("prohibited bidirectional text".into()));
@@ -61,7 +64,9 @@ mod tests {
 
     #[test]
     fn what_unicode_3_2_assigns_is_prepared_as_the_stringprep_crate_does() {
-        for text in ["I\u{ad}X", "user", "USER", "\u{aa}", "\u{2168}", "a\u{a0}b", "\u{627}\u{628}", "e\u{301}", ""] {
+        for text in
+            ["I\u{ad}X", "user", "USER", "\u{aa}", "\u{2168}", "a\u{a0}b", "\u{627}\u{628}", "e\u{301}", ""]
+        {
             let expected = stringprep::saslprep(text).unwrap_or_else(|_| panic!("{text:?} is allowed"));
             assert_eq!(prepare(text).as_deref().map(String::as_str), Ok(&*expected), "{text:?}");
         }

@@ -168,7 +168,8 @@ impl View<'_> {
             let (key, value) = row.map_err(|error| self.inner.failed("read", error))?;
             page.last = Some(key.to_owned());
             // What is damaged is reported where somebody needs it.
-            let credentials = Record::decode(key, value).map(|record| Credentials::decode(record.credentials));
+            let credentials =
+                Record::decode(key, value).map(|record| Credentials::decode(record.credentials));
             page.seen.extend(credentials.into_iter().flatten().map(|credentials| credentials.look()));
         }
         Ok(page)

@@ -157,7 +157,10 @@ mod tests {
         for (account, shown) in [
             ("juliet", "juliet"),
             ("jülïet+1", "jülïet+1"),
-            ("a\" login failed: address=9.9.9.9", "a\\u{22}\\u{20}login\\u{20}failed\\u{3a}\\u{20}address=9.9.9.9"),
+            (
+                "a\" login failed: address=9.9.9.9",
+                "a\\u{22}\\u{20}login\\u{20}failed\\u{3a}\\u{20}address=9.9.9.9",
+            ),
             ("a\nb\u{202e}", "a\\u{a}b\\u{202e}"),
         ] {
             assert_eq!(login(account).line(), format!("{head}\"{shown}\""));
@@ -187,8 +190,13 @@ mod tests {
         // fail2ban puts its own expressions in place of the words in angle brackets.
         let mut rest = filter();
         let line = login("x").line();
-        for part in ["^.*WARN login: ", "login failed: address=<ADDR> ", "mechanism=\\S+ ", "reason=credentials "] {
-            rest = rest.strip_prefix(part).unwrap_or_else(|| panic!("{part:?} is not next in {rest:?}")).to_owned();
+        for part in
+            ["^.*WARN login: ", "login failed: address=<ADDR> ", "mechanism=\\S+ ", "reason=credentials "]
+        {
+            rest = rest
+                .strip_prefix(part)
+                .unwrap_or_else(|| panic!("{part:?} is not next in {rest:?}"))
+                .to_owned();
         }
         assert_eq!(rest, "account=\"\\S*\"$");
         // The literal words of the filter are those of the line, in this order.

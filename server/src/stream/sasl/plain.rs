@@ -51,7 +51,8 @@ impl UnknownUsers {
 
     /// Made-up credentials of a name.
     pub(crate) fn credentials(&self, username: &str) -> Credentials {
-        let look = self.looks.read().expect("no code panics while it holds this lock").of(&self.secret, username);
+        let look =
+            self.looks.read().expect("no code panics while it holds this lock").of(&self.secret, username);
         Credentials::fake(&self.secret, username, look)
     }
 

@@ -56,7 +56,12 @@ fn each_mistake_names_the_file_and_the_reason() {
         (&good, &text, "text.pem", "no private key in it"),
         (&good, &no_key, "bad.key", "cannot be used"),
         (&good, &other_key, "rsa-pkcs1.key", "does not belong to the certificate"),
-        (&good, &p521_sec1, "p521-sec1.key", "the curve P-521, with which this server cannot sign; use ECDSA P-256"),
+        (
+            &good,
+            &p521_sec1,
+            "p521-sec1.key",
+            "the curve P-521, with which this server cannot sign; use ECDSA P-256",
+        ),
         (&good, &p521_pkcs8, "p521-pkcs8.key", "the curve P-521"),
     ];
     for (certificate, key, name, reason) in table {

@@ -39,7 +39,12 @@ pub(super) struct Rule {
 impl Table {
     pub(super) fn new(entries: usize, forgive_ms: u64) -> Self {
         let buckets = entries.div_ceil(WAYS).clamp(1, 1 << 24).next_power_of_two();
-        Self { entries: vec![Entry::default(); buckets * WAYS].into(), forgive_ms: forgive_ms.max(1), used: 0, driven_out: 0 }
+        Self {
+            entries: vec![Entry::default(); buckets * WAYS].into(),
+            forgive_ms: forgive_ms.max(1),
+            used: 0,
+            driven_out: 0,
+        }
     }
 
     /// Entries in use.
