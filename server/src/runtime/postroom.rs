@@ -8,6 +8,9 @@ use crate::runtime::driver::Wake;
 use crate::runtime::letter::{Parcel, Targets};
 use crate::runtime::mailbox::Post;
 
+/// Bytes of a parcel after which the next is begun. With the largest letter it stays far below what its numbers can say.
+const PARCEL_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// Inbound parcels read in one iteration at most, so that sockets get their turn.
 const PARCELS_PER_ITERATION: usize = 256;
 
@@ -39,8 +42,13 @@ impl PostRoom {
         }
     }
 
-    /// The parcel that is being filled for a worker.
+    /// The parcel that is being filled for a worker. One that is full waits for the end of the iteration beside it.
     pub fn to(&mut self, worker: usize) -> &mut Parcel {
+        if self.filling[worker].bytes_len() >= PARCEL_BYTES_MAX {
+            let next = self.post.spare(worker).unwrap_or_default();
+            let full = std::mem::replace(&mut self.filling[worker], next);
+            self.waiting[worker].push_back(full);
+        }
         &mut self.filling[worker]
     }
 
@@ -86,6 +94,8 @@ impl PostRoom {
                 self.wakers[to].wake();
             }
         }
+        let waiting = self.waiting.iter().flatten().map(|parcel| parcel.bytes_len() as u64);
+        metrics.mailbox_bytes.set(waiting.sum());
         if stalled {
             metrics.mailbox_stalls.add(1);
         }

@@ -1,6 +1,7 @@
 //! What the worker's loop needs of the core beside events: encryption, letters, completed jobs, counting.
 
 use crate::runtime::driver::ConnId;
+use crate::session::Holds;
 use crate::worker::core::Core;
 
 impl Core {
@@ -44,8 +45,16 @@ impl Core {
     /// Goes on with jobs that have come back.
     pub fn take_completions(&mut self, max: usize) {
         for _ in 0..max {
-            let Some(done) = self.home.jobs.take() else { return };
+            let Some(done) = self.home.jobs.take() else { break };
             self.completed(done);
+        }
+        self.lift_written();
+    }
+
+    /// Goes on with connections whose stanzas waited for writes that have come back.
+    fn lift_written(&mut self) {
+        for conn in self.home.writes.take_free() {
+            self.lift(conn, Holds::WRITE);
         }
     }
 

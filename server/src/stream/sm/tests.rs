@@ -1,3 +1,4 @@
+use super::queue::ENTRY_BYTES;
 use super::*;
 
 const ID: StreamId = StreamId(0x0123_4567_89ab_cdef);
