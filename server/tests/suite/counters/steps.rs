@@ -10,6 +10,8 @@ use crate::support::answers::{befriend, outcome};
 use crate::support::managed::chat;
 use crate::support::{Client, TestServer, on_each_driver_with, server_password};
 
+const SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
+
 /// A server with the accounts juliet and romeo, who see each other's presence.
 type Verona = TestServer;
 
@@ -47,6 +49,7 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             "queue.held.limit",
             "queue.directory.limit",
             "queue.crypto.limit",
+            "memory.budget",
             "server.seen",
             "server.uptime",
             "server.cpu.user",
@@ -67,6 +70,7 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             "users",
             "accepts",
             "logins",
+            "login.known_addresses",
             "binds",
             "migrations",
             "bytes.in",
@@ -128,11 +132,40 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             client.send("<a><b></a>");
             client.expect_some_stream_error();
         },
-        moves: &["logins.failed", "stream_errors", "refused.framing"],
+        moves: &[
+            "logins.failed",
+            "logins.failed.credentials",
+            "login.remembered",
+            "stream_errors",
+            "refused.framing",
+        ],
+        ..PLAIN
+    },
+    Step {
+        what: "logins are given up, again and again, and one asks for what there is not",
+        configure: |config| config.limits.sasl_attempts = 255,
+        act: |stage, server| {
+            let mut client = Client::connect(server.address());
+            client.open_stream("localhost");
+            client.send(&format!("<auth xmlns='{SASL}' mechanism='X-NONE'/>"));
+            let aborts = format!("<abort xmlns='{SASL}'/>").repeat(20);
+            let mut left = 10;
+            stage.until_with("logins.unlogged", || {
+                if left > 0 {
+                    left -= 1;
+                    client.send(&aborts);
+                }
+            });
+        },
+        moves: &["logins.failed.protocol", "logins.failed.aborted", "logins.unlogged"],
         ..PLAIN
     },
     Step {
         what: "more wrong passwords than are borne",
+        configure: |config| {
+            config.limits.sasl_attempts = 1;
+            config.limits.guesses_per_address_and_account = 3;
+        },
         act: |stage, server| {
             stage.until_with("refused.login_throttle", || {
                 let mut client = Client::connect(server.address());
@@ -140,7 +173,13 @@ pub(super) const STEPS: &[Step<Verona>] = &[
                 client.authenticate_plain("juliet", "wrong");
             });
         },
-        moves: &["refused.login_throttle"],
+        moves: &["refused.login_throttle", "logins.delayed"],
+        ..PLAIN
+    },
+    Step {
+        what: "what sessions hold is sampled",
+        act: sample_memory,
+        moves: &["memory.unacked", "memory.held", "memory.presence", "memory.unfinished", "memory.detached"],
         ..PLAIN
     },
     Step {
@@ -388,6 +427,30 @@ pub(super) const STEPS: &[Step<Verona>] = &[
         ..PLAIN
     },
     Step {
+        what: "one address holds the places that another needs",
+        configure: |config| config.limits.sessions_unauthenticated = 6,
+        act: |stage, server| {
+            let _held: Vec<Client> =
+                (0..6).map(|_| Client::connect_from([127, 0, 50, 1], server.address())).collect();
+            stage.until("server.unauthenticated");
+            let mut juliet = Client::connect_from([127, 0, 60, 1], server.address());
+            juliet.log_in("juliet", &server_password("juliet"), "balcony");
+            stage.until("refused.displaced");
+        },
+        moves: &["refused.displaced"],
+        ..PLAIN
+    },
+    Step {
+        what: "an address connects faster than it may",
+        configure: |config| config.limits.accepts_per_second_per_address = 2,
+        act: |stage, server| {
+            let _clients: Vec<Client> = (0..20).map(|_| Client::connect(server.address())).collect();
+            stage.until("refused.accepts_per_address");
+        },
+        moves: &["refused.accepts_per_address"],
+        ..PLAIN
+    },
+    Step {
         what: "one connection too many from one address",
         configure: |config| config.limits.sessions_per_address = 1,
         act: |stage, server| {
@@ -510,6 +573,7 @@ fn chat_across_workers(stage: &mut Stage<'_>, server: &Verona) {
     let (one, other) = (server.name_at_home_on(0, "benvolio"), server.name_at_home_on(1, "mercutio"));
     server.accounts(&[&one, &other]);
     let mut sender = server.online(&one, "street");
+    sender.enable_sm();
     let mut recipient = server.online(&other, "square");
     // Which worker takes a connection is the kernel's choice.
     stage.until_with("migrations", || drop(server.login("juliet", "balcony")));
@@ -532,6 +596,24 @@ fn chat_across_workers(stage: &mut Stage<'_>, server: &Verona) {
         "service-unavailable"
     );
     stage.until_with("queue.crypto.high_water", || drop(server.login("romeo", "orchard")));
+}
+
+fn sample_memory(stage: &mut Stage<'_>, server: &Verona) {
+    let mut juliet = server.online("juliet", "balcony");
+    juliet.enable_sm();
+    let mut romeo = server.online("romeo", "orchard");
+    romeo.send("<inactive xmlns='urn:xmpp:csi:0'/>");
+    romeo.settle();
+    juliet.send("<presence><status>upon the balcony</status></presence>");
+    let disco = "<query xmlns='http://jabber.org/protocol/disco#info'/>";
+    juliet.send(&format!("<iq type='get' id='d' to='localhost'>{disco}</iq>"));
+    let mut half = server.login("juliet", "chamber");
+    half.send(&format!("<message to='romeo@localhost'><body>{}", "x".repeat(5_000)));
+    for name in ["memory.unacked", "memory.held", "memory.presence", "memory.unfinished"] {
+        stage.until(name);
+    }
+    juliet.cut();
+    stage.until("memory.detached");
 }
 
 fn resume(stage: &mut Stage<'_>, server: &Verona) {
