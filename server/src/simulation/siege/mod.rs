@@ -32,19 +32,19 @@ use crate::xml::Element;
 use attacker::Attacker;
 
 /// Rounds after which a talker's message must be there.
-const DELIVERY_ROUNDS_MAX: u64 = 40;
+const DELIVERY_ROUNDS_MAX: u64 = 20;
 
 /// Stanzas that a worker handles in one turn at most: so many for each of its connections, and so many for all that have
 /// more to do.
-const STANZAS_A_TURN_EACH: u64 = 64;
+const STANZAS_A_TURN_EACH: u64 = 44;
 /// See [`STANZAS_A_TURN_EACH`].
-const STANZAS_A_TURN: u64 = 512;
+const STANZAS_A_TURN: u64 = 256;
 
 /// Units of work (`runtime::work`) that a worker does in one turn at most, in the same way: what is handled at once of
 /// each connection, with the debt of one dear stanza, and what is dealt out to all.
-const WORK_A_TURN_EACH: u64 = 1_024;
+const WORK_A_TURN_EACH: u64 = 256;
 /// See [`WORK_A_TURN_EACH`].
-const WORK_A_TURN: u64 = 4_096;
+const WORK_A_TURN: u64 = 2_048;
 
 /// Bytes for one client past `limits.output_backlog_bytes`: what a single stanza can add.
 const OUTPUT_SLACK_BYTES: usize = 64 << 10;
