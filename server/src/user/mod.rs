@@ -14,7 +14,6 @@ pub mod room;
 pub mod roster;
 pub mod routing;
 pub mod share;
-pub mod shares;
 pub mod subscription;
 pub mod tables;
 pub mod writes;
