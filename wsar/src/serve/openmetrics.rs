@@ -254,7 +254,7 @@ mod tests {
             server_series: series,
             server,
             alerts: ().into(),
-            json: Bytes::new(),
+            json: axum::body::Bytes::new(),
             metrics: Default::default(),
         };
         write(&now, format)
