@@ -162,7 +162,11 @@ impl Managed {
         let to = bare(self.world.random.below(self.peers.len()));
         let status = "x".repeat(self.world.random.between(1, 2000));
         for _ in 0..self.world.random.between(1, 40) {
-            self.stanza(index, What::Nothing, format!("<presence to='{to}'><status>{status}</status></presence>"));
+            self.stanza(
+                index,
+                What::Nothing,
+                format!("<presence to='{to}'><status>{status}</status></presence>"),
+            );
         }
     }
 

@@ -173,7 +173,19 @@ pub(super) const STEPS: &[Step<Verona>] = &[
                 client.authenticate_plain("juliet", "wrong");
             });
         },
-        moves: &["refused.login_throttle", "logins.delayed"],
+        moves: &["refused.login_throttle"],
+        ..PLAIN
+    },
+    Step {
+        what: "one wrong password after another",
+        act: |stage, server| {
+            stage.until_with("logins.delayed", || {
+                let mut client = Client::connect(server.address());
+                client.open_stream("localhost");
+                client.authenticate_plain("juliet", "wrong");
+            });
+        },
+        moves: &["logins.delayed"],
         ..PLAIN
     },
     Step {
@@ -279,7 +291,12 @@ pub(super) const STEPS: &[Step<Verona>] = &[
     },
     Step {
         what: "a stranger sends faster than strangers may",
-        configure: |config| config.limits.offline_strangers_per_minute = 1,
+        configure: |config| {
+            config.limits.offline_messages = 200;
+            config.limits.offline_percent_per_stranger = 50;
+            config.limits.offline_percent_strangers = 50;
+            config.limits.offline_strangers_per_minute = 1;
+        },
         act: |stage, server| {
             server.accounts(&["tybalt"]);
             let mut tybalt = server.login("tybalt", "street");
@@ -292,13 +309,13 @@ pub(super) const STEPS: &[Step<Verona>] = &[
         ..PLAIN
     },
     Step {
-        what: "a client sends more than its share of a turn",
+        what: "clients send more than their shares of a turn",
         act: |stage, server| {
-            let mut romeo = server.login("romeo", "orchard");
+            let mut clients: Vec<Client> = (0..8).map(|n| server.login("romeo", &format!("r{n}"))).collect();
             let ping = "<iq type='get' id='p' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>";
             let burst = ping.repeat(100);
-            for name in ["queue.turns.length", "queue.turns.high_water", "turns.cut", "queue.input.length"] {
-                stage.until_with(name, || romeo.send(&burst));
+            for name in ["turns.cut", "queue.turns.length", "queue.input.length"] {
+                stage.until_with(name, || clients.iter_mut().for_each(|client| client.send(&burst)));
             }
         },
         moves: &[
