@@ -366,9 +366,8 @@ pub(super) const STEPS: &[Step<Verona>] = &[
                 ));
                 romeo.settle();
             });
-            stage.until("queue.output.length");
         },
-        moves: &["log.behind", "queue.output.length", "queue.output.high_water"],
+        moves: &["log.behind"],
         ..PLAIN
     },
     Step {
@@ -386,7 +385,7 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             });
             stage.until_with("presence.refreshed", || juliet.settle());
         },
-        moves: &["output.dropped", "presence.refreshed"],
+        moves: &["output.dropped", "presence.refreshed", "queue.output.length", "queue.output.high_water"],
         ..PLAIN
     },
     Step {
@@ -562,6 +561,7 @@ fn little_output(config: &mut Config) {
     limits.sm_unacked_bytes = 20_000;
     limits.roster_bytes = 10_000;
     limits.account_memory_kib = 40;
+    limits.offline_messages = 200;
 }
 
 /// One sender may take the whole mailbox.
