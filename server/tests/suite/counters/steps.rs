@@ -290,25 +290,6 @@ pub(super) const STEPS: &[Step<Verona>] = &[
         ..PLAIN
     },
     Step {
-        what: "a stranger sends faster than strangers may",
-        configure: |config| {
-            config.limits.offline_messages = 200;
-            config.limits.offline_percent_per_stranger = 50;
-            config.limits.offline_percent_strangers = 50;
-            config.limits.offline_strangers_per_minute = 1;
-        },
-        act: |stage, server| {
-            server.accounts(&["tybalt"]);
-            let mut tybalt = server.login("tybalt", "street");
-            stage.until_with("refused.offline_strangers_per_minute", || {
-                tybalt.send(&chat("juliet@localhost", 0));
-                tybalt.settle();
-            });
-        },
-        moves: &["refused.offline_strangers_per_minute"],
-        ..PLAIN
-    },
-    Step {
         what: "clients send more than their shares of a turn",
         act: |stage, server| {
             let mut clients: Vec<Client> = (0..8).map(|n| server.login("romeo", &format!("r{n}"))).collect();
@@ -368,42 +349,6 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             });
         },
         moves: &["log.behind"],
-        ..PLAIN
-    },
-    Step {
-        what: "a client does not read what others send and nobody keeps",
-        configure: little_output,
-        act: |stage, server| {
-            let mut juliet = server.online("juliet", "balcony");
-            let mut romeo = server.online("romeo", "orchard");
-            let text = "x".repeat(9_000);
-            let mut number = 0;
-            stage.until_with("output.dropped", || {
-                number += 1;
-                romeo.send(&format!("<presence><status>{number} {text}</status></presence>"));
-                romeo.settle();
-            });
-            stage.until_with("presence.refreshed", || juliet.settle());
-        },
-        moves: &["output.dropped", "presence.refreshed", "queue.output.length", "queue.output.high_water"],
-        ..PLAIN
-    },
-    Step {
-        what: "a client does not read what its account changes",
-        configure: little_output,
-        act: |stage, server| {
-            let mut deaf = server.login("juliet", "balcony");
-            deaf.ask("get", None, "<query xmlns='jabber:iq:roster'/>");
-            let mut other = server.login("juliet", "chamber");
-            let name = "x".repeat(1_000);
-            let mut number = 0;
-            stage.until_with("refused.output_backlog_bytes", || {
-                number += 1;
-                let item = format!("<item jid='tybalt@localhost' name='{number}{}'/>", &name[..990]);
-                other.ask("set", None, &format!("<query xmlns='jabber:iq:roster'>{item}</query>"));
-            });
-        },
-        moves: &["refused.output_backlog_bytes"],
         ..PLAIN
     },
     Step {
