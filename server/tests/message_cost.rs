@@ -236,7 +236,7 @@ impl Bench {
         let opened = Log::open_all(&folder, &config.log_options(), 1, &|_| None, &|_| {}).unwrap();
         let acceptor = Acceptor::from_config(&config).unwrap();
         let hasher = SeedableRandomState::with_seed(1, const { &SharedSeed::from_u64(0x77_68_69_6d) });
-        let throttle = Throttle::new(throttle::Limits::default(), 1);
+        let throttle = Throttle::new(throttle::Limits::of(&config.limits), 1);
         let shared = Arc::new(Shared::new(
             config.clone(),
             directory.clone(),
