@@ -68,6 +68,7 @@ pub fn write(home: &mut Home, key: ResourceKey, kind: Kind, bytes: &[u8], record
         }
         (None, None) => {}
     }
+    home.work.add_bytes(bytes.len());
     if conn != ConnId::NONE {
         home.out.plain(conn).extend_from_slice(bytes);
     }

@@ -18,6 +18,7 @@ use smallvec::SmallVec;
 use whimbrel_storage::log::{AppendError, Sequence};
 
 use crate::runtime::driver::ConnId;
+use crate::runtime::work;
 use crate::stanza::{Delivery, Kind, Type};
 use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::stream::sm::Unacked;
@@ -81,6 +82,7 @@ pub fn keep(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>) -> bool {
             return false;
         }
     };
+    home.work.add(work::LOGGED);
     let Some(user) = user else { return true };
     let mut reached: SmallVec<[ResourceKey; 4]> = SmallVec::new();
     for &key in &recipients {
@@ -193,6 +195,8 @@ pub fn pump(home: &mut Home, key: ResourceKey) {
             break;
         }
         let stanza = &bytes[start..end];
+        home.work.add(work::LOGGED);
+        home.work.add_bytes(stanza.len());
         home.metrics().redelivered.add(1);
         routing::hand_over_record(home, key, Kind::Message, "", Urgency::Now, stanza, Some(sequence));
         start = end;
