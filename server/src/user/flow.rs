@@ -94,6 +94,7 @@ pub fn write(home: &mut Home, key: ResourceKey, kind: Kind, class: Class<'_>, by
         let user = home.users.account_of(key);
         home.ledger.handed.push(crate::user::ledger::Handed { resource: key, user, sequence });
     }
+    home.work.add_bytes(bytes.len());
     if conn == ConnId::NONE {
         return;
     }
@@ -144,7 +145,7 @@ fn entry_of(home: &mut Home, key: ResourceKey, kind: Kind, class: Class<'_>, byt
 /// The error in place of an answer for which there is no room: the client is to ask again.
 pub fn ask_again(to: &str, from: Option<&str>, id: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(256);
-    routing::open_reply(Kind::Iq, Type::Error, from, to, id, &mut bytes);
+    routing::open_reply(Kind::Iq, Type::Error, from, to, Some(id), &mut bytes);
     bytes.push(b'>');
     let text = "too much waits for this client; ask again";
     StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text).write(&mut bytes);

@@ -12,7 +12,7 @@ pub mod record;
 pub mod room;
 pub mod roster;
 pub mod routing;
-pub mod shares;
 pub mod share;
+pub mod shares;
 pub mod subscription;
 pub mod tables;

@@ -370,7 +370,7 @@ pub fn hand_over(home: &mut Home, key: ResourceKey, d: &Delivery<'_>) {
     let class = match (d.kind, d.typ) {
         _ if urgency == Urgency::Replaceable => Class::Presence(d.from),
         (Kind::Iq, Type::Result | Type::Error) if d.traits.has(Traits::FROM_SERVER) => {
-            Class::Answer { from: Some(d.from), id: d.id }
+            Class::Answer { from: Some(d.from), id: d.id.unwrap_or_default() }
         }
         _ if d.traits.has(Traits::FROM_SERVER) => Class::Own,
         _ => Class::Foreign,
