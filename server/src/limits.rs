@@ -3,6 +3,7 @@
 //! A limit that bites is counted (see [`crate::metrics`]) and answered as docs/config.md says.
 
 use serde::{Deserialize, Serialize};
+use whimbrel_storage::log::INDEX_MESSAGE_BYTES_MAX;
 
 /// The limits an operator can set in the `[limits]` table of the configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -245,17 +246,7 @@ impl Limits {
                 self.sm_unacked_bytes, self.stanza_bytes
             ));
         }
-        let percents = [
-            ("per_stranger", self.offline_percent_per_stranger, self.offline_percent_strangers),
-            ("strangers", self.offline_percent_strangers, 100),
-            ("per_contact", self.offline_percent_per_contact, 100),
-        ];
-        if let Some((name, value, most)) = percents.iter().find(|(_, value, most)| value > most) {
-            return Err(format!(
-                "limits.offline_percent_{name} is {value}, but must be at most {most}: one stranger's part is in that \
-                 of all, and that in the whole"
-            ));
-        }
+        self.check_mailbox()?;
         let at_least_one: [(&str, u64); 27] = [
             ("sessions", self.sessions.into()),
             ("sessions_unauthenticated", self.sessions_unauthenticated.into()),
@@ -312,9 +303,47 @@ impl Limits {
     }
 }
 
+impl Limits {
+    /// Checks what one account may have waiting.
+    fn check_mailbox(&self) -> Result<(), String> {
+        let percents = [
+            ("per_stranger", self.offline_percent_per_stranger, self.offline_percent_strangers),
+            ("strangers", self.offline_percent_strangers, 100),
+            ("per_contact", self.offline_percent_per_contact, 100),
+        ];
+        if let Some((name, value, most)) = percents.iter().find(|(_, value, most)| value > most) {
+            return Err(format!(
+                "limits.offline_percent_{name} is {value}, but must be at most {most}: one stranger's part is in that \
+                 of all, and that in the whole"
+            ));
+        }
+        let index_bytes = self.offline_messages.saturating_mul(INDEX_MESSAGE_BYTES_MAX);
+        let quarter = u64::from(self.account_memory_kib) * 1024 / 4;
+        if index_bytes > quarter {
+            return Err(format!(
+                "limits.offline_messages is {}, whose index may take {index_bytes} bytes of memory, but it must fit a quarter \
+                 of limits.account_memory_kib ({} KiB); allow fewer messages or {} KiB",
+                self.offline_messages,
+                self.account_memory_kib,
+                index_bytes.div_ceil(256)
+            ));
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_index_of_a_mailbox_fits_the_memory_of_its_account() {
+        let limits = Limits { offline_messages: 100_000, ..Limits::default() };
+        let refused = limits.check().unwrap_err();
+        assert!(refused.contains("15625 KiB"), "{refused}");
+        let limits = Limits { account_memory_kib: 15_625, ..limits };
+        assert_eq!(limits.check(), Ok(()));
+    }
 
     #[test]
     fn the_defaults_agree_with_each_other() {

@@ -31,6 +31,7 @@ use whimbrel_server::user::home::Home;
 use whimbrel_server::user::ledger::{Commit, Ledger};
 use whimbrel_server::user::subscription::under_way::UnderWay;
 use whimbrel_server::user::tables::Users;
+use whimbrel_server::user::writes::Writes;
 use whimbrel_server::worker::Worker;
 use whimbrel_server::worker::command::CommandQueue;
 use whimbrel_server::worker::core::Core;
@@ -262,6 +263,7 @@ impl Bench {
                 Arc::new(Completions::new(1024, Arc::new(Asleep))),
             ),
             under_way: UnderWay::default(),
+            writes: Writes::default(),
             ends: Vec::new(),
             scratch: Vec::new(),
             sender: String::new(),

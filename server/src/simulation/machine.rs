@@ -25,6 +25,7 @@ use crate::user::ledger::{Commit, Ledger};
 use crate::user::presence::contacts::Contacts;
 use crate::user::subscription::under_way::UnderWay;
 use crate::user::tables::Users;
+use crate::user::writes::Writes;
 use crate::worker::Worker;
 use crate::worker::command::CommandQueue;
 use crate::worker::core::Core;
@@ -131,6 +132,7 @@ impl Machine {
                     post: PostRoom::new(post, wakers.clone()),
                     jobs: Jobs::new(worker, backend, completions[worker].clone()),
                     under_way: UnderWay::default(),
+                    writes: Writes::default(),
                     ends: Vec::new(),
                     scratch: Vec::new(),
                     sender: String::new(),

@@ -60,8 +60,6 @@ impl Flags {
     pub const BACKED_UP: Flags = Flags(32);
     /// Presence for it was dropped for want of room: its contacts are asked for theirs again (RFC 6121 §4.3).
     pub const PRESENCE_LOST: Flags = Flags(64);
-    /// A new password is being hashed for it (XEP-0077).
-    pub const CHANGING_PASSWORD: Flags = Flags(128);
     /// It is known whether its stream is managed: it is, or the client has sent presence, or has been there for long
     /// without either. Until then a message that is written to it has not been delivered.
     pub const SETTLED: Flags = Flags(256);

@@ -11,10 +11,11 @@ use crate::stream::sm::{NS_SM, TooHigh};
 use crate::user::inactive;
 use crate::user::routing::{self, StreamEnd};
 use crate::user::tables::ResourceKey;
+use crate::user::writes::Place;
 use crate::worker::core::Core;
 use crate::worker::managed::{self, Managed};
 use crate::worker::turn::InputEnd;
-use crate::xml::{self, Condition, Frame, FramingError, Stanza};
+use crate::xml::{self, Condition, Frame, FramingError, Partial, Stanza};
 
 /// The language of the server's stream header.
 const SERVER_LANGUAGE: &str = "en";
@@ -140,6 +141,9 @@ impl Core {
             };
             let Session { phase: place, partial, context, tls, peer, .. } = session;
             let namespaces = context.as_ref().and_then(|context| context.namespaces.as_deref());
+            // To be put back if the frame that it is the beginning of has to wait.
+            let begun = partial.as_ref().filter(|_| self.home.writes.concern(conn));
+            let begun = begun.map(|partial| partial.bytes().to_vec());
             let read = self.framer.next(phase, namespaces, partial, bytes, &self.xml_limits);
             let mut header_says = None;
             let (consumed, next) = match read {
@@ -147,6 +151,12 @@ impl Core {
                 Ok((consumed, Some(frame))) => {
                     let language = context.as_ref().and_then(|context| context.language.as_deref());
                     let next = match place {
+                        Phase::Bound(key)
+                            if self.home.writes.hold(conn, || place_of(&self.home, *key, &frame)) =>
+                        {
+                            *partial = begun.map(Partial::unread);
+                            return (bytes, Some(Holds::WRITE));
+                        }
                         Phase::Bound(key) => bound_frame(&mut self.home, *key, language, &frame),
                         Phase::Negotiating(negotiation) => {
                             let at = Surroundings {
@@ -248,6 +258,16 @@ fn negotiation_frame(
         Ok(Step::Continue) => Next::Continue,
         Ok(step) => Next::Negotiated(step),
         Err(end) => Next::Fail(end),
+    }
+}
+
+/// How a frame of a bound session stands to the writes under way that the session has begun.
+fn place_of(home: &crate::user::home::Home, key: ResourceKey, frame: &Frame<'_>) -> Place {
+    match frame {
+        // What is acknowledged and asked for here counts only what has come back.
+        Frame::Stanza(stanza) if stanza.namespace() == NS_SM => Place::Anywhere,
+        Frame::Stanza(stanza) => routing::place_of(home, key, stanza),
+        Frame::StreamClose | Frame::StreamOpen(_) => Place::Behind,
     }
 }
 

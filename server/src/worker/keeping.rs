@@ -101,6 +101,7 @@ impl Core {
                 tracing::warn!(worker = home.worker, messages, "the log works again");
                 home.metrics().log_reopened.add(1);
                 home.metrics().log_pending.set(messages);
+                home.metrics().offline_counted.set(0);
             }
             Err(error) => {
                 home.ledger.refused = Some(AppendError::Failed);

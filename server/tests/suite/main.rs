@@ -23,6 +23,7 @@ mod limits;
 mod login;
 mod messages;
 mod offline;
+mod order;
 mod output;
 mod presence;
 mod register;

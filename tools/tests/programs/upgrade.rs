@@ -11,7 +11,10 @@ use crate::support::{Client, PATIENCE, Place, Server, whimbreld};
 fn place() -> Place {
     let place = Place::new();
     for user in ["alice", "bob"] {
-        assert_eq!(place.ctl(&["user", "add", &format!("{user}@localhost"), "--password", "p"]).code, 0);
+        assert_eq!(
+            place.ctl(&["user", "add", "--create", &format!("{user}@localhost"), "--password", "p"]).code,
+            0
+        );
     }
     configure(&place, "mio", 2, "");
     place
