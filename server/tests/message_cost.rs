@@ -253,6 +253,7 @@ impl Bench {
             worker: 0,
             now: Millis(1000),
             work: whimbrel_server::runtime::work::Work::default(),
+            contacts: whimbrel_server::user::presence::contacts::Contacts::default(),
             time_at_start: Some(1_000_000_000_000),
             out: Outbox::default(),
             post: PostRoom::new(post, vec![Arc::new(Asleep)]),

@@ -35,6 +35,8 @@ mod managed;
 mod operator;
 #[cfg(test)]
 mod order;
+#[cfg(test)]
+mod turns;
 mod world;
 
 use std::fmt;
