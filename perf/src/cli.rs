@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Presence(PresenceArgs),
     /// Upgrade the running server again and again while sessions chat: nobody may notice
     Upgrade(UpgradeArgs),
+    /// Two users chat beside floods of every kind: what becomes of their messages, and of the server's memory
+    Attack(AttackArgs),
     /// Print accounts for `whimbrelctl user import`: address, tab, password
     Accounts(AccountsArgs),
     /// The same load against a router that only reads, looks up and writes: the physical limit
@@ -53,6 +55,9 @@ pub(crate) enum Command {
     /// A worker process of a run
     #[command(hide = true)]
     Worker,
+    /// A victim or flooder of `attack`
+    #[command(hide = true)]
+    AttackWorker,
     /// The router of `floor`
     #[command(hide = true)]
     FloorServe(FloorServeArgs),
@@ -368,17 +373,24 @@ pub(crate) struct FloorServeArgs {
     pub(crate) users: u64,
 }
 
-#[derive(Clone, Debug, Args)]
-pub(crate) struct PeersArgs {
-    /// Which servers
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "whimbrel,ejabberd,prosody")]
-    pub(crate) servers: Vec<PeerName>,
+/// Where our programs are.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ProgramArgs {
     /// whimbreld [default: beside this program]
     #[arg(long, value_name = "FILE")]
     pub(crate) whimbreld: Option<PathBuf>,
     /// whimbrelctl [default: beside this program]
     #[arg(long, value_name = "FILE")]
     pub(crate) whimbrelctl: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PeersArgs {
+    /// Which servers
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "whimbrel,ejabberd,prosody")]
+    pub(crate) servers: Vec<PeerName>,
+    #[command(flatten)]
+    pub(crate) programs: ProgramArgs,
     /// How whimbreld runs, for example `uring:2` or `mio:1:process:tls`; each takes a turn [default: as it chooses]
     #[arg(
         long,
@@ -424,6 +436,69 @@ pub(crate) enum PeerName {
     Ejabberd,
     /// Prosody
     Prosody,
+    /// ejabberd, with the limits of traffic that its package comes with
+    EjabberdShaped,
+    /// Prosody, with the limits of traffic that its package comes with
+    ProsodyShaped,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct AttackArgs {
+    /// Which servers
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "whimbrel")]
+    pub(crate) servers: Vec<PeerName>,
+    #[command(flatten)]
+    pub(crate) programs: ProgramArgs,
+    /// How whimbreld runs, for example `uring:1` or `mio:2`; each takes a turn
+    #[arg(
+        long,
+        value_name = "DRIVER[:WORKERS][:DURABILITY],...",
+        value_delimiter = ',',
+        default_value = "auto:1"
+    )]
+    pub(crate) whimbrel: Vec<Variant>,
+    /// Which floods [default: all; --list names them]
+    #[arg(long, value_name = "KIND,...", value_delimiter = ',')]
+    pub(crate) kinds: Vec<String>,
+    /// Print the kinds of floods
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// Clients that flood, where a kind has no number of its own
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(2..=80))]
+    pub(crate) clients: u32,
+    /// Calm and flood take turns so many times
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) rounds: u32,
+    /// Seconds of each calm, and of each flood
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) seconds: u64,
+    /// Messages a second between the two victims
+    #[arg(long, value_name = "N", default_value_t = 200.0, value_parser = positive)]
+    pub(crate) messages: f64,
+    /// MiB that the flooders may send in one flood
+    #[arg(long, value_name = "MIB", default_value_t = 512)]
+    pub(crate) bytes: u64,
+    /// A flood ends when the server has more MiB than this resident
+    #[arg(long, value_name = "MIB", default_value_t = 2048)]
+    pub(crate) memory_max: u64,
+    /// CPU of the server
+    #[arg(long, value_name = "CPU", default_value_t = 0)]
+    pub(crate) server_core: usize,
+    /// CPU of victims and flooders
+    #[arg(long, value_name = "CPU", default_value_t = 1)]
+    pub(crate) client_core: usize,
+    /// Let all kinds take turns for so many seconds instead, and watch the server's memory
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) soak: Option<u64>,
+    /// Stanzas a second of all flooders together while soaking
+    #[arg(long, value_name = "N", default_value_t = 20_000.0, value_parser = positive)]
+    pub(crate) soak_rate: f64,
+    /// Fail where a flood takes the victim's p99 past so many milliseconds, its latency inside the server past 5 times
+    /// the calm one, or its session; without it figures decide nothing
+    #[arg(long, value_name = "MILLISECONDS", value_parser = positive)]
+    pub(crate) budget: Option<f64>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -1,7 +1,7 @@
 //! `whimbrel-perf`: load and measurement of XMPP servers, ours and others'.
 //!
 //! ```text
-//! whimbrel-perf hold|chat|storm|offline|presence
+//! whimbrel-perf hold|chat|storm|offline|presence|attack
 //!      │ scenario: orders to the fleet, samples of /proc beside it
 //!      ▼
 //!   coordinator ──► worker processes (engine: one thread each) ──► the server under test
@@ -15,7 +15,7 @@
 //! | [`cli`] | the command line |
 //! | [`engine`] | client sessions, one thread |
 //! | [`fleet`] | worker processes and their coordinator |
-//! | [`scenario`] | hold, chat, storm, offline, presence |
+//! | [`scenario`] | hold, chat, storm, offline, presence, upgrade, attack |
 //! | [`sample`] | figures of the server process, kernel and machine |
 //! | [`report`] | what a run ends with |
 //! | [`floor`] | a router that does nothing but route, for comparison |
@@ -46,6 +46,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         Command::Worker => return fleet::worker::main(),
+        Command::AttackWorker => return scenario::attack::worker(),
         Command::FloorServe(args) => return floor::router::serve(&args),
         Command::Accounts(args) => accounts(&args),
         Command::Hold(args) => scenario::hold::main(&args),
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         Command::Offline(args) => scenario::offline::main(&args),
         Command::Presence(args) => scenario::presence::main(&args),
         Command::Upgrade(args) => scenario::upgrade::main(&args),
+        Command::Attack(args) => scenario::attack::main(&args),
         Command::Floor(args) => floor::main(&args),
         Command::Peers(args) => peers::main(&args),
         Command::Report(args) => report::compare(&args),

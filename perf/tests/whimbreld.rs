@@ -117,3 +117,43 @@ fn logins_and_messages_succeed_in_the_clear_and_under_tls() {
     assert_eq!(totals["sent"], totals["delivered"]);
     drop(server);
 }
+
+#[test]
+fn an_attack_is_measured_beside_a_chat_and_its_findings_are_a_report() {
+    let (Some(_), Some(_)) = (beside("whimbreld"), beside("whimbrelctl")) else {
+        eprintln!("skipped: build whimbreld and whimbrelctl first");
+        return;
+    };
+    let kinds = "pings,slow,guesses,half-logins,many";
+    let args = ["attack", "--kinds", kinds, "--rounds", "1", "--seconds", "1", "--quiet", "--json", "-"];
+    let output = perf(&args);
+    let (code, stderr) = told(&output);
+    assert_eq!(code, Some(0), "{stderr}");
+    let findings = report(&output);
+    let rows = findings["rows"].as_array().unwrap();
+    let names: Vec<_> = rows.iter().map(|row| row["kind"].as_str().unwrap()).collect();
+    assert_eq!(names.join(","), kinds);
+    for row in rows {
+        // How long it took is the machine's business; that it was measured is ours.
+        for part in ["calm", "flooded"] {
+            assert!(row[part]["count"].as_u64().is_some_and(|count| count > 0), "{row}");
+        }
+        assert!(row["stanzas"].as_u64().is_some_and(|stanzas| stanzas > 0), "{row}");
+        assert!(row["flooded_loop"]["p99"].is_number(), "the server's own histogram is read: {row}");
+    }
+    assert_eq!(findings["runs"][0]["phases"].as_array().map(Vec::len), Some(2 * rows.len()));
+}
+
+#[test]
+fn a_soak_says_what_the_servers_memory_does() {
+    let (Some(_), Some(_)) = (beside("whimbreld"), beside("whimbrelctl")) else {
+        eprintln!("skipped: build whimbreld and whimbrelctl first");
+        return;
+    };
+    let args = ["attack", "--kinds", "pings,roster", "--soak", "2", "--soak-rate", "500", "--quiet"];
+    let output = perf(&args);
+    let (code, stderr) = told(&output);
+    assert_eq!(code, Some(0), "{stderr}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("MiB resident") && text.contains("messages arrived"), "{text}");
+}

@@ -45,6 +45,7 @@ worker_metrics! {
     messages_out "messages.out" Counter "stanzas" "Message stanzas to clients, carbons included.";
     presences_out "presences.out" Counter "stanzas" "Presence stanzas to clients.";
     iqs_out "iqs.out" Counter "stanzas" "IQ stanzas to clients.";
+    message_latency "messages.latency" Histogram "microseconds" "Time that messages to clients spent in their worker: from the first event of the iteration that delivered them to their hand-over to the kernel.";
     errors_out "stanza_errors.out" Counter "stanzas" "Stanza errors to clients.";
     stream_errors "stream_errors" Counter "streams" "Streams that the server ended with an error.";
     held_inactive "inactive.held" Counter "stanzas" "Stanzas held back for inactive clients (XEP-0352).";

@@ -5,6 +5,7 @@
 //! WHIMBREL_SEED=17 cargo test -p whimbrel-server --test simulation every_seed          one seed again
 //! WHIMBREL_SEEDS=100..200 cargo test -p whimbrel-server --test simulation every_seed   more of them
 //! WHIMBREL_SEEDS=0..500 cargo test -p whimbrel-server --test simulation managed      crashes and stream management
+//! WHIMBREL_SEEDS=0..500 cargo test -p whimbrel-server --test simulation siege        attackers beside calm talkers
 //! WHIMBREL_WATCH=3,5 WHIMBREL_SEED=17 cargo test …                                  with what users 3 and 5 said and heard
 //! WHIMBREL_CLIENTS=5000 cargo test -p whimbrel-server --test simulation crowd       a larger crowd
 //! ```
@@ -15,13 +16,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::Instant;
 
-use whimbrel_server::simulation::{Managed, Report, Settings, Tally, World};
+use whimbrel_server::simulation::{Besieged, Managed, Report, Settings, Siege, Tally, World};
 
 /// Small worlds of an ordinary run.
 const SEEDS: Range<u64> = 0..8;
 
 /// Worlds of stream management and crashes of an ordinary run.
 const MANAGED_SEEDS: Range<u64> = 0..12;
+
+/// Worlds under siege of an ordinary run.
+const SIEGE_SEEDS: Range<u64> = 0..20;
 
 /// Clients of the one large world of an ordinary run.
 const CROWD: usize = 1500;
@@ -159,6 +163,50 @@ fn managed_what_is_acknowledged_arrives_whatever_is_cut_and_whenever_the_server_
 #[test]
 fn managed_the_same_seed_gives_the_same_bytes() {
     assert_eq!(run_managed(2), run_managed(2));
+}
+
+fn run_siege(seed: u64) -> Besieged {
+    let data = tempfile::tempdir().unwrap();
+    let replay = format!("WHIMBREL_SEED={seed} cargo test -p whimbrel-server --test simulation siege");
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let mut world = Siege::new(seed, data.path()).unwrap_or_else(|error| panic!("{error}"));
+        if let Ok(users) = std::env::var("WHIMBREL_WATCH") {
+            world.watch(users.split(',').map(|user| user.trim().parse().unwrap()).collect());
+        }
+        world.run()
+    }));
+    match outcome {
+        Ok(Ok(besieged)) => besieged,
+        Ok(Err(failure)) => panic!("{}\n{failure}\nagain: {replay}", failure.log.join("\n")),
+        Err(_) => panic!("seed {seed}: the server has panicked\nagain: {replay}"),
+    }
+}
+
+#[test]
+fn siege_attackers_delay_nobody_end_nobody_and_fill_nothing() {
+    let seeds = seeds(SIEGE_SEEDS);
+    let began = Instant::now();
+    let mut all = Besieged::default();
+    for seed in seeds.clone() {
+        let one = run_siege(seed);
+        println!("seed {seed}: {one:?}");
+        all.messages += one.messages;
+        all.requests += one.requests;
+        all.ended += one.ended;
+        all.slowest = all.slowest.max(one.slowest);
+        all.busiest = all.busiest.max(one.busiest);
+        all.hardest = all.hardest.max(one.hardest);
+        all.backlog = all.backlog.max(one.backlog);
+    }
+    println!("{} seeds in {:?}: {all:?}", seeds.end - seeds.start, began.elapsed());
+    if seeds.end - seeds.start >= SIEGE_SEEDS.end - SIEGE_SEEDS.start {
+        assert!(all.messages > 1_000 && all.requests > 10_000, "these worlds leave something out: {all:?}");
+    }
+}
+
+#[test]
+fn siege_the_same_seed_gives_the_same_bytes() {
+    assert_eq!(run_siege(3), run_siege(3));
 }
 
 #[test]

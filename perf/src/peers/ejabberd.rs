@@ -9,13 +9,13 @@ use std::process::Command;
 
 use crate::account::Accounts;
 use crate::engine::target::Hint;
-use crate::peers::{Peer, find_program, free_port};
+use crate::peers::{Peer, Shapers, find_program, free_port};
 
 /// Writes configuration and accounts.
 ///
 /// # Errors
 /// ejabberd or Erlang is not installed, or a file cannot be written.
-pub(super) fn prepare(folder: &Path, accounts: u64) -> Result<Peer, String> {
+pub(super) fn prepare(folder: &Path, accounts: u64, shapers: Shapers) -> Result<Peer, String> {
     let control = find_program("ejabberdctl", "ejabberd")?;
     let erl = find_program("erl", "ejabberd")?;
     let libraries = libraries(&control)?;
@@ -23,7 +23,7 @@ pub(super) fn prepare(folder: &Path, accounts: u64) -> Result<Peer, String> {
     let failed =
         |error: std::io::Error| format!("cannot write ejabberd's files in {}: {error}", folder.display());
     let config = folder.join("ejabberd.yml");
-    std::fs::write(&config, configuration(port)).map_err(failed)?;
+    std::fs::write(&config, configuration(port, shapers)).map_err(failed)?;
     let import = folder.join("accounts.xml");
     write_accounts(&import, accounts).map_err(failed)?;
     let (ready, own) = (folder.join("ready"), folder.to_owned());
@@ -51,7 +51,10 @@ pub(super) fn prepare(folder: &Path, accounts: u64) -> Result<Peer, String> {
         command
     };
     Ok(Peer {
-        name: "ejabberd".into(),
+        name: match shapers {
+            Shapers::Off => "ejabberd".into(),
+            Shapers::AsPackaged => "ejabberd, shapers of its package".into(),
+        },
         command: Box::new(command),
         port,
         tls: false,
@@ -83,7 +86,15 @@ fn write_accounts(path: &Path, accounts: u64) -> std::io::Result<()> {
     out.flush()
 }
 
-fn configuration(port: u16) -> String {
+/// The shapers of Debian's configuration, which it gives to everybody who is no administrator.
+const SHAPERS: &str = "shaper:\n  normal:\n    rate: 3000\n    burst_size: 20000\n  fast: 200000\n\
+    shaper_rules:\n  max_user_sessions: 10\n  max_user_offline_messages:\n    100: all\n  c2s_shaper:\n    normal: all\n";
+
+fn configuration(port: u16, shapers: Shapers) -> String {
+    let (shaper, rules) = match shapers {
+        Shapers::Off => ("", ""),
+        Shapers::AsPackaged => ("    shaper: c2s_shaper\n", SHAPERS),
+    };
     format!(
         "hosts:\n  - localhost\n\
          loglevel: error\n\
@@ -92,7 +103,7 @@ fn configuration(port: u16) -> String {
          auth_scram_hash: sha\n\
          default_db: mnesia\n\
          listen:\n  -\n    port: {port}\n    ip: \"127.0.0.1\"\n    module: ejabberd_c2s\n    backlog: 4096\n    \
-         max_stanza_size: 262144\n    access: all\n\
+         max_stanza_size: 262144\n    access: all\n{shaper}{rules}\
          acl: {{}}\n\
          access_rules: {{}}\n\
          modules:\n  mod_roster: {{}}\n  mod_disco: {{}}\n  mod_ping: {{}}\n  mod_offline: {{}}\n  \

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::cli::{FloorArgs, OutputArgs, PeerName, PeersArgs};
+use crate::cli::{FloorArgs, OutputArgs, PeerName, PeersArgs, ProgramArgs};
 use crate::engine::sasl::Sasl;
 use crate::engine::target::{Hint, Protocol, Target, TlsStart, loopback_sources};
 use crate::engine::traffic::Load;
@@ -42,26 +42,26 @@ const START_MAX: Duration = Duration::from_secs(180);
 /// How long it may take to end.
 const STOP_MAX: Duration = Duration::from_secs(20);
 
-/// A server that runs.
-pub(super) struct Running {
+/// A server that runs. It is ended when this is dropped.
+pub(crate) struct Running {
     child: Child,
     port: u16,
 }
 
 /// A server that is ready to be started, again and again.
-pub(super) struct Peer {
+pub(crate) struct Peer {
     /// Its name and version, for the table.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// The program and its arguments; a port and a ready check follow from the folder.
-    pub(super) command: Box<dyn Fn() -> Command>,
+    pub(crate) command: Box<dyn Fn() -> Command>,
     /// Where it listens.
-    pub(super) port: u16,
+    pub(crate) port: u16,
     /// Whether that port speaks TLS from the first byte.
     pub(super) tls: bool,
     /// A file that appears when it is ready, where an open port says too little.
     pub(super) ready_file: Option<PathBuf>,
     /// Its folder.
-    pub(super) folder: PathBuf,
+    pub(crate) folder: PathBuf,
     /// Anything but none: a comparison of Whimbrel with itself, with stream management.
     pub(super) hint: Hint,
 }
@@ -74,33 +74,48 @@ struct Comparison {
     runs: Vec<Report>,
 }
 
+/// Whether a peer limits what a client may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shapers {
+    /// It takes what it can.
+    Off,
+    /// As its Debian package does.
+    AsPackaged,
+}
+
 /// The peers that are asked for: whimbreld once for each way to run it.
-fn wanted(args: &PeersArgs) -> Vec<(PeerName, Option<&Variant>)> {
+pub(crate) fn wanted<'a>(
+    servers: &[PeerName],
+    variants: &'a [Variant],
+) -> Vec<(PeerName, Option<&'a Variant>)> {
     let of = |server: &PeerName| match server {
-        PeerName::Whimbrel => {
-            args.whimbrel.iter().map(|variant| (PeerName::Whimbrel, Some(variant))).collect()
-        }
+        PeerName::Whimbrel => variants.iter().map(|variant| (PeerName::Whimbrel, Some(variant))).collect(),
         other => vec![(*other, None)],
     };
-    args.servers.iter().flat_map(of).collect()
+    servers.iter().flat_map(of).collect()
 }
 
 /// Makes a peer ready: configuration and so many accounts, in its own folder.
-fn prepare(
-    args: &PeersArgs,
+///
+/// # Errors
+/// It is not installed, or its files cannot be written.
+pub(crate) fn prepare(
+    programs: &ProgramArgs,
     server: PeerName,
-    variant: Option<&Variant>,
+    variant: &Variant,
     folder: &Path,
     accounts: u64,
 ) -> Result<Peer, String> {
-    let variant = variant.or(args.whimbrel.first()).ok_or("there is no way to run whimbreld")?;
+    let kept = |kept| whimbrel::prepare_kept(programs, variant, kept, folder, accounts);
     match server {
-        PeerName::Whimbrel => whimbrel::prepare(args, variant, folder, accounts),
-        PeerName::NoLog => whimbrel::prepare_kept(args, variant, Kept::Not, folder, accounts),
-        PeerName::LogProcess => whimbrel::prepare_kept(args, variant, Kept::InProcess, folder, accounts),
-        PeerName::LogDisk => whimbrel::prepare_kept(args, variant, Kept::OnDisk, folder, accounts),
-        PeerName::Ejabberd => ejabberd::prepare(folder, accounts),
-        PeerName::Prosody => prosody::prepare(folder, accounts),
+        PeerName::Whimbrel => whimbrel::prepare(programs, variant, folder, accounts),
+        PeerName::NoLog => kept(Kept::Not),
+        PeerName::LogProcess => kept(Kept::InProcess),
+        PeerName::LogDisk => kept(Kept::OnDisk),
+        PeerName::Ejabberd => ejabberd::prepare(folder, accounts, Shapers::Off),
+        PeerName::EjabberdShaped => ejabberd::prepare(folder, accounts, Shapers::AsPackaged),
+        PeerName::Prosody => prosody::prepare(folder, accounts, Shapers::Off),
+        PeerName::ProsodyShaped => prosody::prepare(folder, accounts, Shapers::AsPackaged),
     }
 }
 
@@ -115,12 +130,13 @@ pub(crate) fn main(args: &PeersArgs) -> Result<ExitCode, String> {
         .map_err(|error| format!("cannot make a temporary folder: {error}"))?;
     let most = args.hold.iter().copied().chain([args.sessions]).max().unwrap_or(0);
     let mut peers = Vec::new();
-    for (number, (server, variant)) in wanted(args).into_iter().enumerate() {
+    for (number, (server, variant)) in wanted(&args.servers, &args.whimbrel).into_iter().enumerate() {
         let own = folder.path().join(number.to_string());
         std::fs::create_dir(&own).map_err(|error| format!("cannot make {}: {error}", own.display()))?;
         let name = variant.map_or_else(|| format!("{server:?}"), Variant::to_string);
         note(args, &format!("{name}: making {most} accounts"));
-        peers.push(prepare(args, server, variant, &own, most)?);
+        let variant = variant.or(args.whimbrel.first()).ok_or("there is no way to run whimbreld")?;
+        peers.push(prepare(&args.programs, server, variant, &own, most)?);
     }
     let mut comparison = Comparison { rounds: args.rounds, ..Comparison::default() };
     let outcome = rounds(args, &peers, &mut comparison);
@@ -262,7 +278,25 @@ fn deliver(args: &PeersArgs, peers: usize, comparison: &Comparison) -> Result<()
 }
 
 impl Running {
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     fn start(peer: &Peer) -> Result<Running, String> {
+        Running::start_as(peer, (peer.command)())
+    }
+
+    /// Starts it by another command than its own.
+    ///
+    /// # Errors
+    /// It does not start; its last words.
+    pub(crate) fn start_as(peer: &Peer, mut command: Command) -> Result<Running, String> {
         let log_path = peer.folder.join("output.log");
         let log = std::fs::File::create(&log_path)
             .map_err(|error| format!("cannot write {}: {error}", log_path.display()))?;
@@ -270,7 +304,7 @@ impl Running {
         if let Some(file) = &peer.ready_file {
             let _ = std::fs::remove_file(file);
         }
-        let mut child = (peer.command)()
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(err)

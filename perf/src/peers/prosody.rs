@@ -8,7 +8,7 @@ use std::process::Command;
 use crate::account::Accounts;
 use crate::engine::keys::{Hash, Secret, derive};
 use crate::engine::target::Hint;
-use crate::peers::{Peer, find_program, free_port};
+use crate::peers::{Peer, Shapers, find_program, free_port};
 
 /// The same iterations as our own accounts have.
 const ITERATIONS: NonZeroU32 = NonZeroU32::new(4096).expect("4096 is not zero");
@@ -19,7 +19,7 @@ const SALT: &str = "whimbrel-perf";
 ///
 /// # Errors
 /// Prosody is not installed, or a file cannot be written.
-pub(super) fn prepare(folder: &Path, accounts: u64) -> Result<Peer, String> {
+pub(super) fn prepare(folder: &Path, accounts: u64, shapers: Shapers) -> Result<Peer, String> {
     let program = find_program("prosody", "prosody")?;
     let port = free_port()?;
     let data = folder.join("data");
@@ -28,7 +28,7 @@ pub(super) fn prepare(folder: &Path, accounts: u64) -> Result<Peer, String> {
         |error: std::io::Error| format!("cannot write Prosody's files in {}: {error}", folder.display());
     std::fs::create_dir_all(&users).map_err(failed)?;
     let config = folder.join("prosody.cfg.lua");
-    std::fs::write(&config, configuration(folder, port)).map_err(failed)?;
+    std::fs::write(&config, configuration(folder, port, shapers)).map_err(failed)?;
     let derived = Accounts::new("whimbrel", "localhost", false);
     for number in 0..accounts {
         let password = derived.password(number);
@@ -42,9 +42,12 @@ pub(super) fn prepare(folder: &Path, accounts: u64) -> Result<Peer, String> {
         command.arg("--config").arg(&config).arg("-F");
         command
     };
-    let name = "Prosody".to_owned();
+    let name = match shapers {
+        Shapers::Off => "Prosody",
+        Shapers::AsPackaged => "Prosody, limits of its package",
+    };
     Ok(Peer {
-        name,
+        name: name.into(),
         command: Box::new(command),
         port,
         tls: false,
@@ -74,7 +77,12 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-fn configuration(folder: &Path, port: u16) -> String {
+fn configuration(folder: &Path, port: u16, shapers: Shapers) -> String {
+    let (module, limits) = match shapers {
+        Shapers::Off => ("", ""),
+        // As the package's configuration has it.
+        Shapers::AsPackaged => ("\"limits\"; ", "limits = { c2s = { rate = \"10kb/s\"; }; }\n"),
+    };
     let folder = folder.display();
     format!(
         "run_as_root = true\n\
@@ -95,7 +103,7 @@ fn configuration(folder: &Path, port: u16) -> String {
          authentication = \"internal_hashed\"\n\
          storage = \"internal\"\n\
          modules_enabled = {{ \"roster\"; \"saslauth\"; \"disco\"; \"ping\"; \"offline\"; \"carbons\"; \
-         \"blocklist\"; \"private\"; \"vcard\"; \"version\"; \"time\"; }}\n\
+         \"blocklist\"; \"private\"; \"vcard\"; \"version\"; \"time\"; {module}}}\n{limits}\
          modules_disabled = {{ \"s2s\"; \"tls\"; }}\n\
          VirtualHost \"localhost\"\n"
     )

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::account::Accounts;
-use crate::cli::PeersArgs;
+use crate::cli::ProgramArgs;
 use crate::engine::target::Hint;
 use crate::peers::{Peer, free_port};
 use crate::variant::Variant;
@@ -25,17 +25,17 @@ pub(super) enum Kept {
 /// # Errors
 /// The programs are not there, or the import fails.
 pub(super) fn prepare(
-    args: &PeersArgs,
+    programs: &ProgramArgs,
     variant: &Variant,
     folder: &Path,
     accounts: u64,
 ) -> Result<Peer, String> {
-    with(args, variant, variant.to_string(), folder, accounts, Hint::None)
+    with(programs, variant, variant.to_string(), folder, accounts, Hint::None)
 }
 
 /// As [`prepare`], with stream management, and messages that say whether they are to be kept.
 pub(super) fn prepare_kept(
-    args: &PeersArgs,
+    programs: &ProgramArgs,
     variant: &Variant,
     kept: Kept,
     folder: &Path,
@@ -47,19 +47,19 @@ pub(super) fn prepare_kept(
         Kept::OnDisk => ("disk", "Whimbrel, durability = \"disk\"", Hint::Keep),
     };
     let variant = Variant { durability: Some(durability), ..variant.clone() };
-    with(args, &variant, name.into(), folder, accounts, hint)
+    with(programs, &variant, name.into(), folder, accounts, hint)
 }
 
 fn with(
-    args: &PeersArgs,
+    programs: &ProgramArgs,
     variant: &Variant,
     name: String,
     folder: &Path,
     accounts: u64,
     hint: Hint,
 ) -> Result<Peer, String> {
-    let whimbreld = program(args.whimbreld.as_deref(), "whimbreld")?;
-    let whimbrelctl = program(args.whimbrelctl.as_deref(), "whimbrelctl")?;
+    let whimbreld = program(programs.whimbreld.as_deref(), "whimbreld")?;
+    let whimbrelctl = program(programs.whimbrelctl.as_deref(), "whimbrelctl")?;
     let data = folder.join("data");
     let file = folder.join("accounts");
     let mut lines = Vec::new();

@@ -54,6 +54,12 @@ impl Process {
         let (user, system) = cpu(&read("stat")?)?;
         Some((user + system, field(&read("status")?, "RssAnon")?))
     }
+
+    /// Only its resident memory and the anonymous part of it, in bytes.
+    pub(crate) fn memory(pid: u32) -> Option<(u64, u64)> {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        Some((field(&status, "VmRSS")?, field(&status, "RssAnon")?))
+    }
 }
 
 /// User and system seconds from the text of /proc/PID/stat; the name in it may hold spaces and parentheses.

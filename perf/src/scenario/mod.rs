@@ -3,6 +3,7 @@
 //! A scenario never loses its figures: whatever ends it early becomes a problem of the report, and the report is
 //! delivered all the same.
 
+pub(crate) mod attack;
 pub(crate) mod chat;
 pub(crate) mod hold;
 pub(crate) mod offline;

@@ -23,6 +23,7 @@
 //! | `operator` | other limits, and the end of the server |
 //! | `ledger` | the rules for messages |
 //! | `managed` | another kind of world: stream management, cuts, and crashes of the server |
+//! | `siege` | a third kind: attackers who do nothing but the dearest requests, beside calm talkers |
 //! | `check` | the rules for presence, rosters, bounds and leaks |
 
 mod act;
@@ -35,6 +36,7 @@ mod managed;
 mod operator;
 #[cfg(test)]
 mod order;
+mod siege;
 #[cfg(test)]
 mod turns;
 mod world;
@@ -44,6 +46,7 @@ use std::fmt;
 use crate::runtime::driver::sim::{Random, Weather};
 
 pub use managed::{Managed, Tally};
+pub use siege::{Besieged, Siege};
 pub use world::World;
 
 /// What kind of world.

@@ -93,7 +93,12 @@ impl World {
     ) -> Result<(World, Words), String> {
         let mut random = Random::new(settings.seed);
         let config = Arc::new(config);
-        let options = Options { domain: DOMAIN.into(), map_bytes_max: 1 << 30, durable: false };
+        let options = Options {
+            domain: DOMAIN.into(),
+            map_bytes_max: 1 << 30,
+            durable: false,
+            incarnation: Some(settings.seed | 1),
+        };
         let directory =
             Directory::open(&config.data.join("directory"), &options).map_err(|error| error.to_string())?;
         create_accounts(&directory, settings.users)?;

@@ -146,6 +146,7 @@ impl<D: Driver> Worker<D> {
     /// The driver itself is broken.
     pub fn turn(&mut self, timeout: Option<Duration>, clock: impl Fn() -> Millis) -> std::io::Result<()> {
         let core = &mut self.core;
+        let messages = core.home().metrics().messages_out.get();
         let (mut begun, mut events) = (None, 0);
         let before = core.home().work.spent();
         if !self.stalled && core.has_turns() {
@@ -186,6 +187,7 @@ impl<D: Driver> Worker<D> {
         self.attach_arrivals();
         self.core.keep_messages();
         self.apply();
+        self.core.time_messages(begun, messages);
         self.core.lift_choked();
         self.core.handed_over();
         self.control_accepting();

@@ -110,6 +110,16 @@ impl Core {
         self.home.post.dispatch(metrics) || held
     }
 
+    /// Times the messages that an iteration has handed to the kernel: it began at `begun`, with `before` messages out.
+    pub fn time_messages(&self, begun: std::time::Instant, before: u64) {
+        let metrics = self.home.metrics();
+        let messages = metrics.messages_out.get().wrapping_sub(before);
+        if messages > 0 {
+            let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+            metrics.message_latency.record_many(micros, messages);
+        }
+    }
+
     /// Counts an iteration that found so many events.
     /// `before`: the work done before it.
     pub fn count_iteration(&self, busy: std::time::Duration, events: u64, before: u64) {

@@ -16,6 +16,7 @@ mod bad_input;
 mod binding;
 mod blocking;
 mod carbons;
+mod counters;
 mod csi;
 mod disco;
 mod guesses;

@@ -61,7 +61,7 @@ pub(super) fn open(path: &Path, options: &Options, held: Option<File>) -> Result
         // This very process had it open until a moment ago, and nobody else could: it need not be checked again.
         let (env, map_bytes) = map(path, options)?;
         let (tables, secret) = attach(&env, path, options).map_err(|error| error.at(path, map_bytes))?;
-        let incarnation = random_number(path)?;
+        let incarnation = options.incarnation.map_or_else(|| random_number(path), Ok)?;
         return Ok(Inner::new(env, tables, path.to_owned(), map_bytes, secret, incarnation, lock));
     }
     let is_new = !has_content(&file)? || check::check(path, &file)?.is_empty;
@@ -74,7 +74,7 @@ pub(super) fn open(path: &Path, options: &Options, held: Option<File>) -> Result
             .and_then(|folder| folder.sync_all())
             .map_err(|error| DirectoryError::io("write", path, error))?;
     }
-    let incarnation = random_number(path)?;
+    let incarnation = options.incarnation.map_or_else(|| random_number(path), Ok)?;
     Ok(Inner::new(env, tables, path.to_owned(), map_bytes, secret, incarnation, lock))
 }
 

@@ -87,12 +87,15 @@ pub struct Options {
     /// Whether a commit waits for the disk. Without, a power cut (not a crash of the process) can lose changes and
     /// damage the file: for simulations and throw-away directories.
     pub durable: bool,
+    /// What tells the versions of this opening from those of every other; not 0. `None`: a random number. A simulation gives
+    /// one, because clients see it.
+    pub incarnation: Option<u64>,
 }
 
 impl Default for Options {
-    /// An empty domain, 1 GiB, durable.
+    /// An empty domain, 1 GiB, durable, a random incarnation.
     fn default() -> Self {
-        Self { domain: String::new(), map_bytes_max: 1 << 30, durable: true }
+        Self { domain: String::new(), map_bytes_max: 1 << 30, durable: true, incarnation: None }
     }
 }
 

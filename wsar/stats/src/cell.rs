@@ -85,6 +85,13 @@ impl Histogram {
         self.buckets[bucket_of(value)].add(1);
     }
 
+    /// Counts a value that occurred so many times.
+    #[inline]
+    pub fn record_many(&self, value: u64, times: u64) {
+        self.sum.add(value.wrapping_mul(times));
+        self.buckets[bucket_of(value)].add(times);
+    }
+
     /// Values counted so far.
     pub fn get(&self) -> u64 {
         self.buckets.iter().fold(0, |sum, bucket| sum.wrapping_add(bucket.get()))

@@ -60,7 +60,12 @@ fn asker(number: &str, device: &str, address: u32) -> Asker {
 impl World {
     fn new() -> World {
         let folder = tempfile::tempdir().unwrap();
-        let options = Options { durable: false, domain: "localhost".into(), map_bytes_max: 1 << 28 };
+        let options = Options {
+            durable: false,
+            domain: "localhost".into(),
+            map_bytes_max: 1 << 28,
+            ..Options::default()
+        };
         let directory = Directory::open(&folder.path().join("directory"), &options).unwrap();
         let hasher = Hasher::new(&[7; 32]);
         World {

@@ -27,7 +27,7 @@ fn keys(password: &str) -> Credentials {
 
 /// Not synced: these tests are not about power cuts.
 fn options() -> Options {
-    Options { domain: DOMAIN.into(), map_bytes_max: 64 << 20, durable: false }
+    Options { domain: DOMAIN.into(), map_bytes_max: 64 << 20, durable: false, incarnation: None }
 }
 
 fn open(path: &Path) -> Directory {

@@ -1,0 +1,205 @@
+//! Figures from inside Whimbrel: two histograms of its stats file, read by the file's own description.
+//!
+//! The layout is that of docs/metrics.md's file: a fixed part of 64 bytes, descriptions, blocks; all numbers in the
+//! machine's order. Nothing here knows which metrics a server has: one that is not there gives no figures.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// How long a message was in the server, in microseconds.
+const MESSAGES: &str = "messages.latency";
+/// How long an iteration of a worker took, in microseconds.
+const LOOP: &str = "loop.latency";
+
+/// The kind of a histogram in the descriptions.
+const HISTOGRAM: u8 = 4;
+/// Values below `2^SUB_BITS` have a bucket each; above, every power of two is cut into half as many.
+const SUB_BITS: usize = 5;
+const HALF: usize = 1 << (SUB_BITS - 1);
+const BUCKETS: usize = (27 - SUB_BITS + 2) * HALF;
+
+/// The buckets of both histograms, summed over the workers.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Inside {
+    messages: Vec<u64>,
+    iterations: Vec<u64>,
+}
+
+/// A quantile of what happened between two looks, in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Figures {
+    /// Half of the values are below.
+    pub(super) p50: f64,
+    /// 99 % are.
+    pub(super) p99: f64,
+    /// All are.
+    pub(super) max: f64,
+}
+
+/// The stats file of a server whose folder is `folder`.
+pub(super) fn path(folder: &Path) -> PathBuf {
+    folder.join("data/stats")
+}
+
+impl Inside {
+    /// Reads them; what is not there stays empty.
+    pub(super) fn read(path: &Path) -> Inside {
+        std::fs::read(path).ok().and_then(|bytes| Inside::of(&bytes)).unwrap_or_default()
+    }
+
+    fn of(file: &[u8]) -> Option<Inside> {
+        if file.get(..8)? != b"WHIMSTAT" {
+            return None;
+        }
+        let groups = u32_at(file, 36)?;
+        let mut input = Input { file, at: 64 };
+        let mut inside = Inside::default();
+        for _ in 0..groups {
+            let (_, _) = (input.text()?, input.text()?);
+            let instances = input.u32()? as usize;
+            let (offset, stride) = (input.u64()? as usize, input.u64()? as usize);
+            let count = input.u32()?;
+            let mut word = 0;
+            for _ in 0..count {
+                let kind = input.u8()?;
+                let name = input.text()?;
+                let (_, _) = (input.text()?, input.text()?);
+                let words = if kind == HISTOGRAM { BUCKETS + 1 } else { 1 };
+                let sum = match name {
+                    MESSAGES => &mut inside.messages,
+                    LOOP => &mut inside.iterations,
+                    _ => {
+                        word += words;
+                        continue;
+                    }
+                };
+                sum.resize(BUCKETS, 0);
+                for instance in 0..instances {
+                    let begin = offset + instance * stride + (word + 1) * 8;
+                    for (bucket, total) in sum.iter_mut().enumerate() {
+                        *total = total.wrapping_add(u64_at(file, begin + bucket * 8)?);
+                    }
+                }
+                word += words;
+            }
+        }
+        Some(inside)
+    }
+
+    /// How long messages were in the server since `before`.
+    pub(super) fn messages_since(&self, before: &Inside) -> Option<Figures> {
+        since(&self.messages, &before.messages)
+    }
+
+    /// How long iterations took since `before`.
+    pub(super) fn iterations_since(&self, before: &Inside) -> Option<Figures> {
+        since(&self.iterations, &before.iterations)
+    }
+
+    /// Adds what happened between two looks.
+    pub(super) fn add(&mut self, before: &Inside, after: &Inside) {
+        for (sum, before, after) in [
+            (&mut self.messages, &before.messages, &after.messages),
+            (&mut self.iterations, &before.iterations, &after.iterations),
+        ] {
+            sum.resize(after.len(), 0);
+            for (index, (sum, after)) in sum.iter_mut().zip(after).enumerate() {
+                *sum += after.saturating_sub(before.get(index).copied().unwrap_or(0));
+            }
+        }
+    }
+}
+
+fn since(after: &[u64], before: &[u64]) -> Option<Figures> {
+    let counts: Vec<u64> = after
+        .iter()
+        .enumerate()
+        .map(|(index, after)| after.saturating_sub(before.get(index).copied().unwrap_or(0)))
+        .collect();
+    let total: u64 = counts.iter().sum();
+    let at = |quantile: f64| {
+        let wanted = ((total as f64 * quantile).ceil() as u64).clamp(1, total);
+        let mut seen = 0;
+        counts
+            .iter()
+            .position(|&count| {
+                seen += count;
+                seen >= wanted
+            })
+            .map_or(0.0, bucket_end)
+    };
+    (total > 0).then(|| Figures { p50: at(0.5), p99: at(0.99), max: at(1.0) })
+}
+
+/// The largest value that a bucket counts.
+fn bucket_end(bucket: usize) -> f64 {
+    if bucket < 2 * HALF {
+        return bucket as f64;
+    }
+    let power = bucket / HALF - 1;
+    let start = ((bucket % HALF + HALF) as u64) << power;
+    (start + (1 << power) - 1) as f64
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
+}
+
+struct Input<'a> {
+    file: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Input<'a> {
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let bytes = self.file.get(self.at..self.at.checked_add(count)?)?;
+        self.at += count;
+        Some(bytes)
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.take(1)?.first().copied()
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        u32_at(self.take(4)?, 0)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        u64_at(self.take(8)?, 0)
+    }
+
+    fn text(&mut self) -> Option<&'a str> {
+        let length = u16::from_ne_bytes(self.take(2)?.try_into().ok()?);
+        std::str::from_utf8(self.take(length.into())?).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_of_what_happened_between_two_looks() {
+        let mut before = vec![0; BUCKETS];
+        before[3] = 1000;
+        let mut after = before.clone();
+        after[7] = 98;
+        after[40] = 2;
+        let figures = since(&after, &before).unwrap();
+        assert_eq!((figures.p50, figures.p99, figures.max), (7.0, bucket_end(40), bucket_end(40)));
+        assert_eq!(since(&before, &before), None);
+    }
+
+    #[test]
+    fn another_file_gives_no_figures() {
+        for bytes in [&b""[..], b"WHIMSTAT", &[b"WHIMSTAT".as_slice(), &[0xff; 100]].concat()] {
+            assert!(Inside::of(bytes).is_none_or(|inside| inside.messages.is_empty()));
+        }
+    }
+}

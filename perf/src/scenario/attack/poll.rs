@@ -1,0 +1,82 @@
+//! What both processes need of the system: waiting for descriptors, one CPU, CPU time.
+
+use std::io;
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+/// What is waited for on one descriptor.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Interest {
+    /// The descriptor.
+    pub(super) fd: RawFd,
+    /// Until it can be read.
+    pub(super) read: bool,
+    /// Until it can be written.
+    pub(super) write: bool,
+}
+
+/// Waits until something of that happens, at most `timeout`; `true` for each descriptor that has news.
+pub(super) fn wait(interests: &[Interest], timeout: Duration) -> io::Result<Vec<bool>> {
+    let event = |wanted: bool, event| if wanted { event } else { 0 };
+    let mut polled: Vec<libc::pollfd> = interests
+        .iter()
+        .map(|interest| libc::pollfd {
+            fd: interest.fd,
+            events: event(interest.read, libc::POLLIN) | event(interest.write, libc::POLLOUT),
+            revents: 0,
+        })
+        .collect();
+    let time = libc::timespec {
+        tv_sec: timeout.as_secs() as libc::time_t,
+        tv_nsec: libc::c_long::from(timeout.subsec_nanos() as i32),
+    };
+    // SAFETY: the array lives for the call and its length is given; a null mask is allowed.
+    let outcome = unsafe {
+        libc::ppoll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, &raw const time, std::ptr::null())
+    };
+    if outcome < 0 {
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+    Ok(polled.iter().map(|entry| entry.revents != 0).collect())
+}
+
+/// Keeps this process on one CPU.
+pub(super) fn pin(core: usize) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: an all-zero set is an empty one.
+        let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+        if core >= libc::CPU_SETSIZE as usize {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        // SAFETY: the number is below that of the set's bits.
+        unsafe { libc::CPU_SET(core, &mut set) };
+        // SAFETY: the set lives for the call and its size is given.
+        let outcome = unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
+        if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = core;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// Lets this process run before others on its CPU, where the system allows it.
+pub(super) fn go_first() {
+    // SAFETY: the call takes no pointers. Without the right to it, the process runs as all others do.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -10) };
+}
+
+/// CPU time of this process so far, in seconds.
+pub(super) fn cpu_seconds() -> f64 {
+    // SAFETY: an all-zero rusage is valid.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to a live rusage.
+    unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    seconds(usage.ru_utime) + seconds(usage.ru_stime)
+}

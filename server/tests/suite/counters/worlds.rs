@@ -1,0 +1,45 @@
+//! What only a busy server shows: full mailboxes, full queues, slow readers. Simulated worlds have all of it, and the
+//! same seed always has the same.
+
+use std::collections::BTreeSet;
+
+use whimbrel_server::simulation::{Settings, World};
+
+pub(super) const WHAT: &str = "simulated worlds";
+
+/// What moves in one world or another.
+pub(super) const MOVES: &[&str] = &[
+    "accept.descriptor_pauses",
+    "carbons.skipped",
+    "held.stalls",
+    "logins.failed.unavailable",
+    "mailbox.stalls",
+    "queue.held.high_water",
+    "reading.pauses",
+    "refused.directory_queue",
+    "refused.crypto_queue",
+    "refused.idle",
+];
+
+/// Worlds at most.
+const WORLDS_MAX: u64 = 40;
+
+#[test]
+fn simulated_worlds_move_what_only_a_busy_server_shows() {
+    let mut left: BTreeSet<&str> = MOVES.iter().copied().collect();
+    for seed in 0..WORLDS_MAX {
+        if left.is_empty() {
+            return;
+        }
+        let data = tempfile::tempdir().unwrap();
+        // A rule that does not hold is for the tests of the simulation to tell.
+        let Ok(report) = World::new(Settings::small(seed), data.path()).unwrap().run() else { continue };
+        for (name, _) in &report.metrics {
+            left.remove(name);
+        }
+    }
+    assert!(
+        left.is_empty(),
+        "{WORLDS_MAX} worlds do not move {left:?}: these metrics are blind, or no world has their cause"
+    );
+}
