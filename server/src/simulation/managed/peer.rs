@@ -162,7 +162,11 @@ impl Managed {
         let to = bare(self.world.random.below(self.peers.len()));
         let status = "x".repeat(self.world.random.between(1, 2000));
         for _ in 0..self.world.random.between(1, 40) {
-            self.stanza(index, What::Nothing, format!("<presence to='{to}'><status>{status}</status></presence>"));
+            self.stanza(
+                index,
+                What::Nothing,
+                format!("<presence to='{to}'><status>{status}</status></presence>"),
+            );
         }
     }
 
@@ -249,7 +253,7 @@ impl Managed {
         match found {
             Ok(true) => self.tally.kept += 1,
             Ok(false) => {
-                self.world.fail(format!("{what:?} of peer {index} was acknowledged and is not there"))
+                self.world.fail(format!("{what:?} of peer {index} was acknowledged and is not there"));
             }
             Err(error) => self.world.fail(error),
         }
