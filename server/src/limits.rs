@@ -20,12 +20,25 @@ pub struct Limits {
     pub sessions_per_address: u32,
     /// Connections taken from the listeners per second, whole server; the rest waits in the kernel's backlog.
     pub accepts_per_second: u32,
+    /// Of these, from one address (IPv6: one /64); further ones are turned away. When `accepts_per_second` is reached,
+    /// an address that has had more than twice its share of it is turned away, too, if others come.
+    pub accepts_per_second_per_address: u32,
     /// Time from the accept to a bound resource, in seconds. After it the stream ends with `connection-timeout`.
     pub preauth_seconds: u32,
     /// Bytes a client may send before it has authenticated (TLS records not counted, their contents are).
     pub preauth_bytes: u32,
     /// Failed SASL attempts on one stream before it is closed with `policy-violation`.
     pub sasl_attempts: u8,
+    /// Guesses at one account from one address (IPv6: one /64) that are not forgiven yet; further ones are refused
+    /// unheard with `temporary-auth-failure`. Networks (IPv4 /24, IPv6 /48) get twice as many.
+    pub guesses_per_address_and_account: u32,
+    /// Guesses at one account from addresses that have not logged in to it before.
+    pub guesses_per_account: u32,
+    /// Guesses from one address at accounts that it has not logged in to before. Networks get three times as many.
+    pub guesses_per_address: u32,
+    /// Addresses that are remembered for having logged in to an account. A new one takes the place of the one that was
+    /// used longest ago.
+    pub known_addresses: u32,
     /// Bytes of one stanza. RFC 6120 §13.12 asks for at least 10,000.
     pub stanza_bytes: u32,
     /// Bytes of a stream header.
@@ -99,8 +112,8 @@ pub struct Limits {
     /// Bytes of private XML (XEP-0049) that one account may keep. A request that would exceed it gets
     /// `resource-constraint`.
     pub private_bytes: u32,
-    /// Accounts that one address (IPv6: one /64) may try to register in an hour, where `auth.open_registration` allows it.
-    /// One more gets `resource-constraint`.
+    /// Accounts that one address (IPv6: one /64) may try to register in an hour, where `auth.open_registration` allows it,
+    /// and eight times as many from one network (IPv4 /24, IPv6 /48). One more gets `resource-constraint`.
     pub registrations_per_hour: u32,
     /// Stanzas sent to one client that it has not acknowledged (XEP-0198) and that are remembered. Past the half of it
     /// messages for it are left in the log; past the whole nothing more is remembered.
@@ -146,9 +159,14 @@ impl Default for Limits {
             resources_per_user: 10,
             sessions_per_address: 32_768,
             accepts_per_second: 20_000,
+            accepts_per_second_per_address: 20_000,
             preauth_seconds: 30,
             preauth_bytes: 10 * 1024,
             sasl_attempts: 3,
+            guesses_per_address_and_account: 20,
+            guesses_per_account: 100,
+            guesses_per_address: 300,
+            known_addresses: 1 << 20,
             stanza_bytes: 256 * 1024,
             header_bytes: 4 * 1024,
             depth: 64,
@@ -247,14 +265,19 @@ impl Limits {
             ));
         }
         self.check_mailbox()?;
-        let at_least_one: [(&str, u64); 27] = [
+        let at_least_one: &[(&str, u64)] = &[
             ("sessions", self.sessions.into()),
             ("sessions_unauthenticated", self.sessions_unauthenticated.into()),
             ("resources_per_user", self.resources_per_user.into()),
             ("sessions_per_address", self.sessions_per_address.into()),
             ("accepts_per_second", self.accepts_per_second.into()),
+            ("accepts_per_second_per_address", self.accepts_per_second_per_address.into()),
             ("preauth_seconds", self.preauth_seconds.into()),
             ("sasl_attempts", self.sasl_attempts.into()),
+            ("guesses_per_address_and_account", self.guesses_per_address_and_account.into()),
+            ("guesses_per_account", self.guesses_per_account.into()),
+            ("guesses_per_address", self.guesses_per_address.into()),
+            ("known_addresses", self.known_addresses.into()),
             ("mailbox_parcels", self.mailbox_parcels.into()),
             ("connection_stanzas_per_second", self.connection_stanzas_per_second.into()),
             ("connection_stanzas_burst", self.connection_stanzas_burst.into()),
@@ -276,7 +299,7 @@ impl Limits {
             ("offline_days", self.offline_days.into()),
             ("upgrade_seconds", self.upgrade_seconds.into()),
         ];
-        for (name, value) in at_least_one {
+        for &(name, value) in at_least_one {
             if value == 0 {
                 return Err(format!("limits.{name} is 0; set it to at least 1"));
             }

@@ -27,7 +27,13 @@ worker_metrics! {
     tls_handshakes "tls.handshakes" Counter "handshakes" "TLS handshakes completed.";
     tls_failures "tls.failures" Counter "connections" "Connections ended by a TLS error.";
     logins "logins" Counter "logins" "SASL exchanges that succeeded.";
-    login_failures "logins.failed" Counter "logins" "SASL exchanges that failed.";
+    login_failures "logins.failed" Counter "logins" "Logins that failed, for whatever reason: the sum of the next four and refused.login_throttle.";
+    login_credentials "logins.failed.credentials" Counter "logins" "Of these: a wrong password or key, or no such account.";
+    login_protocol "logins.failed.protocol" Counter "logins" "Of these: messages against the mechanism's rules, or a mechanism that is not offered.";
+    login_aborted "logins.failed.aborted" Counter "logins" "Of these: given up by the client.";
+    login_unavailable "logins.failed.unavailable" Counter "logins" "Of these: the server could not look (limits.crypto_queue, or the directory).";
+    login_delayed "logins.delayed" Counter "logins" "Answers to passwords and proofs that were held back because of earlier failures.";
+    login_unlogged "logins.unlogged" Counter "logins" "Failed logins without a line of their own in the log: there were too many in their second.";
     registrations "registrations" Counter "accounts" "Accounts opened by clients (XEP-0077).";
     binds "binds" Counter "sessions" "Resources bound.";
     migrations "migrations" Counter "connections" "Connections handed to their user's home worker.";
@@ -72,7 +78,7 @@ worker_metrics! {
     refused_offline_strangers "refused.offline_strangers" Counter "messages" "Refused: limits.offline_percent_strangers.";
     refused_offline_rate "refused.offline_strangers_per_minute" Counter "messages" "Refused: limits.offline_strangers_per_minute.";
     offline_counted "offline.counted" Gauge "accounts" "Accounts for which so much waits that it is counted by sender.";
-    refused_log_full "refused.log_full" Counter "messages" "Refused: the disk is full, or log_mib_max is reached.";
+    refused_log_full "refused.log_full" Counter "messages" "Refused: no room for another file of the log (the log says whether the disk is full or file descriptors ran out), or log_mib_max is reached.";
     refused_log_failed "refused.log_failed" Counter "messages" "Refused: the log has failed, or does not take the message.";
     refused_unacked "refused.sm_unacked" Counter "streams" "Streams that can no longer be resumed: limits.sm_unacked_stanzas, limits.sm_unacked_bytes or limits.detached_bytes.";
     unremembered "sm.unremembered" Counter "stanzas" "Stanzas sent that a resumed stream would not get again: limits.sm_unacked_stanzas or limits.sm_unacked_bytes.";
@@ -90,6 +96,8 @@ worker_metrics! {
     refused_detached "refused.sm_detached_sessions" Counter "sessions" "Ended instead of waiting: limits.sm_detached_sessions.";
     refused_sessions "refused.sessions" Counter "connections" "Refused: limits.sessions.";
     refused_unauthenticated "refused.sessions_unauthenticated" Counter "connections" "Refused: limits.sessions_unauthenticated.";
+    displaced "refused.displaced" Counter "connections" "Ended before they had logged in, because others needed their places (limits.sessions_unauthenticated).";
+    refused_accepts "refused.accepts_per_address" Counter "connections" "Turned away: limits.accepts_per_second_per_address, or more than their share of limits.accepts_per_second.";
     refused_address "refused.sessions_per_address" Counter "connections" "Refused: limits.sessions_per_address.";
     refused_resources "refused.resources_per_user" Counter "sessions" "Refused: limits.resources_per_user.";
     refused_preauth_time "refused.preauth_seconds" Counter "connections" "Ended: limits.preauth_seconds.";
@@ -98,7 +106,7 @@ worker_metrics! {
     refused_backlog "refused.output_backlog_bytes" Counter "connections" "Ended: limits.output_backlog_bytes.";
     refused_directory "refused.directory_queue" Counter "requests" "Refused: limits.directory_queue.";
     refused_crypto "refused.crypto_queue" Counter "logins" "Refused: limits.crypto_queue.";
-    refused_throttled "refused.login_throttle" Counter "logins" "Refused: too many failed logins of an account or address.";
+    refused_throttled "refused.login_throttle" Counter "logins" "Refused unheard: too many failed logins of an account, an address or a network (limits.guesses_per_…).";
     refused_roster "refused.roster" Counter "requests" "Refused: limits.roster_items, limits.roster_requests or limits.roster_request_bytes.";
     refused_registrations "refused.registrations_per_hour" Counter "requests" "Refused: limits.registrations_per_hour.";
     refused_account "refused.account_limits" Counter "requests" "Refused: limits.blocked_jids, limits.private_bytes or, in a roster set, limits.roster_items.";

@@ -67,6 +67,9 @@ whimbrel_stats::metrics! {
         seen "server.seen" Gauge "milliseconds" "Unix time at which these figures of the server were last taken; it stands still when the server does.";
         draining "server.draining" Gauge "flag" "1 while the server takes no new logins.";
         unauthenticated "server.unauthenticated" Gauge "connections" "Connections that have not logged in.";
+        login_remembered "login.remembered" Gauge "entries" "Accounts, addresses and networks whose failed logins are remembered.";
+        login_driven_out "login.driven_out" Counter "entries" "Of these: forgotten for want of room before they were forgiven.";
+        login_known "login.known_addresses" Gauge "addresses" "Addresses known for having logged in to an account (limits.known_addresses).";
         cpu_user "server.cpu.user" Counter "microseconds" "CPU time of the server in its own code.";
         cpu_system "server.cpu.system" Counter "microseconds" "CPU time of the server in the kernel.";
         faults_minor "server.faults.minor" Counter "faults" "Page faults of the server that needed no disk.";
@@ -209,6 +212,11 @@ impl Watched {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         cells.seen.set(now.map_or(0, |time| time.as_millis() as u64));
         cells.draining.set(self.shared.draining.load(std::sync::atomic::Ordering::Relaxed).into());
+        let figures = self.shared.throttle().figures();
+        cells.login_remembered.set(figures.remembered);
+        cells.login_driven_out.set(figures.driven_out);
+        cells.login_known.set(figures.known);
+        self.shared.survey(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX));
         cells.unauthenticated.set(self.shared.admission.counts().1.into());
         let allocator = allocator::figures();
         cells.allocator_in_use.set(allocator.in_use);

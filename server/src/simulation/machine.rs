@@ -80,7 +80,7 @@ impl Machine {
     ) -> Result<Machine, String> {
         let acceptor = Acceptor::from_config(config).map_err(|error| error.to_string())?;
         let hasher = SeedableRandomState::with_seed(words.hasher, &SHARED_SEED);
-        let limits = throttle::Limits { entries: 256, ..Default::default() };
+        let limits = throttle::Limits { entries: 256, known: 256, ..throttle::Limits::of(&config.limits) };
         let throttle = Throttle::new(limits, words.throttle);
         let count = settings.workers;
         // The time of a world is not that of the system: all streams are young.

@@ -72,6 +72,8 @@ impl Core {
             Err(error) => {
                 tracing::debug!(%error, "TLS ended a connection");
                 self.home.metrics().tls_failures.add(1);
+                // As a reset. Nothing of a broken record was believed, so it says nothing about the session.
+                self.lost(conn);
                 self.close(conn);
             }
         }
@@ -90,9 +92,10 @@ impl Core {
         }
     }
 
-    /// The peer has ended TLS.
+    /// The peer has ended TLS, without a closed stream: an end like a FIN (XEP-0198 §5).
     pub(super) fn tls_ended(&mut self, conn: ConnId) {
         if !self.turns.end_later(conn, InputEnd::Tls) {
+            self.lost(conn);
             self.close(conn);
         }
     }
@@ -165,6 +168,7 @@ impl Core {
                                 peer: *peer,
                                 tls: tls.is_some(),
                                 now_ms: self.home.now.0,
+                                worker: self.home.worker,
                             };
                             negotiation_frame(negotiation, &at, &frame, self.home.out.plain(conn))
                         }

@@ -345,7 +345,9 @@ impl Core {
             return;
         };
         session.marks.established = true;
-        self.home.shared.admission.established();
+        let peer = session.peer;
+        self.home.shared.admission.established(peer);
+        self.places.tidy(peer, &self.sessions);
         if let Some(deadline) = negotiation.deadline {
             self.timers.cancel(deadline);
         }

@@ -17,6 +17,7 @@
 //! | [`held`](self) | what waits for subscriptions to be written |
 //! | [`pressure`](self) | what sessions hold, and what is given up for want of memory |
 //! | [`rounds`](self) | what the loop needs beside events |
+//! | [`places`](self) | room for connections that have not logged in |
 //! | [`sweep`](self) | idle clients |
 //! | [`bucket`](self) | what a connection and an account may ask for in the long run |
 //! | [`turn`](self) | whose input is handled when, and what holds it |
@@ -31,6 +32,7 @@ mod input;
 mod keeping;
 mod login;
 mod managed;
+mod places;
 mod pressure;
 mod rounds;
 mod sweep;

@@ -18,6 +18,7 @@ mod blocking;
 mod carbons;
 mod csi;
 mod disco;
+mod guesses;
 mod iq;
 mod limits;
 mod login;

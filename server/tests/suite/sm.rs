@@ -3,7 +3,7 @@
 use whimbrel_server::xml::Element;
 
 use crate::support::managed::{SM, chat, delayed};
-use crate::support::{Client, Said, TestServer, on_each_driver, on_each_driver_with};
+use crate::support::{Client, Said, TestServer, on_each_driver, on_each_driver_with, server_password};
 
 fn failed_with(element: &Element, condition: &str) {
     assert!(element.is("failed", SM), "{element:?}");
@@ -15,6 +15,20 @@ fn cut(server: &TestServer, client: Client) {
     let before = server.metric("sm.detached");
     client.cut();
     server.await_metric("sm.detached", before + 1);
+}
+
+#[test]
+fn before_the_login_it_is_refused_and_the_stream_goes_on() {
+    on_each_driver(|server| {
+        server.accounts(&["juliet"]);
+        let mut client = Client::connect(server.address());
+        client.open_stream("localhost");
+        for element in ["<enable", "<resume previd='x' h='0'", "<r"] {
+            client.send(&format!("{element} xmlns='{SM}'/>"));
+            failed_with(&client.stanza(), "unexpected-request");
+        }
+        assert_eq!(client.authenticate_plain("juliet", &server_password("juliet")).name(), "success");
+    });
 }
 
 #[test]
