@@ -87,7 +87,7 @@ impl Core {
             self.home.metrics().refused_memory.add(1);
             let text = "the server is short of memory; try again later";
             self.end_stream_with(conn, true, |out| {
-                StreamCondition::ResourceConstraint.write(Some(text), out)
+                StreamCondition::ResourceConstraint.write(Some(text), out);
             });
         }
     }

@@ -253,7 +253,7 @@ impl Managed {
         match found {
             Ok(true) => self.tally.kept += 1,
             Ok(false) => {
-                self.world.fail(format!("{what:?} of peer {index} was acknowledged and is not there"))
+                self.world.fail(format!("{what:?} of peer {index} was acknowledged and is not there"));
             }
             Err(error) => self.world.fail(error),
         }
