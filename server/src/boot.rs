@@ -31,6 +31,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use foldhash::fast::SeedableRandomState;
+use whimbrel_storage::data;
 use whimbrel_storage::directory::{Directory, Writer};
 use whimbrel_storage::log::Syncer;
 
@@ -146,14 +147,15 @@ impl Server {
         make_data(&config.data).map_err(|source| BootError::Data { path: config.data.clone(), source })?;
         let (directory, control, log_lock) = match &mut takeover {
             None => {
-                let path = config.data.join("directory");
+                data::examine(&config.data)?;
+                let path = config.data.join(data::DIRECTORY);
                 let directory = Directory::open(&path, &directory_options(&config))?;
                 (directory, ControlSocket::bind(&config.data)?, None)
             }
             Some(takeover) => again::open_again(takeover, &config)?,
         };
         let acceptor = Acceptor::from_config(&config)?;
-        let opened = open_logs(&config, &directory, count, log_lock)?;
+        let (opened, settled) = open_logs(&config, &directory, count, log_lock)?;
         let hasher = SeedableRandomState::random();
         let throttle =
             Throttle::new(throttle::Limits::default(), std::hash::BuildHasher::hash_one(&hasher, "throttle"));
@@ -192,6 +194,7 @@ impl Server {
             let path = config.data.join(whimbrel_stats::FILE_NAME);
             tracing::warn!(%error, "cannot make {}; wsar will show the system only", path.display());
         }
+        shared.metrics[0].log_orphans.add(settled.messages);
         let shared = Arc::new(shared);
 
         let (ends, ended) = std::sync::mpsc::channel();
@@ -322,7 +325,10 @@ impl Server {
         drop((serves, restored));
         let outcome = match takeover {
             None => {
-                workers.all_serve(&is_serving)?;
+                if let Err(error) = workers.all_serve(&is_serving) {
+                    workers.call_off(&commands);
+                    return Err(error);
+                }
                 None
             }
             Some(takeover) => {

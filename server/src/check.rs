@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use whimbrel_server::config::Config;
 use whimbrel_server::tls::certificate;
+use whimbrel_storage::data;
 use whimbrel_storage::directory::{Directory, DirectoryError, Options};
 
 /// Prints what was found; every fault goes to standard error.
@@ -23,7 +24,7 @@ pub(crate) fn check(config: &Config, file: Option<&Path>) -> ExitCode {
         ("STARTTLS", Ok(list(&config.listen))),
         ("direct TLS", Ok(list(&config.listen_tls))),
         ("certificate", certificate(config)),
-        ("data", data(config)),
+        ("data", data_directory(config)),
     ];
     let mut code = ExitCode::SUCCESS;
     for (what, finding) in findings {
@@ -49,27 +50,29 @@ fn certificate(config: &Config) -> Result<String, String> {
     }
 }
 
-fn data(config: &Config) -> Result<String, String> {
-    let data = config.data.display();
+fn data_directory(config: &Config) -> Result<String, String> {
+    let shown = config.data.display();
+    data::examine(&config.data).map_err(|error| error.to_string())?;
     if config.data.join("directory").exists() {
         let options = Options { domain: config.domain.clone(), map_bytes_max: 1 << 30, ..Options::default() };
         return match Directory::open(&config.data.join("directory"), &options) {
             Ok(directory) => {
                 let accounts = directory.account_count().map_err(|error| error.to_string())?;
+                data::check_tie(&config.data, &directory).map_err(|error| error.to_string())?;
                 probe(&config.data)?;
-                Ok(format!("{data}: {accounts} accounts"))
+                Ok(format!("{shown}: {accounts} accounts"))
             }
             Err(DirectoryError::Locked { pid, .. }) => {
                 let by = pid.map(|pid| format!(" by process {pid}")).unwrap_or_default();
-                Ok(format!("{data}: in use{by}"))
+                Ok(format!("{shown}: in use{by}"))
             }
             Err(error) => Err(error.to_string()),
         };
     }
-    let absolute = std::path::absolute(&config.data).map_err(|error| format!("{data}: {error}"))?;
+    let absolute = std::path::absolute(&config.data).map_err(|error| format!("{shown}: {error}"))?;
     let nearest = absolute.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     probe(nearest)?;
-    Ok(format!("{data}: no accounts yet"))
+    Ok(format!("{shown}: no accounts yet"))
 }
 
 /// Whether files can be made in a folder. Only trying tells: file systems can be mounted read-only or be full.

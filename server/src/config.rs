@@ -3,6 +3,8 @@
 //! Unknown keys are errors that name the nearest known key, because a misspelt limit that is silently
 //! ignored is worse than a server that does not start.
 
+mod addresses;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -54,8 +56,10 @@ pub enum Durability {
 pub struct TlsConfig {
     /// PEM file with the certificate chain. Empty: a self-signed one is made in the data directory.
     pub certificate: PathBuf,
-    /// PEM file with the private key. Empty together with `certificate`.
+    /// PEM file with the private key. Empty together with `certificate`. Only its owner may read it.
     pub key: PathBuf,
+    /// The key's group may read it, too.
+    pub key_group_readable: bool,
 }
 
 /// Authentication.
@@ -219,6 +223,7 @@ impl Config {
         if self.listen.is_empty() && self.listen_tls.is_empty() {
             return invalid("listen and listen_tls are both empty; nobody could connect".into());
         }
+        addresses::check(self).or_else(invalid)?;
         if self.workers > 1024 {
             return invalid(format!("workers is {}; at most 1024", self.workers));
         }
@@ -351,6 +356,11 @@ mod tests {
             ("domain = ''", "domain is empty"),
             ("[tls]\nkey = 'a.pem'", "set both or neither"),
             ("listen = []\nlisten_tls = []", "nobody could connect"),
+            (
+                "listen_tls = ['127.0.0.1:5222']",
+                "listen_tls has 127.0.0.1:5222, but listen has 127.0.0.1:5222",
+            ),
+            ("[registration]\nlisten = ['127.0.0.1:5223']", "registration.listen has 127.0.0.1:5223"),
             ("[limits]\nsessions = 0", "limits.sessions is 0"),
             ("x", "w.toml"),
         ];

@@ -70,8 +70,13 @@ pub struct Limits {
     pub crypto_queue: u32,
     /// Entities to which one resource has sent directed presence that are remembered for its unavailable.
     pub directed_presence: u32,
+    /// KiB of memory that one account may make the server hold: what waits for its clients, what they have not
+    /// acknowledged, what is held back for them, their presence.
+    pub account_memory_kib: u32,
     /// Contacts in one roster. One more is refused with `resource-constraint`.
     pub roster_items: u32,
+    /// Bytes of one roster, as its owner gets it. A change past it is refused with `resource-constraint`.
+    pub roster_bytes: u32,
     /// Subscription requests of strangers that wait for one user's answer; further ones are dropped.
     pub roster_requests: u32,
     /// Bytes of a subscription request, which is stored until it is answered. A longer one is refused with
@@ -92,12 +97,15 @@ pub struct Limits {
     /// Accounts that one address (IPv6: one /64) may try to register in an hour, where `auth.open_registration` allows it.
     /// One more gets `resource-constraint`.
     pub registrations_per_hour: u32,
-    /// Stanzas sent to one client that it has not acknowledged (XEP-0198). Past the half of it messages for it are
-    /// left in the log; past the whole its stream ends with `resource-constraint`.
+    /// Stanzas sent to one client that it has not acknowledged (XEP-0198) and that are remembered. Past the half of it
+    /// messages for it are left in the log; past the whole nothing more is remembered.
     pub sm_unacked_stanzas: u32,
     /// Bytes of those stanzas, with the same two marks. Never more than `output_backlog_bytes`, because they may have
     /// to be sent again all at once.
     pub sm_unacked_bytes: u32,
+    /// Bytes, beside references into the log, that a session without a connection keeps of what its client has not
+    /// acknowledged, and again as many of what is held back for it.
+    pub detached_bytes: u32,
     /// Seconds for which a session without a connection waits to be resumed (XEP-0198 §5). 0: no resumption.
     pub sm_resume_seconds: u32,
     /// Sessions of one worker that wait to be resumed. One more ends as if it had no resumption.
@@ -106,6 +114,16 @@ pub struct Limits {
     pub offline_messages: u64,
     /// Bytes of those messages. One more is refused with `resource-constraint`.
     pub offline_bytes: u64,
+    /// Part of the messages and bytes that may wait for one account which one of its contacts may have waiting, in
+    /// percent. One more is refused with `resource-constraint`.
+    pub offline_percent_per_contact: u8,
+    /// The same of one sender who is no contact.
+    pub offline_percent_per_stranger: u8,
+    /// The same of all senders together who are no contacts.
+    pub offline_percent_strangers: u8,
+    /// Messages in a minute that all strangers together may leave for an account without an available resource, once more waits
+    /// for it than one stranger may leave. One more is refused with `resource-constraint`.
+    pub offline_strangers_per_minute: u32,
     /// Days after which a message that waits is dropped.
     pub offline_days: u32,
     /// Seconds that a drain or stop waits for clients to close their streams.
@@ -147,7 +165,9 @@ impl Default for Limits {
             held_bytes: 4 * 1024 * 1024,
             crypto_queue: 4_096,
             directed_presence: 100,
+            account_memory_kib: 4096,
             roster_items: 1000,
+            roster_bytes: 1024 * 1024,
             roster_requests: 1000,
             roster_request_bytes: 4 * 1024,
             roster_groups: 32,
@@ -158,10 +178,15 @@ impl Default for Limits {
             registrations_per_hour: 5,
             sm_unacked_stanzas: 4_096,
             sm_unacked_bytes: 1024 * 1024,
+            detached_bytes: 128 * 1024,
             sm_resume_seconds: 600,
             sm_detached_sessions: 1_000_000,
-            offline_messages: 100_000,
+            offline_messages: 25_000,
             offline_bytes: 64 * 1024 * 1024,
+            offline_percent_per_contact: 25,
+            offline_percent_per_stranger: 2,
+            offline_percent_strangers: 10,
+            offline_strangers_per_minute: 60,
             offline_days: 30,
             drain_seconds: 10,
             upgrade_seconds: 30,
@@ -192,13 +217,36 @@ impl Limits {
                 self.output_backlog_bytes, self.stanza_bytes
             ));
         }
+        if self.roster_bytes > self.output_backlog_bytes / 2 {
+            return Err(format!(
+                "limits.roster_bytes is {}, but must be at most half of limits.output_backlog_bytes ({})",
+                self.roster_bytes, self.output_backlog_bytes
+            ));
+        }
+        if u64::from(self.account_memory_kib) * 1024 < 2 * u64::from(self.output_backlog_bytes) {
+            return Err(format!(
+                "limits.account_memory_kib is {}, but must be at least twice limits.output_backlog_bytes ({})",
+                self.account_memory_kib, self.output_backlog_bytes
+            ));
+        }
         if self.sm_unacked_bytes < 2 * self.stanza_bytes {
             return Err(format!(
                 "limits.sm_unacked_bytes is {}, but must be at least twice limits.stanza_bytes ({})",
                 self.sm_unacked_bytes, self.stanza_bytes
             ));
         }
-        let at_least_one: [(&str, u64); 23] = [
+        let percents = [
+            ("per_stranger", self.offline_percent_per_stranger, self.offline_percent_strangers),
+            ("strangers", self.offline_percent_strangers, 100),
+            ("per_contact", self.offline_percent_per_contact, 100),
+        ];
+        if let Some((name, value, most)) = percents.iter().find(|(_, value, most)| value > most) {
+            return Err(format!(
+                "limits.offline_percent_{name} is {value}, but must be at most {most}: one stranger's part is in that \
+                 of all, and that in the whole"
+            ));
+        }
+        let at_least_one: [(&str, u64); 27] = [
             ("sessions", self.sessions.into()),
             ("sessions_unauthenticated", self.sessions_unauthenticated.into()),
             ("resources_per_user", self.resources_per_user.into()),
@@ -220,6 +268,10 @@ impl Limits {
             ("idle_seconds", self.idle_seconds.into()),
             ("offline_messages", self.offline_messages),
             ("offline_bytes", self.offline_bytes),
+            ("offline_percent_per_contact", self.offline_percent_per_contact.into()),
+            ("offline_percent_per_stranger", self.offline_percent_per_stranger.into()),
+            ("offline_percent_strangers", self.offline_percent_strangers.into()),
+            ("offline_strangers_per_minute", self.offline_strangers_per_minute.into()),
             ("offline_days", self.offline_days.into()),
             ("upgrade_seconds", self.upgrade_seconds.into()),
         ];

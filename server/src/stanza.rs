@@ -141,6 +141,8 @@ impl Traits {
     /// Has something worth keeping for later: a body, or anything but chat states and markers (XEP-0160 §3), or
     /// XEP-0334 `<store/>`.
     pub const CONTENT: Traits = Traits(256);
+    /// A presence whose sender blocks single resources: the recipient's are to be looked up in the sender's list.
+    pub const CHOOSES_RESOURCES: Traits = Traits(512);
 
     /// Whether all of `other` are set.
     pub fn has(self, other: Traits) -> bool {
@@ -212,8 +214,8 @@ pub struct Delivery<'a> {
     pub to_local: &'a str,
     /// The recipient's resource, normalised; `None` for the bare JID.
     pub to_resource: Option<&'a str>,
-    /// The `id` attribute, entities decoded; empty when there is none.
-    pub id: &'a str,
+    /// The `id` attribute, entities decoded; an answer has the same one, empty or not there (RFC 6120 §8.1.3).
+    pub id: Option<&'a str>,
     /// The whole stanza as it will be written to the recipient's stream.
     pub bytes: &'a [u8],
     /// Who waits to hear that the message is safe.

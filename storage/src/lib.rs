@@ -18,10 +18,12 @@
 //! | [`jid`] | XMPP addresses: parsing, normal form, limits (RFC 7622) |
 //! | [`credentials`] | what is kept of a password, and the server's half of SCRAM (RFC 5802) |
 //! | [`log`] | messages, from before they are delivered until the recipient has acknowledged them |
+//! | [`data`] | what ties directory and log together; backups of both |
 //! | [`directory`] | accounts and what belongs to them, in LMDB; one writer, any number of readers |
 #![warn(missing_docs)]
 
 pub mod credentials;
+pub mod data;
 pub mod directory;
 pub mod jid;
 pub mod log;

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use whimbrel_storage::credentials::{Credentials, ITERATIONS_DEFAULT};
+use whimbrel_storage::data;
 use whimbrel_storage::directory::{self, Directory, DirectoryError, Options, WriteTransaction};
 
 use crate::control::Client;
@@ -51,15 +52,14 @@ impl Accounts {
                 iterations: status.scram_iterations,
             });
         }
-        let path = data.join("directory");
-        let exists = path.join("data.mdb").exists();
+        data::examine(data).map_err(|error| Problem::new(error.to_string()))?;
+        let path = data.join(data::DIRECTORY);
+        // One of no length is what an interrupted first start leaves.
+        let exists = std::fs::metadata(path.join("data.mdb")).is_ok_and(|found| found.len() > 0);
         let wanted = match create {
             Some(domain) => domain,
             None if exists => "",
-            None => {
-                let text = format!("there are no accounts in {}; is --data right?", data.display());
-                return Err(Problem::of_kind("not-found", text));
-            }
+            None => return Err(nothing_in(data)),
         };
         refuse_other_owner(data)?;
         let (directory, domain) = open_directory(&path, wanted)?;
@@ -258,6 +258,16 @@ pub(crate) fn open_directory(path: &Path, wanted: &str) -> Result<(Directory, St
         )),
         Err(error) => Err(failed(error)),
     }
+}
+
+/// The path is shown whole: what is wrong with it is often where it begins.
+fn nothing_in(data: &Path) -> Problem {
+    let whole = std::path::absolute(data).unwrap_or_else(|_| data.to_owned());
+    let text = format!(
+        "there are no accounts in {}; is --data right? `user add` and `user import` make a data directory with --create",
+        whole.display()
+    );
+    Problem::of_kind("not-found", text)
 }
 
 fn failed(error: DirectoryError) -> Problem {

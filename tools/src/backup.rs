@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use whimbrel_storage::log;
+use whimbrel_storage::data;
 
 use crate::accounts::open_directory;
 use crate::control::Client;
@@ -44,17 +44,21 @@ pub(crate) fn run(data: &Path, dir: &Path, report: &Report) -> Result<(), Proble
     Ok(())
 }
 
-/// No server runs: the directory first, then the log.
+/// No server runs.
 fn copy(data: &Path, to: &Path) -> Result<Copied, Problem> {
     let problem = |error: &dyn std::fmt::Display| Problem::new(error.to_string());
-    let folder = data.join("directory");
-    if !folder.is_dir() {
-        return Err(Problem::new(format!("there is no server's data in {}", data.display())));
+    data::examine(data).map_err(|error| problem(&error))?;
+    let folder = data.join(data::DIRECTORY);
+    if !folder.join("data.mdb").exists() {
+        let whole = std::path::absolute(data).unwrap_or_else(|_| data.to_owned());
+        return Err(Problem::new(format!(
+            "there is no server's data in {}; is --data right?",
+            whole.display()
+        )));
     }
     // It tells its domain when that is another one.
     let (directory, _) = open_directory(&folder, "localhost")?;
-    directory.copy_to(&to.join("directory")).map_err(|error| problem(&error))?;
-    let done = log::backup(&data.join("log"), &to.join("log")).map_err(|error| problem(&error))?;
+    let done = data::backup(data, &directory, to).map_err(|error| problem(&error))?;
     Ok(Copied {
         segments: done.segments,
         bytes: done.bytes,

@@ -124,6 +124,11 @@ pub(crate) enum LogCommand {
     Verify,
     /// What the log holds
     Stats,
+    /// Give up what waits: put the log aside, so that the next start begins with an empty one
+    ///
+    /// For a directory or a log that is lost, or one that does not belong to the other, and no backup of both. Moves the
+    /// folder to DATA/log.discarded-N and deletes nothing. No server may run.
+    Discard,
     /// Print every record, or what waits for one account
     Dump {
         /// Only messages that wait
@@ -148,6 +153,8 @@ pub(crate) enum UserCommand {
         password: PasswordArgs,
         #[command(flatten)]
         iterations: Iterations,
+        #[command(flatten)]
+        create: Create,
     },
     /// Delete an account with all that belongs to it, and end its sessions
     Del {
@@ -177,7 +184,17 @@ pub(crate) enum UserCommand {
         file: PathBuf,
         #[command(flatten)]
         iterations: Iterations,
+        #[command(flatten)]
+        create: Create,
     },
+}
+
+/// Whether accounts may be made where there are none.
+#[derive(Copy, Clone, Debug, Args)]
+pub(crate) struct Create {
+    /// Make a data directory for the domain of the address when there is none and no server runs
+    #[arg(long)]
+    pub(crate) create: bool,
 }
 
 /// Where the password comes from.

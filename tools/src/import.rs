@@ -3,11 +3,14 @@
 //! ```text
 //! reader ── lines, known accounts left out ──▶ derivers, one per core ── keys ──▶ writer (the main thread)
 //! ```
-//! A line has a password, or SCRAM keys that another server has derived (RFC 5803).
+//! A line has a password, or SCRAM keys that another server has derived (RFC 5803). Nothing that is meant as keys or as a
+//! hash becomes a password ([`foreign`]).
 //!
 //! All queues are short, so memory stays small whatever the file's size. A batch is written whole or not at all, and
 //! accounts that exist are left out before their keys are derived, so an interrupted import is resumed by running
 //! it again.
+
+mod foreign;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, IsTerminal, Read};
@@ -23,7 +26,7 @@ use whimbrel_storage::credentials::{Credentials, rfc5803};
 use zeroize::Zeroizing;
 
 use crate::accounts::Accounts;
-use crate::cli::Iterations;
+use crate::cli::{Create, Iterations};
 use crate::problem::Problem;
 use crate::report::Report;
 use crate::user;
@@ -36,6 +39,9 @@ const CHUNK: usize = 128;
 
 /// Bad lines that are shown; all are counted.
 const BAD_SHOWN_MAX: u64 = 100;
+
+/// What some editors begin a file of UTF-8 with.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// A line that can be imported.
 struct Entry {
@@ -83,7 +89,7 @@ struct Outcome {
 pub(crate) fn run(
     data: &Path,
     file: &Path,
-    iterations: Iterations,
+    (iterations, create): (Iterations, Create),
     report: &Report,
 ) -> Result<ExitCode, Problem> {
     let (source, bytes) = open(file)?;
@@ -91,7 +97,7 @@ pub(crate) fn run(
     let name = if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() };
     // The domain of a new directory is that of the first good line.
     let first = source.peek_domain();
-    let mut accounts = Accounts::open(data, first.as_deref())?;
+    let mut accounts = Accounts::open(data, first.as_deref().filter(|_| create.create))?;
     let rounds = user::rounds(iterations, &accounts);
     let mut lookup = accounts.another(data)?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -290,16 +296,26 @@ fn parse(number: u64, line: Line<'_>, domain: &str) -> Result<Option<Entry>, Str
     if its_domain != domain {
         return Err(format!("`{jid}` is not of the domain {domain}"));
     }
-    if rest.is_empty() {
+    Ok(Some(Entry { line: number, local, secret: secret(rest)? }))
+}
+
+/// What stands behind the address: a password, or keys. What is meant as keys is never a password.
+fn secret(text: &str) -> Result<Secret, String> {
+    if text.trim().is_empty() {
         return Err("the password is empty".into());
     }
-    let secret = if rfc5803::is_keys(rest) {
-        let keys = Credentials::from_rfc5803(rest.split('\t')).map_err(|error| error.to_string())?;
-        Secret::Keys(Box::new(keys))
-    } else {
-        Secret::Password(Zeroizing::new(rest.to_owned()))
-    };
-    Ok(Some(Entry { line: number, local, secret }))
+    if rfc5803::is_keys(text) {
+        let keys = Credentials::from_rfc5803(text.trim().split('\t')).map_err(|error| error.to_string())?;
+        return Ok(Secret::Keys(Box::new(keys)));
+    }
+    if foreign::is_hash(text) {
+        return Err(
+            "it looks like the hash of a password; SCRAM keys (RFC 5803) can be imported, and passwords in \
+                    the clear, but no other hashes"
+                .into(),
+        );
+    }
+    Ok(Secret::Password(Zeroizing::new(text.to_owned())))
 }
 
 /// A line as read.
@@ -326,6 +342,7 @@ impl<R: Read> Lines<R> {
     /// The domain of the first good line in what the first read brings.
     fn peek_domain(&mut self) -> Option<String> {
         let seen = self.source.fill_buf().ok()?;
+        let seen = seen.strip_prefix(BYTE_ORDER_MARK).unwrap_or(seen);
         let text = String::from_utf8_lossy(seen);
         text.lines().find_map(|line| user::bare(line.split('\t').next()?).ok()).map(|(_, domain)| domain)
     }
@@ -339,6 +356,9 @@ impl<R: Read> Lines<R> {
         }
         self.bytes += read as u64;
         self.number += 1;
+        if self.number == 1 && self.line.starts_with(BYTE_ORDER_MARK) {
+            self.line.drain(..BYTE_ORDER_MARK.len());
+        }
         if self.line.last() == Some(&b'\n') {
             self.line.pop();
         } else if read > LINE_BYTES_MAX {
@@ -357,8 +377,20 @@ mod tests {
     fn each_kind_of_bad_line_is_told_and_no_password_is_repeated() {
         let keys = b"a@x.org\tSCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:\
                      wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
-        let table: [(&[u8], Option<&str>); 13] = [
+        let blank = [&keys[..8], b" ", &keys[8..], b" \r"].concat();
+        let lower = keys.to_ascii_lowercase();
+        let quoted = [&keys[..8], b"\"", &keys[8..], b"\""].concat();
+        let table: [(&[u8], Option<&str>); 22] = [
             (keys, None),
+            (&blank, None),
+            (&lower, Some("in capitals")),
+            (&quoted, Some("without quotes")),
+            ("a@x.org\t\u{feff}SCRAM-SHA-256$secret".as_bytes(), Some("RFC 5803")),
+            (b"a@x.org\t  ", Some("password is empty")),
+            (b" a@x.org\tsecret", Some("not an address")),
+            (b"a@x.org \tsecret", Some("not an address")),
+            ("\u{a0}a@x.org\tsecret".as_bytes(), Some("not an address")),
+            (b"a@x.org\t$2b$12$secretsecretsecretsecretsecret", Some("hash")),
             (&keys[..keys.len() - 4], Some("ServerKey of SCRAM-SHA-256 must be 32 bytes")),
             (b"a@x.org\tSCRAM-SHA-512$secret", Some("RFC 5803")),
             (&[&keys[..], b"\tsecret"].concat(), Some("RFC 5803")),

@@ -1,13 +1,17 @@
 //! `log verify`, `log stats` and `log dump`: what lies in the files of the message log. They are only read, so that
 //! all of this works on a copy, and while the server runs; what it appends meanwhile may show as an unfinished end.
+//! `log discard` puts them aside.
 
 use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
+use whimbrel_storage::data;
 use whimbrel_storage::log::{self, Damage, Dumped, LogStats, Tail};
 
+use crate::accounts::open_directory;
 use crate::cli::LogCommand;
+use crate::control::Client;
 use crate::problem::Problem;
 use crate::report::{Report, table};
 
@@ -17,8 +21,41 @@ pub(crate) fn run(data: &Path, command: &LogCommand, report: &Report) -> Result<
     match command {
         LogCommand::Verify => verify(&folder, report),
         LogCommand::Stats => stats(&folder, report),
+        LogCommand::Discard => discard(data, report),
         LogCommand::Dump { waiting, max, stanzas } => dump(&folder, *waiting, *max, *stanzas, report),
     }
+}
+
+/// Puts the log aside. The directory hears of it first: if that is all that happens, the next start finds both and is glad.
+fn discard(data: &Path, report: &Report) -> Result<ExitCode, Problem> {
+    let problem = |error: &dyn std::fmt::Display| Problem::new(error.to_string());
+    if Client::connect(data)?.is_some() {
+        return Err(Problem::new(format!("a server runs in {}; stop it first", data.display())));
+    }
+    let folder = data.join(data::LOG);
+    let accounts = data.join(data::DIRECTORY);
+    let has_accounts = std::fs::metadata(accounts.join("data.mdb")).is_ok_and(|found| found.len() > 0);
+    let has_log = std::fs::read_dir(&folder).is_ok_and(|mut entries| entries.next().is_some());
+    if !has_accounts && !has_log {
+        let whole = std::path::absolute(data).unwrap_or_else(|_| data.to_owned());
+        let text = format!("there is no server's data in {}; is --data right?", whole.display());
+        return Err(Problem::of_kind("not-found", text));
+    }
+    if has_accounts {
+        let (directory, _) = open_directory(&accounts, "localhost")?;
+        data::forget_log(&directory).map_err(|error| problem(&error))?;
+    }
+    let aside = has_log.then(|| log::discard(&folder)).transpose().map_err(|error| problem(&error))?;
+    report.result(&json!({ "moved_to": aside }), || match &aside {
+        Some(aside) => {
+            format!(
+                "the message log was moved to {}; the next start begins with an empty one",
+                aside.display()
+            )
+        }
+        None => "the next start begins with an empty message log".to_owned(),
+    });
+    Ok(ExitCode::SUCCESS)
 }
 
 fn failed(error: &log::LogError) -> Problem {

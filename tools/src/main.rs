@@ -56,16 +56,16 @@ fn run(cli: &Cli, report: &Report) -> Result<ExitCode, Problem> {
     let data = cli.data.as_path();
     match &cli.command {
         Command::User { command } => match command {
-            UserCommand::Add { jid, password, iterations } => {
-                user::add(data, jid, password, *iterations, report)?;
+            UserCommand::Add { jid, password, iterations, create } => {
+                user::add(data, jid, password, (*iterations, *create), report)?;
             }
             UserCommand::Del { jid } => user::del(data, jid, report)?,
             UserCommand::List => user::list(data, report)?,
             UserCommand::Passwd { jid, password, iterations } => {
                 user::passwd(data, jid, password, *iterations, report)?;
             }
-            UserCommand::Import { file, iterations } => {
-                return import::run(data, file, *iterations, report);
+            UserCommand::Import { file, iterations, create } => {
+                return import::run(data, file, (*iterations, *create), report);
             }
         },
         Command::Status => server::status(data, report)?,

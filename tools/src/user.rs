@@ -10,7 +10,7 @@ use whimbrel_storage::jid::JidRef;
 use zeroize::Zeroizing;
 
 use crate::accounts::Accounts;
-use crate::cli::{Iterations, PasswordArgs};
+use crate::cli::{Create, Iterations, PasswordArgs};
 use crate::problem::Problem;
 use crate::report::Report;
 
@@ -40,11 +40,11 @@ pub(crate) fn add(
     data: &Path,
     jid: &str,
     password: &PasswordArgs,
-    iterations: Iterations,
+    (iterations, create): (Iterations, Create),
     report: &Report,
 ) -> Result<(), Problem> {
     let (local, domain) = bare(jid)?;
-    let mut accounts = Accounts::open(data, Some(&domain))?;
+    let mut accounts = Accounts::open(data, create.create.then_some(&domain))?;
     same_domain(&accounts, &domain)?;
     let (credentials, generated) = credentials(password, rounds(iterations, &accounts))?;
     if accounts.add(vec![(local.clone(), credentials)])? != [true] {

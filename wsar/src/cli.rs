@@ -88,7 +88,7 @@ pub(crate) struct Alert {
     /// Seconds between samples.
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
     pub(crate) every: Duration,
-    /// Only check the rules.
+    /// Only check the rules: that they can be read, and that what they watch exists.
     #[arg(long)]
     pub(crate) check: bool,
 }

@@ -58,14 +58,15 @@ impl<'a> Delta<'a> {
     }
 
     /// How much a counter has grown, over all instances or that of one. What is new counts from zero, and so does
-    /// one that has started again.
+    /// one that has started again; CPU time that falls has not grown.
     pub fn grown(&self, name: &str, instance: Option<&str>) -> Option<f64> {
         let mut sum = None;
         for at in self.wanted(name, instance) {
             let now = self.new.value(at);
             // A new disk or a server that just started: nothing is known of the time before.
             let Some(old) = self.before(at).map(|old| self.old.value(old)) else { continue };
-            *sum.get_or_insert(0.0) += growth(old, now) as f64;
+            let grown = if falls(name) { now.saturating_sub(old) } else { growth(old, now) };
+            *sum.get_or_insert(0.0) += grown as f64;
         }
         sum
     }
@@ -133,6 +134,12 @@ pub fn percentile(digits: &str) -> Option<f64> {
     format!("0.{digits}").parse().ok()
 }
 
+/// Whether a counter may fall without having started again: Linux corrects the times of a core now and then, that of
+/// waiting for disks above all (proc(5)).
+fn falls(name: &str) -> bool {
+    name.starts_with("cpu.")
+}
+
 fn growth(old: u64, new: u64) -> u64 {
     new.checked_sub(old).unwrap_or(new)
 }
@@ -183,5 +190,18 @@ mod tests {
         let old = sample(0, &[("0", 100)], [0, 0], &[]);
         let new = sample(1_000, &[("0", 30), ("1", 1_000)], [0, 0], &[]);
         assert_eq!(Delta::between(&old, &new).unwrap().figure("jobs"), Some(30.0));
+    }
+
+    #[test]
+    fn time_of_a_core_that_falls_counts_as_none() {
+        const WAIT: Description =
+            Description { name: "cpu.iowait", kind: Kind::Counter, unit: "ms", help: "." };
+        let mut sink = Sink::default();
+        let mut take = |time_ms, value| {
+            sink.put_at(&WAIT, "cpu", "0", value);
+            sink.finish(time_ms)
+        };
+        let (old, new) = (take(0, 500), take(1_000, 450));
+        assert_eq!(Delta::between(&old, &new).unwrap().figure("cpu.iowait"), Some(0.0));
     }
 }

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use wsar::alert::action::Teller;
 use wsar::alert::rules::RulesError;
-use wsar::alert::{Engine, Rules};
+use wsar::alert::{self, Engine, Rules, Silent};
 use wsar::collect::Collector;
 use wsar::delta::Delta;
 use wsar::live::{Ticks, stop_on_signals};
@@ -45,6 +45,9 @@ enum Problem {
     /// Rules.
     #[error(transparent)]
     Rules(#[from] RulesError),
+    /// A rule that would never come into force.
+    #[error("rule `{0}`: {1}")]
+    Silent(String, Silent),
     /// A time.
     #[error(transparent)]
     Time(#[from] time::NotATime),
@@ -68,7 +71,7 @@ fn run(cli: &Cli) -> Result<(), Problem> {
             let samples = Samples::Live(Box::new(Collector::new(&cli.data)));
             Ok(top::run(samples, args.every, &stop_on_signals()?)?)
         }
-        Some(Command::Alert(args)) => alert(cli, args),
+        Some(Command::Alert(args)) => watch(cli, args),
         Some(Command::Serve(args)) => serve(cli, args),
         Some(Command::Completions { shell }) => {
             clap_complete::generate(*shell, &mut Cli::command(), "wsar", &mut io::stdout());
@@ -156,6 +159,13 @@ fn rules(path: Option<&PathBuf>) -> Result<Rules, RulesError> {
     }
 }
 
+/// The rules that watch what there is not.
+fn silent(cli: &Cli, rules: &Rules) -> Vec<Problem> {
+    let known = alert::Known::new(&Collector::new(&cli.data).sample().schema);
+    let silent = rules.rules.iter().filter_map(|rule| Some((rule.name.clone(), known.check(rule).err()?)));
+    silent.map(|(name, silent)| Problem::Silent(name, silent)).collect()
+}
+
 /// `wsar serve`.
 fn serve(cli: &Cli, args: &Serve) -> Result<(), Problem> {
     let token = match &args.token_file {
@@ -165,12 +175,14 @@ fn serve(cli: &Cli, args: &Serve) -> Result<(), Problem> {
         }
         None => std::env::var("WSAR_TOKEN").ok(),
     };
+    let rules = rules(args.rules.as_ref())?;
+    silent(cli, &rules).iter().for_each(|problem| eprintln!("wsar: {problem}; it will be silent"));
     let options = Options {
         data: cli.data.clone(),
         recording: args.of.clone().unwrap_or_else(|| cli.data.join("wsar")),
         listen: args.listen,
         token,
-        rules: rules(args.rules.as_ref())?,
+        rules,
         every: args.every,
         pages: args.pages.into(),
     };
@@ -183,11 +195,16 @@ fn serve(cli: &Cli, args: &Serve) -> Result<(), Problem> {
 }
 
 /// `wsar alert`.
-fn alert(cli: &Cli, args: &Alert) -> Result<(), Problem> {
+fn watch(cli: &Cli, args: &Alert) -> Result<(), Problem> {
     let rules = rules(args.rules.as_ref())?;
+    let mut silent = silent(cli, &rules);
     if args.check {
-        return Ok(());
+        let last = silent.pop();
+        silent.iter().for_each(|problem| eprintln!("wsar: {problem}"));
+        return last.map_or(Ok(()), Err);
     }
+    // A server of another release may have what this wsar does not know.
+    silent.iter().for_each(|problem| eprintln!("wsar: {problem}; it will be silent"));
     let mut engine = Engine::new(rules.rules, rules.builtin);
     let teller = Teller::start(rules.actions)?;
     let mut collector = Collector::new(&cli.data);
@@ -213,9 +230,7 @@ fn alert(cli: &Cli, args: &Alert) -> Result<(), Problem> {
 /// The part of a recording that is asked for, and its times.
 fn open_part(cli: &Cli, part: &Part) -> Result<(Archive, (u64, u64)), Problem> {
     let folder = part.of.clone().unwrap_or_else(|| cli.data.join("wsar"));
-    let now = time::now_ms();
-    let from = time::parse(part.from.as_deref().unwrap_or("-1d"), now)?;
-    let to = part.to.as_deref().map_or(Ok(now), |text| time::parse(text, now))?;
+    let (from, to) = time::range(part.from.as_deref().unwrap_or("-1d"), part.to.as_deref(), time::now_ms())?;
     let archive = Archive::open(&folder, from, to)?;
     for (path, trouble) in archive.troubles() {
         eprintln!("wsar: {}: {trouble}", path.display());
@@ -230,7 +245,8 @@ fn open_part(cli: &Cli, part: &Part) -> Result<(Archive, (u64, u64)), Problem> {
 fn report(cli: &Cli, args: &Report) -> Result<(), Problem> {
     let tables = args.show.tables();
     let (archive, times) = open_part(cli, &args.part)?;
-    let mut printer = Printer::new(io::stdout().lock(), &tables, args.show.format(), terminal_size());
+    let printer = Printer::new(io::stdout().lock(), &tables, args.show.format(), terminal_size());
+    let mut printer = printer.dated();
     each(&archive, times, args.every, |found| match found {
         Found::Interval(delta) => printer.print(&delta),
         Found::Hole(hole) => {

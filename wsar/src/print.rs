@@ -39,6 +39,8 @@ pub struct Printer<'a, W> {
     lines: usize,
     averages: Averages,
     head_written: bool,
+    /// The date of the last lines. An empty one: the first lines have theirs before them, too.
+    date: Option<String>,
 }
 
 /// Sums of values times seconds, and seconds, by table, row and column.
@@ -47,7 +49,13 @@ type Averages = BTreeMap<(usize, usize, String), Vec<(f64, f64)>>;
 impl<'a, W: Write> Printer<'a, W> {
     /// For a terminal of so many columns and lines.
     pub fn new(out: W, tables: &'a [&'static Table], format: Format, size: (usize, usize)) -> Self {
-        Printer { out, tables, format, size, lines: 0, averages: Averages::new(), head_written: false }
+        let averages = Averages::new();
+        Printer { out, tables, format, size, lines: 0, averages, head_written: false, date: None }
+    }
+
+    /// For times gone by: the date stands before the first lines, as it does in any case where the day changes.
+    pub fn dated(self) -> Self {
+        Printer { date: Some(String::new()), ..self }
     }
 
     /// Writes one sample.
@@ -58,6 +66,9 @@ impl<'a, W: Write> Printer<'a, W> {
         let tables = self.tables;
         let mut object = Map::new();
         let one_line = tables.len() == 1 && tables[0].key.is_empty();
+        if self.format == Format::Text {
+            self.date(delta.latest().time_ms)?;
+        }
         for (number, table) in tables.iter().enumerate() {
             let rows = (table.rows)(delta);
             let mut lines = Vec::new();
@@ -108,6 +119,22 @@ impl<'a, W: Write> Printer<'a, W> {
             }
         }
         self.out.flush()
+    }
+
+    /// Writes the date where it changes: lines have clocks only.
+    fn date(&mut self, time_ms: u64) -> io::Result<()> {
+        let date = time::date(time_ms);
+        if self.date.as_ref().is_some_and(|last| *last != date) {
+            if self.head_written {
+                writeln!(self.out)?;
+            }
+            writeln!(self.out, "{date}")?;
+            // The heads follow it.
+            self.lines = 0;
+            self.head_written = false;
+        }
+        self.date = Some(date);
+        Ok(())
     }
 
     fn note(&mut self, table: usize, at: usize, row: &str, values: &[Option<f64>], seconds: f64) {
@@ -295,6 +322,27 @@ mod tests {
                 assert!(text.lines().all(|line| line.len() <= width), "{width}:\n{text}");
                 assert!(names == ["overview"] || text.contains("5.00k"), "{text}");
             }
+        }
+    }
+
+    #[test]
+    fn the_date_stands_where_the_day_changes_and_over_times_gone_by() {
+        let tables = [table::named("interrupts").unwrap()];
+        let samples = [1, 2, 3, 86_402, 86_403].map(|second| sample(second * 1000 + (1 << 40), [0, 0], 0));
+        for dated in [false, true] {
+            let mut out = Vec::new();
+            let printer = Printer::new(&mut out, &tables, Format::Text, (200, 24));
+            let mut printer = if dated { printer.dated() } else { printer };
+            for pair in samples.windows(2) {
+                printer.print(&Delta::between(&pair[0], &pair[1]).unwrap()).unwrap();
+            }
+            printer.finish().unwrap();
+            let text = String::from_utf8(out).unwrap();
+            let dates: Vec<_> = text.lines().filter(|line| line.starts_with("2004-1")).collect();
+            let expected = [time::date(1 << 40), time::date((1 << 40) + 86_400_000)];
+            assert_eq!(dates, expected[usize::from(!dated)..], "{text}");
+            let after: Vec<_> = text.lines().skip_while(|line| !line.starts_with("2004-1")).skip(1).collect();
+            assert!(after[0].contains("intr/s"), "{text}");
         }
     }
 

@@ -23,10 +23,15 @@ pub fn of_day(time_ms: u64) -> String {
     format!("{:02}:{:02}:{:02}", tm.tm_hour, tm.tm_min, tm.tm_sec)
 }
 
+/// `2026-01-31`, local.
+pub fn date(time_ms: u64) -> String {
+    let tm = local(time_ms);
+    format!("{:04}-{:02}-{:02}", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday)
+}
+
 /// `2026-01-31 13:05:59`, local.
 pub fn date_and_time(time_ms: u64) -> String {
-    let tm = local(time_ms);
-    format!("{:04}-{:02}-{:02} {}", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, of_day(time_ms))
+    format!("{} {}", date(time_ms), of_day(time_ms))
 }
 
 /// `2026-01-31T12:05:59Z`, with milliseconds when there are any.
@@ -50,19 +55,50 @@ fn civil(days: i64) -> (i64, i64, i64) {
     (year + era * 400 + i64::from(month <= 2), month, day)
 }
 
-/// Why a text is not a time.
+/// Why a text is not a time, or two are no range.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{0}` is not a time; write 13:05, 13:05:59, 2026-01-31, `2026-01-31 13:05`, -10m (ago: s, m, h, d) or a Unix time"
-)]
-pub struct NotATime(String);
+pub enum NotATime {
+    /// Nothing that can be read.
+    #[error(
+        "`{0}` is not a time; write 13:05, 13:05:59, 2026-01-31, `2026-01-31 13:05`, -10m (ago: s, m, h, d) or a Unix time"
+    )]
+    Unreadable(String),
+    /// A day that no calendar has.
+    #[error("`{0}`: there is no such day")]
+    NoSuchDay(String),
+    /// The range begins later than now.
+    #[error("{begin} is still to come; a clock alone is one of today, write the date before it for another day", begin = date_and_time(*.0))]
+    Future(u64),
+    /// The range ends where it begins, or before.
+    #[error("{end} is not after {begin}, where the range begins", begin = date_and_time(*.0), end = date_and_time(*.1))]
+    Backwards(u64, u64),
+}
+
+/// A range of time gone by, in milliseconds. It may end in the future, where there is nothing yet.
+///
+/// # Errors
+/// One of the texts is no time, the range lies in the future, or it ends before it begins.
+pub fn range(from: &str, to: Option<&str>, now_ms: u64) -> Result<(u64, u64), NotATime> {
+    let from_ms = parse(from, now_ms)?;
+    let to_ms = to.map_or(Ok(now_ms), |to| parse(to, now_ms))?;
+    match () {
+        () if from_ms > now_ms => Err(NotATime::Future(from_ms)),
+        () if from_ms >= to_ms => Err(NotATime::Backwards(from_ms, to_ms)),
+        () => Ok((from_ms, to_ms)),
+    }
+}
 
 /// A point in time, in milliseconds: a clock of today, a date, both, an age, or a Unix time in seconds.
 ///
 /// # Errors
 /// It is none of these.
 pub fn parse(text: &str, now_ms: u64) -> Result<u64, NotATime> {
-    let wrong = || NotATime(text.to_owned());
+    let wrong = || NotATime::Unreadable(text.to_owned());
+    let date = |tm: &mut libc::tm, date: &str| match set_date(tm, date) {
+        Some(true) => Ok(()),
+        Some(false) => Err(NotATime::NoSuchDay(text.to_owned())),
+        None => Err(wrong()),
+    };
     let trimmed = text.trim();
     if let Some(age) = trimmed.strip_prefix('-') {
         return Ok(now_ms.saturating_sub(duration(age).ok_or_else(wrong)?));
@@ -73,12 +109,12 @@ pub fn parse(text: &str, now_ms: u64) -> Result<u64, NotATime> {
     }
     let mut tm = local(now_ms);
     let clock = match trimmed.split_once([' ', 'T']) {
-        Some((date, clock)) => {
-            set_date(&mut tm, date).ok_or_else(wrong)?;
+        Some((day, clock)) => {
+            date(&mut tm, day)?;
             clock
         }
         None if trimmed.contains('-') => {
-            set_date(&mut tm, trimmed).ok_or_else(wrong)?;
+            date(&mut tm, trimmed)?;
             "00:00"
         }
         None => trimmed,
@@ -102,10 +138,17 @@ fn numbers(text: &str, between: char, bounds: &[std::ops::RangeInclusive<i32>]) 
     parts.iter().zip(bounds).map(number).collect()
 }
 
-fn set_date(tm: &mut libc::tm, text: &str) -> Option<()> {
+/// Sets the date. `false`: the month has no such day.
+fn set_date(tm: &mut libc::tm, text: &str) -> Option<bool> {
     let [year, month, day] = numbers(text, '-', &[1970..=9999, 1..=12, 1..=31])?.try_into().ok()?;
     (tm.tm_year, tm.tm_mon, tm.tm_mday) = (year - 1900, month - 1, day);
-    Some(())
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let days = match month {
+        2 => 28 + i32::from(leap),
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    };
+    Some(day <= days)
 }
 
 fn set_clock(tm: &mut libc::tm, text: &str) -> Option<()> {
@@ -163,5 +206,36 @@ mod tests {
         for wrong in ["", "25:00", "12", "2026-13-01", "-", "-3y", "noon", "12:00:00:00", "+1:20"] {
             assert!(parse(wrong, now).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn days_that_no_calendar_has_are_refused() {
+        let now = 1_760_000_123_000;
+        for day in ["2024-02-29", "2000-02-29", "2025-02-28", "2025-04-30 23:59", "2025-12-31T00:00"] {
+            assert!(parse(day, now).is_ok(), "{day}");
+        }
+        for day in ["2025-02-29", "2100-02-29", "2025-02-30", "2025-04-31 12:00", "2025-11-31T00:00"] {
+            assert_eq!(parse(day, now), Err(NotATime::NoSuchDay(day.to_owned())));
+        }
+    }
+
+    #[test]
+    fn a_range_lies_behind_us_and_ends_after_it_begins() {
+        let now = 1_760_000_123_000;
+        assert_eq!(range("-2h", None, now), Ok((now - 7_200_000, now)));
+        assert_eq!(range("-2h", Some("-1h"), now), Ok((now - 7_200_000, now - 3_600_000)));
+        assert!(range("-2h", Some("9999-12-31"), now).is_ok(), "up to now, and on");
+        assert_eq!(
+            range("-1h", Some("-2h"), now),
+            Err(NotATime::Backwards(now - 3_600_000, now - 7_200_000))
+        );
+        assert_eq!(
+            range("-1h", Some("-1h"), now),
+            Err(NotATime::Backwards(now - 3_600_000, now - 3_600_000))
+        );
+        assert!(matches!(range("9999-12-31", None, now), Err(NotATime::Future(_))));
+        assert_eq!(range("1760003723", None, now), Err(NotATime::Future(now + 3_600_000)));
+        // A time in milliseconds, taken for one in seconds.
+        assert!(matches!(range("1760000123000", None, now), Err(NotATime::Future(_))));
     }
 }

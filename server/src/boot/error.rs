@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use thiserror::Error;
+use whimbrel_storage::data::DataError;
 use whimbrel_storage::directory::DirectoryError;
 use whimbrel_storage::log::LogError;
 
@@ -23,6 +24,9 @@ pub enum BootError {
     /// The log of messages.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// Directory and log do not belong together.
+    #[error(transparent)]
+    Pair(#[from] DataError),
     /// The certificate.
     #[error(transparent)]
     Tls(#[from] TlsError),

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+use whimbrel_storage::data::{self, Settled};
 use whimbrel_storage::directory::{Directory, Options, UserId};
 use whimbrel_storage::log::{Log, Opened, Progress};
 
@@ -34,13 +35,16 @@ pub(super) fn directory_options(config: &Config) -> Options {
     }
 }
 
-/// Opens the logs of messages, one for each worker, and tells what was found.
+/// Opens the logs of messages, one for each worker, and tells what was found. Nothing of them is opened or made before it
+/// is sure that they are those of the directory. Also returns what was dropped.
 pub(super) fn open_logs(
     config: &Config,
     directory: &Directory,
     workers: usize,
     lock: Option<File>,
-) -> Result<Opened, BootError> {
+) -> Result<(Opened, Settled), BootError> {
+    data::check_tie(&config.data, directory)?;
+    let was_open = lock.is_some();
     let seed = shared::home_seed(directory);
     // Asked for only when the number of workers has changed since the last run.
     let homes = OnceLock::new();
@@ -55,11 +59,15 @@ pub(super) fn open_logs(
             tracing::info!("reading the message log: {done} of {total} MiB, {} messages", progress.messages);
         }
     };
-    let path = config.data.join("log");
-    let opened = Log::open_all_locked(&path, &config.log_options(), workers, &home, &progress, lock)?;
+    let path = config.data.join(data::LOG);
+    let mut opened = Log::open_all_locked(&path, &config.log_options(), workers, &home, &progress, lock)?;
     let report = &opened.report;
     for damage in &report.damage {
-        tracing::error!(%damage, "a part of the message log cannot be read; it was copied to log/damaged");
+        tracing::error!(
+            %damage,
+            "a part of the message log is lost: its messages will not be delivered; what there is of it was copied to \
+             log/damaged"
+        );
     }
     if report.tail_bytes_cut > 0 {
         tracing::info!(bytes = report.tail_bytes_cut, "an unfinished end of the message log was cut off");
@@ -67,7 +75,23 @@ pub(super) fn open_logs(
     if report.orphans > 0 {
         tracing::info!(messages = report.orphans, "messages of removed accounts were dropped");
     }
-    Ok(opened)
+    let settled = data::settle(&config.data, directory, &mut opened, was_open)?;
+    tell_dropped(&settled);
+    Ok((opened, settled))
+}
+
+fn tell_dropped(settled: &Settled) {
+    let Settled { orphans: accounts, messages, never_had } = *settled;
+    if never_had > 0 {
+        tracing::warn!(
+            accounts = never_had,
+            messages,
+            "the directory is older than the message log: messages of accounts that it does not have were dropped, and \
+             new accounts get numbers that none of those had"
+        );
+    } else if accounts > 0 {
+        tracing::info!(accounts, messages, "messages of deleted accounts were dropped");
+    }
 }
 
 /// The home worker of every account.

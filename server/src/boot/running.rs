@@ -12,7 +12,7 @@ use super::error::{BootError, WorkerFailed};
 use crate::config::Config;
 use crate::control::ControlSocket;
 use crate::upgrade::takeover::Outcome;
-use crate::worker::command::Command;
+use crate::worker::command::{Command, CommandQueue};
 
 /// What the end of the server waits for a text message that is being sent.
 const REGISTRATION_WAIT: Duration = Duration::from_secs(3);
@@ -35,6 +35,14 @@ impl Workers {
             }
         }
         Ok(())
+    }
+
+    /// Ends those that serve when others do not, and waits for them, so that no port is open when the process ends.
+    pub(super) fn call_off(&mut self, commands: &[Arc<CommandQueue>]) {
+        for queue in commands {
+            queue.give(Command::Drain { close: true });
+        }
+        while self.wait_for_end().is_some() {}
     }
 
     /// Waits for the end of one more worker. `None` when all have ended.

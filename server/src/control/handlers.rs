@@ -7,8 +7,8 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
+use whimbrel_storage::data;
 use whimbrel_storage::jid::JidRef;
-use whimbrel_storage::log;
 
 use crate::control::protocol::{Answer, Problem, Refusal, Request, SESSIONS_MAX};
 use crate::control::{Control, progress};
@@ -71,16 +71,15 @@ impl Control {
         Problem::new(Refusal::Failed, self.server.upgrade(&order))
     }
 
-    /// Copies the directory first and the log after it: each account whose messages are in the copy of the log is
-    /// then either in the copy of the directory, or was made after it and is passed over.
+    /// Copies directory and log, as they are now, into a new or empty folder.
     fn backup(&self, folder: &Path) -> Answer {
         if !folder.is_absolute() {
             return Err(Problem::new(Refusal::BadRequest, "the folder is to be an absolute path"));
         }
         let failed = |error: &dyn std::fmt::Display| Problem::new(Refusal::Failed, error.to_string());
         let data = &self.server.config().data;
-        self.server.shared.directory.copy_to(&folder.join("directory")).map_err(|error| failed(&error))?;
-        let done = log::backup(&data.join("log"), &folder.join("log")).map_err(|error| failed(&error))?;
+        let done =
+            data::backup(data, &self.server.shared.directory, folder).map_err(|error| failed(&error))?;
         let ends: Vec<u64> = done.ends.iter().map(|end| end.0).collect();
         Ok(json!({ "segments": done.segments, "bytes": done.bytes, "positions": ends }))
     }

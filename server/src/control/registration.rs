@@ -15,6 +15,7 @@ use crate::registration::errand::Errand;
 use crate::registration::metrics::RegistrationMetrics;
 use crate::registration::number::Number;
 use crate::registration::refusal;
+use crate::registration::rules::KNOWN_LANE;
 use crate::service::time::unix_milliseconds;
 
 impl Control {
@@ -120,8 +121,10 @@ fn pending_json(number: &str, state: &NumberState, now_ms: u64) -> Option<Value>
     if pin.is_none() && locked == 0 {
         return None;
     }
+    let digits = number.trim_end_matches(KNOWN_LANE);
     Some(json!({
-        "number": format!("+{number}"),
+        "number": format!("+{digits}"),
+        "known_device": digits.len() < number.len(),
         "asked_seconds_ago": pin.map(|pin| now_ms.saturating_sub(pin.requested_ms) / 1000),
         "expires_in_seconds": pin.map(|pin| left(pin.expires_ms)),
         "tries_left": pin.map(|pin| pin.tries_left),

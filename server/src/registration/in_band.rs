@@ -57,12 +57,12 @@ pub fn request(at: &Surroundings<'_>, stanza: &Stanza<'_>, out: &mut Vec<u8>) ->
             None => {
                 let text = "phone and device are both needed, in a submitted form";
                 let error = StanzaError::from(StanzaCondition::NotAcceptable).with_text(text);
-                bind_error(&at.shared.domain, &id, error, out);
+                bind_error(&at.shared.domain, Some(&id), error, out);
                 Step::Continue
             }
         },
         _ => {
-            bind_error(&at.shared.domain, &id, StanzaCondition::BadRequest.into(), out);
+            bind_error(&at.shared.domain, Some(&id), StanzaCondition::BadRequest.into(), out);
             Step::Continue
         }
     }
@@ -144,7 +144,7 @@ pub fn refused(domain: &str, id: &str, refusal: &Refusal) -> Vec<u8> {
         text.push_str(&format!(" (in {seconds} seconds)"));
     }
     let mut out = Vec::new();
-    bind_error(domain, id, StanzaError::from(condition).with_text(text), &mut out);
+    bind_error(domain, Some(id), StanzaError::from(condition).with_text(text), &mut out);
     out
 }
 
@@ -164,7 +164,7 @@ fn form(fields: &[(&'static str, &'static str)]) -> Element {
 }
 
 fn write_result(domain: &str, id: &str, query: Option<&Element>, out: &mut Vec<u8>) {
-    routing::open_reply(Kind::Iq, Type::Result, Some(domain), "", id, out);
+    routing::open_reply(Kind::Iq, Type::Result, Some(domain), "", Some(id), out);
     out.push(b'>');
     if let Some(query) = query {
         query.write("jabber:client", out);

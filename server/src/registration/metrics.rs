@@ -11,6 +11,7 @@ whimbrel_stats::metrics! {
         http_requests "registration.http.requests" Counter "requests" "Requests to the HTTP API.";
         http_connections "registration.http.connections" Gauge "connections" "Open connections to the HTTP API.";
         http_refused "registration.http.refused" Counter "requests" "Connections and requests refused by the limits of the HTTP API.";
+        http_displaced "registration.http.displaced" Counter "connections" "Connections that waited for their client and were closed to make room for another.";
         requests "registration.requests" Counter "requests" "PINs asked for, over HTTP and in-band.";
         sent "registration.sent" Counter "messages" "Text messages that the gateway has taken.";
         send_refused "registration.send_refused" Counter "messages" "Text messages that the gateway refused.";
@@ -24,6 +25,7 @@ whimbrel_stats::metrics! {
         refused_resend "registration.refused.resend" Counter "requests" "Refused: registration.resend_seconds.";
         refused_locked "registration.refused.locked" Counter "requests" "Refused: the number is locked after wrong PINs.";
         refused_per_number "registration.refused.pins_per_number" Counter "requests" "Refused: registration.pins_per_number_per_day.";
+        refused_share "registration.refused.pins_per_number_share" Counter "requests" "Refused: registration.pins_per_number_share.";
         refused_per_address "registration.refused.pins_per_address" Counter "requests" "Refused: registration.pins_per_address_per_hour.";
         refused_per_device "registration.refused.pins_per_device" Counter "requests" "Refused: registration.pins_per_device_per_hour.";
         refused_server "registration.refused.pins" Counter "requests" "Refused: registration.pins_per_hour.";
@@ -48,7 +50,7 @@ impl RegistrationMetrics {
         let cell = match refusal {
             Refusal::Number(
                 NumberError::NotInternational
-                | NumberError::Characters
+                | NumberError::Characters(_)
                 | NumberError::Invalid
                 | NumberError::NotMobile
                 | NumberError::Region
@@ -59,6 +61,7 @@ impl RegistrationMetrics {
                 Limit::Resend => &self.refused_resend,
                 Limit::Locked => &self.refused_locked,
                 Limit::Number => &self.refused_per_number,
+                Limit::Share => &self.refused_share,
                 Limit::Address => &self.refused_per_address,
                 Limit::Device => &self.refused_per_device,
                 Limit::Server => &self.refused_server,

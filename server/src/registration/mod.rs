@@ -12,15 +12,18 @@
 //!
 //! | module | what |
 //! | --- | --- |
-//! | [`settings`] | the configuration |
-//! | [`number`], [`pin`] | phone numbers; PINs and keyed hashes |
+//! | [`settings`], [`network`], [`prefix`] | the configuration; networks of proxies; beginnings of numbers |
+//! | [`number`], [`pasted`] | phone numbers; what comes along when one is pasted |
+//! | [`pin`] | PINs and keyed hashes |
 //! | [`rules`] | when a PIN is sent and taken, and what slows who guesses: no sockets, clock or chance of its own |
+//! | [`counted`] | quotas, and what is read of the directory |
 //! | [`desk`], [`gate`] | sees a request through; lets requests in, or not |
 //! | [`refusal`] | why somebody gets nothing, in words and numbers |
 //! | [`gateway`] | text messages |
 //! | [`http`], [`in_band`], [`errand`] | the ways in |
 //! | [`metrics`] | what is counted |
 
+pub mod counted;
 pub mod desk;
 pub mod errand;
 pub mod gate;
@@ -28,8 +31,11 @@ pub mod gateway;
 pub mod http;
 pub mod in_band;
 pub mod metrics;
+pub mod network;
 pub mod number;
+mod pasted;
 pub mod pin;
+mod prefix;
 pub mod refusal;
 pub mod rules;
 pub mod settings;

@@ -5,10 +5,14 @@ use std::fmt;
 use phonenumber::Mode;
 use phonenumber::metadata::{DATABASE, Descriptor};
 
+use super::pasted;
 use super::settings::RegistrationConfig;
 
-/// Bytes of a number as a client writes it at most; E.164 has 15 digits, the rest is for spaces and the like.
-pub const NUMBER_BYTES_MAX: usize = 32;
+/// Characters of a number as a client writes it at most; E.164 has 15 digits, the rest is for spaces and the like.
+pub const NUMBER_CHARACTERS_MAX: usize = 32;
+
+/// Bytes of it at most: characters that are pasted along may have four.
+pub const NUMBER_BYTES_MAX: usize = 4 * NUMBER_CHARACTERS_MAX;
 
 /// A number in E.164, without its plus sign: what the account's localpart is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,9 +28,12 @@ pub enum NumberError {
     /// No country code.
     #[error("the number must be in international form: a plus sign, the country code, the number")]
     NotInternational,
-    /// Something else than digits, spaces, and `-./()`.
-    #[error("the number has characters that no phone number has")]
-    Characters,
+    /// Something else than digits, spaces, and `-./()`: this character.
+    #[error(
+        "the number has the character U+{:04X}, which no phone number has; write a plus sign, digits, spaces and -./()",
+        u32::from(*.0)
+    )]
+    Characters(char),
     /// No numbering plan has it.
     #[error("there is no such number; check the country code and the digits")]
     Invalid,
@@ -47,14 +54,19 @@ impl Number {
     /// # Errors
     /// Why it is no number.
     pub fn parse(text: &str) -> Result<Number, NumberError> {
-        let text = text.trim();
         if text.len() > NUMBER_BYTES_MAX {
+            return Err(NumberError::Invalid);
+        }
+        let text = pasted::plain(text);
+        let text = text.trim();
+        if text.len() > NUMBER_CHARACTERS_MAX {
             return Err(NumberError::Invalid);
         }
         let Some(rest) = text.strip_prefix('+') else { return Err(NumberError::NotInternational) };
         // The library would read letters as keys of a telephone, and extensions.
-        if !rest.bytes().all(|byte| byte.is_ascii_digit() || b" -./()".contains(&byte)) {
-            return Err(NumberError::Characters);
+        let foreign = |one: &char| !one.is_ascii_digit() && !" -./()".contains(*one);
+        if let Some(one) = rest.chars().find(foreign) {
+            return Err(NumberError::Characters(one));
         }
         let plain: String = std::iter::once('+').chain(rest.chars().filter(char::is_ascii_digit)).collect();
         if plain.len() < 5 {
@@ -151,6 +163,11 @@ mod tests {
             ("+55 11 91234-5678", "5511912345678"),
             ("+7 912 345-67-89", "79123456789"),
             ("+86 138 1234 5678", "8613812345678"),
+            // As they come out of address books and web pages.
+            ("\u{202a}+49\u{a0}151\u{a0}12345678\u{202c}", "4915112345678"),
+            ("\u{2066}+49 151\u{2011}123\u{202f}456\u{2007}78\u{2069}", "4915112345678"),
+            ("\u{200e}+49\u{200f}15112345678", "4915112345678"),
+            ("＋４９　（１５１）　１２３－４５６．７８", "4915112345678"),
         ];
         for (text, digits) in table {
             match Number::parse(text) {
@@ -170,10 +187,12 @@ mod tests {
             ("", NumberError::NotInternational),
             ("015112345678", NumberError::NotInternational),
             ("004915112345678", NumberError::NotInternational),
-            ("+49 151 CALL NOW", NumberError::Characters),
-            ("+49１５１12345678", NumberError::Characters),
-            ("+49151\u{0}12345678", NumberError::Characters),
-            ("+49;ext=5", NumberError::Characters),
+            ("+49 151 CALL NOW", NumberError::Characters('C')),
+            ("+49\u{661}5112345678", NumberError::Characters('\u{661}')),
+            ("+49151\u{0}12345678", NumberError::Characters('\0')),
+            ("+49 151\n12345678", NumberError::Characters('\n')),
+            ("+49;ext=5", NumberError::Characters(';')),
+            ("+49–151–12345678", NumberError::Characters('–')),
             ("+", NumberError::Invalid),
             ("+49", NumberError::Invalid),
             ("+4915", NumberError::Invalid),

@@ -15,20 +15,33 @@
 //! ```
 //! Nothing here looks at whether there is an account for a number, so no answer can tell.
 //!
+//! **Strangers do not come between an owner and the owner's PINs.** Of the PINs of a number, one address and one device have
+//! a share only. And a device that has registered the number before has a lane of its own: its PIN, its locks and its
+//! quota are apart from those of all others, who can neither use them up nor void them. A device shows that it is known
+//! by its name, which it has drawn at random and nobody else knows; strangers are answered the same whether there is such
+//! a device or not.
+//!
 //! Windows of quotas begin with the first thing they count and are fixed, so that in any stretch of their length there
 //! may be twice as much; docs/registration.md reckons with that.
 
 use std::net::IpAddr;
 
 use whimbrel_storage::directory::{
-    Directory, DirectoryError, NumberState, PendingPin, Quota, QuotaKey, WriteTransaction,
+    DirectoryError, NumberState, PendingPin, Quota, QuotaKey, WriteTransaction,
 };
 
+use super::counted::{Counted, Look, address_bytes};
 use super::pin::{Entropy, Hasher, NoEntropy, Pin};
 use super::settings::RegistrationConfig;
 
 const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
+
+/// How long a device that has registered a number is known; anew with each registration.
+const KNOWN_MS: u64 = 366 * DAY_MS;
+
+/// What the lane of known devices has behind the number in the directory's key.
+pub const KNOWN_LANE: char = '~';
 
 /// Who asks, about which number.
 #[derive(Clone, Debug)]
@@ -50,6 +63,8 @@ pub enum Limit {
     Locked,
     /// `pins_per_number_per_day`.
     Number,
+    /// `pins_per_number_share`.
+    Share,
     /// `pins_per_address_per_hour`.
     Address,
     /// `pins_per_device_per_hour`.
@@ -100,79 +115,11 @@ pub enum StepError {
     NoEntropy(#[from] NoEntropy),
 }
 
-/// What can be read of the directory, in a transaction or outside of one.
-pub trait Look {
-    /// What is remembered of a number.
-    ///
-    /// # Errors
-    /// The directory cannot be read.
-    fn state(&self, number: &str) -> Result<NumberState, DirectoryError>;
-    /// A quota.
-    ///
-    /// # Errors
-    /// The directory cannot be read.
-    fn count(&self, key: &QuotaKey) -> Result<Quota, DirectoryError>;
-}
-
-impl Look for Directory {
-    fn state(&self, number: &str) -> Result<NumberState, DirectoryError> {
-        Ok(self.number_state(number)?.unwrap_or_default())
-    }
-
-    fn count(&self, key: &QuotaKey) -> Result<Quota, DirectoryError> {
-        self.quota(key)
-    }
-}
-
-impl Look for WriteTransaction<'_> {
-    fn state(&self, number: &str) -> Result<NumberState, DirectoryError> {
-        Ok(self.number_state(number)?.unwrap_or_default())
-    }
-
-    fn count(&self, key: &QuotaKey) -> Result<Quota, DirectoryError> {
-        self.quota(key)
-    }
-}
-
-/// Something that is counted, and its limit.
-struct Counted {
-    limit: Limit,
-    key: QuotaKey,
-    most: u32,
-    window_ms: u64,
-}
-
-impl Counted {
-    /// The quota as it is now: a window that has ended, or lies in a future that a corrected clock has taken back, is
-    /// an empty one.
-    fn now(&self, look: &impl Look, now_ms: u64) -> Result<Quota, DirectoryError> {
-        let quota = look.count(&self.key)?;
-        let current = quota.until_ms > now_ms && quota.until_ms <= now_ms + self.window_ms;
-        Ok(if current { quota } else { Quota { until_ms: now_ms + self.window_ms, count: 0 } })
-    }
-
-    fn check(&self, look: &impl Look, now_ms: u64) -> Result<Option<Refused>, DirectoryError> {
-        let quota = self.now(look, now_ms)?;
-        Ok((quota.count >= self.most).then(|| Refused::Limit(self.limit, quota.until_ms - now_ms)))
-    }
-
-    fn add(&self, transaction: &mut WriteTransaction<'_>, now_ms: u64) -> Result<(), DirectoryError> {
-        let quota = self.now(transaction, now_ms)?;
-        transaction.set_quota(&self.key, Quota { count: quota.count.saturating_add(1), ..quota })
-    }
-
-    fn take_back(&self, transaction: &mut WriteTransaction<'_>, now_ms: u64) -> Result<(), DirectoryError> {
-        let quota = self.now(transaction, now_ms)?;
-        transaction.set_quota(&self.key, Quota { count: quota.count.saturating_sub(1), ..quota })
-    }
-}
-
-/// The bytes that stand for an address: an IPv4 address, or the /64 of an IPv6 one.
-fn address_bytes(address: IpAddr) -> Vec<u8> {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => v4.octets().to_vec(),
-        IpAddr::V6(v6) => v6.octets()[..8].to_vec(),
-    }
+/// Where the state of a number lies that concerns a device.
+struct Lane {
+    key: String,
+    /// The device has registered the number before.
+    known: bool,
 }
 
 /// The rules with what they need.
@@ -191,22 +138,42 @@ impl Rules<'_> {
     }
 
     /// What a PIN that is sent counts against: the whole server's last, so that its quota is not what an address is
-    /// told of that has used up its own.
-    fn sent(&self, asker: &Asker) -> [Counted; 4] {
+    /// told of that has used up its own. A known device counts against what nobody else can use up.
+    fn sent(&self, asker: &Asker, lane: &Lane) -> Vec<Counted> {
         let c = self.config;
         let (number, device) = (asker.number.as_bytes(), asker.device.as_bytes());
-        [
-            self.counted(Limit::Number, b'n', number, c.pins_per_number_per_day, DAY_MS),
-            self.counted(Limit::Device, b'd', device, c.pins_per_device_per_hour, HOUR_MS),
-            self.counted(
-                Limit::Address,
-                b'a',
-                &address_bytes(asker.address),
-                c.pins_per_address_per_hour,
-                HOUR_MS,
-            ),
-            self.counted(Limit::Server, b's', b"", c.pins_per_hour, HOUR_MS),
-        ]
+        let address = address_bytes(asker.address);
+        let of_number = |whose: &[u8]| {
+            // Numbers are digits alone, so no two pairs are the same bytes.
+            [number, b"/", whose].concat()
+        };
+        let share = |kind, whose: &[u8]| {
+            self.counted(Limit::Share, kind, &of_number(whose), c.pins_per_number_share, DAY_MS)
+        };
+        let mut counted = vec![share(b'v', device)];
+        if !lane.known {
+            counted.push(share(b'h', &address));
+            counted.push(self.counted(Limit::Number, b'n', number, c.pins_per_number_per_day, DAY_MS));
+            let most = c.pins_per_address_per_hour;
+            counted.push(self.counted(Limit::Address, b'a', &address, most, HOUR_MS));
+        }
+        counted.push(self.counted(Limit::Device, b'd', device, c.pins_per_device_per_hour, HOUR_MS));
+        counted.push(self.counted(Limit::Server, b's', b"", c.pins_per_hour, HOUR_MS));
+        counted
+    }
+
+    /// That a device has registered a number: how often, and until when that counts.
+    fn registered(&self, asker: &Asker) -> QuotaKey {
+        let pair = [asker.number.as_bytes(), b"/", asker.device.as_bytes()].concat();
+        self.hasher.quota(b'k', &pair)
+    }
+
+    /// Where the state lies that a device and a number have.
+    fn lane(&self, look: &impl Look, asker: &Asker) -> Result<Lane, DirectoryError> {
+        let known = look.count(&self.registered(asker))?;
+        let known = known.until_ms > self.now_ms && known.until_ms <= self.now_ms + KNOWN_MS;
+        let key = if known { format!("{}{KNOWN_LANE}", asker.number) } else { asker.number.clone() };
+        Ok(Lane { key, known })
     }
 
     /// What a wrong PIN counts against.
@@ -230,11 +197,12 @@ impl Rules<'_> {
     /// # Errors
     /// The directory cannot be read.
     pub fn may_request(&self, look: &impl Look, asker: &Asker) -> Result<Option<Refused>, DirectoryError> {
-        let state = look.state(&asker.number)?;
+        let lane = self.lane(look, asker)?;
+        let state = look.state(&lane.key)?;
         if let Some(left) = self.locked_ms(&state) {
             return Ok(Some(Refused::Limit(Limit::Locked, left)));
         }
-        for counted in self.sent(asker) {
+        for counted in self.sent(asker, &lane) {
             if let Some(refused) = counted.check(look, self.now_ms)? {
                 return Ok(Some(refused));
             }
@@ -262,8 +230,9 @@ impl Rules<'_> {
         entropy.fill(&mut id)?;
         entropy.fill(&mut salt)?;
         let pin = Pin::draw(entropy)?;
-        let mut state = transaction.state(&asker.number)?;
-        for counted in self.sent(asker) {
+        let lane = self.lane(transaction, asker)?;
+        let mut state = transaction.state(&lane.key)?;
+        for counted in self.sent(asker, &lane) {
             counted.add(transaction, self.now_ms)?;
         }
         let device = self.hasher.device(&asker.device);
@@ -289,7 +258,7 @@ impl Rules<'_> {
             tries_left: self.config.pin_tries,
         });
         state.resend_at_ms = self.now_ms + u64::from(self.config.resend_seconds) * 1000;
-        self.keep(transaction, &asker.number, state)?;
+        self.keep(transaction, &lane.key, state)?;
         Ok(Ok(issued))
     }
 
@@ -298,7 +267,8 @@ impl Rules<'_> {
     /// # Errors
     /// The directory cannot be read.
     pub fn may_verify(&self, look: &impl Look, asker: &Asker) -> Result<Option<Refused>, DirectoryError> {
-        let state = look.state(&asker.number)?;
+        let lane = self.lane(look, asker)?;
+        let state = look.state(&lane.key)?;
         let device = self.hasher.device(&asker.device);
         // That it is another device's turn is told to the one that has lost it, and to nobody else.
         let not_this =
@@ -307,7 +277,8 @@ impl Rules<'_> {
         if pin.device != device {
             return Ok(Some(not_this));
         }
-        for counted in self.wrong(asker) {
+        // The guesses of strangers are no reason not to look at that of a known device, which has locks of its own.
+        for counted in self.wrong(asker).into_iter().filter(|_| !lane.known) {
             if let Some(refused) = counted.check(look, self.now_ms)? {
                 return Ok(Some(refused));
             }
@@ -334,13 +305,17 @@ impl Rules<'_> {
         if let Some(refused) = self.may_verify(transaction, asker)? {
             return Ok(Err(refused));
         }
-        let mut state = transaction.state(&asker.number)?;
+        let lane = self.lane(transaction, asker)?;
+        let mut state = transaction.state(&lane.key)?;
         let Some(pin) = &mut state.pin else { return Ok(Err(Refused::NotRequested)) };
         if self.hasher.is_pin(&asker.number, &pin.salt, &pin.hash, told) {
             state.pin = None;
             state.strikes = 0;
             state.locked_until_ms = 0;
-            self.keep(transaction, &asker.number, state)?;
+            self.keep(transaction, &lane.key, state)?;
+            let key = self.registered(asker);
+            let count = transaction.count(&key)?.count.saturating_add(1);
+            transaction.set_quota(&key, Quota { until_ms: self.now_ms + KNOWN_MS, count })?;
             return Ok(Ok(()));
         }
         pin.tries_left -= 1;
@@ -360,7 +335,7 @@ impl Rules<'_> {
         for counted in self.wrong(asker) {
             counted.add(transaction, self.now_ms)?;
         }
-        self.keep(transaction, &asker.number, state)?;
+        self.keep(transaction, &lane.key, state)?;
         Ok(Err(Refused::Wrong(left)))
     }
 
@@ -374,17 +349,18 @@ impl Rules<'_> {
         asker: &Asker,
         id: u64,
     ) -> Result<(), DirectoryError> {
-        let mut state = transaction.state(&asker.number)?;
+        let lane = self.lane(transaction, asker)?;
+        let mut state = transaction.state(&lane.key)?;
         // Another request, or a verification, may have come in between.
         if state.pin.as_ref().is_none_or(|pin| pin.id != id) {
             return Ok(());
         }
         state.pin = None;
         state.resend_at_ms = 0;
-        for counted in self.sent(asker) {
+        for counted in self.sent(asker, &lane) {
             counted.take_back(transaction, self.now_ms)?;
         }
-        self.keep(transaction, &asker.number, state)
+        self.keep(transaction, &lane.key, state)
     }
 
     /// The operator makes void what is under way for a number; `false`: nothing was.
@@ -396,10 +372,13 @@ impl Rules<'_> {
         transaction: &mut WriteTransaction<'_>,
         number: &str,
     ) -> Result<bool, DirectoryError> {
-        let mut state = transaction.state(number)?;
-        let had = state.pin.take().is_some();
-        state.superseded = None;
-        self.keep(transaction, number, state)?;
+        let mut had = false;
+        for key in [number.to_owned(), format!("{number}{KNOWN_LANE}")] {
+            let mut state = transaction.state(&key)?;
+            had |= state.pin.take().is_some();
+            state.superseded = None;
+            self.keep(transaction, &key, state)?;
+        }
         Ok(had)
     }
 

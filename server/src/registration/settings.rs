@@ -1,10 +1,12 @@
 //! The `[registration]` table of the configuration.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use super::network::Network;
+use super::prefix;
 
 /// How text messages are sent.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,7 +54,7 @@ pub struct RegistrationConfig {
     pub gateway_seconds: u32,
     /// Regions whose numbers may register, as ISO 3166 codes. Empty: all.
     pub allowed_regions: Vec<String>,
-    /// Beginnings of numbers that may not register, with their country code.
+    /// Beginnings of numbers that may not register: a plus sign, the country code, and so much of the number as matters.
     pub denied_prefixes: Vec<String>,
     /// Seconds for which a PIN is good.
     pub pin_seconds: u32,
@@ -68,6 +70,9 @@ pub struct RegistrationConfig {
     pub backoff_forget_days: u32,
     /// PINs for one number in a day.
     pub pins_per_number_per_day: u32,
+    /// Of them, those that one address (IPv6: one /64) asks for, and those that one device does. A device that has
+    /// registered the number before has this share to itself, beside the others'.
+    pub pins_per_number_share: u32,
     /// PINs that one address (IPv6: one /64) asks for in an hour.
     pub pins_per_address_per_hour: u32,
     /// PINs that one device asks for in an hour.
@@ -78,16 +83,20 @@ pub struct RegistrationConfig {
     pub wrong_pins_per_address_per_hour: u32,
     /// Wrong PINs of the whole server in a day.
     pub wrong_pins_per_day: u32,
-    /// Connections to the HTTP API at a time.
+    /// Connections to the HTTP API at a time. For one more, that goes which has waited longest for its client, of the
+    /// address that has most.
     pub http_connections: u32,
-    /// Of one address (IPv6: one /64), unless it is a trusted proxy.
+    /// Of one address (IPv6: one /64); by a trusted proxy, requests at a time that it speaks for. For one more, the
+    /// address's own longest waiting connection goes.
     pub http_connections_per_address: u32,
     /// Requests to the HTTP API from one address (IPv6: one /64) in a minute.
     pub http_requests_per_minute: u32,
     /// Bytes of the body of a request.
     pub http_body_bytes: u32,
-    /// Seconds for the head of a request, and again for its body.
+    /// Seconds for TLS, for the head of a request, for its body, and for taking something of the answer, each.
     pub http_seconds: u32,
+    /// Seconds for which a connection may wait between two requests.
+    pub http_idle_seconds: u32,
 }
 
 impl Default for RegistrationConfig {
@@ -115,6 +124,7 @@ impl Default for RegistrationConfig {
             backoff_seconds_max: 86_400,
             backoff_forget_days: 30,
             pins_per_number_per_day: 10,
+            pins_per_number_share: 4,
             pins_per_address_per_hour: 20,
             pins_per_device_per_hour: 5,
             pins_per_hour: 2_000,
@@ -125,6 +135,7 @@ impl Default for RegistrationConfig {
             http_requests_per_minute: 60,
             http_body_bytes: 4_096,
             http_seconds: 10,
+            http_idle_seconds: 30,
         }
     }
 }
@@ -161,8 +172,7 @@ impl RegistrationConfig {
             webhook_secret_file,
             webhook_ca_file,
             gateway_queue,
-            gateway_threads,
-            http_connections
+            gateway_threads
         );
         changed
     }
@@ -180,14 +190,12 @@ impl RegistrationConfig {
             }
         }
         for prefix in &self.denied_prefixes {
-            let digits = prefix.strip_prefix('+').unwrap_or(prefix);
-            if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-                let text = format!("has `{prefix}`; write the beginning of a number like +4415");
-                return wrong("denied_prefixes", &text);
+            if let Err(why) = prefix::check(prefix) {
+                return wrong("denied_prefixes", &format!("has `{prefix}`{why}"));
             }
         }
         for region in &self.allowed_regions {
-            if region.parse::<phonenumber::country::Id>().is_err() {
+            if region.parse::<phonenumber::country::Id>().is_err() || !prefix::is_region(region) {
                 let text = format!("has `{region}`; write ISO 3166 codes like DE in capitals");
                 return wrong("allowed_regions", &text);
             }
@@ -195,7 +203,7 @@ impl RegistrationConfig {
         if !self.message.contains("{pin}") || self.message.len() > 480 {
             return wrong("message", "must contain {pin} and have at most 480 bytes");
         }
-        let ranges: [(&str, u32, u32, u32); 17] = [
+        let ranges: [(&str, u32, u32, u32); 19] = [
             ("pin_seconds", self.pin_seconds, 60, 3_600),
             ("pin_tries", self.pin_tries.into(), 1, 20),
             ("resend_seconds", self.resend_seconds, 0, 3_600),
@@ -203,6 +211,7 @@ impl RegistrationConfig {
             ("backoff_seconds_max", self.backoff_seconds_max, self.backoff_seconds, 31 * 86_400),
             ("backoff_forget_days", self.backoff_forget_days, 1, 366),
             ("pins_per_number_per_day", self.pins_per_number_per_day, 1, 10_000),
+            ("pins_per_number_share", self.pins_per_number_share, 1, 10_000),
             ("pins_per_address_per_hour", self.pins_per_address_per_hour, 1, 1_000_000),
             ("pins_per_device_per_hour", self.pins_per_device_per_hour, 1, 1_000_000),
             ("pins_per_hour", self.pins_per_hour, 1, 1_000_000),
@@ -212,6 +221,7 @@ impl RegistrationConfig {
             ("gateway_threads", self.gateway_threads, 1, 64),
             ("gateway_seconds", self.gateway_seconds, 1, 60),
             ("http_seconds", self.http_seconds, 1, 60),
+            ("http_idle_seconds", self.http_idle_seconds, 1, 300),
             ("http_body_bytes", self.http_body_bytes, 512, 65_536),
         ];
         for (key, value, least, most) in ranges {
@@ -278,77 +288,9 @@ impl RegistrationConfig {
     }
 }
 
-/// A network of IP addresses.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct Network {
-    base: IpAddr,
-    bits: u32,
-}
-
-impl Network {
-    /// Whether an address is in it.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        match (self.base, address.to_canonical()) {
-            (IpAddr::V4(base), IpAddr::V4(address)) => {
-                let shift = 32 - self.bits;
-                u32::from(base).checked_shr(shift) == u32::from(address).checked_shr(shift)
-            }
-            (IpAddr::V6(base), IpAddr::V6(address)) => {
-                let shift = 128 - self.bits;
-                u128::from(base).checked_shr(shift) == u128::from(address).checked_shr(shift)
-            }
-            _ => false,
-        }
-    }
-}
-
-impl FromStr for Network {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Network, ()> {
-        let (base, bits) = match text.split_once('/') {
-            Some((base, bits)) => (base, Some(bits.parse::<u32>().map_err(|_| ())?)),
-            None => (text, None),
-        };
-        let base: IpAddr = base.parse().map_err(|_| ())?;
-        let most = if base.is_ipv4() { 32 } else { 128 };
-        let bits = bits.unwrap_or(most);
-        if bits > most {
-            return Err(());
-        }
-        Ok(Network {
-            base: base.to_canonical(),
-            bits: if base.to_canonical().is_ipv4() { bits.min(32) } else { bits },
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_network_contains_its_addresses_and_no_others() {
-        let table = [
-            ("10.0.0.0/8", "10.200.3.4", true),
-            ("10.0.0.0/8", "11.0.0.1", false),
-            ("10.0.0.0/8", "::ffff:10.1.1.1", true),
-            ("127.0.0.1", "127.0.0.1", true),
-            ("127.0.0.1", "127.0.0.2", false),
-            ("0.0.0.0/0", "8.8.8.8", true),
-            ("::/0", "2001:db8::1", true),
-            ("2001:db8::/32", "2001:db8:1::1", true),
-            ("2001:db8::/32", "2001:db9::1", false),
-            ("2001:db8::/32", "10.0.0.1", false),
-        ];
-        for (network, address, inside) in table {
-            let network: Network = network.parse().unwrap();
-            assert_eq!(network.contains(address.parse().unwrap()), inside, "{network:?} {address}");
-        }
-        for wrong in ["", "10.0.0.0/33", "10.0.0/8", "::/129", "a", "1.2.3.4/x"] {
-            assert!(wrong.parse::<Network>().is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn each_mistake_is_named() {
@@ -360,7 +302,7 @@ mod tests {
         assert_eq!(RegistrationConfig::default().check(), Ok(()));
         assert_eq!(on().check(), Ok(()));
         type Change = fn(&mut RegistrationConfig);
-        let table: [(&str, Change); 12] = [
+        let table: [(&str, Change); 14] = [
             ("gateway is \"none\"", |c| c.gateway = GatewayChoice::None),
             ("absolute path", |c| {
                 c.gateway = GatewayChoice::Command;
@@ -379,7 +321,9 @@ mod tests {
             }),
             ("trusted_proxies", |c| c.trusted_proxies = vec!["proxy".into()]),
             ("denied_prefixes", |c| c.denied_prefixes = vec!["+49x".into()]),
+            ("write +49", |c| c.denied_prefixes = vec!["0049".into()]),
             ("allowed_regions", |c| c.allowed_regions = vec!["Germany".into()]),
+            ("allowed_regions", |c| c.allowed_regions = vec!["de".into()]),
             ("message", |c| c.message = "your code".into()),
             ("pin_seconds", |c| c.pin_seconds = 5),
             ("in the clear", |c| {

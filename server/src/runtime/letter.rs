@@ -22,7 +22,7 @@ enum Packed {
         from: Span,
         to_local: Span,
         to_resource: Option<Span>,
-        id: Span,
+        id: Option<Span>,
         bytes: Span,
         ticket: Option<Ticket>,
     },
@@ -31,6 +31,7 @@ enum Packed {
         from: Span,
         payload: Span,
         targets: Span,
+        chooses_resources: bool,
     },
     Traveller(Box<Traveller>),
     Settled {
@@ -49,12 +50,14 @@ pub struct Broadcast<'a> {
     /// What stands inside the `<presence/>`.
     pub payload: &'a [u8],
     targets: &'a [u8],
+    /// As [`Traits::CHOOSES_RESOURCES`].
+    pub chooses_resources: bool,
 }
 
 impl<'a> Broadcast<'a> {
     /// A broadcast to the given list.
     pub fn new(typ: Type, from: &'a str, payload: &'a [u8], targets: &'a Targets) -> Broadcast<'a> {
-        Broadcast { typ, from, payload, targets: &targets.bytes }
+        Broadcast { typ, from, payload, targets: &targets.bytes, chooses_resources: false }
     }
 
     /// The same in broadcasts of at most `count` recipients, in their order: what one letter makes a worker do is
@@ -169,7 +172,7 @@ impl Parcel {
             from: self.put(d.from.as_bytes()),
             to_local: self.put(d.to_local.as_bytes()),
             to_resource: d.to_resource.map(|r| self.put(r.as_bytes())),
-            id: self.put(d.id.as_bytes()),
+            id: d.id.map(|id| self.put(id.as_bytes())),
             bytes: self.put(d.bytes),
             ticket: d.ticket,
         };
@@ -184,6 +187,7 @@ impl Parcel {
             from: self.put(b.from.as_bytes()),
             payload: self.put(b.payload),
             targets: self.put(b.targets),
+            chooses_resources: b.chooses_resources,
         };
         self.letters.push(packed);
     }
@@ -226,17 +230,20 @@ impl Parcel {
                         from: self.text(from),
                         to_local: self.text(to_local),
                         to_resource: to_resource.map(|span| self.text(span)),
-                        id: self.text(id),
+                        id: id.map(|span| self.text(span)),
                         bytes: self.get(bytes),
                         ticket,
                     })
                 }
-                Packed::Broadcast { typ, from, payload, targets } => Letter::Broadcast(Broadcast {
-                    typ,
-                    from: self.text(from),
-                    payload: self.get(payload),
-                    targets: self.get(targets),
-                }),
+                Packed::Broadcast { typ, from, payload, targets, chooses_resources } => {
+                    Letter::Broadcast(Broadcast {
+                        typ,
+                        from: self.text(from),
+                        payload: self.get(payload),
+                        targets: self.get(targets),
+                        chooses_resources,
+                    })
+                }
                 Packed::Traveller(traveller) => Letter::Traveller(traveller),
                 Packed::Settled { ticket, safe } => Letter::Settled { ticket, safe },
             };
@@ -300,7 +307,7 @@ mod tests {
             from: "a@x/1",
             to_local: "b",
             to_resource: Some("2"),
-            id: "i",
+            id: Some("i"),
             bytes: b"<message/>",
             ticket: None,
         };

@@ -3,6 +3,9 @@
 //! The core only appends here; the worker applies it to the driver at the end of the iteration, once per
 //! connection. Many stanzas to one client become one write, and one TLS record.
 
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
 use crate::runtime::driver::{CloseHow, ConnId};
 
 /// Room for so many entries, 64 bytes each, is kept for the next iteration. What an iteration with more of them needed
@@ -52,6 +55,8 @@ pub struct Outbox {
     slots: Vec<u32>,
     entries: Vec<Entry>,
     spare: Vec<Vec<u8>>,
+    /// Bytes of earlier iterations that the driver still has, of connections of which it has any.
+    with_driver: HashMap<ConnId, u32, FixedState>,
 }
 
 impl Outbox {
@@ -77,13 +82,40 @@ impl Outbox {
         &mut self.entry(conn).plain
     }
 
+    fn written(&self, conn: ConnId) -> Option<&Entry> {
+        let slot = self.slots.get(conn.index as usize).copied().unwrap_or(NO_SLOT);
+        self.entries.get(slot as usize).filter(|entry| entry.conn == conn)
+    }
+
     /// Bytes in that buffer so far.
     pub fn plain_len(&self, conn: ConnId) -> usize {
-        let slot = self.slots.get(conn.index as usize).copied().unwrap_or(NO_SLOT);
-        self.entries
-            .get(slot as usize)
-            .filter(|entry| entry.conn == conn)
-            .map_or(0, |entry| entry.plain.len())
+        self.written(conn).map_or(0, |entry| entry.plain.len())
+    }
+
+    /// Everything that waits for a client: what was written in this iteration, and what the driver has.
+    pub fn waiting(&self, conn: ConnId) -> usize {
+        self.written(conn).map_or(0, |entry| entry.plain.len() + entry.wire.len()) + self.with_driver(conn)
+    }
+
+    /// Bytes that the driver has for a client.
+    pub fn with_driver(&self, conn: ConnId) -> usize {
+        match self.with_driver.is_empty() {
+            true => 0,
+            false => self.with_driver.get(&conn).copied().unwrap_or(0) as usize,
+        }
+    }
+
+    /// The driver says how many bytes it has for a client. Returns how many it had before.
+    pub fn set_with_driver(&mut self, conn: ConnId, bytes: usize) -> usize {
+        let before = match bytes {
+            0 => self.with_driver.remove(&conn),
+            _ => self.with_driver.insert(conn, u32::try_from(bytes).unwrap_or(u32::MAX)),
+        };
+        // What a crowd of slow readers has needed is given back.
+        if self.with_driver.is_empty() && self.with_driver.capacity() > ENTRIES_KEPT_MAX {
+            self.with_driver = HashMap::default();
+        }
+        before.unwrap_or(0) as usize
     }
 
     /// Bytes that go out as they are, before those of [`Outbox::plain`].
@@ -167,6 +199,17 @@ mod tests {
         outbox.plain(ConnId { generation: 2, ..A }).push(b'b');
         let entries = outbox.take();
         assert_eq!((entries[0].plain.as_slice(), entries[1].plain.as_slice()), (&b"a"[..], &b"b"[..]));
+    }
+
+    #[test]
+    fn what_waits_is_what_was_written_and_what_the_driver_has() {
+        let mut outbox = Outbox::default();
+        assert_eq!(outbox.set_with_driver(A, 100), 0);
+        outbox.plain(A).extend_from_slice(b"one");
+        outbox.wire(A).extend_from_slice(b"four");
+        assert_eq!((outbox.waiting(A), outbox.waiting(ConnId { generation: 2, ..A })), (107, 0));
+        drop(outbox.take());
+        assert_eq!((outbox.waiting(A), outbox.set_with_driver(A, 0), outbox.waiting(A)), (100, 100, 0));
     }
 
     #[test]

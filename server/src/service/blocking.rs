@@ -2,6 +2,8 @@
 //!
 //! Whom the list stops is decided in [`crate::user::blocking`].
 
+use std::collections::BTreeSet;
+
 use whimbrel_storage::directory::Subscription;
 use whimbrel_storage::jid::{Jid, JidRef};
 
@@ -171,30 +173,29 @@ fn send_pushes(home: &mut Home, account: &str, push: &Element) {
 fn hide_from(home: &mut Home, account: &str, before: &[String], blocked: &[Box<str>]) {
     let before: Vec<Box<str>> = before.iter().map(|jid| jid.as_str().into()).collect();
     let newly = |jid: &JidRef<'_>| blocking::on_list(blocked, jid) && !blocking::on_list(&before, jid);
+    let fits = |jid: &str| JidRef::parse(jid).is_ok_and(|jid| newly(&jid));
     let audience = audience(home, account, blocked, newly);
+    let domain = home.shared.domain.clone();
     for key in home.users.resources_of(account) {
         let from = home.full_jid(key);
         let resource = home.users.resource_mut(key);
-        let mut told: Vec<Box<str>> = Vec::new();
+        let mut told: BTreeSet<Box<str>> = BTreeSet::new();
         if let Some(directed) = &mut resource.directed {
             directed.retain(|jid| {
-                let goes = JidRef::parse(jid).is_ok_and(|jid| newly(&jid));
-                if goes {
-                    told.push(jid.clone());
+                if fits(jid) {
+                    told.insert(jid.clone());
+                    return false;
                 }
-                !goes
+                // The bare JID has the presence still, but not with a resource that is on the list.
+                told.extend(resources_on(blocked, jid, &domain).into_iter().filter(|full| fits(full)));
+                true
             });
             if directed.is_empty() {
                 resource.directed = None;
             }
         }
         if resource.flags.has(Flags::AVAILABLE) {
-            let subscribed = audience.iter().filter(|(_, how)| how.0).map(|(jid, _)| jid.clone());
-            for jid in subscribed {
-                if !told.contains(&jid) {
-                    told.push(jid);
-                }
-            }
+            told.extend(audience.iter().filter(|(_, how)| how.0).map(|(jid, _)| jid.clone()));
         }
         for to in told {
             presence::send_one(home, &from, &to, Type::Unavailable, b" type='unavailable'/>");
@@ -228,6 +229,20 @@ fn show_to(home: &mut Home, account: &str, after: &[String], unblocked: &[Box<st
     }
 }
 
+/// The full JIDs of an account, by its bare JID, that a sorted list names: as they are, or as a resource of the domain.
+fn resources_on(list: &[Box<str>], bare: &str, domain: &str) -> Vec<Box<str>> {
+    if bare.contains('/') {
+        return Vec::new();
+    }
+    let of = |jid: &str| {
+        let prefix = format!("{jid}/");
+        let start = list.partition_point(|entry| **entry < *prefix);
+        let entries = list[start..].iter().map_while(|entry| entry.strip_prefix(&*prefix));
+        entries.map(|resource| format!("{bare}/{resource}").into()).collect::<Vec<Box<str>>>()
+    };
+    [of(bare), of(domain)].concat()
+}
+
 /// Subscribed to the user's presence; the user is subscribed to his.
 type Seeing = (bool, bool);
 
@@ -255,10 +270,9 @@ fn audience(
             audience.push((entry.contact.into(), seeing));
             return;
         }
-        for jid in changed {
-            let full = jid.strip_prefix(entry.contact).is_some_and(|rest| rest.starts_with('/'));
-            if full && JidRef::parse(jid).is_ok_and(|jid| fits(&jid)) {
-                audience.push((jid.clone(), seeing));
+        for full in resources_on(changed, entry.contact, &home.shared.domain) {
+            if JidRef::parse(&full).is_ok_and(|jid| fits(&jid)) {
+                audience.push((full, seeing));
             }
         }
     });

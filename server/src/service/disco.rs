@@ -18,6 +18,10 @@ const ACCOUNT_IDENTITY: Identity = ("account", "registered", "");
 
 /// Features of the server that no service stands for.
 const PROTOCOL_FEATURES: &[&str] = &[
+    // XEP-0115 §7: the stream features have the server's own.
+    caps::NAMESPACE,
+    // XEP-0160 §3.
+    "msgoffline",
     // The rules of version 1.0 by which messages are copied.
     "urn:xmpp:carbons:rules:0",
 ];
@@ -59,8 +63,12 @@ fn features_of(fits: impl Fn(&Service) -> bool) -> Vec<&'static str> {
 }
 
 fn info(home: &mut Home, request: &Request) -> Reply {
-    if let Err(refused) = admit(home, request) {
-        return refused;
+    if request.typ != Type::Get {
+        return StanzaCondition::BadRequest.into();
+    }
+    // §8: an account that one may not see and one that does not exist answer alike, whatever the node.
+    if !is_open(home, request) {
+        return StanzaCondition::ServiceUnavailable.into();
     }
     let node = request.query.attribute("node");
     match request.scope {
@@ -74,15 +82,9 @@ fn info(home: &mut Home, request: &Request) -> Reply {
     }
 }
 
-/// §8: only a get, and only those who may see the presence of an account learn anything about it.
-fn admit(home: &Home, request: &Request) -> Result<(), Reply> {
-    if request.typ != Type::Get {
-        return Err(StanzaCondition::BadRequest.into());
-    }
-    if request.scope != Scope::Server && !request.sees_presence(home) {
-        return Err(StanzaCondition::ServiceUnavailable.into());
-    }
-    Ok(())
+/// §8: only those who may see the presence of an account learn anything about it.
+fn is_open(home: &Home, request: &Request) -> bool {
+    request.scope == Scope::Server || request.sees_presence(home)
 }
 
 fn describe((category, typ, name): Identity, features: &[&str], node: Option<&str>) -> Reply {
@@ -99,13 +101,18 @@ fn describe((category, typ, name): Identity, features: &[&str], node: Option<&st
 
 /// The domain has no items: there are no components. Those of an account are its available resources (§4.2).
 fn items(home: &mut Home, request: &Request) -> Reply {
-    if let Err(refused) = admit(home, request) {
-        return refused;
+    if request.typ != Type::Get {
+        return StanzaCondition::BadRequest.into();
     }
-    if request.query.attribute("node").is_some() {
+    let node = request.query.attribute("node");
+    let mut query = Element::new("query", ITEMS_NAMESPACE).attr_opt("node", node);
+    // §8: an empty result, for an account that does not exist too, whatever the node.
+    if !is_open(home, request) {
+        return Reply::Result(query);
+    }
+    if node.is_some() {
         return StanzaCondition::ItemNotFound.into();
     }
-    let mut query = Element::new("query", ITEMS_NAMESPACE);
     if let Some(user) = home.users.find(&request.account) {
         for key in home.users.available_of(user) {
             query.push(Element::new("item", ITEMS_NAMESPACE).attr("jid", home.full_jid(key)));

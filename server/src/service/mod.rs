@@ -72,6 +72,9 @@ pub struct Request {
     pub account: String,
     /// To whom it is addressed.
     pub scope: Scope,
+    /// The account blocks the requester, who is to find it as if it did not exist (XEP-0191 §3.2). False: it exists
+    /// and is open to the request, or it does not exist.
+    pub is_hidden: bool,
     /// `Get` or `Set`.
     pub typ: Type,
     /// The id.
@@ -147,6 +150,9 @@ impl Request {
     pub fn sees_presence(&self, home: &Home) -> bool {
         if self.from_local == self.account {
             return true;
+        }
+        if self.is_hidden {
+            return false;
         }
         let requester = home.bare_jid(&self.from_local);
         match home.shared.directory.roster_item(&self.account, &requester) {
@@ -237,12 +243,19 @@ impl ReplyTo {
         let typ = match reply {
             Reply::Done | Reply::Result(_) => Type::Result,
             Reply::Error(error) => {
-                return routing::refuse(home, Kind::Iq, &self.from, self.to.as_deref(), &self.id, error);
+                return routing::refuse(
+                    home,
+                    Kind::Iq,
+                    &self.from,
+                    self.to.as_deref(),
+                    Some(&self.id),
+                    error,
+                );
             }
             Reply::Later => return,
         };
         let mut bytes = Vec::with_capacity(256);
-        routing::open_reply(Kind::Iq, typ, self.to.as_deref(), &self.from, &self.id, &mut bytes);
+        routing::open_reply(Kind::Iq, typ, self.to.as_deref(), &self.from, Some(&self.id), &mut bytes);
         match reply {
             Reply::Result(child) => {
                 bytes.push(b'>');
@@ -257,7 +270,7 @@ impl ReplyTo {
             typ,
             traits: Traits::FROM_SERVER,
             from: self.to.as_deref(),
-            id: &self.id,
+            id: Some(&self.id),
             bytes: &bytes,
         };
         routing::send_made(home, made, &self.from);
@@ -330,15 +343,17 @@ pub fn dispatch(home: &mut Home, inbound: &Inbound<'_>, scope: Scope) {
             to: inbound.to_text.map(str::to_owned),
             account: if scope == Scope::Server { String::new() } else { own },
             scope,
+            is_hidden: false,
             typ: inbound.typ,
-            id: inbound.id.to_owned(),
+            id: inbound.id.unwrap_or_default().to_owned(),
             query,
         },
     );
 }
 
-/// Answers an iq get or set to the bare JID of another user, whose home is this worker.
-pub fn dispatch_for_account(home: &mut Home, d: &Delivery<'_>) {
+/// Answers an iq get or set to the bare JID of another user, whose home is this worker. `is_hidden`: the user blocks
+/// the sender.
+pub fn dispatch_for_account(home: &mut Home, d: &Delivery<'_>, is_hidden: bool) {
     home.work.add_tree(d.bytes.len());
     let Ok(iq) = Element::parse(d.bytes) else { return };
     let Some(query) = only_child(iq) else { return };
@@ -352,8 +367,9 @@ pub fn dispatch_for_account(home: &mut Home, d: &Delivery<'_>) {
             to: Some(home.bare_jid(d.to_local)),
             account: d.to_local.to_owned(),
             scope: Scope::OtherAccount,
+            is_hidden,
             typ: d.typ,
-            id: d.id.to_owned(),
+            id: d.id.unwrap_or_default().to_owned(),
             query,
         },
     );

@@ -103,10 +103,13 @@ fn put(home: &mut Home, request: &Request, contact: String, name: String, groups
         if takes_place && !room.has_place(transaction, &local, true)? {
             return Ok(Err(roster::full()));
         }
-        let mut item = old.unwrap_or_else(|| Item { contact, ..Item::default() });
+        let mut item = old.clone().unwrap_or_else(|| Item { contact, ..Item::default() });
         item.name = name;
         item.groups = groups;
         item.listed = true;
+        if !room.has_bytes(transaction, &local, old.as_ref(), &item)? {
+            return Ok(Err(roster::full()));
+        }
         item.version = transaction.put_roster_item(&local, &item)?;
         Ok(Ok(Committed::then(move |home| roster::push(home, &local, &item))))
     })

@@ -9,20 +9,25 @@ use crate::xml::Element;
 
 const NAMESPACE: &str = "vcard-temp";
 
+/// The answer to a stranger when there is no vCard to show; §3.3 leaves the choice, and XEP-0191 §3.2 asks for this one.
+const NONE: StanzaCondition = StanzaCondition::ServiceUnavailable;
+
 /// Reads the vCard of any account, and writes the requester's own.
 pub const SERVICE: Service =
     Service { element: "vCard", namespace: NAMESPACE, scopes: Scopes::ACCOUNTS, feature: NAMESPACE, handle };
 
 fn handle(home: &mut Home, request: &Request) -> Reply {
     match (request.typ, request.scope) {
-        (Type::Get, _) => read(home, &request.account),
+        (Type::Get, Scope::OtherAccount) if request.is_hidden => NONE.into(),
+        (Type::Get, scope) => read(home, &request.account, scope),
         (_, Scope::OwnAccount) => write(home, request),
         _ => StanzaCondition::Forbidden.into(),
     }
 }
 
-/// An account without a vCard and one that does not exist look alike (§3.3).
-fn read(home: &Home, account: &str) -> Reply {
+/// An account without a vCard, one that does not exist and one that blocks the requester look alike (§3.3); the owner
+/// hears that there is none.
+fn read(home: &Home, account: &str, scope: Scope) -> Reply {
     match home.shared.directory.vcard(account) {
         Ok(Some(bytes)) => match Element::parse(&bytes) {
             Ok(vcard) => Reply::Result(vcard),
@@ -31,6 +36,7 @@ fn read(home: &Home, account: &str) -> Reply {
                 StanzaCondition::InternalServerError.into()
             }
         },
+        Ok(None) if scope == Scope::OtherAccount => NONE.into(),
         Ok(None) => StanzaCondition::ItemNotFound.into(),
         Err(error) => unreadable(account, &error),
     }

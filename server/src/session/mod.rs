@@ -91,8 +91,6 @@ pub struct Session {
     pub connected: u32,
     /// Seconds of the server's clock when something was last received.
     pub heard: u32,
-    /// Bytes that wait in the driver.
-    pub backlog: u32,
     /// Where it is on its way.
     pub phase: Phase,
     /// TLS, once begun.

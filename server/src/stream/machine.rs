@@ -7,6 +7,7 @@
 //! Header ─► Features ─► (STARTTLS: Header again) ─► Sasl ⇄ Waiting ─► Header ─► Features ─► bound
 //! ```
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -447,16 +448,15 @@ fn nonce() -> [u8; SERVER_NONCE_BYTES] {
 
 /// RFC 6120 §7.6, §7.7: reads the request to bind; a bad one is answered and changes nothing.
 fn bind(at: &Surroundings<'_>, stanza: &Stanza<'_>, out: &mut Vec<u8>) -> Step {
-    let id = stanza.attribute("id").unwrap_or_default().into_owned();
+    let id = stanza.attribute("id").map(Cow::into_owned);
     let iq = stanza.to_element();
     let asked = iq.find("bind", NS_BIND).and_then(|bind| bind.find("resource", NS_BIND)).map(|r| r.content());
     let set = Type::parse(Kind::Iq, stanza.attribute("type").as_deref()) == Some(Type::Set);
-    match asked.as_deref().filter(|name| !name.is_empty()).map(jid::normalise_resource).transpose() {
-        Ok(resource) if set && !id.is_empty() => {
-            Step::Bind { id, resource: resource.map(std::borrow::Cow::into_owned) }
-        }
-        _ => {
-            bind_error(&at.shared.domain, &id, StanzaCondition::BadRequest.into(), out);
+    let asked = asked.as_deref().filter(|name| !name.is_empty()).map(jid::normalise_resource).transpose();
+    match (asked, id) {
+        (Ok(resource), Some(id)) if set => Step::Bind { id, resource: resource.map(Cow::into_owned) },
+        (_, id) => {
+            bind_error(&at.shared.domain, id.as_deref(), StanzaCondition::BadRequest.into(), out);
             Step::Continue
         }
     }
@@ -475,7 +475,7 @@ fn managed(stanza: &Stanza<'_>, out: &mut Vec<u8>) -> Result<Step, StreamEnd> {
 }
 
 /// Writes the error answer to a request to bind or to register.
-pub fn bind_error(domain: &str, id: &str, error: StanzaError, out: &mut Vec<u8>) {
+pub fn bind_error(domain: &str, id: Option<&str>, error: StanzaError, out: &mut Vec<u8>) {
     routing::open_reply(Kind::Iq, Type::Error, Some(domain), "", id, out);
     out.push(b'>');
     error.write(out);

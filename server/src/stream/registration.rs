@@ -66,7 +66,7 @@ pub fn request(at: &Surroundings<'_>, stanza: &Stanza<'_>, out: &mut Vec<u8>) ->
     let query = stanza.to_element();
     let query = query.find("query", NAMESPACE);
     let mut refuse = |error: StanzaError| {
-        bind_error(&at.shared.domain, &id, error, out);
+        bind_error(&at.shared.domain, Some(&id), error, out);
         Step::Continue
     };
     match (typ, query) {
@@ -88,7 +88,7 @@ fn write_form(domain: &str, id: &str, out: &mut Vec<u8>) {
         .child(field("instructions").text("Choose a username and a password."))
         .child(field("username"))
         .child(field("password"));
-    routing::open_reply(Kind::Iq, Type::Result, Some(domain), "", id, out);
+    routing::open_reply(Kind::Iq, Type::Result, Some(domain), "", Some(id), out);
     out.push(b'>');
     query.write("jabber:client", out);
     out.extend_from_slice(b"</iq>");
@@ -129,7 +129,7 @@ fn create(home: &mut Home, conn: ConnId, id: String, username: String, credentia
                     home.metrics().registrations.add(1);
                     let mut answer = Vec::new();
                     let domain = home.shared.domain.clone();
-                    routing::open_reply(Kind::Iq, Type::Result, Some(&domain), "", &id, &mut answer);
+                    routing::open_reply(Kind::Iq, Type::Result, Some(&domain), "", Some(&id), &mut answer);
                     answer.extend_from_slice(b"/>");
                     home.jobs.answer(conn, answer);
                 } else {
@@ -147,7 +147,7 @@ fn create(home: &mut Home, conn: ConnId, id: String, username: String, credentia
 
 fn refuse(home: &mut Home, conn: ConnId, id: &str, error: StanzaError) {
     let mut answer = Vec::new();
-    bind_error(&home.shared.domain.clone(), id, error, &mut answer);
+    bind_error(&home.shared.domain.clone(), Some(id), error, &mut answer);
     home.jobs.answer(conn, answer);
 }
 

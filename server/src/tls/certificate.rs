@@ -2,6 +2,8 @@
 
 mod self_signed;
 
+use std::fs::Metadata;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,7 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
 use super::der;
-use super::error::CertificateError;
+use super::error::{CertificateError, GROUP_MAY_READ};
 use crate::config::Config;
 
 /// Bytes of a PEM file at most; whatever is longer is something else.
@@ -85,13 +87,13 @@ impl CertificateFacts {
 /// Which file cannot be used and why.
 pub fn facts(config: &Config) -> Result<Option<CertificateFacts>, CertificateError> {
     let certificate = match files(config) {
-        Some((certificate, key)) => load(certificate, key)?,
+        Some((certificate, key)) => load(certificate, key, config.tls.key_group_readable)?,
         None => {
             let (certificate, key) = self_signed::files(config);
             if !certificate.exists() {
                 return Ok(None);
             }
-            load(&certificate, &key)?
+            load(&certificate, &key, false)?
         }
     };
     Ok(Some(certificate.facts))
@@ -107,7 +109,7 @@ pub(super) struct Certificate {
 /// The certificate that the configuration asks for.
 pub(super) fn load_or_make(config: &Config) -> Result<Certificate, CertificateError> {
     match files(config) {
-        Some((certificate, key)) => load(certificate, key),
+        Some((certificate, key)) => load(certificate, key, config.tls.key_group_readable),
         None => self_signed::load_or_make(config),
     }
 }
@@ -117,8 +119,9 @@ fn files(config: &Config) -> Option<(&Path, &Path)> {
     (!tls.certificate.as_os_str().is_empty()).then_some((&tls.certificate, &tls.key))
 }
 
-fn load(certificate: &Path, key: &Path) -> Result<Certificate, CertificateError> {
-    let chain = read(certificate)?;
+/// `group`: the key's group may read it.
+fn load(certificate: &Path, key: &Path, group: bool) -> Result<Certificate, CertificateError> {
+    let chain = read(certificate, &|_| Ok(()))?;
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&chain)
         .collect::<Result<_, _>>()
         .map_err(|error| damaged(certificate, &error))?;
@@ -137,7 +140,7 @@ fn load(certificate: &Path, key: &Path) -> Result<Certificate, CertificateError>
         self_signed: parts.self_issued,
         chain: chain.len(),
     };
-    let secret = zeroize::Zeroizing::new(read(key)?);
+    let secret = zeroize::Zeroizing::new(read(key, &|found| check_mode(key, found, group))?);
     let private = PrivateKeyDer::from_pem_slice(&secret).map_err(|error| match error {
         pem::Error::NoItemsFound => CertificateError::NoKey { path: key.to_owned() },
         error => damaged(key, &error),
@@ -156,11 +159,28 @@ fn load(certificate: &Path, key: &Path) -> Result<Certificate, CertificateError>
     Ok(Certificate { certified, facts })
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
+/// A private key that others may read is no secret, and one that they may change is theirs. Looks at the file that is
+/// open, which no one can replace after the look.
+fn check_mode(path: &Path, found: &Metadata, group: bool) -> Result<(), CertificateError> {
+    let mode = found.permissions().mode() & 0o777;
+    let who = match mode {
+        mode if mode & 0o007 != 0 => "everybody may use it",
+        mode if mode & 0o030 != 0 => "its group may change it",
+        mode if mode & 0o040 != 0 && !group => GROUP_MAY_READ,
+        _ => return Ok(()),
+    };
+    Err(CertificateError::KeyMode { path: path.to_owned(), mode, who, group_is_meant: group })
+}
+
+fn read(
+    path: &Path,
+    check: &dyn Fn(&Metadata) -> Result<(), CertificateError>,
+) -> Result<Vec<u8>, CertificateError> {
     use std::io::Read;
     let failed = |source| CertificateError::Read { path: path.to_owned(), source };
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(failed)?;
+    check(&file.metadata().map_err(failed)?)?;
     file.take(PEM_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > PEM_BYTES_MAX {
         return Err(CertificateError::Damaged {

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use rustls::AlertDescription;
 use thiserror::Error;
 
+/// In [`CertificateError::KeyMode`]: what `tls.key_group_readable` permits.
+pub(super) const GROUP_MAY_READ: &str = "its group may read it";
+
 /// Why a certificate cannot be used. Each text names the file and what to do.
 #[derive(Debug, Error)]
 pub enum CertificateError {
@@ -45,6 +48,22 @@ pub enum CertificateError {
         path: PathBuf,
         /// What does not fit.
         reason: String,
+    },
+    /// Others than the key's owner may read or change it.
+    #[error(
+        "{path}: this private key has mode {mode:03o}: {who}; run: chmod {} {path}{}",
+        if *group_is_meant { "640" } else { "600" },
+        if *who == GROUP_MAY_READ { " (or set `tls.key_group_readable` if its group is meant to)" } else { "" }
+    )]
+    KeyMode {
+        /// The key's file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+        /// What is wrong with them.
+        who: &'static str,
+        /// `tls.key_group_readable` is set.
+        group_is_meant: bool,
     },
     /// The key belongs to another certificate.
     #[error(

@@ -31,13 +31,28 @@ static SUITES: [(SupportedCipherSuite, bool); 9] = [
     (cs::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256, true),
 ];
 
+/// A file of the tests. Keys are copied, because those that git writes are for everybody to read.
 fn pem(name: &str) -> std::path::PathBuf {
-    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/tls/tests/pem").join(name)
+    use std::os::unix::fs::PermissionsExt;
+    static KEYS: std::sync::OnceLock<tempfile::TempDir> = std::sync::OnceLock::new();
+    static COPYING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/tls/tests/pem").join(name);
+    if !name.ends_with(".key") {
+        return source;
+    }
+    let copy = KEYS.get_or_init(|| tempfile::tempdir().unwrap()).path().join(name);
+    let _copying = COPYING.lock().unwrap();
+    if !copy.exists() {
+        std::fs::copy(source, &copy).unwrap();
+        std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    copy
 }
 
 fn config(rsa: bool) -> Config {
     let (certificate, key) = if rsa { ("rsa.pem", "rsa-pkcs1.key") } else { ("ec.pem", "ec-sec1.key") };
-    Config { tls: TlsConfig { certificate: pem(certificate), key: pem(key) }, ..Config::default() }
+    let tls = TlsConfig { certificate: pem(certificate), key: pem(key), ..TlsConfig::default() };
+    Config { tls, ..Config::default() }
 }
 
 fn is_tls13(suite: SupportedCipherSuite) -> bool {

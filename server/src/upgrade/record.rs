@@ -107,7 +107,7 @@ pub struct ResourceRecord<'a> {
     /// Priority of the last available presence.
     pub priority: i8,
     /// [`Flags`](crate::user::tables::Flags).
-    pub flags: u8,
+    pub flags: u16,
     /// What stood inside the last available presence.
     pub presence: &'a [u8],
     /// Entities that have its directed presence.
@@ -160,10 +160,14 @@ pub struct ManagedRecord<'a> {
 /// A stanza that the client has not acknowledged.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum UnackedRecord<'a> {
-    /// One that is kept in memory.
-    Stanza(Kind, &'a [u8]),
+    /// One that is kept in memory; of a presence that a later one replaces, also what its sender hashes to (else 0).
+    Stanza(Kind, u32, &'a [u8]),
     /// A message of the log, and its bytes when it is sent again.
     Logged(Place, u32),
+    /// An answer that is not kept: the address that the request was sent to, and its id.
+    Answer(Option<&'a str>, &'a str),
+    /// So many stanzas that are not kept.
+    Forgotten(u32),
 }
 
 /// Bits of a record's first byte.
@@ -372,7 +376,7 @@ impl<'a> ResourceRecord<'a> {
         to.bytes_of(self.local.as_bytes());
         to.shared(self.name.as_bytes());
         to.byte(self.priority as u8);
-        to.byte(self.flags);
+        to.number(self.flags);
         to.shared(self.presence);
         if !self.directed.is_empty() {
             to.count(self.directed.len());
@@ -418,7 +422,7 @@ impl<'a> ResourceRecord<'a> {
             blocks: parts & BLOCKS != 0,
             name: from.shared_text()?,
             priority: from.byte()? as i8,
-            flags: from.byte()?,
+            flags: from.number()?,
             presence: from.shared()?,
             ..ResourceRecord::default()
         };
@@ -480,17 +484,7 @@ impl<'a> ManagedRecord<'a> {
         if !self.unacked.is_empty() {
             to.count(self.unacked.len());
             for stanza in &self.unacked {
-                match stanza {
-                    UnackedRecord::Stanza(kind, bytes) => {
-                        to.byte(kind_byte(*kind));
-                        to.bytes_of(bytes);
-                    }
-                    UnackedRecord::Logged(place, length) => {
-                        to.byte(LOGGED);
-                        place.write(to);
-                        to.number(*length);
-                    }
-                }
+                stanza.write(to);
             }
         }
     }
@@ -513,11 +507,7 @@ impl<'a> ManagedRecord<'a> {
         managed.answer_up_to = (parts & WAITS_FOR_ANSWER != 0).then(|| from.number()).transpose()?;
         if parts & HAS_UNACKED != 0 {
             for _ in 0..from.count()? {
-                let stanza = match from.byte()? {
-                    LOGGED => UnackedRecord::Logged(Place::read(from)?, from.number()?),
-                    kind => UnackedRecord::Stanza(kind_of(kind)?, from.bytes()?),
-                };
-                managed.unacked.push(stanza);
+                managed.unacked.push(UnackedRecord::read(from)?);
             }
         }
         Ok(managed)
@@ -526,6 +516,56 @@ impl<'a> ManagedRecord<'a> {
 
 /// Marks an unacknowledged message that is in the log.
 const LOGGED: u8 = 3;
+/// Marks a presence that a later one replaces.
+const REPLACEABLE: u8 = 4;
+/// Marks an answer that is not kept, to a request without an address and to one with.
+const ANSWER: u8 = 5;
+const ANSWER_FROM: u8 = 6;
+/// Marks stanzas that are not kept.
+const FORGOTTEN: u8 = 7;
+
+impl<'a> UnackedRecord<'a> {
+    fn write(&self, to: &mut Encoder) {
+        match *self {
+            UnackedRecord::Stanza(kind, 0, bytes) => {
+                to.byte(kind_byte(kind));
+                to.bytes_of(bytes);
+            }
+            UnackedRecord::Stanza(_, sender, bytes) => {
+                to.byte(REPLACEABLE);
+                to.number(sender);
+                to.bytes_of(bytes);
+            }
+            UnackedRecord::Logged(place, length) => {
+                to.byte(LOGGED);
+                place.write(to);
+                to.number(length);
+            }
+            UnackedRecord::Answer(from, id) => {
+                to.byte(if from.is_some() { ANSWER_FROM } else { ANSWER });
+                if let Some(from) = from {
+                    to.bytes_of(from.as_bytes());
+                }
+                to.bytes_of(id.as_bytes());
+            }
+            UnackedRecord::Forgotten(count) => {
+                to.byte(FORGOTTEN);
+                to.number(count);
+            }
+        }
+    }
+
+    fn read(from: &mut Decoder<'a>) -> Result<UnackedRecord<'a>, StateError> {
+        Ok(match from.byte()? {
+            LOGGED => UnackedRecord::Logged(Place::read(from)?, from.number()?),
+            REPLACEABLE => UnackedRecord::Stanza(Kind::Presence, from.number()?, from.bytes()?),
+            ANSWER => UnackedRecord::Answer(None, from.text()?),
+            ANSWER_FROM => UnackedRecord::Answer(Some(from.text()?), from.text()?),
+            FORGOTTEN => UnackedRecord::Forgotten(from.number()?),
+            kind => UnackedRecord::Stanza(kind_of(kind)?, 0, from.bytes()?),
+        })
+    }
+}
 
 fn kind_byte(kind: Kind) -> u8 {
     match kind {

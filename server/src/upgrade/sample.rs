@@ -115,9 +115,12 @@ pub fn sessions() -> Vec<SessionRecord<'static>> {
     let negotiating =
         |link, negotiation| SessionRecord { link: Some(link), standing: Standing::Negotiating(negotiation) };
     let unacked = vec![
-        UnackedRecord::Stanza(Kind::Presence, b"<presence/>"),
+        UnackedRecord::Stanza(Kind::Presence, 0xfeed, b"<presence/>"),
+        UnackedRecord::Forgotten(12),
+        UnackedRecord::Answer(None, "roster"),
+        UnackedRecord::Answer(Some("localhost"), "items"),
         UnackedRecord::Logged(Place { sequence: 1_000_000, rank: 3 }, 120),
-        UnackedRecord::Stanza(Kind::Iq, b"<iq type='get' id='1'/>"),
+        UnackedRecord::Stanza(Kind::Iq, 0, b"<iq type='get' id='1'/>"),
     ];
     let managed = ManagedRecord {
         id: 0xdead_beef_0000_0001,

@@ -5,7 +5,7 @@ use whimbrel_storage::jid::JidRef;
 use crate::stanza::{Delivery, Traits};
 use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::user::home::Home;
-use crate::user::tables::UserKey;
+use crate::user::tables::{ResourceKey, UserKey};
 
 /// The namespace of the application-specific error that tells a user that he blocks the recipient himself.
 pub const ERRORS_NAMESPACE: &str = "urn:xmpp:blocking:errors";
@@ -32,6 +32,28 @@ pub fn stops(home: &Home, d: &Delivery<'_>, user: Option<UserKey>) -> bool {
     }
     let Ok(from) = JidRef::parse(d.from) else { return false };
     from.local() != Some(d.to_local) && blocks(home, d.to_local, &from)
+}
+
+/// Whether a user of this worker, by a JID, blocks resources of somebody and not the whole account. Then presence to a bare JID
+/// passes those resources by (XEP-0191 §2.2, §3.3), which only the recipient's home can see to.
+pub fn chooses_resources(home: &Home, from: &str) -> bool {
+    let list = home.users.find(localpart(from)).and_then(|user| home.users.user(user).blocked.as_ref());
+    list.is_some_and(|list| list.iter().any(|jid| jid.contains('/')))
+}
+
+/// The list of somebody who sends a presence and [`chooses_resources`], wherever they live. It is at least as new as the
+/// presence: a change is committed before it takes effect.
+pub fn list_of_sender(home: &Home, from: &str) -> Option<Box<Vec<Box<str>>>> {
+    load(home, localpart(from))
+}
+
+fn localpart(jid: &str) -> &str {
+    jid.split_once('@').map_or("", |(local, _)| local)
+}
+
+/// Whether a sorted list has a resource of a user of this worker.
+pub fn has_resource(home: &Home, list: &[Box<str>], key: ResourceKey) -> bool {
+    JidRef::parse(&home.full_jid(key)).is_ok_and(|full| on_list(list, &full))
 }
 
 /// Reads a user's list; `None` when it is empty.

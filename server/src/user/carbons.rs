@@ -1,9 +1,9 @@
 //! Message carbons (XEP-0280): copies of conversations to a user's other resources.
 
 use crate::stanza::{Delivery, Kind, Traits, Type};
-use crate::user::flow::{self, Room};
 use crate::user::home::Home;
 use crate::user::inactive;
+use crate::user::room::{self, Room};
 use crate::user::routing;
 use crate::user::tables::{Flags, ResourceKey, UserKey};
 
@@ -58,13 +58,13 @@ fn copy(
     let from = home.bare_jid(&home.users.user(user).local);
     for key in copies {
         // A copy must not end the stream of a client that reads slowly; the message itself is not lost by it.
-        if flow::room(home, key) == Room::Later {
+        if room::for_message(home, key) == Room::Later {
             home.metrics().carbons_skipped.add(1);
             continue;
         }
         let to = home.full_jid(key);
         let mut bytes = Vec::with_capacity(d.bytes.len() + 256);
-        routing::open_reply(Kind::Message, d.typ, Some(&from), &to, "", &mut bytes);
+        routing::open_reply(Kind::Message, d.typ, Some(&from), &to, None, &mut bytes);
         wrap(d, direction, &mut bytes);
         routing::hand_over_bytes(home, key, Kind::Message, d.from, inactive::urgency(d), &bytes);
     }

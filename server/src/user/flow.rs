@@ -1,25 +1,33 @@
 //! What goes out to a resource, and what is to be known of it until it has arrived.
 //!
-//! Every stanza for a bound client passes [`write`]. A stream with stream management queues it until the client
+//! Every stanza for a bound client passes [`write`]. A stream with stream management remembers it until the client
 //! acknowledges it, connected or not; a message of the log that goes to a client without is remembered until its
-//! bytes are with the kernel.
+//! bytes are with the kernel. What there is room for is asked of [`room`](crate::user::room).
+
+use std::borrow::Cow;
 
 use whimbrel_storage::log::Sequence;
 
 use crate::runtime::driver::ConnId;
 use crate::runtime::timer::TimerId;
-use crate::stanza::Kind;
-use crate::stream::errors::StreamCondition;
-use crate::stream::sm::{StreamManagement, Unacked};
+use crate::stanza::{Kind, Type};
+use crate::stream::errors::{StanzaCondition, StanzaError};
+use crate::stream::sm::{AnswerTo, StreamManagement, Unacked, element};
 use crate::user::home::Home;
+use crate::user::room::{self, Room};
+use crate::user::routing;
 use crate::user::tables::{Flags, ResourceKey, UserKey};
+
+/// Bytes of the address and the id of a request that are remembered when its answer is not.
+const ANSWER_NAME_BYTES_MAX: usize = 256;
 
 /// What only some resources have: stream management, messages on their way, a place in the log.
 #[derive(Debug, Default)]
 pub struct Flow {
     /// Stream management, once the client has enabled it.
     pub sm: Option<StreamManagement>,
-    /// Messages of the log that were written to a client without stream management and wait in the driver.
+    /// Messages of the log that were written to a client without stream management and wait in the driver; or that were
+    /// written before it was known whether its stream is managed.
     pub unsent: Option<Box<Vec<Sequence>>>,
     /// When a session without a connection is over.
     pub expiry: Option<TimerId>,
@@ -41,75 +49,108 @@ impl Flow {
     }
 }
 
-/// Writes a stanza to a resource. `record` is its number when it is a message of the log.
-pub fn write(home: &mut Home, key: ResourceKey, kind: Kind, bytes: &[u8], record: Option<Sequence>) {
+/// What a stanza for a client is to it. This decides what becomes of it when there is no room.
+#[derive(Copy, Clone, Debug)]
+pub enum Class<'a> {
+    /// A message of the log. There is room for it, or it would have stayed there.
+    Record(Sequence),
+    /// Presence of this sender, which a later one of the same sender replaces. It may be dropped: the server can ask for
+    /// it again.
+    Presence(&'a str),
+    /// The server's answer to a request of the client. It may be forgotten: the client can ask again.
+    Answer {
+        /// The address that the request was sent to; `None` when it had none.
+        from: Option<&'a str>,
+        /// The request's id.
+        id: &'a str,
+    },
+    /// Something else that the server tells the client of its own account.
+    Own,
+    /// Something from somebody else that is kept nowhere. Without room it is not taken.
+    Foreign,
+}
+
+/// Writes a stanza to a resource.
+pub fn write(home: &mut Home, key: ResourceKey, kind: Kind, class: Class<'_>, bytes: &[u8]) {
+    if matches!(class, Class::Presence(_) | Class::Foreign) && !room::takes(home, key, class, bytes.len()) {
+        return drop_one(home, key, class);
+    }
+    let mut bytes = Cow::Borrowed(bytes);
+    if let Class::Answer { from, id } = class
+        && !room::has_for_answer(home, key, bytes.len())
+    {
+        home.metrics().refused_answers.add(1);
+        bytes = Cow::Owned(ask_again(&home.full_jid(key), from, id));
+    }
     let conn = home.users.resource(key).conn;
-    match (home.users.sm_mut(key), record) {
-        (Some(sm), _) => {
-            sm.sent(match record {
-                Some(sequence) => Unacked::Record {
-                    sequence,
-                    length: u32::try_from(bytes.len()).expect("a stanza is bounded by limits.stanza_bytes"),
-                },
-                None => Unacked::Stanza { kind, bytes: bytes.into() },
-            });
-            let (count, size) = sm.unacked_size();
-            home.touched.push(key);
-            let limits = &home.config.limits;
-            if count > limits.sm_unacked_stanzas as usize || size > limits.unacked_bytes() {
-                home.metrics().refused_unacked.add(1);
-                let text = "too many stanzas are not acknowledged";
-                home.end_for_good(key, StreamCondition::ResourceConstraint, Some(text));
-            }
+    let managed = home.users.sm_mut(key).is_some();
+    if managed {
+        let entry = entry_of(home, key, kind, class, &bytes);
+        if let Some(sm) = home.users.sm_mut(key) {
+            sm.sent(entry, bytes.len());
         }
-        (None, Some(sequence)) => {
-            let user = home.users.account_of(key);
-            home.ledger.handed.push(crate::user::ledger::Handed { resource: key, user, sequence });
-        }
-        (None, None) => {}
+        home.touched.push(key);
+    } else if let Class::Record(sequence) = class {
+        let user = home.users.account_of(key);
+        home.ledger.handed.push(crate::user::ledger::Handed { resource: key, user, sequence });
     }
     home.work.add_bytes(bytes.len());
-    if conn != ConnId::NONE {
-        home.out.plain(conn).extend_from_slice(bytes);
+    if conn == ConnId::NONE {
+        return;
+    }
+    home.out.plain(conn).extend_from_slice(&bytes);
+    if managed && home.users.sm_mut(key).is_some_and(StreamManagement::ask_for_bytes) {
+        element::write_request(home.out.plain(conn));
     }
 }
 
-/// Whether there is room for another message to a resource.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Room {
-    /// Now.
-    Now,
-    /// Perhaps in the next iteration, when this one's output is with the driver.
-    Soon,
-    /// After the client has read, or acknowledged, something.
-    Later,
+/// A stanza that is not taken. What can be had again is marked to be asked for.
+fn drop_one(home: &mut Home, key: ResourceKey, class: Class<'_>) {
+    home.metrics().dropped_output.add(1);
+    if let Class::Presence(_) = class {
+        home.users.resource_mut(key).flags.put(Flags::PRESENCE_LOST, true);
+    }
 }
 
-/// Whether there is room for another message. There is none past the half of what may wait for acknowledgement, and
-/// while a quarter of what may wait in the output waits there: so messages alone never end a stream.
-pub fn room(home: &Home, key: ResourceKey) -> Room {
-    let resource = home.users.resource(key);
-    let limits = &home.config.limits;
-    if resource.flags.has(Flags::BACKED_UP) {
-        return Room::Later;
+/// What a managed stream remembers of a stanza until it is acknowledged: all of it while there is room, else as little
+/// as will do. A stream that is not to remember what it cannot do without can no longer be resumed.
+fn entry_of(home: &mut Home, key: ResourceKey, kind: Kind, class: Class<'_>, bytes: &[u8]) -> Unacked {
+    if let Class::Record(sequence) = class {
+        let length = u32::try_from(bytes.len()).expect("a stanza is bounded by limits.stanza_bytes");
+        return Unacked::Record { sequence, length };
     }
-    if let Some(sm) = resource.flow.as_ref().and_then(|flow| flow.sm.as_ref()) {
-        let (count, bytes) = sm.unacked_size();
-        if count >= limits.sm_unacked_stanzas as usize / 2 || bytes >= limits.unacked_bytes() / 2 {
-            return Room::Later;
+    if room::has_to_remember(home, key, class, bytes.len()) {
+        let sender = match class {
+            Class::Presence(from) => home.users.sender_hash(from),
+            _ => 0,
+        };
+        return Unacked::Stanza { kind, sender, bytes: bytes.into() };
+    }
+    home.metrics().unremembered.add(1);
+    match class {
+        Class::Answer { from, id }
+            if id.len() + from.map_or(0, str::len) <= ANSWER_NAME_BYTES_MAX
+                && room::has_for_entry(home, key) =>
+        {
+            Unacked::Answer(Box::new(AnswerTo { from: from.map(Into::into), id: id.into() }))
         }
-    }
-    match home.out.plain_len(resource.conn) < limits.output_backlog_bytes as usize / 4 {
-        true => Room::Now,
-        false => Room::Soon,
+        Class::Answer { .. } | Class::Own => {
+            home.forbid_resumption(key);
+            Unacked::Forgotten(1)
+        }
+        Class::Record(_) | Class::Presence(_) | Class::Foreign => Unacked::Forgotten(1),
     }
 }
 
-/// Whether so much waits for a client that nothing more is to be handled of what it asks: half of what may wait, in
-/// this iteration's output and in the driver (`backlog`).
-pub fn is_choked(home: &Home, conn: ConnId, backlog: u32) -> bool {
-    let limit = home.config.limits.output_backlog_bytes as usize;
-    home.out.plain_len(conn) + backlog as usize > limit / 2
+/// The error in place of an answer for which there is no room: the client is to ask again.
+pub fn ask_again(to: &str, from: Option<&str>, id: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(256);
+    routing::open_reply(Kind::Iq, Type::Error, from, to, Some(id), &mut bytes);
+    bytes.push(b'>');
+    let text = "too much waits for this client; ask again";
+    StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text).write(&mut bytes);
+    bytes.extend_from_slice(b"</iq>");
+    bytes
 }
 
 /// Whether the resource gets its messages from the log.
@@ -122,7 +163,7 @@ pub fn is_live(home: &mut Home, key: ResourceKey, sequence: Sequence) -> bool {
     if is_behind(home, key) {
         return false;
     }
-    if room(home, key) == Room::Now {
+    if room::for_message(home, key) == Room::Now {
         return true;
     }
     home.pumps.push(key);
@@ -142,16 +183,47 @@ pub fn under_way(home: &Home, user: UserKey) -> Vec<Sequence> {
     all
 }
 
-/// A resource without stream management has read everything that waited in the driver.
+/// It is known now whether the stream of a resource is managed: messages that were written to it have been delivered
+/// unless it is, and what waits for it in the log may follow.
+pub fn settle(home: &mut Home, key: ResourceKey) {
+    let resource = home.users.resource_mut(key);
+    if resource.flags.has(Flags::SETTLED) {
+        return;
+    }
+    resource.flags.put(Flags::SETTLED, true);
+    let Some(flow) = &resource.flow else { return };
+    let (managed, behind) = (flow.sm.is_some(), flow.after.is_some());
+    if !managed && home.out.with_driver(home.users.resource(key).conn) == 0 {
+        delivered(home, key);
+    }
+    if behind {
+        home.pumps.push(key);
+    }
+}
+
+/// Messages that were written to a resource without stream management are with the kernel, or the client has said that it
+/// has them: they leave the log.
+pub fn delivered(home: &mut Home, key: ResourceKey) {
+    let user = home.users.account_of(key);
+    let unsent = home.users.resource_mut(key).flow.as_mut().and_then(|flow| flow.unsent.take());
+    for sequence in unsent.into_iter().flat_map(|unsent| *unsent) {
+        home.trim(user, sequence);
+    }
+    home.users.tidy_flow(key);
+}
+
+/// A client has read everything that waited in the driver.
 pub fn drained(home: &mut Home, key: ResourceKey) {
     let resource = home.users.resource_mut(key);
     resource.flags.put(Flags::BACKED_UP, false);
-    let Some(flow) = &mut resource.flow else { return };
-    let unsent = flow.unsent.take();
-    let behind = flow.after.is_some();
-    let user = home.users.account_of(key);
-    for sequence in unsent.into_iter().flat_map(|unsent| *unsent) {
-        home.trim(user, sequence);
+    let (inactive, settled) = (resource.flags.has(Flags::INACTIVE), resource.flags.has(Flags::SETTLED));
+    if !inactive {
+        crate::user::inactive::release(home, key);
+    }
+    let Some(flow) = &home.users.resource(key).flow else { return };
+    let (behind, managed) = (flow.after.is_some(), flow.sm.is_some());
+    if settled && !managed {
+        delivered(home, key);
     }
     if behind {
         home.pumps.push(key);

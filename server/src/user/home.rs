@@ -137,6 +137,20 @@ impl Home {
         }
     }
 
+    /// A stream can no longer be resumed, because it cannot remember what its client would have to get again. A client
+    /// that is there notices nothing; a session without a connection is over.
+    pub fn forbid_resumption(&mut self, key: ResourceKey) {
+        if let Some(sm) = self.users.sm_mut(key)
+            && sm.resume_seconds() > 0
+        {
+            sm.forbid_resumption();
+            self.metrics().refused_unacked.add(1);
+        }
+        if self.users.resource(key).conn == ConnId::NONE {
+            self.over.push(key);
+        }
+    }
+
     /// Milliseconds since 1970.
     pub fn unix_ms(&self) -> u64 {
         self.time_at_start.map_or_else(unix_milliseconds, |start| start + self.now.0)
@@ -144,13 +158,12 @@ impl Home {
 
     /// A client has a message of the log for good.
     pub fn trim(&mut self, user: UserId, sequence: Sequence) {
-        self.ledger.trim(user, sequence, &self.shared.metrics[self.worker]);
+        self.ledger.trim(&self.config.limits, user, sequence, &self.shared.metrics[self.worker]);
     }
 
     /// An account is gone, and with it everything that waits for it.
     pub fn purge(&mut self, user: UserId) {
-        let purged = self.ledger.log_mut().purge(user);
-        self.metrics().log_pending.sub(purged.messages);
+        self.ledger.purge(user, &self.shared.metrics[self.worker]);
     }
 
     /// Counts a stanza of a client whose stream is managed; `None` for any other.
@@ -210,11 +223,13 @@ impl Home {
     /// [`BROADCAST_MAX`] of them. Probes, of which each reads an item of a roster, come to this worker as letters as well,
     /// so that a turn has few of them; what a client sends after them may overtake them, and nobody sees it.
     pub fn broadcast(&mut self, typ: Type, from: &str, tail: &[u8], lists: Vec<Targets>) {
+        let chooses_resources = typ != Type::Probe && user::blocking::chooses_resources(self, from);
         for (worker, list) in lists.iter().enumerate() {
             if list.is_empty() {
                 continue;
             }
-            let broadcast = Broadcast::new(typ, from, tail, list);
+            let mut broadcast = Broadcast::new(typ, from, tail, list);
+            broadcast.chooses_resources = chooses_resources;
             if worker == self.worker && typ != Type::Probe {
                 user::presence::receive_broadcast(self, &broadcast);
                 continue;

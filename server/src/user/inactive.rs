@@ -1,11 +1,16 @@
-//! Client state (XEP-0352): what an inactive client does not need to be woken for.
+//! Client state (XEP-0352): what an inactive client does not need to be woken for, and what one that reads slowly or
+//! has lost its connection gets less of.
 //!
 //! While a client is inactive, presence is held and only the newest of each sender is kept; chat states are
 //! held. Anything else sends what is held first, so that order is kept, and goes out at once.
 
+use std::hash::BuildHasher;
+
+use crate::runtime::driver::ConnId;
 use crate::stanza::{Delivery, Kind, Traits, Type};
-use crate::user::flow;
+use crate::user::flow::{self, Class};
 use crate::user::home::Home;
+use crate::user::share;
 use crate::user::tables::{Flags, ResourceKey};
 
 /// Whether a stanza may wait while a client is inactive.
@@ -31,8 +36,30 @@ pub struct Held {
 struct Entry {
     /// Whose next presence replaces it; `None` when nothing does.
     sender: Option<Box<str>>,
+    /// Of the sender: most that differ are told apart by it.
+    hash: u32,
     kind: Kind,
     stanza: Box<[u8]>,
+}
+
+impl Entry {
+    fn new(kind: Kind, sender: Option<&str>, stanza: &[u8]) -> Entry {
+        let hash = sender.map_or(0, hash_of);
+        Entry { sender: sender.map(Into::into), hash, kind, stanza: stanza.into() }
+    }
+
+    /// Bytes of memory. They bound how many there can be, and so what looking for one costs.
+    fn cost(&self) -> usize {
+        cost(self.sender.as_deref(), &self.stanza)
+    }
+}
+
+fn cost(sender: Option<&str>, stanza: &[u8]) -> usize {
+    size_of::<Entry>() + sender.map_or(0, str::len) + stanza.len()
+}
+
+fn hash_of(sender: &str) -> u32 {
+    foldhash::fast::FixedState::default().hash_one(sender) as u32
 }
 
 impl Held {
@@ -43,28 +70,35 @@ impl Held {
 
     /// What another program held.
     pub(crate) fn restored(entries: &[(Kind, Option<&str>, &[u8])]) -> Held {
-        let bytes = entries.iter().map(|(_, _, stanza)| stanza.len()).sum();
-        let entry = |&(kind, sender, stanza): &(Kind, Option<&str>, &[u8])| Entry {
-            sender: sender.map(Into::into),
-            kind,
-            stanza: stanza.into(),
-        };
-        Held { entries: entries.iter().map(entry).collect(), bytes }
+        let entry = |&(kind, sender, stanza): &(Kind, Option<&str>, &[u8])| Entry::new(kind, sender, stanza);
+        let entries: Vec<Entry> = entries.iter().map(entry).collect();
+        let bytes = entries.iter().map(Entry::cost).sum();
+        Held { entries, bytes }
     }
 
-    /// Adds a stanza. A replaceable one takes the place of the sender's older one.
-    fn add(&mut self, kind: Kind, from: &str, replaceable: bool, bytes: &[u8]) {
-        if replaceable {
-            self.entries.retain(|old| {
-                let keep = old.sender.as_deref() != Some(from);
-                if !keep {
-                    self.bytes -= old.stanza.len();
-                }
-                keep
-            });
+    /// Bytes of memory.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Adds a stanza if it fits into `bytes_max`. One that has a sender takes the place of the older one of that sender,
+    /// which goes in any case: it is out of date.
+    fn add(&mut self, kind: Kind, sender: Option<&str>, bytes: &[u8], bytes_max: usize) -> bool {
+        if let Some(from) = sender {
+            let hash = hash_of(from);
+            let older =
+                self.entries.iter().position(|old| old.hash == hash && old.sender.as_deref() == Some(from));
+            if let Some(older) = older {
+                self.bytes -= self.entries.remove(older).cost();
+            }
         }
-        self.bytes += bytes.len();
-        self.entries.push(Entry { sender: replaceable.then(|| from.into()), kind, stanza: bytes.into() });
+        let cost = cost(sender, bytes);
+        if self.bytes + cost > bytes_max {
+            return false;
+        }
+        self.bytes += cost;
+        self.entries.push(Entry::new(kind, sender, bytes));
+        true
     }
 }
 
@@ -77,8 +111,10 @@ pub fn urgency(d: &Delivery<'_>) -> Urgency {
     }
 }
 
-/// Holds a stanza for an inactive client if it may wait, and says whether it did. Otherwise, and when
-/// `limits.inactive_bytes` is reached, everything held is sent first.
+/// Takes a stanza that may wait if the client is inactive, reads slowly or is not there; says whether it did. When
+/// `limits.inactive_bytes` is reached, an inactive client gets everything that is held; to one that cannot read it nothing
+/// more is held, and its contacts will be asked for the presence that it missed. What may not wait sends what is held
+/// first, to a client that reads.
 pub fn hold(
     home: &mut Home,
     key: ResourceKey,
@@ -88,30 +124,46 @@ pub fn hold(
     bytes: &[u8],
 ) -> bool {
     let limit = home.config.limits.inactive_bytes as usize;
+    let has_share = share::has(home, key, bytes.len());
     let resource = home.users.resource_mut(key);
-    let held_bytes = resource.held.as_ref().map_or(0, |held| held.bytes);
-    if urgency == Urgency::Now || held_bytes + bytes.len() > limit {
+    let reads = resource.conn != ConnId::NONE && !resource.flags.has(Flags::BACKED_UP);
+    if urgency == Urgency::Now {
+        if reads {
+            release(home, key);
+        }
+        return false;
+    }
+    let sender = (urgency == Urgency::Replaceable).then_some(from);
+    if has_share && resource.held.get_or_insert_default().add(kind, sender, bytes, limit) {
+        home.metrics().held_inactive.add(1);
+        return true;
+    }
+    if reads {
         release(home, key);
         return false;
     }
-    resource.held.get_or_insert_default().add(kind, from, urgency == Urgency::Replaceable, bytes);
-    home.metrics().held_inactive.add(1);
+    if sender.is_some() {
+        resource.flags.put(Flags::PRESENCE_LOST, true);
+    }
+    home.metrics().dropped_output.add(1);
     true
 }
 
 /// Sends everything that is held.
 pub fn release(home: &mut Home, key: ResourceKey) {
     if let Some(held) = home.users.resource_mut(key).held.take() {
-        for Entry { kind, stanza, .. } in &held.entries {
-            flow::write(home, key, *kind, stanza, None);
+        for Entry { kind, sender, stanza, .. } in &held.entries {
+            let class = sender.as_deref().map_or(Class::Foreign, Class::Presence);
+            flow::write(home, key, *kind, class, stanza);
         }
     }
 }
 
 /// The client says `<active/>` or `<inactive/>`.
 pub fn set(home: &mut Home, key: ResourceKey, inactive: bool) {
-    home.users.resource_mut(key).flags.put(Flags::INACTIVE, inactive);
-    if !inactive {
+    let flags = &mut home.users.resource_mut(key).flags;
+    flags.put(Flags::INACTIVE, inactive);
+    if !inactive && !flags.has(Flags::BACKED_UP) {
         release(home, key);
     }
 }
@@ -120,14 +172,27 @@ pub fn set(home: &mut Home, key: ResourceKey, inactive: bool) {
 mod tests {
     use super::*;
 
+    fn texts(held: &Held) -> Vec<String> {
+        held.entries.iter().map(|entry| String::from_utf8(entry.stanza.to_vec()).unwrap()).collect()
+    }
+
     #[test]
     fn a_newer_presence_replaces_the_older_and_the_count_of_bytes_follows() {
         let mut held = Held::default();
-        held.add(Kind::Presence, "a@x/1", true, b"first");
-        held.add(Kind::Message, "b@x/1", false, b"state");
-        held.add(Kind::Presence, "a@x/1", true, b"second!");
-        let texts: Vec<_> = held.entries.iter().map(|entry| entry.stanza.to_vec()).collect();
-        assert_eq!(texts, [b"state".to_vec(), b"second!".to_vec()]);
-        assert_eq!(held.bytes, 12);
+        assert!(held.add(Kind::Presence, Some("a@x/1"), b"first", 1000));
+        assert!(held.add(Kind::Message, None, b"state", 1000));
+        assert!(held.add(Kind::Presence, Some("a@x/1"), b"second!", 1000));
+        assert_eq!(texts(&held), ["state", "second!"]);
+        assert_eq!(held.bytes, 2 * size_of::<Entry>() + 12 + "a@x/1".len());
+    }
+
+    #[test]
+    fn what_does_not_fit_leaves_nothing_out_of_date_behind() {
+        let mut held = Held::default();
+        let room = 2 * cost(Some("a@x/1"), b"first");
+        assert!(held.add(Kind::Presence, Some("a@x/1"), b"first", room));
+        assert!(held.add(Kind::Presence, Some("b@x/1"), b"other", room));
+        assert!(!held.add(Kind::Presence, Some("a@x/1"), b"longer", room));
+        assert_eq!(texts(&held), ["other"]);
     }
 }

@@ -11,11 +11,13 @@ use std::time::Instant;
 
 use whimbrel_storage::directory::UserId;
 use whimbrel_storage::log::{
-    AppendError, Appended, Flags, Log, LogError, Message, Origin, Position, Sequence,
+    AppendError, Appended, Backlog, Flags, Log, LogError, Message, Origin, Position, Sequence,
 };
 
+use crate::limits::Limits;
 use crate::metrics::WorkerMetrics;
 use crate::stanza::Ticket;
+use crate::user::shares::{Refusal, Request, Sender, Shares};
 use crate::user::tables::ResourceKey;
 
 /// Opening a failed log anew reads all of it and holds up its worker. Between two attempts the worker works so many
@@ -54,6 +56,7 @@ pub enum Commit {
 /// The log and who waits for it.
 pub struct Ledger {
     log: Log,
+    shares: Shares,
     commit: Commit,
     /// Senders whose messages are not committed yet, in the order of their records.
     waiting: VecDeque<(Position, Ticket)>,
@@ -74,6 +77,7 @@ impl Ledger {
         let asked = log.appended();
         Ledger {
             log,
+            shares: Shares::default(),
             commit,
             waiting: VecDeque::new(),
             rounds: VecDeque::new(),
@@ -127,9 +131,45 @@ impl Ledger {
         Ok(appended)
     }
 
+    /// Whether a message fits its sender's share of the recipient's mailbox; see [`Shares::admit`].
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn admit(
+        &mut self,
+        limits: &Limits,
+        of: (UserId, &Backlog),
+        request: &Request<'_>,
+        sender_of: impl Fn(&str) -> Sender,
+    ) -> Result<(), Refusal> {
+        self.shares.admit(&self.log, limits, of, request, sender_of)
+    }
+
+    /// Counts a message that was admitted and appended.
+    pub fn admitted(&mut self, user: UserId, request: &Request<'_>, metrics: &WorkerMetrics) {
+        self.shares.added(user, request.from, request.sender, request.payload);
+        metrics.offline_counted.set(self.shares.len() as u64);
+    }
+
+    /// An account is gone, with all that waits for it.
+    pub fn purge(&mut self, user: UserId, metrics: &WorkerMetrics) {
+        self.shares.forget(user);
+        metrics.offline_counted.set(self.shares.len() as u64);
+        let purged = self.log.purge(user);
+        metrics.log_pending.sub(purged.messages);
+    }
+
     /// A client has a message for good.
-    pub fn trim(&mut self, user: UserId, sequence: Sequence, metrics: &WorkerMetrics) {
+    pub fn trim(&mut self, limits: &Limits, user: UserId, sequence: Sequence, metrics: &WorkerMetrics) {
+        let counted = !self.shares.is_empty();
+        if counted {
+            self.shares.removing(&self.log, user, sequence);
+        }
         let trimmed = self.log.trim(user, sequence);
+        if counted {
+            self.shares.removed(limits, user, self.log.backlog(user));
+            metrics.offline_counted.set(self.shares.len() as u64);
+        }
         metrics.log_pending.sub(trimmed.messages);
         metrics.log_trims.add(trimmed.messages);
     }
@@ -192,6 +232,7 @@ impl Ledger {
                 // It may have come back shorter than it was: what is appended now is to be asked for.
                 self.asked = self.log.appended();
                 self.not_before = None;
+                self.shares.clear();
                 Ok(report.messages)
             }
             Err(error) => {

@@ -12,23 +12,23 @@
 //! for this resource, is written with the time of its receipt. So a cursor may always be put back, and nothing is
 //! written twice to a stream.
 
-use std::borrow::Cow;
-
 use smallvec::SmallVec;
-use whimbrel_storage::log::{AppendError, Sequence};
+use whimbrel_storage::directory::UserId;
+use whimbrel_storage::log::{AppendError, Appended, Sequence};
 
 use crate::runtime::driver::ConnId;
 use crate::runtime::work;
 use crate::stanza::{Delivery, Kind, Type};
 use crate::stream::errors::{StanzaCondition, StanzaError};
-use crate::stream::sm::Unacked;
+use crate::stream::sm::{AnswerTo, Unacked};
 use crate::user::carbons;
-use crate::user::flow::{self, Room};
+use crate::user::flow;
 use crate::user::home::Home;
-use crate::user::inactive::Urgency;
 use crate::user::record::{self, Kept};
+use crate::user::room::{self, Room};
 use crate::user::routing;
-use crate::user::tables::{Resource, ResourceKey, UserKey};
+use crate::user::shares::{Refusal, Request, Sender, Shares};
+use crate::user::tables::{Flags, Resource, ResourceKey, UserKey};
 use crate::xml::Element;
 
 /// Bytes of messages that one resource gets in one iteration, so that others get their turn.
@@ -69,26 +69,13 @@ pub fn keep(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>) -> bool {
             pump(home, key);
         }
     }
-    let mut payload = std::mem::take(&mut home.payload);
-    record::encode(d, &mut payload);
-    let now = home.unix_ms();
-    let metrics = &home.shared.metrics[home.worker];
-    let appended = home.ledger.append(account, now, &payload, d.ticket, metrics);
-    home.payload = payload;
-    let appended = match appended {
-        Ok(appended) => appended,
-        Err(error) => {
-            refuse(home, d, error);
-            return false;
-        }
-    };
+    let Some(appended) = append(home, d, account, user) else { return false };
     home.work.add(work::LOGGED);
     let Some(user) = user else { return true };
     let mut reached: SmallVec<[ResourceKey; 4]> = SmallVec::new();
     for &key in &recipients {
         if flow::is_live(home, key, appended.sequence) {
-            let record = Some(appended.sequence);
-            routing::hand_over_record(home, key, Kind::Message, d.from, Urgency::Now, d.bytes, record);
+            routing::hand_over_record(home, key, d.bytes, appended.sequence);
             reached.push(key);
         }
     }
@@ -99,6 +86,87 @@ pub fn keep(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>) -> bool {
         false => carbons::copy_received(home, user, d, &reached),
     }
     true
+}
+
+/// Appends a message if there is room for it in its recipient's mailbox. `None`: there is not, and its sender has been told.
+fn append(home: &mut Home, d: &Delivery<'_>, account: UserId, user: Option<UserKey>) -> Option<Appended> {
+    let request = match admit(home, d, (account, user)) {
+        Ok(request) => request,
+        Err(refusal) => {
+            refuse_share(home, d, refusal);
+            return None;
+        }
+    };
+    let mut payload = std::mem::take(&mut home.payload);
+    record::encode(d, &mut payload);
+    let now = home.unix_ms();
+    let metrics = &home.shared.metrics[home.worker];
+    let appended = home.ledger.append(account, now, &payload, d.ticket, metrics);
+    home.payload = payload;
+    match appended {
+        Ok(appended) => {
+            if let Some(request) = request {
+                home.ledger.admitted(account, &request, metrics);
+            }
+            Some(appended)
+        }
+        Err(error) => {
+            refuse(home, d, error);
+            None
+        }
+    }
+}
+
+/// Whether a message is within its sender's share of the mailbox. `Some`: so much waits there that it has to be counted.
+fn admit<'a>(
+    home: &mut Home,
+    d: &Delivery<'a>,
+    (account, user): (UserId, Option<UserKey>),
+) -> Result<Option<Request<'a>>, Refusal> {
+    let Some(backlog) = home.ledger.log().backlog(account) else { return Ok(None) };
+    let limits = &home.config.limits;
+    let from = d.from.split_once('@').map_or("", |(local, _)| local);
+    let payload = record::length(d);
+    // What an account sends itself, and what the server does, is bounded as the whole.
+    if !Shares::are_counted(limits, &backlog, payload) || from == d.to_local || from.is_empty() {
+        return Ok(None);
+    }
+    let shared = &home.shared;
+    let sender_of = |local: &str| {
+        let item = shared.directory.roster_item(d.to_local, &format!("{local}@{}", shared.domain));
+        match item {
+            Ok(item) => Sender::of(item.as_ref()),
+            Err(error) => {
+                tracing::error!(user = d.to_local, %error, "cannot read a roster");
+                Sender::Stranger
+            }
+        }
+    };
+    let is_absent = user.is_none_or(|user| home.users.available_of(user).is_empty());
+    let request = Request { from, sender: sender_of(from), payload, is_absent, now_ms: home.now.0 };
+    home.ledger.admit(limits, (account, &backlog), &request, sender_of)?;
+    Ok(Some(request))
+}
+
+/// A message is past its sender's share of a mailbox: its sender is told to wait until the recipient has read some.
+fn refuse_share(home: &mut Home, d: &Delivery<'_>, refusal: Refusal) {
+    let metrics = home.metrics();
+    let (counter, text) = match refusal {
+        Refusal::Sender => {
+            (&metrics.refused_offline_sender, "as many of your messages wait for the recipient as may")
+        }
+        Refusal::Strangers => (
+            &metrics.refused_offline_strangers,
+            "as many messages of people who are no contacts wait for the recipient as may",
+        ),
+        Refusal::Rate => (
+            &metrics.refused_offline_rate,
+            "too many messages of people who are no contacts come for the recipient; try again later",
+        ),
+    };
+    counter.add(1);
+    let error = StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text);
+    routing::bounce_with(home, d, error);
 }
 
 /// The log does not take a message: its sender is told why.
@@ -150,7 +218,11 @@ pub fn offer(home: &mut Home, user: UserKey) {
 pub fn pump(home: &mut Home, key: ResourceKey) {
     let Some(resource) = home.users.get(key) else { return };
     let Some(after) = resource.flow.as_ref().and_then(|flow| flow.after) else { return };
-    match flow::room(home, key) {
+    if !resource.flags.has(Flags::SETTLED) {
+        // Until it is known whether its stream is managed nothing is handed over: see `settle`.
+        return;
+    }
+    match room::for_message(home, key) {
         Room::Now => {}
         Room::Soon => return home.pumps.push(key),
         // An acknowledgement or an empty output will bring it back.
@@ -190,7 +262,7 @@ pub fn pump(home: &mut Home, key: ResourceKey) {
     let mut start = 0;
     let mut reached = last;
     for &(sequence, end) in &writes {
-        if flow::room(home, key) != Room::Now {
+        if room::for_message(home, key) != Room::Now {
             reached = Some(Sequence(sequence.0 - 1));
             break;
         }
@@ -198,7 +270,7 @@ pub fn pump(home: &mut Home, key: ResourceKey) {
         home.work.add(work::LOGGED);
         home.work.add_bytes(stanza.len());
         home.metrics().redelivered.add(1);
-        routing::hand_over_record(home, key, Kind::Message, "", Urgency::Now, stanza, Some(sequence));
+        routing::hand_over_record(home, key, stanza, sequence);
         start = end;
     }
     home.payload = bytes;
@@ -231,15 +303,7 @@ pub fn session_ended(home: &mut Home, full: &str, resource: Resource) {
     let user = resource.user;
     let unacked = resource.flow.and_then(|flow| flow.sm).map(|sm| sm.into_unacked()).unwrap_or_default();
     for stanza in unacked {
-        if let Unacked::Stanza { kind: Kind::Iq, bytes } = stanza
-            && let Ok(iq) = Element::parse(&bytes)
-            && matches!(iq.attribute("type"), Some("get" | "set"))
-        {
-            let from = iq.attribute("from").unwrap_or_default();
-            let id = iq.attribute("id").map_or(Cow::Borrowed(""), Cow::Borrowed);
-            let error = StanzaCondition::ServiceUnavailable.into();
-            routing::refuse(home, Kind::Iq, from, Some(full), &id, error);
-        }
+        refuse_request(home, full, &stanza);
     }
     let local = full.split('@').next().unwrap_or_default();
     if home.users.find(local) == Some(user) {
@@ -247,21 +311,78 @@ pub fn session_ended(home: &mut Home, full: &str, resource: Resource) {
     }
 }
 
+/// A stanza is given up that `full` has not acknowledged: if it is a request, its sender gets an error.
+fn refuse_request(home: &mut Home, full: &str, stanza: &Unacked) {
+    if let Unacked::Stanza { kind: Kind::Iq, bytes, .. } = stanza
+        && let Ok(iq) = Element::parse(bytes)
+        && matches!(iq.attribute("type"), Some("get" | "set"))
+    {
+        let from = iq.attribute("from").unwrap_or_default();
+        let error = StanzaCondition::ServiceUnavailable.into();
+        routing::refuse(home, Kind::Iq, from, Some(full), iq.attribute("id"), error);
+    }
+}
+
+/// A session has lost its connection: it keeps references, and no more of other things than `limits.detached_bytes`. The
+/// client is told to ask again for answers that it missed, and contacts are asked for their presence again. `false`: what
+/// it cannot do without is not kept, so it cannot be resumed.
+pub fn shed(home: &mut Home, key: ResourceKey) -> bool {
+    let full = home.full_jid(key);
+    let bytes_max = room::detached_bytes(home);
+    let mut refused = Vec::new();
+    let mut complete = true;
+    let Some(queue) = home.users.sm_mut(key).and_then(|sm| sm.unacked_mut()) else { return true };
+    queue.shed(bytes_max, |entry| match answer_to(&entry) {
+        Some(answer) => Unacked::Answer(Box::new(answer)),
+        None => {
+            complete &= !matches!(entry, Unacked::Answer(_)) && !is_own(&entry);
+            refused.push(entry);
+            Unacked::Forgotten(1)
+        }
+    });
+    for entry in refused {
+        refuse_request(home, &full, &entry);
+    }
+    complete
+}
+
+/// Of an answer that is no longer kept, which request it was for.
+fn answer_to(entry: &Unacked) -> Option<AnswerTo> {
+    let Unacked::Stanza { kind: Kind::Iq, bytes, .. } = entry else { return None };
+    let iq = Element::parse(bytes).ok()?;
+    matches!(iq.attribute("type"), Some("result" | "error")).then(|| AnswerTo {
+        from: iq.attribute("from").map(Into::into),
+        id: iq.attribute("id").unwrap_or_default().into(),
+    })
+}
+
+/// Whether a stanza is a push of the account's own: an iq set without a sender, or from the account.
+fn is_own(entry: &Unacked) -> bool {
+    let Unacked::Stanza { kind: Kind::Iq, bytes, .. } = entry else { return false };
+    Element::parse(bytes).is_ok_and(|iq| {
+        iq.attribute("type") == Some("set") && iq.attribute("from").is_none_or(|from| !from.contains('/'))
+    })
+}
+
 /// Writes everything unacknowledged to a resumed stream again, in order (XEP-0198 §5). Messages that another resource
-/// has taken in the meantime are left out.
+/// has taken in the meantime are left out; so is what was forgotten, and then contacts are to be asked for their presence.
 pub fn send_again(home: &mut Home, key: ResourceKey) {
     let resource = home.users.resource_mut(key);
     let (conn, user) = (resource.conn, resource.user);
     let account = home.users.user(user).id;
-    let shared = home.shared.clone();
+    let (shared, full) = (home.shared.clone(), home.full_jid(key));
     let Some(sm) = home.users.sm_mut(key) else { return };
     debug_assert_ne!(conn, ConnId::NONE, "a resumed stream has a connection");
     let (log, out) = (home.ledger.log(), home.out.plain(conn));
-    let mut count = 0;
-    sm.retain_unacked(|stanza| {
-        let written = match stanza {
+    let (mut count, mut lost) = (0, false);
+    let again = |entry: Unacked| {
+        let written = match &entry {
             Unacked::Stanza { bytes, .. } => {
                 out.extend_from_slice(bytes);
+                true
+            }
+            Unacked::Answer(answer) => {
+                out.extend_from_slice(&flow::ask_again(&full, answer.from.as_deref(), &answer.id));
                 true
             }
             Unacked::Record { sequence, .. } => {
@@ -277,11 +398,21 @@ pub fn send_again(home: &mut Home, key: ResourceKey) {
                     _ => false,
                 }
             }
+            Unacked::Forgotten(_) => {
+                lost = true;
+                false
+            }
         };
         count += u64::from(written);
-        written
-    });
+        written.then_some(entry)
+    };
+    if let Some(queue) = sm.unacked_mut() {
+        queue.rebuild(again);
+    }
     sm.resumed();
+    if lost {
+        home.users.resource_mut(key).flags.put(Flags::PRESENCE_LOST, true);
+    }
     home.metrics().sent_again.add(count);
     home.touched.push(key);
 }

@@ -26,6 +26,11 @@ pub struct Kept<'a> {
     pub stanza: &'a [u8],
 }
 
+/// Bytes that [`encode`] writes.
+pub fn length(d: &Delivery<'_>) -> usize {
+    3 + d.to_resource.unwrap_or_default().len() + d.bytes.len()
+}
+
 /// Writes a message for the log over what is in `out`.
 pub fn encode(d: &Delivery<'_>, out: &mut Vec<u8>) {
     out.clear();
@@ -43,6 +48,18 @@ pub fn decode(payload: &[u8]) -> Option<Kept<'_>> {
     let (resource, stanza) = rest.split_at_checked(usize::from(u16::from_le_bytes([low, high])))?;
     let resource = std::str::from_utf8(resource).ok()?;
     (version == VERSION).then(|| Kept { resource: Some(resource).filter(|name| !name.is_empty()), stanza })
+}
+
+/// Localpart of the user of this server who has sent a message of the log.
+pub fn sender_of(payload: &[u8]) -> Option<&str> {
+    // Nothing in the stamped start tag comes before the stamp but declarations, whose quotes are escaped; and nothing in
+    // a localpart needs to be (RFC 7622 §3.3.1).
+    const STAMP: &[u8] = b" from=\"";
+    let stanza = decode(payload)?.stanza;
+    let start = memchr::memmem::find(stanza, STAMP)? + STAMP.len();
+    let from = &stanza[start..];
+    let end = memchr::memchr2(b'@', b'"', from).filter(|&end| from[end] == b'@')?;
+    std::str::from_utf8(&from[..end]).ok()
 }
 
 /// Appends the stanza with the time at which the server received it (XEP-0203).
@@ -83,7 +100,7 @@ mod tests {
             from: "romeo@x/1",
             to_local: "juliet",
             to_resource: resource,
-            id: "",
+            id: None,
             bytes,
             ticket: None,
         }

@@ -1,6 +1,6 @@
 //! Roster items on the wire, and roster pushes (RFC 6121 §2.1.2, §2.1.6).
 
-use whimbrel_storage::directory::{Item, Subscription};
+use whimbrel_storage::directory::{Item, RosterVersion, Subscription};
 
 use crate::stanza::{Kind, Type};
 use crate::stream::errors::{StanzaCondition, StanzaError};
@@ -30,28 +30,36 @@ pub fn item_element(item: &Item) -> Element {
         .children(item.groups.iter().map(|group| Element::new("group", NAMESPACE).text(group)))
 }
 
+/// Bytes of an item as a client sees it.
+pub fn item_bytes(item: &Item) -> usize {
+    let mut bytes = Vec::with_capacity(256);
+    item_element(item).write(NAMESPACE, &mut bytes);
+    bytes.len()
+}
+
 /// The item that says that a contact is gone (RFC 6121 §2.5.2).
 pub fn removed_element(contact: &str) -> Element {
     Element::new("item", NAMESPACE).attr("jid", contact).attr("subscription", "remove")
 }
 
-/// The error of a roster in which there is no room: `limits.roster_items`.
+/// The error of a roster in which there is no room: `limits.roster_items` or `limits.roster_bytes`.
 pub fn full() -> StanzaError {
     StanzaError::from(StanzaCondition::ResourceConstraint)
         .with_text("the roster is full; remove contacts first")
 }
 
-/// Pushes an item that has changed to all interested resources of its user. Its version is the roster's.
+/// Pushes an item that has just changed to all interested resources of its user. Its version is the roster's.
 pub fn push(home: &mut Home, local: &str, item: &Item) {
     push_to_interested(home, local, item_element(item), item.version);
 }
 
-/// Pushes the removal of an item to all interested resources of its user.
+/// Pushes the removal of an item that has just been made to all interested resources of its user.
 pub fn push_removed(home: &mut Home, local: &str, contact: &str, version: u64) {
     push_to_interested(home, local, removed_element(contact), version);
 }
 
 fn push_to_interested(home: &mut Home, local: &str, item: Element, version: u64) {
+    let version = home.shared.directory.version_made_now(version);
     let interested = |key: &ResourceKey| home.users.resource(*key).flags.has(Flags::INTERESTED);
     let mut keys = home.users.resources_of(local);
     keys.retain(|key| interested(key));
@@ -61,12 +69,12 @@ fn push_to_interested(home: &mut Home, local: &str, item: Element, version: u64)
 }
 
 /// Pushes an item to one resource.
-pub fn push_to(home: &mut Home, key: ResourceKey, item: Element, version: u64) {
+pub fn push_to(home: &mut Home, key: ResourceKey, item: Element, version: RosterVersion) {
     let query = Element::new("query", NAMESPACE).attr("ver", version.to_string()).child(item);
     let to = home.full_jid(key);
     let mut bytes = Vec::with_capacity(256);
     // Without `from`: it comes from the user's own account, which is what §2.1.6 tells the client to check.
-    routing::open_reply(Kind::Iq, Type::Set, None, &to, &format!("push-{version}"), &mut bytes);
+    routing::open_reply(Kind::Iq, Type::Set, None, &to, Some(&format!("push-{version}")), &mut bytes);
     bytes.push(b'>');
     query.write("jabber:client", &mut bytes);
     bytes.extend_from_slice(b"</iq>");

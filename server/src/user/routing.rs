@@ -12,10 +12,12 @@ use whimbrel_storage::log::Sequence;
 use crate::service;
 use crate::stanza::{Delivery, Kind, Ticket, Traits, Type};
 use crate::stream::errors::{StanzaCondition, StanzaError, StreamCondition};
+use crate::user::flow::Class;
 use crate::user::home::Home;
+use crate::user::inactive::Urgency;
 use crate::user::subscription::table::Verb;
 use crate::user::tables::{Flags, ResourceKey, UserKey};
-use crate::user::{blocking, carbons, flow, inactive, offline, presence};
+use crate::user::{blocking, carbons, flow, inactive, offline, presence, room};
 use crate::xml::{CommonAttributes, Stamp, Stanza, writer};
 
 /// A stanza error that ends the stream.
@@ -33,8 +35,8 @@ pub struct Inbound<'a> {
     pub typ: Type,
     /// The `to` attribute as the client wrote it, entities decoded.
     pub to_text: Option<&'a str>,
-    /// The `id` attribute, entities decoded; empty when there is none.
-    pub id: &'a str,
+    /// The `id` attribute, entities decoded.
+    pub id: Option<&'a str>,
     /// The default language of his stream, when it is not the server's.
     pub language: Option<&'a str>,
     /// The stanza.
@@ -99,25 +101,25 @@ fn from_client_as(
     if let Some(claimed) = claimed {
         check_from(&claimed, from)?;
     }
-    let id = id.unwrap_or_default();
+    let id = id.as_deref();
     let Some(typ) = Type::parse(kind, typ_text.as_deref()) else {
-        refuse(home, kind, from, to_text.as_deref(), &id, StanzaCondition::BadRequest.into());
+        refuse(home, kind, from, to_text.as_deref(), id, StanzaCondition::BadRequest.into());
         return Ok(());
     };
     let to = match to_text.as_deref().map(JidRef::parse).transpose() {
         Ok(to) => to,
         Err(_) => {
             if may_be_answered(kind, typ) {
-                refuse(home, kind, from, None, &id, StanzaCondition::JidMalformed.into());
+                refuse(home, kind, from, None, id, StanzaCondition::JidMalformed.into());
             }
             return Ok(());
         }
     };
     let to_text = to_text.as_deref();
-    let inbound = Inbound { sender, from, kind, typ, to_text, id: &id, language, stanza, ticket };
+    let inbound = Inbound { sender, from, kind, typ, to_text, id, language, stanza, ticket };
     if kind == Kind::Iq && !well_formed_iq(&inbound) {
         if may_be_answered(kind, typ) {
-            refuse(home, kind, from, inbound.to_text, &id, StanzaCondition::BadRequest.into());
+            refuse(home, kind, from, inbound.to_text, id, StanzaCondition::BadRequest.into());
         }
         return Ok(());
     }
@@ -141,11 +143,10 @@ fn check_from(claimed: &str, full: &str) -> Result<(), StreamEnd> {
     }
 }
 
-/// RFC 6120 §8.2.3: an id always; get and set have exactly one child, a result at most one.
+/// RFC 6120 §8.2.3: an id always, if only an empty one; get and set have exactly one child, a result at most one.
 fn well_formed_iq(inbound: &Inbound<'_>) -> bool {
     let children = inbound.stanza.children().len();
-    let has_id = inbound.stanza.attribute("id").is_some();
-    has_id
+    inbound.id.is_some()
         && match inbound.typ {
             Type::Get | Type::Set => children == 1,
             Type::Result => children <= 1,
@@ -210,7 +211,8 @@ pub fn forward(home: &mut Home, inbound: &Inbound<'_>, to: Option<&JidRef<'_>>) 
 pub fn send_to_user(home: &mut Home, inbound: &Inbound<'_>, local: &str, resource: Option<&str>) {
     let traits = match inbound.kind {
         Kind::Message => Traits::of(inbound.stanza.children().map(|child| (child.name(), child.namespace()))),
-        Kind::Presence | Kind::Iq => Traits::default(),
+        Kind::Presence => presence_traits(home, inbound.typ, inbound.from),
+        Kind::Iq => Traits::default(),
     };
     let mut bytes = std::mem::take(&mut home.scratch);
     bytes.clear();
@@ -240,6 +242,15 @@ pub fn send_to_user(home: &mut Home, inbound: &Inbound<'_>, local: &str, resourc
     home.scratch = bytes;
 }
 
+/// How a presence of a user of this worker is treated.
+pub fn presence_traits(home: &Home, typ: Type, from: &str) -> Traits {
+    let shows = matches!(typ, Type::Available | Type::Unavailable);
+    match shows && blocking::chooses_resources(home, from) {
+        true => Traits::CHOOSES_RESOURCES,
+        false => Traits::default(),
+    }
+}
+
 /// Hands a stanza to a user whose home is this worker (RFC 6121 §8.5), behind the subscriptions that its sender has
 /// under way with him.
 pub fn deliver(home: &mut Home, d: &Delivery<'_>) {
@@ -256,7 +267,7 @@ pub fn deliver_now(home: &mut Home, d: &Delivery<'_>) {
         // XEP-0191 §3.2: as if the user were not there.
         match d.kind {
             Kind::Message => deliver_message_to_nobody(home, d),
-            Kind::Iq => bounce(home, d, StanzaCondition::ServiceUnavailable),
+            Kind::Iq => deliver_iq(home, d, None, true),
             Kind::Presence => {}
         }
         return settle_now(home, d);
@@ -269,7 +280,7 @@ pub fn deliver_now(home: &mut Home, d: &Delivery<'_>) {
         }
         Kind::Message => deliver_message(home, d, user),
         Kind::Presence => presence::receive(home, d, user),
-        Kind::Iq => deliver_iq(home, d, user),
+        Kind::Iq => deliver_iq(home, d, user, false),
     }
 }
 
@@ -280,16 +291,18 @@ fn settle_now(home: &mut Home, d: &Delivery<'_>) {
     }
 }
 
-fn deliver_iq(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>) {
+/// `is_hidden`: the user blocks the sender, and `user` is `None`.
+fn deliver_iq(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>, is_hidden: bool) {
     let Some(resource) = d.to_resource else {
         // RFC 6121 §8.5.2.1.3: the server answers on behalf of the account; results to it mean nothing.
         if matches!(d.typ, Type::Get | Type::Set) {
-            service::dispatch_for_account(home, d);
+            service::dispatch_for_account(home, d, is_hidden);
         }
         return;
     };
     match user.and_then(|user| home.users.find_resource(user, resource)) {
-        Some(key) => hand_over(home, key, d),
+        Some(key) if d.traits.has(Traits::FROM_SERVER) || takes(home, key, d) => hand_over(home, key, d),
+        Some(_) => not_taken(home, d),
         None => bounce(home, d, StanzaCondition::ServiceUnavailable),
     }
 }
@@ -301,6 +314,9 @@ fn deliver_message(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>) {
     };
     if let Some(resource) = d.to_resource {
         if let Some(key) = home.users.find_resource(user, resource) {
+            if !d.traits.has(Traits::FROM_SERVER) && !takes(home, key, d) {
+                return not_taken(home, d);
+            }
             hand_over(home, key, d);
             carbons::copy_received(home, user, d, &[key]);
             return;
@@ -313,6 +329,9 @@ fn deliver_message(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>) {
     let recipients = recipients_of_bare(home, user, d.typ);
     if recipients.is_empty() {
         return deliver_message_to_nobody(home, d);
+    }
+    if !recipients.iter().any(|&key| takes(home, key, d)) {
+        return not_taken(home, d);
     }
     for &key in &recipients {
         hand_over(home, key, d);
@@ -345,20 +364,49 @@ fn deliver_message_to_nobody(home: &mut Home, d: &Delivery<'_>) {
     }
 }
 
-/// Writes a stanza to a bound resource, or holds it back while the client is inactive.
+/// Writes a stanza to a bound resource, or holds it back while the client is inactive or reads slowly.
 pub fn hand_over(home: &mut Home, key: ResourceKey, d: &Delivery<'_>) {
-    hand_over_bytes(home, key, d.kind, d.from, inactive::urgency(d), d.bytes);
+    let urgency = inactive::urgency(d);
+    let class = match (d.kind, d.typ) {
+        _ if urgency == Urgency::Replaceable => Class::Presence(d.from),
+        (Kind::Iq, Type::Result | Type::Error) if d.traits.has(Traits::FROM_SERVER) => {
+            Class::Answer { from: Some(d.from), id: d.id.unwrap_or_default() }
+        }
+        _ if d.traits.has(Traits::FROM_SERVER) => Class::Own,
+        _ => Class::Foreign,
+    };
+    hand_over_as(home, key, d.kind, class, urgency, d.bytes);
 }
 
-/// As [`hand_over_bytes`], of a message that is in the log as `record`.
-pub fn hand_over_record(
+/// Hands a message of the log over.
+pub fn hand_over_record(home: &mut Home, key: ResourceKey, bytes: &[u8], record: Sequence) {
+    hand_over_as(home, key, Kind::Message, Class::Record(record), Urgency::Now, bytes);
+}
+
+/// As [`hand_over`], of what this server tells of the user's own account, or of presence from `from`.
+pub fn hand_over_bytes(
     home: &mut Home,
     key: ResourceKey,
     kind: Kind,
     from: &str,
-    urgency: inactive::Urgency,
+    urgency: Urgency,
     bytes: &[u8],
-    record: Option<Sequence>,
+) {
+    let class = match (kind, urgency) {
+        (_, Urgency::Replaceable) => Class::Presence(from),
+        (Kind::Iq, _) => Class::Own,
+        _ => Class::Foreign,
+    };
+    hand_over_as(home, key, kind, class, urgency, bytes);
+}
+
+fn hand_over_as(
+    home: &mut Home,
+    key: ResourceKey,
+    kind: Kind,
+    class: Class<'_>,
+    urgency: Urgency,
+    bytes: &[u8],
 ) {
     let metrics = home.metrics();
     match kind {
@@ -366,24 +414,31 @@ pub fn hand_over_record(
         Kind::Presence => metrics.presences_out.add(1),
         Kind::Iq => metrics.iqs_out.add(1),
     }
-    if home.users.resource(key).flags.has(Flags::INACTIVE)
+    let from = match class {
+        Class::Presence(from) => from,
+        _ => "",
+    };
+    let flags = home.users.resource(key).flags;
+    if (flags.has(Flags::INACTIVE) || flags.has(Flags::BACKED_UP))
         && inactive::hold(home, key, kind, from, urgency, bytes)
     {
         return;
     }
-    flow::write(home, key, kind, bytes, record);
+    flow::write(home, key, kind, class, bytes);
 }
 
-/// As [`hand_over`], with other bytes than those of the delivery.
-pub fn hand_over_bytes(
-    home: &mut Home,
-    key: ResourceKey,
-    kind: Kind,
-    from: &str,
-    urgency: inactive::Urgency,
-    bytes: &[u8],
-) {
-    hand_over_record(home, key, kind, from, urgency, bytes, None);
+/// Whether a resource takes a stanza that somebody else sends it and that is kept nowhere.
+fn takes(home: &Home, key: ResourceKey, d: &Delivery<'_>) -> bool {
+    inactive::urgency(d) != Urgency::Now || room::takes(home, key, Class::Foreign, d.bytes.len())
+}
+
+/// A stanza is not taken because too much waits for its recipient: its sender is told, if it is worth it.
+fn not_taken(home: &mut Home, d: &Delivery<'_>) {
+    home.metrics().dropped_output.add(1);
+    if d.typ != Type::Headline && !d.traits.has(Traits::STATE_ONLY) {
+        let text = "too much waits for the recipient; try again later";
+        bounce_with(home, d, StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text));
+    }
 }
 
 /// Answers a stanza that was on its way to a user with an error, unless it is one that gets no answer.
@@ -417,7 +472,7 @@ pub fn refuse(
     kind: Kind,
     recipient: &str,
     from: Option<&str>,
-    id: &str,
+    id: Option<&str>,
     error: StanzaError,
 ) {
     refuse_with(home, kind, Traits::FROM_SERVER, recipient, from, id, &error);
@@ -429,7 +484,7 @@ fn refuse_with(
     traits: Traits,
     recipient: &str,
     from: Option<&str>,
-    id: &str,
+    id: Option<&str>,
     error: &StanzaError,
 ) {
     home.metrics().errors_out.add(1);
@@ -443,18 +498,12 @@ fn refuse_with(
     send_made(home, Made { kind, typ: Type::Error, traits, from, id, bytes: &bytes }, recipient);
 }
 
-/// Routes a stanza that the server made in the name of one user to another. `recipient` is his JID; his block
-/// list applies.
-pub fn send_reply(
-    home: &mut Home,
-    kind: Kind,
-    typ: Type,
-    recipient: &str,
-    from: Option<&str>,
-    id: &str,
-    bytes: &[u8],
-) {
-    send_made(home, Made { kind, typ, traits: Traits::default(), from, id, bytes }, recipient);
+/// Routes a presence that the server made in the name of one user, of this worker, to another. `recipient` is a JID of the
+/// other, whose block list applies.
+pub fn send_presence(home: &mut Home, typ: Type, recipient: &str, from: &str, bytes: &[u8]) {
+    let traits = presence_traits(home, typ, from);
+    let made = Made { kind: Kind::Presence, typ, traits, from: Some(from), id: None, bytes };
+    send_made(home, made, recipient);
 }
 
 /// A stanza that the server made.
@@ -468,7 +517,7 @@ pub struct Made<'a> {
     /// The address it comes from; `None` for the recipient's own account.
     pub from: Option<&'a str>,
     /// The id.
-    pub id: &'a str,
+    pub id: Option<&'a str>,
     /// The whole stanza.
     pub bytes: &'a [u8],
 }
@@ -492,13 +541,15 @@ pub fn send_made(home: &mut Home, made: Made<'_>, recipient: &str) {
     home.route(&delivery);
 }
 
-/// Writes `<kind type='…' from='…' to='…' id='…'` without the closing bracket.
-pub fn open_reply(kind: Kind, typ: Type, from: Option<&str>, to: &str, id: &str, out: &mut Vec<u8>) {
+/// Writes `<kind type='…' from='…' to='…' id='…'` without the closing bracket. An empty `to` is left out, an empty id is
+/// not.
+pub fn open_reply(kind: Kind, typ: Type, from: Option<&str>, to: &str, id: Option<&str>, out: &mut Vec<u8>) {
     out.push(b'<');
     out.extend_from_slice(kind.name().as_bytes());
-    let attributes = [("type", typ.name()), ("from", from), ("to", Some(to)), ("id", Some(id))];
+    let attributes =
+        [("type", typ.name()), ("from", from), ("to", Some(to).filter(|to| !to.is_empty())), ("id", id)];
     for (name, value) in attributes {
-        let Some(value) = value.filter(|value| !value.is_empty()) else { continue };
+        let Some(value) = value else { continue };
         out.push(b' ');
         out.extend_from_slice(name.as_bytes());
         out.extend_from_slice(b"='");

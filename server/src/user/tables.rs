@@ -43,7 +43,7 @@ pub struct User {
 
 /// Facts about a resource that are either true or not.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
-pub struct Flags(u8);
+pub struct Flags(u16);
 
 impl Flags {
     /// Has sent available presence.
@@ -58,16 +58,21 @@ impl Flags {
     pub const BLOCK_LIST: Flags = Flags(16);
     /// A quarter of what may wait in its output does wait there.
     pub const BACKED_UP: Flags = Flags(32);
+    /// Presence for it was dropped for want of room: its contacts are asked for theirs again (RFC 6121 §4.3).
+    pub const PRESENCE_LOST: Flags = Flags(64);
     /// A new password is being hashed for it (XEP-0077).
     pub const CHANGING_PASSWORD: Flags = Flags(128);
+    /// It is known whether its stream is managed: it is, or the client has sent presence, or has been there for long
+    /// without either. Until then a message that is written to it has not been delivered.
+    pub const SETTLED: Flags = Flags(256);
 
-    /// All flags in one byte, for another program.
-    pub(crate) fn bits(self) -> u8 {
+    /// All flags in one number, for another program.
+    pub(crate) fn bits(self) -> u16 {
         self.0
     }
 
-    /// Of such a byte.
-    pub(crate) fn of_bits(bits: u8) -> Flags {
+    /// Of such a number.
+    pub(crate) fn of_bits(bits: u16) -> Flags {
         Flags(bits)
     }
 
@@ -260,6 +265,11 @@ impl Users {
             }
         }
         resource
+    }
+
+    /// What a presence's sender hashes to, never 0: two that differ are hardly ever taken for one.
+    pub fn sender_hash(&self, jid: &str) -> u32 {
+        (self.hasher.hash_one(jid) as u32).max(1)
     }
 
     /// All users.

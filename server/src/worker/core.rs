@@ -149,6 +149,11 @@ impl Core {
         self.accept_paused
     }
 
+    /// Whether this worker takes nobody any more.
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
     /// Whether this worker drains, its last session is gone, and so is what it asked of other threads: they could
     /// not deliver to a worker that has left.
     pub fn is_drained(&self) -> bool {
@@ -219,7 +224,6 @@ impl Core {
             conn,
             connected: now,
             heard: now,
-            backlog: 0,
             phase: Phase::Negotiating(Box::new(Negotiation::new(deadline))),
             tls,
             partial: None,
@@ -253,8 +257,8 @@ impl Core {
 
     fn drained(&mut self, conn: ConnId) {
         let Some(session) = self.sessions.get_mut(conn) else { return };
-        self.home.metrics().backlog_bytes.sub(u64::from(session.backlog));
-        session.backlog = 0;
+        let before = self.home.out.set_with_driver(conn, 0);
+        self.home.shared.metrics[self.home.worker].backlog_bytes.sub(before as u64);
         if let Phase::Bound(key) = session.phase {
             flow::drained(&mut self.home, key);
         }
@@ -273,7 +277,7 @@ impl Core {
             {
                 self.timers.cancel(deadline);
             }
-            metrics_connection_closed(&self.home, &session);
+            metrics_connection_closed(&mut self.home, &session);
             self.home.shared.admission.release(AddressKey::new(session.peer), session.marks.established);
         }
     }
@@ -432,11 +436,10 @@ impl Core {
         let limit = self.home.config.limits.output_backlog_bytes as usize;
         let Some(session) = self.sessions.get_mut(conn) else { return };
         let metrics = &self.home.shared.metrics[self.home.worker];
-        let now = u32::try_from(bytes).unwrap_or(u32::MAX);
-        metrics.backlog_bytes.sub(u64::from(session.backlog));
-        metrics.backlog_bytes.add(u64::from(now));
-        metrics.backlog_high.raise(u64::from(now));
-        session.backlog = now;
+        let before = self.home.out.set_with_driver(conn, bytes);
+        metrics.backlog_bytes.sub(before as u64);
+        metrics.backlog_bytes.add(bytes as u64);
+        metrics.backlog_high.raise(bytes as u64);
         if bytes > limit {
             metrics.refused_backlog.add(1);
             // A client that does not read cannot be told; a reset frees the memory at once.
@@ -449,7 +452,7 @@ impl Core {
         {
             self.home.users.resource_mut(key).flags.put(Flags::BACKED_UP, true);
         }
-        if flow::is_choked(&self.home, conn, now) {
+        if self.is_choked(conn) {
             self.hold(conn, Holds::OUTPUT);
         }
     }
@@ -496,10 +499,11 @@ pub(super) fn metrics_connection_opened(home: &Home) {
     home.metrics().connections.add(1);
 }
 
-pub(super) fn metrics_connection_closed(home: &Home, session: &Session) {
+pub(super) fn metrics_connection_closed(home: &mut Home, session: &Session) {
+    let unsent = home.out.set_with_driver(session.conn, 0);
     let metrics = home.metrics();
     metrics.connections.sub(1);
-    metrics.backlog_bytes.sub(u64::from(session.backlog));
+    metrics.backlog_bytes.sub(unsent as u64);
     if session.tls.as_ref().is_some_and(|tls| tls.is_established()) {
         metrics.tls_sessions.sub(1);
     }

@@ -103,7 +103,7 @@ impl Core {
         while !bytes.is_empty() {
             let Some(session) = self.sessions.get(conn) else { break };
             if matches!(session.phase, Phase::Bound(_))
-                && let Some(reason) = self.gate(conn, session.backlog, until)
+                && let Some(reason) = self.gate(conn, until)
             {
                 return (bytes, Some(reason));
             }

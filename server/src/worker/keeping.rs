@@ -65,9 +65,10 @@ impl Core {
         let mut handed = std::mem::take(&mut self.home.ledger.handed);
         for one in handed.drain(..) {
             let Some(resource) = self.home.users.get(one.resource) else { continue };
-            let session = self.sessions.get(resource.conn);
-            match session.map(|session| (session.backlog, &session.phase)) {
-                Some((0, Phase::Bound(_))) => self.home.trim(one.user, one.sequence),
+            let with_kernel = self.home.out.with_driver(resource.conn) == 0
+                && resource.flags.has(crate::user::tables::Flags::SETTLED);
+            match self.sessions.get(resource.conn).map(|session| &session.phase) {
+                Some(Phase::Bound(_)) if with_kernel => self.home.trim(one.user, one.sequence),
                 _ => self.home.users.flow_mut(one.resource).unsent.get_or_insert_default().push(one.sequence),
             }
         }

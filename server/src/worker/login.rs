@@ -177,7 +177,7 @@ impl Core {
             Phase::Leaving(negotiation) => negotiation.user.as_deref(),
             _ => None,
         };
-        metrics_connection_closed(&self.home, session);
+        metrics_connection_closed(&mut self.home, session);
         let Some(user) = user else {
             // It was closed while the driver let go of it; the socket closes with it.
             self.home.shared.admission.release(AddressKey::new(session.peer), session.marks.established);
@@ -196,7 +196,7 @@ impl Core {
     /// Takes over a session whose socket the driver has attached as `conn`. `unsent` bytes still wait in it.
     pub fn adopt(&mut self, conn: ConnId, mut session: Session, unsent: usize) {
         session.conn = conn;
-        session.backlog = u32::try_from(unsent).unwrap_or(u32::MAX);
+        self.home.out.set_with_driver(conn, unsent);
         metrics_connection_opened(&self.home);
         let metrics = self.home.metrics();
         metrics.backlog_bytes.add(unsent as u64);
@@ -282,17 +282,18 @@ impl Core {
         self.home.metrics().binds.add(1);
         self.count_users();
         let out = self.home.out.plain(conn);
-        routing::open_reply(Kind::Iq, Type::Result, None, "", id, out);
+        routing::open_reply(Kind::Iq, Type::Result, None, "", Some(id), out);
         out.push(b'>');
         let jid = Element::new("jid", NS_BIND).text(&full);
         Element::new("bind", NS_BIND).child(jid).write("jabber:client", out);
         out.extend_from_slice(b"</iq>");
-        // What waits for this very resource comes before what is sent to it from now on.
+        // What waits for this very resource comes before what is sent to it from now on; but not before it is known
+        // whether the client will acknowledge it.
         offline::offer_to(&mut self.home, key);
     }
 
     fn refuse_bind(&mut self, conn: ConnId, id: &str, condition: StanzaCondition) {
         let domain = self.home.shared.domain.clone();
-        machine::bind_error(&domain, id, condition.into(), self.home.out.plain(conn));
+        machine::bind_error(&domain, Some(id), condition.into(), self.home.out.plain(conn));
     }
 }

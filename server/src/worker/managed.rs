@@ -13,6 +13,7 @@ use crate::stream::sm::{Rest, StreamId, StreamManagement, TooHigh, Unacked};
 use crate::user::flow;
 use crate::user::home::Home;
 use crate::user::inactive;
+use crate::user::offline;
 use crate::user::presence;
 use crate::user::tables::{Flags, ResourceKey};
 use crate::worker::core::{Core, Timer};
@@ -84,6 +85,8 @@ fn enable(home: &mut Home, key: ResourceKey, resume: bool, seconds_max: Option<u
     home.metrics().sm_enabled.add(1);
     let out = home.out.plain(home.users.resource(key).conn);
     element::write_enabled((seconds > 0).then_some((id, seconds)), out);
+    // What waits in the log can be acknowledged from here on.
+    flow::settle(home, key);
 }
 
 /// The client has handled so many stanzas (§4): messages among them leave the log, and there may be room for more.
@@ -102,6 +105,10 @@ fn acknowledged(home: &mut Home, key: ResourceKey, h: u32) -> Result<(), TooHigh
     home.touched.push(key);
     if home.users.flow_mut(key).after.is_some() {
         home.pumps.push(key);
+    }
+    if home.users.flow_mut(key).unsent.is_some() {
+        // Written before management was enabled, and so before anything that is acknowledged.
+        flow::delivered(home, key);
     }
     Ok(())
 }
@@ -186,7 +193,7 @@ impl Core {
     pub(super) fn begin_to_wait(&mut self, key: ResourceKey) -> bool {
         let seconds = self.home.users.sm_mut(key).map_or(0, |sm| sm.resume_seconds());
         let room = self.detached < self.home.config.limits.sm_detached_sessions as usize;
-        let expiry = match seconds > 0 && room {
+        let expiry = match seconds > 0 && room && offline::shed(&mut self.home, key) {
             true => self.set_timer(u64::from(seconds) * 1000, Timer::Detached(key)),
             false => None,
         };
@@ -258,6 +265,10 @@ impl Core {
         let (Some(key), Some(id)) = (found, id) else {
             return self.cannot_resume(conn, id);
         };
+        if self.home.users.sm_mut(key).is_some_and(|sm| sm.is_old(h)) {
+            // The client does not have what it has acknowledged: its state is that of another time.
+            return self.cannot_resume(conn, Some(id));
+        }
         if let Err(too_high) = acknowledged(&mut self.home, key, h) {
             return self.too_high(conn, too_high);
         }
@@ -344,8 +355,9 @@ impl Core {
         if let Some(sm) = self.home.users.sm_mut(key) {
             element::write_resumed(id, sm.handled(), self.home.out.plain(conn));
         }
-        crate::user::offline::send_again(&mut self.home, key);
+        offline::send_again(&mut self.home, key);
         inactive::set(&mut self.home, key, false);
+        presence::refresh(&mut self.home, key);
         if flow::is_behind(&self.home, key) {
             self.home.pumps.push(key);
         }

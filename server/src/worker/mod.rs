@@ -58,6 +58,8 @@ pub struct Worker<D: Driver> {
     commands: Arc<CommandQueue>,
     stalled: bool,
     accepting_paused: bool,
+    /// The listeners are closed, for good: the server ends.
+    listeners_closed: bool,
     /// Who waits to hear, at the end of the iteration, whether the worker has settled.
     census: Option<SyncSender<Census>>,
 }
@@ -65,7 +67,15 @@ pub struct Worker<D: Driver> {
 impl<D: Driver> Worker<D> {
     /// Puts a worker together.
     pub fn new(driver: D, core: Core, commands: Arc<CommandQueue>) -> Worker<D> {
-        Worker { driver, core, commands, stalled: false, accepting_paused: false, census: None }
+        Worker {
+            driver,
+            core,
+            commands,
+            stalled: false,
+            accepting_paused: false,
+            listeners_closed: false,
+            census: None,
+        }
     }
 
     /// The core.
@@ -232,6 +242,11 @@ impl<D: Driver> Worker<D> {
     }
 
     fn control_accepting(&mut self) {
+        if self.core.is_draining() && !self.listeners_closed {
+            // Nobody who comes now would be served: refused at once, they can go elsewhere.
+            self.listeners_closed = true;
+            self.driver.stop_accepting();
+        }
         let wanted = self.core.wants_accept_pause();
         if wanted != self.accepting_paused {
             self.accepting_paused = wanted;

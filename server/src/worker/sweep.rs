@@ -1,14 +1,20 @@
-//! The second hand: idle clients are found by sweeping a part of the table each second, so that an idle session
+//! The second hand: idle clients, and what else can wait for some seconds, are found by sweeping a part of the table each second, so that an idle session
 //! needs no timer of its own.
 
 use crate::runtime::driver::ConnId;
 use crate::service::ping;
 use crate::session::Phase;
 use crate::stream::errors::StreamCondition;
+use crate::user::tables::Flags;
+use crate::user::{flow, presence};
 use crate::worker::core::Core;
 
 /// The sweep visits every session once in so many seconds.
 const ROUND_SECONDS: usize = 16;
+
+/// Seconds from the accept after which a client that has neither sent presence nor enabled stream management is taken for
+/// one that will do neither.
+const SETTLED_SECONDS: u32 = 60;
 
 /// Sessions that one sweep visits at least.
 const PART_MIN: usize = 256;
@@ -21,9 +27,19 @@ impl Core {
         let answer = self.home.config.limits.idle_answer_seconds;
         let part = self.sessions.slots().div_ceil(ROUND_SECONDS).max(PART_MIN);
         let (mut silent, mut dead): (Vec<(ConnId, _)>, Vec<ConnId>) = (Vec::new(), Vec::new());
+        let (mut unsettled, mut uninformed) = (Vec::new(), Vec::new());
         let (visited, at_end) = self.sessions.range(self.sweep_position, part);
         for session in visited {
             let quiet = now.saturating_sub(session.heard);
+            if let Phase::Bound(key) = session.phase {
+                let flags = self.home.users.resource(key).flags;
+                if !flags.has(Flags::SETTLED) && now.saturating_sub(session.connected) > SETTLED_SECONDS {
+                    unsettled.push(key);
+                }
+                if flags.has(Flags::PRESENCE_LOST) && self.home.out.waiting(session.conn) == 0 {
+                    uninformed.push(key);
+                }
+            }
             match session.phase {
                 Phase::Bound(_) if session.marks.pinged && quiet > idle.saturating_add(answer) => {
                     dead.push(session.conn);
@@ -35,6 +51,12 @@ impl Core {
             }
         }
         self.sweep_position = if at_end { 0 } else { self.sweep_position + part };
+        for key in unsettled {
+            flow::settle(&mut self.home, key);
+        }
+        for key in uninformed {
+            presence::refresh(&mut self.home, key);
+        }
         for (conn, key) in silent {
             if let Some(session) = self.sessions.get_mut(conn) {
                 session.marks.pinged = true;

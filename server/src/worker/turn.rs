@@ -22,7 +22,7 @@ use crate::runtime::driver::ConnId;
 use crate::runtime::outbox::Action;
 use crate::runtime::timer::Millis;
 use crate::session::{Holds, Phase};
-use crate::user::flow;
+use crate::user::room;
 use crate::worker::bucket::{Buckets, Cost, give_back};
 use crate::worker::core::Core;
 
@@ -260,14 +260,21 @@ impl Core {
 
     /// Whether the next frame of a connection may be handled, or why not. `until`: the work at which its share of the
     /// turn is used up.
-    pub(super) fn gate(&self, conn: ConnId, backlog: u32, until: u64) -> Option<Holds> {
+    pub(super) fn gate(&self, conn: ConnId, until: u64) -> Option<Holds> {
         if self.home.work.spent() >= until.min(self.turns.until) {
             return Some(Holds::TURN);
         }
-        if flow::is_choked(&self.home, conn, backlog) {
-            return Some(Holds::OUTPUT);
-        }
-        None
+        self.is_choked(conn).then_some(Holds::OUTPUT)
+    }
+
+    /// Whether so much waits for a client, or its account, that nothing more is to be handled of what it asks.
+    pub(super) fn is_choked(&self, conn: ConnId) -> bool {
+        let session = self.sessions.get(conn);
+        let resource = session.and_then(|session| match session.phase {
+            Phase::Bound(key) => Some(key),
+            _ => None,
+        });
+        !room::for_next_stanza(&self.home, conn, resource)
     }
 
     /// Deals out turns, round robin, as long as the iteration has work to give.
@@ -398,8 +405,7 @@ impl Core {
     pub fn lift_choked(&mut self) {
         let mut choked = std::mem::take(&mut self.choked);
         for conn in choked.drain(..) {
-            let Some(session) = self.sessions.get(conn) else { continue };
-            if !flow::is_choked(&self.home, conn, session.backlog) {
+            if !self.is_choked(conn) {
                 self.lift(conn, Holds::OUTPUT);
             }
         }

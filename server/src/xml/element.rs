@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::error::FramingError;
 use super::framer::Limits;
-use super::namespace::{self, CLIENT, STREAMS, Sources, StreamNamespaces, XML, text};
+use super::namespace::{self, CLIENT, STREAMS, Sources, StreamNamespaces, TREE_PREFIXES_MAX, XML, text};
 use super::tokenizer::{AttributeKind, Context, Handler, Scan};
 use super::writer::{escape_attribute, escape_text};
 
@@ -80,6 +80,7 @@ impl Element {
             in_stream: true,
             depth_max: usize::MAX,
             attributes_max: usize::from(u16::MAX),
+            prefixes_max: TREE_PREFIXES_MAX,
         };
         let mut builder = TreeBuilder::default();
         let end = Scan::default()
@@ -284,17 +285,7 @@ impl Element {
             write_attribute("", "xmlns", &self.namespace, out);
             &self.namespace
         };
-        for (index, attribute) in self.attributes.iter().enumerate() {
-            match &*attribute.namespace {
-                "" => write_attribute("", &attribute.name, &attribute.value, out),
-                XML => write_attribute("xml:", &attribute.name, &attribute.value, out),
-                namespace => {
-                    let prefix = format!("a{index}");
-                    write_attribute("xmlns:", &prefix, namespace, out);
-                    write_attribute(&format!("{prefix}:"), &attribute.name, &attribute.value, out);
-                }
-            }
-        }
+        self.write_attributes(out);
         if self.nodes.is_empty() {
             out.extend_from_slice(b"/>");
             return;
@@ -309,6 +300,26 @@ impl Element {
         out.extend_from_slice(b"</");
         tag(out);
         out.push(b'>');
+    }
+
+    /// Each namespace of an attribute is declared once, under a prefix made up for this element.
+    fn write_attributes(&self, out: &mut Vec<u8>) {
+        let mut declared = smallvec::SmallVec::<[&str; 8]>::new();
+        for attribute in &self.attributes {
+            match &*attribute.namespace {
+                "" => write_attribute("", &attribute.name, &attribute.value, out),
+                XML => write_attribute("xml:", &attribute.name, &attribute.value, out),
+                namespace => {
+                    let known = declared.iter().position(|other| *other == namespace);
+                    let number = known.unwrap_or(declared.len());
+                    if known.is_none() {
+                        write_attribute("xmlns:", &format!("a{number}"), namespace, out);
+                        declared.push(namespace);
+                    }
+                    write_attribute(&format!("a{number}:"), &attribute.name, &attribute.value, out);
+                }
+            }
+        }
     }
 
     /// The element as XML for a `jabber:client` stream.

@@ -116,6 +116,9 @@ pub enum Problem {
     /// More attributes on one element than the limit.
     #[error("too many attributes")]
     TooManyAttributes,
+    /// More prefixes declared in one place than the limit.
+    #[error("too many namespace prefixes")]
+    TooManyPrefixes,
     /// The name of a namespace is longer than the limit.
     #[error("namespace name too long")]
     NamespaceTooLong,
@@ -161,9 +164,12 @@ impl FramingError {
             P::StreamNamespace | P::ContentNamespace => Condition::InvalidNamespace,
             P::StreamPrefix | P::StanzaPrefix => Condition::BadNamespacePrefix,
             P::Encoding => Condition::UnsupportedEncoding,
-            P::TooLong | P::TooDeep | P::TooManyAttributes | P::TooManyDeclarations | P::NamespaceTooLong => {
-                Condition::PolicyViolation
-            }
+            P::TooLong
+            | P::TooDeep
+            | P::TooManyAttributes
+            | P::TooManyDeclarations
+            | P::TooManyPrefixes
+            | P::NamespaceTooLong => Condition::PolicyViolation,
         }
     }
 }

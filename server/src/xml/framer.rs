@@ -3,7 +3,7 @@
 use super::chars::{SPACE, skip};
 use super::error::{FramingError, Problem};
 use super::header::{self, StreamHeader};
-use super::namespace::StreamNamespaces;
+use super::namespace::{PREFIXES_MAX, StreamNamespaces};
 use super::stanza::Stanza;
 use super::tokenizer::{Context, Scan, Validate};
 
@@ -156,6 +156,7 @@ impl Framer {
             in_stream: phase == Phase::InStream,
             depth_max: usize::from(limits.depth_max),
             attributes_max: usize::from(limits.attributes_max),
+            prefixes_max: PREFIXES_MAX,
         };
         if let Some(unfinished) = partial.take() {
             let idle = std::mem::replace(&mut self.work, unfinished);

@@ -39,7 +39,9 @@ pub use element::{Attribute, Element, Node};
 pub use error::{Condition, FramingError, Problem};
 pub use framer::{Frame, Framer, Limits, Partial, Phase};
 pub use header::StreamHeader;
-pub use namespace::{CLIENT, NAMESPACE_BYTES_MAX, STREAM_DECLARATIONS_MAX, STREAMS, StreamNamespaces, XML};
+pub use namespace::{
+    CLIENT, NAMESPACE_BYTES_MAX, PREFIXES_MAX, STREAM_DECLARATIONS_MAX, STREAMS, StreamNamespaces, XML,
+};
 pub use stanza::{Child, CommonAttributes, Stamp, Stanza};
 
 #[cfg(test)]

@@ -16,6 +16,15 @@ pub(super) const XMLNS: &str = "http://www.w3.org/2000/xmlns/";
 /// The most prefixes a stream header may declare beyond `stream`.
 pub const STREAM_DECLARATIONS_MAX: usize = 32;
 
+/// The most prefixes that may be declared at one place of a stanza, by the elements around it. What a prefix stands for is
+/// looked up for each name that has one.
+pub const PREFIXES_MAX: usize = 256;
+
+/// As [`PREFIXES_MAX`], of what becomes a tree: written anew it may need a prefix for each namespace, those of the stream
+/// header included.
+pub(super) const TREE_PREFIXES_MAX: usize = 2 * PREFIXES_MAX;
+const _: () = assert!(STREAM_DECLARATIONS_MAX < PREFIXES_MAX);
+
 /// The longest name of a namespace, in bytes after its references are decoded. A tree repeats the name on every element and attribute in it, so that
 /// without this limit a stanza of many small elements in one huge namespace would cost thousands of times its size.
 pub const NAMESPACE_BYTES_MAX: usize = 512;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::element::{Element, TreeBuilder};
-use super::namespace::{self, CLIENT, STREAMS, Sources, StreamNamespaces, Uri, text};
+use super::namespace::{self, CLIENT, STREAMS, Sources, StreamNamespaces, TREE_PREFIXES_MAX, Uri, text};
 use super::tokenizer::{self, Attribute, AttributeKind, ChildRange, Context, QName, Scan};
 use super::writer::escape_attribute;
 
@@ -195,6 +195,7 @@ impl<'a> Stanza<'a> {
             in_stream: true,
             depth_max: tokenizer::DEPTH_CEILING,
             attributes_max: usize::from(u16::MAX),
+            prefixes_max: TREE_PREFIXES_MAX,
         };
         let end = scan.element(self.frame, &context, &mut builder);
         debug_assert_eq!(end, Ok(Some(self.frame.len())), "what was accepted once is accepted again");

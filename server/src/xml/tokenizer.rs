@@ -6,6 +6,7 @@
 //! looked at again only when it can make progress. A token is therefore parsed a bounded number of times and the
 //! work stays linear even if bytes arrive one by one.
 
+mod bindings;
 mod parts;
 mod prefixes;
 mod tag;
@@ -13,7 +14,9 @@ mod tag;
 use super::chars::{self, SPACE, skip};
 use super::error::{FramingError, Problem};
 use super::namespace::{self, Sources, StreamNamespaces, Uri};
-use parts::Binding;
+use bindings::Bindings;
+#[cfg(test)]
+pub(super) use bindings::COMPARED;
 pub(super) use parts::{Attribute, AttributeKind, ChildRange, Open, QName};
 use tag::{TagEnd, plain_name};
 
@@ -28,6 +31,8 @@ pub(super) struct Context<'a> {
     pub(super) in_stream: bool,
     pub(super) depth_max: usize,
     pub(super) attributes_max: usize,
+    /// Most prefixes that the elements around one place declare.
+    pub(super) prefixes_max: usize,
 }
 
 /// Receives the parts of an element as they are found.
@@ -82,7 +87,7 @@ pub(super) struct Scan {
     pub(super) content_end: usize,
     pub(super) open: Vec<Open>,
     pub(super) attributes: Vec<Attribute>,
-    bindings: Vec<Binding>,
+    bindings: Bindings,
     pub(super) children: Vec<ChildRange>,
     pub(super) decoded: Vec<u8>,
     /// Bit i: the stream's declaration i is used inside; bit 63: the prefix `stream` is.
@@ -224,7 +229,7 @@ impl Scan {
                     TagEnd::Open => self.enter(frame, context, handler)?,
                     TagEnd::Empty => {
                         self.enter(frame, context, handler)?;
-                        self.leave(self.pos, self.pos);
+                        self.leave(frame, self.pos, self.pos);
                         handler.close();
                         if self.open.is_empty() {
                             return Ok(Some(self.pos));
@@ -379,7 +384,7 @@ impl Scan {
             None => Uri::None,
         };
         if self.declares {
-            default = self.declare(frame, default)?;
+            default = self.declare(frame, context, default)?;
         }
         let namespace = if self.tag.has_prefix() { self.resolve(frame, context, self.tag)? } else { default };
         if self.twice {
@@ -411,9 +416,11 @@ impl Scan {
 
     /// The innermost element ends: its end tag is `tag..end`.
     #[inline]
-    fn leave(&mut self, tag: usize, end: usize) {
-        if let Some(closed) = self.open.pop() {
-            self.bindings.truncate(closed.bindings as usize);
+    fn leave(&mut self, frame: &[u8], tag: usize, end: usize) {
+        if let Some(closed) = self.open.pop()
+            && self.bindings.len() > closed.bindings as usize
+        {
+            self.bindings.truncate(frame, closed.bindings as usize);
         }
         match self.open.len() {
             0 => self.content_end = tag,
@@ -437,11 +444,11 @@ impl Scan {
         let length = (expected.end - expected.start) as usize;
         let after = start + 2 + length;
         if frame.get(after) == Some(&b'>') && &frame[start + 2..after] == expected.bytes(frame) {
-            self.leave(start, after + 1);
+            self.leave(frame, start, after + 1);
             return Ok(true);
         }
         let Some(end) = self.end_tag_slow(frame, expected)? else { return Ok(false) };
-        self.leave(start, end);
+        self.leave(frame, start, end);
         Ok(true)
     }
 
@@ -487,7 +494,7 @@ impl Scan {
     pub(super) fn heap_bytes(&self) -> usize {
         self.open.capacity() * size_of::<Open>()
             + self.attributes.capacity() * size_of::<Attribute>()
-            + self.bindings.capacity() * size_of::<Binding>()
+            + self.bindings.heap_bytes()
             + self.children.capacity() * size_of::<ChildRange>()
             + self.decoded.capacity()
             + self.order.capacity() * size_of::<u16>()

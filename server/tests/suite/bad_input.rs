@@ -130,6 +130,18 @@ fn ten_thousand_nested_elements_are_refused_early() {
 }
 
 #[test]
+fn too_many_namespace_prefixes_end_the_stream() {
+    beside_a_good_client(|server| {
+        let mut client = at(server, Stage::Bound);
+        let declared =
+            |level: usize| (0..40).map(move |n| format!(" xmlns:p{level}x{n}='u'")).collect::<String>();
+        let nested: String = (0..7).map(|level| format!("<e{}>", declared(level))).collect();
+        let _ = client.socket().write_all(format!("<message>{nested}").as_bytes());
+        client.expect_stream_error_or_reset("policy-violation");
+    });
+}
+
+#[test]
 fn stanzas_before_login_and_in_wrong_namespaces_end_the_stream() {
     beside_a_good_client(|server| {
         for (stage, sent, condition) in [

@@ -221,9 +221,7 @@ fn a_contact_sees_the_user_go_when_blocked_and_come_back_when_unblocked() {
             juliet.send("<presence><show>away</show></presence>");
             juliet.settle();
             romeo.ask("get", Some("juliet@localhost"), "<vCard xmlns='vcard-temp'/>");
-            if way != "romeo@localhost/orchard" {
-                assert_eq!(presences(&mut romeo), [], "{way}");
-            }
+            assert_eq!(presences(&mut romeo), [], "{way}");
             romeo.quiet();
             juliet.quiet();
             assert_eq!(change(&mut juliet, "unblock", &[way]), "result");
@@ -260,5 +258,77 @@ fn who_had_directed_presence_sees_the_user_go_when_blocked() {
         juliet.expect_close();
         romeo.ask("get", Some("juliet@localhost"), "<vCard xmlns='vcard-temp'/>");
         assert_eq!(romeo.quiet(), []);
+    });
+}
+
+#[test]
+fn a_blocked_resource_is_passed_by_and_the_others_of_its_user_are_not() {
+    on_each_driver(|server| {
+        server.accounts(&["juliet", "romeo", "nurse"]);
+        befriend(server, "juliet", "romeo");
+        let mut orchard = server.online("romeo", "orchard");
+        let mut hall = server.online("romeo", "hall");
+        let from = "juliet@localhost/balcony";
+        // To a subscriber it is broadcast; the nurse, who is none, has to be asked for by name.
+        for (user, to) in [("juliet", ""), ("nurse", " to='romeo@localhost'")] {
+            for way in ["romeo@localhost/orchard", "localhost/orchard"] {
+                let from = from.replace("juliet", user);
+                let mut blocker = server.login(user, "balcony");
+                let mut seen = |blocker: &mut Client| {
+                    blocker.fence(&mut hall);
+                    hall.fence(&mut orchard);
+                    let of = |client: &mut Client| {
+                        let mut found = presences(client);
+                        found.retain(|(who, _)| *who == from);
+                        found.into_iter().map(|(_, typ)| typ).collect::<Vec<_>>()
+                    };
+                    (of(&mut orchard), of(&mut hall))
+                };
+                let (here, gone) = (vec![String::new()], vec!["unavailable".to_owned()]);
+                blocker.send(&format!("<presence{to}/>"));
+                assert_eq!(seen(&mut blocker), (here.clone(), here.clone()), "{user} {way}");
+                assert_eq!(change(&mut blocker, "block", &[way]), "result");
+                assert_eq!(seen(&mut blocker), (gone.clone(), vec![]), "{user} {way}: goes for one resource");
+                blocker.send(&format!("<presence{to}><show>away</show></presence>"));
+                assert_eq!(seen(&mut blocker), (vec![], here), "{user} {way}: the next presence");
+                blocker.send("</stream:stream>");
+                blocker.expect_close();
+                let mut after = server.login(user, "cellar");
+                assert_eq!(seen(&mut after), (vec![], gone), "{user} {way}: the end");
+                assert_eq!(change(&mut after, "unblock", &[]), "result");
+                after.send("</stream:stream>");
+                after.expect_close();
+            }
+        }
+    });
+}
+
+#[test]
+fn a_request_to_the_account_of_a_blocker_is_answered_as_for_no_account() {
+    on_each_driver(|server| {
+        server.accounts(&["juliet", "romeo"]);
+        befriend(server, "juliet", "romeo");
+        let mut juliet = server.online("juliet", "balcony");
+        let card = "<vCard xmlns='vcard-temp'><FN>J</FN></vCard>";
+        assert_eq!(outcome(&juliet.ask("set", None, card)), "result");
+        assert_eq!(change(&mut juliet, "block", &["romeo@localhost"]), "result");
+        let mut romeo = server.online("romeo", "orchard");
+        for child in [
+            "<vCard xmlns='vcard-temp'/>",
+            "<query xmlns='jabber:iq:last'/>",
+            "<query xmlns='jabber:iq:roster'/>",
+            "<query xmlns='jabber:iq:version'/>",
+            "<query xmlns='urn:xmpp:unknown'/>",
+            "<query xmlns='http://jabber.org/protocol/disco#info'/>",
+            "<query xmlns='http://jabber.org/protocol/disco#items'/>",
+            "<query xmlns='http://jabber.org/protocol/disco#items' node='n'/>",
+        ] {
+            for typ in ["get", "set"] {
+                let hers = romeo.ask(typ, Some("juliet@localhost"), child);
+                let nobodys = romeo.ask(typ, Some("nobody@localhost"), child);
+                assert_eq!(hers.nodes(), nobodys.nodes(), "{typ} {child}");
+                assert_eq!(hers.attribute("type"), nobodys.attribute("type"), "{typ} {child}");
+            }
+        }
     });
 }

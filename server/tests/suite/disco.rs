@@ -41,12 +41,14 @@ fn the_server_says_what_it_is_and_can_do() {
         assert_eq!(identity(info), ("server".into(), "im".into()));
         let features = features(info);
         for feature in [
+            "http://jabber.org/protocol/caps",
             "http://jabber.org/protocol/disco#info",
             "http://jabber.org/protocol/disco#items",
             "jabber:iq:last",
             "jabber:iq:private",
             "jabber:iq:register",
             "jabber:iq:version",
+            "msgoffline",
             "urn:xmpp:blocking",
             "urn:xmpp:carbons:2",
             "urn:xmpp:ping",
@@ -121,12 +123,18 @@ fn an_account_is_shown_to_its_owner_and_to_subscribers_only() {
             let answer = client.ask("get", Some("juliet@localhost"), ITEMS);
             assert_eq!(jids(payload(&answer)), ["juliet@localhost/balcony", "juliet@localhost/garden"]);
         }
-        for query in [INFO, ITEMS] {
-            let hers = tybalt.ask("get", Some("juliet@localhost"), query);
-            let nobodys = tybalt.ask("get", Some("nobody@localhost"), query);
-            assert_eq!(outcome(&hers), "service-unavailable");
-            assert_eq!(outcome(&nobodys), "service-unavailable");
-            assert_eq!(hers.find("error", "jabber:client"), nobodys.find("error", "jabber:client"));
+        // XEP-0030 §8: an error for the one, an empty result for the other, whatever the node.
+        for (query, expected) in [(INFO, "service-unavailable"), (ITEMS, "result")] {
+            for query in [query.to_owned(), query.replace("/>", " node='n'/>")] {
+                let hers = tybalt.ask("get", Some("juliet@localhost"), &query);
+                let nobodys = tybalt.ask("get", Some("nobody@localhost"), &query);
+                assert_eq!(outcome(&hers), expected, "{query}");
+                assert_eq!(hers.nodes(), nobodys.nodes(), "{query}");
+                assert_eq!(hers.attribute("type"), nobodys.attribute("type"), "{query}");
+                if expected == "result" {
+                    assert_eq!(jids(payload(&hers)), [""; 0], "{query}");
+                }
+            }
         }
     });
 }

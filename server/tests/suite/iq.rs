@@ -128,3 +128,53 @@ fn a_client_that_does_not_answer_a_ping_is_gone() {
         },
     );
 }
+
+#[test]
+fn an_answer_has_the_id_of_what_it_answers_also_an_empty_one_or_none() {
+    on_each_driver(|server| {
+        server.accounts(&["juliet"]);
+        let mut juliet = server.login("juliet", "balcony");
+        let ping = "<ping xmlns='urn:xmpp:ping'/>";
+        let table = [
+            (format!("<iq type='get' id=''>{ping}</iq>"), "result", Some("")),
+            (format!("<iq type='get' id='' to='localhost'>{ping}</iq>"), "result", Some("")),
+            (format!("<iq type='get' id='' to='localhost'>{UNKNOWN}</iq>"), "service-unavailable", Some("")),
+            (
+                format!("<iq type='get' id='' to='nobody@localhost'>{UNKNOWN}</iq>"),
+                "service-unavailable",
+                Some(""),
+            ),
+            (
+                format!("<iq type='get' id='' to='nobody@localhost/x'>{UNKNOWN}</iq>"),
+                "service-unavailable",
+                Some(""),
+            ),
+            (
+                format!("<iq type='get' id='' to='other.example'>{UNKNOWN}</iq>"),
+                "remote-server-not-found",
+                Some(""),
+            ),
+            ("<iq type='get' id=''/>".to_owned(), "bad-request", Some("")),
+            (format!("<iq type='get'>{ping}</iq>"), "bad-request", None),
+            (
+                "<message id='' to='nobody@localhost'><body>x</body></message>".to_owned(),
+                "service-unavailable",
+                Some(""),
+            ),
+            (
+                "<message to='nobody@localhost'><body>x</body></message>".to_owned(),
+                "service-unavailable",
+                None,
+            ),
+            ("<message id='' to='other.example'/>".to_owned(), "remote-server-not-found", Some("")),
+            ("<presence id='' to='other.example'/>".to_owned(), "remote-server-not-found", Some("")),
+            ("<presence to='other.example'/>".to_owned(), "remote-server-not-found", None),
+        ];
+        for (stanza, expected, id) in table {
+            juliet.send(&stanza);
+            let answer = juliet.stanza();
+            assert_eq!(outcome(&answer), expected, "{stanza}");
+            assert_eq!(answer.attribute("id"), id, "{stanza}");
+        }
+    });
+}

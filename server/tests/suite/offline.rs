@@ -1,8 +1,10 @@
 //! Messages for those who are not there, or do not read (XEP-0160).
 
+use whimbrel_server::config::Config;
 use whimbrel_server::xml::Element;
+use whimbrel_storage::directory::Subscription;
 
-use crate::support::answers::outcome;
+use crate::support::answers::{contact, outcome};
 use crate::support::managed::{chat, delayed};
 use crate::support::{Client, TestServer, drivers, on_each_driver, on_each_driver_with};
 
@@ -27,6 +29,13 @@ fn ids(client: &mut Client, count: usize) -> Vec<String> {
 
 fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
     range.map(|n| n.to_string()).collect()
+}
+
+/// Whoever sends may take the whole mailbox, for tests of what holds for all of it.
+fn one_sender_may_fill(config: &mut Config) {
+    config.limits.offline_percent_per_contact = 100;
+    config.limits.offline_percent_per_stranger = 100;
+    config.limits.offline_percent_strangers = 100;
 }
 
 /// Sends a message and says what came back.
@@ -280,6 +289,7 @@ fn many_messages_come_in_order_at_the_pace_of_their_reader() {
     on_each_driver_with(
         |config| {
             config.limits.offline_messages = count as u64 + 1;
+            one_sender_may_fill(config);
             config.log_mib_max = 1024;
             config.limits.output_backlog_bytes = 1 << 20;
             config.limits.sm_unacked_bytes = 1 << 20;
@@ -316,6 +326,7 @@ fn a_reader_who_stops_costs_disk_and_not_memory_and_gets_everything_in_order() {
     const LIMIT: u32 = 512 << 10;
     on_each_driver_with(
         |config| {
+            one_sender_may_fill(config);
             config.limits.stanza_bytes = 64 << 10;
             config.limits.output_backlog_bytes = LIMIT;
             config.limits.sm_unacked_bytes = LIMIT;
@@ -362,7 +373,10 @@ fn a_reader_who_stops_costs_disk_and_not_memory_and_gets_everything_in_order() {
 #[test]
 fn an_account_whose_messages_are_too_many_gets_no_more_until_it_reads_them() {
     on_each_driver_with(
-        |config| config.limits.offline_messages = 3,
+        |config| {
+            config.limits.offline_messages = 3;
+            one_sender_may_fill(config);
+        },
         |server| {
             server.accounts(&["juliet", "romeo"]);
             let mut romeo = server.login("romeo", "orchard");
@@ -391,6 +405,7 @@ fn a_log_that_is_full_refuses_messages_and_takes_them_again_when_it_has_room() {
             config.workers = 1;
             config.log_segment_mib = 2;
             config.log_mib_max = 16;
+            one_sender_may_fill(config);
         },
         |server| {
             server.accounts(&["juliet", "romeo"]);
@@ -432,6 +447,89 @@ fn a_log_that_is_full_refuses_messages_and_takes_them_again_when_it_has_room() {
                 std::thread::sleep(std::time::Duration::from_millis(5));
             }
             assert_eq!(juliet.next_message(), last.to_string());
+        },
+    );
+}
+
+/// A mailbox of 200 messages, in which a stranger has room for 10, all of them for 30 and a contact for 100.
+fn small_mailbox(config: &mut Config) {
+    config.limits.offline_messages = 200;
+    config.limits.offline_percent_per_stranger = 5;
+    config.limits.offline_percent_strangers = 15;
+    config.limits.offline_percent_per_contact = 50;
+    // How long a test takes is not to matter.
+    config.limits.offline_strangers_per_minute = 1_000_000;
+}
+
+/// How many of so many messages were refused.
+fn refused_of(client: &mut Client, count: usize) -> usize {
+    let batch: String = (0..count).map(|n| chat("juliet@localhost", n)).collect();
+    let errors = answer_to(client, &batch);
+    assert!(errors.iter().all(|error| error == "resource-constraint"), "{errors:?}");
+    errors.len()
+}
+
+#[test]
+fn strangers_leave_room_for_contacts_over_a_restart_too() {
+    for driver in drivers() {
+        let server = TestServer::start(driver, small_mailbox);
+        let strangers: Vec<String> = (0..40).map(|n| format!("stranger{n}")).collect();
+        server.accounts(&strangers.iter().map(String::as_str).collect::<Vec<_>>());
+        server.accounts(&["juliet", "romeo", "nurse"]);
+        // He is in her roster; that she is in the nurse's does not count.
+        contact(&server, "juliet", "romeo", Subscription::None);
+        contact(&server, "nurse", "juliet", Subscription::To);
+        let mut nurse = server.login("nurse", "house");
+        assert_eq!(refused_of(&mut nurse, 100), 90);
+        assert_eq!(server.metric("refused.offline_sender"), 90);
+        let mut romeo = server.login("romeo", "orchard");
+        assert_eq!(refused_of(&mut romeo, 60), 0);
+        let one_each = |server: &TestServer, names: &[String]| -> usize {
+            names.iter().map(|name| refused_of(&mut server.login(name, "x"), 1)).sum()
+        };
+        assert_eq!(one_each(&server, &strangers[..18]), 0);
+        drop((nurse, romeo));
+
+        let server = server.restart(small_mailbox);
+        // Ten and eighteen wait, and thirty may.
+        assert_eq!(one_each(&server, &strangers[18..]), 20);
+        assert_eq!(server.metric("refused.offline_strangers"), 20);
+        assert_eq!(refused_of(&mut server.login("nurse", "house"), 1), 1);
+        let mut romeo = server.login("romeo", "orchard");
+        assert_eq!(refused_of(&mut romeo, 50), 10, "his own share has an end, too");
+        assert_eq!(server.metric("offline.counted"), 1);
+
+        // When she has read them, there is room for everybody.
+        let mut juliet = server.login("juliet", "balcony");
+        juliet.send("<presence/>");
+        ids(&mut juliet, 130);
+        server.await_metric("log.pending", 0);
+        assert_eq!(server.metric("offline.counted"), 0);
+        assert_eq!(refused_of(&mut server.login("nurse", "house"), 10), 0);
+    }
+}
+
+#[test]
+fn a_stranger_fills_the_mailbox_of_a_slow_reader_no_more_than_that_of_one_who_is_away() {
+    on_each_driver_with(
+        |config| {
+            small_mailbox(config);
+            config.limits.sm_unacked_stanzas = 16;
+        },
+        |server| {
+            server.accounts(&["juliet", "romeo", "nurse"]);
+            contact(server, "juliet", "romeo", Subscription::Both);
+            let mut juliet = server.online("juliet", "balcony");
+            juliet.enable_sm();
+            let mut nurse = server.login("nurse", "house");
+            assert_eq!(refused_of(&mut nurse, 100), 90, "she acknowledges nothing");
+            assert_eq!(refused_of(&mut server.login("romeo", "orchard"), 50), 0);
+            for n in 1..=60 {
+                juliet.next_message();
+                juliet.acknowledge(n);
+            }
+            server.await_metric("log.pending", 0);
+            assert_eq!(refused_of(&mut nurse, 10), 0);
         },
     );
 }

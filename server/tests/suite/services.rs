@@ -89,8 +89,8 @@ fn a_vcard_is_kept_as_it_was_set_and_shown_to_others() {
         let mut juliet = server.login("juliet", "balcony");
         let mut romeo = server.login("romeo", "orchard");
         assert_eq!(outcome(&juliet.ask("get", None, ASK)), "item-not-found");
-        assert_eq!(outcome(&romeo.ask("get", Some("juliet@localhost"), ASK)), "item-not-found");
-        assert_eq!(outcome(&romeo.ask("get", Some("nobody@localhost"), ASK)), "item-not-found");
+        assert_eq!(outcome(&romeo.ask("get", Some("juliet@localhost"), ASK)), "service-unavailable");
+        assert_eq!(outcome(&romeo.ask("get", Some("nobody@localhost"), ASK)), "service-unavailable");
         assert_eq!(outcome(&juliet.ask("set", None, CARD)), "result");
         let own = juliet.ask("get", Some("juliet@localhost"), ASK);
         let others = romeo.ask("get", Some("juliet@localhost"), ASK);

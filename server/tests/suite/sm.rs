@@ -349,12 +349,18 @@ fn a_client_that_never_acknowledges_gets_what_the_limit_allows_and_the_rest_when
             }
             let expected: Vec<String> = (0..50).map(|n| n.to_string()).collect();
             assert_eq!(got, expected);
-            // Stanzas that are not kept are not left to the log: past the whole limit the stream ends, for good.
-            for _ in 0..40 {
-                romeo.send(&format!("<message to='{}' type='headline'/>", juliet.jid));
+            // Stanzas that are not kept are not left to the log: past the half they are not taken.
+            for n in 0..40 {
+                romeo.send(&format!("<message to='{}' type='headline' id='{n}'/>", juliet.jid));
             }
-            juliet.expect_stream_error("resource-constraint");
-            assert_eq!((server.metric("refused.sm_unacked"), server.metric("sm.detached")), (1, 0));
+            let request = "<query xmlns='jabber:iq:version'/>";
+            romeo.send(&format!("<iq type='get' id='ask' to='{}'>{request}</iq>", juliet.jid));
+            let refused = romeo.set_aside_until(|stanza| stanza.attribute("id") == Some("ask"));
+            assert_eq!(crate::support::answers::outcome(&refused), "resource-constraint");
+            // One message, and the presence and the answer to the fence.
+            assert_eq!(server.metric("output.dropped"), 40 - 7 + 1);
+            juliet.settle();
+            assert_eq!(server.metric("refused.sm_unacked"), 0);
         },
     );
 }

@@ -4,7 +4,7 @@ use whimbrel_server::config::Config;
 use whimbrel_storage::directory::run_inline;
 
 use crate::support::roster::{befriend, error_of, heard, presence, ready, roster, short, sync, written};
-use crate::support::{Client, TestServer, on_each_driver, on_each_driver_with};
+use crate::support::{Client, TestServer, drivers, on_each_driver, on_each_driver_with};
 
 /// Romeo and Juliet, ready, on different workers.
 fn romeo_and_juliet(server: &TestServer) -> (String, Client, String, Client) {
@@ -210,24 +210,74 @@ fn ready_with_requests(server: &TestServer, other: &mut Client, requests: &[&str
 }
 
 #[test]
-fn a_request_to_nobody_is_answered_with_unsubscribed() {
+fn a_request_to_nobody_looks_like_one_that_is_not_answered() {
     on_each_driver(|server| {
         let (_, mut romeo, _, mut juliet) = romeo_and_juliet(server);
-        for nobody in [server.name_at_home_on(0, "nobody"), server.name_at_home_on(1, "nobody")] {
-            presence(&mut romeo, "subscribe", &nobody);
-            written(&mut romeo);
-            // Juliet lives on the other worker, so both directories' writers' results have been seen after this.
-            let answer = romeo.set_aside_until(|stanza| stanza.attribute("type") == Some("unsubscribed"));
-            assert_eq!(short(&answer), format!("unsubscribed {nobody}"));
-            sync(&mut romeo, &mut juliet);
-            assert_eq!(heard(&mut romeo), [format!("push {nobody} none ask"), format!("push {nobody} none")]);
+        let somebody = server.name_at_home_on(0, "somebody");
+        server.accounts(&[&somebody]);
+        let nobodies = [server.name_at_home_on(0, "nobody"), server.name_at_home_on(1, "nobody")];
+        let all = [&somebody, &nobodies[0], &nobodies[1]];
+        let mut said = |romeo: &mut Client, name: &str, stanza: String| {
+            romeo.send(&stanza);
+            sync(romeo, &mut juliet);
+            heard(romeo).into_iter().map(|what| what.replace(name, "it")).collect::<Vec<_>>()
+        };
+        for name in all {
+            let bare = format!("{name}@localhost");
+            let asked = said(&mut romeo, name, format!("<presence type='subscribe' to='{bare}'/>"));
+            assert_eq!(asked, ["push it none ask"], "{name}");
+            // Neither a probe nor a repeated request tells, nor anything else.
+            for stanza in [
+                format!("<presence type='probe' to='{bare}'/>"),
+                format!("<presence type='probe' to='{bare}/r'/>"),
+                format!("<presence type='subscribe' to='{bare}/r'/>"),
+                format!("<presence to='{bare}'/><presence type='unavailable' to='{bare}'/>"),
+            ] {
+                assert_eq!(said(&mut romeo, name, stanza.clone()), [""; 0], "{name}: {stanza}");
+            }
         }
-        // Other stanzas to nobody are dropped.
-        presence(&mut romeo, "unsubscribe", "nobody-at-all");
-        presence(&mut romeo, "unsubscribed", "nobody-at-all");
-        sync(&mut romeo, &mut juliet);
-        assert_eq!(heard(&mut romeo), [""; 0]);
+        // Nor does another login.
+        let mut cellar = ready(server, romeo.jid.split('@').next().unwrap(), "cellar");
+        let mut waiting: Vec<String> = all.iter().map(|name| format!("{name} none ask")).collect();
+        waiting.sort();
+        assert_eq!(roster(&mut cellar), waiting);
+        cellar.cut();
+        for name in all {
+            let bare = format!("{name}@localhost");
+            let withdrawn = said(&mut romeo, name, format!("<presence type='unsubscribe' to='{bare}'/>"));
+            let mut withdrawn = withdrawn;
+            withdrawn.retain(|what| what.starts_with("push"));
+            assert_eq!(withdrawn, ["push it none"], "{name}");
+            // Other stanzas are dropped.
+            let denied = said(&mut romeo, name, format!("<presence type='unsubscribed' to='{bare}'/>"));
+            assert_eq!(denied, [""; 0], "{name}");
+        }
     });
+}
+
+#[test]
+fn a_request_to_nobody_waits_over_a_restart() {
+    for driver in drivers() {
+        let server = TestServer::start(driver, |_| {});
+        let (r, mut romeo, _, mut juliet) = romeo_and_juliet(&server);
+        server.accounts(&["somebody"]);
+        for name in ["somebody", "nobody"] {
+            presence(&mut romeo, "subscribe", name);
+        }
+        sync(&mut romeo, &mut juliet);
+        drop((romeo, juliet));
+        let server = server.restart(|_| {});
+        let mut romeo = server.login(&r, "orchard");
+        let waiting = ["nobody none ask", "somebody none ask"];
+        assert_eq!(roster(&mut romeo), waiting);
+        romeo.send("<presence/>");
+        for name in ["somebody", "nobody"] {
+            presence(&mut romeo, "probe", name);
+        }
+        written(&mut romeo);
+        assert_eq!(heard(&mut romeo), [format!("available {r}/orchard")]);
+        assert_eq!(roster(&mut romeo), waiting);
+    }
 }
 
 #[test]

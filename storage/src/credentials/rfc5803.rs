@@ -24,8 +24,15 @@ const TEXT_BYTES_MAX: usize = 512;
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum KeysError {
     /// Not the form of RFC 5803.
-    #[error("SCRAM keys are written MECHANISM$ITERATIONS:SALT$STOREDKEY:SERVERKEY (RFC 5803)")]
+    #[error(
+        "SCRAM keys are written MECHANISM$ITERATIONS:SALT$STOREDKEY:SERVERKEY (RFC 5803), without quotes"
+    )]
     Form,
+    /// The mechanism is not in capitals, so that the base64 behind it may have lost its own.
+    #[error(
+        "the mechanism of SCRAM keys is in capitals, and the case of the keys behind it counts as well (RFC 5803)"
+    )]
+    Case,
     /// A mechanism whose keys are of no use here.
     #[error("keys of SCRAM-SHA-256 and SCRAM-SHA-1 can be used, those of other mechanisms cannot")]
     Mechanism,
@@ -59,19 +66,22 @@ pub enum KeysError {
     NoRandom,
 }
 
-/// Whether a text is meant as SCRAM keys: `SCRAM-`, a mechanism's name, `$`. Such a text is never taken for a password.
+/// Whether a text is meant as SCRAM keys: `SCRAM-`, a mechanism's name, `$`, in whatever case, and whatever blanks, quotes
+/// or marks a program has put before it. Such a text is never taken for a password.
 #[must_use]
 pub fn is_keys(text: &str) -> bool {
-    let Some((name, _)) = text.strip_prefix("SCRAM-").and_then(|rest| rest.split_once('$')) else {
+    let text = text.trim_start_matches(|one: char| !one.is_ascii_alphanumeric());
+    let is_scram = text.get(..6).is_some_and(|begin| begin.eq_ignore_ascii_case("SCRAM-"));
+    let Some((name, _)) = text.get(6..).filter(|_| is_scram).and_then(|rest| rest.split_once('$')) else {
         return false;
     };
-    !name.is_empty()
-        && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'-')
+    let name = name.trim();
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 impl Credentials {
     /// Takes keys that were derived elsewhere: those of SCRAM-SHA-256, and those of SCRAM-SHA-1 where they are known.
-    /// Without the latter nobody can log in to the account with SCRAM-SHA-1.
+    /// Without the latter nobody can log in to the account with SCRAM-SHA-1. Blanks around a text do not matter.
     ///
     /// # Errors
     /// See [`KeysError`].
@@ -125,17 +135,30 @@ fn mechanism(hash: ScramHash) -> &'static str {
     }
 }
 
+/// What is wrong with a mechanism's name that is not one.
+fn unknown(name: &str) -> KeysError {
+    let bare = name.trim_matches(|one: char| !one.is_ascii_alphanumeric());
+    match [ScramHash::Sha256, ScramHash::Sha1]
+        .into_iter()
+        .find(|&hash| mechanism(hash).eq_ignore_ascii_case(bare))
+    {
+        Some(hash) if mechanism(hash) == bare => KeysError::Form,
+        Some(_) => KeysError::Case,
+        None => KeysError::Mechanism,
+    }
+}
+
 fn parse(text: &str) -> Result<ScramKeys, KeysError> {
     if text.len() > TEXT_BYTES_MAX {
         return Err(KeysError::Form);
     }
-    let mut parts = text.split('$');
+    let mut parts = text.trim().split('$');
     let (name, cost, keys) = match (parts.next(), parts.next(), parts.next(), parts.next()) {
         (Some(name), Some(cost), Some(keys), None) => (name, cost, keys),
         _ => return Err(KeysError::Form),
     };
     let hash = [ScramHash::Sha256, ScramHash::Sha1].into_iter().find(|&hash| mechanism(hash) == name);
-    let hash = hash.ok_or(KeysError::Mechanism)?;
+    let hash = hash.ok_or_else(|| unknown(name))?;
     let (iterations, salt) = cost.split_once(':').ok_or(KeysError::Form)?;
     let (stored_key, server_key) = keys.split_once(':').ok_or(KeysError::Form)?;
     if !iterations.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -172,6 +195,7 @@ mod tests {
         assert!(credentials.verify_plain("pencil"));
         assert!(!credentials.verify_plain("pencils"));
         assert_eq!(credentials.to_rfc5803(ScramHash::Sha256).as_str(), PENCIL);
+        assert!(Credentials::from_rfc5803([format!(" {PENCIL}\t").as_str()]).unwrap().verify_plain("pencil"));
         // Nobody's: fresh ones each time.
         let again = Credentials::from_rfc5803([PENCIL]).unwrap();
         assert_ne!(credentials.keys(ScramHash::Sha1), again.keys(ScramHash::Sha1));
@@ -194,13 +218,16 @@ mod tests {
         let sha1 = credentials.to_rfc5803(ScramHash::Sha1);
         type Expected = fn(&KeysError) -> bool;
         let form: Expected = |error| *error == KeysError::Form;
-        let table: [(String, Expected); 14] = [
+        let table: [(String, Expected); 17] = [
             (String::new(), form),
             ("SCRAM-SHA-256".into(), form),
             ("SCRAM-SHA-256$4096:c2FsdA==".into(), form),
             (format!("{PENCIL}$"), form),
             (format!("{PENCIL}{}", "A".repeat(600)), form),
             (PENCIL.replace("4096:", "4096"), form),
+            (format!("\"{PENCIL}\""), form),
+            (PENCIL.to_lowercase(), |error| *error == KeysError::Case),
+            (PENCIL.replace("SCRAM-SHA", "Scram-Sha"), |error| *error == KeysError::Case),
             (PENCIL.replace("SHA-256", "SHA-512"), |error| *error == KeysError::Mechanism),
             (PENCIL.replace("4096", "1023"), |error| *error == KeysError::Iterations),
             (PENCIL.replace("4096", "2000001"), |error| *error == KeysError::Iterations),
@@ -230,8 +257,16 @@ mod tests {
             ("SCRAM-$x", false),
             ("SCRAM-bled eggs$", false),
             ("SCRAM-SHA-1", false),
-            ("scram-sha-1$", false),
+            ("scram-sha-1$", true),
+            ("Scram-Sha-256$4096:x$y:z", true),
+            (" SCRAM-SHA-1$", true),
+            ("\t\u{a0}\u{feff}SCRAM-SHA-1$", true),
+            ("\"SCRAM-SHA-256$4096:x$y:z\"", true),
+            ("{SCRAM-SHA-1 $x", true),
             ("pass$word", false),
+            ("scramble$", false),
+            ("", false),
+            ("é", false),
         ] {
             assert_eq!(is_keys(text), keys, "{text}");
         }

@@ -9,12 +9,12 @@ use crate::jid::PART_BYTES_MAX;
 
 use super::codec::{Decoder, Encoder};
 use super::error::DirectoryError;
-use super::key::{AccountId, Key, UserId, size_error, text_of};
+use super::key::{AccountId, COUNT_SHIFT, Key, UserId, size_error, text_of};
 use super::tables::{Table, View, damaged};
 use super::{Directory, WriteTransaction};
 
-/// In `meta`: the number of the account made last.
-const KEY_LAST_ACCOUNT: &[u8] = b"last_account";
+/// In `meta`: how many accounts were ever made.
+pub(super) const KEY_LAST_ACCOUNT: &[u8] = b"last_account";
 
 /// Tells the credentials of an account from those it had before or gets later. Says nothing about them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -76,6 +76,31 @@ impl<'v> Record<'v> {
         }
         fields.text(&credentials);
         Zeroizing::new(fields.seal(key.bytes()))
+    }
+}
+
+impl AccountId {
+    /// The number in a row of the table.
+    pub(super) fn of_record(key: &[u8], value: &[u8]) -> Result<Self, &'static str> {
+        Record::decode(key, value).map(|record| record.id)
+    }
+
+    /// The number of the account that is made as the `count`th. See [`AccountId`].
+    fn made(count: u64, local: &str, credentials: &Credentials) -> Result<Self, DirectoryError> {
+        let most = u32::MAX as usize;
+        let upper = u32::try_from(count).map_err(|_| DirectoryError::Size {
+            what: "the count of all accounts ever made",
+            bytes: usize::try_from(count).unwrap_or(usize::MAX),
+            max: most,
+        })?;
+        let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+        context.update(&count.to_le_bytes());
+        context.update(&(local.len() as u64).to_le_bytes());
+        context.update(local.as_bytes());
+        context.update(&credentials.encode());
+        let digest = context.finish();
+        let tag = u32::from_le_bytes(*digest.as_ref().first_chunk().expect("SHA-256 has 32 bytes"));
+        Ok(Self(u64::from(upper) << COUNT_SHIFT | u64::from(tag)))
     }
 }
 
@@ -240,8 +265,9 @@ impl WriteTransaction<'_> {
         if self.view().account(local)?.is_some() {
             return Ok(false);
         }
-        let id = AccountId(self.view().counter(KEY_LAST_ACCOUNT)? + 1);
-        self.put_counter(KEY_LAST_ACCOUNT, id.0)?;
+        let count = self.view().counter(KEY_LAST_ACCOUNT)? + 1;
+        let id = AccountId::made(count, local, credentials)?;
+        self.put_counter(KEY_LAST_ACCOUNT, count)?;
         self.put(Table::Accounts, key.bytes(), &Record::encode(&key, id, local, credentials))?;
         Ok(true)
     }

@@ -23,6 +23,7 @@ use heed::{Env, EnvFlags, EnvOpenOptions, WithoutTls};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::codec::{Decoder, Encoder};
+use super::data_set::KEY_DATA_SET;
 use super::error::DirectoryError;
 use super::tables::{Table, Tables, damaged};
 use super::{Inner, Options, check, lock};
@@ -49,7 +50,7 @@ pub(super) fn open(path: &Path, options: &Options, held: Option<File>) -> Result
     // Before anything is written into a folder that may be somebody else's.
     refuse_foreign(path)?;
     let file = path.join(DATA_FILE);
-    // Whoever makes a directory makes the lock file first; a data file without one is foreign, or a backup that was
+    // Whoever makes a directory makes the file of the lock first; a data file without one is foreign, or a backup that was
     // put back.
     if !has_content(&path.join(lock::LOCK_FILE))? && has_content(&file)? {
         check::check(path, &file)?;
@@ -60,7 +61,8 @@ pub(super) fn open(path: &Path, options: &Options, held: Option<File>) -> Result
         // This very process had it open until a moment ago, and nobody else could: it need not be checked again.
         let (env, map_bytes) = map(path, options)?;
         let (tables, secret) = attach(&env, path, options).map_err(|error| error.at(path, map_bytes))?;
-        return Ok(Inner::new(env, tables, path.to_owned(), map_bytes, secret, lock));
+        let incarnation = random_number(path)?;
+        return Ok(Inner::new(env, tables, path.to_owned(), map_bytes, secret, incarnation, lock));
     }
     let is_new = !has_content(&file)? || check::check(path, &file)?.is_empty;
     let (env, map_bytes) = map(path, options)?;
@@ -72,7 +74,22 @@ pub(super) fn open(path: &Path, options: &Options, held: Option<File>) -> Result
             .and_then(|folder| folder.sync_all())
             .map_err(|error| DirectoryError::io("write", path, error))?;
     }
-    Ok(Inner::new(env, tables, path.to_owned(), map_bytes, secret, lock))
+    let incarnation = random_number(path)?;
+    Ok(Inner::new(env, tables, path.to_owned(), map_bytes, secret, incarnation, lock))
+}
+
+/// A random number that is not 0.
+fn random_number(path: &Path) -> Result<u64, DirectoryError> {
+    let mut bytes = [0; 8];
+    fill(path, &mut bytes)?;
+    Ok(u64::from_le_bytes(bytes).max(1))
+}
+
+fn fill(path: &Path, bytes: &mut [u8]) -> Result<(), DirectoryError> {
+    SystemRandom::new().fill(bytes).map_err(|_| {
+        let error = io::Error::other("the operating system gave no random bytes");
+        DirectoryError::io("make", path, error)
+    })
 }
 
 pub(super) fn make_folder(path: &Path) -> Result<(), DirectoryError> {
@@ -86,6 +103,11 @@ pub(super) fn make_folder(path: &Path) -> Result<(), DirectoryError> {
             .map_err(|error| DirectoryError::io("make the folder", path, error)),
         Err(error) => Err(DirectoryError::io("open", path, error)),
     }
+}
+
+/// Whether there is a directory in a folder: a file with something in it.
+pub(crate) fn is_there(path: &Path) -> Result<bool, DirectoryError> {
+    has_content(&path.join(DATA_FILE))
 }
 
 fn has_content(file: &Path) -> Result<bool, DirectoryError> {
@@ -173,10 +195,8 @@ impl Failed {
 
 fn create(env: &Env<WithoutTls>, options: &Options) -> Result<(Tables, [u8; 32]), Failed> {
     let mut secret = [0; 32];
-    SystemRandom::new().fill(&mut secret).map_err(|_| {
-        let error = io::Error::other("the operating system gave no random bytes");
-        Failed::Other(DirectoryError::io("make", env.path(), error))
-    })?;
+    fill(env.path(), &mut secret).map_err(Failed::Other)?;
+    let data_set = random_number(env.path()).map_err(Failed::Other)?;
     let mut txn = env.write_txn()?;
     let tables = Tables::create(env, &mut txn)?;
     let meta = tables.of(Table::Meta);
@@ -189,6 +209,9 @@ fn create(env: &Env<WithoutTls>, options: &Options) -> Result<(Tables, [u8; 32])
         encoder.text(value);
         meta.put(&mut txn, key, &encoder.seal(key))?;
     }
+    let mut number = Encoder::new(8);
+    number.number(data_set);
+    meta.put(&mut txn, KEY_DATA_SET, &number.seal(KEY_DATA_SET))?;
     txn.commit()?;
     Ok((tables, secret))
 }

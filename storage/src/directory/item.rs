@@ -53,7 +53,7 @@ pub struct Item {
     pub pending_in: Option<Vec<u8>>,
     /// The user sees it in his roster (false for an item that only keeps a pending request or a pre-approval).
     pub listed: bool,
-    /// Roster version at which it last changed.
+    /// Number of the roster version at which it last changed.
     pub version: u64,
 }
 

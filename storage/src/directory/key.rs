@@ -26,7 +26,15 @@ const HASH_BYTES: usize = 32;
 /// Most bytes of a contact: the longest JID (RFC 7622 §3.1).
 pub const CONTACT_BYTES_MAX: usize = 3 * PART_BYTES_MAX + 2;
 
+/// The count of an account stands in the upper half of its number.
+pub(super) const COUNT_SHIFT: u32 = 32;
+
 /// Number of an account in this directory. Never used twice, not even for an account of the same name.
+///
+/// The upper half counts the accounts that were ever made; the lower half is taken from the hash of that, the name and
+/// the credentials (which have a random salt). So also when an older copy of the directory goes on beside a newer log,
+/// or parts of two copies that have both gone on are put together, no account has the number for which another
+/// account's messages lie in the log.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Ord, PartialOrd)]
 pub(super) struct AccountId(pub(super) u64);
 
@@ -39,7 +47,7 @@ impl AccountId {
 
 /// The number of an account, for what is kept of it outside the directory.
 ///
-/// Never used twice, not even for an account of the same name.
+/// Never used twice, not even for an account of the same name, and not by another copy of the directory either.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Ord, PartialOrd, Hash)]
 pub struct UserId(u64);
 
@@ -54,6 +62,12 @@ impl UserId {
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
+    }
+
+    /// As which of all accounts ever made it was made. (Directories of early versions gave the count itself.)
+    #[must_use]
+    pub const fn count(self) -> u64 {
+        if self.0 >> COUNT_SHIFT == 0 { self.0 } else { self.0 >> COUNT_SHIFT }
     }
 }
 

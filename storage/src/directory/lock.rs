@@ -1,11 +1,13 @@
-//! One process at a time: an exclusive lock on a file in the directory's folder.
+//! One process at a time: an exclusive lock on the directory's folder itself.
 //!
 //! LMDB itself would let several processes in. Whimbrel's tools go through the server's control socket while it
-//! runs; two servers on one directory would each believe to know who is online. The system drops the lock when
-//! the process ends, however it ends, and when it becomes another program, so nothing stale is left behind.
+//! runs; two servers on one directory would each believe to know who is online. The lock is on the folder and not on a
+//! file in it, because a file can be removed (by somebody who takes it for a stale one) and made anew, and a folder with
+//! the data in it cannot. The system drops the lock when the process ends, however it ends, and when it becomes
+//! another program, so nothing stale is left behind. The file tells the holder's number and nothing else.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::io::{Read, Write};
 use std::mem::ManuallyDrop;
 use std::os::fd::{FromRawFd, RawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -14,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use super::error::DirectoryError;
 
-/// Name of the lock file.
+/// Name of the file that tells who holds the lock.
 pub(super) const LOCK_FILE: &str = "whimbrel.lock";
 
 /// How long a lock that is held is waited for. A process that has just ended may be a moment from letting go, and a
@@ -24,7 +26,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// Time between two attempts.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Takes the lock and writes this process's number into the file. The lock is held as long as the file is open.
+/// Takes the lock and writes this process's number into the file. The lock is held as long as the result, the folder,
+/// is open.
 ///
 /// # Errors
 /// [`DirectoryError::Locked`] with the number found in the file; the file cannot be made.
@@ -34,17 +37,10 @@ pub(super) fn take(folder: &Path) -> Result<File, DirectoryError> {
         let path = path.clone();
         move |error| DirectoryError::io(doing, &path, error)
     };
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .map_err(failed("open"))?;
+    let lock = File::open(folder).map_err(|error| DirectoryError::io("open", folder, error))?;
     let deadline = Instant::now() + PATIENCE;
     let locked = loop {
-        match file.try_lock() {
+        match lock.try_lock() {
             Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(PAUSE),
             outcome => break outcome,
         }
@@ -54,15 +50,16 @@ pub(super) fn take(folder: &Path) -> Result<File, DirectoryError> {
         Err(TryLockError::WouldBlock) => {
             let mut text = String::new();
             // Whoever holds it may not have written its number yet; the error is as true without.
-            let _ = Read::by_ref(&mut file).take(32).read_to_string(&mut text);
+            let _ = File::open(&path).map(|file| file.take(32).read_to_string(&mut text));
             return Err(DirectoryError::Locked { path: folder.to_owned(), pid: text.trim().parse().ok() });
         }
-        Err(TryLockError::Error(error)) => return Err(failed("lock")(error)),
+        Err(TryLockError::Error(error)) => return Err(DirectoryError::io("lock", folder, error)),
     }
-    file.set_len(0).map_err(failed("write"))?;
-    file.rewind().map_err(failed("write"))?;
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut file = options.open(&path).map_err(failed("open"))?;
     writeln!(file, "{}", std::process::id()).map_err(failed("write"))?;
-    Ok(file)
+    Ok(lock)
 }
 
 /// Marks every descriptor below `most` that is of the same file as this one to be closed by an exec.

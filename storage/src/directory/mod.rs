@@ -5,7 +5,7 @@
 //!  worker ──┼──────────────────────────────▶ ┌──────────────┐
 //!  worker ──┘                                │ memory map   │  folder/data.mdb
 //!     │ jobs                                 │ of data.mdb  │  folder/lock.mdb       LMDB's readers
-//!     ▼                                      └──────▲───────┘  folder/whimbrel.lock  one process at a time
+//!     ▼                                      └──────▲───────┘  folder/whimbrel.lock  number of the process
 //!  bounded queue ──▶ writer thread ── batches ──────┘
 //!     ▲                   │
 //!     └── results ◀───────┘ after the commit is on disk
@@ -18,6 +18,8 @@
 //! | `key`, `codec`, `checksum` | how keys and values are written |
 //! | `accounts`, `item`, `roster`, `blocked`, `vcard`, `private`, `activity`, `registration` | what is kept |
 //! | `writer` | the thread that writes |
+//! | `version` | what names a state of a roster, also after a backup is served |
+//! | `data_set` | what ties it to the log of messages |
 //! | `import`, `copy` | accounts by the million; backups |
 //! | `error` | what can go wrong |
 //!
@@ -32,6 +34,7 @@ mod check;
 mod checksum;
 mod codec;
 mod copy;
+mod data_set;
 mod env;
 mod error;
 mod import;
@@ -46,6 +49,7 @@ mod tables;
 mod tests;
 mod transaction;
 mod vcard;
+mod version;
 mod writer;
 
 use std::fmt;
@@ -55,6 +59,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use heed::{Env, WithoutTls};
+
+pub(crate) use env::is_there;
 
 pub use accounts::CredentialsStamp;
 pub use activity::LastActivity;
@@ -66,6 +72,7 @@ pub use private::PRIVATE_NAME_BYTES_MAX;
 pub use registration::{NumberState, PendingPin, Quota, QuotaKey};
 pub use roster::{REMOVALS_MAX, RosterChanges};
 pub use transaction::{VALUE_BYTES_MAX, WriteTransaction};
+pub use version::{INCARNATIONS_MAX, NoVersion, RosterVersion};
 pub use writer::{BATCH_JOBS_MAX, BATCH_TIME_MAX, Job, QueueFull, Writer, run_inline};
 
 use tables::{Tables, View};
@@ -103,6 +110,7 @@ struct Inner {
     path: PathBuf,
     map_bytes: u64,
     secret: [u8; 32],
+    incarnation: u64,
     lock: File,
     /// Makes commits fail, as a full disk would.
     #[cfg(test)]
@@ -116,6 +124,7 @@ impl Inner {
         path: PathBuf,
         map_bytes: u64,
         secret: [u8; 32],
+        incarnation: u64,
         lock: File,
     ) -> Self {
         Self {
@@ -124,6 +133,7 @@ impl Inner {
             path,
             map_bytes,
             secret,
+            incarnation,
             lock,
             #[cfg(test)]
             fail_commits: std::sync::atomic::AtomicBool::new(false),
@@ -165,6 +175,13 @@ impl Directory {
     #[must_use]
     pub fn server_secret(&self) -> [u8; 32] {
         self.0.secret
+    }
+
+    /// The version of a roster that was changed since the directory was opened, from its number
+    /// ([`WriteTransaction::put_roster_item`]).
+    #[must_use]
+    pub fn version_made_now(&self, number: u64) -> RosterVersion {
+        RosterVersion { number, incarnation: self.0.incarnation }
     }
 
     /// Bytes its file may grow to: [`Options::map_bytes_max`], or less where the system does not give so much

@@ -1,6 +1,7 @@
 //! Rosters and their versions (RFC 6121 §2.6).
 //!
-//! A roster's version counts its changes. An item knows the version at which it last changed; of the items removed
+//! A roster's version counts its changes; outside this module a number goes with the incarnation in which it was given
+//! (see `version`). An item knows the version at which it last changed; of the items removed
 //! the last [`REMOVALS_MAX`] are remembered with theirs. So "what has changed since version v" can be told unless a
 //! removal after v has been forgotten; `floor` in the roster's state is the version before which that may be so.
 //!
@@ -15,6 +16,7 @@ use super::item::{Item, ItemRef, Subscription, decode_version};
 use super::key::{AccountId, CONTACT_BYTES_MAX, Key, size_error};
 use super::tables::{Table, View, damaged};
 use super::transaction::check_size;
+use super::version::{History, RosterVersion};
 use super::{Directory, WriteTransaction};
 
 /// Removals that are remembered for each roster.
@@ -29,38 +31,63 @@ pub enum RosterChanges {
     /// The version is unknown or too old: send everything.
     Everything,
     /// Items changed since, in the order of their versions; a removed one is `(contact, version, None)`.
-    Since(Vec<(String, u64, Option<Item>)>),
+    Since(Vec<(String, RosterVersion, Option<Item>)>),
 }
 
 /// What is kept once for each roster.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 struct State {
     version: u64,
     /// Of older versions the removals since are not known.
     floor: u64,
     items: u64,
     removals: u64,
+    history: History,
 }
 
 impl State {
     fn decode(key: &[u8], value: &[u8]) -> Result<Self, &'static str> {
         let mut fields = Decoder::open(key, value)?;
-        let state = Self {
+        let mut state = Self {
             version: fields.number()?,
             floor: fields.number()?,
             items: fields.number()?,
             removals: fields.number()?,
+            history: History::default(),
         };
+        if fields.remaining() == 0 {
+            // Written before there were incarnations.
+            state.history.0.push((0, 0));
+        }
+        while fields.remaining() > 0 {
+            state.history.0.push((fields.number()?, fields.number()?));
+        }
         fields.close()?;
         Ok(state)
     }
 
     fn encode(&self, key: &[u8]) -> Vec<u8> {
-        let mut fields = Encoder::new(32);
+        let mut fields = Encoder::new(32 + 16 * self.history.0.len());
         for number in [self.version, self.floor, self.items, self.removals] {
             fields.number(number);
         }
+        for (incarnation, first) in &self.history.0 {
+            fields.number(*incarnation);
+            fields.number(*first);
+        }
         fields.seal(key)
+    }
+
+    /// The version with a number that is not older than this knows.
+    fn version(&self, number: u64) -> RosterVersion {
+        self.history.version(number).unwrap_or_default()
+    }
+
+    /// Whether a version names a state of this roster since which all changes are known.
+    fn knows(&self, version: RosterVersion) -> bool {
+        let is_own =
+            version == RosterVersion::NEVER_CHANGED || self.history.version(version.number) == Some(version);
+        is_own && (self.floor..=self.version).contains(&version.number)
     }
 }
 
@@ -83,9 +110,10 @@ impl<'t> View<'t> {
         }
     }
 
-    fn roster_version(&self, local: &str) -> Result<u64, DirectoryError> {
-        let Some(account) = self.account(local)? else { return Ok(0) };
-        Ok(self.roster_state(account)?.map_or(0, |state| state.version))
+    fn roster_version(&self, local: &str) -> Result<RosterVersion, DirectoryError> {
+        let Some(account) = self.account(local)? else { return Ok(RosterVersion::NEVER_CHANGED) };
+        let state = self.roster_state(account)?;
+        Ok(state.map_or(RosterVersion::NEVER_CHANGED, |state| state.version(state.version)))
     }
 
     fn roster(&self, local: &str, mut f: impl FnMut(ItemRef<'_>)) -> Result<(), DirectoryError> {
@@ -131,19 +159,20 @@ impl<'t> View<'t> {
         }))
     }
 
-    fn roster_since(&self, local: &str, version: u64) -> Result<RosterChanges, DirectoryError> {
+    fn roster_since(&self, local: &str, version: RosterVersion) -> Result<RosterChanges, DirectoryError> {
         let state = match self.account(local)? {
             Some(account) => self.roster_state(account)?.map(|state| (account, state)),
             None => None,
         };
         let Some((account, state)) = state else {
-            // Never changed: only version 0 knows it.
             let unchanged = RosterChanges::Since(Vec::new());
-            return Ok(if version == 0 { unchanged } else { RosterChanges::Everything });
+            let is_known = version == RosterVersion::NEVER_CHANGED;
+            return Ok(if is_known { unchanged } else { RosterChanges::Everything });
         };
-        if version > state.version || version < state.floor {
+        if !state.knows(version) {
             return Ok(RosterChanges::Everything);
         }
+        let version = version.number;
         if version == state.version {
             return Ok(RosterChanges::Since(Vec::new()));
         }
@@ -152,16 +181,16 @@ impl<'t> View<'t> {
             let (key, value) = row?;
             if decode_version(key, value).map_err(damaged(Table::Rosters, key))? > version {
                 let item = Item::decode(key, value).map_err(damaged(Table::Rosters, key))?;
-                changes.push((item.contact.clone(), item.version, Some(item)));
+                changes.push((item.contact.clone(), state.version(item.version), Some(item)));
             }
         }
         for removal in self.removals(account)? {
             let (at, contact) = removal?;
             if at > version {
-                changes.push((contact.to_owned(), at, None));
+                changes.push((contact.to_owned(), state.version(at), None));
             }
         }
-        changes.sort_unstable_by_key(|(_, at, _)| *at);
+        changes.sort_unstable_by_key(|(_, at, _)| at.number);
         Ok(RosterChanges::Since(changes))
     }
 }
@@ -193,11 +222,11 @@ impl Directory {
         self.read(|view| view.roster_item(local, contact))
     }
 
-    /// The version of a roster: 0 for one that was never changed.
+    /// The version of a roster: [`RosterVersion::NEVER_CHANGED`] for one that was never changed.
     ///
     /// # Errors
     /// The directory cannot be read or is damaged.
-    pub fn roster_version(&self, local: &str) -> Result<u64, DirectoryError> {
+    pub fn roster_version(&self, local: &str) -> Result<RosterVersion, DirectoryError> {
         self.read(|view| view.roster_version(local))
     }
 
@@ -205,7 +234,7 @@ impl Directory {
     ///
     /// # Errors
     /// The directory cannot be read or is damaged.
-    pub fn roster_since(&self, local: &str, version: u64) -> Result<RosterChanges, DirectoryError> {
+    pub fn roster_since(&self, local: &str, version: RosterVersion) -> Result<RosterChanges, DirectoryError> {
         self.read(|view| view.roster_since(local, version))
     }
 }
@@ -238,11 +267,11 @@ impl WriteTransaction<'_> {
         self.view().roster_item(local, contact)
     }
 
-    /// The version of a roster: 0 for one that was never changed.
+    /// The version of a roster: [`RosterVersion::NEVER_CHANGED`] for one that was never changed.
     ///
     /// # Errors
     /// The directory cannot be read or is damaged.
-    pub fn roster_version(&self, local: &str) -> Result<u64, DirectoryError> {
+    pub fn roster_version(&self, local: &str) -> Result<RosterVersion, DirectoryError> {
         self.view().roster_version(local)
     }
 
@@ -334,6 +363,7 @@ impl WriteTransaction<'_> {
             }
         };
         state.version += 1;
+        state.history.note(RosterVersion { number: state.version, incarnation: self.inner.incarnation });
         Ok(state)
     }
 

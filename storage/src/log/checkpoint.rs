@@ -55,6 +55,13 @@ pub(super) fn encode(log: &Log) -> Vec<u8> {
     to
 }
 
+impl Checkpoint {
+    /// The base of the first segment there was.
+    pub(super) fn first(&self) -> Option<u64> {
+        self.times.first().map(|(base, _)| *base)
+    }
+}
+
 struct Numbers<'a>(&'a [u8]);
 
 impl Numbers<'_> {

@@ -12,7 +12,7 @@ use super::layout::Lock;
 use super::maintain::Upkeep;
 use super::options::Options;
 use super::record::HEAD_BYTES;
-use super::recovery::{Loaded, Recovered, account, load, usable_checkpoint};
+use super::recovery::{Loaded, Recovered, account, load, read_checkpoint};
 use super::segment::{HEADER_BYTES, Header, find};
 use super::shard::{Identity, Log};
 use super::shared::{Shared, Spare};
@@ -27,7 +27,7 @@ pub(super) fn open(
     let mut damage = Vec::new();
     let files = shared.files().clone();
     let mut found = load(&*files, shared.folder(), &identity, &mut damage)?;
-    let Some(checkpoint) = usable_checkpoint(&*files, shared.folder(), &identity, &found)? else {
+    let Some(checkpoint) = read_checkpoint(&*files, shared.folder(), &identity)? else {
         return Ok(None);
     };
     if !damage.is_empty() || !found.headless.is_empty() {
@@ -38,7 +38,7 @@ pub(super) fn open(
     let time_of =
         |base: u64| times.iter().find(|(of, _)| *of == base).map_or(u64::MAX, |(_, time_ms)| *time_ms);
     let times: Vec<u64> = found.segments.iter().map(|segment| time_of(segment.base)).collect();
-    let segments = account(found.segments, &times, &mut index, shared.folder(), &mut damage);
+    let segments = account(found.segments, &times, &mut index, None, shared.folder(), &mut damage);
     if !damage.is_empty() {
         return Ok(None);
     }

@@ -12,7 +12,7 @@ use super::layout::Layout;
 use super::message::{Position, Record};
 use super::record::Kind;
 use super::replay::Replay;
-use super::scan::{End, Found, View, scan};
+use super::scan::{End, FIRST_MISSING, Found, LAST_MISSING, View, scan};
 use super::segment::{FORMAT, HEADER_BYTES, Header, HeaderFault, Segment, base_of, likely_bytes};
 use super::shard::Identity;
 use crate::directory::UserId;
@@ -171,7 +171,12 @@ impl Look {
         let path = folder.join(checkpoint::FILE);
         let content = files.read(&path).map_err(|error| LogError::io("read", &path, error))?;
         let known = content.and_then(|content| checkpoint::decode(&content, &identity));
-        let committed = known.map_or(0, |checkpoint| checkpoint.position);
+        let committed = known.as_ref().map_or(0, |checkpoint| checkpoint.position);
+        replay.first = known.and_then(|checkpoint| checkpoint.first());
+        if committed > views.last().map_or(0, |view| view.base + view.nominal) {
+            let path = folder.to_owned();
+            damage.push(Damage { path, offset: committed, bytes: 0, what: LAST_MISSING });
+        }
         let end = scan(&views, identity.seed(), from, committed, &mut |found| match found {
             Found::Record(raw) => {
                 replay.apply(&raw);
@@ -184,6 +189,11 @@ impl Look {
                 damage.push(Damage { path: segments[segment].path.clone(), offset: 0, bytes, what });
             }
         });
+        if let Some(segment) = segments.front()
+            && let bytes @ 1.. = replay.missing_before(segment.base)
+        {
+            damage.push(Damage { path: segment.path.clone(), offset: 0, bytes, what: FIRST_MISSING });
+        }
         drop(views);
         Ok(Self { identity, segments, damage, replay, committed, end })
     }

@@ -2,8 +2,7 @@
 //!
 //! ```text
 //! log/
-//!   lock                                 one process at a time
-//!   layout                               how many logs there are, their ids, and which generation counts
+//!   layout                               whose messages, how many logs there are, their ids, and which generation counts
 //!   generation-1/0/0000000000000000.seg  segments of log 0, named by their base position in hexadecimal
 //!                  0000000004000000.seg
 //!                  checkpoint
@@ -11,18 +10,19 @@
 //!   damaged/                             what could not be read; of no use to the server
 //! ```
 //!
+//! One process at a time has the folder open: it holds an exclusive lock on the folder itself, which, unlike a file in
+//! it, cannot be removed and made anew while there is something in it.
+//!
 //! When the number of logs changes, a new generation is made beside the old one, and counts once the layout says so.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::error::LogError;
 use super::files::Files;
 use super::segment::FORMAT;
 
-const LOCK: &str = "lock";
 const LAYOUT: &str = "layout";
 const GENERATION: &str = "generation-";
 const DAMAGED: &str = "damaged";
@@ -42,13 +42,11 @@ pub(super) struct Lock {
 impl Lock {
     /// Takes the lock of a folder.
     pub(super) fn take(folder: &Path) -> Result<Self, LogError> {
-        let path = folder.join(LOCK);
-        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let file = file.map_err(|error| LogError::io("open", &path, error))?;
+        let file = File::open(folder).map_err(|error| LogError::io("open", folder, error))?;
         match file.try_lock() {
             Ok(()) => Ok(Self { file: Some(file), is_old: false }),
             Err(TryLockError::WouldBlock) => Err(LogError::Locked { path: folder.to_owned() }),
-            Err(TryLockError::Error(error)) => Err(LogError::io("lock", &path, error)),
+            Err(TryLockError::Error(error)) => Err(LogError::io("lock", folder, error)),
         }
     }
 
@@ -72,13 +70,33 @@ impl Lock {
     }
 }
 
+/// Whose messages the logs of a folder hold.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Owner {
+    /// [`crate::directory::Directory::data_set`] of the directory with the accounts.
+    pub data_set: u64,
+    /// [`crate::directory::Directory::accounts_ever`], when the logs were last opened or copied.
+    pub accounts_ever: u64,
+}
+
 /// What the file says.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Layout {
+    /// The data set whose messages these are, and how many accounts it had ever had; `None` in a folder that has never
+    /// been a server's, or not of late.
+    pub(super) owner: Option<Owner>,
     /// Which generation counts.
     pub(super) generation: u64,
     /// The ids of its logs.
     pub(super) log_ids: Vec<u64>,
+}
+
+impl Owner {
+    fn decode(text: &str) -> Option<Self> {
+        let (data_set, accounts) = text.split_once(" accounts ")?;
+        let data_set = u64::from_str_radix(data_set, 16).ok()?;
+        Some(Self { data_set, accounts_ever: accounts.trim().parse().ok()? })
+    }
 }
 
 impl Layout {
@@ -93,7 +111,11 @@ impl Layout {
 
     fn encode(&self) -> String {
         use std::fmt::Write;
-        let mut text = format!("{TITLE} {FORMAT}\ngeneration {}\n", self.generation);
+        let mut text = format!("{TITLE} {FORMAT}\n");
+        if let Some(owner) = &self.owner {
+            let _ = writeln!(text, "data-set {:016x} accounts {}", owner.data_set, owner.accounts_ever);
+        }
+        let _ = writeln!(text, "generation {}", self.generation);
         for id in &self.log_ids {
             let _ = writeln!(text, "log {id:016x}");
         }
@@ -115,6 +137,10 @@ impl Layout {
             return Err(damaged("its checksum does not fit"));
         }
         let value = |line: &str, key: &str| line.strip_prefix(key).map(|value| value.trim().to_owned());
+        let owner = match body.lines().find_map(|line| value(line, "data-set ")) {
+            None => None,
+            Some(line) => Some(Owner::decode(&line).ok_or_else(|| damaged("no data set"))?),
+        };
         let generation = body.lines().find_map(|line| value(line, "generation "));
         let generation =
             generation.and_then(|value| value.parse().ok()).ok_or_else(|| damaged("no generation"))?;
@@ -122,7 +148,7 @@ impl Layout {
         let log_ids: Option<Vec<u64>> = ids.map(|id| u64::from_str_radix(&id, 16).ok()).collect();
         let log_ids =
             log_ids.filter(|ids| (1..=SHARDS_MAX).contains(&ids.len())).ok_or_else(|| damaged("no logs"))?;
-        Ok(Self { generation, log_ids })
+        Ok(Self { owner, generation, log_ids })
     }
 
     /// Reads the layout of a folder; `None` for a folder without logs.
@@ -157,6 +183,15 @@ impl Layout {
         }
         let generation = self.generation_folder(root);
         files.make_folder(&generation).map_err(|error| LogError::io("make", &generation, error))
+    }
+
+    /// All that the folder holds is this data set's from now on.
+    pub(super) fn belong_to(&mut self, files: &dyn Files, root: &Path, owner: Owner) -> Result<(), LogError> {
+        if self.owner != Some(owner) {
+            self.owner = Some(owner);
+            self.write(files, root)?;
+        }
+        Ok(())
     }
 
     /// Removes all generations that do not count.

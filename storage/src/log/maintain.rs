@@ -12,7 +12,7 @@ use crate::directory::UserId;
 
 use super::error::LogError;
 use super::message::{Message, Record};
-use super::record::{HEAD_BYTES, Kind, message_bytes};
+use super::record::{HEAD_BYTES, message_bytes};
 use super::scan::Walk;
 use super::segment::{HEADER_BYTES, Segment};
 use super::shard::{Log, Purpose};
@@ -44,6 +44,8 @@ pub(super) struct Upkeep {
     allowance: u64,
     /// End of the last mark that told what was committed.
     proven: u64,
+    /// The log says that segments before this base may be deleted.
+    kept_from: u64,
     /// How far compaction has come in the segment with this base.
     compacted: (u64, u64),
     /// Where the last checkpoint was made.
@@ -67,9 +69,7 @@ impl Log {
         if self.is_sparse() && self.segments[0].live_messages > 0 {
             done.bytes_copied = self.compact();
         }
-        while self.segments.len() > 1 && self.segments[0].live_messages == 0 && self.discard_first(None) {
-            done.segments_deleted += 1;
-        }
+        done.segments_deleted = self.discard_dead();
         let bytes = self.options.checkpoint_bytes;
         if bytes > 0 && self.end() - self.upkeep.checkpoint_at >= bytes {
             self.make_checkpoint();
@@ -89,9 +89,35 @@ impl Log {
         let end = self.end();
         let is_committed = self.shared.committed() >= end && self.upkeep.proven < end;
         if is_committed && self.fits(2 * HEAD_BYTES as u64) {
-            self.write_note(Kind::Mark, UserId::new(0), self.next_sequence);
+            self.write_mark(self.first());
             self.upkeep.proven = self.end();
         }
+    }
+
+    /// Gives the segments at the beginning in which nothing waits to the keeper. A mark that says so comes first and is
+    /// committed before they are deleted: without it, a first segment that is missing later on was not deleted here.
+    fn discard_dead(&mut self) -> u64 {
+        let all = self.segments.len() - 1;
+        let dead = self.segments.iter().take(all).take_while(|segment| segment.live_messages == 0).count();
+        if dead == 0 || !self.will_keep_from(dead) {
+            return 0;
+        }
+        (0..dead).take_while(|_| self.discard_first(None)).count() as u64
+    }
+
+    /// Says in the log that the first segments, so many, are to be deleted. `false`: there is no room to say it.
+    fn will_keep_from(&mut self, segments: usize) -> bool {
+        let kept = self.segments[segments].base;
+        if kept <= self.upkeep.kept_from {
+            return true;
+        }
+        let has_room =
+            self.fits_last(HEAD_BYTES as u64) || self.make_room(HEAD_BYTES as u64, Purpose::Upkeep).is_ok();
+        if has_room {
+            self.write_mark(kept);
+            self.upkeep.kept_from = kept;
+        }
+        has_room
     }
 
     fn allow(&mut self, now_ms: u64) {
@@ -191,7 +217,7 @@ impl Log {
             self.trim(user, super::message::Sequence(sequence));
         }
         let keep_at = layout::damaged_name(self.shared.folder(), base, 0);
-        if self.segments.len() > 1 {
+        if self.segments.len() > 1 && self.will_keep_from(1) {
             self.discard_first(Some(keep_at));
         }
     }

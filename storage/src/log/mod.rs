@@ -20,6 +20,7 @@
 //! | `shard`, `trim`, `read`, `expire`, `maintain` | a log and what its worker does with it |
 //! | `shared`, `syncer` | what the worker shares with the threads that commit and keep files |
 //! | `layout`, `opening`, `recovery`, `scan`, `replay`, `checkpoint`, `reshard` | from files to a log |
+//! | `orphans` | whose messages they are; those of nobody |
 //! | `handed_over` | the same when this process had it open a moment ago |
 //! | `inspect`, `backup` | looking at logs, live ones too, and copying them |
 //!
@@ -43,6 +44,7 @@ mod message;
 mod metrics;
 mod opening;
 mod options;
+mod orphans;
 mod read;
 mod record;
 mod recovery;
@@ -59,12 +61,15 @@ mod trim;
 
 pub use backup::{BackedUp, backup};
 pub use error::{AppendError, Damage, LogError};
+pub use index::MESSAGE_BYTES_MAX as INDEX_MESSAGE_BYTES_MAX;
 pub use inspect::{Dumped, LogStats, Tail, Verified, dump, stats, verify};
+pub use layout::Owner;
 pub use maintain::Maintained;
 pub use message::{Appended, Backlog, Flags, Message, Origin, Position, Record, Sequence, Trimmed};
 pub use metrics::{CLASSES, Histogram, Metrics};
 pub use opening::{Opened, Progress, Report, StreamSeen};
 pub use options::{Durability, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+pub use orphans::{Orphans, belong_to, discard, owner};
 pub use read::Pending;
 pub use shard::Log;
 pub use syncer::Syncer;

@@ -18,6 +18,7 @@ use super::options::Options;
 use super::recovery::{self, Recovered};
 use super::replay::Streams;
 use super::reshard::reshard;
+use super::segment::base_of;
 use super::shard::{Identity, Log};
 use super::shared::Shared;
 
@@ -56,6 +57,8 @@ pub struct Report {
     pub streams: Vec<StreamSeen>,
     /// Messages of users who are gone (`home` gave `None`), dropped when the number of logs changed.
     pub orphans: u64,
+    /// The highest [`UserId::count`] of all users for whom something waits, those that were dropped included; 0 for none.
+    pub users_count_max: u64,
 }
 
 /// Opened logs, one for each shard in order.
@@ -195,6 +198,8 @@ impl Report {
         self.tail_bytes_cut += tail_bytes_cut;
         self.messages += log.index.messages();
         self.users += log.index.users().len() as u64;
+        let counts = log.index.users().map(UserId::count);
+        self.users_count_max = self.users_count_max.max(counts.max().unwrap_or(0));
         for (stream, number) in own {
             let newest = streams.entry(stream).or_insert(number);
             if (number.wrapping_sub(*newest) as i32) > 0 {
@@ -231,7 +236,7 @@ pub(super) fn open_with(
         Some(layout) => layout,
         None => {
             let log_ids = (0..shards).map(|_| random_id()).collect::<Result<_, _>>()?;
-            let layout = Layout { generation: 1, log_ids };
+            let layout = Layout { owner: None, generation: 1, log_ids };
             // The layout first: folders without one are taken for logs that have lost theirs.
             layout.write(&*files, root)?;
             layout
@@ -248,12 +253,19 @@ pub(super) fn open_with(
         }
         let count = layout.log_ids.len() as u32;
         let identity = Identity { log_id: layout.log_ids[shard], shard: shard as u32, shards: count };
+        let is_empty = layout.owner.is_some() && !has_segments(&*files, &layout.folder(root, shard))?;
         let before = std::cell::Cell::new(0);
-        recovery::open(shared, identity, options, lock.clone(), now_ms, &|done, total, messages| {
-            let mut last = before.get();
-            counting.add(done, total, messages, &mut last);
-            before.set(last);
-        })
+        let mut recovered =
+            recovery::open(shared, identity, options, lock.clone(), now_ms, &|done, total, messages| {
+                let mut last = before.get();
+                counting.add(done, total, messages, &mut last);
+                before.set(last);
+            })?;
+        if is_empty {
+            let (path, what) = (layout.folder(root, shard), "all segments of this log are missing");
+            recovered.damage.push(Damage { path, offset: 0, bytes: 0, what });
+        }
+        Ok(recovered)
     };
     let mut report = Report::default();
     let mut streams = Streams::default();
@@ -266,6 +278,12 @@ pub(super) fn open_with(
         logs = reshard(logs, &layout, root, options, shards, home, random_id, &mut report)?;
     }
     Ok(Opened { logs, report })
+}
+
+/// Whether a log has files. A log that was ever opened has one.
+fn has_segments(files: &dyn Files, folder: &Path) -> Result<bool, LogError> {
+    let names = files.list(folder).map_err(|error| LogError::io("read", folder, error))?;
+    Ok(names.iter().any(|name| base_of(name).is_some()))
 }
 
 /// Runs a job for each number below `count`, on so many threads at most. Results in order.

@@ -6,6 +6,7 @@
 use crate::directory::UserId;
 
 use super::message::{Flags, Message, Origin, Position, Record, Sequence};
+use super::options::PAGE_BYTES;
 
 /// Head of every record.
 pub(super) const HEAD_BYTES: usize = 32;
@@ -46,7 +47,8 @@ pub(super) enum Kind {
     TrimUpTo = 3,
     /// The account is gone, and all of its messages.
     Purge = 4,
-    /// Numbers from here on are not less than this. Begins each segment, and what a run of the server writes.
+    /// Numbers from here on are not less than this. Begins each segment, and what a run of the server writes, and comes
+    /// before segments are deleted: it tells which is the first that is kept ([`first_to_user`]).
     Mark = 5,
     /// The segment ends here.
     Seal = 6,
@@ -76,6 +78,11 @@ impl Kind {
             Self::Seal => "seal",
         }
     }
+}
+
+/// What a mark says besides, in the place of the user: up to where segments have been deleted, or may be.
+pub(super) fn first_to_user(base: u64) -> UserId {
+    UserId::new(base / PAGE_BYTES + 1)
 }
 
 /// What the checksums of a log start from.
@@ -234,6 +241,13 @@ impl<'a> Raw<'a> {
             return None;
         }
         self.position.checked_sub(u64::from(distance) * ALIGNMENT as u64)
+    }
+
+    /// Of a mark: the base of the first segment that was to be kept then. `None` for other kinds, and for marks that do
+    /// not say.
+    pub(super) fn first(&self) -> Option<u64> {
+        let pages = self.user.get().checked_sub(1).filter(|_| self.kind == Kind::Mark)?;
+        pages.checked_mul(PAGE_BYTES)
     }
 
     /// Position of the user's message before it; 0 for none. Of a message.

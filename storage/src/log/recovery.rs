@@ -16,7 +16,7 @@ use super::maintain::Upkeep;
 use super::options::Options;
 use super::record::{HEAD_BYTES, Kind};
 use super::replay::{Replay, Streams};
-use super::scan::{End, Found, View, Walk, last_used, scan};
+use super::scan::{End, FIRST_MISSING, Found, LAST_MISSING, View, Walk, last_used, scan};
 use super::segment::{HEADER_BYTES, Header, HeaderFault, Segment, base_of, file_name, find, likely_bytes};
 use super::shard::{Identity, Log};
 use super::shared::Shared;
@@ -52,7 +52,13 @@ pub(super) fn open(
     let mut damage = Vec::new();
     let files = shared.files().clone();
     let mut found = load(&*files, shared.folder(), &identity, &mut damage)?;
-    let checkpoint = usable_checkpoint(&*files, shared.folder(), &identity, &found)?;
+    let checkpoint = match read_checkpoint(&*files, shared.folder(), &identity)? {
+        Some(checkpoint) if reaches_beyond(&checkpoint, &found) => {
+            damage.push(remove_checkpoint(&*files, shared.folder(), &checkpoint)?);
+            None
+        }
+        checkpoint => checkpoint.filter(|checkpoint| find(&found.segments, checkpoint.position).is_some()),
+    };
     let since_ms = if options.resume_window_ms == 0 {
         u64::MAX
     } else {
@@ -61,8 +67,13 @@ pub(super) fn open(
     let (replay, end, times) =
         replay(&*files, &shared, &identity, &found, checkpoint, since_ms, &mut damage, tell)?;
     let head = finish(&*files, &mut found, end, shared.folder())?;
-    let Replay { mut index, next_sequence, streams, .. } = replay;
-    let segments = account(found.segments, &times, &mut index, shared.folder(), &mut damage);
+    if let Some(segment) = found.segments.front()
+        && let bytes @ 1.. = replay.missing_before(segment.base)
+    {
+        damage.push(Damage { path: segment.path.clone(), offset: 0, bytes, what: FIRST_MISSING });
+    }
+    let Replay { mut index, next_sequence, streams, first, .. } = replay;
+    let segments = account(found.segments, &times, &mut index, first, shared.folder(), &mut damage);
     let mut log = Log {
         seed: identity.seed(),
         identity,
@@ -179,16 +190,27 @@ fn make_parent(files: &dyn Files, path: &Path) -> Result<(), LogError> {
     files.make_folder(folder).map_err(|error| LogError::io("make", folder, error))
 }
 
-pub(super) fn usable_checkpoint(
+/// The checkpoint of a log, if it is whole.
+pub(super) fn read_checkpoint(
     files: &dyn Files,
     folder: &Path,
     identity: &Identity,
-    found: &Loaded,
 ) -> Result<Option<Checkpoint>, LogError> {
     let path = folder.join(checkpoint::FILE);
     let content = files.read(&path).map_err(|error| LogError::io("read", &path, error))?;
-    let checkpoint = content.and_then(|content| checkpoint::decode(&content, identity));
-    Ok(checkpoint.filter(|checkpoint| find(&found.segments, checkpoint.position).is_some()))
+    Ok(content.and_then(|content| checkpoint::decode(&content, identity)))
+}
+
+/// Whether a checkpoint tells of what was behind all segments there are. It was written when that was committed.
+fn reaches_beyond(checkpoint: &Checkpoint, found: &Loaded) -> bool {
+    found.segments.back().is_none_or(|last| checkpoint.position > last.end())
+}
+
+/// The log will reach the position of the checkpoint again, with other messages.
+fn remove_checkpoint(files: &dyn Files, folder: &Path, checkpoint: &Checkpoint) -> Result<Damage, LogError> {
+    let path = folder.join(checkpoint::FILE);
+    files.remove(&path).map_err(|error| LogError::io("remove", &path, error))?;
+    Ok(Damage { path: folder.to_owned(), offset: checkpoint.position, bytes: 0, what: LAST_MISSING })
 }
 
 fn views(segments: &VecDeque<Segment>) -> Vec<View<'_>> {
@@ -220,6 +242,7 @@ fn replay(
     let mut from = views.first().map_or(0, |view| view.base);
     let mut committed = 0;
     if let Some(checkpoint) = checkpoint {
+        replay.first = checkpoint.first();
         (from, committed) = (checkpoint.position, checkpoint.position);
         replay.index = checkpoint.index;
         replay.next_sequence = checkpoint.next_sequence;
@@ -343,11 +366,12 @@ fn keep_tail(files: &dyn Files, segments: &VecDeque<Segment>, end: End, folder: 
     }
 }
 
-/// Accounts for every waiting message in its segment.
+/// Accounts for every waiting message in its segment. `kept`: what lies before this base may have been deleted.
 pub(super) fn account(
     mut segments: VecDeque<Segment>,
     times: &[u64],
     index: &mut Index,
+    kept: Option<u64>,
     folder: &Path,
     damage: &mut Vec<Damage>,
 ) -> VecDeque<Segment> {
@@ -370,16 +394,20 @@ pub(super) fn account(
             segments[at].add(slot.bytes());
         }
     }
-    let first = segments.front().map_or(0, |segment| segment.base);
+    let kept = kept.unwrap_or_else(|| segments.front().map_or(0, |segment| segment.base));
+    let mut gone: Option<(u64, u64)> = None;
     for (user, slot) in lost {
         index.remove(user, slot.sequence);
-        if slot.position < first {
+        if slot.position < kept {
             // The checkpoint knew it; since then it was trimmed while there was no room to write that down, and its
             // segment was deleted because nothing in it waited.
             continue;
         }
-        let (offset, bytes) = (slot.position, slot.bytes());
-        let what = "a waiting message lies in a segment that is gone (the offset is its position in the log)";
+        let (offset, bytes) = gone.unwrap_or((slot.position, 0));
+        gone = Some((offset.min(slot.position), bytes + slot.bytes()));
+    }
+    if let Some((offset, bytes)) = gone {
+        let what = "waiting messages lie in segments that are gone (the offset is their position in the log)";
         damage.push(Damage { path: folder.to_owned(), offset, bytes, what });
     }
     segments
@@ -392,8 +420,8 @@ fn begin(log: &mut Log, end: End, head: Head) -> Result<(), LogError> {
     if let Some(last) = log.segments.back() {
         log.offset = position.saturating_sub(last.base).min(last.bytes);
         let room = last.bytes.saturating_sub(log.offset);
-        // Room for the mark and for the seal.
-        is_ready = is_ready && room >= 2 * HEAD_BYTES as u64;
+        // Room for the mark, for one before a deletion, and for the seal.
+        is_ready = is_ready && room >= 3 * HEAD_BYTES as u64;
         log.shared.start_at(position);
         if !is_ready && !end.is_sealed && room >= HEAD_BYTES as u64 && last.map.len() as u64 == last.bytes {
             log.write_note(Kind::Seal, UserId::new(0), log.next_sequence);
@@ -412,7 +440,7 @@ fn begin(log: &mut Log, end: End, head: Head) -> Result<(), LogError> {
         position = base + log.offset;
     }
     log.shared.start_at(position);
-    log.write_note(Kind::Mark, UserId::new(0), log.next_sequence);
+    log.write_mark(log.first());
     for segment in log.segments.iter().rev().take(2) {
         let synced = segment.map.flusher().sync(0..segment.map.len());
         synced.map_err(|error| LogError::io("sync", &segment.path, error))?;

@@ -20,6 +20,8 @@ pub(super) struct Replay {
     pub(super) streams_since_ms: u64,
     /// Records seen.
     pub(super) records: u64,
+    /// Segments from this base on should be there.
+    pub(super) first: Option<u64>,
 }
 
 impl Replay {
@@ -34,9 +36,17 @@ impl Replay {
             Kind::TrimUpTo | Kind::Purge => {
                 self.index.remove_up_to(raw.user, raw.sequence, |_| {});
             }
-            Kind::Mark | Kind::Seal => self.next_sequence = self.next_sequence.max(raw.sequence),
+            Kind::Mark | Kind::Seal => {
+                self.next_sequence = self.next_sequence.max(raw.sequence);
+                self.first = self.first.max(raw.first());
+            }
         }
         None
+    }
+
+    /// Bytes that are missing before the first segment there is, which begins at `base`.
+    pub(super) fn missing_before(&self, base: u64) -> u64 {
+        self.first.map_or(0, |first| base.saturating_sub(first))
     }
 
     fn message(&mut self, raw: &Raw<'_>) -> Option<u64> {

@@ -35,7 +35,7 @@ pub(super) fn reshard(
     let Some(first) = old.first() else { return Ok(old) };
     let (files, lock) = (first.shared.files().clone(), first.lock.clone());
     let log_ids = (0..shards).map(|_| random_id()).collect::<Result<_, _>>()?;
-    let target = Layout { generation: layout.generation + 1, log_ids };
+    let target = Layout { owner: layout.owner, generation: layout.generation + 1, log_ids };
     target.make_folders(&*files, root)?;
     // What waits is kept whole, whatever the limits.
     let unlimited = Options { log_bytes_max: u64::MAX / 4, ..options.clone() };

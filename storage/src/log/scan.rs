@@ -90,6 +90,12 @@ pub(super) struct View<'a> {
     pub(super) bytes: &'a [u8],
 }
 
+/// What is said of a first segment before which others should be.
+pub(super) const FIRST_MISSING: &str = "the segments before this one are missing, with all messages in them";
+
+/// What is said when a checkpoint tells of more than there is.
+pub(super) const LAST_MISSING: &str = "segments at the end of the log are missing, with all messages in them";
+
 /// What a scan comes across.
 pub(super) enum Found<'a> {
     /// A record, of any kind.

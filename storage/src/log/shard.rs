@@ -14,7 +14,7 @@ use super::message::{Appended, Backlog, Flags, Message, Position, Sequence};
 use super::metrics::Metrics;
 use super::options::{Durability, Options};
 use super::record::{
-    HEAD_BYTES, Kind, MESSAGE_HEAD_BYTES, Place, Seed, encode, encode_message, message_bytes,
+    HEAD_BYTES, Kind, MESSAGE_HEAD_BYTES, Place, Seed, encode, encode_message, first_to_user, message_bytes,
 };
 use super::segment::{HEADER_BYTES, Header, Segment, find};
 use super::shared::Shared;
@@ -230,6 +230,16 @@ impl Log {
         self.write([&record, &[]], HEAD_BYTES as u64);
     }
 
+    /// Writes a mark. There is room. `kept`: the base of the first segment that is to be kept.
+    pub(super) fn write_mark(&mut self, kept: u64) {
+        self.write_note(Kind::Mark, first_to_user(kept), self.next_sequence);
+    }
+
+    /// Base of the first segment.
+    pub(super) fn first(&self) -> u64 {
+        self.segments[0].base
+    }
+
     /// Writes a message, new or moved, and notes where it lies. There is room.
     pub(super) fn write_message(&mut self, message: &Message<'_>, sequence: u64, previous: u64) {
         let place = self.place();
@@ -282,8 +292,14 @@ impl Log {
         if self.fits(bytes + reserve) { Ok(()) } else { self.roll(purpose) }
     }
 
-    /// Whether so much fits into the last segment, and a seal after it.
+    /// Whether so much fits into the last segment, and after it the mark that comes before a deletion, and a seal: what
+    /// is deleted on a full disk is what makes room again.
     pub(super) fn fits(&self, bytes: u64) -> bool {
+        self.fits_last(bytes + HEAD_BYTES as u64)
+    }
+
+    /// Whether so much fits into the last segment, and a seal after it.
+    pub(super) fn fits_last(&self, bytes: u64) -> bool {
         self.offset + bytes + HEAD_BYTES as u64 <= self.head().bytes
     }
 
@@ -314,7 +330,7 @@ impl Log {
         self.shared.will_write(segment.base, segment.end(), &segment.path, segment.map.flusher());
         self.segments.push_back(segment);
         self.offset = HEADER_BYTES as u64;
-        self.write_note(Kind::Mark, UserId::new(0), self.next_sequence);
+        self.write_mark(self.first());
         self.shared.want_spare(self.next_header());
         Ok(())
     }

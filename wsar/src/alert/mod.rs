@@ -4,11 +4,14 @@
 //! | --- | --- |
 //! | [`rules`] | rules and actions as TOML, and those that are built in |
 //! | [`engine`] | which rules are in force |
+//! | [`check`] | whether rules watch anything that there is |
 //! | [`action`] | telling somebody |
 
 pub mod action;
+pub mod check;
 pub mod engine;
 pub mod rules;
 
+pub use check::{Known, Silent};
 pub use engine::{Change, Engine};
 pub use rules::{Rule, Rules};

@@ -1,33 +1,34 @@
-//! Connections: how many there may be, and how long one may take.
+//! Connections: how many there may be, and how long one may take. Places and door are those of `whimbrel_http`.
 
-use std::future::Future;
 use std::io;
-use std::pin::Pin;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router, middleware};
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::time::{Sleep, sleep};
+use tokio::time::sleep;
+use whimbrel_http::places::{Limits, Place};
+use whimbrel_http::{Bad, Block, Deadlines, Door, Full, Places, Turn, turn};
 
-/// Connections at a time; further ones wait in the kernel.
+/// Connections at a time. For one more, the one goes that has waited longest for its client, of the address that has
+/// most; where each is being answered, it waits.
 pub const CONNECTIONS_MAX: usize = 256;
 
-/// How long the head of a request may take, and how long a connection may wait for its next request.
-const HEAD: Duration = Duration::from_secs(30);
+/// Of one address (IPv6: one /64), beside as many as there may be live pages.
+pub const CONNECTIONS_OF_ADDRESS: usize = 32;
 
-/// How long a client may take no byte of what waits for it.
-const WRITE: Duration = Duration::from_secs(30);
-
-/// Bytes of a request's head at most.
-const HEAD_BYTES_MAX: usize = 32 << 10;
+/// How long a client may take.
+const DEADLINES: Deadlines = Deadlines {
+    idle: Duration::from_secs(60),
+    head: Duration::from_secs(10),
+    body: Some(Duration::from_secs(10)),
+    write: Duration::from_secs(30),
+};
 
 /// How often it is looked whether to stop.
 const NAP: Duration = Duration::from_millis(200);
@@ -35,82 +36,62 @@ const NAP: Duration = Duration::from_millis(200);
 /// After an error that is nobody's fault (no descriptors left).
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers requests until `stop` is set.
+/// Answers requests until `stop` is set; `pages` live pages may be open.
 ///
 /// # Errors
 /// None that lasts: what cannot be accepted is tried again.
-pub async fn run(listener: TcpListener, router: Router, stop: &AtomicBool) -> io::Result<()> {
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+pub async fn run(listener: TcpListener, router: Router, pages: usize, stop: &AtomicBool) -> io::Result<()> {
+    let places = Places::default();
+    let limits = Limits { all: CONNECTIONS_MAX, of_block: pages + CONNECTIONS_OF_ADDRESS };
+    let router = router.layer(middleware::from_fn(turn::answered));
     while !stop.load(Ordering::Relaxed) {
-        let accept = async {
-            let permit = room.clone().acquire_owned().await.map_err(io::Error::other)?;
-            Ok::<_, io::Error>((listener.accept().await?.0, permit))
-        };
-        let Ok(accepted) = tokio::time::timeout(NAP, accept).await else { continue };
-        let Ok((stream, permit)) = accepted else {
+        let Ok(accepted) = tokio::time::timeout(NAP, listener.accept()).await else { continue };
+        let Ok((stream, address)) = accepted else {
             sleep(PAUSE).await;
             continue;
         };
-        // A delayed last packet is all that it would cost.
-        let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(router.clone());
-        tokio::spawn(async move {
-            let io = TokioIo::new(Patient { stream, waiting: None });
-            // What goes wrong with one connection concerns nobody else; it is closed.
-            let _ = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD)
-                .max_buf_size(HEAD_BYTES_MAX)
-                .serve_connection(io, service)
-                .await;
-            drop(permit);
-        });
+        if let Some(place) = find_place(&places, address, limits, stop).await {
+            let router = router.clone();
+            places.serve(place, |turn| converse(stream, turn, router));
+        }
     }
     Ok(())
 }
 
-/// A stream whose writes fail when the other end takes nothing for too long.
-struct Patient {
-    stream: TcpStream,
-    waiting: Option<Pin<Box<Sleep>>>,
-}
-
-impl Patient {
-    fn bounded<T>(&mut self, done: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
-        if done.is_ready() {
-            self.waiting = None;
-            return done;
+/// A place; those behind the connection wait in the kernel meanwhile. `None`: the address has its share.
+async fn find_place(
+    places: &Places,
+    address: SocketAddr,
+    limits: Limits,
+    stop: &AtomicBool,
+) -> Option<Place> {
+    while !stop.load(Ordering::Relaxed) {
+        match places.enter(Block::of(address.ip()), false, limits) {
+            Ok(place) => return Some(place),
+            Err(Full::Share) => return None,
+            Err(Full::All) => drop(tokio::time::timeout(NAP, places.room()).await),
         }
-        let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(WRITE)));
-        waiting.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
+    None
 }
 
-impl AsyncRead for Patient {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
+async fn converse(stream: TcpStream, turn: Turn, router: Router) {
+    // A delayed last packet is all that it would cost.
+    let _ = stream.set_nodelay(true);
+    let service = TowerToHyperService::new(router.layer(Extension(turn.clone())));
+    let door = Door::new(stream, turn, DEADLINES, Arc::new(refused));
+    // What goes wrong with one connection concerns nobody else; it is closed.
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(door), service).await;
 }
 
-impl AsyncWrite for Patient {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let done = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.bounded(done, context)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
+/// The whole answer to a request that is not even looked at.
+fn refused(bad: Bad) -> Vec<u8> {
+    let status =
+        axum::http::StatusCode::from_u16(bad.status()).unwrap_or(axum::http::StatusCode::BAD_REQUEST);
+    let body = serde_json::json!({"error": bad.text()}).to_string();
+    let head = format!(
+        "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    (head + &body).into_bytes()
 }

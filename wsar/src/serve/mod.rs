@@ -14,12 +14,13 @@
 //! | [`watch`] | the thread that samples |
 //! | [`frame`] | the figures of one time, and their ids |
 //! | [`history`] | a range of time in a bounded number of points |
-//! | [`openmetrics`] | `/metrics` |
+//! | [`openmetrics`], [`accept`] | `/metrics`, and which format is wanted |
 //! | [`access`] | who may see the page |
 //! | [`routes`] | what is answered to which request |
 //! | [`listen`] | connections and their limits |
 //! | [`assets`] | the page's files |
 
+pub mod accept;
 pub mod access;
 pub mod assets;
 pub mod frame;
@@ -104,7 +105,7 @@ pub fn run(
     let (shared, thread) = watch::start(&options.data, options.rules, ticks)?;
     let router = routes::router(routes::Site::new(shared, access, options.recording, options.pages));
     ready(address)?;
-    runtime.block_on(listen::run(listener, router, stop))?;
+    runtime.block_on(listen::run(listener, router, options.pages, stop))?;
     // Pages that are open do not hold up the end.
     runtime.shutdown_timeout(Duration::from_millis(100));
     // A panic has been printed by then.

@@ -25,14 +25,8 @@ pub enum Format {
 }
 
 impl Format {
-    /// What an `Accept` header asks for: OpenMetrics, unless it wants plain text and does not know OpenMetrics.
-    pub fn wanted(accept: Option<&str>) -> Format {
-        let accept = accept.unwrap_or_default();
-        match accept.contains("text/plain") && !accept.contains("application/openmetrics-text") {
-            true => Format::Prometheus,
-            false => Format::OpenMetrics,
-        }
-    }
+    /// Each of them.
+    pub const ALL: [Format; 2] = [Format::OpenMetrics, Format::Prometheus];
 
     /// The media type.
     pub fn content_type(self) -> &'static str {
@@ -297,12 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn the_older_format_is_for_who_asks() {
-        assert_eq!(Format::wanted(None), Format::OpenMetrics);
-        assert_eq!(Format::wanted(Some("*/*")), Format::OpenMetrics);
-        assert_eq!(Format::wanted(Some("text/plain")), Format::Prometheus);
-        let both = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5";
-        assert_eq!(Format::wanted(Some(both)), Format::OpenMetrics);
+    fn the_older_format_has_neither_units_nor_an_end() {
         let text = text(Format::Prometheus);
         assert!(text.contains("# TYPE whimbrel_bytes_in_bytes_total counter"), "{text}");
         assert!(!text.contains("# UNIT") && !text.contains("# EOF"), "{text}");

@@ -1,11 +1,13 @@
 //! What is answered to which request. docs/wsar.md describes the addresses for other programs.
 
 use std::convert::Infallible;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{DefaultBodyLimit, Form, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -18,18 +20,25 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch as channel};
 
+use super::accept;
 use super::access::{Access, Verdict};
 use super::assets::{self, Asset};
 use super::history::{self, HistoryError, Range};
-use super::openmetrics::{self, Format};
+use super::openmetrics::Format;
 use super::watch::{Now, Shared, server_json};
 use crate::time;
 
 /// Answers from recordings that are made at a time; as many again wait.
 pub const HISTORIES_MAX: usize = 2;
 
-/// Answers from recordings that are made or wait at most.
+/// Answers from recordings that are made, wait or are fetched at most.
 const HISTORIES_WAITING: usize = 16;
+
+/// Bytes of such an answer that are handed over at a time.
+const PART: usize = 32 << 10;
+
+/// How long a client may take to fetch one.
+const HISTORY_SECONDS: Duration = Duration::from_secs(60);
 
 /// Bytes of a body at most: a login form.
 const BODY_MAX: usize = 4 << 10;
@@ -143,8 +152,8 @@ fn json_body(value: &Value) -> Response {
     json_text(value.to_string())
 }
 
-fn json_text(text: String) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
+fn json_text(text: impl Into<Body>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], text.into()).into_response()
 }
 
 /// A file; only its name, when the browser has it already.
@@ -181,10 +190,12 @@ async fn login(State(site): Here, Form(form): Form<Login>) -> Response {
 }
 
 async fn metrics(State(site): Here, headers: HeaderMap) -> Response {
-    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
-    let format = Format::wanted(accept);
-    let text = openmetrics::write(&site.shared.now(), format);
-    ([(header::CONTENT_TYPE, format.content_type())], text).into_response()
+    let wanted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let Some(format) = accept::format(wanted) else {
+        let both = Format::ALL.map(Format::content_type).join(" and ");
+        return refusal(StatusCode::NOT_ACCEPTABLE, format!("there are {both}"));
+    };
+    ([(header::CONTENT_TYPE, format.content_type())], site.shared.now().metrics(format)).into_response()
 }
 
 async fn api() -> Response {
@@ -257,7 +268,9 @@ type Live = (channel::Receiver<Arc<Now>>, OwnedSemaphorePermit);
 async fn next_event((mut latest, permit): Live) -> Option<(Result<Event, Infallible>, Live)> {
     latest.changed().await.ok()?;
     let now = latest.borrow_and_update().clone();
-    let event = Event::default().id(now.frame.time_ms.to_string()).data(&now.json);
+    // It was made of a string.
+    let json = std::str::from_utf8(&now.json).unwrap_or_default();
+    let event = Event::default().id(now.frame.time_ms.to_string()).data(json);
     Some((Ok(event), (latest, permit)))
 }
 
@@ -291,6 +304,9 @@ async fn history(State(site): Here, query: Result<Query<HistoryQuery>, QueryReje
     if from_ms >= to_ms {
         return refusal(StatusCode::BAD_REQUEST, "`from` must be before `to`");
     }
+    if from_ms > now_ms {
+        return refusal(StatusCode::BAD_REQUEST, time::NotATime::Future(from_ms).to_string());
+    }
     if !(1..=history::POINTS_MAX).contains(&points) || ids.len() > history::FIGURES_MAX {
         let (points, figures) = (history::POINTS_MAX, history::FIGURES_MAX);
         let bounds = format!("an answer has 1 to {points} points of at most {figures} series");
@@ -303,19 +319,36 @@ async fn history(State(site): Here, query: Result<Query<HistoryQuery>, QueryReje
         return ([(header::RETRY_AFTER, TRY_AGAIN)], refused).into_response();
     };
     let work = move || {
-        let _permit = permit;
         let range = Range { from_ms, to_ms, points };
         let (frames, since) = site.shared.frames(from_ms, to_ms);
         history::answer(&site.recording, &range, &ids, (&frames, since)).map(|answer| answer.to_string())
     };
     match tokio::task::spawn_blocking(work).await {
-        Ok(Ok(text)) => json_text(text),
+        Ok(Ok(text)) => json_text(in_parts(text, permit)),
         Ok(Err(error @ HistoryError::TooSlow)) => refusal(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
         Ok(Err(error)) => refusal(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         Err(_) => {
             refusal(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be made; see the log of wsar")
         }
     }
+}
+
+/// An answer that may be large, in parts, so that its place among those that are made or wait is taken until its client has
+/// it.
+fn in_parts(text: String, permit: OwnedSemaphorePermit) -> Body {
+    let until = Instant::now() + HISTORY_SECONDS;
+    let parts = stream::unfold((Bytes::from(text), permit), move |(mut rest, permit)| async move {
+        if rest.is_empty() {
+            return None;
+        }
+        // A byte now and then does not keep others waiting for ever.
+        let part = match Instant::now() < until {
+            true => Ok(rest.split_to(rest.len().min(PART))),
+            false => Err(io::Error::from(io::ErrorKind::TimedOut)),
+        };
+        Some((part, (rest, permit)))
+    });
+    Body::from_stream(parts)
 }
 
 /// Milliseconds since 1970 when the number is too large for seconds; else as on the command line.

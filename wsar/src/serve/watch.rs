@@ -3,14 +3,16 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use axum::body::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::frame::{Frame, Layout, number};
+use super::openmetrics::{self, Format};
 use crate::alert::{Change, Engine, Rules};
 use crate::collect::{Collector, State};
 use crate::delta::Delta;
@@ -42,8 +44,18 @@ pub struct Now {
     pub server: State,
     /// The alerts in force and the last changes, as JSON.
     pub alerts: Value,
-    /// Everything for the page, as JSON.
-    pub json: String,
+    /// Everything for the page, as JSON. All who are sent it share it.
+    pub json: Bytes,
+    /// `/metrics` in each format, made when somebody asks, and shared as well.
+    metrics: [OnceLock<Bytes>; Format::ALL.len()],
+}
+
+impl Now {
+    /// `/metrics` in a format.
+    pub fn metrics(&self, format: Format) -> Bytes {
+        let made = &self.metrics[format as usize];
+        made.get_or_init(|| openmetrics::write(self, format).into()).clone()
+    }
 }
 
 /// What the thread leaves.
@@ -173,7 +185,8 @@ impl Watch {
             server_series: self.collector.server_series(),
             server,
             alerts,
-            json: json.to_string(),
+            json: json.to_string().into(),
+            metrics: Default::default(),
         })
     }
 

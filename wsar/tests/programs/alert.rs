@@ -94,3 +94,24 @@ fn a_backlog_raises_an_alert_and_its_end_clears_it() {
     let ran = std::fs::read_to_string(format!("{}.sh", log.display())).unwrap();
     assert_eq!(ran, "alert slow readers\nclear slow readers\n");
 }
+
+#[test]
+fn rules_that_watch_what_there_is_not_are_found_without_a_server() {
+    let data = tempfile::tempdir().unwrap();
+    let rules = data.path().join("rules.toml");
+    let check = |metrics: &[&str]| {
+        let rule =
+            |metric: &&str| format!("[[rule]]\nname = 'of {metric}'\nmetric = '{metric}'\nabove = 1\n");
+        std::fs::write(&rules, metrics.iter().map(rule).collect::<String>()).unwrap();
+        let rules = rules.to_str().unwrap();
+        let done = wsar(data.path(), &["alert", "--rules", rules, "--check"]).output().unwrap();
+        (done.status.success(), String::from_utf8(done.stderr).unwrap())
+    };
+    assert_eq!(check(&["loop.latency:p99", "full:held", "memory.available"]), (true, String::new()));
+    let (good, told) = check(&["loop.latencyy:p99", "messages.in", "full:nosuchqueue"]);
+    assert!(
+        !good && told.contains("did you mean `loop.latency`?") && told.contains("`nosuchqueue`"),
+        "{told}"
+    );
+    assert!(!told.contains("of messages.in"), "{told}");
+}

@@ -5,5 +5,6 @@ mod alert;
 mod built;
 mod lines;
 mod recording;
+mod serve;
 mod support;
 mod top;

@@ -68,3 +68,22 @@ fn what_is_wrong_with_a_recording_is_told() {
     let out = String::from_utf8(done.stdout).unwrap();
     assert!(done.status.success() && out.lines().count() > 15, "{out}");
 }
+
+#[test]
+fn ranges_and_days_that_there_are_not_are_refused() {
+    let data = tempfile::tempdir().unwrap();
+    output(data.path(), &["record", "--every", "0.1", "--count", "12"]);
+    let dated = output(data.path(), &["report", "--every", "100ms", "--cpu"]);
+    let date = dated.lines().next().unwrap_or_default();
+    assert!(date.len() == 10 && date.starts_with("20") && date.matches('-').count() == 2, "{dated}");
+    for (range, said) in [
+        (&["--from", "9999-12-31"][..], "still to come"),
+        (&["--from", "-1h", "--to", "-2h"], "is not after"),
+        (&["--from", "2025-02-30"], "no such day"),
+        (&["--to", "2025-04-31 12:00"], "no such day"),
+    ] {
+        let done = wsar(data.path(), &[&["report"], range].concat()).output().unwrap();
+        let err = String::from_utf8(done.stderr).unwrap();
+        assert!(!done.status.success() && err.contains(said) && done.stdout.is_empty(), "{range:?}: {err}");
+    }
+}

@@ -1,16 +1,16 @@
 //! The HTTP API: a thin layer over the desk (`docs/registration.md`, `openapi.json`).
 //!
 //! ```text
-//! listener ─▶ room? ─▶ TLS ─▶ head, body: bounded in bytes and time ─▶ routes ─▶ desk
+//! listener ─▶ place ─▶ TLS ─▶ door: head, body: bounded in bytes and time ─▶ routes ─▶ desk
 //! ```
-//! HTTP/1.1 only. One task a connection, on the thread of registration.
+//! HTTP/1.1 only. One task a connection, on the thread of registration. Places and door are those of `whimbrel_http`.
 //!
 //! | module | what |
 //! | --- | --- |
 //! | [`routes`] | what is asked and answered |
 //! | [`problem`] | errors as problem details (RFC 9457) |
 //! | [`forwarded`] | whom a trusted proxy speaks for |
-//! | [`pace`] | connections and requests of an address |
+//! | [`pace`] | requests of an address |
 
 pub mod forwarded;
 pub mod pace;
@@ -21,19 +21,21 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::{Extension, Router};
+use axum::response::IntoResponse;
+use axum::{Extension, Router, middleware};
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
-
-use crate::admission::AddressKey;
+use whimbrel_http::places::Limits;
+use whimbrel_http::{Bad, Block, Deadlines, Door, Full, Places, Turn, turn};
 
 use super::desk::Desk;
-use pace::{Connections, Minute};
+use super::settings::RegistrationConfig;
+use pace::{Concurrent, Minute};
+use problem::Problem;
 
 /// How long one connection may live, however many requests it makes.
 const CONNECTION_SECONDS_MAX: u64 = 300;
@@ -44,9 +46,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// What all connections share.
 pub struct Front {
     desk: Arc<Desk>,
-    connections: Connections,
+    places: Places,
+    /// Requests under way of those whom a trusted proxy speaks for.
+    concurrent: Concurrent,
     minute: Mutex<Minute>,
-    room: Arc<Semaphore>,
 }
 
 /// The other end of a connection.
@@ -68,12 +71,11 @@ impl Peer {
 impl Front {
     /// Nobody is connected yet.
     pub fn new(desk: Arc<Desk>) -> Arc<Front> {
-        let room = desk.config().registration.http_connections as usize;
         Arc::new(Front {
             desk,
-            connections: Connections::default(),
+            places: Places::default(),
+            concurrent: Concurrent::default(),
             minute: Mutex::default(),
-            room: Arc::new(Semaphore::new(room)),
         })
     }
 
@@ -81,7 +83,7 @@ impl Front {
     pub(super) fn takes(&self, address: IpAddr, now_ms: u64) -> bool {
         let limit = self.desk.config().registration.http_requests_per_minute;
         let mut minute = self.minute.lock().expect("nothing panics while it holds this lock");
-        minute.take(AddressKey::new(address), limit, now_ms)
+        minute.take(Block::of(address), limit, now_ms)
     }
 }
 
@@ -89,69 +91,127 @@ impl Front {
 pub async fn serve(front: Arc<Front>, listener: TcpListener) {
     let router = routes::router(front.clone());
     loop {
-        // What finds no room waits in the kernel.
-        let Ok(room) = front.room.clone().acquire_owned().await else { return };
-        let (stream, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
+        match listener.accept().await {
+            Ok((stream, peer)) => admit(&front, &router, stream, peer).await,
             Err(error) => {
                 tracing::warn!(%error, "the registration API cannot accept");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
             }
-        };
-        let config = front.desk.config();
-        let trusted = config.registration.proxies().iter().any(|network| network.contains(peer.ip()));
-        let most = if trusted { u32::MAX } else { config.registration.http_connections_per_address };
-        let metrics = front.desk.metrics();
-        let Some(place) = front.connections.enter(AddressKey::new(peer.ip()), most) else {
-            metrics.http_refused.add(1);
-            continue;
-        };
-        metrics.http_connections.add(1);
-        // Small answers, and nothing follows them.
-        let _ = stream.set_nodelay(true);
-        let (front, router) = (front.clone(), router.clone());
-        tokio::spawn(async move {
-            let life = Duration::from_secs(CONNECTION_SECONDS_MAX);
-            let _ = tokio::time::timeout(life, converse(&front, stream, peer, trusted, router)).await;
-            front.desk.metrics().http_connections.sub(1);
-            drop((place, room));
-        });
+        }
     }
 }
 
-async fn converse(
-    front: &Arc<Front>,
-    stream: tokio::net::TcpStream,
-    peer: SocketAddr,
-    trusted: bool,
-    router: Router,
-) {
+/// Finds a place for a connection, for which another may have to go. Where everybody is being answered, it waits for one,
+/// and those behind it wait in the kernel.
+async fn admit(front: &Arc<Front>, router: &Router, stream: TcpStream, address: SocketAddr) {
     let config = front.desk.config();
-    let wait = Duration::from_secs(config.registration.http_seconds.into());
+    let settings = &config.registration;
+    let trusted = settings.proxies().iter().any(|network| network.contains(address.ip()));
+    let limits = Limits {
+        all: settings.http_connections as usize,
+        of_block: settings.http_connections_per_address as usize,
+    };
+    let metrics = front.desk.metrics();
+    let place = loop {
+        match front.places.enter(Block::of(address.ip()), trusted, limits) {
+            Ok(place) => break place,
+            Err(Full::All) => front.places.room().await,
+            Err(Full::Share) => {
+                metrics.http_refused.add(1);
+                return;
+            }
+        }
+    };
+    metrics.http_displaced.add(place.displaced.into());
+    let peer = Peer { address: address.ip(), trusted };
+    let open = Open::new(front);
+    let router = router.clone();
+    front.places.serve(place, |turn| async move {
+        let life = Duration::from_secs(CONNECTION_SECONDS_MAX);
+        let _ = tokio::time::timeout(life, converse(&open.0, stream, peer, turn, router)).await;
+    });
+}
+
+/// A connection that is counted, however it ends.
+struct Open(Arc<Front>);
+
+impl Open {
+    fn new(front: &Arc<Front>) -> Open {
+        front.desk.metrics().http_connections.add(1);
+        Open(front.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.desk.metrics().http_connections.sub(1);
+    }
+}
+
+async fn converse(front: &Arc<Front>, stream: TcpStream, peer: Peer, turn: Turn, router: Router) {
+    // Small answers, and nothing follows them.
+    let _ = stream.set_nodelay(true);
+    let config = front.desk.config();
     if !config.registration.tls {
-        return answer(stream, peer, trusted, router, wait).await;
+        return answer(front, stream, peer, turn, router).await;
     }
     let tls = TlsAcceptor::from(front.desk.shared().acceptor.https());
+    let wait = Duration::from_secs(config.registration.http_seconds.into());
     match tokio::time::timeout(wait, tls.accept(stream)).await {
-        Ok(Ok(stream)) => answer(stream, peer, trusted, router, wait).await,
-        Ok(Err(error)) => tracing::debug!(%error, %peer, "no TLS with a client of the registration API"),
-        Err(_) => tracing::debug!(%peer, "a client of the registration API is too slow for TLS"),
+        Ok(Ok(stream)) => answer(front, stream, peer, turn, router).await,
+        Ok(Err(error)) => tracing::debug!(%error, ?peer, "no TLS with a client of the registration API"),
+        Err(_) => tracing::debug!(?peer, "a client of the registration API is too slow for TLS"),
     }
 }
 
-async fn answer<S>(stream: S, peer: SocketAddr, trusted: bool, router: Router, wait: Duration)
+async fn answer<S>(front: &Arc<Front>, stream: S, peer: Peer, turn: Turn, router: Router)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = TowerToHyperService::new(router.layer(Extension(Peer { address: peer.ip(), trusted })));
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(wait)
-        .max_buf_size(16 * 1024)
-        .keep_alive(true)
-        .serve_connection(TokioIo::new(stream), service);
+    let deadlines = deadlines(&front.desk.config().registration);
+    let refuser = front.clone();
+    let refuse = Arc::new(move |bad| {
+        refuser.desk.metrics().http_refused.add(1);
+        refused(bad)
+    });
+    let router = router.layer(middleware::from_fn(turn::answered));
+    let router = router.layer(Extension(peer)).layer(Extension(turn.clone()));
+    let door = Door::new(stream, turn, deadlines, refuse);
+    let connection =
+        http1::Builder::new().serve_connection(TokioIo::new(door), TowerToHyperService::new(router));
     if let Err(error) = connection.await {
-        tracing::debug!(%error, %peer, "a connection to the registration API ended");
+        tracing::debug!(%error, ?peer, "a connection to the registration API ended");
     }
+}
+
+fn deadlines(settings: &RegistrationConfig) -> Deadlines {
+    let each = Duration::from_secs(settings.http_seconds.into());
+    // The routes see to bodies themselves, and answer.
+    Deadlines {
+        idle: Duration::from_secs(settings.http_idle_seconds.into()),
+        head: each,
+        body: None,
+        write: each,
+    }
+}
+
+/// The whole answer to a request that is not even looked at.
+fn refused(bad: Bad) -> Vec<u8> {
+    let kind = match bad {
+        Bad::Malformed(_) | Bad::Coding | Bad::Version => "malformed",
+        Bad::TooSlow => "too-slow",
+        Bad::TooLarge => "too-large",
+    };
+    let status =
+        axum::http::StatusCode::from_u16(bad.status()).unwrap_or(axum::http::StatusCode::BAD_REQUEST);
+    let problem = Problem::new(status, kind, bad.text());
+    let body = problem.body();
+    let head = problem.into_response();
+    let mut text = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
+    for (name, value) in head.headers() {
+        text += &format!("{name}: {}\r\n", value.to_str().unwrap_or_default());
+    }
+    text += "\r\n";
+    text += &body;
+    text.into_bytes()
 }

@@ -1,42 +1,40 @@
-//! How many connections and requests an address may have: kept in memory, to spare the directory from whoever does
-//! nothing but ask.
+//! How many requests an address may make: kept in memory, to spare the directory from a client that does nothing but ask.
 
 use std::sync::{Arc, Mutex};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
-use crate::admission::AddressKey;
+use whimbrel_http::Block;
 
 /// Addresses that are told apart in one minute; further ones share one count among them.
 const ADDRESSES_MAX: usize = 65_536;
 
-/// Open connections by address.
+/// Requests under way, by address.
 #[derive(Clone, Default)]
-pub struct Connections(Arc<Mutex<HashMap<AddressKey, u32, RandomState>>>);
+pub struct Concurrent(Arc<Mutex<HashMap<Block, u32, RandomState>>>);
 
-/// Counts its connection off when it is dropped.
-pub struct Place {
-    connections: Connections,
-    address: AddressKey,
+/// Counts its request off when it is dropped.
+pub struct UnderWay {
+    requests: Concurrent,
+    address: Block,
 }
 
-impl Connections {
+impl Concurrent {
     /// One more of an address; `None` when it has `most` already.
-    pub fn enter(&self, address: AddressKey, most: u32) -> Option<Place> {
+    pub fn enter(&self, address: Block, most: u32) -> Option<UnderWay> {
         let mut open = self.0.lock().expect("nothing panics while it holds this lock");
-        let count = open.entry(address).or_insert(0);
-        if *count >= most {
+        if open.get(&address).is_some_and(|&count| count >= most) {
             return None;
         }
-        *count += 1;
-        Some(Place { connections: self.clone(), address })
+        *open.entry(address).or_insert(0) += 1;
+        Some(UnderWay { requests: self.clone(), address })
     }
 }
 
-impl Drop for Place {
+impl Drop for UnderWay {
     fn drop(&mut self) {
-        let mut open = self.connections.0.lock().expect("nothing panics while it holds this lock");
+        let mut open = self.requests.0.lock().expect("nothing panics while it holds this lock");
         if let Some(count) = open.get_mut(&self.address) {
             *count -= 1;
             if *count == 0 {
@@ -50,14 +48,14 @@ impl Drop for Place {
 #[derive(Default)]
 pub struct Minute {
     number: u64,
-    requests: HashMap<AddressKey, u32, RandomState>,
+    requests: HashMap<Block, u32, RandomState>,
     /// Of the addresses that found no place of their own.
     others: u32,
 }
 
 impl Minute {
     /// Counts a request; `false` when the address has had its `limit`.
-    pub fn take(&mut self, address: AddressKey, limit: u32, now_ms: u64) -> bool {
+    pub fn take(&mut self, address: Block, limit: u32, now_ms: u64) -> bool {
         let number = now_ms / 60_000;
         if self.number != number {
             *self = Minute { number, ..Minute::default() };
@@ -79,8 +77,8 @@ impl Minute {
 mod tests {
     use super::*;
 
-    fn address(n: u32) -> AddressKey {
-        AddressKey::new(std::net::Ipv4Addr::from(n).into())
+    fn address(n: u32) -> Block {
+        Block::of(std::net::Ipv4Addr::from(n).into())
     }
 
     #[test]
@@ -104,12 +102,12 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_gives_its_place_back() {
-        let connections = Connections::default();
-        let first = connections.enter(address(1), 1).unwrap();
-        assert!(connections.enter(address(1), 1).is_none());
-        assert!(connections.enter(address(2), 1).is_some());
+    fn a_request_that_is_over_makes_room_for_the_next() {
+        let requests = Concurrent::default();
+        let first = requests.enter(address(1), 1).unwrap();
+        assert!(requests.enter(address(1), 1).is_none());
+        assert!(requests.enter(address(2), 1).is_some());
         drop(first);
-        assert!(connections.enter(address(1), 1).is_some());
+        assert!(requests.enter(address(1), 1).is_some());
     }
 }

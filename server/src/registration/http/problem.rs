@@ -34,6 +34,26 @@ impl Problem {
     }
 }
 
+impl Problem {
+    /// The body, as JSON.
+    pub fn body(&self) -> String {
+        let title = StatusCode::from_u16(self.status).ok().and_then(|status| status.canonical_reason());
+        let mut body = json!({
+            "type": format!("{TYPE}{}", self.kind),
+            "title": title.unwrap_or("Error"),
+            "status": self.status,
+            "detail": self.detail,
+        });
+        if let Some(left) = self.tries_left {
+            body["tries_left"] = left.into();
+        }
+        if let Some(seconds) = self.retry_after {
+            body["retry_after"] = seconds.into();
+        }
+        body.to_string()
+    }
+}
+
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Problem {
         Problem {
@@ -49,19 +69,7 @@ impl From<Refusal> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response<Body> {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut body = json!({
-            "type": format!("{TYPE}{}", self.kind),
-            "title": status.canonical_reason().unwrap_or("Error"),
-            "status": status.as_u16(),
-            "detail": self.detail,
-        });
-        if let Some(left) = self.tries_left {
-            body["tries_left"] = left.into();
-        }
-        if let Some(seconds) = self.retry_after {
-            body["retry_after"] = seconds.into();
-        }
-        let mut response = Response::new(Body::from(body.to_string()));
+        let mut response = Response::new(Body::from(self.body()));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

@@ -24,7 +24,7 @@ use crate::registration::refusal::Refusal;
 use crate::service::time::unix_milliseconds;
 
 use super::problem::Problem;
-use super::{Front, Peer};
+use super::{Block, Front, Peer, Turn};
 
 /// The description of the API.
 pub const OPENAPI: &str = include_str!("openapi.json");
@@ -71,14 +71,20 @@ async fn paced(State(front): State<Arc<Front>>, request: Request, next: Next) ->
     let metrics = front.desk.metrics();
     metrics.http_requests.add(1);
     let now_ms = unix_milliseconds();
-    if !front.takes(address(&request), now_ms) {
+    let too_many = |left| {
         metrics.http_refused.add(1);
-        let left = 60 - now_ms / 1000 % 60;
         let text = "too many requests from this address; try again later";
-        return Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-requests", text)
-            .after(left)
-            .into_response();
+        Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-requests", text).after(left).into_response()
+    };
+    let address = address(&request);
+    if !front.takes(address, now_ms) {
+        return too_many(60 - now_ms / 1000 % 60);
     }
+    // Other addresses have a share of the connections; behind a proxy each has one of its requests.
+    let by_proxy = request.extensions().get::<Peer>().is_some_and(|peer| peer.trusted);
+    let most =
+        if by_proxy { front.desk.config().registration.http_connections_per_address } else { u32::MAX };
+    let Some(_under_way) = front.concurrent.enter(Block::of(address), most) else { return too_many(1) };
     if !front.desk.is_open() {
         return Problem::from(Refusal::Busy).into_response();
     }
@@ -163,6 +169,7 @@ async fn read<T: DeserializeOwned>(desk: &Desk, request: Request) -> Result<T, P
         return Err(too_large());
     }
     let wait = Duration::from_secs(config.registration.http_seconds.into());
+    let turn = request.extensions().get::<Turn>().cloned();
     let body = match tokio::time::timeout(wait, to_bytes(request.into_body(), most)).await {
         Ok(Ok(body)) => body,
         Ok(Err(_)) => return Err(too_large()),
@@ -171,6 +178,10 @@ async fn read<T: DeserializeOwned>(desk: &Desk, request: Request) -> Result<T, P
             return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "too-slow", text));
         }
     };
+    // Also of a body that says itself where it ends.
+    if let Some(turn) = turn {
+        turn.served();
+    }
     serde_json::from_slice(&body)
         .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "malformed", format!("the body: {error}")))
 }

@@ -2,6 +2,7 @@
 
 mod attack;
 mod steps;
+mod strangers;
 
 use std::net::IpAddr;
 

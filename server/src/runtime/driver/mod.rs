@@ -300,9 +300,10 @@ pub trait Driver {
         std::thread::park_timeout(duration);
     }
 
-    /// Sends `data` after everything sent before. Returns the bytes that are queued because the peer is slower than
-    /// we are; if any, [`Event::Drained`] follows when they are gone. (The `uring` driver does not count what it has
-    /// handed to the kernel, at most one buffer.) On an unknown or closing connection the data is dropped.
+    /// Sends `data` after everything sent before. Returns the bytes of it that the driver has now because the peer is
+    /// slower than we are, or may be; if any, [`Event::Drained`] follows when they are gone. (The `uring` driver learns
+    /// only later what the kernel has taken, so it counts what is under way, unless that is less than 4 KiB in all.)
+    /// On an unknown or closing connection the data is dropped.
     fn send(&mut self, conn: ConnId, data: Vec<u8>) -> usize;
 
     /// Closes; [`Event::Closed`] follows.

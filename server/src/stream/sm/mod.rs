@@ -7,9 +7,11 @@
 //! | module | what |
 //! | --- | --- |
 //! | [`element`] | the elements of the protocol |
+//! | [`queue`] | what the client has not acknowledged |
 //! | [`unsettled`] | which of the client's messages are not yet safe |
 
 pub mod element;
+pub mod queue;
 pub mod unsettled;
 
 #[cfg(test)]
@@ -21,6 +23,8 @@ use whimbrel_storage::log::Sequence;
 
 use crate::stanza::Kind;
 use crate::upgrade::record::{ManagedRecord, Place, UnackedRecord};
+use queue::UnackedQueue;
+pub use queue::{AnswerTo, Unacked};
 use unsettled::Unsettled;
 
 /// Namespace of stream management.
@@ -30,11 +34,9 @@ pub const NS_SM: &str = "urn:xmpp:sm:3";
 /// asked for a message at once, and for what is left when the stream rests.
 const ASK_AFTER: u8 = 8;
 
-/// Room for so many unacknowledged stanzas stays with a stream until it rests.
-const KEPT_STANZAS_MAX: usize = 16;
-
-/// Bytes that a queued stanza costs beside its own.
-const ENTRY_BYTES: usize = size_of::<Unacked>();
+/// Bytes sent since the last `<r/>` after which the next goes out, whatever the client has answered: so that it is asked
+/// while a long answer is being written, and not only behind it.
+const ASK_BYTES: u32 = 64 * 1024;
 
 /// Names a stream for resumption; never 0. Unguessable.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -50,35 +52,6 @@ impl StreamId {
     pub fn parse(text: &str) -> Option<StreamId> {
         let number = u64::from_str_radix(text, 16).ok().filter(|_| text.len() == 16)?;
         Some(StreamId(number))
-    }
-}
-
-/// A stanza that the client has not acknowledged.
-#[derive(Debug)]
-pub enum Unacked {
-    /// One that is kept here.
-    Stanza {
-        /// Kind.
-        kind: Kind,
-        /// The stanza.
-        bytes: Box<[u8]>,
-    },
-    /// A message that is in the log.
-    Record {
-        /// Its number there.
-        sequence: Sequence,
-        /// Its bytes when it is sent again.
-        length: u32,
-    },
-}
-
-impl Unacked {
-    fn cost(&self) -> usize {
-        ENTRY_BYTES
-            + match self {
-                Unacked::Stanza { bytes, .. } => bytes.len(),
-                Unacked::Record { length, .. } => *length as usize,
-            }
     }
 }
 
@@ -123,9 +96,9 @@ enum Watched {
 #[derive(Debug, Default)]
 struct UnderWay {
     unsettled: Unsettled,
-    unacked: VecDeque<Unacked>,
-    /// What [`UnderWay::unacked`] costs.
-    unacked_bytes: usize,
+    unacked: UnackedQueue,
+    /// Bytes sent since the last `<r/>`.
+    unasked_bytes: u32,
 }
 
 /// The state of one managed stream, which may outlive its connection.
@@ -173,8 +146,8 @@ impl StreamManagement {
         }
     }
 
-    fn unacked_len(&self) -> usize {
-        self.under_way.as_ref().map_or(0, |under_way| under_way.unacked.len())
+    fn unacked_count(&self) -> u32 {
+        self.under_way.as_ref().map_or(0, |under_way| under_way.unacked.count())
     }
 
     /// Something has happened. Returns whether somebody must begin to call [`StreamManagement::rest`] now and then.
@@ -193,11 +166,10 @@ impl StreamManagement {
         }
         self.watched = Watched::No;
         self.release();
-        if !connected || self.asked != Asked::No || self.unacked_len() == 0 {
+        if !connected || self.asked != Asked::No || self.unacked_count() == 0 {
             return Rest::Quiet;
         }
-        self.asked = Asked::AtRest;
-        self.weight = 0;
+        self.has_asked(Asked::AtRest);
         Rest::Ask
     }
 
@@ -273,45 +245,66 @@ impl StreamManagement {
         Some(handled)
     }
 
-    /// A stanza is sent to the client, or would be if it were connected.
-    pub fn sent(&mut self, stanza: Unacked) {
-        let is_message = !matches!(stanza, Unacked::Stanza { kind: Kind::Presence | Kind::Iq, .. });
-        self.weight = if is_message { ASK_AFTER } else { ASK_AFTER.min(self.weight + 1) };
+    /// A stanza of so many bytes is sent to the client, or would be if it were connected.
+    pub fn sent(&mut self, stanza: Unacked, bytes: usize) {
+        let is_light = match stanza {
+            Unacked::Stanza { kind, .. } => kind != Kind::Message,
+            Unacked::Answer(_) | Unacked::Forgotten(_) => true,
+            Unacked::Record { .. } => false,
+        };
+        self.weight = if is_light { ASK_AFTER.min(self.weight + 1) } else { ASK_AFTER };
         let under_way = self.under_way.get_or_insert_default();
-        under_way.unacked_bytes += stanza.cost();
-        under_way.unacked.push_back(stanza);
+        under_way.unasked_bytes =
+            under_way.unasked_bytes.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+        under_way.unacked.push(stanza);
     }
 
-    /// Whether `<r/>` is to be sent now. There is one at a time: the next goes out after the answer.
+    /// Whether `<r/>` is to be sent at the end of the iteration. For stanzas there is one at a time: the next goes out
+    /// after the answer.
     pub fn ask(&mut self) -> bool {
         let ask = self.asked == Asked::No && self.weight >= ASK_AFTER;
         if ask {
-            self.asked = Asked::ForStanzas;
-            self.weight = 0;
+            self.has_asked(Asked::ForStanzas);
         }
         ask
     }
 
-    /// The client says that it has handled `h` stanzas. Gives what that acknowledges to `gone`, oldest first.
+    /// Whether `<r/>` is to be sent at once: much has been sent since the last.
+    pub fn ask_for_bytes(&mut self) -> bool {
+        let ask = self.under_way.as_ref().is_some_and(|under_way| under_way.unasked_bytes >= ASK_BYTES);
+        if ask {
+            self.has_asked(Asked::ForStanzas);
+        }
+        ask
+    }
+
+    fn has_asked(&mut self, asked: Asked) {
+        self.asked = asked;
+        self.weight = 0;
+        if let Some(under_way) = &mut self.under_way {
+            under_way.unasked_bytes = 0;
+        }
+    }
+
+    /// Whether `h` is a count that the client has already gone beyond (modulo 2^32).
+    pub fn is_old(&self, h: u32) -> bool {
+        h.wrapping_sub(self.acked) > u32::MAX / 2
+    }
+
+    /// The client says that it has handled `h` stanzas. Gives what that acknowledges to `gone`, oldest first. A lower
+    /// count than before is old news and acknowledges nothing.
     ///
     /// # Errors
     /// It was sent fewer.
-    pub fn acknowledged(&mut self, h: u32, mut gone: impl FnMut(Unacked)) -> Result<(), TooHigh> {
-        let count = h.wrapping_sub(self.acked) as usize;
-        if count > self.unacked_len() {
-            return Err(TooHigh { handled: h, sent: self.sent_count() });
+    pub fn acknowledged(&mut self, h: u32, gone: impl FnMut(Unacked)) -> Result<(), TooHigh> {
+        let count = if self.is_old(h) { 0 } else { h.wrapping_sub(self.acked) };
+        if count > self.unacked_count() {
+            return Err(TooHigh { handled: h, sent: self.acked.wrapping_add(self.unacked_count()) });
         }
-        self.acked = h;
+        self.acked = self.acked.wrapping_add(count);
         let asked = std::mem::replace(&mut self.asked, Asked::No);
         if let Some(under_way) = &mut self.under_way {
-            for stanza in under_way.unacked.drain(..count) {
-                under_way.unacked_bytes -= stanza.cost();
-                gone(stanza);
-            }
-            if under_way.unacked.is_empty() && under_way.unacked.capacity() > KEPT_STANZAS_MAX {
-                // What a burst has needed is given back; what a conversation needs is kept until it rests.
-                under_way.unacked = VecDeque::new();
-            }
+            under_way.unacked.acknowledge(count, gone);
         }
         if asked == Asked::AtRest {
             self.release();
@@ -319,39 +312,37 @@ impl StreamManagement {
         Ok(())
     }
 
-    /// Number of the last stanza sent.
-    fn sent_count(&self) -> u32 {
-        self.acked.wrapping_add(u32::try_from(self.unacked_len()).unwrap_or(u32::MAX))
-    }
-
     /// What the client has not acknowledged, oldest first.
     pub fn unacked(&self) -> impl Iterator<Item = &Unacked> {
-        self.under_way.iter().flat_map(|under_way| &under_way.unacked)
+        self.under_way.iter().flat_map(|under_way| under_way.unacked.iter())
     }
 
-    /// Stanzas the client has not acknowledged, and the bytes that they stand for.
+    /// The queue of what the client has not acknowledged, to be made smaller.
+    pub fn unacked_mut(&mut self) -> Option<&mut UnackedQueue> {
+        self.under_way.as_mut().map(|under_way| &mut under_way.unacked)
+    }
+
+    /// Entries of stanzas that the client has not acknowledged, and the bytes that they stand for.
     pub fn unacked_size(&self) -> (usize, usize) {
-        self.under_way.as_ref().map_or((0, 0), |u| (u.unacked.len(), u.unacked_bytes))
+        self.under_way.as_ref().map_or((0, 0), |under_way| under_way.unacked.size())
+    }
+
+    /// Bytes of unacknowledged stanzas that are kept here.
+    pub fn content(&self) -> usize {
+        self.under_way.as_ref().map_or(0, |under_way| under_way.unacked.content())
+    }
+
+    /// Bytes of memory that unacknowledged stanzas take.
+    pub fn memory(&self) -> usize {
+        self.under_way.as_ref().map_or(0, |under_way| under_way.unacked.memory())
     }
 
     /// Messages of the log among them.
     pub fn records(&self) -> impl Iterator<Item = Sequence> {
         self.unacked().filter_map(|stanza| match stanza {
             Unacked::Record { sequence, .. } => Some(*sequence),
-            Unacked::Stanza { .. } => None,
+            _ => None,
         })
-    }
-
-    /// Keeps of what is unacknowledged only what `keep` says, oldest first: for what can no longer be sent again.
-    pub fn retain_unacked(&mut self, mut keep: impl FnMut(&Unacked) -> bool) {
-        let Some(under_way) = &mut self.under_way else { return };
-        under_way.unacked.retain(|stanza| {
-            let kept = keep(stanza);
-            if !kept {
-                under_way.unacked_bytes -= stanza.cost();
-            }
-            kept
-        });
     }
 
     /// The connection is gone, or another one takes its place: what was asked on the old one is void.
@@ -367,8 +358,10 @@ impl StreamManagement {
             return None;
         }
         let unacked = self.unacked().map(|stanza| match stanza {
-            Unacked::Stanza { kind, bytes } => UnackedRecord::Stanza(*kind, bytes),
+            Unacked::Stanza { kind, sender, bytes } => UnackedRecord::Stanza(*kind, *sender, bytes),
             Unacked::Record { sequence, length } => UnackedRecord::Logged(place(*sequence), *length),
+            Unacked::Answer(answer) => UnackedRecord::Answer(answer.from.as_deref(), &answer.id),
+            Unacked::Forgotten(count) => UnackedRecord::Forgotten(*count),
         });
         Some(ManagedRecord {
             id: self.id.0,
@@ -390,14 +383,17 @@ impl StreamManagement {
         mut sequence: impl FnMut(Place) -> Sequence,
     ) -> StreamManagement {
         let unacked = record.unacked.iter().map(|stanza| match *stanza {
-            UnackedRecord::Stanza(kind, bytes) => Unacked::Stanza { kind, bytes: bytes.into() },
+            UnackedRecord::Stanza(kind, sender, bytes) => {
+                Unacked::Stanza { kind, sender, bytes: bytes.into() }
+            }
             UnackedRecord::Logged(place, length) => Unacked::Record { sequence: sequence(place), length },
+            UnackedRecord::Answer(from, id) => {
+                Unacked::Answer(Box::new(AnswerTo { from: from.map(Into::into), id: id.into() }))
+            }
+            UnackedRecord::Forgotten(count) => Unacked::Forgotten(count),
         });
-        let unacked: VecDeque<Unacked> = unacked.collect();
-        let under_way = (!unacked.is_empty()).then(|| {
-            let unacked_bytes = unacked.iter().map(Unacked::cost).sum();
-            Box::new(UnderWay { unsettled: Unsettled::default(), unacked, unacked_bytes })
-        });
+        let unacked = UnackedQueue::of(unacked);
+        let under_way = (!unacked.is_empty()).then(|| Box::new(UnderWay { unacked, ..UnderWay::default() }));
         StreamManagement {
             under_way,
             answer_up_to: record.answer_up_to.unwrap_or_default(),
@@ -413,12 +409,12 @@ impl StreamManagement {
 
     /// A new connection goes on with the stream, and has everything that is unacknowledged.
     pub fn resumed(&mut self) {
-        self.weight = if self.unacked_len() == 0 { 0 } else { ASK_AFTER };
+        self.weight = if self.unacked_count() == 0 { 0 } else { ASK_AFTER };
         self.told = self.handled();
     }
 
     /// Takes everything that is unacknowledged: the stream is over.
     pub fn into_unacked(self) -> VecDeque<Unacked> {
-        self.under_way.map(|under_way| under_way.unacked).unwrap_or_default()
+        self.under_way.map(|under_way| under_way.unacked.into_entries()).unwrap_or_default()
     }
 }

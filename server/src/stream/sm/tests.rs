@@ -1,9 +1,10 @@
+use super::queue::ENTRY_BYTES;
 use super::*;
 
 const ID: StreamId = StreamId(0x0123_4567_89ab_cdef);
 
 fn stanza(kind: Kind, text: &str) -> Unacked {
-    Unacked::Stanza { kind, bytes: text.as_bytes().into() }
+    Unacked::Stanza { kind, sender: 0, bytes: text.as_bytes().into() }
 }
 
 fn texts(sm: &StreamManagement) -> Vec<String> {
@@ -11,6 +12,7 @@ fn texts(sm: &StreamManagement) -> Vec<String> {
         .map(|unacked| match unacked {
             Unacked::Stanza { bytes, .. } => String::from_utf8(bytes.to_vec()).unwrap(),
             Unacked::Record { sequence, .. } => format!("#{}", sequence.0),
+            other => format!("{other:?}"),
         })
         .collect()
 }
@@ -27,9 +29,9 @@ fn an_id_reads_as_it_was_written_and_nothing_else_reads_as_one() {
 fn an_acknowledgement_takes_the_oldest_and_frees_their_bytes() {
     let mut sm = StreamManagement::new(ID, 600);
     for text in ["a", "b", "c"] {
-        sm.sent(stanza(Kind::Iq, text));
+        sm.sent(stanza(Kind::Iq, text), 1);
     }
-    sm.sent(Unacked::Record { sequence: Sequence(7), length: 100 });
+    sm.sent(Unacked::Record { sequence: Sequence(7), length: 100 }, 100);
     let (count, bytes) = sm.unacked_size();
     assert_eq!((count, bytes), (4, 4 * ENTRY_BYTES + 103));
     let mut gone = 0;
@@ -45,14 +47,39 @@ fn an_acknowledgement_takes_the_oldest_and_frees_their_bytes() {
 #[test]
 fn an_acknowledgement_of_what_was_not_sent_is_refused_and_changes_nothing() {
     let mut sm = StreamManagement::new(ID, 600);
-    sm.sent(stanza(Kind::Message, "a"));
-    for h in [2, 3, u32::MAX] {
+    sm.sent(stanza(Kind::Message, "a"), 1);
+    for h in [2, 3, u32::MAX / 2] {
         let result = sm.acknowledged(h, |_| panic!("nothing is acknowledged"));
         assert_eq!(result, Err(TooHigh { handled: h, sent: 1 }));
     }
     sm.acknowledged(1, |_| {}).unwrap();
-    // Going back is as impossible.
-    assert!(sm.acknowledged(0, |_| {}).is_err());
+}
+
+#[test]
+fn a_lower_count_than_before_is_ignored_also_across_the_largest() {
+    for acked in [5, 1, u32::MAX] {
+        let mut sm = StreamManagement::new(ID, 600);
+        sm.acked = acked;
+        sm.sent(stanza(Kind::Message, "a"), 1);
+        for h in [acked.wrapping_sub(1), acked.wrapping_sub(4), acked.wrapping_sub(u32::MAX / 2)] {
+            assert!(sm.is_old(h), "{h}");
+            sm.acknowledged(h, |_| panic!("nothing is acknowledged")).unwrap();
+        }
+        assert_eq!((sm.acked, texts(&sm)), (acked, vec!["a".to_owned()]));
+        let mut gone = 0;
+        sm.acknowledged(acked.wrapping_add(1), |_| gone += 1).unwrap();
+        assert_eq!(gone, 1);
+    }
+}
+
+#[test]
+fn a_client_is_asked_while_much_is_sent_whatever_it_has_answered() {
+    let mut sm = StreamManagement::new(ID, 600);
+    let part = ASK_BYTES as usize / 4;
+    for n in 1..=12 {
+        sm.sent(stanza(Kind::Iq, "i"), part);
+        assert_eq!(sm.ask_for_bytes(), n % 4 == 0, "{n}");
+    }
 }
 
 #[test]
@@ -61,7 +88,7 @@ fn counters_go_on_past_their_largest_value() {
     sm.acked = u32::MAX - 1;
     sm.received = u32::MAX - 1;
     for text in ["a", "b", "c"] {
-        sm.sent(stanza(Kind::Message, text));
+        sm.sent(stanza(Kind::Message, text), 1);
     }
     sm.acknowledged(0, |_| {}).unwrap();
     assert_eq!(texts(&sm), ["c"]);
@@ -105,12 +132,12 @@ fn only_what_comes_before_the_first_unsafe_message_is_handled() {
 fn a_client_is_asked_for_a_message_at_once_and_for_others_after_some_and_once_at_a_time() {
     let mut sm = StreamManagement::new(ID, 0);
     for _ in 1..ASK_AFTER {
-        sm.sent(stanza(Kind::Presence, "p"));
+        sm.sent(stanza(Kind::Presence, "p"), 1);
         assert!(!sm.ask());
     }
-    sm.sent(stanza(Kind::Iq, "i"));
+    sm.sent(stanza(Kind::Iq, "i"), 1);
     assert!(sm.ask());
-    sm.sent(stanza(Kind::Message, "m"));
+    sm.sent(stanza(Kind::Message, "m"), 1);
     assert!(!sm.ask(), "the last one is not answered");
     sm.acknowledged(u32::from(ASK_AFTER), |_| {}).unwrap();
     assert!(sm.ask(), "the message is not acknowledged");
@@ -119,7 +146,7 @@ fn a_client_is_asked_for_a_message_at_once_and_for_others_after_some_and_once_at
 #[test]
 fn a_resumed_stream_asks_for_what_it_got_again() {
     let mut sm = StreamManagement::new(ID, 600);
-    sm.sent(stanza(Kind::Message, "m"));
+    sm.sent(stanza(Kind::Message, "m"), 1);
     assert!(sm.ask());
     sm.disconnected();
     sm.resumed();
@@ -133,10 +160,11 @@ fn a_resumed_stream_asks_for_what_it_got_again() {
 #[test]
 fn what_can_no_longer_be_sent_again_counts_no_more() {
     let mut sm = StreamManagement::new(ID, 600);
-    sm.sent(stanza(Kind::Iq, "a"));
-    sm.sent(Unacked::Record { sequence: Sequence(7), length: 100 });
-    sm.sent(stanza(Kind::Iq, "b"));
-    sm.retain_unacked(|unacked| matches!(unacked, Unacked::Stanza { .. }));
+    sm.sent(stanza(Kind::Iq, "a"), 1);
+    sm.sent(Unacked::Record { sequence: Sequence(7), length: 100 }, 100);
+    sm.sent(stanza(Kind::Iq, "b"), 1);
+    let queue = sm.unacked_mut().unwrap();
+    queue.rebuild(|unacked| Some(unacked).filter(|unacked| matches!(unacked, Unacked::Stanza { .. })));
     assert_eq!((texts(&sm), sm.unacked_size()), (vec!["a".into(), "b".into()], (2, 2 * ENTRY_BYTES + 2)));
     sm.acknowledged(2, |_| {}).unwrap();
     assert!(sm.acknowledged(3, |_| {}).is_err());
@@ -145,7 +173,7 @@ fn what_can_no_longer_be_sent_again_counts_no_more() {
 #[test]
 fn a_stream_at_rest_asks_once_for_what_it_holds_and_then_holds_nothing() {
     let mut sm = StreamManagement::new(ID, 600);
-    sm.sent(stanza(Kind::Presence, "p"));
+    sm.sent(stanza(Kind::Presence, "p"), 1);
     assert!(sm.watch());
     assert!(!sm.watch(), "somebody watches already");
     assert!(!sm.ask());
@@ -161,7 +189,7 @@ fn a_stream_at_rest_asks_once_for_what_it_holds_and_then_holds_nothing() {
 #[test]
 fn a_conversation_keeps_its_queue_and_gives_it_up_at_rest() {
     let mut sm = StreamManagement::new(ID, 600);
-    sm.sent(stanza(Kind::Message, "m"));
+    sm.sent(stanza(Kind::Message, "m"), 1);
     assert!(sm.watch() && sm.ask());
     sm.acknowledged(1, |_| {}).unwrap();
     assert!(sm.under_way.is_some());
@@ -173,7 +201,7 @@ fn a_conversation_keeps_its_queue_and_gives_it_up_at_rest() {
 #[test]
 fn a_stream_without_a_connection_is_not_asked_and_keeps_what_it_holds() {
     let mut sm = StreamManagement::new(ID, 600);
-    sm.sent(stanza(Kind::Iq, "i"));
+    sm.sent(stanza(Kind::Iq, "i"), 1);
     assert_eq!(sm.rest(false), Rest::Quiet);
     assert_eq!(texts(&sm), ["i"]);
 }

@@ -29,19 +29,20 @@ pub(super) fn files(config: &Config) -> (PathBuf, PathBuf) {
 /// Takes the one made before, or makes one if there is none, it is for another domain, has expired or is damaged.
 pub(super) fn load_or_make(config: &Config) -> Result<Certificate, CertificateError> {
     let (certificate, key) = files(config);
-    let reason = match load(&certificate, &key) {
+    let reason = match load(&certificate, &key, false) {
         Ok(found) if !found.facts.covers(&config.domain) => "it was for another domain".to_owned(),
         Ok(found) if found.facts.not_after < now() => "it had expired".to_owned(),
         Ok(found) => return Ok(found),
         Err(CertificateError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
             "there was none".to_owned()
         }
-        Err(error @ CertificateError::Read { .. }) => return Err(error),
+        // Made with the right mode: somebody has changed it, and may have read the key.
+        Err(error @ (CertificateError::Read { .. } | CertificateError::KeyMode { .. })) => return Err(error),
         Err(error) => error.to_string(),
     };
     make(config, &certificate, &key)?;
     tracing::info!(path = %certificate.display(), reason, "made a self-signed certificate");
-    load(&certificate, &key)
+    load(&certificate, &key, false)
 }
 
 fn make(config: &Config, certificate: &Path, key: &Path) -> Result<(), CertificateError> {

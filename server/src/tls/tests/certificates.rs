@@ -14,8 +14,8 @@ fn each_kind_of_key_is_read() {
     for (certificate, key) in
         [("rsa.pem", "rsa-pkcs1.key"), ("rsa.pem", "rsa-pkcs8.key"), ("ec.pem", "ec-sec1.key")]
     {
-        let config =
-            Config { tls: TlsConfig { certificate: pem(certificate), key: pem(key) }, ..Config::default() };
+        let tls = TlsConfig { certificate: pem(certificate), key: pem(key), ..TlsConfig::default() };
+        let config = Config { tls, ..Config::default() };
         let accepted = Acceptor::from_config(&config).map(drop);
         assert!(accepted.is_ok(), "{key}: {accepted:?}");
     }
@@ -27,6 +27,7 @@ fn each_mistake_names_the_file_and_the_reason() {
     let file = |name: &str, text: &str| {
         let path = directory.path().join(name);
         std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         path
     };
     let empty = file("empty.pem", "");
@@ -51,18 +52,52 @@ fn each_mistake_names_the_file_and_the_reason() {
         (&no_der, &key, "der.pem", "not X.509"),
         (&huge, &key, "huge.pem", "more than 1048576 bytes"),
         (&good, &empty, "empty.pem", "no private key in it"),
-        (&good, &good, "ec.pem", "no private key in it"),
+        (&good, &text, "text.pem", "no private key in it"),
         (&good, &no_key, "bad.key", "cannot be used"),
         (&good, &other_key, "rsa-pkcs1.key", "does not belong to the certificate"),
     ];
     for (certificate, key, name, reason) in table {
         let config = Config {
-            tls: TlsConfig { certificate: certificate.clone(), key: key.clone() },
+            tls: TlsConfig { certificate: certificate.clone(), key: key.clone(), ..TlsConfig::default() },
             ..Config::default()
         };
         let error = Acceptor::from_config(&config).map(drop).unwrap_err().to_string();
         assert!(error.contains(name) && error.contains(reason), "{name}, {reason}: {error}");
         assert_eq!(certificate::facts(&config).unwrap_err().to_string(), error);
+    }
+}
+
+#[test]
+fn a_private_key_that_others_may_use_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let key = directory.path().join("own.key");
+    std::fs::copy(pem("ec-sec1.key"), &key).unwrap();
+    let tls = TlsConfig { certificate: pem("ec.pem"), key: key.clone(), ..TlsConfig::default() };
+    let mut config = Config { tls, ..Config::default() };
+    let good = Acceptor::from_config(&config).unwrap();
+    for (mode, group_readable, refusal) in [
+        (0o600, false, ""),
+        (0o400, false, ""),
+        (0o640, true, ""),
+        (0o440, true, ""),
+        (0o640, false, "its group may read it; run: chmod 600"),
+        (0o640, false, "tls.key_group_readable"),
+        (0o660, true, "its group may change it; run: chmod 640"),
+        (0o644, true, "everybody may use it; run: chmod 640"),
+        (0o604, false, "everybody may use it; run: chmod 600"),
+        (0o602, false, "everybody may use it"),
+        (0o666, false, "mode 666"),
+    ] {
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).unwrap();
+        config.tls.key_group_readable = group_readable;
+        let found = Acceptor::from_config(&config).map(drop).map_err(|error| error.to_string());
+        let reloaded = good.reload(&config).map_err(|error| error.to_string());
+        let checked = certificate::facts(&config).map(drop).map_err(|error| error.to_string());
+        assert_eq!((&found, &found), (&reloaded, &checked), "{mode:o}");
+        match refusal {
+            "" => assert_eq!(found, Ok(()), "{mode:o}"),
+            text => assert!(found.unwrap_err().contains(text), "{mode:o}: {text}"),
+        }
     }
 }
 

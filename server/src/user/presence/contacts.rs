@@ -7,7 +7,7 @@
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
-use whimbrel_storage::directory::{DirectoryError, Subscription};
+use whimbrel_storage::directory::{DirectoryError, RosterVersion, Subscription};
 
 use crate::runtime::work;
 use crate::user::home::Home;
@@ -18,7 +18,7 @@ const USER_BYTES: usize = 128;
 /// The contacts of one user on this server.
 #[derive(Debug)]
 struct Listed {
-    version: u64,
+    version: RosterVersion,
     /// For each contact its subscription as a byte, its localpart, and NUL, which no localpart has.
     contacts: Box<[u8]>,
     count: usize,
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     fn listed(bytes: usize) -> Listed {
-        Listed { version: 1, contacts: vec![b'x'; bytes].into(), count: 1, used: true }
+        Listed { version: RosterVersion::default(), contacts: vec![b'x'; bytes].into(), count: 1, used: true }
     }
 
     #[test]

@@ -7,8 +7,9 @@ use crate::stanza::{Delivery, Type};
 use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::user::blocking;
 use crate::user::home::Home;
-use crate::user::presence::{presence_to, refuse, write};
+use crate::user::presence::{presence_to, probe, refuse, write};
 use crate::user::routing::{self, Inbound};
+use crate::user::share;
 use crate::user::tables::{Flags, ResourceKey};
 
 /// Sends a client's presence, probe or presence error to one entity.
@@ -28,12 +29,14 @@ pub(super) fn send(home: &mut Home, inbound: &Inbound<'_>, local: &str, to: &Jid
             return refuse(home, inbound, error);
         }
         Type::Unavailable => forget(home, inbound.sender, &name),
+        Type::Probe if own != local && !probe::may_ask(home, &own, local) => return,
         _ => {}
     }
     routing::send_to_user(home, inbound, local, to.resource());
 }
 
-/// Notes that `name` has the presence of this resource. `false` when `limits.directed_presence` is reached.
+/// Notes that `name` has the presence of this resource. `false` when `limits.directed_presence` is reached, or the account
+/// may hold no more.
 fn remember(home: &mut Home, key: ResourceKey, own: &str, name: &str) -> bool {
     let limit = home.config.limits.directed_presence as usize;
     let resource = home.users.resource(key);
@@ -43,6 +46,10 @@ fn remember(home: &mut Home, key: ResourceKey, own: &str, name: &str) -> bool {
     // §4.6.3: who is subscribed to an available resource will hear of its end by broadcast.
     if resource.flags.has(Flags::AVAILABLE) && is_subscriber(home, own, name) {
         return true;
+    }
+    if !share::has(home, key, name.len()) {
+        home.metrics().refused_account_memory.add(1);
+        return false;
     }
     let list = home.users.resource_mut(key).directed.get_or_insert_default();
     if list.len() >= limit {
@@ -95,5 +102,6 @@ fn send_in_order(home: &mut Home, from: &str, to: &str, tail: &[u8]) {
     let mut bytes = Vec::with_capacity(tail.len() + 128);
     write(from, to, tail, &mut bytes);
     let to_bare = presence_to(Type::Unavailable, from, local, &bytes);
-    home.route_in_order(&Delivery { to_resource: jid.resource(), ..to_bare });
+    let traits = routing::presence_traits(home, Type::Unavailable, from);
+    home.route_in_order(&Delivery { traits, to_resource: jid.resource(), ..to_bare });
 }

@@ -18,7 +18,7 @@ use crate::user::home::Home;
 use crate::user::inactive::Urgency;
 use crate::user::routing::{self, Inbound};
 use crate::user::tables::{Flags, ResourceKey, UserKey};
-use crate::user::{blocking, offline, subscription};
+use crate::user::{blocking, flow, offline, share, subscription};
 use crate::xml::writer;
 
 /// How every presence begins.
@@ -103,6 +103,11 @@ fn available(home: &mut Home, inbound: &Inbound<'_>) {
     };
     let key = inbound.sender;
     let tail = tail_of(home, inbound);
+    if !share::has(home, key, tail.len().saturating_sub(home.users.resource(key).presence.len())) {
+        home.metrics().refused_account_memory.add(1);
+        let text = "too much waits for this account; try again later";
+        return refuse(home, inbound, StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text));
+    }
     let resource = home.users.resource_mut(key);
     let initial = !resource.flags.has(Flags::AVAILABLE);
     let other_priority = resource.priority != priority;
@@ -113,13 +118,34 @@ fn available(home: &mut Home, inbound: &Inbound<'_>) {
     announce(home, &local, Type::Available, inbound.from, &tail);
     announce_to_own(home, key, inbound.from, &tail, |_| true);
     if initial {
-        probe::contacts_of(home, key, inbound.from);
-        show_own_resources(home, key, inbound.from);
-        subscription::deliver_pending(home, key);
+        ask_for_all(home, key, inbound.from);
     }
+    flow::settle(home, key);
     if initial || other_priority {
         offline::offer(home, home.users.resource(key).user);
         offline::offer_to(home, key);
+    }
+}
+
+/// What a resource gets to see when it becomes available: its contacts, the user's other resources, and requests that wait
+/// for an answer.
+fn ask_for_all(home: &mut Home, key: ResourceKey, full: &str) {
+    probe::contacts_of(home, key, full);
+    show_own_resources(home, key, full);
+    subscription::deliver_pending(home, key);
+}
+
+/// A resource for which presence was dropped, because it read too slowly or had no connection, gets to see everything
+/// again. One that is not available learns it when it becomes so.
+pub fn refresh(home: &mut Home, key: ResourceKey) {
+    let flags = &mut home.users.resource_mut(key).flags;
+    if flags.has(Flags::PRESENCE_LOST) {
+        flags.put(Flags::PRESENCE_LOST, false);
+        if flags.has(Flags::AVAILABLE) {
+            let full = home.full_jid(key);
+            home.metrics().presence_refreshed.add(1);
+            ask_for_all(home, key, &full);
+        }
     }
 }
 
@@ -278,7 +304,7 @@ pub fn probe_from_each(home: &mut Home, local: &str, contact: &str) {
 pub fn send_one(home: &mut Home, from: &str, to: &str, typ: Type, tail: &[u8]) {
     let mut bytes = Vec::with_capacity(tail.len() + 128);
     write(from, to, tail, &mut bytes);
-    routing::send_reply(home, Kind::Presence, typ, to, Some(from), "", &bytes);
+    routing::send_presence(home, typ, to, from, &bytes);
 }
 
 /// The session of a resource has ended: contacts hear of it, and it is forgotten.
@@ -309,8 +335,12 @@ pub fn receive(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>) {
                     }
                 }
                 None => {
+                    let chooses = d.traits.has(Traits::CHOOSES_RESOURCES);
+                    let passed_by = chooses.then(|| blocking::list_of_sender(home, d.from)).flatten();
                     for key in home.users.available_of(user) {
-                        routing::hand_over(home, key, d);
+                        if !passed_by.as_ref().is_some_and(|list| blocking::has_resource(home, list, key)) {
+                            routing::hand_over(home, key, d);
+                        }
                     }
                 }
             }
@@ -321,6 +351,7 @@ pub fn receive(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>) {
 /// Users of this worker receive one presence, or a probe.
 pub fn receive_broadcast(home: &mut Home, b: &Broadcast<'_>) {
     let Ok(from) = JidRef::parse(b.from) else { return };
+    let passed_by = b.chooses_resources.then(|| blocking::list_of_sender(home, b.from)).flatten();
     let mut bytes = Vec::with_capacity(b.payload.len() + 128);
     for local in b.targets() {
         home.work.add(1);
@@ -340,7 +371,9 @@ pub fn receive_broadcast(home: &mut Home, b: &Broadcast<'_>) {
         bytes.clear();
         write(b.from, &home.bare_jid(local), b.payload, &mut bytes);
         for key in home.users.available_of(user) {
-            routing::hand_over_bytes(home, key, Kind::Presence, b.from, Urgency::Replaceable, &bytes);
+            if !passed_by.as_ref().is_some_and(|list| blocking::has_resource(home, list, key)) {
+                routing::hand_over_bytes(home, key, Kind::Presence, b.from, Urgency::Replaceable, &bytes);
+            }
         }
     }
 }
@@ -350,7 +383,9 @@ fn hold_inbound(home: &mut Home, local: &str, b: &Broadcast<'_>) -> bool {
     let mut bytes = Vec::with_capacity(b.payload.len() + 128);
     let tail: &[u8] = if b.typ == Type::Probe { PROBE_TAIL } else { b.payload };
     write(b.from, &home.bare_jid(local), tail, &mut bytes);
-    home.under_way.hold_inbound(&presence_to(b.typ, b.from, local, &bytes))
+    let chooses = if b.chooses_resources { Traits::CHOOSES_RESOURCES } else { Traits::default() };
+    let held = presence_to(b.typ, b.from, local, &bytes);
+    home.under_way.hold_inbound(&Delivery { traits: chooses, ..held })
 }
 
 /// A presence to a user's bare JID.
@@ -362,7 +397,7 @@ fn presence_to<'a>(typ: Type, from: &'a str, to_local: &'a str, bytes: &'a [u8])
         from,
         to_local,
         to_resource: None,
-        id: "",
+        id: None,
         bytes,
         ticket: None,
     }

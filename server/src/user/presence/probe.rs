@@ -16,6 +16,18 @@ pub(super) fn contacts_of(home: &mut Home, key: ResourceKey, from: &str) {
     send_to_contacts(home, &local, Type::Probe, from, b"", sees);
 }
 
+/// Whether a probe that a client sends goes on to the contact: only subscribers get an answer, and the user's own roster
+/// knows whether it is one. To anybody else the contact's `unsubscribed` (§4.3.2) says nothing new; withdrawing a
+/// request that waits for an answer, it would also tell that there is no such account.
+pub(super) fn may_ask(home: &Home, own: &str, contact: &str) -> bool {
+    let subscription = home.under_way.visible(own, contact).or_else(|| {
+        // One that cannot be read leaves the question to the contact's side.
+        let item = home.shared.directory.roster_item(own, &home.bare_jid(contact)).ok()?;
+        Some(item.unwrap_or_default().subscription)
+    });
+    matches!(subscription, None | Some(Subscription::To | Subscription::Both))
+}
+
 /// §4.3.2: what somebody who probes a user of this worker, or one resource of him, gets.
 pub(super) fn answer(home: &mut Home, local: &str, resource: Option<&str>, prober: &str) {
     let Ok(from) = JidRef::parse(prober) else { return };

@@ -6,6 +6,7 @@
 use whimbrel_storage::directory::{DirectoryError, Item, WriteTransaction};
 
 use crate::limits::Limits;
+use crate::user::roster;
 use crate::user::subscription::table::{self, Direction, Effects, State, Verb};
 
 /// How many items a roster may have.
@@ -15,12 +16,18 @@ pub struct Room {
     pub items: usize,
     /// Requests of contacts that are not in the roster: `limits.roster_requests`.
     pub requests: usize,
+    /// Bytes of the items that the user sees: `limits.roster_bytes`.
+    pub bytes: usize,
 }
 
 impl Room {
     /// As the configuration says.
     pub fn of(limits: &Limits) -> Room {
-        Room { items: limits.roster_items as usize, requests: limits.roster_requests as usize }
+        Room {
+            items: limits.roster_items as usize,
+            requests: limits.roster_requests as usize,
+            bytes: limits.roster_bytes as usize,
+        }
     }
 
     /// Whether one more item can be kept, visible to the user or not.
@@ -40,6 +47,27 @@ impl Room {
         }
         let items = transaction.roster_items(local)?;
         Ok(items.iter().filter(|item| item.listed == listed).count() < limit)
+    }
+
+    /// Whether an item can take the place of `old`, as far as its bytes are concerned. A smaller one always can.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn has_bytes(
+        self,
+        transaction: &WriteTransaction<'_>,
+        local: &str,
+        old: Option<&Item>,
+        item: &Item,
+    ) -> Result<bool, DirectoryError> {
+        let shown = |item: &Item| if item.listed { roster::item_bytes(item) } else { 0 };
+        let size = shown(item);
+        if size <= old.map_or(0, shown) {
+            return Ok(true);
+        }
+        let items = transaction.roster_items(local)?;
+        let others = items.iter().filter(|other| other.contact != item.contact).map(shown);
+        Ok(others.sum::<usize>() + size <= self.bytes)
     }
 }
 
@@ -88,7 +116,11 @@ pub fn make(
     }
     let was_listed = old.as_ref().is_some_and(|old| old.listed);
     let takes_place = old.is_none() || (item.listed && !was_listed);
-    if takes_place && !room.has_place(transaction, local, item.listed)? {
+    // What a move adds to an item that is shown already is a few bytes; without them it would be half done.
+    if takes_place
+        && !(room.has_place(transaction, local, item.listed)?
+            && room.has_bytes(transaction, local, None, &item)?)
+    {
         return Ok(Outcome::Full);
     }
     if is_blank(&item) {

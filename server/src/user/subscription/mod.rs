@@ -32,12 +32,12 @@ use crate::xml::Stamp;
 struct Refusal {
     from: String,
     to: Option<String>,
-    id: String,
+    id: Option<String>,
 }
 
 impl Refusal {
     fn send(&self, home: &mut Home, error: StanzaError) {
-        routing::refuse(home, Kind::Presence, &self.from, self.to.as_deref(), &self.id, error);
+        routing::refuse(home, Kind::Presence, &self.from, self.to.as_deref(), self.id.as_deref(), error);
     }
 }
 
@@ -49,7 +49,7 @@ pub fn from_client(home: &mut Home, inbound: &Inbound<'_>, local: &str) {
         // Every user sees his own presence (§4.2.2); there is nothing to ask for and nothing to cancel.
         return;
     }
-    let (to, id) = (inbound.to_text.map(str::to_owned), inbound.id.to_owned());
+    let (to, id) = (inbound.to_text.map(str::to_owned), inbound.id.map(str::to_owned));
     let refusal = Refusal { from: inbound.from.to_owned(), to, id };
     let contact = home.bare_jid(local);
     if JidRef::parse(&contact).is_ok_and(|contact| blocking::blocks(home, &own, &contact)) {
@@ -78,7 +78,7 @@ pub fn from_client(home: &mut Home, inbound: &Inbound<'_>, local: &str) {
             let outcome = change::make(transaction, &own, &contact, moved, &[], room)?;
             Ok(Box::new(move |home: &mut Home| match outcome {
                 Outcome::Moved(change) => {
-                    let id = &when_full.id;
+                    let id = when_full.id.as_deref();
                     let stanza = Stanza { verb, from: &from, to_local: &to_local, id, bytes: &bytes };
                     sent(home, &own, &stanza, change);
                 }
@@ -102,7 +102,7 @@ struct Stanza<'a> {
     verb: Verb,
     from: &'a str,
     to_local: &'a str,
-    id: &'a str,
+    id: Option<&'a str>,
     bytes: &'a [u8],
 }
 
@@ -163,10 +163,8 @@ fn inbound(home: &Home, d: &Delivery<'_>) -> under_way::Inbound {
         let outcome = change::make(transaction, &local, &contact, moved, &bytes, room)?;
         Ok(Box::new(move |home: &mut Home| match outcome {
             Outcome::Moved(change) => received(home, &local, &contact, verb, &bytes, change),
-            // §3.1.3: nobody will ever answer. Anything else that comes for nobody is dropped (§8.5.1).
-            Outcome::NoAccount if verb == Verb::Subscribe => {
-                send(home, &local, &contact, Verb::Unsubscribed);
-            }
+            // §8.5.1: dropped. The sender of a request waits as for an account that has not answered yet; an answer
+            // would tell which accounts exist.
             Outcome::NoAccount => {}
             Outcome::Full => {
                 home.metrics().refused_roster.add(1);
@@ -217,12 +215,15 @@ fn hand_over(home: &mut Home, key: ResourceKey, contact: &str, verb: Verb, bytes
         from: contact,
         to_local: &local,
         to_resource: None,
-        id: "",
+        id: None,
         bytes,
         ticket: None,
     };
     routing::hand_over(home, key, &d);
 }
+
+/// Bytes of requests that a resource gets as they are when it becomes available.
+const PENDING_BYTES_MAX: usize = 128 * 1024;
 
 /// A resource has become available: it gets the requests that still wait for an answer (§3.1.3).
 pub fn deliver_pending(home: &mut Home, key: ResourceKey) {
@@ -237,14 +238,30 @@ pub fn deliver_pending(home: &mut Home, key: ResourceKey) {
     if let Err(error) = read {
         tracing::error!(user = local, %error, "cannot read a roster");
     }
+    let mut left = PENDING_BYTES_MAX;
     for contact in waiting {
         if JidRef::parse(&contact).is_ok_and(|contact| blocking::blocks(home, &local, &contact)) {
             continue;
         }
         if let Ok(Some(Item { pending_in: Some(bytes), .. })) = directory.roster_item(&local, &contact) {
+            // Strangers can send many of them: the first come as they are, the rest without what they say.
+            let bytes = match left.checked_sub(bytes.len()) {
+                Some(rest) => {
+                    left = rest;
+                    bytes
+                }
+                None => bare_request(&contact, &home.bare_jid(&local)),
+            };
             hand_over(home, key, &contact, Verb::Subscribe, &bytes);
         }
     }
+}
+
+/// A request without what it says.
+fn bare_request(from: &str, to: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(128);
+    presence::write(from, to, b" type='subscribe'/>", &mut bytes);
+    bytes
 }
 
 /// The user has removed a contact from his roster: ends what was between them (§2.5.2). `item` is the item as it was.

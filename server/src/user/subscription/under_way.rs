@@ -40,7 +40,7 @@ pub struct Kept {
     from: Box<str>,
     to_local: Box<str>,
     to_resource: Option<Box<str>>,
-    id: Box<str>,
+    id: Option<Box<str>>,
     bytes: Box<[u8]>,
     ticket: Option<Ticket>,
 }
@@ -54,7 +54,7 @@ impl Kept {
             from: d.from.into(),
             to_local: d.to_local.into(),
             to_resource: d.to_resource.map(Into::into),
-            id: d.id.into(),
+            id: d.id.map(Into::into),
             bytes: d.bytes.into(),
             ticket: d.ticket,
         }
@@ -69,14 +69,14 @@ impl Kept {
             from: &self.from,
             to_local: &self.to_local,
             to_resource: self.to_resource.as_deref(),
-            id: &self.id,
+            id: self.id.as_deref(),
             bytes: &self.bytes,
             ticket: self.ticket,
         }
     }
 
     fn size(&self) -> usize {
-        ENTRY_BYTES + self.from.len() + self.id.len() + self.bytes.len()
+        ENTRY_BYTES + self.from.len() + self.id.as_ref().map_or(0, |id| id.len()) + self.bytes.len()
     }
 }
 

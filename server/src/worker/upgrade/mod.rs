@@ -295,6 +295,8 @@ impl Core {
     /// A connection that was let go of has come back under another id. Returns whether something was said to wait in
     /// its driver.
     fn rekey(&mut self, mut session: crate::session::Session, conn: ConnId) -> bool {
+        let unsent = self.home.out.set_with_driver(session.conn, 0);
+        self.home.out.set_with_driver(conn, unsent);
         self.turns.rekey(session.conn, conn);
         session.conn = conn;
         match &mut session.phase {
@@ -310,7 +312,7 @@ impl Core {
             }
             Phase::Closing => {}
         }
-        let waits = session.backlog > 0 || session.marks.holds.has(Holds::OUTPUT);
+        let waits = unsent > 0 || session.marks.holds.has(Holds::OUTPUT);
         self.sessions.insert(session);
         waits
     }

@@ -234,7 +234,6 @@ impl Core {
             conn,
             connected: link.connected,
             heard: link.heard,
-            backlog: u32::try_from(link.unsent.len()).unwrap_or(u32::MAX),
             phase,
             tls,
             partial: None,
@@ -249,14 +248,15 @@ impl Core {
         }
     }
 
-    fn insert_restored(&mut self, session: Session) {
+    fn insert_restored(&mut self, session: Session, unsent: usize) {
         self.home.shared.admission.adopt(AddressKey::new(session.peer), session.marks.established);
         metrics_connection_opened(&self.home);
         let metrics = self.home.metrics();
-        metrics.backlog_bytes.add(u64::from(session.backlog));
+        metrics.backlog_bytes.add(unsent as u64);
         if session.tls.as_ref().is_some_and(|tls| tls.is_established()) {
             metrics.tls_sessions.add(1);
         }
+        self.home.out.set_with_driver(session.conn, unsent);
         self.sessions.insert(session);
     }
 
@@ -266,12 +266,12 @@ impl Core {
         let left = self.home.config.limits.preauth_seconds.saturating_sub(waited).max(1);
         negotiation.deadline = self.set_timer(u64::from(left) * 1000, Timer::Preauth(conn));
         let session = self.restored_session(conn, link, Phase::Negotiating(Box::new(negotiation)));
-        self.insert_restored(session);
+        self.insert_restored(session, link.unsent.len());
     }
 
     fn restore_bound(&mut self, conn: ConnId, key: ResourceKey, link: &LinkRecord<'_>) {
         let session = self.restored_session(conn, link, Phase::Bound(key));
-        self.insert_restored(session);
+        self.insert_restored(session, link.unsent.len());
     }
 
     fn restore_resource(&mut self, conn: ConnId, record: &ResourceRecord<'_>, same_log: bool) -> ResourceKey {

@@ -12,6 +12,7 @@
 //! | `arbitrary` | generated streams: any split is like the whole; two independent parsers agree |
 //! | `generate` | the generators |
 //! | `oracle` | the independent parsers |
+//! | `prefixes` | what a prefix stands for, and what it costs to find that |
 
 mod accepted;
 mod arbitrary;
@@ -22,6 +23,7 @@ mod header;
 mod lanes;
 mod limits;
 mod oracle;
+mod prefixes;
 mod refused;
 
 use super::*;

@@ -72,13 +72,6 @@ pub(in crate::xml) struct Open {
     pub(super) bindings: u32,
 }
 
-#[derive(Copy, Clone, Debug)]
-pub(super) struct Binding {
-    pub(super) prefix_start: u32,
-    pub(super) prefix_end: u32,
-    pub(super) uri: Uri,
-}
-
 /// A direct child of the stanza.
 #[derive(Copy, Clone, Debug)]
 pub(in crate::xml) struct ChildRange {

@@ -1,6 +1,6 @@
 //! Namespaces of a start tag: declarations, prefixes, and that no attribute is given twice.
 
-use super::{Attribute, AttributeKind, Binding, Context, QName, STREAM_PREFIX_USED, Scan, at32, fail};
+use super::{Attribute, AttributeKind, Context, QName, STREAM_PREFIX_USED, Scan, at32, fail};
 use crate::xml::error::{FramingError, Problem};
 use crate::xml::namespace::{self, Sources, Uri};
 
@@ -9,7 +9,12 @@ const PAIRWISE_MAX: usize = 16;
 
 impl Scan {
     /// Takes in the `xmlns` and `xmlns:…` of the current tag; returns its default namespace.
-    pub(super) fn declare(&mut self, frame: &[u8], mut default: Uri) -> Result<Uri, FramingError> {
+    pub(super) fn declare(
+        &mut self,
+        frame: &[u8],
+        context: &Context<'_>,
+        mut default: Uri,
+    ) -> Result<Uri, FramingError> {
         for index in self.tag_attributes..self.attributes.len() {
             let attribute = self.attributes[index];
             let at = attribute.name.start as usize;
@@ -48,8 +53,10 @@ impl Scan {
                 _ if is_xml || is_xmlns || uri == Uri::None => return fail(Problem::BadDeclaration, at),
                 _ => {}
             }
-            let (prefix_start, prefix_end) = (attribute.name.local, attribute.name.end);
-            self.bindings.push(Binding { prefix_start, prefix_end, uri });
+            let prefix = (attribute.name.local, attribute.name.end);
+            if self.bindings.push(frame, prefix, uri) > context.prefixes_max {
+                return fail(Problem::TooManyPrefixes, at);
+            }
         }
         Ok(default)
     }
@@ -62,10 +69,8 @@ impl Scan {
         name: QName,
     ) -> Result<Uri, FramingError> {
         let prefix = name.prefix(frame);
-        for binding in self.bindings.iter().rev() {
-            if &frame[binding.prefix_start as usize..binding.prefix_end as usize] == prefix {
-                return Ok(binding.uri);
-            }
+        if let Some(uri) = self.bindings.find(frame, prefix) {
+            return Ok(uri);
         }
         match prefix {
             b"xml" => return Ok(Uri::Xml),
@@ -133,9 +138,8 @@ impl Scan {
     /// What the prefix of an attribute of the current start tag stands for, for handlers.
     pub(in crate::xml) fn attribute_namespace(&self, name: QName, sources: Sources<'_>) -> Uri {
         let prefix = name.prefix(sources.frame);
-        let bound = |b: &&Binding| &sources.frame[b.prefix_start as usize..b.prefix_end as usize] == prefix;
-        if let Some(binding) = self.bindings.iter().rev().find(bound) {
-            return binding.uri;
+        if let Some(uri) = self.bindings.find(sources.frame, prefix) {
+            return uri;
         }
         match prefix {
             b"xml" => Uri::Xml,

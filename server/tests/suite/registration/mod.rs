@@ -3,6 +3,7 @@
 mod api;
 mod devices;
 mod gateway;
+mod half;
 mod in_band;
 mod pins;
 

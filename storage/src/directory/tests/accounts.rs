@@ -113,7 +113,7 @@ fn what_belongs_to_an_account_is_kept_and_goes_with_it() {
             directory.blocked(local).unwrap(),
             directory.last_activity(local).unwrap(),
             directory.roster_items(local).unwrap().len(),
-            directory.roster_version(local).unwrap(),
+            directory.roster_version(local).unwrap().number,
         )
     };
     let of_tybalt = (
@@ -169,7 +169,7 @@ fn nothing_is_written_for_an_account_that_does_not_exist() {
     }
     assert_eq!(write(&directory, |t| t.remove_roster_item("paris", "nurse@example.org")), None);
     assert_eq!(directory.roster_items("paris").unwrap(), []);
-    assert_eq!(directory.roster_version("paris").unwrap(), 0);
+    assert_eq!(directory.roster_version("paris").unwrap(), RosterVersion::NEVER_CHANGED);
 }
 
 #[test]
@@ -187,4 +187,28 @@ fn an_account_keeps_its_number_and_a_new_one_of_the_same_name_gets_another() {
     assert_eq!(directory.account_id("romeo").unwrap(), None);
     add_account(&directory, "romeo");
     assert!(directory.account_id("romeo").unwrap().unwrap() > first);
+}
+
+/// Two copies that both go on count alike, and must not give one number to two people.
+#[test]
+fn copies_of_a_directory_give_other_numbers() {
+    let (folder, directory) = new_directory();
+    add_account(&directory, "juliet");
+    let copy = folder.path().join("copy");
+    directory.copy_to(&copy).unwrap();
+    let copy = open(&copy);
+    add_account(&directory, "romeo");
+    add_account(&copy, "tybalt");
+    let number = |directory: &Directory, local| directory.account_id(local).unwrap().unwrap();
+    let (romeo, tybalt) = (number(&directory, "romeo"), number(&copy, "tybalt"));
+    assert_eq!((romeo.count(), tybalt.count()), (2, 2));
+    assert_ne!(romeo, tybalt);
+    assert_eq!(number(&copy, "juliet"), number(&directory, "juliet"));
+    write(&copy, |t| t.raise_accounts_ever(40));
+    write(&copy, |t| t.raise_accounts_ever(7));
+    add_account(&copy, "paris");
+    assert_eq!(number(&copy, "paris").count(), 41);
+    let mut told = Vec::new();
+    copy.for_each_account(|number| told.push(number.count())).unwrap();
+    assert_eq!(told, [1, 41, 2], "juliet, paris, tybalt");
 }

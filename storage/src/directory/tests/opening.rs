@@ -36,6 +36,9 @@ fn it_is_opened_once_at_a_time_and_the_error_names_path_and_process() {
     );
     assert!(text.contains(&path.display().to_string()), "{text}");
     assert!(text.contains(&std::process::id().to_string()), "{text}");
+    fs::remove_file(path.join("whimbrel.lock")).unwrap();
+    let again = self::error(&path, &options());
+    assert!(matches!(again, DirectoryError::Locked { .. }), "whatever is removed: {again}");
     drop(clone);
     open(&path);
 }

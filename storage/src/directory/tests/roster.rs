@@ -92,7 +92,7 @@ fn a_transaction_reads_what_it_has_written_and_others_do_not() {
     let (_folder, directory) = with_juliet();
     let outside = directory.clone();
     write(&directory, move |t| {
-        assert_eq!(t.roster_version("juliet")?, 0);
+        assert_eq!(t.roster_version("juliet")?, RosterVersion::NEVER_CHANGED);
         assert_eq!(t.put_roster_item("juliet", &item("a@b"))?, 1);
         assert_eq!(t.put_roster_item("juliet", &item("c@d"))?, 2);
         assert_eq!(t.roster_len("juliet")?, 2);
@@ -105,7 +105,7 @@ fn a_transaction_reads_what_it_has_written_and_others_do_not() {
         Ok(())
     });
     assert_eq!(directory.roster_items("juliet").unwrap().len(), 1);
-    assert_eq!(directory.roster_version("juliet").unwrap(), 3);
+    assert_eq!(directory.roster_version("juliet").unwrap(), directory.version_made_now(3));
 }
 
 #[test]
@@ -145,21 +145,31 @@ fn the_longest_contacts_are_told_apart() {
 #[test]
 fn changes_are_told_in_order_and_the_last_one_of_each_contact() {
     let (_folder, directory) = with_juliet();
-    assert_eq!(directory.roster_since("juliet", 0).unwrap(), RosterChanges::Since(vec![]));
-    assert_eq!(directory.roster_since("juliet", 1).unwrap(), RosterChanges::Everything);
+    assert_eq!(
+        directory.roster_since("juliet", RosterVersion::NEVER_CHANGED).unwrap(),
+        RosterChanges::Since(vec![])
+    );
+    assert_eq!(
+        directory.roster_since("juliet", directory.version_made_now(1)).unwrap(),
+        RosterChanges::Everything
+    );
     for contact in ["c@x", "b@x", "a@x"] {
         put(&directory, contact);
     }
     assert_eq!(remove(&directory, "b@x"), Some(4));
     assert_eq!(remove(&directory, "b@x"), None);
     assert_eq!(put(&directory, "c@x"), 5);
-    let since = |version| match directory.roster_since("juliet", version).unwrap() {
+    let named = |number| match number {
+        0 => RosterVersion::NEVER_CHANGED,
+        number => directory.version_made_now(number),
+    };
+    let since = |version| match directory.roster_since("juliet", named(version)).unwrap() {
         RosterChanges::Everything => panic!("version {version} is known"),
         RosterChanges::Since(changes) => changes
             .into_iter()
             .map(|(contact, version, item)| {
-                assert!(item.as_ref().is_none_or(|i| i.contact == contact && i.version == version));
-                (contact, version, item.is_some())
+                assert!(item.as_ref().is_none_or(|i| i.contact == contact && i.version == version.number));
+                (contact, version.number, item.is_some())
             })
             .collect::<Vec<_>>(),
     };
@@ -168,7 +178,10 @@ fn changes_are_told_in_order_and_the_last_one_of_each_contact() {
     assert_eq!(since(3), [of("b@x", 4, false), of("c@x", 5, true)]);
     assert_eq!(since(4), [of("c@x", 5, true)]);
     assert_eq!(since(5), []);
-    assert_eq!(directory.roster_since("juliet", 6).unwrap(), RosterChanges::Everything);
+    assert_eq!(
+        directory.roster_since("juliet", directory.version_made_now(6)).unwrap(),
+        RosterChanges::Everything
+    );
     assert_eq!(put(&directory, "b@x"), 6);
     assert_eq!(since(3), [of("c@x", 5, true), of("b@x", 6, true)], "its removal is no longer told");
 }
@@ -188,8 +201,11 @@ fn removals_are_remembered_up_to_a_limit() {
     });
     // Removals were versions count + 1 to 2 * count; the first three are forgotten.
     let first_known = count + 3;
-    assert_eq!(directory.roster_since("juliet", first_known - 1).unwrap(), RosterChanges::Everything);
-    match directory.roster_since("juliet", first_known).unwrap() {
+    assert_eq!(
+        directory.roster_since("juliet", directory.version_made_now(first_known - 1)).unwrap(),
+        RosterChanges::Everything
+    );
+    match directory.roster_since("juliet", directory.version_made_now(first_known)).unwrap() {
         RosterChanges::Since(changes) => assert_eq!(changes.len(), REMOVALS_MAX),
         RosterChanges::Everything => panic!("version {first_known} is known"),
     }
@@ -204,11 +220,41 @@ fn an_account_made_again_does_not_use_the_old_roster_versions() {
     }
     write(&directory, |t| t.delete_account("juliet"));
     add_account(&directory, "juliet");
-    assert_eq!(directory.roster_version("juliet").unwrap(), 0);
-    assert_eq!(directory.roster_since("juliet", 2).unwrap(), RosterChanges::Everything);
+    assert_eq!(directory.roster_version("juliet").unwrap(), RosterVersion::NEVER_CHANGED);
+    assert_eq!(
+        directory.roster_since("juliet", directory.version_made_now(2)).unwrap(),
+        RosterChanges::Everything
+    );
     assert_eq!(put(&directory, "d@x"), 4);
-    for version in 0..3 {
+    for version in 0..4 {
+        let version = directory.version_made_now(version);
         assert_eq!(directory.roster_since("juliet", version).unwrap(), RosterChanges::Everything);
+    }
+    let empty = RosterVersion::NEVER_CHANGED;
+    assert_eq!(directory.roster_since("juliet", empty).unwrap(), RosterChanges::Everything);
+}
+
+/// RFC 6121 §2.6: a version stands for one state. The copy and what went on after it have versions with the same numbers.
+#[test]
+fn a_version_of_before_a_restore_is_unknown_after_it() {
+    let (folder, directory) = with_juliet();
+    put(&directory, "before@x");
+    let at_copy = directory.roster_version("juliet").unwrap();
+    let copy = folder.path().join("copy");
+    directory.copy_to(&copy).unwrap();
+    put(&directory, "lost@x");
+    let after_copy = directory.roster_version("juliet").unwrap();
+    drop(directory);
+
+    let restored = open(&copy);
+    let since = |version| restored.roster_since("juliet", version).unwrap();
+    assert_eq!(since(after_copy), RosterChanges::Everything);
+    put(&restored, "new@x");
+    assert_eq!(restored.roster_version("juliet").unwrap().number, after_copy.number);
+    assert_eq!(since(after_copy), RosterChanges::Everything, "the same number, another state");
+    match since(at_copy) {
+        RosterChanges::Since(changes) => assert_eq!(changes.len(), 1, "what the copy has is known"),
+        RosterChanges::Everything => panic!("the version of the copy is known"),
     }
 }
 
@@ -244,7 +290,7 @@ fn contacts_of_a_deleted_account_keep_no_subscription_with_it() {
         )?;
         t.put_roster_item("paris", &item("juliet", Subscription::None, true))
     });
-    let version = directory.roster_version("romeo").unwrap();
+    let version = directory.roster_version("romeo").unwrap().number;
     let changed = write(&directory, |t| {
         let changed = t.end_subscriptions("juliet", DOMAIN)?;
         t.delete_account("juliet").map(|_| changed)

@@ -61,28 +61,36 @@ struct Model {
     items: BTreeMap<String, Item>,
     /// The last change of each contact; `false` for a removal.
     changes: BTreeMap<String, (u64, bool)>,
+    /// In which opening of the directory each version was made.
+    incarnations: BTreeMap<u64, u64>,
 }
 
 impl Model {
-    fn next(&mut self) -> u64 {
+    fn next(&mut self, directory: &Directory) -> u64 {
         if self.version == 0 {
             (self.version, self.floor) = (self.retired, self.retired);
         }
         self.version += 1;
+        self.incarnations.insert(self.version, directory.0.incarnation);
         self.version
     }
 
+    /// The version with a number; of numbers that were not given, something.
+    fn named(&self, number: u64) -> RosterVersion {
+        RosterVersion { number, incarnation: self.incarnations.get(&number).copied().unwrap_or(0) }
+    }
+
     fn since(&self, version: u64) -> RosterChanges {
-        if version > self.version || version < self.floor {
+        if version != 0 && !self.incarnations.contains_key(&version) || version < self.floor {
             return RosterChanges::Everything;
         }
         let mut changes: Vec<_> = self
             .changes
             .iter()
             .filter(|(_, (at, _))| *at > version)
-            .map(|(contact, (at, _))| (contact.clone(), *at, self.items.get(contact).cloned()))
+            .map(|(contact, (at, _))| (contact.clone(), self.named(*at), self.items.get(contact).cloned()))
             .collect();
-        changes.sort_by_key(|(_, at, _)| *at);
+        changes.sort_by_key(|(_, at, _)| at.number);
         RosterChanges::Since(changes)
     }
 }
@@ -105,13 +113,13 @@ proptest! {
                 Step::Put(mut item) => {
                     let written = item.clone();
                     item.version = write(&directory, move |t| t.put_roster_item("juliet", &written));
-                    prop_assert_eq!(item.version, model.next());
+                    prop_assert_eq!(item.version, model.next(&directory));
                     model.changes.insert(item.contact.clone(), (item.version, true));
                     model.items.insert(item.contact.clone(), item);
                 }
                 Step::Remove(number) => {
                     let contact = contact(number);
-                    let expected = model.items.remove(&contact).map(|_| model.next());
+                    let expected = model.items.remove(&contact).map(|_| model.next(&directory));
                     if let Some(version) = expected {
                         model.changes.insert(contact.clone(), (version, false));
                     }
@@ -119,7 +127,10 @@ proptest! {
                     prop_assert_eq!(removed, expected);
                 }
                 Step::Since(version) => {
-                    prop_assert_eq!(directory.roster_since("juliet", version).unwrap(), model.since(version));
+                    let named = model.named(version);
+                    prop_assert_eq!(directory.roster_since("juliet", named).unwrap(), model.since(version));
+                    let other = RosterVersion { incarnation: named.incarnation ^ 1, ..named };
+                    prop_assert_eq!(directory.roster_since("juliet", other).unwrap(), RosterChanges::Everything);
                 }
                 Step::Again => {
                     prop_assert!(write(&directory, |t| t.delete_account("juliet")));
@@ -131,7 +142,7 @@ proptest! {
                     directory = open(&folder.path().join("directory"));
                 }
             }
-            prop_assert_eq!(directory.roster_version("juliet").unwrap(), model.version);
+            prop_assert_eq!(directory.roster_version("juliet").unwrap(), model.named(model.version));
             let mut items = directory.roster_items("juliet").unwrap();
             prop_assert_eq!(write(&directory, |t| t.roster_len("juliet")), items.len());
             items.sort_by(|a, b| a.contact.cmp(&b.contact));
@@ -139,7 +150,7 @@ proptest! {
         }
         for local in ["a", "z"] {
             prop_assert_eq!(directory.roster_items(local).unwrap().len(), 1);
-            prop_assert_eq!(directory.roster_version(local).unwrap(), 1);
+            prop_assert_eq!(directory.roster_version(local).unwrap().number, 1);
         }
     }
 }

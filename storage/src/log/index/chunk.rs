@@ -6,6 +6,7 @@
 //! without touching the others.
 
 use super::Slot;
+use super::spare::ENTRIES_BYTES_MAX;
 
 /// Most messages of a chunk.
 pub(super) const CHUNK_MESSAGES_MAX: usize = 64;
@@ -99,6 +100,21 @@ impl Chunk {
         self.last_sequence = slot.sequence;
         self.last_position = slot.position;
         self.messages += 1;
+        if self.is_full() {
+            self.entries.shrink_to_fit();
+        }
+    }
+
+    /// Gives back memory that no message needs.
+    pub(super) fn trim_memory(&mut self) {
+        self.entries.shrink_to_fit();
+    }
+
+    /// Gives back memory for many more messages than are left. A small chunk's goes to the next one.
+    fn tidy(&mut self) {
+        if self.entries.capacity() > ENTRIES_BYTES_MAX.max(2 * self.entries.len()) {
+            self.entries.shrink_to_fit();
+        }
     }
 
     /// Its bytes, for another chunk.
@@ -118,6 +134,7 @@ impl Chunk {
         let used = self.entries.len() - slots.rest.len();
         self.entries.drain(..used);
         self.messages -= 1;
+        self.tidy();
         Some(slot)
     }
 }

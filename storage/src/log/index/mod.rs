@@ -5,7 +5,8 @@
 //! for a user who was away for long. So the index keeps the place of every waiting message: a user with one message
 //! costs an entry of the table, [`List::One`]; further messages cost about seven bytes each, in [`chunk::Chunk`]s, in order
 //! of their numbers. Reading from any number on is a binary search over the chunks and then a walk; trimming the oldest cuts
-//! a few bytes off the first chunk; neither touches the disk.
+//! a few bytes off the first chunk; neither touches the disk. Whatever lies where and is taken out in whatever order, a message of
+//! a user who has many costs no more than [`MESSAGE_BYTES_MAX`].
 
 mod chunk;
 mod spare;
@@ -17,6 +18,10 @@ use crate::directory::UserId;
 use super::message::{Backlog, Sequence};
 use chunk::{Chunk, Slots};
 use spare::Spare;
+
+/// Most bytes of memory for a waiting message, of a user for whom hundreds wait: a chunk with half of the messages of two
+/// neighbours that just do not become one, each in as many bytes as its numbers can need, and twice the room for that.
+pub const MESSAGE_BYTES_MAX: u64 = 40;
 
 /// Where a waiting message lies.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -331,8 +336,9 @@ fn remove_among(chunks: &mut Vec<Chunk>, sequence: u64, spare: &mut Spare) -> Op
     let at = Entry::chunk_of(chunks, sequence);
     let chunk = chunks.get_mut(at)?;
     if let Some(slot) = chunk.take_first(sequence) {
-        if chunk.messages() == 0 {
-            spare.keep_chunk(chunks.remove(at));
+        match chunk.messages() {
+            0 => spare.keep_chunk(chunks.remove(at)),
+            _ => merge(chunks, at, spare),
         }
         return Some(slot);
     }
@@ -340,8 +346,37 @@ fn remove_among(chunks: &mut Vec<Chunk>, sequence: u64, spare: &mut Spare) -> Op
     let found = slots.binary_search_by_key(&sequence, |slot| slot.sequence).ok()?;
     let slot = slots.remove(found);
     chunks.splice(at..=at, pack(&slots));
+    merge(chunks, at, spare);
     Some(slot)
 }
+
+/// A chunk has fewer messages than it had: makes one of it and a neighbour if they fit well, so that those taken out in any order
+/// leave no list of nearly empty chunks. A short list, which most are, is left alone.
+fn merge(chunks: &mut Vec<Chunk>, at: usize, spare: &mut Spare) {
+    if chunks.len() <= MERGED_FROM {
+        return;
+    }
+    let fits = |first: usize| match chunks.get(first..first + 2) {
+        Some([one, two]) => one.messages() + two.messages() <= MERGED_MESSAGES,
+        _ => false,
+    };
+    let Some(first) = [at.checked_sub(1), Some(at)].into_iter().flatten().find(|&first| fits(first)) else {
+        return;
+    };
+    let slots: Vec<Slot> = chunks[first..first + 2].iter().flat_map(Chunk::slots).collect();
+    for old in chunks.splice(first..first + 2, pack(&slots)) {
+        spare.keep_chunk(old);
+    }
+    if chunks.capacity() > 2 * chunks.len() {
+        chunks.shrink_to_fit();
+    }
+}
+
+/// Lists of more chunks than this have no two neighbours of few messages.
+const MERGED_FROM: usize = 4;
+
+/// How many messages two neighbours may have to become one: three quarters of a chunk, so that it does not fill up at once.
+const MERGED_MESSAGES: usize = chunk::CHUNK_MESSAGES_MAX * 3 / 4;
 
 /// Messages in chunks: one, or two halves when they are too many for one.
 fn pack(slots: &[Slot]) -> Vec<Chunk> {
@@ -354,6 +389,7 @@ fn pack(slots: &[Slot]) -> Vec<Chunk> {
             for slot in rest {
                 chunk.push(*slot);
             }
+            chunk.trim_memory();
             Some(chunk)
         })
         .collect()

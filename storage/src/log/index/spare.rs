@@ -9,7 +9,7 @@ use super::chunk::Chunk;
 /// Lists, and bytes of chunks, that are kept: for so many users who get several messages in one round.
 const KEPT_MAX: usize = 256;
 /// What has grown beyond this is given back instead: bytes of a chunk.
-const ENTRIES_BYTES_MAX: usize = 512;
+pub(super) const ENTRIES_BYTES_MAX: usize = 512;
 /// The same, chunks of a list.
 const CHUNKS_MAX: usize = 4;
 

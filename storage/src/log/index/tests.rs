@@ -99,3 +99,39 @@ fn a_user_with_one_message_costs_less_than_100_bytes_and_a_further_message_less_
     }
     assert!(many.memory_bytes() / 100_000 < 12, "{}", many.memory_bytes() / 100_000);
 }
+
+/// Messages that lie as far from each other as they can, with numbers as far apart.
+fn far_apart(n: u64) -> Slot {
+    let position = if n.is_multiple_of(2) { 0 } else { 16 << 30 };
+    Slot { sequence: n << 28, position: position + n * 8, words: 1 << 15 }
+}
+
+#[test]
+fn a_message_costs_no_more_than_is_said_whatever_waits_and_was_taken_out() {
+    const COUNT: u64 = 20_000;
+    let user = UserId::new(1);
+    let kept: [(&str, fn(u64) -> bool); 5] = [
+        ("all", |_| true),
+        ("one of each chunk", |n| n.is_multiple_of(64)),
+        ("one of each chunk, the last", |n| n % 64 == 63),
+        ("a half of each chunk", |n| n % 64 >= 32),
+        ("every third", |n| n.is_multiple_of(3)),
+    ];
+    for (what, keeps) in kept {
+        for backwards in [false, true] {
+            let mut index = Index::default();
+            (0..COUNT).for_each(|n| drop(index.put(user, far_apart(n))));
+            let mut gone: Vec<u64> = (0..COUNT).filter(|n| !keeps(*n)).collect();
+            if backwards {
+                gone.reverse();
+            }
+            for n in gone {
+                assert!(index.remove(user, far_apart(n).sequence).is_some());
+            }
+            assert!(index.slots_from(user, 0).eq((0..COUNT).filter(|n| keeps(*n)).map(far_apart)));
+            let bytes = index.memory_bytes() as u64 - index.spare.memory_bytes() as u64;
+            let each = bytes / index.messages();
+            assert!(each <= MESSAGE_BYTES_MAX, "{what}, backwards: {backwards}: {each} bytes each");
+        }
+    }
+}

@@ -52,7 +52,7 @@ fn texts(log: &Log, user: u64) -> Vec<String> {
 
 /// Opens again a log that this process has just had open.
 fn open_held(path: &Path) -> (Log, Report) {
-    let lock = fs::File::options().write(true).open(path.join("lock")).unwrap();
+    let lock = fs::File::open(path).unwrap();
     let mut opened =
         Log::open_all_locked(path, &options(), 1, &|_| Some(0), &|_| {}, Some(lock)).expect("the log opens");
     (opened.logs.remove(0), opened.report)
@@ -165,8 +165,12 @@ fn what_was_appended_is_read_in_order_and_again_after_reopening() {
 fn a_second_process_is_kept_out() {
     let folder = tempfile::tempdir().unwrap();
     let _log = open(folder.path());
-    let again = Log::open_all(folder.path(), &options(), 1, &|_| Some(0), &|_| {});
-    assert!(matches!(again, Err(LogError::Locked { .. })));
+    for name in ["lock", "layout"] {
+        // Whatever is taken for a stale lock and removed.
+        let _ = fs::remove_file(folder.path().join(name));
+        let again = Log::open_all(folder.path(), &options(), 1, &|_| Some(0), &|_| {});
+        assert!(matches!(again, Err(LogError::Locked { .. })));
+    }
 }
 
 #[test]
@@ -297,6 +301,80 @@ fn a_missing_segment_is_reported_and_one_of_another_log_is_set_aside() {
 }
 
 #[test]
+fn a_missing_first_segment_is_reported_and_a_deleted_one_is_not() {
+    for closes in [false, true] {
+        let (folder, first) = filled(200);
+        if closes {
+            // With a checkpoint, which knows the messages in it.
+            open(folder.path()).0.close().unwrap();
+        }
+        fs::remove_file(&first).unwrap();
+        let found = verify(folder.path()).unwrap();
+        let (log, report) = open(folder.path());
+        let damage: Vec<_> = report.damage.iter().filter(|damage| damage.path != first).collect();
+        assert_eq!((damage[0].path.clone(), damage[0].bytes), (segment(folder.path(), 1), SEGMENT));
+        assert!(damage[0].what.contains("the segments before this one are missing"));
+        assert_eq!(report.damage.len(), 1 + usize::from(closes), "{:?}", report.damage);
+        assert_eq!(found.damage, report.damage[..1], "verify says it as well");
+        let left = texts(&log, 1);
+        assert_eq!((left.last().unwrap(), left.len()), (&long(199), 200 - 61));
+        drop(log);
+        assert!(open(folder.path()).1.damage.is_empty(), "it is said once");
+    }
+    // Deleted because nothing in it waited.
+    let (folder, first) = filled(200);
+    let (mut log, _) = open(folder.path());
+    let waiting: Vec<_> = log.waiting(UserId::new(1)).collect();
+    log.trim_up_to(UserId::new(1), waiting[150]);
+    for now in 0..3 {
+        log.maintain(now);
+        log.commit_now().unwrap();
+        log.keep_files_now();
+    }
+    assert!(!first.exists());
+    drop(log);
+    assert_eq!(verify(folder.path()).unwrap().damage, []);
+    assert_eq!(open(folder.path()).1.damage, []);
+}
+
+#[test]
+fn segments_missing_at_the_end_and_logs_without_any_are_reported() {
+    let (folder, _) = filled(200);
+    let (log, _) = open(folder.path());
+    log.close().unwrap();
+    let mut last = 0;
+    while segment(folder.path(), last + 1).exists() {
+        last += 1;
+    }
+    fs::remove_file(segment(folder.path(), last)).unwrap();
+    assert!(verify(folder.path()).unwrap().damage[0].what.contains("at the end of the log are missing"));
+    let (log, report) = open(folder.path());
+    assert!(report.damage[0].what.contains("at the end of the log are missing"), "{:?}", report.damage);
+    assert_eq!(texts(&log, 1)[0], long(0));
+    drop(log);
+    assert_eq!(open(folder.path()).1.damage, []);
+
+    belong_to(folder.path(), Owner { data_set: 1, accounts_ever: 2 }).unwrap();
+    fs::remove_dir_all(folder.path().join("generation-1/0")).unwrap();
+    let (_, report) = open(folder.path());
+    assert!(report.damage[0].what.contains("all segments of this log are missing"), "{:?}", report.damage);
+}
+
+#[test]
+fn messages_of_nobody_are_dropped() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(folder.path());
+    for (user, text) in [(1, "a"), (2, "b"), (2, "c"), (3, "d")] {
+        put(&mut log, user, text);
+    }
+    assert_eq!(log.drop_orphans(&|user| user.get() != 2), Orphans { users: 1, messages: 2 });
+    log.close().unwrap();
+    let (log, report) = open(folder.path());
+    assert_eq!((report.messages, report.users_count_max), (2, 3));
+    assert_eq!((texts(&log, 1), texts(&log, 2).len()), (vec!["a".to_owned()], 0));
+}
+
+#[test]
 fn a_message_cannot_pass_for_a_record() {
     let (folder, first) = filled(3);
     // A record as it lies elsewhere in the same log, sent as a message; then the message around it is damaged.
@@ -340,7 +418,7 @@ fn messages_move_with_their_users_when_the_number_of_logs_changes() {
             let expected: Vec<_> = (0..400).filter(|n| *n as u64 % 20 == user).map(long).collect();
             assert_eq!(texts(&opened.logs[user as usize % shards], user), expected);
         }
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3, "lock, layout, one generation");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "layout, one generation");
     }
 }
 
@@ -494,6 +572,8 @@ fn on_a_full_disk_it_refuses_and_goes_on_once_there_is_room() {
     assert!(log.trim_up_to(UserId::new(1), backlog.last).is_recorded, "trims have room of their own");
     log.commit_now().unwrap();
     log.maintain(0);
+    // The log says first what is deleted.
+    log.commit_now().unwrap();
     log.keep_files_now();
     log.keep_files_now();
     log.append(&message).expect("there is room again");

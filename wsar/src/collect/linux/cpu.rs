@@ -9,6 +9,9 @@ use crate::sample::{Description, Kind, Sink};
 const STAT: &str = "/proc/stat";
 const LOAD: &str = "/proc/loadavg";
 
+/// Cores whose times are kept rising; Linux has room for 8,192.
+const CORES_MAX: usize = 16_384;
+
 const fn time(name: &'static str, help: &'static str) -> Description {
     metric(name, Kind::Counter, "milliseconds", help)
 }
@@ -33,6 +36,25 @@ const LOADS: [Description; 3] = [
 #[derive(Default)]
 pub(super) struct Cpu {
     buffer: String,
+    /// By number of core, and by column.
+    cores: Vec<[Rising; TIMES.len()]>,
+}
+
+/// A time as it is told. The kernel's own may fall (proc(5): iowait), which a counter must not: Prometheus would take it
+/// for a restart and count everything again.
+#[derive(Clone, Copy, Default)]
+struct Rising {
+    last: u64,
+    told: Option<u64>,
+}
+
+impl Rising {
+    /// What to tell when the kernel says `ticks`.
+    fn next(&mut self, ticks: u64) -> u64 {
+        let told = self.told.map_or(ticks, |told| told.saturating_add(ticks.saturating_sub(self.last)));
+        *self = Rising { last: ticks, told: Some(told) };
+        told
+    }
 }
 
 impl Source for Cpu {
@@ -51,8 +73,15 @@ impl Source for Cpu {
             }
             let mut words = line.split_ascii_whitespace();
             let core = words.next().unwrap_or_default();
-            for time in &TIMES {
-                let ticks = text::number(&mut words, STAT)?;
+            let number = core.parse::<usize>().ok().filter(|&number| number < CORES_MAX);
+            for (column, time) in TIMES.iter().enumerate() {
+                let mut ticks = text::number(&mut words, STAT)?;
+                if let Some(number) = number {
+                    if self.cores.len() <= number {
+                        self.cores.resize(number + 1, Default::default());
+                    }
+                    ticks = self.cores[number][column].next(ticks);
+                }
                 sink.put_at(time, "cpu", core, ticks.saturating_mul(1000) / hertz);
             }
         }
@@ -62,5 +91,18 @@ impl Source for Cpu {
             sink.put(load, (value * 100.0).round() as u64);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_that_falls_is_told_as_one_that_stands_still() {
+        let mut time = Rising::default();
+        let told: Vec<u64> =
+            [500, 510, 450, 450, 460, 520].into_iter().map(|ticks| time.next(ticks)).collect();
+        assert_eq!(told, [500, 510, 510, 510, 520, 580]);
     }
 }

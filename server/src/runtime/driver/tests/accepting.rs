@@ -15,6 +15,7 @@ for_each_driver!(
     a_burst_is_accepted_to_the_last,
     accepting_pauses_and_goes_on,
     a_stopped_listener_is_closed,
+    the_port_is_closed_when_the_driver_is_gone,
     accepted_connections_send_without_delay,
 );
 
@@ -81,6 +82,21 @@ fn a_stopped_listener_is_closed(make: Make) {
     client.write_all(b"still here").unwrap();
     world.until("received", |world| world.story(conn).received == b"still here");
     TcpStream::connect(world.address).unwrap_err();
+}
+
+fn the_port_is_closed_when_the_driver_is_gone(make: Make) {
+    for connected in [false, true] {
+        let mut world = World::new(make);
+        let client = connected.then(|| world.connect());
+        // The kernel has the accept.
+        world.poll(Duration::ZERO);
+        let address = world.address;
+        drop(world);
+        // At once, and not some time later.
+        TcpStream::connect(address).unwrap_err();
+        TcpListener::bind(address).unwrap();
+        drop(client);
+    }
 }
 
 fn accepted_connections_send_without_delay(make: Make) {

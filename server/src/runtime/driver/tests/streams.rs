@@ -14,6 +14,7 @@ for_each_driver!(
     bytes_arrive_in_the_order_they_were_sent,
     bytes_leave_in_the_order_they_were_given,
     a_backlog_is_reported_and_so_is_its_end,
+    what_is_under_way_counts_as_waiting_unless_it_is_little,
     nothing_is_received_in_a_pause_and_everything_after_it,
     pauses_at_any_moment_keep_the_stream_whole,
     pauses_keep_streams_whole_when_turns_are_scarce,
@@ -94,6 +95,24 @@ fn a_backlog_is_reported_and_so_is_its_end(make: Make) {
         world.let_pass(3);
         assert_eq!(world.story(conn).drained, before + 1, "drained twice");
     }
+}
+
+fn what_is_under_way_counts_as_waiting_unless_it_is_little(make: Make) {
+    let mut world = World::new(make);
+    let (conn, mut client) = world.connect();
+    for small in [5, 4000] {
+        assert_eq!(world.driver.send(conn, pattern(0, small)), 0);
+        assert_pattern(&world.client_reads(&mut client, small));
+    }
+    world.let_pass(3);
+    assert_eq!(world.story(conn).drained, 0, "little is not reported");
+    // One buffer, which a driver gives to the kernel as a whole.
+    let large = 8 << 20;
+    let waiting = world.driver.send(conn, pattern(0, large));
+    assert!(waiting > large / 2, "{waiting} bytes of {large} wait for a client that does not read");
+    assert_pattern(&world.client_reads(&mut client, large));
+    world.until("drained", |world| world.story(conn).drained == 1);
+    assert_eq!(world.driver.send(conn, b"small".to_vec()), 0);
 }
 
 fn nothing_is_received_in_a_pause_and_everything_after_it(make: Make) {

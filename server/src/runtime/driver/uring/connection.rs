@@ -7,6 +7,9 @@ use super::super::slots::slot_bytes;
 use super::super::{CloseCause, ConnId};
 use super::token::{Kind, Token};
 
+/// Bytes from which a send that the kernel has counts as waiting.
+const SEND_COUNTED_FROM: usize = 4 << 10;
+
 const _: () =
     assert!(slot_bytes::<Connection>() <= 24, "what an idle connection costs beside the kernel's share");
 
@@ -101,9 +104,14 @@ impl Connection {
         self.held.as_ref().is_some_and(|held| !held.unsent.is_empty())
     }
 
-    /// Bytes behind what the kernel has.
+    /// Bytes that wait: behind what the kernel has, and with it unless it is little. A send of little is over in a
+    /// moment if the peer reads; counting it would give each small message a [`Drained`](super::super::Event::Drained).
     pub(super) fn waiting(&self) -> usize {
-        self.held.as_ref().map_or(0, |held| held.unsent.waiting())
+        let Some(held) = &self.held else { return 0 };
+        match held.unsent.len() {
+            all @ SEND_COUNTED_FROM.. => all,
+            _ => held.unsent.waiting(),
+        }
     }
 
     /// The token of the operation that reads. `ENDED` changes only while there is none.

@@ -33,12 +33,14 @@ pub(super) struct Listeners {
     held: bool,
     /// Counts calls of `stop`: what the kernel accepted for the listeners of an earlier epoch is closed and forgotten.
     epoch: u32,
+    /// Accepts of earlier epochs that the kernel still has. As long as it has one, the port is open.
+    leaving: usize,
     pub(super) reserve: Reserve,
 }
 
 impl Listeners {
     pub(super) fn new(reserve: Reserve) -> Listeners {
-        Listeners { list: Vec::new(), accepting: true, held: false, epoch: 0, reserve }
+        Listeners { list: Vec::new(), accepting: true, held: false, epoch: 0, leaving: 0, reserve }
     }
 
     pub(super) fn count(&self) -> usize {
@@ -85,8 +87,25 @@ impl Listeners {
         let accepting = self.accepting;
         self.pause(ring);
         self.accepting = accepting;
+        self.leaving += self.list.iter().filter(|listener| listener.armed).count();
         self.list.clear();
         self.epoch = self.epoch.wrapping_add(1);
+    }
+
+    /// Whether the kernel has let go of every listener that was stopped, so that their ports are closed.
+    pub(super) fn are_gone(&self) -> bool {
+        self.leaving == 0
+    }
+
+    /// Takes note of a completion that nobody wants to know of any more. What was accepted is closed.
+    pub(super) fn discard(&mut self, token: Token, completion: &cqueue::Entry) {
+        if completion.result() >= 0 {
+            // SAFETY: a successful accept gives a new descriptor that nobody else owns.
+            drop(unsafe { OwnedFd::from_raw_fd(completion.result()) });
+        }
+        if token.conn.generation != self.epoch && !cqueue::more(completion.flags()) {
+            self.leaving = self.leaving.saturating_sub(1);
+        }
     }
 
     /// Whether connections can be reported without waiting.
@@ -120,12 +139,13 @@ impl Listeners {
         most: usize,
         ring: &mut Ring,
     ) -> Option<i32> {
+        if token.conn.generation != self.epoch {
+            self.discard(token, completion);
+            return None;
+        }
         let result = completion.result();
         // SAFETY: a successful accept gives a new descriptor that nobody else owns.
         let socket = (result >= 0).then(|| unsafe { OwnedFd::from_raw_fd(result) });
-        if token.conn.generation != self.epoch {
-            return None;
-        }
         let listener = self.list.get_mut(token.conn.index as usize)?;
         if !cqueue::more(completion.flags()) {
             listener.armed = false;

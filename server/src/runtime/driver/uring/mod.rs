@@ -443,12 +443,13 @@ impl Driver for Uring {
 }
 
 impl Drop for Uring {
-    /// Waits until the kernel has no address of ours any more. Should it not let go, the memory is leaked: the ring's
-    /// end does not wait for its operations.
+    /// Waits until the kernel has no address of ours any more, and no listener: the ring's end does not wait for its
+    /// operations, and an accept that outlives us would take connections for nobody. Should the kernel not let go, the
+    /// memory is leaked.
     fn drop(&mut self) {
         self.listeners.stop(&mut self.ring);
         for _ in 0..QUIET_TRIES {
-            if self.in_flight == 0 {
+            if self.in_flight == 0 && self.listeners.are_gone() {
                 return;
             }
             self.ring.cancel_all();

@@ -1,0 +1,144 @@
+//! Whose turn it is on a connection: the client's, which says nothing or has not said all yet, or ours.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use axum::Extension;
+use axum::body::{Body, Bytes};
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::Response;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// Of one connection; clones are the same one.
+#[derive(Clone, Debug)]
+pub struct Turn(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// Told when the connection begins to wait: somebody may need its place.
+    waits: Arc<Notify>,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    /// Reads the next request.
+    reader: Option<Waker>,
+}
+
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Between two requests.
+    Quiet(Instant),
+    /// A request has begun and is not all here.
+    Speaking(Instant),
+    /// The request is here, and its answer is being made or fetched.
+    Served,
+}
+
+impl Turn {
+    /// Of a new connection, from which a request is expected.
+    pub(crate) fn new(waits: Arc<Notify>) -> Turn {
+        let state = State { phase: Phase::Speaking(Instant::now()), reader: None };
+        Turn(Arc::new(Shared { state: Mutex::new(state), waits }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The request is all here: from now on the client waits for us.
+    pub fn served(&self) {
+        self.state().phase = Phase::Served;
+    }
+
+    /// The answer has been handed over.
+    fn quiet(&self) {
+        let mut state = self.state();
+        state.phase = Phase::Quiet(Instant::now());
+        if let Some(reader) = state.reader.take() {
+            reader.wake();
+        }
+        drop(state);
+        self.0.waits.notify_one();
+    }
+
+    /// The next request has begun.
+    pub(crate) fn speaking(&self) {
+        let mut state = self.state();
+        if matches!(state.phase, Phase::Quiet(_)) {
+            state.phase = Phase::Speaking(Instant::now());
+        }
+    }
+
+    /// Whether the answer to the last request has been handed over.
+    pub(crate) fn is_quiet(&self) -> bool {
+        matches!(self.state().phase, Phase::Quiet(_))
+    }
+
+    /// Wakes the reader when that is so.
+    pub(crate) fn wake_when_quiet(&self, context: &Context<'_>) {
+        self.state().reader = Some(context.waker().clone());
+    }
+
+    /// Wakes the reader, who looks again.
+    pub(crate) fn wake(&self) {
+        if let Some(reader) = self.state().reader.take() {
+            reader.wake();
+        }
+    }
+
+    /// Since when the connection has waited for its client; `None`: it does not.
+    pub(crate) fn waiting_since(&self) -> Option<Instant> {
+        match self.state().phase {
+            Phase::Quiet(since) | Phase::Speaking(since) => Some(since),
+            Phase::Served => None,
+        }
+    }
+}
+
+/// The layer that ends our turn when an answer has been handed over. The connection's [`Turn`] is an extension of its
+/// requests.
+pub async fn answered(Extension(turn): Extension<Turn>, request: Request, next: Next) -> Response {
+    let end = End(turn);
+    next.run(request).await.map(|body| Body::new(Held { body, _until_sent: end }))
+}
+
+struct End(Turn);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.quiet();
+    }
+}
+
+/// A body that keeps something until it has been handed over.
+struct Held<T> {
+    body: Body,
+    _until_sent: T,
+}
+
+impl<T: Unpin> HttpBody for Held<T> {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

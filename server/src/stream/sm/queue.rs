@@ -1,0 +1,317 @@
+//! What a client has not acknowledged, oldest first.
+//!
+//! Every stanza sent has its number, so every one has its place here until the client acknowledges it. What the place
+//! costs is another matter: a message of the log is a reference; what there is no room to keep becomes a few bytes
+//! that tell the client to ask again, or nothing but a count ([`Unacked::Forgotten`]; neighbours are one entry).
+
+use std::collections::VecDeque;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashSet;
+use whimbrel_storage::log::Sequence;
+
+use crate::stanza::Kind;
+
+/// Room for so many unacknowledged stanzas stays with a stream until it rests.
+const KEPT_STANZAS_MAX: usize = 16;
+
+/// Bytes that a queued stanza costs beside its own.
+pub const ENTRY_BYTES: usize = size_of::<Unacked>();
+
+// A connected session may have thousands of them.
+const _: () = assert!(ENTRY_BYTES <= 24);
+
+/// A stanza, or several in a row, that the client has not acknowledged.
+#[derive(Debug)]
+pub enum Unacked {
+    /// One that is kept here.
+    Stanza {
+        /// Kind.
+        kind: Kind,
+        /// Not 0: a presence, and what its sender hashes to. A later one of the same sender replaces it.
+        sender: u32,
+        /// The stanza.
+        bytes: Box<[u8]>,
+    },
+    /// A message that is in the log.
+    Record {
+        /// Its number there.
+        sequence: Sequence,
+        /// Its bytes when it is sent again.
+        length: u32,
+    },
+    /// The server's answer to a request of the client, not kept. A resumed stream gets an error in its place, so that the
+    /// client asks again.
+    Answer(Box<AnswerTo>),
+    /// So many stanzas that are not kept; a resumed stream goes without them.
+    Forgotten(u32),
+}
+
+/// Which request an answer was for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnswerTo {
+    /// The address that the request was sent to; `None` when it had none.
+    pub from: Option<Box<str>>,
+    /// The request's id.
+    pub id: Box<str>,
+}
+
+impl AnswerTo {
+    fn len(&self) -> usize {
+        size_of::<AnswerTo>() + self.id.len() + self.from.as_ref().map_or(0, |from| from.len())
+    }
+}
+
+impl Unacked {
+    /// Stanzas that it stands for.
+    fn count(&self) -> u32 {
+        match self {
+            Unacked::Forgotten(count) => *count,
+            _ => 1,
+        }
+    }
+
+    /// Bytes of memory beside the entry's own.
+    fn content(&self) -> usize {
+        match self {
+            Unacked::Stanza { bytes, .. } => bytes.len(),
+            Unacked::Answer(answer) => answer.len(),
+            Unacked::Record { .. } | Unacked::Forgotten(_) => 0,
+        }
+    }
+
+    /// Bytes that are sent again, and those of the entry.
+    fn cost(&self) -> usize {
+        ENTRY_BYTES
+            + match self {
+                Unacked::Record { length, .. } => *length as usize,
+                other => other.content(),
+            }
+    }
+
+    fn replaceable(&self) -> usize {
+        match self {
+            Unacked::Stanza { sender: 1.., .. } => self.cost(),
+            _ => 0,
+        }
+    }
+}
+
+/// The queue. Its counters follow what is in it.
+#[derive(Debug, Default)]
+pub struct UnackedQueue {
+    entries: VecDeque<Unacked>,
+    /// Stanzas that the entries stand for.
+    count: u32,
+    /// Bytes that would be sent again, entries included.
+    bytes: usize,
+    /// Bytes of stanzas that are kept here.
+    content: usize,
+    /// Of [`UnackedQueue::bytes`], those of presence that a later one replaces.
+    replaceable: usize,
+}
+
+impl UnackedQueue {
+    /// A queue of entries that were saved.
+    pub fn of(entries: impl Iterator<Item = Unacked>) -> UnackedQueue {
+        let mut queue = UnackedQueue::default();
+        entries.for_each(|entry| queue.push(entry));
+        queue
+    }
+
+    /// Adds the newest.
+    pub fn push(&mut self, entry: Unacked) {
+        if let (Unacked::Forgotten(count), Some(Unacked::Forgotten(before))) =
+            (&entry, self.entries.back_mut())
+        {
+            self.count = self.count.saturating_add(*count);
+            *before = before.saturating_add(*count);
+            return;
+        }
+        self.count = self.count.saturating_add(entry.count());
+        self.bytes += entry.cost();
+        self.content += entry.content();
+        self.replaceable += entry.replaceable();
+        self.entries.push_back(entry);
+    }
+
+    fn pop(&mut self) -> Option<Unacked> {
+        let entry = self.entries.pop_front()?;
+        self.count -= entry.count();
+        self.bytes -= entry.cost();
+        self.content -= entry.content();
+        self.replaceable -= entry.replaceable();
+        Some(entry)
+    }
+
+    /// Takes the oldest `count` stanzas out and gives them to `gone`; there are as many.
+    pub fn acknowledge(&mut self, mut count: u32, mut gone: impl FnMut(Unacked)) {
+        while count > 0 {
+            if let Some(Unacked::Forgotten(forgotten)) = self.entries.front_mut()
+                && *forgotten > count
+            {
+                *forgotten -= count;
+                self.count -= count;
+                return;
+            }
+            let Some(entry) = self.pop() else { return };
+            count -= entry.count();
+            gone(entry);
+        }
+        if self.entries.is_empty() && self.entries.capacity() > KEPT_STANZAS_MAX {
+            // What a burst has needed is given back; what a conversation needs is kept until it rests.
+            self.entries = VecDeque::new();
+        }
+    }
+
+    /// Makes the queue anew of what `keep` makes of each entry, oldest first; `None`: it has never been sent.
+    pub fn rebuild(&mut self, keep: impl FnMut(Unacked) -> Option<Unacked>) {
+        let entries = std::mem::take(&mut self.entries);
+        *self = UnackedQueue::of(entries.into_iter().filter_map(keep));
+    }
+
+    /// Forgets presence that a later one has replaced; or all of it, if it is more than `bytes_max` even then.
+    pub fn thin(&mut self, bytes_max: usize) {
+        let mut newest: HashSet<u32, FixedState> = HashSet::default();
+        let mut left = 0;
+        for entry in self.entries.iter_mut().rev() {
+            let Unacked::Stanza { sender: sender @ 1.., .. } = *entry else { continue };
+            match newest.insert(sender) {
+                true => left += entry.cost(),
+                false => *entry = Unacked::Forgotten(1),
+            }
+        }
+        self.rebuild(|entry| match entry.replaceable() {
+            1.. if left > bytes_max => Some(Unacked::Forgotten(1)),
+            _ => Some(entry),
+        });
+    }
+
+    /// Keeps the content of the oldest stanzas, up to `bytes_max` of it, and gives what is no longer kept to `shed`,
+    /// which says what stays in its place.
+    pub fn shed(&mut self, bytes_max: usize, mut shed: impl FnMut(Unacked) -> Unacked) {
+        if self.content <= bytes_max {
+            return;
+        }
+        let mut kept = 0;
+        self.rebuild(|entry| {
+            let content = entry.content();
+            if content == 0 || kept + content <= bytes_max {
+                kept += content;
+                return Some(entry);
+            }
+            Some(shed(entry))
+        });
+    }
+
+    /// All entries, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &Unacked> {
+        self.entries.iter()
+    }
+
+    /// All entries, oldest first: the stream is over.
+    pub fn into_entries(self) -> VecDeque<Unacked> {
+        self.entries
+    }
+
+    /// Whether nothing is unacknowledged.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Stanzas that are unacknowledged.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Entries, and the bytes that they stand for when everything is sent again.
+    pub fn size(&self) -> (usize, usize) {
+        (self.entries.len(), self.bytes)
+    }
+
+    /// Bytes of stanzas that are kept here.
+    pub fn content(&self) -> usize {
+        self.content
+    }
+
+    /// Bytes of memory.
+    pub fn memory(&self) -> usize {
+        self.content + self.entries.capacity() * ENTRY_BYTES
+    }
+
+    /// Bytes of presence that a later one replaces.
+    pub fn replaceable(&self) -> usize {
+        self.replaceable
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn presence(sender: u32, length: usize) -> Unacked {
+        Unacked::Stanza { kind: Kind::Presence, sender, bytes: vec![b'p'; length].into() }
+    }
+
+    fn iq(length: usize) -> Unacked {
+        Unacked::Stanza { kind: Kind::Iq, sender: 0, bytes: vec![b'i'; length].into() }
+    }
+
+    fn shape(queue: &UnackedQueue) -> String {
+        queue
+            .iter()
+            .map(|entry| match entry {
+                Unacked::Stanza { sender: 0, .. } => "s".to_owned(),
+                Unacked::Stanza { sender, .. } => format!("p{sender}"),
+                Unacked::Record { .. } => "r".to_owned(),
+                Unacked::Answer(_) => "a".to_owned(),
+                Unacked::Forgotten(count) => format!("({count})"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn forgotten_stanzas_keep_their_numbers_in_one_entry() {
+        let mut queue = UnackedQueue::default();
+        queue.push(iq(10));
+        for _ in 0..1000 {
+            queue.push(Unacked::Forgotten(1));
+        }
+        queue.push(iq(10));
+        assert_eq!((queue.count(), shape(&queue).as_str()), (1002, "s(1000)s"));
+        let mut gone = 0;
+        queue.acknowledge(500, |_| gone += 1);
+        assert_eq!((gone, queue.count(), shape(&queue).as_str()), (1, 502, "(501)s"));
+        queue.acknowledge(502, |_| gone += 1);
+        assert_eq!((gone, queue.count(), queue.size(), queue.memory()), (3, 0, (0, 0), 0));
+    }
+
+    #[test]
+    fn thinning_keeps_the_newest_presence_of_each_sender() {
+        let mut queue = UnackedQueue::default();
+        for sender in [1, 2, 1, 1, 3] {
+            queue.push(presence(sender, 100));
+        }
+        queue.push(iq(100));
+        queue.thin(usize::MAX);
+        assert_eq!((queue.count(), shape(&queue).as_str()), (6, "(1)p2(1)p1p3s"));
+        assert_eq!(queue.replaceable(), 3 * (100 + ENTRY_BYTES));
+        queue.thin(200);
+        assert_eq!((queue.count(), shape(&queue).as_str()), (6, "(5)s"));
+        assert_eq!((queue.replaceable(), queue.size()), (0, (2, 100 + 2 * ENTRY_BYTES)));
+    }
+
+    #[test]
+    fn what_is_shed_leaves_its_place() {
+        let mut queue = UnackedQueue::default();
+        for length in [100, 1000, 50] {
+            queue.push(iq(length));
+        }
+        let mut shed = Vec::new();
+        queue.shed(200, |entry| {
+            shed.push(entry.content());
+            Unacked::Forgotten(1)
+        });
+        assert_eq!((shed, queue.count(), shape(&queue).as_str()), (vec![1000], 3, "s(1)s"));
+    }
+}

@@ -1,0 +1,68 @@
+//! Half requests, and heads that can be understood in two ways.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use crate::support::PATIENCE;
+use crate::support::api::{DEVICES, Office, PHONE, with_office};
+
+fn address(office: &Office) -> SocketAddr {
+    office.server.server.registration.as_ref().unwrap().listening[0]
+}
+
+fn say(office: &Office, text: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address(office)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(text.as_bytes()).unwrap();
+    stream
+}
+
+const HEAD: &str = "POST /v1/registration HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+
+#[test]
+fn half_requests_make_room_for_whole_ones() {
+    let half_body = format!("{HEAD}Content-Length: 100\r\n\r\n{{\"phone\":");
+    for half in ["", HEAD, &half_body] {
+        with_office(
+            |config| {
+                let registration = &mut config.registration;
+                registration.tls = false;
+                registration.http_connections = 8;
+                // Longer than this test may take: they do not go by themselves.
+                registration.http_seconds = 60;
+                registration.http_idle_seconds = 300;
+            },
+            |office| {
+                let mut held: Vec<TcpStream> = (0..30).map(|_| say(office, half)).collect();
+                assert_eq!(office.ask_for_status(PHONE, DEVICES[0]), Some(202), "{half}");
+                let displaced = office.server.server.shared.stats.registration[0].http_displaced.get();
+                assert!(displaced >= 23, "{displaced} of {half}");
+                // The longest waiting went first.
+                let mut heard = [0];
+                assert!(matches!(held[0].read(&mut heard), Ok(0) | Err(_)));
+            },
+        );
+    }
+}
+
+#[test]
+fn a_head_that_can_be_understood_in_two_ways_is_refused() {
+    with_office(
+        |config| config.registration.tls = false,
+        |office| {
+            for (fields, status) in [
+                ("Host: localhost\r\nHost: localhost\r\n", 400),
+                ("", 400),
+                ("Host: localhost\r\nContent-Length: 2\r\nContent-Length: 2\r\n", 400),
+                ("Host: localhost\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n", 400),
+                ("Host: localhost\r\nTransfer-Encoding: gzip\r\n", 501),
+            ] {
+                let mut stream = say(office, &format!("GET /v1/openapi.json HTTP/1.1\r\n{fields}\r\n"));
+                let mut heard = String::new();
+                stream.read_to_string(&mut heard).unwrap();
+                assert!(heard.starts_with(&format!("HTTP/1.1 {status} ")), "{fields}: {heard}");
+                assert!(heard.contains("application/problem+json") && heard.ends_with('}'), "{heard}");
+            }
+        },
+    );
+}

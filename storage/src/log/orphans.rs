@@ -1,0 +1,70 @@
+//! Whose messages a folder of logs holds, and those that are nobody's.
+
+use std::path::{Path, PathBuf};
+
+use crate::directory::UserId;
+
+use super::error::LogError;
+use super::files::{Files, System};
+use super::layout::{Layout, Lock, Owner};
+use super::shard::Log;
+
+/// What was dropped by [`Log::drop_orphans`].
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Orphans {
+    /// Numbers of accounts that are not there.
+    pub users: u64,
+    /// Messages that waited for them.
+    pub messages: u64,
+}
+
+impl Log {
+    /// Drops what waits for accounts that are not there. Nobody can be given it, and nobody must be: an account that is
+    /// made later is somebody else's.
+    pub fn drop_orphans(&mut self, is_there: &dyn Fn(UserId) -> bool) -> Orphans {
+        let mut orphans = Orphans::default();
+        let gone: Vec<UserId> = self.users().filter(|user| !is_there(*user)).collect();
+        for user in gone {
+            orphans.users += 1;
+            orphans.messages += self.purge(user).messages;
+        }
+        orphans
+    }
+}
+
+/// Whether there are logs in a folder (`None`: there are not), and whose they are.
+///
+/// # Errors
+/// The folder cannot be read; its layout is damaged, or missing while there are logs.
+pub fn owner(folder: &Path) -> Result<Option<Option<Owner>>, LogError> {
+    Ok(Layout::read(&System, folder)?.map(|layout| layout.owner))
+}
+
+/// Notes whose messages the logs in a folder are. They must be open in this process, or nobody else's.
+///
+/// # Errors
+/// There are no logs, or they cannot be written.
+pub fn belong_to(folder: &Path, owner: Owner) -> Result<(), LogError> {
+    let layout = Layout::read(&System, folder)?;
+    let missing = || LogError::io("read the logs in", folder, std::io::ErrorKind::NotFound.into());
+    layout.ok_or_else(missing)?.belong_to(&System, folder, owner)
+}
+
+/// Moves the logs in a folder out of the way, to a folder beside it with a name of its own, which is returned. What
+/// waits in them is not delivered any more.
+///
+/// # Errors
+/// Another process has them open; the folder cannot be moved.
+pub fn discard(folder: &Path) -> Result<PathBuf, LogError> {
+    let _lock = Lock::take(folder)?;
+    let mut number = 1;
+    let aside = loop {
+        let aside = folder.with_file_name(format!("log.discarded-{number}"));
+        if !aside.exists() {
+            break aside;
+        }
+        number += 1;
+    };
+    System.rename(folder, &aside).map_err(|error| LogError::io("move", folder, error))?;
+    Ok(aside)
+}
