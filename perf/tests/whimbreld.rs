@@ -46,7 +46,7 @@ fn logins_and_messages_succeed_in_the_clear_and_under_tls() {
     std::fs::write(&accounts, lines).unwrap();
     let data = data.to_str().unwrap();
     let import = Command::new(whimbrelctl)
-        .args(["--data", data, "user", "import", accounts.to_str().unwrap()])
+        .args(["--data", data, "user", "import", "--create", accounts.to_str().unwrap()])
         .output()
         .unwrap();
     assert!(import.status.success(), "{import:?}");

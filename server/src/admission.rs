@@ -2,9 +2,10 @@
 //!
 //! Touched once when a connection opens, once when it binds and once when it closes; never per stanza.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -12,7 +13,7 @@ use hashbrown::HashMap;
 use crate::limits::Limits;
 
 /// An address as far as limits care: an IPv4 address, or the /64 of an IPv6 address.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AddressKey(u64);
 
 impl AddressKey {
@@ -22,6 +23,16 @@ impl AddressKey {
             // 100::/64 is the discard prefix (RFC 6666): no client comes from it.
             IpAddr::V4(v4) => AddressKey(u64::from(u32::from(v4)) | 0x0100_0000_0000_0000),
             IpAddr::V6(v6) => AddressKey((u128::from(v6) >> 64) as u64),
+        }
+    }
+}
+
+impl AddressKey {
+    /// The key of the network that an address is in, among which changing addresses change: an IPv4 /24, an IPv6 /48.
+    pub fn network(address: IpAddr) -> AddressKey {
+        match address.to_canonical() {
+            IpAddr::V4(v4) => AddressKey(u64::from(u32::from(v4) >> 8) | 0x0200_0000_0000_0000),
+            IpAddr::V6(v6) => AddressKey((u128::from(v6) >> 80) as u64 | 0x0300_0000_0000_0000),
         }
     }
 }
@@ -37,66 +48,141 @@ pub enum Refusal {
     PerAddress,
 }
 
+/// Where the place of a new connection comes from.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Admitted {
+    /// There was room.
+    Free,
+    /// `limits.sessions_unauthenticated` is reached: the oldest connection from this address that has no resource is to
+    /// be ended. Until it is, there is one more than the limit allows.
+    InPlaceOf(AddressKey),
+}
+
 /// The counts.
 #[derive(Default)]
 pub struct Admission {
     open: AtomicU32,
     unauthenticated: AtomicU32,
-    addresses: Mutex<HashMap<AddressKey, u32, RandomState>>,
+    takers: Mutex<Takers>,
+}
+
+/// Connections from one address.
+#[derive(Default)]
+struct Count {
+    all: u32,
+    /// Of these, those that have not bound a resource.
+    unauthenticated: u32,
+}
+
+/// Who has how many connections, and who has most of those that have not logged in: of all networks, and of the addresses
+/// of each network.
+#[derive(Default)]
+struct Takers {
+    addresses: HashMap<AddressKey, Count, RandomState>,
+    networks: HashMap<AddressKey, u32, RandomState>,
+    largest_networks: BTreeSet<(u32, AddressKey)>,
+    largest_addresses: BTreeSet<(AddressKey, u32, AddressKey)>,
+}
+
+impl Takers {
+    /// Counts one that has not logged in more (or less) at an address.
+    fn count(&mut self, peer: IpAddr, step: i32) {
+        let (address, network) = (AddressKey::new(peer), AddressKey::network(peer));
+        let of_address = &mut self.addresses.entry(address).or_default().unauthenticated;
+        let (before, now) = (*of_address, of_address.saturating_add_signed(step));
+        *of_address = now;
+        self.largest_addresses.remove(&(network, before, address));
+        if now > 0 {
+            self.largest_addresses.insert((network, now, address));
+        }
+        let of_network = self.networks.entry(network).or_insert(0);
+        let (before, now) = (*of_network, of_network.saturating_add_signed(step));
+        *of_network = now;
+        self.largest_networks.remove(&(before, network));
+        match now > 0 {
+            true => drop(self.largest_networks.insert((now, network))),
+            false => drop(self.networks.remove(&network)),
+        }
+    }
+
+    /// The address that is to give up a place for a newcomer: one of the network that has most, if the newcomer's has
+    /// fewer even with it; or one of the same network that has more than the newcomer's address would.
+    fn must_yield(&self, peer: IpAddr) -> Option<AddressKey> {
+        let (address, network) = (AddressKey::new(peer), AddressKey::network(peer));
+        let &(most, largest) = self.largest_networks.last()?;
+        let own = self.networks.get(&network).copied().unwrap_or(0);
+        let others = own + 1 < most;
+        if !others && own < most {
+            return None;
+        }
+        let within = if others { largest } else { network };
+        let range = (within, 0, AddressKey(0))..=(within, u32::MAX, AddressKey(u64::MAX));
+        let &(_, count, taker) = self.largest_addresses.range(range).next_back()?;
+        let own = self.addresses.get(&address).map_or(0, |count| count.unauthenticated);
+        (others || own + 1 < count).then_some(taker)
+    }
 }
 
 impl Admission {
     /// Counts a new, unauthenticated connection, or says which limit forbids it.
-    pub fn admit(&self, address: AddressKey, limits: &Limits) -> Result<(), Refusal> {
-        if !take_one(&self.open, limits.sessions) {
+    ///
+    /// # Errors
+    /// The limit; then nothing was counted.
+    pub fn admit(&self, peer: IpAddr, limits: &Limits) -> Result<Admitted, Refusal> {
+        let mut takers = self.takers();
+        if self.open.load(Ordering::Relaxed) >= limits.sessions {
             return Err(Refusal::Sessions);
         }
-        if !take_one(&self.unauthenticated, limits.sessions_unauthenticated) {
-            self.open.fetch_sub(1, Ordering::Relaxed);
-            return Err(Refusal::Unauthenticated);
-        }
-        let mut addresses = self.addresses.lock().expect("no code panics while it holds this lock");
-        let count = addresses.entry(address).or_insert(0);
-        if *count >= limits.sessions_per_address {
-            drop(addresses);
-            self.open.fetch_sub(1, Ordering::Relaxed);
-            self.unauthenticated.fetch_sub(1, Ordering::Relaxed);
+        let unauthenticated = self.unauthenticated.load(Ordering::Relaxed);
+        let full = unauthenticated >= limits.sessions_unauthenticated;
+        // Room is made in no time, so more than a few over the limit are not to be.
+        let over = limits.sessions_unauthenticated.saturating_add(limits.sessions_unauthenticated / 16 + 8);
+        let taker = match full {
+            true if unauthenticated >= over => return Err(Refusal::Unauthenticated),
+            true => Some(takers.must_yield(peer).ok_or(Refusal::Unauthenticated)?),
+            false => None,
+        };
+        let all = takers.addresses.get(&AddressKey::new(peer)).map_or(0, |count| count.all);
+        if all >= limits.sessions_per_address {
             return Err(Refusal::PerAddress);
         }
-        *count += 1;
-        Ok(())
+        self.enter(&mut takers, peer, false);
+        Ok(taker.map_or(Admitted::Free, Admitted::InPlaceOf))
     }
 
     /// Counts a connection that another program had counted, whatever the limits say now.
-    pub fn adopt(&self, address: AddressKey, established: bool) {
+    pub fn adopt(&self, peer: IpAddr, established: bool) {
+        self.enter(&mut self.takers(), peer, established);
+    }
+
+    fn enter(&self, takers: &mut Takers, peer: IpAddr, established: bool) {
         self.open.fetch_add(1, Ordering::Relaxed);
+        takers.addresses.entry(AddressKey::new(peer)).or_default().all += 1;
         if !established {
             self.unauthenticated.fetch_add(1, Ordering::Relaxed);
+            takers.count(peer, 1);
         }
-        *self
-            .addresses
-            .lock()
-            .expect("no code panics while it holds this lock")
-            .entry(address)
-            .or_insert(0) += 1;
     }
 
     /// A counted connection has bound a resource.
-    pub fn established(&self) {
+    pub fn established(&self, peer: IpAddr) {
         self.unauthenticated.fetch_sub(1, Ordering::Relaxed);
+        self.takers().count(peer, -1);
     }
 
     /// A counted connection is gone; `was_established` says whether [`Admission::established`] was called for it.
-    pub fn release(&self, address: AddressKey, was_established: bool) {
+    pub fn release(&self, peer: IpAddr, was_established: bool) {
+        let mut takers = self.takers();
         self.open.fetch_sub(1, Ordering::Relaxed);
         if !was_established {
             self.unauthenticated.fetch_sub(1, Ordering::Relaxed);
+            takers.count(peer, -1);
         }
-        let mut addresses = self.addresses.lock().expect("no code panics while it holds this lock");
-        if let Some(count) = addresses.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
-                addresses.remove(&address);
+        let address = AddressKey::new(peer);
+        if let Some(count) = takers.addresses.get_mut(&address) {
+            count.all = count.all.saturating_sub(1);
+            if count.all == 0 {
+                takers.addresses.remove(&address);
             }
         }
     }
@@ -105,18 +191,22 @@ impl Admission {
     pub fn counts(&self) -> (u32, u32) {
         (self.open.load(Ordering::Relaxed), self.unauthenticated.load(Ordering::Relaxed))
     }
-}
 
-fn take_one(counter: &AtomicU32, limit: u32) -> bool {
-    counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < limit).then_some(n + 1)).is_ok()
+    fn takers(&self) -> MutexGuard<'_, Takers> {
+        self.takers.lock().expect("no code panics while it holds this lock")
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
     fn address(text: &str) -> AddressKey {
-        AddressKey::new(text.parse().unwrap())
+        AddressKey::new(ip(text))
     }
 
     #[test]
@@ -124,18 +214,53 @@ mod tests {
         let limits =
             Limits { sessions: 3, sessions_unauthenticated: 2, sessions_per_address: 1, ..Limits::default() };
         let admission = Admission::default();
-        let (a, b, c) = (address("10.0.0.1"), address("10.0.0.2"), address("10.0.0.3"));
-        assert_eq!(admission.admit(a, &limits), Ok(()));
+        let (a, b, c) = (ip("10.0.0.1"), ip("10.0.0.2"), ip("10.0.0.3"));
+        assert_eq!(admission.admit(a, &limits), Ok(Admitted::Free));
         assert_eq!(admission.admit(a, &limits), Err(Refusal::PerAddress));
-        assert_eq!(admission.admit(b, &limits), Ok(()));
+        assert_eq!(admission.admit(b, &limits), Ok(Admitted::Free));
         assert_eq!(admission.admit(c, &limits), Err(Refusal::Unauthenticated));
-        admission.established();
-        assert_eq!(admission.admit(c, &limits), Ok(()));
-        assert_eq!(admission.admit(address("::1"), &limits), Err(Refusal::Sessions));
+        admission.established(a);
+        assert_eq!(admission.admit(c, &limits), Ok(Admitted::Free));
+        assert_eq!(admission.admit(ip("::1"), &limits), Err(Refusal::Sessions));
         admission.release(a, true);
         admission.release(b, false);
         admission.release(c, false);
         assert_eq!(admission.counts(), (0, 0));
+        let takers = admission.takers();
+        assert!(takers.addresses.is_empty() && takers.networks.is_empty());
+        assert!(takers.largest_networks.is_empty() && takers.largest_addresses.is_empty());
+    }
+
+    #[test]
+    fn when_places_are_short_the_largest_taker_yields_to_those_with_fewer() {
+        let limits = Limits { sessions_unauthenticated: 6, ..Limits::default() };
+        let admission = Admission::default();
+        let (a, b, near_a) = (ip("10.0.0.1"), ip("10.0.1.1"), ip("10.0.0.2"));
+        for peer in [a, a, a, a, near_a, b] {
+            assert_eq!(admission.admit(peer, &limits), Ok(Admitted::Free));
+        }
+        // Networks have five places and one.
+        for peer in [b, ip("192.0.2.1")] {
+            assert_eq!(admission.admit(peer, &limits), Ok(Admitted::InPlaceOf(address("10.0.0.1"))));
+            admission.release(a, false);
+        }
+        // Three, two, one. Inside the largest, its largest address yields to the others only.
+        assert_eq!(admission.admit(a, &limits), Err(Refusal::Unauthenticated));
+        assert_eq!(admission.admit(near_a, &limits), Err(Refusal::Unauthenticated), "two each");
+        assert_eq!(admission.admit(ip("10.0.0.3"), &limits), Ok(Admitted::InPlaceOf(address("10.0.0.1"))));
+        admission.release(a, false);
+        assert_eq!(admission.counts(), (6, 6));
+    }
+
+    #[test]
+    fn more_than_a_few_over_the_limit_are_never_admitted() {
+        let limits = Limits { sessions_unauthenticated: 100, ..Limits::default() };
+        let admission = Admission::default();
+        for _ in 0..100 {
+            admission.admit(ip("10.0.0.1"), &limits).unwrap();
+        }
+        let admitted = (0..100u8).filter(|n| admission.admit(IpAddr::from([11, 0, *n, 1]), &limits).is_ok());
+        assert_eq!(admitted.count(), 100 / 16 + 8);
     }
 
     #[test]
@@ -143,5 +268,10 @@ mod tests {
         assert_eq!(address("2001:db8::1"), address("2001:db8::ffff"));
         assert_ne!(address("2001:db8::1"), address("2001:db8:0:1::1"));
         assert_eq!(address("::ffff:10.0.0.1"), address("10.0.0.1"));
+        let network = |text| AddressKey::network(ip(text));
+        assert_eq!(network("2001:db8:0:1::1"), network("2001:db8:0:ffff::1"));
+        assert_ne!(network("2001:db8:0:1::1"), network("2001:db8:1:1::1"));
+        assert_eq!(network("::ffff:10.0.0.1"), network("10.0.0.255"));
+        assert_ne!(network("10.0.0.1"), network("10.0.1.1"));
     }
 }

@@ -47,6 +47,7 @@ use crate::shared::{self, Inherited, Shared};
 use crate::stats::{Watch, Watched};
 use crate::stream::sasl::throttle::{self, Throttle};
 use crate::tls::Acceptor;
+use crate::upgrade::codec::Decoder;
 use crate::upgrade::guard::Guard;
 use crate::upgrade::launch::Launch;
 use crate::upgrade::state::{ListenerState, Serves};
@@ -157,8 +158,12 @@ impl Server {
         let acceptor = Acceptor::from_config(&config)?;
         let (opened, settled) = open_logs(&config, &directory, count, log_lock)?;
         let hasher = SeedableRandomState::random();
-        let throttle =
-            Throttle::new(throttle::Limits::default(), std::hash::BuildHasher::hash_one(&hasher, "throttle"));
+        let limits = throttle::Limits::of(&config.limits);
+        let throttle = match takeover.as_ref().map(|takeover| &takeover.server.guesses[..]) {
+            Some(guesses) if !guesses.is_empty() => Throttle::restored(limits, &mut Decoder::new(guesses))
+                .map_err(|error| BootError::Takeover(error.to_string()))?,
+            _ => Throttle::new(limits, std::hash::BuildHasher::hash_one(&hasher, "throttle")),
+        };
         // After privileges are dropped: the server must be able to read its files again.
         let gateway = match config.registration.is_on() {
             true => {

@@ -7,6 +7,7 @@ pub mod boot;
 pub mod config;
 pub mod control;
 pub mod limits;
+pub mod memory;
 pub mod metrics;
 pub mod registration;
 pub mod runtime;

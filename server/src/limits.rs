@@ -3,6 +3,7 @@
 //! A limit that bites is counted (see [`crate::metrics`]) and answered as docs/config.md says.
 
 use serde::{Deserialize, Serialize};
+use whimbrel_storage::log::INDEX_MESSAGE_BYTES_MAX;
 
 /// The limits an operator can set in the `[limits]` table of the configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,12 +20,25 @@ pub struct Limits {
     pub sessions_per_address: u32,
     /// Connections taken from the listeners per second, whole server; the rest waits in the kernel's backlog.
     pub accepts_per_second: u32,
+    /// Of these, from one address (IPv6: one /64); further ones are turned away. When `accepts_per_second` is reached,
+    /// an address that has had more than twice its share of it is turned away, too, if others come.
+    pub accepts_per_second_per_address: u32,
     /// Time from the accept to a bound resource, in seconds. After it the stream ends with `connection-timeout`.
     pub preauth_seconds: u32,
     /// Bytes a client may send before it has authenticated (TLS records not counted, their contents are).
     pub preauth_bytes: u32,
     /// Failed SASL attempts on one stream before it is closed with `policy-violation`.
     pub sasl_attempts: u8,
+    /// Guesses at one account from one address (IPv6: one /64) that are not forgiven yet; further ones are refused
+    /// unheard with `temporary-auth-failure`. Networks (IPv4 /24, IPv6 /48) get twice as many.
+    pub guesses_per_address_and_account: u32,
+    /// Guesses at one account from addresses that have not logged in to it before.
+    pub guesses_per_account: u32,
+    /// Guesses from one address at accounts that it has not logged in to before. Networks get three times as many.
+    pub guesses_per_address: u32,
+    /// Addresses that are remembered for having logged in to an account. A new one takes the place of the one that was
+    /// used longest ago.
+    pub known_addresses: u32,
     /// Bytes of one stanza. RFC 6120 §13.12 asks for at least 10,000.
     pub stanza_bytes: u32,
     /// Bytes of a stream header.
@@ -70,12 +84,16 @@ pub struct Limits {
     pub crypto_queue: u32,
     /// Entities to which one resource has sent directed presence that are remembered for its unavailable.
     pub directed_presence: u32,
+    /// MiB of memory that the server may use; 0: half of the machine's. As it is used up, detached sessions, long answers
+    /// and new connections are given up, in this order (see [`crate::memory`]).
+    pub memory_mib: u32,
     /// KiB of memory that one account may make the server hold: what waits for its clients, what they have not
     /// acknowledged, what is held back for them, their presence.
     pub account_memory_kib: u32,
     /// Contacts in one roster. One more is refused with `resource-constraint`.
     pub roster_items: u32,
-    /// Bytes of one roster, as its owner gets it. A change past it is refused with `resource-constraint`.
+    /// Bytes of one roster, as its owner gets it; never more than half of `output_backlog_bytes`. A change past it is refused
+    /// with `resource-constraint`.
     pub roster_bytes: u32,
     /// Subscription requests of strangers that wait for one user's answer; further ones are dropped.
     pub roster_requests: u32,
@@ -94,8 +112,8 @@ pub struct Limits {
     /// Bytes of private XML (XEP-0049) that one account may keep. A request that would exceed it gets
     /// `resource-constraint`.
     pub private_bytes: u32,
-    /// Accounts that one address (IPv6: one /64) may try to register in an hour, where `auth.open_registration` allows it.
-    /// One more gets `resource-constraint`.
+    /// Accounts that one address (IPv6: one /64) may try to register in an hour, where `auth.open_registration` allows it,
+    /// and eight times as many from one network (IPv4 /24, IPv6 /48). One more gets `resource-constraint`.
     pub registrations_per_hour: u32,
     /// Stanzas sent to one client that it has not acknowledged (XEP-0198) and that are remembered. Past the half of it
     /// messages for it are left in the log; past the whole nothing more is remembered.
@@ -141,9 +159,14 @@ impl Default for Limits {
             resources_per_user: 10,
             sessions_per_address: 32_768,
             accepts_per_second: 20_000,
+            accepts_per_second_per_address: 20_000,
             preauth_seconds: 30,
             preauth_bytes: 10 * 1024,
             sasl_attempts: 3,
+            guesses_per_address_and_account: 20,
+            guesses_per_account: 100,
+            guesses_per_address: 300,
+            known_addresses: 1 << 20,
             stanza_bytes: 256 * 1024,
             header_bytes: 4 * 1024,
             depth: 64,
@@ -165,6 +188,7 @@ impl Default for Limits {
             held_bytes: 4 * 1024 * 1024,
             crypto_queue: 4_096,
             directed_presence: 100,
+            memory_mib: 0,
             account_memory_kib: 4096,
             roster_items: 1000,
             roster_bytes: 1024 * 1024,
@@ -203,6 +227,11 @@ impl Limits {
         self.sm_unacked_bytes.min(self.output_backlog_bytes) as usize
     }
 
+    /// Bytes of one roster: as an answer it must not be longer than what may wait.
+    pub fn roster_bytes(&self) -> usize {
+        self.roster_bytes.min(self.output_backlog_bytes / 2) as usize
+    }
+
     /// Checks the relations between limits; the text says what is wrong and what to do.
     pub fn check(&self) -> Result<(), String> {
         if self.stanza_bytes < STANZA_BYTES_FLOOR {
@@ -217,10 +246,10 @@ impl Limits {
                 self.output_backlog_bytes, self.stanza_bytes
             ));
         }
-        if self.roster_bytes > self.output_backlog_bytes / 2 {
+        if self.memory_mib > 0 && u64::from(self.memory_mib) * 1024 < 8 * u64::from(self.account_memory_kib) {
             return Err(format!(
-                "limits.roster_bytes is {}, but must be at most half of limits.output_backlog_bytes ({})",
-                self.roster_bytes, self.output_backlog_bytes
+                "limits.memory_mib is {}, but must be at least eight times limits.account_memory_kib ({} KiB)",
+                self.memory_mib, self.account_memory_kib
             ));
         }
         if u64::from(self.account_memory_kib) * 1024 < 2 * u64::from(self.output_backlog_bytes) {
@@ -235,25 +264,20 @@ impl Limits {
                 self.sm_unacked_bytes, self.stanza_bytes
             ));
         }
-        let percents = [
-            ("per_stranger", self.offline_percent_per_stranger, self.offline_percent_strangers),
-            ("strangers", self.offline_percent_strangers, 100),
-            ("per_contact", self.offline_percent_per_contact, 100),
-        ];
-        if let Some((name, value, most)) = percents.iter().find(|(_, value, most)| value > most) {
-            return Err(format!(
-                "limits.offline_percent_{name} is {value}, but must be at most {most}: one stranger's part is in that \
-                 of all, and that in the whole"
-            ));
-        }
-        let at_least_one: [(&str, u64); 27] = [
+        self.check_mailbox()?;
+        let at_least_one: &[(&str, u64)] = &[
             ("sessions", self.sessions.into()),
             ("sessions_unauthenticated", self.sessions_unauthenticated.into()),
             ("resources_per_user", self.resources_per_user.into()),
             ("sessions_per_address", self.sessions_per_address.into()),
             ("accepts_per_second", self.accepts_per_second.into()),
+            ("accepts_per_second_per_address", self.accepts_per_second_per_address.into()),
             ("preauth_seconds", self.preauth_seconds.into()),
             ("sasl_attempts", self.sasl_attempts.into()),
+            ("guesses_per_address_and_account", self.guesses_per_address_and_account.into()),
+            ("guesses_per_account", self.guesses_per_account.into()),
+            ("guesses_per_address", self.guesses_per_address.into()),
+            ("known_addresses", self.known_addresses.into()),
             ("mailbox_parcels", self.mailbox_parcels.into()),
             ("connection_stanzas_per_second", self.connection_stanzas_per_second.into()),
             ("connection_stanzas_burst", self.connection_stanzas_burst.into()),
@@ -275,7 +299,7 @@ impl Limits {
             ("offline_days", self.offline_days.into()),
             ("upgrade_seconds", self.upgrade_seconds.into()),
         ];
-        for (name, value) in at_least_one {
+        for &(name, value) in at_least_one {
             if value == 0 {
                 return Err(format!("limits.{name} is 0; set it to at least 1"));
             }
@@ -302,9 +326,47 @@ impl Limits {
     }
 }
 
+impl Limits {
+    /// Checks what one account may have waiting.
+    fn check_mailbox(&self) -> Result<(), String> {
+        let percents = [
+            ("per_stranger", self.offline_percent_per_stranger, self.offline_percent_strangers),
+            ("strangers", self.offline_percent_strangers, 100),
+            ("per_contact", self.offline_percent_per_contact, 100),
+        ];
+        if let Some((name, value, most)) = percents.iter().find(|(_, value, most)| value > most) {
+            return Err(format!(
+                "limits.offline_percent_{name} is {value}, but must be at most {most}: one stranger's part is in that \
+                 of all, and that in the whole"
+            ));
+        }
+        let index_bytes = self.offline_messages.saturating_mul(INDEX_MESSAGE_BYTES_MAX);
+        let quarter = u64::from(self.account_memory_kib) * 1024 / 4;
+        if index_bytes > quarter {
+            return Err(format!(
+                "limits.offline_messages is {}, whose index may take {index_bytes} bytes of memory, but it must fit a quarter \
+                 of limits.account_memory_kib ({} KiB); allow fewer messages or {} KiB",
+                self.offline_messages,
+                self.account_memory_kib,
+                index_bytes.div_ceil(256)
+            ));
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_index_of_a_mailbox_fits_the_memory_of_its_account() {
+        let limits = Limits { offline_messages: 100_000, ..Limits::default() };
+        let refused = limits.check().unwrap_err();
+        assert!(refused.contains("15625 KiB"), "{refused}");
+        let limits = Limits { account_memory_kib: 15_625, ..limits };
+        assert_eq!(limits.check(), Ok(()));
+    }
 
     #[test]
     fn the_defaults_agree_with_each_other() {

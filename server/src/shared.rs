@@ -14,12 +14,15 @@ use whimbrel_storage::directory::{Directory, DirectoryError};
 
 use crate::admission::Admission;
 use crate::config::Config;
+use crate::memory::Memory;
 use crate::metrics::WorkerMetrics;
 use crate::registration::errand::Errand;
 use crate::stats::Stats;
 use crate::stream::registration::Quota;
 use crate::stream::sasl::UnknownUsers;
-use crate::stream::sasl::throttle::Throttle;
+use crate::stream::sasl::audit::{Audit, FailedLogin};
+use crate::stream::sasl::looks::{Census, FIRST_PAGE, Looks, PAGE};
+use crate::stream::sasl::throttle::{self, Throttle};
 use crate::stream::sm::StreamId;
 use crate::tls::Acceptor;
 
@@ -53,6 +56,10 @@ pub struct Shared {
     pub registration: OnceLock<tokio::sync::mpsc::Sender<Errand>>,
     /// What is answered for accounts that do not exist.
     pub unknown_users: UnknownUsers,
+    /// How accounts look, and with them those that do not exist.
+    census: Mutex<Census>,
+    /// Lines about failed logins.
+    audit: Mutex<Audit>,
     /// Indexes users. Its seed differs from run to run, so that nobody can choose
     /// account names that collide.
     pub hasher: SeedableRandomState,
@@ -60,6 +67,8 @@ pub struct Shared {
     pub metrics: Blocks<WorkerMetrics>,
     /// All metrics, those of the workers included.
     pub stats: Stats,
+    /// How much of the memory budget is used.
+    pub memory: Memory,
     /// Set while the server drains: no new logins.
     pub draining: AtomicBool,
     /// From the runs before.
@@ -79,9 +88,12 @@ impl Shared {
         workers: usize,
         inherited: Inherited,
     ) -> Shared {
-        let iterations = NonZeroU32::new(config.auth.scram_iterations).unwrap_or(NonZeroU32::MIN);
+        let iterations = new_iterations(&config);
         let stats = Stats::in_memory(workers);
-        let unknown_users = UnknownUsers::new(directory.server_secret(), iterations);
+        let mut census = Census::default();
+        let looks = census.step(&directory, FIRST_PAGE, iterations, 0);
+        let looks = looks.unwrap_or_else(|| Looks::usual(iterations));
+        let unknown_users = UnknownUsers::new(directory.server_secret(), looks);
         Shared {
             domain: config.domain.as_str().into(),
             config: RwLock::new(config),
@@ -92,9 +104,12 @@ impl Shared {
             registrations: Quota::default(),
             registration: OnceLock::new(),
             unknown_users,
+            census: Mutex::new(census),
+            audit: Mutex::new(Audit::default()),
             hasher,
             metrics: stats.workers.clone(),
             stats,
+            memory: Memory::default(),
             draining: AtomicBool::new(false),
             inherited,
             unique: AtomicU64::new(0),
@@ -114,6 +129,33 @@ impl Shared {
     /// The table of failed logins. Locked for the moment of one look-up, during logins only.
     pub fn throttle(&self) -> MutexGuard<'_, Throttle> {
         self.throttle.lock().expect("no code panics while it holds this lock")
+    }
+
+    /// Counts a page of how accounts look to clients that log in; called now and then, off the workers. `now_ms` is any
+    /// clock.
+    pub fn survey(&self, now_ms: u64) {
+        let iterations =
+            new_iterations(&self.config.read().expect("nothing panics while it holds this lock"));
+        let mut census = self.census.lock().expect("nothing panics while it holds this lock");
+        if let Some(looks) = census.step(&self.directory, PAGE, iterations, now_ms) {
+            self.unknown_users.resemble(looks);
+        }
+    }
+
+    /// The configuration has changed: what depends on it here.
+    pub fn reconfigured(&self, config: &Config) {
+        self.throttle().configure(throttle::Limits::of(&config.limits));
+        self.census.lock().expect("nothing panics while it holds this lock").hurry();
+    }
+
+    /// Tells of a login that failed: a line in the log, unless there are too many. Returns whether there was one.
+    pub fn tell_failed_login(&self, login: &FailedLogin<'_>, now_ms: u64) -> bool {
+        self.audit.lock().expect("nothing panics while it holds this lock").tell(login, now_ms)
+    }
+
+    /// A second has passed: tells how many failed logins had no line of their own.
+    pub fn tell_left_out(&self, now_ms: u64) {
+        self.audit.lock().expect("nothing panics while it holds this lock").turn(now_ms);
     }
 
     /// The stored keys of an account; `None` when there is no such account.
@@ -157,6 +199,11 @@ impl Shared {
         // Two words from the seeded hasher: unique by the counter, unpredictable by the seed.
         format!("{:016x}{:08x}", self.hasher.hash_one((n, "stream")), n as u32)
     }
+}
+
+/// PBKDF2 rounds of accounts that are made now.
+fn new_iterations(config: &Config) -> NonZeroU32 {
+    NonZeroU32::new(config.auth.scram_iterations).unwrap_or(NonZeroU32::MIN)
 }
 
 /// The seed of [`home_of`] for this data directory.

@@ -218,7 +218,7 @@ pub struct Delivery<'a> {
     pub id: Option<&'a str>,
     /// The whole stanza as it will be written to the recipient's stream.
     pub bytes: &'a [u8],
-    /// Who waits to hear that the message is safe.
+    /// Who waits to hear that the stanza is safe.
     pub ticket: Option<Ticket>,
 }
 
@@ -234,16 +234,16 @@ pub fn is_kept(typ: Type, traits: Traits) -> bool {
     matches!(typ, Type::Chat | Type::Normal) && traits.has(Traits::CONTENT) && !traits.has(Traits::NO_STORE)
 }
 
-/// Which stanza of which client of which worker a message was, for the word that it is safe.
+/// Which stanza of which client of which worker something was, for the word that it is safe.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Ticket {
     /// The sender's managed stream.
     pub stream: StreamId,
     /// His resource.
     pub resource: ResourceKey,
-    /// The message's number in his stream (XEP-0198 §4).
+    /// The stanza's number in his stream (XEP-0198 §4).
     pub number: u32,
-    /// Up to which number everything of his stream was safe when the message was sent.
+    /// Up to which number everything of his stream was safe when the stanza was sent.
     pub safe: u32,
     /// His worker.
     pub worker: u16,

@@ -20,6 +20,7 @@ use whimbrel_stats::{Blocks, Builder, Cell};
 use whimbrel_storage::directory::Writer;
 
 use crate::allocator;
+use crate::memory;
 use crate::metrics::WorkerMetrics;
 use crate::registration::Registration;
 use crate::registration::metrics::RegistrationMetrics;
@@ -66,12 +67,17 @@ whimbrel_stats::metrics! {
         seen "server.seen" Gauge "milliseconds" "Unix time at which these figures of the server were last taken; it stands still when the server does.";
         draining "server.draining" Gauge "flag" "1 while the server takes no new logins.";
         unauthenticated "server.unauthenticated" Gauge "connections" "Connections that have not logged in.";
+        login_remembered "login.remembered" Gauge "entries" "Accounts, addresses and networks whose failed logins are remembered.";
+        login_driven_out "login.driven_out" Counter "entries" "Of these: forgotten for want of room before they were forgiven.";
+        login_known "login.known_addresses" Gauge "addresses" "Addresses known for having logged in to an account (limits.known_addresses).";
         cpu_user "server.cpu.user" Counter "microseconds" "CPU time of the server in its own code.";
         cpu_system "server.cpu.system" Counter "microseconds" "CPU time of the server in the kernel.";
         faults_minor "server.faults.minor" Counter "faults" "Page faults of the server that needed no disk.";
         faults_major "server.faults.major" Counter "faults" "Page faults of the server that waited for a disk.";
         switches_voluntary "server.switches.voluntary" Counter "switches" "Times that threads of the server waited for something.";
         switches_involuntary "server.switches.involuntary" Counter "switches" "Times that threads of the server were made to give up their core.";
+        memory_budget "memory.budget" HighWater "bytes" "Memory that the server may use (limits.memory_mib), compared with server.allocator.in_use.";
+        memory_pressure "memory.pressure" HighWater "level" "What is given up for want of memory: 0 nothing; 1 from 80% of the budget, 2 from 90%, 3 from 95% (docs/config.md).";
         allocator_in_use "server.allocator.in_use" Gauge "bytes" "Memory that the server has allocated and not freed; what process.memory.anonymous has beyond it, the allocator keeps for later.";
         allocations "server.allocator.allocations" Counter "allocations" "Times that the server asked for memory.";
  upgrades "upgrade.count" Counter "upgrades" "Upgrades to another program since the process was started.";
@@ -206,9 +212,25 @@ impl Watched {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         cells.seen.set(now.map_or(0, |time| time.as_millis() as u64));
         cells.draining.set(self.shared.draining.load(std::sync::atomic::Ordering::Relaxed).into());
+        let figures = self.shared.throttle().figures();
+        cells.login_remembered.set(figures.remembered);
+        cells.login_driven_out.set(figures.driven_out);
+        cells.login_known.set(figures.known);
+        self.shared.survey(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX));
         cells.unauthenticated.set(self.shared.admission.counts().1.into());
         let allocator = allocator::figures();
         cells.allocator_in_use.set(allocator.in_use);
+        let budget = memory::budget_bytes(limits.memory_mib.into(), platform::memory_bytes());
+        cells.memory_budget.set(budget);
+        if let Some(pressure) = self.shared.memory.look(allocator.in_use, budget) {
+            tracing::warn!(
+                ?pressure,
+                used = allocator.in_use,
+                budget,
+                "the memory budget (limits.memory_mib)"
+            );
+        }
+        cells.memory_pressure.set(self.shared.memory.pressure() as u64);
         cells.allocations.set(allocator.allocations);
         if let Ok(usage) = platform::usage() {
             cells.cpu_user.set(usage.user_us);

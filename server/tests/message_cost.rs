@@ -31,6 +31,7 @@ use whimbrel_server::user::home::Home;
 use whimbrel_server::user::ledger::{Commit, Ledger};
 use whimbrel_server::user::subscription::under_way::UnderWay;
 use whimbrel_server::user::tables::Users;
+use whimbrel_server::user::writes::Writes;
 use whimbrel_server::worker::Worker;
 use whimbrel_server::worker::command::CommandQueue;
 use whimbrel_server::worker::core::Core;
@@ -235,7 +236,7 @@ impl Bench {
         let opened = Log::open_all(&folder, &config.log_options(), 1, &|_| None, &|_| {}).unwrap();
         let acceptor = Acceptor::from_config(&config).unwrap();
         let hasher = SeedableRandomState::with_seed(1, const { &SharedSeed::from_u64(0x77_68_69_6d) });
-        let throttle = Throttle::new(throttle::Limits::default(), 1);
+        let throttle = Throttle::new(throttle::Limits::of(&config.limits), 1);
         let shared = Arc::new(Shared::new(
             config.clone(),
             directory.clone(),
@@ -262,6 +263,7 @@ impl Bench {
                 Arc::new(Completions::new(1024, Arc::new(Asleep))),
             ),
             under_way: UnderWay::default(),
+            writes: Writes::default(),
             ends: Vec::new(),
             scratch: Vec::new(),
             sender: String::new(),

@@ -138,6 +138,7 @@ fn managed_what_is_acknowledged_arrives_whatever_is_cut_and_whenever_the_server_
         all.refused += tally.refused;
         all.refused_with_h += tally.refused_with_h;
         all.from_log += tally.from_log;
+        all.kept += tally.kept;
     }
     println!("{count} seeds in {:?}: {all:?}", began.elapsed());
     if count >= MANAGED_SEEDS.end - MANAGED_SEEDS.start {
@@ -148,6 +149,7 @@ fn managed_what_is_acknowledged_arrives_whatever_is_cut_and_whenever_the_server_
             all.refused,
             all.refused_with_h,
             all.from_log,
+            all.kept,
             all.again,
         ];
         assert!(seen.iter().all(|count| *count > 10), "these worlds leave something out: {all:?}");

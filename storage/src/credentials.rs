@@ -6,8 +6,10 @@
 //! live and no accessor hands them out.
 
 mod codec;
+mod look;
 mod password;
 pub mod rfc5803;
+mod saslprep;
 mod scram;
 #[cfg(test)]
 mod tests;
@@ -17,6 +19,7 @@ use std::num::NonZeroU32;
 use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
+pub use look::Look;
 pub use password::PASSWORD_BYTES_MAX;
 pub use scram::{Digest, ScramHash, ScramKeys};
 
@@ -109,16 +112,22 @@ impl Credentials {
         })
     }
 
-    /// Credentials to show someone who logs in to an account that does not exist: the same salt
-    /// each time he asks, and keys that belong to no password. `secret` is the server's own and
-    /// must outlive a restart, or the changed salt tells which accounts are real. For the same
-    /// reason `iterations` should be what real accounts have.
+    /// Credentials to show someone who logs in to an account that does not exist: the same salt each time they ask, and
+    /// keys that belong to no password. `secret` is the server's own and must outlive a restart, or the changed salt
+    /// tells which accounts are real; for the same reason `look` should be that of real accounts.
     #[must_use]
-    pub fn fake(secret: &[u8], username: &str, iterations: NonZeroU32) -> Self {
-        Self {
-            sha1: ScramKeys::fake(ScramHash::Sha1, secret, username, iterations),
-            sha256: ScramKeys::fake(ScramHash::Sha256, secret, username, iterations),
-        }
+    pub fn fake(secret: &[u8], username: &str, look: Look) -> Self {
+        let keys = |hash| {
+            let salt = look.salt(hash, secret, username);
+            ScramKeys::fake(hash, secret, username, look.iterations(hash), &salt)
+        };
+        Self { sha1: keys(ScramHash::Sha1), sha256: keys(ScramHash::Sha256) }
+    }
+
+    /// What a challenge shows of these keys beside the salt itself.
+    #[must_use]
+    pub fn look(&self) -> Look {
+        Look::of(&self.sha1, &self.sha256)
     }
 
     /// A password that nobody guesses: 256 random bits as 43 characters of base64url.

@@ -11,9 +11,10 @@
 //! it again.
 
 mod foreign;
+mod lines;
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, IsTerminal, Read};
+use std::io::{IsTerminal, Read};
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::process::ExitCode;
@@ -30,18 +31,13 @@ use crate::cli::{Create, Iterations};
 use crate::problem::Problem;
 use crate::report::Report;
 use crate::user;
-
-/// Bytes of one line at most: the longest address, a tab, the longest password or the longest keys.
-const LINE_BYTES_MAX: usize = 8 * 1024;
+use lines::{LINE_BYTES_MAX, Line, Lines};
 
 /// Lines looked up, derived and handed on together.
 const CHUNK: usize = 128;
 
 /// Bad lines that are shown; all are counted.
 const BAD_SHOWN_MAX: u64 = 100;
-
-/// What some editors begin a file of UTF-8 with.
-const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// A line that can be imported.
 struct Entry {
@@ -318,57 +314,6 @@ fn secret(text: &str) -> Result<Secret, String> {
     Ok(Secret::Password(Zeroizing::new(text.to_owned())))
 }
 
-/// A line as read.
-enum Line<'a> {
-    Whole(&'a [u8]),
-    TooLong,
-}
-
-/// Numbered lines of bounded length.
-struct Lines<R> {
-    source: BufReader<R>,
-    line: Zeroizing<Vec<u8>>,
-    number: u64,
-    /// Bytes read so far.
-    bytes: u64,
-}
-
-impl<R: Read> Lines<R> {
-    fn new(source: R) -> Lines<R> {
-        let source = BufReader::with_capacity(64 * 1024, source);
-        Lines { source, line: Zeroizing::new(Vec::with_capacity(LINE_BYTES_MAX + 1)), number: 0, bytes: 0 }
-    }
-
-    /// The domain of the first good line in what the first read brings.
-    fn peek_domain(&mut self) -> Option<String> {
-        let seen = self.source.fill_buf().ok()?;
-        let seen = seen.strip_prefix(BYTE_ORDER_MARK).unwrap_or(seen);
-        let text = String::from_utf8_lossy(seen);
-        text.lines().find_map(|line| user::bare(line.split('\t').next()?).ok()).map(|(_, domain)| domain)
-    }
-
-    fn next(&mut self) -> std::io::Result<Option<(u64, Line<'_>)>> {
-        self.line.clear();
-        let mut limited = (&mut self.source).take(LINE_BYTES_MAX as u64 + 1);
-        let read = limited.read_until(b'\n', &mut self.line)?;
-        if read == 0 {
-            return Ok(None);
-        }
-        self.bytes += read as u64;
-        self.number += 1;
-        if self.number == 1 && self.line.starts_with(BYTE_ORDER_MARK) {
-            self.line.drain(..BYTE_ORDER_MARK.len());
-        }
-        if self.line.last() == Some(&b'\n') {
-            self.line.pop();
-        } else if read > LINE_BYTES_MAX {
-            self.bytes += self.source.skip_until(b'\n')? as u64;
-            return Ok(Some((self.number, Line::TooLong)));
-        }
-        Ok(Some((self.number, Line::Whole(&self.line))))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -416,16 +361,5 @@ mod tests {
                 (Err(reason), None) => panic!("{shown}: {reason}"),
             }
         }
-    }
-
-    #[test]
-    fn a_line_without_end_costs_no_memory_and_the_next_one_is_read() {
-        let text = [vec![b'x'; 100_000], b"\nnext\nlast".to_vec()].concat();
-        let mut lines = Lines::new(&text[..]);
-        assert!(matches!(lines.next().unwrap(), Some((1, Line::TooLong))));
-        assert!(matches!(lines.next().unwrap(), Some((2, Line::Whole(b"next")))));
-        assert!(matches!(lines.next().unwrap(), Some((3, Line::Whole(b"last")))));
-        assert!(lines.next().unwrap().is_none());
-        assert_eq!(lines.bytes, text.len() as u64);
     }
 }

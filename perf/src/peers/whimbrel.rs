@@ -70,7 +70,7 @@ fn with(
     let import = Command::new(&whimbrelctl)
         .arg("--data")
         .arg(&data)
-        .args(["user", "import"])
+        .args(["user", "import", "--create"])
         .arg(&file)
         .output()
         .map_err(|error| format!("cannot start {}: {error}", whimbrelctl.display()))?;

@@ -135,6 +135,7 @@ impl Server {
             tracing::warn!("{name} has changed in the configuration; it takes effect at the next start");
         }
         self.shared.acceptor.reload(&new)?;
+        self.shared.reconfigured(&new);
         let new = Arc::new(new);
         *self.shared.config.write().expect("nothing panics while it holds this lock") = new.clone();
         for queue in &self.commands {

@@ -27,6 +27,7 @@ use crate::user::ledger::{Commit, Ledger};
 use crate::user::presence::contacts::Contacts;
 use crate::user::subscription::under_way::UnderWay;
 use crate::user::tables::Users;
+use crate::user::writes::Writes;
 use crate::worker::Worker;
 use crate::worker::command::CommandQueue;
 use crate::worker::core::Core;
@@ -153,6 +154,7 @@ impl WorkerThread {
             post: PostRoom::new(fittings.post, fittings.wakers),
             jobs: Jobs::new(self.worker, backend, fittings.completions),
             under_way: UnderWay::default(),
+            writes: Writes::default(),
             ends: Vec::new(),
             scratch: Vec::new(),
             sender: String::new(),

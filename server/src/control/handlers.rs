@@ -106,6 +106,8 @@ impl Control {
             "listen_tls": server.listening_tls,
             "allow_plaintext": config.allow_plaintext,
             "certificate": config.tls.certificate,
+            "key": config.tls.key,
+            "key_group_readable": config.tls.key_group_readable,
             "scram_iterations": config.auth.scram_iterations,
             "accounts": accounts,
             "connections": connections,

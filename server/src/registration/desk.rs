@@ -28,6 +28,7 @@ use crate::service::register::{self, Removed};
 use crate::service::time::unix_milliseconds;
 use crate::shared::Shared;
 use crate::stream::errors::StreamCondition;
+use crate::stream::sasl::audit::{FailedLogin, Why};
 use crate::stream::sasl::throttle::Verdict;
 use crate::user::home::Home;
 
@@ -339,19 +340,28 @@ impl Desk {
     ) -> Result<(), Refusal> {
         let local = number.digits().to_owned();
         let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        if self.shared.throttle().verdict(&local, address, now_ms) == Verdict::Refuse {
+        let failed_login = |why| {
+            let login = FailedLogin { account: Some(&local), address, mechanism: "API", why };
+            self.shared.tell_failed_login(&login, now_ms);
+        };
+        // Counted before it is looked at, as on streams.
+        let verdict = self.shared.throttle().begin(&local, address, now_ms);
+        let Verdict::Proceed { delay_ms } = verdict else {
+            failed_login(Why::Throttled);
             return Err(Refusal::TooManyCredentials);
-        }
+        };
         let found = self.shared.credentials(&local).map_err(failed)?;
         let stamp = found.as_ref().map(CredentialsStamp::of);
         let check = self.shared.unknown_users.plain_check(found, &local, key);
         let right = tokio::task::spawn_blocking(move || check.run()).await.map_err(failed)?;
+        match right {
+            true => self.shared.throttle().succeeded(&local, address, now_ms),
+            false => failed_login(Why::Credentials),
+        }
+        tokio::time::sleep(Duration::from_millis(delay_ms)).await;
         if !right {
-            let delay_ms = self.shared.throttle().failed(&local, address, now_ms);
-            tokio::time::sleep(Duration::from_millis(delay_ms)).await;
             return Err(Refusal::Credentials);
         }
-        self.shared.throttle().succeeded(&local);
         let deleted = self.write(self.shared.home_of(&local), move |transaction| {
             // Another device may have registered in between.
             let current = transaction.account_login(&local)?.map(|(_, stamp)| stamp);

@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 use crossbeam::queue::ArrayQueue;
@@ -24,6 +25,16 @@ pub type Then = Box<dyn FnOnce(&mut Home) + Send>;
 /// What runs on the worker when a write failed.
 pub type Failed = Box<dyn FnOnce(&mut Home, StanzaError) + Send>;
 
+/// A guess at a password: it counts even if its client does not wait for the answer.
+pub struct Guess {
+    /// The account's localpart.
+    pub account: Box<str>,
+    /// The mechanism's name.
+    pub mechanism: &'static str,
+    /// Where the client connected from.
+    pub peer: IpAddr,
+}
+
 /// A job that has come back.
 pub enum Done {
     /// A directory write, by its ticket.
@@ -34,6 +45,8 @@ pub enum Done {
         conn: ConnId,
         /// Whether the password was right.
         accepted: bool,
+        /// What it was, should the connection be gone.
+        guess: Option<Box<Guess>>,
     },
     /// Something hashed for a bound user.
     Home(Then),

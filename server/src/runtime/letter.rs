@@ -4,6 +4,7 @@
 //! and at most one wake-up for everything that happened. The texts of all letters of a parcel lie in one
 //! buffer, and emptied parcels go back to their sender, so the steady path allocates nothing.
 
+use crate::admission::AddressKey;
 use crate::session::Traveller;
 use crate::stanza::{Delivery, Kind, Ticket, Traits, Type};
 
@@ -37,6 +38,10 @@ enum Packed {
     Settled {
         ticket: Ticket,
         safe: bool,
+    },
+    MakeRoom {
+        address: AddressKey,
+        workers: usize,
     },
 }
 
@@ -121,6 +126,13 @@ pub enum Letter<'a> {
         /// Whether it is safe.
         safe: bool,
     },
+    /// The oldest connection from an address that has no resource is to be ended.
+    MakeRoom {
+        /// The address.
+        address: AddressKey,
+        /// How many workers, this one included, may have such a connection.
+        workers: usize,
+    },
 }
 
 /// The letters of one iteration to one worker.
@@ -202,6 +214,11 @@ impl Parcel {
         self.letters.push(Packed::Settled { ticket, safe });
     }
 
+    /// Adds the order to end the oldest connection from an address.
+    pub fn make_room(&mut self, address: AddressKey, workers: usize) {
+        self.letters.push(Packed::MakeRoom { address, workers });
+    }
+
     /// Number of letters.
     pub fn len(&self) -> usize {
         self.letters.len()
@@ -246,6 +263,7 @@ impl Parcel {
                 }
                 Packed::Traveller(traveller) => Letter::Traveller(traveller),
                 Packed::Settled { ticket, safe } => Letter::Settled { ticket, safe },
+                Packed::MakeRoom { address, workers } => Letter::MakeRoom { address, workers },
             };
             read(letter);
         }
@@ -322,7 +340,9 @@ mod tests {
                 seen.push(format!("{} {:?} {} {:?}", d.from, d.typ, d.to_local, d.to_resource));
             }
             Letter::Broadcast(b) => seen.push(format!("{} {:?}", b.from, b.targets().collect::<Vec<_>>())),
-            Letter::Traveller(_) | Letter::Settled { .. } => unreachable!("none was put in"),
+            Letter::Traveller(_) | Letter::Settled { .. } | Letter::MakeRoom { .. } => {
+                unreachable!("none was put in")
+            }
         });
         assert_eq!(seen, ["a@x/1 Chat b Some(\"2\")", "a@x/1 [\"c\", \"d\u{e9}\"]"]);
         assert!(parcel.is_empty());

@@ -36,7 +36,7 @@ impl PostRoom {
         }
     }
 
-    /// The parcel that is being filled for a worker.
+    /// The parcel that is being filled for a worker. One that is full waits for the end of the iteration beside it.
     pub fn to(&mut self, worker: usize) -> &mut Parcel {
         if self.filling[worker].is_full() {
             self.close(worker);
@@ -92,6 +92,8 @@ impl PostRoom {
                 self.wakers[to].wake();
             }
         }
+        let waiting = self.waiting.iter().flatten().map(|parcel| parcel.bytes_len() as u64);
+        metrics.mailbox_bytes.set(waiting.sum());
         if stalled {
             metrics.mailbox_stalls.add(1);
         }

@@ -13,6 +13,7 @@ use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::user::home::Home;
 use crate::user::inactive::Urgency;
 use crate::user::tables::{Flags, ResourceKey};
+use crate::user::writes::Area;
 use crate::user::{blocking, presence, routing};
 use crate::xml::Element;
 
@@ -26,6 +27,7 @@ pub const LIST: Service = Service {
     namespace: NAMESPACE,
     scopes: Scopes::OWN,
     feature: NAMESPACE,
+    writes: Area::Alone,
     handle: list,
 };
 
@@ -35,6 +37,7 @@ pub const BLOCK: Service = Service {
     namespace: NAMESPACE,
     scopes: Scopes::OWN,
     feature: NAMESPACE,
+    writes: Area::BlockList,
     handle: block,
 };
 
@@ -44,6 +47,7 @@ pub const UNBLOCK: Service = Service {
     namespace: NAMESPACE,
     scopes: Scopes::OWN,
     feature: NAMESPACE,
+    writes: Area::BlockList,
     handle: unblock,
 };
 
@@ -174,7 +178,7 @@ fn hide_from(home: &mut Home, account: &str, before: &[String], blocked: &[Box<s
     let before: Vec<Box<str>> = before.iter().map(|jid| jid.as_str().into()).collect();
     let newly = |jid: &JidRef<'_>| blocking::on_list(blocked, jid) && !blocking::on_list(&before, jid);
     let fits = |jid: &str| JidRef::parse(jid).is_ok_and(|jid| newly(&jid));
-    let audience = audience(home, account, blocked, newly);
+    let audience = audience(home, account, (blocked, Change::Hides), newly);
     let domain = home.shared.domain.clone();
     for key in home.users.resources_of(account) {
         let from = home.full_jid(key);
@@ -182,13 +186,13 @@ fn hide_from(home: &mut Home, account: &str, before: &[String], blocked: &[Box<s
         let mut told: BTreeSet<Box<str>> = BTreeSet::new();
         if let Some(directed) = &mut resource.directed {
             directed.retain(|jid| {
-                if fits(jid) {
-                    told.insert(jid.clone());
-                    return false;
-                }
-                // The bare JID has the presence still, but not with a resource that is on the list.
+                // What goes to the bare JID passes by a resource that is on the list itself.
                 told.extend(resources_on(blocked, jid, &domain).into_iter().filter(|full| fits(full)));
-                true
+                let goes = fits(jid);
+                if goes {
+                    told.insert(jid.clone());
+                }
+                !goes
             });
             if directed.is_empty() {
                 resource.directed = None;
@@ -207,7 +211,7 @@ fn hide_from(home: &mut Home, account: &str, before: &[String], blocked: &[Box<s
 fn show_to(home: &mut Home, account: &str, after: &[String], unblocked: &[Box<str>]) {
     let after: Vec<Box<str>> = after.iter().map(|jid| jid.as_str().into()).collect();
     let free = |jid: &JidRef<'_>| blocking::on_list(unblocked, jid) && !blocking::on_list(&after, jid);
-    let audience = audience(home, account, unblocked, free);
+    let audience = audience(home, account, (unblocked, Change::Shows), free);
     let available: Vec<ResourceKey> = home
         .users
         .resources_of(account)
@@ -246,12 +250,20 @@ fn resources_on(list: &[Box<str>], bare: &str, domain: &str) -> Vec<Box<str>> {
 /// Subscribed to the user's presence; the user is subscribed to his.
 type Seeing = (bool, bool);
 
+/// What a change of the list does with the user's presence.
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum Change {
+    /// From resources that are put on the list with the account, too: what goes to its bare JID passes them by.
+    Hides,
+    Shows,
+}
+
 /// The contacts of this server to whom a change of the list matters: those that fit, by their bare JID, and the
 /// full JIDs on the list whose bare JID is a contact.
 fn audience(
     home: &Home,
     account: &str,
-    changed: &[Box<str>],
+    (changed, change): (&[Box<str>], Change),
     fits: impl Fn(&JidRef<'_>) -> bool,
 ) -> Vec<(Box<str>, Seeing)> {
     let mut audience = Vec::new();
@@ -268,7 +280,9 @@ fn audience(
         }
         if fits(&contact) {
             audience.push((entry.contact.into(), seeing));
-            return;
+            if change == Change::Shows {
+                return;
+            }
         }
         for full in resources_on(changed, entry.contact, &home.shared.domain) {
             if JidRef::parse(&full).is_ok_and(|jid| fits(&jid)) {

@@ -5,6 +5,7 @@ use crate::stanza::Type;
 use crate::stream::errors::StanzaCondition;
 use crate::user::home::Home;
 use crate::user::tables::Flags;
+use crate::user::writes::Area;
 
 const NAMESPACE: &str = "urn:xmpp:carbons:2";
 
@@ -14,6 +15,7 @@ pub const ENABLE: Service = Service {
     namespace: NAMESPACE,
     scopes: Scopes::OWN,
     feature: NAMESPACE,
+    writes: Area::Alone,
     handle: |home, request| switch(home, request, true),
 };
 
@@ -23,6 +25,7 @@ pub const DISABLE: Service = Service {
     namespace: NAMESPACE,
     scopes: Scopes::OWN,
     feature: NAMESPACE,
+    writes: Area::Alone,
     handle: |home, request| switch(home, request, false),
 };
 

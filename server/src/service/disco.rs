@@ -5,6 +5,7 @@ use crate::service::{Reply, Request, SERVICES, Scope, Scopes, Service, version};
 use crate::stanza::Type;
 use crate::stream::errors::StanzaCondition;
 use crate::user::home::Home;
+use crate::user::writes::Area;
 use crate::xml::Element;
 
 const INFO_NAMESPACE: &str = "http://jabber.org/protocol/disco#info";
@@ -32,6 +33,7 @@ pub const INFO: Service = Service {
     namespace: INFO_NAMESPACE,
     scopes: Scopes::ANY,
     feature: INFO_NAMESPACE,
+    writes: Area::Alone,
     handle: info,
 };
 
@@ -41,6 +43,7 @@ pub const ITEMS: Service = Service {
     namespace: ITEMS_NAMESPACE,
     scopes: Scopes::ANY,
     feature: ITEMS_NAMESPACE,
+    writes: Area::Alone,
     handle: items,
 };
 

@@ -4,13 +4,20 @@ use crate::service::{Reply, Request, Scope, Scopes, Service, time, unreadable};
 use crate::stanza::Type;
 use crate::stream::errors::StanzaCondition;
 use crate::user::home::Home;
+use crate::user::writes::Area;
 use crate::xml::Element;
 
 const NAMESPACE: &str = "jabber:iq:last";
 
 /// Tells for how long the server has run, or the account has been away.
-pub const SERVICE: Service =
-    Service { element: "query", namespace: NAMESPACE, scopes: Scopes::ANY, feature: NAMESPACE, handle };
+pub const SERVICE: Service = Service {
+    element: "query",
+    namespace: NAMESPACE,
+    scopes: Scopes::ANY,
+    feature: NAMESPACE,
+    writes: Area::Alone,
+    handle,
+};
 
 fn handle(home: &mut Home, request: &Request) -> Reply {
     if request.typ != Type::Get {

@@ -6,13 +6,14 @@
 
 use crate::runtime::jobs::Then;
 use crate::runtime::work;
-use crate::stanza::{Delivery, Kind, Traits, Type};
+use crate::stanza::{Delivery, Kind, Ticket, Traits, Type};
 use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::user::home::Home;
 use crate::user::routing::{self, Inbound, Made};
 use crate::user::subscription::under_way::{self, About};
 use crate::user::tables::ResourceKey;
-use crate::xml::{Element, Node};
+use crate::user::writes::{Area, Place, Write};
+use crate::xml::{Element, Node, Stanza};
 use whimbrel_storage::directory::{DirectoryError, Subscription, WriteTransaction};
 
 /// To whom a request is addressed.
@@ -81,6 +82,10 @@ pub struct Request {
     pub id: String,
     /// The one child of the iq.
     pub query: Element,
+    /// Its number, when the requester's stream is managed and on this worker.
+    pub ticket: Option<Ticket>,
+    /// [`Service::writes`] of the service that answers it.
+    pub area: Area,
 }
 
 /// What a service says to a request.
@@ -101,7 +106,7 @@ impl From<StanzaCondition> for Reply {
     }
 }
 
-/// Where a reply goes once a directory write is done.
+/// Where a reply goes.
 #[derive(Clone, Debug)]
 pub struct ReplyTo {
     from: String,
@@ -109,8 +114,15 @@ pub struct ReplyTo {
     id: String,
 }
 
+/// A request that is answered later: what its requester sends behind it and its acknowledgement wait for that.
+#[derive(Clone, Debug)]
+pub struct Begun {
+    reply_to: ReplyTo,
+    write: Option<Write>,
+}
+
 impl Request {
-    /// What is needed to reply later.
+    /// Where the reply goes.
     pub fn reply_to(&self) -> ReplyTo {
         ReplyTo { from: self.from.clone(), to: self.to.clone(), id: self.id.clone() }
     }
@@ -139,10 +151,27 @@ impl Request {
         + Send
         + 'static,
     ) -> Reply {
-        match self.reply_to().commit_about(home, about, job) {
-            Ok(()) => Reply::Later,
+        let begun = self.to_begin(home);
+        match begun.clone().submit(home, about, job) {
+            Ok(()) => {
+                begun.note(home, self.area);
+                Reply::Later
+            }
             Err(error) => Reply::Error(error),
         }
+    }
+
+    /// Work outside the worker has begun that ends with [`Begun::commit`] or [`Begun::send`]. Nothing that the
+    /// requester sends behind the request is looked at before that.
+    pub fn begin(&self, home: &mut Home) -> Begun {
+        let begun = self.to_begin(home);
+        begun.note(home, Area::Alone);
+        begun
+    }
+
+    fn to_begin(&self, home: &Home) -> Begun {
+        let write = self.sender.map(|sender| Write::of(home, sender, self.ticket));
+        Begun { reply_to: self.reply_to(), write }
     }
 
     /// Whether the requester may know whether the account is online: it is his own, or he is subscribed to its
@@ -173,38 +202,72 @@ pub fn unreadable(account: &str, error: &DirectoryError) -> Reply {
     StanzaCondition::InternalServerError.into()
 }
 
+/// What follows on the worker from a committed job. It is given the ticket of the request, and returns it unless
+/// something has to be written elsewhere because of the request; then it goes there.
+pub type After = Box<dyn FnOnce(&mut Home, Option<Ticket>) -> Option<Ticket> + Send>;
+
 /// What a committed job of a request leads to.
 #[derive(Default)]
 pub struct Committed {
     /// Child of the result.
     pub result: Option<Element>,
     /// Runs on the worker after the result was sent.
-    pub after: Option<Then>,
+    pub after: Option<After>,
 }
 
 impl Committed {
     /// An empty result, then `after`.
     pub fn then(after: impl FnOnce(&mut Home) + Send + 'static) -> Committed {
+        Committed::hand_on(move |home, ticket| {
+            after(home);
+            ticket
+        })
+    }
+
+    /// As [`then`](Committed::then), where `after` may hand the ticket on.
+    pub fn hand_on(
+        after: impl FnOnce(&mut Home, Option<Ticket>) -> Option<Ticket> + Send + 'static,
+    ) -> Committed {
         Committed { result: None, after: Some(Box::new(after)) }
     }
 }
 
-impl ReplyTo {
-    /// As [`Request::commit`], when the request itself is gone.
-    ///
-    /// # Errors
-    /// `resource-constraint` when the directory's queue is full; then nothing has been sent.
+impl Begun {
+    fn note(&self, home: &mut Home, area: Area) {
+        if let Some(write) = self.write {
+            home.begin_write(write, area);
+        }
+    }
+
+    fn end(&self, home: &mut Home) {
+        if let Some(write) = self.write {
+            home.end_write(write);
+        }
+    }
+
+    /// Sends the reply; nothing waits for the request any more.
+    pub fn send(&self, home: &mut Home, reply: Reply) {
+        self.reply_to.send(home, reply);
+        self.end(home);
+    }
+
+    /// As [`Request::commit`]. Every outcome is answered.
     pub fn commit(
         self,
         home: &mut Home,
         job: impl FnOnce(&mut WriteTransaction<'_>) -> Result<Result<Committed, StanzaError>, DirectoryError>
         + Send
         + 'static,
-    ) -> Result<(), StanzaError> {
-        self.commit_about(home, None, job)
+    ) {
+        let on_refusal = self.clone();
+        if let Err(error) = self.submit(home, None, job) {
+            on_refusal.send(home, Reply::Error(error));
+        }
     }
 
-    fn commit_about(
+    /// # Errors
+    /// `resource-constraint` when the directory's queue is full; then nothing has been sent.
+    fn submit(
         self,
         home: &mut Home,
         about: Option<About>,
@@ -215,20 +278,7 @@ impl ReplyTo {
         let on_failure = self.clone();
         let job = move |transaction: &mut WriteTransaction<'_>| {
             let outcome = job(transaction)?;
-            let then: Then = Box::new(move |home| match outcome {
-                Ok(committed) => {
-                    self.send(home, committed.result.map_or(Reply::Done, Reply::Result));
-                    if let Some(after) = committed.after {
-                        after(home);
-                    }
-                }
-                Err(error) => {
-                    if error.condition == StanzaCondition::ResourceConstraint {
-                        home.metrics().refused_account.add(1);
-                    }
-                    self.send(home, Reply::Error(error));
-                }
-            });
+            let then: Then = Box::new(move |home| self.committed(home, outcome));
             Ok(then)
         };
         let failed = move |home: &mut Home, error| on_failure.send(home, Reply::Error(error));
@@ -238,6 +288,33 @@ impl ReplyTo {
         }
     }
 
+    /// The job has run and what it has written is on the disk.
+    fn committed(self, home: &mut Home, outcome: Result<Committed, StanzaError>) {
+        let committed = match outcome {
+            Ok(committed) => committed,
+            Err(error) => {
+                if error.condition == StanzaCondition::ResourceConstraint {
+                    home.metrics().refused_account.add(1);
+                }
+                return self.send(home, Reply::Error(error));
+            }
+        };
+        self.reply_to.send(home, committed.result.map_or(Reply::Done, Reply::Result));
+        let ticket = self.write.and_then(|write| write.ticket);
+        let ticket = match committed.after {
+            Some(after) => after(home, ticket),
+            None => ticket,
+        };
+        if let Some(write) = self.write {
+            home.took_effect(write);
+        }
+        if let Some(ticket) = ticket {
+            home.settle(ticket);
+        }
+    }
+}
+
+impl ReplyTo {
     /// Sends the reply.
     pub fn send(&self, home: &mut Home, reply: Reply) {
         let typ = match reply {
@@ -287,6 +364,9 @@ pub struct Service {
     pub scopes: Scopes,
     /// The feature that disco announces for it; empty for none.
     pub feature: &'static str,
+    /// What its sets write. A service whose sets do anything but submit a write when they are handled, or look at what
+    /// another set may be about to change, says [`Area::Alone`], and so does one whose sets write nothing.
+    pub writes: Area,
     /// Answers a request.
     pub handle: fn(&mut Home, &Request) -> Reply,
 }
@@ -347,6 +427,8 @@ pub fn dispatch(home: &mut Home, inbound: &Inbound<'_>, scope: Scope) {
             typ: inbound.typ,
             id: inbound.id.unwrap_or_default().to_owned(),
             query,
+            ticket: inbound.ticket,
+            area: Area::Alone,
         },
     );
 }
@@ -371,8 +453,25 @@ pub fn dispatch_for_account(home: &mut Home, d: &Delivery<'_>, is_hidden: bool) 
             typ: d.typ,
             id: d.id.unwrap_or_default().to_owned(),
             query,
+            ticket: None,
+            area: Area::Alone,
         },
     );
+}
+
+/// How an iq of a client that is for the server or the client's own account stands to writes that it has begun.
+pub fn place_of(iq: &Stanza<'_>) -> Place {
+    match Type::parse(Kind::Iq, iq.attribute("type").as_deref()) {
+        // Pushes and pings of ours are answered by these; nothing follows from them.
+        Some(Type::Result | Type::Error) => Place::Anywhere,
+        Some(Type::Set) => iq.children().next().map_or(Place::Behind, |child| {
+            SERVICES
+                .iter()
+                .find(|service| service.element == child.name() && service.namespace == child.namespace())
+                .map_or(Place::Behind, |service| Place::In(service.writes))
+        }),
+        _ => Place::Behind,
+    }
 }
 
 fn only_child(iq: Element) -> Option<Element> {
@@ -382,7 +481,7 @@ fn only_child(iq: Element) -> Option<Element> {
     })
 }
 
-fn answer(home: &mut Home, request: Request) {
+fn answer(home: &mut Home, mut request: Request) {
     home.work.add(work::REQUEST);
     let service = SERVICES.iter().find(|service| {
         service.element == request.query.name()
@@ -390,7 +489,10 @@ fn answer(home: &mut Home, request: Request) {
             && service.scopes.contains(request.scope)
     });
     let reply = match service {
-        Some(service) => (service.handle)(home, &request),
+        Some(service) => {
+            request.area = service.writes;
+            (service.handle)(home, &request)
+        }
         None => StanzaCondition::ServiceUnavailable.into(),
     };
     request.reply_to().send(home, reply);

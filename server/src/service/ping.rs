@@ -7,6 +7,7 @@ use crate::user::home::Home;
 use crate::user::inactive::Urgency;
 use crate::user::routing;
 use crate::user::tables::ResourceKey;
+use crate::user::writes::Area;
 use crate::xml::writer;
 
 const NAMESPACE: &str = "urn:xmpp:ping";
@@ -17,6 +18,7 @@ pub const SERVICE: Service = Service {
     namespace: NAMESPACE,
     scopes: Scopes::SERVER_AND_OWN,
     feature: NAMESPACE,
+    writes: Area::Alone,
     handle,
 };
 

@@ -6,13 +6,20 @@ use crate::service::{Committed, Reply, Request, Scopes, Service, unreadable};
 use crate::stanza::Type;
 use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::user::home::Home;
+use crate::user::writes::Area;
 use crate::xml::Element;
 
 const NAMESPACE: &str = "jabber:iq:private";
 
 /// Keeps and gives back a client's own XML.
-pub const SERVICE: Service =
-    Service { element: "query", namespace: NAMESPACE, scopes: Scopes::OWN, feature: NAMESPACE, handle };
+pub const SERVICE: Service = Service {
+    element: "query",
+    namespace: NAMESPACE,
+    scopes: Scopes::OWN,
+    feature: NAMESPACE,
+    writes: Area::Private,
+    handle,
+};
 
 fn handle(home: &mut Home, request: &Request) -> Reply {
     if let Err(error) = check(&request.query) {

@@ -9,12 +9,12 @@ use whimbrel_storage::jid;
 use zeroize::Zeroizing;
 
 use crate::runtime::jobs::Done;
-use crate::service::{Committed, Reply, ReplyTo, Request, Scopes, Service};
+use crate::service::{Begun, Committed, Reply, Request, Scopes, Service};
 use crate::stanza::Type;
 use crate::stream::errors::{StanzaCondition, StanzaError, StreamCondition};
 use crate::user::home::Home;
 use crate::user::subscription;
-use crate::user::tables::Flags;
+use crate::user::writes::Area;
 use crate::xml::Element;
 
 /// Namespace of registration.
@@ -26,6 +26,7 @@ pub const SERVICE: Service = Service {
     namespace: NAMESPACE,
     scopes: Scopes::SERVER_AND_OWN,
     feature: NAMESPACE,
+    writes: Area::Alone,
     handle,
 };
 
@@ -96,7 +97,8 @@ pub fn pool_is_full() -> StanzaError {
     StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text)
 }
 
-/// §3.3. Other sessions of the account stay: they have authenticated.
+/// §3.3. Other sessions of the account stay: they have authenticated. A connection changes one password at a time, since
+/// what it sends behind the request waits: no client keeps the crypto pool from everybody's logins.
 fn change_password(home: &mut Home, request: &Request) -> Reply {
     let form = match Form::read(&request.query) {
         Ok(form) => form,
@@ -105,50 +107,33 @@ fn change_password(home: &mut Home, request: &Request) -> Reply {
     if form.username != request.from_local {
         return StanzaCondition::NotAllowed.into();
     }
-    let Some(key) = request.sender else { return StanzaCondition::NotAllowed.into() };
-    // One at a time: else a single client could keep the crypto pool from everybody's logins.
-    if home.users.resource(key).flags.has(Flags::CHANGING_PASSWORD) {
-        let text = "a change of the password is under way";
-        return Reply::Error(StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text));
-    }
     let account = form.username;
     let password = form.password;
     let iterations = NonZeroU32::new(home.config.auth.scram_iterations).unwrap_or(NonZeroU32::MIN);
-    let reply_to = request.reply_to();
-    let resource = home.users.resource(key).name.clone();
+    let begun = request.begin(home);
+    let on_refusal = begun.clone();
     let queued = home.jobs.hash(Box::new(move || {
         let derived = Credentials::derive(&password, iterations);
-        Done::Home(Box::new(move |home| {
-            let user = home.users.find(&account);
-            if let Some(key) = user.and_then(|user| home.users.find_resource(user, &resource)) {
-                home.users.resource_mut(key).flags.put(Flags::CHANGING_PASSWORD, false);
-            }
-            match derived {
-                Ok(credentials) => store(home, reply_to, account, credentials),
-                Err(error) => reply_to.send(home, Reply::Error(password_refused(&error))),
-            }
+        Done::Home(Box::new(move |home| match derived {
+            Ok(credentials) => store(home, begun, account, credentials),
+            Err(error) => begun.send(home, Reply::Error(password_refused(&error))),
         }))
     }));
     if !queued {
         home.metrics().refused_crypto.add(1);
-        return Reply::Error(pool_is_full());
+        on_refusal.send(home, Reply::Error(pool_is_full()));
     }
-    home.users.resource_mut(key).flags.put(Flags::CHANGING_PASSWORD, true);
     Reply::Later
 }
 
-fn store(home: &mut Home, reply_to: ReplyTo, account: String, credentials: Credentials) {
-    let on_refusal = reply_to.clone();
-    let submitted = reply_to.commit(home, move |transaction| {
+fn store(home: &mut Home, begun: Begun, account: String, credentials: Credentials) {
+    begun.commit(home, move |transaction| {
         Ok(match transaction.set_credentials(&account, &credentials)? {
             true => Ok(Committed::default()),
             // Removed in the meantime.
             false => Err(StanzaCondition::ItemNotFound.into()),
         })
     });
-    if let Err(error) = submitted {
-        on_refusal.send(home, Reply::Error(error));
-    }
 }
 
 /// §3.2: the account and everything of it goes; contacts are told, and its streams end.

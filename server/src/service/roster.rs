@@ -15,14 +15,21 @@ use crate::user::subscription::change::Room;
 use crate::user::subscription::table::Direction;
 use crate::user::subscription::under_way::About;
 use crate::user::tables::{Flags, ResourceKey};
+use crate::user::writes::Area;
 use crate::xml::Element;
 
 /// Changes that are pushed one by one to a client whose version is old; with more it gets the whole roster.
 const CHANGES_MAX: usize = 64;
 
 /// The roster of the requester's own account. Requests for those of others are registered to be refused.
-pub const SERVICE: Service =
-    Service { element: "query", namespace: NAMESPACE, scopes: Scopes::ACCOUNTS, feature: NAMESPACE, handle };
+pub const SERVICE: Service = Service {
+    element: "query",
+    namespace: NAMESPACE,
+    scopes: Scopes::ACCOUNTS,
+    feature: NAMESPACE,
+    writes: Area::Roster,
+    handle,
+};
 
 fn handle(home: &mut Home, request: &Request) -> Reply {
     match (request.scope, request.sender, request.typ) {
@@ -132,9 +139,9 @@ fn remove(home: &mut Home, request: &Request, contact: String) -> Reply {
         let Some(version) = transaction.remove_roster_item(&local, &contact)? else {
             return Ok(Err(none()));
         };
-        Ok(Ok(Committed::then(move |home| {
+        Ok(Ok(Committed::hand_on(move |home, ticket| {
             roster::push_removed(home, &local, &contact, version);
-            subscription::removed(home, &local, &item);
+            subscription::removed(home, &local, &item, ticket)
         })))
     })
 }

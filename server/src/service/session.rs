@@ -5,13 +5,20 @@ use crate::service::{Reply, Request, Scopes, Service};
 use crate::stanza::Type;
 use crate::stream::errors::StanzaCondition;
 use crate::user::home::Home;
+use crate::user::writes::Area;
 
 /// Namespace of the request.
 pub const NAMESPACE: &str = "urn:ietf:params:xml:ns:xmpp-session";
 
 /// Answers the request.
-pub const SERVICE: Service =
-    Service { element: "session", namespace: NAMESPACE, scopes: Scopes::SERVER_AND_OWN, feature: "", handle };
+pub const SERVICE: Service = Service {
+    element: "session",
+    namespace: NAMESPACE,
+    scopes: Scopes::SERVER_AND_OWN,
+    feature: "",
+    writes: Area::Alone,
+    handle,
+};
 
 fn handle(_: &mut Home, request: &Request) -> Reply {
     match request.typ {

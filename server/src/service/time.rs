@@ -9,13 +9,20 @@ use crate::service::{Reply, Request, Scopes, Service};
 use crate::stanza::Type;
 use crate::stream::errors::StanzaCondition;
 use crate::user::home::Home;
+use crate::user::writes::Area;
 use crate::xml::Element;
 
 const NAMESPACE: &str = "urn:xmpp:time";
 
 /// Tells the time.
-pub const SERVICE: Service =
-    Service { element: "time", namespace: NAMESPACE, scopes: Scopes::SERVER, feature: NAMESPACE, handle };
+pub const SERVICE: Service = Service {
+    element: "time",
+    namespace: NAMESPACE,
+    scopes: Scopes::SERVER,
+    feature: NAMESPACE,
+    writes: Area::Alone,
+    handle,
+};
 
 fn handle(_: &mut Home, request: &Request) -> Reply {
     if request.typ != Type::Get {

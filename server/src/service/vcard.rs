@@ -5,6 +5,7 @@ use crate::service::{Committed, Reply, Request, Scope, Scopes, Service, unreadab
 use crate::stanza::Type;
 use crate::stream::errors::StanzaCondition;
 use crate::user::home::Home;
+use crate::user::writes::Area;
 use crate::xml::Element;
 
 const NAMESPACE: &str = "vcard-temp";
@@ -13,8 +14,14 @@ const NAMESPACE: &str = "vcard-temp";
 const NONE: StanzaCondition = StanzaCondition::ServiceUnavailable;
 
 /// Reads the vCard of any account, and writes the requester's own.
-pub const SERVICE: Service =
-    Service { element: "vCard", namespace: NAMESPACE, scopes: Scopes::ACCOUNTS, feature: NAMESPACE, handle };
+pub const SERVICE: Service = Service {
+    element: "vCard",
+    namespace: NAMESPACE,
+    scopes: Scopes::ACCOUNTS,
+    feature: NAMESPACE,
+    writes: Area::VCard,
+    handle,
+};
 
 fn handle(home: &mut Home, request: &Request) -> Reply {
     match (request.typ, request.scope) {

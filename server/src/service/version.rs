@@ -4,6 +4,7 @@ use crate::service::{Reply, Request, Scopes, Service};
 use crate::stanza::Type;
 use crate::stream::errors::StanzaCondition;
 use crate::user::home::Home;
+use crate::user::writes::Area;
 use crate::xml::Element;
 
 const NAMESPACE: &str = "jabber:iq:version";
@@ -12,8 +13,14 @@ const NAMESPACE: &str = "jabber:iq:version";
 pub const NAME: &str = "Whimbrel";
 
 /// Tells name and version of the server.
-pub const SERVICE: Service =
-    Service { element: "query", namespace: NAMESPACE, scopes: Scopes::SERVER, feature: NAMESPACE, handle };
+pub const SERVICE: Service = Service {
+    element: "query",
+    namespace: NAMESPACE,
+    scopes: Scopes::SERVER,
+    feature: NAMESPACE,
+    writes: Area::Alone,
+    handle,
+};
 
 fn handle(_: &mut Home, request: &Request) -> Reply {
     if request.typ != Type::Get {

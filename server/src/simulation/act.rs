@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use whimbrel_storage::directory::Subscription;
 
-use super::client::{Live, NS_SASL, Stage, Wanted};
+use super::client::{Live, NS_SASL, Shelf, Stage, Wanted};
 use super::ledger;
 use super::world::{DOMAIN, PASSWORD, World, bare, full, local};
 use crate::xml::writer;
@@ -138,6 +138,8 @@ impl World {
             presence: None,
             initial: None,
             inactive: false,
+            put: BTreeMap::new(),
+            handled: None,
         });
     }
 
@@ -183,7 +185,8 @@ impl World {
                 let query = format!("<query xmlns='jabber:iq:roster'>{item}</query>");
                 self.ask(index, "set", None, &query, Wanted::Anything);
             }
-            720..735 => self.fetch_roster(index),
+            720..730 => self.fetch_roster(index),
+            730..735 => self.put_and_get(index),
             735..750 => self.block(index, neighbour),
             750..765 => {
                 let on = self.random.permille(600);
@@ -358,6 +361,33 @@ impl World {
         self.ask(index, "set", None, &query, wanted);
         let query = "<blocklist xmlns='urn:xmpp:blocking'/>";
         self.ask(index, "get", None, query, Wanted::Anything);
+    }
+
+    /// Keeps a number with the server and asks for it in the same packet, perhaps several times.
+    fn put_and_get(&mut self, index: usize) {
+        let shelf = if self.random.permille(500) { Shelf::Private } else { Shelf::Roster };
+        let number = self.clients[index].number;
+        for _ in 0..self.random.between(1, 4) {
+            let Some(session) = self.clients[index].live.as_ref().map(|live| live.id) else { return };
+            let kept = self.counter;
+            // An earlier session of this client may still be heard when this one is.
+            let value = format!("{session}-{kept}");
+            let (namespace, put, get) = match shelf {
+                Shelf::Private => (
+                    "jabber:iq:private",
+                    format!("<s{number} xmlns='urn:sim'>{value}</s{number}>"),
+                    format!("<s{number} xmlns='urn:sim'/>"),
+                ),
+                Shelf::Roster => (
+                    "jabber:iq:roster",
+                    format!("<item jid='s{number}@elsewhere.example' name='{value}'/>"),
+                    String::new(),
+                ),
+            };
+            let query = |inside: &str| format!("<query xmlns='{namespace}'>{inside}</query>");
+            self.ask(index, "set", None, &query(&put), Wanted::Put(shelf, kept));
+            self.ask(index, "get", None, &query(&get), Wanted::Kept(shelf, kept));
+        }
     }
 
     /// Sends a request and remembers that an answer is owed.

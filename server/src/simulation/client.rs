@@ -45,6 +45,19 @@ pub(super) enum Wanted {
     Unblock(usize),
     /// An answer of another user's client, or of the server in its place.
     Peer(usize),
+    /// That something is kept, with this number.
+    Put(Shelf, u32),
+    /// What is kept; asked for right behind the request to keep this number.
+    Kept(Shelf, u32),
+}
+
+/// Where a client keeps numbers and reads them back.
+#[derive(Copy, Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum Shelf {
+    /// An element of private XML.
+    Private,
+    /// The name of a contact.
+    Roster,
 }
 
 /// What a client knows while it is bound.
@@ -66,6 +79,10 @@ pub(super) struct Live {
     /// The presence with which it became available, until the server shows it.
     pub(super) initial: Option<u32>,
     pub(super) inactive: bool,
+    /// The last number on each shelf that the server has said to keep.
+    pub(super) put: BTreeMap<Shelf, u32>,
+    /// What the server has acknowledged last of a managed stream (XEP-0198).
+    pub(super) handled: Option<u32>,
 }
 
 /// What has arrived.

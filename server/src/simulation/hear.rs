@@ -1,7 +1,7 @@
 //! What clients do about what they hear, and the rules that can be checked on the spot.
 
 use super::act::HEADER;
-use super::client::{Heard, NS_SASL, Stage, Wanted};
+use super::client::{Heard, NS_SASL, Shelf, Stage, Wanted};
 use super::world::{DOMAIN, World, bare, full, user_of};
 use crate::runtime::driver::sim::LinkId;
 use crate::xml::{Element, STREAMS};
@@ -9,6 +9,7 @@ use crate::xml::{Element, STREAMS};
 const NS_ROSTER: &str = "jabber:iq:roster";
 const NS_CARBONS: &str = "urn:xmpp:carbons:2";
 const NS_STREAM_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-streams";
+const NS_SM: &str = "urn:xmpp:sm:3";
 const CLIENT: &str = "jabber:client";
 
 /// The most a client reads at once, in bytes.
@@ -145,6 +146,13 @@ impl World {
                     return;
                 }
                 self.stanza(index, element);
+            }
+            ("enabled" | "r", NS_SM) => {}
+            ("a", NS_SM) => {
+                let h = element.attribute("h").and_then(|h| h.parse().ok());
+                if let Some(live) = &mut self.clients[index].live {
+                    live.handled = h;
+                }
             }
             (name, namespace) => {
                 self.fail(format!(
@@ -431,6 +439,21 @@ impl World {
                 let items = query.into_iter().flat_map(Element::elements).filter_map(item).collect();
                 live.roster = Some(items);
             }
+            Wanted::Put(shelf, number) if result => {
+                live.put.insert(shelf, number);
+            }
+            Wanted::Kept(shelf, number) if result => {
+                if shelf == Shelf::Roster {
+                    let query = element.find("query", NS_ROSTER);
+                    let items = query.into_iter().flat_map(Element::elements).filter_map(item).collect();
+                    live.roster = Some(items);
+                }
+                if live.wanted.values().any(|(wanted, _)| *wanted == Wanted::Put(shelf, number)) {
+                    return self.fail(format!("client {index}: a get is answered before the set before it"));
+                }
+                let (session, put) = (live.id, live.put.get(&shelf).copied());
+                self.kept(index, shelf, element, session, put);
+            }
             Wanted::Block(other, true) if result => {
                 self.ledger.block_confirmed(client_user, other, step, asked);
             }
@@ -439,6 +462,29 @@ impl World {
                 self.ledger.sessions[live.id].carbons = on.then_some(step);
             }
             _ => {}
+        }
+    }
+
+    /// What is kept is what was put there last in the same stream.
+    fn kept(&mut self, index: usize, shelf: Shelf, answer: &Element, session: usize, put: Option<u32>) {
+        let number = self.clients[index].number;
+        let query = answer.elements().next();
+        let text = match shelf {
+            Shelf::Private => query
+                .and_then(|query| query.find(&format!("s{number}"), "urn:sim"))
+                .map(|kept| kept.content().into_owned()),
+            Shelf::Roster => {
+                let jid = format!("s{number}@elsewhere.example");
+                let mut items = query.into_iter().flat_map(Element::elements);
+                let item = items.find(|item| item.attribute("jid") == Some(&jid));
+                item.and_then(|item| item.attribute("name")).map(str::to_owned)
+            }
+        };
+        let own = text.as_deref().and_then(|text| text.strip_prefix(&format!("{session}-")));
+        let seen: Option<u32> = own.and_then(|kept| kept.parse().ok());
+        let foreign = text.as_deref().is_some_and(|text| !text.is_empty()) && own.is_none();
+        if seen != put && !foreign {
+            self.fail(format!("client {index} has put {put:?} on the shelf {shelf:?} and gets {text:?}"));
         }
     }
 

@@ -25,6 +25,7 @@ use crate::user::ledger::{Commit, Ledger};
 use crate::user::presence::contacts::Contacts;
 use crate::user::subscription::under_way::UnderWay;
 use crate::user::tables::Users;
+use crate::user::writes::Writes;
 use crate::worker::Worker;
 use crate::worker::command::CommandQueue;
 use crate::worker::core::Core;
@@ -79,7 +80,7 @@ impl Machine {
     ) -> Result<Machine, String> {
         let acceptor = Acceptor::from_config(config).map_err(|error| error.to_string())?;
         let hasher = SeedableRandomState::with_seed(words.hasher, &SHARED_SEED);
-        let limits = throttle::Limits { entries: 256, ..Default::default() };
+        let limits = throttle::Limits { entries: 256, known: 256, ..throttle::Limits::of(&config.limits) };
         let throttle = Throttle::new(limits, words.throttle);
         let count = settings.workers;
         // The time of a world is not that of the system: all streams are young.
@@ -131,6 +132,7 @@ impl Machine {
                     post: PostRoom::new(post, wakers.clone()),
                     jobs: Jobs::new(worker, backend, completions[worker].clone()),
                     under_way: UnderWay::default(),
+                    writes: Writes::default(),
                     ends: Vec::new(),
                     scratch: Vec::new(),
                     sender: String::new(),

@@ -180,6 +180,125 @@ fn a_message_sent_after_a_subscription_stanza_comes_after_it() {
     assert!(stanza < message, "{heard}");
 }
 
+/// Turns stream management on for client 0.
+fn manage(world: &mut World) {
+    say(world, 0, "<enable xmlns='urn:xmpp:sm:3'/>");
+    settle(world);
+}
+
+/// What client 0 hears when it asks what has been handled.
+fn handled(world: &mut World) -> Option<u32> {
+    say(world, 0, "<r xmlns='urn:xmpp:sm:3'/>");
+    listen(world);
+    world.clients[0].live.as_ref().and_then(|live| live.handled)
+}
+
+/// Everything moves but the directory's writer.
+fn listen(world: &mut World) {
+    for _ in 0..10 {
+        turn(world);
+        world.hear_all();
+    }
+}
+
+fn roster_set(name: &str) -> String {
+    let item = format!("<item jid='{name}@elsewhere.example'/>");
+    format!("<iq type='set' id='q0'><query xmlns='jabber:iq:roster'>{item}</query></iq>")
+}
+
+#[test]
+fn nothing_is_acknowledged_beyond_a_write_that_has_not_run() {
+    let (mut world, _data) = four(100);
+    manage(&mut world);
+    let set = |n| {
+        let query = format!("<query xmlns='jabber:iq:private'><s{n} xmlns='urn:sim'/></query>");
+        format!("<iq type='set' id='q0'>{query}</iq>")
+    };
+    say(&mut world, 0, &(set(1) + &set(2)));
+    for expected in [None, Some(1), Some(2)] {
+        assert_eq!(handled(&mut world), expected);
+        if expected != Some(2) {
+            write(&mut world);
+        }
+    }
+}
+
+#[test]
+fn a_subscription_request_is_acknowledged_after_both_halves() {
+    let (mut world, _data) = four(100);
+    manage(&mut world);
+    world.subscription(0, 1, "subscribe");
+    assert_eq!(handled(&mut world), None);
+    write(&mut world);
+    assert_eq!(handled(&mut world), None);
+    write(&mut world);
+    assert!(handled(&mut world).is_some());
+}
+
+#[test]
+fn a_subscription_request_that_waits_for_room_is_not_acknowledged() {
+    let (mut world, _data) = four(1);
+    manage(&mut world);
+    world.subscription(0, 1, "subscribe");
+    write(&mut world);
+    say(&mut world, 2, &roster_set("x"));
+    turn(&mut world);
+    assert!(world.workers[0].core().home().under_way.has_waiting());
+    assert_eq!(handled(&mut world), None);
+    settle(&mut world);
+    assert!(handled(&mut world).is_some());
+}
+
+#[test]
+fn what_is_refused_is_acknowledged_at_once() {
+    let (mut world, _data) = four(1);
+    manage(&mut world);
+    say(&mut world, 2, &roster_set("x"));
+    listen(&mut world);
+    // The one place is taken.
+    say(&mut world, 0, &roster_set("y"));
+    assert_eq!(handled(&mut world), Some(1));
+}
+
+#[test]
+fn sets_of_one_kind_share_a_commit_and_what_is_behind_them_waits() {
+    let (mut world, _data) = four(100);
+    world.settings.watch = vec![0];
+    let sets: String = (0..20).map(|n| roster_set(&format!("c{n}"))).collect();
+    say(&mut world, 0, &(sets + &format!("<message type='normal' to='{}' id='behind'/>", full(0, "r1"))));
+    listen(&mut world);
+    assert_eq!(world.stepped.waiting().0, 20, "all of them wait for the writer");
+    let sent =
+        |world: &World| world.log.iter().any(|line| line.contains("<-") && line.contains("id='behind'"));
+    for _ in 0..20 {
+        assert!(!sent(&world));
+        write(&mut world);
+        listen(&mut world);
+    }
+    assert!(sent(&world));
+}
+
+#[test]
+fn a_set_of_another_kind_and_a_new_password_wait_for_their_turn() {
+    let (mut world, _data) = four(100);
+    let password =
+        "<query xmlns='jabber:iq:register'><username>u0</username><password>right</password></query>";
+    let private = "<query xmlns='jabber:iq:private'><s xmlns='urn:sim'/></query>";
+    let password = format!("<iq type='set' id='q0'>{password}</iq>");
+    let private = format!("<iq type='set' id='q0'>{private}</iq>");
+    say(&mut world, 0, &(roster_set("a") + &private + &password + &private));
+    for waits in [(1, 0), (1, 0), (0, 1), (1, 0), (1, 0), (0, 0)] {
+        listen(&mut world);
+        assert_eq!(world.stepped.waiting(), waits);
+        let ran = match waits {
+            (0, 1) => world.stepped.run_hash(&world.completions),
+            (1, 0) => world.stepped.run_write(&world.shared.directory, &world.completions),
+            _ => true,
+        };
+        assert!(ran);
+    }
+}
+
 /// A client sends user 1 a chat message with so many bytes beside its text.
 pub(super) fn write_to(world: &mut World, index: usize, resource: Option<&str>, bytes: usize) -> u32 {
     let session = world.clients[index].live.as_ref().expect("it is online").id;
@@ -269,9 +388,10 @@ fn a_worker_that_holds_too_much_reads_nothing_until_the_directory_has_caught_up(
     let config = crate::config::Config { limits, ..(*world.config).clone() };
     world.workers[0].core_mut().reconfigure(std::sync::Arc::new(config));
     world.subscription(1, 0, "subscribe");
+    // From another resource: what its own client sends behind the request waits at the connection.
     for _ in 0..20 {
-        world.message(1);
-        say(&mut world, 1, &format!("<message type='chat' to='{}'><body>n:0:.</body></message>", bare(0)));
+        world.message(3);
+        say(&mut world, 3, &format!("<message type='chat' to='{}'><body>n:0:.</body></message>", bare(0)));
     }
     for _ in 0..5 {
         turn(&mut world);

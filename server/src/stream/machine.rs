@@ -17,6 +17,7 @@ use whimbrel_storage::directory::CredentialsStamp;
 use whimbrel_storage::jid::{self, JidRef};
 
 use crate::config::Config;
+use crate::metrics::WorkerMetrics;
 use crate::registration::in_band;
 use crate::runtime::timer::TimerId;
 use crate::service::register::{self, Form};
@@ -25,6 +26,7 @@ use crate::stanza::{Kind, Type};
 use crate::stream::errors::{StanzaCondition, StanzaError, StreamCondition};
 use crate::stream::features::{self, NS_BIND, NS_STARTTLS};
 use crate::stream::registration;
+use crate::stream::sasl::audit::{self, FailedLogin, Why};
 use crate::stream::sasl::throttle::Verdict;
 use crate::stream::sasl::{
     self, ChannelBindings, Exchange, Failure, Mechanism, NS_SASL, Offer, PlainCheck, SERVER_NONCE_BYTES,
@@ -48,6 +50,14 @@ pub struct Surroundings<'a> {
     pub tls: bool,
     /// Milliseconds of the server's clock.
     pub now_ms: u64,
+    /// The worker, whose metrics count.
+    pub worker: usize,
+}
+
+impl Surroundings<'_> {
+    fn metrics(&self) -> &WorkerMetrics {
+        &self.shared.metrics[self.worker]
+    }
 }
 
 /// The state of a stream that has no resource yet. Boxed by its session; gone once it is bound.
@@ -74,6 +84,10 @@ pub struct Negotiation {
     exchange: Option<Box<Exchange>>,
     /// The account that the current exchange claims to be; a localpart.
     claimed: Option<Box<str>>,
+    /// Milliseconds for which the answer to the password or proof is to be held back.
+    delay_ms: u64,
+    /// An answer that is held back. Everything it depends on is decided and counted.
+    held_back: Option<Box<sasl::Step>>,
     failures: u8,
 }
 
@@ -85,8 +99,8 @@ pub enum Step {
     StartTls,
     /// Run the check on the crypto pool, then call [`Negotiation::plain_checked`].
     CheckPassword(PlainCheck),
-    /// Send these bytes after so many milliseconds; until then no input is looked at.
-    AnswerLater(u64, Vec<u8>),
+    /// Call [`Negotiation::answer_due`] after so many milliseconds; until then no input is looked at.
+    AnswerLater(u64),
     /// SASL has succeeded; the stream restarts on the user's home worker.
     Authenticated,
     /// Make an account (XEP-0077), answer the iq with this id, then look at input again.
@@ -134,6 +148,8 @@ impl Negotiation {
             bindings: ChannelBindings::default(),
             exchange: None,
             claimed: None,
+            delay_ms: 0,
+            held_back: None,
             failures: 0,
         }
     }
@@ -237,7 +253,7 @@ impl Negotiation {
         match stanza.namespace() {
             NS_STARTTLS if name == "starttls" && !at.tls && self.user.is_none() => Ok(Step::StartTls),
             NS_SASL if self.user.is_none() => self.sasl(at, stanza, out),
-            NS_SM if self.user.is_some() => managed(stanza, out),
+            NS_SM => managed(self.user.is_some(), stanza, out),
             "jabber:client" if Kind::from_name(name).is_some() => self.stanza(at, stanza, out),
             _ if Kind::from_name(name).is_some() => Err((StreamCondition::InvalidNamespace, None)),
             _ => Err((StreamCondition::UnsupportedStanzaType, None)),
@@ -288,7 +304,7 @@ impl Negotiation {
                 let Some(mechanism) =
                     stanza.attribute("mechanism").and_then(|name| Mechanism::from_name(&name))
                 else {
-                    return self.failed(at, SaslError::InvalidMechanism.into(), out);
+                    return self.failed(at, SaslError::InvalidMechanism.into(), Why::Protocol, out);
                 };
                 self.claimed = None;
                 let setup = Setup {
@@ -302,24 +318,130 @@ impl Negotiation {
                 self.exchange = Some(Box::new(exchange));
                 step
             }
-            "response" if self.throttled(at) => {
-                return self.failed(at, SaslError::TemporaryAuthFailure.into(), out);
-            }
-            "response" => match &mut self.exchange {
-                Some(exchange) => exchange.step(&stanza.to_element().content()),
-                None => return self.failed(at, SaslError::MalformedRequest.into(), out),
-            },
+            "response" => return self.response(at, stanza, out),
             "abort" => match &mut self.exchange {
                 Some(exchange) => exchange.abort(),
-                None => return self.failed(at, SaslError::Aborted.into(), out),
+                None => return self.failed(at, SaslError::Aborted.into(), Why::Aborted, out),
             },
             _ => return Err((StreamCondition::UnsupportedStanzaType, None)),
         };
         self.go_on(at, step, out)
     }
 
-    /// Does what an exchange asks for.
+    /// A proof is a guess: it is counted before it is looked at.
+    fn response(
+        &mut self,
+        at: &Surroundings<'_>,
+        stanza: &Stanza<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<Step, StreamEnd> {
+        let proof = self.exchange.as_ref().is_some_and(|exchange| exchange.awaits_proof());
+        if proof && !self.may_guess(at) {
+            return self.failed(at, SaslError::TemporaryAuthFailure.into(), Why::Throttled, out);
+        }
+        let Some(exchange) = &mut self.exchange else {
+            return self.failed(at, SaslError::MalformedRequest.into(), Why::Protocol, out);
+        };
+        let step = exchange.step(&stanza.to_element().content());
+        match proof {
+            true => self.judged(at, step, out),
+            false => self.go_on(at, step, out),
+        }
+    }
+
+    /// Does what an exchange asks for before a password or proof has been looked at.
     fn go_on(
+        &mut self,
+        at: &Surroundings<'_>,
+        step: sasl::Step,
+        out: &mut Vec<u8>,
+    ) -> Result<Step, StreamEnd> {
+        match step {
+            sasl::Step::NeedCredentials { username } => {
+                self.claimed = Some(username.clone());
+                let found = match credentials(at, &username) {
+                    Ok(found) => found,
+                    Err(error) => return self.failed(at, error.into(), Why::Unavailable, out),
+                };
+                self.stamp = stamp(at, &username, found.as_ref());
+                let Some(exchange) = &mut self.exchange else { return Ok(Step::Continue) };
+                let next = exchange.credentials_found(found.as_ref(), &at.shared.unknown_users);
+                self.go_on(at, next, out)
+            }
+            sasl::Step::NeedPlainCheck { username, password } => {
+                self.claimed = Some(username.clone());
+                if !self.may_guess(at) {
+                    return self.failed(at, SaslError::TemporaryAuthFailure.into(), Why::Throttled, out);
+                }
+                match credentials(at, &username) {
+                    Ok(found) => {
+                        self.stamp = stamp(at, &username, found.as_ref());
+                        self.waiting = true;
+                        Ok(Step::CheckPassword(
+                            at.shared.unknown_users.plain_check(found, &username, password),
+                        ))
+                    }
+                    Err(error) => self.failed(at, error.into(), Why::Unavailable, out),
+                }
+            }
+            sasl::Step::Failure(failure) => {
+                let why = match failure.error {
+                    SaslError::Aborted => Why::Aborted,
+                    _ => Why::Protocol,
+                };
+                self.failed(at, failure, why, out)
+            }
+            // Nothing succeeds without a password or proof.
+            step @ (sasl::Step::Challenge(_) | sasl::Step::Success { .. }) => self.answer(at, step, out),
+        }
+    }
+
+    /// Counts a guess, and notes for how long its answer is to be held back. `false`: it is not to be looked at.
+    fn may_guess(&mut self, at: &Surroundings<'_>) -> bool {
+        let Some(claimed) = &self.claimed else { return false };
+        match at.shared.throttle().begin(claimed, at.peer, at.now_ms) {
+            Verdict::Proceed { delay_ms } => {
+                self.delay_ms = delay_ms;
+                true
+            }
+            Verdict::Refuse => false,
+        }
+    }
+
+    /// A password or proof has been looked at: what came of it is counted now and answered when it is due.
+    fn judged(
+        &mut self,
+        at: &Surroundings<'_>,
+        step: sasl::Step,
+        out: &mut Vec<u8>,
+    ) -> Result<Step, StreamEnd> {
+        match &step {
+            sasl::Step::Success { username, .. } => {
+                at.shared.throttle().succeeded(username, at.peer, at.now_ms);
+            }
+            _ => self.tell(at, Why::Credentials),
+        }
+        if self.delay_ms == 0 {
+            return self.answer(at, step, out);
+        }
+        at.metrics().login_delayed.add(1);
+        self.waiting = true;
+        self.held_back = Some(Box::new(step));
+        Ok(Step::AnswerLater(std::mem::take(&mut self.delay_ms)))
+    }
+
+    /// The answer that was held back is due.
+    ///
+    /// # Errors
+    /// The stream error to send.
+    pub fn answer_due(&mut self, at: &Surroundings<'_>, out: &mut Vec<u8>) -> Result<Step, StreamEnd> {
+        let Some(step) = self.held_back.take() else { return Ok(Step::Continue) };
+        self.waiting = false;
+        self.answer(at, *step, out)
+    }
+
+    /// Tells the client what came of its exchange so far.
+    fn answer(
         &mut self,
         at: &Surroundings<'_>,
         step: sasl::Step,
@@ -330,45 +452,16 @@ impl Negotiation {
                 sasl::write_challenge(&message, out);
                 Ok(Step::Continue)
             }
-            sasl::Step::NeedCredentials { username } => {
-                self.claimed = Some(username.clone());
-                if self.throttled(at) {
-                    return self.failed(at, SaslError::TemporaryAuthFailure.into(), out);
-                }
-                let found = match credentials(at, &username) {
-                    Ok(found) => found,
-                    Err(error) => return self.failed(at, error.into(), out),
-                };
-                self.stamp = found.as_ref().map(CredentialsStamp::of);
-                let Some(exchange) = &mut self.exchange else { return Ok(Step::Continue) };
-                let next = exchange.credentials_found(found.as_ref(), &at.shared.unknown_users);
-                self.go_on(at, next, out)
-            }
-            sasl::Step::NeedPlainCheck { username, password } => {
-                self.claimed = Some(username.clone());
-                if self.throttled(at) {
-                    return self.failed(at, SaslError::TemporaryAuthFailure.into(), out);
-                }
-                match credentials(at, &username) {
-                    Ok(found) => {
-                        self.stamp = found.as_ref().map(CredentialsStamp::of);
-                        self.waiting = true;
-                        Ok(Step::CheckPassword(
-                            at.shared.unknown_users.plain_check(found, &username, password),
-                        ))
-                    }
-                    Err(error) => self.failed(at, error.into(), out),
-                }
-            }
             sasl::Step::Success { username, additional_data } => {
                 sasl::write_success(&additional_data, out);
-                at.shared.throttle().succeeded(&username);
                 self.user = Some(username);
                 self.exchange = None;
                 self.restart();
                 Ok(Step::Authenticated)
             }
-            sasl::Step::Failure(failure) => self.failed(at, failure, out),
+            sasl::Step::Failure(failure) => self.refuse(at, failure, out),
+            // These come before a password or proof.
+            sasl::Step::NeedCredentials { .. } | sasl::Step::NeedPlainCheck { .. } => Ok(Step::Continue),
         }
     }
 
@@ -385,7 +478,7 @@ impl Negotiation {
         self.waiting = false;
         let Some(exchange) = &mut self.exchange else { return Ok(Step::Continue) };
         let step = exchange.plain_checked(accepted);
-        self.go_on(at, step, out)
+        self.judged(at, step, out)
     }
 
     /// The crypto pool had no room for a check.
@@ -394,43 +487,57 @@ impl Negotiation {
     /// The stream error to send.
     pub fn plain_refused(&mut self, at: &Surroundings<'_>, out: &mut Vec<u8>) -> Result<Step, StreamEnd> {
         self.waiting = false;
-        self.failed(at, SaslError::TemporaryAuthFailure.into(), out)
+        self.failed(at, SaslError::TemporaryAuthFailure.into(), Why::Unavailable, out)
     }
 
-    /// Whether the claimed account, or the address, has failed too often.
-    fn throttled(&self, at: &Surroundings<'_>) -> bool {
-        let Some(claimed) = &self.claimed else { return false };
-        at.shared.throttle().verdict(claimed, at.peer, at.now_ms) == Verdict::Refuse
+    /// The account and mechanism of a check that the crypto pool is to make, for the case that the connection ends first.
+    pub fn guess(&self) -> Option<(Box<str>, &'static str)> {
+        let mechanism = self.exchange.as_ref().map_or("-", |exchange| exchange.mechanism().name());
+        self.claimed.clone().map(|account| (account, mechanism))
     }
 
-    /// Ends an exchange in failure. A wrong password is answered the later the more there were of them.
+    /// Ends an exchange in failure without a password or proof having been looked at.
     fn failed(
+        &mut self,
+        at: &Surroundings<'_>,
+        failure: Failure,
+        why: Why,
+        out: &mut Vec<u8>,
+    ) -> Result<Step, StreamEnd> {
+        self.tell(at, why);
+        self.refuse(at, failure, out)
+    }
+
+    /// Counts a failure, also that which ends the stream, and leaves a line about it.
+    fn tell(&self, at: &Surroundings<'_>, why: Why) {
+        let mechanism = self.exchange.as_ref().map_or("-", |exchange| exchange.mechanism().name());
+        let login = FailedLogin { account: self.claimed.as_deref(), address: at.peer, mechanism, why };
+        audit::note(at.shared, at.worker, &login, at.now_ms);
+    }
+
+    /// Answers with `<failure/>`; the last one that a stream may have ends it (RFC 6120 §6.4.5).
+    fn refuse(
         &mut self,
         at: &Surroundings<'_>,
         failure: Failure,
         out: &mut Vec<u8>,
     ) -> Result<Step, StreamEnd> {
         self.exchange = None;
-        self.failures += 1;
-        let mut answer = Vec::new();
-        failure.write(&mut answer);
+        self.failures = self.failures.saturating_add(1);
+        failure.write(out);
         if self.failures >= at.config.limits.sasl_attempts {
-            out.append(&mut answer);
             return Err((StreamCondition::PolicyViolation, Some("too many failed authentication attempts")));
         }
-        let delay_ms = match &self.claimed {
-            Some(claimed) if failure.is_wrong_password() => {
-                at.shared.throttle().failed(claimed, at.peer, at.now_ms)
-            }
-            _ => 0,
-        };
-        if delay_ms == 0 {
-            out.append(&mut answer);
-            return Ok(Step::Continue);
-        }
-        self.waiting = true;
-        Ok(Step::AnswerLater(delay_ms, answer))
+        Ok(Step::Continue)
     }
+}
+
+/// The stamp of an account's credentials. One is made of made-up credentials where there is no account, and forgotten,
+/// so that it takes as long.
+fn stamp(at: &Surroundings<'_>, username: &str, found: Option<&Credentials>) -> Option<CredentialsStamp> {
+    let fake = at.shared.unknown_users.credentials(username);
+    let stamp = CredentialsStamp::of(found.unwrap_or(&fake));
+    found.map(|_| stamp)
 }
 
 fn credentials(at: &Surroundings<'_>, username: &str) -> Result<Option<Credentials>, SaslError> {
@@ -463,9 +570,11 @@ fn bind(at: &Surroundings<'_>, stanza: &Stanza<'_>, out: &mut Vec<u8>) -> Step {
 }
 
 /// XEP-0198 §5: after the login a client may resume a stream; anything else has to wait until a resource is bound.
-fn managed(stanza: &Stanza<'_>, out: &mut Vec<u8>) -> Result<Step, StreamEnd> {
+/// Before the login even that is refused, with `<failed/>` and not with the end of the stream (§3): the client may go
+/// on and log in.
+fn managed(logged_in: bool, stanza: &Stanza<'_>, out: &mut Vec<u8>) -> Result<Step, StreamEnd> {
     match Said::read(stanza) {
-        Some(Said::Resume(id, h)) => Ok(Step::Resume { id, h }),
+        Some(Said::Resume(id, h)) if logged_in => Ok(Step::Resume { id, h }),
         Some(_) => {
             element::write_failed(StanzaCondition::UnexpectedRequest, None, out);
             Ok(Step::Continue)

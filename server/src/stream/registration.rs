@@ -24,7 +24,10 @@ use crate::user::home::Home;
 use crate::user::routing;
 use crate::xml::{Element, Stanza};
 
-/// Addresses that are remembered; in an hour in which more than these register, further ones are refused.
+/// How many times as often as an address its network may try: an IPv6 /48 has 65,536 addresses.
+const NETWORK_SHARE: u32 = 8;
+
+/// Addresses and networks that are remembered; in an hour in which more than these register, further ones are refused.
 const ADDRESSES_MAX: usize = 65_536;
 
 /// How often each address has tried to register in the current hour of the server's clock.
@@ -38,22 +41,27 @@ struct Hour {
 }
 
 impl Quota {
-    /// Counts an attempt; `false` when the address has had its `limit` (`limits.registrations_per_hour`).
-    pub fn take(&self, address: AddressKey, limit: u32, now_ms: u64) -> bool {
+    /// Counts an attempt; `false` when the address has had its `limit` (`limits.registrations_per_hour`), or its network
+    /// [`NETWORK_SHARE`] times as many.
+    pub fn take(&self, peer: IpAddr, limit: u32, now_ms: u64) -> bool {
         let mut hour = self.0.lock().expect("no code panics while it holds this lock");
         let number = now_ms / 3_600_000;
         if hour.number != number {
             *hour = Hour { number, ..Hour::default() };
         }
-        let full = hour.attempts.len() >= ADDRESSES_MAX && !hour.attempts.contains_key(&address);
-        if full {
+        let wanted = [
+            (AddressKey::new(peer), limit),
+            (AddressKey::network(peer), limit.saturating_mul(NETWORK_SHARE)),
+        ];
+        let attempts = &mut hour.attempts;
+        let new = wanted.iter().filter(|(key, _)| !attempts.contains_key(key)).count();
+        let had = |key: &AddressKey| attempts.get(key).copied().unwrap_or(0);
+        if attempts.len() + new > ADDRESSES_MAX || wanted.iter().any(|(key, most)| had(key) >= *most) {
             return false;
         }
-        let attempts = hour.attempts.entry(address).or_insert(0);
-        if *attempts >= limit {
-            return false;
+        for (key, _) in wanted {
+            *attempts.entry(key).or_insert(0) += 1;
         }
-        *attempts += 1;
         true
     }
 }
@@ -97,7 +105,7 @@ fn write_form(domain: &str, id: &str, out: &mut Vec<u8>) {
 /// Makes keys and account. The answer goes to the connection by [`crate::runtime::jobs::Jobs::answer`].
 pub fn start(home: &mut Home, conn: ConnId, peer: IpAddr, id: String, form: Form) {
     let limit = home.config.limits.registrations_per_hour;
-    if !home.shared.registrations.take(AddressKey::new(peer), limit, home.now.0) {
+    if !home.shared.registrations.take(peer, limit, home.now.0) {
         home.metrics().refused_registrations.add(1);
         let text = "too many accounts from this address; try again in an hour";
         let error = StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text);
@@ -158,11 +166,19 @@ mod tests {
     #[test]
     fn an_address_has_its_quota_each_hour() {
         let quota = Quota::default();
-        let (a, b) = (AddressKey::new([10, 0, 0, 1].into()), AddressKey::new([10, 0, 0, 2].into()));
+        let (a, b): (IpAddr, IpAddr) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
         assert!(quota.take(a, 2, 0) && quota.take(a, 2, 1000));
         assert!(!quota.take(a, 2, 3_599_999));
         assert!(quota.take(b, 2, 3_599_999));
         assert!(quota.take(a, 2, 3_600_000));
         assert!(!quota.take(b, 0, 3_600_000));
+    }
+
+    #[test]
+    fn a_network_of_changing_addresses_has_a_quota_as_well() {
+        let quota = Quota::default();
+        let taken = (0..255).filter(|n| quota.take([10, 0, 0, *n].into(), 2, 0)).count();
+        assert_eq!(taken, 2 * NETWORK_SHARE as usize);
+        assert!(quota.take([10, 0, 1, 1].into(), 2, 0));
     }
 }

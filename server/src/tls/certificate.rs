@@ -154,9 +154,24 @@ fn load(certificate: &Path, key: &Path, group: bool) -> Result<Certificate, Cert
             path: certificate.to_owned(),
             reason: format!("the certificate cannot be used ({reason})"),
         },
-        error => CertificateError::KeyUnusable { path: key.to_owned(), reason: error.to_string() },
+        error => {
+            CertificateError::KeyUnusable { path: key.to_owned(), reason: why_unusable(&secret, &error) }
+        }
     })?;
     Ok(Certificate { certified, facts })
+}
+
+/// DER of the object identifier of the curve P-521 (RFC 5480 §2.1.1.1: secp521r1, 1.3.132.0.35).
+const P521: &[u8] = &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23];
+
+/// Why a key that reads well cannot be used. The library says of every kind it does not know that it cannot be read.
+fn why_unusable(pem: &[u8], error: &rustls::Error) -> String {
+    let on_p521 = PrivateKeyDer::from_pem_slice(pem)
+        .is_ok_and(|key| key.secret_der().windows(P521.len()).any(|window| window == P521));
+    match on_p521 {
+        true => "it is an ECDSA key on the curve P-521, with which this server cannot sign".into(),
+        false => error.to_string(),
+    }
 }
 
 /// A private key that others may read is no secret, and one that they may change is theirs. Looks at the file that is

@@ -221,6 +221,8 @@ impl Server {
         let number = |descriptor: RawFd| u32::try_from(descriptor).unwrap_or(u32::MAX);
         let clock_at_ns = platform::monotonic_ns();
         let clock_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let mut guesses = Encoder::default();
+        self.shared.throttle().save(&mut guesses);
         ServerState {
             version: env!("CARGO_PKG_VERSION").into(),
             program: launch.path.clone(),
@@ -243,6 +245,7 @@ impl Server {
             closed: closed.into_iter().filter(|(_, n)| *n > 0).map(|(why, n)| (why.into(), n)).collect(),
             streams: self.shared.streams_before(clock_ms),
             tally: launch.tally.clone(),
+            guesses: guesses.bytes().to_vec(),
         }
     }
 

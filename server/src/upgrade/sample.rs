@@ -57,6 +57,7 @@ pub fn server() -> ServerState {
         closed: vec![("in a TLS handshake".into(), 2)],
         streams: vec![(0xfeed, 17)],
         tally: Tally { done: 3, fallen_back: 1 },
+        guesses: vec![1, 2, 3],
     }
 }
 

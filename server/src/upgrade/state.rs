@@ -99,6 +99,8 @@ pub struct ServerState {
     pub streams: Vec<(u64, u32)>,
     /// Upgrades so far, without this one.
     pub tally: Tally,
+    /// Failed logins and known addresses, as the throttle writes them.
+    pub guesses: Vec<u8>,
 }
 
 impl ServerState {
@@ -144,6 +146,7 @@ impl ServerState {
         }
         to.number(self.tally.done);
         to.number(self.tally.fallen_back);
+        to.bytes_of(&self.guesses);
     }
 
     /// Reads it.
@@ -173,6 +176,7 @@ impl ServerState {
             closed: Vec::new(),
             streams: Vec::new(),
             tally: Tally::default(),
+            guesses: Vec::new(),
         };
         for _ in 0..from.count()? {
             let configured = from.text()?.parse();
@@ -194,6 +198,7 @@ impl ServerState {
             state.streams.push((u64::from_le_bytes(*from.array()?), from.number()?));
         }
         state.tally = Tally { done: from.number()?, fallen_back: from.number()? };
+        state.guesses = from.bytes()?.to_vec();
         Ok(state)
     }
 }

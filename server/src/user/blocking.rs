@@ -51,9 +51,12 @@ fn localpart(jid: &str) -> &str {
     jid.split_once('@').map_or("", |(local, _)| local)
 }
 
-/// Whether a sorted list has a resource of a user of this worker.
-pub fn has_resource(home: &Home, list: &[Box<str>], key: ResourceKey) -> bool {
-    JidRef::parse(&home.full_jid(key)).is_ok_and(|full| on_list(list, &full))
+/// Whether a sorted list names just this resource of a user of this worker. What it blocks as a whole is kept from the presence
+/// by the sender's home, and has to hear of the end when it is put on the list.
+pub fn names_resource(home: &Home, list: &[Box<str>], key: ResourceKey) -> bool {
+    let has = |jid: &str| list.binary_search_by(|entry| (**entry).cmp(jid)).is_ok();
+    let name = &home.users.resource(key).name;
+    has(&home.full_jid(key)) || has(&format!("{}/{name}", home.shared.domain))
 }
 
 /// Reads a user's list; `None` when it is empty.

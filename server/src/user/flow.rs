@@ -212,6 +212,17 @@ pub fn delivered(home: &mut Home, key: ResourceKey) {
     home.users.tidy_flow(key);
 }
 
+/// The connection of a managed session is gone. What was written to it before it was managed has no number, so nobody can
+/// say whether it arrived: the resource gets it from the log once more.
+pub fn take_back_unsent(home: &mut Home, key: ResourceKey) {
+    let flow = home.users.flow_mut(key);
+    let oldest = flow.unsent.take().and_then(|unsent| unsent.iter().copied().min());
+    if let Some(Sequence(oldest)) = oldest {
+        let before = Sequence(oldest - 1);
+        flow.after = Some(flow.after.map_or(before, |after| after.min(before)));
+    }
+}
+
 /// A client has read everything that waited in the driver.
 pub fn drained(home: &mut Home, key: ResourceKey) {
     let resource = home.users.resource_mut(key);

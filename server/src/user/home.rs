@@ -24,6 +24,7 @@ use crate::user::ledger::Ledger;
 use crate::user::presence::contacts::Contacts;
 use crate::user::subscription::under_way::UnderWay;
 use crate::user::tables::{ResourceKey, Users};
+use crate::user::writes::Writes;
 use crate::{config::Config, user};
 
 /// Recipients of one letter at most.
@@ -66,6 +67,8 @@ pub struct Home {
     pub jobs: Jobs,
     /// Subscriptions under way to the directory, and what waits behind them.
     pub under_way: UnderWay,
+    /// What clients of this worker have under way to the directory.
+    pub writes: Writes,
     /// Streams to end after the current event.
     pub ends: Vec<End>,
     /// A buffer for the stanza being forwarded, kept between stanzas.
@@ -174,13 +177,13 @@ impl Home {
         Some(Ticket { stream: sm.id(), resource: sender, number: sm.count_received(), safe, worker })
     }
 
-    /// A message is safe, or nothing had to be kept of it: tells its sender's worker.
+    /// A stanza is safe, or nothing had to be kept of it: tells its sender's worker.
     pub fn settle(&mut self, ticket: Ticket) {
         self.metrics().settled.add(1);
         self.say(ticket, true);
     }
 
-    /// Whether a message is safe reaches its sender's stream.
+    /// Whether a stanza is safe reaches its sender's stream.
     pub fn say(&mut self, ticket: Ticket, safe: bool) {
         match usize::from(ticket.worker) {
             worker if worker == self.worker => self.hear(ticket, safe),
@@ -188,7 +191,7 @@ impl Home {
         }
     }
 
-    /// A message of a client of this worker is safe; or it will never be, and then the stream must end without an
+    /// A stanza of a client of this worker is safe; or it will never be, and then the stream must end without an
     /// acknowledgement of it. A stream that is gone does not matter.
     pub fn hear(&mut self, ticket: Ticket, safe: bool) {
         let key = ticket.resource;
@@ -197,7 +200,7 @@ impl Home {
             sm.settle(ticket.number);
             self.touched.push(key);
         } else {
-            let text = "a message could not be written to the disk";
+            let text = "a stanza could not be written to the disk";
             self.end_for_good(key, StreamCondition::InternalServerError, Some(text));
         }
     }

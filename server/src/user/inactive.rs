@@ -6,6 +6,7 @@
 
 use std::hash::BuildHasher;
 
+use crate::memory::Pressure;
 use crate::runtime::driver::ConnId;
 use crate::stanza::{Delivery, Kind, Traits, Type};
 use crate::user::flow::{self, Class};
@@ -124,7 +125,7 @@ pub fn hold(
     bytes: &[u8],
 ) -> bool {
     let limit = home.config.limits.inactive_bytes as usize;
-    let has_share = share::has(home, key, bytes.len());
+    let has_share = home.shared.memory.pressure() < Pressure::Tight && share::has(home, key, bytes.len());
     let resource = home.users.resource_mut(key);
     let reads = resource.conn != ConnId::NONE && !resource.flags.has(Flags::BACKED_UP);
     if urgency == Urgency::Now {
@@ -156,6 +157,14 @@ pub fn release(home: &mut Home, key: ResourceKey) {
             let class = sender.as_deref().map_or(Class::Foreign, Class::Presence);
             flow::write(home, key, *kind, class, stanza);
         }
+    }
+}
+
+/// Drops everything that is held for a client that is not there; its contacts will be asked for their presence.
+pub fn forget(home: &mut Home, key: ResourceKey) {
+    let resource = home.users.resource_mut(key);
+    if resource.held.take().is_some() {
+        resource.flags.put(Flags::PRESENCE_LOST, true);
     }
 }
 

@@ -17,7 +17,7 @@ use whimbrel_storage::log::{
 use crate::limits::Limits;
 use crate::metrics::WorkerMetrics;
 use crate::stanza::Ticket;
-use crate::user::shares::{Refusal, Request, Sender, Shares};
+use crate::user::quota::{Refusal, Request, Sender, Shares};
 use crate::user::tables::ResourceKey;
 
 /// Opening a failed log anew reads all of it and holds up its worker. Between two attempts the worker works so many

@@ -24,10 +24,10 @@ use crate::stream::sm::{AnswerTo, Unacked};
 use crate::user::carbons;
 use crate::user::flow;
 use crate::user::home::Home;
+use crate::user::quota::{Refusal, Request, Sender, Shares};
 use crate::user::record::{self, Kept};
 use crate::user::room::{self, Room};
 use crate::user::routing;
-use crate::user::shares::{Refusal, Request, Sender, Shares};
 use crate::user::tables::{Flags, Resource, ResourceKey, UserKey};
 use crate::xml::Element;
 

@@ -15,6 +15,7 @@
 //!
 //! A client that reads is never kept waiting for an acknowledgement of its own: it could not be read.
 
+use crate::memory::Pressure;
 use crate::runtime::driver::ConnId;
 use crate::stream::sm::queue::ENTRY_BYTES;
 use crate::user::flow::Class;
@@ -55,7 +56,7 @@ pub fn for_next_stanza(home: &Home, conn: ConnId, resource: Option<ResourceKey>)
 }
 
 /// Whether something that others send to a client, and that is not in the log, is taken.
-pub fn takes(home: &Home, key: ResourceKey, class: Class<'_>, length: usize) -> bool {
+pub fn takes(home: &mut Home, key: ResourceKey, class: Class<'_>, length: usize) -> bool {
     let conn = home.users.resource(key).conn;
     let is_presence = matches!(class, Class::Presence(_));
     if conn != ConnId::NONE
@@ -64,7 +65,7 @@ pub fn takes(home: &Home, key: ResourceKey, class: Class<'_>, length: usize) -> 
         return false;
     }
     // Presence is sent even if it cannot be remembered, to a client that is there.
-    is_presence && conn != ConnId::NONE || fits_unacked(home, key, length, 2)
+    is_presence && conn != ConnId::NONE || fits_when_thinned(home, key, length, 2)
 }
 
 /// Whether there is room for an answer of the server. It is asked for while little waits, so what may still be too much is
@@ -82,17 +83,19 @@ const ANSWER_BYTES_ALWAYS: usize = 1024;
 /// Whether a managed stream can remember a stanza of so many bytes. Presence that was replaced is forgotten first.
 pub fn has_to_remember(home: &mut Home, key: ResourceKey, class: Class<'_>, length: usize) -> bool {
     let part = if matches!(class, Class::Presence(_) | Class::Foreign) { 2 } else { 1 };
+    fits_when_thinned(home, key, length, part) && share::has(home, key, length)
+}
+
+fn fits_when_thinned(home: &mut Home, key: ResourceKey, length: usize, part: usize) -> bool {
     if fits_unacked(home, key, length, part) {
-        return share::has(home, key, length);
+        return true;
     }
-    let limit = home.config.limits.unacked_bytes();
-    let Some(queue) = home.users.sm_mut(key).and_then(|sm| sm.unacked_mut()) else { return false };
-    // Each time at least an eighth goes, so the work is shared by many stanzas.
-    if queue.replaceable() <= limit / 4 {
-        return false;
+    let limits = &home.config.limits;
+    let (entries_max, bytes_max) = (limits.sm_unacked_stanzas as usize, limits.unacked_bytes());
+    if let Some(queue) = home.users.sm_mut(key).and_then(|sm| sm.unacked_mut()) {
+        queue.thin(entries_max, bytes_max);
     }
-    queue.thin(limit / 8);
-    fits_unacked(home, key, length, part) && share::has(home, key, length)
+    fits_unacked(home, key, length, part)
 }
 
 /// Whether a managed stream has room for another entry that takes few bytes.
@@ -114,5 +117,8 @@ fn fits_unacked(home: &Home, key: ResourceKey, length: usize, part: usize) -> bo
 
 /// Bytes, beside references, that a session without a connection may keep of what it has not acknowledged.
 pub fn detached_bytes(home: &Home) -> usize {
+    if home.shared.memory.pressure() >= Pressure::Tight {
+        return 0;
+    }
     home.config.limits.detached_bytes as usize
 }

@@ -17,6 +17,7 @@ use crate::user::home::Home;
 use crate::user::inactive::Urgency;
 use crate::user::subscription::table::Verb;
 use crate::user::tables::{Flags, ResourceKey, UserKey};
+use crate::user::writes::{Area, Place};
 use crate::user::{blocking, carbons, flow, inactive, offline, presence, room};
 use crate::xml::{CommonAttributes, Stamp, Stanza, writer};
 
@@ -54,6 +55,29 @@ impl Inbound<'_> {
     /// Appends the stanza as its recipient gets it.
     pub fn write_stamped(&self, out: &mut Vec<u8>) {
         self.stanza.write_stamped(&Stamp { from: self.from, to: None, language: self.language }, out);
+    }
+}
+
+/// How the next stanza of a bound resource stands to writes that it has begun: what it does may depend on them.
+pub fn place_of(home: &Home, sender: ResourceKey, stanza: &Stanza<'_>) -> Place {
+    let CommonAttributes { to, typ, .. } = stanza.common_attributes();
+    match Kind::from_name(stanza.name()) {
+        Some(Kind::Iq) => {
+            let own = home.users.local_of(sender);
+            let to_server = to.is_none_or(|to| {
+                JidRef::parse(&to).is_ok_and(|to| {
+                    to.is_bare()
+                        && to.domain() == &*home.shared.domain
+                        && to.local().is_none_or(|local| local == own)
+                })
+            });
+            if to_server { service::place_of(stanza) } else { Place::Behind }
+        }
+        Some(Kind::Presence) => match Type::parse(Kind::Presence, typ.as_deref()).and_then(Verb::of) {
+            Some(_) => Place::In(Area::Roster),
+            None => Place::Behind,
+        },
+        _ => Place::Behind,
     }
 }
 
@@ -231,9 +255,8 @@ pub fn send_to_user(home: &mut Home, inbound: &Inbound<'_>, local: &str, resourc
     if inbound.kind == Kind::Message {
         if delivery.is_kept()
             && let Some(ticket) = inbound.ticket
-            && let Some(sm) = home.users.sm_mut(inbound.sender)
         {
-            sm.leave_unsettled(ticket.number);
+            home.leave_unsettled(ticket);
             delivery.ticket = Some(ticket);
         }
         carbons::copy_sent(home, inbound.sender, &delivery);
@@ -428,7 +451,7 @@ fn hand_over_as(
 }
 
 /// Whether a resource takes a stanza that somebody else sends it and that is kept nowhere.
-fn takes(home: &Home, key: ResourceKey, d: &Delivery<'_>) -> bool {
+fn takes(home: &mut Home, key: ResourceKey, d: &Delivery<'_>) -> bool {
     inactive::urgency(d) != Urgency::Now || room::takes(home, key, Class::Foreign, d.bytes.len())
 }
 

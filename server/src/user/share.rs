@@ -10,6 +10,7 @@
 //!
 //! Messages are in the log, and never refused for this: a recipient's account being full is no reason to refuse a sender.
 
+use crate::memory::{Pressure, SHORT_BYTES};
 use crate::runtime::driver::ConnId;
 use crate::user::home::Home;
 use crate::user::tables::{Resource, ResourceKey, UserKey};
@@ -32,12 +33,16 @@ pub struct Use {
 }
 
 impl Use {
+    /// Nothing.
+    pub const NONE: Use = Use { output: 0, unacked: 0, held: 0, presence: 0 };
+
     /// All of it.
     pub fn total(&self) -> usize {
         self.output + self.unacked + self.held + self.presence
     }
 
-    fn add(&mut self, other: Use) {
+    /// Adds what another holds.
+    pub fn add(&mut self, other: Use) {
         self.output += other.output;
         self.unacked += other.unacked;
         self.held += other.held;
@@ -76,6 +81,9 @@ fn whole(home: &Home) -> usize {
 /// Whether an account may hold so many bytes more. What a resource holds within its part of a quarter is not asked about.
 pub fn has(home: &Home, key: ResourceKey, more: usize) -> bool {
     let resource = home.users.resource(key);
+    if home.shared.memory.pressure() >= Pressure::Short {
+        return of_resource(home, resource).total() + more <= SHORT_BYTES;
+    }
     let part = whole(home) / 4 / (home.config.limits.resources_per_user as usize).max(1);
     of_resource(home, resource).total() + more <= part
         || of_account(home, resource.user).total() + more <= whole(home)

@@ -60,8 +60,6 @@ impl Flags {
     pub const BACKED_UP: Flags = Flags(32);
     /// Presence for it was dropped for want of room: its contacts are asked for theirs again (RFC 6121 §4.3).
     pub const PRESENCE_LOST: Flags = Flags(64);
-    /// A new password is being hashed for it (XEP-0077).
-    pub const CHANGING_PASSWORD: Flags = Flags(128);
     /// It is known whether its stream is managed: it is, or the client has sent presence, or has been there for long
     /// without either. Until then a message that is written to it has not been delivered.
     pub const SETTLED: Flags = Flags(256);
@@ -280,6 +278,17 @@ impl Users {
     /// Online users and bound resources.
     pub fn counts(&self) -> (usize, usize) {
         (self.users.len(), self.resources.len())
+    }
+
+    /// The bound resources at a range of places, for sweeps that do a part at a time.
+    pub fn range(&self, start: usize, length: usize) -> impl Iterator<Item = (ResourceKey, &Resource)> {
+        let places = start..(start + length).min(self.resources.capacity());
+        places.filter_map(|place| Some((ResourceKey(index(place)), self.resources.get(place)?)))
+    }
+
+    /// Places of resources, free ones included: what [`Users::range`] walks through.
+    pub fn places(&self) -> usize {
+        self.resources.capacity()
     }
 
     /// All bound resources.

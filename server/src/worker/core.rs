@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::admission::{AddressKey, Refusal};
+use crate::memory::Pressure;
 use crate::runtime::driver::{CloseCause, CloseHow, ConnId, Event, ListenerId};
 use crate::runtime::letter::Letter;
 use crate::runtime::outbox::Action;
@@ -27,6 +27,8 @@ use crate::user::routing::StreamEnd;
 use crate::user::tables::{Flags, ResourceKey};
 use crate::user::{flow, presence, routing};
 use crate::worker::managed::Resumption;
+use crate::worker::places::{Accepts, Places, Taken};
+use crate::worker::pressure::Sample;
 use crate::worker::turn::{InputEnd, Turns};
 use crate::xml::{self, Framer};
 
@@ -35,8 +37,8 @@ use crate::xml::{self, Framer};
 pub enum Timer {
     /// `limits.preauth_seconds` of a connection.
     Preauth(ConnId),
-    /// The delayed answer to a wrong password.
-    Answer(ConnId, Box<[u8]>),
+    /// The answer to a password or proof that is held back.
+    Answer(ConnId),
     /// Once a second: idle clients, accept budget.
     Second,
     /// `limits.drain_seconds` after a drain began.
@@ -64,10 +66,12 @@ pub struct Core {
     pub(super) arrivals: Vec<Traveller>,
     /// Which listeners speak TLS from the first byte.
     pub(super) tls_listeners: Vec<bool>,
-    /// Accepts that are left in this second.
-    pub(super) accept_budget: u32,
-    /// Whether accepting is paused by the budget.
+    /// Accepts in this second.
+    pub(super) accepts: Accepts,
+    /// Whether accepting is paused by them.
     pub(super) accept_paused: bool,
+    /// Connections that have no resource, by address.
+    pub(super) places: Places,
     pub(super) sweep_position: usize,
     pub(super) draining: bool,
     /// Sessions that wait to be resumed.
@@ -76,6 +80,8 @@ pub struct Core {
     pub(super) resumptions: Vec<Resumption>,
     /// Resources with stream management that were busy lately; each is looked at once a second until it rests.
     pub(super) watched: Vec<crate::user::tables::ResourceKey>,
+    /// What sessions hold, as far as it was sampled in this round.
+    pub(super) sample: Sample,
     /// When the log was last looked after.
     pub(super) log_seen_to: Millis,
     /// The first resource that is behind and had to wait for the next iteration.
@@ -100,20 +106,21 @@ impl Core {
             plain: Vec::new(),
             arrivals: Vec::new(),
             tls_listeners,
-            accept_budget: 0,
+            accepts: Accepts::new(limits, workers_of(&home)),
             accept_paused: false,
+            places: Places::default(),
             sweep_position: 0,
             draining: false,
             detached: 0,
             resumptions: Vec::new(),
             watched: Vec::new(),
+            sample: Sample::NEW,
             log_seen_to: Millis(0),
             pumped_to: None,
             turns: Turns::default(),
             choked: Vec::new(),
             home,
         };
-        core.refill_accept_budget();
         core.set_timer(1000, Timer::Second);
         core.home.metrics().log_pending.set(core.home.ledger.count_pending());
         core
@@ -199,20 +206,21 @@ impl Core {
     fn accepted(&mut self, conn: ConnId, listener: ListenerId, peer: IpAddr) {
         let metrics = self.home.metrics();
         metrics.accepts.add(1);
-        self.accept_budget = self.accept_budget.saturating_sub(1);
-        if self.accept_budget == 0 && !self.accept_paused {
+        let taken = self.accepts.take(peer);
+        if self.accepts.is_used_up() && !self.accept_paused {
             self.accept_paused = true;
             metrics.accept_rate_pauses.add(1);
         }
+        if taken == Taken::TurnedAway {
+            metrics.refused_accepts.add(1);
+            return self.home.out.act(conn, Action::Close(CloseHow::Reset));
+        }
         let direct_tls = self.tls_listeners.get(usize::from(listener.0)).copied().unwrap_or(false);
-        let refusal = self.home.shared.admission.admit(AddressKey::new(peer), &self.home.config.limits).err();
-        if let Some(refusal) = refusal {
-            let metrics = self.home.metrics();
-            match refusal {
-                Refusal::Sessions => metrics.refused_sessions.add(1),
-                Refusal::Unauthenticated => metrics.refused_unauthenticated.add(1),
-                Refusal::PerAddress => metrics.refused_address.add(1),
-            }
+        if self.home.shared.memory.pressure() >= Pressure::Short {
+            self.home.metrics().refused_memory.add(1);
+            return self.refuse_connection(conn, direct_tls);
+        }
+        if !self.find_place(peer) {
             return self.refuse_connection(conn, direct_tls);
         }
         metrics_connection_opened(&self.home);
@@ -231,6 +239,7 @@ impl Core {
             marks: Marks { direct_tls, ..Marks::default() },
             peer,
         });
+        self.places.enter(peer, conn);
     }
 
     /// A connection over a limit: told so where it can be without a handshake, then closed.
@@ -278,7 +287,8 @@ impl Core {
                 self.timers.cancel(deadline);
             }
             metrics_connection_closed(&mut self.home, &session);
-            self.home.shared.admission.release(AddressKey::new(session.peer), session.marks.established);
+            self.home.shared.admission.release(session.peer, session.marks.established);
+            self.places.tidy(session.peer, &self.sessions);
         }
     }
 
@@ -344,6 +354,7 @@ impl Core {
             peer: session.peer,
             tls: session.tls.is_some(),
             now_ms: self.home.now.0,
+            worker: self.home.worker,
         };
         let handshake_over = session.tls.as_ref().is_none_or(|tls| tls.is_established());
         if handshake_over {
@@ -383,6 +394,11 @@ impl Core {
             Letter::Broadcast(broadcast) => presence::receive_broadcast(&mut self.home, &broadcast),
             Letter::Traveller(traveller) => self.arrivals.push(*traveller),
             Letter::Settled { ticket, safe } => self.home.hear(ticket, safe),
+            Letter::MakeRoom { address, workers } => {
+                if !self.make_room(address) {
+                    self.ask_others_for_room(address, workers - 1);
+                }
+            }
         }
         self.end_streams();
     }
@@ -396,11 +412,13 @@ impl Core {
             match timer {
                 Timer::Detached(key) if self.home.work.spent() >= until && self.expire_later(key) => {}
                 Timer::Preauth(conn) => self.preauth_expired(conn),
-                Timer::Answer(conn, bytes) => self.answer_now(conn, &bytes),
+                Timer::Answer(conn) => self.answer_due(conn),
                 Timer::Second => {
                     self.set_timer(1000, Timer::Second);
                     self.refill_accept_budget();
+                    self.home.shared.tell_left_out(self.home.now.0);
                     self.sweep();
+                    self.sample_memory();
                     self.rest_streams();
                     self.rest_tables();
                     self.look_after_log();
@@ -426,8 +444,8 @@ impl Core {
     }
 
     fn refill_accept_budget(&mut self) {
-        let workers = u32::try_from(self.home.shared.metrics.len()).unwrap_or(u32::MAX);
-        self.accept_budget = (self.home.config.limits.accepts_per_second / workers).max(1);
+        let workers = workers_of(&self.home);
+        self.accepts.refill(&self.home.config.limits, workers);
         self.accept_paused = self.draining;
     }
 
@@ -484,6 +502,10 @@ impl Core {
             self.end_stream(conn, StreamCondition::SystemShutdown, None);
         }
     }
+}
+
+fn workers_of(home: &Home) -> u32 {
+    u32::try_from(home.shared.metrics.len()).unwrap_or(u32::MAX)
 }
 
 fn xml_limits(limits: &crate::limits::Limits) -> xml::Limits {

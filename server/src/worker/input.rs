@@ -1,5 +1,6 @@
 //! From received bytes to stanzas: TLS, framing, and the hand-over to negotiation or to the user.
 
+use crate::memory::{Pressure, SHORT_BYTES};
 use crate::runtime::driver::ConnId;
 use crate::runtime::work;
 use crate::session::{Holds, Phase, Session, StreamContext};
@@ -10,10 +11,11 @@ use crate::stream::sm::{NS_SM, TooHigh};
 use crate::user::inactive;
 use crate::user::routing::{self, StreamEnd};
 use crate::user::tables::ResourceKey;
+use crate::user::writes::Place;
 use crate::worker::core::Core;
 use crate::worker::managed::{self, Managed};
 use crate::worker::turn::InputEnd;
-use crate::xml::{self, Condition, Frame, FramingError, Stanza};
+use crate::xml::{self, Condition, Frame, FramingError, Partial, Stanza};
 
 /// The language of the server's stream header.
 const SERVER_LANGUAGE: &str = "en";
@@ -45,6 +47,10 @@ impl Core {
         session.marks.pinged = false;
         self.home.work.add(work::RECEIVE);
         self.home.work.add_bytes(bytes.len());
+        if self.home.shared.memory.pressure() >= Pressure::Short {
+            self.refuse_unfinished(conn);
+        }
+        let Some(session) = self.sessions.get_mut(conn) else { return };
         let Some(tls) = &mut session.tls else {
             return self.input(conn, bytes);
         };
@@ -66,15 +72,30 @@ impl Core {
             Err(error) => {
                 tracing::debug!(%error, "TLS ended a connection");
                 self.home.metrics().tls_failures.add(1);
+                // As a reset. Nothing of a broken record was believed, so it says nothing about the session.
+                self.lost(conn);
                 self.close(conn);
             }
         }
         self.plain = plain;
     }
 
-    /// The peer has ended TLS.
+    /// An unfinished stanza may not grow long while memory is short. The session can be resumed.
+    fn refuse_unfinished(&mut self, conn: ConnId) {
+        let Some(session) = self.sessions.get(conn) else { return };
+        if session.partial.as_ref().is_some_and(|partial| partial.bytes().len() > SHORT_BYTES) {
+            self.home.metrics().refused_memory.add(1);
+            let text = "the server is short of memory; try again later";
+            self.end_stream_with(conn, true, |out| {
+                StreamCondition::ResourceConstraint.write(Some(text), out)
+            });
+        }
+    }
+
+    /// The peer has ended TLS, without a closed stream: an end like a FIN (XEP-0198 §5).
     pub(super) fn tls_ended(&mut self, conn: ConnId) {
         if !self.turns.end_later(conn, InputEnd::Tls) {
+            self.lost(conn);
             self.close(conn);
         }
     }
@@ -123,6 +144,9 @@ impl Core {
             };
             let Session { phase: place, partial, context, tls, peer, .. } = session;
             let namespaces = context.as_ref().and_then(|context| context.namespaces.as_deref());
+            // To be put back if the frame that it is the beginning of has to wait.
+            let begun = partial.as_ref().filter(|_| self.home.writes.concern(conn));
+            let begun = begun.map(|partial| partial.bytes().to_vec());
             let read = self.framer.next(phase, namespaces, partial, bytes, &self.xml_limits);
             let mut header_says = None;
             let (consumed, next) = match read {
@@ -130,6 +154,12 @@ impl Core {
                 Ok((consumed, Some(frame))) => {
                     let language = context.as_ref().and_then(|context| context.language.as_deref());
                     let next = match place {
+                        Phase::Bound(key)
+                            if self.home.writes.hold(conn, || place_of(&self.home, *key, &frame)) =>
+                        {
+                            *partial = begun.map(Partial::unread);
+                            return (bytes, Some(Holds::WRITE));
+                        }
                         Phase::Bound(key) => bound_frame(&mut self.home, *key, language, &frame),
                         Phase::Negotiating(negotiation) => {
                             let at = Surroundings {
@@ -138,6 +168,7 @@ impl Core {
                                 peer: *peer,
                                 tls: tls.is_some(),
                                 now_ms: self.home.now.0,
+                                worker: self.home.worker,
                             };
                             negotiation_frame(negotiation, &at, &frame, self.home.out.plain(conn))
                         }
@@ -231,6 +262,16 @@ fn negotiation_frame(
         Ok(Step::Continue) => Next::Continue,
         Ok(step) => Next::Negotiated(step),
         Err(end) => Next::Fail(end),
+    }
+}
+
+/// How a frame of a bound session stands to the writes under way that the session has begun.
+fn place_of(home: &crate::user::home::Home, key: ResourceKey, frame: &Frame<'_>) -> Place {
+    match frame {
+        // What is acknowledged and asked for here counts only what has come back.
+        Frame::Stanza(stanza) if stanza.namespace() == NS_SM => Place::Anywhere,
+        Frame::Stanza(stanza) => routing::place_of(home, key, stanza),
+        Frame::StreamClose | Frame::StreamOpen(_) => Place::Behind,
     }
 }
 

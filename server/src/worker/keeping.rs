@@ -1,6 +1,6 @@
 //! The log in a worker's iteration: deliveries from it, its commits, what was handed to the kernel, and its upkeep.
 
-use whimbrel_storage::log::AppendError;
+use whimbrel_storage::log::{AppendError, LogError};
 
 use crate::runtime::timer::Millis;
 use crate::session::Phase;
@@ -84,6 +84,7 @@ impl Core {
         home.metrics().log_expired.add(expired);
         home.metrics().log_pending.sub(expired);
         if let Some(reason) = home.ledger.refused.take() {
+            let reason = refusal(reason, home.ledger.log().no_room());
             tracing::error!(worker = home.worker, %reason, "messages are refused");
         }
         let Some(error) = home.ledger.log().failed() else { return };
@@ -101,6 +102,7 @@ impl Core {
                 tracing::warn!(worker = home.worker, messages, "the log works again");
                 home.metrics().log_reopened.add(1);
                 home.metrics().log_pending.set(messages);
+                home.metrics().offline_counted.set(0);
             }
             Err(error) => {
                 home.ledger.refused = Some(AppendError::Failed);
@@ -116,5 +118,34 @@ impl Core {
         if let Err(error) = Ledger::into_log(self.home.ledger).close() {
             tracing::error!(worker, %error, "the log was not closed; the next start takes longer");
         }
+    }
+}
+
+/// Why messages are refused, as the operator can act on it: of a log without room, what its next file failed at.
+fn refusal(reason: AppendError, no_room: Option<LogError>) -> String {
+    match (reason, no_room) {
+        (AppendError::Full, Some(LogError::DiskFull { .. })) => {
+            "the log has no room: the disk is full".into()
+        }
+        (AppendError::Full, Some(error)) => format!("the log has no room for another file: {error}"),
+        (reason, _) => reason.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_without_room_says_what_its_next_file_failed_at() {
+        let path = std::path::PathBuf::from("log/7");
+        let of = |errno| std::sync::Arc::new(std::io::Error::from_raw_os_error(errno));
+        let full = LogError::DiskFull { path: path.clone(), source: of(libc::ENOSPC) };
+        assert_eq!(refusal(AppendError::Full, Some(full)), "the log has no room: the disk is full");
+        let files = LogError::Descriptors { doing: "make", path, source: of(libc::EMFILE) };
+        let text = refusal(AppendError::Full, Some(files.clone()));
+        assert!(text.contains("raise the limit of open files") && !text.contains("disk"), "{text}");
+        // Another reason is not explained by what the next file failed at once.
+        assert!(!refusal(AppendError::LogQuota, Some(files)).contains("open files"));
     }
 }

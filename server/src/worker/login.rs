@@ -2,11 +2,10 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::admission::AddressKey;
 use crate::config::ResourceConflict;
 use crate::registration::in_band;
 use crate::runtime::driver::ConnId;
-use crate::runtime::jobs::Done;
+use crate::runtime::jobs::{Done, Guess};
 use crate::runtime::outbox::Action;
 use crate::session::{Phase, Session, Traveller};
 use crate::stanza::{Kind, Type};
@@ -15,6 +14,7 @@ use crate::stream::features::NS_BIND;
 use crate::stream::machine::{self, Negotiation, Step, Surroundings};
 use crate::stream::registration;
 use crate::stream::sasl::PlainCheck;
+use crate::stream::sasl::audit::{self, FailedLogin, Why};
 use crate::user::routing::{self, StreamEnd};
 use crate::user::{blocking, offline};
 use crate::worker::core::{Core, Timer, metrics_connection_closed, metrics_connection_opened};
@@ -27,9 +27,9 @@ impl Core {
             Step::Continue => {}
             Step::StartTls => self.start_tls(conn, rest),
             Step::CheckPassword(check) => self.check_password(conn, check),
-            Step::AnswerLater(after_ms, bytes) => {
-                self.home.metrics().login_failures.add(1);
-                self.set_timer(after_ms, Timer::Answer(conn, bytes.into()));
+            Step::AnswerLater(after_ms) => {
+                // Without room for a timer the connection ends unanswered, at `limits.preauth_seconds`.
+                self.set_timer(after_ms, Timer::Answer(conn));
             }
             Step::Authenticated => self.authenticated(conn),
             Step::Register { id, form } => {
@@ -49,10 +49,11 @@ impl Core {
         }
     }
 
-    /// RFC 6120 §5.4.2.3, §5.4.3.3: proceed, then TLS; what came behind `<starttls/>` in the clear would be an
-    /// injection and ends the stream.
+    /// RFC 6120 §5.4.2.3, §5.4.3.3: proceed, then TLS. What came behind `<starttls/>` in the clear would be an
+    /// injection and ends the stream, except white space: clients in use end their writes with a line feed, and
+    /// nothing that is dropped can do harm. It is no part of TLS, whose first byte is never white space.
     fn start_tls(&mut self, conn: ConnId, rest: &mut &[u8]) {
-        if !std::mem::take(rest).is_empty() {
+        if !std::mem::take(rest).iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n')) {
             let text = "data behind starttls";
             return self.end_stream(conn, StreamCondition::PolicyViolation, Some(text));
         }
@@ -65,7 +66,14 @@ impl Core {
     }
 
     fn check_password(&mut self, conn: ConnId, check: PlainCheck) {
-        let queued = self.home.jobs.hash(Box::new(move || Done::Password { conn, accepted: check.run() }));
+        let Some(session) = self.sessions.get(conn) else { return };
+        let Phase::Negotiating(negotiation) = &session.phase else { return };
+        let guess = negotiation.guess().map(|(account, mechanism)| {
+            let peer = session.peer;
+            Box::new(Guess { account, mechanism, peer })
+        });
+        let queued =
+            self.home.jobs.hash(Box::new(move || Done::Password { conn, accepted: check.run(), guess }));
         if !queued {
             self.home.metrics().refused_crypto.add(1);
             self.negotiate(conn, Negotiation::plain_refused);
@@ -86,6 +94,7 @@ impl Core {
             peer: *peer,
             tls: tls.is_some(),
             now_ms: self.home.now.0,
+            worker: self.home.worker,
         };
         match act(negotiation, &at, self.home.out.plain(conn)) {
             Ok(step) => self.negotiated(conn, step, &mut &[][..]),
@@ -99,13 +108,31 @@ impl Core {
         match done {
             Done::Write(ticket, result) => self.home.written(ticket, result),
             Done::Home(then) => then(&mut self.home),
-            Done::Password { conn, accepted } => {
+            Done::Password { conn, accepted, .. } if self.is_negotiating(conn) => {
                 self.negotiate(conn, |negotiation, at, out| negotiation.plain_checked(at, accepted, out));
             }
+            Done::Password { accepted, guess, .. } => self.left_alone(accepted, guess),
         }
         self.send_answers();
         self.end_streams();
         self.count_users();
+    }
+
+    fn is_negotiating(&self, conn: ConnId) -> bool {
+        self.sessions.get(conn).is_some_and(|session| matches!(session.phase, Phase::Negotiating(_)))
+    }
+
+    /// A password has been checked whose client is gone: a guess it was all the same.
+    fn left_alone(&self, accepted: bool, guess: Option<Box<Guess>>) {
+        let Some(guess) = guess else { return };
+        let Guess { account, mechanism, peer } = &*guess;
+        let (shared, now_ms) = (&self.home.shared, self.home.now.0);
+        if accepted {
+            return shared.throttle().succeeded(account, *peer, now_ms);
+        }
+        let why = Why::Credentials;
+        let login = FailedLogin { account: Some(account), address: *peer, mechanism, why };
+        audit::note(shared, self.home.worker, &login, now_ms);
     }
 
     /// Sends the answers of jobs to negotiations that waited for them.
@@ -115,7 +142,12 @@ impl Core {
         }
     }
 
-    /// The delayed answer to a wrong password is due, or a job has one.
+    /// An answer to a password or proof that was held back is due.
+    pub(super) fn answer_due(&mut self, conn: ConnId) {
+        self.negotiate(conn, Negotiation::answer_due);
+    }
+
+    /// A job has an answer.
     pub(super) fn answer_now(&mut self, conn: ConnId, bytes: &[u8]) {
         self.negotiate(conn, |negotiation, _, out| {
             negotiation.waiting = false;
@@ -180,7 +212,7 @@ impl Core {
         metrics_connection_closed(&mut self.home, session);
         let Some(user) = user else {
             // It was closed while the driver let go of it; the socket closes with it.
-            self.home.shared.admission.release(AddressKey::new(session.peer), session.marks.established);
+            self.home.shared.admission.release(session.peer, session.marks.established);
             return;
         };
         let home = self.home.home_of(user);
@@ -209,6 +241,7 @@ impl Core {
             negotiation.deadline = self.set_timer(u64::from(left) * 1000, Timer::Preauth(conn));
             session.phase = Phase::Negotiating(negotiation);
         }
+        self.places.enter(session.peer, conn);
         self.sessions.insert(session);
         self.read_held(conn);
         self.end_streams();
@@ -278,7 +311,9 @@ impl Core {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         session.phase = Phase::Bound(key);
         session.marks.established = true;
-        self.home.shared.admission.established();
+        let peer = session.peer;
+        self.home.shared.admission.established(peer);
+        self.places.tidy(peer, &self.sessions);
         self.home.metrics().binds.add(1);
         self.count_users();
         let out = self.home.out.plain(conn);

@@ -214,6 +214,7 @@ impl Core {
         if let Some(sm) = self.home.users.sm_mut(key) {
             sm.disconnected();
         }
+        flow::take_back_unsent(&mut self.home, key);
         // What is in the log and still fits can as well wait in his queue; then others see it is taken.
         self.home.pumps.push(key);
         true
@@ -344,7 +345,9 @@ impl Core {
             return;
         };
         session.marks.established = true;
-        self.home.shared.admission.established();
+        let peer = session.peer;
+        self.home.shared.admission.established(peer);
+        self.places.tidy(peer, &self.sessions);
         if let Some(deadline) = negotiation.deadline {
             self.timers.cancel(deadline);
         }

@@ -15,7 +15,9 @@
 //! | [`managed`](self) | stream management: acknowledgements, sessions without a connection, resumption |
 //! | [`keeping`](self) | the log: commits, deliveries that are due, repairs |
 //! | [`held`](self) | what waits for subscriptions to be written |
+//! | [`pressure`](self) | what sessions hold, and what is given up for want of memory |
 //! | [`rounds`](self) | what the loop needs beside events |
+//! | [`places`](self) | room for connections that have not logged in |
 //! | [`sweep`](self) | idle clients |
 //! | [`bucket`](self) | what a connection and an account may ask for in the long run |
 //! | [`turn`](self) | whose input is handled when, and what holds it |
@@ -30,6 +32,8 @@ mod input;
 mod keeping;
 mod login;
 mod managed;
+mod places;
+mod pressure;
 mod rounds;
 mod sweep;
 mod turn;

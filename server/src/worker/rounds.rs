@@ -2,6 +2,7 @@
 
 use crate::runtime::driver::ConnId;
 use crate::runtime::work;
+use crate::session::Holds;
 use crate::worker::core::Core;
 
 /// Work units for letters of other workers in one iteration; a parcel that is opened is read to its end.
@@ -60,9 +61,17 @@ impl Core {
     pub fn take_completions(&mut self) {
         let until = self.home.work.spent() + COMPLETION_UNITS;
         while self.home.work.spent() < until {
-            let Some(done) = self.home.jobs.take() else { return };
+            let Some(done) = self.home.jobs.take() else { break };
             self.home.work.add(work::JOB);
             self.completed(done);
+        }
+        self.lift_written();
+    }
+
+    /// Goes on with connections whose stanzas waited for writes that have come back.
+    fn lift_written(&mut self) {
+        for conn in self.home.writes.take_free() {
+            self.lift(conn, Holds::WRITE);
         }
     }
 

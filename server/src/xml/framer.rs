@@ -63,6 +63,13 @@ pub struct Partial {
 }
 
 impl Partial {
+    /// An unfinished frame that begins with these bytes and of which nothing has been read yet: as it was before a
+    /// [`Framer`] read the frame to its end.
+    #[must_use]
+    pub fn unread(bytes: Vec<u8>) -> Box<Partial> {
+        Box::new(Partial { buffer: bytes, ..Partial::default() })
+    }
+
     /// Bytes of the frame received so far.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -10,6 +10,7 @@
 mod client;
 #[cfg(target_os = "linux")]
 mod disks;
+mod keeper;
 mod server;
 mod sigkill;
 

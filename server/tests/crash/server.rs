@@ -19,7 +19,8 @@ use crate::PATIENCE;
 /// Workers of each server.
 const WORKERS: usize = 2;
 
-fn open_directory(data: &Path) -> Directory {
+/// The directory. No server runs.
+pub(crate) fn open_directory(data: &Path) -> Directory {
     let options = Options { domain: "localhost".into(), map_bytes_max: 1 << 30, ..Options::default() };
     Directory::open(&data.join("directory"), &options).unwrap()
 }

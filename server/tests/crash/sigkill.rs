@@ -3,7 +3,8 @@
 //! Several senders with stream management write to two recipients, one who reads and one who is away until the end.
 //! `whimbreld` is killed with SIGKILL and started again on the same data; senders send again what was not
 //! acknowledged. Odd senders first try to resume, and believe the `h` of the refusal. At the end every acknowledged
-//! message must have arrived, and each sender's messages in order.
+//! message must have arrived, and each sender's messages in order. A [keeper](crate::keeper) writes to the directory at
+//! the same time; after each kill the directory is compared with what was acknowledged.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Write};
@@ -15,7 +16,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::client::{Client, attribute};
-use crate::server::{Server, create_accounts, free_address};
+use crate::keeper::{self, Keeper};
+use crate::server::{Server, create_accounts, free_address, open_directory};
 use crate::{PATIENCE, SM, wait_until};
 
 /// Kills of an ordinary run.
@@ -31,15 +33,20 @@ const SENDERS: usize = 4;
 const WINDOW: usize = 200;
 
 /// The absent one misses half of everything: no quota is to end that before the test does.
-const CONFIG: &str = "[limits]\noffline_messages = 10000000\noffline_bytes = 4000000000\n";
+const CONFIG: &str = "[limits]\noffline_messages = 10000000\noffline_bytes = 4000000000\n\
+     account_memory_kib = 2000000\noffline_percent_per_stranger = 100\noffline_percent_strangers = 100\n";
 
 /// What all threads of a run share.
-struct Run {
-    address: SocketAddr,
-    /// Senders write nothing new.
-    calm: AtomicBool,
+pub(crate) struct Run {
+    pub(crate) address: SocketAddr,
+    /// Nobody writes anything new.
+    pub(crate) calm: AtomicBool,
     /// Everybody leaves.
-    over: AtomicBool,
+    pub(crate) over: AtomicBool,
+    /// The keeper has nothing unacknowledged, and is calm.
+    pub(crate) kept: AtomicBool,
+    /// Connections of the keeper that have broken, or did not come about.
+    broken: AtomicU64,
     /// Messages that were acknowledged: how many of each sender, which are his first ones.
     acknowledged: [AtomicU64; SENDERS],
     /// Senders that have nothing unacknowledged, and are calm.
@@ -187,16 +194,26 @@ fn what_was_acknowledged_survives_sigkill_at_any_point_of_an_upgrade() {
     });
 }
 
+/// Compares the directory with what the keeper knows, once it has read all that the killed server has told it.
+fn compare(run: &Run, keeper: &Keeper, data: &Path) {
+    let broken = run.broken.load(Ordering::SeqCst);
+    wait_until("the keeper notices that the server is gone", || run.broken.load(Ordering::SeqCst) > broken);
+    keeper.compare(&open_directory(data));
+}
+
 /// Lets clients talk while `disturb` kills the server, which is then started again, so many times.
 fn survive(cycles: u64, disturb: impl Fn(&mut Server, &Path, u64)) {
     let cycles = std::env::var("WHIMBREL_CRASH_CYCLES").map_or(cycles, |n| n.parse().unwrap());
     let data = tempfile::tempdir().unwrap();
     let names = (0..SENDERS).map(|n| format!("sender{n}")).chain(["reader".into(), "absent".into()]);
+    let names = names.chain([keeper::NAME.into()]).chain((0..keeper::ASKED as u64).map(keeper::asked));
     create_accounts(data.path(), names);
     let run = Arc::new(Run {
         address: free_address(),
         calm: AtomicBool::new(false),
         over: AtomicBool::new(false),
+        kept: AtomicBool::new(false),
+        broken: AtomicU64::new(0),
         acknowledged: Default::default(),
         settled: Default::default(),
         arrived: Mutex::default(),
@@ -219,15 +236,25 @@ fn survive(cycles: u64, disturb: impl Fn(&mut Server, &Path, u64)) {
         .collect();
     let reader = run.clone();
     threads.push(std::thread::spawn(move || again_and_again(&reader, |run| receive(run, "reader"))));
+    let keeper = Arc::new(Keeper::default());
+    let (kept, its_run) = (keeper.clone(), run.clone());
+    threads.push(std::thread::spawn(move || {
+        again_and_again(&its_run, |run| {
+            let ended = kept.connection(run);
+            run.broken.fetch_add(1, Ordering::SeqCst);
+            ended
+        });
+    }));
     let mut chance = u64::from(std::process::id());
     for _ in 0..cycles {
         chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         disturb(&mut server, data.path(), chance >> 33);
+        compare(&run, &keeper, data.path());
         server = Server::start(data.path(), run.address, CONFIG, None);
     }
     run.calm.store(true, Ordering::SeqCst);
     wait_until("everything is acknowledged in the end", || {
-        run.settled.iter().all(|settled| settled.load(Ordering::SeqCst))
+        run.settled.iter().chain([&run.kept]).all(|settled| settled.load(Ordering::SeqCst))
     });
     let absent = run.clone();
     threads.push(std::thread::spawn(move || again_and_again(&absent, |run| receive(run, "absent"))));
@@ -261,6 +288,7 @@ fn survive(cycles: u64, disturb: impl Fn(&mut Server, &Path, u64)) {
         thread.join().unwrap();
     }
     server.kill();
+    keeper.compare(&open_directory(data.path()));
     let acknowledged: u64 = (0..SENDERS).map(count).sum();
     let (lost, refused) = (missing(&run), run.refused.load(Ordering::SeqCst));
     let arrived = run.arrived.lock().unwrap();
@@ -285,6 +313,11 @@ fn survive(cycles: u64, disturb: impl Fn(&mut Server, &Path, u64)) {
         "{cycles} kills: {acknowledged} acknowledged, {delivered} delivered, {lost} lost, {duplicated} duplicated, \
          {refused} refused"
     );
+    let (written, missing, errors) = keeper.outcome();
+    println!("of the directory: {written} writes acknowledged, {} lost, {errors} refused", missing.len());
+    assert_eq!(missing, [""; 0]);
+    assert_eq!(errors, 0);
+    assert!(written > 5 * cycles, "hardly anything was written");
     assert_eq!(lost, 0);
     assert_eq!(refused, 0);
     assert!(acknowledged > 100 * cycles, "hardly anything happened");

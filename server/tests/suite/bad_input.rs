@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
+use crate::support::answers::outcome;
 use crate::support::scram::Scram;
 use crate::support::server_password as password;
 use crate::support::{Client, TestServer, on_each_driver, on_each_driver_with};
@@ -300,7 +301,7 @@ fn half_open_connections_do_not_hold_up_those_who_work() {
 }
 
 #[test]
-fn a_client_that_never_reads_is_cut_and_the_others_go_on() {
+fn a_client_that_never_reads_is_sent_no_more_and_the_others_go_on() {
     on_each_driver_with(
         |config| {
             config.limits.stanza_bytes = 64 * 1024;
@@ -313,23 +314,26 @@ fn a_client_that_never_reads_is_cut_and_the_others_go_on() {
             let mut juliet = server.online("juliet", "balcony");
             let body = "x".repeat(60 * 1024);
             let started = Instant::now();
-            let cut = || server.server.shared.metrics.iter().map(|m| m.refused_backlog.get()).sum::<u64>();
-            while cut() == 0 {
+            while server.metric("output.dropped") == 0 {
                 romeo.send(&format!(
                     "<message to='{}' type='headline'><body>{body}</body></message>",
                     deaf.jid
                 ));
                 romeo.settle();
-                assert!(started.elapsed() < Duration::from_secs(60), "the backlog is bounded");
+                assert!(started.elapsed() < Duration::from_secs(60), "what waits is bounded");
             }
             romeo.fence(&mut juliet);
-            romeo.send(&format!(
-                "<iq type='get' id='gone' to='{}'><ping xmlns='urn:xmpp:ping'/></iq>",
-                deaf.jid
-            ));
-            romeo.set_aside_until(|stanza| {
-                stanza.attribute("id") == Some("gone") && stanza.attribute("type") == Some("error")
-            });
+            // What is not kept, and would tell the sender nothing if it were dropped, is refused.
+            let request = format!("<vCard xmlns='vcard-temp'><NOTE>{body}</NOTE></vCard>");
+            romeo.send(&format!("<iq type='set' id='full' to='{}'>{request}</iq>", deaf.jid));
+            let refused = romeo.set_aside_until(|stanza| stanza.attribute("id") == Some("full"));
+            assert_eq!(outcome(&refused), "resource-constraint");
+            assert!(server.metric("queue.output.high_water") <= 256 * 1024);
+            assert_eq!(
+                server.metric("refused.output_backlog_bytes"),
+                0,
+                "it is ended for nothing that others sent"
+            );
         },
     );
 }

@@ -3,7 +3,7 @@
 use whimbrel_server::xml::Element;
 
 use crate::support::answers::{befriend, outcome, payload};
-use crate::support::{Client, on_each_driver, on_each_driver_with};
+use crate::support::{Client, Said, on_each_driver, on_each_driver_with};
 
 const BLOCKING: &str = "urn:xmpp:blocking";
 const LIST: &str = "<blocklist xmlns='urn:xmpp:blocking'/>";
@@ -261,6 +261,12 @@ fn who_had_directed_presence_sees_the_user_go_when_blocked() {
     });
 }
 
+/// Closes the stream, whatever comes before its end.
+fn leave(mut client: Client) {
+    client.send("</stream:stream>");
+    while !matches!(client.next(), Said::StreamClosed) {}
+}
+
 #[test]
 fn a_blocked_resource_is_passed_by_and_the_others_of_its_user_are_not() {
     on_each_driver(|server| {
@@ -291,13 +297,11 @@ fn a_blocked_resource_is_passed_by_and_the_others_of_its_user_are_not() {
                 assert_eq!(seen(&mut blocker), (gone.clone(), vec![]), "{user} {way}: goes for one resource");
                 blocker.send(&format!("<presence{to}><show>away</show></presence>"));
                 assert_eq!(seen(&mut blocker), (vec![], here), "{user} {way}: the next presence");
-                blocker.send("</stream:stream>");
-                blocker.expect_close();
+                leave(blocker);
                 let mut after = server.login(user, "cellar");
                 assert_eq!(seen(&mut after), (vec![], gone), "{user} {way}: the end");
                 assert_eq!(change(&mut after, "unblock", &[]), "result");
-                after.send("</stream:stream>");
-                after.expect_close();
+                leave(after);
             }
         }
     });
@@ -329,6 +333,50 @@ fn a_request_to_the_account_of_a_blocker_is_answered_as_for_no_account() {
                 assert_eq!(hers.nodes(), nobodys.nodes(), "{typ} {child}");
                 assert_eq!(hers.attribute("type"), nobodys.attribute("type"), "{typ} {child}");
             }
+        }
+    });
+}
+
+#[test]
+fn an_account_and_one_of_its_resources_may_both_be_on_the_list() {
+    on_each_driver(|server| {
+        server.accounts(&["juliet", "romeo", "nurse"]);
+        befriend(server, "juliet", "romeo");
+        let mut juliet = server.online("juliet", "balcony");
+        let mut orchard = server.online("romeo", "orchard");
+        let mut hall = server.online("romeo", "hall");
+        let mut nurse = server.login("nurse", "house");
+        // The list was changed on her worker when the answer came; what that sent is on his before what she sends next.
+        let mut seen = |juliet: &mut Client| {
+            juliet.fence(&mut nurse);
+            nurse.send("<message to='juliet@localhost/balcony' id='go'/>");
+            juliet.set_aside_until(|stanza| stanza.attribute("id") == Some("go"));
+            let of = |client: &mut Client| {
+                client.ask("get", Some("juliet@localhost"), "<vCard xmlns='vcard-temp'/>");
+                let mut found = presences(client);
+                found.retain(|(who, _)| who.starts_with("juliet"));
+                found.into_iter().map(|(_, typ)| typ).collect::<Vec<_>>()
+            };
+            (of(&mut orchard), of(&mut hall))
+        };
+        let gone = vec!["unavailable".to_owned()];
+        let here = vec![String::new()];
+        seen(&mut juliet);
+        for one in ["romeo@localhost/orchard", "localhost/orchard"] {
+            // One after the other.
+            assert_eq!(change(&mut juliet, "block", &[one]), "result");
+            assert_eq!(seen(&mut juliet), (gone.clone(), vec![]), "{one}");
+            assert_eq!(change(&mut juliet, "block", &["example.org", "romeo@localhost"]), "result");
+            assert_eq!(seen(&mut juliet), (vec![], gone.clone()), "{one}, then the account");
+            assert_eq!(change(&mut juliet, "unblock", &["romeo@localhost"]), "result");
+            assert_eq!(seen(&mut juliet), (vec![], here.clone()), "{one} is still on the list");
+            assert_eq!(change(&mut juliet, "unblock", &[one]), "result");
+            assert_eq!(seen(&mut juliet), (here.clone(), vec![]), "{one} no longer");
+            // Both at once.
+            assert_eq!(change(&mut juliet, "block", &[one, "romeo@localhost"]), "result");
+            assert_eq!(seen(&mut juliet), (gone.clone(), gone.clone()), "{one} and the account");
+            assert_eq!(change(&mut juliet, "unblock", &[]), "result");
+            assert_eq!(seen(&mut juliet), (here.clone(), here.clone()), "nobody is blocked");
         }
     });
 }

@@ -38,7 +38,7 @@ fn presence_and_chat_states_wait_until_something_important_comes() {
         romeo.send(&format!("<message to='{}' type='chat' id='state'>{STATE}</message>", juliet.jid));
         // Shows that all of it has been handled on her worker, without writing anything to her.
         let card = "<vCard xmlns='vcard-temp'/>";
-        assert_eq!(outcome(&romeo.ask("get", Some("juliet@localhost"), card)), "item-not-found");
+        assert_eq!(outcome(&romeo.ask("get", Some("juliet@localhost"), card)), "service-unavailable");
         let held: u64 = server.server.shared.metrics.iter().map(|metrics| metrics.held_inactive.get()).sum();
         assert!(held >= 4, "{held} stanzas were held");
         romeo.send(&format!("<message to='{}' type='chat' id='m'><body>x</body></message>", juliet.jid));

@@ -1,5 +1,7 @@
 //! Limits on connections: each refuses with a clear answer, is counted, and leaves the others alone.
 
+use std::io::Read as _;
+
 use whimbrel_server::metrics::{Cell, WorkerMetrics};
 
 use crate::support::{Client, TestServer, on_each_driver_with};
@@ -53,6 +55,41 @@ fn connections_that_do_not_log_in_do_not_take_the_places_of_those_who_do() {
             c.expect_stream_error("resource-constraint");
             assert_eq!(sum(server, |m| &m.refused_unauthenticated), 1);
             juliet.fence(&mut romeo);
+        },
+    );
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn one_address_does_not_hold_all_places_of_those_who_log_in() {
+    on_each_driver_with(
+        |config| config.limits.sessions_unauthenticated = 6,
+        |server| {
+            server.accounts(&["juliet"]);
+            let mut held: Vec<Client> =
+                (0..6).map(|_| Client::connect_from([127, 0, 50, 1], server.address())).collect();
+            for client in &mut held {
+                client.open_stream("localhost");
+            }
+            // Another one of the same address finds none, and takes none from its own.
+            Client::connect_from([127, 0, 50, 1], server.address())
+                .expect_stream_error("resource-constraint");
+            let mut juliet = Client::connect_from([127, 0, 60, 1], server.address());
+            juliet.log_in("juliet", &crate::support::server_password("juliet"), "balcony");
+            juliet.settle();
+            server.await_metric("refused.displaced", 1);
+            assert_eq!(sum(server, |m| &m.refused_unauthenticated), 1);
+            // One has gone, wherever it was accepted.
+            let has_gone = |client: &Client| {
+                client.socket().set_nonblocking(true).unwrap();
+                let read = client.socket().read(&mut [0; 64]);
+                !read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+            };
+            let since = std::time::Instant::now();
+            while !held.iter().any(has_gone) {
+                assert!(since.elapsed() < crate::support::PATIENCE, "none is reset");
+            }
+            assert_eq!(held.iter().filter(|client| has_gone(client)).count(), 1);
         },
     );
 }

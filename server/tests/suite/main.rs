@@ -6,6 +6,10 @@
 // All of it is tests, helpers included: what fails says so by a panic.
 #![allow(clippy::unwrap_used)]
 
+/// As the program has it: what it counts is compared with the memory budget.
+#[global_allocator]
+static ALLOCATOR: whimbrel_server::allocator::Counted = whimbrel_server::allocator::Counted;
+
 mod support;
 
 mod bad_input;
@@ -14,11 +18,14 @@ mod blocking;
 mod carbons;
 mod csi;
 mod disco;
+mod guesses;
 mod iq;
 mod limits;
 mod login;
 mod messages;
 mod offline;
+mod order;
+mod output;
 mod presence;
 mod register;
 mod registration;

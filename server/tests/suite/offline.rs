@@ -289,6 +289,7 @@ fn many_messages_come_in_order_at_the_pace_of_their_reader() {
     on_each_driver_with(
         |config| {
             config.limits.offline_messages = count as u64 + 1;
+            config.limits.account_memory_kib = (count as u32 / 6).max(4096);
             one_sender_may_fill(config);
             config.log_mib_max = 1024;
             config.limits.output_backlog_bytes = 1 << 20;

@@ -3,7 +3,7 @@
 use whimbrel_server::xml::Element;
 
 use crate::support::managed::{SM, chat, delayed};
-use crate::support::{Client, Said, TestServer, on_each_driver, on_each_driver_with};
+use crate::support::{Client, Said, TestServer, on_each_driver, on_each_driver_with, server_password};
 
 fn failed_with(element: &Element, condition: &str) {
     assert!(element.is("failed", SM), "{element:?}");
@@ -15,6 +15,20 @@ fn cut(server: &TestServer, client: Client) {
     let before = server.metric("sm.detached");
     client.cut();
     server.await_metric("sm.detached", before + 1);
+}
+
+#[test]
+fn before_the_login_it_is_refused_and_the_stream_goes_on() {
+    on_each_driver(|server| {
+        server.accounts(&["juliet"]);
+        let mut client = Client::connect(server.address());
+        client.open_stream("localhost");
+        for element in ["<enable", "<resume previd='x' h='0'", "<r"] {
+            client.send(&format!("{element} xmlns='{SM}'/>"));
+            failed_with(&client.stanza(), "unexpected-request");
+        }
+        assert_eq!(client.authenticate_plain("juliet", &server_password("juliet")).name(), "success");
+    });
 }
 
 #[test]
@@ -337,10 +351,12 @@ fn a_client_that_never_acknowledges_gets_what_the_limit_allows_and_the_rest_when
             for n in 0..50 {
                 romeo.send(&chat("juliet@localhost", n));
             }
-            romeo.fence(&mut juliet);
+            // Shows that all of it has been handled on her worker; a message that is not kept would not be taken.
+            romeo.ask("get", Some("juliet@localhost"), "<vCard xmlns='vcard-temp'/>");
+            juliet.settle();
             let mut got = juliet.messages_set_aside();
             assert_eq!(got.len(), 10, "half of the limit");
-            // The fence counts as well.
+            // The answer counts as well.
             let mut h = 11;
             while got.len() < 50 {
                 juliet.acknowledge(h);
@@ -357,8 +373,8 @@ fn a_client_that_never_acknowledges_gets_what_the_limit_allows_and_the_rest_when
             romeo.send(&format!("<iq type='get' id='ask' to='{}'>{request}</iq>", juliet.jid));
             let refused = romeo.set_aside_until(|stanza| stanza.attribute("id") == Some("ask"));
             assert_eq!(crate::support::answers::outcome(&refused), "resource-constraint");
-            // One message, and the presence and the answer to the fence.
-            assert_eq!(server.metric("output.dropped"), 40 - 7 + 1);
+            // One is unacknowledged; with nine more there are ten.
+            assert_eq!(server.metric("output.dropped"), 40 - 9 + 1);
             juliet.settle();
             assert_eq!(server.metric("refused.sm_unacked"), 0);
         },

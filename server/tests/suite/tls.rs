@@ -1,6 +1,6 @@
 //! TLS: STARTTLS (RFC 6120 §5), direct TLS (XEP-0368), and logins bound to the channel (RFC 5929, RFC 9266).
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 
 use crate::support::scram::Scram;
 use crate::support::server_password as password;
@@ -107,6 +107,57 @@ fn what_comes_in_the_clear_behind_starttls_ends_the_stream() {
         client.open_stream("localhost");
         client.send(&format!("<starttls xmlns='{STARTTLS}'/><auth xmlns='{SASL}' mechanism='PLAIN'/>"));
         client.expect_stream_error("policy-violation");
+    });
+}
+
+#[test]
+fn white_space_behind_starttls_does_no_harm() {
+    on_each_driver(|server| {
+        server.accounts(&["juliet"]);
+        for space in ["\n", " \r\n\t"] {
+            let mut client = Client::connect(server.address());
+            client.open_stream("localhost");
+            client.start_tls_with(space, &server.certificate());
+            client.log_in("juliet", &password("juliet"), "balcony");
+            client.settle();
+        }
+    });
+}
+
+#[test]
+fn a_session_can_be_resumed_however_its_tls_ended() {
+    type End = fn(Client);
+    let ends: [(&str, End); 3] = [
+        ("FIN", |client| client.cut()),
+        ("close_notify", |mut client| {
+            client.tls().conn.send_close_notify();
+            // Fails only when the server has gone first.
+            let _ = client.tls().flush();
+            client.cut();
+        }),
+        ("a broken record", |mut client| {
+            // Application data that no key opens; the server answers with an alert.
+            let record = [&[23, 3, 3, 0, 32][..], &[7; 32]].concat();
+            client.tls().sock.write_all(&record).unwrap();
+            client.cut();
+        }),
+    ];
+    on_each_driver(|server| {
+        server.accounts(&["juliet"]);
+        for direct in [false, true] {
+            for (what, end) in ends {
+                let mut client = over_tls(server, direct);
+                client.log_in("juliet", &password("juliet"), "balcony");
+                let (id, jid) = (client.enable_sm(), client.jid.clone());
+                end(client);
+                server.await_metric("sm.detached", 1);
+                let (client, answer) = over_tls(server, direct).resume_here("juliet", &jid, &id, 0);
+                assert_eq!(answer.name(), "resumed", "{what}, {direct}: {answer:?}");
+                let mut client = client;
+                client.send("</stream:stream>");
+                client.expect_close();
+            }
+        }
     });
 }
 

@@ -5,22 +5,21 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
-use super::CredentialsError;
+use super::{CredentialsError, saslprep};
 
 /// Longest password, in bytes of UTF-8.
 pub const PASSWORD_BYTES_MAX: usize = 1024;
 
-/// Applies SASLprep (RFC 4013), which RFC 5802 §5.1 asks for.
+/// Applies SASLprep (RFC 4013), which RFC 5802 §5.1 asks for, to a password that is presented or set.
 pub(super) fn prepare(password: &str) -> Result<Zeroizing<String>, CredentialsError> {
     if password.len() > PASSWORD_BYTES_MAX {
         return Err(CredentialsError::PasswordTooLong { bytes: password.len() });
     }
-    let prepared = stringprep::saslprep(password)
-        .map_err(|error| CredentialsError::PasswordForbidden(error.to_string()))?;
+    let prepared = saslprep::prepare(password)?;
     if prepared.is_empty() {
         return Err(CredentialsError::PasswordEmpty);
     }
-    Ok(Zeroizing::new(prepared.into_owned()))
+    Ok(prepared)
 }
 
 /// 256 random bits as 43 characters of base64url.

@@ -12,7 +12,8 @@ use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
 use super::codec::{SALT_BYTES_MAX, SALT_BYTES_MIN};
-use super::{Credentials, ITERATIONS_MAX, ScramHash, ScramKeys};
+use super::scram::keyed;
+use super::{Credentials, ITERATIONS_MAX, SALT_BYTES, ScramHash, ScramKeys};
 
 /// Fewest rounds that foreign keys may have; the same that new ones may be configured to have.
 const ITERATIONS_MIN: u32 = 1024;
@@ -125,7 +126,8 @@ impl Credentials {
 fn no_keys(hash: ScramHash, iterations: NonZeroU32) -> Result<ScramKeys, KeysError> {
     let mut secret = Zeroizing::new([0; 32]);
     SystemRandom::new().fill(&mut *secret).map_err(|_| KeysError::NoRandom)?;
-    Ok(ScramKeys::fake(hash, &*secret, "", iterations))
+    let salt = &keyed(&*secret, &[b"salt"]);
+    Ok(ScramKeys::fake(hash, &*secret, "", iterations, &salt.as_ref()[..SALT_BYTES]))
 }
 
 fn mechanism(hash: ScramHash) -> &'static str {

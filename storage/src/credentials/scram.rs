@@ -7,8 +7,6 @@ use ring::{digest, hmac, pbkdf2};
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use super::SALT_BYTES;
-
 /// Bytes of the longest hash we know.
 const DIGEST_BYTES_MAX: usize = 32;
 
@@ -29,6 +27,11 @@ impl ScramHash {
             Self::Sha1 => 20,
             Self::Sha256 => 32,
         }
+    }
+
+    /// Tells the hashes apart in what is derived from the server's secret.
+    pub(super) fn number(self) -> u8 {
+        u8::try_from(self.digest_bytes()).expect("a digest has at most 32 bytes")
     }
 
     fn digest(self) -> &'static digest::Algorithm {
@@ -132,19 +135,15 @@ impl ScramKeys {
         }
     }
 
-    /// One hash's part of [`Credentials::fake`](super::Credentials::fake).
-    #[must_use]
-    pub fn fake(hash: ScramHash, secret: &[u8], username: &str, iterations: NonZeroU32) -> Self {
-        let secret = hmac::Key::new(hmac::HMAC_SHA256, secret);
-        let bytes = |purpose: &[u8]| {
-            let mut context = hmac::Context::with_key(&secret);
-            context.update(purpose);
-            context.update(&[u8::try_from(hash.digest_bytes()).expect("a digest has at most 32 bytes")]);
-            context.update(username.as_bytes());
-            context.sign()
-        };
-        let salt = bytes(b"salt");
-        let salt = &salt.as_ref()[..SALT_BYTES];
+    /// One hash's part of [`Credentials::fake`](super::Credentials::fake): keys that belong to no password.
+    pub(super) fn fake(
+        hash: ScramHash,
+        secret: &[u8],
+        username: &str,
+        iterations: NonZeroU32,
+        salt: &[u8],
+    ) -> Self {
+        let bytes = |purpose: &[u8]| keyed(secret, &[purpose, &[hash.number()], username.as_bytes()]);
         Self::from_parts(hash, iterations, salt, bytes(b"stored").as_ref(), bytes(b"server").as_ref())
     }
 
@@ -199,6 +198,15 @@ impl ScramKeys {
         let key = hmac::Key::new(self.hash.hmac(), self.server_key.as_bytes());
         sign(self.hash, &key, auth_message)
     }
+}
+
+/// HMAC-SHA-256 of the parts under the server's secret. At most the last part may be of any length.
+pub(super) fn keyed(secret: &[u8], parts: &[&[u8]]) -> hmac::Tag {
+    let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, secret));
+    for part in parts {
+        context.update(part);
+    }
+    context.sign()
 }
 
 /// `Hi(password, salt, i)`; only the first digest's worth of bytes is filled.

@@ -88,13 +88,29 @@ fn each_derivation_has_its_own_salt() {
 
 #[test]
 fn unknown_accounts_look_like_accounts_and_let_nobody_in() {
-    let fake = |secret: &[u8], name| Credentials::fake(secret, name, ITERATIONS_DEFAULT);
+    let look = Look::usual(ITERATIONS_DEFAULT);
+    let fake = |secret: &[u8], name| Credentials::fake(secret, name, look);
     assert_eq!(fake(b"secret", "nobody"), fake(b"secret", "nobody"));
-    let salt = |credentials: Credentials| credentials.keys(ScramHash::Sha1).salt().to_vec();
-    assert_ne!(salt(fake(b"secret", "nobody")), salt(fake(b"secret", "somebody")));
-    assert_ne!(salt(fake(b"secret", "nobody")), salt(fake(b"another", "nobody")));
-    assert_eq!(salt(fake(b"secret", "nobody")).len(), salt(of("pencil")).len());
-    assert!(!fake(b"secret", "nobody").verify_plain("nobody"));
+    let salt = |credentials: &Credentials, hash| credentials.keys(hash).salt().to_vec();
+    let [nobody, somebody] = ["nobody", "somebody"].map(|name| fake(b"secret", name));
+    assert_ne!(salt(&nobody, ScramHash::Sha1), salt(&somebody, ScramHash::Sha1));
+    assert_ne!(salt(&nobody, ScramHash::Sha1), salt(&fake(b"another", "nobody"), ScramHash::Sha1));
+    // As accounts do: one salt for both mechanisms.
+    for credentials in [&nobody, &of("pencil")] {
+        assert_eq!(salt(credentials, ScramHash::Sha1), salt(credentials, ScramHash::Sha256));
+        assert_eq!(credentials.look(), look);
+    }
+    assert!(!nobody.verify_plain("nobody"));
+}
+
+/// RFC 4616 §2: a presented password is a query string (RFC 3454 §7).
+#[test]
+fn a_password_may_have_code_points_that_unicode_3_2_does_not_assign() {
+    for password in ["p\u{1f600}w", "gro\u{1e9e}"] {
+        let credentials = of(password);
+        assert!(credentials.verify_plain(password), "{password}");
+        assert!(!credentials.verify_plain("p\u{1f601}w"));
+    }
 }
 
 #[test]

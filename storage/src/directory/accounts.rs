@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use zeroize::Zeroizing;
 
-use crate::credentials::Credentials;
+use crate::credentials::{Credentials, Look};
 use crate::jid::PART_BYTES_MAX;
 
 use super::codec::{Decoder, Encoder};
@@ -79,6 +79,15 @@ impl<'v> Record<'v> {
     }
 }
 
+/// How some accounts look in a SCRAM challenge: see [`Directory::looks`].
+#[derive(Clone, Debug)]
+pub struct Looks {
+    /// One for each account.
+    pub seen: Vec<Look>,
+    /// Where to go on; `None`: there was no account.
+    pub last: Option<Vec<u8>>,
+}
+
 impl AccountId {
     /// The number in a row of the table.
     pub(super) fn of_record(key: &[u8], value: &[u8]) -> Result<Self, &'static str> {
@@ -149,6 +158,23 @@ impl View<'_> {
         Ok(found)
     }
 
+    fn looks(&self, after: &[u8], max: usize) -> Result<Looks, DirectoryError> {
+        let from = if after.is_empty() { Bound::Unbounded } else { Bound::Excluded(after) };
+        let table = self.inner.tables.of(Table::Accounts);
+        let rows = table.range(self.txn, &(from, Bound::Unbounded));
+        let rows = rows.map_err(|error| self.inner.failed("read", error))?;
+        let mut page = Looks { seen: Vec::new(), last: None };
+        for row in rows.take(max) {
+            let (key, value) = row.map_err(|error| self.inner.failed("read", error))?;
+            page.last = Some(key.to_owned());
+            // What is damaged is reported where somebody needs it.
+            let credentials =
+                Record::decode(key, value).map(|record| Credentials::decode(record.credentials));
+            page.seen.extend(credentials.into_iter().flatten().map(|credentials| credentials.look()));
+        }
+        Ok(page)
+    }
+
     fn account_count(&self) -> Result<u64, DirectoryError> {
         let table = self.inner.tables.of(Table::Accounts);
         table.len(self.txn).map_err(|error| self.inner.failed("read", error))
@@ -210,6 +236,15 @@ impl Directory {
     /// The directory cannot be read or is damaged.
     pub fn accounts(&self, after: Option<&str>, max: usize) -> Result<Vec<String>, DirectoryError> {
         self.read(|view| view.accounts(after, max))
+    }
+
+    /// How accounts look in a SCRAM challenge, at most `max` of them, behind `after`: empty at first, then what the last
+    /// page ended with.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn looks(&self, after: &[u8], max: usize) -> Result<Looks, DirectoryError> {
+        self.read(|view| view.looks(after, max))
     }
 
     /// Number of accounts. Costs the same for any number.

@@ -109,6 +109,16 @@ pub enum DirectoryError {
         /// Size of the map.
         map_bytes: u64,
     },
+    /// The process, or the machine, has no file descriptors left.
+    #[error("cannot {doing} {path}: {source}; raise the limit of open files (see `whimbrelctl doctor`)")]
+    Descriptors {
+        /// What was tried, as a verb.
+        doing: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's word for it.
+        source: Arc<io::Error>,
+    },
     /// Any other failure of the system.
     #[error("cannot {doing} {path}: {source}")]
     Io {
@@ -167,6 +177,10 @@ pub(super) const COMMIT: &str = "commit";
 /// The same number on Linux and FreeBSD.
 const EIO: i32 = 5;
 
+/// The process has as many files open as it may, and the machine has: the same numbers on Linux and FreeBSD.
+const EMFILE: i32 = 24;
+const ENFILE: i32 = 23;
+
 fn holder(pid: Option<u32>) -> String {
     pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
 }
@@ -176,6 +190,9 @@ impl DirectoryError {
     pub(super) fn io(doing: &'static str, path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         match source.kind() {
+            _ if matches!(source.raw_os_error(), Some(EMFILE | ENFILE)) => {
+                Self::Descriptors { doing, path, source: Arc::new(source) }
+            }
             io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly { path },
             io::ErrorKind::PermissionDenied => Self::Permission { path },
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {

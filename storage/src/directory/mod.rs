@@ -62,7 +62,7 @@ use heed::{Env, WithoutTls};
 
 pub(crate) use env::is_there;
 
-pub use accounts::CredentialsStamp;
+pub use accounts::{CredentialsStamp, Looks};
 pub use activity::LastActivity;
 pub use error::DirectoryError;
 pub use import::{ImportEvent, Imported, NewAccount};

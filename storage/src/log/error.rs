@@ -69,6 +69,16 @@ pub enum LogError {
         /// The system's word for it.
         source: Arc<io::Error>,
     },
+    /// The process, or the machine, has no file descriptors left.
+    #[error("cannot {doing} {path}: {source}; raise the limit of open files (see `whimbrelctl doctor`)")]
+    Descriptors {
+        /// What was tried, as a verb.
+        doing: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's word for it.
+        source: Arc<io::Error>,
+    },
     /// Any other failure of the system.
     #[error("cannot {doing} {path}: {source}")]
     Io {
@@ -81,11 +91,18 @@ pub enum LogError {
     },
 }
 
+/// The process has as many files open as it may, and the machine has: the same numbers on Linux and FreeBSD.
+const EMFILE: i32 = 24;
+const ENFILE: i32 = 23;
+
 impl LogError {
     /// Sorts a failure of the system by what the operator can do about it.
     pub(super) fn io(doing: &'static str, path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         match source.kind() {
+            _ if matches!(source.raw_os_error(), Some(EMFILE | ENFILE)) => {
+                Self::Descriptors { doing, path, source: Arc::new(source) }
+            }
             io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly { path },
             io::ErrorKind::PermissionDenied => Self::Permission { path },
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
@@ -99,8 +116,9 @@ impl LogError {
 /// Why a message was not appended. Nothing of it is in the log.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum AppendError {
-    /// There is no room on disk for another segment, or not yet: appends succeed again once there is.
-    #[error("the log has no room: the disk is full")]
+    /// There is no room for another segment, or not yet: appends succeed again once there is. Why is known to
+    /// [`super::Log::no_room`]: mostly a full disk, sometimes a want of file descriptors.
+    #[error("the log has no room for another file")]
     Full,
     /// The user has as much waiting as he may.
     #[error("as many messages wait for the user as may")]

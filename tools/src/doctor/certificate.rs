@@ -1,5 +1,6 @@
 //! The certificate: its expiry, its names, and who may read the files.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -17,10 +18,33 @@ const DAY_SECONDS: i64 = 86_400;
 
 /// Looks at the configured certificate, or at the self-signed one of the data directory.
 pub(super) fn check(data: &Path, patient: &Patient) -> Vec<Finding> {
-    let check = "certificate";
     let configured = !patient.certificate.as_os_str().is_empty();
     let path = if configured { patient.certificate.clone() } else { self_signed(data) };
-    let bytes = match std::fs::read(&path) {
+    let key = if configured { patient.key.clone() } else { path.with_extension("key") };
+    let mut findings = key_mode(&key, configured && patient.key_group_readable);
+    findings.extend(chain(&path, configured, patient));
+    findings
+}
+
+/// Whether others may read the key: the server refuses it then.
+fn key_mode(key: &Path, group_readable: bool) -> Vec<Finding> {
+    let check = "private key";
+    let shown = key.display();
+    // What is not there, or cannot be looked at, the server tells.
+    let Ok(found) = std::fs::metadata(key) else { return Vec::new() };
+    let mode = found.permissions().mode() & 0o777;
+    let (forbidden, good) = if group_readable { (0o037, "640") } else { (0o077, "600") };
+    if mode & forbidden == 0 {
+        return vec![Finding::good(check, format!("{shown}, mode {mode:03o}"))];
+    }
+    let text = format!("{shown} has mode {mode:03o}: others may use it, and the server refuses it");
+    vec![Finding::mend(check, text, format!("chmod {good} {shown}"))]
+}
+
+/// The certificate itself.
+fn chain(path: &Path, configured: bool, patient: &Patient) -> Vec<Finding> {
+    let check = "certificate";
+    let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if !configured && error.kind() == std::io::ErrorKind::NotFound => {
             return vec![Finding::note(check, "self-signed, made at the first start")];
@@ -31,7 +55,7 @@ pub(super) fn check(data: &Path, patient: &Patient) -> Vec<Finding> {
         }
     };
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    judge(&path, &bytes, patient.domain.as_deref(), now.as_secs() as i64)
+    judge(path, &bytes, patient.domain.as_deref(), now.as_secs() as i64)
 }
 
 /// Where the server keeps the certificate that it makes itself.

@@ -84,6 +84,12 @@ struct Patient {
     /// Empty: a self-signed one in the data directory.
     #[serde(default)]
     certificate: PathBuf,
+    /// Its key; empty with it.
+    #[serde(default)]
+    key: PathBuf,
+    /// The key's group may read it.
+    #[serde(default)]
+    key_group_readable: bool,
 }
 
 /// The keys of the configuration file that matter here; the server checks all of them.
@@ -100,6 +106,10 @@ struct ConfigPart {
 struct TlsPart {
     #[serde(default)]
     certificate: PathBuf,
+    #[serde(default)]
+    key: PathBuf,
+    #[serde(default)]
+    key_group_readable: bool,
 }
 
 /// Looks at everything, prints the findings; exit code 1 when something must be mended.
@@ -164,6 +174,8 @@ fn patient(data: &Path, config: Option<&Path>) -> Result<Patient, Problem> {
         listen: part.listen.unwrap_or_else(|| loopback(5222)),
         listen_tls: part.listen_tls.unwrap_or_else(|| loopback(5223)),
         certificate: part.tls.certificate,
+        key: part.tls.key,
+        key_group_readable: part.tls.key_group_readable,
     })
 }
 

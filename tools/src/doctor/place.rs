@@ -34,6 +34,7 @@ pub(super) fn check(data: &Path) -> Vec<Finding> {
         return vec![Finding::mend(check, text, format!("mv {shown} {shown}.old"))];
     }
     let mut findings = vec![mode(data, metadata.permissions().mode()), owners(data, metadata.uid())];
+    findings.extend(secrets(data));
     // -k: KiB, -P: one line a file system, -T: with its type; Linux and FreeBSD both know them.
     if let Some(text) = data.to_str().and_then(|path| output("df", &["-kPT", path]))
         && let Some(volume) = Volume::parse(&text)
@@ -51,6 +52,19 @@ fn mode(data: &Path, mode: u32) -> Finding {
     }
     let text = format!("{shown} has mode {mode:o}: other users may look into it");
     Finding::mend(check, text, format!("chmod 700 {shown}"))
+}
+
+/// The data directory's mode keeps others out; where it is a link or was opened up, these must.
+fn secrets(data: &Path) -> Option<Finding> {
+    let parts = ["directory", "directory/data.mdb", "log", "tls"];
+    let open = parts
+        .iter()
+        .map(|part| data.join(part))
+        .find(|path| std::fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o077 != 0))?;
+    let shown = data.display();
+    let text =
+        format!("{} may be looked into by others: accounts, messages and keys are in it", open.display());
+    Some(Finding::mend("data directory", text, format!("chmod -R go= {shown}")))
 }
 
 /// What lies in the data directory must belong to its owner, or the server cannot use it.

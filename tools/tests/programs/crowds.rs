@@ -16,7 +16,7 @@ const DESCRIPTORS: u64 = 64;
 fn place_with_accounts() -> Place {
     let place = Place::new();
     for name in ["alice@localhost", "bob@localhost"] {
-        assert_eq!(place.ctl(&["user", "add", name, "--password", "p"]).code, 0);
+        assert_eq!(place.ctl(&["user", "add", "--create", name, "--password", "p"]).code, 0);
     }
     place
 }

@@ -70,16 +70,58 @@ fn a_port_in_use_is_named_with_what_to_do() {
 #[test]
 fn a_second_server_in_the_same_data_directory_is_refused_and_the_first_goes_on() {
     let place = Place::new();
-    let server = place.server(&[]);
+    let mut server = place.server(&[]);
     let args = ["--listen", "127.0.0.1:0", "--listen-tls", "127.0.0.1:0"];
     place.no_server(&args).fails(1, &["in use by process", &server.pid().to_string()]);
-    assert_eq!(place.json(&["status"])["pid"], server.pid());
+    // Whatever is taken for a stale lock and removed.
+    for name in ["directory/whimbrel.lock", "directory/lock.mdb", "control.sock"] {
+        std::fs::remove_file(place.data().join(name)).unwrap();
+    }
+    place.no_server(&args).fails(1, &["in use by another process"]);
+    let add = ["user", "add", "--create", "a@localhost", "--password", "p"];
+    place.ctl(&add).fails(1, &["in use by another process"]);
+    let copy = place.0.path().join("copy").display().to_string();
+    place.ctl(&["backup", &copy]).fails(1, &["in use by another process"]);
+    place.ctl(&["log", "discard"]).fails(1, &["in use by another process"]);
+    server.signal("TERM");
+    assert!(server.end().success());
+    let mut server = place.server(&[]);
+    server.signal("TERM");
+    assert!(server.end().success(), "the lock is gone with the process");
+}
+
+#[test]
+fn a_private_key_that_others_may_read_is_refused_with_what_to_do() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    let mut server = place.server(&[]);
+    server.signal("TERM");
+    server.end();
+    let made = place.data().join("tls");
+    let (certificate, key) = (made.join("self-signed.pem"), place.0.path().join("own.key"));
+    std::fs::copy(made.join("self-signed.key"), &key).unwrap();
+    let text = format!("[tls]\ncertificate = '{}'\nkey = '{}'\n", certificate.display(), key.display());
+    let config = place.file("w.toml", text);
+    let config = config.to_str().unwrap();
+    let set = |mode| std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).unwrap();
+    set(0o644);
+    let said = ["own.key", "everybody may use it", "chmod 600"];
+    place.no_server(&["--config", config, "--listen", "127.0.0.1:0"]).fails(1, &said);
+    place.no_server(&["--config", config, "--check"]).fails(1, &said);
+    let doctor = place.ctl(&["doctor", "--config", config]);
+    assert!(doctor.out.contains("chmod 600"), "{doctor:?}");
+    set(0o600);
+    assert_eq!(place.no_server(&["--config", config, "--check"]).code, 0);
+    let _server = place.server(&["--config", config]);
+    assert_eq!(place.ctl(&["reload"]).code, 0);
+    set(0o660);
+    place.ctl(&["reload"]).fails(1, &["own.key", "its group may change it", "chmod 600"]);
 }
 
 #[test]
 fn a_directory_of_another_domain_is_refused() {
     let place = Place::new();
-    assert_eq!(place.ctl(&["user", "add", "a@one.example", "--password", "p"]).code, 0);
+    assert_eq!(place.ctl(&["user", "add", "--create", "a@one.example", "--password", "p"]).code, 0);
     let args = ["--domain", "two.example", "--listen", "127.0.0.1:0"];
     place.no_server(&args).fails(1, &["one.example", "two.example"]);
     place.no_server(&["--domain", "two.example", "--check"]).fails(1, &["one.example", "two.example"]);

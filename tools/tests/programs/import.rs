@@ -23,7 +23,7 @@ fn good_lines_are_imported_bad_ones_reported_with_their_numbers_and_a_second_run
         ];
         let file = place.file("users.tsv", lines.join(&b"\n"[..]));
         let file = file.to_str().unwrap();
-        let done = place.ctl(&["user", "import", file]);
+        let done = place.ctl(&["user", "import", "--create", file]);
         assert_eq!(done.code, 1, "{done:?}");
         assert_eq!(done.out, "3 added, 1 existed, 4 bad lines\n");
         for text in ["line 2: no tab", "line 5:", "line 6: not UTF-8", "line 8: the password is empty"] {
@@ -46,21 +46,24 @@ fn scram_keys_are_taken_as_they_are_and_bad_ones_are_told_by_file_and_line() {
     let cut = &GOOD[..GOOD.len() - 8];
     let text = format!(
         "a@localhost\t{GOOD}\nb@localhost\t{cut}\nc@localhost\tSCRAM-SHA-512$1:a$b:c\nd@localhost\tpassword\n\
-         e@localhost\t{GOOD}\t{GOOD}\n"
+         e@localhost\t{GOOD}\t{GOOD}\nf@localhost\t {GOOD} \r\ng@localhost\t{}\nh@localhost\t\"{GOOD}\"\n",
+        GOOD.replace("SCRAM-SHA", "scram-sha")
     );
     let file = place.file("keys.tsv", text);
     let file = file.to_str().unwrap();
-    let done = place.ctl(&["user", "import", file]);
-    assert_eq!((done.code, done.out.as_str()), (1, "2 added, 0 existed, 3 bad lines\n"), "{done:?}");
+    let done = place.ctl(&["user", "import", "--create", file]);
+    assert_eq!((done.code, done.out.as_str()), (1, "3 added, 0 existed, 5 bad lines\n"), "{done:?}");
     for reason in [
         "line 2: ServerKey of SCRAM-SHA-256 must be 32 bytes in base64",
         "line 3: keys of SCRAM-SHA-256 and SCRAM-SHA-1 can be used",
         "line 5: the keys of one mechanism are given twice",
+        "line 7: the mechanism of SCRAM keys is in capitals",
+        "line 8: SCRAM keys are written MECHANISM$",
     ] {
         assert!(done.err.contains(&format!("{file}: {reason}")), "`{reason}`: {done:?}");
     }
     assert!(!done.err.contains("WG5d8"), "keys are shown: {done:?}");
-    assert_eq!(place.ctl(&["user", "list"]).out, "a@localhost\nd@localhost\n");
+    assert_eq!(place.ctl(&["user", "list"]).out, "a@localhost\nd@localhost\nf@localhost\n");
 }
 
 #[test]
@@ -73,7 +76,7 @@ fn an_interrupted_import_is_resumed_by_running_it_again() {
     let mut import = Command::new(whimbrelctl())
         .arg("--data")
         .arg(place.data())
-        .args(["user", "import", file, "--scram-iterations", "1024"])
+        .args(["user", "import", "--create", file, "--scram-iterations", "1024"])
         .stdout(Stdio::null())
         .spawn()
         .expect("it runs");
@@ -88,7 +91,7 @@ fn an_interrupted_import_is_resumed_by_running_it_again() {
     import.wait().expect("ours");
 
     let before = place.ctl(&["user", "list"]).out.lines().count();
-    let outcome = place.json(&["user", "import", file, "--scram-iterations", "1024"]);
+    let outcome = place.json(&["user", "import", "--create", file, "--scram-iterations", "1024"]);
     assert_eq!(outcome["existing"], before, "{outcome}");
     assert_eq!(outcome["added"], USERS - before, "{outcome}");
     assert_eq!(place.ctl(&["user", "list"]).out.lines().count(), USERS);
@@ -104,6 +107,6 @@ fn a_file_that_cannot_be_read_is_named() {
 #[test]
 fn accounts_come_from_standard_input_too() {
     let place = Place::new();
-    let done = place.ctl_with(&["user", "import", "-"], "a@localhost\tx\nb@localhost\ty\n");
+    let done = place.ctl_with(&["user", "import", "--create", "-"], "a@localhost\tx\nb@localhost\ty\n");
     assert_eq!((done.code, done.out.as_str()), (0, "2 added, 0 existed, 0 bad lines\n"), "{done:?}");
 }

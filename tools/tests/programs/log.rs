@@ -1,12 +1,12 @@
 //! The message log: looking at it, and a backup that a server can be started on.
 
-use crate::support::{Client, Place};
+use crate::support::{Client, Done, Place, whimbrelctl};
 
 /// A server where three messages wait for bob.
 fn with_messages() -> (Place, crate::support::Server) {
     let place = Place::new();
     for name in ["alice@localhost", "bob@localhost"] {
-        assert_eq!(place.ctl(&["user", "add", name, "--password", "p"]).code, 0);
+        assert_eq!(place.ctl(&["user", "add", "--create", name, "--password", "p"]).code, 0);
     }
     let config = place.file("w.toml", "workers = 2\nlog_segment_mib = 2\n");
     let server = place.server(&["--allow-plaintext", "--config", config.to_str().expect("UTF-8")]);
@@ -110,6 +110,70 @@ fn a_log_that_is_not_there_and_one_that_is_damaged_are_named() {
     let done = place.ctl(&["log", "verify"]);
     assert_eq!(done.code, 0, "{done:?}");
     assert!(done.out.contains("an unfinished end"), "{}", done.out);
+}
+
+#[test]
+fn a_lost_directory_or_log_is_said_and_given_up_only_when_told_to() {
+    for lost in ["directory", "log"] {
+        let (place, mut server) = with_messages();
+        place.ctl(&["log", "discard"]).fails(1, &["a server runs"]);
+        server.signal("TERM");
+        server.end();
+        std::fs::remove_dir_all(place.data().join(lost)).unwrap();
+        let said = [&*place.data().join(lost).display().to_string(), "is missing or empty", "log discard"];
+        for _ in 0..2 {
+            place.no_server(&["--listen", "127.0.0.1:0", "--listen-tls", "127.0.0.1:0"]).fails(1, &said);
+            place.no_server(&["--check"]).fails(1, &said);
+        }
+        assert_eq!(place.ctl(&["log", "discard"]).code, 0);
+        assert_eq!(place.data().join("log.discarded-1/layout").exists(), lost == "directory");
+        let _server = place.server(&["--allow-plaintext"]);
+        assert_eq!(place.json(&["status"])["metrics"]["log.pending"], 0);
+    }
+}
+
+#[test]
+fn messages_for_accounts_that_an_older_directory_does_not_have_are_dropped_and_counted() {
+    let (place, mut server) = with_messages();
+    server.signal("TERM");
+    server.end();
+    let older = place.data().with_file_name("older");
+    // From before bob.
+    assert_eq!(place.ctl(&["backup", older.to_str().unwrap()]).code, 0);
+    let mut del = std::process::Command::new(whimbrelctl());
+    del.arg("--data").arg(&older).args(["user", "del", "bob@localhost"]);
+    assert_eq!(Done::of(del, "").code, 0);
+    std::fs::remove_dir_all(place.data().join("directory")).unwrap();
+    std::fs::rename(older.join("directory"), place.data().join("directory")).unwrap();
+    let mut server = place.server(&["--allow-plaintext"]);
+    let metrics = place.json(&["status"])["metrics"].clone();
+    assert_eq!((&metrics["log.orphans"], &metrics["log.pending"]), (&3.into(), &0.into()));
+    for user in ["bob", "eve"] {
+        let jid = format!("{user}@localhost");
+        assert_eq!(place.ctl(&["user", "add", &jid, "--password", "p"]).code, 0);
+        let mut client = Client::login(&place, user, "p", "r").expect("the password is right");
+        client.say("<presence/><iq type='get' id='last'><ping xmlns='urn:xmpp:ping'/></iq>");
+        client.hear("'last'");
+        assert!(!client.has_heard("secret"), "{user} is given what was another's");
+    }
+    server.signal("TERM");
+    server.end();
+}
+
+#[test]
+fn a_backup_goes_nowhere_but_into_a_new_or_empty_folder() {
+    let (place, mut server) = with_messages();
+    let used = place.file("used/important", "x");
+    let inside = place.data().join("copy");
+    for is_running in [true, false] {
+        place.ctl(&["backup", used.parent().unwrap().to_str().unwrap()]).fails(1, &["not empty"]);
+        place.ctl(&["backup", inside.to_str().unwrap()]).fails(1, &["in the data directory"]);
+        assert!(!inside.exists());
+        if is_running {
+            server.signal("TERM");
+            server.end();
+        }
+    }
 }
 
 fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {

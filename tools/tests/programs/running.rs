@@ -6,7 +6,7 @@ use crate::support::{Client, Place};
 
 fn with_alice() -> Place {
     let place = Place::new();
-    assert_eq!(place.ctl(&["user", "add", "alice@localhost", "--password", "p"]).code, 0);
+    assert_eq!(place.ctl(&["user", "add", "--create", "alice@localhost", "--password", "p"]).code, 0);
     place
 }
 

@@ -40,6 +40,7 @@ impl Place {
 
     pub(crate) fn file(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
         let path = self.0.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("it is in the folder")).expect("the folder is ours");
         std::fs::write(&path, text).expect("the folder is ours");
         path
     }

@@ -1,5 +1,7 @@
 //! Upgrades of the real server under real connections: what stays, what refuses, and what leads back.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -11,7 +13,10 @@ use crate::support::{Client, PATIENCE, Place, Server, whimbreld};
 fn place() -> Place {
     let place = Place::new();
     for user in ["alice", "bob"] {
-        assert_eq!(place.ctl(&["user", "add", &format!("{user}@localhost"), "--password", "p"]).code, 0);
+        assert_eq!(
+            place.ctl(&["user", "add", "--create", &format!("{user}@localhost"), "--password", "p"]).code,
+            0
+        );
     }
     configure(&place, "mio", 2, "");
     place
@@ -113,6 +118,31 @@ fn connections_live_through_upgrades_to_other_drivers_and_numbers_of_workers() {
     drop((alice, bob));
     assert_eq!(place.ctl(&["stop"]).code, 0);
     assert!(server.end().success());
+}
+
+#[test]
+fn what_an_upgrade_closes_is_counted_once_and_known_addresses_stay_known() {
+    let place = place();
+    let _server = start(&place, &[]);
+    drop(Client::login(&place, "alice", "p", "a").expect("the password is right"));
+    await_that("she has gone", || place.json(&["status"])["connections"] == 0);
+    // In the middle of a login.
+    let mut socket = TcpStream::connect(place.address()).expect("the server listens");
+    socket.set_read_timeout(Some(PATIENCE)).expect("not zero");
+    let begun = "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' \
+                 to='localhost' version='1.0'><auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' \
+                 mechanism='SCRAM-SHA-256'>biwsbj1hbGljZSxyPWFiYw==</auth>";
+    socket.write_all(begun.as_bytes()).expect("the server reads");
+    let mut said = Vec::new();
+    while !said.windows(10).any(|window| window == b"<challenge") {
+        let mut buffer = [0; 4096];
+        let count = socket.read(&mut buffer).expect("the server answers");
+        assert!(count > 0, "the server has closed: {}", said.escape_ascii());
+        said.extend_from_slice(&buffer[..count]);
+    }
+    let answer = place.json(&["upgrade"]);
+    assert_eq!(answer["closed"], serde_json::json!({"in the middle of a login": 1}), "{answer}");
+    assert_eq!(place.json(&["status"])["metrics"]["login.known_addresses"], 1);
 }
 
 #[test]

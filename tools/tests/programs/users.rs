@@ -20,8 +20,8 @@ fn accounts_are_added_listed_changed_and_deleted() {
             let done = place.ctl(args);
             assert!(done.code == 0 && done.out.is_empty() && done.err.is_empty(), "{args:?}: {done:?}");
         };
-        quiet(&["user", "add", "Bob@localhost", "--password", "p"]);
-        quiet(&["user", "add", "alice@localhost", "--password", "p"]);
+        quiet(&["user", "add", "--create", "Bob@localhost", "--password", "p"]);
+        quiet(&["user", "add", "--create", "alice@localhost", "--password", "p"]);
         assert_eq!(place.ctl(&["user", "list"]).out, "alice@localhost\nbob@localhost\n");
         let list = serde_json::json!({ "accounts": ["alice@localhost", "bob@localhost"] });
         assert_eq!(place.json(&["user", "list"]), list);
@@ -50,7 +50,15 @@ fn accounts_are_added_listed_changed_and_deleted() {
 #[test]
 fn nothing_is_listed_or_made_where_no_accounts_are() {
     let place = Place::new();
-    place.ctl(&["user", "list"]).fails(1, &["there are no accounts in", "--data"]);
+    let data = place.data().display().to_string();
+    place.ctl(&["user", "list"]).fails(1, &["there are no accounts in", &data, "--data"]);
+    // An address with a slip in `--data` must not make accounts that no server knows.
+    let add = ["user", "add", "a@localhost", "--password", "p"];
+    place.ctl(&add).fails(1, &["there are no accounts in", &data, "--create"]);
+    let file = place.file("users.tsv", "a@localhost\tx\n");
+    place.ctl(&["user", "import", file.to_str().unwrap()]).fails(1, &["there are no accounts in", &data]);
+    place.ctl(&["backup", place.file("b", "").with_file_name("copy").to_str().unwrap()]).fails(1, &[&data]);
+    place.ctl(&["log", "discard"]).fails(1, &["there is no server's data in", &data]);
     place.ctl(&["user", "del", "a@localhost"]).fails(1, &["there are no accounts in"]);
     assert!(!place.data().exists());
 }
@@ -58,7 +66,7 @@ fn nothing_is_listed_or_made_where_no_accounts_are() {
 #[test]
 fn a_generated_password_is_printed_once_and_logs_in() {
     let place = Place::new();
-    let password = place.ctl(&["user", "add", "alice@localhost", "--generate"]).out;
+    let password = place.ctl(&["user", "add", "--create", "alice@localhost", "--generate"]).out;
     assert!(password.trim().len() >= 20 && password.lines().count() == 1, "{password}");
     let _server = place.server(&["--allow-plaintext"]);
     Client::login(&place, "alice", password.trim(), "r").expect("the password is right");

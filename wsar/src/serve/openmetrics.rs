@@ -248,8 +248,15 @@ mod tests {
         let frame = Frame::new(&Delta::between(&old, &new).unwrap(), &Arc::default());
         let server = State::Running { pid: 1, started_unix_ns: 1_500_000_000 };
         let series = new.schema.named("cpu.user")[0];
-        let now =
-            Now { frame, sample: new, server_series: series, server, alerts: ().into(), json: String::new() };
+        let now = Now {
+            frame,
+            sample: new,
+            server_series: series,
+            server,
+            alerts: ().into(),
+            json: axum::body::Bytes::new(),
+            metrics: Default::default(),
+        };
         write(&now, format)
     }
 

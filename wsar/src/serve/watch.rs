@@ -47,7 +47,7 @@ pub struct Now {
     /// Everything for the page, as JSON. All who are sent it share it.
     pub json: Bytes,
     /// `/metrics` in each format, made when somebody asks, and shared as well.
-    metrics: [OnceLock<Bytes>; Format::ALL.len()],
+    pub(super) metrics: [OnceLock<Bytes>; Format::ALL.len()],
 }
 
 impl Now {

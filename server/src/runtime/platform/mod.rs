@@ -42,7 +42,7 @@ pub use image::{
 pub use listener::reuseport_listener;
 pub use privileges::drop_privileges;
 pub use settings::{Setting, physical_memory_bytes, setting, settings};
-pub use usage::{Usage, usage};
+pub use usage::{Usage, memory_bytes, usage};
 
 /// Cores that this process may run on, in ascending order; empty when the kernel does not say.
 pub fn available_cores() -> Vec<usize> {

@@ -47,9 +47,24 @@ pub fn usage() -> io::Result<Usage> {
     })
 }
 
+/// Bytes of memory that the machine has; or the control group of the process may use, where that is less.
+pub fn memory_bytes() -> u64 {
+    // SAFETY: takes numbers and gives numbers.
+    let (pages, page) = unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
+    let machine = u64::try_from(pages).unwrap_or(0).saturating_mul(u64::try_from(page).unwrap_or(0));
+    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
+    let group = group.and_then(|text| text.trim().parse::<u64>().ok());
+    group.map_or(machine, |group| group.min(machine))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_machine_has_memory() {
+        assert!(memory_bytes() > 64 << 20);
+    }
 
     #[test]
     fn work_is_seen() {

@@ -8,7 +8,8 @@
 //!   books                          rest, some pieces
 //! ```
 //!
-//! The rules: what the server has acknowledged (by `<a/>`, `<resumed/>`, or the `h` of a refusal) arrives, or waits;
+//! The rules: what the server has acknowledged (by `<a/>`, `<resumed/>`, or the `h` of a refusal) arrives, or waits, or
+//! is in the directory;
 //! nothing is invented; what one writes to another first arrives in the order in which it was written; a message comes twice
 //! only if its sender had to send it twice, or its recipient could not be sure that the server knew he had it. They are
 //! checked as things arrive, after every crash, and at the end, when everybody is there and has everything.
@@ -53,6 +54,8 @@ pub struct Tally {
     pub refused_with_h: u64,
     /// Streams that could not be resumed, without that.
     pub refused: u64,
+    /// Directory writes acknowledged or answered, and found.
+    pub kept: u64,
     /// Messages read from the log after their recipient had been away, or had not acknowledged them.
     pub from_log: u64,
     /// A hash of every byte that every client received.
@@ -92,7 +95,14 @@ impl Managed {
             ..usual
         };
         let plain = config(&settings, data);
-        let limits = Limits { sm_resume_seconds: 30, ..plain.limits.clone() };
+        // So small that peers which acknowledge late get past them.
+        let limits = Limits {
+            sm_resume_seconds: 30,
+            sm_unacked_stanzas: 64,
+            sm_unacked_bytes: 2 * plain.limits.stanza_bytes,
+            detached_bytes: 4_000,
+            ..plain.limits.clone()
+        };
         let config = Config { limits, durability: Durability::Disk, ..plain };
         let peers = (0..clients).map(|_| Peer::default()).collect();
         let committed = vec![0; settings.workers];

@@ -7,7 +7,7 @@ use crate::runtime::driver::sim::LinkId;
 use crate::simulation::act::HEADER;
 use crate::simulation::client::{Heard, NS_SASL, Stage};
 use crate::simulation::ledger;
-use crate::simulation::world::{bare, user_of};
+use crate::simulation::world::{bare, local, user_of};
 use crate::xml::{Element, STREAMS, writer};
 
 const SM: &str = "urn:xmpp:sm:3";
@@ -24,8 +24,21 @@ const UNACKED_MAX: usize = 200;
 struct Sent {
     /// Its number in its stream.
     number: u32,
-    message: Option<u32>,
+    what: What,
     text: String,
+}
+
+/// What a stanza is to bring about.
+#[derive(Copy, Clone, Debug)]
+enum What {
+    /// The arrival of a message.
+    Message(u32),
+    /// A contact with this number in the sender's roster.
+    Contact(u32),
+    /// A request that waits for another user.
+    Request(usize),
+    /// Nothing that lasts.
+    Nothing,
 }
 
 /// What outlives a connection.
@@ -104,6 +117,14 @@ impl Managed {
 
     fn act_online(&mut self, index: usize) {
         match self.world.random.below(1000) {
+            0..40 if self.peers[index].unacked.len() < UNACKED_MAX => {
+                let to = self.world.random.below(self.peers.len());
+                self.world.counter += 1;
+                let contact = What::Contact(self.world.counter);
+                let what =
+                    if to == index || self.world.random.permille(600) { contact } else { What::Request(to) };
+                self.keep(index, what);
+            }
             0..550 => {
                 if self.peers[index].unacked.len() < UNACKED_MAX && !self.world.clients[index].deaf {
                     let to = self.world.random.below(self.peers.len());
@@ -128,7 +149,24 @@ impl Managed {
                 let client = &mut self.world.clients[index];
                 (client.deaf, client.was_deaf) = (true, true);
             }
+            970..978 => self.flood(index),
             _ => self.listen(index),
+        }
+    }
+
+    /// Writes presence to somebody who may be slow to read or to acknowledge it. It harms nobody.
+    fn flood(&mut self, index: usize) {
+        if self.peers[index].unacked.len() >= UNACKED_MAX {
+            return;
+        }
+        let to = bare(self.world.random.below(self.peers.len()));
+        let status = "x".repeat(self.world.random.between(1, 2000));
+        for _ in 0..self.world.random.between(1, 40) {
+            self.stanza(
+                index,
+                What::Nothing,
+                format!("<presence to='{to}'><status>{status}</status></presence>"),
+            );
         }
     }
 
@@ -167,11 +205,11 @@ impl Managed {
     }
 
     /// Sends a stanza, which counts.
-    fn stanza(&mut self, index: usize, message: Option<u32>, text: String) {
+    fn stanza(&mut self, index: usize, what: What, text: String) {
         let peer = &mut self.peers[index];
         peer.sent += 1;
         self.world.clients[index].say(&text);
-        peer.unacked.push_back(Sent { number: peer.sent, message, text });
+        peer.unacked.push_back(Sent { number: peer.sent, what, text });
     }
 
     fn write(&mut self, index: usize, n: u32) {
@@ -179,7 +217,46 @@ impl Managed {
         let mut body = Vec::new();
         writer::escape_text(&ledger::body(n), &mut body);
         let body = String::from_utf8(body).expect("escaping keeps UTF-8");
-        self.stanza(index, Some(n), format!("<message type='chat' to='{to}'><body>{body}</body></message>"));
+        self.stanza(
+            index,
+            What::Message(n),
+            format!("<message type='chat' to='{to}'><body>{body}</body></message>"),
+        );
+    }
+
+    /// Sends what is to be in the directory once it is acknowledged.
+    fn keep(&mut self, index: usize, what: What) {
+        let text = match what {
+            What::Contact(n) => {
+                let query =
+                    format!("<query xmlns='jabber:iq:roster'><item jid='c{n}@elsewhere.example'/></query>");
+                format!("<iq type='set' id='kept-{n}'>{query}</iq>")
+            }
+            What::Request(to) => format!("<presence type='subscribe' to='{}'/>", bare(to)),
+            What::Message(_) | What::Nothing => return,
+        };
+        self.stanza(index, what, text);
+    }
+
+    /// What was acknowledged, or answered, is in the directory.
+    fn is_kept(&mut self, index: usize, what: What) {
+        let item = |user, contact: &str| {
+            self.world.shared.directory.roster_item(&local(user), contact).map_err(|error| error.to_string())
+        };
+        let found = match what {
+            What::Contact(n) => item(index, &format!("c{n}@elsewhere.example")).map(|item| item.is_some()),
+            What::Request(to) => {
+                item(to, &bare(index)).map(|item| item.is_some_and(|i| i.pending_in.is_some()))
+            }
+            What::Message(_) | What::Nothing => return,
+        };
+        match found {
+            Ok(true) => self.tally.kept += 1,
+            Ok(false) => {
+                self.world.fail(format!("{what:?} of peer {index} was acknowledged and is not there"))
+            }
+            Err(error) => self.world.fail(error),
+        }
     }
 
     fn ask(&mut self, index: usize) {
@@ -196,7 +273,7 @@ impl Managed {
         self.world.clients[index].say(&format!("<a xmlns='{SM}' h='{h}'/>"));
         if peer.unsure.front().is_some_and(|(number, _)| *number <= h) {
             let ping = format!("<iq type='get' id='sure-{h}'><ping xmlns='urn:xmpp:ping'/></iq>");
-            self.stanza(index, None, ping);
+            self.stanza(index, What::Nothing, ping);
         }
     }
 
@@ -313,11 +390,17 @@ impl Managed {
         let sure = std::mem::take(&mut peer.sure);
         *peer =
             Peer { stream: element.attribute("id").map(str::to_owned), is_on: true, sure, ..Peer::default() };
-        for n in again.into_iter().filter_map(|sent| sent.message) {
-            self.books.send_again(n);
-            self.write(index, n);
+        for sent in again {
+            match sent.what {
+                What::Message(n) => {
+                    self.books.send_again(n);
+                    self.write(index, n);
+                }
+                What::Contact(_) | What::Request(_) => self.keep(index, sent.what),
+                What::Nothing => {}
+            }
         }
-        self.stanza(index, None, "<presence/>".into());
+        self.stanza(index, What::Nothing, "<presence/>".into());
     }
 
     fn resumed(&mut self, index: usize, element: &Element) {
@@ -361,10 +444,16 @@ impl Managed {
             return self.world.fail(format!("peer {index}, told {told}, sent {sent}, hears {element:?}"));
         };
         peer.told = peer.told.max(h);
+        let mut acknowledged = Vec::new();
         while peer.unacked.front().is_some_and(|sent| sent.number <= h) {
-            if let Some(n) = peer.unacked.pop_front().and_then(|sent| sent.message) {
-                self.books.acknowledge(n);
+            match peer.unacked.pop_front().map(|sent| sent.what) {
+                Some(What::Message(n)) => self.books.acknowledge(n),
+                Some(what) => acknowledged.push(what),
+                None => {}
             }
+        }
+        for what in acknowledged {
+            self.is_kept(index, what);
         }
     }
 
@@ -403,7 +492,14 @@ impl Managed {
                 let h = h.parse().unwrap_or(0);
                 self.settle_up_to(index, h);
             }
-            (Some("get"), _) => self.stanza(index, None, format!("<iq type='result' id='{id}'/>")),
+            (Some("result"), None) if id.starts_with("kept-") => {
+                let n = id.trim_start_matches("kept-").parse().unwrap_or(0);
+                self.is_kept(index, What::Contact(n));
+            }
+            // It was too much to remember when the connection was lost; that the server has read what came before the
+            // request is not known then.
+            (Some("error"), Some(_)) => {}
+            (Some("get"), _) => self.stanza(index, What::Nothing, format!("<iq type='result' id='{id}'/>")),
             _ => self.world.fail(format!("peer {index} gets {element:?}")),
         }
     }

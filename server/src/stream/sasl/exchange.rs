@@ -163,6 +163,18 @@ impl Exchange {
         self.fail(SaslError::Aborted)
     }
 
+    /// Whether the next response has the client's proof: a guess at the password, for all that is known.
+    #[must_use]
+    pub fn awaits_proof(&self) -> bool {
+        matches!(self.state, State::ScramFirstSent(_))
+    }
+
+    /// The mechanism.
+    #[must_use]
+    pub fn mechanism(&self) -> Mechanism {
+        self.setup.mechanism
+    }
+
     /// Whether it has succeeded or failed.
     #[must_use]
     pub fn is_over(&self) -> bool {

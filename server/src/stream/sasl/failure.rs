@@ -81,12 +81,6 @@ impl Failure {
         Self { error, reason: Some(reason) }
     }
 
-    /// Whether it counts as a guess at a password (see [`throttle`](super::throttle)).
-    #[must_use]
-    pub const fn is_wrong_password(&self) -> bool {
-        matches!(self.error, SaslError::NotAuthorized)
-    }
-
     /// Appends `<failure/>`.
     pub fn write(&self, out: &mut Vec<u8>) {
         let name = self.error.name();

@@ -19,9 +19,11 @@
 //! A user who does not exist is led through the same steps with made-up keys and fails where a
 //! wrong password fails, with the same answer (see [`UnknownUsers`]).
 
+pub mod audit;
 mod base64;
 mod exchange;
 mod failure;
+pub mod looks;
 mod mechanism;
 mod message;
 mod plain;

@@ -1,12 +1,13 @@
 //! PLAIN (RFC 4616), and what is done for users who do not exist.
 
 use std::fmt;
-use std::num::NonZeroU32;
+use std::sync::RwLock;
 
-use whimbrel_storage::credentials::{Credentials, ScramHash, ScramKeys};
+use whimbrel_storage::credentials::Credentials;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::exchange::check_identity;
+use super::looks::Looks;
 use super::{Failure, SaslError};
 
 const MALFORMED: Failure = Failure { error: SaslError::MalformedRequest, reason: None };
@@ -29,23 +30,30 @@ pub(super) fn read(message: &[u8], domain: &str) -> Result<(Box<str>, Zeroizing<
 }
 
 /// What the server answers for accounts that do not exist, so that they cannot be told from those
-/// that do: made-up salts which are the same at every login, and the same work.
-#[derive(Clone)]
+/// that do: made-up salts which are the same at every login, the looks of real accounts, and the
+/// same work.
 pub struct UnknownUsers {
     secret: [u8; 32],
-    iterations: NonZeroU32,
+    looks: RwLock<Looks>,
 }
 
 impl UnknownUsers {
-    /// `secret` is random and kept with the server's data; `iterations` are what real accounts
-    /// have.
+    /// `secret` is random and kept with the server's data; `looks` are what real accounts have.
     #[must_use]
-    pub fn new(secret: [u8; 32], iterations: NonZeroU32) -> Self {
-        Self { secret, iterations }
+    pub fn new(secret: [u8; 32], looks: Looks) -> Self {
+        Self { secret, looks: RwLock::new(looks) }
     }
 
-    pub(super) fn keys(&self, hash: ScramHash, username: &str) -> ScramKeys {
-        ScramKeys::fake(hash, &self.secret, username, self.iterations)
+    /// The looks of real accounts are others now.
+    pub fn resemble(&self, looks: Looks) {
+        *self.looks.write().expect("no code panics while it holds this lock") = looks;
+    }
+
+    /// Made-up credentials of a name.
+    pub(crate) fn credentials(&self, username: &str) -> Credentials {
+        let look =
+            self.looks.read().expect("no code panics while it holds this lock").of(&self.secret, username);
+        Credentials::fake(&self.secret, username, look)
     }
 
     /// Puts together the work of checking a PLAIN password.
@@ -57,14 +65,15 @@ impl UnknownUsers {
         password: Zeroizing<String>,
     ) -> PlainCheck {
         let exists = found.is_some();
-        let credentials = found.unwrap_or_else(|| Credentials::fake(&self.secret, username, self.iterations));
-        PlainCheck { credentials, exists, password }
+        // Made for everybody, so that it takes as long for those who exist.
+        let fake = self.credentials(username);
+        PlainCheck { credentials: found.unwrap_or(fake), exists, password }
     }
 }
 
 impl fmt::Debug for UnknownUsers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UnknownUsers").field("iterations", &self.iterations).finish_non_exhaustive()
+        f.debug_struct("UnknownUsers").field("looks", &self.looks).finish_non_exhaustive()
     }
 }
 

@@ -62,8 +62,8 @@ impl FirstReceived {
         unknown: &UnknownUsers,
     ) -> (FirstSent, Vec<u8>) {
         // Made for everybody, so that it takes as long for those who exist.
-        let fake = unknown.keys(self.hash, &self.username);
-        let keys = found.map_or(fake, |credentials| credentials.keys(self.hash).clone());
+        let fake = unknown.credentials(&self.username);
+        let keys = found.unwrap_or(&fake).keys(self.hash).clone();
         let nonce = format!("{}{}", self.client_nonce, base64::encode(server_nonce));
         let server_first = format!("r={nonce},s={},i={}", base64::encode(keys.salt()), keys.iterations());
         let state = FirstSent {

@@ -22,7 +22,7 @@ fn account() -> Credentials {
 }
 
 fn unknown() -> UnknownUsers {
-    UnknownUsers::new([3; 32], ITERATIONS)
+    UnknownUsers::new([3; 32], looks::Looks::usual(ITERATIONS))
 }
 
 /// Under TLS with both bindings.

@@ -107,8 +107,10 @@ pub struct UnackedQueue {
     bytes: usize,
     /// Bytes of stanzas that are kept here.
     content: usize,
-    /// Of [`UnackedQueue::bytes`], those of presence that a later one replaces.
-    replaceable: usize,
+    /// Of the entries, those of presence that a later one replaces.
+    replaceable_entries: usize,
+    /// Of [`UnackedQueue::bytes`], theirs.
+    replaceable_bytes: usize,
 }
 
 impl UnackedQueue {
@@ -131,7 +133,8 @@ impl UnackedQueue {
         self.count = self.count.saturating_add(entry.count());
         self.bytes += entry.cost();
         self.content += entry.content();
-        self.replaceable += entry.replaceable();
+        self.replaceable_bytes += entry.replaceable();
+        self.replaceable_entries += usize::from(entry.replaceable() > 0);
         self.entries.push_back(entry);
     }
 
@@ -140,7 +143,8 @@ impl UnackedQueue {
         self.count -= entry.count();
         self.bytes -= entry.cost();
         self.content -= entry.content();
-        self.replaceable -= entry.replaceable();
+        self.replaceable_bytes -= entry.replaceable();
+        self.replaceable_entries -= usize::from(entry.replaceable() > 0);
         Some(entry)
     }
 
@@ -170,8 +174,13 @@ impl UnackedQueue {
         *self = UnackedQueue::of(entries.into_iter().filter_map(keep));
     }
 
-    /// Forgets presence that a later one has replaced; or all of it, if it is more than `bytes_max` even then.
-    pub fn thin(&mut self, bytes_max: usize) {
+    /// Forgets presence that a later one has replaced, if there is more presence than a quarter of what may be in the
+    /// queue; or all of it, if it is more than an eighth even then. So at least an eighth goes each time, and the work is
+    /// shared by many stanzas.
+    pub fn thin(&mut self, entries_max: usize, bytes_max: usize) {
+        if self.replaceable_entries <= entries_max / 4 && self.replaceable_bytes <= bytes_max / 4 {
+            return;
+        }
         let mut newest: HashSet<u32, FixedState> = HashSet::default();
         let mut left = 0;
         for entry in self.entries.iter_mut().rev() {
@@ -181,8 +190,9 @@ impl UnackedQueue {
                 false => *entry = Unacked::Forgotten(1),
             }
         }
+        let too_much = newest.len() > entries_max / 8 || left > bytes_max / 8;
         self.rebuild(|entry| match entry.replaceable() {
-            1.. if left > bytes_max => Some(Unacked::Forgotten(1)),
+            1.. if too_much => Some(Unacked::Forgotten(1)),
             _ => Some(entry),
         });
     }
@@ -238,11 +248,6 @@ impl UnackedQueue {
     pub fn memory(&self) -> usize {
         self.content + self.entries.capacity() * ENTRY_BYTES
     }
-
-    /// Bytes of presence that a later one replaces.
-    pub fn replaceable(&self) -> usize {
-        self.replaceable
-    }
 }
 
 #[cfg(test)]
@@ -283,7 +288,7 @@ mod tests {
         queue.acknowledge(500, |_| gone += 1);
         assert_eq!((gone, queue.count(), shape(&queue).as_str()), (1, 502, "(501)s"));
         queue.acknowledge(502, |_| gone += 1);
-        assert_eq!((gone, queue.count(), queue.size(), queue.memory()), (3, 0, (0, 0), 0));
+        assert_eq!((gone, queue.count(), queue.size(), queue.content()), (3, 0, (0, 0), 0));
     }
 
     #[test]
@@ -293,12 +298,17 @@ mod tests {
             queue.push(presence(sender, 100));
         }
         queue.push(iq(100));
-        queue.thin(usize::MAX);
-        assert_eq!((queue.count(), shape(&queue).as_str()), (6, "(1)p2(1)p1p3s"));
-        assert_eq!(queue.replaceable(), 3 * (100 + ENTRY_BYTES));
-        queue.thin(200);
-        assert_eq!((queue.count(), shape(&queue).as_str()), (6, "(5)s"));
-        assert_eq!((queue.replaceable(), queue.size()), (0, (2, 100 + 2 * ENTRY_BYTES)));
+        queue.thin(20, 10_000);
+        assert_eq!((queue.count(), shape(&queue).as_str()), (6, "p1p2p1p1p3s"), "a quarter is left alone");
+        for _ in 0..4 {
+            queue.push(presence(3, 100));
+        }
+        queue.thin(32, 10_000);
+        assert_eq!((queue.count(), shape(&queue).as_str()), (10, "(1)p2(1)p1(1)s(3)p3"));
+        assert_eq!(queue.replaceable_bytes, 3 * (100 + ENTRY_BYTES));
+        queue.thin(8, 10_000);
+        assert_eq!((queue.count(), shape(&queue).as_str()), (10, "(5)s(4)"));
+        assert_eq!((queue.replaceable_entries, queue.content()), (0, 100));
     }
 
     #[test]

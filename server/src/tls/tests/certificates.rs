@@ -39,6 +39,7 @@ fn each_mistake_names_the_file_and_the_reason() {
     let huge = file("huge.pem", &"x".repeat((1 << 20) + 1));
     let missing = directory.path().join("missing.pem");
     let (good, key, other_key) = (pem("ec.pem"), pem("ec-sec1.key"), pem("rsa-pkcs1.key"));
+    let (p521_sec1, p521_pkcs8) = (pem("p521-sec1.key"), pem("p521-pkcs8.key"));
     let folder = directory.path().to_owned();
     let table = [
         (&missing, &key, "missing.pem", "No such file"),
@@ -55,6 +56,13 @@ fn each_mistake_names_the_file_and_the_reason() {
         (&good, &text, "text.pem", "no private key in it"),
         (&good, &no_key, "bad.key", "cannot be used"),
         (&good, &other_key, "rsa-pkcs1.key", "does not belong to the certificate"),
+        (
+            &good,
+            &p521_sec1,
+            "p521-sec1.key",
+            "the curve P-521, with which this server cannot sign; use ECDSA P-256",
+        ),
+        (&good, &p521_pkcs8, "p521-pkcs8.key", "the curve P-521"),
     ];
     for (certificate, key, name, reason) in table {
         let config = Config {

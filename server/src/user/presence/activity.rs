@@ -7,13 +7,15 @@ use whimbrel_storage::directory::LastActivity;
 use crate::runtime::jobs::Then;
 use crate::user::home::Home;
 use crate::user::presence::NAME;
+use crate::user::writes::{Area, Write};
 use crate::xml::Element;
 
 /// Bytes of a status text that are remembered at most.
 const STATUS_BYTES_MAX: usize = 1024;
 
-/// Remembers that a user has gone with this unavailable presence.
-pub(super) fn record(home: &mut Home, local: &str, tail: &[u8]) {
+/// Remembers that a user has gone with this unavailable presence. `write` is the presence as a client sent it, if one
+/// did: what it sends next may ask for the note.
+pub(super) fn record(home: &mut Home, local: &str, tail: &[u8], write: Option<Write>) {
     let at_seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let last = LastActivity { at_seconds, status: status_of(tail) };
     let local = local.to_owned();
@@ -23,13 +25,22 @@ pub(super) fn record(home: &mut Home, local: &str, tail: &[u8]) {
             if transaction.credentials(&local)?.is_some() {
                 transaction.set_last_activity(&local, &last)?;
             }
-            let then: Then = Box::new(|_| {});
+            let then: Then = Box::new(move |home| end(home, write));
             Ok(then)
         },
-        |_, _| {},
+        // The log has the reason.
+        move |home, _| end(home, write),
     );
     // A full queue is counted where it is noticed; nothing depends on this note.
-    drop(submitted);
+    if let (Ok(()), Some(write)) = (submitted, write) {
+        home.begin_write(write, Area::Alone);
+    }
+}
+
+fn end(home: &mut Home, write: Option<Write>) {
+    if let Some(write) = write {
+        home.end_write(write);
+    }
 }
 
 /// The text of the first `<status/>`, cut at [`STATUS_BYTES_MAX`].

@@ -18,6 +18,7 @@ use crate::user::home::Home;
 use crate::user::inactive::Urgency;
 use crate::user::routing::{self, Inbound};
 use crate::user::tables::{Flags, ResourceKey, UserKey};
+use crate::user::writes::Write;
 use crate::user::{blocking, flow, offline, share, subscription};
 use crate::xml::writer;
 
@@ -40,7 +41,8 @@ pub fn from_client(home: &mut Home, inbound: &Inbound<'_>, to: Option<&JidRef<'_
             Type::Available => available(home, inbound),
             Type::Unavailable => {
                 let tail = tail_of(home, inbound);
-                unavailable(home, inbound.sender, &tail, Ended::ByPresence);
+                let write = Write::of(home, inbound.sender, inbound.ticket);
+                unavailable(home, inbound.sender, &tail, Some(write));
             }
             Type::Error | Type::Probe => {}
             _ => refuse(home, inbound, StanzaCondition::BadRequest.into()),
@@ -249,25 +251,17 @@ fn show_own_resources(home: &mut Home, key: ResourceKey, to: &str) {
     }
 }
 
-/// Why a resource is no longer available.
-#[derive(Copy, Clone, PartialEq, Eq)]
-enum Ended {
-    /// Its client said so, and hears its own presence (§4.5.2).
-    ByPresence,
-    /// Its session is over; nobody listens there.
-    BySession,
-}
-
-/// RFC 6121 §4.5: the resource is no longer available.
-fn unavailable(home: &mut Home, key: ResourceKey, tail: &[u8], ended: Ended) {
+/// RFC 6121 §4.5: the resource is no longer available. `said` is the presence of its client, which then hears its own
+/// (§4.5.2); without one its session is over, and nobody listens there.
+fn unavailable(home: &mut Home, key: ResourceKey, tail: &[u8], said: Option<Write>) {
     let from = home.full_jid(key);
     let was_available = home.users.resource(key).flags.has(Flags::AVAILABLE);
     if was_available {
         let local = home.users.local_of(key).to_owned();
         announce(home, &local, Type::Unavailable, &from, tail);
-        announce_to_own(home, key, &from, tail, |other| ended == Ended::ByPresence || other != key);
+        announce_to_own(home, key, &from, tail, |other| said.is_some() || other != key);
         if home.users.available_of(home.users.resource(key).user).len() == 1 {
-            activity::record(home, &local, tail);
+            activity::record(home, &local, tail, said);
         }
     }
     directed::end(home, key, &from, tail, was_available);
@@ -275,7 +269,7 @@ fn unavailable(home: &mut Home, key: ResourceKey, tail: &[u8], ended: Ended) {
     resource.flags.put(Flags::AVAILABLE, false);
     resource.priority = 0;
     resource.presence = Box::default();
-    if was_available && ended == Ended::ByPresence {
+    if was_available && said.is_some() {
         offline::offer(home, home.users.resource(key).user);
     }
 }
@@ -309,7 +303,7 @@ pub fn send_one(home: &mut Home, from: &str, to: &str, typ: Type, tail: &[u8]) {
 
 /// The session of a resource has ended: contacts hear of it, and it is forgotten.
 pub fn session_ended(home: &mut Home, key: ResourceKey) {
-    unavailable(home, key, UNAVAILABLE_TAIL, Ended::BySession);
+    unavailable(home, key, UNAVAILABLE_TAIL, None);
     home.ledger.forget_handed(key);
     let full = home.full_jid(key);
     let resource = home.users.remove(key);
@@ -338,7 +332,7 @@ pub fn receive(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>) {
                     let chooses = d.traits.has(Traits::CHOOSES_RESOURCES);
                     let passed_by = chooses.then(|| blocking::list_of_sender(home, d.from)).flatten();
                     for key in home.users.available_of(user) {
-                        if !passed_by.as_ref().is_some_and(|list| blocking::has_resource(home, list, key)) {
+                        if !passed_by.as_ref().is_some_and(|list| blocking::names_resource(home, list, key)) {
                             routing::hand_over(home, key, d);
                         }
                     }
@@ -371,7 +365,7 @@ pub fn receive_broadcast(home: &mut Home, b: &Broadcast<'_>) {
         bytes.clear();
         write(b.from, &home.bare_jid(local), b.payload, &mut bytes);
         for key in home.users.available_of(user) {
-            if !passed_by.as_ref().is_some_and(|list| blocking::has_resource(home, list, key)) {
+            if !passed_by.as_ref().is_some_and(|list| blocking::names_resource(home, list, key)) {
                 routing::hand_over_bytes(home, key, Kind::Presence, b.from, Urgency::Replaceable, &bytes);
             }
         }

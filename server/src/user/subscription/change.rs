@@ -26,7 +26,7 @@ impl Room {
         Room {
             items: limits.roster_items as usize,
             requests: limits.roster_requests as usize,
-            bytes: limits.roster_bytes as usize,
+            bytes: limits.roster_bytes(),
         }
     }
 

@@ -6,7 +6,8 @@
 //! ```
 //! Each half happens on the home worker of the user whose item moves: a job in a transaction of the directory
 //! moves the item by the [`table`], and what follows from it happens on the worker after the commit. What is sent in
-//! the meantime stays behind it: [`under_way`].
+//! the meantime stays behind it: [`under_way`]. The sender's next stanza waits for the first half; the ticket travels on
+//! and is settled when the second half is written, or there is none.
 
 pub mod change;
 pub mod table;
@@ -16,7 +17,7 @@ use whimbrel_storage::directory::{Item, Job, Subscription};
 use whimbrel_storage::jid::JidRef;
 
 use crate::runtime::jobs::Then;
-use crate::stanza::{Delivery, Kind, Traits};
+use crate::stanza::{Delivery, Kind, Ticket, Traits};
 use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::user::home::Home;
 use crate::user::routing::{self, Inbound};
@@ -24,6 +25,7 @@ use crate::user::subscription::change::{Change, Outcome, Room};
 use crate::user::subscription::table::{Direction, Effects, Verb};
 use crate::user::subscription::under_way::About;
 use crate::user::tables::{Flags, ResourceKey};
+use crate::user::writes::{Area, Write};
 use crate::user::{blocking, presence, roster};
 use crate::xml::Stamp;
 
@@ -69,6 +71,7 @@ pub fn from_client(home: &mut Home, inbound: &Inbound<'_>, local: &str) {
     let room = Room::of(&home.config.limits);
     let to_local = local.to_owned();
     let (when_full, when_failed) = (refusal.clone(), refusal.clone());
+    let write = Write::of(home, inbound.sender, inbound.ticket);
     let about = About { local: own.clone(), contact: contact.clone(), direction: Direction::Outbound };
     let submitted = under_way::write(
         home,
@@ -78,22 +81,28 @@ pub fn from_client(home: &mut Home, inbound: &Inbound<'_>, local: &str) {
             let outcome = change::make(transaction, &own, &contact, moved, &[], room)?;
             Ok(Box::new(move |home: &mut Home| match outcome {
                 Outcome::Moved(change) => {
-                    let id = when_full.id.as_deref();
-                    let stanza = Stanza { verb, from: &from, to_local: &to_local, id, bytes: &bytes };
+                    let (id, ticket) = (when_full.id.as_deref(), write.ticket);
+                    let stanza = Stanza { verb, from: &from, to_local: &to_local, id, bytes: &bytes, ticket };
                     sent(home, &own, &stanza, change);
+                    home.took_effect(write);
                 }
                 Outcome::Full => {
                     home.metrics().refused_roster.add(1);
                     when_full.send(home, roster::full());
+                    home.end_write(write);
                 }
                 // It was deleted, and this session is about to end.
-                Outcome::NoAccount => {}
+                Outcome::NoAccount => home.end_write(write),
             }))
         },
-        move |home, error| when_failed.send(home, error),
+        move |home, error| {
+            when_failed.send(home, error);
+            home.end_write(write);
+        },
     );
-    if let Err(error) = submitted {
-        refusal.send(home, error);
+    match submitted {
+        Ok(()) => home.begin_write(write, Area::Roster),
+        Err(error) => refusal.send(home, error),
     }
 }
 
@@ -104,6 +113,7 @@ struct Stanza<'a> {
     to_local: &'a str,
     id: Option<&'a str>,
     bytes: &'a [u8],
+    ticket: Option<Ticket>,
 }
 
 impl Stanza<'_> {
@@ -117,7 +127,7 @@ impl Stanza<'_> {
             to_resource: None,
             id: self.id,
             bytes: self.bytes,
-            ticket: None,
+            ticket: self.ticket,
         });
     }
 }
@@ -132,6 +142,8 @@ fn sent(home: &mut Home, own: &str, stanza: &Stanza<'_>, change: Change) {
     }
     if effects.has(Effects::ROUTE) {
         stanza.route(home);
+    } else {
+        settle(home, stanza.ticket);
     }
     if let Some(item) = change.push {
         roster::push(home, own, &item);
@@ -143,6 +155,15 @@ pub fn receive(home: &mut Home, d: &Delivery<'_>) {
     let own = d.from.strip_suffix(&*home.shared.domain).and_then(|rest| rest.strip_suffix('@'));
     if Verb::of(d.typ).is_some() && own != Some(d.to_local) {
         under_way::receive(home, d, inbound);
+    } else {
+        settle(home, d.ticket);
+    }
+}
+
+/// Everything that a stanza causes is written.
+fn settle(home: &mut Home, ticket: Option<Ticket>) {
+    if let Some(ticket) = ticket {
+        home.settle(ticket);
     }
 }
 
@@ -155,25 +176,38 @@ pub fn retry(home: &mut Home) {
 fn inbound(home: &Home, d: &Delivery<'_>) -> under_way::Inbound {
     let contact = bare(d.from).to_owned();
     let room = Room::of(&home.config.limits);
-    let (local, bytes) = (d.to_local.to_owned(), d.bytes.to_vec());
+    let (local, bytes, ticket) = (d.to_local.to_owned(), d.bytes.to_vec(), d.ticket);
     let verb = Verb::of(d.typ).expect("only subscription stanzas come here");
     let about = About { local: local.clone(), contact: contact.clone(), direction: Direction::Inbound };
     let job: Job<Then> = Box::new(move |transaction| {
         let moved = (Direction::Inbound, verb);
         let outcome = change::make(transaction, &local, &contact, moved, &bytes, room)?;
-        Ok(Box::new(move |home: &mut Home| match outcome {
-            Outcome::Moved(change) => received(home, &local, &contact, verb, &bytes, change),
-            // §8.5.1: dropped. The sender of a request waits as for an account that has not answered yet; an answer
-            // would tell which accounts exist.
-            Outcome::NoAccount => {}
-            Outcome::Full => {
-                home.metrics().refused_roster.add(1);
-                tracing::info!(user = local, contact, "a subscription request was dropped: too many wait");
+        Ok(Box::new(move |home: &mut Home| {
+            match outcome {
+                Outcome::Moved(change) => received(home, &local, &contact, verb, &bytes, change),
+                // §8.5.1: dropped. The sender of a request waits as for an account that has not answered yet; an answer
+                // would tell which accounts exist.
+                Outcome::NoAccount => {}
+                Outcome::Full => {
+                    home.metrics().refused_roster.add(1);
+                    tracing::info!(
+                        user = local,
+                        contact,
+                        "a subscription request was dropped: too many wait"
+                    );
+                }
             }
+            settle(home, ticket);
         }))
     });
-    // The log has the reason; the sender's half stands, and he can ask again.
-    (about, job, Box::new(|_, _| {}))
+    // The log has the reason. The sender's half stands; a managed stream ends without an acknowledgement, and its client
+    // sends the stanza again.
+    let failed = move |home: &mut Home, _| {
+        if let Some(ticket) = ticket {
+            home.say(ticket, false);
+        }
+    };
+    (about, job, Box::new(failed))
 }
 
 /// The inbound half is written: what follows from it.
@@ -185,7 +219,7 @@ fn received(home: &mut Home, local: &str, contact: &str, verb: Verb, bytes: &[u8
         deliver(home, local, flag, contact, verb, bytes);
     }
     if effects.has(Effects::REPLY) {
-        send(home, local, contact, Verb::Subscribed);
+        send(home, local, contact, Verb::Subscribed, None);
     }
     if let Some(item) = change.push {
         roster::push(home, local, &item);
@@ -265,21 +299,25 @@ fn bare_request(from: &str, to: &str) -> Vec<u8> {
 }
 
 /// The user has removed a contact from his roster: ends what was between them (§2.5.2). `item` is the item as it was.
-pub fn removed(home: &mut Home, local: &str, item: &Item) {
+/// The last stanza that goes to the contact takes the ticket of the removal with it; returns the ticket if none does.
+pub fn removed(home: &mut Home, local: &str, item: &Item, ticket: Option<Ticket>) -> Option<Ticket> {
     if !on_this_server(home, &item.contact) {
-        return;
+        return ticket;
     }
     let seen = matches!(item.subscription, Subscription::From | Subscription::Both);
     let sees = matches!(item.subscription, Subscription::To | Subscription::Both);
-    if sees || item.ask {
-        send(home, local, &item.contact, Verb::Unsubscribe);
+    let (ends_own, ends_other) = (sees || item.ask, seen || item.pending_in.is_some());
+    if ends_own {
+        // The contact's home writes both in their order.
+        send(home, local, &item.contact, Verb::Unsubscribe, ticket.filter(|_| !ends_other));
     }
     if seen {
         presence::send_unavailable(home, local, &item.contact);
     }
-    if seen || item.pending_in.is_some() {
-        send(home, local, &item.contact, Verb::Unsubscribed);
+    if ends_other {
+        send(home, local, &item.contact, Verb::Unsubscribed, ticket);
     }
+    ticket.filter(|_| !ends_own && !ends_other)
 }
 
 /// An account is deleted: its contacts lose it, as if it had removed each of them. `items` is its roster as it was,
@@ -289,15 +327,18 @@ pub fn removed(home: &mut Home, local: &str, item: &Item) {
 /// who sees their presence.
 pub fn account_deleted(home: &mut Home, local: &str, items: &[Item]) {
     for item in items {
-        removed(home, local, item);
+        removed(home, local, item, None);
     }
 }
 
 /// Sends a subscription stanza that the server makes in a user's name to a contact of this server.
-fn send(home: &mut Home, local: &str, contact: &str, verb: Verb) {
+fn send(home: &mut Home, local: &str, contact: &str, verb: Verb, ticket: Option<Ticket>) {
     let tail = format!(" type='{}'/>", verb.typ().name().unwrap_or_default());
     let from = home.bare_jid(local);
-    presence::send_one(home, &from, contact, verb.typ(), tail.as_bytes());
+    let Some((to_local, _)) = contact.split_once('@') else { return settle(home, ticket) };
+    let mut bytes = Vec::with_capacity(tail.len() + 128);
+    presence::write(&from, contact, tail.as_bytes(), &mut bytes);
+    Stanza { verb, from: &from, to_local, id: None, bytes: &bytes, ticket }.route(home);
 }
 
 fn on_this_server(home: &Home, contact: &str) -> bool {

@@ -146,10 +146,10 @@ impl<D: Driver> Worker<D> {
             let _ = reply.try_send(Err(NotParked::NotSettled));
             return Ok(());
         }
-        let mut closed = self.core.retire();
+        let closed = self.core.retire();
         self.apply();
         let mut loose = Loose::default();
-        let let_go = self.let_go(&mut loose, deadline, &mut closed)?;
+        let let_go = self.let_go(&mut loose, deadline)?;
         let parked = match let_go {
             true => self.core.save(&loose, &state, closed),
             false => Err("its sockets did not come loose in time".into()),
@@ -170,14 +170,8 @@ impl<D: Driver> Worker<D> {
     }
 
     /// Makes the driver let go of every connection. `false`: not in time.
-    fn let_go(
-        &mut self,
-        loose: &mut Loose,
-        deadline: Instant,
-        closed: &mut BTreeMap<&'static str, u64>,
-    ) -> std::io::Result<bool> {
+    fn let_go(&mut self, loose: &mut Loose, deadline: Instant) -> std::io::Result<bool> {
         let leaving = self.core.leaving();
-        *closed.entry(reason::CLOSING).or_default() += (self.core.sessions().len() - leaving.len()) as u64;
         for conn in &leaving {
             self.driver.detach(*conn);
         }
@@ -269,10 +263,14 @@ impl Core {
             let reason = match &session.phase {
                 Phase::Negotiating(_) if handshake => reason::HANDSHAKE,
                 Phase::Negotiating(negotiation) if negotiation.save().is_none() => reason::LOGIN,
+                // Counted here, before the others are closed and look the same.
+                Phase::Closing => reason::CLOSING,
                 _ => continue,
             };
-            condemned.push(session.conn);
             *closed.entry(reason).or_default() += 1;
+            if reason != reason::CLOSING {
+                condemned.push(session.conn);
+            }
         }
         for conn in condemned {
             let text = "the server takes new code; come again";

@@ -10,7 +10,6 @@ use whimbrel_storage::directory::UserId;
 use whimbrel_storage::log::Sequence;
 
 use super::Waiting;
-use crate::admission::AddressKey;
 use crate::runtime::driver::{ConnId, Detached, Driver, Event};
 use crate::runtime::platform;
 use crate::runtime::timer::Millis;
@@ -249,7 +248,10 @@ impl Core {
     }
 
     fn insert_restored(&mut self, session: Session, unsent: usize) {
-        self.home.shared.admission.adopt(AddressKey::new(session.peer), session.marks.established);
+        self.home.shared.admission.adopt(session.peer, session.marks.established);
+        if !session.marks.established {
+            self.places.enter(session.peer, session.conn);
+        }
         metrics_connection_opened(&self.home);
         let metrics = self.home.metrics();
         metrics.backlog_bytes.add(unsent as u64);

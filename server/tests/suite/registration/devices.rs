@@ -139,9 +139,12 @@ fn of_many_that_tell_the_pin_at_once_one_gets_a_key_and_it_works() {
 #[test]
 fn two_devices_that_race_end_with_one_valid_key_and_a_clear_answer() {
     with_office(
-        |config| config.registration.pins_per_number_per_day = 1000,
+        |config| {
+            config.registration.pins_per_number_per_day = 1000;
+            config.registration.pins_per_number_share = 1000;
+        },
         |office| {
-            for _ in 0..5 {
+            for round in 0..5 {
                 let outcomes: Vec<(&str, u16, Value)> = std::thread::scope(|scope| {
                     let device = |device: &'static str| {
                         scope.spawn(move || {
@@ -164,12 +167,15 @@ fn two_devices_that_race_end_with_one_valid_key_and_a_clear_answer() {
                     threads.into_iter().map(|thread| thread.join().unwrap()).collect()
                 });
                 let keys: Vec<&str> = told.iter().filter_map(|(_, body)| body["key"].as_str()).collect();
-                assert_eq!(keys.len(), 1, "{told:?}");
+                // As long as one of the two has registered the number and the other has not, neither voids the PIN of the
+                // other: both may get a key, and that of the later one is good.
+                assert!(keys.len() == 1 || keys.len() == 2 && round > 0, "{told:?}");
                 for (status, body) in &told {
                     let clear = ["superseded", "wrong-pin", "not-requested"].contains(&kind(body));
                     assert!(*status == 200 || clear, "{told:?}");
                 }
-                assert!(can_log_in(office, LOCAL, keys[0]));
+                let good = keys.iter().filter(|key| can_log_in(office, LOCAL, key)).count();
+                assert_eq!(good, 1, "{told:?}");
             }
         },
     );

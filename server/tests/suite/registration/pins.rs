@@ -83,11 +83,12 @@ fn pins_and_locks_survive_a_restart() {
             for _ in 0..5 {
                 office.tell(other, wrong, DEVICES[1]);
             }
-            // Another server on a copy of the data: as it is after a crash.
+            // Another server on a copy of the data.
             let copy = tempfile::tempdir().unwrap();
             let path = copy.path().join("data");
-            office.server.server.shared.directory.copy_to(&path.join("directory")).unwrap();
             let mut config = (*office.server.server.config()).clone();
+            let directory = &office.server.server.shared.directory;
+            whimbrel_storage::data::backup(&config.data, directory, &path).unwrap();
             config.data = path;
             let again = whimbrel_server::boot::Server::start(config).unwrap();
             let port = again.registration.as_ref().unwrap().listening[0].port();

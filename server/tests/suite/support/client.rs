@@ -84,6 +84,19 @@ impl Client {
         Client::over(Wire::Plain(socket))
     }
 
+    /// As [`Client::connect`], from another address of the loopback network, which Linux has.
+    pub(crate) fn connect_from(source: [u8; 4], address: SocketAddr) -> Client {
+        use socket2::{Domain, Socket, Type};
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((source, 0)).into()).expect("an address of the loopback network");
+        socket.connect(&address.into()).expect("the server listens");
+        let socket = TcpStream::from(socket);
+        socket.set_nodelay(true).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_write_timeout(Some(PATIENCE)).unwrap();
+        Client::over(Wire::Plain(socket))
+    }
+
     /// Connects with direct TLS (XEP-0368), trusting this certificate.
     pub(crate) fn connect_tls(address: SocketAddr, certificate: &Path) -> Client {
         let mut client = Client::connect(address);
@@ -125,7 +138,12 @@ impl Client {
 
     /// STARTTLS on an open stream (RFC 6120 §5), trusting this certificate. The stream is to be opened anew.
     pub(crate) fn start_tls(&mut self, certificate: &Path) {
-        self.send("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
+        self.start_tls_with("", certificate);
+    }
+
+    /// As [`Client::start_tls`], with something behind the request in the same write.
+    pub(crate) fn start_tls_with(&mut self, behind: &str, certificate: &Path) {
+        self.send(&format!("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>{behind}"));
         let proceed = self.stanza();
         assert!(proceed.is("proceed", "urn:ietf:params:xml:ns:xmpp-tls"), "{proceed:?}");
         self.wrap_in_tls(certificate);

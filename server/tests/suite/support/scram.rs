@@ -56,6 +56,20 @@ impl Scram {
         digest::digest(algorithm, data).as_ref().to_vec()
     }
 
+    /// The server's challenge to a name: salt, in base64, and iterations.
+    pub(crate) fn challenge(mechanism: &str, client: &mut Client, name: &str) -> (String, String) {
+        let first = STANDARD.encode(format!("n,,n={name},r=client-nonce"));
+        client.send(&format!("<auth xmlns='{SASL}' mechanism='{mechanism}'>{first}</auth>"));
+        let challenge = client.stanza();
+        assert_eq!(challenge.name(), "challenge", "{challenge:?}");
+        let message = String::from_utf8(STANDARD.decode(challenge.content().as_bytes()).unwrap()).unwrap();
+        let field = |key: &str| {
+            let mut fields = message.split(',').filter_map(|field| field.split_once('='));
+            fields.find(|(name, _)| *name == key).expect("the server sends r, s and i").1.to_owned()
+        };
+        (field("s"), field("i"))
+    }
+
     /// Runs the exchange on an open stream; the server's last answer. A success's signature is checked.
     pub(crate) fn run(&self, client: &mut Client, name: &str, password: &str) -> Element {
         let first_bare = format!("n={name},r=client-nonce");

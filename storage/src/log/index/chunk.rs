@@ -101,7 +101,7 @@ impl Chunk {
         self.last_position = slot.position;
         self.messages += 1;
         if self.is_full() {
-            self.entries.shrink_to_fit();
+            self.tidy();
         }
     }
 

@@ -60,8 +60,11 @@ impl Load {
     }
 }
 
-/// A part of a mailbox, but room for one message at least.
+/// A part of a mailbox, but room for one message at least. The whole is not bounded here: the log sees to that.
 fn share(limits: &Limits, percent: u8) -> Load {
+    if percent >= 100 {
+        return Load { messages: u64::MAX, bytes: u64::MAX };
+    }
     let part = |whole: u64| whole / 100 * u64::from(percent) + whole % 100 * u64::from(percent) / 100;
     Load {
         messages: part(limits.offline_messages).max(1),
@@ -279,7 +282,11 @@ impl Shares {
             // Some have expired, and nobody has told.
             **table = Table { strangers_until_us: table.strangers_until_us, ..Table::new(backlog) };
         }
-        learn(table, log, account, |local| (hasher.hash_one(local), sender_of(local)));
+        learn(table, log, account, |table, local| {
+            let hash = hasher.hash_one(local);
+            let known = table.senders.get(&hash).map(|counted| counted.sender);
+            (hash, known.unwrap_or_else(|| sender_of(local)))
+        });
         let waiting = Load { messages: backlog.messages, bytes: backlog.bytes };
         let unknown = if table.learned < table.born { waiting.minus(table.load) } else { Load::default() };
         let new = Load::of(request.payload);
@@ -344,7 +351,7 @@ impl Shares {
 }
 
 /// Reads the senders of some more messages that were there before the table.
-fn learn(table: &mut Table, log: &Log, account: UserId, sender_of: impl Fn(&str) -> (u64, Sender)) {
+fn learn(table: &mut Table, log: &Log, account: UserId, sender_of: impl Fn(&Table, &str) -> (u64, Sender)) {
     if table.learned >= table.born {
         return;
     }
@@ -361,7 +368,7 @@ fn learn(table: &mut Table, log: &Log, account: UserId, sender_of: impl Fn(&str)
         }
         table.learned = found.sequence;
         if let Some(local) = record::sender_of(found.payload) {
-            let (hash, sender) = sender_of(local);
+            let (hash, sender) = sender_of(table, local);
             table.add(hash, sender, Load::of(found.payload.len()));
         }
     }

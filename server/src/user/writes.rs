@@ -1,0 +1,184 @@
+//! Stanzas of clients whose effects are on their way to the directory.
+//!
+//! Two promises rest on them. One stream's stanzas take effect in the order in which they came (RFC 6120 §10.1): what a
+//! client sends behind such a stanza waits at its connection until the write has come back. And what XEP-0198 calls
+//! handled is safe: the stanza's [`Ticket`] stays out until everything that it causes is on the disk.
+//!
+//! ```text
+//! stanza ─► begin ─► writer ─► comes back, takes effect ─► the connection's next stanza
+//!             │                          └─► (contact's half) ─► settled: `<a/>` may count it
+//!             └─ until then only writes of the same area go the same way
+//! ```
+
+use std::collections::BTreeMap;
+
+use crate::runtime::driver::ConnId;
+use crate::stanza::Ticket;
+use crate::user::home::Home;
+use crate::user::tables::ResourceKey;
+
+/// A part of the directory that requests may change one right behind the other, because all that such a request does
+/// before its write is to submit it, and the directory's one writer keeps the order.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Area {
+    /// None of the others: nothing follows before it is done.
+    Alone,
+    /// Whom a user blocks (XEP-0191).
+    BlockList,
+    /// Private XML (XEP-0049).
+    Private,
+    /// Contacts and subscriptions (RFC 6121 §2, §3).
+    Roster,
+    /// The vCard (XEP-0054).
+    VCard,
+}
+
+/// How a stanza stands to the writes under way that its sender has begun.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// It does nothing that could be too early.
+    Anywhere,
+    /// It is itself a write.
+    In(Area),
+    /// It waits for all of them.
+    Behind,
+}
+
+/// A stanza of a client that is written to the directory.
+#[derive(Copy, Clone, Debug)]
+pub struct Write {
+    conn: ConnId,
+    /// Its number, when the sender's stream is managed.
+    pub ticket: Option<Ticket>,
+}
+
+impl Write {
+    /// The stanza that a resource of this worker has just sent.
+    pub fn of(home: &Home, sender: ResourceKey, ticket: Option<Ticket>) -> Write {
+        Write { conn: home.users.resource(sender).conn, ticket }
+    }
+}
+
+/// Writes of one connection, all of one area.
+#[derive(Debug)]
+struct UnderWay {
+    area: Area,
+    count: u32,
+}
+
+/// The writes under way that clients of one worker have begun. There are no more of them than jobs
+/// (`limits.directory_queue`, `limits.crypto_queue`).
+#[derive(Debug, Default)]
+pub struct Writes {
+    by_conn: BTreeMap<ConnId, UnderWay>,
+    /// Connections whose last write has come back since somebody has looked.
+    free: Vec<ConnId>,
+}
+
+impl Writes {
+    /// Whether no write is under way.
+    pub fn is_empty(&self) -> bool {
+        self.by_conn.is_empty()
+    }
+
+    /// Whether a write of a connection is under way.
+    pub fn concern(&self, conn: ConnId) -> bool {
+        self.by_conn.contains_key(&conn)
+    }
+
+    /// Whether the next stanza of a connection must wait; `place` is asked only if a write of it is under way.
+    pub fn hold(&self, conn: ConnId, place: impl FnOnce() -> Place) -> bool {
+        let Some(under_way) = self.by_conn.get(&conn) else { return false };
+        match place() {
+            Place::Anywhere => false,
+            Place::In(area) => area == Area::Alone || area != under_way.area,
+            Place::Behind => true,
+        }
+    }
+
+    /// The connections that nothing holds any more, since the last call.
+    pub fn take_free(&mut self) -> Vec<ConnId> {
+        std::mem::take(&mut self.free)
+    }
+
+    fn begin(&mut self, conn: ConnId, area: Area) {
+        let under_way = self.by_conn.entry(conn).or_insert(UnderWay { area, count: 0 });
+        under_way.count += 1;
+    }
+
+    fn end(&mut self, conn: ConnId) {
+        let Some(under_way) = self.by_conn.get_mut(&conn) else { return };
+        under_way.count -= 1;
+        if under_way.count == 0 {
+            self.by_conn.remove(&conn);
+            self.free.push(conn);
+        }
+    }
+}
+
+impl Home {
+    /// The write of a stanza has been submitted. It must be the stanza that was counted last.
+    pub fn begin_write(&mut self, write: Write, area: Area) {
+        self.writes.begin(write.conn, area);
+        if let Some(ticket) = write.ticket {
+            self.leave_unsettled(ticket);
+        }
+    }
+
+    /// A write has come back, and its effects on this worker have happened: what the client sent behind it may follow.
+    /// Its ticket is still out.
+    pub fn took_effect(&mut self, write: Write) {
+        self.writes.end(write.conn);
+    }
+
+    /// As [`took_effect`](Home::took_effect), when nothing else has to be written because of the stanza.
+    pub fn end_write(&mut self, write: Write) {
+        self.took_effect(write);
+        if let Some(ticket) = write.ticket {
+            self.settle(ticket);
+        }
+    }
+
+    /// The stanza of a ticket, the last one counted, is not safe yet.
+    pub fn leave_unsettled(&mut self, ticket: Ticket) {
+        if let Some(sm) = self.users.sm_mut(ticket.resource).filter(|sm| sm.id() == ticket.stream) {
+            sm.leave_unsettled(ticket.number);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONN: ConnId = ConnId { index: 1, generation: 1 };
+
+    #[test]
+    fn a_stanza_waits_until_the_last_write_before_it_is_back() {
+        let mut writes = Writes::default();
+        assert!(!writes.hold(CONN, || unreachable!("nothing is under way")));
+        writes.begin(CONN, Area::Roster);
+        writes.begin(CONN, Area::Roster);
+        assert!(!writes.hold(ConnId { index: 2, generation: 1 }, || unreachable!("it is another's")));
+        for ends in 0..2 {
+            assert!(writes.hold(CONN, || Place::Behind), "{ends} of two are back");
+            writes.end(CONN);
+        }
+        assert!(!writes.hold(CONN, || Place::Behind));
+        assert_eq!(writes.take_free(), [CONN]);
+        assert_eq!(writes.take_free(), []);
+    }
+
+    #[test]
+    fn writes_of_one_area_follow_each_other_at_once() {
+        let mut writes = Writes::default();
+        writes.begin(CONN, Area::Roster);
+        assert!(!writes.hold(CONN, || Place::In(Area::Roster)));
+        assert!(writes.hold(CONN, || Place::In(Area::BlockList)));
+        assert!(!writes.hold(CONN, || Place::Anywhere));
+        writes.end(CONN);
+        writes.begin(CONN, Area::Alone);
+        assert!(writes.hold(CONN, || Place::In(Area::Alone)));
+        assert!(writes.hold(CONN, || Place::In(Area::Roster)));
+    }
+}

@@ -1,0 +1,97 @@
+//! Once a second: what sessions hold is sampled, and given up as the memory budget is used (see [`crate::memory`]).
+
+use crate::memory::{Pressure, SHORT_BYTES};
+use crate::runtime::driver::{CloseHow, ConnId};
+use crate::runtime::outbox::Action;
+use crate::user::share::{self, Use};
+use crate::user::tables::ResourceKey;
+use crate::user::{inactive, offline};
+use crate::worker::core::Core;
+
+/// All resources are visited once in so many seconds; under pressure four times as fast.
+const ROUND_SECONDS: usize = 16;
+
+/// Resources that one visit sees at least.
+const PART_MIN: usize = 256;
+
+/// Output of one connection that is left to it when memory is out.
+const OUTPUT_LEFT_BYTES: usize = 64 * 1024;
+
+/// What a round of visits has found so far.
+#[derive(Debug)]
+pub(super) struct Sample {
+    position: usize,
+    found: Use,
+    unfinished: usize,
+    detached: usize,
+}
+
+impl Sample {
+    /// A round that has not begun.
+    pub(super) const NEW: Sample = Sample { position: 0, found: Use::NONE, unfinished: 0, detached: 0 };
+}
+
+impl Core {
+    /// Visits a part of the resources.
+    pub(super) fn sample_memory(&mut self) {
+        let pressure = self.home.shared.memory.pressure();
+        let rounds = if pressure > Pressure::None { ROUND_SECONDS / 4 } else { ROUND_SECONDS };
+        let part = self.home.users.places().div_ceil(rounds).max(PART_MIN);
+        let start = self.sample.position;
+        let (mut detached, mut clogged) = (Vec::new(), Vec::new());
+        for (key, resource) in self.home.users.range(start, part) {
+            let of_one = share::of_resource(&self.home, resource);
+            self.sample.found.add(of_one);
+            match self.sessions.get(resource.conn) {
+                Some(session) => {
+                    let unfinished = session.partial.as_ref().map_or(0, |partial| partial.bytes().len());
+                    self.sample.unfinished += unfinished;
+                    if of_one.output > OUTPUT_LEFT_BYTES || unfinished > SHORT_BYTES {
+                        clogged.push(resource.conn);
+                    }
+                }
+                None => {
+                    self.sample.detached += of_one.unacked + of_one.held;
+                    detached.push(key);
+                }
+            }
+        }
+        self.sample.position = start + part;
+        if self.sample.position >= self.home.users.places() {
+            self.publish_sample();
+        }
+        self.give_up(pressure, detached, clogged);
+    }
+
+    fn publish_sample(&mut self) {
+        let sample = std::mem::replace(&mut self.sample, Sample::NEW);
+        let metrics = self.home.metrics();
+        metrics.memory_unacked.set(sample.found.unacked as u64);
+        metrics.memory_held.set(sample.found.held as u64);
+        metrics.memory_presence.set(sample.found.presence as u64);
+        metrics.memory_unfinished.set(sample.unfinished as u64);
+        metrics.memory_detached.set(sample.detached as u64);
+    }
+
+    fn give_up(&mut self, pressure: Pressure, detached: Vec<ResourceKey>, clogged: Vec<ConnId>) {
+        if pressure >= Pressure::Out {
+            for conn in clogged {
+                self.home.metrics().refused_memory.add(1);
+                self.lost(conn);
+                self.home.out.act(conn, Action::Close(CloseHow::Reset));
+            }
+        }
+        for key in detached {
+            if pressure >= Pressure::Out {
+                self.home.metrics().refused_memory.add(1);
+                self.forget_detached(key);
+            } else if pressure >= Pressure::Tight {
+                inactive::forget(&mut self.home, key);
+                if !offline::shed(&mut self.home, key) {
+                    self.home.forbid_resumption(key);
+                }
+            }
+        }
+        self.end_streams();
+    }
+}
