@@ -11,12 +11,16 @@ use super::connection::{
 };
 use super::token::{Kind, Token};
 
+/// How much more than [`poll_bytes_max`](super::super::Tuning::poll_bytes_max) is taken out of the queue in one poll.
+const QUEUE_SHARE: usize = 4;
+
 impl Uring {
     /// Works through what has completed, at most as much as there is now: what comes meanwhile waits for its turn.
     pub(super) fn complete(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
         let mut received = 0;
         for _ in 0..self.ring.completions().min(self.tuning.reads_per_poll_max.max(1)) {
-            if received >= self.tuning.poll_bytes_max {
+            // What has completed lies in one queue, the bytes of quiet connections behind those of busy ones.
+            if received >= QUEUE_SHARE * self.tuning.poll_bytes_max {
                 break;
             }
             let Some(completion) = self.ring.next() else { break };
