@@ -53,6 +53,24 @@ pub struct Limits {
     /// Parcels in the mailbox from one worker to another. When it is full, the sending worker stops reading
     /// from its clients until there is room.
     pub mailbox_parcels: u32,
+    /// Stanzas a second that one connection may send in the long run. One that sends more is read from more slowly.
+    pub connection_stanzas_per_second: u32,
+    /// Stanzas that it may send at once after a time of quiet.
+    pub connection_stanzas_burst: u32,
+    /// Work units a second, each about a microsecond of one core, that one connection may cause in the long run.
+    pub connection_work_per_second: u32,
+    /// Work units that it may cause at once after a time of quiet.
+    pub connection_work_burst: u32,
+    /// Stanzas a second that all connections of one account may send in the long run.
+    pub account_stanzas_per_second: u32,
+    /// Stanzas that they may send at once after a time of quiet.
+    pub account_stanzas_burst: u32,
+    /// Work units a second that all connections of one account may cause in the long run.
+    pub account_work_per_second: u32,
+    /// Work units that they may cause at once after a time of quiet.
+    pub account_work_burst: u32,
+    /// Bytes of contacts of online users that one worker keeps, so that it need not read their rosters for each presence.
+    pub contacts_bytes: u32,
     /// Seconds without a byte from a client before the server sends a ping (XEP-0199).
     pub idle_seconds: u32,
     /// Seconds the client has to say anything after that ping.
@@ -155,6 +173,15 @@ impl Default for Limits {
             attributes: 64,
             output_backlog_bytes: 2 * 1024 * 1024,
             mailbox_parcels: 1024,
+            connection_stanzas_per_second: 5_000,
+            connection_stanzas_burst: 20_000,
+            connection_work_per_second: 200_000,
+            connection_work_burst: 1_000_000,
+            account_stanzas_per_second: 10_000,
+            account_stanzas_burst: 40_000,
+            account_work_per_second: 300_000,
+            account_work_burst: 1_500_000,
+            contacts_bytes: 4 * 1024 * 1024,
             idle_seconds: 300,
             idle_answer_seconds: 60,
             directory_queue: 65_536,
@@ -252,6 +279,14 @@ impl Limits {
             ("guesses_per_address", self.guesses_per_address.into()),
             ("known_addresses", self.known_addresses.into()),
             ("mailbox_parcels", self.mailbox_parcels.into()),
+            ("connection_stanzas_per_second", self.connection_stanzas_per_second.into()),
+            ("connection_stanzas_burst", self.connection_stanzas_burst.into()),
+            ("connection_work_per_second", self.connection_work_per_second.into()),
+            ("connection_work_burst", self.connection_work_burst.into()),
+            ("account_stanzas_per_second", self.account_stanzas_per_second.into()),
+            ("account_stanzas_burst", self.account_stanzas_burst.into()),
+            ("account_work_per_second", self.account_work_per_second.into()),
+            ("account_work_burst", self.account_work_burst.into()),
             ("directory_queue", self.directory_queue.into()),
             ("crypto_queue", self.crypto_queue.into()),
             ("idle_seconds", self.idle_seconds.into()),

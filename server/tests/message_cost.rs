@@ -236,7 +236,7 @@ impl Bench {
         let opened = Log::open_all(&folder, &config.log_options(), 1, &|_| None, &|_| {}).unwrap();
         let acceptor = Acceptor::from_config(&config).unwrap();
         let hasher = SeedableRandomState::with_seed(1, const { &SharedSeed::from_u64(0x77_68_69_6d) });
-        let throttle = Throttle::new(throttle::Limits::default(), 1);
+        let throttle = Throttle::new(throttle::Limits::of(&config.limits), 1);
         let shared = Arc::new(Shared::new(
             config.clone(),
             directory.clone(),
@@ -253,6 +253,7 @@ impl Bench {
             worker: 0,
             now: Millis(1000),
             work: whimbrel_server::runtime::work::Work::default(),
+            contacts: whimbrel_server::user::presence::contacts::Contacts::default(),
             time_at_start: Some(1_000_000_000_000),
             out: Outbox::default(),
             post: PostRoom::new(post, vec![Arc::new(Asleep)]),
@@ -442,6 +443,11 @@ fn idle_bytes(managed: bool) -> i64 {
         assert_eq!(bench.worker.driver_mut().requests, CLIENTS as u64, "each client is asked once");
         // Its own presence and the answer to the ping.
         bench.everybody_says("<a xmlns='urn:xmpp:sm:3' h='2'/>");
+        // What it may ask for at once is whole again.
+        for _ in 0..2 {
+            bench.now += 1000;
+            bench.turn();
+        }
     }
     // Buffers of the driver belong to no session.
     bench.worker.driver_mut().spent = Vec::new();

@@ -24,6 +24,7 @@ use crate::runtime::work::Work;
 use crate::shared::Shared;
 use crate::user::home::Home;
 use crate::user::ledger::{Commit, Ledger};
+use crate::user::presence::contacts::Contacts;
 use crate::user::subscription::under_way::UnderWay;
 use crate::user::tables::Users;
 use crate::user::writes::Writes;
@@ -160,6 +161,7 @@ impl WorkerThread {
             payload: Vec::new(),
             ledger: Ledger::new(fittings.log, Commit::ByThread),
             work: Work::default(),
+            contacts: Contacts::default(),
             time_at_start: None,
             touched: Vec::new(),
             pumps: Vec::new(),

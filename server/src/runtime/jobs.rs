@@ -15,6 +15,7 @@ use whimbrel_storage::directory::{self, Directory, DirectoryError, WriteTransact
 use crate::runtime::crypto::{CryptoJob, CryptoPool};
 use crate::runtime::driver::{ConnId, Wake};
 use crate::runtime::gauge::{Gauge, HighWater};
+use crate::runtime::work;
 use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::user::home::Home;
 
@@ -294,11 +295,13 @@ impl Home {
 
     /// As [`write`](Home::write), past those that wait for room. `false`: the queue is full.
     pub fn submit(&mut self, job: directory::Job<Then>, failed: Failed) -> bool {
+        self.work.add(work::JOB);
         self.jobs.write(job, failed)
     }
 
     /// Goes on with a write that has come back.
     pub fn written(&mut self, ticket: u64, result: Result<Then, DirectoryError>) {
+        self.work.add(work::JOB);
         let failed = self.jobs.settle(ticket);
         match result {
             Ok(then) => then(self),

@@ -65,6 +65,18 @@ impl<'a> Broadcast<'a> {
         Broadcast { typ, from, payload, targets: &targets.bytes, chooses_resources: false }
     }
 
+    /// The same in broadcasts of at most `count` recipients, in their order: what one letter makes a worker do is
+    /// little.
+    pub fn parts(&self, count: usize) -> impl Iterator<Item = Broadcast<'a>> + use<'a> {
+        let (whole, mut rest) = (*self, self.targets);
+        std::iter::from_fn(move || {
+            let end = memchr::memchr_iter(0, rest).take(count).last()? + 1;
+            let (targets, behind) = rest.split_at(end);
+            rest = behind;
+            Some(Broadcast { targets, ..whole })
+        })
+    }
+
     /// The localparts of the recipients.
     pub fn targets(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         // A localpart holds no NUL (RFC 7622 forbids control characters).
@@ -128,15 +140,28 @@ pub enum Letter<'a> {
 pub struct Parcel {
     letters: Vec<Packed>,
     bytes: Vec<u8>,
+    /// Recipients of the broadcasts among them.
+    recipients: usize,
 }
 
 impl Parcel {
     /// A parcel that holds more bytes than this is not kept for reuse.
     const KEEP_BYTES_MAX: usize = 256 * 1024;
 
+    /// A parcel of so many bytes takes no further letter, so it has at most one letter more than this.
+    pub const BYTES_MAX: usize = 64 * 1024;
+
+    /// Letters and recipients of broadcasts in a parcel of which it takes no more: what one worker hands another is
+    /// read in small pieces.
+    pub const RECIPIENTS_MAX: usize = 256;
+
+    /// Whether it takes no further letter.
+    pub fn is_full(&self) -> bool {
+        self.letters.len() + self.recipients >= Self::RECIPIENTS_MAX || self.bytes.len() >= Self::BYTES_MAX
+    }
+
     fn put(&mut self, bytes: &[u8]) -> Span {
-        let start =
-            u32::try_from(self.bytes.len()).expect("the post room begins another parcel after some MiB");
+        let start = u32::try_from(self.bytes.len()).expect("a full parcel is closed at BYTES_MAX");
         let length = u32::try_from(bytes.len()).expect("a stanza is bounded by limits.stanza_bytes");
         self.bytes.extend_from_slice(bytes);
         Span { start, length }
@@ -168,6 +193,7 @@ impl Parcel {
 
     /// Adds a broadcast.
     pub fn broadcast(&mut self, b: &Broadcast<'_>) {
+        self.recipients += memchr::memchr_iter(0, b.targets).count();
         let packed = Packed::Broadcast {
             typ: b.typ,
             from: self.put(b.from.as_bytes()),
@@ -242,6 +268,7 @@ impl Parcel {
             read(letter);
         }
         self.letters = letters;
+        self.recipients = 0;
         self.bytes.clear();
         if self.bytes.capacity() > Self::KEEP_BYTES_MAX {
             self.bytes = Vec::new();
@@ -252,6 +279,41 @@ impl Parcel {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_broadcast_in_parts_reaches_everybody_once() {
+        let mut targets = Targets::default();
+        let names: Vec<String> = (0..10).map(|number| format!("user{number}")).collect();
+        names.iter().for_each(|name| targets.push(name));
+        let whole = Broadcast::new(Type::Probe, "a@x/1", b"", &targets);
+        for count in [1, 3, 5, 10, 11] {
+            let parts: Vec<_> = whole.parts(count).collect();
+            assert_eq!(parts.len(), 10_usize.div_ceil(count));
+            assert!(parts.iter().all(|part| part.targets().count() <= count));
+            assert!(parts.iter().flat_map(Broadcast::targets).eq(names.iter()));
+        }
+    }
+
+    #[test]
+    fn a_parcel_is_full_before_it_is_much_to_read() {
+        let mut parcel = Parcel::default();
+        let mut letters = 0;
+        let mut targets = Targets::default();
+        (0..64).for_each(|_| targets.push("somebody"));
+        while !parcel.is_full() {
+            parcel.broadcast(&Broadcast::new(Type::Available, "a@x/1", b"/>", &targets));
+            letters += 1;
+        }
+        assert_eq!(letters, 4);
+        let mut parcel = Parcel::default();
+        let targets = Targets::default();
+        while !parcel.is_full() {
+            parcel.broadcast(&Broadcast::new(Type::Available, "a@x/1", &[b'x'; 10_000], &targets));
+        }
+        assert!((Parcel::BYTES_MAX..Parcel::BYTES_MAX + 10_100).contains(&parcel.bytes_len()));
+        parcel.open(|_| {});
+        assert!(!parcel.is_full());
+    }
 
     #[test]
     fn letters_come_out_as_they_went_in() {

@@ -8,12 +8,6 @@ use crate::runtime::driver::Wake;
 use crate::runtime::letter::{Parcel, Targets};
 use crate::runtime::mailbox::Post;
 
-/// Bytes of a parcel after which the next is begun. With the largest letter it stays far below what its numbers can say.
-const PARCEL_BYTES_MAX: usize = 4 * 1024 * 1024;
-
-/// Inbound parcels read in one iteration at most, so that sockets get their turn.
-const PARCELS_PER_ITERATION: usize = 256;
-
 /// One worker's post.
 pub struct PostRoom {
     post: Post<Parcel>,
@@ -44,12 +38,17 @@ impl PostRoom {
 
     /// The parcel that is being filled for a worker. One that is full waits for the end of the iteration beside it.
     pub fn to(&mut self, worker: usize) -> &mut Parcel {
-        if self.filling[worker].bytes_len() >= PARCEL_BYTES_MAX {
-            let next = self.post.spare(worker).unwrap_or_default();
-            let full = std::mem::replace(&mut self.filling[worker], next);
-            self.waiting[worker].push_back(full);
+        if self.filling[worker].is_full() {
+            self.close(worker);
         }
         &mut self.filling[worker]
+    }
+
+    /// Closes the parcel for a worker and begins a new one.
+    fn close(&mut self, to: usize) {
+        let next = self.post.spare(to).unwrap_or_default();
+        let parcel = std::mem::replace(&mut self.filling[to], next);
+        self.waiting[to].push_back(parcel);
     }
 
     /// Empty lists of targets, one for each worker.
@@ -71,17 +70,16 @@ impl PostRoom {
         let mut stalled = false;
         for to in 0..self.filling.len() {
             if !self.filling[to].is_empty() {
-                let next = self.post.spare(to).unwrap_or_default();
-                let parcel = std::mem::replace(&mut self.filling[to], next);
-                metrics.mailbox_letters.add(parcel.len() as u64);
-                self.waiting[to].push_back(parcel);
+                self.close(to);
             }
             let mut sent = false;
             while let Some(parcel) = self.waiting[to].pop_front() {
+                let letters = parcel.len() as u64;
                 match self.post.try_send(to, parcel) {
                     Ok(()) => {
                         sent = true;
                         self.sent += 1;
+                        metrics.mailbox_letters.add(letters);
                     }
                     Err(back) => {
                         self.waiting[to].push_front(back);
@@ -102,12 +100,11 @@ impl PostRoom {
         stalled
     }
 
-    /// Takes the parcels that have come in, up to a bound, with the worker each came from.
-    pub fn collect(&mut self) -> Vec<(usize, Parcel)> {
-        let mut parcels = Vec::new();
-        self.post.drain(PARCELS_PER_ITERATION, |from, parcel| parcels.push((from, parcel)));
-        self.received += parcels.len() as u64;
-        parcels
+    /// The next parcel that has come in, with the worker it came from: one of each worker in turn.
+    pub fn receive(&mut self) -> Option<(usize, Parcel)> {
+        let mut next = None;
+        self.received += self.post.drain(1, |from, parcel| next = Some((from, parcel))) as u64;
+        next
     }
 
     /// Gives an emptied parcel back to the worker that it came from.

@@ -1,35 +1,87 @@
 //! Work, measured in units that are the same on every machine and in every run, so that the simulation deals out turns
 //! as a real server does.
 //!
-//! A unit is about a microsecond of one core; docs/performance.md says on which. Those who do work count it, after a
-//! measure that they know anyway: stanzas, bytes, items read, recipients. What is counted decides whose turn it is, so a
-//! coarse measure is enough.
+//! A unit is about a microsecond of one core. Those who do work count it, after a measure that they know anyway:
+//! stanzas, bytes, items read, recipients. It decides whose turn it is and who has asked for too much, and a coarse
+//! measure is enough for both.
 
-/// Units for a stanza of a client, whatever becomes of it.
+use std::cell::Cell;
+
+/// Units for a frame of a client, whatever becomes of it.
 pub const STANZA: u64 = 3;
 
-/// Bytes that cost a unit where they are read, parsed or written.
-pub const BYTES_PER_UNIT: usize = 1024;
+/// Units for taking bytes from a driver, beside those for the bytes.
+pub const RECEIVE: u64 = 2;
+
+/// Units for a TLS handshake that is complete.
+pub const HANDSHAKE: u64 = 300;
+
+/// Units for a request that the server answers itself, beside its bytes.
+pub const REQUEST: u64 = 5;
+
+/// Units for handing a job to the directory's writer, and for what follows when it comes back.
+pub const JOB: u64 = 10;
+
+/// Units for a letter of another worker, beside what it leads to.
+pub const LETTER: u64 = 1;
+
+/// Units for a message that is written to the log.
+pub const LOGGED: u64 = 2;
+
+/// Units for a probe that is answered, which reads an item of a roster.
+pub const PROBE: u64 = 5;
+
+/// Units for an item that is read out of a roster.
+pub const ITEM: u64 = 2;
+
+/// Bytes that cost a unit where they are decrypted, parsed or copied.
+const BYTES_PER_UNIT: usize = 1024;
+
+/// Bytes of trees of elements that cost a unit, where they are built or written.
+const TREE_BYTES_PER_UNIT: usize = 256;
 
 /// The work of one worker since it began.
 #[derive(Debug, Default)]
 pub struct Work {
-    spent: u64,
+    spent: Cell<u64>,
+    stanzas: Cell<u64>,
 }
 
 impl Work {
     /// Counts work that has been done.
-    pub fn add(&mut self, units: u64) {
-        self.spent += units;
+    pub fn add(&self, units: u64) {
+        self.spent.set(self.spent.get() + units);
     }
 
-    /// Counts bytes that were read, parsed or written beyond what a small stanza has.
-    pub fn add_bytes(&mut self, bytes: usize) {
-        self.spent += (bytes / BYTES_PER_UNIT) as u64;
+    /// Counts a frame of a client.
+    pub fn add_stanza(&self, bytes: usize) {
+        self.stanzas.set(self.stanzas.get() + 1);
+        self.add(STANZA);
+        self.add_bytes(bytes);
     }
 
-    /// Everything so far.
+    /// Counts bytes that were decrypted, parsed or copied.
+    pub fn add_bytes(&self, bytes: usize) {
+        self.add((bytes / BYTES_PER_UNIT) as u64);
+    }
+
+    /// Counts bytes of which a tree of elements was made, or that were made of one.
+    pub fn add_tree(&self, bytes: usize) {
+        self.add((bytes / TREE_BYTES_PER_UNIT) as u64);
+    }
+
+    /// Counts contacts or recipients that were gone through in memory.
+    pub fn add_contacts(&self, count: usize) {
+        self.add((count / 16) as u64);
+    }
+
+    /// Units so far.
     pub fn spent(&self) -> u64 {
-        self.spent
+        self.spent.get()
+    }
+
+    /// Frames of clients so far.
+    pub fn stanzas(&self) -> u64 {
+        self.stanzas.get()
     }
 }

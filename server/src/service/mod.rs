@@ -5,6 +5,7 @@
 //! the same table.
 
 use crate::runtime::jobs::Then;
+use crate::runtime::work;
 use crate::stanza::{Delivery, Kind, Ticket, Traits, Type};
 use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::user::home::Home;
@@ -340,6 +341,7 @@ impl ReplyTo {
             }
             _ => bytes.extend_from_slice(b"/>"),
         }
+        home.work.add_tree(bytes.len());
         let made = Made {
             kind: Kind::Iq,
             typ,
@@ -410,6 +412,7 @@ pub fn dispatch(home: &mut Home, inbound: &Inbound<'_>, scope: Scope) {
         return;
     }
     let own = home.users.local_of(inbound.sender).to_owned();
+    home.work.add_tree(inbound.stanza.bytes().len());
     let Some(query) = only_child(inbound.stanza.to_element()) else { return };
     answer(
         home,
@@ -433,6 +436,7 @@ pub fn dispatch(home: &mut Home, inbound: &Inbound<'_>, scope: Scope) {
 /// Answers an iq get or set to the bare JID of another user, whose home is this worker. `is_hidden`: the user blocks
 /// the sender.
 pub fn dispatch_for_account(home: &mut Home, d: &Delivery<'_>, is_hidden: bool) {
+    home.work.add_tree(d.bytes.len());
     let Ok(iq) = Element::parse(d.bytes) else { return };
     let Some(query) = only_child(iq) else { return };
     let from_local = d.from.split_once('@').map_or("", |(local, _)| local).to_owned();
@@ -478,6 +482,7 @@ fn only_child(iq: Element) -> Option<Element> {
 }
 
 fn answer(home: &mut Home, mut request: Request) {
+    home.work.add(work::REQUEST);
     let service = SERVICES.iter().find(|service| {
         service.element == request.query.name()
             && service.namespace == request.query.namespace()

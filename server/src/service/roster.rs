@@ -4,6 +4,7 @@ use whimbrel_storage::directory::{Item, RosterChanges};
 use whimbrel_storage::jid::Jid;
 
 use crate::limits::Limits;
+use crate::runtime::work;
 use crate::service::{Committed, Reply, Request, Scope, Scopes, Service};
 use crate::stanza::Type;
 use crate::stream::errors::{StanzaCondition, StanzaError};
@@ -68,6 +69,7 @@ fn get(home: &mut Home, request: &Request, sender: ResourceKey) -> Reply {
             Ok(read) => read,
             Err(error) => return unreadable(local, &error),
         };
+        home.work.add(items.len() as u64 * work::ITEM);
         let listed = items.iter().filter(|item| item.listed).map(roster::item_element);
         let query = Element::new("query", NAMESPACE)
             .attr_opt("ver", known.map(|_| version.to_string()))

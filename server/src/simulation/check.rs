@@ -14,6 +14,9 @@ use crate::xml::{CLIENT, Element};
 /// What one `apply` may add to a backlog before its limit is looked at, in bytes: one iteration's output.
 const ITERATION_BYTES: usize = 1 << 20;
 
+/// Work units of one iteration at most: the shares of its parts, and in each what was begun and had to be finished.
+const ITERATION_UNITS: u64 = 12_288;
+
 /// Parcels that wait for room in a mailbox; far more than any iteration makes.
 const WAITING_PARCELS_MAX: usize = 256;
 
@@ -38,6 +41,10 @@ impl World {
         }
         let limit = self.settings.output_backlog_bytes as usize + ITERATION_BYTES;
         for index in 0..self.workers.len() {
+            let longest = self.workers[index].core().home().metrics().work_longest.get();
+            if longest > ITERATION_UNITS {
+                self.fail(format!("an iteration of worker {index} did {longest} units of work"));
+            }
             let backlog = self.workers[index].driver_mut().backlog_longest();
             let waiting = self.workers[index].core().home().post.waiting();
             if backlog > limit {
@@ -302,6 +309,8 @@ impl World {
             left.push(("held bytes", home.under_way.bytes()));
             left.push(("subscriptions under way", usize::from(!home.under_way.is_empty())));
             left.push(("waiting parcels", home.post.waiting()));
+            left.push(("bytes of input held", home.metrics().input_held.get() as usize));
+            left.push(("bytes of contacts kept", home.contacts.bytes()));
             // One timer ticks every second; one ends a drain.
             let expected = 1 + usize::from(self.stopping);
             left.push(("timers", (home.metrics().timers.get() as usize).saturating_sub(expected)));

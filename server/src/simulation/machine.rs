@@ -22,6 +22,7 @@ use crate::stream::sasl::throttle::{self, Throttle};
 use crate::tls::Acceptor;
 use crate::user::home::Home;
 use crate::user::ledger::{Commit, Ledger};
+use crate::user::presence::contacts::Contacts;
 use crate::user::subscription::under_way::UnderWay;
 use crate::user::tables::Users;
 use crate::user::writes::Writes;
@@ -141,6 +142,7 @@ impl Machine {
                     pumps: Vec::new(),
                     over: Vec::new(),
                     work: Work::default(),
+                    contacts: Contacts::default(),
                     time_at_start: Some(TIME_AT_START_MS),
                     shared: shared.clone(),
                 };

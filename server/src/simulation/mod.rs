@@ -37,6 +37,8 @@ mod operator;
 #[cfg(test)]
 mod order;
 mod siege;
+#[cfg(test)]
+mod turns;
 mod world;
 
 use std::fmt;

@@ -11,7 +11,7 @@ use whimbrel_storage::directory::Subscription;
 
 /// Two users on one worker with two clients each, number 0 and 2 of user 0, 1 and 3 of user 1; all online, available
 /// and knowing their rosters. A network without delay; clients do nothing of their own accord.
-fn four(jobs: usize) -> (World, tempfile::TempDir) {
+pub(super) fn four(jobs: usize) -> (World, tempfile::TempDir) {
     let still = Weather { delay_ms_max: 0, idle_polls_permille: 0, short_permille: 0, ..Weather::default() };
     let settings = Settings {
         workers: 1,
@@ -45,7 +45,7 @@ fn four(jobs: usize) -> (World, tempfile::TempDir) {
     (world, data)
 }
 
-fn settle(world: &mut World) {
+pub(super) fn settle(world: &mut World) {
     for _ in 0..40 {
         world.pass(100);
         world.round();
@@ -54,7 +54,7 @@ fn settle(world: &mut World) {
 }
 
 /// What a client has said reaches the worker, and what the worker does then reaches the queue of writes.
-fn turn(world: &mut World) {
+pub(super) fn turn(world: &mut World) {
     for index in 0..4 {
         world.flush(index);
     }
@@ -101,7 +101,7 @@ fn seen(world: &World) -> Vec<String> {
     live.seen.keys().filter(|jid| jid.starts_with(&bare(1))).cloned().collect()
 }
 
-fn say(world: &mut World, index: usize, text: &str) {
+pub(super) fn say(world: &mut World, index: usize, text: &str) {
     world.clients[index].say(text);
 }
 
@@ -300,7 +300,7 @@ fn a_set_of_another_kind_and_a_new_password_wait_for_their_turn() {
 }
 
 /// A client sends user 1 a chat message with so many bytes beside its text.
-fn write_to(world: &mut World, index: usize, resource: Option<&str>, bytes: usize) -> u32 {
+pub(super) fn write_to(world: &mut World, index: usize, resource: Option<&str>, bytes: usize) -> u32 {
     let session = world.clients[index].live.as_ref().expect("it is online").id;
     let n = world.ledger.sent(world.step, session, 1, resource);
     let to = resource.map_or_else(|| bare(1), |resource| full(1, resource));

@@ -65,6 +65,7 @@ pub fn load(home: &Home, local: &str) -> Option<Box<Vec<Box<str>>>> {
         tracing::error!(user = local, %error, "cannot read a block list");
         Vec::new()
     });
+    home.work.add((list.len() / 8) as u64);
     let mut list: Vec<Box<str>> = list.into_iter().map(Into::into).collect();
     list.sort_unstable();
     (!list.is_empty()).then(|| Box::new(list))

@@ -94,6 +94,7 @@ pub fn write(home: &mut Home, key: ResourceKey, kind: Kind, class: Class<'_>, by
         let user = home.users.account_of(key);
         home.ledger.handed.push(crate::user::ledger::Handed { resource: key, user, sequence });
     }
+    home.work.add_bytes(bytes.len());
     if conn == ConnId::NONE {
         return;
     }

@@ -21,10 +21,14 @@ use crate::shared::Shared;
 use crate::stanza::{Delivery, Ticket, Type};
 use crate::stream::errors::StreamCondition;
 use crate::user::ledger::Ledger;
+use crate::user::presence::contacts::Contacts;
 use crate::user::subscription::under_way::UnderWay;
 use crate::user::tables::{ResourceKey, Users};
 use crate::user::writes::Writes;
 use crate::{config::Config, user};
+
+/// Recipients of one letter at most.
+const BROADCAST_MAX: usize = 64;
 
 /// A stream that is to be ended by the server.
 #[derive(Clone, Debug)]
@@ -53,6 +57,8 @@ pub struct Home {
     pub work: Work,
     /// The users.
     pub users: Users,
+    /// Contacts of users who send presence.
+    pub contacts: Contacts,
     /// Output of this iteration.
     pub out: Outbox,
     /// Letters to other workers.
@@ -216,7 +222,9 @@ impl Home {
         }
     }
 
-    /// Takes one presence to many users, listed by their home workers: one letter for each worker.
+    /// Takes one presence to many users, listed by their home workers: one letter for each worker and each
+    /// [`BROADCAST_MAX`] of them. Probes, of which each reads an item of a roster, come to this worker as letters as well,
+    /// so that a turn has few of them; what a client sends after them may overtake them, and nobody sees it.
     pub fn broadcast(&mut self, typ: Type, from: &str, tail: &[u8], lists: Vec<Targets>) {
         let chooses_resources = typ != Type::Probe && user::blocking::chooses_resources(self, from);
         for (worker, list) in lists.iter().enumerate() {
@@ -225,10 +233,12 @@ impl Home {
             }
             let mut broadcast = Broadcast::new(typ, from, tail, list);
             broadcast.chooses_resources = chooses_resources;
-            if worker == self.worker {
+            if worker == self.worker && typ != Type::Probe {
                 user::presence::receive_broadcast(self, &broadcast);
-            } else {
-                self.post.to(worker).broadcast(&broadcast);
+                continue;
+            }
+            for part in broadcast.parts(BROADCAST_MAX) {
+                self.post.to(worker).broadcast(&part);
             }
         }
         self.post.put_lists(lists);

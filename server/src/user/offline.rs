@@ -17,6 +17,7 @@ use whimbrel_storage::directory::UserId;
 use whimbrel_storage::log::{AppendError, Appended, Sequence};
 
 use crate::runtime::driver::ConnId;
+use crate::runtime::work;
 use crate::stanza::{Delivery, Kind, Type};
 use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::stream::sm::{AnswerTo, Unacked};
@@ -69,6 +70,7 @@ pub fn keep(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>) -> bool {
         }
     }
     let Some(appended) = append(home, d, account, user) else { return false };
+    home.work.add(work::LOGGED);
     let Some(user) = user else { return true };
     let mut reached: SmallVec<[ResourceKey; 4]> = SmallVec::new();
     for &key in &recipients {
@@ -265,6 +267,8 @@ pub fn pump(home: &mut Home, key: ResourceKey) {
             break;
         }
         let stanza = &bytes[start..end];
+        home.work.add(work::LOGGED);
+        home.work.add_bytes(stanza.len());
         home.metrics().redelivered.add(1);
         routing::hand_over_record(home, key, stanza, sequence);
         start = end;

@@ -13,8 +13,16 @@ use crate::user::flow::Flow;
 use crate::user::inactive::Held;
 
 /// A user of this worker. Distinct from [`ResourceKey`], so that the two cannot be mixed up.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub struct UserKey(u32);
+
+#[cfg(test)]
+impl UserKey {
+    /// Two keys.
+    pub(crate) fn pair() -> (UserKey, UserKey) {
+        (UserKey(0), UserKey(1))
+    }
+}
 
 /// A bound resource of this worker.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

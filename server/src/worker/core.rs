@@ -47,6 +47,9 @@ pub enum Timer {
     Detached(ResourceKey),
 }
 
+/// Work units for sessions that nobody has resumed in one iteration: thousands of them may be over at the same moment.
+const TIMER_UNITS: u64 = 512;
+
 /// Timers that one worker can hold beyond two for each unauthenticated session.
 const TIMERS_BESIDE: usize = 1024;
 
@@ -81,6 +84,8 @@ pub struct Core {
     pub(super) sample: Sample,
     /// When the log was last looked after.
     pub(super) log_seen_to: Millis,
+    /// The first resource that is behind and had to wait for the next iteration.
+    pub(super) pumped_to: Option<ResourceKey>,
     /// Input that has been read and waits to be handled.
     pub(super) turns: Turns,
     /// Connections that were held for their output since it was last handed to the driver.
@@ -111,6 +116,7 @@ impl Core {
             watched: Vec::new(),
             sample: Sample::NEW,
             log_seen_to: Millis(0),
+            pumped_to: None,
             turns: Turns::default(),
             choked: Vec::new(),
             home,
@@ -401,8 +407,10 @@ impl Core {
     pub fn run_timers(&mut self) {
         let mut due = Vec::new();
         self.timers.advance(self.home.now, |timer| due.push(timer));
+        let until = self.home.work.spent() + TIMER_UNITS;
         for timer in due {
             match timer {
+                Timer::Detached(key) if self.home.work.spent() >= until && self.expire_later(key) => {}
                 Timer::Preauth(conn) => self.preauth_expired(conn),
                 Timer::Answer(conn) => self.answer_due(conn),
                 Timer::Second => {
@@ -412,6 +420,7 @@ impl Core {
                     self.sweep();
                     self.sample_memory();
                     self.rest_streams();
+                    self.rest_tables();
                     self.look_after_log();
                 }
                 Timer::DrainEnd => self.close_all(),

@@ -45,6 +45,8 @@ impl Core {
         self.home.shared.metrics[self.home.worker].bytes_in.add(bytes.len() as u64);
         session.heard = now;
         session.marks.pinged = false;
+        self.home.work.add(work::RECEIVE);
+        self.home.work.add_bytes(bytes.len());
         if self.home.shared.memory.pressure() >= Pressure::Short {
             self.refuse_unfinished(conn);
         }
@@ -85,7 +87,7 @@ impl Core {
             self.home.metrics().refused_memory.add(1);
             let text = "the server is short of memory; try again later";
             self.end_stream_with(conn, true, |out| {
-                StreamCondition::ResourceConstraint.write(Some(text), out)
+                StreamCondition::ResourceConstraint.write(Some(text), out);
             });
         }
     }
@@ -99,6 +101,7 @@ impl Core {
     }
 
     fn handshake_done(&mut self, conn: ConnId) {
+        self.home.work.add(work::HANDSHAKE);
         let metrics = self.home.metrics();
         metrics.tls_handshakes.add(1);
         metrics.tls_sessions.add(1);
@@ -186,8 +189,7 @@ impl Core {
                 *context = context_now;
             }
             bytes = &bytes[consumed..];
-            self.home.work.add(work::STANZA);
-            self.home.work.add_bytes(consumed);
+            self.home.work.add_stanza(consumed);
             match next {
                 Next::Continue => {}
                 Next::Negotiated(step) => self.negotiated(conn, step, &mut bytes),

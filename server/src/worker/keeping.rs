@@ -11,6 +11,9 @@ use crate::worker::core::Core;
 /// How often the log is looked after while messages come, in milliseconds.
 const UPKEEP_MS: u64 = 100;
 
+/// Work units for messages out of the log in one iteration; a resource whose turn it is gets its window.
+const PUMP_UNITS: u64 = 512;
+
 /// Expired messages that are looked for in a second.
 const EXPIRE_RECORDS: usize = 10_000;
 
@@ -24,9 +27,17 @@ impl Core {
         let mut due = std::mem::take(&mut self.home.pumps);
         due.sort_unstable();
         due.dedup();
-        for key in due.drain(..) {
-            offline::pump(&mut self.home, key);
+        // Those that were left last time come first.
+        let first = due.partition_point(|key| self.pumped_to.is_some_and(|to| *key < to));
+        due.rotate_left(first);
+        let until = self.home.work.spent() + PUMP_UNITS;
+        let mut pumped = 0;
+        while pumped < due.len() && self.home.work.spent() < until {
+            offline::pump(&mut self.home, due[pumped]);
+            pumped += 1;
         }
+        self.pumped_to = due.get(pumped).copied();
+        due.drain(..pumped);
         // Who is due again in the next iteration has been noted meanwhile.
         due.append(&mut self.home.pumps);
         self.home.pumps = due;

@@ -238,6 +238,15 @@ impl Core {
         }
     }
 
+    /// A session is over, and the next iteration is to see to it. `false`: there is no place for another timer.
+    pub(super) fn expire_later(&mut self, key: ResourceKey) -> bool {
+        let timer = self.set_timer(1, Timer::Detached(key));
+        if timer.is_some() {
+            self.home.users.flow_mut(key).expiry = timer;
+        }
+        timer.is_some()
+    }
+
     /// Nobody has resumed a session in time.
     pub(super) fn detached_expired(&mut self, key: ResourceKey) {
         self.home.metrics().resume_expired.add(1);

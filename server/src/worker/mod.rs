@@ -19,10 +19,12 @@
 //! | [`rounds`](self) | what the loop needs beside events |
 //! | [`places`](self) | room for connections that have not logged in |
 //! | [`sweep`](self) | idle clients |
+//! | [`bucket`](self) | what a connection and an account may ask for in the long run |
 //! | [`turn`](self) | whose input is handled when, and what holds it |
 //! | [`command`] | what the control thread asks of a worker |
 //! | [`upgrade`] | letting go of everything for another program, and taking it over |
 
+mod bucket;
 pub mod command;
 pub mod core;
 mod held;
@@ -52,9 +54,6 @@ use crate::worker::upgrade::Census;
 
 /// How long a worker waits between attempts to post parcels to a full mailbox.
 const STALL_WAIT: Duration = Duration::from_millis(1);
-
-/// Completions handled in one iteration at most.
-const COMPLETIONS_PER_ITERATION: usize = 1024;
 
 /// A worker.
 pub struct Worker<D: Driver> {
@@ -126,7 +125,7 @@ impl<D: Driver> Worker<D> {
         let reads_mail = !self.core.holds_too_much();
         let mail = reads_mail && home.post.has_incoming();
         if mail
-            || self.core.has_turns()
+            || !self.stalled && self.core.has_turns()
             || self.core.has_completions()
             || !home.pumps.is_empty()
             || !home.out.is_empty()
@@ -149,6 +148,14 @@ impl<D: Driver> Worker<D> {
         let core = &mut self.core;
         let messages = core.home().metrics().messages_out.get();
         let (mut begun, mut events) = (None, 0);
+        let before = core.home().work.spent();
+        if !self.stalled && core.has_turns() {
+            // Before the poll: what a quiet client sends is answered with this iteration's output, behind nobody's turn.
+            begun = Some(Instant::now());
+            core.set_now(clock());
+            core.run_turns();
+        }
+        core.begin_poll();
         if self.stalled {
             // A mailbox is full, or the directory is behind: clients wait in the kernel.
             self.driver.rest(timeout.unwrap_or(STALL_WAIT).min(STALL_WAIT));
@@ -164,10 +171,9 @@ impl<D: Driver> Worker<D> {
         }
         let begun = begun.unwrap_or_else(Instant::now);
         core.set_now(clock());
-        core.run_turns();
         core.run_timers();
         core.read_mail();
-        core.take_completions(COMPLETIONS_PER_ITERATION);
+        core.take_completions();
         core.retry_writes();
         let mut park = None;
         while let Some(command) = self.commands.take() {
@@ -187,7 +193,7 @@ impl<D: Driver> Worker<D> {
         self.control_accepting();
         let core = &mut self.core;
         self.stalled = core.dispatch();
-        core.count_iteration(begun.elapsed(), events);
+        core.count_iteration(begun.elapsed(), events, before);
         if let Some(reply) = self.census.take() {
             // Whoever asked may have given up.
             let _ = reply.try_send(self.take_census());

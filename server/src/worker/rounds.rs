@@ -1,8 +1,18 @@
 //! What the worker's loop needs of the core beside events: encryption, letters, completed jobs, counting.
 
 use crate::runtime::driver::ConnId;
+use crate::runtime::work;
 use crate::session::Holds;
 use crate::worker::core::Core;
+
+/// Work units for letters of other workers in one iteration; a parcel that is opened is read to its end.
+const LETTER_UNITS: u64 = 1024;
+
+/// Contacts of a user who has sent no presence for as long, or twice as long, are read again.
+const CONTACTS_SECONDS: u32 = 32;
+
+/// Work units for completed jobs in one iteration.
+const COMPLETION_UNITS: u64 = 512;
 
 impl Core {
     /// Encrypts what goes to a TLS session; `closing` adds the goodbye.
@@ -36,16 +46,23 @@ impl Core {
         if self.holds_too_much() {
             return;
         }
-        for (from, mut parcel) in self.home.post.collect() {
-            parcel.open(|letter| self.read_letter(letter));
+        let until = self.home.work.spent() + LETTER_UNITS;
+        while self.home.work.spent() < until {
+            let Some((from, mut parcel)) = self.home.post.receive() else { return };
+            parcel.open(|letter| {
+                self.home.work.add(work::LETTER);
+                self.read_letter(letter);
+            });
             self.home.post.give_back(from, parcel);
         }
     }
 
     /// Goes on with jobs that have come back.
-    pub fn take_completions(&mut self, max: usize) {
-        for _ in 0..max {
+    pub fn take_completions(&mut self) {
+        let until = self.home.work.spent() + COMPLETION_UNITS;
+        while self.home.work.spent() < until {
             let Some(done) = self.home.jobs.take() else { break };
+            self.home.work.add(work::JOB);
             self.completed(done);
         }
         self.lift_written();
@@ -58,9 +75,23 @@ impl Core {
         }
     }
 
+    /// Once a second: gives back what connections, accounts and users who are quiet again have in side tables.
+    pub(super) fn rest_tables(&mut self) {
+        self.turns.rest(self.home.now);
+        if self.seconds().is_multiple_of(CONTACTS_SECONDS) {
+            self.home.contacts.rest();
+        }
+        self.home.metrics().contacts_bytes.set(self.home.contacts.bytes() as u64);
+    }
+
+    /// Bytes of a connection that were read and wait to be handled.
+    pub fn input_held(&self, conn: ConnId) -> usize {
+        self.turns.input_of(conn).len()
+    }
+
     /// Whether input waits for its turn.
     pub fn has_turns(&self) -> bool {
-        self.turns.has_work()
+        self.turns.has_work(self.home.now)
     }
 
     /// Whether jobs have come back.
@@ -90,8 +121,13 @@ impl Core {
     }
 
     /// Counts an iteration that found so many events.
-    pub fn count_iteration(&self, busy: std::time::Duration, events: u64) {
+    /// `before`: the work done before it.
+    pub fn count_iteration(&self, busy: std::time::Duration, events: u64, before: u64) {
+        self.count_turns();
         let metrics = self.home.metrics();
+        let work = self.home.work.spent() - before;
+        metrics.work.add(work);
+        metrics.work_longest.raise(work);
         let micros = u64::try_from(busy.as_micros()).unwrap_or(u64::MAX);
         metrics.loop_iterations.add(1);
         metrics.loop_busy.add(micros);

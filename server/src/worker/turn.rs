@@ -13,7 +13,7 @@
 //! What is held lies beside the sessions, because only few have any. It is at most what one poll of the driver brings,
 //! since reading pauses before the next.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -23,6 +23,7 @@ use crate::runtime::outbox::Action;
 use crate::runtime::timer::Millis;
 use crate::session::{Holds, Phase};
 use crate::user::room;
+use crate::worker::bucket::{Buckets, Cost, give_back};
 use crate::worker::core::Core;
 
 /// Work units of one connection in one turn.
@@ -30,6 +31,10 @@ pub(super) const QUANTUM: u64 = 128;
 
 /// Work units of all turns of the run queue in one iteration; a stanza that is begun is finished.
 const QUEUE_UNITS: u64 = 512;
+
+/// Work units for what one poll of the driver brings; input beyond it waits in the run queue. A poll of a message from
+/// each of as many connections as one poll reads from stays below it.
+const POLL_UNITS: u64 = 4096;
 
 /// What comes behind the input that is held.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -67,12 +72,17 @@ pub(super) struct Turns {
     queue: VecDeque<ConnId>,
     /// Bytes of input held.
     bytes: usize,
+    /// Connections that have asked for too much, and when they may go on.
+    slowed: BTreeSet<(Millis, ConnId)>,
+    pub(super) buckets: Buckets,
+    /// The work at which this iteration handles no more input.
+    until: u64,
 }
 
 impl Turns {
-    /// Whether somebody's turn can be dealt out at once.
-    pub(super) fn has_work(&self) -> bool {
-        !self.queue.is_empty()
+    /// Whether something is to be done here now.
+    pub(super) fn has_work(&self, now: Millis) -> bool {
+        !self.queue.is_empty() || self.next_deadline().is_some_and(|at| at <= now)
     }
 
     /// A connection has another id.
@@ -88,12 +98,21 @@ impl Turns {
 
     /// When something is due here.
     pub(super) fn next_deadline(&self) -> Option<Millis> {
-        None
+        self.slowed.first().map(|(at, _)| *at)
     }
 
     /// Bytes of input held.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Gives back what is needed no more.
+    pub(super) fn rest(&mut self, now: Millis) {
+        self.buckets.rest(now);
+        give_back(&mut self.waiting);
+        if self.queue.is_empty() {
+            self.queue.shrink_to(64);
+        }
     }
 
     /// Connections in the run queue.
@@ -172,8 +191,6 @@ impl Turns {
                 return Some((conn, waiting));
             }
         }
-        // What a crowd has needed is given back.
-        self.queue.shrink_to(64);
         None
     }
 }
@@ -187,24 +204,64 @@ impl Core {
         if self.turns.keep(conn, bytes) {
             return self.wait_for_turn(conn);
         }
-        let begun = self.home.work.spent();
-        let (rest, reason) = self.frames(conn, bytes, begun + QUANTUM);
-        let spent = self.home.work.spent() - begun;
+        let begun = self.begin_turn();
+        let (rest, reason) = self.frames(conn, bytes, begun.work + QUANTUM);
+        let Some(spent) = self.charge(conn, begun) else { return };
         if reason.is_none() && spent <= QUANTUM {
             return;
         }
-        let bound = |session: &crate::session::Session| matches!(session.phase, Phase::Bound(_));
-        if self.sessions.get(conn).is_some_and(bound) {
-            let credit = (QUANTUM as i64 - spent as i64).min(0);
-            self.turns.put(conn, Waiting { input: rest.to_vec(), credit, ..Waiting::default() });
-            self.wait(conn, reason);
+        let credit = (QUANTUM as i64 - spent as i64).min(0);
+        self.turns.put(conn, Waiting { input: rest.to_vec(), credit, ..Waiting::default() });
+        self.wait(conn, reason);
+    }
+
+    /// What a turn's cost is measured from.
+    fn begin_turn(&self) -> Cost {
+        Cost { stanzas: self.home.work.stanzas(), work: self.home.work.spent() }
+    }
+
+    /// Charges a turn to a connection and its account, and returns its work; `None`: it is not bound (any more). One that
+    /// has asked for more than its rate is held until its time comes.
+    fn charge(&mut self, conn: ConnId, begun: Cost) -> Option<u64> {
+        let Phase::Bound(key) = self.sessions.get(conn)?.phase else { return None };
+        let now = self.begin_turn();
+        let cost = Cost { stanzas: now.stanzas - begun.stanzas, work: now.work - begun.work };
+        let user = self.home.users.resource(key).user;
+        let limits = &self.home.config.limits;
+        if let Some(until) = self.turns.buckets.charge(conn, user, cost, self.home.now, limits) {
+            self.hold(conn, Holds::TOKENS);
+            self.turns.slowed.insert((until, conn));
+        }
+        Some(cost.work)
+    }
+
+    /// Shows how much waits.
+    pub(super) fn count_turns(&self) {
+        let metrics = self.home.metrics();
+        metrics.turns_length.set(self.turns.len() as u64);
+        metrics.turns_high.raise(self.turns.len() as u64);
+        metrics.input_held.set(self.turns.bytes() as u64);
+        metrics.input_held_high.raise(self.turns.bytes() as u64);
+        metrics.buckets.set(self.turns.buckets.len() as u64);
+    }
+
+    /// Begins an iteration's share of input.
+    pub fn begin_poll(&mut self) {
+        self.turns.until = self.home.work.spent() + POLL_UNITS;
+    }
+
+    /// Goes on with connections that have waited long enough.
+    fn lift_slowed(&mut self) {
+        while let Some(&(at, conn)) = self.turns.slowed.first().filter(|(at, _)| *at <= self.home.now) {
+            self.turns.slowed.remove(&(at, conn));
+            self.lift(conn, Holds::TOKENS);
         }
     }
 
     /// Whether the next frame of a connection may be handled, or why not. `until`: the work at which its share of the
     /// turn is used up.
     pub(super) fn gate(&self, conn: ConnId, until: u64) -> Option<Holds> {
-        if self.home.work.spent() >= until {
+        if self.home.work.spent() >= until.min(self.turns.until) {
             return Some(Holds::TURN);
         }
         self.is_choked(conn).then_some(Holds::OUTPUT)
@@ -222,7 +279,9 @@ impl Core {
 
     /// Deals out turns, round robin, as long as the iteration has work to give.
     pub fn run_turns(&mut self) {
+        self.lift_slowed();
         let until = self.home.work.spent() + QUEUE_UNITS;
+        self.turns.until = until;
         for _ in 0..self.turns.len() {
             if self.home.work.spent() >= until {
                 self.home.metrics().turns_cut.add(1);
@@ -232,11 +291,6 @@ impl Core {
             self.take_turn(conn, waiting);
             self.end_streams();
         }
-        let metrics = self.home.metrics();
-        metrics.turns_length.set(self.turns.len() as u64);
-        metrics.turns_high.raise(self.turns.len() as u64);
-        metrics.input_held.set(self.turns.bytes() as u64);
-        metrics.input_held_high.raise(self.turns.bytes() as u64);
     }
 
     fn take_turn(&mut self, conn: ConnId, mut waiting: Waiting) {
@@ -259,16 +313,12 @@ impl Core {
             self.turns.put(conn, waiting);
             return self.turns.enqueue(conn);
         }
-        let begun = self.home.work.spent();
+        let begun = self.begin_turn();
         let input = std::mem::take(&mut waiting.input);
-        let (rest, reason) = self.frames(conn, &input[waiting.at..], begun + waiting.credit as u64);
+        let (rest, reason) = self.frames(conn, &input[waiting.at..], begun.work + waiting.credit as u64);
         let left = rest.len();
-        let spent = (self.home.work.spent() - begun) as i64;
-        let Some(session) = self.sessions.get(conn) else { return };
-        if !matches!(session.phase, Phase::Bound(_)) {
-            return;
-        }
-        waiting.credit = (waiting.credit - spent).min(0);
+        let Some(spent) = self.charge(conn, begun) else { return };
+        waiting.credit = (waiting.credit - spent as i64).min(0);
         if reason.is_some() {
             waiting.at = input.len() - left;
             waiting.input = input;
@@ -322,9 +372,13 @@ impl Core {
             self.home.out.act(conn, Action::Pause);
         }
         holds.put(reason);
-        if reason == Holds::OUTPUT {
-            self.choked.push(conn);
-            self.home.metrics().reading_pauses.add(1);
+        match reason {
+            Holds::OUTPUT => {
+                self.choked.push(conn);
+                self.home.metrics().reading_pauses.add(1);
+            }
+            Holds::TOKENS => self.home.metrics().slowed.add(1),
+            _ => {}
         }
     }
 

@@ -16,6 +16,9 @@ const ROSTER: &str = "jabber:iq:roster";
 const PRIVATE: &str = "jabber:iq:private";
 const BLOCKING: &str = "urn:xmpp:blocking";
 
+/// Makes the child of a set from a value.
+type Set = fn(&str) -> String;
+
 /// Waits for the answer with this id. Others that have come before it stay to be looked at.
 fn answer(client: &mut Client, id: &str) -> Element {
     client.set_aside_until(|stanza| stanza.name() == "iq" && stanza.attribute("id") == Some(id))
@@ -56,7 +59,7 @@ fn a_get_right_behind_a_set_sees_what_was_set() {
     on_each_driver(|server| {
         server.accounts(&["juliet"]);
         let mut juliet = server.login("juliet", "balcony");
-        let cases: [(fn(&str) -> String, &str); 4] = [
+        let cases: [(Set, &str); 4] = [
             (
                 |v| format!("<query xmlns='{PRIVATE}'><s xmlns='urn:x'>{v}</s></query>"),
                 "<query xmlns='jabber:iq:private'><s xmlns='urn:x'/></query>",

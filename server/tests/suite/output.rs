@@ -36,15 +36,17 @@ fn a_burst_of_requests_is_answered_as_its_client_reads() {
         let mut juliet = server.login("juliet", "balcony");
         store_card(&mut juliet, 200_000);
         juliet.send(&card_requests(80));
-        let mut romeo = server.login("romeo", "orchard");
-        romeo.settle();
+        // The kernel takes much less than all answers.
+        while server.metric("reading.pauses") == 0 {
+            std::thread::yield_now();
+        }
+        server.login("romeo", "orchard").settle();
         for n in 0..80 {
             assert_eq!(outcome(&answer(&mut juliet, &format!("c{n}"))), "result");
         }
         assert_eq!(juliet.quiet(), []);
         let most = server.metric("queue.output.high_water");
         assert!(most <= u64::from(BACKLOG), "{most} bytes have waited for one client");
-        assert!(server.metric("reading.pauses") > 0);
         assert_eq!(server.metric("refused.output_backlog_bytes"), 0);
         server.await_metric("queue.output.length", 0);
     });

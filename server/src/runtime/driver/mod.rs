@@ -155,6 +155,9 @@ pub enum CloseHow {
     Reset,
 }
 
+/// What a receipt counts at least in [`Tuning::poll_bytes_max`]: what it costs whatever is in it.
+pub const RECEIPT_BYTES: usize = 512;
+
 /// Bounds and sizes of a driver.
 #[derive(Copy, Clone, Debug)]
 pub struct Tuning {
@@ -163,6 +166,9 @@ pub struct Tuning {
     pub receive_bytes: usize,
     /// Connections that are read in one poll; the others keep their turn.
     pub reads_per_poll_max: usize,
+    /// Bytes that all connections receive in one poll, each receipt counted as [`RECEIPT_BYTES`] at least. The receipt
+    /// that reaches it is the last; the others keep their turn.
+    pub poll_bytes_max: usize,
     /// Connections that each listener accepts in one poll.
     pub accepts_per_poll_max: usize,
     /// How long accepting rests after descriptors ran out.
@@ -180,8 +186,9 @@ pub struct Tuning {
 impl Default for Tuning {
     fn default() -> Tuning {
         Tuning {
-            receive_bytes: 64 << 10,
+            receive_bytes: 16 << 10,
             reads_per_poll_max: 1024,
+            poll_bytes_max: 256 << 10,
             accepts_per_poll_max: 64,
             accept_backoff: Duration::from_millis(100),
             flush_deadline: Duration::from_secs(5),

@@ -253,7 +253,7 @@ impl Managed {
         match found {
             Ok(true) => self.tally.kept += 1,
             Ok(false) => {
-                self.world.fail(format!("{what:?} of peer {index} was acknowledged and is not there"))
+                self.world.fail(format!("{what:?} of peer {index} was acknowledged and is not there"));
             }
             Err(error) => self.world.fail(error),
         }
@@ -499,6 +499,7 @@ impl Managed {
             // It was too much to remember when the connection was lost; that the server has read what came before the
             // request is not known then.
             (Some("error"), Some(_)) => {}
+            (Some("error"), None) if id.starts_with("kept-") => {}
             (Some("get"), _) => self.stanza(index, What::Nothing, format!("<iq type='result' id='{id}'/>")),
             _ => self.world.fail(format!("peer {index} gets {element:?}")),
         }

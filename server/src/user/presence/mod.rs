@@ -4,6 +4,7 @@
 //! attributes and its contents, closing tag included. Stamping it for a recipient is then two copies.
 
 mod activity;
+pub mod contacts;
 mod directed;
 mod probe;
 
@@ -216,20 +217,23 @@ fn contacts(
 ) -> Vec<Targets> {
     let mut lists = home.post.take_lists();
     let shared = home.shared.clone();
-    let blocks = home.users.find(local).is_some_and(|user| home.users.user(user).blocked.is_some());
-    let blocks = |contact: &str| {
-        blocks && JidRef::parse(contact).is_ok_and(|contact| blocking::blocks(home, local, &contact))
+    let user = home.users.find(local);
+    let list = user.and_then(|user| home.users.user_mut(user).blocked.take());
+    let blocked = |contact: &str| {
+        list.as_ref().is_some_and(|list| {
+            let contact = format!("{contact}@{}", shared.domain);
+            JidRef::parse(&contact).is_ok_and(|contact| blocking::on_list(list, &contact))
+        })
     };
-    let read = shared.directory.roster(local, |item| {
-        if fits(item.subscription)
-            && let Some((contact, domain)) = item.contact.split_once('@')
-            && domain == &*shared.domain
-            && !blocks(item.contact)
-            && !under_way.iter().any(|(other, _)| **other == *contact)
+    let read = contacts::each(home, local, |contact, subscription| {
+        if fits(subscription) && !blocked(contact) && !under_way.iter().any(|(other, _)| **other == *contact)
         {
             lists[shared.home_of(contact)].push(contact);
         }
     });
+    if let Some(user) = user {
+        home.users.user_mut(user).blocked = list;
+    }
     if let Err(error) = read {
         tracing::error!(user = local, %error, "cannot read a roster");
     }
@@ -303,6 +307,9 @@ pub fn session_ended(home: &mut Home, key: ResourceKey) {
     home.ledger.forget_handed(key);
     let full = home.full_jid(key);
     let resource = home.users.remove(key);
+    if home.users.find(full.split('@').next().unwrap_or_default()).is_none() {
+        home.contacts.forget(full.split('@').next().unwrap_or_default());
+    }
     offline::session_ended(home, &full, resource);
 }
 
@@ -341,6 +348,7 @@ pub fn receive_broadcast(home: &mut Home, b: &Broadcast<'_>) {
     let passed_by = b.chooses_resources.then(|| blocking::list_of_sender(home, b.from)).flatten();
     let mut bytes = Vec::with_capacity(b.payload.len() + 128);
     for local in b.targets() {
+        home.work.add(1);
         if !home.under_way.is_empty() && hold_inbound(home, local, b) {
             continue;
         }

@@ -3,6 +3,7 @@
 use whimbrel_storage::directory::Subscription;
 use whimbrel_storage::jid::JidRef;
 
+use crate::runtime::work;
 use crate::stanza::Type;
 use crate::user::home::Home;
 use crate::user::presence::{UNAVAILABLE_TAIL, send_one, send_to_contacts};
@@ -31,6 +32,7 @@ pub(super) fn may_ask(home: &Home, own: &str, contact: &str) -> bool {
 pub(super) fn answer(home: &mut Home, local: &str, resource: Option<&str>, prober: &str) {
     let Ok(from) = JidRef::parse(prober) else { return };
     let Some(prober_local) = from.local() else { return };
+    home.work.add(work::PROBE);
     let own_bare = home.bare_jid(local);
     if prober_local != local {
         let under_way = home.under_way.visible(local, prober_local);

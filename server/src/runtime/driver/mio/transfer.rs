@@ -11,7 +11,7 @@ use super::{
     CLOSING, ENDED, GONE, HUNG_UP, LastWord, Mio, PAUSED, QUEUED, READABLE, SHUT, WATCHES_WRITE, interest,
     token,
 };
-use crate::runtime::driver::{CloseCause, ConnId, Event};
+use crate::runtime::driver::{CloseCause, ConnId, Event, RECEIPT_BYTES};
 
 /// Attempts to write of one connection in one turn.
 const WRITES_PER_TURN: usize = 16;
@@ -19,14 +19,25 @@ const WRITES_PER_TURN: usize = 16;
 impl Mio {
     /// Reads each connection whose turn it is once.
     pub(super) fn read_turns(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
+        let mut received = 0;
         for _ in 0..self.turns.len().min(self.tuning.reads_per_poll_max) {
+            if received >= self.tuning.poll_bytes_max {
+                break;
+            }
             let Some(conn) = self.turns.pop_front() else { break };
             let Some(connection) = self.connections.get_mut(conn) else { continue };
             connection.flags &= !QUEUED;
             if connection.has(PAUSED | GONE) {
                 continue;
             }
-            self.read(conn, sink);
+            received += RECEIPT_BYTES;
+            let count_bytes = &mut |event: Event<'_>| {
+                if let Event::Received { bytes, .. } = &event {
+                    received += bytes.len().saturating_sub(RECEIPT_BYTES);
+                }
+                sink(event);
+            };
+            self.read(conn, count_bytes);
             self.take_turn(conn);
         }
     }

@@ -3,7 +3,7 @@
 use io_uring::cqueue;
 use socket2::SockRef;
 
-use super::super::{CloseCause, ConnId, Event};
+use super::super::{CloseCause, ConnId, Event, RECEIPT_BYTES};
 use super::Uring;
 use super::connection::{
     CANCELS_READ, CANCELS_SEND, CLOSING, DETACHING, END_HELD, ENDED, GONE, OWES_DRAINED, PAUSED, READS,
@@ -11,14 +11,25 @@ use super::connection::{
 };
 use super::token::{Kind, Token};
 
+/// How much more than [`poll_bytes_max`](super::super::Tuning::poll_bytes_max) is taken out of the queue in one poll.
+const QUEUE_SHARE: usize = 4;
+
 impl Uring {
     /// Works through what has completed, at most as much as there is now: what comes meanwhile waits for its turn.
     pub(super) fn complete(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
+        let mut received = 0;
         for _ in 0..self.ring.completions().min(self.tuning.reads_per_poll_max.max(1)) {
+            // What has completed lies in one queue, the bytes of quiet connections behind those of busy ones.
+            if received >= QUEUE_SHARE * self.tuning.poll_bytes_max {
+                break;
+            }
             let Some(completion) = self.ring.next() else { break };
             let Some(token) = Token::unpack(completion.user_data()) else { continue };
             match token.kind {
-                Kind::Receive => self.received(token.conn, &completion, sink),
+                Kind::Receive => {
+                    received += usize::try_from(completion.result()).unwrap_or_default().max(RECEIPT_BYTES);
+                    self.received(token.conn, &completion, sink);
+                }
                 Kind::HangUp => self.hung_up(token.conn, &completion),
                 Kind::Send => self.sent(token.conn, &completion, sink),
                 Kind::CancelRead | Kind::CancelSend => self.not_cancelled(token),

@@ -22,7 +22,9 @@ use super::accept::{Reserve, prepare_listener, reset_on_close};
 use super::backlog::Spent;
 use super::closing::{Closing, wait_until};
 use super::slots::Slots;
-use super::{CloseCause, CloseHow, ConnId, Detached, Driver, Event, Handle, ListenerId, Tuning, Wake};
+use super::{
+    CloseCause, CloseHow, ConnId, Detached, Driver, Event, Handle, ListenerId, RECEIPT_BYTES, Tuning, Wake,
+};
 
 mod buffers;
 mod complete;
@@ -173,7 +175,11 @@ impl Uring {
         if self.held {
             return;
         }
+        let mut received = 0;
         for _ in 0..self.turns.len().min(self.tuning.reads_per_poll_max.max(1)) {
+            if received >= self.tuning.poll_bytes_max {
+                break;
+            }
             let Some(conn) = self.turns.pop_front() else { break };
             let Some(connection) = self.connections.get_mut(conn) else { continue };
             connection.flags &= !QUEUED;
@@ -185,6 +191,7 @@ impl Uring {
             {
                 let unread = std::mem::take(&mut held.unread);
                 self.pool.tidy(connection);
+                received += unread.len().max(RECEIPT_BYTES);
                 sink(Event::Received { conn, bytes: &unread });
                 self.spent.put(unread);
             }
