@@ -73,6 +73,11 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             "login.known_addresses",
             "binds",
             "migrations",
+            "loop.work",
+            "loop.work_longest",
+            "contacts.bytes",
+            "contacts.rosters_read",
+            "buckets",
             "bytes.in",
             "bytes.out",
             "messages.in",
@@ -295,16 +300,17 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             let mut clients: Vec<Client> = (0..8).map(|n| server.login("romeo", &format!("r{n}"))).collect();
             let ping = "<iq type='get' id='p' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>";
             let burst = ping.repeat(100);
-            for name in ["turns.cut", "queue.turns.length", "queue.input.length"] {
+            for name in ["turns.cut", "turns.length", "input.held"] {
                 stage.until_with(name, || clients.iter_mut().for_each(|client| client.send(&burst)));
             }
         },
         moves: &[
-            "queue.turns.length",
-            "queue.turns.high_water",
+            "turns.length",
+            "turns.high_water",
             "turns.cut",
-            "queue.input.length",
-            "queue.input.high_water",
+            "reading.slowed",
+            "input.held",
+            "input.held_high_water",
         ],
         ..PLAIN
     },
