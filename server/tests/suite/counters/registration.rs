@@ -40,7 +40,6 @@ pub(super) const STEPS: &[Step<Office>] = &[
             "registration.replaced",
             "registration.deleted",
             "registration.refused.credentials",
-            "queue.sms.high_water",
         ],
         ..PLAIN
     },
@@ -164,7 +163,7 @@ pub(super) const STEPS: &[Step<Office>] = &[
                 assert_eq!(kind(&office.ask("+4915112345673", DEVICES[0]).1), "busy");
             });
         },
-        moves: &["queue.sms.length", "registration.refused.busy"],
+        moves: &["queue.sms.length", "queue.sms.high_water", "registration.refused.busy"],
         ..PLAIN
     },
     Step {

@@ -49,6 +49,8 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             "queue.held.limit",
             "queue.directory.limit",
             "queue.crypto.limit",
+            "server.allocator.in_use",
+            "server.allocator.allocations",
             "memory.budget",
             "server.seen",
             "server.uptime",
@@ -300,7 +302,7 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             let mut clients: Vec<Client> = (0..8).map(|n| server.login("romeo", &format!("r{n}"))).collect();
             let ping = "<iq type='get' id='p' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>";
             let burst = ping.repeat(100);
-            for name in ["turns.cut", "turns.length", "input.held"] {
+            for name in ["turns.cut", "turns.length", "input.held", "reading.slowed"] {
                 stage.until_with(name, || clients.iter_mut().for_each(|client| client.send(&burst)));
             }
         },
@@ -355,6 +357,85 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             });
         },
         moves: &["log.behind"],
+        ..PLAIN
+    },
+    Step {
+        what: "a client asks for much and does not read",
+        configure: |config| config.limits.output_backlog_bytes = 600_000,
+        act: |stage, server| {
+            let mut juliet = server.login("juliet", "balcony");
+            let card = format!("<vCard xmlns='vcard-temp'><NOTE>{}</NOTE></vCard>", "n".repeat(200_000));
+            assert_eq!(outcome(&juliet.ask("set", None, &card)), "result");
+            juliet.send(&"<iq type='get' id='c'><vCard xmlns='vcard-temp'/></iq>".repeat(80));
+            stage.until("queue.output.length");
+            stage.until("reading.pauses");
+        },
+        moves: &["queue.output.length", "queue.output.high_water", "reading.pauses"],
+        ..PLAIN
+    },
+    Step {
+        what: "a client does not read what is kept nowhere, and reads in the end",
+        configure: |config| config.limits.output_backlog_bytes = 600_000,
+        act: lose_presence,
+        moves: &["output.dropped", "presence.refreshed"],
+        ..PLAIN
+    },
+    Step {
+        what: "strangers write to somebody absent faster than they may",
+        configure: |config| {
+            config.limits.offline_messages = 200;
+            config.limits.offline_percent_per_stranger = 5;
+            config.limits.offline_strangers_per_minute = 1;
+        },
+        act: |stage, server| {
+            server.accounts(&["tybalt", "paris"]);
+            let mut strangers = ["tybalt", "paris"].map(|name| server.login(name, "x"));
+            stage.until_with("refused.offline_strangers_per_minute", || {
+                for stranger in &mut strangers {
+                    stranger.send(&chat("juliet@localhost", 1));
+                    stranger.settle();
+                }
+            });
+        },
+        moves: &["refused.offline_strangers_per_minute"],
+        ..PLAIN
+    },
+    Step {
+        what: "memory is short",
+        act: |stage, server| {
+            let shared = &server.server.shared;
+            let mut config = (**shared.config.read().unwrap()).clone();
+            // Less than any program uses.
+            config.limits.memory_mib = 1;
+            *shared.config.write().unwrap() = config.into();
+            stage.until("memory.pressure");
+            stage.until_with("refused.memory", || drop(Client::connect(server.address())));
+        },
+        moves: &["memory.pressure", "refused.memory"],
+        ..PLAIN
+    },
+    Step {
+        what: "an account blocks and unblocks before another of its clients that does not read",
+        configure: |config| {
+            config.limits.stanza_bytes = 64 * 1024;
+            config.limits.output_backlog_bytes = 128 * 1024;
+            config.limits.sm_unacked_bytes = 128 * 1024;
+            config.limits.roster_bytes = 64 * 1024;
+        },
+        act: |stage, server| {
+            let mut deaf = server.login("juliet", "balcony");
+            assert_eq!(outcome(&deaf.ask("get", None, "<blocklist xmlns='urn:xmpp:blocking'/>")), "result");
+            let mut other = server.login("juliet", "chamber");
+            let name = "n".repeat(900);
+            let items: String = (0..50).map(|n| format!("<item jid='{n}{name}@localhost'/>")).collect();
+            let mut verbs = ["block", "unblock"].iter().cycle();
+            stage.until_with("refused.output_backlog_bytes", || {
+                let verb = verbs.next().unwrap();
+                let set = format!("<{verb} xmlns='urn:xmpp:blocking'>{items}</{verb}>");
+                assert_eq!(outcome(&other.ask("set", None, &set)), "result");
+            });
+        },
+        moves: &["refused.output_backlog_bytes"],
         ..PLAIN
     },
     Step {
@@ -564,6 +645,23 @@ fn chat_across_workers(stage: &mut Stage<'_>, server: &Verona) {
         "service-unavailable"
     );
     stage.until_with("queue.crypto.high_water", || drop(server.login("romeo", "orchard")));
+}
+
+fn lose_presence(stage: &mut Stage<'_>, server: &Verona) {
+    let mut juliet = server.online("juliet", "balcony");
+    let mut romeos: Vec<Client> = (0..8).map(|n| server.login("romeo", &format!("r{n}"))).collect();
+    let filler = "x".repeat(60_000);
+    stage.until_with("output.dropped", || {
+        let body = format!("<body>{filler}</body>");
+        romeos[0].send(&format!("<message to='{}' type='headline'>{body}</message>", juliet.jid));
+        romeos[0].settle();
+    });
+    // Of each sender the newest is held, but not of so many.
+    for romeo in &mut romeos {
+        romeo.send(&format!("<presence to='{}'><status>{filler}{filler}</status></presence>", juliet.jid));
+        romeo.settle();
+    }
+    stage.until_with("presence.refreshed", || juliet.settle());
 }
 
 fn sample_memory(stage: &mut Stage<'_>, server: &Verona) {
