@@ -386,7 +386,7 @@ impl Siege {
                 self.tally.slowest = self.tally.slowest.max(rounds - since);
             }
             other => {
-                self.world.fail(format!("talker {index} gets message {number} where {other:?} was next"))
+                self.world.fail(format!("talker {index} gets message {number} where {other:?} was next"));
             }
         }
     }
