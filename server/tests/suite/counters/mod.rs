@@ -60,7 +60,11 @@ const EXCUSED: &[(&str, &str, &str)] = &[
     ("registration.failed", "a fault of the server itself", ""),
     ("log.compacted", "takes a log of nothing but holes", ""),
     ("log.pauses", "takes a disk that is slower than a client that writes", ""),
-    ("refused.answers", "a request is handled only while its answer has room", ""),
+    (
+        "refused.answers",
+        "a request is handled only while its answer has room; nothing is known to reach it",
+        "",
+    ),
     (
         "login.driven_out",
         "takes a million addresses",
