@@ -45,7 +45,7 @@ pub(super) const STEPS: &[Step<Office>] = &[
     },
     Step {
         what: "the queue of text messages has room",
-        act: |stage, _| stage.from_zero(),
+        act: |stage, _| stage.count_from_zero(),
         moves: &["queue.sms.limit"],
         ..PLAIN
     },

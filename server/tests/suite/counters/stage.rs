@@ -62,7 +62,7 @@ impl<'a> Stage<'a> {
     }
 
     /// From here on everything that is not zero has moved: for what the start of a server moves.
-    pub(super) fn from_zero(&mut self) {
+    pub(super) fn count_from_zero(&mut self) {
         self.before.values_mut().for_each(|value| *value = 0);
     }
 

@@ -33,7 +33,7 @@ const PLAIN: Step<Verona> = Step { what: "", configure: |_| {}, act: |_, _| {}, 
 pub(super) const STEPS: &[Step<Verona>] = &[
     Step {
         what: "a server has started",
-        act: |stage, _| stage.from_zero(),
+        act: |stage, _| stage.count_from_zero(),
         moves: &[
             "loop.iterations",
             "loop.events",
