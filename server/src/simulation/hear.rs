@@ -1,7 +1,9 @@
 //! What clients do about what they hear, and the rules that can be checked on the spot.
 
+use std::collections::BTreeMap;
+
 use super::act::HEADER;
-use super::client::{Heard, NS_SASL, Shelf, Stage, Wanted};
+use super::client::{Client, Heard, NS_SASL, Shelf, Stage, Wanted};
 use super::world::{DOMAIN, World, bare, full, user_of};
 use crate::runtime::driver::sim::LinkId;
 use crate::xml::{Element, STREAMS};
@@ -317,9 +319,20 @@ impl World {
         }
     }
 
+    /// The newest presence of everybody who is available.
+    fn newest_presences(&self) -> BTreeMap<String, u32> {
+        let of = |client: &Client| {
+            let (number, _) = client.live.as_ref()?.presence?;
+            Some((full(client.user, &client.resource), number))
+        };
+        self.clients.iter().filter_map(of).collect()
+    }
+
     fn presence_heard(&mut self, index: usize, element: &Element) {
         let from = element.attribute("from").unwrap_or_default().to_owned();
         let step = self.step;
+        let is_own = from == full(self.clients[index].user, &self.clients[index].resource);
+        let newest = if is_own { self.newest_presences() } else { BTreeMap::new() };
         let client = &mut self.clients[index];
         let own = full(client.user, &client.resource);
         let Some(live) = &mut client.live else { return };
@@ -328,6 +341,10 @@ impl World {
                 let number =
                     element.find("status", CLIENT).and_then(|s| s.content().strip_prefix('p')?.parse().ok());
                 if element.find("directed", "urn:example").is_some() {
+                    // While it was held back it has taken the place of the sender's older one.
+                    if let Some((latest, _)) = live.presence.filter(|_| from == own) {
+                        live.seen.insert(from, latest);
+                    }
                     return;
                 }
                 let Some(number) = number else {
@@ -348,10 +365,11 @@ impl World {
                     }
                 }
                 if from == own {
-                    if live.initial == Some(number) {
-                        // What came before this was meant for an earlier time of being available.
+                    // A newer one may have taken its place on the way.
+                    if live.initial.is_some_and(|initial| initial <= number) {
+                        // What came before this was meant for an earlier time of being available, or is still so.
                         live.initial = None;
-                        live.seen.clear();
+                        live.seen.retain(|jid, number| newest.get(jid) == Some(number));
                     }
                     if let Some((latest, priority)) = live.presence
                         && latest == number

@@ -17,13 +17,14 @@ use super::{Failure, Report, Settings};
 use crate::config::{AuthConfig, Config, Durability};
 use crate::limits::Limits;
 use crate::metrics;
-use crate::runtime::driver::Driver;
 use crate::runtime::driver::sim::{Network, Random, Sim};
+use crate::runtime::driver::{ConnId, Driver};
 use crate::runtime::jobs::{Completions, Stepped};
 use crate::runtime::mailbox;
 use crate::runtime::timer::Millis;
 use crate::shared::Shared;
 use crate::user::ledger;
+use crate::user::tables::{Flags, Resource};
 use crate::worker::Worker;
 use crate::worker::command::CommandQueue;
 use crate::xml::{self, Framer};
@@ -322,6 +323,18 @@ impl World {
             })
     }
 
+    /// Whether a connected client has missed presence that it will be shown again at the next sweep.
+    fn awaits_presence(&self) -> bool {
+        let lost = |resource: &Resource| {
+            resource.conn != ConnId::NONE
+                && resource.flags.has(Flags::PRESENCE_LOST)
+                && resource.flags.has(Flags::AVAILABLE)
+        };
+        self.workers
+            .iter()
+            .any(|worker| worker.core().home().users.iter().any(|(_, resource)| lost(resource)))
+    }
+
     /// Everybody listens again and nobody starts anything new, until nothing is under way. Those who vanished
     /// without a word are found out in the meantime.
     fn come_to_rest(&mut self) -> Result<(), Failure> {
@@ -333,7 +346,7 @@ impl World {
             if self.is_at_rest() {
                 self.calm_clients();
                 let dying = self.note_closed();
-                let busy = self.clients.iter().any(|client| client.is_between());
+                let busy = self.clients.iter().any(|client| client.is_between()) || self.awaits_presence();
                 if dying == 0 && !busy && self.is_at_rest() {
                     return Ok(());
                 }

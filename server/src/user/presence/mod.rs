@@ -133,7 +133,7 @@ fn available(home: &mut Home, inbound: &Inbound<'_>) {
 /// for an answer.
 fn ask_for_all(home: &mut Home, key: ResourceKey, full: &str) {
     probe::contacts_of(home, key, full);
-    show_own_resources(home, key, full);
+    show_own_resources(home, key, full, |other| other != key);
     subscription::deliver_pending(home, key);
 }
 
@@ -147,6 +147,8 @@ pub fn refresh(home: &mut Home, key: ResourceKey) {
             let full = home.full_jid(key);
             home.metrics().presence_refreshed.add(1);
             ask_for_all(home, key, &full);
+            // What was dropped may have been its own, which its client hears like that of others (§4.4.2).
+            show_own_resources(home, key, &full, |other| other == key);
         }
     }
 }
@@ -240,10 +242,10 @@ fn contacts(
     lists
 }
 
-/// A resource that becomes available learns of the user's other resources (§4.2.2).
-fn show_own_resources(home: &mut Home, key: ResourceKey, to: &str) {
-    let others = home.users.available_of(home.users.resource(key).user);
-    for other in others.into_iter().filter(|other| *other != key) {
+/// A resource learns of those of the user's own resources that `fits` (§4.2.2).
+fn show_own_resources(home: &mut Home, key: ResourceKey, to: &str, fits: impl Fn(ResourceKey) -> bool) {
+    let own = home.users.available_of(home.users.resource(key).user);
+    for other in own.into_iter().filter(|other| fits(*other)) {
         let from = home.full_jid(other);
         let mut bytes = Vec::new();
         write(&from, to, &home.users.resource(other).presence, &mut bytes);
