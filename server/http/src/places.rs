@@ -200,7 +200,7 @@ mod tests {
             self.turns.insert(number, place.turn.clone());
             self.places.serve(place, |_| async move {
                 let _told = told;
-                pending().await
+                pending::<()>().await;
             });
             tokio::task::yield_now().await;
             Ok(number)

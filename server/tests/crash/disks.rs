@@ -22,6 +22,9 @@ use crate::wait_until;
 use mount::{Ballast, Mount};
 use talk::{Recipient, Sender, ping};
 
+/// What fills a disk may come from one sender.
+const CONFIG: &str = "[limits]\noffline_percent_per_stranger = 100\noffline_percent_strangers = 100\n";
+
 /// Messages of a round.
 const ROUND: usize = 100;
 
@@ -49,12 +52,13 @@ impl Scene {
         let names = ["sender0", "sender1", "sender2", "watcher"].map(str::to_owned);
         create_accounts(&data, names.into_iter().chain([reader.clone(), absent.clone(), neighbour.clone()]));
         let (address, log) = (free_address(), tempfile::NamedTempFile::new().unwrap());
-        let server = Server::start(&data, address, "", Some(log.path()));
+        let server = Server::start(&data, address, CONFIG, Some(log.path()));
         Scene { disk, address, reader, absent, neighbour, server, log }
     }
 
     fn start_again(&mut self) {
-        self.server = Server::start(&self.disk.path().join("data"), self.address, "", Some(self.log.path()));
+        let data = self.disk.path().join("data");
+        self.server = Server::start(&data, self.address, CONFIG, Some(self.log.path()));
     }
 
     fn sender(&self, number: usize, to: &str) -> Sender {
