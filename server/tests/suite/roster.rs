@@ -178,7 +178,8 @@ fn a_client_that_knows_a_version_gets_what_has_changed_since() {
         juliet.fence(&mut garden);
         let pushes = garden.quiet();
         // A version is a number that rises, and what tells one copy of the directory from another.
-        let version = |push: &Element| push.find("query", ROSTER).unwrap().attribute("ver").unwrap().to_owned();
+        let version =
+            |push: &Element| push.find("query", ROSTER).unwrap().attribute("ver").unwrap().to_owned();
         let versions: Vec<String> = pushes.iter().map(version).collect();
         let parts: Vec<(u64, &str)> = versions
             .iter()
