@@ -17,13 +17,16 @@ use whimbrel_server::runtime::mailbox::grid;
 use whimbrel_server::runtime::outbox::{Action, Outbox};
 use whimbrel_server::runtime::postroom::PostRoom;
 use whimbrel_server::runtime::timer::Millis;
+use whimbrel_server::runtime::work::Work;
 use whimbrel_server::shared::{Inherited, Shared};
 use whimbrel_server::stream::sasl::throttle::{self, Throttle};
 use whimbrel_server::tls::Acceptor;
 use whimbrel_server::user::home::Home;
 use whimbrel_server::user::ledger::{Commit, Ledger};
+use whimbrel_server::user::presence::contacts::Contacts;
 use whimbrel_server::user::subscription::under_way::UnderWay;
 use whimbrel_server::user::tables::Users;
+use whimbrel_server::user::writes::Writes;
 use whimbrel_server::worker::core::Core;
 use whimbrel_storage::directory::{Directory, Options};
 use whimbrel_storage::log::Log;
@@ -63,7 +66,7 @@ fn bench(allow_plaintext: bool) -> Bench {
         .expect("one worker");
     let hasher = SeedableRandomState::with_seed(1, SharedSeed::global_fixed());
     let inherited = Inherited { homes: 1, streams: Default::default() };
-    let throttle = Throttle::new(throttle::Limits::default(), 1);
+    let throttle = Throttle::new(throttle::Limits::of(&config.limits), 1);
     let shared =
         Arc::new(Shared::new(config.clone(), directory.clone(), acceptor, throttle, hasher.clone(), 1, inherited));
     let post = grid(1, 64).pop().expect("one worker");
@@ -72,10 +75,13 @@ fn bench(allow_plaintext: bool) -> Bench {
         config,
         worker: 0,
         now: Millis(1000),
+        work: Work::default(),
+        contacts: Contacts::default(),
         out: Outbox::default(),
         post: PostRoom::new(post, vec![Arc::new(Asleep)]),
         jobs: Jobs::new(0, Backend::Inline(directory), Arc::new(Completions::new(1024, Arc::new(Asleep)))),
         under_way: UnderWay::default(),
+        writes: Writes::default(),
         ends: Vec::new(),
         scratch: Vec::new(),
         sender: String::new(),
@@ -109,27 +115,46 @@ fn connection(bench: &mut Bench, choice: u8, rest: &[u8]) {
     let mut answers = Vec::new();
     let mut gone = false;
     for bytes in stream.chunks(piece) {
-        core.handle(Event::Received { conn, bytes });
-        core.take_completions(64);
-        core.set_now(Millis(core.home().now.0 + 10));
-        core.run_timers();
-        core.dispatch();
-        let entries = core.home_mut().out.take();
-        for entry in &entries {
-            assert_eq!(entry.conn, conn);
-            answers.extend_from_slice(&entry.plain);
-            gone |= matches!(entry.action, Action::Close(_) | Action::Detach);
-        }
-        core.home_mut().out.put_back(entries);
+        gone = iterate(core, conn, Some(bytes), &mut answers);
         if gone {
             break;
         }
+    }
+    // What waits for its turn, or for the directory.
+    while !gone && (core.has_turns() || core.has_completions()) {
+        gone = iterate(core, conn, None, &mut answers);
     }
     core.handle(Event::Closed { conn, cause: CloseCause::Local });
     let entries = core.home_mut().out.take();
     core.home_mut().out.put_back(entries);
     assert!(core.sessions().is_empty(), "the session outlives its connection");
     check(&answers);
+}
+
+/// One iteration, in the order of the worker's own; `true` when the server has let go of the connection.
+fn iterate(core: &mut Core, conn: ConnId, bytes: Option<&[u8]>, answers: &mut Vec<u8>) -> bool {
+    core.set_now(Millis(core.home().now.0 + 10));
+    core.run_turns();
+    core.begin_poll();
+    if let Some(bytes) = bytes {
+        core.handle(Event::Received { conn, bytes });
+    }
+    core.run_timers();
+    core.take_completions();
+    core.retry_writes();
+    core.keep_messages();
+    let mut gone = false;
+    let entries = core.home_mut().out.take();
+    for entry in &entries {
+        assert_eq!(entry.conn, conn);
+        answers.extend_from_slice(&entry.plain);
+        gone |= matches!(entry.action, Action::Close(_) | Action::Detach);
+    }
+    core.home_mut().out.put_back(entries);
+    core.lift_choked();
+    core.handed_over();
+    core.dispatch();
+    gone
 }
 
 /// What the server said is a stream, whole or cut between two elements; restarts begin another one.
