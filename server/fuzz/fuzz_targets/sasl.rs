@@ -9,6 +9,7 @@ use std::sync::{Arc, LazyLock};
 
 use base64::Engine as _;
 use libfuzzer_sys::fuzz_target;
+use whimbrel_server::stream::sasl::looks::Looks;
 use whimbrel_server::stream::sasl::{
     ChannelBindings, Exchange, Mechanism, Offer, SERVER_NONCE_BYTES, Setup, Step, UnknownUsers,
 };
@@ -21,7 +22,7 @@ static CREDENTIALS: LazyLock<Credentials> =
 
 fuzz_target!(|data: &[u8]| {
     let Some((&choice, rest)) = data.split_first() else { return };
-    let unknown = UnknownUsers::new([7; 32], ONE);
+    let unknown = UnknownUsers::new([7; 32], Looks::usual(ONE));
     let bindings = if choice & 0x10 == 0 {
         ChannelBindings::default()
     } else {
