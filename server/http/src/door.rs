@@ -209,8 +209,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Door<S> {
     fn wait(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.turn.is_quiet() && self.flushed {
             self.stage = Stage::Head;
-            let wait = if self.came.is_empty() { self.deadlines.idle } else { self.deadlines.head };
-            self.reading.set(wait);
+            if self.came.is_empty() {
+                self.reading.set(self.deadlines.idle);
+            } else {
+                self.turn.speaking();
+                self.reading.set(self.deadlines.head);
+            }
             return Poll::Ready(Ok(()));
         }
         self.turn.wake_when_quiet(context);

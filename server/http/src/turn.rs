@@ -52,9 +52,13 @@ impl Turn {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The request is all here: from now on the client waits for us.
+    /// The request is all here: from now on the client waits for us. The rest of a body that comes behind the answer
+    /// changes nothing: that answer has been handed over.
     pub fn served(&self) {
-        self.state().phase = Phase::Served;
+        let mut state = self.state();
+        if matches!(state.phase, Phase::Speaking(_)) {
+            state.phase = Phase::Served;
+        }
     }
 
     /// The answer has been handed over.

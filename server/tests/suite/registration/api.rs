@@ -38,7 +38,7 @@ fn what_is_no_request_is_refused_with_problem_details() {
             ];
             for (path, media, body, status, expected) in table {
                 let request = office.agent().post(office.url(path)).header("Content-Type", media);
-                let response = request.send(body).expect("the API answers");
+                let response = request.send(body).unwrap_or_else(|error| panic!("{path} {media}: {error}"));
                 let media = response.headers()["content-type"].to_str().unwrap().to_owned();
                 assert_eq!(media, "application/problem+json", "{path} {body}");
                 let (got, problem) = answer(response);
