@@ -93,6 +93,14 @@ fn the_end_of_a_connection_comes_behind_what_it_has_sent() {
         world.turn(0);
     }
     assert_eq!(iqs(&world) - before, 150, "everything was handled");
+    // Nobody reads the answers, so the end may be seen only when the client is found silent.
+    let limits = &world.workers[0].core().home().config.limits;
+    let silent = limits.idle_seconds + limits.idle_answer_seconds + 60;
+    for _ in 0..silent {
+        world.pass(1000);
+        world.turn(0);
+    }
+    assert!(world.workers[0].core().home().users.find("u0").is_none(), "its session has ended");
 }
 
 #[test]

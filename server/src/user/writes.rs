@@ -59,6 +59,10 @@ impl Write {
     }
 }
 
+/// Writes of one connection that may be under way. They share commits; with more of them, its next stanza waits until half
+/// of them are back, so that nobody fills the directory's queue for the others.
+const UNDER_WAY_MAX: u32 = 64;
+
 /// Writes of one connection, all of one area.
 #[derive(Debug)]
 struct UnderWay {
@@ -71,7 +75,7 @@ struct UnderWay {
 #[derive(Debug, Default)]
 pub struct Writes {
     by_conn: BTreeMap<ConnId, UnderWay>,
-    /// Connections whose last write has come back since somebody has looked.
+    /// Connections whose last write, or enough to begin others, has come back since somebody has looked.
     free: Vec<ConnId>,
 }
 
@@ -91,12 +95,14 @@ impl Writes {
         let Some(under_way) = self.by_conn.get(&conn) else { return false };
         match place() {
             Place::Anywhere => false,
-            Place::In(area) => area == Area::Alone || area != under_way.area,
+            Place::In(area) => {
+                area == Area::Alone || area != under_way.area || under_way.count >= UNDER_WAY_MAX
+            }
             Place::Behind => true,
         }
     }
 
-    /// The connections that nothing holds any more, since the last call.
+    /// The connections that nothing holds any more, or room for more writes, since the last call.
     pub fn take_free(&mut self) -> Vec<ConnId> {
         std::mem::take(&mut self.free)
     }
@@ -109,8 +115,11 @@ impl Writes {
     fn end(&mut self, conn: ConnId) {
         let Some(under_way) = self.by_conn.get_mut(&conn) else { return };
         under_way.count -= 1;
-        if under_way.count == 0 {
+        let left = under_way.count;
+        if left == 0 {
             self.by_conn.remove(&conn);
+        }
+        if left == 0 || left == UNDER_WAY_MAX / 2 {
             self.free.push(conn);
         }
     }
@@ -167,6 +176,22 @@ mod tests {
         assert!(!writes.hold(CONN, || Place::Behind));
         assert_eq!(writes.take_free(), [CONN]);
         assert_eq!(writes.take_free(), []);
+    }
+
+    #[test]
+    fn a_connection_has_so_many_writes_under_way_and_no_more() {
+        let mut writes = Writes::default();
+        for _ in 0..UNDER_WAY_MAX {
+            assert!(!writes.hold(CONN, || Place::In(Area::Roster)));
+            writes.begin(CONN, Area::Roster);
+        }
+        assert!(writes.hold(CONN, || Place::In(Area::Roster)));
+        for _ in 0..UNDER_WAY_MAX / 2 {
+            assert_eq!(writes.take_free(), []);
+            writes.end(CONN);
+        }
+        assert_eq!(writes.take_free(), [CONN], "it goes on when half of them are back");
+        assert!(!writes.hold(CONN, || Place::In(Area::Roster)));
     }
 
     #[test]
