@@ -87,6 +87,11 @@ impl Turns {
 
     /// A connection has another id.
     pub(super) fn rekey(&mut self, old: ConnId, new: ConnId) {
+        // One that is slowed down has nothing else that would let it go on.
+        if let Some(&(at, _)) = self.slowed.iter().find(|(_, conn)| *conn == old) {
+            self.slowed.remove(&(at, old));
+            self.slowed.insert((at, new));
+        }
         if let Some(mut waiting) = self.take(old) {
             let queued = std::mem::take(&mut waiting.queued);
             self.put(new, waiting);
@@ -410,5 +415,21 @@ impl Core {
             }
         }
         self.choked = choked;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slowed_connection_goes_on_under_its_new_id() {
+        let (old, new) = (ConnId { index: 1, generation: 1 }, ConnId { index: 2, generation: 7 });
+        let mut turns = Turns::default();
+        turns.put(old, Waiting { input: b"<r/>".to_vec(), ..Waiting::default() });
+        turns.slowed.insert((Millis(5), old));
+        turns.rekey(old, new);
+        assert_eq!(turns.slowed.first(), Some(&(Millis(5), new)));
+        assert_eq!((turns.input_of(old), turns.input_of(new)), (&b""[..], &b"<r/>"[..]));
     }
 }
