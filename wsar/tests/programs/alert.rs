@@ -46,6 +46,8 @@ fn a_backlog_raises_an_alert_and_its_end_clears_it() {
 
     // A client that does not read what another sends it.
     let mut deaf = Client::login(&server, "deaf");
+    deaf.say("<presence/>");
+    deaf.hear("<presence");
     let mut sender = Client::login(&server, "sender");
     let body = "x".repeat(8_000);
     let begun = Instant::now();
