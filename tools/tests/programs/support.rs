@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::built::built;
 
 /// How long anything may take before the test fails.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 pub(crate) fn whimbrelctl() -> PathBuf {
     env!("CARGO_BIN_EXE_whimbrelctl").into()
@@ -125,11 +125,13 @@ pub(crate) struct Server {
     child: Child,
     log: Receiver<String>,
     pub(crate) seen: Vec<String>,
+    data: Option<PathBuf>,
 }
 
 impl Server {
     pub(crate) fn start(mut command: Command) -> Server {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let data = command.get_args().skip_while(|arg| *arg != "--data").nth(1).map(PathBuf::from);
         let mut child = command.spawn().expect("the program runs");
         let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
         let (lines, log) = channel();
@@ -140,7 +142,7 @@ impl Server {
                 }
             }
         });
-        let mut server = Server { child, log, seen: Vec::new() };
+        let mut server = Server { child, log, seen: Vec::new(), data };
         server.wait_for_log("serves");
         server
     }
@@ -185,8 +187,24 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.tell();
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+impl Server {
+    /// Shows the state of the server of a test that fails.
+    fn tell(&mut self) {
+        let ended = self.child.try_wait();
+        let log: Vec<String> = self.log.try_iter().collect();
+        eprintln!("the server's end: {ended:?}; its log: {:#?}{log:#?}", self.seen);
+        let Some(data) = &self.data else { return };
+        let mut status = Command::new(whimbrelctl());
+        status.arg("--data").arg(data).args(["status", "--json"]);
+        eprintln!("its status: {}", Done::of(status, "").out);
     }
 }
 
@@ -284,7 +302,7 @@ impl Client {
             }
             match self.stream.read(&mut buffer) {
                 Ok(n) if n > 0 => self.text.push_str(&String::from_utf8_lossy(&buffer[..n])),
-                _ => return Err(self.text.clone()),
+                other => return Err(format!("{} ({other:?})", self.text)),
             }
         }
         Ok(())
