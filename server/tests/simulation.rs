@@ -53,7 +53,7 @@ fn run(mut settings: Settings, test: &str) -> Report {
     println!(
         "seed {seed}: {} sessions ({} at once), {} steps ({:.0} a minute), {} s of virtual time, trace {:016x}\n  \
          {sent} messages, {delivered} delivered, {copied} copied, {refused} refused; \
-         {} views of presence and {} roster items checked",
+         {} views of presence and {} roster items checked; {} connections with TLS, ended without a closed stream {:?}",
         report.sessions,
         report.sessions_at_once,
         report.steps,
@@ -62,6 +62,8 @@ fn run(mut settings: Settings, test: &str) -> Report {
         report.trace,
         report.presences_checked,
         report.rosters_checked,
+        report.handshakes,
+        report.tls_ends,
     );
     if std::env::var_os("WHIMBREL_METRICS").is_some() {
         println!("  {:?}", report.metrics);

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::Managed;
 use crate::runtime::driver::sim::LinkId;
-use crate::simulation::act::HEADER;
 use crate::simulation::client::{Heard, NS_SASL, Stage};
+use crate::simulation::come::HEADER;
 use crate::simulation::ledger;
 use crate::simulation::world::{bare, local, user_of};
 use crate::xml::{Element, STREAMS, writer};
