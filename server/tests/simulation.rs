@@ -145,6 +145,9 @@ fn managed_what_is_acknowledged_arrives_whatever_is_cut_and_whenever_the_server_
         all.refused_with_h += tally.refused_with_h;
         all.from_log += tally.from_log;
         all.kept += tally.kept;
+        all.handshakes += tally.handshakes;
+        all.kept_promises += tally.kept_promises;
+        all.resumed_after_tls += tally.resumed_after_tls;
     }
     println!("{count} seeds in {:?}: {all:?}", began.elapsed());
     if count >= MANAGED_SEEDS.end - MANAGED_SEEDS.start {
@@ -157,6 +160,9 @@ fn managed_what_is_acknowledged_arrives_whatever_is_cut_and_whenever_the_server_
             all.from_log,
             all.kept,
             all.again,
+            all.handshakes,
+            all.kept_promises,
+            all.resumed_after_tls,
         ];
         assert!(seen.iter().all(|count| *count > 10), "these worlds leave something out: {all:?}");
     }

@@ -16,7 +16,9 @@
 
 mod books;
 mod crash;
+mod hear;
 mod peer;
+mod resume;
 
 use std::path::Path;
 
@@ -50,6 +52,12 @@ pub struct Tally {
     pub doubled: u64,
     /// Streams resumed.
     pub resumed: u64,
+    /// Of these, streams that had not been closed, and that the server had not given up for a limit: all of them.
+    pub kept_promises: u64,
+    /// And of these, those whose client had ended TLS, in order or not.
+    pub resumed_after_tls: u64,
+    /// Connections with TLS.
+    pub handshakes: u64,
     /// Streams that could not be resumed, and whose refusal told what was safe.
     pub refused_with_h: u64,
     /// Streams that could not be resumed, without that.
@@ -150,7 +158,8 @@ impl Managed {
         self.world.stop_at_failure()?;
         self.count_server();
         let (messages, again, doubled) = self.books.counts();
-        Ok(Tally { messages, again, doubled, trace: self.world.report.trace, ..self.tally })
+        let (trace, handshakes) = (self.world.report.trace, self.world.doors.opened);
+        Ok(Tally { messages, again, doubled, trace, handshakes, ..self.tally })
     }
 
     /// Adds what the server that is about to go has counted.
