@@ -28,7 +28,7 @@ impl World {
         let Some(link) = client.link else { return };
         client.deaf = false;
         self.network.remind(client.number, link);
-        if client.tls.is_some() && self.random.permille(500) {
+        if client.tls.is_some() && self.random.permille(650) {
             return self.break_tls(index);
         }
         let pause = self.random.below(3000) as u64;
