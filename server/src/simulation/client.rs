@@ -302,9 +302,12 @@ impl Client {
                             }
                             if element.is("proceed", NS_TLS) {
                                 self.phase = Phase::BeforeHeader;
-                                if !rest.is_empty() {
+                                // One that has closed its stream in the clear meanwhile is told that this is no TLS.
+                                if !rest.is_empty() && self.stage != Stage::Leaving {
                                     heard.push(Heard::Broken("something behind <proceed/>".into()));
                                 }
+                                heard.push(Heard::Element(element));
+                                break;
                             }
                             heard.push(Heard::Element(element));
                         }

@@ -54,6 +54,16 @@ impl Core {
         let Some(tls) = &mut session.tls else {
             return self.input(conn, bytes);
         };
+        let bytes = match tls.is_fresh() && !session.marks.direct_tls {
+            true => self.behind_starttls(conn, bytes),
+            false => bytes,
+        };
+        self.open(conn, bytes);
+    }
+
+    /// Opens what has come over TLS, and handles what was in it.
+    fn open(&mut self, conn: ConnId, bytes: &[u8]) {
+        let Some(Session { tls: Some(tls), .. }) = self.sessions.get_mut(conn) else { return };
         let mut plain = std::mem::take(&mut self.plain);
         plain.clear();
         let opened = tls.open(bytes, &mut plain, self.home.out.wire(conn));
@@ -78,6 +88,15 @@ impl Core {
             }
         }
         self.plain = plain;
+    }
+
+    /// The white space that clients in use send behind `<starttls/>` can come by itself, when TLS has begun here.
+    fn behind_starttls<'b>(&mut self, conn: ConnId, bytes: &'b [u8]) -> &'b [u8] {
+        let space = bytes.iter().take_while(|byte| is_white_space(**byte)).count();
+        match space == 0 || self.admit_unauthenticated_bytes(conn, space) {
+            true => &bytes[space..],
+            false => &[],
+        }
     }
 
     /// An unfinished stanza may not grow long while memory is short. The session can be resumed.
@@ -226,6 +245,11 @@ impl Core {
         self.end_stream(conn, StreamCondition::PolicyViolation, Some(text));
         false
     }
+}
+
+/// XML's white space. No record of TLS begins with it.
+pub(super) fn is_white_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
 fn unusual(header: xml::StreamHeader) -> Option<Box<StreamContext>> {
