@@ -45,8 +45,11 @@ const ODDITIES: [&str; 10] = [
     "   \n ",
 ];
 
+/// Something that a client does.
+type Deed = fn(&mut World, usize);
+
 /// What a client that is bound does, and how often, of [`DEEDS_TOTAL`] times.
-const DEEDS: [(usize, fn(&mut World, usize)); 19] = [
+const DEEDS: [(usize, Deed); 19] = [
     (500, World::message),
     (80, World::become_available),
     (15, World::become_unavailable),

@@ -89,9 +89,7 @@ impl Managed {
         let client = &mut world.clients[index];
         match client.stage {
             Stage::Away if client.back_at <= world.now => {
-                if world.dial(index) {
-                    world.clients[index].say(HEADER);
-                }
+                self.come_back(index);
             }
             Stage::Online if self.peers[index].is_on => self.act_online(index),
             Stage::Online | Stage::Greeted | Stage::Authenticating | Stage::Restarted | Stage::Binding
@@ -102,6 +100,12 @@ impl Managed {
             _ => {}
         }
         self.world.flush(index);
+    }
+
+    fn come_back(&mut self, index: usize) {
+        if self.world.dial(index) {
+            self.world.clients[index].say(HEADER);
+        }
     }
 
     fn act_online(&mut self, index: usize) {
