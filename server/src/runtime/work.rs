@@ -13,7 +13,7 @@ pub const STANZA: u64 = 3;
 /// Units for taking bytes from a driver, beside those for the bytes.
 pub const RECEIVE: u64 = 2;
 
-/// Units for a TLS handshake that is complete.
+/// Units for a flight of a TLS handshake that the server has answered: a key exchange and a signature.
 pub const HANDSHAKE: u64 = 300;
 
 /// Units for a request that the server answers itself, beside its bytes.
@@ -45,6 +45,9 @@ const TREE_BYTES_PER_UNIT: usize = 256;
 pub struct Work {
     spent: Cell<u64>,
     stanzas: Cell<u64>,
+    handshakes: Cell<u64>,
+    /// Up to here the work of the completion at hand has been charged; `None` while there is none.
+    charged: Cell<Option<u64>>,
 }
 
 impl Work {
@@ -60,6 +63,17 @@ impl Work {
         self.add_bytes(bytes);
     }
 
+    /// Counts a flight of a TLS handshake.
+    pub fn add_handshake(&self) {
+        self.handshakes.set(self.handshakes.get() + 1);
+        self.add(HANDSHAKE);
+    }
+
+    /// Flights of TLS handshakes so far.
+    pub fn handshakes(&self) -> u64 {
+        self.handshakes.get()
+    }
+
     /// Counts bytes that were decrypted, parsed or copied.
     pub fn add_bytes(&self, bytes: usize) {
         self.add((bytes / BYTES_PER_UNIT) as u64);
@@ -73,6 +87,23 @@ impl Work {
     /// Counts contacts or recipients that were gone through in memory.
     pub fn add_contacts(&self, count: usize) {
         self.add((count / 16) as u64);
+    }
+
+    /// Goes on with something that has come back: what that takes is charged to those who began it.
+    pub fn begin_completion(&self) {
+        self.charged.set(Some(self.spent.get()));
+    }
+
+    /// It is done.
+    pub fn end_completion(&self) {
+        self.charged.set(None);
+    }
+
+    /// Units for the completion at hand since this was last asked.
+    pub fn charge_completion(&self) -> u64 {
+        let Some(charged) = self.charged.get() else { return 0 };
+        self.begin_completion();
+        self.spent.get() - charged
     }
 
     /// Units so far.

@@ -392,6 +392,7 @@ impl Core {
         match letter {
             Letter::Stanza(delivery) => routing::deliver(&mut self.home, &delivery),
             Letter::Broadcast(broadcast) => presence::receive_broadcast(&mut self.home, &broadcast),
+            Letter::Spread { from, conn } => self.home.has_spread(from, conn),
             Letter::Traveller(traveller) => self.arrivals.push(*traveller),
             Letter::Settled { ticket, safe } => self.home.hear(ticket, safe),
             Letter::MakeRoom { address, workers } => {

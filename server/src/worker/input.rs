@@ -50,13 +50,27 @@ impl Core {
         if self.home.shared.memory.pressure() >= Pressure::Short {
             self.refuse_unfinished(conn);
         }
+        let Some(session) = self.sessions.get(conn) else { return };
+        match session.tls.as_ref().map(|tls| tls.is_established()) {
+            None => self.input(conn, bytes),
+            Some(established) if established || self.admit_handshake(conn, bytes) => self.open(conn, bytes),
+            Some(_) => {}
+        }
+    }
+
+    /// Bytes of a TLS session.
+    pub(super) fn open(&mut self, conn: ConnId, bytes: &[u8]) {
         let Some(session) = self.sessions.get_mut(conn) else { return };
-        let Some(tls) = &mut session.tls else {
-            return self.input(conn, bytes);
-        };
+        let Some(tls) = &mut session.tls else { return };
+        let established = tls.is_established();
         let mut plain = std::mem::take(&mut self.plain);
         plain.clear();
-        let opened = tls.open(bytes, &mut plain, self.home.out.wire(conn));
+        let wire = self.home.out.wire(conn);
+        let before = wire.len();
+        let opened = tls.open(bytes, &mut plain, wire);
+        if !established && wire.len() > before {
+            self.home.work.add_handshake();
+        }
         match opened {
             Ok(progress) => {
                 if progress.handshake_done_now {
@@ -101,7 +115,6 @@ impl Core {
     }
 
     fn handshake_done(&mut self, conn: ConnId) {
-        self.home.work.add(work::HANDSHAKE);
         let metrics = self.home.metrics();
         metrics.tls_handshakes.add(1);
         metrics.tls_sessions.add(1);

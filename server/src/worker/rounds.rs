@@ -62,14 +62,19 @@ impl Core {
         let until = self.home.work.spent() + COMPLETION_UNITS;
         while self.home.work.spent() < until {
             let Some(done) = self.home.jobs.take() else { break };
+            self.home.work.begin_completion();
             self.home.work.add(work::JOB);
             self.completed(done);
+            self.home.work.end_completion();
         }
         self.lift_written();
     }
 
     /// Goes on with connections whose stanzas waited for writes that have come back.
     fn lift_written(&mut self) {
+        for (conn, cost) in self.home.writes.take_costs() {
+            self.owe(conn, cost);
+        }
         for conn in self.home.writes.take_free() {
             self.lift(conn, Holds::WRITE);
         }

@@ -7,6 +7,7 @@ mod activity;
 pub mod contacts;
 mod directed;
 mod probe;
+pub mod spreading;
 
 use whimbrel_storage::directory::Subscription;
 use whimbrel_storage::jid::JidRef;
