@@ -70,7 +70,7 @@ fn item(jid: &str) -> Element {
 }
 
 fn block(home: &mut Home, request: &Request) -> Reply {
-    let jids = match items(request) {
+    let jids = match items(home, request) {
         Ok(jids) if jids.is_empty() => return StanzaCondition::BadRequest.into(),
         Ok(jids) => jids,
         Err(error) => return Reply::Error(error),
@@ -96,7 +96,7 @@ fn block(home: &mut Home, request: &Request) -> Reply {
 
 /// Without items: all.
 fn unblock(home: &mut Home, request: &Request) -> Reply {
-    let jids = match items(request) {
+    let jids = match items(home, request) {
         Ok(jids) => jids,
         Err(error) => return Reply::Error(error),
     };
@@ -120,7 +120,7 @@ fn sorted(mut jids: Vec<String>) -> Vec<String> {
 }
 
 /// The JIDs of a request, normalised and sorted.
-fn items(request: &Request) -> Result<Vec<String>, StanzaError> {
+fn items(home: &Home, request: &Request) -> Result<Vec<String>, StanzaError> {
     if request.typ != Type::Set {
         return Err(StanzaCondition::BadRequest.into());
     }
@@ -131,13 +131,14 @@ fn items(request: &Request) -> Result<Vec<String>, StanzaError> {
             .map_err(|error| StanzaError::from(StanzaCondition::JidMalformed).with_text(error.to_string()))?;
         jids.push(jid.as_str().to_owned());
     }
+    home.work.add(jids.len() as u64 * work::ADDRESS);
     Ok(sorted(jids))
 }
 
 /// The list of a user of this worker has changed.
 fn changed(home: &mut Home, account: &str, before: &[String], after: &[String], push: &Element) {
     let Some(user) = home.users.find(account) else { return };
-    home.work.add_contacts(before.len() + after.len());
+    home.work.add((before.len() + after.len()) as u64 / 2);
     let list: Vec<Box<str>> = after.iter().map(|jid| jid.as_str().into()).collect();
     home.users.user_mut(user).blocked = (!list.is_empty()).then(|| Box::new(list));
     send_pushes(home, account, push);

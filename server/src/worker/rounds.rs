@@ -6,13 +6,13 @@ use crate::session::Holds;
 use crate::worker::core::Core;
 
 /// Work units for letters of other workers in one iteration; a parcel that is opened is read to its end.
-const LETTER_UNITS: u64 = 1024;
+const LETTER_UNITS: u64 = 512;
 
 /// Contacts of a user who has sent no presence for as long, or twice as long, are read again.
 const CONTACTS_SECONDS: u32 = 32;
 
 /// Work units for completed jobs in one iteration.
-const COMPLETION_UNITS: u64 = 512;
+const COMPLETION_UNITS: u64 = 256;
 
 impl Core {
     /// Encrypts what goes to a TLS session; `closing` adds the goodbye.

@@ -28,10 +28,10 @@ use crate::worker::bucket::{Buckets, Cost, give_back};
 use crate::worker::core::Core;
 
 /// Work units of one connection in one turn.
-pub(super) const QUANTUM: u64 = 128;
+pub(super) const QUANTUM: u64 = 64;
 
 /// Work units of all turns of the run queue in one iteration; a stanza that is begun is finished.
-const QUEUE_UNITS: u64 = 512;
+const QUEUE_UNITS: u64 = 256;
 
 /// Work units for what one poll of the driver brings; input beyond it waits in the run queue. A poll of a message from
 /// each of as many connections as one poll reads from stays below it.
@@ -491,6 +491,26 @@ impl Core {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn handshakes_wait_in_a_queue_of_their_own() {
+        let [first, second, bound] = [1, 2, 3].map(|index| ConnId { index, generation: 1 });
+        let mut turns = Turns::default();
+        for (conn, handshake) in [(first, true), (bound, false), (second, true)] {
+            turns.put(conn, Waiting { input: b"hello".to_vec(), handshake, ..Waiting::default() });
+            turns.enqueue(conn);
+            turns.enqueue(conn);
+        }
+        assert!(turns.keep(second, b", and more"));
+        assert_eq!((turns.len(), turns.bytes()), (3, 25));
+        assert_eq!(turns.next(false).map(|(conn, _)| conn), Some(bound));
+        assert!(turns.next(false).is_none());
+        assert_eq!(turns.next(true).map(|(conn, _)| conn), Some(first));
+        let (conn, waiting) = turns.next(true).expect("the second waits");
+        assert_eq!((conn, waiting.input.as_slice()), (second, &b"hello, and more"[..]));
+        assert!(turns.next(true).is_none() && !turns.has_work(Millis(0)));
+        assert_eq!(turns.bytes(), 0);
+    }
 
     #[test]
     fn a_slowed_connection_goes_on_under_its_new_id() {
