@@ -134,6 +134,8 @@ impl Machine {
                     out: Outbox::default(),
                     post: PostRoom::new(post, wakers.clone()),
                     jobs: Jobs::new(worker, backend, completions[worker].clone()),
+                    broadcast_max: 2,
+                    spreading: Default::default(),
                     under_way: UnderWay::default(),
                     writes: Writes::default(),
                     ends: Vec::new(),

@@ -203,3 +203,27 @@ fn a_long_conversation_survives_tls_in_both_directions() {
         assert!(matches!(juliet.next(), Said::Ended));
     });
 }
+
+#[test]
+fn a_crowd_that_says_hello_at_once_is_served_while_others_talk() {
+    on_each_driver(|server| {
+        server.accounts(&["juliet"]);
+        let mut juliet = server.online("juliet", "balcony");
+        let begin = || Client::connect_tls(server.tls_address(), &server.certificate());
+        let mut crowd: Vec<Client> = (0..100).map(|_| begin()).collect();
+        for client in &mut crowd {
+            // The first flight alone; half of it, for some.
+            let tls = client.tls();
+            let mut hello = Vec::new();
+            tls.conn.write_tls(&mut hello).unwrap();
+            let (first, rest) = hello.split_at(hello.len() / 2);
+            tls.sock.write_all(first).unwrap();
+            tls.sock.write_all(rest).unwrap();
+        }
+        juliet.settle();
+        for client in &mut crowd {
+            assert!(!mechanisms(&client.open_stream("localhost")).is_empty());
+        }
+        juliet.settle();
+    });
+}
