@@ -145,6 +145,12 @@ impl World {
         Ok((world, words))
     }
 
+    /// The home of a worker, for tests of what a home decides.
+    #[cfg(test)]
+    pub(crate) fn home_mut(&mut self, worker: usize) -> &mut crate::user::home::Home {
+        self.workers[worker].core_mut().home_mut()
+    }
+
     /// Lives through the times of trouble and the rests between them, then lets everybody leave.
     ///
     /// # Errors

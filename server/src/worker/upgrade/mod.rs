@@ -296,6 +296,9 @@ impl Core {
         let unsent = self.home.out.set_with_driver(session.conn, 0);
         self.home.out.set_with_driver(conn, unsent);
         self.turns.rekey(session.conn, conn);
+        let input = self.home.inputs.of(session.conn);
+        self.home.inputs.forget(session.conn);
+        self.home.inputs.set(conn, input);
         session.conn = conn;
         match &mut session.phase {
             Phase::Bound(key) => self.home.users.resource_mut(*key).conn = conn,

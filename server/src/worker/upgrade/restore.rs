@@ -362,7 +362,9 @@ impl Core {
                 self.turns.enqueue(conn);
             }
         }
-        !holds.is_empty()
+        let is_held = !holds.is_empty();
+        self.measure_input(conn);
+        is_held
     }
 
     /// The whole server is there: what could not be done before is done now.

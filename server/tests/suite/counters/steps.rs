@@ -443,6 +443,10 @@ pub(super) const STEPS: &[Step<Verona>] = &[
         configure: little_output,
         act: |stage, server| {
             let text = "x".repeat(9_000);
+            let mut absent = server.login("juliet", "absent");
+            absent.enable_sm();
+            absent.cut();
+            server.await_metric("sm.detached", 1);
             let mut resources: Vec<Client> =
                 (0..8).map(|n| server.login("juliet", &format!("r{n}"))).collect();
             for client in &mut resources {
@@ -450,7 +454,7 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             }
             stage.until("refused.account_memory");
         },
-        moves: &["refused.account_memory"],
+        moves: &["refused.account_memory", "memory.account.high_water", "memory.account.stripped"],
         ..PLAIN
     },
     Step {
