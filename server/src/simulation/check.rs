@@ -17,6 +17,9 @@ const ITERATION_BYTES: usize = 1 << 20;
 /// Work units of one iteration at most: the shares of its parts, and in each what was begun and had to be finished.
 const ITERATION_UNITS: u64 = 12_288;
 
+/// Bytes of one parcel at most: a mailbox that is empty takes it, whatever its limit.
+const PARCEL_BYTES_MAX: usize = 128 << 10;
+
 /// Parcels that wait for room in a mailbox; far more than any iteration makes.
 const WAITING_PARCELS_MAX: usize = 256;
 
@@ -41,6 +44,10 @@ impl World {
             if lane.high_water() > lane.limit() {
                 let (high, limit) = (lane.high_water(), lane.limit());
                 self.failure.get_or_insert_with(|| format!("{high} parcels in a mailbox for {limit}"));
+            }
+            let (_, high, limit) = lane.bytes();
+            if high > limit.max(PARCEL_BYTES_MAX) {
+                self.failure.get_or_insert_with(|| format!("{high} bytes in a mailbox for {limit}"));
             }
         }
         let limit = self.settings.output_backlog_bytes as usize + ITERATION_BYTES;

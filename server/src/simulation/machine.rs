@@ -112,7 +112,11 @@ impl Machine {
         let completions: Vec<Arc<Completions>> =
             wakers.iter().map(|wake| Arc::new(Completions::new(room, wake.clone()))).collect();
         let stepped = Arc::new(Stepped::new(settings.jobs));
-        let posts = mailbox::grid(count, config.limits.mailbox_parcels as usize);
+        let posts = mailbox::grid(
+            count,
+            config.limits.mailbox_parcels as usize,
+            config.limits.mailbox_kib as usize * 1024,
+        );
         let lanes = posts.iter().flat_map(|post| (0..count).map(|to| post.gauge(to))).collect();
         let commands: Vec<Arc<CommandQueue>> =
             wakers.iter().map(|wake| Arc::new(CommandQueue::new(wake.clone()))).collect();

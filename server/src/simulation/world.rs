@@ -407,6 +407,7 @@ pub(super) fn config(settings: &Settings, data: &Path) -> Config {
         auth: AuthConfig { scram_iterations: 1, ..AuthConfig::default() },
         limits: Limits {
             mailbox_parcels: settings.mailbox_parcels,
+            mailbox_kib: settings.mailbox_kib,
             sessions_unauthenticated: settings.sessions_unauthenticated,
             output_backlog_bytes: settings.output_backlog_bytes,
             stanza_bytes: 10_000,
