@@ -152,8 +152,7 @@ impl Turns {
     }
 
     /// Holds input that another program has held.
-    pub(super) fn restore(&mut self, conn: ConnId, bytes: &[u8], ended: bool) {
-        let end = ended.then_some(InputEnd::Fin);
+    pub(super) fn restore(&mut self, conn: ConnId, bytes: &[u8], end: Option<InputEnd>) {
         self.put(conn, Waiting { input: bytes.to_vec(), end, ..Waiting::default() });
     }
 

@@ -247,6 +247,7 @@ impl Core {
             && home.touched.is_empty()
             && home.ends.is_empty()
             && home.over.is_empty()
+            && home.cut.is_empty()
             && !self.turns.has_work(self.home.now)
             && self.arrivals.is_empty()
             && self.resumptions.is_empty()
