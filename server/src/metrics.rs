@@ -90,7 +90,9 @@ worker_metrics! {
     memory_unfinished "memory.unfinished" Gauge "bytes" "Memory of stanzas that have not come to their end.";
     memory_detached "memory.detached" Gauge "bytes" "Of memory.unacked and memory.held, that of sessions without a connection.";
     mailbox_bytes "mailbox.bytes" Gauge "bytes" "Bytes of parcels that wait for room in a mailbox.";
-    refused_account_memory "refused.account_memory" Counter "stanzas" "Presence refused: limits.account_memory_kib.";
+    refused_account_memory "refused.account_memory" Counter "stanzas" "Presence refused, long stanzas not read to their end, and connections reset with what could not be left out: limits.account_memory_kib.";
+    account_memory_high "memory.account.high_water" HighWater "bytes" "The most that one account has made the server hold, as it was seen when one of its resources had more than its part.";
+    account_stripped "memory.account.stripped" Counter "sessions" "Times that a session without a connection gave up what it held, or ended, for the others of its account: limits.account_memory_kib.";
     refused_answers "refused.answers" Counter "requests" "Refused, to be asked again: limits.output_backlog_bytes or limits.account_memory_kib has no room for the answer.";
     dropped_output "output.dropped" Counter "stanzas" "Not delivered, because too much waits for the recipient: presence, which is asked for again, and what is kept nowhere, whose sender is told.";
     presence_refreshed "presence.refreshed" Counter "sessions" "Sessions whose contacts were asked for their presence again, because some had been dropped.";

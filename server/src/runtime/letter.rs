@@ -257,6 +257,11 @@ impl Parcel {
         self.bytes.len()
     }
 
+    /// Bytes of memory of all letters.
+    pub fn memory_bytes(&self) -> usize {
+        self.bytes.len() + self.letters.len() * size_of::<Packed>()
+    }
+
     /// Reads the letters in the order in which they were added, and leaves the parcel empty.
     pub fn open(&mut self, mut read: impl FnMut(Letter<'_>)) {
         let mut letters = std::mem::take(&mut self.letters);

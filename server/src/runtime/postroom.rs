@@ -74,8 +74,8 @@ impl PostRoom {
             }
             let mut sent = false;
             while let Some(parcel) = self.waiting[to].pop_front() {
-                let letters = parcel.len() as u64;
-                match self.post.try_send(to, parcel) {
+                let (letters, bytes) = (parcel.len() as u64, parcel.memory_bytes());
+                match self.post.try_send(to, parcel, bytes) {
                     Ok(()) => {
                         sent = true;
                         self.sent += 1;

@@ -115,7 +115,11 @@ impl Machine {
         let completions: Vec<Arc<Completions>> =
             wakers.iter().map(|wake| Arc::new(Completions::new(room, wake.clone()))).collect();
         let stepped = Arc::new(Stepped::new(settings.jobs));
-        let posts = mailbox::grid(count, config.limits.mailbox_parcels as usize);
+        let posts = mailbox::grid(
+            count,
+            config.limits.mailbox_parcels as usize,
+            config.limits.mailbox_kib as usize * 1024,
+        );
         let lanes = posts.iter().flat_map(|post| (0..count).map(|to| post.gauge(to))).collect();
         let commands: Vec<Arc<CommandQueue>> =
             wakers.iter().map(|wake| Arc::new(CommandQueue::new(wake.clone()))).collect();
@@ -138,7 +142,9 @@ impl Machine {
                     spreading: Default::default(),
                     under_way: UnderWay::default(),
                     writes: Writes::default(),
+                    inputs: Default::default(),
                     ends: Vec::new(),
+                    cut: Vec::new(),
                     scratch: Vec::new(),
                     sender: String::new(),
                     payload: Vec::new(),

@@ -149,6 +149,12 @@ impl World {
         Ok((world, words))
     }
 
+    /// The home of a worker, for tests of what a home decides.
+    #[cfg(test)]
+    pub(crate) fn home_mut(&mut self, worker: usize) -> &mut crate::user::home::Home {
+        self.workers[worker].core_mut().home_mut()
+    }
+
     /// Lives through the times of trouble and the rests between them, then lets everybody leave.
     ///
     /// # Errors
@@ -406,6 +412,7 @@ pub(super) fn config(settings: &Settings, data: &Path) -> Config {
         auth: AuthConfig { scram_iterations: 1, ..AuthConfig::default() },
         limits: Limits {
             mailbox_parcels: settings.mailbox_parcels,
+            mailbox_kib: settings.mailbox_kib,
             sessions_unauthenticated: settings.sessions_unauthenticated,
             output_backlog_bytes: settings.output_backlog_bytes,
             stanza_bytes: 10_000,

@@ -33,6 +33,8 @@ pub struct EstablishedTls<'a> {
     pub partial: &'a [u8],
     /// A KeyUpdate of the client waits for its answer.
     pub owes_key_update: bool,
+    /// The client has ended TLS, and what it said before waits to be handled.
+    pub peer_closed: bool,
     /// Records without data since the last with some.
     pub quiet: u8,
     /// The beginning of a handshake message that was cut between records, less than five bytes.
@@ -77,6 +79,7 @@ const TLS13: u8 = 1 << 2;
 const HAS_PARTIAL: u8 = 1 << 3;
 const OWES_KEY_UPDATE: u8 = 1 << 4;
 const HAS_MESSAGE: u8 = 1 << 5;
+const PEER_CLOSED: u8 = 1 << 6;
 
 impl<'a> TlsRecord<'a> {
     pub(super) fn write(&self, to: &mut Encoder) {
@@ -113,7 +116,8 @@ impl<'a> EstablishedTls<'a> {
                 | flag(self.version == Version::Tls13, TLS13)
                 | flag(!self.partial.is_empty(), HAS_PARTIAL)
                 | flag(self.owes_key_update, OWES_KEY_UPDATE)
-                | flag(!self.message.is_empty(), HAS_MESSAGE),
+                | flag(!self.message.is_empty(), HAS_MESSAGE)
+                | flag(self.peer_closed, PEER_CLOSED),
         );
         to.byte(self.quiet);
         self.read.write(to);
@@ -134,7 +138,7 @@ impl<'a> EstablishedTls<'a> {
             2 => Suite::ChaCha20Poly1305,
             _ => return Err(StateError::Damaged("an unknown cipher suite")),
         };
-        if parts >= HAS_MESSAGE << 1 {
+        if parts >= PEER_CLOSED << 1 {
             return Err(StateError::Damaged("TLS with unknown parts"));
         }
         let version = if parts & TLS13 != 0 { Version::Tls13 } else { Version::Tls12 };
@@ -147,7 +151,18 @@ impl<'a> EstablishedTls<'a> {
             return Err(StateError::Damaged("a handshake message that is too long"));
         }
         let owes_key_update = parts & OWES_KEY_UPDATE != 0;
-        Ok(EstablishedTls { version, suite, read, write, partial, owes_key_update, quiet, message })
+        let peer_closed = parts & PEER_CLOSED != 0;
+        Ok(EstablishedTls {
+            version,
+            suite,
+            read,
+            write,
+            partial,
+            owes_key_update,
+            peer_closed,
+            quiet,
+            message,
+        })
     }
 }
 

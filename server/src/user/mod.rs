@@ -5,6 +5,7 @@ pub mod carbons;
 pub mod flow;
 pub mod home;
 pub mod inactive;
+pub mod inputs;
 pub mod ledger;
 pub mod offline;
 pub mod presence;

@@ -228,13 +228,13 @@ pub fn pump(home: &mut Home, key: ResourceKey) {
         // Until it is known whether its stream is managed nothing is handed over: see `settle`.
         return;
     }
+    let user = resource.user;
     match room::for_message(home, key) {
         Room::Now => {}
         Room::Soon => return home.pumps.push(key),
         // An acknowledgement or an empty output will bring it back.
         Room::Later => return,
     }
-    let user = resource.user;
     let account = home.users.user(user).id;
     let under_way = flow::under_way(home, user);
     let gets_bare = routing::recipients_of_bare(home, user, Type::Chat).contains(&key);
@@ -333,8 +333,12 @@ fn refuse_request(home: &mut Home, full: &str, stanza: &Unacked) {
 /// client is told to ask again for answers that it missed, and contacts are asked for their presence again. `false`: what
 /// it cannot do without is not kept, so it cannot be resumed.
 pub fn shed(home: &mut Home, key: ResourceKey) -> bool {
+    shed_to(home, key, room::detached_bytes(home))
+}
+
+/// As [`shed`], with no more than `bytes_max` bytes of other things.
+pub fn shed_to(home: &mut Home, key: ResourceKey, bytes_max: usize) -> bool {
     let full = home.full_jid(key);
-    let bytes_max = room::detached_bytes(home);
     let mut refused = Vec::new();
     let mut complete = true;
     let Some(queue) = home.users.sm_mut(key).and_then(|sm| sm.unacked_mut()) else { return true };

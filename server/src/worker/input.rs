@@ -229,7 +229,7 @@ impl Core {
                 Next::Fail(end) => self.fail(conn, end),
                 Next::TooHigh(too_high) => self.too_high(conn, too_high),
             }
-            if !self.home.ends.is_empty() || !self.home.over.is_empty() {
+            if self.home.has_condemned() {
                 self.end_streams();
             }
         }

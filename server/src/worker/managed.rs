@@ -182,7 +182,7 @@ impl Core {
         if !self.begin_to_wait(key) {
             return self.forget_resource(conn);
         }
-        self.turns.forget(conn);
+        self.forget_input(conn);
         if let Some(session) = self.sessions.get_mut(conn) {
             session.phase = Phase::Closing;
             session.context = None;
@@ -305,7 +305,7 @@ impl Core {
             session.phase = Phase::Closing;
             session.partial = None;
             // What was read and not handled is not counted, so the client sends it again (§5).
-            self.turns.forget(older);
+            self.forget_input(older);
             self.home.out.act(older, Action::Close(CloseHow::Flush));
             if let Some(sm) = self.home.users.sm_mut(key) {
                 sm.disconnected();

@@ -12,6 +12,7 @@ static ALLOCATOR: whimbrel_server::allocator::Counted = whimbrel_server::allocat
 
 mod support;
 
+mod account_memory;
 mod bad_input;
 mod binding;
 mod blocking;

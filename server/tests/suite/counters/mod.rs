@@ -89,7 +89,9 @@ const FLEETING: &[(&str, &str)] = &[
     ("queue.completions.length", "queue.completions.high_water"),
     ("queue.commands.length", "queue.commands.high_water"),
     ("queue.mailbox.length", "queue.mailbox.high_water"),
+    ("queue.mailbox_bytes.length", "queue.mailbox_bytes.high_water"),
     ("queue.mailbox.fullest", "queue.mailbox.high_water"),
+    ("queue.mailbox_bytes.fullest", "queue.mailbox_bytes.high_water"),
     ("queue.directory.length", "queue.directory.high_water"),
     ("queue.crypto.length", "queue.crypto.high_water"),
 ];

@@ -44,6 +44,7 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             "queue.completions.limit",
             "queue.commands.limit",
             "queue.mailbox.limit",
+            "queue.mailbox_bytes.limit",
             "queue.commit.limit",
             "queue.output.limit",
             "queue.held.limit",
@@ -102,6 +103,7 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             "queue.commit.high_water",
             "queue.completions.high_water",
             "queue.mailbox.high_water",
+            "queue.mailbox_bytes.high_water",
             "queue.directory.high_water",
             "queue.crypto.high_water",
         ],
@@ -443,6 +445,10 @@ pub(super) const STEPS: &[Step<Verona>] = &[
         configure: little_output,
         act: |stage, server| {
             let text = "x".repeat(9_000);
+            let mut absent = server.login("juliet", "absent");
+            absent.enable_sm();
+            absent.cut();
+            server.await_metric("sm.detached", 1);
             let mut resources: Vec<Client> =
                 (0..8).map(|n| server.login("juliet", &format!("r{n}"))).collect();
             for client in &mut resources {
@@ -450,7 +456,7 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             }
             stage.until("refused.account_memory");
         },
-        moves: &["refused.account_memory"],
+        moves: &["refused.account_memory", "memory.account.high_water", "memory.account.stripped"],
         ..PLAIN
     },
     Step {
