@@ -90,6 +90,7 @@ worker_metrics! {
     memory_unfinished "memory.unfinished" Gauge "bytes" "Memory of stanzas that have not come to their end.";
     memory_detached "memory.detached" Gauge "bytes" "Of memory.unacked and memory.held, that of sessions without a connection.";
     mailbox_bytes "mailbox.bytes" Gauge "bytes" "Bytes of parcels that wait for room in a mailbox.";
+    mailbox_bytes_high "mailbox.bytes_high_water" HighWater "bytes" "Most bytes of parcels that ever waited for room in a mailbox.";
     refused_account_memory "refused.account_memory" Counter "stanzas" "Presence refused: limits.account_memory_kib.";
     refused_answers "refused.answers" Counter "requests" "Refused, to be asked again: limits.output_backlog_bytes or limits.account_memory_kib has no room for the answer.";
     dropped_output "output.dropped" Counter "stanzas" "Not delivered, because too much waits for the recipient: presence, which is asked for again, and what is kept nowhere, whose sender is told.";
