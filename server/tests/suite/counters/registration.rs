@@ -178,6 +178,16 @@ pub(super) const STEPS: &[Step<Office>] = &[
         ..PLAIN
     },
     Step {
+        what: "what is left of a number's PINs is for those who have not asked",
+        configure: |config| {
+            config.registration.pins_per_number_per_day = 3;
+            config.registration.pins_per_number_reserve = 2;
+        },
+        act: ask_twice,
+        moves: &["registration.refused.pins_per_number_reserve"],
+        ..PLAIN
+    },
+    Step {
         what: "half requests make room for a whole one",
         configure: |config| {
             config.registration.tls = false;

@@ -72,6 +72,12 @@ pub(super) const STEPS: &[Step<Verona>] = &[
         ..PLAIN
     },
     Step {
+        what: "a stranger writes to nobody",
+        act: |_, server| server.login("romeo", "orchard").send(&chat("nobody@localhost", 0)),
+        moves: &["messages.ignored"],
+        ..PLAIN
+    },
+    Step {
         what: "senders use up their shares of a mailbox",
         configure: |config| {
             config.limits.offline_messages = 200;
