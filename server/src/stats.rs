@@ -30,9 +30,9 @@ use crate::runtime::jobs::{Completions, Then};
 use crate::runtime::mailbox::LaneGauge;
 use crate::runtime::platform;
 use crate::shared::Shared;
+use crate::stream::sm::UNSETTLED_MAX;
 use crate::upgrade::state::Tally;
 use crate::upgrade::takeover::Outcome;
-use crate::worker::UNSETTLED_MAX;
 use crate::worker::command::CommandQueue;
 
 whimbrel_stats::metrics! {

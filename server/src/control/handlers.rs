@@ -15,8 +15,8 @@ use crate::control::{Control, progress};
 use crate::metrics;
 use crate::service::register::Removed;
 use crate::stream::errors::StreamCondition;
+use crate::stream::sm::UNSETTLED_MAX;
 use crate::upgrade::conduct::Order;
-use crate::worker::UNSETTLED_MAX;
 use crate::worker::command::{Command, SessionFacts};
 
 /// How long one request waits for workers or the directory's writer.

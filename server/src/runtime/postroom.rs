@@ -92,8 +92,9 @@ impl PostRoom {
                 self.wakers[to].wake();
             }
         }
-        let waiting = self.waiting.iter().flatten().map(|parcel| parcel.bytes_len() as u64);
-        metrics.mailbox_bytes.set(waiting.sum());
+        let waiting = self.waiting.iter().flatten().map(|parcel| parcel.bytes_len() as u64).sum();
+        metrics.mailbox_bytes.set(waiting);
+        metrics.mailbox_bytes_high.raise(waiting);
         if stalled {
             metrics.mailbox_stalls.add(1);
         }

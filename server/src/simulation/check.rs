@@ -113,7 +113,8 @@ impl World {
             Err(what) => return self.fail(what),
         };
         let skipped = self.shared.metrics.iter().any(|metrics| metrics.carbons_skipped.get() > 0);
-        if let Err(what) = self.ledger.judge(&waiting, skipped) {
+        let ignored = self.shared.metrics.iter().map(|metrics| metrics.ignored.get()).sum();
+        if let Err(what) = self.ledger.judge(&waiting, skipped, ignored) {
             return self.fail(what);
         }
         self.check_answers();

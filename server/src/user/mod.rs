@@ -15,6 +15,7 @@ pub mod room;
 pub mod roster;
 pub mod routing;
 pub mod share;
+pub mod stranger;
 pub mod subscription;
 pub mod tables;
 pub mod writes;

@@ -28,6 +28,7 @@ use crate::user::quota::{Refusal, Request, Sender, Shares};
 use crate::user::record::{self, Kept};
 use crate::user::room::{self, Room};
 use crate::user::routing;
+use crate::user::stranger;
 use crate::user::tables::{Flags, Resource, ResourceKey, UserKey};
 use crate::xml::Element;
 
@@ -42,8 +43,7 @@ pub fn keep(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>) -> bool {
         None => match look_up(home, d.to_local) {
             Ok(Some(account)) => account,
             Ok(None) => {
-                routing::bounce(home, d, StanzaCondition::ServiceUnavailable);
-                return false;
+                return stranger::turn_away(home, d, StanzaCondition::ServiceUnavailable.into());
             }
             Err(error) => {
                 tracing::error!(user = d.to_local, %error, "cannot read the directory");
@@ -55,8 +55,7 @@ pub fn keep(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>) -> bool {
     let addressed = d.to_resource.and_then(|name| home.users.find_resource(user?, name));
     // RFC 6121 §8.5.3.2.1: only a chat message looks for another resource of the same user.
     if d.to_resource.is_some() && addressed.is_none() && d.typ != Type::Chat {
-        routing::bounce(home, d, StanzaCondition::ServiceUnavailable);
-        return false;
+        return stranger::turn_away(home, d, StanzaCondition::ServiceUnavailable.into());
     }
     let recipients = match (user, addressed) {
         (_, Some(key)) => smallvec::smallvec![key],
@@ -69,7 +68,10 @@ pub fn keep(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>) -> bool {
             pump(home, key);
         }
     }
-    let Some(appended) = append(home, d, account, user) else { return false };
+    let appended = match append(home, d, account, user) {
+        Ok(appended) => appended,
+        Err(will_hear) => return will_hear,
+    };
     home.work.add(work::LOGGED);
     let Some(user) = user else { return true };
     let mut reached: SmallVec<[ResourceKey; 4]> = SmallVec::new();
@@ -93,14 +95,17 @@ fn look_up(home: &Home, local: &str) -> Result<Option<UserId>, DirectoryError> {
     home.shared.directory.account_id(local)
 }
 
-/// Appends a message if there is room for it in its recipient's mailbox. `None`: there is not, and its sender has been told.
-fn append(home: &mut Home, d: &Delivery<'_>, account: UserId, user: Option<UserKey>) -> Option<Appended> {
+/// Appends a message if there is room for it in its recipient's mailbox. If there is not, its sender has been told, or may
+/// not know; then it says whether the sender will hear of a commit, as [`stranger::turn_away`].
+fn append(
+    home: &mut Home,
+    d: &Delivery<'_>,
+    account: UserId,
+    user: Option<UserKey>,
+) -> Result<Appended, bool> {
     let request = match admit(home, d, (account, user)) {
         Ok(request) => request,
-        Err(refusal) => {
-            refuse_share(home, d, refusal);
-            return None;
-        }
+        Err(refusal) => return Err(refuse_share(home, d, refusal)),
     };
     let mut payload = std::mem::take(&mut home.payload);
     record::encode(d, &mut payload);
@@ -113,11 +118,15 @@ fn append(home: &mut Home, d: &Delivery<'_>, account: UserId, user: Option<UserK
             if let Some(request) = request {
                 home.ledger.admitted(account, &request, metrics);
             }
-            Some(appended)
+            Ok(appended)
         }
         Err(error) => {
-            refuse(home, d, error);
-            None
+            let told = refusal(home, error);
+            if error == AppendError::UserQuota {
+                return Err(stranger::turn_away(home, d, told));
+            }
+            routing::bounce_with(home, d, told);
+            Err(false)
         }
     }
 }
@@ -154,8 +163,8 @@ fn admit<'a>(
     Ok(Some(request))
 }
 
-/// A message is past its sender's share of a mailbox: its sender is told to wait until the recipient has read some.
-fn refuse_share(home: &mut Home, d: &Delivery<'_>, refusal: Refusal) {
+/// A message is past its sender's share of a mailbox: a contact is told to wait until the recipient has read some.
+fn refuse_share(home: &mut Home, d: &Delivery<'_>, refusal: Refusal) -> bool {
     let metrics = home.metrics();
     let (counter, text) = match refusal {
         Refusal::Sender => {
@@ -172,11 +181,11 @@ fn refuse_share(home: &mut Home, d: &Delivery<'_>, refusal: Refusal) {
     };
     counter.add(1);
     let error = StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text);
-    routing::bounce_with(home, d, error);
+    stranger::turn_away(home, d, error)
 }
 
-/// The log does not take a message: its sender is told why.
-fn refuse(home: &mut Home, d: &Delivery<'_>, error: AppendError) {
+/// The log does not take a message: what its sender is told.
+pub(super) fn refusal(home: &mut Home, error: AppendError) -> StanzaError {
     let metrics = home.metrics();
     let (condition, text) = match error {
         AppendError::UserQuota => {
@@ -199,7 +208,7 @@ fn refuse(home: &mut Home, d: &Delivery<'_>, error: AppendError) {
     if error != AppendError::UserQuota {
         home.ledger.refused = Some(error);
     }
-    routing::bounce_with(home, d, StanzaError::from(condition).with_text(text));
+    StanzaError::from(condition).with_text(text)
 }
 
 /// A resource has become available, or may now get other messages than before: what waits in the log is offered to

@@ -9,7 +9,7 @@ use crate::session::{Holds, Phase, Session};
 use crate::stream::errors::{StanzaCondition, StreamCondition};
 use crate::stream::features::STREAM_CLOSE;
 use crate::stream::sm::element::{self, Said};
-use crate::stream::sm::{Rest, StreamId, StreamManagement, TooHigh, Unacked};
+use crate::stream::sm::{Rest, StreamId, StreamManagement, TooHigh, UNSETTLED_MAX, Unacked};
 use crate::user::flow;
 use crate::user::home::Home;
 use crate::user::inactive;
@@ -18,10 +18,6 @@ use crate::user::presence;
 use crate::user::tables::{Flags, ResourceKey};
 use crate::worker::core::{Core, Timer};
 use crate::xml::Stanza;
-
-/// Messages of one client that may be on their way to a log. With more, nobody reads from it until half of them are
-/// safe.
-pub(crate) const UNSETTLED_MAX: usize = 4096;
 
 /// Room for so many resources to be spoken to is kept for the next iteration; what more of them needed is given back.
 const TOUCHED_KEPT_MAX: usize = 1024;
