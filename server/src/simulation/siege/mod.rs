@@ -19,8 +19,8 @@ use std::path::Path;
 
 use whimbrel_storage::directory::{self, Item, Subscription, WriteTransaction};
 
-use super::act::HEADER;
 use super::client::{Heard, NS_SASL, Stage};
+use super::come::HEADER;
 use super::world::{PASSWORD, World, bare, config, local};
 use super::{Failure, Settings};
 use crate::config::Config;
