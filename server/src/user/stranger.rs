@@ -40,6 +40,7 @@ fn is_told(home: &Home, d: &Delivery<'_>) -> bool {
     if from == d.to_local {
         return true;
     }
+    home.work.add(work::LOOK);
     match home.shared.directory.roster_item(d.to_local, &home.bare_jid(from)) {
         Ok(item) => Sender::of(item.as_ref()) == Sender::Contact,
         Err(error) => {
