@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use crate::block::Block;
 use crate::turn::Turn;
+use whimbrel_address::Block;
 
 /// All connections of a service; clones are the same.
 #[derive(Clone, Default)]
