@@ -262,6 +262,8 @@ impl Bench {
                 Backend::Inline(directory),
                 Arc::new(Completions::new(1024, Arc::new(Asleep))),
             ),
+            broadcast_max: whimbrel_server::user::home::BROADCAST_MAX,
+            spreading: Default::default(),
             under_way: UnderWay::default(),
             writes: Writes::default(),
             inputs: whimbrel_server::user::inputs::Inputs::default(),

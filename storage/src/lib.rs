@@ -15,6 +15,7 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`background`] | threads that give way to the event loops |
 //! | [`jid`] | XMPP addresses: parsing, normal form, limits (RFC 7622) |
 //! | [`credentials`] | what is kept of a password, and the server's half of SCRAM (RFC 5802) |
 //! | [`log`] | messages, from before they are delivered until the recipient has acknowledged them |
@@ -22,6 +23,7 @@
 //! | [`directory`] | accounts and what belongs to them, in LMDB; one writer, any number of readers |
 #![warn(missing_docs)]
 
+pub mod background;
 pub mod credentials;
 pub mod data;
 pub mod directory;

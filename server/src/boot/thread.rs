@@ -22,7 +22,7 @@ use crate::runtime::postroom::PostRoom;
 use crate::runtime::timer::Millis;
 use crate::runtime::work::Work;
 use crate::shared::Shared;
-use crate::user::home::Home;
+use crate::user::home::{self, Home};
 use crate::user::ledger::{Commit, Ledger};
 use crate::user::presence::contacts::Contacts;
 use crate::user::subscription::under_way::UnderWay;
@@ -153,6 +153,8 @@ impl WorkerThread {
             out: Outbox::default(),
             post: PostRoom::new(fittings.post, fittings.wakers),
             jobs: Jobs::new(self.worker, backend, fittings.completions),
+            broadcast_max: home::BROADCAST_MAX,
+            spreading: Default::default(),
             under_way: UnderWay::default(),
             writes: Writes::default(),
             inputs: Default::default(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
+use whimbrel_storage::background;
 
 use crate::runtime::gauge::{Gauge, HighWater};
 use crate::runtime::jobs::{Completions, Done};
@@ -33,9 +34,10 @@ impl CryptoPool {
         let handles = (0..threads)
             .map(|n| {
                 let (jobs, completions) = (jobs.clone(), completions.to_vec());
-                std::thread::Builder::new()
-                    .name(format!("crypto-{n}"))
-                    .spawn(move || work(&jobs, &completions))
+                std::thread::Builder::new().name(format!("crypto-{n}")).spawn(move || {
+                    background::give_way();
+                    work(&jobs, &completions);
+                })
             })
             .collect::<Result<_, _>>()?;
         Ok((CryptoPool { queue, limit, high_water: HighWater::default() }, handles))

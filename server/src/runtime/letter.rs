@@ -4,6 +4,7 @@
 //! and at most one wake-up for everything that happened. The texts of all letters of a parcel lie in one
 //! buffer, and emptied parcels go back to their sender, so the steady path allocates nothing.
 
+use crate::runtime::driver::ConnId;
 use crate::session::Traveller;
 use crate::stanza::{Delivery, Kind, Ticket, Traits, Type};
 use whimbrel_address::Block;
@@ -33,6 +34,10 @@ enum Packed {
         payload: Span,
         targets: Span,
         chooses_resources: bool,
+    },
+    Spread {
+        from: Span,
+        conn: ConnId,
     },
     Traveller(Box<Traveller>),
     Settled {
@@ -105,6 +110,11 @@ impl Targets {
         self.bytes.is_empty()
     }
 
+    /// How many are on the list.
+    pub fn count(&self) -> usize {
+        memchr::memchr_iter(0, &self.bytes).count()
+    }
+
     /// Empties the list and keeps its memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
@@ -117,6 +127,13 @@ pub enum Letter<'a> {
     Stanza(Delivery<'a>),
     /// One presence for many users.
     Broadcast(Broadcast<'a>),
+    /// All parts of a presence that this worker has sent to itself have been read.
+    Spread {
+        /// Whose it was.
+        from: &'a str,
+        /// The connection that sent it.
+        conn: ConnId,
+    },
     /// A connection that moves to its user's home.
     Traveller(Box<Traveller>),
     /// A message of a client is safe, or will never be.
@@ -204,6 +221,12 @@ impl Parcel {
         self.letters.push(packed);
     }
 
+    /// Adds the word that the broadcasts before it were the last parts of a presence.
+    pub fn spread(&mut self, from: &str, conn: ConnId) {
+        let packed = Packed::Spread { from: self.put(from.as_bytes()), conn };
+        self.letters.push(packed);
+    }
+
     /// Adds a connection.
     pub fn traveller(&mut self, traveller: Box<Traveller>) {
         self.letters.push(Packed::Traveller(traveller));
@@ -266,6 +289,7 @@ impl Parcel {
                         chooses_resources,
                     })
                 }
+                Packed::Spread { from, conn } => Letter::Spread { from: self.text(from), conn },
                 Packed::Traveller(traveller) => Letter::Traveller(traveller),
                 Packed::Settled { ticket, safe } => Letter::Settled { ticket, safe },
                 Packed::MakeRoom { address, workers } => Letter::MakeRoom { address, workers },
@@ -345,7 +369,10 @@ mod tests {
                 seen.push(format!("{} {:?} {} {:?}", d.from, d.typ, d.to_local, d.to_resource));
             }
             Letter::Broadcast(b) => seen.push(format!("{} {:?}", b.from, b.targets().collect::<Vec<_>>())),
-            Letter::Traveller(_) | Letter::Settled { .. } | Letter::MakeRoom { .. } => {
+            Letter::Spread { .. }
+            | Letter::Traveller(_)
+            | Letter::Settled { .. }
+            | Letter::MakeRoom { .. } => {
                 unreachable!("none was put in")
             }
         });

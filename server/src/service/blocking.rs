@@ -2,16 +2,18 @@
 //!
 //! Whom the list stops is decided in [`crate::user::blocking`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use whimbrel_storage::directory::Subscription;
 use whimbrel_storage::jid::{Jid, JidRef};
 
+use crate::runtime::work;
 use crate::service::{Committed, Reply, Request, Scopes, Service};
 use crate::stanza::{Kind, Type};
 use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::user::home::Home;
 use crate::user::inactive::Urgency;
+use crate::user::presence::contacts;
 use crate::user::tables::{Flags, ResourceKey};
 use crate::user::writes::Area;
 use crate::user::{blocking, presence, routing};
@@ -68,7 +70,7 @@ fn item(jid: &str) -> Element {
 }
 
 fn block(home: &mut Home, request: &Request) -> Reply {
-    let jids = match items(request) {
+    let jids = match items(home, request) {
         Ok(jids) if jids.is_empty() => return StanzaCondition::BadRequest.into(),
         Ok(jids) => jids,
         Err(error) => return Reply::Error(error),
@@ -94,7 +96,7 @@ fn block(home: &mut Home, request: &Request) -> Reply {
 
 /// Without items: all.
 fn unblock(home: &mut Home, request: &Request) -> Reply {
-    let jids = match items(request) {
+    let jids = match items(home, request) {
         Ok(jids) => jids,
         Err(error) => return Reply::Error(error),
     };
@@ -118,7 +120,7 @@ fn sorted(mut jids: Vec<String>) -> Vec<String> {
 }
 
 /// The JIDs of a request, normalised and sorted.
-fn items(request: &Request) -> Result<Vec<String>, StanzaError> {
+fn items(home: &Home, request: &Request) -> Result<Vec<String>, StanzaError> {
     if request.typ != Type::Set {
         return Err(StanzaCondition::BadRequest.into());
     }
@@ -129,12 +131,14 @@ fn items(request: &Request) -> Result<Vec<String>, StanzaError> {
             .map_err(|error| StanzaError::from(StanzaCondition::JidMalformed).with_text(error.to_string()))?;
         jids.push(jid.as_str().to_owned());
     }
+    home.work.add(jids.len() as u64 * work::ADDRESS);
     Ok(sorted(jids))
 }
 
 /// The list of a user of this worker has changed.
 fn changed(home: &mut Home, account: &str, before: &[String], after: &[String], push: &Element) {
     let Some(user) = home.users.find(account) else { return };
+    home.work.add((before.len() + after.len()) as u64 / 2);
     let list: Vec<Box<str>> = after.iter().map(|jid| jid.as_str().into()).collect();
     home.users.user_mut(user).blocked = (!list.is_empty()).then(|| Box::new(list));
     send_pushes(home, account, push);
@@ -259,32 +263,35 @@ enum Change {
 }
 
 /// The contacts of this server to whom a change of the list matters: those that fit, by their bare JID, and the
-/// full JIDs on the list whose bare JID is a contact.
+/// full JIDs on the list whose bare JID is a contact. Only contacts whom the list names are looked at closely.
 fn audience(
-    home: &Home,
+    home: &mut Home,
     account: &str,
     (changed, change): (&[Box<str>], Change),
     fits: impl Fn(&JidRef<'_>) -> bool,
 ) -> Vec<(Box<str>, Seeing)> {
+    let domain = home.shared.domain.clone();
+    let named = Named::on(changed, &domain);
     let mut audience = Vec::new();
-    let read = home.shared.directory.roster(account, |entry| {
-        let seeing = match entry.subscription {
+    let read = contacts::each(home, account, |local, subscription| {
+        let seeing = match subscription {
             Subscription::None => return,
             Subscription::To => (false, true),
             Subscription::From => (true, false),
             Subscription::Both => (true, true),
         };
-        let Ok(contact) = JidRef::parse(entry.contact) else { return };
-        if contact.domain() != &*home.shared.domain {
+        if !named.has(local) {
             return;
         }
+        let bare = format!("{local}@{domain}");
+        let Ok(contact) = JidRef::parse(&bare) else { return };
         if fits(&contact) {
-            audience.push((entry.contact.into(), seeing));
+            audience.push((bare.as_str().into(), seeing));
             if change == Change::Shows {
                 return;
             }
         }
-        for full in resources_on(changed, entry.contact, &home.shared.domain) {
+        for full in resources_on(changed, &bare, &domain) {
             if JidRef::parse(&full).is_ok_and(|jid| fits(&jid)) {
                 audience.push((full, seeing));
             }
@@ -293,5 +300,32 @@ fn audience(
     if let Err(error) = read {
         tracing::error!(user = account, %error, "cannot read a roster");
     }
+    home.work.add(audience.len() as u64 * work::ITEM);
     audience
+}
+
+/// The accounts of this server to whom entries of a block list can apply.
+struct Named<'a> {
+    /// An entry of a domain, or a resource of one, can apply to everybody.
+    everybody: bool,
+    locals: HashSet<&'a str>,
+}
+
+impl<'a> Named<'a> {
+    fn on(list: &'a [Box<str>], domain: &str) -> Named<'a> {
+        let bare = |jid: &'a str| jid.split_once('/').map_or(jid, |(bare, _)| bare);
+        let mut named = Named { everybody: false, locals: HashSet::new() };
+        for jid in list {
+            match bare(jid).split_once('@') {
+                Some((local, at)) if at == domain => drop(named.locals.insert(local)),
+                Some(_) => {}
+                None => named.everybody |= bare(jid) == domain,
+            }
+        }
+        named
+    }
+
+    fn has(&self, local: &str) -> bool {
+        self.everybody || self.locals.contains(local)
+    }
 }

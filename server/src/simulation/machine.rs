@@ -36,6 +36,9 @@ const TIME_AT_START_MS: u64 = 1_700_000_000_000;
 /// What seeds the hashers together with the seed of the world; the same in every run.
 static SHARED_SEED: SharedSeed = SharedSeed::from_u64(0x77_68_69_6d);
 
+/// The listeners of every server: one for STARTTLS, and one that speaks TLS from the first byte.
+const TLS_LISTENERS: [bool; 2] = [false, true];
+
 /// The chance that a server is given.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct Words {
@@ -135,6 +138,8 @@ impl Machine {
                     out: Outbox::default(),
                     post: PostRoom::new(post, wakers.clone()),
                     jobs: Jobs::new(worker, backend, completions[worker].clone()),
+                    broadcast_max: 2,
+                    spreading: Default::default(),
                     under_way: UnderWay::default(),
                     writes: Writes::default(),
                     inputs: Default::default(),
@@ -152,7 +157,7 @@ impl Machine {
                     time_at_start: Some(TIME_AT_START_MS),
                     shared: shared.clone(),
                 };
-                Worker::new(driver, Core::new(home, vec![false]), commands[worker].clone())
+                Worker::new(driver, Core::new(home, TLS_LISTENERS.to_vec()), commands[worker].clone())
             })
             .collect();
         Ok(Machine { network, workers, shared, stepped, completions, commands, lanes })

@@ -2,6 +2,7 @@
 
 use whimbrel_storage::jid::JidRef;
 
+use crate::runtime::work;
 use crate::stanza::{Delivery, Traits};
 use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::user::home::Home;
@@ -65,7 +66,7 @@ pub fn load(home: &Home, local: &str) -> Option<Box<Vec<Box<str>>>> {
         tracing::error!(user = local, %error, "cannot read a block list");
         Vec::new()
     });
-    home.work.add((list.len() / 8) as u64);
+    home.work.add(work::LOOK + (list.len() / 8) as u64);
     let mut list: Vec<Box<str>> = list.into_iter().map(Into::into).collect();
     list.sort_unstable();
     (!list.is_empty()).then(|| Box::new(list))

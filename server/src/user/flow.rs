@@ -10,6 +10,7 @@ use whimbrel_storage::log::Sequence;
 
 use crate::runtime::driver::ConnId;
 use crate::runtime::timer::TimerId;
+use crate::runtime::work;
 use crate::stanza::{Kind, Type};
 use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::stream::sm::{AnswerTo, StreamManagement, Unacked, element};
@@ -100,6 +101,7 @@ pub fn write(home: &mut Home, key: ResourceKey, kind: Kind, class: Class<'_>, by
         let user = home.users.account_of(key);
         home.ledger.handed.push(crate::user::ledger::Handed { resource: key, user, sequence });
     }
+    home.work.add(work::WRITE);
     home.work.add_bytes(bytes.len());
     if conn == ConnId::NONE {
         return;

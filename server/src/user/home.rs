@@ -18,18 +18,19 @@ use crate::runtime::timer::Millis;
 use crate::runtime::work::Work;
 use crate::service::time::unix_milliseconds;
 use crate::shared::Shared;
-use crate::stanza::{Delivery, Ticket, Type};
+use crate::stanza::{Delivery, Kind, Ticket, Type};
 use crate::stream::errors::StreamCondition;
 use crate::user::inputs::Inputs;
 use crate::user::ledger::Ledger;
 use crate::user::presence::contacts::Contacts;
+use crate::user::presence::spreading::Spreading;
 use crate::user::subscription::under_way::UnderWay;
 use crate::user::tables::{ResourceKey, Users};
 use crate::user::writes::Writes;
 use crate::{config::Config, user};
 
-/// Recipients of one letter at most.
-const BROADCAST_MAX: usize = 64;
+/// Recipients of one letter at most, in a server that is not simulated.
+pub const BROADCAST_MAX: usize = 64;
 
 /// A stream that is to be ended by the server.
 #[derive(Clone, Debug)]
@@ -56,6 +57,10 @@ pub struct Home {
     pub time_at_start: Option<u64>,
     /// The work done since the start.
     pub work: Work,
+    /// Recipients of one letter at most; [`BROADCAST_MAX`] but for the simulation, whose rosters are small.
+    pub broadcast_max: usize,
+    /// Presence that is on its way to many users of this worker.
+    pub spreading: Spreading,
     /// The users.
     pub users: Users,
     /// Contacts of users who send presence.
@@ -219,7 +224,8 @@ impl Home {
     /// Takes a stanza to its recipient's home: here at once, elsewhere with the next parcel.
     pub fn route(&mut self, delivery: &Delivery<'_>) {
         let home = self.home_of(delivery.to_local);
-        if home == self.worker {
+        let follows = delivery.kind == Kind::Presence && self.spreading.concerns(delivery.from);
+        if home == self.worker && !follows {
             user::routing::deliver(self, delivery);
         } else {
             self.post.to(home).stanza(delivery);
@@ -234,8 +240,9 @@ impl Home {
     }
 
     /// Takes one presence to many users, listed by their home workers: one letter for each worker and each
-    /// [`BROADCAST_MAX`] of them. Probes, of which each reads an item of a roster, come to this worker as letters as well,
-    /// so that a turn has few of them; what a client sends after them may overtake them, and nobody sees it.
+    /// `broadcast_max` of them, so that a turn has few of them. To a few users of this worker it goes at once, unless it
+    /// is a probe, of which each reads an item of a roster: what a client sends after one may overtake it, and nobody sees
+    /// it. See [`spreading`](crate::user::presence::spreading) for the others.
     pub fn broadcast(&mut self, typ: Type, from: &str, tail: &[u8], lists: Vec<Targets>) {
         let chooses_resources = typ != Type::Probe && user::blocking::chooses_resources(self, from);
         for (worker, list) in lists.iter().enumerate() {
@@ -244,14 +251,36 @@ impl Home {
             }
             let mut broadcast = Broadcast::new(typ, from, tail, list);
             broadcast.chooses_resources = chooses_resources;
-            if worker == self.worker && typ != Type::Probe {
+            let here = worker == self.worker && typ != Type::Probe;
+            if here && list.count() <= self.broadcast_max && !self.spreading.concerns(from) {
                 user::presence::receive_broadcast(self, &broadcast);
                 continue;
             }
-            for part in broadcast.parts(BROADCAST_MAX) {
+            for part in broadcast.parts(self.broadcast_max) {
                 self.post.to(worker).broadcast(&part);
+            }
+            if here {
+                self.begin_spreading(from);
             }
         }
         self.post.put_lists(lists);
+    }
+
+    /// The letters to this worker that were written last are all parts of one presence.
+    fn begin_spreading(&mut self, from: &str) {
+        let resource = from.split_once('@').and_then(|(local, rest)| {
+            let user = self.users.find(local)?;
+            self.users.find_resource(user, rest.split_once('/')?.1)
+        });
+        let conn = resource.map_or(ConnId::NONE, |key| self.users.resource(key).conn);
+        self.spreading.begin(from);
+        self.writes.begin_spreading(conn);
+        self.post.to(self.worker).spread(from, conn);
+    }
+
+    /// The last part of a presence has reached its recipients on this worker.
+    pub fn has_spread(&mut self, from: &str, conn: ConnId) {
+        self.spreading.end(from);
+        self.writes.end(conn);
     }
 }

@@ -13,7 +13,7 @@
 //! written twice to a stream.
 
 use smallvec::SmallVec;
-use whimbrel_storage::directory::UserId;
+use whimbrel_storage::directory::{DirectoryError, UserId};
 use whimbrel_storage::log::{AppendError, Appended, Sequence};
 
 use crate::runtime::driver::ConnId;
@@ -39,7 +39,7 @@ const WINDOW_BYTES: u64 = 64 * 1024;
 pub fn keep(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>) -> bool {
     let account = match user {
         Some(user) => home.users.user(user).id,
-        None => match home.shared.directory.account_id(d.to_local) {
+        None => match look_up(home, d.to_local) {
             Ok(Some(account)) => account,
             Ok(None) => {
                 routing::bounce(home, d, StanzaCondition::ServiceUnavailable);
@@ -88,6 +88,11 @@ pub fn keep(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>) -> bool {
     true
 }
 
+fn look_up(home: &Home, local: &str) -> Result<Option<UserId>, DirectoryError> {
+    home.work.add(work::LOOK);
+    home.shared.directory.account_id(local)
+}
+
 /// Appends a message if there is room for it in its recipient's mailbox. `None`: there is not, and its sender has been told.
 fn append(home: &mut Home, d: &Delivery<'_>, account: UserId, user: Option<UserKey>) -> Option<Appended> {
     let request = match admit(home, d, (account, user)) {
@@ -131,6 +136,7 @@ fn admit<'a>(
     if !Shares::are_counted(limits, &backlog, payload) || from == d.to_local || from.is_empty() {
         return Ok(None);
     }
+    home.work.add(work::LOOK);
     let shared = &home.shared;
     let sender_of = |local: &str| {
         let item = shared.directory.roster_item(d.to_local, &format!("{local}@{}", shared.domain));

@@ -77,6 +77,8 @@ pub struct Writes {
     by_conn: BTreeMap<ConnId, UnderWay>,
     /// Connections whose last write, or enough to begin others, has come back since somebody has looked.
     free: Vec<ConnId>,
+    /// Work that writes have made when they came back, since somebody has looked.
+    costs: Vec<(ConnId, u64)>,
 }
 
 impl Writes {
@@ -107,12 +109,29 @@ impl Writes {
         std::mem::take(&mut self.free)
     }
 
+    /// What connections owe for the effects of their writes since the last call, in work units.
+    pub fn take_costs(&mut self) -> Vec<(ConnId, u64)> {
+        std::mem::take(&mut self.costs)
+    }
+
     fn begin(&mut self, conn: ConnId, area: Area) {
         let under_way = self.by_conn.entry(conn).or_insert(UnderWay { area, count: 0 });
         under_way.count += 1;
+        if area == Area::Alone {
+            under_way.area = area;
+        }
     }
 
-    fn end(&mut self, conn: ConnId) {
+    /// A presence of a connection is on its way to others (see [`spreading`](crate::user::presence::spreading)): nothing
+    /// follows before it has reached them.
+    pub fn begin_spreading(&mut self, conn: ConnId) {
+        if conn != ConnId::NONE {
+            self.begin(conn, Area::Alone);
+        }
+    }
+
+    /// Something that a connection has begun is over.
+    pub fn end(&mut self, conn: ConnId) {
         let Some(under_way) = self.by_conn.get_mut(&conn) else { return };
         under_way.count -= 1;
         let left = under_way.count;
@@ -138,6 +157,10 @@ impl Home {
     /// Its ticket is still out.
     pub fn took_effect(&mut self, write: Write) {
         self.writes.end(write.conn);
+        let cost = self.work.charge_completion();
+        if cost > 0 {
+            self.writes.costs.push((write.conn, cost));
+        }
     }
 
     /// As [`took_effect`](Home::took_effect), when nothing else has to be written because of the stanza.

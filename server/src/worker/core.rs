@@ -18,6 +18,7 @@ use crate::runtime::driver::{CloseCause, CloseHow, ConnId, Event, ListenerId};
 use crate::runtime::letter::Letter;
 use crate::runtime::outbox::Action;
 use crate::runtime::timer::{Millis, TimerId, TimerWheel};
+use crate::runtime::work;
 use crate::session::{Holds, Marks, Phase, Session, Sessions, Traveller};
 use crate::stream::errors::StreamCondition;
 use crate::stream::features::STREAM_CLOSE;
@@ -48,7 +49,7 @@ pub enum Timer {
 }
 
 /// Work units for sessions that nobody has resumed in one iteration: thousands of them may be over at the same moment.
-const TIMER_UNITS: u64 = 512;
+const TIMER_UNITS: u64 = 256;
 
 /// Timers that one worker can hold beyond two for each unauthenticated session.
 const TIMERS_BESIDE: usize = 1024;
@@ -205,6 +206,7 @@ impl Core {
     }
 
     fn accepted(&mut self, conn: ConnId, listener: ListenerId, peer: IpAddr) {
+        self.home.work.add(work::ACCEPT);
         let metrics = self.home.metrics();
         metrics.accepts.add(1);
         let taken = self.accepts.take(peer);
@@ -397,6 +399,7 @@ impl Core {
         match letter {
             Letter::Stanza(delivery) => routing::deliver(&mut self.home, &delivery),
             Letter::Broadcast(broadcast) => presence::receive_broadcast(&mut self.home, &broadcast),
+            Letter::Spread { from, conn } => self.home.has_spread(from, conn),
             Letter::Traveller(traveller) => self.arrivals.push(*traveller),
             Letter::Settled { ticket, safe } => self.home.hear(ticket, safe),
             Letter::MakeRoom { address, workers } => {

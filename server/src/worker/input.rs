@@ -50,13 +50,31 @@ impl Core {
         if self.home.shared.memory.pressure() >= Pressure::Short {
             self.refuse_unfinished(conn);
         }
-        let Some(session) = self.sessions.get_mut(conn) else { return };
-        let Some(tls) = &mut session.tls else {
-            return self.input(conn, bytes);
+        let Some(session) = self.sessions.get(conn) else { return };
+        match session.tls.as_ref().map(|tls| tls.is_established()) {
+            None => self.input(conn, bytes),
+            Some(established) if established || self.admit_handshake(conn, bytes) => self.open(conn, bytes),
+            Some(_) => {}
+        }
+    }
+
+    /// Bytes of a TLS session.
+    pub(super) fn open(&mut self, conn: ConnId, bytes: &[u8]) {
+        let Some(Session { tls: Some(tls), marks, .. }) = self.sessions.get(conn) else { return };
+        let bytes = match tls.is_fresh() && !marks.direct_tls {
+            true => self.behind_starttls(conn, bytes),
+            false => bytes,
         };
+        let Some(Session { tls: Some(tls), .. }) = self.sessions.get_mut(conn) else { return };
+        let established = tls.is_established();
         let mut plain = std::mem::take(&mut self.plain);
         plain.clear();
-        let opened = tls.open(bytes, &mut plain, self.home.out.wire(conn));
+        let wire = self.home.out.wire(conn);
+        let before = wire.len();
+        let opened = tls.open(bytes, &mut plain, wire);
+        if !established && wire.len() > before {
+            self.home.work.add_handshake();
+        }
         match opened {
             Ok(progress) => {
                 if progress.handshake_done_now {
@@ -80,6 +98,15 @@ impl Core {
         self.plain = plain;
     }
 
+    /// The white space that clients in use send behind `<starttls/>` can come by itself, when TLS has begun here.
+    fn behind_starttls<'b>(&mut self, conn: ConnId, bytes: &'b [u8]) -> &'b [u8] {
+        let space = bytes.iter().take_while(|byte| is_white_space(**byte)).count();
+        match space == 0 || self.admit_unauthenticated_bytes(conn, space) {
+            true => &bytes[space..],
+            false => &[],
+        }
+    }
+
     /// An unfinished stanza may not grow long while memory is short. The session can be resumed.
     fn refuse_unfinished(&mut self, conn: ConnId) {
         let Some(session) = self.sessions.get(conn) else { return };
@@ -101,7 +128,6 @@ impl Core {
     }
 
     fn handshake_done(&mut self, conn: ConnId) {
-        self.home.work.add(work::HANDSHAKE);
         let metrics = self.home.metrics();
         metrics.tls_handshakes.add(1);
         metrics.tls_sessions.add(1);
@@ -162,6 +188,7 @@ impl Core {
                         }
                         Phase::Bound(key) => bound_frame(&mut self.home, *key, language, &frame),
                         Phase::Negotiating(negotiation) => {
+                            self.home.work.add(work::NEGOTIATION);
                             let at = Surroundings {
                                 shared: &self.home.shared,
                                 config: &self.home.config,
@@ -226,6 +253,11 @@ impl Core {
         self.end_stream(conn, StreamCondition::PolicyViolation, Some(text));
         false
     }
+}
+
+/// XML's white space. No record of TLS begins with it.
+pub(super) fn is_white_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
 fn unusual(header: xml::StreamHeader) -> Option<Box<StreamContext>> {

@@ -149,6 +149,7 @@ impl<D: Driver> Worker<D> {
         let messages = core.home().metrics().messages_out.get();
         let (mut begun, mut events) = (None, 0);
         let before = core.home().work.spent();
+        core.begin_iteration();
         if !self.stalled && core.has_turns() {
             // Before the poll: what a quiet client sends is answered with this iteration's output, behind nobody's turn.
             begun = Some(Instant::now());

@@ -6,13 +6,13 @@ use crate::session::Holds;
 use crate::worker::core::Core;
 
 /// Work units for letters of other workers in one iteration; a parcel that is opened is read to its end.
-const LETTER_UNITS: u64 = 1024;
+const LETTER_UNITS: u64 = 512;
 
 /// Contacts of a user who has sent no presence for as long, or twice as long, are read again.
 const CONTACTS_SECONDS: u32 = 32;
 
 /// Work units for completed jobs in one iteration.
-const COMPLETION_UNITS: u64 = 512;
+const COMPLETION_UNITS: u64 = 256;
 
 impl Core {
     /// Encrypts what goes to a TLS session; `closing` adds the goodbye.
@@ -62,14 +62,19 @@ impl Core {
         let until = self.home.work.spent() + COMPLETION_UNITS;
         while self.home.work.spent() < until {
             let Some(done) = self.home.jobs.take() else { break };
+            self.home.work.begin_completion();
             self.home.work.add(work::JOB);
             self.completed(done);
+            self.home.work.end_completion();
         }
         self.lift_written();
     }
 
     /// Goes on with connections whose stanzas waited for writes that have come back.
     fn lift_written(&mut self) {
+        for (conn, cost) in self.home.writes.take_costs() {
+            self.owe(conn, cost);
+        }
         for conn in self.home.writes.take_free() {
             self.lift(conn, Holds::WRITE);
         }

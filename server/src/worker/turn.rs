@@ -24,19 +24,23 @@ use crate::runtime::timer::Millis;
 use crate::session::{Holds, Phase};
 use crate::stream::errors::StreamCondition;
 use crate::user::inputs::Unhandled;
+use crate::user::tables::ResourceKey;
 use crate::user::{room, share};
 use crate::worker::bucket::{Buckets, Cost, give_back};
 use crate::worker::core::Core;
 
 /// Work units of one connection in one turn.
-pub(super) const QUANTUM: u64 = 128;
+pub(super) const QUANTUM: u64 = 64;
 
 /// Work units of all turns of the run queue in one iteration; a stanza that is begun is finished.
-const QUEUE_UNITS: u64 = 512;
+const QUEUE_UNITS: u64 = 256;
 
 /// Work units for what one poll of the driver brings; input beyond it waits in the run queue. A poll of a message from
 /// each of as many connections as one poll reads from stays below it.
 const POLL_UNITS: u64 = 4096;
+
+/// Flights of TLS handshakes that are answered in one iteration. The others wait in the run queue.
+const HANDSHAKES: u64 = 4;
 
 /// What comes behind the input that is held.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -54,6 +58,8 @@ struct Waiting {
     input: Vec<u8>,
     at: usize,
     end: Option<InputEnd>,
+    /// The input is that of a TLS handshake, as it came.
+    handshake: bool,
     /// It stands in the queue.
     queued: bool,
     /// Work units that it may do in its next turn beyond the quantum: 0, or less by what it has done too much.
@@ -72,6 +78,8 @@ pub(super) struct Turns {
     waiting: HashMap<ConnId, Waiting, FixedState>,
     /// May name connections that are gone, or stand in it no more.
     queue: VecDeque<ConnId>,
+    /// The same of those whose TLS handshake waits.
+    handshakes: VecDeque<ConnId>,
     /// Bytes of input held.
     bytes: usize,
     /// Connections that have asked for too much, and when they may go on.
@@ -79,12 +87,14 @@ pub(super) struct Turns {
     pub(super) buckets: Buckets,
     /// The work at which this iteration handles no more input.
     until: u64,
+    /// The count of TLS handshakes at which it handles no more of them.
+    handshakes_until: u64,
 }
 
 impl Turns {
     /// Whether something is to be done here now.
     pub(super) fn has_work(&self, now: Millis) -> bool {
-        !self.queue.is_empty() || self.next_deadline().is_some_and(|at| at <= now)
+        self.len() > 0 || self.next_deadline().is_some_and(|at| at <= now)
     }
 
     /// A connection has another id.
@@ -120,11 +130,14 @@ impl Turns {
         if self.queue.is_empty() {
             self.queue.shrink_to(64);
         }
+        if self.handshakes.is_empty() {
+            self.handshakes.shrink_to(64);
+        }
     }
 
     /// Connections in the run queue.
     pub(super) fn len(&self) -> usize {
-        self.queue.len()
+        self.queue.len() + self.handshakes.len()
     }
 
     /// Bytes of memory of a connection's input.
@@ -193,13 +206,16 @@ impl Turns {
         if let Some(waiting) = self.waiting.get_mut(&conn)
             && !std::mem::replace(&mut waiting.queued, true)
         {
-            self.queue.push_back(conn);
+            match waiting.handshake {
+                true => self.handshakes.push_back(conn),
+                false => self.queue.push_back(conn),
+            }
         }
     }
 
     /// The connection whose turn it is, which leaves the queue.
-    fn next(&mut self) -> Option<(ConnId, Waiting)> {
-        while let Some(conn) = self.queue.pop_front() {
+    fn next(&mut self, handshakes: bool) -> Option<(ConnId, Waiting)> {
+        while let Some(conn) = if handshakes { &mut self.handshakes } else { &mut self.queue }.pop_front() {
             if let Some(mut waiting) = self.take(conn) {
                 waiting.queued = false;
                 return Some((conn, waiting));
@@ -273,13 +289,31 @@ impl Core {
         let Phase::Bound(key) = self.sessions.get(conn)?.phase else { return None };
         let now = self.begin_turn();
         let cost = Cost { stanzas: now.stanzas - begun.stanzas, work: now.work - begun.work };
+        self.charge_to(conn, key, cost);
+        Some(cost.work)
+    }
+
+    fn charge_to(&mut self, conn: ConnId, key: ResourceKey, cost: Cost) {
         let user = self.home.users.resource(key).user;
         let limits = &self.home.config.limits;
         if let Some(until) = self.turns.buckets.charge(conn, user, cost, self.home.now, limits) {
             self.hold(conn, Holds::TOKENS);
             self.turns.slowed.insert((until, conn));
         }
-        Some(cost.work)
+    }
+
+    /// Charges a connection, and its account, with work that its earlier requests have made outside its turns. It pays with
+    /// its next ones.
+    pub(super) fn owe(&mut self, conn: ConnId, work: u64) {
+        let Some(session) = self.sessions.get(conn) else { return };
+        let Phase::Bound(key) = session.phase else { return };
+        self.charge_to(conn, key, Cost { stanzas: 0, work });
+        let waiting = self.turns.waiting.entry(conn).or_default();
+        waiting.credit = waiting.credit.saturating_sub_unsigned(work);
+        // One that is held comes back when it is lifted.
+        if self.sessions.get(conn).is_some_and(|session| session.marks.holds.is_empty()) {
+            self.turns.enqueue(conn);
+        }
     }
 
     /// Shows how much waits.
@@ -292,7 +326,38 @@ impl Core {
         metrics.buckets.set(self.turns.buckets.len() as u64);
     }
 
-    /// Begins an iteration's share of input.
+    /// Whether bytes of a TLS handshake are to be handled now. If not, they wait for their turn: each answer to them is a
+    /// key exchange and a signature, and thousands of clients may come at once.
+    pub(super) fn admit_handshake(&mut self, conn: ConnId, bytes: &[u8]) -> bool {
+        if self.turns.keep(conn, bytes) {
+            self.wait_for_turn(conn);
+            return false;
+        }
+        if self.home.work.handshakes() < self.turns.handshakes_until {
+            return true;
+        }
+        self.turns.put(conn, Waiting { input: bytes.to_vec(), handshake: true, ..Waiting::default() });
+        self.wait_for_turn(conn);
+        false
+    }
+
+    /// The turn of a connection whose TLS handshake waits.
+    fn shake_hands(&mut self, conn: ConnId, waiting: Waiting) {
+        self.lift(conn, Holds::TURN);
+        self.open(conn, &waiting.input);
+        match waiting.end {
+            Some(InputEnd::Fin) => self.ended(conn),
+            Some(InputEnd::Tls) => self.tls_ended(conn),
+            None => {}
+        }
+    }
+
+    /// Begins an iteration's share of input and of TLS handshakes.
+    pub fn begin_iteration(&mut self) {
+        self.turns.handshakes_until = self.home.work.handshakes() + HANDSHAKES;
+    }
+
+    /// Begins the share of input that the driver brings.
     pub fn begin_poll(&mut self) {
         self.turns.until = self.home.work.spent() + POLL_UNITS;
     }
@@ -329,12 +394,17 @@ impl Core {
         self.lift_slowed();
         let until = self.home.work.spent() + QUEUE_UNITS;
         self.turns.until = until;
-        for _ in 0..self.turns.len() {
+        while self.home.work.handshakes() < self.turns.handshakes_until {
+            let Some((conn, waiting)) = self.turns.next(true) else { break };
+            self.shake_hands(conn, waiting);
+            self.end_streams();
+        }
+        for _ in 0..self.turns.queue.len() {
             if self.home.work.spent() >= until {
                 self.home.metrics().turns_cut.add(1);
                 break;
             }
-            let Some((conn, waiting)) = self.turns.next() else { break };
+            let Some((conn, waiting)) = self.turns.next(false) else { break };
             self.take_turn(conn, waiting);
             self.note_input(conn);
             self.end_streams();
@@ -464,6 +534,26 @@ impl Core {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn handshakes_wait_in_a_queue_of_their_own() {
+        let [first, second, bound] = [1, 2, 3].map(|index| ConnId { index, generation: 1 });
+        let mut turns = Turns::default();
+        for (conn, handshake) in [(first, true), (bound, false), (second, true)] {
+            turns.put(conn, Waiting { input: b"hello".to_vec(), handshake, ..Waiting::default() });
+            turns.enqueue(conn);
+            turns.enqueue(conn);
+        }
+        assert!(turns.keep(second, b", and more"));
+        assert_eq!((turns.len(), turns.bytes()), (3, 25));
+        assert_eq!(turns.next(false).map(|(conn, _)| conn), Some(bound));
+        assert!(turns.next(false).is_none());
+        assert_eq!(turns.next(true).map(|(conn, _)| conn), Some(first));
+        let (conn, waiting) = turns.next(true).expect("the second waits");
+        assert_eq!((conn, waiting.input.as_slice()), (second, &b"hello, and more"[..]));
+        assert!(turns.next(true).is_none() && !turns.has_work(Millis(0)));
+        assert_eq!(turns.bytes(), 0);
+    }
 
     #[test]
     fn a_slowed_connection_goes_on_under_its_new_id() {

@@ -2,8 +2,8 @@
 
 use whimbrel_storage::directory::{WriteTransaction, run_inline};
 
-use crate::support::roster::{befriend, error_of, heard, presence, ready, sync, written};
-use crate::support::{Client, TestServer, on_each_driver};
+use crate::support::roster::{befriend, error_of, heard, presence, ready, short, sync, written};
+use crate::support::{Client, TestServer, answers, on_each_driver};
 
 fn romeo_and_juliet(server: &TestServer) -> (String, Client, String, Client) {
     let (r, j) = (server.name_at_home_on(0, "romeo"), server.name_at_home_on(1, "juliet"));
@@ -298,5 +298,58 @@ fn nothing_follows_the_end_of_a_stream_even_when_a_session_hears_of_its_own_end(
             assert_eq!((presence.attribute("from"), presence.attribute("type")), (Some(&*own), typ));
         }
         romeo.expect_close();
+    });
+}
+
+/// More recipients on the sender's own worker than one letter has.
+const CROWD: usize = 70;
+
+#[test]
+fn presence_that_spreads_to_a_crowd_keeps_its_order_and_so_does_what_follows_it() {
+    on_each_driver(|server| {
+        let star = server.name_at_home_on(0, "star");
+        let fans: Vec<String> =
+            (0..CROWD).map(|fan| server.name_at_home_on(0, &format!("fan{fan}-"))).collect();
+        server.accounts(&[&star]);
+        server.accounts(&fans.iter().map(String::as_str).collect::<Vec<_>>());
+        fans.iter().for_each(|fan| answers::befriend(server, &star, fan));
+        let mut crowd: Vec<Client> = fans.iter().map(|fan| server.online(fan, "couch")).collect();
+        let mut stage = server.online(&star, "stage");
+        crowd.iter_mut().for_each(|fan| {
+            stage.fence(fan);
+            // Before it stands the answer to the fan's own probe.
+            assert_eq!(heard(fan).last(), Some(&format!("available {star}/stage")));
+        });
+        let last = crowd.last().expect("there is a crowd").jid.clone();
+        let show = |text: &str| format!("<presence><status>{text}</status></presence>");
+        stage.send(&format!(
+            "{}{}<message to='{last}' type='chat'><body>between</body></message>{}<presence type='unavailable'/>\
+             {}</stream:stream>",
+            show("one"),
+            show("two"),
+            show("three"),
+            show("four"),
+        ));
+        stage.set_aside_until(|stanza| stanza.attribute("from").is_some_and(|from| from.contains(&star)));
+        let expected = [
+            format!("available {star}/stage (one)"),
+            format!("available {star}/stage (two)"),
+            format!("available {star}/stage (three)"),
+            format!("unavailable {star}/stage"),
+            format!("available {star}/stage (four)"),
+            format!("unavailable {star}/stage"),
+        ];
+        for fan in &mut crowd {
+            let mut stanzas: Vec<_> = (0..expected.len()).map(|_| fan.stanza()).collect();
+            if fan.jid == last {
+                stanzas.push(fan.stanza());
+                let message = stanzas.remove(2);
+                assert_eq!(message.name(), "message", "{message:?}");
+            }
+            assert_eq!(stanzas.iter().map(short).collect::<Vec<_>>(), expected);
+        }
+        // The account comes again before anybody could have forgotten it.
+        let _again = server.online(&star, "stage");
+        crowd.iter_mut().for_each(|fan| assert_eq!(short(&fan.stanza()), format!("available {star}/stage")));
     });
 }

@@ -114,10 +114,11 @@ fn what_comes_in_the_clear_behind_starttls_ends_the_stream() {
 fn white_space_behind_starttls_does_no_harm() {
     on_each_driver(|server| {
         server.accounts(&["juliet"]);
-        for space in ["\n", " \r\n\t"] {
+        // In one write with the request, or so late that the server has begun TLS.
+        for (space, late) in [("\n", ""), (" \r\n\t", ""), ("", "\n"), ("\r", "\n \t")] {
             let mut client = Client::connect(server.address());
             client.open_stream("localhost");
-            client.start_tls_with(space, &server.certificate());
+            client.start_tls_with(space, late, &server.certificate());
             client.log_in("juliet", &password("juliet"), "balcony");
             client.settle();
         }
@@ -200,5 +201,29 @@ fn a_long_conversation_survives_tls_in_both_directions() {
         juliet.send("</stream:stream>");
         assert!(matches!(juliet.next(), Said::StreamClosed));
         assert!(matches!(juliet.next(), Said::Ended));
+    });
+}
+
+#[test]
+fn a_crowd_that_says_hello_at_once_is_served_while_others_talk() {
+    on_each_driver(|server| {
+        server.accounts(&["juliet"]);
+        let mut juliet = server.online("juliet", "balcony");
+        let begin = || Client::connect_tls(server.tls_address(), &server.certificate());
+        let mut crowd: Vec<Client> = (0..100).map(|_| begin()).collect();
+        for client in &mut crowd {
+            // The first flight alone; half of it, for some.
+            let tls = client.tls();
+            let mut hello = Vec::new();
+            tls.conn.write_tls(&mut hello).unwrap();
+            let (first, rest) = hello.split_at(hello.len() / 2);
+            tls.sock.write_all(first).unwrap();
+            tls.sock.write_all(rest).unwrap();
+        }
+        juliet.settle();
+        for client in &mut crowd {
+            assert!(!mechanisms(&client.open_stream("localhost")).is_empty());
+        }
+        juliet.settle();
     });
 }

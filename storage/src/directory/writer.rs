@@ -23,6 +23,7 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 
 use super::error::DirectoryError;
 use super::{Directory, WriteTransaction};
+use crate::background;
 
 /// Most jobs in one transaction.
 pub const BATCH_JOBS_MAX: usize = 4096;
@@ -69,7 +70,10 @@ impl<C: Send + 'static> Writer<C> {
         let (sender, receiver) = bounded(queue);
         let thread = thread::Builder::new()
             .name(THREAD.into())
-            .spawn(move || run(&directory, &receiver, &mut deliver))
+            .spawn(move || {
+                background::give_way();
+                run(&directory, &receiver, &mut deliver);
+            })
             .map_err(|source| DirectoryError::Thread { name: THREAD, source: Arc::new(source) })?;
         Ok(Self {
             queue: RwLock::new(Some(sender)),

@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use crate::background;
+
 use super::error::LogError;
 use super::shard::Log;
 use super::shared::{Bells, Shared};
@@ -56,6 +58,10 @@ impl Syncer {
     }
 
     fn spawn(&mut self, name: &'static str, run: impl FnOnce() + Send + 'static) -> Result<(), LogError> {
+        let run = || {
+            background::give_way();
+            run();
+        };
         let thread = thread::Builder::new().name(name.to_owned()).spawn(run);
         self.threads.push(thread.map_err(|source| LogError::Thread { name, source: Arc::new(source) })?);
         Ok(())

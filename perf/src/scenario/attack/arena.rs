@@ -105,6 +105,7 @@ impl Sums {
         row.calm_inside = self.calm.inside.messages_since(&none);
         row.flooded_inside = self.flooded.inside.messages_since(&none);
         row.flooded_loop = self.flooded.inside.iterations_since(&none);
+        row.units = self.flooded.inside.units_a_microsecond();
     }
 }
 

@@ -1,4 +1,4 @@
-//! Figures from inside Whimbrel: two histograms of its stats file, read by the file's own description.
+//! Figures from inside Whimbrel: two histograms and two counters of its stats file, read by the file's own description.
 //!
 //! The layout is that of docs/metrics.md's file: a fixed part of 64 bytes, descriptions, blocks; all numbers in the
 //! machine's order. Nothing here knows which metrics a server has: one that is not there gives no figures.
@@ -12,6 +12,11 @@ const MESSAGES: &str = "messages.latency";
 /// How long an iteration of a worker took, in microseconds.
 const LOOP: &str = "loop.latency";
 
+/// Work of the event loops, in the units by which the server deals out turns.
+const WORK: &str = "loop.work";
+/// Microseconds that the event loops spent outside waiting.
+const BUSY: &str = "loop.busy";
+
 /// The kind of a histogram in the descriptions.
 const HISTOGRAM: u8 = 4;
 /// Values below `2^SUB_BITS` have a bucket each; above, every power of two is cut into half as many.
@@ -19,11 +24,13 @@ const SUB_BITS: usize = 5;
 const HALF: usize = 1 << (SUB_BITS - 1);
 const BUCKETS: usize = (27 - SUB_BITS + 2) * HALF;
 
-/// The buckets of both histograms, summed over the workers.
+/// The buckets of both histograms, and two counters, summed over the workers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Inside {
     messages: Vec<u64>,
     iterations: Vec<u64>,
+    work: Vec<u64>,
+    busy: Vec<u64>,
 }
 
 /// A quantile of what happened between two looks, in microseconds.
@@ -66,17 +73,20 @@ impl Inside {
                 let name = input.text()?;
                 let (_, _) = (input.text()?, input.text()?);
                 let words = if kind == HISTOGRAM { BUCKETS + 1 } else { 1 };
-                let sum = match name {
-                    MESSAGES => &mut inside.messages,
-                    LOOP => &mut inside.iterations,
+                // In front of a histogram's buckets stands the sum of its values.
+                let (sum, count, skip) = match name {
+                    MESSAGES => (&mut inside.messages, BUCKETS, 1),
+                    LOOP => (&mut inside.iterations, BUCKETS, 1),
+                    WORK => (&mut inside.work, 1, 0),
+                    BUSY => (&mut inside.busy, 1, 0),
                     _ => {
                         word += words;
                         continue;
                     }
                 };
-                sum.resize(BUCKETS, 0);
+                sum.resize(count, 0);
                 for instance in 0..instances {
-                    let begin = offset + instance * stride + (word + 1) * 8;
+                    let begin = offset + instance * stride + (word + skip) * 8;
                     for (bucket, total) in sum.iter_mut().enumerate() {
                         *total = total.wrapping_add(u64_at(file, begin + bucket * 8)?);
                     }
@@ -97,11 +107,19 @@ impl Inside {
         since(&self.iterations, &before.iterations)
     }
 
+    /// Units of work that the server counts for a microsecond that it works: 1 where they are well chosen.
+    pub(super) fn units_a_microsecond(&self) -> Option<f64> {
+        let (work, busy) = (*self.work.first()?, *self.busy.first()?);
+        (busy > 0).then(|| work as f64 / busy as f64)
+    }
+
     /// Adds what happened between two looks.
     pub(super) fn add(&mut self, before: &Inside, after: &Inside) {
         for (sum, before, after) in [
             (&mut self.messages, &before.messages, &after.messages),
             (&mut self.iterations, &before.iterations, &after.iterations),
+            (&mut self.work, &before.work, &after.work),
+            (&mut self.busy, &before.busy, &after.busy),
         ] {
             sum.resize(after.len(), 0);
             for (index, (sum, after)) in sum.iter_mut().zip(after).enumerate() {

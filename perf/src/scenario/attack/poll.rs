@@ -67,8 +67,11 @@ pub(super) fn pin(core: usize) -> io::Result<()> {
 
 /// Lets this process run before others on its CPU, where the system allows it.
 pub(super) fn go_first() {
-    // SAFETY: the call takes no pointers. Without the right to it, the process runs as all others do.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -10) };
+    // SAFETY: the calls take no pointers. Without the right to it, the process runs as all others do.
+    unsafe {
+        let now = libc::getpriority(libc::PRIO_PROCESS, 0);
+        libc::setpriority(libc::PRIO_PROCESS, 0, now - 10);
+    }
 }
 
 /// CPU time of this process so far, in seconds.

@@ -33,6 +33,8 @@ pub(super) struct Row {
     pub(super) flooded_inside: Option<Figures>,
     /// The iterations of the server's workers beside the flood, in microseconds.
     pub(super) flooded_loop: Option<Figures>,
+    /// Units of work that the server counted beside the flood for each microsecond that it worked.
+    pub(super) units: Option<f64>,
     /// The flooders' share of the CPU that the victims are on.
     pub(super) busy: f64,
     /// Stanzas of the flood that were taken.
@@ -72,6 +74,7 @@ impl Row {
             calm_inside: None,
             flooded_inside: None,
             flooded_loop: None,
+            units: None,
             busy: 0.0,
             stanzas: 0,
             bytes: 0,
@@ -175,6 +178,13 @@ impl Row {
         figures.insert("flood: stanzas a second".into(), self.stanzas as f64 / seconds);
         figures.insert("flood: MiB a second".into(), self.bytes as f64 / f64::from(1 << 20) / seconds);
         figures.insert("server: MiB grown".into(), self.grown() as f64 / f64::from(1 << 20));
+        if let Some(units) = self.units {
+            figures.insert("server: units of work a microsecond".into(), units);
+        }
+        if let Some(iterations) = self.flooded_loop {
+            figures.insert("server: iterations, p99, microseconds".into(), iterations.p99);
+            figures.insert("server: iterations, most, microseconds".into(), iterations.max);
+        }
         figures.insert("victim: messages lost".into(), self.lost as f64);
         vec![calm, flooded]
     }
@@ -198,6 +208,7 @@ impl Row {
             three(&self.flooded),
             self.ratio().map_or("-".into(), |ratio| format!("{ratio:.1}")),
             two(self.calm_inside, self.flooded_inside),
+            self.units.map_or("-".into(), |units| format!("{units:.2}")),
             format!("{:.0}", self.stanzas as f64 / self.seconds.max(0.001)),
             format!("{:.1}", self.bytes as f64 / f64::from(1 << 20) / self.seconds.max(0.001)),
             format!("{}", self.grown() >> 20),
@@ -240,12 +251,13 @@ fn milliseconds(value: f64) -> String {
 
 /// The table, in Markdown, a part for each server.
 pub(super) fn render(rows: &[Row]) -> String {
-    const HEAD: [&str; 9] = [
+    const HEAD: [&str; 10] = [
         "flood",
         "calm p50 / p99 / max, ms",
         "flooded p50 / p99 / max, ms",
         "p99 ratio",
         "p99 inside, ms",
+        "units/us",
         "taken/s",
         "MiB/s",
         "MiB grown",

@@ -21,8 +21,8 @@ use std::path::Path;
 use whimbrel_storage::directory::{self, Item, Subscription, WriteTransaction};
 use whimbrel_storage::log::INDEX_MESSAGE_BYTES_MAX;
 
-use super::act::HEADER;
 use super::client::{Heard, NS_SASL, Stage};
+use super::come::HEADER;
 use super::world::{PASSWORD, World, bare, config, local};
 use super::{Failure, Settings};
 use crate::config::Config;

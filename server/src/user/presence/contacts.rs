@@ -80,7 +80,7 @@ fn cost(local: &str, contacts: &[u8]) -> usize {
 ///
 /// # Errors
 /// The roster cannot be read; then `f` may have been called with some.
-pub(super) fn each(
+pub fn each(
     home: &mut Home,
     local: &str,
     mut f: impl FnMut(&str, Subscription),

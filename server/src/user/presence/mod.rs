@@ -7,11 +7,13 @@ mod activity;
 pub mod contacts;
 mod directed;
 mod probe;
+pub mod spreading;
 
 use whimbrel_storage::directory::Subscription;
 use whimbrel_storage::jid::JidRef;
 
 use crate::runtime::letter::{Broadcast, Targets};
+use crate::runtime::work;
 use crate::stanza::{Delivery, Kind, Traits, Type};
 use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::user::home::Home;
@@ -350,7 +352,7 @@ pub fn receive_broadcast(home: &mut Home, b: &Broadcast<'_>) {
     let passed_by = b.chooses_resources.then(|| blocking::list_of_sender(home, b.from)).flatten();
     let mut bytes = Vec::with_capacity(b.payload.len() + 128);
     for local in b.targets() {
-        home.work.add(1);
+        home.work.add(work::RECIPIENT);
         if !home.under_way.is_empty() && hold_inbound(home, local, b) {
             continue;
         }
