@@ -18,8 +18,8 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use crate::block::Block;
 use crate::turn::Turn;
+use whimbrel_address::Block;
 
 /// This part of the places is never taken by connections that wait for a body.
 const HEADS_PART: usize = 4;
