@@ -75,7 +75,9 @@ fn without_descriptors_conversations_go_on_and_the_log_says_what_is_missing() {
         talk(&mut juliet, &mut romeo, "before", "");
 
         let held = use_up(&program);
-        assert!(program.has_said(&["cannot accept connections", "Too many open files"]), "{driver:?}");
+        // The figure moves first, and then the log.
+        let said = || program.has_said(&["cannot accept connections", "Too many open files"]);
+        until("the log says that nobody can be accepted", || {}, said);
         talk(&mut juliet, &mut romeo, "without", "");
         // The next file of the log cannot be opened. That is no full disk, and is not called one.
         assert_eq!(fill_log(&mut romeo), "resource-constraint");

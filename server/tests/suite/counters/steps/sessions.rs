@@ -83,18 +83,27 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             let mut clients: Vec<Client> = (0..8).map(|n| server.login("romeo", &format!("r{n}"))).collect();
             let ping = "<iq type='get' id='p' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>";
             let burst = ping.repeat(100);
-            for name in ["turns.cut", "turns.length", "input.held", "reading.slowed"] {
+            for name in ["turns.cut", "turns.length", "input.held"] {
                 stage.until_with(name, || clients.iter_mut().for_each(|client| client.send(&burst)));
             }
         },
-        moves: &[
-            "turns.length",
-            "turns.high_water",
-            "turns.cut",
-            "reading.slowed",
-            "input.held",
-            "input.held_high_water",
-        ],
+        moves: &["turns.length", "turns.high_water", "turns.cut", "input.held", "input.held_high_water"],
+        ..PLAIN
+    },
+    Step {
+        what: "a client sends more than its burst",
+        // So little that also a slow machine serves faster than the rate.
+        configure: |config| {
+            config.limits.connection_stanzas_burst = 50;
+            config.limits.connection_stanzas_per_second = 1;
+        },
+        act: |stage, server| {
+            let mut romeo = server.login("romeo", "orchard");
+            romeo
+                .send(&"<iq type='get' id='p' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>".repeat(100));
+            stage.until("reading.slowed");
+        },
+        moves: &["reading.slowed"],
         ..PLAIN
     },
 ];
