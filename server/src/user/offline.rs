@@ -68,10 +68,7 @@ pub fn keep(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>) -> bool {
             pump(home, key);
         }
     }
-    let appended = match append(home, d, account, user) {
-        Ok(appended) => appended,
-        Err(will_hear) => return will_hear,
-    };
+    let Some(appended) = append(home, d, account, user) else { return false };
     home.work.add(work::LOGGED);
     let Some(user) = user else { return true };
     let mut reached: SmallVec<[ResourceKey; 4]> = SmallVec::new();
@@ -95,17 +92,14 @@ fn look_up(home: &Home, local: &str) -> Result<Option<UserId>, DirectoryError> {
     home.shared.directory.account_id(local)
 }
 
-/// Appends a message if there is room for it in its recipient's mailbox. If there is not, its sender has been told, or may
-/// not know; then it says whether the sender will hear of a commit, as [`stranger::turn_away`].
-fn append(
-    home: &mut Home,
-    d: &Delivery<'_>,
-    account: UserId,
-    user: Option<UserKey>,
-) -> Result<Appended, bool> {
+/// Appends a message if there is room for it in its recipient's mailbox. `None`: there is not, and its sender has been told.
+fn append(home: &mut Home, d: &Delivery<'_>, account: UserId, user: Option<UserKey>) -> Option<Appended> {
     let request = match admit(home, d, (account, user)) {
         Ok(request) => request,
-        Err(refusal) => return Err(refuse_share(home, d, refusal)),
+        Err(refusal) => {
+            refuse_share(home, d, refusal);
+            return None;
+        }
     };
     let mut payload = std::mem::take(&mut home.payload);
     record::encode(d, &mut payload);
@@ -118,15 +112,12 @@ fn append(
             if let Some(request) = request {
                 home.ledger.admitted(account, &request, metrics);
             }
-            Ok(appended)
+            Some(appended)
         }
         Err(error) => {
             let told = refusal(home, error);
-            if error == AppendError::UserQuota {
-                return Err(stranger::turn_away(home, d, told));
-            }
             routing::bounce_with(home, d, told);
-            Err(false)
+            None
         }
     }
 }
@@ -163,8 +154,9 @@ fn admit<'a>(
     Ok(Some(request))
 }
 
-/// A message is past its sender's share of a mailbox: a contact is told to wait until the recipient has read some.
-fn refuse_share(home: &mut Home, d: &Delivery<'_>, refusal: Refusal) -> bool {
+/// A message is past its sender's share of a mailbox: its sender is told to wait until the recipient has read some. A
+/// stranger, too: an acknowledged message must not be lost in silence, and to get here takes a share full of messages.
+fn refuse_share(home: &mut Home, d: &Delivery<'_>, refusal: Refusal) {
     let metrics = home.metrics();
     let (counter, text) = match refusal {
         Refusal::Sender => {
@@ -181,7 +173,7 @@ fn refuse_share(home: &mut Home, d: &Delivery<'_>, refusal: Refusal) -> bool {
     };
     counter.add(1);
     let error = StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text);
-    stranger::turn_away(home, d, error)
+    routing::bounce_with(home, d, error);
 }
 
 /// The log does not take a message: what its sender is told.

@@ -7,7 +7,8 @@
 //! | has none | anybody | is ignored |
 //!
 //! RFC 6121 §8.5.1 lets a server ignore a message to an account that does not exist, so that strangers learn from no answer
-//! who has one, who is online, or whose mailbox is full. An ignored message takes the way of one that is kept, through the
+//! who has one and who is online. A message for which there is no room in a mailbox is none of these: it was to wait there, and
+//! its sender is told, whoever that is ([`offline`]). An ignored message takes the way of one that is kept, through the
 //! log and its commit, so that the acknowledgement of its sender's stream (XEP-0198) does not tell either.
 
 use whimbrel_storage::log::NOBODY;
