@@ -14,12 +14,6 @@ pub const STANZA: u64 = 2;
 /// Units for taking bytes from a driver, beside those for the bytes.
 pub const RECEIVE: u64 = 2;
 
-/// Units for a connection that is accepted, and for its end.
-pub const ACCEPT: u64 = 15;
-
-/// Units for an element of a client that has not bound a resource: what it says of passwords is hashed.
-pub const NEGOTIATION: u64 = 10;
-
 /// Units for a recipient of a presence that goes to many.
 pub const RECIPIENT: u64 = 2;
 

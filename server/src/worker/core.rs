@@ -18,7 +18,6 @@ use crate::runtime::driver::{CloseCause, CloseHow, ConnId, Event, ListenerId};
 use crate::runtime::letter::Letter;
 use crate::runtime::outbox::Action;
 use crate::runtime::timer::{Millis, TimerId, TimerWheel};
-use crate::runtime::work;
 use crate::session::{Holds, Marks, Phase, Session, Sessions, Traveller};
 use crate::stream::errors::StreamCondition;
 use crate::stream::features::STREAM_CLOSE;
@@ -206,7 +205,6 @@ impl Core {
     }
 
     fn accepted(&mut self, conn: ConnId, listener: ListenerId, peer: IpAddr) {
-        self.home.work.add(work::ACCEPT);
         let metrics = self.home.metrics();
         metrics.accepts.add(1);
         let taken = self.accepts.take(peer);

@@ -188,7 +188,6 @@ impl Core {
                         }
                         Phase::Bound(key) => bound_frame(&mut self.home, *key, language, &frame),
                         Phase::Negotiating(negotiation) => {
-                            self.home.work.add(work::NEGOTIATION);
                             let at = Surroundings {
                                 shared: &self.home.shared,
                                 config: &self.home.config,
