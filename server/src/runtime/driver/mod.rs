@@ -155,6 +155,10 @@ pub enum CloseHow {
     Reset,
 }
 
+/// Bytes of one connection that are handed to the kernel in one turn: copying them, and on a fast network the peer's
+/// acknowledgements too, take the worker's time. What is left goes in the next turn, after the others'.
+pub(crate) const SEND_BYTES_MAX: usize = 64 << 10;
+
 /// What a receipt counts at least in [`Tuning::poll_bytes_max`]: what it costs whatever is in it.
 pub const RECEIPT_BYTES: usize = 512;
 

@@ -19,7 +19,9 @@ use super::accept::{Reserve, prepare_listener, reset_on_close};
 use super::backlog::{Backlog, Spent};
 use super::closing::{Closing, wait_until};
 use super::slots::{INDEX_LIMIT, Slots, slot_bytes};
-use super::{CloseCause, CloseHow, ConnId, Detached, Driver, Event, Handle, ListenerId, Tuning, Wake};
+use super::{
+    CloseCause, CloseHow, ConnId, Detached, Driver, Event, Handle, ListenerId, SEND_BYTES_MAX, Tuning, Wake,
+};
 
 mod accepting;
 mod transfer;
@@ -273,7 +275,7 @@ impl Driver for Mio {
             return connection.backlog();
         }
         if connection.backlog() == 0 {
-            match write_once(&connection.socket, &data) {
+            match write_once(&connection.socket, &data[..data.len().min(SEND_BYTES_MAX)]) {
                 Ok(count) if count == data.len() => {
                     self.spent.put(data);
                     return 0;

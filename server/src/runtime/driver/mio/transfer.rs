@@ -11,9 +11,9 @@ use super::{
     CLOSING, ENDED, GONE, HUNG_UP, LastWord, Mio, PAUSED, QUEUED, READABLE, SHUT, WATCHES_WRITE, interest,
     token,
 };
-use crate::runtime::driver::{CloseCause, ConnId, Event, RECEIPT_BYTES};
+use crate::runtime::driver::{CloseCause, ConnId, Event, RECEIPT_BYTES, SEND_BYTES_MAX};
 
-/// Attempts to write of one connection in one turn.
+/// Attempts to write of one connection in one turn, which together have [`SEND_BYTES_MAX`] bytes.
 const WRITES_PER_TURN: usize = 16;
 
 impl Mio {
@@ -106,12 +106,17 @@ impl Mio {
             return;
         }
         let Some(held) = &mut connection.held else { return };
+        let mut left = SEND_BYTES_MAX;
         for _ in 0..WRITES_PER_TURN {
-            if held.unsent.is_empty() {
+            if held.unsent.is_empty() || left == 0 {
                 break;
             }
-            match write_once(&connection.socket, held.unsent.front()) {
-                Ok(count) => held.unsent.advance(count, &mut self.spent),
+            let front = held.unsent.front();
+            match write_once(&connection.socket, &front[..front.len().min(left)]) {
+                Ok(count) => {
+                    left -= count;
+                    held.unsent.advance(count, &mut self.spent);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => {
                     self.end(conn, LastWord::Closed(CloseCause::of(&error)));
@@ -120,7 +125,7 @@ impl Mio {
             }
         }
         if !held.unsent.is_empty() {
-            // Also when the attempts are used up: registering again gives a fresh edge.
+            // Also when the attempts or the bytes are used up: registering again gives a fresh edge.
             self.watch_write(conn, true);
             return;
         }

@@ -9,13 +9,12 @@ use std::time::Duration;
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
+use super::super::SEND_BYTES_MAX;
 use super::buffers::{self, Buffers};
 use super::token::{Kind, Token};
 
 /// Completion entries for each submission entry: a multishot operation completes many times.
 const COMPLETIONS_PER_ENTRY: u32 = 8;
-/// The most of a backlog that one operation sends, in bytes.
-const SEND_BYTES_MAX: usize = 1 << 30;
 
 pub(super) struct Ring {
     ring: IoUring,
