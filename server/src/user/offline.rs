@@ -68,7 +68,11 @@ pub fn keep(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>) -> bool {
             pump(home, key);
         }
     }
-    let appended = match append(home, d, account, user) {
+    // Of a resource that is not there RFC 6121 §8.5.3.2.1 asks when the message comes: it is then one to the account, for
+    // those who get such, and must not go past them to a resource that binds while they still read the log. If there is
+    // nobody, it waits for whom it names, or for the first who gets what comes for the account.
+    let name = d.to_resource.filter(|_| addressed.is_some() || recipients.is_empty());
+    let appended = match append(home, d, name, (account, user)) {
         Ok(appended) => appended,
         Err(will_hear) => return will_hear,
     };
@@ -97,18 +101,20 @@ fn look_up(home: &Home, local: &str) -> Result<Option<UserId>, DirectoryError> {
 
 /// Appends a message if there is room for it in its recipient's mailbox. If there is not, its sender has been told, or may
 /// not know; then it says whether the sender will hear of a commit, as [`stranger::turn_away`].
+/// `name`: the resource that it is kept for; `None`: it is for the account.
 fn append(
     home: &mut Home,
     d: &Delivery<'_>,
-    account: UserId,
-    user: Option<UserKey>,
+    name: Option<&str>,
+    (account, user): (UserId, Option<UserKey>),
 ) -> Result<Appended, bool> {
-    let request = match admit(home, d, (account, user)) {
+    let kept = Delivery { to_resource: name, ..*d };
+    let request = match admit(home, &kept, (account, user)) {
         Ok(request) => request,
         Err(refusal) => return Err(refuse_share(home, d, refusal)),
     };
     let mut payload = std::mem::take(&mut home.payload);
-    record::encode(d, &mut payload);
+    record::encode(&kept, &mut payload);
     let now = home.unix_ms();
     let metrics = &home.shared.metrics[home.worker];
     let appended = home.ledger.append(account, now, &payload, d.ticket, metrics);
