@@ -19,7 +19,7 @@ use std::time::Instant;
 use whimbrel_server::simulation::{Besieged, Managed, Report, Settings, Siege, Tally, World};
 
 /// Small worlds of an ordinary run.
-const SEEDS: Range<u64> = 0..8;
+const SEEDS: Range<u64> = 0..10;
 
 /// Worlds of stream management and crashes of an ordinary run.
 const MANAGED_SEEDS: Range<u64> = 0..12;

@@ -316,12 +316,15 @@ impl World {
         client.say("<presence type='unavailable'/>");
     }
 
+    /// Blocks one of the few whom a user may ever block, or lifts that. The rules for messages and presence leave out those
+    /// who have ever done so, hence few pairs; and hence those are looked for, or chance would hardly ever meet them.
     fn block(&mut self, index: usize) {
-        let other = self.neighbour(index);
-        let user = self.clients[index].user;
-        if !(user + other).is_multiple_of(7) || user == other {
-            return;
-        }
+        let (user, users) = (self.clients[index].user, self.settings.users);
+        let neighbours =
+            (0..=2 * NEIGHBOURS).map(|offset| (user + users + offset - NEIGHBOURS.min(users)) % users);
+        let enemies: Vec<usize> =
+            neighbours.filter(|&other| (user + other).is_multiple_of(7) && other != user).collect();
+        let Some(other) = self.random.pick(&enemies).copied() else { return };
         self.ledger.block(user, other);
         let (what, wanted) = if self.random.permille(500) {
             ("block", Wanted::Block(other, !self.ledger.is_unblocking(user, other)))

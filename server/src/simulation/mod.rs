@@ -28,6 +28,8 @@
 //! | `check` | the rules for presence, rosters, bounds and leaks |
 
 mod act;
+#[cfg(test)]
+mod behind;
 mod check;
 mod client;
 mod come;
@@ -164,7 +166,7 @@ pub struct Report {
     pub rosters_checked: u64,
     /// Reloads of the configuration, with other limits.
     pub reloads: u64,
-    /// Messages and presences that were heard by somebody who had once blocked the sender, or the other way round.
+    /// Presences that were heard by somebody who had once blocked the sender, or the other way round.
     pub blocks_checked: u64,
     /// Connections with TLS that clients have begun.
     pub handshakes: u64,

@@ -2,7 +2,7 @@
 //! directory has no room.
 
 use super::Settings;
-use super::client::{Stage, Wanted};
+use super::client::Stage;
 use super::ledger;
 use super::world::{World, bare, full, local};
 use crate::runtime::driver::sim::Weather;
@@ -27,16 +27,7 @@ pub(super) fn four(jobs: usize) -> (World, tempfile::TempDir) {
     let mut world = World::new(settings, data.path()).expect("a world");
     world.calm = true;
     for index in 0..4 {
-        while world.clients[index].stage != Stage::Online {
-            if world.clients[index].stage == Stage::Away {
-                world.act(index);
-            }
-            settle(&mut world);
-            if matches!(world.clients[index].stage, Stage::Silent | Stage::Leaving | Stage::Ghost) {
-                world.leave_somehow(index);
-                settle(&mut world);
-            }
-        }
+        come_online(&mut world, index);
     }
     for index in 0..4 {
         world.fetch_roster(index);
@@ -44,6 +35,29 @@ pub(super) fn four(jobs: usize) -> (World, tempfile::TempDir) {
     }
     settle(&mut world);
     (world, data)
+}
+
+/// Brings a client online.
+pub(super) fn come_online(world: &mut World, index: usize) {
+    while world.clients[index].stage != Stage::Online {
+        if world.clients[index].stage == Stage::Away {
+            world.act(index);
+        }
+        settle(world);
+        if matches!(world.clients[index].stage, Stage::Silent | Stage::Leaving | Stage::Ghost) {
+            world.leave_somehow(index);
+            settle(world);
+        }
+    }
+}
+
+/// The connection of a client breaks, and the server sees it.
+pub(super) fn drop_client(world: &mut World, index: usize) {
+    world.part(index, true);
+    let link = world.clients[index].link.expect("it is connected");
+    world.network.client_close(link, true);
+    world.clients[index].away(world.now);
+    settle(world);
 }
 
 pub(super) fn settle(world: &mut World) {
@@ -312,53 +326,6 @@ pub(super) fn write_to(world: &mut World, index: usize, resource: Option<&str>, 
     let x = format!("<x xmlns='urn:example'>{filler}</x>");
     say(world, index, &format!("<message type='chat' to='{to}'><body>{text}</body>{x}</message>"));
     n
-}
-
-#[test]
-fn a_copy_that_a_recipient_who_is_behind_does_not_get_is_counted() {
-    let (mut world, _data) = four(100);
-    for index in [1, 3] {
-        say(&mut world, index, "<presence><status>p1</status><priority>0</priority></presence>");
-        let enable = "<enable xmlns='urn:xmpp:carbons:2'/>";
-        world.ask(index, "set", None, enable, Wanted::Carbons(true));
-    }
-    settle(&mut world);
-    // It reads nothing, and more waits for it than may: what else comes for it is only in the log.
-    world.clients[3].deaf = true;
-    for _ in 0..12 {
-        write_to(&mut world, 0, Some("r1"), 8000);
-    }
-    settle(&mut world);
-    let skipped = world.shared.metrics[0].carbons_skipped.get();
-    let n = write_to(&mut world, 0, None, 0);
-    settle(&mut world);
-    world.clients[3].deaf = false;
-    let (number, link) = (world.clients[3].number, world.clients[3].link.expect("it is connected"));
-    world.network.remind(number, link);
-    settle(&mut world);
-    assert_eq!(world.ledger.reached(n), [world.clients[1].session.expect("it has one")]);
-    assert_eq!(world.shared.metrics[0].carbons_skipped.get(), skipped + 1);
-}
-
-#[test]
-fn all_recipients_get_a_message_that_comes_while_the_log_is_offered_to_them() {
-    let (mut world, _data) = four(100);
-    let presence =
-        |priority: u8| format!("<presence><status>p1</status><priority>{priority}</priority></presence>");
-    say(&mut world, 1, &presence(0));
-    say(&mut world, 3, &presence(5));
-    settle(&mut world);
-    // All in one iteration: the first message is in the log when the two become equal, so both are to read the log.
-    write_to(&mut world, 1, None, 0);
-    say(&mut world, 1, &presence(5));
-    let n = write_to(&mut world, 1, None, 0);
-    turn(&mut world);
-    settle(&mut world);
-    let mut reached = world.ledger.reached(n).to_vec();
-    reached.sort_unstable();
-    let mut both = [1, 3].map(|index| world.clients[index].session.expect("it has one"));
-    both.sort_unstable();
-    assert_eq!(reached, both);
 }
 
 #[test]
