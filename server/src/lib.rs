@@ -22,4 +22,5 @@ pub mod tls;
 pub mod upgrade;
 pub mod user;
 pub mod worker;
-pub mod xml;
+
+pub use whimbrel_xml as xml;

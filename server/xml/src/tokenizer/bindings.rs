@@ -4,7 +4,7 @@
 //! prefix is also in a sorted list, and each declaration knows the one that it hides, so that the end of an element
 //! brings that back. The list is bounded (`PREFIXES_MAX`), so putting a prefix into it is cheap too.
 
-use crate::xml::namespace::Uri;
+use crate::namespace::Uri;
 
 /// Up to so many declarations are walked.
 const WALKED_MAX: usize = 8;
@@ -120,7 +120,7 @@ impl Bindings {
 #[cfg(test)]
 thread_local! {
     /// Prefixes that were compared.
-    pub(in crate::xml) static COMPARED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+    pub(crate) static COMPARED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
 /// Counts a comparison of two prefixes, in tests.

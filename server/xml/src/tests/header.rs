@@ -1,7 +1,7 @@
 //! The XML declaration and the stream header.
 
 use super::{oracle, outcome};
-use crate::xml::{Condition, Problem as P, STREAM_DECLARATIONS_MAX, StreamHeader};
+use crate::{Condition, Problem as P, STREAM_DECLARATIONS_MAX, StreamHeader};
 
 const OPEN: &str = "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' to='a.b' version='1.0'>";
 

@@ -1,7 +1,7 @@
 //! What must be accepted.
 
 use super::{element_of, in_stream, oracle, outcome};
-use crate::xml::{CLIENT, Element};
+use crate::{CLIENT, Element};
 
 /// A message with this body.
 fn message(body: &str) -> Element {
@@ -169,7 +169,7 @@ fn the_end_of_the_stream_is_seen() {
 
 #[test]
 fn bytes_after_a_frame_are_left() {
-    use crate::xml::{Frame, Framer, Limits, Phase};
+    use crate::{Frame, Framer, Limits, Phase};
     let mut framer = Framer::new();
     let mut partial = None;
     let limits = Limits::default();
@@ -181,7 +181,7 @@ fn bytes_after_a_frame_are_left() {
 
 #[test]
 fn a_partial_frame_holds_no_more_memory_than_it_needs() {
-    use crate::xml::{Framer, Limits, Phase};
+    use crate::{Framer, Limits, Phase};
     let mut framer = Framer::new();
     let limits = Limits::default();
     let long = format!("<a>{}", "<b xmlns:x='y' c='d'><e/>".repeat(100) + &"x".repeat(100_000));

@@ -43,7 +43,7 @@ impl StreamNamespaces {
     }
 
     /// Adds a declaration.
-    pub(crate) fn push(&mut self, prefix: &str, uri: &str) {
+    pub fn push(&mut self, prefix: &str, uri: &str) {
         self.declared.push((prefix.into(), uri.into()));
     }
 

@@ -1,11 +1,11 @@
 //! How fast strict framing is, alone and with forwarding, over what clients really send.
 //!
-//! `cargo bench -p whimbrel-server --bench framer`; docs/performance.md says what was measured.
+//! `cargo bench -p whimbrel-xml --bench framer`; docs/performance.md says what was measured.
 
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use whimbrel_server::xml::{Frame, Framer, Limits, Phase, Stamp};
+use whimbrel_xml::{Frame, Framer, Limits, Phase, Stamp};
 
 /// Name and one stanza of each kind.
 const STANZAS: &[(&str, &str)] = &[

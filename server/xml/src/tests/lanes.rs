@@ -1,6 +1,6 @@
 //! Sixteen bytes at once find what one byte at a time finds.
 
-use crate::xml::chars::{self, DOUBLE, HIGH, NAME, SINGLE, SPACE, TEXT};
+use crate::chars::{self, DOUBLE, HIGH, NAME, SINGLE, SPACE, TEXT};
 
 /// A run of `fill` with `byte` at one place, for every byte, place and length around the width of a step.
 fn runs(fill: u8) -> impl Iterator<Item = (u8, Vec<u8>)> {

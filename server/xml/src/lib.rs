@@ -24,6 +24,8 @@
 //! entities beyond the five predefined ones. CDATA sections are accepted. Everything accepted is well-formed and
 //! namespace-well-formed, so a stanza may be passed on without another look.
 
+#![warn(missing_docs)]
+
 mod chars;
 mod element;
 mod error;

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::{generate, oracle, run};
-use crate::xml::{CLIENT, Element, Limits};
+use crate::{CLIENT, Element, Limits};
 
 fn split_is_like_whole(stream: &[u8], pieces: &[usize], limits: &Limits) -> oracle::Outcome {
     let whole = run(stream, limits, |left| left);

@@ -1,7 +1,7 @@
 //! What another client receives.
 
 use super::{HEADER, HEADER_WITH_PREFIXES, oracle, outcome};
-use crate::xml::{Frame, Framer, Limits, Phase, Stamp, Stanza};
+use crate::{Frame, Framer, Limits, Phase, Stamp, Stanza};
 
 /// What `look` finds in the first stanza after this header.
 fn with_stanza<T>(header: &str, stanza: &str, look: impl FnOnce(Stanza<'_>) -> T) -> T {

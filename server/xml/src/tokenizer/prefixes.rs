@@ -1,8 +1,8 @@
 //! Namespaces of a start tag: declarations, prefixes, and that no attribute is given twice.
 
 use super::{Attribute, AttributeKind, Context, QName, STREAM_PREFIX_USED, Scan, at32, fail};
-use crate::xml::error::{FramingError, Problem};
-use crate::xml::namespace::{self, Sources, Uri};
+use crate::error::{FramingError, Problem};
+use crate::namespace::{self, Sources, Uri};
 
 /// Up to this many attributes are compared pairwise for uniqueness, more are sorted.
 const PAIRWISE_MAX: usize = 16;
@@ -136,7 +136,7 @@ impl Scan {
     }
 
     /// What the prefix of an attribute of the current start tag stands for, for handlers.
-    pub(in crate::xml) fn attribute_namespace(&self, name: QName, sources: Sources<'_>) -> Uri {
+    pub(crate) fn attribute_namespace(&self, name: QName, sources: Sources<'_>) -> Uri {
         let prefix = name.prefix(sources.frame);
         if let Some(uri) = self.bindings.find(sources.frame, prefix) {
             return uri;

@@ -1,7 +1,7 @@
 //! What must be refused, and why.
 
 use super::{HEADER, in_stream, outcome, problem_of};
-use crate::xml::{Condition, FramingError, Problem as P};
+use crate::{Condition, FramingError, Problem as P};
 
 #[test]
 fn every_problem_has_the_stream_error_of_rfc_6120() {

@@ -1,9 +1,9 @@
 //! Start tags: names, attributes, values.
 
 use super::{Attribute, AttributeKind, Context, QName, Scan, at32, fail};
-use crate::xml::chars::{self, AMPERSAND, DOUBLE, HIGH, NAME, NAME_START, SINGLE, SPACE, is, skip};
-use crate::xml::error::{FramingError, Problem};
-use crate::xml::lanes;
+use crate::chars::{self, AMPERSAND, DOUBLE, HIGH, NAME, NAME_START, SINGLE, SPACE, is, skip};
+use crate::error::{FramingError, Problem};
+use crate::lanes;
 
 pub(super) enum TagEnd {
     More,

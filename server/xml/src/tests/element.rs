@@ -1,7 +1,7 @@
 //! Owned trees, and escaping.
 
 use super::oracle;
-use crate::xml::{CLIENT, Element, Problem as P, STREAMS, writer};
+use crate::{CLIENT, Element, Problem as P, STREAMS, writer};
 
 #[test]
 fn elements_are_parsed_alone() {
@@ -75,7 +75,7 @@ fn attributes_can_be_changed() {
     assert_eq!(element.to_bytes(), b"<a c=\"3\"/>");
     element.push(Element::new("d", CLIENT));
     element.push_text("x");
-    element.retain(|node| matches!(node, crate::xml::Node::Text(_)));
+    element.retain(|node| matches!(node, crate::Node::Text(_)));
     assert_eq!(element.into_nodes().len(), 1);
 }
 

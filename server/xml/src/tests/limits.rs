@@ -1,7 +1,7 @@
 //! Every limit, at the exact byte.
 
 use super::{HEADER, in_stream, outcome_within};
-use crate::xml::{Element, Limits, NAMESPACE_BYTES_MAX, Problem as P};
+use crate::{Element, Limits, NAMESPACE_BYTES_MAX, Problem as P};
 
 fn problem(stream: &[u8], limits: &Limits) -> Option<P> {
     outcome_within(stream, limits).error.map(|error| error.problem)

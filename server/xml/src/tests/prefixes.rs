@@ -1,8 +1,8 @@
 //! Prefixes: what they stand for among many declarations, and that finding it costs the same among few and many.
 
 use super::{element_of, problem_of};
-use crate::xml::tokenizer::COMPARED;
-use crate::xml::{Element, Framer, Limits, NAMESPACE_BYTES_MAX, PREFIXES_MAX, Phase, Problem};
+use crate::tokenizer::COMPARED;
+use crate::{Element, Framer, Limits, NAMESPACE_BYTES_MAX, PREFIXES_MAX, Phase, Problem};
 
 /// Elements around `inside` with so many declarations each, of prefixes `p0`, `p1`, …
 fn declaring(count: usize, each: usize, inside: &str) -> String {
