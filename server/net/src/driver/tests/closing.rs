@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::for_each_driver;
 use super::world::{Make, World, assert_pattern};
-use crate::runtime::driver::{CloseCause, CloseHow, Tuning};
+use crate::driver::{CloseCause, CloseHow, Tuning};
 
 for_each_driver!(
     a_flushing_close_delivers_everything,

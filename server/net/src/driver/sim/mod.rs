@@ -26,7 +26,7 @@ pub(super) use network::Socket;
 use super::backlog::{Backlog, Spent};
 use super::slots::Slots;
 use super::{CloseCause, CloseHow, ConnId, Detached, Driver, Event, Handle, ListenerId, Tuning, Wake};
-use crate::runtime::timer::Millis;
+use crate::timer::Millis;
 
 /// `AcceptPaused` is reported at most once in this time, in milliseconds.
 const REPORT_INTERVAL_MS: u64 = 1000;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::for_each_driver;
 use super::world::{Make, World};
-use crate::runtime::driver::CloseHow;
+use crate::driver::CloseHow;
 
 for_each_driver!(
     no_wake_up_is_lost,

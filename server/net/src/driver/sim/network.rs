@@ -17,8 +17,8 @@ use std::sync::{Arc, Mutex};
 
 use super::link::{Holder, Link, Piece, Pipe, Way};
 use super::random::Random;
-use crate::runtime::driver::ConnId;
-use crate::runtime::timer::Millis;
+use crate::driver::ConnId;
+use crate::timer::Millis;
 
 /// How bad the network is.
 #[derive(Clone, Debug)]
@@ -69,7 +69,7 @@ pub enum Read {
 
 /// A simulated socket on its way between two drivers. Dropping it resets the connection.
 #[derive(Debug)]
-pub(in crate::runtime::driver) struct Socket {
+pub(in crate::driver) struct Socket {
     link: LinkId,
     lost: Arc<Mutex<Vec<LinkId>>>,
     taken: bool,

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use crate::runtime::driver::ConnId;
-use crate::runtime::timer::Millis;
+use crate::driver::ConnId;
+use crate::timer::Millis;
 
 /// A direction of a link.
 #[derive(Copy, Clone, Debug, Eq, PartialEq, Ord, PartialOrd)]

@@ -5,8 +5,8 @@ use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::runtime::driver::mio::Mio;
-use crate::runtime::driver::{CloseCause, CloseHow, ConnId, Detached, Driver, Event, ListenerId, Tuning};
+use crate::driver::mio::Mio;
+use crate::driver::{CloseCause, CloseHow, ConnId, Detached, Driver, Event, ListenerId, Tuning};
 
 /// Makes one kind of driver.
 pub(super) type Make = fn(Tuning) -> Box<dyn Driver>;
@@ -17,19 +17,19 @@ pub(super) fn mio(tuning: Tuning) -> Box<dyn Driver> {
 
 #[cfg(target_os = "linux")]
 pub(super) fn uring(tuning: Tuning) -> Box<dyn Driver> {
-    Box::new(crate::runtime::driver::uring::Uring::new(tuning).unwrap())
+    Box::new(crate::driver::uring::Uring::new(tuning).unwrap())
 }
 
 /// As on a kernel that cannot defer completions (before Linux 6.1).
 #[cfg(target_os = "linux")]
 pub(super) fn uring_undeferred(tuning: Tuning) -> Box<dyn Driver> {
-    Box::new(crate::runtime::driver::uring::Uring::undeferred(tuning).unwrap())
+    Box::new(crate::driver::uring::Uring::undeferred(tuning).unwrap())
 }
 
 /// Only a system that forbids io_uring altogether excuses the driver; whatever else it lacks fails the tests.
 #[cfg(target_os = "linux")]
 pub(super) fn uring_may_run() -> bool {
-    let forbidden = match crate::runtime::driver::uring::Uring::new(Tuning::default()) {
+    let forbidden = match crate::driver::uring::Uring::new(Tuning::default()) {
         Ok(_) => return true,
         Err(error) => matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES | libc::ENOSYS)),
     };

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::for_each_driver;
 use super::world::{self, Make, World};
-use crate::runtime::driver::{ListenerId, Tuning};
-use crate::runtime::isolated;
-use crate::runtime::platform::lower_descriptor_limit;
+use crate::driver::{ListenerId, Tuning};
+use crate::isolated;
+use crate::platform::lower_descriptor_limit;
 
 for_each_driver!(
     an_accepted_connection_tells_where_it_came_in_and_from_whom,
@@ -148,7 +148,7 @@ fn descriptors_run_out_and_come_back(make: Make) {
     drop(clients);
     let gone: Vec<_> = world.stories.keys().copied().filter(|conn| *conn != old).collect();
     for conn in gone {
-        world.close(conn, crate::runtime::driver::CloseHow::Reset);
+        world.close(conn, crate::driver::CloseHow::Reset);
     }
     world.until("closed", |world| world.driver.connections() == 1);
     world.connect();
@@ -168,7 +168,7 @@ impl ReadOne for &socket2::Socket {
 
 #[test]
 fn descriptors_run_out_and_come_back_over_mio() {
-    isolated::run("runtime::driver::tests::accepting::descriptors_run_out_and_come_back_over_mio", || {
+    isolated::run("driver::tests::accepting::descriptors_run_out_and_come_back_over_mio", || {
         descriptors_run_out_and_come_back(world::mio);
     });
 }
@@ -176,7 +176,7 @@ fn descriptors_run_out_and_come_back_over_mio() {
 #[cfg(target_os = "linux")]
 #[test]
 fn descriptors_run_out_and_come_back_over_uring() {
-    isolated::run("runtime::driver::tests::accepting::descriptors_run_out_and_come_back_over_uring", || {
+    isolated::run("driver::tests::accepting::descriptors_run_out_and_come_back_over_uring", || {
         if world::uring_may_run() {
             descriptors_run_out_and_come_back(world::uring);
         }

@@ -11,7 +11,7 @@ use super::{
     CLOSING, ENDED, GONE, HUNG_UP, LastWord, Mio, PAUSED, QUEUED, READABLE, SHUT, WATCHES_WRITE, interest,
     token,
 };
-use crate::runtime::driver::{CloseCause, ConnId, Event, RECEIPT_BYTES};
+use crate::driver::{CloseCause, ConnId, Event, RECEIPT_BYTES};
 
 /// Attempts to write of one connection in one turn.
 const WRITES_PER_TURN: usize = 16;

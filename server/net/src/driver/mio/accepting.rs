@@ -8,8 +8,8 @@ use std::time::Instant;
 use socket2::SockRef;
 
 use super::{Connection, Mio};
-use crate::runtime::driver::accept::{AcceptTrouble, canonical};
-use crate::runtime::driver::{ConnId, Event, ListenerId};
+use crate::driver::accept::{AcceptTrouble, canonical};
+use crate::driver::{ConnId, Event, ListenerId};
 
 impl Mio {
     pub(super) fn accept(&mut self, sink: &mut dyn FnMut(Event<'_>)) {

@@ -141,7 +141,7 @@ fn look_up<T>(mut ask: impl FnMut(&mut [u8]) -> (libc::c_int, Option<T>)) -> io:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::isolated;
+    use crate::isolated;
 
     fn is_root() -> bool {
         // SAFETY: geteuid has no preconditions.
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn root_becomes_an_ordinary_user_and_cannot_go_back() {
         isolated::run(
-            "runtime::platform::privileges::tests::root_becomes_an_ordinary_user_and_cannot_go_back",
+            "platform::privileges::tests::root_becomes_an_ordinary_user_and_cannot_go_back",
             || {
                 let may = is_root();
                 match drop_privileges("nobody", None) {
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_group_can_be_given_beside_the_user() {
-        isolated::run("runtime::platform::privileges::tests::a_group_can_be_given_beside_the_user", || {
+        isolated::run("platform::privileges::tests::a_group_can_be_given_beside_the_user", || {
             let wanted = group_id(c"daemon").unwrap().unwrap();
             let result = drop_privileges("nobody", Some("daemon"));
             if result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {

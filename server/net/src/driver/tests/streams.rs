@@ -8,7 +8,7 @@ use socket2::SockRef;
 
 use super::for_each_driver;
 use super::world::{Make, Random, World, assert_pattern, pattern};
-use crate::runtime::driver::{CloseCause, Tuning};
+use crate::driver::{CloseCause, Tuning};
 
 for_each_driver!(
     bytes_arrive_in_the_order_they_were_sent,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::for_each_driver;
 use super::world::{self, Make, Random, World, assert_pattern, pattern};
-use crate::runtime::driver::{CloseCause, CloseHow, Detached, Tuning};
+use crate::driver::{CloseCause, CloseHow, Detached, Tuning};
 
 for_each_driver!(
     a_moved_connection_goes_on,

@@ -48,7 +48,7 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::runtime::isolated;
+    use crate::isolated;
 
     /// Lowers the soft limit of this process; for tests in a process of their own.
     pub(crate) fn lower_descriptor_limit(soft: u64) {
@@ -60,7 +60,7 @@ pub(crate) mod tests {
 
     #[test]
     fn the_soft_limit_rises_to_the_hard_one() {
-        isolated::run("runtime::platform::descriptors::tests::the_soft_limit_rises_to_the_hard_one", || {
+        isolated::run("platform::descriptors::tests::the_soft_limit_rises_to_the_hard_one", || {
             lower_descriptor_limit(50);
             let before = descriptor_limits().unwrap();
             assert_eq!(before.soft, 50);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::for_each_driver;
 use super::world::{Make, Random, World, pattern};
-use crate::runtime::driver::{CloseHow, Tuning};
+use crate::driver::{CloseHow, Tuning};
 
 for_each_driver!(
     a_thousand_connections_keep_their_streams_apart,

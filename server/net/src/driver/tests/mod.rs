@@ -17,15 +17,15 @@ macro_rules! for_each_driver {
         mod mio {
             $(#[test]
             fn $behaviour() {
-                super::$behaviour(crate::runtime::driver::tests::world::mio);
+                super::$behaviour(crate::driver::tests::world::mio);
             })*
         }
         #[cfg(target_os = "linux")]
         mod uring {
             $(#[test]
             fn $behaviour() {
-                if crate::runtime::driver::tests::world::uring_may_run() {
-                    super::$behaviour(crate::runtime::driver::tests::world::uring);
+                if crate::driver::tests::world::uring_may_run() {
+                    super::$behaviour(crate::driver::tests::world::uring);
                 }
             })*
         }
@@ -33,8 +33,8 @@ macro_rules! for_each_driver {
         mod uring_undeferred {
             $(#[test]
             fn $behaviour() {
-                if crate::runtime::driver::tests::world::uring_may_run() {
-                    super::$behaviour(crate::runtime::driver::tests::world::uring_undeferred);
+                if crate::driver::tests::world::uring_may_run() {
+                    super::$behaviour(crate::driver::tests::world::uring_undeferred);
                 }
             })*
         }

@@ -237,7 +237,7 @@ impl Detached {
 
     /// A socket that another program had: with what it had received and not looked at, what it had not yet sent, and
     /// whether it had learned of the peer's end.
-    pub(crate) fn restored(socket: OwnedFd, unread: &[u8], unsent: &[u8], ended: bool) -> Detached {
+    pub fn restored(socket: OwnedFd, unread: &[u8], unsent: &[u8], ended: bool) -> Detached {
         Detached {
             handle: Handle::Socket(socket),
             unread: unread.to_vec(),
@@ -247,7 +247,7 @@ impl Detached {
     }
 
     /// Its descriptor; `None` of a simulated connection.
-    pub(crate) fn descriptor(&self) -> Option<RawFd> {
+    pub fn descriptor(&self) -> Option<RawFd> {
         match &self.handle {
             Handle::Socket(socket) => Some(socket.as_raw_fd()),
             Handle::Simulated(_) => None,
@@ -255,12 +255,12 @@ impl Detached {
     }
 
     /// Bytes that were received and not delivered.
-    pub(crate) fn unread(&self) -> &[u8] {
+    pub fn unread(&self) -> &[u8] {
         &self.unread
     }
 
     /// Bytes that are still to be sent, in two pieces.
-    pub(crate) fn unsent(&self) -> [&[u8]; 2] {
+    pub fn unsent(&self) -> [&[u8]; 2] {
         self.unsent.pieces()
     }
 
