@@ -23,7 +23,7 @@ fn say(what: &impl Serialize) -> Result<ExitCode, String> {
 /// Says what this program is and what it can read. The configuration, which was read to come here, is one that it can
 /// run with; so must the certificate be.
 pub(crate) fn probe(config: &Config) -> Result<ExitCode, String> {
-    certificate::facts(config).map_err(|error| error.to_string())?;
+    certificate::facts(&config.tls_settings()).map_err(|error| error.to_string())?;
     say(&Probed {
         whimbreld: env!("CARGO_PKG_VERSION").into(),
         states: [STATE_VERSION_OLDEST, STATE_VERSION_NEWEST],

@@ -18,9 +18,9 @@ pub mod simulation;
 pub mod stanza;
 pub mod stats;
 pub mod stream;
-pub mod tls;
 pub mod upgrade;
 pub mod user;
 pub mod worker;
 
+pub use whimbrel_tls as tls;
 pub use whimbrel_xml as xml;

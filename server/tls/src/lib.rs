@@ -1,4 +1,5 @@
-//! TLS (RFC 6120 §5, RFC 7590, XEP-0368): bytes in, bytes out, no sockets.
+//! TLS (RFC 6120 §5, RFC 7590, XEP-0368): bytes in, bytes out, no sockets. It knows neither the configuration of a
+//! server, nor what is done with channel bindings, nor how a saved connection is written.
 //!
 //! ```text
 //!   Acceptor::begin ──> Fresh ──first byte──> Handshake (rustls) ──keys──> Records (ours)
@@ -14,14 +15,23 @@
 //! | [`record`] | the compact record layer after it |
 //! | [`suite`] | cipher suites, keys, the key schedule of TLS 1.3 |
 //! | `bindings` | the channel binding of the certificate |
+//! | `channel_bindings` | the channel bindings of a connection |
+//! | `settings` | which certificate, for which domain |
+//! | `saved` | a connection as it goes to another program |
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 mod acceptor;
 mod bindings;
 pub mod certificate;
+mod channel_bindings;
 mod der;
 mod error;
 mod handshake;
 pub mod record;
+mod saved;
+mod settings;
 pub mod suite;
 #[cfg(test)]
 mod tests;
@@ -29,11 +39,12 @@ mod tests;
 use std::sync::Arc;
 
 pub use acceptor::{ALPN, Acceptor};
+pub use channel_bindings::{BindingType, ChannelBindings};
 pub use error::{CertificateError, TlsError};
 pub use handshake::{HANDSHAKE_BYTES_MAX, HANDSHAKE_RECORDS_MAX};
+pub use saved::{SavedDirection, SavedRecords, SavedSecret, SavedTls};
+pub use settings::Settings;
 
-use crate::stream::sasl::ChannelBindings;
-use crate::upgrade::tls::{EstablishedTls, TlsRecord};
 use acceptor::Identity;
 use handshake::{Handshake, Stage};
 use record::Records;
@@ -82,6 +93,7 @@ impl Tls {
     ///
     /// # Errors
     /// The connection is over. The alert, if one is due, is in `wire_out`.
+    #[inline]
     pub fn open(
         &mut self,
         wire: &[u8],
@@ -134,6 +146,7 @@ impl Tls {
     ///
     /// # Errors
     /// The handshake is not done, the connection has ended, or (TLS 1.2) the key has encrypted all it may.
+    #[inline]
     pub fn seal(&mut self, plain: &[u8], wire_out: &mut Vec<u8>) -> Result<(), TlsError> {
         match &mut self.state {
             State::Established(records) => records.seal(plain, wire_out),
@@ -155,16 +168,16 @@ impl Tls {
     }
 
     /// As it goes to another program: `None` in the midst of a handshake, and when the connection has ended.
-    pub(crate) fn save(&self) -> Option<TlsRecord<'_>> {
+    pub fn save(&self) -> Option<SavedTls<'_>> {
         match &self.state {
-            State::Fresh(_) => Some(TlsRecord::Fresh),
-            State::Established(records) => Some(TlsRecord::Established(Box::new(records.save()?))),
+            State::Fresh(_) => Some(SavedTls::Fresh),
+            State::Established(records) => Some(SavedTls::Established(Box::new(records.save()?))),
             State::Handshake(_) | State::Failed => None,
         }
     }
 
     /// A connection of another program, after its handshake.
-    pub(crate) fn restored(record: &EstablishedTls<'_>) -> Tls {
+    pub fn restored(record: &SavedRecords<'_>) -> Tls {
         Tls { state: State::Established(Records::restored(record)), bindings: None }
     }
 

@@ -4,8 +4,8 @@ use ring::aead::{Aad, LessSafeKey, NONCE_LEN, Nonce};
 use rustls::AlertDescription;
 
 use super::{Ending, HEADER_BYTES, PLAIN_BYTES_MAX, Records, content};
-use crate::tls::TlsError;
-use crate::tls::suite::{RECORDS_KEPT_BACK, Version};
+use crate::TlsError;
+use crate::suite::{RECORDS_KEPT_BACK, Version};
 
 /// The version in every record's header (RFC 8446 §5.2 keeps that of TLS 1.2).
 pub(super) const VERSION: [u8; 2] = [3, 3];
@@ -58,7 +58,7 @@ impl Records {
     }
 
     /// Tells the other side that the key changes, and changes it (TLS 1.3 only).
-    pub(in crate::tls) fn change_write_key(&mut self, wire_out: &mut Vec<u8>) {
+    pub(crate) fn change_write_key(&mut self, wire_out: &mut Vec<u8>) {
         let key = self.write.expanded(self.suite);
         self.write_record(&key, content::HANDSHAKE, &KEY_UPDATE_NOT_REQUESTED, wire_out);
         self.write = self.write.next(self.suite);
@@ -125,18 +125,18 @@ pub(super) fn aad_tls12(sequence: u64, kind: u8, plain_length: usize) -> [u8; 13
 #[cfg(test)]
 impl Records {
     /// Writes one record of any type, however long it is.
-    pub(in crate::tls) fn write_any(&mut self, kind: u8, body: &[u8], wire_out: &mut Vec<u8>) {
+    pub(crate) fn write_any(&mut self, kind: u8, body: &[u8], wire_out: &mut Vec<u8>) {
         let key = self.write.expanded(self.suite);
         self.write_record(&key, kind, body, wire_out);
     }
 
     /// Changes the key without a word.
-    pub(in crate::tls) fn move_write_key(&mut self) {
+    pub(crate) fn move_write_key(&mut self) {
         self.write = self.write.next(self.suite);
     }
 
     /// Type and body of one record.
-    pub(in crate::tls) fn open_any(&mut self, record: &[u8]) -> (u8, Vec<u8>) {
+    pub(crate) fn open_any(&mut self, record: &[u8]) -> (u8, Vec<u8>) {
         let mut plain = Vec::new();
         let kind = self.decrypt(&mut None, record, &mut plain);
         (kind.unwrap_or_else(|_| panic!("the record is whole and true")), plain)

@@ -7,7 +7,7 @@ use super::{
     Ending, HEADER_BYTES, PLAIN_BYTES_MAX, Partial, QUIET_RECORDS_MAX, Records, Stop, TAG_BYTES, content,
     write,
 };
-use crate::tls::suite::Version;
+use crate::suite::Version;
 
 /// What AEAD, padding and content type may add to a record in TLS 1.3 (RFC 8446 §5.2).
 const EXPANSION_TLS13: usize = 256;

@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use super::super::certificate;
 use super::*;
 
-fn in_directory(data: &std::path::Path, domain: &str) -> Config {
-    Config { data: data.to_owned(), domain: domain.to_owned(), ..Config::default() }
+fn in_directory(data: &std::path::Path, domain: &str) -> Settings {
+    Settings { self_signed: data.join("tls"), domain: domain.to_owned(), ..Settings::default() }
 }
 
 #[test]
@@ -14,9 +14,8 @@ fn each_kind_of_key_is_read() {
     for (certificate, key) in
         [("rsa.pem", "rsa-pkcs1.key"), ("rsa.pem", "rsa-pkcs8.key"), ("ec.pem", "ec-sec1.key")]
     {
-        let tls = TlsConfig { certificate: pem(certificate), key: pem(key), ..TlsConfig::default() };
-        let config = Config { tls, ..Config::default() };
-        let accepted = Acceptor::from_config(&config).map(drop);
+        let settings = files(pem(certificate), pem(key));
+        let accepted = Acceptor::new(&settings).map(drop);
         assert!(accepted.is_ok(), "{key}: {accepted:?}");
     }
 }
@@ -65,13 +64,10 @@ fn each_mistake_names_the_file_and_the_reason() {
         (&good, &p521_pkcs8, "p521-pkcs8.key", "the curve P-521"),
     ];
     for (certificate, key, name, reason) in table {
-        let config = Config {
-            tls: TlsConfig { certificate: certificate.clone(), key: key.clone(), ..TlsConfig::default() },
-            ..Config::default()
-        };
-        let error = Acceptor::from_config(&config).map(drop).unwrap_err().to_string();
+        let settings = files(certificate.clone(), key.clone());
+        let error = Acceptor::new(&settings).map(drop).unwrap_err().to_string();
         assert!(error.contains(name) && error.contains(reason), "{name}, {reason}: {error}");
-        assert_eq!(certificate::facts(&config).unwrap_err().to_string(), error);
+        assert_eq!(certificate::facts(&settings).unwrap_err().to_string(), error);
     }
 }
 
@@ -80,9 +76,8 @@ fn a_private_key_that_others_may_use_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let key = directory.path().join("own.key");
     std::fs::copy(pem("ec-sec1.key"), &key).unwrap();
-    let tls = TlsConfig { certificate: pem("ec.pem"), key: key.clone(), ..TlsConfig::default() };
-    let mut config = Config { tls, ..Config::default() };
-    let good = Acceptor::from_config(&config).unwrap();
+    let mut settings = files(pem("ec.pem"), key.clone());
+    let good = Acceptor::new(&settings).unwrap();
     for (mode, group_readable, refusal) in [
         (0o600, false, ""),
         (0o400, false, ""),
@@ -97,10 +92,10 @@ fn a_private_key_that_others_may_use_is_refused() {
         (0o666, false, "mode 666"),
     ] {
         std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).unwrap();
-        config.tls.key_group_readable = group_readable;
-        let found = Acceptor::from_config(&config).map(drop).map_err(|error| error.to_string());
-        let reloaded = good.reload(&config).map_err(|error| error.to_string());
-        let checked = certificate::facts(&config).map(drop).map_err(|error| error.to_string());
+        settings.key_group_readable = group_readable;
+        let found = Acceptor::new(&settings).map(drop).map_err(|error| error.to_string());
+        let reloaded = good.reload(&settings).map_err(|error| error.to_string());
+        let checked = certificate::facts(&settings).map(drop).map_err(|error| error.to_string());
         assert_eq!((&found, &found), (&reloaded, &checked), "{mode:o}");
         match refusal {
             "" => assert_eq!(found, Ok(()), "{mode:o}"),
@@ -112,12 +107,12 @@ fn a_private_key_that_others_may_use_is_refused() {
 #[test]
 fn the_self_signed_certificate_is_the_same_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();
-    let config = in_directory(directory.path(), "localhost");
-    assert_eq!(certificate::facts(&config).unwrap(), None, "asking makes none");
+    let settings = in_directory(directory.path(), "localhost");
+    assert_eq!(certificate::facts(&settings).unwrap(), None, "asking makes none");
     let files = ["tls/self-signed.pem", "tls/self-signed.key"].map(|name| directory.path().join(name));
     let read = || files.clone().map(|path| std::fs::read(path).unwrap());
 
-    let acceptor = Acceptor::from_config(&config).unwrap();
+    let acceptor = Acceptor::new(&settings).unwrap();
     let first = read();
     for path in &files {
         assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600, "{path:?}");
@@ -126,9 +121,9 @@ fn the_self_signed_certificate_is_the_same_after_a_restart() {
     pair.talk().unwrap();
     assert!(pair.tls.is_established());
 
-    Acceptor::from_config(&config).unwrap().reload(&config).unwrap();
+    Acceptor::new(&settings).unwrap().reload(&settings).unwrap();
     assert!(read() == first, "it was made anew");
-    let facts = certificate::facts(&config).unwrap().unwrap();
+    let facts = certificate::facts(&settings).unwrap().unwrap();
     assert_eq!(facts.names, ["localhost", "127.0.0.1", "::1"]);
     assert!(facts.self_signed && facts.chain == 1);
     let years = (facts.not_after - facts.not_before) / (365 * 24 * 3600);
@@ -139,23 +134,23 @@ fn the_self_signed_certificate_is_the_same_after_a_restart() {
     for (domain, names) in
         [("a.example", "a.example"), ("bücher.example", "xn--bcher-kva.example"), ("[::1]", "::1")]
     {
-        let config = in_directory(directory.path(), domain);
+        let settings = in_directory(directory.path(), domain);
         let before = read();
-        Acceptor::from_config(&config).unwrap();
+        Acceptor::new(&settings).unwrap();
         let made = read();
         assert!(made != before, "{domain}: another domain needs another certificate");
-        Acceptor::from_config(&config).unwrap();
+        Acceptor::new(&settings).unwrap();
         assert!(read() == made, "{domain}: it was made anew");
-        assert_eq!(certificate::facts(&config).unwrap().unwrap().names, [names]);
+        assert_eq!(certificate::facts(&settings).unwrap().unwrap().names, [names]);
     }
 }
 
 #[test]
 fn half_a_pair_or_a_damaged_one_is_made_anew() {
     let directory = tempfile::tempdir().unwrap();
-    let config = in_directory(directory.path(), "localhost");
+    let settings = in_directory(directory.path(), "localhost");
     let path = |name: &str| directory.path().join("tls").join(name);
-    Acceptor::from_config(&config).unwrap();
+    Acceptor::new(&settings).unwrap();
     type Damage = fn(&std::path::Path);
     let damages: [(&str, Damage); 4] = [
         ("self-signed.pem", |path| std::fs::remove_file(path).unwrap()),
@@ -166,9 +161,9 @@ fn half_a_pair_or_a_damaged_one_is_made_anew() {
     for (name, damage) in damages {
         damage(&path(name));
         std::fs::write(path("self-signed.pem.new"), "left over").unwrap();
-        let accepted = Acceptor::from_config(&config).map(drop);
+        let accepted = Acceptor::new(&settings).map(drop);
         assert!(accepted.is_ok(), "{name}: {accepted:?}");
-        certificate::facts(&config).unwrap().expect("there is one again");
+        certificate::facts(&settings).unwrap().expect("there is one again");
     }
     assert_eq!(std::fs::read_dir(directory.path().join("tls")).unwrap().count(), 2, "nothing is left over");
 }
@@ -203,7 +198,7 @@ fn what_is_wrong_with_a_certificate_is_said() {
 
 #[test]
 fn the_facts_of_a_real_certificate() {
-    let facts = certificate::facts(&config(false)).unwrap().unwrap();
+    let facts = certificate::facts(&settings(false)).unwrap().unwrap();
     assert_eq!(facts.names, ["localhost", "*.localhost"]);
     assert!(facts.self_signed && facts.covers("chat.localhost") && !facts.covers("a.chat.localhost"));
     assert!(facts.not_after > 4_000_000_000, "it is valid for a hundred years: {}", facts.not_after);

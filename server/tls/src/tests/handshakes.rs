@@ -1,7 +1,7 @@
 //! Handshakes and data, as they should be.
 
 use super::*;
-use crate::stream::sasl::ChannelBindings;
+use crate::channel_bindings::ChannelBindings;
 
 #[test]
 fn every_suite_carries_data_both_ways_and_closes() {
@@ -96,9 +96,9 @@ fn alpn_is_answered_when_it_fits_and_refused_when_it_does_not() {
     ];
     for suite in [SUITES[0].0, SUITES[3].0] {
         for (offered, accepted) in table {
-            let config = config(false);
-            let acceptor = Acceptor::from_config(&config).unwrap();
-            let mut pair = Pair::of(&acceptor, client(suite, &config.tls.certificate, offered));
+            let settings = settings(false);
+            let acceptor = Acceptor::new(&settings).unwrap();
+            let mut pair = Pair::of(&acceptor, client(suite, &settings.certificate, offered));
             assert_eq!(pair.talk().is_ok() && pair.tls.is_established(), accepted, "{offered:?}");
             let alert = (!accepted).then_some(rustls::AlertDescription::NoApplicationProtocol);
             assert_eq!(pair.alert_at_client(), alert, "{offered:?}");
@@ -126,25 +126,25 @@ fn both_sides_have_the_same_channel_bindings() {
 
 #[test]
 fn a_reload_changes_the_certificate_of_later_connections_only() {
-    let (old, new) = (config(false), config(true));
-    let acceptor = Acceptor::from_config(&old).unwrap();
+    let (old, new) = (settings(false), settings(true));
+    let acceptor = Acceptor::new(&old).unwrap();
     let suite = SUITES[0].0;
-    let mut early = Pair::of(&acceptor, client(suite, &old.tls.certificate, &[]));
+    let mut early = Pair::of(&acceptor, client(suite, &old.certificate, &[]));
     let hello = early.take_from_client();
     early.give(&hello[..10]).unwrap();
     acceptor.reload(&new).unwrap();
     early.give(&hello[10..]).unwrap();
     early.talk().unwrap();
     assert!(early.tls.is_established());
-    let mut late = Pair::of(&acceptor, client(suite, &new.tls.certificate, &[]));
+    let mut late = Pair::of(&acceptor, client(suite, &new.certificate, &[]));
     late.talk().unwrap();
     assert!(late.tls.is_established());
 
     let mut broken = new.clone();
-    broken.tls.key = pem("ec-sec1.key");
+    broken.key = pem("ec-sec1.key");
     let error = acceptor.reload(&broken).unwrap_err().to_string();
     assert!(error.contains("does not belong"), "{error}");
-    let mut still = Pair::of(&acceptor, client(suite, &new.tls.certificate, &[]));
+    let mut still = Pair::of(&acceptor, client(suite, &new.certificate, &[]));
     still.talk().unwrap();
     assert!(still.tls.is_established(), "the old certificate stays in use");
 }

@@ -4,7 +4,7 @@ use ring::aead::{self, LessSafeKey, NONCE_LEN, UnboundKey};
 use ring::{digest, hkdf};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::upgrade::tls::{KeyRecord, SecretRecord};
+use crate::saved::{SavedDirection, SavedSecret};
 
 /// Bytes of the longest key.
 pub const KEY_BYTES_MAX: usize = 32;
@@ -104,27 +104,27 @@ impl DirectionKeys {
 
     /// As they go to another program. In TLS 1.3 key and nonce are made from the secret anew: that is a third of the
     /// bytes.
-    pub(super) fn save(&self, version: Version, suite: Suite) -> KeyRecord<'_> {
+    pub(super) fn save(&self, version: Version, suite: Suite) -> SavedDirection<'_> {
         let secret = match version {
-            Version::Tls13 => SecretRecord::Traffic(&self.secret[..suite.secret_bytes()]),
-            Version::Tls12 => SecretRecord::Key(&self.key[..suite.key_bytes()], &self.iv),
+            Version::Tls13 => SavedSecret::Traffic(&self.secret[..suite.secret_bytes()]),
+            Version::Tls12 => SavedSecret::Key(&self.key[..suite.key_bytes()], &self.iv),
         };
-        KeyRecord { sequence: self.sequence, secret }
+        SavedDirection { sequence: self.sequence, secret }
     }
 
     /// The keys of another program; what the record has too much or too little of is cut or zero.
-    pub(super) fn restored(suite: Suite, record: &KeyRecord<'_>) -> DirectionKeys {
+    pub(super) fn restored(suite: Suite, record: &SavedDirection<'_>) -> DirectionKeys {
         let fill = |to: &mut [u8], from: &[u8]| {
             let length = to.len().min(from.len());
             to[..length].copy_from_slice(&from[..length]);
         };
         let mut keys = match record.secret {
-            SecretRecord::Traffic(given) => {
+            SavedSecret::Traffic(given) => {
                 let mut secret = [0; SECRET_BYTES_MAX];
                 fill(&mut secret, given);
                 DirectionKeys::from_secret(suite, secret)
             }
-            SecretRecord::Key(key, iv) => {
+            SavedSecret::Key(key, iv) => {
                 let mut keys = DirectionKeys {
                     sequence: 0,
                     key: [0; KEY_BYTES_MAX],

@@ -22,7 +22,7 @@ use super::acceptor::Identity;
 use super::error::TlsError;
 use super::record::{HEADER_BYTES, PLAIN_BYTES_MAX, Records};
 use super::suite::{self, DirectionKeys, KEY_BYTES_MAX, SECRET_BYTES_MAX, Suite, Version};
-use crate::stream::sasl::ChannelBindings;
+use crate::channel_bindings::ChannelBindings;
 
 /// Bytes a client may send for its handshake, record headers included.
 pub const HANDSHAKE_BYTES_MAX: usize = 64 * 1024;

@@ -5,8 +5,8 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ring::aead::{AES_128_GCM, AES_256_GCM, CHACHA20_POLY1305, LessSafeKey, UnboundKey};
-use whimbrel_server::tls::record::Records;
-use whimbrel_server::tls::suite::{DirectionKeys, Suite, Version};
+use whimbrel_tls::record::Records;
+use whimbrel_tls::suite::{DirectionKeys, Suite, Version};
 
 const SUITES: [Suite; 3] = [Suite::Aes128Gcm, Suite::Aes256Gcm, Suite::ChaCha20Poly1305];
 

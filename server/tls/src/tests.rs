@@ -16,7 +16,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedCipherSuite
 
 use super::suite::{DirectionKeys, Suite, Version};
 use super::{Acceptor, Progress, Tls, TlsError};
-use crate::config::{Config, TlsConfig};
+use crate::Settings;
 
 /// Every suite, and whether its certificate is the RSA one.
 static SUITES: [(SupportedCipherSuite, bool); 9] = [
@@ -36,7 +36,7 @@ fn pem(name: &str) -> std::path::PathBuf {
     use std::os::unix::fs::PermissionsExt;
     static KEYS: std::sync::OnceLock<tempfile::TempDir> = std::sync::OnceLock::new();
     static COPYING: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/tls/tests/pem").join(name);
+    let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/tests/pem").join(name);
     if !name.ends_with(".key") {
         return source;
     }
@@ -49,10 +49,13 @@ fn pem(name: &str) -> std::path::PathBuf {
     copy
 }
 
-fn config(rsa: bool) -> Config {
+fn settings(rsa: bool) -> Settings {
     let (certificate, key) = if rsa { ("rsa.pem", "rsa-pkcs1.key") } else { ("ec.pem", "ec-sec1.key") };
-    let tls = TlsConfig { certificate: pem(certificate), key: pem(key), ..TlsConfig::default() };
-    Config { tls, ..Config::default() }
+    files(pem(certificate), pem(key))
+}
+
+fn files(certificate: std::path::PathBuf, key: std::path::PathBuf) -> Settings {
+    Settings { domain: "localhost".to_owned(), certificate, key, ..Settings::default() }
 }
 
 fn is_tls13(suite: SupportedCipherSuite) -> bool {
@@ -93,9 +96,9 @@ impl Pair {
     }
 
     fn new((suite, rsa): (SupportedCipherSuite, bool)) -> Pair {
-        let config = config(rsa);
-        let acceptor = Acceptor::from_config(&config).unwrap();
-        Pair::of(&acceptor, client(suite, &config.tls.certificate, &["xmpp-client"]))
+        let settings = settings(rsa);
+        let acceptor = Acceptor::new(&settings).unwrap();
+        Pair::of(&acceptor, client(suite, &settings.certificate, &["xmpp-client"]))
     }
 
     fn connected(of: (SupportedCipherSuite, bool)) -> Pair {

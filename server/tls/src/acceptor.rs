@@ -9,7 +9,7 @@ use rustls::version::{TLS12, TLS13};
 use super::certificate::{self, Certificate};
 use super::error::TlsError;
 use super::{Tls, bindings};
-use crate::config::Config;
+use crate::Settings;
 
 /// The protocol's name in ALPN (XEP-0368 §3, RFC 7301).
 pub const ALPN: &[u8] = b"xmpp-client";
@@ -32,13 +32,13 @@ pub struct Acceptor {
 }
 
 impl Acceptor {
-    /// Reads the configured certificate; without one, makes a self-signed one in the data directory or takes the
+    /// Reads the certificate that is given; without one, makes a self-signed one in its directory or takes the
     /// one made before.
     ///
     /// # Errors
     /// Which file cannot be used and why.
-    pub fn from_config(config: &Config) -> Result<Self, TlsError> {
-        Ok(Acceptor { identity: RwLock::new(Arc::new(identity(config)?)) })
+    pub fn new(settings: &Settings) -> Result<Self, TlsError> {
+        Ok(Acceptor { identity: RwLock::new(Arc::new(identity(settings)?)) })
     }
 
     /// TLS for a new connection. Nothing is allocated before the client's first byte.
@@ -55,16 +55,16 @@ impl Acceptor {
     ///
     /// # Errors
     /// Which file cannot be used and why; the old certificate stays in use.
-    pub fn reload(&self, config: &Config) -> Result<(), TlsError> {
-        let new = Arc::new(identity(config)?);
+    pub fn reload(&self, settings: &Settings) -> Result<(), TlsError> {
+        let new = Arc::new(identity(settings)?);
         *self.identity.write().expect("nothing panics while it holds this lock") = new;
         Ok(())
     }
 }
 
-fn identity(config: &Config) -> Result<Identity, TlsError> {
-    let Certificate { certified, facts, .. } = certificate::load_or_make(config)?;
-    facts.warn(&config.domain);
+fn identity(settings: &Settings) -> Result<Identity, TlsError> {
+    let Certificate { certified, facts, .. } = certificate::load_or_make(settings)?;
+    facts.warn(&settings.domain);
     let end_point = certified.end_entity_cert().ok().and_then(|der| bindings::server_end_point(der));
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     // RFC 7590 §3.1: no version before TLS 1.2; rustls has nothing but AEAD suites with forward secrecy.

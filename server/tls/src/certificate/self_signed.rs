@@ -11,8 +11,8 @@ use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpos
 use zeroize::Zeroizing;
 
 use super::{Certificate, ascii_domain, bare, load, now};
-use crate::config::Config;
-use crate::tls::error::CertificateError;
+use crate::Settings;
+use crate::error::CertificateError;
 
 /// How long it is valid: about ten years.
 const VALID_SECONDS: u64 = 3652 * 24 * 3600;
@@ -20,17 +20,17 @@ const VALID_SECONDS: u64 = 3652 * 24 * 3600;
 /// It is valid from a day before it was made, for clients whose clocks are behind.
 const BACKDATED_SECONDS: u64 = 24 * 3600;
 
-/// Its two files in the data directory: certificate and key.
-pub(super) fn files(config: &Config) -> (PathBuf, PathBuf) {
-    let directory = config.data.join("tls");
+/// Its two files in its directory: certificate and key.
+pub(super) fn files(settings: &Settings) -> (PathBuf, PathBuf) {
+    let directory = &settings.self_signed;
     (directory.join("self-signed.pem"), directory.join("self-signed.key"))
 }
 
 /// Takes the one made before, or makes one if there is none, it is for another domain, has expired or is damaged.
-pub(super) fn load_or_make(config: &Config) -> Result<Certificate, CertificateError> {
-    let (certificate, key) = files(config);
+pub(super) fn load_or_make(settings: &Settings) -> Result<Certificate, CertificateError> {
+    let (certificate, key) = files(settings);
     let reason = match load(&certificate, &key, false) {
-        Ok(found) if !found.facts.covers(&config.domain) => "it was for another domain".to_owned(),
+        Ok(found) if !found.facts.covers(&settings.domain) => "it was for another domain".to_owned(),
         Ok(found) if found.facts.not_after < now() => "it had expired".to_owned(),
         Ok(found) => return Ok(found),
         Err(CertificateError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
@@ -40,14 +40,14 @@ pub(super) fn load_or_make(config: &Config) -> Result<Certificate, CertificateEr
         Err(error @ (CertificateError::Read { .. } | CertificateError::KeyMode { .. })) => return Err(error),
         Err(error) => error.to_string(),
     };
-    make(config, &certificate, &key)?;
+    make(settings, &certificate, &key)?;
     tracing::info!(path = %certificate.display(), reason, "made a self-signed certificate");
     load(&certificate, &key, false)
 }
 
-fn make(config: &Config, certificate: &Path, key: &Path) -> Result<(), CertificateError> {
-    let failed = |reason: String| CertificateError::SelfSigned { domain: config.domain.clone(), reason };
-    let domain = ascii_domain(bare(&config.domain)).ok_or_else(|| failed("it is no domain name".into()))?;
+fn make(settings: &Settings, certificate: &Path, key: &Path) -> Result<(), CertificateError> {
+    let failed = |reason: String| CertificateError::SelfSigned { domain: settings.domain.clone(), reason };
+    let domain = ascii_domain(bare(&settings.domain)).ok_or_else(|| failed("it is no domain name".into()))?;
     let mut names = vec![domain.clone()];
     if domain == "localhost" {
         names.extend(["127.0.0.1".to_owned(), "::1".to_owned()]);
@@ -65,18 +65,18 @@ fn make(config: &Config, certificate: &Path, key: &Path) -> Result<(), Certifica
     let signed = params.self_signed(&pair).map_err(broken)?;
     let secret = Zeroizing::new(pair.serialize_pem());
 
-    let directory = config.data.join("tls");
+    let directory = &settings.self_signed;
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
-        .create(&directory)
+        .create(directory)
         .map_err(|source| CertificateError::Write { path: directory.clone(), source })?;
     // The certificate last: if only the key got there, the pair does not fit and is made anew.
     write(key, secret.as_bytes())?;
     write(certificate, signed.pem().as_bytes())?;
-    File::open(&directory)
+    File::open(directory)
         .and_then(|opened| opened.sync_all())
-        .map_err(|source| CertificateError::Write { path: directory, source })
+        .map_err(|source| CertificateError::Write { path: directory.clone(), source })
 }
 
 /// Writes a file so that there is either the whole of it or what was there before.

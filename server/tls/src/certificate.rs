@@ -14,7 +14,7 @@ use rustls::sign::CertifiedKey;
 
 use super::der;
 use super::error::{CertificateError, GROUP_MAY_READ};
-use crate::config::Config;
+use crate::Settings;
 
 /// Bytes of a PEM file at most; whatever is longer is something else.
 const PEM_BYTES_MAX: u64 = 1 << 20;
@@ -80,16 +80,16 @@ impl CertificateFacts {
     }
 }
 
-/// Facts about the certificate that the configuration names, or about the self-signed one. None if that has not
+/// Facts about the certificate that the settings name, or about the self-signed one. None if that has not
 /// been made yet. Makes nothing.
 ///
 /// # Errors
 /// Which file cannot be used and why.
-pub fn facts(config: &Config) -> Result<Option<CertificateFacts>, CertificateError> {
-    let certificate = match files(config) {
-        Some((certificate, key)) => load(certificate, key, config.tls.key_group_readable)?,
+pub fn facts(settings: &Settings) -> Result<Option<CertificateFacts>, CertificateError> {
+    let certificate = match files(settings) {
+        Some((certificate, key)) => load(certificate, key, settings.key_group_readable)?,
         None => {
-            let (certificate, key) = self_signed::files(config);
+            let (certificate, key) = self_signed::files(settings);
             if !certificate.exists() {
                 return Ok(None);
             }
@@ -106,17 +106,16 @@ pub(super) struct Certificate {
     pub(super) facts: CertificateFacts,
 }
 
-/// The certificate that the configuration asks for.
-pub(super) fn load_or_make(config: &Config) -> Result<Certificate, CertificateError> {
-    match files(config) {
-        Some((certificate, key)) => load(certificate, key, config.tls.key_group_readable),
-        None => self_signed::load_or_make(config),
+/// The certificate that the settings ask for.
+pub(super) fn load_or_make(settings: &Settings) -> Result<Certificate, CertificateError> {
+    match files(settings) {
+        Some((certificate, key)) => load(certificate, key, settings.key_group_readable),
+        None => self_signed::load_or_make(settings),
     }
 }
 
-fn files(config: &Config) -> Option<(&Path, &Path)> {
-    let tls = &config.tls;
-    (!tls.certificate.as_os_str().is_empty()).then_some((&tls.certificate, &tls.key))
+fn files(settings: &Settings) -> Option<(&Path, &Path)> {
+    (!settings.certificate.as_os_str().is_empty()).then_some((&settings.certificate, &settings.key))
 }
 
 /// `group`: the key's group may read it.

@@ -217,7 +217,7 @@ fn nothing_is_read_after_close_notify() {
 
 #[test]
 fn what_is_not_tls_is_refused_in_the_clear() {
-    let acceptor = Acceptor::from_config(&config(false)).unwrap();
+    let acceptor = Acceptor::new(&settings(false)).unwrap();
     let mut hello_of_ssl2 = vec![0x80, 0x2e, 1, 0, 2];
     hello_of_ssl2.extend([0; 40]);
     let table: [(&str, &[u8]); 5] = [
@@ -244,7 +244,7 @@ fn what_is_not_tls_is_refused_in_the_clear() {
 
 #[test]
 fn a_handshake_of_endless_length_is_cut_off() {
-    let acceptor = Acceptor::from_config(&config(false)).unwrap();
+    let acceptor = Acceptor::new(&settings(false)).unwrap();
     let mut tls = acceptor.begin();
     let (mut plain, mut answer) = (Vec::new(), Vec::new());
     // A ClientHello that claims as much as it may and comes in small parts.
@@ -265,7 +265,7 @@ fn a_handshake_of_endless_length_is_cut_off() {
 
 #[test]
 fn a_handshake_in_crumbs_is_cut_off() {
-    let acceptor = Acceptor::from_config(&config(false)).unwrap();
+    let acceptor = Acceptor::new(&settings(false)).unwrap();
     let mut tls = acceptor.begin();
     let (mut plain, mut answer) = (Vec::new(), Vec::new());
     tls.open(&[22, 3, 1, 0, 4, 1, 0, 0xff, 0xff], &mut plain, &mut answer).unwrap();

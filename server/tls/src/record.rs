@@ -19,7 +19,7 @@ use rustls::AlertDescription;
 
 use super::TlsError;
 use super::suite::{DirectionKeys, Suite, Version};
-use crate::upgrade::tls::EstablishedTls;
+use crate::saved::SavedRecords;
 
 /// Bytes of a record's header.
 pub(super) const HEADER_BYTES: usize = 5;
@@ -119,11 +119,11 @@ impl Records {
     }
 
     /// As it goes to another program; `None` when either side has ended.
-    pub(super) fn save(&self) -> Option<EstablishedTls<'_>> {
+    pub(super) fn save(&self) -> Option<SavedRecords<'_>> {
         if self.ending != Ending::Open || self.closed {
             return None;
         }
-        Some(EstablishedTls {
+        Some(SavedRecords {
             version: self.version,
             suite: self.suite,
             read: self.read.save(self.version, self.suite),
@@ -136,7 +136,7 @@ impl Records {
     }
 
     /// The record layer of another program.
-    pub(super) fn restored(record: &EstablishedTls<'_>) -> Records {
+    pub(super) fn restored(record: &SavedRecords<'_>) -> Records {
         let suite = record.suite;
         let (read, write) =
             (DirectionKeys::restored(suite, &record.read), DirectionKeys::restored(suite, &record.write));
