@@ -1,7 +1,9 @@
 //! The Whimbrel server as a library: everything `whimbreld` does, testable without the process.
+#![deny(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod admission;
+#[expect(unsafe_code, reason = "the allocator")]
 pub mod allocator;
 pub mod boot;
 pub mod config;

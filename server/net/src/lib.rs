@@ -15,6 +15,7 @@
 //! | [`platform`] | what Linux and FreeBSD do differently, and process-wide settings |
 //! | [`timer`] | a hierarchical timer wheel in milliseconds |
 
+#![deny(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod driver;
@@ -22,5 +23,6 @@ pub mod gauge;
 #[cfg(test)]
 mod isolated;
 pub mod mailbox;
+#[expect(unsafe_code, reason = "system calls")]
 pub mod platform;
 pub mod timer;

@@ -148,6 +148,7 @@ impl Mapped {
         file.read_exact_at(&mut first, 0)?;
         // SAFETY: the file has no name, and whoever holds it writes only its attempt and its note from here on, which
         // lie in a page that is read before and not again.
+        #[expect(unsafe_code, reason = "a memory map")]
         Ok(Mapped(unsafe { memmap2::Mmap::map(file)? }))
     }
 

@@ -24,6 +24,7 @@
 //! entities beyond the five predefined ones. CDATA sections are accepted. Everything accepted is well-formed and
 //! namespace-well-formed, so a stanza may be passed on without another look.
 
+#![deny(unsafe_code)]
 #![warn(missing_docs)]
 
 mod chars;
@@ -31,6 +32,7 @@ mod element;
 mod error;
 mod framer;
 mod header;
+#[expect(unsafe_code, reason = "instructions of the processor")]
 mod lanes;
 mod namespace;
 mod stanza;

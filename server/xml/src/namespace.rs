@@ -116,6 +116,7 @@ impl<'a> Sources<'a> {
 /// Bytes that framing has validated, as text. Names and namespaces are mostly short ASCII, for which this is one look;
 /// everything else is checked as a whole.
 #[inline]
+#[expect(unsafe_code, reason = "the path of a message reads each name of a namespace")]
 pub(super) fn text(validated: &[u8]) -> &str {
     if validated.len() <= SHORT_BYTES && validated.iter().fold(0, |all, &b| all | b) < 0x80 {
         // SAFETY: bytes below 0x80 are ASCII, and so UTF-8.

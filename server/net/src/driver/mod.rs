@@ -36,6 +36,7 @@ mod slots;
 #[cfg(test)]
 mod tests;
 #[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "the rings, and buffers that the kernel fills")]
 pub mod uring;
 
 use backlog::Backlog;

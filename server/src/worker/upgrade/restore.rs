@@ -402,6 +402,7 @@ impl Core {
 /// In builds for development only: goes wrong as the environment says, in the middle of a restore, so that tests can see
 /// the way back being taken. The program before, which inherits the environment, is spared.
 #[cfg(debug_assertions)]
+#[expect(unsafe_code, reason = "a crash on purpose")]
 fn fault() {
     if !guard::is_armed() {
         return;
