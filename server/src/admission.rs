@@ -9,33 +9,9 @@ use std::sync::{Mutex, MutexGuard};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
+use whimbrel_address::Block;
 
 use crate::limits::Limits;
-
-/// An address as far as limits care: an IPv4 address, or the /64 of an IPv6 address.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct AddressKey(u64);
-
-impl AddressKey {
-    /// The key of an address.
-    pub fn new(address: IpAddr) -> AddressKey {
-        match address.to_canonical() {
-            // 100::/64 is the discard prefix (RFC 6666): no client comes from it.
-            IpAddr::V4(v4) => AddressKey(u64::from(u32::from(v4)) | 0x0100_0000_0000_0000),
-            IpAddr::V6(v6) => AddressKey((u128::from(v6) >> 64) as u64),
-        }
-    }
-}
-
-impl AddressKey {
-    /// The key of the network that an address is in, among which changing addresses change: an IPv4 /24, an IPv6 /48.
-    pub fn network(address: IpAddr) -> AddressKey {
-        match address.to_canonical() {
-            IpAddr::V4(v4) => AddressKey(u64::from(u32::from(v4) >> 8) | 0x0200_0000_0000_0000),
-            IpAddr::V6(v6) => AddressKey((u128::from(v6) >> 80) as u64 | 0x0300_0000_0000_0000),
-        }
-    }
-}
 
 /// Which limit a connection met.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -55,7 +31,7 @@ pub enum Admitted {
     Free,
     /// `limits.sessions_unauthenticated` is reached: the oldest connection from this address that has no resource is to
     /// be ended. Until it is, there is one more than the limit allows.
-    InPlaceOf(AddressKey),
+    InPlaceOf(Block),
 }
 
 /// The counts.
@@ -78,16 +54,16 @@ struct Count {
 /// of each network.
 #[derive(Default)]
 struct Takers {
-    addresses: HashMap<AddressKey, Count, RandomState>,
-    networks: HashMap<AddressKey, u32, RandomState>,
-    largest_networks: BTreeSet<(u32, AddressKey)>,
-    largest_addresses: BTreeSet<(AddressKey, u32, AddressKey)>,
+    addresses: HashMap<Block, Count, RandomState>,
+    networks: HashMap<Block, u32, RandomState>,
+    largest_networks: BTreeSet<(u32, Block)>,
+    largest_addresses: BTreeSet<(Block, u32, Block)>,
 }
 
 impl Takers {
     /// Counts one that has not logged in more (or less) at an address.
     fn count(&mut self, peer: IpAddr, step: i32) {
-        let (address, network) = (AddressKey::new(peer), AddressKey::network(peer));
+        let (address, network) = (Block::of(peer), Block::network(peer));
         let of_address = &mut self.addresses.entry(address).or_default().unauthenticated;
         let (before, now) = (*of_address, of_address.saturating_add_signed(step));
         *of_address = now;
@@ -107,8 +83,8 @@ impl Takers {
 
     /// The address that is to give up a place for a newcomer: one of the network that has most, if the newcomer's has
     /// fewer even with it; or one of the same network that has more than the newcomer's address would.
-    fn must_yield(&self, peer: IpAddr) -> Option<AddressKey> {
-        let (address, network) = (AddressKey::new(peer), AddressKey::network(peer));
+    fn must_yield(&self, peer: IpAddr) -> Option<Block> {
+        let (address, network) = (Block::of(peer), Block::network(peer));
         let &(most, largest) = self.largest_networks.last()?;
         let own = self.networks.get(&network).copied().unwrap_or(0);
         let others = own + 1 < most;
@@ -116,7 +92,7 @@ impl Takers {
             return None;
         }
         let within = if others { largest } else { network };
-        let range = (within, 0, AddressKey(0))..=(within, u32::MAX, AddressKey(u64::MAX));
+        let range = (within, 0, Block::MIN)..=(within, u32::MAX, Block::MAX);
         let &(_, count, taker) = self.largest_addresses.range(range).next_back()?;
         let own = self.addresses.get(&address).map_or(0, |count| count.unauthenticated);
         (others || own + 1 < count).then_some(taker)
@@ -142,7 +118,7 @@ impl Admission {
             true => Some(takers.must_yield(peer).ok_or(Refusal::Unauthenticated)?),
             false => None,
         };
-        let all = takers.addresses.get(&AddressKey::new(peer)).map_or(0, |count| count.all);
+        let all = takers.addresses.get(&Block::of(peer)).map_or(0, |count| count.all);
         if all >= limits.sessions_per_address {
             return Err(Refusal::PerAddress);
         }
@@ -157,7 +133,7 @@ impl Admission {
 
     fn enter(&self, takers: &mut Takers, peer: IpAddr, established: bool) {
         self.open.fetch_add(1, Ordering::Relaxed);
-        takers.addresses.entry(AddressKey::new(peer)).or_default().all += 1;
+        takers.addresses.entry(Block::of(peer)).or_default().all += 1;
         if !established {
             self.unauthenticated.fetch_add(1, Ordering::Relaxed);
             takers.count(peer, 1);
@@ -178,7 +154,7 @@ impl Admission {
             self.unauthenticated.fetch_sub(1, Ordering::Relaxed);
             takers.count(peer, -1);
         }
-        let address = AddressKey::new(peer);
+        let address = Block::of(peer);
         if let Some(count) = takers.addresses.get_mut(&address) {
             count.all = count.all.saturating_sub(1);
             if count.all == 0 {
@@ -205,8 +181,8 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn address(text: &str) -> AddressKey {
-        AddressKey::new(ip(text))
+    fn address(text: &str) -> Block {
+        Block::of(ip(text))
     }
 
     #[test]
@@ -261,17 +237,5 @@ mod tests {
         }
         let admitted = (0..100u8).filter(|n| admission.admit(IpAddr::from([11, 0, *n, 1]), &limits).is_ok());
         assert_eq!(admitted.count(), 100 / 16 + 8);
-    }
-
-    #[test]
-    fn an_ipv6_client_counts_by_its_64_and_a_mapped_ipv4_as_itself() {
-        assert_eq!(address("2001:db8::1"), address("2001:db8::ffff"));
-        assert_ne!(address("2001:db8::1"), address("2001:db8:0:1::1"));
-        assert_eq!(address("::ffff:10.0.0.1"), address("10.0.0.1"));
-        let network = |text| AddressKey::network(ip(text));
-        assert_eq!(network("2001:db8:0:1::1"), network("2001:db8:0:ffff::1"));
-        assert_ne!(network("2001:db8:0:1::1"), network("2001:db8:1:1::1"));
-        assert_eq!(network("::ffff:10.0.0.1"), network("10.0.0.255"));
-        assert_ne!(network("10.0.0.1"), network("10.0.1.1"));
     }
 }

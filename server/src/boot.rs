@@ -263,7 +263,11 @@ impl Server {
         let crypto = Arc::new(crypto);
         let wake_for_log = wakers.clone();
         let syncer = Syncer::start(&opened.logs, move |shard| wake_for_log[shard].wake())?;
-        let posts = mailbox::grid(count, config.limits.mailbox_parcels as usize);
+        let posts = mailbox::grid(
+            count,
+            config.limits.mailbox_parcels as usize,
+            config.limits.mailbox_kib as usize * 1024,
+        );
         let lanes: Vec<Vec<LaneGauge>> =
             posts.iter().map(|post| (0..count).map(|to| post.gauge(to)).collect()).collect();
         let registration = match gateway {

@@ -53,6 +53,8 @@ pub struct Limits {
     /// Parcels in the mailbox from one worker to another. When it is full, the sending worker stops reading
     /// from its clients until there is room.
     pub mailbox_parcels: u32,
+    /// KiB of those parcels, with the same consequence. A mailbox that is empty takes any parcel.
+    pub mailbox_kib: u32,
     /// Stanzas a second that one connection may send in the long run. One that sends more is read from more slowly.
     pub connection_stanzas_per_second: u32,
     /// Stanzas that it may send at once after a time of quiet.
@@ -173,6 +175,7 @@ impl Default for Limits {
             attributes: 64,
             output_backlog_bytes: 2 * 1024 * 1024,
             mailbox_parcels: 1024,
+            mailbox_kib: 8192,
             connection_stanzas_per_second: 5_000,
             connection_stanzas_burst: 20_000,
             connection_work_per_second: 200_000,
@@ -279,6 +282,7 @@ impl Limits {
             ("guesses_per_address", self.guesses_per_address.into()),
             ("known_addresses", self.known_addresses.into()),
             ("mailbox_parcels", self.mailbox_parcels.into()),
+            ("mailbox_kib", self.mailbox_kib.into()),
             ("connection_stanzas_per_second", self.connection_stanzas_per_second.into()),
             ("connection_stanzas_burst", self.connection_stanzas_burst.into()),
             ("connection_work_per_second", self.connection_work_per_second.into()),

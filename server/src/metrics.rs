@@ -45,6 +45,7 @@ worker_metrics! {
     messages_out "messages.out" Counter "stanzas" "Message stanzas to clients, carbons included.";
     presences_out "presences.out" Counter "stanzas" "Presence stanzas to clients.";
     iqs_out "iqs.out" Counter "stanzas" "IQ stanzas to clients.";
+    ignored "messages.ignored" Counter "messages" "Messages of strangers that were not taken and not answered: there is no such account, its owner blocks them, is away or has no room (docs/protocol.md).";
     message_latency "messages.latency" Histogram "microseconds" "Time that messages to clients spent in their worker: from the first event of the iteration that delivered them to their hand-over to the kernel.";
     errors_out "stanza_errors.out" Counter "stanzas" "Stanza errors to clients.";
     stream_errors "stream_errors" Counter "streams" "Streams that the server ended with an error.";
@@ -90,7 +91,10 @@ worker_metrics! {
     memory_unfinished "memory.unfinished" Gauge "bytes" "Memory of stanzas that have not come to their end.";
     memory_detached "memory.detached" Gauge "bytes" "Of memory.unacked and memory.held, that of sessions without a connection.";
     mailbox_bytes "mailbox.bytes" Gauge "bytes" "Bytes of parcels that wait for room in a mailbox.";
-    refused_account_memory "refused.account_memory" Counter "stanzas" "Presence refused: limits.account_memory_kib.";
+    mailbox_bytes_high "mailbox.bytes_high_water" HighWater "bytes" "Most bytes of parcels that ever waited for room in a mailbox.";
+    refused_account_memory "refused.account_memory" Counter "stanzas" "Presence refused, long stanzas not read to their end, and connections reset with what could not be left out: limits.account_memory_kib.";
+    account_memory_high "memory.account.high_water" HighWater "bytes" "The most that one account has made the server hold, as it was seen when one of its resources had more than its part.";
+    account_stripped "memory.account.stripped" Counter "sessions" "Times that a session without a connection gave up what it held, or ended, for the others of its account: limits.account_memory_kib.";
     refused_answers "refused.answers" Counter "requests" "Refused, to be asked again: limits.output_backlog_bytes or limits.account_memory_kib has no room for the answer.";
     dropped_output "output.dropped" Counter "stanzas" "Not delivered, because too much waits for the recipient: presence, which is asked for again, and what is kept nowhere, whose sender is told.";
     presence_refreshed "presence.refreshed" Counter "sessions" "Sessions whose contacts were asked for their presence again, because some had been dropped.";

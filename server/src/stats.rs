@@ -30,9 +30,9 @@ use crate::runtime::jobs::{Completions, Then};
 use crate::runtime::mailbox::LaneGauge;
 use crate::runtime::platform;
 use crate::shared::Shared;
+use crate::stream::sm::UNSETTLED_MAX;
 use crate::upgrade::state::Tally;
 use crate::upgrade::takeover::Outcome;
-use crate::worker::UNSETTLED_MAX;
 use crate::worker::command::CommandQueue;
 
 whimbrel_stats::metrics! {
@@ -48,6 +48,10 @@ whimbrel_stats::metrics! {
         mailbox_fullest "queue.mailbox.fullest" HighWater "parcels" "Parcels that wait in the fullest of its inbound mailboxes.";
         mailbox_high "queue.mailbox.high_water" HighWater "parcels" "Most parcels that ever waited in one of its inbound mailboxes.";
         mailbox_limit "queue.mailbox.limit" HighWater "parcels" "Room in each mailbox (limits.mailbox_parcels).";
+        mailbox_bytes_length "queue.mailbox_bytes.length" Gauge "bytes" "Bytes of parcels that wait in all inbound mailboxes of the worker.";
+        mailbox_bytes_fullest "queue.mailbox_bytes.fullest" HighWater "bytes" "Bytes that wait in the fullest of its inbound mailboxes.";
+        mailbox_bytes_high "queue.mailbox_bytes.high_water" HighWater "bytes" "Most bytes that ever waited in one of its inbound mailboxes; one parcel may be longer than the limit.";
+        mailbox_bytes_limit "queue.mailbox_bytes.limit" HighWater "bytes" "Room in each mailbox (limits.mailbox_kib).";
         commit_limit "queue.commit.limit" HighWater "messages" "Messages of one client that may wait for a commit; nobody reads from one that has more.";
         output_limit "queue.output.limit" HighWater "bytes" "Bytes that may wait for one client (limits.output_backlog_bytes).";
         held_limit "queue.held.limit" HighWater "bytes" "Bytes of stanzas that may wait for subscriptions on their way to the directory (limits.held_bytes).";
@@ -175,6 +179,22 @@ pub struct Watched {
 }
 
 impl Watched {
+    /// The inbound mailboxes of a worker.
+    fn look_at_mailboxes(&self, worker: usize, cells: &QueueMetrics) {
+        let (mut parcels, mut bytes, mut fullest) = ((0, 0, 0), (0, 0, 0), (0, 0));
+        for lane in self.lanes.iter().map(|from| &from[worker]) {
+            let length = lane.len() as u64;
+            parcels = together(parcels, (length, lane.high_water() as u64, lane.limit() as u64));
+            let (of_all, high, limit) = lane.bytes();
+            bytes = together(bytes, (of_all as u64, high as u64, limit as u64));
+            fullest = (fullest.0.max(length), fullest.1.max(of_all as u64));
+        }
+        put(parcels, [&cells.mailbox_length, &cells.mailbox_high, &cells.mailbox_limit]);
+        put(bytes, [&cells.mailbox_bytes_length, &cells.mailbox_bytes_high, &cells.mailbox_bytes_limit]);
+        cells.mailbox_fullest.set(fullest.0);
+        cells.mailbox_bytes_fullest.set(fullest.1);
+    }
+
     /// Looks once at everything.
     pub fn look(&self) {
         let stats = &self.shared.stats;
@@ -184,17 +204,7 @@ impl Watched {
             put(gauge, [&cells.completions_length, &cells.completions_high, &cells.completions_limit]);
             let gauge = self.commands[worker].gauge();
             put(gauge, [&cells.commands_length, &cells.commands_high, &cells.commands_limit]);
-            let (mut waiting, mut fullest, mut high, mut limit) = (0, 0, 0, 0);
-            for lane in self.lanes.iter().map(|from| &from[worker]) {
-                let length = lane.len();
-                waiting += length;
-                fullest = fullest.max(length);
-                high = high.max(lane.high_water());
-                limit = limit.max(lane.limit());
-            }
-            let gauge = (waiting as u64, high as u64, limit as u64);
-            put(gauge, [&cells.mailbox_length, &cells.mailbox_high, &cells.mailbox_limit]);
-            cells.mailbox_fullest.set(fullest as u64);
+            self.look_at_mailboxes(worker, cells);
             cells.commit_limit.set(UNSETTLED_MAX as u64);
             cells.output_limit.set(limits.output_backlog_bytes.into());
             cells.held_limit.set(limits.held_bytes.into());
@@ -242,6 +252,11 @@ impl Watched {
             cells.memory_peak.set(usage.memory_peak_bytes);
         }
     }
+}
+
+/// Length, highest mark and limit of two queues that are shown as one: what waits is added up, the marks are each one's own.
+fn together(one: (u64, u64, u64), other: (u64, u64, u64)) -> (u64, u64, u64) {
+    (one.0 + other.0, one.1.max(other.1), one.2.max(other.2))
 }
 
 fn put(gauge: Gauge, cells: [&Cell; 3]) {
@@ -350,9 +365,18 @@ mod tests {
         assert_eq!(names.len(), count);
         let queues = names.iter().filter_map(|name| name.strip_prefix("queue.")?.strip_suffix(".limit"));
         let queues: Vec<&str> = queues.collect();
-        for queue in
-            ["completions", "commands", "mailbox", "commit", "output", "held", "directory", "crypto", "sms"]
-        {
+        for queue in [
+            "completions",
+            "commands",
+            "mailbox",
+            "mailbox_bytes",
+            "commit",
+            "output",
+            "held",
+            "directory",
+            "crypto",
+            "sms",
+        ] {
             assert!(queues.contains(&queue), "no limit of {queue}");
         }
         // Whatever is named as a queue is one.

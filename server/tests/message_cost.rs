@@ -246,7 +246,7 @@ impl Bench {
             1,
             Inherited { homes: 1, streams: std::collections::HashMap::new() },
         ));
-        let post = mailbox::grid(1, 64).pop().unwrap();
+        let post = mailbox::grid(1, 64, 1 << 20).pop().unwrap();
         let home = Home {
             users: Users::new(hasher),
             config,
@@ -266,7 +266,9 @@ impl Bench {
             spreading: Default::default(),
             under_way: UnderWay::default(),
             writes: Writes::default(),
+            inputs: whimbrel_server::user::inputs::Inputs::default(),
             ends: Vec::new(),
+            cut: Vec::new(),
             scratch: Vec::new(),
             sender: String::new(),
             payload: Vec::new(),

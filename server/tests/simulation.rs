@@ -53,7 +53,7 @@ fn run(mut settings: Settings, test: &str) -> Report {
     println!(
         "seed {seed}: {} sessions ({} at once), {} steps ({:.0} a minute), {} s of virtual time, trace {:016x}\n  \
          {sent} messages, {delivered} delivered, {copied} copied, {refused} refused; \
-         {} views of presence and {} roster items checked",
+         {} views of presence and {} roster items checked; {} connections with TLS, ended without a closed stream {:?}",
         report.sessions,
         report.sessions_at_once,
         report.steps,
@@ -62,6 +62,8 @@ fn run(mut settings: Settings, test: &str) -> Report {
         report.trace,
         report.presences_checked,
         report.rosters_checked,
+        report.handshakes,
+        report.tls_ends,
     );
     if std::env::var_os("WHIMBREL_METRICS").is_some() {
         println!("  {:?}", report.metrics);
@@ -85,7 +87,7 @@ fn what_must_be_true_is_true_in_every_seed() {
     let seeds = seeds(SEEDS);
     let (began, count) = (Instant::now(), seeds.end - seeds.start);
     let (mut steps, mut sessions) = (0, 0);
-    let (mut reloads, mut stops, mut blocks) = (0, 0, 0);
+    let (mut reloads, mut stops, mut blocks, mut tls_ends) = (0, 0, 0, [0; 6]);
     for seed in seeds {
         let report = run(Settings::small(seed), "every_seed");
         steps += report.steps;
@@ -93,16 +95,18 @@ fn what_must_be_true_is_true_in_every_seed() {
         reloads += report.reloads;
         stops += report.stops;
         blocks += report.blocks_checked;
+        tls_ends.iter_mut().zip(report.tls_ends).for_each(|(all, one)| *all += one);
     }
     let minutes = began.elapsed().as_secs_f64() / 60.0;
     println!(
         "{count} seeds ({:.0} a minute), {sessions} sessions, {:.0} steps a minute, {reloads} reloads, {stops} stops, \
-         {blocks} presences between users who have blocked each other",
+         {blocks} presences between users who have blocked each other, ends of TLS {tls_ends:?}",
         count as f64 / minutes,
         steps as f64 / minutes
     );
     if count >= SEEDS.end - SEEDS.start {
-        assert!(reloads > 0 && stops > 0 && blocks > 0, "these worlds leave something out");
+        let ends = tls_ends.iter().all(|count| *count > 0);
+        assert!(reloads > 0 && stops > 0 && blocks > 0 && ends, "these worlds leave something out");
     }
 }
 
@@ -143,6 +147,9 @@ fn managed_what_is_acknowledged_arrives_whatever_is_cut_and_whenever_the_server_
         all.refused_with_h += tally.refused_with_h;
         all.from_log += tally.from_log;
         all.kept += tally.kept;
+        all.handshakes += tally.handshakes;
+        all.kept_promises += tally.kept_promises;
+        all.resumed_after_tls += tally.resumed_after_tls;
     }
     println!("{count} seeds in {:?}: {all:?}", began.elapsed());
     if count >= MANAGED_SEEDS.end - MANAGED_SEEDS.start {
@@ -155,6 +162,9 @@ fn managed_what_is_acknowledged_arrives_whatever_is_cut_and_whenever_the_server_
             all.from_log,
             all.kept,
             all.again,
+            all.handshakes,
+            all.kept_promises,
+            all.resumed_after_tls,
         ];
         assert!(seen.iter().all(|count| *count > 10), "these worlds leave something out: {all:?}");
     }
@@ -162,7 +172,9 @@ fn managed_what_is_acknowledged_arrives_whatever_is_cut_and_whenever_the_server_
 
 #[test]
 fn managed_the_same_seed_gives_the_same_bytes() {
-    assert_eq!(run_managed(2), run_managed(2));
+    let tally = run_managed(2);
+    assert!(tally.handshakes > 0, "TLS takes chance from the system, and must not show it");
+    assert_eq!(run_managed(2), tally);
 }
 
 fn run_siege(seed: u64) -> Besieged {
@@ -197,10 +209,16 @@ fn siege_attackers_delay_nobody_end_nobody_and_fill_nothing() {
         all.busiest = all.busiest.max(one.busiest);
         all.hardest = all.hardest.max(one.hardest);
         all.backlog = all.backlog.max(one.backlog);
+        all.account = all.account.max(one.account);
+        all.left += one.left;
+        all.stripped += one.stripped;
     }
     println!("{} seeds in {:?}: {all:?}", seeds.end - seeds.start, began.elapsed());
     if seeds.end - seeds.start >= SIEGE_SEEDS.end - SIEGE_SEEDS.start {
-        assert!(all.messages > 1_000 && all.requests > 10_000, "these worlds leave something out: {all:?}");
+        assert!(
+            all.messages > 1_000 && all.requests > 10_000 && all.stripped > 0,
+            "these worlds leave something out: {all:?}"
+        );
     }
 }
 
@@ -223,6 +241,7 @@ fn the_same_seed_gives_the_same_bytes() {
     let settings = Settings { phases: 1, ..Settings::small(3) };
     let (a, b) = (run(settings.clone(), "same"), run(settings.clone(), "same"));
     assert_eq!((a.trace, a.steps, a.messages), (b.trace, b.steps, b.messages));
+    assert!(a.handshakes > 0, "TLS takes chance from the system, and must not show it");
     let other = run(Settings { seed: 4, ..settings }, "same");
     assert_ne!(a.trace, other.trace);
 }

@@ -90,6 +90,8 @@ fn bench(allow_plaintext: bool) -> Bench {
         touched: Vec::new(),
         pumps: Vec::new(),
         over: Vec::new(),
+        broadcast_max: whimbrel_server::user::home::BROADCAST_MAX,
+        spreading: Default::default(),
         time_at_start: Some(1_700_000_000_000),
         shared,
     };

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::head::{self, Bad, HEAD_BYTES_MAX, Length};
-use crate::turn::Turn;
+use crate::turn::{PATIENCE_PART, Turn};
 
 /// Bytes that are taken from the stream at a time.
 const CHUNK: usize = 4 << 10;
@@ -29,7 +29,8 @@ const THROWN_AWAY_MAX: usize = 64 << 10;
 pub struct Deadlines {
     /// Between two requests.
     pub idle: Duration,
-    /// For a head, from its first byte on (the first one: from the beginning of the connection).
+    /// For a head, from its first byte on (the first one: from the beginning of the connection). Less when places are short:
+    /// [`Turn::patience`].
     pub head: Duration,
     /// For a body. `None`: whoever reads it sees to that.
     pub body: Option<Duration>,
@@ -54,6 +55,8 @@ pub struct Door<S> {
     /// Nothing of the last answer waits to be written.
     flushed: bool,
     reading: Timer,
+    /// When the time for the head began.
+    head_since: Instant,
     writing: Timer,
 }
 
@@ -73,8 +76,6 @@ enum Stage {
 impl<S: AsyncRead + AsyncWrite + Unpin> Door<S> {
     /// The door of a new connection.
     pub fn new(stream: S, turn: Turn, deadlines: Deadlines, refuse: Refuse) -> Door<S> {
-        let mut reading = Timer::default();
-        reading.set(deadlines.head);
         Door {
             stream,
             turn,
@@ -84,7 +85,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Door<S> {
             came: Vec::new(),
             passes: 0,
             flushed: true,
-            reading,
+            reading: Timer::default(),
+            head_since: Instant::now(),
             writing: Timer::default(),
         }
     }
@@ -118,7 +120,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Door<S> {
                 Poll::Ready(Ok(true)) => {
                     self.turn.speaking();
                     if !began && !first {
-                        self.reading.set(self.deadlines.head);
+                        self.head_since = Instant::now();
                     }
                 }
                 Poll::Ready(Ok(false)) => {
@@ -127,7 +129,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Door<S> {
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
-                    ready!(self.reading.poll(context));
+                    match began || first {
+                        true => ready!(self.is_late(context)),
+                        false => ready!(self.reading.poll(context)),
+                    }
                     match began {
                         true => self.refuse(Bad::TooSlow),
                         false => self.stage = Stage::Ended,
@@ -135,6 +140,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Door<S> {
                     return Poll::Ready(Ok(()));
                 }
             }
+        }
+    }
+
+    /// Ready when the head has taken too long. How long it may take depends on how many places are left, so it is looked
+    /// again and again.
+    fn is_late(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let end = self.head_since + self.turn.patience(self.deadlines.head);
+            let now = Instant::now();
+            if now >= end {
+                return Poll::Ready(());
+            }
+            self.reading.set(end.min(now + self.deadlines.head / PATIENCE_PART) - now);
+            ready!(self.reading.poll(context));
         }
     }
 
@@ -147,6 +166,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Door<S> {
         self.stage = match head.body {
             Length::Chunked => {
                 self.passes = self.came.len();
+                self.turn.head_is_here();
                 Stage::Chunked
             }
             Length::Bytes(bytes) => {
@@ -161,6 +181,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Door<S> {
         if left == 0 {
             self.reading.stop();
             self.turn.served();
+        } else {
+            self.turn.head_is_here();
         }
         Stage::Body(left)
     }
@@ -213,7 +235,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Door<S> {
                 self.reading.set(self.deadlines.idle);
             } else {
                 self.turn.speaking();
-                self.reading.set(self.deadlines.head);
+                self.head_since = Instant::now();
             }
             return Poll::Ready(Ok(()));
         }

@@ -11,21 +11,19 @@
 //!
 //! | module | what it does |
 //! | --- | --- |
-//! | [`block`] | which addresses count as one |
 //! | [`places`] | who has which connection |
 //! | [`turn`] | whose turn it is on a connection |
 //! | [`head`] | what the head of a request must be like |
 //! | [`door`] | the stream that hyper reads from: heads, deadlines |
 #![forbid(unsafe_code)]
 
-pub mod block;
 pub mod door;
 pub mod head;
 pub mod places;
 pub mod turn;
 
-pub use block::Block;
 pub use door::{Deadlines, Door};
 pub use head::Bad;
 pub use places::{Full, Places};
 pub use turn::Turn;
+pub use whimbrel_address::Block;

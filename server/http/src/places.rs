@@ -1,18 +1,28 @@
 //! Who has which connection, and who must go when there is no room.
 //!
-//! An address has a share. When that, or everything, is taken, the connection goes that has waited longest for its
-//! client: of the address itself in the first case, of the address that has most in the second. One whose request is
-//! being answered is never ended for another's sake.
+//! | a connection | who ends it for another's sake |
+//! | --- | --- |
+//! | waits for a head: it is new, idle, or has sent a part | any new connection, when its address's share or everything is taken |
+//! | waits for a body | another that waits for a body, when those have three quarters of all places |
+//! | is being answered | nobody |
+//!
+//! The one goes that has waited longest, of the address that has most (the address itself, when its share is taken). So a
+//! head that is complete is never pushed out by one that is not; and since bodies never have all places, a new connection
+//! finds one, and a request that comes whole is served.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
-use crate::block::Block;
 use crate::turn::Turn;
+use whimbrel_address::Block;
+
+/// This part of the places is never taken by connections that wait for a body.
+const HEADS_PART: usize = 4;
 
 /// All connections of a service; clones are the same.
 #[derive(Clone, Default)]
@@ -22,13 +32,40 @@ pub struct Places {
     changes: Arc<Notify>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Table {
     rows: HashMap<u64, Row>,
     of: HashMap<Block, usize>,
     next: u64,
+    /// [`Limits::all`] as of the last connection.
+    all: usize,
+    /// Connections ended for others that nobody has asked about.
+    displaced: u64,
 }
 
+/// Where a turn's connection has its place.
+#[derive(Clone, Debug)]
+pub(crate) struct At(Weak<Mutex<Table>>);
+
+impl At {
+    /// How many places are taken, of how many.
+    pub(crate) fn fill(&self) -> (usize, usize) {
+        self.with(|table| (table.rows.len(), table.all)).unwrap_or_default()
+    }
+
+    /// A connection has begun to wait for a body: if too many do, one goes.
+    pub(crate) fn bound_bodies(&self) {
+        self.with(Table::bound_bodies);
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Table) -> T) -> Option<T> {
+        let table = self.0.upgrade()?;
+        let mut table = table.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(work(&mut table))
+    }
+}
+
+#[derive(Debug)]
 struct Row {
     block: Block,
     trusted: bool,
@@ -59,8 +96,6 @@ pub struct Place {
     places: Places,
     number: u64,
     turn: Turn,
-    /// Another connection was ended for this one.
-    pub displaced: bool,
 }
 
 impl Places {
@@ -71,23 +106,23 @@ impl Places {
     /// There is none, and none can be made.
     pub fn enter(&self, block: Block, trusted: bool, limits: Limits) -> Result<Place, Full> {
         let mut table = self.table();
+        table.all = limits.all;
         let has = table.of.get(&block).copied().unwrap_or(0);
-        let mut displaced = false;
+        let heads = |row: &Row| row.turn.head_waited_for_since();
         if !trusted && has >= limits.of_block {
-            let goes = table.longest_waiting(block, |row| row.block == block).ok_or(Full::Share)?;
+            let own = |row: &Row| heads(row).filter(|_| row.block == block);
+            let goes = table.longest_waiting(Some(block), own).ok_or(Full::Share)?;
             table.end(goes);
-            displaced = true;
         } else if table.rows.len() >= limits.all {
-            let goes = table.longest_waiting(block, |_| true).ok_or(Full::All)?;
+            let goes = table.longest_waiting(Some(block), heads).ok_or(Full::All)?;
             table.end(goes);
-            displaced = true;
         }
-        let turn = Turn::new(self.changes.clone());
+        let turn = Turn::new(self.changes.clone(), At(Arc::downgrade(&self.table)));
         let number = table.next;
         table.next += 1;
         *table.of.entry(block).or_insert(0) += 1;
         table.rows.insert(number, Row { block, trusted, turn: turn.clone(), end: None });
-        Ok(Place { places: self.clone(), number, turn, displaced })
+        Ok(Place { places: self.clone(), number, turn })
     }
 
     /// Runs what serves a connection, until it ends or its place is needed.
@@ -110,6 +145,11 @@ impl Places {
         self.changes.notified().await;
     }
 
+    /// Connections that were ended for others since this was asked last.
+    pub fn take_displaced(&self) -> u64 {
+        std::mem::take(&mut self.table().displaced)
+    }
+
     /// Connections.
     pub fn count(&self) -> usize {
         self.table().rows.len()
@@ -121,20 +161,37 @@ impl Places {
 }
 
 impl Table {
-    /// The connection that makes room for one more of `newcomer`.
-    fn longest_waiting(&self, newcomer: Block, may_go: impl Fn(&Row) -> bool) -> Option<u64> {
+    /// The connection that makes room, among those that have waited since a time: for one more of `newcomer`, if there is
+    /// one.
+    fn longest_waiting(
+        &self,
+        newcomer: Option<Block>,
+        since: impl Fn(&Row) -> Option<Instant>,
+    ) -> Option<u64> {
         // The newcomer counts: if its address has most with it, that address makes room for it.
-        let has = |block: Block| self.of.get(&block).map_or(0, |&has| has + usize::from(block == newcomer));
-        let waiting = self.rows.iter().filter(|(_, row)| may_go(row)).filter_map(|(&number, row)| {
-            Some((
-                (!row.trusted, has(row.block), Reverse(row.turn.waiting_since()?), Reverse(number)),
-                number,
-            ))
+        let has = |block: Block| {
+            self.of.get(&block).map_or(0, |&has| has + usize::from(newcomer.is_some_and(|new| new == block)))
+        };
+        let waiting = self.rows.iter().filter_map(|(&number, row)| {
+            Some(((!row.trusted, has(row.block), Reverse(since(row)?), Reverse(number)), number))
         });
         waiting.max().map(|(_, number)| number)
     }
 
+    /// Of those that wait for a body one goes when they have more than three quarters of the places: what is left is for
+    /// heads.
+    fn bound_bodies(&mut self) {
+        let bodies = |row: &Row| row.turn.body_waited_for_since();
+        let most = (self.all - self.all / HEADS_PART).max(1);
+        if self.rows.values().filter(|row| bodies(row).is_some()).count() > most
+            && let Some(goes) = self.longest_waiting(None, bodies)
+        {
+            self.end(goes);
+        }
+    }
+
     fn end(&mut self, number: u64) {
+        self.displaced += 1;
         if let Some(end) = self.remove(number).and_then(|row| row.end) {
             end.abort();
         }
@@ -228,6 +285,38 @@ mod tests {
         world.turns[&2].served();
         assert_eq!(world.connect(4, false).await, Ok(6));
         assert_eq!(world.ended().await, [1, 0, 4], "one that is being answered stays");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_complete_head_is_pushed_out_by_none_that_is_not() {
+        let mut world = World::new();
+        for n in 0..4 {
+            assert_eq!(world.connect(n, false).await, Ok(n.into()));
+        }
+        for n in 0..3 {
+            world.turns[&n].head_is_here();
+        }
+        // However many come, from however many addresses: the newest head makes room for the next.
+        for n in 4..100 {
+            assert_eq!(world.connect(n, false).await, Ok(n.into()));
+        }
+        assert_eq!(world.ended().await, (3..99).collect::<Vec<_>>());
+        // The fourth body is one too many: the oldest of them goes.
+        world.turns[&99].head_is_here();
+        assert_eq!(world.ended().await.last(), Some(&0));
+        assert_eq!(world.places.take_displaced(), 97);
+        assert_eq!(world.places.take_displaced(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn heads_have_less_time_the_fewer_places_are_left() {
+        let mut world = World::new();
+        let mut seconds = Vec::new();
+        for n in 0..4 {
+            let number = world.connect(n, false).await.unwrap();
+            seconds.push(world.turns[&number].patience(std::time::Duration::from_secs(10)).as_secs_f32());
+        }
+        assert_eq!(seconds, [10.0, 10.0, 5.5, 1.0]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use axum::Extension;
 use axum::body::{Body, Bytes};
@@ -13,6 +14,11 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::places::At;
+
+/// A head has this part of its time, at the least, when no place is left.
+pub const PATIENCE_PART: u32 = 10;
+
 /// Of one connection; clones are the same one.
 #[derive(Clone, Debug)]
 pub struct Turn(Arc<Shared>);
@@ -22,6 +28,8 @@ struct Shared {
     state: Mutex<State>,
     /// Told when the connection begins to wait: somebody may need its place.
     waits: Arc<Notify>,
+    /// Where the connection has its place.
+    at: At,
 }
 
 #[derive(Debug)]
@@ -35,17 +43,38 @@ struct State {
 enum Phase {
     /// Between two requests.
     Quiet(Instant),
-    /// A request has begun and is not all here.
+    /// A request is expected or has begun, and its head is not all here.
     Speaking(Instant),
+    /// The head is here and the body is not.
+    Body(Instant),
     /// The request is here, and its answer is being made or fetched.
     Served,
 }
 
 impl Turn {
     /// Of a new connection, from which a request is expected.
-    pub(crate) fn new(waits: Arc<Notify>) -> Turn {
+    pub(crate) fn new(waits: Arc<Notify>, at: At) -> Turn {
         let state = State { phase: Phase::Speaking(Instant::now()), reader: None };
-        Turn(Arc::new(Shared { state: Mutex::new(state), waits }))
+        Turn(Arc::new(Shared { state: Mutex::new(state), waits, at }))
+    }
+
+    /// How much of a time for a head a client has now: all of it while half of the places are free, and less and less as
+    /// they are taken, down to a tenth ([`PATIENCE_PART`]) when none is left.
+    pub fn patience(&self, whole: Duration) -> Duration {
+        let (taken, all) = self.0.at.fill();
+        let (over, half) = (taken.saturating_sub(all / 2), (all - all / 2).max(1));
+        let least = whole / PATIENCE_PART;
+        whole - (whole - least).mul_f64((over as f64 / half as f64).min(1.0))
+    }
+
+    /// The head of a request is here, and its body is not.
+    pub(crate) fn head_is_here(&self) {
+        let mut state = self.state();
+        if matches!(state.phase, Phase::Speaking(_)) {
+            state.phase = Phase::Body(Instant::now());
+            drop(state);
+            self.0.at.bound_bodies();
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -56,7 +85,7 @@ impl Turn {
     /// changes nothing: that answer has been handed over.
     pub fn served(&self) {
         let mut state = self.state();
-        if matches!(state.phase, Phase::Speaking(_)) {
+        if matches!(state.phase, Phase::Speaking(_) | Phase::Body(_)) {
             state.phase = Phase::Served;
         }
     }
@@ -97,11 +126,19 @@ impl Turn {
         }
     }
 
-    /// Since when the connection has waited for its client; `None`: it does not.
-    pub(crate) fn waiting_since(&self) -> Option<Instant> {
+    /// Since when the connection has waited for a head; `None`: it does not.
+    pub(crate) fn head_waited_for_since(&self) -> Option<Instant> {
         match self.state().phase {
             Phase::Quiet(since) | Phase::Speaking(since) => Some(since),
-            Phase::Served => None,
+            Phase::Body(_) | Phase::Served => None,
+        }
+    }
+
+    /// Since when it has waited for a body; `None`: it does not.
+    pub(crate) fn body_waited_for_since(&self) -> Option<Instant> {
+        match self.state().phase {
+            Phase::Body(since) => Some(since),
+            _ => None,
         }
     }
 }

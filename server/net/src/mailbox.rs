@@ -4,6 +4,7 @@
 //!   worker 0 ──try_send(1)──▶ [ lane 0→1 ] ──receive(0)──▶ worker 1
 //!            ◀──spare(1)───── [ spares   ] ◀─recycle(0)───
 //! ```
+//! A lane is bounded in parcels and in bytes; one that is empty takes any parcel, so what is long is late and not lost.
 //! Emptied parcels go back to where they came from, so that their allocations are used again. Waking the receiver is
 //! the sender's task, once for a batch.
 
@@ -17,9 +18,45 @@ const SPARES_MAX: usize = 16;
 
 #[derive(Debug)]
 struct Lane<T> {
-    parcels: ArrayQueue<T>,
+    /// Each with its bytes.
+    parcels: ArrayQueue<(T, usize)>,
     spares: ArrayQueue<T>,
     high_water: AtomicUsize,
+    /// Bytes of all parcels; for a moment also of one that is just being pushed or has just been taken out.
+    bytes: AtomicUsize,
+    bytes_high_water: AtomicUsize,
+    bytes_limit: usize,
+}
+
+impl<T> Lane<T> {
+    fn push(&self, parcel: T, bytes: usize) -> Result<(), T> {
+        let waiting = self.bytes.load(Ordering::Relaxed);
+        if waiting.saturating_add(bytes) > self.bytes_limit && !self.parcels.is_empty() {
+            return Err(parcel);
+        }
+        // First, so that the consumer never takes off what is not in it yet.
+        let now = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if let Err((parcel, _)) = self.parcels.push((parcel, bytes)) {
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(parcel);
+        }
+        raise(&self.high_water, self.parcels.len());
+        raise(&self.bytes_high_water, now);
+        Ok(())
+    }
+
+    fn pop(&self) -> Option<T> {
+        let (parcel, bytes) = self.parcels.pop()?;
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        Some(parcel)
+    }
+}
+
+/// Only the producer calls this.
+fn raise(mark: &AtomicUsize, value: usize) {
+    if value > mark.load(Ordering::Relaxed) {
+        mark.store(value, Ordering::Relaxed);
+    }
 }
 
 /// One worker's ends of all lanes. Owned by that worker, which makes it the only producer of its outgoing and the
@@ -34,17 +71,20 @@ pub struct Post<T> {
 }
 
 /// Builds the posts of `workers` workers, in their order. Each lane (also from a worker to itself) holds at most
-/// `limit` parcels.
+/// `limit` parcels, and further ones only up to `bytes_limit` bytes.
 ///
 /// # Panics
 /// If `limit` is 0.
-pub fn grid<T>(workers: usize, limit: usize) -> Vec<Post<T>> {
+pub fn grid<T>(workers: usize, limit: usize, bytes_limit: usize) -> Vec<Post<T>> {
     assert!(limit > 0, "a lane needs room for a parcel");
     let lane = |_| {
         Arc::new(Lane {
             parcels: ArrayQueue::new(limit),
             spares: ArrayQueue::new(limit.min(SPARES_MAX)),
             high_water: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            bytes_high_water: AtomicUsize::new(0),
+            bytes_limit,
         })
     };
     let lanes: Vec<Vec<Arc<Lane<T>>>> = (0..workers).map(|_| (0..workers).map(lane).collect()).collect();
@@ -69,21 +109,15 @@ impl<T> Post<T> {
         self.outgoing.len()
     }
 
-    /// Queues a parcel for worker `to`.
+    /// Queues a parcel of so many bytes for worker `to`.
     ///
     /// # Errors
     /// The parcel itself when the lane is full; keep it, and slow down what produced it.
     ///
     /// # Panics
     /// If there is no worker `to`.
-    pub fn try_send(&mut self, to: usize, parcel: T) -> Result<(), T> {
-        let lane = &self.outgoing[to];
-        lane.parcels.push(parcel)?;
-        let len = lane.parcels.len();
-        if len > lane.high_water.load(Ordering::Relaxed) {
-            lane.high_water.store(len, Ordering::Relaxed);
-        }
-        Ok(())
+    pub fn try_send(&mut self, to: usize, parcel: T, bytes: usize) -> Result<(), T> {
+        self.outgoing[to].push(parcel, bytes)
     }
 
     /// The next parcel from worker `from`, in the order in which it was sent.
@@ -91,7 +125,7 @@ impl<T> Post<T> {
     /// # Panics
     /// If there is no worker `from`.
     pub fn receive(&mut self, from: usize) -> Option<T> {
-        self.incoming[from].parcels.pop()
+        self.incoming[from].pop()
     }
 
     /// Receives up to `max` parcels, one from each lane in turn, and returns how many there were. The next call begins
@@ -156,7 +190,7 @@ impl<T> Post<T> {
     }
 }
 
-/// Length, high-water mark and limit of one lane, readable from any thread.
+/// Length, high-water mark and limit of one lane, in parcels and in bytes, readable from any thread.
 #[derive(Clone)]
 pub struct LaneGauge(Arc<dyn Gauge + Send + Sync>);
 
@@ -180,12 +214,18 @@ impl LaneGauge {
     pub fn limit(&self) -> usize {
         self.0.limit()
     }
+
+    /// Bytes that wait now, the most that ever waited, and the most that may.
+    pub fn bytes(&self) -> (usize, usize, usize) {
+        self.0.bytes()
+    }
 }
 
 trait Gauge {
     fn len(&self) -> usize;
     fn high_water(&self) -> usize;
     fn limit(&self) -> usize;
+    fn bytes(&self) -> (usize, usize, usize);
 }
 
 impl<T> Gauge for Lane<T> {
@@ -200,6 +240,10 @@ impl<T> Gauge for Lane<T> {
     fn limit(&self) -> usize {
         self.parcels.capacity()
     }
+
+    fn bytes(&self) -> (usize, usize, usize) {
+        (self.bytes.load(Ordering::Relaxed), self.bytes_high_water.load(Ordering::Relaxed), self.bytes_limit)
+    }
 }
 
 #[cfg(test)]
@@ -208,9 +252,9 @@ mod tests {
 
     #[test]
     fn parcels_arrive_in_order_and_only_where_they_were_sent() {
-        let mut posts = grid(3, 8);
+        let mut posts = grid(3, 8, 1000);
         for n in 0..5 {
-            posts[0].try_send(2, n).unwrap();
+            posts[0].try_send(2, n, 1).unwrap();
         }
         assert_eq!(posts[1].receive(0), None);
         assert!(!posts[1].has_incoming());
@@ -221,23 +265,52 @@ mod tests {
 
     #[test]
     fn a_full_lane_gives_the_parcel_back_and_its_gauge_shows_it() {
-        let mut posts = grid(2, 2);
+        let mut posts = grid(2, 2, 1000);
         let gauge = posts[0].gauge(1);
-        assert_eq!(posts[0].try_send(1, "a"), Ok(()));
-        assert_eq!(posts[0].try_send(1, "b"), Ok(()));
-        assert_eq!(posts[0].try_send(1, "c"), Err("c"));
+        assert_eq!(posts[0].try_send(1, "a", 1), Ok(()));
+        assert_eq!(posts[0].try_send(1, "b", 1), Ok(()));
+        assert_eq!(posts[0].try_send(1, "c", 1), Err("c"));
         assert_eq!((gauge.len(), gauge.high_water(), gauge.limit()), (2, 2, 2));
         posts[1].receive(0);
         assert_eq!((gauge.len(), gauge.high_water()), (1, 2));
     }
 
     #[test]
-    fn a_busy_lane_does_not_starve_the_others() {
-        let mut posts = grid(3, 100);
-        for n in 0..100 {
-            posts[0].try_send(2, n).unwrap();
+    fn a_lane_is_bounded_in_bytes_and_takes_any_parcel_when_it_is_empty() {
+        let mut posts = grid(2, 100, 50);
+        let gauge = posts[0].gauge(1);
+        assert_eq!(posts[0].try_send(1, "long", 200), Ok(()));
+        assert_eq!(posts[0].try_send(1, "short", 1), Err("short"));
+        assert_eq!(posts[1].receive(0), Some("long"));
+        assert_eq!(gauge.bytes(), (0, 200, 50));
+        for _ in 0..5 {
+            assert_eq!(posts[0].try_send(1, "ten", 10), Ok(()));
         }
-        posts[1].try_send(2, 1000).unwrap();
+        assert_eq!(posts[0].try_send(1, "one more", 1), Err("one more"));
+        assert_eq!((gauge.len(), gauge.bytes().0), (5, 50));
+        posts[1].receive(0);
+        assert_eq!(posts[0].try_send(1, "too long", 11), Err("too long"));
+        assert_eq!(posts[0].try_send(1, "just", 10), Ok(()));
+        assert_eq!(posts[1].drain(100, |_, _| ()), 5);
+        assert_eq!(gauge.bytes().0, 0);
+    }
+
+    #[test]
+    fn what_finds_no_place_among_the_parcels_leaves_no_bytes_behind() {
+        let mut posts = grid(2, 1, 1000);
+        let gauge = posts[0].gauge(1);
+        assert_eq!(posts[0].try_send(1, 'a', 10), Ok(()));
+        assert_eq!(posts[0].try_send(1, 'b', 10), Err('b'));
+        assert_eq!(gauge.bytes().0, 10);
+    }
+
+    #[test]
+    fn a_busy_lane_does_not_starve_the_others() {
+        let mut posts = grid(3, 100, 1000);
+        for n in 0..100 {
+            posts[0].try_send(2, n, 1).unwrap();
+        }
+        posts[1].try_send(2, 1000, 1).unwrap();
         let mut seen = Vec::new();
         assert_eq!(posts[2].drain(4, |from, parcel| seen.push((from, parcel))), 4);
         assert!(seen.contains(&(1, 1000)), "{seen:?}");
@@ -246,9 +319,9 @@ mod tests {
 
     #[test]
     fn an_emptied_parcel_returns_to_its_producer() {
-        let mut posts: Vec<Post<Vec<u8>>> = grid(2, 4);
+        let mut posts: Vec<Post<Vec<u8>>> = grid(2, 4, 1000);
         assert_eq!(posts[0].spare(1), None);
-        posts[0].try_send(1, Vec::with_capacity(500)).unwrap();
+        posts[0].try_send(1, Vec::with_capacity(500), 1).unwrap();
         let parcel = posts[1].receive(0).unwrap();
         posts[1].recycle(0, parcel);
         assert_eq!(posts[0].spare(1).unwrap().capacity(), 500);
@@ -261,7 +334,7 @@ mod tests {
     #[test]
     fn threads_exchange_everything_in_order_through_small_lanes() {
         const PARCELS: usize = 20_000;
-        let posts = grid(2, 8);
+        let posts = grid(2, 8, 1000);
         let threads: Vec<_> = posts
             .into_iter()
             .map(|mut post| {
@@ -269,7 +342,7 @@ mod tests {
                     let other = 1 - post.worker();
                     let (mut sent, mut received) = (0, 0);
                     while sent < PARCELS || received < PARCELS {
-                        if sent < PARCELS && post.try_send(other, sent).is_ok() {
+                        if sent < PARCELS && post.try_send(other, sent, 1).is_ok() {
                             sent += 1;
                         }
                         post.drain(4, |from, parcel| {

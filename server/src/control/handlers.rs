@@ -15,8 +15,8 @@ use crate::control::{Control, progress};
 use crate::metrics;
 use crate::service::register::Removed;
 use crate::stream::errors::StreamCondition;
+use crate::stream::sm::UNSETTLED_MAX;
 use crate::upgrade::conduct::Order;
-use crate::worker::UNSETTLED_MAX;
 use crate::worker::command::{Command, SessionFacts};
 
 /// How long one request waits for workers or the directory's writer.
@@ -157,6 +157,9 @@ impl Control {
         for (from, to, lane) in lanes.clone().take(MAILBOX_ROWS_MAX) {
             let gauge = (lane.len() as u64, lane.high_water() as u64, lane.limit() as u64);
             row("mailbox", format!("worker {from} to {to}"), "parcels", gauge);
+            let (length, high, limit) = lane.bytes();
+            let gauge = (length as u64, high as u64, limit as u64);
+            row("mailbox_bytes", format!("worker {from} to {to}"), "bytes", gauge);
         }
         json!({ "queues": rows, "cut": lanes.count() > MAILBOX_ROWS_MAX })
     }

@@ -90,3 +90,11 @@ pub(super) fn address_bytes(address: IpAddr) -> Vec<u8> {
         IpAddr::V6(v6) => v6.octets()[..8].to_vec(),
     }
 }
+
+/// The bytes that stand for a network, among whose addresses one customer may change: an IPv4 /24, an IPv6 /48.
+pub(super) fn network_bytes(address: IpAddr) -> Vec<u8> {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.octets()[..3].to_vec(),
+        IpAddr::V6(v6) => v6.octets()[..6].to_vec(),
+    }
+}

@@ -26,6 +26,7 @@ whimbrel_stats::metrics! {
         refused_locked "registration.refused.locked" Counter "requests" "Refused: the number is locked after wrong PINs.";
         refused_per_number "registration.refused.pins_per_number" Counter "requests" "Refused: registration.pins_per_number_per_day.";
         refused_share "registration.refused.pins_per_number_share" Counter "requests" "Refused: registration.pins_per_number_share.";
+        refused_reserve "registration.refused.pins_per_number_reserve" Counter "requests" "Refused: registration.pins_per_number_reserve.";
         refused_per_address "registration.refused.pins_per_address" Counter "requests" "Refused: registration.pins_per_address_per_hour.";
         refused_per_device "registration.refused.pins_per_device" Counter "requests" "Refused: registration.pins_per_device_per_hour.";
         refused_server "registration.refused.pins" Counter "requests" "Refused: registration.pins_per_hour.";
@@ -62,6 +63,7 @@ impl RegistrationMetrics {
                 Limit::Locked => &self.refused_locked,
                 Limit::Number => &self.refused_per_number,
                 Limit::Share => &self.refused_share,
+                Limit::Reserve => &self.refused_reserve,
                 Limit::Address => &self.refused_per_address,
                 Limit::Device => &self.refused_per_device,
                 Limit::Server => &self.refused_server,

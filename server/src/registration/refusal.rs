@@ -58,7 +58,7 @@ impl Refusal {
             Refusal::Rule(Refused::Limit(limit, _)) => match limit {
                 Limit::Resend => "too-soon",
                 Limit::Locked => "number-locked",
-                Limit::Number | Limit::Share => "too-many-pins-for-number",
+                Limit::Number | Limit::Share | Limit::Reserve => "too-many-pins-for-number",
                 Limit::Address => "too-many-pins-for-address",
                 Limit::Device => "too-many-pins-for-device",
                 Limit::Server => "server-limit",
@@ -92,7 +92,9 @@ impl Refusal {
                 Limit::Resend => "a PIN was sent to this number just now; wait for it",
                 Limit::Locked => "there were too many wrong PINs for this number; try again later",
                 Limit::Number => "too many PINs were sent to this number; try again later",
-                Limit::Share => "too many PINs for this number were asked for from here; try again later",
+                Limit::Share | Limit::Reserve => {
+                    "too many PINs for this number were asked for from here; try again later"
+                }
                 Limit::Address => "too many PINs were asked for from this address; try again later",
                 Limit::Device => "this device has asked for too many PINs; try again later",
                 Limit::Server => "the server sends no more PINs for now; try again later",

@@ -15,8 +15,8 @@
 //! ```
 //! Nothing here looks at whether there is an account for a number, so no answer can tell.
 //!
-//! **Strangers do not come between an owner and the owner's PINs.** Of the PINs of a number, one address and one device have
-//! a share only. And a device that has registered the number before has a lane of its own: its PIN, its locks and its
+//! **Strangers do not come between an owner and the owner's PINs.** Of the PINs of a number, one network and one device have
+//! a share only, and the last of a day go to those who have had none. And a device that has registered the number before has a lane of its own: its PIN, its locks and its
 //! quota are apart from those of all others, who can neither use them up nor void them. A device shows that it is known
 //! by its name, which it has drawn at random and nobody else knows; strangers are answered the same whether there is such
 //! a device or not.
@@ -30,7 +30,7 @@ use whimbrel_storage::directory::{
     DirectoryError, NumberState, PendingPin, Quota, QuotaKey, WriteTransaction,
 };
 
-use super::counted::{Counted, Look, address_bytes};
+use super::counted::{Counted, Look, address_bytes, network_bytes};
 use super::pin::{Entropy, Hasher, NoEntropy, Pin};
 use super::settings::RegistrationConfig;
 
@@ -65,6 +65,8 @@ pub enum Limit {
     Number,
     /// `pins_per_number_share`.
     Share,
+    /// `pins_per_number_reserve`: what is left today is for those who have not asked.
+    Reserve,
     /// `pins_per_address_per_hour`.
     Address,
     /// `pins_per_device_per_hour`.
@@ -143,6 +145,8 @@ impl Rules<'_> {
         let c = self.config;
         let (number, device) = (asker.number.as_bytes(), asker.device.as_bytes());
         let address = address_bytes(asker.address);
+        // Of a single number a whole network needs few, and one customer may change among its addresses.
+        let network = network_bytes(asker.address);
         // Numbers are digits alone, so no two pairs are the same bytes.
         let share = |kind, whose: &[u8]| {
             let pair = [number, b"/", whose].concat();
@@ -150,7 +154,7 @@ impl Rules<'_> {
         };
         let mut counted = vec![share(b'v', device)];
         if !lane.known {
-            counted.push(share(b'h', &address));
+            counted.push(share(b'h', &network));
             counted.push(self.counted(Limit::Number, b'n', number, c.pins_per_number_per_day, DAY_MS));
             let most = c.pins_per_address_per_hour;
             counted.push(self.counted(Limit::Address, b'a', &address, most, HOUR_MS));
@@ -201,14 +205,36 @@ impl Rules<'_> {
         if let Some(left) = self.locked_ms(&state) {
             return Ok(Some(Refused::Limit(Limit::Locked, left)));
         }
-        for counted in self.sent(asker, &lane) {
+        let sent = self.sent(asker, &lane);
+        for counted in &sent {
             if let Some(refused) = counted.check(look, self.now_ms)? {
                 return Ok(Some(refused));
             }
         }
+        if let Some(refused) = self.reserved(look, &sent)? {
+            return Ok(Some(refused));
+        }
         let wait = state.resend_at_ms.saturating_sub(self.now_ms);
         let sane = wait <= u64::from(self.config.resend_seconds) * 1000;
         Ok((wait > 0 && sane).then_some(Refused::Limit(Limit::Resend, wait)))
+    }
+
+    /// Whether what is left of a number's PINs today is kept for others: the last `pins_per_number_reserve` go to devices
+    /// and networks that have had none of them. (A known device counts against no number.)
+    fn reserved(&self, look: &impl Look, sent: &[Counted]) -> Result<Option<Refused>, DirectoryError> {
+        let Some(number) = sent.iter().find(|counted| counted.limit == Limit::Number) else {
+            return Ok(None);
+        };
+        let reserve = self.config.pins_per_number_reserve;
+        let number = Counted { limit: Limit::Reserve, most: number.most.saturating_sub(reserve), ..*number };
+        let Some(refused) = number.check(look, self.now_ms)? else { return Ok(None) };
+        for share in sent.iter().filter(|counted| counted.limit == Limit::Share) {
+            // One is too many here.
+            if (Counted { most: 1, ..*share }).check(look, self.now_ms)?.is_some() {
+                return Ok(Some(refused));
+            }
+        }
+        Ok(None)
     }
 
     /// Draws a PIN for a number. What another device's PIN was is void.

@@ -70,9 +70,11 @@ pub struct RegistrationConfig {
     pub backoff_forget_days: u32,
     /// PINs for one number in a day.
     pub pins_per_number_per_day: u32,
-    /// Of them, those that one address (IPv6: one /64) asks for, and those that one device does. A device that has
+    /// Of them, those that one network (an IPv4 /24, an IPv6 /48) asks for, and those that one device does. A device that has
     /// registered the number before has this share to itself, beside the others'.
     pub pins_per_number_share: u32,
+    /// Of the PINs for one number in a day, the last: they go to networks and devices that have had none of them.
+    pub pins_per_number_reserve: u32,
     /// PINs that one address (IPv6: one /64) asks for in an hour.
     pub pins_per_address_per_hour: u32,
     /// PINs that one device asks for in an hour.
@@ -125,6 +127,7 @@ impl Default for RegistrationConfig {
             backoff_forget_days: 30,
             pins_per_number_per_day: 10,
             pins_per_number_share: 4,
+            pins_per_number_reserve: 5,
             pins_per_address_per_hour: 20,
             pins_per_device_per_hour: 5,
             pins_per_hour: 2_000,
@@ -203,7 +206,7 @@ impl RegistrationConfig {
         if !self.message.contains("{pin}") || self.message.len() > 480 {
             return wrong("message", "must contain {pin} and have at most 480 bytes");
         }
-        let ranges: [(&str, u32, u32, u32); 19] = [
+        let ranges: [(&str, u32, u32, u32); 20] = [
             ("pin_seconds", self.pin_seconds, 60, 3_600),
             ("pin_tries", self.pin_tries.into(), 1, 20),
             ("resend_seconds", self.resend_seconds, 0, 3_600),
@@ -212,6 +215,7 @@ impl RegistrationConfig {
             ("backoff_forget_days", self.backoff_forget_days, 1, 366),
             ("pins_per_number_per_day", self.pins_per_number_per_day, 1, 10_000),
             ("pins_per_number_share", self.pins_per_number_share, 1, 10_000),
+            ("pins_per_number_reserve", self.pins_per_number_reserve, 0, 10_000),
             ("pins_per_address_per_hour", self.pins_per_address_per_hour, 1, 1_000_000),
             ("pins_per_device_per_hour", self.pins_per_device_per_hour, 1, 1_000_000),
             ("pins_per_hour", self.pins_per_hour, 1, 1_000_000),

@@ -4,10 +4,10 @@
 //! and at most one wake-up for everything that happened. The texts of all letters of a parcel lie in one
 //! buffer, and emptied parcels go back to their sender, so the steady path allocates nothing.
 
-use crate::admission::AddressKey;
 use crate::runtime::driver::ConnId;
 use crate::session::Traveller;
 use crate::stanza::{Delivery, Kind, Ticket, Traits, Type};
+use whimbrel_address::Block;
 
 /// A piece of a parcel's buffer.
 #[derive(Copy, Clone, Debug)]
@@ -45,7 +45,7 @@ enum Packed {
         safe: bool,
     },
     MakeRoom {
-        address: AddressKey,
+        address: Block,
         workers: usize,
     },
 }
@@ -146,7 +146,7 @@ pub enum Letter<'a> {
     /// The oldest connection from an address that has no resource is to be ended.
     MakeRoom {
         /// The address.
-        address: AddressKey,
+        address: Block,
         /// How many workers, this one included, may have such a connection.
         workers: usize,
     },
@@ -238,7 +238,7 @@ impl Parcel {
     }
 
     /// Adds the order to end the oldest connection from an address.
-    pub fn make_room(&mut self, address: AddressKey, workers: usize) {
+    pub fn make_room(&mut self, address: Block, workers: usize) {
         self.letters.push(Packed::MakeRoom { address, workers });
     }
 
@@ -255,6 +255,11 @@ impl Parcel {
     /// Bytes of all texts.
     pub fn bytes_len(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// Bytes of memory of all letters.
+    pub fn memory_bytes(&self) -> usize {
+        self.bytes.len() + self.letters.len() * size_of::<Packed>()
     }
 
     /// Reads the letters in the order in which they were added, and leaves the parcel empty.

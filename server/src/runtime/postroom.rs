@@ -74,8 +74,8 @@ impl PostRoom {
             }
             let mut sent = false;
             while let Some(parcel) = self.waiting[to].pop_front() {
-                let letters = parcel.len() as u64;
-                match self.post.try_send(to, parcel) {
+                let (letters, bytes) = (parcel.len() as u64, parcel.memory_bytes());
+                match self.post.try_send(to, parcel, bytes) {
                     Ok(()) => {
                         sent = true;
                         self.sent += 1;
@@ -92,8 +92,9 @@ impl PostRoom {
                 self.wakers[to].wake();
             }
         }
-        let waiting = self.waiting.iter().flatten().map(|parcel| parcel.bytes_len() as u64);
-        metrics.mailbox_bytes.set(waiting.sum());
+        let waiting = self.waiting.iter().flatten().map(|parcel| parcel.bytes_len() as u64).sum();
+        metrics.mailbox_bytes.set(waiting);
+        metrics.mailbox_bytes_high.raise(waiting);
         if stalled {
             metrics.mailbox_stalls.add(1);
         }

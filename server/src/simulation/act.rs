@@ -1,12 +1,11 @@
 //! What clients do of their own accord: all of it allowed by the protocol or by the nature of networks, or neither.
 
-use std::collections::BTreeMap;
-
 use whimbrel_storage::directory::Subscription;
 
-use super::client::{Live, NS_SASL, Shelf, Stage, Wanted};
+use super::client::{Shelf, Stage, Wanted};
+use super::come::HEADER;
 use super::ledger;
-use super::world::{DOMAIN, PASSWORD, World, bare, full, local};
+use super::world::{DOMAIN, World, bare, full, local};
 use crate::xml::writer;
 
 /// A client with more than this to send does nothing new, in bytes.
@@ -16,11 +15,8 @@ const OUT_BYTES_MAX: usize = 20_000;
 /// come about.
 const NEIGHBOURS: usize = 3;
 
-pub(super) const HEADER: &str = "<?xml version='1.0'?><stream:stream xmlns='jabber:client' \
-     xmlns:stream='http://etherx.jabber.org/streams' to='sim.example' version='1.0'>";
-
 /// Input for which a server ends the stream.
-const RUBBISH: [&str; 12] = [
+pub(super) const RUBBISH: [&str; 12] = [
     "<message><unclosed></message>",
     "<!-- a comment -->",
     "<!DOCTYPE x>",
@@ -49,6 +45,42 @@ const ODDITIES: [&str; 10] = [
     "   \n ",
 ];
 
+/// Something that a client does.
+type Deed = fn(&mut World, usize);
+
+/// What a client that is bound does, and how often, of [`DEEDS_TOTAL`] times.
+const DEEDS: [(usize, Deed); 19] = [
+    (500, World::message),
+    (80, World::become_available),
+    (15, World::become_unavailable),
+    (95, World::ask_for_subscription),
+    (30, World::set_roster),
+    (10, World::fetch_roster),
+    (5, World::put_and_get),
+    (15, World::block),
+    (15, World::turn_carbons),
+    (25, World::turn_inactive),
+    (40, World::ping_server),
+    (40, World::ping_client),
+    (20, World::discover),
+    (15, World::ask_the_unknown),
+    (20, World::say_something_odd),
+    (15, World::direct_presence),
+    (8, World::stop_listening),
+    (27, World::listen_again),
+    (25, World::grow_tired),
+];
+
+/// The sum of the weights.
+const DEEDS_TOTAL: usize = {
+    let (mut sum, mut at) = (0, 0);
+    while at < DEEDS.len() {
+        sum += DEEDS[at].0;
+        at += 1;
+    }
+    sum
+};
+
 impl World {
     /// A client does something.
     pub(super) fn act(&mut self, index: usize) {
@@ -76,192 +108,131 @@ impl World {
         self.flush(index);
     }
 
-    fn connect(&mut self, index: usize) {
-        let (number, peer) = (self.clients[index].number, self.clients[index].peer);
-        let Some(link) = self.network.connect(number, peer) else {
-            self.clients[index].back_at = self.now.after(100);
-            return;
-        };
-        let client = &mut self.clients[index];
-        client.connected(link);
-        match self.random.below(100) {
-            0..3 => {
-                client.stage = Stage::Silent;
-                return;
-            }
-            3 => {
-                client.stage = Stage::Leaving;
-                client.say(self.random.pick(&RUBBISH).expect("there is some"));
-                return;
-            }
-            4 => client.wrong_password = true,
-            5..25 => client.eager = true,
-            _ => {}
-        }
-        client.say(HEADER);
-        if client.eager {
-            // Everything at once, without waiting for any answer.
-            self.authenticate(index);
-            self.clients[index].say(HEADER);
-            self.bind(index);
-            self.clients[index].stage = Stage::Authenticating;
-        }
-    }
-
-    pub(super) fn authenticate(&mut self, index: usize) {
-        use base64::Engine as _;
-        let client = &mut self.clients[index];
-        let password = if client.wrong_password { "wrong" } else { PASSWORD };
-        let plain = format!("\0{}\0{password}", local(client.user));
-        let text = base64::engine::general_purpose::STANDARD.encode(plain);
-        client.say(&format!("<auth xmlns='{NS_SASL}' mechanism='PLAIN'>{text}</auth>"));
-        client.stage = Stage::Authenticating;
-    }
-
-    pub(super) fn bind(&mut self, index: usize) {
-        let client = &mut self.clients[index];
-        let Some(link) = client.link else { return };
-        client.say(&format!(
-            "<iq type='set' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>\
-             <resource>{}</resource></bind></iq>",
-            client.resource
-        ));
-        client.stage = Stage::Binding;
-        let id = self.ledger.request(self.step, client.user, &client.resource, link);
-        client.session = Some(id);
-        client.live = Some(Live {
-            id,
-            seen: BTreeMap::new(),
-            told: BTreeMap::new(),
-            roster: None,
-            wanted: BTreeMap::new(),
-            presence: None,
-            initial: None,
-            inactive: false,
-            put: BTreeMap::new(),
-            handled: None,
-        });
-    }
-
-    /// The client has just learned that it is bound.
-    pub(super) fn settle_in(&mut self, index: usize) {
-        if self.random.permille(850) {
-            self.fetch_roster(index);
-        }
-        if self.random.permille(300) {
-            self.ask(index, "set", None, "<enable xmlns='urn:xmpp:carbons:2'/>", Wanted::Carbons(true));
-        }
-        if self.random.permille(900) {
-            self.become_available(index);
-        }
-    }
-
     pub(super) fn fetch_roster(&mut self, index: usize) {
         self.ask(index, "get", None, "<query xmlns='jabber:iq:roster'/>", Wanted::Roster);
     }
 
     fn act_online(&mut self, index: usize) {
-        if self.clients[index].out.len() > OUT_BYTES_MAX {
+        if self.clients[index].unsent() > OUT_BYTES_MAX {
             return;
         }
+        let mut draw = self.random.below(DEEDS_TOTAL);
+        for (weight, deed) in DEEDS {
+            if draw < weight {
+                return deed(self, index);
+            }
+            draw -= weight;
+        }
+    }
+
+    fn ask_for_subscription(&mut self, index: usize) {
+        let types = ["subscribe", "subscribe", "subscribed", "subscribed", "unsubscribe", "unsubscribed"];
+        let to = self.neighbour(index);
+        let typ = self.random.pick(&types).copied().expect("there are some");
+        self.subscription(index, to, typ);
+    }
+
+    fn set_roster(&mut self, index: usize) {
         let neighbour = self.neighbour(index);
-        match self.random.below(1000) {
-            0..500 => self.message(index),
-            500..580 => self.become_available(index),
-            580..595 => self.become_unavailable(index),
-            595..690 => {
-                let types =
-                    ["subscribe", "subscribe", "subscribed", "subscribed", "unsubscribe", "unsubscribed"];
-                let typ = self.random.pick(&types).copied().expect("there are some");
-                self.subscription(index, neighbour, typ);
-            }
-            690..720 => {
-                let item = if self.random.permille(200) {
-                    self.ledger.withdraws(self.clients[index].user, neighbour);
-                    format!("<item jid='{}' subscription='remove'/>", bare(neighbour))
-                } else {
-                    format!("<item jid='{}' name='n{}'><group>g</group></item>", bare(neighbour), self.step)
-                };
-                let query = format!("<query xmlns='jabber:iq:roster'>{item}</query>");
-                self.ask(index, "set", None, &query, Wanted::Anything);
-            }
-            720..730 => self.fetch_roster(index),
-            730..735 => self.put_and_get(index),
-            735..750 => self.block(index, neighbour),
-            750..765 => {
-                let on = self.random.permille(600);
-                let what = if on { "enable" } else { "disable" };
-                if let Some(live) = &self.clients[index].live {
-                    // From the request on nobody can say whether it is on.
-                    self.ledger.sessions[live.id].carbons = None;
-                }
-                let query = format!("<{what} xmlns='urn:xmpp:carbons:2'/>");
-                self.ask(index, "set", None, &query, Wanted::Carbons(on));
-            }
-            765..790 => {
-                let client = &mut self.clients[index];
-                let Some(live) = &mut client.live else { return };
-                live.inactive = self.random.permille(500);
-                let what = if live.inactive { "inactive" } else { "active" };
-                client.say(&format!("<{what} xmlns='urn:xmpp:csi:0'/>"));
-            }
-            790..830 => {
-                self.ask(index, "get", Some(DOMAIN), "<ping xmlns='urn:xmpp:ping'/>", Wanted::Anything);
-            }
-            830..870 => {
-                let to = full(neighbour, &format!("r{}", self.random.below(3)));
-                self.ask(index, "get", Some(&to), "<ping xmlns='urn:xmpp:ping'/>", Wanted::Peer(neighbour));
-            }
-            870..890 => {
-                let query = "<query xmlns='http://jabber.org/protocol/disco#info'/>";
-                let to = if self.random.permille(500) { DOMAIN.to_owned() } else { bare(neighbour) };
-                self.ask(index, "get", Some(&to), query, Wanted::Anything);
-            }
-            890..905 => self.ask(index, "get", None, "<nothing xmlns='urn:example'/>", Wanted::Anything),
-            905..925 => {
-                let oddity = self.random.pick(&ODDITIES).copied().expect("there are some");
-                self.clients[index].say(oddity);
-            }
-            925..940 => {
-                // To strangers only, and marked: for a contact it would be the newest presence there is.
-                let stranger = (neighbour + self.settings.users / 2) % self.settings.users;
-                let apart = stranger.abs_diff(self.clients[index].user);
-                let client = &self.clients[index];
-                let to = if self.random.permille(200) && client.live.as_ref().is_some_and(|l| !l.inactive) {
-                    full(client.user, &client.resource)
-                } else if apart.min(self.settings.users - apart) <= NEIGHBOURS {
-                    return;
-                } else if self.random.permille(500) {
-                    bare(stranger)
-                } else {
-                    full(stranger, "r0")
-                };
-                let what = format!("<presence to='{to}'><directed xmlns='urn:example'/></presence>");
-                self.clients[index].say(&what);
-            }
-            940..948 => {
-                let client = &mut self.clients[index];
-                client.deaf = true;
-                client.was_deaf = true;
-            }
-            948..975 => {
-                let client = &mut self.clients[index];
-                if std::mem::take(&mut client.deaf)
-                    && let Some(link) = client.link
-                {
-                    self.network.remind(client.number, link);
-                }
-            }
-            975..980 => {
-                let rubbish = self.random.pick(&RUBBISH).copied().expect("there is some");
-                self.clients[index].say(rubbish);
-                self.part(index, false);
-            }
-            _ => {
-                if self.random.permille(500) {
-                    self.leave_somehow(index);
-                }
-            }
+        let item = if self.random.permille(200) {
+            self.ledger.withdraws(self.clients[index].user, neighbour);
+            format!("<item jid='{}' subscription='remove'/>", bare(neighbour))
+        } else {
+            format!("<item jid='{}' name='n{}'><group>g</group></item>", bare(neighbour), self.step)
+        };
+        let query = format!("<query xmlns='jabber:iq:roster'>{item}</query>");
+        self.ask(index, "set", None, &query, Wanted::Anything);
+    }
+
+    fn turn_carbons(&mut self, index: usize) {
+        let on = self.random.permille(600);
+        let what = if on { "enable" } else { "disable" };
+        if let Some(live) = &self.clients[index].live {
+            // From the request on nobody can say whether it is on.
+            self.ledger.sessions[live.id].carbons = None;
+        }
+        let query = format!("<{what} xmlns='urn:xmpp:carbons:2'/>");
+        self.ask(index, "set", None, &query, Wanted::Carbons(on));
+    }
+
+    fn turn_inactive(&mut self, index: usize) {
+        let client = &mut self.clients[index];
+        let Some(live) = &mut client.live else { return };
+        live.inactive = self.random.permille(500);
+        let what = if live.inactive { "inactive" } else { "active" };
+        client.say(&format!("<{what} xmlns='urn:xmpp:csi:0'/>"));
+    }
+
+    fn ping_server(&mut self, index: usize) {
+        self.ask(index, "get", Some(DOMAIN), "<ping xmlns='urn:xmpp:ping'/>", Wanted::Anything);
+    }
+
+    fn ping_client(&mut self, index: usize) {
+        let neighbour = self.neighbour(index);
+        let to = full(neighbour, &format!("r{}", self.random.below(3)));
+        self.ask(index, "get", Some(&to), "<ping xmlns='urn:xmpp:ping'/>", Wanted::Peer(neighbour));
+    }
+
+    fn discover(&mut self, index: usize) {
+        let query = "<query xmlns='http://jabber.org/protocol/disco#info'/>";
+        let neighbour = self.neighbour(index);
+        let to = if self.random.permille(500) { DOMAIN.to_owned() } else { bare(neighbour) };
+        self.ask(index, "get", Some(&to), query, Wanted::Anything);
+    }
+
+    fn ask_the_unknown(&mut self, index: usize) {
+        self.ask(index, "get", None, "<nothing xmlns='urn:example'/>", Wanted::Anything);
+    }
+
+    fn say_something_odd(&mut self, index: usize) {
+        let oddity = self.random.pick(&ODDITIES).copied().expect("there are some");
+        self.clients[index].say(oddity);
+    }
+
+    /// To strangers only, and marked: for a contact it would be the newest presence there is.
+    fn direct_presence(&mut self, index: usize) {
+        let neighbour = self.neighbour(index);
+        let stranger = (neighbour + self.settings.users / 2) % self.settings.users;
+        let apart = stranger.abs_diff(self.clients[index].user);
+        let client = &self.clients[index];
+        let to = if self.random.permille(200) && client.live.as_ref().is_some_and(|l| !l.inactive) {
+            full(client.user, &client.resource)
+        } else if apart.min(self.settings.users - apart) <= NEIGHBOURS {
+            return;
+        } else if self.random.permille(500) {
+            bare(stranger)
+        } else {
+            full(stranger, "r0")
+        };
+        self.clients[index].say(&format!("<presence to='{to}'><directed xmlns='urn:example'/></presence>"));
+    }
+
+    fn stop_listening(&mut self, index: usize) {
+        let client = &mut self.clients[index];
+        (client.deaf, client.was_deaf) = (true, true);
+    }
+
+    fn listen_again(&mut self, index: usize) {
+        let client = &mut self.clients[index];
+        if std::mem::take(&mut client.deaf)
+            && let Some(link) = client.link
+        {
+            self.network.remind(client.number, link);
+        }
+    }
+
+    fn say_rubbish(&mut self, index: usize) {
+        let rubbish = self.random.pick(&RUBBISH).copied().expect("there is some");
+        self.clients[index].say(rubbish);
+        self.part(index, false);
+    }
+
+    /// Leaves, or makes the server end the stream.
+    fn grow_tired(&mut self, index: usize) {
+        match self.random.below(10) {
+            0 | 1 => self.say_rubbish(index),
+            2..6 => self.leave_somehow(index),
+            _ => {}
         }
     }
 
@@ -345,7 +316,8 @@ impl World {
         client.say("<presence type='unavailable'/>");
     }
 
-    fn block(&mut self, index: usize, other: usize) {
+    fn block(&mut self, index: usize) {
+        let other = self.neighbour(index);
         let user = self.clients[index].user;
         if !(user + other).is_multiple_of(7) || user == other {
             return;
@@ -399,66 +371,5 @@ impl World {
         live.wanted.insert(id.clone(), (wanted, self.step));
         let to = to.map(|to| format!(" to='{to}'")).unwrap_or_default();
         client.say(&format!("<iq type='{typ}' id='{id}'{to}>{query}</iq>"));
-    }
-
-    /// The client's session is over; it stays connected until the server has closed.
-    pub(super) fn part(&mut self, index: usize, cut: bool) {
-        let client = &mut self.clients[index];
-        client.stage = Stage::Leaving;
-        if let Some(live) = client.live.take() {
-            self.ledger.end(self.step, live.id, cut);
-        }
-    }
-
-    /// The client goes, politely or not.
-    pub(super) fn leave_somehow(&mut self, index: usize) {
-        let client = &mut self.clients[index];
-        if matches!(client.stage, Stage::Away | Stage::Ghost) {
-            return;
-        }
-        let Some(link) = client.link else { return };
-        client.deaf = false;
-        self.network.remind(client.number, link);
-        let pause = self.random.below(3000) as u64;
-        match self.random.below(10) {
-            0..5 => {
-                if client.stage != Stage::Leaving {
-                    client.say("</stream:stream>");
-                }
-                self.part(index, false);
-            }
-            5 | 6 => {
-                client.end_after = true;
-                self.part(index, false);
-            }
-            7 | 8 => {
-                self.part(index, true);
-                self.network.client_close(link, true);
-                self.clients[index].away(self.now.after(pause));
-            }
-            _ => {
-                self.part(index, true);
-                self.clients[index].stage = Stage::Ghost;
-            }
-        }
-        self.flush(index);
-    }
-
-    /// Everybody listens and is active, so that what is owed to them can reach them.
-    pub(super) fn calm_clients(&mut self) {
-        for index in 0..self.clients.len() {
-            let client = &mut self.clients[index];
-            let Some(link) = client.link else { continue };
-            if std::mem::take(&mut client.deaf) {
-                self.network.remind(client.number, link);
-            }
-            if client.stage == Stage::Online
-                && let Some(live) = &mut client.live
-                && std::mem::take(&mut live.inactive)
-            {
-                client.say("<active xmlns='urn:xmpp:csi:0'/>");
-            }
-            self.flush(index);
-        }
     }
 }

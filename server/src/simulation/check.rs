@@ -8,7 +8,7 @@ use super::client::{Stage, Wanted};
 use super::ledger;
 use super::world::{World, bare, full, local, user_of};
 use crate::metrics;
-use crate::user::record;
+use crate::user::{record, share};
 use crate::xml::{CLIENT, Element};
 
 /// What one `apply` may add to a backlog before its limit is looked at, in bytes: one iteration's output.
@@ -17,8 +17,15 @@ const ITERATION_BYTES: usize = 1 << 20;
 /// Work units of one iteration at most: the shares of its parts, and in each what was begun and had to be finished.
 const ITERATION_UNITS: u64 = 12_288;
 
+/// Bytes of one parcel at most: a mailbox that is empty takes it, whatever its limit.
+const PARCEL_BYTES_MAX: usize = 128 << 10;
+
 /// Parcels that wait for room in a mailbox; far more than any iteration makes.
 const WAITING_PARCELS_MAX: usize = 256;
+
+/// Bytes that an account may hold past `limits.account_memory_kib`: what one stanza adds before it is asked about again, a
+/// queue that grows, and what one poll reads of each of its connections.
+const ACCOUNT_BYTES: usize = 64 << 10;
 
 /// What one iteration may add to what waits for subscriptions before the limit is looked at, in bytes.
 const HELD_BYTES: usize = 1 << 18;
@@ -37,6 +44,10 @@ impl World {
             if lane.high_water() > lane.limit() {
                 let (high, limit) = (lane.high_water(), lane.limit());
                 self.failure.get_or_insert_with(|| format!("{high} parcels in a mailbox for {limit}"));
+            }
+            let (_, high, limit) = lane.bytes();
+            if high > limit.max(PARCEL_BYTES_MAX) {
+                self.failure.get_or_insert_with(|| format!("{high} bytes in a mailbox for {limit}"));
             }
         }
         let limit = self.settings.output_backlog_bytes as usize + ITERATION_BYTES;
@@ -62,7 +73,21 @@ impl World {
             if waiting > WAITING_PARCELS_MAX {
                 self.fail(format!("{waiting} parcels of worker {index} wait for room in a mailbox"));
             }
+            self.check_shares(index);
         }
+    }
+
+    /// No account makes a worker hold more than its share. Returns the most that one does.
+    pub(super) fn check_shares(&mut self, worker: usize) -> usize {
+        let home = self.workers[worker].core().home();
+        let limit = home.config.limits.account_memory_kib as usize * 1024 + ACCOUNT_BYTES;
+        let keys: BTreeSet<_> = home.users.iter().map(|(_, resource)| resource.user).collect();
+        let sums = keys.into_iter().map(|user| share::of_account(home, user));
+        let Some(most) = sums.max_by_key(share::Sum::total) else { return 0 };
+        if most.total() > limit {
+            self.fail(format!("an account of worker {worker} holds {most:?}; at most {limit}"));
+        }
+        most.total()
     }
 
     /// The numbers of the messages that wait in the logs.
@@ -88,7 +113,8 @@ impl World {
             Err(what) => return self.fail(what),
         };
         let skipped = self.shared.metrics.iter().any(|metrics| metrics.carbons_skipped.get() > 0);
-        if let Err(what) = self.ledger.judge(&waiting, skipped) {
+        let ignored = self.shared.metrics.iter().map(|metrics| metrics.ignored.get()).sum();
+        if let Err(what) = self.ledger.judge(&waiting, skipped, ignored) {
             return self.fail(what);
         }
         self.check_answers();

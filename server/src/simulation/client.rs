@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use super::tls::{Door, End, Tls};
 use crate::runtime::driver::sim::{LinkId, Network, Read};
 use crate::runtime::timer::Millis;
 use crate::xml::{Element, Frame, Framer, Limits, Partial, Phase};
 
 /// Namespace of SASL (RFC 6120 §6).
 pub(super) const NS_SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
+
+/// Namespace of STARTTLS (RFC 6120 §5).
+pub(super) const NS_TLS: &str = "urn:ietf:params:xml:ns:xmpp-tls";
 
 /// How far a client is.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
@@ -106,8 +110,11 @@ pub(super) struct Client {
     pub(super) peer: IpAddr,
     pub(super) stage: Stage,
     pub(super) link: Option<LinkId>,
-    /// Bytes that did not fit in the link's window.
+    /// What it has said and the link's window had no room for, or TLS is not ready for.
     pub(super) out: Vec<u8>,
+    /// How it has come in.
+    pub(super) door: Door,
+    pub(super) tls: Option<Box<Tls>>,
     phase: Phase,
     partial: Option<Box<Partial>>,
     /// Ends its side once `out` is empty.
@@ -137,6 +144,8 @@ impl Client {
             stage: Stage::Away,
             link: None,
             out: Vec::new(),
+            door: Door::Plain,
+            tls: None,
             phase: Phase::BeforeHeader,
             partial: None,
             end_after: false,
@@ -166,20 +175,61 @@ impl Client {
     }
 
     pub(super) fn say(&mut self, text: &str) {
-        if !self.end_after {
+        if !self.end_after && !self.has_ended_tls() {
             self.out.extend_from_slice(text.as_bytes());
         }
+    }
+
+    /// Whether it has ended TLS by itself, in order or not.
+    pub(super) fn has_ended_tls(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_ended())
+    }
+
+    /// Ends TLS behind what it has said; without TLS, nothing happens. Returns whether all it has said comes before.
+    pub(super) fn end_tls(&mut self, end: End, forged: &str) -> bool {
+        let Some(tls) = &mut self.tls else { return true };
+        tls.seal(&mut self.out);
+        let is_all = tls.is_established() && !end.is_fault();
+        tls.end(end, forged);
+        self.out.clear();
+        self.end_after |= end == End::Truncated;
+        is_all
+    }
+
+    /// The server is gone: ends its side whatever it still had to say.
+    pub(super) fn give_up(&mut self, network: &Network) {
+        self.out.clear();
+        if let Some(tls) = &mut self.tls {
+            tls.wire.clear();
+        }
+        self.end_after = true;
+        self.flush(network);
     }
 
     /// Sends what fits.
     pub(super) fn flush(&mut self, network: &Network) {
         let Some(link) = self.link.filter(|_| self.stage != Stage::Ghost) else { return };
-        let count = network.client_write(link, &self.out);
-        self.out.drain(..count);
-        if self.out.is_empty() && self.end_after && !self.ended {
+        let wire = match &mut self.tls {
+            None => &mut self.out,
+            Some(tls) => {
+                tls.seal(&mut self.out);
+                if self.end_after && self.out.is_empty() {
+                    tls.leave();
+                }
+                &mut tls.wire
+            }
+        };
+        let count = network.client_write(link, wire);
+        wire.drain(..count);
+        if self.unsent() == 0 && self.end_after && !self.ended {
             self.ended = true;
             network.client_end(link);
         }
+    }
+
+    /// Bytes that it still has to send.
+    pub(super) fn unsent(&self) -> usize {
+        self.out.len() + self.tls.as_ref().map_or(0, |tls| tls.wire.len())
     }
 
     /// Whether it is on its way in or out, so that its state changes without its doing.
@@ -193,10 +243,11 @@ impl Client {
     /// Whether it still has something to send.
     pub(super) fn is_writing(&self) -> bool {
         !matches!(self.stage, Stage::Away | Stage::Ghost)
-            && (!self.out.is_empty() || self.end_after != self.ended)
+            && (self.unsent() > 0 || self.end_after != self.ended)
     }
 
-    /// Reads up to `max` bytes and cuts them into what they are. `bytes` gets them as they came.
+    /// Reads up to `max` bytes and cuts them into what they are. `bytes` gets them as they came, or what was in their
+    /// records.
     pub(super) fn read(
         &mut self,
         network: &Network,
@@ -208,11 +259,23 @@ impl Client {
         let Some(link) = self.link else { return Vec::new() };
         match network.client_read(link, max, bytes) {
             Read::Nothing => return Vec::new(),
+            Read::Ended if self.tls.as_ref().is_some_and(|tls| tls.is_cut_short()) => {
+                return vec![Heard::Broken("TLS ends without close_notify".into())];
+            }
             Read::Ended => return vec![Heard::Ended],
             Read::Reset => return vec![Heard::Reset],
             Read::Bytes(_) => {}
         }
         let mut heard = Vec::new();
+        if let Some(tls) = &mut self.tls {
+            let wire = std::mem::take(bytes);
+            // One that is leaving may have said something in the clear behind `<starttls/>`.
+            if let Err(error) = tls.open(&wire, bytes)
+                && self.stage != Stage::Leaving
+            {
+                heard.push(Heard::Broken(format!("no TLS: {error}")));
+            }
+        }
         let mut rest = bytes.as_slice();
         while !rest.is_empty() {
             match framer.next(self.phase, None, &mut self.partial, rest, limits) {
@@ -236,6 +299,15 @@ impl Client {
                             let element = stanza.to_element();
                             if element.is("success", NS_SASL) {
                                 self.phase = Phase::BeforeHeader;
+                            }
+                            if element.is("proceed", NS_TLS) {
+                                self.phase = Phase::BeforeHeader;
+                                // One that has closed its stream in the clear meanwhile is told that this is no TLS.
+                                if !rest.is_empty() && self.stage != Stage::Leaving {
+                                    heard.push(Heard::Broken("something behind <proceed/>".into()));
+                                }
+                                heard.push(Heard::Element(element));
+                                break;
                             }
                             heard.push(Heard::Element(element));
                         }

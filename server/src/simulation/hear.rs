@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::act::HEADER;
-use super::client::{Client, Heard, NS_SASL, Shelf, Stage, Wanted};
+use super::client::{Client, Heard, NS_SASL, NS_TLS, Shelf, Stage, Wanted};
+use super::come::HEADER;
 use super::world::{DOMAIN, World, bare, full, user_of};
 use crate::runtime::driver::sim::LinkId;
 use crate::xml::{Element, STREAMS};
@@ -100,16 +100,13 @@ impl World {
         if client.stage == Stage::Online && !client.was_deaf {
             self.fail(format!("client {index}: the connection ends without a closed stream"));
         }
-        let client = &mut self.clients[index];
-        client.out.clear();
-        client.end_after = true;
-        self.flush(index);
+        self.clients[index].give_up(&self.network);
         self.network.client_close(link, false);
         self.gone(index, link);
     }
 
     /// The server has stopped listening at some time: what was sent last may be lost.
-    fn was_cut(&mut self, index: usize) {
+    pub(super) fn was_cut(&mut self, index: usize) {
         if let Some(id) = self.clients[index].session {
             self.ledger.end(self.step, id, true);
         }
@@ -136,6 +133,7 @@ impl World {
         match (element.name(), element.namespace()) {
             ("features", STREAMS) => self.features(index),
             ("error", STREAMS) => self.stream_error(index, element),
+            ("proceed", NS_TLS) => self.proceed(index),
             ("success", NS_SASL) => self.success(index),
             ("failure", NS_SASL) => self.failure(index, element),
             ("iq", CLIENT) if element.attribute("id") == Some("bind") => self.bound(index, element),
@@ -168,7 +166,7 @@ impl World {
         let client = &self.clients[index];
         match client.stage {
             _ if client.eager => {}
-            Stage::Greeted => self.authenticate(index),
+            Stage::Greeted => self.greeted(index),
             Stage::Restarted => self.bind(index),
             _ => {}
         }

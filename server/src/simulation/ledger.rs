@@ -68,6 +68,8 @@ pub(super) struct Ledger {
     asked: BTreeMap<(usize, usize), bool>,
     /// Users who have ended their subscription to another's presence, or asked for its end.
     withdrawn: BTreeSet<(usize, usize)>,
+    /// Messages of which nothing is to be seen, as far as they have been judged.
+    vanished: u64,
     /// Messages delivered, copied, and answered with an error.
     pub(super) counts: (u64, u64, u64),
 }
@@ -422,12 +424,27 @@ impl Ledger {
     }
 
     /// Judges every message since the last time. The world must be quiet.
-    /// `waiting`: what the logs hold. `copies_skipped`: some copies were
-    /// not made, because their clients read slowly.
-    pub(super) fn judge(&mut self, waiting: &BTreeSet<u32>, copies_skipped: bool) -> Result<(), Broken> {
+    /// `waiting`: what the logs hold. `copies_skipped`: some copies were not made, because their clients read slowly.
+    /// `ignored`: messages of strangers that were not answered, in the world so far.
+    pub(super) fn judge(
+        &mut self,
+        waiting: &BTreeSet<u32>,
+        copies_skipped: bool,
+        ignored: u64,
+    ) -> Result<(), Broken> {
+        let may_vanish = |messages: &mut u64| {
+            *messages += 1;
+            *messages <= ignored
+        };
+        let mut vanished = self.vanished;
         for n in self.judged..self.messages.len() {
             let message = &self.messages[n];
             if !self.sessions[message.sender].cut {
+                // An account is never a stranger to itself.
+                let is_stranger = self.sessions[message.sender].user != message.to_user;
+                if is_stranger && self.is_nowhere(n as u32, message, waiting) && may_vanish(&mut vanished) {
+                    continue;
+                }
                 self.judge_one(n as u32, message, waiting, copies_skipped).map_err(|what| {
                     let (sender, to) = (&self.sessions[message.sender], message.to_resource.as_deref());
                     format!(
@@ -445,10 +462,21 @@ impl Ledger {
                 })?;
             }
         }
+        self.vanished = vanished;
         self.judged = self.messages.len();
         // One that asked once and is at rest has asked freshly or again; only the latter is remembered.
         self.asked.retain(|_, again| *again);
         Ok(())
+    }
+
+    /// Whether nothing is to be seen of a message, although nothing is known to have lost it.
+    fn is_nowhere(&self, n: u32, message: &Message, waiting: &BTreeSet<u32>) -> bool {
+        let sender = &self.sessions[message.sender];
+        sender.ended.is_none()
+            && !self.lost_one_since(message.to_user, message.sent)
+            && message.delivered.is_empty()
+            && message.errors == 0
+            && !waiting.contains(&n)
     }
 
     fn judge_one(
@@ -460,8 +488,7 @@ impl Ledger {
     ) -> Result<(), String> {
         let sender = &self.sessions[message.sender];
         let lost_one = self.lost_one_since(message.to_user, message.sent);
-        let nowhere = message.delivered.is_empty() && message.errors == 0 && !waiting.contains(&n);
-        if sender.ended.is_none() && !lost_one && nowhere {
+        if self.is_nowhere(n, message, waiting) {
             return Err("has vanished".into());
         }
         if self.ever_blocked(sender.user, message.to_user) {

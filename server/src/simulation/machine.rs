@@ -36,6 +36,9 @@ const TIME_AT_START_MS: u64 = 1_700_000_000_000;
 /// What seeds the hashers together with the seed of the world; the same in every run.
 static SHARED_SEED: SharedSeed = SharedSeed::from_u64(0x77_68_69_6d);
 
+/// The listeners of every server: one for STARTTLS, and one that speaks TLS from the first byte.
+const TLS_LISTENERS: [bool; 2] = [false, true];
+
 /// The chance that a server is given.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct Words {
@@ -112,7 +115,11 @@ impl Machine {
         let completions: Vec<Arc<Completions>> =
             wakers.iter().map(|wake| Arc::new(Completions::new(room, wake.clone()))).collect();
         let stepped = Arc::new(Stepped::new(settings.jobs));
-        let posts = mailbox::grid(count, config.limits.mailbox_parcels as usize);
+        let posts = mailbox::grid(
+            count,
+            config.limits.mailbox_parcels as usize,
+            config.limits.mailbox_kib as usize * 1024,
+        );
         let lanes = posts.iter().flat_map(|post| (0..count).map(|to| post.gauge(to))).collect();
         let commands: Vec<Arc<CommandQueue>> =
             wakers.iter().map(|wake| Arc::new(CommandQueue::new(wake.clone()))).collect();
@@ -135,7 +142,9 @@ impl Machine {
                     spreading: Default::default(),
                     under_way: UnderWay::default(),
                     writes: Writes::default(),
+                    inputs: Default::default(),
                     ends: Vec::new(),
+                    cut: Vec::new(),
                     scratch: Vec::new(),
                     sender: String::new(),
                     payload: Vec::new(),
@@ -148,7 +157,7 @@ impl Machine {
                     time_at_start: Some(TIME_AT_START_MS),
                     shared: shared.clone(),
                 };
-                Worker::new(driver, Core::new(home, vec![false]), commands[worker].clone())
+                Worker::new(driver, Core::new(home, TLS_LISTENERS.to_vec()), commands[worker].clone())
             })
             .collect();
         Ok(Machine { network, workers, shared, stepped, completions, commands, lanes })

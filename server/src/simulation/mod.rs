@@ -18,7 +18,8 @@
 //! | `machine` | puts the server together |
 //! | `world` | moves it, brings it to rest |
 //! | `client` | a client's connection and what it believes |
-//! | `act` | what clients do of their own accord |
+//! | `tls` | TLS of a client, and how it ends |
+//! | `come`, `act`, `leave` | what clients do of their own accord |
 //! | `hear` | what clients do about what they hear |
 //! | `operator` | other limits, and the end of the server |
 //! | `ledger` | the rules for messages |
@@ -29,7 +30,9 @@
 mod act;
 mod check;
 mod client;
+mod come;
 mod hear;
+mod leave;
 mod ledger;
 mod machine;
 mod managed;
@@ -37,6 +40,7 @@ mod operator;
 #[cfg(test)]
 mod order;
 mod siege;
+mod tls;
 #[cfg(test)]
 mod turns;
 mod world;
@@ -48,6 +52,9 @@ use crate::runtime::driver::sim::{Random, Weather};
 pub use managed::{Managed, Tally};
 pub use siege::{Besieged, Siege};
 pub use world::World;
+
+/// Connections with TLS in a small world.
+const HANDSHAKES_MAX: u32 = 200;
 
 /// What kind of world.
 #[derive(Clone, Debug)]
@@ -66,6 +73,8 @@ pub struct Settings {
     pub steps: usize,
     /// `limits.mailbox_parcels`.
     pub mailbox_parcels: u32,
+    /// `limits.mailbox_kib`.
+    pub mailbox_kib: u32,
     /// `limits.sessions_unauthenticated`.
     pub sessions_unauthenticated: u32,
     /// `limits.output_backlog_bytes`.
@@ -74,6 +83,8 @@ pub struct Settings {
     pub jobs: usize,
     /// `limits.held_bytes`.
     pub held_bytes: u32,
+    /// Connections with TLS at most; each takes some milliseconds of real time.
+    pub handshakes: u32,
     /// The network.
     pub weather: Weather,
     /// Users whose conversations with the server are written down, for [`Failure::log`].
@@ -94,10 +105,12 @@ impl Settings {
             phases: 3,
             steps: 6_000,
             mailbox_parcels: random.between(1, 8) as u32,
+            mailbox_kib: 1 + (seed % 5 * 20) as u32,
             sessions_unauthenticated: if random.permille(300) { random.between(2, 10) as u32 } else { 1000 },
             output_backlog_bytes: random.between(20_000, 80_000) as u32,
             jobs: if random.permille(300) { random.between(1, 8) } else { 1024 },
             held_bytes: if seed.is_multiple_of(3) { 2_000 } else { 1 << 20 },
+            handshakes: HANDSHAKES_MAX,
             weather: Weather {
                 window_bytes_max: random.between(300, 20_000),
                 delay_ms_max: random.between(0, 80),
@@ -153,6 +166,11 @@ pub struct Report {
     pub reloads: u64,
     /// Messages and presences that were heard by somebody who had once blocked the sender, or the other way round.
     pub blocks_checked: u64,
+    /// Connections with TLS that clients have begun.
+    pub handshakes: u64,
+    /// Ends of TLS without a closed stream, by kind: close_notify, the same in a stanza, truncated, flipped, too long, of
+    /// a wrong type.
+    pub tls_ends: [u64; 6],
     /// Whether the server was stopped in the middle: 1 or 0.
     pub stops: u64,
     /// Counters and gauges of the server at the end that are not 0, summed over its workers.

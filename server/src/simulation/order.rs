@@ -19,6 +19,7 @@ pub(super) fn four(jobs: usize) -> (World, tempfile::TempDir) {
         clients: 4,
         jobs,
         sessions_unauthenticated: 100,
+        handshakes: 0,
         weather: still,
         ..Settings::small(5)
     };

@@ -13,6 +13,7 @@ use whimbrel_storage::directory::{self, Directory, Options};
 use super::client::{Client, Stage};
 use super::ledger::Ledger;
 use super::machine::{Machine, Words};
+use super::tls::Doors;
 use super::{Failure, Report, Settings};
 use crate::config::{AuthConfig, Config, Durability};
 use crate::limits::Limits;
@@ -56,6 +57,7 @@ pub struct World {
     pub(super) config: Arc<Config>,
     pub(super) lanes: Vec<mailbox::LaneGauge>,
     pub(super) clients: Vec<Client>,
+    pub(super) doors: Doors,
     pub(super) framer: Framer,
     pub(super) xml_limits: xml::Limits,
     pub(super) ledger: Ledger,
@@ -89,10 +91,11 @@ impl World {
     /// As [`World::new`], with a configuration. Also returns the chance with which its server was started.
     pub(super) fn with(
         settings: Settings,
-        config: Config,
+        mut config: Config,
         commit: ledger::Commit,
     ) -> Result<(World, Words), String> {
         let mut random = Random::new(settings.seed);
+        let doors = Doors::fit(&mut config, settings.handshakes)?;
         let config = Arc::new(config);
         let options = Options {
             domain: DOMAIN.into(),
@@ -126,6 +129,7 @@ impl World {
             config,
             lanes,
             clients,
+            doors,
             framer: Framer::new(),
             // A client takes what a server may send, a little more than the server takes.
             xml_limits: xml::Limits { stanza_bytes_max: 1 << 20, depth_max: 200, ..xml::Limits::default() },
@@ -143,6 +147,12 @@ impl World {
             settings,
         };
         Ok((world, words))
+    }
+
+    /// The home of a worker, for tests of what a home decides.
+    #[cfg(test)]
+    pub(crate) fn home_mut(&mut self, worker: usize) -> &mut crate::user::home::Home {
+        self.workers[worker].core_mut().home_mut()
     }
 
     /// Lives through the times of trouble and the rests between them, then lets everybody leave.
@@ -170,6 +180,7 @@ impl World {
         self.stop_at_failure()?;
         self.report.steps = self.step;
         self.report.virtual_ms = self.now.0;
+        self.report.handshakes = self.doors.opened;
         let (delivered, copied, refused) = self.ledger.counts;
         self.report.messages = (self.ledger.messages_len() as u64, delivered, copied, refused);
         self.report.metrics = metrics::totals(&self.shared.metrics)
@@ -401,6 +412,7 @@ pub(super) fn config(settings: &Settings, data: &Path) -> Config {
         auth: AuthConfig { scram_iterations: 1, ..AuthConfig::default() },
         limits: Limits {
             mailbox_parcels: settings.mailbox_parcels,
+            mailbox_kib: settings.mailbox_kib,
             sessions_unauthenticated: settings.sessions_unauthenticated,
             output_backlog_bytes: settings.output_backlog_bytes,
             stanza_bytes: 10_000,

@@ -13,7 +13,6 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use whimbrel_storage::credentials::Credentials;
 
-use crate::admission::AddressKey;
 use crate::runtime::driver::ConnId;
 use crate::runtime::jobs::{Done, Then};
 use crate::service::register::{self, Form, NAMESPACE};
@@ -23,6 +22,7 @@ use crate::stream::machine::{Step, Surroundings, bind_error};
 use crate::user::home::Home;
 use crate::user::routing;
 use crate::xml::{Element, Stanza};
+use whimbrel_address::Block;
 
 /// How many times as often as an address its network may try: an IPv6 /48 has 65,536 addresses.
 const NETWORK_SHARE: u32 = 8;
@@ -37,7 +37,7 @@ pub struct Quota(Mutex<Hour>);
 #[derive(Default)]
 struct Hour {
     number: u64,
-    attempts: HashMap<AddressKey, u32, RandomState>,
+    attempts: HashMap<Block, u32, RandomState>,
 }
 
 impl Quota {
@@ -49,13 +49,10 @@ impl Quota {
         if hour.number != number {
             *hour = Hour { number, ..Hour::default() };
         }
-        let wanted = [
-            (AddressKey::new(peer), limit),
-            (AddressKey::network(peer), limit.saturating_mul(NETWORK_SHARE)),
-        ];
+        let wanted = [(Block::of(peer), limit), (Block::network(peer), limit.saturating_mul(NETWORK_SHARE))];
         let attempts = &mut hour.attempts;
         let new = wanted.iter().filter(|(key, _)| !attempts.contains_key(key)).count();
-        let had = |key: &AddressKey| attempts.get(key).copied().unwrap_or(0);
+        let had = |key: &Block| attempts.get(key).copied().unwrap_or(0);
         if attempts.len() + new > ADDRESSES_MAX || wanted.iter().any(|(key, most)| had(key) >= *most) {
             return false;
         }

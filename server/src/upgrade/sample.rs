@@ -92,6 +92,7 @@ fn tls(version: Version, suite: Suite) -> TlsRecord<'static> {
         write: key(1 << 40),
         partial: b"",
         owes_key_update: false,
+        peer_closed: false,
         quiet: 0,
         message: b"",
     }))
@@ -201,6 +202,12 @@ pub fn sessions() -> Vec<SessionRecord<'static>> {
             },
         ),
     ];
+    if let Some(link) = &mut sessions[2].link {
+        link.input = b"<message to='juliet@example.org'/>";
+        if let TlsRecord::Established(tls) = &mut link.tls {
+            tls.peer_closed = true;
+        }
+    }
     if let Some(TlsRecord::Established(tls)) = sessions[1].link.as_mut().map(|link| &mut link.tls) {
         tls.partial = b"\x17\x03\x03\x00\x40half";
         tls.owes_key_update = true;

@@ -39,6 +39,7 @@ const TLS13: u8 = 1 << 2;
 const HAS_PARTIAL: u8 = 1 << 3;
 const OWES_KEY_UPDATE: u8 = 1 << 4;
 const HAS_MESSAGE: u8 = 1 << 5;
+const PEER_CLOSED: u8 = 1 << 6;
 
 impl<'a> TlsRecord<'a> {
     pub(super) fn write(&self, to: &mut Encoder) {
@@ -83,7 +84,8 @@ fn write_records(tls: &SavedRecords<'_>, to: &mut Encoder) {
             | flag(tls.version == Version::Tls13, TLS13)
             | flag(!tls.partial.is_empty(), HAS_PARTIAL)
             | flag(tls.owes_key_update, OWES_KEY_UPDATE)
-            | flag(!tls.message.is_empty(), HAS_MESSAGE),
+            | flag(!tls.message.is_empty(), HAS_MESSAGE)
+            | flag(tls.peer_closed, PEER_CLOSED),
     );
     to.byte(tls.quiet);
     write_direction(&tls.read, to);
@@ -104,7 +106,7 @@ fn read_records<'a>(from: &mut Decoder<'a>) -> Result<SavedRecords<'a>, StateErr
         2 => Suite::ChaCha20Poly1305,
         _ => return Err(StateError::Damaged("an unknown cipher suite")),
     };
-    if parts >= HAS_MESSAGE << 1 {
+    if parts >= PEER_CLOSED << 1 {
         return Err(StateError::Damaged("TLS with unknown parts"));
     }
     let version = if parts & TLS13 != 0 { Version::Tls13 } else { Version::Tls12 };
@@ -117,7 +119,8 @@ fn read_records<'a>(from: &mut Decoder<'a>) -> Result<SavedRecords<'a>, StateErr
         return Err(StateError::Damaged("a handshake message that is too long"));
     }
     let owes_key_update = parts & OWES_KEY_UPDATE != 0;
-    Ok(SavedRecords { version, suite, read, write, partial, owes_key_update, quiet, message })
+    let peer_closed = parts & PEER_CLOSED != 0;
+    Ok(SavedRecords { version, suite, read, write, partial, owes_key_update, peer_closed, quiet, message })
 }
 
 fn write_direction(keys: &SavedDirection<'_>, to: &mut Encoder) {

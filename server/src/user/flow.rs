@@ -17,6 +17,7 @@ use crate::stream::sm::{AnswerTo, StreamManagement, Unacked, element};
 use crate::user::home::Home;
 use crate::user::room::{self, Room};
 use crate::user::routing;
+use crate::user::share;
 use crate::user::tables::{Flags, ResourceKey, UserKey};
 
 /// Bytes of the address and the id of a request that are remembered when its answer is not.
@@ -84,6 +85,11 @@ pub fn write(home: &mut Home, key: ResourceKey, kind: Kind, class: Class<'_>, by
         bytes = Cow::Owned(ask_again(&home.full_jid(key), from, id));
     }
     let conn = home.users.resource(key).conn;
+    if matches!(class, Class::Own) && conn != ConnId::NONE && !share::has(home, key, bytes.len()) {
+        // It may not be left out, and the client would never know.
+        home.metrics().refused_account_memory.add(1);
+        home.cut.push(conn);
+    }
     let managed = home.users.sm_mut(key).is_some();
     if managed {
         let entry = entry_of(home, key, kind, class, &bytes);

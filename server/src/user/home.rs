@@ -20,6 +20,7 @@ use crate::service::time::unix_milliseconds;
 use crate::shared::Shared;
 use crate::stanza::{Delivery, Kind, Ticket, Type};
 use crate::stream::errors::StreamCondition;
+use crate::user::inputs::Inputs;
 use crate::user::ledger::Ledger;
 use crate::user::presence::contacts::Contacts;
 use crate::user::presence::spreading::Spreading;
@@ -74,8 +75,13 @@ pub struct Home {
     pub under_way: UnderWay,
     /// What clients of this worker have under way to the directory.
     pub writes: Writes,
+    /// What has been read of connections and not been handled.
+    pub inputs: Inputs,
     /// Streams to end after the current event.
     pub ends: Vec<End>,
+    /// Connections to reset after the current event: more waits for them than their account may make the server hold. Their
+    /// sessions can be resumed.
+    pub cut: Vec<ConnId>,
     /// A buffer for the stanza being forwarded, kept between stanzas.
     pub scratch: Vec<u8>,
     /// A buffer for the full JID of a stanza's sender, kept between stanzas.
@@ -127,6 +133,11 @@ impl Home {
     /// The worker that is the home of a user of this server.
     pub fn home_of(&self, local: &str) -> usize {
         self.shared.home_of(local)
+    }
+
+    /// Whether streams or sessions are to be ended after the current event.
+    pub fn has_condemned(&self) -> bool {
+        !(self.ends.is_empty() && self.over.is_empty() && self.cut.is_empty())
     }
 
     /// Ends a stream after the current event.

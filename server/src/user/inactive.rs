@@ -125,8 +125,7 @@ pub fn hold(
     bytes: &[u8],
 ) -> bool {
     let limit = home.config.limits.inactive_bytes as usize;
-    let has_share = home.shared.memory.pressure() < Pressure::Tight && share::has(home, key, bytes.len());
-    let resource = home.users.resource_mut(key);
+    let resource = home.users.resource(key);
     let reads = resource.conn != ConnId::NONE && !resource.flags.has(Flags::BACKED_UP);
     if urgency == Urgency::Now {
         if reads {
@@ -135,6 +134,8 @@ pub fn hold(
         return false;
     }
     let sender = (urgency == Urgency::Replaceable).then_some(from);
+    let has_share = home.shared.memory.pressure() < Pressure::Tight && share::has(home, key, bytes.len());
+    let resource = home.users.resource_mut(key);
     if has_share && resource.held.get_or_insert_default().add(kind, sender, bytes, limit) {
         home.metrics().held_inactive.add(1);
         return true;

@@ -108,6 +108,11 @@ impl Ledger {
         self.log.users().filter_map(|user| self.log.backlog(user)).map(|backlog| backlog.messages).sum()
     }
 
+    /// Bytes of memory that what waits for an account takes: its index, and the counts of its senders.
+    pub fn index_bytes(&self, user: UserId) -> usize {
+        self.log.index_bytes_of(user) + self.shares.bytes_of(user)
+    }
+
     /// Appends a message; the holder of `ticket` will hear when it is committed.
     ///
     /// # Errors

@@ -28,6 +28,7 @@ use crate::user::quota::{Refusal, Request, Sender, Shares};
 use crate::user::record::{self, Kept};
 use crate::user::room::{self, Room};
 use crate::user::routing;
+use crate::user::stranger;
 use crate::user::tables::{Flags, Resource, ResourceKey, UserKey};
 use crate::xml::Element;
 
@@ -42,8 +43,7 @@ pub fn keep(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>) -> bool {
         None => match look_up(home, d.to_local) {
             Ok(Some(account)) => account,
             Ok(None) => {
-                routing::bounce(home, d, StanzaCondition::ServiceUnavailable);
-                return false;
+                return stranger::turn_away(home, d, StanzaCondition::ServiceUnavailable.into());
             }
             Err(error) => {
                 tracing::error!(user = d.to_local, %error, "cannot read the directory");
@@ -55,8 +55,7 @@ pub fn keep(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>) -> bool {
     let addressed = d.to_resource.and_then(|name| home.users.find_resource(user?, name));
     // RFC 6121 §8.5.3.2.1: only a chat message looks for another resource of the same user.
     if d.to_resource.is_some() && addressed.is_none() && d.typ != Type::Chat {
-        routing::bounce(home, d, StanzaCondition::ServiceUnavailable);
-        return false;
+        return stranger::turn_away(home, d, StanzaCondition::ServiceUnavailable.into());
     }
     let recipients = match (user, addressed) {
         (_, Some(key)) => smallvec::smallvec![key],
@@ -116,7 +115,8 @@ fn append(home: &mut Home, d: &Delivery<'_>, account: UserId, user: Option<UserK
             Some(appended)
         }
         Err(error) => {
-            refuse(home, d, error);
+            let told = refusal(home, error);
+            routing::bounce_with(home, d, told);
             None
         }
     }
@@ -154,7 +154,8 @@ fn admit<'a>(
     Ok(Some(request))
 }
 
-/// A message is past its sender's share of a mailbox: its sender is told to wait until the recipient has read some.
+/// A message is past its sender's share of a mailbox: its sender is told to wait until the recipient has read some. A
+/// stranger, too: an acknowledged message must not be lost in silence, and to get here takes a share full of messages.
 fn refuse_share(home: &mut Home, d: &Delivery<'_>, refusal: Refusal) {
     let metrics = home.metrics();
     let (counter, text) = match refusal {
@@ -175,8 +176,8 @@ fn refuse_share(home: &mut Home, d: &Delivery<'_>, refusal: Refusal) {
     routing::bounce_with(home, d, error);
 }
 
-/// The log does not take a message: its sender is told why.
-fn refuse(home: &mut Home, d: &Delivery<'_>, error: AppendError) {
+/// The log does not take a message: what its sender is told.
+pub(super) fn refusal(home: &mut Home, error: AppendError) -> StanzaError {
     let metrics = home.metrics();
     let (condition, text) = match error {
         AppendError::UserQuota => {
@@ -199,7 +200,7 @@ fn refuse(home: &mut Home, d: &Delivery<'_>, error: AppendError) {
     if error != AppendError::UserQuota {
         home.ledger.refused = Some(error);
     }
-    routing::bounce_with(home, d, StanzaError::from(condition).with_text(text));
+    StanzaError::from(condition).with_text(text)
 }
 
 /// A resource has become available, or may now get other messages than before: what waits in the log is offered to
@@ -228,13 +229,13 @@ pub fn pump(home: &mut Home, key: ResourceKey) {
         // Until it is known whether its stream is managed nothing is handed over: see `settle`.
         return;
     }
+    let user = resource.user;
     match room::for_message(home, key) {
         Room::Now => {}
         Room::Soon => return home.pumps.push(key),
         // An acknowledgement or an empty output will bring it back.
         Room::Later => return,
     }
-    let user = resource.user;
     let account = home.users.user(user).id;
     let under_way = flow::under_way(home, user);
     let gets_bare = routing::recipients_of_bare(home, user, Type::Chat).contains(&key);
@@ -333,8 +334,12 @@ fn refuse_request(home: &mut Home, full: &str, stanza: &Unacked) {
 /// client is told to ask again for answers that it missed, and contacts are asked for their presence again. `false`: what
 /// it cannot do without is not kept, so it cannot be resumed.
 pub fn shed(home: &mut Home, key: ResourceKey) -> bool {
+    shed_to(home, key, room::detached_bytes(home))
+}
+
+/// As [`shed`], with no more than `bytes_max` bytes of other things.
+pub fn shed_to(home: &mut Home, key: ResourceKey, bytes_max: usize) -> bool {
     let full = home.full_jid(key);
-    let bytes_max = room::detached_bytes(home);
     let mut refused = Vec::new();
     let mut complete = true;
     let Some(queue) = home.users.sm_mut(key).and_then(|sm| sm.unacked_mut()) else { return true };

@@ -256,6 +256,11 @@ impl Shares {
         self.tables.is_empty()
     }
 
+    /// Bytes of memory of an account's table.
+    pub fn bytes_of(&self, user: UserId) -> usize {
+        self.tables.get(&user).map_or(0, |table| size_of::<Table>() + table.senders.allocation_size())
+    }
+
     /// Whether so much waits for an account that senders are told apart, once a message of this payload is added.
     pub fn are_counted(limits: &Limits, backlog: &Backlog, payload: usize) -> bool {
         let waiting = Load { messages: backlog.messages, bytes: backlog.bytes };

@@ -35,11 +35,19 @@ pub enum Room {
 }
 
 /// Whether there is room for another message. There is none past the half of what may wait for acknowledgement, and
-/// while a quarter of what may wait in the output waits there: so messages alone never end a stream.
-pub fn for_message(home: &Home, key: ResourceKey) -> Room {
-    let resource = home.users.resource(key);
-    if resource.flags.has(Flags::BACKED_UP) || !fits_unacked(home, key, 0, 2) {
+/// while a quarter of what may wait in the output waits there: so messages alone never end a stream. Nor is there while the
+/// account may hold no more and something waits for the client, whose going will bring the message.
+pub fn for_message(home: &mut Home, key: ResourceKey) -> Room {
+    if home.users.resource(key).flags.has(Flags::BACKED_UP) || !fits_unacked(home, key, 0, 2) {
         return Room::Later;
+    }
+    let has_share = share::has(home, key, 0);
+    let resource = home.users.resource(key);
+    if !has_share {
+        let sm = resource.flow.as_ref().and_then(|flow| flow.sm.as_ref());
+        if home.out.with_driver(resource.conn) > 0 || sm.is_some_and(|sm| sm.unacked_size().0 > 0) {
+            return Room::Later;
+        }
     }
     match home.out.plain_len(resource.conn) < home.config.limits.output_backlog_bytes as usize / 4 {
         true => Room::Now,
@@ -61,6 +69,7 @@ pub fn takes(home: &mut Home, key: ResourceKey, class: Class<'_>, length: usize)
     let is_presence = matches!(class, Class::Presence(_));
     if conn != ConnId::NONE
         && home.out.waiting(conn) + length > home.config.limits.output_backlog_bytes as usize / 2
+        || !share::has(home, key, length)
     {
         return false;
     }
@@ -70,7 +79,7 @@ pub fn takes(home: &mut Home, key: ResourceKey, class: Class<'_>, length: usize)
 
 /// Whether there is room for an answer of the server. It is asked for while little waits, so what may still be too much is
 /// a long one.
-pub fn has_for_answer(home: &Home, key: ResourceKey, length: usize) -> bool {
+pub fn has_for_answer(home: &mut Home, key: ResourceKey, length: usize) -> bool {
     let waiting = home.out.waiting(home.users.resource(key).conn);
     length <= ANSWER_BYTES_ALWAYS
         || waiting + length <= home.config.limits.output_backlog_bytes as usize
@@ -99,7 +108,7 @@ fn fits_when_thinned(home: &mut Home, key: ResourceKey, length: usize, part: usi
 }
 
 /// Whether a managed stream has room for another entry that takes few bytes.
-pub fn has_for_entry(home: &Home, key: ResourceKey) -> bool {
+pub fn has_for_entry(home: &mut Home, key: ResourceKey) -> bool {
     let sm = home.users.resource(key).flow.as_ref().and_then(|flow| flow.sm.as_ref());
     let entries = sm.map_or(0, |sm| sm.unacked_size().0);
     entries < home.config.limits.sm_unacked_stanzas as usize && share::has(home, key, ENTRY_BYTES)

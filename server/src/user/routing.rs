@@ -18,7 +18,7 @@ use crate::user::inactive::Urgency;
 use crate::user::subscription::table::Verb;
 use crate::user::tables::{Flags, ResourceKey, UserKey};
 use crate::user::writes::{Area, Place};
-use crate::user::{blocking, carbons, flow, inactive, offline, presence, room};
+use crate::user::{blocking, carbons, flow, inactive, offline, presence, room, stranger};
 use crate::xml::{CommonAttributes, Stamp, Stanza, writer};
 
 /// A stanza error that ends the stream.
@@ -289,9 +289,9 @@ pub fn deliver_now(home: &mut Home, d: &Delivery<'_>) {
     if blocking::stops(home, d, user) {
         // XEP-0191 §3.2: as if the user were not there.
         match d.kind {
-            Kind::Message => deliver_message_to_nobody(home, d),
+            Kind::Message if deliver_message_to_nobody(home, d) => return,
             Kind::Iq => deliver_iq(home, d, None, true),
-            Kind::Presence => {}
+            Kind::Message | Kind::Presence => {}
         }
         return settle_now(home, d);
     }
@@ -333,7 +333,8 @@ fn deliver_iq(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>, is_hidde
 /// A message that is not kept. (One that is goes through [`offline::keep`].)
 fn deliver_message(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>) {
     let Some(user) = user else {
-        return deliver_message_to_nobody(home, d);
+        deliver_message_to_nobody(home, d);
+        return;
     };
     if let Some(resource) = d.to_resource {
         if let Some(key) = home.users.find_resource(user, resource) {
@@ -346,12 +347,14 @@ fn deliver_message(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>) {
         }
         // RFC 6121 §8.5.3.2.1: only a chat message looks for another resource of the same user.
         if d.typ != Type::Chat {
-            return deliver_message_to_nobody(home, d);
+            deliver_message_to_nobody(home, d);
+            return;
         }
     }
     let recipients = recipients_of_bare(home, user, d.typ);
     if recipients.is_empty() {
-        return deliver_message_to_nobody(home, d);
+        deliver_message_to_nobody(home, d);
+        return;
     }
     if !recipients.iter().any(|&key| takes(home, key, d)) {
         return not_taken(home, d);
@@ -379,11 +382,12 @@ pub fn recipients_of_bare(home: &Home, user: UserKey, typ: Type) -> SmallVec<[Re
     }
 }
 
-/// RFC 6121 §8.5.1, §8.5.2.2, §8.5.3.2: the account does not exist or nobody can receive.
-fn deliver_message_to_nobody(home: &mut Home, d: &Delivery<'_>) {
+/// RFC 6121 §8.5.1, §8.5.2.2, §8.5.3.2: the account does not exist or nobody can receive. Returns whether the sender will
+/// hear when a commit has passed.
+fn deliver_message_to_nobody(home: &mut Home, d: &Delivery<'_>) -> bool {
     match d.typ {
-        Type::Error | Type::Headline => {}
-        _ => bounce(home, d, StanzaCondition::ServiceUnavailable),
+        Type::Error | Type::Headline => false,
+        _ => stranger::turn_away(home, d, StanzaCondition::ServiceUnavailable.into()),
     }
 }
 
@@ -460,7 +464,14 @@ fn not_taken(home: &mut Home, d: &Delivery<'_>) {
     home.metrics().dropped_output.add(1);
     if d.typ != Type::Headline && !d.traits.has(Traits::STATE_ONLY) {
         let text = "too much waits for the recipient; try again later";
-        bounce_with(home, d, StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text));
+        let error = StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text);
+        match d.kind {
+            // Not kept, so there is nothing to wait for.
+            Kind::Message => {
+                stranger::turn_away(home, d, error);
+            }
+            _ => bounce_with(home, d, error),
+        }
     }
 }
 

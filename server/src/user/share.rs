@@ -3,10 +3,18 @@
 //! The sum is made when it is asked for, over the few resources of the account, and only when the resource that asks holds
 //! much itself. So nothing is counted on the way of a message.
 //!
+//! ```text
+//! of each resource: output + input + unfinished stanza + unacknowledged + held back + presence
+//!                   └── up to its part: never asked about ──┘└── beyond: of all resources together ─┐
+//! of the account:   index of what waits in the log ─────────────────────────────────────────────────┤
+//!                                                                              three quarters of the share
+//! ```
+//! A part is a quarter of the share by `limits.resources_per_user`; so the parts and what is beyond them are the whole.
+//!
 //! | marks | what happens |
 //! | --- | --- |
-//! | the half, of output alone | connections of the account with output waiting are not read until it has gone |
-//! | the whole | an answer becomes an error, "ask again"; nothing more is remembered or held back for the account |
+//! | the half, of output and input alone | connections of the account with output waiting are not read until it has gone |
+//! | the whole | the oldest session without a connection gives up all but references into the log, then ends, and so the next; when there is none, an answer becomes an error, "ask again", messages stay in the log, nothing more is remembered or held back for the account, and a long stanza that does not come to its end ends its stream |
 //!
 //! Messages are in the log, and never refused for this: a recipient's account being full is no reason to refuse a sender.
 
@@ -14,16 +22,24 @@ use crate::memory::{Pressure, SHORT_BYTES};
 use crate::runtime::driver::ConnId;
 use crate::user::home::Home;
 use crate::user::tables::{Resource, ResourceKey, UserKey};
+use crate::user::{inactive, offline};
 
 /// A connection with no more output than this is read whatever else its account holds: so one connection that does not
 /// read cannot stop another that does.
 const OUTPUT_ALWAYS_BYTES: usize = 16 * 1024;
+
+/// A stanza that has not come to its end is read on up to so many bytes of memory, whatever else its account holds.
+pub const UNFINISHED_ALWAYS_BYTES: usize = 16 * 1024;
 
 /// Bytes of memory that the resources of one account make the server hold, by kind.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Use {
     /// Output that waits.
     pub output: usize,
+    /// Input that waits for its turn.
+    pub input: usize,
+    /// A stanza that has not come to its end.
+    pub unfinished: usize,
     /// What is remembered of unacknowledged stanzas.
     pub unacked: usize,
     /// Stanzas held back for an inactive, slow or absent client.
@@ -34,29 +50,55 @@ pub struct Use {
 
 impl Use {
     /// Nothing.
-    pub const NONE: Use = Use { output: 0, unacked: 0, held: 0, presence: 0 };
+    pub const NONE: Use = Use { output: 0, input: 0, unfinished: 0, unacked: 0, held: 0, presence: 0 };
 
     /// All of it.
     pub fn total(&self) -> usize {
-        self.output + self.unacked + self.held + self.presence
+        self.output + self.input + self.unfinished + self.unacked + self.held + self.presence
     }
 
     /// Adds what another holds.
     pub fn add(&mut self, other: Use) {
         self.output += other.output;
+        self.input += other.input;
+        self.unfinished += other.unfinished;
         self.unacked += other.unacked;
         self.held += other.held;
         self.presence += other.presence;
     }
 }
 
+/// What an account holds.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sum {
+    /// All of its resources.
+    pub resources: Use,
+    /// Of that, what each has beyond its part.
+    pub beyond: usize,
+    /// The index of what waits in the log, and the counts of its senders.
+    pub index: usize,
+}
+
+impl Sum {
+    /// All of it.
+    pub fn total(&self) -> usize {
+        self.resources.total() + self.index
+    }
+}
+
 /// What one resource holds.
 pub fn of_resource(home: &Home, resource: &Resource) -> Use {
-    let output = if resource.conn == ConnId::NONE { 0 } else { home.out.waiting(resource.conn) };
+    let (mut output, mut unhandled) = (0, Default::default());
+    if resource.conn != ConnId::NONE {
+        output = home.out.waiting(resource.conn);
+        unhandled = home.inputs.of(resource.conn);
+    }
     let sm = resource.flow.as_ref().and_then(|flow| flow.sm.as_ref());
     let directed = resource.directed.iter().flat_map(|list| list.iter());
     Use {
         output,
+        input: unhandled.waiting,
+        unfinished: unhandled.unfinished,
         unacked: sm.map_or(0, |sm| sm.memory()),
         held: resource.held.as_ref().map_or(0, |held| held.bytes()),
         presence: resource.presence.len()
@@ -64,11 +106,15 @@ pub fn of_resource(home: &Home, resource: &Resource) -> Use {
     }
 }
 
-/// What an account holds.
-pub fn of_account(home: &Home, user: UserKey) -> Use {
-    let mut sum = Use::default();
-    for key in &home.users.user(user).resources {
-        sum.add(of_resource(home, home.users.resource(*key)));
+/// What an account holds. Sessions that end after the current event count no more.
+pub fn of_account(home: &Home, user: UserKey) -> Sum {
+    let user = home.users.user(user);
+    let part = part(home);
+    let mut sum = Sum { index: home.ledger.index_bytes(user.id), ..Sum::default() };
+    for key in user.resources.iter().filter(|key| !home.over.contains(key)) {
+        let of_one = of_resource(home, home.users.resource(*key));
+        sum.resources.add(of_one);
+        sum.beyond += of_one.total().saturating_sub(part);
     }
     sum
 }
@@ -78,18 +124,64 @@ fn whole(home: &Home) -> usize {
     home.config.limits.account_memory_kib as usize * 1024
 }
 
-/// Whether an account may hold so many bytes more. What a resource holds within its part of a quarter is not asked about.
-pub fn has(home: &Home, key: ResourceKey, more: usize) -> bool {
+/// Bytes that a resource may hold without asking what the others do: together a quarter of the whole.
+pub fn part(home: &Home) -> usize {
+    whole(home) / 4 / (home.config.limits.resources_per_user as usize).max(1)
+}
+
+/// Whether a resource may make the server hold so many bytes more, as far as its account is concerned. Room is made for it
+/// if there are sessions without a connection.
+pub fn has(home: &mut Home, key: ResourceKey, more: usize) -> bool {
     let resource = home.users.resource(key);
+    let user = resource.user;
+    let own = of_resource(home, resource).total();
     if home.shared.memory.pressure() >= Pressure::Short {
-        return of_resource(home, resource).total() + more <= SHORT_BYTES;
+        return own + more <= SHORT_BYTES;
     }
-    let part = whole(home) / 4 / (home.config.limits.resources_per_user as usize).max(1);
-    of_resource(home, resource).total() + more <= part
-        || of_account(home, resource.user).total() + more <= whole(home)
+    let part = part(home);
+    if own + more <= part {
+        return true;
+    }
+    let beyond = (own + more - part).min(more);
+    loop {
+        let sum = of_account(home, user);
+        home.metrics().account_memory_high.raise(sum.total() as u64);
+        if sum.beyond + beyond + sum.index <= whole(home) / 4 * 3 {
+            return true;
+        }
+        if !make_room(home, user) {
+            return false;
+        }
+    }
+}
+
+/// The oldest session of an account without a connection gives up all but references into the log; if it has nothing else,
+/// or cannot be resumed without it, it ends. `false`: there is none.
+fn make_room(home: &mut Home, user: UserKey) -> bool {
+    let is_absent = |key: &&ResourceKey| home.users.resource(**key).conn == ConnId::NONE;
+    let mut absent = home.users.user(user).resources.iter().filter(is_absent);
+    let Some(&key) = absent.find(|key| !home.over.contains(key)) else { return false };
+    home.metrics().account_stripped.add(1);
+    let before = of_resource(home, home.users.resource(key)).total();
+    inactive::forget(home, key);
+    let complete = offline::shed_to(home, key, 0);
+    if !complete || of_resource(home, home.users.resource(key)).total() >= before {
+        home.forbid_resumption(key);
+    }
+    true
 }
 
 /// Whether a connection for which `waiting` bytes of output wait may be read, as far as its account is concerned.
 pub fn reads(home: &Home, key: ResourceKey, waiting: usize) -> bool {
-    waiting <= OUTPUT_ALWAYS_BYTES || of_account(home, home.users.resource(key).user).output < whole(home) / 2
+    waiting <= OUTPUT_ALWAYS_BYTES || under_way(home, home.users.resource(key).user) < whole(home) / 2
 }
+
+/// Bytes of output and input that wait for an account's clients, or come from them.
+fn under_way(home: &Home, user: UserKey) -> usize {
+    let resources = home.users.user(user).resources.iter().map(|key| home.users.resource(*key));
+    let connected = resources.filter(|resource| resource.conn != ConnId::NONE);
+    connected.map(|resource| home.out.waiting(resource.conn) + home.inputs.of(resource.conn).waiting).sum()
+}
+
+#[cfg(test)]
+mod tests;

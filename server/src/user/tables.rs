@@ -13,7 +13,7 @@ use crate::user::flow::Flow;
 use crate::user::inactive::Held;
 
 /// A user of this worker. Distinct from [`ResourceKey`], so that the two cannot be mixed up.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserKey(u32);
 
 #[cfg(test)]

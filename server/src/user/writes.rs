@@ -173,8 +173,12 @@ impl Home {
 
     /// The stanza of a ticket, the last one counted, is not safe yet.
     pub fn leave_unsettled(&mut self, ticket: Ticket) {
-        if let Some(sm) = self.users.sm_mut(ticket.resource).filter(|sm| sm.id() == ticket.stream) {
-            sm.leave_unsettled(ticket.number);
+        let Some(sm) = self.users.sm_mut(ticket.resource).filter(|sm| sm.id() == ticket.stream) else {
+            return;
+        };
+        if sm.leave_unsettled(ticket.number) {
+            // While a disk stands still, nothing else would have the stream looked at, and reading would go on.
+            self.touched.push(ticket.resource);
         }
     }
 }

@@ -196,6 +196,7 @@ impl Core {
             Event::Closed { conn, cause } => self.closed(conn, cause),
             Event::Detached { conn, socket } => {
                 if let Some(session) = self.sessions.remove(conn) {
+                    self.home.inputs.forget(conn);
                     self.depart(Traveller { session, socket });
                 }
             }
@@ -282,6 +283,7 @@ impl Core {
             tracing::debug!(%reason, "a connection failed");
         }
         self.lost(conn);
+        self.home.inputs.forget(conn);
         if let Some(session) = self.sessions.remove(conn) {
             if let Phase::Negotiating(negotiation) | Phase::Leaving(negotiation) = &session.phase
                 && let Some(deadline) = negotiation.deadline
@@ -300,7 +302,7 @@ impl Core {
         if let Phase::Bound(key) = session.phase {
             session.phase = Phase::Closing;
             session.context = None;
-            self.turns.forget(conn);
+            self.forget_input(conn);
             presence::session_ended(&mut self.home, key);
             self.count_users();
         }
@@ -319,6 +321,9 @@ impl Core {
                 self.end_stream(conn, condition, text);
             } else if let Some(key) = self.home.over.pop() {
                 self.forget_detached(key);
+            } else if let Some(conn) = self.home.cut.pop() {
+                self.lost(conn);
+                self.home.out.act(conn, Action::Close(CloseHow::Reset));
             } else {
                 return;
             }

@@ -60,8 +60,12 @@ impl Core {
 
     /// Bytes of a TLS session.
     pub(super) fn open(&mut self, conn: ConnId, bytes: &[u8]) {
-        let Some(session) = self.sessions.get_mut(conn) else { return };
-        let Some(tls) = &mut session.tls else { return };
+        let Some(Session { tls: Some(tls), marks, .. }) = self.sessions.get(conn) else { return };
+        let bytes = match tls.is_fresh() && !marks.direct_tls {
+            true => self.behind_starttls(conn, bytes),
+            false => bytes,
+        };
+        let Some(Session { tls: Some(tls), .. }) = self.sessions.get_mut(conn) else { return };
         let established = tls.is_established();
         let mut plain = std::mem::take(&mut self.plain);
         plain.clear();
@@ -92,6 +96,15 @@ impl Core {
             }
         }
         self.plain = plain;
+    }
+
+    /// The white space that clients in use send behind `<starttls/>` can come by itself, when TLS has begun here.
+    fn behind_starttls<'b>(&mut self, conn: ConnId, bytes: &'b [u8]) -> &'b [u8] {
+        let space = bytes.iter().take_while(|byte| is_white_space(**byte)).count();
+        match space == 0 || self.admit_unauthenticated_bytes(conn, space) {
+            true => &bytes[space..],
+            false => &[],
+        }
     }
 
     /// An unfinished stanza may not grow long while memory is short. The session can be resumed.
@@ -216,7 +229,7 @@ impl Core {
                 Next::Fail(end) => self.fail(conn, end),
                 Next::TooHigh(too_high) => self.too_high(conn, too_high),
             }
-            if !self.home.ends.is_empty() || !self.home.over.is_empty() {
+            if self.home.has_condemned() {
                 self.end_streams();
             }
         }
@@ -240,6 +253,11 @@ impl Core {
         self.end_stream(conn, StreamCondition::PolicyViolation, Some(text));
         false
     }
+}
+
+/// XML's white space. No record of TLS begins with it.
+pub(super) fn is_white_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
 fn unusual(header: xml::StreamHeader) -> Option<Box<StreamContext>> {

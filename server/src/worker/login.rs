@@ -18,6 +18,7 @@ use crate::stream::sasl::audit::{self, FailedLogin, Why};
 use crate::user::routing::{self, StreamEnd};
 use crate::user::{blocking, offline};
 use crate::worker::core::{Core, Timer, metrics_connection_closed, metrics_connection_opened};
+use crate::worker::input::is_white_space;
 use crate::xml::Element;
 
 impl Core {
@@ -51,9 +52,10 @@ impl Core {
 
     /// RFC 6120 §5.4.2.3, §5.4.3.3: proceed, then TLS. What came behind `<starttls/>` in the clear would be an
     /// injection and ends the stream, except white space: clients in use end their writes with a line feed, and
-    /// nothing that is dropped can do harm. It is no part of TLS, whose first byte is never white space.
+    /// nothing that is dropped can do harm. It is no part of TLS, whose first byte is never white space; what of it comes
+    /// later is dropped when it comes.
     fn start_tls(&mut self, conn: ConnId, rest: &mut &[u8]) {
-        if !std::mem::take(rest).iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n')) {
+        if !std::mem::take(rest).iter().all(|byte| is_white_space(*byte)) {
             let text = "data behind starttls";
             return self.end_stream(conn, StreamCondition::PolicyViolation, Some(text));
         }

@@ -9,7 +9,7 @@ use crate::session::{Holds, Phase, Session};
 use crate::stream::errors::{StanzaCondition, StreamCondition};
 use crate::stream::features::STREAM_CLOSE;
 use crate::stream::sm::element::{self, Said};
-use crate::stream::sm::{Rest, StreamId, StreamManagement, TooHigh, Unacked};
+use crate::stream::sm::{Rest, StreamId, StreamManagement, TooHigh, UNSETTLED_MAX, Unacked};
 use crate::user::flow;
 use crate::user::home::Home;
 use crate::user::inactive;
@@ -18,10 +18,6 @@ use crate::user::presence;
 use crate::user::tables::{Flags, ResourceKey};
 use crate::worker::core::{Core, Timer};
 use crate::xml::Stanza;
-
-/// Messages of one client that may be on their way to a log. With more, nobody reads from it until half of them are
-/// safe.
-pub(crate) const UNSETTLED_MAX: usize = 4096;
 
 /// Room for so many resources to be spoken to is kept for the next iteration; what more of them needed is given back.
 const TOUCHED_KEPT_MAX: usize = 1024;
@@ -182,7 +178,7 @@ impl Core {
         if !self.begin_to_wait(key) {
             return self.forget_resource(conn);
         }
-        self.turns.forget(conn);
+        self.forget_input(conn);
         if let Some(session) = self.sessions.get_mut(conn) {
             session.phase = Phase::Closing;
             session.context = None;
@@ -305,7 +301,7 @@ impl Core {
             session.phase = Phase::Closing;
             session.partial = None;
             // What was read and not handled is not counted, so the client sends it again (§5).
-            self.turns.forget(older);
+            self.forget_input(older);
             self.home.out.act(older, Action::Close(CloseHow::Flush));
             if let Some(sm) = self.home.users.sm_mut(key) {
                 sm.disconnected();

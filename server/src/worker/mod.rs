@@ -49,7 +49,6 @@ use crate::runtime::timer::Millis;
 use crate::session::Traveller;
 use crate::worker::command::{Command, CommandQueue};
 use crate::worker::core::Core;
-pub(crate) use crate::worker::managed::UNSETTLED_MAX;
 use crate::worker::upgrade::Census;
 
 /// How long a worker waits between attempts to post parcels to a full mailbox.

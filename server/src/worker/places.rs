@@ -12,7 +12,9 @@ use std::net::IpAddr;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
-use crate::admission::{AddressKey, Admitted, Refusal};
+use whimbrel_address::Block;
+
+use crate::admission::{Admitted, Refusal};
 use crate::limits::Limits;
 use crate::runtime::driver::{CloseHow, ConnId};
 use crate::runtime::outbox::Action;
@@ -24,17 +26,17 @@ const ADDRESSES_MAX: usize = 16_384;
 
 /// Connections without a resource, by address, oldest first. Some of them may have gone since.
 #[derive(Default)]
-pub(super) struct Places(HashMap<AddressKey, VecDeque<ConnId>, RandomState>);
+pub(super) struct Places(HashMap<Block, VecDeque<ConnId>, RandomState>);
 
 impl Places {
     pub(super) fn enter(&mut self, peer: IpAddr, conn: ConnId) {
-        self.0.entry(AddressKey::new(peer)).or_default().push_back(conn);
+        self.0.entry(Block::of(peer)).or_default().push_back(conn);
     }
 
     /// A connection from there has gone, or has bound a resource: forgets those at the head that have. What is left
     /// behind them is not older than `limits.preauth_seconds`.
     pub(super) fn tidy(&mut self, peer: IpAddr, sessions: &Sessions) {
-        let address = AddressKey::new(peer);
+        let address = Block::of(peer);
         let Some(queue) = self.0.get_mut(&address) else { return };
         while queue.front().is_some_and(|conn| !is_negotiating(sessions, *conn)) {
             queue.pop_front();
@@ -45,7 +47,7 @@ impl Places {
     }
 
     /// The oldest connection from there that has no resource.
-    fn oldest(&mut self, address: AddressKey, sessions: &Sessions) -> Option<ConnId> {
+    fn oldest(&mut self, address: Block, sessions: &Sessions) -> Option<ConnId> {
         let queue = self.0.get_mut(&address)?;
         while let Some(conn) = queue.pop_front() {
             if is_negotiating(sessions, conn) {
@@ -81,7 +83,7 @@ pub(super) struct Accepts {
     per_address: u32,
     left: u32,
     spare: u32,
-    taken: HashMap<AddressKey, u32, RandomState>,
+    taken: HashMap<Block, u32, RandomState>,
     addresses_before: usize,
 }
 
@@ -114,7 +116,7 @@ impl Accepts {
 
     /// Counts a connection.
     pub(super) fn take(&mut self, peer: IpAddr) -> Taken {
-        let address = AddressKey::new(peer);
+        let address = Block::of(peer);
         let known = self.taken.len() < ADDRESSES_MAX || self.taken.contains_key(&address);
         let had = known.then(|| {
             let had = self.taken.entry(address).or_insert(0);
@@ -172,7 +174,7 @@ impl Core {
 
     /// Ends the oldest connection from an address that has no resource. At once, without a word: what is ended because
     /// others need its place must not hold it until its client has listened. `false`: this worker has none.
-    pub(super) fn make_room(&mut self, address: AddressKey) -> bool {
+    pub(super) fn make_room(&mut self, address: Block) -> bool {
         let Some(conn) = self.places.oldest(address, &self.sessions) else { return false };
         let Some(session) = self.sessions.get_mut(conn) else { return false };
         if let Phase::Negotiating(negotiation) = &session.phase
@@ -188,7 +190,7 @@ impl Core {
     }
 
     /// Has the next worker make room, and if it cannot, so many less one after it.
-    pub(super) fn ask_others_for_room(&mut self, address: AddressKey, workers: usize) {
+    pub(super) fn ask_others_for_room(&mut self, address: Block, workers: usize) {
         if workers > 0 {
             let next = (self.home.worker + 1) % self.home.shared.metrics.len();
             self.home.post.to(next).make_room(address, workers);

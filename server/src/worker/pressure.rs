@@ -22,13 +22,12 @@ const OUTPUT_LEFT_BYTES: usize = 64 * 1024;
 pub(super) struct Sample {
     position: usize,
     found: Use,
-    unfinished: usize,
     detached: usize,
 }
 
 impl Sample {
     /// A round that has not begun.
-    pub(super) const NEW: Sample = Sample { position: 0, found: Use::NONE, unfinished: 0, detached: 0 };
+    pub(super) const NEW: Sample = Sample { position: 0, found: Use::NONE, detached: 0 };
 }
 
 impl Core {
@@ -42,18 +41,15 @@ impl Core {
         for (key, resource) in self.home.users.range(start, part) {
             let of_one = share::of_resource(&self.home, resource);
             self.sample.found.add(of_one);
-            match self.sessions.get(resource.conn) {
-                Some(session) => {
-                    let unfinished = session.partial.as_ref().map_or(0, |partial| partial.bytes().len());
-                    self.sample.unfinished += unfinished;
-                    if of_one.output > OUTPUT_LEFT_BYTES || unfinished > SHORT_BYTES {
-                        clogged.push(resource.conn);
-                    }
-                }
-                None => {
+            match resource.conn {
+                ConnId::NONE => {
                     self.sample.detached += of_one.unacked + of_one.held;
                     detached.push(key);
                 }
+                conn if of_one.output > OUTPUT_LEFT_BYTES || of_one.unfinished > SHORT_BYTES => {
+                    clogged.push(conn);
+                }
+                _ => {}
             }
         }
         self.sample.position = start + part;
@@ -69,7 +65,7 @@ impl Core {
         metrics.memory_unacked.set(sample.found.unacked as u64);
         metrics.memory_held.set(sample.found.held as u64);
         metrics.memory_presence.set(sample.found.presence as u64);
-        metrics.memory_unfinished.set(sample.unfinished as u64);
+        metrics.memory_unfinished.set(sample.found.unfinished as u64);
         metrics.memory_detached.set(sample.detached as u64);
     }
 

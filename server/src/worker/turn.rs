@@ -22,8 +22,10 @@ use crate::runtime::driver::ConnId;
 use crate::runtime::outbox::Action;
 use crate::runtime::timer::Millis;
 use crate::session::{Holds, Phase};
-use crate::user::room;
+use crate::stream::errors::StreamCondition;
+use crate::user::inputs::Unhandled;
 use crate::user::tables::ResourceKey;
+use crate::user::{room, share};
 use crate::worker::bucket::{Buckets, Cost, give_back};
 use crate::worker::core::Core;
 
@@ -138,6 +140,14 @@ impl Turns {
         self.queue.len() + self.handshakes.len()
     }
 
+    /// Bytes of memory of a connection's input.
+    fn memory_of(&self, conn: ConnId) -> usize {
+        match self.waiting.is_empty() {
+            true => 0,
+            false => self.waiting.get(&conn).map_or(0, |waiting| waiting.input.capacity()),
+        }
+    }
+
     /// Input of a connection that has not been handled.
     pub(super) fn input_of(&self, conn: ConnId) -> &[u8] {
         self.waiting.get(&conn).map_or(&[], |waiting| &waiting.input[waiting.at..])
@@ -155,8 +165,7 @@ impl Turns {
     }
 
     /// Holds input that another program has held.
-    pub(super) fn restore(&mut self, conn: ConnId, bytes: &[u8], ended: bool) {
-        let end = ended.then_some(InputEnd::Fin);
+    pub(super) fn restore(&mut self, conn: ConnId, bytes: &[u8], end: Option<InputEnd>) {
         self.put(conn, Waiting { input: bytes.to_vec(), end, ..Waiting::default() });
     }
 
@@ -219,9 +228,13 @@ impl Turns {
 impl Core {
     /// Bytes of a client's stream, after TLS: handled now if it has been quiet, as far as its share of the turn goes.
     pub(super) fn input(&mut self, conn: ConnId, bytes: &[u8]) {
-        if !self.admit_unauthenticated_bytes(conn, bytes.len()) {
-            return;
+        if self.admit_unauthenticated_bytes(conn, bytes.len()) {
+            self.serve(conn, bytes);
+            self.note_input(conn);
         }
+    }
+
+    fn serve(&mut self, conn: ConnId, bytes: &[u8]) {
         if self.turns.keep(conn, bytes) {
             return self.wait_for_turn(conn);
         }
@@ -234,6 +247,35 @@ impl Core {
         let credit = (QUANTUM as i64 - spent as i64).min(0);
         self.turns.put(conn, Waiting { input: rest.to_vec(), credit, ..Waiting::default() });
         self.wait(conn, reason);
+    }
+
+    /// Notes how much of a connection's input is in memory.
+    pub(super) fn measure_input(&mut self, conn: ConnId) {
+        let unfinished = self.sessions.get(conn).and_then(|session| session.partial.as_ref());
+        let unfinished = unfinished.map_or(0, |partial| partial.memory_bytes());
+        self.home.inputs.set(conn, Unhandled { waiting: self.turns.memory_of(conn), unfinished });
+    }
+
+    /// As [`Core::measure_input`], after a turn. A long stanza that has not come to its end is not read on when the account
+    /// may hold no more: nothing else would give its memory back. The session can be resumed.
+    fn note_input(&mut self, conn: ConnId) {
+        self.measure_input(conn);
+        if self.home.inputs.of(conn).unfinished > share::UNFINISHED_ALWAYS_BYTES
+            && let Some(Phase::Bound(key)) = self.sessions.get(conn).map(|session| &session.phase)
+            && !share::has(&mut self.home, *key, 0)
+        {
+            self.home.metrics().refused_account_memory.add(1);
+            let text = "too much waits for this account; try again later";
+            self.end_stream_with(conn, true, |out| {
+                StreamCondition::ResourceConstraint.write(Some(text), out);
+            });
+        }
+    }
+
+    /// Drops what is held of a connection.
+    pub(super) fn forget_input(&mut self, conn: ConnId) {
+        self.turns.forget(conn);
+        self.home.inputs.forget(conn);
     }
 
     /// What a turn's cost is measured from.
@@ -364,6 +406,7 @@ impl Core {
             }
             let Some((conn, waiting)) = self.turns.next(false) else { break };
             self.take_turn(conn, waiting);
+            self.note_input(conn);
             self.end_streams();
         }
     }

@@ -2,7 +2,7 @@
 
 use whimbrel_server::xml::Element;
 
-use crate::support::answers::outcome;
+use crate::support::answers::{befriend, outcome};
 use crate::support::{Client, TestServer, on_each_driver};
 
 const CARBONS: &str = "urn:xmpp:carbons:2";
@@ -155,6 +155,7 @@ fn a_message_to_the_own_account_reaches_each_resource_once() {
 fn the_error_for_a_copied_message_is_copied_too() {
     on_each_driver(|server| {
         server.accounts(&["juliet", "romeo"]);
+        befriend(server, "juliet", "romeo");
         let mut balcony = server.online("juliet", "balcony");
         let mut garden = with_carbons(server, "juliet", "garden");
         balcony.send(

@@ -157,12 +157,12 @@ fn an_answer_has_the_id_of_what_it_answers_also_an_empty_one_or_none() {
             ("<iq type='get' id=''/>".to_owned(), "bad-request", Some("")),
             (format!("<iq type='get'>{ping}</iq>"), "bad-request", None),
             (
-                "<message id='' to='nobody@localhost'><body>x</body></message>".to_owned(),
+                "<message id='' to='juliet@localhost/none'><body>x</body></message>".to_owned(),
                 "service-unavailable",
                 Some(""),
             ),
             (
-                "<message to='nobody@localhost'><body>x</body></message>".to_owned(),
+                "<message to='juliet@localhost/none'><body>x</body></message>".to_owned(),
                 "service-unavailable",
                 None,
             ),

@@ -12,12 +12,14 @@ static ALLOCATOR: whimbrel_server::allocator::Counted = whimbrel_server::allocat
 
 mod support;
 
+mod account_memory;
 mod bad_input;
 mod binding;
 mod blocking;
 mod carbons;
 mod counters;
 mod csi;
+mod descriptors;
 mod disco;
 mod guesses;
 mod iq;
@@ -33,5 +35,6 @@ mod registration;
 mod roster;
 mod services;
 mod sm;
+mod strangers;
 mod subscription;
 mod tls;

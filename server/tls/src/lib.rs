@@ -162,6 +162,11 @@ impl Tls {
         }
     }
 
+    /// Whether nothing has come yet.
+    pub fn is_fresh(&self) -> bool {
+        matches!(self.state, State::Fresh(_))
+    }
+
     /// Whether the handshake was completed, however the connection fared after it.
     pub fn is_established(&self) -> bool {
         matches!(self.state, State::Established(_))

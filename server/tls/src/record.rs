@@ -118,9 +118,9 @@ impl Records {
         }
     }
 
-    /// As it goes to another program; `None` when either side has ended.
+    /// As it goes to another program; `None` when this side has ended, or an error has.
     pub(super) fn save(&self) -> Option<SavedRecords<'_>> {
-        if self.ending != Ending::Open || self.closed {
+        if self.ending == Ending::Failed || self.closed {
             return None;
         }
         Some(SavedRecords {
@@ -130,6 +130,7 @@ impl Records {
             write: self.write.save(self.version, self.suite),
             partial: self.partial.as_ref().map_or(&[], |partial| &partial.bytes),
             owes_key_update: self.owes_key_update,
+            peer_closed: self.ending == Ending::PeerClosed,
             quiet: self.quiet,
             message: &self.message[..usize::from(self.message_length)],
         })
@@ -144,6 +145,9 @@ impl Records {
         records.partial =
             (!record.partial.is_empty()).then(|| Box::new(Partial { bytes: record.partial.to_vec() }));
         records.owes_key_update = record.owes_key_update;
+        if record.peer_closed {
+            records.ending = Ending::PeerClosed;
+        }
         records.quiet = record.quiet;
         let length = record.message.len().min(records.message.len());
         records.message[..length].copy_from_slice(&record.message[..length]);

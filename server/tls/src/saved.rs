@@ -26,6 +26,8 @@ pub struct SavedRecords<'a> {
     pub partial: &'a [u8],
     /// A KeyUpdate of the client waits for its answer.
     pub owes_key_update: bool,
+    /// The client has ended TLS, and what it said before waits to be handled.
+    pub peer_closed: bool,
     /// Records without data since the last with some.
     pub quiet: u8,
     /// The beginning of a handshake message that was cut between records, less than five bytes.

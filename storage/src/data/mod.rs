@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::directory::{self, Directory, DirectoryError, UserId, run_inline};
-use crate::log::{self, Log, LogError, Opened, Owner};
+use crate::log::{self, Log, LogError, NOBODY, Opened, Owner};
 
 pub use backup::{BackedUp, backup};
 
@@ -204,7 +204,8 @@ fn drop_orphans(directory: &Directory, logs: &mut [Log], ever: u64) -> Result<Se
     directory.for_each_account(|account| {
         gone.remove(&account);
     })?;
-    let mut settled = Settled { orphans: gone.len() as u64, ..Settled::default() };
+    let orphans = gone.iter().filter(|user| **user != NOBODY).count() as u64;
+    let mut settled = Settled { orphans, ..Settled::default() };
     settled.never_had = gone.iter().filter(|user| user.count() > ever).count() as u64;
     for log in logs.iter_mut().filter(|_| !gone.is_empty()) {
         settled.messages += log.drop_orphans(&|user| !gone.contains(&user)).messages;

@@ -70,7 +70,7 @@ pub use message::{Appended, Backlog, Flags, Message, Origin, Position, Record, S
 pub use metrics::{CLASSES, Histogram, Metrics};
 pub use opening::{Opened, Progress, Report, StreamSeen};
 pub use options::{Durability, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
-pub use orphans::{Orphans, belong_to, discard, owner};
+pub use orphans::{NOBODY, Orphans, belong_to, discard, owner};
 pub use read::Pending;
 pub use shard::Log;
 pub use syncer::Syncer;

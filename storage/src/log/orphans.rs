@@ -9,6 +9,10 @@ use super::files::{Files, System};
 use super::layout::{Layout, Lock, Owner};
 use super::shard::Log;
 
+/// No account has this number: a message for it is written like any other, and given to nobody. One that a crash has left
+/// is dropped without being counted.
+pub const NOBODY: UserId = UserId::new(0);
+
 /// What was dropped by [`Log::drop_orphans`].
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Orphans {
@@ -25,8 +29,11 @@ impl Log {
         let mut orphans = Orphans::default();
         let gone: Vec<UserId> = self.users().filter(|user| !is_there(*user)).collect();
         for user in gone {
-            orphans.users += 1;
-            orphans.messages += self.purge(user).messages;
+            let messages = self.purge(user).messages;
+            if user != NOBODY {
+                orphans.users += 1;
+                orphans.messages += messages;
+            }
         }
         orphans
     }

@@ -192,6 +192,12 @@ impl Log {
         self.index.backlog(user)
     }
 
+    /// Bytes of memory that the index of what waits for a user takes. Does not touch the disk.
+    #[must_use]
+    pub fn index_bytes_of(&self, user: UserId) -> usize {
+        self.index.memory_bytes_of(user)
+    }
+
     /// Users for whom something waits, in no order.
     pub fn users(&self) -> impl ExactSizeIterator<Item = UserId> + '_ {
         self.index.users()

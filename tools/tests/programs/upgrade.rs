@@ -7,6 +7,10 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+
 use crate::support::{Client, PATIENCE, Place, Server, whimbreld};
 
 /// A place with two accounts and a configuration that can be changed between upgrades.
@@ -317,4 +321,77 @@ fn an_address_that_cannot_be_bound_leads_back_to_the_program_before() {
     assert_eq!(place.json(&["upgrade"])["sessions"], 2);
     talk(&mut alice, &mut bob, "at last");
     assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_ok(), "the new address is listened on");
+}
+
+/// Says something and reads until the answer has a text in it.
+fn exchange(stream: &mut (impl Read + Write), say: &str, until: &str) {
+    stream.write_all(say.as_bytes()).expect("the server reads");
+    let (mut heard, mut piece) = (String::new(), [0; 4096]);
+    while !heard.contains(until) {
+        let count = stream.read(&mut piece).expect("the server answers");
+        assert!(count > 0, "the server has ended the stream: {heard}");
+        heard.push_str(&String::from_utf8_lossy(&piece[..count]));
+    }
+}
+
+/// Logs in over TLS.
+fn login_over_tls(place: &Place, user: &str) -> rustls::StreamOwned<rustls::ClientConnection, TcpStream> {
+    let header = "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' \
+                  to='localhost' version='1.0'>";
+    let mut socket = TcpStream::connect(place.address()).expect("the server listens");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    exchange(&mut socket, header, "</stream:features>");
+    exchange(&mut socket, "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>", "<proceed");
+    let mut roots = rustls::RootCertStore::empty();
+    let path = place.data().join("tls/self-signed.pem");
+    for certificate in CertificateDer::pem_file_iter(path).expect("the server keeps its certificate here") {
+        roots.add(certificate.expect("a certificate")).expect("it is one");
+    }
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("there are some")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from("localhost").expect("a name");
+    let tls = rustls::ClientConnection::new(config.into(), name).expect("a configuration");
+    let mut stream = rustls::StreamOwned::new(tls, socket);
+    exchange(&mut stream, header, "</stream:features>");
+    let message = base64::engine::general_purpose::STANDARD.encode(format!("\0{user}\0p"));
+    let auth = format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{message}</auth>");
+    exchange(&mut stream, &auth, "<success");
+    exchange(&mut stream, header, "</stream:features>");
+    let bind = "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>";
+    exchange(&mut stream, bind, "</jid>");
+    stream
+}
+
+#[test]
+fn stanzas_that_wait_in_front_of_a_tls_close_are_handled_after_an_upgrade() {
+    const MESSAGES: u32 = 20;
+    for driver in ["mio", "uring"] {
+        let place = place();
+        // After a few stanzas the rest waits.
+        let slow = "[limits]\nconnection_stanzas_per_second = 1\nconnection_stanzas_burst = 3\n";
+        configure(&place, driver, 1, slow);
+        let mut server = start(&place, &[]);
+        let mut bob = Client::login(&place, "bob", "p", "b").expect("the password is right");
+        bob.say("<presence/>");
+        let mut alice = login_over_tls(&place, "alice");
+        let texts = (0..MESSAGES).map(|n| {
+            format!("<message to='bob@localhost' type='chat'><body>last words {n};</body></message>")
+        });
+        alice.write_all(texts.collect::<String>().as_bytes()).expect("the server reads");
+        alice.conn.send_close_notify();
+        alice.flush().expect("the server reads");
+        bob.hear("last words 0;</body>");
+        configure(&place, driver, 1, "");
+        place.json(&["upgrade"]);
+        server.wait_for_log("upgraded from");
+        bob.hear(&format!("last words {};</body>", MESSAGES - 1));
+        await_that("alice is not gone", || place.json(&["status"])["connections"] == 1);
+        drop((alice, bob));
+        assert_eq!(place.ctl(&["stop"]).code, 0);
+        assert!(server.end().success());
+    }
 }

@@ -53,6 +53,8 @@ pub async fn run(listener: TcpListener, router: Router, pages: usize, stop: &Ato
         if let Some(place) = find_place(&places, address, limits, stop).await {
             let router = router.clone();
             places.serve(place, |turn| converse(stream, turn, router));
+            // What has come of its request is read before anybody else may need its place.
+            tokio::task::yield_now().await;
         }
     }
     Ok(())

@@ -122,7 +122,7 @@ async fn admit(front: &Arc<Front>, router: &Router, stream: TcpStream, address: 
             }
         }
     };
-    metrics.http_displaced.add(place.displaced.into());
+    metrics.http_displaced.add(front.places.take_displaced());
     let peer = Peer { address: address.ip(), trusted };
     let open = Open::new(front);
     let router = router.clone();
@@ -130,6 +130,8 @@ async fn admit(front: &Arc<Front>, router: &Router, stream: TcpStream, address: 
         let life = Duration::from_secs(CONNECTION_SECONDS_MAX);
         let _ = tokio::time::timeout(life, converse(&open.0, stream, peer, turn, router)).await;
     });
+    // What has come of its request is read before anybody else may need its place.
+    tokio::task::yield_now().await;
 }
 
 /// A connection that is counted, however it ends.
@@ -157,7 +159,7 @@ async fn converse(front: &Arc<Front>, stream: TcpStream, peer: Peer, turn: Turn,
     }
     let tls = TlsAcceptor::from(front.desk.shared().acceptor.https());
     let wait = Duration::from_secs(config.registration.http_seconds.into());
-    match tokio::time::timeout(wait, tls.accept(stream)).await {
+    match tokio::time::timeout(turn.patience(wait), tls.accept(stream)).await {
         Ok(Ok(stream)) => answer(front, stream, peer, turn, router).await,
         Ok(Err(error)) => tracing::debug!(%error, ?peer, "no TLS with a client of the registration API"),
         Err(_) => tracing::debug!(?peer, "a client of the registration API is too slow for TLS"),

@@ -44,7 +44,7 @@ fn of_100_000_guesses_at_one_number_from_10_000_addresses_in_a_day_few_are_looke
     let mut tally = Tally::default();
     for n in 0..100_000_u32 {
         world.pass(DAY / 100_000);
-        let asker = asker("4915112345678", &format!("device-{}", n % 10_000), n % 10_000);
+        let asker = asker("4915112345678", &format!("device-{}", n % 10_000), (n % 10_000) << 8);
         tally.guess(&mut world, &mut chance, &asker);
     }
     // Ten PINs a day at the most, five tries each.
@@ -60,7 +60,7 @@ fn of_20_000_guesses_at_one_number_in_an_hour_with_one_device_fifteen_are_looked
     let mut tally = Tally::default();
     for n in 0..20_000_u32 {
         world.pass(HOUR / 20_000);
-        let asker = asker("4915112345678", "device-of-the-attacker", n % 10_000);
+        let asker = asker("4915112345678", "device-of-the-attacker", (n % 10_000) << 8);
         tally.guess(&mut world, &mut chance, &asker);
     }
     assert!(tally.looked_at <= 15 && tally.pins <= 3, "{tally:?}");

@@ -32,6 +32,7 @@ fn the_fifth_wrong_pin_voids_it_and_each_lock_is_twice_as_long() {
     world.config.wrong_pins_per_address_per_hour = 1000;
     world.config.pins_per_number_per_day = 1000;
     world.config.pins_per_number_share = 1000;
+    world.config.pins_per_number_reserve = 0;
     let one = asker(NUMBER, "device-1", 1);
     for minutes in [15, 30, 60, 120, 240, 480, 960, 1440, 1440] {
         let told = pin(&world.request(&one));
@@ -70,10 +71,16 @@ fn the_fifth_wrong_pin_voids_it_and_each_lock_is_twice_as_long() {
 fn each_limit_counts_what_it_should_and_is_over_with_its_window() {
     type Configure = fn(&mut RegistrationConfig);
     type Who = fn(u32) -> Asker;
-    let table: [(Limit, u64, Configure, Who); 6] = [
+    let table: [(Limit, u64, Configure, Who); 7] = [
         (Limit::Share, DAY, |c| c.pins_per_number_share = 3, |n| asker(NUMBER, "d", n)),
         (Limit::Share, DAY, |c| c.pins_per_number_share = 3, |n| asker(NUMBER, &format!("d{n}"), 1)),
-        (Limit::Number, DAY, |c| c.pins_per_number_per_day = 3, |n| asker(NUMBER, &format!("d{n}"), n)),
+        (Limit::Number, DAY, |c| c.pins_per_number_per_day = 3, |n| asker(NUMBER, &format!("d{n}"), n << 8)),
+        (
+            Limit::Reserve,
+            DAY,
+            |c| (c.pins_per_number_per_day, c.pins_per_number_reserve) = (4, 1),
+            |n| asker(NUMBER, "d", n << 8),
+        ),
         (Limit::Device, HOUR, |c| c.pins_per_device_per_hour = 3, |n| asker(&format!("49{n}"), "d", n)),
         (
             Limit::Address,

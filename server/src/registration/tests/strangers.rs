@@ -6,7 +6,8 @@ use crate::registration::rules::Limit;
 const NUMBER: &str = "4915112345678";
 
 fn stranger(n: u32) -> Asker {
-    asker(NUMBER, &format!("stranger-{n}"), 1000 + n)
+    // Each of another network.
+    asker(NUMBER, &format!("stranger-{n}"), (1000 + n) << 8)
 }
 
 /// An owner who has registered, some time ago.
@@ -75,15 +76,15 @@ fn wrong_pins_of_others_do_not_keep_a_known_device_from_telling_its_own() {
 }
 
 #[test]
-fn one_address_and_one_device_have_a_share_of_a_numbers_pins() {
+fn one_network_and_one_device_have_a_share_of_a_numbers_pins() {
     let mut world = World::new();
     let share = world.config.pins_per_number_share;
     for n in 0..share {
-        assert!(world.request(&asker(NUMBER, &format!("device-{n}"), 7)).is_ok());
+        assert!(world.request(&asker(NUMBER, &format!("device-{n}"), 7 + n)).is_ok());
         world.pass(MINUTE);
     }
     assert!(matches!(world.request(&asker(NUMBER, "device-x", 7)), Err(Refused::Limit(Limit::Share, _))));
-    assert!(world.request(&asker(NUMBER, "device-y", 8)).is_ok(), "somebody else has a share, too");
+    assert!(world.request(&asker(NUMBER, "device-y", 8 << 8)).is_ok(), "somebody else has a share, too");
     assert!(world.request(&asker("4915112345679", "device-x", 7)).is_ok(), "and so has another number");
 }
 
@@ -123,4 +124,44 @@ fn a_device_is_known_for_the_number_it_has_registered_and_not_for_ever() {
     world.pass(337 * DAY);
     use_up(&mut world);
     assert!(matches!(world.request(&owner), Err(Refused::Limit(Limit::Number, _))));
+}
+
+/// Addresses and names of devices cost nothing, networks do.
+#[test]
+fn an_owner_with_a_new_phone_gets_a_pin_however_much_two_networks_ask_for() {
+    let mut world = World::new();
+    let (mut got, mut refused) = (0, Vec::new());
+    for n in 0..100 {
+        match world.request(&asker(NUMBER, &format!("stranger-{n}"), ((7 + n % 2) << 8) + n / 4)) {
+            Ok(_) => got += 1,
+            Err(reason) => refused.push(reason),
+        }
+        world.pass(MINUTE);
+    }
+    assert_eq!(got, world.config.pins_per_number_per_day - world.config.pins_per_number_reserve);
+    assert!(refused.iter().all(|reason| matches!(reason, Refused::Limit(Limit::Share | Limit::Reserve, _))));
+    let owner = asker(NUMBER, "new-phone-of-the-owner", 9 << 8);
+    let issued = world.request(&owner).ok().unwrap();
+    world.pass(MINUTE);
+    assert!(matches!(world.request(&owner), Err(Refused::Limit(Limit::Reserve, _))), "one for each");
+    assert_eq!(world.verify(&owner, issued.pin.digits()), Ok(()));
+    // From now on the phone is known.
+    assert!(world.request(&owner).is_ok());
+}
+
+/// The bound that docs/registration.md names.
+#[test]
+fn it_takes_seven_networks_to_use_up_a_numbers_pins_of_a_day() {
+    let networks_to_use_up = (1..20).find(|networks| {
+        let mut world = World::new();
+        // Each takes its share before the next begins: in turns they would take one another's reserve.
+        for n in 0..60 {
+            let network = n * networks / 60 + 1;
+            // Refused or not.
+            let _ = world.request(&asker(NUMBER, &format!("stranger-{n}"), network << 8));
+            world.pass(MINUTE);
+        }
+        world.request(&asker(NUMBER, "new-phone-of-the-owner", 99 << 8)).is_err()
+    });
+    assert_eq!(networks_to_use_up, Some(7));
 }

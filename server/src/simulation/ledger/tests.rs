@@ -33,7 +33,7 @@ fn deliver(ledger: &mut Ledger, id: usize, n: u32) -> Result<(), Broken> {
 fn a_lost_a_doubled_and_a_misdirected_message_are_noticed() {
     let mut ledger = two();
     let n = ledger.sent(3, 0, 1, Some("r0"));
-    assert!(ledger.judge(&BTreeSet::new(), false).unwrap_err().contains("has vanished"));
+    assert!(ledger.judge(&BTreeSet::new(), false, 0).unwrap_err().contains("has vanished"));
     assert!(deliver(&mut ledger, 0, n).unwrap_err().contains("reaches user 0"));
     deliver(&mut ledger, 1, n).unwrap();
     assert!(deliver(&mut ledger, 1, n).unwrap_err().contains("twice"));
@@ -83,11 +83,11 @@ fn a_message_into_a_connection_that_breaks_may_be_lost_and_a_refusal_needs_a_rea
     let mut ledger = two();
     ledger.sent(3, 0, 1, None);
     ledger.end(4, 1, true);
-    ledger.judge(&BTreeSet::new(), false).unwrap();
+    ledger.judge(&BTreeSet::new(), false, 0).unwrap();
     let mut ledger = two();
     let n = ledger.sent(3, 0, 1, Some("r0"));
     ledger.refused(0, n).unwrap();
-    assert!(ledger.judge(&BTreeSet::new(), false).unwrap_err().contains("could receive it"));
+    assert!(ledger.judge(&BTreeSet::new(), false, 0).unwrap_err().contains("could receive it"));
 }
 
 #[test]

@@ -50,6 +50,8 @@ impl Managed {
         (world.completions, world.commands, world.lanes) = (completions, commands, lanes);
         for index in 0..self.peers.len() {
             self.cut_off(index);
+            // What a session is beside its messages is gone.
+            self.peers[index].promise = None;
         }
         let waiting = self.waiting();
         let outcome = self.books.nothing_is_lost(&waiting);

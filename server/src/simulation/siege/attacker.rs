@@ -1,11 +1,14 @@
 //! What attackers do: a table of requests, with how often each is chosen.
 
 use super::Siege;
-use crate::runtime::driver::sim::Random;
+use crate::runtime::driver::sim::{LinkId, Random};
 use crate::simulation::world::{DOMAIN, bare, full};
 
 /// Bytes that an attacker keeps ready for the network.
 const BURST_BYTES: usize = 32_000;
+
+/// Bytes of a stanza that is begun and not ended; a little less than a stanza may have.
+const DANGLING_BYTES: usize = 15_000;
 
 /// Who an attacker is, and who there is to attack.
 struct Place {
@@ -82,13 +85,32 @@ pub(super) struct Attacker {
     /// Of a thousand rounds, how many it does not read in.
     deaf_permille: u32,
     deaf: bool,
+    /// Enables stream management, and acknowledges nothing.
+    pub(super) is_managed: bool,
+    /// Of a thousand rounds, in how many its connection breaks.
+    breaks_permille: u32,
+    /// Of a thousand rounds, in how many it begins a stanza that it does not end.
+    dangles_permille: u32,
+    /// It has begun one on this connection.
+    dangles: Option<LinkId>,
 }
 
 impl Attacker {
     pub(super) fn draw(random: &mut Random) -> Attacker {
         let only = random.permille(600).then(|| random.below(REQUESTS.len()));
         let deaf_permille = if random.permille(400) { 1000 } else { random.between(0, 500) as u32 };
-        Attacker { only, deaf_permille, deaf: false }
+        let is_managed = random.permille(500);
+        let breaks_permille = if is_managed { random.between(0, 60) as u32 } else { 0 };
+        let dangles_permille = if random.permille(500) { random.between(0, 60) as u32 } else { 0 };
+        Attacker {
+            only,
+            deaf_permille,
+            deaf: false,
+            is_managed,
+            breaks_permille,
+            dangles_permille,
+            dangles: None,
+        }
     }
 }
 
@@ -103,12 +125,27 @@ impl Siege {
         let which = index - self.talkers.len();
         let permille = self.attackers[which].deaf_permille;
         self.attackers[which].deaf = self.world.random.permille(permille);
+        let Some(link) = self.world.clients[index].link else { return };
+        let breaks = self.attackers[which].breaks_permille;
+        if !self.calm && self.world.random.permille(breaks) {
+            return self.leave(index, link, true);
+        }
+        if self.attackers[which].dangles == Some(link) {
+            return;
+        }
+        let dangles = self.attackers[which].dangles_permille;
+        if !self.calm && self.world.random.permille(dangles) {
+            self.attackers[which].dangles = Some(link);
+            let text = "x".repeat(DANGLING_BYTES);
+            return self.world.clients[index].say(&format!("<message><body>{text}"));
+        }
         while !self.calm && self.world.clients[index].out.len() < BURST_BYTES {
             let number = self.attackers[which].only.unwrap_or_else(|| choose(&mut self.world.random));
             let place = Place {
-                own: index,
+                own: self.world.clients[index].user,
                 talker: self.world.random.below(self.talkers.len()),
-                mate: self.talkers.len() + self.world.random.below(self.attackers.len()),
+                mate: self.world.clients[self.talkers.len() + self.world.random.below(self.attackers.len())]
+                    .user,
                 number: self.tally.requests,
             };
             let text = REQUESTS[number].1(&place);

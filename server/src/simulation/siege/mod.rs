@@ -9,8 +9,9 @@
 //!
 //! The rules, all with the constants below: a talker's message arrives, in order and once, within so many rounds (in a
 //! round every worker has a turn; a round in which others fill the recipient's own link does not count); in one turn a worker does so much and no more, however much has been sent to it; no
-//! talker's session ends, and none is asked for more than to acknowledge; what waits in memory stays within its limits.
-//! Attackers may be slowed, refused and ended.
+//! talker's session ends, and none is asked for more than to acknowledge; what waits in memory stays within its limits, that
+//! of each account among them: some attackers share one, do not acknowledge, leave sessions behind and begin stanzas that
+//! they do not end. Attackers may be slowed, refused and ended.
 
 mod attacker;
 
@@ -18,9 +19,10 @@ use std::collections::VecDeque;
 use std::path::Path;
 
 use whimbrel_storage::directory::{self, Item, Subscription, WriteTransaction};
+use whimbrel_storage::log::INDEX_MESSAGE_BYTES_MAX;
 
-use super::act::HEADER;
 use super::client::{Heard, NS_SASL, Stage};
+use super::come::HEADER;
 use super::world::{PASSWORD, World, bare, config, local};
 use super::{Failure, Settings};
 use crate::config::Config;
@@ -41,8 +43,9 @@ const STANZAS_A_TURN_EACH: u64 = 44;
 const STANZAS_A_TURN: u64 = 256;
 
 /// Units of work (`runtime::work`) that a worker does in one turn at most, in the same way: what is handled at once of
-/// each connection, with the debt of one dear stanza, and what is dealt out to all.
-const WORK_A_TURN_EACH: u64 = 256;
+/// each connection, with the debt of one dear stanza, which several resources of an account make dearer, and what is dealt
+/// out to all.
+const WORK_A_TURN_EACH: u64 = 384;
 /// See [`WORK_A_TURN_EACH`].
 const WORK_A_TURN: u64 = 2_048;
 
@@ -71,6 +74,8 @@ pub struct Besieged {
     pub requests: u64,
     /// Attackers that the server has ended.
     pub ended: u64,
+    /// Connections of attackers that are over.
+    pub left: u64,
     /// The most rounds that a message was under way.
     pub slowest: u64,
     /// The most stanzas handled in one turn of a worker.
@@ -79,6 +84,10 @@ pub struct Besieged {
     pub hardest: u64,
     /// The most bytes that waited for one client.
     pub backlog: usize,
+    /// The most bytes that one account held.
+    pub account: usize,
+    /// Sessions without a connection that gave up something, or ended, for the others of their account.
+    pub stripped: u64,
     /// A hash of every byte that every client received.
     pub trace: u64,
 }
@@ -134,13 +143,26 @@ impl Siege {
             ..Settings::small(seed)
         };
         let plain = config(&settings, data);
-        let limits = Limits { stanza_bytes: 16_000, directed_presence: 100, ..plain.limits.clone() };
+        let account_memory_kib = 2 * settings.output_backlog_bytes.div_ceil(1024) + random.below(200) as u32;
+        let limits = Limits {
+            stanza_bytes: 16_000,
+            directed_presence: 100,
+            account_memory_kib,
+            offline_messages: u64::from(account_memory_kib) * 1024 / 4 / INDEX_MESSAGE_BYTES_MAX,
+            ..plain.limits.clone()
+        };
         let config = Config { limits, ..plain };
         let (mut world, _) = World::with(settings, config, Commit::AtOnce)?;
         fill_rosters(&world, talkers, clients)?;
-        let talkers = (0..talkers)
+        let talkers: Vec<Expected> = (0..talkers)
             .map(|number| Expected { handled: (number % 2 == 1).then_some(0), ..Expected::default() })
             .collect();
+        let first = talkers.len();
+        let accounts = world.random.between(1, attackers);
+        for (number, client) in world.clients.iter_mut().enumerate().skip(first) {
+            client.user = first + (number - first) % accounts;
+            client.resource = format!("r{number}").into();
+        }
         let attackers = (0..attackers).map(|_| Attacker::draw(&mut world.random)).collect();
         Ok(Siege { world, talkers, attackers, calm: false, tally: Besieged::default() })
     }
@@ -172,7 +194,9 @@ impl Siege {
             self.world.fail(format!("{left} messages of talkers do not arrive"));
         }
         self.world.stop_at_failure()?;
-        Ok(Besieged { trace: self.world.report.trace, ..self.tally })
+        let metrics = &self.world.shared.metrics;
+        let stripped = metrics.iter().map(|metrics| metrics.account_stripped.get()).sum();
+        Ok(Besieged { trace: self.world.report.trace, stripped, ..self.tally })
     }
 
     fn is_talker(&self, index: usize) -> bool {
@@ -224,6 +248,7 @@ impl Siege {
                 "worker {worker} does {work} units of work in one turn for {connections} connections; at most {most}"
             ));
         }
+        self.tally.account = self.tally.account.max(self.world.check_shares(worker));
         let backlog = self.world.workers[worker].driver_mut().backlog_longest();
         self.tally.backlog = self.tally.backlog.max(backlog);
         let limit = self.world.settings.output_backlog_bytes as usize + OUTPUT_SLACK_BYTES;
@@ -269,18 +294,23 @@ impl Siege {
     /// Everything up to presence at once.
     fn connect(&mut self, index: usize) {
         use base64::Engine as _;
-        let managed = self.is_talker(index) && self.talkers[index].handled.is_some();
+        let is_talker = self.is_talker(index);
+        let managed = is_talker && self.talkers[index].handled.is_some();
         let world = &mut self.world;
         let (number, peer) = (world.clients[index].number, world.clients[index].peer);
         let Some(link) = world.network.connect(number, peer) else { return };
         let client = &mut world.clients[index];
         client.connected(link);
+        let resource = if is_talker { "r".to_owned() } else { client.resource.to_string() };
         let plain = format!("\0{}\0{PASSWORD}", local(client.user));
         let text = base64::engine::general_purpose::STANDARD.encode(plain);
         client.say(&format!(
             "{HEADER}<auth xmlns='{NS_SASL}' mechanism='PLAIN'>{text}</auth>{HEADER}<iq type='set' id='bind'><bind \
-             xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>r</resource></bind></iq>"
+             xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>{resource}</resource></bind></iq>"
         ));
+        if !is_talker && self.attackers[index - self.talkers.len()].is_managed {
+            client.say(&format!("<enable xmlns='{SM}' resume='true'/>"));
+        }
         if managed {
             client.say(&format!("<enable xmlns='{SM}'/>"));
         }
@@ -338,7 +368,14 @@ impl Siege {
             return self.world.fail(format!("the session of talker {index} is ended by others: {heard:?}"));
         }
         self.tally.ended += 1;
-        self.world.network.client_close(link, matches!(heard, Heard::Reset));
+        self.leave(index, link, matches!(heard, Heard::Reset));
+    }
+
+    /// An attacker has gone, and comes back under another name.
+    pub(super) fn leave(&mut self, index: usize, link: LinkId, reset: bool) {
+        self.tally.left += 1;
+        self.world.clients[index].resource = format!("r{index}n{}", self.tally.left).into();
+        self.world.network.client_close(link, reset);
         let back_at = self.world.now.after(200);
         self.world.clients[index].away(back_at);
     }

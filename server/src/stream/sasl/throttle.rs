@@ -33,11 +33,11 @@ use std::net::IpAddr;
 
 use foldhash::quality::FixedState;
 
-use crate::admission::AddressKey;
 use crate::upgrade::StateError;
 use crate::upgrade::codec::{Decoder, Encoder};
 use known::Known;
 use table::{Rule, Table};
+use whimbrel_address::Block;
 
 /// How failed logins are slowed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -259,7 +259,7 @@ impl Throttle {
     }
 
     fn keys(&self, account: &str, address: IpAddr) -> Keys {
-        let (block, network) = (AddressKey::new(address), AddressKey::network(address));
+        let (block, network) = (Block::of(address), Block::network(address));
         let account = self.hasher.hash_one(account);
         Keys {
             account,

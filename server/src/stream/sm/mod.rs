@@ -38,6 +38,10 @@ const ASK_AFTER: u8 = 8;
 /// while a long answer is being written, and not only behind it.
 const ASK_BYTES: u32 = 64 * 1024;
 
+/// Stanzas of one client that may be on their way to a log or the directory. With more, nobody reads from it until half
+/// of them are safe.
+pub const UNSETTLED_MAX: usize = 4096;
+
 /// Names a stream for resumption; never 0. Unguessable.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct StreamId(pub u64);
@@ -201,9 +205,12 @@ impl StreamManagement {
         self.received
     }
 
-    /// The stanza with this number, the last one counted, is not safe yet.
-    pub fn leave_unsettled(&mut self, number: u32) {
-        self.under_way.get_or_insert_default().unsettled.push(number);
+    /// The stanza with this number, the last one counted, is not safe yet. Returns whether it is the first beyond
+    /// [`UNSETTLED_MAX`].
+    pub fn leave_unsettled(&mut self, number: u32) -> bool {
+        let unsettled = &mut self.under_way.get_or_insert_default().unsettled;
+        unsettled.push(number);
+        unsettled.len() == UNSETTLED_MAX + 1
     }
 
     /// A stanza has become safe. Returns whether the client waits to hear of it.

@@ -95,7 +95,7 @@ fn counters_go_on_past_their_largest_value() {
     let numbers = [sm.count_received(), sm.count_received(), sm.count_received()];
     assert_eq!(numbers, [u32::MAX, 0, 1]);
     for number in numbers {
-        sm.leave_unsettled(number);
+        assert!(!sm.leave_unsettled(number));
     }
     assert_eq!(sm.handled(), u32::MAX - 1);
     sm.request();
@@ -108,13 +108,26 @@ fn counters_go_on_past_their_largest_value() {
 }
 
 #[test]
+fn a_stream_says_once_that_too_much_is_on_its_way() {
+    let mut sm = StreamManagement::new(ID, 0);
+    let mut said = Vec::new();
+    for _ in 0..UNSETTLED_MAX + 3 {
+        let number = sm.count_received();
+        if sm.leave_unsettled(number) {
+            said.push(sm.unsettled());
+        }
+    }
+    assert_eq!(said, [UNSETTLED_MAX + 1]);
+}
+
+#[test]
 fn only_what_comes_before_the_first_unsafe_message_is_handled() {
     let mut sm = StreamManagement::new(ID, 0);
     // Numbers 1 to 5, of which 2, 3 and 5 are messages to be stored.
     for n in 1..=5 {
         assert_eq!(sm.count_received(), n);
         if [2, 3, 5].contains(&n) {
-            sm.leave_unsettled(n);
+            assert!(!sm.leave_unsettled(n));
         }
     }
     assert_eq!(sm.handled(), 1);

@@ -247,6 +247,7 @@ impl Core {
             && home.touched.is_empty()
             && home.ends.is_empty()
             && home.over.is_empty()
+            && home.cut.is_empty()
             && !self.turns.has_work(self.home.now)
             && self.arrivals.is_empty()
             && self.resumptions.is_empty()
@@ -296,6 +297,9 @@ impl Core {
         let unsent = self.home.out.set_with_driver(session.conn, 0);
         self.home.out.set_with_driver(conn, unsent);
         self.turns.rekey(session.conn, conn);
+        let input = self.home.inputs.of(session.conn);
+        self.home.inputs.forget(session.conn);
+        self.home.inputs.set(conn, input);
         session.conn = conn;
         match &mut session.phase {
             Phase::Bound(key) => self.home.users.resource_mut(*key).conn = conn,

@@ -34,6 +34,7 @@ use crate::user::presence;
 use crate::user::tables::{Flags, ResourceKey};
 use crate::worker::Worker;
 use crate::worker::core::{Core, Timer, metrics_connection_opened};
+use crate::worker::turn::InputEnd;
 use crate::xml::{self, StreamNamespaces};
 
 /// What a worker needs to take over its part.
@@ -355,14 +356,22 @@ impl Core {
     fn restore_input(&mut self, conn: ConnId, link: &LinkRecord<'_>) -> bool {
         let Some(session) = self.sessions.get_mut(conn) else { return false };
         let holds = &mut session.marks.holds;
-        if !link.input.is_empty() {
-            self.turns.restore(conn, link.input, link.marks & marks::ENDED != 0);
+        let tls_ended = matches!(&link.tls, TlsRecord::Established(tls) if tls.peer_closed);
+        if !link.input.is_empty() || tls_ended {
+            let end = match link.marks & marks::ENDED != 0 {
+                _ if tls_ended => Some(InputEnd::Tls),
+                true => Some(InputEnd::Fin),
+                false => None,
+            };
+            self.turns.restore(conn, link.input, end);
             if holds.is_empty() {
                 holds.put(Holds::TURN);
                 self.turns.enqueue(conn);
             }
         }
-        !holds.is_empty()
+        let is_held = !holds.is_empty();
+        self.measure_input(conn);
+        is_held
     }
 
     /// The whole server is there: what could not be done before is done now.

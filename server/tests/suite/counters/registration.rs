@@ -1,6 +1,7 @@
 //! The steps of the walk that the HTTP API of registration causes.
 
 use std::net::TcpStream;
+use std::os::unix::fs::FileExt;
 
 use serde_json::json;
 use whimbrel_storage::directory::{WriteTransaction, run_inline};
@@ -177,6 +178,16 @@ pub(super) const STEPS: &[Step<Office>] = &[
         ..PLAIN
     },
     Step {
+        what: "what is left of a number's PINs is for those who have not asked",
+        configure: |config| {
+            config.registration.pins_per_number_per_day = 3;
+            config.registration.pins_per_number_reserve = 2;
+        },
+        act: ask_twice,
+        moves: &["registration.refused.pins_per_number_reserve"],
+        ..PLAIN
+    },
+    Step {
         what: "half requests make room for a whole one",
         configure: |config| {
             config.registration.tls = false;
@@ -193,6 +204,16 @@ pub(super) const STEPS: &[Step<Office>] = &[
         ..PLAIN
     },
     Step {
+        what: "what is known of a number is damaged on the disk",
+        act: |_, office| {
+            office.pin(PHONE, DEVICES[0]);
+            damage_behind(LOCAL, office);
+            assert_eq!(office.ask(PHONE, DEVICES[0]).0, 500);
+        },
+        moves: &["registration.failed"],
+        ..PLAIN
+    },
+    Step {
         what: "an address asks the API too often",
         configure: |config| config.registration.http_requests_per_minute = 3,
         act: |stage, office| {
@@ -204,6 +225,17 @@ pub(super) const STEPS: &[Step<Office>] = &[
         ..PLAIN
     },
 ];
+
+/// Changes the byte behind a key, wherever the directory's file has it: the first one of its value.
+fn damage_behind(key: &str, office: &Office) {
+    let data = office.server.data.as_ref().unwrap().path().join("directory/data.mdb");
+    let bytes = std::fs::read(&data).unwrap();
+    let file = std::fs::File::options().write(true).open(&data).unwrap();
+    let ends = bytes.windows(key.len()).enumerate().filter(|(_, window)| *window == key.as_bytes());
+    for at in ends.map(|(begin, _)| begin + key.len()) {
+        file.write_all_at(&[!bytes[at]], at as u64).unwrap();
+    }
+}
 
 fn ask_twice(_: &mut super::stage::Stage<'_>, office: &Office) {
     office.pin(PHONE, DEVICES[0]);

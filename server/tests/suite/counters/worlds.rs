@@ -13,6 +13,7 @@ pub(super) const MOVES: &[&str] = &[
     "carbons.skipped",
     "held.stalls",
     "logins.failed.unavailable",
+    "mailbox.bytes_high_water",
     "mailbox.stalls",
     "queue.held.high_water",
     "reading.pauses",

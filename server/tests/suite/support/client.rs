@@ -138,14 +138,15 @@ impl Client {
 
     /// STARTTLS on an open stream (RFC 6120 §5), trusting this certificate. The stream is to be opened anew.
     pub(crate) fn start_tls(&mut self, certificate: &Path) {
-        self.start_tls_with("", certificate);
+        self.start_tls_with("", "", certificate);
     }
 
-    /// As [`Client::start_tls`], with something behind the request in the same write.
-    pub(crate) fn start_tls_with(&mut self, behind: &str, certificate: &Path) {
+    /// As [`Client::start_tls`], with something behind the request in the same write, and something after the answer.
+    pub(crate) fn start_tls_with(&mut self, behind: &str, later: &str, certificate: &Path) {
         self.send(&format!("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>{behind}"));
         let proceed = self.stanza();
         assert!(proceed.is("proceed", "urn:ietf:params:xml:ns:xmpp-tls"), "{proceed:?}");
+        self.send(later);
         self.wrap_in_tls(certificate);
     }
 

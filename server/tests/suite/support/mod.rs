@@ -20,6 +20,7 @@ pub(crate) mod answers;
 pub(crate) mod api;
 mod client;
 pub(crate) mod managed;
+pub(crate) mod program;
 pub(crate) mod provider;
 pub(crate) mod roster;
 pub(crate) mod scram;

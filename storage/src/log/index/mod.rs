@@ -59,6 +59,18 @@ enum List {
 
 const _: () = assert!(size_of::<(UserId, Entry)>() <= 40);
 
+impl List {
+    /// Bytes of memory beside the entry.
+    fn memory_bytes(&self) -> usize {
+        match self {
+            List::One { .. } => 0,
+            List::Many(chunks) => {
+                chunks.capacity() * size_of::<Chunk>() + chunks.iter().map(Chunk::memory_bytes).sum::<usize>()
+            }
+        }
+    }
+}
+
 impl Entry {
     fn one(slot: Slot) -> Self {
         let list = List::One { sequence: slot.sequence, position: slot.position };
@@ -296,14 +308,14 @@ impl Index {
         }
     }
 
+    /// Bytes of memory that the messages of a user take, a place in the table included.
+    pub(super) fn memory_bytes_of(&self, user: UserId) -> usize {
+        self.users.get(&user).map_or(0, |entry| size_of::<(UserId, Entry)>() + entry.list.memory_bytes())
+    }
+
     /// Bytes of memory it takes, the allocator's own aside.
     pub(super) fn memory_bytes(&self) -> usize {
-        let lists = self.users.values().map(|entry| match &entry.list {
-            List::One { .. } => 0,
-            List::Many(chunks) => {
-                chunks.capacity() * size_of::<Chunk>() + chunks.iter().map(Chunk::memory_bytes).sum::<usize>()
-            }
-        });
+        let lists = self.users.values().map(|entry| entry.list.memory_bytes());
         self.users.allocation_size() + lists.sum::<usize>() + self.spare.memory_bytes()
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use crate::driver::ConnId;
+use crate::driver::{ConnId, ListenerId};
 use crate::timer::Millis;
 
 /// A direction of a link.
@@ -79,6 +79,7 @@ pub(super) enum Holder {
 pub(super) struct Link {
     pub(super) client: u32,
     pub(super) peer: IpAddr,
+    pub(super) listener: ListenerId,
     pub(super) up: Pipe,
     pub(super) down: Pipe,
     pub(super) holder: Holder,

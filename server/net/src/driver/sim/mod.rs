@@ -207,9 +207,9 @@ impl Sim {
         for _ in 0..count {
             let Some(accepted) = self.network.0.borrow_mut().accept(self.worker) else { return };
             match accepted {
-                Ok((link, peer)) => {
+                Ok((link, peer, listener)) => {
                     let conn = self.insert(link, Vec::new(), Backlog::default(), false);
-                    sink(Event::Accepted { conn, listener: ListenerId(0), peer });
+                    sink(Event::Accepted { conn, listener, peer });
                 }
                 Err(link) => {
                     self.network.0.borrow_mut().turn_away(link);

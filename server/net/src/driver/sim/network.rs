@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 
 use super::link::{Holder, Link, Piece, Pipe, Way};
 use super::random::Random;
-use crate::driver::ConnId;
+use crate::driver::{ConnId, ListenerId};
 use crate::timer::Millis;
 
 /// How bad the network is.
@@ -198,14 +198,15 @@ impl State {
     }
 
     /// The next connection that waits for the worker; `Err` with it when there is no descriptor left.
-    pub(super) fn accept(&mut self, worker: usize) -> Option<Result<(LinkId, IpAddr), LinkId>> {
+    pub(super) fn accept(&mut self, worker: usize) -> Option<Result<(LinkId, IpAddr, ListenerId), LinkId>> {
         let id = self.queues[worker].pop_front()?;
         if self.descriptors >= self.weather.descriptors_max {
             return Some(Err(id));
         }
         self.descriptors += 1;
-        let peer = self.link(id)?.peer;
-        Some(Ok((id, peer)))
+        let link = self.link(id)?;
+        let (peer, listener) = (link.peer, link.listener);
+        Some(Ok((id, peer, listener)))
     }
 
     pub(super) fn hold(&mut self, id: LinkId, worker: usize, conn: ConnId) {
@@ -361,8 +362,14 @@ impl Network {
         self.0.borrow().links.iter().flatten().count()
     }
 
-    /// A client connects; some worker's accept queue takes it. `None` when the queue is full or nobody listens.
+    /// A client connects to listener 0; some worker's accept queue takes it. `None` when the queue is full or nobody
+    /// listens.
     pub fn connect(&self, client: u32, peer: IpAddr) -> Option<LinkId> {
+        self.connect_to(client, peer, ListenerId(0))
+    }
+
+    /// As [`Network::connect`], to any listener: what they differ in is up to the server.
+    pub fn connect_to(&self, client: u32, peer: IpAddr, listener: ListenerId) -> Option<LinkId> {
         let mut state = self.0.borrow_mut();
         let workers = state.queues.len();
         let worker = state.random.below(workers);
@@ -374,7 +381,7 @@ impl Network {
         let window_max = state.weather.window_bytes_max.max(256);
         let (up, down) = (state.random.between(256, window_max), state.random.between(256, window_max));
         let (up, down) = (Pipe::new(up), Pipe::new(down));
-        let link = Link { client, peer, up, down, holder: Holder::Nobody, client_gone: false };
+        let link = Link { client, peer, listener, up, down, holder: Holder::Nobody, client_gone: false };
         state.links.push(Some(Box::new(link)));
         state.queues[worker].push_back(id);
         Some(id)

@@ -1,0 +1,75 @@
+//! What a message tells its sender about the account that it was sent to.
+//!
+//! | the recipient | the sender is | a message that is not taken |
+//! | --- | --- | --- |
+//! | has an account | in its roster, or the account itself | is answered with an error |
+//! | has an account, and blocks the sender or not | anybody else | is ignored |
+//! | has none | anybody | is ignored |
+//!
+//! RFC 6121 §8.5.1 lets a server ignore a message to an account that does not exist, so that strangers learn from no answer
+//! who has one and who is online. A message for which there is no room in a mailbox is none of these: it was to wait there, and
+//! its sender is told, whoever that is ([`offline`]). An ignored message takes the way of one that is kept, through the
+//! log and its commit, so that the acknowledgement of its sender's stream (XEP-0198) does not tell either.
+
+use whimbrel_storage::log::NOBODY;
+
+use crate::runtime::work;
+use crate::stanza::{Delivery, Type};
+use crate::stream::errors::StanzaError;
+use crate::user::home::Home;
+use crate::user::quota::Sender;
+use crate::user::{offline, record, routing};
+
+/// Turns a message away: its sender is told why if it may know, and else it is ignored. Returns whether the sender will
+/// hear when a commit has passed; otherwise there is nothing to wait for.
+pub fn turn_away(home: &mut Home, d: &Delivery<'_>, error: StanzaError) -> bool {
+    if is_told(home, d) {
+        routing::bounce_with(home, d, error);
+        return false;
+    }
+    home.metrics().ignored.add(1);
+    d.is_kept() && pretend_to_keep(home, d)
+}
+
+/// Whether the sender of a message may be told that it was not taken. Looks into the directory, so it is asked only then.
+fn is_told(home: &Home, d: &Delivery<'_>) -> bool {
+    // RFC 6121 §8.5.2.1.1: an error for any account, there or not.
+    if d.typ == Type::Groupchat && d.to_resource.is_none() {
+        return true;
+    }
+    let from = d.from.split_once('@').map_or("", |(local, _)| local);
+    if from == d.to_local {
+        return true;
+    }
+    home.work.add(work::LOOK);
+    match home.shared.directory.roster_item(d.to_local, &home.bare_jid(from)) {
+        Ok(item) => Sender::of(item.as_ref()) == Sender::Contact,
+        Err(error) => {
+            tracing::error!(user = d.to_local, %error, "cannot read a roster");
+            false
+        }
+    }
+}
+
+/// Writes a message to the log that nobody will get, and drops it at once. A log that takes nothing is said as it would be of
+/// any message.
+fn pretend_to_keep(home: &mut Home, d: &Delivery<'_>) -> bool {
+    let mut payload = std::mem::take(&mut home.payload);
+    record::encode(d, &mut payload);
+    let now = home.unix_ms();
+    let metrics = &home.shared.metrics[home.worker];
+    let appended = home.ledger.append(NOBODY, now, &payload, d.ticket, metrics);
+    home.payload = payload;
+    match appended {
+        Ok(appended) => {
+            home.trim(NOBODY, appended.sequence);
+            home.work.add(work::LOGGED);
+            true
+        }
+        Err(error) => {
+            let error = offline::refusal(home, error);
+            routing::bounce_with(home, d, error);
+            false
+        }
+    }
+}
