@@ -1,7 +1,7 @@
 //! What the server knows about a stanza besides its bytes: kind, type, and how it may be treated.
 
-use crate::stream::sm::StreamId;
-use crate::user::tables::ResourceKey;
+use crate::stream::sm::id::StreamId;
+use crate::user::keys::ResourceKey;
 
 /// The three stanzas (RFC 6120 §8).
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]

@@ -9,11 +9,12 @@ use std::os::unix::fs::FileExt;
 use serde::{Deserialize, Serialize};
 
 use super::codec::Decoder;
+use super::error::StateError;
+use super::file;
 use super::file::{BlockKind, StateFile};
 use super::record::{SessionRecord, Standing};
 use super::state::ServerState;
 use super::tls::TlsRecord;
-use super::{StateError, file};
 
 /// What is in a state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

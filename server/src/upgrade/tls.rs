@@ -1,7 +1,7 @@
 //! TLS of one connection in the state file.
 
-use super::StateError;
 use super::codec::{Decoder, Encoder};
+use super::error::StateError;
 use crate::tls::suite::{KEY_BYTES_MAX, SECRET_BYTES_MAX, Suite, Version};
 use crate::tls::{SavedDirection, SavedRecords, SavedSecret, SavedTls};
 

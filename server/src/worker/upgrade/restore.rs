@@ -18,7 +18,7 @@ use crate::stream::errors::StreamCondition;
 use crate::stream::machine::Negotiation;
 use crate::stream::sm::StreamManagement;
 use crate::tls::Tls;
-use crate::upgrade::StateError;
+use crate::upgrade::error::StateError;
 use crate::upgrade::file::{BlockKind, StateFile};
 use crate::upgrade::guard;
 use crate::upgrade::record::{
