@@ -4,12 +4,9 @@ use std::sync::Arc;
 
 use ring::digest::{self, Algorithm, SHA256, SHA384, SHA512};
 
-use super::der;
+use super::x509;
 
-/// RSASSA-PSS names its hash in the parameters (RFC 4055 §3.1).
-const RSASSA_PSS: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a];
-
-/// Signature algorithms and hashes by object identifier. Where a certificate was signed with MD5 or SHA-1, the
+/// Signature algorithms, and the hashes that RSASSA-PSS names in its parameters, by object identifier. Where a certificate was signed with MD5 or SHA-1, the
 /// binding is made with SHA-256.
 static HASHES: [(&[u8], &Algorithm); 13] = [
     (&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x04], &SHA256), // md5WithRSAEncryption
@@ -30,19 +27,12 @@ static HASHES: [(&[u8], &Algorithm); 13] = [
 /// The hash of the certificate. None where the RFC defines none: for a signature without a single hash, such as
 /// Ed25519.
 pub(super) fn server_end_point(certificate: &[u8]) -> Option<Arc<[u8]>> {
-    let parts = der::parts(certificate).ok()?;
-    let hash = hash_of(parts.signature, parts.pss_hash)?;
+    let hash = hash_of(&x509::parts(certificate).ok()?.signature)?;
     Some(digest::digest(hash, certificate).as_ref().into())
 }
 
-fn hash_of(signature: &[u8], pss_hash: Option<&[u8]>) -> Option<&'static Algorithm> {
-    let oid = match (signature == RSASSA_PSS, pss_hash) {
-        (false, _) => signature,
-        (true, Some(hash)) => hash,
-        // Without parameters it is SHA-1, for which the binding takes SHA-256.
-        (true, None) => return Some(&SHA256),
-    };
-    HASHES.iter().find(|(known, _)| *known == oid).map(|(_, hash)| *hash)
+fn hash_of(signature: &[u8]) -> Option<&'static Algorithm> {
+    HASHES.iter().find(|(known, _)| *known == signature).map(|(_, hash)| *hash)
 }
 
 #[cfg(test)]
@@ -51,20 +41,19 @@ mod tests {
 
     #[test]
     fn the_hash_is_that_of_the_signature_or_sha_256_for_weak_ones() {
+        let sha1: &[u8] = &[0x2b, 0x0e, 0x03, 0x02, 0x1a];
         let sha384: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x02];
-        /// The signature, the hash in its parameters, the hash of the binding.
-        type Case = (&'static [u8], Option<&'static [u8]>, Option<&'static Algorithm>);
-        let table: [Case; 7] = [
-            (HASHES[0].0, None, Some(&SHA256)),
-            (HASHES[3].0, None, Some(&SHA384)),
-            (HASHES[8].0, None, Some(&SHA512)),
-            (RSASSA_PSS, Some(sha384), Some(&SHA384)),
-            (RSASSA_PSS, None, Some(&SHA256)),
-            (RSASSA_PSS, Some(&[1, 2, 3]), None),
-            (&[0x2b, 0x65, 0x70], None, None),
+        let table: [(&[u8], Option<&'static Algorithm>); 7] = [
+            (HASHES[0].0, Some(&SHA256)),
+            (HASHES[3].0, Some(&SHA384)),
+            (HASHES[8].0, Some(&SHA512)),
+            (sha1, Some(&SHA256)),
+            (sha384, Some(&SHA384)),
+            (&[1, 2, 3], None),
+            (&[0x2b, 0x65, 0x70], None),
         ];
-        for (signature, pss_hash, expected) in table {
-            assert_eq!(hash_of(signature, pss_hash), expected, "{signature:x?} {pss_hash:x?}");
+        for (signature, expected) in table {
+            assert_eq!(hash_of(signature), expected, "{signature:x?}");
         }
     }
 

@@ -12,8 +12,8 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
-use super::der;
 use super::error::{CertificateError, GROUP_MAY_READ};
+use super::x509;
 use crate::Settings;
 
 /// Bytes of a PEM file at most; whatever is longer is something else.
@@ -127,9 +127,9 @@ fn load(certificate: &Path, key: &Path, group: bool) -> Result<Certificate, Cert
     let Some(first) = chain.first() else {
         return Err(CertificateError::NoCertificate { path: certificate.to_owned() });
     };
-    let parts = der::parts(first).map_err(|error| CertificateError::Damaged {
+    let parts = x509::parts(first).map_err(|error| CertificateError::Damaged {
         path: certificate.to_owned(),
-        reason: format!("the certificate is not X.509 ({})", error.0),
+        reason: format!("the certificate is not X.509 ({error})"),
     })?;
     let facts = CertificateFacts {
         path: certificate.to_owned(),

@@ -10,7 +10,7 @@
 //! |---|---|
 //! | `acceptor` | the certificate and rules that connections begin with, and their reload |
 //! | [`certificate`] | reading PEM files, making the self-signed certificate, facts about either |
-//! | `der` | the little of X.509 that is needed |
+//! | `x509` | the little of X.509 that is needed |
 //! | `handshake` | a handshake through rustls, until keys are left |
 //! | [`record`] | the compact record layer after it |
 //! | [`suite`] | cipher suites, keys, the key schedule of TLS 1.3 |
@@ -26,7 +26,6 @@ mod acceptor;
 mod bindings;
 pub mod certificate;
 mod channel_bindings;
-mod der;
 mod error;
 mod handshake;
 pub mod record;
@@ -35,6 +34,7 @@ mod settings;
 pub mod suite;
 #[cfg(test)]
 mod tests;
+mod x509;
 
 use std::sync::Arc;
 
