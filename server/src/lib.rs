@@ -13,6 +13,7 @@ pub mod limits;
 pub mod memory;
 pub mod metrics;
 pub mod registration;
+pub mod reply;
 pub mod runtime;
 pub mod service;
 pub mod session;

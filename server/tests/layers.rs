@@ -32,6 +32,7 @@ const FLOORS: &[(&str, &[&str])] = &[
         "protocol",
         &[
             "metrics",
+            "reply",
             "registration::counted",
             "registration::metrics",
             "registration::network",
@@ -75,7 +76,6 @@ const RUN_UP: &[(&str, &str)] = &[
     ("stream/machine.rs", "registration/in_band.rs"),
     ("stream/machine.rs", "service/register.rs"),
     ("stream/machine.rs", "stream/registration.rs"),
-    ("stream/machine.rs", "user/routing.rs"),
     ("upgrade/conduct.rs", "boot.rs"),
     ("upgrade/takeover.rs", "control/protocol.rs"),
     ("user/routing.rs", "service/mod.rs"),
