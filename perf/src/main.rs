@@ -22,6 +22,7 @@
 //! | [`peers`], [`variant`] | several servers under the same load; ways to run ours |
 //! | [`tune`] | system settings for many connections |
 //! | [`account`] | names and passwords |
+#![deny(unsafe_code)]
 
 mod account;
 mod cli;
@@ -32,6 +33,7 @@ mod peers;
 mod report;
 mod sample;
 mod scenario;
+#[expect(unsafe_code, reason = "system calls")]
 mod tune;
 mod variant;
 

@@ -155,7 +155,7 @@ impl Server {
             }
             Some(takeover) => again::open_again(takeover, &config)?,
         };
-        let acceptor = Acceptor::from_config(&config)?;
+        let acceptor = Acceptor::new(&config.tls_settings())?;
         let (opened, settled) = open_logs(&config, &directory, count, log_lock)?;
         let hasher = SeedableRandomState::random();
         let limits = throttle::Limits::of(&config.limits);

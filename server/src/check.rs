@@ -41,7 +41,7 @@ pub(crate) fn check(config: &Config, file: Option<&Path>) -> ExitCode {
 }
 
 fn certificate(config: &Config) -> Result<String, String> {
-    match certificate::facts(config).map_err(|error| error.to_string())? {
+    match certificate::facts(&config.tls_settings()).map_err(|error| error.to_string())? {
         None => Ok(format!("self-signed, made at the first start in {}", config.data.display())),
         Some(facts) => {
             let kind = if facts.self_signed { "self-signed, for" } else { "for" };

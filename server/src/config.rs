@@ -15,6 +15,7 @@ use whimbrel_storage::log;
 
 use crate::limits::Limits;
 use crate::registration::settings::RegistrationConfig;
+use crate::tls;
 
 /// Which event-loop driver the workers use.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -268,6 +269,17 @@ impl Config {
     /// Bytes of the longest message that the log must take.
     fn log_payload_bytes(&self) -> usize {
         self.limits.stanza_bytes as usize + STAMP_BYTES
+    }
+
+    /// What TLS is to know of this.
+    pub fn tls_settings(&self) -> tls::Settings {
+        tls::Settings {
+            domain: self.domain.clone(),
+            self_signed: self.data.join("tls"),
+            certificate: self.tls.certificate.clone(),
+            key: self.tls.key.clone(),
+            key_group_readable: self.tls.key_group_readable,
+        }
     }
 
     /// The settings of the log.

@@ -23,7 +23,7 @@ fn say(what: &impl Serialize) -> Result<ExitCode, String> {
 /// Says what this program is and what it can read. The configuration, which was read to come here, is one that it can
 /// run with; so must the certificate be.
 pub(crate) fn probe(config: &Config) -> Result<ExitCode, String> {
-    certificate::facts(config).map_err(|error| error.to_string())?;
+    certificate::facts(&config.tls_settings()).map_err(|error| error.to_string())?;
     say(&Probed {
         whimbreld: env!("CARGO_PKG_VERSION").into(),
         states: [STATE_VERSION_OLDEST, STATE_VERSION_NEWEST],
@@ -38,6 +38,7 @@ pub(crate) fn rehearse(descriptor: u32) -> Result<ExitCode, String> {
     let number = RawFd::try_from(descriptor).ok().filter(|number| platform::is_inherited(*number));
     let number = number.ok_or_else(|| format!("there is no descriptor {descriptor}"))?;
     // SAFETY: it is open and came along with the exec, and nothing else in this process knows of it.
+    #[expect(unsafe_code, reason = "a descriptor of the program before")]
     let file = unsafe { File::from_raw_fd(number) };
     let mapped = Mapped::new(&file).map_err(|error| format!("cannot map the state: {error}"))?;
     let (_, contents) = rehearse::read_all(mapped.bytes()).map_err(|error| error.to_string())?;

@@ -1,15 +1,19 @@
 //! The Whimbrel server as a library: everything `whimbreld` does, testable without the process.
+#![deny(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod admission;
+#[expect(unsafe_code, reason = "the allocator")]
 pub mod allocator;
 pub mod boot;
+pub mod clock;
 pub mod config;
 pub mod control;
 pub mod limits;
 pub mod memory;
 pub mod metrics;
 pub mod registration;
+pub mod reply;
 pub mod runtime;
 pub mod service;
 pub mod session;
@@ -18,8 +22,9 @@ pub mod simulation;
 pub mod stanza;
 pub mod stats;
 pub mod stream;
-pub mod tls;
 pub mod upgrade;
 pub mod user;
 pub mod worker;
-pub mod xml;
+
+pub use whimbrel_tls as tls;
+pub use whimbrel_xml as xml;

@@ -11,6 +11,7 @@
 //! | [`cli`] | the command line |
 //! | [`check`] | `--check` |
 //! | [`handover`] | what it says to a server that wants to become it |
+#![deny(unsafe_code)]
 
 mod check;
 mod cli;

@@ -1,7 +1,8 @@
 //! What the server knows about a stanza besides its bytes: kind, type, and how it may be treated.
 
-use crate::stream::sm::StreamId;
-use crate::user::tables::ResourceKey;
+use crate::stream::sm::id::StreamId;
+use crate::user::keys::ResourceKey;
+use crate::xml::CLIENT;
 
 /// The three stanzas (RFC 6120 §8).
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -168,7 +169,7 @@ impl Traits {
                 traits.set(Traits::CONVERSATION);
             }
             match (name, namespace) {
-                ("body", "jabber:client") => traits.set(Traits::BODY),
+                ("body", CLIENT) => traits.set(Traits::BODY),
                 ("private", "urn:xmpp:carbons:2") | ("no-copy", "urn:xmpp:hints") => {
                     traits.set(Traits::NO_COPY);
                 }
@@ -176,7 +177,7 @@ impl Traits {
                 ("no-store", "urn:xmpp:hints") => traits.set(Traits::NO_STORE),
                 ("store", "urn:xmpp:hints") => traits.set(Traits::CONTENT),
                 (_, CHAT_STATES | CHAT_MARKERS) => states += 1,
-                ("thread", "jabber:client") | (_, "urn:xmpp:hints") => {}
+                ("thread", CLIENT) | (_, "urn:xmpp:hints") => {}
                 _ => others += 1,
             }
         }

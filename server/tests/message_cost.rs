@@ -234,7 +234,7 @@ impl Bench {
         directory::run_inline(&directory, job).unwrap();
         let folder = data.path().join("log");
         let opened = Log::open_all(&folder, &config.log_options(), 1, &|_| None, &|_| {}).unwrap();
-        let acceptor = Acceptor::from_config(&config).unwrap();
+        let acceptor = Acceptor::new(&config.tls_settings()).unwrap();
         let hasher = SeedableRandomState::with_seed(1, const { &SharedSeed::from_u64(0x77_68_69_6d) });
         let throttle = Throttle::new(throttle::Limits::of(&config.limits), 1);
         let shared = Arc::new(Shared::new(

@@ -105,7 +105,7 @@ fn session_bytes(acceptor: &Acceptor, config: &Arc<ClientConfig>) -> isize {
 fn an_idle_tls_session_costs_a_quarter_of_a_kib() {
     let directory = tempfile::tempdir().unwrap();
     let config = Config { data: directory.path().to_owned(), ..Config::default() };
-    let acceptor = Acceptor::from_config(&config).unwrap();
+    let acceptor = Acceptor::new(&config.tls_settings()).unwrap();
     let mut roots = RootCertStore::empty();
     let certificate = directory.path().join("tls/self-signed.pem");
     roots.add(CertificateDer::from_pem_file(certificate).unwrap()).unwrap();

@@ -21,8 +21,10 @@
 //! | [`log`] | messages, from before they are delivered until the recipient has acknowledged them |
 //! | [`data`] | what ties directory and log together; backups of both |
 //! | [`directory`] | accounts and what belongs to them, in LMDB; one writer, any number of readers |
+#![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+#[expect(unsafe_code, reason = "system calls")]
 pub mod background;
 pub mod credentials;
 pub mod data;

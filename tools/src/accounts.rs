@@ -282,6 +282,7 @@ fn unknown(local: &str, domain: &str) -> Problem {
 fn refuse_other_owner(data: &Path) -> Result<(), Problem> {
     let Ok(found) = std::fs::metadata(data) else { return Ok(()) };
     // SAFETY: geteuid has no preconditions and cannot fail.
+    #[expect(unsafe_code, reason = "the one system call here")]
     let me = unsafe { libc::geteuid() };
     if found.uid() == me {
         return Ok(());

@@ -17,6 +17,7 @@
 //! | [`log`], [`backup`] | the log of messages: looking at it, and copying it together with the directory |
 //! | [`doctor`] | what should be mended before or while a server runs |
 //! | [`report`] | human and JSON output |
+#![deny(unsafe_code)]
 
 mod accounts;
 mod backup;

@@ -21,6 +21,7 @@
 //! | [`alert`] | rules, and telling somebody |
 //! | [`serve`] | the dashboard in a browser, JSON, OpenMetrics |
 //! | [`live`] | samples of now, at an interval |
+#![deny(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod alert;
@@ -33,5 +34,6 @@ pub mod report;
 pub mod sample;
 pub mod serve;
 pub mod table;
+#[expect(unsafe_code, reason = "system calls")]
 pub mod time;
 pub mod top;

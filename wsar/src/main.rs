@@ -1,4 +1,5 @@
 //! `wsar`: the command line.
+#![forbid(unsafe_code)]
 
 mod cli;
 

@@ -2,6 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use ::time::OffsetDateTime;
+
 /// Unix time now, in milliseconds.
 pub fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
@@ -36,23 +38,15 @@ pub fn date_and_time(time_ms: u64) -> String {
 
 /// `2026-01-31T12:05:59Z`, with milliseconds when there are any.
 pub fn rfc3339(time_ms: u64) -> String {
-    let (days, rest) = (time_ms / 86_400_000, time_ms % 86_400_000);
-    let (year, month, day) = civil(days as i64);
-    let (hour, minute, second, ms) = (rest / 3_600_000, rest / 60_000 % 60, rest / 1000 % 60, rest % 1000);
+    let (seconds, ms) = (time_ms / 1000, time_ms % 1000);
+    // Beyond the year 9999, to which no clock is set, it is the beginning of 1970.
+    let time =
+        i64::try_from(seconds).ok().and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());
+    let time = time.unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let ((year, month, day), (hour, minute, second)) = (time.to_calendar_date(), time.to_hms());
+    let month = u8::from(month);
     let fraction = if ms == 0 { String::new() } else { format!(".{ms:03}") };
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}Z")
-}
-
-/// Year, month and day of a day since 1970 (proleptic Gregorian), counted in eras of 400 years that begin in March.
-fn civil(days: i64) -> (i64, i64, i64) {
-    let shifted = days + 719_468;
-    let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (year + era * 400 + i64::from(month <= 2), month, day)
 }
 
 /// Why a text is not a time, or two are no range.

@@ -18,11 +18,13 @@
 //! | [`traffic`] | the loads: closed and open loop, stored messages, presence |
 //! | [`clock`] | time, and a timer finer than the poll's |
 
+#[expect(unsafe_code, reason = "system calls")]
 pub(crate) mod clock;
 pub(crate) mod counters;
 mod events;
 pub(crate) mod keys;
 pub(crate) mod ledger;
+#[expect(unsafe_code, reason = "system calls")]
 mod link;
 mod login;
 pub(crate) mod sasl;

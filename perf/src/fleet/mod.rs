@@ -8,6 +8,7 @@
 
 pub(crate) mod coordinator;
 pub(crate) mod progress;
+#[expect(unsafe_code, reason = "system calls")]
 pub(crate) mod worker;
 
 use serde::{Deserialize, Serialize};

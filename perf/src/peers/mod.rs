@@ -331,6 +331,7 @@ impl Running {
 }
 
 impl Drop for Running {
+    #[expect(unsafe_code, reason = "a system call")]
     fn drop(&mut self) {
         // SAFETY: the call takes no pointers, and the process is our child that has not been waited for.
         unsafe { libc::kill(self.child.id() as libc::pid_t, libc::SIGTERM) };

@@ -7,8 +7,10 @@
 //! | [`find`] | which process listens on a port |
 
 pub(crate) mod find;
+#[expect(unsafe_code, reason = "system calls")]
 pub(crate) mod kernel;
 pub(crate) mod machine;
+#[expect(unsafe_code, reason = "system calls")]
 pub(crate) mod process;
 
 use serde::{Deserialize, Serialize};

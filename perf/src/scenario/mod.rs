@@ -46,6 +46,7 @@ pub(crate) struct Session {
 
 /// Descriptors that a process may have at most.
 #[allow(clippy::unnecessary_cast, reason = "the limit is signed on FreeBSD")]
+#[expect(unsafe_code, reason = "a system call")]
 pub(crate) fn descriptor_limit() -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the pointer is to a live rlimit.

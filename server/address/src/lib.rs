@@ -1,5 +1,7 @@
 //! Which addresses count as one where clients have shares: for the server's listeners and for its HTTP services alike.
 
+#![forbid(unsafe_code)]
+
 use std::net::IpAddr;
 
 /// A block of addresses in eight bytes. Blocks of different kinds are never equal.

@@ -4,12 +4,12 @@
 use libfuzzer_sys::fuzz_target;
 // The oracle is shared with the framer and names what only that needs.
 #[allow(unused_imports)]
-use whimbrel_server::xml::{
+use whimbrel_xml::{
     Element, Frame, Framer, FramingError, Limits, Node, Phase, STREAMS, Stamp, StreamHeader, XML, writer,
 };
 
 #[allow(dead_code)]
-#[path = "../../src/xml/tests/oracle.rs"]
+#[path = "../../xml/src/tests/oracle.rs"]
 mod oracle;
 
 fuzz_target!(|data: &[u8]| {

@@ -5,11 +5,11 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use whimbrel_server::xml::{
+use whimbrel_xml::{
     Element, Frame, Framer, FramingError, Limits, Node, Phase, STREAMS, Stamp, StreamHeader, XML,
 };
 
-#[path = "../../src/xml/tests/oracle.rs"]
+#[path = "../../xml/src/tests/oracle.rs"]
 mod oracle;
 
 const HEADER: &str = "<?xml version='1.0'?><stream:stream xmlns='jabber:client' \

@@ -57,7 +57,7 @@ fn bench(allow_plaintext: bool) -> Bench {
         &Options { domain: config.domain.clone(), map_bytes_max: 1 << 24, ..Options::default() },
     )
     .expect("an empty directory opens");
-    let acceptor = Acceptor::from_config(&config).expect("a certificate can be made");
+    let acceptor = Acceptor::new(&config.tls_settings()).expect("a certificate can be made");
     let config = Arc::new(config);
     let log = Log::open_all(&data.path().join("log"), &config.log_options(), 1, &|_| None, &|_| {})
         .expect("an empty log opens")

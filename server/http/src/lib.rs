@@ -15,6 +15,7 @@
 //! | [`turn`] | whose turn it is on a connection |
 //! | [`head`] | what the head of a request must be like |
 //! | [`door`] | the stream that hyper reads from: heads, deadlines |
+#![forbid(unsafe_code)]
 
 pub mod door;
 pub mod head;

@@ -134,7 +134,7 @@ impl Server {
         for name in keep_fixed(&old, &mut new) {
             tracing::warn!("{name} has changed in the configuration; it takes effect at the next start");
         }
-        self.shared.acceptor.reload(&new)?;
+        self.shared.acceptor.reload(&new.tls_settings())?;
         self.shared.reconfigured(&new);
         let new = Arc::new(new);
         *self.shared.config.write().expect("nothing panics while it holds this lock") = new.clone();

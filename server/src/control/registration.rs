@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use whimbrel_stats::Block;
 use whimbrel_storage::directory::NumberState;
 
+use crate::clock::unix_milliseconds;
 use crate::control::Control;
 use crate::control::handlers::{WAIT_MAX, unreadable};
 use crate::control::protocol::{Answer, PAGE_MAX, Problem, Refusal};
@@ -16,7 +17,6 @@ use crate::registration::metrics::RegistrationMetrics;
 use crate::registration::number::Number;
 use crate::registration::refusal;
 use crate::registration::rules::KNOWN_LANE;
-use crate::service::time::unix_milliseconds;
 
 impl Control {
     pub(super) fn registration_status(&self) -> Answer {

@@ -22,10 +22,10 @@ use whimbrel_storage::credentials::Credentials;
 use whimbrel_storage::directory::{CredentialsStamp, DirectoryError, WriteTransaction, Writer};
 use zeroize::Zeroizing;
 
+use crate::clock::unix_milliseconds;
 use crate::config::Config;
 use crate::runtime::jobs::Then;
 use crate::service::register::{self, Removed};
-use crate::service::time::unix_milliseconds;
 use crate::shared::Shared;
 use crate::stream::errors::StreamCondition;
 use crate::stream::sasl::audit::{FailedLogin, Why};

@@ -11,14 +11,14 @@
 
 use std::net::IpAddr;
 
+use crate::reply;
 use crate::runtime::driver::ConnId;
 use crate::service::register::NAMESPACE;
 use crate::stanza::{Kind, Type};
 use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::stream::machine::{Step, Surroundings, bind_error};
 use crate::user::home::Home;
-use crate::user::routing;
-use crate::xml::{Element, Stanza};
+use crate::xml::{CLIENT, Element, Stanza};
 
 use super::errand::{Errand, InBand};
 use super::refusal::Refusal;
@@ -164,10 +164,9 @@ fn form(fields: &[(&'static str, &'static str)]) -> Element {
 }
 
 fn write_result(domain: &str, id: &str, query: Option<&Element>, out: &mut Vec<u8>) {
-    routing::open_reply(Kind::Iq, Type::Result, Some(domain), "", Some(id), out);
-    out.push(b'>');
-    if let Some(query) = query {
-        query.write("jabber:client", out);
-    }
-    out.extend_from_slice(b"</iq>");
+    reply::iq(Type::Result, Some(domain), "", Some(id), out, |out| {
+        if let Some(query) = query {
+            query.write(CLIENT, out);
+        }
+    });
 }

@@ -1,4 +1,5 @@
-//! What lies under the protocol: sockets, time, and the roads between workers.
+//! The roads of the server's work: between workers, to other threads, and out to the sockets. What lies under them
+//! knows no XMPP and is the crate `whimbrel-net`, whose modules are found here too.
 //!
 //! ```text
 //!   kernel ── driver ──▶ events ──▶ core of worker 0 ──▶ effects ──▶ driver
@@ -10,27 +11,18 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | [`crypto`] | the pool of threads that hash passwords |
-//! | [`driver`] | one completion-shaped interface over epoll/kqueue, io_uring and a simulation |
-//! | [`gauge`] | high-water marks of queues |
 //! | [`jobs`] | what a worker hands to other threads, and how it comes back |
 //! | [`letter`] | what workers say to each other |
-//! | [`mailbox`] | bounded single-producer, single-consumer queues between workers |
 //! | [`outbox`] | what one iteration wants sent |
-//! | [`platform`] | what Linux and FreeBSD do differently, and process-wide settings |
 //! | [`postroom`] | a worker's outgoing parcels and its mailboxes |
-//! | [`timer`] | a hierarchical timer wheel in milliseconds |
 //! | [`work`] | what work costs, in units that are the same everywhere |
+//! | [`driver`], [`gauge`], [`mailbox`], [`platform`], [`timer`] | of `whimbrel-net` |
 
 pub mod crypto;
-pub mod driver;
-pub mod gauge;
-#[cfg(test)]
-mod isolated;
 pub mod jobs;
 pub mod letter;
-pub mod mailbox;
 pub mod outbox;
-pub mod platform;
 pub mod postroom;
-pub mod timer;
 pub mod work;
+
+pub use whimbrel_net::{driver, gauge, mailbox, platform, timer};

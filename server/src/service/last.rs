@@ -1,6 +1,7 @@
 //! Last activity (XEP-0012): uptime of the server, and when an account was last online.
 
-use crate::service::{Reply, Request, Scope, Scopes, Service, time, unreadable};
+use crate::clock::unix_seconds;
+use crate::service::{Reply, Request, Scope, Scopes, Service, unreadable};
 use crate::stanza::Type;
 use crate::stream::errors::StanzaCondition;
 use crate::user::home::Home;
@@ -37,7 +38,7 @@ fn handle(home: &mut Home, request: &Request) -> Reply {
         return seconds(0, "");
     }
     match home.shared.directory.last_activity(&request.account) {
-        Ok(Some(last)) => seconds(time::unix_seconds().saturating_sub(last.at_seconds), &last.status),
+        Ok(Some(last)) => seconds(unix_seconds().saturating_sub(last.at_seconds), &last.status),
         Ok(None) => StanzaCondition::ItemNotFound.into(),
         Err(error) => unreadable(&request.account, &error),
     }

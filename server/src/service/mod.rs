@@ -4,6 +4,7 @@
 //! function from a request to a reply. Nothing else in the server knows which services there are; disco reads
 //! the same table.
 
+use crate::reply;
 use crate::runtime::jobs::Then;
 use crate::runtime::work;
 use crate::stanza::{Delivery, Kind, Ticket, Traits, Type};
@@ -13,7 +14,7 @@ use crate::user::routing::{self, Inbound, Made};
 use crate::user::subscription::under_way::{self, About};
 use crate::user::tables::ResourceKey;
 use crate::user::writes::{Area, Place, Write};
-use crate::xml::{Element, Node, Stanza};
+use crate::xml::{CLIENT, Element, Node, Stanza};
 use whimbrel_storage::directory::{DirectoryError, Subscription, WriteTransaction};
 
 /// To whom a request is addressed.
@@ -332,14 +333,15 @@ impl ReplyTo {
             Reply::Later => return,
         };
         let mut bytes = Vec::with_capacity(256);
-        routing::open_reply(Kind::Iq, typ, self.to.as_deref(), &self.from, Some(&self.id), &mut bytes);
+        let (from, id) = (self.to.as_deref(), Some(self.id.as_str()));
         match reply {
             Reply::Result(child) => {
-                bytes.push(b'>');
-                child.write("jabber:client", &mut bytes);
-                bytes.extend_from_slice(b"</iq>");
+                reply::iq(typ, from, &self.from, id, &mut bytes, |out| child.write(CLIENT, out));
             }
-            _ => bytes.extend_from_slice(b"/>"),
+            _ => {
+                reply::open(Kind::Iq, typ, from, &self.from, id, &mut bytes);
+                bytes.extend_from_slice(b"/>");
+            }
         }
         home.work.add_tree(bytes.len());
         let made = Made {

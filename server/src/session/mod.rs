@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use crate::runtime::driver::{ConnId, Detached};
 use crate::stream::machine::Negotiation;
 use crate::tls::Tls;
-use crate::user::tables::ResourceKey;
+use crate::user::keys::ResourceKey;
 use crate::xml::{Partial, StreamNamespaces};
 
 /// Where a session is on its way.

@@ -81,7 +81,7 @@ impl Machine {
         now: Millis,
         commit: Commit,
     ) -> Result<Machine, String> {
-        let acceptor = Acceptor::from_config(config).map_err(|error| error.to_string())?;
+        let acceptor = Acceptor::new(&config.tls_settings()).map_err(|error| error.to_string())?;
         let hasher = SeedableRandomState::with_seed(words.hasher, &SHARED_SEED);
         let limits = throttle::Limits { entries: 256, known: 256, ..throttle::Limits::of(&config.limits) };
         let throttle = Throttle::new(limits, words.throttle);

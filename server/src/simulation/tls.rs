@@ -161,7 +161,7 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let mut config = world::config(&Settings::small(1), data.path());
         let mut doors = Doors::fit(&mut config, 1).unwrap();
-        let mut server = Acceptor::from_config(&config).unwrap().begin();
+        let mut server = Acceptor::new(&config.tls_settings()).unwrap().begin();
         let mut client = doors.begin(&mut Random::new(seed)).unwrap();
         let (mut said, mut heard, mut lengths) = (b"<hello/>".repeat(50), Vec::new(), Vec::new());
         while heard.is_empty() {

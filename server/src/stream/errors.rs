@@ -9,6 +9,9 @@ mod tests;
 pub use stanza::{ErrorKind, StanzaCondition, StanzaError};
 pub use stream::StreamCondition;
 
+/// A stream error with its text, which ends the stream.
+pub type StreamEnd = (StreamCondition, Option<&'static str>);
+
 /// Namespace of stream error conditions and their text (RFC 6120 §4.9.2).
 pub const NS_STREAM_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-streams";
 

@@ -19,11 +19,12 @@ use whimbrel_storage::jid::{self, JidRef};
 use crate::config::Config;
 use crate::metrics::WorkerMetrics;
 use crate::registration::in_band;
+use crate::reply;
 use crate::runtime::timer::TimerId;
 use crate::service::register::{self, Form};
 use crate::shared::Shared;
 use crate::stanza::{Kind, Type};
-use crate::stream::errors::{StanzaCondition, StanzaError, StreamCondition};
+use crate::stream::errors::{StanzaCondition, StanzaError, StreamCondition, StreamEnd};
 use crate::stream::features::{self, NS_BIND, NS_STARTTLS};
 use crate::stream::registration;
 use crate::stream::sasl::audit::{self, FailedLogin, Why};
@@ -35,8 +36,7 @@ use crate::stream::sasl::{
 use crate::stream::sm::element::{self, Said};
 use crate::stream::sm::{NS_SM, StreamId};
 use crate::upgrade::record::NegotiationRecord;
-use crate::user::routing::{self, StreamEnd};
-use crate::xml::{Stanza, StreamHeader};
+use crate::xml::{CLIENT, Stanza, StreamHeader};
 
 /// What the machine can see of the server.
 pub struct Surroundings<'a> {
@@ -254,7 +254,7 @@ impl Negotiation {
             NS_STARTTLS if name == "starttls" && !at.tls && self.user.is_none() => Ok(Step::StartTls),
             NS_SASL if self.user.is_none() => self.sasl(at, stanza, out),
             NS_SM => managed(self.user.is_some(), stanza, out),
-            "jabber:client" if Kind::from_name(name).is_some() => self.stanza(at, stanza, out),
+            CLIENT if Kind::from_name(name).is_some() => self.stanza(at, stanza, out),
             _ if Kind::from_name(name).is_some() => Err((StreamCondition::InvalidNamespace, None)),
             _ => Err((StreamCondition::UnsupportedStanzaType, None)),
         }
@@ -585,8 +585,5 @@ fn managed(logged_in: bool, stanza: &Stanza<'_>, out: &mut Vec<u8>) -> Result<St
 
 /// Writes the error answer to a request to bind or to register.
 pub fn bind_error(domain: &str, id: Option<&str>, error: StanzaError, out: &mut Vec<u8>) {
-    routing::open_reply(Kind::Iq, Type::Error, Some(domain), "", id, out);
-    out.push(b'>');
-    error.write(out);
-    out.extend_from_slice(b"</iq>");
+    reply::iq(Type::Error, Some(domain), "", id, out, |out| error.write(out));
 }

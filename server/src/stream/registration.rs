@@ -13,6 +13,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use whimbrel_storage::credentials::Credentials;
 
+use crate::reply;
 use crate::runtime::driver::ConnId;
 use crate::runtime::jobs::{Done, Then};
 use crate::service::register::{self, Form, NAMESPACE};
@@ -20,8 +21,7 @@ use crate::stanza::{Kind, Type};
 use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::stream::machine::{Step, Surroundings, bind_error};
 use crate::user::home::Home;
-use crate::user::routing;
-use crate::xml::{Element, Stanza};
+use crate::xml::{CLIENT, Element, Stanza};
 use whimbrel_address::Block;
 
 /// How many times as often as an address its network may try: an IPv6 /48 has 65,536 addresses.
@@ -93,10 +93,7 @@ fn write_form(domain: &str, id: &str, out: &mut Vec<u8>) {
         .child(field("instructions").text("Choose a username and a password."))
         .child(field("username"))
         .child(field("password"));
-    routing::open_reply(Kind::Iq, Type::Result, Some(domain), "", Some(id), out);
-    out.push(b'>');
-    query.write("jabber:client", out);
-    out.extend_from_slice(b"</iq>");
+    reply::iq(Type::Result, Some(domain), "", Some(id), out, |out| query.write(CLIENT, out));
 }
 
 /// Makes keys and account. The answer goes to the connection by [`crate::runtime::jobs::Jobs::answer`].
@@ -134,7 +131,7 @@ fn create(home: &mut Home, conn: ConnId, id: String, username: String, credentia
                     home.metrics().registrations.add(1);
                     let mut answer = Vec::new();
                     let domain = home.shared.domain.clone();
-                    routing::open_reply(Kind::Iq, Type::Result, Some(&domain), "", Some(&id), &mut answer);
+                    reply::open(Kind::Iq, Type::Result, Some(&domain), "", Some(&id), &mut answer);
                     answer.extend_from_slice(b"/>");
                     home.jobs.answer(conn, answer);
                 } else {

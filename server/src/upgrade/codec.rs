@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
-use super::StateError;
+use super::error::StateError;
 
 /// Different shared texts that one block can hold; further ones are written out.
 const SHARED_MAX: usize = 4096;

@@ -32,7 +32,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{STATE_VERSION_NEWEST, STATE_VERSION_OLDEST, StateError};
+use super::error::{STATE_VERSION_NEWEST, STATE_VERSION_OLDEST, StateError};
 
 const MAGIC: &[u8; 8] = b"WHIMSTAT";
 const BLOCK_MAGIC: &[u8; 4] = b"blk1";

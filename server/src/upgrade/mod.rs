@@ -20,7 +20,7 @@
 //!
 //! | module | what |
 //! | --- | --- |
-//! | [`codec`], [`file`], [`record`], [`tls`], [`state`] | the state: its encoding, its frame, a session, TLS, the server |
+//! | [`codec`], [`file`], [`record`], [`tls`], [`state`], [`error`] | the state: its encoding, its frame, a session, TLS, the server; why it cannot be read |
 //! | [`rehearse`] | reading a whole state without making anything of it: counts, digest |
 //! | [`sample`] | a small state with one session of each kind |
 //! | [`probe`] | asking the new program: a child with a time limit |
@@ -33,7 +33,9 @@
 
 pub mod codec;
 pub mod conduct;
+pub mod error;
 pub mod file;
+#[expect(unsafe_code, reason = "a way back that a signal handler reads")]
 pub mod guard;
 pub mod launch;
 pub mod probe;
@@ -46,27 +48,4 @@ pub mod takeover;
 mod tests;
 pub mod tls;
 
-/// The oldest version of the state that this program reads.
-pub const STATE_VERSION_OLDEST: u32 = 1;
-
-/// The newest version of the state that this program reads, and the one it writes when it may.
-pub const STATE_VERSION_NEWEST: u32 = 1;
-
-/// Why a state cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StateError {
-    /// It is something else.
-    #[error("this is no state of a Whimbrel server")]
-    NotAState,
-    /// Another program wrote it.
-    #[error(
-        "the state has version {found}; this program reads versions {STATE_VERSION_OLDEST} to {STATE_VERSION_NEWEST}"
-    )]
-    UnknownVersion {
-        /// Its version.
-        found: u32,
-    },
-    /// It is not as it was written.
-    #[error("the state is damaged: {0}")]
-    Damaged(&'static str),
-}
+pub use error::{STATE_VERSION_NEWEST, STATE_VERSION_OLDEST, StateError};

@@ -6,8 +6,8 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use super::StateError;
 use super::codec::{Decoder, Encoder};
+use super::error::StateError;
 use super::tls::TlsRecord;
 use crate::stanza::Kind;
 

@@ -9,11 +9,12 @@ use std::os::unix::fs::FileExt;
 use serde::{Deserialize, Serialize};
 
 use super::codec::Decoder;
+use super::error::StateError;
+use super::file;
 use super::file::{BlockKind, StateFile};
 use super::record::{SessionRecord, Standing};
 use super::state::ServerState;
 use super::tls::TlsRecord;
-use super::{StateError, file};
 
 /// What is in a state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,6 +149,7 @@ impl Mapped {
         file.read_exact_at(&mut first, 0)?;
         // SAFETY: the file has no name, and whoever holds it writes only its attempt and its note from here on, which
         // lie in a page that is read before and not again.
+        #[expect(unsafe_code, reason = "a memory map")]
         Ok(Mapped(unsafe { memmap2::Mmap::map(file)? }))
     }
 

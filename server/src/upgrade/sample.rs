@@ -14,9 +14,10 @@ use super::record::{
 };
 use super::rehearse::Contents;
 use super::state::{ListenerState, ServerState, Serves, Tally};
-use super::tls::{EstablishedTls, KeyRecord, SecretRecord, TlsRecord};
+use super::tls::TlsRecord;
 use crate::stanza::Kind;
 use crate::tls::suite::{Suite, Version};
+use crate::tls::{SavedDirection, SavedRecords, SavedSecret};
 
 const SECRET: [u8; 48] = [7; 48];
 
@@ -80,11 +81,11 @@ fn link<'a>(descriptor: u32, peer: IpAddr, tls: TlsRecord<'a>) -> LinkRecord<'a>
 
 fn tls(version: Version, suite: Suite) -> TlsRecord<'static> {
     let secret = match version {
-        Version::Tls13 => SecretRecord::Traffic(&SECRET[..suite.secret_bytes()]),
-        Version::Tls12 => SecretRecord::Key(&SECRET[..suite.key_bytes()], &SECRET[..12]),
+        Version::Tls13 => SavedSecret::Traffic(&SECRET[..suite.secret_bytes()]),
+        Version::Tls12 => SavedSecret::Key(&SECRET[..suite.key_bytes()], &SECRET[..12]),
     };
-    let key = |sequence| KeyRecord { sequence, secret: secret.clone() };
-    TlsRecord::Established(Box::new(EstablishedTls {
+    let key = |sequence| SavedDirection { sequence, secret: secret.clone() };
+    TlsRecord::Established(Box::new(SavedRecords {
         version,
         suite,
         read: key(99),

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::StateError;
 use super::codec::{Decoder, Encoder};
+use super::error::StateError;
 
 /// What a listening socket is for.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]

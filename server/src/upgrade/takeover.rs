@@ -54,6 +54,7 @@ impl Inherited {
             return Err(format!("descriptor {descriptor} did not come along"));
         }
         // SAFETY: it is open, it is none of those that this program has opened, and it is given away once.
+        #[expect(unsafe_code, reason = "a descriptor of the program before")]
         Ok(unsafe { OwnedFd::from_raw_fd(number) })
     }
 

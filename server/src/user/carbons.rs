@@ -1,5 +1,6 @@
 //! Message carbons (XEP-0280): copies of conversations to a user's other resources.
 
+use crate::reply;
 use crate::stanza::{Delivery, Kind, Traits, Type};
 use crate::user::home::Home;
 use crate::user::inactive;
@@ -64,7 +65,7 @@ fn copy(
         }
         let to = home.full_jid(key);
         let mut bytes = Vec::with_capacity(d.bytes.len() + 256);
-        routing::open_reply(Kind::Message, d.typ, Some(&from), &to, None, &mut bytes);
+        reply::open(Kind::Message, d.typ, Some(&from), &to, None, &mut bytes);
         wrap(d, direction, &mut bytes);
         routing::hand_over_bytes(home, key, Kind::Message, d.from, inactive::urgency(d), &bytes);
     }

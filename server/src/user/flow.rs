@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use whimbrel_storage::log::Sequence;
 
+use crate::reply;
 use crate::runtime::driver::ConnId;
 use crate::runtime::timer::TimerId;
 use crate::runtime::work;
@@ -16,7 +17,6 @@ use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::stream::sm::{AnswerTo, StreamManagement, Unacked, element};
 use crate::user::home::Home;
 use crate::user::room::{self, Room};
-use crate::user::routing;
 use crate::user::share;
 use crate::user::tables::{Flags, ResourceKey, UserKey};
 
@@ -153,11 +153,9 @@ fn entry_of(home: &mut Home, key: ResourceKey, kind: Kind, class: Class<'_>, byt
 /// The error in place of an answer for which there is no room: the client is to ask again.
 pub fn ask_again(to: &str, from: Option<&str>, id: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(256);
-    routing::open_reply(Kind::Iq, Type::Error, from, to, Some(id), &mut bytes);
-    bytes.push(b'>');
     let text = "too much waits for this client; ask again";
-    StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text).write(&mut bytes);
-    bytes.extend_from_slice(b"</iq>");
+    let error = StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text);
+    reply::iq(Type::Error, from, to, Some(id), &mut bytes, |out| error.write(out));
     bytes
 }
 

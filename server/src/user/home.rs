@@ -8,6 +8,7 @@ use std::sync::Arc;
 use whimbrel_storage::directory::UserId;
 use whimbrel_storage::log::Sequence;
 
+use crate::clock::unix_milliseconds;
 use crate::metrics::WorkerMetrics;
 use crate::runtime::driver::ConnId;
 use crate::runtime::jobs::Jobs;
@@ -16,7 +17,6 @@ use crate::runtime::outbox::Outbox;
 use crate::runtime::postroom::PostRoom;
 use crate::runtime::timer::Millis;
 use crate::runtime::work::Work;
-use crate::service::time::unix_milliseconds;
 use crate::shared::Shared;
 use crate::stanza::{Delivery, Kind, Ticket, Type};
 use crate::stream::errors::StreamCondition;

@@ -6,6 +6,7 @@ pub mod flow;
 pub mod home;
 pub mod inactive;
 pub mod inputs;
+pub mod keys;
 pub mod ledger;
 pub mod offline;
 pub mod presence;

@@ -7,7 +7,7 @@
 //! then       the stanza as it is written to the recipient's stream
 //! ```
 
-use crate::service::time::datetime;
+use crate::clock::datetime;
 use crate::stanza::Delivery;
 use crate::xml::writer;
 

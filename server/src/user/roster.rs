@@ -2,13 +2,14 @@
 
 use whimbrel_storage::directory::{Item, RosterVersion, Subscription};
 
+use crate::reply;
 use crate::stanza::{Kind, Type};
 use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::user::home::Home;
 use crate::user::inactive::Urgency;
 use crate::user::routing;
 use crate::user::tables::{Flags, ResourceKey};
-use crate::xml::Element;
+use crate::xml::{CLIENT, Element};
 
 /// Namespace of rosters.
 pub const NAMESPACE: &str = "jabber:iq:roster";
@@ -74,9 +75,7 @@ pub fn push_to(home: &mut Home, key: ResourceKey, item: Element, version: Roster
     let to = home.full_jid(key);
     let mut bytes = Vec::with_capacity(256);
     // Without `from`: it comes from the user's own account, which is what §2.1.6 tells the client to check.
-    routing::open_reply(Kind::Iq, Type::Set, None, &to, Some(&format!("push-{version}")), &mut bytes);
-    bytes.push(b'>');
-    query.write("jabber:client", &mut bytes);
-    bytes.extend_from_slice(b"</iq>");
+    let id = format!("push-{version}");
+    reply::iq(Type::Set, None, &to, Some(&id), &mut bytes, |out| query.write(CLIENT, out));
     routing::hand_over_bytes(home, key, Kind::Iq, "", Urgency::Now, &bytes);
 }

@@ -9,9 +9,10 @@ use smallvec::SmallVec;
 use whimbrel_storage::jid::JidRef;
 use whimbrel_storage::log::Sequence;
 
+use crate::reply;
 use crate::service;
 use crate::stanza::{Delivery, Kind, Ticket, Traits, Type};
-use crate::stream::errors::{StanzaCondition, StanzaError, StreamCondition};
+use crate::stream::errors::{StanzaCondition, StanzaError, StreamCondition, StreamEnd};
 use crate::user::flow::Class;
 use crate::user::home::Home;
 use crate::user::inactive::Urgency;
@@ -19,10 +20,7 @@ use crate::user::subscription::table::Verb;
 use crate::user::tables::{Flags, ResourceKey, UserKey};
 use crate::user::writes::{Area, Place};
 use crate::user::{blocking, carbons, flow, inactive, offline, presence, room, stranger};
-use crate::xml::{CommonAttributes, Stamp, Stanza, writer};
-
-/// A stanza error that ends the stream.
-pub type StreamEnd = (StreamCondition, Option<&'static str>);
+use crate::xml::{CLIENT, CommonAttributes, Stamp, Stanza};
 
 /// What a client sent, with everything that was read from it once.
 pub struct Inbound<'a> {
@@ -111,7 +109,7 @@ fn from_client_as(
     let Some(kind) = Kind::from_name(stanza.name()) else {
         return Err((StreamCondition::UnsupportedStanzaType, None));
     };
-    if stanza.namespace() != "jabber:client" {
+    if stanza.namespace() != CLIENT {
         return Err((StreamCondition::InvalidNamespace, None));
     }
     let metrics = home.metrics();
@@ -523,7 +521,7 @@ fn refuse_with(
 ) {
     home.metrics().errors_out.add(1);
     let mut bytes = Vec::with_capacity(256);
-    open_reply(kind, Type::Error, from, recipient, id, &mut bytes);
+    reply::open(kind, Type::Error, from, recipient, id, &mut bytes);
     bytes.push(b'>');
     error.write(&mut bytes);
     bytes.extend_from_slice(b"</");
@@ -573,21 +571,4 @@ pub fn send_made(home: &mut Home, made: Made<'_>, recipient: &str) {
         ticket: None,
     };
     home.route(&delivery);
-}
-
-/// Writes `<kind type='…' from='…' to='…' id='…'` without the closing bracket. An empty `to` is left out, an empty id is
-/// not.
-pub fn open_reply(kind: Kind, typ: Type, from: Option<&str>, to: &str, id: Option<&str>, out: &mut Vec<u8>) {
-    out.push(b'<');
-    out.extend_from_slice(kind.name().as_bytes());
-    let attributes =
-        [("type", typ.name()), ("from", from), ("to", Some(to).filter(|to| !to.is_empty())), ("id", id)];
-    for (name, value) in attributes {
-        let Some(value) = value else { continue };
-        out.push(b' ');
-        out.extend_from_slice(name.as_bytes());
-        out.extend_from_slice(b"='");
-        writer::escape_attribute(value, out);
-        out.push(b'\'');
-    }
 }

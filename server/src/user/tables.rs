@@ -12,21 +12,7 @@ use crate::stream::sm::StreamManagement;
 use crate::user::flow::Flow;
 use crate::user::inactive::Held;
 
-/// A user of this worker. Distinct from [`ResourceKey`], so that the two cannot be mixed up.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct UserKey(u32);
-
-#[cfg(test)]
-impl UserKey {
-    /// Two keys.
-    pub(crate) fn pair() -> (UserKey, UserKey) {
-        (UserKey(0), UserKey(1))
-    }
-}
-
-/// A bound resource of this worker.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ResourceKey(u32);
+pub use crate::user::keys::{ResourceKey, UserKey};
 
 /// An account with at least one bound resource.
 #[derive(Debug)]

@@ -4,22 +4,22 @@ use std::sync::atomic::Ordering;
 
 use crate::config::ResourceConflict;
 use crate::registration::in_band;
+use crate::reply;
 use crate::runtime::driver::ConnId;
 use crate::runtime::jobs::{Done, Guess};
 use crate::runtime::outbox::Action;
 use crate::session::{Phase, Session, Traveller};
-use crate::stanza::{Kind, Type};
-use crate::stream::errors::{StanzaCondition, StreamCondition};
+use crate::stanza::Type;
+use crate::stream::errors::{StanzaCondition, StreamCondition, StreamEnd};
 use crate::stream::features::NS_BIND;
 use crate::stream::machine::{self, Negotiation, Step, Surroundings};
 use crate::stream::registration;
 use crate::stream::sasl::PlainCheck;
 use crate::stream::sasl::audit::{self, FailedLogin, Why};
-use crate::user::routing::{self, StreamEnd};
 use crate::user::{blocking, offline};
 use crate::worker::core::{Core, Timer, metrics_connection_closed, metrics_connection_opened};
 use crate::worker::input::is_white_space;
-use crate::xml::Element;
+use crate::xml::{CLIENT, Element};
 
 impl Core {
     /// Does what a negotiation asked for. `rest` is the input behind the element that asked.
@@ -319,11 +319,8 @@ impl Core {
         self.home.metrics().binds.add(1);
         self.count_users();
         let out = self.home.out.plain(conn);
-        routing::open_reply(Kind::Iq, Type::Result, None, "", Some(id), out);
-        out.push(b'>');
-        let jid = Element::new("jid", NS_BIND).text(&full);
-        Element::new("bind", NS_BIND).child(jid).write("jabber:client", out);
-        out.extend_from_slice(b"</iq>");
+        let bind = Element::new("bind", NS_BIND).child(Element::new("jid", NS_BIND).text(&full));
+        reply::iq(Type::Result, None, "", Some(id), out, |out| bind.write(CLIENT, out));
         // What waits for this very resource comes before what is sent to it from now on; but not before it is known
         // whether the client will acknowledge it.
         offline::offer_to(&mut self.home, key);

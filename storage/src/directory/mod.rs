@@ -35,17 +35,20 @@ mod checksum;
 mod codec;
 mod copy;
 mod data_set;
+#[expect(unsafe_code, reason = "a memory map, which LMDB makes")]
 mod env;
 mod error;
 mod import;
 mod item;
 mod key;
+#[expect(unsafe_code, reason = "system calls")]
 mod lock;
 mod private;
 mod registration;
 mod roster;
 mod tables;
 #[cfg(test)]
+#[expect(unsafe_code, reason = "opens LMDB beside the directory")]
 mod tests;
 mod transaction;
 mod vcard;

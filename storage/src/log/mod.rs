@@ -39,6 +39,7 @@ mod index;
 mod inspect;
 mod layout;
 mod maintain;
+#[expect(unsafe_code, reason = "memory maps of segments")]
 mod map;
 mod message;
 mod metrics;

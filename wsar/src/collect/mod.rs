@@ -19,6 +19,7 @@
 mod freebsd;
 #[cfg(target_os = "linux")]
 mod linux;
+#[expect(unsafe_code, reason = "system calls")]
 mod server;
 
 use std::io;

@@ -8,6 +8,7 @@
 //! | [`replay`] | samples of a recording, one after another, with seeking |
 
 pub mod draw;
+#[expect(unsafe_code, reason = "system calls")]
 mod keyboard;
 pub mod replay;
 pub mod state;

@@ -102,6 +102,7 @@ macro_rules! metrics {
         }
 
         // SAFETY: the struct is `repr(C)`, every field is as many words as its kind says, and all words may be zero.
+        #[allow(unsafe_code)]
         unsafe impl $crate::Block for $block {
             const DESCRIPTIONS: &'static [$crate::Description] = &[
                 $($crate::Description { name: $name, kind: $crate::Kind::$kind, unit: $unit, help: $help },)*

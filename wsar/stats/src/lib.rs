@@ -23,12 +23,15 @@
 //! | [`describe`] | what a cell means |
 //! | [`file`](mod@file) | making the file, and its blocks as Rust values |
 //! | [`read`] | reading any such file by its own description |
+#![deny(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod cell;
 pub mod describe;
+#[expect(unsafe_code, reason = "the memory map that is written")]
 pub mod file;
 mod header;
+#[expect(unsafe_code, reason = "the memory map that is read")]
 pub mod read;
 
 pub use cell::{Cell, Histogram};

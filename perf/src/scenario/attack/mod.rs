@@ -18,11 +18,13 @@
 //! | [`table`] | the figures, and the budget |
 //! | [`soak`] | the server's memory over a long run |
 
+#[expect(unsafe_code, reason = "system calls")]
 mod arena;
 mod client;
 mod flooder;
 mod inside;
 mod kinds;
+#[expect(unsafe_code, reason = "system calls")]
 mod poll;
 mod process;
 mod soak;

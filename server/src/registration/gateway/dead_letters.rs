@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use serde_json::json;
 
-use crate::service::time::unix_milliseconds;
+use crate::clock::unix_milliseconds;
 
 use super::{Message, Outcome};
 

@@ -19,8 +19,8 @@ use serde_json::json;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use zeroize::Zeroizing;
 
+use crate::clock::unix_milliseconds;
 use crate::registration::settings::RegistrationConfig;
-use crate::service::time::unix_milliseconds;
 
 use super::{Failure, Gateway, Message};
 

@@ -19,9 +19,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
+use crate::clock::unix_milliseconds;
 use crate::registration::desk::Desk;
 use crate::registration::refusal::Refusal;
-use crate::service::time::unix_milliseconds;
 
 use super::problem::Problem;
 use super::{Block, Front, Peer, Turn};

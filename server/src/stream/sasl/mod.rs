@@ -32,10 +32,11 @@ mod scram;
 mod tests;
 pub mod throttle;
 
+pub use crate::tls::{BindingType, ChannelBindings};
 pub use base64::MESSAGE_BYTES_MAX;
 pub use exchange::{Exchange, SERVER_NONCE_BYTES, Setup, Step};
 pub use failure::{Failure, SaslError};
-pub use mechanism::{BindingType, ChannelBindings, Mechanism, Offer};
+pub use mechanism::{Mechanism, Offer};
 pub use plain::{PlainCheck, UnknownUsers};
 
 use std::io::Write as _;

@@ -11,6 +11,7 @@
 //! | [`unsettled`] | which of the client's messages are not yet safe |
 
 pub mod element;
+pub mod id;
 pub mod queue;
 pub mod unsettled;
 
@@ -23,6 +24,7 @@ use whimbrel_storage::log::Sequence;
 
 use crate::stanza::Kind;
 use crate::upgrade::record::{ManagedRecord, Place, UnackedRecord};
+pub use id::StreamId;
 use queue::UnackedQueue;
 pub use queue::{AnswerTo, Unacked};
 use unsettled::Unsettled;
@@ -41,23 +43,6 @@ const ASK_BYTES: u32 = 64 * 1024;
 /// Stanzas of one client that may be on their way to a log or the directory. With more, nobody reads from it until half
 /// of them are safe.
 pub const UNSETTLED_MAX: usize = 4096;
-
-/// Names a stream for resumption; never 0. Unguessable.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct StreamId(pub u64);
-
-impl StreamId {
-    /// As the client sees it.
-    pub fn text(self) -> String {
-        format!("{:016x}", self.0)
-    }
-
-    /// Reads what [`StreamId::text`] wrote.
-    pub fn parse(text: &str) -> Option<StreamId> {
-        let number = u64::from_str_radix(text, 16).ok().filter(|_| text.len() == 16)?;
-        Some(StreamId(number))
-    }
-}
 
 /// The client has acknowledged more than it was sent (§4): the stream is to be ended.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]

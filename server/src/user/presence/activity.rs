@@ -8,7 +8,7 @@ use crate::runtime::jobs::Then;
 use crate::user::home::Home;
 use crate::user::presence::NAME;
 use crate::user::writes::{Area, Write};
-use crate::xml::Element;
+use crate::xml::{CLIENT, Element};
 
 /// Bytes of a status text that are remembered at most.
 const STATUS_BYTES_MAX: usize = 1024;
@@ -49,8 +49,7 @@ fn status_of(tail: &[u8]) -> String {
         return String::new();
     }
     let Ok(presence) = Element::parse(&[NAME, tail].concat()) else { return String::new() };
-    let mut text =
-        presence.find("status", "jabber:client").map(|s| s.content().into_owned()).unwrap_or_default();
+    let mut text = presence.find("status", CLIENT).map(|s| s.content().into_owned()).unwrap_or_default();
     while text.len() > STATUS_BYTES_MAX {
         text.pop();
     }

@@ -22,7 +22,7 @@ use crate::user::routing::{self, Inbound};
 use crate::user::tables::{Flags, ResourceKey, UserKey};
 use crate::user::writes::Write;
 use crate::user::{blocking, flow, offline, share, subscription};
-use crate::xml::writer;
+use crate::xml::{CLIENT, writer};
 
 /// How every presence begins.
 const NAME: &[u8] = b"<presence";
@@ -162,7 +162,7 @@ fn priority_of(inbound: &Inbound<'_>) -> Option<i8> {
         return Some(0);
     }
     let presence = inbound.stanza.to_element();
-    presence.find("priority", "jabber:client").map_or(Some(0), |child| child.content().trim().parse().ok())
+    presence.find("priority", CLIENT).map_or(Some(0), |child| child.content().trim().parse().ok())
 }
 
 /// Sends presence to everybody who is subscribed to it (§4.2.2, §4.4.2, §4.5.2).

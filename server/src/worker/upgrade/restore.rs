@@ -18,7 +18,7 @@ use crate::stream::errors::StreamCondition;
 use crate::stream::machine::Negotiation;
 use crate::stream::sm::StreamManagement;
 use crate::tls::Tls;
-use crate::upgrade::StateError;
+use crate::upgrade::error::StateError;
 use crate::upgrade::file::{BlockKind, StateFile};
 use crate::upgrade::guard;
 use crate::upgrade::record::{
@@ -411,6 +411,7 @@ impl Core {
 /// In builds for development only: goes wrong as the environment says, in the middle of a restore, so that tests can see
 /// the way back being taken. The program before, which inherits the environment, is spared.
 #[cfg(debug_assertions)]
+#[expect(unsafe_code, reason = "a crash on purpose")]
 fn fault() {
     if !guard::is_armed() {
         return;

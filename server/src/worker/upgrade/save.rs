@@ -157,7 +157,7 @@ fn link<'a>(session: &'a Session, socket: Option<&'a Detached>) -> Result<LinkRe
         // Cannot fail where there is a resource; the others were closed before. A connection that has ended by itself
         // is as good as broken.
         Some(tls) => match tls.save() {
-            Some(record) => record,
+            Some(saved) => saved.into(),
             None => return Ok(broken(session)),
         },
     };

@@ -1,12 +1,17 @@
 //! FreeBSD: sysctl(3). Compiled, and not yet run on a machine.
 
+#[expect(unsafe_code, reason = "system calls")]
 mod cpu;
+#[expect(unsafe_code, reason = "system calls")]
 mod disk;
 mod interrupts;
 mod memory;
+#[expect(unsafe_code, reason = "system calls")]
 mod network;
+#[expect(unsafe_code, reason = "system calls")]
 mod process;
 mod sockets;
+#[expect(unsafe_code, reason = "system calls")]
 mod sysctl;
 mod tcp;
 

@@ -1,11 +1,13 @@
 //! Linux: /proc and /sys.
 
+#[expect(unsafe_code, reason = "system calls")]
 mod cpu;
 mod disk;
 mod interrupts;
 mod memory;
 mod network;
 mod process;
+#[expect(unsafe_code, reason = "system calls")]
 mod sockets;
 mod tcp;
 mod text;

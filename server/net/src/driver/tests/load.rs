@@ -1,0 +1,153 @@
+//! Many connections at once, and a loud one among quiet ones.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::for_each_driver;
+use super::world::{Make, Random, World, pattern};
+use crate::driver::{CloseHow, Tuning};
+
+for_each_driver!(
+    a_thousand_connections_keep_their_streams_apart,
+    a_firehose_does_not_starve_a_ping,
+    receive_buffers_that_run_out_come_back,
+);
+
+struct Talker {
+    socket: TcpStream,
+    random: Random,
+    /// Where its pattern begins: each connection has its own.
+    offset: usize,
+    total: usize,
+    written: usize,
+    read: usize,
+}
+
+impl Talker {
+    /// Writes and reads a little; whether its stream has come back whole.
+    fn turn(&mut self) -> bool {
+        if self.written < self.total {
+            let count = (1 + self.random.below(700)).min(self.total - self.written);
+            match self.socket.write(&pattern(self.offset + self.written, count)) {
+                Ok(count) => self.written += count,
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+            }
+            if self.written == self.total {
+                self.socket.shutdown(Shutdown::Write).unwrap();
+            }
+        }
+        let mut buffer = [0; 900];
+        match self.socket.read(&mut buffer) {
+            Ok(0) => {
+                assert_eq!(self.read, self.total, "the stream is cut short");
+                return true;
+            }
+            Ok(count) => {
+                assert_eq!(buffer[..count], pattern(self.offset + self.read, count)[..], "a wrong echo");
+                self.read += count;
+            }
+            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+        }
+        false
+    }
+}
+
+/// Echoes, with sends cut at other places than receives, until every client has its stream back.
+fn echo(make: Make, tuning: Tuning, count: usize, seed: u64) {
+    let mut world = World::tuned(make, tuning);
+    let mut talkers = Vec::new();
+    let mut random = Random::new(seed);
+    for number in 0..count {
+        let socket = TcpStream::connect(world.address).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let total = 1 + random.below(6000);
+        let random = Random::new(seed ^ number as u64);
+        talkers.push(Talker { socket, random, offset: number * 7919, total, written: 0, read: 0 });
+        if number % 50 == 0 {
+            world.poll(Duration::ZERO);
+        }
+    }
+    let mut closed = std::collections::HashSet::new();
+    world.until("all echoed", |world| {
+        talkers.retain_mut(|talker| !talker.turn());
+        let conns: Vec<_> = world.stories.keys().copied().filter(|conn| !closed.contains(conn)).collect();
+        for conn in conns {
+            let story = world.stories.get_mut(&conn).unwrap();
+            let ended = story.ended;
+            let mut bytes = std::mem::take(&mut story.received);
+            if bytes.len() > 1 {
+                let tail = bytes.split_off(1 + random.below(bytes.len() - 1));
+                world.driver.send(conn, bytes);
+                world.driver.send(conn, tail);
+            } else {
+                world.driver.send(conn, bytes);
+            }
+            if ended {
+                world.close(conn, CloseHow::Flush);
+                closed.insert(conn);
+            }
+        }
+        talkers.is_empty()
+    });
+    assert_eq!(closed.len(), count);
+    world.until("all closed", |world| world.driver.connections() == 0);
+}
+
+fn a_thousand_connections_keep_their_streams_apart(make: Make) {
+    for seed in [11, 12] {
+        echo(make, Tuning::default(), 1000, seed);
+    }
+}
+
+fn receive_buffers_that_run_out_come_back(make: Make) {
+    // Two small buffers, short queues, and little work in a poll: everything is scarce all the time.
+    let tuning = Tuning {
+        ring_buffers: 2,
+        ring_buffer_bytes: 100,
+        ring_entries: 4,
+        receive_bytes: 100,
+        reads_per_poll_max: 3,
+        ..Tuning::default()
+    };
+    echo(make, tuning, 60, 13);
+}
+
+fn a_firehose_does_not_starve_a_ping(make: Make) {
+    let mut world = World::new(make);
+    let stop = Arc::new(AtomicBool::new(false));
+    let hoses: Vec<_> = (0..2)
+        .map(|_| {
+            let (_, mut hose) = world.connect();
+            hose.set_nonblocking(false).unwrap();
+            let stop = stop.clone();
+            std::thread::spawn(move || {
+                let data = vec![b'x'; 256 << 10];
+                while !stop.load(Ordering::Relaxed) && hose.write_all(&data).is_ok() {}
+            })
+        })
+        .collect();
+    let (ping, mut client) = world.connect();
+    for round in 1..=50 {
+        client.write_all(b".").unwrap();
+        let mut polls = 0;
+        world.until("a ping between the hoses", |world| {
+            for story in world.stories.values_mut() {
+                if story.received.len() > 100 {
+                    story.received.clear();
+                }
+            }
+            polls += 1;
+            world.story(ping).received.len() == round
+        });
+        // The byte was in the kernel before the first poll: a fair driver reports it in the next few.
+        assert!(polls <= 8, "the ping took {polls} polls");
+    }
+    stop.store(true, Ordering::Relaxed);
+    drop(world);
+    for hose in hoses {
+        hose.join().unwrap();
+    }
+}

@@ -1,0 +1,322 @@
+//! Imports run down: each module of the server stands on a floor and uses only what lies below it.
+//!
+//! The floors are those of docs/architecture.md. Two modules on one floor do not use each other. What still runs up is
+//! listed file by file, and the list can only shrink: a new import that runs up fails here, and so does a line of the
+//! list whose import is gone.
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// The floors from the ground up: a name, and its modules. A module that is not named stands where the module does that
+/// it belongs to. Below them all are the crates of our own.
+const FLOORS: &[(&str, &[&str])] = &[
+    (
+        "ground",
+        &[
+            "allocator",
+            "clock",
+            "limits",
+            "memory",
+            "runtime::work",
+            "stream::errors",
+            "stream::sm::id",
+            "upgrade::codec",
+            "upgrade::error",
+            "user::keys",
+        ],
+    ),
+    ("stanzas", &["admission", "stanza"]),
+    ("saved state", &["upgrade::file", "upgrade::record", "upgrade::state", "upgrade::tls"]),
+    (
+        "protocol",
+        &[
+            "metrics",
+            "reply",
+            "registration::counted",
+            "registration::metrics",
+            "registration::network",
+            "registration::number",
+            "registration::pasted",
+            "registration::pin",
+            "registration::prefix",
+            "registration::refusal",
+            "registration::rules",
+            "registration::settings",
+            "stream::sasl",
+            "stream::sm",
+        ],
+    ),
+    ("configuration", &["config"]),
+    ("shared", &["shared"]),
+    ("negotiation", &["stream", "stream::sasl::audit"]),
+    ("session", &["session"]),
+    ("exchange", &["runtime"]),
+    ("actors", &["user"]),
+    ("services", &["service"]),
+    ("accounts", &["stream::registration"]),
+    ("inheritance", &["upgrade::guard", "upgrade::launch", "upgrade::rehearse", "upgrade::takeover"]),
+    ("loop", &["worker"]),
+    ("features", &["registration"]),
+    ("replacement", &["upgrade"]),
+    ("operation", &["control", "stats"]),
+    ("start", &["boot"]),
+    ("programs", &["check", "cli", "handover", "lib", "main", "simulation"]),
+];
+
+/// Imports that run up today: the file, and the file that it uses.
+const RUN_UP: &[(&str, &str)] = &[
+    ("control/mod.rs", "boot.rs"),
+    ("runtime/jobs.rs", "user/home.rs"),
+    ("shared.rs", "registration/errand.rs"),
+    ("shared.rs", "stats.rs"),
+    ("shared.rs", "stream/registration.rs"),
+    ("shared.rs", "stream/sasl/audit.rs"),
+    ("stream/features.rs", "service/caps.rs"),
+    ("stream/machine.rs", "registration/in_band.rs"),
+    ("stream/machine.rs", "service/register.rs"),
+    ("stream/machine.rs", "stream/registration.rs"),
+    ("upgrade/conduct.rs", "boot.rs"),
+    ("upgrade/takeover.rs", "control/protocol.rs"),
+    ("user/routing.rs", "service/mod.rs"),
+    ("worker/login.rs", "registration/in_band.rs"),
+];
+
+/// What `runtime` passes on from the crate below it.
+const PASSED_ON: [&str; 5] = ["driver", "gauge", "mailbox", "platform", "timer"];
+
+/// The modules of the program `whimbreld` beside the library.
+const PROGRAM: [&str; 4] = ["main", "cli", "check", "handover"];
+
+/// The files of `server/src` without those that only tests need, by the path of their module.
+struct Sources {
+    files: BTreeMap<String, PathBuf>,
+    folder: PathBuf,
+}
+
+impl Sources {
+    fn read() -> Sources {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut sources = Sources { files: BTreeMap::new(), folder: folder.clone() };
+        sources.add(&folder);
+        assert!(sources.files.len() > 150, "the server has lost its sources");
+        sources
+    }
+
+    fn add(&mut self, folder: &Path) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.file_stem().is_some_and(|stem| stem == "tests") {
+                continue;
+            }
+            if path.is_dir() {
+                self.add(&path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let module = path.strip_prefix(&self.folder).unwrap().with_extension("");
+                let module = module.to_str().unwrap().replace('/', "::");
+                let module = module.strip_suffix("::mod").unwrap_or(&module).to_owned();
+                self.files.insert(module, path);
+            }
+        }
+    }
+
+    /// As the messages and the list name it.
+    fn name(&self, module: &str) -> String {
+        self.files[module].strip_prefix(&self.folder).unwrap().to_str().unwrap().to_owned()
+    }
+
+    /// The module that a path of names leads to; none when it leads to a crate or to an item of the root.
+    fn target(&self, path: &[String]) -> Option<&str> {
+        if let [runtime, passed_on, ..] = path
+            && runtime == "runtime"
+            && PASSED_ON.contains(&passed_on.as_str())
+        {
+            return None;
+        }
+        (1..=path.len()).rev().find_map(|length| {
+            let module = path[..length].join("::");
+            self.files.get_key_value(&module).map(|(module, _)| module.as_str())
+        })
+    }
+
+    /// All pairs of modules of which the first uses the second.
+    fn imports(&self) -> BTreeSet<(&str, &str)> {
+        let mut pairs = BTreeSet::new();
+        for (module, path) in &self.files {
+            for path in paths(module, &without_tests(&std::fs::read_to_string(path).unwrap())) {
+                if let Some(target) = self.target(&path).filter(|target| target != module) {
+                    pairs.insert((module.as_str(), target));
+                }
+            }
+        }
+        pairs
+    }
+}
+
+/// The text without comments and without the module of tests at its end.
+fn without_tests(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let begins =
+        |pair: &[&str]| pair[0] == "#[cfg(test)]" && pair[1].contains("mod ") && pair[1].ends_with('{');
+    let end = lines.windows(2).position(begins).unwrap_or(lines.len());
+    lines[..end].iter().map(|line| line.split("//").next().unwrap_or_default().to_owned() + "\n").collect()
+}
+
+/// Every path in the text that begins at the root of the crate or climbs to a module above its own.
+fn paths(module: &str, text: &str) -> Vec<Vec<String>> {
+    let mut found = Vec::new();
+    let own: Vec<String> = module.split("::").map(str::to_owned).collect();
+    let is_program = PROGRAM.contains(&module);
+    for (at, _) in text.match_indices("::") {
+        let head = word_before(&text[..at]);
+        let before = &text[..at - head.len()];
+        if before.ends_with("::") {
+            continue;
+        }
+        let (mut base, mut rest) = match head {
+            "crate" if !is_program => (Vec::new(), &text[at + 2..]),
+            "whimbrel_server" if is_program => (Vec::new(), &text[at + 2..]),
+            "super" => (own[..own.len() - 1].to_vec(), &text[at + 2..]),
+            _ => continue,
+        };
+        while let Some(higher) = rest.strip_prefix("super::") {
+            base.pop();
+            rest = higher;
+        }
+        expand(base, rest, &mut found);
+    }
+    found
+}
+
+fn word_before(text: &str) -> &str {
+    let is_part = |letter: char| letter.is_alphanumeric() || letter == '_';
+    &text[text.trim_end_matches(is_part).len()..]
+}
+
+/// Follows a path, into each branch where braces divide it. Returns what comes behind it.
+fn expand<'a>(mut base: Vec<String>, text: &'a str, found: &mut Vec<Vec<String>>) -> &'a str {
+    let mut rest = text.trim_start();
+    loop {
+        if let Some(inner) = rest.strip_prefix('{') {
+            rest = inner;
+            while !rest.starts_with('}') && !rest.is_empty() {
+                let behind = expand(base.clone(), rest, found).trim_start();
+                // An alias, or something that is no import: on to the next branch.
+                let next = behind.find([',', '}']).unwrap_or(behind.len());
+                rest = behind[next..].trim_start_matches(',').trim_start();
+            }
+            return rest.strip_prefix('}').unwrap_or(rest);
+        }
+        let end = rest.find(|letter: char| !letter.is_alphanumeric() && letter != '_').unwrap_or(rest.len());
+        if end > 0 && &rest[..end] != "self" {
+            base.push(rest[..end].to_owned());
+        }
+        match rest[end..].strip_prefix("::") {
+            Some(behind) if end > 0 => rest = behind,
+            _ => {
+                found.push(base);
+                return &rest[end..];
+            }
+        }
+    }
+}
+
+/// The number of a module's floor, and the module that the table names.
+fn floor(module: &str) -> (usize, &'static str) {
+    let rooms = FLOORS.iter().enumerate();
+    let rooms = rooms.flat_map(|(number, (_, modules))| modules.iter().map(move |room| (number, *room)));
+    let holds =
+        |room: &str| module.strip_prefix(room).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
+    let found = rooms.filter(|(_, room)| holds(room)).max_by_key(|(_, room)| room.len());
+    found.unwrap_or_else(|| panic!("{module} stands on no floor: give it one in server/tests/layers.rs"))
+}
+
+fn top(module: &str) -> &str {
+    module.split("::").next().unwrap_or(module)
+}
+
+/// Whether the import goes to a higher floor, or to another module on the same one.
+fn runs_up(from: &str, to: &str) -> bool {
+    let ((here, _), (there, _)) = (floor(from), floor(to));
+    there > here || (there == here && top(from) != top(to))
+}
+
+/// The modules that can be reached from themselves, where `module` says to which one each file belongs.
+fn in_cycles<'a>(
+    imports: &BTreeSet<(&'a str, &'a str)>,
+    module: impl Fn(&'a str) -> &'a str,
+) -> Vec<&'a str> {
+    let mut reaches: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for (from, to) in
+        imports.iter().map(|(from, to)| (module(from), module(to))).filter(|(from, to)| from != to)
+    {
+        reaches.entry(from).or_default().insert(to);
+    }
+    for through in reaches.keys().copied().collect::<Vec<_>>() {
+        let further = reaches[through].clone();
+        for reached in reaches.values_mut().filter(|reached| reached.contains(through)) {
+            reached.extend(&further);
+        }
+    }
+    reaches.iter().filter(|(module, reached)| reached.contains(*module)).map(|(module, _)| *module).collect()
+}
+
+#[test]
+fn imports_run_down() {
+    let sources = Sources::read();
+    let imports = sources.imports();
+    assert!(imports.len() > 500, "only {} imports are found", imports.len());
+    let up: BTreeSet<(String, String)> = imports
+        .iter()
+        .filter(|(from, _)| *from != "lib" && *from != "main")
+        .filter(|(from, to)| runs_up(from, to))
+        .map(|(from, to)| (sources.name(from), sources.name(to)))
+        .collect();
+    println!("{} imports between files, {} run up", imports.len(), up.len());
+    let (whole, parts) = (in_cycles(&imports, top), in_cycles(&imports, |module| floor(module).1));
+    println!("{} top-level modules are in cycles: {}", whole.len(), whole.join(", "));
+    println!("{} modules of the table are in cycles: {}", parts.len(), parts.join(", "));
+
+    let known: BTreeSet<(String, String)> =
+        RUN_UP.iter().map(|(from, to)| ((*from).to_owned(), (*to).to_owned())).collect();
+    assert_eq!(known.len(), RUN_UP.len(), "RUN_UP in server/tests/layers.rs names an import twice");
+    let new: Vec<String> = up.difference(&known).map(|(from, to)| format!("{from} uses {to}")).collect();
+    assert!(new.is_empty(), "these imports run up (docs/architecture.md, Floors):\n{}", new.join("\n"));
+    let gone: Vec<String> = known.difference(&up).map(|(from, to)| format!("{from} used {to}")).collect();
+    assert!(gone.is_empty(), "these run up no more; take them out of RUN_UP:\n{}", gone.join("\n"));
+}
+
+#[test]
+fn the_table_of_floors_names_modules_that_are_there_and_the_page_shows_it() {
+    let sources = Sources::read();
+    let rooms: Vec<&str> = FLOORS.iter().flat_map(|(_, modules)| modules.iter().copied()).collect();
+    for room in &rooms {
+        assert!(sources.files.contains_key(*room), "there is no module {room}");
+    }
+    assert_eq!(rooms.iter().collect::<BTreeSet<_>>().len(), rooms.len(), "a module stands on two floors");
+
+    let mut table = String::from("| floor | modules |\n| --- | --- |\n");
+    for (name, modules) in FLOORS.iter().rev() {
+        let modules: Vec<String> = modules.iter().map(|module| format!("`{module}`")).collect();
+        table += &format!("| {name} | {} |\n", modules.join(", "));
+    }
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/architecture.md"))
+        .unwrap();
+    assert!(page.contains(&table), "docs/architecture.md must show the floors as they are:\n{table}");
+}
+
+#[test]
+fn paths_are_found_however_they_are_written() {
+    let found = |module: &str, text: &str| -> Vec<String> {
+        paths(module, text).iter().map(|path| path.join("::")).collect()
+    };
+    let text =
+        "use crate::a::{B, c::{D, E as F}, self};\nuse super::super::g::H;\nfn f() -> crate::i::J<x::Y> {}";
+    assert_eq!(
+        found("one::two::three", text),
+        ["a::B", "a::c::D", "a::c::E", "a", "one::g::H", "i::J"],
+        "groups, aliases, climbing, and paths in the midst of code"
+    );
+    assert_eq!(found("main", "use whimbrel_server::boot;\nuse crate::cli;"), ["boot"]);
+    assert_eq!(floor("user::home").1, "user");
+}
