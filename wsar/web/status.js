@@ -50,7 +50,7 @@ export class Status {
     this.notify(notices);
     this.alarm(now);
     const about = [`last sample ${clock(now.time)}`, ...now.problems];
-    const links = [['/api', 'API'], ['/metrics', 'metrics']].map(([href, text]) => element('a', { href, text }));
+    const links = [['api', 'API'], ['metrics', 'metrics']].map(([href, text]) => element('a', { href, text }));
     this.footer.replaceChildren(...about.map((text) => element('span', { class: 'num', text })), ...links);
   }
 
