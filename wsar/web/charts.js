@@ -143,7 +143,19 @@ class Chart {
     return [when, ...this.lines.flatMap(({ id }) => [list(mean, id), list(max, id)])];
   }
 
-  // Thresholds, and restarts of the server.
+  // Of the rules that watch what is shown: where each comes into force, and where it goes.
+  levels() {
+    const found = [];
+    for (const [metric, scale] of this.chart.levels ?? []) {
+      for (const rule of this.page.rules().filter((r) => r.metric === metric && !r.of)) {
+        found.push([(rule.above ?? rule.below) * scale, '--bad']);
+        if (rule.clear != null && rule.clear !== (rule.above ?? rule.below)) found.push([rule.clear * scale, '--warn']);
+      }
+    }
+    return found;
+  }
+
+  // Levels of rules, and restarts of the server.
   marks(u) {
     const { ctx } = u;
     const { left, top, width, height } = u.bbox;
@@ -157,9 +169,9 @@ class Chart {
     ctx.save();
     ctx.lineWidth = devicePixelRatio;
     ctx.setLineDash([4 * devicePixelRatio, 4 * devicePixelRatio]);
-    for (const [level, colour] of this.chart.marks ?? []) {
+    for (const [level, colour] of this.levels()) {
       const y = u.valToPos(level, 'y', true);
-      line(colour, left, y, left + width, y);
+      if (y >= top && y <= top + height) line(colour, left, y, left + width, y);
     }
     const [from, to] = this.page.bounds();
     for (const time of this.page.restarts().filter((t) => t > from && t < to)) {

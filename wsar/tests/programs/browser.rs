@@ -94,11 +94,4 @@ impl Browser {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
-
-    /// Moves the mouse, pressed or not: `mouseMoved`, `mousePressed`, `mouseReleased`.
-    pub(crate) fn mouse(&mut self, kind: &str, (x, y): (f64, f64)) {
-        let button = if kind == "mouseMoved" { "none" } else { "left" };
-        let params = json!({"type": kind, "x": x, "y": y, "button": button, "clickCount": 1});
-        self.call("Input.dispatchMouseEvent", params);
-    }
 }

@@ -85,6 +85,8 @@ const UNCOVERED_MAX: usize = 5;
 const FLEETING: &[(&str, &str)] = &[
     ("mailbox.bytes", "mailbox.stalls"),
     ("queue.commit.length", "queue.commit.high_water"),
+    ("queue.commit.fullest", "queue.commit.high_water"),
+    ("queue.output.fullest", "queue.output.high_water"),
     ("queue.held.length", "queue.held.high_water"),
     ("queue.completions.length", "queue.completions.high_water"),
     ("queue.commands.length", "queue.commands.high_water"),
