@@ -65,6 +65,7 @@ worker_metrics! {
     log_commit_time "log.commit_time" Counter "microseconds" "Time from asking for those commits to learning of them.";
     log_commit_longest "log.commit_longest" HighWater "microseconds" "Longest of those times.";
     log_waiting "queue.commit.length" Gauge "messages" "Messages whose senders wait for a commit.";
+    log_waiting_fullest "queue.commit.fullest" HighWater "messages" "Stanzas of the client that waits for most commits, in this round of the samples of memory.";
     log_waiting_high "queue.commit.high_water" HighWater "messages" "Most messages whose senders ever waited for a commit.";
     settled "log.settled" Counter "messages" "Messages of which senders were told that they are safe, or need not be.";
     redelivered "log.delivered_later" Counter "messages" "Messages delivered out of the log, not as they came.";
@@ -136,6 +137,7 @@ worker_metrics! {
     held_stalls "held.stalls" Counter "times" "Reading from all clients of a worker paused by limits.held_bytes.";
     mailbox_letters "mailbox.letters" Counter "letters" "Letters sent to other workers.";
     backlog_bytes "queue.output.length" Gauge "bytes" "Bytes that wait to be written to clients that read slowly.";
+    backlog_fullest "queue.output.fullest" HighWater "bytes" "Bytes that wait for the client for which most wait, in this round of the samples of memory.";
     backlog_high "queue.output.high_water" HighWater "bytes" "Most bytes that ever waited for one client.";
     timers "timers" Gauge "timers" "Timers set.";
     loop_iterations "loop.iterations" Counter "iterations" "Event-loop iterations.";

@@ -43,6 +43,7 @@ struct Queue {
     place: String,
     unit: String,
     length: u64,
+    fullest: u64,
     high_water: u64,
     limit: u64,
 }
@@ -147,18 +148,22 @@ pub(crate) fn queues(data: &Path, report: &Report) -> Result<(), Problem> {
             .queues
             .iter()
             .map(|row| {
-                let Queue { queue, place, unit, length, high_water, limit } = row;
+                let Queue { queue, place, unit, length, fullest, high_water, limit } = row;
+                let full = *fullest as f64 * 100.0 / (*limit).max(1) as f64;
                 vec![
                     queue.clone(),
                     place.clone(),
                     length.to_string(),
+                    fullest.to_string(),
                     high_water.to_string(),
                     limit.to_string(),
+                    format!("{full:.1}%"),
                     unit.clone(),
                 ]
             })
             .collect();
-        let mut text = table(&["queue", "place", "length", "high water", "limit", "unit"], &rows);
+        let mut text =
+            table(&["queue", "place", "length", "fullest", "high water", "limit", "full", "unit"], &rows);
         if queues.cut {
             text.push_str("more mailboxes are not shown\n");
         }

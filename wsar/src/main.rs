@@ -58,6 +58,9 @@ enum Problem {
     /// A file that was named on the command line.
     #[error("{path}: {error}", path = .0.display(), error = .1)]
     File(PathBuf, io::Error),
+    /// No folder of a recording.
+    #[error("{folder}: there is no recording; `wsar record` makes one", folder = .0.display())]
+    NoRecording(PathBuf),
     /// Nothing to show.
     #[error("{folder}: nothing was recorded between {from} and {to}; `wsar record` records", folder = .0.display(), from = time::date_and_time(*.1), to = time::date_and_time(*.2))]
     NothingRecorded(PathBuf, u64, u64),
@@ -232,7 +235,10 @@ fn watch(cli: &Cli, args: &Alert) -> Result<(), Problem> {
 fn open_part(cli: &Cli, part: &Part) -> Result<(Archive, (u64, u64)), Problem> {
     let folder = part.of.clone().unwrap_or_else(|| cli.data.join("wsar"));
     let (from, to) = time::range(part.from.as_deref().unwrap_or("-1d"), part.to.as_deref(), time::now_ms())?;
-    let archive = Archive::open(&folder, from, to)?;
+    let archive = match Archive::open(&folder, from, to) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Problem::NoRecording(folder)),
+        other => other?,
+    };
     for (path, trouble) in archive.troubles() {
         eprintln!("wsar: {}: {trouble}", path.display());
     }

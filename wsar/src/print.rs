@@ -43,8 +43,8 @@ pub struct Printer<'a, W> {
     date: Option<String>,
 }
 
-/// Sums of values times seconds, and seconds, by table, row and column.
-type Averages = BTreeMap<(usize, usize, String), Vec<(f64, f64)>>;
+/// Sums of values times seconds, and seconds, by table; of each row in the order in which rows are shown, and by column.
+type Averages = BTreeMap<usize, Vec<(String, Vec<(f64, f64)>)>>;
 
 impl<'a, W: Write> Printer<'a, W> {
     /// For a terminal of so many columns and lines.
@@ -72,9 +72,10 @@ impl<'a, W: Write> Printer<'a, W> {
         for (number, table) in tables.iter().enumerate() {
             let rows = (table.rows)(delta);
             let mut lines = Vec::new();
-            for (at, row) in rows.into_iter().enumerate() {
+            let mut place = 0;
+            for row in rows {
                 let values: Vec<_> = table.columns.iter().map(|column| (column.value)(delta, &row)).collect();
-                self.note(number, at, &row, &values, delta.seconds());
+                place = self.note((number, place), &row, &values, delta.seconds());
                 lines.push((row, values));
             }
             match self.format {
@@ -102,15 +103,12 @@ impl<'a, W: Write> Printer<'a, W> {
             return self.out.flush();
         }
         for (number, table) in self.tables.iter().enumerate() {
-            let rows: Vec<_> = self.averages.iter().filter(|((table, ..), _)| *table == number).collect();
-            if rows.is_empty() {
-                continue;
-            }
+            let Some(rows) = self.averages.get(&number) else { continue };
             writeln!(self.out)?;
-            let key = key_width(table, rows.iter().map(|((_, _, row), _)| row));
+            let key = key_width(table, rows.iter().map(|(row, _)| row));
             for part in parts(table, key, self.size.0) {
                 self.out.write_all(head("Average", table, key, part).as_bytes())?;
-                for ((_, _, row), sums) in &rows {
+                for (row, sums) in rows {
                     let mean = |&(sum, time): &(f64, f64)| (time > 0.0).then_some(sum / time);
                     let values: Vec<_> = sums.iter().map(mean).collect();
                     let range = range_of(table, part);
@@ -137,14 +135,27 @@ impl<'a, W: Write> Printer<'a, W> {
         Ok(())
     }
 
-    fn note(&mut self, table: usize, at: usize, row: &str, values: &[Option<f64>], seconds: f64) {
-        let sums = self.averages.entry((table, at, row.to_owned()));
-        let sums = sums.or_insert_with(|| vec![(0.0, 0.0); values.len()]);
-        for (sum, value) in sums.iter_mut().zip(values) {
+    /// Adds to the sums of a row, which are made at `place` when there are none. Returns the place after it: a row that
+    /// is gone for a time, as a core may be, keeps its own.
+    fn note(
+        &mut self,
+        (table, place): (usize, usize),
+        row: &str,
+        values: &[Option<f64>],
+        seconds: f64,
+    ) -> usize {
+        let rows = self.averages.entry(table).or_default();
+        let at = rows.iter().position(|(known, _)| known == row).unwrap_or_else(|| {
+            let at = place.min(rows.len());
+            rows.insert(at, (row.to_owned(), vec![(0.0, 0.0); values.len()]));
+            at
+        });
+        for (sum, value) in rows[at].1.iter_mut().zip(values) {
             if let Some(value) = value {
                 *sum = (sum.0 + value * seconds, sum.1 + seconds);
             }
         }
+        at + 1
     }
 
     fn text(
@@ -312,6 +323,36 @@ mod tests {
         assert_eq!(average[3][..2], ["1", "25.0"]);
         let rows: Vec<_> = lines.iter().filter(|l| l.get(1).is_some_and(|f| f == "1")).collect();
         assert_eq!((rows[0][2].as_str(), rows[1][2].as_str()), ("75.0", "0.0"));
+    }
+
+    #[test]
+    fn a_core_that_goes_and_comes_again_has_one_average() {
+        let user = Description { name: "cpu.user", kind: Kind::Counter, unit: "x", help: "." };
+        let mut sink = Sink::default();
+        let mut take = |time_ms, cores: &[&str]| {
+            for core in cores {
+                sink.put_at(&user, "cpu", core, time_ms);
+            }
+            sink.finish(time_ms)
+        };
+        let all = ["0", "1", "2"];
+        let samples = [
+            take(1_000, &all),
+            take(2_000, &all),
+            take(3_000, &["0", "2"]),
+            take(4_000, &all),
+            take(5_000, &all),
+        ];
+        let (mut out, tables) = (Vec::new(), [table::named("cpu").unwrap()]);
+        let mut printer = Printer::new(&mut out, &tables, Format::Text, (100, 24));
+        for pair in samples.windows(2) {
+            printer.print(&Delta::between(&pair[0], &pair[1]).unwrap()).unwrap();
+        }
+        printer.finish().unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let averages = text.split("Average").nth(1).unwrap().lines().skip(1);
+        let rows: Vec<_> = averages.filter_map(|line| line.split_ascii_whitespace().next()).collect();
+        assert_eq!(rows, ["all", "0", "1", "2"], "{text}");
     }
 
     #[test]

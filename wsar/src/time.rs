@@ -61,25 +61,56 @@ pub enum NotATime {
     #[error("`{0}`: there is no such day")]
     NoSuchDay(String),
     /// The range begins later than now.
-    #[error("{begin} is still to come; a clock alone is one of today, write the date before it for another day", begin = date_and_time(*.0))]
+    #[error("{begin} is still to come", begin = date_and_time(*.0))]
     Future(u64),
     /// The range ends where it begins, or before.
     #[error("{end} is not after {begin}, where the range begins", begin = date_and_time(*.0), end = date_and_time(*.1))]
     Backwards(u64, u64),
 }
 
-/// A range of time gone by, in milliseconds. It may end in the future, where there is nothing yet.
+/// A range of time gone by, in milliseconds. It may end in the future, where there is nothing yet. A clock alone as the
+/// begin is the last one that has been; as the end of such a range it is the first one after the begin. So a range may
+/// reach over midnight.
 ///
 /// # Errors
 /// One of the texts is no time, the range lies in the future, or it ends before it begins.
 pub fn range(from: &str, to: Option<&str>, now_ms: u64) -> Result<(u64, u64), NotATime> {
-    let from_ms = parse(from, now_ms)?;
-    let to_ms = to.map_or(Ok(now_ms), |to| parse(to, now_ms))?;
+    let (mut from_ms, to_clock) = (parse(from, now_ms)?, to.filter(|to| is_clock(to)));
+    if is_clock(from) && from_ms > now_ms {
+        from_ms = days_from(from_ms, -1);
+    }
+    let mut to_ms = to.map_or(Ok(now_ms), |to| parse(to, now_ms))?;
+    if let Some(to) = to_clock.filter(|_| is_clock(from)) {
+        to_ms = parse(to, from_ms)?;
+        if to_ms < from_ms {
+            to_ms = days_from(to_ms, 1);
+            // From a clock of today to an earlier one is from yesterday's on.
+            if to_ms > now_ms && days_from(from_ms, 1) > now_ms {
+                (from_ms, to_ms) = (days_from(from_ms, -1), days_from(to_ms, -1));
+            }
+        }
+    }
     match () {
         () if from_ms > now_ms => Err(NotATime::Future(from_ms)),
         () if from_ms >= to_ms => Err(NotATime::Backwards(from_ms, to_ms)),
         () => Ok((from_ms, to_ms)),
     }
+}
+
+/// Whether a time is a clock without a date.
+fn is_clock(text: &str) -> bool {
+    let text = text.trim();
+    text.contains(':') && !text.contains('-')
+}
+
+/// The same clock so many days later: not 24 hours each where the clock is put forward or back.
+fn days_from(time_ms: u64, days: i32) -> u64 {
+    let mut tm = local(time_ms);
+    tm.tm_mday += days;
+    tm.tm_isdst = -1;
+    // SAFETY: the pointer is to a value of ours.
+    let seconds = unsafe { libc::mktime(&raw mut tm) };
+    u64::try_from(seconds).map_or(time_ms, |seconds| seconds.saturating_mul(1000))
 }
 
 /// A point in time, in milliseconds: a clock of today, a date, both, an age, or a Unix time in seconds.
@@ -231,5 +262,28 @@ mod tests {
         assert_eq!(range("1760003723", None, now), Err(NotATime::Future(now + 3_600_000)));
         // A time in milliseconds, taken for one in seconds.
         assert!(matches!(range("1760000123000", None, now), Err(NotATime::Future(_))));
+    }
+
+    #[test]
+    fn ranges_of_clocks_reach_over_midnight() {
+        let now = parse("2026-03-10 10:00", 0).unwrap();
+        let at = |text: &str| parse(text, now).unwrap();
+        for (from, to, begin, end) in [
+            ("09:00", "09:30", "2026-03-10 09:00", "2026-03-10 09:30"),
+            ("09:00", "11:00", "2026-03-10 09:00", "2026-03-10 11:00"),
+            ("23:50", "00:10", "2026-03-09 23:50", "2026-03-10 00:10"),
+            ("22:00", "23:00", "2026-03-09 22:00", "2026-03-09 23:00"),
+            ("09:30", "09:00", "2026-03-09 09:30", "2026-03-10 09:00"),
+            ("2026-03-08 23:50", "2026-03-09 00:10", "2026-03-08 23:50", "2026-03-09 00:10"),
+        ] {
+            assert_eq!(range(from, Some(to), now), Ok((at(begin), at(end))), "{from} to {to}");
+        }
+        assert_eq!(range("23:50", None, now), Ok((at("2026-03-09 23:50"), now)));
+        let after_midnight = at("2026-03-10 00:10");
+        assert_eq!(
+            range("23:50", Some("23:55"), after_midnight),
+            Ok((at("2026-03-09 23:50"), at("2026-03-09 23:55")))
+        );
+        assert!(matches!(range("09:00", Some("09:00"), now), Err(NotATime::Backwards(..))));
     }
 }

@@ -3,6 +3,7 @@
 /* global uPlot */
 import { CHARTS, linesOf } from './figures.js';
 import { clock, day, element, human, tick } from './format.js';
+import { extent, Tooltip } from './tooltip.js';
 
 const HEIGHT = 170;
 const AXIS = 58; // the same for all, so that one time is at one place in a column of charts
@@ -25,7 +26,9 @@ function mix(a, b, part) {
 
 const times = (u, splits, axis, space, step) => {
   let last = '';
-  return splits.map((ms) => {
+  return splits.map((split) => {
+    // A split may miss its second by less than a millisecond, which must not make it the second before.
+    const ms = Math.round(split);
     const date = day(ms);
     const text = step >= 86400000 || (last && date !== last) ? date : clock(ms, step < 60000);
     last = date;
@@ -102,7 +105,10 @@ class Chart {
         bind: { dblclick: () => () => page.live() },
       },
       hooks: {
-        setCursor: [() => this.legend()],
+        setCursor: [() => {
+          this.legend();
+          this.tell();
+        }],
         setSelect: [(u) => {
           const { left, width } = u.select;
           if (width < 6) return;
@@ -114,6 +120,13 @@ class Chart {
       },
     };
     this.uplot = new uPlot(options, this.columns(), this.plot);
+    this.tooltip = new Tooltip();
+    this.uplot.over.append(this.tooltip.node);
+    this.uplot.over.addEventListener('mouseenter', () => { this.under = true; });
+    this.uplot.over.addEventListener('mouseleave', () => {
+      this.under = false;
+      this.tooltip.hide();
+    });
   }
 
   columns() {
@@ -130,7 +143,19 @@ class Chart {
     return [when, ...this.lines.flatMap(({ id }) => [list(mean, id), list(max, id)])];
   }
 
-  // Thresholds, and restarts of the server.
+  // Of the rules that watch what is shown: where each comes into force, and where it goes.
+  levels() {
+    const found = [];
+    for (const [metric, scale] of this.chart.levels ?? []) {
+      for (const rule of this.page.rules().filter((r) => r.metric === metric && !r.of)) {
+        found.push([(rule.above ?? rule.below) * scale, '--bad']);
+        if (rule.clear != null && rule.clear !== (rule.above ?? rule.below)) found.push([rule.clear * scale, '--warn']);
+      }
+    }
+    return found;
+  }
+
+  // Levels of rules, and restarts of the server.
   marks(u) {
     const { ctx } = u;
     const { left, top, width, height } = u.bbox;
@@ -144,9 +169,9 @@ class Chart {
     ctx.save();
     ctx.lineWidth = devicePixelRatio;
     ctx.setLineDash([4 * devicePixelRatio, 4 * devicePixelRatio]);
-    for (const [level, colour] of this.chart.marks ?? []) {
+    for (const [level, colour] of this.levels()) {
       const y = u.valToPos(level, 'y', true);
-      line(colour, left, y, left + width, y);
+      if (y >= top && y <= top + height) line(colour, left, y, left + width, y);
     }
     const [from, to] = this.page.bounds();
     for (const time of this.page.restarts().filter((t) => t > from && t < to)) {
@@ -166,6 +191,23 @@ class Chart {
     });
   }
 
+  // The tooltip, in the chart that the pointer is in; the others show where its time is.
+  tell() {
+    const { idx, left } = this.uplot?.cursor ?? {};
+    if (!this.under || idx == null || left < 0) {
+      this.tooltip?.hide();
+      return;
+    }
+    const { times: when, mean, max } = this.page.data();
+    const [from, to] = this.page.bounds();
+    const first = when.findIndex((time) => time >= from);
+    const last = when.findLastIndex((time) => time <= to);
+    const rows = this.lines.map(({ id, label, colour }) => ({
+      label, colour, values: { here: mean[id]?.[idx], ...extent(mean[id] ?? [], max[id] ?? [], first, last) },
+    }));
+    this.tooltip.show(when[idx], rows, this.chart.unit, left, this.uplot.over.clientWidth);
+  }
+
   update(tables) {
     const lines = linesOf(this.chart, tables);
     const key = lines.map((line) => line.id).join();
@@ -176,6 +218,7 @@ class Chart {
       this.uplot.setData(this.columns());
     }
     this.legend();
+    this.tell();
   }
 
   resize() {

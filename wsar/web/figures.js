@@ -16,26 +16,25 @@ export function value(tables, id) {
 const line = (id, label, colour) => ({ id, label, colour });
 const keys = (object) => Object.keys(object ?? {});
 
-// Their limit is that of one client: how full they are is not known.
-const OF_ONE_CLIENT = new Set(['output', 'commit']);
 export const queues = (tables) => keys(tables.queues);
 // Loop devices and memory disks only hide the real ones.
 const disks = (tables) => keys(tables.disk).filter((name) => !/^(loop|ram|zram|md)\d/.test(name)).slice(0, 6);
 export const workers = (tables) => keys(tables.workers).filter((name) => name !== 'all');
 
+// levels: [metric of a rule, its unit in that of the chart]: where the rule comes into force, a line is drawn.
 // unit: see format.js. stack: areas on top of one another. lines may depend on what there is.
 export const CHARTS = [
   { name: 'messages', place: 'server', title: 'Messages', note: 'a second', unit: 'rate', lines: [line('stanzas.messages_in', 'in', 1), line('stanzas.messages_out', 'out', 2)] },
   { name: 'sessions', place: 'server', title: 'Clients', unit: 'number', lines: [line('server.connections', 'connections', 3), line('server.sessions', 'sessions', 1)] },
   { name: 'backlog', place: 'server', title: 'Waiting for slow readers', note: 'output queue, all clients', unit: 'bytes', lines: [line('queues.output.length', 'output', 5)] },
-  { name: 'queues', place: 'server', title: 'How full queues are', note: 'of their limits', unit: 'percent', max: 100, marks: [[50, '--warn'], [80, '--bad']],
-    lines: (tables) => queues(tables).filter((q) => !OF_ONE_CLIENT.has(q)).map((q, n) => line(`queues.${q}.full`, q, (n % 7) + 1)) },
-  { name: 'loop', place: 'server', title: 'Event loop', note: 'length of an iteration', unit: 'micros', lines: [line('workers.all.loop_p50', 'median', 1), line('workers.all.loop_p99', '99 %', 2), line('workers.all.loop_max', 'longest', 5)] },
-  { name: 'commit', place: 'server', title: 'Commits of the log', note: 'mean time', unit: 'micros', lines: [line('stanzas.commit_mean', 'commit', 4)] },
+  { name: 'queues', place: 'server', title: 'How full queues are', note: 'the fullest worker, mailbox or client', unit: 'percent', max: 100, levels: [['full:held', 1]],
+    lines: (tables) => queues(tables).map((q, n) => line(`queues.${q}.full`, q, (n % 7) + 1)) },
+  { name: 'loop', place: 'server', title: 'Event loop', note: 'length of an iteration', levels: [['loop.latency:p99', 1]], unit: 'micros', lines: [line('workers.all.loop_p50', 'median', 1), line('workers.all.loop_p99', '99 %', 2), line('workers.all.loop_max', 'longest', 5)] },
+  { name: 'commit', place: 'server', title: 'Commits of the log', note: 'mean time', levels: [['mean:log.commit_time/log.commits', 1]], unit: 'micros', lines: [line('stanzas.commit_mean', 'commit', 4)] },
   { name: 'pending', place: 'server', title: 'Pending messages', note: 'kept until acknowledged', unit: 'number', lines: [line('stanzas.pending', 'pending', 3)] },
   { name: 'bytes', place: 'server', title: 'Client traffic', note: 'a second', unit: 'byterate', lines: [line('server.bytes_in', 'in', 1), line('server.bytes_out', 'out', 2)] },
   { name: 'stanzas', place: 'server', title: 'Presence and IQ', note: 'a second', unit: 'rate', lines: [line('stanzas.presences_in', 'presence in', 1), line('stanzas.presences_out', 'presence out', 2), line('stanzas.iqs_in', 'IQ in', 3), line('stanzas.iqs_out', 'IQ out', 4)] },
-  { name: 'logins', place: 'server', title: 'Logins and refusals', note: 'a second', unit: 'rate', lines: [line('server.logins', 'logins', 1), line('server.logins_failed', 'failed', 2), line('server.refused', 'refused', 5)] },
+  { name: 'logins', place: 'server', title: 'Logins and refusals', note: 'a second', levels: [['logins.failed', 1], ['refused', 1]], unit: 'rate', lines: [line('server.logins', 'logins', 1), line('server.logins_failed', 'failed', 2), line('server.refused', 'refused', 5)] },
   { name: 'process', place: 'server', title: 'CPU of the server', note: 'of one core', unit: 'percent', stack: true, lines: [line('process.user', 'its code', 1), line('process.system', 'kernel', 3)] },
   { name: 'resident', place: 'server', title: 'Memory of the server', unit: 'bytes', lines: [line('process.resident', 'resident', 3), line('process.anonymous', 'allocated', 1)] },
   { name: 'cpu', place: 'machine', title: 'CPU', note: 'all cores', unit: 'percent', max: 100, stack: true, lines: [line('cpu.all.user', 'user', 1), line('cpu.all.nice', 'nice', 7), line('cpu.all.system', 'system', 3), line('cpu.all.softirq', 'soft irq', 4), line('cpu.all.iowait', 'iowait', 6), line('cpu.all.steal', 'steal', 5)] },

@@ -15,6 +15,7 @@ const view = new View(() => draw());
 const page = {
   bounds: () => view.bounds(),
   data: () => view.data(),
+  rules: () => view.now?.alerts.rules ?? [],
   restarts: () => view.now?.restarts ?? [],
   live: () => view.show({ kind: 'live', span: 300000 }),
   zoom: (from, to) => view.show({ kind: 'range', from, to }),

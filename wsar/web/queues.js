@@ -6,16 +6,12 @@ import { drawSpark, spark } from './tiles.js';
 
 const BYTES = new Set(['output', 'held']);
 
-// Queues of which the limit is that of one client: only that something waits is known, not how full any is.
-const WAITS = { output: 'slow readers', commit: 'for the disk' };
+// Queues of which the limit is that of one client: what is shown is its fullest client.
+const OF_ONE = { output: 'slow readers', commit: 'for the disk' };
 
 function judge(name, row) {
-  if (WAITS[name]) {
-    const part = row.limit > 0 ? Math.min(100, (row.length * 100) / row.limit) : 0;
-    return { part, tone: part > 50 ? 'warn' : '', state: row.length > 0 ? WAITS[name] : 'empty' };
-  }
   const part = row.full ?? 0;
-  const state = { bad: 'nearly full', warn: 'filling', '': row.length > 0 ? 'fine' : 'empty' }[tone(part)];
+  const state = { bad: 'nearly full', warn: 'filling', '': row.length > 0 ? OF_ONE[name] ?? 'fine' : 'empty' }[tone(part)];
   return { part, tone: tone(part), state };
 }
 
@@ -35,8 +31,9 @@ export class Queues {
     const bar = element('i');
     const cells = ['length', 'high', 'limit', 'state'].map((key) => [key, element('td', { class: key === 'limit' ? '' : key })]);
     const made = { bar, line: spark(84, 20), ...Object.fromEntries(cells) };
+    made.full = element('span', { class: 'num' });
     made.track = element('div', { class: 'track', role: 'img' }, bar);
-    made.node = element('tr', { id: `queue-${name}` }, element('th', { scope: 'row', text: name }), element('td', { class: 'fill' }, made.track),
+    made.node = element('tr', { id: `queue-${name}` }, element('th', { scope: 'row', text: name }), element('td', { class: 'fill' }, element('div', {}, made.track, made.full)),
       made.length, made.high, made.limit, element('td', { class: 'trend' }, made.line), made.state);
     return made;
   }
@@ -52,9 +49,11 @@ export class Queues {
       made.node.className = colour;
       made.bar.style.width = `${part > 0 ? Math.max(2, part) : 0}%`;
       made.track.setAttribute('aria-label', `${part.toFixed(0)} percent full`);
+      made.full.textContent = human(row.full, 'percent');
       made.length.textContent = human(row.length, unit);
       made.high.textContent = human(row.high_water, unit);
       made.limit.textContent = row.limit > 0 ? human(row.limit, unit) : '–';
+      made.limit.title = OF_ONE[name] ? 'of one client' : '';
       made.state.textContent = state;
       drawSpark(made.line, mean[`queues.${name}.length`] ?? []);
       return made.node;

@@ -5,7 +5,7 @@ const LATER = 10000;
 async function ask(path) {
   const answer = await fetch(path, { headers: { accept: 'application/json' } });
   if (answer.status === 401) {
-    location.assign('/login');
+    location.assign('login');
     throw new Error('log in');
   }
   const body = await answer.json();
@@ -13,17 +13,17 @@ async function ask(path) {
   return body;
 }
 
-export const now = () => ask('/api/now');
+export const now = () => ask('api/now');
 
 // Figures from `from` to `to` (milliseconds): {times, series: {id: {mean, max}}}.
 export function history(ids, from, to, points) {
   const query = new URLSearchParams({ series: ids.join(','), from: Math.round(from), to: Math.round(to), points });
-  return ask(`/api/history?${query}`);
+  return ask(`api/history?${query}`);
 }
 
 // Calls `sample` with each sample, and `lost` with why when none come.
 export function follow(sample, lost) {
-  const stream = new EventSource('/api/events');
+  const stream = new EventSource('api/events');
   stream.onmessage = (event) => sample(JSON.parse(event.data));
   stream.onerror = async () => {
     if (stream.readyState !== EventSource.CLOSED) {

@@ -50,7 +50,7 @@ export class Status {
     this.notify(notices);
     this.alarm(now);
     const about = [`last sample ${clock(now.time)}`, ...now.problems];
-    const links = [['/api', 'API'], ['/metrics', 'metrics']].map(([href, text]) => element('a', { href, text }));
+    const links = [['api', 'API'], ['metrics', 'metrics']].map(([href, text]) => element('a', { href, text }));
     this.footer.replaceChildren(...about.map((text) => element('span', { class: 'num', text })), ...links);
   }
 
@@ -62,24 +62,35 @@ export class Status {
     this.notices.replaceChildren(...notices.map(([tone, text]) => element('p', { class: `notice ${tone}`, text })));
   }
 
-  alarm({ time, alerts }) {
-    const key = JSON.stringify([alerts.in_force.map((a) => [a.rule, a.figure]), alerts.changes[0], Math.floor(time / 10000)]);
+  // One line that says how things stand, the rules in force, and what changed before.
+  alarm({ time, alerts, server }) {
+    const key = JSON.stringify([alerts.in_force.map((a) => [a.rule, a.figure]), alerts.changes[0], server.state, Math.floor(time / 10000)]);
     if (key === this.alarmed) return;
     this.alarmed = key;
     const open = this.alerts.querySelector('details')?.open ?? false;
-    const nodes = alerts.in_force.map(({ rule, figure, since }) => element('p', { class: 'alert', role: 'alert' },
-      element('b', { text: rule }), element('span', { class: 'num', text: `now ${figures.format(figure)}` }),
-      element('span', { class: 'quiet num', text: `for ${lasting(time - since)}, since ${clock(since)}` })));
-    const calm = nodes.length ? 'Alerts before' : 'No alerts in force';
+    const [tone, text] = verdict(alerts.in_force, server);
+    const nodes = [element('p', { class: `verdict ${tone}`, role: 'status', text })];
+    const figure = (v) => (v === null ? 'no figure' : figures.format(v));
+    for (const { rule, figure: now, since } of alerts.in_force) {
+      const cure = alerts.rules.find((r) => r.rule === rule)?.cure;
+      nodes.push(element('p', { class: 'alert', role: 'alert' }, element('b', { text: rule }), element('span', { class: 'num', text: `now ${figure(now)}` }),
+        element('span', { class: 'quiet num', text: `for ${lasting(time - since)}, since ${clock(since)}` }), ...(cure ? [element('span', { text: cure })] : [])));
+    }
     if (alerts.changes.length) {
       const past = alerts.changes.map((c) => element('li', {}, element('span', { class: 'num', text: moment(c.time) }),
-        element('b', { text: c.state }), element('span', { text: c.rule }), element('span', { class: 'num', text: figures.format(c.figure) })));
-      const details = element('details', { class: 'past' }, element('summary', { text: `${calm}; ${alerts.changes.length} ${alerts.changes.length === 1 ? 'change' : 'changes'}` }), element('ol', {}, ...past));
+        element('b', { text: c.state }), element('span', { text: c.rule }), element('span', { class: 'num', text: figure(c.figure) })));
+      const count = `${alerts.changes.length} ${alerts.changes.length === 1 ? 'change' : 'changes'}`;
+      const details = element('details', { class: 'past' }, element('summary', { text: `${count} of alerts` }), element('ol', {}, ...past));
       details.open = open;
       nodes.push(details);
-    } else {
-      nodes.push(element('p', { class: 'calm', text: calm }));
     }
     this.alerts.replaceChildren(...nodes);
   }
+}
+
+function verdict(inForce, { state }) {
+  if (state === 'ended') return ['bad', 'The server is down.'];
+  if (state === 'absent') return ['bad', 'No server runs in this data directory.'];
+  if (inForce.length === 0) return ['good', 'All is well: the server runs, and every rule is within its level.'];
+  return ['warn', `The server runs; ${inForce.length === 1 ? 'one rule is' : `${inForce.length} rules are`} out of bounds.`];
 }

@@ -36,9 +36,11 @@ export class View {
       const middle = (mode.from + mode.to) / 2;
       mode = { kind: 'range', from: middle - SPAN_MIN / 2, to: middle + SPAN_MIN / 2 };
     }
+    // Whole seconds: what a pointer selects is not.
+    if (mode.kind === 'range') mode = { kind: 'range', from: Math.floor(mode.from / 1000) * 1000, to: Math.ceil(mode.to / 1000) * 1000 };
     this.mode = mode;
     const { kind } = mode;
-    const hash = kind === 'range' ? `from=${Math.round(mode.from)}&to=${Math.round(mode.to)}` : `${kind}=${mode.span / 1000}`;
+    const hash = kind === 'range' ? `from=${mode.from}&to=${mode.to}` : `${kind}=${mode.span / 1000}`;
     history.replaceState(null, '', `#${hash}`);
     this.past = none();
     this.error = '';

@@ -123,8 +123,8 @@ impl Control {
         let mut row =
             |queue: &str, place: String, unit: &str, (length, high_water, limit): (u64, u64, u64)| {
                 rows.push(json!({
-                    "queue": queue, "place": place, "unit": unit,
-                    "length": length, "high_water": high_water, "limit": limit,
+                    "queue": queue, "place": place, "unit": unit, "length": length, "fullest": length,
+                    "high_water": high_water, "limit": limit,
                 }));
             };
         let (length, high_water, limit) = server.writer.gauge();
@@ -139,18 +139,6 @@ impl Control {
         for (worker, queue) in server.commands.iter().enumerate() {
             row("commands", format!("worker {worker}"), "commands", queue.gauge());
         }
-        for (worker, cells) in server.shared.metrics.iter().enumerate() {
-            let limit = u64::from(config.limits.output_backlog_bytes);
-            let gauge = (cells.backlog_bytes.get(), cells.backlog_high.get(), limit);
-            row("output", format!("worker {worker}"), "bytes", gauge);
-            let (waiting, limit) = (cells.log_waiting.get(), UNSETTLED_MAX as u64);
-            row(
-                "commit",
-                format!("worker {worker}"),
-                "messages",
-                (waiting, cells.log_waiting_high.get(), limit),
-            );
-        }
         let lanes = server.lanes.iter().enumerate();
         let lanes =
             lanes.flat_map(|(from, row)| row.iter().enumerate().map(move |(to, lane)| (from, to, lane)));
@@ -160,6 +148,20 @@ impl Control {
             let (length, high, limit) = lane.bytes();
             let gauge = (length as u64, high as u64, limit as u64);
             row("mailbox_bytes", format!("worker {from} to {to}"), "bytes", gauge);
+        }
+        // Their limits are those of one client.
+        for (worker, cells) in server.shared.metrics.iter().enumerate() {
+            let limit = u64::from(config.limits.output_backlog_bytes);
+            rows.push(json!({
+                "queue": "output", "place": format!("worker {worker}"), "unit": "bytes",
+                "length": cells.backlog_bytes.get(), "fullest": cells.backlog_fullest.get(),
+                "high_water": cells.backlog_high.get(), "limit": limit,
+            }));
+            rows.push(json!({
+                "queue": "commit", "place": format!("worker {worker}"), "unit": "messages",
+                "length": cells.log_waiting.get(), "fullest": cells.log_waiting_fullest.get(),
+                "high_water": cells.log_waiting_high.get(), "limit": UNSETTLED_MAX,
+            }));
         }
         json!({ "queues": rows, "cut": lanes.count() > MAILBOX_ROWS_MAX })
     }

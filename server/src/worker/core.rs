@@ -463,6 +463,7 @@ impl Core {
         metrics.backlog_bytes.sub(before as u64);
         metrics.backlog_bytes.add(bytes as u64);
         metrics.backlog_high.raise(bytes as u64);
+        metrics.backlog_fullest.raise(bytes as u64);
         if bytes > limit {
             metrics.refused_backlog.add(1);
             // A client that does not read cannot be told; a reset frees the memory at once.

@@ -132,6 +132,7 @@ impl Core {
                 self.watched.push(key);
             }
             let unsettled = sm.unsettled();
+            self.home.shared.metrics[self.home.worker].log_waiting_fullest.raise(unsettled as u64);
             if let Some(h) = sm.answer() {
                 element::write_answer(h, self.home.out.plain(conn));
             }

@@ -23,11 +23,15 @@ pub(super) struct Sample {
     position: usize,
     found: Use,
     detached: usize,
+    /// Most bytes that wait for one client, and most stanzas of one that wait for a commit.
+    output_most: usize,
+    commit_most: usize,
 }
 
 impl Sample {
     /// A round that has not begun.
-    pub(super) const NEW: Sample = Sample { position: 0, found: Use::NONE, detached: 0 };
+    pub(super) const NEW: Sample =
+        Sample { position: 0, found: Use::NONE, detached: 0, output_most: 0, commit_most: 0 };
 }
 
 impl Core {
@@ -41,6 +45,9 @@ impl Core {
         for (key, resource) in self.home.users.range(start, part) {
             let of_one = share::of_resource(&self.home, resource);
             self.sample.found.add(of_one);
+            self.sample.output_most = self.sample.output_most.max(of_one.output);
+            let sm = resource.flow.as_ref().and_then(|flow| flow.sm.as_ref());
+            self.sample.commit_most = self.sample.commit_most.max(sm.map_or(0, |sm| sm.unsettled()));
             match resource.conn {
                 ConnId::NONE => {
                     self.sample.detached += of_one.unacked + of_one.held;
@@ -67,6 +74,9 @@ impl Core {
         metrics.memory_presence.set(sample.found.presence as u64);
         metrics.memory_unfinished.set(sample.found.unfinished as u64);
         metrics.memory_detached.set(sample.detached as u64);
+        // Peaks raise these at once; a round that has seen less takes them down again.
+        metrics.backlog_fullest.set(sample.output_most as u64);
+        metrics.log_waiting_fullest.set(sample.commit_most as u64);
     }
 
     fn give_up(&mut self, pressure: Pressure, detached: Vec<ResourceKey>, clogged: Vec<ConnId>) {

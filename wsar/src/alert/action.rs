@@ -102,7 +102,7 @@ fn run(words: &[String], change: &Change) -> io::Result<()> {
         .args(arguments)
         .env("WSAR_RULE", &change.rule)
         .env("WSAR_STATE", state(change))
-        .env("WSAR_FIGURE", change.figure.to_string())
+        .env("WSAR_FIGURE", change.figure.map_or_else(|| "missing".to_owned(), |figure| figure.to_string()))
         .env("WSAR_LEVEL", change.level.to_string())
         .env("WSAR_TIME", crate::time::rfc3339(change.time_ms))
         .stdin(Stdio::null())

@@ -8,11 +8,25 @@ use std::collections::BTreeMap;
 use thiserror::Error;
 
 use super::Rule;
+use super::rules::{CERTIFICATE_DAYS, REFUSED, UP};
 use crate::delta::percentile;
 use crate::sample::{Kind, Schema};
 
 /// The metrics of the server that this program was built with.
 const SERVER: &str = include_str!("../../../docs/metrics.md");
+
+/// What the sources say of a server's process and data directory, on Linux.
+const OF_A_SERVER: [(&str, Kind); 9] = [
+    ("process.memory.resident", Kind::Gauge),
+    ("process.memory.anonymous", Kind::Gauge),
+    ("process.memory.files", Kind::Gauge),
+    ("process.memory.swapped", Kind::Gauge),
+    ("process.threads", Kind::Gauge),
+    ("process.files", Kind::Gauge),
+    ("process.files.limit", Kind::HighWater),
+    ("data.free", Kind::Gauge),
+    ("data.size", Kind::Gauge),
+];
 
 /// Metrics by name: their kinds, and the instances that there are now. None of those: nothing is known of them.
 pub struct Known(BTreeMap<String, (Kind, Vec<String>)>);
@@ -51,6 +65,8 @@ impl Known {
     /// What is in a sample, and what is listed.
     pub fn new(schema: &Schema) -> Known {
         let mut known: BTreeMap<String, (Kind, Vec<String>)> = listed().collect();
+        // Those of the server's process and of its disk are there only while it is.
+        known.extend(OF_A_SERVER.iter().map(|(name, kind)| ((*name).to_owned(), (*kind, Vec::new()))));
         for series in schema.series() {
             let (kind, instances) =
                 known.entry(series.name.to_string()).or_insert_with(|| (series.kind, Vec::new()));
@@ -77,6 +93,7 @@ impl Known {
                     }
                 }
             }
+            _ if [UP, REFUSED, CERTIFICATE_DAYS].contains(&&*rule.metric) => {}
             _ => self.figure(&rule.metric)?,
         }
         rule.of.as_deref().map_or(Ok(()), |of| self.figure(of))
@@ -116,7 +133,7 @@ impl Known {
     }
 
     fn metric(&self, name: &str) -> Result<Kind, Silent> {
-        let near = || nearest(name, self.0.keys().map(String::as_str));
+        let near = || nearest(name, self.0.keys().map(String::as_str).chain([UP, REFUSED, CERTIFICATE_DAYS]));
         let found = self.0.get(name).map(|(kind, _)| *kind);
         found.ok_or_else(|| Silent::Metric(name.to_owned(), near()))
     }
@@ -161,6 +178,7 @@ mod tests {
     fn check(metric: &str, of: Option<&str>) -> Result<(), String> {
         let rule = Rule {
             name: "r".into(),
+            cure: None,
             metric: metric.into(),
             of: of.map(str::to_owned),
             above: Some(1.0),

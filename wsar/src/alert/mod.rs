@@ -2,12 +2,14 @@
 //!
 //! | module | what it does |
 //! | --- | --- |
-//! | [`rules`] | rules and actions as TOML, and those that are built in |
+//! | [`rules`] | rules and actions as TOML |
+//! | [`builtin`] | the rules that need no file |
 //! | [`engine`] | which rules are in force |
 //! | [`check`] | whether rules watch anything that there is |
 //! | [`action`] | telling somebody |
 
 pub mod action;
+pub mod builtin;
 pub mod check;
 pub mod engine;
 pub mod rules;

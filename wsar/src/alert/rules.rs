@@ -48,6 +48,9 @@ fn yes() -> bool {
 pub struct Rule {
     /// Its name, in messages.
     pub name: String,
+    /// What to do about it, in one sentence; shown on the page.
+    #[serde(default)]
+    pub cure: Option<String>,
     /// What it watches: the name of a metric; `NAME@INSTANCE` of one instance, `NAME:p99` a quantile of a histogram.
     /// A counter is watched by its rate a second. `full:QUEUE` is how full a queue is in percent, `mean:SUM/COUNT`
     /// the mean of what a counter adds up.
@@ -69,7 +72,21 @@ pub struct Rule {
     pub for_ms: u64,
 }
 
-const FOR_MS: u64 = 5_000;
+pub(super) const FOR_MS: u64 = 5_000;
+
+/// A metric that only rules have: 1 while the server runs, 0 while it does not.
+pub const UP: &str = "up";
+
+/// Another: refusals a second, whatever the limit.
+pub const REFUSED: &str = "refused";
+
+/// Another: days until the certificate expires.
+pub const CERTIFICATE_DAYS: &str = "certificate.days";
+
+fn certificate_days(delta: &Delta<'_>) -> Option<f64> {
+    let expires = delta.sum("tls.certificate.expires", None).filter(|&expires| expires > 0.0)?;
+    Some((expires - delta.latest().time_ms as f64 / 1000.0) / 86_400.0)
+}
 
 fn some_seconds() -> u64 {
     FOR_MS
@@ -80,6 +97,17 @@ fn length<'de, D: serde::Deserializer<'de>>(input: D) -> Result<u64, D::Error> {
     let wrong =
         || serde::de::Error::custom(format!("`{text}` is not a length of time; write \"30s\" or \"10m\""));
     time::duration(&text).ok_or_else(wrong)
+}
+
+/// What a rule sees.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Seen {
+    /// A figure.
+    Figure(f64),
+    /// The metric is there and has no value now, as the latency of an event loop that did nothing.
+    Nothing,
+    /// There is no such metric now: its server or source is away.
+    Missing,
 }
 
 /// What to do when a rule comes into force or goes. Messages are always written to standard output, too.
@@ -132,9 +160,42 @@ impl Rule {
         }
     }
 
+    /// What the rule sees between two samples.
+    pub fn look(&self, delta: &Delta<'_>) -> Seen {
+        match self.figure(delta) {
+            Some(figure) => Seen::Figure(figure),
+            None if self.needs(delta) => Seen::Nothing,
+            None => Seen::Missing,
+        }
+    }
+
+    /// Whether all metrics that the rule needs are in the later sample.
+    fn needs(&self, delta: &Delta<'_>) -> bool {
+        let schema = &delta.latest().schema;
+        let there = |what: &str| {
+            let (what, instance) = what.split_once('@').map_or((what, None), |(what, one)| (what, Some(one)));
+            let name = what.split_once(":p").map_or(what, |(name, _)| name);
+            match instance {
+                Some(instance) => schema.find(name, instance).is_some(),
+                None => !schema.named(name).is_empty(),
+            }
+        };
+        let watched = match self.metric.split_once(':') {
+            Some(("full", queue)) => there(&format!("queue.{queue}.length")),
+            Some(("mean", pair)) => pair.split('/').all(there),
+            _ => there(&self.metric),
+        };
+        watched && self.of.as_deref().is_none_or(there)
+    }
+
     /// The figure that the rule watches. `None`: there is none.
     pub fn figure(&self, delta: &Delta<'_>) -> Option<f64> {
         let value = match self.metric.split_once(':') {
+            None if self.metric == UP => {
+                Some(if delta.sum("server.uptime", None).is_some() { 1.0 } else { 0.0 })
+            }
+            None if self.metric == REFUSED => server::refused(delta),
+            None if self.metric == CERTIFICATE_DAYS => certificate_days(delta),
             Some(("full", queue)) => server::fullness(delta, queue),
             Some(("mean", pair)) => {
                 let (sum, count) = pair.split_once('/')?;
@@ -162,36 +223,6 @@ impl Rule {
             _ => true,
         }
     }
-}
-
-/// The built-in rules for the queues that there are, for commits, descriptors and memory.
-pub fn builtin(delta: &Delta<'_>) -> Vec<Rule> {
-    let rule = |name: &str, metric: &str, of: Option<&str>| Rule {
-        name: name.to_owned(),
-        metric: metric.to_owned(),
-        of: of.map(str::to_owned),
-        above: None,
-        below: None,
-        clear: None,
-        for_ms: FOR_MS,
-    };
-    let mut rules: Vec<Rule> = Vec::new();
-    for queue in server::queues(delta).into_iter().filter(|queue| !server::is_of_one_client(queue)) {
-        let name = format!("queue {queue} is nearly full (percent)");
-        rules.push(Rule {
-            above: Some(80.0),
-            clear: Some(50.0),
-            ..rule(&name, &format!("full:{queue}"), None)
-        });
-    }
-    let slow =
-        rule("commits of the log are slow (mean, microseconds)", "mean:log.commit_time/log.commits", None);
-    rules.push(Rule { above: Some(100_000.0), clear: Some(50_000.0), ..slow });
-    let files = rule("open files of the server (percent)", "process.files", Some("process.files.limit"));
-    rules.push(Rule { above: Some(90.0), clear: Some(80.0), ..files });
-    let memory = rule("available memory (percent)", "memory.available", Some("memory.total"));
-    rules.push(Rule { below: Some(5.0), clear: Some(10.0), ..memory });
-    rules
 }
 
 #[cfg(test)]

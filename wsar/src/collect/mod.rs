@@ -10,6 +10,7 @@
 //! | `network` | /proc/net/dev | getifaddrs(3) |
 //! | `tcp` | /proc/net/snmp, /proc/net/netstat | net.inet.tcp |
 //! | `sockets` | /proc/net/sockstat, /proc/sys/fs/file-nr | kern.ipc, kern.openfiles |
+//! | `space` | statvfs(3) | the same |
 //! | `process` | /proc/PID | kern.proc.pid |
 //!
 //! A new source is a file with a type that implements [`Source`], and one line in the list of its system
@@ -21,6 +22,7 @@ mod freebsd;
 mod linux;
 #[expect(unsafe_code, reason = "system calls")]
 mod server;
+mod space;
 
 use std::io;
 use std::path::Path;
@@ -74,7 +76,9 @@ pub struct Collector {
 impl Collector {
     /// The sources of the system, and the server with this data directory.
     pub fn new(data: &Path) -> Collector {
-        Collector::with(data, system::sources())
+        let mut sources = system::sources();
+        sources.push(Box::new(space::Space::new(data)));
+        Collector::with(data, sources)
     }
 
     /// With sources of one's own.

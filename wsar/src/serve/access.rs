@@ -78,9 +78,10 @@ impl Token {
             .is_ok()
     }
 
-    /// The value of a `Set-Cookie` header that logs in.
+    /// The value of a `Set-Cookie` header that logs in. It names no path, so that the browser takes the folder of the
+    /// page as it sees it (RFC 6265 §5.1.4), which is below a path where a reverse proxy puts it there.
     pub fn set_cookie(&self) -> String {
-        format!("{COOKIE}={}; Path=/; Max-Age={LOGIN_SECONDS}; HttpOnly; SameSite=Strict", self.cookie)
+        format!("{COOKIE}={}; Max-Age={LOGIN_SECONDS}; HttpOnly; SameSite=Strict", self.cookie)
     }
 }
 

@@ -44,6 +44,7 @@ pub const CLOSED: &[Asset] = &[
     asset!("/charts.js", JS, "charts.js"),
     asset!("/figures.js", JS, "figures.js"),
     asset!("/format.js", JS, "format.js"),
+    asset!("/tooltip.js", JS, "tooltip.js"),
     asset!("/tiles.js", JS, "tiles.js"),
     asset!("/queues.js", JS, "queues.js"),
     asset!("/workers.js", JS, "workers.js"),

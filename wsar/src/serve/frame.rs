@@ -10,6 +10,9 @@ use serde_json::{Map, Value, json};
 use crate::delta::Delta;
 use crate::table::{self, Column, TABLES, Table, Unit};
 
+/// Characters of an id at most.
+const ID_MAX: usize = 100;
+
 /// One figure: a column in a row.
 #[derive(Clone, Copy)]
 pub struct Figure<'a> {
@@ -43,6 +46,11 @@ impl<'a> Figure<'a> {
         }
     }
 }
+
+/// A figure that does not exist, and the one whose id is nearest.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no series `{0}`{near}; /api/series lists all", near = .1.as_deref().map_or_else(String::new, |near| format!("; did you mean `{near}`?")))]
+pub struct Unknown(String, Option<String>);
 
 /// Which rows of which tables there are.
 #[derive(Debug, Default, PartialEq)]
@@ -83,6 +91,37 @@ impl Frame {
     /// The rows.
     pub fn layout(&self) -> &Arc<Layout> {
         &self.layout
+    }
+
+    /// Why no figure could ever have an id: no table has such a column. `None`: one could.
+    pub fn unknown(&self, id: &str) -> Option<Unknown> {
+        Figure::parse(id).is_none().then(|| self.nearest(id))
+    }
+
+    /// Why there is no figure now that has an id: its table has rows, and not this one. `None`: there is, or its table has
+    /// no rows at all, because the server is away.
+    pub fn unknown_row(&self, id: &str) -> Option<Unknown> {
+        let figure = Figure::parse(id)?;
+        let mut rows = self.rows().filter(|(table, ..)| std::ptr::eq(*table, figure.table)).peekable();
+        (rows.peek().is_some() && !rows.any(|(_, row, _)| row == figure.row)).then(|| self.nearest(id))
+    }
+
+    fn nearest(&self, id: &str) -> Unknown {
+        // Longer ones are no slip of the pen, and comparing them would take its time.
+        if id.len() > ID_MAX {
+            return Unknown(id.chars().take(ID_MAX).collect(), None);
+        }
+        let ids = self.rows().flat_map(|(table, row, _)| {
+            table.columns.iter().map(move |column| Figure { table, row, column }.id())
+        });
+        // Of a table without rows, such as one of the server while it is away: each column.
+        let away = TABLES.iter().flat_map(|&table| {
+            let row = if table.key.is_empty() { "" } else { table::ALL };
+            table.columns.iter().map(move |column| Figure { table, row, column }.id())
+        });
+        let near = ids.chain(away).map(|known| (strsim::damerau_levenshtein(&known, id), known)).min();
+        let near = near.filter(|(distance, known)| *distance <= known.len().max(id.len()) / 2);
+        Unknown(id.to_owned(), near.map(|(_, known)| known))
     }
 
     /// Bytes that its values take.

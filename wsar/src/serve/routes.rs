@@ -122,10 +122,10 @@ async fn guard(State(site): Here, request: Request, next: Next) -> Response {
     match (site.access.judge(request.headers(), request.uri()), &site.access) {
         // The token does not stay in the browser's address and history.
         (Verdict::AllowedByAddress, Access::Token(token)) if is_page => {
-            ([(header::SET_COOKIE, token.set_cookie())], see_other("/")).into_response()
+            ([(header::SET_COOKIE, token.set_cookie())], see_other("./")).into_response()
         }
         (Verdict::Allowed | Verdict::AllowedByAddress, _) => next.run(request).await,
-        (Verdict::LoginNeeded, _) if is_page => see_other("/login"),
+        (Verdict::LoginNeeded, _) if is_page => see_other("login"),
         (Verdict::LoginNeeded, _) => {
             let refused = refusal(
                 StatusCode::UNAUTHORIZED,
@@ -140,6 +140,8 @@ async fn guard(State(site): Here, request: Request, next: Next) -> Response {
     }
 }
 
+/// Sends a browser elsewhere. `to` is relative (RFC 9110 §10.2.2): behind a reverse proxy the page may lie below a path
+/// that is not known here.
 fn see_other(to: &'static str) -> Response {
     (StatusCode::SEE_OTHER, [(header::LOCATION, to)]).into_response()
 }
@@ -170,7 +172,7 @@ fn file(asset: &Asset, headers: &HeaderMap) -> Response {
 async fn login_form(State(site): Here, headers: HeaderMap) -> Response {
     match site.access {
         Access::Token(_) => file(&assets::LOGIN, &headers),
-        Access::Loopback => see_other("/"),
+        Access::Loopback => see_other("./"),
     }
 }
 
@@ -182,10 +184,10 @@ struct Login {
 async fn login(State(site): Here, Form(form): Form<Login>) -> Response {
     match &site.access {
         Access::Token(token) if token.is(form.token.trim()) => {
-            ([(header::SET_COOKIE, token.set_cookie())], see_other("/")).into_response()
+            ([(header::SET_COOKIE, token.set_cookie())], see_other("./")).into_response()
         }
-        Access::Token(_) => see_other("/login#wrong"),
-        Access::Loopback => see_other("/"),
+        Access::Token(_) => see_other("login#wrong"),
+        Access::Loopback => see_other("./"),
     }
 }
 
@@ -260,7 +262,9 @@ async fn events(State(site): Here) -> Response {
     let mut latest = site.shared.subscribe();
     latest.mark_changed();
     let events = stream::unfold((latest, permit), next_event);
-    Sse::new(events).keep_alive(KeepAlive::new().interval(SIGN_OF_LIFE)).into_response()
+    let events = Sse::new(events).keep_alive(KeepAlive::new().interval(SIGN_OF_LIFE));
+    // nginx keeps an answer back until it has some of it, unless it is told not to.
+    ([("x-accel-buffering", "no")], events).into_response()
 }
 
 type Live = (channel::Receiver<Arc<Now>>, OwnedSemaphorePermit);
@@ -318,19 +322,34 @@ async fn history(State(site): Here, query: Result<Query<HistoryQuery>, QueryReje
             refusal(StatusCode::SERVICE_UNAVAILABLE, "too many answers from recordings wait already");
         return ([(header::RETRY_AFTER, TRY_AGAIN)], refused).into_response();
     };
+    let now = site.shared.now();
+    if let Some(unknown) = ids.iter().find_map(|id| now.frame.unknown(id)) {
+        return refusal(StatusCode::NOT_FOUND, unknown.to_string());
+    }
     let work = move || {
         let range = Range { from_ms, to_ms, points };
         let (frames, since) = site.shared.frames(from_ms, to_ms);
-        history::answer(&site.recording, &range, &ids, (&frames, since)).map(|answer| answer.to_string())
+        let answer = history::answer(&site.recording, &range, &ids, (&frames, since))?;
+        // A row that is gone, as a disk that was taken out, may still have a past.
+        Ok(match ids.iter().find_map(|id| now.frame.unknown_row(id).filter(|_| is_empty(&answer, id))) {
+            Some(unknown) => Err(unknown),
+            None => Ok(answer.to_string()),
+        })
     };
     match tokio::task::spawn_blocking(work).await {
-        Ok(Ok(text)) => json_text(in_parts(text, permit)),
+        Ok(Ok(Ok(text))) => json_text(in_parts(text, permit)),
+        Ok(Ok(Err(unknown))) => refusal(StatusCode::NOT_FOUND, unknown.to_string()),
         Ok(Err(error @ HistoryError::TooSlow)) => refusal(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
         Ok(Err(error)) => refusal(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         Err(_) => {
             refusal(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be made; see the log of wsar")
         }
     }
+}
+
+/// Whether an answer knows nothing of a figure.
+fn is_empty(answer: &Value, id: &str) -> bool {
+    answer["series"][id]["mean"].as_array().is_none_or(|values| values.iter().all(Value::is_null))
 }
 
 /// An answer that may be large, in parts, so that its place among those that are made or wait is taken until its client has

@@ -192,18 +192,25 @@ impl Watch {
 
     fn alerts(&self) -> Value {
         let in_force = self.engine.in_force().map(
-            |(rule, figure, since_ms)| json!({"rule": rule, "figure": number(figure), "since": since_ms}),
+            |(rule, figure, since_ms)| json!({"rule": rule, "figure": figure.map_or(Value::Null, number), "since": since_ms}),
         );
         let changes = self.changes.iter().rev().map(|change| {
             json!({
                 "rule": change.rule,
                 "state": if change.in_force { "alert" } else { "clear" },
-                "figure": number(change.figure),
+                "figure": change.figure.map_or(Value::Null, number),
                 "level": number(change.level),
                 "time": change.time_ms,
             })
         });
-        json!({"in_force": in_force.collect::<Vec<_>>(), "changes": changes.collect::<Vec<_>>()})
+        let rules = self.engine.rules().map(|rule| {
+            json!({
+                "rule": rule.name, "metric": rule.metric, "of": rule.of, "above": rule.above,
+                "below": rule.below, "clear": rule.clear, "cure": rule.cure,
+            })
+        });
+        let rules: Vec<_> = rules.collect();
+        json!({"rules": rules, "in_force": in_force.collect::<Vec<_>>(), "changes": changes.collect::<Vec<_>>()})
     }
 }
 

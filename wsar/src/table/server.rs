@@ -36,9 +36,7 @@ pub(super) static SERVER: Table = Table {
             "99 of 100 iterations of the event loops took no longer.",
             |d, _| d.quantile("loop.latency", 0.99, None),
         ),
-        column("refus/s", "refused", Number, "Refusals a second, whatever the limit.", |d, _| {
-            refusals(d).into_iter().filter_map(|name| d.rate(&name, None)).reduce(|a, b| a + b)
-        }),
+        column("refus/s", "refused", Number, "Refusals a second, whatever the limit.", |d, _| refused(d)),
     ],
 };
 
@@ -124,24 +122,23 @@ pub fn queues(delta: &Delta<'_>) -> Vec<String> {
     names
 }
 
-/// Whether the limit of a queue is that of one client, so that what waits in all says nothing of how full any is.
-pub fn is_of_one_client(queue: &str) -> bool {
-    matches!(queue, "output" | "commit")
-}
-
 /// How full a queue is: of those with an instance for each worker, the fullest.
 pub fn fullness(delta: &Delta<'_>, queue: &str) -> Option<f64> {
     let limit = delta.max(&format!("queue.{queue}.limit"), None).filter(|&limit| limit > 0.0)?;
-    // One queue stands for many (mailboxes, clients): what waits in all of them says nothing about any.
-    let fullest = delta.max(&format!("queue.{queue}.fullest"), None);
-    let length = fullest.or_else(|| delta.max(&format!("queue.{queue}.length"), None))?;
-    Some(length * 100.0 / limit)
+    Some(fullest_length(delta, queue)? * 100.0 / limit)
 }
 
-/// The fullest queue and how full it is. Those whose limit is that of one client are left out.
+/// What waits in the fullest of the queues that stand under one name. One queue stands for many (mailboxes, clients), and
+/// what waits in all of them says nothing about any.
+fn fullest_length(delta: &Delta<'_>, queue: &str) -> Option<f64> {
+    let fullest = delta.max(&format!("queue.{queue}.fullest"), None);
+    fullest.or_else(|| delta.max(&format!("queue.{queue}.length"), None))
+}
+
+/// The fullest queue and how full it is.
 pub fn fullest(delta: &Delta<'_>) -> Option<(String, f64)> {
-    let parts = queues(delta).into_iter().filter(|queue| !is_of_one_client(queue));
-    let parts = parts.filter_map(|queue| fullness(delta, &queue).map(|part| (queue, part)));
+    let parts =
+        queues(delta).into_iter().filter_map(|queue| fullness(delta, &queue).map(|part| (queue, part)));
     parts.max_by(|a, b| a.1.total_cmp(&b.1))
 }
 
@@ -163,12 +160,21 @@ pub(super) static QUEUES: Table = Table {
         column("limit", "limit", Number, "What may wait.", |d, row| {
             d.max(&format!("queue.{row}.limit"), None)
         }),
-        column("%full", "full", Percent, "How full the fullest is.", |d, row| match row {
-            row if is_of_one_client(row) => None,
-            row => fullness(d, row),
-        }),
+        column(
+            "fullest",
+            "fullest",
+            Number,
+            "What waits in the fullest of them: of one client, of one mailbox.",
+            |d, row| fullest_length(d, row),
+        ),
+        column("%full", "full", Percent, "How full the fullest is.", fullness),
     ],
 };
+
+/// Refusals a second, whatever the limit.
+pub fn refused(delta: &Delta<'_>) -> Option<f64> {
+    refusals(delta).into_iter().filter_map(|name| delta.rate(&name, None)).reduce(|a, b| a + b)
+}
 
 fn refusals(delta: &Delta<'_>) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();

@@ -33,7 +33,7 @@ fn a_backlog_raises_an_alert_and_its_end_clears_it() {
     let (log, rules) = (data.path().join("alerts"), data.path().join("rules.toml"));
     let script = format!("echo \"$WSAR_STATE $WSAR_RULE\" >>'{}.sh'", log.display());
     let text = format!(
-        "[[rule]]\nname = 'slow readers'\nmetric = 'queue.output.length'\nabove = 50000\nclear = 1000\nfor = '300ms'\n\
+        "builtin = false\n[[rule]]\nname = 'slow readers'\nmetric = 'queue.output.length'\nabove = 50000\nclear = 1000\nfor = '300ms'\n\
          [[action]]\nlog = '{}'\n[[action]]\nwebhook = 'http://{address}/hook'\n\
          [[action]]\ncommand = ['/bin/sh', '-c', {script:?}]\n",
         log.display()

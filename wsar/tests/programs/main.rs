@@ -1,9 +1,12 @@
 //! The real `wsar` beside the real server.
 
 mod alert;
+mod browser;
 #[path = "../../../tools/tests/programs/built.rs"]
 mod built;
 mod lines;
+mod page;
+mod proxy;
 mod recording;
 mod serve;
 mod support;

@@ -55,7 +55,8 @@ fn a_recording_shows_what_happened_and_outlives_the_recorder() {
 fn what_is_wrong_with_a_recording_is_told() {
     let data = tempfile::tempdir().unwrap();
     let none = wsar(data.path(), &["report"]).output().unwrap();
-    assert!(!none.status.success());
+    let err = String::from_utf8(none.stderr).unwrap();
+    assert!(!none.status.success() && err.contains("`wsar record` makes one"), "{err}");
     output(data.path(), &["record", "--every", "0.1", "--count", "25"]);
     let folder = data.path().join("wsar");
     let file = wsar::record::write::files(&folder).unwrap().remove(0).1;

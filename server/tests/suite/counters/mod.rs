@@ -38,6 +38,8 @@ const EXCUSED: &[(&str, &str, &str)] = &[];
 const FLEETING: &[(&str, &str)] = &[
     ("mailbox.bytes", "mailbox.bytes_high_water"),
     ("queue.commit.length", "queue.commit.high_water"),
+    ("queue.commit.fullest", "queue.commit.high_water"),
+    ("queue.output.fullest", "queue.output.high_water"),
     ("queue.held.length", "queue.held.high_water"),
     ("queue.completions.length", "queue.completions.high_water"),
     ("queue.commands.length", "queue.commands.high_water"),
