@@ -22,6 +22,7 @@ mod freebsd;
 mod linux;
 #[expect(unsafe_code, reason = "system calls")]
 mod server;
+#[expect(unsafe_code, reason = "system calls")]
 mod space;
 
 use std::io;
