@@ -12,7 +12,7 @@ const NOTES: &str = "window.written = []; var fill = CanvasRenderingContext2D.pr
 /// The pointer over the chart of the CPU: what it does, and how far from the left.
 const FIRE: &str = "var over = document.querySelector('#chart-cpu .u-over');\
     var fire = (to, type, part) => { const r = over.getBoundingClientRect();\
-      to.dispatchEvent(new MouseEvent(type, {bubbles: true, button: 0, clientX: r.left + r.width * part, clientY: r.top + r.height / 2})); }";
+      to.dispatchEvent(new MouseEvent(type, {bubbles: true, button: 0, movementX: 1, clientX: r.left + r.width * part, clientY: r.top + r.height / 2})); }";
 
 #[test]
 fn labels_of_a_dragged_range_stand_where_their_times_are() {
