@@ -129,7 +129,7 @@ impl Siege {
             workers: random.between(1, 3),
             mailbox_parcels: random.between(4, 32) as u32,
             sessions_unauthenticated: 1000,
-            output_backlog_bytes: random.between(34_000, 200_000) as u32,
+            output_backlog_bytes: random.between(64_000, 256_000) as u32,
             jobs: 4096,
             held_bytes: 1 << 20,
             weather: Weather {
@@ -143,7 +143,7 @@ impl Siege {
             ..Settings::small(seed)
         };
         let plain = config(&settings, data);
-        let account_memory_kib = 2 * settings.output_backlog_bytes.div_ceil(1024) + random.below(40) as u32;
+        let account_memory_kib = 2 * settings.output_backlog_bytes.div_ceil(1024) + random.below(200) as u32;
         let limits = Limits {
             stanza_bytes: 16_000,
             directed_presence: 100,
