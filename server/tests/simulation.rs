@@ -25,7 +25,7 @@ const SEEDS: Range<u64> = 0..10;
 const MANAGED_SEEDS: Range<u64> = 0..12;
 
 /// Worlds under siege of an ordinary run.
-const SIEGE_SEEDS: Range<u64> = 0..20;
+const SIEGE_SEEDS: Range<u64> = 0..24;
 
 /// Clients of the one large world of an ordinary run.
 const CROWD: usize = 1500;

@@ -129,7 +129,7 @@ impl Siege {
             workers: random.between(1, 3),
             mailbox_parcels: random.between(4, 32) as u32,
             sessions_unauthenticated: 1000,
-            output_backlog_bytes: random.between(64_000, 256_000) as u32,
+            output_backlog_bytes: random.between(50_000, 200_000) as u32,
             jobs: 4096,
             held_bytes: 1 << 20,
             weather: Weather {
@@ -143,7 +143,8 @@ impl Siege {
             ..Settings::small(seed)
         };
         let plain = config(&settings, data);
-        let account_memory_kib = 2 * settings.output_backlog_bytes.div_ceil(1024) + random.below(200) as u32;
+        // Little more than the least that may be configured, so that attackers reach it.
+        let account_memory_kib = 2 * settings.output_backlog_bytes.div_ceil(1024) + random.below(20) as u32;
         let limits = Limits {
             stanza_bytes: 16_000,
             directed_presence: 100,
@@ -432,6 +433,13 @@ impl Siege {
 /// Gives each attacker a long roster: of other attackers, who see its presence, and of accounts that are not there.
 fn fill_rosters(world: &World, first: usize, clients: usize) -> Result<(), String> {
     let job = Box::new(move |transaction: &mut WriteTransaction<'_>| {
+        // Talkers are contacts, with a contact's share of each other's small mailbox; they show no presence.
+        for (one, other) in (0..first).flat_map(|one| (0..first).map(move |other| (one, other))) {
+            let item = Item { contact: bare(other), listed: true, ..Item::default() };
+            if one != other {
+                transaction.put_roster_item(&local(one), &item)?;
+            }
+        }
         for attacker in first..clients {
             for other in first..first + ROSTER_ITEMS {
                 let item = Item {
