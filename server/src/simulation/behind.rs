@@ -1,7 +1,7 @@
 //! Worlds moved by hand: clients that read the log on while messages come for their account.
 
 use super::client::Wanted;
-use super::order::{come_online, drop_client, four, say, settle, turn, write_to};
+use super::order::{four, say, settle, turn, write_to};
 
 #[test]
 fn a_copy_that_a_recipient_who_is_behind_does_not_get_is_counted() {
@@ -27,31 +27,6 @@ fn a_copy_that_a_recipient_who_is_behind_does_not_get_is_counted() {
     settle(&mut world);
     assert_eq!(world.ledger.reached(n), [world.clients[1].session.expect("it has one")]);
     assert_eq!(world.shared.metrics[0].carbons_skipped.get(), skipped + 1);
-}
-
-#[test]
-fn a_message_to_an_absent_resource_stays_with_who_gets_it_instead() {
-    let (mut world, _data) = four(100);
-    say(&mut world, 3, "<presence><status>p1</status><priority>0</priority></presence>");
-    settle(&mut world);
-    drop_client(&mut world, 1);
-    // Client 3 reads nothing, and more waits for it than may: what else comes for it is only in the log.
-    world.clients[3].deaf = true;
-    for _ in 0..12 {
-        write_to(&mut world, 0, Some("r1"), 8000);
-    }
-    settle(&mut world);
-    let n = write_to(&mut world, 0, Some("r0"), 0);
-    settle(&mut world);
-    come_online(&mut world, 1);
-    say(&mut world, 1, "<presence><status>p1</status><priority>-1</priority></presence>");
-    settle(&mut world);
-    assert_eq!(world.ledger.reached(n), [0; 0], "it is not for a resource that came later");
-    world.clients[3].deaf = false;
-    let (number, link) = (world.clients[3].number, world.clients[3].link.expect("it is connected"));
-    world.network.remind(number, link);
-    settle(&mut world);
-    assert_eq!(world.ledger.reached(n), [world.clients[3].session.expect("it has one")]);
 }
 
 #[test]

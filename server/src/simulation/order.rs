@@ -38,7 +38,7 @@ pub(super) fn four(jobs: usize) -> (World, tempfile::TempDir) {
 }
 
 /// Brings a client online.
-pub(super) fn come_online(world: &mut World, index: usize) {
+fn come_online(world: &mut World, index: usize) {
     while world.clients[index].stage != Stage::Online {
         if world.clients[index].stage == Stage::Away {
             world.act(index);
@@ -49,15 +49,6 @@ pub(super) fn come_online(world: &mut World, index: usize) {
             settle(world);
         }
     }
-}
-
-/// The connection of a client breaks, and the server sees it.
-pub(super) fn drop_client(world: &mut World, index: usize) {
-    world.part(index, true);
-    let link = world.clients[index].link.expect("it is connected");
-    world.network.client_close(link, true);
-    world.clients[index].away(world.now);
-    settle(world);
 }
 
 pub(super) fn settle(world: &mut World) {

@@ -68,11 +68,7 @@ pub fn keep(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>) -> bool {
             pump(home, key);
         }
     }
-    // Of a resource that is not there RFC 6121 §8.5.3.2.1 asks when the message comes: it is then one to the account, for
-    // those who get such, and must not go past them to a resource that binds while they still read the log. If there is
-    // nobody, it waits for whom it names, or for the first who gets what comes for the account.
-    let name = d.to_resource.filter(|_| addressed.is_some() || recipients.is_empty());
-    let Some(appended) = append(home, d, name, (account, user)) else { return false };
+    let Some(appended) = append(home, d, account, user) else { return false };
     home.work.add(work::LOGGED);
     let Some(user) = user else { return true };
     let mut reached: SmallVec<[ResourceKey; 4]> = SmallVec::new();
@@ -97,15 +93,8 @@ fn look_up(home: &Home, local: &str) -> Result<Option<UserId>, DirectoryError> {
 }
 
 /// Appends a message if there is room for it in its recipient's mailbox. `None`: there is not, and its sender has been told.
-/// `name`: the resource that it is kept for, if it is not for the account.
-fn append(
-    home: &mut Home,
-    d: &Delivery<'_>,
-    name: Option<&str>,
-    (account, user): (UserId, Option<UserKey>),
-) -> Option<Appended> {
-    let kept = Delivery { to_resource: name, ..*d };
-    let request = match admit(home, &kept, (account, user)) {
+fn append(home: &mut Home, d: &Delivery<'_>, account: UserId, user: Option<UserKey>) -> Option<Appended> {
+    let request = match admit(home, d, (account, user)) {
         Ok(request) => request,
         Err(refusal) => {
             refuse_share(home, d, refusal);
@@ -113,7 +102,7 @@ fn append(
         }
     };
     let mut payload = std::mem::take(&mut home.payload);
-    record::encode(&kept, &mut payload);
+    record::encode(d, &mut payload);
     let now = home.unix_ms();
     let metrics = &home.shared.metrics[home.worker];
     let appended = home.ledger.append(account, now, &payload, d.ticket, metrics);

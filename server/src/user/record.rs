@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! byte 0     version, 1
-//! bytes 1–2  length of the resource that it is for, little-endian; 0 for the account
+//! bytes 1–2  length of the resource that it is addressed to, little-endian; 0 for the bare JID
 //! then       the resource
 //! then       the stanza as it is written to the recipient's stream
 //! ```
@@ -20,8 +20,7 @@ const STAMP_BYTES: usize = 96;
 /// A message as the log keeps it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Kept<'a> {
-    /// The resource that it is for; `None` for the account: it is addressed to the bare JID, or to a resource that was not
-    /// there when others got what comes for the account.
+    /// The resource that it is addressed to; `None` for the bare JID.
     pub resource: Option<&'a str>,
     /// The stanza as it is written to the recipient's stream.
     pub stanza: &'a [u8],

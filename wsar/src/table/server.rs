@@ -165,7 +165,7 @@ pub(super) static QUEUES: Table = Table {
             "fullest",
             Number,
             "What waits in the fullest of them: of one client, of one mailbox.",
-            |d, row| fullest_length(d, row),
+            fullest_length,
         ),
         column("%full", "full", Percent, "How full the fullest is.", fullness),
     ],
