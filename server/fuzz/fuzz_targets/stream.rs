@@ -69,7 +69,7 @@ fn bench(allow_plaintext: bool) -> Bench {
     let throttle = Throttle::new(throttle::Limits::of(&config.limits), 1);
     let shared =
         Arc::new(Shared::new(config.clone(), directory.clone(), acceptor, throttle, hasher.clone(), 1, inherited));
-    let post = grid(1, 64).pop().expect("one worker");
+    let post = grid(1, 64, 1 << 20).pop().expect("one worker");
     let home = Home {
         users: Users::new(hasher),
         config,
@@ -92,6 +92,8 @@ fn bench(allow_plaintext: bool) -> Bench {
         over: Vec::new(),
         broadcast_max: whimbrel_server::user::home::BROADCAST_MAX,
         spreading: Default::default(),
+        cut: Vec::new(),
+        inputs: Default::default(),
         time_at_start: Some(1_700_000_000_000),
         shared,
     };
