@@ -24,7 +24,7 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
-#[expect(unsafe_code, reason = "system calls")]
+#[cfg_attr(target_os = "linux", expect(unsafe_code, reason = "system calls"))]
 pub mod background;
 pub mod credentials;
 pub mod data;
