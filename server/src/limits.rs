@@ -102,6 +102,8 @@ pub struct Limits {
     /// Bytes of a subscription request, which is stored until it is answered. A longer one is refused with
     /// `policy-violation`.
     pub roster_request_bytes: u32,
+    /// Bytes of a presence that goes to all contacts. A longer one is refused with `policy-violation`.
+    pub presence_bytes: u32,
     /// Groups of one roster item. More are refused with `not-acceptable`.
     pub roster_groups: u32,
     /// Bytes of a roster item's name, and of each of its groups. More are refused with `not-acceptable`.
@@ -197,6 +199,7 @@ impl Default for Limits {
             roster_bytes: 1024 * 1024,
             roster_requests: 1000,
             roster_request_bytes: 4 * 1024,
+            presence_bytes: 16 * 1024,
             roster_groups: 32,
             roster_name_bytes: 1023,
             inactive_bytes: 64 * 1024,
@@ -312,6 +315,12 @@ impl Limits {
             return Err(format!(
                 "limits.roster_request_bytes is {}, but a request without any text needs up to 512",
                 self.roster_request_bytes
+            ));
+        }
+        if self.presence_bytes < 1024 {
+            return Err(format!(
+                "limits.presence_bytes is {}, but what clients say of themselves needs up to 1024",
+                self.presence_bytes
             ));
         }
         if self.sm_unacked_stanzas < 16 {

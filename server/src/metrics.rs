@@ -113,6 +113,7 @@ worker_metrics! {
     refused_directory "refused.directory_queue" Counter "requests" "Refused: limits.directory_queue.";
     refused_crypto "refused.crypto_queue" Counter "logins" "Refused: limits.crypto_queue.";
     refused_throttled "refused.login_throttle" Counter "logins" "Refused unheard: too many failed logins of an account, an address or a network (limits.guesses_per_…).";
+    refused_presence "refused.presence_bytes" Counter "presences" "Refused: limits.presence_bytes.";
     refused_roster "refused.roster" Counter "requests" "Refused: limits.roster_items, limits.roster_requests or limits.roster_request_bytes.";
     refused_registrations "refused.registrations_per_hour" Counter "requests" "Refused: limits.registrations_per_hour.";
     refused_account "refused.account_limits" Counter "requests" "Refused: limits.blocked_jids, limits.private_bytes or, in a roster set, limits.roster_items.";

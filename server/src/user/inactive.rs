@@ -134,7 +134,8 @@ pub fn hold(
         return false;
     }
     let sender = (urgency == Urgency::Replaceable).then_some(from);
-    let has_share = home.shared.memory.pressure() < Pressure::Tight && share::has(home, key, bytes.len());
+    let has_share =
+        home.shared.memory.pressure() < Pressure::Tight && share::has_for_others(home, key, bytes.len());
     let resource = home.users.resource_mut(key);
     if has_share && resource.held.get_or_insert_default().add(kind, sender, bytes, limit) {
         home.metrics().held_inactive.add(1);

@@ -37,13 +37,12 @@ pub enum Room {
 /// Whether there is room for another message. There is none past the half of what may wait for acknowledgement, and
 /// while a quarter of what may wait in the output waits there: so messages alone never end a stream. Nor is there while the
 /// account may hold no more and something waits for the client, whose going will bring the message.
-pub fn for_message(home: &mut Home, key: ResourceKey) -> Room {
+pub fn for_message(home: &Home, key: ResourceKey) -> Room {
     if home.users.resource(key).flags.has(Flags::BACKED_UP) || !fits_unacked(home, key, 0, 2) {
         return Room::Later;
     }
-    let has_share = share::has(home, key, 0);
     let resource = home.users.resource(key);
-    if !has_share {
+    if !share::has_for_others(home, key, 0) {
         let sm = resource.flow.as_ref().and_then(|flow| flow.sm.as_ref());
         if home.out.with_driver(resource.conn) > 0 || sm.is_some_and(|sm| sm.unacked_size().0 > 0) {
             return Room::Later;
@@ -69,7 +68,7 @@ pub fn takes(home: &mut Home, key: ResourceKey, class: Class<'_>, length: usize)
     let is_presence = matches!(class, Class::Presence(_));
     if conn != ConnId::NONE
         && home.out.waiting(conn) + length > home.config.limits.output_backlog_bytes as usize / 2
-        || !share::has(home, key, length)
+        || !share::has_for_others(home, key, length)
     {
         return false;
     }
@@ -91,8 +90,10 @@ const ANSWER_BYTES_ALWAYS: usize = 1024;
 
 /// Whether a managed stream can remember a stanza of so many bytes. Presence that was replaced is forgotten first.
 pub fn has_to_remember(home: &mut Home, key: ResourceKey, class: Class<'_>, length: usize) -> bool {
-    let part = if matches!(class, Class::Presence(_) | Class::Foreign) { 2 } else { 1 };
-    fits_when_thinned(home, key, length, part) && share::has(home, key, length)
+    if matches!(class, Class::Presence(_) | Class::Foreign) {
+        return fits_when_thinned(home, key, length, 2) && share::has_for_others(home, key, length);
+    }
+    fits_when_thinned(home, key, length, 1) && share::has(home, key, length)
 }
 
 fn fits_when_thinned(home: &mut Home, key: ResourceKey, length: usize, part: usize) -> bool {

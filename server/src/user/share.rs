@@ -16,6 +16,9 @@
 //! | the half, of output and input alone | connections of the account with output waiting are not read until it has gone |
 //! | the whole | the oldest session without a connection gives up all but references into the log, then ends, and so the next; when there is none, an answer becomes an error, "ask again", messages stay in the log, nothing more is remembered or held back for the account, and a long stanza that does not come to its end ends its stream |
 //!
+//! What others send may use half of what is beyond the parts, and no session gives anything up for it: a stranger who floods
+//! somebody ends none of his victim's sessions.
+//!
 //! Messages are in the log, and never refused for this: a recipient's account being full is no reason to refuse a sender.
 
 use crate::memory::{Pressure, SHORT_BYTES};
@@ -132,27 +135,47 @@ pub fn part(home: &Home) -> usize {
 /// Whether a resource may make the server hold so many bytes more, as far as its account is concerned. Room is made for it
 /// if there are sessions without a connection.
 pub fn has(home: &mut Home, key: ResourceKey, more: usize) -> bool {
+    let user = home.users.resource(key).user;
+    loop {
+        match fits(home, key, more, whole(home) / 4 * 3) {
+            Fit::Yes => return true,
+            Fit::Never => return false,
+            Fit::NotNow if !make_room(home, user) => return false,
+            Fit::NotNow => {}
+        }
+    }
+}
+
+/// As [`has`], for what others send. No room is made for that, and the half that is left is for what the account does itself.
+pub fn has_for_others(home: &Home, key: ResourceKey, more: usize) -> bool {
+    fits(home, key, more, whole(home) / 8 * 3) == Fit::Yes
+}
+
+/// Whether something fits.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Fit {
+    Yes,
+    /// Not while the account's other sessions hold what they do.
+    NotNow,
+    /// The whole server is short of memory.
+    Never,
+}
+
+/// Whether so many bytes more of a resource fit, when all resources may hold `beyond_max` beyond their parts.
+fn fits(home: &Home, key: ResourceKey, more: usize, beyond_max: usize) -> Fit {
     let resource = home.users.resource(key);
-    let user = resource.user;
     let own = of_resource(home, resource).total();
     if home.shared.memory.pressure() >= Pressure::Short {
-        return own + more <= SHORT_BYTES;
+        return if own + more <= SHORT_BYTES { Fit::Yes } else { Fit::Never };
     }
     let part = part(home);
     if own + more <= part {
-        return true;
+        return Fit::Yes;
     }
     let beyond = (own + more - part).min(more);
-    loop {
-        let sum = of_account(home, user);
-        home.metrics().account_memory_high.raise(sum.total() as u64);
-        if sum.beyond + beyond + sum.index <= whole(home) / 4 * 3 {
-            return true;
-        }
-        if !make_room(home, user) {
-            return false;
-        }
-    }
+    let sum = of_account(home, resource.user);
+    home.metrics().account_memory_high.raise(sum.total() as u64);
+    if sum.beyond + beyond + sum.index <= beyond_max { Fit::Yes } else { Fit::NotNow }
 }
 
 /// The oldest session of an account without a connection gives up all but references into the log; if it has nothing else,

@@ -296,7 +296,10 @@ impl Core {
     fn charge_to(&mut self, conn: ConnId, key: ResourceKey, cost: Cost) {
         let user = self.home.users.resource(key).user;
         let limits = &self.home.config.limits;
-        if let Some(until) = self.turns.buckets.charge(conn, user, cost, self.home.now, limits) {
+        let until = self.turns.buckets.charge(conn, user, cost, self.home.now, limits);
+        // One that is slowed already will be again after its next turn, if that is still so.
+        let is_slowed = self.sessions.get(conn).is_some_and(|session| session.marks.holds.has(Holds::TOKENS));
+        if let Some(until) = until.filter(|_| !is_slowed) {
             self.hold(conn, Holds::TOKENS);
             self.turns.slowed.insert((until, conn));
         }

@@ -301,6 +301,24 @@ fn nothing_follows_the_end_of_a_stream_even_when_a_session_hears_of_its_own_end(
     });
 }
 
+#[test]
+fn a_presence_that_is_too_long_is_refused_and_a_directed_one_is_not() {
+    on_each_driver(|server| {
+        let (r, mut romeo, _, mut juliet) = romeo_and_juliet(server);
+        let long = "x".repeat(17_000);
+        for typ in ["", " type='unavailable'"] {
+            juliet.send(&format!("<presence{typ}><status>{long}</status></presence>"));
+            assert_eq!(error_of(&juliet.stanza()), "policy-violation");
+        }
+        assert_eq!(server.metric("refused.presence_bytes"), 2);
+        juliet.send(&format!("<presence to='{r}@localhost'><status>{long}</status></presence>"));
+        assert_eq!(
+            short(&romeo.stanza()),
+            format!("available {} ({long})", juliet.jid.replace("@localhost", ""))
+        );
+    });
+}
+
 /// More recipients on the sender's own worker than one letter has.
 const CROWD: usize = 70;
 

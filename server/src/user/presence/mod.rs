@@ -39,6 +39,17 @@ const PROBE_TAIL: &[u8] = b" type='probe'/>";
 /// Handles a presence stanza from a bound resource.
 pub fn from_client(home: &mut Home, inbound: &Inbound<'_>, to: Option<&JidRef<'_>>) {
     let Some(to) = to else {
+        let limit = home.config.limits.presence_bytes as usize;
+        if matches!(inbound.typ, Type::Available | Type::Unavailable) && inbound.stanza.bytes().len() > limit
+        {
+            home.metrics().refused_presence.add(1);
+            let text = format!("a presence to all contacts may have at most {limit} bytes");
+            return refuse(
+                home,
+                inbound,
+                StanzaError::from(StanzaCondition::PolicyViolation).with_text(text),
+            );
+        }
         return match inbound.typ {
             Type::Available => available(home, inbound),
             Type::Unavailable => {

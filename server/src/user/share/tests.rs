@@ -150,3 +150,22 @@ fn a_message_stays_in_the_log_only_if_something_will_bring_it() {
         assert_eq!(for_message(home, other), Room::Later);
     });
 }
+
+#[test]
+fn what_others_send_has_half_and_strips_nobody() {
+    in_a_home(|home| {
+        let (absent, _) = bind(home, "phone", 1);
+        remember(home, absent, 60 * KIB);
+        detach(home, absent);
+        let (slow, conn) = bind(home, "desk", 2);
+        home.out.plain(conn).extend_from_slice(&vec![b'o'; 105 * KIB]);
+        // Beyond their parts of 10 KiB they hold 50 and 95 of 300 KiB; half of that is for what others send.
+        assert!(has_for_others(home, slow, 3 * KIB));
+        assert!(!has_for_others(home, slow, 20 * KIB));
+        assert_eq!(home.metrics().account_stripped.get(), 0);
+        assert!(has(home, slow, 20 * KIB), "what it does itself has the rest");
+        assert_eq!(home.metrics().account_stripped.get(), 0);
+        assert!(has(home, slow, 170 * KIB), "and the room of the session that is not there");
+        assert!(home.metrics().account_stripped.get() > 0);
+    });
+}

@@ -77,6 +77,17 @@ pub(super) const STEPS: &[Step<Verona>] = &[
         ..PLAIN
     },
     Step {
+        what: "a presence to all contacts is too long",
+        configure: |config| config.limits.presence_bytes = 1024,
+        act: |stage, server| {
+            let mut juliet = server.login("juliet", "balcony");
+            juliet.send(&format!("<presence><status>{}</status></presence>", "x".repeat(1024)));
+            stage.until("refused.presence_bytes");
+        },
+        moves: &["refused.presence_bytes"],
+        ..PLAIN
+    },
+    Step {
         what: "an account shows more presence than it may hold",
         configure: little_output,
         act: |stage, server| {
