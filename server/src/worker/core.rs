@@ -28,7 +28,7 @@ use crate::user::{flow, presence, routing};
 use crate::worker::managed::Resumption;
 use crate::worker::places::{Accepts, Places, Taken};
 use crate::worker::pressure::Sample;
-use crate::worker::turn::{InputEnd, Turns};
+use crate::worker::run_queue::{InputEnd, RunQueue};
 use crate::xml::{self, Framer};
 
 /// What a timer is for.
@@ -86,7 +86,7 @@ pub struct Core {
     /// The first resource that is behind and had to wait for the next iteration.
     pub(super) pumped_to: Option<ResourceKey>,
     /// Input that has been read and waits to be handled.
-    pub(super) turns: Turns,
+    pub(super) turns: RunQueue,
     /// Connections that were held for their output since it was last handed to the driver.
     pub(super) choked: Vec<ConnId>,
 }
@@ -116,7 +116,7 @@ impl Core {
             sample: Sample::NEW,
             log_seen_to: Millis(0),
             pumped_to: None,
-            turns: Turns::default(),
+            turns: RunQueue::default(),
             choked: Vec::new(),
             home,
         };

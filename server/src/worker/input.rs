@@ -14,7 +14,7 @@ use crate::user::tables::ResourceKey;
 use crate::user::writes::Place;
 use crate::worker::core::Core;
 use crate::worker::managed::{self, Managed};
-use crate::worker::turn::InputEnd;
+use crate::worker::run_queue::InputEnd;
 use crate::xml::{self, Condition, Frame, FramingError, Partial, Stanza};
 
 /// The language of the server's stream header.

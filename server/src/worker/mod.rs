@@ -20,6 +20,7 @@
 //! | [`places`](self) | room for connections that have not logged in |
 //! | [`sweep`](self) | idle clients |
 //! | [`bucket`](self) | what a connection and an account may ask for in the long run |
+//! | [`run_queue`](self) | connections whose input waits for its turn |
 //! | [`turn`](self) | whose input is handled when, and what holds it |
 //! | [`command`] | what the control thread asks of a worker |
 //! | [`upgrade`] | letting go of everything for another program, and taking it over |
@@ -35,6 +36,7 @@ mod managed;
 mod places;
 mod pressure;
 mod rounds;
+mod run_queue;
 mod sweep;
 mod turn;
 pub mod upgrade;

@@ -34,7 +34,7 @@ use crate::user::presence;
 use crate::user::tables::{Flags, ResourceKey};
 use crate::worker::Worker;
 use crate::worker::core::{Core, Timer, metrics_connection_opened};
-use crate::worker::turn::InputEnd;
+use crate::worker::run_queue::InputEnd;
 use crate::xml::{self, StreamNamespaces};
 
 /// What a worker needs to take over its part.
