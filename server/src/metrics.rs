@@ -45,7 +45,7 @@ worker_metrics! {
     messages_out "messages.out" Counter "stanzas" "Message stanzas to clients, carbons included.";
     presences_out "presences.out" Counter "stanzas" "Presence stanzas to clients.";
     iqs_out "iqs.out" Counter "stanzas" "IQ stanzas to clients.";
-    ignored "messages.ignored" Counter "messages" "Messages of strangers that were not taken and not answered: there is no such account, its owner blocks them, is away or has no room (docs/protocol.md).";
+    ignored "messages.ignored" Counter "messages" "Messages of strangers that were not taken and not answered: there is no such account, its owner blocks them, or is away or reads too slowly for what is kept nowhere (docs/protocol.md).";
     message_latency "messages.latency" Histogram "microseconds" "Time that messages to clients spent in their worker: from the first event of the iteration that delivered them to their hand-over to the kernel.";
     errors_out "stanza_errors.out" Counter "stanzas" "Stanza errors to clients.";
     stream_errors "stream_errors" Counter "streams" "Streams that the server ended with an error.";

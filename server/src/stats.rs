@@ -20,6 +20,7 @@ use whimbrel_stats::{Blocks, Builder, Cell};
 use whimbrel_storage::directory::Writer;
 
 use crate::allocator;
+use crate::clock;
 use crate::memory;
 use crate::metrics::WorkerMetrics;
 use crate::registration::Registration;
@@ -67,6 +68,8 @@ whimbrel_stats::metrics! {
         crypto_length "queue.crypto.length" Gauge "jobs" "Passwords that wait to be hashed.";
         crypto_high "queue.crypto.high_water" HighWater "jobs" "Most passwords that ever waited to be hashed.";
         crypto_limit "queue.crypto.limit" HighWater "jobs" "Room for passwords (limits.crypto_queue).";
+        version "server.version" Gauge "number" "Version of the server: 1002003 is 1.2.3.";
+        certificate_expires "tls.certificate.expires" Gauge "seconds" "When the certificate expires, Unix time.";
         uptime "server.uptime" Gauge "seconds" "Time since the start.";
         seen "server.seen" Gauge "milliseconds" "Unix time at which these figures of the server were last taken; it stands still when the server does.";
         draining "server.draining" Gauge "flag" "1 while the server takes no new logins.";
@@ -155,6 +158,12 @@ impl From<whimbrel_stats::file::Built> for Stats {
     }
 }
 
+/// The version as one number, three digits a part: the stats file has nothing but numbers.
+fn version() -> u64 {
+    let parts = env!("CARGO_PKG_VERSION").split('.').map(|part| part.parse().unwrap_or(0));
+    parts.fold(0, |version, part: u64| version * 1000 + part)
+}
+
 /// How often the stats thread looks.
 const PERIOD: Duration = Duration::from_millis(250);
 
@@ -218,9 +227,10 @@ impl Watched {
             let cells = &stats.registration[0];
             put(registration.gauge(), [&cells.sms_length, &cells.sms_high, &cells.sms_limit]);
         }
+        cells.version.set(version());
+        cells.certificate_expires.set(self.shared.acceptor.expires());
         cells.uptime.set(self.started.elapsed().as_secs());
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        cells.seen.set(now.map_or(0, |time| time.as_millis() as u64));
+        cells.seen.set(clock::unix_milliseconds());
         cells.draining.set(self.shared.draining.load(std::sync::atomic::Ordering::Relaxed).into());
         let figures = self.shared.throttle().figures();
         cells.login_remembered.set(figures.remembered);

@@ -1,6 +1,7 @@
 //! Imports run down: each module of the server stands on a floor and uses only what lies below it.
 //!
-//! The floors are those of docs/architecture.md. Two modules on one floor do not use each other. What still runs up is
+//! The floors are those of docs/architecture.md. Modules on one floor do not use each other,
+//! unless they belong to one top-level module. What still runs up is
 //! listed file by file, and the list can only shrink: a new import that runs up fails here, and so does a line of the
 //! list whose import is gone.
 #![expect(clippy::unwrap_used, reason = "a test")]

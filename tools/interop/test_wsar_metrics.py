@@ -9,12 +9,14 @@ import subprocess
 import time
 import urllib.parse
 import urllib.request
+from pathlib import Path
 
 import pytest
 
 from conftest import free_port
 from test_wsar_serve import PATIENCE, TOKEN, RawClient, Wsar, wait_for, watched  # noqa: F401 (a fixture)
 
+RULES = Path(__file__).parents[2] / "wsar" / "monitoring" / "rules.yml"
 SADC = shutil.which("sadc", path="/usr/lib/sysstat:/usr/lib64/sa:/usr/lib/sa")
 pytestmark = pytest.mark.timeout(600)
 
@@ -25,6 +27,7 @@ class Prometheus:
     def __init__(self, folder, target):
         config = {"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": [
             {"job_name": "wsar", "authorization": {"credentials": TOKEN}, "static_configs": [{"targets": [target]}]}]}
+        config["rule_files"] = [str(RULES)]
         (folder / "prometheus.yml").write_text(json.dumps(config))
         self.log = open(folder / "prometheus.log", "w")
         self.address = f"127.0.0.1:{free_port()}"
@@ -63,6 +66,8 @@ def test_prometheus_scrapes_what_a_client_did(watched, tmp_path):  # noqa: F811
     older = wsar.get("/metrics", Authorization=f"Bearer {TOKEN}", Accept="text/plain")
     checked = subprocess.run(["promtool", "check", "metrics"], input=older, capture_output=True, text=True, timeout=PATIENCE)
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
+    checked = subprocess.run(["promtool", "check", "rules", RULES], capture_output=True, text=True, timeout=PATIENCE)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
     prometheus = Prometheus(tmp_path, wsar.address.split("/")[2])
     try:
         wait_for(lambda: prometheus.value("sum(whimbrel_messages_in_total)") == 50, "50 messages in Prometheus")
@@ -79,6 +84,10 @@ def test_prometheus_scrapes_what_a_client_did(watched, tmp_path):  # noqa: F811
                                  ("whimbrel_loop_latency_seconds", "histogram", "seconds"), ("system_memory_total_bytes", "gauge", "bytes")]:
             (about,) = prometheus.ask("metadata", metric=name)[name]
             assert (about["type"], about["unit"]) == (kind, unit) and about["help"].endswith("."), name
+        # It evaluates each of our rules, and one of them speaks of a server that has just been started.
+        rules = lambda: [rule for group in prometheus.ask("rules")["groups"] for rule in group["rules"]]  # noqa: E731
+        wait_for(lambda: all(rule["health"] == "ok" for rule in rules()), "rules that can be evaluated")
+        wait_for(lambda: "firing" in {rule["name"]: rule["state"] for rule in rules()}["WhimbrelStartedLately"], "a rule in force")
         memory = int(next(line.split()[1] for line in open("/proc/meminfo") if line.startswith("MemTotal"))) * 1024
         assert prometheus.value("system_memory_total_bytes") == memory
     finally:

@@ -166,7 +166,10 @@ def test_a_backlog_is_seen_as_it_grows_and_clears(watched, browser, tmp_path):
     page.wait("document.querySelector('#server').textContent.startsWith('running')")
     page.wait("document.querySelector('#queue-output .state').textContent === 'empty'")
     page.wait("document.querySelectorAll('.plot canvas').length >= 18")
-    page.wait("document.querySelector('#alerts').textContent.includes('No alerts')")
+    # Of the rules that need no file one is in force for the server's first two minutes; none speaks of a backlog.
+    page.wait("document.querySelector('#alerts').textContent.includes('started lately')")
+    told = "[...document.querySelectorAll('.alert')].some(alert => alert.textContent.includes('clients read slowly'))"
+    assert not page.run(told)
 
     deaf, sender = RawClient(watched, "romeo", 4096), RawClient(watched, "juliet")
     sender.listen()
@@ -184,18 +187,18 @@ def test_a_backlog_is_seen_as_it_grows_and_clears(watched, browser, tmp_path):
     sending.start()
     page.wait("document.querySelector('#queue-output .state').textContent === 'slow readers'")
     assert page.wait("document.querySelector('#queues tbody tr').id") == "queue-output", "the fullest comes first"
-    page.wait("document.querySelector('.alert')?.textContent.includes('clients read slowly')")
+    page.wait(told)
     # The chart has it, too, and its key says how much.
     page.wait("/[KM]iB/.test(document.querySelector('#chart-backlog .key b').textContent)")
     in_force = wsar.json("/api/alerts")["in_force"]
-    assert [alert["rule"] for alert in in_force] == ["clients read slowly"]
+    assert "clients read slowly" in [alert["rule"] for alert in in_force]
     queues = wsar.json("/api/queues")["queues"]
     assert next(q for q in queues if q["queue"] == "output")["length"] > 100_000
     keep(page.picture(tmp_path / "backlog.png"))
     stop.set()
     deaf.listen()
     page.wait("document.querySelector('#queue-output .state').textContent === 'empty'")
-    page.wait("!document.querySelector('.alert') && document.querySelector('#alerts').textContent.includes('2 changes')")
+    page.wait("!" + told)
     past = wsar.json("/api/history?series=queues.output.length&from=-10m&points=600")["series"]["queues.output.length"]
     assert max(value or 0 for value in past["max"]) > 100_000 and past["max"][-1] == 0
     assert page.complaints == []
@@ -346,8 +349,9 @@ def test_answers_are_bounded(tmp_path):
     for query in ("", "series=a&points=2001", "series=a&points=0", "series=a&from=5&to=4", "series=a&from=never",
                   "series=" + ",".join("a" * 401)):
         assert wsar.status(f"/api/history?{query}") == 400, query
-    found = wsar.json("/api/history?series=cpu.all.user,nothing.at.all&from=-1d&points=10")
-    assert len(found["times"]) <= 11 and set(found["series"]) == {"cpu.all.user", "nothing.at.all"}
+    found = wsar.json("/api/history?series=cpu.all.user,cpu.all.system&from=-1d&points=10")
+    assert len(found["times"]) <= 11 and set(found["series"]) == {"cpu.all.user", "cpu.all.system"}
+    assert wsar.status("/api/history?series=cpu.all.user,nothing.at.all&from=-1d&points=10") == 404
     stream = urllib.request.urlopen(wsar.address + "api/events", timeout=PATIENCE)
     assert stream.headers["content-type"] == "text/event-stream"
     events = 0

@@ -4,7 +4,7 @@ import { tone } from './figures.js';
 import { element, human } from './format.js';
 import { drawSpark, spark } from './tiles.js';
 
-const BYTES = new Set(['output', 'held']);
+const BYTES = new Set(['output', 'held', 'mailbox_bytes']);
 
 // Queues of which the limit is that of one client: what is shown is its fullest client.
 const OF_ONE = { output: 'slow readers', commit: 'for the disk' };

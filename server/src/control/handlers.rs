@@ -25,8 +25,8 @@ pub(super) const WAIT_MAX: Duration = Duration::from_secs(20);
 /// Bytes of sessions in one answer at most, roughly.
 const SESSIONS_BYTES_MAX: usize = 3 * 1024 * 1024;
 
-/// Rows of mailboxes in one answer at most; there is one for each pair of workers.
-const MAILBOX_ROWS_MAX: usize = 4096;
+/// Pairs of workers whose mailboxes are in one answer at most; each has two rows.
+const MAILBOX_PAIRS_MAX: usize = 4096;
 
 impl Control {
     /// Does one request.
@@ -142,7 +142,7 @@ impl Control {
         let lanes = server.lanes.iter().enumerate();
         let lanes =
             lanes.flat_map(|(from, row)| row.iter().enumerate().map(move |(to, lane)| (from, to, lane)));
-        for (from, to, lane) in lanes.clone().take(MAILBOX_ROWS_MAX) {
+        for (from, to, lane) in lanes.clone().take(MAILBOX_PAIRS_MAX) {
             let gauge = (lane.len() as u64, lane.high_water() as u64, lane.limit() as u64);
             row("mailbox", format!("worker {from} to {to}"), "parcels", gauge);
             let (length, high, limit) = lane.bytes();
@@ -163,7 +163,7 @@ impl Control {
                 "high_water": cells.log_waiting_high.get(), "limit": UNSETTLED_MAX,
             }));
         }
-        json!({ "queues": rows, "cut": lanes.count() > MAILBOX_ROWS_MAX })
+        json!({ "queues": rows, "cut": lanes.count() > MAILBOX_PAIRS_MAX })
     }
 
     fn sessions(&self, user: Option<&str>, max: usize) -> Answer {

@@ -1,11 +1,13 @@
 //! What all connections of one account make the server hold is bounded, whatever each of them does.
 
+use std::time::{Duration, Instant};
+
 use whimbrel_server::config::Config;
 use whimbrel_server::xml::Element;
 
 use crate::support::answers::outcome;
 use crate::support::managed::chat;
-use crate::support::{Client, TestServer, on_each_driver_with};
+use crate::support::{Client, PATIENCE, TestServer, on_each_driver_with};
 
 /// Bytes of a stored vCard, which is what the account asks for.
 const CARD_BYTES: usize = 200_000;
@@ -42,6 +44,16 @@ fn leave_sessions_behind(server: &TestServer, count: u64) {
     }
 }
 
+/// Waits until something is so.
+#[track_caller]
+fn until(is_so: impl Fn() -> bool) {
+    let since = Instant::now();
+    while !is_so() {
+        assert!(since.elapsed() < PATIENCE, "it does not come to that");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// A client that asks for much and reads nothing of it.
 fn deaf(server: &TestServer, name: &str) -> Client {
     let mut client = server.login("juliet", name);
@@ -50,9 +62,7 @@ fn deaf(server: &TestServer, name: &str) -> Client {
         (0..REQUESTS).map(|n| format!("<iq type='get' id='c{n}'><vCard xmlns='vcard-temp'/></iq>")).collect();
     client.send(&requests);
     // When the account has no room for a long answer, there are short ones.
-    while (server.metric("reading.pauses"), server.metric("refused.answers")) == before {
-        std::thread::yield_now();
-    }
+    until(|| (server.metric("reading.pauses"), server.metric("refused.answers")) != before);
     client
 }
 
@@ -61,10 +71,9 @@ fn begin_a_stanza(server: &TestServer, name: &str) -> Client {
     let mut client = server.login("juliet", name);
     let (ends, read) = (server.metric("stream_errors"), server.metric("bytes.in"));
     client.send(&format!("<message><body>{}", "x".repeat(UNFINISHED_BYTES)));
-    while server.metric("stream_errors") == ends && server.metric("bytes.in") < read + UNFINISHED_BYTES as u64
-    {
-        std::thread::yield_now();
-    }
+    until(|| {
+        server.metric("stream_errors") != ends || server.metric("bytes.in") >= read + UNFINISHED_BYTES as u64
+    });
     client
 }
 

@@ -24,6 +24,8 @@ pub(super) struct Identity {
     https: Arc<ServerConfig>,
     /// The `tls-server-end-point` binding.
     pub(super) end_point: Option<Arc<[u8]>>,
+    /// End of the certificate's validity, in seconds of Unix time.
+    expires: u64,
 }
 
 /// Begins TLS on connections. Shared by all workers.
@@ -51,6 +53,11 @@ impl Acceptor {
         self.identity.read().expect("nothing panics while it holds this lock").https.clone()
     }
 
+    /// End of the certificate's validity, in seconds of Unix time; 0 when that was before 1970.
+    pub fn expires(&self) -> u64 {
+        self.identity.read().expect("nothing panics while it holds this lock").expires
+    }
+
     /// Reads the certificate again, for connections that come from now on.
     ///
     /// # Errors
@@ -65,6 +72,7 @@ impl Acceptor {
 fn identity(settings: &Settings) -> Result<Identity, TlsError> {
     let Certificate { certified, facts, .. } = certificate::load_or_make(settings)?;
     facts.warn(&settings.domain);
+    let expires = u64::try_from(facts.not_after).unwrap_or(0);
     let end_point = certified.end_entity_cert().ok().and_then(|der| bindings::server_end_point(der));
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     // RFC 7590 §3.1: no version before TLS 1.2; rustls has nothing but AEAD suites with forward secrecy.
@@ -82,5 +90,5 @@ fn identity(settings: &Settings) -> Result<Identity, TlsError> {
     rules.send_tls13_tickets = 0;
     rules.max_early_data_size = 0;
     rules.enable_secret_extraction = true;
-    Ok(Identity { config: Arc::new(rules), https: Arc::new(https), end_point })
+    Ok(Identity { config: Arc::new(rules), https: Arc::new(https), end_point, expires })
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use thiserror::Error;
 
 use super::Rule;
-use super::rules::{CERTIFICATE_DAYS, REFUSED, UP};
+use super::rules::{CERTIFICATE_DAYS, REFUSED, UP, made_of};
 use crate::delta::percentile;
 use crate::sample::{Kind, Schema};
 
@@ -93,8 +93,11 @@ impl Known {
                     }
                 }
             }
-            _ if [UP, REFUSED, CERTIFICATE_DAYS].contains(&&*rule.metric) => {}
-            _ => self.figure(&rule.metric)?,
+            _ => match made_of(&rule.metric) {
+                Some(begin) if self.0.keys().any(|name| name.starts_with(begin)) => {}
+                Some(begin) => return Err(Silent::Metric(begin.to_owned(), None)),
+                None => self.figure(&rule.metric)?,
+            },
         }
         rule.of.as_deref().map_or(Ok(()), |of| self.figure(of))
     }

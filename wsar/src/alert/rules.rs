@@ -83,6 +83,17 @@ pub const REFUSED: &str = "refused";
 /// Another: days until the certificate expires.
 pub const CERTIFICATE_DAYS: &str = "certificate.days";
 
+/// The metrics from which those that only rules have are made; `None`: it is none of them. For [`REFUSED`] the beginning of
+/// their names.
+pub(super) fn made_of(metric: &str) -> Option<&'static str> {
+    match metric {
+        UP => Some("server.uptime"),
+        REFUSED => Some("refused."),
+        CERTIFICATE_DAYS => Some("tls.certificate.expires"),
+        _ => None,
+    }
+}
+
 fn certificate_days(delta: &Delta<'_>) -> Option<f64> {
     let expires = delta.sum("tls.certificate.expires", None).filter(|&expires| expires > 0.0)?;
     Some((expires - delta.latest().time_ms as f64 / 1000.0) / 86_400.0)
@@ -183,7 +194,12 @@ impl Rule {
         let watched = match self.metric.split_once(':') {
             Some(("full", queue)) => there(&format!("queue.{queue}.length")),
             Some(("mean", pair)) => pair.split('/').all(there),
-            _ => there(&self.metric),
+            _ => match made_of(&self.metric) {
+                // That it is not there is what it watches.
+                _ if self.metric == UP => true,
+                Some(begin) => schema.series().iter().any(|series| series.name.starts_with(begin)),
+                None => there(&self.metric),
+            },
         };
         watched && self.of.as_deref().is_none_or(there)
     }

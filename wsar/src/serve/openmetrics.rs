@@ -13,7 +13,7 @@ use whimbrel_stats::cell;
 
 use super::watch::Now;
 use crate::collect::State;
-use crate::sample::{Kind, Series};
+use crate::sample::{Kind, Sample, Series};
 
 /// How the metrics are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +54,10 @@ pub fn write(now: &Now, format: Format) -> String {
     let up = matches!(now.server, State::Running { .. });
     head(&mut out, "whimbrel_up", "gauge", "", "1 while the server runs.");
     let _ = writeln!(out, "whimbrel_up {}", u8::from(up));
+    build(&mut out, format, "wsar", env!("CARGO_PKG_VERSION"));
+    if let Some(version) = version_of(&now.sample) {
+        build(&mut out, format, "whimbrel", &version);
+    }
     if let State::Running { started_unix_ns, .. } = now.server {
         let help = "When the server started, Unix time.";
         head(&mut out, "whimbrel_start_time_seconds", "gauge", unit(format, "seconds"), help);
@@ -66,6 +70,23 @@ pub fn write(now: &Now, format: Format) -> String {
         out.push_str("# EOF\n");
     }
     out
+}
+
+/// Build information, as OpenMetrics wants it (§5.5); Prometheus's older format has no such type.
+fn build(out: &mut String, format: Format, program: &str, version: &str) {
+    let (name, kind) = match format {
+        Format::OpenMetrics => (format!("{program}_build"), "info"),
+        Format::Prometheus => (format!("{program}_build_info"), "gauge"),
+    };
+    head(out, &name, kind, "", "The version that runs.");
+    let _ = writeln!(out, "{program}_build_info{{version=\"{version}\"}} 1");
+}
+
+/// The version of the server that a sample tells.
+fn version_of(sample: &Sample) -> Option<String> {
+    let &at = sample.schema.named("server.version").first()?;
+    let version = sample.value(at);
+    Some(format!("{}.{}.{}", version / 1_000_000, version / 1_000 % 1_000, version % 1_000))
 }
 
 fn unit(format: Format, unit: &'static str) -> &'static str {

@@ -5,6 +5,7 @@ mod browser;
 #[path = "../../../tools/tests/programs/built.rs"]
 mod built;
 mod lines;
+mod monitoring;
 mod page;
 mod proxy;
 mod recording;

@@ -1,9 +1,8 @@
 //! What is remembered of a user who goes offline (XEP-0012): when, and what he said.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use whimbrel_storage::directory::LastActivity;
 
+use crate::clock;
 use crate::runtime::jobs::Then;
 use crate::user::home::Home;
 use crate::user::presence::NAME;
@@ -16,8 +15,7 @@ const STATUS_BYTES_MAX: usize = 1024;
 /// Remembers that a user has gone with this unavailable presence. `write` is the presence as a client sent it, if one
 /// did: what it sends next may ask for the note.
 pub(super) fn record(home: &mut Home, local: &str, tail: &[u8], write: Option<Write>) {
-    let at_seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let last = LastActivity { at_seconds, status: status_of(tail) };
+    let last = LastActivity { at_seconds: clock::unix_seconds(), status: status_of(tail) };
     let local = local.to_owned();
     let submitted = home.write(
         move |transaction| {

@@ -34,6 +34,8 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             "memory.budget",
             "server.seen",
             "server.uptime",
+            "server.version",
+            "tls.certificate.expires",
             "server.cpu.user",
             "server.cpu.system",
             "server.faults.minor",
