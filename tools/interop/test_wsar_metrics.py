@@ -25,7 +25,7 @@ class Prometheus:
     """A Prometheus that scrapes one address each second."""
 
     def __init__(self, folder, target):
-        config = {"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": [
+        config = {"global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}, "scrape_configs": [
             {"job_name": "wsar", "authorization": {"credentials": TOKEN}, "static_configs": [{"targets": [target]}]}]}
         config["rule_files"] = [str(RULES)]
         (folder / "prometheus.yml").write_text(json.dumps(config))
