@@ -38,9 +38,7 @@ use whimbrel_storage::log::Syncer;
 use crate::config::Config;
 use crate::control::ControlSocket;
 use crate::registration::{self, Registration, gateway};
-use crate::runtime::crypto::CryptoPool;
 use crate::runtime::driver::Wake;
-use crate::runtime::jobs::{Completions, Done, Jobs, Then};
 use crate::runtime::mailbox::{self, LaneGauge};
 use crate::runtime::platform;
 use crate::shared::{self, Inherited, Shared};
@@ -52,6 +50,8 @@ use crate::upgrade::guard::Guard;
 use crate::upgrade::launch::Launch;
 use crate::upgrade::state::{ListenerState, Serves};
 use crate::upgrade::takeover::{Outcome, Takeover};
+use crate::user::jobs::CryptoPool;
+use crate::user::jobs::{Completions, Done, Jobs, Then};
 use crate::worker::command::CommandQueue;
 use crate::worker::upgrade::Restoring;
 

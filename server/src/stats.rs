@@ -25,15 +25,15 @@ use crate::memory;
 use crate::metrics::WorkerMetrics;
 use crate::registration::Registration;
 use crate::registration::metrics::RegistrationMetrics;
-use crate::runtime::crypto::CryptoPool;
 use crate::runtime::gauge::Gauge;
-use crate::runtime::jobs::{Completions, Then};
 use crate::runtime::mailbox::LaneGauge;
 use crate::runtime::platform;
 use crate::shared::Shared;
 use crate::stream::sm::UNSETTLED_MAX;
 use crate::upgrade::state::Tally;
 use crate::upgrade::takeover::Outcome;
+use crate::user::jobs::CryptoPool;
+use crate::user::jobs::{Completions, Then};
 use crate::worker::command::CommandQueue;
 
 whimbrel_stats::metrics! {

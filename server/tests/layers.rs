@@ -19,6 +19,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "clock",
             "limits",
             "memory",
+            "router::address",
             "runtime::work",
             "stream::errors",
             "stream::sm::id",
@@ -52,9 +53,13 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("shared", &["shared"]),
     ("negotiation", &["stream", "stream::sasl::audit"]),
     ("session", &["session"]),
-    ("exchange", &["runtime"]),
+    ("surroundings", &["env"]),
+    ("exchange", &["exchange", "runtime"]),
+    ("effects", &["effects"]),
+    ("answers", &["router::answer"]),
     ("actors", &["user"]),
     ("services", &["service"]),
+    ("router", &["router"]),
     ("accounts", &["stream::registration"]),
     ("inheritance", &["upgrade::guard", "upgrade::launch", "upgrade::rehearse", "upgrade::takeover"]),
     ("loop", &["worker"]),
@@ -68,7 +73,6 @@ const FLOORS: &[(&str, &[&str])] = &[
 /// Imports that run up today: the file, and the file that it uses.
 const RUN_UP: &[(&str, &str)] = &[
     ("control/mod.rs", "boot.rs"),
-    ("runtime/jobs.rs", "user/home.rs"),
     ("shared.rs", "registration/errand.rs"),
     ("shared.rs", "stats.rs"),
     ("shared.rs", "stream/registration.rs"),
@@ -79,7 +83,6 @@ const RUN_UP: &[(&str, &str)] = &[
     ("stream/machine.rs", "stream/registration.rs"),
     ("upgrade/conduct.rs", "boot.rs"),
     ("upgrade/takeover.rs", "control/protocol.rs"),
-    ("user/routing.rs", "service/mod.rs"),
     ("worker/login.rs", "registration/in_band.rs"),
 ];
 

@@ -12,11 +12,11 @@ use whimbrel_storage::jid::normalise_local;
 use crate::control::Control;
 use crate::control::handlers::{WAIT_MAX, unreadable};
 use crate::control::protocol::{ACCOUNTS_MAX, Account, Answer, PAGE_MAX, Problem, Refusal};
-use crate::effects::Effects;
 use crate::env::Env;
-use crate::runtime::jobs::Then;
 use crate::service::register::Removed;
 use crate::user::actors::Actors;
+use crate::user::actors::Effects;
+use crate::user::jobs::Then;
 
 /// The ticket of every write of the control socket: worker 0, and a key that its table of pending jobs never has,
 /// because each control client waits for its own write.

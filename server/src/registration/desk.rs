@@ -24,15 +24,15 @@ use zeroize::Zeroizing;
 
 use crate::clock::unix_milliseconds;
 use crate::config::Config;
-use crate::effects::Effects;
 use crate::env::Env;
-use crate::runtime::jobs::Then;
 use crate::service::register::{self, Removed};
 use crate::shared::Shared;
 use crate::stream::errors::StreamCondition;
 use crate::stream::sasl::audit::{FailedLogin, Why};
 use crate::stream::sasl::throttle::Verdict;
 use crate::user::actors::Actors;
+use crate::user::actors::Effects;
+use crate::user::jobs::Then;
 use crate::user::tables::Users;
 
 use super::gate::{Gate, Pass};

@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use zeroize::Zeroizing;
 
 use crate::runtime::driver::ConnId;
-use crate::runtime::jobs::{Completions, Done};
+use crate::user::jobs::{Completions, Done};
 
 use super::desk::{Desk, Revoked};
 use super::gateway::Message;
@@ -71,7 +71,7 @@ async fn run(
             let then =
                 move |_: &mut crate::user::actors::Actors,
                       _: &crate::env::Env,
-                      fx: &mut crate::effects::Effects| fx.jobs.answer(conn, answer);
+                      fx: &mut crate::user::actors::Effects| fx.jobs.answer(conn, answer);
             completions[form.worker].deliver(Done::Derived(Box::new(then)));
         }
         Errand::Revoke(number, reply) => {

@@ -11,7 +11,6 @@
 
 use std::net::IpAddr;
 
-use crate::effects::Effects;
 use crate::env::Env;
 use crate::reply;
 use crate::runtime::driver::ConnId;
@@ -19,6 +18,7 @@ use crate::service::register::NAMESPACE;
 use crate::stanza::{Kind, Type};
 use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::stream::machine::{Step, Surroundings, bind_error};
+use crate::user::actors::Effects;
 use crate::xml::{CLIENT, Element, Stanza};
 
 use super::errand::{Errand, InBand};
@@ -85,7 +85,7 @@ impl Fields {
 }
 
 /// Hands a form to the thread of registration. The answer goes to the connection by
-/// [`crate::runtime::jobs::Jobs::answer`].
+/// [`crate::effects::jobs::Jobs::answer`].
 pub fn start(env: &Env, fx: &mut Effects, conn: ConnId, peer: IpAddr, id: String, fields: Fields) {
     let errand = InBand { worker: env.worker, conn, peer, id, fields };
     let sent = match env.shared.registration.get() {

@@ -52,8 +52,8 @@ use tokio::sync::{mpsc, oneshot};
 use whimbrel_storage::directory::Writer;
 
 use crate::runtime::gauge::Gauge;
-use crate::runtime::jobs::{Completions, Then};
 use crate::shared::Shared;
+use crate::user::jobs::{Completions, Then};
 
 use desk::Desk;
 use errand::{ERRANDS_MAX, Errand};

@@ -20,12 +20,12 @@ pub fn may_be_answered(kind: Kind, typ: Type) -> bool {
 }
 
 /// Answers a stanza that was on its way to a user with an error, unless it is one that gets no answer.
-pub fn bounce(env: &Env, fx: &mut Effects, d: &Delivery<'_>, condition: StanzaCondition) {
+pub fn bounce<S: 'static>(env: &Env, fx: &mut Effects<S>, d: &Delivery<'_>, condition: StanzaCondition) {
     bounce_with(env, fx, d, condition.into());
 }
 
 /// As [`bounce`], with an error that says more.
-pub fn bounce_with(env: &Env, fx: &mut Effects, d: &Delivery<'_>, error: StanzaError) {
+pub fn bounce_with<S: 'static>(env: &Env, fx: &mut Effects<S>, d: &Delivery<'_>, error: StanzaError) {
     if !may_be_answered(d.kind, d.typ) {
         return;
     }
@@ -58,11 +58,17 @@ pub struct Refused<'a> {
 }
 
 /// Answers a stanza with an error.
-pub fn refuse(env: &Env, fx: &mut Effects, refused: &Refused<'_>, error: &StanzaError) {
+pub fn refuse<S: 'static>(env: &Env, fx: &mut Effects<S>, refused: &Refused<'_>, error: &StanzaError) {
     refuse_as(env, fx, refused, Traits::FROM_SERVER, error);
 }
 
-fn refuse_as(env: &Env, fx: &mut Effects, refused: &Refused<'_>, traits: Traits, error: &StanzaError) {
+fn refuse_as<S: 'static>(
+    env: &Env,
+    fx: &mut Effects<S>,
+    refused: &Refused<'_>,
+    traits: Traits,
+    error: &StanzaError,
+) {
     let &Refused { kind, sender, to, id } = refused;
     env.metrics().errors_out.add(1);
     let mut bytes = Vec::with_capacity(256);
@@ -92,7 +98,7 @@ pub struct Made<'a> {
 }
 
 /// Routes a stanza that the server made to one of its users.
-pub fn send(env: &Env, fx: &mut Effects, made: &Made<'_>, recipient: &str) {
+pub fn send<S: 'static>(env: &Env, fx: &mut Effects<S>, made: &Made<'_>, recipient: &str) {
     let Ok(to) = JidRef::parse(recipient) else { return };
     let Some(local) = to.local() else { return };
     let from = made.from.map_or_else(|| Cow::Owned(env.bare_jid(local)), Cow::Borrowed);

@@ -1,12 +1,12 @@
 //! A stanza for a user whose home is this worker: which rules it falls under.
 
-use crate::effects::Effects;
 use crate::env::Env;
 use crate::router::answer;
 use crate::service;
 use crate::stanza::{Delivery, Kind, Traits, Type};
 use crate::stream::errors::StanzaCondition;
 use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 use crate::user::subscription::table::Verb;
 use crate::user::tables::{UserKey, Users};
 use crate::user::{blocking, delivery, offline, presence};

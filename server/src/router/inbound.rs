@@ -4,7 +4,6 @@
 
 use whimbrel_storage::jid::JidRef;
 
-use crate::effects::Effects;
 use crate::env::Env;
 use crate::router::address::Destination;
 use crate::router::answer::{self, Refused};
@@ -13,6 +12,7 @@ use crate::service;
 use crate::stanza::{Delivery, Kind, Traits, Type};
 use crate::stream::errors::{StanzaCondition, StreamCondition, StreamEnd};
 use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 use crate::user::inbound::Inbound;
 use crate::user::subscription::table::Verb;
 use crate::user::tables::{ResourceKey, Users};

@@ -10,14 +10,10 @@
 //!
 //! | module | what it is |
 //! | --- | --- |
-//! | [`crypto`] | the pool of threads that hash passwords |
-//! | [`jobs`] | what a worker hands to other threads, and how it comes back |
 //! | [`outbox`] | what one iteration wants sent |
 //! | [`work`] | what work costs, in units that are the same everywhere |
 //! | [`driver`], [`gauge`], [`mailbox`], [`platform`], [`timer`] | of `whimbrel-net` |
 
-pub mod crypto;
-pub mod jobs;
 pub mod outbox;
 pub mod work;
 

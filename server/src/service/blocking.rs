@@ -7,7 +7,6 @@ use std::collections::{BTreeSet, HashSet};
 use whimbrel_storage::directory::Subscription;
 use whimbrel_storage::jid::{Jid, JidRef};
 
-use crate::effects::Effects;
 use crate::env::Env;
 use crate::exchange::envelope::Broadcast;
 use crate::runtime::work;
@@ -15,6 +14,7 @@ use crate::service::{Committed, Reply, Request, Scopes, Service};
 use crate::stanza::Type;
 use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 use crate::user::delivery;
 use crate::user::flow::Outgoing;
 use crate::user::presence::contacts;

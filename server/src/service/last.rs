@@ -1,12 +1,12 @@
 //! Last activity (XEP-0012): uptime of the server, and when an account was last online.
 
 use crate::clock::unix_seconds;
-use crate::effects::Effects;
 use crate::env::Env;
 use crate::service::{Reply, Request, Scope, Scopes, Service, unreadable};
 use crate::stanza::Type;
 use crate::stream::errors::StanzaCondition;
 use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 use crate::user::writes::Area;
 use crate::xml::Element;
 

@@ -4,16 +4,16 @@
 //! function from a request to a reply. Nothing else in the server knows which services there are; disco reads
 //! the same table.
 
-use crate::effects::Effects;
 use crate::env::Env;
 use crate::reply;
 use crate::router::answer::{self, Made, Refused};
-use crate::runtime::jobs::Then;
 use crate::runtime::work;
 use crate::stanza::{Delivery, Kind, Ticket, Traits, Type};
 use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 use crate::user::inbound::Inbound;
+use crate::user::jobs::Then;
 use crate::user::subscription::under_way::{self, About};
 use crate::user::tables::ResourceKey;
 use crate::user::tables::Users;

@@ -1,12 +1,12 @@
 //! XMPP ping (XEP-0199): the answer to a client's ping, and the ping with which the server finds dead ones.
 
-use crate::effects::Effects;
 use crate::env::Env;
 use crate::reply;
 use crate::service::{Reply, Request, Scopes, Service};
 use crate::stanza::Type;
 use crate::stream::errors::StanzaCondition;
 use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 use crate::user::delivery;
 use crate::user::flow::Outgoing;
 use crate::user::tables::ResourceKey;

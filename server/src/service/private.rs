@@ -2,12 +2,12 @@
 
 use whimbrel_storage::directory::PRIVATE_NAME_BYTES_MAX;
 
-use crate::effects::Effects;
 use crate::env::Env;
 use crate::service::{Committed, Reply, Request, Scopes, Service, unreadable};
 use crate::stanza::Type;
 use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 use crate::user::writes::Area;
 use crate::xml::Element;
 

@@ -8,13 +8,13 @@ use whimbrel_storage::directory::{DirectoryError, Item, UserId, WriteTransaction
 use whimbrel_storage::jid;
 use zeroize::Zeroizing;
 
-use crate::effects::Effects;
 use crate::env::Env;
-use crate::runtime::jobs::Done;
 use crate::service::{Begun, Committed, Reply, Request, Scopes, Service};
 use crate::stanza::Type;
 use crate::stream::errors::{StanzaCondition, StanzaError, StreamCondition};
 use crate::user::actors::Actors;
+use crate::user::actors::Effects;
+use crate::user::jobs::Done;
 use crate::user::subscription;
 use crate::user::writes::Area;
 use crate::xml::Element;

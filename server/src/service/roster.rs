@@ -3,7 +3,6 @@
 use whimbrel_storage::directory::{Item, RosterChanges};
 use whimbrel_storage::jid::Jid;
 
-use crate::effects::Effects;
 use crate::env::Env;
 use crate::limits::Limits;
 use crate::runtime::work;
@@ -11,6 +10,7 @@ use crate::service::{Committed, Reply, Request, Scope, Scopes, Service};
 use crate::stanza::Type;
 use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 use crate::user::roster::{self, NAMESPACE};
 use crate::user::subscription;
 use crate::user::subscription::change::Room;

@@ -1,12 +1,12 @@
 //! The session request of RFC 3921 §3: binding a resource has established the session already, so old clients
 //! that still ask are told that all is well.
 
-use crate::effects::Effects;
 use crate::env::Env;
 use crate::service::{Reply, Request, Scopes, Service};
 use crate::stanza::Type;
 use crate::stream::errors::StanzaCondition;
 use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 use crate::user::writes::Area;
 
 /// Namespace of the request.

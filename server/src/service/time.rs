@@ -4,12 +4,12 @@
 //! client converts it anyway.
 
 use crate::clock::{datetime, unix_seconds};
-use crate::effects::Effects;
 use crate::env::Env;
 use crate::service::{Reply, Request, Scopes, Service};
 use crate::stanza::Type;
 use crate::stream::errors::StanzaCondition;
 use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 use crate::user::writes::Area;
 use crate::xml::Element;
 

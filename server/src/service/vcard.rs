@@ -1,12 +1,12 @@
 //! vCards (XEP-0054). Avatars in them (XEP-0153) need nothing more: clients announce them in their presence, which
 //! the server passes on as it is.
 
-use crate::effects::Effects;
 use crate::env::Env;
 use crate::service::{Committed, Reply, Request, Scope, Scopes, Service, unreadable};
 use crate::stanza::Type;
 use crate::stream::errors::StanzaCondition;
 use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 use crate::user::writes::Area;
 use crate::xml::Element;
 

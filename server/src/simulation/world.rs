@@ -20,10 +20,10 @@ use crate::limits::Limits;
 use crate::metrics;
 use crate::runtime::driver::sim::{Network, Random, Sim};
 use crate::runtime::driver::{ConnId, Driver};
-use crate::runtime::jobs::{Completions, Stepped};
 use crate::runtime::mailbox;
 use crate::runtime::timer::Millis;
 use crate::shared::Shared;
+use crate::user::jobs::{Completions, Stepped};
 use crate::user::ledger;
 use crate::user::tables::{Flags, Resource};
 use crate::worker::Worker;
@@ -154,7 +154,7 @@ impl World {
     pub(crate) fn parts_mut(
         &mut self,
         worker: usize,
-    ) -> (&mut crate::user::actors::Actors, &mut crate::env::Env, &mut crate::effects::Effects) {
+    ) -> (&mut crate::user::actors::Actors, &mut crate::env::Env, &mut crate::user::actors::Effects) {
         self.workers[worker].core_mut().parts_mut()
     }
 

@@ -13,16 +13,16 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use whimbrel_storage::credentials::Credentials;
 
-use crate::effects::Effects;
 use crate::env::Env;
 use crate::reply;
 use crate::runtime::driver::ConnId;
-use crate::runtime::jobs::{Done, Then};
 use crate::service::register::{self, Form, NAMESPACE};
 use crate::stanza::{Kind, Type};
 use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::stream::machine::{Step, Surroundings, bind_error};
 use crate::user::actors::Actors;
+use crate::user::actors::Effects;
+use crate::user::jobs::{Done, Then};
 use crate::xml::{CLIENT, Element, Stanza};
 use whimbrel_address::Block;
 
@@ -98,7 +98,7 @@ fn write_form(domain: &str, id: &str, out: &mut Vec<u8>) {
     reply::iq(Type::Result, Some(domain), "", Some(id), out, |out| query.write(CLIENT, out));
 }
 
-/// Makes keys and account. The answer goes to the connection by [`crate::runtime::jobs::Jobs::answer`].
+/// Makes keys and account. The answer goes to the connection by [`crate::effects::jobs::Jobs::answer`].
 pub fn start(env: &Env, fx: &mut Effects, conn: ConnId, peer: IpAddr, id: String, form: Form) {
     let limit = env.config.limits.registrations_per_hour;
     if !env.shared.registrations.take(peer, limit, env.now.0) {

@@ -3,11 +3,11 @@
 //! A stanza of which something has to be kept has a [`Ticket`]. It travels with the stanza, and comes back when the stanza
 //! is safe; the stream acknowledges up to the first that is still out (XEP-0198 §4).
 
-use crate::effects::Effects;
 use crate::env::Env;
 use crate::runtime::driver::ConnId;
 use crate::stanza::Ticket;
 use crate::stream::errors::StreamCondition;
+use crate::user::actors::Effects;
 use crate::user::tables::{ResourceKey, Users};
 
 impl Users {

@@ -5,7 +5,6 @@
 
 use foldhash::fast::SeedableRandomState;
 
-use crate::effects::Effects;
 use crate::runtime::driver::ConnId;
 use crate::user::inputs::Inputs;
 use crate::user::ledger::Ledger;
@@ -13,6 +12,9 @@ use crate::user::presence::contacts::Contacts;
 use crate::user::subscription::under_way::UnderWay;
 use crate::user::tables::Users;
 use crate::user::writes::Writes;
+
+/// What handling an event leads to, for the actors of a worker.
+pub type Effects = crate::effects::Effects<Actors>;
 
 /// One worker's actors and what belongs to them.
 pub struct Actors {

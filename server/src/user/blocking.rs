@@ -2,11 +2,11 @@
 
 use whimbrel_storage::jid::JidRef;
 
-use crate::effects::Effects;
 use crate::env::Env;
 use crate::runtime::work;
 use crate::stanza::{Delivery, Traits};
 use crate::stream::errors::{StanzaCondition, StanzaError};
+use crate::user::actors::Effects;
 use crate::user::tables::Users;
 use crate::user::tables::{ResourceKey, UserKey};
 

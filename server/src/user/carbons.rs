@@ -1,10 +1,10 @@
 //! Message carbons (XEP-0280): copies of conversations to a user's other resources.
 
-use crate::effects::Effects;
 use crate::env::Env;
 use crate::reply;
 use crate::stanza::{Delivery, Kind};
 use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 use crate::user::delivery;
 use crate::user::flow::{Class, Outgoing};
 use crate::user::inactive;

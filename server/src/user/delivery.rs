@@ -2,12 +2,12 @@
 
 use smallvec::SmallVec;
 
-use crate::effects::Effects;
 use crate::env::Env;
 use crate::router::answer;
 use crate::stanza::{Delivery, Kind, Traits, Type};
 use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 use crate::user::flow::{Class, Outgoing};
 use crate::user::inactive::Urgency;
 use crate::user::tables::{Flags, ResourceKey, UserKey, Users};

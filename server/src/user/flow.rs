@@ -8,7 +8,6 @@ use std::borrow::Cow;
 
 use whimbrel_storage::log::Sequence;
 
-use crate::effects::Effects;
 use crate::env::Env;
 use crate::reply;
 use crate::runtime::driver::ConnId;
@@ -18,6 +17,7 @@ use crate::stanza::{Kind, Type};
 use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::stream::sm::{AnswerTo, StreamManagement, Unacked, element};
 use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 use crate::user::inactive::Urgency;
 use crate::user::room::{self, Room};
 use crate::user::share;

@@ -6,12 +6,12 @@
 
 use std::hash::BuildHasher;
 
-use crate::effects::Effects;
 use crate::env::Env;
 use crate::memory::Pressure;
 use crate::runtime::driver::ConnId;
 use crate::stanza::{Delivery, Kind, Traits, Type};
 use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 use crate::user::flow::{self, Class, Outgoing};
 use crate::user::share;
 use crate::user::tables::Users;

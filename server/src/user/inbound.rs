@@ -1,11 +1,11 @@
 //! What a client has sent, with everything that was read from it once.
 
-use crate::effects::Effects;
 use crate::env::Env;
 use crate::router::address;
 use crate::router::answer::{self, Refused};
 use crate::stanza::{Kind, Ticket, Type};
 use crate::stream::errors::StanzaError;
+use crate::user::actors::Effects;
 use crate::user::keys::ResourceKey;
 use crate::xml::{Stamp, Stanza};
 

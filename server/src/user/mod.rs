@@ -9,6 +9,7 @@ pub mod flow;
 pub mod inactive;
 pub mod inbound;
 pub mod inputs;
+pub mod jobs;
 pub mod keys;
 pub mod ledger;
 pub mod offline;

@@ -16,7 +16,6 @@ use smallvec::SmallVec;
 use whimbrel_storage::directory::{DirectoryError, UserId};
 use whimbrel_storage::log::{AppendError, Appended, Sequence};
 
-use crate::effects::Effects;
 use crate::env::Env;
 use crate::router::answer::{self, Refused};
 use crate::runtime::driver::ConnId;
@@ -25,6 +24,7 @@ use crate::stanza::{Delivery, Kind, Type};
 use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::stream::sm::{AnswerTo, Unacked};
 use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 use crate::user::carbons;
 use crate::user::delivery;
 use crate::user::flow;

@@ -15,12 +15,12 @@
 //!
 //! A client that reads is never kept waiting for an acknowledgement of its own: it could not be read.
 
-use crate::effects::Effects;
 use crate::env::Env;
 use crate::memory::Pressure;
 use crate::runtime::driver::ConnId;
 use crate::stream::sm::queue::ENTRY_BYTES;
 use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 use crate::user::flow::Class;
 use crate::user::share;
 use crate::user::tables::Users;

@@ -2,12 +2,12 @@
 
 use whimbrel_storage::directory::{Item, RosterVersion, Subscription};
 
-use crate::effects::Effects;
 use crate::env::Env;
 use crate::reply;
 use crate::stanza::Type;
 use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 use crate::user::delivery;
 use crate::user::flow::Outgoing;
 use crate::user::tables::{Flags, ResourceKey};

@@ -21,11 +21,11 @@
 //!
 //! Messages are in the log, and never refused for this: a recipient's account being full is no reason to refuse a sender.
 
-use crate::effects::Effects;
 use crate::env::Env;
 use crate::memory::{Pressure, SHORT_BYTES};
 use crate::runtime::driver::ConnId;
 use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 use crate::user::inputs::Inputs;
 use crate::user::tables::{Resource, ResourceKey, UserKey};
 use crate::user::{inactive, offline};

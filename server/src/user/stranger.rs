@@ -13,13 +13,13 @@
 
 use whimbrel_storage::log::NOBODY;
 
-use crate::effects::Effects;
 use crate::env::Env;
 use crate::router::answer;
 use crate::runtime::work;
 use crate::stanza::{Delivery, Type};
 use crate::stream::errors::StanzaError;
 use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 use crate::user::quota::Sender;
 use crate::user::{offline, record};
 

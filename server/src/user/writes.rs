@@ -12,11 +12,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::effects::Effects;
 use crate::env::Env;
 use crate::runtime::driver::ConnId;
 use crate::stanza::Ticket;
 use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 use crate::user::tables::{ResourceKey, Users};
 
 /// A part of the directory that requests may change one right behind the other, because all that such a request does

@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::effects::{Effects, End};
+use crate::effects::End;
 use crate::env::Env;
 use crate::exchange::envelope::Envelope;
 use crate::memory::Pressure;
@@ -26,6 +26,7 @@ use crate::stream::errors::{StreamCondition, StreamEnd};
 use crate::stream::features::STREAM_CLOSE;
 use crate::stream::machine::{Negotiation, Surroundings};
 use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 use crate::user::tables::{Flags, ResourceKey};
 use crate::user::{flow, presence};
 use crate::worker::managed::Resumption;

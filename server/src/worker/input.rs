@@ -1,6 +1,5 @@
 //! From received bytes to stanzas: TLS, framing, and the hand-over to negotiation or to the user.
 
-use crate::effects::Effects;
 use crate::env::Env;
 use crate::memory::{Pressure, SHORT_BYTES};
 use crate::router::inbound;
@@ -12,6 +11,7 @@ use crate::stream::features::STREAM_CLOSE;
 use crate::stream::machine::{Negotiation, Step, Surroundings};
 use crate::stream::sm::{NS_SM, TooHigh};
 use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 use crate::user::inactive;
 use crate::user::tables::ResourceKey;
 use crate::user::tables::Users;

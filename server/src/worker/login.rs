@@ -3,10 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use crate::config::ResourceConflict;
+use crate::effects::jobs::Guess;
 use crate::registration::in_band;
 use crate::reply;
 use crate::runtime::driver::ConnId;
-use crate::runtime::jobs::{Done, Guess};
 use crate::runtime::outbox::Action;
 use crate::session::{Migration, Phase, Session};
 use crate::stanza::Type;
@@ -16,6 +16,7 @@ use crate::stream::machine::{self, Negotiation, Step, Surroundings};
 use crate::stream::registration;
 use crate::stream::sasl::PlainCheck;
 use crate::stream::sasl::audit::{self, FailedLogin, Why};
+use crate::user::jobs::Done;
 use crate::user::{blocking, offline};
 use crate::worker::core::{Core, Timer, metrics_connection_closed, metrics_connection_opened};
 use crate::worker::input::is_white_space;

@@ -3,7 +3,6 @@
 
 use whimbrel_storage::log::Sequence;
 
-use crate::effects::Effects;
 use crate::env::Env;
 use crate::runtime::driver::{CloseHow, ConnId};
 use crate::runtime::outbox::Action;
@@ -13,6 +12,7 @@ use crate::stream::features::STREAM_CLOSE;
 use crate::stream::sm::element::{self, Said};
 use crate::stream::sm::{Rest, StreamId, StreamManagement, TooHigh, UNSETTLED_MAX, Unacked};
 use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 use crate::user::flow;
 use crate::user::inactive;
 use crate::user::offline;

@@ -3,10 +3,10 @@
 use whimbrel_storage::directory::LastActivity;
 
 use crate::clock;
-use crate::effects::Effects;
 use crate::env::Env;
-use crate::runtime::jobs::Then;
 use crate::user::actors::Actors;
+use crate::user::actors::Effects;
+use crate::user::jobs::Then;
 use crate::user::presence::NAME;
 use crate::user::writes::{Area, Write};
 use crate::xml::{CLIENT, Element};

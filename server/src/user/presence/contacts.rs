@@ -9,10 +9,10 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use whimbrel_storage::directory::{DirectoryError, RosterVersion, Subscription};
 
-use crate::effects::Effects;
 use crate::env::Env;
 use crate::runtime::work;
 use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 
 /// What a user costs here beside the contacts, in bytes.
 const USER_BYTES: usize = 128;

@@ -3,12 +3,12 @@
 use whimbrel_storage::directory::Subscription;
 use whimbrel_storage::jid::JidRef;
 
-use crate::effects::Effects;
 use crate::env::Env;
 use crate::exchange::envelope::Broadcast;
 use crate::stanza::{Delivery, Type};
 use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 use crate::user::blocking;
 use crate::user::delivery;
 use crate::user::inbound::Inbound;

@@ -11,7 +11,6 @@ mod probe;
 use whimbrel_storage::directory::Subscription;
 use whimbrel_storage::jid::JidRef;
 
-use crate::effects::Effects;
 use crate::env::Env;
 use crate::exchange::envelope::{Broadcast, Targets};
 use crate::router::address;
@@ -21,6 +20,7 @@ use crate::runtime::work;
 use crate::stanza::{Delivery, Kind, Traits, Type};
 use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 use crate::user::delivery;
 use crate::user::flow::Outgoing;
 use crate::user::inbound::Inbound;

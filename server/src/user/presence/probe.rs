@@ -3,12 +3,12 @@
 use whimbrel_storage::directory::Subscription;
 use whimbrel_storage::jid::JidRef;
 
-use crate::effects::Effects;
 use crate::env::Env;
 use crate::exchange::envelope::Broadcast;
 use crate::runtime::work;
 use crate::stanza::Type;
 use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 use crate::user::presence::{UNAVAILABLE_TAIL, send_one, send_to_contacts};
 use crate::user::subscription::under_way::UnderWay;
 use crate::user::tables::{Flags, ResourceKey};

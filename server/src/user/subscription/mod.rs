@@ -16,15 +16,15 @@ pub mod under_way;
 use whimbrel_storage::directory::{Item, Job, Subscription};
 use whimbrel_storage::jid::JidRef;
 
-use crate::effects::Effects;
 use crate::env::Env;
 use crate::router::answer::{self, Refused};
-use crate::runtime::jobs::Then;
 use crate::stanza::{Delivery, Kind, Ticket, Traits};
 use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 use crate::user::delivery;
 use crate::user::inbound::Inbound;
+use crate::user::jobs::Then;
 use crate::user::subscription::change::{Change, Outcome, Room};
 use crate::user::subscription::table::{Consequences, Direction, Verb};
 use crate::user::subscription::under_way::About;

@@ -21,13 +21,13 @@ use std::collections::{BTreeMap, VecDeque};
 
 use whimbrel_storage::directory::{DirectoryError, Job, Subscription, WriteTransaction};
 
-use crate::effects::Effects;
 use crate::env::Env;
 use crate::exchange::envelope::Broadcast;
-use crate::runtime::jobs::{Failed, Then};
 use crate::stanza::{Delivery, Kind, Ticket, Traits, Type};
 use crate::stream::errors::StanzaError;
 use crate::user::actors::Actors;
+use crate::user::actors::Effects;
+use crate::user::jobs::{Failed, Then};
 use crate::user::presence;
 use crate::user::subscription::table::Direction;
 

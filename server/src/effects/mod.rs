@@ -10,12 +10,15 @@
 //! same way as one to a user of another: an envelope that is read by itself. Only the stanza that a client has just sent
 //! is delivered without an envelope, because nothing stands in front of it.
 
+pub mod crypto;
+pub mod jobs;
+
+use crate::effects::jobs::Jobs;
 use crate::env::Env;
 use crate::exchange::envelope::{Batch, Broadcast, Targets};
 use crate::exchange::links::Links;
 use crate::exchange::spreading::Spreading;
 use crate::runtime::driver::ConnId;
-use crate::runtime::jobs::Jobs;
 use crate::runtime::outbox::Outbox;
 use crate::runtime::work::Work;
 use crate::stanza::{Delivery, Kind, Type};
@@ -33,8 +36,9 @@ pub struct End {
     pub text: Option<&'static str>,
 }
 
-/// What the events of one iteration lead to.
-pub struct Effects {
+/// What the events of one iteration lead to. `S` is the state that goes on with jobs that come back; nothing here looks into
+/// it, so that what is below the actors can append effects and touch no actor.
+pub struct Effects<S> {
     /// The work done since the start.
     pub work: Work,
     /// Output of this iteration.
@@ -42,7 +46,7 @@ pub struct Effects {
     /// Envelopes for other workers.
     pub links: Links,
     /// Directory writes and password work under way.
-    pub jobs: Jobs,
+    pub jobs: Jobs<S>,
     /// Streams to end after the current event.
     pub ends: Vec<End>,
     /// Connections to reset after the current event: more waits for them than their account may make the server hold. Their
@@ -65,9 +69,9 @@ pub struct Effects {
     spilled: bool,
 }
 
-impl Effects {
+impl<S: 'static> Effects<S> {
     /// Nothing to do yet.
-    pub fn new(links: Links, jobs: Jobs) -> Effects {
+    pub fn new(links: Links, jobs: Jobs<S>) -> Effects<S> {
         Effects {
             work: Work::default(),
             out: Outbox::default(),

@@ -6,20 +6,20 @@ use std::thread::JoinHandle;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use whimbrel_storage::background;
 
+use crate::effects::jobs::{Completions, Done};
 use crate::runtime::gauge::{Gauge, HighWater};
-use crate::runtime::jobs::{Completions, Done};
 
 /// Hashes something and says what came of it.
-pub type CryptoJob = Box<dyn FnOnce() -> Done + Send>;
+pub type CryptoJob<S> = Box<dyn FnOnce() -> Done<S> + Send>;
 
 /// The pool.
-pub struct CryptoPool {
-    queue: Sender<(usize, CryptoJob)>,
+pub struct CryptoPool<S> {
+    queue: Sender<(usize, CryptoJob<S>)>,
     limit: usize,
     high_water: HighWater,
 }
 
-impl CryptoPool {
+impl<S: 'static> CryptoPool<S> {
     /// Starts `threads` threads with a queue for `limit` jobs. They end when the pool is dropped and its queue
     /// is empty.
     ///
@@ -28,8 +28,8 @@ impl CryptoPool {
     pub fn start(
         threads: usize,
         limit: usize,
-        completions: &[Arc<Completions>],
-    ) -> std::io::Result<(CryptoPool, Vec<JoinHandle<()>>)> {
+        completions: &[Arc<Completions<S>>],
+    ) -> std::io::Result<(CryptoPool<S>, Vec<JoinHandle<()>>)> {
         let (queue, jobs) = bounded(limit);
         let handles = (0..threads)
             .map(|n| {
@@ -44,7 +44,7 @@ impl CryptoPool {
     }
 
     /// Queues a job of a worker; `false` when the queue is full.
-    pub fn try_submit(&self, worker: usize, job: CryptoJob) -> bool {
+    pub fn try_submit(&self, worker: usize, job: CryptoJob<S>) -> bool {
         let taken = self.queue.try_send((worker, job)).is_ok();
         self.high_water.raise(self.queue.len());
         taken
@@ -66,7 +66,7 @@ impl CryptoPool {
     }
 }
 
-fn work(jobs: &Receiver<(usize, CryptoJob)>, completions: &[Arc<Completions>]) {
+fn work<S: 'static>(jobs: &Receiver<(usize, CryptoJob<S>)>, completions: &[Arc<Completions<S>>]) {
     while let Ok((worker, job)) = jobs.recv() {
         completions[worker].deliver(job());
     }

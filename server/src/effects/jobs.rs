@@ -1,4 +1,5 @@
-//! Work that a worker hands to other threads: directory writes and password hashing.
+//! Work that a worker hands to other threads: directory writes and password hashing. `S` is the state that goes on with
+//! what comes back: nothing here looks into it.
 //!
 //! A job comes back as a [`Done`] in the worker's completion queue. The worker keeps what it needs for a
 //! failed write in a table of pending jobs, keyed by the ticket that travels with the job.
@@ -10,22 +11,20 @@ use std::sync::{Arc, Mutex};
 
 use crossbeam::queue::ArrayQueue;
 use slab::Slab;
-use whimbrel_storage::directory::{self, Directory, DirectoryError, WriteTransaction, Writer};
+use whimbrel_storage::directory::{self, Directory, DirectoryError, Writer};
 
 use crate::effects::Effects;
+use crate::effects::crypto::{CryptoJob, CryptoPool};
 use crate::env::Env;
-use crate::runtime::crypto::{CryptoJob, CryptoPool};
 use crate::runtime::driver::{ConnId, Wake};
 use crate::runtime::gauge::{Gauge, HighWater};
-use crate::runtime::work;
-use crate::stream::errors::{StanzaCondition, StanzaError};
-use crate::user::actors::Actors;
+use crate::stream::errors::StanzaError;
 
 /// What runs on the worker after a write was committed.
-pub type Then = Box<dyn FnOnce(&mut Actors, &Env, &mut Effects) + Send>;
+pub type Then<S> = Box<dyn FnOnce(&mut S, &Env, &mut Effects<S>) + Send>;
 
 /// What runs on the worker when a write failed.
-pub type Failed = Box<dyn FnOnce(&mut Actors, &Env, &mut Effects, StanzaError) + Send>;
+pub type Failed<S> = Box<dyn FnOnce(&mut S, &Env, &mut Effects<S>, StanzaError) + Send>;
 
 /// A guess at a password: it counts even if its client does not wait for the answer.
 pub struct Guess {
@@ -38,9 +37,9 @@ pub struct Guess {
 }
 
 /// A job that has come back.
-pub enum Done {
+pub enum Done<S> {
     /// A directory write, by its ticket.
-    Write(u64, Result<Then, DirectoryError>),
+    Write(u64, Result<Then<S>, DirectoryError>),
     /// A password hash of a session that is negotiating.
     Password {
         /// The connection that waits for it.
@@ -51,25 +50,25 @@ pub enum Done {
         guess: Option<Box<Guess>>,
     },
     /// Something hashed for a bound user.
-    Derived(Then),
+    Derived(Then<S>),
 }
 
 /// The completion queue of one worker.
-pub struct Completions {
-    queue: ArrayQueue<Done>,
+pub struct Completions<S> {
+    queue: ArrayQueue<Done<S>>,
     high_water: HighWater,
     wake: Arc<dyn Wake>,
 }
 
-impl Completions {
+impl<S: 'static> Completions<S> {
     /// A queue for `limit` results.
-    pub fn new(limit: usize, wake: Arc<dyn Wake>) -> Completions {
+    pub fn new(limit: usize, wake: Arc<dyn Wake>) -> Completions<S> {
         Completions { queue: ArrayQueue::new(limit), high_water: HighWater::default(), wake }
     }
 
     /// Delivers a result. Waits while the queue is full: the threads that call this may wait, and workers,
     /// which empty it, never wait for them.
-    pub fn deliver(&self, mut done: Done) {
+    pub fn deliver(&self, mut done: Done<S>) {
         while let Err(back) = self.queue.push(done) {
             done = back;
             self.wake.wake();
@@ -80,7 +79,7 @@ impl Completions {
     }
 
     /// The next result.
-    pub fn take(&self) -> Option<Done> {
+    pub fn take(&self) -> Option<Done<S>> {
         self.queue.pop()
     }
 
@@ -101,52 +100,52 @@ impl Completions {
 }
 
 /// Where jobs go.
-pub enum Backend {
+pub enum Backend<S> {
     /// To the writer thread and the crypto pool.
     Threads {
         /// The directory's writer.
-        writer: Arc<Writer<Then>>,
+        writer: Arc<Writer<Then<S>>>,
         /// Password hashing.
-        crypto: Arc<CryptoPool>,
+        crypto: Arc<CryptoPool<S>>,
     },
-    /// Done at once, on the calling thread.
+    /// Done<S> at once, on the calling thread.
     Inline(Directory),
-    /// Done when the simulation says so.
-    Stepped(Arc<Stepped>),
+    /// Done<S> when the simulation says so.
+    Stepped(Arc<Stepped<S>>),
 }
 
 /// The jobs of all workers of a simulation. They wait here, in order, until somebody runs them, so that everything
 /// can happen between the submission of a job, its run, and the hour its result is looked at.
-pub struct Stepped {
-    writes: Mutex<VecDeque<(u64, directory::Job<Then>)>>,
-    hashes: Mutex<VecDeque<(usize, CryptoJob)>>,
+pub struct Stepped<S> {
+    writes: Mutex<VecDeque<(u64, directory::Job<Then<S>>)>>,
+    hashes: Mutex<VecDeque<(usize, CryptoJob<S>)>>,
     limit: usize,
 }
 
-impl Stepped {
+impl<S: 'static> Stepped<S> {
     /// Two queues, for writes and for hashes, with room for `limit` jobs each.
-    pub fn new(limit: usize) -> Stepped {
+    pub fn new(limit: usize) -> Stepped<S> {
         Stepped { writes: Mutex::default(), hashes: Mutex::default(), limit }
     }
 
     /// Runs the oldest write and delivers its result to the worker that submitted it. `false`: there is none.
-    pub fn run_write(&self, directory: &Directory, completions: &[Arc<Completions>]) -> bool {
+    pub fn run_write(&self, directory: &Directory, completions: &[Arc<Completions<S>>]) -> bool {
         let next = self.writes.lock().expect("nothing panics while it holds this lock").pop_front();
         let Some((ticket, job)) = next else { return false };
         let result = directory::run_inline(directory, job);
-        completions[Jobs::worker_of(ticket)].deliver(Done::Write(ticket, result));
+        completions[Jobs::<S>::worker_of(ticket)].deliver(Done::Write(ticket, result));
         true
     }
 
     /// Runs the oldest hash and delivers its result. `false`: there is none.
-    pub fn run_hash(&self, completions: &[Arc<Completions>]) -> bool {
+    pub fn run_hash(&self, completions: &[Arc<Completions<S>>]) -> bool {
         let next = self.hashes.lock().expect("nothing panics while it holds this lock").pop_front();
         let Some((worker, job)) = next else { return false };
         completions[worker].deliver(job());
         true
     }
 
-    /// Jobs that wait: writes and hashes.
+    /// Jobs<S> that wait: writes and hashes.
     pub fn waiting(&self) -> (usize, usize) {
         let writes = self.writes.lock().expect("nothing panics while it holds this lock").len();
         let hashes = self.hashes.lock().expect("nothing panics while it holds this lock").len();
@@ -164,20 +163,20 @@ impl Stepped {
 }
 
 /// A worker's jobs.
-pub struct Jobs {
+pub struct Jobs<S> {
     worker: usize,
-    backend: Backend,
-    completions: Arc<Completions>,
-    pending: Slab<Failed>,
+    backend: Backend<S>,
+    completions: Arc<Completions<S>>,
+    pending: Slab<Failed<S>>,
     /// Passwords that are being hashed.
     hashing: Cell<usize>,
     /// Answers for connections that negotiate.
     answers: Vec<(ConnId, Vec<u8>)>,
 }
 
-impl Jobs {
-    /// Jobs of a worker.
-    pub fn new(worker: usize, backend: Backend, completions: Arc<Completions>) -> Jobs {
+impl<S: 'static> Jobs<S> {
+    /// Jobs<S> of a worker.
+    pub fn new(worker: usize, backend: Backend<S>, completions: Arc<Completions<S>>) -> Jobs<S> {
         Jobs {
             worker,
             backend,
@@ -194,7 +193,7 @@ impl Jobs {
     }
 
     /// The next result.
-    pub fn take(&self) -> Option<Done> {
+    pub fn take(&self) -> Option<Done<S>> {
         let done = self.completions.take();
         if matches!(done, Some(Done::Password { .. } | Done::Derived(_))) {
             self.hashing.set(self.hashing.get().saturating_sub(1));
@@ -212,12 +211,13 @@ impl Jobs {
         !self.completions.is_empty()
     }
 
-    /// Jobs that have not come back.
+    /// Jobs<S> that have not come back.
     pub fn pending(&self) -> usize {
         self.pending.len()
     }
 
-    fn write(&mut self, job: directory::Job<Then>, failed: Failed) -> bool {
+    /// Submits a write; `failed` is kept for the case that it fails. `false`: the queue is full.
+    pub fn write(&mut self, job: directory::Job<Then<S>>, failed: Failed<S>) -> bool {
         let key = self.pending.insert(failed);
         let ticket = ((self.worker as u64) << 32) | key as u64;
         match &self.backend {
@@ -228,7 +228,7 @@ impl Jobs {
                 }
             }
             Backend::Stepped(stepped) => {
-                if !Stepped::put(&stepped.writes, stepped.limit, (ticket, job)) {
+                if !Stepped::<S>::put(&stepped.writes, stepped.limit, (ticket, job)) {
                     drop(self.pending.remove(key));
                     return false;
                 }
@@ -242,7 +242,7 @@ impl Jobs {
     }
 
     /// Takes what was kept for a failed write.
-    fn settle(&mut self, ticket: u64) -> Option<Failed> {
+    pub fn settle(&mut self, ticket: u64) -> Option<Failed<S>> {
         self.pending.try_remove((ticket & 0xffff_ffff) as usize)
     }
 
@@ -257,70 +257,18 @@ impl Jobs {
     }
 
     /// Gives the pool a password to hash. `false` when its queue is full.
-    pub fn hash(&self, job: CryptoJob) -> bool {
+    pub fn hash(&self, job: CryptoJob<S>) -> bool {
         let taken = match &self.backend {
             Backend::Threads { crypto, .. } => crypto.try_submit(self.worker, job),
             Backend::Inline(_) => {
                 self.completions.deliver(job());
                 true
             }
-            Backend::Stepped(stepped) => Stepped::put(&stepped.hashes, stepped.limit, (self.worker, job)),
+            Backend::Stepped(stepped) => {
+                Stepped::<S>::put(&stepped.hashes, stepped.limit, (self.worker, job))
+            }
         };
         self.hashing.set(self.hashing.get() + usize::from(taken));
         taken
-    }
-}
-
-fn too_many() -> StanzaError {
-    let text = "the server has too many changes to write; try again later";
-    StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text)
-}
-
-impl Actors {
-    /// Runs a job in a write transaction; what it returns runs here after the commit, `failed` when the write
-    /// failed.
-    ///
-    /// # Errors
-    /// `resource-constraint` when the writer's queue is full (`limits.directory_queue`).
-    pub fn write(
-        &mut self,
-        env: &Env,
-        fx: &mut Effects,
-        job: impl FnOnce(&mut WriteTransaction<'_>) -> Result<Then, DirectoryError> + Send + 'static,
-        failed: impl FnOnce(&mut Actors, &Env, &mut Effects, StanzaError) + Send + 'static,
-    ) -> Result<(), StanzaError> {
-        // Those that wait already come first.
-        if self.under_way.has_waiting() || !self.submit(fx, Box::new(job), Box::new(failed)) {
-            env.metrics().refused_directory.add(1);
-            return Err(too_many());
-        }
-        Ok(())
-    }
-
-    /// As [`write`](Actors::write), past those that wait for room. `false`: the queue is full.
-    pub fn submit(&mut self, fx: &mut Effects, job: directory::Job<Then>, failed: Failed) -> bool {
-        fx.work.add(work::JOB);
-        fx.jobs.write(job, failed)
-    }
-
-    /// Goes on with a write that has come back.
-    pub fn written(
-        &mut self,
-        env: &Env,
-        fx: &mut Effects,
-        ticket: u64,
-        result: Result<Then, DirectoryError>,
-    ) {
-        fx.work.add(work::JOB);
-        let failed = fx.jobs.settle(ticket);
-        match result {
-            Ok(then) => then(self, env, fx),
-            Err(error) => {
-                tracing::error!(%error, "a change could not be written to the directory");
-                if let Some(failed) = failed {
-                    failed(self, env, fx, StanzaError::from(StanzaCondition::InternalServerError));
-                }
-            }
-        }
     }
 }
