@@ -17,8 +17,10 @@ const FLOORS: &[(&str, &[&str])] = &[
         &[
             "allocator",
             "clock",
+            "drain",
             "limits",
             "memory",
+            "quota",
             "runtime::work",
             "stream::errors",
             "stream::sm::id",
@@ -35,6 +37,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "metrics",
             "reply",
             "registration::counted",
+            "registration::form",
             "registration::metrics",
             "registration::network",
             "registration::number",
@@ -42,6 +45,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "registration::pin",
             "registration::prefix",
             "registration::refusal",
+            "registration::request",
             "registration::rules",
             "registration::settings",
             "stream::sasl",
@@ -69,18 +73,15 @@ const FLOORS: &[(&str, &[&str])] = &[
 const RUN_UP: &[(&str, &str)] = &[
     ("control/mod.rs", "boot.rs"),
     ("runtime/jobs.rs", "user/home.rs"),
-    ("shared.rs", "registration/errand.rs"),
     ("shared.rs", "stats.rs"),
     ("shared.rs", "stream/registration.rs"),
     ("shared.rs", "stream/sasl/audit.rs"),
     ("stream/features.rs", "service/caps.rs"),
-    ("stream/machine.rs", "registration/in_band.rs"),
     ("stream/machine.rs", "service/register.rs"),
     ("stream/machine.rs", "stream/registration.rs"),
     ("upgrade/conduct.rs", "boot.rs"),
     ("upgrade/takeover.rs", "control/protocol.rs"),
     ("user/routing.rs", "service/mod.rs"),
-    ("worker/login.rs", "registration/in_band.rs"),
 ];
 
 /// What `runtime` passes on from the crate below it.

@@ -2,12 +2,12 @@
 //! that is its password from then on. docs/registration.md is for operators and for who writes clients.
 //!
 //! ```text
-//!  HTTP ──▶ http ─┐                       ┌─▶ rules ── transactions of the directory ──▶ writer
-//!  stream ▶ in_band ─▶ errand ─▶ desk ────┼─▶ gateway ── queue ──▶ sms-0 … sms-n ──▶ provider
-//!  control socket ─────┘                  └─▶ home worker of the account: old sessions end
-//!            thread "registration"
+//!  HTTP ───────────▶ http ──────────┐            ┌─▶ rules ── transactions of the directory ──▶ writer
+//!  stream ─────────▶ request ─▶ dispatch ─▶ service ─▶ gateway ── queue ──▶ sms-0 … sms-n ──▶ provider
+//!  control socket ──▶ request ──┘                 └─▶ home worker of the account: old sessions end
+//!                    thread "registration"
 //! ```
-//! All of it is beside the path of messages: workers hand over errands and never wait. Without an address and without
+//! All of it is beside the path of messages: workers submit requests and never wait. Without an address and without
 //! `in_band` there is no thread.
 //!
 //! | module | what |
@@ -17,16 +17,17 @@
 //! | [`pin`] | PINs and keyed hashes |
 //! | [`rules`] | when a PIN is sent and taken, and what slows who guesses: no sockets, clock or chance of its own |
 //! | [`counted`] | quotas, and what is read of the directory |
-//! | [`desk`], [`gate`] | sees a request through; lets requests in, or not |
+//! | [`service`] | sees a request through |
 //! | [`refusal`] | why somebody gets nothing, in words and numbers |
 //! | [`gateway`] | text messages |
-//! | [`http`], [`in_band`], [`errand`] | the ways in |
+//! | [`http`] | the way in over HTTP |
+//! | [`form`], [`request`] | forms on streams; requests of other threads, as data |
+//! | [`dispatch`], [`in_band`] | takes those requests; answers those of streams |
 //! | [`metrics`] | what is counted |
 
 pub mod counted;
-pub mod desk;
-pub mod errand;
-pub mod gate;
+pub mod dispatch;
+pub mod form;
 pub mod gateway;
 pub mod http;
 pub mod in_band;
@@ -37,7 +38,9 @@ mod pasted;
 pub mod pin;
 mod prefix;
 pub mod refusal;
+pub mod request;
 pub mod rules;
+pub mod service;
 pub mod settings;
 #[cfg(test)]
 mod tests;
@@ -48,16 +51,16 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use whimbrel_storage::directory::Writer;
 
 use crate::runtime::gauge::Gauge;
 use crate::runtime::jobs::{Completions, Then};
 use crate::shared::Shared;
 
-use desk::Desk;
-use errand::{ERRANDS_MAX, Errand};
 use gateway::{Gateway, Outbound};
+use request::{Request, Requests};
+use service::RegistrationService;
 
 /// How often what no longer matters is forgotten.
 const TIDY_PERIOD: Duration = Duration::from_secs(600);
@@ -90,8 +93,8 @@ pub struct Registration {
     pub listening: Vec<SocketAddr>,
     /// Name of the gateway.
     pub gateway: &'static str,
-    errands: mpsc::Sender<Errand>,
-    desk: Arc<Desk>,
+    requests: Requests,
+    service: Arc<RegistrationService>,
     outbound: Arc<Outbound>,
     stop: Mutex<Option<oneshot::Sender<()>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -105,9 +108,10 @@ impl Registration {
     pub fn start(at: Surroundings, gateway: &Arc<dyn Gateway>) -> io::Result<Registration> {
         let config = at.shared.config.read().expect("nothing panics while it holds this lock").clone();
         let outbound = Arc::new(Outbound::start(gateway, &config.registration, &config.data)?);
-        let desk = Arc::new(Desk::new(at.shared.clone(), at.writer, outbound.clone(), at.started));
+        let service =
+            Arc::new(RegistrationService::new(at.shared.clone(), at.writer, outbound.clone(), at.started));
         if !at.open {
-            desk.gate().shut();
+            service.gate().shut();
         }
         let mut listening = Vec::new();
         for listener in &at.listeners {
@@ -120,12 +124,12 @@ impl Registration {
             .max_blocking_threads(DERIVING_THREADS)
             .thread_name("registration-keys")
             .build()?;
-        let (errands, waiting) = mpsc::channel(ERRANDS_MAX);
+        let (requests, waiting) = Requests::new();
         // A second start in one process has another `Shared`, so it is empty.
-        let _ = at.shared.registration.set(errands.clone());
+        let _ = at.shared.registration.set(requests.clone());
         let (stop, stopped) = oneshot::channel();
         let (listeners, completions) = (at.listeners, at.completions);
-        let work = desk.clone();
+        let work = service.clone();
         let thread = std::thread::Builder::new().name("registration".into()).spawn(move || {
             runtime.block_on(async move {
                 let front = http::Front::new(work.clone());
@@ -135,7 +139,7 @@ impl Registration {
                         Err(error) => tracing::error!(%error, "a listener of the registration API is lost"),
                     }
                 }
-                tokio::spawn(errand::serve(work.clone(), waiting, completions));
+                tokio::spawn(dispatch::serve(work.clone(), waiting, completions));
                 tokio::spawn(async move {
                     loop {
                         work.tidy().await;
@@ -151,8 +155,8 @@ impl Registration {
         Ok(Registration {
             listening,
             gateway: gateway.name(),
-            errands,
-            desk,
+            requests,
+            service,
             outbound,
             stop: Mutex::new(Some(stop)),
             thread: Mutex::new(Some(thread)),
@@ -161,12 +165,13 @@ impl Registration {
 
     /// Takes requests from now on.
     pub fn open(&self) {
-        self.desk.gate().open();
+        self.service.gate().open();
     }
 
-    /// Hands an errand to the desk; `false` when too many wait.
-    pub fn run(&self, errand: Errand) -> bool {
-        self.errands.try_send(errand).is_ok()
+    /// Submits a request to the service; `false` when too many wait.
+    #[must_use]
+    pub fn submit(&self, request: Request) -> bool {
+        self.requests.submit(request)
     }
 
     /// Messages that wait, most that ever waited, limit.
@@ -179,9 +184,9 @@ impl Registration {
     /// [`Registration::go_on`] ends this in any case.
     #[must_use]
     pub fn pause(&self, deadline: Instant) -> bool {
-        let gate = self.desk.gate();
+        let gate = self.service.gate();
         gate.shut();
-        let was_empty = gate.is_empty();
+        let was_empty = gate.wait_until_empty(Instant::now());
         let settled = self.outbound.stop(deadline.saturating_duration_since(Instant::now()));
         let settled = settled && gate.wait_until_empty(deadline);
         if settled && !was_empty {
@@ -198,7 +203,7 @@ impl Registration {
             tracing::error!(%error, "no thread for text messages can be started; registration stays closed");
             return;
         }
-        self.desk.gate().open();
+        self.service.gate().open();
     }
 
     /// Ends it within about `wait`: no more requests are taken; messages that wait are answered with "try again" and
@@ -210,7 +215,7 @@ impl Registration {
         let Some(stop) = stop else { return settled };
         // The answers are being written.
         std::thread::sleep(ANSWERS_WAIT);
-        self.desk.close();
+        self.service.close();
         drop(stop);
         if let Some(thread) = self.thread.lock().expect("nothing panics while it holds this lock").take() {
             // A panic has been reported by the panic hook.

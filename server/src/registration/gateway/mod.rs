@@ -1,7 +1,7 @@
 //! Sending text messages: a bounded queue, a few threads, and a gateway that does the sending.
 //!
 //! ```text
-//! desk ──try_send──▶ queue ──▶ sms-0 … sms-n ── gateway.send, again with growing pauses until the deadline
+//! service ──try_send──▶ queue ──▶ sms-0 … sms-n ── gateway.send, again with growing pauses until the deadline
 //!   ▲                              │
 //!   └──────── what came of it ◀────┴──▶ DATA/sms-dead-letters.jsonl, when nothing came of it
 //! ```

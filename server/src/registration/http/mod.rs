@@ -1,7 +1,7 @@
-//! The HTTP API: a thin layer over the desk (`docs/registration.md`, `openapi.json`).
+//! The HTTP API: a thin layer over the service (`docs/registration.md`, `openapi.json`).
 //!
 //! ```text
-//! listener ─▶ place ─▶ TLS ─▶ door: head, body: bounded in bytes and time ─▶ routes ─▶ desk
+//! listener ─▶ place ─▶ TLS ─▶ door: head, body: bounded in bytes and time ─▶ routes ─▶ service
 //! ```
 //! HTTP/1.1 only. One task a connection, on the thread of registration. Places and door are those of `whimbrel_http`.
 //!
@@ -32,9 +32,10 @@ use tokio_rustls::TlsAcceptor;
 use whimbrel_http::places::Limits;
 use whimbrel_http::{Bad, Block, Deadlines, Door, Full, Places, Turn, turn};
 
-use super::desk::Desk;
+use super::service::RegistrationService;
 use super::settings::RegistrationConfig;
-use pace::{Concurrent, Minute};
+use crate::quota::{Crowd, Quota};
+use pace::Concurrent;
 use problem::Problem;
 
 /// How long one connection may live, however many requests it makes.
@@ -45,11 +46,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// What all connections share.
 pub struct Front {
-    desk: Arc<Desk>,
+    service: Arc<RegistrationService>,
     places: Places,
     /// Requests under way of those whom a trusted proxy speaks for.
     concurrent: Concurrent,
-    minute: Mutex<Minute>,
+    minute: Mutex<Quota>,
 }
 
 /// The other end of a connection.
@@ -70,20 +71,20 @@ impl Peer {
 
 impl Front {
     /// Nobody is connected yet.
-    pub fn new(desk: Arc<Desk>) -> Arc<Front> {
+    pub fn new(service: Arc<RegistrationService>) -> Arc<Front> {
         Arc::new(Front {
-            desk,
+            service,
             places: Places::default(),
             concurrent: Concurrent::default(),
-            minute: Mutex::default(),
+            minute: Mutex::new(Quota::new(60_000, Crowd::Shares)),
         })
     }
 
     /// Counts a request; `false`: its address has had its share of this minute.
     pub(super) fn takes(&self, address: IpAddr, now_ms: u64) -> bool {
-        let limit = self.desk.config().registration.http_requests_per_minute;
+        let limit = self.service.config().registration.http_requests_per_minute;
         let mut minute = self.minute.lock().expect("nothing panics while it holds this lock");
-        minute.take(Block::of(address), limit, now_ms)
+        minute.take(&[(Block::of(address), limit)], now_ms)
     }
 }
 
@@ -104,14 +105,14 @@ pub async fn serve(front: Arc<Front>, listener: TcpListener) {
 /// Finds a place for a connection, for which another may have to go. Where everybody is being answered, it waits for one,
 /// and those behind it wait in the kernel.
 async fn admit(front: &Arc<Front>, router: &Router, stream: TcpStream, address: SocketAddr) {
-    let config = front.desk.config();
+    let config = front.service.config();
     let settings = &config.registration;
     let trusted = settings.proxies().iter().any(|network| network.contains(address.ip()));
     let limits = Limits {
         all: settings.http_connections as usize,
         of_block: settings.http_connections_per_address as usize,
     };
-    let metrics = front.desk.metrics();
+    let metrics = front.service.metrics();
     let place = loop {
         match front.places.enter(Block::of(address.ip()), trusted, limits) {
             Ok(place) => break place,
@@ -139,25 +140,25 @@ struct Open(Arc<Front>);
 
 impl Open {
     fn new(front: &Arc<Front>) -> Open {
-        front.desk.metrics().http_connections.add(1);
+        front.service.metrics().http_connections.add(1);
         Open(front.clone())
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.desk.metrics().http_connections.sub(1);
+        self.0.service.metrics().http_connections.sub(1);
     }
 }
 
 async fn converse(front: &Arc<Front>, stream: TcpStream, peer: Peer, turn: Turn, router: Router) {
     // Small answers, and nothing follows them.
     let _ = stream.set_nodelay(true);
-    let config = front.desk.config();
+    let config = front.service.config();
     if !config.registration.tls {
         return answer(front, stream, peer, turn, router).await;
     }
-    let tls = TlsAcceptor::from(front.desk.shared().acceptor.https());
+    let tls = TlsAcceptor::from(front.service.shared().acceptor.https());
     let wait = Duration::from_secs(config.registration.http_seconds.into());
     match tokio::time::timeout(turn.patience(wait), tls.accept(stream)).await {
         Ok(Ok(stream)) => answer(front, stream, peer, turn, router).await,
@@ -170,10 +171,10 @@ async fn answer<S>(front: &Arc<Front>, stream: S, peer: Peer, turn: Turn, router
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let deadlines = deadlines(&front.desk.config().registration);
+    let deadlines = deadlines(&front.service.config().registration);
     let refuser = front.clone();
     let refuse = Arc::new(move |bad| {
-        refuser.desk.metrics().http_refused.add(1);
+        refuser.service.metrics().http_refused.add(1);
         refused(bad)
     });
     let router = router.layer(middleware::from_fn(turn::answered));

@@ -20,8 +20,8 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::clock::unix_milliseconds;
-use crate::registration::desk::Desk;
 use crate::registration::refusal::Refusal;
+use crate::registration::service::RegistrationService;
 
 use super::problem::Problem;
 use super::{Block, Front, Peer, Turn};
@@ -68,7 +68,7 @@ async fn wrong_method(allowed: &'static str) -> Response<Body> {
 
 /// Counts every request, and refuses who asks too often.
 async fn paced(State(front): State<Arc<Front>>, request: Request, next: Next) -> Response<Body> {
-    let metrics = front.desk.metrics();
+    let metrics = front.service.metrics();
     metrics.http_requests.add(1);
     let now_ms = unix_milliseconds();
     let too_many = |left| {
@@ -83,9 +83,9 @@ async fn paced(State(front): State<Arc<Front>>, request: Request, next: Next) ->
     // Other addresses have a share of the connections; behind a proxy each has one of its requests.
     let by_proxy = request.extensions().get::<Peer>().is_some_and(|peer| peer.trusted);
     let most =
-        if by_proxy { front.desk.config().registration.http_connections_per_address } else { u32::MAX };
+        if by_proxy { front.service.config().registration.http_connections_per_address } else { u32::MAX };
     let Some(_under_way) = front.concurrent.enter(Block::of(address), most) else { return too_many(1) };
-    if !front.desk.is_open() {
+    if !front.service.is_open() {
         return Problem::from(Refusal::Busy).into_response();
     }
     next.run(request).await
@@ -93,16 +93,16 @@ async fn paced(State(front): State<Arc<Front>>, request: Request, next: Next) ->
 
 async fn ask(State(front): State<Arc<Front>>, request: Request) -> Result<Response<Body>, Problem> {
     let address = address(&request);
-    let Ask { phone, device } = read(&front.desk, request).await?;
-    let sent = front.desk.request(&phone, &device, address).await?;
+    let Ask { phone, device } = read(&front.service, request).await?;
+    let sent = front.service.request(&phone, &device, address).await?;
     let body = json!({ "expires_in": sent.expires_in, "resend_in": sent.resend_in });
     Ok(answer(StatusCode::ACCEPTED, &body))
 }
 
 async fn verify(State(front): State<Arc<Front>>, request: Request) -> Result<Response<Body>, Problem> {
     let address = address(&request);
-    let Tell { phone, pin, device } = read(&front.desk, request).await?;
-    let registered = front.desk.verify(&phone, &pin, &device, address).await?;
+    let Tell { phone, pin, device } = read(&front.service, request).await?;
+    let registered = front.service.verify(&phone, &pin, &device, address).await?;
     Ok(answer(StatusCode::OK, &json!({ "jid": registered.jid, "key": &*registered.key })))
 }
 
@@ -116,8 +116,8 @@ async fn remove(State(front): State<Arc<Front>>, request: Request) -> Result<Res
         ));
     };
     // The JID names the account as well as its number.
-    let name = name.strip_suffix(&format!("@{}", front.desk.shared().domain)).unwrap_or(&name);
-    front.desk.delete(name, key, address).await?;
+    let name = name.strip_suffix(&format!("@{}", front.service.shared().domain)).unwrap_or(&name);
+    front.service.delete(name, key, address).await?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     Ok(response)
@@ -151,8 +151,8 @@ fn address(request: &Request) -> IpAddr {
 }
 
 /// The JSON body, bounded in bytes and time.
-async fn read<T: DeserializeOwned>(desk: &Desk, request: Request) -> Result<T, Problem> {
-    let config = desk.config();
+async fn read<T: DeserializeOwned>(service: &RegistrationService, request: Request) -> Result<T, Problem> {
+    let config = service.config();
     let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
     if !media.eq_ignore_ascii_case("application/json") {

@@ -1,4 +1,4 @@
-//! The desk of registration: takes what the HTTP API, streams and the operator ask, and sees it through: rules in the
+//! The service of registration: takes what the HTTP API, streams and the operator ask, and sees it through: rules in the
 //! directory's transactions, the message to the gateway, the key, the end of the old device's sessions.
 //!
 //! ```text
@@ -24,6 +24,7 @@ use zeroize::Zeroizing;
 
 use crate::clock::unix_milliseconds;
 use crate::config::Config;
+use crate::drain::{DrainGate, InFlight};
 use crate::runtime::jobs::Then;
 use crate::service::register::{self, Removed};
 use crate::shared::Shared;
@@ -32,12 +33,12 @@ use crate::stream::sasl::audit::{FailedLogin, Why};
 use crate::stream::sasl::throttle::Verdict;
 use crate::user::home::Home;
 
-use super::gate::{Gate, Pass};
 use super::gateway::{Message, Outbound, Outcome};
 use super::metrics::RegistrationMetrics;
 use super::number::Number;
 use super::pin::{Hasher, NoEntropy, Pin, SystemEntropy};
 use super::refusal::Refusal;
+use super::request::Revoked;
 use super::rules::{Asker, Limit, Refused, Rules, StepError};
 
 /// The ticket's half that no worker's table of pending jobs has.
@@ -74,19 +75,8 @@ pub struct Registered {
     pub key: Zeroizing<String>,
 }
 
-/// What the operator's revocation has done.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct Revoked {
-    /// A PIN was under way.
-    pub pin: bool,
-    /// There is an account, whose key is void now.
-    pub account: bool,
-    /// Sessions that were ended.
-    pub sessions: usize,
-}
-
-/// The desk.
-pub struct Desk {
+/// The service: one for all ways in.
+pub struct RegistrationService {
     shared: Arc<Shared>,
     writer: Arc<Writer<Then>>,
     outbound: Arc<Outbound>,
@@ -94,29 +84,29 @@ pub struct Desk {
     /// When the server's clock was 0.
     started: Instant,
     closed: AtomicBool,
-    gate: Gate,
+    gate: DrainGate,
 }
 
-/// What a transaction of the desk returns: a value for the desk, and what is to happen at the account's home first.
+/// What a transaction of the service returns: a value for the service, and what is to happen at the account's home first.
 type Written<T> = (T, Option<Box<dyn FnOnce(&mut Home, &mut T) + Send>>);
 
-impl Desk {
+impl RegistrationService {
     /// Opens it.
     pub fn new(
         shared: Arc<Shared>,
         writer: Arc<Writer<Then>>,
         outbound: Arc<Outbound>,
         started: Instant,
-    ) -> Desk {
+    ) -> RegistrationService {
         let hasher = Hasher::new(&shared.directory.server_secret());
-        Desk {
+        RegistrationService {
             shared,
             writer,
             outbound,
             hasher,
             started,
             closed: AtomicBool::new(false),
-            gate: Gate::default(),
+            gate: DrainGate::default(),
         }
     }
 
@@ -130,16 +120,16 @@ impl Desk {
         !self.closed.load(Ordering::Relaxed) && !self.shared.draining.load(Ordering::Relaxed)
     }
 
-    /// Who comes in; shut while an upgrade is under way.
-    pub fn gate(&self) -> &Gate {
+    /// Counts requests under way; shut while an upgrade is under way.
+    pub fn gate(&self) -> &DrainGate {
         &self.gate
     }
 
-    /// Goes in with a request.
+    /// Begins a request.
     ///
     /// # Errors
     /// [`Refusal::Busy`] while an upgrade is under way.
-    pub fn enter(&self) -> Result<Pass<'_>, Refusal> {
+    pub fn enter(&self) -> Result<InFlight, Refusal> {
         self.gate.enter().ok_or(Refusal::Busy)
     }
 
@@ -171,9 +161,9 @@ impl Desk {
         self.metrics().requests.add(1);
         let number = Number::parse(phone);
         let masked = number.as_ref().map_or_else(|_| "-".to_owned(), Number::masked);
-        let pass = self.enter();
+        let under_way = self.enter();
         let result = match number {
-            _ if pass.is_err() => Err(Refusal::Busy),
+            _ if under_way.is_err() => Err(Refusal::Busy),
             Ok(number) => self.request_for(&number, device, address).await,
             Err(error) => Err(Refusal::Number(error)),
         };
@@ -258,9 +248,9 @@ impl Desk {
         self.metrics().verifications.add(1);
         let number = Number::parse(phone);
         let masked = number.as_ref().map_or_else(|_| "-".to_owned(), Number::masked);
-        let pass = self.enter();
+        let under_way = self.enter();
         let result = match (number, Pin::parse(pin)) {
-            _ if pass.is_err() => Err(Refusal::Busy),
+            _ if under_way.is_err() => Err(Refusal::Busy),
             (Err(error), _) => Err(Refusal::Number(error)),
             (_, None) => Err(Refusal::Pin),
             (Ok(number), Some(pin)) => self.verify_for(&number, pin, device, address).await,
@@ -321,9 +311,9 @@ impl Desk {
     /// Why it is not deleted.
     pub async fn delete(&self, name: &str, key: Zeroizing<String>, address: IpAddr) -> Result<(), Refusal> {
         let number = Number::parse(name).or_else(|_| Number::parse(&format!("+{name}")));
-        let pass = self.enter();
+        let under_way = self.enter();
         let (masked, result) = match number {
-            _ if pass.is_err() => ("-".to_owned(), Err(Refusal::Busy)),
+            _ if under_way.is_err() => ("-".to_owned(), Err(Refusal::Busy)),
             Ok(number) => (number.masked(), self.delete_of(&number, key, address).await),
             // As for an account that does not exist.
             Err(_) => ("-".to_owned(), Err(Refusal::Credentials)),
@@ -386,7 +376,7 @@ impl Desk {
     /// # Errors
     /// It could not be done.
     pub async fn revoke(&self, number: &Number) -> Result<Revoked, Refusal> {
-        let _pass = self.enter()?;
+        let _under_way = self.enter()?;
         let config = self.config();
         let key = Credentials::random_key().map_err(failed)?;
         let credentials = self.derive(&key, &config).await?;
