@@ -30,6 +30,7 @@ const FLOORS: &[(&str, &[&str])] = &[
         ],
     ),
     ("stanzas", &["admission", "stanza"]),
+    ("outside", &["http", "outbound"]),
     ("saved state", &["upgrade::file", "upgrade::record", "upgrade::state", "upgrade::tls"]),
     (
         "protocol",
@@ -39,7 +40,6 @@ const FLOORS: &[(&str, &[&str])] = &[
             "registration::counted",
             "registration::form",
             "registration::metrics",
-            "registration::network",
             "registration::number",
             "registration::pasted",
             "registration::pin",

@@ -32,7 +32,7 @@ impl Control {
         let (length, high_water, limit) = registration.gauge();
         Ok(json!({
             "on": true,
-            "listen": registration.listening,
+            "listen": server.http.as_ref().map_or_else(Vec::new, |http| http.listening.clone()),
             "tls": config.registration.tls,
             "in_band": config.registration.in_band,
             "gateway": registration.gateway,
