@@ -5,13 +5,15 @@
 //!  ├─ worker-0 … worker-N   one per core, pinned; driver + core
 //!  ├─ directory             the one writer of accounts and rosters
 //!  ├─ crypto-0 …            password hashing
-//!  └─ registration, sms-0 … registration by phone number, where it is on
+//!  ├─ registration, sms-0 … registration by phone number, where it is on
+//!  └─ http                the HTTP server, where something listens
 //! ```
 //!
 //! | module | what |
 //! | --- | --- |
 //! | [`sockets`], [`files`] | what is bound and opened |
 //! | [`thread`] | a worker's thread |
+//! | [`web`] | the HTTP server and the features that it serves |
 //! | [`again`] | the same in the place of another program (live upgrade) |
 //! | [`running`] | draining, reloading, the end |
 //! | [`error`] | why it does not start |
@@ -22,6 +24,7 @@ mod files;
 mod running;
 mod sockets;
 mod thread;
+mod web;
 
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
@@ -37,6 +40,7 @@ use whimbrel_storage::log::Syncer;
 
 use crate::config::Config;
 use crate::control::ControlSocket;
+use crate::http::front::HttpServer;
 use crate::registration::{self, Registration, gateway};
 use crate::runtime::driver::Wake;
 use crate::runtime::mailbox::{self, LaneGauge};
@@ -86,6 +90,8 @@ pub struct Server {
     pub listening_tls: Vec<SocketAddr>,
     /// Registration by phone number, where it is on.
     pub registration: Option<Arc<Registration>>,
+    /// The HTTP server, where something listens.
+    pub http: Option<Arc<HttpServer>>,
     /// Name of the driver in use.
     pub driver: &'static str,
     /// When it started; an upgrade does not change it.
@@ -276,16 +282,16 @@ impl Server {
                     shared: shared.clone(),
                     writer: writer.clone(),
                     completions: completions.clone(),
-                    listeners: http.into_iter().flatten().collect(),
                     started,
                     // Not before it is sure that this program goes on.
                     open: takeover.is_none(),
                 };
-                let running = Registration::start(surroundings, &gateway);
+                let running = Registration::start(surroundings, gateway);
                 Some(Arc::new(running.map_err(system("cannot start registration"))?))
             }
             None => None,
         };
+        let http = web::start(http, &shared, registration.as_deref(), takeover.is_none())?;
         let mut workers = Workers { handles, ended };
         let (serves, is_serving) = sync_channel(count);
         let (restored, mut has_restored) = sync_channel(count);
@@ -347,6 +353,9 @@ impl Server {
         if let Some(registration) = &registration {
             registration.open();
         }
+        if let Some(http) = &http {
+            http.open();
+        }
         if let (Some((outcome, _)), Some(launch)) = (&outcome, &launch) {
             shared.stats.server[0].upgraded(outcome, &launch.tally);
         }
@@ -364,6 +373,7 @@ impl Server {
             listening,
             listening_tls,
             registration,
+            http,
             driver,
             started,
             syncer: Mutex::new(syncer),

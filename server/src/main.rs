@@ -184,9 +184,9 @@ fn announce(server: &Server, config: &Config) {
     }
     if let Some(registration) = &server.registration {
         let scheme = if config.registration.tls { "https" } else { "http" };
-        let place = match registration.listening.is_empty() {
-            true => "in-band".to_owned(),
-            false => format!("by {scheme} on {}", list(&registration.listening)),
+        let place = match &server.http {
+            None => "in-band".to_owned(),
+            Some(http) => format!("by {scheme} on {}", list(&http.listening)),
         };
         places.push(format!("registration {place}, gateway {}", registration.gateway));
     }

@@ -16,7 +16,7 @@ use crate::admission::Admission;
 use crate::config::Config;
 use crate::memory::Memory;
 use crate::metrics::WorkerMetrics;
-use crate::registration::errand::Errand;
+use crate::registration::request::Requests;
 use crate::stats::Stats;
 use crate::stream::registration::Quota;
 use crate::stream::sasl::UnknownUsers;
@@ -53,7 +53,7 @@ pub struct Shared {
     /// Accounts that addresses have tried to register of late.
     pub registrations: Quota,
     /// Where streams take registrations by phone number (`registration.in_band`); empty while there are none.
-    pub registration: OnceLock<tokio::sync::mpsc::Sender<Errand>>,
+    pub registration: OnceLock<Requests>,
     /// What is answered for accounts that do not exist.
     pub unknown_users: UnknownUsers,
     /// How accounts look, and with them those that do not exist.

@@ -17,9 +17,11 @@ const FLOORS: &[(&str, &[&str])] = &[
         &[
             "allocator",
             "clock",
+            "drain",
             "limits",
             "memory",
             "router::address",
+            "quota",
             "runtime::work",
             "stream::errors",
             "stream::sm::id",
@@ -29,6 +31,7 @@ const FLOORS: &[(&str, &[&str])] = &[
         ],
     ),
     ("stanzas", &["admission", "stanza"]),
+    ("outside", &["http", "outbound"]),
     ("saved state", &["upgrade::file", "upgrade::record", "upgrade::state", "upgrade::tls"]),
     (
         "protocol",
@@ -36,13 +39,14 @@ const FLOORS: &[(&str, &[&str])] = &[
             "metrics",
             "reply",
             "registration::counted",
+            "registration::form",
             "registration::metrics",
-            "registration::network",
             "registration::number",
             "registration::pasted",
             "registration::pin",
             "registration::prefix",
             "registration::refusal",
+            "registration::request",
             "registration::rules",
             "registration::settings",
             "stream::sasl",
@@ -73,17 +77,14 @@ const FLOORS: &[(&str, &[&str])] = &[
 /// Imports that run up today: the file, and the file that it uses.
 const RUN_UP: &[(&str, &str)] = &[
     ("control/mod.rs", "boot.rs"),
-    ("shared.rs", "registration/errand.rs"),
     ("shared.rs", "stats.rs"),
     ("shared.rs", "stream/registration.rs"),
     ("shared.rs", "stream/sasl/audit.rs"),
     ("stream/features.rs", "service/caps.rs"),
-    ("stream/machine.rs", "registration/in_band.rs"),
     ("stream/machine.rs", "service/register.rs"),
     ("stream/machine.rs", "stream/registration.rs"),
     ("upgrade/conduct.rs", "boot.rs"),
     ("upgrade/takeover.rs", "control/protocol.rs"),
-    ("worker/login.rs", "registration/in_band.rs"),
 ];
 
 /// What `runtime` passes on from the crate below it.

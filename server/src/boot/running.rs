@@ -17,6 +17,9 @@ use crate::worker::command::{Command, CommandQueue};
 /// What the end of the server waits for a text message that is being sent.
 const REGISTRATION_WAIT: Duration = Duration::from_secs(3);
 
+/// What the end of the server waits for answers of the HTTP server that are being written.
+const ANSWERS_WAIT: Duration = Duration::from_secs(3);
+
 /// The threads of the workers, and how their ends become known.
 pub(super) struct Workers {
     pub(super) handles: Vec<Option<JoinHandle<std::io::Result<()>>>>,
@@ -95,6 +98,9 @@ impl Server {
     pub fn drain(&self, close: bool) {
         // At once, so that an upgrade does not go on.
         self.shared.draining.store(true, Ordering::Relaxed);
+        if let Some(http) = &self.http {
+            http.shut();
+        }
         for queue in &self.commands {
             queue.give(Command::Drain { close });
         }
@@ -114,8 +120,14 @@ impl Server {
         while let Some(end) = workers.wait_for_end() {
             end?;
         }
+        if let Some(http) = &self.http {
+            http.shut();
+        }
         if let Some(registration) = &self.registration {
             registration.stop(REGISTRATION_WAIT);
+        }
+        if let Some(http) = &self.http {
+            http.stop(ANSWERS_WAIT);
         }
         self.writer.finish();
         self.syncer.lock().expect("nothing panics while it holds this lock").finish();

@@ -19,8 +19,7 @@ use crate::user::subscription;
 use crate::user::writes::Area;
 use crate::xml::Element;
 
-/// Namespace of registration.
-pub const NAMESPACE: &str = "jabber:iq:register";
+pub use crate::registration::form::NS_REGISTER as NAMESPACE;
 
 /// Changes the password or removes the account.
 pub const SERVICE: Service = Service {

@@ -18,7 +18,7 @@ use whimbrel_storage::jid::{self, JidRef};
 
 use crate::config::Config;
 use crate::metrics::WorkerMetrics;
-use crate::registration::in_band;
+use crate::registration::form;
 use crate::reply;
 use crate::runtime::timer::TimerId;
 use crate::service::register::{self, Form};
@@ -26,6 +26,7 @@ use crate::shared::Shared;
 use crate::stanza::{Kind, Type};
 use crate::stream::errors::{StanzaCondition, StanzaError, StreamCondition, StreamEnd};
 use crate::stream::features::{self, NS_BIND, NS_STARTTLS};
+use crate::stream::phone;
 use crate::stream::registration;
 use crate::stream::sasl::audit::{self, FailedLogin, Why};
 use crate::stream::sasl::throttle::Verdict;
@@ -115,7 +116,7 @@ pub enum Step {
         /// The iq's id.
         id: String,
         /// The form.
-        fields: in_band::Fields,
+        fields: form::Fields,
     },
     /// Bind this resource, or one that the server makes up, and answer the iq with this id.
     Bind {
@@ -276,7 +277,7 @@ impl Negotiation {
             Some(("bind", NS_BIND)) if self.user.is_some() => Ok(bind(at, stanza, out)),
             Some(("query", register::NAMESPACE)) if self.may_register(at) => {
                 let step = match at.config.registration.in_band {
-                    true => in_band::request(at, stanza, out),
+                    true => phone::request(at, stanza, out),
                     false => registration::request(at, stanza, out),
                 };
                 self.waiting = matches!(step, Step::Register { .. } | Step::RegisterNumber { .. });

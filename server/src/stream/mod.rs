@@ -3,6 +3,7 @@
 pub mod errors;
 pub mod features;
 pub mod machine;
+pub mod phone;
 pub mod registration;
 pub mod sasl;
 pub mod sm;

@@ -9,11 +9,10 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Mutex;
 
-use foldhash::fast::RandomState;
-use hashbrown::HashMap;
 use whimbrel_storage::credentials::Credentials;
 
 use crate::env::Env;
+use crate::quota::{self, Crowd};
 use crate::reply;
 use crate::runtime::driver::ConnId;
 use crate::service::register::{self, Form, NAMESPACE};
@@ -29,39 +28,22 @@ use whimbrel_address::Block;
 /// How many times as often as an address its network may try: an IPv6 /48 has 65,536 addresses.
 const NETWORK_SHARE: u32 = 8;
 
-/// Addresses and networks that are remembered; in an hour in which more than these register, further ones are refused.
-const ADDRESSES_MAX: usize = 65_536;
-
 /// How often each address has tried to register in the current hour of the server's clock.
-#[derive(Default)]
-pub struct Quota(Mutex<Hour>);
+pub struct Quota(Mutex<quota::Quota>);
 
-#[derive(Default)]
-struct Hour {
-    number: u64,
-    attempts: HashMap<Block, u32, RandomState>,
+impl Default for Quota {
+    /// In an hour in which more addresses register than are told apart, further ones are refused.
+    fn default() -> Quota {
+        Quota(Mutex::new(quota::Quota::new(3_600_000, Crowd::Refused)))
+    }
 }
 
 impl Quota {
     /// Counts an attempt; `false` when the address has had its `limit` (`limits.registrations_per_hour`), or its network
     /// [`NETWORK_SHARE`] times as many.
     pub fn take(&self, peer: IpAddr, limit: u32, now_ms: u64) -> bool {
-        let mut hour = self.0.lock().expect("no code panics while it holds this lock");
-        let number = now_ms / 3_600_000;
-        if hour.number != number {
-            *hour = Hour { number, ..Hour::default() };
-        }
         let wanted = [(Block::of(peer), limit), (Block::network(peer), limit.saturating_mul(NETWORK_SHARE))];
-        let attempts = &mut hour.attempts;
-        let new = wanted.iter().filter(|(key, _)| !attempts.contains_key(key)).count();
-        let had = |key: &Block| attempts.get(key).copied().unwrap_or(0);
-        if attempts.len() + new > ADDRESSES_MAX || wanted.iter().any(|(key, most)| had(key) >= *most) {
-            return false;
-        }
-        for (key, _) in wanted {
-            *attempts.entry(key).or_insert(0) += 1;
-        }
-        true
+        self.0.lock().expect("no code panics while it holds this lock").take(&wanted, now_ms)
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use crate::config::ResourceConflict;
 use crate::effects::jobs::Guess;
-use crate::registration::in_band;
+use crate::registration::request::InBand;
 use crate::reply;
 use crate::runtime::driver::ConnId;
 use crate::runtime::outbox::Action;
@@ -13,6 +13,7 @@ use crate::stanza::Type;
 use crate::stream::errors::{StanzaCondition, StreamCondition, StreamEnd};
 use crate::stream::features::NS_BIND;
 use crate::stream::machine::{self, Negotiation, Step, Surroundings};
+use crate::stream::phone;
 use crate::stream::registration;
 use crate::stream::sasl::PlainCheck;
 use crate::stream::sasl::audit::{self, FailedLogin, Why};
@@ -41,9 +42,10 @@ impl Core {
                 }
             }
             Step::RegisterNumber { id, fields } => {
-                if let Some(session) = self.sessions.get(conn) {
-                    in_band::start(&self.env, &mut self.fx, conn, session.peer, id, fields);
-                    self.send_answers();
+                let Some(session) = self.sessions.get(conn) else { return };
+                let form = InBand { worker: self.env.worker, conn, peer: session.peer, id, fields };
+                if let Err(answer) = phone::submit(&self.env.shared, form) {
+                    self.answer_now(conn, &answer);
                 }
             }
             Step::Bind { id, resource } => self.bind(conn, &id, resource),

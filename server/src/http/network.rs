@@ -1,4 +1,4 @@
-//! Networks of IP addresses, as `trusted_proxies` names them.
+//! Networks of IP addresses, by which trusted proxies are named.
 
 use std::net::IpAddr;
 use std::str::FromStr;
