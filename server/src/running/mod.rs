@@ -1,18 +1,75 @@
-//! A server that runs: draining, reloading, and its end.
+//! A server that runs: what it consists of, draining, reloading, and its end.
+//!
+//! [`boot`](crate::boot) makes it, [`control`](crate::control) and the program act on it.
 
+pub mod error;
+
+pub use error::{BootError, WorkerFailed};
+
+use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::Server;
-use super::error::{BootError, WorkerFailed};
+use whimbrel_storage::directory::Writer;
+use whimbrel_storage::log::Syncer;
+
 use crate::config::Config;
-use crate::control::ControlSocket;
+use crate::control::socket::ControlSocket;
+use crate::http::front::HttpServer;
+use crate::registration::Registration;
+use crate::runtime::mailbox::LaneGauge;
+use crate::shared::Shared;
+use crate::upgrade::launch::Launch;
+use crate::upgrade::state::ListenerState;
 use crate::upgrade::takeover::Outcome;
+use crate::user::jobs::{Completions, CryptoPool, Then};
+use crate::watch::Watch;
 use crate::worker::command::{Command, CommandQueue};
+
+/// A running server.
+pub struct Server {
+    /// What all threads share.
+    pub shared: Arc<Shared>,
+    /// The directory's writer.
+    pub writer: Arc<Writer<Then>>,
+    /// The crypto pool.
+    pub crypto: Arc<CryptoPool>,
+    /// Commands to each worker.
+    pub commands: Vec<Arc<CommandQueue>>,
+    /// Completed jobs of each worker.
+    pub completions: Vec<Arc<Completions>>,
+    /// Gauges of the mailboxes, by sending and receiving worker.
+    pub lanes: Vec<Vec<LaneGauge>>,
+    /// Addresses that are listened on: STARTTLS.
+    pub listening: Vec<SocketAddr>,
+    /// Addresses that are listened on: direct TLS.
+    pub listening_tls: Vec<SocketAddr>,
+    /// Registration by phone number, where it is on.
+    pub registration: Option<Arc<Registration>>,
+    /// The HTTP server, where something listens.
+    pub http: Option<Arc<HttpServer>>,
+    /// Name of the driver in use.
+    pub driver: &'static str,
+    /// When it started; an upgrade does not change it.
+    pub started: Instant,
+    /// Listening sockets.
+    pub listeners: Vec<ListenerState>,
+    /// How the process came to be; `None` when the server is a part of another program.
+    pub launch: Option<Launch>,
+    /// An upgrade is under way.
+    pub upgrading: AtomicBool,
+    /// What came of the upgrade by which this program came to be, until somebody asks.
+    pub(crate) outcome: Mutex<Option<(Outcome, Option<UnixStream>)>>,
+    /// Commits the logs.
+    pub(crate) syncer: Mutex<Syncer>,
+    pub(crate) _watch: Watch,
+    pub(crate) control: Mutex<Option<ControlSocket>>,
+    pub(crate) workers: Mutex<Workers>,
+}
 
 /// What the end of the server waits for a text message that is being sent.
 const REGISTRATION_WAIT: Duration = Duration::from_secs(3);
@@ -21,14 +78,14 @@ const REGISTRATION_WAIT: Duration = Duration::from_secs(3);
 const ANSWERS_WAIT: Duration = Duration::from_secs(3);
 
 /// The threads of the workers, and how their ends become known.
-pub(super) struct Workers {
-    pub(super) handles: Vec<Option<JoinHandle<std::io::Result<()>>>>,
-    pub(super) ended: Receiver<usize>,
+pub(crate) struct Workers {
+    pub(crate) handles: Vec<Option<JoinHandle<std::io::Result<()>>>>,
+    pub(crate) ended: Receiver<usize>,
 }
 
 impl Workers {
     /// Waits until each of them has said that it serves.
-    pub(super) fn all_serve(&mut self, serving: &Receiver<()>) -> Result<(), BootError> {
+    pub(crate) fn all_serve(&mut self, serving: &Receiver<()>) -> Result<(), BootError> {
         for _ in 0..self.handles.len() {
             // One that ends takes its sender with it.
             if serving.recv().is_err() {
@@ -41,7 +98,7 @@ impl Workers {
     }
 
     /// Ends those that serve when others do not, and waits for them, so that no port is open when the process ends.
-    pub(super) fn call_off(&mut self, commands: &[Arc<CommandQueue>]) {
+    pub(crate) fn call_off(&mut self, commands: &[Arc<CommandQueue>]) {
         for queue in commands {
             queue.give(Command::Drain { close: true });
         }
@@ -49,7 +106,7 @@ impl Workers {
     }
 
     /// Waits for the end of one more worker. `None` when all have ended.
-    pub(super) fn wait_for_end(&mut self) -> Option<Result<(), WorkerFailed>> {
+    pub(crate) fn wait_for_end(&mut self) -> Option<Result<(), WorkerFailed>> {
         while self.handles.iter().any(Option::is_some) {
             let worker = self.ended.recv().ok()?;
             let Some(handle) = self.handles[worker].take() else { continue };
@@ -65,9 +122,9 @@ impl Workers {
 }
 
 /// Tells when a worker's thread ends, in whatever way.
-pub(super) struct Ending {
-    pub(super) worker: usize,
-    pub(super) ended: Sender<usize>,
+pub(crate) struct Ending {
+    pub(crate) worker: usize,
+    pub(crate) ended: Sender<usize>,
 }
 
 impl Drop for Ending {

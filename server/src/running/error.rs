@@ -9,7 +9,7 @@ use whimbrel_storage::directory::DirectoryError;
 use whimbrel_storage::log::LogError;
 
 use crate::config::ConfigError;
-use crate::control::ControlError;
+use crate::control::socket::ControlError;
 use crate::tls::TlsError;
 
 /// Why the server cannot start.
@@ -93,6 +93,6 @@ fn remedy_for_bind(error: &std::io::Error) -> &'static str {
     }
 }
 
-pub(super) fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> BootError {
+pub(crate) fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> BootError {
     move |source| BootError::System { what, source }
 }
