@@ -3,8 +3,9 @@
 
 use std::num::NonZeroU32;
 
+use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::credentials::{Credentials, CredentialsError};
-use whimbrel_storage::directory::{DirectoryError, Item, UserId, WriteTransaction};
+use whimbrel_storage::directory::{DirectoryError, Item, WriteTransaction};
 use whimbrel_storage::jid;
 use zeroize::Zeroizing;
 
@@ -149,7 +150,7 @@ fn remove(home: &mut Home, request: &Request) -> Reply {
 
 /// What was known of an account that is deleted, for what follows from that.
 pub struct Removed {
-    id: UserId,
+    id: ActorId,
     items: Vec<Item>,
 }
 

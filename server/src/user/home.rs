@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use whimbrel_storage::directory::UserId;
+use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::log::Sequence;
 
 use crate::clock::unix_milliseconds;
@@ -176,12 +176,12 @@ impl Home {
     }
 
     /// A client has a message of the log for good.
-    pub fn trim(&mut self, user: UserId, sequence: Sequence) {
+    pub fn trim(&mut self, user: ActorId, sequence: Sequence) {
         self.ledger.trim(&self.config.limits, user, sequence, &self.shared.metrics[self.worker]);
     }
 
     /// An account is gone, and with it everything that waits for it.
-    pub fn purge(&mut self, user: UserId) {
+    pub fn purge(&mut self, user: ActorId) {
         self.ledger.purge(user, &self.shared.metrics[self.worker]);
     }
 

@@ -13,7 +13,8 @@
 //! written twice to a stream.
 
 use smallvec::SmallVec;
-use whimbrel_storage::directory::{DirectoryError, UserId};
+use whimbrel_storage::actor::ActorId;
+use whimbrel_storage::directory::DirectoryError;
 use whimbrel_storage::log::{AppendError, Appended, Sequence};
 
 use crate::runtime::driver::ConnId;
@@ -87,13 +88,13 @@ pub fn keep(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>) -> bool {
     true
 }
 
-fn look_up(home: &Home, local: &str) -> Result<Option<UserId>, DirectoryError> {
+fn look_up(home: &Home, local: &str) -> Result<Option<ActorId>, DirectoryError> {
     home.work.add(work::LOOK);
     home.shared.directory.account_id(local)
 }
 
 /// Appends a message if there is room for it in its recipient's mailbox. `None`: there is not, and its sender has been told.
-fn append(home: &mut Home, d: &Delivery<'_>, account: UserId, user: Option<UserKey>) -> Option<Appended> {
+fn append(home: &mut Home, d: &Delivery<'_>, account: ActorId, user: Option<UserKey>) -> Option<Appended> {
     let request = match admit(home, d, (account, user)) {
         Ok(request) => request,
         Err(refusal) => {
@@ -126,7 +127,7 @@ fn append(home: &mut Home, d: &Delivery<'_>, account: UserId, user: Option<UserK
 fn admit<'a>(
     home: &mut Home,
     d: &Delivery<'a>,
-    (account, user): (UserId, Option<UserKey>),
+    (account, user): (ActorId, Option<UserKey>),
 ) -> Result<Option<Request<'a>>, Refusal> {
     let Some(backlog) = home.ledger.log().backlog(account) else { return Ok(None) };
     let limits = &home.config.limits;

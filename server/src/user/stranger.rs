@@ -11,7 +11,7 @@
 //! its sender is told, whoever that is ([`offline`]). An ignored message takes the way of one that is kept, through the
 //! log and its commit, so that the acknowledgement of its sender's stream (XEP-0198) does not tell either.
 
-use whimbrel_storage::log::NOBODY;
+use whimbrel_storage::actor::ActorId;
 
 use crate::runtime::work;
 use crate::stanza::{Delivery, Type};
@@ -58,11 +58,11 @@ fn pretend_to_keep(home: &mut Home, d: &Delivery<'_>) -> bool {
     record::encode(d, &mut payload);
     let now = home.unix_ms();
     let metrics = &home.shared.metrics[home.worker];
-    let appended = home.ledger.append(NOBODY, now, &payload, d.ticket, metrics);
+    let appended = home.ledger.append(ActorId::NOBODY, now, &payload, d.ticket, metrics);
     home.payload = payload;
     match appended {
         Ok(appended) => {
-            home.trim(NOBODY, appended.sequence);
+            home.trim(ActorId::NOBODY, appended.sequence);
             home.work.add(work::LOGGED);
             true
         }

@@ -1,4 +1,4 @@
-use whimbrel_storage::directory::UserId;
+use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::log::Sequence;
 
 use super::*;
@@ -25,7 +25,7 @@ fn in_a_home(test: impl FnOnce(&mut Home)) {
 
 fn bind(home: &mut Home, name: &str, index: u32) -> (ResourceKey, ConnId) {
     let conn = ConnId { index, generation: 0 };
-    (home.users.insert(UserId::new(7), "juliet", name, conn, || None), conn)
+    (home.users.insert(ActorId::user(7), "juliet", name, conn, || None), conn)
 }
 
 fn remember(home: &mut Home, key: ResourceKey, bytes: usize) {
@@ -59,7 +59,7 @@ fn every_part_is_in_the_sum() {
         resource.presence = vec![b'p'; 50].into();
         resource.directed = Some(Box::new(vec!["b@x".into()]));
         for n in 0..3 {
-            home.ledger.append(UserId::new(7), n, b"message", None, &home.shared.metrics[0]).unwrap();
+            home.ledger.append(ActorId::user(7), n, b"message", None, &home.shared.metrics[0]).unwrap();
         }
         let sum = of_account(home, user);
         let Use { output, input, unfinished, unacked, held, presence } = sum.resources;

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 
-use whimbrel_storage::directory::UserId;
+use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::log::Sequence;
 
 use super::Waiting;
@@ -279,7 +279,7 @@ impl Core {
 
     fn restore_resource(&mut self, conn: ConnId, record: &ResourceRecord<'_>, same_log: bool) -> ResourceKey {
         let home = &mut self.home;
-        let account = UserId::new(record.account);
+        let account = ActorId::from_raw(record.account);
         let blocked = if record.blocks && home.users.find(record.local).is_none() {
             blocking::load(home, record.local)
         } else {
