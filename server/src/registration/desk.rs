@@ -24,13 +24,16 @@ use zeroize::Zeroizing;
 
 use crate::clock::unix_milliseconds;
 use crate::config::Config;
+use crate::effects::Effects;
+use crate::env::Env;
 use crate::runtime::jobs::Then;
 use crate::service::register::{self, Removed};
 use crate::shared::Shared;
 use crate::stream::errors::StreamCondition;
 use crate::stream::sasl::audit::{FailedLogin, Why};
 use crate::stream::sasl::throttle::Verdict;
-use crate::user::home::Home;
+use crate::user::actors::Actors;
+use crate::user::tables::Users;
 
 use super::gate::{Gate, Pass};
 use super::gateway::{Message, Outbound, Outcome};
@@ -98,7 +101,7 @@ pub struct Desk {
 }
 
 /// What a transaction of the desk returns: a value for the desk, and what is to happen at the account's home first.
-type Written<T> = (T, Option<Box<dyn FnOnce(&mut Home, &mut T) + Send>>);
+type Written<T> = (T, Option<Box<dyn FnOnce(&mut Actors, &Env, &mut Effects, &mut T) + Send>>);
 
 impl Desk {
     /// Opens it.
@@ -296,8 +299,8 @@ impl Desk {
             if !replaced {
                 transaction.create_account(&local, &credentials)?;
             }
-            let end = move |home: &mut Home, _: &mut bool| {
-                end_sessions(home, &local);
+            let end = move |actors: &mut Actors, _: &Env, fx: &mut Effects, _: &mut bool| {
+                end_sessions(&mut actors.users, fx, &local);
             };
             Ok((replaced, Some(Box::new(end) as Box<_>)))
         });
@@ -369,7 +372,9 @@ impl Desk {
                 return Ok((false, None));
             }
             let Some(gone) = Removed::delete(transaction, &local)? else { return Ok((false, None)) };
-            let then = move |home: &mut Home, _: &mut bool| register::removed(home, &local, &gone);
+            let then = move |actors: &mut Actors, env: &Env, fx: &mut Effects, _: &mut bool| {
+                register::removed(actors, env, fx, &local, &gone)
+            };
             Ok((true, Some(Box::new(then) as Box<_>)))
         });
         match deleted.await? {
@@ -394,8 +399,9 @@ impl Desk {
         let revoked = self.write(self.shared.home_of(&local), move |transaction| {
             let pin = rules(&config, &hasher).revoke(transaction, &local)?;
             let account = transaction.set_credentials(&local, &credentials)?;
-            let end =
-                move |home: &mut Home, revoked: &mut Revoked| revoked.sessions = end_sessions(home, &local);
+            let end = move |actors: &mut Actors, _: &Env, fx: &mut Effects, revoked: &mut Revoked| {
+                revoked.sessions = end_sessions(&mut actors.users, fx, &local)
+            };
             Ok((Revoked { pin, account, sessions: 0 }, Some(Box::new(end) as Box<_>)))
         });
         let revoked = revoked.await?;
@@ -434,9 +440,9 @@ impl Desk {
         let (reply, answer) = oneshot::channel();
         let job = move |transaction: &mut WriteTransaction<'_>| -> Result<Then, DirectoryError> {
             let (mut value, follows) = job(transaction)?;
-            let then = move |home: &mut Home| {
+            let then = move |actors: &mut Actors, env: &Env, fx: &mut Effects| {
                 if let Some(follows) = follows {
-                    follows(home, &mut value);
+                    follows(actors, env, fx, &mut value);
                 }
                 // Whoever asked may have gone.
                 let _ = reply.send(value);
@@ -476,11 +482,11 @@ impl Desk {
 
 /// Ends all sessions of an account for good, those that wait to be resumed as well; returns how many there were. What
 /// was not acknowledged goes back to what waits.
-fn end_sessions(home: &mut Home, local: &str) -> usize {
-    let keys = home.users.resources_of(local);
+fn end_sessions(users: &mut Users, fx: &mut Effects, local: &str) -> usize {
+    let keys = users.resources_of(local);
     let (condition, text) = REPLACED;
     for &key in &keys {
-        home.end_for_good(key, condition, Some(text));
+        users.end_for_good(fx, key, condition, Some(text));
     }
     keys.len()
 }

@@ -68,8 +68,11 @@ async fn run(
         Errand::InBand(form) => {
             let answer = answer(&desk, &form).await;
             let conn = form.conn;
-            let then = move |home: &mut crate::user::home::Home| home.jobs.answer(conn, answer);
-            completions[form.worker].deliver(Done::Home(Box::new(then)));
+            let then =
+                move |_: &mut crate::user::actors::Actors,
+                      _: &crate::env::Env,
+                      fx: &mut crate::effects::Effects| fx.jobs.answer(conn, answer);
+            completions[form.worker].deliver(Done::Derived(Box::new(then)));
         }
         Errand::Revoke(number, reply) => {
             let _ = reply.try_send(desk.revoke(&number).await);

@@ -11,13 +11,14 @@
 
 use std::net::IpAddr;
 
+use crate::effects::Effects;
+use crate::env::Env;
 use crate::reply;
 use crate::runtime::driver::ConnId;
 use crate::service::register::NAMESPACE;
 use crate::stanza::{Kind, Type};
 use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::stream::machine::{Step, Surroundings, bind_error};
-use crate::user::home::Home;
 use crate::xml::{CLIENT, Element, Stanza};
 
 use super::errand::{Errand, InBand};
@@ -85,15 +86,15 @@ impl Fields {
 
 /// Hands a form to the thread of registration. The answer goes to the connection by
 /// [`crate::runtime::jobs::Jobs::answer`].
-pub fn start(home: &mut Home, conn: ConnId, peer: IpAddr, id: String, fields: Fields) {
-    let errand = InBand { worker: home.worker, conn, peer, id, fields };
-    let sent = match home.shared.registration.get() {
+pub fn start(env: &Env, fx: &mut Effects, conn: ConnId, peer: IpAddr, id: String, fields: Fields) {
+    let errand = InBand { worker: env.worker, conn, peer, id, fields };
+    let sent = match env.shared.registration.get() {
         Some(errands) => errands.try_send(Errand::InBand(errand)).map_err(|error| error.into_inner()),
         None => Err(Errand::InBand(errand)),
     };
     if let Err(Errand::InBand(InBand { id, .. })) = sent {
-        let answer = refused(&home.shared.domain, &id, &Refusal::Busy);
-        home.jobs.answer(conn, answer);
+        let answer = refused(&env.shared.domain, &id, &Refusal::Busy);
+        fx.jobs.answer(conn, answer);
     }
 }
 

@@ -12,18 +12,20 @@ use crossbeam::queue::ArrayQueue;
 use slab::Slab;
 use whimbrel_storage::directory::{self, Directory, DirectoryError, WriteTransaction, Writer};
 
+use crate::effects::Effects;
+use crate::env::Env;
 use crate::runtime::crypto::{CryptoJob, CryptoPool};
 use crate::runtime::driver::{ConnId, Wake};
 use crate::runtime::gauge::{Gauge, HighWater};
 use crate::runtime::work;
 use crate::stream::errors::{StanzaCondition, StanzaError};
-use crate::user::home::Home;
+use crate::user::actors::Actors;
 
 /// What runs on the worker after a write was committed.
-pub type Then = Box<dyn FnOnce(&mut Home) + Send>;
+pub type Then = Box<dyn FnOnce(&mut Actors, &Env, &mut Effects) + Send>;
 
 /// What runs on the worker when a write failed.
-pub type Failed = Box<dyn FnOnce(&mut Home, StanzaError) + Send>;
+pub type Failed = Box<dyn FnOnce(&mut Actors, &Env, &mut Effects, StanzaError) + Send>;
 
 /// A guess at a password: it counts even if its client does not wait for the answer.
 pub struct Guess {
@@ -49,7 +51,7 @@ pub enum Done {
         guess: Option<Box<Guess>>,
     },
     /// Something hashed for a bound user.
-    Home(Then),
+    Derived(Then),
 }
 
 /// The completion queue of one worker.
@@ -194,7 +196,7 @@ impl Jobs {
     /// The next result.
     pub fn take(&self) -> Option<Done> {
         let done = self.completions.take();
-        if matches!(done, Some(Done::Password { .. } | Done::Home(_))) {
+        if matches!(done, Some(Done::Password { .. } | Done::Derived(_))) {
             self.hashing.set(self.hashing.get().saturating_sub(1));
         }
         done
@@ -274,7 +276,7 @@ fn too_many() -> StanzaError {
     StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text)
 }
 
-impl Home {
+impl Actors {
     /// Runs a job in a write transaction; what it returns runs here after the commit, `failed` when the write
     /// failed.
     ///
@@ -282,33 +284,41 @@ impl Home {
     /// `resource-constraint` when the writer's queue is full (`limits.directory_queue`).
     pub fn write(
         &mut self,
+        env: &Env,
+        fx: &mut Effects,
         job: impl FnOnce(&mut WriteTransaction<'_>) -> Result<Then, DirectoryError> + Send + 'static,
-        failed: impl FnOnce(&mut Home, StanzaError) + Send + 'static,
+        failed: impl FnOnce(&mut Actors, &Env, &mut Effects, StanzaError) + Send + 'static,
     ) -> Result<(), StanzaError> {
         // Those that wait already come first.
-        if self.under_way.has_waiting() || !self.submit(Box::new(job), Box::new(failed)) {
-            self.metrics().refused_directory.add(1);
+        if self.under_way.has_waiting() || !self.submit(fx, Box::new(job), Box::new(failed)) {
+            env.metrics().refused_directory.add(1);
             return Err(too_many());
         }
         Ok(())
     }
 
-    /// As [`write`](Home::write), past those that wait for room. `false`: the queue is full.
-    pub fn submit(&mut self, job: directory::Job<Then>, failed: Failed) -> bool {
-        self.work.add(work::JOB);
-        self.jobs.write(job, failed)
+    /// As [`write`](Actors::write), past those that wait for room. `false`: the queue is full.
+    pub fn submit(&mut self, fx: &mut Effects, job: directory::Job<Then>, failed: Failed) -> bool {
+        fx.work.add(work::JOB);
+        fx.jobs.write(job, failed)
     }
 
     /// Goes on with a write that has come back.
-    pub fn written(&mut self, ticket: u64, result: Result<Then, DirectoryError>) {
-        self.work.add(work::JOB);
-        let failed = self.jobs.settle(ticket);
+    pub fn written(
+        &mut self,
+        env: &Env,
+        fx: &mut Effects,
+        ticket: u64,
+        result: Result<Then, DirectoryError>,
+    ) {
+        fx.work.add(work::JOB);
+        let failed = fx.jobs.settle(ticket);
         match result {
-            Ok(then) => then(self),
+            Ok(then) => then(self, env, fx),
             Err(error) => {
                 tracing::error!(%error, "a change could not be written to the directory");
                 if let Some(failed) = failed {
-                    failed(self, StanzaError::from(StanzaCondition::InternalServerError));
+                    failed(self, env, fx, StanzaError::from(StanzaCondition::InternalServerError));
                 }
             }
         }

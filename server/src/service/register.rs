@@ -9,11 +9,13 @@ use whimbrel_storage::directory::{DirectoryError, Item, WriteTransaction};
 use whimbrel_storage::jid;
 use zeroize::Zeroizing;
 
+use crate::effects::Effects;
+use crate::env::Env;
 use crate::runtime::jobs::Done;
 use crate::service::{Begun, Committed, Reply, Request, Scopes, Service};
 use crate::stanza::Type;
 use crate::stream::errors::{StanzaCondition, StanzaError, StreamCondition};
-use crate::user::home::Home;
+use crate::user::actors::Actors;
 use crate::user::subscription;
 use crate::user::writes::Area;
 use crate::xml::Element;
@@ -31,7 +33,7 @@ pub const SERVICE: Service = Service {
     handle,
 };
 
-fn handle(home: &mut Home, request: &Request) -> Reply {
+fn handle(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -> Reply {
     if request.typ == Type::Get {
         // §3.1: what is registered, and what could be changed.
         let field = |name: &'static str| Element::new(name, NAMESPACE);
@@ -43,12 +45,12 @@ fn handle(home: &mut Home, request: &Request) -> Reply {
     }
     if request.query.find("remove", NAMESPACE).is_some() {
         return match request.query.elements().count() {
-            1 => remove(home, request),
+            1 => remove(actors, env, fx, request),
             // §3.2: nothing else may stand beside it.
             _ => StanzaCondition::BadRequest.into(),
         };
     }
-    change_password(home, request)
+    change_password(actors, env, fx, request)
 }
 
 /// What a form says: username and password.
@@ -100,7 +102,7 @@ pub fn pool_is_full() -> StanzaError {
 
 /// §3.3. Other sessions of the account stay: they have authenticated. A connection changes one password at a time, since
 /// what it sends behind the request waits: no client keeps the crypto pool from everybody's logins.
-fn change_password(home: &mut Home, request: &Request) -> Reply {
+fn change_password(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -> Reply {
     let form = match Form::read(&request.query) {
         Ok(form) => form,
         Err(error) => return Reply::Error(error),
@@ -110,25 +112,32 @@ fn change_password(home: &mut Home, request: &Request) -> Reply {
     }
     let account = form.username;
     let password = form.password;
-    let iterations = NonZeroU32::new(home.config.auth.scram_iterations).unwrap_or(NonZeroU32::MIN);
-    let begun = request.begin(home);
+    let iterations = NonZeroU32::new(env.config.auth.scram_iterations).unwrap_or(NonZeroU32::MIN);
+    let begun = request.begin(actors, fx);
     let on_refusal = begun.clone();
-    let queued = home.jobs.hash(Box::new(move || {
+    let queued = fx.jobs.hash(Box::new(move || {
         let derived = Credentials::derive(&password, iterations);
-        Done::Home(Box::new(move |home| match derived {
-            Ok(credentials) => store(home, begun, account, credentials),
-            Err(error) => begun.send(home, Reply::Error(password_refused(&error))),
+        Done::Derived(Box::new(move |actors, env, fx| match derived {
+            Ok(credentials) => store(actors, env, fx, begun, account, credentials),
+            Err(error) => begun.send(actors, env, fx, Reply::Error(password_refused(&error))),
         }))
     }));
     if !queued {
-        home.metrics().refused_crypto.add(1);
-        on_refusal.send(home, Reply::Error(pool_is_full()));
+        env.metrics().refused_crypto.add(1);
+        on_refusal.send(actors, env, fx, Reply::Error(pool_is_full()));
     }
     Reply::Later
 }
 
-fn store(home: &mut Home, begun: Begun, account: String, credentials: Credentials) {
-    begun.commit(home, move |transaction| {
+fn store(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    begun: Begun,
+    account: String,
+    credentials: Credentials,
+) {
+    begun.commit(actors, env, fx, move |transaction| {
         Ok(match transaction.set_credentials(&account, &credentials)? {
             true => Ok(Committed::default()),
             // Removed in the meantime.
@@ -138,13 +147,13 @@ fn store(home: &mut Home, begun: Begun, account: String, credentials: Credential
 }
 
 /// §3.2: the account and everything of it goes; contacts are told, and its streams end.
-fn remove(home: &mut Home, request: &Request) -> Reply {
+fn remove(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -> Reply {
     let account = request.from_local.clone();
-    request.commit(home, move |transaction| {
+    request.commit(actors, env, fx, move |transaction| {
         let Some(gone) = Removed::delete(transaction, &account)? else {
             return Ok(Err(StanzaCondition::ItemNotFound.into()));
         };
-        Ok(Ok(Committed::then(move |home| removed(home, &account, &gone))))
+        Ok(Ok(Committed::then(move |actors, env, fx| removed(actors, env, fx, &account, &gone))))
     })
 }
 
@@ -170,12 +179,17 @@ impl Removed {
 }
 
 /// What follows from the removal of an account of this worker.
-pub fn removed(home: &mut Home, account: &str, gone: &Removed) {
+pub fn removed(actors: &mut Actors, env: &Env, fx: &mut Effects, account: &str, gone: &Removed) {
     // First: the sessions end without a roster that would tell who sees them.
-    subscription::account_deleted(home, account, &gone.items);
-    home.purge(gone.id);
-    for key in home.users.resources_of(account) {
-        home.end_for_good(key, StreamCondition::NotAuthorized, Some("the account has been removed"));
+    subscription::account_deleted(&mut actors.users, env, fx, account, &gone.items);
+    actors.ledger.purge(env, gone.id);
+    for key in actors.users.resources_of(account) {
+        actors.users.end_for_good(
+            fx,
+            key,
+            StreamCondition::NotAuthorized,
+            Some("the account has been removed"),
+        );
     }
 }
 

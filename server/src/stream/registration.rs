@@ -13,6 +13,8 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use whimbrel_storage::credentials::Credentials;
 
+use crate::effects::Effects;
+use crate::env::Env;
 use crate::reply;
 use crate::runtime::driver::ConnId;
 use crate::runtime::jobs::{Done, Then};
@@ -20,7 +22,7 @@ use crate::service::register::{self, Form, NAMESPACE};
 use crate::stanza::{Kind, Type};
 use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::stream::machine::{Step, Surroundings, bind_error};
-use crate::user::home::Home;
+use crate::user::actors::Actors;
 use crate::xml::{CLIENT, Element, Stanza};
 use whimbrel_address::Block;
 
@@ -97,60 +99,70 @@ fn write_form(domain: &str, id: &str, out: &mut Vec<u8>) {
 }
 
 /// Makes keys and account. The answer goes to the connection by [`crate::runtime::jobs::Jobs::answer`].
-pub fn start(home: &mut Home, conn: ConnId, peer: IpAddr, id: String, form: Form) {
-    let limit = home.config.limits.registrations_per_hour;
-    if !home.shared.registrations.take(peer, limit, home.now.0) {
-        home.metrics().refused_registrations.add(1);
+pub fn start(env: &Env, fx: &mut Effects, conn: ConnId, peer: IpAddr, id: String, form: Form) {
+    let limit = env.config.limits.registrations_per_hour;
+    if !env.shared.registrations.take(peer, limit, env.now.0) {
+        env.metrics().refused_registrations.add(1);
         let text = "too many accounts from this address; try again in an hour";
         let error = StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text);
-        return refuse(home, conn, &id, error);
+        return refuse(env, fx, conn, &id, error);
     }
     let Form { username, password } = form;
-    let iterations = NonZeroU32::new(home.config.auth.scram_iterations).unwrap_or(NonZeroU32::MIN);
+    let iterations = NonZeroU32::new(env.config.auth.scram_iterations).unwrap_or(NonZeroU32::MIN);
     let answer_to = id.clone();
-    let queued = home.jobs.hash(Box::new(move || {
+    let queued = fx.jobs.hash(Box::new(move || {
         let derived = Credentials::derive(&password, iterations);
-        Done::Home(Box::new(move |home| match derived {
-            Ok(credentials) => create(home, conn, answer_to, username, credentials),
-            Err(error) => refuse(home, conn, &answer_to, register::password_refused(&error)),
+        Done::Derived(Box::new(move |actors, env, fx| match derived {
+            Ok(credentials) => create(actors, env, fx, conn, answer_to, username, credentials),
+            Err(error) => refuse(env, fx, conn, &answer_to, register::password_refused(&error)),
         }))
     }));
     if !queued {
-        home.metrics().refused_crypto.add(1);
-        refuse(home, conn, &id, register::pool_is_full());
+        env.metrics().refused_crypto.add(1);
+        refuse(env, fx, conn, &id, register::pool_is_full());
     }
 }
 
-fn create(home: &mut Home, conn: ConnId, id: String, username: String, credentials: Credentials) {
+fn create(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    conn: ConnId,
+    id: String,
+    username: String,
+    credentials: Credentials,
+) {
     let (on_failure, on_refusal) = (id.clone(), id.clone());
-    let submitted = home.write(
+    let submitted = actors.write(
+        env,
+        fx,
         move |transaction| {
             let created = transaction.create_account(&username, &credentials)?;
-            let then: Then = Box::new(move |home| {
+            let then: Then = Box::new(move |_, env, fx| {
                 if created {
-                    home.metrics().registrations.add(1);
+                    env.metrics().registrations.add(1);
                     let mut answer = Vec::new();
-                    let domain = home.shared.domain.clone();
+                    let domain = env.shared.domain.clone();
                     reply::open(Kind::Iq, Type::Result, Some(&domain), "", Some(&id), &mut answer);
                     answer.extend_from_slice(b"/>");
-                    home.jobs.answer(conn, answer);
+                    fx.jobs.answer(conn, answer);
                 } else {
-                    refuse(home, conn, &id, StanzaCondition::Conflict.into());
+                    refuse(env, fx, conn, &id, StanzaCondition::Conflict.into());
                 }
             });
             Ok(then)
         },
-        move |home, error| refuse(home, conn, &on_failure, error),
+        move |_, env, fx, error| refuse(env, fx, conn, &on_failure, error),
     );
     if let Err(error) = submitted {
-        refuse(home, conn, &on_refusal, error);
+        refuse(env, fx, conn, &on_refusal, error);
     }
 }
 
-fn refuse(home: &mut Home, conn: ConnId, id: &str, error: StanzaError) {
+fn refuse(env: &Env, fx: &mut Effects, conn: ConnId, id: &str, error: StanzaError) {
     let mut answer = Vec::new();
-    bind_error(&home.shared.domain.clone(), Some(id), error, &mut answer);
-    home.jobs.answer(conn, answer);
+    bind_error(&env.shared.domain.clone(), Some(id), error, &mut answer);
+    fx.jobs.answer(conn, answer);
 }
 
 #[cfg(test)]

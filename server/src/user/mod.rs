@@ -1,10 +1,13 @@
 //! Users at home on a worker: their resources, presence, roster, and the rules by which stanzas reach them.
 
+pub mod acks;
+pub mod actors;
 pub mod blocking;
 pub mod carbons;
+pub mod delivery;
 pub mod flow;
-pub mod home;
 pub mod inactive;
+pub mod inbound;
 pub mod inputs;
 pub mod keys;
 pub mod ledger;
@@ -14,7 +17,6 @@ pub mod quota;
 pub mod record;
 pub mod room;
 pub mod roster;
-pub mod routing;
 pub mod share;
 pub mod stranger;
 pub mod subscription;

@@ -40,7 +40,8 @@ impl Unsettled {
         let Some(&Waiting { number: first, .. }) = self.numbers.front() else { return false };
         // Numbers wrap; their distances from the first do not.
         let distance = number.wrapping_sub(first);
-        let found = self.numbers.binary_search_by_key(&distance, |waiting| waiting.number.wrapping_sub(first));
+        let found =
+            self.numbers.binary_search_by_key(&distance, |waiting| waiting.number.wrapping_sub(first));
         let Ok(at) = found else { return false };
         let waiting = &mut self.numbers[at];
         waiting.copies = waiting.copies.saturating_sub(1);

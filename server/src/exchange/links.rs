@@ -1,34 +1,34 @@
-//! A worker's post: the parcels it is filling, those that found a full mailbox, and its inbound mailboxes.
+//! A worker's links to the others: the batches it is filling, those that found a full mailbox, and its inbound mailboxes.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::exchange::envelope::{Batch, Targets};
 use crate::metrics::WorkerMetrics;
 use crate::runtime::driver::Wake;
-use crate::runtime::letter::{Parcel, Targets};
 use crate::runtime::mailbox::Post;
 
-/// One worker's post.
-pub struct PostRoom {
-    post: Post<Parcel>,
+/// One worker's links.
+pub struct Links {
+    post: Post<Batch>,
     wakers: Vec<Arc<dyn Wake>>,
-    filling: Vec<Parcel>,
+    filling: Vec<Batch>,
     /// Parcels that found a full mailbox. While there are any the worker reads from no client, so they are
     /// bounded by what one iteration and the inbound mailboxes can cause.
-    waiting: Vec<VecDeque<Parcel>>,
+    waiting: Vec<VecDeque<Batch>>,
     lists: Vec<Targets>,
     sent: u64,
     received: u64,
 }
 
-impl PostRoom {
-    /// The post of the worker that owns `post`; `wakers` wake the workers, in their order.
-    pub fn new(post: Post<Parcel>, wakers: Vec<Arc<dyn Wake>>) -> PostRoom {
+impl Links {
+    /// The links of the worker that owns `post`; `wakers` wake the workers, in their order.
+    pub fn new(post: Post<Batch>, wakers: Vec<Arc<dyn Wake>>) -> Links {
         let workers = post.workers();
-        PostRoom {
+        Links {
             post,
             wakers,
-            filling: (0..workers).map(|_| Parcel::default()).collect(),
+            filling: (0..workers).map(|_| Batch::default()).collect(),
             waiting: (0..workers).map(|_| VecDeque::new()).collect(),
             lists: Vec::new(),
             sent: 0,
@@ -36,19 +36,19 @@ impl PostRoom {
         }
     }
 
-    /// The parcel that is being filled for a worker. One that is full waits for the end of the iteration beside it.
-    pub fn to(&mut self, worker: usize) -> &mut Parcel {
+    /// The batch that is being filled for a worker. One that is full waits for the end of the iteration beside it.
+    pub fn to(&mut self, worker: usize) -> &mut Batch {
         if self.filling[worker].is_full() {
             self.close(worker);
         }
         &mut self.filling[worker]
     }
 
-    /// Closes the parcel for a worker and begins a new one.
+    /// Closes the batch for a worker and begins a new one.
     fn close(&mut self, to: usize) {
         let next = self.post.spare(to).unwrap_or_default();
-        let parcel = std::mem::replace(&mut self.filling[to], next);
-        self.waiting[to].push_back(parcel);
+        let batch = std::mem::replace(&mut self.filling[to], next);
+        self.waiting[to].push_back(batch);
     }
 
     /// Empty lists of targets, one for each worker.
@@ -73,13 +73,13 @@ impl PostRoom {
                 self.close(to);
             }
             let mut sent = false;
-            while let Some(parcel) = self.waiting[to].pop_front() {
-                let (letters, bytes) = (parcel.len() as u64, parcel.memory_bytes());
-                match self.post.try_send(to, parcel, bytes) {
+            while let Some(batch) = self.waiting[to].pop_front() {
+                let (envelopes, bytes) = (batch.len() as u64, batch.memory_bytes());
+                match self.post.try_send(to, batch, bytes) {
                     Ok(()) => {
                         sent = true;
                         self.sent += 1;
-                        metrics.mailbox_letters.add(letters);
+                        metrics.mailbox_letters.add(envelopes);
                     }
                     Err(back) => {
                         self.waiting[to].push_front(back);
@@ -92,7 +92,7 @@ impl PostRoom {
                 self.wakers[to].wake();
             }
         }
-        let waiting = self.waiting.iter().flatten().map(|parcel| parcel.bytes_len() as u64).sum();
+        let waiting = self.waiting.iter().flatten().map(|batch| batch.bytes_len() as u64).sum();
         metrics.mailbox_bytes.set(waiting);
         metrics.mailbox_bytes_high.raise(waiting);
         if stalled {
@@ -101,26 +101,31 @@ impl PostRoom {
         stalled
     }
 
-    /// The next parcel that has come in, with the worker it came from: one of each worker in turn.
-    pub fn receive(&mut self) -> Option<(usize, Parcel)> {
+    /// The next batch that has come in, with the worker it came from: one of each worker in turn.
+    pub fn receive(&mut self) -> Option<(usize, Batch)> {
         let mut next = None;
-        self.received += self.post.drain(1, |from, parcel| next = Some((from, parcel))) as u64;
+        self.received += self.post.drain(1, |from, batch| next = Some((from, batch))) as u64;
         next
     }
 
-    /// Gives an emptied parcel back to the worker that it came from.
-    pub fn give_back(&mut self, from: usize, parcel: Parcel) {
-        self.post.recycle(from, parcel);
+    /// Gives an emptied batch back to the worker that it came from.
+    pub fn give_back(&mut self, from: usize, batch: Batch) {
+        self.post.recycle(from, batch);
     }
 
-    /// Whether parcels have come in.
+    /// Whether batches have come in.
     pub fn has_incoming(&self) -> bool {
         self.post.has_incoming()
     }
 
+    /// Whether nothing is on its way to a worker: neither here nor in the mailbox.
+    pub fn is_clear(&self, to: usize) -> bool {
+        self.filling[to].is_empty() && self.waiting[to].is_empty() && self.post.queued(to) == 0
+    }
+
     /// Whether nothing is to be sent or read.
     pub fn is_idle(&self) -> bool {
-        self.waiting() == 0 && self.filling.iter().all(Parcel::is_empty) && !self.has_incoming()
+        self.waiting() == 0 && self.filling.iter().all(Batch::is_empty) && !self.has_incoming()
     }
 
     /// Parcels sent and received so far.
@@ -136,7 +141,7 @@ impl PostRoom {
     /// The gauges of this worker's outgoing lanes.
     pub fn lanes(&self) -> Vec<crate::runtime::mailbox::LaneGauge>
     where
-        Parcel: Send + 'static,
+        Batch: Send + 'static,
     {
         (0..self.filling.len()).map(|to| self.post.gauge(to)).collect()
     }

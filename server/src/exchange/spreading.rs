@@ -1,6 +1,6 @@
 //! Presence on its way to many users of this worker.
 //!
-//! To a few it goes at once. To more it goes in parts, each a letter of the worker to itself, between which others have
+//! To a few it goes at once. To more it goes in parts, each an envelope of the worker to itself, between which others have
 //! their turn. Until the last part is read everything else that its account says to users of this worker as presence
 //! goes the same way, so that nobody sees an old presence after a newer one; and what its connection sends next waits
 //! (RFC 6120 §10.1).

@@ -1,15 +1,15 @@
-//! What workers say to each other: letters, packed into parcels.
+//! What workers say to each other: envelopes, packed into batches.
 //!
-//! A worker fills one parcel per other worker during an iteration and posts it at the end: one mailbox entry
-//! and at most one wake-up for everything that happened. The texts of all letters of a parcel lie in one
-//! buffer, and emptied parcels go back to their sender, so the steady path allocates nothing.
+//! A worker fills one batch per other worker during an iteration and posts it at the end: one mailbox entry
+//! and at most one wake-up for everything that happened. The texts of all envelopes of a batch lie in one
+//! buffer, and emptied batches go back to their sender, so the steady path allocates nothing.
 
 use crate::runtime::driver::ConnId;
-use crate::session::Traveller;
+use crate::session::Migration;
 use crate::stanza::{Delivery, Kind, Ticket, Traits, Type};
 use whimbrel_address::Block;
 
-/// A piece of a parcel's buffer.
+/// A piece of a batch's buffer.
 #[derive(Copy, Clone, Debug)]
 struct Span {
     start: u32,
@@ -39,7 +39,7 @@ enum Packed {
         from: Span,
         conn: ConnId,
     },
-    Traveller(Box<Traveller>),
+    Migration(Box<Migration>),
     Settled {
         ticket: Ticket,
         safe: bool,
@@ -65,12 +65,17 @@ pub struct Broadcast<'a> {
 }
 
 impl<'a> Broadcast<'a> {
-    /// A broadcast to the given list.
-    pub fn new(typ: Type, from: &'a str, payload: &'a [u8], targets: &'a Targets) -> Broadcast<'a> {
-        Broadcast { typ, from, payload, targets: &targets.bytes, chooses_resources: false }
+    /// A broadcast to nobody yet.
+    pub fn new(typ: Type, from: &'a str, payload: &'a [u8]) -> Broadcast<'a> {
+        Broadcast { typ, from, payload, targets: &[], chooses_resources: false }
     }
 
-    /// The same in broadcasts of at most `count` recipients, in their order: what one letter makes a worker do is
+    /// The same to the given list.
+    pub fn to(&self, targets: &'a Targets) -> Broadcast<'a> {
+        Broadcast { targets: &targets.bytes, ..*self }
+    }
+
+    /// The same in broadcasts of at most `count` recipients, in their order: what one envelope makes a worker do is
     /// little.
     pub fn parts(&self, count: usize) -> impl Iterator<Item = Broadcast<'a>> + use<'a> {
         let (whole, mut rest) = (*self, self.targets);
@@ -121,8 +126,8 @@ impl Targets {
     }
 }
 
-/// A letter as the recipient reads it.
-pub enum Letter<'a> {
+/// An envelope as the recipient reads it.
+pub enum Envelope<'a> {
     /// A stanza for one user.
     Stanza(Delivery<'a>),
     /// One presence for many users.
@@ -135,7 +140,7 @@ pub enum Letter<'a> {
         conn: ConnId,
     },
     /// A connection that moves to its user's home.
-    Traveller(Box<Traveller>),
+    Migration(Box<Migration>),
     /// A message of a client is safe, or will never be.
     Settled {
         /// Whose, and which.
@@ -152,33 +157,33 @@ pub enum Letter<'a> {
     },
 }
 
-/// The letters of one iteration to one worker.
+/// The envelopes of one iteration to one worker.
 #[derive(Default)]
-pub struct Parcel {
-    letters: Vec<Packed>,
+pub struct Batch {
+    envelopes: Vec<Packed>,
     bytes: Vec<u8>,
     /// Recipients of the broadcasts among them.
     recipients: usize,
 }
 
-impl Parcel {
-    /// A parcel that holds more bytes than this is not kept for reuse.
+impl Batch {
+    /// A batch that holds more bytes than this is not kept for reuse.
     const KEEP_BYTES_MAX: usize = 256 * 1024;
 
-    /// A parcel of so many bytes takes no further letter, so it has at most one letter more than this.
+    /// A batch of so many bytes takes no further envelope, so it has at most one envelope more than this.
     pub const BYTES_MAX: usize = 64 * 1024;
 
-    /// Letters and recipients of broadcasts in a parcel of which it takes no more: what one worker hands another is
+    /// Letters and recipients of broadcasts in a batch of which it takes no more: what one worker hands another is
     /// read in small pieces.
     pub const RECIPIENTS_MAX: usize = 256;
 
-    /// Whether it takes no further letter.
+    /// Whether it takes no further envelope.
     pub fn is_full(&self) -> bool {
-        self.letters.len() + self.recipients >= Self::RECIPIENTS_MAX || self.bytes.len() >= Self::BYTES_MAX
+        self.envelopes.len() + self.recipients >= Self::RECIPIENTS_MAX || self.bytes.len() >= Self::BYTES_MAX
     }
 
     fn put(&mut self, bytes: &[u8]) -> Span {
-        let start = u32::try_from(self.bytes.len()).expect("a full parcel is closed at BYTES_MAX");
+        let start = u32::try_from(self.bytes.len()).expect("a full batch is closed at BYTES_MAX");
         let length = u32::try_from(bytes.len()).expect("a stanza is bounded by limits.stanza_bytes");
         self.bytes.extend_from_slice(bytes);
         Span { start, length }
@@ -205,7 +210,7 @@ impl Parcel {
             bytes: self.put(d.bytes),
             ticket: d.ticket,
         };
-        self.letters.push(packed);
+        self.envelopes.push(packed);
     }
 
     /// Adds a broadcast.
@@ -218,38 +223,38 @@ impl Parcel {
             targets: self.put(b.targets),
             chooses_resources: b.chooses_resources,
         };
-        self.letters.push(packed);
+        self.envelopes.push(packed);
     }
 
     /// Adds the word that the broadcasts before it were the last parts of a presence.
     pub fn spread(&mut self, from: &str, conn: ConnId) {
         let packed = Packed::Spread { from: self.put(from.as_bytes()), conn };
-        self.letters.push(packed);
+        self.envelopes.push(packed);
     }
 
     /// Adds a connection.
-    pub fn traveller(&mut self, traveller: Box<Traveller>) {
-        self.letters.push(Packed::Traveller(traveller));
+    pub fn migration(&mut self, migration: Box<Migration>) {
+        self.envelopes.push(Packed::Migration(migration));
     }
 
     /// Adds the word that a message is safe, or will never be.
     pub fn settled(&mut self, ticket: Ticket, safe: bool) {
-        self.letters.push(Packed::Settled { ticket, safe });
+        self.envelopes.push(Packed::Settled { ticket, safe });
     }
 
     /// Adds the order to end the oldest connection from an address.
     pub fn make_room(&mut self, address: Block, workers: usize) {
-        self.letters.push(Packed::MakeRoom { address, workers });
+        self.envelopes.push(Packed::MakeRoom { address, workers });
     }
 
-    /// Number of letters.
+    /// Number of envelopes.
     pub fn len(&self) -> usize {
-        self.letters.len()
+        self.envelopes.len()
     }
 
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
-        self.letters.is_empty()
+        self.envelopes.is_empty()
     }
 
     /// Bytes of all texts.
@@ -257,18 +262,18 @@ impl Parcel {
         self.bytes.len()
     }
 
-    /// Bytes of memory of all letters.
+    /// Bytes of memory of all envelopes.
     pub fn memory_bytes(&self) -> usize {
-        self.bytes.len() + self.letters.len() * size_of::<Packed>()
+        self.bytes.len() + self.envelopes.len() * size_of::<Packed>()
     }
 
-    /// Reads the letters in the order in which they were added, and leaves the parcel empty.
-    pub fn open(&mut self, mut read: impl FnMut(Letter<'_>)) {
-        let mut letters = std::mem::take(&mut self.letters);
-        for packed in letters.drain(..) {
-            let letter = match packed {
+    /// Reads the envelopes in the order in which they were added, and leaves the batch empty.
+    pub fn open(&mut self, mut read: impl FnMut(Envelope<'_>)) {
+        let mut envelopes = std::mem::take(&mut self.envelopes);
+        for packed in envelopes.drain(..) {
+            let envelope = match packed {
                 Packed::Stanza { kind, typ, traits, from, to_local, to_resource, id, bytes, ticket } => {
-                    Letter::Stanza(Delivery {
+                    Envelope::Stanza(Delivery {
                         kind,
                         typ,
                         traits,
@@ -281,7 +286,7 @@ impl Parcel {
                     })
                 }
                 Packed::Broadcast { typ, from, payload, targets, chooses_resources } => {
-                    Letter::Broadcast(Broadcast {
+                    Envelope::Broadcast(Broadcast {
                         typ,
                         from: self.text(from),
                         payload: self.get(payload),
@@ -289,14 +294,14 @@ impl Parcel {
                         chooses_resources,
                     })
                 }
-                Packed::Spread { from, conn } => Letter::Spread { from: self.text(from), conn },
-                Packed::Traveller(traveller) => Letter::Traveller(traveller),
-                Packed::Settled { ticket, safe } => Letter::Settled { ticket, safe },
-                Packed::MakeRoom { address, workers } => Letter::MakeRoom { address, workers },
+                Packed::Spread { from, conn } => Envelope::Spread { from: self.text(from), conn },
+                Packed::Migration(migration) => Envelope::Migration(migration),
+                Packed::Settled { ticket, safe } => Envelope::Settled { ticket, safe },
+                Packed::MakeRoom { address, workers } => Envelope::MakeRoom { address, workers },
             };
-            read(letter);
+            read(envelope);
         }
-        self.letters = letters;
+        self.envelopes = envelopes;
         self.recipients = 0;
         self.bytes.clear();
         if self.bytes.capacity() > Self::KEEP_BYTES_MAX {
@@ -314,7 +319,7 @@ mod tests {
         let mut targets = Targets::default();
         let names: Vec<String> = (0..10).map(|number| format!("user{number}")).collect();
         names.iter().for_each(|name| targets.push(name));
-        let whole = Broadcast::new(Type::Probe, "a@x/1", b"", &targets);
+        let whole = Broadcast::new(Type::Probe, "a@x/1", b"").to(&targets);
         for count in [1, 3, 5, 10, 11] {
             let parts: Vec<_> = whole.parts(count).collect();
             assert_eq!(parts.len(), 10_usize.div_ceil(count));
@@ -324,29 +329,29 @@ mod tests {
     }
 
     #[test]
-    fn a_parcel_is_full_before_it_is_much_to_read() {
-        let mut parcel = Parcel::default();
-        let mut letters = 0;
+    fn a_batch_is_full_before_it_is_much_to_read() {
+        let mut batch = Batch::default();
+        let mut envelopes = 0;
         let mut targets = Targets::default();
         (0..64).for_each(|_| targets.push("somebody"));
-        while !parcel.is_full() {
-            parcel.broadcast(&Broadcast::new(Type::Available, "a@x/1", b"/>", &targets));
-            letters += 1;
+        while !batch.is_full() {
+            batch.broadcast(&Broadcast::new(Type::Available, "a@x/1", b"/>").to(&targets));
+            envelopes += 1;
         }
-        assert_eq!(letters, 4);
-        let mut parcel = Parcel::default();
+        assert_eq!(envelopes, 4);
+        let mut batch = Batch::default();
         let targets = Targets::default();
-        while !parcel.is_full() {
-            parcel.broadcast(&Broadcast::new(Type::Available, "a@x/1", &[b'x'; 10_000], &targets));
+        while !batch.is_full() {
+            batch.broadcast(&Broadcast::new(Type::Available, "a@x/1", &[b'x'; 10_000]).to(&targets));
         }
-        assert!((Parcel::BYTES_MAX..Parcel::BYTES_MAX + 10_100).contains(&parcel.bytes_len()));
-        parcel.open(|_| {});
-        assert!(!parcel.is_full());
+        assert!((Batch::BYTES_MAX..Batch::BYTES_MAX + 10_100).contains(&batch.bytes_len()));
+        batch.open(|_| {});
+        assert!(!batch.is_full());
     }
 
     #[test]
-    fn letters_come_out_as_they_went_in() {
-        let mut parcel = Parcel::default();
+    fn envelopes_come_out_as_they_went_in() {
+        let mut batch = Batch::default();
         let delivery = Delivery {
             kind: Kind::Message,
             typ: Type::Chat,
@@ -358,25 +363,25 @@ mod tests {
             bytes: b"<message/>",
             ticket: None,
         };
-        parcel.stanza(&delivery);
+        batch.stanza(&delivery);
         let mut targets = Targets::default();
         targets.push("c");
         targets.push("d\u{e9}");
-        parcel.broadcast(&Broadcast::new(Type::Available, "a@x/1", b"<show/>", &targets));
+        batch.broadcast(&Broadcast::new(Type::Available, "a@x/1", b"<show/>").to(&targets));
         let mut seen = Vec::new();
-        parcel.open(|letter| match letter {
-            Letter::Stanza(d) => {
+        batch.open(|envelope| match envelope {
+            Envelope::Stanza(d) => {
                 seen.push(format!("{} {:?} {} {:?}", d.from, d.typ, d.to_local, d.to_resource));
             }
-            Letter::Broadcast(b) => seen.push(format!("{} {:?}", b.from, b.targets().collect::<Vec<_>>())),
-            Letter::Spread { .. }
-            | Letter::Traveller(_)
-            | Letter::Settled { .. }
-            | Letter::MakeRoom { .. } => {
+            Envelope::Broadcast(b) => seen.push(format!("{} {:?}", b.from, b.targets().collect::<Vec<_>>())),
+            Envelope::Spread { .. }
+            | Envelope::Migration(_)
+            | Envelope::Settled { .. }
+            | Envelope::MakeRoom { .. } => {
                 unreachable!("none was put in")
             }
         });
         assert_eq!(seen, ["a@x/1 Chat b Some(\"2\")", "a@x/1 [\"c\", \"d\u{e9}\"]"]);
-        assert!(parcel.is_empty());
+        assert!(batch.is_empty());
     }
 }
