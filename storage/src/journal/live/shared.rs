@@ -407,7 +407,10 @@ impl Shared {
             drop(dead.map.take());
             let done = match &dead.keep_at {
                 None => self.files.remove(&dead.path),
-                Some(to) => self.files.rename(&dead.path, to),
+                Some(to) => {
+                    let folder = to.parent().unwrap_or(to);
+                    self.files.make_folder(folder).and_then(|()| self.files.rename(&dead.path, to))
+                }
             };
             let is_gone = done.is_err_and(|error| error.kind() != std::io::ErrorKind::NotFound);
             if is_gone {

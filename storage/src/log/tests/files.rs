@@ -10,9 +10,9 @@ use tempfile::TempDir;
 use crate::actor::ActorId;
 use crate::log::*;
 
-const SEGMENT: u64 = 64 << 10;
+pub(super) const SEGMENT: u64 = 64 << 10;
 
-fn options() -> Options {
+pub(super) fn options() -> Options {
     Options {
         segment_bytes: SEGMENT,
         payload_bytes_max: 8 << 10,
@@ -23,17 +23,17 @@ fn options() -> Options {
     }
 }
 
-fn open_many(path: &Path, options: &Options, shards: usize) -> Opened {
+pub(super) fn open_many(path: &Path, options: &Options, shards: usize) -> Opened {
     let home = |user: ActorId| (user.number() != 13).then_some(user.number() as usize);
     Log::open_all(path, options, shards, &home, &|_| {}).expect("the log opens")
 }
 
-fn open(path: &Path) -> (Log, Report) {
+pub(super) fn open(path: &Path) -> (Log, Report) {
     let mut opened = open_many(path, &options(), 1);
     (opened.logs.remove(0), opened.report)
 }
 
-fn put(log: &mut Log, user: u64, payload: &str) -> Sequence {
+pub(super) fn put(log: &mut Log, user: u64, payload: &str) -> Sequence {
     let message = Message {
         actor: ActorId::user(user),
         time_ms: 1_000,
@@ -44,7 +44,7 @@ fn put(log: &mut Log, user: u64, payload: &str) -> Sequence {
     log.append(&message).expect("there is room").sequence
 }
 
-fn texts(log: &Log, user: u64) -> Vec<String> {
+pub(super) fn texts(log: &Log, user: u64) -> Vec<String> {
     log.pending(ActorId::user(user))
         .map(|r| String::from_utf8(r.expect("a whole record").payload.to_vec()).unwrap())
         .collect()
@@ -120,15 +120,15 @@ fn filled(count: usize) -> (TempDir, PathBuf) {
     (folder, first)
 }
 
-fn long(number: usize) -> String {
+pub(super) fn long(number: usize) -> String {
     format!("{number:0>1000}")
 }
 
-fn segment(folder: &Path, nth: u64) -> PathBuf {
+pub(super) fn segment(folder: &Path, nth: u64) -> PathBuf {
     folder.join(format!("generation-1/0/{:016x}.seg", nth * SEGMENT))
 }
 
-fn flip(path: &Path, offset: u64) {
+pub(super) fn flip(path: &Path, offset: u64) {
     let file = fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
     let mut byte = [0];
     file.read_exact_at(&mut byte, offset).unwrap();
@@ -159,6 +159,30 @@ fn what_was_appended_is_read_in_order_and_again_after_reopening() {
     let (log, report) = open(folder.path());
     assert_eq!((report.messages, report.users), (2, 2));
     assert_eq!((texts(&log, 1), texts(&log, 2)), (vec!["b".to_owned()], vec!["x".to_owned()]));
+}
+
+#[test]
+fn a_log_of_another_format_is_refused_and_named() {
+    let (folder, first) = filled(1);
+    let layout = folder.path().join("layout");
+    let text = fs::read_to_string(&layout).unwrap();
+    for (format, whose) in [(1, "an earlier release"), (3, "a later release")] {
+        fs::write(&layout, text.replace("whimbrel log 2", &format!("whimbrel log {format}"))).unwrap();
+        let error = Log::open_all(folder.path(), &options(), 1, &|_| Some(0), &|_| {}).unwrap_err();
+        assert!(matches!(error, LogError::UnknownFormat { known: 2, .. }), "{error}");
+        let said = error.to_string();
+        assert!(said.contains(&format!("has format {format}")) && said.contains(whose), "{said}");
+        assert!(said.contains("whimbrelctl log discard"), "{said}");
+    }
+    // So it is where a segment alone is another's.
+    fs::write(&layout, text).unwrap();
+    let mut header = fs::read(&first).unwrap();
+    header[8] = 1;
+    let checksum = crc32c::crc32c(&header[..124]).to_le_bytes();
+    header[124..128].copy_from_slice(&checksum);
+    fs::write(&first, header).unwrap();
+    let error = Log::open_all(folder.path(), &options(), 1, &|_| Some(0), &|_| {}).unwrap_err();
+    assert!(matches!(&error, LogError::UnknownFormat { found: 1, path, .. } if *path == first), "{error}");
 }
 
 #[test]
