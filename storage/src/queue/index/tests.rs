@@ -101,6 +101,21 @@ fn a_user_with_one_message_costs_less_than_100_bytes_and_a_further_message_less_
     assert!(many.memory_bytes() / 100_000 < 12, "{}", many.memory_bytes() / 100_000);
 }
 
+#[test]
+fn an_id_costs_few_bytes_however_far_apart_messages_come() {
+    // Milliseconds between two messages of a user, and most bytes for each.
+    for (interval_ms, most) in [(1, 9), (1_000, 9), (60_000, 13), (3_600_000, 17), (86_400_000, 17)] {
+        let mut index = Index::default();
+        // A hundred users with 640 messages each.
+        for n in 0..64_000 {
+            let sequence = Sequence::at(1_700_000_000_000 + n / 100 * interval_ms).0 + n % 2;
+            index.put(ActorId::user(n % 100), Slot { sequence, position: n * 216, words: 27 });
+        }
+        let each = index.memory_bytes() / 64_000;
+        assert!(each <= most, "{each} bytes, {interval_ms} ms apart");
+    }
+}
+
 /// Messages that lie as far from each other as they can, with numbers as far apart.
 fn far_apart(n: u64) -> Slot {
     let position = if n.is_multiple_of(2) { 0 } else { 16 << 30 };
