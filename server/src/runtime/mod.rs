@@ -11,6 +11,7 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | [`crypto`] | the pool of threads that hash passwords |
+//! | [`deliveries`] | how long messages take through the server |
 //! | [`jobs`] | what a worker hands to other threads, and how it comes back |
 //! | [`letter`] | what workers say to each other |
 //! | [`outbox`] | what one iteration wants sent |
@@ -19,6 +20,7 @@
 //! | [`driver`], [`gauge`], [`mailbox`], [`platform`], [`timer`] | of `whimbrel-net` |
 
 pub mod crypto;
+pub mod deliveries;
 pub mod jobs;
 pub mod letter;
 pub mod outbox;

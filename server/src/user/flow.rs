@@ -95,6 +95,9 @@ pub fn write(home: &mut Home, key: ResourceKey, kind: Kind, class: Class<'_>, by
         let entry = entry_of(home, key, kind, class, &bytes);
         if let Some(sm) = home.users.sm_mut(key) {
             sm.sent(entry, bytes.len());
+            if kind == Kind::Message {
+                home.out.times.sent(sm.id().0, sm.sent_count());
+            }
         }
         home.touched.push(key);
     } else if let Class::Record(sequence) = class {
@@ -107,6 +110,9 @@ pub fn write(home: &mut Home, key: ResourceKey, kind: Kind, class: Class<'_>, by
         return;
     }
     home.out.plain(conn).extend_from_slice(&bytes);
+    if kind == Kind::Message {
+        home.out.note_message(conn);
+    }
     if managed && home.users.sm_mut(key).is_some_and(StreamManagement::ask_for_bytes) {
         element::write_request(home.out.plain(conn));
     }

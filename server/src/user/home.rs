@@ -228,7 +228,9 @@ impl Home {
         if home == self.worker && !follows {
             user::routing::deliver(self, delivery);
         } else {
-            self.post.to(home).stanza(delivery);
+            let parcel = self.post.to(home);
+            parcel.stanza(delivery);
+            parcel.note_received(self.out.times.received());
         }
     }
 

@@ -155,10 +155,12 @@ pub fn hold(
 /// Sends everything that is held.
 pub fn release(home: &mut Home, key: ResourceKey) {
     if let Some(held) = home.users.resource_mut(key).held.take() {
+        let begun = home.out.times.set_received(None);
         for Entry { kind, sender, stanza, .. } in &held.entries {
             let class = sender.as_deref().map_or(Class::Foreign, Class::Presence);
             flow::write(home, key, *kind, class, stanza);
         }
+        let _ = home.out.times.set_received(begun);
     }
 }
 

@@ -267,6 +267,7 @@ impl Core {
     fn drained(&mut self, conn: ConnId) {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         let before = self.home.out.set_with_driver(conn, 0);
+        self.home.out.times.drained(conn);
         self.home.shared.metrics[self.home.worker].backlog_bytes.sub(before as u64);
         if let Phase::Bound(key) = session.phase {
             flow::drained(&mut self.home, key);
@@ -529,6 +530,7 @@ pub(super) fn metrics_connection_opened(home: &Home) {
 
 pub(super) fn metrics_connection_closed(home: &mut Home, session: &Session) {
     let unsent = home.out.set_with_driver(session.conn, 0);
+    home.out.times.forget(session.conn);
     let metrics = home.metrics();
     metrics.connections.sub(1);
     metrics.backlog_bytes.sub(unsent as u64);

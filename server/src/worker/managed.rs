@@ -95,6 +95,9 @@ fn acknowledged(home: &mut Home, key: ResourceKey, h: u32) -> Result<(), TooHigh
             records.push(sequence);
         }
     })?;
+    if let Some(micros) = home.out.times.acknowledged(sm.id().0, h) {
+        home.shared.metrics[home.worker].ack_latency.record(micros);
+    }
     for sequence in records {
         home.trim(account, sequence);
     }

@@ -147,14 +147,12 @@ impl<D: Driver> Worker<D> {
     /// The driver itself is broken.
     pub fn turn(&mut self, timeout: Option<Duration>, clock: impl Fn() -> Millis) -> std::io::Result<()> {
         let core = &mut self.core;
-        let messages = core.home().metrics().messages_out.get();
         let (mut begun, mut events) = (None, 0);
         let before = core.home().work.spent();
         core.begin_iteration();
         if !self.stalled && core.has_turns() {
             // Before the poll: what a quiet client sends is answered with this iteration's output, behind nobody's turn.
-            begun = Some(Instant::now());
-            core.set_now(clock());
+            begun = Some(begin(core, &clock));
             core.run_turns();
         }
         core.begin_poll();
@@ -164,14 +162,13 @@ impl<D: Driver> Worker<D> {
         } else {
             self.driver.poll(timeout, &mut |event| {
                 if begun.is_none() {
-                    begun = Some(Instant::now());
-                    core.set_now(clock());
+                    begun = Some(begin(core, &clock));
                 }
                 events += 1;
                 core.handle(event);
             })?;
         }
-        let begun = begun.unwrap_or_else(Instant::now);
+        let begun = begun.unwrap_or_else(|| begin(core, &clock));
         core.set_now(clock());
         core.run_timers();
         core.read_mail();
@@ -189,7 +186,7 @@ impl<D: Driver> Worker<D> {
         self.attach_arrivals();
         self.core.keep_messages();
         self.apply();
-        self.core.time_messages(begun, messages);
+        self.core.time_messages();
         self.core.lift_choked();
         self.core.handed_over();
         self.control_accepting();
@@ -231,11 +228,12 @@ impl<D: Driver> Worker<D> {
     }
 
     fn apply_one(&mut self, entry: Entry) {
-        let Entry { conn, plain, wire, action } = entry;
+        let Entry { conn, plain, wire, messages, action } = entry;
         let closing = matches!(action, Action::Close(CloseHow::Flush));
         let bytes = self.core.seal(conn, plain, wire, closing);
         if !bytes.is_empty() {
             let backlog = self.driver.send(conn, bytes);
+            self.core.home_mut().out.times.handed(conn, messages, backlog);
             if backlog > 0 {
                 self.core.backlog(conn, backlog);
             }
@@ -265,4 +263,12 @@ impl<D: Driver> Worker<D> {
             }
         }
     }
+}
+
+/// An iteration begins to handle what has come.
+fn begin(core: &mut Core, clock: &impl Fn() -> Millis) -> Instant {
+    let now = Instant::now();
+    core.set_now(clock());
+    core.home_mut().out.times.begin(now);
+    now
 }

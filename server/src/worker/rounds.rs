@@ -49,10 +49,13 @@ impl Core {
         let until = self.home.work.spent() + LETTER_UNITS;
         while self.home.work.spent() < until {
             let Some((from, mut parcel)) = self.home.post.receive() else { return };
+            let received = parcel.take_received();
+            let begun = self.home.out.times.set_received(received);
             parcel.open(|letter| {
                 self.home.work.add(work::LETTER);
                 self.read_letter(letter);
             });
+            let _ = self.home.out.times.set_received(begun);
             self.home.post.give_back(from, parcel);
         }
     }
@@ -115,14 +118,10 @@ impl Core {
         self.home.post.dispatch(metrics) || held
     }
 
-    /// Times the messages that an iteration has handed to the kernel: it began at `begun`, with `before` messages out.
-    pub fn time_messages(&self, begun: std::time::Instant, before: u64) {
-        let metrics = self.home.metrics();
-        let messages = metrics.messages_out.get().wrapping_sub(before);
-        if messages > 0 {
-            let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-            metrics.message_latency.record_many(micros, messages);
-        }
+    /// Times the messages that are with the kernel since the iteration began.
+    pub fn time_messages(&mut self) {
+        let latency = &self.home.shared.metrics[self.home.worker].message_latency;
+        self.home.out.times.count(|micros, count| latency.record_many(micros, count));
     }
 
     /// Counts an iteration that found so many events.
