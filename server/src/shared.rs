@@ -13,6 +13,7 @@ use whimbrel_storage::credentials::Credentials;
 use whimbrel_storage::directory::{Directory, DirectoryError};
 
 use crate::admission::Admission;
+use crate::busiest::Board;
 use crate::config::Config;
 use crate::memory::Memory;
 use crate::metrics::WorkerMetrics;
@@ -67,6 +68,8 @@ pub struct Shared {
     pub metrics: Blocks<WorkerMetrics>,
     /// All metrics, those of the workers included.
     pub stats: Stats,
+    /// The accounts and addresses that cause most.
+    pub busiest: Board,
     /// How much of the memory budget is used.
     pub memory: Memory,
     /// Set while the server drains: no new logins.
@@ -109,6 +112,7 @@ impl Shared {
             hasher,
             metrics: stats.workers.clone(),
             stats,
+            busiest: Board::new(workers),
             memory: Memory::default(),
             draining: AtomicBool::new(false),
             inherited,

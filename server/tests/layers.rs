@@ -27,7 +27,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "user::keys",
         ],
     ),
-    ("stanzas", &["admission", "stanza"]),
+    ("stanzas", &["admission", "busiest", "stanza"]),
     ("saved state", &["upgrade::file", "upgrade::record", "upgrade::state", "upgrade::tls"]),
     (
         "protocol",

@@ -105,7 +105,8 @@ impl Deliveries {
     pub fn sent(&mut self, stream: u64, number: u32) {
         let Some(since) = self.received else { return };
         let slot = &mut self.probes[stream as usize % PROBES];
-        let is_free = slot.is_none_or(|probe| since.saturating_duration_since(probe.since).as_secs() >= PROBE_SECONDS);
+        let is_free =
+            slot.is_none_or(|probe| since.saturating_duration_since(probe.since).as_secs() >= PROBE_SECONDS);
         if is_free {
             *slot = Some(Probe { stream, number, since });
         }

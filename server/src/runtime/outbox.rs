@@ -78,7 +78,13 @@ impl Outbox {
         }
         self.slots[index] = u32::try_from(self.entries.len()).expect("fewer entries than connections");
         let plain = self.spare.pop().unwrap_or_default();
-        self.entries.push(Entry { conn, plain, wire: Vec::new(), messages: Lot::default(), action: Action::None });
+        self.entries.push(Entry {
+            conn,
+            plain,
+            wire: Vec::new(),
+            messages: Lot::default(),
+            action: Action::None,
+        });
         self.entries.last_mut().expect("pushed in the line above")
     }
 

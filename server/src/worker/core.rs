@@ -13,6 +13,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::busiest::Traffic;
 use crate::memory::Pressure;
 use crate::runtime::driver::{CloseCause, CloseHow, ConnId, Event, ListenerId};
 use crate::runtime::letter::Letter;
@@ -89,6 +90,10 @@ pub struct Core {
     pub(super) turns: RunQueue,
     /// Connections that were held for their output since it was last handed to the driver.
     pub(super) choked: Vec<ConnId>,
+    /// Who causes most.
+    pub(super) traffic: Traffic,
+    /// When its window began, in seconds.
+    pub(super) window_begun: u32,
 }
 
 impl Core {
@@ -118,6 +123,8 @@ impl Core {
             pumped_to: None,
             turns: RunQueue::default(),
             choked: Vec::new(),
+            traffic: Traffic::default(),
+            window_begun: 0,
             home,
         };
         core.set_timer(1000, Timer::Second);
@@ -427,6 +434,7 @@ impl Core {
                     self.sample_memory();
                     self.rest_streams();
                     self.rest_tables();
+                    self.tell_busiest();
                     self.look_after_log();
                 }
                 Timer::DrainEnd => self.close_all(),

@@ -19,6 +19,7 @@
 //! | [`rounds`](self) | what the loop needs beside events |
 //! | [`places`](self) | room for connections that have not logged in |
 //! | [`sweep`](self) | idle clients |
+//! | [`busiest`](self) | which clients cause most |
 //! | [`bucket`](self) | what a connection and an account may ask for in the long run |
 //! | [`run_queue`](self) | connections whose input waits for its turn |
 //! | [`turn`](self) | whose input is handled when, and what holds it |
@@ -26,6 +27,7 @@
 //! | [`upgrade`] | letting go of everything for another program, and taking it over |
 
 mod bucket;
+mod busiest;
 pub mod command;
 pub mod core;
 mod held;

@@ -52,13 +52,21 @@ impl Core {
             return self.wait_for_turn(conn);
         }
         let begun = self.begin_turn();
-        let (rest, reason) = self.frames(conn, bytes, begun.work + QUANTUM);
+        let (rest, reason) = self.frames_of(conn, bytes, begun.work + QUANTUM);
         let Some(spent) = self.charge(conn, begun) else { return };
         if reason.is_none() && spent <= QUANTUM {
             return;
         }
         let credit = (QUANTUM as i64 - spent as i64).min(0);
-        self.turns.put(conn, Waiting { input: rest.to_vec(), credit, received: self.home.out.times.received(), ..Waiting::default() });
+        self.turns.put(
+            conn,
+            Waiting {
+                input: rest.to_vec(),
+                credit,
+                received: self.home.out.times.received(),
+                ..Waiting::default()
+            },
+        );
         self.wait(conn, reason);
     }
 
@@ -251,7 +259,7 @@ impl Core {
         let input = std::mem::take(&mut waiting.input);
         let now = self.home.out.times.received();
         let _ = self.home.out.times.set_received(waiting.received.or(now));
-        let (rest, reason) = self.frames(conn, &input[waiting.at..], begun.work + waiting.credit as u64);
+        let (rest, reason) = self.frames_of(conn, &input[waiting.at..], begun.work + waiting.credit as u64);
         let _ = self.home.out.times.set_received(now);
         let left = rest.len();
         let Some(spent) = self.charge(conn, begun) else { return };

@@ -9,6 +9,7 @@
 //! filter, and a test holds the two together.
 
 use std::fmt::Write as _;
+use std::hash::BuildHasher;
 use std::net::IpAddr;
 
 use crate::metrics::WorkerMetrics;
@@ -75,6 +76,8 @@ pub struct FailedLogin<'a> {
 pub fn note(shared: &Shared, worker: usize, login: &FailedLogin<'_>, now_ms: u64) {
     let metrics = &shared.metrics[worker];
     login.why.count(metrics);
+    let key = login.account.map_or(0, |account| shared.hasher.hash_one(account));
+    shared.busiest.failed(key, login.account, login.address);
     if !shared.tell_failed_login(login, now_ms) {
         metrics.login_unlogged.add(1);
     }
