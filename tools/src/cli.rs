@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Status,
     /// Every queue of the server with its length, high-water mark and limit
     Queues,
+    /// The accounts and addresses with most messages, bytes, waiting output and failed logins
+    Busiest,
     /// Who is logged in
     Sessions {
         /// Only this account

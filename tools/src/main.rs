@@ -11,6 +11,7 @@
 //! | [`control`] | the client side of the control socket (docs/control.md) |
 //! | [`accounts`] | accounts, through the server or in the directory |
 //! | [`user`] | `user add`, `del`, `list`, `passwd`; [`import`] is `user import` |
+//! | [`busiest`] | the accounts and addresses that cause most |
 //! | [`server`] | `status`, `queues`, `sessions`, `kick`, `drain`, `stop`, `reload` |
 //! | [`registration`] | `registration status`, `pending`, `revoke`, `test-sms` |
 //! | [`upgrade`] | `upgrade`: another program in the same process |
@@ -21,6 +22,7 @@
 
 mod accounts;
 mod backup;
+mod busiest;
 mod cli;
 mod control;
 mod doctor;
@@ -71,6 +73,7 @@ fn run(cli: &Cli, report: &Report) -> Result<ExitCode, Problem> {
         },
         Command::Status => server::status(data, report)?,
         Command::Queues => server::queues(data, report)?,
+        Command::Busiest => busiest::run(data, report)?,
         Command::Sessions { user, max } => server::sessions(data, user.as_deref(), *max, report)?,
         Command::Kick { jid } => server::kick(data, jid, report)?,
         Command::Drain => server::drain(data, report)?,
