@@ -11,6 +11,7 @@
 //! | module | what |
 //! | --- | --- |
 //! | [`sockets`], [`files`] | what is bound and opened |
+//! | [`footprint`] | what is asked before, and taken away again when a start fails |
 //! | [`thread`] | a worker's thread |
 //! | [`again`] | the same in the place of another program (live upgrade) |
 //! | [`running`] | draining, reloading, the end |
@@ -19,6 +20,7 @@
 mod again;
 mod error;
 mod files;
+mod footprint;
 mod running;
 mod sockets;
 mod thread;
@@ -56,9 +58,11 @@ use crate::worker::command::CommandQueue;
 use crate::worker::upgrade::Restoring;
 
 pub use error::{BootError, WorkerFailed};
+pub use footprint::{check_address, check_user, refuse_foreign_files};
 
 use error::system;
 use files::{directory_options, make_data, open_logs};
+use footprint::{Footprint, preflight};
 use running::{Ending, Workers};
 use sockets::{Bound, bind, bind_as_root, split};
 use thread::{Begin, Fittings, Ready, WorkerThread, uses_uring};
@@ -125,6 +129,25 @@ impl Server {
         taken: Option<(&mut Takeover, Option<Guard>)>,
     ) -> Result<Server, BootError> {
         config.check()?;
+        if taken.is_some() {
+            return Server::build(config, launch, taken, None);
+        }
+        preflight(&config)?;
+        let mut footprint = Footprint::before(&config.data);
+        let built = Server::build(config, launch, None, Some(&mut footprint));
+        if built.is_err() {
+            footprint.remove();
+        }
+        built
+    }
+
+    /// `footprint` is told when the directory is open.
+    fn build(
+        config: Config,
+        launch: Option<Launch>,
+        taken: Option<(&mut Takeover, Option<Guard>)>,
+        footprint: Option<&mut Footprint>,
+    ) -> Result<Server, BootError> {
         let (mut takeover, guard) = taken.unzip();
         let begun = Instant::now();
         let started = takeover.as_ref().map_or(begun, |takeover| takeover.clock_start());
@@ -155,6 +178,9 @@ impl Server {
             }
             Some(takeover) => again::open_again(takeover, &config)?,
         };
+        if let Some(footprint) = footprint {
+            footprint.holds(&directory);
+        }
         let acceptor = Acceptor::new(&config.tls_settings())?;
         let (opened, settled) = open_logs(&config, &directory, count, log_lock)?;
         let hasher = SeedableRandomState::random();

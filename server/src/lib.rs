@@ -12,6 +12,7 @@ pub mod control;
 pub mod limits;
 pub mod memory;
 pub mod metrics;
+pub mod notify;
 pub mod registration;
 pub mod reply;
 pub mod runtime;

@@ -21,6 +21,7 @@
 //! | [`log`] | messages, from before they are delivered until the recipient has acknowledged them |
 //! | [`data`] | what ties directory and log together; backups of both |
 //! | [`directory`] | accounts and what belongs to them, in LMDB; one writer, any number of readers |
+//! | [`plain()`] | the system's errors in words |
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -31,3 +32,6 @@ pub mod data;
 pub mod directory;
 pub mod jid;
 pub mod log;
+mod plain;
+
+pub use plain::plain;

@@ -13,6 +13,7 @@ use whimbrel_storage::log::{Log, Opened, Progress};
 
 use super::error::BootError;
 use crate::config::Config;
+use crate::notify;
 use crate::shared;
 
 /// How often reading the log at the start is reported.
@@ -57,6 +58,7 @@ pub(super) fn open_logs(
             *told = Instant::now();
             let (done, total) = (progress.bytes_done >> 20, progress.bytes_total >> 20);
             tracing::info!("reading the message log: {done} of {total} MiB, {} messages", progress.messages);
+            notify::starting(&format!("reading the message log: {done} of {total} MiB"));
         }
     };
     let path = config.data.join(data::LOG);

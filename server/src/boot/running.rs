@@ -11,6 +11,7 @@ use super::Server;
 use super::error::{BootError, WorkerFailed};
 use crate::config::Config;
 use crate::control::ControlSocket;
+use crate::notify;
 use crate::upgrade::takeover::Outcome;
 use crate::worker::command::{Command, CommandQueue};
 
@@ -95,6 +96,7 @@ impl Server {
     pub fn drain(&self, close: bool) {
         // At once, so that an upgrade does not go on.
         self.shared.draining.store(true, Ordering::Relaxed);
+        notify::stopping(Duration::from_secs(self.config().limits.drain_seconds.into()));
         for queue in &self.commands {
             queue.give(Command::Drain { close });
         }

@@ -24,6 +24,7 @@ use super::sample;
 use super::state::ServerState;
 use super::takeover::absolute;
 use crate::boot::Server;
+use crate::notify;
 use crate::registration::Registration;
 use crate::runtime::platform;
 use crate::worker::command::Command;
@@ -104,6 +105,7 @@ impl Server {
             Ok(never) => match never {},
             Err(text) => {
                 tracing::warn!("not upgraded, everything goes on: {text}");
+                notify::ready("not upgraded, serves on");
                 text
             }
         }
@@ -129,6 +131,7 @@ impl Server {
         let _registration = RegistrationPaused::new(self, order, patience)?;
         let (connections, _) = self.shared.admission.counts();
         (order.tell)(&format!("handing over {connections} connections"));
+        notify::reloading("becoming another program");
         let mut phases = Phases { since: Instant::now(), list: Vec::new() };
         let stopped_at_ns = platform::monotonic_ns();
         let stopped = Stopped::new(self)?;

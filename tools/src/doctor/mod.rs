@@ -14,7 +14,7 @@ mod kernel;
 mod place;
 mod ports;
 mod resources;
-mod system;
+pub(crate) mod system;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -160,11 +160,15 @@ fn patient(data: &Path, config: Option<&Path>) -> Result<Patient, Problem> {
     let part = match config {
         None => ConfigPart::default(),
         Some(path) => {
-            let failed = |error: &dyn std::fmt::Display| {
-                Problem::new(format!("cannot read {}: {error}; try: whimbreld --check", path.display()))
-            };
-            let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
-            toml::from_str(&text).map_err(|error: toml::de::Error| failed(&error.message()))?
+            let shown = path.display();
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| Problem::new(format!("cannot read {shown}: {error}")))?;
+            // The server explains what is wrong, with line and column.
+            toml::from_str(&text).map_err(|_| {
+                Problem::new(format!(
+                    "the server cannot use {shown}; this says why: whimbreld --config {shown} --check"
+                ))
+            })?
         }
     };
     let loopback = |port| vec![SocketAddr::from(([127, 0, 0, 1], port))];
