@@ -98,7 +98,7 @@ impl Rows {
 fn text(line: &str) -> String {
     let mut out = String::new();
     let mut rest = line;
-    let mut bold = false;
+    let (mut bold, mut italic) = (false, false);
     while let Some(letter) = rest.chars().next() {
         rest = &rest[letter.len_utf8()..];
         match letter {
@@ -106,8 +106,11 @@ fn text(line: &str) -> String {
                 bold = !bold;
                 out += if bold { "\\fB" } else { "\\fR" };
             }
-            '*' if rest.starts_with('*') => rest = &rest[1..],
-            '*' => {}
+            '*' if !bold && rest.starts_with('*') => rest = &rest[1..],
+            '*' if !bold => {
+                italic = !italic;
+                out += if italic { "\\fI" } else { "\\fR" };
+            }
             '\\' => out += "\\e",
             '-' => out += "\\-",
             // A link: its words stay.
@@ -152,7 +155,10 @@ mod tests {
         for line in configuration().lines().filter(|line| line.starts_with(['.', '\''])) {
             assert!(known.contains(&line.split(' ').next().unwrap_or_default()), "{line}");
         }
-        assert_eq!(text("a [page](x.md#y) of `k-v` and **all**"), "a page of \\fBk\\-v\\fR and all");
+        assert_eq!(
+            text("a [page](x.md#y) of `k-v*` and **all** *now*"),
+            "a page of \\fBk\\-v*\\fR and all \\fInow\\fR"
+        );
         assert_eq!(text(".x"), "\\&.x");
         assert_eq!(text("`[\"a\"]` or [1]"), "\\fB[\"a\"]\\fR or [1]");
     }
