@@ -1,5 +1,6 @@
 //! The command line of `whimbrelctl`.
 
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
@@ -92,6 +93,10 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// The DNS records by which clients find the server, for the zone; with --check, what is there
+    ///
+    /// Domain and ports are those of the running server, else of --config, else the defaults.
+    Dns(DnsArgs),
     /// Print shell completions
     Completions {
         /// The shell
@@ -102,6 +107,32 @@ pub(crate) enum Command {
         /// The directory
         dir: PathBuf,
     },
+}
+
+/// `dns`.
+#[derive(Debug, Args)]
+pub(crate) struct DnsArgs {
+    /// Compare with what the DNS says; exit code 1 when something must be mended
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// The machine's name, which the records lead to [default: the domain]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host: Option<String>,
+    /// The domain [default: as configured]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) domain: Option<String>,
+    /// The server's configuration file, when no server runs
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// The DNS server to ask [default: the first one of /etc/resolv.conf]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) resolver: Option<SocketAddr>,
+    /// Address of XMPP over WebSocket, for host-meta
+    #[arg(long, value_name = "URL")]
+    pub(crate) websocket: Option<String>,
+    /// Address of BOSH, for host-meta
+    #[arg(long, value_name = "URL")]
+    pub(crate) bosh: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -17,6 +17,7 @@
 //! | [`upgrade`] | `upgrade`: another program in the same process |
 //! | [`log`], [`backup`] | the log of messages: looking at it, and copying it together with the directory |
 //! | [`doctor`] | what should be mended before or while a server runs |
+//! | [`dns`] | the records by which clients find the server |
 //! | [`report`] | human and JSON output |
 #![deny(unsafe_code)]
 
@@ -24,6 +25,7 @@ mod accounts;
 mod backup;
 mod cli;
 mod control;
+mod dns;
 mod doctor;
 mod import;
 mod locate;
@@ -123,6 +125,7 @@ fn on_data(data: &Path, command: &Command, report: &Report) -> Result<ExitCode, 
         Command::Doctor { connections, config } => {
             return doctor::run(data, *connections, config.as_deref(), report);
         }
+        Command::Dns(args) => return dns::run(data, args, report),
         // These need no data directory: `run` has done them.
         Command::Completions { .. } | Command::Man { .. } => {}
     }
