@@ -235,3 +235,20 @@ def tls_of(tmp_path: Path, folder: Path) -> Path:
     file = tmp_path / "tls.toml"
     file.write_text(f"[tls]\ncertificate = '{folder}/fullchain.pem'\nkey = '{folder}/privkey.pem'\n")
     return file
+
+
+def test_the_test_command_says_what_a_fresh_debian_lacks(root):
+    folder = root.path / "src"
+    for name in ("tools/test", "Cargo.toml", "tools/interop/package-lock.json"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    # What Debian 12 brings.
+    node = root.path / "usr/bin/node"
+    node.write_text("#!/bin/sh\necho v18.19.0\n")
+    node.chmod(0o755)
+    done = root.run("sh", "/src/tools/test", check=False)
+    assert done.returncode == 1
+    for text in ("Rust 1.90 or newer: https://rustup.rs", "a C compiler", "Python 3", "Node 20.10 or newer, this is v18.19.0"):
+        assert text in done.stderr, f"{text}: {done.stderr}"
+    done = root.run("sh", "/src/tools/test", "--rust", check=False)
+    assert done.returncode == 1 and "Node" not in done.stderr and "Rust" in done.stderr, done.stderr
