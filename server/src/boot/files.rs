@@ -11,9 +11,9 @@ use whimbrel_storage::data::{self, Settled};
 use whimbrel_storage::directory::{Directory, Options, UserId};
 use whimbrel_storage::log::{Log, Opened, Progress};
 
-use super::error::BootError;
 use crate::config::Config;
 use crate::notify;
+use crate::running::error::BootError;
 use crate::shared;
 
 /// How often reading the log at the start is reported.

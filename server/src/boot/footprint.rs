@@ -13,24 +13,17 @@ use socket2::{Domain, Socket, Type};
 use whimbrel_storage::data;
 use whimbrel_storage::directory::Directory;
 
-use super::error::BootError;
 use crate::config::Config;
-use crate::control::SOCKET_NAME;
-use crate::registration::gateway::dead_letters;
+use crate::control::socket::SOCKET_NAME;
+use crate::registration::gateway::DEAD_LETTERS;
+use crate::running::BootError;
 use crate::runtime::platform;
 use crate::tls::certificate;
 
 /// What a data directory may have in it before there is a directory of accounts: leavings of this server, and the recording of
 /// `wsar`.
-const OWN: [&str; 7] = [
-    data::DIRECTORY,
-    data::LOG,
-    "tls",
-    "wsar",
-    SOCKET_NAME,
-    whimbrel_stats::FILE_NAME,
-    dead_letters::FILE_NAME,
-];
+const OWN: [&str; 7] =
+    [data::DIRECTORY, data::LOG, "tls", "wsar", SOCKET_NAME, whimbrel_stats::FILE_NAME, DEAD_LETTERS];
 
 /// Files named in a message at most.
 const NAMED_MAX: usize = 3;

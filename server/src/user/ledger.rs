@@ -14,6 +14,7 @@ use whimbrel_storage::log::{
     AppendError, Appended, Backlog, Flags, Log, LogError, Message, Origin, Position, Sequence,
 };
 
+use crate::env::Env;
 use crate::limits::Limits;
 use crate::metrics::WorkerMetrics;
 use crate::stanza::Ticket;
@@ -157,7 +158,8 @@ impl Ledger {
     }
 
     /// An account is gone, with all that waits for it.
-    pub fn purge(&mut self, user: UserId, metrics: &WorkerMetrics) {
+    pub fn purge(&mut self, env: &Env, user: UserId) {
+        let metrics = env.metrics();
         self.shares.forget(user);
         metrics.offline_counted.set(self.shares.len() as u64);
         let purged = self.log.purge(user);
@@ -165,7 +167,8 @@ impl Ledger {
     }
 
     /// A client has a message for good.
-    pub fn trim(&mut self, limits: &Limits, user: UserId, sequence: Sequence, metrics: &WorkerMetrics) {
+    pub fn trim(&mut self, env: &Env, user: UserId, sequence: Sequence) {
+        let (limits, metrics) = (&env.config.limits, env.metrics());
         let counted = !self.shares.is_empty();
         if counted {
             self.shares.removing(&self.log, user, sequence);

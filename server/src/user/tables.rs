@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 use std::hash::BuildHasher;
 use whimbrel_storage::directory::UserId;
 
+use crate::env::Env;
 use crate::runtime::driver::ConnId;
 use crate::stream::sm::StreamManagement;
 use crate::user::flow::Flow;
@@ -174,6 +175,27 @@ impl Users {
     /// The localpart of a resource's user.
     pub fn local_of(&self, key: ResourceKey) -> &str {
         &self.user(self.resource(key).user).local
+    }
+
+    /// Appends `local@domain` of a resource's user.
+    pub fn write_bare(&self, env: &Env, key: ResourceKey, out: &mut String) {
+        out.push_str(self.local_of(key));
+        out.push('@');
+        out.push_str(&env.shared.domain);
+    }
+
+    /// Appends `local@domain/resource`.
+    pub fn write_full(&self, env: &Env, key: ResourceKey, out: &mut String) {
+        self.write_bare(env, key, out);
+        out.push('/');
+        out.push_str(&self.resource(key).name);
+    }
+
+    /// `local@domain/resource`.
+    pub fn full_jid(&self, env: &Env, key: ResourceKey) -> String {
+        let mut jid = String::new();
+        self.write_full(env, key, &mut jid);
+        jid
     }
 
     /// The number of the account of a resource.

@@ -37,13 +37,13 @@ impl Sample {
 impl Core {
     /// Visits a part of the resources.
     pub(super) fn sample_memory(&mut self) {
-        let pressure = self.home.shared.memory.pressure();
+        let pressure = self.env.shared.memory.pressure();
         let rounds = if pressure > Pressure::None { ROUND_SECONDS / 4 } else { ROUND_SECONDS };
-        let part = self.home.users.places().div_ceil(rounds).max(PART_MIN);
+        let part = self.actors.users.places().div_ceil(rounds).max(PART_MIN);
         let start = self.sample.position;
         let (mut detached, mut clogged) = (Vec::new(), Vec::new());
-        for (key, resource) in self.home.users.range(start, part) {
-            let of_one = share::of_resource(&self.home, resource);
+        for (key, resource) in self.actors.users.range(start, part) {
+            let of_one = share::of_resource(&self.actors.inputs, &self.fx, resource);
             self.sample.found.add(of_one);
             self.sample.output_most = self.sample.output_most.max(of_one.output);
             let sm = resource.flow.as_ref().and_then(|flow| flow.sm.as_ref());
@@ -60,7 +60,7 @@ impl Core {
             }
         }
         self.sample.position = start + part;
-        if self.sample.position >= self.home.users.places() {
+        if self.sample.position >= self.actors.users.places() {
             self.publish_sample();
         }
         self.give_up(pressure, detached, clogged);
@@ -68,7 +68,7 @@ impl Core {
 
     fn publish_sample(&mut self) {
         let sample = std::mem::replace(&mut self.sample, Sample::NEW);
-        let metrics = self.home.metrics();
+        let metrics = self.env.metrics();
         metrics.memory_unacked.set(sample.found.unacked as u64);
         metrics.memory_held.set(sample.found.held as u64);
         metrics.memory_presence.set(sample.found.presence as u64);
@@ -82,22 +82,22 @@ impl Core {
     fn give_up(&mut self, pressure: Pressure, detached: Vec<ResourceKey>, clogged: Vec<ConnId>) {
         if pressure >= Pressure::Out {
             for conn in clogged {
-                self.home.metrics().refused_memory.add(1);
+                self.env.metrics().refused_memory.add(1);
                 self.lost(conn);
-                self.home.out.act(conn, Action::Close(CloseHow::Reset));
+                self.fx.out.act(conn, Action::Close(CloseHow::Reset));
             }
         }
         for key in detached {
             if pressure >= Pressure::Out {
-                self.home.metrics().refused_memory.add(1);
+                self.env.metrics().refused_memory.add(1);
                 self.forget_detached(key);
             } else if pressure >= Pressure::Tight {
-                inactive::forget(&mut self.home, key);
-                if !offline::shed(&mut self.home, key) {
-                    self.home.forbid_resumption(key);
+                inactive::forget(&mut self.actors.users, key);
+                if !offline::shed(&mut self.actors.users, &self.env, &mut self.fx, key) {
+                    self.actors.users.forbid_resumption(&self.env, &mut self.fx, key);
                 }
             }
         }
-        self.end_streams();
+        self.carry_out();
     }
 }
