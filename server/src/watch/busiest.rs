@@ -25,7 +25,7 @@ use crate::clock;
 use crate::shared::Shared;
 
 /// The file, in the data directory.
-pub(super) const FILE_NAME: &str = "busiest.json";
+pub const FILE_NAME: &str = "busiest.json";
 
 /// Rows of a table.
 const ROWS: usize = 10;
