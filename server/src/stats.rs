@@ -4,7 +4,7 @@
 //! worker n ──stores──▶ group "worker", block n      (crate::metrics)
 //! stats    ──stores──▶ group "queues", block n      queues of worker n
 //!    thread └─────────▶ group "server"               queues of the whole server, its process
-//! registration ──────▶ group "registration"         (crate::registration::metrics)
+//! registration ──────▶ group "registration"         (crate::phone::metrics)
 //! ```
 //! Names are in no metric: those of accounts are in a file of their own (the watch keeps them).
 //!
@@ -17,7 +17,7 @@ use std::path::Path;
 use whimbrel_stats::{Blocks, Builder};
 
 use crate::metrics::WorkerMetrics;
-use crate::registration::metrics::RegistrationMetrics;
+use crate::phone::metrics::RegistrationMetrics;
 
 whimbrel_stats::metrics! {
     /// The queues of one worker, as the stats thread sees them.

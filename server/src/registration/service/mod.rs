@@ -40,10 +40,10 @@ use crate::user::actors::{Actors, Effects};
 use crate::user::jobs::Then;
 
 use super::gateway::Message;
-use super::metrics::RegistrationMetrics;
-use super::pin::Hasher;
-use super::refusal::Refusal;
-use super::rules::{Limit, Refused, Rules};
+use crate::phone::metrics::RegistrationMetrics;
+use crate::phone::pin::Hasher;
+use crate::phone::refusal::Refusal;
+use crate::phone::rules::{Limit, Refused, Rules};
 
 pub use accounts::REPLACED;
 pub use pins::{Registered, Sent};

@@ -1,7 +1,7 @@
 //! The elements of stream management on the wire.
 
-use crate::stream::errors::{NS_STANZA_ERRORS, StanzaCondition};
-use crate::stream::sm::{NS_SM, StreamId};
+use crate::proto::errors::{NS_STANZA_ERRORS, StanzaCondition};
+use crate::proto::sm::{NS_SM, StreamId};
 use crate::xml::Stanza;
 
 /// What a client says.

@@ -10,12 +10,12 @@ use serde_json::{Map, Value, json};
 use whimbrel_storage::data;
 use whimbrel_storage::jid::JidRef;
 
-use crate::control::protocol::{Answer, Problem, Refusal, Request, SESSIONS_MAX};
-use crate::control::{Control, progress};
+use crate::control::{Answer, Problem, Refusal, Request, SESSIONS_MAX};
 use crate::metrics;
+use crate::operations::{Control, progress};
+use crate::proto::errors::StreamCondition;
+use crate::proto::sm::UNSETTLED_MAX;
 use crate::service::register::Removed;
-use crate::stream::errors::StreamCondition;
-use crate::stream::sm::UNSETTLED_MAX;
 use crate::upgrade::conduct::Order;
 use crate::worker::command::{Command, SessionFacts};
 

@@ -8,15 +8,15 @@ use whimbrel_stats::Block;
 use whimbrel_storage::directory::NumberState;
 
 use crate::clock::unix_milliseconds;
-use crate::control::Control;
-use crate::control::handlers::{WAIT_MAX, unreadable};
-use crate::control::protocol::{Answer, PAGE_MAX, Problem, Refusal};
+use crate::control::{Answer, PAGE_MAX, Problem, Refusal};
+use crate::operations::Control;
+use crate::operations::handlers::{WAIT_MAX, unreadable};
+use crate::phone::metrics::RegistrationMetrics;
+use crate::phone::number::Number;
+use crate::phone::refusal;
+use crate::phone::request::Request;
+use crate::phone::rules::KNOWN_LANE;
 use crate::registration::Registration;
-use crate::registration::metrics::RegistrationMetrics;
-use crate::registration::number::Number;
-use crate::registration::refusal;
-use crate::registration::request::Request;
-use crate::registration::rules::KNOWN_LANE;
 
 impl Control {
     pub(super) fn registration_status(&self) -> Answer {

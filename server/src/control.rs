@@ -1,4 +1,5 @@
 //! What is said over the control socket: one JSON object a line each way, described in docs/control.md.
+//! [`crate::operations`] serves it.
 //!
 //! Tools write these shapes down for themselves; a test runs them against the server.
 

@@ -1,5 +1,10 @@
 //! What a new program takes over from the one before, and what it says when everything is there.
 
+#[expect(unsafe_code, reason = "a way back that a signal handler reads")]
+pub mod guard;
+pub mod launch;
+pub mod rehearse;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
@@ -12,14 +17,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::file::{self, StateFile};
-use super::guard::{self, Guard};
-use super::launch::Launch;
-use super::rehearse::{Contents, Mapped, server_of};
-use super::state::{ServerState, Serves, Tally};
 use crate::config::Config;
-use crate::control::protocol::{Answer, Problem, Refusal};
+use crate::control::{Answer, Problem, Refusal};
 use crate::runtime::platform;
+use crate::saved::file::{self, StateFile};
+use crate::saved::state::{ServerState, Serves, Tally};
+use guard::Guard;
+use launch::Launch;
+use rehearse::{Contents, Mapped, server_of};
 
 /// Descriptors above this are not looked for.
 const DESCRIPTORS_MAX: u64 = 1 << 26;

@@ -6,9 +6,9 @@ use whimbrel_storage::jid::JidRef;
 
 use crate::effects::Effects;
 use crate::env::Env;
-use crate::reply;
+use crate::proto::errors::{StanzaCondition, StanzaError};
+use crate::proto::reply;
 use crate::stanza::{Delivery, Kind, Traits, Type};
-use crate::stream::errors::{StanzaCondition, StanzaError};
 
 /// Whether an error may be sent in answer (RFC 6120 §8.3.1: never to an error; a result gets no answer).
 pub fn may_be_answered(kind: Kind, typ: Type) -> bool {

@@ -8,13 +8,13 @@ use std::os::unix::fs::FileExt;
 
 use serde::{Deserialize, Serialize};
 
-use super::codec::Decoder;
-use super::error::StateError;
-use super::file;
-use super::file::{BlockKind, StateFile};
-use super::record::{SessionRecord, Standing};
-use super::state::ServerState;
-use super::tls::TlsRecord;
+use crate::saved::codec::Decoder;
+use crate::saved::error::StateError;
+use crate::saved::file;
+use crate::saved::file::{BlockKind, StateFile};
+use crate::saved::record::{SessionRecord, Standing};
+use crate::saved::state::ServerState;
+use crate::saved::tls::TlsRecord;
 
 /// What is in a state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

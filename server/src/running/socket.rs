@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::upgrade::guard;
+use crate::takeover::guard;
 
 /// Name of the socket in the data directory.
 pub const SOCKET_NAME: &str = "control.sock";
@@ -44,7 +44,7 @@ pub enum ControlError {
 /// The listening control socket. Its file goes when this is dropped.
 #[derive(Debug)]
 pub struct ControlSocket {
-    pub(super) listener: UnixListener,
+    pub(crate) listener: UnixListener,
     path: PathBuf,
 }
 

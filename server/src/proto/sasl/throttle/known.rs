@@ -5,8 +5,8 @@
 //! that many. So an account that logs in from thousands of addresses drives out its own addresses, and not more than a
 //! few of a few others.
 
-use crate::upgrade::codec::{Decoder, Encoder};
-use crate::upgrade::error::StateError;
+use crate::saved::codec::{Decoder, Encoder};
+use crate::saved::error::StateError;
 
 /// Places of a bucket.
 const WAYS: usize = 8;

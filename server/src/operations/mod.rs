@@ -1,4 +1,4 @@
-//! The control socket `DATA/control.sock`: administration while the server runs.
+//! Administration while the server runs, over the control socket `DATA/control.sock`.
 //!
 //! ```text
 //! control ── accepts ──▶ control-client (at most CLIENTS) ── commands ──▶ workers
@@ -8,17 +8,13 @@
 //!
 //! | module | what it is |
 //! | --- | --- |
-//! | [`socket`] | the socket that listens |
-//! | [`protocol`] | requests and answers |
 //! | [`handlers`](self) | what each request does |
 //! | [`accounts`](self) | requests that read and write accounts |
 //! | [`registration`](self) | requests about registration by phone number |
 
 mod accounts;
 mod handlers;
-pub mod protocol;
 mod registration;
-pub mod socket;
 #[cfg(test)]
 mod tests;
 
@@ -29,9 +25,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::control::protocol::{Answer, Problem, REQUEST_BYTES_MAX, Refusal};
-use crate::control::socket::ControlSocket;
+use crate::control::{self, Answer, Problem, REQUEST_BYTES_MAX, Refusal};
 use crate::running::Server;
+use crate::running::socket::ControlSocket;
 
 /// Clients at a time at most; one more is told to come back.
 const CLIENTS_MAX: usize = 8;
@@ -118,7 +114,7 @@ impl Control {
         let mut lines = Lines::new(stream);
         loop {
             let reply = match lines.next() {
-                Ok(Some(line)) => protocol::parse(line).and_then(|request| self.handle(request, stream)),
+                Ok(Some(line)) => control::parse(line).and_then(|request| self.handle(request, stream)),
                 Ok(None) => return,
                 Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
                     let text = format!("a request has at most {REQUEST_BYTES_MAX} bytes");
@@ -149,13 +145,13 @@ impl Drop for ClientGuard {
 
 fn answer(mut stream: &UnixStream, answer: &Answer) -> io::Result<()> {
     stream.set_write_timeout(Some(WRITE_WAIT_MAX))?;
-    stream.write_all(&protocol::encode(answer))
+    stream.write_all(&control::encode(answer))
 }
 
 /// Tells a client how far his request has come.
 fn progress(mut stream: &UnixStream, text: &str) -> io::Result<()> {
     stream.set_write_timeout(Some(WRITE_WAIT_MAX))?;
-    stream.write_all(&protocol::encode_progress(text))
+    stream.write_all(&control::encode_progress(text))
 }
 
 /// Lines of bounded length.

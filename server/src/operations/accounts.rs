@@ -9,10 +9,10 @@ use whimbrel_storage::credentials::Credentials;
 use whimbrel_storage::directory::{DirectoryError, WriteTransaction};
 use whimbrel_storage::jid::normalise_local;
 
-use crate::control::Control;
-use crate::control::handlers::{WAIT_MAX, unreadable};
-use crate::control::protocol::{ACCOUNTS_MAX, Account, Answer, PAGE_MAX, Problem, Refusal};
+use crate::control::{ACCOUNTS_MAX, Account, Answer, PAGE_MAX, Problem, Refusal};
 use crate::env::Env;
+use crate::operations::Control;
+use crate::operations::handlers::{WAIT_MAX, unreadable};
 use crate::service::register::Removed;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;

@@ -1,6 +1,6 @@
 //! Why somebody does not get what he asks for, in words and numbers for each of the ways in.
 
-use crate::stream::errors::StanzaCondition;
+use crate::proto::errors::StanzaCondition;
 
 use super::number::NumberError;
 use super::rules::{Limit, Refused};

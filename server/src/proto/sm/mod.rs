@@ -11,7 +11,6 @@
 //! | [`unsettled`] | which of the client's messages are not yet safe |
 
 pub mod element;
-pub mod id;
 pub mod queue;
 pub mod unsettled;
 
@@ -22,9 +21,9 @@ use std::collections::VecDeque;
 
 use whimbrel_storage::log::Sequence;
 
+pub use crate::keys::StreamId;
+use crate::saved::record::{ManagedRecord, Place, UnackedRecord};
 use crate::stanza::Kind;
-use crate::upgrade::record::{ManagedRecord, Place, UnackedRecord};
-pub use id::StreamId;
 use queue::UnackedQueue;
 pub use queue::{AnswerTo, Unacked};
 use unsettled::Unsettled;

@@ -33,8 +33,8 @@ use std::net::IpAddr;
 
 use foldhash::quality::FixedState;
 
-use crate::upgrade::codec::{Decoder, Encoder};
-use crate::upgrade::error::StateError;
+use crate::saved::codec::{Decoder, Encoder};
+use crate::saved::error::StateError;
 use known::Known;
 use table::{Rule, Table};
 use whimbrel_address::Block;

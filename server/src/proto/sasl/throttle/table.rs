@@ -5,8 +5,8 @@
 //! drives out others that failed once and not those that are being guessed at. Two keys with the
 //! same hash share an entry, which slows both and lets nobody through.
 
-use crate::upgrade::codec::{Decoder, Encoder};
-use crate::upgrade::error::StateError;
+use crate::saved::codec::{Decoder, Encoder};
+use crate::saved::error::StateError;
 
 /// Entries of a bucket.
 const WAYS: usize = 8;

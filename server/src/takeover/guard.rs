@@ -11,8 +11,8 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::file;
 use crate::runtime::platform::{self, CrashHandler, Program};
+use crate::saved::file;
 
 /// What is needed to go back.
 struct Way {

@@ -7,8 +7,8 @@ use std::os::fd::RawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use super::state::Tally;
 use crate::runtime::platform::Program;
+use crate::saved::state::Tally;
 
 /// The option by which a program is told to restore itself from a descriptor.
 pub const RESTORE_OPTION: &str = "--upgrade-restore";
