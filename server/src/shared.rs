@@ -16,15 +16,18 @@ use crate::admission::Admission;
 use crate::config::Config;
 use crate::memory::Memory;
 use crate::metrics::WorkerMetrics;
+use crate::quota::{Crowd, Quota};
 use crate::registration::request::Requests;
 use crate::stats::Stats;
-use crate::stream::registration::Quota;
 use crate::stream::sasl::UnknownUsers;
 use crate::stream::sasl::audit::{Audit, FailedLogin};
 use crate::stream::sasl::looks::{Census, FIRST_PAGE, Looks, PAGE};
 use crate::stream::sasl::throttle::{self, Throttle};
 use crate::stream::sm::StreamId;
 use crate::tls::Acceptor;
+
+/// The window of [`Shared::registrations`].
+const HOUR_MS: u64 = 3_600_000;
 
 /// What a run has from the runs before.
 #[derive(Debug)]
@@ -50,8 +53,9 @@ pub struct Shared {
     pub admission: Admission,
     /// Failed logins.
     throttle: Mutex<Throttle>,
-    /// Accounts that addresses have tried to register of late.
-    pub registrations: Quota,
+    /// Accounts that addresses have tried to register in this hour. When more addresses do than are told apart, further ones
+    /// are refused.
+    pub registrations: Mutex<Quota>,
     /// Where streams take registrations by phone number (`registration.in_band`); empty while there are none.
     pub registration: OnceLock<Requests>,
     /// What is answered for accounts that do not exist.
@@ -101,7 +105,7 @@ impl Shared {
             acceptor,
             admission: Admission::default(),
             throttle: Mutex::new(throttle),
-            registrations: Quota::default(),
+            registrations: Mutex::new(Quota::new(HOUR_MS, Crowd::Refused)),
             registration: OnceLock::new(),
             unknown_users,
             census: Mutex::new(census),

@@ -78,7 +78,6 @@ const FLOORS: &[(&str, &[&str])] = &[
 const RUN_UP: &[(&str, &str)] = &[
     ("control/mod.rs", "boot.rs"),
     ("shared.rs", "stats.rs"),
-    ("shared.rs", "stream/registration.rs"),
     ("shared.rs", "stream/sasl/audit.rs"),
     ("stream/features.rs", "service/caps.rs"),
     ("stream/machine.rs", "service/register.rs"),

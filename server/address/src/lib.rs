@@ -36,6 +36,11 @@ impl Block {
             IpAddr::V6(v6) => Block((v6.to_bits() >> 80) as u64 | IPV6_NETWORK),
         }
     }
+
+    /// The bytes that stand for it, where blocks are kept or hashed.
+    pub fn to_bytes(self) -> [u8; 8] {
+        self.0.to_be_bytes()
+    }
 }
 
 #[cfg(test)]
@@ -68,6 +73,7 @@ mod tests {
     fn an_address_and_its_network_are_not_taken_for_one_another() {
         for text in ["10.0.0.0", "0.0.0.0", "2001:db8::", "::"] {
             assert_ne!(Block::of(ip(text)), Block::network(ip(text)), "{text}");
+            assert_ne!(Block::of(ip(text)).to_bytes(), Block::network(ip(text)).to_bytes(), "{text}");
             assert!(Block::MIN <= Block::of(ip(text)) && Block::network(ip(text)) <= Block::MAX);
         }
     }

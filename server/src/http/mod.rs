@@ -26,7 +26,7 @@
 //! | BOSH (XEP-0124) | routes with a large share: a request that waits for stanzas keeps its place. Its sessions live beside the front and reach a worker over a socket pair |
 //! | host-meta, OpenAPI | routes without a body, in a share of their own |
 //! | CORS | a layer on the routes of the features that browsers use (host-meta, BOSH, uploads), in [`routes`]; none needs it yet |
-//! | WebSocket (RFC 7395) | a route that answers 101; what hyper then gives back (`hyper::upgrade`) is the door with the stream and its TLS secrets inside, which go to a worker as a connection goes to its user's home. The connection gives its place back at that moment |
+//! | WebSocket (RFC 7395) | a route that answers 101; [`connection`] serves with hyper's upgrades, and what hyper then gives back is the door with the stream and its TLS secrets inside, which go to a worker as a connection goes to its user's home. The place is free again at that moment |
 //!
 //! A further set of addresses, with its own keys, is one more server: [`front::HttpServer::start`] takes any routes.
 

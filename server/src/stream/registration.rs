@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use whimbrel_storage::credentials::Credentials;
 
 use crate::env::Env;
-use crate::quota::{self, Crowd};
+use crate::quota::Quota;
 use crate::reply;
 use crate::runtime::driver::ConnId;
 use crate::service::register::{self, Form, NAMESPACE};
@@ -28,23 +28,11 @@ use whimbrel_address::Block;
 /// How many times as often as an address its network may try: an IPv6 /48 has 65,536 addresses.
 const NETWORK_SHARE: u32 = 8;
 
-/// How often each address has tried to register in the current hour of the server's clock.
-pub struct Quota(Mutex<quota::Quota>);
-
-impl Default for Quota {
-    /// In an hour in which more addresses register than are told apart, further ones are refused.
-    fn default() -> Quota {
-        Quota(Mutex::new(quota::Quota::new(3_600_000, Crowd::Refused)))
-    }
-}
-
-impl Quota {
-    /// Counts an attempt; `false` when the address has had its `limit` (`limits.registrations_per_hour`), or its network
-    /// [`NETWORK_SHARE`] times as many.
-    pub fn take(&self, peer: IpAddr, limit: u32, now_ms: u64) -> bool {
-        let wanted = [(Block::of(peer), limit), (Block::network(peer), limit.saturating_mul(NETWORK_SHARE))];
-        self.0.lock().expect("no code panics while it holds this lock").take(&wanted, now_ms)
-    }
+/// Counts an attempt to register in the hour of the server's clock; `false` when the address has had its `limit`
+/// (`limits.registrations_per_hour`), or its network [`NETWORK_SHARE`] times as many.
+fn has_attempts_left(attempts: &Mutex<Quota>, peer: IpAddr, limit: u32, now_ms: u64) -> bool {
+    let wanted = [(Block::of(peer), limit), (Block::network(peer), limit.saturating_mul(NETWORK_SHARE))];
+    attempts.lock().expect("no code panics while it holds this lock").take(&wanted, now_ms)
 }
 
 /// Handles an iq with a registration query on a stream that has not authenticated. What can be answered at once
@@ -83,7 +71,7 @@ fn write_form(domain: &str, id: &str, out: &mut Vec<u8>) {
 /// Makes keys and account. The answer goes to the connection by [`crate::effects::jobs::Jobs::answer`].
 pub fn start(env: &Env, fx: &mut Effects, conn: ConnId, peer: IpAddr, id: String, form: Form) {
     let limit = env.config.limits.registrations_per_hour;
-    if !env.shared.registrations.take(peer, limit, env.now.0) {
+    if !has_attempts_left(&env.shared.registrations, peer, limit, env.now.0) {
         env.metrics().refused_registrations.add(1);
         let text = "too many accounts from this address; try again in an hour";
         let error = StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text);
@@ -149,24 +137,18 @@ fn refuse(env: &Env, fx: &mut Effects, conn: ConnId, id: &str, error: StanzaErro
 
 #[cfg(test)]
 mod tests {
+    use crate::quota::Crowd;
+
     use super::*;
 
     #[test]
-    fn an_address_has_its_quota_each_hour() {
-        let quota = Quota::default();
-        let (a, b): (IpAddr, IpAddr) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
-        assert!(quota.take(a, 2, 0) && quota.take(a, 2, 1000));
-        assert!(!quota.take(a, 2, 3_599_999));
-        assert!(quota.take(b, 2, 3_599_999));
-        assert!(quota.take(a, 2, 3_600_000));
-        assert!(!quota.take(b, 0, 3_600_000));
-    }
-
-    #[test]
     fn a_network_of_changing_addresses_has_a_quota_as_well() {
-        let quota = Quota::default();
-        let taken = (0..255).filter(|n| quota.take([10, 0, 0, *n].into(), 2, 0)).count();
-        assert_eq!(taken, 2 * NETWORK_SHARE as usize);
-        assert!(quota.take([10, 0, 1, 1].into(), 2, 0));
+        let attempts = Mutex::new(Quota::new(3_600_000, Crowd::Refused));
+        let take = |address: [u8; 4]| has_attempts_left(&attempts, address.into(), 2, 0);
+        assert!(take([10, 0, 0, 0]) && take([10, 0, 0, 0]));
+        assert!(!take([10, 0, 0, 0]), "an address has its own limit");
+        let taken = (1..255).filter(|n| take([10, 0, 0, *n])).count();
+        assert_eq!(taken + 2, 2 * NETWORK_SHARE as usize);
+        assert!(take([10, 0, 1, 1]));
     }
 }

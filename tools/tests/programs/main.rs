@@ -6,6 +6,7 @@ mod faults;
 mod import;
 mod log;
 mod protocol;
+mod registration;
 mod running;
 mod support;
 mod upgrade;
