@@ -1,6 +1,6 @@
-//! Who has which connection, and who must go when there is no room.
+//! Which connections there are, and which one must go when there is no room.
 //!
-//! | a connection | who ends it for another's sake |
+//! | a connection | ended for the sake of |
 //! | --- | --- |
 //! | waits for a head: it is new, idle, or has sent a part | any new connection, when its address's share or everything is taken |
 //! | waits for a body | another that waits for a body, when those have three quarters of all places |

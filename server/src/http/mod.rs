@@ -15,7 +15,7 @@
 //! | [`routes`] | what a feature registers |
 //! | [`request`] | what a handler is told of a request, and its body |
 //! | [`problem`] | errors as problem details (RFC 9457) |
-//! | [`forwarded`], [`network`] | the client that a trusted proxy speaks for; who is trusted |
+//! | [`forwarded`], [`network`] | the client that a trusted proxy speaks for; the networks of proxies |
 //! | [`pace`] | requests of an address |
 //!
 //! # Where further features go

@@ -1,4 +1,4 @@
-//! The rules of registration: when a PIN is sent, when one is right, and what slows whoever guesses.
+//! The rules of registration: when a PIN is sent, when one is right, and what slows down guessing.
 //!
 //! No sockets, no clock and no random source of its own: each step is given the time and the entropy, reads and writes
 //! one transaction of the directory, and says what came of it. As transactions run one after another, so do steps:
@@ -16,10 +16,10 @@
 //! Nothing here looks at whether there is an account for a number, so no answer can tell.
 //!
 //! **Strangers do not come between an owner and the owner's PINs.** Of the PINs of a number, one network and one device have
-//! a share only, and the last of a day go to those who have had none. And a device that has registered the number before has a lane of its own: its PIN, its locks and its
-//! quota are apart from those of all others, who can neither use them up nor void them. A device shows that it is known
-//! by its name, which it has drawn at random and nobody else knows; strangers are answered the same whether there is such
-//! a device or not.
+//! a share only, and the last of a day go to networks and devices that have had none. And a device that has registered the
+//! number before has a lane of its own: its PIN, its locks and its quota are apart from those of all others, which can
+//! neither use them up nor void them. A device shows that it is known by its name, which it has drawn at random and nobody
+//! else knows; strangers are answered the same whether there is such a device or not.
 //!
 //! Windows of quotas begin with the first thing they count and are fixed, so that in any stretch of their length there
 //! may be twice as much; docs/registration.md reckons with that.
@@ -44,7 +44,7 @@ const KNOWN_MS: u64 = 366 * DAY_MS;
 /// What the lane of known devices has behind the number in the directory's key.
 pub const KNOWN_LANE: char = '~';
 
-/// Who asks, about which number.
+/// A device that asks, and the number that it asks about.
 #[derive(Clone, Debug)]
 pub struct Asker {
     /// The number's digits.
@@ -196,7 +196,7 @@ impl Rules<'_> {
         (left <= u64::from(self.config.backoff_seconds_max) * 1000).then_some(left)
     }
 
-    /// Whether a PIN may be sent. Reads only, so that who is refused costs nothing.
+    /// Whether a PIN may be sent. Reads only, so that a refusal costs nothing.
     ///
     /// # Errors
     /// The directory cannot be read.

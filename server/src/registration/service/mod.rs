@@ -156,7 +156,7 @@ impl RegistrationService {
                 if let Some(follows) = follows {
                     follows(actors, env, fx, &mut value);
                 }
-                // Whoever asked may have gone.
+                // The one that asked may have gone.
                 let _ = reply.send(value);
             };
             Ok(Box::new(then))
