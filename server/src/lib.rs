@@ -22,6 +22,7 @@ pub mod quota;
 pub mod registration;
 pub mod reply;
 pub mod router;
+pub mod running;
 pub mod runtime;
 pub mod service;
 pub mod session;
@@ -32,6 +33,7 @@ pub mod stats;
 pub mod stream;
 pub mod upgrade;
 pub mod user;
+pub mod watch;
 pub mod worker;
 
 pub use whimbrel_tls as tls;

@@ -105,9 +105,13 @@ fn run(cli: &Cli) -> Result<ExitCode, String> {
         Some((outcome, Some(client))) => client.try_clone().ok().map(|client| (client, outcome.answer())),
         _ => None,
     };
-    control
-        .serve(server.clone(), Box::new(move || again.1.reload(&again.0)), waiting)
-        .map_err(|error| format!("cannot start the control thread: {error}"))?;
+    whimbrel_server::control::serve(
+        &control,
+        server.clone(),
+        Box::new(move || again.1.reload(&again.0)),
+        waiting,
+    )
+    .map_err(|error| format!("cannot start the control thread: {error}"))?;
     listen_to_signals(signals, server.clone(), source)?;
     match &outcome {
         Some((outcome, _)) if outcome.fallen_back.is_some() => tracing::error!("{}", outcome.line()),

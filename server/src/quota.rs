@@ -1,6 +1,9 @@
 //! Attempts by address in a window of time. Kept in memory, and bounded: a client that does nothing but ask costs the
 //! directory nothing.
 
+use std::net::IpAddr;
+use std::sync::Mutex;
+
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use whimbrel_address::Block;
@@ -62,6 +65,28 @@ impl Quota {
     }
 }
 
+/// How many times as often as an address its network may try: an IPv6 /48 has 65,536 addresses.
+const NETWORK_SHARE: u32 = 8;
+
+/// How often each address has tried to register in the current hour of the server's clock.
+pub struct RegistrationQuota(Mutex<Quota>);
+
+impl Default for RegistrationQuota {
+    /// In an hour in which more addresses register than are told apart, further ones are refused.
+    fn default() -> RegistrationQuota {
+        RegistrationQuota(Mutex::new(Quota::new(3_600_000, Crowd::Refused)))
+    }
+}
+
+impl RegistrationQuota {
+    /// Counts an attempt; `false` when the address has had its `limit` (`limits.registrations_per_hour`), or its network
+    /// [`NETWORK_SHARE`] times as many.
+    pub fn take(&self, peer: IpAddr, limit: u32, now_ms: u64) -> bool {
+        let wanted = [(Block::of(peer), limit), (Block::network(peer), limit.saturating_mul(NETWORK_SHARE))];
+        self.0.lock().expect("no code panics while it holds this lock").take(&wanted, now_ms)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,5 +130,24 @@ mod tests {
             assert!(take(0), "{crowd:?}");
             assert_eq!(quota.attempts.len(), BLOCKS_MAX);
         }
+    }
+
+    #[test]
+    fn an_address_has_its_quota_each_hour() {
+        let quota = RegistrationQuota::default();
+        let (a, b): (IpAddr, IpAddr) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+        assert!(quota.take(a, 2, 0) && quota.take(a, 2, 1000));
+        assert!(!quota.take(a, 2, 3_599_999));
+        assert!(quota.take(b, 2, 3_599_999));
+        assert!(quota.take(a, 2, 3_600_000));
+        assert!(!quota.take(b, 0, 3_600_000));
+    }
+
+    #[test]
+    fn a_network_of_changing_addresses_has_a_quota_as_well() {
+        let quota = RegistrationQuota::default();
+        let taken = (0..255).filter(|n| quota.take([10, 0, 0, *n].into(), 2, 0)).count();
+        assert_eq!(taken, 2 * NETWORK_SHARE as usize);
+        assert!(quota.take([10, 0, 1, 1].into(), 2, 0));
     }
 }

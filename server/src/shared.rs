@@ -16,7 +16,7 @@ use crate::admission::Admission;
 use crate::config::Config;
 use crate::memory::Memory;
 use crate::metrics::WorkerMetrics;
-use crate::quota::{Crowd, Quota};
+use crate::quota::RegistrationQuota;
 use crate::registration::request::Requests;
 use crate::stats::Stats;
 use crate::stream::sasl::UnknownUsers;
@@ -25,9 +25,6 @@ use crate::stream::sasl::looks::{Census, FIRST_PAGE, Looks, PAGE};
 use crate::stream::sasl::throttle::{self, Throttle};
 use crate::stream::sm::StreamId;
 use crate::tls::Acceptor;
-
-/// The window of [`Shared::registrations`].
-const HOUR_MS: u64 = 3_600_000;
 
 /// What a run has from the runs before.
 #[derive(Debug)]
@@ -53,9 +50,8 @@ pub struct Shared {
     pub admission: Admission,
     /// Failed logins.
     throttle: Mutex<Throttle>,
-    /// Accounts that addresses have tried to register in this hour. When more addresses do than are told apart, further ones
-    /// are refused.
-    pub registrations: Mutex<Quota>,
+    /// Accounts that addresses have tried to register of late.
+    pub registrations: RegistrationQuota,
     /// Where streams take registrations by phone number (`registration.in_band`); empty while there are none.
     pub registration: OnceLock<Requests>,
     /// What is answered for accounts that do not exist.
@@ -105,7 +101,7 @@ impl Shared {
             acceptor,
             admission: Admission::default(),
             throttle: Mutex::new(throttle),
-            registrations: Mutex::new(Quota::new(HOUR_MS, Crowd::Refused)),
+            registrations: RegistrationQuota::default(),
             registration: OnceLock::new(),
             unknown_users,
             census: Mutex::new(census),
@@ -150,6 +146,15 @@ impl Shared {
     pub fn reconfigured(&self, config: &Config) {
         self.throttle().configure(throttle::Limits::of(&config.limits));
         self.census.lock().expect("nothing panics while it holds this lock").hurry();
+    }
+
+    /// Counts a failed login and leaves a line about it. `worker` is the one that counts.
+    pub fn note_failed_login(&self, worker: usize, login: &FailedLogin<'_>, now_ms: u64) {
+        let metrics = &self.metrics[worker];
+        login.why.count(metrics);
+        if !self.tell_failed_login(login, now_ms) {
+            metrics.login_unlogged.add(1);
+        }
     }
 
     /// Tells of a login that failed: a line in the log, unless there are too many. Returns whether there was one.

@@ -30,17 +30,16 @@ const FLOORS: &[(&str, &[&str])] = &[
             "user::keys",
         ],
     ),
+    ("figures", &["metrics"]),
     ("stanzas", &["admission", "stanza"]),
     ("outside", &["http", "outbound"]),
     ("saved state", &["upgrade::file", "upgrade::record", "upgrade::state", "upgrade::tls"]),
     (
         "protocol",
         &[
-            "metrics",
             "reply",
             "registration::counted",
             "registration::form",
-            "registration::metrics",
             "registration::number",
             "registration::pasted",
             "registration::pin",
@@ -49,13 +48,16 @@ const FLOORS: &[(&str, &[&str])] = &[
             "registration::request",
             "registration::rules",
             "registration::settings",
+            "registration::metrics",
+            "control::protocol",
             "stream::sasl",
             "stream::sm",
         ],
     ),
+    ("statistics", &["stats"]),
     ("configuration", &["config"]),
     ("shared", &["shared"]),
-    ("negotiation", &["stream", "stream::sasl::audit"]),
+    ("negotiation", &["stream"]),
     ("session", &["session"]),
     ("surroundings", &["env"]),
     ("exchange", &["exchange", "runtime"]),
@@ -64,27 +66,19 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("actors", &["user"]),
     ("services", &["service"]),
     ("router", &["router"]),
-    ("accounts", &["stream::registration"]),
     ("inheritance", &["upgrade::guard", "upgrade::launch", "upgrade::rehearse", "upgrade::takeover"]),
     ("loop", &["worker"]),
     ("features", &["registration"]),
+    ("parts", &["control::socket", "watch"]),
+    ("running", &["running"]),
     ("replacement", &["upgrade"]),
-    ("operation", &["control", "stats"]),
+    ("operation", &["control"]),
     ("start", &["boot"]),
     ("programs", &["check", "cli", "handover", "lib", "main", "simulation"]),
 ];
 
 /// Imports that run up today: the file, and the file that it uses.
-const RUN_UP: &[(&str, &str)] = &[
-    ("control/mod.rs", "boot.rs"),
-    ("shared.rs", "stats.rs"),
-    ("shared.rs", "stream/sasl/audit.rs"),
-    ("stream/features.rs", "service/caps.rs"),
-    ("stream/machine.rs", "service/register.rs"),
-    ("stream/machine.rs", "stream/registration.rs"),
-    ("upgrade/conduct.rs", "boot.rs"),
-    ("upgrade/takeover.rs", "control/protocol.rs"),
-];
+const RUN_UP: &[(&str, &str)] = &[];
 
 /// What `runtime` passes on from the crate below it.
 const PASSED_ON: [&str; 5] = ["driver", "gauge", "mailbox", "platform", "timer"];

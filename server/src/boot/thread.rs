@@ -8,11 +8,11 @@ use std::time::Instant;
 use whimbrel_storage::directory::Writer;
 use whimbrel_storage::log::Log;
 
-use super::error::BootError;
 use crate::config::{Config, DriverChoice};
 use crate::env::{self, Env};
 use crate::exchange::envelope::Batch;
 use crate::exchange::links::Links;
+use crate::running::error::BootError;
 use crate::runtime::driver::mio::Mio;
 use crate::runtime::driver::{Driver, Tuning, Wake};
 use crate::runtime::mailbox::Post;

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::error::{BootError, system};
 use super::sockets::Sockets;
 use crate::http::front::{HttpServer, Setup, Tls};
 use crate::registration::Registration;
 use crate::registration::api::Listeners;
+use crate::running::error::{BootError, system};
 use crate::shared::Shared;
 
 /// Starts it on these sockets; `None` when there are none. Unless it is `open`, clients are told to come back until it is.

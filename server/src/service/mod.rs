@@ -417,6 +417,7 @@ pub mod caps;
 pub mod carbons;
 pub mod disco;
 pub mod last;
+pub mod open_account;
 pub mod ping;
 pub mod private;
 pub mod register;

@@ -3,23 +3,21 @@
 
 use std::num::NonZeroU32;
 
-use whimbrel_storage::credentials::{Credentials, CredentialsError};
-use whimbrel_storage::directory::{DirectoryError, Item, UserId, WriteTransaction};
-use whimbrel_storage::jid;
-use zeroize::Zeroizing;
+use whimbrel_storage::actor::ActorId;
+use whimbrel_storage::credentials::Credentials;
+use whimbrel_storage::directory::{DirectoryError, Item, WriteTransaction};
 
 use crate::env::Env;
 use crate::service::{Begun, Committed, Reply, Request, Scopes, Service};
 use crate::stanza::Type;
-use crate::stream::errors::{StanzaCondition, StanzaError, StreamCondition};
+use crate::stream::errors::{StanzaCondition, StreamCondition};
+use crate::stream::form::{Form, NAMESPACE, password_refused, pool_is_full};
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::jobs::Done;
 use crate::user::subscription;
 use crate::user::writes::Area;
 use crate::xml::Element;
-
-pub use crate::registration::form::NS_REGISTER as NAMESPACE;
 
 /// Changes the password or removes the account.
 pub const SERVICE: Service = Service {
@@ -49,53 +47,6 @@ fn handle(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -
         };
     }
     change_password(actors, env, fx, request)
-}
-
-/// What a form says: username and password.
-pub struct Form {
-    /// Localpart, normalised.
-    pub username: String,
-    /// Password as it was sent; wiped when dropped.
-    pub password: Zeroizing<String>,
-}
-
-impl Form {
-    /// Reads the fields of a query.
-    ///
-    /// # Errors
-    /// `not-acceptable` for a missing field (§3.1), `jid-malformed` for a username that cannot be a localpart.
-    pub fn read(query: &Element) -> Result<Form, StanzaError> {
-        let field = |name| query.find(name, NAMESPACE).map(Element::content).filter(|text| !text.is_empty());
-        let (Some(username), Some(password)) = (field("username"), field("password")) else {
-            let text = "username and password are both needed";
-            return Err(StanzaError::from(StanzaCondition::NotAcceptable).with_text(text));
-        };
-        let username = jid::normalise_local(&username)
-            .map_err(|error| StanzaError::from(StanzaCondition::JidMalformed).with_text(error.to_string()))?
-            .into_owned();
-        Ok(Form { username, password: Zeroizing::new(password.into_owned()) })
-    }
-}
-
-/// The answer when no keys can be made from a password.
-pub fn password_refused(error: &CredentialsError) -> StanzaError {
-    match error {
-        CredentialsError::PasswordEmpty
-        | CredentialsError::PasswordTooLong { .. }
-        | CredentialsError::PasswordForbidden(_) => {
-            StanzaError::from(StanzaCondition::NotAcceptable).with_text(error.to_string())
-        }
-        _ => {
-            tracing::error!(%error, "cannot make keys from a password");
-            StanzaCondition::InternalServerError.into()
-        }
-    }
-}
-
-/// The answer when the crypto pool has no room (`limits.crypto_queue`).
-pub fn pool_is_full() -> StanzaError {
-    let text = "the server is busy; try again later";
-    StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text)
 }
 
 /// §3.3. Other sessions of the account stay: they have authenticated. A connection changes one password at a time, since
@@ -157,7 +108,7 @@ fn remove(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -
 
 /// What was known of an account that is deleted, for what follows from that.
 pub struct Removed {
-    id: UserId,
+    id: ActorId,
     items: Vec<Item>,
 }
 
@@ -188,29 +139,5 @@ pub fn removed(actors: &mut Actors, env: &Env, fx: &mut Effects, account: &str, 
             StreamCondition::NotAuthorized,
             Some("the account has been removed"),
         );
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_form_needs_both_fields_and_a_username_that_can_be_a_localpart() {
-        let read = |inside: &str| {
-            let bytes = format!("<query xmlns='jabber:iq:register'>{inside}</query>");
-            Form::read(&Element::parse(bytes.as_bytes()).unwrap())
-        };
-        let form = read("<username>Juliet</username><password>p w</password>").ok().unwrap();
-        assert_eq!((form.username.as_str(), form.password.as_str()), ("juliet", "p w"));
-        let table = [
-            ("<username>juliet</username>", StanzaCondition::NotAcceptable),
-            ("<username>juliet</username><password/>", StanzaCondition::NotAcceptable),
-            ("<username/><password>x</password>", StanzaCondition::NotAcceptable),
-            ("<username>a@b</username><password>x</password>", StanzaCondition::JidMalformed),
-        ];
-        for (inside, expected) in table {
-            assert_eq!(read(inside).err().map(|error| error.condition), Some(expected), "{inside}");
-        }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod errors;
 pub mod features;
+pub mod form;
 pub mod machine;
 pub mod phone;
 pub mod registration;

@@ -23,7 +23,7 @@ use super::rehearse::Contents;
 use super::sample;
 use super::state::ServerState;
 use super::takeover::absolute;
-use crate::boot::Server;
+use crate::running::Server;
 use crate::runtime::platform;
 use crate::worker::command::Command;
 use crate::worker::upgrade::{Census, NotParked, Park, Parked, Verdict};

@@ -24,11 +24,12 @@ use crate::runtime::timer::{Millis, TimerId, TimerWheel};
 use crate::session::{Holds, Marks, Migration, Phase, Session, Sessions};
 use crate::stream::errors::{StreamCondition, StreamEnd};
 use crate::stream::features::STREAM_CLOSE;
-use crate::stream::machine::{Negotiation, Surroundings};
+use crate::stream::machine::Negotiation;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::tables::{Flags, ResourceKey};
 use crate::user::{flow, presence};
+use crate::worker::login::surroundings;
 use crate::worker::managed::Resumption;
 use crate::worker::places::{Accepts, Places, Taken};
 use crate::worker::pressure::Sample;
@@ -392,14 +393,7 @@ impl Core {
         }
         let Some(session) = self.sessions.get_mut(conn) else { return };
         self.env.metrics().stream_errors.add(1);
-        let at = Surroundings {
-            shared: &self.env.shared,
-            config: &self.env.config,
-            peer: session.peer,
-            tls: session.tls.is_some(),
-            now_ms: self.env.now.0,
-            worker: self.env.worker,
-        };
+        let at = surroundings(&self.env, session.peer, session.tls.is_some());
         let handshake_over = session.tls.as_ref().is_none_or(|tls| tls.is_established());
         if handshake_over {
             let out = self.fx.out.plain(conn);

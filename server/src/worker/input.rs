@@ -17,6 +17,7 @@ use crate::user::tables::ResourceKey;
 use crate::user::tables::Users;
 use crate::user::writes::Place;
 use crate::worker::core::Core;
+use crate::worker::login::surroundings;
 use crate::worker::managed::{self, Managed};
 use crate::worker::run_queue::InputEnd;
 use crate::xml::{self, Condition, Frame, FramingError, Partial, Stanza};
@@ -197,14 +198,7 @@ impl Core {
                             bound_frame(&mut self.actors, &self.env, &mut self.fx, *key, language, &frame)
                         }
                         Phase::Negotiating(negotiation) => {
-                            let at = Surroundings {
-                                shared: &self.env.shared,
-                                config: &self.env.config,
-                                peer: *peer,
-                                tls: tls.is_some(),
-                                now_ms: self.env.now.0,
-                                worker: self.env.worker,
-                            };
+                            let at = surroundings(&self.env, *peer, tls.is_some());
                             negotiation_frame(negotiation, &at, &frame, self.fx.out.plain(conn))
                         }
                         Phase::Leaving(_) | Phase::Closing => Next::Continue,

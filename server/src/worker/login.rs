@@ -1,6 +1,10 @@
 //! What a negotiation asks of the worker: TLS, password checks, the move to the user's home, binding.
 
+use std::net::IpAddr;
 use std::sync::atomic::Ordering;
+
+use crate::env::Env;
+use crate::service::caps;
 
 use crate::config::ResourceConflict;
 use crate::effects::jobs::Guess;
@@ -8,20 +12,33 @@ use crate::registration::request::InBand;
 use crate::reply;
 use crate::runtime::driver::ConnId;
 use crate::runtime::outbox::Action;
+use crate::service::open_account;
 use crate::session::{Migration, Phase, Session};
 use crate::stanza::Type;
 use crate::stream::errors::{StanzaCondition, StreamCondition, StreamEnd};
 use crate::stream::features::NS_BIND;
 use crate::stream::machine::{self, Negotiation, Step, Surroundings};
 use crate::stream::phone;
-use crate::stream::registration;
 use crate::stream::sasl::PlainCheck;
-use crate::stream::sasl::audit::{self, FailedLogin, Why};
+use crate::stream::sasl::audit::{FailedLogin, Why};
 use crate::user::jobs::Done;
 use crate::user::{blocking, offline};
 use crate::worker::core::{Core, Timer, metrics_connection_closed, metrics_connection_opened};
 use crate::worker::input::is_white_space;
 use crate::xml::{CLIENT, Element};
+
+/// What a stream that negotiates can see of the server.
+pub(super) fn surroundings(env: &Env, peer: IpAddr, tls: bool) -> Surroundings<'_> {
+    Surroundings {
+        shared: &env.shared,
+        config: &env.config,
+        peer,
+        tls,
+        now_ms: env.now.0,
+        worker: env.worker,
+        capabilities: caps::stream_feature,
+    }
+}
 
 impl Core {
     /// Does what a negotiation asked for. `rest` is the input behind the element that asked.
@@ -37,7 +54,7 @@ impl Core {
             Step::Authenticated => self.authenticated(conn),
             Step::Register { id, form } => {
                 if let Some(session) = self.sessions.get(conn) {
-                    registration::start(&self.env, &mut self.fx, conn, session.peer, id, form);
+                    open_account::start(&self.env, &mut self.fx, conn, session.peer, id, form);
                     self.send_answers();
                 }
             }
@@ -93,14 +110,7 @@ impl Core {
     ) {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         let Session { phase: Phase::Negotiating(negotiation), tls, peer, .. } = session else { return };
-        let at = Surroundings {
-            shared: &self.env.shared,
-            config: &self.env.config,
-            peer: *peer,
-            tls: tls.is_some(),
-            now_ms: self.env.now.0,
-            worker: self.env.worker,
-        };
+        let at = surroundings(&self.env, *peer, tls.is_some());
         match act(negotiation, &at, self.fx.out.plain(conn)) {
             Ok(step) => self.negotiated(conn, step, &mut &[][..]),
             Err(end) => self.fail(conn, end),
@@ -137,7 +147,7 @@ impl Core {
         }
         let why = Why::Credentials;
         let login = FailedLogin { account: Some(account), address: *peer, mechanism, why };
-        audit::note(shared, self.env.worker, &login, now_ms);
+        shared.note_failed_login(self.env.worker, &login, now_ms);
     }
 
     /// Sends the answers of jobs to negotiations that waited for them.

@@ -12,7 +12,6 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use crate::metrics::WorkerMetrics;
-use crate::shared::Shared;
 
 /// Lines in one second of the whole server; of further ones only the number is told.
 pub const LINES_PER_SECOND: u32 = 50;
@@ -69,15 +68,6 @@ pub struct FailedLogin<'a> {
     pub mechanism: &'static str,
     /// Why.
     pub why: Why,
-}
-
-/// Counts a failed login and leaves a line about it. `worker` is the one that counts.
-pub fn note(shared: &Shared, worker: usize, login: &FailedLogin<'_>, now_ms: u64) {
-    let metrics = &shared.metrics[worker];
-    login.why.count(metrics);
-    if !shared.tell_failed_login(login, now_ms) {
-        metrics.login_unlogged.add(1);
-    }
 }
 
 impl FailedLogin<'_> {
