@@ -145,9 +145,9 @@ impl Rules<'_> {
     fn sent(&self, asker: &Asker, lane: &Lane) -> Vec<Counted> {
         let c = self.config;
         let (number, device) = (asker.number.as_bytes(), asker.device.as_bytes());
-        let address = Block::of(asker.address).to_bytes();
+        let address = Block::of(asker.address).bits().to_be_bytes();
         // Of a single number a whole network needs few, and one customer may change among its addresses.
-        let network = Block::network(asker.address).to_bytes();
+        let network = Block::network(asker.address).bits().to_be_bytes();
         // Numbers are digits alone, so no two pairs are the same bytes.
         let share = |kind, whose: &[u8]| {
             let pair = [number, b"/", whose].concat();
@@ -183,7 +183,7 @@ impl Rules<'_> {
     /// What a wrong PIN counts against.
     fn wrong(&self, asker: &Asker) -> [Counted; 2] {
         let c = self.config;
-        let address = Block::of(asker.address).to_bytes();
+        let address = Block::of(asker.address).bits().to_be_bytes();
         [
             self.counted(Limit::AddressWrong, b'w', &address, c.wrong_pins_per_address_per_hour, HOUR_MS),
             self.counted(Limit::ServerWrong, b'W', b"", c.wrong_pins_per_day, DAY_MS),
