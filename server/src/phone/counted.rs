@@ -1,7 +1,5 @@
 //! What is counted in the directory, and against which limit.
 
-use std::net::IpAddr;
-
 use whimbrel_storage::directory::{
     Directory, DirectoryError, NumberState, Quota, QuotaKey, WriteTransaction,
 };
@@ -80,21 +78,5 @@ impl Counted {
     ) -> Result<(), DirectoryError> {
         let quota = self.now(transaction, now_ms)?;
         transaction.set_quota(&self.key, Quota { count: quota.count.saturating_sub(1), ..quota })
-    }
-}
-
-/// The bytes that stand for an address: an IPv4 address, or the /64 of an IPv6 one.
-pub(super) fn address_bytes(address: IpAddr) -> Vec<u8> {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => v4.octets().to_vec(),
-        IpAddr::V6(v6) => v6.octets()[..8].to_vec(),
-    }
-}
-
-/// The bytes that stand for a network, among whose addresses one customer may change: an IPv4 /24, an IPv6 /48.
-pub(super) fn network_bytes(address: IpAddr) -> Vec<u8> {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => v4.octets()[..3].to_vec(),
-        IpAddr::V6(v6) => v6.octets()[..6].to_vec(),
     }
 }

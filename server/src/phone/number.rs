@@ -1,4 +1,4 @@
-//! Phone numbers: normalised to E.164, and who may register with one.
+//! Phone numbers: normalised to E.164, and which of them may register.
 
 use std::fmt;
 

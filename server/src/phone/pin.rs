@@ -1,8 +1,8 @@
 //! PINs: five digits from the system's random source, kept as keyed hashes.
 //!
 //! A PIN has so few digits that no hash keeps it from a thief of the directory for longer than a moment: the key lies
-//! in the same file. What the hash is for is that nobody who sees a value by itself (in a dump, a backup listing, a
-//! log) sees the PIN; what protects the account is that a PIN is void after ten minutes.
+//! in the same file. The hash keeps the PIN out of sight where a value is seen by itself (in a dump, a backup listing, a
+//! log); the account is protected because a PIN is void after ten minutes.
 
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};

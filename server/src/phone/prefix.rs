@@ -1,5 +1,5 @@
-//! Beginnings of numbers, as `denied_prefixes` has them: one that no number can begin with would let everybody pass whom
-//! it is meant to keep out, so it is refused.
+//! Beginnings of numbers, as `denied_prefixes` has them: one that no number can begin with would keep
+//! nobody out, so it is refused.
 
 use phonenumber::metadata::DATABASE;
 

@@ -1,4 +1,4 @@
-//! Why somebody does not get what he asks for, in words and numbers for each of the ways in.
+//! Why a request is refused, in words and numbers for each of the ways in.
 
 use crate::proto::errors::StanzaCondition;
 

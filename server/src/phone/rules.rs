@@ -1,4 +1,4 @@
-//! The rules of registration: when a PIN is sent, when one is right, and what slows whoever guesses.
+//! The rules of registration: when a PIN is sent, when one is right, and what slows down guessing.
 //!
 //! No sockets, no clock and no random source of its own: each step is given the time and the entropy, reads and writes
 //! one transaction of the directory, and says what came of it. As transactions run one after another, so do steps:
@@ -16,21 +16,22 @@
 //! Nothing here looks at whether there is an account for a number, so no answer can tell.
 //!
 //! **Strangers do not come between an owner and the owner's PINs.** Of the PINs of a number, one network and one device have
-//! a share only, and the last of a day go to those who have had none. And a device that has registered the number before has a lane of its own: its PIN, its locks and its
-//! quota are apart from those of all others, who can neither use them up nor void them. A device shows that it is known
-//! by its name, which it has drawn at random and nobody else knows; strangers are answered the same whether there is such
-//! a device or not.
+//! a share only, and the last of a day go to networks and devices that have had none. And a device that has registered the
+//! number before has a lane of its own: its PIN, its locks and its quota are apart from those of all others, which can
+//! neither use them up nor void them. A device shows that it is known by its name, which it has drawn at random and nobody
+//! else knows; strangers are answered the same whether there is such a device or not.
 //!
 //! Windows of quotas begin with the first thing they count and are fixed, so that in any stretch of their length there
 //! may be twice as much; docs/registration.md reckons with that.
 
 use std::net::IpAddr;
 
+use whimbrel_address::Block;
 use whimbrel_storage::directory::{
     DirectoryError, NumberState, PendingPin, Quota, QuotaKey, WriteTransaction,
 };
 
-use super::counted::{Counted, Look, address_bytes, network_bytes};
+use super::counted::{Counted, Look};
 use super::pin::{Entropy, Hasher, NoEntropy, Pin};
 use super::settings::RegistrationConfig;
 
@@ -43,7 +44,7 @@ const KNOWN_MS: u64 = 366 * DAY_MS;
 /// What the lane of known devices has behind the number in the directory's key.
 pub const KNOWN_LANE: char = '~';
 
-/// Who asks, about which number.
+/// A device that asks, and the number that it asks about.
 #[derive(Clone, Debug)]
 pub struct Asker {
     /// The number's digits.
@@ -144,9 +145,9 @@ impl Rules<'_> {
     fn sent(&self, asker: &Asker, lane: &Lane) -> Vec<Counted> {
         let c = self.config;
         let (number, device) = (asker.number.as_bytes(), asker.device.as_bytes());
-        let address = address_bytes(asker.address);
+        let address = Block::of(asker.address).bits().to_be_bytes();
         // Of a single number a whole network needs few, and one customer may change among its addresses.
-        let network = network_bytes(asker.address);
+        let network = Block::network(asker.address).bits().to_be_bytes();
         // Numbers are digits alone, so no two pairs are the same bytes.
         let share = |kind, whose: &[u8]| {
             let pair = [number, b"/", whose].concat();
@@ -182,7 +183,7 @@ impl Rules<'_> {
     /// What a wrong PIN counts against.
     fn wrong(&self, asker: &Asker) -> [Counted; 2] {
         let c = self.config;
-        let address = address_bytes(asker.address);
+        let address = Block::of(asker.address).bits().to_be_bytes();
         [
             self.counted(Limit::AddressWrong, b'w', &address, c.wrong_pins_per_address_per_hour, HOUR_MS),
             self.counted(Limit::ServerWrong, b'W', b"", c.wrong_pins_per_day, DAY_MS),
@@ -195,7 +196,7 @@ impl Rules<'_> {
         (left <= u64::from(self.config.backoff_seconds_max) * 1000).then_some(left)
     }
 
-    /// Whether a PIN may be sent. Reads only, so that who is refused costs nothing.
+    /// Whether a PIN may be sent. Reads only, so that a refusal costs nothing.
     ///
     /// # Errors
     /// The directory cannot be read.

@@ -1,5 +1,4 @@
-//! Takes [requests](crate::phone::request) of other threads, each in a task of its own, and sees that their answers reach who
-//! asked.
+//! Takes [requests](crate::phone::request) of other threads, each in a task of its own, and sends the answers back.
 
 use std::sync::Arc;
 

@@ -29,7 +29,7 @@ pub const REPLACED: (StreamCondition, &str) =
     (StreamCondition::NotAuthorized, "this number has been registered on another device");
 
 impl RegistrationService {
-    /// Deletes the account of a number, for who has its key.
+    /// Deletes the account of a number, when the key is its own.
     ///
     /// # Errors
     /// Why it is not deleted.
