@@ -6,6 +6,7 @@ pub mod admission;
 #[expect(unsafe_code, reason = "the allocator")]
 pub mod allocator;
 pub mod boot;
+pub mod busiest;
 pub mod clock;
 pub mod config;
 pub mod control;
@@ -17,6 +18,7 @@ pub mod http;
 pub mod limits;
 pub mod memory;
 pub mod metrics;
+pub mod notify;
 pub mod outbound;
 pub mod quota;
 pub mod registration;

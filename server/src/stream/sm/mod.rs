@@ -139,6 +139,11 @@ impl StreamManagement {
         self.under_way.as_ref().map_or(0, |under_way| under_way.unacked.count())
     }
 
+    /// Stanzas sent so far (modulo 2^32).
+    pub fn sent_count(&self) -> u32 {
+        self.acked.wrapping_add(self.unacked_count())
+    }
+
     /// Something has happened. Returns whether somebody must begin to call [`StreamManagement::rest`] now and then.
     #[must_use]
     pub fn watch(&mut self) -> bool {
