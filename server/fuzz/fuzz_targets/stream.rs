@@ -67,8 +67,15 @@ fn bench(allow_plaintext: bool) -> Bench {
     let hasher = SeedableRandomState::with_seed(1, SharedSeed::global_fixed());
     let inherited = Inherited { homes: 1, streams: Default::default() };
     let throttle = Throttle::new(throttle::Limits::of(&config.limits), 1);
-    let shared =
-        Arc::new(Shared::new(config.clone(), directory.clone(), acceptor, throttle, hasher.clone(), 1, inherited));
+    let shared = Arc::new(Shared::new(
+        config.clone(),
+        directory.clone(),
+        acceptor,
+        throttle,
+        hasher.clone(),
+        1,
+        inherited,
+    ));
     let post = grid(1, 64, 1 << 20).pop().expect("one worker");
     let home = Home {
         users: Users::new(hasher),
