@@ -5,26 +5,23 @@
 //!  ├─ worker-0 … worker-N   one per core, pinned; driver + core
 //!  ├─ directory             the one writer of accounts and rosters
 //!  ├─ crypto-0 …            password hashing
-//!  └─ registration, sms-0 … registration by phone number, where it is on
+//!  ├─ registration, sms-0 … registration by phone number, where it is on
+//!  └─ http                the HTTP server, where something listens
 //! ```
 //!
 //! | module | what |
 //! | --- | --- |
 //! | [`sockets`], [`files`] | what is bound and opened |
 //! | [`thread`] | a worker's thread |
+//! | [`web`] | the HTTP server and the features that it serves |
 //! | [`again`] | the same in the place of another program (live upgrade) |
-//! | [`running`] | draining, reloading, the end |
-//! | [`error`] | why it does not start |
 
 mod again;
-mod error;
 mod files;
-mod running;
 mod sockets;
 mod thread;
+mod web;
 
-use std::net::SocketAddr;
-use std::os::unix::net::UnixStream;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
@@ -36,74 +33,35 @@ use whimbrel_storage::directory::{Directory, Writer};
 use whimbrel_storage::log::Syncer;
 
 use crate::config::Config;
-use crate::control::ControlSocket;
+use crate::control::socket::ControlSocket;
 use crate::registration::{self, Registration, gateway};
-use crate::runtime::crypto::CryptoPool;
 use crate::runtime::driver::Wake;
-use crate::runtime::jobs::{Completions, Done, Jobs, Then};
 use crate::runtime::mailbox::{self, LaneGauge};
 use crate::runtime::platform;
 use crate::shared::{self, Inherited, Shared};
-use crate::stats::{Watch, Watched};
 use crate::stream::sasl::throttle::{self, Throttle};
 use crate::tls::Acceptor;
 use crate::upgrade::codec::Decoder;
 use crate::upgrade::guard::Guard;
 use crate::upgrade::launch::Launch;
-use crate::upgrade::state::{ListenerState, Serves};
-use crate::upgrade::takeover::{Outcome, Takeover};
+use crate::upgrade::state::Serves;
+use crate::upgrade::takeover::Takeover;
+use crate::user::jobs::CryptoPool;
+use crate::user::jobs::{Completions, Done, Jobs};
+use crate::watch::{self, Watch, Watched};
 use crate::worker::command::CommandQueue;
 use crate::worker::upgrade::Restoring;
 
-pub use error::{BootError, WorkerFailed};
+pub use crate::running::{BootError, Server, WorkerFailed};
 
-use error::system;
+use crate::running::error::system;
+use crate::running::{Ending, Workers};
 use files::{directory_options, make_data, open_logs};
-use running::{Ending, Workers};
 use sockets::{Bound, bind, bind_as_root, split};
 use thread::{Begin, Fittings, Ready, WorkerThread, uses_uring};
 
 /// Completed jobs that wait for one worker at most; the threads that deliver them then wait.
 const COMPLETIONS: usize = 4096;
-
-/// A running server.
-pub struct Server {
-    /// What all threads share.
-    pub shared: Arc<Shared>,
-    /// The directory's writer.
-    pub writer: Arc<Writer<Then>>,
-    /// The crypto pool.
-    pub crypto: Arc<CryptoPool>,
-    /// Commands to each worker.
-    pub commands: Vec<Arc<CommandQueue>>,
-    /// Completed jobs of each worker.
-    pub completions: Vec<Arc<Completions>>,
-    /// Gauges of the mailboxes, by sending and receiving worker.
-    pub lanes: Vec<Vec<LaneGauge>>,
-    /// Addresses that are listened on: STARTTLS.
-    pub listening: Vec<SocketAddr>,
-    /// Addresses that are listened on: direct TLS.
-    pub listening_tls: Vec<SocketAddr>,
-    /// Registration by phone number, where it is on.
-    pub registration: Option<Arc<Registration>>,
-    /// Name of the driver in use.
-    pub driver: &'static str,
-    /// When it started; an upgrade does not change it.
-    pub started: Instant,
-    /// Listening sockets.
-    pub listeners: Vec<ListenerState>,
-    /// How the process came to be; `None` when the server is a part of another program.
-    pub launch: Option<Launch>,
-    /// An upgrade is under way.
-    pub upgrading: AtomicBool,
-    /// What came of the upgrade by which this program came to be, until somebody asks.
-    outcome: Mutex<Option<(Outcome, Option<UnixStream>)>>,
-    /// Commits the logs.
-    syncer: Mutex<Syncer>,
-    _watch: Watch,
-    control: Mutex<Option<ControlSocket>>,
-    workers: Mutex<Workers>,
-}
 
 impl Server {
     /// Starts everything. Returns when all workers accept connections.
@@ -276,16 +234,16 @@ impl Server {
                     shared: shared.clone(),
                     writer: writer.clone(),
                     completions: completions.clone(),
-                    listeners: http.into_iter().flatten().collect(),
                     started,
                     // Not before it is sure that this program goes on.
                     open: takeover.is_none(),
                 };
-                let running = Registration::start(surroundings, &gateway);
+                let running = Registration::start(surroundings, gateway);
                 Some(Arc::new(running.map_err(system("cannot start registration"))?))
             }
             None => None,
         };
+        let http = web::start(http, &shared, registration.as_deref(), takeover.is_none())?;
         let mut workers = Workers { handles, ended };
         let (serves, is_serving) = sync_channel(count);
         let (restored, mut has_restored) = sync_channel(count);
@@ -347,8 +305,11 @@ impl Server {
         if let Some(registration) = &registration {
             registration.open();
         }
+        if let Some(http) = &http {
+            http.open();
+        }
         if let (Some((outcome, _)), Some(launch)) = (&outcome, &launch) {
-            shared.stats.server[0].upgraded(outcome, &launch.tally);
+            watch::upgraded(&shared.stats.server[0], outcome, &launch.tally);
         }
         Ok(Server {
             listeners,
@@ -364,6 +325,7 @@ impl Server {
             listening,
             listening_tls,
             registration,
+            http,
             driver,
             started,
             syncer: Mutex::new(syncer),

@@ -105,9 +105,13 @@ fn run(cli: &Cli) -> Result<ExitCode, String> {
         Some((outcome, Some(client))) => client.try_clone().ok().map(|client| (client, outcome.answer())),
         _ => None,
     };
-    control
-        .serve(server.clone(), Box::new(move || again.1.reload(&again.0)), waiting)
-        .map_err(|error| format!("cannot start the control thread: {error}"))?;
+    whimbrel_server::control::serve(
+        &control,
+        server.clone(),
+        Box::new(move || again.1.reload(&again.0)),
+        waiting,
+    )
+    .map_err(|error| format!("cannot start the control thread: {error}"))?;
     listen_to_signals(signals, server.clone(), source)?;
     match &outcome {
         Some((outcome, _)) if outcome.fallen_back.is_some() => tracing::error!("{}", outcome.line()),
@@ -184,9 +188,9 @@ fn announce(server: &Server, config: &Config) {
     }
     if let Some(registration) = &server.registration {
         let scheme = if config.registration.tls { "https" } else { "http" };
-        let place = match registration.listening.is_empty() {
-            true => "in-band".to_owned(),
-            false => format!("by {scheme} on {}", list(&registration.listening)),
+        let place = match &server.http {
+            None => "in-band".to_owned(),
+            Some(http) => format!("by {scheme} on {}", list(&http.listening)),
         };
         places.push(format!("registration {place}, gateway {}", registration.gateway));
     }

@@ -122,6 +122,9 @@ worker_metrics! {
     accept_rate_pauses "accept.rate_pauses" Counter "times" "Accepting paused by limits.accepts_per_second.";
     accept_descriptor_pauses "accept.descriptor_pauses" Counter "times" "Accepting paused for want of file descriptors or memory.";
     reading_pauses "reading.pauses" Counter "times" "Reading from a client paused because half of what may wait in its output waits there.";
+    effects "effects" Counter "envelopes" "Envelopes of a worker to its own users: answers, errors and presence that events lead to.";
+    effects_high "effects.high_water" HighWater "envelopes" "Most envelopes to its own users that a worker ever had after one event; at 256 of them, or 64 KiB, the rest goes through its mailbox.";
+    effects_spilled "effects.spilled" Counter "times" "Events that led to more envelopes than a worker holds for itself.";
     turns_length "turns.length" Gauge "connections" "Connections that have sent more than their share of a turn and stand in the run queue.";
     turns_high "turns.high_water" HighWater "connections" "Most connections that ever stood in the run queue.";
     turns_cut "turns.cut" Counter "times" "Iterations that ended with connections left in the run queue.";

@@ -17,9 +17,9 @@ use crate::busiest::Board;
 use crate::config::Config;
 use crate::memory::Memory;
 use crate::metrics::WorkerMetrics;
-use crate::registration::errand::Errand;
+use crate::quota::RegistrationQuota;
+use crate::registration::request::Requests;
 use crate::stats::Stats;
-use crate::stream::registration::Quota;
 use crate::stream::sasl::UnknownUsers;
 use crate::stream::sasl::audit::{Audit, FailedLogin};
 use crate::stream::sasl::looks::{Census, FIRST_PAGE, Looks, PAGE};
@@ -52,9 +52,9 @@ pub struct Shared {
     /// Failed logins.
     throttle: Mutex<Throttle>,
     /// Accounts that addresses have tried to register of late.
-    pub registrations: Quota,
+    pub registrations: RegistrationQuota,
     /// Where streams take registrations by phone number (`registration.in_band`); empty while there are none.
-    pub registration: OnceLock<tokio::sync::mpsc::Sender<Errand>>,
+    pub registration: OnceLock<Requests>,
     /// What is answered for accounts that do not exist.
     pub unknown_users: UnknownUsers,
     /// How accounts look, and with them those that do not exist.
@@ -104,7 +104,7 @@ impl Shared {
             acceptor,
             admission: Admission::default(),
             throttle: Mutex::new(throttle),
-            registrations: Quota::default(),
+            registrations: RegistrationQuota::default(),
             registration: OnceLock::new(),
             unknown_users,
             census: Mutex::new(census),
@@ -150,6 +150,17 @@ impl Shared {
     pub fn reconfigured(&self, config: &Config) {
         self.throttle().configure(throttle::Limits::of(&config.limits));
         self.census.lock().expect("nothing panics while it holds this lock").hurry();
+    }
+
+    /// Counts a failed login and leaves a line about it. `worker` is the one that counts.
+    pub fn note_failed_login(&self, worker: usize, login: &FailedLogin<'_>, now_ms: u64) {
+        let metrics = &self.metrics[worker];
+        login.why.count(metrics);
+        let key = login.account.map_or(0, |account| self.hasher.hash_one(account));
+        self.busiest.failed(key, login.account, login.address);
+        if !self.tell_failed_login(login, now_ms) {
+            metrics.login_unlogged.add(1);
+        }
     }
 
     /// Tells of a login that failed: a line in the log, unless there are too many. Returns whether there was one.

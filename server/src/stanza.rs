@@ -144,6 +144,8 @@ impl Traits {
     pub const CONTENT: Traits = Traits(256);
     /// A presence whose sender blocks single resources: the recipient's are to be looked up in the sender's list.
     pub const CHOOSES_RESOURCES: Traits = Traits(512);
+    /// Has waited for a subscription under way between the two, and waits no more.
+    pub const RELEASED: Traits = Traits(1024);
 
     /// Whether all of `other` are set.
     pub fn has(self, other: Traits) -> bool {
@@ -224,6 +226,21 @@ pub struct Delivery<'a> {
 }
 
 impl Delivery<'_> {
+    /// XEP-0280 §6: what belongs to a conversation between people, unless the sender asked for no copy.
+    ///
+    /// An error is copied only when this server gives it in answer to a message of which copies went out: then the
+    /// other resources would else believe that it arrived. What a client answers with an error cannot be matched
+    /// without keeping track of messages, and is not copied.
+    pub fn is_copied(&self) -> bool {
+        let kind = match self.typ {
+            Type::Chat => true,
+            Type::Normal => self.traits.has(Traits::BODY) || self.traits.has(Traits::CONVERSATION),
+            Type::Error => self.traits.has(Traits::ANSWERS_COPIED),
+            _ => false,
+        };
+        kind && !self.traits.has(Traits::NO_COPY) && !self.traits.has(Traits::CARBON)
+    }
+
     /// Whether it is a message that is kept until its recipient has it (XEP-0160 §3, XEP-0334).
     pub fn is_kept(&self) -> bool {
         self.kind == Kind::Message && is_kept(self.typ, self.traits)

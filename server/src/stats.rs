@@ -6,39 +6,18 @@
 //!    thread └─────────▶ group "server"               queues of the whole server, its process
 //! registration ──────▶ group "registration"         (crate::registration::metrics)
 //! ```
-//! Names are in no metric: those of accounts are in a file of their own ([`busiest`]).
+//! Names are in no metric: those of accounts are in a file of their own (`watch::busiest`).
 //!
 //! Queues that several threads fill have no single writer, so a thread of its own looks at them a few times a
 //! second. A queue's metrics are named `queue.NAME.length`, `.high_water` and `.limit`.
 
-pub mod busiest;
-
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
-use whimbrel_stats::{Blocks, Builder, Cell};
-use whimbrel_storage::directory::Writer;
+use whimbrel_stats::{Blocks, Builder};
 
-use crate::allocator;
-use crate::clock;
-use crate::memory;
 use crate::metrics::WorkerMetrics;
-use crate::registration::Registration;
 use crate::registration::metrics::RegistrationMetrics;
-use crate::runtime::crypto::CryptoPool;
-use crate::runtime::gauge::Gauge;
-use crate::runtime::jobs::{Completions, Then};
-use crate::runtime::mailbox::LaneGauge;
-use crate::runtime::platform;
-use crate::shared::Shared;
-use crate::stream::sm::UNSETTLED_MAX;
-use crate::upgrade::state::Tally;
-use crate::upgrade::takeover::Outcome;
-use crate::worker::command::CommandQueue;
 
 whimbrel_stats::metrics! {
     /// The queues of one worker, as the stats thread sees them.
@@ -101,17 +80,6 @@ whimbrel_stats::metrics! {
     }
 }
 
-impl ServerMetrics {
-    /// Notes an upgrade by which this program came to be.
-    pub fn upgraded(&self, outcome: &Outcome, tally: &Tally) {
-        self.upgrades.set(tally.done);
-        self.upgrades_failed.set(tally.fallen_back);
-        self.upgrade_pause.set(u64::try_from(outcome.pause.as_micros()).unwrap_or(u64::MAX));
-        self.upgrade_sessions.set(outcome.contents.sessions());
-        self.upgrade_closed.set(outcome.closed_count());
-    }
-}
-
 /// All metrics of a server.
 pub struct Stats {
     /// One block for each worker, which writes it.
@@ -159,159 +127,6 @@ impl From<whimbrel_stats::file::Built> for Stats {
             queues: built.blocks(1),
             server: built.blocks(2),
             registration: built.blocks(3),
-        }
-    }
-}
-
-/// The version as one number, three digits a part: the stats file has nothing but numbers.
-fn version() -> u64 {
-    let parts = env!("CARGO_PKG_VERSION").split('.').map(|part| part.parse().unwrap_or(0));
-    parts.fold(0, |version, part: u64| version * 1000 + part)
-}
-
-/// How often the stats thread looks.
-const PERIOD: Duration = Duration::from_millis(250);
-
-/// What the stats thread looks at.
-pub struct Watched {
-    /// Holds the metrics.
-    pub shared: Arc<Shared>,
-    /// The directory's writer.
-    pub writer: Arc<Writer<Then>>,
-    /// The crypto pool.
-    pub crypto: Arc<CryptoPool>,
-    /// Completed jobs of each worker.
-    pub completions: Vec<Arc<Completions>>,
-    /// Commands to each worker.
-    pub commands: Vec<Arc<CommandQueue>>,
-    /// Mailboxes, by sending and receiving worker.
-    pub lanes: Vec<Vec<LaneGauge>>,
-    /// Registration, where there is one.
-    pub registration: Option<Arc<Registration>>,
-    /// When the server started.
-    pub started: Instant,
-}
-
-impl Watched {
-    /// The inbound mailboxes of a worker.
-    fn look_at_mailboxes(&self, worker: usize, cells: &QueueMetrics) {
-        let (mut parcels, mut bytes, mut fullest) = ((0, 0, 0), (0, 0, 0), (0, 0));
-        for lane in self.lanes.iter().map(|from| &from[worker]) {
-            let length = lane.len() as u64;
-            parcels = together(parcels, (length, lane.high_water() as u64, lane.limit() as u64));
-            let (of_all, high, limit) = lane.bytes();
-            bytes = together(bytes, (of_all as u64, high as u64, limit as u64));
-            fullest = (fullest.0.max(length), fullest.1.max(of_all as u64));
-        }
-        put(parcels, [&cells.mailbox_length, &cells.mailbox_high, &cells.mailbox_limit]);
-        put(bytes, [&cells.mailbox_bytes_length, &cells.mailbox_bytes_high, &cells.mailbox_bytes_limit]);
-        cells.mailbox_fullest.set(fullest.0);
-        cells.mailbox_bytes_fullest.set(fullest.1);
-    }
-
-    /// Looks once at everything.
-    pub fn look(&self) {
-        let stats = &self.shared.stats;
-        let limits = self.shared.config.read().map(|config| config.limits.clone()).unwrap_or_default();
-        for (worker, cells) in stats.queues.iter().enumerate() {
-            let gauge = self.completions[worker].gauge();
-            put(gauge, [&cells.completions_length, &cells.completions_high, &cells.completions_limit]);
-            let gauge = self.commands[worker].gauge();
-            put(gauge, [&cells.commands_length, &cells.commands_high, &cells.commands_limit]);
-            self.look_at_mailboxes(worker, cells);
-            cells.commit_limit.set(UNSETTLED_MAX as u64);
-            cells.output_limit.set(limits.output_backlog_bytes.into());
-            cells.held_limit.set(limits.held_bytes.into());
-        }
-        let cells = &stats.server[0];
-        let (length, high, limit) = self.writer.gauge();
-        let gauge = (length as u64, high as u64, limit as u64);
-        put(gauge, [&cells.directory_length, &cells.directory_high, &cells.directory_limit]);
-        put(self.crypto.gauge(), [&cells.crypto_length, &cells.crypto_high, &cells.crypto_limit]);
-        if let Some(registration) = &self.registration {
-            let cells = &stats.registration[0];
-            put(registration.gauge(), [&cells.sms_length, &cells.sms_high, &cells.sms_limit]);
-        }
-        cells.version.set(version());
-        cells.certificate_expires.set(self.shared.acceptor.expires());
-        cells.uptime.set(self.started.elapsed().as_secs());
-        cells.seen.set(clock::unix_milliseconds());
-        cells.draining.set(self.shared.draining.load(std::sync::atomic::Ordering::Relaxed).into());
-        let figures = self.shared.throttle().figures();
-        cells.login_remembered.set(figures.remembered);
-        cells.login_driven_out.set(figures.driven_out);
-        cells.login_known.set(figures.known);
-        self.shared.survey(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX));
-        cells.unauthenticated.set(self.shared.admission.counts().1.into());
-        let allocator = allocator::figures();
-        cells.allocator_in_use.set(allocator.in_use);
-        let budget = memory::budget_bytes(limits.memory_mib.into(), platform::memory_bytes());
-        cells.memory_budget.set(budget);
-        if let Some(pressure) = self.shared.memory.look(allocator.in_use, budget) {
-            tracing::warn!(
-                ?pressure,
-                used = allocator.in_use,
-                budget,
-                "the memory budget (limits.memory_mib)"
-            );
-        }
-        cells.memory_pressure.set(self.shared.memory.pressure() as u64);
-        cells.allocations.set(allocator.allocations);
-        if let Ok(usage) = platform::usage() {
-            cells.cpu_user.set(usage.user_us);
-            cells.cpu_system.set(usage.system_us);
-            cells.faults_minor.set(usage.faults_minor);
-            cells.faults_major.set(usage.faults_major);
-            cells.switches_voluntary.set(usage.switches_voluntary);
-            cells.switches_involuntary.set(usage.switches_involuntary);
-            cells.memory_peak.set(usage.memory_peak_bytes);
-        }
-    }
-}
-
-/// Length, highest mark and limit of two queues that are shown as one: what waits is added up, the marks are each one's own.
-fn together(one: (u64, u64, u64), other: (u64, u64, u64)) -> (u64, u64, u64) {
-    (one.0 + other.0, one.1.max(other.1), one.2.max(other.2))
-}
-
-fn put(gauge: Gauge, cells: [&Cell; 3]) {
-    for (cell, value) in cells.into_iter().zip([gauge.0, gauge.1, gauge.2]) {
-        cell.set(value);
-    }
-}
-
-/// The stats thread. It ends when this is dropped.
-pub struct Watch {
-    stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Watch {
-    /// Looks once, and starts the thread.
-    ///
-    /// # Errors
-    /// The thread cannot be started.
-    pub fn start(watched: Watched) -> io::Result<Watch> {
-        watched.look();
-        let (stop, stopped) = channel();
-        let thread = std::thread::Builder::new().name("stats".into()).spawn(move || {
-            let mut busiest = busiest::Page::new(&watched.shared);
-            while stopped.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
-                watched.look();
-                busiest.look(&watched.shared, watched.started.elapsed());
-            }
-            watched.look();
-        })?;
-        Ok(Watch { stop: Some(stop), thread: Some(thread) })
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // A panic has been reported by the panic hook.
-            let _ = thread.join();
         }
     }
 }

@@ -18,20 +18,18 @@ use std::time::Duration;
 use foldhash::SharedSeed;
 use foldhash::fast::SeedableRandomState;
 use whimbrel_server::config::{AuthConfig, Config, Durability};
+use whimbrel_server::env::{BROADCAST_MAX, Env};
+use whimbrel_server::exchange::links::Links;
 use whimbrel_server::runtime::driver::{CloseHow, ConnId, Detached, Driver, Event, ListenerId, Wake};
-use whimbrel_server::runtime::jobs::{Backend, Completions, Jobs};
 use whimbrel_server::runtime::mailbox;
-use whimbrel_server::runtime::outbox::Outbox;
-use whimbrel_server::runtime::postroom::PostRoom;
 use whimbrel_server::runtime::timer::Millis;
 use whimbrel_server::shared::{Inherited, Shared};
 use whimbrel_server::stream::sasl::throttle::{self, Throttle};
 use whimbrel_server::tls::Acceptor;
-use whimbrel_server::user::home::Home;
+use whimbrel_server::user::actors::Actors;
+use whimbrel_server::user::actors::Effects;
+use whimbrel_server::user::jobs::{Backend, Completions, Jobs};
 use whimbrel_server::user::ledger::{Commit, Ledger};
-use whimbrel_server::user::subscription::under_way::UnderWay;
-use whimbrel_server::user::tables::Users;
-use whimbrel_server::user::writes::Writes;
 use whimbrel_server::worker::Worker;
 use whimbrel_server::worker::command::CommandQueue;
 use whimbrel_server::worker::core::Core;
@@ -247,41 +245,23 @@ impl Bench {
             Inherited { homes: 1, streams: std::collections::HashMap::new() },
         ));
         let post = mailbox::grid(1, 64, 1 << 20).pop().unwrap();
-        let home = Home {
-            users: Users::new(hasher),
+        let env = Env {
+            shared,
             config,
             worker: 0,
             now: Millis(1000),
-            work: whimbrel_server::runtime::work::Work::default(),
-            contacts: whimbrel_server::user::presence::contacts::Contacts::default(),
             time_at_start: Some(1_000_000_000_000),
-            out: Outbox::default(),
-            post: PostRoom::new(post, vec![Arc::new(Asleep)]),
-            jobs: Jobs::new(
-                0,
-                Backend::Inline(directory),
-                Arc::new(Completions::new(1024, Arc::new(Asleep))),
-            ),
-            broadcast_max: whimbrel_server::user::home::BROADCAST_MAX,
-            spreading: Default::default(),
-            under_way: UnderWay::default(),
-            writes: Writes::default(),
-            inputs: whimbrel_server::user::inputs::Inputs::default(),
-            ends: Vec::new(),
-            cut: Vec::new(),
-            scratch: Vec::new(),
-            sender: String::new(),
-            payload: Vec::new(),
-            ledger: Ledger::new(opened.logs.into_iter().next().unwrap(), Commit::AtOnce),
-            touched: Vec::new(),
-            pumps: Vec::new(),
-            over: Vec::new(),
-            shared,
+            broadcast_max: BROADCAST_MAX,
         };
+        let log = opened.logs.into_iter().next().unwrap();
+        let actors = Actors::new(hasher, Ledger::new(log, Commit::AtOnce));
+        let completions = Arc::new(Completions::new(1024, Arc::new(Asleep)));
+        let jobs = Jobs::new(0, Backend::Inline(directory), completions);
+        let fx = Effects::new(Links::new(post, vec![Arc::new(Asleep)]), jobs);
         let wires = Wires { input: vec![Vec::new(); CLIENTS], ..Wires::default() };
         let commands = Arc::new(CommandQueue::new(Arc::new(Asleep)));
         let mut bench = Bench {
-            worker: Worker::new(wires, Core::new(home, vec![false]), commands),
+            worker: Worker::new(wires, Core::new(actors, env, fx, vec![false]), commands),
             now: 1000,
             received: 0,
             _data: data,

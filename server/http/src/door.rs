@@ -332,6 +332,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Door<S> {
             this.flushed = true;
             this.turn.wake();
         }
+        // hyper flushes when it has nothing left to write.
+        if matches!(done, Poll::Ready(Ok(()))) && this.turn.is_quiet() {
+            this.turn.written();
+        }
         done
     }
 
@@ -339,6 +343,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Door<S> {
         let this = self.get_mut();
         let done = Pin::new(&mut this.stream).poll_shutdown(context);
         this.writing.bound(done, this.deadlines.write, context)
+    }
+}
+
+impl<S> Drop for Door<S> {
+    fn drop(&mut self) {
+        self.turn.written();
     }
 }
 

@@ -9,6 +9,11 @@
 //! The one goes that has waited longest, of the address that has most (the address itself, when its share is taken). So a
 //! head that is complete is never pushed out by one that is not; and since bodies never have all places, a new connection
 //! finds one, and a request that comes whole is served.
+//!
+//! A service with several features divides its places into shares ([`Share`]). A connection belongs to none of them while it
+//! waits for a head: only the head says which feature it is for. From then on its request takes a place of that feature's
+//! share ([`Turn::join`]), until its answer has been handed over; the bound of those that wait for a body holds in each share
+//! by itself. With as many places in all as the shares have together, no feature can take a place from another.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -43,9 +48,18 @@ struct Table {
     displaced: u64,
 }
 
-/// Where a turn's connection has its place.
+/// A part of the places, which the requests of one feature take theirs from.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Tells shares apart.
+    pub number: usize,
+    /// Requests under way at a time at most.
+    pub most: usize,
+}
+
+/// Where a turn's connection has its place: the table, and the number of its row.
 #[derive(Clone, Debug)]
-pub(crate) struct At(Weak<Mutex<Table>>);
+pub(crate) struct At(Weak<Mutex<Table>>, u64);
 
 impl At {
     /// How many places are taken, of how many.
@@ -55,7 +69,12 @@ impl At {
 
     /// A connection has begun to wait for a body: if too many do, one goes.
     pub(crate) fn bound_bodies(&self) {
-        self.with(Table::bound_bodies);
+        self.with(|table| table.bound_bodies(None, table.all));
+    }
+
+    /// The request of this connection takes its place from a share.
+    pub(crate) fn join(&self, turn: &Turn, share: Share) -> Result<(), Full> {
+        self.with(|table| table.join(self.1, turn, share)).unwrap_or(Err(Full::Share))
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Table) -> T) -> Option<T> {
@@ -117,8 +136,8 @@ impl Places {
             let goes = table.longest_waiting(Some(block), heads).ok_or(Full::All)?;
             table.end(goes);
         }
-        let turn = Turn::new(self.changes.clone(), At(Arc::downgrade(&self.table)));
         let number = table.next;
+        let turn = Turn::new(self.changes.clone(), At(Arc::downgrade(&self.table), number));
         table.next += 1;
         *table.of.entry(block).or_insert(0) += 1;
         table.rows.insert(number, Row { block, trusted, turn: turn.clone(), end: None });
@@ -178,16 +197,28 @@ impl Table {
         waiting.max().map(|(_, number)| number)
     }
 
-    /// Of those that wait for a body one goes when they have more than three quarters of the places: what is left is for
-    /// heads.
-    fn bound_bodies(&mut self) {
-        let bodies = |row: &Row| row.turn.body_waited_for_since();
-        let most = (self.all - self.all / HEADS_PART).max(1);
+    /// Of those in one share (or in none) that wait for a body one goes when they have more than three quarters of its
+    /// places: what is left is for heads.
+    fn bound_bodies(&mut self, share: Option<usize>, places: usize) {
+        let bodies = |row: &Row| row.turn.body_waited_for_since().filter(|_| row.turn.share() == share);
+        let most = (places - places / HEADS_PART).max(1);
         if self.rows.values().filter(|row| bodies(row).is_some()).count() > most
             && let Some(goes) = self.longest_waiting(None, bodies)
         {
             self.end(goes);
         }
+    }
+
+    fn join(&mut self, number: u64, turn: &Turn, share: Share) -> Result<(), Full> {
+        let others = self.rows.iter().filter(|(other, _)| **other != number);
+        let taken = others.filter(|(_, row)| row.turn.share() == Some(share.number)).count();
+        // Without a row the connection has made room for another, and ends.
+        if taken >= share.most || !self.rows.contains_key(&number) {
+            return Err(Full::Share);
+        }
+        turn.set_share(share.number);
+        self.bound_bodies(Some(share.number), share.most);
+        Ok(())
     }
 
     fn end(&mut self, number: u64) {
@@ -306,6 +337,54 @@ mod tests {
         assert_eq!(world.ended().await.last(), Some(&0));
         assert_eq!(world.places.take_displaced(), 97);
         assert_eq!(world.places.take_displaced(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_share_that_is_taken_leaves_the_others_alone() {
+        let mut world = World::new();
+        let (one, other) = (Share { number: 1, most: 1 }, Share { number: 2, most: 3 });
+        for n in 0..4 {
+            world.connect(n, false).await.unwrap();
+        }
+        let join = |n: u64, share| {
+            world.turns[&n].served();
+            world.turns[&n].join(share)
+        };
+        assert_eq!(join(0, one), Ok(()));
+        assert_eq!(join(0, one), Ok(()), "it has a place there already");
+        assert_eq!(join(1, one), Err(Full::Share));
+        assert_eq!(join(1, other), Ok(()));
+        assert_eq!(join(2, other), Ok(()));
+        assert_eq!(join(3, other), Ok(()));
+        assert_eq!(world.turns[&0].join(other), Err(Full::Share));
+        assert_eq!(world.turns[&0].share(), Some(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bodies_are_bounded_in_each_share_by_itself() {
+        let mut world = World::new();
+        let (one, other) = (Share { number: 1, most: 1 }, Share { number: 2, most: 4 });
+        for n in 0..4 {
+            world.connect(n, false).await.unwrap();
+        }
+        for (n, share) in [(0, one), (1, other), (2, other), (3, other)] {
+            world.turns[&n].head_is_here();
+            assert_eq!(world.turns[&n].join(share), Ok(()));
+        }
+        assert!(
+            world.ended().await.is_empty(),
+            "three of four places of one share, and the one of the other"
+        );
+        // One more in the share of four: its longest waiting goes, although one of another share has waited longer.
+        let number = world.connect(9, false).await;
+        assert_eq!(number, Err(Full::All), "nobody waits for a head");
+        let limits = Limits { all: 8, of_block: 3 };
+        let place = world.places.enter(block(9), false, limits).unwrap();
+        let turn = place.turn.clone();
+        world.places.serve(place, |_| pending());
+        turn.head_is_here();
+        assert_eq!(turn.join(other), Ok(()));
+        assert_eq!(world.ended().await, [1]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,5 +1,7 @@
 //! Whose turn it is on a connection: the client's, which says nothing or has not said all yet, or ours.
 
+use std::any::Any;
+use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -14,7 +16,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::places::At;
+use crate::places::{At, Full, Share};
 
 /// A head has this part of its time, at the least, when no place is left.
 pub const PATIENCE_PART: u32 = 10;
@@ -32,11 +34,22 @@ struct Shared {
     at: At,
 }
 
-#[derive(Debug)]
 struct State {
     phase: Phase,
+    /// The share that the current request takes its place from.
+    share: Option<usize>,
     /// Reads the next request.
     reader: Option<Waker>,
+    /// Dropped when the current answer is written.
+    kept: Option<Box<dyn Any + Send>>,
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = formatter.debug_struct("State");
+        shown.field("phase", &self.phase).field("share", &self.share).field("keeps", &self.kept.is_some());
+        shown.finish_non_exhaustive()
+    }
 }
 
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -54,7 +67,7 @@ enum Phase {
 impl Turn {
     /// Of a new connection, from which a request is expected.
     pub(crate) fn new(waits: Arc<Notify>, at: At) -> Turn {
-        let state = State { phase: Phase::Speaking(Instant::now()), reader: None };
+        let state = State { phase: Phase::Speaking(Instant::now()), share: None, reader: None, kept: None };
         Turn(Arc::new(Shared { state: Mutex::new(state), waits, at }))
     }
 
@@ -90,10 +103,51 @@ impl Turn {
         }
     }
 
+    /// Whether the request is all here, and its answer is being made or fetched.
+    pub fn is_served(&self) -> bool {
+        self.state().phase == Phase::Served
+    }
+
+    /// Takes the place of the current request from a share of the places, until its answer has been handed over.
+    ///
+    /// # Errors
+    /// [`Full::Share`]: all of the share is taken by requests that are being answered or whose bodies are on their way.
+    pub fn join(&self, share: Share) -> Result<(), Full> {
+        self.0.at.join(self, share)
+    }
+
+    pub(crate) fn set_share(&self, share: usize) {
+        self.state().share = Some(share);
+    }
+
+    /// The share that a request under way has its place from.
+    pub(crate) fn share(&self) -> Option<usize> {
+        self.state().share
+    }
+
+    /// Keeps something until the answer to the current request is written to its connection, or that has ended.
+    pub fn keep_until_written(&self, kept: Box<dyn Any + Send>) {
+        let older = self.state().kept.replace(kept);
+        drop(older);
+    }
+
+    /// Whether something is kept until then.
+    pub fn keeps_until_written(&self) -> bool {
+        self.state().kept.is_some()
+    }
+
+    /// The answer is written, or never will be.
+    pub(crate) fn written(&self) {
+        // Dropped when the lock is free: it may do anything.
+        let kept = self.state().kept.take();
+        drop(kept);
+    }
+
     /// The answer has been handed over.
     fn quiet(&self) {
         let mut state = self.state();
         state.phase = Phase::Quiet(Instant::now());
+        state.share = None;
         if let Some(reader) = state.reader.take() {
             reader.wake();
         }

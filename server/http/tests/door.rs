@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use whimbrel_http::places::Limits;
-use whimbrel_http::{Block, Deadlines, Door, Places, turn};
+use whimbrel_http::{Block, Deadlines, Door, Places, Turn, turn};
 
 const DEADLINES: Deadlines = Deadlines {
     idle: Duration::from_secs(30),
@@ -26,6 +26,7 @@ const DEADLINES: Deadlines = Deadlines {
 #[derive(Clone)]
 struct Seen {
     requests: Arc<AtomicUsize>,
+    dropped: Arc<AtomicUsize>,
     go: Arc<Semaphore>,
 }
 
@@ -38,7 +39,8 @@ impl World {
     /// A connection; the pipe has room for so many bytes.
     fn with(room: usize) -> World {
         let (client, server) = duplex(room);
-        let seen = Seen { requests: Arc::default(), go: Arc::new(Semaphore::new(0)) };
+        let seen =
+            Seen { requests: Arc::default(), dropped: Arc::default(), go: Arc::new(Semaphore::new(0)) };
         let places = Places::default();
         // Most are free, so that clients have all their time.
         let limits = Limits { all: 16, of_block: 16 };
@@ -46,6 +48,8 @@ impl World {
         let routes = Router::new()
             .route("/echo", post(|body: String| async move { body }))
             .route("/wait", post(wait))
+            .route("/keep", post(keep))
+            .route("/keep-and-wait", post(keep_and_wait))
             .layer(middleware::from_fn(turn::answered))
             .layer(Extension(seen.clone()));
         places.serve(place, |turn| async move {
@@ -95,6 +99,18 @@ async fn wait(Extension(seen): Extension<Seen>) -> String {
     let number = seen.requests.fetch_add(1, Ordering::Relaxed);
     seen.go.acquire().await.expect("it is open").forget();
     format!("answer {number}")
+}
+
+/// Answers with the body, and keeps something until that is written.
+async fn keep(Extension(seen): Extension<Seen>, Extension(turn): Extension<Turn>, body: String) -> String {
+    turn.keep_until_written(Box::new(Kept(seen.dropped.clone())));
+    seen.requests.fetch_add(1, Ordering::Relaxed);
+    body + "!"
+}
+
+async fn keep_and_wait(seen: Extension<Seen>, Extension(turn): Extension<Turn>) -> String {
+    turn.keep_until_written(Box::new(Kept(seen.dropped.clone())));
+    wait(seen).await
 }
 
 fn request(path: &str, body: &str) -> String {
@@ -159,6 +175,54 @@ async fn a_request_that_is_answered_has_all_the_time_it_needs() {
     tokio::time::sleep(Duration::from_secs(1000)).await;
     world.seen.go.add_permits(1);
     world.hear("answer 0").await;
+}
+
+/// Says when it is dropped.
+struct Kept(Arc<AtomicUsize>);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_for_an_answer_goes_when_it_is_written_and_not_before() {
+    // The pipe has room for a part of the answer.
+    let mut world = World::with(1 << 10);
+    let body = "x".repeat(3 << 10);
+    let (head, begun) = (request("/keep", ""), body.len());
+    world.say(&head.replace("Content-Length: 0", &format!("Content-Length: {begun}"))).await;
+    let (mut from, mut to) = tokio::io::split(world.client);
+    let sent = tokio::spawn(async move {
+        to.write_all(body.as_bytes()).await.expect("the server reads");
+        to
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.seen.requests.load(Ordering::Relaxed), 1, "it is being answered");
+    assert_eq!(world.seen.dropped.load(Ordering::Relaxed), 0);
+    let mut heard = Vec::new();
+    while !heard.ends_with(b"xx!") {
+        let mut chunk = [0; 256];
+        let count = from.read(&mut chunk).await.expect("a pipe");
+        assert!(count > 0, "the answer ends too soon");
+        heard.extend_from_slice(&chunk[..count]);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.seen.dropped.load(Ordering::Relaxed), 1);
+    drop(sent.await.expect("it does not panic"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_for_an_answer_goes_with_a_connection_that_ends() {
+    let mut world = World::new();
+    world.say(&request("/keep-and-wait", "x")).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.seen.dropped.load(Ordering::Relaxed), 0);
+    let dropped = world.seen.dropped.clone();
+    drop(world);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(dropped.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,8 +4,8 @@
 //!   worker 0 ──try_send(1)──▶ [ lane 0→1 ] ──receive(0)──▶ worker 1
 //!            ◀──spare(1)───── [ spares   ] ◀─recycle(0)───
 //! ```
-//! A lane is bounded in parcels and in bytes; one that is empty takes any parcel, so what is long is late and not lost.
-//! Emptied parcels go back to where they came from, so that their allocations are used again. Waking the receiver is
+//! A lane is bounded in batches and in bytes; one that is empty takes any batch, so what is long is late and not lost.
+//! Emptied batches go back to where they came from, so that their allocations are used again. Waking the receiver is
 //! the sender's task, once for a batch.
 
 use std::sync::Arc;
@@ -13,42 +13,42 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam::queue::ArrayQueue;
 
-/// Emptied parcels a lane keeps for its producer at most.
+/// Emptied batches a lane keeps for its producer at most.
 const SPARES_MAX: usize = 16;
 
 #[derive(Debug)]
 struct Lane<T> {
     /// Each with its bytes.
-    parcels: ArrayQueue<(T, usize)>,
+    batches: ArrayQueue<(T, usize)>,
     spares: ArrayQueue<T>,
     high_water: AtomicUsize,
-    /// Bytes of all parcels; for a moment also of one that is just being pushed or has just been taken out.
+    /// Bytes of all batches; for a moment also of one that is just being pushed or has just been taken out.
     bytes: AtomicUsize,
     bytes_high_water: AtomicUsize,
     bytes_limit: usize,
 }
 
 impl<T> Lane<T> {
-    fn push(&self, parcel: T, bytes: usize) -> Result<(), T> {
+    fn push(&self, batch: T, bytes: usize) -> Result<(), T> {
         let waiting = self.bytes.load(Ordering::Relaxed);
-        if waiting.saturating_add(bytes) > self.bytes_limit && !self.parcels.is_empty() {
-            return Err(parcel);
+        if waiting.saturating_add(bytes) > self.bytes_limit && !self.batches.is_empty() {
+            return Err(batch);
         }
         // First, so that the consumer never takes off what is not in it yet.
         let now = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if let Err((parcel, _)) = self.parcels.push((parcel, bytes)) {
+        if let Err((batch, _)) = self.batches.push((batch, bytes)) {
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-            return Err(parcel);
+            return Err(batch);
         }
-        raise(&self.high_water, self.parcels.len());
+        raise(&self.high_water, self.batches.len());
         raise(&self.bytes_high_water, now);
         Ok(())
     }
 
     fn pop(&self) -> Option<T> {
-        let (parcel, bytes) = self.parcels.pop()?;
+        let (batch, bytes) = self.batches.pop()?;
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        Some(parcel)
+        Some(batch)
     }
 }
 
@@ -71,15 +71,15 @@ pub struct Post<T> {
 }
 
 /// Builds the posts of `workers` workers, in their order. Each lane (also from a worker to itself) holds at most
-/// `limit` parcels, and further ones only up to `bytes_limit` bytes.
+/// `limit` batches, and further ones only up to `bytes_limit` bytes.
 ///
 /// # Panics
 /// If `limit` is 0.
 pub fn grid<T>(workers: usize, limit: usize, bytes_limit: usize) -> Vec<Post<T>> {
-    assert!(limit > 0, "a lane needs room for a parcel");
+    assert!(limit > 0, "a lane needs room for a batch");
     let lane = |_| {
         Arc::new(Lane {
-            parcels: ArrayQueue::new(limit),
+            batches: ArrayQueue::new(limit),
             spares: ArrayQueue::new(limit.min(SPARES_MAX)),
             high_water: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
@@ -109,18 +109,18 @@ impl<T> Post<T> {
         self.outgoing.len()
     }
 
-    /// Queues a parcel of so many bytes for worker `to`.
+    /// Queues a batch of so many bytes for worker `to`.
     ///
     /// # Errors
-    /// The parcel itself when the lane is full; keep it, and slow down what produced it.
+    /// The batch itself when the lane is full; keep it, and slow down what produced it.
     ///
     /// # Panics
     /// If there is no worker `to`.
-    pub fn try_send(&mut self, to: usize, parcel: T, bytes: usize) -> Result<(), T> {
-        self.outgoing[to].push(parcel, bytes)
+    pub fn try_send(&mut self, to: usize, batch: T, bytes: usize) -> Result<(), T> {
+        self.outgoing[to].push(batch, bytes)
     }
 
-    /// The next parcel from worker `from`, in the order in which it was sent.
+    /// The next batch from worker `from`, in the order in which it was sent.
     ///
     /// # Panics
     /// If there is no worker `from`.
@@ -128,7 +128,7 @@ impl<T> Post<T> {
         self.incoming[from].pop()
     }
 
-    /// Receives up to `max` parcels, one from each lane in turn, and returns how many there were. The next call begins
+    /// Receives up to `max` batches, one from each lane in turn, and returns how many there were. The next call begins
     /// where this one stopped, so no lane starves.
     pub fn drain(&mut self, max: usize, mut sink: impl FnMut(usize, T)) -> usize {
         let lanes = self.incoming.len();
@@ -137,8 +137,8 @@ impl<T> Post<T> {
             let from = self.turn;
             self.turn = (self.turn + 1) % lanes;
             match self.receive(from) {
-                Some(parcel) => {
-                    sink(from, parcel);
+                Some(batch) => {
+                    sink(from, batch);
                     received += 1;
                     empty = 0;
                 }
@@ -148,21 +148,21 @@ impl<T> Post<T> {
         received
     }
 
-    /// Whether a parcel waits in any incoming lane.
+    /// Whether a batch waits in any incoming lane.
     pub fn has_incoming(&self) -> bool {
-        self.incoming.iter().any(|lane| !lane.parcels.is_empty())
+        self.incoming.iter().any(|lane| !lane.batches.is_empty())
     }
 
-    /// Gives an emptied parcel of worker `from` back to it. Dropped when enough are there.
+    /// Gives an emptied batch of worker `from` back to it. Dropped when enough are there.
     ///
     /// # Panics
     /// If there is no worker `from`.
-    pub fn recycle(&mut self, from: usize, parcel: T) {
-        // A full queue of spares is the bound; the parcel is freed then.
-        drop(self.incoming[from].spares.push(parcel));
+    pub fn recycle(&mut self, from: usize, batch: T) {
+        // A full queue of spares is the bound; the batch is freed then.
+        drop(self.incoming[from].spares.push(batch));
     }
 
-    /// An emptied parcel that worker `to` gave back.
+    /// An emptied batch that worker `to` gave back.
     ///
     /// # Panics
     /// If there is no worker `to`.
@@ -175,7 +175,7 @@ impl<T> Post<T> {
     /// # Panics
     /// If there is no worker `to`.
     pub fn queued(&self, to: usize) -> usize {
-        self.outgoing[to].parcels.len()
+        self.outgoing[to].batches.len()
     }
 
     /// A view of the lane to worker `to` for other threads.
@@ -190,7 +190,7 @@ impl<T> Post<T> {
     }
 }
 
-/// Length, high-water mark and limit of one lane, in parcels and in bytes, readable from any thread.
+/// Length, high-water mark and limit of one lane, in batches and in bytes, readable from any thread.
 #[derive(Clone)]
 pub struct LaneGauge(Arc<dyn Gauge + Send + Sync>);
 
@@ -200,17 +200,17 @@ impl LaneGauge {
         self.0.len()
     }
 
-    /// Whether no parcel waits now.
+    /// Whether no batch waits now.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The most parcels that ever waited.
+    /// The most batches that ever waited.
     pub fn high_water(&self) -> usize {
         self.0.high_water()
     }
 
-    /// The most parcels that may wait.
+    /// The most batches that may wait.
     pub fn limit(&self) -> usize {
         self.0.limit()
     }
@@ -230,7 +230,7 @@ trait Gauge {
 
 impl<T> Gauge for Lane<T> {
     fn len(&self) -> usize {
-        self.parcels.len()
+        self.batches.len()
     }
 
     fn high_water(&self) -> usize {
@@ -238,7 +238,7 @@ impl<T> Gauge for Lane<T> {
     }
 
     fn limit(&self) -> usize {
-        self.parcels.capacity()
+        self.batches.capacity()
     }
 
     fn bytes(&self) -> (usize, usize, usize) {
@@ -312,7 +312,7 @@ mod tests {
         }
         posts[1].try_send(2, 1000, 1).unwrap();
         let mut seen = Vec::new();
-        assert_eq!(posts[2].drain(4, |from, parcel| seen.push((from, parcel))), 4);
+        assert_eq!(posts[2].drain(4, |from, batch| seen.push((from, batch))), 4);
         assert!(seen.contains(&(1, 1000)), "{seen:?}");
         assert_eq!(posts[2].drain(1000, |_, _| ()), 97);
     }
@@ -322,8 +322,8 @@ mod tests {
         let mut posts: Vec<Post<Vec<u8>>> = grid(2, 4, 1000);
         assert_eq!(posts[0].spare(1), None);
         posts[0].try_send(1, Vec::with_capacity(500), 1).unwrap();
-        let parcel = posts[1].receive(0).unwrap();
-        posts[1].recycle(0, parcel);
+        let batch = posts[1].receive(0).unwrap();
+        posts[1].recycle(0, batch);
         assert_eq!(posts[0].spare(1).unwrap().capacity(), 500);
         for _ in 0..100 {
             posts[1].recycle(0, Vec::new());
@@ -345,8 +345,8 @@ mod tests {
                         if sent < PARCELS && post.try_send(other, sent, 1).is_ok() {
                             sent += 1;
                         }
-                        post.drain(4, |from, parcel| {
-                            assert_eq!((from, parcel), (other, received));
+                        post.drain(4, |from, batch| {
+                            assert_eq!((from, batch), (other, received));
                             received += 1;
                         });
                         if post.queued(other) == 8 {

@@ -9,11 +9,11 @@ use std::time::Instant;
 
 use whimbrel_storage::directory::Directory;
 
-use super::error::{BootError, system};
 use super::files::directory_options;
 use super::sockets::{Bound, Sockets, http_listener, more_listeners};
 use crate::config::Config;
-use crate::control::ControlSocket;
+use crate::control::socket::ControlSocket;
+use crate::running::error::{BootError, system};
 use crate::runtime::platform;
 use crate::upgrade::guard::{self, Guard};
 use crate::upgrade::rehearse::Contents;

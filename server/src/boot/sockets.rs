@@ -2,8 +2,8 @@
 
 use std::net::{SocketAddr, TcpListener};
 
-use super::error::{BootError, system};
 use crate::config::Config;
+use crate::running::error::{BootError, system};
 use crate::runtime::platform;
 
 /// By address, and for each address by worker.

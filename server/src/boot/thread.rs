@@ -8,26 +8,22 @@ use std::time::Instant;
 use whimbrel_storage::directory::Writer;
 use whimbrel_storage::log::Log;
 
-use super::error::BootError;
 use crate::config::{Config, DriverChoice};
-use crate::runtime::crypto::CryptoPool;
+use crate::env::{self, Env};
+use crate::exchange::envelope::Batch;
+use crate::exchange::links::Links;
+use crate::running::error::BootError;
 use crate::runtime::driver::mio::Mio;
 use crate::runtime::driver::{Driver, Tuning, Wake};
-use crate::runtime::jobs::{Backend, Completions, Jobs, Then};
-use crate::runtime::letter::Parcel;
 use crate::runtime::mailbox::Post;
-use crate::runtime::outbox::Outbox;
 use crate::runtime::platform;
-use crate::runtime::postroom::PostRoom;
 use crate::runtime::timer::Millis;
-use crate::runtime::work::Work;
 use crate::shared::Shared;
-use crate::user::home::{self, Home};
+use crate::user::actors::Actors;
+use crate::user::actors::Effects;
+use crate::user::jobs::CryptoPool;
+use crate::user::jobs::{Backend, Completions, Jobs, Then};
 use crate::user::ledger::{Commit, Ledger};
-use crate::user::presence::contacts::Contacts;
-use crate::user::subscription::under_way::UnderWay;
-use crate::user::tables::Users;
-use crate::user::writes::Writes;
 use crate::worker::Worker;
 use crate::worker::command::CommandQueue;
 use crate::worker::core::Core;
@@ -35,7 +31,7 @@ use crate::worker::upgrade::Restoring;
 
 /// What a worker's thread needs beyond its driver.
 pub(super) struct Fittings {
-    pub(super) post: Post<Parcel>,
+    pub(super) post: Post<Batch>,
     pub(super) log: Log,
     pub(super) wakers: Vec<Arc<dyn Wake>>,
     pub(super) completions: Arc<Completions>,
@@ -145,34 +141,18 @@ impl WorkerThread {
             driver.listen(listener)?;
         }
         let backend = Backend::Threads { writer: fittings.writer, crypto: fittings.crypto };
-        let home = Home {
-            users: Users::new(self.shared.hasher.clone()),
+        let env = Env {
+            shared: self.shared,
             config: self.config,
             worker: self.worker,
             now: Millis(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)),
-            out: Outbox::default(),
-            post: PostRoom::new(fittings.post, fittings.wakers),
-            jobs: Jobs::new(self.worker, backend, fittings.completions),
-            broadcast_max: home::BROADCAST_MAX,
-            spreading: Default::default(),
-            under_way: UnderWay::default(),
-            writes: Writes::default(),
-            inputs: Default::default(),
-            ends: Vec::new(),
-            cut: Vec::new(),
-            scratch: Vec::new(),
-            sender: String::new(),
-            payload: Vec::new(),
-            ledger: Ledger::new(fittings.log, Commit::ByThread),
-            work: Work::default(),
-            contacts: Contacts::default(),
             time_at_start: None,
-            touched: Vec::new(),
-            pumps: Vec::new(),
-            over: Vec::new(),
-            shared: self.shared,
+            broadcast_max: env::BROADCAST_MAX,
         };
-        let mut worker = Worker::new(driver, Core::new(home, tls_listeners), fittings.commands);
+        let actors = Actors::new(env.shared.hasher.clone(), Ledger::new(fittings.log, Commit::ByThread));
+        let jobs = Jobs::new(env.worker, backend, fittings.completions);
+        let fx = Effects::new(Links::new(fittings.post, fittings.wakers), jobs);
+        let mut worker = Worker::new(driver, Core::new(actors, env, fx, tls_listeners), fittings.commands);
         match fittings.begin {
             Begin::Fresh(serves) => {
                 let _ = serves.send(());

@@ -12,9 +12,11 @@ use whimbrel_storage::jid::normalise_local;
 use crate::control::Control;
 use crate::control::handlers::{WAIT_MAX, unreadable};
 use crate::control::protocol::{ACCOUNTS_MAX, Account, Answer, PAGE_MAX, Problem, Refusal};
-use crate::runtime::jobs::Then;
+use crate::env::Env;
 use crate::service::register::Removed;
-use crate::user::home::Home;
+use crate::user::actors::Actors;
+use crate::user::actors::Effects;
+use crate::user::jobs::Then;
 
 /// The ticket of every write of the control socket: worker 0, and a key that its table of pending jobs never has,
 /// because each control client waits for its own write.
@@ -97,7 +99,7 @@ impl Control {
         let (reply, replies) = sync_channel(1);
         let job = move |transaction: &mut WriteTransaction<'_>| -> Result<Then, DirectoryError> {
             let done = job(transaction)?;
-            let then = move |_: &mut Home| {
+            let then = move |_: &mut Actors, _: &Env, _: &mut Effects| {
                 let _ = reply.try_send(done);
             };
             Ok(Box::new(then))

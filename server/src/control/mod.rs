@@ -8,6 +8,7 @@
 //!
 //! | module | what it is |
 //! | --- | --- |
+//! | [`socket`] | the socket that listens |
 //! | [`protocol`] | requests and answers |
 //! | [`handlers`](self) | what each request does |
 //! | [`accounts`](self) | requests that read and write accounts |
@@ -17,26 +18,20 @@ mod accounts;
 mod handlers;
 pub mod protocol;
 mod registration;
+pub mod socket;
 #[cfg(test)]
 mod tests;
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use socket2::{Domain, SockAddr, Socket, Type};
-
-use crate::boot::Server;
 use crate::control::protocol::{Answer, Problem, REQUEST_BYTES_MAX, Refusal};
-use crate::upgrade::guard;
-
-/// Name of the socket in the data directory.
-pub const SOCKET_NAME: &str = "control.sock";
+use crate::control::socket::ControlSocket;
+use crate::running::Server;
 
 /// Clients at a time at most; one more is told to come back.
 const CLIENTS_MAX: usize = 8;
@@ -50,109 +45,25 @@ const WRITE_WAIT_MAX: Duration = Duration::from_secs(10);
 /// What a reload does; the program knows where the configuration came from. The text says why it failed.
 pub type Reload = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
 
-/// Why there is no control socket.
-#[derive(Debug, thiserror::Error)]
-pub enum ControlError {
-    /// Somebody answers on it.
-    #[error(
-        "another server answers on {0}: it runs in this data directory; stop it (whimbrelctl --data DIR stop) or \
-         use another data directory"
-    )]
-    InUse(PathBuf),
-    /// The path does not fit into a socket address.
-    #[error(
-        "{path} is too long for a Unix socket ({bytes} bytes); use a shorter or a relative data directory"
-    )]
-    PathTooLong {
-        /// The path.
-        path: PathBuf,
-        /// Its length.
-        bytes: usize,
-    },
-    /// The system refuses.
-    #[error("cannot make the control socket {path}: {source}; the server must own its data directory")]
-    System {
-        /// The path.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
-}
-
-/// The listening control socket. Its file goes when this is dropped.
-#[derive(Debug)]
-pub struct ControlSocket {
-    listener: UnixListener,
-    path: PathBuf,
-}
-
-impl ControlSocket {
-    /// Makes the socket, mode 0600. What a dead server left behind is removed.
-    ///
-    /// # Errors
-    /// A live server answers there, or the system refuses.
-    pub fn bind(data: &Path) -> Result<ControlSocket, ControlError> {
-        let path = data.join(SOCKET_NAME);
-        let failed = |source| ControlError::System { path: path.clone(), source };
-        let address = SockAddr::unix(&path)
-            .map_err(|_| ControlError::PathTooLong { path: path.clone(), bytes: path.as_os_str().len() })?;
-        match UnixStream::connect(&path) {
-            Ok(_) => return Err(ControlError::InUse(path)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            // Something that is no socket refuses as well; it is not ours to remove.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && is_socket(&path) => {
-                std::fs::remove_file(&path).map_err(failed)?;
-            }
-            Err(error) => return Err(failed(error)),
-        }
-        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(failed)?;
-        socket.bind(&address).map_err(failed)?;
-        // Before it listens nobody can connect, so there is no moment at which others could.
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
-        socket.listen(16).map_err(failed)?;
-        Ok(ControlSocket { listener: UnixListener::from(std::os::fd::OwnedFd::from(socket)), path })
+/// Serves requests on threads of its own until the process ends. `waiting` is a client of the program before and
+/// the answer to his request.
+///
+/// # Errors
+/// A thread cannot be started.
+pub fn serve(
+    socket: &ControlSocket,
+    server: Arc<Server>,
+    reload: Reload,
+    waiting: Option<(UnixStream, Answer)>,
+) -> io::Result<()> {
+    let listener = socket.listener.try_clone()?;
+    let descriptor = socket.listener.as_raw_fd();
+    let control = Arc::new(Control { server, reload, descriptor, clients: AtomicUsize::new(0) });
+    if let Some((stream, reply)) = waiting {
+        control.begin(stream, Some(reply));
     }
-
-    /// The socket of the program before, which listens.
-    pub fn held(listener: UnixListener, data: &Path) -> ControlSocket {
-        ControlSocket { listener, path: data.join(SOCKET_NAME) }
-    }
-
-    /// Serves requests on threads of its own until the process ends. `waiting` is a client of the program before and
-    /// the answer to his request.
-    ///
-    /// # Errors
-    /// A thread cannot be started.
-    pub fn serve(
-        &self,
-        server: Arc<Server>,
-        reload: Reload,
-        waiting: Option<(UnixStream, Answer)>,
-    ) -> io::Result<()> {
-        let listener = self.listener.try_clone()?;
-        let descriptor = self.listener.as_raw_fd();
-        let control = Arc::new(Control { server, reload, descriptor, clients: AtomicUsize::new(0) });
-        if let Some((stream, reply)) = waiting {
-            control.begin(stream, Some(reply));
-        }
-        std::thread::Builder::new().name("control".into()).spawn(move || control.accept(&listener))?;
-        Ok(())
-    }
-}
-
-impl Drop for ControlSocket {
-    fn drop(&mut self) {
-        if guard::is_armed() {
-            // The program before goes on with it.
-            return;
-        }
-        // Nothing can be done about a failure, and the next start copes with a socket that is left.
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
-fn is_socket(path: &Path) -> bool {
-    std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
+    std::thread::Builder::new().name("control".into()).spawn(move || control.accept(&listener))?;
+    Ok(())
 }
 
 /// What the requests act on.

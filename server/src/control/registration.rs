@@ -12,10 +12,10 @@ use crate::control::Control;
 use crate::control::handlers::{WAIT_MAX, unreadable};
 use crate::control::protocol::{Answer, PAGE_MAX, Problem, Refusal};
 use crate::registration::Registration;
-use crate::registration::errand::Errand;
 use crate::registration::metrics::RegistrationMetrics;
 use crate::registration::number::Number;
 use crate::registration::refusal;
+use crate::registration::request::Request;
 use crate::registration::rules::KNOWN_LANE;
 
 impl Control {
@@ -32,7 +32,7 @@ impl Control {
         let (length, high_water, limit) = registration.gauge();
         Ok(json!({
             "on": true,
-            "listen": registration.listening,
+            "listen": server.http.as_ref().map_or_else(Vec::new, |http| http.listening.clone()),
             "tls": config.registration.tls,
             "in_band": config.registration.in_band,
             "gateway": registration.gateway,
@@ -56,7 +56,7 @@ impl Control {
     pub(super) fn registration_revoke(&self, number: &str) -> Answer {
         let number = number_of(number)?;
         let (reply, replies) = sync_channel(1);
-        let done = self.errand(|reply| Errand::Revoke(number.clone(), reply), reply, &replies, WAIT_MAX)?;
+        let done = self.submit(|reply| Request::Revoke(number.clone(), reply), reply, &replies, WAIT_MAX)?;
         if !done.pin && !done.account {
             let text = format!("{number} has neither a PIN under way nor an account");
             return Err(Problem::new(Refusal::NotFound, text));
@@ -70,19 +70,19 @@ impl Control {
         // All attempts, and the last one a little over.
         let wait = WAIT_MAX + Duration::from_secs(config.registration.gateway_seconds.into());
         let (reply, replies) = sync_channel(1);
-        self.errand(|reply| Errand::TestSms(number.clone(), reply), reply, &replies, wait)?;
+        self.submit(|reply| Request::TestSms(number.clone(), reply), reply, &replies, wait)?;
         Ok(json!({ "sent": true }))
     }
 
-    /// Has the desk do something, and waits for what comes of it.
-    fn errand<T>(
+    /// Submits a request to the service, and waits for its outcome.
+    fn submit<T>(
         &self,
-        errand: impl FnOnce(SyncSender<Result<T, refusal::Refusal>>) -> Errand,
+        request: impl FnOnce(SyncSender<Result<T, refusal::Refusal>>) -> Request,
         reply: SyncSender<Result<T, refusal::Refusal>>,
         replies: &std::sync::mpsc::Receiver<Result<T, refusal::Refusal>>,
         wait: Duration,
     ) -> Result<T, Problem> {
-        if !self.desk()?.run(errand(reply)) {
+        if !self.registration()?.submit(request(reply)) {
             return Err(Problem::new(Refusal::Busy, "too much waits for registration; try again later"));
         }
         match replies.recv_timeout(wait) {
@@ -101,7 +101,7 @@ impl Control {
         }
     }
 
-    fn desk(&self) -> Result<&Registration, Problem> {
+    fn registration(&self) -> Result<&Registration, Problem> {
         self.server.registration.as_deref().ok_or_else(|| {
             let text = "registration by phone number is off; set registration.listen or registration.in_band";
             Problem::new(Refusal::Failed, text)

@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
+use crate::control::socket::{ControlError, SOCKET_NAME};
 
 #[test]
 fn the_socket_is_the_owners_alone_and_goes_with_the_server() {

@@ -1,5 +1,5 @@
-//! What registration counts. Written by its own thread only, but for the gauges of the queue, which the stats thread
-//! writes.
+//! The metrics of registration. Each is written by one thread: those of HTTP by that of the HTTP server, the gauges of the
+//! queue by the stats thread, all others by that of registration.
 
 use super::number::NumberError;
 use super::refusal::Refusal;

@@ -1,5 +1,7 @@
 //! Why somebody does not get what he asks for, in words and numbers for each of the ways in.
 
+use crate::stream::errors::StanzaCondition;
+
 use super::number::NumberError;
 use super::rules::{Limit, Refused};
 
@@ -43,6 +45,24 @@ impl Refusal {
             Refusal::GatewayDown | Refusal::Busy => 503,
             Refusal::Credentials => 401,
             Refusal::Failed => 500,
+        }
+    }
+
+    /// The condition of the stanza error, on a stream.
+    pub fn condition(&self) -> StanzaCondition {
+        match self {
+            Refusal::Number(_) | Refusal::Device | Refusal::Pin => StanzaCondition::NotAcceptable,
+            Refusal::Rule(Refused::Limit(..) | Refused::NoTries(_)) | Refusal::Busy => {
+                StanzaCondition::ResourceConstraint
+            }
+            Refusal::Rule(Refused::NotRequested | Refused::Expired) => StanzaCondition::ItemNotFound,
+            Refusal::Rule(Refused::Superseded) => StanzaCondition::Conflict,
+            Refusal::Rule(Refused::Wrong(_)) | Refusal::Credentials | Refusal::TooManyCredentials => {
+                StanzaCondition::Forbidden
+            }
+            Refusal::GatewayRefused => StanzaCondition::RecipientUnavailable,
+            Refusal::GatewayDown => StanzaCondition::RemoteServerTimeout,
+            Refusal::Failed => StanzaCondition::InternalServerError,
         }
     }
 

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::network::Network;
+use crate::http::network::Network;
+
 use super::prefix;
 
 /// How text messages are sent.

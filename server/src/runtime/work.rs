@@ -35,7 +35,7 @@ pub const REQUEST: u64 = 2;
 /// Units for handing a job to the directory's writer, and for what follows when it comes back.
 pub const JOB: u64 = 4;
 
-/// Units for a letter of another worker, beside what it leads to.
+/// Units for an envelope of another worker, beside what it leads to.
 pub const LETTER: u64 = 1;
 
 /// Units for a message that is written to the log.

@@ -7,16 +7,20 @@ use std::collections::{BTreeSet, HashSet};
 use whimbrel_storage::directory::Subscription;
 use whimbrel_storage::jid::{Jid, JidRef};
 
+use crate::env::Env;
+use crate::exchange::envelope::Broadcast;
 use crate::runtime::work;
 use crate::service::{Committed, Reply, Request, Scopes, Service};
-use crate::stanza::{Kind, Type};
+use crate::stanza::Type;
 use crate::stream::errors::{StanzaCondition, StanzaError};
-use crate::user::home::Home;
-use crate::user::inactive::Urgency;
+use crate::user::actors::Actors;
+use crate::user::actors::Effects;
+use crate::user::delivery;
+use crate::user::flow::Outgoing;
 use crate::user::presence::contacts;
 use crate::user::tables::{Flags, ResourceKey};
 use crate::user::writes::Area;
-use crate::user::{blocking, presence, routing};
+use crate::user::{blocking, presence};
 use crate::xml::Element;
 
 const NAMESPACE: &str = "urn:xmpp:blocking";
@@ -53,14 +57,14 @@ pub const UNBLOCK: Service = Service {
     handle: unblock,
 };
 
-fn list(home: &mut Home, request: &Request) -> Reply {
+fn list(actors: &mut Actors, _: &Env, _: &mut Effects, request: &Request) -> Reply {
     let (Type::Get, Some(key)) = (request.typ, request.sender) else {
         return StanzaCondition::BadRequest.into();
     };
-    let resource = home.users.resource_mut(key);
+    let resource = actors.users.resource_mut(key);
     resource.flags.put(Flags::BLOCK_LIST, true);
     let user = resource.user;
-    let blocked = home.users.user(user).blocked.iter().flat_map(|list| list.iter());
+    let blocked = actors.users.user(user).blocked.iter().flat_map(|list| list.iter());
     let items: Vec<Element> = blocked.map(|jid| item(jid)).collect();
     Reply::Result(Element::new("blocklist", NAMESPACE).children(items))
 }
@@ -69,16 +73,16 @@ fn item(jid: &str) -> Element {
     Element::new("item", NAMESPACE).attr("jid", jid)
 }
 
-fn block(home: &mut Home, request: &Request) -> Reply {
-    let jids = match items(home, request) {
+fn block(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -> Reply {
+    let jids = match items(fx, request) {
         Ok(jids) if jids.is_empty() => return StanzaCondition::BadRequest.into(),
         Ok(jids) => jids,
         Err(error) => return Reply::Error(error),
     };
     let account = request.account.clone();
-    let count_max = home.config.limits.blocked_jids as usize;
-    let bytes_max = home.config.limits.stanza_bytes as usize;
-    request.commit(home, move |transaction| {
+    let count_max = env.config.limits.blocked_jids as usize;
+    let bytes_max = env.config.limits.stanza_bytes as usize;
+    request.commit(actors, env, fx, move |transaction| {
         let before = sorted(transaction.blocked(&account)?);
         let after = sorted(before.iter().chain(&jids).cloned().collect());
         // The whole list has to fit the stanza in which its owner asks for it.
@@ -87,28 +91,28 @@ fn block(home: &mut Home, request: &Request) -> Reply {
             return Ok(Err(StanzaError::from(StanzaCondition::ResourceConstraint).with_text(FULL)));
         }
         transaction.set_blocked(&account, &after)?;
-        Ok(Ok(Committed::then(move |home| {
+        Ok(Ok(Committed::then(move |actors, env, fx| {
             let push = Element::new("block", NAMESPACE).children(jids.iter().map(|jid| item(jid)));
-            changed(home, &account, &before, &after, &push);
+            changed(actors, env, fx, &account, &before, &after, &push);
         })))
     })
 }
 
 /// Without items: all.
-fn unblock(home: &mut Home, request: &Request) -> Reply {
-    let jids = match items(home, request) {
+fn unblock(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -> Reply {
+    let jids = match items(fx, request) {
         Ok(jids) => jids,
         Err(error) => return Reply::Error(error),
     };
     let account = request.account.clone();
-    request.commit(home, move |transaction| {
+    request.commit(actors, env, fx, move |transaction| {
         let before = sorted(transaction.blocked(&account)?);
         let stays = |jid: &&String| !jids.is_empty() && jids.binary_search(*jid).is_err();
         let after: Vec<String> = before.iter().filter(stays).cloned().collect();
         transaction.set_blocked(&account, &after)?;
-        Ok(Ok(Committed::then(move |home| {
+        Ok(Ok(Committed::then(move |actors, env, fx| {
             let push = Element::new("unblock", NAMESPACE).children(jids.iter().map(|jid| item(jid)));
-            changed(home, &account, &before, &after, &push);
+            changed(actors, env, fx, &account, &before, &after, &push);
         })))
     })
 }
@@ -120,7 +124,7 @@ fn sorted(mut jids: Vec<String>) -> Vec<String> {
 }
 
 /// The JIDs of a request, normalised and sorted.
-fn items(home: &Home, request: &Request) -> Result<Vec<String>, StanzaError> {
+fn items(fx: &Effects, request: &Request) -> Result<Vec<String>, StanzaError> {
     if request.typ != Type::Set {
         return Err(StanzaCondition::BadRequest.into());
     }
@@ -131,24 +135,32 @@ fn items(home: &Home, request: &Request) -> Result<Vec<String>, StanzaError> {
             .map_err(|error| StanzaError::from(StanzaCondition::JidMalformed).with_text(error.to_string()))?;
         jids.push(jid.as_str().to_owned());
     }
-    home.work.add(jids.len() as u64 * work::ADDRESS);
+    fx.work.add(jids.len() as u64 * work::ADDRESS);
     Ok(sorted(jids))
 }
 
 /// The list of a user of this worker has changed.
-fn changed(home: &mut Home, account: &str, before: &[String], after: &[String], push: &Element) {
-    let Some(user) = home.users.find(account) else { return };
-    home.work.add((before.len() + after.len()) as u64 / 2);
+fn changed(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    account: &str,
+    before: &[String],
+    after: &[String],
+    push: &Element,
+) {
+    let Some(user) = actors.users.find(account) else { return };
+    fx.work.add((before.len() + after.len()) as u64 / 2);
     let list: Vec<Box<str>> = after.iter().map(|jid| jid.as_str().into()).collect();
-    home.users.user_mut(user).blocked = (!list.is_empty()).then(|| Box::new(list));
-    send_pushes(home, account, push);
+    actors.users.user_mut(user).blocked = (!list.is_empty()).then(|| Box::new(list));
+    send_pushes(actors, env, fx, account, push);
     let blocked = difference(after, before);
     let unblocked = difference(before, after);
     if !blocked.is_empty() {
-        hide_from(home, account, before, &blocked);
+        hide_from(actors, env, fx, account, before, &blocked);
     }
     if !unblocked.is_empty() {
-        show_to(home, account, after, &unblocked);
+        show_to(actors, env, fx, account, after, &unblocked);
     }
 }
 
@@ -158,13 +170,13 @@ fn difference(a: &[String], b: &[String]) -> Vec<Box<str>> {
 }
 
 /// §3.3, §3.4: tells the resources that have asked for the list.
-fn send_pushes(home: &mut Home, account: &str, push: &Element) {
-    let from = home.bare_jid(account);
-    for key in home.users.resources_of(account) {
-        if !home.users.resource(key).flags.has(Flags::BLOCK_LIST) {
+fn send_pushes(actors: &mut Actors, env: &Env, fx: &mut Effects, account: &str, push: &Element) {
+    let from = env.bare_jid(account);
+    for key in actors.users.resources_of(account) {
+        if !actors.users.resource(key).flags.has(Flags::BLOCK_LIST) {
             continue;
         }
-        let (to, id) = (home.full_jid(key), home.shared.unique_id());
+        let (to, id) = (actors.users.full_jid(env, key), env.shared.unique_id());
         let iq = Element::new("iq", crate::xml::CLIENT)
             .attr("type", "set")
             .attr("from", from.as_str())
@@ -173,20 +185,27 @@ fn send_pushes(home: &mut Home, account: &str, push: &Element) {
             .child(push.clone());
         let mut bytes = Vec::new();
         iq.write(crate::xml::CLIENT, &mut bytes);
-        routing::hand_over_bytes(home, key, Kind::Iq, "", Urgency::Now, &bytes);
+        delivery::push_as(actors, env, fx, key, &Outgoing::own(&bytes));
     }
 }
 
 /// §3.3: who was just blocked sees the user's resources go.
-fn hide_from(home: &mut Home, account: &str, before: &[String], blocked: &[Box<str>]) {
+fn hide_from(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    account: &str,
+    before: &[String],
+    blocked: &[Box<str>],
+) {
     let before: Vec<Box<str>> = before.iter().map(|jid| jid.as_str().into()).collect();
     let newly = |jid: &JidRef<'_>| blocking::on_list(blocked, jid) && !blocking::on_list(&before, jid);
     let fits = |jid: &str| JidRef::parse(jid).is_ok_and(|jid| newly(&jid));
-    let audience = audience(home, account, (blocked, Change::Hides), newly);
-    let domain = home.shared.domain.clone();
-    for key in home.users.resources_of(account) {
-        let from = home.full_jid(key);
-        let resource = home.users.resource_mut(key);
+    let audience = audience(actors, env, fx, account, (blocked, Change::Hides), newly);
+    let domain = env.shared.domain.clone();
+    for key in actors.users.resources_of(account) {
+        let from = actors.users.full_jid(env, key);
+        let resource = actors.users.resource_mut(key);
         let mut told: BTreeSet<Box<str>> = BTreeSet::new();
         if let Some(directed) = &mut resource.directed {
             directed.retain(|jid| {
@@ -206,32 +225,42 @@ fn hide_from(home: &mut Home, account: &str, before: &[String], blocked: &[Box<s
             told.extend(audience.iter().filter(|(_, how)| how.0).map(|(jid, _)| jid.clone()));
         }
         for to in told {
-            presence::send_one(home, &from, &to, Type::Unavailable, b" type='unavailable'/>");
+            let shown = Broadcast::new(Type::Unavailable, &from, b" type='unavailable'/>");
+            presence::send_one(&mut actors.users, env, fx, &shown, &to);
         }
     }
 }
 
 /// §3.4: who is no longer blocked sees the user's resources again, and the user sees his.
-fn show_to(home: &mut Home, account: &str, after: &[String], unblocked: &[Box<str>]) {
+fn show_to(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    account: &str,
+    after: &[String],
+    unblocked: &[Box<str>],
+) {
     let after: Vec<Box<str>> = after.iter().map(|jid| jid.as_str().into()).collect();
     let free = |jid: &JidRef<'_>| blocking::on_list(unblocked, jid) && !blocking::on_list(&after, jid);
-    let audience = audience(home, account, (unblocked, Change::Shows), free);
-    let available: Vec<ResourceKey> = home
+    let audience = audience(actors, env, fx, account, (unblocked, Change::Shows), free);
+    let available: Vec<ResourceKey> = actors
         .users
         .resources_of(account)
         .into_iter()
-        .filter(|key| home.users.resource(*key).flags.has(Flags::AVAILABLE))
+        .filter(|key| actors.users.resource(*key).flags.has(Flags::AVAILABLE))
         .collect();
     for key in available {
-        let from = home.full_jid(key);
+        let from = actors.users.full_jid(env, key);
         for (jid, (sees_user, seen_by_user)) in &audience {
             if *sees_user {
-                let tail = std::mem::take(&mut home.users.resource_mut(key).presence);
-                presence::send_one(home, &from, jid, Type::Available, &tail);
-                home.users.resource_mut(key).presence = tail;
+                let tail = std::mem::take(&mut actors.users.resource_mut(key).presence);
+                let shown = Broadcast::new(Type::Available, &from, &tail);
+                presence::send_one(&mut actors.users, env, fx, &shown, jid);
+                actors.users.resource_mut(key).presence = tail;
             }
             if *seen_by_user {
-                presence::send_one(home, &from, jid, Type::Probe, b" type='probe'/>");
+                let asked = Broadcast::new(Type::Probe, &from, b" type='probe'/>");
+                presence::send_one(&mut actors.users, env, fx, &asked, jid);
             }
         }
     }
@@ -265,15 +294,17 @@ enum Change {
 /// The contacts of this server to whom a change of the list matters: those that fit, by their bare JID, and the
 /// full JIDs on the list whose bare JID is a contact. Only contacts whom the list names are looked at closely.
 fn audience(
-    home: &mut Home,
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
     account: &str,
     (changed, change): (&[Box<str>], Change),
     fits: impl Fn(&JidRef<'_>) -> bool,
 ) -> Vec<(Box<str>, Seeing)> {
-    let domain = home.shared.domain.clone();
+    let domain = env.shared.domain.clone();
     let named = Named::on(changed, &domain);
     let mut audience = Vec::new();
-    let read = contacts::each(home, account, |local, subscription| {
+    let read = contacts::each(actors, env, fx, account, |local, subscription| {
         let seeing = match subscription {
             Subscription::None => return,
             Subscription::To => (false, true),
@@ -300,7 +331,7 @@ fn audience(
     if let Err(error) = read {
         tracing::error!(user = account, %error, "cannot read a roster");
     }
-    home.work.add(audience.len() as u64 * work::ITEM);
+    fx.work.add(audience.len() as u64 * work::ITEM);
     audience
 }
 

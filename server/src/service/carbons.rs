@@ -3,8 +3,8 @@
 use crate::service::{Reply, Request, Scopes, Service};
 use crate::stanza::Type;
 use crate::stream::errors::StanzaCondition;
-use crate::user::home::Home;
 use crate::user::tables::Flags;
+use crate::user::tables::Users;
 use crate::user::writes::Area;
 
 const NAMESPACE: &str = "urn:xmpp:carbons:2";
@@ -16,7 +16,7 @@ pub const ENABLE: Service = Service {
     scopes: Scopes::OWN,
     feature: NAMESPACE,
     writes: Area::Alone,
-    handle: |home, request| switch(home, request, true),
+    handle: |actors, _, _, request| switch(&mut actors.users, request, true),
 };
 
 /// The requesting resource wants no more copies.
@@ -26,13 +26,13 @@ pub const DISABLE: Service = Service {
     scopes: Scopes::OWN,
     feature: NAMESPACE,
     writes: Area::Alone,
-    handle: |home, request| switch(home, request, false),
+    handle: |actors, _, _, request| switch(&mut actors.users, request, false),
 };
 
-fn switch(home: &mut Home, request: &Request, on: bool) -> Reply {
+fn switch(users: &mut Users, request: &Request, on: bool) -> Reply {
     let (Type::Set, Some(key)) = (request.typ, request.sender) else {
         return StanzaCondition::BadRequest.into();
     };
-    home.users.resource_mut(key).flags.put(Flags::CARBONS, on);
+    users.resource_mut(key).flags.put(Flags::CARBONS, on);
     Reply::Done
 }

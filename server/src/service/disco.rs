@@ -1,10 +1,12 @@
 //! Service discovery (XEP-0030) of the domain and of accounts. Requests to a full JID go to the client there.
 
+use crate::env::Env;
 use crate::service::caps::{self, Identity};
 use crate::service::{Reply, Request, SERVICES, Scope, Scopes, Service, version};
 use crate::stanza::Type;
 use crate::stream::errors::StanzaCondition;
-use crate::user::home::Home;
+use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 use crate::user::writes::Area;
 use crate::xml::Element;
 
@@ -65,12 +67,12 @@ fn features_of(fits: impl Fn(&Service) -> bool) -> Vec<&'static str> {
     features
 }
 
-fn info(home: &mut Home, request: &Request) -> Reply {
+fn info(_: &mut Actors, env: &Env, _: &mut Effects, request: &Request) -> Reply {
     if request.typ != Type::Get {
         return StanzaCondition::BadRequest.into();
     }
     // §8: an account that one may not see and one that does not exist answer alike, whatever the node.
-    if !is_open(home, request) {
+    if !is_open(env, request) {
         return StanzaCondition::ServiceUnavailable.into();
     }
     let node = request.query.attribute("node");
@@ -86,8 +88,8 @@ fn info(home: &mut Home, request: &Request) -> Reply {
 }
 
 /// §8: only those who may see the presence of an account learn anything about it.
-fn is_open(home: &Home, request: &Request) -> bool {
-    request.scope == Scope::Server || request.sees_presence(home)
+fn is_open(env: &Env, request: &Request) -> bool {
+    request.scope == Scope::Server || request.sees_presence(env)
 }
 
 fn describe((category, typ, name): Identity, features: &[&str], node: Option<&str>) -> Reply {
@@ -103,22 +105,22 @@ fn describe((category, typ, name): Identity, features: &[&str], node: Option<&st
 }
 
 /// The domain has no items: there are no components. Those of an account are its available resources (§4.2).
-fn items(home: &mut Home, request: &Request) -> Reply {
+fn items(actors: &mut Actors, env: &Env, _: &mut Effects, request: &Request) -> Reply {
     if request.typ != Type::Get {
         return StanzaCondition::BadRequest.into();
     }
     let node = request.query.attribute("node");
     let mut query = Element::new("query", ITEMS_NAMESPACE).attr_opt("node", node);
     // §8: an empty result, for an account that does not exist too, whatever the node.
-    if !is_open(home, request) {
+    if !is_open(env, request) {
         return Reply::Result(query);
     }
     if node.is_some() {
         return StanzaCondition::ItemNotFound.into();
     }
-    if let Some(user) = home.users.find(&request.account) {
-        for key in home.users.available_of(user) {
-            query.push(Element::new("item", ITEMS_NAMESPACE).attr("jid", home.full_jid(key)));
+    if let Some(user) = actors.users.find(&request.account) {
+        for key in actors.users.available_of(user) {
+            query.push(Element::new("item", ITEMS_NAMESPACE).attr("jid", actors.users.full_jid(env, key)));
         }
     }
     Reply::Result(query)

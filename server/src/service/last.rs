@@ -1,10 +1,12 @@
 //! Last activity (XEP-0012): uptime of the server, and when an account was last online.
 
 use crate::clock::unix_seconds;
+use crate::env::Env;
 use crate::service::{Reply, Request, Scope, Scopes, Service, unreadable};
 use crate::stanza::Type;
 use crate::stream::errors::StanzaCondition;
-use crate::user::home::Home;
+use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 use crate::user::writes::Area;
 use crate::xml::Element;
 
@@ -20,24 +22,24 @@ pub const SERVICE: Service = Service {
     handle,
 };
 
-fn handle(home: &mut Home, request: &Request) -> Reply {
+fn handle(actors: &mut Actors, env: &Env, _: &mut Effects, request: &Request) -> Reply {
     if request.typ != Type::Get {
         return StanzaCondition::NotAllowed.into();
     }
     if request.scope == Scope::Server {
         // The worker's clock begins when the server starts.
-        return seconds(home.now.0 / 1000, "");
+        return seconds(env.now.0 / 1000, "");
     }
     // §4: those who may not see the presence learn nothing, not even whether there is such an account.
-    if !request.sees_presence(home) {
+    if !request.sees_presence(env) {
         return StanzaCondition::Forbidden.into();
     }
     let online =
-        home.users.find(&request.account).is_some_and(|user| !home.users.available_of(user).is_empty());
+        actors.users.find(&request.account).is_some_and(|user| !actors.users.available_of(user).is_empty());
     if online {
         return seconds(0, "");
     }
-    match home.shared.directory.last_activity(&request.account) {
+    match env.shared.directory.last_activity(&request.account) {
         Ok(Some(last)) => seconds(unix_seconds().saturating_sub(last.at_seconds), &last.status),
         Ok(None) => StanzaCondition::ItemNotFound.into(),
         Err(error) => unreadable(&request.account, &error),

@@ -4,15 +4,19 @@
 //! function from a request to a reply. Nothing else in the server knows which services there are; disco reads
 //! the same table.
 
+use crate::env::Env;
 use crate::reply;
-use crate::runtime::jobs::Then;
+use crate::router::answer::{self, Made, Refused};
 use crate::runtime::work;
 use crate::stanza::{Delivery, Kind, Ticket, Traits, Type};
 use crate::stream::errors::{StanzaCondition, StanzaError};
-use crate::user::home::Home;
-use crate::user::routing::{self, Inbound, Made};
+use crate::user::actors::Actors;
+use crate::user::actors::Effects;
+use crate::user::inbound::Inbound;
+use crate::user::jobs::Then;
 use crate::user::subscription::under_way::{self, About};
 use crate::user::tables::ResourceKey;
+use crate::user::tables::Users;
 use crate::user::writes::{Area, Place, Write};
 use crate::xml::{CLIENT, Element, Node, Stanza};
 use whimbrel_storage::directory::{DirectoryError, Subscription, WriteTransaction};
@@ -135,27 +139,31 @@ impl Request {
     /// A full queue is answered with `resource-constraint`, a failed write with `internal-server-error`.
     pub fn commit(
         &self,
-        home: &mut Home,
+        actors: &mut Actors,
+        env: &Env,
+        fx: &mut Effects,
         job: impl FnOnce(&mut WriteTransaction<'_>) -> Result<Result<Committed, StanzaError>, DirectoryError>
         + Send
         + 'static,
     ) -> Reply {
-        self.commit_about(home, None, job)
+        self.commit_about(actors, env, fx, None, job)
     }
 
     /// As [`commit`](Request::commit), for a job that ends a subscription: what follows it stays behind it.
     pub fn commit_about(
         &self,
-        home: &mut Home,
+        actors: &mut Actors,
+        env: &Env,
+        fx: &mut Effects,
         about: Option<About>,
         job: impl FnOnce(&mut WriteTransaction<'_>) -> Result<Result<Committed, StanzaError>, DirectoryError>
         + Send
         + 'static,
     ) -> Reply {
-        let begun = self.to_begin(home);
-        match begun.clone().submit(home, about, job) {
+        let begun = self.to_begin(&actors.users);
+        match begun.clone().submit(actors, env, fx, about, job) {
             Ok(()) => {
-                begun.note(home, self.area);
+                begun.note(actors, fx, self.area);
                 Reply::Later
             }
             Err(error) => Reply::Error(error),
@@ -164,28 +172,28 @@ impl Request {
 
     /// Work outside the worker has begun that ends with [`Begun::commit`] or [`Begun::send`]. Nothing that the
     /// requester sends behind the request is looked at before that.
-    pub fn begin(&self, home: &mut Home) -> Begun {
-        let begun = self.to_begin(home);
-        begun.note(home, Area::Alone);
+    pub fn begin(&self, actors: &mut Actors, fx: &mut Effects) -> Begun {
+        let begun = self.to_begin(&actors.users);
+        begun.note(actors, fx, Area::Alone);
         begun
     }
 
-    fn to_begin(&self, home: &Home) -> Begun {
-        let write = self.sender.map(|sender| Write::of(home, sender, self.ticket));
+    fn to_begin(&self, users: &Users) -> Begun {
+        let write = self.sender.map(|sender| Write::of(users, sender, self.ticket));
         Begun { reply_to: self.reply_to(), write }
     }
 
     /// Whether the requester may know whether the account is online: it is his own, or he is subscribed to its
     /// presence. An account that does not exist is seen by nobody.
-    pub fn sees_presence(&self, home: &Home) -> bool {
+    pub fn sees_presence(&self, env: &Env) -> bool {
         if self.from_local == self.account {
             return true;
         }
         if self.is_hidden {
             return false;
         }
-        let requester = home.bare_jid(&self.from_local);
-        match home.shared.directory.roster_item(&self.account, &requester) {
+        let requester = env.bare_jid(&self.from_local);
+        match env.shared.directory.roster_item(&self.account, &requester) {
             Ok(item) => {
                 item.is_some_and(|item| matches!(item.subscription, Subscription::From | Subscription::Both))
             }
@@ -205,7 +213,7 @@ pub fn unreadable(account: &str, error: &DirectoryError) -> Reply {
 
 /// What follows on the worker from a committed job. It is given the ticket of the request, and returns it unless
 /// something has to be written elsewhere because of the request; then it goes there.
-pub type After = Box<dyn FnOnce(&mut Home, Option<Ticket>) -> Option<Ticket> + Send>;
+pub type After = Box<dyn FnOnce(&mut Actors, &Env, &mut Effects, Option<Ticket>) -> Option<Ticket> + Send>;
 
 /// What a committed job of a request leads to.
 #[derive(Default)]
@@ -218,51 +226,53 @@ pub struct Committed {
 
 impl Committed {
     /// An empty result, then `after`.
-    pub fn then(after: impl FnOnce(&mut Home) + Send + 'static) -> Committed {
-        Committed::hand_on(move |home, ticket| {
-            after(home);
+    pub fn then(after: impl FnOnce(&mut Actors, &Env, &mut Effects) + Send + 'static) -> Committed {
+        Committed::hand_on(move |actors, env, fx, ticket| {
+            after(actors, env, fx);
             ticket
         })
     }
 
     /// As [`then`](Committed::then), where `after` may hand the ticket on.
     pub fn hand_on(
-        after: impl FnOnce(&mut Home, Option<Ticket>) -> Option<Ticket> + Send + 'static,
+        after: impl FnOnce(&mut Actors, &Env, &mut Effects, Option<Ticket>) -> Option<Ticket> + Send + 'static,
     ) -> Committed {
         Committed { result: None, after: Some(Box::new(after)) }
     }
 }
 
 impl Begun {
-    fn note(&self, home: &mut Home, area: Area) {
+    fn note(&self, actors: &mut Actors, fx: &mut Effects, area: Area) {
         if let Some(write) = self.write {
-            home.begin_write(write, area);
+            actors.begin_write(fx, write, area);
         }
     }
 
-    fn end(&self, home: &mut Home) {
+    fn end(&self, actors: &mut Actors, env: &Env, fx: &mut Effects) {
         if let Some(write) = self.write {
-            home.end_write(write);
+            actors.end_write(env, fx, write);
         }
     }
 
     /// Sends the reply; nothing waits for the request any more.
-    pub fn send(&self, home: &mut Home, reply: Reply) {
-        self.reply_to.send(home, reply);
-        self.end(home);
+    pub fn send(&self, actors: &mut Actors, env: &Env, fx: &mut Effects, reply: Reply) {
+        self.reply_to.send(env, fx, reply);
+        self.end(actors, env, fx);
     }
 
     /// As [`Request::commit`]. Every outcome is answered.
     pub fn commit(
         self,
-        home: &mut Home,
+        actors: &mut Actors,
+        env: &Env,
+        fx: &mut Effects,
         job: impl FnOnce(&mut WriteTransaction<'_>) -> Result<Result<Committed, StanzaError>, DirectoryError>
         + Send
         + 'static,
     ) {
         let on_refusal = self.clone();
-        if let Err(error) = self.submit(home, None, job) {
-            on_refusal.send(home, Reply::Error(error));
+        if let Err(error) = self.submit(actors, env, fx, None, job) {
+            on_refusal.send(actors, env, fx, Reply::Error(error));
         }
     }
 
@@ -270,7 +280,9 @@ impl Begun {
     /// `resource-constraint` when the directory's queue is full; then nothing has been sent.
     fn submit(
         self,
-        home: &mut Home,
+        actors: &mut Actors,
+        env: &Env,
+        fx: &mut Effects,
         about: Option<About>,
         job: impl FnOnce(&mut WriteTransaction<'_>) -> Result<Result<Committed, StanzaError>, DirectoryError>
         + Send
@@ -279,55 +291,62 @@ impl Begun {
         let on_failure = self.clone();
         let job = move |transaction: &mut WriteTransaction<'_>| {
             let outcome = job(transaction)?;
-            let then: Then = Box::new(move |home| self.committed(home, outcome));
+            let then: Then = Box::new(move |actors, env, fx| self.committed(actors, env, fx, outcome));
             Ok(then)
         };
-        let failed = move |home: &mut Home, error| on_failure.send(home, Reply::Error(error));
+        let failed = move |actors: &mut Actors, env: &Env, fx: &mut Effects, error| {
+            on_failure.send(actors, env, fx, Reply::Error(error))
+        };
         match about {
-            Some(about) => under_way::write(home, about, job, failed),
-            None => home.write(job, failed),
+            Some(about) => under_way::write(actors, env, fx, about, job, failed),
+            None => actors.write(env, fx, job, failed),
         }
     }
 
     /// The job has run and what it has written is on the disk.
-    fn committed(self, home: &mut Home, outcome: Result<Committed, StanzaError>) {
+    fn committed(
+        self,
+        actors: &mut Actors,
+        env: &Env,
+        fx: &mut Effects,
+        outcome: Result<Committed, StanzaError>,
+    ) {
         let committed = match outcome {
             Ok(committed) => committed,
             Err(error) => {
                 if error.condition == StanzaCondition::ResourceConstraint {
-                    home.metrics().refused_account.add(1);
+                    env.metrics().refused_account.add(1);
                 }
-                return self.send(home, Reply::Error(error));
+                return self.send(actors, env, fx, Reply::Error(error));
             }
         };
-        self.reply_to.send(home, committed.result.map_or(Reply::Done, Reply::Result));
+        self.reply_to.send(env, fx, committed.result.map_or(Reply::Done, Reply::Result));
         let ticket = self.write.and_then(|write| write.ticket);
         let ticket = match committed.after {
-            Some(after) => after(home, ticket),
+            Some(after) => after(actors, env, fx, ticket),
             None => ticket,
         };
         if let Some(write) = self.write {
-            home.took_effect(write);
+            actors.took_effect(fx, write);
         }
         if let Some(ticket) = ticket {
-            home.settle(ticket);
+            actors.users.settle(env, fx, ticket);
         }
     }
 }
 
 impl ReplyTo {
     /// Sends the reply.
-    pub fn send(&self, home: &mut Home, reply: Reply) {
+    pub fn send(&self, env: &Env, fx: &mut Effects, reply: Reply) {
         let typ = match reply {
             Reply::Done | Reply::Result(_) => Type::Result,
             Reply::Error(error) => {
-                return routing::refuse(
-                    home,
-                    Kind::Iq,
-                    &self.from,
-                    self.to.as_deref(),
-                    Some(&self.id),
-                    error,
+                let (to, id) = (self.to.as_deref(), Some(self.id.as_str()));
+                return answer::refuse(
+                    env,
+                    fx,
+                    &Refused { kind: Kind::Iq, sender: &self.from, to, id },
+                    &error,
                 );
             }
             Reply::Later => return,
@@ -343,7 +362,7 @@ impl ReplyTo {
                 bytes.extend_from_slice(b"/>");
             }
         }
-        home.work.add_tree(bytes.len());
+        fx.work.add_tree(bytes.len());
         let made = Made {
             kind: Kind::Iq,
             typ,
@@ -352,7 +371,7 @@ impl ReplyTo {
             id: Some(&self.id),
             bytes: &bytes,
         };
-        routing::send_made(home, made, &self.from);
+        answer::send(env, fx, &made, &self.from);
     }
 }
 
@@ -370,7 +389,7 @@ pub struct Service {
     /// another set may be about to change, says [`Area::Alone`], and so does one whose sets write nothing.
     pub writes: Area,
     /// Answers a request.
-    pub handle: fn(&mut Home, &Request) -> Reply,
+    pub handle: fn(&mut Actors, &Env, &mut Effects, &Request) -> Reply,
 }
 
 /// All services.
@@ -398,6 +417,7 @@ pub mod caps;
 pub mod carbons;
 pub mod disco;
 pub mod last;
+pub mod open_account;
 pub mod ping;
 pub mod private;
 pub mod register;
@@ -409,15 +429,17 @@ pub mod version;
 
 /// Answers an iq get or set of a bound resource to the domain or to its own account. A result or an error is
 /// an answer to a ping of ours, and has already said what matters: that the client is alive.
-pub fn dispatch(home: &mut Home, inbound: &Inbound<'_>, scope: Scope) {
+pub fn dispatch(actors: &mut Actors, env: &Env, fx: &mut Effects, inbound: &Inbound<'_>, scope: Scope) {
     if !matches!(inbound.typ, Type::Get | Type::Set) {
         return;
     }
-    let own = home.users.local_of(inbound.sender).to_owned();
-    home.work.add_tree(inbound.stanza.bytes().len());
+    let own = actors.users.local_of(inbound.sender).to_owned();
+    fx.work.add_tree(inbound.stanza.bytes().len());
     let Some(query) = only_child(inbound.stanza.to_element()) else { return };
     answer(
-        home,
+        actors,
+        env,
+        fx,
         Request {
             from: inbound.from.to_owned(),
             from_local: own.clone(),
@@ -437,18 +459,26 @@ pub fn dispatch(home: &mut Home, inbound: &Inbound<'_>, scope: Scope) {
 
 /// Answers an iq get or set to the bare JID of another user, whose home is this worker. `is_hidden`: the user blocks
 /// the sender.
-pub fn dispatch_for_account(home: &mut Home, d: &Delivery<'_>, is_hidden: bool) {
-    home.work.add_tree(d.bytes.len());
+pub fn dispatch_for_account(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    d: &Delivery<'_>,
+    is_hidden: bool,
+) {
+    fx.work.add_tree(d.bytes.len());
     let Ok(iq) = Element::parse(d.bytes) else { return };
     let Some(query) = only_child(iq) else { return };
     let from_local = d.from.split_once('@').map_or("", |(local, _)| local).to_owned();
     answer(
-        home,
+        actors,
+        env,
+        fx,
         Request {
             from: d.from.to_owned(),
             from_local,
             sender: None,
-            to: Some(home.bare_jid(d.to_local)),
+            to: Some(env.bare_jid(d.to_local)),
             account: d.to_local.to_owned(),
             scope: Scope::OtherAccount,
             is_hidden,
@@ -483,8 +513,8 @@ fn only_child(iq: Element) -> Option<Element> {
     })
 }
 
-fn answer(home: &mut Home, mut request: Request) {
-    home.work.add(work::REQUEST);
+fn answer(actors: &mut Actors, env: &Env, fx: &mut Effects, mut request: Request) {
+    fx.work.add(work::REQUEST);
     let service = SERVICES.iter().find(|service| {
         service.element == request.query.name()
             && service.namespace == request.query.namespace()
@@ -493,9 +523,9 @@ fn answer(home: &mut Home, mut request: Request) {
     let reply = match service {
         Some(service) => {
             request.area = service.writes;
-            (service.handle)(home, &request)
+            (service.handle)(actors, env, fx, &request)
         }
         None => StanzaCondition::ServiceUnavailable.into(),
     };
-    request.reply_to().send(home, reply);
+    request.reply_to().send(env, fx, reply);
 }

@@ -1,14 +1,17 @@
 //! XMPP ping (XEP-0199): the answer to a client's ping, and the ping with which the server finds dead ones.
 
+use crate::env::Env;
+use crate::reply;
 use crate::service::{Reply, Request, Scopes, Service};
-use crate::stanza::{Kind, Type};
+use crate::stanza::Type;
 use crate::stream::errors::StanzaCondition;
-use crate::user::home::Home;
-use crate::user::inactive::Urgency;
-use crate::user::routing;
+use crate::user::actors::Actors;
+use crate::user::actors::Effects;
+use crate::user::delivery;
+use crate::user::flow::Outgoing;
 use crate::user::tables::ResourceKey;
 use crate::user::writes::Area;
-use crate::xml::writer;
+use crate::xml::{CLIENT, Element};
 
 const NAMESPACE: &str = "urn:xmpp:ping";
 
@@ -22,7 +25,7 @@ pub const SERVICE: Service = Service {
     handle,
 };
 
-fn handle(_: &mut Home, request: &Request) -> Reply {
+fn handle(_: &mut Actors, _: &Env, _: &mut Effects, request: &Request) -> Reply {
     match request.typ {
         Type::Get => Reply::Done,
         _ => StanzaCondition::BadRequest.into(),
@@ -30,13 +33,12 @@ fn handle(_: &mut Home, request: &Request) -> Reply {
 }
 
 /// Pings a client that has been silent for `limits.idle_seconds`. Any byte from it counts as the answer.
-pub fn send(home: &mut Home, key: ResourceKey) {
-    let to = home.full_jid(key);
-    let mut out = Vec::with_capacity(128);
-    out.extend_from_slice(b"<iq type='get' id='ping' from='");
-    writer::escape_attribute(&home.shared.domain, &mut out);
-    out.extend_from_slice(b"' to='");
-    writer::escape_attribute(&to, &mut out);
-    out.extend_from_slice(b"'><ping xmlns='urn:xmpp:ping'/></iq>");
-    routing::hand_over_bytes(home, key, Kind::Iq, "", Urgency::Now, &out);
+pub fn send(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) {
+    let to = actors.users.full_jid(env, key);
+    let mut bytes = Vec::with_capacity(128);
+    let ping = Element::new("ping", NAMESPACE);
+    reply::iq(Type::Get, Some(&env.shared.domain), &to, Some("ping"), &mut bytes, |out| {
+        ping.write(CLIENT, out)
+    });
+    delivery::push_as(actors, env, fx, key, &Outgoing::own(&bytes));
 }

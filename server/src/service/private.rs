@@ -2,10 +2,12 @@
 
 use whimbrel_storage::directory::PRIVATE_NAME_BYTES_MAX;
 
+use crate::env::Env;
 use crate::service::{Committed, Reply, Request, Scopes, Service, unreadable};
 use crate::stanza::Type;
 use crate::stream::errors::{StanzaCondition, StanzaError};
-use crate::user::home::Home;
+use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 use crate::user::writes::Area;
 use crate::xml::Element;
 
@@ -21,13 +23,13 @@ pub const SERVICE: Service = Service {
     handle,
 };
 
-fn handle(home: &mut Home, request: &Request) -> Reply {
+fn handle(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -> Reply {
     if let Err(error) = check(&request.query) {
         return Reply::Error(error);
     }
     match request.typ {
-        Type::Get => read(home, request),
-        _ => write(home, request),
+        Type::Get => read(env, request),
+        _ => write(actors, env, fx, request),
     }
 }
 
@@ -58,13 +60,13 @@ fn is_reserved(namespace: &str) -> bool {
 }
 
 /// What was never stored is given back as it was asked for: empty.
-fn read(home: &Home, request: &Request) -> Reply {
+fn read(env: &Env, request: &Request) -> Reply {
     let mut elements = request.query.elements();
     let (Some(asked), None) = (elements.next(), elements.next()) else {
         return StanzaCondition::NotAcceptable.into();
     };
     let account = &request.account;
-    let found = match home.shared.directory.private(account, asked.name(), asked.namespace()) {
+    let found = match env.shared.directory.private(account, asked.name(), asked.namespace()) {
         Ok(Some(bytes)) => match Element::parse(&bytes) {
             Ok(found) => found,
             Err(error) => {
@@ -78,7 +80,7 @@ fn read(home: &Home, request: &Request) -> Reply {
     Reply::Result(Element::new("query", NAMESPACE).child(found))
 }
 
-fn write(home: &mut Home, request: &Request) -> Reply {
+fn write(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -> Reply {
     let account = request.account.clone();
     let items: Vec<_> = request
         .query
@@ -91,11 +93,11 @@ fn write(home: &mut Home, request: &Request) -> Reply {
     };
     let bytes: usize =
         items.iter().map(|(name, namespace, xml)| name.len() + namespace.len() + xml.len()).sum();
-    let limit = home.config.limits.private_bytes as usize;
+    let limit = env.config.limits.private_bytes as usize;
     if !items.iter().all(named) {
         return StanzaCondition::NotAcceptable.into();
     }
-    request.commit(home, move |transaction| {
+    request.commit(actors, env, fx, move |transaction| {
         let names: Vec<(&str, &str)> =
             items.iter().map(|(name, namespace, _)| (name.as_str(), namespace.as_str())).collect();
         if transaction.private_bytes(&account, &names)? + bytes > limit {

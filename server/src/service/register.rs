@@ -3,22 +3,21 @@
 
 use std::num::NonZeroU32;
 
-use whimbrel_storage::credentials::{Credentials, CredentialsError};
-use whimbrel_storage::directory::{DirectoryError, Item, UserId, WriteTransaction};
-use whimbrel_storage::jid;
-use zeroize::Zeroizing;
+use whimbrel_storage::actor::ActorId;
+use whimbrel_storage::credentials::Credentials;
+use whimbrel_storage::directory::{DirectoryError, Item, WriteTransaction};
 
-use crate::runtime::jobs::Done;
+use crate::env::Env;
 use crate::service::{Begun, Committed, Reply, Request, Scopes, Service};
 use crate::stanza::Type;
-use crate::stream::errors::{StanzaCondition, StanzaError, StreamCondition};
-use crate::user::home::Home;
+use crate::stream::errors::{StanzaCondition, StreamCondition};
+use crate::stream::form::{Form, NAMESPACE, password_refused, pool_is_full};
+use crate::user::actors::Actors;
+use crate::user::actors::Effects;
+use crate::user::jobs::Done;
 use crate::user::subscription;
 use crate::user::writes::Area;
 use crate::xml::Element;
-
-/// Namespace of registration.
-pub const NAMESPACE: &str = "jabber:iq:register";
 
 /// Changes the password or removes the account.
 pub const SERVICE: Service = Service {
@@ -30,7 +29,7 @@ pub const SERVICE: Service = Service {
     handle,
 };
 
-fn handle(home: &mut Home, request: &Request) -> Reply {
+fn handle(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -> Reply {
     if request.typ == Type::Get {
         // §3.1: what is registered, and what could be changed.
         let field = |name: &'static str| Element::new(name, NAMESPACE);
@@ -42,64 +41,17 @@ fn handle(home: &mut Home, request: &Request) -> Reply {
     }
     if request.query.find("remove", NAMESPACE).is_some() {
         return match request.query.elements().count() {
-            1 => remove(home, request),
+            1 => remove(actors, env, fx, request),
             // §3.2: nothing else may stand beside it.
             _ => StanzaCondition::BadRequest.into(),
         };
     }
-    change_password(home, request)
-}
-
-/// What a form says: username and password.
-pub struct Form {
-    /// Localpart, normalised.
-    pub username: String,
-    /// Password as it was sent; wiped when dropped.
-    pub password: Zeroizing<String>,
-}
-
-impl Form {
-    /// Reads the fields of a query.
-    ///
-    /// # Errors
-    /// `not-acceptable` for a missing field (§3.1), `jid-malformed` for a username that cannot be a localpart.
-    pub fn read(query: &Element) -> Result<Form, StanzaError> {
-        let field = |name| query.find(name, NAMESPACE).map(Element::content).filter(|text| !text.is_empty());
-        let (Some(username), Some(password)) = (field("username"), field("password")) else {
-            let text = "username and password are both needed";
-            return Err(StanzaError::from(StanzaCondition::NotAcceptable).with_text(text));
-        };
-        let username = jid::normalise_local(&username)
-            .map_err(|error| StanzaError::from(StanzaCondition::JidMalformed).with_text(error.to_string()))?
-            .into_owned();
-        Ok(Form { username, password: Zeroizing::new(password.into_owned()) })
-    }
-}
-
-/// The answer when no keys can be made from a password.
-pub fn password_refused(error: &CredentialsError) -> StanzaError {
-    match error {
-        CredentialsError::PasswordEmpty
-        | CredentialsError::PasswordTooLong { .. }
-        | CredentialsError::PasswordForbidden(_) => {
-            StanzaError::from(StanzaCondition::NotAcceptable).with_text(error.to_string())
-        }
-        _ => {
-            tracing::error!(%error, "cannot make keys from a password");
-            StanzaCondition::InternalServerError.into()
-        }
-    }
-}
-
-/// The answer when the crypto pool has no room (`limits.crypto_queue`).
-pub fn pool_is_full() -> StanzaError {
-    let text = "the server is busy; try again later";
-    StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text)
+    change_password(actors, env, fx, request)
 }
 
 /// §3.3. Other sessions of the account stay: they have authenticated. A connection changes one password at a time, since
 /// what it sends behind the request waits: no client keeps the crypto pool from everybody's logins.
-fn change_password(home: &mut Home, request: &Request) -> Reply {
+fn change_password(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -> Reply {
     let form = match Form::read(&request.query) {
         Ok(form) => form,
         Err(error) => return Reply::Error(error),
@@ -109,25 +61,32 @@ fn change_password(home: &mut Home, request: &Request) -> Reply {
     }
     let account = form.username;
     let password = form.password;
-    let iterations = NonZeroU32::new(home.config.auth.scram_iterations).unwrap_or(NonZeroU32::MIN);
-    let begun = request.begin(home);
+    let iterations = NonZeroU32::new(env.config.auth.scram_iterations).unwrap_or(NonZeroU32::MIN);
+    let begun = request.begin(actors, fx);
     let on_refusal = begun.clone();
-    let queued = home.jobs.hash(Box::new(move || {
+    let queued = fx.jobs.hash(Box::new(move || {
         let derived = Credentials::derive(&password, iterations);
-        Done::Home(Box::new(move |home| match derived {
-            Ok(credentials) => store(home, begun, account, credentials),
-            Err(error) => begun.send(home, Reply::Error(password_refused(&error))),
+        Done::Derived(Box::new(move |actors, env, fx| match derived {
+            Ok(credentials) => store(actors, env, fx, begun, account, credentials),
+            Err(error) => begun.send(actors, env, fx, Reply::Error(password_refused(&error))),
         }))
     }));
     if !queued {
-        home.metrics().refused_crypto.add(1);
-        on_refusal.send(home, Reply::Error(pool_is_full()));
+        env.metrics().refused_crypto.add(1);
+        on_refusal.send(actors, env, fx, Reply::Error(pool_is_full()));
     }
     Reply::Later
 }
 
-fn store(home: &mut Home, begun: Begun, account: String, credentials: Credentials) {
-    begun.commit(home, move |transaction| {
+fn store(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    begun: Begun,
+    account: String,
+    credentials: Credentials,
+) {
+    begun.commit(actors, env, fx, move |transaction| {
         Ok(match transaction.set_credentials(&account, &credentials)? {
             true => Ok(Committed::default()),
             // Removed in the meantime.
@@ -137,19 +96,19 @@ fn store(home: &mut Home, begun: Begun, account: String, credentials: Credential
 }
 
 /// §3.2: the account and everything of it goes; contacts are told, and its streams end.
-fn remove(home: &mut Home, request: &Request) -> Reply {
+fn remove(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -> Reply {
     let account = request.from_local.clone();
-    request.commit(home, move |transaction| {
+    request.commit(actors, env, fx, move |transaction| {
         let Some(gone) = Removed::delete(transaction, &account)? else {
             return Ok(Err(StanzaCondition::ItemNotFound.into()));
         };
-        Ok(Ok(Committed::then(move |home| removed(home, &account, &gone))))
+        Ok(Ok(Committed::then(move |actors, env, fx| removed(actors, env, fx, &account, &gone))))
     })
 }
 
 /// What was known of an account that is deleted, for what follows from that.
 pub struct Removed {
-    id: UserId,
+    id: ActorId,
     items: Vec<Item>,
 }
 
@@ -169,35 +128,16 @@ impl Removed {
 }
 
 /// What follows from the removal of an account of this worker.
-pub fn removed(home: &mut Home, account: &str, gone: &Removed) {
+pub fn removed(actors: &mut Actors, env: &Env, fx: &mut Effects, account: &str, gone: &Removed) {
     // First: the sessions end without a roster that would tell who sees them.
-    subscription::account_deleted(home, account, &gone.items);
-    home.purge(gone.id);
-    for key in home.users.resources_of(account) {
-        home.end_for_good(key, StreamCondition::NotAuthorized, Some("the account has been removed"));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_form_needs_both_fields_and_a_username_that_can_be_a_localpart() {
-        let read = |inside: &str| {
-            let bytes = format!("<query xmlns='jabber:iq:register'>{inside}</query>");
-            Form::read(&Element::parse(bytes.as_bytes()).unwrap())
-        };
-        let form = read("<username>Juliet</username><password>p w</password>").ok().unwrap();
-        assert_eq!((form.username.as_str(), form.password.as_str()), ("juliet", "p w"));
-        let table = [
-            ("<username>juliet</username>", StanzaCondition::NotAcceptable),
-            ("<username>juliet</username><password/>", StanzaCondition::NotAcceptable),
-            ("<username/><password>x</password>", StanzaCondition::NotAcceptable),
-            ("<username>a@b</username><password>x</password>", StanzaCondition::JidMalformed),
-        ];
-        for (inside, expected) in table {
-            assert_eq!(read(inside).err().map(|error| error.condition), Some(expected), "{inside}");
-        }
+    subscription::account_deleted(&mut actors.users, env, fx, account, &gone.items);
+    actors.ledger.purge(env, gone.id);
+    for key in actors.users.resources_of(account) {
+        actors.users.end_for_good(
+            fx,
+            key,
+            StreamCondition::NotAuthorized,
+            Some("the account has been removed"),
+        );
     }
 }

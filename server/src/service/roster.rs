@@ -3,12 +3,14 @@
 use whimbrel_storage::directory::{Item, RosterChanges};
 use whimbrel_storage::jid::Jid;
 
+use crate::env::Env;
 use crate::limits::Limits;
 use crate::runtime::work;
 use crate::service::{Committed, Reply, Request, Scope, Scopes, Service};
 use crate::stanza::Type;
 use crate::stream::errors::{StanzaCondition, StanzaError};
-use crate::user::home::Home;
+use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 use crate::user::roster::{self, NAMESPACE};
 use crate::user::subscription;
 use crate::user::subscription::change::Room;
@@ -31,28 +33,28 @@ pub const SERVICE: Service = Service {
     handle,
 };
 
-fn handle(home: &mut Home, request: &Request) -> Reply {
+fn handle(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -> Reply {
     match (request.scope, request.sender, request.typ) {
         // §2.1.3, §2.3.3: whether the other account exists makes no difference.
         (Scope::OtherAccount | Scope::Server, _, _) | (_, None, _) => StanzaCondition::Forbidden.into(),
-        (Scope::OwnAccount, Some(sender), Type::Get) => get(home, request, sender),
-        (Scope::OwnAccount, Some(_), _) => match Change::read(&request.query, &home.config.limits, |jid| {
-            jid.domain() == &*home.shared.domain && jid.local() == Some(&request.account)
+        (Scope::OwnAccount, Some(sender), Type::Get) => get(actors, env, fx, request, sender),
+        (Scope::OwnAccount, Some(_), _) => match Change::read(&request.query, &env.config.limits, |jid| {
+            jid.domain() == &*env.shared.domain && jid.local() == Some(&request.account)
         }) {
-            Ok(Change::Put { contact, name, groups }) => put(home, request, contact, name, groups),
-            Ok(Change::Remove { contact }) => remove(home, request, contact),
+            Ok(Change::Put { contact, name, groups }) => put(actors, env, fx, request, contact, name, groups),
+            Ok(Change::Remove { contact }) => remove(actors, env, fx, request, contact),
             Err(error) => Reply::Error(error),
         },
     }
 }
 
 /// §2.1.3, §2.1.4 and, when the client says which version it has, §2.6.
-fn get(home: &mut Home, request: &Request, sender: ResourceKey) -> Reply {
+fn get(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request, sender: ResourceKey) -> Reply {
     if request.query.elements().next().is_some() {
         return Reply::Error(bad("a roster get has no items"));
     }
     let known = request.query.attribute("ver");
-    let directory = home.shared.directory.clone();
+    let directory = env.shared.directory.clone();
     let local = &request.account;
     let answer = known.and_then(|known| known.parse().ok()).map(|known| directory.roster_since(local, known));
     let changes = match answer {
@@ -69,23 +71,25 @@ fn get(home: &mut Home, request: &Request, sender: ResourceKey) -> Reply {
             Ok(read) => read,
             Err(error) => return unreadable(local, &error),
         };
-        home.work.add(items.len() as u64 * work::ITEM);
+        fx.work.add(items.len() as u64 * work::ITEM);
         let listed = items.iter().filter(|item| item.listed).map(roster::item_element);
         let query = Element::new("query", NAMESPACE)
             .attr_opt("ver", known.map(|_| version.to_string()))
             .children(listed);
         Reply::Result(query)
     };
-    home.users.resource_mut(sender).flags.put(Flags::INTERESTED, true);
+    actors.users.resource_mut(sender).flags.put(Flags::INTERESTED, true);
     let Some(changes) = changes else { return reply };
     // §2.6.3: the empty result first, then what has changed.
-    request.reply_to().send(home, reply);
+    request.reply_to().send(env, fx, reply);
     for (contact, version, item) in changes {
         match item {
-            Some(item) if item.listed => roster::push_to(home, sender, roster::item_element(&item), version),
+            Some(item) if item.listed => {
+                roster::push_to(actors, env, fx, sender, roster::item_element(&item), version)
+            }
             // A request that waits is no part of the roster yet.
             Some(_) => {}
-            None => roster::push_to(home, sender, roster::removed_element(&contact), version),
+            None => roster::push_to(actors, env, fx, sender, roster::removed_element(&contact), version),
         }
     }
     Reply::Later
@@ -97,10 +101,18 @@ fn unreadable(local: &str, error: &whimbrel_storage::directory::DirectoryError) 
 }
 
 /// §2.3: adds an item, or changes its name and groups. Its subscription is not the client's to set.
-fn put(home: &mut Home, request: &Request, contact: String, name: String, groups: Vec<String>) -> Reply {
+fn put(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    request: &Request,
+    contact: String,
+    name: String,
+    groups: Vec<String>,
+) -> Reply {
     let local = request.account.clone();
-    let room = Room::of(&home.config.limits);
-    request.commit(home, move |transaction| {
+    let room = Room::of(&env.config.limits);
+    request.commit(actors, env, fx, move |transaction| {
         if transaction.credentials(&local)?.is_none() {
             // Deleted while this session was still there: nothing of it may come back.
             return Ok(Err(StanzaCondition::NotAuthorized.into()));
@@ -118,20 +130,20 @@ fn put(home: &mut Home, request: &Request, contact: String, name: String, groups
             return Ok(Err(roster::full()));
         }
         item.version = transaction.put_roster_item(&local, &item)?;
-        Ok(Ok(Committed::then(move |home| roster::push(home, &local, &item))))
+        Ok(Ok(Committed::then(move |actors, env, fx| roster::push(actors, env, fx, &local, &item))))
     })
 }
 
 /// §2.5: removes an item and cancels the subscriptions both ways.
-fn remove(home: &mut Home, request: &Request, contact: String) -> Reply {
+fn remove(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request, contact: String) -> Reply {
     let local = request.account.clone();
-    let on_this_server = contact.split_once('@').is_some_and(|(_, domain)| domain == &*home.shared.domain);
+    let on_this_server = contact.split_once('@').is_some_and(|(_, domain)| domain == &*env.shared.domain);
     let about = on_this_server.then(|| About {
         local: local.clone(),
         contact: contact.clone(),
         direction: Direction::Outbound,
     });
-    request.commit_about(home, about, move |transaction| {
+    request.commit_about(actors, env, fx, about, move |transaction| {
         let none = || StanzaError::from(StanzaCondition::ItemNotFound);
         let Some(item) = transaction.roster_item(&local, &contact)?.filter(|item| item.listed) else {
             return Ok(Err(none()));
@@ -139,9 +151,9 @@ fn remove(home: &mut Home, request: &Request, contact: String) -> Reply {
         let Some(version) = transaction.remove_roster_item(&local, &contact)? else {
             return Ok(Err(none()));
         };
-        Ok(Ok(Committed::hand_on(move |home, ticket| {
-            roster::push_removed(home, &local, &contact, version);
-            subscription::removed(home, &local, &item, ticket)
+        Ok(Ok(Committed::hand_on(move |actors, env, fx, ticket| {
+            roster::push_removed(actors, env, fx, &local, &contact, version);
+            subscription::removed(&mut actors.users, env, fx, &local, &item, ticket)
         })))
     })
 }

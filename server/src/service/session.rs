@@ -1,10 +1,12 @@
 //! The session request of RFC 3921 §3: binding a resource has established the session already, so old clients
 //! that still ask are told that all is well.
 
+use crate::env::Env;
 use crate::service::{Reply, Request, Scopes, Service};
 use crate::stanza::Type;
 use crate::stream::errors::StanzaCondition;
-use crate::user::home::Home;
+use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 use crate::user::writes::Area;
 
 /// Namespace of the request.
@@ -20,7 +22,7 @@ pub const SERVICE: Service = Service {
     handle,
 };
 
-fn handle(_: &mut Home, request: &Request) -> Reply {
+fn handle(_: &mut Actors, _: &Env, _: &mut Effects, request: &Request) -> Reply {
     match request.typ {
         Type::Set => Reply::Done,
         _ => StanzaCondition::BadRequest.into(),

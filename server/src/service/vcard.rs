@@ -1,10 +1,12 @@
 //! vCards (XEP-0054). Avatars in them (XEP-0153) need nothing more: clients announce them in their presence, which
 //! the server passes on as it is.
 
+use crate::env::Env;
 use crate::service::{Committed, Reply, Request, Scope, Scopes, Service, unreadable};
 use crate::stanza::Type;
 use crate::stream::errors::StanzaCondition;
-use crate::user::home::Home;
+use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 use crate::user::writes::Area;
 use crate::xml::Element;
 
@@ -23,19 +25,19 @@ pub const SERVICE: Service = Service {
     handle,
 };
 
-fn handle(home: &mut Home, request: &Request) -> Reply {
+fn handle(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -> Reply {
     match (request.typ, request.scope) {
         (Type::Get, Scope::OtherAccount) if request.is_hidden => NONE.into(),
-        (Type::Get, scope) => read(home, &request.account, scope),
-        (_, Scope::OwnAccount) => write(home, request),
+        (Type::Get, scope) => read(env, &request.account, scope),
+        (_, Scope::OwnAccount) => write(actors, env, fx, request),
         _ => StanzaCondition::Forbidden.into(),
     }
 }
 
 /// An account without a vCard, one that does not exist and one that blocks the requester look alike (§3.3); the owner
 /// hears that there is none.
-fn read(home: &Home, account: &str, scope: Scope) -> Reply {
-    match home.shared.directory.vcard(account) {
+fn read(env: &Env, account: &str, scope: Scope) -> Reply {
+    match env.shared.directory.vcard(account) {
         Ok(Some(bytes)) => match Element::parse(&bytes) {
             Ok(vcard) => Reply::Result(vcard),
             Err(error) => {
@@ -49,14 +51,14 @@ fn read(home: &Home, account: &str, scope: Scope) -> Reply {
     }
 }
 
-fn write(home: &mut Home, request: &Request) -> Reply {
+fn write(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -> Reply {
     let account = request.account.clone();
     let bytes = request.query.to_bytes();
     // Declaring namespaces anew on each element can make it longer than it came.
-    if bytes.len() > home.config.limits.stanza_bytes as usize {
+    if bytes.len() > env.config.limits.stanza_bytes as usize {
         return StanzaCondition::NotAcceptable.into();
     }
-    request.commit(home, move |transaction| {
+    request.commit(actors, env, fx, move |transaction| {
         transaction.set_vcard(&account, &bytes)?;
         Ok(Ok(Committed::default()))
     })

@@ -1,9 +1,11 @@
 //! Software version (XEP-0092). The operating system is not told: §5 leaves it out where it helps attackers.
 
+use crate::env::Env;
 use crate::service::{Reply, Request, Scopes, Service};
 use crate::stanza::Type;
 use crate::stream::errors::StanzaCondition;
-use crate::user::home::Home;
+use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 use crate::user::writes::Area;
 use crate::xml::Element;
 
@@ -22,7 +24,7 @@ pub const SERVICE: Service = Service {
     handle,
 };
 
-fn handle(_: &mut Home, request: &Request) -> Reply {
+fn handle(_: &mut Actors, _: &Env, _: &mut Effects, request: &Request) -> Reply {
     if request.typ != Type::Get {
         return StanzaCondition::NotAllowed.into();
     }

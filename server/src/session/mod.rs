@@ -109,7 +109,7 @@ pub struct Session {
 const _: () = assert!(size_of::<Session>() <= 88);
 
 /// A session that moves to another worker, with its socket.
-pub struct Traveller {
+pub struct Migration {
     /// The session; its connection id means nothing on the way.
     pub session: Session,
     /// The socket, with what was read and not yet looked at.

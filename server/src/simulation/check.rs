@@ -17,7 +17,7 @@ const ITERATION_BYTES: usize = 1 << 20;
 /// Work units of one iteration at most: the shares of its parts, and in each what was begun and had to be finished.
 const ITERATION_UNITS: u64 = 12_288;
 
-/// Bytes of one parcel at most: a mailbox that is empty takes it, whatever its limit.
+/// Bytes of one batch at most: a mailbox that is empty takes it, whatever its limit.
 const PARCEL_BYTES_MAX: usize = 128 << 10;
 
 /// Parcels that wait for room in a mailbox; far more than any iteration makes.
@@ -43,7 +43,7 @@ impl World {
         for lane in &self.lanes {
             if lane.high_water() > lane.limit() {
                 let (high, limit) = (lane.high_water(), lane.limit());
-                self.failure.get_or_insert_with(|| format!("{high} parcels in a mailbox for {limit}"));
+                self.failure.get_or_insert_with(|| format!("{high} batches in a mailbox for {limit}"));
             }
             let (_, high, limit) = lane.bytes();
             if high > limit.max(PARCEL_BYTES_MAX) {
@@ -52,18 +52,18 @@ impl World {
         }
         let limit = self.settings.output_backlog_bytes as usize + ITERATION_BYTES;
         for index in 0..self.workers.len() {
-            let longest = self.workers[index].core().home().metrics().work_longest.get();
+            let longest = self.workers[index].core().env().metrics().work_longest.get();
             if longest > ITERATION_UNITS {
                 self.fail(format!("an iteration of worker {index} did {longest} units of work"));
             }
             let backlog = self.workers[index].driver_mut().backlog_longest();
-            let waiting = self.workers[index].core().home().post.waiting();
+            let waiting = self.workers[index].core().effects().links.waiting();
             if backlog > limit {
                 self.fail(format!(
                     "{backlog} bytes wait for one client of worker {index}; the limit is {limit}"
                 ));
             }
-            let held = self.workers[index].core().home().under_way.bytes();
+            let held = self.workers[index].core().actors().under_way.bytes();
             if held > self.settings.held_bytes as usize + HELD_BYTES {
                 let limit = self.settings.held_bytes;
                 self.fail(format!(
@@ -71,7 +71,7 @@ impl World {
                 ));
             }
             if waiting > WAITING_PARCELS_MAX {
-                self.fail(format!("{waiting} parcels of worker {index} wait for room in a mailbox"));
+                self.fail(format!("{waiting} batches of worker {index} wait for room in a mailbox"));
             }
             self.check_shares(index);
         }
@@ -79,10 +79,11 @@ impl World {
 
     /// No account makes a worker hold more than its share. Returns the most that one does.
     pub(super) fn check_shares(&mut self, worker: usize) -> usize {
-        let home = self.workers[worker].core().home();
-        let limit = home.config.limits.account_memory_kib as usize * 1024 + ACCOUNT_BYTES;
-        let keys: BTreeSet<_> = home.users.iter().map(|(_, resource)| resource.user).collect();
-        let sums = keys.into_iter().map(|user| share::of_account(home, user));
+        let core = self.workers[worker].core();
+        let (actors, env, fx) = (core.actors(), core.env(), core.effects());
+        let limit = env.config.limits.account_memory_kib as usize * 1024 + ACCOUNT_BYTES;
+        let keys: BTreeSet<_> = actors.users.iter().map(|(_, resource)| resource.user).collect();
+        let sums = keys.into_iter().map(|user| share::of_account(actors, env, fx, user));
         let Some(most) = sums.max_by_key(share::Sum::total) else { return 0 };
         if most.total() > limit {
             self.fail(format!("an account of worker {worker} holds {most:?}; at most {limit}"));
@@ -94,8 +95,8 @@ impl World {
     pub(super) fn waiting(&self) -> Result<BTreeSet<u32>, String> {
         let mut waiting = BTreeSet::new();
         for worker in &self.workers {
-            let log = worker.core().home().ledger.log();
-            for record in log.users().flat_map(|user| log.pending(user)) {
+            let log = worker.core().actors().ledger.log();
+            for record in log.actors().flat_map(|user| log.pending(user)) {
                 let record = record.map_err(|damage| damage.to_string())?;
                 let kept = record::decode(record.payload).ok_or("a record cannot be read")?;
                 let message = Element::parse(kept.stanza).map_err(|_| "a record holds no stanza")?;
@@ -148,7 +149,7 @@ impl World {
     fn check_counts(&mut self) {
         let online = self.clients.iter().filter(|client| client.stage == Stage::Online).count();
         let connected = self.clients.iter().filter(|client| client.stage != Stage::Away).count();
-        let bound: usize = self.workers.iter().map(|worker| worker.core().home().users.counts().1).sum();
+        let bound: usize = self.workers.iter().map(|worker| worker.core().actors().users.counts().1).sum();
         let sessions: usize = self.workers.iter().map(|worker| worker.core().sessions().len()).sum();
         if bound != online {
             return self.fail(format!("{online} clients are online, the server has {bound} resources"));
@@ -330,20 +331,21 @@ impl World {
             ("admitted, not bound", unbound as usize),
         ];
         for worker in &self.workers {
-            let home = worker.core().home();
-            let (users, resources) = home.users.counts();
+            let core = worker.core();
+            let (actors, env, fx) = (core.actors(), core.env(), core.effects());
+            let (users, resources) = actors.users.counts();
             left.push(("sessions", worker.core().sessions().len()));
             left.push(("users", users));
             left.push(("resources", resources));
-            left.push(("pending jobs", home.jobs.pending()));
-            left.push(("held bytes", home.under_way.bytes()));
-            left.push(("subscriptions under way", usize::from(!home.under_way.is_empty())));
-            left.push(("waiting parcels", home.post.waiting()));
-            left.push(("bytes of input held", home.metrics().input_held.get() as usize));
-            left.push(("bytes of contacts kept", home.contacts.bytes()));
+            left.push(("pending jobs", fx.jobs.pending()));
+            left.push(("held bytes", actors.under_way.bytes()));
+            left.push(("subscriptions under way", usize::from(!actors.under_way.is_empty())));
+            left.push(("waiting batches", fx.links.waiting()));
+            left.push(("bytes of input held", env.metrics().input_held.get() as usize));
+            left.push(("bytes of contacts kept", actors.contacts.bytes()));
             // One timer ticks every second; one ends a drain.
             let expected = 1 + usize::from(self.stopping);
-            left.push(("timers", (home.metrics().timers.get() as usize).saturating_sub(expected)));
+            left.push(("timers", (env.metrics().timers.get() as usize).saturating_sub(expected)));
         }
         for (description, value) in metrics::totals(&self.shared.metrics) {
             let gauges = ["connections", "sessions", "users", "tls_sessions", "queue.output.length"];

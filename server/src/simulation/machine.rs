@@ -9,23 +9,19 @@ use whimbrel_storage::log::Log;
 
 use super::Settings;
 use crate::config::Config;
+use crate::env::Env;
+use crate::exchange::links::Links;
 use crate::runtime::driver::sim::{Network, Random, Sim};
 use crate::runtime::driver::{Driver, Tuning, Wake};
-use crate::runtime::jobs::{Backend, Completions, Jobs, Stepped};
 use crate::runtime::mailbox;
-use crate::runtime::outbox::Outbox;
-use crate::runtime::postroom::PostRoom;
 use crate::runtime::timer::Millis;
-use crate::runtime::work::Work;
 use crate::shared::{Inherited, Shared};
 use crate::stream::sasl::throttle::{self, Throttle};
 use crate::tls::Acceptor;
-use crate::user::home::Home;
+use crate::user::actors::Actors;
+use crate::user::actors::Effects;
+use crate::user::jobs::{Backend, Completions, Jobs, Stepped};
 use crate::user::ledger::{Commit, Ledger};
-use crate::user::presence::contacts::Contacts;
-use crate::user::subscription::under_way::UnderWay;
-use crate::user::tables::Users;
-use crate::user::writes::Writes;
 use crate::worker::Worker;
 use crate::worker::command::CommandQueue;
 use crate::worker::core::Core;
@@ -87,7 +83,11 @@ impl Machine {
         let throttle = Throttle::new(limits, words.throttle);
         let count = settings.workers;
         // The time of a world is not that of the system: all streams are young.
-        let options = whimbrel_storage::log::Options { resume_window_ms: u64::MAX, ..config.log_options() };
+        let options = whimbrel_storage::log::Options {
+            resume_window_ms: u64::MAX,
+            now_ms: TIME_AT_START_MS + now.0,
+            ..config.log_options()
+        };
         // The number of workers never changes.
         let opened = Log::open_all(&config.data.join("log"), &options, count, &|_| None, &|_| {})
             .map_err(|error| error.to_string())?;
@@ -130,34 +130,22 @@ impl Machine {
             .enumerate()
             .map(|(worker, ((driver, post), log))| {
                 let backend = Backend::Stepped(stepped.clone());
-                let home = Home {
-                    users: Users::new(shared.hasher.clone()),
+                let env = Env {
+                    shared: shared.clone(),
                     config: config.clone(),
                     worker,
                     now,
-                    out: Outbox::default(),
-                    post: PostRoom::new(post, wakers.clone()),
-                    jobs: Jobs::new(worker, backend, completions[worker].clone()),
-                    broadcast_max: 2,
-                    spreading: Default::default(),
-                    under_way: UnderWay::default(),
-                    writes: Writes::default(),
-                    inputs: Default::default(),
-                    ends: Vec::new(),
-                    cut: Vec::new(),
-                    scratch: Vec::new(),
-                    sender: String::new(),
-                    payload: Vec::new(),
-                    ledger: Ledger::new(log, commit),
-                    touched: Vec::new(),
-                    pumps: Vec::new(),
-                    over: Vec::new(),
-                    work: Work::default(),
-                    contacts: Contacts::default(),
                     time_at_start: Some(TIME_AT_START_MS),
-                    shared: shared.clone(),
+                    broadcast_max: 2,
                 };
-                Worker::new(driver, Core::new(home, TLS_LISTENERS.to_vec()), commands[worker].clone())
+                let actors = Actors::new(shared.hasher.clone(), Ledger::new(log, commit));
+                let jobs = Jobs::new(worker, backend, completions[worker].clone());
+                let fx = Effects::new(Links::new(post, wakers.clone()), jobs);
+                Worker::new(
+                    driver,
+                    Core::new(actors, env, fx, TLS_LISTENERS.to_vec()),
+                    commands[worker].clone(),
+                )
             })
             .collect();
         Ok(Machine { network, workers, shared, stepped, completions, commands, lanes })

@@ -97,7 +97,7 @@ fn cut(world: &mut World, index: usize) {
     for _ in 0..5 {
         turn(world);
     }
-    assert_eq!(world.workers[0].core().home().users.counts().1, 3);
+    assert_eq!(world.workers[0].core().actors().users.counts().1, 3);
     world.completions[0].deliver(written);
 }
 
@@ -249,7 +249,7 @@ fn a_subscription_request_that_waits_for_room_is_not_acknowledged() {
     write(&mut world);
     say(&mut world, 2, &roster_set("x"));
     turn(&mut world);
-    assert!(world.workers[0].core().home().under_way.has_waiting());
+    assert!(world.workers[0].core().actors().under_way.has_waiting());
     assert_eq!(handled(&mut world), None);
     settle(&mut world);
     assert!(handled(&mut world).is_some());
@@ -328,7 +328,7 @@ fn a_subscription_stanza_waits_for_room_in_the_directorys_queue() {
     let item = "<query xmlns='jabber:iq:roster'><item jid='x@sim.example'/></query>";
     say(&mut world, 2, &format!("<iq type='set' id='q0'>{item}</iq>"));
     turn(&mut world);
-    let waits = |world: &World| world.workers[0].core().home().under_way.has_waiting();
+    let waits = |world: &World| world.workers[0].core().actors().under_way.has_waiting();
     assert!(waits(&world));
     assert!(
         world.workers[0].timeout(world.now).is_some_and(|wait| wait.as_millis() <= 1),
@@ -356,7 +356,7 @@ fn a_worker_that_holds_too_much_reads_nothing_until_the_directory_has_caught_up(
         turn(&mut world);
     }
     assert!(world.workers[0].is_stalled());
-    let held = world.workers[0].core().home().under_way.bytes();
+    let held = world.workers[0].core().actors().under_way.bytes();
     assert!(held > 1000, "{held}");
     world.failure = None;
     write(&mut world);
@@ -365,5 +365,5 @@ fn a_worker_that_holds_too_much_reads_nothing_until_the_directory_has_caught_up(
         turn(&mut world);
     }
     assert!(!world.workers[0].is_stalled());
-    assert_eq!(world.workers[0].core().home().under_way.bytes(), 0);
+    assert_eq!(world.workers[0].core().actors().under_way.bytes(), 0);
 }

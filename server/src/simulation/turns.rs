@@ -13,7 +13,7 @@ const PING: &str = "<iq type='get' id='q0'><ping xmlns='urn:xmpp:ping'/></iq>";
 const ITERATION_UNITS_MAX: u64 = 7168;
 
 fn iqs(world: &World) -> u64 {
-    world.workers[0].core().home().metrics().iqs_in.get()
+    world.workers[0].core().env().metrics().iqs_in.get()
 }
 
 /// What has come of a client that sent so many pings at once, after the turn in which they came.
@@ -40,14 +40,15 @@ fn a_flood_waits_for_its_turns_and_a_quiet_client_does_not() {
     for _ in 0..5 {
         let n = write_to(&mut world, 1, None, 0);
         turn(&mut world);
-        let appended = world.workers[0].core().home().metrics().log_appends.get();
+        let appended = world.workers[0].core().env().metrics().log_appends.get();
         assert!(appended > 0, "message {n} is handled in the iteration in which it comes");
     }
     settle(&mut world);
     assert_eq!(iqs(&world) - before, 300, "nothing is lost");
-    let home = world.workers[0].core().home();
-    assert!(home.metrics().work_longest.get() <= ITERATION_UNITS_MAX);
-    assert_eq!(home.metrics().input_held.get(), 0);
+    let core = world.workers[0].core();
+    let (_, env, _) = (core.actors(), core.env(), core.effects());
+    assert!(env.metrics().work_longest.get() <= ITERATION_UNITS_MAX);
+    assert_eq!(env.metrics().input_held.get(), 0);
     assert!(!world.workers[0].core().has_turns(), "whoever is quiet stands in no queue");
 }
 
@@ -87,20 +88,20 @@ fn the_end_of_a_connection_comes_behind_what_it_has_sent() {
     world.network.client_close(link, false);
     world.clients[0].away(world.now);
     turn(&mut world);
-    assert_eq!(world.workers[0].core().home().users.counts().1, 4, "it is still there");
+    assert_eq!(world.workers[0].core().actors().users.counts().1, 4, "it is still there");
     for _ in 0..200 {
         world.pass(1);
         world.turn(0);
     }
     assert_eq!(iqs(&world) - before, 150, "everything was handled");
     // Nobody reads the answers, so the end may be seen only when the client is found silent.
-    let limits = &world.workers[0].core().home().config.limits;
+    let limits = &world.workers[0].core().env().config.limits;
     let silent = limits.idle_seconds + limits.idle_answer_seconds + 60;
     for _ in 0..silent {
         world.pass(1000);
         world.turn(0);
     }
-    assert!(world.workers[0].core().home().users.find("u0").is_none(), "its session has ended");
+    assert!(world.workers[0].core().actors().users.find("u0").is_none(), "its session has ended");
 }
 
 #[test]
@@ -118,7 +119,7 @@ fn a_client_that_asks_for_more_than_its_rate_is_read_from_at_that_rate() {
     }
     let quick = iqs(&world) - before;
     assert!((20..70).contains(&quick), "the burst and a turn beyond it, not {quick}");
-    assert!(world.workers[0].core().home().metrics().slowed.get() > 0);
+    assert!(world.workers[0].core().env().metrics().slowed.get() > 0);
     let deadline = world.workers[0].core().next_deadline().expect("somebody will go on with it");
     assert!(deadline.since(world.now) <= 10_000);
     for _ in 0..20 {

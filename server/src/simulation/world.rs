@@ -20,10 +20,10 @@ use crate::limits::Limits;
 use crate::metrics;
 use crate::runtime::driver::sim::{Network, Random, Sim};
 use crate::runtime::driver::{ConnId, Driver};
-use crate::runtime::jobs::{Completions, Stepped};
 use crate::runtime::mailbox;
 use crate::runtime::timer::Millis;
 use crate::shared::Shared;
+use crate::user::jobs::{Completions, Stepped};
 use crate::user::ledger;
 use crate::user::tables::{Flags, Resource};
 use crate::worker::Worker;
@@ -149,10 +149,13 @@ impl World {
         Ok((world, words))
     }
 
-    /// The home of a worker, for tests of what a home decides.
+    /// What a worker decides with, for tests.
     #[cfg(test)]
-    pub(crate) fn home_mut(&mut self, worker: usize) -> &mut crate::user::home::Home {
-        self.workers[worker].core_mut().home_mut()
+    pub(crate) fn parts_mut(
+        &mut self,
+        worker: usize,
+    ) -> (&mut crate::user::actors::Actors, &mut crate::env::Env, &mut crate::user::actors::Effects) {
+        self.workers[worker].core_mut().parts_mut()
     }
 
     /// Lives through the times of trouble and the rests between them, then lets everybody leave.
@@ -323,7 +326,7 @@ impl World {
         self.network.is_quiet()
             && self.stepped.waiting() == (0, 0)
             && self.completions.iter().all(|completions| completions.is_empty())
-            && self.workers.iter().all(|worker| !worker.core().home().under_way.has_waiting())
+            && self.workers.iter().all(|worker| !worker.core().actors().under_way.has_waiting())
             && self.clients.iter().all(|client| !client.is_writing())
             && self.workers.iter_mut().all(|worker| {
                 let timeout = worker.timeout(now);
@@ -343,7 +346,7 @@ impl World {
         };
         self.workers
             .iter()
-            .any(|worker| worker.core().home().users.iter().any(|(_, resource)| lost(resource)))
+            .any(|worker| worker.core().actors().users.iter().any(|(_, resource)| lost(resource)))
     }
 
     /// Everybody listens again and nobody starts anything new, until nothing is under way. Those who vanished

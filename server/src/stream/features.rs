@@ -1,6 +1,5 @@
 //! Stream headers and features that the server sends (RFC 6120 §4.2, §4.3).
 
-use crate::service::caps;
 use crate::stream::machine::Surroundings;
 use crate::stream::sasl::{ChannelBindings, NS_SASL, Offer};
 use crate::stream::sm::element;
@@ -80,7 +79,7 @@ pub fn write_after_login(surroundings: &Surroundings<'_>, out: &mut Vec<u8>) {
           <csi xmlns='urn:xmpp:csi:0'/>",
     );
     element::write_feature(out);
-    caps::stream_feature(&surroundings.shared.domain, out);
+    (surroundings.capabilities)(out);
     out.extend_from_slice(b"</stream:features>");
 }
 

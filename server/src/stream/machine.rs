@@ -18,16 +18,17 @@ use whimbrel_storage::jid::{self, JidRef};
 
 use crate::config::Config;
 use crate::metrics::WorkerMetrics;
-use crate::registration::in_band;
+use crate::registration::form;
 use crate::reply;
 use crate::runtime::timer::TimerId;
-use crate::service::register::{self, Form};
 use crate::shared::Shared;
 use crate::stanza::{Kind, Type};
 use crate::stream::errors::{StanzaCondition, StanzaError, StreamCondition, StreamEnd};
 use crate::stream::features::{self, NS_BIND, NS_STARTTLS};
+use crate::stream::form::{Form, NAMESPACE};
+use crate::stream::phone;
 use crate::stream::registration;
-use crate::stream::sasl::audit::{self, FailedLogin, Why};
+use crate::stream::sasl::audit::{FailedLogin, Why};
 use crate::stream::sasl::throttle::Verdict;
 use crate::stream::sasl::{
     self, ChannelBindings, Exchange, Failure, Mechanism, NS_SASL, Offer, PlainCheck, SERVER_NONCE_BYTES,
@@ -52,6 +53,8 @@ pub struct Surroundings<'a> {
     pub now_ms: u64,
     /// The worker, whose metrics count.
     pub worker: usize,
+    /// Appends what the server says of its capabilities after the login (XEP-0115 §6.3).
+    pub capabilities: fn(&mut Vec<u8>),
 }
 
 impl Surroundings<'_> {
@@ -115,7 +118,7 @@ pub enum Step {
         /// The iq's id.
         id: String,
         /// The form.
-        fields: in_band::Fields,
+        fields: form::Fields,
     },
     /// Bind this resource, or one that the server makes up, and answer the iq with this id.
     Bind {
@@ -274,9 +277,9 @@ impl Negotiation {
         }
         match child {
             Some(("bind", NS_BIND)) if self.user.is_some() => Ok(bind(at, stanza, out)),
-            Some(("query", register::NAMESPACE)) if self.may_register(at) => {
+            Some(("query", NAMESPACE)) if self.may_register(at) => {
                 let step = match at.config.registration.in_band {
-                    true => in_band::request(at, stanza, out),
+                    true => phone::request(at, stanza, out),
                     false => registration::request(at, stanza, out),
                 };
                 self.waiting = matches!(step, Step::Register { .. } | Step::RegisterNumber { .. });
@@ -512,7 +515,7 @@ impl Negotiation {
     fn tell(&self, at: &Surroundings<'_>, why: Why) {
         let mechanism = self.exchange.as_ref().map_or("-", |exchange| exchange.mechanism().name());
         let login = FailedLogin { account: self.claimed.as_deref(), address: at.peer, mechanism, why };
-        audit::note(at.shared, at.worker, &login, at.now_ms);
+        at.shared.note_failed_login(at.worker, &login, at.now_ms);
     }
 
     /// Answers with `<failure/>`; the last one that a stream may have ends it (RFC 6120 §6.4.5).

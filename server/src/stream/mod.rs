@@ -2,7 +2,9 @@
 
 pub mod errors;
 pub mod features;
+pub mod form;
 pub mod machine;
+pub mod phone;
 pub mod registration;
 pub mod sasl;
 pub mod sm;

@@ -5,63 +5,12 @@
 //! ```
 //! While keys and account are made the stream waits, so that a client may send its login right behind.
 
-use std::net::IpAddr;
-use std::num::NonZeroU32;
-use std::sync::Mutex;
-
-use foldhash::fast::RandomState;
-use hashbrown::HashMap;
-use whimbrel_storage::credentials::Credentials;
-
 use crate::reply;
-use crate::runtime::driver::ConnId;
-use crate::runtime::jobs::{Done, Then};
-use crate::service::register::{self, Form, NAMESPACE};
 use crate::stanza::{Kind, Type};
 use crate::stream::errors::{StanzaCondition, StanzaError};
+use crate::stream::form::{Form, NAMESPACE};
 use crate::stream::machine::{Step, Surroundings, bind_error};
-use crate::user::home::Home;
 use crate::xml::{CLIENT, Element, Stanza};
-use whimbrel_address::Block;
-
-/// How many times as often as an address its network may try: an IPv6 /48 has 65,536 addresses.
-const NETWORK_SHARE: u32 = 8;
-
-/// Addresses and networks that are remembered; in an hour in which more than these register, further ones are refused.
-const ADDRESSES_MAX: usize = 65_536;
-
-/// How often each address has tried to register in the current hour of the server's clock.
-#[derive(Default)]
-pub struct Quota(Mutex<Hour>);
-
-#[derive(Default)]
-struct Hour {
-    number: u64,
-    attempts: HashMap<Block, u32, RandomState>,
-}
-
-impl Quota {
-    /// Counts an attempt; `false` when the address has had its `limit` (`limits.registrations_per_hour`), or its network
-    /// [`NETWORK_SHARE`] times as many.
-    pub fn take(&self, peer: IpAddr, limit: u32, now_ms: u64) -> bool {
-        let mut hour = self.0.lock().expect("no code panics while it holds this lock");
-        let number = now_ms / 3_600_000;
-        if hour.number != number {
-            *hour = Hour { number, ..Hour::default() };
-        }
-        let wanted = [(Block::of(peer), limit), (Block::network(peer), limit.saturating_mul(NETWORK_SHARE))];
-        let attempts = &mut hour.attempts;
-        let new = wanted.iter().filter(|(key, _)| !attempts.contains_key(key)).count();
-        let had = |key: &Block| attempts.get(key).copied().unwrap_or(0);
-        if attempts.len() + new > ADDRESSES_MAX || wanted.iter().any(|(key, most)| had(key) >= *most) {
-            return false;
-        }
-        for (key, _) in wanted {
-            *attempts.entry(key).or_insert(0) += 1;
-        }
-        true
-    }
-}
 
 /// Handles an iq with a registration query on a stream that has not authenticated. What can be answered at once
 /// is written to `out`.
@@ -94,85 +43,4 @@ fn write_form(domain: &str, id: &str, out: &mut Vec<u8>) {
         .child(field("username"))
         .child(field("password"));
     reply::iq(Type::Result, Some(domain), "", Some(id), out, |out| query.write(CLIENT, out));
-}
-
-/// Makes keys and account. The answer goes to the connection by [`crate::runtime::jobs::Jobs::answer`].
-pub fn start(home: &mut Home, conn: ConnId, peer: IpAddr, id: String, form: Form) {
-    let limit = home.config.limits.registrations_per_hour;
-    if !home.shared.registrations.take(peer, limit, home.now.0) {
-        home.metrics().refused_registrations.add(1);
-        let text = "too many accounts from this address; try again in an hour";
-        let error = StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text);
-        return refuse(home, conn, &id, error);
-    }
-    let Form { username, password } = form;
-    let iterations = NonZeroU32::new(home.config.auth.scram_iterations).unwrap_or(NonZeroU32::MIN);
-    let answer_to = id.clone();
-    let queued = home.jobs.hash(Box::new(move || {
-        let derived = Credentials::derive(&password, iterations);
-        Done::Home(Box::new(move |home| match derived {
-            Ok(credentials) => create(home, conn, answer_to, username, credentials),
-            Err(error) => refuse(home, conn, &answer_to, register::password_refused(&error)),
-        }))
-    }));
-    if !queued {
-        home.metrics().refused_crypto.add(1);
-        refuse(home, conn, &id, register::pool_is_full());
-    }
-}
-
-fn create(home: &mut Home, conn: ConnId, id: String, username: String, credentials: Credentials) {
-    let (on_failure, on_refusal) = (id.clone(), id.clone());
-    let submitted = home.write(
-        move |transaction| {
-            let created = transaction.create_account(&username, &credentials)?;
-            let then: Then = Box::new(move |home| {
-                if created {
-                    home.metrics().registrations.add(1);
-                    let mut answer = Vec::new();
-                    let domain = home.shared.domain.clone();
-                    reply::open(Kind::Iq, Type::Result, Some(&domain), "", Some(&id), &mut answer);
-                    answer.extend_from_slice(b"/>");
-                    home.jobs.answer(conn, answer);
-                } else {
-                    refuse(home, conn, &id, StanzaCondition::Conflict.into());
-                }
-            });
-            Ok(then)
-        },
-        move |home, error| refuse(home, conn, &on_failure, error),
-    );
-    if let Err(error) = submitted {
-        refuse(home, conn, &on_refusal, error);
-    }
-}
-
-fn refuse(home: &mut Home, conn: ConnId, id: &str, error: StanzaError) {
-    let mut answer = Vec::new();
-    bind_error(&home.shared.domain.clone(), Some(id), error, &mut answer);
-    home.jobs.answer(conn, answer);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_has_its_quota_each_hour() {
-        let quota = Quota::default();
-        let (a, b): (IpAddr, IpAddr) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
-        assert!(quota.take(a, 2, 0) && quota.take(a, 2, 1000));
-        assert!(!quota.take(a, 2, 3_599_999));
-        assert!(quota.take(b, 2, 3_599_999));
-        assert!(quota.take(a, 2, 3_600_000));
-        assert!(!quota.take(b, 0, 3_600_000));
-    }
-
-    #[test]
-    fn a_network_of_changing_addresses_has_a_quota_as_well() {
-        let quota = Quota::default();
-        let taken = (0..255).filter(|n| quota.take([10, 0, 0, *n].into(), 2, 0)).count();
-        assert_eq!(taken, 2 * NETWORK_SHARE as usize);
-        assert!(quota.take([10, 0, 1, 1].into(), 2, 0));
-    }
 }

@@ -23,8 +23,7 @@ use super::rehearse::Contents;
 use super::sample;
 use super::state::ServerState;
 use super::takeover::absolute;
-use crate::boot::Server;
-use crate::registration::Registration;
+use crate::running::Server;
 use crate::runtime::platform;
 use crate::worker::command::Command;
 use crate::worker::upgrade::{Census, NotParked, Park, Parked, Verdict};
@@ -126,7 +125,7 @@ impl Server {
         let most = platform::descriptor_limits().map_or(1 << 20, |limits| limits.soft.min(1 << 26));
         let marked = self.shared.directory.close_on_exec(RawFd::try_from(most).unwrap_or(RawFd::MAX));
         marked.map_err(|error| error.to_string())?;
-        let _registration = RegistrationPaused::new(self, order, patience)?;
+        let _services = ServicesPaused::new(self, order, patience)?;
         let (connections, _) = self.shared.admission.counts();
         (order.tell)(&format!("handing over {connections} connections"));
         let mut phases = Phases { since: Instant::now(), list: Vec::new() };
@@ -281,28 +280,43 @@ impl Server {
     }
 }
 
-/// Nothing of registration is under way while this lives: no text message is lost or sent twice by the exec.
-struct RegistrationPaused<'a>(Option<&'a Registration>);
+/// Nothing of registration and of the HTTP server is under way while this lives: no text message is lost or sent twice by
+/// the exec, and no answer cut off.
+struct ServicesPaused<'a>(&'a Server);
 
-impl<'a> RegistrationPaused<'a> {
+impl<'a> ServicesPaused<'a> {
     fn new(server: &'a Server, order: &Order<'_>, patience: Duration) -> Result<Self, String> {
-        let paused = RegistrationPaused(server.registration.as_deref());
-        let Some(registration) = paused.0 else { return Ok(paused) };
-        (order.tell)("waiting for text messages that are being sent");
-        match registration.pause(Instant::now() + patience) {
-            true => Ok(paused),
-            false => Err(format!(
-                "a text message was still being sent after {} seconds (limits.upgrade_seconds); try again",
-                patience.as_secs()
-            )),
+        let paused = ServicesPaused(server);
+        let deadline = Instant::now() + patience;
+        let late = |what: &str| {
+            let seconds = patience.as_secs();
+            format!("{what} after {seconds} seconds (limits.upgrade_seconds); try again")
+        };
+        if let Some(http) = &server.http {
+            http.shut();
+        }
+        if let Some(registration) = &server.registration {
+            (order.tell)("waiting for text messages that are being sent");
+            if !registration.pause(deadline) {
+                return Err(late("a text message was still being sent"));
+            }
+        }
+        match &server.http {
+            Some(http) if !http.wait_until_written(deadline) => {
+                Err(late("an answer of the HTTP server was still being written"))
+            }
+            _ => Ok(paused),
         }
     }
 }
 
-impl Drop for RegistrationPaused<'_> {
+impl Drop for ServicesPaused<'_> {
     fn drop(&mut self) {
-        if let Some(registration) = self.0 {
+        if let Some(registration) = &self.0.registration {
             registration.go_on();
+        }
+        if let Some(http) = self.0.http.as_ref().filter(|_| !self.0.is_draining()) {
+            http.open();
         }
     }
 }

@@ -2,10 +2,12 @@
 
 use whimbrel_storage::jid::JidRef;
 
+use crate::env::Env;
 use crate::runtime::work;
 use crate::stanza::{Delivery, Traits};
 use crate::stream::errors::{StanzaCondition, StanzaError};
-use crate::user::home::Home;
+use crate::user::actors::Effects;
+use crate::user::tables::Users;
 use crate::user::tables::{ResourceKey, UserKey};
 
 /// The namespace of the application-specific error that tells a user that he blocks the recipient himself.
@@ -13,39 +15,39 @@ pub const ERRORS_NAMESPACE: &str = "urn:xmpp:blocking:errors";
 
 /// Whether the user blocks this JID. For a user who is not online the directory is asked; one that cannot be
 /// read blocks nobody.
-pub fn blocks(home: &Home, local: &str, other: &JidRef<'_>) -> bool {
-    match home.users.find(local) {
-        Some(user) => user_blocks(home, user, other),
-        None => load(home, local).is_some_and(|list| on_list(&list, other)),
+pub fn blocks(users: &Users, env: &Env, fx: &Effects, local: &str, other: &JidRef<'_>) -> bool {
+    match users.find(local) {
+        Some(user) => user_blocks(users, user, other),
+        None => load(env, fx, local).is_some_and(|list| on_list(&list, other)),
     }
 }
 
 /// As [`blocks`], of a user who is online.
-pub fn user_blocks(home: &Home, user: UserKey, other: &JidRef<'_>) -> bool {
-    home.users.user(user).blocked.as_ref().is_some_and(|list| on_list(list, other))
+pub fn user_blocks(users: &Users, user: UserKey, other: &JidRef<'_>) -> bool {
+    users.user(user).blocked.as_ref().is_some_and(|list| on_list(list, other))
 }
 
 /// Whether a stanza comes from somebody whom its recipient blocks; `user` is the recipient when he is online. Who
 /// blocks nobody, as most people do, costs one look.
-pub fn stops(home: &Home, d: &Delivery<'_>, user: Option<UserKey>) -> bool {
-    if d.traits.has(Traits::FROM_SERVER) || user.is_some_and(|user| home.users.user(user).blocked.is_none()) {
+pub fn stops(users: &Users, env: &Env, fx: &Effects, d: &Delivery<'_>, user: Option<UserKey>) -> bool {
+    if d.traits.has(Traits::FROM_SERVER) || user.is_some_and(|user| users.user(user).blocked.is_none()) {
         return false;
     }
     let Ok(from) = JidRef::parse(d.from) else { return false };
-    from.local() != Some(d.to_local) && blocks(home, d.to_local, &from)
+    from.local() != Some(d.to_local) && blocks(users, env, fx, d.to_local, &from)
 }
 
 /// Whether a user of this worker, by a JID, blocks resources of somebody and not the whole account. Then presence to a bare JID
 /// passes those resources by (XEP-0191 §2.2, §3.3), which only the recipient's home can see to.
-pub fn chooses_resources(home: &Home, from: &str) -> bool {
-    let list = home.users.find(localpart(from)).and_then(|user| home.users.user(user).blocked.as_ref());
+pub fn chooses_resources(users: &Users, from: &str) -> bool {
+    let list = users.find(localpart(from)).and_then(|user| users.user(user).blocked.as_ref());
     list.is_some_and(|list| list.iter().any(|jid| jid.contains('/')))
 }
 
 /// The list of somebody who sends a presence and [`chooses_resources`], wherever they live. It is at least as new as the
 /// presence: a change is committed before it takes effect.
-pub fn list_of_sender(home: &Home, from: &str) -> Option<Box<Vec<Box<str>>>> {
-    load(home, localpart(from))
+pub fn list_of_sender(env: &Env, fx: &Effects, from: &str) -> Option<Box<Vec<Box<str>>>> {
+    load(env, fx, localpart(from))
 }
 
 fn localpart(jid: &str) -> &str {
@@ -54,19 +56,19 @@ fn localpart(jid: &str) -> &str {
 
 /// Whether a sorted list names just this resource of a user of this worker. What it blocks as a whole is kept from the presence
 /// by the sender's home, and has to hear of the end when it is put on the list.
-pub fn names_resource(home: &Home, list: &[Box<str>], key: ResourceKey) -> bool {
+pub fn names_resource(users: &Users, env: &Env, list: &[Box<str>], key: ResourceKey) -> bool {
     let has = |jid: &str| list.binary_search_by(|entry| (**entry).cmp(jid)).is_ok();
-    let name = &home.users.resource(key).name;
-    has(&home.full_jid(key)) || has(&format!("{}/{name}", home.shared.domain))
+    let name = &users.resource(key).name;
+    has(&users.full_jid(env, key)) || has(&format!("{}/{name}", env.shared.domain))
 }
 
 /// Reads a user's list; `None` when it is empty.
-pub fn load(home: &Home, local: &str) -> Option<Box<Vec<Box<str>>>> {
-    let list = home.shared.directory.blocked(local).unwrap_or_else(|error| {
+pub fn load(env: &Env, fx: &Effects, local: &str) -> Option<Box<Vec<Box<str>>>> {
+    let list = env.shared.directory.blocked(local).unwrap_or_else(|error| {
         tracing::error!(user = local, %error, "cannot read a block list");
         Vec::new()
     });
-    home.work.add(work::LOOK + (list.len() / 8) as u64);
+    fx.work.add(work::LOOK + (list.len() / 8) as u64);
     let mut list: Vec<Box<str>> = list.into_iter().map(Into::into).collect();
     list.sort_unstable();
     (!list.is_empty()).then(|| Box::new(list))

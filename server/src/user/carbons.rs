@@ -1,73 +1,72 @@
 //! Message carbons (XEP-0280): copies of conversations to a user's other resources.
 
+use crate::env::Env;
 use crate::reply;
-use crate::stanza::{Delivery, Kind, Traits, Type};
-use crate::user::home::Home;
+use crate::stanza::{Delivery, Kind};
+use crate::user::actors::Actors;
+use crate::user::actors::Effects;
+use crate::user::delivery;
+use crate::user::flow::{Class, Outgoing};
 use crate::user::inactive;
 use crate::user::room::{self, Room};
-use crate::user::routing;
 use crate::user::tables::{Flags, ResourceKey, UserKey};
-
-/// XEP-0280 §6: what belongs to a conversation between people, unless the sender asked for no copy.
-///
-/// An error is copied only when this server gives it in answer to a message of which copies went out: then the
-/// other resources would else believe that it arrived. What a client answers with an error cannot be matched
-/// without keeping track of messages, and is not copied.
-pub fn eligible(d: &Delivery<'_>) -> bool {
-    let kind = match d.typ {
-        Type::Chat => true,
-        Type::Normal => d.traits.has(Traits::BODY) || d.traits.has(Traits::CONVERSATION),
-        Type::Error => d.traits.has(Traits::ANSWERS_COPIED),
-        _ => false,
-    };
-    kind && !d.traits.has(Traits::NO_COPY) && !d.traits.has(Traits::CARBON)
-}
 
 /// Copies what one resource sent to the others of the same user. What he sends to his own account is left to
 /// [`copy_received`], which knows which of them get the message itself.
-pub fn copy_sent(home: &mut Home, sender: ResourceKey, d: &Delivery<'_>) {
-    let user = home.users.user(home.users.resource(sender).user);
-    if user.resources.len() > 1 && *user.local != *d.to_local && eligible(d) {
-        copy(home, home.users.resource(sender).user, d, "sent", |key| key == sender);
+pub fn copy_sent(actors: &mut Actors, env: &Env, fx: &mut Effects, sender: ResourceKey, d: &Delivery<'_>) {
+    let user = actors.users.user(actors.users.resource(sender).user);
+    if user.resources.len() > 1 && *user.local != *d.to_local && d.is_copied() {
+        copy(actors, env, fx, actors.users.resource(sender).user, d, "sent", |key| key == sender);
     }
 }
 
 /// Copies what was delivered to some resources to the others of the same user.
-pub fn copy_received(home: &mut Home, user: UserKey, d: &Delivery<'_>, delivered_to: &[ResourceKey]) {
-    if home.users.user(user).resources.len() <= delivered_to.len() || !eligible(d) {
+pub fn copy_received(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    user: UserKey,
+    d: &Delivery<'_>,
+    delivered_to: &[ResourceKey],
+) {
+    if actors.users.user(user).resources.len() <= delivered_to.len() || !d.is_copied() {
         return;
     }
-    let own = home.bare_jid(&home.users.user(user).local);
+    let own = env.bare_jid(&actors.users.user(user).local);
     match d.from.strip_prefix(own.as_str()).and_then(|rest| rest.strip_prefix('/')) {
         Some(sender) => {
-            let sender = home.users.find_resource(user, sender);
-            copy(home, user, d, "sent", |key| delivered_to.contains(&key) || Some(key) == sender);
+            let sender = actors.users.find_resource(user, sender);
+            copy(actors, env, fx, user, d, "sent", |key| delivered_to.contains(&key) || Some(key) == sender);
         }
-        None => copy(home, user, d, "received", |key| delivered_to.contains(&key)),
+        None => copy(actors, env, fx, user, d, "received", |key| delivered_to.contains(&key)),
     }
 }
 
 fn copy(
-    home: &mut Home,
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
     user: UserKey,
     d: &Delivery<'_>,
     direction: &'static str,
     has_it: impl Fn(ResourceKey) -> bool,
 ) {
-    let mut copies = home.users.user(user).resources.clone();
-    copies.retain(|key| home.users.resource(*key).flags.has(Flags::CARBONS) && !has_it(*key));
-    let from = home.bare_jid(&home.users.user(user).local);
+    let mut copies = actors.users.user(user).resources.clone();
+    copies.retain(|key| actors.users.resource(*key).flags.has(Flags::CARBONS) && !has_it(*key));
+    let from = env.bare_jid(&actors.users.user(user).local);
     for key in copies {
         // A copy must not end the stream of a client that reads slowly; the message itself is not lost by it.
-        if room::for_message(home, key) == Room::Later {
-            home.metrics().carbons_skipped.add(1);
+        if room::for_message(actors, env, fx, key) == Room::Later {
+            env.metrics().carbons_skipped.add(1);
             continue;
         }
-        let to = home.full_jid(key);
+        let to = actors.users.full_jid(env, key);
         let mut bytes = Vec::with_capacity(d.bytes.len() + 256);
         reply::open(Kind::Message, d.typ, Some(&from), &to, None, &mut bytes);
         wrap(d, direction, &mut bytes);
-        routing::hand_over_bytes(home, key, Kind::Message, d.from, inactive::urgency(d), &bytes);
+        let urgency = inactive::urgency(d);
+        let out = Outgoing { kind: Kind::Message, class: Class::Foreign, urgency, bytes: &bytes };
+        delivery::push_as(actors, env, fx, key, &out);
     }
 }
 

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use whimbrel_storage::log::Sequence;
 
+use crate::env::Env;
 use crate::reply;
 use crate::runtime::driver::ConnId;
 use crate::runtime::timer::TimerId;
@@ -15,9 +16,12 @@ use crate::runtime::work;
 use crate::stanza::{Kind, Type};
 use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::stream::sm::{AnswerTo, StreamManagement, Unacked, element};
-use crate::user::home::Home;
+use crate::user::actors::Actors;
+use crate::user::actors::Effects;
+use crate::user::inactive::Urgency;
 use crate::user::room::{self, Room};
 use crate::user::share;
+use crate::user::tables::Users;
 use crate::user::tables::{Flags, ResourceKey, UserKey};
 
 /// Bytes of the address and the id of a request that are remembered when its answer is not.
@@ -72,84 +76,132 @@ pub enum Class<'a> {
     Foreign,
 }
 
+/// A stanza for a resource, and what it is to it.
+#[derive(Copy, Clone, Debug)]
+pub struct Outgoing<'a> {
+    /// Kind.
+    pub kind: Kind,
+    /// What it is to the client.
+    pub class: Class<'a>,
+    /// Whether it may wait while the client is inactive.
+    pub urgency: Urgency,
+    /// The whole stanza.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> Outgoing<'a> {
+    /// Presence of `from`.
+    pub fn presence(from: &'a str, bytes: &'a [u8]) -> Outgoing<'a> {
+        Outgoing { kind: Kind::Presence, class: Class::Presence(from), urgency: Urgency::Replaceable, bytes }
+    }
+
+    /// An iq with which the server tells the client something of its own account.
+    pub fn own(bytes: &'a [u8]) -> Outgoing<'a> {
+        Outgoing { kind: Kind::Iq, class: Class::Own, urgency: Urgency::Now, bytes }
+    }
+
+    /// A message of the log.
+    pub fn record(sequence: Sequence, bytes: &'a [u8]) -> Outgoing<'a> {
+        Outgoing { kind: Kind::Message, class: Class::Record(sequence), urgency: Urgency::Now, bytes }
+    }
+
+    /// Whose presence it is, which a later one of the same sender replaces.
+    pub fn sender(&self) -> Option<&'a str> {
+        match self.class {
+            Class::Presence(from) => Some(from),
+            _ => None,
+        }
+    }
+}
+
 /// Writes a stanza to a resource.
-pub fn write(home: &mut Home, key: ResourceKey, kind: Kind, class: Class<'_>, bytes: &[u8]) {
-    if matches!(class, Class::Presence(_) | Class::Foreign) && !room::takes(home, key, class, bytes.len()) {
-        return drop_one(home, key, class);
+pub fn write(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey, out: &Outgoing<'_>) {
+    let &Outgoing { class, bytes, .. } = out;
+    if matches!(class, Class::Presence(_) | Class::Foreign)
+        && !room::takes(actors, env, fx, key, class, bytes.len())
+    {
+        return drop_one(&mut actors.users, env, key, class);
     }
     let mut bytes = Cow::Borrowed(bytes);
     if let Class::Answer { from, id } = class
-        && !room::has_for_answer(home, key, bytes.len())
+        && !room::has_for_answer(actors, env, fx, key, bytes.len())
     {
-        home.metrics().refused_answers.add(1);
-        bytes = Cow::Owned(ask_again(&home.full_jid(key), from, id));
+        env.metrics().refused_answers.add(1);
+        bytes = Cow::Owned(ask_again(&actors.users.full_jid(env, key), from, id));
     }
-    let conn = home.users.resource(key).conn;
-    if matches!(class, Class::Own) && conn != ConnId::NONE && !share::has(home, key, bytes.len()) {
+    let conn = actors.users.resource(key).conn;
+    if matches!(class, Class::Own) && conn != ConnId::NONE && !share::has(actors, env, fx, key, bytes.len()) {
         // It may not be left out, and the client would never know.
-        home.metrics().refused_account_memory.add(1);
-        home.cut.push(conn);
+        env.metrics().refused_account_memory.add(1);
+        fx.cut.push(conn);
     }
-    let managed = home.users.sm_mut(key).is_some();
+    let managed = actors.users.sm_mut(key).is_some();
     if managed {
-        let entry = entry_of(home, key, kind, class, &bytes);
-        if let Some(sm) = home.users.sm_mut(key) {
+        let entry = entry_of(actors, env, fx, key, &Outgoing { bytes: &bytes, ..*out });
+        if let Some(sm) = actors.users.sm_mut(key) {
             sm.sent(entry, bytes.len());
-            if kind == Kind::Message {
-                home.out.times.sent(sm.id().0, sm.sent_count());
+            if out.kind == Kind::Message {
+                fx.out.times.sent(sm.id().0, sm.sent_count());
             }
         }
-        home.touched.push(key);
+        fx.touched.push(key);
     } else if let Class::Record(sequence) = class {
-        let user = home.users.account_of(key);
-        home.ledger.handed.push(crate::user::ledger::Handed { resource: key, user, sequence });
+        let user = actors.users.account_of(key);
+        actors.ledger.handed.push(crate::user::ledger::Handed { resource: key, user, sequence });
     }
-    home.work.add(work::WRITE);
-    home.work.add_bytes(bytes.len());
+    fx.work.add(work::WRITE);
+    fx.work.add_bytes(bytes.len());
     if conn == ConnId::NONE {
         return;
     }
-    home.out.plain(conn).extend_from_slice(&bytes);
-    if kind == Kind::Message {
-        home.out.note_message(conn);
+    fx.out.plain(conn).extend_from_slice(&bytes);
+    if out.kind == Kind::Message {
+        fx.out.note_message(conn);
     }
-    if managed && home.users.sm_mut(key).is_some_and(StreamManagement::ask_for_bytes) {
-        element::write_request(home.out.plain(conn));
+    if managed && actors.users.sm_mut(key).is_some_and(StreamManagement::ask_for_bytes) {
+        element::write_request(fx.out.plain(conn));
     }
 }
 
 /// A stanza that is not taken. What can be had again is marked to be asked for.
-fn drop_one(home: &mut Home, key: ResourceKey, class: Class<'_>) {
-    home.metrics().dropped_output.add(1);
+fn drop_one(users: &mut Users, env: &Env, key: ResourceKey, class: Class<'_>) {
+    env.metrics().dropped_output.add(1);
     if let Class::Presence(_) = class {
-        home.users.resource_mut(key).flags.put(Flags::PRESENCE_LOST, true);
+        users.resource_mut(key).flags.put(Flags::PRESENCE_LOST, true);
     }
 }
 
 /// What a managed stream remembers of a stanza until it is acknowledged: all of it while there is room, else as little
 /// as will do. A stream that is not to remember what it cannot do without can no longer be resumed.
-fn entry_of(home: &mut Home, key: ResourceKey, kind: Kind, class: Class<'_>, bytes: &[u8]) -> Unacked {
+fn entry_of(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    key: ResourceKey,
+    out: &Outgoing<'_>,
+) -> Unacked {
+    let &Outgoing { kind, class, bytes, .. } = out;
     if let Class::Record(sequence) = class {
         let length = u32::try_from(bytes.len()).expect("a stanza is bounded by limits.stanza_bytes");
         return Unacked::Record { sequence, length };
     }
-    if room::has_to_remember(home, key, class, bytes.len()) {
+    if room::has_to_remember(actors, env, fx, key, class, bytes.len()) {
         let sender = match class {
-            Class::Presence(from) => home.users.sender_hash(from),
+            Class::Presence(from) => actors.users.sender_hash(from),
             _ => 0,
         };
         return Unacked::Stanza { kind, sender, bytes: bytes.into() };
     }
-    home.metrics().unremembered.add(1);
+    env.metrics().unremembered.add(1);
     match class {
         Class::Answer { from, id }
             if id.len() + from.map_or(0, str::len) <= ANSWER_NAME_BYTES_MAX
-                && room::has_for_entry(home, key) =>
+                && room::has_for_entry(actors, env, fx, key) =>
         {
             Unacked::Answer(Box::new(AnswerTo { from: from.map(Into::into), id: id.into() }))
         }
         Class::Answer { .. } | Class::Own => {
-            home.forbid_resumption(key);
+            actors.users.forbid_resumption(env, fx, key);
             Unacked::Forgotten(1)
         }
         Class::Record(_) | Class::Presence(_) | Class::Foreign => Unacked::Forgotten(1),
@@ -166,29 +218,35 @@ pub fn ask_again(to: &str, from: Option<&str>, id: &str) -> Vec<u8> {
 }
 
 /// Whether the resource gets its messages from the log.
-pub fn is_behind(home: &Home, key: ResourceKey) -> bool {
-    home.users.resource(key).flow.as_ref().is_some_and(|flow| flow.after.is_some())
+pub fn is_behind(users: &Users, key: ResourceKey) -> bool {
+    users.resource(key).flow.as_ref().is_some_and(|flow| flow.after.is_some())
 }
 
 /// Whether the resource gets a message that is being appended at once. If not, it is behind from here on.
-pub fn is_live(home: &mut Home, key: ResourceKey, sequence: Sequence) -> bool {
-    if is_behind(home, key) {
+pub fn is_live(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    key: ResourceKey,
+    sequence: Sequence,
+) -> bool {
+    if is_behind(&actors.users, key) {
         return false;
     }
-    if room::for_message(home, key) == Room::Now {
+    if room::for_message(actors, env, fx, key) == Room::Now {
         return true;
     }
-    home.pumps.push(key);
-    home.metrics().fell_behind.add(1);
-    home.users.flow_mut(key).after = Some(Sequence(sequence.0 - 1));
+    fx.pumps.push(key);
+    env.metrics().fell_behind.add(1);
+    actors.users.flow_mut(key).after = Some(Sequence(sequence.0 - 1));
     false
 }
 
 /// Messages of the log that are on their way to any resource of a user, in order.
-pub fn under_way(home: &Home, user: UserKey) -> Vec<Sequence> {
-    let user = home.users.user(user);
-    let flows = user.resources.iter().filter_map(|key| home.users.resource(*key).flow.as_ref());
-    let handed = home.ledger.handed.iter().filter(|handed| handed.user == user.id);
+pub fn under_way(actors: &Actors, user: UserKey) -> Vec<Sequence> {
+    let user = actors.users.user(user);
+    let flows = user.resources.iter().filter_map(|key| actors.users.resource(*key).flow.as_ref());
+    let handed = actors.ledger.handed.iter().filter(|handed| handed.user == user.id);
     let mut all: Vec<_> =
         flows.flat_map(|flow| flow.under_way()).chain(handed.map(|handed| handed.sequence)).collect();
     all.sort_unstable();
@@ -197,37 +255,37 @@ pub fn under_way(home: &Home, user: UserKey) -> Vec<Sequence> {
 
 /// It is known now whether the stream of a resource is managed: messages that were written to it have been delivered
 /// unless it is, and what waits for it in the log may follow.
-pub fn settle(home: &mut Home, key: ResourceKey) {
-    let resource = home.users.resource_mut(key);
+pub fn settle(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) {
+    let resource = actors.users.resource_mut(key);
     if resource.flags.has(Flags::SETTLED) {
         return;
     }
     resource.flags.put(Flags::SETTLED, true);
     let Some(flow) = &resource.flow else { return };
     let (managed, behind) = (flow.sm.is_some(), flow.after.is_some());
-    if !managed && home.out.with_driver(home.users.resource(key).conn) == 0 {
-        delivered(home, key);
+    if !managed && fx.out.with_driver(actors.users.resource(key).conn) == 0 {
+        delivered(actors, env, key);
     }
     if behind {
-        home.pumps.push(key);
+        fx.pumps.push(key);
     }
 }
 
 /// Messages that were written to a resource without stream management are with the kernel, or the client has said that it
 /// has them: they leave the log.
-pub fn delivered(home: &mut Home, key: ResourceKey) {
-    let user = home.users.account_of(key);
-    let unsent = home.users.resource_mut(key).flow.as_mut().and_then(|flow| flow.unsent.take());
+pub fn delivered(actors: &mut Actors, env: &Env, key: ResourceKey) {
+    let user = actors.users.account_of(key);
+    let unsent = actors.users.resource_mut(key).flow.as_mut().and_then(|flow| flow.unsent.take());
     for sequence in unsent.into_iter().flat_map(|unsent| *unsent) {
-        home.trim(user, sequence);
+        actors.ledger.trim(env, user, sequence);
     }
-    home.users.tidy_flow(key);
+    actors.users.tidy_flow(key);
 }
 
 /// The connection of a managed session is gone. What was written to it before it was managed has no number, so nobody can
 /// say whether it arrived: the resource gets it from the log once more.
-pub fn take_back_unsent(home: &mut Home, key: ResourceKey) {
-    let flow = home.users.flow_mut(key);
+pub fn take_back_unsent(users: &mut Users, key: ResourceKey) {
+    let flow = users.flow_mut(key);
     let oldest = flow.unsent.take().and_then(|unsent| unsent.iter().copied().min());
     if let Some(Sequence(oldest)) = oldest {
         let before = Sequence(oldest - 1);
@@ -236,20 +294,20 @@ pub fn take_back_unsent(home: &mut Home, key: ResourceKey) {
 }
 
 /// A client has read everything that waited in the driver.
-pub fn drained(home: &mut Home, key: ResourceKey) {
-    let resource = home.users.resource_mut(key);
+pub fn drained(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) {
+    let resource = actors.users.resource_mut(key);
     resource.flags.put(Flags::BACKED_UP, false);
     let (inactive, settled) = (resource.flags.has(Flags::INACTIVE), resource.flags.has(Flags::SETTLED));
     if !inactive {
-        crate::user::inactive::release(home, key);
+        crate::user::inactive::release(actors, env, fx, key);
     }
-    let Some(flow) = &home.users.resource(key).flow else { return };
+    let Some(flow) = &actors.users.resource(key).flow else { return };
     let (behind, managed) = (flow.after.is_some(), flow.sm.is_some());
     if settled && !managed {
-        delivered(home, key);
+        delivered(actors, env, key);
     }
     if behind {
-        home.pumps.push(key);
+        fx.pumps.push(key);
     }
-    home.users.tidy_flow(key);
+    actors.users.tidy_flow(key);
 }

@@ -6,12 +6,15 @@
 
 use std::hash::BuildHasher;
 
+use crate::env::Env;
 use crate::memory::Pressure;
 use crate::runtime::driver::ConnId;
 use crate::stanza::{Delivery, Kind, Traits, Type};
-use crate::user::flow::{self, Class};
-use crate::user::home::Home;
+use crate::user::actors::Actors;
+use crate::user::actors::Effects;
+use crate::user::flow::{self, Class, Outgoing};
 use crate::user::share;
+use crate::user::tables::Users;
 use crate::user::tables::{Flags, ResourceKey};
 
 /// Whether a stanza may wait while a client is inactive.
@@ -116,68 +119,63 @@ pub fn urgency(d: &Delivery<'_>) -> Urgency {
 /// `limits.inactive_bytes` is reached, an inactive client gets everything that is held; to one that cannot read it nothing
 /// more is held, and its contacts will be asked for the presence that it missed. What may not wait sends what is held
 /// first, to a client that reads.
-pub fn hold(
-    home: &mut Home,
-    key: ResourceKey,
-    kind: Kind,
-    from: &str,
-    urgency: Urgency,
-    bytes: &[u8],
-) -> bool {
-    let limit = home.config.limits.inactive_bytes as usize;
-    let resource = home.users.resource(key);
+pub fn hold(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey, out: &Outgoing<'_>) -> bool {
+    let &Outgoing { kind, urgency, bytes, .. } = out;
+    let limit = env.config.limits.inactive_bytes as usize;
+    let resource = actors.users.resource(key);
     let reads = resource.conn != ConnId::NONE && !resource.flags.has(Flags::BACKED_UP);
     if urgency == Urgency::Now {
         if reads {
-            release(home, key);
+            release(actors, env, fx, key);
         }
         return false;
     }
-    let sender = (urgency == Urgency::Replaceable).then_some(from);
-    let has_share =
-        home.shared.memory.pressure() < Pressure::Tight && share::has_for_others(home, key, bytes.len());
-    let resource = home.users.resource_mut(key);
+    let sender = out.sender();
+    let has_share = env.shared.memory.pressure() < Pressure::Tight
+        && share::has_for_others(actors, env, fx, key, bytes.len());
+    let resource = actors.users.resource_mut(key);
     if has_share && resource.held.get_or_insert_default().add(kind, sender, bytes, limit) {
-        home.metrics().held_inactive.add(1);
+        env.metrics().held_inactive.add(1);
         return true;
     }
     if reads {
-        release(home, key);
+        release(actors, env, fx, key);
         return false;
     }
     if sender.is_some() {
         resource.flags.put(Flags::PRESENCE_LOST, true);
     }
-    home.metrics().dropped_output.add(1);
+    env.metrics().dropped_output.add(1);
     true
 }
 
 /// Sends everything that is held.
-pub fn release(home: &mut Home, key: ResourceKey) {
-    if let Some(held) = home.users.resource_mut(key).held.take() {
-        let begun = home.out.times.set_received(None);
+pub fn release(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) {
+    if let Some(held) = actors.users.resource_mut(key).held.take() {
+        let begun = fx.out.times.set_received(None);
         for Entry { kind, sender, stanza, .. } in &held.entries {
             let class = sender.as_deref().map_or(Class::Foreign, Class::Presence);
-            flow::write(home, key, *kind, class, stanza);
+            let out = Outgoing { kind: *kind, class, urgency: Urgency::Now, bytes: stanza };
+            flow::write(actors, env, fx, key, &out);
         }
-        let _ = home.out.times.set_received(begun);
+        let _ = fx.out.times.set_received(begun);
     }
 }
 
 /// Drops everything that is held for a client that is not there; its contacts will be asked for their presence.
-pub fn forget(home: &mut Home, key: ResourceKey) {
-    let resource = home.users.resource_mut(key);
+pub fn forget(users: &mut Users, key: ResourceKey) {
+    let resource = users.resource_mut(key);
     if resource.held.take().is_some() {
         resource.flags.put(Flags::PRESENCE_LOST, true);
     }
 }
 
 /// The client says `<active/>` or `<inactive/>`.
-pub fn set(home: &mut Home, key: ResourceKey, inactive: bool) {
-    let flags = &mut home.users.resource_mut(key).flags;
+pub fn set(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey, inactive: bool) {
+    let flags = &mut actors.users.resource_mut(key).flags;
     flags.put(Flags::INACTIVE, inactive);
     if !inactive && !flags.has(Flags::BACKED_UP) {
-        release(home, key);
+        release(actors, env, fx, key);
     }
 }
 

@@ -1,11 +1,15 @@
 //! Users at home on a worker: their resources, presence, roster, and the rules by which stanzas reach them.
 
+pub mod acks;
+pub mod actors;
 pub mod blocking;
 pub mod carbons;
+pub mod delivery;
 pub mod flow;
-pub mod home;
 pub mod inactive;
+pub mod inbound;
 pub mod inputs;
+pub mod jobs;
 pub mod keys;
 pub mod ledger;
 pub mod offline;
@@ -14,7 +18,6 @@ pub mod quota;
 pub mod record;
 pub mod room;
 pub mod roster;
-pub mod routing;
 pub mod share;
 pub mod stranger;
 pub mod subscription;

@@ -13,22 +13,29 @@
 //! written twice to a stream.
 
 use smallvec::SmallVec;
-use whimbrel_storage::directory::{DirectoryError, UserId};
+use whimbrel_storage::actor::ActorId;
+use whimbrel_storage::directory::DirectoryError;
 use whimbrel_storage::log::{AppendError, Appended, Sequence};
 
+use crate::env::Env;
+use crate::router::answer::{self, Refused};
 use crate::runtime::driver::ConnId;
 use crate::runtime::work;
 use crate::stanza::{Delivery, Kind, Type};
 use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::stream::sm::{AnswerTo, Unacked};
+use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 use crate::user::carbons;
+use crate::user::delivery;
 use crate::user::flow;
-use crate::user::home::Home;
+use crate::user::flow::Outgoing;
+use crate::user::ledger::Ledger;
 use crate::user::quota::{Refusal, Request, Sender, Shares};
 use crate::user::record::{self, Kept};
 use crate::user::room::{self, Room};
-use crate::user::routing;
 use crate::user::stranger;
+use crate::user::tables::Users;
 use crate::user::tables::{Flags, Resource, ResourceKey, UserKey};
 use crate::xml::Element;
 
@@ -37,86 +44,99 @@ const WINDOW_BYTES: u64 = 64 * 1024;
 
 /// Appends a message to the log, then delivers it to those who are live. Returns whether its sender will hear when it
 /// is committed; otherwise there is nothing to wait for.
-pub fn keep(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>) -> bool {
+pub fn keep(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    d: &Delivery<'_>,
+    user: Option<UserKey>,
+) -> bool {
     let account = match user {
-        Some(user) => home.users.user(user).id,
-        None => match look_up(home, d.to_local) {
+        Some(user) => actors.users.user(user).id,
+        None => match look_up(env, fx, d.to_local) {
             Ok(Some(account)) => account,
             Ok(None) => {
-                return stranger::turn_away(home, d, StanzaCondition::ServiceUnavailable.into());
+                return stranger::turn_away(actors, env, fx, d, StanzaCondition::ServiceUnavailable.into());
             }
             Err(error) => {
                 tracing::error!(user = d.to_local, %error, "cannot read the directory");
-                routing::bounce(home, d, StanzaCondition::InternalServerError);
+                answer::bounce(env, fx, d, StanzaCondition::InternalServerError);
                 return false;
             }
         },
     };
-    let addressed = d.to_resource.and_then(|name| home.users.find_resource(user?, name));
+    let addressed = d.to_resource.and_then(|name| actors.users.find_resource(user?, name));
     // RFC 6121 §8.5.3.2.1: only a chat message looks for another resource of the same user.
     if d.to_resource.is_some() && addressed.is_none() && d.typ != Type::Chat {
-        return stranger::turn_away(home, d, StanzaCondition::ServiceUnavailable.into());
+        return stranger::turn_away(actors, env, fx, d, StanzaCondition::ServiceUnavailable.into());
     }
     let recipients = match (user, addressed) {
         (_, Some(key)) => smallvec::smallvec![key],
-        (Some(user), None) => routing::recipients_of_bare(home, user, Type::Chat),
+        (Some(user), None) => delivery::recipients_of_bare(actors, user, Type::Chat),
         (None, None) => SmallVec::new(),
     };
     // Of several recipients one that is behind gets only what no other has acknowledged: none is that could be live.
     for &key in &recipients {
-        if flow::is_behind(home, key) {
-            pump(home, key);
+        if flow::is_behind(&actors.users, key) {
+            pump(actors, env, fx, key);
         }
     }
-    let Some(appended) = append(home, d, account, user) else { return false };
-    home.work.add(work::LOGGED);
+    let Some(appended) = append(actors, env, fx, d, account, user) else { return false };
+    fx.work.add(work::LOGGED);
     let Some(user) = user else { return true };
     let mut reached: SmallVec<[ResourceKey; 4]> = SmallVec::new();
     for &key in &recipients {
-        if flow::is_live(home, key, appended.sequence) {
-            routing::hand_over_record(home, key, d.bytes, appended.sequence);
+        if flow::is_live(actors, env, fx, key, appended.sequence) {
+            delivery::push_as(actors, env, fx, key, &Outgoing::record(appended.sequence, d.bytes));
             reached.push(key);
         }
     }
     // What one of them has, the log does not keep for the others: one that is behind gets a copy like those to whom the
     // message was not sent, or is counted as one that reads too slowly for it. If all are behind, one will get it.
     match reached.is_empty() {
-        true => carbons::copy_received(home, user, d, &recipients),
-        false => carbons::copy_received(home, user, d, &reached),
+        true => carbons::copy_received(actors, env, fx, user, d, &recipients),
+        false => carbons::copy_received(actors, env, fx, user, d, &reached),
     }
     true
 }
 
-fn look_up(home: &Home, local: &str) -> Result<Option<UserId>, DirectoryError> {
-    home.work.add(work::LOOK);
-    home.shared.directory.account_id(local)
+fn look_up(env: &Env, fx: &Effects, local: &str) -> Result<Option<ActorId>, DirectoryError> {
+    fx.work.add(work::LOOK);
+    env.shared.directory.account_id(local)
 }
 
 /// Appends a message if there is room for it in its recipient's mailbox. `None`: there is not, and its sender has been told.
-fn append(home: &mut Home, d: &Delivery<'_>, account: UserId, user: Option<UserKey>) -> Option<Appended> {
-    let request = match admit(home, d, (account, user)) {
+fn append(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    d: &Delivery<'_>,
+    account: ActorId,
+    user: Option<UserKey>,
+) -> Option<Appended> {
+    let request = match admit(actors, env, fx, d, (account, user)) {
         Ok(request) => request,
         Err(refusal) => {
-            refuse_share(home, d, refusal);
+            refuse_share(env, fx, d, refusal);
             return None;
         }
     };
-    let mut payload = std::mem::take(&mut home.payload);
+    let mut payload = std::mem::take(&mut actors.payload);
     record::encode(d, &mut payload);
-    let now = home.unix_ms();
-    let metrics = &home.shared.metrics[home.worker];
-    let appended = home.ledger.append(account, now, &payload, d.ticket, metrics);
-    home.payload = payload;
+    let now = env.unix_ms();
+    let metrics = &env.shared.metrics[env.worker];
+    let appended = actors.ledger.append(account, now, &payload, d.ticket, metrics);
+    actors.payload = payload;
     match appended {
         Ok(appended) => {
             if let Some(request) = request {
-                home.ledger.admitted(account, &request, metrics);
+                actors.ledger.admitted(account, &request, metrics);
             }
             Some(appended)
         }
         Err(error) => {
-            let told = refusal(home, error);
-            routing::bounce_with(home, d, told);
+            let told = refusal(&mut actors.ledger, env, error);
+            answer::bounce_with(env, fx, d, told);
             None
         }
     }
@@ -124,20 +144,22 @@ fn append(home: &mut Home, d: &Delivery<'_>, account: UserId, user: Option<UserK
 
 /// Whether a message is within its sender's share of the mailbox. `Some`: so much waits there that it has to be counted.
 fn admit<'a>(
-    home: &mut Home,
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
     d: &Delivery<'a>,
-    (account, user): (UserId, Option<UserKey>),
+    (account, user): (ActorId, Option<UserKey>),
 ) -> Result<Option<Request<'a>>, Refusal> {
-    let Some(backlog) = home.ledger.log().backlog(account) else { return Ok(None) };
-    let limits = &home.config.limits;
+    let Some(backlog) = actors.ledger.log().backlog(account) else { return Ok(None) };
+    let limits = &env.config.limits;
     let from = d.from.split_once('@').map_or("", |(local, _)| local);
     let payload = record::length(d);
     // What an account sends itself, and what the server does, is bounded as the whole.
     if !Shares::are_counted(limits, &backlog, payload) || from == d.to_local || from.is_empty() {
         return Ok(None);
     }
-    home.work.add(work::LOOK);
-    let shared = &home.shared;
+    fx.work.add(work::LOOK);
+    let shared = &env.shared;
     let sender_of = |local: &str| {
         let item = shared.directory.roster_item(d.to_local, &format!("{local}@{}", shared.domain));
         match item {
@@ -148,16 +170,16 @@ fn admit<'a>(
             }
         }
     };
-    let is_absent = user.is_none_or(|user| home.users.available_of(user).is_empty());
-    let request = Request { from, sender: sender_of(from), payload, is_absent, now_ms: home.now.0 };
-    home.ledger.admit(limits, (account, &backlog), &request, sender_of)?;
+    let is_absent = user.is_none_or(|user| actors.users.available_of(user).is_empty());
+    let request = Request { from, sender: sender_of(from), payload, is_absent, now_ms: env.now.0 };
+    actors.ledger.admit(limits, (account, &backlog), &request, sender_of)?;
     Ok(Some(request))
 }
 
 /// A message is past its sender's share of a mailbox: its sender is told to wait until the recipient has read some. A
 /// stranger, too: an acknowledged message must not be lost in silence, and to get here takes a share full of messages.
-fn refuse_share(home: &mut Home, d: &Delivery<'_>, refusal: Refusal) {
-    let metrics = home.metrics();
+fn refuse_share(env: &Env, fx: &mut Effects, d: &Delivery<'_>, refusal: Refusal) {
+    let metrics = env.metrics();
     let (counter, text) = match refusal {
         Refusal::Sender => {
             (&metrics.refused_offline_sender, "as many of your messages wait for the recipient as may")
@@ -173,12 +195,12 @@ fn refuse_share(home: &mut Home, d: &Delivery<'_>, refusal: Refusal) {
     };
     counter.add(1);
     let error = StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text);
-    routing::bounce_with(home, d, error);
+    answer::bounce_with(env, fx, d, error);
 }
 
 /// The log does not take a message: what its sender is told.
-pub(super) fn refusal(home: &mut Home, error: AppendError) -> StanzaError {
-    let metrics = home.metrics();
+pub(super) fn refusal(ledger: &mut Ledger, env: &Env, error: AppendError) -> StanzaError {
+    let metrics = env.metrics();
     let (condition, text) = match error {
         AppendError::UserQuota => {
             metrics.refused_offline.add(1);
@@ -198,54 +220,54 @@ pub(super) fn refusal(home: &mut Home, error: AppendError) -> StanzaError {
         }
     };
     if error != AppendError::UserQuota {
-        home.ledger.refused = Some(error);
+        ledger.refused = Some(error);
     }
     StanzaError::from(condition).with_text(text)
 }
 
 /// A resource has become available, or may now get other messages than before: what waits in the log is offered to
 /// it.
-pub fn offer_to(home: &mut Home, key: ResourceKey) {
-    let account = home.users.account_of(key);
-    if home.ledger.log().backlog(account).is_some() {
-        home.users.flow_mut(key).after = Some(Sequence::ZERO);
-        home.pumps.push(key);
+pub fn offer_to(actors: &mut Actors, fx: &mut Effects, key: ResourceKey) {
+    let account = actors.users.account_of(key);
+    if actors.ledger.log().backlog(account).is_some() {
+        actors.users.flow_mut(key).after = Some(Sequence::ZERO);
+        fx.pumps.push(key);
     }
 }
 
 /// As [`offer_to`], for all resources of a user that get messages to his bare JID: another one has gone.
-pub fn offer(home: &mut Home, user: UserKey) {
-    for key in routing::recipients_of_bare(home, user, Type::Chat) {
-        offer_to(home, key);
+pub fn offer(actors: &mut Actors, fx: &mut Effects, user: UserKey) {
+    for key in delivery::recipients_of_bare(actors, user, Type::Chat) {
+        offer_to(actors, fx, key);
     }
 }
 
 /// Writes the next messages to a resource that is behind. Afterwards it is live, has no room, or is due again in the
 /// next iteration.
-pub fn pump(home: &mut Home, key: ResourceKey) {
-    let Some(resource) = home.users.get(key) else { return };
+pub fn pump(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) {
+    let Some(resource) = actors.users.get(key) else { return };
     let Some(after) = resource.flow.as_ref().and_then(|flow| flow.after) else { return };
     if !resource.flags.has(Flags::SETTLED) {
         // Until it is known whether its stream is managed nothing is handed over: see `settle`.
         return;
     }
     let user = resource.user;
-    match room::for_message(home, key) {
+    match room::for_message(actors, env, fx, key) {
         Room::Now => {}
-        Room::Soon => return home.pumps.push(key),
+        Room::Soon => return fx.pumps.push(key),
         // An acknowledgement or an empty output will bring it back.
         Room::Later => return,
     }
-    let account = home.users.user(user).id;
-    let under_way = flow::under_way(home, user);
-    let gets_bare = routing::recipients_of_bare(home, user, Type::Chat).contains(&key);
-    let mut bytes = std::mem::take(&mut home.payload);
-    let domain = home.shared.clone();
+    let account = actors.users.user(user).id;
+    let under_way = flow::under_way(actors, user);
+    let gets_bare = delivery::recipients_of_bare(actors, user, Type::Chat).contains(&key);
+    let mut bytes = std::mem::take(&mut actors.payload);
+    let domain = env.shared.clone();
     let mut last = None;
     let mut damaged = 0;
     let mut writes: Vec<(Sequence, usize)> = Vec::new();
     bytes.clear();
-    for record in home.ledger.log().read(account, after, WINDOW_BYTES) {
+    for record in actors.ledger.log().read(account, after, WINDOW_BYTES) {
         let record = match record {
             Ok(record) => record,
             Err(damage) => {
@@ -259,46 +281,46 @@ pub fn pump(home: &mut Home, key: ResourceKey) {
             continue;
         }
         if let Some(kept) = record::decode(record.payload)
-            && is_for(home, key, &kept, gets_bare)
+            && is_for(&actors.users, key, &kept, gets_bare)
         {
             record::write_delayed(kept.stanza, &domain.domain, record.time_ms, &mut bytes);
             writes.push((record.sequence, bytes.len()));
         }
     }
-    home.metrics().log_damaged.add(damaged);
+    env.metrics().log_damaged.add(damaged);
     let mut start = 0;
     let mut reached = last;
     for &(sequence, end) in &writes {
-        if room::for_message(home, key) != Room::Now {
+        if room::for_message(actors, env, fx, key) != Room::Now {
             reached = Some(Sequence(sequence.0 - 1));
             break;
         }
         let stanza = &bytes[start..end];
-        home.work.add(work::LOGGED);
-        home.work.add_bytes(stanza.len());
-        home.metrics().redelivered.add(1);
-        routing::hand_over_record(home, key, stanza, sequence);
+        fx.work.add(work::LOGGED);
+        fx.work.add_bytes(stanza.len());
+        env.metrics().redelivered.add(1);
+        delivery::push_as(actors, env, fx, key, &Outgoing::record(sequence, stanza));
         start = end;
     }
-    home.payload = bytes;
+    actors.payload = bytes;
     // At the end of the log it is live at once, not when the next iteration finds nothing: of several recipients that
     // are behind one would take a message out of the log, and the others get neither it nor a copy.
-    let at_end = |last| home.ledger.log().read(account, last, 1).next().is_none();
+    let at_end = |last| actors.ledger.log().read(account, last, 1).next().is_none();
     let reached = reached.filter(|&sequence| reached != last || !at_end(sequence));
-    home.users.flow_mut(key).after = reached;
+    actors.users.flow_mut(key).after = reached;
     match reached {
-        Some(_) => home.pumps.push(key),
-        None => home.users.tidy_flow(key),
+        Some(_) => fx.pumps.push(key),
+        None => actors.users.tidy_flow(key),
     }
 }
 
 /// Whether a message is for a resource: it is addressed to it; or to the account, or a resource that is gone, and
 /// this one gets what comes for the account (RFC 6121 §8.5.2.1.1).
-fn is_for(home: &Home, key: ResourceKey, kept: &Kept<'_>, gets_bare: bool) -> bool {
-    let resource = home.users.resource(key);
+fn is_for(users: &Users, key: ResourceKey, kept: &Kept<'_>, gets_bare: bool) -> bool {
+    let resource = users.resource(key);
     match kept.resource {
         Some(name) if *resource.name == *name => true,
-        Some(name) => gets_bare && home.users.find_resource(resource.user, name).is_none(),
+        Some(name) => gets_bare && users.find_resource(resource.user, name).is_none(),
         None => gets_bare,
     }
 }
@@ -306,43 +328,43 @@ fn is_for(home: &Home, key: ResourceKey, kept: &Kept<'_>, gets_bare: bool) -> bo
 /// A session is over and its resource, which was `full`, is gone from the tables: what it has not acknowledged goes
 /// to others. Messages are in the log and are offered; requests get an error (RFC 6120 §8.3.3.19); what else there
 /// is, is dropped.
-pub fn session_ended(home: &mut Home, full: &str, resource: Resource) {
+pub fn session_ended(actors: &mut Actors, env: &Env, fx: &mut Effects, full: &str, resource: Resource) {
     let user = resource.user;
     let unacked = resource.flow.and_then(|flow| flow.sm).map(|sm| sm.into_unacked()).unwrap_or_default();
     for stanza in unacked {
-        refuse_request(home, full, &stanza);
+        refuse_request(env, fx, full, &stanza);
     }
     let local = full.split('@').next().unwrap_or_default();
-    if home.users.find(local) == Some(user) {
-        offer(home, user);
+    if actors.users.find(local) == Some(user) {
+        offer(actors, fx, user);
     }
 }
 
 /// A stanza is given up that `full` has not acknowledged: if it is a request, its sender gets an error.
-fn refuse_request(home: &mut Home, full: &str, stanza: &Unacked) {
+fn refuse_request(env: &Env, fx: &mut Effects, full: &str, stanza: &Unacked) {
     if let Unacked::Stanza { kind: Kind::Iq, bytes, .. } = stanza
         && let Ok(iq) = Element::parse(bytes)
         && matches!(iq.attribute("type"), Some("get" | "set"))
     {
         let from = iq.attribute("from").unwrap_or_default();
-        let error = StanzaCondition::ServiceUnavailable.into();
-        routing::refuse(home, Kind::Iq, from, Some(full), iq.attribute("id"), error);
+        let refused = Refused { kind: Kind::Iq, sender: from, to: Some(full), id: iq.attribute("id") };
+        answer::refuse(env, fx, &refused, &StanzaCondition::ServiceUnavailable.into());
     }
 }
 
 /// A session has lost its connection: it keeps references, and no more of other things than `limits.detached_bytes`. The
 /// client is told to ask again for answers that it missed, and contacts are asked for their presence again. `false`: what
 /// it cannot do without is not kept, so it cannot be resumed.
-pub fn shed(home: &mut Home, key: ResourceKey) -> bool {
-    shed_to(home, key, room::detached_bytes(home))
+pub fn shed(users: &mut Users, env: &Env, fx: &mut Effects, key: ResourceKey) -> bool {
+    shed_to(users, env, fx, key, room::detached_bytes(env))
 }
 
 /// As [`shed`], with no more than `bytes_max` bytes of other things.
-pub fn shed_to(home: &mut Home, key: ResourceKey, bytes_max: usize) -> bool {
-    let full = home.full_jid(key);
+pub fn shed_to(users: &mut Users, env: &Env, fx: &mut Effects, key: ResourceKey, bytes_max: usize) -> bool {
+    let full = users.full_jid(env, key);
     let mut refused = Vec::new();
     let mut complete = true;
-    let Some(queue) = home.users.sm_mut(key).and_then(|sm| sm.unacked_mut()) else { return true };
+    let Some(queue) = users.sm_mut(key).and_then(|sm| sm.unacked_mut()) else { return true };
     queue.shed(bytes_max, |entry| match answer_to(&entry) {
         Some(answer) => Unacked::Answer(Box::new(answer)),
         None => {
@@ -352,7 +374,7 @@ pub fn shed_to(home: &mut Home, key: ResourceKey, bytes_max: usize) -> bool {
         }
     });
     for entry in refused {
-        refuse_request(home, &full, &entry);
+        refuse_request(env, fx, &full, &entry);
     }
     complete
 }
@@ -377,14 +399,14 @@ fn is_own(entry: &Unacked) -> bool {
 
 /// Writes everything unacknowledged to a resumed stream again, in order (XEP-0198 §5). Messages that another resource
 /// has taken in the meantime are left out; so is what was forgotten, and then contacts are to be asked for their presence.
-pub fn send_again(home: &mut Home, key: ResourceKey) {
-    let resource = home.users.resource_mut(key);
+pub fn send_again(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) {
+    let resource = actors.users.resource_mut(key);
     let (conn, user) = (resource.conn, resource.user);
-    let account = home.users.user(user).id;
-    let (shared, full) = (home.shared.clone(), home.full_jid(key));
-    let Some(sm) = home.users.sm_mut(key) else { return };
+    let account = actors.users.user(user).id;
+    let (shared, full) = (env.shared.clone(), actors.users.full_jid(env, key));
+    let Some(sm) = actors.users.sm_mut(key) else { return };
     debug_assert_ne!(conn, ConnId::NONE, "a resumed stream has a connection");
-    let (log, out) = (home.ledger.log(), home.out.plain(conn));
+    let (log, out) = (actors.ledger.log(), fx.out.plain(conn));
     let (mut count, mut lost) = (0, false);
     let again = |entry: Unacked| {
         let written = match &entry {
@@ -422,8 +444,8 @@ pub fn send_again(home: &mut Home, key: ResourceKey) {
     }
     sm.resumed();
     if lost {
-        home.users.resource_mut(key).flags.put(Flags::PRESENCE_LOST, true);
+        actors.users.resource_mut(key).flags.put(Flags::PRESENCE_LOST, true);
     }
-    home.metrics().sent_again.add(count);
-    home.touched.push(key);
+    env.metrics().sent_again.add(count);
+    fx.touched.push(key);
 }

@@ -2,12 +2,14 @@
 
 use whimbrel_storage::directory::{Item, RosterVersion, Subscription};
 
+use crate::env::Env;
 use crate::reply;
-use crate::stanza::{Kind, Type};
+use crate::stanza::Type;
 use crate::stream::errors::{StanzaCondition, StanzaError};
-use crate::user::home::Home;
-use crate::user::inactive::Urgency;
-use crate::user::routing;
+use crate::user::actors::Actors;
+use crate::user::actors::Effects;
+use crate::user::delivery;
+use crate::user::flow::Outgoing;
 use crate::user::tables::{Flags, ResourceKey};
 use crate::xml::{CLIENT, Element};
 
@@ -50,32 +52,53 @@ pub fn full() -> StanzaError {
 }
 
 /// Pushes an item that has just changed to all interested resources of its user. Its version is the roster's.
-pub fn push(home: &mut Home, local: &str, item: &Item) {
-    push_to_interested(home, local, item_element(item), item.version);
+pub fn push(actors: &mut Actors, env: &Env, fx: &mut Effects, local: &str, item: &Item) {
+    push_to_interested(actors, env, fx, local, item_element(item), item.version);
 }
 
 /// Pushes the removal of an item that has just been made to all interested resources of its user.
-pub fn push_removed(home: &mut Home, local: &str, contact: &str, version: u64) {
-    push_to_interested(home, local, removed_element(contact), version);
+pub fn push_removed(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    local: &str,
+    contact: &str,
+    version: u64,
+) {
+    push_to_interested(actors, env, fx, local, removed_element(contact), version);
 }
 
-fn push_to_interested(home: &mut Home, local: &str, item: Element, version: u64) {
-    let version = home.shared.directory.version_made_now(version);
-    let interested = |key: &ResourceKey| home.users.resource(*key).flags.has(Flags::INTERESTED);
-    let mut keys = home.users.resources_of(local);
+fn push_to_interested(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    local: &str,
+    item: Element,
+    version: u64,
+) {
+    let version = env.shared.directory.version_made_now(version);
+    let interested = |key: &ResourceKey| actors.users.resource(*key).flags.has(Flags::INTERESTED);
+    let mut keys = actors.users.resources_of(local);
     keys.retain(|key| interested(key));
     for key in keys {
-        push_to(home, key, item.clone(), version);
+        push_to(actors, env, fx, key, item.clone(), version);
     }
 }
 
 /// Pushes an item to one resource.
-pub fn push_to(home: &mut Home, key: ResourceKey, item: Element, version: RosterVersion) {
+pub fn push_to(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    key: ResourceKey,
+    item: Element,
+    version: RosterVersion,
+) {
     let query = Element::new("query", NAMESPACE).attr("ver", version.to_string()).child(item);
-    let to = home.full_jid(key);
+    let to = actors.users.full_jid(env, key);
     let mut bytes = Vec::with_capacity(256);
     // Without `from`: it comes from the user's own account, which is what §2.1.6 tells the client to check.
     let id = format!("push-{version}");
     reply::iq(Type::Set, None, &to, Some(&id), &mut bytes, |out| query.write(CLIENT, out));
-    routing::hand_over_bytes(home, key, Kind::Iq, "", Urgency::Now, &bytes);
+    delivery::push_as(actors, env, fx, key, &Outgoing::own(&bytes));
 }

@@ -21,9 +21,12 @@
 //!
 //! Messages are in the log, and never refused for this: a recipient's account being full is no reason to refuse a sender.
 
+use crate::env::Env;
 use crate::memory::{Pressure, SHORT_BYTES};
 use crate::runtime::driver::ConnId;
-use crate::user::home::Home;
+use crate::user::actors::Actors;
+use crate::user::actors::Effects;
+use crate::user::inputs::Inputs;
 use crate::user::tables::{Resource, ResourceKey, UserKey};
 use crate::user::{inactive, offline};
 
@@ -90,11 +93,11 @@ impl Sum {
 }
 
 /// What one resource holds.
-pub fn of_resource(home: &Home, resource: &Resource) -> Use {
+pub fn of_resource(inputs: &Inputs, fx: &Effects, resource: &Resource) -> Use {
     let (mut output, mut unhandled) = (0, Default::default());
     if resource.conn != ConnId::NONE {
-        output = home.out.waiting(resource.conn);
-        unhandled = home.inputs.of(resource.conn);
+        output = fx.out.waiting(resource.conn);
+        unhandled = inputs.of(resource.conn);
     }
     let sm = resource.flow.as_ref().and_then(|flow| flow.sm.as_ref());
     let directed = resource.directed.iter().flat_map(|list| list.iter());
@@ -110,12 +113,12 @@ pub fn of_resource(home: &Home, resource: &Resource) -> Use {
 }
 
 /// What an account holds. Sessions that end after the current event count no more.
-pub fn of_account(home: &Home, user: UserKey) -> Sum {
-    let user = home.users.user(user);
-    let part = part(home);
-    let mut sum = Sum { index: home.ledger.index_bytes(user.id), ..Sum::default() };
-    for key in user.resources.iter().filter(|key| !home.over.contains(key)) {
-        let of_one = of_resource(home, home.users.resource(*key));
+pub fn of_account(actors: &Actors, env: &Env, fx: &Effects, user: UserKey) -> Sum {
+    let user = actors.users.user(user);
+    let part = part(env);
+    let mut sum = Sum { index: actors.ledger.index_bytes(user.id), ..Sum::default() };
+    for key in user.resources.iter().filter(|key| !fx.over.contains(key)) {
+        let of_one = of_resource(&actors.inputs, fx, actors.users.resource(*key));
         sum.resources.add(of_one);
         sum.beyond += of_one.total().saturating_sub(part);
     }
@@ -123,32 +126,32 @@ pub fn of_account(home: &Home, user: UserKey) -> Sum {
 }
 
 /// Bytes that an account may hold.
-fn whole(home: &Home) -> usize {
-    home.config.limits.account_memory_kib as usize * 1024
+fn whole(env: &Env) -> usize {
+    env.config.limits.account_memory_kib as usize * 1024
 }
 
 /// Bytes that a resource may hold without asking what the others do: together a quarter of the whole.
-pub fn part(home: &Home) -> usize {
-    whole(home) / 4 / (home.config.limits.resources_per_user as usize).max(1)
+pub fn part(env: &Env) -> usize {
+    whole(env) / 4 / (env.config.limits.resources_per_user as usize).max(1)
 }
 
 /// Whether a resource may make the server hold so many bytes more, as far as its account is concerned. Room is made for it
 /// if there are sessions without a connection.
-pub fn has(home: &mut Home, key: ResourceKey, more: usize) -> bool {
-    let user = home.users.resource(key).user;
+pub fn has(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey, more: usize) -> bool {
+    let user = actors.users.resource(key).user;
     loop {
-        match fits(home, key, more, whole(home) / 4 * 3) {
+        match fits(actors, env, fx, key, more, whole(env) / 4 * 3) {
             Fit::Yes => return true,
             Fit::Never => return false,
-            Fit::NotNow if !make_room(home, user) => return false,
+            Fit::NotNow if !make_room(actors, env, fx, user) => return false,
             Fit::NotNow => {}
         }
     }
 }
 
 /// As [`has`], for what others send. No room is made for that, and the half that is left is for what the account does itself.
-pub fn has_for_others(home: &Home, key: ResourceKey, more: usize) -> bool {
-    fits(home, key, more, whole(home) / 8 * 3) == Fit::Yes
+pub fn has_for_others(actors: &Actors, env: &Env, fx: &Effects, key: ResourceKey, more: usize) -> bool {
+    fits(actors, env, fx, key, more, whole(env) / 8 * 3) == Fit::Yes
 }
 
 /// Whether something fits.
@@ -162,48 +165,48 @@ enum Fit {
 }
 
 /// Whether so many bytes more of a resource fit, when all resources may hold `beyond_max` beyond their parts.
-fn fits(home: &Home, key: ResourceKey, more: usize, beyond_max: usize) -> Fit {
-    let resource = home.users.resource(key);
-    let own = of_resource(home, resource).total();
-    if home.shared.memory.pressure() >= Pressure::Short {
+fn fits(actors: &Actors, env: &Env, fx: &Effects, key: ResourceKey, more: usize, beyond_max: usize) -> Fit {
+    let resource = actors.users.resource(key);
+    let own = of_resource(&actors.inputs, fx, resource).total();
+    if env.shared.memory.pressure() >= Pressure::Short {
         return if own + more <= SHORT_BYTES { Fit::Yes } else { Fit::Never };
     }
-    let part = part(home);
+    let part = part(env);
     if own + more <= part {
         return Fit::Yes;
     }
     let beyond = (own + more - part).min(more);
-    let sum = of_account(home, resource.user);
-    home.metrics().account_memory_high.raise(sum.total() as u64);
+    let sum = of_account(actors, env, fx, resource.user);
+    env.metrics().account_memory_high.raise(sum.total() as u64);
     if sum.beyond + beyond + sum.index <= beyond_max { Fit::Yes } else { Fit::NotNow }
 }
 
 /// The oldest session of an account without a connection gives up all but references into the log; if it has nothing else,
 /// or cannot be resumed without it, it ends. `false`: there is none.
-fn make_room(home: &mut Home, user: UserKey) -> bool {
-    let is_absent = |key: &&ResourceKey| home.users.resource(**key).conn == ConnId::NONE;
-    let mut absent = home.users.user(user).resources.iter().filter(is_absent);
-    let Some(&key) = absent.find(|key| !home.over.contains(key)) else { return false };
-    home.metrics().account_stripped.add(1);
-    let before = of_resource(home, home.users.resource(key)).total();
-    inactive::forget(home, key);
-    let complete = offline::shed_to(home, key, 0);
-    if !complete || of_resource(home, home.users.resource(key)).total() >= before {
-        home.forbid_resumption(key);
+fn make_room(actors: &mut Actors, env: &Env, fx: &mut Effects, user: UserKey) -> bool {
+    let is_absent = |key: &&ResourceKey| actors.users.resource(**key).conn == ConnId::NONE;
+    let mut absent = actors.users.user(user).resources.iter().filter(is_absent);
+    let Some(&key) = absent.find(|key| !fx.over.contains(key)) else { return false };
+    env.metrics().account_stripped.add(1);
+    let before = of_resource(&actors.inputs, fx, actors.users.resource(key)).total();
+    inactive::forget(&mut actors.users, key);
+    let complete = offline::shed_to(&mut actors.users, env, fx, key, 0);
+    if !complete || of_resource(&actors.inputs, fx, actors.users.resource(key)).total() >= before {
+        actors.users.forbid_resumption(env, fx, key);
     }
     true
 }
 
 /// Whether a connection for which `waiting` bytes of output wait may be read, as far as its account is concerned.
-pub fn reads(home: &Home, key: ResourceKey, waiting: usize) -> bool {
-    waiting <= OUTPUT_ALWAYS_BYTES || under_way(home, home.users.resource(key).user) < whole(home) / 2
+pub fn reads(actors: &Actors, env: &Env, fx: &Effects, key: ResourceKey, waiting: usize) -> bool {
+    waiting <= OUTPUT_ALWAYS_BYTES || under_way(actors, fx, actors.users.resource(key).user) < whole(env) / 2
 }
 
 /// Bytes of output and input that wait for an account's clients, or come from them.
-fn under_way(home: &Home, user: UserKey) -> usize {
-    let resources = home.users.user(user).resources.iter().map(|key| home.users.resource(*key));
+fn under_way(actors: &Actors, fx: &Effects, user: UserKey) -> usize {
+    let resources = actors.users.user(user).resources.iter().map(|key| actors.users.resource(*key));
     let connected = resources.filter(|resource| resource.conn != ConnId::NONE);
-    connected.map(|resource| home.out.waiting(resource.conn) + home.inputs.of(resource.conn).waiting).sum()
+    connected.map(|resource| fx.out.waiting(resource.conn) + actors.inputs.of(resource.conn).waiting).sum()
 }
 
 #[cfg(test)]

@@ -11,28 +11,37 @@
 //! its sender is told, whoever that is ([`offline`]). An ignored message takes the way of one that is kept, through the
 //! log and its commit, so that the acknowledgement of its sender's stream (XEP-0198) does not tell either.
 
-use whimbrel_storage::log::NOBODY;
+use whimbrel_storage::actor::ActorId;
 
+use crate::env::Env;
+use crate::router::answer;
 use crate::runtime::work;
 use crate::stanza::{Delivery, Type};
 use crate::stream::errors::StanzaError;
-use crate::user::home::Home;
+use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 use crate::user::quota::Sender;
-use crate::user::{offline, record, routing};
+use crate::user::{offline, record};
 
 /// Turns a message away: its sender is told why if it may know, and else it is ignored. Returns whether the sender will
 /// hear when a commit has passed; otherwise there is nothing to wait for.
-pub fn turn_away(home: &mut Home, d: &Delivery<'_>, error: StanzaError) -> bool {
-    if is_told(home, d) {
-        routing::bounce_with(home, d, error);
+pub fn turn_away(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    d: &Delivery<'_>,
+    error: StanzaError,
+) -> bool {
+    if is_told(env, fx, d) {
+        answer::bounce_with(env, fx, d, error);
         return false;
     }
-    home.metrics().ignored.add(1);
-    d.is_kept() && pretend_to_keep(home, d)
+    env.metrics().ignored.add(1);
+    d.is_kept() && pretend_to_keep(actors, env, fx, d)
 }
 
 /// Whether the sender of a message may be told that it was not taken. Looks into the directory, so it is asked only then.
-fn is_told(home: &Home, d: &Delivery<'_>) -> bool {
+fn is_told(env: &Env, fx: &Effects, d: &Delivery<'_>) -> bool {
     // RFC 6121 §8.5.2.1.1: an error for any account, there or not.
     if d.typ == Type::Groupchat && d.to_resource.is_none() {
         return true;
@@ -41,8 +50,8 @@ fn is_told(home: &Home, d: &Delivery<'_>) -> bool {
     if from == d.to_local {
         return true;
     }
-    home.work.add(work::LOOK);
-    match home.shared.directory.roster_item(d.to_local, &home.bare_jid(from)) {
+    fx.work.add(work::LOOK);
+    match env.shared.directory.roster_item(d.to_local, &env.bare_jid(from)) {
         Ok(item) => Sender::of(item.as_ref()) == Sender::Contact,
         Err(error) => {
             tracing::error!(user = d.to_local, %error, "cannot read a roster");
@@ -53,22 +62,22 @@ fn is_told(home: &Home, d: &Delivery<'_>) -> bool {
 
 /// Writes a message to the log that nobody will get, and drops it at once. A log that takes nothing is said as it would be of
 /// any message.
-fn pretend_to_keep(home: &mut Home, d: &Delivery<'_>) -> bool {
-    let mut payload = std::mem::take(&mut home.payload);
+fn pretend_to_keep(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_>) -> bool {
+    let mut payload = std::mem::take(&mut actors.payload);
     record::encode(d, &mut payload);
-    let now = home.unix_ms();
-    let metrics = &home.shared.metrics[home.worker];
-    let appended = home.ledger.append(NOBODY, now, &payload, d.ticket, metrics);
-    home.payload = payload;
+    let now = env.unix_ms();
+    let metrics = &env.shared.metrics[env.worker];
+    let appended = actors.ledger.append(ActorId::NOBODY, now, &payload, d.ticket, metrics);
+    actors.payload = payload;
     match appended {
         Ok(appended) => {
-            home.trim(NOBODY, appended.sequence);
-            home.work.add(work::LOGGED);
+            actors.ledger.trim(env, ActorId::NOBODY, appended.sequence);
+            fx.work.add(work::LOGGED);
             true
         }
         Err(error) => {
-            let error = offline::refusal(home, error);
-            routing::bounce_with(home, d, error);
+            let error = offline::refusal(&mut actors.ledger, env, error);
+            answer::bounce_with(env, fx, d, error);
             false
         }
     }

@@ -5,8 +5,9 @@ use hashbrown::HashTable;
 use slab::Slab;
 use smallvec::SmallVec;
 use std::hash::BuildHasher;
-use whimbrel_storage::directory::UserId;
+use whimbrel_storage::actor::ActorId;
 
+use crate::env::Env;
 use crate::runtime::driver::ConnId;
 use crate::stream::sm::StreamManagement;
 use crate::user::flow::Flow;
@@ -18,7 +19,7 @@ pub use crate::user::keys::{ResourceKey, UserKey};
 #[derive(Debug)]
 pub struct User {
     /// The account's number, under which the log knows it.
-    pub id: UserId,
+    pub id: ActorId,
     /// Localpart, normalised.
     pub local: Box<str>,
     /// His bound resources, oldest first.
@@ -176,8 +177,29 @@ impl Users {
         &self.user(self.resource(key).user).local
     }
 
+    /// Appends `local@domain` of a resource's user.
+    pub fn write_bare(&self, env: &Env, key: ResourceKey, out: &mut String) {
+        out.push_str(self.local_of(key));
+        out.push('@');
+        out.push_str(&env.shared.domain);
+    }
+
+    /// Appends `local@domain/resource`.
+    pub fn write_full(&self, env: &Env, key: ResourceKey, out: &mut String) {
+        self.write_bare(env, key, out);
+        out.push('/');
+        out.push_str(&self.resource(key).name);
+    }
+
+    /// `local@domain/resource`.
+    pub fn full_jid(&self, env: &Env, key: ResourceKey) -> String {
+        let mut jid = String::new();
+        self.write_full(env, key, &mut jid);
+        jid
+    }
+
     /// The number of the account of a resource.
-    pub fn account_of(&self, key: ResourceKey) -> UserId {
+    pub fn account_of(&self, key: ResourceKey) -> ActorId {
         self.user(self.resource(key).user).id
     }
 
@@ -205,7 +227,7 @@ impl Users {
     /// Adds a resource, and its user when it is his first. `blocked` is read only then.
     pub fn insert(
         &mut self,
-        id: UserId,
+        id: ActorId,
         local: &str,
         name: &str,
         conn: ConnId,
@@ -298,9 +320,9 @@ mod tests {
     #[test]
     fn a_user_exists_exactly_while_he_has_a_resource() {
         let mut users = Users::new(SeedableRandomState::random());
-        let a = users.insert(UserId::new(1), "juliet", "balcony", conn(1), || None);
-        let b = users.insert(UserId::new(1), "juliet", "garden", conn(2), || unreachable!("read once"));
-        users.insert(UserId::new(2), "romeo", "orchard", conn(3), || None);
+        let a = users.insert(ActorId::user(1), "juliet", "balcony", conn(1), || None);
+        let b = users.insert(ActorId::user(1), "juliet", "garden", conn(2), || unreachable!("read once"));
+        users.insert(ActorId::user(2), "romeo", "orchard", conn(3), || None);
         assert_eq!(users.counts(), (2, 3));
         let juliet = users.find("juliet").unwrap();
         assert_eq!(users.find_resource(juliet, "garden"), Some(b));

@@ -12,10 +12,12 @@
 
 use std::collections::BTreeMap;
 
+use crate::env::Env;
 use crate::runtime::driver::ConnId;
 use crate::stanza::Ticket;
-use crate::user::home::Home;
-use crate::user::tables::ResourceKey;
+use crate::user::actors::Actors;
+use crate::user::actors::Effects;
+use crate::user::tables::{ResourceKey, Users};
 
 /// A part of the directory that requests may change one right behind the other, because all that such a request does
 /// before its write is to submit it, and the directory's one writer keeps the order.
@@ -54,8 +56,8 @@ pub struct Write {
 
 impl Write {
     /// The stanza that a resource of this worker has just sent.
-    pub fn of(home: &Home, sender: ResourceKey, ticket: Option<Ticket>) -> Write {
-        Write { conn: home.users.resource(sender).conn, ticket }
+    pub fn of(users: &Users, sender: ResourceKey, ticket: Option<Ticket>) -> Write {
+        Write { conn: users.resource(sender).conn, ticket }
     }
 }
 
@@ -122,7 +124,7 @@ impl Writes {
         }
     }
 
-    /// A presence of a connection is on its way to others (see [`spreading`](crate::user::presence::spreading)): nothing
+    /// A presence of a connection is on its way to others (see [`spreading`](crate::exchange::spreading)): nothing
     /// follows before it has reached them.
     pub fn begin_spreading(&mut self, conn: ConnId) {
         if conn != ConnId::NONE {
@@ -144,41 +146,30 @@ impl Writes {
     }
 }
 
-impl Home {
+impl Actors {
     /// The write of a stanza has been submitted. It must be the stanza that was counted last.
-    pub fn begin_write(&mut self, write: Write, area: Area) {
+    pub fn begin_write(&mut self, fx: &mut Effects, write: Write, area: Area) {
         self.writes.begin(write.conn, area);
         if let Some(ticket) = write.ticket {
-            self.leave_unsettled(ticket);
+            self.users.leave_unsettled(fx, ticket);
         }
     }
 
     /// A write has come back, and its effects on this worker have happened: what the client sent behind it may follow.
     /// Its ticket is still out.
-    pub fn took_effect(&mut self, write: Write) {
+    pub fn took_effect(&mut self, fx: &mut Effects, write: Write) {
         self.writes.end(write.conn);
-        let cost = self.work.charge_completion();
+        let cost = fx.work.charge_completion();
         if cost > 0 {
             self.writes.costs.push((write.conn, cost));
         }
     }
 
-    /// As [`took_effect`](Home::took_effect), when nothing else has to be written because of the stanza.
-    pub fn end_write(&mut self, write: Write) {
-        self.took_effect(write);
+    /// As [`took_effect`](Actors::took_effect), when nothing else has to be written because of the stanza.
+    pub fn end_write(&mut self, env: &Env, fx: &mut Effects, write: Write) {
+        self.took_effect(fx, write);
         if let Some(ticket) = write.ticket {
-            self.settle(ticket);
-        }
-    }
-
-    /// The stanza of a ticket, the last one counted, is not safe yet.
-    pub fn leave_unsettled(&mut self, ticket: Ticket) {
-        let Some(sm) = self.users.sm_mut(ticket.resource).filter(|sm| sm.id() == ticket.stream) else {
-            return;
-        };
-        if sm.leave_unsettled(ticket.number) {
-            // While a disk stands still, nothing else would have the stream looked at, and reading would go on.
-            self.touched.push(ticket.resource);
+            self.users.settle(env, fx, ticket);
         }
     }
 }

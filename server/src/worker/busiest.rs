@@ -1,5 +1,7 @@
 //! Which clients of this worker cause most (see [`crate::busiest`]).
 
+use std::hash::BuildHasher;
+
 use crate::busiest::WINDOW_SECONDS;
 use crate::runtime::driver::ConnId;
 use crate::session::{Holds, Phase};
@@ -13,9 +15,9 @@ impl Core {
         bytes: &'b [u8],
         until: u64,
     ) -> (&'b [u8], Option<Holds>) {
-        let before = self.home.metrics().messages_in.get();
+        let before = self.env.metrics().messages_in.get();
         let (rest, reason) = self.frames(conn, bytes, until);
-        let messages = self.home.metrics().messages_in.get() - before;
+        let messages = self.env.metrics().messages_in.get() - before;
         if let Some(counted) = self.traffic.sample(messages, (bytes.len() - rest.len()) as u64) {
             self.note_turn(conn, counted);
         }
@@ -31,8 +33,10 @@ impl Core {
             }
             pair.add_address(session.peer, weight);
             if let Phase::Bound(key) = session.phase {
-                let account = self.home.users.account_of(key);
-                pair.accounts.add(account.get(), weight, |name| self.home.write_bare(key, name));
+                let account = self.actors.users.account_of(key);
+                pair.accounts.add(self.env.shared.hasher.hash_one(account), weight, |name| {
+                    self.actors.users.write_bare(&self.env, key, name)
+                });
             }
         }
     }
@@ -42,7 +46,7 @@ impl Core {
         let now = self.seconds();
         if now.saturating_sub(self.window_begun) >= WINDOW_SECONDS {
             self.window_begun = now;
-            self.home.shared.busiest.publish_window(self.home.worker, &mut self.traffic);
+            self.env.shared.busiest.publish_window(self.env.worker, &mut self.traffic);
         }
     }
 }

@@ -133,9 +133,9 @@ impl Core {
                 let _ = reply.try_send(self.kick(&user, resource.as_deref(), condition));
             }
             Command::Removed { user, gone, reply } => {
-                let sessions = self.home.users.resources_of(&user).len();
-                register::removed(&mut self.home, &user, &gone);
-                self.end_streams();
+                let sessions = self.actors.users.resources_of(&user).len();
+                register::removed(&mut self.actors, &self.env, &mut self.fx, &user, &gone);
+                self.carry_out();
                 let _ = reply.try_send(sessions);
             }
             Command::Drain { close } => self.drain(close),
@@ -148,14 +148,14 @@ impl Core {
         let now = self.seconds();
         let facts = |session: &crate::session::Session| {
             let Phase::Bound(key) = session.phase else { return None };
-            let resource = self.home.users.resource(key);
-            if user.is_some_and(|user| user != self.home.users.local_of(key)) {
+            let resource = self.actors.users.resource(key);
+            if user.is_some_and(|user| user != self.actors.users.local_of(key)) {
                 return None;
             }
             Some(SessionFacts {
-                jid: self.home.full_jid(key),
+                jid: self.actors.users.full_jid(&self.env, key),
                 address: session.peer.to_string(),
-                worker: self.home.worker,
+                worker: self.env.worker,
                 tls: session.tls.is_some(),
                 connected_seconds: now.saturating_sub(session.connected),
                 idle_seconds: now.saturating_sub(session.heard),
@@ -169,13 +169,13 @@ impl Core {
     }
 
     fn kick(&mut self, user: &str, resource: Option<&str>, condition: StreamCondition) -> usize {
-        let keys = self.home.users.resources_of(user);
+        let keys = self.actors.users.resources_of(user);
         let named = |key: &ResourceKey| {
-            resource.is_none_or(|resource| *self.home.users.resource(*key).name == *resource)
+            resource.is_none_or(|resource| *self.actors.users.resource(*key).name == *resource)
         };
         let keys: Vec<ResourceKey> = keys.into_iter().filter(named).collect();
         for &key in &keys {
-            match self.home.users.resource(key).conn {
+            match self.actors.users.resource(key).conn {
                 ConnId::NONE => self.forget_detached(key),
                 conn => self.end_stream(conn, condition, Some("ended by the operator")),
             }

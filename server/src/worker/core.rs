@@ -4,7 +4,7 @@
 //! event ─► session ─► TLS open ─► framing ─┬► negotiation (no resource yet)
 //!                                          └► user: routing, presence, services
 //!                                                  │
-//! driver ◄─ TLS seal ◄─ outbox ◄───────────────────┴─► parcels for other workers
+//! driver ◄─ TLS seal ◄─ outbox ◄───────────────────┴─► batches for other workers
 //! ```
 //!
 //! The driver is not here, so the same code runs over sockets and in the simulation.
@@ -14,18 +14,23 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::busiest::Traffic;
+use crate::effects::End;
+use crate::env::Env;
+use crate::exchange::envelope::Envelope;
 use crate::memory::Pressure;
+use crate::router::dispatch;
 use crate::runtime::driver::{CloseCause, CloseHow, ConnId, Event, ListenerId};
-use crate::runtime::letter::Letter;
 use crate::runtime::outbox::Action;
 use crate::runtime::timer::{Millis, TimerId, TimerWheel};
-use crate::session::{Holds, Marks, Phase, Session, Sessions, Traveller};
+use crate::session::{Holds, Marks, Migration, Phase, Session, Sessions};
 use crate::stream::errors::{StreamCondition, StreamEnd};
 use crate::stream::features::STREAM_CLOSE;
-use crate::stream::machine::{Negotiation, Surroundings};
-use crate::user::home::{End, Home};
+use crate::stream::machine::Negotiation;
+use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 use crate::user::tables::{Flags, ResourceKey};
-use crate::user::{flow, presence, routing};
+use crate::user::{flow, presence};
+use crate::worker::login::surroundings;
 use crate::worker::managed::Resumption;
 use crate::worker::places::{Accepts, Places, Taken};
 use crate::worker::pressure::Sample;
@@ -56,14 +61,16 @@ const TIMERS_BESIDE: usize = 1024;
 /// One worker's state.
 pub struct Core {
     pub(super) sessions: Sessions,
-    pub(super) home: Home,
+    pub(super) actors: Actors,
+    pub(super) env: Env,
+    pub(super) fx: Effects,
     pub(super) framer: Framer,
     pub(super) xml_limits: xml::Limits,
     pub(super) timers: TimerWheel<Timer>,
     /// Decrypted bytes of the current event.
     pub(super) plain: Vec<u8>,
     /// Connections that wait for a driver to take them.
-    pub(super) arrivals: Vec<Traveller>,
+    pub(super) arrivals: Vec<Migration>,
     /// Which listeners speak TLS from the first byte.
     pub(super) tls_listeners: Vec<bool>,
     /// Accepts in this second.
@@ -98,19 +105,19 @@ pub struct Core {
 
 impl Core {
     /// A worker that has no connections yet.
-    pub fn new(home: Home, tls_listeners: Vec<bool>) -> Core {
-        let limits = &home.config.limits;
+    pub fn new(actors: Actors, env: Env, fx: Effects, tls_listeners: Vec<bool>) -> Core {
+        let limits = &env.config.limits;
         let connecting = 2 * limits.sessions_unauthenticated as usize;
         let capacity = connecting + limits.sm_detached_sessions as usize + TIMERS_BESIDE;
         let mut core = Core {
             sessions: Sessions::default(),
             framer: Framer::new(),
             xml_limits: xml_limits(limits),
-            timers: TimerWheel::new(home.now, capacity),
+            timers: TimerWheel::new(env.now, capacity),
             plain: Vec::new(),
             arrivals: Vec::new(),
             tls_listeners,
-            accepts: Accepts::new(limits, workers_of(&home)),
+            accepts: Accepts::new(limits, workers_of(&env)),
             accept_paused: false,
             places: Places::default(),
             sweep_position: 0,
@@ -125,21 +132,44 @@ impl Core {
             choked: Vec::new(),
             traffic: Traffic::default(),
             window_begun: 0,
-            home,
+            actors,
+            env,
+            fx,
         };
         core.set_timer(1000, Timer::Second);
-        core.home.metrics().log_pending.set(core.home.ledger.count_pending());
+        core.env.metrics().log_pending.set(core.actors.ledger.count_pending());
         core
     }
 
-    /// The home of this worker's users.
-    pub fn home(&self) -> &Home {
-        &self.home
+    /// The actors of this worker.
+    pub fn actors(&self) -> &Actors {
+        &self.actors
     }
 
-    /// The home of this worker's users.
-    pub fn home_mut(&mut self) -> &mut Home {
-        &mut self.home
+    /// The surroundings of this iteration.
+    pub fn env(&self) -> &Env {
+        &self.env
+    }
+
+    /// The actors of this worker.
+    pub fn actors_mut(&mut self) -> &mut Actors {
+        &mut self.actors
+    }
+
+    /// What is still to be carried out.
+    pub fn effects(&self) -> &Effects {
+        &self.fx
+    }
+
+    /// What is still to be carried out.
+    pub fn effects_mut(&mut self) -> &mut Effects {
+        &mut self.fx
+    }
+
+    /// All three, for tests of what they decide.
+    #[cfg(test)]
+    pub(crate) fn parts_mut(&mut self) -> (&mut Actors, &mut Env, &mut Effects) {
+        (&mut self.actors, &mut self.env, &mut self.fx)
     }
 
     /// The sessions.
@@ -149,7 +179,7 @@ impl Core {
 
     /// Sets the time of this iteration.
     pub fn set_now(&mut self, now: Millis) {
-        self.home.now = now;
+        self.env.now = now;
     }
 
     /// When the next timer is due.
@@ -172,26 +202,26 @@ impl Core {
     pub fn is_drained(&self) -> bool {
         self.draining
             && self.sessions.is_empty()
-            && self.home.jobs.pending() == 0
-            && self.home.under_way.is_empty()
+            && self.fx.jobs.pending() == 0
+            && self.actors.under_way.is_empty()
     }
 
     pub(super) fn seconds(&self) -> u32 {
-        u32::try_from(self.home.now.0 / 1000).unwrap_or(u32::MAX)
+        u32::try_from(self.env.now.0 / 1000).unwrap_or(u32::MAX)
     }
 
     pub(super) fn set_timer(&mut self, after_ms: u64, timer: Timer) -> Option<TimerId> {
         // The wheel holds what the limits allow; without room the timer's purpose is served by the sweep.
-        self.timers.insert(Millis(self.home.now.0 + after_ms), timer).ok()
+        self.timers.insert(Millis(self.env.now.0 + after_ms), timer).ok()
     }
 
     /// Handles one event of the driver.
     pub fn handle(&mut self, event: Event<'_>) {
-        self.home.metrics().loop_events.add(1);
+        self.env.metrics().loop_events.add(1);
         match event {
             Event::Accepted { conn, listener, peer } => self.accepted(conn, listener, peer),
             Event::AcceptPaused { errno } => {
-                self.home.metrics().accept_descriptor_pauses.add(1);
+                self.env.metrics().accept_descriptor_pauses.add(1);
                 let reason = std::io::Error::from_raw_os_error(errno);
                 tracing::warn!(%reason, "cannot accept connections; pausing. Raise the descriptor limit: see `whimbrelctl doctor`");
             }
@@ -201,17 +231,17 @@ impl Core {
             Event::Closed { conn, cause } => self.closed(conn, cause),
             Event::Detached { conn, socket } => {
                 if let Some(session) = self.sessions.remove(conn) {
-                    self.home.inputs.forget(conn);
-                    self.depart(Traveller { session, socket });
+                    self.actors.inputs.forget(conn);
+                    self.depart(Migration { session, socket });
                 }
             }
             Event::Woken => {}
         }
-        self.end_streams();
+        self.carry_out();
     }
 
     fn accepted(&mut self, conn: ConnId, listener: ListenerId, peer: IpAddr) {
-        let metrics = self.home.metrics();
+        let metrics = self.env.metrics();
         metrics.accepts.add(1);
         let taken = self.accepts.take(peer);
         if self.accepts.is_used_up() && !self.accept_paused {
@@ -220,20 +250,20 @@ impl Core {
         }
         if taken == Taken::TurnedAway {
             metrics.refused_accepts.add(1);
-            return self.home.out.act(conn, Action::Close(CloseHow::Reset));
+            return self.fx.out.act(conn, Action::Close(CloseHow::Reset));
         }
         let direct_tls = self.tls_listeners.get(usize::from(listener.0)).copied().unwrap_or(false);
-        if self.home.shared.memory.pressure() >= Pressure::Short {
-            self.home.metrics().refused_memory.add(1);
+        if self.env.shared.memory.pressure() >= Pressure::Short {
+            self.env.metrics().refused_memory.add(1);
             return self.refuse_connection(conn, direct_tls);
         }
         if !self.find_place(peer) {
             return self.refuse_connection(conn, direct_tls);
         }
-        metrics_connection_opened(&self.home);
-        let preauth_ms = u64::from(self.home.config.limits.preauth_seconds) * 1000;
+        metrics_connection_opened(&self.env);
+        let preauth_ms = u64::from(self.env.config.limits.preauth_seconds) * 1000;
         let deadline = self.set_timer(preauth_ms, Timer::Preauth(conn));
-        let tls = direct_tls.then(|| Box::new(self.home.shared.acceptor.begin()));
+        let tls = direct_tls.then(|| Box::new(self.env.shared.acceptor.begin()));
         let now = self.seconds();
         self.sessions.insert(Session {
             conn,
@@ -252,14 +282,14 @@ impl Core {
     /// A connection over a limit: told so where it can be without a handshake, then closed.
     fn refuse_connection(&mut self, conn: ConnId, direct_tls: bool) {
         if !direct_tls {
-            let id = self.home.shared.unique_id();
-            let domain = self.home.shared.domain.clone();
-            let out = self.home.out.plain(conn);
+            let id = self.env.shared.unique_id();
+            let domain = self.env.shared.domain.clone();
+            let out = self.fx.out.plain(conn);
             crate::stream::features::write_header(&domain, &id, None, out);
             StreamCondition::ResourceConstraint.write(Some("too many connections; try again later"), out);
             out.extend_from_slice(STREAM_CLOSE);
         }
-        self.home.out.act(conn, Action::Close(CloseHow::Flush));
+        self.fx.out.act(conn, Action::Close(CloseHow::Flush));
     }
 
     /// The peer will send nothing more: without a closed stream this is an end like a cut.
@@ -273,11 +303,11 @@ impl Core {
 
     fn drained(&mut self, conn: ConnId) {
         let Some(session) = self.sessions.get_mut(conn) else { return };
-        let before = self.home.out.set_with_driver(conn, 0);
-        self.home.out.times.drained(conn);
-        self.home.shared.metrics[self.home.worker].backlog_bytes.sub(before as u64);
+        let before = self.fx.out.set_with_driver(conn, 0);
+        self.fx.out.times.drained(conn);
+        self.env.shared.metrics[self.env.worker].backlog_bytes.sub(before as u64);
         if let Phase::Bound(key) = session.phase {
-            flow::drained(&mut self.home, key);
+            flow::drained(&mut self.actors, &self.env, &mut self.fx, key);
         }
         self.lift(conn, Holds::OUTPUT);
     }
@@ -288,15 +318,15 @@ impl Core {
             tracing::debug!(%reason, "a connection failed");
         }
         self.lost(conn);
-        self.home.inputs.forget(conn);
+        self.actors.inputs.forget(conn);
         if let Some(session) = self.sessions.remove(conn) {
             if let Phase::Negotiating(negotiation) | Phase::Leaving(negotiation) = &session.phase
                 && let Some(deadline) = negotiation.deadline
             {
                 self.timers.cancel(deadline);
             }
-            metrics_connection_closed(&mut self.home, &session);
-            self.home.shared.admission.release(session.peer, session.marks.established);
+            metrics_connection_closed(&self.env, &mut self.fx, &session);
+            self.env.shared.admission.release(session.peer, session.marks.established);
             self.places.tidy(session.peer, &self.sessions);
         }
     }
@@ -308,27 +338,38 @@ impl Core {
             session.phase = Phase::Closing;
             session.context = None;
             self.forget_input(conn);
-            presence::session_ended(&mut self.home, key);
+            presence::session_ended(&mut self.actors, &self.env, &mut self.fx, key);
             self.count_users();
         }
     }
 
     pub(super) fn count_users(&self) {
-        let (users, sessions) = self.home.users.counts();
-        self.home.metrics().users.set(users as u64);
-        self.home.metrics().sessions.set(sessions as u64);
+        let (users, sessions) = self.actors.users.counts();
+        self.env.metrics().users.set(users as u64);
+        self.env.metrics().sessions.set(sessions as u64);
     }
 
-    /// Ends the streams that handling the last event has condemned.
-    pub(super) fn end_streams(&mut self) {
+    /// Carries out what the last event has led to: envelopes for this worker's own users, and ends of streams, until
+    /// nothing is left.
+    pub(super) fn carry_out(&mut self) {
         loop {
-            if let Some(End { conn, condition, text }) = self.home.ends.pop() {
+            if let Some(mut batch) = self.fx.take_local(&self.env) {
+                let (actors, env, fx) = (&mut self.actors, &self.env, &mut self.fx);
+                batch.open(|envelope| match envelope {
+                    Envelope::Stanza(delivery) => dispatch::deliver(actors, env, fx, &delivery),
+                    Envelope::Broadcast(broadcast) => {
+                        presence::receive_broadcast(actors, env, fx, &broadcast)
+                    }
+                    _ => debug_assert!(false, "other envelopes are for other workers"),
+                });
+                self.fx.put_local(batch);
+            } else if let Some(End { conn, condition, text }) = self.fx.ends.pop() {
                 self.end_stream(conn, condition, text);
-            } else if let Some(key) = self.home.over.pop() {
+            } else if let Some(key) = self.fx.over.pop() {
                 self.forget_detached(key);
-            } else if let Some(conn) = self.home.cut.pop() {
+            } else if let Some(conn) = self.fx.cut.pop() {
                 self.lost(conn);
-                self.home.out.act(conn, Action::Close(CloseHow::Reset));
+                self.fx.out.act(conn, Action::Close(CloseHow::Reset));
             } else {
                 return;
             }
@@ -359,18 +400,11 @@ impl Core {
             false => self.forget_resource(conn),
         }
         let Some(session) = self.sessions.get_mut(conn) else { return };
-        self.home.metrics().stream_errors.add(1);
-        let at = Surroundings {
-            shared: &self.home.shared,
-            config: &self.home.config,
-            peer: session.peer,
-            tls: session.tls.is_some(),
-            now_ms: self.home.now.0,
-            worker: self.home.worker,
-        };
+        self.env.metrics().stream_errors.add(1);
+        let at = surroundings(&self.env, session.peer, session.tls.is_some());
         let handshake_over = session.tls.as_ref().is_none_or(|tls| tls.is_established());
         if handshake_over {
-            let out = self.home.out.plain(conn);
+            let out = self.fx.out.plain(conn);
             if let Phase::Negotiating(negotiation) | Phase::Leaving(negotiation) = &mut session.phase {
                 negotiation.send_header(&at, None, out);
             }
@@ -392,44 +426,48 @@ impl Core {
             session.phase = Phase::Closing;
             session.partial = None;
         }
-        self.home.out.act(conn, Action::Close(CloseHow::Flush));
+        self.fx.out.act(conn, Action::Close(CloseHow::Flush));
     }
 
     pub(super) fn fail(&mut self, conn: ConnId, (condition, text): StreamEnd) {
         self.end_stream(conn, condition, text);
     }
 
-    /// Reads a letter from another worker.
-    pub fn read_letter(&mut self, letter: Letter<'_>) {
-        match letter {
-            Letter::Stanza(delivery) => routing::deliver(&mut self.home, &delivery),
-            Letter::Broadcast(broadcast) => presence::receive_broadcast(&mut self.home, &broadcast),
-            Letter::Spread { from, conn } => self.home.has_spread(from, conn),
-            Letter::Traveller(traveller) => self.arrivals.push(*traveller),
-            Letter::Settled { ticket, safe } => self.home.hear(ticket, safe),
-            Letter::MakeRoom { address, workers } => {
+    /// Reads an envelope from another worker.
+    pub fn read_envelope(&mut self, envelope: Envelope<'_>) {
+        match envelope {
+            Envelope::Stanza(delivery) => {
+                dispatch::deliver(&mut self.actors, &self.env, &mut self.fx, &delivery)
+            }
+            Envelope::Broadcast(broadcast) => {
+                presence::receive_broadcast(&mut self.actors, &self.env, &mut self.fx, &broadcast)
+            }
+            Envelope::Spread { from, conn } => self.actors.has_spread(&mut self.fx, from, conn),
+            Envelope::Migration(migration) => self.arrivals.push(*migration),
+            Envelope::Settled { ticket, safe } => self.actors.users.hear(&mut self.fx, ticket, safe),
+            Envelope::MakeRoom { address, workers } => {
                 if !self.make_room(address) {
                     self.ask_others_for_room(address, workers - 1);
                 }
             }
         }
-        self.end_streams();
+        self.carry_out();
     }
 
     /// Runs what is due.
     pub fn run_timers(&mut self) {
         let mut due = Vec::new();
-        self.timers.advance(self.home.now, |timer| due.push(timer));
-        let until = self.home.work.spent() + TIMER_UNITS;
+        self.timers.advance(self.env.now, |timer| due.push(timer));
+        let until = self.fx.work.spent() + TIMER_UNITS;
         for timer in due {
             match timer {
-                Timer::Detached(key) if self.home.work.spent() >= until && self.expire_later(key) => {}
+                Timer::Detached(key) if self.fx.work.spent() >= until && self.expire_later(key) => {}
                 Timer::Preauth(conn) => self.preauth_expired(conn),
                 Timer::Answer(conn) => self.answer_due(conn),
                 Timer::Second => {
                     self.set_timer(1000, Timer::Second);
                     self.refill_accept_budget();
-                    self.home.shared.tell_left_out(self.home.now.0);
+                    self.env.shared.tell_left_out(self.env.now.0);
                     self.sweep();
                     self.sample_memory();
                     self.rest_streams();
@@ -440,9 +478,9 @@ impl Core {
                 Timer::DrainEnd => self.close_all(),
                 Timer::Detached(key) => self.detached_expired(key),
             }
-            self.end_streams();
+            self.carry_out();
         }
-        self.home.metrics().timers.set(self.timers.len() as u64);
+        self.env.metrics().timers.set(self.timers.len() as u64);
     }
 
     fn preauth_expired(&mut self, conn: ConnId) {
@@ -451,24 +489,24 @@ impl Core {
             Phase::Leaving(_) | Phase::Bound(_) | Phase::Closing => false,
         });
         if expired {
-            self.home.metrics().refused_preauth_time.add(1);
+            self.env.metrics().refused_preauth_time.add(1);
             let text = "no resource was bound in time";
             self.end_stream(conn, StreamCondition::ConnectionTimeout, Some(text));
         }
     }
 
     fn refill_accept_budget(&mut self) {
-        let workers = workers_of(&self.home);
-        self.accepts.refill(&self.home.config.limits, workers);
+        let workers = workers_of(&self.env);
+        self.accepts.refill(&self.env.config.limits, workers);
         self.accept_paused = self.draining;
     }
 
     /// The driver says how much waits for a client after a send.
     pub fn backlog(&mut self, conn: ConnId, bytes: usize) {
-        let limit = self.home.config.limits.output_backlog_bytes as usize;
+        let limit = self.env.config.limits.output_backlog_bytes as usize;
         let Some(session) = self.sessions.get_mut(conn) else { return };
-        let metrics = &self.home.shared.metrics[self.home.worker];
-        let before = self.home.out.set_with_driver(conn, bytes);
+        let metrics = &self.env.shared.metrics[self.env.worker];
+        let before = self.fx.out.set_with_driver(conn, bytes);
         metrics.backlog_bytes.sub(before as u64);
         metrics.backlog_bytes.add(bytes as u64);
         metrics.backlog_high.raise(bytes as u64);
@@ -477,13 +515,13 @@ impl Core {
             metrics.refused_backlog.add(1);
             // A client that does not read cannot be told; a reset frees the memory at once.
             self.lost(conn);
-            self.home.out.act(conn, Action::Close(CloseHow::Reset));
+            self.fx.out.act(conn, Action::Close(CloseHow::Reset));
             return;
         }
         if let Phase::Bound(key) = session.phase
             && bytes > limit / 4
         {
-            self.home.users.resource_mut(key).flags.put(Flags::BACKED_UP, true);
+            self.actors.users.resource_mut(key).flags.put(Flags::BACKED_UP, true);
         }
         if self.is_choked(conn) {
             self.hold(conn, Holds::OUTPUT);
@@ -493,16 +531,16 @@ impl Core {
     /// A new configuration.
     pub fn reconfigure(&mut self, config: Arc<crate::config::Config>) {
         self.xml_limits = xml_limits(&config.limits);
-        self.home.config = config;
+        self.env.config = config;
     }
 
     /// Stops taking logins; with `close`, also ends every stream with `system-shutdown` (RFC 6120 §4.9.3.20).
     pub fn drain(&mut self, close: bool) {
-        self.home.shared.draining.store(true, Ordering::Relaxed);
+        self.env.shared.draining.store(true, Ordering::Relaxed);
         self.accept_paused = true;
         if !self.draining {
             self.draining = true;
-            let wait_ms = u64::from(self.home.config.limits.drain_seconds) * 1000;
+            let wait_ms = u64::from(self.env.config.limits.drain_seconds) * 1000;
             self.set_timer(wait_ms, Timer::DrainEnd);
         }
         if close {
@@ -519,8 +557,8 @@ impl Core {
     }
 }
 
-fn workers_of(home: &Home) -> u32 {
-    u32::try_from(home.shared.metrics.len()).unwrap_or(u32::MAX)
+fn workers_of(env: &Env) -> u32 {
+    u32::try_from(env.shared.metrics.len()).unwrap_or(u32::MAX)
 }
 
 fn xml_limits(limits: &crate::limits::Limits) -> xml::Limits {
@@ -532,14 +570,14 @@ fn xml_limits(limits: &crate::limits::Limits) -> xml::Limits {
     }
 }
 
-pub(super) fn metrics_connection_opened(home: &Home) {
-    home.metrics().connections.add(1);
+pub(super) fn metrics_connection_opened(env: &Env) {
+    env.metrics().connections.add(1);
 }
 
-pub(super) fn metrics_connection_closed(home: &mut Home, session: &Session) {
-    let unsent = home.out.set_with_driver(session.conn, 0);
-    home.out.times.forget(session.conn);
-    let metrics = home.metrics();
+pub(super) fn metrics_connection_closed(env: &Env, fx: &mut Effects, session: &Session) {
+    let unsent = fx.out.set_with_driver(session.conn, 0);
+    fx.out.times.forget(session.conn);
+    let metrics = env.metrics();
     metrics.connections.sub(1);
     metrics.backlog_bytes.sub(unsent as u64);
     if session.tls.as_ref().is_some_and(|tls| tls.is_established()) {

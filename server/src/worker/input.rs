@@ -1,6 +1,8 @@
 //! From received bytes to stanzas: TLS, framing, and the hand-over to negotiation or to the user.
 
+use crate::env::Env;
 use crate::memory::{Pressure, SHORT_BYTES};
+use crate::router::inbound;
 use crate::runtime::driver::ConnId;
 use crate::runtime::work;
 use crate::session::{Holds, Phase, Session, StreamContext};
@@ -8,11 +10,14 @@ use crate::stream::errors::{StreamCondition, StreamEnd};
 use crate::stream::features::STREAM_CLOSE;
 use crate::stream::machine::{Negotiation, Step, Surroundings};
 use crate::stream::sm::{NS_SM, TooHigh};
+use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 use crate::user::inactive;
-use crate::user::routing;
 use crate::user::tables::ResourceKey;
+use crate::user::tables::Users;
 use crate::user::writes::Place;
 use crate::worker::core::Core;
+use crate::worker::login::surroundings;
 use crate::worker::managed::{self, Managed};
 use crate::worker::run_queue::InputEnd;
 use crate::xml::{self, Condition, Frame, FramingError, Partial, Stanza};
@@ -42,12 +47,12 @@ impl Core {
     pub(super) fn received(&mut self, conn: ConnId, bytes: &[u8]) {
         let now = self.seconds();
         let Some(session) = self.sessions.get_mut(conn) else { return };
-        self.home.shared.metrics[self.home.worker].bytes_in.add(bytes.len() as u64);
+        self.env.shared.metrics[self.env.worker].bytes_in.add(bytes.len() as u64);
         session.heard = now;
         session.marks.pinged = false;
-        self.home.work.add(work::RECEIVE);
-        self.home.work.add_bytes(bytes.len());
-        if self.home.shared.memory.pressure() >= Pressure::Short {
+        self.fx.work.add(work::RECEIVE);
+        self.fx.work.add_bytes(bytes.len());
+        if self.env.shared.memory.pressure() >= Pressure::Short {
             self.refuse_unfinished(conn);
         }
         let Some(session) = self.sessions.get(conn) else { return };
@@ -69,11 +74,11 @@ impl Core {
         let established = tls.is_established();
         let mut plain = std::mem::take(&mut self.plain);
         plain.clear();
-        let wire = self.home.out.wire(conn);
+        let wire = self.fx.out.wire(conn);
         let before = wire.len();
         let opened = tls.open(bytes, &mut plain, wire);
         if !established && wire.len() > before {
-            self.home.work.add_handshake();
+            self.fx.work.add_handshake();
         }
         match opened {
             Ok(progress) => {
@@ -89,7 +94,7 @@ impl Core {
             }
             Err(error) => {
                 tracing::debug!(%error, "TLS ended a connection");
-                self.home.metrics().tls_failures.add(1);
+                self.env.metrics().tls_failures.add(1);
                 // As a reset. Nothing of a broken record was believed, so it says nothing about the session.
                 self.lost(conn);
                 self.close(conn);
@@ -111,7 +116,7 @@ impl Core {
     fn refuse_unfinished(&mut self, conn: ConnId) {
         let Some(session) = self.sessions.get(conn) else { return };
         if session.partial.as_ref().is_some_and(|partial| partial.bytes().len() > SHORT_BYTES) {
-            self.home.metrics().refused_memory.add(1);
+            self.env.metrics().refused_memory.add(1);
             let text = "the server is short of memory; try again later";
             self.end_stream_with(conn, true, |out| {
                 StreamCondition::ResourceConstraint.write(Some(text), out);
@@ -128,7 +133,7 @@ impl Core {
     }
 
     fn handshake_done(&mut self, conn: ConnId) {
-        let metrics = self.home.metrics();
+        let metrics = self.env.metrics();
         metrics.tls_handshakes.add(1);
         metrics.tls_sessions.add(1);
         if let Some(session) = self.sessions.get_mut(conn)
@@ -171,7 +176,7 @@ impl Core {
             let Session { phase: place, partial, context, tls, peer, .. } = session;
             let namespaces = context.as_ref().and_then(|context| context.namespaces.as_deref());
             // To be put back if the frame that it is the beginning of has to wait.
-            let begun = partial.as_ref().filter(|_| self.home.writes.concern(conn));
+            let begun = partial.as_ref().filter(|_| self.actors.writes.concern(conn));
             let begun = begun.map(|partial| partial.bytes().to_vec());
             let read = self.framer.next(phase, namespaces, partial, bytes, &self.xml_limits);
             let mut header_says = None;
@@ -181,22 +186,20 @@ impl Core {
                     let language = context.as_ref().and_then(|context| context.language.as_deref());
                     let next = match place {
                         Phase::Bound(key)
-                            if self.home.writes.hold(conn, || place_of(&self.home, *key, &frame)) =>
+                            if self
+                                .actors
+                                .writes
+                                .hold(conn, || place_of(&self.actors.users, &self.env, *key, &frame)) =>
                         {
                             *partial = begun.map(Partial::unread);
                             return (bytes, Some(Holds::WRITE));
                         }
-                        Phase::Bound(key) => bound_frame(&mut self.home, *key, language, &frame),
+                        Phase::Bound(key) => {
+                            bound_frame(&mut self.actors, &self.env, &mut self.fx, *key, language, &frame)
+                        }
                         Phase::Negotiating(negotiation) => {
-                            let at = Surroundings {
-                                shared: &self.home.shared,
-                                config: &self.home.config,
-                                peer: *peer,
-                                tls: tls.is_some(),
-                                now_ms: self.home.now.0,
-                                worker: self.home.worker,
-                            };
-                            negotiation_frame(negotiation, &at, &frame, self.home.out.plain(conn))
+                            let at = surroundings(&self.env, *peer, tls.is_some());
+                            negotiation_frame(negotiation, &at, &frame, self.fx.out.plain(conn))
                         }
                         Phase::Leaving(_) | Phase::Closing => Next::Continue,
                     };
@@ -206,7 +209,7 @@ impl Core {
                     (consumed, next)
                 }
                 Err(error) => {
-                    self.home.shared.metrics[self.home.worker].refused_framing.add(1);
+                    self.env.shared.metrics[self.env.worker].refused_framing.add(1);
                     (bytes.len(), Next::Fail(framing_end(&error)))
                 }
             };
@@ -215,21 +218,21 @@ impl Core {
                 *context = context_now;
             }
             bytes = &bytes[consumed..];
-            self.home.work.add_stanza(consumed);
+            self.fx.work.add_stanza(consumed);
             match next {
                 Next::Continue => {}
                 Next::Negotiated(step) => self.negotiated(conn, step, &mut bytes),
                 Next::StreamClosed => {
                     // First, because a session can be among those who hear of its end.
                     self.forget_resource(conn);
-                    self.home.out.plain(conn).extend_from_slice(STREAM_CLOSE);
+                    self.fx.out.plain(conn).extend_from_slice(STREAM_CLOSE);
                     self.close(conn);
                 }
                 Next::Fail(end) => self.fail(conn, end),
                 Next::TooHigh(too_high) => self.too_high(conn, too_high),
             }
-            if self.home.has_condemned() {
-                self.end_streams();
+            if self.fx.is_pending() {
+                self.carry_out();
             }
         }
         (&[], None)
@@ -237,7 +240,7 @@ impl Core {
 
     /// Counts what a client sends before it has authenticated, and ends the stream past the limit.
     pub(super) fn admit_unauthenticated_bytes(&mut self, conn: ConnId, length: usize) -> bool {
-        let limit = self.home.config.limits.preauth_bytes;
+        let limit = self.env.config.limits.preauth_bytes;
         let Some(session) = self.sessions.get_mut(conn) else { return false };
         let (Phase::Negotiating(negotiation) | Phase::Leaving(negotiation)) = &mut session.phase else {
             return true;
@@ -247,7 +250,7 @@ impl Core {
         if negotiation.bytes_in <= limit {
             return true;
         }
-        self.home.metrics().refused_preauth_bytes.add(1);
+        self.env.metrics().refused_preauth_bytes.add(1);
         let text = "too many bytes before a resource was bound";
         self.end_stream(conn, StreamCondition::PolicyViolation, Some(text));
         false
@@ -297,29 +300,33 @@ fn negotiation_frame(
 }
 
 /// How a frame of a bound session stands to the writes under way that the session has begun.
-fn place_of(home: &crate::user::home::Home, key: ResourceKey, frame: &Frame<'_>) -> Place {
+fn place_of(users: &Users, env: &Env, key: ResourceKey, frame: &Frame<'_>) -> Place {
     match frame {
         // What is acknowledged and asked for here counts only what has come back.
         Frame::Stanza(stanza) if stanza.namespace() == NS_SM => Place::Anywhere,
-        Frame::Stanza(stanza) => routing::place_of(home, key, stanza),
+        Frame::Stanza(stanza) => inbound::place_of(users, env, key, stanza),
         Frame::StreamClose | Frame::StreamOpen(_) => Place::Behind,
     }
 }
 
 fn bound_frame(
-    home: &mut crate::user::home::Home,
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
     key: ResourceKey,
     language: Option<&str>,
     frame: &Frame<'_>,
 ) -> Next {
     match frame {
-        Frame::Stanza(stanza) if stanza.namespace() == NS_CSI => client_state(home, key, stanza),
-        Frame::Stanza(stanza) if stanza.namespace() == NS_SM => match managed::handle(home, key, stanza) {
-            Managed::Done => Next::Continue,
-            Managed::TooHigh(too_high) => Next::TooHigh(too_high),
-            Managed::Unsupported => Next::Fail((StreamCondition::UnsupportedStanzaType, None)),
-        },
-        Frame::Stanza(stanza) => match routing::from_client(home, key, language, stanza) {
+        Frame::Stanza(stanza) if stanza.namespace() == NS_CSI => client_state(actors, env, fx, key, stanza),
+        Frame::Stanza(stanza) if stanza.namespace() == NS_SM => {
+            match managed::handle(actors, env, fx, key, stanza) {
+                Managed::Done => Next::Continue,
+                Managed::TooHigh(too_high) => Next::TooHigh(too_high),
+                Managed::Unsupported => Next::Fail((StreamCondition::UnsupportedStanzaType, None)),
+            }
+        }
+        Frame::Stanza(stanza) => match inbound::accept(actors, env, fx, key, language, stanza) {
             Ok(()) => Next::Continue,
             Err(end) => Next::Fail(end),
         },
@@ -329,10 +336,16 @@ fn bound_frame(
     }
 }
 
-fn client_state(home: &mut crate::user::home::Home, key: ResourceKey, stanza: &Stanza<'_>) -> Next {
+fn client_state(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    key: ResourceKey,
+    stanza: &Stanza<'_>,
+) -> Next {
     match stanza.name() {
-        "active" => inactive::set(home, key, false),
-        "inactive" => inactive::set(home, key, true),
+        "active" => inactive::set(actors, env, fx, key, false),
+        "inactive" => inactive::set(actors, env, fx, key, true),
         _ => return Next::Fail((StreamCondition::UnsupportedStanzaType, None)),
     }
     Next::Continue

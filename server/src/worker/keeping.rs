@@ -24,101 +24,105 @@ impl Core {
     /// At the end of an iteration, before its output is applied: writes what is due from the log, asks for a commit of
     /// what was appended, tells senders what is safe, and lets managed streams say what they have to.
     pub fn keep_messages(&mut self) {
-        let mut due = std::mem::take(&mut self.home.pumps);
+        let mut due = std::mem::take(&mut self.fx.pumps);
         due.sort_unstable();
         due.dedup();
         // Those that were left last time come first.
         let first = due.partition_point(|key| self.pumped_to.is_some_and(|to| *key < to));
         due.rotate_left(first);
-        let until = self.home.work.spent() + PUMP_UNITS;
+        let until = self.fx.work.spent() + PUMP_UNITS;
         let mut pumped = 0;
         // What comes out of the log was received long ago.
-        let begun = self.home.out.times.set_received(None);
-        while pumped < due.len() && self.home.work.spent() < until {
-            offline::pump(&mut self.home, due[pumped]);
+        let begun = self.fx.out.times.set_received(None);
+        while pumped < due.len() && self.fx.work.spent() < until {
+            offline::pump(&mut self.actors, &self.env, &mut self.fx, due[pumped]);
             pumped += 1;
         }
-        let _ = self.home.out.times.set_received(begun);
+        let _ = self.fx.out.times.set_received(begun);
         self.pumped_to = due.get(pumped).copied();
         due.drain(..pumped);
         // Who is due again in the next iteration has been noted meanwhile.
-        due.append(&mut self.home.pumps);
-        self.home.pumps = due;
-        self.end_streams();
-        self.home.ledger.request_commit();
-        let home = &mut self.home;
-        home.ledger.count_committed(&home.shared.metrics[home.worker]);
-        while let Some(ticket) = home.ledger.next_safe(&home.shared.metrics[home.worker]) {
-            home.settle(ticket);
+        due.append(&mut self.fx.pumps);
+        self.fx.pumps = due;
+        self.carry_out();
+        self.actors.ledger.request_commit();
+        let (actors, env, fx) = (&mut self.actors, &self.env, &mut self.fx);
+        actors.ledger.count_committed(&env.shared.metrics[env.worker]);
+        while let Some(ticket) = actors.ledger.next_safe(&env.shared.metrics[env.worker]) {
+            actors.users.settle(env, fx, ticket);
         }
         self.resume_waiting();
         self.speak();
-        if self.home.now.0 >= self.log_seen_to.0 + UPKEEP_MS {
-            self.log_seen_to = Millis(self.home.now.0);
-            let home = &mut self.home;
-            let now = home.unix_ms();
-            let done = home.ledger.log_mut().maintain(now);
-            home.metrics().log_compacted.add(done.bytes_copied);
+        if self.env.now.0 >= self.log_seen_to.0 + UPKEEP_MS {
+            self.log_seen_to = Millis(self.env.now.0);
+            let (actors, env, _) = (&mut self.actors, &self.env, &mut self.fx);
+            let now = env.unix_ms();
+            let done = actors.ledger.log_mut().maintain(now);
+            env.metrics().log_compacted.add(done.bytes_copied);
         }
     }
 
     /// After the output was applied: a message to a client without stream management has been delivered when its
     /// bytes are with the kernel.
     pub fn handed_over(&mut self) {
-        let mut handed = std::mem::take(&mut self.home.ledger.handed);
+        let mut handed = std::mem::take(&mut self.actors.ledger.handed);
         for one in handed.drain(..) {
-            let Some(resource) = self.home.users.get(one.resource) else { continue };
-            let with_kernel = self.home.out.with_driver(resource.conn) == 0
+            let Some(resource) = self.actors.users.get(one.resource) else { continue };
+            let with_kernel = self.fx.out.with_driver(resource.conn) == 0
                 && resource.flags.has(crate::user::tables::Flags::SETTLED);
             match self.sessions.get(resource.conn).map(|session| &session.phase) {
-                Some(Phase::Bound(_)) if with_kernel => self.home.trim(one.user, one.sequence),
-                _ => self.home.users.flow_mut(one.resource).unsent.get_or_insert_default().push(one.sequence),
+                Some(Phase::Bound(_)) if with_kernel => {
+                    self.actors.ledger.trim(&self.env, one.user, one.sequence)
+                }
+                _ => {
+                    self.actors.users.flow_mut(one.resource).unsent.get_or_insert_default().push(one.sequence)
+                }
             }
         }
-        self.home.ledger.handed = handed;
+        self.actors.ledger.handed = handed;
     }
 
     /// Once a second: messages that are too old, a log that refuses messages, a log that has failed.
     pub(super) fn look_after_log(&mut self) {
-        let home = &mut self.home;
-        let days = u64::from(home.config.limits.offline_days);
-        let before = home.unix_ms().saturating_sub(days * DAY_MS);
-        let expired = home.ledger.log_mut().expire(before, EXPIRE_RECORDS, &mut |_| {});
-        home.metrics().log_expired.add(expired);
-        home.metrics().log_pending.sub(expired);
-        if let Some(reason) = home.ledger.refused.take() {
-            let reason = refusal(reason, home.ledger.log().no_room());
-            tracing::error!(worker = home.worker, %reason, "messages are refused");
+        let (actors, env, fx) = (&mut self.actors, &self.env, &mut self.fx);
+        let days = u64::from(env.config.limits.offline_days);
+        let before = env.unix_ms().saturating_sub(days * DAY_MS);
+        let expired = actors.ledger.log_mut().expire(before, EXPIRE_RECORDS, &mut |_| {});
+        env.metrics().log_expired.add(expired);
+        env.metrics().log_pending.sub(expired);
+        if let Some(reason) = actors.ledger.refused.take() {
+            let reason = refusal(reason, actors.ledger.log().no_room());
+            tracing::error!(worker = env.worker, %reason, "messages are refused");
         }
-        let Some(error) = home.ledger.log().failed() else { return };
-        if home.ledger.is_pausing() {
+        let Some(error) = actors.ledger.log().failed() else { return };
+        if actors.ledger.is_pausing() {
             return;
         }
-        tracing::error!(worker = home.worker, %error, "the log has failed; no message is acknowledged");
+        tracing::error!(worker = env.worker, %error, "the log has failed; no message is acknowledged");
         let mut lost = Vec::new();
-        home.ledger.abandon(|ticket| lost.push(ticket));
+        actors.ledger.abandon(|ticket| lost.push(ticket));
         for ticket in lost {
-            home.say(ticket, false);
+            actors.users.say(env, fx, ticket, false);
         }
-        match home.ledger.reopen() {
+        match actors.ledger.reopen() {
             Ok(messages) => {
-                tracing::warn!(worker = home.worker, messages, "the log works again");
-                home.metrics().log_reopened.add(1);
-                home.metrics().log_pending.set(messages);
-                home.metrics().offline_counted.set(0);
+                tracing::warn!(worker = env.worker, messages, "the log works again");
+                env.metrics().log_reopened.add(1);
+                env.metrics().log_pending.set(messages);
+                env.metrics().offline_counted.set(0);
             }
             Err(error) => {
-                home.ledger.refused = Some(AppendError::Failed);
-                tracing::error!(worker = home.worker, %error, "the log cannot be opened again yet");
+                actors.ledger.refused = Some(AppendError::Failed);
+                tracing::error!(worker = env.worker, %error, "the log cannot be opened again yet");
             }
         }
-        self.end_streams();
+        self.carry_out();
     }
 
     /// Writes the log out at the end.
     pub fn close_log(self) {
-        let worker = self.home.worker;
-        if let Err(error) = Ledger::into_log(self.home.ledger).close() {
+        let worker = self.env.worker;
+        if let Err(error) = Ledger::into_log(self.actors.ledger).close() {
             tracing::error!(worker, %error, "the log was not closed; the next start takes longer");
         }
     }

@@ -1,25 +1,44 @@
 //! What a negotiation asks of the worker: TLS, password checks, the move to the user's home, binding.
 
+use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
+use crate::env::Env;
+use crate::service::caps;
+
 use crate::config::ResourceConflict;
-use crate::registration::in_band;
+use crate::effects::jobs::Guess;
+use crate::registration::request::InBand;
 use crate::reply;
 use crate::runtime::driver::ConnId;
-use crate::runtime::jobs::{Done, Guess};
 use crate::runtime::outbox::Action;
-use crate::session::{Phase, Session, Traveller};
+use crate::service::open_account;
+use crate::session::{Migration, Phase, Session};
 use crate::stanza::Type;
 use crate::stream::errors::{StanzaCondition, StreamCondition, StreamEnd};
 use crate::stream::features::NS_BIND;
 use crate::stream::machine::{self, Negotiation, Step, Surroundings};
-use crate::stream::registration;
+use crate::stream::phone;
 use crate::stream::sasl::PlainCheck;
-use crate::stream::sasl::audit::{self, FailedLogin, Why};
+use crate::stream::sasl::audit::{FailedLogin, Why};
+use crate::user::jobs::Done;
 use crate::user::{blocking, offline};
 use crate::worker::core::{Core, Timer, metrics_connection_closed, metrics_connection_opened};
 use crate::worker::input::is_white_space;
 use crate::xml::{CLIENT, Element};
+
+/// What a stream that negotiates can see of the server.
+pub(super) fn surroundings(env: &Env, peer: IpAddr, tls: bool) -> Surroundings<'_> {
+    Surroundings {
+        shared: &env.shared,
+        config: &env.config,
+        peer,
+        tls,
+        now_ms: env.now.0,
+        worker: env.worker,
+        capabilities: caps::stream_feature,
+    }
+}
 
 impl Core {
     /// Does what a negotiation asked for. `rest` is the input behind the element that asked.
@@ -35,14 +54,15 @@ impl Core {
             Step::Authenticated => self.authenticated(conn),
             Step::Register { id, form } => {
                 if let Some(session) = self.sessions.get(conn) {
-                    registration::start(&mut self.home, conn, session.peer, id, form);
+                    open_account::start(&self.env, &mut self.fx, conn, session.peer, id, form);
                     self.send_answers();
                 }
             }
             Step::RegisterNumber { id, fields } => {
-                if let Some(session) = self.sessions.get(conn) {
-                    in_band::start(&mut self.home, conn, session.peer, id, fields);
-                    self.send_answers();
+                let Some(session) = self.sessions.get(conn) else { return };
+                let form = InBand { worker: self.env.worker, conn, peer: session.peer, id, fields };
+                if let Err(answer) = phone::submit(&self.env.shared, form) {
+                    self.answer_now(conn, &answer);
                 }
             }
             Step::Bind { id, resource } => self.bind(conn, &id, resource),
@@ -62,9 +82,9 @@ impl Core {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         let Phase::Negotiating(negotiation) = &mut session.phase else { return };
         negotiation.restart();
-        session.tls = Some(Box::new(self.home.shared.acceptor.begin()));
-        self.home.out.plain_to_wire(conn);
-        self.home.out.wire(conn).extend_from_slice(b"<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
+        session.tls = Some(Box::new(self.env.shared.acceptor.begin()));
+        self.fx.out.plain_to_wire(conn);
+        self.fx.out.wire(conn).extend_from_slice(b"<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
     }
 
     fn check_password(&mut self, conn: ConnId, check: PlainCheck) {
@@ -75,9 +95,9 @@ impl Core {
             Box::new(Guess { account, mechanism, peer })
         });
         let queued =
-            self.home.jobs.hash(Box::new(move || Done::Password { conn, accepted: check.run(), guess }));
+            self.fx.jobs.hash(Box::new(move || Done::Password { conn, accepted: check.run(), guess }));
         if !queued {
-            self.home.metrics().refused_crypto.add(1);
+            self.env.metrics().refused_crypto.add(1);
             self.negotiate(conn, Negotiation::plain_refused);
         }
     }
@@ -90,15 +110,8 @@ impl Core {
     ) {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         let Session { phase: Phase::Negotiating(negotiation), tls, peer, .. } = session else { return };
-        let at = Surroundings {
-            shared: &self.home.shared,
-            config: &self.home.config,
-            peer: *peer,
-            tls: tls.is_some(),
-            now_ms: self.home.now.0,
-            worker: self.home.worker,
-        };
-        match act(negotiation, &at, self.home.out.plain(conn)) {
+        let at = surroundings(&self.env, *peer, tls.is_some());
+        match act(negotiation, &at, self.fx.out.plain(conn)) {
             Ok(step) => self.negotiated(conn, step, &mut &[][..]),
             Err(end) => self.fail(conn, end),
         }
@@ -108,15 +121,15 @@ impl Core {
     /// A job has come back from another thread.
     pub fn completed(&mut self, done: Done) {
         match done {
-            Done::Write(ticket, result) => self.home.written(ticket, result),
-            Done::Home(then) => then(&mut self.home),
+            Done::Write(ticket, result) => self.actors.written(&self.env, &mut self.fx, ticket, result),
+            Done::Derived(then) => then(&mut self.actors, &self.env, &mut self.fx),
             Done::Password { conn, accepted, .. } if self.is_negotiating(conn) => {
                 self.negotiate(conn, |negotiation, at, out| negotiation.plain_checked(at, accepted, out));
             }
             Done::Password { accepted, guess, .. } => self.left_alone(accepted, guess),
         }
         self.send_answers();
-        self.end_streams();
+        self.carry_out();
         self.count_users();
     }
 
@@ -128,18 +141,18 @@ impl Core {
     fn left_alone(&self, accepted: bool, guess: Option<Box<Guess>>) {
         let Some(guess) = guess else { return };
         let Guess { account, mechanism, peer } = &*guess;
-        let (shared, now_ms) = (&self.home.shared, self.home.now.0);
+        let (shared, now_ms) = (&self.env.shared, self.env.now.0);
         if accepted {
             return shared.throttle().succeeded(account, *peer, now_ms);
         }
         let why = Why::Credentials;
         let login = FailedLogin { account: Some(account), address: *peer, mechanism, why };
-        audit::note(shared, self.home.worker, &login, now_ms);
+        shared.note_failed_login(self.env.worker, &login, now_ms);
     }
 
     /// Sends the answers of jobs to negotiations that waited for them.
     fn send_answers(&mut self) {
-        for (conn, bytes) in self.home.jobs.take_answers() {
+        for (conn, bytes) in self.fx.jobs.take_answers() {
             self.answer_now(conn, &bytes);
         }
     }
@@ -185,14 +198,14 @@ impl Core {
 
     /// SASL has succeeded: the session belongs on its user's home worker.
     fn authenticated(&mut self, conn: ConnId) {
-        self.home.metrics().logins.add(1);
-        if self.home.shared.draining.load(Ordering::Relaxed) {
+        self.env.metrics().logins.add(1);
+        if self.env.shared.draining.load(Ordering::Relaxed) {
             return self.end_stream(conn, StreamCondition::SystemShutdown, Some("the server is going down"));
         }
         let Some(session) = self.sessions.get_mut(conn) else { return };
         let Phase::Negotiating(negotiation) = &mut session.phase else { return };
-        let home = negotiation.user.as_ref().map(|user| self.home.shared.home_of(user));
-        if home.is_none_or(|home| home == self.home.worker) {
+        let home = negotiation.user.as_ref().map(|user| self.env.shared.home_of(user));
+        if home.is_none_or(|home| home == self.env.worker) {
             return;
         }
         if let Some(deadline) = negotiation.deadline.take() {
@@ -200,53 +213,53 @@ impl Core {
         }
         if let Phase::Negotiating(negotiation) = std::mem::replace(&mut session.phase, Phase::Closing) {
             session.phase = Phase::Leaving(negotiation);
-            self.home.out.act(conn, Action::Detach);
+            self.fx.out.act(conn, Action::Detach);
         }
     }
 
     /// The driver has let go of a socket: it goes to its user's home.
-    pub(super) fn depart(&mut self, traveller: Traveller) {
-        let session = &traveller.session;
+    pub(super) fn depart(&mut self, migration: Migration) {
+        let session = &migration.session;
         let user = match &session.phase {
             Phase::Leaving(negotiation) => negotiation.user.as_deref(),
             _ => None,
         };
-        metrics_connection_closed(&mut self.home, session);
+        metrics_connection_closed(&self.env, &mut self.fx, session);
         let Some(user) = user else {
             // It was closed while the driver let go of it; the socket closes with it.
-            self.home.shared.admission.release(session.peer, session.marks.established);
+            self.env.shared.admission.release(session.peer, session.marks.established);
             return;
         };
-        let home = self.home.home_of(user);
-        self.home.metrics().migrations.add(1);
-        self.home.post.to(home).traveller(Box::new(traveller));
+        let home = self.env.home_of(user);
+        self.env.metrics().migrations.add(1);
+        self.fx.links.to(home).migration(Box::new(migration));
     }
 
     /// Connections from other workers, to be attached to the driver and then adopted.
-    pub fn take_arrivals(&mut self) -> Vec<Traveller> {
+    pub fn take_arrivals(&mut self) -> Vec<Migration> {
         std::mem::take(&mut self.arrivals)
     }
 
     /// Takes over a session whose socket the driver has attached as `conn`. `unsent` bytes still wait in it.
     pub fn adopt(&mut self, conn: ConnId, mut session: Session, unsent: usize) {
         session.conn = conn;
-        self.home.out.set_with_driver(conn, unsent);
-        metrics_connection_opened(&self.home);
-        let metrics = self.home.metrics();
+        self.fx.out.set_with_driver(conn, unsent);
+        metrics_connection_opened(&self.env);
+        let metrics = self.env.metrics();
         metrics.backlog_bytes.add(unsent as u64);
         if session.tls.as_ref().is_some_and(|tls| tls.is_established()) {
             metrics.tls_sessions.add(1);
         }
         if let Phase::Leaving(mut negotiation) = std::mem::replace(&mut session.phase, Phase::Closing) {
             let waited = self.seconds().saturating_sub(session.connected);
-            let left = self.home.config.limits.preauth_seconds.saturating_sub(waited).max(1);
+            let left = self.env.config.limits.preauth_seconds.saturating_sub(waited).max(1);
             negotiation.deadline = self.set_timer(u64::from(left) * 1000, Timer::Preauth(conn));
             session.phase = Phase::Negotiating(negotiation);
         }
         self.places.enter(session.peer, conn);
         self.sessions.insert(session);
         self.read_held(conn);
-        self.end_streams();
+        self.carry_out();
     }
 
     /// Binds a resource (RFC 6120 §7.6, §7.7).
@@ -255,7 +268,7 @@ impl Core {
         let Phase::Negotiating(negotiation) = &mut session.phase else { return };
         let Some(local) = negotiation.user.clone() else { return };
         let stamp = negotiation.stamp;
-        let account = match self.home.shared.directory.account_login(&local) {
+        let account = match self.env.shared.directory.account_login(&local) {
             Ok(Some((account, current))) if stamp == Some(current) => account,
             Ok(Some(_)) => {
                 // Whoever has lost the account to another device must not slip in behind the change.
@@ -272,26 +285,26 @@ impl Core {
                 return self.end_stream(conn, StreamCondition::InternalServerError, None);
             }
         };
-        let limits = &self.home.config.limits;
-        let existing = self.home.users.find(&local);
-        let mut name = asked.unwrap_or_else(|| self.home.shared.unique_id());
-        let taken = existing.and_then(|user| self.home.users.find_resource(user, &name));
+        let limits = &self.env.config.limits;
+        let existing = self.actors.users.find(&local);
+        let mut name = asked.unwrap_or_else(|| self.env.shared.unique_id());
+        let taken = existing.and_then(|user| self.actors.users.find_resource(user, &name));
         let mut replaced = None;
         if let Some(key) = taken {
-            match self.home.config.auth.resource_conflict {
+            match self.env.config.auth.resource_conflict {
                 ResourceConflict::ReplaceOlder => replaced = Some(key),
-                ResourceConflict::Rename => name = format!("{name}-{}", self.home.shared.unique_id()),
+                ResourceConflict::Rename => name = format!("{name}-{}", self.env.shared.unique_id()),
                 ResourceConflict::RefuseNewer => {
                     return self.refuse_bind(conn, id, StanzaCondition::Conflict);
                 }
             }
         }
-        let bound = existing.map_or(0, |user| self.home.users.user(user).resources.len());
+        let bound = existing.map_or(0, |user| self.actors.users.user(user).resources.len());
         if replaced.is_none() && bound >= limits.resources_per_user as usize {
             // One that waits to be resumed makes room.
-            replaced = self.home.users.oldest_detached(&local);
+            replaced = self.actors.users.oldest_detached(&local);
             if replaced.is_none() {
-                self.home.metrics().refused_resources.add(1);
+                self.env.metrics().refused_resources.add(1);
                 return self.refuse_bind(conn, id, StanzaCondition::ResourceConstraint);
             }
         }
@@ -299,7 +312,7 @@ impl Core {
             self.timers.cancel(deadline);
         }
         if let Some(older) = replaced {
-            match self.home.users.resource(older).conn {
+            match self.actors.users.resource(older).conn {
                 ConnId::NONE => self.forget_detached(older),
                 conn => {
                     let text = "replaced by a new session of this resource";
@@ -307,27 +320,27 @@ impl Core {
                 }
             }
         }
-        let blocked = blocking::load(&self.home, &local);
-        let key = self.home.users.insert(account, &local, &name, conn, || blocked);
-        let full = self.home.full_jid(key);
+        let blocked = blocking::load(&self.env, &self.fx, &local);
+        let key = self.actors.users.insert(account, &local, &name, conn, || blocked);
+        let full = self.actors.users.full_jid(&self.env, key);
         let Some(session) = self.sessions.get_mut(conn) else { return };
         session.phase = Phase::Bound(key);
         session.marks.established = true;
         let peer = session.peer;
-        self.home.shared.admission.established(peer);
+        self.env.shared.admission.established(peer);
         self.places.tidy(peer, &self.sessions);
-        self.home.metrics().binds.add(1);
+        self.env.metrics().binds.add(1);
         self.count_users();
-        let out = self.home.out.plain(conn);
+        let out = self.fx.out.plain(conn);
         let bind = Element::new("bind", NS_BIND).child(Element::new("jid", NS_BIND).text(&full));
         reply::iq(Type::Result, None, "", Some(id), out, |out| bind.write(CLIENT, out));
         // What waits for this very resource comes before what is sent to it from now on; but not before it is known
         // whether the client will acknowledge it.
-        offline::offer_to(&mut self.home, key);
+        offline::offer_to(&mut self.actors, &mut self.fx, key);
     }
 
     fn refuse_bind(&mut self, conn: ConnId, id: &str, condition: StanzaCondition) {
-        let domain = self.home.shared.domain.clone();
-        machine::bind_error(&domain, Some(id), condition.into(), self.home.out.plain(conn));
+        let domain = self.env.shared.domain.clone();
+        machine::bind_error(&domain, Some(id), condition.into(), self.fx.out.plain(conn));
     }
 }

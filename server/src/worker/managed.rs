@@ -3,6 +3,7 @@
 
 use whimbrel_storage::log::Sequence;
 
+use crate::env::Env;
 use crate::runtime::driver::{CloseHow, ConnId};
 use crate::runtime::outbox::Action;
 use crate::session::{Holds, Phase, Session};
@@ -10,8 +11,9 @@ use crate::stream::errors::{StanzaCondition, StreamCondition};
 use crate::stream::features::STREAM_CLOSE;
 use crate::stream::sm::element::{self, Said};
 use crate::stream::sm::{Rest, StreamId, StreamManagement, TooHigh, UNSETTLED_MAX, Unacked};
+use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 use crate::user::flow;
-use crate::user::home::Home;
 use crate::user::inactive;
 use crate::user::offline;
 use crate::user::presence;
@@ -40,74 +42,93 @@ pub(super) enum Managed {
 }
 
 /// Handles an element of stream management from a bound resource.
-pub(super) fn handle(home: &mut Home, key: ResourceKey, element: &Stanza<'_>) -> Managed {
+pub(super) fn handle(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    key: ResourceKey,
+    element: &Stanza<'_>,
+) -> Managed {
     let Some(said) = Said::read(element) else { return Managed::Unsupported };
-    let conn = home.users.resource(key).conn;
-    let Some(sm) = home.users.sm_mut(key) else {
+    let conn = actors.users.resource(key).conn;
+    let Some(sm) = actors.users.sm_mut(key) else {
         match said {
-            Said::Enable { resume, seconds_max } => enable(home, key, resume, seconds_max),
+            Said::Enable { resume, seconds_max } => enable(actors, env, fx, key, resume, seconds_max),
             // §3, §4: before it is enabled these mean nothing.
-            _ => fail(home, conn),
+            _ => fail(fx, conn),
         }
         return Managed::Done;
     };
     match said {
         Said::Request => {
             sm.request();
-            home.touched.push(key);
+            fx.touched.push(key);
             Managed::Done
         }
-        Said::Answer(h) => match acknowledged(home, key, h) {
+        Said::Answer(h) => match acknowledged(actors, env, fx, key, h) {
             Ok(()) => Managed::Done,
             Err(too_high) => Managed::TooHigh(too_high),
         },
         Said::Enable { .. } | Said::Resume(..) => {
-            fail(home, conn);
+            fail(fx, conn);
             Managed::Done
         }
     }
 }
 
-fn fail(home: &mut Home, conn: ConnId) {
-    element::write_failed(StanzaCondition::UnexpectedRequest, None, home.out.plain(conn));
+fn fail(fx: &mut Effects, conn: ConnId) {
+    element::write_failed(StanzaCondition::UnexpectedRequest, None, fx.out.plain(conn));
 }
 
 /// §3
-fn enable(home: &mut Home, key: ResourceKey, resume: bool, seconds_max: Option<u32>) {
-    let id = home.shared.stream_id();
-    let most = home.config.limits.sm_resume_seconds;
+fn enable(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    key: ResourceKey,
+    resume: bool,
+    seconds_max: Option<u32>,
+) {
+    let id = env.shared.stream_id();
+    let most = env.config.limits.sm_resume_seconds;
     let seconds = if resume { seconds_max.map_or(most, |max| max.min(most)) } else { 0 };
-    home.users.flow_mut(key).sm = Some(StreamManagement::new(id, seconds));
-    home.metrics().sm_enabled.add(1);
-    let out = home.out.plain(home.users.resource(key).conn);
+    actors.users.flow_mut(key).sm = Some(StreamManagement::new(id, seconds));
+    env.metrics().sm_enabled.add(1);
+    let out = fx.out.plain(actors.users.resource(key).conn);
     element::write_enabled((seconds > 0).then_some((id, seconds)), out);
     // What waits in the log can be acknowledged from here on.
-    flow::settle(home, key);
+    flow::settle(actors, env, fx, key);
 }
 
 /// The client has handled so many stanzas (§4): messages among them leave the log, and there may be room for more.
-fn acknowledged(home: &mut Home, key: ResourceKey, h: u32) -> Result<(), TooHigh> {
-    let account = home.users.account_of(key);
-    let Some(sm) = home.users.sm_mut(key) else { return Ok(()) };
+fn acknowledged(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    key: ResourceKey,
+    h: u32,
+) -> Result<(), TooHigh> {
+    let account = actors.users.account_of(key);
+    let Some(sm) = actors.users.sm_mut(key) else { return Ok(()) };
     let mut records: smallvec::SmallVec<[Sequence; 16]> = smallvec::SmallVec::new();
     sm.acknowledged(h, |stanza| {
         if let Unacked::Record { sequence, .. } = stanza {
             records.push(sequence);
         }
     })?;
-    if let Some(micros) = home.out.times.acknowledged(sm.id().0, h) {
-        home.shared.metrics[home.worker].ack_latency.record(micros);
+    if let Some(micros) = fx.out.times.acknowledged(sm.id().0, h) {
+        env.metrics().ack_latency.record(micros);
     }
     for sequence in records {
-        home.trim(account, sequence);
+        actors.ledger.trim(env, account, sequence);
     }
-    home.touched.push(key);
-    if home.users.flow_mut(key).after.is_some() {
-        home.pumps.push(key);
+    fx.touched.push(key);
+    if actors.users.flow_mut(key).after.is_some() {
+        fx.pumps.push(key);
     }
-    if home.users.flow_mut(key).unsent.is_some() {
+    if actors.users.flow_mut(key).unsent.is_some() {
         // Written before management was enabled, and so before anything that is acknowledged.
-        flow::delivered(home, key);
+        flow::delivered(actors, env, key);
     }
     Ok(())
 }
@@ -124,47 +145,47 @@ impl Core {
     /// Says what is to be said to clients with stream management at the end of an iteration: once each, however
     /// much has happened.
     pub(super) fn speak(&mut self) {
-        let mut touched = std::mem::take(&mut self.home.touched);
+        let mut touched = std::mem::take(&mut self.fx.touched);
         for key in touched.drain(..) {
-            let Some(resource) = self.home.users.get(key) else { continue };
+            let Some(resource) = self.actors.users.get(key) else { continue };
             let conn = resource.conn;
-            let Some(sm) = self.home.users.sm_mut(key) else { continue };
+            let Some(sm) = self.actors.users.sm_mut(key) else { continue };
             let Some(session) = self.sessions.get(conn) else { continue };
             let holds = session.marks.holds;
             if sm.watch() {
                 self.watched.push(key);
             }
             let unsettled = sm.unsettled();
-            self.home.shared.metrics[self.home.worker].log_waiting_fullest.raise(unsettled as u64);
+            self.env.shared.metrics[self.env.worker].log_waiting_fullest.raise(unsettled as u64);
             if let Some(h) = sm.answer() {
-                element::write_answer(h, self.home.out.plain(conn));
+                element::write_answer(h, self.fx.out.plain(conn));
             }
             if sm.ask() {
-                element::write_request(self.home.out.plain(conn));
+                element::write_request(self.fx.out.plain(conn));
             }
             if !holds.has(Holds::LOG) && unsettled > UNSETTLED_MAX {
                 self.hold(conn, Holds::LOG);
-                self.home.metrics().log_pauses.add(1);
+                self.env.metrics().log_pauses.add(1);
             } else if holds.has(Holds::LOG) && unsettled <= UNSETTLED_MAX / 2 {
                 self.lift(conn, Holds::LOG);
             }
         }
         touched.shrink_to(TOUCHED_KEPT_MAX);
-        self.home.touched = touched;
+        self.fx.touched = touched;
     }
 
     /// Once a second: what managed streams hold that have been quiet since the last time is asked back, and their
     /// buffers are given up. So an idle session keeps nothing of what it was sent, and no message in a conversation
     /// has to allocate.
     pub(super) fn rest_streams(&mut self) {
-        let home = &mut self.home;
+        let (actors, _, fx) = (&mut self.actors, &self.env, &mut self.fx);
         self.watched.retain(|&key| {
-            let Some(resource) = home.users.get(key) else { return false };
+            let Some(resource) = actors.users.get(key) else { return false };
             let conn = resource.conn;
-            let Some(sm) = home.users.sm_mut(key) else { return false };
+            let Some(sm) = actors.users.sm_mut(key) else { return false };
             match sm.rest(conn != ConnId::NONE) {
                 Rest::Busy => return true,
-                Rest::Ask => element::write_request(home.out.plain(conn)),
+                Rest::Ask => element::write_request(fx.out.plain(conn)),
                 Rest::Quiet => {}
             }
             false
@@ -191,49 +212,52 @@ impl Core {
 
     /// A resource has no connection any more and waits to be resumed. `false`: it may not.
     pub(super) fn begin_to_wait(&mut self, key: ResourceKey) -> bool {
-        let seconds = self.home.users.sm_mut(key).map_or(0, |sm| sm.resume_seconds());
-        let room = self.detached < self.home.config.limits.sm_detached_sessions as usize;
-        let expiry = match seconds > 0 && room && offline::shed(&mut self.home, key) {
+        let seconds = self.actors.users.sm_mut(key).map_or(0, |sm| sm.resume_seconds());
+        let room = self.detached < self.env.config.limits.sm_detached_sessions as usize;
+        let expiry = match seconds > 0
+            && room
+            && offline::shed(&mut self.actors.users, &self.env, &mut self.fx, key)
+        {
             true => self.set_timer(u64::from(seconds) * 1000, Timer::Detached(key)),
             false => None,
         };
         if expiry.is_none() {
             if seconds > 0 {
-                self.home.metrics().refused_detached.add(1);
+                self.env.metrics().refused_detached.add(1);
             }
             return false;
         }
         self.detached += 1;
-        self.home.metrics().detached.set(self.detached as u64);
-        let resource = self.home.users.resource_mut(key);
+        self.env.metrics().detached.set(self.detached as u64);
+        let resource = self.actors.users.resource_mut(key);
         resource.conn = ConnId::NONE;
         // What an absent client gets may be thinned out as for an inactive one (XEP-0352).
         resource.flags.put(Flags::INACTIVE, true);
         resource.flags.put(Flags::BACKED_UP, false);
-        self.home.users.flow_mut(key).expiry = expiry;
-        if let Some(sm) = self.home.users.sm_mut(key) {
+        self.actors.users.flow_mut(key).expiry = expiry;
+        if let Some(sm) = self.actors.users.sm_mut(key) {
             sm.disconnected();
         }
-        flow::take_back_unsent(&mut self.home, key);
+        flow::take_back_unsent(&mut self.actors.users, key);
         // What is in the log and still fits can as well wait in his queue; then others see it is taken.
-        self.home.pumps.push(key);
+        self.fx.pumps.push(key);
         true
     }
 
     /// Takes a resource out of those that wait to be resumed.
     fn reattach(&mut self, key: ResourceKey) {
-        if let Some(timer) = self.home.users.flow_mut(key).expiry.take() {
+        if let Some(timer) = self.actors.users.flow_mut(key).expiry.take() {
             self.timers.cancel(timer);
         }
         self.detached -= 1;
-        self.home.metrics().detached.set(self.detached as u64);
+        self.env.metrics().detached.set(self.detached as u64);
     }
 
     /// Ends a session that has no connection.
     pub(super) fn forget_detached(&mut self, key: ResourceKey) {
-        if self.home.users.get(key).is_some_and(|resource| resource.conn == ConnId::NONE) {
+        if self.actors.users.get(key).is_some_and(|resource| resource.conn == ConnId::NONE) {
             self.reattach(key);
-            presence::session_ended(&mut self.home, key);
+            presence::session_ended(&mut self.actors, &self.env, &mut self.fx, key);
             self.count_users();
         }
     }
@@ -242,14 +266,14 @@ impl Core {
     pub(super) fn expire_later(&mut self, key: ResourceKey) -> bool {
         let timer = self.set_timer(1, Timer::Detached(key));
         if timer.is_some() {
-            self.home.users.flow_mut(key).expiry = timer;
+            self.actors.users.flow_mut(key).expiry = timer;
         }
         timer.is_some()
     }
 
     /// Nobody has resumed a session in time.
     pub(super) fn detached_expired(&mut self, key: ResourceKey) {
-        self.home.metrics().resume_expired.add(1);
+        self.env.metrics().resume_expired.add(1);
         self.forget_detached(key);
     }
 
@@ -259,22 +283,22 @@ impl Core {
         let Phase::Negotiating(negotiation) = &mut session.phase else { return };
         let Some(local) = &negotiation.user else { return };
         let found = id.and_then(|id| {
-            self.home.users.resources_of(local).into_iter().find(|&key| {
-                self.home.users.sm_mut(key).is_some_and(|sm| sm.id() == id && sm.resume_seconds() > 0)
+            self.actors.users.resources_of(local).into_iter().find(|&key| {
+                self.actors.users.sm_mut(key).is_some_and(|sm| sm.id() == id && sm.resume_seconds() > 0)
             })
         });
         let (Some(key), Some(id)) = (found, id) else {
             return self.cannot_resume(conn, id);
         };
-        if self.home.users.sm_mut(key).is_some_and(|sm| sm.is_old(h)) {
+        if self.actors.users.sm_mut(key).is_some_and(|sm| sm.is_old(h)) {
             // The client does not have what it has acknowledged: its state is that of another time.
             return self.cannot_resume(conn, Some(id));
         }
-        if let Err(too_high) = acknowledged(&mut self.home, key, h) {
+        if let Err(too_high) = acknowledged(&mut self.actors, &self.env, &mut self.fx, key, h) {
             return self.too_high(conn, too_high);
         }
         self.replace_connection(key);
-        let unsettled = self.home.users.sm_mut(key).map_or(0, |sm| sm.unsettled());
+        let unsettled = self.actors.users.sm_mut(key).map_or(0, |sm| sm.unsettled());
         let resumption = Resumption { conn, key, id };
         if unsettled == 0 {
             return self.resumed(&resumption);
@@ -289,32 +313,32 @@ impl Core {
     /// The stream has ended in the meantime, or there has never been one: the client binds anew. What was safe of it
     /// is known after a restart, from the log.
     fn cannot_resume(&mut self, conn: ConnId, id: Option<StreamId>) {
-        self.home.metrics().resume_failed.add(1);
-        let h = id.and_then(|id| self.home.shared.safe_before(id));
-        element::write_failed(StanzaCondition::ItemNotFound, h, self.home.out.plain(conn));
+        self.env.metrics().resume_failed.add(1);
+        let h = id.and_then(|id| self.env.shared.safe_before(id));
+        element::write_failed(StanzaCondition::ItemNotFound, h, self.fx.out.plain(conn));
     }
 
     /// A session that is about to be resumed gives up the connection that it still has.
     fn replace_connection(&mut self, key: ResourceKey) {
-        let older = self.home.users.resource(key).conn;
+        let older = self.actors.users.resource(key).conn;
         if let Some(session) = self.sessions.get_mut(older) {
-            self.home.metrics().stream_errors.add(1);
-            let out = self.home.out.plain(older);
+            self.env.metrics().stream_errors.add(1);
+            let out = self.fx.out.plain(older);
             StreamCondition::Conflict.write(Some("resumed on another connection"), out);
             out.extend_from_slice(STREAM_CLOSE);
             session.phase = Phase::Closing;
             session.partial = None;
             // What was read and not handled is not counted, so the client sends it again (§5).
             self.forget_input(older);
-            self.home.out.act(older, Action::Close(CloseHow::Flush));
-            if let Some(sm) = self.home.users.sm_mut(key) {
+            self.fx.out.act(older, Action::Close(CloseHow::Flush));
+            if let Some(sm) = self.actors.users.sm_mut(key) {
                 sm.disconnected();
             }
-            let seconds = self.home.users.sm_mut(key).map_or(0, |sm| sm.resume_seconds());
+            let seconds = self.actors.users.sm_mut(key).map_or(0, |sm| sm.resume_seconds());
             let expiry = self.set_timer(u64::from(seconds) * 1000, Timer::Detached(key));
             self.detached += 1;
-            self.home.users.resource_mut(key).conn = ConnId::NONE;
-            self.home.users.flow_mut(key).expiry = expiry;
+            self.actors.users.resource_mut(key).conn = ConnId::NONE;
+            self.actors.users.flow_mut(key).expiry = expiry;
         }
     }
 
@@ -325,7 +349,7 @@ impl Core {
         }
         for resumption in std::mem::take(&mut self.resumptions) {
             let Resumption { conn, key, id, .. } = resumption;
-            match self.home.users.sm_mut(key).filter(|sm| sm.id() == id).map(|sm| sm.unsettled()) {
+            match self.actors.users.sm_mut(key).filter(|sm| sm.id() == id).map(|sm| sm.unsettled()) {
                 Some(0) => {
                     self.with_input_held(conn, |core| core.resumed(&resumption));
                 }
@@ -334,7 +358,7 @@ impl Core {
                 None => self.with_input_held(conn, |core| core.cannot_resume(conn, Some(id))),
             }
         }
-        self.end_streams();
+        self.carry_out();
     }
 
     /// A connection takes a session over.
@@ -346,23 +370,23 @@ impl Core {
         };
         session.marks.established = true;
         let peer = session.peer;
-        self.home.shared.admission.established(peer);
+        self.env.shared.admission.established(peer);
         self.places.tidy(peer, &self.sessions);
         if let Some(deadline) = negotiation.deadline {
             self.timers.cancel(deadline);
         }
         self.reattach(key);
-        let resource = self.home.users.resource_mut(key);
+        let resource = self.actors.users.resource_mut(key);
         resource.conn = conn;
-        self.home.metrics().resumed.add(1);
-        if let Some(sm) = self.home.users.sm_mut(key) {
-            element::write_resumed(id, sm.handled(), self.home.out.plain(conn));
+        self.env.metrics().resumed.add(1);
+        if let Some(sm) = self.actors.users.sm_mut(key) {
+            element::write_resumed(id, sm.handled(), self.fx.out.plain(conn));
         }
-        offline::send_again(&mut self.home, key);
-        inactive::set(&mut self.home, key, false);
-        presence::refresh(&mut self.home, key);
-        if flow::is_behind(&self.home, key) {
-            self.home.pumps.push(key);
+        offline::send_again(&mut self.actors, &self.env, &mut self.fx, key);
+        inactive::set(&mut self.actors, &self.env, &mut self.fx, key, false);
+        presence::refresh(&mut self.actors, &self.env, &mut self.fx, key);
+        if flow::is_behind(&self.actors.users, key) {
+            self.fx.pumps.push(key);
         }
     }
 }

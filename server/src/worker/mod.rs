@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!            ┌────────────────────── one iteration ──────────────────────┐
-//! driver ─► events ─► core ─► timers ─► letters ─► completions ─► apply ─┘─► driver
+//! driver ─► events ─► core ─► timers ─► envelopes ─► completions ─► apply ─┘─► driver
 //!                                                     │
-//!                                                     └─► parcels to other workers
+//!                                                     └─► batches to other workers
 //! ```
 //!
 //! | module | what it does |
@@ -50,12 +50,12 @@ use std::time::{Duration, Instant};
 use crate::runtime::driver::{CloseHow, Driver};
 use crate::runtime::outbox::{Action, Entry};
 use crate::runtime::timer::Millis;
-use crate::session::Traveller;
+use crate::session::Migration;
 use crate::worker::command::{Command, CommandQueue};
 use crate::worker::core::Core;
 use crate::worker::upgrade::Census;
 
-/// How long a worker waits between attempts to post parcels to a full mailbox.
+/// How long a worker waits between attempts to post batches to a full mailbox.
 const STALL_WAIT: Duration = Duration::from_millis(1);
 
 /// A worker.
@@ -124,20 +124,21 @@ impl<D: Driver> Worker<D> {
 
     /// How long the driver may wait for events.
     pub fn timeout(&self, now: Millis) -> Option<Duration> {
-        let home = self.core.home();
+        let core = &self.core;
+        let (_, _, fx) = (core.actors(), core.env(), core.effects());
         let reads_mail = !self.core.holds_too_much();
-        let mail = reads_mail && home.post.has_incoming();
+        let mail = reads_mail && fx.links.has_incoming();
         if mail
             || !self.stalled && self.core.has_turns()
             || self.core.has_completions()
-            || !home.pumps.is_empty()
-            || !home.out.is_empty()
+            || !fx.pumps.is_empty()
+            || !fx.out.is_empty()
         {
             return Some(Duration::ZERO);
         }
         let timer = self.core.next_deadline().map(|at| Duration::from_millis(at.since(now)));
         // Room in the directory's queue is not announced.
-        if self.stalled || self.core.home().under_way.has_waiting() {
+        if self.stalled || self.core.actors().under_way.has_waiting() {
             return Some(timer.map_or(STALL_WAIT, |timer| timer.min(STALL_WAIT)));
         }
         timer
@@ -150,7 +151,7 @@ impl<D: Driver> Worker<D> {
     pub fn turn(&mut self, timeout: Option<Duration>, clock: impl Fn() -> Millis) -> std::io::Result<()> {
         let core = &mut self.core;
         let (mut begun, mut events) = (None, 0);
-        let before = core.home().work.spent();
+        let before = core.effects().work.spent();
         core.begin_iteration();
         if !self.stalled && core.has_turns() {
             // Before the poll: what a quiet client sends is answered with this iteration's output, behind nobody's turn.
@@ -173,7 +174,7 @@ impl<D: Driver> Worker<D> {
         let begun = begun.unwrap_or_else(|| begin(core, &clock));
         core.set_now(clock());
         core.run_timers();
-        core.read_mail();
+        core.read_envelopes();
         core.take_completions();
         core.retry_writes();
         let mut park = None;
@@ -186,7 +187,9 @@ impl<D: Driver> Worker<D> {
             }
         }
         self.attach_arrivals();
+        self.core.carry_out();
         self.core.keep_messages();
+        self.core.carry_out();
         self.apply();
         self.core.time_messages();
         self.core.lift_choked();
@@ -206,7 +209,7 @@ impl<D: Driver> Worker<D> {
     }
 
     fn attach_arrivals(&mut self) {
-        for Traveller { session, socket } in self.core.take_arrivals() {
+        for Migration { session, socket } in self.core.take_arrivals() {
             let unsent = socket.unsent_bytes();
             let conn = self.driver.attach(socket);
             self.core.adopt(conn, session, unsent);
@@ -216,16 +219,17 @@ impl<D: Driver> Worker<D> {
     /// Hands what the iteration produced to the driver. What applying causes (a backlog past its limit) is
     /// applied as well; each round ends connections, so the rounds end.
     fn apply(&mut self) {
-        while !self.core.home().out.is_empty() {
-            let mut entries = self.core.home_mut().out.take();
+        while !self.core.effects().out.is_empty() {
+            let mut entries = self.core.effects_mut().out.take();
             for entry in entries.drain(..) {
                 self.apply_one(entry);
                 // After each, because a driver keeps but a few for us.
                 while let Some(buffer) = self.driver.spent().pop() {
-                    self.core.home_mut().out.recycle(buffer);
+                    self.core.effects_mut().out.recycle(buffer);
                 }
             }
-            self.core.home_mut().out.put_back(entries);
+            self.core.effects_mut().out.put_back(entries);
+            self.core.carry_out();
         }
     }
 
@@ -235,7 +239,7 @@ impl<D: Driver> Worker<D> {
         let bytes = self.core.seal(conn, plain, wire, closing);
         if !bytes.is_empty() {
             let backlog = self.driver.send(conn, bytes);
-            self.core.home_mut().out.times.handed(conn, messages, backlog);
+            self.core.effects_mut().out.times.handed(conn, messages, backlog);
             if backlog > 0 {
                 self.core.backlog(conn, backlog);
             }
@@ -271,6 +275,6 @@ impl<D: Driver> Worker<D> {
 fn begin(core: &mut Core, clock: &impl Fn() -> Millis) -> Instant {
     let now = Instant::now();
     core.set_now(clock());
-    core.home_mut().out.times.begin(now);
+    core.effects_mut().out.times.begin(now);
     now
 }

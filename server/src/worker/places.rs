@@ -156,12 +156,12 @@ impl Accepts {
 impl Core {
     /// Asks for a place. `false`: there is none; it was counted why.
     pub(super) fn find_place(&mut self, peer: IpAddr) -> bool {
-        let metrics = self.home.metrics();
-        match self.home.shared.admission.admit(peer, &self.home.config.limits) {
+        let metrics = self.env.metrics();
+        match self.env.shared.admission.admit(peer, &self.env.config.limits) {
             Ok(Admitted::Free) => return true,
             Ok(Admitted::InPlaceOf(address)) => {
                 if !self.make_room(address) {
-                    self.ask_others_for_room(address, self.home.shared.metrics.len() - 1);
+                    self.ask_others_for_room(address, self.env.shared.metrics.len() - 1);
                 }
                 return true;
             }
@@ -184,16 +184,16 @@ impl Core {
         }
         session.phase = Phase::Closing;
         session.partial = None;
-        self.home.metrics().displaced.add(1);
-        self.home.out.act(conn, Action::Close(CloseHow::Reset));
+        self.env.metrics().displaced.add(1);
+        self.fx.out.act(conn, Action::Close(CloseHow::Reset));
         true
     }
 
     /// Has the next worker make room, and if it cannot, so many less one after it.
     pub(super) fn ask_others_for_room(&mut self, address: Block, workers: usize) {
         if workers > 0 {
-            let next = (self.home.worker + 1) % self.home.shared.metrics.len();
-            self.home.post.to(next).make_room(address, workers);
+            let next = (self.env.worker + 1) % self.env.shared.metrics.len();
+            self.fx.links.to(next).make_room(address, workers);
         }
     }
 }

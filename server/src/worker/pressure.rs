@@ -1,5 +1,7 @@
 //! Once a second: what sessions hold is sampled, and given up as the memory budget is used (see [`crate::memory`]).
 
+use std::hash::BuildHasher;
+
 use crate::memory::{Pressure, SHORT_BYTES};
 use crate::runtime::driver::{CloseHow, ConnId};
 use crate::runtime::outbox::Action;
@@ -37,13 +39,13 @@ impl Sample {
 impl Core {
     /// Visits a part of the resources.
     pub(super) fn sample_memory(&mut self) {
-        let pressure = self.home.shared.memory.pressure();
+        let pressure = self.env.shared.memory.pressure();
         let rounds = if pressure > Pressure::None { ROUND_SECONDS / 4 } else { ROUND_SECONDS };
-        let part = self.home.users.places().div_ceil(rounds).max(PART_MIN);
+        let part = self.actors.users.places().div_ceil(rounds).max(PART_MIN);
         let start = self.sample.position;
         let (mut detached, mut clogged) = (Vec::new(), Vec::new());
-        for (key, resource) in self.home.users.range(start, part) {
-            let of_one = share::of_resource(&self.home, resource);
+        for (key, resource) in self.actors.users.range(start, part) {
+            let of_one = share::of_resource(&self.actors.inputs, &self.fx, resource);
             self.sample.found.add(of_one);
             self.sample.output_most = self.sample.output_most.max(of_one.output);
             if of_one.output > 0
@@ -51,8 +53,10 @@ impl Core {
             {
                 let (backlog, waits) = (&mut self.traffic.backlog, of_one.output as u64);
                 backlog.add_address(session.peer, waits);
-                let account = self.home.users.account_of(key);
-                backlog.accounts.add(account.get(), waits, |name| self.home.write_bare(key, name));
+                let account = self.actors.users.account_of(key);
+                backlog.accounts.add(self.env.shared.hasher.hash_one(account), waits, |name| {
+                    self.actors.users.write_bare(&self.env, key, name)
+                });
             }
             let sm = resource.flow.as_ref().and_then(|flow| flow.sm.as_ref());
             self.sample.commit_most = self.sample.commit_most.max(sm.map_or(0, |sm| sm.unsettled()));
@@ -68,7 +72,7 @@ impl Core {
             }
         }
         self.sample.position = start + part;
-        if self.sample.position >= self.home.users.places() {
+        if self.sample.position >= self.actors.users.places() {
             self.publish_sample();
         }
         self.give_up(pressure, detached, clogged);
@@ -76,7 +80,7 @@ impl Core {
 
     fn publish_sample(&mut self) {
         let sample = std::mem::replace(&mut self.sample, Sample::NEW);
-        let metrics = self.home.metrics();
+        let metrics = self.env.metrics();
         metrics.memory_unacked.set(sample.found.unacked as u64);
         metrics.memory_held.set(sample.found.held as u64);
         metrics.memory_presence.set(sample.found.presence as u64);
@@ -85,28 +89,28 @@ impl Core {
         // Peaks raise these at once; a round that has seen less takes them down again.
         metrics.backlog_fullest.set(sample.output_most as u64);
         metrics.log_waiting_fullest.set(sample.commit_most as u64);
-        self.home.shared.busiest.publish_backlog(self.home.worker, &mut self.traffic);
+        self.env.shared.busiest.publish_backlog(self.env.worker, &mut self.traffic);
     }
 
     fn give_up(&mut self, pressure: Pressure, detached: Vec<ResourceKey>, clogged: Vec<ConnId>) {
         if pressure >= Pressure::Out {
             for conn in clogged {
-                self.home.metrics().refused_memory.add(1);
+                self.env.metrics().refused_memory.add(1);
                 self.lost(conn);
-                self.home.out.act(conn, Action::Close(CloseHow::Reset));
+                self.fx.out.act(conn, Action::Close(CloseHow::Reset));
             }
         }
         for key in detached {
             if pressure >= Pressure::Out {
-                self.home.metrics().refused_memory.add(1);
+                self.env.metrics().refused_memory.add(1);
                 self.forget_detached(key);
             } else if pressure >= Pressure::Tight {
-                inactive::forget(&mut self.home, key);
-                if !offline::shed(&mut self.home, key) {
-                    self.home.forbid_resumption(key);
+                inactive::forget(&mut self.actors.users, key);
+                if !offline::shed(&mut self.actors.users, &self.env, &mut self.fx, key) {
+                    self.actors.users.forbid_resumption(&self.env, &mut self.fx, key);
                 }
             }
         }
-        self.end_streams();
+        self.carry_out();
     }
 }

@@ -1,11 +1,11 @@
-//! What the worker's loop needs of the core beside events: encryption, letters, completed jobs, counting.
+//! What the worker's loop needs of the core beside events: encryption, envelopes, completed jobs, counting.
 
 use crate::runtime::driver::ConnId;
 use crate::runtime::work;
 use crate::session::Holds;
 use crate::worker::core::Core;
 
-/// Work units for letters of other workers in one iteration; a parcel that is opened is read to its end.
+/// Work units for envelopes of other workers in one iteration; a batch that is opened is read to its end.
 const LETTER_UNITS: u64 = 512;
 
 /// Contacts of a user who has sent no presence for as long, or twice as long, are read again.
@@ -28,7 +28,7 @@ impl Core {
                 if closing {
                     tls.close_notify(&mut wire);
                 }
-                self.home.out.recycle(plain);
+                self.fx.out.recycle(plain);
                 wire
             }
             None if wire.is_empty() => plain,
@@ -37,59 +37,59 @@ impl Core {
                 wire
             }
         };
-        self.home.metrics().bytes_out.add(bytes.len() as u64);
+        self.env.metrics().bytes_out.add(bytes.len() as u64);
         bytes
     }
 
-    /// Reads the letters of other workers.
-    pub fn read_mail(&mut self) {
+    /// Reads the envelopes of other workers.
+    pub fn read_envelopes(&mut self) {
         if self.holds_too_much() {
             return;
         }
-        let until = self.home.work.spent() + LETTER_UNITS;
-        while self.home.work.spent() < until {
-            let Some((from, mut parcel)) = self.home.post.receive() else { return };
-            let received = parcel.take_received();
-            let begun = self.home.out.times.set_received(received);
-            parcel.open(|letter| {
-                self.home.work.add(work::LETTER);
-                self.read_letter(letter);
+        let until = self.fx.work.spent() + LETTER_UNITS;
+        while self.fx.work.spent() < until {
+            let Some((from, mut batch)) = self.fx.links.receive() else { return };
+            let received = batch.take_received();
+            let begun = self.fx.out.times.set_received(received);
+            batch.open(|envelope| {
+                self.fx.work.add(work::LETTER);
+                self.read_envelope(envelope);
             });
-            let _ = self.home.out.times.set_received(begun);
-            self.home.post.give_back(from, parcel);
+            let _ = self.fx.out.times.set_received(begun);
+            self.fx.links.give_back(from, batch);
         }
     }
 
     /// Goes on with jobs that have come back.
     pub fn take_completions(&mut self) {
-        let until = self.home.work.spent() + COMPLETION_UNITS;
-        while self.home.work.spent() < until {
-            let Some(done) = self.home.jobs.take() else { break };
-            self.home.work.begin_completion();
-            self.home.work.add(work::JOB);
+        let until = self.fx.work.spent() + COMPLETION_UNITS;
+        while self.fx.work.spent() < until {
+            let Some(done) = self.fx.jobs.take() else { break };
+            self.fx.work.begin_completion();
+            self.fx.work.add(work::JOB);
             self.completed(done);
-            self.home.work.end_completion();
+            self.fx.work.end_completion();
         }
         self.lift_written();
     }
 
     /// Goes on with connections whose stanzas waited for writes that have come back.
     fn lift_written(&mut self) {
-        for (conn, cost) in self.home.writes.take_costs() {
+        for (conn, cost) in self.actors.writes.take_costs() {
             self.owe(conn, cost);
         }
-        for conn in self.home.writes.take_free() {
+        for conn in self.actors.writes.take_free() {
             self.lift(conn, Holds::WRITE);
         }
     }
 
     /// Once a second: gives back what connections, accounts and users who are quiet again have in side tables.
     pub(super) fn rest_tables(&mut self) {
-        self.turns.rest(self.home.now);
+        self.turns.rest(self.env.now);
         if self.seconds().is_multiple_of(CONTACTS_SECONDS) {
-            self.home.contacts.rest();
+            self.actors.contacts.rest();
         }
-        self.home.metrics().contacts_bytes.set(self.home.contacts.bytes() as u64);
+        self.env.metrics().contacts_bytes.set(self.actors.contacts.bytes() as u64);
     }
 
     /// Bytes of a connection that were read and wait to be handled.
@@ -99,37 +99,37 @@ impl Core {
 
     /// Whether input waits for its turn.
     pub fn has_turns(&self) -> bool {
-        self.turns.has_work(self.home.now)
+        self.turns.has_work(self.env.now)
     }
 
     /// Whether jobs have come back.
     pub fn has_completions(&self) -> bool {
-        self.home.jobs.has_completions()
+        self.fx.jobs.has_completions()
     }
 
-    /// Posts the parcels of this iteration; `true` when a mailbox was full or too much waits for the directory.
+    /// Posts the batches of this iteration; `true` when a mailbox was full or too much waits for the directory.
     pub fn dispatch(&mut self) -> bool {
-        let shared = self.home.shared.clone();
-        let metrics = &shared.metrics[self.home.worker];
+        let shared = self.env.shared.clone();
+        let metrics = &shared.metrics[self.env.worker];
         let held = self.holds_too_much();
         if held {
             metrics.held_stalls.add(1);
         }
-        self.home.post.dispatch(metrics) || held
+        self.fx.links.dispatch(metrics) || held
     }
 
     /// Times the messages that are with the kernel since the iteration began.
     pub fn time_messages(&mut self) {
-        let latency = &self.home.shared.metrics[self.home.worker].message_latency;
-        self.home.out.times.count(|micros, count| latency.record_many(micros, count));
+        let latency = &self.env.shared.metrics[self.env.worker].message_latency;
+        self.fx.out.times.count(|micros, count| latency.record_many(micros, count));
     }
 
     /// Counts an iteration that found so many events.
     /// `before`: the work done before it.
     pub fn count_iteration(&self, busy: std::time::Duration, events: u64, before: u64) {
         self.count_turns();
-        let metrics = self.home.metrics();
-        let work = self.home.work.spent() - before;
+        let metrics = self.env.metrics();
+        let work = self.fx.work.spent() - before;
         metrics.work.add(work);
         metrics.work_longest.raise(work);
         let micros = u64::try_from(busy.as_micros()).unwrap_or(u64::MAX);

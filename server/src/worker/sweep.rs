@@ -23,8 +23,8 @@ impl Core {
     /// Looks at a part of the sessions: silent ones are pinged, those that did not answer are ended.
     pub(super) fn sweep(&mut self) {
         let now = self.seconds();
-        let idle = self.home.config.limits.idle_seconds;
-        let answer = self.home.config.limits.idle_answer_seconds;
+        let idle = self.env.config.limits.idle_seconds;
+        let answer = self.env.config.limits.idle_answer_seconds;
         let part = self.sessions.slots().div_ceil(ROUND_SECONDS).max(PART_MIN);
         let (mut silent, mut dead): (Vec<(ConnId, _)>, Vec<ConnId>) = (Vec::new(), Vec::new());
         let (mut unsettled, mut uninformed) = (Vec::new(), Vec::new());
@@ -32,11 +32,11 @@ impl Core {
         for session in visited {
             let quiet = now.saturating_sub(session.heard);
             if let Phase::Bound(key) = session.phase {
-                let flags = self.home.users.resource(key).flags;
+                let flags = self.actors.users.resource(key).flags;
                 if !flags.has(Flags::SETTLED) && now.saturating_sub(session.connected) > SETTLED_SECONDS {
                     unsettled.push(key);
                 }
-                if flags.has(Flags::PRESENCE_LOST) && self.home.out.waiting(session.conn) == 0 {
+                if flags.has(Flags::PRESENCE_LOST) && self.fx.out.waiting(session.conn) == 0 {
                     uninformed.push(key);
                 }
             }
@@ -52,19 +52,19 @@ impl Core {
         }
         self.sweep_position = if at_end { 0 } else { self.sweep_position + part };
         for key in unsettled {
-            flow::settle(&mut self.home, key);
+            flow::settle(&mut self.actors, &self.env, &mut self.fx, key);
         }
         for key in uninformed {
-            presence::refresh(&mut self.home, key);
+            presence::refresh(&mut self.actors, &self.env, &mut self.fx, key);
         }
         for (conn, key) in silent {
             if let Some(session) = self.sessions.get_mut(conn) {
                 session.marks.pinged = true;
             }
-            ping::send(&mut self.home, key);
+            ping::send(&mut self.actors, &self.env, &mut self.fx, key);
         }
         for conn in dead {
-            self.home.metrics().refused_idle.add(1);
+            self.env.metrics().refused_idle.add(1);
             self.end_stream(conn, StreamCondition::ConnectionTimeout, Some("no answer to a ping"));
         }
     }

@@ -48,7 +48,7 @@ impl Core {
 
     fn serve(&mut self, conn: ConnId, bytes: &[u8]) {
         if self.turns.keep(conn, bytes) {
-            self.turns.note_received(conn, self.home.out.times.received());
+            self.turns.note_received(conn, self.fx.out.times.received());
             return self.wait_for_turn(conn);
         }
         let begun = self.begin_turn();
@@ -63,7 +63,7 @@ impl Core {
             Waiting {
                 input: rest.to_vec(),
                 credit,
-                received: self.home.out.times.received(),
+                received: self.fx.out.times.received(),
                 ..Waiting::default()
             },
         );
@@ -74,18 +74,18 @@ impl Core {
     pub(super) fn measure_input(&mut self, conn: ConnId) {
         let unfinished = self.sessions.get(conn).and_then(|session| session.partial.as_ref());
         let unfinished = unfinished.map_or(0, |partial| partial.memory_bytes());
-        self.home.inputs.set(conn, Unhandled { waiting: self.turns.memory_of(conn), unfinished });
+        self.actors.inputs.set(conn, Unhandled { waiting: self.turns.memory_of(conn), unfinished });
     }
 
     /// As [`Core::measure_input`], after a turn. A long stanza that has not come to its end is not read on when the account
     /// may hold no more: nothing else would give its memory back. The session can be resumed.
     fn note_input(&mut self, conn: ConnId) {
         self.measure_input(conn);
-        if self.home.inputs.of(conn).unfinished > share::UNFINISHED_ALWAYS_BYTES
+        if self.actors.inputs.of(conn).unfinished > share::UNFINISHED_ALWAYS_BYTES
             && let Some(Phase::Bound(key)) = self.sessions.get(conn).map(|session| &session.phase)
-            && !share::has(&mut self.home, *key, 0)
+            && !share::has(&mut self.actors, &self.env, &mut self.fx, *key, 0)
         {
-            self.home.metrics().refused_account_memory.add(1);
+            self.env.metrics().refused_account_memory.add(1);
             let text = "too much waits for this account; try again later";
             self.end_stream_with(conn, true, |out| {
                 StreamCondition::ResourceConstraint.write(Some(text), out);
@@ -96,12 +96,12 @@ impl Core {
     /// Drops what is held of a connection.
     pub(super) fn forget_input(&mut self, conn: ConnId) {
         self.turns.forget(conn);
-        self.home.inputs.forget(conn);
+        self.actors.inputs.forget(conn);
     }
 
     /// What a turn's cost is measured from.
     fn begin_turn(&self) -> Cost {
-        Cost { stanzas: self.home.work.stanzas(), work: self.home.work.spent() }
+        Cost { stanzas: self.fx.work.stanzas(), work: self.fx.work.spent() }
     }
 
     /// Charges a turn to a connection and its account, and returns its work; `None`: it is not bound (any more). One that
@@ -115,9 +115,9 @@ impl Core {
     }
 
     fn charge_to(&mut self, conn: ConnId, key: ResourceKey, cost: Cost) {
-        let user = self.home.users.resource(key).user;
-        let limits = &self.home.config.limits;
-        let until = self.turns.buckets.charge(conn, user, cost, self.home.now, limits);
+        let user = self.actors.users.resource(key).user;
+        let limits = &self.env.config.limits;
+        let until = self.turns.buckets.charge(conn, user, cost, self.env.now, limits);
         // One that is slowed already will be again after its next turn, if that is still so.
         let is_slowed = self.sessions.get(conn).is_some_and(|session| session.marks.holds.has(Holds::TOKENS));
         if let Some(until) = until.filter(|_| !is_slowed) {
@@ -142,7 +142,7 @@ impl Core {
 
     /// Shows how much waits.
     pub(super) fn count_turns(&self) {
-        let metrics = self.home.metrics();
+        let metrics = self.env.metrics();
         metrics.turns_length.set(self.turns.len() as u64);
         metrics.turns_high.raise(self.turns.len() as u64);
         metrics.input_held.set(self.turns.bytes() as u64);
@@ -157,7 +157,7 @@ impl Core {
             self.wait_for_turn(conn);
             return false;
         }
-        if self.home.work.handshakes() < self.turns.handshakes_until {
+        if self.fx.work.handshakes() < self.turns.handshakes_until {
             return true;
         }
         self.turns.put(conn, Waiting { input: bytes.to_vec(), handshake: true, ..Waiting::default() });
@@ -178,17 +178,18 @@ impl Core {
 
     /// Begins an iteration's share of input and of TLS handshakes.
     pub fn begin_iteration(&mut self) {
-        self.turns.handshakes_until = self.home.work.handshakes() + HANDSHAKES;
+        self.fx.look_after_spill(&self.env);
+        self.turns.handshakes_until = self.fx.work.handshakes() + HANDSHAKES;
     }
 
     /// Begins the share of input that the driver brings.
     pub fn begin_poll(&mut self) {
-        self.turns.until = self.home.work.spent() + POLL_UNITS;
+        self.turns.until = self.fx.work.spent() + POLL_UNITS;
     }
 
     /// Goes on with connections that have waited long enough.
     fn lift_slowed(&mut self) {
-        while let Some(&(at, conn)) = self.turns.slowed.first().filter(|(at, _)| *at <= self.home.now) {
+        while let Some(&(at, conn)) = self.turns.slowed.first().filter(|(at, _)| *at <= self.env.now) {
             self.turns.slowed.remove(&(at, conn));
             self.lift(conn, Holds::TOKENS);
         }
@@ -197,7 +198,7 @@ impl Core {
     /// Whether the next frame of a connection may be handled, or why not. `until`: the work at which its share of the
     /// turn is used up.
     pub(super) fn gate(&self, conn: ConnId, until: u64) -> Option<Holds> {
-        if self.home.work.spent() >= until.min(self.turns.until) {
+        if self.fx.work.spent() >= until.min(self.turns.until) {
             return Some(Holds::TURN);
         }
         self.is_choked(conn).then_some(Holds::OUTPUT)
@@ -210,28 +211,28 @@ impl Core {
             Phase::Bound(key) => Some(key),
             _ => None,
         });
-        !room::for_next_stanza(&self.home, conn, resource)
+        !room::for_next_stanza(&self.actors, &self.env, &self.fx, conn, resource)
     }
 
     /// Deals out turns, round robin, as long as the iteration has work to give.
     pub fn run_turns(&mut self) {
         self.lift_slowed();
-        let until = self.home.work.spent() + QUEUE_UNITS;
+        let until = self.fx.work.spent() + QUEUE_UNITS;
         self.turns.until = until;
-        while self.home.work.handshakes() < self.turns.handshakes_until {
+        while self.fx.work.handshakes() < self.turns.handshakes_until {
             let Some((conn, waiting)) = self.turns.next(true) else { break };
             self.shake_hands(conn, waiting);
-            self.end_streams();
+            self.carry_out();
         }
         for _ in 0..self.turns.queue.len() {
-            if self.home.work.spent() >= until {
-                self.home.metrics().turns_cut.add(1);
+            if self.fx.work.spent() >= until {
+                self.env.metrics().turns_cut.add(1);
                 break;
             }
             let Some((conn, waiting)) = self.turns.next(false) else { break };
             self.take_turn(conn, waiting);
             self.note_input(conn);
-            self.end_streams();
+            self.carry_out();
         }
     }
 
@@ -257,10 +258,10 @@ impl Core {
         }
         let begun = self.begin_turn();
         let input = std::mem::take(&mut waiting.input);
-        let now = self.home.out.times.received();
-        let _ = self.home.out.times.set_received(waiting.received.or(now));
+        let now = self.fx.out.times.received();
+        let _ = self.fx.out.times.set_received(waiting.received.or(now));
         let (rest, reason) = self.frames_of(conn, &input[waiting.at..], begun.work + waiting.credit as u64);
-        let _ = self.home.out.times.set_received(now);
+        let _ = self.fx.out.times.set_received(now);
         let left = rest.len();
         let Some(spent) = self.charge(conn, begun) else { return };
         waiting.credit = (waiting.credit - spent as i64).min(0);
@@ -315,15 +316,15 @@ impl Core {
             return;
         }
         if holds.is_empty() {
-            self.home.out.act(conn, Action::Pause);
+            self.fx.out.act(conn, Action::Pause);
         }
         holds.put(reason);
         match reason {
             Holds::OUTPUT => {
                 self.choked.push(conn);
-                self.home.metrics().reading_pauses.add(1);
+                self.env.metrics().reading_pauses.add(1);
             }
-            Holds::TOKENS => self.home.metrics().slowed.add(1),
+            Holds::TOKENS => self.env.metrics().slowed.add(1),
             _ => {}
         }
     }
@@ -341,7 +342,7 @@ impl Core {
         }
         match self.turns.has_input(conn) {
             true => holds.put(Holds::TURN),
-            false => self.home.out.act(conn, Action::Resume),
+            false => self.fx.out.act(conn, Action::Resume),
         }
         self.turns.enqueue(conn);
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use whimbrel_server::stats::busiest::FILE_NAME;
+use whimbrel_server::watch::busiest::FILE_NAME;
 
 use crate::support::managed::chat;
 use crate::support::program::Start;

@@ -23,6 +23,7 @@ mod csi;
 mod descriptors;
 mod disco;
 mod guesses;
+mod http;
 mod iq;
 mod limits;
 mod login;

@@ -12,7 +12,9 @@ use std::io::Write;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{Failure, Gateway, Message};
+use crate::outbound::{Failure, Sender};
+
+use super::Message;
 
 /// What stands for the number in the arguments.
 const PHONE: &str = "{phone}";
@@ -35,7 +37,7 @@ impl Command {
     }
 }
 
-impl Gateway for Command {
+impl Sender<Message> for Command {
     fn name(&self) -> &'static str {
         "command"
     }

@@ -20,9 +20,10 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use zeroize::Zeroizing;
 
 use crate::clock::unix_milliseconds;
+use crate::outbound::{Failure, Sender};
 use crate::registration::settings::RegistrationConfig;
 
-use super::{Failure, Gateway, Message};
+use super::Message;
 
 /// Bytes of the secret at least.
 const SECRET_BYTES_MIN: usize = 16;
@@ -106,7 +107,7 @@ impl Webhook {
     }
 }
 
-impl Gateway for Webhook {
+impl Sender<Message> for Webhook {
     fn name(&self) -> &'static str {
         "webhook"
     }

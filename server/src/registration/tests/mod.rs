@@ -82,7 +82,7 @@ impl World {
         self.now_ms += ms;
     }
 
-    /// Runs a step as the desk does.
+    /// Runs a step as the service does.
     fn step<T: Send + 'static>(
         &self,
         step: impl FnOnce(&Rules<'_>, &mut WriteTransaction<'_>) -> T + Send + 'static,

@@ -22,7 +22,7 @@ impl Managed {
         self.count_server();
         let world = &mut self.world;
         let committed: Vec<u64> =
-            world.workers.iter().map(|worker| worker.core().home().ledger.log().committed().0).collect();
+            world.workers.iter().map(|worker| worker.core().actors().ledger.log().committed().0).collect();
         world.workers.clear();
         if world.random.permille(500) {
             self.tally.power_cuts += 1;

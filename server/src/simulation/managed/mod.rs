@@ -258,7 +258,7 @@ impl Managed {
     }
 
     fn commit(&mut self, worker: usize) {
-        let log = self.world.workers[worker].core().home().ledger.log();
+        let log = self.world.workers[worker].core().actors().ledger.log();
         match log.commit_now() {
             Ok(()) => self.committed[worker] = self.world.step,
             Err(error) => self.world.fail(error.to_string()),
@@ -270,7 +270,7 @@ impl Managed {
         let clients = self.world.clients.iter().zip(&self.peers);
         let rest =
             clients.filter(|(client, peer)| client.stage != Stage::Online || !peer.is_settled()).count();
-        let logs = self.world.workers.iter().map(|worker| worker.core().home().ledger.log().users().len());
+        let logs = self.world.workers.iter().map(|worker| worker.core().actors().ledger.log().actors().len());
         rest == 0 && logs.sum::<usize>() == 0
     }
 }

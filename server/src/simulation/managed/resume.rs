@@ -31,7 +31,7 @@ impl Managed {
     /// Whether the server has not given the peer's stream up already: more was unacknowledged than may be.
     fn is_resumable(&mut self, index: usize) -> bool {
         self.world.workers.iter_mut().any(|worker| {
-            let users = &mut worker.core_mut().home_mut().users;
+            let users = &mut worker.core_mut().actors_mut().users;
             let keys = users.resources_of(&local(index));
             keys.into_iter().any(|key| users.sm_mut(key).is_some_and(|sm| sm.resume_seconds() > 0))
         })

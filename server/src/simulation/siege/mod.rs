@@ -230,7 +230,7 @@ impl Siege {
             let metrics = &world.shared.metrics[worker];
             metrics.messages_in.get() + metrics.presences_in.get() + metrics.iqs_in.get()
         };
-        let spent = |world: &World| world.workers[worker].core().home().work.spent();
+        let spent = |world: &World| world.workers[worker].core().effects().work.spent();
         let before = (handled(&self.world), spent(&self.world));
         self.world.turn(worker);
         let (done, work) = (handled(&self.world) - before.0, spent(&self.world) - before.1);

@@ -9,11 +9,9 @@
 //! filter, and a test holds the two together.
 
 use std::fmt::Write as _;
-use std::hash::BuildHasher;
 use std::net::IpAddr;
 
 use crate::metrics::WorkerMetrics;
-use crate::shared::Shared;
 
 /// Lines in one second of the whole server; of further ones only the number is told.
 pub const LINES_PER_SECOND: u32 = 50;
@@ -70,17 +68,6 @@ pub struct FailedLogin<'a> {
     pub mechanism: &'static str,
     /// Why.
     pub why: Why,
-}
-
-/// Counts a failed login and leaves a line about it. `worker` is the one that counts.
-pub fn note(shared: &Shared, worker: usize, login: &FailedLogin<'_>, now_ms: u64) {
-    let metrics = &shared.metrics[worker];
-    login.why.count(metrics);
-    let key = login.account.map_or(0, |account| shared.hasher.hash_one(account));
-    shared.busiest.failed(key, login.account, login.address);
-    if !shared.tell_failed_login(login, now_ms) {
-        metrics.login_unlogged.add(1);
-    }
 }
 
 impl FailedLogin<'_> {

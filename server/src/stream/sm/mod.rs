@@ -198,12 +198,18 @@ impl StreamManagement {
     /// The stanza with this number, the last one counted, is not safe yet. Returns whether it is the first beyond
     /// [`UNSETTLED_MAX`].
     pub fn leave_unsettled(&mut self, number: u32) -> bool {
+        self.leave_unsettled_for(number, 1)
+    }
+
+    /// The same of a stanza that is safe only when so many copies of it are: each is to be settled once.
+    pub fn leave_unsettled_for(&mut self, number: u32, copies: u32) -> bool {
         let unsettled = &mut self.under_way.get_or_insert_default().unsettled;
-        unsettled.push(number);
+        unsettled.push(number, copies);
         unsettled.len() == UNSETTLED_MAX + 1
     }
 
-    /// A stanza has become safe. Returns whether the client waits to hear of it.
+    /// A stanza has become safe, or one of the copies of it that it waits for. Returns whether the client waits to hear of
+    /// it.
     pub fn settle(&mut self, number: u32) -> bool {
         self.under_way.as_mut().is_some_and(|u| u.unsettled.settle(number)) && self.answer_due
     }

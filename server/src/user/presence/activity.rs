@@ -3,8 +3,10 @@
 use whimbrel_storage::directory::LastActivity;
 
 use crate::clock;
-use crate::runtime::jobs::Then;
-use crate::user::home::Home;
+use crate::env::Env;
+use crate::user::actors::Actors;
+use crate::user::actors::Effects;
+use crate::user::jobs::Then;
 use crate::user::presence::NAME;
 use crate::user::writes::{Area, Write};
 use crate::xml::{CLIENT, Element};
@@ -14,30 +16,39 @@ const STATUS_BYTES_MAX: usize = 1024;
 
 /// Remembers that a user has gone with this unavailable presence. `write` is the presence as a client sent it, if one
 /// did: what it sends next may ask for the note.
-pub(super) fn record(home: &mut Home, local: &str, tail: &[u8], write: Option<Write>) {
+pub(super) fn record(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    local: &str,
+    tail: &[u8],
+    write: Option<Write>,
+) {
     let last = LastActivity { at_seconds: clock::unix_seconds(), status: status_of(tail) };
     let local = local.to_owned();
-    let submitted = home.write(
+    let submitted = actors.write(
+        env,
+        fx,
         move |transaction| {
             // The account may be gone: then its sessions end because of that.
             if transaction.credentials(&local)?.is_some() {
                 transaction.set_last_activity(&local, &last)?;
             }
-            let then: Then = Box::new(move |home| end(home, write));
+            let then: Then = Box::new(move |actors, env, fx| end(actors, env, fx, write));
             Ok(then)
         },
         // The log has the reason.
-        move |home, _| end(home, write),
+        move |actors, env, fx, _| end(actors, env, fx, write),
     );
     // A full queue is counted where it is noticed; nothing depends on this note.
     if let (Ok(()), Some(write)) = (submitted, write) {
-        home.begin_write(write, Area::Alone);
+        actors.begin_write(fx, write, Area::Alone);
     }
 }
 
-fn end(home: &mut Home, write: Option<Write>) {
+fn end(actors: &mut Actors, env: &Env, fx: &mut Effects, write: Option<Write>) {
     if let Some(write) = write {
-        home.end_write(write);
+        actors.end_write(env, fx, write);
     }
 }
 

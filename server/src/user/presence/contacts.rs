@@ -9,8 +9,10 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use whimbrel_storage::directory::{DirectoryError, RosterVersion, Subscription};
 
+use crate::env::Env;
 use crate::runtime::work;
-use crate::user::home::Home;
+use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 
 /// What a user costs here beside the contacts, in bytes.
 const USER_BYTES: usize = 128;
@@ -81,23 +83,25 @@ fn cost(local: &str, contacts: &[u8]) -> usize {
 /// # Errors
 /// The roster cannot be read; then `f` may have been called with some.
 pub fn each(
-    home: &mut Home,
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
     local: &str,
     mut f: impl FnMut(&str, Subscription),
 ) -> Result<(), DirectoryError> {
     // The version first: should the roster change in between, it is read again next time.
-    let version = home.shared.directory.roster_version(local)?;
-    if let Some(listed) = home.contacts.users.get_mut(local).filter(|listed| listed.version == version) {
+    let version = env.shared.directory.roster_version(local)?;
+    if let Some(listed) = actors.contacts.users.get_mut(local).filter(|listed| listed.version == version) {
         listed.used = true;
-        home.work.add_contacts(listed.count);
+        fx.work.add_contacts(listed.count);
         go_through(&listed.contacts, &mut f);
         return Ok(());
     }
     let (mut contacts, mut count, mut read) = (Vec::new(), 0, 0);
-    home.shared.directory.roster(local, |item| {
+    env.shared.directory.roster(local, |item| {
         read += 1;
         if let Some((contact, domain)) = item.contact.split_once('@')
-            && domain == &*home.shared.domain
+            && domain == &*env.shared.domain
             && item.subscription != Subscription::None
         {
             contacts.push(byte_of(item.subscription));
@@ -106,13 +110,13 @@ pub fn each(
             count += 1;
         }
     })?;
-    home.work.add(read * work::ITEM);
-    home.metrics().rosters_read.add(1);
+    fx.work.add(read * work::ITEM);
+    env.metrics().rosters_read.add(1);
     go_through(&contacts, &mut f);
     let listed = Listed { version, contacts: contacts.into(), count, used: true };
-    let bytes_max = home.config.limits.contacts_bytes as usize;
-    home.contacts.keep(local, listed, bytes_max);
-    home.metrics().contacts_bytes.set(home.contacts.bytes() as u64);
+    let bytes_max = env.config.limits.contacts_bytes as usize;
+    actors.contacts.keep(local, listed, bytes_max);
+    env.metrics().contacts_bytes.set(actors.contacts.bytes() as u64);
     Ok(())
 }
 

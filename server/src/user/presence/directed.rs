@@ -3,55 +3,76 @@
 use whimbrel_storage::directory::Subscription;
 use whimbrel_storage::jid::JidRef;
 
+use crate::env::Env;
+use crate::exchange::envelope::Broadcast;
 use crate::stanza::{Delivery, Type};
 use crate::stream::errors::{StanzaCondition, StanzaError};
+use crate::user::actors::Actors;
+use crate::user::actors::Effects;
 use crate::user::blocking;
-use crate::user::home::Home;
-use crate::user::presence::{presence_to, probe, refuse, write};
-use crate::user::routing::{self, Inbound};
+use crate::user::delivery;
+use crate::user::inbound::Inbound;
+use crate::user::presence::{presence_to, probe, write};
 use crate::user::share;
+use crate::user::tables::Users;
 use crate::user::tables::{Flags, ResourceKey};
 
-/// Sends a client's presence, probe or presence error to one entity.
-pub(super) fn send(home: &mut Home, inbound: &Inbound<'_>, local: &str, to: &JidRef<'_>) {
-    let own = home.users.local_of(inbound.sender).to_owned();
-    if own != local && blocking::blocks(home, &own, to) {
+/// Whether a client's presence, probe or presence error may go to one entity, a user of this server or a resource of one.
+/// If not, the client has been told.
+pub fn may_go(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    inbound: &Inbound<'_>,
+    to: &JidRef<'_>,
+    local: &str,
+) -> bool {
+    let own = actors.users.local_of(inbound.sender).to_owned();
+    if own != local && blocking::blocks(&actors.users, env, fx, &own, to) {
         if inbound.typ == Type::Available {
-            refuse(home, inbound, blocking::own_block_error());
+            inbound.refuse(env, fx, blocking::own_block_error());
         }
-        return;
+        return false;
     }
     let name = to.to_jid().as_str().to_owned();
     match inbound.typ {
-        Type::Available if !remember(home, inbound.sender, &own, &name) => {
+        Type::Available if !remember(actors, env, fx, inbound.sender, &own, &name) => {
             let text = "this session has sent directed presence to too many entities";
             let error = StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text);
-            return refuse(home, inbound, error);
+            inbound.refuse(env, fx, error);
+            return false;
         }
-        Type::Unavailable => forget(home, inbound.sender, &name),
-        Type::Probe if own != local && !probe::may_ask(home, &own, local) => return,
+        Type::Unavailable => forget(&mut actors.users, inbound.sender, &name),
+        Type::Probe if own != local && !probe::may_ask(&actors.under_way, env, &own, local) => return false,
         _ => {}
     }
-    routing::send_to_user(home, inbound, local, to.resource());
+    true
 }
 
 /// Notes that `name` has the presence of this resource. `false` when `limits.directed_presence` is reached, or the account
 /// may hold no more.
-fn remember(home: &mut Home, key: ResourceKey, own: &str, name: &str) -> bool {
-    let limit = home.config.limits.directed_presence as usize;
-    let resource = home.users.resource(key);
+fn remember(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    key: ResourceKey,
+    own: &str,
+    name: &str,
+) -> bool {
+    let limit = env.config.limits.directed_presence as usize;
+    let resource = actors.users.resource(key);
     if resource.directed.as_ref().is_some_and(|list| list.iter().any(|known| **known == *name)) {
         return true;
     }
     // §4.6.3: who is subscribed to an available resource will hear of its end by broadcast.
-    if resource.flags.has(Flags::AVAILABLE) && is_subscriber(home, own, name) {
+    if resource.flags.has(Flags::AVAILABLE) && is_subscriber(actors, env, own, name) {
         return true;
     }
-    if !share::has(home, key, name.len()) {
-        home.metrics().refused_account_memory.add(1);
+    if !share::has(actors, env, fx, key, name.len()) {
+        env.metrics().refused_account_memory.add(1);
         return false;
     }
-    let list = home.users.resource_mut(key).directed.get_or_insert_default();
+    let list = actors.users.resource_mut(key).directed.get_or_insert_default();
     if list.len() >= limit {
         return false;
     }
@@ -59,8 +80,8 @@ fn remember(home: &mut Home, key: ResourceKey, own: &str, name: &str) -> bool {
     true
 }
 
-fn forget(home: &mut Home, key: ResourceKey, name: &str) {
-    let directed = &mut home.users.resource_mut(key).directed;
+fn forget(users: &mut Users, key: ResourceKey, name: &str) {
+    let directed = &mut users.resource_mut(key).directed;
     if let Some(list) = directed {
         list.retain(|known| **known != *name);
         if list.is_empty() {
@@ -71,37 +92,48 @@ fn forget(home: &mut Home, key: ResourceKey, name: &str) {
 
 /// The resource is no longer available: those who had its directed presence hear of it (§4.6.3), except who has
 /// just heard of it by broadcast.
-pub(super) fn end(home: &mut Home, key: ResourceKey, from: &str, tail: &[u8], broadcast: bool) {
-    let Some(list) = home.users.resource_mut(key).directed.take() else { return };
-    let own = home.users.local_of(key).to_owned();
+pub(super) fn end(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    key: ResourceKey,
+    shown: &Broadcast<'_>,
+    broadcast: bool,
+) {
+    let Some(list) = actors.users.resource_mut(key).directed.take() else { return };
+    let own = actors.users.local_of(key).to_owned();
     for to in *list {
-        if !(broadcast && is_subscriber(home, &own, &to)) {
-            send_in_order(home, from, &to, tail);
+        if !(broadcast && is_subscriber(actors, env, &own, &to)) {
+            send_in_order(actors, env, fx, shown, &to);
         }
     }
 }
 
 /// Whether presence that `own` broadcasts reaches this entity: his own account, or a contact who is subscribed.
-fn is_subscriber(home: &Home, own: &str, name: &str) -> bool {
+fn is_subscriber(actors: &Actors, env: &Env, own: &str, name: &str) -> bool {
     let bare = name.split_once('/').map_or(name, |(bare, _)| bare);
     if bare.split_once('@').is_some_and(|(local, _)| local == own) {
         return true;
     }
-    let under_way = bare.split_once('@').and_then(|(contact, _)| home.under_way.visible(own, contact));
+    let under_way = bare.split_once('@').and_then(|(contact, _)| actors.under_way.visible(own, contact));
     let subscription = under_way.or_else(|| {
-        let item = home.shared.directory.roster_item(own, bare).ok()?;
+        let item = env.shared.directory.roster_item(own, bare).ok()?;
         item.map(|item| item.subscription)
     });
     matches!(subscription, Some(Subscription::From | Subscription::Both))
 }
 
 /// Sends an unavailable presence behind what the same user has sent before.
-fn send_in_order(home: &mut Home, from: &str, to: &str, tail: &[u8]) {
+fn send_in_order(actors: &mut Actors, env: &Env, fx: &mut Effects, shown: &Broadcast<'_>, to: &str) {
+    let &Broadcast { from, payload: tail, .. } = shown;
     let Ok(jid) = JidRef::parse(to) else { return };
     let Some(local) = jid.local() else { return };
     let mut bytes = Vec::with_capacity(tail.len() + 128);
     write(from, to, tail, &mut bytes);
     let to_bare = presence_to(Type::Unavailable, from, local, &bytes);
-    let traits = routing::presence_traits(home, Type::Unavailable, from);
-    home.route_in_order(&Delivery { traits, to_resource: jid.resource(), ..to_bare });
+    let traits = delivery::presence_traits(&actors.users, Type::Unavailable, from);
+    let delivery = Delivery { traits, to_resource: jid.resource(), ..to_bare };
+    if !actors.under_way.hold_outbound(&delivery) {
+        fx.route(env, &delivery);
+    }
 }

@@ -5,21 +5,27 @@
 
 mod activity;
 pub mod contacts;
-mod directed;
+pub mod directed;
 mod probe;
-pub mod spreading;
 
 use whimbrel_storage::directory::Subscription;
 use whimbrel_storage::jid::JidRef;
 
-use crate::runtime::letter::{Broadcast, Targets};
+use crate::env::Env;
+use crate::exchange::envelope::{Broadcast, Targets};
+use crate::router::address;
+use crate::router::answer::{self, Made};
+use crate::runtime::driver::ConnId;
 use crate::runtime::work;
 use crate::stanza::{Delivery, Kind, Traits, Type};
 use crate::stream::errors::{StanzaCondition, StanzaError};
-use crate::user::home::Home;
-use crate::user::inactive::Urgency;
-use crate::user::routing::{self, Inbound};
-use crate::user::tables::{Flags, ResourceKey, UserKey};
+use crate::user::actors::Actors;
+use crate::user::actors::Effects;
+use crate::user::delivery;
+use crate::user::flow::Outgoing;
+use crate::user::inbound::Inbound;
+use crate::user::subscription::under_way::UnderWay;
+use crate::user::tables::{Flags, ResourceKey, UserKey, Users};
 use crate::user::writes::Write;
 use crate::user::{blocking, flow, offline, share, subscription};
 use crate::xml::{CLIENT, writer};
@@ -36,52 +42,31 @@ const UNAVAILABLE_TAIL: &[u8] = b" type='unavailable'/>";
 /// The tail of a probe.
 const PROBE_TAIL: &[u8] = b" type='probe'/>";
 
-/// Handles a presence stanza from a bound resource.
-pub fn from_client(home: &mut Home, inbound: &Inbound<'_>, to: Option<&JidRef<'_>>) {
-    let Some(to) = to else {
-        let limit = home.config.limits.presence_bytes as usize;
-        if matches!(inbound.typ, Type::Available | Type::Unavailable) && inbound.stanza.bytes().len() > limit
-        {
-            home.metrics().refused_presence.add(1);
-            let text = format!("a presence to all contacts may have at most {limit} bytes");
-            return refuse(
-                home,
-                inbound,
-                StanzaError::from(StanzaCondition::PolicyViolation).with_text(text),
-            );
-        }
-        return match inbound.typ {
-            Type::Available => available(home, inbound),
-            Type::Unavailable => {
-                let tail = tail_of(home, inbound);
-                let write = Write::of(home, inbound.sender, inbound.ticket);
-                unavailable(home, inbound.sender, &tail, Some(write));
-            }
-            Type::Error | Type::Probe => {}
-            _ => refuse(home, inbound, StanzaCondition::BadRequest.into()),
-        };
-    };
-    let (Some(local), true) = (to.local(), to.domain() == &*home.shared.domain) else {
-        if to.domain() != &*home.shared.domain && routing::may_be_answered(Kind::Presence, inbound.typ) {
-            refuse(home, inbound, StanzaCondition::RemoteServerNotFound.into());
-        }
-        return;
-    };
+/// A bound resource sends presence without an address: for all who may see it.
+pub fn to_all(actors: &mut Actors, env: &Env, fx: &mut Effects, inbound: &Inbound<'_>) {
+    let limit = env.config.limits.presence_bytes as usize;
+    let shows = matches!(inbound.typ, Type::Available | Type::Unavailable);
+    if shows && inbound.stanza.bytes().len() > limit {
+        env.metrics().refused_presence.add(1);
+        let text = format!("a presence to all contacts may have at most {limit} bytes");
+        let error = StanzaError::from(StanzaCondition::PolicyViolation).with_text(text);
+        return inbound.refuse(env, fx, error);
+    }
     match inbound.typ {
-        Type::Subscribe | Type::Subscribed | Type::Unsubscribe | Type::Unsubscribed => {
-            subscription::from_client(home, inbound, local);
+        Type::Available => available(actors, env, fx, inbound),
+        Type::Unavailable => {
+            let tail = tail_of(actors, inbound);
+            let write = Write::of(&actors.users, inbound.sender, inbound.ticket);
+            unavailable(actors, env, fx, inbound.sender, &tail, Some(write));
         }
-        _ => directed::send(home, inbound, local, to),
+        Type::Error | Type::Probe => {}
+        _ => inbound.refuse(env, fx, StanzaCondition::BadRequest.into()),
     }
 }
 
-fn refuse(home: &mut Home, inbound: &Inbound<'_>, error: StanzaError) {
-    routing::refuse(home, Kind::Presence, inbound.from, inbound.to_text, inbound.id, error);
-}
-
 /// What stands after `<presence from='…'` in the stamped stanza.
-fn tail_of(home: &mut Home, inbound: &Inbound<'_>) -> Vec<u8> {
-    let mut bytes = std::mem::take(&mut home.scratch);
+fn tail_of(actors: &mut Actors, inbound: &Inbound<'_>) -> Vec<u8> {
+    let mut bytes = std::mem::take(&mut actors.scratch);
     bytes.clear();
     inbound.write_stamped(&mut bytes);
     let mut stamp = Vec::with_capacity(inbound.from.len() + 16);
@@ -91,7 +76,7 @@ fn tail_of(home: &mut Home, inbound: &Inbound<'_>) -> Vec<u8> {
     let at = memchr::memmem::find(&bytes, &stamp).unwrap_or(start);
     let mut tail = bytes[start..at].to_vec();
     tail.extend_from_slice(&bytes[(at + stamp.len()).min(bytes.len())..]);
-    home.scratch = bytes;
+    actors.scratch = bytes;
     tail
 }
 
@@ -112,56 +97,62 @@ pub fn write(from: &str, to: &str, tail: &[u8], out: &mut Vec<u8>) {
 }
 
 /// RFC 6121 §4.2 and §4.4: initial presence, or a change of it.
-fn available(home: &mut Home, inbound: &Inbound<'_>) {
+fn available(actors: &mut Actors, env: &Env, fx: &mut Effects, inbound: &Inbound<'_>) {
     let Some(priority) = priority_of(inbound) else {
-        return refuse(home, inbound, StanzaCondition::BadRequest.into());
+        return inbound.refuse(env, fx, StanzaCondition::BadRequest.into());
     };
     let key = inbound.sender;
-    let tail = tail_of(home, inbound);
-    if !share::has(home, key, tail.len().saturating_sub(home.users.resource(key).presence.len())) {
-        home.metrics().refused_account_memory.add(1);
+    let tail = tail_of(actors, inbound);
+    if !share::has(actors, env, fx, key, tail.len().saturating_sub(actors.users.resource(key).presence.len()))
+    {
+        env.metrics().refused_account_memory.add(1);
         let text = "too much waits for this account; try again later";
-        return refuse(home, inbound, StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text));
+        return inbound.refuse(
+            env,
+            fx,
+            StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text),
+        );
     }
-    let resource = home.users.resource_mut(key);
+    let resource = actors.users.resource_mut(key);
     let initial = !resource.flags.has(Flags::AVAILABLE);
     let other_priority = resource.priority != priority;
     resource.flags.put(Flags::AVAILABLE, true);
     resource.priority = priority;
     resource.presence = if tail == EMPTY_TAIL { Box::default() } else { tail.as_slice().into() };
-    let local = home.users.local_of(key).to_owned();
-    announce(home, &local, Type::Available, inbound.from, &tail);
-    announce_to_own(home, key, inbound.from, &tail, |_| true);
+    let local = actors.users.local_of(key).to_owned();
+    let shown = Broadcast::new(Type::Available, inbound.from, &tail);
+    announce(actors, env, fx, &local, &shown);
+    announce_to_own(actors, env, fx, key, &shown, |_| true);
     if initial {
-        ask_for_all(home, key, inbound.from);
+        ask_for_all(actors, env, fx, key, inbound.from);
     }
-    flow::settle(home, key);
+    flow::settle(actors, env, fx, key);
     if initial || other_priority {
-        offline::offer(home, home.users.resource(key).user);
-        offline::offer_to(home, key);
+        offline::offer(actors, fx, actors.users.resource(key).user);
+        offline::offer_to(actors, fx, key);
     }
 }
 
 /// What a resource gets to see when it becomes available: its contacts, the user's other resources, and requests that wait
 /// for an answer.
-fn ask_for_all(home: &mut Home, key: ResourceKey, full: &str) {
-    probe::contacts_of(home, key, full);
-    show_own_resources(home, key, full, |other| other != key);
-    subscription::deliver_pending(home, key);
+fn ask_for_all(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey, full: &str) {
+    probe::contacts_of(actors, env, fx, key, full);
+    show_own_resources(actors, env, fx, key, full, |other| other != key);
+    subscription::deliver_pending(actors, env, fx, key);
 }
 
 /// A resource for which presence was dropped, because it read too slowly or had no connection, gets to see everything
 /// again. One that is not available learns it when it becomes so.
-pub fn refresh(home: &mut Home, key: ResourceKey) {
-    let flags = &mut home.users.resource_mut(key).flags;
+pub fn refresh(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) {
+    let flags = &mut actors.users.resource_mut(key).flags;
     if flags.has(Flags::PRESENCE_LOST) {
         flags.put(Flags::PRESENCE_LOST, false);
         if flags.has(Flags::AVAILABLE) {
-            let full = home.full_jid(key);
-            home.metrics().presence_refreshed.add(1);
-            ask_for_all(home, key, &full);
+            let full = actors.users.full_jid(env, key);
+            env.metrics().presence_refreshed.add(1);
+            ask_for_all(actors, env, fx, key, &full);
             // What was dropped may have been its own, which its client hears like that of others (§4.4.2).
-            show_own_resources(home, key, &full, |other| other == key);
+            show_own_resources(actors, env, fx, key, &full, |other| other == key);
         }
     }
 }
@@ -177,77 +168,98 @@ fn priority_of(inbound: &Inbound<'_>) -> Option<i8> {
 }
 
 /// Sends presence to everybody who is subscribed to it (§4.2.2, §4.4.2, §4.5.2).
-fn announce(home: &mut Home, local: &str, typ: Type, from: &str, tail: &[u8]) {
-    send_to_contacts(home, local, typ, from, tail, |s| matches!(s, Subscription::From | Subscription::Both));
+fn announce(actors: &mut Actors, env: &Env, fx: &mut Effects, local: &str, shown: &Broadcast<'_>) {
+    send_to_contacts(actors, env, fx, local, shown, |s| matches!(s, Subscription::From | Subscription::Both));
 }
 
-/// Sends a presence to the contacts whose subscription fits: at once, or behind what is under way with them.
+/// Sends a presence to the contacts whose subscription fits: after the event, or behind what is under way with them.
 fn send_to_contacts(
-    home: &mut Home,
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
     local: &str,
-    typ: Type,
-    from: &str,
-    tail: &[u8],
+    shown: &Broadcast<'_>,
     fits: impl Fn(Subscription) -> bool,
 ) {
-    let under_way = home.under_way.visible_of(local);
-    let mut lists = contacts(home, local, &under_way, &fits);
+    let under_way = actors.under_way.visible_of(local);
+    let mut lists = contacts(actors, env, fx, local, &under_way, &fits);
     for (contact, visible) in &under_way {
-        let held = home.under_way.hold_broadcast(local, contact, typ, from, tail);
-        if !held && fits(*visible) && !is_blocked(home, local, contact) {
-            lists[home.shared.home_of(contact)].push(contact);
+        let held = actors.under_way.hold_broadcast(local, contact, shown);
+        if !held && fits(*visible) && !is_blocked(&actors.users, env, fx, local, contact) {
+            lists[env.shared.home_of(contact)].push(contact);
         }
     }
-    home.broadcast(typ, from, tail, lists);
+    let chooses_resources =
+        shown.typ != Type::Probe && blocking::chooses_resources(&actors.users, shown.from);
+    let mut shown = *shown;
+    shown.chooses_resources = chooses_resources;
+    if fx.broadcast(env, &shown, lists) {
+        let conn = conn_of(&actors.users, shown.from);
+        actors.writes.begin_spreading(conn);
+        fx.begin_spreading(env, shown.from, conn);
+    }
 }
 
-fn is_blocked(home: &Home, local: &str, contact: &str) -> bool {
-    JidRef::parse(&home.bare_jid(contact)).is_ok_and(|contact| blocking::blocks(home, local, &contact))
+/// The connection of a resource of this worker, by its full JID.
+fn conn_of(users: &Users, full: &str) -> ConnId {
+    let resource = address::local_and_resource(full).and_then(|(local, resource)| {
+        let user = users.find(local)?;
+        users.find_resource(user, resource)
+    });
+    resource.map_or(ConnId::NONE, |key| users.resource(key).conn)
+}
+
+fn is_blocked(users: &Users, env: &Env, fx: &Effects, local: &str, contact: &str) -> bool {
+    JidRef::parse(&env.bare_jid(contact))
+        .is_ok_and(|contact| blocking::blocks(users, env, fx, local, &contact))
 }
 
 /// Sends presence of a resource to the user's own available resources that `fits` (the same sections).
 fn announce_to_own(
-    home: &mut Home,
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
     key: ResourceKey,
-    from: &str,
-    tail: &[u8],
+    shown: &Broadcast<'_>,
     fits: impl Fn(ResourceKey) -> bool,
 ) {
-    let own = home.users.available_of(home.users.resource(key).user);
-    let to = home.bare_jid(home.users.local_of(key));
-    let mut bytes = Vec::with_capacity(tail.len() + 128);
-    write(from, &to, tail, &mut bytes);
+    let own = actors.users.available_of(actors.users.resource(key).user);
+    let to = env.bare_jid(actors.users.local_of(key));
+    let mut bytes = Vec::with_capacity(shown.payload.len() + 128);
+    write(shown.from, &to, shown.payload, &mut bytes);
     for other in own.into_iter().filter(|other| fits(*other)) {
-        routing::hand_over_bytes(home, other, Kind::Presence, from, Urgency::Replaceable, &bytes);
+        delivery::push_as(actors, env, fx, other, &Outgoing::presence(shown.from, &bytes));
     }
 }
 
 /// The contacts of this server whose subscription fits and whom the user does not block (XEP-0191 §3.2), by their
 /// home workers. Without those with whom something is under way.
 fn contacts(
-    home: &mut Home,
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
     local: &str,
     under_way: &[(Box<str>, Subscription)],
     fits: impl Fn(Subscription) -> bool,
 ) -> Vec<Targets> {
-    let mut lists = home.post.take_lists();
-    let shared = home.shared.clone();
-    let user = home.users.find(local);
-    let list = user.and_then(|user| home.users.user_mut(user).blocked.take());
+    let mut lists = fx.links.take_lists();
+    let shared = env.shared.clone();
+    let user = actors.users.find(local);
+    let list = user.and_then(|user| actors.users.user_mut(user).blocked.take());
     let blocked = |contact: &str| {
         list.as_ref().is_some_and(|list| {
             let contact = format!("{contact}@{}", shared.domain);
             JidRef::parse(&contact).is_ok_and(|contact| blocking::on_list(list, &contact))
         })
     };
-    let read = contacts::each(home, local, |contact, subscription| {
+    let read = contacts::each(actors, env, fx, local, |contact, subscription| {
         if fits(subscription) && !blocked(contact) && !under_way.iter().any(|(other, _)| **other == *contact)
         {
             lists[shared.home_of(contact)].push(contact);
         }
     });
     if let Some(user) = user {
-        home.users.user_mut(user).blocked = list;
+        actors.users.user_mut(user).blocked = list;
     }
     if let Err(error) = read {
         tracing::error!(user = local, %error, "cannot read a roster");
@@ -256,99 +268,121 @@ fn contacts(
 }
 
 /// A resource learns of those of the user's own resources that `fits` (§4.2.2).
-fn show_own_resources(home: &mut Home, key: ResourceKey, to: &str, fits: impl Fn(ResourceKey) -> bool) {
-    let own = home.users.available_of(home.users.resource(key).user);
+fn show_own_resources(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    key: ResourceKey,
+    to: &str,
+    fits: impl Fn(ResourceKey) -> bool,
+) {
+    let own = actors.users.available_of(actors.users.resource(key).user);
     for other in own.into_iter().filter(|other| fits(*other)) {
-        let from = home.full_jid(other);
+        let from = actors.users.full_jid(env, other);
         let mut bytes = Vec::new();
-        write(&from, to, &home.users.resource(other).presence, &mut bytes);
-        routing::hand_over_bytes(home, key, Kind::Presence, &from, Urgency::Replaceable, &bytes);
+        write(&from, to, &actors.users.resource(other).presence, &mut bytes);
+        delivery::push_as(actors, env, fx, key, &Outgoing::presence(&from, &bytes));
     }
 }
 
 /// RFC 6121 §4.5: the resource is no longer available. `said` is the presence of its client, which then hears its own
 /// (§4.5.2); without one its session is over, and nobody listens there.
-fn unavailable(home: &mut Home, key: ResourceKey, tail: &[u8], said: Option<Write>) {
-    let from = home.full_jid(key);
-    let was_available = home.users.resource(key).flags.has(Flags::AVAILABLE);
+fn unavailable(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    key: ResourceKey,
+    tail: &[u8],
+    said: Option<Write>,
+) {
+    let from = actors.users.full_jid(env, key);
+    let shown = Broadcast::new(Type::Unavailable, &from, tail);
+    let was_available = actors.users.resource(key).flags.has(Flags::AVAILABLE);
     if was_available {
-        let local = home.users.local_of(key).to_owned();
-        announce(home, &local, Type::Unavailable, &from, tail);
-        announce_to_own(home, key, &from, tail, |other| said.is_some() || other != key);
-        if home.users.available_of(home.users.resource(key).user).len() == 1 {
-            activity::record(home, &local, tail, said);
+        let local = actors.users.local_of(key).to_owned();
+        announce(actors, env, fx, &local, &shown);
+        announce_to_own(actors, env, fx, key, &shown, |other| said.is_some() || other != key);
+        if actors.users.available_of(actors.users.resource(key).user).len() == 1 {
+            activity::record(actors, env, fx, &local, tail, said);
         }
     }
-    directed::end(home, key, &from, tail, was_available);
-    let resource = home.users.resource_mut(key);
+    directed::end(actors, env, fx, key, &shown, was_available);
+    let resource = actors.users.resource_mut(key);
     resource.flags.put(Flags::AVAILABLE, false);
     resource.priority = 0;
     resource.presence = Box::default();
     if was_available && said.is_some() {
-        offline::offer(home, home.users.resource(key).user);
+        offline::offer(actors, fx, actors.users.resource(key).user);
     }
 }
 
 /// Sends unavailable presence from all available resources of a user of this worker to a contact who is a subscriber
 /// no longer (§3.2.2, §3.3.3).
-pub fn send_unavailable(home: &mut Home, local: &str, contact: &str) {
-    let Some(user) = home.users.find(local) else { return };
-    for key in home.users.available_of(user) {
-        let from = home.full_jid(key);
-        send_one(home, &from, contact, Type::Unavailable, UNAVAILABLE_TAIL);
+pub fn send_unavailable(users: &mut Users, env: &Env, fx: &mut Effects, local: &str, contact: &str) {
+    let Some(user) = users.find(local) else { return };
+    for key in users.available_of(user) {
+        let from = users.full_jid(env, key);
+        send_one(users, env, fx, &Broadcast::new(Type::Unavailable, &from, UNAVAILABLE_TAIL), contact);
     }
 }
 
 /// Asks a contact for his presence for all available resources of a user of this worker, who has become a subscriber
 /// (§3.1.6).
-pub fn probe_from_each(home: &mut Home, local: &str, contact: &str) {
-    let Some(user) = home.users.find(local) else { return };
-    for key in home.users.available_of(user) {
-        let from = home.full_jid(key);
-        send_one(home, &from, contact, Type::Probe, PROBE_TAIL);
+pub fn probe_from_each(users: &mut Users, env: &Env, fx: &mut Effects, local: &str, contact: &str) {
+    let Some(user) = users.find(local) else { return };
+    for key in users.available_of(user) {
+        let from = users.full_jid(env, key);
+        send_one(users, env, fx, &Broadcast::new(Type::Probe, &from, PROBE_TAIL), contact);
     }
 }
 
-/// Sends one presence to one JID of this server.
-pub fn send_one(home: &mut Home, from: &str, to: &str, typ: Type, tail: &[u8]) {
-    let mut bytes = Vec::with_capacity(tail.len() + 128);
-    write(from, to, tail, &mut bytes);
-    routing::send_presence(home, typ, to, from, &bytes);
+/// Sends one presence that the server makes in the name of a user of this worker to one JID of this server, whose block
+/// list applies.
+pub fn send_one(users: &mut Users, env: &Env, fx: &mut Effects, shown: &Broadcast<'_>, to: &str) {
+    let &Broadcast { typ, from, payload, .. } = shown;
+    let mut bytes = Vec::with_capacity(payload.len() + 128);
+    write(from, to, payload, &mut bytes);
+    let traits = delivery::presence_traits(users, typ, from);
+    let made = Made { kind: Kind::Presence, typ, traits, from: Some(from), id: None, bytes: &bytes };
+    answer::send(env, fx, &made, to);
 }
 
 /// The session of a resource has ended: contacts hear of it, and it is forgotten.
-pub fn session_ended(home: &mut Home, key: ResourceKey) {
-    unavailable(home, key, UNAVAILABLE_TAIL, None);
-    home.ledger.forget_handed(key);
-    let full = home.full_jid(key);
-    let resource = home.users.remove(key);
-    if home.users.find(full.split('@').next().unwrap_or_default()).is_none() {
-        home.contacts.forget(full.split('@').next().unwrap_or_default());
+pub fn session_ended(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) {
+    unavailable(actors, env, fx, key, UNAVAILABLE_TAIL, None);
+    actors.ledger.forget_handed(key);
+    let full = actors.users.full_jid(env, key);
+    let resource = actors.users.remove(key);
+    if actors.users.find(full.split('@').next().unwrap_or_default()).is_none() {
+        actors.contacts.forget(full.split('@').next().unwrap_or_default());
     }
-    offline::session_ended(home, &full, resource);
+    offline::session_ended(actors, env, fx, &full, resource);
 }
 
 /// A user of this worker receives a presence stanza.
-pub fn receive(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>) {
+pub fn receive(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_>, user: Option<UserKey>) {
     match d.typ {
         Type::Subscribe | Type::Subscribed | Type::Unsubscribe | Type::Unsubscribed => {
-            subscription::receive(home, d);
+            subscription::receive(actors, env, fx, d);
         }
-        Type::Probe => probe::answer(home, d.to_local, d.to_resource, d.from),
+        Type::Probe => probe::answer(actors, env, fx, d.to_local, d.to_resource, d.from),
         _ => {
             let Some(user) = user else { return };
             match d.to_resource {
                 Some(resource) => {
-                    if let Some(key) = home.users.find_resource(user, resource) {
-                        routing::hand_over(home, key, d);
+                    if let Some(key) = actors.users.find_resource(user, resource) {
+                        delivery::push(actors, env, fx, key, d);
                     }
                 }
                 None => {
                     let chooses = d.traits.has(Traits::CHOOSES_RESOURCES);
-                    let passed_by = chooses.then(|| blocking::list_of_sender(home, d.from)).flatten();
-                    for key in home.users.available_of(user) {
-                        if !passed_by.as_ref().is_some_and(|list| blocking::names_resource(home, list, key)) {
-                            routing::hand_over(home, key, d);
+                    let passed_by = chooses.then(|| blocking::list_of_sender(env, fx, d.from)).flatten();
+                    for key in actors.users.available_of(user) {
+                        if !passed_by
+                            .as_ref()
+                            .is_some_and(|list| blocking::names_resource(&actors.users, env, list, key))
+                        {
+                            delivery::push(actors, env, fx, key, d);
                         }
                     }
                 }
@@ -358,43 +392,44 @@ pub fn receive(home: &mut Home, d: &Delivery<'_>, user: Option<UserKey>) {
 }
 
 /// Users of this worker receive one presence, or a probe.
-pub fn receive_broadcast(home: &mut Home, b: &Broadcast<'_>) {
+pub fn receive_broadcast(actors: &mut Actors, env: &Env, fx: &mut Effects, b: &Broadcast<'_>) {
     let Ok(from) = JidRef::parse(b.from) else { return };
-    let passed_by = b.chooses_resources.then(|| blocking::list_of_sender(home, b.from)).flatten();
+    let passed_by = b.chooses_resources.then(|| blocking::list_of_sender(env, fx, b.from)).flatten();
     let mut bytes = Vec::with_capacity(b.payload.len() + 128);
     for local in b.targets() {
-        home.work.add(work::RECIPIENT);
-        if !home.under_way.is_empty() && hold_inbound(home, local, b) {
+        fx.work.add(work::RECIPIENT);
+        if !actors.under_way.is_empty() && hold_inbound(&mut actors.under_way, env, local, b) {
             continue;
         }
         if b.typ == Type::Probe {
-            if !blocking::blocks(home, local, &from) {
-                probe::answer(home, local, None, b.from);
+            if !blocking::blocks(&actors.users, env, fx, local, &from) {
+                probe::answer(actors, env, fx, local, None, b.from);
             }
             continue;
         }
-        let Some(user) = home.users.find(local) else { continue };
-        if blocking::blocks(home, local, &from) {
+        let Some(user) = actors.users.find(local) else { continue };
+        if blocking::blocks(&actors.users, env, fx, local, &from) {
             continue;
         }
         bytes.clear();
-        write(b.from, &home.bare_jid(local), b.payload, &mut bytes);
-        for key in home.users.available_of(user) {
-            if !passed_by.as_ref().is_some_and(|list| blocking::names_resource(home, list, key)) {
-                routing::hand_over_bytes(home, key, Kind::Presence, b.from, Urgency::Replaceable, &bytes);
+        write(b.from, &env.bare_jid(local), b.payload, &mut bytes);
+        for key in actors.users.available_of(user) {
+            if !passed_by.as_ref().is_some_and(|list| blocking::names_resource(&actors.users, env, list, key))
+            {
+                delivery::push_as(actors, env, fx, key, &Outgoing::presence(b.from, &bytes));
             }
         }
     }
 }
 
 /// Holds what is broadcast to one user if it must wait.
-fn hold_inbound(home: &mut Home, local: &str, b: &Broadcast<'_>) -> bool {
+fn hold_inbound(under_way: &mut UnderWay, env: &Env, local: &str, b: &Broadcast<'_>) -> bool {
     let mut bytes = Vec::with_capacity(b.payload.len() + 128);
     let tail: &[u8] = if b.typ == Type::Probe { PROBE_TAIL } else { b.payload };
-    write(b.from, &home.bare_jid(local), tail, &mut bytes);
+    write(b.from, &env.bare_jid(local), tail, &mut bytes);
     let chooses = if b.chooses_resources { Traits::CHOOSES_RESOURCES } else { Traits::default() };
     let held = presence_to(b.typ, b.from, local, &bytes);
-    home.under_way.hold_inbound(&Delivery { traits: chooses, ..held })
+    under_way.hold_inbound(&Delivery { traits: chooses, ..held })
 }
 
 /// A presence to a user's bare JID.

@@ -7,7 +7,7 @@ use whimbrel_storage::directory::{DirectoryError, Item, WriteTransaction};
 
 use crate::limits::Limits;
 use crate::user::roster;
-use crate::user::subscription::table::{self, Direction, Effects, State, Verb};
+use crate::user::subscription::table::{self, Consequences, Direction, State, Verb};
 
 /// How many items a roster may have.
 #[derive(Copy, Clone, Debug)]
@@ -86,7 +86,7 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Change {
     /// What else is to be done.
-    pub effects: Effects,
+    pub consequences: Consequences,
     /// The item to be pushed; its version is the roster's.
     pub push: Option<Item>,
 }
@@ -110,9 +110,9 @@ pub fn make(
     }
     let old = transaction.roster_item(local, contact)?;
     let mut item = old.clone().unwrap_or_else(|| Item { contact: contact.to_owned(), ..Item::default() });
-    let effects = apply(&mut item, direction, verb, stanza);
+    let consequences = apply(&mut item, direction, verb, stanza);
     if old.as_ref() == Some(&item) || (old.is_none() && is_blank(&item)) {
-        return Ok(Outcome::Moved(Change { effects, push: None }));
+        return Ok(Outcome::Moved(Change { consequences, push: None }));
     }
     let was_listed = old.as_ref().is_some_and(|old| old.listed);
     let takes_place = old.is_none() || (item.listed && !was_listed);
@@ -125,17 +125,17 @@ pub fn make(
     }
     if is_blank(&item) {
         transaction.remove_roster_item(local, contact)?;
-        return Ok(Outcome::Moved(Change { effects, push: None }));
+        return Ok(Outcome::Moved(Change { consequences, push: None }));
     }
     item.version = transaction.put_roster_item(local, &item)?;
-    let push = (effects.has(Effects::PUSH) && item.listed).then_some(item);
-    Ok(Outcome::Moved(Change { effects, push }))
+    let push = (consequences.has(Consequences::PUSH) && item.listed).then_some(item);
+    Ok(Outcome::Moved(Change { consequences, push }))
 }
 
-/// Changes the item as the table says. The effects that come back include a push when the pre-approval changed.
-fn apply(item: &mut Item, direction: Direction, verb: Verb, stanza: &[u8]) -> Effects {
+/// Changes the item as the table says. The consequences that come back include a push when the pre-approval changed.
+fn apply(item: &mut Item, direction: Direction, verb: Verb, stanza: &[u8]) -> Consequences {
     let step = table::step(State::of(item), item.approved, direction, verb);
-    let mut effects = step.effects;
+    let mut consequences = step.consequences;
     item.subscription = step.next.subscription();
     item.ask = step.next.asks();
     if !step.next.is_asked() {
@@ -143,17 +143,17 @@ fn apply(item: &mut Item, direction: Direction, verb: Verb, stanza: &[u8]) -> Ef
     } else if item.pending_in.is_none() {
         item.pending_in = Some(stanza.to_vec());
     }
-    if effects.has(Effects::APPROVE) {
+    if consequences.has(Consequences::APPROVE) {
         item.approved = true;
     }
-    if effects.has(Effects::WITHDRAW) && std::mem::take(&mut item.approved) {
-        effects = effects.and(Effects::PUSH);
+    if consequences.has(Consequences::WITHDRAW) && std::mem::take(&mut item.approved) {
+        consequences = consequences.and(Consequences::PUSH);
     }
     // What an item shows of itself once, it shows for good: the user sees it until he removes it.
-    if effects.has(Effects::PUSH) {
+    if consequences.has(Consequences::PUSH) {
         item.listed = true;
     }
-    effects
+    consequences
 }
 
 /// Whether nothing is left to remember.
@@ -166,13 +166,13 @@ mod tests {
     use super::*;
     use Direction::{Inbound, Outbound};
 
-    fn moves(moves: &[(Direction, Verb)]) -> (Item, Effects) {
+    fn moves(moves: &[(Direction, Verb)]) -> (Item, Consequences) {
         let mut item = Item::default();
-        let mut effects = Effects::NONE;
+        let mut consequences = Consequences::NONE;
         for (direction, verb) in moves {
-            effects = apply(&mut item, *direction, *verb, b"<presence/>");
+            consequences = apply(&mut item, *direction, *verb, b"<presence/>");
         }
-        (item, effects)
+        (item, consequences)
     }
 
     #[test]
@@ -180,9 +180,9 @@ mod tests {
         let (item, _) = moves(&[(Inbound, Verb::Subscribe)]);
         assert_eq!(item.pending_in.as_deref(), Some(&b"<presence/>"[..]));
         assert!(!item.listed && !is_blank(&item));
-        let (item, effects) = moves(&[(Inbound, Verb::Subscribe), (Outbound, Verb::Unsubscribed)]);
+        let (item, consequences) = moves(&[(Inbound, Verb::Subscribe), (Outbound, Verb::Unsubscribed)]);
         assert!(is_blank(&item), "{item:?}");
-        assert!(!effects.has(Effects::PUSH));
+        assert!(!consequences.has(Consequences::PUSH));
     }
 
     #[test]
@@ -195,19 +195,19 @@ mod tests {
 
     #[test]
     fn a_pre_approval_is_shown_until_it_is_withdrawn() {
-        let (item, effects) = moves(&[(Outbound, Verb::Subscribed)]);
-        assert!(item.approved && item.listed && effects.has(Effects::PUSH));
-        let (item, effects) = moves(&[(Outbound, Verb::Subscribed), (Outbound, Verb::Unsubscribed)]);
-        assert!(!item.approved && effects.has(Effects::PUSH));
-        let (_, effects) = moves(&[(Outbound, Verb::Unsubscribed)]);
-        assert!(!effects.has(Effects::PUSH), "there was nothing to withdraw");
+        let (item, consequences) = moves(&[(Outbound, Verb::Subscribed)]);
+        assert!(item.approved && item.listed && consequences.has(Consequences::PUSH));
+        let (item, consequences) = moves(&[(Outbound, Verb::Subscribed), (Outbound, Verb::Unsubscribed)]);
+        assert!(!item.approved && consequences.has(Consequences::PUSH));
+        let (_, consequences) = moves(&[(Outbound, Verb::Unsubscribed)]);
+        assert!(!consequences.has(Consequences::PUSH), "there was nothing to withdraw");
     }
 
     #[test]
     fn a_pre_approved_request_is_granted_at_once_and_nothing_waits() {
-        let (item, effects) = moves(&[(Outbound, Verb::Subscribed), (Inbound, Verb::Subscribe)]);
+        let (item, consequences) = moves(&[(Outbound, Verb::Subscribed), (Inbound, Verb::Subscribe)]);
         assert_eq!(State::of(&item), State::From);
         assert!(item.pending_in.is_none());
-        assert!(effects.has(Effects::REPLY) && !effects.has(Effects::DELIVER));
+        assert!(consequences.has(Consequences::REPLY) && !consequences.has(Consequences::DELIVER));
     }
 }

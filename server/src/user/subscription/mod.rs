@@ -16,14 +16,19 @@ pub mod under_way;
 use whimbrel_storage::directory::{Item, Job, Subscription};
 use whimbrel_storage::jid::JidRef;
 
-use crate::runtime::jobs::Then;
+use crate::env::Env;
+use crate::router::answer::{self, Refused};
 use crate::stanza::{Delivery, Kind, Ticket, Traits};
 use crate::stream::errors::{StanzaCondition, StanzaError};
-use crate::user::home::Home;
-use crate::user::routing::{self, Inbound};
+use crate::user::actors::Actors;
+use crate::user::actors::Effects;
+use crate::user::delivery;
+use crate::user::inbound::Inbound;
+use crate::user::jobs::Then;
 use crate::user::subscription::change::{Change, Outcome, Room};
-use crate::user::subscription::table::{Direction, Effects, Verb};
+use crate::user::subscription::table::{Consequences, Direction, Verb};
 use crate::user::subscription::under_way::About;
+use crate::user::tables::Users;
 use crate::user::tables::{Flags, ResourceKey};
 use crate::user::writes::{Area, Write};
 use crate::user::{blocking, presence, roster};
@@ -38,71 +43,74 @@ struct Refusal {
 }
 
 impl Refusal {
-    fn send(&self, home: &mut Home, error: StanzaError) {
-        routing::refuse(home, Kind::Presence, &self.from, self.to.as_deref(), self.id.as_deref(), error);
+    fn send(&self, env: &Env, fx: &mut Effects, error: StanzaError) {
+        let (to, id) = (self.to.as_deref(), self.id.as_deref());
+        answer::refuse(env, fx, &Refused { kind: Kind::Presence, sender: &self.from, to, id }, &error);
     }
 }
 
 /// A bound resource sends a subscription stanza to `local`, a user of this server.
-pub fn from_client(home: &mut Home, inbound: &Inbound<'_>, local: &str) {
+pub fn from_client(actors: &mut Actors, env: &Env, fx: &mut Effects, inbound: &Inbound<'_>, local: &str) {
     let Some(verb) = Verb::of(inbound.typ) else { return };
-    let own = home.users.local_of(inbound.sender).to_owned();
+    let own = actors.users.local_of(inbound.sender).to_owned();
     if own == local {
         // Every user sees his own presence (§4.2.2); there is nothing to ask for and nothing to cancel.
         return;
     }
     let (to, id) = (inbound.to_text.map(str::to_owned), inbound.id.map(str::to_owned));
     let refusal = Refusal { from: inbound.from.to_owned(), to, id };
-    let contact = home.bare_jid(local);
-    if JidRef::parse(&contact).is_ok_and(|contact| blocking::blocks(home, &own, &contact)) {
-        return refusal.send(home, blocking::own_block_error());
+    let contact = env.bare_jid(local);
+    if JidRef::parse(&contact).is_ok_and(|contact| blocking::blocks(&actors.users, env, fx, &own, &contact)) {
+        return refusal.send(env, fx, blocking::own_block_error());
     }
     // §3.1.2 and so on: stamped with bare JIDs.
-    let from = home.bare_jid(&own);
+    let from = env.bare_jid(&own);
     let stamp = Stamp { from: &from, to: Some(&contact), language: inbound.language };
     let mut bytes = Vec::new();
     inbound.stanza.write_stamped(&stamp, &mut bytes);
-    let limit = home.config.limits.roster_request_bytes as usize;
+    let limit = env.config.limits.roster_request_bytes as usize;
     if verb == Verb::Subscribe && bytes.len() > limit {
-        home.metrics().refused_roster.add(1);
+        env.metrics().refused_roster.add(1);
         let text = format!("a subscription request may have at most {limit} bytes");
-        return refusal.send(home, StanzaError::from(StanzaCondition::PolicyViolation).with_text(text));
+        return refusal.send(env, fx, StanzaError::from(StanzaCondition::PolicyViolation).with_text(text));
     }
-    let room = Room::of(&home.config.limits);
+    let room = Room::of(&env.config.limits);
     let to_local = local.to_owned();
     let (when_full, when_failed) = (refusal.clone(), refusal.clone());
-    let write = Write::of(home, inbound.sender, inbound.ticket);
+    let write = Write::of(&actors.users, inbound.sender, inbound.ticket);
     let about = About { local: own.clone(), contact: contact.clone(), direction: Direction::Outbound };
     let submitted = under_way::write(
-        home,
+        actors,
+        env,
+        fx,
         about,
         move |transaction| {
             let moved = (Direction::Outbound, verb);
             let outcome = change::make(transaction, &own, &contact, moved, &[], room)?;
-            Ok(Box::new(move |home: &mut Home| match outcome {
+            Ok(Box::new(move |actors: &mut Actors, env: &Env, fx: &mut Effects| match outcome {
                 Outcome::Moved(change) => {
                     let (id, ticket) = (when_full.id.as_deref(), write.ticket);
                     let stanza = Stanza { verb, from: &from, to_local: &to_local, id, bytes: &bytes, ticket };
-                    sent(home, &own, &stanza, change);
-                    home.took_effect(write);
+                    sent(actors, env, fx, &own, &stanza, change);
+                    actors.took_effect(fx, write);
                 }
                 Outcome::Full => {
-                    home.metrics().refused_roster.add(1);
-                    when_full.send(home, roster::full());
-                    home.end_write(write);
+                    env.metrics().refused_roster.add(1);
+                    when_full.send(env, fx, roster::full());
+                    actors.end_write(env, fx, write);
                 }
                 // It was deleted, and this session is about to end.
-                Outcome::NoAccount => home.end_write(write),
+                Outcome::NoAccount => actors.end_write(env, fx, write),
             }))
         },
-        move |home, error| {
-            when_failed.send(home, error);
-            home.end_write(write);
+        move |actors, env, fx, error| {
+            when_failed.send(env, fx, error);
+            actors.end_write(env, fx, write);
         },
     );
     match submitted {
-        Ok(()) => home.begin_write(write, Area::Roster),
-        Err(error) => refusal.send(home, error),
+        Ok(()) => actors.begin_write(fx, write, Area::Roster),
+        Err(error) => refusal.send(env, fx, error),
     }
 }
 
@@ -117,79 +125,82 @@ struct Stanza<'a> {
 }
 
 impl Stanza<'_> {
-    fn route(&self, home: &mut Home) {
-        home.route(&Delivery {
-            kind: Kind::Presence,
-            typ: self.verb.typ(),
-            traits: Traits::default(),
-            from: self.from,
-            to_local: self.to_local,
-            to_resource: None,
-            id: self.id,
-            bytes: self.bytes,
-            ticket: self.ticket,
-        });
+    fn route(&self, env: &Env, fx: &mut Effects) {
+        fx.route(
+            env,
+            &Delivery {
+                kind: Kind::Presence,
+                typ: self.verb.typ(),
+                traits: Traits::default(),
+                from: self.from,
+                to_local: self.to_local,
+                to_resource: None,
+                id: self.id,
+                bytes: self.bytes,
+                ticket: self.ticket,
+            },
+        );
     }
 }
 
 /// The outbound half is written: what follows from it.
-fn sent(home: &mut Home, own: &str, stanza: &Stanza<'_>, change: Change) {
-    let effects = change.effects;
-    let contact = home.bare_jid(stanza.to_local);
+fn sent(actors: &mut Actors, env: &Env, fx: &mut Effects, own: &str, stanza: &Stanza<'_>, change: Change) {
+    let consequences = change.consequences;
+    let contact = env.bare_jid(stanza.to_local);
     // §3.2.2: the contact hears of the end while he may still see the presence.
-    if effects.has(Effects::UNAVAILABLE) {
-        presence::send_unavailable(home, own, &contact);
+    if consequences.has(Consequences::UNAVAILABLE) {
+        presence::send_unavailable(&mut actors.users, env, fx, own, &contact);
     }
-    if effects.has(Effects::ROUTE) {
-        stanza.route(home);
+    if consequences.has(Consequences::ROUTE) {
+        stanza.route(env, fx);
     } else {
-        settle(home, stanza.ticket);
+        settle(&mut actors.users, env, fx, stanza.ticket);
     }
     if let Some(item) = change.push {
-        roster::push(home, own, &item);
+        roster::push(actors, env, fx, own, &item);
     }
 }
 
 /// A user of this worker receives a subscription stanza. That he does not block the sender is known already.
-pub fn receive(home: &mut Home, d: &Delivery<'_>) {
-    let own = d.from.strip_suffix(&*home.shared.domain).and_then(|rest| rest.strip_suffix('@'));
+pub fn receive(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_>) {
+    let own = d.from.strip_suffix(&*env.shared.domain).and_then(|rest| rest.strip_suffix('@'));
     if Verb::of(d.typ).is_some() && own != Some(d.to_local) {
-        under_way::receive(home, d, inbound);
+        under_way::receive(actors, env, fx, d, inbound);
     } else {
-        settle(home, d.ticket);
+        settle(&mut actors.users, env, fx, d.ticket);
     }
 }
 
 /// Everything that a stanza causes is written.
-fn settle(home: &mut Home, ticket: Option<Ticket>) {
+fn settle(users: &mut Users, env: &Env, fx: &mut Effects, ticket: Option<Ticket>) {
     if let Some(ticket) = ticket {
-        home.settle(ticket);
+        users.settle(env, fx, ticket);
     }
 }
 
 /// Goes on with subscription stanzas for whose writes there was no room (`limits.directory_queue`).
-pub fn retry(home: &mut Home) {
-    under_way::retry(home, inbound);
+pub fn retry(actors: &mut Actors, env: &Env, fx: &mut Effects) {
+    under_way::retry(actors, env, fx, inbound);
 }
 
 /// The write of an inbound subscription stanza.
-fn inbound(home: &Home, d: &Delivery<'_>) -> under_way::Inbound {
+fn inbound(env: &Env, d: &Delivery<'_>) -> under_way::Inbound {
     let contact = bare(d.from).to_owned();
-    let room = Room::of(&home.config.limits);
+    let room = Room::of(&env.config.limits);
     let (local, bytes, ticket) = (d.to_local.to_owned(), d.bytes.to_vec(), d.ticket);
     let verb = Verb::of(d.typ).expect("only subscription stanzas come here");
     let about = About { local: local.clone(), contact: contact.clone(), direction: Direction::Inbound };
     let job: Job<Then> = Box::new(move |transaction| {
         let moved = (Direction::Inbound, verb);
         let outcome = change::make(transaction, &local, &contact, moved, &bytes, room)?;
-        Ok(Box::new(move |home: &mut Home| {
+        Ok(Box::new(move |actors: &mut Actors, env: &Env, fx: &mut Effects| {
             match outcome {
-                Outcome::Moved(change) => received(home, &local, &contact, verb, &bytes, change),
+                Outcome::Moved(change) => received(actors, env, fx, &local, &contact, verb, &bytes, change),
                 // §8.5.1: dropped. The sender of a request waits as for an account that has not answered yet; an answer
                 // would tell which accounts exist.
                 Outcome::NoAccount => {}
                 Outcome::Full => {
-                    home.metrics().refused_roster.add(1);
+                    env.metrics().refused_roster.add(1);
                     tracing::info!(
                         user = local,
                         contact,
@@ -197,51 +208,77 @@ fn inbound(home: &Home, d: &Delivery<'_>) -> under_way::Inbound {
                     );
                 }
             }
-            settle(home, ticket);
+            settle(&mut actors.users, env, fx, ticket);
         }))
     });
     // The log has the reason. The sender's half stands; a managed stream ends without an acknowledgement, and its client
     // sends the stanza again.
-    let failed = move |home: &mut Home, _| {
+    let failed = move |actors: &mut Actors, env: &Env, fx: &mut Effects, _| {
         if let Some(ticket) = ticket {
-            home.say(ticket, false);
+            actors.users.say(env, fx, ticket, false);
         }
     };
     (about, job, Box::new(failed))
 }
 
 /// The inbound half is written: what follows from it.
-fn received(home: &mut Home, local: &str, contact: &str, verb: Verb, bytes: &[u8], change: Change) {
-    let effects = change.effects;
-    if effects.has(Effects::DELIVER) {
+fn received(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    local: &str,
+    contact: &str,
+    verb: Verb,
+    bytes: &[u8],
+    change: Change,
+) {
+    let consequences = change.consequences;
+    if consequences.has(Consequences::DELIVER) {
         // A request goes to available resources (§3.1.3), what changes the roster to interested ones (§3.1.6 …).
         let flag = if verb == Verb::Subscribe { Flags::AVAILABLE } else { Flags::INTERESTED };
-        deliver(home, local, flag, contact, verb, bytes);
+        deliver(actors, env, fx, local, flag, contact, verb, bytes);
     }
-    if effects.has(Effects::REPLY) {
-        send(home, local, contact, Verb::Subscribed, None);
+    if consequences.has(Consequences::REPLY) {
+        send(&mut actors.users, env, fx, local, contact, Verb::Subscribed, None);
     }
     if let Some(item) = change.push {
-        roster::push(home, local, &item);
+        roster::push(actors, env, fx, local, &item);
     }
-    if effects.has(Effects::UNAVAILABLE) {
-        presence::send_unavailable(home, local, contact);
+    if consequences.has(Consequences::UNAVAILABLE) {
+        presence::send_unavailable(&mut actors.users, env, fx, local, contact);
     }
-    if effects.has(Effects::PROBE) {
-        presence::probe_from_each(home, local, contact);
+    if consequences.has(Consequences::PROBE) {
+        presence::probe_from_each(&mut actors.users, env, fx, local, contact);
     }
 }
 
-fn deliver(home: &mut Home, local: &str, flag: Flags, contact: &str, verb: Verb, bytes: &[u8]) {
-    for key in home.users.resources_of(local) {
-        if home.users.resource(key).flags.has(flag) {
-            hand_over(home, key, contact, verb, bytes);
+fn deliver(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    local: &str,
+    flag: Flags,
+    contact: &str,
+    verb: Verb,
+    bytes: &[u8],
+) {
+    for key in actors.users.resources_of(local) {
+        if actors.users.resource(key).flags.has(flag) {
+            hand_over(actors, env, fx, key, contact, verb, bytes);
         }
     }
 }
 
-fn hand_over(home: &mut Home, key: ResourceKey, contact: &str, verb: Verb, bytes: &[u8]) {
-    let local = home.users.local_of(key).to_owned();
+fn hand_over(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    key: ResourceKey,
+    contact: &str,
+    verb: Verb,
+    bytes: &[u8],
+) {
+    let local = actors.users.local_of(key).to_owned();
     let d = Delivery {
         kind: Kind::Presence,
         typ: verb.typ(),
@@ -253,17 +290,17 @@ fn hand_over(home: &mut Home, key: ResourceKey, contact: &str, verb: Verb, bytes
         bytes,
         ticket: None,
     };
-    routing::hand_over(home, key, &d);
+    delivery::push(actors, env, fx, key, &d);
 }
 
 /// Bytes of requests that a resource gets as they are when it becomes available.
 const PENDING_BYTES_MAX: usize = 128 * 1024;
 
 /// A resource has become available: it gets the requests that still wait for an answer (§3.1.3).
-pub fn deliver_pending(home: &mut Home, key: ResourceKey) {
-    let local = home.users.local_of(key).to_owned();
+pub fn deliver_pending(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) {
+    let local = actors.users.local_of(key).to_owned();
     let mut waiting = Vec::new();
-    let directory = home.shared.directory.clone();
+    let directory = env.shared.directory.clone();
     let read = directory.roster(&local, |item| {
         if item.pending_in {
             waiting.push(item.contact.to_owned());
@@ -274,7 +311,9 @@ pub fn deliver_pending(home: &mut Home, key: ResourceKey) {
     }
     let mut left = PENDING_BYTES_MAX;
     for contact in waiting {
-        if JidRef::parse(&contact).is_ok_and(|contact| blocking::blocks(home, &local, &contact)) {
+        if JidRef::parse(&contact)
+            .is_ok_and(|contact| blocking::blocks(&actors.users, env, fx, &local, &contact))
+        {
             continue;
         }
         if let Ok(Some(Item { pending_in: Some(bytes), .. })) = directory.roster_item(&local, &contact) {
@@ -284,9 +323,9 @@ pub fn deliver_pending(home: &mut Home, key: ResourceKey) {
                     left = rest;
                     bytes
                 }
-                None => bare_request(&contact, &home.bare_jid(&local)),
+                None => bare_request(&contact, &env.bare_jid(&local)),
             };
-            hand_over(home, key, &contact, Verb::Subscribe, &bytes);
+            hand_over(actors, env, fx, key, &contact, Verb::Subscribe, &bytes);
         }
     }
 }
@@ -300,8 +339,15 @@ fn bare_request(from: &str, to: &str) -> Vec<u8> {
 
 /// The user has removed a contact from his roster: ends what was between them (§2.5.2). `item` is the item as it was.
 /// The last stanza that goes to the contact takes the ticket of the removal with it; returns the ticket if none does.
-pub fn removed(home: &mut Home, local: &str, item: &Item, ticket: Option<Ticket>) -> Option<Ticket> {
-    if !on_this_server(home, &item.contact) {
+pub fn removed(
+    users: &mut Users,
+    env: &Env,
+    fx: &mut Effects,
+    local: &str,
+    item: &Item,
+    ticket: Option<Ticket>,
+) -> Option<Ticket> {
+    if !on_this_server(env, &item.contact) {
         return ticket;
     }
     let seen = matches!(item.subscription, Subscription::From | Subscription::Both);
@@ -309,13 +355,13 @@ pub fn removed(home: &mut Home, local: &str, item: &Item, ticket: Option<Ticket>
     let (ends_own, ends_other) = (sees || item.ask, seen || item.pending_in.is_some());
     if ends_own {
         // The contact's home writes both in their order.
-        send(home, local, &item.contact, Verb::Unsubscribe, ticket.filter(|_| !ends_other));
+        send(users, env, fx, local, &item.contact, Verb::Unsubscribe, ticket.filter(|_| !ends_other));
     }
     if seen {
-        presence::send_unavailable(home, local, &item.contact);
+        presence::send_unavailable(users, env, fx, local, &item.contact);
     }
     if ends_other {
-        send(home, local, &item.contact, Verb::Unsubscribed, ticket);
+        send(users, env, fx, local, &item.contact, Verb::Unsubscribed, ticket);
     }
     ticket.filter(|_| !ends_own && !ends_other)
 }
@@ -325,24 +371,32 @@ pub fn removed(home: &mut Home, local: &str, item: &Item, ticket: Option<Ticket>
 ///
 /// Runs on the home worker of `local`, before its sessions are ended: they have no roster any more that would tell
 /// who sees their presence.
-pub fn account_deleted(home: &mut Home, local: &str, items: &[Item]) {
+pub fn account_deleted(users: &mut Users, env: &Env, fx: &mut Effects, local: &str, items: &[Item]) {
     for item in items {
-        removed(home, local, item, None);
+        removed(users, env, fx, local, item, None);
     }
 }
 
 /// Sends a subscription stanza that the server makes in a user's name to a contact of this server.
-fn send(home: &mut Home, local: &str, contact: &str, verb: Verb, ticket: Option<Ticket>) {
+fn send(
+    users: &mut Users,
+    env: &Env,
+    fx: &mut Effects,
+    local: &str,
+    contact: &str,
+    verb: Verb,
+    ticket: Option<Ticket>,
+) {
     let tail = format!(" type='{}'/>", verb.typ().name().unwrap_or_default());
-    let from = home.bare_jid(local);
-    let Some((to_local, _)) = contact.split_once('@') else { return settle(home, ticket) };
+    let from = env.bare_jid(local);
+    let Some((to_local, _)) = contact.split_once('@') else { return settle(users, env, fx, ticket) };
     let mut bytes = Vec::with_capacity(tail.len() + 128);
     presence::write(&from, contact, tail.as_bytes(), &mut bytes);
-    Stanza { verb, from: &from, to_local, id: None, bytes: &bytes, ticket }.route(home);
+    Stanza { verb, from: &from, to_local, id: None, bytes: &bytes, ticket }.route(env, fx);
 }
 
-fn on_this_server(home: &Home, contact: &str) -> bool {
-    contact.split_once('@').is_some_and(|(_, domain)| domain == &*home.shared.domain)
+fn on_this_server(env: &Env, contact: &str) -> bool {
+    contact.split_once('@').is_some_and(|(_, domain)| domain == &*env.shared.domain)
 }
 
 fn bare(jid: &str) -> &str {

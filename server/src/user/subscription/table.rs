@@ -131,37 +131,37 @@ pub enum Direction {
 
 /// What a move asks the server to do besides changing the state.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
-pub struct Effects(u8);
+pub struct Consequences(u8);
 
-impl Effects {
+impl Consequences {
     /// Nothing.
-    pub const NONE: Effects = Effects(0);
+    pub const NONE: Consequences = Consequences(0);
     /// Send the user's stanza on to the contact.
-    pub const ROUTE: Effects = Effects(1);
+    pub const ROUTE: Consequences = Consequences(1);
     /// Hand the contact's stanza to the user's resources.
-    pub const DELIVER: Effects = Effects(2);
+    pub const DELIVER: Consequences = Consequences(2);
     /// Push the changed item to the user's interested resources.
-    pub const PUSH: Effects = Effects(4);
+    pub const PUSH: Consequences = Consequences(4);
     /// Answer the contact with `subscribed` in the user's name.
-    pub const REPLY: Effects = Effects(8);
+    pub const REPLY: Consequences = Consequences(8);
     /// Ask for the contact's presence. The RFC lets the contact's server send it after its `subscribed` (§3.1.5); here
     /// it is fetched once the grant is written, so that it cannot overtake the `subscribed` that waits for the write.
-    pub const PROBE: Effects = Effects(16);
+    pub const PROBE: Consequences = Consequences(16);
     /// Send the contact `unavailable` from the user's available resources.
-    pub const UNAVAILABLE: Effects = Effects(32);
+    pub const UNAVAILABLE: Consequences = Consequences(32);
     /// Note the pre-approval (RFC 6121 §3.4).
-    pub const APPROVE: Effects = Effects(64);
+    pub const APPROVE: Consequences = Consequences(64);
     /// Withdraw the pre-approval (RFC 6121 §3.2.2).
-    pub const WITHDRAW: Effects = Effects(128);
+    pub const WITHDRAW: Consequences = Consequences(128);
 
     /// Whether all of `other` are asked for.
-    pub const fn has(self, other: Effects) -> bool {
+    pub const fn has(self, other: Consequences) -> bool {
         self.0 & other.0 == other.0
     }
 
     /// These and those.
-    pub const fn and(self, other: Effects) -> Effects {
-        Effects(self.0 | other.0)
+    pub const fn and(self, other: Consequences) -> Consequences {
+        Consequences(self.0 | other.0)
     }
 }
 
@@ -171,7 +171,7 @@ pub struct Step {
     /// The state afterwards.
     pub next: State,
     /// What else happens.
-    pub effects: Effects,
+    pub consequences: Consequences,
 }
 
 /// What a stanza means in a state. `approved` is the pre-approval flag of the item.
@@ -181,37 +181,37 @@ pub fn step(state: State, approved: bool, direction: Direction, verb: Verb) -> S
         (Direction::Outbound, _) => &OUTBOUND[verb as usize],
         (Direction::Inbound, _) => &INBOUND[verb as usize],
     };
-    let (next, effects) = row[state as usize];
-    Step { next, effects }
+    let (next, consequences) = row[state as usize];
+    Step { next, consequences }
 }
 
-type Row = [(State, Effects); 9];
+type Row = [(State, Consequences); 9];
 
 use State::{
     Both, From, FromPendingOut, None, NonePendingIn, NonePendingOut, NonePendingOutIn, To, ToPendingIn,
 };
 
-const NOTHING: Effects = Effects::NONE;
-const ROUTE: Effects = Effects::ROUTE;
-const DELIVER: Effects = Effects::DELIVER;
-const ROUTE_PUSH: Effects = ROUTE.and(Effects::PUSH);
-const DELIVER_PUSH: Effects = DELIVER.and(Effects::PUSH);
+const NOTHING: Consequences = Consequences::NONE;
+const ROUTE: Consequences = Consequences::ROUTE;
+const DELIVER: Consequences = Consequences::DELIVER;
+const ROUTE_PUSH: Consequences = ROUTE.and(Consequences::PUSH);
+const DELIVER_PUSH: Consequences = DELIVER.and(Consequences::PUSH);
 /// §3.1.5: the contact has granted what the user had. He may have withdrawn it in between, so he is asked again.
-const PROBE: Effects = Effects::PROBE;
+const PROBE: Consequences = Consequences::PROBE;
 /// §3.1.6: the user may see the contact from now on.
-const GRANTED: Effects = DELIVER_PUSH.and(Effects::PROBE);
+const GRANTED: Consequences = DELIVER_PUSH.and(Consequences::PROBE);
 /// §3.4.2: a grant before the request.
-const APPROVE: Effects = Effects::APPROVE.and(Effects::PUSH);
+const APPROVE: Consequences = Consequences::APPROVE.and(Consequences::PUSH);
 /// §3.1.3: the contact may see the user already; his server perhaps does not know.
-const REPLY: Effects = Effects::REPLY;
+const REPLY: Consequences = Consequences::REPLY;
 /// §3.4.3: the request meets a pre-approval.
-const REPLY_PUSH: Effects = REPLY.and(Effects::PUSH);
-const WITHDRAW: Effects = Effects::WITHDRAW;
-const DENY: Effects = WITHDRAW.and(ROUTE);
+const REPLY_PUSH: Consequences = REPLY.and(Consequences::PUSH);
+const WITHDRAW: Consequences = Consequences::WITHDRAW;
+const DENY: Consequences = WITHDRAW.and(ROUTE);
 /// §3.2.2: the contact no longer sees the user.
-const CANCEL: Effects = DENY.and(Effects::PUSH).and(Effects::UNAVAILABLE);
+const CANCEL: Consequences = DENY.and(Consequences::PUSH).and(Consequences::UNAVAILABLE);
 /// §3.3.3: the same at the contact's own wish.
-const LEFT: Effects = DELIVER_PUSH.and(Effects::UNAVAILABLE);
+const LEFT: Consequences = DELIVER_PUSH.and(Consequences::UNAVAILABLE);
 
 /// RFC 6121 §A.2, one row a stanza, in the order of [`Verb::ALL`]; columns in the order of [`State::ALL`].
 const OUTBOUND: [Row; 4] = [

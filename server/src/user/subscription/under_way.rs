@@ -21,12 +21,15 @@ use std::collections::{BTreeMap, VecDeque};
 
 use whimbrel_storage::directory::{DirectoryError, Job, Subscription, WriteTransaction};
 
-use crate::runtime::jobs::{Failed, Then};
+use crate::env::Env;
+use crate::exchange::envelope::Broadcast;
 use crate::stanza::{Delivery, Kind, Ticket, Traits, Type};
 use crate::stream::errors::StanzaError;
-use crate::user::home::Home;
+use crate::user::actors::Actors;
+use crate::user::actors::Effects;
+use crate::user::jobs::{Failed, Then};
+use crate::user::presence;
 use crate::user::subscription::table::Direction;
-use crate::user::{presence, routing};
 
 /// What an entry costs beside its texts, in bytes.
 const ENTRY_BYTES: usize = 128;
@@ -213,8 +216,9 @@ impl UnderWay {
     }
 
     /// Holds a presence that a user of this worker broadcasts, for one contact; whether it waits.
-    pub fn hold_broadcast(&mut self, local: &str, contact: &str, typ: Type, from: &str, tail: &[u8]) -> bool {
-        let entry = || Entry::Broadcast { typ, from: from.into(), tail: tail.into() };
+    pub fn hold_broadcast(&mut self, local: &str, contact: &str, shown: &Broadcast<'_>) -> bool {
+        let entry =
+            || Entry::Broadcast { typ: shown.typ, from: shown.from.into(), tail: shown.payload.into() };
         self.hold(local, contact, Direction::Outbound, entry)
     }
 }
@@ -241,16 +245,18 @@ impl About {
 /// # Errors
 /// As [`Home::write`].
 pub fn write(
-    home: &mut Home,
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
     about: About,
     job: impl FnOnce(&mut WriteTransaction<'_>) -> Result<Then, DirectoryError> + Send + 'static,
-    failed: impl FnOnce(&mut Home, StanzaError) + Send + 'static,
+    failed: impl FnOnce(&mut Actors, &Env, &mut Effects, StanzaError) + Send + 'static,
 ) -> Result<(), StanzaError> {
-    begin(home, &about);
+    begin(&mut actors.under_way, env, &about);
     let (job, failed) = wrap(about.clone(), job, failed);
-    let submitted = home.write(job, failed);
+    let submitted = actors.write(env, fx, job, failed);
     if submitted.is_err() {
-        cancel(home, &about);
+        cancel(&mut actors.under_way, &about);
     }
     submitted
 }
@@ -258,31 +264,31 @@ pub fn write(
 fn wrap(
     about: About,
     job: impl FnOnce(&mut WriteTransaction<'_>) -> Result<Then, DirectoryError> + Send + 'static,
-    failed: impl FnOnce(&mut Home, StanzaError) + Send + 'static,
+    failed: impl FnOnce(&mut Actors, &Env, &mut Effects, StanzaError) + Send + 'static,
 ) -> (Job<Then>, Failed) {
     let on_failure = about.clone();
     let job = move |transaction: &mut WriteTransaction<'_>| -> Result<Then, DirectoryError> {
         let then = job(transaction)?;
         let item = transaction.roster_item(&about.local, &about.contact)?;
         let now = item.map_or(Subscription::None, |item| item.subscription);
-        Ok(Box::new(move |home: &mut Home| {
-            then(home);
-            done(home, &about, Some(now));
+        Ok(Box::new(move |actors: &mut Actors, env: &Env, fx: &mut Effects| {
+            then(actors, env, fx);
+            done(actors, env, fx, &about, Some(now));
         }))
     };
-    let failed = move |home: &mut Home, error: StanzaError| {
-        failed(home, error);
-        done(home, &on_failure, None);
+    let failed = move |actors: &mut Actors, env: &Env, fx: &mut Effects, error: StanzaError| {
+        failed(actors, env, fx, error);
+        done(actors, env, fx, &on_failure, None);
     };
     (Box::new(job), Box::new(failed))
 }
 
 /// Notes that a write is under way.
-fn begin(home: &mut Home, about: &About) {
+fn begin(under_way: &mut UnderWay, env: &Env, about: &About) {
     let key = about.key();
-    if !home.under_way.pairs.contains_key(key.as_str()) {
+    if !under_way.pairs.contains_key(key.as_str()) {
         // Nothing else moves the item, so the directory has what was in effect last.
-        let visible = match home.shared.directory.roster_item(&about.local, &about.contact) {
+        let visible = match env.shared.directory.roster_item(&about.local, &about.contact) {
             Ok(item) => Some(item.map_or(Subscription::None, |item| item.subscription)),
             Err(error) => {
                 tracing::error!(user = about.local, %error, "cannot read a roster");
@@ -290,27 +296,27 @@ fn begin(home: &mut Home, about: &About) {
             }
         };
         let pair = Pair { visible, ..Pair::default() };
-        home.under_way.pairs.insert(key.clone().into(), pair);
+        under_way.pairs.insert(key.clone().into(), pair);
     }
-    if let Some(pair) = home.under_way.pairs.get_mut(key.as_str()) {
+    if let Some(pair) = under_way.pairs.get_mut(key.as_str()) {
         pair.lane(about.direction).push_back(Entry::Write);
     }
 }
 
 /// Takes back the last [`begin`].
-fn cancel(home: &mut Home, about: &About) {
+fn cancel(under_way: &mut UnderWay, about: &About) {
     let key = about.key();
-    let Some(pair) = home.under_way.pairs.get_mut(key.as_str()) else { return };
+    let Some(pair) = under_way.pairs.get_mut(key.as_str()) else { return };
     pair.lane(about.direction).pop_back();
     if pair.is_over() {
-        home.under_way.pairs.remove(key.as_str());
+        under_way.pairs.remove(key.as_str());
     }
 }
 
 /// A write has come back and taken effect; `now` is what the item says since then, `None` for a write that failed.
-fn done(home: &mut Home, about: &About, now: Option<Subscription>) {
+fn done(actors: &mut Actors, env: &Env, fx: &mut Effects, about: &About, now: Option<Subscription>) {
     let key = about.key();
-    let Some(pair) = home.under_way.pairs.get_mut(key.as_str()) else { return };
+    let Some(pair) = actors.under_way.pairs.get_mut(key.as_str()) else { return };
     let before = pair.visible;
     pair.visible = now.or(before);
     let after = pair.visible;
@@ -319,16 +325,18 @@ fn done(home: &mut Home, about: &About, now: Option<Subscription>) {
     let until = lane.iter().position(|entry| matches!(entry, Entry::Write)).unwrap_or(lane.len());
     let released: Vec<Entry> = lane.drain(..until).collect();
     if pair.is_over() {
-        home.under_way.pairs.remove(key.as_str());
+        actors.under_way.pairs.remove(key.as_str());
     }
     for entry in released {
-        home.under_way.bytes -= entry.size();
+        actors.under_way.bytes -= entry.size();
         match entry {
             Entry::Write => {}
             Entry::Stanza(kept) if about.direction == Direction::Inbound => {
-                routing::deliver_now(home, &kept.delivery());
+                let mut delivery = kept.delivery();
+                delivery.traits.set(Traits::RELEASED);
+                fx.route(env, &delivery);
             }
-            Entry::Stanza(kept) => home.route(&kept.delivery()),
+            Entry::Stanza(kept) => fx.route(env, &kept.delivery()),
             Entry::Broadcast { typ, from, tail } => {
                 let fits = match typ {
                     Type::Probe => sees(after),
@@ -337,7 +345,8 @@ fn done(home: &mut Home, about: &About, now: Option<Subscription>) {
                     _ => is_seen_by(after),
                 };
                 if fits {
-                    presence::send_one(home, &from, &about.contact, typ, &tail);
+                    let shown = Broadcast::new(typ, &from, &tail);
+                    presence::send_one(&mut actors.users, env, fx, &shown, &about.contact);
                 }
             }
         }
@@ -356,29 +365,40 @@ fn is_seen_by(subscription: Option<Subscription>) -> bool {
 pub type Inbound = (About, Job<Then>, Failed);
 
 /// Submits an inbound subscription stanza, or lets it wait for room.
-pub(super) fn receive(home: &mut Home, d: &Delivery<'_>, inbound: impl Fn(&Home, &Delivery<'_>) -> Inbound) {
-    let (about, job, failed) = inbound(home, d);
-    begin(home, &about);
-    let room = !home.under_way.has_waiting();
+pub(super) fn receive(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    d: &Delivery<'_>,
+    inbound: impl Fn(&Env, &Delivery<'_>) -> Inbound,
+) {
+    let (about, job, failed) = inbound(env, d);
+    begin(&mut actors.under_way, env, &about);
+    let room = !actors.under_way.has_waiting();
     let (job, failed) = wrap(about, job, failed);
-    if room && home.submit(job, failed) {
+    if room && actors.submit(fx, job, failed) {
         return;
     }
     let kept = Kept::new(d);
-    home.under_way.bytes += kept.size();
-    home.under_way.waiting.push_back(kept);
+    actors.under_way.bytes += kept.size();
+    actors.under_way.waiting.push_back(kept);
 }
 
 /// Submits inbound subscription stanzas that wait, as far as there is room.
-pub(super) fn retry(home: &mut Home, inbound: impl Fn(&Home, &Delivery<'_>) -> Inbound) {
-    while let Some(kept) = home.under_way.waiting.pop_front() {
-        let (about, job, failed) = inbound(home, &kept.delivery());
+pub(super) fn retry(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    inbound: impl Fn(&Env, &Delivery<'_>) -> Inbound,
+) {
+    while let Some(kept) = actors.under_way.waiting.pop_front() {
+        let (about, job, failed) = inbound(env, &kept.delivery());
         let (job, failed) = wrap(about, job, failed);
-        if !home.submit(job, failed) {
-            home.under_way.waiting.push_front(kept);
+        if !actors.submit(fx, job, failed) {
+            actors.under_way.waiting.push_front(kept);
             return;
         }
-        home.under_way.bytes -= kept.size();
+        actors.under_way.bytes -= kept.size();
     }
 }
 

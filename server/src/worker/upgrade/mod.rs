@@ -134,7 +134,7 @@ impl Loose {
 
 impl<D: Driver> Worker<D> {
     pub(super) fn take_census(&self) -> Census {
-        let (sent, received) = self.core.home().post.traffic();
+        let (sent, received) = self.core.effects().links.traffic();
         let settled = !self.stalled && self.core.is_settled() && self.driver.is_held();
         Census { settled, sent, received }
     }
@@ -155,7 +155,7 @@ impl<D: Driver> Worker<D> {
             false => Err("its sockets did not come loose in time".into()),
         };
         // Whoever gave the order may be gone: then there will be no verdict either, and everything goes on.
-        let worker = self.core.home().worker;
+        let worker = self.core.env().worker;
         let parked = parked.map_err(|text| NotParked::Failed(format!("worker {worker}: {text}")));
         let _ = reply.try_send(parked);
         while let Ok(Verdict::Keep(done)) = verdict.recv() {
@@ -236,19 +236,17 @@ impl Loose {
 impl Core {
     /// Whether nothing is under way: neither here, nor in other threads on behalf of this worker.
     fn is_settled(&self) -> bool {
-        let home = &self.home;
-        home.out.is_empty()
-            && home.jobs.is_idle()
-            && home.under_way.is_empty()
-            && !home.under_way.has_waiting()
-            && home.post.is_idle()
-            && !home.ledger.has_waiting()
-            && home.ledger.handed.is_empty()
-            && home.touched.is_empty()
-            && home.ends.is_empty()
-            && home.over.is_empty()
-            && home.cut.is_empty()
-            && !self.turns.has_work(self.home.now)
+        let (actors, _, fx) = (&self.actors, &self.env, &self.fx);
+        fx.out.is_empty()
+            && fx.jobs.is_idle()
+            && actors.under_way.is_empty()
+            && !actors.under_way.has_waiting()
+            && fx.links.is_idle()
+            && !actors.ledger.has_waiting()
+            && actors.ledger.handed.is_empty()
+            && fx.touched.is_empty()
+            && !fx.is_pending()
+            && !self.turns.has_work(self.env.now)
             && self.arrivals.is_empty()
             && self.resumptions.is_empty()
             && !self.sessions.iter().any(|session| matches!(session.phase, Phase::Leaving(_)))
@@ -294,18 +292,18 @@ impl Core {
     /// A connection that was let go of has come back under another id. Returns whether something was said to wait in
     /// its driver.
     fn rekey(&mut self, mut session: crate::session::Session, conn: ConnId) -> bool {
-        let unsent = self.home.out.set_with_driver(session.conn, 0);
-        self.home.out.set_with_driver(conn, unsent);
+        let unsent = self.fx.out.set_with_driver(session.conn, 0);
+        self.fx.out.set_with_driver(conn, unsent);
         self.turns.rekey(session.conn, conn);
-        let input = self.home.inputs.of(session.conn);
-        self.home.inputs.forget(session.conn);
-        self.home.inputs.set(conn, input);
+        let input = self.actors.inputs.of(session.conn);
+        self.actors.inputs.forget(session.conn);
+        self.actors.inputs.set(conn, input);
         session.conn = conn;
         match &mut session.phase {
-            Phase::Bound(key) => self.home.users.resource_mut(*key).conn = conn,
+            Phase::Bound(key) => self.actors.users.resource_mut(*key).conn = conn,
             Phase::Negotiating(negotiation) | Phase::Leaving(negotiation) => {
                 let left_ms = negotiation.deadline.and_then(|timer| {
-                    let left_ms = self.timers.deadline(timer)?.since(self.home.now);
+                    let left_ms = self.timers.deadline(timer)?.since(self.env.now);
                     self.timers.cancel(timer);
                     Some(left_ms)
                 });

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 
-use whimbrel_storage::directory::UserId;
+use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::log::Sequence;
 
 use super::Waiting;
@@ -79,7 +79,7 @@ impl<D: Driver> Worker<D> {
         let Restoring { state, inherited, logs, reply, go } = restoring;
         let mut afterwards = Afterwards::default();
         let restored = self.restore_all(&state, &inherited, &logs, &mut afterwards);
-        let worker = self.core.home.worker;
+        let worker = self.core.env.worker;
         let restored = restored
             .map(|contents| Restored { worker, contents })
             .map_err(|text| format!("worker {worker}: {text}"));
@@ -110,10 +110,10 @@ impl<D: Driver> Worker<D> {
     ) -> Result<Contents, String> {
         let state = StateFile::read(state.bytes()).map_err(|error| error.to_string())?;
         let core = &self.core;
-        let (worker, workers) = (core.home.worker, core.home.shared.metrics.len());
+        let (worker, workers) = (core.env.worker, core.env.shared.metrics.len());
         // With as many workers as before, each is the home of whom it was the home of.
         let same = workers == logs.len();
-        let same_log = same && logs.get(worker) == Some(&core.home.ledger.log().id());
+        let same_log = same && logs.get(worker) == Some(&core.actors.ledger.log().id());
         let mut contents = Contents::default();
         let mut failed = None;
         for block in state.blocks.iter().filter(|block| block.kind == BlockKind::Sessions) {
@@ -139,7 +139,7 @@ impl<D: Driver> Worker<D> {
         fault();
         self.core.count_users();
         let waiting = self.core.detached as u64;
-        self.core.home.metrics().detached.set(waiting);
+        self.core.env.metrics().detached.set(waiting);
         Ok(contents)
     }
 
@@ -208,14 +208,14 @@ impl Core {
             Standing::Bound(resource) => Some(resource.local),
             Standing::Negotiating(negotiation) => negotiation.user,
         };
-        user.map_or(writer, |user| self.home.home_of(user)) == self.home.worker
+        user.map_or(writer, |user| self.env.home_of(user)) == self.env.worker
     }
 
     fn restored_session(&self, conn: ConnId, link: &LinkRecord<'_>, phase: Phase) -> Session {
         let has = |mark: u8| link.marks & mark != 0;
         let tls = match &link.tls {
             TlsRecord::Plain => None,
-            TlsRecord::Fresh => Some(Box::new(self.home.shared.acceptor.begin())),
+            TlsRecord::Fresh => Some(Box::new(self.env.shared.acceptor.begin())),
             TlsRecord::Established(record) => Some(Box::new(Tls::restored(record))),
         };
         let mut declared = StreamNamespaces::default();
@@ -249,24 +249,24 @@ impl Core {
     }
 
     fn insert_restored(&mut self, session: Session, unsent: usize) {
-        self.home.shared.admission.adopt(session.peer, session.marks.established);
+        self.env.shared.admission.adopt(session.peer, session.marks.established);
         if !session.marks.established {
             self.places.enter(session.peer, session.conn);
         }
-        metrics_connection_opened(&self.home);
-        let metrics = self.home.metrics();
+        metrics_connection_opened(&self.env);
+        let metrics = self.env.metrics();
         metrics.backlog_bytes.add(unsent as u64);
         if session.tls.as_ref().is_some_and(|tls| tls.is_established()) {
             metrics.tls_sessions.add(1);
         }
-        self.home.out.set_with_driver(session.conn, unsent);
+        self.fx.out.set_with_driver(session.conn, unsent);
         self.sessions.insert(session);
     }
 
     fn restore_negotiation(&mut self, conn: ConnId, link: &LinkRecord<'_>, record: &NegotiationRecord<'_>) {
         let mut negotiation = Negotiation::restored(record);
         let waited = self.seconds().saturating_sub(link.connected);
-        let left = self.home.config.limits.preauth_seconds.saturating_sub(waited).max(1);
+        let left = self.env.config.limits.preauth_seconds.saturating_sub(waited).max(1);
         negotiation.deadline = self.set_timer(u64::from(left) * 1000, Timer::Preauth(conn));
         let session = self.restored_session(conn, link, Phase::Negotiating(Box::new(negotiation)));
         self.insert_restored(session, link.unsent.len());
@@ -278,15 +278,15 @@ impl Core {
     }
 
     fn restore_resource(&mut self, conn: ConnId, record: &ResourceRecord<'_>, same_log: bool) -> ResourceKey {
-        let home = &mut self.home;
-        let account = UserId::new(record.account);
-        let blocked = if record.blocks && home.users.find(record.local).is_none() {
-            blocking::load(home, record.local)
+        let (actors, env, fx) = (&mut self.actors, &self.env, &mut self.fx);
+        let account = ActorId::from_raw(record.account);
+        let blocked = if record.blocks && actors.users.find(record.local).is_none() {
+            blocking::load(env, fx, record.local)
         } else {
             None
         };
-        let key = home.users.insert(account, record.local, record.name, conn, || blocked);
-        let resource = home.users.resource_mut(key);
+        let key = actors.users.insert(account, record.local, record.name, conn, || blocked);
+        let resource = actors.users.resource_mut(key);
         resource.priority = record.priority;
         resource.flags = Flags::of_bits(record.flags);
         resource.presence = record.presence.into();
@@ -300,7 +300,7 @@ impl Core {
         if has_flow {
             let waiting = match same_log {
                 true => Waiting(Vec::new()),
-                false => Waiting(home.ledger.log().waiting(account).collect()),
+                false => Waiting(actors.ledger.log().waiting(account).collect()),
             };
             let message = |place: Place| match same_log {
                 true => Sequence(place.sequence),
@@ -317,19 +317,19 @@ impl Core {
                 expiry: None,
                 after,
             };
-            home.users.resource_mut(key).flow = Some(Box::new(flow));
+            actors.users.resource_mut(key).flow = Some(Box::new(flow));
             if record.after.is_some() {
-                home.pumps.push(key);
+                fx.pumps.push(key);
             }
             if record.managed.as_ref().is_some_and(|sm| sm.answer_up_to.is_some() || !sm.unacked.is_empty()) {
-                home.touched.push(key);
+                fx.touched.push(key);
             }
         }
         if let Some(expiry_ms) = record.expiry_ms {
             self.detached += 1;
-            let at = Millis(expiry_ms.max(self.home.now.0 + 1));
+            let at = Millis(expiry_ms.max(self.env.now.0 + 1));
             match self.timers.insert(at, Timer::Detached(key)) {
-                Ok(timer) => self.home.users.flow_mut(key).expiry = Some(timer),
+                Ok(timer) => self.actors.users.flow_mut(key).expiry = Some(timer),
                 // It waits longer than it may then, but not for ever: it makes room for the next (see `bind`).
                 Err(_) => tracing::warn!("too many timers: a session waits to be resumed without a limit"),
             }
@@ -383,7 +383,7 @@ impl Core {
                 .map(|session| (&session.phase, session.marks.holds.has(Holds::OUTPUT)))
             {
                 Some((Phase::Bound(key), paused)) => {
-                    let resource = self.home.users.resource(*key);
+                    let resource = self.actors.users.resource(*key);
                     let handed = resource.flow.as_ref().is_some_and(|flow| flow.unsent.is_some());
                     paused || handed || resource.flags.has(Flags::BACKED_UP)
                 }
@@ -396,7 +396,7 @@ impl Core {
         }
         for key in afterwards.broken {
             if !self.begin_to_wait(key) {
-                presence::session_ended(&mut self.home, key);
+                presence::session_ended(&mut self.actors, &self.env, &mut self.fx, key);
                 self.count_users();
             }
         }
@@ -404,7 +404,7 @@ impl Core {
             let text = "an unfinished stanza is beyond the limits of the server's new configuration";
             self.end_stream(conn, StreamCondition::PolicyViolation, Some(text));
         }
-        self.end_streams();
+        self.carry_out();
     }
 }
 

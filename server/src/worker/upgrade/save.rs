@@ -56,14 +56,14 @@ impl Core {
         state: &StateWriter,
         mut closed: BTreeMap<&'static str, u64>,
     ) -> Result<Parked, String> {
-        let worker = self.home.worker;
+        let worker = self.env.worker;
         let encoder = Encoder::default();
         let mut blocks = Blocks { state, worker, encoder, records: 0, contents: Contents::default() };
         // A user's resources follow each other, oldest first: which is older decides conflicts and copies.
-        for user in self.home.users.all() {
+        for user in self.actors.users.all() {
             let waiting = self.waiting_of(user);
             for &key in &user.resources {
-                let resource = self.home.users.resource(key);
+                let resource = self.actors.users.resource(key);
                 let link = match self.sessions.get(resource.conn) {
                     Some(session) => {
                         let link = link(session, loose.get(session.conn))?;
@@ -92,11 +92,11 @@ impl Core {
             blocks.put(&SessionRecord { link, standing: Standing::Negotiating(record) })?;
         }
         blocks.flush()?;
-        let log = self.home.ledger.log();
+        let log = self.actors.ledger.log();
         log.checkpoint().map_err(|error| format!("its log cannot be written out: {error}"))?;
         Ok(Parked {
             worker,
-            traffic: self.home.post.traffic(),
+            traffic: self.fx.links.traffic(),
             contents: blocks.contents,
             closed,
             log: log.id(),
@@ -106,14 +106,14 @@ impl Core {
 
     /// What waits in the log for a user, if any of his resources has to do with it.
     fn waiting_of(&self, user: &User) -> Waiting {
-        let flows = user.resources.iter().filter_map(|key| self.home.users.resource(*key).flow.as_ref());
+        let flows = user.resources.iter().filter_map(|key| self.actors.users.resource(*key).flow.as_ref());
         let concerned = flows.into_iter().any(|flow| {
             flow.after.is_some()
                 || flow.unsent.is_some()
                 || flow.sm.as_ref().is_some_and(|sm| sm.records().next().is_some())
         });
         match concerned {
-            true => Waiting(self.home.ledger.log().waiting(user.id).collect()),
+            true => Waiting(self.actors.ledger.log().waiting(user.id).collect()),
             false => Waiting(Vec::new()),
         }
     }
@@ -125,7 +125,7 @@ impl Core {
         waiting: &Waiting,
     ) -> Result<ResourceRecord<'a>, String> {
         let mut record = ResourceRecord {
-            account: user.id.get(),
+            account: user.id.raw(),
             local: &user.local,
             blocks: user.blocked.is_some(),
             name: &resource.name,

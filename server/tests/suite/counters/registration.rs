@@ -199,7 +199,7 @@ pub(super) const STEPS: &[Step<Office>] = &[
             config.registration.http_idle_seconds = 300;
         },
         act: |stage, office| {
-            let address = office.server.server.registration.as_ref().unwrap().listening[0];
+            let address = office.server.server.http.as_ref().unwrap().listening[0];
             let _half: Vec<TcpStream> = (0..6).map(|_| TcpStream::connect(address).unwrap()).collect();
             stage.until("registration.http.displaced");
         },

@@ -10,7 +10,7 @@ use crate::support::PATIENCE;
 use crate::support::api::{DEVICES, Office, PHONE, with_office};
 
 fn address(office: &Office) -> SocketAddr {
-    office.server.server.registration.as_ref().unwrap().listening[0]
+    office.server.server.http.as_ref().unwrap().listening[0]
 }
 
 fn say(office: &Office, text: &str) -> TcpStream {

@@ -91,7 +91,7 @@ fn pins_and_locks_survive_a_restart() {
             whimbrel_storage::data::backup(&config.data, directory, &path).unwrap();
             config.data = path;
             let again = whimbrel_server::boot::Server::start(config).unwrap();
-            let port = again.registration.as_ref().unwrap().listening[0].port();
+            let port = again.http.as_ref().unwrap().listening[0].port();
             let tell = |phone: &str, pin: &str, device: &str| {
                 let body = json!({ "phone": phone, "pin": pin, "device": device }).to_string();
                 let agent = ureq::Agent::config_builder()

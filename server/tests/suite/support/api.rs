@@ -77,7 +77,7 @@ impl Office {
     /// The address of a path of the API.
     pub(crate) fn url(&self, path: &str) -> String {
         let server = &self.server.server;
-        let port = server.registration.as_ref().unwrap().listening[0].port();
+        let port = server.http.as_ref().unwrap().listening[0].port();
         let scheme = if server.config().registration.tls { "https" } else { "http" };
         format!("{scheme}://localhost:{port}{path}")
     }

@@ -21,7 +21,7 @@ fn state(name: &str) -> State {
 
 /// The RFC's tables in its own words: existing state, whether the stanza goes on ("route" outbound, "deliver"
 /// inbound), new state ("-" for no change). After a "|", what sections 3.1 to 3.4 add: "auto-reply", "approve",
-/// "unavailable", and "probe" where the contact's server would send presence of its own accord (see [`Effects::PROBE`]).
+/// "unavailable", and "probe" where the contact's server would send presence of its own accord (see [`Consequences::PROBE`]).
 const RFC_6121: &[(Direction, Verb, bool, &str)] = &[
     (
         Outbound,
@@ -164,22 +164,22 @@ fn every_move_is_the_one_of_the_rfc() {
             let step = step(existing, approved, direction, verb);
             let what = format!("{direction:?} {verb:?} approved={approved} in {line}");
             assert_eq!(step.next, next, "{what}: new state");
-            let on = if direction == Outbound { Effects::ROUTE } else { Effects::DELIVER };
-            let off = if direction == Outbound { Effects::DELIVER } else { Effects::ROUTE };
-            assert_eq!(step.effects.has(on), must == "MUST", "{what}: goes on");
-            assert!(!step.effects.has(off), "{what}: goes the wrong way");
+            let on = if direction == Outbound { Consequences::ROUTE } else { Consequences::DELIVER };
+            let off = if direction == Outbound { Consequences::DELIVER } else { Consequences::ROUTE };
+            assert_eq!(step.consequences.has(on), must == "MUST", "{what}: goes on");
+            assert!(!step.consequences.has(off), "{what}: goes the wrong way");
             // A push is due exactly when an attribute of the item changes (§2.1.2).
             let seen = |state: State| (state.subscription(), state.asks());
             let visible = seen(existing) != seen(next) || extra.contains("approve");
-            assert_eq!(step.effects.has(Effects::PUSH), visible, "{what}: push");
+            assert_eq!(step.consequences.has(Consequences::PUSH), visible, "{what}: push");
             for (effect, name) in [
-                (Effects::REPLY, "auto-reply"),
-                (Effects::PROBE, "probe"),
-                (Effects::UNAVAILABLE, "unavailable"),
-                (Effects::APPROVE, "approve"),
-                (Effects::WITHDRAW, "withdraw"),
+                (Consequences::REPLY, "auto-reply"),
+                (Consequences::PROBE, "probe"),
+                (Consequences::UNAVAILABLE, "unavailable"),
+                (Consequences::APPROVE, "approve"),
+                (Consequences::WITHDRAW, "withdraw"),
             ] {
-                assert_eq!(step.effects.has(effect), extra.contains(name), "{what}: {name}");
+                assert_eq!(step.consequences.has(effect), extra.contains(name), "{what}: {name}");
             }
             rows += 1;
         }

@@ -1,0 +1,274 @@
+//! Work that a worker hands to other threads: directory writes and password hashing. `S` is the state that goes on with
+//! what comes back: nothing here looks into it.
+//!
+//! A job comes back as a [`Done`] in the worker's completion queue. The worker keeps what it needs for a
+//! failed write in a table of pending jobs, keyed by the ticket that travels with the job.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+
+use crossbeam::queue::ArrayQueue;
+use slab::Slab;
+use whimbrel_storage::directory::{self, Directory, DirectoryError, Writer};
+
+use crate::effects::Effects;
+use crate::effects::crypto::{CryptoJob, CryptoPool};
+use crate::env::Env;
+use crate::runtime::driver::{ConnId, Wake};
+use crate::runtime::gauge::{Gauge, HighWater};
+use crate::stream::errors::StanzaError;
+
+/// What runs on the worker after a write was committed.
+pub type Then<S> = Box<dyn FnOnce(&mut S, &Env, &mut Effects<S>) + Send>;
+
+/// What runs on the worker when a write failed.
+pub type Failed<S> = Box<dyn FnOnce(&mut S, &Env, &mut Effects<S>, StanzaError) + Send>;
+
+/// A guess at a password: it counts even if its client does not wait for the answer.
+pub struct Guess {
+    /// The account's localpart.
+    pub account: Box<str>,
+    /// The mechanism's name.
+    pub mechanism: &'static str,
+    /// Where the client connected from.
+    pub peer: IpAddr,
+}
+
+/// A job that has come back.
+pub enum Done<S> {
+    /// A directory write, by its ticket.
+    Write(u64, Result<Then<S>, DirectoryError>),
+    /// A password hash of a session that is negotiating.
+    Password {
+        /// The connection that waits for it.
+        conn: ConnId,
+        /// Whether the password was right.
+        accepted: bool,
+        /// What it was, should the connection be gone.
+        guess: Option<Box<Guess>>,
+    },
+    /// Something hashed for a bound user.
+    Derived(Then<S>),
+}
+
+/// The completion queue of one worker.
+pub struct Completions<S> {
+    queue: ArrayQueue<Done<S>>,
+    high_water: HighWater,
+    wake: Arc<dyn Wake>,
+}
+
+impl<S: 'static> Completions<S> {
+    /// A queue for `limit` results.
+    pub fn new(limit: usize, wake: Arc<dyn Wake>) -> Completions<S> {
+        Completions { queue: ArrayQueue::new(limit), high_water: HighWater::default(), wake }
+    }
+
+    /// Delivers a result. Waits while the queue is full: the threads that call this may wait, and workers,
+    /// which empty it, never wait for them.
+    pub fn deliver(&self, mut done: Done<S>) {
+        while let Err(back) = self.queue.push(done) {
+            done = back;
+            self.wake.wake();
+            std::thread::yield_now();
+        }
+        self.high_water.raise(self.queue.len());
+        self.wake.wake();
+    }
+
+    /// The next result.
+    pub fn take(&self) -> Option<Done<S>> {
+        self.queue.pop()
+    }
+
+    /// Results that wait, most that ever waited, limit.
+    pub fn gauge(&self) -> Gauge {
+        self.high_water.gauge(self.queue.len(), self.queue.capacity())
+    }
+
+    /// Results that wait.
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether no result waits.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+}
+
+/// Where jobs go.
+pub enum Backend<S> {
+    /// To the writer thread and the crypto pool.
+    Threads {
+        /// The directory's writer.
+        writer: Arc<Writer<Then<S>>>,
+        /// Password hashing.
+        crypto: Arc<CryptoPool<S>>,
+    },
+    /// Done<S> at once, on the calling thread.
+    Inline(Directory),
+    /// Done<S> when the simulation says so.
+    Stepped(Arc<Stepped<S>>),
+}
+
+/// The jobs of all workers of a simulation. They wait here, in order, until somebody runs them, so that everything
+/// can happen between the submission of a job, its run, and the hour its result is looked at.
+pub struct Stepped<S> {
+    writes: Mutex<VecDeque<(u64, directory::Job<Then<S>>)>>,
+    hashes: Mutex<VecDeque<(usize, CryptoJob<S>)>>,
+    limit: usize,
+}
+
+impl<S: 'static> Stepped<S> {
+    /// Two queues, for writes and for hashes, with room for `limit` jobs each.
+    pub fn new(limit: usize) -> Stepped<S> {
+        Stepped { writes: Mutex::default(), hashes: Mutex::default(), limit }
+    }
+
+    /// Runs the oldest write and delivers its result to the worker that submitted it. `false`: there is none.
+    pub fn run_write(&self, directory: &Directory, completions: &[Arc<Completions<S>>]) -> bool {
+        let next = self.writes.lock().expect("nothing panics while it holds this lock").pop_front();
+        let Some((ticket, job)) = next else { return false };
+        let result = directory::run_inline(directory, job);
+        completions[Jobs::<S>::worker_of(ticket)].deliver(Done::Write(ticket, result));
+        true
+    }
+
+    /// Runs the oldest hash and delivers its result. `false`: there is none.
+    pub fn run_hash(&self, completions: &[Arc<Completions<S>>]) -> bool {
+        let next = self.hashes.lock().expect("nothing panics while it holds this lock").pop_front();
+        let Some((worker, job)) = next else { return false };
+        completions[worker].deliver(job());
+        true
+    }
+
+    /// Jobs<S> that wait: writes and hashes.
+    pub fn waiting(&self) -> (usize, usize) {
+        let writes = self.writes.lock().expect("nothing panics while it holds this lock").len();
+        let hashes = self.hashes.lock().expect("nothing panics while it holds this lock").len();
+        (writes, hashes)
+    }
+
+    fn put<T>(queue: &Mutex<VecDeque<T>>, limit: usize, job: T) -> bool {
+        let mut queue = queue.lock().expect("nothing panics while it holds this lock");
+        let room = queue.len() < limit;
+        if room {
+            queue.push_back(job);
+        }
+        room
+    }
+}
+
+/// A worker's jobs.
+pub struct Jobs<S> {
+    worker: usize,
+    backend: Backend<S>,
+    completions: Arc<Completions<S>>,
+    pending: Slab<Failed<S>>,
+    /// Passwords that are being hashed.
+    hashing: Cell<usize>,
+    /// Answers for connections that negotiate.
+    answers: Vec<(ConnId, Vec<u8>)>,
+}
+
+impl<S: 'static> Jobs<S> {
+    /// Jobs<S> of a worker.
+    pub fn new(worker: usize, backend: Backend<S>, completions: Arc<Completions<S>>) -> Jobs<S> {
+        Jobs {
+            worker,
+            backend,
+            completions,
+            pending: Slab::new(),
+            hashing: Cell::new(0),
+            answers: Vec::new(),
+        }
+    }
+
+    /// The worker a ticket belongs to.
+    pub fn worker_of(ticket: u64) -> usize {
+        (ticket >> 32) as usize
+    }
+
+    /// The next result.
+    pub fn take(&self) -> Option<Done<S>> {
+        let done = self.completions.take();
+        if matches!(done, Some(Done::Password { .. } | Done::Derived(_))) {
+            self.hashing.set(self.hashing.get().saturating_sub(1));
+        }
+        done
+    }
+
+    /// Whether nothing is under way: neither writes nor hashes.
+    pub fn is_idle(&self) -> bool {
+        self.pending.is_empty() && self.hashing.get() == 0 && !self.has_completions()
+    }
+
+    /// Whether a result waits.
+    pub fn has_completions(&self) -> bool {
+        !self.completions.is_empty()
+    }
+
+    /// Jobs<S> that have not come back.
+    pub fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Submits a write; `failed` is kept for the case that it fails. `false`: the queue is full.
+    pub fn write(&mut self, job: directory::Job<Then<S>>, failed: Failed<S>) -> bool {
+        let key = self.pending.insert(failed);
+        let ticket = ((self.worker as u64) << 32) | key as u64;
+        match &self.backend {
+            Backend::Threads { writer, .. } => {
+                if writer.try_submit(ticket, job).is_err() {
+                    drop(self.pending.remove(key));
+                    return false;
+                }
+            }
+            Backend::Stepped(stepped) => {
+                if !Stepped::<S>::put(&stepped.writes, stepped.limit, (ticket, job)) {
+                    drop(self.pending.remove(key));
+                    return false;
+                }
+            }
+            Backend::Inline(directory) => {
+                let result = directory::run_inline(directory, job);
+                self.completions.deliver(Done::Write(ticket, result));
+            }
+        }
+        true
+    }
+
+    /// Takes what was kept for a failed write.
+    pub fn settle(&mut self, ticket: u64) -> Option<Failed<S>> {
+        self.pending.try_remove((ticket & 0xffff_ffff) as usize)
+    }
+
+    /// What a job has to say to a connection that negotiates and waits for it.
+    pub fn answer(&mut self, conn: ConnId, bytes: Vec<u8>) {
+        self.answers.push((conn, bytes));
+    }
+
+    /// The answers since the last call.
+    pub fn take_answers(&mut self) -> Vec<(ConnId, Vec<u8>)> {
+        std::mem::take(&mut self.answers)
+    }
+
+    /// Gives the pool a password to hash. `false` when its queue is full.
+    pub fn hash(&self, job: CryptoJob<S>) -> bool {
+        let taken = match &self.backend {
+            Backend::Threads { crypto, .. } => crypto.try_submit(self.worker, job),
+            Backend::Inline(_) => {
+                self.completions.deliver(job());
+                true
+            }
+            Backend::Stepped(stepped) => {
+                Stepped::<S>::put(&stepped.hashes, stepped.limit, (self.worker, job))
+            }
+        };
+        self.hashing.set(self.hashing.get() + usize::from(taken));
+        taken
+    }
+}

@@ -1,0 +1,191 @@
+//! What handling an event leads to: appended while it is handled, carried out afterwards.
+//!
+//! ```text
+//! event ─► handled ─┬─► output, actions, jobs           at the end of the iteration
+//!                   ├─► envelopes for other workers     at the end of the iteration
+//!                   ├─► envelopes for this worker ─┐
+//!                   └─► streams to end ────────────┴─► after the event, until nothing is left
+//! ```
+//! So nothing that handles a stanza is entered again from below itself, and a stanza to a user of this worker takes the
+//! same way as one to a user of another: an envelope that is read by itself. Only the stanza that a client has just sent
+//! is delivered without an envelope, because nothing stands in front of it.
+
+pub mod crypto;
+pub mod jobs;
+
+use crate::effects::jobs::Jobs;
+use crate::env::Env;
+use crate::exchange::envelope::{Batch, Broadcast, Targets};
+use crate::exchange::links::Links;
+use crate::exchange::spreading::Spreading;
+use crate::runtime::driver::ConnId;
+use crate::runtime::outbox::Outbox;
+use crate::runtime::work::Work;
+use crate::stanza::{Delivery, Kind, Type};
+use crate::stream::errors::StreamCondition;
+use crate::user::keys::ResourceKey;
+
+/// A stream that is to be ended by the server.
+#[derive(Clone, Debug)]
+pub struct End {
+    /// The connection.
+    pub conn: ConnId,
+    /// Why.
+    pub condition: StreamCondition,
+    /// Text for a person, when there is something to add.
+    pub text: Option<&'static str>,
+}
+
+/// What the events of one iteration lead to. `S` is the state that goes on with jobs that come back; nothing here looks into
+/// it, so that what is below the actors can append effects and touch no actor.
+pub struct Effects<S> {
+    /// The work done since the start.
+    pub work: Work,
+    /// Output of this iteration.
+    pub out: Outbox,
+    /// Envelopes for other workers.
+    pub links: Links,
+    /// Directory writes and password work under way.
+    pub jobs: Jobs<S>,
+    /// Streams to end after the current event.
+    pub ends: Vec<End>,
+    /// Connections to reset after the current event: more waits for them than their account may make the server hold. Their
+    /// sessions can be resumed.
+    pub cut: Vec<ConnId>,
+    /// Sessions without a connection that are to be ended after the current event.
+    pub over: Vec<ResourceKey>,
+    /// Resources with stream management to which something may have to be said at the end of the iteration.
+    pub touched: Vec<ResourceKey>,
+    /// Resources that are behind and may have room for messages.
+    pub pumps: Vec<ResourceKey>,
+    /// Presence that is on its way to many users of this worker.
+    pub spreading: Spreading,
+    /// Envelopes of the current event for users of this worker.
+    local: Batch,
+    /// An emptied batch, kept for its memory.
+    spare: Batch,
+    /// Some event had more of them than a batch takes. The others went to this worker's own mailbox, and until that is
+    /// empty everything goes the same way, so that nothing is overtaken.
+    spilled: bool,
+}
+
+impl<S: 'static> Effects<S> {
+    /// Nothing to do yet.
+    pub fn new(links: Links, jobs: Jobs<S>) -> Effects<S> {
+        Effects {
+            work: Work::default(),
+            out: Outbox::default(),
+            links,
+            jobs,
+            ends: Vec::new(),
+            cut: Vec::new(),
+            over: Vec::new(),
+            touched: Vec::new(),
+            pumps: Vec::new(),
+            spreading: Spreading::default(),
+            local: Batch::default(),
+            spare: Batch::default(),
+            spilled: false,
+        }
+    }
+
+    /// Whether something is to be carried out before the next event.
+    #[inline]
+    pub fn is_pending(&self) -> bool {
+        !(self.local.is_empty() && self.ends.is_empty() && self.over.is_empty() && self.cut.is_empty())
+    }
+
+    /// Ends a stream after the current event.
+    pub fn end(&mut self, conn: ConnId, condition: StreamCondition, text: Option<&'static str>) {
+        self.ends.push(End { conn, condition, text });
+    }
+
+    /// Whether a stanza is for a user of this worker, and nothing is on its way here that it would overtake.
+    #[inline]
+    pub fn is_next(&self, env: &Env, d: &Delivery<'_>) -> bool {
+        env.home_of(d.to_local) == env.worker && !self.spilled && !self.follows_presence(d)
+    }
+
+    fn follows_presence(&self, d: &Delivery<'_>) -> bool {
+        d.kind == Kind::Presence && self.spreading.concerns(d.from)
+    }
+
+    /// Takes a stanza to its recipient's home: here after the event, elsewhere with the next batch.
+    pub fn route(&mut self, env: &Env, d: &Delivery<'_>) {
+        let home = env.home_of(d.to_local);
+        let received = self.out.times.received();
+        let batch = match home == env.worker && !self.follows_presence(d) {
+            true => self.here(env),
+            false => self.links.to(home),
+        };
+        batch.stanza(d);
+        batch.note_received(received);
+    }
+
+    /// The batch for this worker that takes the next envelope.
+    fn here(&mut self, env: &Env) -> &mut Batch {
+        if self.spilled || self.local.is_full() {
+            if !self.spilled {
+                self.spilled = true;
+                env.metrics().effects_spilled.add(1);
+            }
+            return self.links.to(env.worker);
+        }
+        &mut self.local
+    }
+
+    /// Takes one presence to many users, listed by their home workers: one envelope for each worker and each
+    /// `broadcast_max` of them, so that a turn has few of them. To a few users of this worker it goes after the event,
+    /// unless it is a probe, of which each reads an item of a roster: what a client sends after one may overtake it, and
+    /// nobody sees it. Returns whether it spreads over several turns (see [`spreading`](crate::exchange::spreading)):
+    /// then [`Effects::begin_spreading`] must follow.
+    pub fn broadcast(&mut self, env: &Env, broadcast: &Broadcast<'_>, lists: Vec<Targets>) -> bool {
+        let mut spreads = false;
+        for (worker, list) in lists.iter().enumerate() {
+            if list.is_empty() {
+                continue;
+            }
+            let broadcast = broadcast.to(list);
+            let here = worker == env.worker && broadcast.typ != Type::Probe;
+            if here && list.count() <= env.broadcast_max && !self.spreading.concerns(broadcast.from) {
+                self.here(env).broadcast(&broadcast);
+                continue;
+            }
+            for part in broadcast.parts(env.broadcast_max) {
+                self.links.to(worker).broadcast(&part);
+            }
+            spreads |= here;
+        }
+        self.links.put_lists(lists);
+        spreads
+    }
+
+    /// The envelopes to this worker that were written last are all parts of one presence, sent on `conn`.
+    pub fn begin_spreading(&mut self, env: &Env, from: &str, conn: ConnId) {
+        self.spreading.begin(from);
+        self.links.to(env.worker).spread(from, conn);
+    }
+
+    /// Envelopes for this worker that have been written since the last call; `None`: there are none.
+    pub fn take_local(&mut self, env: &Env) -> Option<Batch> {
+        if self.local.is_empty() {
+            return None;
+        }
+        let metrics = env.metrics();
+        metrics.effects.add(self.local.len() as u64);
+        metrics.effects_high.raise(self.local.len() as u64);
+        Some(std::mem::replace(&mut self.local, std::mem::take(&mut self.spare)))
+    }
+
+    /// Gives a batch back that has been read.
+    pub fn put_local(&mut self, batch: Batch) {
+        self.spare = batch;
+    }
+
+    /// Between two iterations: what has spilled has been read when nothing is left in this worker's own mailbox.
+    pub fn look_after_spill(&mut self, env: &Env) {
+        if self.spilled && self.links.is_clear(env.worker) {
+            self.spilled = false;
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! What everything on a worker may look at, and nothing changes: the surroundings of one iteration.
+
+use std::sync::Arc;
+
+use crate::clock::unix_milliseconds;
+use crate::config::Config;
+use crate::metrics::WorkerMetrics;
+use crate::runtime::timer::Millis;
+use crate::shared::Shared;
+
+/// The surroundings of a worker in one iteration. Only the worker's loop changes it, between two iterations; counters
+/// can be added to by anybody.
+pub struct Env {
+    /// What all workers share.
+    pub shared: Arc<Shared>,
+    /// The configuration as of the last reload.
+    pub config: Arc<Config>,
+    /// Which worker this is.
+    pub worker: usize,
+    /// The time of this iteration.
+    pub now: Millis,
+    /// Milliseconds since 1970 at [`Millis`] 0, where time is made up; `None`: the system's clock is asked.
+    pub time_at_start: Option<u64>,
+    /// Recipients of one envelope at most; [`BROADCAST_MAX`] but for the simulation, whose rosters are small.
+    pub broadcast_max: usize,
+}
+
+/// Recipients of one envelope at most, in a server that is not simulated.
+pub const BROADCAST_MAX: usize = 64;
+
+impl Env {
+    /// This worker's metrics.
+    #[inline]
+    pub fn metrics(&self) -> &WorkerMetrics {
+        &self.shared.metrics[self.worker]
+    }
+
+    /// `local@domain`.
+    pub fn bare_jid(&self, local: &str) -> String {
+        format!("{local}@{}", self.shared.domain)
+    }
+
+    /// The worker that is the home of a user of this server.
+    #[inline]
+    pub fn home_of(&self, local: &str) -> usize {
+        self.shared.home_of(local)
+    }
+
+    /// Milliseconds since 1970.
+    pub fn unix_ms(&self) -> u64 {
+        self.time_at_start.map_or_else(unix_milliseconds, |start| start + self.now.0)
+    }
+}

@@ -1,0 +1,402 @@
+//! What workers say to each other: envelopes, packed into batches.
+//!
+//! A worker fills one batch per other worker during an iteration and posts it at the end: one mailbox entry
+//! and at most one wake-up for everything that happened. The texts of all envelopes of a batch lie in one
+//! buffer, and emptied batches go back to their sender, so the steady path allocates nothing.
+
+use std::time::Instant;
+
+use crate::runtime::deliveries;
+use crate::runtime::driver::ConnId;
+use crate::session::Migration;
+use crate::stanza::{Delivery, Kind, Ticket, Traits, Type};
+use whimbrel_address::Block;
+
+/// A piece of a batch's buffer.
+#[derive(Copy, Clone, Debug)]
+struct Span {
+    start: u32,
+    length: u32,
+}
+
+enum Packed {
+    Stanza {
+        kind: Kind,
+        typ: Type,
+        traits: Traits,
+        from: Span,
+        to_local: Span,
+        to_resource: Option<Span>,
+        id: Option<Span>,
+        bytes: Span,
+        ticket: Option<Ticket>,
+    },
+    Broadcast {
+        typ: Type,
+        from: Span,
+        payload: Span,
+        targets: Span,
+        chooses_resources: bool,
+    },
+    Spread {
+        from: Span,
+        conn: ConnId,
+    },
+    Migration(Box<Migration>),
+    Settled {
+        ticket: Ticket,
+        safe: bool,
+    },
+    MakeRoom {
+        address: Block,
+        workers: usize,
+    },
+}
+
+/// One presence for many users of one worker.
+#[derive(Copy, Clone, Debug)]
+pub struct Broadcast<'a> {
+    /// `Available`, `Unavailable` or `Probe`.
+    pub typ: Type,
+    /// The full JID it comes from.
+    pub from: &'a str,
+    /// What stands inside the `<presence/>`.
+    pub payload: &'a [u8],
+    targets: &'a [u8],
+    /// As [`Traits::CHOOSES_RESOURCES`].
+    pub chooses_resources: bool,
+}
+
+impl<'a> Broadcast<'a> {
+    /// A broadcast to nobody yet.
+    pub fn new(typ: Type, from: &'a str, payload: &'a [u8]) -> Broadcast<'a> {
+        Broadcast { typ, from, payload, targets: &[], chooses_resources: false }
+    }
+
+    /// The same to the given list.
+    pub fn to(&self, targets: &'a Targets) -> Broadcast<'a> {
+        Broadcast { targets: &targets.bytes, ..*self }
+    }
+
+    /// The same in broadcasts of at most `count` recipients, in their order: what one envelope makes a worker do is
+    /// little.
+    pub fn parts(&self, count: usize) -> impl Iterator<Item = Broadcast<'a>> + use<'a> {
+        let (whole, mut rest) = (*self, self.targets);
+        std::iter::from_fn(move || {
+            let end = memchr::memchr_iter(0, rest).take(count).last()? + 1;
+            let (targets, behind) = rest.split_at(end);
+            rest = behind;
+            Some(Broadcast { targets, ..whole })
+        })
+    }
+
+    /// The localparts of the recipients.
+    pub fn targets(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        // A localpart holds no NUL (RFC 7622 forbids control characters).
+        self.targets
+            .split(|&b| b == 0)
+            .filter(|local| !local.is_empty())
+            .filter_map(|local| std::str::from_utf8(local).ok())
+    }
+}
+
+/// A list of localparts.
+#[derive(Default, Debug)]
+pub struct Targets {
+    bytes: Vec<u8>,
+}
+
+impl Targets {
+    /// Adds a localpart.
+    pub fn push(&mut self, local: &str) {
+        self.bytes.extend_from_slice(local.as_bytes());
+        self.bytes.push(0);
+    }
+
+    /// Whether nobody is on the list.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// How many are on the list.
+    pub fn count(&self) -> usize {
+        memchr::memchr_iter(0, &self.bytes).count()
+    }
+
+    /// Empties the list and keeps its memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+    }
+}
+
+/// An envelope as the recipient reads it.
+pub enum Envelope<'a> {
+    /// A stanza for one user.
+    Stanza(Delivery<'a>),
+    /// One presence for many users.
+    Broadcast(Broadcast<'a>),
+    /// All parts of a presence that this worker has sent to itself have been read.
+    Spread {
+        /// Whose it was.
+        from: &'a str,
+        /// The connection that sent it.
+        conn: ConnId,
+    },
+    /// A connection that moves to its user's home.
+    Migration(Box<Migration>),
+    /// A message of a client is safe, or will never be.
+    Settled {
+        /// Whose, and which.
+        ticket: Ticket,
+        /// Whether it is safe.
+        safe: bool,
+    },
+    /// The oldest connection from an address that has no resource is to be ended.
+    MakeRoom {
+        /// The address.
+        address: Block,
+        /// How many workers, this one included, may have such a connection.
+        workers: usize,
+    },
+}
+
+/// The envelopes of one iteration to one worker.
+#[derive(Default)]
+pub struct Batch {
+    envelopes: Vec<Packed>,
+    bytes: Vec<u8>,
+    /// Recipients of the broadcasts among them.
+    recipients: usize,
+    /// When the oldest of the stanzas was received.
+    received: Option<Instant>,
+}
+
+impl Batch {
+    /// A batch that holds more bytes than this is not kept for reuse.
+    const KEEP_BYTES_MAX: usize = 256 * 1024;
+
+    /// A batch of so many bytes takes no further envelope, so it has at most one envelope more than this.
+    pub const BYTES_MAX: usize = 64 * 1024;
+
+    /// Letters and recipients of broadcasts in a batch of which it takes no more: what one worker hands another is
+    /// read in small pieces.
+    pub const RECIPIENTS_MAX: usize = 256;
+
+    /// A stanza in it was received then.
+    pub fn note_received(&mut self, at: Option<Instant>) {
+        self.received = deliveries::oldest(self.received, at);
+    }
+
+    /// When the oldest of its stanzas was received; the batch forgets it.
+    pub fn take_received(&mut self) -> Option<Instant> {
+        self.received.take()
+    }
+
+    /// Whether it takes no further envelope.
+    pub fn is_full(&self) -> bool {
+        self.envelopes.len() + self.recipients >= Self::RECIPIENTS_MAX || self.bytes.len() >= Self::BYTES_MAX
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Span {
+        let start = u32::try_from(self.bytes.len()).expect("a full batch is closed at BYTES_MAX");
+        let length = u32::try_from(bytes.len()).expect("a stanza is bounded by limits.stanza_bytes");
+        self.bytes.extend_from_slice(bytes);
+        Span { start, length }
+    }
+
+    fn get(&self, span: Span) -> &[u8] {
+        &self.bytes[span.start as usize..][..span.length as usize]
+    }
+
+    fn text(&self, span: Span) -> &str {
+        std::str::from_utf8(self.get(span)).expect("put there from a str")
+    }
+
+    /// Adds a stanza.
+    pub fn stanza(&mut self, d: &Delivery<'_>) {
+        let packed = Packed::Stanza {
+            kind: d.kind,
+            typ: d.typ,
+            traits: d.traits,
+            from: self.put(d.from.as_bytes()),
+            to_local: self.put(d.to_local.as_bytes()),
+            to_resource: d.to_resource.map(|r| self.put(r.as_bytes())),
+            id: d.id.map(|id| self.put(id.as_bytes())),
+            bytes: self.put(d.bytes),
+            ticket: d.ticket,
+        };
+        self.envelopes.push(packed);
+    }
+
+    /// Adds a broadcast.
+    pub fn broadcast(&mut self, b: &Broadcast<'_>) {
+        self.recipients += memchr::memchr_iter(0, b.targets).count();
+        let packed = Packed::Broadcast {
+            typ: b.typ,
+            from: self.put(b.from.as_bytes()),
+            payload: self.put(b.payload),
+            targets: self.put(b.targets),
+            chooses_resources: b.chooses_resources,
+        };
+        self.envelopes.push(packed);
+    }
+
+    /// Adds the word that the broadcasts before it were the last parts of a presence.
+    pub fn spread(&mut self, from: &str, conn: ConnId) {
+        let packed = Packed::Spread { from: self.put(from.as_bytes()), conn };
+        self.envelopes.push(packed);
+    }
+
+    /// Adds a connection.
+    pub fn migration(&mut self, migration: Box<Migration>) {
+        self.envelopes.push(Packed::Migration(migration));
+    }
+
+    /// Adds the word that a message is safe, or will never be.
+    pub fn settled(&mut self, ticket: Ticket, safe: bool) {
+        self.envelopes.push(Packed::Settled { ticket, safe });
+    }
+
+    /// Adds the order to end the oldest connection from an address.
+    pub fn make_room(&mut self, address: Block, workers: usize) {
+        self.envelopes.push(Packed::MakeRoom { address, workers });
+    }
+
+    /// Number of envelopes.
+    pub fn len(&self) -> usize {
+        self.envelopes.len()
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.envelopes.is_empty()
+    }
+
+    /// Bytes of all texts.
+    pub fn bytes_len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Bytes of memory of all envelopes.
+    pub fn memory_bytes(&self) -> usize {
+        self.bytes.len() + self.envelopes.len() * size_of::<Packed>()
+    }
+
+    /// Reads the envelopes in the order in which they were added, and leaves the batch empty.
+    pub fn open(&mut self, mut read: impl FnMut(Envelope<'_>)) {
+        let mut envelopes = std::mem::take(&mut self.envelopes);
+        for packed in envelopes.drain(..) {
+            let envelope = match packed {
+                Packed::Stanza { kind, typ, traits, from, to_local, to_resource, id, bytes, ticket } => {
+                    Envelope::Stanza(Delivery {
+                        kind,
+                        typ,
+                        traits,
+                        from: self.text(from),
+                        to_local: self.text(to_local),
+                        to_resource: to_resource.map(|span| self.text(span)),
+                        id: id.map(|span| self.text(span)),
+                        bytes: self.get(bytes),
+                        ticket,
+                    })
+                }
+                Packed::Broadcast { typ, from, payload, targets, chooses_resources } => {
+                    Envelope::Broadcast(Broadcast {
+                        typ,
+                        from: self.text(from),
+                        payload: self.get(payload),
+                        targets: self.get(targets),
+                        chooses_resources,
+                    })
+                }
+                Packed::Spread { from, conn } => Envelope::Spread { from: self.text(from), conn },
+                Packed::Migration(migration) => Envelope::Migration(migration),
+                Packed::Settled { ticket, safe } => Envelope::Settled { ticket, safe },
+                Packed::MakeRoom { address, workers } => Envelope::MakeRoom { address, workers },
+            };
+            read(envelope);
+        }
+        self.envelopes = envelopes;
+        self.recipients = 0;
+        self.bytes.clear();
+        if self.bytes.capacity() > Self::KEEP_BYTES_MAX {
+            self.bytes = Vec::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broadcast_in_parts_reaches_everybody_once() {
+        let mut targets = Targets::default();
+        let names: Vec<String> = (0..10).map(|number| format!("user{number}")).collect();
+        names.iter().for_each(|name| targets.push(name));
+        let whole = Broadcast::new(Type::Probe, "a@x/1", b"").to(&targets);
+        for count in [1, 3, 5, 10, 11] {
+            let parts: Vec<_> = whole.parts(count).collect();
+            assert_eq!(parts.len(), 10_usize.div_ceil(count));
+            assert!(parts.iter().all(|part| part.targets().count() <= count));
+            assert!(parts.iter().flat_map(Broadcast::targets).eq(names.iter()));
+        }
+    }
+
+    #[test]
+    fn a_batch_is_full_before_it_is_much_to_read() {
+        let mut batch = Batch::default();
+        let mut envelopes = 0;
+        let mut targets = Targets::default();
+        (0..64).for_each(|_| targets.push("somebody"));
+        while !batch.is_full() {
+            batch.broadcast(&Broadcast::new(Type::Available, "a@x/1", b"/>").to(&targets));
+            envelopes += 1;
+        }
+        assert_eq!(envelopes, 4);
+        let mut batch = Batch::default();
+        let targets = Targets::default();
+        while !batch.is_full() {
+            batch.broadcast(&Broadcast::new(Type::Available, "a@x/1", &[b'x'; 10_000]).to(&targets));
+        }
+        assert!((Batch::BYTES_MAX..Batch::BYTES_MAX + 10_100).contains(&batch.bytes_len()));
+        batch.open(|_| {});
+        assert!(!batch.is_full());
+    }
+
+    #[test]
+    fn envelopes_come_out_as_they_went_in() {
+        let mut batch = Batch::default();
+        let delivery = Delivery {
+            kind: Kind::Message,
+            typ: Type::Chat,
+            traits: Traits::BODY,
+            from: "a@x/1",
+            to_local: "b",
+            to_resource: Some("2"),
+            id: Some("i"),
+            bytes: b"<message/>",
+            ticket: None,
+        };
+        batch.stanza(&delivery);
+        let mut targets = Targets::default();
+        targets.push("c");
+        targets.push("d\u{e9}");
+        batch.broadcast(&Broadcast::new(Type::Available, "a@x/1", b"<show/>").to(&targets));
+        let mut seen = Vec::new();
+        batch.open(|envelope| match envelope {
+            Envelope::Stanza(d) => {
+                seen.push(format!("{} {:?} {} {:?}", d.from, d.typ, d.to_local, d.to_resource));
+            }
+            Envelope::Broadcast(b) => seen.push(format!("{} {:?}", b.from, b.targets().collect::<Vec<_>>())),
+            Envelope::Spread { .. }
+            | Envelope::Migration(_)
+            | Envelope::Settled { .. }
+            | Envelope::MakeRoom { .. } => {
+                unreachable!("none was put in")
+            }
+        });
+        assert_eq!(seen, ["a@x/1 Chat b Some(\"2\")", "a@x/1 [\"c\", \"d\u{e9}\"]"]);
+        assert!(batch.is_empty());
+    }
+}

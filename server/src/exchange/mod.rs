@@ -1,0 +1,15 @@
+//! What workers hand each other, and what one worker hands itself for later.
+//!
+//! ```text
+//! effects ─┬─► batch for this worker's users ─► read after the event
+//!          └─► batch for another worker ─► link ─► mailbox ─► read in that worker's iteration
+//! ```
+//! | module | what it does |
+//! | --- | --- |
+//! | [`envelope`] | what one of them tells another, packed into batches |
+//! | [`links`] | a worker's batches to and from the others |
+//! | [`spreading`] | presence that goes out in parts |
+
+pub mod envelope;
+pub mod links;
+pub mod spreading;

@@ -1,0 +1,77 @@
+//! A stanza for a user whose home is this worker: which rules it falls under.
+
+use crate::env::Env;
+use crate::router::answer;
+use crate::service;
+use crate::stanza::{Delivery, Kind, Traits, Type};
+use crate::stream::errors::StanzaCondition;
+use crate::user::actors::Actors;
+use crate::user::actors::Effects;
+use crate::user::subscription::table::Verb;
+use crate::user::tables::{UserKey, Users};
+use crate::user::{blocking, delivery, offline, presence};
+
+/// Hands a stanza to a user whose home is this worker (RFC 6121 §8.5), behind the subscriptions that its sender has
+/// under way with him.
+pub fn deliver(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_>) {
+    let is_subscription = Verb::of(d.typ).is_some();
+    if is_subscription || d.traits.has(Traits::RELEASED) || !actors.under_way.hold_inbound(d) {
+        deliver_now(actors, env, fx, d);
+    }
+}
+
+/// As [`deliver`], at once.
+fn deliver_now(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_>) {
+    let user = actors.users.find(d.to_local);
+    if blocking::stops(&actors.users, env, fx, d, user) {
+        // XEP-0191 §3.2: as if the user were not there.
+        match d.kind {
+            Kind::Message if delivery::to_nobody(actors, env, fx, d) => return,
+            Kind::Iq => deliver_iq(actors, env, fx, d, None, true),
+            Kind::Message | Kind::Presence => {}
+        }
+        return settle_now(&mut actors.users, env, fx, d);
+    }
+    match d.kind {
+        Kind::Message if d.is_kept() => {
+            if !offline::keep(actors, env, fx, d, user) {
+                settle_now(&mut actors.users, env, fx, d);
+            }
+        }
+        Kind::Message => delivery::message(actors, env, fx, d, user),
+        Kind::Presence => presence::receive(actors, env, fx, d, user),
+        Kind::Iq => deliver_iq(actors, env, fx, d, user, false),
+    }
+}
+
+/// Nothing has to be kept of a message: its sender need not wait.
+fn settle_now(users: &mut Users, env: &Env, fx: &mut Effects, d: &Delivery<'_>) {
+    if let Some(ticket) = d.ticket {
+        users.settle(env, fx, ticket);
+    }
+}
+
+/// `is_hidden`: the user blocks the sender, and `user` is `None`.
+fn deliver_iq(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    d: &Delivery<'_>,
+    user: Option<UserKey>,
+    is_hidden: bool,
+) {
+    let Some(resource) = d.to_resource else {
+        // RFC 6121 §8.5.2.1.3: the server answers on behalf of the account; results to it mean nothing.
+        if matches!(d.typ, Type::Get | Type::Set) {
+            service::dispatch_for_account(actors, env, fx, d, is_hidden);
+        }
+        return;
+    };
+    match user.and_then(|user| actors.users.find_resource(user, resource)) {
+        Some(key) if d.traits.has(Traits::FROM_SERVER) || delivery::takes(actors, env, fx, key, d) => {
+            delivery::push(actors, env, fx, key, d)
+        }
+        Some(_) => delivery::not_taken(actors, env, fx, d),
+        None => answer::bounce(env, fx, d, StanzaCondition::ServiceUnavailable),
+    }
+}

@@ -1,0 +1,233 @@
+//! What a bound client sends: RFC 6120 §8 and §10.
+//!
+//! [`accept`] checks a stanza, decides once where it goes, and sends it there.
+
+use whimbrel_storage::jid::JidRef;
+
+use crate::env::Env;
+use crate::router::address::Destination;
+use crate::router::answer::{self, Refused};
+use crate::router::dispatch;
+use crate::service;
+use crate::stanza::{Delivery, Kind, Traits, Type};
+use crate::stream::errors::{StanzaCondition, StreamCondition, StreamEnd};
+use crate::user::actors::Actors;
+use crate::user::actors::Effects;
+use crate::user::inbound::Inbound;
+use crate::user::subscription::table::Verb;
+use crate::user::tables::{ResourceKey, Users};
+use crate::user::writes::{Area, Place};
+use crate::user::{blocking, carbons, delivery, presence, subscription};
+use crate::xml::{CLIENT, CommonAttributes, Stanza};
+
+/// How the next stanza of a bound resource stands to writes that it has begun: what it does may depend on them.
+pub fn place_of(users: &Users, env: &Env, sender: ResourceKey, stanza: &Stanza<'_>) -> Place {
+    let CommonAttributes { to, typ, .. } = stanza.common_attributes();
+    match Kind::from_name(stanza.name()) {
+        Some(Kind::Iq) => {
+            let own = users.local_of(sender);
+            let to_server = to.is_none_or(|to| {
+                let to = JidRef::parse(&to);
+                to.is_ok_and(|to| {
+                    let destination = Destination::of(Some(&to), &env.shared.domain, own);
+                    matches!(destination, Destination::Domain | Destination::OwnAccount)
+                })
+            });
+            if to_server { service::place_of(stanza) } else { Place::Behind }
+        }
+        Some(Kind::Presence) => match Type::parse(Kind::Presence, typ.as_deref()).and_then(Verb::of) {
+            Some(_) => Place::In(Area::Roster),
+            None => Place::Behind,
+        },
+        _ => Place::Behind,
+    }
+}
+
+/// Takes a stanza from a bound resource and sends it on its way.
+///
+/// # Errors
+/// The condition with which the stream is to be ended: `unsupported-stanza-type`, `invalid-namespace` and `invalid-from`
+/// (RFC 6120 §4.9.3).
+pub fn accept(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    sender: ResourceKey,
+    language: Option<&str>,
+    stanza: &Stanza<'_>,
+) -> Result<(), StreamEnd> {
+    let mut from = std::mem::take(&mut actors.sender);
+    from.clear();
+    actors.users.write_full(env, sender, &mut from);
+    let result = check(actors, env, fx, &Sent { sender, from: &from, language, stanza });
+    actors.sender = from;
+    result
+}
+
+/// A stanza and where it comes from.
+struct Sent<'a> {
+    sender: ResourceKey,
+    from: &'a str,
+    language: Option<&'a str>,
+    stanza: &'a Stanza<'a>,
+}
+
+/// Checks a stanza, and forwards it if there is nothing wrong with it.
+fn check(actors: &mut Actors, env: &Env, fx: &mut Effects, sent: &Sent<'_>) -> Result<(), StreamEnd> {
+    let &Sent { sender, from, language, stanza } = sent;
+    let Some(kind) = Kind::from_name(stanza.name()) else {
+        return Err((StreamCondition::UnsupportedStanzaType, None));
+    };
+    if stanza.namespace() != CLIENT {
+        return Err((StreamCondition::InvalidNamespace, None));
+    }
+    let metrics = env.metrics();
+    match kind {
+        Kind::Message => metrics.messages_in.add(1),
+        Kind::Presence => metrics.presences_in.add(1),
+        Kind::Iq => metrics.iqs_in.add(1),
+    }
+    let ticket = actors.users.count_received(env, sender);
+    let CommonAttributes { to, from: claimed, id, typ } = stanza.common_attributes();
+    if let Some(claimed) = claimed {
+        check_from(&claimed, from)?;
+    }
+    let (to_text, id) = (to.as_deref(), id.as_deref());
+    let Some(typ) = Type::parse(kind, typ.as_deref()) else {
+        let refused = Refused { kind, sender: from, to: to_text, id };
+        answer::refuse(env, fx, &refused, &StanzaCondition::BadRequest.into());
+        return Ok(());
+    };
+    let inbound = Inbound { sender, from, kind, typ, to_text, id, language, stanza, ticket };
+    match to_text.map(JidRef::parse).transpose() {
+        Err(_) => {
+            let inbound = Inbound { to_text: None, ..inbound };
+            inbound.refuse_politely(env, fx, StanzaCondition::JidMalformed.into());
+        }
+        Ok(_) if kind == Kind::Iq && !well_formed_iq(&inbound) => {
+            inbound.refuse_politely(env, fx, StanzaCondition::BadRequest.into());
+        }
+        Ok(to) => forward(actors, env, fx, &inbound, to.as_ref()),
+    }
+    Ok(())
+}
+
+/// RFC 6120 §8.1.2.1: a client may say who it is, but not that it is somebody else.
+fn check_from(claimed: &str, full: &str) -> Result<(), StreamEnd> {
+    let bare_length = full.find('/').expect("a full JID has a resource");
+    if claimed == full || claimed == &full[..bare_length] {
+        return Ok(());
+    }
+    match JidRef::parse(claimed) {
+        Ok(jid) if jid.to_jid().as_str() == full || jid.to_jid().as_str() == &full[..bare_length] => Ok(()),
+        _ => Err((StreamCondition::InvalidFrom, None)),
+    }
+}
+
+/// RFC 6120 §8.2.3: an id always, if only an empty one; get and set have exactly one child, a result at most one.
+fn well_formed_iq(inbound: &Inbound<'_>) -> bool {
+    let children = inbound.stanza.children().len();
+    inbound.id.is_some()
+        && match inbound.typ {
+            Type::Get | Type::Set => children == 1,
+            Type::Result => children <= 1,
+            _ => true,
+        }
+}
+
+/// Sends a stanza to its destination.
+fn forward(actors: &mut Actors, env: &Env, fx: &mut Effects, inbound: &Inbound<'_>, to: Option<&JidRef<'_>>) {
+    let own = inbound.local();
+    match (inbound.kind, Destination::of(to, &env.shared.domain, own)) {
+        (_, Destination::Remote) => {
+            inbound.refuse_politely(env, fx, StanzaCondition::RemoteServerNotFound.into());
+        }
+        (Kind::Presence, destination) => match (to, destination) {
+            (None, _) => presence::to_all(actors, env, fx, inbound),
+            (Some(to), Destination::OwnAccount) => show(actors, env, fx, inbound, to, own),
+            (Some(to), Destination::User { local, .. }) => show(actors, env, fx, inbound, to, local),
+            // Nobody is there, and presence gets no error.
+            _ => {}
+        },
+        (Kind::Iq, Destination::OwnAccount) => {
+            service::dispatch(actors, env, fx, inbound, service::Scope::OwnAccount);
+        }
+        (Kind::Iq, Destination::Domain) => {
+            service::dispatch(actors, env, fx, inbound, service::Scope::Server);
+        }
+        (Kind::Message, Destination::OwnAccount) => send_to_user(actors, env, fx, inbound, own, None),
+        (_, Destination::User { local, resource }) => {
+            let user = actors.users.resource(inbound.sender).user;
+            if local != own && to.is_some_and(|to| blocking::user_blocks(&actors.users, user, to)) {
+                return inbound.refuse_politely(env, fx, blocking::own_block_error());
+            }
+            send_to_user(actors, env, fx, inbound, local, resource);
+        }
+        // A message to the server itself, or anything to a resource of the domain: nobody is there.
+        (_, Destination::Domain | Destination::DomainResource) => {
+            inbound.refuse_politely(env, fx, StanzaCondition::ServiceUnavailable.into());
+        }
+    }
+}
+
+/// Presence for one user, or a resource of one: a subscription, or directed presence.
+fn show(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    inbound: &Inbound<'_>,
+    to: &JidRef<'_>,
+    local: &str,
+) {
+    if Verb::of(inbound.typ).is_some() {
+        subscription::from_client(actors, env, fx, inbound, local);
+    } else if presence::directed::may_go(actors, env, fx, inbound, to, local) {
+        send_to_user(actors, env, fx, inbound, local, to.resource());
+    }
+}
+
+/// Stamps a client's stanza and routes it to a user of this server.
+fn send_to_user(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    inbound: &Inbound<'_>,
+    local: &str,
+    resource: Option<&str>,
+) {
+    let traits = match inbound.kind {
+        Kind::Message => Traits::of(inbound.stanza.children().map(|child| (child.name(), child.namespace()))),
+        Kind::Presence => delivery::presence_traits(&actors.users, inbound.typ, inbound.from),
+        Kind::Iq => Traits::default(),
+    };
+    let mut bytes = std::mem::take(&mut actors.scratch);
+    bytes.clear();
+    inbound.write_stamped(&mut bytes);
+    let mut delivery = Delivery {
+        kind: inbound.kind,
+        typ: inbound.typ,
+        traits,
+        from: inbound.from,
+        to_local: local,
+        to_resource: resource,
+        id: inbound.id,
+        bytes: &bytes,
+        ticket: None,
+    };
+    if inbound.kind == Kind::Message {
+        if delivery.is_kept()
+            && let Some(ticket) = inbound.ticket
+        {
+            actors.users.leave_unsettled(fx, ticket);
+            delivery.ticket = Some(ticket);
+        }
+        carbons::copy_sent(actors, env, fx, inbound.sender, &delivery);
+    }
+    if !actors.under_way.hold_outbound(&delivery) {
+        match fx.is_next(env, &delivery) {
+            true => dispatch::deliver(actors, env, fx, &delivery),
+            false => fx.route(env, &delivery),
+        }
+    }
+    actors.scratch = bytes;
+}

@@ -1,0 +1,98 @@
+//! Why a server does not start, in words for an operator.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use thiserror::Error;
+use whimbrel_storage::data::DataError;
+use whimbrel_storage::directory::DirectoryError;
+use whimbrel_storage::log::LogError;
+
+use crate::config::ConfigError;
+use crate::control::socket::ControlError;
+use crate::tls::TlsError;
+
+/// Why the server cannot start.
+#[derive(Debug, Error)]
+pub enum BootError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The directory.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The log of messages.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// Directory and log do not belong together.
+    #[error(transparent)]
+    Pair(#[from] DataError),
+    /// The certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The control socket.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// Registration by phone number.
+    #[error("{0}")]
+    Registration(String),
+    /// A socket cannot be bound.
+    #[error("cannot listen on {address}: {source}{}", remedy_for_bind(.source))]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The data directory cannot be made.
+    #[error(
+        "cannot make the data directory {path}: {source}; it must belong to the user who runs the server"
+    )]
+    Data {
+        /// The directory.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// What the program before has left cannot be taken over.
+    #[error("{0}")]
+    Takeover(String),
+    /// A worker has ended before it served.
+    #[error(transparent)]
+    Worker(#[from] WorkerFailed),
+    /// Something else of the system.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+}
+
+/// A worker has ended that should not have: the users it is the home of cannot be served any more.
+#[derive(Debug, Error)]
+#[error("worker {worker} has failed: {reason}")]
+pub struct WorkerFailed {
+    /// The worker.
+    pub worker: usize,
+    /// The system's reason, or that it panicked.
+    pub reason: String,
+}
+
+fn remedy_for_bind(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            "; another program uses this port: stop it, or set `listen` to another port"
+        }
+        std::io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 need root: start as root and set `user` to drop privileges"
+        }
+        std::io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
+        _ => "",
+    }
+}
+
+pub(crate) fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> BootError {
+    move |source| BootError::System { what, source }
+}

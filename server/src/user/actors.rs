@@ -1,0 +1,62 @@
+//! A worker as the home of its users: their tables, and what acting on them needs to know.
+//!
+//! Everything of one user happens on one worker, so nothing here is locked. A function takes what it changes of
+//! [`Actors`], the [`Env`] to look at, and the [`Effects`] to append to.
+
+use foldhash::fast::SeedableRandomState;
+
+use crate::runtime::driver::ConnId;
+use crate::user::inputs::Inputs;
+use crate::user::ledger::Ledger;
+use crate::user::presence::contacts::Contacts;
+use crate::user::subscription::under_way::UnderWay;
+use crate::user::tables::Users;
+use crate::user::writes::Writes;
+
+/// What handling an event leads to, for the actors of a worker.
+pub type Effects = crate::effects::Effects<Actors>;
+
+/// One worker's actors and what belongs to them.
+pub struct Actors {
+    /// The users.
+    pub users: Users,
+    /// Contacts of users who send presence.
+    pub contacts: Contacts,
+    /// Subscriptions under way to the directory, and what waits behind them.
+    pub under_way: UnderWay,
+    /// What clients of this worker have under way to the directory.
+    pub writes: Writes,
+    /// What has been read of connections and not been handled.
+    pub inputs: Inputs,
+    /// The log and who waits for it.
+    pub ledger: Ledger,
+    /// A buffer for the stanza being forwarded, kept between stanzas.
+    pub scratch: Vec<u8>,
+    /// A buffer for the full JID of a stanza's sender, kept between stanzas.
+    pub sender: String,
+    /// A buffer for what goes into the log or comes out of it, kept between messages.
+    pub payload: Vec<u8>,
+}
+
+impl Actors {
+    /// Nobody is there yet.
+    pub fn new(hasher: SeedableRandomState, ledger: Ledger) -> Actors {
+        Actors {
+            users: Users::new(hasher),
+            contacts: Contacts::default(),
+            under_way: UnderWay::default(),
+            writes: Writes::default(),
+            inputs: Inputs::default(),
+            ledger,
+            scratch: Vec::new(),
+            sender: String::new(),
+            payload: Vec::new(),
+        }
+    }
+
+    /// The last part of a presence has reached its recipients on this worker.
+    pub fn has_spread(&mut self, fx: &mut Effects, from: &str, conn: ConnId) {
+        fx.spreading.end(from);
+        self.writes.end(conn);
+    }
+}
