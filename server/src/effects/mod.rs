@@ -115,13 +115,13 @@ impl<S: 'static> Effects<S> {
     /// Takes a stanza to its recipient's home: here after the event, elsewhere with the next batch.
     pub fn route(&mut self, env: &Env, d: &Delivery<'_>) {
         let home = env.home_of(d.to_local);
-        if home == env.worker && !self.follows_presence(d) {
-            self.here(env).stanza(d);
-        } else {
-            let batch = self.links.to(home);
-            batch.stanza(d);
-            batch.note_received(self.out.times.received());
-        }
+        let received = self.out.times.received();
+        let batch = match home == env.worker && !self.follows_presence(d) {
+            true => self.here(env),
+            false => self.links.to(home),
+        };
+        batch.stanza(d);
+        batch.note_received(received);
     }
 
     /// The batch for this worker that takes the next envelope.
