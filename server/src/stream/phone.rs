@@ -47,7 +47,7 @@ pub fn request(at: &Surroundings<'_>, stanza: &Stanza<'_>, out: &mut Vec<u8>) ->
 }
 
 /// Submits a form to the service of registration. The answer goes to the connection by
-/// [`crate::runtime::jobs::Jobs::answer`].
+/// [`crate::effects::jobs::Jobs::answer`].
 ///
 /// # Errors
 /// The service has no room, or does not run: the answer to send at once.
