@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
 
 use crate::cli::TuneArgs;
 use crate::engine::target::SESSIONS_PER_ROUTE_MAX;
@@ -10,71 +10,135 @@ use crate::engine::target::SESSIONS_PER_ROUTE_MAX;
 /// Kernel memory of a loopback connection with both ends, in bytes, rounded up.
 const KERNEL_BYTES_PER_CONNECTION: u64 = 8_500;
 
-/// A setting of the kernel: a file in /proc/sys with one or more numbers.
+/// Descriptors of a process beside its connections, as `whimbrelctl doctor` counts them.
+const DESCRIPTORS_BESIDE: u64 = 1064;
+
+/// Connections that may wait to be accepted, and handshakes under way: all generators begin at once.
+const BACKLOG: u64 = 16_384;
+
+/// Smallest buffer of a socket: chat needs no more, and every connection is guaranteed it.
+const BUFFER_MIN_BYTES: u64 = 4096;
+
+/// A setting of the kernel with one or more numbers.
 struct Setting {
+    /// As sysctl(8) names it.
     name: &'static str,
+    /// Zero: whatever is there.
     wanted: Vec<u64>,
     /// Which of the numbers must be at most, instead of at least, the wanted ones.
     at_most: &'static [usize],
     why: &'static str,
 }
 
-/// What so many connections with both ends on this machine need.
+fn at_least(name: &'static str, wanted: impl Into<Vec<u64>>, why: &'static str) -> Setting {
+    Setting { name, wanted: wanted.into(), at_most: &[], why }
+}
+
+/// What so many connections with both ends on this machine need: never less than `whimbrelctl doctor` asks for the server
+/// alone (docs/production.md has both, and tests compare them).
 fn settings(connections: u64, page_bytes: u64) -> Vec<Setting> {
-    let of_one_process = connections + 1024;
-    // Two sockets for each connection, and room for everything else.
-    let of_all = connections * 2 + 100_000;
+    if cfg!(target_os = "freebsd") { freebsd(connections) } else { linux(connections, page_bytes) }
+}
+
+/// Open files of the machine: two sockets for each connection, and room for everything else.
+fn files(connections: u64) -> u64 {
+    connections * 2 + 100_000
+}
+
+fn linux(connections: u64, page_bytes: u64) -> Vec<Setting> {
     // Idle sockets have no buffers; busy ones are few at a time.
     let buffers = (connections * 2 * 1024 / page_bytes).max(65_536);
+    let small = vec![BUFFER_MIN_BYTES, 0, 0];
     vec![
+        at_least(
+            "fs.nr_open",
+            [connections + DESCRIPTORS_BESIDE],
+            "descriptors that the limit of a process may be set to",
+        ),
+        at_least("fs.file-max", [files(connections)], "open files of the machine"),
+        at_least("net.core.somaxconn", [BACKLOG], "connections that wait to be accepted"),
+        at_least("net.ipv4.tcp_max_syn_backlog", [BACKLOG], "handshakes under way"),
         Setting {
-            name: "fs/nr_open",
-            wanted: vec![of_one_process],
-            at_most: &[],
-            why: "descriptors that the limit of a process may be set to",
-        },
-        Setting { name: "fs/file-max", wanted: vec![of_all], at_most: &[], why: "open files of the machine" },
-        Setting {
-            name: "net/core/somaxconn",
-            wanted: vec![16_384],
-            at_most: &[],
-            why: "connections that wait to be accepted",
-        },
-        Setting {
-            name: "net/ipv4/tcp_max_syn_backlog",
-            wanted: vec![16_384],
-            at_most: &[],
-            why: "handshakes under way",
-        },
-        Setting {
-            name: "net/ipv4/ip_local_port_range",
+            name: "net.ipv4.ip_local_port_range",
             wanted: vec![10_240, 65_000],
             at_most: &[0],
             why: "ports of the generator's connections",
         },
+        at_least(
+            "net.ipv4.tcp_mem",
+            [buffers, buffers * 2, buffers * 4],
+            "pages of TCP buffers, of the machine",
+        ),
         Setting {
-            name: "net/ipv4/tcp_mem",
-            wanted: vec![buffers, buffers * 2, buffers * 4],
-            at_most: &[],
-            why: "pages of TCP buffers, of the machine",
+            name: "net.ipv4.tcp_rmem",
+            wanted: small.clone(),
+            at_most: &[0],
+            why: "memory guaranteed to each receiver",
         },
         Setting {
-            name: "net/ipv4/tcp_tw_reuse",
-            wanted: vec![1],
-            at_most: &[],
-            why: "reconnects while old connections linger",
+            name: "net.ipv4.tcp_wmem",
+            wanted: small,
+            at_most: &[0],
+            why: "memory guaranteed to each sender",
+        },
+        at_least(
+            "net.netfilter.nf_conntrack_max",
+            [connections + connections / 5],
+            "connections that the firewall tracks, where it does",
+        ),
+        at_least("net.ipv4.tcp_tw_reuse", [1], "reconnects while old connections linger"),
+    ]
+}
+
+fn freebsd(connections: u64) -> Vec<Setting> {
+    vec![
+        at_least("kern.maxfiles", [files(connections)], "open files of the machine"),
+        at_least("kern.maxfilesperproc", [connections + DESCRIPTORS_BESIDE], "open files of a process"),
+        at_least("kern.ipc.soacceptqueue", [BACKLOG], "connections that wait to be accepted"),
+        at_least("kern.ipc.maxsockets", [files(connections)], "sockets of the machine"),
+        at_least("kern.ipc.maxsockbuf", [2 << 20], "bytes that a socket may buffer"),
+        at_least("net.inet.tcp.syncache.hashsize", [512], "handshakes under way; set in /boot/loader.conf"),
+        Setting {
+            name: "net.inet.ip.portrange.first",
+            wanted: vec![10_240],
+            at_most: &[0],
+            why: "ports of the generator's connections",
         },
     ]
 }
 
 impl Setting {
     fn path(&self) -> String {
-        format!("/proc/sys/{}", self.name)
+        format!("/proc/sys/{}", self.name.replace('.', "/"))
     }
 
     fn read(&self) -> Option<Vec<u64>> {
-        let text = fs::read_to_string(self.path()).ok()?;
+        let text = if cfg!(target_os = "freebsd") {
+            let done = Command::new("sysctl").args(["-n", self.name]).stderr(Stdio::null()).output().ok()?;
+            String::from_utf8(done.stdout).ok().filter(|_| done.status.success())?
+        } else {
+            fs::read_to_string(self.path()).ok()?
+        };
         text.split_whitespace().map(|word| word.parse().ok()).collect()
+    }
+
+    fn write(&self, values: &str) -> std::io::Result<()> {
+        if !cfg!(target_os = "freebsd") {
+            return fs::write(self.path(), values);
+        }
+        let done = Command::new("sysctl").arg(format!("{}={values}", self.name)).output()?;
+        if done.status.success() {
+            return Ok(());
+        }
+        Err(std::io::Error::other(String::from_utf8_lossy(&done.stderr).trim().to_owned()))
+    }
+
+    /// The command that sets it.
+    fn command(&self, values: &str) -> String {
+        if cfg!(target_os = "freebsd") {
+            return format!("sysctl {}={values}", self.name);
+        }
+        format!("sysctl -w {}='{values}'", self.name)
     }
 
     /// What to set, given what is; `None` when it suffices. Nothing is ever made smaller than it is.
@@ -114,7 +178,7 @@ pub(crate) fn main(args: &TuneArgs) -> Result<ExitCode, String> {
     };
     let mut failed = Vec::new();
     for setting in settings(args.connections, page) {
-        let name = setting.name.replace('/', ".");
+        let name = setting.name;
         let Some(now) = setting.read() else {
             say(format!("{name}: not on this system ({})", setting.why));
             continue;
@@ -124,16 +188,16 @@ pub(crate) fn main(args: &TuneArgs) -> Result<ExitCode, String> {
             continue;
         };
         if !args.apply {
-            say(format!("sysctl -w {name}='{}'   # is {}; {}", words(&better), words(&now), setting.why));
+            say(format!("{}   # is {}; {}", setting.command(&words(&better)), words(&now), setting.why));
             continue;
         }
-        match fs::write(setting.path(), words(&better)) {
+        match setting.write(&words(&better)) {
             Ok(()) => say(format!("{name}: {} -> {} ({})", words(&now), words(&better), setting.why)),
             Err(error) => failed.push(format!("{name} = {}: {error}", words(&better))),
         }
     }
     let hard = crate::scenario::descriptor_limit();
-    let needed = args.connections + 1024;
+    let needed = args.connections + DESCRIPTORS_BESIDE;
     if hard < needed {
         say(format!(
             "ulimit -Hn {needed}   # is {hard}; for the server: LimitNOFILE= of its unit, or the shell that starts it \
@@ -160,15 +224,49 @@ mod tests {
 
     #[test]
     fn nothing_is_made_smaller_and_enough_is_left_alone() {
-        let all = settings(1_000_000, 4096);
+        let all = linux(1_000_000, 4096);
         let find = |name: &str| all.iter().find(|setting| setting.name == name).unwrap();
-        assert_eq!(find("fs/nr_open").better(&[1024]), Some(vec![1_001_024]));
-        assert_eq!(find("fs/nr_open").better(&[2_000_000_000]), None);
+        assert_eq!(find("fs.nr_open").better(&[1024]), Some(vec![1_001_064]));
+        assert_eq!(find("fs.nr_open").better(&[2_000_000_000]), None);
         assert_eq!(
-            find("net/ipv4/ip_local_port_range").better(&[32_768, 60_999]),
+            find("net.ipv4.ip_local_port_range").better(&[32_768, 60_999]),
             Some(vec![10_240, 65_000])
         );
-        assert_eq!(find("net/ipv4/ip_local_port_range").better(&[1024, 65_535]), None);
-        assert_eq!(find("net/ipv4/tcp_mem").better(&[1]), None, "a kernel that shows it otherwise is let be");
+        assert_eq!(find("net.ipv4.ip_local_port_range").better(&[1024, 65_535]), None);
+        assert_eq!(find("net.ipv4.tcp_mem").better(&[1]), None, "a kernel that shows it otherwise is let be");
+    }
+
+    #[test]
+    fn the_smallest_buffers_become_smaller_and_the_others_stay() {
+        let all = linux(1_000_000, 4096);
+        let setting = all.iter().find(|setting| setting.name == "net.ipv4.tcp_rmem").unwrap();
+        assert_eq!(setting.better(&[65_536, 131_072, 6_291_456]), Some(vec![4096, 131_072, 6_291_456]));
+        assert_eq!(setting.better(&[4096, 131_072, 6_291_456]), None);
+    }
+
+    /// The table of docs/production.md: each setting with what the server needs and what both ends need, for a million.
+    #[test]
+    fn what_is_wanted_is_what_the_table_says_and_suffices_for_the_server() {
+        let page = include_str!("../../docs/production.md");
+        let all: Vec<Setting> = linux(1_000_000, 4096).into_iter().chain(freebsd(1_000_000)).collect();
+        let mut rows = 0;
+        for line in page.lines().filter(|line| line.starts_with("| `") && line.matches('|').count() == 5) {
+            let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+            let name = cells[0].trim_matches('`');
+            let Some(setting) = all.iter().find(|setting| setting.name == name) else { continue };
+            let number = |cell: &str| {
+                cell.replace(',', "").rsplit(' ').next().and_then(|word| word.parse::<u64>().ok())
+            };
+            let (server, both) = (number(cells[1]), number(cells[2]));
+            // Of several the one that the server cares about: the first where less is better, else the last.
+            let mine =
+                if setting.at_most.is_empty() { setting.wanted.last() } else { setting.wanted.first() };
+            assert_eq!(both, mine.copied(), "{name}");
+            if let (Some(server), Some(both)) = (server, both) {
+                assert!(if setting.at_most.is_empty() { both >= server } else { both <= server }, "{name}");
+            }
+            rows += 1;
+        }
+        assert_eq!(rows, all.len(), "a setting is not in the table of docs/production.md");
     }
 }

@@ -12,12 +12,14 @@
 //! | module | what |
 //! | --- | --- |
 //! | [`sockets`], [`files`] | what is bound and opened |
+//! | [`footprint`] | what is asked before, and taken away again when a start fails |
 //! | [`thread`] | a worker's thread |
 //! | [`web`] | the HTTP server and the features that it serves |
 //! | [`again`] | the same in the place of another program (live upgrade) |
 
 mod again;
 mod files;
+mod footprint;
 mod sockets;
 mod thread;
 mod web;
@@ -53,10 +55,12 @@ use crate::worker::command::CommandQueue;
 use crate::worker::upgrade::Restoring;
 
 pub use crate::running::{BootError, Server, WorkerFailed};
+pub use footprint::{check_address, check_user, refuse_foreign_files};
 
 use crate::running::error::system;
 use crate::running::{Ending, Workers};
 use files::{directory_options, make_data, open_logs};
+use footprint::{Footprint, preflight};
 use sockets::{Bound, bind, bind_as_root, split};
 use thread::{Begin, Fittings, Ready, WorkerThread, uses_uring};
 
@@ -83,6 +87,25 @@ impl Server {
         taken: Option<(&mut Takeover, Option<Guard>)>,
     ) -> Result<Server, BootError> {
         config.check()?;
+        if taken.is_some() {
+            return Server::build(config, launch, taken, None);
+        }
+        preflight(&config)?;
+        let mut footprint = Footprint::before(&config.data);
+        let built = Server::build(config, launch, None, Some(&mut footprint));
+        if built.is_err() {
+            footprint.remove();
+        }
+        built
+    }
+
+    /// `footprint` is told when the directory is open.
+    fn build(
+        config: Config,
+        launch: Option<Launch>,
+        taken: Option<(&mut Takeover, Option<Guard>)>,
+        footprint: Option<&mut Footprint>,
+    ) -> Result<Server, BootError> {
         let (mut takeover, guard) = taken.unzip();
         let begun = Instant::now();
         let started = takeover.as_ref().map_or(begun, |takeover| takeover.clock_start());
@@ -113,6 +136,9 @@ impl Server {
             }
             Some(takeover) => again::open_again(takeover, &config)?,
         };
+        if let Some(footprint) = footprint {
+            footprint.holds(&directory);
+        }
         let acceptor = Acceptor::new(&config.tls_settings())?;
         let (opened, settled) = open_logs(&config, &directory, count, log_lock)?;
         let hasher = SeedableRandomState::random();

@@ -58,7 +58,7 @@ pub(crate) struct Cli {
     /// Print shell completions
     #[arg(long, value_name = "SHELL", hide = true, exclusive = true)]
     pub(crate) completions: Option<Shell>,
-    /// Write the man page into a directory
+    /// Write the man pages into a directory
     #[arg(long, value_name = "DIR", hide = true, exclusive = true)]
     pub(crate) man: Option<PathBuf>,
 }

@@ -4,6 +4,7 @@
 //! ignored is worse than a server that does not start.
 
 mod addresses;
+mod words;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -302,7 +303,7 @@ impl Config {
 
 /// The parser's error with line, column and the text there, on one line.
 fn one_line(text: &str, error: &toml::de::Error) -> String {
-    let message = error.message().trim().replace('\n', "; ");
+    let message = words::plain(&error.message().trim().replace('\n', "; "));
     let Some(before) = error.span().and_then(|span| text.get(..span.start)) else { return message };
     let line = before.matches('\n').count();
     let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;

@@ -18,6 +18,7 @@ pub mod http;
 pub mod limits;
 pub mod memory;
 pub mod metrics;
+pub mod notify;
 pub mod outbound;
 pub mod quota;
 pub mod registration;

@@ -11,14 +11,17 @@
 //! | [`cli`] | the command line |
 //! | [`check`] | `--check` |
 //! | [`handover`] | what it says to a server that wants to become it |
+//! | [`manual`] | its manual pages |
+//! | [`watchdog`] | signs of life for the service manager |
 #![deny(unsafe_code)]
 
 mod check;
 mod cli;
 mod handover;
+mod manual;
+mod watchdog;
 
 use std::io::{IsTerminal, Write};
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -28,10 +31,12 @@ use signal_hook::iterator::Signals;
 use tracing_subscriber::EnvFilter;
 use whimbrel_server::boot::Server;
 use whimbrel_server::config::Config;
+use whimbrel_server::notify;
 use whimbrel_server::runtime::platform;
 use whimbrel_server::upgrade::guard::{self, Guard};
 use whimbrel_server::upgrade::launch::Launch;
 use whimbrel_server::upgrade::takeover::Takeover;
+use whimbrel_storage::plain;
 
 use crate::cli::Cli;
 
@@ -50,7 +55,7 @@ fn main() -> ExitCode {
         Err(text) => {
             guard::fall_back_if_armed(&text);
             // A closed standard error leaves nobody to tell.
-            let _ = writeln!(std::io::stderr(), "whimbreld: {text}");
+            let _ = writeln!(std::io::stderr(), "whimbreld: {}", plain(&text));
             ExitCode::FAILURE
         }
     }
@@ -62,7 +67,7 @@ fn run(cli: &Cli) -> Result<ExitCode, String> {
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(directory) = &cli.man {
-        return write_man_page(directory).map(|()| ExitCode::SUCCESS);
+        return manual::write(directory).map(|()| ExitCode::SUCCESS);
     }
     if let Some(descriptor) = cli.upgrade_rehearse {
         return handover::rehearse(descriptor);
@@ -119,6 +124,8 @@ fn run(cli: &Cli) -> Result<ExitCode, String> {
         None => announce(&server, &config),
     }
     drop(outcome);
+    notify::ready(&serves(&config));
+    watchdog::start(&server).map_err(|error| format!("cannot start the thread of the watchdog: {error}"))?;
     let ended = server.join().map_err(|error| error.to_string());
     drop(control);
     ended?;
@@ -148,10 +155,28 @@ fn start_log() -> Result<(), String> {
     };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| PlainWords(std::io::stderr()))
         .with_ansi(std::io::stderr().is_terminal())
         .init();
     Ok(())
+}
+
+/// Standard error, where the system's errors stand in words, without their numbers.
+struct PlainWords(std::io::Stderr);
+
+impl Write for PlainWords {
+    /// Is given a whole line at a time.
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        match std::str::from_utf8(line) {
+            Ok(text) => self.0.write_all(plain(text).as_bytes())?,
+            Err(_) => self.0.write_all(line)?,
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// A server that has lost one of its threads must not limp on: the process ends, and whoever watches it starts it
@@ -221,12 +246,24 @@ fn announce(server: &Server, config: &Config) {
     }
 }
 
+/// What the service manager is told.
+fn serves(config: &Config) -> String {
+    format!("whimbreld {} serves {}", env!("CARGO_PKG_VERSION"), config.domain)
+}
+
 /// Where the configuration came from, to read it again.
 struct Source(Cli);
 
 impl Source {
     /// Reads configuration and certificate again; on an error everything stays as it was.
     fn reload(&self, server: &Server) -> Result<(), String> {
+        notify::reloading("reading the configuration");
+        let done = self.try_reload(server);
+        notify::ready(&serves(&server.config()));
+        done
+    }
+
+    fn try_reload(&self, server: &Server) -> Result<(), String> {
         let config = match &self.0.config {
             Some(_) => Some(self.0.config().map_err(|error| error.to_string())?),
             None => None,
@@ -260,13 +297,4 @@ fn listen_to_signals(mut signals: Signals, server: Arc<Server>, source: Arc<Sour
         .spawn(listen)
         .map_err(|error| format!("cannot start the thread for signals: {error}"))?;
     Ok(())
-}
-
-fn write_man_page(directory: &Path) -> Result<(), String> {
-    let failed =
-        |error: std::io::Error| format!("cannot write the man page into {}: {error}", directory.display());
-    std::fs::create_dir_all(directory).map_err(failed)?;
-    let mut page = Vec::new();
-    clap_mangen::Man::new(Cli::command()).section("8").render(&mut page).map_err(failed)?;
-    std::fs::write(directory.join("whimbreld.8"), page).map_err(failed)
 }

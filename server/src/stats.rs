@@ -6,7 +6,7 @@
 //!    thread └─────────▶ group "server"               queues of the whole server, its process
 //! registration ──────▶ group "registration"         (crate::registration::metrics)
 //! ```
-//! Names are in no metric: those of accounts are in a file of their own (`watch::busiest`).
+//! Names are in no metric: those of accounts are in a file of their own (the watch keeps them).
 //!
 //! Queues that several threads fill have no single writer, so a thread of its own looks at them a few times a
 //! second. A queue's metrics are named `queue.NAME.length`, `.high_water` and `.limit`.

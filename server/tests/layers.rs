@@ -20,6 +20,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "drain",
             "limits",
             "memory",
+            "notify",
             "router::address",
             "quota",
             "runtime::deliveries",
@@ -61,7 +62,8 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("negotiation", &["stream"]),
     ("session", &["session"]),
     ("surroundings", &["env"]),
-    ("exchange", &["exchange", "runtime"]),
+    ("output", &["runtime"]),
+    ("exchange", &["exchange"]),
     ("effects", &["effects"]),
     ("answers", &["router::answer"]),
     ("actors", &["user"]),
@@ -75,7 +77,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("replacement", &["upgrade"]),
     ("operation", &["control"]),
     ("start", &["boot"]),
-    ("programs", &["check", "cli", "handover", "lib", "main", "simulation"]),
+    ("programs", &["check", "cli", "handover", "lib", "main", "manual", "simulation", "watchdog"]),
 ];
 
 /// Imports that run up today: the file, and the file that it uses.
@@ -85,7 +87,7 @@ const RUN_UP: &[(&str, &str)] = &[];
 const PASSED_ON: [&str; 5] = ["driver", "gauge", "mailbox", "platform", "timer"];
 
 /// The modules of the program `whimbreld` beside the library.
-const PROGRAM: [&str; 4] = ["main", "cli", "check", "handover"];
+const PROGRAM: [&str; 6] = ["main", "cli", "check", "handover", "manual", "watchdog"];
 
 /// The files of `server/src` without those that only tests need, by the path of their module.
 struct Sources {

@@ -24,6 +24,7 @@
 //! | [`log`] | a worker's log: its journal and what reads it |
 //! | [`data`] | what ties directory and log together; backups of both |
 //! | [`directory`] | accounts and what belongs to them, in LMDB; one writer, any number of readers |
+//! | [`plain()`] | the system's errors in words |
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -36,4 +37,7 @@ pub mod directory;
 pub mod jid;
 pub mod journal;
 pub mod log;
+mod plain;
 pub mod queue;
+
+pub use plain::plain;

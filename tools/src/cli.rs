@@ -1,5 +1,6 @@
 //! The command line of `whimbrelctl`.
 
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
@@ -10,12 +11,16 @@ use clap_complete::Shell;
 ///
 /// Commands go to the server that runs in the data directory. When none runs, the `user` commands change the data
 /// directory themselves.
+///
+/// Without --data, the data directory is that of the environment variable WHIMBREL_DATA, else that of the server which
+/// runs on this machine, else that of its unit (systemd, or rc.conf on FreeBSD), else ./whimbrel-data. Which one it is, is
+/// told on standard error, unless JSON is wanted.
 #[derive(Debug, Parser)]
 #[command(name = "whimbrelctl", version, after_help = "Exit codes: 0 success, 1 failure, 2 usage.")]
 pub(crate) struct Cli {
-    /// Data directory of the server
-    #[arg(long, value_name = "DIR", default_value = "./whimbrel-data", global = true)]
-    pub(crate) data: PathBuf,
+    /// Data directory of the server [default: WHIMBREL_DATA, else of the server that runs, or of its unit]
+    #[arg(long, value_name = "DIR", global = true)]
+    pub(crate) data: Option<PathBuf>,
     /// Print JSON
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -90,6 +95,10 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// The DNS records by which clients find the server, for the zone; with --check, what is there
+    ///
+    /// Domain and ports are those of the running server, else of --config, else the defaults.
+    Dns(DnsArgs),
     /// Print shell completions
     Completions {
         /// The shell
@@ -100,6 +109,32 @@ pub(crate) enum Command {
         /// The directory
         dir: PathBuf,
     },
+}
+
+/// `dns`.
+#[derive(Debug, Args)]
+pub(crate) struct DnsArgs {
+    /// Compare with what the DNS says; exit code 1 when something must be mended
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// The machine's name, which the records lead to [default: the domain]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host: Option<String>,
+    /// The domain [default: as configured]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) domain: Option<String>,
+    /// The server's configuration file, when no server runs
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// The DNS server to ask [default: the first one of /etc/resolv.conf]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) resolver: Option<SocketAddr>,
+    /// Address of XMPP over WebSocket, for host-meta
+    #[arg(long, value_name = "URL")]
+    pub(crate) websocket: Option<String>,
+    /// Address of BOSH, for host-meta
+    #[arg(long, value_name = "URL")]
+    pub(crate) bosh: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -199,9 +234,9 @@ pub(crate) struct Create {
     pub(crate) create: bool,
 }
 
-/// Where the password comes from.
+/// Where the password comes from: without one of these it is asked for on the terminal.
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
+#[group(multiple = false)]
 pub(crate) struct PasswordArgs {
     /// The password; other users of the machine can see it in the list of processes
     #[arg(long, value_name = "P")]
@@ -212,6 +247,13 @@ pub(crate) struct PasswordArgs {
     /// Make a strong password and print it once
     #[arg(long)]
     pub(crate) generate: bool,
+}
+
+impl PasswordArgs {
+    /// Whether the password is to be asked for on the terminal.
+    pub(crate) fn is_asked_for(&self) -> bool {
+        self.password.is_none() && !self.password_stdin && !self.generate
+    }
 }
 
 /// What one guess of a password shall cost.
@@ -242,12 +284,12 @@ mod tests {
     }
 
     #[test]
-    fn exactly_one_source_of_the_password_is_asked_for() {
+    fn at_most_one_source_of_the_password_is_taken() {
         let table: [(&[&str], bool); 5] = [
             (&["--password", "x"], true),
             (&["--generate"], true),
             (&["--password-stdin", "--json"], true),
-            (&[], false),
+            (&[], true),
             (&["--password", "x", "--generate"], false),
         ];
         for (args, good) in table {

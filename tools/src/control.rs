@@ -76,9 +76,10 @@ impl Client {
     /// Connects to the server of a data directory, which must run.
     pub(crate) fn to_running(data: &Path) -> Result<Client, Problem> {
         Client::connect(data)?.ok_or_else(|| {
+            let whole = std::path::absolute(data).unwrap_or_else(|_| data.to_owned());
             let text = format!(
                 "no server runs in {}; start whimbreld, or name its data directory with --data",
-                data.display()
+                whole.display()
             );
             Problem::of_kind("not-running", text)
         })

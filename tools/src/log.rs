@@ -85,6 +85,9 @@ fn verify(folder: &Path, report: &Report) -> Result<ExitCode, Problem> {
 
 fn stats(folder: &Path, report: &Report) -> Result<ExitCode, Problem> {
     let logs = log::stats(folder).map_err(|error| failed(&error))?;
+    if logs.is_empty() {
+        report.nothing(&format!("there is no message log in {}", folder.display()));
+    }
     let value = json!({ "logs": logs.iter().map(stats_json).collect::<Vec<_>>() });
     report.result(&value, || {
         let row = |log: &LogStats| {
@@ -102,6 +105,9 @@ fn stats(folder: &Path, report: &Report) -> Result<ExitCode, Problem> {
             .to_vec()
         };
         let rows: Vec<Vec<String>> = logs.iter().map(row).collect();
+        if rows.is_empty() {
+            return String::new();
+        }
         table(&["log", "files", "bytes", "records", "waiting", "their bytes", "users", "tail bytes"], &rows)
     });
     Ok(ExitCode::SUCCESS)
@@ -127,6 +133,9 @@ fn dump(folder: &Path, waiting: bool, max: u64, stanzas: bool, report: &Report) 
     .map_err(|error| failed(&error))?;
     for damage in &damage {
         report.note(&damage.to_string());
+    }
+    if left == max && !cut {
+        report.nothing(if waiting { "no message waits" } else { "the log has no records" });
     }
     if cut {
         report.note(&format!("more than {max} records; ask for more with --max"));

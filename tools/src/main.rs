@@ -8,15 +8,17 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | [`cli`] | the command line |
+//! | [`locate`] | which data directory is meant |
 //! | [`control`] | the client side of the control socket (docs/control.md) |
 //! | [`accounts`] | accounts, through the server or in the directory |
-//! | [`user`] | `user add`, `del`, `list`, `passwd`; [`import`] is `user import` |
+//! | [`user`] | `user add`, `del`, `list`, `passwd`; [`import`] is `user import`; [`prompt`] asks for passwords |
 //! | [`busiest`] | the accounts and addresses that cause most |
 //! | [`server`] | `status`, `queues`, `sessions`, `kick`, `drain`, `stop`, `reload` |
 //! | [`registration`] | `registration status`, `pending`, `revoke`, `test-sms` |
 //! | [`upgrade`] | `upgrade`: another program in the same process |
 //! | [`log`], [`backup`] | the log of messages: looking at it, and copying it together with the directory |
 //! | [`doctor`] | what should be mended before or while a server runs |
+//! | [`dns`] | the records by which clients find the server |
 //! | [`report`] | human and JSON output |
 #![deny(unsafe_code)]
 
@@ -25,21 +27,25 @@ mod backup;
 mod busiest;
 mod cli;
 mod control;
+mod dns;
 mod doctor;
 mod import;
+mod locate;
 mod log;
 mod problem;
+mod prompt;
 mod registration;
 mod report;
 mod server;
 mod upgrade;
 mod user;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use crate::cli::{Cli, Command, UserCommand};
+use crate::cli::{Cli, Command, PasswordArgs, UserCommand};
 use crate::problem::Problem;
 use crate::report::Report;
 
@@ -56,8 +62,44 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli, report: &Report) -> Result<ExitCode, Problem> {
-    let data = cli.data.as_path();
     match &cli.command {
+        Command::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Cli::command(), "whimbrelctl", &mut std::io::stdout());
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Man { dir } => {
+            let failed =
+                |error| Problem::new(format!("cannot write man pages into {}: {error}", dir.display()));
+            std::fs::create_dir_all(dir).map_err(failed)?;
+            clap_mangen::generate_to(Cli::command(), dir).map_err(failed)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::User {
+            command: UserCommand::Add { password, .. } | UserCommand::Passwd { password, .. },
+        } => {
+            insist_on_password(password);
+        }
+        _ => {}
+    }
+    let located = locate::locate(cli.data.as_deref())?;
+    if let Some(text) = located.told().filter(|_| !report.is_json()) {
+        report.note(&text);
+    }
+    on_data(&located.path, &cli.command, report)
+}
+
+/// Wrong usage when there is neither a password nor anybody to ask for one.
+fn insist_on_password(password: &PasswordArgs) {
+    if password.is_asked_for() && !prompt::is_possible() {
+        let text = "no password is given, and there is no terminal to ask for one: use --password-stdin, --generate or \
+                    --password P";
+        Cli::command().error(clap::error::ErrorKind::MissingRequiredArgument, text).exit();
+    }
+}
+
+/// The commands that concern a data directory.
+fn on_data(data: &Path, command: &Command, report: &Report) -> Result<ExitCode, Problem> {
+    match command {
         Command::User { command } => match command {
             UserCommand::Add { jid, password, iterations, create } => {
                 user::add(data, jid, password, (*iterations, *create), report)?;
@@ -86,15 +128,9 @@ fn run(cli: &Cli, report: &Report) -> Result<ExitCode, Problem> {
         Command::Doctor { connections, config } => {
             return doctor::run(data, *connections, config.as_deref(), report);
         }
-        Command::Completions { shell } => {
-            clap_complete::generate(*shell, &mut Cli::command(), "whimbrelctl", &mut std::io::stdout());
-        }
-        Command::Man { dir } => {
-            let failed =
-                |error| Problem::new(format!("cannot write man pages into {}: {error}", dir.display()));
-            std::fs::create_dir_all(dir).map_err(failed)?;
-            clap_mangen::generate_to(Cli::command(), dir).map_err(failed)?;
-        }
+        Command::Dns(args) => return dns::run(data, args, report),
+        // These need no data directory: `run` has done them.
+        Command::Completions { .. } | Command::Man { .. } => {}
     }
     Ok(ExitCode::SUCCESS)
 }

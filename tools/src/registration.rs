@@ -87,6 +87,9 @@ fn pending(client: &mut Client, report: &Report) -> Result<(), Problem> {
             rows.iter().map(|row| keys.iter().map(|key| cell(row, key)).collect()).collect();
         table(&["number", "asked s ago", "expires in s", "tries left", "locked s", "strikes"], &cells)
     });
+    if rows.is_empty() {
+        report.nothing("no PIN is under way, and no number is locked");
+    }
     Ok(())
 }
 
@@ -97,6 +100,9 @@ fn revoked_text(done: &Value) -> String {
     }
     if done["account"] == true {
         parts.push(format!("the account's key is void, sessions ended: {}", done["kicked"]));
+    }
+    if parts.is_empty() {
+        parts.push("there is neither a PIN under way nor an account".to_owned());
     }
     parts.join("; ")
 }

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use serde_json::{Value, json};
+use whimbrel_storage::plain;
 
 use crate::problem::Problem;
 
@@ -20,6 +21,13 @@ impl Report {
     /// Whether JSON is wanted.
     pub(crate) fn is_json(&self) -> bool {
         self.json
+    }
+
+    /// Says in words that a list is empty, beside the standard output, which stays as empty as the list.
+    pub(crate) fn nothing(&self, text: &str) {
+        if !self.json {
+            self.note(text);
+        }
     }
 
     /// Shows a result: `value` as JSON, or what `text` makes of it. No text prints nothing.
@@ -46,10 +54,11 @@ impl Report {
 
     /// Shows why a command failed.
     pub(crate) fn problem(&self, problem: &Problem) {
+        let message = plain(&problem.message);
         if self.json {
-            self.note(&json!({ "error": { "kind": problem.kind, "message": problem.message } }).to_string());
+            self.note(&json!({ "error": { "kind": problem.kind, "message": message } }).to_string());
         } else {
-            self.note(&format!("whimbrelctl: {problem}"));
+            self.note(&format!("whimbrelctl: {message}"));
         }
     }
 }

@@ -176,6 +176,12 @@ pub(crate) fn sessions(data: &Path, user: Option<&str>, max: u32, report: &Repor
     let mut client = Client::to_running(data)?;
     let (answer, listed): (_, Sessions) = ask(&mut client, "sessions", json!({ "user": user, "max": max }))?;
     report.result(&answer, || sessions_text(&listed));
+    if listed.sessions.is_empty() {
+        report.nothing(&match user {
+            Some(user) => format!("{user} is not logged in"),
+            None => "nobody is logged in".to_owned(),
+        });
+    }
     if listed.cut && !report.is_json() {
         report.note(&format!(
             "only {} sessions are shown; there are more (--max, --user)",

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use crate::accounts::Accounts;
 use crate::cli::{Create, Iterations, PasswordArgs};
 use crate::problem::Problem;
+use crate::prompt;
 use crate::report::Report;
 
 /// A bare address: localpart and domain, normalised.
@@ -46,7 +47,8 @@ pub(crate) fn add(
     let (local, domain) = bare(jid)?;
     let mut accounts = Accounts::open(data, create.create.then_some(&domain))?;
     same_domain(&accounts, &domain)?;
-    let (credentials, generated) = credentials(password, rounds(iterations, &accounts))?;
+    let asked = (password, format!("{local}@{domain}"));
+    let (credentials, generated) = credentials(&asked, rounds(iterations, &accounts))?;
     if accounts.add(vec![(local.clone(), credentials)])? != [true] {
         let text =
             format!("the account {local}@{domain} exists already; use `user passwd` to change its password");
@@ -66,7 +68,8 @@ pub(crate) fn passwd(
     let (local, domain) = bare(jid)?;
     let mut accounts = Accounts::open(data, None)?;
     same_domain(&accounts, &domain)?;
-    let (credentials, generated) = credentials(password, rounds(iterations, &accounts))?;
+    let asked = (password, format!("{local}@{domain}"));
+    let (credentials, generated) = credentials(&asked, rounds(iterations, &accounts))?;
     accounts.passwd(&local, credentials)?;
     show(&local, &domain, generated, report);
     Ok(())
@@ -105,6 +108,8 @@ pub(crate) fn list(data: &Path, report: &Report) -> Result<(), Problem> {
     }
     if report.is_json() {
         report.line("]}");
+    } else if after.is_none() {
+        report.nothing(&format!("{} has no accounts yet", accounts.domain()));
     }
     Ok(())
 }
@@ -114,15 +119,16 @@ pub(crate) fn rounds(iterations: Iterations, accounts: &Accounts) -> NonZeroU32 
     iterations.scram_iterations.unwrap_or_else(|| accounts.iterations())
 }
 
-/// The keys, and the password when it was made here.
+/// The keys of an account, and the password when it was made here.
 fn credentials(
-    from: &PasswordArgs,
+    (from, jid): &(&PasswordArgs, String),
     rounds: NonZeroU32,
 ) -> Result<(Credentials, Option<Zeroizing<String>>), Problem> {
     let failed = |error: &dyn std::fmt::Display| Problem::new(error.to_string());
     let password = match &from.password {
         Some(password) => Zeroizing::new(password.clone()),
         None if from.generate => Credentials::random_key().map_err(|error| failed(&error))?,
+        None if from.is_asked_for() => prompt::new_password(jid)?,
         None => first_line(std::io::stdin().lock())?,
     };
     let keys = Credentials::derive(&password, rounds).map_err(|error| failed(&error))?;

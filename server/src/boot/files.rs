@@ -14,6 +14,7 @@ use whimbrel_storage::log::{self, Log, Opened, Progress};
 
 use crate::clock;
 use crate::config::Config;
+use crate::notify;
 use crate::running::error::BootError;
 use crate::shared;
 
@@ -59,6 +60,7 @@ pub(super) fn open_logs(
             *told = Instant::now();
             let (done, total) = (progress.bytes_done >> 20, progress.bytes_total >> 20);
             tracing::info!("reading the message log: {done} of {total} MiB, {} messages", progress.messages);
+            notify::starting(&format!("reading the message log: {done} of {total} MiB"));
         }
     };
     let path = config.data.join(data::LOG);

@@ -163,7 +163,7 @@ pub struct Problem {
 impl Problem {
     /// A refusal of some kind.
     pub fn new(kind: Refusal, message: impl Into<String>) -> Problem {
-        Problem { kind, message: message.into() }
+        Problem { kind, message: whimbrel_storage::plain(&message.into()).into_owned() }
     }
 }
 

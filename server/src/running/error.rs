@@ -54,6 +54,17 @@ pub enum BootError {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// Something else is in the folder that is to be the data directory.
+    #[error(
+        "{path} has other files in it ({names}) and no data of this server; set `data` to a folder that is empty, or that \
+         the server can make"
+    )]
+    ForeignFiles {
+        /// The folder.
+        path: PathBuf,
+        /// Some of the files.
+        names: String,
+    },
     /// What the program before has left cannot be taken over.
     #[error("{0}")]
     Takeover(String),

@@ -20,6 +20,7 @@ use whimbrel_storage::log::Syncer;
 use crate::config::Config;
 use crate::control::socket::ControlSocket;
 use crate::http::front::HttpServer;
+use crate::notify;
 use crate::registration::Registration;
 use crate::runtime::mailbox::LaneGauge;
 use crate::shared::Shared;
@@ -155,6 +156,7 @@ impl Server {
     pub fn drain(&self, close: bool) {
         // At once, so that an upgrade does not go on.
         self.shared.draining.store(true, Ordering::Relaxed);
+        notify::stopping(Duration::from_secs(self.config().limits.drain_seconds.into()));
         if let Some(http) = &self.http {
             http.shut();
         }

@@ -23,6 +23,7 @@ use super::rehearse::Contents;
 use super::sample;
 use super::state::ServerState;
 use super::takeover::absolute;
+use crate::notify;
 use crate::running::Server;
 use crate::runtime::platform;
 use crate::worker::command::Command;
@@ -103,6 +104,7 @@ impl Server {
             Ok(never) => match never {},
             Err(text) => {
                 tracing::warn!("not upgraded, everything goes on: {text}");
+                notify::ready("not upgraded, serves on");
                 text
             }
         }
@@ -128,6 +130,7 @@ impl Server {
         let _services = ServicesPaused::new(self, order, patience)?;
         let (connections, _) = self.shared.admission.counts();
         (order.tell)(&format!("handing over {connections} connections"));
+        notify::reloading("becoming another program");
         let mut phases = Phases { since: Instant::now(), list: Vec::new() };
         let stopped_at_ns = platform::monotonic_ns();
         let stopped = Stopped::new(self)?;

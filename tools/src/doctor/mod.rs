@@ -14,7 +14,7 @@ mod kernel;
 mod place;
 mod ports;
 mod resources;
-mod system;
+pub(crate) mod system;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ use crate::report::Report;
 /// How a finding is meant.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Level {
+pub(crate) enum Level {
     /// As it should be.
     Good,
     /// Worth knowing; nothing breaks.
@@ -41,31 +41,31 @@ enum Level {
 
 /// One finding.
 #[derive(Clone, Debug, Serialize)]
-struct Finding {
+pub(crate) struct Finding {
     /// What was looked at.
-    check: String,
-    level: Level,
+    pub(crate) check: String,
+    pub(crate) level: Level,
     /// What was found.
-    text: String,
+    pub(crate) text: String,
     /// The command that mends it.
     #[serde(skip_serializing_if = "Option::is_none")]
     command: Option<String>,
 }
 
 impl Finding {
-    fn good(check: &str, text: impl Into<String>) -> Finding {
+    pub(crate) fn good(check: &str, text: impl Into<String>) -> Finding {
         Finding { check: check.into(), level: Level::Good, text: text.into(), command: None }
     }
 
-    fn note(check: &str, text: impl Into<String>) -> Finding {
+    pub(crate) fn note(check: &str, text: impl Into<String>) -> Finding {
         Finding { check: check.into(), level: Level::Note, text: text.into(), command: None }
     }
 
-    fn mend(check: &str, text: impl Into<String>, command: impl Into<String>) -> Finding {
+    pub(crate) fn mend(check: &str, text: impl Into<String>, command: impl Into<String>) -> Finding {
         Finding { check: check.into(), level: Level::Mend, text: text.into(), command: Some(command.into()) }
     }
 
-    fn with_command(mut self, command: impl Into<String>) -> Finding {
+    pub(crate) fn with_command(mut self, command: impl Into<String>) -> Finding {
         self.command = Some(command.into());
         self
     }
@@ -73,23 +73,23 @@ impl Finding {
 
 /// What is known of the server: from itself when it runs, else from its configuration file, else the defaults.
 #[derive(Debug, Default, Deserialize)]
-struct Patient {
+pub(crate) struct Patient {
     /// Its process, when it runs.
-    pid: Option<u32>,
-    domain: Option<String>,
+    pub(crate) pid: Option<u32>,
+    pub(crate) domain: Option<String>,
     #[serde(default)]
-    listen: Vec<SocketAddr>,
+    pub(crate) listen: Vec<SocketAddr>,
     #[serde(default)]
-    listen_tls: Vec<SocketAddr>,
+    pub(crate) listen_tls: Vec<SocketAddr>,
     /// Empty: a self-signed one in the data directory.
     #[serde(default)]
-    certificate: PathBuf,
+    pub(crate) certificate: PathBuf,
     /// Its key; empty with it.
     #[serde(default)]
-    key: PathBuf,
+    pub(crate) key: PathBuf,
     /// The key's group may read it.
     #[serde(default)]
-    key_group_readable: bool,
+    pub(crate) key_group_readable: bool,
 }
 
 /// The keys of the configuration file that matter here; the server checks all of them.
@@ -139,7 +139,7 @@ pub(crate) fn run(
     Ok(if mend == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn show(finding: &Finding) -> String {
+pub(crate) fn show(finding: &Finding) -> String {
     let mark = match finding.level {
         Level::Good => "good",
         Level::Note => "note",
@@ -152,7 +152,7 @@ fn show(finding: &Finding) -> String {
     text
 }
 
-fn patient(data: &Path, config: Option<&Path>) -> Result<Patient, Problem> {
+pub(crate) fn patient(data: &Path, config: Option<&Path>) -> Result<Patient, Problem> {
     // A server of another user is no reason to look at nothing.
     if let Ok(Some(mut client)) = Client::connect(data) {
         return client.ask("status", json!({}));
@@ -160,11 +160,15 @@ fn patient(data: &Path, config: Option<&Path>) -> Result<Patient, Problem> {
     let part = match config {
         None => ConfigPart::default(),
         Some(path) => {
-            let failed = |error: &dyn std::fmt::Display| {
-                Problem::new(format!("cannot read {}: {error}; try: whimbreld --check", path.display()))
-            };
-            let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
-            toml::from_str(&text).map_err(|error: toml::de::Error| failed(&error.message()))?
+            let shown = path.display();
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| Problem::new(format!("cannot read {shown}: {error}")))?;
+            // The server explains what is wrong, with line and column.
+            toml::from_str(&text).map_err(|_| {
+                Problem::new(format!(
+                    "the server cannot use {shown}; this says why: whimbreld --config {shown} --check"
+                ))
+            })?
         }
     };
     let loopback = |port| vec![SocketAddr::from(([127, 0, 0, 1], port))];

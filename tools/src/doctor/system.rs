@@ -13,7 +13,7 @@ pub(super) fn sysctl(name: &str) -> Option<String> {
 }
 
 /// What a program prints; `None` when it is not there or fails.
-pub(super) fn output(program: &str, args: &[&str]) -> Option<String> {
+pub(crate) fn output(program: &str, args: &[&str]) -> Option<String> {
     let done = Command::new(program)
         .args(args)
         .env("LC_ALL", "C")

@@ -54,7 +54,7 @@ fn a_certificate_that_cannot_be_used_is_named() {
         let config = place.file("w.toml", text);
         let config = config.to_str().unwrap();
         place.no_server(&["--config", config, "--listen", "127.0.0.1:0"]).fails(1, said);
-        place.no_server(&["--config", config, "--check"]).fails(1, said);
+        place.check(&["--config", config]).fails(1, said);
     }
 }
 
@@ -64,7 +64,10 @@ fn a_port_in_use_is_named_with_what_to_do() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let args = ["--listen", &address, "--listen-tls", "127.0.0.1:0"];
-    place.no_server(&args).fails(1, &["cannot listen on", &address, "another program uses this port"]);
+    let said = ["cannot listen on", &address, "another program uses this port"];
+    place.no_server(&args).fails(1, &said);
+    place.no_server(&[&args[..], &["--check"]].concat()).fails(1, &said);
+    assert!(!place.data().exists(), "a server that does not start makes nothing");
 }
 
 #[test]
@@ -107,11 +110,11 @@ fn a_private_key_that_others_may_read_is_refused_with_what_to_do() {
     set(0o644);
     let said = ["own.key", "everybody may use it", "chmod 600"];
     place.no_server(&["--config", config, "--listen", "127.0.0.1:0"]).fails(1, &said);
-    place.no_server(&["--config", config, "--check"]).fails(1, &said);
+    place.check(&["--config", config]).fails(1, &said);
     let doctor = place.ctl(&["doctor", "--config", config]);
     assert!(doctor.out.contains("chmod 600"), "{doctor:?}");
     set(0o600);
-    assert_eq!(place.no_server(&["--config", config, "--check"]).code, 0);
+    assert_eq!(place.check(&["--config", config]).code, 0);
     let _server = place.server(&["--config", config]);
     assert_eq!(place.ctl(&["reload"]).code, 0);
     set(0o660);
@@ -124,7 +127,7 @@ fn a_directory_of_another_domain_is_refused() {
     assert_eq!(place.ctl(&["user", "add", "--create", "a@one.example", "--password", "p"]).code, 0);
     let args = ["--domain", "two.example", "--listen", "127.0.0.1:0"];
     place.no_server(&args).fails(1, &["one.example", "two.example"]);
-    place.no_server(&["--domain", "two.example", "--check"]).fails(1, &["one.example", "two.example"]);
+    place.check(&["--domain", "two.example"]).fails(1, &["one.example", "two.example"]);
 }
 
 #[test]
@@ -132,7 +135,7 @@ fn a_file_in_the_place_of_the_data_directory_is_named() {
     let place = Place::new();
     place.file("data", "a file");
     place.no_server(&["--listen", "127.0.0.1:0"]).fails(1, &["data"]);
-    place.no_server(&["--check"]).fails(1, &["data"]);
+    place.check(&[]).fails(1, &["data"]);
     place.ctl(&["user", "add", "a@localhost", "--password", "p"]).fails(1, &["data"]);
 }
 
@@ -154,7 +157,8 @@ fn a_read_only_file_system_is_named() {
         return a_folder_that_cannot_be_written_is_named();
     }
     let data = folder.join("data");
-    for args in ["--listen 127.0.0.1:0 --listen-tls 127.0.0.1:0", "--check"] {
+    let ports = "--listen 127.0.0.1:0 --listen-tls 127.0.0.1:0";
+    for args in [ports.to_owned(), format!("{ports} --check")] {
         let done = run(&format!("'{}' --data '{}' {args}", whimbreld().display(), data.display()));
         done.fails(1, &["mount", "ead-only file system"]);
     }
@@ -194,9 +198,12 @@ fn completions_and_man_pages_are_made_for_both_programs() {
     };
     assert_eq!(server(&["--man", man]).code, 0);
     assert!(server(&["--completions", "bash"]).out.contains("--allow-plaintext"));
-    for (page, text) in
-        [("whimbreld.8", "allow"), ("whimbrelctl.1", "doctor"), ("whimbrelctl-user-add.1", "generate")]
-    {
+    for (page, text) in [
+        ("whimbreld.8", "allow"),
+        ("whimbrel.toml.5", "sm_resume_seconds"),
+        ("whimbrelctl.1", "doctor"),
+        ("whimbrelctl-user-add.1", "generate"),
+    ] {
         let page = std::fs::read_to_string(out.join(page)).unwrap_or_else(|error| panic!("{page}: {error}"));
         assert!(page.contains(text));
     }

@@ -1,10 +1,12 @@
 //! The real programs, `whimbreld` and `whimbrelctl`, run against each other and against bad input.
 
 mod built;
+mod check;
 mod crowds;
 mod faults;
 mod import;
 mod log;
+mod notify;
 mod protocol;
 mod running;
 mod support;

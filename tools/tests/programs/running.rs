@@ -219,9 +219,9 @@ fn doctor_finds_what_must_be_mended_and_says_how() {
 #[test]
 fn check_says_what_a_start_would_find() {
     let place = with_alice();
-    let before = place.no_server(&["--check"]);
+    let before = place.check(&[]);
     assert!(before.code == 0 && before.out.contains("1 accounts"), "{before:?}");
     let server = place.server(&[]);
-    let during = place.no_server(&["--check"]);
+    let during = place.check(&[]);
     assert!(during.out.contains(&format!("in use by process {}", server.pid())), "{during:?}");
 }

@@ -77,6 +77,12 @@ impl Place {
         Server::start(command)
     }
 
+    /// Runs `whimbreld --check` on free ports.
+    pub(crate) fn check(&self, args: &[&str]) -> Done {
+        let ports = ["--listen", "127.0.0.1:0", "--listen-tls", "127.0.0.1:0", "--check"];
+        self.no_server(&[&ports, args].concat())
+    }
+
     /// Runs the server, which must not start.
     pub(crate) fn no_server(&self, args: &[&str]) -> Done {
         let mut command = Command::new(whimbreld());

@@ -40,7 +40,7 @@ pub use image::{
     Program, hold_signals, inheritable, is_inherited, keep_open, memory_file, monotonic_ns, name_process,
 };
 pub use listener::reuseport_listener;
-pub use privileges::drop_privileges;
+pub use privileges::{can_drop_privileges, drop_privileges};
 pub use settings::{Setting, physical_memory_bytes, setting, settings};
 pub use usage::{Usage, memory_bytes, usage};
 

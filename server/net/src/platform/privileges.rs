@@ -16,6 +16,40 @@ const RECORD_BYTES_MAX: usize = 1 << 20;
 /// When the user or group is unknown, the user is root, or the process may not change its user (it is not root).
 /// The process may then be half way: it must end.
 pub fn drop_privileges(user: &str, group: Option<&str>) -> io::Result<()> {
+    let Some(Wanted { name, uid, gid }) = wanted(user, group)? else { return Ok(()) };
+    // Groups first: afterwards there is no right to change them.
+    // SAFETY: the name ends with NUL and lives through the call.
+    check(unsafe { libc::initgroups(name.as_ptr(), gid) })?;
+    // SAFETY: setgid and setuid take numbers.
+    check(unsafe { libc::setgid(gid) })?;
+    // SAFETY: as above.
+    check(unsafe { libc::setuid(uid) })?;
+    // SAFETY: as above.
+    let back = unsafe { libc::setuid(0) } == 0;
+    if back || ids()? != (Ids { users: [uid; 3], groups: [gid; 3] }) {
+        let message = format!("the system let this process keep privileges after it became {user:?}");
+        return Err(refused(io::ErrorKind::Other, message));
+    }
+    Ok(())
+}
+
+/// Whether [`drop_privileges`] can be expected to succeed. Changes nothing.
+///
+/// # Errors
+/// As there.
+pub fn can_drop_privileges(user: &str, group: Option<&str>) -> io::Result<()> {
+    wanted(user, group).map(|_| ())
+}
+
+/// What the process is to become.
+struct Wanted {
+    name: CString,
+    uid: libc::uid_t,
+    gid: libc::gid_t,
+}
+
+/// Looks user and group up; `None` when the process is both already.
+fn wanted(user: &str, group: Option<&str>) -> io::Result<Option<Wanted>> {
     let name = c_string(user)?;
     let Some(account) = account(&name)? else {
         return Err(refused(io::ErrorKind::NotFound, format!("there is no user {user:?} on this machine")));
@@ -31,27 +65,14 @@ pub fn drop_privileges(user: &str, group: Option<&str>) -> io::Result<()> {
         return Err(refused(io::ErrorKind::InvalidInput, message));
     }
     if ids()? == (Ids { users: [account.uid; 3], groups: [gid; 3] }) {
-        return Ok(());
+        return Ok(None);
     }
     // SAFETY: geteuid has no preconditions.
     if unsafe { libc::geteuid() } != 0 {
         let message = format!("only root can become the user {user:?}: start as root, or as that user");
         return Err(refused(io::ErrorKind::PermissionDenied, message));
     }
-    // Groups first: afterwards there is no right to change them.
-    // SAFETY: the name ends with NUL and lives through the call.
-    check(unsafe { libc::initgroups(name.as_ptr(), gid) })?;
-    // SAFETY: setgid and setuid take numbers.
-    check(unsafe { libc::setgid(gid) })?;
-    // SAFETY: as above.
-    check(unsafe { libc::setuid(account.uid) })?;
-    // SAFETY: as above.
-    let back = unsafe { libc::setuid(0) } == 0;
-    if back || ids()? != (Ids { users: [account.uid; 3], groups: [gid; 3] }) {
-        let message = format!("the system let this process keep privileges after it became {user:?}");
-        return Err(refused(io::ErrorKind::Other, message));
-    }
-    Ok(())
+    Ok(Some(Wanted { name, uid: account.uid, gid }))
 }
 
 fn refused(kind: io::ErrorKind, message: String) -> io::Error {
@@ -197,6 +218,7 @@ mod tests {
         ] {
             let error = drop_privileges(user, group).unwrap_err();
             assert!(error.to_string().contains(said), "{user}: {error}");
+            assert_eq!(can_drop_privileges(user, group).unwrap_err().to_string(), error.to_string());
         }
         assert_eq!(ids().unwrap(), before);
     }

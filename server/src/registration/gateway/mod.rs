@@ -22,7 +22,7 @@ use super::number::Number;
 use super::settings::{GatewayChoice, RegistrationConfig};
 
 /// Name of the file of messages that were not sent, in the data directory.
-const DEAD_LETTERS: &str = "sms-dead-letters.jsonl";
+pub(crate) const DEAD_LETTERS: &str = "sms-dead-letters.jsonl";
 
 /// The pause after the first failed attempt.
 const PAUSE_FIRST: Duration = Duration::from_millis(500);
