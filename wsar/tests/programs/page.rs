@@ -59,7 +59,8 @@ fn record_two_days(data: &std::path::Path) -> u64 {
     use wsar::record::{Bounds, Recorder};
     let mut collector = wsar::collect::Collector::new(data);
     let now_ms = wsar::time::now_ms();
-    let mut recorder = Recorder::open(&data.join("wsar"), Bounds { bytes: 1 << 24, age_ms: 1 << 40 }).unwrap();
+    let mut recorder =
+        Recorder::open(&data.join("wsar"), Bounds { bytes: 1 << 24, age_ms: 1 << 40 }).unwrap();
     for start in [now_ms - 86_400_000 - 60_000, now_ms - 60_000] {
         for second in 0..30 {
             let mut sample = collector.sample();
@@ -91,9 +92,11 @@ fn any_time_can_be_picked_and_yesterday_lies_beneath() {
     let pick = |from: i64, to: i64| {
         let local = "const two = (n) => String(n).padStart(2, '0'); const local = (ms) => { const d = new Date(ms);\
             return `${d.getFullYear()}-${two(d.getMonth() + 1)}-${two(d.getDate())}T${two(d.getHours())}:${two(d.getMinutes())}:${two(d.getSeconds())}`; };";
-        format!("(() => {{ {local} document.getElementById('any').open = true;\
+        format!(
+            "(() => {{ {local} document.getElementById('any').open = true;\
             document.getElementById('picker-from').value = local({from}); document.getElementById('picker-to').value = local({to});\
-            document.querySelector('#picker button').click(); }})()")
+            document.querySelector('#picker button').click(); }})()"
+        )
     };
     // It is filled in when it opens, which comes a moment after.
     browser.value("document.getElementById('any').open = true");
@@ -107,7 +110,10 @@ fn any_time_can_be_picked_and_yesterday_lies_beneath() {
     browser.value("document.getElementById('any').open = true");
     browser.wait("document.getElementById('picker-from').value !== ''");
     browser.value(&pick(now, now - day));
-    assert_eq!(browser.value("document.getElementById('picker-to').validationMessage"), "The end must be after the begin.");
+    assert_eq!(
+        browser.value("document.getElementById('picker-to').validationMessage"),
+        "The end must be after the begin."
+    );
     assert_eq!(browser.value("location.hash"), hash);
     // Everything that is recorded.
     browser.value("document.getElementById('picker-all').click()");
@@ -155,6 +161,7 @@ fn an_incident_is_answered_on_a_phone() {
     browser.wait("document.querySelector('#incident .accounts .empty')?.textContent === 'none'");
     // Sections fold.
     assert_eq!(browser.value("document.getElementById('charts-machine').offsetHeight > 100"), true);
-    browser.value("document.querySelector('[aria-label=\"Fold or unfold the charts of the machine\"]').click()");
+    browser
+        .value("document.querySelector('[aria-label=\"Fold or unfold the charts of the machine\"]').click()");
     browser.wait("document.getElementById('charts-machine').offsetHeight === 0");
 }
