@@ -6,6 +6,7 @@ pub mod admission;
 #[expect(unsafe_code, reason = "the allocator")]
 pub mod allocator;
 pub mod boot;
+pub mod busiest;
 pub mod clock;
 pub mod config;
 pub mod control;

@@ -46,7 +46,8 @@ worker_metrics! {
     presences_out "presences.out" Counter "stanzas" "Presence stanzas to clients.";
     iqs_out "iqs.out" Counter "stanzas" "IQ stanzas to clients.";
     ignored "messages.ignored" Counter "messages" "Messages of strangers that were not taken and not answered: there is no such account, its owner blocks them, or is away or reads too slowly for what is kept nowhere (docs/protocol.md).";
-    message_latency "messages.latency" Histogram "microseconds" "Time that messages to clients spent in their worker: from the first event of the iteration that delivered them to their hand-over to the kernel.";
+    message_latency "messages.latency" Histogram "microseconds" "Time of messages that are delivered as they come: from the reception of their last byte to the hand-over of it to the kernel for their recipient, over other workers, the run queue and the output that waits for a slow reader. What waits together counts as its oldest.";
+    ack_latency "messages.ack_latency" Histogram "microseconds" "The same to the acknowledgement of the recipient (XEP-0198). Taken of one message of a stream at a time, of up to 256 streams of a worker.";
     errors_out "stanza_errors.out" Counter "stanzas" "Stanza errors to clients.";
     stream_errors "stream_errors" Counter "streams" "Streams that the server ended with an error.";
     held_inactive "inactive.held" Counter "stanzas" "Stanzas held back for inactive clients (XEP-0352).";

@@ -13,6 +13,7 @@ use whimbrel_storage::credentials::Credentials;
 use whimbrel_storage::directory::{Directory, DirectoryError};
 
 use crate::admission::Admission;
+use crate::busiest::Board;
 use crate::config::Config;
 use crate::memory::Memory;
 use crate::metrics::WorkerMetrics;
@@ -67,6 +68,8 @@ pub struct Shared {
     pub metrics: Blocks<WorkerMetrics>,
     /// All metrics, those of the workers included.
     pub stats: Stats,
+    /// The accounts and addresses that cause most.
+    pub busiest: Board,
     /// How much of the memory budget is used.
     pub memory: Memory,
     /// Set while the server drains: no new logins.
@@ -109,6 +112,7 @@ impl Shared {
             hasher,
             metrics: stats.workers.clone(),
             stats,
+            busiest: Board::new(workers),
             memory: Memory::default(),
             draining: AtomicBool::new(false),
             inherited,
@@ -152,6 +156,8 @@ impl Shared {
     pub fn note_failed_login(&self, worker: usize, login: &FailedLogin<'_>, now_ms: u64) {
         let metrics = &self.metrics[worker];
         login.why.count(metrics);
+        let key = login.account.map_or(0, |account| self.hasher.hash_one(account));
+        self.busiest.failed(key, login.account, login.address);
         if !self.tell_failed_login(login, now_ms) {
             metrics.login_unlogged.add(1);
         }

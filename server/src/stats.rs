@@ -6,6 +6,8 @@
 //!    thread └─────────▶ group "server"               queues of the whole server, its process
 //! registration ──────▶ group "registration"         (crate::registration::metrics)
 //! ```
+//! Names are in no metric: those of accounts are in a file of their own (the watch keeps them).
+//!
 //! Queues that several threads fill have no single writer, so a thread of its own looks at them a few times a
 //! second. A queue's metrics are named `queue.NAME.length`, `.high_water` and `.limit`.
 
@@ -51,6 +53,7 @@ whimbrel_stats::metrics! {
         crypto_limit "queue.crypto.limit" HighWater "jobs" "Room for passwords (limits.crypto_queue).";
         version "server.version" Gauge "number" "Version of the server: 1002003 is 1.2.3.";
         certificate_expires "tls.certificate.expires" Gauge "seconds" "When the certificate expires, Unix time.";
+        reloads "server.reloads" Counter "times" "Times that certificate and configuration were read again (SIGHUP, `whimbrelctl reload`).";
         uptime "server.uptime" Gauge "seconds" "Time since the start.";
         seen "server.seen" Gauge "milliseconds" "Unix time at which these figures of the server were last taken; it stands still when the server does.";
         draining "server.draining" Gauge "flag" "1 while the server takes no new logins.";

@@ -1,6 +1,8 @@
 //! The thread that looks, a few times a second, at what has no single writer: queues that several threads fill, and the
 //! process as a whole.
 
+pub mod busiest;
+
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -166,8 +168,10 @@ impl Watch {
         watched.look();
         let (stop, stopped) = channel();
         let thread = std::thread::Builder::new().name("stats".into()).spawn(move || {
+            let mut busiest = busiest::Page::new(&watched.shared);
             while stopped.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
                 watched.look();
+                busiest.look(&watched.shared, watched.started.elapsed());
             }
             watched.look();
         })?;

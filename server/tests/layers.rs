@@ -32,7 +32,7 @@ const FLOORS: &[(&str, &[&str])] = &[
         ],
     ),
     ("figures", &["metrics"]),
-    ("stanzas", &["admission", "stanza"]),
+    ("stanzas", &["admission", "busiest", "stanza"]),
     ("outside", &["http", "outbound"]),
     ("saved state", &["upgrade::file", "upgrade::record", "upgrade::state", "upgrade::tls"]),
     (
@@ -61,7 +61,8 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("negotiation", &["stream"]),
     ("session", &["session"]),
     ("surroundings", &["env"]),
-    ("exchange", &["exchange", "runtime"]),
+    ("output", &["runtime"]),
+    ("exchange", &["exchange"]),
     ("effects", &["effects"]),
     ("answers", &["router::answer"]),
     ("actors", &["user"]),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use tempfile::TempDir;
-use whimbrel_storage::directory::UserId;
+use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::log::{Durability, Flags, Log, Message, Options, Origin, Sequence, Syncer, verify};
 
 const USERS: u64 = 1000;
@@ -27,7 +27,7 @@ fn open(folder: &TempDir, durability: Durability) -> Log {
 
 fn append(log: &mut Log, user: u64, payload: &[u8]) -> Sequence {
     let origin = Origin { stream: 1, number: user as u32 };
-    let message = Message { user: UserId::new(user), time_ms: 1, flags: Flags::NONE, origin, payload };
+    let message = Message { actor: ActorId::user(user), time_ms: 1, flags: Flags::NONE, origin, payload };
     log.append(&message).expect("there is room").sequence
 }
 
@@ -41,7 +41,7 @@ fn serve(log: &mut Log, messages: u64, payload: &[u8]) -> Duration {
         }
         log.request_commit();
         for n in 0..ROUND {
-            log.trim_up_to(UserId::new((round * ROUND + n) % USERS), Sequence::MAX);
+            log.trim_up_to(ActorId::user((round * ROUND + n) % USERS), Sequence::MAX);
         }
         if round % 256 == 0 {
             log.maintain(begun.elapsed().as_millis() as u64);
@@ -90,7 +90,7 @@ fn commits(criterion: &mut Criterion) {
             bencher.iter(|| {
                 user += 1;
                 if user % 100_000 == 0 {
-                    (0..USERS).for_each(|user| _ = log.purge(UserId::new(user)));
+                    (0..USERS).for_each(|user| _ = log.purge(ActorId::user(user)));
                     log.maintain(user);
                 }
                 append(&mut log, user % USERS, &payload)
@@ -141,7 +141,7 @@ fn reading(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("reading 100,000 waiting messages");
     group.sample_size(10).throughput(Throughput::Elements(100_000));
     group.bench_function("one user", |bencher| {
-        bencher.iter(|| log.pending(UserId::new(1)).filter(Result::is_ok).count());
+        bencher.iter(|| log.pending(ActorId::user(1)).filter(Result::is_ok).count());
     });
     group.finish();
 }

@@ -1,4 +1,4 @@
-//! What Whimbrel keeps on disk: the log of messages, and the directory of accounts and rosters.
+//! What Whimbrel keeps on disk: the log of messages and the directory of accounts and rosters.
 //!
 //! ```text
 //!   workers ── read in place ──────────────────────────┐
@@ -8,30 +8,36 @@
 //!                      changes to a commit                          │
 //!                                                                   └ an account's credentials (SCRAM keys)
 //!
-//!   each worker ── appends, reads, trims ──▶ its log::Log (memory-mapped segments): messages until they are
-//!                                            │           acknowledged
+//!   each worker ── appends, reads, trims ──▶ its log::Log: a journal (memory-mapped segments) and its readers,
+//!                                            │           the queue of what is not acknowledged first of all
 //!                                 log::Syncer: group commit; spare segments
 //! ```
 //!
 //! | module | what |
 //! |---|---|
+//! | [`actor`] | whose a message is: a kind and a number |
 //! | [`background`] | threads that give way to the event loops |
 //! | [`jid`] | XMPP addresses: parsing, normal form, limits (RFC 7622) |
 //! | [`credentials`] | what is kept of a password, and the server's half of SCRAM (RFC 5802) |
-//! | [`log`] | messages, from before they are delivered until the recipient has acknowledged them |
+//! | [`journal`] | what a worker has taken, in order: segments, group commit, recovery |
+//! | [`queue`] | which of it waits for a recipient's acknowledgement: a reader of the journal |
+//! | [`log`] | a worker's log: its journal and what reads it |
 //! | [`data`] | what ties directory and log together; backups of both |
 //! | [`directory`] | accounts and what belongs to them, in LMDB; one writer, any number of readers |
 //! | [`plain()`] | the system's errors in words |
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod actor;
 #[cfg_attr(target_os = "linux", expect(unsafe_code, reason = "system calls"))]
 pub mod background;
 pub mod credentials;
 pub mod data;
 pub mod directory;
 pub mod jid;
+pub mod journal;
 pub mod log;
 mod plain;
+pub mod queue;
 
 pub use plain::plain;

@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Status,
     /// Every queue of the server with its length, high-water mark and limit
     Queues,
+    /// The accounts and addresses with most messages, bytes, waiting output and failed logins
+    Busiest,
     /// Who is logged in
     Sessions {
         /// Only this account
@@ -83,6 +85,9 @@ pub(crate) enum Command {
     Backup {
         /// The folder; it must not exist or be empty. To restore, start the server with it as data directory
         dir: PathBuf,
+        /// Read the copy back whole, and fail when anything in it is damaged
+        #[arg(long)]
+        verify: bool,
     },
     /// Check limits, sysctls, memory, clock, certificate and data directory
     Doctor {

@@ -181,7 +181,8 @@ fn record_json(record: &Dumped<'_>, stanzas: bool) -> Value {
         "log": record.shard,
         "position": record.position.0,
         "kind": record.kind,
-        "user": record.user.get(),
+        "actor": record.actor.to_string(),
+        "user": record.actor.number(),
         "sequence": record.sequence,
         "waits": record.waits,
     });
@@ -197,12 +198,8 @@ fn record_json(record: &Dumped<'_>, stanzas: bool) -> Value {
 
 fn record_text(record: &Dumped<'_>, stanzas: bool) -> String {
     let mut text = format!(
-        "log {} at {}: {} {} of user {}",
-        record.shard,
-        record.position.0,
-        record.kind,
-        record.sequence,
-        record.user.get()
+        "log {} at {}: {} {} of {}",
+        record.shard, record.position.0, record.kind, record.sequence, record.actor
     );
     if let Some(message) = &record.message {
         text.push_str(&format!(", {} bytes, received {} ms", message.payload.len(), message.time_ms));

@@ -23,6 +23,7 @@
 
 mod accounts;
 mod backup;
+mod busiest;
 mod cli;
 mod control;
 mod dns;
@@ -115,6 +116,7 @@ fn on_data(data: &Path, command: &Command, report: &Report) -> Result<ExitCode, 
         },
         Command::Status => server::status(data, report)?,
         Command::Queues => server::queues(data, report)?,
+        Command::Busiest => busiest::run(data, report)?,
         Command::Sessions { user, max } => server::sessions(data, user.as_deref(), *max, report)?,
         Command::Kick { jid } => server::kick(data, jid, report)?,
         Command::Drain => server::drain(data, report)?,
@@ -123,7 +125,7 @@ fn on_data(data: &Path, command: &Command, report: &Report) -> Result<ExitCode, 
         Command::Registration { command } => registration::run(data, command, report)?,
         Command::Upgrade { binary } => upgrade::run(data, binary.as_deref(), report)?,
         Command::Log { command } => return log::run(data, command, report),
-        Command::Backup { dir } => backup::run(data, dir, report)?,
+        Command::Backup { dir, verify } => backup::run(data, dir, *verify, report)?,
         Command::Doctor { connections, config } => {
             return doctor::run(data, *connections, config.as_deref(), report);
         }

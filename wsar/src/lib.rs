@@ -20,13 +20,17 @@
 //! | [`top`] | the dashboard in a terminal |
 //! | [`alert`] | rules, and telling somebody |
 //! | [`serve`] | the dashboard in a browser, JSON, OpenMetrics |
+//! | [`busiest`] | the accounts and addresses that cause most |
+//! | [`explain`] | what refusals and queues mean, and what to do |
 //! | [`live`] | samples of now, at an interval |
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod alert;
+pub mod busiest;
 pub mod collect;
 pub mod delta;
+pub mod explain;
 pub mod live;
 pub mod print;
 pub mod record;

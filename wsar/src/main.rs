@@ -73,7 +73,7 @@ fn run(cli: &Cli) -> Result<(), Problem> {
         Some(Command::Report(args)) => report(cli, args),
         Some(Command::Top(args)) => {
             let samples = Samples::Live(Box::new(Collector::new(&cli.data)));
-            Ok(top::run(samples, args.every, &stop_on_signals()?)?)
+            Ok(top::run(samples, args.every, &cli.data, &stop_on_signals()?)?)
         }
         Some(Command::Alert(args)) => watch(cli, args),
         Some(Command::Serve(args)) => serve(cli, args),
@@ -89,7 +89,7 @@ fn run(cli: &Cli) -> Result<(), Problem> {
         Some(Command::Replay(args)) => {
             let (archive, _) = open_part(cli, &args.part)?;
             let samples = Samples::Recorded(Box::new(Replay::new(archive)?));
-            Ok(top::run(samples, args.every, &stop_on_signals()?)?)
+            Ok(top::run(samples, args.every, &cli.data, &stop_on_signals()?)?)
         }
     }
 }

@@ -4,13 +4,16 @@
 import { CHARTS, linesOf } from './figures.js';
 import { clock, day, element, human, tick } from './format.js';
 import { extent, Tooltip } from './tooltip.js';
+import { DAY } from './view.js';
 
 const HEIGHT = 170;
-const AXIS = 58; // the same for all, so that one time is at one place in a column of charts
+const AXIS = 70; // the same for all, so that one time is at one place in a column of charts
 const dark = matchMedia('(prefers-color-scheme: dark)');
 const POWERS = Array.from({ length: 51 }, (_, n) => 2 ** n);
 // A chart of nothing, or of next to nothing, still has round figures on its axis.
 const LEAST = { rate: 5, number: 5, bytes: 4096, byterate: 4096, micros: 100, percent: 10 };
+const LOG_TOP = 10000; // microseconds that a logarithmic axis reaches at least
+const isPower = (v) => Number.isInteger(Math.round(Math.log10(v) * 1e6) / 1e6);
 const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800].map((s) => s * 1000);
 
 let colours = {};
@@ -85,17 +88,21 @@ class Chart {
         bands.push({ series: [2 * n + 2, 2 * n + 1], fill: () => `${css(`--s${colour}`)}33` });
       });
     }
+    // Yesterday's lines come last.
+    if (!chart.stack) for (const { colour } of lines) series.push({ stroke: stroke(colour), width: 1, dash: [3, 4], points: { show: false } });
     const grid = { stroke: () => css('--grid'), width: 1 };
     const axis = { stroke: () => css('--quiet'), font: '11.5px system-ui, sans-serif', grid, ticks: { show: false } };
     const options = {
       width: Math.max(200, this.plot.clientWidth), height: HEIGHT, ms: 1, legend: { show: false }, padding: [8, 20, 0, 0], series, bands,
       scales: {
         x: { time: true, range: () => page.bounds() },
-        y: { range: (u, min, max) => [0, chart.max ?? Math.max(LEAST[chart.unit], (max ?? 0) * 1.08)] },
+        y: chart.log
+          ? { distr: 3, range: (u, min, max) => [10, 10 ** Math.ceil(Math.log10(Math.max(LOG_TOP, max ?? 0)))] }
+          : { range: (u, min, max) => [0, chart.max ?? Math.max(LEAST[chart.unit], (max ?? 0) * 1.08)] },
       },
       axes: [
         { ...axis, values: times, incrs: STEPS, space: 74, size: 28, gap: 6 },
-        { ...axis, size: AXIS, gap: 6, space: 34, values: (u, splits) => splits.map((v) => tick(v, chart.unit)),
+        { ...axis, size: AXIS, gap: 6, space: 34, values: (u, splits) => splits.map((v) => (v === null || (chart.log && !isPower(v)) ? null : tick(v, chart.unit))),
           ...(chart.unit.startsWith('byte') ? { incrs: POWERS } : {}) },
       ],
       cursor: {
@@ -129,9 +136,15 @@ class Chart {
     });
   }
 
+  // The values of a line as they are drawn: on a logarithmic axis nothing lies below its foot.
+  drawn(values, length) {
+    if (!values) return new Array(length).fill(null);
+    return this.chart.log ? values.map((v) => (v == null ? null : Math.max(10, v))) : values;
+  }
+
   columns() {
     const { times: when, mean, max } = this.page.data();
-    const list = (of, id) => of[id] ?? new Array(when.length).fill(null);
+    const list = (of, id) => this.drawn(of[id], when.length);
     if (this.chart.stack) {
       const sums = [];
       this.lines.forEach(({ id }, n) => {
@@ -140,7 +153,21 @@ class Chart {
       });
       return [when, ...sums.reverse()];
     }
-    return [when, ...this.lines.flatMap(({ id }) => [list(mean, id), list(max, id)])];
+    return [when, ...this.lines.flatMap(({ id }) => [list(mean, id), list(max, id)]), ...this.yesterday(when)];
+  }
+
+  // The values of a day before, at the times of now: of each time the last point before it, unless that is far away.
+  yesterday(when) {
+    const before = this.page.before();
+    if (!before?.times.length) return this.lines.map(() => this.drawn(null, when.length));
+    const [from, to] = this.page.bounds();
+    const far = Math.max(15000, (to - from) / 100);
+    let at = 0;
+    const places = when.map((time) => {
+      while (at + 1 < before.times.length && before.times[at + 1] <= time - DAY) at += 1;
+      return Math.abs(before.times[at] - (time - DAY)) <= far ? at : -1;
+    });
+    return this.lines.map(({ id }) => this.drawn(places.map((place) => before.mean[id]?.[place] ?? null), when.length));
   }
 
   // Of the rules that watch what is shown: where each comes into force, and where it goes.
@@ -228,7 +255,7 @@ class Chart {
 }
 
 export class Charts {
-  // page: bounds(), data(), restarts(), live(), zoom(from, to).
+  // page: bounds(), data(), before(), restarts(), live(), zoom(from, to).
   constructor(page) {
     this.charts = CHARTS.map((chart) => new Chart(chart, page));
     for (const chart of this.charts) document.getElementById(`charts-${chart.chart.place}`).append(chart.node);
@@ -237,6 +264,10 @@ export class Charts {
       colours = {};
       this.charts.forEach((chart) => chart.uplot?.redraw());
     });
+  }
+
+  resize() {
+    for (const chart of this.charts) chart.resize();
   }
 
   update(tables) {

@@ -19,6 +19,7 @@ export function parts(value, unit) {
     case 'bytes': return scaled(value, 1024, ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB']);
     case 'byterate': return scaled(value, 1024, ['B/s', 'KiB/s', 'MiB/s', 'GiB/s', 'TiB/s', 'PiB/s']);
     case 'rate': return [scaled(value, 1000, ['', 'k', 'M', 'G']).join(''), '/s'];
+    case 'seconds': return Math.abs(value) >= 86400 ? [scaled(value / 86400, 1000, ['', 'k', 'M']).join(''), 'days'] : [(value / 3600).toFixed(1), 'h'];
     case 'micros': {
       if (Math.abs(value) >= 999950) return [(value / 1e6).toFixed(1), 's'];
       if (Math.abs(value) >= 999.5) return [(value / 1e3).toFixed(1), 'ms'];
@@ -33,11 +34,9 @@ export function human(value, unit) {
   return suffix ? `${number} ${suffix}` : number;
 }
 
-// For axes: short, the unit without "a second", which the title says.
+// For axes: short, and with the unit; of a number of things the title names it.
 export function tick(value, unit) {
-  if (unit === 'byterate') return human(value, 'bytes').replace('iB', '').replace(' ', ' ');
-  if (unit === 'bytes') return human(value, 'bytes').replace('iB', '');
-  if (unit === 'rate') return parts(value, 'number')[0];
+  if (unit === 'rate') return `${parts(value, 'number')[0]}/s`;
   if (unit === 'percent') return `${value}%`;
   return human(value, unit);
 }
@@ -53,6 +52,12 @@ export function clock(ms, seconds = true) {
 export function day(ms) {
   const d = new Date(ms);
   return `${d.getDate()} ${months[d.getMonth()]}`;
+}
+
+// As an input of date and time has it.
+export function local(ms) {
+  const d = new Date(ms);
+  return `${d.getFullYear()}-${two(d.getMonth() + 1)}-${two(d.getDate())}T${clock(ms)}`;
 }
 
 export const moment = (ms) => `${day(ms)} ${clock(ms)}`;

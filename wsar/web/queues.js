@@ -2,6 +2,7 @@
 
 import { tone } from './figures.js';
 import { element, human } from './format.js';
+import { show } from './incident.js';
 import { drawSpark, spark } from './tiles.js';
 
 const BYTES = new Set(['output', 'held', 'mailbox_bytes']);
@@ -33,7 +34,9 @@ export class Queues {
     const made = { bar, line: spark(84, 20), ...Object.fromEntries(cells) };
     made.full = element('span', { class: 'num' });
     made.track = element('div', { class: 'track', role: 'img' }, bar);
-    made.node = element('tr', { id: `queue-${name}` }, element('th', { scope: 'row', text: name }), element('td', { class: 'fill' }, element('div', {}, made.track, made.full)),
+    const button = element('button', { type: 'button', class: 'link', text: name, title: 'What it means and what to do' });
+    button.addEventListener('click', () => show('queues', name, made.figures));
+    made.node = element('tr', { id: `queue-${name}` }, element('th', { scope: 'row' }, button), element('td', { class: 'fill' }, element('div', {}, made.track, made.full)),
       made.length, made.high, made.limit, element('td', { class: 'trend' }, made.line), made.state);
     return made;
   }
@@ -55,6 +58,7 @@ export class Queues {
       made.limit.textContent = row.limit > 0 ? human(row.limit, unit) : '–';
       made.limit.title = OF_ONE[name] ? 'of one client' : '';
       made.state.textContent = state;
+      made.figures = [['waits', made.length.textContent], ['full', made.full.textContent], ['most that ever waited', made.high.textContent], ['limit', made.limit.textContent]];
       drawSpark(made.line, mean[`queues.${name}.length`] ?? []);
       return made.node;
     });

@@ -15,7 +15,9 @@ async function ask(path) {
 
 export const now = () => ask('api/now');
 
-// Figures from `from` to `to` (milliseconds): {times, series: {id: {mean, max}}}.
+export const explain = () => ask('api/explain');
+
+// Figures from `from` to `to` (milliseconds): {times, series: {id: {mean, max}}, since}.
 export function history(ids, from, to, points) {
   const query = new URLSearchParams({ series: ids.join(','), from: Math.round(from), to: Math.round(to), points });
   return ask(`api/history?${query}`);

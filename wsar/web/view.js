@@ -8,6 +8,7 @@ const KEPT = 900000; // milliseconds of samples that are kept here
 const HOLE = 15000; // a page that slept longer asks for what it missed
 const POINTS = 600;
 const SPAN_MIN = 10000;
+export const DAY = 86400000;
 
 const none = () => ({ times: [], mean: {}, max: {} });
 
@@ -16,6 +17,9 @@ export class View {
     this.changed = changed;
     this.live = none();
     this.past = none();
+    this.before = none(); // the same time of yesterday
+    this.compares = false;
+    this.since = null; // since when anything is known
     this.now = null;
     this.error = '';
     this.asked = 0;
@@ -43,6 +47,7 @@ export class View {
     const hash = kind === 'range' ? `from=${mode.from}&to=${mode.to}` : `${kind}=${mode.span / 1000}`;
     history.replaceState(null, '', `#${hash}`);
     this.past = none();
+    this.before = none();
     this.error = '';
     if (kind === 'live') this.changed();
     else this.load();
@@ -58,6 +63,22 @@ export class View {
 
   data() {
     return this.mode.kind === 'live' ? this.live : this.past;
+  }
+
+  // Shows the same time of yesterday beneath, or no more. What is live is too short for that: then the last hour is shown.
+  compare(on) {
+    this.compares = on;
+    this.before = none();
+    if (on && this.mode.kind === 'live') this.show({ kind: 'last', span: 3600000 });
+    else if (on) this.load();
+    this.changed();
+  }
+
+  // Shows everything that is known.
+  async all() {
+    const end = this.now?.time ?? Date.now();
+    const { since } = await source.history(['overview.cpu'], end - SPAN_MIN, end, 1);
+    if (since) this.show({ kind: 'range', from: Math.min(since, end - SPAN_MIN), to: end });
   }
 
   // Moves by a part of what is shown, or zooms.
@@ -80,10 +101,14 @@ export class View {
     const [from, to] = this.bounds();
     document.body.classList.toggle('waiting', this.past.times.length === 0);
     try {
-      const found = await source.history(ids(this.now?.tables ?? {}), from, to, POINTS);
+      const wanted = ids(this.now?.tables ?? {});
+      const found = await source.history(wanted, from, to, POINTS);
+      const before = this.compares ? await source.history(wanted, from - DAY, to - DAY, POINTS) : null;
       // Something else may have been asked for meanwhile.
       if (asked !== this.asked) return;
       this.past = columns(found);
+      this.before = before ? columns(before) : none();
+      this.since = found.since;
       this.troubles = found.troubles;
       this.error = '';
     } catch (error) {

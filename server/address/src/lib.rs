@@ -2,7 +2,8 @@
 
 #![forbid(unsafe_code)]
 
-use std::net::IpAddr;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A block of addresses in eight bytes. Blocks of different kinds are never equal.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -36,6 +37,27 @@ impl Block {
             IpAddr::V6(v6) => Block((v6.to_bits() >> 80) as u64 | IPV6_NETWORK),
         }
     }
+
+    /// Tells blocks apart.
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+}
+
+/// `192.0.2.1`, `2001:db8::/64`; of networks `192.0.2.0/24`, `2001:db8::/48`.
+impl fmt::Display for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const KIND: u64 = 0xff00_0000_0000_0000;
+        let v6 = |bits: u64, shift: u32| Ipv6Addr::from_bits(u128::from(bits) << shift);
+        match self.0 {
+            bits if bits >> 32 == IPV4 >> 32 => write!(f, "{}", Ipv4Addr::from_bits(bits as u32)),
+            bits if bits & KIND == IPV4_NETWORK => {
+                write!(f, "{}/24", Ipv4Addr::from_bits((bits as u32) << 8))
+            }
+            bits if bits & KIND == IPV6_NETWORK => write!(f, "{}/48", v6(bits & !KIND, 80)),
+            bits => write!(f, "{}/64", v6(bits, 64)),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -62,6 +84,21 @@ mod tests {
         assert_ne!(network("2001:db8:0:1::1"), network("2001:db8:1:1::1"));
         assert_eq!(network("::ffff:10.0.0.1"), network("10.0.0.255"));
         assert_ne!(network("10.0.0.1"), network("10.0.1.1"));
+    }
+
+    #[test]
+    fn a_block_is_written_as_the_addresses_that_are_in_it() {
+        let table = [
+            ("192.0.2.7", "192.0.2.7", "192.0.2.0/24"),
+            ("::ffff:192.0.2.7", "192.0.2.7", "192.0.2.0/24"),
+            ("255.255.255.255", "255.255.255.255", "255.255.255.0/24"),
+            ("2001:db8:1:2::7", "2001:db8:1:2::/64", "2001:db8:1::/48"),
+            ("::1", "::/64", "::/48"),
+        ];
+        for (address, block, network) in table {
+            assert_eq!(Block::of(ip(address)).to_string(), block);
+            assert_eq!(Block::network(ip(address)).to_string(), network);
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
-use whimbrel_storage::directory::UserId;
+use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::log::{Flags, Log, Message, Options, Origin, verify};
 
 const MESSAGES: u64 = 40;
@@ -34,9 +34,9 @@ fuzz_target!(|data: &[u8]| {
     let mut log = open().logs.remove(0);
     for number in 0..MESSAGES {
         let origin = Origin { stream: 1, number: number as u32 };
-        let user = UserId::new(number % 3);
+        let user = ActorId::user(number % 3);
         let payload = payload(number);
-        let message = Message { user, time_ms: number, flags: Flags::NONE, origin, payload: &payload };
+        let message = Message { actor: user, time_ms: number, flags: Flags::NONE, origin, payload: &payload };
         let sequence = log.append(&message).expect("there is room").sequence;
         if number % 5 == 0 {
             log.trim(user, sequence);
@@ -66,12 +66,12 @@ fuzz_target!(|data: &[u8]| {
     let opened = open();
     assert_eq!(verified.logs[0].messages, opened.report.messages);
     let log = &opened.logs[0];
-    for user in log.users() {
+    for user in log.actors() {
         let mut last = None;
         for record in log.pending(user) {
             let record = record.expect("what waits after opening can be read");
             let number = u64::from(record.origin.number);
-            assert!(number % 3 == user.get() && record.time_ms == number, "an invented message");
+            assert!(number % 3 == user.number() && record.time_ms == number, "an invented message");
             assert_eq!(record.payload, payload(number), "an invented message");
             assert!(last.replace(number) < Some(number), "out of order");
         }

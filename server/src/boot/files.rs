@@ -7,10 +7,12 @@ use std::path::Path;
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::data::{self, Settled};
-use whimbrel_storage::directory::{Directory, Options, UserId};
-use whimbrel_storage::log::{Log, Opened, Progress};
+use whimbrel_storage::directory::{Directory, Options};
+use whimbrel_storage::log::{self, Log, Opened, Progress};
 
+use crate::clock;
 use crate::config::Config;
 use crate::notify;
 use crate::running::error::BootError;
@@ -50,7 +52,7 @@ pub(super) fn open_logs(
     // Asked for only when the number of workers has changed since the last run.
     let homes = OnceLock::new();
     let home =
-        |user: UserId| homes.get_or_init(|| homes_of_all(directory, seed, workers)).get(&user).copied();
+        |user: ActorId| homes.get_or_init(|| homes_of_all(directory, seed, workers)).get(&user).copied();
     let told = Mutex::new(Instant::now());
     let progress = |progress: Progress| {
         let mut told = told.lock().expect("nothing panics while it holds this lock");
@@ -62,7 +64,8 @@ pub(super) fn open_logs(
         }
     };
     let path = config.data.join(data::LOG);
-    let mut opened = Log::open_all_locked(&path, &config.log_options(), workers, &home, &progress, lock)?;
+    let options = log::Options { now_ms: clock::unix_milliseconds(), ..config.log_options() };
+    let mut opened = Log::open_all_locked(&path, &options, workers, &home, &progress, lock)?;
     let report = &opened.report;
     for damage in &report.damage {
         tracing::error!(
@@ -97,7 +100,7 @@ fn tell_dropped(settled: &Settled) {
 }
 
 /// The home worker of every account.
-fn homes_of_all(directory: &Directory, seed: u64, workers: usize) -> HashMap<UserId, usize> {
+fn homes_of_all(directory: &Directory, seed: u64, workers: usize) -> HashMap<ActorId, usize> {
     let mut homes = HashMap::new();
     let mut after: Option<String> = None;
     loop {

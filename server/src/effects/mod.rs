@@ -116,7 +116,9 @@ impl<S: 'static> Effects<S> {
         if home == env.worker && !self.follows_presence(d) {
             self.here(env).stanza(d);
         } else {
-            self.links.to(home).stanza(d);
+            let batch = self.links.to(home);
+            batch.stanza(d);
+            batch.note_received(self.out.times.received());
         }
     }
 

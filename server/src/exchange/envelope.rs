@@ -4,6 +4,9 @@
 //! and at most one wake-up for everything that happened. The texts of all envelopes of a batch lie in one
 //! buffer, and emptied batches go back to their sender, so the steady path allocates nothing.
 
+use std::time::Instant;
+
+use crate::runtime::deliveries;
 use crate::runtime::driver::ConnId;
 use crate::session::Migration;
 use crate::stanza::{Delivery, Kind, Ticket, Traits, Type};
@@ -164,6 +167,8 @@ pub struct Batch {
     bytes: Vec<u8>,
     /// Recipients of the broadcasts among them.
     recipients: usize,
+    /// When the oldest of the stanzas was received.
+    received: Option<Instant>,
 }
 
 impl Batch {
@@ -176,6 +181,16 @@ impl Batch {
     /// Letters and recipients of broadcasts in a batch of which it takes no more: what one worker hands another is
     /// read in small pieces.
     pub const RECIPIENTS_MAX: usize = 256;
+
+    /// A stanza in it was received then.
+    pub fn note_received(&mut self, at: Option<Instant>) {
+        self.received = deliveries::oldest(self.received, at);
+    }
+
+    /// When the oldest of its stanzas was received; the batch forgets it.
+    pub fn take_received(&mut self) -> Option<Instant> {
+        self.received.take()
+    }
 
     /// Whether it takes no further envelope.
     pub fn is_full(&self) -> bool {

@@ -212,6 +212,7 @@ impl Server {
         for queue in &self.commands {
             queue.give(Command::Reconfigure(new.clone()));
         }
+        self.shared.stats.server[0].reloads.add(1);
         Ok(())
     }
 

@@ -10,10 +10,12 @@
 //!
 //! | module | what it is |
 //! | --- | --- |
+//! | [`deliveries`] | how long messages take through the server |
 //! | [`outbox`] | what one iteration wants sent |
 //! | [`work`] | what work costs, in units that are the same everywhere |
 //! | [`driver`], [`gauge`], [`mailbox`], [`platform`], [`timer`] | of `whimbrel-net` |
 
+pub mod deliveries;
 pub mod outbox;
 pub mod work;
 

@@ -6,9 +6,10 @@
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
+use crate::runtime::deliveries::{Deliveries, Lot};
 use crate::runtime::driver::{CloseHow, ConnId};
 
-/// Room for so many entries, 64 bytes each, is kept for the next iteration. What an iteration with more of them needed
+/// Room for so many entries, 96 bytes each, is kept for the next iteration. What an iteration with more of them needed
 /// is given back: thousands of sessions that are quiet again hold nothing here.
 const ENTRIES_KEPT_MAX: usize = 256;
 
@@ -45,6 +46,8 @@ pub struct Entry {
     pub plain: Vec<u8>,
     /// Bytes for the peer, after TLS (handshake records); they go first.
     pub wire: Vec<u8>,
+    /// Messages among the bytes for the peer that are timed.
+    pub messages: Lot,
     /// What to do afterwards.
     pub action: Action,
 }
@@ -57,6 +60,8 @@ pub struct Outbox {
     spare: Vec<Vec<u8>>,
     /// Bytes of earlier iterations that the driver still has, of connections of which it has any.
     with_driver: HashMap<ConnId, u32, FixedState>,
+    /// How long messages take.
+    pub times: Deliveries,
 }
 
 impl Outbox {
@@ -73,7 +78,13 @@ impl Outbox {
         }
         self.slots[index] = u32::try_from(self.entries.len()).expect("fewer entries than connections");
         let plain = self.spare.pop().unwrap_or_default();
-        self.entries.push(Entry { conn, plain, wire: Vec::new(), action: Action::None });
+        self.entries.push(Entry {
+            conn,
+            plain,
+            wire: Vec::new(),
+            messages: Lot::default(),
+            action: Action::None,
+        });
         self.entries.last_mut().expect("pushed in the line above")
     }
 
@@ -85,6 +96,13 @@ impl Outbox {
     fn written(&self, conn: ConnId) -> Option<&Entry> {
         let slot = self.slots.get(conn.index as usize).copied().unwrap_or(NO_SLOT);
         self.entries.get(slot as usize).filter(|entry| entry.conn == conn)
+    }
+
+    /// A message was written to a connection, or was to be.
+    pub fn note_message(&mut self, conn: ConnId) {
+        if let Some(received) = self.times.received() {
+            self.entry(conn).messages.add(received);
+        }
     }
 
     /// Bytes in that buffer so far.

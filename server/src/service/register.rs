@@ -3,8 +3,9 @@
 
 use std::num::NonZeroU32;
 
+use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::credentials::Credentials;
-use whimbrel_storage::directory::{DirectoryError, Item, UserId, WriteTransaction};
+use whimbrel_storage::directory::{DirectoryError, Item, WriteTransaction};
 
 use crate::env::Env;
 use crate::service::{Begun, Committed, Reply, Request, Scopes, Service};
@@ -107,7 +108,7 @@ fn remove(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -
 
 /// What was known of an account that is deleted, for what follows from that.
 pub struct Removed {
-    id: UserId,
+    id: ActorId,
     items: Vec<Item>,
 }
 

@@ -96,7 +96,7 @@ impl World {
         let mut waiting = BTreeSet::new();
         for worker in &self.workers {
             let log = worker.core().actors().ledger.log();
-            for record in log.users().flat_map(|user| log.pending(user)) {
+            for record in log.actors().flat_map(|user| log.pending(user)) {
                 let record = record.map_err(|damage| damage.to_string())?;
                 let kept = record::decode(record.payload).ok_or("a record cannot be read")?;
                 let message = Element::parse(kept.stanza).map_err(|_| "a record holds no stanza")?;

@@ -83,7 +83,11 @@ impl Machine {
         let throttle = Throttle::new(limits, words.throttle);
         let count = settings.workers;
         // The time of a world is not that of the system: all streams are young.
-        let options = whimbrel_storage::log::Options { resume_window_ms: u64::MAX, ..config.log_options() };
+        let options = whimbrel_storage::log::Options {
+            resume_window_ms: u64::MAX,
+            now_ms: TIME_AT_START_MS + now.0,
+            ..config.log_options()
+        };
         // The number of workers never changes.
         let opened = Log::open_all(&config.data.join("log"), &options, count, &|_| None, &|_| {})
             .map_err(|error| error.to_string())?;

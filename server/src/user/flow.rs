@@ -116,7 +116,7 @@ impl<'a> Outgoing<'a> {
 
 /// Writes a stanza to a resource.
 pub fn write(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey, out: &Outgoing<'_>) {
-    let &Outgoing { class, bytes, .. } = out;
+    let &Outgoing { kind, class, bytes, .. } = out;
     if matches!(class, Class::Presence(_) | Class::Foreign)
         && !room::takes(actors, env, fx, key, class, bytes.len())
     {
@@ -140,6 +140,9 @@ pub fn write(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey,
         let entry = entry_of(actors, env, fx, key, &Outgoing { bytes: &bytes, ..*out });
         if let Some(sm) = actors.users.sm_mut(key) {
             sm.sent(entry, bytes.len());
+            if kind == Kind::Message {
+                fx.out.times.sent(sm.id().0, sm.sent_count());
+            }
         }
         fx.touched.push(key);
     } else if let Class::Record(sequence) = class {
@@ -152,6 +155,9 @@ pub fn write(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey,
         return;
     }
     fx.out.plain(conn).extend_from_slice(&bytes);
+    if kind == Kind::Message {
+        fx.out.note_message(conn);
+    }
     if managed && actors.users.sm_mut(key).is_some_and(StreamManagement::ask_for_bytes) {
         element::write_request(fx.out.plain(conn));
     }

@@ -152,11 +152,13 @@ pub fn hold(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey, 
 /// Sends everything that is held.
 pub fn release(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) {
     if let Some(held) = actors.users.resource_mut(key).held.take() {
+        let begun = fx.out.times.set_received(None);
         for Entry { kind, sender, stanza, .. } in &held.entries {
             let class = sender.as_deref().map_or(Class::Foreign, Class::Presence);
             let out = Outgoing { kind: *kind, class, urgency: Urgency::Now, bytes: stanza };
             flow::write(actors, env, fx, key, &out);
         }
+        let _ = fx.out.times.set_received(begun);
     }
 }
 

@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use whimbrel_storage::directory::UserId;
+use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::log::{
     AppendError, Appended, Backlog, Flags, Log, LogError, Message, Origin, Position, Sequence,
 };
@@ -32,7 +32,7 @@ pub struct Handed {
     /// Who got it.
     pub resource: ResourceKey,
     /// His account.
-    pub user: UserId,
+    pub user: ActorId,
     /// The message.
     pub sequence: Sequence,
 }
@@ -106,11 +106,11 @@ impl Ledger {
 
     /// Messages that wait for anybody of this worker.
     pub fn count_pending(&self) -> u64 {
-        self.log.users().filter_map(|user| self.log.backlog(user)).map(|backlog| backlog.messages).sum()
+        self.log.actors().filter_map(|user| self.log.backlog(user)).map(|backlog| backlog.messages).sum()
     }
 
     /// Bytes of memory that what waits for an account takes: its index, and the counts of its senders.
-    pub fn index_bytes(&self, user: UserId) -> usize {
+    pub fn index_bytes(&self, user: ActorId) -> usize {
         self.log.index_bytes_of(user) + self.shares.bytes_of(user)
     }
 
@@ -120,14 +120,15 @@ impl Ledger {
     /// Nothing was appended, and nobody waits.
     pub fn append(
         &mut self,
-        user: UserId,
+        user: ActorId,
         time_ms: u64,
         payload: &[u8],
         ticket: Option<Ticket>,
         metrics: &WorkerMetrics,
     ) -> Result<Appended, AppendError> {
         let origin = ticket.map_or_else(Origin::default, |t| Origin { stream: t.stream.0, number: t.safe });
-        let appended = self.log.append(&Message { user, time_ms, flags: Flags::NONE, origin, payload })?;
+        let appended =
+            self.log.append(&Message { actor: user, time_ms, flags: Flags::NONE, origin, payload })?;
         metrics.log_appends.add(1);
         metrics.log_bytes.add(payload.len() as u64);
         metrics.log_pending.add(1);
@@ -144,7 +145,7 @@ impl Ledger {
     pub fn admit(
         &mut self,
         limits: &Limits,
-        of: (UserId, &Backlog),
+        of: (ActorId, &Backlog),
         request: &Request<'_>,
         sender_of: impl Fn(&str) -> Sender,
     ) -> Result<(), Refusal> {
@@ -152,13 +153,13 @@ impl Ledger {
     }
 
     /// Counts a message that was admitted and appended.
-    pub fn admitted(&mut self, user: UserId, request: &Request<'_>, metrics: &WorkerMetrics) {
+    pub fn admitted(&mut self, user: ActorId, request: &Request<'_>, metrics: &WorkerMetrics) {
         self.shares.added(user, request.from, request.sender, request.payload);
         metrics.offline_counted.set(self.shares.len() as u64);
     }
 
     /// An account is gone, with all that waits for it.
-    pub fn purge(&mut self, env: &Env, user: UserId) {
+    pub fn purge(&mut self, env: &Env, user: ActorId) {
         let metrics = env.metrics();
         self.shares.forget(user);
         metrics.offline_counted.set(self.shares.len() as u64);
@@ -167,7 +168,7 @@ impl Ledger {
     }
 
     /// A client has a message for good.
-    pub fn trim(&mut self, env: &Env, user: UserId, sequence: Sequence) {
+    pub fn trim(&mut self, env: &Env, user: ActorId, sequence: Sequence) {
         let (limits, metrics) = (&env.config.limits, env.metrics());
         let counted = !self.shares.is_empty();
         if counted {

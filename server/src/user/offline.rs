@@ -13,7 +13,8 @@
 //! written twice to a stream.
 
 use smallvec::SmallVec;
-use whimbrel_storage::directory::{DirectoryError, UserId};
+use whimbrel_storage::actor::ActorId;
+use whimbrel_storage::directory::DirectoryError;
 use whimbrel_storage::log::{AppendError, Appended, Sequence};
 
 use crate::env::Env;
@@ -99,7 +100,7 @@ pub fn keep(
     true
 }
 
-fn look_up(env: &Env, fx: &Effects, local: &str) -> Result<Option<UserId>, DirectoryError> {
+fn look_up(env: &Env, fx: &Effects, local: &str) -> Result<Option<ActorId>, DirectoryError> {
     fx.work.add(work::LOOK);
     env.shared.directory.account_id(local)
 }
@@ -110,7 +111,7 @@ fn append(
     env: &Env,
     fx: &mut Effects,
     d: &Delivery<'_>,
-    account: UserId,
+    account: ActorId,
     user: Option<UserKey>,
 ) -> Option<Appended> {
     let request = match admit(actors, env, fx, d, (account, user)) {
@@ -147,7 +148,7 @@ fn admit<'a>(
     env: &Env,
     fx: &mut Effects,
     d: &Delivery<'a>,
-    (account, user): (UserId, Option<UserKey>),
+    (account, user): (ActorId, Option<UserKey>),
 ) -> Result<Option<Request<'a>>, Refusal> {
     let Some(backlog) = actors.ledger.log().backlog(account) else { return Ok(None) };
     let limits = &env.config.limits;

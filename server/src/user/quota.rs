@@ -12,7 +12,8 @@
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use std::hash::BuildHasher;
-use whimbrel_storage::directory::{Item, Subscription, UserId};
+use whimbrel_storage::actor::ActorId;
+use whimbrel_storage::directory::{Item, Subscription};
 use whimbrel_storage::log::{Backlog, Log, Sequence};
 
 use crate::limits::Limits;
@@ -240,7 +241,7 @@ impl Table {
 #[derive(Debug, Default)]
 pub struct Shares {
     // Nobody chooses an account's number.
-    tables: HashMap<UserId, Box<Table>, foldhash::fast::FixedState>,
+    tables: HashMap<ActorId, Box<Table>, foldhash::fast::FixedState>,
     // What two names have in common here they share as strangers only, and as contacts only.
     hasher: foldhash::fast::FixedState,
 }
@@ -257,7 +258,7 @@ impl Shares {
     }
 
     /// Bytes of memory of an account's table.
-    pub fn bytes_of(&self, user: UserId) -> usize {
+    pub fn bytes_of(&self, user: ActorId) -> usize {
         self.tables.get(&user).map_or(0, |table| size_of::<Table>() + table.senders.allocation_size())
     }
 
@@ -276,7 +277,7 @@ impl Shares {
         &mut self,
         log: &Log,
         limits: &Limits,
-        (account, backlog): (UserId, &Backlog),
+        (account, backlog): (ActorId, &Backlog),
         request: &Request<'_>,
         sender_of: impl Fn(&str) -> Sender,
     ) -> Result<(), Refusal> {
@@ -315,14 +316,14 @@ impl Shares {
     }
 
     /// A message that was admitted is in the log.
-    pub fn added(&mut self, account: UserId, from: &str, sender: Sender, payload: usize) {
+    pub fn added(&mut self, account: ActorId, from: &str, sender: Sender, payload: usize) {
         if let Some(table) = self.tables.get_mut(&account) {
             table.add(self.hasher.hash_one(from), sender, Load::of(payload));
         }
     }
 
     /// A message is about to leave the log.
-    pub fn removing(&mut self, log: &Log, account: UserId, sequence: Sequence) {
+    pub fn removing(&mut self, log: &Log, account: ActorId, sequence: Sequence) {
         let Some(table) = self.tables.get_mut(&account).filter(|table| table.covers(sequence)) else {
             return;
         };
@@ -336,7 +337,7 @@ impl Shares {
     }
 
     /// Messages have left the log: so few are left, perhaps, that nobody need be counted.
-    pub fn removed(&mut self, limits: &Limits, account: UserId, left: Option<Backlog>) {
+    pub fn removed(&mut self, limits: &Limits, account: ActorId, left: Option<Backlog>) {
         let most = share(limits, limits.offline_percent_per_stranger);
         let few = |left: &Backlog| left.messages <= most.messages / 2 && left.bytes <= most.bytes / 2;
         if self.tables.contains_key(&account) && left.as_ref().is_none_or(few) {
@@ -345,7 +346,7 @@ impl Shares {
     }
 
     /// An account is gone.
-    pub fn forget(&mut self, account: UserId) {
+    pub fn forget(&mut self, account: ActorId) {
         self.tables.remove(&account);
     }
 
@@ -356,7 +357,7 @@ impl Shares {
 }
 
 /// Reads the senders of some more messages that were there before the table.
-fn learn(table: &mut Table, log: &Log, account: UserId, sender_of: impl Fn(&Table, &str) -> (u64, Sender)) {
+fn learn(table: &mut Table, log: &Log, account: ActorId, sender_of: impl Fn(&Table, &str) -> (u64, Sender)) {
     if table.learned >= table.born {
         return;
     }
@@ -380,7 +381,7 @@ fn learn(table: &mut Table, log: &Log, account: UserId, sender_of: impl Fn(&Tabl
 }
 
 /// Whether all was read: then nothing is unknown, though some may be without a sender.
-fn finish(table: &mut Table, log: &Log, account: UserId) {
+fn finish(table: &mut Table, log: &Log, account: ActorId) {
     if log
         .read(account, table.learned, 1)
         .next()

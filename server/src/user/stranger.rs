@@ -11,7 +11,7 @@
 //! its sender is told, whoever that is ([`offline`]). An ignored message takes the way of one that is kept, through the
 //! log and its commit, so that the acknowledgement of its sender's stream (XEP-0198) does not tell either.
 
-use whimbrel_storage::log::NOBODY;
+use whimbrel_storage::actor::ActorId;
 
 use crate::env::Env;
 use crate::router::answer;
@@ -67,11 +67,11 @@ fn pretend_to_keep(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Deliver
     record::encode(d, &mut payload);
     let now = env.unix_ms();
     let metrics = &env.shared.metrics[env.worker];
-    let appended = actors.ledger.append(NOBODY, now, &payload, d.ticket, metrics);
+    let appended = actors.ledger.append(ActorId::NOBODY, now, &payload, d.ticket, metrics);
     actors.payload = payload;
     match appended {
         Ok(appended) => {
-            actors.ledger.trim(env, NOBODY, appended.sequence);
+            actors.ledger.trim(env, ActorId::NOBODY, appended.sequence);
             fx.work.add(work::LOGGED);
             true
         }

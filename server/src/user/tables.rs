@@ -5,7 +5,7 @@ use hashbrown::HashTable;
 use slab::Slab;
 use smallvec::SmallVec;
 use std::hash::BuildHasher;
-use whimbrel_storage::directory::UserId;
+use whimbrel_storage::actor::ActorId;
 
 use crate::env::Env;
 use crate::runtime::driver::ConnId;
@@ -19,7 +19,7 @@ pub use crate::user::keys::{ResourceKey, UserKey};
 #[derive(Debug)]
 pub struct User {
     /// The account's number, under which the log knows it.
-    pub id: UserId,
+    pub id: ActorId,
     /// Localpart, normalised.
     pub local: Box<str>,
     /// His bound resources, oldest first.
@@ -199,7 +199,7 @@ impl Users {
     }
 
     /// The number of the account of a resource.
-    pub fn account_of(&self, key: ResourceKey) -> UserId {
+    pub fn account_of(&self, key: ResourceKey) -> ActorId {
         self.user(self.resource(key).user).id
     }
 
@@ -227,7 +227,7 @@ impl Users {
     /// Adds a resource, and its user when it is his first. `blocked` is read only then.
     pub fn insert(
         &mut self,
-        id: UserId,
+        id: ActorId,
         local: &str,
         name: &str,
         conn: ConnId,
@@ -320,9 +320,9 @@ mod tests {
     #[test]
     fn a_user_exists_exactly_while_he_has_a_resource() {
         let mut users = Users::new(SeedableRandomState::random());
-        let a = users.insert(UserId::new(1), "juliet", "balcony", conn(1), || None);
-        let b = users.insert(UserId::new(1), "juliet", "garden", conn(2), || unreachable!("read once"));
-        users.insert(UserId::new(2), "romeo", "orchard", conn(3), || None);
+        let a = users.insert(ActorId::user(1), "juliet", "balcony", conn(1), || None);
+        let b = users.insert(ActorId::user(1), "juliet", "garden", conn(2), || unreachable!("read once"));
+        users.insert(ActorId::user(2), "romeo", "orchard", conn(3), || None);
         assert_eq!(users.counts(), (2, 3));
         let juliet = users.find("juliet").unwrap();
         assert_eq!(users.find_resource(juliet, "garden"), Some(b));

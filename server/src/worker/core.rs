@@ -13,6 +13,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::busiest::Traffic;
 use crate::effects::End;
 use crate::env::Env;
 use crate::exchange::envelope::Envelope;
@@ -96,6 +97,10 @@ pub struct Core {
     pub(super) turns: RunQueue,
     /// Connections that were held for their output since it was last handed to the driver.
     pub(super) choked: Vec<ConnId>,
+    /// Who causes most.
+    pub(super) traffic: Traffic,
+    /// When its window began, in seconds.
+    pub(super) window_begun: u32,
 }
 
 impl Core {
@@ -125,6 +130,8 @@ impl Core {
             pumped_to: None,
             turns: RunQueue::default(),
             choked: Vec::new(),
+            traffic: Traffic::default(),
+            window_begun: 0,
             actors,
             env,
             fx,
@@ -297,6 +304,7 @@ impl Core {
     fn drained(&mut self, conn: ConnId) {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         let before = self.fx.out.set_with_driver(conn, 0);
+        self.fx.out.times.drained(conn);
         self.env.shared.metrics[self.env.worker].backlog_bytes.sub(before as u64);
         if let Phase::Bound(key) = session.phase {
             flow::drained(&mut self.actors, &self.env, &mut self.fx, key);
@@ -464,6 +472,7 @@ impl Core {
                     self.sample_memory();
                     self.rest_streams();
                     self.rest_tables();
+                    self.tell_busiest();
                     self.look_after_log();
                 }
                 Timer::DrainEnd => self.close_all(),
@@ -567,6 +576,7 @@ pub(super) fn metrics_connection_opened(env: &Env) {
 
 pub(super) fn metrics_connection_closed(env: &Env, fx: &mut Effects, session: &Session) {
     let unsent = fx.out.set_with_driver(session.conn, 0);
+    fx.out.times.forget(session.conn);
     let metrics = env.metrics();
     metrics.connections.sub(1);
     metrics.backlog_bytes.sub(unsent as u64);

@@ -32,10 +32,13 @@ impl Core {
         due.rotate_left(first);
         let until = self.fx.work.spent() + PUMP_UNITS;
         let mut pumped = 0;
+        // What comes out of the log was received long ago.
+        let begun = self.fx.out.times.set_received(None);
         while pumped < due.len() && self.fx.work.spent() < until {
             offline::pump(&mut self.actors, &self.env, &mut self.fx, due[pumped]);
             pumped += 1;
         }
+        let _ = self.fx.out.times.set_received(begun);
         self.pumped_to = due.get(pumped).copied();
         due.drain(..pumped);
         // Who is due again in the next iteration has been noted meanwhile.

@@ -116,6 +116,9 @@ fn acknowledged(
             records.push(sequence);
         }
     })?;
+    if let Some(micros) = fx.out.times.acknowledged(sm.id().0, h) {
+        env.metrics().ack_latency.record(micros);
+    }
     for sequence in records {
         actors.ledger.trim(env, account, sequence);
     }

@@ -19,6 +19,7 @@
 //! | [`rounds`](self) | what the loop needs beside events |
 //! | [`places`](self) | room for connections that have not logged in |
 //! | [`sweep`](self) | idle clients |
+//! | [`busiest`](self) | which clients cause most |
 //! | [`bucket`](self) | what a connection and an account may ask for in the long run |
 //! | [`run_queue`](self) | connections whose input waits for its turn |
 //! | [`turn`](self) | whose input is handled when, and what holds it |
@@ -26,6 +27,7 @@
 //! | [`upgrade`] | letting go of everything for another program, and taking it over |
 
 mod bucket;
+mod busiest;
 pub mod command;
 pub mod core;
 mod held;
@@ -148,14 +150,12 @@ impl<D: Driver> Worker<D> {
     /// The driver itself is broken.
     pub fn turn(&mut self, timeout: Option<Duration>, clock: impl Fn() -> Millis) -> std::io::Result<()> {
         let core = &mut self.core;
-        let messages = core.env().metrics().messages_out.get();
         let (mut begun, mut events) = (None, 0);
         let before = core.effects().work.spent();
         core.begin_iteration();
         if !self.stalled && core.has_turns() {
             // Before the poll: what a quiet client sends is answered with this iteration's output, behind nobody's turn.
-            begun = Some(Instant::now());
-            core.set_now(clock());
+            begun = Some(begin(core, &clock));
             core.run_turns();
         }
         core.begin_poll();
@@ -165,14 +165,13 @@ impl<D: Driver> Worker<D> {
         } else {
             self.driver.poll(timeout, &mut |event| {
                 if begun.is_none() {
-                    begun = Some(Instant::now());
-                    core.set_now(clock());
+                    begun = Some(begin(core, &clock));
                 }
                 events += 1;
                 core.handle(event);
             })?;
         }
-        let begun = begun.unwrap_or_else(Instant::now);
+        let begun = begun.unwrap_or_else(|| begin(core, &clock));
         core.set_now(clock());
         core.run_timers();
         core.read_envelopes();
@@ -192,7 +191,7 @@ impl<D: Driver> Worker<D> {
         self.core.keep_messages();
         self.core.carry_out();
         self.apply();
-        self.core.time_messages(begun, messages);
+        self.core.time_messages();
         self.core.lift_choked();
         self.core.handed_over();
         self.control_accepting();
@@ -235,11 +234,12 @@ impl<D: Driver> Worker<D> {
     }
 
     fn apply_one(&mut self, entry: Entry) {
-        let Entry { conn, plain, wire, action } = entry;
+        let Entry { conn, plain, wire, messages, action } = entry;
         let closing = matches!(action, Action::Close(CloseHow::Flush));
         let bytes = self.core.seal(conn, plain, wire, closing);
         if !bytes.is_empty() {
             let backlog = self.driver.send(conn, bytes);
+            self.core.effects_mut().out.times.handed(conn, messages, backlog);
             if backlog > 0 {
                 self.core.backlog(conn, backlog);
             }
@@ -269,4 +269,12 @@ impl<D: Driver> Worker<D> {
             }
         }
     }
+}
+
+/// An iteration begins to handle what has come.
+fn begin(core: &mut Core, clock: &impl Fn() -> Millis) -> Instant {
+    let now = Instant::now();
+    core.set_now(clock());
+    core.effects_mut().out.times.begin(now);
+    now
 }

@@ -46,6 +46,16 @@ impl Core {
             let of_one = share::of_resource(&self.actors.inputs, &self.fx, resource);
             self.sample.found.add(of_one);
             self.sample.output_most = self.sample.output_most.max(of_one.output);
+            if of_one.output > 0
+                && let Some(session) = self.sessions.get(resource.conn)
+            {
+                let (backlog, waits) = (&mut self.traffic.backlog, of_one.output as u64);
+                backlog.add_address(session.peer, waits);
+                let account = self.actors.users.account_of(key);
+                backlog
+                    .accounts
+                    .add(account.raw(), waits, |name| self.actors.users.write_bare(&self.env, key, name));
+            }
             let sm = resource.flow.as_ref().and_then(|flow| flow.sm.as_ref());
             self.sample.commit_most = self.sample.commit_most.max(sm.map_or(0, |sm| sm.unsettled()));
             match resource.conn {
@@ -77,6 +87,7 @@ impl Core {
         // Peaks raise these at once; a round that has seen less takes them down again.
         metrics.backlog_fullest.set(sample.output_most as u64);
         metrics.log_waiting_fullest.set(sample.commit_most as u64);
+        self.env.shared.busiest.publish_backlog(self.env.worker, &mut self.traffic);
     }
 
     fn give_up(&mut self, pressure: Pressure, detached: Vec<ResourceKey>, clogged: Vec<ConnId>) {

@@ -49,10 +49,13 @@ impl Core {
         let until = self.fx.work.spent() + LETTER_UNITS;
         while self.fx.work.spent() < until {
             let Some((from, mut batch)) = self.fx.links.receive() else { return };
+            let received = batch.take_received();
+            let begun = self.fx.out.times.set_received(received);
             batch.open(|envelope| {
                 self.fx.work.add(work::LETTER);
                 self.read_envelope(envelope);
             });
+            let _ = self.fx.out.times.set_received(begun);
             self.fx.links.give_back(from, batch);
         }
     }
@@ -115,14 +118,10 @@ impl Core {
         self.fx.links.dispatch(metrics) || held
     }
 
-    /// Times the messages that an iteration has handed to the kernel: it began at `begun`, with `before` messages out.
-    pub fn time_messages(&self, begun: std::time::Instant, before: u64) {
-        let metrics = self.env.metrics();
-        let messages = metrics.messages_out.get().wrapping_sub(before);
-        if messages > 0 {
-            let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-            metrics.message_latency.record_many(micros, messages);
-        }
+    /// Times the messages that are with the kernel since the iteration began.
+    pub fn time_messages(&mut self) {
+        let latency = &self.env.shared.metrics[self.env.worker].message_latency;
+        self.fx.out.times.count(|micros, count| latency.record_many(micros, count));
     }
 
     /// Counts an iteration that found so many events.

@@ -2,6 +2,7 @@
 //! [`turn`](super)'s.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::time::Instant;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -32,6 +33,8 @@ pub(super) struct Waiting {
     pub(super) queued: bool,
     /// Work units that it may do in its next turn beyond the quantum: 0, or less by what it has done too much.
     pub(super) credit: i64,
+    /// When the oldest of the input was received.
+    pub(super) received: Option<Instant>,
 }
 
 impl Waiting {
@@ -130,6 +133,13 @@ impl RunQueue {
         waiting.input.extend_from_slice(bytes);
         self.bytes += bytes.len();
         true
+    }
+
+    /// Notes when input was received that is kept behind none.
+    pub(super) fn note_received(&mut self, conn: ConnId, at: Option<Instant>) {
+        if let Some(waiting) = self.waiting.get_mut(&conn) {
+            waiting.received = waiting.received.or(at);
+        }
     }
 
     /// Holds input that another program has held.

@@ -48,16 +48,25 @@ impl Core {
 
     fn serve(&mut self, conn: ConnId, bytes: &[u8]) {
         if self.turns.keep(conn, bytes) {
+            self.turns.note_received(conn, self.fx.out.times.received());
             return self.wait_for_turn(conn);
         }
         let begun = self.begin_turn();
-        let (rest, reason) = self.frames(conn, bytes, begun.work + QUANTUM);
+        let (rest, reason) = self.frames_of(conn, bytes, begun.work + QUANTUM);
         let Some(spent) = self.charge(conn, begun) else { return };
         if reason.is_none() && spent <= QUANTUM {
             return;
         }
         let credit = (QUANTUM as i64 - spent as i64).min(0);
-        self.turns.put(conn, Waiting { input: rest.to_vec(), credit, ..Waiting::default() });
+        self.turns.put(
+            conn,
+            Waiting {
+                input: rest.to_vec(),
+                credit,
+                received: self.fx.out.times.received(),
+                ..Waiting::default()
+            },
+        );
         self.wait(conn, reason);
     }
 
@@ -249,7 +258,10 @@ impl Core {
         }
         let begun = self.begin_turn();
         let input = std::mem::take(&mut waiting.input);
-        let (rest, reason) = self.frames(conn, &input[waiting.at..], begun.work + waiting.credit as u64);
+        let now = self.fx.out.times.received();
+        let _ = self.fx.out.times.set_received(waiting.received.or(now));
+        let (rest, reason) = self.frames_of(conn, &input[waiting.at..], begun.work + waiting.credit as u64);
+        let _ = self.fx.out.times.set_received(now);
         let left = rest.len();
         let Some(spent) = self.charge(conn, begun) else { return };
         waiting.credit = (waiting.credit - spent as i64).min(0);
@@ -266,6 +278,7 @@ impl Core {
             };
         }
         waiting.at = 0;
+        waiting.received = None;
         self.turns.put(conn, waiting);
         self.turns.enqueue(conn);
         self.lift(conn, Holds::TURN);

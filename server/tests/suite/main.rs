@@ -16,6 +16,7 @@ mod account_memory;
 mod bad_input;
 mod binding;
 mod blocking;
+mod busiest;
 mod carbons;
 mod counters;
 mod csi;

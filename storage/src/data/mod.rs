@@ -14,7 +14,7 @@
 //!   waits for accounts that are not there is dropped.
 //!
 //! Two copies of one data set that have both gone on cannot be told apart by this. The numbers themselves see to that: see
-//! [`UserId`].
+//! [`ActorId`].
 
 mod backup;
 #[cfg(test)]
@@ -25,8 +25,9 @@ use std::path::{Path, PathBuf};
 
 use ring::rand::{SecureRandom, SystemRandom};
 
-use crate::directory::{self, Directory, DirectoryError, UserId, run_inline};
-use crate::log::{self, Log, LogError, NOBODY, Opened, Owner};
+use crate::actor::ActorId;
+use crate::directory::{self, Directory, DirectoryError, run_inline};
+use crate::log::{self, Log, LogError, Opened, Owner};
 
 pub use backup::{BackedUp, backup};
 
@@ -197,18 +198,18 @@ pub fn forget_log(directory: &Directory) -> Result<(), DataError> {
 }
 
 fn drop_orphans(directory: &Directory, logs: &mut [Log], ever: u64) -> Result<Settled, DataError> {
-    let mut gone: HashSet<UserId> = logs.iter().flat_map(Log::users).collect();
+    let mut gone: HashSet<ActorId> = logs.iter().flat_map(Log::actors).collect();
     if gone.is_empty() {
         return Ok(Settled::default());
     }
     directory.for_each_account(|account| {
         gone.remove(&account);
     })?;
-    let orphans = gone.iter().filter(|user| **user != NOBODY).count() as u64;
+    let orphans = gone.iter().filter(|actor| **actor != ActorId::NOBODY).count() as u64;
     let mut settled = Settled { orphans, ..Settled::default() };
-    settled.never_had = gone.iter().filter(|user| user.count() > ever).count() as u64;
+    settled.never_had = gone.iter().filter(|actor| actor.count() > ever).count() as u64;
     for log in logs.iter_mut().filter(|_| !gone.is_empty()) {
-        settled.messages += log.drop_orphans(&|user| !gone.contains(&user)).messages;
+        settled.messages += log.drop_orphans(&|actor| !gone.contains(&actor)).messages;
         log.commit_now()?;
     }
     Ok(settled)

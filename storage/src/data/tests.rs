@@ -38,7 +38,7 @@ fn open_directory(data: &Path) -> Directory {
     Directory::open(&data.join(DIRECTORY), &options).expect("the directory opens")
 }
 
-fn add(directory: &Directory, local: &str) -> UserId {
+fn add(directory: &Directory, local: &str) -> ActorId {
     let keys = Credentials::derive("secret", NonZeroU32::MIN).expect("keys");
     let name = local.to_owned();
     assert!(run_inline(directory, Box::new(move |t| t.create_account(&name, &keys))).expect("it is made"));
@@ -46,18 +46,23 @@ fn add(directory: &Directory, local: &str) -> UserId {
 }
 
 impl Served {
-    fn add(&self, local: &str) -> UserId {
+    fn add(&self, local: &str) -> ActorId {
         add(&self.directory, local)
     }
 
-    fn send(&mut self, user: UserId) {
-        let message =
-            Message { user, time_ms: 1, flags: Flags::NONE, origin: Origin::default(), payload: b"private" };
+    fn send(&mut self, user: ActorId) {
+        let message = Message {
+            actor: user,
+            time_ms: 1,
+            flags: Flags::NONE,
+            origin: Origin::default(),
+            payload: b"private",
+        };
         self.opened.logs[0].append(&message).expect("there is room");
         self.opened.logs[0].commit_now().expect("it is committed");
     }
 
-    fn waiting(&self, user: UserId) -> usize {
+    fn waiting(&self, user: ActorId) -> usize {
         self.opened.logs[0].pending(user).count()
     }
 
@@ -69,7 +74,7 @@ impl Served {
 }
 
 /// A data directory of two accounts, each with a message, and its two numbers.
-fn with_messages() -> (TempDir, PathBuf, [UserId; 2]) {
+fn with_messages() -> (TempDir, PathBuf, [ActorId; 2]) {
     let folder = tempfile::tempdir().expect("a folder");
     let data = folder.path().join("data");
     fs::create_dir(&data).expect("a folder");
@@ -173,11 +178,11 @@ fn parts_of_two_copies_that_have_gone_on_deliver_nothing_to_others() {
     let copy = folder.path().join("copy");
     copy_all(&data, &copy);
     let mut served = serve(&data).expect("it goes on");
-    let here: Vec<UserId> = (0..20).map(|number| served.add(&format!("here{number}"))).collect();
+    let here: Vec<ActorId> = (0..20).map(|number| served.add(&format!("here{number}"))).collect();
     here.iter().for_each(|number| served.send(*number));
     served.stop();
     let served = serve(&copy).expect("so does the copy");
-    let there: Vec<UserId> = (0..20).map(|number| served.add(&format!("there{number}"))).collect();
+    let there: Vec<ActorId> = (0..20).map(|number| served.add(&format!("there{number}"))).collect();
     served.stop();
     fs::remove_dir_all(data.join(DIRECTORY)).expect("it is removed");
     fs::rename(copy.join(DIRECTORY), data.join(DIRECTORY)).expect("it is moved");

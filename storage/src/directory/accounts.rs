@@ -4,17 +4,21 @@ use std::ops::Bound;
 
 use zeroize::Zeroizing;
 
+use crate::actor::{ActorId, COUNT_SHIFT};
 use crate::credentials::{Credentials, Look};
 use crate::jid::PART_BYTES_MAX;
 
 use super::codec::{Decoder, Encoder};
 use super::error::DirectoryError;
-use super::key::{AccountId, COUNT_SHIFT, Key, UserId, size_error, text_of};
+use super::key::{Key, size_error, text_of};
 use super::tables::{Table, View, damaged};
 use super::{Directory, WriteTransaction};
 
 /// In `meta`: how many accounts were ever made.
 pub(super) const KEY_LAST_ACCOUNT: &[u8] = b"last_account";
+
+/// Accounts that can ever be made.
+const COUNT_MAX: u64 = (1 << COUNT_SHIFT) - 1;
 
 /// Tells the credentials of an account from those it had before or gets later. Says nothing about them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -48,7 +52,7 @@ impl CredentialsStamp {
 
 /// An account as it lies in the map.
 struct Record<'v> {
-    id: AccountId,
+    id: ActorId,
     local: &'v str,
     credentials: &'v [u8],
 }
@@ -56,7 +60,7 @@ struct Record<'v> {
 impl<'v> Record<'v> {
     fn decode(key: &'v [u8], value: &'v [u8]) -> Result<Self, &'static str> {
         let mut fields = Decoder::open(key, value)?;
-        let id = AccountId(fields.number()?);
+        let id = ActorId::from_raw(fields.number()?);
         let local = match text_of(key, 0)? {
             Some(local) => local,
             None => fields.text()?,
@@ -66,11 +70,11 @@ impl<'v> Record<'v> {
         Ok(Self { id, local, credentials })
     }
 
-    fn encode(key: &Key, id: AccountId, local: &str, credentials: &Credentials) -> Zeroizing<Vec<u8>> {
+    fn encode(key: &Key, id: ActorId, local: &str, credentials: &Credentials) -> Zeroizing<Vec<u8>> {
         let credentials = credentials.encode();
         let long = if key.is_hashed() { 4 + local.len() } else { 0 };
         let mut fields = Encoder::new(8 + long + 4 + credentials.len());
-        fields.number(id.0);
+        fields.number(id.raw());
         if key.is_hashed() {
             fields.text(local.as_bytes());
         }
@@ -88,29 +92,28 @@ pub struct Looks {
     pub last: Option<Vec<u8>>,
 }
 
-impl AccountId {
-    /// The number in a row of the table.
-    pub(super) fn of_record(key: &[u8], value: &[u8]) -> Result<Self, &'static str> {
-        Record::decode(key, value).map(|record| record.id)
-    }
+/// The account's actor in a row of the table.
+pub(super) fn actor_of(key: &[u8], value: &[u8]) -> Result<ActorId, &'static str> {
+    Record::decode(key, value).map(|record| record.id)
+}
 
-    /// The number of the account that is made as the `count`th. See [`AccountId`].
-    fn made(count: u64, local: &str, credentials: &Credentials) -> Result<Self, DirectoryError> {
-        let most = u32::MAX as usize;
-        let upper = u32::try_from(count).map_err(|_| DirectoryError::Size {
+/// The actor of the account that is made as the `count`th: see [`ActorId`].
+fn made(count: u64, local: &str, credentials: &Credentials) -> Result<ActorId, DirectoryError> {
+    if count > COUNT_MAX {
+        return Err(DirectoryError::Size {
             what: "the count of all accounts ever made",
             bytes: usize::try_from(count).unwrap_or(usize::MAX),
-            max: most,
-        })?;
-        let mut context = ring::digest::Context::new(&ring::digest::SHA256);
-        context.update(&count.to_le_bytes());
-        context.update(&(local.len() as u64).to_le_bytes());
-        context.update(local.as_bytes());
-        context.update(&credentials.encode());
-        let digest = context.finish();
-        let tag = u32::from_le_bytes(*digest.as_ref().first_chunk().expect("SHA-256 has 32 bytes"));
-        Ok(Self(u64::from(upper) << COUNT_SHIFT | u64::from(tag)))
+            max: COUNT_MAX as usize,
+        });
     }
+    let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+    context.update(&count.to_le_bytes());
+    context.update(&(local.len() as u64).to_le_bytes());
+    context.update(local.as_bytes());
+    context.update(&credentials.encode());
+    let digest = context.finish();
+    let tag = u32::from_le_bytes(*digest.as_ref().first_chunk().expect("SHA-256 has 32 bytes"));
+    Ok(ActorId::user(count << COUNT_SHIFT | u64::from(tag) & COUNT_MAX))
 }
 
 impl View<'_> {
@@ -120,7 +123,7 @@ impl View<'_> {
         if record.local == local { Ok(Some(record)) } else { Err(other_text(Table::Accounts, key)) }
     }
 
-    pub(super) fn account(&self, local: &str) -> Result<Option<AccountId>, DirectoryError> {
+    pub(super) fn account(&self, local: &str) -> Result<Option<ActorId>, DirectoryError> {
         let Some(key) = Key::account(local) else { return Ok(None) };
         Ok(self.account_record(&key, local)?.map(|record| record.id))
     }
@@ -134,10 +137,10 @@ impl View<'_> {
         }
     }
 
-    fn account_login(&self, local: &str) -> Result<Option<(UserId, CredentialsStamp)>, DirectoryError> {
+    fn account_login(&self, local: &str) -> Result<Option<(ActorId, CredentialsStamp)>, DirectoryError> {
         let Some(key) = Key::account(local) else { return Ok(None) };
         let record = self.account_record(&key, local)?;
-        Ok(record.map(|record| (record.id.into(), CredentialsStamp::of_bytes(record.credentials))))
+        Ok(record.map(|record| (record.id, CredentialsStamp::of_bytes(record.credentials))))
     }
 
     fn accounts(&self, after: Option<&str>, max: usize) -> Result<Vec<String>, DirectoryError> {
@@ -217,15 +220,15 @@ impl Directory {
     ///
     /// # Errors
     /// The directory cannot be read or is damaged.
-    pub fn account_id(&self, local: &str) -> Result<Option<UserId>, DirectoryError> {
-        self.read(|view| Ok(view.account(local)?.map(UserId::from)))
+    pub fn account_id(&self, local: &str) -> Result<Option<ActorId>, DirectoryError> {
+        self.read(|view| view.account(local))
     }
 
     /// The account's number, and the stamp of its credentials; `None`: there is no such account.
     ///
     /// # Errors
     /// The directory cannot be read or is damaged.
-    pub fn account_login(&self, local: &str) -> Result<Option<(UserId, CredentialsStamp)>, DirectoryError> {
+    pub fn account_login(&self, local: &str) -> Result<Option<(ActorId, CredentialsStamp)>, DirectoryError> {
         self.read(|view| view.account_login(local))
     }
 
@@ -278,15 +281,15 @@ impl WriteTransaction<'_> {
     ///
     /// # Errors
     /// The directory cannot be read or is damaged.
-    pub fn account_id(&self, local: &str) -> Result<Option<UserId>, DirectoryError> {
-        Ok(self.view().account(local)?.map(UserId::from))
+    pub fn account_id(&self, local: &str) -> Result<Option<ActorId>, DirectoryError> {
+        self.view().account(local)
     }
 
     /// The account's number, and the stamp of its credentials; `None`: there is no such account.
     ///
     /// # Errors
     /// The directory cannot be read or is damaged.
-    pub fn account_login(&self, local: &str) -> Result<Option<(UserId, CredentialsStamp)>, DirectoryError> {
+    pub fn account_login(&self, local: &str) -> Result<Option<(ActorId, CredentialsStamp)>, DirectoryError> {
         self.view().account_login(local)
     }
 
@@ -301,7 +304,7 @@ impl WriteTransaction<'_> {
             return Ok(false);
         }
         let count = self.view().counter(KEY_LAST_ACCOUNT)? + 1;
-        let id = AccountId::made(count, local, credentials)?;
+        let id = made(count, local, credentials)?;
         self.put_counter(KEY_LAST_ACCOUNT, count)?;
         self.put(Table::Accounts, key.bytes(), &Record::encode(&key, id, local, credentials))?;
         Ok(true)
@@ -339,7 +342,7 @@ impl WriteTransaction<'_> {
     }
 
     /// The account to write for.
-    pub(super) fn account(&self, local: &str) -> Result<AccountId, DirectoryError> {
+    pub(super) fn account(&self, local: &str) -> Result<ActorId, DirectoryError> {
         self.view().account(local)?.ok_or_else(|| DirectoryError::NoAccount { local: local.to_owned() })
     }
 

@@ -1,9 +1,10 @@
 //! What ties the directory to the log of messages beside it: the id of the data set, whether there is a log, and which
 //! numbers of accounts were given. See `crate::data`.
 
-use super::accounts::KEY_LAST_ACCOUNT;
+use crate::actor::ActorId;
+
+use super::accounts::{KEY_LAST_ACCOUNT, actor_of};
 use super::error::DirectoryError;
-use super::key::{AccountId, UserId};
 use super::tables::{Table, damaged};
 use super::{Directory, WriteTransaction};
 
@@ -30,7 +31,7 @@ impl Directory {
         self.read(|view| Ok(view.counter(KEY_HAS_LOG)? != 0))
     }
 
-    /// How many numbers of accounts were ever given: the next account's [`UserId::count`] is one more.
+    /// How many numbers of accounts were ever given: the next account's [`ActorId::count`] is one more.
     ///
     /// # Errors
     /// The directory cannot be read or is damaged.
@@ -42,12 +43,11 @@ impl Directory {
     ///
     /// # Errors
     /// The directory cannot be read or is damaged; `tell` may have been told of some accounts then.
-    pub fn for_each_account(&self, mut tell: impl FnMut(UserId)) -> Result<(), DirectoryError> {
+    pub fn for_each_account(&self, mut tell: impl FnMut(ActorId)) -> Result<(), DirectoryError> {
         self.read(|view| {
             for row in view.all(Table::Accounts)? {
                 let (key, value) = row?;
-                let id = AccountId::of_record(key, value).map_err(damaged(Table::Accounts, key))?;
-                tell(id.into());
+                tell(actor_of(key, value).map_err(damaged(Table::Accounts, key))?);
             }
             Ok(())
         })

@@ -33,7 +33,7 @@ pub(super) const DATA_FILE: &str = "data.mdb";
 /// LMDB's table of readers.
 const READERS_FILE: &str = "lock.mdb";
 /// Format of the whole. Raised when an older release could no longer read the directory.
-const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 /// Reads that may be under way at the same time.
 const READERS_MAX: u32 = 1024;
 /// The map is not made smaller than this, however little address space there is.

@@ -45,7 +45,9 @@ pub enum DirectoryError {
     },
     /// It was written by a release with another format.
     #[error(
-        "the directory {path} has format {found}; this release reads format {known}: run the release that wrote it"
+        "the directory {path} has format {found}, which {} release wrote; this one reads format {known} and converts none: \
+         run the release that wrote it, or begin with a new data directory (`whimbrelctl user import` makes accounts)",
+        whose(*found, *known)
     )]
     UnknownFormat {
         /// The folder.
@@ -183,6 +185,11 @@ const ENFILE: i32 = 23;
 
 fn holder(pid: Option<u32>) -> String {
     pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+}
+
+/// Which release wrote a format.
+pub(crate) fn whose(found: u32, known: u32) -> &'static str {
+    if found < known { "an earlier" } else { "a later" }
 }
 
 impl DirectoryError {

@@ -1,20 +1,21 @@
 //! Keys of the tables.
 //!
-//! LMDB allows 511 bytes; a localpart may have 1,023 and a JID 3,071. So an account has a number, which stands
-//! for it in all other tables, and a text that is too long stands in its key with its first bytes and its SHA-256.
+//! LMDB allows 511 bytes; a localpart may have 1,023 and a JID 3,071. So an account is an actor with a number
+//! ([`ActorId`]), which stands for it in all other tables, and a text that is too long stands in its key with its first bytes and its SHA-256.
 //! The full text is then at the head of the value, and is compared when the value is read.
 //!
 //! ```text
 //! accounts              localpart (up to 479 bytes)  |  its first 479 bytes, SHA-256 (32)
-//! rosters, private      account (8, big endian), text (up to 471)  |  account, first 471 bytes, SHA-256 (32)
-//! removals              account, roster version (8, big endian)
+//! rosters, private      actor (8, big endian), text (up to 471)  |  actor, first 471 bytes, SHA-256 (32)
+//! removals              actor, roster version (8, big endian)
 //! registrations         the number's digits
 //! quotas                kind (1), keyed hash of what is counted (16)
-//! all others            account
+//! all others            actor
 //! ```
 //!
 //! The two forms cannot be confused: only the second has 511 bytes.
 
+use crate::actor::ActorId;
 use crate::jid::PART_BYTES_MAX;
 
 use super::error::DirectoryError;
@@ -25,57 +26,6 @@ const HASH_BYTES: usize = 32;
 
 /// Most bytes of a contact: the longest JID (RFC 7622 §3.1).
 pub const CONTACT_BYTES_MAX: usize = 3 * PART_BYTES_MAX + 2;
-
-/// The count of an account stands in the upper half of its number.
-pub(super) const COUNT_SHIFT: u32 = 32;
-
-/// Number of an account in this directory. Never used twice, not even for an account of the same name.
-///
-/// The upper half counts the accounts that were ever made; the lower half is taken from the hash of that, the name and
-/// the credentials (which have a random salt). So also when an older copy of the directory goes on beside a newer log,
-/// or parts of two copies that have both gone on are put together, no account has the number for which another
-/// account's messages lie in the log.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Ord, PartialOrd)]
-pub(super) struct AccountId(pub(super) u64);
-
-impl AccountId {
-    /// The key of what there is once for each account, and the prefix of all others.
-    pub(super) fn key(self) -> [u8; 8] {
-        self.0.to_be_bytes()
-    }
-}
-
-/// The number of an account, for what is kept of it outside the directory.
-///
-/// Never used twice, not even for an account of the same name, and not by another copy of the directory either.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Ord, PartialOrd, Hash)]
-pub struct UserId(u64);
-
-impl UserId {
-    /// From the number.
-    #[must_use]
-    pub const fn new(number: u64) -> Self {
-        Self(number)
-    }
-
-    /// The number.
-    #[must_use]
-    pub const fn get(self) -> u64 {
-        self.0
-    }
-
-    /// As which of all accounts ever made it was made. (Directories of early versions gave the count itself.)
-    #[must_use]
-    pub const fn count(self) -> u64 {
-        if self.0 >> COUNT_SHIFT == 0 { self.0 } else { self.0 >> COUNT_SHIFT }
-    }
-}
-
-impl From<AccountId> for UserId {
-    fn from(id: AccountId) -> Self {
-        Self(id.0)
-    }
-}
 
 /// A key, on the stack.
 pub(super) struct Key {
@@ -91,14 +41,14 @@ impl Key {
     }
 
     /// Of something that an account has many of, by a text. `None` when that is empty or longer than `max`.
-    pub(super) fn owned(account: AccountId, text: &str, max: usize) -> Option<Self> {
-        Self::new(&account.key(), text, max)
+    pub(super) fn owned(actor: ActorId, text: &str, max: usize) -> Option<Self> {
+        Self::new(&actor.key(), text, max)
     }
 
     /// Of a removal.
-    pub(super) fn removal(account: AccountId, version: u64) -> [u8; 16] {
+    pub(super) fn removal(actor: ActorId, version: u64) -> [u8; 16] {
         let mut key = [0; 16];
-        key[..8].copy_from_slice(&account.key());
+        key[..8].copy_from_slice(&actor.key());
         key[8..].copy_from_slice(&version.to_be_bytes());
         key
     }

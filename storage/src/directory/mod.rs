@@ -64,13 +64,14 @@ use std::sync::Arc;
 use heed::{Env, WithoutTls};
 
 pub(crate) use env::is_there;
+pub(crate) use error::whose;
 
 pub use accounts::{CredentialsStamp, Looks};
 pub use activity::LastActivity;
 pub use error::DirectoryError;
 pub use import::{ImportEvent, Imported, NewAccount};
 pub use item::{Item, ItemRef, Subscription};
-pub use key::{CONTACT_BYTES_MAX, UserId};
+pub use key::CONTACT_BYTES_MAX;
 pub use private::PRIVATE_NAME_BYTES_MAX;
 pub use registration::{NumberState, PendingPin, Quota, QuotaKey};
 pub use roster::{REMOVALS_MAX, RosterChanges};

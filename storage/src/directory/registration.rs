@@ -1,14 +1,7 @@
 //! Registrations by phone number that are under way, and what slows whoever guesses. What the values mean is the
 //! server's to say; here they are kept, so that they outlive a restart.
 //!
-//! ```text
-//! registrations   8  no new PIN before        8  no PIN at all before     8  forget it after
-//!                 4  strikes                  1  whether a device was superseded     16  its tag
-//!                 1  whether there is a PIN:  8  id   16 tag of the device   16 salt   32 hash
-//!                                             8  asked for    8  valid until     1  tries left
-//! quotas          8  until                    4  count
-//! ```
-//! All times are milliseconds since 1970.
+//! How they lie in the map is in docs/directory-format.md. All times are milliseconds since 1970.
 
 use std::ops::Bound;
 

@@ -9,11 +9,13 @@
 //! it has kept. `meta` therefore has the highest version that any deleted account's roster has reached, and a
 //! roster's first change goes on from there.
 
+use crate::actor::ActorId;
+
 use super::accounts::other_text;
 use super::codec::{Decoder, Encoder};
 use super::error::DirectoryError;
 use super::item::{Item, ItemRef, Subscription, decode_version};
-use super::key::{AccountId, CONTACT_BYTES_MAX, Key, size_error};
+use super::key::{CONTACT_BYTES_MAX, Key, size_error};
 use super::tables::{Table, View, damaged};
 use super::transaction::check_size;
 use super::version::{History, RosterVersion};
@@ -102,7 +104,7 @@ fn decode_removal<'v>(key: &[u8], value: &'v [u8]) -> Result<(u64, &'v str), &'s
 
 impl<'t> View<'t> {
     /// `None` for a roster that was never changed.
-    fn roster_state(&self, account: AccountId) -> Result<Option<State>, DirectoryError> {
+    fn roster_state(&self, account: ActorId) -> Result<Option<State>, DirectoryError> {
         let key = account.key();
         match self.get(Table::RosterStates, &key)? {
             Some(value) => State::decode(&key, value).map(Some).map_err(damaged(Table::RosterStates, &key)),
@@ -142,7 +144,7 @@ impl<'t> View<'t> {
         }
     }
 
-    fn item_of(&self, account: AccountId, contact: &str) -> Result<Option<Item>, DirectoryError> {
+    fn item_of(&self, account: ActorId, contact: &str) -> Result<Option<Item>, DirectoryError> {
         let Some(key) = Key::owned(account, contact, CONTACT_BYTES_MAX) else { return Ok(None) };
         let Some(value) = self.get(Table::Rosters, key.bytes())? else { return Ok(None) };
         let item = Item::decode(key.bytes(), value).map_err(damaged(Table::Rosters, key.bytes()))?;
@@ -151,7 +153,7 @@ impl<'t> View<'t> {
 
     fn removals(
         &self,
-        account: AccountId,
+        account: ActorId,
     ) -> Result<impl Iterator<Item = Result<(u64, &'t str), DirectoryError>> + use<'t>, DirectoryError> {
         Ok(self.prefixed(Table::Removals, &account.key())?.map(|row| {
             let (key, value) = row?;
@@ -354,7 +356,7 @@ impl WriteTransaction<'_> {
     }
 
     /// The state with the next version.
-    fn next_state(&self, account: AccountId) -> Result<State, DirectoryError> {
+    fn next_state(&self, account: ActorId) -> Result<State, DirectoryError> {
         let mut state = match self.view().roster_state(account)? {
             Some(state) => state,
             None => {
@@ -367,7 +369,7 @@ impl WriteTransaction<'_> {
         Ok(state)
     }
 
-    fn put_state(&mut self, account: AccountId, state: &State) -> Result<(), DirectoryError> {
+    fn put_state(&mut self, account: ActorId, state: &State) -> Result<(), DirectoryError> {
         let key = account.key();
         self.put(Table::RosterStates, &key, &state.encode(&key))
     }
@@ -375,7 +377,7 @@ impl WriteTransaction<'_> {
     /// A contact that is back in the roster is no longer removed.
     fn forget_removal(
         &mut self,
-        account: AccountId,
+        account: ActorId,
         contact: &str,
         state: &mut State,
     ) -> Result<(), DirectoryError> {
@@ -393,7 +395,7 @@ impl WriteTransaction<'_> {
         Ok(())
     }
 
-    fn forget_oldest_removal(&mut self, account: AccountId, state: &mut State) -> Result<(), DirectoryError> {
+    fn forget_oldest_removal(&mut self, account: ActorId, state: &mut State) -> Result<(), DirectoryError> {
         let oldest = self.view().removals(account)?.next().transpose()?.map(|(version, _)| version);
         if let Some(version) = oldest {
             self.delete(Table::Removals, &Key::removal(account, version))?;
@@ -405,7 +407,7 @@ impl WriteTransaction<'_> {
     }
 
     /// Keeps the versions of a roster that is about to be deleted from being used again.
-    pub(super) fn retire_roster(&mut self, account: AccountId) -> Result<(), DirectoryError> {
+    pub(super) fn retire_roster(&mut self, account: ActorId) -> Result<(), DirectoryError> {
         let Some(state) = self.view().roster_state(account)? else { return Ok(()) };
         if state.version > self.view().counter(KEY_RETIRED_VERSION)? {
             self.put_counter(KEY_RETIRED_VERSION, state.version)?;

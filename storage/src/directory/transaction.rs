@@ -1,10 +1,11 @@
 //! A write transaction.
 
+use crate::actor::ActorId;
+
 use heed::RwTxn;
 
 use super::Inner;
 use super::error::{COMMIT, DirectoryError};
-use super::key::AccountId;
 use super::tables::{Table, View};
 
 /// Most bytes of one value: a vCard, private XML, a roster item, a block list.
@@ -53,7 +54,7 @@ impl<'a> WriteTransaction<'a> {
     }
 
     /// Deletes all that belongs to an account.
-    pub(super) fn delete_all(&mut self, table: Table, account: AccountId) -> Result<(), DirectoryError> {
+    pub(super) fn delete_all(&mut self, table: Table, account: ActorId) -> Result<(), DirectoryError> {
         // In pieces: a key read from the map is gone with the first change.
         const PIECE: usize = 1024;
         loop {

@@ -1,21 +1,13 @@
-//! Looking at logs without opening them: a copy, or those of a running server. Nothing is locked, nothing is written.
-//!
-//! The end of a live log moves while one looks; what was being written then counts as its tail.
+//! What logs hold, seen without opening them: see `journal::inspect`.
 
-use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::checkpoint;
-use super::error::{Damage, LogError};
-use super::files::{Files, System};
-use super::layout::Layout;
-use super::message::{Position, Record};
-use super::record::Kind;
-use super::replay::Replay;
-use super::scan::{End, FIRST_MISSING, Found, LAST_MISSING, View, scan};
-use super::segment::{FORMAT, HEADER_BYTES, Header, HeaderFault, Segment, base_of, likely_bytes};
-use super::shard::Identity;
-use crate::directory::UserId;
+use super::{Damage, LogError, Position, Record, Tail};
+use crate::actor::ActorId;
+use crate::journal::format::record::Kind;
+use crate::journal::inspect::{Look, look_at_all};
+use crate::journal::{ReaderSet, What};
+use crate::queue::Queue;
 
 /// What one log holds.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -30,9 +22,9 @@ pub struct LogStats {
     pub records: u64,
     /// Messages that wait.
     pub messages: u64,
-    /// Bytes of their records.
+    /// Bytes of their records; those of texts that they share once.
     pub bytes: u64,
-    /// Users for whom they wait.
+    /// Actors for whom they wait.
     pub users: u64,
     /// When the oldest that waits was received, in milliseconds since 1970.
     pub oldest_ms: Option<u64>,
@@ -40,26 +32,6 @@ pub struct LogStats {
     pub end: Position,
     /// Bytes after it that are in use: what a crash left, or what is being written.
     pub tail_bytes: u64,
-}
-
-/// Bytes after the last record that counts. They cannot be told apart: what a crash left unfinished, what a running server
-/// is about to commit, or damage in what was committed last, within the tenth of a second before nothing more came.
-/// Opening cuts them off.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error(
-    "the log file {} ends at byte {offset}; {bytes} bytes after it, {records} whole records among them, are an unfinished \
-     end, or damage in the very last commit: opening cuts them off",
-    path.display()
-)]
-pub struct Tail {
-    /// The file.
-    pub path: PathBuf,
-    /// Where in it.
-    pub offset: u64,
-    /// How many there are, up to the last that is not zero.
-    pub bytes: u64,
-    /// Whole records among them.
-    pub records: u64,
 }
 
 /// What [`verify`] found.
@@ -80,18 +52,20 @@ pub struct Dumped<'a> {
     pub shard: usize,
     /// Where it begins.
     pub position: Position,
-    /// `message`, `trim`, `trim-up-to`, `purge`, `mark` or `seal`.
+    /// `message`, `trim`, `trim-up-to`, `purge`, `mark`, `seal`, `body` or `reference`.
     pub kind: &'static str,
-    /// Whose it is; 0 for marks and seals.
-    pub user: UserId,
-    /// Its number, or that of what it is about.
+    /// Whose it is; [`ActorId::NOBODY`] for marks and seals.
+    pub actor: ActorId,
+    /// Its id, or that of what it is about.
     pub sequence: u64,
-    /// The message, of a message.
+    /// The message, or the body, that it is. A reference has its text elsewhere.
     pub message: Option<Record<'a>>,
-    /// Position of the user's message before it, as it was then; 0 for none.
+    /// Position of the actor's message before it, as it was then; 0 for none.
     pub previous: Position,
-    /// It is a message and waits.
+    /// It is a message, or a reference, and waits.
     pub waits: bool,
+    /// Compaction has written it again.
+    pub is_moved: bool,
 }
 
 /// Reads all records of the logs in a folder and checks them.
@@ -100,8 +74,18 @@ pub struct Dumped<'a> {
 /// There are no logs, or they cannot be read at all.
 pub fn verify(folder: &Path) -> Result<Verified, LogError> {
     let mut verified = Verified::default();
-    look_at_all(folder, &mut |look| {
-        verified.logs.push(look.stats());
+    look_at_all(folder, Queue::default, &mut |look| {
+        let lost = look.readers.take_dangling();
+        look.damage.extend(lost.into_iter().map(|(position, bytes)| {
+            let segment = look.segments.iter().rfind(|segment| segment.base <= position);
+            Damage {
+                path: segment.map_or_else(|| folder.to_owned(), |segment| segment.path.clone()),
+                offset: position - segment.map_or(0, |segment| segment.base),
+                bytes,
+                what: crate::queue::TEXT_GONE,
+            }
+        }));
+        verified.logs.push(stats_of(look));
         verified.damage.append(&mut look.damage);
         verified.tails.extend(look.tail());
         Ok(())
@@ -124,9 +108,9 @@ pub fn stats(folder: &Path) -> Result<Vec<LogStats>, LogError> {
 pub fn dump(folder: &Path, tell: &mut dyn FnMut(Dumped<'_>) -> bool) -> Result<Vec<Damage>, LogError> {
     let mut damage = Vec::new();
     let mut goes_on = true;
-    look_at_all(folder, &mut |look| {
+    look_at_all(folder, Queue::default, &mut |look| {
         damage.append(&mut look.damage);
-        look.tell_records(&mut |dumped| {
+        tell_records(look, &mut |dumped| {
             goes_on = goes_on && tell(dumped);
         });
         Ok(())
@@ -134,174 +118,50 @@ pub fn dump(folder: &Path, tell: &mut dyn FnMut(Dumped<'_>) -> bool) -> Result<V
     Ok(damage)
 }
 
-/// One log, read.
-pub(super) struct Look {
-    identity: Identity,
-    segments: VecDeque<Segment>,
-    damage: Vec<Damage>,
-    replay: Replay,
-    committed: u64,
-    end: End,
+fn tell_records(look: &Look<Queue>, tell: &mut dyn FnMut(Dumped<'_>)) {
+    look.tell_records(&mut |base, raw| {
+        let waits = raw.entry(base.0).is_some_and(|entry| match entry.what {
+            What::Message(_) | What::Reference { .. } => {
+                look.readers.waits_at(entry.actor, entry.sequence, entry.position)
+            }
+            _ => false,
+        });
+        tell(Dumped {
+            shard: look.identity.shard as usize,
+            position: Position(raw.position),
+            kind: raw.kind.name(),
+            actor: if matches!(raw.kind, Kind::Mark | Kind::Seal) { ActorId::NOBODY } else { raw.actor },
+            sequence: raw.sequence,
+            message: raw.text(),
+            previous: Position(raw.previous()),
+            waits,
+            is_moved: raw.moved_for() != ReaderSet::NONE,
+        });
+    });
 }
 
-fn look_at_all(
-    folder: &Path,
-    each: &mut dyn FnMut(&mut Look) -> Result<(), LogError>,
-) -> Result<(), LogError> {
-    let files = System;
-    let layout = Layout::read(&files, folder)?;
-    let layout = layout
-        .ok_or_else(|| LogError::io("read the logs in", folder, std::io::ErrorKind::NotFound.into()))?;
-    for (shard, log_id) in layout.log_ids.iter().enumerate() {
-        let identity = Identity { log_id: *log_id, shard: shard as u32, shards: layout.log_ids.len() as u32 };
-        each(&mut Look::new(&files, &layout.folder(folder, shard), identity)?)?;
-    }
-    Ok(())
-}
-
-impl Look {
-    /// Reads the log in a folder.
-    pub(super) fn new(files: &dyn Files, folder: &Path, identity: Identity) -> Result<Self, LogError> {
-        let mut damage = Vec::new();
-        let segments = view_segments(files, folder, &identity, &mut damage)?;
-        let mut replay = Replay { streams_since_ms: u64::MAX, ..Replay::default() };
-        let views = views(&segments);
-        let from = views.first().map_or(0, |view| view.base);
-        // A checkpoint is written when all before it is committed; whatever the records themselves say.
-        let path = folder.join(checkpoint::FILE);
-        let content = files.read(&path).map_err(|error| LogError::io("read", &path, error))?;
-        let known = content.and_then(|content| checkpoint::decode(&content, &identity));
-        let committed = known.as_ref().map_or(0, |checkpoint| checkpoint.position);
-        replay.first = known.and_then(|checkpoint| checkpoint.first());
-        if committed > views.last().map_or(0, |view| view.base + view.nominal) {
-            let path = folder.to_owned();
-            damage.push(Damage { path, offset: committed, bytes: 0, what: LAST_MISSING });
-        }
-        let end = scan(&views, identity.seed(), from, committed, &mut |found| match found {
-            Found::Record(raw) => {
-                replay.apply(&raw);
-            }
-            Found::Damage { segment, offset, bytes, what } => {
-                damage.push(Damage { path: segments[segment].path.clone(), offset, bytes, what });
-            }
-            Found::Gap { segment, bytes } => {
-                let what = "the segment before this one is missing";
-                damage.push(Damage { path: segments[segment].path.clone(), offset: 0, bytes, what });
-            }
-        });
-        if let Some(segment) = segments.front()
-            && let bytes @ 1.. = replay.missing_before(segment.base)
-        {
-            damage.push(Damage { path: segment.path.clone(), offset: 0, bytes, what: FIRST_MISSING });
-        }
-        drop(views);
-        Ok(Self { identity, segments, damage, replay, committed, end })
-    }
-
-    /// What lies after its end.
-    fn tail(&self) -> Option<Tail> {
-        let End { position, tail_bytes: bytes, tail_records: records, .. } = self.end;
-        let segment = self.segments.iter().find(|segment| position < segment.end())?;
-        let offset = position.saturating_sub(segment.base);
-        (bytes > 0).then(|| Tail { path: segment.path.clone(), offset, bytes, records })
-    }
-
-    fn tell_records(&self, tell: &mut dyn FnMut(Dumped<'_>)) {
-        let views = views(&self.segments);
-        let from = views.first().map_or(0, |view| view.base);
-        scan(&views, self.identity.seed(), from, self.committed, &mut |found| {
-            let Found::Record(raw) = found else { return };
-            let message = raw.message();
-            let slot = self.replay.index.get(raw.user, raw.sequence);
-            tell(Dumped {
-                shard: self.identity.shard as usize,
-                position: Position(raw.position),
-                kind: raw.kind.name(),
-                user: raw.user,
-                sequence: raw.sequence,
-                message,
-                previous: Position(if raw.kind == Kind::Message { raw.previous() } else { 0 }),
-                waits: message.is_some() && slot.is_some_and(|slot| slot.position == raw.position),
-            });
-        });
-    }
-
-    /// What it holds.
-    pub(super) fn stats(&self) -> LogStats {
-        let mut stats = LogStats {
-            shard: self.identity.shard as usize,
-            segments: self.segments.len() as u64,
-            segment_bytes: self.segments.iter().map(|segment| segment.bytes).sum(),
-            records: self.replay.records,
-            messages: self.replay.index.messages(),
-            users: self.replay.index.users().len() as u64,
-            end: Position(self.end.position),
-            tail_bytes: self.end.tail_bytes,
-            ..LogStats::default()
+/// What a log holds.
+fn stats_of(look: &Look<Queue>) -> LogStats {
+    let mut stats = LogStats {
+        shard: look.identity.shard as usize,
+        segments: look.segments.len() as u64,
+        segment_bytes: look.segments.iter().map(|segment| segment.bytes).sum(),
+        records: look.records,
+        messages: look.readers.messages(),
+        bytes: look.readers.held_bytes(),
+        users: look.readers.actors().len() as u64,
+        end: Position(look.end.position),
+        tail_bytes: look.end.tail_bytes,
+        ..LogStats::default()
+    };
+    look.tell_records(&mut |base, raw| {
+        let Some(entry) = raw.entry(base.0) else { return };
+        let (What::Message(Record { time_ms, .. }) | What::Reference { time_ms, .. }) = entry.what else {
+            return;
         };
-        self.tell_records(&mut |dumped| {
-            if let Some(record) = dumped.message.filter(|_| dumped.waits) {
-                stats.bytes += super::record::message_bytes(record.payload.len());
-                stats.oldest_ms =
-                    Some(stats.oldest_ms.map_or(record.time_ms, |oldest| oldest.min(record.time_ms)));
-            }
-        });
-        stats
-    }
-}
-
-fn views(segments: &VecDeque<Segment>) -> Vec<View<'_>> {
-    segments
-        .iter()
-        .map(|segment| {
-            let present = segment.map.len().min(segment.bytes as usize);
-            View { base: segment.base, nominal: segment.bytes, bytes: &segment.map.bytes()[..present] }
-        })
-        .collect()
-}
-
-/// Maps the segments of a log for reading. What opening would move away is reported and left out.
-fn view_segments(
-    files: &dyn Files,
-    folder: &Path,
-    identity: &Identity,
-    damage: &mut Vec<Damage>,
-) -> Result<VecDeque<Segment>, LogError> {
-    let mut segments: Vec<Segment> = Vec::new();
-    for name in files.list(folder).map_err(|error| LogError::io("read", folder, error))? {
-        let Some(named) = base_of(&name) else { continue };
-        let path = folder.join(&name);
-        let mut report = |bytes, what| damage.push(Damage { path: path.clone(), offset: 0, bytes, what });
-        let map = match files.view(&path) {
-            Ok(map) => map,
-            // The server has deleted it since.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-                report(0, "the file is empty");
-                continue;
-            }
-            Err(error) => return Err(LogError::io("read", &path, error)),
-        };
-        match Header::decode(map.bytes()) {
-            Ok(header) if header.log_id != identity.log_id => {
-                report(map.len() as u64, "it is a segment of another log");
-            }
-            Ok(header) => {
-                if header.base != named {
-                    report(0, "it holds another segment than its name tells; it is read as what it is");
-                }
-                segments.push(Segment::new(header.base, header.bytes, &path, map));
-            }
-            Err(HeaderFault::Format(found)) => {
-                return Err(LogError::UnknownFormat { path, found, known: FORMAT });
-            }
-            Err(HeaderFault::Bad(what)) => {
-                report(HEADER_BYTES as u64, what);
-                segments.push(Segment::new(named, likely_bytes(map.len()), &path, map));
-            }
+        if look.readers.waits_at(entry.actor, entry.sequence, entry.position) {
+            stats.oldest_ms = Some(stats.oldest_ms.map_or(time_ms, |oldest| oldest.min(time_ms)));
         }
-    }
-    segments.sort_by_key(|segment| segment.base);
-    segments.dedup_by(|later, first| later.base < first.end());
-    Ok(segments.into())
+    });
+    stats
 }

@@ -1,76 +1,369 @@
-//! The log of messages: what the server has taken and the recipient has not yet acknowledged.
+//! A worker's log: its journal, and what reads it.
 //!
 //! ```text
-//!  worker ── append, trim ──▶ Log ──▶ segment (memory map) ◀── msync ── Syncer ── committed ──▶ worker
-//!     ▲                        │                                          │
-//!     └── records, in place ◀──┴── index: user → where his messages lie   └── keeper: spare segments, deletions,
-//!                                                                             checkpoints
+//!  worker ── append, trim ──▶ Log ──▶ journal ──▶ segments ◀── msync ── Syncer ── committed ──▶ worker
+//!     ▲                        │         │ each record
+//!     └── records, in place ◀──┴── queue ◀──▶ second reader: actor → where its messages lie
 //! ```
 //!
 //! Each worker has one log. Before a message is delivered it is appended to the log of its recipient's home; its sender is
 //! told that it was taken once it is committed; the recipient's acknowledgement trims it. What is neither trimmed nor
 //! expired waits, over any crash, and is read from the map when the recipient is there.
 //!
+//! The journal ([`crate::journal`]) writes and keeps records; the queue ([`crate::queue`]) knows which of them wait; a
+//! second reader can follow the same records for a purpose of its own. This module puts them together, and is what the
+//! rest of the program uses.
+//!
 //! | module | what |
 //! |---|---|
-//! | `message`, `error`, `options`, `metrics` | what callers see |
-//! | `record`, `segment` | the format: docs/log-format.md |
-//! | `map`, `files` | memory maps; all that is asked of the file system |
-//! | `index` | what waits for whom, and where it lies |
-//! | `shard`, `trim`, `read`, `expire`, `maintain` | a log and what its worker does with it |
-//! | `shared`, `syncer` | what the worker shares with the threads that commit and keep files |
-//! | `layout`, `opening`, `recovery`, `scan`, `replay`, `checkpoint`, `reshard` | from files to a log |
+//! | here | what a worker does with its log |
+//! | `opening`, `reshard` | opening the logs of all workers; another number of them |
 //! | `orphans` | whose messages they are; those of nobody |
-//! | `handed_over` | the same when this process had it open a moment ago |
-//! | `inspect`, `backup` | looking at logs, live ones too, and copying them |
+//! | `inspect` | verify, stats, dump |
 //!
 //! A log's states: it takes messages; it has no room ([`AppendError::Full`], [`AppendError::LogQuota`]: reading,
 //! trimming and compaction go on, and appending does once there is room); it has failed ([`AppendError::Failed`]: a
 //! commit did not reach the disk, and what the system then keeps in memory cannot be trusted to reach it later. Nothing is
 //! taken or committed until [`Log::reopen`]; reading goes on).
 
-mod backup;
-mod checkpoint;
-mod error;
-mod expire;
-mod files;
-mod handed_over;
-mod index;
 mod inspect;
-mod layout;
-mod maintain;
-#[expect(unsafe_code, reason = "memory maps of segments")]
-mod map;
-mod message;
-mod metrics;
 mod opening;
-mod options;
 mod orphans;
-mod read;
-mod record;
-mod recovery;
-mod replay;
 mod reshard;
-mod scan;
-mod segment;
-mod shard;
-mod shared;
-mod syncer;
 #[cfg(test)]
 mod tests;
-mod trim;
 
-pub use backup::{BackedUp, backup};
-pub use error::{AppendError, Damage, LogError};
-pub use index::MESSAGE_BYTES_MAX as INDEX_MESSAGE_BYTES_MAX;
-pub use inspect::{Dumped, LogStats, Tail, Verified, dump, stats, verify};
-pub use layout::Owner;
-pub use maintain::Maintained;
-pub use message::{Appended, Backlog, Flags, Message, Origin, Position, Record, Sequence, Trimmed};
-pub use metrics::{CLASSES, Histogram, Metrics};
+use std::os::fd::BorrowedFd;
+
+use crate::actor::ActorId;
+use crate::journal::format::record::{Kind, REFERENCE_BYTES, message_bytes};
+use crate::journal::{Entry, Pair, Reader};
+use crate::queue::Queue;
+
+pub use crate::journal::Journal;
+pub use crate::journal::error::{AppendError, Damage, LogError};
+pub use crate::journal::format::layout::Owner;
+pub use crate::journal::format::message::{
+    Appended, Backlog, Body, Flags, Message, Origin, Position, Record, Sequence, Trimmed,
+};
+pub use crate::journal::inspect::Tail;
+pub use crate::journal::inspect::backup::{BackedUp, backup};
+pub use crate::journal::live::maintain::Maintained;
+pub use crate::journal::live::syncer::Syncer;
+pub use crate::journal::metrics::{CLASSES, Histogram, Metrics};
+pub use crate::journal::options::{Durability, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+pub use crate::queue::{INDEX_MESSAGE_BYTES_MAX, Pending};
+pub use inspect::{Dumped, LogStats, Verified, dump, stats, verify};
 pub use opening::{Opened, Progress, Report, StreamSeen};
-pub use options::{Durability, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
-pub use orphans::{NOBODY, Orphans, belong_to, discard, owner};
-pub use read::Pending;
-pub use shard::Log;
-pub use syncer::Syncer;
+pub use orphans::{Orphans, belong_to, discard, owner};
+
+/// The log of one worker. Belongs to that worker's thread. `S` reads the journal beside the queue.
+#[derive(Debug)]
+pub struct Log<S = ()> {
+    pub(crate) journal: Journal,
+    pub(crate) readers: Pair<Queue, S>,
+}
+
+impl<S: Reader> Log<S> {
+    /// Which of the logs it is.
+    #[must_use]
+    pub fn shard(&self) -> usize {
+        self.journal.shard()
+    }
+
+    /// Its identity: another number of logs makes other ones.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.journal.id()
+    }
+
+    /// The lock of the folder, for a process that is about to become another program: it is held as long as a
+    /// descriptor of it is open.
+    #[must_use]
+    pub fn lock_descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.journal.lock_descriptor()
+    }
+
+    /// Its counters, which other threads may read.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        self.journal.metrics()
+    }
+
+    /// The journal.
+    #[must_use]
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// What waits.
+    #[must_use]
+    pub fn queue(&self) -> &Queue {
+        &self.readers.0
+    }
+
+    /// What reads the journal beside the queue.
+    #[must_use]
+    pub fn second(&self) -> &S {
+        &self.readers.1
+    }
+
+    /// What reads the journal beside the queue, to change what it holds.
+    pub fn second_mut(&mut self) -> &mut S {
+        &mut self.readers.1
+    }
+
+    // --- Appending.
+
+    /// Appends a message. It can be delivered at once; it is durable (the sender may be told) once
+    /// [`Log::committed`] has reached [`Appended::position`]. Call [`Log::request_commit`] after the last append of a
+    /// round of the event loop.
+    ///
+    /// Costs a look into the index, a copy and a checksum. Only when a segment is full is there a lock and a file.
+    ///
+    /// # Errors
+    /// See [`AppendError`]; nothing was appended then.
+    pub fn append(&mut self, message: &Message<'_>) -> Result<Appended, AppendError> {
+        let previous = self.admit(message.actor, message_bytes(message.payload.len()))?;
+        let entry = self.journal.append(message, previous)?;
+        self.readers.record(&entry);
+        Ok(Appended { sequence: entry.sequence, position: self.journal.appended() })
+    }
+
+    /// Appends a message once for several actors of this worker, none of them twice: its text is written once, and each
+    /// has a reference of 40 bytes to it, which waits, is read and is trimmed like a message of its own. They share one id.
+    /// `results` gets one for each actor, in their order; a message whose append was refused for one may have been appended
+    /// for others. The text is kept as long as a reference waits, and counts against the limit of no actor.
+    ///
+    /// For one actor this is [`Log::append`].
+    pub fn append_for(
+        &mut self,
+        actors: &[ActorId],
+        body: &Body<'_>,
+        results: &mut Vec<Result<Appended, AppendError>>,
+    ) {
+        results.clear();
+        let [first, _, ..] = actors else {
+            results.extend(actors.iter().map(|actor| self.append(&body.of(*actor))));
+            return;
+        };
+        let entry = match self.journal.append_body(&body.of(*first)) {
+            Ok(entry) => entry,
+            Err(error) => {
+                results.extend(actors.iter().map(|_| Err(error)));
+                return;
+            }
+        };
+        self.readers.record(&entry);
+        let sequence = entry.sequence;
+        results.extend(actors.iter().map(|actor| self.append_reference(*actor, sequence, body)));
+        self.readers.0.drop_unreferenced(sequence);
+    }
+
+    fn append_reference(
+        &mut self,
+        actor: ActorId,
+        sequence: Sequence,
+        body: &Body<'_>,
+    ) -> Result<Appended, AppendError> {
+        debug_assert!(!self.readers.0.has(actor, sequence), "no actor twice");
+        self.admit(actor, REFERENCE_BYTES as u64)?;
+        let entry = self.journal.append_reference(actor, sequence, body.time_ms, body.flags)?;
+        self.readers.record(&entry);
+        Ok(Appended { sequence, position: self.journal.appended() })
+    }
+
+    /// Whether so many bytes may wait for an actor besides what does; if so, where its newest message lies.
+    fn admit(&self, actor: ActorId, bytes: u64) -> Result<u64, AppendError> {
+        let options = &self.journal.options;
+        let (waiting, waiting_bytes, previous) = self.readers.0.load(actor);
+        if waiting >= options.user_messages_max || waiting_bytes + bytes > options.user_bytes_max {
+            return Err(AppendError::UserQuota);
+        }
+        Ok(previous)
+    }
+
+    /// Asks the [`Syncer`] for a commit of all that was appended. At most one system call, none when the syncer
+    /// is at work already.
+    pub fn request_commit(&self) {
+        self.journal.request_commit();
+    }
+
+    /// What was appended before this position is as durable as [`Options::durability`] says. A record on the boundary
+    /// ([`Appended::position`] equal to it) is.
+    #[must_use]
+    pub fn committed(&self) -> Position {
+        self.journal.committed()
+    }
+
+    /// End of the last record.
+    #[must_use]
+    pub fn appended(&self) -> Position {
+        self.journal.appended()
+    }
+
+    /// Why the log takes nothing any more: a commit has failed. What was not committed by then is not durable and
+    /// will never be; [`Log::reopen`] is the way out.
+    #[must_use]
+    pub fn failed(&self) -> Option<LogError> {
+        self.journal.failed()
+    }
+
+    /// Why there is no next segment: while this lasts, appends end in [`AppendError::Full`] as soon as the present
+    /// one is full. Tried again each second.
+    #[must_use]
+    pub fn no_room(&self) -> Option<LogError> {
+        self.journal.no_room()
+    }
+
+    /// Commits on this thread, without the [`Syncer`]: for simulations and tools.
+    ///
+    /// # Errors
+    /// The disk refused; the log has failed then.
+    pub fn commit_now(&self) -> Result<(), LogError> {
+        self.journal.commit_now()
+    }
+
+    // --- What waits.
+
+    /// How much waits for an actor; `None` for nothing. Does not touch the disk.
+    #[must_use]
+    pub fn backlog(&self, actor: ActorId) -> Option<Backlog> {
+        self.readers.0.backlog(actor)
+    }
+
+    /// The ids of the messages that wait for an actor, in order. Does not touch the disk.
+    pub fn waiting(&self, actor: ActorId) -> impl Iterator<Item = Sequence> + '_ {
+        self.readers.0.waiting(actor)
+    }
+
+    /// Actors for whom something waits, in no order.
+    pub fn actors(&self) -> impl ExactSizeIterator<Item = ActorId> + '_ {
+        self.readers.0.actors()
+    }
+
+    /// All that waits for an actor, oldest first, straight from the memory map.
+    #[must_use]
+    pub fn pending(&self, actor: ActorId) -> Pending<'_> {
+        self.read(actor, Sequence::ZERO, u64::MAX)
+    }
+
+    /// What waits for an actor after `after`, oldest first: as many messages as begin within `payload_bytes_max` bytes
+    /// of payload, so at least one if there is one. To go on, call it again with the last id it gave.
+    #[must_use]
+    pub fn read(&self, actor: ActorId, after: Sequence, payload_bytes_max: u64) -> Pending<'_> {
+        self.readers.0.read(&self.journal, actor, after, payload_bytes_max)
+    }
+
+    /// Bytes of memory that the index of what waits for an actor takes. Does not touch the disk.
+    #[must_use]
+    pub fn index_bytes_of(&self, actor: ActorId) -> usize {
+        self.readers.0.memory_bytes_of(actor)
+    }
+
+    /// Bytes of memory that the index takes, the allocator's own aside. Looks at every actor.
+    #[must_use]
+    pub fn index_bytes(&self) -> usize {
+        self.readers.0.memory_bytes()
+    }
+
+    /// The recipient has acknowledged one message. Nothing happens when it does not wait (any more).
+    pub fn trim(&mut self, actor: ActorId, sequence: Sequence) -> Trimmed {
+        if !self.readers.0.remove(actor, sequence) {
+            return Trimmed { messages: 0, is_recorded: true };
+        }
+        Trimmed { messages: 1, is_recorded: self.note(Kind::Trim, actor, sequence) }
+    }
+
+    /// The recipient has acknowledged all messages up to and with `sequence`.
+    pub fn trim_up_to(&mut self, actor: ActorId, sequence: Sequence) -> Trimmed {
+        self.drop_up_to(Kind::TrimUpTo, actor, sequence)
+    }
+
+    /// The actor is gone: drops all that waits for it.
+    pub fn purge(&mut self, actor: ActorId) -> Trimmed {
+        self.drop_up_to(Kind::Purge, actor, Sequence::MAX)
+    }
+
+    fn drop_up_to(&mut self, kind: Kind, actor: ActorId, sequence: Sequence) -> Trimmed {
+        let messages = self.readers.0.remove_up_to(actor, sequence);
+        Trimmed { messages, is_recorded: messages == 0 || self.note(kind, actor, sequence) }
+    }
+
+    /// Writes down what the queue has done. It need not be told; the second reader is.
+    fn note(&mut self, kind: Kind, actor: ActorId, sequence: Sequence) -> bool {
+        match self.journal.note(kind, actor, sequence) {
+            Some(entry) => {
+                self.readers.1.record(&entry);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Drops messages that were received before `before_ms` (save those with [`Flags::NO_EXPIRY`]) and gives each to
+    /// `expired` first. Looks at `records_max` records at most, and goes on from there the next time. Returns the
+    /// number dropped.
+    pub fn expire(&mut self, before_ms: u64, records_max: usize, expired: &mut dyn FnMut(Record<'_>)) -> u64 {
+        let (mut dropped, mut left) = (0, records_max);
+        while let Some((actor, sequence)) =
+            self.readers.0.next_expired(&self.journal, before_ms, &mut left, expired)
+        {
+            self.trim(actor, sequence);
+            dropped += 1;
+        }
+        dropped
+    }
+
+    // --- Upkeep.
+
+    /// Does a bounded piece of what is due: fetches a spare segment, hands over dead ones, compacts, makes a checkpoint,
+    /// lets ids keep to the clock, tells readers what is durable. Call it about ten times a second, with the same clock
+    /// as [`Message::time_ms`].
+    pub fn maintain(&mut self, now_ms: u64) -> Maintained {
+        let done = self.journal.maintain(&mut self.readers, now_ms);
+        self.readers.0.count(self.journal.metrics());
+        done
+    }
+
+    /// Does on this thread what the [`Syncer`] does with files: the spare segment, deletions, checkpoints.
+    pub fn keep_files_now(&self) {
+        self.journal.shared.keep_files();
+    }
+
+    /// Commits, and writes a checkpoint so that the next opening is fast. The [`Syncer`] may have ended already.
+    ///
+    /// # Errors
+    /// The disk refused.
+    pub fn close(mut self) -> Result<(), LogError> {
+        self.journal.close(&mut self.readers)
+    }
+
+    /// As [`Log::close`], but the log goes on: for a process that is about to become another program.
+    ///
+    /// # Errors
+    /// The disk refused.
+    pub fn checkpoint(&self) -> Result<(), LogError> {
+        self.journal.checkpoint(&self.readers)
+    }
+
+    /// A record at a position, as readers were told of it.
+    ///
+    /// # Errors
+    /// Its segment is gone, or the disk gives back something else.
+    pub fn entry_at(&self, position: Position, bytes: u64) -> Result<Entry<'_>, Damage> {
+        self.journal.entry_at(position, bytes)
+    }
+}
+
+impl Syncer {
+    /// Starts the threads for all logs. `wake` is called, on a thread of the syncer, with the shard whose
+    /// [`Log::committed`] has moved or which has failed; it must not block. With [`Durability::Process`] it is never
+    /// called: [`Log::committed`] moves with each append.
+    ///
+    /// # Errors
+    /// A thread cannot be started, or a log has a syncer already.
+    pub fn start<S>(logs: &[Log<S>], wake: impl Fn(usize) + Send + 'static) -> Result<Self, LogError> {
+        Self::start_for(logs.iter().map(|log| &log.journal), wake)
+    }
+}

@@ -1,26 +1,25 @@
 //! Opening all logs of a server.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use ring::rand::{SecureRandom, SystemRandom};
 
-use crate::directory::UserId;
-
-use super::error::{Damage, LogError};
-use super::files::{Files, System};
-use super::layout::{Layout, Lock, SHARDS_MAX};
-use super::message::Sequence;
-use super::options::Options;
-use super::recovery::{self, Recovered};
-use super::replay::Streams;
-use super::reshard::reshard;
-use super::segment::base_of;
-use super::shard::{Identity, Log};
-use super::shared::Shared;
+use super::reshard::Resharding;
+use super::{Damage, Log, LogError, Options, Sequence};
+use crate::actor::ActorId;
+use crate::journal::format::layout::{Layout, Lock, SHARDS_MAX};
+use crate::journal::format::segment::base_of;
+use crate::journal::live::Identity;
+use crate::journal::live::files::{Files, System};
+use crate::journal::live::shared::Shared;
+use crate::journal::open::replay::{Streams, note_stream};
+use crate::journal::open::{Opening, Recovered};
+use crate::journal::{Pair, Reader};
+use crate::queue::Queue;
 
 /// How far opening has come.
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,21 +50,21 @@ pub struct Report {
     pub tail_bytes_cut: u64,
     /// Messages that wait.
     pub messages: u64,
-    /// Users with something waiting, added up over the logs.
+    /// Actors with something waiting, added up over the logs.
     pub users: u64,
     /// Senders' streams younger than [`Options::resume_window_ms`], in order of their numbers.
     pub streams: Vec<StreamSeen>,
-    /// Messages of users who are gone (`home` gave `None`), dropped when the number of logs changed.
+    /// Messages of actors that are gone (`home` gave `None`), dropped when the number of logs changed.
     pub orphans: u64,
-    /// The highest [`UserId::count`] of all users for whom something waits, those that were dropped included; 0 for none.
+    /// The highest [`ActorId::count`] of all actors for whom something waits, those that were dropped included; 0 for none.
     pub users_count_max: u64,
 }
 
 /// Opened logs, one for each shard in order.
 #[derive(Debug)]
-pub struct Opened {
+pub struct Opened<S = ()> {
     /// The logs.
-    pub logs: Vec<Log>,
+    pub logs: Vec<Log<S>>,
     /// What was found.
     pub report: Report,
 }
@@ -90,7 +89,7 @@ impl Counting<'_> {
     }
 }
 
-pub(super) fn random_id() -> Result<u64, LogError> {
+fn random_id() -> Result<u64, LogError> {
     let mut bytes = [0; 8];
     let drawn = SystemRandom::new().fill(&mut bytes);
     drawn.map_err(|_| LogError::Options {
@@ -99,16 +98,14 @@ pub(super) fn random_id() -> Result<u64, LogError> {
     Ok(u64::from_le_bytes(bytes))
 }
 
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
+/// Which shard is an actor's home; `None` for one that is gone.
+pub(super) type Home<'a> = &'a (dyn Fn(ActorId) -> Option<usize> + Sync);
 
 impl Log {
     /// Opens the logs in a folder, which is made when it is not there (mode 0700): `shards` of them (1 to 1,024). When
-    /// they were as many before, each is taken as it is; otherwise the waiting messages of each user move to the
-    /// shard that `home` tells for him (taken modulo `shards`), and those of users for whom it tells `None` are
-    /// dropped. The home of a user must be the same in every run with as many shards.
+    /// they were as many before, each is taken as it is; otherwise the waiting messages of each actor move to the
+    /// shard that `home` tells for it (taken modulo `shards`), and those of actors for whom it tells `None` are
+    /// dropped. The home of an actor must be the same in every run with as many shards.
     ///
     /// `progress` is called from several threads, a few times a second.
     ///
@@ -119,7 +116,7 @@ impl Log {
         path: &Path,
         options: &Options,
         shards: usize,
-        home: &(dyn Fn(UserId) -> Option<usize> + Sync),
+        home: Home<'_>,
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<Opened, LogError> {
         Log::open_all_locked(path, options, shards, home, progress, None)
@@ -133,16 +130,19 @@ impl Log {
         path: &Path,
         options: &Options,
         shards: usize,
-        home: &(dyn Fn(UserId) -> Option<usize> + Sync),
+        home: Home<'_>,
         progress: &(dyn Fn(Progress) + Sync),
         lock: Option<File>,
     ) -> Result<Opened, LogError> {
         let files: Arc<dyn Files> = Arc::new(System);
         files.make_folder(path).map_err(|error| LogError::io("make", path, error))?;
         let lock = Arc::new(lock.map_or_else(|| Lock::take(path), |file| Ok(Lock::held(file)))?);
-        open_with(files, lock, path, options, shards, home, progress, now_ms(), &random_id)
+        let place = Place { files, lock, root: path, random_id: &random_id };
+        open_with(&place, options, shards, home, progress, &|| ())
     }
+}
 
+impl<S: Reader> Log<S> {
     /// Opens a failed log anew, in place, when the disk works again. Blocks for as long as opening takes. What was
     /// appended and not committed may or may not be there afterwards; what was trimmed meanwhile stays trimmed.
     ///
@@ -156,57 +156,61 @@ impl Log {
 
     /// Opens it anew, as after a crash. Returns the log as it was, too.
     pub(super) fn open_again(&mut self) -> Result<(Report, Self), LogError> {
-        let (identity, options, lock) = (self.identity, self.options.clone(), self.lock.clone());
-        self.shared.stop();
-        let recovered =
-            recovery::open(self.shared.clone(), identity, &options, lock, now_ms(), &|_, _, _| {});
-        let recovered = match recovered {
+        let journal = &self.journal;
+        let opening = Opening {
+            shared: journal.shared.clone(),
+            identity: journal.identity,
+            options: &journal.options,
+            lock: journal.lock.clone(),
+            now_ms: journal.ids.now_ms(),
+            // What it has given without a commit is not to be given again.
+            ids_below: journal.ids.next(),
+        };
+        journal.shared.stop();
+        let recovered = match opening.run(self.readers.fresh(), &|_, _, _| {}) {
             Ok(recovered) => recovered,
             Err(error) => {
-                self.shared.fail(error.clone());
+                self.journal.shared.fail(error.clone());
                 return Err(error);
             }
         };
         let mut report = Report::default();
         let mut streams = Streams::default();
         let before = std::mem::replace(self, report.take(recovered, &mut streams));
-        self.messages_appended = before.messages_appended;
+        self.journal.messages_appended = before.journal.messages_appended;
         report.set_streams(streams);
         Ok((report, before))
     }
 
     /// What was trimmed while that could not be written down waits again: trims it again. Returns what that was.
-    pub(super) fn trim_again(&mut self, before: &Self) -> Vec<(UserId, Sequence)> {
+    pub(super) fn trim_again(&mut self, before: &Self) -> Vec<(ActorId, Sequence)> {
         let mut again = Vec::new();
-        for user in self.index.users() {
-            let slots =
-                self.index.slots_from(user, 0).take_while(|slot| slot.sequence < before.next_sequence);
-            let gone = slots.filter(|slot| before.index.get(user, slot.sequence).is_none());
-            again.extend(gone.map(|slot| (user, Sequence(slot.sequence))));
+        let known = before.journal.ids.next();
+        for actor in self.actors() {
+            let waiting = self.waiting(actor).take_while(|sequence| sequence.0 < known);
+            let gone = waiting.filter(|sequence| !before.readers.0.has(actor, *sequence));
+            again.extend(gone.map(|sequence| (actor, sequence)));
         }
-        for (user, sequence) in &again {
-            self.trim(*user, *sequence);
+        for (actor, sequence) in &again {
+            self.trim(*actor, *sequence);
         }
         again
     }
 }
 
 impl Report {
-    fn take(&mut self, recovered: Recovered, streams: &mut Streams) -> Log {
-        let Recovered { log, damage, tail_bytes_cut, streams: own } = recovered;
+    fn take<S>(&mut self, recovered: Recovered<Pair<Queue, S>>, streams: &mut Streams) -> Log<S> {
+        let Recovered { journal, readers, damage, tail_bytes_cut, streams: own } = recovered;
         self.damage.extend(damage);
         self.tail_bytes_cut += tail_bytes_cut;
-        self.messages += log.index.messages();
-        self.users += log.index.users().len() as u64;
-        let counts = log.index.users().map(UserId::count);
+        self.messages += readers.0.messages();
+        self.users += readers.0.actors().len() as u64;
+        let counts = readers.0.actors().map(ActorId::count);
         self.users_count_max = self.users_count_max.max(counts.max().unwrap_or(0));
         for (stream, number) in own {
-            let newest = streams.entry(stream).or_insert(number);
-            if (number.wrapping_sub(*newest) as i32) > 0 {
-                *newest = number;
-            }
+            note_stream(streams, stream, number);
         }
-        log
+        Log { journal, readers }
     }
 
     fn set_streams(&mut self, streams: Streams) {
@@ -215,55 +219,71 @@ impl Report {
     }
 }
 
-/// [`Log::open_all`] with everything that comes from the system given.
-#[allow(clippy::too_many_arguments)]
-pub(super) fn open_with(
-    files: Arc<dyn Files>,
-    lock: Arc<Lock>,
-    root: &Path,
+/// Where the logs lie, and everything that comes from the system.
+pub(super) struct Place<'a> {
+    pub(super) files: Arc<dyn Files>,
+    pub(super) lock: Arc<Lock>,
+    /// The folder of all of them.
+    pub(super) root: &'a Path,
+    pub(super) random_id: &'a dyn Fn() -> Result<u64, LogError>,
+}
+
+impl Place<'_> {
+    fn layout(&self, shards: usize) -> Result<Layout, LogError> {
+        let layout = match Layout::read(&*self.files, self.root)? {
+            Some(layout) => layout,
+            None => {
+                let log_ids = (0..shards).map(|_| (self.random_id)()).collect::<Result<_, _>>()?;
+                let layout = Layout { owner: None, generation: 1, log_ids };
+                // The layout first: folders without one are taken for logs that have lost theirs.
+                layout.write(&*self.files, self.root)?;
+                layout
+            }
+        };
+        layout.make_folders(&*self.files, self.root)?;
+        layout.remove_others(&*self.files, self.root)?;
+        Ok(layout)
+    }
+}
+
+/// [`Log::open_all`] with everything that comes from the system given, and a second reader made for each log.
+pub(super) fn open_with<S: Reader + Send>(
+    place: &Place<'_>,
     options: &Options,
     shards: usize,
-    home: &(dyn Fn(UserId) -> Option<usize> + Sync),
+    home: Home<'_>,
     progress: &(dyn Fn(Progress) + Sync),
-    now_ms: u64,
-    random_id: &dyn Fn() -> Result<u64, LogError>,
-) -> Result<Opened, LogError> {
+    second: &(dyn Fn() -> S + Sync),
+) -> Result<Opened<S>, LogError> {
     options.check()?;
     if !(1..=SHARDS_MAX).contains(&shards) {
         return Err(LogError::Options { what: format!("{shards} logs; allowed are 1 to {SHARDS_MAX}") });
     }
-    let layout = match Layout::read(&*files, root)? {
-        Some(layout) => layout,
-        None => {
-            let log_ids = (0..shards).map(|_| random_id()).collect::<Result<_, _>>()?;
-            let layout = Layout { owner: None, generation: 1, log_ids };
-            // The layout first: folders without one are taken for logs that have lost theirs.
-            layout.write(&*files, root)?;
-            layout
-        }
-    };
-    layout.make_folders(&*files, root)?;
-    layout.remove_others(&*files, root)?;
-    let counting =
-        Counting { done: AtomicU64::new(0), total: AtomicU64::new(0), messages: AtomicU64::new(0), progress };
+    let layout = place.layout(shards)?;
+    let (done, total) = (AtomicU64::new(0), AtomicU64::new(0));
+    let counting = Counting { done, total, messages: AtomicU64::new(0), progress };
+    let (files, lock, root) = (place.files.clone(), place.lock.clone(), place.root);
     let open_one = |shard: usize| {
-        let shared = Arc::new(Shared::new(files.clone(), &layout.folder(root, shard)));
+        let folder = layout.folder(root, shard);
+        let is_empty = layout.owner.is_some() && !has_segments(&*files, &folder)?;
+        let readers = Pair(Queue::default(), second());
+        let shared = Arc::new(Shared::new(files.clone(), &folder));
         if lock.is_old() {
             shared.hand_over();
         }
-        let count = layout.log_ids.len() as u32;
-        let identity = Identity { log_id: layout.log_ids[shard], shard: shard as u32, shards: count };
-        let is_empty = layout.owner.is_some() && !has_segments(&*files, &layout.folder(root, shard))?;
-        let before = std::cell::Cell::new(0);
-        let mut recovered =
-            recovery::open(shared, identity, options, lock.clone(), now_ms, &|done, total, messages| {
-                let mut last = before.get();
-                counting.add(done, total, messages, &mut last);
-                before.set(last);
-            })?;
+        let shards = layout.log_ids.len() as u32;
+        let identity = Identity { log_id: layout.log_ids[shard], shard: shard as u32, shards };
+        let opening =
+            Opening { shared, identity, options, lock: lock.clone(), now_ms: options.now_ms, ids_below: 0 };
+        let before = Cell::new(0);
+        let mut recovered = opening.run(readers, &|done, total, readers: &Pair<Queue, S>| {
+            let mut last = before.get();
+            counting.add(done, total, readers.0.messages(), &mut last);
+            before.set(last);
+        })?;
         if is_empty {
-            let (path, what) = (layout.folder(root, shard), "all segments of this log are missing");
-            recovered.damage.push(Damage { path, offset: 0, bytes: 0, what });
+            let what = "all segments of this log are missing";
+            recovered.damage.push(Damage { path: folder, offset: 0, bytes: 0, what });
         }
         Ok(recovered)
     };
@@ -275,7 +295,7 @@ pub(super) fn open_with(
     }
     report.set_streams(streams);
     if logs.len() != shards {
-        logs = reshard(logs, &layout, root, options, shards, home, random_id, &mut report)?;
+        logs = Resharding { place, layout: &layout, options, second }.run(logs, shards, home, &mut report)?;
     }
     Ok(Opened { logs, report })
 }

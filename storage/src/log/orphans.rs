@@ -2,36 +2,31 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::directory::UserId;
-
-use super::error::LogError;
-use super::files::{Files, System};
-use super::layout::{Layout, Lock, Owner};
-use super::shard::Log;
-
-/// No account has this number: a message for it is written like any other, and given to nobody. One that a crash has left
-/// is dropped without being counted.
-pub const NOBODY: UserId = UserId::new(0);
+use super::{Log, LogError, Owner};
+use crate::actor::ActorId;
+use crate::journal::Reader;
+use crate::journal::format::layout::{Layout, Lock};
+use crate::journal::live::files::{Files, System};
 
 /// What was dropped by [`Log::drop_orphans`].
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Orphans {
-    /// Numbers of accounts that are not there.
-    pub users: u64,
+    /// Actors that are not there.
+    pub actors: u64,
     /// Messages that waited for them.
     pub messages: u64,
 }
 
-impl Log {
-    /// Drops what waits for accounts that are not there. Nobody can be given it, and nobody must be: an account that is
-    /// made later is somebody else's.
-    pub fn drop_orphans(&mut self, is_there: &dyn Fn(UserId) -> bool) -> Orphans {
+impl<S: Reader> Log<S> {
+    /// Drops what waits for actors that are not there. Nobody can be given it, and nobody must be: an account that is
+    /// made later is somebody else's. What a crash has left for [`ActorId::NOBODY`] is dropped without being counted.
+    pub fn drop_orphans(&mut self, is_there: &dyn Fn(ActorId) -> bool) -> Orphans {
         let mut orphans = Orphans::default();
-        let gone: Vec<UserId> = self.users().filter(|user| !is_there(*user)).collect();
-        for user in gone {
-            let messages = self.purge(user).messages;
-            if user != NOBODY {
-                orphans.users += 1;
+        let gone: Vec<ActorId> = self.actors().filter(|actor| !is_there(*actor)).collect();
+        for actor in gone {
+            let messages = self.purge(actor).messages;
+            if actor != ActorId::NOBODY {
+                orphans.actors += 1;
                 orphans.messages += messages;
             }
         }

@@ -176,7 +176,7 @@ fn a_folder_that_cannot_be_written_is_named() {
 #[test]
 fn commands_for_a_running_server_say_that_none_runs() {
     let place = Place::new();
-    for command in ["status", "queues", "sessions", "drain", "stop", "reload"] {
+    for command in ["status", "queues", "busiest", "sessions", "drain", "stop", "reload"] {
         place.ctl(&[command]).fails(1, &["no server runs in", "--data"]);
     }
     let done = place.ctl(&["kick", "a@localhost", "--json"]);

@@ -173,6 +173,29 @@ fn status_and_queues_are_for_people_and_for_programs() {
 }
 
 #[test]
+fn the_busiest_are_shown_also_when_the_server_has_ended() {
+    let place = Place::new();
+    place.ctl(&["busiest"]).fails(1, &["no server runs"]);
+    std::fs::create_dir_all(place.data()).expect("a directory");
+    // As the server writes it.
+    let told = r#"{"version":1,"time":1767225600000,"window_seconds":10,"failed_seconds":60,"tables":[
+        {"of":"accounts","by":"messages","unit":"rate","total":40.0,"rows":[{"name":"alice@localhost","figure":30.0,"over":0.5}]},
+        {"of":"addresses","by":"failed","unit":"number","total":0.0,"rows":[]}]}"#;
+    std::fs::write(place.data().join("busiest.json"), told).expect("a file");
+    let busiest = place.ctl(&["busiest"]).out;
+    for text in [
+        "accounts by messages sent a second",
+        "alice@localhost",
+        "75.0%",
+        "failed logins in 60 s: none",
+        "no server runs now",
+    ] {
+        assert!(busiest.contains(text), "`{text}`: {busiest}");
+    }
+    assert_eq!(place.json(&["busiest"])["tables"][0]["rows"][0]["figure"], 30.0);
+}
+
+#[test]
 fn doctor_finds_what_must_be_mended_and_says_how() {
     let place = Place::new();
     let _server = place.server(&[]);

@@ -44,6 +44,8 @@ pub const CLOSED: &[Asset] = &[
     asset!("/charts.js", JS, "charts.js"),
     asset!("/figures.js", JS, "figures.js"),
     asset!("/format.js", JS, "format.js"),
+    asset!("/events.js", JS, "events.js"),
+    asset!("/incident.js", JS, "incident.js"),
     asset!("/tooltip.js", JS, "tooltip.js"),
     asset!("/tiles.js", JS, "tiles.js"),
     asset!("/queues.js", JS, "queues.js"),

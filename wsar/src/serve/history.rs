@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use super::frame::{Figure, Frame, number};
 use crate::delta::Delta;
 use crate::record::Archive;
+use crate::record::write::files;
 use crate::sample::Sample;
 
 /// Points of an answer at most.
@@ -168,7 +169,14 @@ pub fn answer(
     }
     let mut json = points.json(ids);
     json["troubles"] = json!(troubles);
+    json["since"] = json!(since(folder, frames_since));
     Ok(json)
+}
+
+/// Since when anything is known, Unix time in milliseconds: by the recording, or by what is in memory.
+fn since(folder: &Path, frames_since: Option<u64>) -> Option<u64> {
+    let recorded = files(folder).ok().and_then(|files| files.first().map(|(start, _)| *start));
+    recorded.into_iter().chain(frames_since).min()
 }
 
 /// Adds what was recorded from the begin of the range to `to_ms`.
@@ -285,8 +293,8 @@ mod tests {
         assert_eq!(rates.iter().filter(|rate| rate.is_null()).count(), 1, "{rates:?}");
         assert!(rates.iter().filter_map(Value::as_f64).all(|rate| (rate - 5.0).abs() < 1e-6), "{rates:?}");
         let nothing = ask(folder.path(), 10_000, 20_000, 10);
-        assert_eq!(nothing["times"], json!([]));
+        assert_eq!((&nothing["times"], &nothing["since"]), (&json!([]), &json!(START)));
         let nowhere = ask(&folder.path().join("none"), 0, 10, 10);
-        assert_eq!(nowhere["times"], json!([]));
+        assert_eq!((&nowhere["times"], &nowhere["since"]), (&json!([]), &Value::Null));
     }
 }

@@ -13,6 +13,7 @@
 //! | --- | --- |
 //! | [`watch`] | the thread that samples |
 //! | [`frame`] | the figures of one time, and their ids |
+//! | [`events`] | what happened, with its time |
 //! | [`history`] | a range of time in a bounded number of points |
 //! | [`openmetrics`], [`accept`] | `/metrics`, and which format is wanted |
 //! | [`access`] | who may see the page |
@@ -23,6 +24,7 @@
 pub mod accept;
 pub mod access;
 pub mod assets;
+pub mod events;
 pub mod frame;
 pub mod history;
 pub mod listen;

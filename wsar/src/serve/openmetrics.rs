@@ -83,7 +83,7 @@ fn build(out: &mut String, format: Format, program: &str, version: &str) {
 }
 
 /// The version of the server that a sample tells.
-fn version_of(sample: &Sample) -> Option<String> {
+pub(super) fn version_of(sample: &Sample) -> Option<String> {
     let &at = sample.schema.named("server.version").first()?;
     let version = sample.value(at);
     Some(format!("{}.{}.{}", version / 1_000_000, version / 1_000 % 1_000, version % 1_000))
@@ -274,6 +274,7 @@ mod tests {
             sample: new,
             server_series: series,
             server,
+            busiest: serde_json::Value::Null,
             alerts: ().into(),
             json: axum::body::Bytes::new(),
             metrics: Default::default(),

@@ -26,6 +26,7 @@ use super::assets::{self, Asset};
 use super::history::{self, HistoryError, Range};
 use super::openmetrics::Format;
 use super::watch::{Now, Shared, server_json};
+use crate::explain;
 use crate::time;
 
 /// Answers from recordings that are made at a time; as many again wait.
@@ -84,6 +85,8 @@ pub fn router(site: Arc<Site>) -> Router {
         .route("/api/history", get(history))
         .route("/api/queues", get(queues))
         .route("/api/workers", get(workers))
+        .route("/api/busiest", get(busiest))
+        .route("/api/explain", get(|| async { json_body(&explain::json()) }))
         .route("/api/alerts", get(alerts));
     for asset in assets::CLOSED {
         closed =
@@ -208,6 +211,8 @@ async fn api() -> Response {
         "/api/history?series=ID,ID&from=TIME&to=TIME&points=N": "mean and maximum of figures over a range of time",
         "/api/queues": "every queue, the fullest first",
         "/api/workers": "utilisation and latency of every event loop",
+        "/api/busiest": "the accounts and addresses with most messages, bytes, waiting output and failed logins",
+        "/api/explain": "what each refusal and each queue means, its keys of the configuration, and what to do",
         "/api/alerts": "alerts in force, and the last changes",
         "/metrics": "OpenMetrics",
     }))
@@ -244,6 +249,11 @@ async fn workers(State(site): Here) -> Response {
     });
     let rows: Vec<_> = rows.collect();
     json_body(&json!({"time": now.frame.time_ms, "server": server_json(&now.server), "workers": rows}))
+}
+
+async fn busiest(State(site): Here) -> Response {
+    let now = site.shared.now();
+    json_body(&json!({"server": server_json(&now.server), "busiest": now.busiest}))
 }
 
 async fn alerts(State(site): Here) -> Response {

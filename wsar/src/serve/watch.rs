@@ -11,9 +11,11 @@ use axum::body::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::events::Events;
 use super::frame::{Frame, Layout, number};
 use super::openmetrics::{self, Format};
 use crate::alert::{Change, Engine, Rules};
+use crate::busiest;
 use crate::collect::{Collector, State};
 use crate::delta::Delta;
 use crate::live::Ticks;
@@ -44,6 +46,8 @@ pub struct Now {
     pub server: State,
     /// The alerts in force and the last changes, as JSON.
     pub alerts: Value,
+    /// The accounts and addresses that cause most, as JSON; `null` while the server has told nothing.
+    pub busiest: Value,
     /// Everything for the page, as JSON. All who are sent it share it.
     pub json: Bytes,
     /// `/metrics` in each format, made when somebody asks, and shared as well.
@@ -106,6 +110,8 @@ struct Watch {
     /// When the server started while we watched, Unix time in milliseconds.
     restarts: VecDeque<u64>,
     last_start_ns: Option<u64>,
+    events: Events,
+    busiest: busiest::Reader,
 }
 
 /// Takes the first two samples and starts the thread, which ends when `ticks` do.
@@ -123,6 +129,8 @@ pub fn start(data: &Path, rules: Rules, ticks: Ticks) -> io::Result<(Arc<Shared>
         changes: VecDeque::new(),
         restarts: VecDeque::new(),
         last_start_ns: None,
+        events: Events::default(),
+        busiest: busiest::Reader::new(data),
     };
     let mut first = watch.look_after(FIRST);
     // Only a clock that is being set back makes it take longer.
@@ -158,10 +166,12 @@ impl Watch {
         let delta = Delta::between(&old, &self.old)?;
         let frame = Frame::new(&delta, &self.layout);
         self.layout = frame.layout().clone();
-        for change in self.engine.look(&delta) {
+        let server = self.collector.server().clone();
+        let changes = self.engine.look(&delta);
+        self.events.look(&delta, &server, &changes);
+        for change in changes {
             push(&mut self.changes, change);
         }
-        let server = self.collector.server().clone();
         if let State::Running { started_unix_ns, .. } = server {
             if self.last_start_ns.is_some_and(|last| last != started_unix_ns) {
                 push(&mut self.restarts, started_unix_ns / 1_000_000);
@@ -169,7 +179,14 @@ impl Watch {
             self.last_start_ns = Some(started_unix_ns);
         }
         let alerts = self.alerts();
-        let problems: Vec<String> = self.collector.problems().iter().map(ToString::to_string).collect();
+        let mut problems: Vec<String> = self.collector.problems().iter().map(ToString::to_string).collect();
+        let busiest = match self.busiest.look() {
+            Ok(told) => json!(told),
+            Err(error) => {
+                problems.push(error.to_string());
+                Value::Null
+            }
+        };
         let json = json!({
             "time": frame.time_ms,
             "seconds": number(frame.seconds),
@@ -177,6 +194,8 @@ impl Watch {
             "restarts": self.restarts,
             "problems": problems,
             "alerts": alerts,
+            "events": self.events.json(),
+            "busiest": busiest,
             "tables": frame.json(),
         });
         Some(Now {
@@ -185,6 +204,7 @@ impl Watch {
             server_series: self.collector.server_series(),
             server,
             alerts,
+            busiest,
             json: json.to_string().into(),
             metrics: Default::default(),
         })

@@ -70,6 +70,7 @@ pub static TABLES: &[&Table] = &[
     &system::MEMORY,
     &system::INTERRUPTS,
     &system::DISK,
+    &system::SPACE,
     &system::NETWORK,
     &system::TCP,
     &system::SOCKETS,

@@ -70,6 +70,26 @@ pub(super) static STANZAS: Table = Table {
             let commits = d.grown("log.commits", None).filter(|&commits| commits > 0.0)?;
             Some(d.grown("log.commit_time", None)? / commits)
         }),
+        column(
+            "deliv50",
+            "delivery_p50",
+            Micros,
+            "Half of the messages were with the kernel in this time.",
+            |d, _| d.quantile("messages.latency", 0.5, None),
+        ),
+        column(
+            "deliv99",
+            "delivery_p99",
+            Micros,
+            "99 of 100 messages were with the kernel in this time.",
+            |d, _| d.quantile("messages.latency", 0.99, None),
+        ),
+        column("ack50", "ack_p50", Micros, "Half of the messages were acknowledged in this time.", |d, _| {
+            d.quantile("messages.ack_latency", 0.5, None)
+        }),
+        column("ack99", "ack_p99", Micros, "99 of 100 messages were acknowledged in this time.", |d, _| {
+            d.quantile("messages.ack_latency", 0.99, None)
+        }),
     ],
 };
 
@@ -231,6 +251,14 @@ pub(super) static PROCESS: Table = Table {
         }),
         column("threads", "threads", Number, "Threads.", |d, _| d.sum("process.threads", None)),
         column("files", "files", Number, "Open files.", |d, _| d.sum("process.files", None)),
+        column("%files", "files_part", Percent, "Open files, of those that it may have.", |d, _| {
+            let limit = d.sum("process.files.limit", None).filter(|&limit| limit > 0.0)?;
+            Some(d.sum("process.files", None)? * 100.0 / limit)
+        }),
+        column("cert", "certificate", Seconds, "Time until the certificate expires.", |d, _| {
+            let expires = d.sum("tls.certificate.expires", None).filter(|&expires| expires > 0.0)?;
+            Some(expires - d.latest().time_ms as f64 / 1000.0)
+        }),
         column("uptime", "uptime", Seconds, "Time since the start.", |d, _| d.sum("server.uptime", None)),
     ],
 };

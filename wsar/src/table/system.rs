@@ -31,6 +31,7 @@ pub(super) static CPU: Table = Table {
         }),
         column("%steal", "steal", Percent, "Taken by the host.", |d, row| cpu(d, row, &["cpu.steal"])),
         column("%iowait", "iowait", Percent, "Waiting for disks.", |d, row| cpu(d, row, &["cpu.iowait"])),
+        column("%used", "used", Percent, "Neither idle nor waiting.", |d, row| cpu(d, row, &BUSY)),
         column("%idle", "idle", Percent, "Nothing to do.", |d, row| cpu(d, row, &["cpu.idle"])),
     ],
 };
@@ -121,6 +122,21 @@ pub(super) static DISK: Table = Table {
         }),
         column("%util", "busy", Percent, "Time with something to do.", |d, row| {
             Some(d.rate("disk.busy", instance(row))? / 10.0)
+        }),
+    ],
+};
+
+pub(super) static SPACE: Table = Table {
+    name: "space",
+    key: "",
+    about: "room on the disk of the data directory",
+    rows: |delta| delta.sum("data.size", None).map(|_| String::new()).into_iter().collect(),
+    columns: &[
+        column("free", "free", Bytes, "Room left.", |d, _| d.sum("data.free", None)),
+        column("size", "size", Bytes, "Size of the disk.", |d, _| d.sum("data.size", None)),
+        column("%free", "free_part", Percent, "Room left, of the disk.", |d, _| {
+            let size = d.sum("data.size", None).filter(|&size| size > 0.0)?;
+            Some(d.sum("data.free", None)? * 100.0 / size)
         }),
     ],
 };

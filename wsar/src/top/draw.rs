@@ -6,6 +6,7 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Clear, Paragraph};
 
+use super::incident;
 use super::state::{Order, State};
 use crate::table::{self, Unit, human};
 use crate::time;
@@ -54,9 +55,12 @@ pub fn draw(frame: &mut Frame<'_>, state: &State) {
         true => {
             "q quit  space pause  \u{2190}/\u{2192} step  PgUp/PgDn minute  Home/End  +/- speed  s sort  h help"
         }
-        false => "q quit  space pause  s sort  h help",
+        false => "q quit  space pause  s sort  b busiest  h help",
     };
     frame.render_widget(Paragraph::new(Line::styled(keys, DIM)), foot);
+    if state.incident {
+        incident::draw(frame, area, state);
+    }
     if state.help {
         help(frame, area);
     }
@@ -227,6 +231,7 @@ fn help(frame: &mut Frame<'_>, area: Rect) {
     let mut lines: Vec<Line<'_>> = [
         "space, p   pause and go on",
         "s          order of queues: fullest, longest, by name",
+        "b          accounts and addresses that cause most",
         "h, ?       this help",
         "q, Esc     leave",
         "recordings: \u{2190} \u{2192} a step, PgUp PgDn a minute, Home End, + - speed",

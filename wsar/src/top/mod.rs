@@ -3,17 +3,20 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | [`state`] | what is known and chosen: figures, their history, pause, order |
+//! | [`incident`](self) | the accounts and addresses that cause most |
 //! | [`draw`] | the state on a screen of any size |
 //! | [`keyboard`](self) | waiting for keys, and noticing that the terminal is gone |
 //! | [`replay`] | samples of a recording, one after another, with seeking |
 
 pub mod draw;
+mod incident;
 #[expect(unsafe_code, reason = "system calls")]
 mod keyboard;
 pub mod replay;
 pub mod state;
 
 use std::io::{self, IsTerminal};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -21,6 +24,7 @@ use std::time::{Duration, Instant};
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
+use crate::busiest;
 use crate::collect::{Collector, State as ServerState};
 use crate::delta::Delta;
 use crate::sample::Sample;
@@ -43,14 +47,14 @@ pub enum Samples {
 ///
 /// # Errors
 /// There is no terminal, or a recording cannot be read.
-pub fn run(samples: Samples, interval: Duration, stop: &Arc<AtomicBool>) -> io::Result<()> {
+pub fn run(samples: Samples, interval: Duration, data: &Path, stop: &Arc<AtomicBool>) -> io::Result<()> {
     if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
         return Err(io::Error::other(
             "this needs a terminal; `wsar` without a command prints lines anywhere",
         ));
     }
     let mut terminal = ratatui::try_init()?;
-    let result = Dashboard::new(samples, interval).run(&mut terminal, stop);
+    let result = Dashboard::new(samples, interval, data).run(&mut terminal, stop);
     if keyboard::wait(Duration::ZERO)? == Waited::Gone {
         // There is nothing to restore and nobody to tell; dropping the terminal would try both.
         std::mem::forget(terminal);
@@ -65,14 +69,15 @@ struct Dashboard {
     interval: Duration,
     speed: u32,
     old: Option<Sample>,
+    busiest: busiest::Reader,
     state: State,
 }
 
 impl Dashboard {
-    fn new(samples: Samples, interval: Duration) -> Dashboard {
+    fn new(samples: Samples, interval: Duration, data: &Path) -> Dashboard {
         let mut state = State::default();
         state.replaying = matches!(samples, Samples::Recorded(_));
-        Dashboard { samples, interval, speed: 1, old: None, state }
+        Dashboard { samples, interval, speed: 1, old: None, busiest: busiest::Reader::new(data), state }
     }
 
     fn run(&mut self, terminal: &mut DefaultTerminal, stop: &Arc<AtomicBool>) -> io::Result<()> {
@@ -115,6 +120,10 @@ impl Dashboard {
                     ServerState::Ended { pid } => format!("whimbreld {pid} has ended"),
                 };
                 self.state.problems = collector.problems().iter().map(ToString::to_string).collect();
+                match self.busiest.look() {
+                    Ok(told) => self.state.busiest = told.cloned(),
+                    Err(error) => self.state.problems.push(error.to_string()),
+                }
                 sample
             }
             Samples::Recorded(replay) => {
@@ -156,6 +165,8 @@ impl Dashboard {
         let control = key.modifiers.contains(KeyModifiers::CONTROL);
         match key.code {
             KeyCode::Char('c') if control => return Ok(false),
+            KeyCode::Esc if self.state.incident => self.state.incident = false,
+            KeyCode::Char('b') => self.state.incident = !self.state.incident,
             KeyCode::Esc if self.state.help => self.state.help = false,
             KeyCode::Char('q') | KeyCode::Esc => return Ok(false),
             KeyCode::Char(' ' | 'p') => self.state.paused = !self.state.paused,

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use crate::busiest::Busiest;
 use crate::delta::Delta;
 use crate::table::{self, Table, server};
 
@@ -38,6 +39,10 @@ pub struct State {
     pub replaying: bool,
     /// Whether the help is shown.
     pub help: bool,
+    /// Whether the accounts and addresses that cause most are shown.
+    pub incident: bool,
+    /// Those, as the server has last told; never in a recording.
+    pub busiest: Option<Busiest>,
     /// Order of queues.
     pub order: Order,
     rows: HashMap<&'static str, Rows>,

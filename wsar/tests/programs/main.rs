@@ -4,6 +4,7 @@ mod alert;
 mod browser;
 #[path = "../../../tools/tests/programs/built.rs"]
 mod built;
+mod events;
 mod lines;
 mod monitoring;
 mod page;

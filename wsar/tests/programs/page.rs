@@ -29,7 +29,7 @@ fn labels_of_a_dragged_range_stand_where_their_times_are() {
     // uPlot's own padding and axis, as in charts.js.
     let early = "(() => { const hash = new URLSearchParams(location.hash.slice(1)); const from = +hash.get('from'), to = +hash.get('to');\
         return written.filter(([text, x, width]) => {\
-          const area = width - 58 - 20; const d = new Date(from + (x - 58) / area * (to - from)); const [h, m, s] = text.split(':').map(Number);\
+          const area = width - 70 - 20; const d = new Date(from + (x - 70) / area * (to - from)); const [h, m, s] = text.split(':').map(Number);\
           const at = new Date(d); at.setHours(h, m, s ?? 0, 0); return Math.abs(at - d) > (to - from) / area * 2; }).join(' '); })()";
     assert_eq!(browser.value(early), "");
     assert_eq!(

@@ -270,7 +270,7 @@ impl Managed {
         let clients = self.world.clients.iter().zip(&self.peers);
         let rest =
             clients.filter(|(client, peer)| client.stage != Stage::Online || !peer.is_settled()).count();
-        let logs = self.world.workers.iter().map(|worker| worker.core().actors().ledger.log().users().len());
+        let logs = self.world.workers.iter().map(|worker| worker.core().actors().ledger.log().actors().len());
         rest == 0 && logs.sum::<usize>() == 0
     }
 }

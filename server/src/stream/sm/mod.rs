@@ -139,6 +139,11 @@ impl StreamManagement {
         self.under_way.as_ref().map_or(0, |under_way| under_way.unacked.count())
     }
 
+    /// Stanzas sent so far (modulo 2^32).
+    pub fn sent_count(&self) -> u32 {
+        self.acked.wrapping_add(self.unacked_count())
+    }
+
     /// Something has happened. Returns whether somebody must begin to call [`StreamManagement::rest`] now and then.
     #[must_use]
     pub fn watch(&mut self) -> bool {
@@ -193,12 +198,18 @@ impl StreamManagement {
     /// The stanza with this number, the last one counted, is not safe yet. Returns whether it is the first beyond
     /// [`UNSETTLED_MAX`].
     pub fn leave_unsettled(&mut self, number: u32) -> bool {
+        self.leave_unsettled_for(number, 1)
+    }
+
+    /// The same of a stanza that is safe only when so many copies of it are: each is to be settled once.
+    pub fn leave_unsettled_for(&mut self, number: u32, copies: u32) -> bool {
         let unsettled = &mut self.under_way.get_or_insert_default().unsettled;
-        unsettled.push(number);
+        unsettled.push(number, copies);
         unsettled.len() == UNSETTLED_MAX + 1
     }
 
-    /// A stanza has become safe. Returns whether the client waits to hear of it.
+    /// A stanza has become safe, or one of the copies of it that it waits for. Returns whether the client waits to hear of
+    /// it.
     pub fn settle(&mut self, number: u32) -> bool {
         self.under_way.as_mut().is_some_and(|u| u.unsettled.settle(number)) && self.answer_due
     }

@@ -121,6 +121,22 @@ fn a_stream_says_once_that_too_much_is_on_its_way() {
 }
 
 #[test]
+fn a_stanza_is_acknowledged_when_all_its_copies_are_safe() {
+    let mut sm = StreamManagement::new(ID, 0);
+    for copies in [2, 1] {
+        let number = sm.count_received();
+        assert!(!sm.leave_unsettled_for(number, copies));
+    }
+    sm.request();
+    // (whose copy is safe, whether the client is to hear of it, what it hears)
+    let steps = [(2, false, None), (1, false, None), (1, true, Some(2))];
+    for (settled, changed, answer) in steps {
+        assert_eq!((sm.settle(settled), sm.answer()), (changed, answer), "{settled}");
+        sm.request();
+    }
+}
+
+#[test]
 fn only_what_comes_before_the_first_unsafe_message_is_handled() {
     let mut sm = StreamManagement::new(ID, 0);
     // Numbers 1 to 5, of which 2, 3 and 5 are messages to be stored.

@@ -1,7 +1,9 @@
-//! Which stanzas of a client are handled but not yet safe.
+//! Which stanzas of a client are handled but not yet durable.
 //!
-//! A message is safe once the log of its recipient's home has it for good, or nothing had to be logged. Homes say
-//! so in any order; what the client may be told is handled ends before the first that is missing.
+//! A message is durable once every log that is to have a copy of it has it for good: the recipient's home, and the
+//! sender's own where it keeps one. Each copy that is committed takes one off the message's count, and so does each that is
+//! refused or turns out not to be needed; at zero the message is settled. Homes report in any order; what the client may
+//! be told is handled ends before the first message that still waits for a copy.
 
 use std::collections::VecDeque;
 
@@ -9,44 +11,56 @@ use std::collections::VecDeque;
 /// stream allocates nothing.
 const KEPT_NUMBERS_MAX: usize = 4;
 
+/// A stanza that waits for copies of it.
+#[derive(Debug, Copy, Clone)]
+struct Waiting {
+    number: u32,
+    /// Copies that are not durable yet.
+    copies: u32,
+}
+
+const _: () = assert!(size_of::<Waiting>() == 8);
+
 /// Numbers that are not settled, in the order in which they were counted.
 #[derive(Debug, Default)]
 pub struct Unsettled {
-    /// The first one is never settled.
-    numbers: VecDeque<(u32, bool)>,
+    /// The first one waits for a copy at least.
+    numbers: VecDeque<Waiting>,
 }
 
 impl Unsettled {
-    /// Adds a number, which is later than those before it.
-    pub fn push(&mut self, number: u32) {
-        self.numbers.push_back((number, false));
+    /// Adds a number, which is later than those before it and waits for so many copies, one at least.
+    pub fn push(&mut self, number: u32, copies: u32) {
+        self.numbers.push_back(Waiting { number, copies: copies.max(1) });
     }
 
-    /// Settles a number. Returns whether it was the first; one that is not here changes nothing.
+    /// A copy is durable, refused or not needed. Returns whether the number was the first and waits for no other; one that
+    /// is not here, or waits for nothing any more, changes nothing.
     pub fn settle(&mut self, number: u32) -> bool {
-        let Some(&(first, _)) = self.numbers.front() else { return false };
-        if number == first {
-            self.numbers.pop_front();
-            while self.numbers.front().is_some_and(|(_, settled)| *settled) {
-                self.numbers.pop_front();
-            }
-            if self.numbers.is_empty() && self.numbers.capacity() > KEPT_NUMBERS_MAX {
-                // What a burst has needed is given back; what a message now and then needs is kept.
-                self.numbers = VecDeque::new();
-            }
-            return true;
-        }
+        let Some(&Waiting { number: first, .. }) = self.numbers.front() else { return false };
         // Numbers wrap; their distances from the first do not.
         let distance = number.wrapping_sub(first);
-        if let Ok(at) = self.numbers.binary_search_by_key(&distance, |(n, _)| n.wrapping_sub(first)) {
-            self.numbers[at].1 = true;
+        let found =
+            self.numbers.binary_search_by_key(&distance, |waiting| waiting.number.wrapping_sub(first));
+        let Ok(at) = found else { return false };
+        let waiting = &mut self.numbers[at];
+        waiting.copies = waiting.copies.saturating_sub(1);
+        if at > 0 || waiting.copies > 0 {
+            return false;
         }
-        false
+        while self.numbers.front().is_some_and(|waiting| waiting.copies == 0) {
+            self.numbers.pop_front();
+        }
+        if self.numbers.is_empty() && self.numbers.capacity() > KEPT_NUMBERS_MAX {
+            // What a burst has needed is given back; what a message now and then needs is kept.
+            self.numbers = VecDeque::new();
+        }
+        true
     }
 
     /// The first that is not settled.
     pub fn first(&self) -> Option<u32> {
-        self.numbers.front().map(|(number, _)| *number)
+        self.numbers.front().map(|waiting| waiting.number)
     }
 
     /// How many there are, settled ones behind the first included.
@@ -57,5 +71,47 @@ impl Unsettled {
     /// Whether everything is settled.
     pub fn is_empty(&self) -> bool {
         self.numbers.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stanza_waits_for_each_of_its_copies() {
+        let mut unsettled = Unsettled::default();
+        for (number, copies) in [(1, 2), (2, 1), (3, 3)] {
+            unsettled.push(number, copies);
+        }
+        // (a report, whether it settles the first, the first then)
+        let steps = [
+            (2, false, Some(1)),
+            (1, false, Some(1)),
+            (3, false, Some(1)),
+            (9, false, Some(1)),
+            (1, true, Some(3)),
+            (1, false, Some(3)),
+            (2, false, Some(3)),
+            (3, false, Some(3)),
+            (3, true, None),
+            (3, false, None),
+        ];
+        for (at, (number, settles, first)) in steps.into_iter().enumerate() {
+            assert_eq!((unsettled.settle(number), unsettled.first()), (settles, first), "step {at}");
+        }
+        assert!(unsettled.is_empty());
+    }
+
+    #[test]
+    fn a_report_too_many_settles_nothing_behind_it() {
+        let mut unsettled = Unsettled::default();
+        unsettled.push(u32::MAX, 1);
+        unsettled.push(0, 2);
+        // The second stanza's copies, and one report more than it waits for.
+        assert!(![0, 0, 0].into_iter().any(|number| unsettled.settle(number)));
+        assert_eq!((unsettled.first(), unsettled.len()), (Some(u32::MAX), 2));
+        assert!(unsettled.settle(u32::MAX), "both are settled now");
+        assert!(unsettled.is_empty());
     }
 }

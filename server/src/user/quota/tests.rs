@@ -3,7 +3,7 @@ use whimbrel_storage::log::{Flags, Message, Options, Origin};
 use super::*;
 use crate::stanza::{Delivery, Kind, Traits, Type};
 
-const USER: UserId = UserId::new(7);
+const USER: ActorId = ActorId::user(7);
 
 /// A log of one account, and the shares of its mailbox: 1,000 messages, of which a contact may have 250, a stranger 20 and
 /// all strangers 100.
@@ -65,7 +65,7 @@ impl Mailbox {
             self.shares.admit(&self.log, &self.limits, (USER, backlog), &request, Mailbox::sender_of)?;
         }
         let message = Message {
-            user: USER,
+            actor: USER,
             time_ms: 1,
             flags: Flags::NONE,
             origin: Origin::default(),

@@ -1,4 +1,4 @@
-use whimbrel_storage::directory::UserId;
+use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::log::Sequence;
 
 use super::*;
@@ -27,7 +27,7 @@ fn in_a_home(test: impl FnOnce(&mut Actors, &Env, &mut Effects)) {
 
 fn bind(users: &mut Users, name: &str, index: u32) -> (ResourceKey, ConnId) {
     let conn = ConnId { index, generation: 0 };
-    (users.insert(UserId::new(7), "juliet", name, conn, || None), conn)
+    (users.insert(ActorId::user(7), "juliet", name, conn, || None), conn)
 }
 
 fn remember(users: &mut Users, key: ResourceKey, bytes: usize) {
@@ -55,7 +55,7 @@ fn every_part_is_in_the_sum() {
         resource.presence = vec![b'p'; 50].into();
         resource.directed = Some(Box::new(vec!["b@x".into()]));
         for n in 0..3 {
-            actors.ledger.append(UserId::new(7), n, b"message", None, &env.shared.metrics[0]).unwrap();
+            actors.ledger.append(ActorId::user(7), n, b"message", None, &env.shared.metrics[0]).unwrap();
         }
         let sum = of_account(actors, env, fx, user);
         let Use { output, input, unfinished, unacked, held, presence } = sum.resources;

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 
-use whimbrel_storage::directory::UserId;
+use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::log::Sequence;
 
 use super::Waiting;
@@ -279,7 +279,7 @@ impl Core {
 
     fn restore_resource(&mut self, conn: ConnId, record: &ResourceRecord<'_>, same_log: bool) -> ResourceKey {
         let (actors, env, fx) = (&mut self.actors, &self.env, &mut self.fx);
-        let account = UserId::new(record.account);
+        let account = ActorId::from_raw(record.account);
         let blocked = if record.blocks && actors.users.find(record.local).is_none() {
             blocking::load(env, fx, record.local)
         } else {

@@ -125,7 +125,7 @@ impl Core {
         waiting: &Waiting,
     ) -> Result<ResourceRecord<'a>, String> {
         let mut record = ResourceRecord {
-            account: user.id.get(),
+            account: user.id.raw(),
             local: &user.local,
             blocks: user.blocked.is_some(),
             name: &resource.name,

@@ -19,6 +19,7 @@ pub(super) const MOVES: &[&str] = &[
     "upgrade.sessions",
     "upgrade.closed",
     "log.orphans",
+    "server.reloads",
 ];
 
 #[test]
@@ -50,6 +51,8 @@ fn upgrades_and_restarts_move_what_they_say() {
     let upgraded = program.control(&serde_json::json!({ "request": "upgrade" }));
     assert_eq!(upgraded["ok"], true, "{upgraded}");
     romeo.settle();
+    let reloaded = program.control(&serde_json::json!({ "request": "reload" }));
+    assert_eq!(reloaded["ok"], true, "{reloaded}");
     for (name, figure) in figures(&program) {
         assert_eq!(figure == 0, name == "log.orphans", "{name} is {figure} after {upgraded}");
     }

@@ -158,5 +158,5 @@ fn a_damaged_value_names_its_table_and_key() {
         .filter_map(|local| directory.vcard(local).err())
         .collect();
     let [DirectoryError::Damaged { table: "vcards", key, .. }] = &errors[..] else { panic!("{errors:?}") };
-    assert!(key.starts_with("\\x00"), "{key}");
+    assert!(key.starts_with("\\x01"), "of a user: {key}");
 }

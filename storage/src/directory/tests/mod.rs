@@ -2,6 +2,7 @@
 
 mod accounts;
 mod damage;
+mod format;
 mod import;
 mod limits;
 mod opening;

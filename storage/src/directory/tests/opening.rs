@@ -151,16 +151,21 @@ fn another_domains_directory_is_refused() {
 }
 
 #[test]
-fn a_later_format_is_refused() {
-    let (folder, directory) = new_directory();
-    write(&directory, |t| {
-        let mut fields = codec::Encoder::new(8);
-        fields.text(&2_u32.to_le_bytes());
-        t.put(tables::Table::Meta, b"format", &fields.seal(b"format"))
-    });
-    drop(directory);
-    let error = error(&folder.path().join("directory"), &options());
-    assert!(matches!(error, DirectoryError::UnknownFormat { found: 2, known: 1, .. }), "{error}");
+fn another_format_is_refused_and_named() {
+    for (format, whose) in [(1_u32, "an earlier release"), (3, "a later release")] {
+        let (folder, directory) = new_directory();
+        write(&directory, move |t| {
+            let mut fields = codec::Encoder::new(8);
+            fields.text(&format.to_le_bytes());
+            t.put(tables::Table::Meta, b"format", &fields.seal(b"format"))
+        });
+        drop(directory);
+        let error = error(&folder.path().join("directory"), &options());
+        assert!(matches!(error, DirectoryError::UnknownFormat { known: 2, .. }), "{error}");
+        let said = error.to_string();
+        assert!(said.contains(&format!("has format {format}")) && said.contains(whose), "{said}");
+        assert!(said.contains("run the release that wrote it"), "{said}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fs;
 
 use proptest::prelude::*;
 
-use crate::directory::UserId;
+use crate::actor::ActorId;
 use crate::log::*;
 
 const MESSAGES: u32 = 40;
@@ -18,10 +18,11 @@ fn small(closes: bool) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let mut log = open_small(folder.path()).logs.remove(0);
     for number in 0..5 {
-        let (user, origin) = (UserId::new(1), Origin { stream: 1, number });
+        let (user, origin) = (ActorId::user(1), Origin { stream: 1, number });
         // Without padding, which nothing covers and nothing reads.
         let payload = [number as u8; 24];
-        log.append(&Message { user, time_ms: 1, flags: Flags::NONE, origin, payload: &payload }).unwrap();
+        log.append(&Message { actor: user, time_ms: 1, flags: Flags::NONE, origin, payload: &payload })
+            .unwrap();
         log.commit_now().unwrap();
     }
     if closes {
@@ -90,9 +91,9 @@ proptest! {
         let open = || Log::open_all(folder.path(), &options, 1, &|_| Some(0), &|_| {}).unwrap();
         let mut log = open().logs.remove(0);
         for number in 0..MESSAGES {
-            let (user, payload) = (UserId::new(u64::from(number % 3)), payload(number));
+            let (user, payload) = (ActorId::user(u64::from(number % 3)), payload(number));
             let origin = Origin { stream: 1, number };
-            log.append(&Message { user, time_ms: 1, flags: Flags::NONE, origin, payload: &payload }).unwrap();
+            log.append(&Message { actor: user, time_ms: 1, flags: Flags::NONE, origin, payload: &payload }).unwrap();
             log.commit_now().unwrap();
         }
         drop(log);
@@ -112,12 +113,12 @@ proptest! {
         if flips.is_empty() && cut.is_none() && zeros.is_none() {
             prop_assert_eq!(opened.report.messages, u64::from(MESSAGES));
         }
-        for user in opened.logs[0].users() {
+        for user in opened.logs[0].actors() {
             let mut last = None;
             for record in opened.logs[0].pending(user) {
                 let record = record.unwrap();
                 let number = record.origin.number;
-                prop_assert_eq!(u64::from(number % 3), user.get());
+                prop_assert_eq!(u64::from(number % 3), user.number());
                 prop_assert_eq!(record.payload, payload(number));
                 prop_assert!(last.replace(number) < Some(number));
             }

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::directory::UserId;
+use crate::actor::ActorId;
 use crate::log::*;
 
-const SEGMENT: u64 = 64 << 10;
+pub(super) const SEGMENT: u64 = 64 << 10;
 
-fn options() -> Options {
+pub(super) fn options() -> Options {
     Options {
         segment_bytes: SEGMENT,
         payload_bytes_max: 8 << 10,
@@ -23,19 +23,19 @@ fn options() -> Options {
     }
 }
 
-fn open_many(path: &Path, options: &Options, shards: usize) -> Opened {
-    let home = |user: UserId| (user.get() != 13).then_some(user.get() as usize);
+pub(super) fn open_many(path: &Path, options: &Options, shards: usize) -> Opened {
+    let home = |user: ActorId| (user.number() != 13).then_some(user.number() as usize);
     Log::open_all(path, options, shards, &home, &|_| {}).expect("the log opens")
 }
 
-fn open(path: &Path) -> (Log, Report) {
+pub(super) fn open(path: &Path) -> (Log, Report) {
     let mut opened = open_many(path, &options(), 1);
     (opened.logs.remove(0), opened.report)
 }
 
-fn put(log: &mut Log, user: u64, payload: &str) -> Sequence {
+pub(super) fn put(log: &mut Log, user: u64, payload: &str) -> Sequence {
     let message = Message {
-        user: UserId::new(user),
+        actor: ActorId::user(user),
         time_ms: 1_000,
         flags: Flags::NONE,
         origin: Origin::default(),
@@ -44,8 +44,8 @@ fn put(log: &mut Log, user: u64, payload: &str) -> Sequence {
     log.append(&message).expect("there is room").sequence
 }
 
-fn texts(log: &Log, user: u64) -> Vec<String> {
-    log.pending(UserId::new(user))
+pub(super) fn texts(log: &Log, user: u64) -> Vec<String> {
+    log.pending(ActorId::user(user))
         .map(|r| String::from_utf8(r.expect("a whole record").payload.to_vec()).unwrap())
         .collect()
 }
@@ -70,19 +70,19 @@ fn a_log_that_is_handed_over_is_what_it_was_and_goes_on() {
             expected.push(long(100 * round + number));
             sequences.push(put(&mut log, 1, expected.last().unwrap()));
         }
-        log.trim(UserId::new(1), sequences.remove(0));
+        log.trim(ActorId::user(1), sequences.remove(0));
         expected.remove(0);
         log.maintain(1_000);
         if round % 2 == 0 {
             log.keep_files_now();
         }
         log.checkpoint().unwrap();
-        let (end, next) = (log.appended(), log.waiting(UserId::new(1)).collect::<Vec<_>>());
+        let (end, next) = (log.appended(), log.waiting(ActorId::user(1)).collect::<Vec<_>>());
         drop(log);
         let (again, report) = open_held(folder.path());
         log = again;
         assert_eq!((log.appended(), log.committed()), (end, end), "nothing was written");
-        assert_eq!(log.waiting(UserId::new(1)).collect::<Vec<_>>(), next);
+        assert_eq!(log.waiting(ActorId::user(1)).collect::<Vec<_>>(), next);
         assert_eq!(next, sequences);
         assert!(report.damage.is_empty(), "{:?}", report.damage);
         assert_eq!(texts(&log, 1), expected);
@@ -120,15 +120,15 @@ fn filled(count: usize) -> (TempDir, PathBuf) {
     (folder, first)
 }
 
-fn long(number: usize) -> String {
+pub(super) fn long(number: usize) -> String {
     format!("{number:0>1000}")
 }
 
-fn segment(folder: &Path, nth: u64) -> PathBuf {
+pub(super) fn segment(folder: &Path, nth: u64) -> PathBuf {
     folder.join(format!("generation-1/0/{:016x}.seg", nth * SEGMENT))
 }
 
-fn flip(path: &Path, offset: u64) {
+pub(super) fn flip(path: &Path, offset: u64) {
     let file = fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
     let mut byte = [0];
     file.read_exact_at(&mut byte, offset).unwrap();
@@ -151,14 +151,38 @@ fn what_was_appended_is_read_in_order_and_again_after_reopening() {
     assert!(log.committed() < log.appended());
     log.commit_now().unwrap();
     assert_eq!(log.committed(), log.appended());
-    assert_eq!(log.backlog(UserId::new(1)).unwrap().messages, 2);
-    assert_eq!(log.read(UserId::new(1), first, 1).count(), 1);
-    assert_eq!(log.trim(UserId::new(1), first), Trimmed { messages: 1, is_recorded: true });
-    assert_eq!(log.trim(UserId::new(1), first).messages, 0);
+    assert_eq!(log.backlog(ActorId::user(1)).unwrap().messages, 2);
+    assert_eq!(log.read(ActorId::user(1), first, 1).count(), 1);
+    assert_eq!(log.trim(ActorId::user(1), first), Trimmed { messages: 1, is_recorded: true });
+    assert_eq!(log.trim(ActorId::user(1), first).messages, 0);
     log.close().unwrap();
     let (log, report) = open(folder.path());
     assert_eq!((report.messages, report.users), (2, 2));
     assert_eq!((texts(&log, 1), texts(&log, 2)), (vec!["b".to_owned()], vec!["x".to_owned()]));
+}
+
+#[test]
+fn a_log_of_another_format_is_refused_and_named() {
+    let (folder, first) = filled(1);
+    let layout = folder.path().join("layout");
+    let text = fs::read_to_string(&layout).unwrap();
+    for (format, whose) in [(1, "an earlier release"), (3, "a later release")] {
+        fs::write(&layout, text.replace("whimbrel log 2", &format!("whimbrel log {format}"))).unwrap();
+        let error = Log::open_all(folder.path(), &options(), 1, &|_| Some(0), &|_| {}).unwrap_err();
+        assert!(matches!(error, LogError::UnknownFormat { known: 2, .. }), "{error}");
+        let said = error.to_string();
+        assert!(said.contains(&format!("has format {format}")) && said.contains(whose), "{said}");
+        assert!(said.contains("whimbrelctl log discard"), "{said}");
+    }
+    // So it is where a segment alone is another's.
+    fs::write(&layout, text).unwrap();
+    let mut header = fs::read(&first).unwrap();
+    header[8] = 1;
+    let checksum = crc32c::crc32c(&header[..124]).to_le_bytes();
+    header[124..128].copy_from_slice(&checksum);
+    fs::write(&first, header).unwrap();
+    let error = Log::open_all(folder.path(), &options(), 1, &|_| Some(0), &|_| {}).unwrap_err();
+    assert!(matches!(&error, LogError::UnknownFormat { found: 1, path, .. } if *path == first), "{error}");
 }
 
 #[test]
@@ -208,7 +232,7 @@ fn a_checkpoint_changes_nothing_but_the_time_it_takes() {
     for number in 0..300 {
         sequences.push(put(&mut log, 1 + number % 7, &long(number as usize)));
     }
-    log.trim_up_to(UserId::new(1), sequences[100]);
+    log.trim_up_to(ActorId::user(1), sequences[100]);
     log.close().unwrap();
     let checkpoint = folder.path().join("generation-1/0/checkpoint");
     let content = fs::read(&checkpoint).unwrap();
@@ -324,8 +348,8 @@ fn a_missing_first_segment_is_reported_and_a_deleted_one_is_not() {
     // Deleted because nothing in it waited.
     let (folder, first) = filled(200);
     let (mut log, _) = open(folder.path());
-    let waiting: Vec<_> = log.waiting(UserId::new(1)).collect();
-    log.trim_up_to(UserId::new(1), waiting[150]);
+    let waiting: Vec<_> = log.waiting(ActorId::user(1)).collect();
+    log.trim_up_to(ActorId::user(1), waiting[150]);
     for now in 0..3 {
         log.maintain(now);
         log.commit_now().unwrap();
@@ -364,10 +388,10 @@ fn segments_missing_at_the_end_and_logs_without_any_are_reported() {
 fn messages_of_nobody_are_dropped() {
     let folder = tempfile::tempdir().unwrap();
     let (mut log, _) = open(folder.path());
-    for (user, text) in [(1, "a"), (2, "b"), (2, "c"), (3, "d")] {
+    for (user, text) in [(1, "a"), (2, "b"), (2, "c"), (3 << 28, "d")] {
         put(&mut log, user, text);
     }
-    assert_eq!(log.drop_orphans(&|user| user.get() != 2), Orphans { users: 1, messages: 2 });
+    assert_eq!(log.drop_orphans(&|user| user.number() != 2), Orphans { actors: 1, messages: 2 });
     log.close().unwrap();
     let (log, report) = open(folder.path());
     assert_eq!((report.messages, report.users_count_max), (2, 3));
@@ -381,7 +405,7 @@ fn a_message_cannot_pass_for_a_record() {
     let record = fs::read(&first).unwrap()[160..160 + 1064].to_vec();
     let (mut log, _) = open(folder.path());
     let message = Message {
-        user: UserId::new(2),
+        actor: ActorId::user(2),
         time_ms: 0,
         flags: Flags::NONE,
         origin: Origin::default(),
@@ -398,7 +422,7 @@ fn a_message_cannot_pass_for_a_record() {
     assert_eq!(report.damage.len(), 1);
     assert_eq!(texts(&log, 1), without(3, &[]));
     assert_eq!(texts(&log, 3).len(), 2);
-    assert_eq!(log.users().len(), 2);
+    assert_eq!(log.actors().len(), 2);
 }
 
 #[test]
@@ -426,7 +450,7 @@ fn messages_move_with_their_users_when_the_number_of_logs_changes() {
 fn a_backup_of_a_live_log_opens_with_what_there_was() {
     let (folder, _) = filled(150);
     let (mut log, _) = open(folder.path());
-    log.trim(UserId::new(1), log.backlog(UserId::new(1)).unwrap().first);
+    log.trim(ActorId::user(1), log.backlog(ActorId::user(1)).unwrap().first);
     put(&mut log, 2, "new");
     let to = folder.path().join("copy");
     let done = backup(folder.path(), &to).unwrap();
@@ -455,7 +479,7 @@ fn quotas_have_their_own_answers() {
     let mut log = open_many(folder.path(), &limits, 1).logs.remove(0);
     let payload = long(1);
     let message = |user| Message {
-        user: UserId::new(user),
+        actor: ActorId::user(user),
         time_ms: 0,
         flags: Flags::NONE,
         origin: Origin::default(),
@@ -470,7 +494,7 @@ fn quotas_have_their_own_answers() {
     assert_eq!(log.append(&Message { payload: &[0; 9000], ..message(1) }), Err(AppendError::TooLarge));
     assert_eq!(refused(&mut log, 10), Some(AppendError::LogQuota));
     // What is trimmed makes room, even from the middle, and what waits is kept.
-    let users: Vec<_> = log.users().filter(|user| user.get() % 10 != 0).collect();
+    let users: Vec<_> = log.actors().filter(|user| user.number() % 10 != 0).collect();
     for user in users {
         assert!(log.purge(user).is_recorded);
     }
@@ -480,7 +504,7 @@ fn quotas_have_their_own_answers() {
         log.keep_files_now();
     }
     log.append(&message(5)).expect("there is room again");
-    assert!(log.users().filter(|user| user.get() % 10 == 0).count() > 10);
+    assert!(log.actors().filter(|user| user.number() % 10 == 0).count() > 10);
 }
 
 #[test]
@@ -489,23 +513,28 @@ fn what_is_old_expires_once_and_the_rest_stays() {
     let (mut log, _) = open(folder.path());
     for number in 0..200 {
         let flags = if number == 3 { Flags::NO_EXPIRY } else { Flags::NONE };
-        let (user, payload) = (UserId::new(number % 3), long(number as usize));
-        let message =
-            Message { user, time_ms: number, flags, origin: Origin::default(), payload: payload.as_bytes() };
+        let (user, payload) = (ActorId::user(number % 3), long(number as usize));
+        let message = Message {
+            actor: user,
+            time_ms: number,
+            flags,
+            origin: Origin::default(),
+            payload: payload.as_bytes(),
+        };
         log.append(&message).unwrap();
     }
     let mut seen = Vec::new();
     while log.expire(150, 7, &mut |record| seen.push(record.time_ms)) > 0 {}
     assert_eq!(seen, (0..150).filter(|time| *time != 3).collect::<Vec<_>>());
     assert_eq!(log.expire(150, 1000, &mut |_| ()), 0);
-    assert_eq!(log.index.messages(), 51);
+    assert_eq!(log.queue().messages(), 51);
 }
 
 #[test]
 fn a_restart_knows_how_far_each_stream_had_come() {
     let folder = tempfile::tempdir().unwrap();
-    let window = Options { resume_window_ms: 600_000, ..options() };
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
+    let now = 1_700_000_000_000;
+    let window = Options { resume_window_ms: 600_000, now_ms: now, ..options() };
     for closes in [false, true] {
         let mut log = open_many(folder.path(), &window, 1).logs.remove(0);
         for (stream, number, time_ms) in
@@ -513,9 +542,9 @@ fn a_restart_knows_how_far_each_stream_had_come() {
         {
             let origin = Origin { stream, number };
             let message =
-                Message { user: UserId::new(1), time_ms, flags: Flags::NONE, origin, payload: b"m" };
+                Message { actor: ActorId::user(1), time_ms, flags: Flags::NONE, origin, payload: b"m" };
             let sequence = log.append(&message).unwrap().sequence;
-            log.trim(UserId::new(1), sequence);
+            log.trim(ActorId::user(1), sequence);
         }
         log.commit_now().unwrap();
         if closes {
@@ -557,7 +586,7 @@ fn on_a_full_disk_it_refuses_and_goes_on_once_there_is_room() {
     let (mut log, _) = open(&folder);
     let payload = long(0);
     let message = Message {
-        user: UserId::new(1),
+        actor: ActorId::user(1),
         time_ms: 0,
         flags: Flags::NONE,
         origin: Origin::default(),
@@ -567,9 +596,9 @@ fn on_a_full_disk_it_refuses_and_goes_on_once_there_is_room() {
     assert_eq!(refused, Some(AppendError::Full));
     assert!(matches!(log.no_room(), Some(LogError::DiskFull { .. })));
     log.commit_now().expect("what was taken can be committed");
-    let backlog = log.backlog(UserId::new(1)).unwrap();
-    assert_eq!(log.pending(UserId::new(1)).filter(Result::is_ok).count() as u64, backlog.messages);
-    assert!(log.trim_up_to(UserId::new(1), backlog.last).is_recorded, "trims have room of their own");
+    let backlog = log.backlog(ActorId::user(1)).unwrap();
+    assert_eq!(log.pending(ActorId::user(1)).filter(Result::is_ok).count() as u64, backlog.messages);
+    assert!(log.trim_up_to(ActorId::user(1), backlog.last).is_recorded, "trims have room of their own");
     log.commit_now().unwrap();
     log.maintain(0);
     // The log says first what is deleted.

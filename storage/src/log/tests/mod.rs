@@ -2,4 +2,7 @@
 
 mod damage;
 mod files;
+mod ids;
+mod kill;
+mod shared;
 mod sim;

@@ -30,7 +30,14 @@ pub(super) const STEPS: &[Step<Verona>] = &[
     Step {
         what: "a session is cut and resumed, and another cannot be",
         act: resume,
-        moves: &["sm.enabled", "sm.detached", "sm.resumed", "sm.sent_again", "sm.resume_failed"],
+        moves: &[
+            "sm.enabled",
+            "sm.detached",
+            "sm.resumed",
+            "sm.sent_again",
+            "sm.resume_failed",
+            "messages.ack_latency",
+        ],
         ..PLAIN
     },
     Step {
@@ -132,9 +139,13 @@ fn resume(stage: &mut Stage<'_>, server: &Verona) {
     let mut romeo = server.login("romeo", "orchard");
     romeo.send(&chat(&jid, 1));
     assert_eq!(juliet.next_message(), "1");
+    juliet.send("<a xmlns='urn:xmpp:sm:3' h='1'/>");
+    stage.until("messages.ack_latency");
+    romeo.send(&chat(&jid, 2));
+    assert_eq!(juliet.next_message(), "2");
     juliet.cut();
     stage.until("sm.detached");
-    let (_there, answer) = Client::resume(server.address(), "juliet", &jid, &id, 0);
+    let (_there, answer) = Client::resume(server.address(), "juliet", &jid, &id, 1);
     assert_eq!(answer.name(), "resumed");
     let (_none, answer) = Client::resume(server.address(), "romeo", "", "nothing", 0);
     assert_eq!(answer.name(), "failed");

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::Random;
-use crate::log::files::{Files, PARTIAL};
-use crate::log::map::{Disk, Map, Remembered};
+use crate::journal::live::files::{Files, PARTIAL};
+use crate::journal::live::map::{Disk, Map, Remembered};
 
 const PAGE: usize = 4096;
 const SECTOR: usize = 512;

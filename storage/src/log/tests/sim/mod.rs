@@ -2,12 +2,15 @@
 //!
 //! Each seed is a run of a few lives of a server: it appends, trims, purges, expires, commits, compacts, makes
 //! checkpoints, changes the number of logs; between any two of these, and in the middle of any call to the disk, the
-//! process is killed or the power is cut; syncs fail; the disk is full. After each restart what waits must be what the
-//! operations up to some moment come to, exactly and in order, and that moment must not be before the last commit.
+//! process is killed or the power is cut; syncs fail; the disk is full; the clock is set back by up to an hour. After each
+//! restart what waits must be what the operations up to some moment come to, exactly and in order, and that moment must
+//! not be before the last commit. Ids rise for each actor, also above those that a crash took away, and do not change. A
+//! second reader (`mirror`) keeps messages of its own choice over all of this.
 //!
 //! `WHIMBREL_SEEDS=N` runs N seeds, `WHIMBREL_SEED=N` one, telling what happens.
 
 mod disk;
+mod mirror;
 mod model;
 mod run;
 

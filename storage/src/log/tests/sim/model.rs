@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::directory::UserId;
-use crate::log::Log;
+use crate::actor::ActorId;
+use crate::log::{Log, Sequence};
+
+use super::mirror::Mirror;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Kept {
@@ -99,9 +101,9 @@ impl Model {
     }
 
     /// After a restart: what was trimmed without a record either waits again, or does not for good.
-    pub(super) fn settle_unsure(&mut self, logs: &[Log]) {
+    pub(super) fn settle_unsure(&mut self, logs: &[Log<Mirror>]) {
         for (user, sequence) in std::mem::take(&mut self.unsure) {
-            let waits = logs.iter().any(|log| log.index.get(UserId::new(user), sequence).is_some());
+            let waits = logs.iter().any(|log| log.queue().has(ActorId::user(user), Sequence(sequence)));
             if !waits {
                 let what = What::Trim(sequence);
                 apply(&mut self.state, user, &what);
@@ -110,31 +112,31 @@ impl Model {
         }
     }
 
-    /// The logs were written anew: what waits now is where everything begins, under other numbers.
-    pub(super) fn start_over(&mut self, logs: &[Log]) {
+    /// The logs were written anew: what waits now, with the ids that it had, is where everything begins.
+    pub(super) fn start_over(&mut self, logs: &[Log<Mirror>]) {
         let old = std::mem::take(&mut self.state);
         self.operations.clear();
         for (user, of) in old {
             let now: Vec<u64> = logs
                 .iter()
-                .flat_map(|log| log.pending(UserId::new(user)).map(|record| record.unwrap().sequence.0))
+                .flat_map(|log| log.pending(ActorId::user(user)).map(|record| record.unwrap().sequence.0))
                 .collect();
-            assert_eq!(now.len(), of.len(), "user {user} has as many as before the logs were written anew");
-            for (sequence, kept) in now.into_iter().zip(of.into_values()) {
+            assert!(now.iter().eq(of.keys()), "user {user} has the same messages as before: {now:?}");
+            for (sequence, kept) in of {
                 self.done(0, user, What::Append(sequence, kept));
             }
         }
     }
 
     /// Panics unless the log of each user holds what it should, in order.
-    pub(super) fn compare(&self, logs: &[Log]) {
+    pub(super) fn compare(&self, logs: &[Log<Mirror>]) {
         let mut users: BTreeSet<u64> = self.state.keys().copied().collect();
-        users.extend(logs.iter().flat_map(|log| log.users().map(UserId::get)));
+        users.extend(logs.iter().flat_map(|log| log.actors().map(ActorId::number)));
         for user in users {
             let expected = self.state.get(&user);
             let mut found: Vec<(u64, Kept)> = Vec::new();
             for log in logs {
-                for record in log.pending(UserId::new(user)) {
+                for record in log.pending(ActorId::user(user)) {
                     let record = record.expect("nothing is damaged");
                     found.push((
                         record.sequence.0,
@@ -155,8 +157,8 @@ impl Model {
             assert_eq!(found, expected, "what waits for user {user}");
         }
         for log in logs {
-            let live: u64 = log.segments.iter().map(|segment| segment.live_messages).sum();
-            assert_eq!(live, log.index.messages(), "the segments' counts");
+            let (waiting, bodies) = (log.queue().messages(), log.queue().shared_bodies() as u64);
+            assert_eq!(log.queue().held_records(), waiting + bodies, "the segments' counts");
         }
     }
 }

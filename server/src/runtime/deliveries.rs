@@ -1,0 +1,243 @@
+//! How long messages take through the server: from the event that brought the last of their bytes to the hand-over of
+//! their own last byte to the kernel, and to the client's acknowledgement.
+//!
+//! ```text
+//! event ──▶ (run queue) ──▶ routing ──▶ (another worker) ──▶ outbox ──▶ (driver's backlog) ──▶ kernel ──▶ client's <a/>
+//! reception ────────────────────── messages.latency ──────────────────────────────────────────▶│           │
+//! reception ────────────────────── messages.ack_latency ───────────────────────────────────────────────────▶│
+//! ```
+//! The clock is read once when an iteration begins and once when its output is with the driver. Messages carry no time:
+//! what waits does (input in the run queue, a parcel, a connection's output), and it has that of the oldest message in it.
+//! So a time is never too short, and too long at most by what the oldest has waited longer.
+
+use std::time::Instant;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+use crate::runtime::driver::ConnId;
+
+/// Streams that can be waited for at once; the others are not measured meanwhile.
+const PROBES: usize = 256;
+
+/// An acknowledgement that has not come for so many seconds makes room for another stream.
+const PROBE_SECONDS: u64 = 60;
+
+/// Messages that go the same way together.
+#[derive(Copy, Clone, Debug, Default)]
+pub struct Lot {
+    /// When the oldest was received.
+    since: Option<Instant>,
+    count: u32,
+}
+
+impl Lot {
+    /// Adds a message.
+    pub fn add(&mut self, received: Instant) {
+        self.merge(Lot { since: Some(received), count: 1 });
+    }
+
+    fn merge(&mut self, other: Lot) {
+        self.since = oldest(self.since, other.since);
+        self.count = self.count.saturating_add(other.count);
+    }
+}
+
+/// The earlier of two times, where there is one.
+pub fn oldest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// A message whose acknowledgement is waited for.
+#[derive(Copy, Clone, Debug)]
+struct Probe {
+    stream: u64,
+    number: u32,
+    since: Instant,
+}
+
+/// The messages of one worker that are on their way out.
+#[derive(Debug)]
+pub struct Deliveries {
+    begun: Instant,
+    received: Option<Instant>,
+    /// With the kernel since the iteration began.
+    handed: Vec<Lot>,
+    /// Not all of their bytes are.
+    with_driver: HashMap<ConnId, Lot, FixedState>,
+    probes: Vec<Option<Probe>>,
+}
+
+impl Default for Deliveries {
+    fn default() -> Self {
+        Deliveries {
+            begun: Instant::now(),
+            received: None,
+            handed: Vec::new(),
+            with_driver: HashMap::default(),
+            probes: vec![None; PROBES],
+        }
+    }
+}
+
+impl Deliveries {
+    /// An iteration begins to handle what has come.
+    pub fn begin(&mut self, now: Instant) {
+        self.begun = now;
+        self.received = Some(now);
+    }
+
+    /// When that was received which is being handled. `None`: long ago, as what comes out of the log; it is not timed.
+    pub fn received(&self) -> Option<Instant> {
+        self.received
+    }
+
+    /// Handles what was received at another time; returns what [`Deliveries::set_received`] is to be told afterwards.
+    #[must_use]
+    pub fn set_received(&mut self, at: Option<Instant>) -> Option<Instant> {
+        std::mem::replace(&mut self.received, at)
+    }
+
+    /// A message was written to a managed stream, as its stanza `number`. One of a stream is waited for at a time.
+    pub fn sent(&mut self, stream: u64, number: u32) {
+        let Some(since) = self.received else { return };
+        let slot = &mut self.probes[stream as usize % PROBES];
+        let is_free =
+            slot.is_none_or(|probe| since.saturating_duration_since(probe.since).as_secs() >= PROBE_SECONDS);
+        if is_free {
+            *slot = Some(Probe { stream, number, since });
+        }
+    }
+
+    /// The client of a managed stream has handled so many stanzas, as this iteration has learnt. Returns how long the
+    /// message took that was waited for, in microseconds.
+    pub fn acknowledged(&mut self, stream: u64, handled: u32) -> Option<u64> {
+        let slot = &mut self.probes[stream as usize % PROBES];
+        // Counts run modulo 2^32 (XEP-0198 §4).
+        let arrived = |p: &Probe| p.stream == stream && handled.wrapping_sub(p.number) <= u32::MAX / 2;
+        let probe = slot.take_if(|probe| arrived(probe))?;
+        Some(micros(probe.since, self.begun))
+    }
+
+    /// The driver has taken what was written to a connection; it keeps `backlog` bytes of it.
+    pub fn handed(&mut self, conn: ConnId, lot: Lot, backlog: usize) {
+        if backlog == 0 {
+            self.drained(conn);
+            self.push(lot);
+        } else if lot.count > 0 {
+            self.with_driver.entry(conn).or_default().merge(lot);
+        }
+    }
+
+    /// Everything that was written to a connection is with the kernel.
+    pub fn drained(&mut self, conn: ConnId) {
+        if !self.with_driver.is_empty()
+            && let Some(lot) = self.with_driver.remove(&conn)
+        {
+            self.push(lot);
+        }
+    }
+
+    /// A connection is gone, with what was not sent.
+    pub fn forget(&mut self, conn: ConnId) {
+        if !self.with_driver.is_empty() {
+            self.with_driver.remove(&conn);
+        }
+    }
+
+    fn push(&mut self, lot: Lot) {
+        match self.handed.last_mut() {
+            _ if lot.count == 0 => {}
+            // As a rule all messages of an iteration were received when it began.
+            Some(last) if last.since == lot.since => last.count = last.count.saturating_add(lot.count),
+            _ => self.handed.push(lot),
+        }
+    }
+
+    /// At the end of an iteration: gives `record` the microseconds that messages took which are with the kernel now, and
+    /// how many took as long.
+    pub fn count(&mut self, mut record: impl FnMut(u64, u64)) {
+        if self.handed.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        for lot in self.handed.drain(..) {
+            if let Some(since) = lot.since {
+                record(micros(since, now), lot.count.into());
+            }
+        }
+        if self.with_driver.is_empty() && self.with_driver.capacity() > PROBES {
+            self.with_driver = HashMap::default();
+        }
+    }
+}
+
+fn micros(from: Instant, to: Instant) -> u64 {
+    u64::try_from(to.saturating_duration_since(from).as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const A: ConnId = ConnId { index: 3, generation: 1 };
+
+    fn lot(received: Instant, count: u32) -> Lot {
+        Lot { since: Some(received), count }
+    }
+
+    /// How many are counted, and how many of them as ten minutes or more.
+    fn counted(deliveries: &mut Deliveries) -> (u64, u64) {
+        let mut counted = (0, 0);
+        deliveries.count(|micros, count| {
+            counted.0 += count;
+            counted.1 += if micros >= 600_000_000 { count } else { 0 };
+        });
+        counted
+    }
+
+    #[test]
+    fn a_slow_readers_messages_are_timed_to_their_last_byte() {
+        let mut deliveries = Deliveries::default();
+        let now = Instant::now();
+        let long_ago = now.checked_sub(Duration::from_secs(600)).unwrap();
+        deliveries.handed(A, lot(long_ago, 2), 100);
+        deliveries.handed(A, lot(now, 1), 150);
+        assert_eq!(counted(&mut deliveries), (0, 0), "bytes of them wait in the driver");
+        deliveries.drained(A);
+        assert_eq!(counted(&mut deliveries), (3, 3), "as old as the oldest");
+        deliveries.handed(A, lot(now, 5), 0);
+        assert_eq!(counted(&mut deliveries), (5, 0));
+        deliveries.handed(A, lot(now, 5), 7);
+        deliveries.forget(A);
+        deliveries.drained(A);
+        assert_eq!(counted(&mut deliveries), (0, 0), "never sent");
+    }
+
+    #[test]
+    fn an_acknowledgement_of_the_message_is_timed_and_no_earlier_one() {
+        let mut deliveries = Deliveries::default();
+        let now = Instant::now();
+        let later = now + Duration::from_secs(2);
+        let (first, second) = (7, 7 + PROBES as u64);
+        deliveries.begin(now);
+        deliveries.sent(first, u32::MAX);
+        // Another stream in the same place is not measured meanwhile, nor is a later message of the same.
+        deliveries.sent(second, 1);
+        deliveries.sent(first, 0);
+        deliveries.begin(later);
+        assert_eq!(deliveries.acknowledged(second, 1), None);
+        assert_eq!(deliveries.acknowledged(first, u32::MAX - 1), None);
+        assert_eq!(deliveries.acknowledged(first, 3), Some(2_000_000));
+        assert_eq!(deliveries.acknowledged(first, 3), None, "once");
+        // What comes out of the log is not timed.
+        assert_eq!(deliveries.set_received(None), Some(later));
+        deliveries.sent(first, 4);
+        assert_eq!(deliveries.acknowledged(first, 4), None);
+    }
+}

@@ -1,0 +1,323 @@
+//! What each refusal and each queue means, which key of the configuration it hangs on, and what to do about it.
+
+use serde_json::{Map, Value, json};
+
+/// A refusal or a queue.
+#[derive(Debug)]
+pub struct Explained {
+    /// Behind `refused.` or `queue.` in the names of its metrics.
+    pub name: &'static str,
+    /// What it means, in a sentence.
+    pub meaning: &'static str,
+    /// Keys of the configuration (docs/config.md).
+    pub keys: &'static [&'static str],
+    /// What to do.
+    pub cure: &'static str,
+}
+
+const fn row(
+    name: &'static str,
+    meaning: &'static str,
+    keys: &'static [&'static str],
+    cure: &'static str,
+) -> Explained {
+    Explained { name, meaning, keys, cure }
+}
+
+/// Every reason for which the server refuses something.
+pub const REFUSALS: &[Explained] = &[
+    row(
+        "accepts_per_address",
+        "An address connected more often than it may in a second, and its connections were reset.",
+        &["limits.accepts_per_second_per_address", "limits.accepts_per_second"],
+        "If it is a proxy or a carrier's gateway, raise the limit; otherwise block the address in the firewall.",
+    ),
+    row(
+        "account_limits",
+        "A block list, private XML or a roster that was set has reached its size.",
+        &["limits.blocked_jids", "limits.private_bytes", "limits.roster_items"],
+        "Ask the account's owner to delete something, or raise the limit.",
+    ),
+    row(
+        "account_memory",
+        "One account made the server hold as much memory as it may.",
+        &["limits.account_memory_kib"],
+        "See which account has most waiting. Its client does not read or acknowledge; `whimbrelctl kick` ends it.",
+    ),
+    row(
+        "answers",
+        "There was no room for an answer, and the client was told to ask again.",
+        &["limits.output_backlog_bytes", "limits.account_memory_kib"],
+        "The client asks for more than it reads. See which account has most waiting.",
+    ),
+    row(
+        "crypto_queue",
+        "More passwords waited to be checked than may.",
+        &["limits.crypto_queue"],
+        "After a restart this passes by itself. Else see the failed logins: somebody guesses passwords. SCRAM costs less than PLAIN.",
+    ),
+    row(
+        "directory_queue",
+        "More changes waited for the directory's writer than may.",
+        &["limits.directory_queue"],
+        "The disk is slow: see its latency, and what else writes to it.",
+    ),
+    row(
+        "displaced",
+        "Connections that had not logged in gave up their places to others.",
+        &["limits.sessions_unauthenticated"],
+        "See the address with most failed logins; many open connections that do not log in are an attack or a broken application.",
+    ),
+    row(
+        "framing",
+        "A client sent XML that is not well formed, or that passes a limit.",
+        &["limits.stanza_bytes", "limits.depth", "limits.attributes", "limits.header_bytes"],
+        "A broken client, a port scan, or a stanza that is too long; the log at level debug names the stream.",
+    ),
+    row(
+        "idle",
+        "A client did not answer the server's ping.",
+        &["limits.idle_seconds", "limits.idle_answer_seconds"],
+        "Usual for mobile clients that lost their network. If many at once: the network between them and the server.",
+    ),
+    row(
+        "log_failed",
+        "The log of messages has failed; nothing is acknowledged until it works again.",
+        &["durability"],
+        "The server's log names the disk's error. See `dmesg`; replace the disk or free space.",
+    ),
+    row(
+        "log_full",
+        "The log has no room for another file.",
+        &["log_mib_max"],
+        "Free space on the disk of the data directory, or raise the limit; the server's log says whether descriptors ran out instead.",
+    ),
+    row(
+        "login_throttle",
+        "Too many wrong passwords for an account, or from an address or a network.",
+        &[
+            "limits.guesses_per_address_and_account",
+            "limits.guesses_per_account",
+            "limits.guesses_per_address",
+        ],
+        "See the accounts and addresses with most failed logins. Block the address (fail2ban), or mend the application that has an old password.",
+    ),
+    row(
+        "memory",
+        "The server uses nearly all of the memory that it may.",
+        &["limits.memory_mib"],
+        "See what uses it (memory.*), then raise the limit, add memory, or let fewer clients in.",
+    ),
+    row(
+        "offline",
+        "As much waits for an account as may.",
+        &["limits.offline_messages", "limits.offline_bytes"],
+        "Its owner has been away for long or is flooded; see who sends most.",
+    ),
+    row(
+        "offline_sender",
+        "One sender has as much waiting for an account as it may.",
+        &["limits.offline_percent_per_contact", "limits.offline_percent_per_stranger"],
+        "See the account that sends most: it floods somebody.",
+    ),
+    row(
+        "offline_strangers",
+        "All strangers together have as much waiting for an account as they may.",
+        &["limits.offline_percent_strangers"],
+        "Unsolicited messages; see the accounts that send most.",
+    ),
+    row(
+        "offline_strangers_per_minute",
+        "Strangers sent to an absent account more often than they may.",
+        &["limits.offline_strangers_per_minute"],
+        "Unsolicited messages; see the accounts that send most.",
+    ),
+    row(
+        "output_backlog_bytes",
+        "So much waited for a client that it was reset.",
+        &["limits.output_backlog_bytes"],
+        "The client does not read, or the network to it is cut. It can resume its session.",
+    ),
+    row(
+        "preauth_bytes",
+        "A client sent too much before it had logged in.",
+        &["limits.preauth_bytes"],
+        "Not an XMPP client, or an attack; see the addresses with most bytes.",
+    ),
+    row(
+        "preauth_seconds",
+        "A client did not log in and bind a resource in time.",
+        &["limits.preauth_seconds"],
+        "A port scan or a slow network. If real clients are among them, see the crypto queue and the event loop.",
+    ),
+    row(
+        "presence_bytes",
+        "A presence was too long to be copied to all contacts.",
+        &["limits.presence_bytes"],
+        "The client puts a picture or a long text into its presence.",
+    ),
+    row(
+        "registrations_per_hour",
+        "An address tried to register more accounts than it may.",
+        &["limits.registrations_per_hour"],
+        "Somebody makes accounts by program; if it is an office behind one address, raise the limit.",
+    ),
+    row(
+        "resources_per_user",
+        "An account has as many sessions as it may.",
+        &["limits.resources_per_user"],
+        "A client that reconnects with a new resource each time; `whimbrelctl sessions` shows them.",
+    ),
+    row(
+        "roster",
+        "A roster, or the requests that wait for its owner, have reached their size.",
+        &[
+            "limits.roster_items",
+            "limits.roster_bytes",
+            "limits.roster_requests",
+            "limits.roster_request_bytes",
+        ],
+        "Ask the account's owner to answer or delete some, or raise the limit.",
+    ),
+    row(
+        "sessions",
+        "As many clients are connected as may.",
+        &["limits.sessions"],
+        "Raise the limit, with memory and descriptors for it (`whimbrelctl doctor --connections`).",
+    ),
+    row(
+        "sessions_per_address",
+        "One address has as many connections as it may.",
+        &["limits.sessions_per_address"],
+        "If it is a proxy or a carrier's gateway, raise the limit; otherwise block the address.",
+    ),
+    row(
+        "sessions_unauthenticated",
+        "As many clients as may be are connected without having logged in.",
+        &["limits.sessions_unauthenticated"],
+        "After a restart this passes by itself. Else see the addresses with most failed logins.",
+    ),
+    row(
+        "sm_detached_sessions",
+        "As many sessions wait to be resumed as may.",
+        &["limits.sm_detached_sessions", "limits.sm_resume_seconds"],
+        "Many clients lost their connection at once; raise the limit or let sessions wait for a shorter time.",
+    ),
+    row(
+        "sm_unacked",
+        "A client acknowledged too little, so its session can no longer be resumed.",
+        &["limits.sm_unacked_stanzas", "limits.sm_unacked_bytes", "limits.detached_bytes"],
+        "The client does not answer the server's requests for acknowledgement; it is broken or its network is cut.",
+    ),
+];
+
+/// Every queue of the server.
+pub const QUEUES: &[Explained] = &[
+    row(
+        "commands",
+        "Commands of the control thread to a worker.",
+        &[],
+        "A worker does not get to them: see its event loop.",
+    ),
+    row(
+        "commit",
+        "Messages whose senders wait until the disk has them.",
+        &["durability"],
+        "The disk is slow: see its latency and the time of commits.",
+    ),
+    row(
+        "completions",
+        "Results of jobs for a worker: passwords that were checked, changes that were written.",
+        &[],
+        "A worker does not get to them: see its event loop.",
+    ),
+    row(
+        "crypto",
+        "Passwords that wait to be checked.",
+        &["limits.crypto_queue", "auth.crypto_threads"],
+        "Many log in at once, or somebody guesses: see the failed logins.",
+    ),
+    row(
+        "directory",
+        "Changes that wait for the directory's writer.",
+        &["limits.directory_queue"],
+        "The disk is slow: see its latency.",
+    ),
+    row(
+        "held",
+        "Stanzas that wait for a subscription on its way to the directory.",
+        &["limits.held_bytes"],
+        "The directory's writer is behind: see its queue and the disk.",
+    ),
+    row(
+        "mailbox",
+        "Parcels from one worker to another.",
+        &["limits.mailbox_parcels"],
+        "The receiving worker does not get to them: see its event loop.",
+    ),
+    row(
+        "mailbox_bytes",
+        "The bytes of those parcels.",
+        &["limits.mailbox_kib"],
+        "The receiving worker does not get to them: see its event loop.",
+    ),
+    row(
+        "output",
+        "Bytes that wait for clients that read slowly.",
+        &["limits.output_backlog_bytes"],
+        "See which account and address has most waiting. Its client does not read, or the network to it is cut.",
+    ),
+    row(
+        "sms",
+        "Text messages that wait for the gateway.",
+        &["registration.gateway_queue"],
+        "The gateway is slow or away: try its address by hand.",
+    ),
+];
+
+/// Both tables as JSON: `{"refusals": {NAME: {"meaning", "keys", "cure"}}, "queues": …}`.
+pub fn json() -> Value {
+    let table = |rows: &[Explained]| -> Map<String, Value> {
+        let row = |row: &Explained| json!({"meaning": row.meaning, "keys": row.keys, "cure": row.cure});
+        rows.iter().map(|one| (one.name.to_owned(), row(one))).collect()
+    };
+    json!({"refusals": table(REFUSALS), "queues": table(QUEUES)})
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Made from the server's own tables; a test there keeps it so.
+    const METRICS: &str = include_str!("../../docs/metrics.md");
+    const CONFIG: &str = include_str!("../../docs/config.md");
+
+    /// The middle of the names of metrics that begin and end so.
+    fn metrics(begin: &str, end: &str) -> BTreeSet<&'static str> {
+        let names = METRICS.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+        names.filter_map(|name| name.strip_prefix(begin)?.strip_suffix(end)).collect()
+    }
+
+    #[test]
+    fn every_refusal_and_every_queue_is_explained_and_no_other() {
+        for (begin, end, table) in [("refused.", "", REFUSALS), ("queue.", ".length", QUEUES)] {
+            let explained: BTreeSet<&str> = table.iter().map(|row| row.name).collect();
+            assert_eq!(explained, metrics(begin, end), "wsar/src/explain.rs and docs/metrics.md");
+            assert_eq!(explained.len(), table.len());
+            assert!(table.windows(2).all(|pair| pair[0].name < pair[1].name), "in alphabetical order");
+        }
+    }
+
+    #[test]
+    fn every_key_is_in_the_configuration_and_every_text_is_a_sentence() {
+        for row in REFUSALS.iter().chain(QUEUES) {
+            for key in row.keys {
+                assert!(CONFIG.contains(&format!("| `{key}` |")), "{}: {key}", row.name);
+            }
+            assert!(row.meaning.ends_with('.') && row.cure.ends_with('.'), "{}", row.name);
+        }
+        assert!(REFUSALS.iter().all(|row| !row.keys.is_empty()));
+    }
+}
