@@ -5,12 +5,13 @@ use std::net::Shutdown;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 
+use whimbrel_server::config::Config;
 use whimbrel_server::xml::Element;
 use whimbrel_storage::directory::{Subscription, WriteTransaction, run_inline};
 
-use crate::support::answers::{befriend, outcome, payload};
+use crate::support::answers::{befriend, outcome, payload, text_of};
 use crate::support::managed::chat;
-use crate::support::{Client, TestServer, on_each_driver, server_password};
+use crate::support::{Client, TestServer, on_each_driver, on_each_driver_with, server_password};
 
 const ROSTER: &str = "jabber:iq:roster";
 const PRIVATE: &str = "jabber:iq:private";
@@ -325,5 +326,33 @@ fn a_resumed_stream_hears_of_what_was_written_while_it_was_away() {
         let items = server.server.shared.directory.roster_items("juliet").unwrap();
         assert_eq!(items[0].name, "Nurse");
         held.join().unwrap();
+    });
+}
+
+#[test]
+fn nothing_overtakes_what_is_too_much_for_one_event() {
+    let config = |config: &mut Config| {
+        config.workers = 1;
+        config.limits.directed_presence = 1_000;
+    };
+    on_each_driver_with(config, |server| {
+        server.accounts(&["juliet", "romeo"]);
+        let mut romeo = server.login("romeo", "orchard");
+        let mut juliet = server.login("juliet", "balcony");
+        let addressees = (0..600).map(|number| format!("nobody{number}@localhost"));
+        for to in addressees.chain([romeo.jid.clone()]) {
+            juliet.send(&format!("<presence to='{to}'/>"));
+        }
+        juliet.settle();
+        assert_eq!(romeo.expect("presence").attribute("type"), None);
+        // The end of all this presence is one event with 601 envelopes, of which Romeo's is the last.
+        juliet.send(&format!(
+            "<presence type='unavailable'/><message to='{}' type='chat'><body>after</body></message>",
+            romeo.jid
+        ));
+        assert_eq!(romeo.expect("presence").attribute("type"), Some("unavailable"));
+        assert_eq!(text_of(&romeo.expect("message"), "body"), "after");
+        let spilled: u64 = server.server.shared.metrics.iter().map(|block| block.effects_spilled.get()).sum();
+        assert_eq!(spilled, 1);
     });
 }

@@ -98,6 +98,21 @@ pub(super) const STEPS: &[Step<Verona>] = &[
         ..PLAIN
     },
     Step {
+        what: "the end of a presence leads to more envelopes than a worker holds for itself",
+        configure: |config| config.limits.directed_presence = 1_000,
+        act: |stage, server| {
+            let mut romeo = server.online("romeo", "orchard");
+            for number in 0..1_000 {
+                romeo.send(&format!("<presence to='nobody{number}@localhost'/>"));
+            }
+            romeo.settle();
+            romeo.send("<presence type='unavailable'/>");
+            stage.until("effects.spilled");
+        },
+        moves: &["effects", "effects.high_water", "effects.spilled"],
+        ..PLAIN
+    },
+    Step {
         what: "a client sends more than its burst",
         // So little that also a slow machine serves faster than the rate.
         configure: |config| {
