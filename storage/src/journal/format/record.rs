@@ -181,6 +181,7 @@ impl Head {
 }
 
 /// A record without a body.
+#[inline]
 pub(crate) fn encode(seed: Seed, place: Place, head: Head) -> [u8; HEAD_BYTES] {
     let mut bytes = [0; HEAD_BYTES];
     head.put(&mut bytes, place, HEAD_BYTES);
