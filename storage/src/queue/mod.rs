@@ -142,14 +142,13 @@ impl Queue {
     }
 
     /// Notes where a message lies, and that it does not lie any more where it did.
+    #[inline]
     fn put(&mut self, entry: &Entry<'_>, time_ms: u64, flags: Flags) {
         let words = (entry.bytes / 8) as u32;
         let slot = Slot { sequence: entry.sequence.0, position: entry.position.0, words };
         let old = self.index.put(entry.actor, slot);
-        self.tally.add(entry.segment.0, entry.bytes);
-        if !flags.has(Flags::NO_EXPIRY) {
-            self.tally.note_time(entry.segment.0, time_ms);
-        }
+        let time_ms = if flags.has(Flags::NO_EXPIRY) { u64::MAX } else { time_ms };
+        self.tally.add(entry.segment.0, entry.bytes, time_ms);
         match old {
             // A copy refers to the same body as the record before it.
             Some(old) => self.tally.take(old.position, old.bytes()),
@@ -160,7 +159,7 @@ impl Queue {
 
     fn put_body(&mut self, entry: &Entry<'_>) {
         let old = self.bodies.put(entry.sequence.0, entry.position.0, (entry.bytes / 8) as u32);
-        self.tally.add(entry.segment.0, entry.bytes);
+        self.tally.add(entry.segment.0, entry.bytes, u64::MAX);
         if let Some(old) = old {
             self.tally.take(old.position, old.bytes());
         }

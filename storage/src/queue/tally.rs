@@ -23,6 +23,7 @@ pub(super) struct Tally(pub(super) VecDeque<Segment>);
 
 impl Tally {
     /// The first that begins after a position.
+    #[inline]
     fn after(&self, position: u64) -> usize {
         // Mostly the last one is meant.
         match self.0.back() {
@@ -31,7 +32,17 @@ impl Tally {
         }
     }
 
+    #[inline]
     fn at(&mut self, base: u64) -> &mut Segment {
+        // New records go where the last one went.
+        let last = self.0.len().wrapping_sub(1);
+        match self.0.get(last) {
+            Some(segment) if segment.base == base => &mut self.0[last],
+            _ => self.at_other(base),
+        }
+    }
+
+    fn at_other(&mut self, base: u64) -> &mut Segment {
         let after = self.after(base);
         let is_known = after.checked_sub(1).is_some_and(|at| self.0[at].base == base);
         if !is_known {
@@ -40,20 +51,17 @@ impl Tally {
         &mut self.0[if is_known { after - 1 } else { after }]
     }
 
-    /// Accounts for a record that is needed.
-    pub(super) fn add(&mut self, base: u64, bytes: u64) {
+    /// Accounts for a record that is needed. `time_ms`: of a message that can expire; `u64::MAX` for others.
+    #[inline]
+    pub(super) fn add(&mut self, base: u64, bytes: u64, time_ms: u64) {
         let segment = self.at(base);
         segment.records += 1;
         segment.bytes += bytes;
-    }
-
-    /// There is a message of this time in a segment.
-    pub(super) fn note_time(&mut self, base: u64, time_ms: u64) {
-        let segment = self.at(base);
         segment.time_ms_min = segment.time_ms_min.min(time_ms);
     }
 
     /// Accounts for a record that no longer is.
+    #[inline]
     pub(super) fn take(&mut self, position: u64, bytes: u64) {
         let Some(at) = self.after(position).checked_sub(1) else { return };
         let segment = &mut self.0[at];

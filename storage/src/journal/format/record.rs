@@ -181,6 +181,7 @@ impl Head {
 }
 
 /// A record without a body.
+#[inline]
 pub(crate) fn encode(seed: Seed, place: Place, head: Head) -> [u8; HEAD_BYTES] {
     let mut bytes = [0; HEAD_BYTES];
     head.put(&mut bytes, place, HEAD_BYTES);
@@ -218,8 +219,10 @@ pub(crate) fn encode_message(
 /// Writes the checksum of a record and what follows it.
 #[inline]
 fn seal(seed: Seed, place: Place, record: &mut [u8], payload: &[u8]) {
-    let checksum = crc32c::crc32c_append(seed.at(place.position), &record[LENGTH..]);
-    let checksum = crc32c::crc32c_append(checksum, payload);
+    let mut checksum = crc32c::crc32c_append(seed.at(place.position), &record[LENGTH..]);
+    if !payload.is_empty() {
+        checksum = crc32c::crc32c_append(checksum, payload);
+    }
     record[..LENGTH].copy_from_slice(&checksum.to_le_bytes());
 }
 

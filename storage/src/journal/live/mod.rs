@@ -197,6 +197,7 @@ impl Journal {
     }
 
     /// Writes that something is done with. `None`: there is no room, or the journal has failed.
+    #[inline]
     pub(crate) fn note(&mut self, kind: Kind, actor: ActorId, sequence: Sequence) -> Option<Entry<'static>> {
         let what = match kind {
             Kind::Trim => What::Trim,
@@ -274,6 +275,7 @@ impl Journal {
     // --- Room.
 
     /// Sees to it that a record fits into the last segment.
+    #[inline]
     pub(crate) fn make_room(&mut self, bytes: u64, purpose: Purpose) -> Result<(), AppendError> {
         let reserve = if purpose == Purpose::Message { self.head().bytes / RESERVE_PART } else { 0 };
         if self.fits(bytes + reserve) { Ok(()) } else { self.roll(purpose) }

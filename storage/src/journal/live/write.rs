@@ -15,6 +15,7 @@ impl Journal {
         Place { position: self.end(), committed: self.shared.committed() }
     }
 
+    #[inline]
     fn write(&mut self, parts: [&[u8]; 2], bytes: u64) {
         let mut offset = self.offset as usize;
         if let Some(head) = self.segments.back_mut() {
@@ -29,6 +30,7 @@ impl Journal {
         }
     }
 
+    #[inline]
     pub(super) fn entry<'m>(&self, head: Head, position: u64, bytes: u64, what: What<'m>) -> Entry<'m> {
         Entry {
             position: Position(position),
@@ -63,6 +65,7 @@ impl Journal {
     }
 
     /// Writes a message or a body, new or moved.
+    #[inline]
     pub(crate) fn write_text<'m>(&mut self, head: Head, message: &Message<'m>, previous: u64) -> Entry<'m> {
         let place = self.place();
         let record = encode_message(self.seed, place, head, message, previous);
