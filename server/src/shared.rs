@@ -17,14 +17,14 @@ use crate::busiest::Board;
 use crate::config::Config;
 use crate::memory::Memory;
 use crate::metrics::WorkerMetrics;
+use crate::phone::request::Requests;
+use crate::proto::sasl::UnknownUsers;
+use crate::proto::sasl::audit::{Audit, FailedLogin};
+use crate::proto::sasl::looks::{Census, FIRST_PAGE, Looks, PAGE};
+use crate::proto::sasl::throttle::{self, Throttle};
+use crate::proto::sm::StreamId;
 use crate::quota::RegistrationQuota;
-use crate::registration::request::Requests;
 use crate::stats::Stats;
-use crate::stream::sasl::UnknownUsers;
-use crate::stream::sasl::audit::{Audit, FailedLogin};
-use crate::stream::sasl::looks::{Census, FIRST_PAGE, Looks, PAGE};
-use crate::stream::sasl::throttle::{self, Throttle};
-use crate::stream::sm::StreamId;
 use crate::tls::Acceptor;
 
 /// What a run has from the runs before.

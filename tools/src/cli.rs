@@ -209,6 +209,12 @@ pub(crate) enum UserCommand {
         #[command(flatten)]
         iterations: Iterations,
     },
+    /// Take over accounts of another server from XEP-0227 exports: keys, rosters, block lists, vCards, private XML
+    ///
+    /// ejabberd writes them with `ejabberdctl export_piefxis DIR`, Prosody with prosody-migrator (docs/migration.md). No
+    /// server may run here meanwhile. Accounts that exist are left alone, so an interrupted run is gone on with by running it
+    /// again. The exit code is 1 when something was left out; each such thing is told.
+    Migrate(MigrateArgs),
     /// Create accounts from a file: JID, tab, password or SCRAM keys a line
     ///
     /// SCRAM keys are what another server keeps in place of the password (RFC 5803): `SCRAM-SHA-256$4096:SALT$STOREDKEY:
@@ -224,6 +230,21 @@ pub(crate) enum UserCommand {
         #[command(flatten)]
         create: Create,
     },
+}
+
+/// Where another server's users are.
+#[derive(Debug, Args)]
+pub(crate) struct MigrateArgs {
+    /// Files, or folders with files that end with .xml
+    #[arg(required = true)]
+    pub(crate) paths: Vec<PathBuf>,
+    /// A new file for the new passwords of accounts whose old ones cannot be used; without it such accounts are left out
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passwords: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) iterations: Iterations,
+    #[command(flatten)]
+    pub(crate) create: Create,
 }
 
 /// Whether accounts may be made where there are none.

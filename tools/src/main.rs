@@ -11,7 +11,7 @@
 //! | [`locate`] | which data directory is meant |
 //! | [`control`] | the client side of the control socket (docs/control.md) |
 //! | [`accounts`] | accounts, through the server or in the directory |
-//! | [`user`] | `user add`, `del`, `list`, `passwd`; [`import`] is `user import`; [`prompt`] asks for passwords |
+//! | [`user`] | `user add`, `del`, `list`, `passwd`; [`import`] is `user import`, [`migrate`] is `user migrate`; [`prompt`] asks for passwords |
 //! | [`busiest`] | the accounts and addresses that cause most |
 //! | [`server`] | `status`, `queues`, `sessions`, `kick`, `drain`, `stop`, `reload` |
 //! | [`registration`] | `registration status`, `pending`, `revoke`, `test-sms` |
@@ -32,6 +32,7 @@ mod doctor;
 mod import;
 mod locate;
 mod log;
+mod migrate;
 mod problem;
 mod prompt;
 mod registration;
@@ -109,6 +110,7 @@ fn on_data(data: &Path, command: &Command, report: &Report) -> Result<ExitCode, 
             UserCommand::Passwd { jid, password, iterations } => {
                 user::passwd(data, jid, password, *iterations, report)?;
             }
+            UserCommand::Migrate(args) => return migrate::run(data, args, report),
             UserCommand::Import { file, iterations, create } => {
                 return import::run(data, file, (*iterations, *create), report);
             }

@@ -10,20 +10,22 @@
 //! same way as one to a user of another: an envelope that is read by itself. Only the stanza that a client has just sent
 //! is delivered without an envelope, because nothing stands in front of it.
 
+pub mod answer;
 pub mod crypto;
 pub mod jobs;
+pub mod work;
 
 use crate::effects::jobs::Jobs;
+use crate::effects::work::Work;
 use crate::env::Env;
 use crate::exchange::envelope::{Batch, Broadcast, Targets};
 use crate::exchange::links::Links;
 use crate::exchange::spreading::Spreading;
+use crate::keys::ResourceKey;
+use crate::proto::errors::StreamCondition;
 use crate::runtime::driver::ConnId;
 use crate::runtime::outbox::Outbox;
-use crate::runtime::work::Work;
 use crate::stanza::{Delivery, Kind, Type};
-use crate::stream::errors::StreamCondition;
-use crate::user::keys::ResourceKey;
 
 /// A stream that is to be ended by the server.
 #[derive(Clone, Debug)]

@@ -7,12 +7,12 @@ use std::collections::{BTreeSet, HashSet};
 use whimbrel_storage::directory::Subscription;
 use whimbrel_storage::jid::{Jid, JidRef};
 
+use crate::effects::work;
 use crate::env::Env;
 use crate::exchange::envelope::Broadcast;
-use crate::runtime::work;
+use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::service::{Committed, Reply, Request, Scopes, Service};
 use crate::stanza::Type;
-use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::delivery;

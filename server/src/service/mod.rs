@@ -4,12 +4,12 @@
 //! function from a request to a reply. Nothing else in the server knows which services there are; disco reads
 //! the same table.
 
+use crate::effects::answer::{self, Made, Refused};
+use crate::effects::work;
 use crate::env::Env;
-use crate::reply;
-use crate::router::answer::{self, Made, Refused};
-use crate::runtime::work;
+use crate::proto::errors::{StanzaCondition, StanzaError};
+use crate::proto::reply;
 use crate::stanza::{Delivery, Kind, Ticket, Traits, Type};
-use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::inbound::Inbound;

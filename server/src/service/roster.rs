@@ -3,12 +3,12 @@
 use whimbrel_storage::directory::{Item, RosterChanges};
 use whimbrel_storage::jid::Jid;
 
+use crate::effects::work;
 use crate::env::Env;
 use crate::limits::Limits;
-use crate::runtime::work;
+use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::service::{Committed, Reply, Request, Scope, Scopes, Service};
 use crate::stanza::Type;
-use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::roster::{self, NAMESPACE};

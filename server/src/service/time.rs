@@ -5,9 +5,9 @@
 
 use crate::clock::{datetime, unix_seconds};
 use crate::env::Env;
+use crate::proto::errors::StanzaCondition;
 use crate::service::{Reply, Request, Scopes, Service};
 use crate::stanza::Type;
-use crate::stream::errors::StanzaCondition;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::writes::Area;

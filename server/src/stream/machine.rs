@@ -18,25 +18,25 @@ use whimbrel_storage::jid::{self, JidRef};
 
 use crate::config::Config;
 use crate::metrics::WorkerMetrics;
-use crate::registration::form;
-use crate::reply;
+use crate::phone::form;
+use crate::proto::errors::{StanzaCondition, StanzaError, StreamCondition, StreamEnd};
+use crate::proto::reply;
+use crate::proto::sasl::audit::{FailedLogin, Why};
+use crate::proto::sasl::throttle::Verdict;
+use crate::proto::sasl::{
+    self, ChannelBindings, Exchange, Failure, Mechanism, NS_SASL, Offer, PlainCheck, SERVER_NONCE_BYTES,
+    SaslError, Setup,
+};
+use crate::proto::sm::element::{self, Said};
+use crate::proto::sm::{NS_SM, StreamId};
 use crate::runtime::timer::TimerId;
+use crate::saved::record::NegotiationRecord;
 use crate::shared::Shared;
 use crate::stanza::{Kind, Type};
-use crate::stream::errors::{StanzaCondition, StanzaError, StreamCondition, StreamEnd};
 use crate::stream::features::{self, NS_BIND, NS_STARTTLS};
 use crate::stream::form::{Form, NAMESPACE};
 use crate::stream::phone;
 use crate::stream::registration;
-use crate::stream::sasl::audit::{FailedLogin, Why};
-use crate::stream::sasl::throttle::Verdict;
-use crate::stream::sasl::{
-    self, ChannelBindings, Exchange, Failure, Mechanism, NS_SASL, Offer, PlainCheck, SERVER_NONCE_BYTES,
-    SaslError, Setup,
-};
-use crate::stream::sm::element::{self, Said};
-use crate::stream::sm::{NS_SM, StreamId};
-use crate::upgrade::record::NegotiationRecord;
 use crate::xml::{CLIENT, Stanza, StreamHeader};
 
 /// What the machine can see of the server.

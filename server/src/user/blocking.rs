@@ -2,10 +2,10 @@
 
 use whimbrel_storage::jid::JidRef;
 
+use crate::effects::work;
 use crate::env::Env;
-use crate::runtime::work;
+use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::stanza::{Delivery, Traits};
-use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::user::actors::Effects;
 use crate::user::tables::Users;
 use crate::user::tables::{ResourceKey, UserKey};

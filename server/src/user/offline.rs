@@ -17,13 +17,13 @@ use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::directory::DirectoryError;
 use whimbrel_storage::log::{AppendError, Appended, Sequence};
 
+use crate::effects::answer::{self, Refused};
+use crate::effects::work;
 use crate::env::Env;
-use crate::router::answer::{self, Refused};
+use crate::proto::errors::{StanzaCondition, StanzaError};
+use crate::proto::sm::{AnswerTo, Unacked};
 use crate::runtime::driver::ConnId;
-use crate::runtime::work;
 use crate::stanza::{Delivery, Kind, Type};
-use crate::stream::errors::{StanzaCondition, StanzaError};
-use crate::stream::sm::{AnswerTo, Unacked};
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::carbons;

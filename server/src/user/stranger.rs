@@ -13,11 +13,11 @@
 
 use whimbrel_storage::actor::ActorId;
 
+use crate::effects::answer;
+use crate::effects::work;
 use crate::env::Env;
-use crate::router::answer;
-use crate::runtime::work;
+use crate::proto::errors::StanzaError;
 use crate::stanza::{Delivery, Type};
-use crate::stream::errors::StanzaError;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::quota::Sender;

@@ -10,7 +10,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use super::reshard::Resharding;
 use super::{Damage, Log, LogError, Options, Sequence};
-use crate::actor::ActorId;
+use crate::actor::{ActorId, ActorKind};
 use crate::journal::format::layout::{Layout, Lock, SHARDS_MAX};
 use crate::journal::format::segment::base_of;
 use crate::journal::live::Identity;
@@ -56,7 +56,7 @@ pub struct Report {
     pub streams: Vec<StreamSeen>,
     /// Messages of actors that are gone (`home` gave `None`), dropped when the number of logs changed.
     pub orphans: u64,
-    /// The highest [`ActorId::count`] of all actors for whom something waits, those that were dropped included; 0 for none.
+    /// The highest [`ActorId::count`] of all users for whom something waits, those that were dropped included; 0 for none.
     pub users_count_max: u64,
 }
 
@@ -205,7 +205,8 @@ impl Report {
         self.tail_bytes_cut += tail_bytes_cut;
         self.messages += readers.0.messages();
         self.users += readers.0.actors().len() as u64;
-        let counts = readers.0.actors().map(ActorId::count);
+        let accounts = readers.0.actors().filter(|actor| actor.kind() == Some(ActorKind::User));
+        let counts = accounts.map(ActorId::count);
         self.users_count_max = self.users_count_max.max(counts.max().unwrap_or(0));
         for (stream, number) in own {
             note_stream(streams, stream, number);

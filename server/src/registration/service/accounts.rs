@@ -8,13 +8,13 @@ use whimbrel_storage::directory::CredentialsStamp;
 use zeroize::Zeroizing;
 
 use crate::env::Env;
-use crate::registration::number::Number;
-use crate::registration::refusal::Refusal;
-use crate::registration::request::Revoked;
+use crate::phone::number::Number;
+use crate::phone::refusal::Refusal;
+use crate::phone::request::Revoked;
+use crate::proto::errors::StreamCondition;
+use crate::proto::sasl::audit::{FailedLogin, Why};
+use crate::proto::sasl::throttle::Verdict;
 use crate::service::register::{self, Removed};
-use crate::stream::errors::StreamCondition;
-use crate::stream::sasl::audit::{FailedLogin, Why};
-use crate::stream::sasl::throttle::Verdict;
 use crate::user::actors::{Actors, Effects};
 use crate::user::tables::Users;
 
@@ -29,7 +29,7 @@ pub const REPLACED: (StreamCondition, &str) =
     (StreamCondition::NotAuthorized, "this number has been registered on another device");
 
 impl RegistrationService {
-    /// Deletes the account of a number, for who has its key.
+    /// Deletes the account of a number, when the key is its own.
     ///
     /// # Errors
     /// Why it is not deleted.

@@ -9,8 +9,8 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use whimbrel_storage::directory::{DirectoryError, RosterVersion, Subscription};
 
+use crate::effects::work;
 use crate::env::Env;
-use crate::runtime::work;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 

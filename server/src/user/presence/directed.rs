@@ -5,8 +5,8 @@ use whimbrel_storage::jid::JidRef;
 
 use crate::env::Env;
 use crate::exchange::envelope::Broadcast;
+use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::stanza::{Delivery, Type};
-use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::blocking;

@@ -11,14 +11,14 @@ mod probe;
 use whimbrel_storage::directory::Subscription;
 use whimbrel_storage::jid::JidRef;
 
+use crate::effects::answer::{self, Made};
+use crate::effects::work;
 use crate::env::Env;
 use crate::exchange::envelope::{Broadcast, Targets};
-use crate::router::address;
-use crate::router::answer::{self, Made};
+use crate::proto::address;
+use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::runtime::driver::ConnId;
-use crate::runtime::work;
 use crate::stanza::{Delivery, Kind, Traits, Type};
-use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::delivery;

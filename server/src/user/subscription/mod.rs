@@ -16,10 +16,10 @@ pub mod under_way;
 use whimbrel_storage::directory::{Item, Job, Subscription};
 use whimbrel_storage::jid::JidRef;
 
+use crate::effects::answer::{self, Refused};
 use crate::env::Env;
-use crate::router::answer::{self, Refused};
+use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::stanza::{Delivery, Kind, Ticket, Traits};
-use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::delivery;

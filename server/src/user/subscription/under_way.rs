@@ -23,8 +23,8 @@ use whimbrel_storage::directory::{DirectoryError, Job, Subscription, WriteTransa
 
 use crate::env::Env;
 use crate::exchange::envelope::Broadcast;
+use crate::proto::errors::StanzaError;
 use crate::stanza::{Delivery, Kind, Ticket, Traits, Type};
-use crate::stream::errors::StanzaError;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::jobs::{Failed, Then};

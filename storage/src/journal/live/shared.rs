@@ -12,7 +12,6 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
-use std::thread::Thread;
 use std::time::Instant;
 
 use crossbeam::utils::CachePadded;
@@ -20,6 +19,7 @@ use crossbeam::utils::CachePadded;
 use super::super::error::LogError;
 use super::super::format::segment::{Header, file_name};
 use super::super::metrics::Metrics;
+use super::bell::Bells;
 use super::files::Files;
 use super::map::{Flusher, Map};
 
@@ -55,41 +55,6 @@ pub(crate) struct Keep {
     failed: Option<LogError>,
     dead: VecDeque<Dead>,
     checkpoint: Option<(u64, Vec<u8>)>,
-}
-
-/// A thread that can be woken.
-#[derive(Debug, Default)]
-pub(crate) struct Bell {
-    thread: OnceLock<Thread>,
-    is_waiting: AtomicBool,
-}
-
-impl Bell {
-    /// The calling thread is the one to wake.
-    pub(crate) fn own(&self) {
-        let _ = self.thread.set(std::thread::current());
-    }
-
-    /// To be called before the last look at what there is to do.
-    pub(crate) fn about_to_wait(&self) {
-        self.is_waiting.store(true, Ordering::SeqCst);
-    }
-
-    /// Wakes the thread if it waits: a system call only then.
-    pub(crate) fn ring(&self) {
-        let is_waiting =
-            self.is_waiting.load(Ordering::SeqCst) && self.is_waiting.swap(false, Ordering::SeqCst);
-        if let Some(thread) = self.thread.get().filter(|_| is_waiting) {
-            thread.unpark();
-        }
-    }
-}
-
-/// The bells of the two threads.
-#[derive(Debug, Default)]
-pub(crate) struct Bells {
-    pub(crate) syncer: Bell,
-    pub(crate) keeper: Bell,
 }
 
 /// See the module.

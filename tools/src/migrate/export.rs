@@ -1,0 +1,381 @@
+//! Exports in the format of XEP-0227, as ejabberd (`export_piefxis`) and Prosody (`prosody-migrator`) write them.
+
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use roxmltree::{Document, Node};
+use whimbrel_storage::directory::{Item, Subscription};
+use whimbrel_storage::jid::Jid;
+use zeroize::Zeroizing;
+
+use crate::problem::Problem;
+
+/// The namespaces of `<user/>`: now, and before it had a number.
+const PIE: [&str; 2] = ["urn:xmpp:pie:0", "http://www.xmpp.org/extensions/xep-0227.html#ns"];
+
+const SCRAM: &str = "urn:xmpp:pie:0#scram";
+const ROSTER: &str = "jabber:iq:roster";
+const PRIVATE: &str = "jabber:iq:private";
+const PRIVACY: &str = "jabber:iq:privacy";
+const BLOCKING: &str = "urn:xmpp:blocking";
+const VCARD: &str = "vcard-temp";
+
+/// What an account is to be recognised by.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum Secret {
+    Password(Zeroizing<String>),
+    /// As RFC 5803 writes them.
+    Keys(Vec<String>),
+    None,
+}
+
+/// A user of an export.
+#[derive(Clone)]
+pub(super) struct User {
+    pub(super) local: String,
+    pub(super) domain: String,
+    pub(super) secret: Secret,
+    pub(super) roster: Vec<Item>,
+    pub(super) blocked: Vec<String>,
+    pub(super) vcard: Option<String>,
+    /// Name, namespace, XML.
+    pub(super) private: Vec<(String, String, String)>,
+    /// Messages that wait.
+    pub(super) offline: u64,
+    /// What could not be read.
+    pub(super) remarks: Vec<String>,
+}
+
+/// The users of a file; none when it has none, as one that only refers to others (XInclude).
+///
+/// # Errors
+/// The file cannot be read or is no XML.
+pub(super) fn read(file: &Path) -> Result<Vec<User>, Problem> {
+    let failed =
+        |error: &dyn std::fmt::Display| Problem::new(format!("cannot read {}: {error}", file.display()));
+    let text = Zeroizing::new(std::fs::read_to_string(file).map_err(|error| failed(&error))?);
+    users(&text).map_err(|error| failed(&error))
+}
+
+fn users(text: &str) -> Result<Vec<User>, String> {
+    let document = Document::parse(text).map_err(|error| error.to_string())?;
+    let is_user = |node: &Node<'_, '_>| {
+        node.tag_name().name() == "user"
+            && node.tag_name().namespace().is_some_and(|space| PIE.contains(&space))
+    };
+    document.descendants().filter(is_user).map(user).collect()
+}
+
+fn user(node: Node<'_, '_>) -> Result<User, String> {
+    let name = node.attribute("name").ok_or("a user without a name")?;
+    let host = node.parent_element().and_then(|host| host.attribute("jid"));
+    let host = host.ok_or_else(|| format!("the user {name} belongs to no host"))?;
+    let jid = Jid::from_parts(Some(name), host, None)
+        .map_err(|error| format!("the user {name} of {host}: {error}"))?;
+    let mut user = User {
+        local: jid.local().unwrap_or_default().to_owned(),
+        domain: jid.domain().to_owned(),
+        secret: secret(node),
+        roster: Vec::new(),
+        blocked: Vec::new(),
+        vcard: None,
+        private: Vec::new(),
+        offline: 0,
+        remarks: Vec::new(),
+    };
+    for child in node.children().filter(Node::is_element) {
+        let tag = child.tag_name();
+        match (tag.name(), tag.namespace().unwrap_or_default()) {
+            ("query", ROSTER) => user.contacts(child),
+            ("query", PRIVATE) => user.private_xml(child),
+            ("query", PRIVACY) => user.default_list(child),
+            ("blocklist", BLOCKING) => {
+                child.children().filter(Node::is_element).for_each(|item| user.block(item));
+            }
+            ("vCard", VCARD) => user.vcard = Some(serialised(child)),
+            ("presence", _) if child.attribute("type") == Some("subscribe") => user.request(child),
+            ("offline-messages", _) => {
+                user.offline +=
+                    child.children().filter(|node| node.tag_name().name() == "message").count() as u64;
+            }
+            _ => {}
+        }
+    }
+    Ok(user)
+}
+
+/// Keys, else a password that is no empty text.
+fn secret(node: Node<'_, '_>) -> Secret {
+    let keys: Vec<String> = node
+        .children()
+        .filter(|child| child.has_tag_name((SCRAM, "scram-credentials")))
+        .filter_map(keys)
+        .collect();
+    match node.attribute("password") {
+        _ if !keys.is_empty() => Secret::Keys(keys),
+        Some(password) if !password.is_empty() => Secret::Password(Zeroizing::new(password.to_owned())),
+        _ => Secret::None,
+    }
+}
+
+fn keys(node: Node<'_, '_>) -> Option<String> {
+    let text = |name: &str| {
+        let found = node.children().find(|child| child.tag_name().name() == name)?;
+        Some(found.text()?.trim())
+    };
+    let mechanism = node.attribute("mechanism")?;
+    let (salt, stored, server) = (text("salt")?, text("stored-key")?, text("server-key")?);
+    let (salt, stored, server) = match twice(mechanism, stored) {
+        true => (inner(salt)?, inner(stored)?, inner(server)?),
+        false => (salt.to_owned(), stored.to_owned(), server.to_owned()),
+    };
+    Some(format!("{mechanism}${}:{salt}${stored}:{server}", text("iter-count")?))
+}
+
+/// Whether a key is in base64 twice, as ejabberd 23.01 writes all parts: what is inside then is text, and has the length of a
+/// key in base64 itself.
+fn twice(mechanism: &str, stored: &str) -> bool {
+    let bytes = match mechanism {
+        "SCRAM-SHA-1" => 20,
+        "SCRAM-SHA-256" => 32,
+        _ => return false,
+    };
+    inner(stored).and_then(|inner| STANDARD.decode(inner).ok()).is_some_and(|key| key.len() == bytes)
+}
+
+/// What is in base64, when it is text.
+fn inner(text: &str) -> Option<String> {
+    String::from_utf8(STANDARD.decode(text).ok()?).ok()
+}
+
+impl User {
+    /// The item of a contact, which is made when there is none.
+    fn item(&mut self, contact: &str) -> Option<&mut Item> {
+        let jid = match Jid::parse(contact) {
+            Ok(jid) => jid.to_bare(),
+            Err(error) => {
+                self.remarks.push(format!("the contact {contact} is left out: {error}"));
+                return None;
+            }
+        };
+        let at = self.roster.iter().position(|item| item.contact == jid.as_str()).unwrap_or_else(|| {
+            self.roster.push(Item { contact: jid.as_str().to_owned(), ..Item::default() });
+            self.roster.len() - 1
+        });
+        self.roster.get_mut(at)
+    }
+
+    fn contacts(&mut self, query: Node<'_, '_>) {
+        for node in query.children().filter(|node| node.tag_name().name() == "item") {
+            let own = format!("{}@{}", self.local, self.domain);
+            let Some(item) = node.attribute("jid").filter(|jid| *jid != own).and_then(|jid| self.item(jid))
+            else {
+                continue;
+            };
+            item.listed = true;
+            item.subscription = match node.attribute("subscription") {
+                Some("both") => Subscription::Both,
+                Some("to") => Subscription::To,
+                Some("from") => Subscription::From,
+                _ => Subscription::None,
+            };
+            // Who sees the contact already asks for nothing.
+            let sees = matches!(item.subscription, Subscription::Both | Subscription::To);
+            item.ask = node.attribute("ask") == Some("subscribe") && !sees;
+            item.name = node.attribute("name").unwrap_or_default().to_owned();
+            for group in node.children().filter(|node| node.tag_name().name() == "group") {
+                let group = group.text().unwrap_or_default().to_owned();
+                if !group.is_empty() && !item.groups.contains(&group) {
+                    item.groups.push(group);
+                }
+            }
+        }
+    }
+
+    /// Somebody waits for an answer.
+    fn request(&mut self, presence: Node<'_, '_>) {
+        let to = format!("{}@{}", self.local, self.domain);
+        let Some(item) = presence.attribute("from").and_then(|from| self.item(from)) else { return };
+        if matches!(item.subscription, Subscription::None | Subscription::To) {
+            let from = escaped(&item.contact);
+            item.pending_in = Some(
+                format!("<presence from='{from}' to='{}' type='subscribe'/>", escaped(&to)).into_bytes(),
+            );
+        }
+    }
+
+    fn private_xml(&mut self, query: Node<'_, '_>) {
+        for node in query.children().filter(Node::is_element) {
+            let (name, space) = (
+                node.tag_name().name().to_owned(),
+                node.tag_name().namespace().unwrap_or_default().to_owned(),
+            );
+            if space.is_empty() || space == PRIVATE {
+                self.remarks
+                    .push(format!("private XML <{name}/> is left out: it has no namespace of its own"));
+                continue;
+            }
+            self.private.push((name, space, serialised(node)));
+        }
+    }
+
+    /// The list in force of a server that blocks by privacy lists (XEP-0016): what it denies by address.
+    fn default_list(&mut self, query: Node<'_, '_>) {
+        let named = |tag: &str| {
+            query
+                .children()
+                .find(|node| node.tag_name().name() == tag)
+                .and_then(|node| node.attribute("name"))
+        };
+        let Some(default) = named("default") else { return };
+        let lists = query.children().filter(|node| node.tag_name().name() == "list");
+        for list in lists.filter(|list| list.attribute("name") == Some(default)) {
+            for item in list.children().filter(Node::is_element) {
+                match (item.attribute("action"), item.attribute("type"), item.attribute("value")) {
+                    (Some("deny"), Some("jid"), Some(address)) => self.block_address(address),
+                    (Some("deny"), ..) => self
+                        .remarks
+                        .push("a rule of a privacy list that is not for one address is left out".into()),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn block(&mut self, item: Node<'_, '_>) {
+        if let Some(address) = item.attribute("jid") {
+            self.block_address(address);
+        }
+    }
+
+    fn block_address(&mut self, address: &str) {
+        match Jid::parse(address) {
+            Ok(jid) if self.blocked.iter().any(|known| known == jid.as_str()) => {}
+            Ok(jid) => self.blocked.push(jid.as_str().to_owned()),
+            Err(error) => self.remarks.push(format!("the blocked address {address} is left out: {error}")),
+        }
+    }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('\'', "&apos;")
+        .replace('"', "&quot;")
+}
+
+/// An element by itself, with the namespaces that it has, and no prefixes.
+fn serialised(node: Node<'_, '_>) -> String {
+    let mut out = String::new();
+    write(node, "", &mut out);
+    out
+}
+
+fn write(node: Node<'_, '_>, outer: &str, out: &mut String) {
+    let tag = node.tag_name();
+    let space = tag.namespace().unwrap_or_default();
+    out.push_str(&format!("<{}", tag.name()));
+    if space != outer || outer.is_empty() {
+        out.push_str(&format!(" xmlns='{}'", escaped(space)));
+    }
+    for attribute in node.attributes() {
+        let prefix = match attribute.namespace() {
+            None => "",
+            Some("http://www.w3.org/XML/1998/namespace") => "xml:",
+            // Nothing that is stored here knows others.
+            Some(_) => continue,
+        };
+        out.push_str(&format!(" {prefix}{}='{}'", attribute.name(), escaped(attribute.value())));
+    }
+    out.push('>');
+    for child in node.children() {
+        if child.is_element() {
+            write(child, space, out);
+        } else if let Some(text) = child.text().filter(|_| child.is_text()) {
+            out.push_str(&escaped(text));
+        }
+    }
+    out.push_str(&format!("</{}>", tag.name()));
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn one(inside: &str) -> User {
+        let text = format!(
+            "<server-data xmlns='urn:xmpp:pie:0'><host jid='Example.org'><user name='Juliet' password='x'>{inside}</user>\
+             </host></server-data>"
+        );
+        users(&text).unwrap().remove(0)
+    }
+
+    #[test]
+    fn an_account_is_found_with_its_keys_or_its_password() {
+        let user = one("");
+        assert_eq!((user.local.as_str(), user.domain.as_str()), ("juliet", "example.org"));
+        assert!(user.secret == Secret::Password(Zeroizing::new("x".into())));
+        let keys = "<scram-credentials xmlns='urn:xmpp:pie:0#scram' mechanism='SCRAM-SHA-256'><iter-count>4096</iter-count>\
+                    <salt>c2FsdA==</salt><server-key>QQ==</server-key><stored-key>Qg==</stored-key></scram-credentials>";
+        assert!(one(keys).secret == Secret::Keys(vec!["SCRAM-SHA-256$4096:c2FsdA==$Qg==:QQ==".into()]));
+        assert!(
+            users("<server-data xmlns='urn:xmpp:pie:0'><host jid='x'><user/></host></server-data>").is_err()
+        );
+        assert!(users("<x/>").unwrap().is_empty() && users("<x").is_err());
+    }
+
+    #[test]
+    fn a_roster_is_read_with_its_requests() {
+        let user = one("<query xmlns='jabber:iq:roster'>\
+             <item jid='Romeo@Example.org/orchard' subscription='both' name='R &amp; M' ask='subscribe'><group>a</group><group>a</group></item>\
+             <item jid='nurse@example.org' ask='subscribe' subscription='none'/>\
+             <item jid='juliet@example.org' subscription='both'/><item jid='a b@c'/></query>\
+             <presence xmlns='jabber:client' type='subscribe' from='paris@example.org/x'/>\
+             <presence xmlns='jabber:client' type='subscribe' from='romeo@example.org'/>");
+        let names: Vec<&str> = user.roster.iter().map(|item| item.contact.as_str()).collect();
+        assert_eq!(names, ["romeo@example.org", "nurse@example.org", "paris@example.org"]);
+        let [romeo, nurse, paris] = &user.roster[..] else { panic!() };
+        assert!(
+            romeo.subscription == Subscription::Both
+                && !romeo.ask
+                && romeo.listed
+                && romeo.pending_in.is_none()
+        );
+        assert_eq!((romeo.name.as_str(), romeo.groups.as_slice()), ("R & M", &["a".to_owned()][..]));
+        assert!(nurse.ask && nurse.subscription == Subscription::None);
+        assert!(!paris.listed && paris.pending_in.is_some());
+        assert_eq!(user.remarks.len(), 1, "{:?}", user.remarks);
+    }
+
+    #[test]
+    fn what_is_blocked_comes_from_block_lists_and_privacy_lists() {
+        let user = one(
+            "<query xmlns='jabber:iq:privacy'><default name='b'/><list name='a'><item action='deny' type='jid' value='x@x'/></list>\
+             <list name='b'><item action='deny' order='1' type='jid' value='Paris@example.org'><message/></item>\
+             <item action='allow' order='2'/><item action='deny' type='group' value='g'/></list></query>\
+             <blocklist xmlns='urn:xmpp:blocking'><item jid='paris@example.org'/><item jid='spam.example'/></blocklist>",
+        );
+        assert_eq!(user.blocked, ["paris@example.org", "spam.example"]);
+        assert_eq!(user.remarks.len(), 1);
+    }
+
+    #[test]
+    fn cards_and_private_xml_keep_their_namespaces_and_messages_are_counted() {
+        let user = one("<v:vCard xmlns:v='vcard-temp'><v:FN>J &lt;3</v:FN></v:vCard>\
+             <query xmlns='jabber:iq:private'><storage xmlns='storage:bookmarks'><conference name='it&apos;s'/></storage><query/></query>\
+             <offline-messages><message xmlns='jabber:client'/><message xmlns='jabber:client'/></offline-messages>");
+        assert_eq!(user.vcard.as_deref(), Some("<vCard xmlns='vcard-temp'><FN>J &lt;3</FN></vCard>"));
+        let (name, space, xml) = &user.private[0];
+        assert_eq!(
+            (name.as_str(), space.as_str(), user.private.len(), user.offline),
+            ("storage", "storage:bookmarks", 1, 2)
+        );
+        assert_eq!(
+            xml,
+            "<storage xmlns='storage:bookmarks'><conference name='it&apos;s'></conference></storage>"
+        );
+    }
+}
