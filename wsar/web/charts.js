@@ -112,7 +112,7 @@ class Chart {
       axes: [
         { ...axis, values: times, incrs: STEPS, space: 74, size: 28, gap: 6 },
         { ...axis, size: AXIS, gap: 6, space: 34, values: (u, splits) => splits.map((v) => tick(v, chart.unit)),
-          ...(chart.log ? { splits: (u, n, min, max) => powersOfTen(min, max) } : {}),
+          ...(chart.log ? { splits: (u, n, min, max) => powersOfTen(min, max), filter: (u, splits) => splits } : {}),
           ...(chart.unit.startsWith('byte') ? { incrs: POWERS } : {}) },
       ],
       cursor: {
