@@ -15,7 +15,7 @@ use whimbrel_storage::credentials::ITERATIONS_MAX;
 use whimbrel_storage::log;
 
 use crate::limits::Limits;
-use crate::registration::settings::RegistrationConfig;
+use crate::phone::settings::RegistrationConfig;
 use crate::tls;
 
 /// Which event-loop driver the workers use.

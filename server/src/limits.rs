@@ -53,7 +53,7 @@ pub struct Limits {
     /// Parcels in the mailbox from one worker to another. When it is full, the sending worker stops reading
     /// from its clients until there is room.
     pub mailbox_parcels: u32,
-    /// KiB of those parcels, with the same consequence. A mailbox that is empty takes any parcel.
+    /// KiB of those batches, with the same consequence. A mailbox that is empty takes any batch.
     pub mailbox_kib: u32,
     /// Stanzas a second that one connection may send in the long run. One that sends more is read from more slowly.
     pub connection_stanzas_per_second: u32,

@@ -33,9 +33,9 @@ use whimbrel_server::boot::Server;
 use whimbrel_server::config::Config;
 use whimbrel_server::notify;
 use whimbrel_server::runtime::platform;
-use whimbrel_server::upgrade::guard::{self, Guard};
-use whimbrel_server::upgrade::launch::Launch;
-use whimbrel_server::upgrade::takeover::Takeover;
+use whimbrel_server::takeover::Takeover;
+use whimbrel_server::takeover::guard::{self, Guard};
+use whimbrel_server::takeover::launch::Launch;
 use whimbrel_storage::plain;
 
 use crate::cli::Cli;
@@ -110,7 +110,7 @@ fn run(cli: &Cli) -> Result<ExitCode, String> {
         Some((outcome, Some(client))) => client.try_clone().ok().map(|client| (client, outcome.answer())),
         _ => None,
     };
-    whimbrel_server::control::serve(
+    whimbrel_server::operations::serve(
         &control,
         server.clone(),
         Box::new(move || again.1.reload(&again.0)),

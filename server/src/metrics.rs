@@ -92,8 +92,8 @@ worker_metrics! {
     memory_presence "memory.presence" Gauge "bytes" "Memory of the last presence of sessions, and of addresses that have directed presence.";
     memory_unfinished "memory.unfinished" Gauge "bytes" "Memory of stanzas that have not come to their end.";
     memory_detached "memory.detached" Gauge "bytes" "Of memory.unacked and memory.held, that of sessions without a connection.";
-    mailbox_bytes "mailbox.bytes" Gauge "bytes" "Bytes of parcels that wait for room in a mailbox.";
-    mailbox_bytes_high "mailbox.bytes_high_water" HighWater "bytes" "Most bytes of parcels that ever waited for room in a mailbox.";
+    mailbox_bytes "mailbox.bytes" Gauge "bytes" "Bytes of batches that wait for room in a mailbox.";
+    mailbox_bytes_high "mailbox.bytes_high_water" HighWater "bytes" "Most bytes of batches that ever waited for room in a mailbox.";
     refused_account_memory "refused.account_memory" Counter "stanzas" "Presence refused, long stanzas not read to their end, and connections reset with what could not be left out: limits.account_memory_kib.";
     account_memory_high "memory.account.high_water" HighWater "bytes" "The most that one account has made the server hold, as it was seen when one of its resources had more than its part.";
     account_stripped "memory.account.stripped" Counter "sessions" "Times that a session without a connection gave up what it held, or ended, for the others of its account: limits.account_memory_kib.";
@@ -140,7 +140,7 @@ worker_metrics! {
     held_bytes "queue.held.length" Gauge "bytes" "Bytes of stanzas that wait for a subscription on its way to the directory.";
     held_high "queue.held.high_water" HighWater "bytes" "Most bytes of stanzas that ever waited for subscriptions on their way to the directory.";
     held_stalls "held.stalls" Counter "times" "Reading from all clients of a worker paused by limits.held_bytes.";
-    mailbox_letters "mailbox.letters" Counter "letters" "Letters sent to other workers.";
+    mailbox_letters "mailbox.letters" Counter "envelopes" "Envelopes sent to other workers.";
     backlog_bytes "queue.output.length" Gauge "bytes" "Bytes that wait to be written to clients that read slowly.";
     backlog_fullest "queue.output.fullest" HighWater "bytes" "Bytes that wait for the client for which most wait, in this round of the samples of memory.";
     backlog_high "queue.output.high_water" HighWater "bytes" "Most bytes that ever waited for one client.";

@@ -14,17 +14,18 @@ use whimbrel_storage::directory::{Directory, DirectoryError};
 
 use crate::admission::Admission;
 use crate::busiest::Board;
+use crate::chance::Chance;
 use crate::config::Config;
 use crate::memory::Memory;
 use crate::metrics::WorkerMetrics;
+use crate::phone::request::Requests;
+use crate::proto::sasl::UnknownUsers;
+use crate::proto::sasl::audit::{Audit, FailedLogin};
+use crate::proto::sasl::looks::{Census, FIRST_PAGE, Looks, PAGE};
+use crate::proto::sasl::throttle::{self, Throttle};
+use crate::proto::sm::StreamId;
 use crate::quota::RegistrationQuota;
-use crate::registration::request::Requests;
 use crate::stats::Stats;
-use crate::stream::sasl::UnknownUsers;
-use crate::stream::sasl::audit::{Audit, FailedLogin};
-use crate::stream::sasl::looks::{Census, FIRST_PAGE, Looks, PAGE};
-use crate::stream::sasl::throttle::{self, Throttle};
-use crate::stream::sm::StreamId;
 use crate::tls::Acceptor;
 
 /// What a run has from the runs before.
@@ -76,6 +77,8 @@ pub struct Shared {
     pub draining: AtomicBool,
     /// From the runs before.
     inherited: Inherited,
+    /// Random bytes.
+    pub chance: Chance,
     /// Numbers for stream ids and made-up resources.
     unique: AtomicU64,
 }
@@ -116,6 +119,7 @@ impl Shared {
             memory: Memory::default(),
             draining: AtomicBool::new(false),
             inherited,
+            chance: Chance::system(),
             unique: AtomicU64::new(0),
         }
     }

@@ -1,7 +1,7 @@
 //! What the server knows about a stanza besides its bytes: kind, type, and how it may be treated.
 
-use crate::stream::sm::id::StreamId;
-use crate::user::keys::ResourceKey;
+use crate::keys::ResourceKey;
+use crate::keys::StreamId;
 use crate::xml::CLIENT;
 
 /// The three stanzas (RFC 6120 §8).

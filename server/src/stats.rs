@@ -4,9 +4,9 @@
 //! worker n ──stores──▶ group "worker", block n      (crate::metrics)
 //! stats    ──stores──▶ group "queues", block n      queues of worker n
 //!    thread └─────────▶ group "server"               queues of the whole server, its process
-//! registration ──────▶ group "registration"         (crate::registration::metrics)
+//! registration ──────▶ group "registration"         (crate::phone::metrics)
 //! ```
-//! Names are in no metric: those of accounts are in a file of their own (the watch keeps them).
+//! Names are in no metric: those of accounts are in a file of their own (`watch::busiest`).
 //!
 //! Queues that several threads fill have no single writer, so a thread of its own looks at them a few times a
 //! second. A queue's metrics are named `queue.NAME.length`, `.high_water` and `.limit`.
@@ -17,7 +17,7 @@ use std::path::Path;
 use whimbrel_stats::{Blocks, Builder};
 
 use crate::metrics::WorkerMetrics;
-use crate::registration::metrics::RegistrationMetrics;
+use crate::phone::metrics::RegistrationMetrics;
 
 whimbrel_stats::metrics! {
     /// The queues of one worker, as the stats thread sees them.
@@ -28,13 +28,13 @@ whimbrel_stats::metrics! {
         commands_length "queue.commands.length" Gauge "commands" "Commands of the control thread that wait for the worker.";
         commands_high "queue.commands.high_water" HighWater "commands" "Most commands that ever waited for the worker.";
         commands_limit "queue.commands.limit" HighWater "commands" "Room for commands; further ones are refused.";
-        mailbox_length "queue.mailbox.length" Gauge "parcels" "Parcels that wait in all inbound mailboxes of the worker.";
-        mailbox_fullest "queue.mailbox.fullest" HighWater "parcels" "Parcels that wait in the fullest of its inbound mailboxes.";
-        mailbox_high "queue.mailbox.high_water" HighWater "parcels" "Most parcels that ever waited in one of its inbound mailboxes.";
-        mailbox_limit "queue.mailbox.limit" HighWater "parcels" "Room in each mailbox (limits.mailbox_parcels).";
-        mailbox_bytes_length "queue.mailbox_bytes.length" Gauge "bytes" "Bytes of parcels that wait in all inbound mailboxes of the worker.";
+        mailbox_length "queue.mailbox.length" Gauge "batches" "Batches that wait in all inbound mailboxes of the worker.";
+        mailbox_fullest "queue.mailbox.fullest" HighWater "batches" "Batches that wait in the fullest of its inbound mailboxes.";
+        mailbox_high "queue.mailbox.high_water" HighWater "batches" "Most batches that ever waited in one of its inbound mailboxes.";
+        mailbox_limit "queue.mailbox.limit" HighWater "batches" "Room in each mailbox (limits.mailbox_parcels).";
+        mailbox_bytes_length "queue.mailbox_bytes.length" Gauge "bytes" "Bytes of batches that wait in all inbound mailboxes of the worker.";
         mailbox_bytes_fullest "queue.mailbox_bytes.fullest" HighWater "bytes" "Bytes that wait in the fullest of its inbound mailboxes.";
-        mailbox_bytes_high "queue.mailbox_bytes.high_water" HighWater "bytes" "Most bytes that ever waited in one of its inbound mailboxes; one parcel may be longer than the limit.";
+        mailbox_bytes_high "queue.mailbox_bytes.high_water" HighWater "bytes" "Most bytes that ever waited in one of its inbound mailboxes; one batch may be longer than the limit.";
         mailbox_bytes_limit "queue.mailbox_bytes.limit" HighWater "bytes" "Room in each mailbox (limits.mailbox_kib).";
         commit_limit "queue.commit.limit" HighWater "messages" "Messages of one client that may wait for a commit; nobody reads from one that has more.";
         output_limit "queue.output.limit" HighWater "bytes" "Bytes that may wait for one client (limits.output_backlog_bytes).";

@@ -15,15 +15,15 @@ use whimbrel_storage::directory::Writer;
 use crate::allocator;
 use crate::clock;
 use crate::memory;
+use crate::proto::sm::UNSETTLED_MAX;
 use crate::registration::Registration;
 use crate::runtime::gauge::Gauge;
 use crate::runtime::mailbox::LaneGauge;
 use crate::runtime::platform;
+use crate::saved::state::Tally;
 use crate::shared::Shared;
 use crate::stats::{QueueMetrics, ServerMetrics};
-use crate::stream::sm::UNSETTLED_MAX;
-use crate::upgrade::state::Tally;
-use crate::upgrade::takeover::Outcome;
+use crate::takeover::Outcome;
 use crate::user::jobs::{Completions, CryptoPool, Then};
 use crate::worker::command::CommandQueue;
 

@@ -11,7 +11,7 @@ use crate::control::Client;
 use crate::problem::Problem;
 use crate::report::{Report, table};
 
-/// The file, in the data directory. The server writes it (`server/src/stats/busiest.rs`).
+/// The file, in the data directory. The server writes it (`server/src/watch/busiest.rs`).
 const FILE_NAME: &str = "busiest.json";
 
 #[derive(Deserialize)]

@@ -12,6 +12,7 @@
 //! | [`control`] | the client side of the control socket (docs/control.md) |
 //! | [`accounts`] | accounts, through the server or in the directory |
 //! | [`user`] | `user add`, `del`, `list`, `passwd`; [`import`] is `user import`, [`migrate`] is `user migrate`; [`prompt`] asks for passwords |
+//! | [`busiest`] | the accounts and addresses that cause most |
 //! | [`server`] | `status`, `queues`, `sessions`, `kick`, `drain`, `stop`, `reload` |
 //! | [`registration`] | `registration status`, `pending`, `revoke`, `test-sms` |
 //! | [`upgrade`] | `upgrade`: another program in the same process |

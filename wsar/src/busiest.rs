@@ -1,5 +1,5 @@
 //! The accounts and addresses that cause most, as the server tells them in a file of its data directory
-//! (`server/src/stats/busiest.rs`). It has names, so it is in no recording and no metric.
+//! (`server/src/watch/busiest.rs`). It has names, so it is in no recording and no metric.
 
 use std::fs::File;
 use std::io::{self, Read};

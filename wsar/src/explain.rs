@@ -257,7 +257,7 @@ pub const QUEUES: &[Explained] = &[
     ),
     row(
         "mailbox_bytes",
-        "The bytes of those parcels.",
+        "The bytes of those batches.",
         &["limits.mailbox_kib"],
         "The receiving worker does not get to them: see its event loop.",
     ),

@@ -13,7 +13,16 @@ const POWERS = Array.from({ length: 51 }, (_, n) => 2 ** n);
 // A chart of nothing, or of next to nothing, still has round figures on its axis.
 const LEAST = { rate: 5, number: 5, bytes: 4096, byterate: 4096, micros: 100, percent: 10 };
 const LOG_TOP = 10000; // microseconds that a logarithmic axis reaches at least
-const isPower = (v) => Number.isInteger(Math.round(Math.log10(v) * 1e6) / 1e6);
+
+// The lines of a logarithmic axis: so few that their labels have room.
+function powersOfTen(min, max) {
+  const [from, to] = [Math.round(Math.log10(min)), Math.round(Math.log10(max))];
+  const step = to - from > 5 ? 2 : 1;
+  const found = [];
+  for (let n = from; n <= to; n += step) found.push(10 ** n);
+  return found;
+}
+
 const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800].map((s) => s * 1000);
 
 let colours = {};
@@ -102,7 +111,8 @@ class Chart {
       },
       axes: [
         { ...axis, values: times, incrs: STEPS, space: 74, size: 28, gap: 6 },
-        { ...axis, size: AXIS, gap: 6, space: 34, values: (u, splits) => splits.map((v) => (v === null || (chart.log && !isPower(v)) ? null : tick(v, chart.unit))),
+        { ...axis, size: AXIS, gap: 6, space: 34, values: (u, splits) => splits.map((v) => tick(v, chart.unit)),
+          ...(chart.log ? { splits: (u, n, min, max) => powersOfTen(min, max) } : {}),
           ...(chart.unit.startsWith('byte') ? { incrs: POWERS } : {}) },
       ],
       cursor: {

@@ -11,6 +11,8 @@ function scaled(value, base, suffixes) {
   return [value.toFixed(digits), suffixes[at]];
 }
 
+const YEAR = 365.25 * 86400; // seconds
+
 // Value and unit apart, for large print.
 export function parts(value, unit) {
   if (value === null || value === undefined || Number.isNaN(value)) return ['–', ''];
@@ -19,7 +21,10 @@ export function parts(value, unit) {
     case 'bytes': return scaled(value, 1024, ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB']);
     case 'byterate': return scaled(value, 1024, ['B/s', 'KiB/s', 'MiB/s', 'GiB/s', 'TiB/s', 'PiB/s']);
     case 'rate': return [scaled(value, 1000, ['', 'k', 'M', 'G']).join(''), '/s'];
-    case 'seconds': return Math.abs(value) >= 86400 ? [scaled(value / 86400, 1000, ['', 'k', 'M']).join(''), 'days'] : [(value / 3600).toFixed(1), 'h'];
+    case 'seconds': {
+      if (value >= 2 * YEAR) return [(value / YEAR).toFixed(1), 'years'];
+      return Math.abs(value) >= 86400 ? [Math.floor(value / 86400).toFixed(0), 'days'] : [(value / 3600).toFixed(1), 'h'];
+    }
     case 'micros': {
       if (Math.abs(value) >= 999950) return [(value / 1e6).toFixed(1), 's'];
       if (Math.abs(value) >= 999.5) return [(value / 1e3).toFixed(1), 'ms'];

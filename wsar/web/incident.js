@@ -71,7 +71,7 @@ export class Incident {
     if (!busiest) return state === 'running' ? 'The server tells them ten seconds after its start.' : 'No server has told any.';
     const age = time - busiest.time;
     const over = { messages: `sent a second, over ${busiest.window_seconds} s`, bytes: `sent a second, over ${busiest.window_seconds} s`,
-      backlog: 'bytes that wait for clients that read slowly', failed: `in ${busiest.failed_seconds} s` }[this.by];
+      backlog: 'bytes that wait for clients that read slowly', failed: `failed logins in the last ${busiest.failed_seconds} s` }[this.by];
     const old = state !== 'running' || age > STALE ? `; told ${lasting(age)} ago` : '';
     return `${over[0].toUpperCase()}${over.slice(1)}${old}.`;
   }

@@ -9,8 +9,8 @@ use std::sync::{Arc, LazyLock};
 
 use base64::Engine as _;
 use libfuzzer_sys::fuzz_target;
-use whimbrel_server::stream::sasl::looks::Looks;
-use whimbrel_server::stream::sasl::{
+use whimbrel_server::proto::sasl::looks::Looks;
+use whimbrel_server::proto::sasl::{
     ChannelBindings, Exchange, Mechanism, Offer, SERVER_NONCE_BYTES, Setup, Step, UnknownUsers,
 };
 use whimbrel_storage::credentials::Credentials;

@@ -2,10 +2,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use whimbrel_server::upgrade::codec::{Decoder, Encoder};
-use whimbrel_server::upgrade::record::SessionRecord;
-use whimbrel_server::upgrade::rehearse::read_all;
-use whimbrel_server::upgrade::state::ServerState;
+use whimbrel_server::saved::codec::{Decoder, Encoder};
+use whimbrel_server::saved::record::SessionRecord;
+use whimbrel_server::takeover::rehearse::read_all;
+use whimbrel_server::saved::state::ServerState;
 
 fuzz_target!(|data: &[u8]| {
     // The frame, with its checksums.

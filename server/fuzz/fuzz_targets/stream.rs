@@ -17,9 +17,9 @@ use whimbrel_server::runtime::mailbox::grid;
 use whimbrel_server::runtime::outbox::{Action, Outbox};
 use whimbrel_server::runtime::postroom::PostRoom;
 use whimbrel_server::runtime::timer::Millis;
-use whimbrel_server::runtime::work::Work;
+use whimbrel_server::effects::work::Work;
 use whimbrel_server::shared::{Inherited, Shared};
-use whimbrel_server::stream::sasl::throttle::{self, Throttle};
+use whimbrel_server::proto::sasl::throttle::{self, Throttle};
 use whimbrel_server::tls::Acceptor;
 use whimbrel_server::user::home::Home;
 use whimbrel_server::user::ledger::{Commit, Ledger};
@@ -67,8 +67,15 @@ fn bench(allow_plaintext: bool) -> Bench {
     let hasher = SeedableRandomState::with_seed(1, SharedSeed::global_fixed());
     let inherited = Inherited { homes: 1, streams: Default::default() };
     let throttle = Throttle::new(throttle::Limits::of(&config.limits), 1);
-    let shared =
-        Arc::new(Shared::new(config.clone(), directory.clone(), acceptor, throttle, hasher.clone(), 1, inherited));
+    let shared = Arc::new(Shared::new(
+        config.clone(),
+        directory.clone(),
+        acceptor,
+        throttle,
+        hasher.clone(),
+        1,
+        inherited,
+    ));
     let post = grid(1, 64, 1 << 20).pop().expect("one worker");
     let home = Home {
         users: Users::new(hasher),

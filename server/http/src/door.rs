@@ -45,6 +45,7 @@ pub type Refuse = Arc<dyn Fn(Bad) -> Vec<u8> + Send + Sync>;
 pub struct Door<S> {
     stream: S,
     turn: Turn,
+    _end: End,
     deadlines: Deadlines,
     refuse: Refuse,
     stage: Stage,
@@ -78,6 +79,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Door<S> {
     pub fn new(stream: S, turn: Turn, deadlines: Deadlines, refuse: Refuse) -> Door<S> {
         Door {
             stream,
+            _end: End(turn.clone()),
             turn,
             deadlines,
             refuse,
@@ -346,9 +348,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Door<S> {
     }
 }
 
-impl<S> Drop for Door<S> {
+/// With the door the last answer ends, written or not.
+struct End(Turn);
+
+impl Drop for End {
     fn drop(&mut self) {
-        self.turn.written();
+        self.0.written();
     }
 }
 

@@ -1,4 +1,4 @@
-//! The door of an HTTP service: what stands between its listener and hyper, for the registration API and `wsar serve`.
+//! The door of an HTTP service: what stands between its listener and hyper, for the server's HTTP front and `wsar serve`.
 //!
 //! ```text
 //! accept ─▶ places: room? ─▶ (TLS) ─▶ door: one head at a time, whole and sound, in time ─▶ hyper ─▶ routes
@@ -11,7 +11,7 @@
 //!
 //! | module | what it does |
 //! | --- | --- |
-//! | [`places`] | who has which connection |
+//! | [`places`] | which connections there are, and which one makes room |
 //! | [`turn`] | whose turn it is on a connection |
 //! | [`head`] | what the head of a request must be like |
 //! | [`door`] | the stream that hyper reads from: heads, deadlines |

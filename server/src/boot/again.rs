@@ -12,13 +12,13 @@ use whimbrel_storage::directory::Directory;
 use super::files::directory_options;
 use super::sockets::{Bound, Sockets, http_listener, more_listeners};
 use crate::config::Config;
-use crate::control::socket::ControlSocket;
 use crate::running::error::{BootError, system};
+use crate::running::socket::ControlSocket;
 use crate::runtime::platform;
-use crate::upgrade::guard::{self, Guard};
-use crate::upgrade::rehearse::Contents;
-use crate::upgrade::state::{ListenerState, Serves};
-use crate::upgrade::takeover::{Outcome, Takeover};
+use crate::saved::state::{ListenerState, Serves};
+use crate::takeover::guard::{self, Guard};
+use crate::takeover::rehearse::Contents;
+use crate::takeover::{Outcome, Takeover};
 use crate::worker::upgrade::Restored;
 
 /// The listeners that the program before has left, and new ones where there are none.

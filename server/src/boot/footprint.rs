@@ -14,9 +14,9 @@ use whimbrel_storage::data;
 use whimbrel_storage::directory::Directory;
 
 use crate::config::Config;
-use crate::control::socket::SOCKET_NAME;
 use crate::registration::gateway::DEAD_LETTERS;
 use crate::running::BootError;
+use crate::running::socket::SOCKET_NAME;
 use crate::runtime::platform;
 use crate::tls::certificate;
 

@@ -16,9 +16,9 @@ use whimbrel_storage::directory::{self, Directory, DirectoryError, Writer};
 use crate::effects::Effects;
 use crate::effects::crypto::{CryptoJob, CryptoPool};
 use crate::env::Env;
+use crate::proto::errors::StanzaError;
 use crate::runtime::driver::{ConnId, Wake};
 use crate::runtime::gauge::{Gauge, HighWater};
-use crate::stream::errors::StanzaError;
 
 /// What runs on the worker after a write was committed.
 pub type Then<S> = Box<dyn FnOnce(&mut S, &Env, &mut Effects<S>) + Send>;

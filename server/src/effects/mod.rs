@@ -10,20 +10,22 @@
 //! same way as one to a user of another: an envelope that is read by itself. Only the stanza that a client has just sent
 //! is delivered without an envelope, because nothing stands in front of it.
 
+pub mod answer;
 pub mod crypto;
 pub mod jobs;
+pub mod work;
 
 use crate::effects::jobs::Jobs;
+use crate::effects::work::Work;
 use crate::env::Env;
 use crate::exchange::envelope::{Batch, Broadcast, Targets};
 use crate::exchange::links::Links;
 use crate::exchange::spreading::Spreading;
+use crate::keys::ResourceKey;
+use crate::proto::errors::StreamCondition;
 use crate::runtime::driver::ConnId;
 use crate::runtime::outbox::Outbox;
-use crate::runtime::work::Work;
 use crate::stanza::{Delivery, Kind, Type};
-use crate::stream::errors::StreamCondition;
-use crate::user::keys::ResourceKey;
 
 /// A stream that is to be ended by the server.
 #[derive(Clone, Debug)]
@@ -113,13 +115,13 @@ impl<S: 'static> Effects<S> {
     /// Takes a stanza to its recipient's home: here after the event, elsewhere with the next batch.
     pub fn route(&mut self, env: &Env, d: &Delivery<'_>) {
         let home = env.home_of(d.to_local);
-        if home == env.worker && !self.follows_presence(d) {
-            self.here(env).stanza(d);
-        } else {
-            let batch = self.links.to(home);
-            batch.stanza(d);
-            batch.note_received(self.out.times.received());
-        }
+        let received = self.out.times.received();
+        let batch = match home == env.worker && !self.follows_presence(d) {
+            true => self.here(env),
+            false => self.links.to(home),
+        };
+        batch.stanza(d);
+        batch.note_received(received);
     }
 
     /// The batch for this worker that takes the next envelope.

@@ -36,7 +36,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 #[derive(Copy, Clone, Debug)]
 pub(super) struct Peer {
     address: IpAddr,
-    /// It is a proxy that is believed whom it speaks for.
+    /// It is a trusted proxy, which is believed when it names the client.
     trusted: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Whom a trusted proxy speaks for: `Forwarded` (RFC 7239), or else `X-Forwarded-For`.
+//! The client that a trusted proxy speaks for: `Forwarded` (RFC 7239), or else `X-Forwarded-For`.
 //!
 //! The last address of the list is the one that the proxy itself has seen; what stands before it came from the client
 //! and can be made up. So a chain of several proxies of one's own is not looked through: the first of them must

@@ -30,7 +30,7 @@ pub trait Host: Send + Sync {
 /// The settings of the listeners.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Proxies that are believed when they say whom they speak for.
+    /// Proxies that are believed when they name the client.
     pub trusted_proxies: Vec<Network>,
     /// Connections of one address (IPv6: one /64); by a trusted proxy, requests under way that it speaks for.
     pub connections_per_address: usize,

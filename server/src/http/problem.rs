@@ -58,11 +58,6 @@ impl Problem {
         self
     }
 
-    /// The status.
-    pub fn status(&self) -> StatusCode {
-        self.status
-    }
-
     /// The body, as JSON.
     pub fn body(&self) -> String {
         let mut body = json!({

@@ -143,7 +143,7 @@ struct Shared<M> {
     settings: Settings,
     sender: Arc<dyn Sender<M>>,
     dead: DeadLetters,
-    /// Those who wait for outcomes, by the number of the job.
+    /// The ends to which outcomes go, by the number of the job.
     waiting: Mutex<HashMap<u64, oneshot::Sender<Delivery>>>,
 }
 

@@ -27,8 +27,8 @@ use crate::http::request::{self, Caller};
 use crate::http::routes::Routes;
 use crate::shared::Shared;
 
-use super::refusal::Refusal;
 use super::service::RegistrationService;
+use crate::phone::refusal::Refusal;
 
 /// The description of the API.
 pub const OPENAPI: &str = include_str!("openapi.json");

@@ -1,5 +1,4 @@
-//! Takes [requests](super::request) of other threads, each in a task of its own, and sees that their answers reach who
-//! asked.
+//! Takes [requests](crate::phone::request) of other threads, each in a task of its own, and sends the answers back.
 
 use std::sync::Arc;
 
@@ -13,11 +12,11 @@ use crate::user::jobs::{Completions, Done};
 
 use super::gateway::Message;
 use super::in_band;
-use super::number::Number;
-use super::pin::{Entropy, SystemEntropy};
-use super::refusal::Refusal;
-use super::request::Request;
 use super::service::RegistrationService;
+use crate::phone::number::Number;
+use crate::phone::pin::{Entropy, SystemEntropy};
+use crate::phone::refusal::Refusal;
+use crate::phone::request::Request;
 
 /// Requests under way at the same time at most.
 const UNDER_WAY_MAX: usize = 256;

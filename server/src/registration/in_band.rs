@@ -3,9 +3,9 @@
 
 use crate::stream::phone;
 
-use super::form::{self, Fields};
-use super::request::InBand;
 use super::service::RegistrationService;
+use crate::phone::form::{self, Fields};
+use crate::phone::request::InBand;
 
 /// Takes the step that a form asks for, and makes the answer to its iq.
 pub async fn answer(service: &RegistrationService, request: &InBand) -> Vec<u8> {

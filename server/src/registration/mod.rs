@@ -26,21 +26,10 @@
 //! | [`metrics`] | what is counted |
 
 pub mod api;
-pub mod counted;
 pub mod dispatch;
-pub mod form;
 pub mod gateway;
 pub mod in_band;
-pub mod metrics;
-pub mod number;
-mod pasted;
-pub mod pin;
-mod prefix;
-pub mod refusal;
-pub mod request;
-pub mod rules;
 pub mod service;
-pub mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -59,8 +48,8 @@ use crate::runtime::gauge::Gauge;
 use crate::shared::Shared;
 use crate::user::jobs::{Completions, Then};
 
+use crate::phone::request::{Request, Requests};
 use gateway::{Gateway, Message};
-use request::{Request, Requests};
 use service::RegistrationService;
 
 /// How often what no longer matters is forgotten.

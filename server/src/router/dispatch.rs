@@ -1,10 +1,10 @@
 //! A stanza for a user whose home is this worker: which rules it falls under.
 
+use crate::effects::answer;
 use crate::env::Env;
-use crate::router::answer;
+use crate::proto::errors::StanzaCondition;
 use crate::service;
 use crate::stanza::{Delivery, Kind, Traits, Type};
-use crate::stream::errors::StanzaCondition;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::subscription::table::Verb;

@@ -4,13 +4,13 @@
 
 use whimbrel_storage::jid::JidRef;
 
+use crate::effects::answer::{self, Refused};
 use crate::env::Env;
-use crate::router::address::Destination;
-use crate::router::answer::{self, Refused};
+use crate::proto::address::Destination;
+use crate::proto::errors::{StanzaCondition, StreamCondition, StreamEnd};
 use crate::router::dispatch;
 use crate::service;
 use crate::stanza::{Delivery, Kind, Traits, Type};
-use crate::stream::errors::{StanzaCondition, StreamCondition, StreamEnd};
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::inbound::Inbound;

@@ -9,7 +9,7 @@ use whimbrel_storage::directory::DirectoryError;
 use whimbrel_storage::log::LogError;
 
 use crate::config::ConfigError;
-use crate::control::socket::ControlError;
+use crate::running::socket::ControlError;
 use crate::tls::TlsError;
 
 /// Why the server cannot start.

@@ -3,6 +3,7 @@
 //! [`boot`](crate::boot) makes it, [`control`](crate::control) and the program act on it.
 
 pub mod error;
+pub mod socket;
 
 pub use error::{BootError, WorkerFailed};
 
@@ -18,15 +19,15 @@ use whimbrel_storage::directory::Writer;
 use whimbrel_storage::log::Syncer;
 
 use crate::config::Config;
-use crate::control::socket::ControlSocket;
 use crate::http::front::HttpServer;
 use crate::notify;
 use crate::registration::Registration;
+use crate::running::socket::ControlSocket;
 use crate::runtime::mailbox::LaneGauge;
+use crate::saved::state::ListenerState;
 use crate::shared::Shared;
-use crate::upgrade::launch::Launch;
-use crate::upgrade::state::ListenerState;
-use crate::upgrade::takeover::Outcome;
+use crate::takeover::Outcome;
+use crate::takeover::launch::Launch;
 use crate::user::jobs::{Completions, CryptoPool, Then};
 use crate::watch::Watch;
 use crate::worker::command::{Command, CommandQueue};

@@ -12,11 +12,9 @@
 //! | --- | --- |
 //! | [`deliveries`] | how long messages take through the server |
 //! | [`outbox`] | what one iteration wants sent |
-//! | [`work`] | what work costs, in units that are the same everywhere |
 //! | [`driver`], [`gauge`], [`mailbox`], [`platform`], [`timer`] | of `whimbrel-net` |
 
 pub mod deliveries;
 pub mod outbox;
-pub mod work;
 
 pub use whimbrel_net::{driver, gauge, mailbox, platform, timer};

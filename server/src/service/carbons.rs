@@ -1,8 +1,8 @@
 //! Switching message carbons on and off (XEP-0280 §4, §5). What is copied is decided in [`crate::user::carbons`].
 
+use crate::proto::errors::StanzaCondition;
 use crate::service::{Reply, Request, Scopes, Service};
 use crate::stanza::Type;
-use crate::stream::errors::StanzaCondition;
 use crate::user::tables::Flags;
 use crate::user::tables::Users;
 use crate::user::writes::Area;

@@ -1,10 +1,10 @@
 //! Service discovery (XEP-0030) of the domain and of accounts. Requests to a full JID go to the client there.
 
 use crate::env::Env;
+use crate::proto::errors::StanzaCondition;
 use crate::service::caps::{self, Identity};
 use crate::service::{Reply, Request, SERVICES, Scope, Scopes, Service, version};
 use crate::stanza::Type;
-use crate::stream::errors::StanzaCondition;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::writes::Area;

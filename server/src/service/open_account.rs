@@ -6,10 +6,10 @@ use std::num::NonZeroU32;
 use whimbrel_storage::credentials::Credentials;
 
 use crate::env::Env;
-use crate::reply;
+use crate::proto::errors::{StanzaCondition, StanzaError};
+use crate::proto::reply;
 use crate::runtime::driver::ConnId;
 use crate::stanza::{Kind, Type};
-use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::stream::form::{self, Form};
 use crate::stream::machine::bind_error;
 use crate::user::actors::{Actors, Effects};

@@ -1,10 +1,10 @@
 //! XMPP ping (XEP-0199): the answer to a client's ping, and the ping with which the server finds dead ones.
 
 use crate::env::Env;
-use crate::reply;
+use crate::proto::errors::StanzaCondition;
+use crate::proto::reply;
 use crate::service::{Reply, Request, Scopes, Service};
 use crate::stanza::Type;
-use crate::stream::errors::StanzaCondition;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::delivery;

@@ -3,9 +3,9 @@
 use whimbrel_storage::directory::PRIVATE_NAME_BYTES_MAX;
 
 use crate::env::Env;
+use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::service::{Committed, Reply, Request, Scopes, Service, unreadable};
 use crate::stanza::Type;
-use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::writes::Area;

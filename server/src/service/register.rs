@@ -8,9 +8,9 @@ use whimbrel_storage::credentials::Credentials;
 use whimbrel_storage::directory::{DirectoryError, Item, WriteTransaction};
 
 use crate::env::Env;
+use crate::proto::errors::{StanzaCondition, StreamCondition};
 use crate::service::{Begun, Committed, Reply, Request, Scopes, Service};
 use crate::stanza::Type;
-use crate::stream::errors::{StanzaCondition, StreamCondition};
 use crate::stream::form::{Form, NAMESPACE, password_refused, pool_is_full};
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;

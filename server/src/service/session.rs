@@ -2,9 +2,9 @@
 //! that still ask are told that all is well.
 
 use crate::env::Env;
+use crate::proto::errors::StanzaCondition;
 use crate::service::{Reply, Request, Scopes, Service};
 use crate::stanza::Type;
-use crate::stream::errors::StanzaCondition;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::writes::Area;

@@ -2,9 +2,9 @@
 //! the server passes on as it is.
 
 use crate::env::Env;
+use crate::proto::errors::StanzaCondition;
 use crate::service::{Committed, Reply, Request, Scope, Scopes, Service, unreadable};
 use crate::stanza::Type;
-use crate::stream::errors::StanzaCondition;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::writes::Area;

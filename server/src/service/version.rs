@@ -1,9 +1,9 @@
 //! Software version (XEP-0092). The operating system is not told: §5 leaves it out where it helps attackers.
 
 use crate::env::Env;
+use crate::proto::errors::StanzaCondition;
 use crate::service::{Reply, Request, Scopes, Service};
 use crate::stanza::Type;
-use crate::stream::errors::StanzaCondition;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::writes::Area;

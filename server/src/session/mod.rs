@@ -5,10 +5,10 @@
 
 use std::net::IpAddr;
 
+use crate::keys::ResourceKey;
 use crate::runtime::driver::{ConnId, Detached};
 use crate::stream::machine::Negotiation;
 use crate::tls::Tls;
-use crate::user::keys::ResourceKey;
 use crate::xml::{Partial, StreamNamespaces};
 
 /// Where a session is on its way.

@@ -1,8 +1,8 @@
 //! Stream headers and features that the server sends (RFC 6120 §4.2, §4.3).
 
+use crate::proto::sasl::{ChannelBindings, NS_SASL, Offer};
+use crate::proto::sm::element;
 use crate::stream::machine::Surroundings;
-use crate::stream::sasl::{ChannelBindings, NS_SASL, Offer};
-use crate::stream::sm::element;
 use crate::xml::writer;
 
 /// Namespace of STARTTLS (RFC 6120 §5.4).

@@ -4,10 +4,10 @@ use whimbrel_storage::credentials::CredentialsError;
 use whimbrel_storage::jid;
 use zeroize::Zeroizing;
 
-use crate::stream::errors::{StanzaCondition, StanzaError};
+use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::xml::Element;
 
-pub use crate::registration::form::NS_REGISTER as NAMESPACE;
+pub use crate::phone::form::NS_REGISTER as NAMESPACE;
 
 /// What a form says: username and password.
 pub struct Form {

@@ -10,13 +10,13 @@
 //! The stream waits for each answer, which [`crate::registration::in_band`] makes. Between the steps it may end: the
 //! device names itself again in the second.
 
-use crate::registration::form::{self, Fields, NS_REGISTER};
-use crate::registration::refusal::Refusal;
-use crate::registration::request::{InBand, Request};
-use crate::reply;
+use crate::phone::form::{self, Fields, NS_REGISTER};
+use crate::phone::refusal::Refusal;
+use crate::phone::request::{InBand, Request};
+use crate::proto::errors::{StanzaCondition, StanzaError};
+use crate::proto::reply;
 use crate::shared::Shared;
 use crate::stanza::{Kind, Type};
-use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::stream::machine::{Step, Surroundings, bind_error};
 use crate::xml::{CLIENT, Element, Stanza};
 
@@ -47,7 +47,7 @@ pub fn request(at: &Surroundings<'_>, stanza: &Stanza<'_>, out: &mut Vec<u8>) ->
 }
 
 /// Submits a form to the service of registration. The answer goes to the connection by
-/// [`crate::runtime::jobs::Jobs::answer`].
+/// [`crate::effects::jobs::Jobs::answer`].
 ///
 /// # Errors
 /// The service has no room, or does not run: the answer to send at once.

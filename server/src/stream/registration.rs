@@ -5,9 +5,9 @@
 //! ```
 //! While keys and account are made the stream waits, so that a client may send its login right behind.
 
-use crate::reply;
+use crate::proto::errors::{StanzaCondition, StanzaError};
+use crate::proto::reply;
 use crate::stanza::{Kind, Type};
-use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::stream::form::{Form, NAMESPACE};
 use crate::stream::machine::{Step, Surroundings, bind_error};
 use crate::xml::{CLIENT, Element, Stanza};

@@ -15,17 +15,17 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use super::codec::Encoder;
-use super::file::{BlockKind, StateWriter};
-use super::launch::Launch;
 use super::probe::{Asker, common_version};
-use super::rehearse::Contents;
 use super::sample;
-use super::state::ServerState;
-use super::takeover::absolute;
 use crate::notify;
 use crate::running::Server;
 use crate::runtime::platform;
+use crate::saved::codec::Encoder;
+use crate::saved::file::{BlockKind, StateWriter};
+use crate::saved::state::ServerState;
+use crate::takeover::absolute;
+use crate::takeover::launch::Launch;
+use crate::takeover::rehearse::Contents;
 use crate::worker::command::Command;
 use crate::worker::upgrade::{Census, NotParked, Park, Parked, Verdict};
 

@@ -31,21 +31,10 @@
 //!
 //! What a worker does for it is in [`crate::worker::upgrade`]; docs/upgrade.md tells operators.
 
-pub mod codec;
 pub mod conduct;
-pub mod error;
-pub mod file;
-#[expect(unsafe_code, reason = "a way back that a signal handler reads")]
-pub mod guard;
-pub mod launch;
 pub mod probe;
-pub mod record;
-pub mod rehearse;
 pub mod sample;
-pub mod state;
-pub mod takeover;
 #[cfg(test)]
 mod tests;
-pub mod tls;
 
-pub use error::{STATE_VERSION_NEWEST, STATE_VERSION_OLDEST, StateError};
+pub use crate::saved::error::{STATE_VERSION_NEWEST, STATE_VERSION_OLDEST, StateError};

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::launch::{Launch, PROBE_OPTION, REHEARSE_OPTION};
-use super::rehearse::Contents;
 use super::{STATE_VERSION_NEWEST, STATE_VERSION_OLDEST};
 use crate::runtime::platform;
+use crate::takeover::launch::{Launch, PROBE_OPTION, REHEARSE_OPTION};
+use crate::takeover::rehearse::Contents;
 
 /// How often a child is looked at.
 const LOOK: Duration = Duration::from_micros(500);

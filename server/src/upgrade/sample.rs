@@ -6,16 +6,16 @@ use std::fs::File;
 use std::io;
 use std::net::IpAddr;
 
-use super::codec::Encoder;
-use super::file::{BlockKind, StateWriter};
-use super::record::{
+use crate::saved::codec::Encoder;
+use crate::saved::file::{BlockKind, StateWriter};
+use crate::saved::record::{
     LinkRecord, ManagedRecord, NegotiationRecord, Place, ResourceRecord, SessionRecord, Standing,
     UnackedRecord, marks,
 };
-use super::rehearse::Contents;
-use super::state::{ListenerState, ServerState, Serves, Tally};
-use super::tls::TlsRecord;
+use crate::saved::state::{ListenerState, ServerState, Serves, Tally};
+use crate::saved::tls::TlsRecord;
 use crate::stanza::Kind;
+use crate::takeover::rehearse::Contents;
 use crate::tls::suite::{Suite, Version};
 use crate::tls::{SavedDirection, SavedRecords, SavedSecret};
 

@@ -4,12 +4,12 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::codec::{Decoder, Encoder};
-use super::file::StateFile;
-use super::record::SessionRecord;
-use super::rehearse::{Contents, read_all, server_of, sessions_of};
-use super::state::ServerState;
 use super::{STATE_VERSION_NEWEST, StateError, sample};
+use crate::saved::codec::{Decoder, Encoder};
+use crate::saved::file::StateFile;
+use crate::saved::record::SessionRecord;
+use crate::saved::state::ServerState;
+use crate::takeover::rehearse::{Contents, read_all, server_of, sessions_of};
 
 fn sample_bytes() -> Vec<u8> {
     let file = tempfile::tempfile().unwrap();

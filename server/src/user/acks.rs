@@ -4,9 +4,9 @@
 //! is safe; the stream acknowledges up to the first that is still out (XEP-0198 §4).
 
 use crate::env::Env;
+use crate::proto::errors::StreamCondition;
 use crate::runtime::driver::ConnId;
 use crate::stanza::Ticket;
-use crate::stream::errors::StreamCondition;
 use crate::user::actors::Effects;
 use crate::user::tables::{ResourceKey, Users};
 

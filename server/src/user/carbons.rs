@@ -1,7 +1,7 @@
 //! Message carbons (XEP-0280): copies of conversations to a user's other resources.
 
 use crate::env::Env;
-use crate::reply;
+use crate::proto::reply;
 use crate::stanza::{Delivery, Kind};
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;

@@ -2,10 +2,10 @@
 
 use smallvec::SmallVec;
 
+use crate::effects::answer;
 use crate::env::Env;
-use crate::router::answer;
+use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::stanza::{Delivery, Kind, Traits, Type};
-use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::flow::{Class, Outgoing};

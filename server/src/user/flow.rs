@@ -8,14 +8,14 @@ use std::borrow::Cow;
 
 use whimbrel_storage::log::Sequence;
 
+use crate::effects::work;
 use crate::env::Env;
-use crate::reply;
+use crate::proto::errors::{StanzaCondition, StanzaError};
+use crate::proto::reply;
+use crate::proto::sm::{AnswerTo, StreamManagement, Unacked, element};
 use crate::runtime::driver::ConnId;
 use crate::runtime::timer::TimerId;
-use crate::runtime::work;
 use crate::stanza::{Kind, Type};
-use crate::stream::errors::{StanzaCondition, StanzaError};
-use crate::stream::sm::{AnswerTo, StreamManagement, Unacked, element};
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::inactive::Urgency;

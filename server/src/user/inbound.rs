@@ -1,12 +1,12 @@
 //! What a client has sent, with everything that was read from it once.
 
+use crate::effects::answer::{self, Refused};
 use crate::env::Env;
-use crate::router::address;
-use crate::router::answer::{self, Refused};
+use crate::keys::ResourceKey;
+use crate::proto::address;
+use crate::proto::errors::StanzaError;
 use crate::stanza::{Kind, Ticket, Type};
-use crate::stream::errors::StanzaError;
 use crate::user::actors::Effects;
-use crate::user::keys::ResourceKey;
 use crate::xml::{Stamp, Stanza};
 
 /// What a client sent, with everything that was read from it once.

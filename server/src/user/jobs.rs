@@ -2,10 +2,10 @@
 
 use whimbrel_storage::directory::{self, DirectoryError, WriteTransaction};
 
+use crate::effects::work;
 use crate::effects::{crypto, jobs};
 use crate::env::Env;
-use crate::runtime::work;
-use crate::stream::errors::{StanzaCondition, StanzaError};
+use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::user::actors::{Actors, Effects};
 
 /// What runs on the worker after a write was committed.

@@ -10,7 +10,6 @@ pub mod inactive;
 pub mod inbound;
 pub mod inputs;
 pub mod jobs;
-pub mod keys;
 pub mod ledger;
 pub mod offline;
 pub mod presence;

@@ -17,8 +17,8 @@
 
 use crate::env::Env;
 use crate::memory::Pressure;
+use crate::proto::sm::queue::ENTRY_BYTES;
 use crate::runtime::driver::ConnId;
-use crate::stream::sm::queue::ENTRY_BYTES;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::flow::Class;

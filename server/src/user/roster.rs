@@ -3,9 +3,9 @@
 use whimbrel_storage::directory::{Item, RosterVersion, Subscription};
 
 use crate::env::Env;
-use crate::reply;
+use crate::proto::errors::{StanzaCondition, StanzaError};
+use crate::proto::reply;
 use crate::stanza::Type;
-use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::delivery;

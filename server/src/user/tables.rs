@@ -8,12 +8,12 @@ use std::hash::BuildHasher;
 use whimbrel_storage::actor::ActorId;
 
 use crate::env::Env;
+use crate::proto::sm::StreamManagement;
 use crate::runtime::driver::ConnId;
-use crate::stream::sm::StreamManagement;
 use crate::user::flow::Flow;
 use crate::user::inactive::Held;
 
-pub use crate::user::keys::{ResourceKey, UserKey};
+pub use crate::keys::{ResourceKey, UserKey};
 
 /// An account with at least one bound resource.
 #[derive(Debug)]

@@ -6,11 +6,11 @@ use std::sync::mpsc::SyncSender;
 use crossbeam::queue::ArrayQueue;
 
 use crate::config::Config;
+use crate::proto::errors::StreamCondition;
 use crate::runtime::driver::{ConnId, Wake};
 use crate::runtime::gauge::{Gauge, HighWater};
 use crate::service::register::{self, Removed};
 use crate::session::Phase;
-use crate::stream::errors::StreamCondition;
 use crate::user::tables::{Flags, ResourceKey};
 use crate::worker::core::Core;
 use crate::worker::upgrade::{Census, Park};

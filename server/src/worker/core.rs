@@ -18,12 +18,12 @@ use crate::effects::End;
 use crate::env::Env;
 use crate::exchange::envelope::Envelope;
 use crate::memory::Pressure;
+use crate::proto::errors::{StreamCondition, StreamEnd};
 use crate::router::dispatch;
 use crate::runtime::driver::{CloseCause, CloseHow, ConnId, Event, ListenerId};
 use crate::runtime::outbox::Action;
 use crate::runtime::timer::{Millis, TimerId, TimerWheel};
 use crate::session::{Holds, Marks, Migration, Phase, Session, Sessions};
-use crate::stream::errors::{StreamCondition, StreamEnd};
 use crate::stream::features::STREAM_CLOSE;
 use crate::stream::machine::Negotiation;
 use crate::user::actors::Actors;
@@ -354,6 +354,8 @@ impl Core {
     pub(super) fn carry_out(&mut self) {
         loop {
             if let Some(mut batch) = self.fx.take_local(&self.env) {
+                let received = batch.take_received();
+                let begun = self.fx.out.times.set_received(received);
                 let (actors, env, fx) = (&mut self.actors, &self.env, &mut self.fx);
                 batch.open(|envelope| match envelope {
                     Envelope::Stanza(delivery) => dispatch::deliver(actors, env, fx, &delivery),
@@ -362,6 +364,7 @@ impl Core {
                     }
                     _ => debug_assert!(false, "other envelopes are for other workers"),
                 });
+                let _ = self.fx.out.times.set_received(begun);
                 self.fx.put_local(batch);
             } else if let Some(End { conn, condition, text }) = self.fx.ends.pop() {
                 self.end_stream(conn, condition, text);

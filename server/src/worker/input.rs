@@ -1,15 +1,15 @@
 //! From received bytes to stanzas: TLS, framing, and the hand-over to negotiation or to the user.
 
+use crate::effects::work;
 use crate::env::Env;
 use crate::memory::{Pressure, SHORT_BYTES};
+use crate::proto::errors::{StreamCondition, StreamEnd};
+use crate::proto::sm::{NS_SM, TooHigh};
 use crate::router::inbound;
 use crate::runtime::driver::ConnId;
-use crate::runtime::work;
 use crate::session::{Holds, Phase, Session, StreamContext};
-use crate::stream::errors::{StreamCondition, StreamEnd};
 use crate::stream::features::STREAM_CLOSE;
 use crate::stream::machine::{Negotiation, Step, Surroundings};
-use crate::stream::sm::{NS_SM, TooHigh};
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::inactive;

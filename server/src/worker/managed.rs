@@ -4,13 +4,13 @@
 use whimbrel_storage::log::Sequence;
 
 use crate::env::Env;
+use crate::proto::errors::{StanzaCondition, StreamCondition};
+use crate::proto::sm::element::{self, Said};
+use crate::proto::sm::{Rest, StreamId, StreamManagement, TooHigh, UNSETTLED_MAX, Unacked};
 use crate::runtime::driver::{CloseHow, ConnId};
 use crate::runtime::outbox::Action;
 use crate::session::{Holds, Phase, Session};
-use crate::stream::errors::{StanzaCondition, StreamCondition};
 use crate::stream::features::STREAM_CLOSE;
-use crate::stream::sm::element::{self, Said};
-use crate::stream::sm::{Rest, StreamId, StreamManagement, TooHigh, UNSETTLED_MAX, Unacked};
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::flow;

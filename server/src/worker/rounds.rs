@@ -1,7 +1,7 @@
 //! What the worker's loop needs of the core beside events: encryption, envelopes, completed jobs, counting.
 
+use crate::effects::work;
 use crate::runtime::driver::ConnId;
-use crate::runtime::work;
 use crate::session::Holds;
 use crate::worker::core::Core;
 

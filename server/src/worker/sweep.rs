@@ -1,10 +1,10 @@
 //! The second hand: idle clients, and what else can wait for some seconds, are found by sweeping a part of the table each second, so that an idle session
 //! needs no timer of its own.
 
+use crate::proto::errors::StreamCondition;
 use crate::runtime::driver::ConnId;
 use crate::service::ping;
 use crate::session::Phase;
-use crate::stream::errors::StreamCondition;
 use crate::user::tables::Flags;
 use crate::user::{flow, presence};
 use crate::worker::core::Core;

@@ -13,10 +13,10 @@
 //! What is held lies beside the sessions, because only few have any. It is at most what one poll of the driver brings,
 //! since reading pauses before the next.
 
+use crate::proto::errors::StreamCondition;
 use crate::runtime::driver::ConnId;
 use crate::runtime::outbox::Action;
 use crate::session::{Holds, Phase};
-use crate::stream::errors::StreamCondition;
 use crate::user::inputs::Unhandled;
 use crate::user::tables::ResourceKey;
 use crate::user::{room, share};

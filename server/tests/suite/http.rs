@@ -280,6 +280,42 @@ fn a_drain_waits_for_no_half_request_and_goes_back() {
 }
 
 #[test]
+fn an_idle_connection_does_not_hold_up_a_drain() {
+    with_office(
+        |_| {},
+        |office| {
+            // Over TLS, by a client that keeps its connection.
+            let get = || office.agent().get(office.url("/v1/openapi.json")).call().unwrap().status().as_u16();
+            assert_eq!((get(), get()), (200, 200));
+            let http = office.server.server.http.as_ref().unwrap();
+            http.shut();
+            assert!(http.wait_until_written(Instant::now() + PATIENCE));
+            let (status, body) = office.ask(PHONE, DEVICES[0]);
+            assert_eq!((status, kind(&body)), (503, "busy"));
+            http.open();
+            assert_eq!(get(), 200);
+        },
+    );
+}
+
+#[test]
+fn a_server_that_drains_sends_clients_of_the_api_away() {
+    with_office(
+        |_| {},
+        |office| {
+            office.server.accounts(&["juliet"]);
+            // Her session keeps the server alive.
+            let mut juliet = office.server.online("juliet", "balcony");
+            office.server.server.drain(false);
+            let (status, body) = office.ask(PHONE, DEVICES[0]);
+            assert_eq!((status, kind(&body), &body["retry_after"]), (503, "busy", &json!(5)));
+            assert!(office.provider.is_quiet());
+            juliet.send("</stream:stream>");
+        },
+    );
+}
+
+#[test]
 fn a_drain_that_is_out_of_patience_cuts_off_and_says_so() {
     let (second, routes) = Second::new(8);
     let server = serve(&Arc::default(), vec![routes]);

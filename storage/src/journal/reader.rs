@@ -148,8 +148,9 @@ pub trait Reader {
     /// What it holds in the segment that begins here: while that is something, the segment is not deleted.
     fn held(&self, segment: Position) -> Holding;
 
-    /// What it still wants from this segment cannot be read back: it is to hold nothing there, and names the messages
-    /// whose loss is to be written down as if they had been trimmed.
+    /// It was asked about all records of this segment that can be read, and holds something there still. If those were to
+    /// be moved, they cannot be read back: it is to hold nothing there any more, and names the messages whose loss is to be
+    /// written down as if they had been trimmed. A reader that keeps the segment where it is does nothing.
     fn unreadable(&mut self, segment: Position, lost: &mut Vec<(ActorId, Sequence)>);
 
     /// The segments before this position are about to be deleted; it holds nothing in them.

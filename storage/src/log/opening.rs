@@ -10,7 +10,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use super::reshard::Resharding;
 use super::{Damage, Log, LogError, Options, Sequence};
-use crate::actor::ActorId;
+use crate::actor::{ActorId, ActorKind};
 use crate::journal::format::layout::{Layout, Lock, SHARDS_MAX};
 use crate::journal::format::segment::base_of;
 use crate::journal::live::Identity;
@@ -56,7 +56,7 @@ pub struct Report {
     pub streams: Vec<StreamSeen>,
     /// Messages of actors that are gone (`home` gave `None`), dropped when the number of logs changed.
     pub orphans: u64,
-    /// The highest [`ActorId::count`] of all actors for whom something waits, those that were dropped included; 0 for none.
+    /// The highest [`ActorId::count`] of all users for whom something waits, those that were dropped included; 0 for none.
     pub users_count_max: u64,
 }
 
@@ -205,7 +205,8 @@ impl Report {
         self.tail_bytes_cut += tail_bytes_cut;
         self.messages += readers.0.messages();
         self.users += readers.0.actors().len() as u64;
-        let counts = readers.0.actors().map(ActorId::count);
+        let accounts = readers.0.actors().filter(|actor| actor.kind() == Some(ActorKind::User));
+        let counts = accounts.map(ActorId::count);
         self.users_count_max = self.users_count_max.max(counts.max().unwrap_or(0));
         for (stream, number) in own {
             note_stream(streams, stream, number);
@@ -269,7 +270,7 @@ pub(super) fn open_with<S: Reader + Send>(
         let readers = Pair(Queue::default(), second());
         let shared = Arc::new(Shared::new(files.clone(), &folder));
         if lock.is_old() {
-            shared.hand_over();
+            shared.set_continued();
         }
         let shards = layout.log_ids.len() as u32;
         let identity = Identity { log_id: layout.log_ids[shard], shard: shard as u32, shards };

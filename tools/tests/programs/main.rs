@@ -8,6 +8,7 @@ mod import;
 mod log;
 mod notify;
 mod protocol;
+mod registration;
 mod running;
 mod support;
 mod upgrade;

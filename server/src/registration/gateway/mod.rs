@@ -18,8 +18,8 @@ use zeroize::Zeroizing;
 use crate::outbound::jitter::Jitter;
 use crate::outbound::{Failure, Lost, Outgoing, Sender, Settings};
 
-use super::number::Number;
-use super::settings::{GatewayChoice, RegistrationConfig};
+use crate::phone::number::Number;
+use crate::phone::settings::{GatewayChoice, RegistrationConfig};
 
 /// Name of the file of messages that were not sent, in the data directory.
 pub(crate) const DEAD_LETTERS: &str = "sms-dead-letters.jsonl";

@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 
 use crate::clock::unix_milliseconds;
 use crate::outbound::{Failure, Sender};
-use crate::registration::settings::RegistrationConfig;
+use crate::phone::settings::RegistrationConfig;
 
 use super::Message;
 

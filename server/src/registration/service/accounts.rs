@@ -8,13 +8,13 @@ use whimbrel_storage::directory::CredentialsStamp;
 use zeroize::Zeroizing;
 
 use crate::env::Env;
-use crate::registration::number::Number;
-use crate::registration::refusal::Refusal;
-use crate::registration::request::Revoked;
+use crate::phone::number::Number;
+use crate::phone::refusal::Refusal;
+use crate::phone::request::Revoked;
+use crate::proto::errors::StreamCondition;
+use crate::proto::sasl::audit::{FailedLogin, Why};
+use crate::proto::sasl::throttle::Verdict;
 use crate::service::register::{self, Removed};
-use crate::stream::errors::StreamCondition;
-use crate::stream::sasl::audit::{FailedLogin, Why};
-use crate::stream::sasl::throttle::Verdict;
 use crate::user::actors::{Actors, Effects};
 use crate::user::tables::Users;
 
@@ -29,7 +29,7 @@ pub const REPLACED: (StreamCondition, &str) =
     (StreamCondition::NotAuthorized, "this number has been registered on another device");
 
 impl RegistrationService {
-    /// Deletes the account of a number, for who has its key.
+    /// Deletes the account of a number, when the key is its own.
     ///
     /// # Errors
     /// Why it is not deleted.
@@ -84,7 +84,7 @@ impl RegistrationService {
             }
             let Some(gone) = Removed::delete(transaction, &local)? else { return Ok((false, None)) };
             let then = move |actors: &mut Actors, env: &Env, fx: &mut Effects, _: &mut bool| {
-                register::removed(actors, env, fx, &local, &gone)
+                register::removed(actors, env, fx, &local, &gone);
             };
             Ok((true, Some(Box::new(then) as Box<_>)))
         });
@@ -111,7 +111,7 @@ impl RegistrationService {
             let pin = rules(&config, &hasher).revoke(transaction, &local)?;
             let account = transaction.set_credentials(&local, &credentials)?;
             let end = move |actors: &mut Actors, _: &Env, fx: &mut Effects, revoked: &mut Revoked| {
-                revoked.sessions = end_sessions(&mut actors.users, fx, &local)
+                revoked.sessions = end_sessions(&mut actors.users, fx, &local);
             };
             Ok((Revoked { pin, account, sessions: 0 }, Some(Box::new(end) as Box<_>)))
         });

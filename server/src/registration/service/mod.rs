@@ -40,10 +40,10 @@ use crate::user::actors::{Actors, Effects};
 use crate::user::jobs::Then;
 
 use super::gateway::Message;
-use super::metrics::RegistrationMetrics;
-use super::pin::Hasher;
-use super::refusal::Refusal;
-use super::rules::{Limit, Refused, Rules};
+use crate::phone::metrics::RegistrationMetrics;
+use crate::phone::pin::Hasher;
+use crate::phone::refusal::Refusal;
+use crate::phone::rules::{Limit, Refused, Rules};
 
 pub use accounts::REPLACED;
 pub use pins::{Registered, Sent};
@@ -111,11 +111,6 @@ impl RegistrationService {
         &self.shared
     }
 
-    /// The queue of messages.
-    pub fn outbound(&self) -> &Arc<Outbound<Message>> {
-        &self.outbound
-    }
-
     /// SCRAM keys of a key, on a thread that may take its time.
     async fn derive(&self, key: &Zeroizing<String>, config: &Config) -> Result<Credentials, Refusal> {
         let key = key.clone();
@@ -156,7 +151,7 @@ impl RegistrationService {
                 if let Some(follows) = follows {
                     follows(actors, env, fx, &mut value);
                 }
-                // Whoever asked may have gone.
+                // The one that asked may have gone.
                 let _ = reply.send(value);
             };
             Ok(Box::new(then))

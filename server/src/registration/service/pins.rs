@@ -10,11 +10,11 @@ use zeroize::Zeroizing;
 use crate::config::Config;
 use crate::env::Env;
 use crate::outbound::Outcome;
+use crate::phone::number::Number;
+use crate::phone::pin::{NoEntropy, Pin, SystemEntropy};
+use crate::phone::refusal::Refusal;
+use crate::phone::rules::{Asker, StepError};
 use crate::registration::gateway::Message;
-use crate::registration::number::Number;
-use crate::registration::pin::{NoEntropy, Pin, SystemEntropy};
-use crate::registration::refusal::Refusal;
-use crate::registration::rules::{Asker, StepError};
 use crate::user::actors::{Actors, Effects};
 
 use super::accounts::end_sessions;

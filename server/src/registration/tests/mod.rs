@@ -9,9 +9,9 @@ use std::net::IpAddr;
 use tempfile::TempDir;
 use whimbrel_storage::directory::{Directory, Options, WriteTransaction, run_inline};
 
-use super::pin::{Entropy, Hasher, NoEntropy, Pin};
-use super::rules::{Asker, Issued, Refused, Rules, StepError};
-use super::settings::RegistrationConfig;
+use crate::phone::pin::{Entropy, Hasher, NoEntropy, Pin};
+use crate::phone::rules::{Asker, Issued, Refused, Rules, StepError};
+use crate::phone::settings::RegistrationConfig;
 
 /// Chance from a seed (xorshift64*).
 struct Chance(u64);

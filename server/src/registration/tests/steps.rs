@@ -1,7 +1,7 @@
 //! What each step does, and when.
 
 use super::*;
-use crate::registration::rules::Limit;
+use crate::phone::rules::Limit;
 
 const NUMBER: &str = "4915112345678";
 

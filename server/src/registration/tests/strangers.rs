@@ -1,7 +1,7 @@
 //! What strangers can do to the owner of a number.
 
 use super::*;
-use crate::registration::rules::Limit;
+use crate::phone::rules::Limit;
 
 const NUMBER: &str = "4915112345678";
 

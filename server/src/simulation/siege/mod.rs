@@ -42,7 +42,7 @@ const STANZAS_A_TURN_EACH: u64 = 44;
 /// See [`STANZAS_A_TURN_EACH`].
 const STANZAS_A_TURN: u64 = 256;
 
-/// Units of work (`runtime::work`) that a worker does in one turn at most, in the same way: what is handled at once of
+/// Units of work (`effects::work`) that a worker does in one turn at most, in the same way: what is handled at once of
 /// each connection, with the debt of one dear stanza, which several resources of an account make dearer, and what is dealt
 /// out to all.
 const WORK_A_TURN_EACH: u64 = 384;

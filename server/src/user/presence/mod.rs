@@ -11,14 +11,14 @@ mod probe;
 use whimbrel_storage::directory::Subscription;
 use whimbrel_storage::jid::JidRef;
 
+use crate::effects::answer::{self, Made};
+use crate::effects::work;
 use crate::env::Env;
 use crate::exchange::envelope::{Broadcast, Targets};
-use crate::router::address;
-use crate::router::answer::{self, Made};
+use crate::proto::address;
+use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::runtime::driver::ConnId;
-use crate::runtime::work;
 use crate::stanza::{Delivery, Kind, Traits, Type};
-use crate::stream::errors::{StanzaCondition, StanzaError};
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::delivery;
@@ -353,8 +353,8 @@ pub fn session_ended(actors: &mut Actors, env: &Env, fx: &mut Effects, key: Reso
     actors.ledger.forget_handed(key);
     let full = actors.users.full_jid(env, key);
     let resource = actors.users.remove(key);
-    if actors.users.find(full.split('@').next().unwrap_or_default()).is_none() {
-        actors.contacts.forget(full.split('@').next().unwrap_or_default());
+    if actors.users.find(address::local_of(&full)).is_none() {
+        actors.contacts.forget(address::local_of(&full));
     }
     offline::session_ended(actors, env, fx, &full, resource);
 }

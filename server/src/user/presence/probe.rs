@@ -3,9 +3,9 @@
 use whimbrel_storage::directory::Subscription;
 use whimbrel_storage::jid::JidRef;
 
+use crate::effects::work;
 use crate::env::Env;
 use crate::exchange::envelope::Broadcast;
-use crate::runtime::work;
 use crate::stanza::Type;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;

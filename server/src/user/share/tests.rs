@@ -2,9 +2,9 @@ use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::log::Sequence;
 
 use super::*;
+use crate::proto::sm::{StreamId, StreamManagement, Unacked};
 use crate::simulation::{Settings, World};
 use crate::stanza::Kind;
-use crate::stream::sm::{StreamId, StreamManagement, Unacked};
 use crate::user::flow::Outgoing;
 use crate::user::inputs::Unhandled;
 use crate::user::tables::Users;

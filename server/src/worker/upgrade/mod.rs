@@ -23,13 +23,13 @@ use whimbrel_storage::log::Sequence;
 
 pub use restore::{Restored, Restoring};
 
+use crate::proto::errors::StreamCondition;
 use crate::runtime::driver::{CloseCause, ConnId, Detached, Driver, Event};
 use crate::runtime::platform;
+use crate::saved::file::StateWriter;
+use crate::saved::record::Place;
 use crate::session::{Holds, Phase};
-use crate::stream::errors::StreamCondition;
-use crate::upgrade::file::StateWriter;
-use crate::upgrade::record::Place;
-use crate::upgrade::rehearse::Contents;
+use crate::takeover::rehearse::Contents;
 use crate::worker::Worker;
 use crate::worker::core::{Core, Timer};
 

@@ -10,23 +10,23 @@ use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::log::Sequence;
 
 use super::Waiting;
+use crate::proto::errors::StreamCondition;
+use crate::proto::sm::StreamManagement;
 use crate::runtime::driver::{ConnId, Detached, Driver, Event};
 use crate::runtime::platform;
 use crate::runtime::timer::Millis;
-use crate::session::{Holds, Marks, Phase, Session, StreamContext};
-use crate::stream::errors::StreamCondition;
-use crate::stream::machine::Negotiation;
-use crate::stream::sm::StreamManagement;
-use crate::tls::Tls;
-use crate::upgrade::error::StateError;
-use crate::upgrade::file::{BlockKind, StateFile};
-use crate::upgrade::guard;
-use crate::upgrade::record::{
+use crate::saved::error::StateError;
+use crate::saved::file::{BlockKind, StateFile};
+use crate::saved::record::{
     LinkRecord, NegotiationRecord, Place, ResourceRecord, SessionRecord, Standing, marks,
 };
-use crate::upgrade::rehearse::{Contents, Mapped, sessions_of};
-use crate::upgrade::takeover::Inherited;
-use crate::upgrade::tls::TlsRecord;
+use crate::saved::tls::TlsRecord;
+use crate::session::{Holds, Marks, Phase, Session, StreamContext};
+use crate::stream::machine::Negotiation;
+use crate::takeover::Inherited;
+use crate::takeover::guard;
+use crate::takeover::rehearse::{Contents, Mapped, sessions_of};
+use crate::tls::Tls;
 use crate::user::blocking;
 use crate::user::flow::Flow;
 use crate::user::inactive::Held;

@@ -8,14 +8,14 @@ use whimbrel_storage::log::Sequence;
 
 use super::{Loose, Parked, Waiting, reason};
 use crate::runtime::driver::Detached;
-use crate::session::{Holds, Phase, Session};
-use crate::upgrade::codec::Encoder;
-use crate::upgrade::file::{BLOCK_BYTES, BlockKind, StateWriter};
-use crate::upgrade::record::{
+use crate::saved::codec::Encoder;
+use crate::saved::file::{BLOCK_BYTES, BlockKind, StateWriter};
+use crate::saved::record::{
     LinkRecord, NegotiationRecord, Place, ResourceRecord, SessionRecord, Standing, marks,
 };
-use crate::upgrade::rehearse::Contents;
-use crate::upgrade::tls::TlsRecord;
+use crate::saved::tls::TlsRecord;
+use crate::session::{Holds, Phase, Session};
+use crate::takeover::rehearse::Contents;
 use crate::user::tables::{Resource, User};
 use crate::worker::core::Core;
 

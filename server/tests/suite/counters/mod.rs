@@ -18,7 +18,7 @@ mod worlds;
 use std::collections::BTreeMap;
 
 use whimbrel_server::metrics::WorkerMetrics;
-use whimbrel_server::registration::metrics::RegistrationMetrics;
+use whimbrel_server::phone::metrics::RegistrationMetrics;
 use whimbrel_server::stats::{QueueMetrics, ServerMetrics};
 use whimbrel_stats::{Block, Description, Kind};
 

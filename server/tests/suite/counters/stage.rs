@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use whimbrel_server::config::Config;
 use whimbrel_server::metrics::WorkerMetrics;
-use whimbrel_server::registration::metrics::RegistrationMetrics;
+use whimbrel_server::phone::metrics::RegistrationMetrics;
 use whimbrel_server::stats::{QueueMetrics, ServerMetrics};
 use whimbrel_stats::{Block, Description, Kind};
 

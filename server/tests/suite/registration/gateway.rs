@@ -1,7 +1,7 @@
 //! Providers of text messages that are down, slow or silent, and a program in place of one.
 
 use serde_json::Value;
-use whimbrel_server::registration::settings::GatewayChoice;
+use whimbrel_server::phone::settings::GatewayChoice;
 
 use super::can_log_in;
 use crate::support::PATIENCE;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use whimbrel_server::config::{Config, DriverChoice};
-use whimbrel_server::registration::settings::GatewayChoice;
+use whimbrel_server::phone::settings::GatewayChoice;
 
 use super::provider::Provider;
 use super::{PATIENCE, TestServer, drivers};

@@ -12,10 +12,10 @@ use super::format::checkpoint;
 use super::format::layout::Layout;
 use super::format::message::Position;
 use super::format::record::Raw;
-use super::format::segment::{FORMAT, HEADER_BYTES, Header, HeaderFault, base_of, likely_bytes};
 use super::live::Identity;
 use super::live::files::{Files, System};
 use super::live::segment::Segment;
+use super::open::load::{Access, load};
 use super::open::replay::Replay;
 use super::open::scan::{End, FIRST_MISSING, Found, LAST_MISSING, scan};
 use super::open::views;
@@ -78,7 +78,7 @@ impl<R: Reader> Look<R> {
         mut readers: R,
     ) -> Result<Self, LogError> {
         let mut damage = Vec::new();
-        let segments = view_segments(files, folder, &identity, &mut damage)?;
+        let segments = load(files, folder, &identity, Access::Look, &mut damage)?.segments;
         let mut replay = Replay::new(u64::MAX);
         let views = views(&segments);
         let from = views.first().map_or(0, |view| view.base);
@@ -134,50 +134,4 @@ impl<R: Reader> Look<R> {
             }
         });
     }
-}
-
-/// Maps the segments of a journal for reading. What opening would move away is reported and left out.
-fn view_segments(
-    files: &dyn Files,
-    folder: &Path,
-    identity: &Identity,
-    damage: &mut Vec<Damage>,
-) -> Result<VecDeque<Segment>, LogError> {
-    let mut segments: Vec<Segment> = Vec::new();
-    for name in files.list(folder).map_err(|error| LogError::io("read", folder, error))? {
-        let Some(named) = base_of(&name) else { continue };
-        let path = folder.join(&name);
-        let mut report = |bytes, what| damage.push(Damage { path: path.clone(), offset: 0, bytes, what });
-        let map = match files.view(&path) {
-            Ok(map) => map,
-            // The server has deleted it since.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-                report(0, "the file is empty");
-                continue;
-            }
-            Err(error) => return Err(LogError::io("read", &path, error)),
-        };
-        match Header::decode(map.bytes()) {
-            Ok(header) if header.log_id != identity.log_id => {
-                report(map.len() as u64, "it is a segment of another log");
-            }
-            Ok(header) => {
-                if header.base != named {
-                    report(0, "it holds another segment than its name tells; it is read as what it is");
-                }
-                segments.push(Segment::new(header.base, header.bytes, &path, map));
-            }
-            Err(HeaderFault::Format(found)) => {
-                return Err(LogError::UnknownFormat { path, found, known: FORMAT });
-            }
-            Err(HeaderFault::Bad(what)) => {
-                report(HEADER_BYTES as u64, what);
-                segments.push(Segment::new(named, likely_bytes(map.len()), &path, map));
-            }
-        }
-    }
-    segments.sort_by_key(|segment| segment.base);
-    segments.dedup_by(|later, first| later.base < first.end());
-    Ok(segments.into())
 }

@@ -102,7 +102,7 @@ impl Ids {
     /// Whether it is time for another mark.
     pub(crate) fn is_due(&self) -> bool {
         let half = Sequence::at(self.now_ms.saturating_add(LEASE_MS / 2)).0;
-        half.max(self.next.saturating_add(ROOM_MS / 2 << COUNTER_BITS)) >= self.asked.1
+        half.max(self.next.saturating_add((ROOM_MS / 2) << COUNTER_BITS)) >= self.asked.1
     }
 }
 

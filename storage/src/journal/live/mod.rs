@@ -3,12 +3,13 @@
 //! | module | what |
 //! |---|---|
 //! | here | the journal of one worker, and appending to it |
-//! | `read` | records where they lie |
+//! | `write`, `read` | records into the segment that is written to; records where they lie |
 //! | `ids` | ids of messages |
 //! | `maintain` | deletion, compaction, checkpoints |
 //! | `segment`, `map`, `files` | mapped segments; all that is asked of the file system |
-//! | `shared`, `syncer` | group commit; spare segments and deletions |
+//! | `shared`, `syncer`, `bell` | group commit; spare segments and deletions |
 
+mod bell;
 pub(crate) mod files;
 pub(crate) mod ids;
 pub(crate) mod maintain;
@@ -18,6 +19,7 @@ mod read;
 pub(crate) mod segment;
 pub(crate) mod shared;
 pub(crate) mod syncer;
+mod write;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -28,14 +30,13 @@ use crate::actor::ActorId;
 
 use super::error::{AppendError, LogError};
 use super::format::layout::Lock;
-use super::format::message::{Flags, Message, Position, Record, Sequence};
+use super::format::message::{Flags, Message, Position, Sequence};
 use super::format::record::{
-    HEAD_BYTES, Head, Kind, MESSAGE_HEAD_BYTES, Place, REFERENCE_BYTES, Seed, encode, encode_message,
-    encode_reference, first_to_actor, message_bytes,
+    HEAD_BYTES, Head, Kind, MESSAGE_HEAD_BYTES, REFERENCE_BYTES, Seed, message_bytes,
 };
 use super::format::segment::{HEADER_BYTES, Header};
 use super::metrics::Metrics;
-use super::options::{Durability, Options};
+use super::options::Options;
 use super::reader::{Entry, What};
 use ids::Ids;
 use maintain::Upkeep;
@@ -251,8 +252,6 @@ impl Journal {
         self.failed().map_or(Ok(()), Err)
     }
 
-    // --- Writing. There is room, wherever these are called.
-
     /// The segment that is written to.
     fn head(&self) -> &Segment {
         &self.segments[self.segments.len() - 1]
@@ -262,82 +261,9 @@ impl Journal {
         self.head().base + self.offset
     }
 
-    fn place(&self) -> Place {
-        Place { position: self.end(), committed: self.shared.committed() }
-    }
-
-    fn write(&mut self, parts: [&[u8]; 2], bytes: u64) {
-        let mut offset = self.offset as usize;
-        if let Some(head) = self.segments.back_mut() {
-            for part in parts {
-                head.map.write(offset, part);
-                offset += part.len();
-            }
-        }
-        self.offset += bytes;
-        if self.options.durability == Durability::Process {
-            self.shared.publish(self.end());
-        }
-    }
-
-    fn entry<'m>(&self, head: Head, position: u64, bytes: u64, what: What<'m>) -> Entry<'m> {
-        Entry {
-            position: Position(position),
-            segment: Position(self.head().base),
-            bytes,
-            actor: head.actor,
-            sequence: Sequence(head.sequence),
-            moved_for: head.moved_for,
-            what,
-        }
-    }
-
-    /// Writes a record without a body.
-    pub(crate) fn write_note(&mut self, kind: Kind, actor: ActorId, sequence: u64) {
-        let record = encode(self.seed, self.place(), Head::note(kind, actor, sequence));
-        self.write([&record, &[]], HEAD_BYTES as u64);
-    }
-
-    /// Writes a mark. `kept`: the base of the first segment that is to be kept.
-    pub(crate) fn write_mark(&mut self, kept: u64) {
-        self.ids.allow(self.shared.committed());
-        let ceiling = self.ids.ceiling_to_ask();
-        self.write_note(Kind::Mark, first_to_actor(kept), ceiling);
-        self.ids.asked(self.end(), ceiling);
-    }
-
-    /// Writes the last mark of a run: no id is given after it.
-    pub(crate) fn write_last_mark(&mut self) {
-        let next = self.ids.next();
-        self.write_note(Kind::Mark, first_to_actor(self.first()), next);
-        self.ids.asked(self.end(), next);
-    }
-
     /// Base of the first segment; 0 before there is one.
     pub(crate) fn first(&self) -> u64 {
         self.segments.front().map_or(0, |segment| segment.base)
-    }
-
-    /// Writes a message or a body, new or moved.
-    pub(crate) fn write_text<'m>(&mut self, head: Head, message: &Message<'m>, previous: u64) -> Entry<'m> {
-        let place = self.place();
-        let record = encode_message(self.seed, place, head, message, previous);
-        let bytes = message_bytes(message.payload.len());
-        self.write([&record, message.payload], bytes);
-        let Message { actor, time_ms, flags, origin, payload } = *message;
-        let (sequence, position) = (Sequence(head.sequence), Position(place.position));
-        let record = Record { actor, sequence, time_ms, flags, origin, position, payload };
-        let what = if head.kind == Kind::Body { What::Body(record) } else { What::Message(record) };
-        self.entry(head, place.position, bytes, what)
-    }
-
-    /// Writes a reference, new or moved.
-    pub(crate) fn write_reference(&mut self, head: Head, time_ms: u64) -> Entry<'static> {
-        let place = self.place();
-        let record = encode_reference(self.seed, place, head, time_ms);
-        self.write([&record, &[]], REFERENCE_BYTES as u64);
-        let what = What::Reference { time_ms, flags: head.flags };
-        self.entry(head, place.position, REFERENCE_BYTES as u64, what)
     }
 
     /// Bytes of all segments in use.

@@ -14,7 +14,8 @@ use crate::background;
 
 use super::super::error::LogError;
 use super::Journal;
-use super::shared::{Bells, Shared};
+use super::bell::Bells;
+use super::shared::Shared;
 
 const SYNCER: &str = "whimbrel-sync";
 const KEEPER: &str = "whimbrel-keep";

@@ -13,7 +13,8 @@ use super::super::live::maintain::Upkeep;
 use super::super::live::segment::find;
 use super::super::live::shared::Spare;
 use super::super::reader::Reader;
-use super::{Loaded, Opening, Recovered, load, read_checkpoint};
+use super::load::{Access, Loaded, load};
+use super::{Opening, Recovered, read_checkpoint};
 
 /// Opens the journal with readers that have been told nothing; `None` when it is to be opened like any other.
 pub(crate) fn open<R: Reader>(
@@ -23,7 +24,7 @@ pub(crate) fn open<R: Reader>(
     let Opening { shared, identity, options, lock, now_ms, .. } = opening;
     let mut damage = Vec::new();
     let files = shared.files().clone();
-    let mut found = load(&*files, shared.folder(), identity, &mut damage)?;
+    let mut found = load(&*files, shared.folder(), identity, Access::Own, &mut damage)?;
     let Some(checkpoint) = read_checkpoint(&*files, shared.folder(), identity)? else {
         return Ok(None);
     };

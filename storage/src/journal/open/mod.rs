@@ -2,12 +2,16 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | here | segments found, what a crash left cut off, the first mark of a new run |
+//! | here | the course of it |
+//! | `load` | the segments there are |
+//! | `finish` | what a crash left cut off, the first mark of a new run |
 //! | `scan` | record by record, telling damage from an end |
 //! | `replay` | ids, streams, and which segments should be there |
 //! | `continued` | the same when this process had the journal open a moment ago |
 
 pub(crate) mod continued;
+mod finish;
+pub(crate) mod load;
 pub(crate) mod replay;
 pub(crate) mod scan;
 
@@ -15,14 +19,10 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::actor::ActorId;
-
 use super::error::{Damage, LogError};
 use super::format::checkpoint::{self, Checkpoint};
 use super::format::layout::{Lock, damaged_name};
-use super::format::record::{HEAD_BYTES, Kind};
-use super::format::segment::{FORMAT, HEADER_BYTES, Header, HeaderFault, base_of, file_name, likely_bytes};
-use super::live::files::{Files, PARTIAL};
+use super::live::files::Files;
 use super::live::ids::Ids;
 use super::live::maintain::Upkeep;
 use super::live::segment::{Segment, find};
@@ -30,8 +30,10 @@ use super::live::shared::Shared;
 use super::live::{Identity, Journal};
 use super::options::Options;
 use super::reader::Reader;
+use finish::{begin, finish};
+use load::{Access, Loaded, load, make_parent};
 use replay::{Replay, Streams};
-use scan::{End, FIRST_MISSING, Found, LAST_MISSING, View, Walk, last_used, scan};
+use scan::{End, FIRST_MISSING, Found, LAST_MISSING, View, Walk, scan};
 
 /// Progress is told after so many records.
 const PROGRESS_RECORDS: u64 = 1 << 16;
@@ -63,7 +65,7 @@ pub(crate) struct Opening<'a> {
 impl Opening<'_> {
     /// Opens the journal in the folder of `shared`, with readers that have been told nothing.
     pub(crate) fn run<R: Reader>(self, readers: R, tell: Tell<'_, R>) -> Result<Recovered<R>, LogError> {
-        if self.shared.take_handed_over()
+        if self.shared.take_continued()
             && let Some(recovered) = continued::open(&self, readers.fresh())?
         {
             return Ok(recovered);
@@ -71,7 +73,7 @@ impl Opening<'_> {
         let Self { shared, identity, options, lock, now_ms, ids_below } = self;
         let mut damage = Vec::new();
         let files = shared.files().clone();
-        let mut found = load(&*files, shared.folder(), &identity, &mut damage)?;
+        let mut found = load(&*files, shared.folder(), &identity, Access::Own, &mut damage)?;
         let since_ms = match options.resume_window_ms {
             0 => u64::MAX,
             window => now_ms.saturating_sub(window),
@@ -105,104 +107,6 @@ impl Opening<'_> {
         let (tail_bytes_cut, streams) = (end.tail_bytes, replay.streams);
         Ok(Recovered { journal, readers, damage, tail_bytes_cut, streams })
     }
-}
-
-/// The segments there are.
-#[derive(Default)]
-pub(crate) struct Loaded {
-    pub(crate) segments: VecDeque<Segment>,
-    /// Bases of those whose header cannot be read.
-    pub(crate) headless: Vec<u64>,
-}
-
-pub(crate) fn load(
-    files: &dyn Files,
-    folder: &Path,
-    identity: &Identity,
-    damage: &mut Vec<Damage>,
-) -> Result<Loaded, LogError> {
-    let mut found: Vec<Segment> = Vec::new();
-    let mut headless = Vec::new();
-    for name in files.list(folder).map_err(|error| LogError::io("read", folder, error))? {
-        let path = folder.join(&name);
-        if name.ends_with(PARTIAL) {
-            files.remove(&path).map_err(|error| LogError::io("remove", &path, error))?;
-            continue;
-        }
-        let Some(named) = base_of(&name) else { continue };
-        let report = |offset, bytes, what| Damage { path: path.clone(), offset, bytes, what };
-        let map = match files.open(&path) {
-            Ok(map) => map,
-            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-                damage.push(report(0, 0, "the file is empty"));
-                set_aside(files, &path, folder, named)?;
-                continue;
-            }
-            Err(error) => return Err(LogError::io("open", &path, error)),
-        };
-        match Header::decode(map.bytes()) {
-            Ok(header) if header.log_id != identity.log_id => {
-                damage.push(report(0, map.len() as u64, "it is a segment of another log"));
-                drop(map);
-                set_aside(files, &path, folder, named)?;
-            }
-            Ok(header) => {
-                if header.base != named {
-                    damage.push(report(
-                        0,
-                        0,
-                        "it holds another segment than its name tells; it is read as what it is",
-                    ));
-                }
-                found.push(Segment::new(header.base, header.bytes, &path, map));
-            }
-            Err(HeaderFault::Format(number)) => {
-                return Err(LogError::UnknownFormat { path, found: number, known: FORMAT });
-            }
-            Err(HeaderFault::Bad(what)) => {
-                damage.push(report(0, HEADER_BYTES as u64, what));
-                headless.push(named);
-                found.push(Segment::new(named, likely_bytes(map.len()), &path, map));
-            }
-        }
-    }
-    found.sort_by_key(|segment| segment.base);
-    let mut segments: VecDeque<Segment> = VecDeque::new();
-    for segment in found {
-        if let Some(before) = segments.back_mut() {
-            if headless.contains(&before.base) {
-                // Its length is not known, but where the next begins is.
-                before.bytes = segment.base - before.base;
-            }
-            if segment.base < before.end() {
-                let (offset, bytes) = (0, segment.map.len() as u64);
-                damage.push(Damage {
-                    path: segment.path.clone(),
-                    offset,
-                    bytes,
-                    what: "another file is this segment, too",
-                });
-                let (path, base) = (segment.path.clone(), segment.base);
-                drop(segment);
-                set_aside(files, &path, folder, base)?;
-                continue;
-            }
-        }
-        segments.push_back(segment);
-    }
-    Ok(Loaded { segments, headless })
-}
-
-/// Moves a file that is no part of the log out of the way.
-fn set_aside(files: &dyn Files, path: &Path, folder: &Path, base: u64) -> Result<(), LogError> {
-    let to = damaged_name(folder, base, 0);
-    make_parent(files, &to)?;
-    files.rename(path, &to).map_err(|error| LogError::io("move", path, error))
-}
-
-fn make_parent(files: &dyn Files, path: &Path) -> Result<(), LogError> {
-    let folder = path.parent().unwrap_or(path);
-    files.make_folder(folder).map_err(|error| LogError::io("make", folder, error))
 }
 
 /// The checkpoint of a log, if it is whole.
@@ -350,107 +254,4 @@ fn young_streams(views: &[View<'_>], identity: &Identity, before: u64, replay: &
             return;
         }
     }
-}
-
-/// What the first record after opening finds.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Head {
-    /// The last segment can be written to.
-    Ready,
-    /// Another has to be made.
-    Spent,
-}
-
-/// Cuts off what a crash left after the end, and has everything before it on the disk.
-fn finish(files: &dyn Files, found: &mut Loaded, end: End, folder: &Path) -> Result<Head, LogError> {
-    if end.tail_records > 0 {
-        keep_tail(files, &found.segments, end, folder);
-    }
-    let segments = &mut found.segments;
-    while let Some(last) = segments.back() {
-        let is_used = if end.is_sealed { last.base < end.position } else { last.base <= end.position };
-        if is_used {
-            break;
-        }
-        let path = last.path.clone();
-        segments.pop_back();
-        files.remove(&path).map_err(|error| LogError::io("remove", &path, error))?;
-    }
-    if let Some(head) = segments.back_mut().filter(|head| end.position < head.end()) {
-        let from = ((end.position - head.base) as usize).min(head.map.len());
-        if let Some(last) = last_used(&head.map.bytes()[from..]) {
-            let zeros = vec![0; last + 1];
-            head.map.write(from, &zeros);
-        }
-    }
-    for segment in segments.iter_mut() {
-        // A failed write to the disk leaves the system's memory as it is and no longer to be written: what nobody has
-        // seen committed is therefore written to memory once more.
-        let (from, to) = (end.proven.max(segment.base), end.position.min(segment.end()));
-        let range = from.saturating_sub(segment.base) as usize..to.saturating_sub(segment.base) as usize;
-        if let Some(again) = segment.map.bytes().get(range.clone()).map(<[u8]>::to_vec) {
-            segment.map.write(range.start, &again);
-        }
-        let synced = segment.map.flusher().sync(0..segment.map.len());
-        synced.map_err(|error| LogError::io("sync", &segment.path, error))?;
-    }
-    let is_ready = segments.back().is_some_and(|head| {
-        !end.is_sealed && !found.headless.contains(&head.base) && head.map.len() as u64 >= head.bytes
-    });
-    Ok(if is_ready { Head::Ready } else { Head::Spent })
-}
-
-/// Whole records after the end were never committed. They are kept aside all the same: should the disk have damaged what
-/// was committed last of all, they are what is left of it. If that cannot be done, they are as lost as they were.
-fn keep_tail(files: &dyn Files, segments: &VecDeque<Segment>, end: End, folder: &Path) {
-    for segment in segments {
-        let from = (end.position.saturating_sub(segment.base) as usize).max(HEADER_BYTES);
-        let bytes = segment.map.bytes().get(from..).unwrap_or_default();
-        if let Some(last) = last_used(bytes).filter(|_| end.position < segment.end()) {
-            let to = damaged_name(folder, segment.base, from as u64);
-            let _ = make_parent(files, &to).map(|()| files.replace(&to, &bytes[..=last]));
-        }
-    }
-}
-
-/// Makes the journal ready for its first record, and has it know that from here on it is another run.
-fn begin(journal: &mut Journal, end: End, head: Head) -> Result<(), LogError> {
-    let mut position = end.position;
-    let mut is_ready = head == Head::Ready;
-    if let Some(last) = journal.segments.back() {
-        journal.offset = position.saturating_sub(last.base).min(last.bytes);
-        let room = last.bytes.saturating_sub(journal.offset);
-        // Room for the mark, for one before a deletion, and for the seal.
-        is_ready = is_ready && room >= 3 * HEAD_BYTES as u64;
-        journal.shared.start_at(position);
-        if !is_ready && !end.is_sealed && room >= HEAD_BYTES as u64 && last.map.len() as u64 == last.bytes {
-            journal.write_note(Kind::Seal, ActorId::NOBODY, journal.ids.next());
-        }
-    }
-    if !is_ready {
-        let base = journal.segments.back().map_or(position, Segment::end);
-        let Identity { log_id, shard, shards } = journal.identity;
-        let bytes = journal.options.segment_bytes;
-        let header = Header { shard, shards, log_id, base, bytes, sequence: journal.ids.next() };
-        let path = journal.shared.folder().join(file_name(base));
-        let made = journal.shared.files().create(&path, &header.encode(), bytes);
-        let map = made.map_err(|error| LogError::io("make", &path, error))?;
-        journal.segments.push_back(Segment::new(base, bytes, &path, map));
-        journal.offset = HEADER_BYTES as u64;
-        position = base + journal.offset;
-    }
-    journal.shared.start_at(position);
-    journal.write_mark(journal.first());
-    for segment in journal.segments.iter().rev().take(2) {
-        let synced = segment.map.flusher().sync(0..segment.map.len());
-        synced.map_err(|error| LogError::io("sync", &segment.path, error))?;
-    }
-    let end = journal.end();
-    journal.shared.start_at(end);
-    journal.ids.allow(end);
-    if let Some(head) = journal.segments.back() {
-        journal.shared.will_write(head.base, head.end(), &head.path, head.map.flusher());
-    }
-    journal.upkeep.checkpoint_at = end;
-    Ok(())
 }

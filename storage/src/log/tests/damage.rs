@@ -91,9 +91,14 @@ proptest! {
         let open = || Log::open_all(folder.path(), &options, 1, &|_| Some(0), &|_| {}).unwrap();
         let mut log = open().logs.remove(0);
         for number in 0..MESSAGES {
-            let (user, payload) = (ActorId::user(u64::from(number % 3)), payload(number));
-            let origin = Origin { stream: 1, number };
-            log.append(&Message { actor: user, time_ms: 1, flags: Flags::NONE, origin, payload: &payload }).unwrap();
+            let payload = payload(number);
+            let body = Body { time_ms: 1, flags: Flags::NONE, origin: Origin { stream: 1, number }, payload: &payload };
+            // Every fifth text is shared by two.
+            let users = [number % 3, 3 + number % 3].map(|user| ActorId::user(u64::from(user)));
+            let users = &users[..1 + usize::from(number.is_multiple_of(5))];
+            let mut results = Vec::new();
+            log.append_for(users, &body, &mut results);
+            prop_assert!(results.iter().all(Result::is_ok));
             log.commit_now().unwrap();
         }
         drop(log);
@@ -111,14 +116,15 @@ proptest! {
         let opened = open();
         prop_assert_eq!(verified.logs[0].messages, opened.report.messages);
         if flips.is_empty() && cut.is_none() && zeros.is_none() {
-            prop_assert_eq!(opened.report.messages, u64::from(MESSAGES));
+            prop_assert_eq!(opened.report.messages, u64::from(MESSAGES + MESSAGES / 5));
         }
         for user in opened.logs[0].actors() {
             let mut last = None;
             for record in opened.logs[0].pending(user) {
                 let record = record.unwrap();
                 let number = record.origin.number;
-                prop_assert_eq!(u64::from(number % 3), user.number());
+                prop_assert_eq!(u64::from(number % 3), user.number() % 3);
+                prop_assert!(user.number() < 3 || number.is_multiple_of(5));
                 prop_assert_eq!(record.payload, payload(number));
                 prop_assert!(last.replace(number) < Some(number));
             }

@@ -4,5 +4,6 @@ mod damage;
 mod files;
 mod ids;
 mod kill;
+mod readers;
 mod shared;
 mod sim;

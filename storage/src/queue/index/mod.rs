@@ -9,43 +9,21 @@
 //! an actor who has many costs no more than [`MESSAGE_BYTES_MAX`].
 
 mod chunk;
+mod slot;
 mod spare;
 
 use hashbrown::HashMap;
 
 use crate::actor::ActorId;
-use crate::journal::format::record::REFERENCE_BYTES;
 use crate::log::{Backlog, Sequence};
 
 use chunk::{Chunk, Slots};
+pub(crate) use slot::Slot;
 use spare::Spare;
 
 /// Most bytes of memory for a waiting message, of an actor for whom hundreds wait: a chunk with half of the messages of two
 /// neighbours that just do not become one, each in as many bytes as its numbers can need, and twice the room for that.
 pub const MESSAGE_BYTES_MAX: u64 = 40;
-
-/// Where a waiting message lies.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Slot {
-    /// Its number.
-    pub(crate) sequence: u64,
-    /// Where its record begins.
-    pub(crate) position: u64,
-    /// Bytes of its record, divided by eight.
-    pub(crate) words: u32,
-}
-
-impl Slot {
-    /// Bytes of its record.
-    pub(crate) fn bytes(&self) -> u64 {
-        u64::from(self.words) * 8
-    }
-
-    /// Whether its text is a body: no other record of a message is as short.
-    pub(crate) fn is_reference(&self) -> bool {
-        self.words == REFERENCE_BYTES as u32 / 8
-    }
-}
 
 /// What waits for a actor: never nothing.
 #[derive(Clone, Debug, Eq, PartialEq)]

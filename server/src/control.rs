@@ -1,0 +1,244 @@
+//! What is said over the control socket: one JSON object a line each way, described in docs/control.md.
+//! [`crate::operations`] serves it.
+//!
+//! Tools write these shapes down for themselves; a test runs them against the server.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The version of the protocol. It changes when an old tool would misunderstand.
+pub const VERSION: u64 = 1;
+
+/// Bytes of one request, its line feed included, at most.
+pub const REQUEST_BYTES_MAX: usize = 64 * 1024;
+
+/// Accounts or addresses in one request at most.
+pub const ACCOUNTS_MAX: usize = 256;
+
+/// Accounts in one page of a list at most.
+pub const PAGE_MAX: usize = 1000;
+
+/// Sessions in one answer at most.
+pub const SESSIONS_MAX: usize = 10_000;
+
+/// What can be asked.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// What the server is and how it does.
+    Status,
+    /// Every queue with its length, high-water mark and limit.
+    Queues,
+    /// Bound sessions, of one account or of all.
+    Sessions {
+        /// Bare JID.
+        #[serde(default)]
+        user: Option<String>,
+        /// Most to list.
+        #[serde(default = "sessions_default")]
+        max: usize,
+    },
+    /// End the sessions of an account, or one of them.
+    Kick {
+        /// Bare or full JID.
+        jid: String,
+    },
+    /// Take no new logins; the server ends when the last session is gone.
+    Drain,
+    /// End all streams and stop.
+    Stop,
+    /// Read the certificate and the configuration again.
+    Reload,
+    /// Become another program, with all connections. Lines with `progress` come before the answer.
+    Upgrade {
+        /// Its path, absolute; the one from which the server was started when it is left out.
+        #[serde(default)]
+        program: Option<std::path::PathBuf>,
+    },
+    /// Copy directory and message log, as they are now, into a folder.
+    Backup {
+        /// The folder, absolute; it must not exist or be empty.
+        folder: std::path::PathBuf,
+    },
+    /// Create accounts; those that exist stay as they are.
+    UserAdd {
+        /// The accounts.
+        accounts: Vec<Account>,
+    },
+    /// Give an account other credentials.
+    UserPasswd {
+        /// The account.
+        account: Account,
+    },
+    /// Delete an account with all that belongs to it, and end its sessions.
+    UserDel {
+        /// Bare JID.
+        jid: String,
+    },
+    /// Which of these accounts exist.
+    UserExists {
+        /// Bare JIDs.
+        jids: Vec<String>,
+    },
+    /// A page of accounts, in the order of their localparts.
+    UserList {
+        /// The last localpart of the page before.
+        #[serde(default)]
+        after: Option<String>,
+        /// Most to list.
+        #[serde(default = "page_default")]
+        max: usize,
+    },
+    /// How registration by phone number does.
+    RegistrationStatus,
+    /// A page of numbers with a PIN under way or a lock, in their order.
+    RegistrationPending {
+        /// The last number of the page before.
+        #[serde(default)]
+        after: Option<String>,
+        /// Most to list.
+        #[serde(default = "page_default")]
+        max: usize,
+    },
+    /// Make void what is under way for a number, and the key of its account.
+    RegistrationRevoke {
+        /// In international form.
+        number: String,
+    },
+    /// Send a text message without a PIN.
+    RegistrationTestSms {
+        /// In international form.
+        number: String,
+    },
+}
+
+fn sessions_default() -> usize {
+    1000
+}
+
+fn page_default() -> usize {
+    PAGE_MAX
+}
+
+/// An account to write.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Account {
+    /// Bare JID.
+    pub jid: String,
+    /// Its SCRAM keys as the directory stores them, in base64: passwords do not travel over the socket.
+    pub credentials: String,
+}
+
+/// Why a request was not done.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Refusal {
+    /// Not JSON, not a known request, or a value that cannot be used.
+    BadRequest,
+    /// The request speaks another version of the protocol.
+    UnsupportedVersion,
+    /// The request is longer than [`REQUEST_BYTES_MAX`].
+    TooLarge,
+    /// Too much waits already, or the server stops.
+    Busy,
+    /// No answer in time from a part of the server.
+    Timeout,
+    /// No such account or session.
+    NotFound,
+    /// The address belongs to another domain.
+    ForeignDomain,
+    /// It was tried and failed.
+    Failed,
+}
+
+/// A refusal with its text.
+#[derive(Debug, Serialize)]
+pub struct Problem {
+    /// For programs.
+    pub kind: Refusal,
+    /// For people: what is wrong and what to do.
+    pub message: String,
+}
+
+impl Problem {
+    /// A refusal of some kind.
+    pub fn new(kind: Refusal, message: impl Into<String>) -> Problem {
+        Problem { kind, message: whimbrel_storage::plain(&message.into()).into_owned() }
+    }
+}
+
+/// What a request brings.
+pub type Answer = Result<Value, Problem>;
+
+/// Reads one line.
+///
+/// # Errors
+/// The line is not a request of this version.
+pub fn parse(line: &[u8]) -> Result<Request, Problem> {
+    let bad = |error: serde_json::Error| Problem::new(Refusal::BadRequest, format!("not a request: {error}"));
+    let mut value: Value = serde_json::from_slice(line).map_err(bad)?;
+    let version = value.as_object_mut().and_then(|object| object.remove("v"));
+    match version.as_ref().and_then(Value::as_u64) {
+        Some(VERSION) => {}
+        Some(other) => {
+            let text = format!(
+                "the request speaks version {other} of the control protocol, this server version {VERSION}; use \
+                 the whimbrelctl that came with the server"
+            );
+            return Err(Problem::new(Refusal::UnsupportedVersion, text));
+        }
+        None => {
+            let text = format!("a request is a JSON object with `\"v\":{VERSION}` in it");
+            return Err(Problem::new(Refusal::BadRequest, text));
+        }
+    }
+    Request::deserialize(value).map_err(bad)
+}
+
+/// Writes one line.
+pub fn encode(answer: &Answer) -> Vec<u8> {
+    let value = match answer {
+        Ok(result) => serde_json::json!({ "v": VERSION, "ok": true, "result": result }),
+        Err(problem) => serde_json::json!({ "v": VERSION, "ok": false, "error": problem }),
+    };
+    let mut line = value.to_string().into_bytes();
+    line.push(b'\n');
+    line
+}
+
+/// Writes a line that says how far a request has come.
+pub fn encode_progress(text: &str) -> Vec<u8> {
+    let mut line = serde_json::json!({ "v": VERSION, "progress": text }).to_string().into_bytes();
+    line.push(b'\n');
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_request_is_refused_with_its_reason() {
+        let table: [(&str, Refusal, &str); 7] = [
+            ("", Refusal::BadRequest, "not a request"),
+            ("[]", Refusal::BadRequest, "\"v\":1"),
+            ("{\"request\":\"status\"}", Refusal::BadRequest, "\"v\":1"),
+            ("{\"v\":2,\"request\":\"status\"}", Refusal::UnsupportedVersion, "version 2"),
+            ("{\"v\":1,\"request\":\"dance\"}", Refusal::BadRequest, "dance"),
+            ("{\"v\":1,\"request\":\"kick\"}", Refusal::BadRequest, "jid"),
+            ("{\"v\":1,\"request\":\"kick\",\"jid\":\"a@b\",\"x\":1}", Refusal::BadRequest, "x"),
+        ];
+        for (line, kind, text) in table {
+            let problem = parse(line.as_bytes()).expect_err(line);
+            assert_eq!(problem.kind, kind, "{line}");
+            assert!(problem.message.contains(text), "{line}: {}", problem.message);
+        }
+    }
+
+    #[test]
+    fn optional_values_have_their_defaults() {
+        let request = parse(b"{\"v\":1,\"request\":\"sessions\"}").expect("a request");
+        assert!(matches!(request, Request::Sessions { user: None, max: 1000 }));
+    }
+}

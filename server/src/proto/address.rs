@@ -1,0 +1,129 @@
+//! Where a stanza is addressed to: decided here, once, and nowhere else.
+//!
+//! Everything below works with a [`Destination`] or with the parts that [`local_of`] and [`contact_here`] give; a test
+//! (`server/tests/layers.rs`) sees to it that no other module splits an address or compares a domain. A new kind of
+//! actor, or a second machine, is one more variant here.
+
+use whimbrel_storage::jid::{Jid, JidRef};
+
+/// Where a stanza of a bound client goes.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Destination<'a> {
+    /// The domain itself.
+    Domain,
+    /// A resource of the domain. There is none.
+    DomainResource,
+    /// The sender's own account: no address, or its bare JID.
+    OwnAccount,
+    /// An account of this server, or a resource of one; also a resource of the sender's own account.
+    User {
+        /// Localpart, normalised.
+        local: &'a str,
+        /// Resource, normalised; `None` for the bare JID.
+        resource: Option<&'a str>,
+    },
+    /// Another domain. There is no federation, so it cannot be reached (RFC 6120 §8.3.3.16).
+    Remote,
+}
+
+impl<'a> Destination<'a> {
+    /// Decides for the address `to`; `None` for a stanza without one. `domain` is this server's, `own` the sender's
+    /// localpart.
+    #[inline]
+    pub fn of(to: Option<&'a JidRef<'a>>, domain: &str, own: &str) -> Destination<'a> {
+        let Some(to) = to else { return Destination::OwnAccount };
+        if to.domain() != domain {
+            return Destination::Remote;
+        }
+        match (to.local(), to.resource()) {
+            (Some(local), None) if local == own => Destination::OwnAccount,
+            (Some(local), resource) => Destination::User { local, resource },
+            (None, None) => Destination::Domain,
+            (None, Some(_)) => Destination::DomainResource,
+        }
+    }
+}
+
+/// The localpart of a JID of this server; empty for the domain's own.
+#[inline]
+pub fn local_of(jid: &str) -> &str {
+    jid.split_once('@').map_or("", |(local, _)| local)
+}
+
+/// Localpart and resource of a full JID of this server.
+#[inline]
+pub fn local_and_resource(jid: &str) -> Option<(&str, &str)> {
+    let (local, rest) = jid.split_once('@')?;
+    Some((local, rest.split_once('/')?.1))
+}
+
+/// The localpart of a contact, a bare JID, if it is an account of this server.
+#[inline]
+pub fn contact_here<'a>(contact: &'a str, domain: &str) -> Option<&'a str> {
+    contact.split_once('@').filter(|(_, of)| *of == domain).map(|(local, _)| local)
+}
+
+/// Whether an address is that of an account of this server, without resource.
+pub fn is_account(jid: &JidRef<'_>, local: &str, domain: &str) -> bool {
+    jid.is_bare() && jid.local() == Some(local) && jid.domain() == domain
+}
+
+/// Whether an address is an account of this server, or a resource of one, of this localpart.
+pub fn belongs_to(jid: &Jid, local: &str, domain: &str) -> bool {
+    jid.local() == Some(local) && jid.domain() == domain
+}
+
+/// Whether an address is of this server.
+pub fn is_here(jid: &JidRef<'_>, domain: &str) -> bool {
+    jid.domain() == domain
+}
+
+/// Whether an address is the domain's own, without resource.
+pub fn is_domain(jid: &JidRef<'_>, domain: &str) -> bool {
+    jid.local().is_none() && jid.is_bare() && jid.domain() == domain
+}
+
+/// The bare JID of an address: all that stands before the first slash.
+#[inline]
+pub fn bare_of(jid: &str) -> &str {
+    jid.split_once('/').map_or(jid, |(bare, _)| bare)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_of_address_has_one_destination() {
+        let user = |local, resource| Destination::User { local, resource };
+        let table = [
+            ("x", Destination::Domain),
+            ("x/r", Destination::DomainResource),
+            ("juliet@x", Destination::OwnAccount),
+            ("juliet@x/balcony", user("juliet", Some("balcony"))),
+            ("romeo@x", user("romeo", None)),
+            ("romeo@x/orchard", user("romeo", Some("orchard"))),
+            ("y", Destination::Remote),
+            ("y/r", Destination::Remote),
+            ("juliet@y", Destination::Remote),
+            ("juliet@y/balcony", Destination::Remote),
+        ];
+        for (to, expected) in table {
+            let to = JidRef::parse(to).unwrap();
+            assert_eq!(Destination::of(Some(&to), "x", "juliet"), expected);
+        }
+        assert_eq!(Destination::of(None, "x", "juliet"), Destination::OwnAccount);
+    }
+
+    #[test]
+    fn parts_of_addresses() {
+        assert_eq!([local_of("juliet@x/b@c"), local_of("juliet@x"), local_of("x")], ["juliet", "juliet", ""]);
+        assert_eq!(local_and_resource("juliet@x/a/b@c"), Some(("juliet", "a/b@c")));
+        assert_eq!((local_and_resource("juliet@x"), local_and_resource("x/r")), (None, None));
+        assert_eq!(
+            [contact_here("romeo@x", "x"), contact_here("romeo@y", "x"), contact_here("x", "x")],
+            [Some("romeo"), None, None]
+        );
+        assert_eq!([bare_of("juliet@x/a/b"), bare_of("x")], ["juliet@x", "x"]);
+    }
+}

@@ -1,0 +1,422 @@
+//! Stream management (XEP-0198): what both sides have handled of each other's stanzas.
+//!
+//! A pure state machine. Counters run modulo 2^32 (§4). In one direction it says what the client may be told is
+//! handled: everything before the first of its messages that is not yet safe ([`Unsettled`]). In the other it
+//! keeps what the client has not acknowledged, so that it can be sent again to a resumed stream (§5).
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`element`] | the elements of the protocol |
+//! | [`queue`] | what the client has not acknowledged |
+//! | [`unsettled`] | which of the client's messages are not yet safe |
+
+pub mod element;
+pub mod queue;
+pub mod unsettled;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+
+use whimbrel_storage::log::Sequence;
+
+pub use crate::keys::StreamId;
+use crate::saved::record::{ManagedRecord, Place, UnackedRecord};
+use crate::stanza::Kind;
+use queue::UnackedQueue;
+pub use queue::{AnswerTo, Unacked};
+use unsettled::Unsettled;
+
+/// Namespace of stream management.
+pub const NS_SM: &str = "urn:xmpp:sm:3";
+
+/// Presence and iq stanzas that may go unacknowledged before the client is asked for an acknowledgement. It is
+/// asked for a message at once, and for what is left when the stream rests.
+const ASK_AFTER: u8 = 8;
+
+/// Bytes sent since the last `<r/>` after which the next goes out, whatever the client has answered: so that it is asked
+/// while a long answer is being written, and not only behind it.
+const ASK_BYTES: u32 = 64 * 1024;
+
+/// Stanzas of one client that may be on their way to a log or the directory. With more, nobody reads from it until half
+/// of them are safe.
+pub const UNSETTLED_MAX: usize = 4096;
+
+/// The client has acknowledged more than it was sent (§4): the stream is to be ended.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct TooHigh {
+    /// What the client said.
+    pub handled: u32,
+    /// What it was sent.
+    pub sent: u32,
+}
+
+/// What follows from a look at a stream.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// It is not at rest; it is to be looked at again.
+    Busy,
+    /// `<r/>` is to be sent.
+    Ask,
+    /// There is nothing to do.
+    Quiet,
+}
+
+/// Whether an `<r/>` of ours waits for its answer.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Asked {
+    No,
+    ForStanzas,
+    AtRest,
+}
+
+/// Whether somebody is going to look if the stream rests.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Watched {
+    No,
+    Quiet,
+    /// Something has happened since the last look.
+    Busy,
+}
+
+/// What a stream has under way. One that rests has none of it.
+#[derive(Debug, Default)]
+struct UnderWay {
+    unsettled: Unsettled,
+    unacked: UnackedQueue,
+    /// Bytes sent since the last `<r/>`.
+    unasked_bytes: u32,
+}
+
+/// The state of one managed stream, which may outlive its connection.
+#[derive(Debug)]
+pub struct StreamManagement {
+    id: StreamId,
+    /// Kept while the stream is busy, so that a message allocates nothing; see [`StreamManagement::rest`].
+    under_way: Option<Box<UnderWay>>,
+    /// Seconds for which it can be resumed; 0 when it cannot.
+    resume_seconds: u32,
+    /// Where the last request of the client came: its answer covers everything up to here.
+    answer_up_to: u32,
+    /// The client waits for that answer.
+    answer_due: bool,
+    asked: Asked,
+    watched: Watched,
+    /// Stanzas handled of the client.
+    received: u32,
+    /// What the client was last told of [`StreamManagement::received`].
+    told: u32,
+    /// The last `h` of the client.
+    acked: u32,
+    /// Stanzas since the last `<r/>`, up to [`ASK_AFTER`]; a message counts as so many.
+    weight: u8,
+}
+
+// The memory budget of an idle session rests on this (docs/performance.md).
+const _: () = assert!(size_of::<Option<StreamManagement>>() <= 40);
+
+impl StreamManagement {
+    /// A stream on which management has just been enabled.
+    pub fn new(id: StreamId, resume_seconds: u32) -> StreamManagement {
+        StreamManagement {
+            id,
+            under_way: None,
+            resume_seconds,
+            answer_up_to: 0,
+            answer_due: false,
+            asked: Asked::No,
+            watched: Watched::No,
+            received: 0,
+            told: 0,
+            acked: 0,
+            weight: 0,
+        }
+    }
+
+    fn unacked_count(&self) -> u32 {
+        self.under_way.as_ref().map_or(0, |under_way| under_way.unacked.count())
+    }
+
+    /// Stanzas sent so far (modulo 2^32).
+    pub fn sent_count(&self) -> u32 {
+        self.acked.wrapping_add(self.unacked_count())
+    }
+
+    /// Something has happened. Returns whether somebody must begin to call [`StreamManagement::rest`] now and then.
+    #[must_use]
+    pub fn watch(&mut self) -> bool {
+        std::mem::replace(&mut self.watched, Watched::Busy) == Watched::No
+    }
+
+    /// Looks whether anything has happened since the last look. If not, the stream rests: it gives its buffers back
+    /// if nothing is in them, and needs no further looks until [`StreamManagement::watch`] says so. If something is
+    /// unacknowledged and the client is `connected`, it is to be asked now, so that it need not be kept.
+    pub fn rest(&mut self, connected: bool) -> Rest {
+        if self.watched == Watched::Busy {
+            self.watched = Watched::Quiet;
+            return Rest::Busy;
+        }
+        self.watched = Watched::No;
+        self.release();
+        if !connected || self.asked != Asked::No || self.unacked_count() == 0 {
+            return Rest::Quiet;
+        }
+        self.has_asked(Asked::AtRest);
+        Rest::Ask
+    }
+
+    /// Gives the buffers back if nothing is in them.
+    fn release(&mut self) {
+        if self.under_way.as_ref().is_some_and(|u| u.unacked.is_empty() && u.unsettled.is_empty()) {
+            self.under_way = None;
+        }
+    }
+
+    /// Names the stream.
+    pub fn id(&self) -> StreamId {
+        self.id
+    }
+
+    /// Seconds for which the client may resume it after a cut; 0 when it may not.
+    pub fn resume_seconds(&self) -> u32 {
+        self.resume_seconds
+    }
+
+    /// The stream can no longer be resumed.
+    pub fn forbid_resumption(&mut self) {
+        self.resume_seconds = 0;
+    }
+
+    /// A stanza of the client is being handled; returns its number.
+    pub fn count_received(&mut self) -> u32 {
+        self.received = self.received.wrapping_add(1);
+        self.received
+    }
+
+    /// The stanza with this number, the last one counted, is not safe yet. Returns whether it is the first beyond
+    /// [`UNSETTLED_MAX`].
+    pub fn leave_unsettled(&mut self, number: u32) -> bool {
+        self.leave_unsettled_for(number, 1)
+    }
+
+    /// The same of a stanza that is safe only when so many copies of it are: each is to be settled once.
+    pub fn leave_unsettled_for(&mut self, number: u32, copies: u32) -> bool {
+        let unsettled = &mut self.under_way.get_or_insert_default().unsettled;
+        unsettled.push(number, copies);
+        unsettled.len() == UNSETTLED_MAX + 1
+    }
+
+    /// A stanza has become safe, or one of the copies of it that it waits for. Returns whether the client waits to hear of
+    /// it.
+    pub fn settle(&mut self, number: u32) -> bool {
+        self.under_way.as_mut().is_some_and(|u| u.unsettled.settle(number)) && self.answer_due
+    }
+
+    /// Stanzas that are not safe yet, or come behind such a one.
+    pub fn unsettled(&self) -> usize {
+        self.under_way.as_ref().map_or(0, |under_way| under_way.unsettled.len())
+    }
+
+    /// What the client may be told is handled.
+    pub fn handled(&self) -> u32 {
+        let first = self.under_way.as_ref().and_then(|under_way| under_way.unsettled.first());
+        first.map_or(self.received, |number| number.wrapping_sub(1))
+    }
+
+    /// The client asks for an acknowledgement; [`StreamManagement::answer`] gives it.
+    pub fn request(&mut self) {
+        self.answer_up_to = self.received;
+        self.answer_due = true;
+    }
+
+    /// The `h` of an `<a/>` that is due now. A request that came behind stanzas which are not safe yet is
+    /// answered whenever some of them have become so, and for the last time when all have.
+    pub fn answer(&mut self) -> Option<u32> {
+        if !self.answer_due {
+            return None;
+        }
+        let handled = self.handled();
+        let complete = self.answer_up_to.wrapping_sub(handled) as i32 <= 0;
+        if complete {
+            self.answer_due = false;
+        } else if handled == self.told {
+            return None;
+        }
+        self.told = handled;
+        Some(handled)
+    }
+
+    /// A stanza of so many bytes is sent to the client, or would be if it were connected.
+    pub fn sent(&mut self, stanza: Unacked, bytes: usize) {
+        let is_light = match stanza {
+            Unacked::Stanza { kind, .. } => kind != Kind::Message,
+            Unacked::Answer(_) | Unacked::Forgotten(_) => true,
+            Unacked::Record { .. } => false,
+        };
+        self.weight = if is_light { ASK_AFTER.min(self.weight + 1) } else { ASK_AFTER };
+        let under_way = self.under_way.get_or_insert_default();
+        under_way.unasked_bytes =
+            under_way.unasked_bytes.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+        under_way.unacked.push(stanza);
+    }
+
+    /// Whether `<r/>` is to be sent at the end of the iteration. For stanzas there is one at a time: the next goes out
+    /// after the answer.
+    pub fn ask(&mut self) -> bool {
+        let ask = self.asked == Asked::No && self.weight >= ASK_AFTER;
+        if ask {
+            self.has_asked(Asked::ForStanzas);
+        }
+        ask
+    }
+
+    /// Whether `<r/>` is to be sent at once: much has been sent since the last.
+    pub fn ask_for_bytes(&mut self) -> bool {
+        let ask = self.under_way.as_ref().is_some_and(|under_way| under_way.unasked_bytes >= ASK_BYTES);
+        if ask {
+            self.has_asked(Asked::ForStanzas);
+        }
+        ask
+    }
+
+    fn has_asked(&mut self, asked: Asked) {
+        self.asked = asked;
+        self.weight = 0;
+        if let Some(under_way) = &mut self.under_way {
+            under_way.unasked_bytes = 0;
+        }
+    }
+
+    /// Whether `h` is a count that the client has already gone beyond (modulo 2^32).
+    pub fn is_old(&self, h: u32) -> bool {
+        h.wrapping_sub(self.acked) > u32::MAX / 2
+    }
+
+    /// The client says that it has handled `h` stanzas. Gives what that acknowledges to `gone`, oldest first. A lower
+    /// count than before is old news and acknowledges nothing.
+    ///
+    /// # Errors
+    /// It was sent fewer.
+    pub fn acknowledged(&mut self, h: u32, gone: impl FnMut(Unacked)) -> Result<(), TooHigh> {
+        let count = if self.is_old(h) { 0 } else { h.wrapping_sub(self.acked) };
+        if count > self.unacked_count() {
+            return Err(TooHigh { handled: h, sent: self.acked.wrapping_add(self.unacked_count()) });
+        }
+        self.acked = self.acked.wrapping_add(count);
+        let asked = std::mem::replace(&mut self.asked, Asked::No);
+        if let Some(under_way) = &mut self.under_way {
+            under_way.unacked.acknowledge(count, gone);
+        }
+        if asked == Asked::AtRest {
+            self.release();
+        }
+        Ok(())
+    }
+
+    /// What the client has not acknowledged, oldest first.
+    pub fn unacked(&self) -> impl Iterator<Item = &Unacked> {
+        self.under_way.iter().flat_map(|under_way| under_way.unacked.iter())
+    }
+
+    /// The queue of what the client has not acknowledged, to be made smaller.
+    pub fn unacked_mut(&mut self) -> Option<&mut UnackedQueue> {
+        self.under_way.as_mut().map(|under_way| &mut under_way.unacked)
+    }
+
+    /// Entries of stanzas that the client has not acknowledged, and the bytes that they stand for.
+    pub fn unacked_size(&self) -> (usize, usize) {
+        self.under_way.as_ref().map_or((0, 0), |under_way| under_way.unacked.size())
+    }
+
+    /// Bytes of unacknowledged stanzas that are kept here.
+    pub fn content(&self) -> usize {
+        self.under_way.as_ref().map_or(0, |under_way| under_way.unacked.content())
+    }
+
+    /// Bytes of memory that unacknowledged stanzas take.
+    pub fn memory(&self) -> usize {
+        self.under_way.as_ref().map_or(0, |under_way| under_way.unacked.memory())
+    }
+
+    /// Messages of the log among them.
+    pub fn records(&self) -> impl Iterator<Item = Sequence> {
+        self.unacked().filter_map(|stanza| match stanza {
+            Unacked::Record { sequence, .. } => Some(*sequence),
+            _ => None,
+        })
+    }
+
+    /// The connection is gone, or another one takes its place: what was asked on the old one is void.
+    pub fn disconnected(&mut self) {
+        self.answer_due = false;
+        self.asked = Asked::No;
+    }
+
+    /// As it goes to another program; `None` while some of the client's stanzas are not safe. `place` tells where a
+    /// message lies in the log.
+    pub(crate) fn save(&self, mut place: impl FnMut(Sequence) -> Place) -> Option<ManagedRecord<'_>> {
+        if self.unsettled() > 0 {
+            return None;
+        }
+        let unacked = self.unacked().map(|stanza| match stanza {
+            Unacked::Stanza { kind, sender, bytes } => UnackedRecord::Stanza(*kind, *sender, bytes),
+            Unacked::Record { sequence, length } => UnackedRecord::Logged(place(*sequence), *length),
+            Unacked::Answer(answer) => UnackedRecord::Answer(answer.from.as_deref(), &answer.id),
+            Unacked::Forgotten(count) => UnackedRecord::Forgotten(*count),
+        });
+        Some(ManagedRecord {
+            id: self.id.0,
+            resume_seconds: self.resume_seconds,
+            answer_up_to: self.answer_due.then_some(self.answer_up_to),
+            asked: self.asked != Asked::No,
+            received: self.received,
+            told: self.told,
+            acked: self.acked,
+            weight: self.weight.into(),
+            unacked: unacked.collect(),
+        })
+    }
+
+    /// The stream of another program. `sequence` tells the number of a message in the log. If it is not at rest, somebody
+    /// has to begin to watch it.
+    pub(crate) fn restored(
+        record: &ManagedRecord<'_>,
+        mut sequence: impl FnMut(Place) -> Sequence,
+    ) -> StreamManagement {
+        let unacked = record.unacked.iter().map(|stanza| match *stanza {
+            UnackedRecord::Stanza(kind, sender, bytes) => {
+                Unacked::Stanza { kind, sender, bytes: bytes.into() }
+            }
+            UnackedRecord::Logged(place, length) => Unacked::Record { sequence: sequence(place), length },
+            UnackedRecord::Answer(from, id) => {
+                Unacked::Answer(Box::new(AnswerTo { from: from.map(Into::into), id: id.into() }))
+            }
+            UnackedRecord::Forgotten(count) => Unacked::Forgotten(count),
+        });
+        let unacked = UnackedQueue::of(unacked);
+        let under_way = (!unacked.is_empty()).then(|| Box::new(UnderWay { unacked, ..UnderWay::default() }));
+        StreamManagement {
+            under_way,
+            answer_up_to: record.answer_up_to.unwrap_or_default(),
+            answer_due: record.answer_up_to.is_some(),
+            asked: if record.asked { Asked::ForStanzas } else { Asked::No },
+            received: record.received,
+            told: record.told,
+            acked: record.acked,
+            weight: u8::try_from(record.weight).map_or(ASK_AFTER, |weight| weight.min(ASK_AFTER)),
+            ..StreamManagement::new(StreamId(record.id), record.resume_seconds)
+        }
+    }
+
+    /// A new connection goes on with the stream, and has everything that is unacknowledged.
+    pub fn resumed(&mut self) {
+        self.weight = if self.unacked_count() == 0 { 0 } else { ASK_AFTER };
+        self.told = self.handled();
+    }
+
+    /// Takes everything that is unacknowledged: the stream is over.
+    pub fn into_unacked(self) -> VecDeque<Unacked> {
+        self.under_way.map(|under_way| under_way.unacked.into_entries()).unwrap_or_default()
+    }
+}
