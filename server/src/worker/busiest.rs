@@ -1,7 +1,5 @@
 //! Which clients of this worker cause most (see [`crate::busiest`]).
 
-use std::hash::BuildHasher;
-
 use crate::busiest::WINDOW_SECONDS;
 use crate::runtime::driver::ConnId;
 use crate::session::{Holds, Phase};

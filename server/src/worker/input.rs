@@ -223,7 +223,7 @@ impl Core {
                 Next::Continue => {}
                 Next::Negotiated(step) => self.negotiated(conn, step, &mut bytes),
                 Next::StreamClosed => {
-                    // First, because a session can be among those who hear of its end.
+                    // First: what its end leads to may not follow the close.
                     self.forget_resource(conn);
                     self.fx.out.plain(conn).extend_from_slice(STREAM_CLOSE);
                     self.close(conn);

@@ -1,7 +1,5 @@
 //! Once a second: what sessions hold is sampled, and given up as the memory budget is used (see [`crate::memory`]).
 
-use std::hash::BuildHasher;
-
 use crate::memory::{Pressure, SHORT_BYTES};
 use crate::runtime::driver::{CloseHow, ConnId};
 use crate::runtime::outbox::Action;
