@@ -69,7 +69,7 @@ fn deliver_iq(
     };
     match user.and_then(|user| actors.users.find_resource(user, resource)) {
         Some(key) if d.traits.has(Traits::FROM_SERVER) || delivery::takes(actors, env, fx, key, d) => {
-            delivery::push(actors, env, fx, key, d)
+            delivery::push(actors, env, fx, key, d);
         }
         Some(_) => delivery::not_taken(actors, env, fx, d),
         None => answer::bounce(env, fx, d, StanzaCondition::ServiceUnavailable),

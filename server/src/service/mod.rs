@@ -296,7 +296,7 @@ impl Begun {
             Ok(then)
         };
         let failed = move |actors: &mut Actors, env: &Env, fx: &mut Effects, error| {
-            on_failure.send(actors, env, fx, Reply::Error(error))
+            on_failure.send(actors, env, fx, Reply::Error(error));
         };
         match about {
             Some(about) => under_way::write(actors, env, fx, about, job, failed),

@@ -38,7 +38,7 @@ pub fn send(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) 
     let mut bytes = Vec::with_capacity(128);
     let ping = Element::new("ping", NAMESPACE);
     reply::iq(Type::Get, Some(&env.shared.domain), &to, Some("ping"), &mut bytes, |out| {
-        ping.write(CLIENT, out)
+        ping.write(CLIENT, out);
     });
     delivery::push_as(actors, env, fx, key, &Outgoing::own(&bytes));
 }

@@ -86,7 +86,7 @@ fn get(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request, send
     for (contact, version, item) in changes {
         match item {
             Some(item) if item.listed => {
-                roster::push_to(actors, env, fx, sender, roster::item_element(&item), version)
+                roster::push_to(actors, env, fx, sender, roster::item_element(&item), version);
             }
             // A request that waits is no part of the roster yet.
             Some(_) => {}

@@ -360,7 +360,7 @@ impl Core {
                 batch.open(|envelope| match envelope {
                     Envelope::Stanza(delivery) => dispatch::deliver(actors, env, fx, &delivery),
                     Envelope::Broadcast(broadcast) => {
-                        presence::receive_broadcast(actors, env, fx, &broadcast)
+                        presence::receive_broadcast(actors, env, fx, &broadcast);
                     }
                     _ => debug_assert!(false, "other envelopes are for other workers"),
                 });
@@ -440,10 +440,10 @@ impl Core {
     pub fn read_envelope(&mut self, envelope: Envelope<'_>) {
         match envelope {
             Envelope::Stanza(delivery) => {
-                dispatch::deliver(&mut self.actors, &self.env, &mut self.fx, &delivery)
+                dispatch::deliver(&mut self.actors, &self.env, &mut self.fx, &delivery);
             }
             Envelope::Broadcast(broadcast) => {
-                presence::receive_broadcast(&mut self.actors, &self.env, &mut self.fx, &broadcast)
+                presence::receive_broadcast(&mut self.actors, &self.env, &mut self.fx, &broadcast);
             }
             Envelope::Spread { from, conn } => self.actors.has_spread(&mut self.fx, from, conn),
             Envelope::Migration(migration) => self.arrivals.push(*migration),

@@ -72,10 +72,15 @@ impl Core {
                 && resource.flags.has(crate::user::tables::Flags::SETTLED);
             match self.sessions.get(resource.conn).map(|session| &session.phase) {
                 Some(Phase::Bound(_)) if with_kernel => {
-                    self.actors.ledger.trim(&self.env, one.user, one.sequence)
+                    self.actors.ledger.trim(&self.env, one.user, one.sequence);
                 }
                 _ => {
-                    self.actors.users.flow_mut(one.resource).unsent.get_or_insert_default().push(one.sequence)
+                    self.actors
+                        .users
+                        .flow_mut(one.resource)
+                        .unsent
+                        .get_or_insert_default()
+                        .push(one.sequence);
                 }
             }
         }

@@ -60,15 +60,15 @@ fn record_two_days(data: &std::path::Path) -> u64 {
     let mut collector = wsar::collect::Collector::new(data);
     let now_ms = wsar::time::now_ms();
     let mut recorder =
-        Recorder::open(&data.join("wsar"), Bounds { bytes: 1 << 24, age_ms: 1 << 40 }).unwrap();
+        Recorder::open(&data.join("wsar"), Bounds { bytes: 1 << 24, age_ms: 1 << 40 }).expect("a recorder");
     for start in [now_ms - 86_400_000 - 60_000, now_ms - 60_000] {
         for second in 0..30 {
             let mut sample = collector.sample();
             sample.time_ms = start + second * 1_000;
-            recorder.push(&sample).unwrap();
+            recorder.push(&sample).expect("a sample is taken");
         }
     }
-    recorder.flush().unwrap();
+    recorder.flush().expect("a disk");
     now_ms
 }
 

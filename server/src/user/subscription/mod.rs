@@ -126,21 +126,22 @@ struct Stanza<'a> {
 }
 
 impl Stanza<'_> {
+    fn delivery(&self) -> Delivery<'_> {
+        Delivery {
+            kind: Kind::Presence,
+            typ: self.verb.typ(),
+            traits: Traits::default(),
+            from: self.from,
+            to_local: self.to_local,
+            to_resource: None,
+            id: self.id,
+            bytes: self.bytes,
+            ticket: self.ticket,
+        }
+    }
+
     fn route(&self, env: &Env, fx: &mut Effects) {
-        fx.route(
-            env,
-            &Delivery {
-                kind: Kind::Presence,
-                typ: self.verb.typ(),
-                traits: Traits::default(),
-                from: self.from,
-                to_local: self.to_local,
-                to_resource: None,
-                id: self.id,
-                bytes: self.bytes,
-                ticket: self.ticket,
-            },
-        );
+        fx.route(env, &self.delivery());
     }
 }
 
@@ -196,7 +197,11 @@ fn inbound(env: &Env, d: &Delivery<'_>) -> under_way::Inbound {
         let outcome = change::make(transaction, &local, &contact, moved, &bytes, room)?;
         Ok(Box::new(move |actors: &mut Actors, env: &Env, fx: &mut Effects| {
             match outcome {
-                Outcome::Moved(change) => received(actors, env, fx, &local, &contact, verb, &bytes, change),
+                Outcome::Moved(change) => {
+                    let (from, to_local) = (contact.as_str(), local.as_str());
+                    let stanza = Stanza { verb, from, to_local, id: None, bytes: &bytes, ticket: None };
+                    received(actors, env, fx, &stanza, change);
+                }
                 // §8.5.1: dropped. The sender of a request waits as for an account that has not answered yet; an answer
                 // would tell which accounts exist.
                 Outcome::NoAccount => {}
@@ -223,24 +228,20 @@ fn inbound(env: &Env, d: &Delivery<'_>) -> under_way::Inbound {
 }
 
 /// The inbound half is written: what follows from it.
-fn received(
-    actors: &mut Actors,
-    env: &Env,
-    fx: &mut Effects,
-    local: &str,
-    contact: &str,
-    verb: Verb,
-    bytes: &[u8],
-    change: Change,
-) {
+fn received(actors: &mut Actors, env: &Env, fx: &mut Effects, stanza: &Stanza<'_>, change: Change) {
+    let &Stanza { verb, from: contact, to_local: local, .. } = stanza;
     let consequences = change.consequences;
     if consequences.has(Consequences::DELIVER) {
         // A request goes to available resources (§3.1.3), what changes the roster to interested ones (§3.1.6 …).
         let flag = if verb == Verb::Subscribe { Flags::AVAILABLE } else { Flags::INTERESTED };
-        deliver(actors, env, fx, local, flag, contact, verb, bytes);
+        for key in actors.users.resources_of(local) {
+            if actors.users.resource(key).flags.has(flag) {
+                delivery::push(actors, env, fx, key, &stanza.delivery());
+            }
+        }
     }
     if consequences.has(Consequences::REPLY) {
-        send(&mut actors.users, env, fx, local, contact, Verb::Subscribed, None);
+        send(&mut actors.users, env, fx, (local, contact), Verb::Subscribed, None);
     }
     if let Some(item) = change.push {
         roster::push(actors, env, fx, local, &item);
@@ -251,47 +252,6 @@ fn received(
     if consequences.has(Consequences::PROBE) {
         presence::probe_from_each(&mut actors.users, env, fx, local, contact);
     }
-}
-
-fn deliver(
-    actors: &mut Actors,
-    env: &Env,
-    fx: &mut Effects,
-    local: &str,
-    flag: Flags,
-    contact: &str,
-    verb: Verb,
-    bytes: &[u8],
-) {
-    for key in actors.users.resources_of(local) {
-        if actors.users.resource(key).flags.has(flag) {
-            hand_over(actors, env, fx, key, contact, verb, bytes);
-        }
-    }
-}
-
-fn hand_over(
-    actors: &mut Actors,
-    env: &Env,
-    fx: &mut Effects,
-    key: ResourceKey,
-    contact: &str,
-    verb: Verb,
-    bytes: &[u8],
-) {
-    let local = actors.users.local_of(key).to_owned();
-    let d = Delivery {
-        kind: Kind::Presence,
-        typ: verb.typ(),
-        traits: Traits::default(),
-        from: contact,
-        to_local: &local,
-        to_resource: None,
-        id: None,
-        bytes,
-        ticket: None,
-    };
-    delivery::push(actors, env, fx, key, &d);
 }
 
 /// Bytes of requests that a resource gets as they are when it becomes available.
@@ -326,7 +286,9 @@ pub fn deliver_pending(actors: &mut Actors, env: &Env, fx: &mut Effects, key: Re
                 }
                 None => bare_request(&contact, &env.bare_jid(&local)),
             };
-            hand_over(actors, env, fx, key, &contact, Verb::Subscribe, &bytes);
+            let (verb, from, to_local) = (Verb::Subscribe, contact.as_str(), local.as_str());
+            let stanza = Stanza { verb, from, to_local, id: None, bytes: &bytes, ticket: None };
+            delivery::push(actors, env, fx, key, &stanza.delivery());
         }
     }
 }
@@ -356,13 +318,13 @@ pub fn removed(
     let (ends_own, ends_other) = (sees || item.ask, seen || item.pending_in.is_some());
     if ends_own {
         // The contact's home writes both in their order.
-        send(users, env, fx, local, &item.contact, Verb::Unsubscribe, ticket.filter(|_| !ends_other));
+        send(users, env, fx, (local, &item.contact), Verb::Unsubscribe, ticket.filter(|_| !ends_other));
     }
     if seen {
         presence::send_unavailable(users, env, fx, local, &item.contact);
     }
     if ends_other {
-        send(users, env, fx, local, &item.contact, Verb::Unsubscribed, ticket);
+        send(users, env, fx, (local, &item.contact), Verb::Unsubscribed, ticket);
     }
     ticket.filter(|_| !ends_own && !ends_other)
 }
@@ -383,8 +345,7 @@ fn send(
     users: &mut Users,
     env: &Env,
     fx: &mut Effects,
-    local: &str,
-    contact: &str,
+    (local, contact): (&str, &str),
     verb: Verb,
     ticket: Option<Ticket>,
 ) {
