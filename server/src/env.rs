@@ -46,6 +46,11 @@ impl Env {
         self.shared.home_of(local)
     }
 
+    /// Seconds since 1970.
+    pub fn unix_seconds(&self) -> u64 {
+        self.unix_ms() / 1000
+    }
+
     /// Milliseconds since 1970.
     pub fn unix_ms(&self) -> u64 {
         self.time_at_start.map_or_else(unix_milliseconds, |start| start + self.now.0)

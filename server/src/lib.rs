@@ -7,6 +7,7 @@ pub mod admission;
 pub mod allocator;
 pub mod boot;
 pub mod busiest;
+pub mod chance;
 pub mod clock;
 pub mod config;
 pub mod control;

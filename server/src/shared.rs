@@ -14,6 +14,7 @@ use whimbrel_storage::directory::{Directory, DirectoryError};
 
 use crate::admission::Admission;
 use crate::busiest::Board;
+use crate::chance::Chance;
 use crate::config::Config;
 use crate::memory::Memory;
 use crate::metrics::WorkerMetrics;
@@ -76,6 +77,8 @@ pub struct Shared {
     pub draining: AtomicBool,
     /// From the runs before.
     inherited: Inherited,
+    /// Random bytes.
+    pub chance: Chance,
     /// Numbers for stream ids and made-up resources.
     unique: AtomicU64,
 }
@@ -116,6 +119,7 @@ impl Shared {
             memory: Memory::default(),
             draining: AtomicBool::new(false),
             inherited,
+            chance: Chance::system(),
             unique: AtomicU64::new(0),
         }
     }

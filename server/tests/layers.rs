@@ -10,7 +10,10 @@ use std::path::{Path, PathBuf};
 /// The floors from the ground up: a name, and its modules. A module that is not named stands where the module does that
 /// it belongs to. Below them all are the crates of our own.
 const FLOORS: &[(&str, &[&str])] = &[
-    ("ground", &["allocator", "clock", "drain", "keys", "limits", "memory", "metrics", "notify", "quota"]),
+    (
+        "ground",
+        &["allocator", "chance", "clock", "drain", "keys", "limits", "memory", "metrics", "notify", "quota"],
+    ),
     ("stanzas", &["stanza"]),
     ("saved state", &["saved"]),
     ("protocol", &["control", "proto"]),
@@ -253,6 +256,28 @@ fn the_table_of_floors_names_modules_that_are_there_and_the_page_shows_it() {
     let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/architecture.md"))
         .unwrap();
     assert!(page.contains(&table), "docs/architecture.md must show the floors as they are:\n{table}");
+}
+
+#[test]
+fn only_one_module_takes_addresses_apart() {
+    let sources = Sources::read();
+    // Other programs' worlds: forms of phone numbers, addresses of HTTP, the clients of the simulation.
+    let others = ["proto::address", "http", "phone", "registration", "simulation", "check"];
+    let mut found = Vec::new();
+    for (module, path) in &sources.files {
+        if others.iter().any(|other| {
+            module.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+        }) {
+            continue;
+        }
+        let text = without_tests(&std::fs::read_to_string(path).unwrap());
+        for way in ["split_once('@')", "split('@')", "split_once('/')", ".domain() ==", ".domain() !="] {
+            if text.contains(way) {
+                found.push(format!("{}: {way}", sources.name(module)));
+            }
+        }
+    }
+    assert!(found.is_empty(), "proto/address.rs takes addresses apart, nobody else:\n{}", found.join("\n"));
 }
 
 #[test]

@@ -279,7 +279,7 @@ fn unknown(local: &str, domain: &str) -> Problem {
 }
 
 /// Root, working in the data directory of the server's user, would leave files there that the server cannot use.
-fn refuse_other_owner(data: &Path) -> Result<(), Problem> {
+pub(crate) fn refuse_other_owner(data: &Path) -> Result<(), Problem> {
     let Ok(found) = std::fs::metadata(data) else { return Ok(()) };
     // SAFETY: geteuid has no preconditions and cannot fail.
     #[expect(unsafe_code, reason = "the one system call here")]

@@ -1,15 +1,30 @@
-//! `backup`: a copy of directory and message log that a server can be started on.
+//! `backup`: a copy of directory and message log that a server can be started on; with `--verify` it is read back whole.
 
+use std::io::IsTerminal;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
 
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use whimbrel_storage::data;
+use whimbrel_storage::directory::Directory;
+use whimbrel_storage::{data, log};
 
-use crate::accounts::open_directory;
+use crate::accounts::{open_directory, refuse_other_owner};
 use crate::control::Client;
 use crate::problem::Problem;
 use crate::report::Report;
+
+/// How long the server may take for a copy: as long as reading and writing terabytes does.
+const COPY_WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// How often the progress is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Accounts read at once.
+const PAGE: usize = 1000;
 
 /// What was copied.
 #[derive(Deserialize)]
@@ -19,27 +34,42 @@ struct Copied {
     positions: Vec<u64>,
 }
 
+/// What was read back.
+struct Verified {
+    accounts: u64,
+    records: u64,
+}
+
 /// Copies through the running server, or by itself when none runs.
-pub(crate) fn run(data: &Path, dir: &Path, report: &Report) -> Result<(), Problem> {
+pub(crate) fn run(data: &Path, dir: &Path, verify: bool, report: &Report) -> Result<(), Problem> {
     let absolute = std::path::absolute(dir)
         .map_err(|error| Problem::new(format!("cannot use {}: {error}", dir.display())))?;
-    let copied = match Client::connect(data)? {
-        Some(mut client) => client.ask("backup", json!({ "folder": absolute }))?,
-        None => copy(data, &absolute)?,
-    };
+    let copied = with_progress(data, &absolute, || match Client::connect(data)? {
+        Some(mut client) => {
+            client.wait_so_long(COPY_WAIT_MAX)?;
+            client.ask("backup", json!({ "folder": absolute }))
+        }
+        None => copy(data, &absolute),
+    })?;
+    let verified = if verify { Some(read_back(&absolute)?) } else { None };
     let value: Value = json!({
         "folder": absolute,
         "segments": copied.segments,
         "bytes": copied.bytes,
         "positions": copied.positions,
+        "verified": verified.as_ref().map(|found| json!({ "accounts": found.accounts, "records": found.records })),
     });
     report.result(&value, || {
-        format!(
+        let mut text = format!(
             "directory and message log ({} files, {} bytes read) copied to {}",
             copied.segments,
             copied.bytes,
             absolute.display()
-        )
+        );
+        if let Some(Verified { accounts, records }) = verified {
+            text += &format!("\nread back whole: {accounts} accounts, {records} records");
+        }
+        text
     });
     Ok(())
 }
@@ -64,4 +94,79 @@ fn copy(data: &Path, to: &Path) -> Result<Copied, Problem> {
         bytes: done.bytes,
         positions: done.ends.iter().map(|end| end.0).collect(),
     })
+}
+
+/// Reads everything in a copy: each record of the log, and of the directory its pages and each value with its checksum.
+fn read_back(copy: &Path) -> Result<Verified, Problem> {
+    let damaged = |error: &dyn std::fmt::Display| {
+        Problem::of_kind("damaged", format!("the copy in {} is of no use: {error}", copy.display()))
+    };
+    // Files that root makes there would be in the way of the server's user.
+    refuse_other_owner(copy)?;
+    let (directory, _) =
+        open_directory(&copy.join(data::DIRECTORY), "localhost").map_err(|error| damaged(&error))?;
+    data::check_tie(copy, &directory).map_err(|error| damaged(&error))?;
+    let accounts = read_accounts(&directory).map_err(|error| damaged(&error))?;
+    let mut records = 0;
+    // A directory that was never served has no log.
+    if directory.has_log().map_err(|error| damaged(&error))? {
+        let found = log::verify(&copy.join(data::LOG)).map_err(|error| damaged(&error))?;
+        if let Some(damage) = found.damage.first() {
+            return Err(damaged(damage));
+        }
+        records = found.logs.iter().map(|log| log.records).sum();
+    }
+    Ok(Verified { accounts, records })
+}
+
+fn read_accounts(directory: &Directory) -> Result<u64, whimbrel_storage::directory::DirectoryError> {
+    let mut accounts = 0;
+    let mut after: Option<String> = None;
+    loop {
+        let page = directory.accounts(after.as_deref(), PAGE)?;
+        let Some(last) = page.last() else { return Ok(accounts) };
+        for local in &page {
+            directory.credentials(local)?;
+            directory.roster_items(local)?;
+            directory.blocked(local)?;
+            directory.vcard(local)?;
+            accounts += 1;
+        }
+        after = Some(last.clone());
+    }
+}
+
+/// Shows a bar on a terminal while the copy grows: as far as it has come, of what the original takes.
+fn with_progress<T>(data: &Path, to: &Path, work: impl FnOnce() -> T) -> T {
+    let total = bytes_on_disk(&data.join(data::DIRECTORY)) + bytes_on_disk(&data.join(data::LOG));
+    if !std::io::stderr().is_terminal() || total == 0 {
+        return work();
+    }
+    let style = "{bar:40} {bytes} of about {total_bytes}, {bytes_per_sec}, {eta} left";
+    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(5))
+        .with_style(ProgressStyle::with_template(style).expect("the template is well formed"));
+    std::thread::scope(|scope| {
+        let (done, is_done) = channel::<()>();
+        let bar = &bar;
+        scope.spawn(move || {
+            while is_done.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+                bar.set_position(bytes_on_disk(to).min(total));
+            }
+            bar.finish_and_clear();
+        });
+        let result = work();
+        drop(done);
+        result
+    })
+}
+
+/// What the files in a folder take on disk; nothing for what cannot be looked at.
+fn bytes_on_disk(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let of_entry = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(found) if found.is_dir() => bytes_on_disk(&entry.path()),
+        Ok(found) => found.blocks() * 512,
+        Err(_) => 0,
+    };
+    entries.map(of_entry).sum()
 }

@@ -85,6 +85,9 @@ pub(crate) enum Command {
     Backup {
         /// The folder; it must not exist or be empty. To restore, start the server with it as data directory
         dir: PathBuf,
+        /// Read the copy back whole, and fail when anything in it is damaged
+        #[arg(long)]
+        verify: bool,
     },
     /// Check limits, sysctls, memory, clock, certificate and data directory
     Doctor {

@@ -126,7 +126,7 @@ fn on_data(data: &Path, command: &Command, report: &Report) -> Result<ExitCode, 
         Command::Registration { command } => registration::run(data, command, report)?,
         Command::Upgrade { binary } => upgrade::run(data, binary.as_deref(), report)?,
         Command::Log { command } => return log::run(data, command, report),
-        Command::Backup { dir } => backup::run(data, dir, report)?,
+        Command::Backup { dir, verify } => backup::run(data, dir, *verify, report)?,
         Command::Doctor { connections, config } => {
             return doctor::run(data, *connections, config.as_deref(), report);
         }

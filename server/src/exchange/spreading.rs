@@ -5,6 +5,7 @@
 //! goes the same way, so that nobody sees an old presence after a newer one; and what its connection sends next waits
 //! (RFC 6120 §10.1).
 
+use crate::proto::address::local_of;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
@@ -39,10 +40,6 @@ impl Spreading {
             self.accounts.remove(local_of(jid));
         }
     }
-}
-
-fn local_of(jid: &str) -> &str {
-    jid.split_once('@').map_or(jid, |(local, _)| local)
 }
 
 #[cfg(test)]

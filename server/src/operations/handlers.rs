@@ -13,6 +13,7 @@ use whimbrel_storage::jid::JidRef;
 use crate::control::{Answer, Problem, Refusal, Request, SESSIONS_MAX};
 use crate::metrics;
 use crate::operations::{Control, progress};
+use crate::proto::address;
 use crate::proto::errors::StreamCondition;
 use crate::proto::sm::UNSETTLED_MAX;
 use crate::service::register::Removed;
@@ -246,7 +247,7 @@ impl Control {
         let parsed = JidRef::parse(jid).map_err(|error| {
             Problem::new(Refusal::BadRequest, format!("`{jid}` is not an address: {error}"))
         })?;
-        if parsed.domain() != &**domain {
+        if !address::is_here(&parsed, domain) {
             let text = format!("{jid} belongs to another domain; this server serves {domain}");
             return Err(Problem::new(Refusal::ForeignDomain, text));
         }

@@ -4,7 +4,7 @@
 //! (`server/tests/layers.rs`) sees to it that no other module splits an address or compares a domain. A new kind of
 //! actor, or a second machine, is one more variant here.
 
-use whimbrel_storage::jid::JidRef;
+use whimbrel_storage::jid::{Jid, JidRef};
 
 /// Where a stanza of a bound client goes.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -61,6 +61,21 @@ pub fn local_and_resource(jid: &str) -> Option<(&str, &str)> {
 #[inline]
 pub fn contact_here<'a>(contact: &'a str, domain: &str) -> Option<&'a str> {
     contact.split_once('@').filter(|(_, of)| *of == domain).map(|(local, _)| local)
+}
+
+/// Whether an address is that of an account of this server, without resource.
+pub fn is_account(jid: &JidRef<'_>, local: &str, domain: &str) -> bool {
+    jid.is_bare() && jid.local() == Some(local) && jid.domain() == domain
+}
+
+/// Whether an address is an account of this server, or a resource of one, of this localpart.
+pub fn belongs_to(jid: &Jid, local: &str, domain: &str) -> bool {
+    jid.local() == Some(local) && jid.domain() == domain
+}
+
+/// Whether an address is of this server.
+pub fn is_here(jid: &JidRef<'_>, domain: &str) -> bool {
+    jid.domain() == domain
 }
 
 /// Whether an address is the domain's own, without resource.

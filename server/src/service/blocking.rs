@@ -10,6 +10,7 @@ use whimbrel_storage::jid::{Jid, JidRef};
 use crate::effects::work;
 use crate::env::Env;
 use crate::exchange::envelope::Broadcast;
+use crate::proto::address;
 use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::service::{Committed, Reply, Request, Scopes, Service};
 use crate::stanza::Type;
@@ -344,13 +345,12 @@ struct Named<'a> {
 
 impl<'a> Named<'a> {
     fn on(list: &'a [Box<str>], domain: &str) -> Named<'a> {
-        let bare = |jid: &'a str| jid.split_once('/').map_or(jid, |(bare, _)| bare);
         let mut named = Named { everybody: false, locals: HashSet::new() };
         for jid in list {
-            match bare(jid).split_once('@') {
-                Some((local, at)) if at == domain => drop(named.locals.insert(local)),
-                Some(_) => {}
-                None => named.everybody |= bare(jid) == domain,
+            let bare = address::bare_of(jid);
+            match address::contact_here(bare, domain) {
+                Some(local) => drop(named.locals.insert(local)),
+                None => named.everybody |= bare == domain,
             }
         }
         named

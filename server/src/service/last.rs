@@ -1,6 +1,5 @@
 //! Last activity (XEP-0012): uptime of the server, and when an account was last online.
 
-use crate::clock::unix_seconds;
 use crate::env::Env;
 use crate::proto::errors::StanzaCondition;
 use crate::service::{Reply, Request, Scope, Scopes, Service, unreadable};
@@ -40,7 +39,7 @@ fn handle(actors: &mut Actors, env: &Env, _: &mut Effects, request: &Request) ->
         return seconds(0, "");
     }
     match env.shared.directory.last_activity(&request.account) {
-        Ok(Some(last)) => seconds(unix_seconds().saturating_sub(last.at_seconds), &last.status),
+        Ok(Some(last)) => seconds(env.unix_seconds().saturating_sub(last.at_seconds), &last.status),
         Ok(None) => StanzaCondition::ItemNotFound.into(),
         Err(error) => unreadable(&request.account, &error),
     }

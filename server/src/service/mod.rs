@@ -7,6 +7,7 @@
 use crate::effects::answer::{self, Made, Refused};
 use crate::effects::work;
 use crate::env::Env;
+use crate::proto::address;
 use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::proto::reply;
 use crate::stanza::{Delivery, Kind, Ticket, Traits, Type};
@@ -469,7 +470,7 @@ pub fn dispatch_for_account(
     fx.work.add_tree(d.bytes.len());
     let Ok(iq) = Element::parse(d.bytes) else { return };
     let Some(query) = only_child(iq) else { return };
-    let from_local = d.from.split_once('@').map_or("", |(local, _)| local).to_owned();
+    let from_local = address::local_of(d.from).to_owned();
     answer(
         actors,
         env,

@@ -6,6 +6,7 @@ use whimbrel_storage::jid::Jid;
 use crate::effects::work;
 use crate::env::Env;
 use crate::limits::Limits;
+use crate::proto::address;
 use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::service::{Committed, Reply, Request, Scope, Scopes, Service};
 use crate::stanza::Type;
@@ -39,7 +40,7 @@ fn handle(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -
         (Scope::OtherAccount | Scope::Server, _, _) | (_, None, _) => StanzaCondition::Forbidden.into(),
         (Scope::OwnAccount, Some(sender), Type::Get) => get(actors, env, fx, request, sender),
         (Scope::OwnAccount, Some(_), _) => match Change::read(&request.query, &env.config.limits, |jid| {
-            jid.domain() == &*env.shared.domain && jid.local() == Some(&request.account)
+            address::belongs_to(jid, &request.account, &env.shared.domain)
         }) {
             Ok(Change::Put { contact, name, groups }) => put(actors, env, fx, request, contact, name, groups),
             Ok(Change::Remove { contact }) => remove(actors, env, fx, request, contact),
@@ -137,7 +138,7 @@ fn put(
 /// §2.5: removes an item and cancels the subscriptions both ways.
 fn remove(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request, contact: String) -> Reply {
     let local = request.account.clone();
-    let on_this_server = contact.split_once('@').is_some_and(|(_, domain)| domain == &*env.shared.domain);
+    let on_this_server = address::contact_here(&contact, &env.shared.domain).is_some();
     let about = on_this_server.then(|| About {
         local: local.clone(),
         contact: contact.clone(),

@@ -3,7 +3,7 @@
 //! The server lives in UTC: that is the truth it can tell without guessing at the host's time zone, and every
 //! client converts it anyway.
 
-use crate::clock::{datetime, unix_seconds};
+use crate::clock::datetime;
 use crate::env::Env;
 use crate::proto::errors::StanzaCondition;
 use crate::service::{Reply, Request, Scopes, Service};
@@ -25,11 +25,11 @@ pub const SERVICE: Service = Service {
     handle,
 };
 
-fn handle(_: &mut Actors, _: &Env, _: &mut Effects, request: &Request) -> Reply {
+fn handle(_: &mut Actors, env: &Env, _: &mut Effects, request: &Request) -> Reply {
     if request.typ != Type::Get {
         return StanzaCondition::NotAllowed.into();
     }
-    let utc = Element::new("utc", NAMESPACE).text(datetime(unix_seconds()));
+    let utc = Element::new("utc", NAMESPACE).text(datetime(env.unix_seconds()));
     let offset = Element::new("tzo", NAMESPACE).text("+00:00");
     Reply::Result(Element::new("time", NAMESPACE).child(offset).child(utc))
 }

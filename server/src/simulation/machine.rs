@@ -8,6 +8,7 @@ use whimbrel_storage::directory::Directory;
 use whimbrel_storage::log::Log;
 
 use super::Settings;
+use crate::chance::Chance;
 use crate::config::Config;
 use crate::env::Env;
 use crate::exchange::links::Links;
@@ -96,15 +97,10 @@ impl Machine {
         }
         let streams = opened.report.streams.iter().map(|seen| (seen.stream, seen.number)).collect();
         let inherited = Inherited { homes: words.homes, streams };
-        let shared = Arc::new(Shared::new(
-            config.clone(),
-            directory.clone(),
-            acceptor,
-            throttle,
-            hasher,
-            count,
-            inherited,
-        ));
+        let mut shared =
+            Shared::new(config.clone(), directory.clone(), acceptor, throttle, hasher, count, inherited);
+        shared.chance = Chance::seeded(words.homes);
+        let shared = Arc::new(shared);
         let network = Network::new(count, words.network, settings.weather.clone());
         network.advance(now);
         let drivers: Vec<Sim> =

@@ -11,7 +11,6 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ring::rand::{SecureRandom, SystemRandom};
 use whimbrel_storage::credentials::Credentials;
 use whimbrel_storage::directory::CredentialsStamp;
 use whimbrel_storage::jid::{self, JidRef};
@@ -19,13 +18,13 @@ use whimbrel_storage::jid::{self, JidRef};
 use crate::config::Config;
 use crate::metrics::WorkerMetrics;
 use crate::phone::form;
+use crate::proto::address;
 use crate::proto::errors::{StanzaCondition, StanzaError, StreamCondition, StreamEnd};
 use crate::proto::reply;
 use crate::proto::sasl::audit::{FailedLogin, Why};
 use crate::proto::sasl::throttle::Verdict;
 use crate::proto::sasl::{
-    self, ChannelBindings, Exchange, Failure, Mechanism, NS_SASL, Offer, PlainCheck, SERVER_NONCE_BYTES,
-    SaslError, Setup,
+    self, ChannelBindings, Exchange, Failure, Mechanism, NS_SASL, Offer, PlainCheck, SaslError, Setup,
 };
 use crate::proto::sm::element::{self, Said};
 use crate::proto::sm::{NS_SM, StreamId};
@@ -207,9 +206,7 @@ impl Negotiation {
         let Some(to) = &header.to else {
             return Err((StreamCondition::ImproperAddressing, Some("the stream header has no 'to'")));
         };
-        if !JidRef::parse(to)
-            .is_ok_and(|to| to.local().is_none() && to.is_bare() && to.domain() == &*at.shared.domain)
-        {
+        if !JidRef::parse(to).is_ok_and(|to| address::is_domain(&to, &at.shared.domain)) {
             return Err((StreamCondition::HostUnknown, None));
         }
         if header.version_numbers().is_none_or(|(major, _)| major < 1) {
@@ -315,7 +312,7 @@ impl Negotiation {
                     offer: self.offer(at),
                     domain: Arc::from(&*at.shared.domain),
                     bindings: self.bindings.clone(),
-                    server_nonce: nonce(),
+                    server_nonce: at.shared.chance.bytes(),
                 };
                 let (exchange, step) = Exchange::start(setup, &stanza.to_element().content());
                 self.exchange = Some(Box::new(exchange));
@@ -548,12 +545,6 @@ fn credentials(at: &Surroundings<'_>, username: &str) -> Result<Option<Credentia
         tracing::error!(user = username, %error, "cannot read the credentials of an account");
         SaslError::TemporaryAuthFailure
     })
-}
-
-fn nonce() -> [u8; SERVER_NONCE_BYTES] {
-    let mut nonce = [0; SERVER_NONCE_BYTES];
-    SystemRandom::new().fill(&mut nonce).expect("the system's random source answers");
-    nonce
 }
 
 /// RFC 6120 §7.6, §7.7: reads the request to bind; a bad one is answered and changes nothing.

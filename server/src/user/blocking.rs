@@ -4,6 +4,7 @@ use whimbrel_storage::jid::JidRef;
 
 use crate::effects::work;
 use crate::env::Env;
+use crate::proto::address;
 use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::stanza::{Delivery, Traits};
 use crate::user::actors::Effects;
@@ -40,18 +41,14 @@ pub fn stops(users: &Users, env: &Env, fx: &Effects, d: &Delivery<'_>, user: Opt
 /// Whether a user of this worker, by a JID, blocks resources of somebody and not the whole account. Then presence to a bare JID
 /// passes those resources by (XEP-0191 §2.2, §3.3), which only the recipient's home can see to.
 pub fn chooses_resources(users: &Users, from: &str) -> bool {
-    let list = users.find(localpart(from)).and_then(|user| users.user(user).blocked.as_ref());
+    let list = users.find(address::local_of(from)).and_then(|user| users.user(user).blocked.as_ref());
     list.is_some_and(|list| list.iter().any(|jid| jid.contains('/')))
 }
 
 /// The list of somebody who sends a presence and [`chooses_resources`], wherever they live. It is at least as new as the
 /// presence: a change is committed before it takes effect.
 pub fn list_of_sender(env: &Env, fx: &Effects, from: &str) -> Option<Box<Vec<Box<str>>>> {
-    load(env, fx, localpart(from))
-}
-
-fn localpart(jid: &str) -> &str {
-    jid.split_once('@').map_or("", |(local, _)| local)
+    load(env, fx, address::local_of(from))
 }
 
 /// Whether a sorted list names just this resource of a user of this worker. What it blocks as a whole is kept from the presence

@@ -20,6 +20,7 @@ use whimbrel_storage::log::{AppendError, Appended, Sequence};
 use crate::effects::answer::{self, Refused};
 use crate::effects::work;
 use crate::env::Env;
+use crate::proto::address;
 use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::proto::sm::{AnswerTo, Unacked};
 use crate::runtime::driver::ConnId;
@@ -152,7 +153,7 @@ fn admit<'a>(
 ) -> Result<Option<Request<'a>>, Refusal> {
     let Some(backlog) = actors.ledger.log().backlog(account) else { return Ok(None) };
     let limits = &env.config.limits;
-    let from = d.from.split_once('@').map_or("", |(local, _)| local);
+    let from = address::local_of(d.from);
     let payload = record::length(d);
     // What an account sends itself, and what the server does, is bounded as the whole.
     if !Shares::are_counted(limits, &backlog, payload) || from == d.to_local || from.is_empty() {
@@ -334,7 +335,7 @@ pub fn session_ended(actors: &mut Actors, env: &Env, fx: &mut Effects, full: &st
     for stanza in unacked {
         refuse_request(env, fx, full, &stanza);
     }
-    let local = full.split('@').next().unwrap_or_default();
+    let local = address::local_of(full);
     if actors.users.find(local) == Some(user) {
         offer(actors, fx, user);
     }

@@ -16,6 +16,7 @@ use whimbrel_storage::actor::ActorId;
 use crate::effects::answer;
 use crate::effects::work;
 use crate::env::Env;
+use crate::proto::address;
 use crate::proto::errors::StanzaError;
 use crate::stanza::{Delivery, Type};
 use crate::user::actors::Actors;
@@ -46,7 +47,7 @@ fn is_told(env: &Env, fx: &Effects, d: &Delivery<'_>) -> bool {
     if d.typ == Type::Groupchat && d.to_resource.is_none() {
         return true;
     }
-    let from = d.from.split_once('@').map_or("", |(local, _)| local);
+    let from = address::local_of(d.from);
     if from == d.to_local {
         return true;
     }

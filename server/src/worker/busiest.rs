@@ -1,7 +1,5 @@
 //! Which clients of this worker cause most (see [`crate::busiest`]).
 
-use std::hash::BuildHasher;
-
 use crate::busiest::WINDOW_SECONDS;
 use crate::runtime::driver::ConnId;
 use crate::session::{Holds, Phase};
@@ -34,9 +32,8 @@ impl Core {
             pair.add_address(session.peer, weight);
             if let Phase::Bound(key) = session.phase {
                 let account = self.actors.users.account_of(key);
-                pair.accounts.add(self.env.shared.hasher.hash_one(account), weight, |name| {
-                    self.actors.users.write_bare(&self.env, key, name)
-                });
+                pair.accounts
+                    .add(account.raw(), weight, |name| self.actors.users.write_bare(&self.env, key, name));
             }
         }
     }

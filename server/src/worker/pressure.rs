@@ -1,7 +1,5 @@
 //! Once a second: what sessions hold is sampled, and given up as the memory budget is used (see [`crate::memory`]).
 
-use std::hash::BuildHasher;
-
 use crate::memory::{Pressure, SHORT_BYTES};
 use crate::runtime::driver::{CloseHow, ConnId};
 use crate::runtime::outbox::Action;
@@ -54,9 +52,9 @@ impl Core {
                 let (backlog, waits) = (&mut self.traffic.backlog, of_one.output as u64);
                 backlog.add_address(session.peer, waits);
                 let account = self.actors.users.account_of(key);
-                backlog.accounts.add(self.env.shared.hasher.hash_one(account), waits, |name| {
-                    self.actors.users.write_bare(&self.env, key, name)
-                });
+                backlog
+                    .accounts
+                    .add(account.raw(), waits, |name| self.actors.users.write_bare(&self.env, key, name));
             }
             let sm = resource.flow.as_ref().and_then(|flow| flow.sm.as_ref());
             self.sample.commit_most = self.sample.commit_most.max(sm.map_or(0, |sm| sm.unsettled()));

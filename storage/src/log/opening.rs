@@ -270,7 +270,7 @@ pub(super) fn open_with<S: Reader + Send>(
         let readers = Pair(Queue::default(), second());
         let shared = Arc::new(Shared::new(files.clone(), &folder));
         if lock.is_old() {
-            shared.hand_over();
+            shared.set_continued();
         }
         let shards = layout.log_ids.len() as u32;
         let identity = Identity { log_id: layout.log_ids[shard], shard: shard as u32, shards };

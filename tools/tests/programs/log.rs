@@ -176,6 +176,34 @@ fn a_backup_goes_nowhere_but_into_a_new_or_empty_folder() {
     }
 }
 
+#[test]
+fn a_backup_is_read_back_whole_and_one_of_damaged_data_is_refused() {
+    let (place, mut server) = with_messages();
+    let copy = |name: &str| place.0.path().join(name).to_str().expect("UTF-8").to_owned();
+    for is_running in [true, false] {
+        let to = copy(if is_running { "of-running" } else { "of-stopped" });
+        let done = place.json(&["backup", &to, "--verify"]);
+        let found = &done["verified"];
+        assert!(found["accounts"].as_u64() > Some(0) && found["records"].as_u64() > Some(0), "{done}");
+        if is_running {
+            server.signal("TERM");
+            server.end();
+        }
+    }
+    // A bit of what an account is recognised by: LMDB copies it as it is, and its checksum tells.
+    let file = place.data().join("directory/data.mdb");
+    let mut bytes = std::fs::read(&file).expect("it is there");
+    let names: Vec<usize> = (0..bytes.len() - 64).filter(|&at| bytes[at..].starts_with(b"alice")).collect();
+    assert!(!names.is_empty(), "the account is not in the file");
+    for at in names {
+        bytes[at + 24] ^= 1;
+    }
+    std::fs::write(&file, bytes).expect("it is ours");
+    place.ctl(&["backup", &copy("unread")]);
+    let done = place.ctl(&["backup", &copy("read"), "--verify"]);
+    done.fails(1, &["is of no use", "damaged"]);
+}
+
 fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).expect("a folder") {

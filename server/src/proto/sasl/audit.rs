@@ -5,8 +5,8 @@
 //! ```
 //!
 //! The address comes before everything that a client can choose, and an account's name is escaped so that it holds
-//! neither white space nor quotation marks: nobody can make a line that accuses another. docs/operations.md has the
-//! filter, and a test holds the two together.
+//! neither white space nor quotation marks: nobody can make a line that accuses another. `tools/service/fail2ban.conf`
+//! is the filter, and a test holds the two together.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -167,16 +167,16 @@ mod tests {
         assert_eq!(audit.left_out, 0);
     }
 
-    /// The `failregex` that docs/operations.md tells operators to use, taken from it.
+    /// The `failregex` of the filter that comes with the server.
     fn filter() -> String {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operations.md");
-        let text = std::fs::read_to_string(path).expect("the document is there");
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/service/fail2ban.conf");
+        let text = std::fs::read_to_string(path).expect("the filter is there");
         let line = text.lines().find_map(|line| line.strip_prefix("failregex = "));
-        line.expect("the document has a filter").to_owned()
+        line.expect("it has an expression").to_owned()
     }
 
     #[test]
-    fn the_filter_for_fail2ban_in_the_documents_fits_the_line() {
+    fn the_filter_for_fail2ban_fits_the_line() {
         // fail2ban puts its own expressions in place of the words in angle brackets.
         let mut rest = filter();
         let line = login("x").line();

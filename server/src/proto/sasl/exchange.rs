@@ -1,5 +1,6 @@
 //! One authentication exchange, whatever its mechanism.
 
+use crate::proto::address;
 use std::fmt;
 use std::sync::Arc;
 
@@ -217,8 +218,7 @@ pub(super) fn check_identity(
     let username = normalise_local(username)
         .map_err(|_| Failure::new(SaslError::MalformedRequest, "invalid-username-encoding"))?;
     if let Some(authzid) = authzid {
-        let own = JidRef::parse(authzid)
-            .is_ok_and(|jid| jid.is_bare() && jid.local() == Some(&*username) && jid.domain() == domain);
+        let own = JidRef::parse(authzid).is_ok_and(|jid| address::is_account(&jid, &username, domain));
         if !own {
             return Err(SaslError::InvalidAuthzid.into());
         }

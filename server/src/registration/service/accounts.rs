@@ -84,7 +84,7 @@ impl RegistrationService {
             }
             let Some(gone) = Removed::delete(transaction, &local)? else { return Ok((false, None)) };
             let then = move |actors: &mut Actors, env: &Env, fx: &mut Effects, _: &mut bool| {
-                register::removed(actors, env, fx, &local, &gone)
+                register::removed(actors, env, fx, &local, &gone);
             };
             Ok((true, Some(Box::new(then) as Box<_>)))
         });
@@ -111,7 +111,7 @@ impl RegistrationService {
             let pin = rules(&config, &hasher).revoke(transaction, &local)?;
             let account = transaction.set_credentials(&local, &credentials)?;
             let end = move |actors: &mut Actors, _: &Env, fx: &mut Effects, revoked: &mut Revoked| {
-                revoked.sessions = end_sessions(&mut actors.users, fx, &local)
+                revoked.sessions = end_sessions(&mut actors.users, fx, &local);
             };
             Ok((Revoked { pin, account, sessions: 0 }, Some(Box::new(end) as Box<_>)))
         });

@@ -2,7 +2,6 @@
 
 use whimbrel_storage::directory::LastActivity;
 
-use crate::clock;
 use crate::env::Env;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
@@ -24,7 +23,7 @@ pub(super) fn record(
     tail: &[u8],
     write: Option<Write>,
 ) {
-    let last = LastActivity { at_seconds: clock::unix_seconds(), status: status_of(tail) };
+    let last = LastActivity { at_seconds: env.unix_seconds(), status: status_of(tail) };
     let local = local.to_owned();
     let submitted = actors.write(
         env,

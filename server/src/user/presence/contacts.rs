@@ -11,6 +11,7 @@ use whimbrel_storage::directory::{DirectoryError, RosterVersion, Subscription};
 
 use crate::effects::work;
 use crate::env::Env;
+use crate::proto::address;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 
@@ -100,8 +101,7 @@ pub fn each(
     let (mut contacts, mut count, mut read) = (Vec::new(), 0, 0);
     env.shared.directory.roster(local, |item| {
         read += 1;
-        if let Some((contact, domain)) = item.contact.split_once('@')
-            && domain == &*env.shared.domain
+        if let Some(contact) = address::contact_here(item.contact, &env.shared.domain)
             && item.subscription != Subscription::None
         {
             contacts.push(byte_of(item.subscription));

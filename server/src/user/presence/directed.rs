@@ -5,6 +5,7 @@ use whimbrel_storage::jid::JidRef;
 
 use crate::env::Env;
 use crate::exchange::envelope::Broadcast;
+use crate::proto::address;
 use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::stanza::{Delivery, Type};
 use crate::user::actors::Actors;
@@ -111,11 +112,12 @@ pub(super) fn end(
 
 /// Whether presence that `own` broadcasts reaches this entity: his own account, or a contact who is subscribed.
 fn is_subscriber(actors: &Actors, env: &Env, own: &str, name: &str) -> bool {
-    let bare = name.split_once('/').map_or(name, |(bare, _)| bare);
-    if bare.split_once('@').is_some_and(|(local, _)| local == own) {
+    let bare = address::bare_of(name);
+    let contact = address::local_of(bare);
+    if contact == own {
         return true;
     }
-    let under_way = bare.split_once('@').and_then(|(contact, _)| actors.under_way.visible(own, contact));
+    let under_way = actors.under_way.visible(own, contact);
     let subscription = under_way.or_else(|| {
         let item = env.shared.directory.roster_item(own, bare).ok()?;
         item.map(|item| item.subscription)

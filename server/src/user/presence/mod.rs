@@ -353,8 +353,8 @@ pub fn session_ended(actors: &mut Actors, env: &Env, fx: &mut Effects, key: Reso
     actors.ledger.forget_handed(key);
     let full = actors.users.full_jid(env, key);
     let resource = actors.users.remove(key);
-    if actors.users.find(full.split('@').next().unwrap_or_default()).is_none() {
-        actors.contacts.forget(full.split('@').next().unwrap_or_default());
+    if actors.users.find(address::local_of(&full)).is_none() {
+        actors.contacts.forget(address::local_of(&full));
     }
     offline::session_ended(actors, env, fx, &full, resource);
 }

@@ -18,6 +18,7 @@ use whimbrel_storage::jid::JidRef;
 
 use crate::effects::answer::{self, Refused};
 use crate::env::Env;
+use crate::proto::address;
 use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::stanza::{Delivery, Kind, Ticket, Traits};
 use crate::user::actors::Actors;
@@ -185,7 +186,7 @@ pub fn retry(actors: &mut Actors, env: &Env, fx: &mut Effects) {
 
 /// The write of an inbound subscription stanza.
 fn inbound(env: &Env, d: &Delivery<'_>) -> under_way::Inbound {
-    let contact = bare(d.from).to_owned();
+    let contact = address::bare_of(d.from).to_owned();
     let room = Room::of(&env.config.limits);
     let (local, bytes, ticket) = (d.to_local.to_owned(), d.bytes.to_vec(), d.ticket);
     let verb = Verb::of(d.typ).expect("only subscription stanzas come here");
@@ -389,16 +390,15 @@ fn send(
 ) {
     let tail = format!(" type='{}'/>", verb.typ().name().unwrap_or_default());
     let from = env.bare_jid(local);
-    let Some((to_local, _)) = contact.split_once('@') else { return settle(users, env, fx, ticket) };
+    let to_local = address::local_of(contact);
+    if to_local.is_empty() {
+        return settle(users, env, fx, ticket);
+    }
     let mut bytes = Vec::with_capacity(tail.len() + 128);
     presence::write(&from, contact, tail.as_bytes(), &mut bytes);
     Stanza { verb, from: &from, to_local, id: None, bytes: &bytes, ticket }.route(env, fx);
 }
 
 fn on_this_server(env: &Env, contact: &str) -> bool {
-    contact.split_once('@').is_some_and(|(_, domain)| domain == &*env.shared.domain)
-}
-
-fn bare(jid: &str) -> &str {
-    jid.split_once('/').map_or(jid, |(bare, _)| bare)
+    address::contact_here(contact, &env.shared.domain).is_some()
 }

@@ -23,6 +23,7 @@ use whimbrel_storage::directory::{DirectoryError, Job, Subscription, WriteTransa
 
 use crate::env::Env;
 use crate::exchange::envelope::Broadcast;
+use crate::proto::address;
 use crate::proto::errors::StanzaError;
 use crate::stanza::{Delivery, Kind, Ticket, Traits, Type};
 use crate::user::actors::Actors;
@@ -205,13 +206,13 @@ impl UnderWay {
 
     /// Holds a stanza of a user of this worker to a contact if it must wait; whether it does.
     pub fn hold_outbound(&mut self, d: &Delivery<'_>) -> bool {
-        let local = localpart(d.from);
+        let local = address::local_of(d.from);
         self.hold(local, d.to_local, Direction::Outbound, || Entry::Stanza(Kept::new(d)))
     }
 
     /// Holds a stanza to a user of this worker if it must wait; whether it does.
     pub fn hold_inbound(&mut self, d: &Delivery<'_>) -> bool {
-        let contact = localpart(d.from);
+        let contact = address::local_of(d.from);
         self.hold(d.to_local, contact, Direction::Inbound, || Entry::Stanza(Kept::new(d)))
     }
 
@@ -236,7 +237,7 @@ pub struct About {
 
 impl About {
     fn key(&self) -> String {
-        key(&self.local, localpart(&self.contact))
+        key(&self.local, address::local_of(&self.contact))
     }
 }
 
@@ -400,9 +401,4 @@ pub(super) fn retry(
         }
         actors.under_way.bytes -= kept.size();
     }
-}
-
-/// The localpart of a JID of this server; empty for the server itself.
-fn localpart(jid: &str) -> &str {
-    jid.split_once('@').map_or("", |(local, _)| local)
 }

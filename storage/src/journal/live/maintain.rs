@@ -1,4 +1,4 @@
-//! Upkeep of a journal in small steps, between the rounds of its worker: segments that nobody holds are handed over to be
+//! Upkeep of a journal in small steps, between the rounds of its worker: segments that nobody holds go to the keeper to be
 //! deleted, sparse ones are compacted, checkpoints are made.
 //!
 //! Segments are deleted from the oldest on, never from the middle: a record that trims a message lies after it, and
@@ -34,7 +34,7 @@ const STEP_BYTES_MAX: u64 = 256 << 10;
 pub struct Maintained {
     /// Bytes copied by compaction.
     pub bytes_copied: u64,
-    /// Segments handed over to be deleted.
+    /// Segments given to the keeper to be deleted.
     pub segments_deleted: u64,
 }
 
@@ -79,7 +79,7 @@ impl Journal {
         }
         let extends_ids = self.extend_ids();
         if done != Maintained::default() || extends_ids {
-            // What was handed over waits for a commit.
+            // What went to the keeper waits for a commit.
             self.request_commit();
         }
         self.prove();

@@ -24,7 +24,7 @@ use super::files::Files;
 use super::map::{Flusher, Map};
 
 /// A segment whose end may not be committed yet.
-struct Unsettled {
+struct NotDurable {
     base: u64,
     end: u64,
     path: PathBuf,
@@ -66,9 +66,9 @@ pub(crate) struct Shared {
     messages_committed: AtomicU64,
     has_failed: AtomicBool,
     /// This process had the log open a moment ago, before it became another program.
-    handed_over: AtomicBool,
+    is_continued: AtomicBool,
     failure: Mutex<Option<LogError>>,
-    unsettled: Mutex<VecDeque<Unsettled>>,
+    not_durable: Mutex<VecDeque<NotDurable>>,
     keep: Mutex<Keep>,
     bells: OnceLock<Arc<Bells>>,
     born: Instant,
@@ -91,9 +91,9 @@ impl Shared {
             requested_us: AtomicU64::new(0),
             messages_committed: AtomicU64::new(0),
             has_failed: AtomicBool::new(false),
-            handed_over: AtomicBool::new(false),
+            is_continued: AtomicBool::new(false),
             failure: Mutex::default(),
-            unsettled: Mutex::default(),
+            not_durable: Mutex::default(),
             keep: Mutex::default(),
             bells: OnceLock::new(),
             born: Instant::now(),
@@ -104,13 +104,13 @@ impl Shared {
     }
 
     /// This process had the log open a moment ago, before it became another program.
-    pub(crate) fn hand_over(&self) {
-        self.handed_over.store(true, Ordering::Release);
+    pub(crate) fn set_continued(&self) {
+        self.is_continued.store(true, Ordering::Release);
     }
 
     /// Whether it did; for the first opening only.
-    pub(crate) fn take_handed_over(&self) -> bool {
-        self.handed_over.swap(false, Ordering::AcqRel)
+    pub(crate) fn take_continued(&self) -> bool {
+        self.is_continued.swap(false, Ordering::AcqRel)
     }
 
     /// A next segment that is there already.
@@ -121,7 +121,7 @@ impl Shared {
     /// The log was opened: everything up to here is on the disk.
     pub(crate) fn start_at(&self, position: u64) {
         *locked(&self.keep) = Keep::default();
-        locked(&self.unsettled).clear();
+        locked(&self.not_durable).clear();
         *locked(&self.failure) = None;
         self.appended.store(position, Ordering::Release);
         self.committed.store(position, Ordering::Release);
@@ -196,8 +196,8 @@ impl Shared {
 
     /// A segment that records are going to be written to.
     pub(crate) fn will_write(&self, header_base: u64, end: u64, path: &Path, flusher: Flusher) {
-        let unsettled = Unsettled { base: header_base, end, path: path.to_owned(), flusher };
-        locked(&self.unsettled).push_back(unsettled);
+        let not_durable = NotDurable { base: header_base, end, path: path.to_owned(), flusher };
+        locked(&self.not_durable).push_back(not_durable);
     }
 
     /// Whether a request waits for an answer.
@@ -229,11 +229,11 @@ impl Shared {
 
     fn sync(&self, from: u64, to: u64) -> Result<(), LogError> {
         let pieces: Vec<_> = {
-            let mut unsettled = locked(&self.unsettled);
-            while unsettled.len() > 1 && unsettled.front().is_some_and(|first| first.end <= from) {
-                unsettled.pop_front();
+            let mut not_durable = locked(&self.not_durable);
+            while not_durable.len() > 1 && not_durable.front().is_some_and(|first| first.end <= from) {
+                not_durable.pop_front();
             }
-            let touched = unsettled.iter().filter(|segment| segment.base < to && segment.end > from);
+            let touched = not_durable.iter().filter(|segment| segment.base < to && segment.end > from);
             touched
                 .map(|segment| {
                     let begin = (from.max(segment.base) - segment.base) as usize;

@@ -65,7 +65,7 @@ pub(crate) struct Opening<'a> {
 impl Opening<'_> {
     /// Opens the journal in the folder of `shared`, with readers that have been told nothing.
     pub(crate) fn run<R: Reader>(self, readers: R, tell: Tell<'_, R>) -> Result<Recovered<R>, LogError> {
-        if self.shared.take_handed_over()
+        if self.shared.take_continued()
             && let Some(recovered) = continued::open(&self, readers.fresh())?
         {
             return Ok(recovered);

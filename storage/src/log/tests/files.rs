@@ -59,7 +59,7 @@ fn open_held(path: &Path) -> (Log, Report) {
 }
 
 #[test]
-fn a_log_that_is_handed_over_is_what_it_was_and_goes_on() {
+fn a_log_that_this_process_had_open_is_what_it_was_and_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let (mut log, _) = open(folder.path());
     let mut expected: Vec<String> = Vec::new();
@@ -95,7 +95,7 @@ fn a_log_that_is_handed_over_is_what_it_was_and_goes_on() {
 }
 
 #[test]
-fn a_handed_over_log_with_more_than_its_checkpoint_says_is_read_to_its_end() {
+fn a_continued_log_with_more_than_its_checkpoint_says_is_read_to_its_end() {
     let folder = tempfile::tempdir().unwrap();
     let (mut log, _) = open(folder.path());
     put(&mut log, 1, "before");
