@@ -24,7 +24,10 @@ fn wait_for(address: &str, path: &str, mut is_there: impl FnMut(&Value) -> bool)
 /// The texts of the events of a kind.
 fn texts(now: &Value, kind: &str) -> Vec<String> {
     let events = now["events"].as_array().into_iter().flatten();
-    events.filter(|event| event["kind"] == kind).map(|event| event["text"].as_str().expect("a text").into()).collect()
+    events
+        .filter(|event| event["kind"] == kind)
+        .map(|event| event["text"].as_str().expect("a text").into())
+        .collect()
 }
 
 #[test]

@@ -166,9 +166,9 @@ fn a_damaged_body_costs_the_messages_that_refer_to_it() {
         put(&mut log, 1, "knows that it was committed");
         log.commit_now().unwrap();
         if closes {
-            log.close().unwrap()
+            log.close().unwrap();
         } else {
-            drop(log)
+            drop(log);
         }
         // Behind the header and the mark.
         flip(&segment(folder.path(), 0), 128 + 32 + 500);
