@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A program of the workspace, built in the profile of one of ours and beside it.
-pub(crate) fn built(ours: &Path, package: &str, program: &str) -> PathBuf {
+pub(crate) fn built(ours: &Path, program: &str) -> PathBuf {
     let path = ours.with_file_name(program);
     let profile = path.parent().and_then(Path::file_name).expect("it lies in the profile's folder");
     let profile = if profile == "debug" { "dev".as_ref() } else { profile };
@@ -15,7 +15,8 @@ pub(crate) fn built(ours: &Path, package: &str, program: &str) -> PathBuf {
         cargo.env_remove(name);
     }
     let built = cargo
-        .args(["build", "--quiet", "--package", package, "--bin", program, "--profile"])
+        // Of the whole workspace: with fewer packages dependencies would have other features and be built anew.
+        .args(["build", "--quiet", "--workspace", "--bin", program, "--profile"])
         .arg(profile)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()

@@ -23,7 +23,7 @@ pub(crate) fn whimbrelctl() -> PathBuf {
 /// The server's program, built beside `whimbrelctl`.
 pub(crate) fn whimbreld() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| built(&whimbrelctl(), "whimbrel-server", "whimbreld"))
+    PATH.get_or_init(|| built(&whimbrelctl(), "whimbreld"))
 }
 
 /// A folder of one test: the data directory is `data` in it.

@@ -74,8 +74,8 @@ impl Server {
 
     pub(crate) fn start_with(data: &Path, args: &[&str]) -> Server {
         static PROGRAMS: OnceLock<(PathBuf, PathBuf)> = OnceLock::new();
-        let built = |package, program| built(&wsar_path(), package, program);
-        let programs = || (built("whimbrel-server", "whimbreld"), built("whimbrel-tools", "whimbrelctl"));
+        let built = |program| built(&wsar_path(), program);
+        let programs = || (built("whimbreld"), built("whimbrelctl"));
         let (server, ctl) = PROGRAMS.get_or_init(programs);
         let mut child = Command::new(server)
             .arg("--data")

@@ -142,8 +142,9 @@ fn a_firehose_does_not_starve_a_ping(make: Make) {
             polls += 1;
             world.story(ping).received.len() == round
         });
-        // The byte was in the kernel before the first poll: a fair driver reports it in the next few.
-        assert!(polls <= 8, "the ping took {polls} polls");
+        // The byte is on its way before the first poll; when it arrives is up to the kernel, on a busy machine some polls
+        // later. A driver that serves the hoses first would need as many polls as they have data: no end of them.
+        assert!(polls <= 64, "the ping took {polls} polls");
     }
     stop.store(true, Ordering::Relaxed);
     drop(world);
