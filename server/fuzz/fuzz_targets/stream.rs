@@ -11,22 +11,18 @@ use foldhash::SharedSeed;
 use foldhash::fast::SeedableRandomState;
 use libfuzzer_sys::fuzz_target;
 use whimbrel_server::config::Config;
-use whimbrel_server::runtime::driver::{CloseCause, ConnId, Event, ListenerId, Wake};
-use whimbrel_server::runtime::jobs::{Backend, Completions, Jobs};
-use whimbrel_server::runtime::mailbox::grid;
-use whimbrel_server::runtime::outbox::{Action, Outbox};
-use whimbrel_server::runtime::postroom::PostRoom;
-use whimbrel_server::runtime::timer::Millis;
-use whimbrel_server::effects::work::Work;
-use whimbrel_server::shared::{Inherited, Shared};
+use whimbrel_server::env::{BROADCAST_MAX, Env};
+use whimbrel_server::exchange::links::Links;
 use whimbrel_server::proto::sasl::throttle::{self, Throttle};
+use whimbrel_server::runtime::driver::{CloseCause, ConnId, Event, ListenerId, Wake};
+use whimbrel_server::runtime::mailbox::grid;
+use whimbrel_server::runtime::outbox::Action;
+use whimbrel_server::runtime::timer::Millis;
+use whimbrel_server::shared::{Inherited, Shared};
 use whimbrel_server::tls::Acceptor;
-use whimbrel_server::user::home::Home;
+use whimbrel_server::user::actors::{Actors, Effects};
+use whimbrel_server::user::jobs::{Backend, Completions, Jobs};
 use whimbrel_server::user::ledger::{Commit, Ledger};
-use whimbrel_server::user::presence::contacts::Contacts;
-use whimbrel_server::user::subscription::under_way::UnderWay;
-use whimbrel_server::user::tables::Users;
-use whimbrel_server::user::writes::Writes;
 use whimbrel_server::worker::core::Core;
 use whimbrel_storage::directory::{Directory, Options};
 use whimbrel_storage::log::Log;
@@ -77,34 +73,19 @@ fn bench(allow_plaintext: bool) -> Bench {
         inherited,
     ));
     let post = grid(1, 64, 1 << 20).pop().expect("one worker");
-    let home = Home {
-        users: Users::new(hasher),
+    let env = Env {
+        shared,
         config,
         worker: 0,
         now: Millis(1000),
-        work: Work::default(),
-        contacts: Contacts::default(),
-        out: Outbox::default(),
-        post: PostRoom::new(post, vec![Arc::new(Asleep)]),
-        jobs: Jobs::new(0, Backend::Inline(directory), Arc::new(Completions::new(1024, Arc::new(Asleep)))),
-        under_way: UnderWay::default(),
-        writes: Writes::default(),
-        ends: Vec::new(),
-        scratch: Vec::new(),
-        sender: String::new(),
-        payload: Vec::new(),
-        ledger: Ledger::new(log, Commit::AtOnce),
-        touched: Vec::new(),
-        pumps: Vec::new(),
-        over: Vec::new(),
-        broadcast_max: whimbrel_server::user::home::BROADCAST_MAX,
-        spreading: Default::default(),
-        cut: Vec::new(),
-        inputs: Default::default(),
         time_at_start: Some(1_700_000_000_000),
-        shared,
+        broadcast_max: BROADCAST_MAX,
     };
-    Bench { core: Core::new(home, vec![false]), generation: 0, _data: data }
+    let actors = Actors::new(hasher, Ledger::new(log, Commit::AtOnce));
+    let completions = Arc::new(Completions::new(1024, Arc::new(Asleep)));
+    let jobs = Jobs::new(0, Backend::Inline(directory), completions);
+    let fx = Effects::new(Links::new(post, vec![Arc::new(Asleep)]), jobs);
+    Bench { core: Core::new(actors, env, fx, vec![false]), generation: 0, _data: data }
 }
 
 thread_local! {
@@ -136,15 +117,15 @@ fn connection(bench: &mut Bench, choice: u8, rest: &[u8]) {
         gone = iterate(core, conn, None, &mut answers);
     }
     core.handle(Event::Closed { conn, cause: CloseCause::Local });
-    let entries = core.home_mut().out.take();
-    core.home_mut().out.put_back(entries);
+    let entries = core.effects_mut().out.take();
+    core.effects_mut().out.put_back(entries);
     assert!(core.sessions().is_empty(), "the session outlives its connection");
     check(&answers);
 }
 
 /// One iteration, in the order of the worker's own; `true` when the server has let go of the connection.
 fn iterate(core: &mut Core, conn: ConnId, bytes: Option<&[u8]>, answers: &mut Vec<u8>) -> bool {
-    core.set_now(Millis(core.home().now.0 + 10));
+    core.set_now(Millis(core.env().now.0 + 10));
     core.run_turns();
     core.begin_poll();
     if let Some(bytes) = bytes {
@@ -155,13 +136,13 @@ fn iterate(core: &mut Core, conn: ConnId, bytes: Option<&[u8]>, answers: &mut Ve
     core.retry_writes();
     core.keep_messages();
     let mut gone = false;
-    let entries = core.home_mut().out.take();
+    let entries = core.effects_mut().out.take();
     for entry in &entries {
         assert_eq!(entry.conn, conn);
         answers.extend_from_slice(&entry.plain);
         gone |= matches!(entry.action, Action::Close(_) | Action::Detach);
     }
-    core.home_mut().out.put_back(entries);
+    core.effects_mut().out.put_back(entries);
     core.lift_choked();
     core.handed_over();
     core.dispatch();
