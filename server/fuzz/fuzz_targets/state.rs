@@ -4,8 +4,8 @@
 use libfuzzer_sys::fuzz_target;
 use whimbrel_server::saved::codec::{Decoder, Encoder};
 use whimbrel_server::saved::record::SessionRecord;
-use whimbrel_server::takeover::rehearse::read_all;
 use whimbrel_server::saved::state::ServerState;
+use whimbrel_server::takeover::rehearse::read_all;
 
 fuzz_target!(|data: &[u8]| {
     // The frame, with its checksums.
