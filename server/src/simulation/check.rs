@@ -126,15 +126,19 @@ impl World {
         self.check_presence(&rosters);
     }
 
-    /// Every request has been answered, once.
+    /// Every request has been answered, once. A client's answer to another is kept nowhere: for an asker that reads too
+    /// slowly it is dropped, and counted.
     fn check_answers(&mut self) {
+        let dropped = self.shared.metrics.iter().any(|metrics| metrics.dropped_output.get() > 0);
         for index in 0..self.clients.len() {
             let client = &self.clients[index];
             let Some(live) = client.live.as_ref().filter(|_| client.stage == Stage::Online) else { continue };
             let open = live.wanted.iter().find(|(_, (wanted, step))| match wanted {
                 // Who blocks the asker answers into the void.
                 Wanted::Peer(user) => {
-                    !self.ledger.lost_one_since(*user, *step) && !self.ledger.ever_blocked(*user, client.user)
+                    !dropped
+                        && !self.ledger.lost_one_since(*user, *step)
+                        && !self.ledger.ever_blocked(*user, client.user)
                 }
                 _ => true,
             });
