@@ -117,20 +117,23 @@ impl<S: 'static> Effects<S> {
         let home = env.home_of(d.to_local);
         let received = self.out.times.received();
         let batch = match home == env.worker && !self.follows_presence(d) {
-            true => self.here(env),
+            true => self.here(env, d.bytes.len()),
             false => self.links.to(home),
         };
         batch.stanza(d);
         batch.note_received(received);
     }
 
-    /// The batch for this worker that takes the next envelope.
-    fn here(&mut self, env: &Env) -> &mut Batch {
+    /// The batch for this worker that takes the next envelope, of so many bytes. One that goes through the mailbox is paid for
+    /// now: when it is read, nobody knows whose event led to it.
+    fn here(&mut self, env: &Env, bytes: usize) -> &mut Batch {
         if self.spilled || self.local.is_full() {
             if !self.spilled {
                 self.spilled = true;
                 env.metrics().effects_spilled.add(1);
             }
+            self.work.add(work::LETTER + work::WRITE);
+            self.work.add_bytes(bytes);
             return self.links.to(env.worker);
         }
         &mut self.local
@@ -150,7 +153,7 @@ impl<S: 'static> Effects<S> {
             let broadcast = broadcast.to(list);
             let here = worker == env.worker && broadcast.typ != Type::Probe;
             if here && list.count() <= env.broadcast_max && !self.spreading.concerns(broadcast.from) {
-                self.here(env).broadcast(&broadcast);
+                self.here(env, broadcast.payload.len()).broadcast(&broadcast);
                 continue;
             }
             for part in broadcast.parts(env.broadcast_max) {

@@ -145,7 +145,7 @@ impl Control {
             lanes.flat_map(|(from, row)| row.iter().enumerate().map(move |(to, lane)| (from, to, lane)));
         for (from, to, lane) in lanes.clone().take(MAILBOX_PAIRS_MAX) {
             let gauge = (lane.len() as u64, lane.high_water() as u64, lane.limit() as u64);
-            row("mailbox", format!("worker {from} to {to}"), "parcels", gauge);
+            row("mailbox", format!("worker {from} to {to}"), "batches", gauge);
             let (length, high, limit) = lane.bytes();
             let gauge = (length as u64, high as u64, limit as u64);
             row("mailbox_bytes", format!("worker {from} to {to}"), "bytes", gauge);

@@ -241,10 +241,10 @@ impl About {
     }
 }
 
-/// Runs a job that moves a roster item; as [`Home::write`], and keeps what follows it in order.
+/// Runs a job that moves a roster item; as [`Actors::write`], and keeps what follows it in order.
 ///
 /// # Errors
-/// As [`Home::write`].
+/// As [`Actors::write`].
 pub fn write(
     actors: &mut Actors,
     env: &Env,
