@@ -79,7 +79,7 @@ pub struct ServerState {
     pub program_descriptor: u32,
     /// The listening control socket.
     pub control_descriptor: u32,
-    /// The control client who asked for the upgrade; he waits for an answer.
+    /// The control client that asked for the upgrade and waits for an answer.
     pub client_descriptor: Option<u32>,
     /// The lock on the directory.
     pub directory_lock: u32,
