@@ -54,8 +54,7 @@ pub type JobResult = Result<Result<Committed, StanzaError>, DirectoryError>;
 
 /// A change that a request makes in one write transaction of the directory.
 pub struct Change {
-    /// The subscription that it ends: what follows the change stays behind it.
-    pub about: Option<About>,
+    about: Option<About>,
     job: Box<dyn FnOnce(&mut WriteTransaction<'_>) -> JobResult + Send>,
 }
 
@@ -63,6 +62,12 @@ impl Change {
     /// A change that is made by `job`, on the directory's writer.
     pub fn new(job: impl FnOnce(&mut WriteTransaction<'_>) -> JobResult + Send + 'static) -> Change {
         Change { about: None, job: Box::new(job) }
+    }
+
+    /// It ends this subscription: what follows the change stays behind it.
+    #[must_use]
+    pub fn ends(self, about: Option<About>) -> Change {
+        Change { about, ..self }
     }
 }
 
@@ -90,13 +95,7 @@ impl Request {
     }
 
     /// As [`commit`](Request::commit).
-    pub fn commit_change(
-        &self,
-        actors: &mut Actors,
-        env: &Env,
-        fx: &mut Effects,
-        change: Change,
-    ) -> Reply {
+    pub fn commit_change(&self, actors: &mut Actors, env: &Env, fx: &mut Effects, change: Change) -> Reply {
         let begun = self.to_begin(&actors.users);
         match begun.clone().submit(actors, env, fx, change) {
             Ok(()) => {

@@ -86,4 +86,3 @@ impl ReplyTo {
         answer::send(env, fx, &made, &self.from);
     }
 }
-

@@ -141,7 +141,8 @@ pub fn find(
 /// What the sets of an iq with this child write, wherever it is sent.
 pub fn area_of(table: &[&'static Service], element: &str, namespace: &str) -> Option<Area> {
     let mut all = table.iter().flat_map(|service| service.answers);
-    all.find(|answers| answers.element == element && answers.namespace == namespace).map(|answers| answers.writes)
+    all.find(|answers| answers.element == element && answers.namespace == namespace)
+        .map(|answers| answers.writes)
 }
 
 /// The features of an entity, sorted, each once.
