@@ -54,7 +54,8 @@ mod tests {
     fn the_address_is_escaped() {
         let mut out = Vec::new();
         write("a@x/'<", 0, &mut out);
-        let expected = "<delay xmlns='urn:xmpp:delay' from='a@x/&apos;&lt;' stamp='1970-01-01T00:00:00.000Z'/>";
+        let expected =
+            "<delay xmlns='urn:xmpp:delay' from='a@x/&apos;&lt;' stamp='1970-01-01T00:00:00.000Z'/>";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 }

@@ -121,7 +121,8 @@ fn bad(text: &'static str) -> StanzaError {
 
 /// The answer for an id or an index at which there is nothing (§2.2, §2.4).
 pub fn not_found() -> StanzaError {
-    StanzaError::from(StanzaCondition::ItemNotFound).with_text("there is no item at the beginning of this page")
+    StanzaError::from(StanzaCondition::ItemNotFound)
+        .with_text("there is no item at the beginning of this page")
 }
 
 /// A number that is not negative; more than fits is as much as fits.

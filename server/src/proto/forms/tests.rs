@@ -51,7 +51,10 @@ fn a_form_that_breaks_a_rule_of_all_forms_is_refused() {
             Ok(true),
         ),
         (
-            format!("<x xmlns='jabber:x:data' type='submit'>{}<field var='a'/><field var='a'/></x>", hidden(TYPE)),
+            format!(
+                "<x xmlns='jabber:x:data' type='submit'>{}<field var='a'/><field var='a'/></x>",
+                hidden(TYPE)
+            ),
             Err(FormError::Twice("a".into())),
         ),
         (
@@ -59,7 +62,10 @@ fn a_form_that_breaks_a_rule_of_all_forms_is_refused() {
             Err(FormError::TooLarge),
         ),
         (
-            format!("<x xmlns='jabber:x:data' type='submit'>{}<field var='a'>{many_values}</field></x>", hidden(TYPE)),
+            format!(
+                "<x xmlns='jabber:x:data' type='submit'>{}<field var='a'>{many_values}</field></x>",
+                hidden(TYPE)
+            ),
             Err(FormError::TooLarge),
         ),
     ];
@@ -101,7 +107,9 @@ fn text_has_at_most_one_value() {
 #[test]
 fn lines_stay_as_they_are() {
     let lines = |inside: &str| {
-        with(inside, |form| form.lines("f").map(|lines| lines.into_iter().map(String::from).collect::<Vec<_>>()))
+        with(inside, |form| {
+            form.lines("f").map(|lines| lines.into_iter().map(String::from).collect::<Vec<_>>())
+        })
     };
     assert_eq!(lines(""), None);
     assert_eq!(lines(&field(&[])), Some(vec![]));
@@ -123,7 +131,8 @@ fn a_boolean_has_four_spellings() {
 
 #[test]
 fn addresses_are_normalised_and_named_once() {
-    let jid = |inside: &str| with(inside, |form| form.jid("f").map(|jid| jid.map(|jid| jid.as_str().to_owned())));
+    let jid =
+        |inside: &str| with(inside, |form| form.jid("f").map(|jid| jid.map(|jid| jid.as_str().to_owned())));
     assert_eq!(jid(&field(&["Juliet@X.org/Balcony"])), Ok(Some("juliet@x.org/Balcony".into())));
     assert_eq!(jid(&field(&[""])), Ok(None));
     assert_eq!(jid(""), Ok(None));
@@ -188,7 +197,13 @@ fn a_form_is_written_as_it_was_described() {
         .title("T")
         .instructions("I")
         .field(Field::new(FieldType::Boolean, "b").label("B").flag(true))
-        .field(Field::new(FieldType::ListSingle, "l").option("One", "1").option("Two", "2").value("2").required())
+        .field(
+            Field::new(FieldType::ListSingle, "l")
+                .option("One", "1")
+                .option("Two", "2")
+                .value("2")
+                .required(),
+        )
         .into_element();
     let expected = "<x xmlns=\"jabber:x:data\" type=\"form\">\
         <field var=\"FORM_TYPE\" type=\"hidden\"><value>urn:example:form</value></field>\

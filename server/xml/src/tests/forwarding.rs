@@ -102,7 +102,8 @@ fn children_can_be_left_out() {
 fn an_attribute_of_a_child_is_found_however_it_is_written() {
     let received = "<m><x a='1'/><x b=\"a='2'\"\n a = '&lt;3'>a='4'</x><p:x xmlns:p='u' p:a='5'/><x/><x ></x><x a='/>'/></m>";
     with_stanza(HEADER, received, |stanza| {
-        let found: Vec<_> = stanza.children().map(|child| child.attribute("a").map(|a| a.into_owned())).collect();
+        let found: Vec<_> =
+            stanza.children().map(|child| child.attribute("a").map(|a| a.into_owned())).collect();
         let expected = [Some("1"), Some("<3"), None, None, None, Some("/>")];
         assert_eq!(found, expected.map(|value| value.map(str::to_owned)));
     });
