@@ -75,6 +75,16 @@ worker_metrics! {
     log_orphans "log.orphans" Counter "messages" "Messages dropped at the start because the directory does not have their accounts.";
     log_damaged "log.damaged" Counter "messages" "Messages that could not be read from the log.";
     log_compacted "log.compacted" Counter "bytes" "Bytes copied to free disk space.";
+    archive_messages "archive.messages" Counter "messages" "Copies of messages that went into an archive.";
+    archive_rows "archive.rows" Counter "rows" "Rows of the archives' index written to the directory, each of up to 64 messages.";
+    archive_cut "archive.cut" Counter "messages" "Oldest messages of accounts that had more than archive.mib_per_account.";
+    archive_deferred "archive.deferred" Counter "writes" "Writes of the index that the directory did not take at once; they are tried again.";
+    archive_refused "refused.archive" Counter "messages" "Sent messages that went on without a copy in their senders' archives, because the log took none.";
+    archive_queries "archive.queries" Counter "queries" "Queries of archives.";
+    archive_returned "archive.returned" Counter "messages" "Messages of archives given to clients that asked for them.";
+    archive_active "archive.active" Gauge "queries" "Queries of archives that are being answered.";
+    archive_time "archive.query_time" Counter "microseconds" "Time from the queries to the ends of their pages.";
+    refused_archive_queries "refused.archive_queries" Counter "queries" "Refused: archive.queries.";
     log_reopened "log.reopened" Counter "times" "Times the log was opened again after it had failed.";
     log_pauses "log.pauses" Counter "times" "Reading from a client paused because too many of its messages wait for a commit.";
     refused_offline "refused.offline" Counter "messages" "Refused: limits.offline_messages or limits.offline_bytes.";

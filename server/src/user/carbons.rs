@@ -1,11 +1,14 @@
 //! Message carbons (XEP-0280): copies of conversations to a user's other resources.
 
+use whimbrel_storage::log::Sequence;
+
 use crate::env::Env;
 use crate::proto::ns;
 use crate::proto::reply;
 use crate::stanza::{Delivery, Kind};
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
+use crate::user::archive;
 use crate::user::delivery;
 use crate::user::flow::{Class, Outgoing};
 use crate::user::inactive;
@@ -14,11 +17,28 @@ use crate::user::tables::{Flags, ResourceKey, UserKey};
 
 /// Copies what one resource sent to the others of the same user. What it sends to its own account is left to
 /// [`copy_received`], which knows which of them get the message itself.
-pub fn copy_sent(actors: &mut Actors, env: &Env, fx: &mut Effects, sender: ResourceKey, d: &Delivery<'_>) {
-    let user = actors.users.user(actors.users.resource(sender).user);
-    if user.resources.len() > 1 && *user.local != *d.to_local && d.is_copied() {
-        copy(actors, env, fx, actors.users.resource(sender).user, d, "sent", |key| key == sender);
+///
+/// `id`: by which the sender's archive knows it; the copies are stamped with it.
+pub fn copy_sent(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    sender: ResourceKey,
+    d: &Delivery<'_>,
+    id: Option<Sequence>,
+) {
+    let key = actors.users.resource(sender).user;
+    let user = actors.users.user(key);
+    if user.resources.len() <= 1 || *user.local == *d.to_local || !d.is_copied() {
+        return;
     }
+    let Some(id) = id else {
+        return copy(actors, env, fx, key, d, "sent", |key| key == sender);
+    };
+    let local = user.local.clone();
+    let mut bytes = Vec::with_capacity(d.bytes.len() + 256);
+    writer::append_child(d.bytes, &mut bytes, |out| archive::write_id(env, &local, id, out));
+    copy(actors, env, fx, key, &Delivery { bytes: &bytes, ..*d }, "sent", |key| key == sender);
 }
 
 /// Copies what was delivered to some resources to the others of the same user.

@@ -132,6 +132,7 @@ impl<D: Driver> Worker<D> {
             || !self.stalled && self.core.has_turns()
             || self.core.has_completions()
             || !fx.due_cursors.is_empty()
+            || !fx.due_room.is_empty()
             || !fx.out.is_empty()
         {
             return Some(Duration::ZERO);

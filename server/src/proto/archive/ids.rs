@@ -7,7 +7,9 @@
 
 use std::hash::Hasher as _;
 
+use ring::hmac;
 use siphasher::sip::SipHasher13;
+use whimbrel_storage::log::PeerHash;
 
 /// Rounds of the Feistel network. Four make a permutation that cannot be told from a random one; the halves are short
 /// (32 bits), so there are more.
@@ -19,21 +21,37 @@ pub const BYTES: usize = 13;
 /// RFC 4648 §6, in lower case.
 const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
-/// Turns the journal's ids into those of the wire, and back.
+/// Turns the journal's ids into those of the wire, and back, and tells peers by a number.
 #[derive(Clone, Debug)]
 pub struct ArchiveIds {
     rounds: [SipHasher13; ROUNDS],
+    peers: SipHasher13,
 }
 
 impl ArchiveIds {
     /// With a key of which nobody knows anything.
     pub fn new(key: &[u8; 16]) -> ArchiveIds {
-        let rounds = std::array::from_fn(|round| {
+        let keyed = |number: u8| {
             let mut hasher = SipHasher13::new_with_key(key);
-            hasher.write_u8(round as u8);
+            hasher.write_u8(number);
             hasher
-        });
-        ArchiveIds { rounds }
+        };
+        ArchiveIds { rounds: std::array::from_fn(|round| keyed(round as u8)), peers: keyed(u8::MAX) }
+    }
+
+    /// By which an archive finds what was exchanged with a user of this server. Two may have the same, but nobody can choose
+    /// names that have.
+    #[inline]
+    pub fn peer(&self, local: &str) -> PeerHash {
+        let mut hasher = self.peers;
+        hasher.write(local.as_bytes());
+        PeerHash((hasher.finish() as u32).max(1))
+    }
+
+    /// With the key of the server that has this secret.
+    pub fn of_server(secret: &[u8; 32]) -> ArchiveIds {
+        let key = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), b"ids of archived messages");
+        ArchiveIds::new(key.as_ref().first_chunk().expect("a digest of 32 bytes"))
     }
 
     /// The id as clients see it.
@@ -87,6 +105,14 @@ mod tests {
             assert_eq!(one.open(&text(&one, id)), Some(id));
             assert_ne!(text(&one, id), text(&other, id));
         }
+    }
+
+    #[test]
+    fn a_peer_is_told_by_a_number_that_is_never_nobodys() {
+        let ids = ArchiveIds::new(&[7; 16]);
+        assert_eq!(ids.peer("juliet"), ids.peer("juliet"));
+        assert_ne!(ids.peer("juliet"), ids.peer("romeo"));
+        assert_ne!(ids.peer(""), PeerHash::NONE);
     }
 
     #[test]

@@ -27,6 +27,7 @@ use crate::takeover::InheritedDescriptors;
 use crate::takeover::guard;
 use crate::takeover::rehearse::{Contents, Mapped, sessions_of};
 use crate::tls::Tls;
+use crate::user::archive;
 use crate::user::blocking;
 use crate::user::flow::Flow;
 use crate::user::inactive::HeldStanzas;
@@ -285,6 +286,7 @@ impl Core {
         } else {
             None
         };
+        archive::load_preferences(actors, env, fx, (account, record.local));
         let key = actors.users.insert(account, record.local, record.name, conn, || blocked);
         let resource = actors.users.resource_mut(key);
         resource.priority = record.priority;
