@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::log::{
-    AppendError, Appended, Backlog, Flags, Log, LogError, Message, Origin, Position, Sequence,
+    AppendError, Appended, Backlog, Flags, Log, LogError, Message, Origin, PeerHash, Position, Sequence,
 };
 
 use crate::env::Env;
@@ -129,7 +129,14 @@ impl CommitTracker {
         let origin = pending_ack
             .map_or_else(Origin::default, |t| Origin { stream: t.stream.0, number: t.durable_up_to });
         let appended =
-            self.log.append(&Message { actor: user, time_ms, flags: Flags::NONE, origin, payload })?;
+            self.log.append(&Message {
+                actor: user,
+                time_ms,
+                flags: Flags::NONE,
+                origin,
+                peer: PeerHash::NONE,
+                payload,
+            })?;
         metrics.log_appends.add(1);
         metrics.log_bytes.add(payload.len() as u64);
         metrics.log_pending.add(1);
