@@ -34,7 +34,7 @@ mod chunks;
 mod heads;
 mod moves;
 mod pack;
-pub mod page;
+mod page;
 pub mod query;
 pub mod readers;
 mod row;
@@ -108,11 +108,11 @@ pub struct Changes {
     pub journal: u64,
     /// Blocks that are full or were evicted, of each actor in order.
     pub rows: Vec<Row>,
-    /// Where segments begin in which messages of these rows lie.
+    /// Where the segments begin in which all of these lie.
     pub segments: Vec<Position>,
     /// Messages that compaction has moved.
     pub moves: Vec<Move>,
-    /// Where segments begin to which those were moved.
+    /// Segments before this position are gone.
     pub gone_before: Option<Position>,
 }
 
@@ -461,6 +461,6 @@ impl Reader for Archive {
     }
 
     fn fresh(&self) -> Self {
-        Self::new(self.journal, self.settings, self.tallies.clone())
+        Self { expired: self.expired, ..Self::new(self.journal, self.settings, self.tallies.clone()) }
     }
 }

@@ -25,7 +25,7 @@ pub(super) struct Resharding<'a, S> {
     pub(super) layout: &'a Layout,
     pub(super) options: &'a Options,
     /// Makes the second readers of the new logs.
-    pub(super) second: &'a (dyn Fn() -> S + Sync),
+    pub(super) second: &'a (dyn Fn(u64) -> S + Sync),
 }
 
 /// A log that is made.
@@ -86,7 +86,7 @@ impl<S: Reader> Resharding<'_, S> {
             let identity = Identity { log_id: *log_id, shard: shard as u32, shards };
             let (lock, now_ms) = (lock.clone(), unlimited.now_ms);
             let opening = Opening { shared, identity, options: &unlimited, lock, now_ms, ids_below };
-            let recovered = opening.run(Pair(Queue::default(), (self.second)()), &|_, _, _| {})?;
+            let recovered = opening.run(Pair(Queue::default(), (self.second)(*log_id)), &|_, _, _| {})?;
             let log = Log { journal: recovered.journal, readers: recovered.readers };
             new.push(Target { log, bodies: HashMap::new() });
         }

@@ -57,7 +57,7 @@ pub static SERVICE: Service = Service {
         (ns::ARCHIVE_EXTENDED, Scopes::OWN),
         (ns::STANZA_ID, Scopes::SERVER_AND_OWN),
     ],
-    tables: &[Table::Archive, Table::ArchivePreferences, Table::ArchiveStates, Table::ArchiveErased],
+    tables: &[Table::ArchivePreferences],
     lifecycle: Hooks { detached: Some(|actors, env, fx, event| paging::give_up(actors, env, fx, event.key)), ..Hooks::NONE },
     ..Service::NOTHING
 };

@@ -1,4 +1,4 @@
-use whimbrel_storage::log::{Flags, Message, Options, Origin};
+use whimbrel_storage::log::{Flags, Message, Options, Origin, PeerHash};
 
 use super::*;
 use crate::stanza::{Delivery, Kind, Traits, Type};
@@ -69,6 +69,7 @@ impl Mailbox {
             time_ms: 1,
             flags: Flags::NONE,
             origin: Origin::default(),
+            peer: PeerHash::NONE,
             payload: &payload,
         };
         self.waiting.push(self.log.append(&message).unwrap().sequence);
