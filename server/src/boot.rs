@@ -18,6 +18,7 @@
 //! | [`again`] | the same in the place of another program (live upgrade) |
 
 mod again;
+mod archives;
 mod files;
 mod footprint;
 mod sockets;
@@ -140,7 +141,9 @@ impl Server {
             footprint.holds(&directory);
         }
         let acceptor = Acceptor::new(&config.tls_settings())?;
-        let (opened, reconciled) = open_logs(&config, &directory, count, log_lock)?;
+        let tallies = archives::tallies(&directory)?;
+        let (opened, reconciled) = open_logs(&config, &directory, count, (log_lock, &tallies))?;
+        let readers = archives::readers(&config, &directory)?;
         let hasher = SeedableRandomState::random();
         let limits = throttle::Limits::of(&config.limits);
         let throttle = match takeover.as_ref().map(|takeover| &takeover.server.guesses[..]) {
@@ -306,6 +309,8 @@ impl Server {
                 begin,
                 post,
                 log,
+                tallies: tallies.clone(),
+                readers: readers.clone(),
                 wakers: wakers.clone(),
                 completions: completions[worker].clone(),
                 commands: commands[worker].clone(),

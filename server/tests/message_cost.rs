@@ -12,7 +12,7 @@ use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use foldhash::SharedSeed;
@@ -33,9 +33,11 @@ use whimbrel_server::user::jobs::{Backend, Completions, Jobs};
 use whimbrel_server::worker::Worker;
 use whimbrel_server::worker::command::CommandQueue;
 use whimbrel_server::worker::core::Core;
+use whimbrel_storage::archive::readers::{Folders, PageReader};
+use whimbrel_storage::archive::{Archive, Tallies};
 use whimbrel_storage::credentials::{Credentials, SALT_BYTES};
 use whimbrel_storage::directory::{self, Directory, Options};
-use whimbrel_storage::log::Log;
+use whimbrel_storage::log::{LogsAt, journal_folders};
 
 /// Clients; each even one writes to the one after it.
 const CLIENTS: usize = 200;
@@ -231,7 +233,13 @@ impl Bench {
         });
         directory::run_inline(&directory, job).unwrap();
         let folder = data.path().join("log");
-        let opened = Log::open_all(&folder, &config.log_options(), 1, &|_| None, &|_| {}).unwrap();
+        let tallies = Arc::new(Tallies::default());
+        let options = config.log_options();
+        let logs = LogsAt { path: &folder, options: &options, shards: 1, home: &|_| None, progress: &|_| {} };
+        let kept = config.archive_settings();
+        let opened = logs.open(None, &|journal| Archive::new(journal, kept, tallies.clone())).unwrap();
+        let folders = Folders::new(journal_folders(&folder).unwrap());
+        let reader = PageReader::new(directory.clone(), Arc::new(folders));
         let acceptor = Acceptor::new(&config.tls_settings()).unwrap();
         let hasher = SeedableRandomState::with_seed(1, const { &SharedSeed::from_u64(0x77_68_69_6d) });
         let throttle = Throttle::new(throttle::Limits::of(&config.limits), 1);
@@ -254,9 +262,9 @@ impl Bench {
             broadcast_max: BROADCAST_MAX,
         };
         let log = opened.logs.into_iter().next().unwrap();
-        let actors = Actors::new(hasher, CommitTracker::new(log, Commit::AtOnce));
+        let actors = Actors::new(hasher, CommitTracker::new(log, tallies, Commit::AtOnce));
         let completions = Arc::new(Completions::new(1024, Arc::new(Asleep)));
-        let jobs = Jobs::new(0, Backend::Inline(directory), completions);
+        let jobs = Jobs::new(0, Backend::Inline(directory, Mutex::new(reader)), completions);
         let fx = Effects::new(Links::new(post, vec![Arc::new(Asleep)]), jobs);
         let wires = Wires { input: vec![Vec::new(); CLIENTS], ..Wires::default() };
         let commands = Arc::new(CommandQueue::new(Arc::new(Asleep)));

@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use whimbrel_storage::actor::ActorId;
+use whimbrel_storage::archive::{Archive, Tallies};
 use whimbrel_storage::data::{self, Reconciled};
 use whimbrel_storage::directory::{Directory, Options};
-use whimbrel_storage::log::{self, Log, Opened, Progress};
+use whimbrel_storage::log::{self, LogsAt, Opened, Progress};
 
 use crate::clock;
 use crate::config::Config;
@@ -44,8 +45,8 @@ pub(super) fn open_logs(
     config: &Config,
     directory: &Directory,
     workers: usize,
-    lock: Option<File>,
-) -> Result<(Opened, Reconciled), BootError> {
+    (lock, tallies): (Option<File>, &Arc<Tallies>),
+) -> Result<(Opened<Archive>, Reconciled), BootError> {
     data::check_tie(&config.data, directory)?;
     let was_open = lock.is_some();
     let seed = shared::home_seed(directory);
@@ -65,7 +66,9 @@ pub(super) fn open_logs(
     };
     let path = config.data.join(data::LOG);
     let options = log::Options { now_ms: clock::unix_milliseconds(), ..config.log_options() };
-    let mut opened = Log::open_all_locked(&path, &options, workers, &home, &progress, lock)?;
+    let logs = LogsAt { path: &path, options: &options, shards: workers, home: &home, progress: &progress };
+    let settings = config.archive_settings();
+    let mut opened = logs.open(lock, &|journal| Archive::new(journal, settings, tallies.clone()))?;
     let report = &opened.report;
     for damage in &report.damage {
         tracing::error!(

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Instant;
 
+use whimbrel_storage::archive::Tallies;
+use whimbrel_storage::archive::readers::Readers;
 use whimbrel_storage::directory::Writer;
-use whimbrel_storage::log::Log;
 
 use crate::config::{Config, DriverChoice};
 use crate::env::{self, Env};
@@ -21,7 +22,7 @@ use crate::runtime::timer::Millis;
 use crate::shared::Shared;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
-use crate::user::commits::{Commit, CommitTracker};
+use crate::user::commits::{Commit, CommitTracker, Log};
 use crate::user::jobs::CryptoPool;
 use crate::user::jobs::{Backend, Completions, Jobs, Then};
 use crate::worker::Worker;
@@ -33,6 +34,8 @@ use crate::worker::upgrade::Restoring;
 pub(super) struct WorkerParts {
     pub(super) post: Post<Batch>,
     pub(super) log: Log,
+    pub(super) tallies: Arc<Tallies>,
+    pub(super) readers: Option<Arc<Readers>>,
     pub(super) wakers: Vec<Arc<dyn Wake>>,
     pub(super) completions: Arc<Completions>,
     pub(super) commands: Arc<CommandQueue>,
@@ -140,7 +143,7 @@ impl WorkerThread {
         for listener in self.plain.into_iter().chain(self.direct) {
             driver.listen(listener)?;
         }
-        let backend = Backend::Threads { writer: parts.writer, crypto: parts.crypto };
+        let backend = Backend::Threads { writer: parts.writer, crypto: parts.crypto, readers: parts.readers };
         let env = Env {
             shared: self.shared,
             config: self.config,
@@ -149,7 +152,10 @@ impl WorkerThread {
             time_at_start: None,
             broadcast_max: env::BROADCAST_MAX,
         };
-        let actors = Actors::new(env.shared.hasher.clone(), CommitTracker::new(parts.log, Commit::ByThread));
+        let actors = Actors::new(
+            env.shared.hasher.clone(),
+            CommitTracker::new(parts.log, parts.tallies, Commit::ByThread),
+        );
         let jobs = Jobs::new(env.worker, backend, parts.completions);
         let fx = Effects::new(Links::new(parts.post, parts.wakers), jobs);
         let mut worker = Worker::new(driver, Core::new(actors, env, fx, tls_listeners), parts.commands);

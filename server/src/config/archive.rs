@@ -22,7 +22,14 @@ pub struct ArchiveConfig {
 
 impl Default for ArchiveConfig {
     fn default() -> Self {
-        ArchiveConfig { enabled: true, days: 30, mib_per_account: 1024, readers: 2, queries: 1000, memory_mib: 16 }
+        ArchiveConfig {
+            enabled: true,
+            days: 30,
+            mib_per_account: 1024,
+            readers: 2,
+            queries: 1000,
+            memory_mib: 16,
+        }
     }
 }
 

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex};
 
 use crossbeam::queue::ArrayQueue;
 use slab::Slab;
-use whimbrel_storage::archive::{Page, PageReader, Query, QueryError, Readers};
+use whimbrel_storage::archive::query::{Page, Query, QueryError};
+use whimbrel_storage::archive::readers::{PageReader, Readers};
 use whimbrel_storage::directory::{self, Directory, DirectoryError, Writer};
 
 use crate::effects::Effects;
@@ -125,6 +126,7 @@ pub struct Stepped<S> {
     writes: Mutex<VecDeque<(u64, directory::Job<Then<S>>)>>,
     hashes: Mutex<VecDeque<(usize, CryptoJob<S>)>>,
     looks: Mutex<VecDeque<(usize, Query, GoOn<S>)>>,
+    reader: Mutex<PageReader>,
     limit: usize,
 }
 
@@ -132,16 +134,23 @@ pub struct Stepped<S> {
 pub type GoOn<S> = Box<dyn FnOnce(Result<Page, QueryError>) -> Then<S> + Send>;
 
 impl<S: 'static> Stepped<S> {
-    /// Queues for writes, hashes and pages of archives, with room for `limit` jobs each.
-    pub fn new(limit: usize) -> Stepped<S> {
-        Stepped { writes: Mutex::default(), hashes: Mutex::default(), looks: Mutex::default(), limit }
+    /// Queues for writes, hashes and pages of archives, which `reader` reads, with room for `limit` jobs each.
+    pub fn new(limit: usize, reader: PageReader) -> Stepped<S> {
+        Stepped {
+            writes: Mutex::default(),
+            hashes: Mutex::default(),
+            looks: Mutex::default(),
+            reader: Mutex::new(reader),
+            limit,
+        }
     }
 
     /// Reads the page that was asked for first and delivers it. `false`: there is none.
-    pub fn run_look(&self, reader: &mut PageReader, completions: &[Arc<Completions<S>>]) -> bool {
+    pub fn run_look(&self, completions: &[Arc<Completions<S>>]) -> bool {
         let next = self.looks.lock().expect("nothing panics while it holds this lock").pop_front();
         let Some((worker, query, go_on)) = next else { return false };
-        completions[worker].deliver(Done::Found(go_on(reader.page(&query))));
+        let page = self.reader.lock().expect("nothing panics while it holds this lock").page(&query);
+        completions[worker].deliver(Done::Found(go_on(page)));
         true
     }
 

@@ -102,10 +102,22 @@ mod tests {
             ("stanza-id", "urn:xmpp:sid:0", Traits::default()),
             ("sent", "urn:xmpp:carbons:2", Traits::CARBON),
             ("received", "urn:xmpp:carbons:2", Traits::CARBON),
-            ("received", "urn:xmpp:receipts", Traits::CONVERSATION.and(Traits::CONTENT).and(Traits::ARCHIVED)),
+            (
+                "received",
+                "urn:xmpp:receipts",
+                Traits::CONVERSATION.and(Traits::CONTENT).and(Traits::ARCHIVED),
+            ),
             ("request", "urn:xmpp:receipts", Traits::CONVERSATION.and(Traits::CONTENT)),
-            ("replace", "urn:xmpp:message-correct:0", Traits::CONVERSATION.and(Traits::CONTENT).and(Traits::ARCHIVED)),
-            ("displayed", "urn:xmpp:chat-markers:0", Traits::CONVERSATION.and(Traits::CONTENT).and(Traits::ARCHIVED)),
+            (
+                "replace",
+                "urn:xmpp:message-correct:0",
+                Traits::CONVERSATION.and(Traits::CONTENT).and(Traits::ARCHIVED),
+            ),
+            (
+                "displayed",
+                "urn:xmpp:chat-markers:0",
+                Traits::CONVERSATION.and(Traits::CONTENT).and(Traits::ARCHIVED),
+            ),
             ("markable", "urn:xmpp:chat-markers:0", Traits::CONVERSATION.and(Traits::STATE_ONLY)),
             ("encrypted", "eu.siacs.conversations.axolotl", Traits::CONTENT.and(Traits::ARCHIVED)),
             ("reactions", "urn:xmpp:reactions:0", Traits::CONTENT.and(Traits::ARCHIVED)),
@@ -122,7 +134,9 @@ mod tests {
     #[test]
     fn hints_decide_what_is_archived() {
         let (body, hint) = (("body", "jabber:client"), "urn:xmpp:hints");
-        for (with, expected) in [("store", true), ("no-copy", true), ("no-store", false), ("no-permanent-store", false)] {
+        for (with, expected) in
+            [("store", true), ("no-copy", true), ("no-store", false), ("no-permanent-store", false)]
+        {
             assert_eq!(of([body, (with, hint)].into_iter()).has(Traits::ARCHIVED), expected, "{with}");
             assert_eq!(of([(with, hint), body].into_iter()).has(Traits::ARCHIVED), expected, "{with}");
         }

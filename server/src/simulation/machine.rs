@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use foldhash::SharedSeed;
 use foldhash::fast::SeedableRandomState;
+use whimbrel_storage::archive::readers::{Folders, PageReader};
+use whimbrel_storage::archive::{Archive, Tallies};
 use whimbrel_storage::directory::Directory;
-use whimbrel_storage::log::Log;
+use whimbrel_storage::log::{LogsAt, journal_folders};
 
 use super::Settings;
 use crate::chance::Chance;
@@ -90,7 +92,14 @@ impl Machine {
             ..config.log_options()
         };
         // The number of workers never changes.
-        let opened = Log::open_all(&config.data.join("log"), &options, count, &|_| None, &|_| {})
+        let tallies = directory.archive_segments().map_err(|error| error.to_string())?;
+        let tallies = Arc::new(Tallies::new(&tallies));
+        let path = config.data.join("log");
+        let logs =
+            LogsAt { path: &path, options: &options, shards: count, home: &|_| None, progress: &|_| {} };
+        let kept = config.archive_settings();
+        let opened = logs
+            .open(None, &|journal| Archive::new(journal, kept, tallies.clone()))
             .map_err(|error| error.to_string())?;
         if let Some(damage) = opened.report.damage.first() {
             return Err(damage.to_string());
@@ -110,7 +119,9 @@ impl Machine {
         let room = settings.jobs * count + 4096;
         let completions: Vec<Arc<Completions>> =
             wakers.iter().map(|wake| Arc::new(Completions::new(room, wake.clone()))).collect();
-        let stepped = Arc::new(Stepped::new(settings.jobs));
+        let folders = journal_folders(&path).map_err(|error| error.to_string())?;
+        let reader = PageReader::new(directory.clone(), Arc::new(Folders::new(folders)));
+        let stepped = Arc::new(Stepped::new(settings.jobs, reader));
         let posts = mailbox::grid(
             count,
             config.limits.mailbox_parcels as usize,
@@ -134,7 +145,8 @@ impl Machine {
                     time_at_start: Some(TIME_AT_START_MS),
                     broadcast_max: 2,
                 };
-                let actors = Actors::new(shared.hasher.clone(), CommitTracker::new(log, commit));
+                let actors =
+                    Actors::new(shared.hasher.clone(), CommitTracker::new(log, tallies.clone(), commit));
                 let jobs = Jobs::new(worker, backend, completions[worker].clone());
                 let fx = Effects::new(Links::new(post, wakers.clone()), jobs);
                 Worker::new(

@@ -14,6 +14,7 @@ use crate::user::flow::{Class, Outgoing};
 use crate::user::inactive;
 use crate::user::room::{self, Room};
 use crate::user::tables::{Flags, ResourceKey, UserKey};
+use crate::xml::writer;
 
 /// Copies what one resource sent to the others of the same user. What it sends to its own account is left to
 /// [`copy_received`], which knows which of them get the message itself.

@@ -197,7 +197,12 @@ fn write(
 ///
 /// # Errors
 /// The log takes none.
-pub fn keep_sent(actors: &mut Actors, env: &Env, copy: ActorCopy, d: &Delivery<'_>) -> Result<Sequence, StanzaError> {
+pub fn keep_sent(
+    actors: &mut Actors,
+    env: &Env,
+    copy: ActorCopy,
+    d: &Delivery<'_>,
+) -> Result<Sequence, StanzaError> {
     match write(actors, env, d, (copy, None)).recipient {
         Ok(appended) => Ok(appended.sequence),
         Err(error) => Err(refusal(&mut actors.commits, env, error)),

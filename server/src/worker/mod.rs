@@ -181,7 +181,10 @@ impl<D: Driver> Worker<D> {
         let mut park = None;
         while let Some(command) = self.commands.take() {
             match command {
-                Command::Hold(hold) => self.driver.hold(hold),
+                Command::Hold(hold) => {
+                    self.driver.hold(hold);
+                    core.hold_waiting(hold);
+                }
                 Command::Quiescence(reply) => self.quiescence = Some(reply),
                 Command::Suspend(order) => park = Some(order),
                 other => core.execute(other),

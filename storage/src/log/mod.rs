@@ -306,6 +306,12 @@ impl<S: Reader> Log<S> {
         self.readers.0.waiting(actor)
     }
 
+    /// Whether this message waits for an actor. Does not touch the disk.
+    #[must_use]
+    pub fn is_waiting(&self, actor: ActorId, sequence: Sequence) -> bool {
+        self.readers.0.has(actor, sequence)
+    }
+
     /// Actors for whom something waits, in no order.
     pub fn actors(&self) -> impl ExactSizeIterator<Item = ActorId> + '_ {
         self.readers.0.actors()

@@ -127,7 +127,9 @@ mod tests {
     fn what_was_never_given_is_no_id() {
         let ids = ArchiveIds::new(&[7; 16]);
         let good = text(&ids, 5);
-        for bad in ["", "x", &good[1..], &format!("{good}a"), &good.to_uppercase(), "zzzzzzzzzzzzz", "aaaaaaaaaaaa1"] {
+        for bad in
+            ["", "x", &good[1..], &format!("{good}a"), &good.to_uppercase(), "zzzzzzzzzzzzz", "aaaaaaaaaaaa1"]
+        {
             assert_eq!(ids.open(bad), None, "{bad}");
         }
     }

@@ -117,6 +117,9 @@ mod tests {
         assert_eq!(metadata(None).elements().count(), 0);
         let bounds = metadata(Some([("a".into(), 0), ("b".into(), 1500)]));
         let end = bounds.find("end", "urn:xmpp:mam:2").unwrap();
-        assert_eq!((end.attribute("id"), end.attribute("timestamp")), (Some("b"), Some("1970-01-01T00:00:01.500Z")));
+        assert_eq!(
+            (end.attribute("id"), end.attribute("timestamp")),
+            (Some("b"), Some("1970-01-01T00:00:01.500Z"))
+        );
     }
 }

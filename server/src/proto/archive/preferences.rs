@@ -18,8 +18,11 @@ use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::proto::ns;
 use crate::xml::Element;
 
-const DEFAULTS: [(&str, ArchiveDefault); 3] =
-    [("always", ArchiveDefault::Always), ("never", ArchiveDefault::Never), ("roster", ArchiveDefault::Roster)];
+const DEFAULTS: [(&str, ArchiveDefault); 3] = [
+    ("always", ArchiveDefault::Always),
+    ("never", ArchiveDefault::Never),
+    ("roster", ArchiveDefault::Roster),
+];
 
 /// Reads `<prefs/>`. `jids_max`: how many addresses both lists may have together.
 ///
@@ -43,9 +46,8 @@ fn list(prefs: &Element, name: &str) -> Result<Vec<String>, StanzaError> {
     let Some(list) = prefs.find(name, ns::ARCHIVE) else { return Ok(Vec::new()) };
     let jids = list.elements().filter(|child| child.is("jid", ns::ARCHIVE));
     let jids = jids.map(|jid| Jid::parse(jid.content().trim()).map(|jid| jid.as_str().to_owned()));
-    let mut jids = jids
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|_| StanzaError::from(StanzaCondition::JidMalformed))?;
+    let mut jids =
+        jids.collect::<Result<Vec<_>, _>>().map_err(|_| StanzaError::from(StanzaCondition::JidMalformed))?;
     jids.sort_unstable();
     jids.dedup();
     Ok(jids)
@@ -95,7 +97,10 @@ mod tests {
     fn preferences_read_as_they_are_written() {
         let text = "<always><jid>Romeo@x</jid><jid>a@x</jid></always><never><jid>b@x/r</jid></never>";
         let read = parse(text, "roster").unwrap();
-        assert_eq!((read.default, &*read.always), (ArchiveDefault::Roster, &["a@x".into(), "romeo@x".into()][..]));
+        assert_eq!(
+            (read.default, &*read.always),
+            (ArchiveDefault::Roster, &["a@x".into(), "romeo@x".into()][..])
+        );
         let again = super::read(&to_element(&read), 3).map_err(|error| error.condition);
         assert_eq!(again, Ok(read));
     }
@@ -105,13 +110,18 @@ mod tests {
         let four = "<jid>a@x</jid><jid>b@x</jid><jid>c@x</jid><jid>d@x</jid>";
         assert_eq!(parse("", "perhaps"), Err(StanzaCondition::BadRequest));
         assert_eq!(parse("<never><jid>@</jid></never>", "never"), Err(StanzaCondition::JidMalformed));
-        assert_eq!(parse(&format!("<never>{four}</never>"), "never"), Err(StanzaCondition::ResourceConstraint));
+        assert_eq!(
+            parse(&format!("<never>{four}</never>"), "never"),
+            Err(StanzaCondition::ResourceConstraint)
+        );
     }
 
     #[test]
     fn the_more_specific_entry_decides_and_then_the_default() {
         let text = "<always><jid>a@x</jid><jid>b@x/good</jid></always><never><jid>a@x/bad</jid><jid>b@x</jid></never>";
-        for (default, contact, other) in [("always", true, true), ("never", false, false), ("roster", true, false)] {
+        for (default, contact, other) in
+            [("always", true, true), ("never", false, false), ("roster", true, false)]
+        {
             let read = super::read(
                 &Element::parse(
                     format!("<prefs xmlns='urn:xmpp:mam:2' default='{default}'>{text}</prefs>").as_bytes(),

@@ -49,13 +49,16 @@ impl Query {
     /// for a value that does not fit its field, and the errors of [`PageRequest::read`]. A page by number is
     /// `feature-not-implemented`: messages are not counted.
     pub fn read(query: &Element) -> Result<Query, StanzaError> {
-        let page = PageRequest::find(query, PAGE)?.unwrap_or(PageRequest { max: PAGE.default, start: Start::First });
+        let page =
+            PageRequest::find(query, PAGE)?.unwrap_or(PageRequest { max: PAGE.default, start: Start::First });
         if matches!(page.start, Start::Index(_)) {
             return Err(not_implemented("a page cannot be asked for by number"));
         }
         let query_id = query.attribute("queryid").map(str::to_owned);
         if query_id.as_ref().is_some_and(|id| id.len() > QUERY_ID_BYTES_MAX) {
-            return Err(StanzaError::from(StanzaCondition::NotAcceptable).with_text("the queryid is too long"));
+            return Err(
+                StanzaError::from(StanzaCondition::NotAcceptable).with_text("the queryid is too long")
+            );
         }
         let mut read = Query {
             query_id,
@@ -102,9 +105,9 @@ impl Query {
             (FieldType::TextSingle, "after-id"),
             (FieldType::ListMulti, "ids"),
         ];
-        let form = fields.into_iter().fold(Form::to_fill_in(ns::ARCHIVE), |form, (typ, name)| {
-            form.field(Field::new(typ, name))
-        });
+        let form = fields
+            .into_iter()
+            .fold(Form::to_fill_in(ns::ARCHIVE), |form, (typ, name)| form.field(Field::new(typ, name)));
         Element::new("query", ns::ARCHIVE).child(form.into_element())
     }
 }
@@ -188,7 +191,9 @@ mod tests {
 
     #[test]
     fn a_page_may_be_asked_for_in_reverse() {
-        let query = read("<set xmlns='http://jabber.org/protocol/rsm'><max>7</max><before/></set><flip-page/>").unwrap();
+        let query =
+            read("<set xmlns='http://jabber.org/protocol/rsm'><max>7</max><before/></set><flip-page/>")
+                .unwrap();
         assert_eq!((query.page, query.is_flipped), (PageRequest { max: 7, start: Start::Last }, true));
     }
 }

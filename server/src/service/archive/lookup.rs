@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use whimbrel_storage::actor::ActorId;
-use whimbrel_storage::archive::{self, Order, Predicate, STEP_BYTES, Snapshot};
+use whimbrel_storage::archive::Snapshot;
+use whimbrel_storage::archive::query::{self as archive, Order, Predicate, STEP_BYTES};
 use whimbrel_storage::jid::Jid;
 use whimbrel_storage::log::Sequence;
 

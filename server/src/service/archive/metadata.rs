@@ -1,6 +1,6 @@
 //! The bounds of an archive (XEP-0313 §6).
 
-use whimbrel_storage::archive::{Order, Page, Query, QueryError};
+use whimbrel_storage::archive::query::{Order, Page, Query, QueryError};
 use whimbrel_storage::log::Sequence;
 
 use super::lookup;

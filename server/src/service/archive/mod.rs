@@ -58,7 +58,10 @@ pub static SERVICE: Service = Service {
         (ns::STANZA_ID, Scopes::SERVER_AND_OWN),
     ],
     tables: &[Table::ArchivePreferences],
-    lifecycle: Hooks { detached: Some(|actors, env, fx, event| paging::give_up(actors, env, fx, event.key)), ..Hooks::NONE },
+    lifecycle: Hooks {
+        detached: Some(|actors, env, fx, event| paging::give_up(actors, env, fx, event.key)),
+        ..Hooks::NONE
+    },
     ..Service::NOTHING
 };
 
@@ -92,7 +95,8 @@ fn prefs(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) ->
     request.commit(actors, env, fx, move |transaction| {
         transaction.set_archive_preferences(&local, &wanted)?;
         let result = Some(preferences::to_element(&wanted));
-        let told = Committed::then(move |actors, _, _| actors.archives.set_preferences(account, Some(wanted)));
+        let told =
+            Committed::then(move |actors, _, _| actors.archives.set_preferences(account, Some(wanted)));
         Ok(Ok(Committed { result, ..told }))
     })
 }

@@ -14,7 +14,7 @@
 //! it once more.
 
 use whimbrel_storage::actor::ActorId;
-use whimbrel_storage::archive::{End, Found, Order, Page, Query, QueryError, STEP_BYTES};
+use whimbrel_storage::archive::query::{End, Found, Order, Page, Query, QueryError, STEP_BYTES};
 use whimbrel_storage::log::Sequence;
 
 use super::{lookup, metadata};
@@ -208,7 +208,9 @@ impl Paging {
 
     /// It is known which messages the page has: they are given in their order.
     fn located(mut self, actors: &mut Actors, env: &Env, fx: &mut Effects) {
-        let Stage::Locating { kept, bytes } = std::mem::replace(&mut self.stage, Stage::Giving) else { return };
+        let Stage::Locating { kept, bytes } = std::mem::replace(&mut self.stage, Stage::Giving) else {
+            return;
+        };
         if bytes <= STEP_BYTES {
             for page in kept.iter().rev() {
                 self.give(actors, env, fx, page, page.messages.iter().rev());

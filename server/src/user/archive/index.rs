@@ -26,7 +26,8 @@ pub fn hand_over(actors: &mut Actors, env: &Env, fx: &mut Effects) {
         Ok(then)
     });
     let on_failure = again.clone();
-    let failed = Box::new(move |actors: &mut Actors, env: &Env, _: &mut Effects, _| failed(actors, env, &on_failure));
+    let failed =
+        Box::new(move |actors: &mut Actors, env: &Env, _: &mut Effects, _| failed(actors, env, &on_failure));
     if !actors.submit(fx, job, failed) {
         self::failed(actors, env, &again);
     }

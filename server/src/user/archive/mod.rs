@@ -109,11 +109,14 @@ pub fn recipient_copy(
         return ActorCopy::queued(account);
     }
     let from = address::local_of(d.from);
-    let peer = Peer { local: from, resource: address::local_and_resource(d.from).map(|(_, resource)| resource) };
+    let peer =
+        Peer { local: from, resource: address::local_and_resource(d.from).map(|(_, resource)| resource) };
     let is_wanted = match user {
-        Some(_) => actors.archives.preferences.get(&account).is_none_or(|preferences| {
-            wants(env, fx, preferences, d.to_local, &peer)
-        }),
+        Some(_) => actors
+            .archives
+            .preferences
+            .get(&account)
+            .is_none_or(|preferences| wants(env, fx, preferences, d.to_local, &peer)),
         None => {
             fx.work.add(work::LOOK);
             match env.shared.directory.archive_preferences(account) {

@@ -65,5 +65,9 @@ fn figures() {
         }
     }
     let seconds = begun.elapsed().as_secs_f64();
-    println!("paged {read} messages in {pages} pages of 50: {:.0} a second, {:.2} reads a page", read as f64 / seconds, reads as f64 / pages as f64);
+    println!(
+        "paged {read} messages in {pages} pages of 50: {:.0} a second, {:.2} reads a page",
+        read as f64 / seconds,
+        reads as f64 / pages as f64
+    );
 }
