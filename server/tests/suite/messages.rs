@@ -165,8 +165,8 @@ fn forged_stanza_ids_are_taken_out_and_all_others_arrive() {
     ];
     on_each_driver(|server| {
         server.accounts(&["juliet", "romeo"]);
-        let mut juliet = server.online("juliet", "balcony");
-        let mut garden = server.online("juliet", "garden");
+        let mut juliet = server.login("juliet", "balcony");
+        let mut garden = server.login("juliet", "garden");
         garden.ask("set", None, "<enable xmlns='urn:xmpp:carbons:2'/>");
         let mut romeo = server.login("romeo", "orchard");
         for (payload, stays) in &table {

@@ -306,7 +306,7 @@ pub(super) fn round_trip(element: &Element) {
     }
     let mut longer = Vec::new();
     writer::append_child(&element.to_bytes(), &mut longer, |out| {
-        out.extend_from_slice(b"<last xmlns='urn:last'/>")
+        out.extend_from_slice(b"<last xmlns='urn:last'/>");
     });
     let expected = element.clone().child(Element::new("last", "urn:last"));
     assert_eq!(Element::parse(&longer).as_ref(), Ok(&expected), "{}", String::from_utf8_lossy(&longer));
