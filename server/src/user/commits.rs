@@ -128,15 +128,14 @@ impl CommitTracker {
     ) -> Result<Appended, AppendError> {
         let origin = pending_ack
             .map_or_else(Origin::default, |t| Origin { stream: t.stream.0, number: t.durable_up_to });
-        let appended =
-            self.log.append(&Message {
-                actor: user,
-                time_ms,
-                flags: Flags::NONE,
-                origin,
-                peer: PeerHash::NONE,
-                payload,
-            })?;
+        let appended = self.log.append(&Message {
+            actor: user,
+            time_ms,
+            flags: Flags::NONE,
+            origin,
+            peer: PeerHash::NONE,
+            payload,
+        })?;
         metrics.log_appends.add(1);
         metrics.log_bytes.add(payload.len() as u64);
         metrics.log_pending.add(1);

@@ -66,6 +66,9 @@ pub use tally::SegmentTally;
 /// Moves that go to the directory at once.
 const MOVES_MAX: usize = 1024;
 
+/// Blocks that wait for the directory may take so many bytes, however little open ones may.
+const SEALED_BYTES_MIN: usize = 64 << 10;
+
 /// Settings of an archive.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -226,8 +229,14 @@ impl Archive {
             return None;
         }
         let is_due = |block: &&heads::Block| block.end <= self.committed.0;
-        let rows: Vec<Row> = self.heads.sealed.iter().take(rows_max).take_while(is_due)
-            .map(|block| self.heads.row(block, self.journal)).collect();
+        let rows: Vec<Row> = self
+            .heads
+            .sealed
+            .iter()
+            .take(rows_max)
+            .take_while(is_due)
+            .map(|block| self.heads.row(block, self.journal))
+            .collect();
         self.handed = rows.len();
         let moves = self.moves.hand_out(MOVES_MAX, self.committed);
         let positions = rows.iter().flat_map(|row| row.slots.iter().map(|slot| slot.position.0));
@@ -411,7 +420,9 @@ impl Reader for Archive {
 
     fn prepare(&mut self, segment: Position) -> bool {
         match &self.preparation {
-            Some(Preparation::Known(known, _) | Preparation::Moved(known)) if *known == segment => return true,
+            Some(Preparation::Known(known, _) | Preparation::Moved(known)) if *known == segment => {
+                return true;
+            }
             Some(Preparation::Wanted(known)) if *known == segment => return false,
             _ if self.held(segment).records == 0 => return true,
             _ => {}
@@ -419,7 +430,8 @@ impl Reader for Archive {
         if self.memory.get(segment.0).records > 0 {
             // Blocks in memory move only as rows.
             let memory = &self.memory;
-            let lies_there = |block: &heads::Block| memory.segment_of(block.first_position) == Some(segment.0);
+            let lies_there =
+                |block: &heads::Block| memory.segment_of(block.first_position) == Some(segment.0);
             self.heads.seal_where(lies_there);
             return false;
         }
@@ -431,7 +443,7 @@ impl Reader for Archive {
 
     #[inline]
     fn has_room(&self) -> bool {
-        self.heads.sealed_bytes() <= self.settings.heads_bytes_max
+        self.heads.sealed_bytes() <= self.settings.heads_bytes_max.max(SEALED_BYTES_MIN)
     }
 
     fn wants_purges(&self) -> bool {

@@ -43,14 +43,16 @@ pub(super) fn answer(
     let state = view.state(query.actor)?;
     let mut page = Page { total: state.messages, ..Page::default() };
     if state.is_purged {
-        page.end = query.must_exist.first().or(query.ids.first()).map_or(End::Complete, |id| End::NotFound(*id));
+        page.end =
+            query.must_exist.first().or(query.ids.first()).map_or(End::Complete, |id| End::NotFound(*id));
         return Ok(page);
     }
     // What the directory has by now is read from there.
     let memory = query.snapshot.slots.iter().filter(|slot| slot.id > state.last).copied();
     let memory: Vec<Slot> = memory.collect();
     let range = query.range(state.first_kept);
-    page.reached = if query.order == Order::Forwards { Sequence(range.0.0.saturating_sub(1)) } else { range.1 };
+    page.reached =
+        if query.order == Order::Forwards { Sequence(range.0.0.saturating_sub(1)) } else { range.1 };
     let kept = (state.first_kept.max(query.not_before), Sequence::MAX);
     for id in query.must_exist.iter().chain(&query.ids) {
         if !exists(view, query, &memory, kept, *id)? {
@@ -58,7 +60,13 @@ pub(super) fn answer(
             return Ok(page);
         }
     }
-    let mut candidates = Candidates { view, query, range, blocks: Blocks::new(view, query, &memory, range)?, cost: Cost::default() };
+    let mut candidates = Candidates {
+        view,
+        query,
+        range,
+        blocks: Blocks::new(view, query, &memory, range)?,
+        cost: Cost::default(),
+    };
     let mut ready = Vec::new().into_iter().peekable();
     fill(&mut candidates, &mut ready, source, &mut page)?;
     page.cost.rows = candidates.cost.rows;
@@ -87,8 +95,14 @@ fn exists(
 
 /// Blocks of messages in the order of a query.
 enum Blocks<'t> {
-    Forwards { rows: Box<dyn Iterator<Item = Result<RowView<'t>, DirectoryError>> + 't>, memory: Option<Vec<Slot>> },
-    Backwards { memory: Option<Vec<Slot>>, rows: Box<dyn Iterator<Item = Result<RowView<'t>, DirectoryError>> + 't> },
+    Forwards {
+        rows: Box<dyn Iterator<Item = Result<RowView<'t>, DirectoryError>> + 't>,
+        memory: Option<Vec<Slot>>,
+    },
+    Backwards {
+        memory: Option<Vec<Slot>>,
+        rows: Box<dyn Iterator<Item = Result<RowView<'t>, DirectoryError>> + 't>,
+    },
 }
 
 impl<'t> Blocks<'t> {
@@ -292,7 +306,14 @@ impl Texts {
     }
 
     /// Puts a message into the page, if it is asked for.
-    fn take(&self, at: usize, candidate: &Candidate, query: &Query, erased: Option<&Erased>, page: &mut Page) {
+    fn take(
+        &self,
+        at: usize,
+        candidate: &Candidate,
+        query: &Query,
+        erased: Option<&Erased>,
+        page: &mut Page,
+    ) {
         let Slot { id, peer, .. } = candidate.slot;
         page.reached = id;
         if let Some(erased) = erased {
@@ -334,7 +355,8 @@ fn runs(
     batch: &[Candidate],
     erased: &HashMap<Sequence, Erased>,
 ) -> Result<Vec<Run>, LogError> {
-    let mut order: Vec<usize> = (0..batch.len()).filter(|at| !erased.contains_key(&batch[*at].slot.id)).collect();
+    let mut order: Vec<usize> =
+        (0..batch.len()).filter(|at| !erased.contains_key(&batch[*at].slot.id)).collect();
     order.sort_unstable_by_key(|at| (batch[*at].journal, batch[*at].slot.position));
     let mut runs: Vec<Run> = Vec::new();
     for at in order {

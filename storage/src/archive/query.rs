@@ -104,7 +104,11 @@ impl Query {
         } else {
             Sequence(Sequence::at(self.until_ms + 1).0 - 1)
         };
-        let before = if self.before == Sequence::MAX { Sequence::MAX } else { Sequence(self.before.0.saturating_sub(1)) };
+        let before = if self.before == Sequence::MAX {
+            Sequence::MAX
+        } else {
+            Sequence(self.before.0.saturating_sub(1))
+        };
         (lowest.into_iter().fold(first_kept, Sequence::max), until.min(before))
     }
 }

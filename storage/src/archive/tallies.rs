@@ -90,6 +90,9 @@ impl Tallies {
     #[must_use]
     pub fn total(&self) -> SegmentTally {
         let journals = self.journals();
-        journals.values().flat_map(BTreeMap::values).fold(SegmentTally::default(), |all, tally| all.and(*tally))
+        journals
+            .values()
+            .flat_map(BTreeMap::values)
+            .fold(SegmentTally::default(), |all, tally| all.and(*tally))
     }
 }

@@ -201,7 +201,11 @@ pub fn forget_log(directory: &Directory) -> Result<(), DataError> {
     Ok(run_inline(directory, Box::new(move |transaction| transaction.set_data_set(id, false)))?)
 }
 
-fn drop_orphans<S: Reader>(directory: &Directory, logs: &mut [Log<S>], ever: u64) -> Result<Reconciled, DataError> {
+fn drop_orphans<S: Reader>(
+    directory: &Directory,
+    logs: &mut [Log<S>],
+    ever: u64,
+) -> Result<Reconciled, DataError> {
     let mut gone: HashSet<ActorId> = logs.iter().flat_map(Log::actors).collect();
     if gone.is_empty() {
         return Ok(Reconciled::default());

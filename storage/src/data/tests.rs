@@ -56,7 +56,8 @@ impl Served {
             time_ms: 1,
             flags: Flags::NONE,
             origin: Origin::default(),
-            peer: PeerHash::NONE, payload: b"private",
+            peer: PeerHash::NONE,
+            payload: b"private",
         };
         self.opened.logs[0].append(&message).expect("there is room");
         self.opened.logs[0].commit_now().expect("it is committed");

@@ -71,8 +71,8 @@ pub(crate) use error::whose;
 pub use accounts::{CredentialsStamp, Looks};
 pub use activity::LastActivity;
 pub use archive::{
-    Applied, ArchiveDefault, ArchivePreferences, ArchiveState, ArchiveView, Erased, PREFERENCES_JIDS_MAX, RowView,
-    Shares, Sweep, Swept, TOMBSTONE_BYTES_MAX,
+    Applied, ArchiveDefault, ArchivePreferences, ArchiveState, ArchiveView, Erased, PREFERENCES_JIDS_MAX,
+    RowView, Shares, Sweep, Swept, TOMBSTONE_BYTES_MAX,
 };
 pub use error::DirectoryError;
 pub use import::{ImportEvent, Imported, NewAccount};

@@ -83,6 +83,7 @@ impl Table {
 
     /// The tables whose keys begin with an actor too, and from which it is removed in small steps: it may have millions of
     /// messages.
+    #[cfg(test)]
     pub(super) const SWEPT: [Self; 3] = [Self::Archive, Self::ArchiveStates, Self::ArchiveErased];
 
     pub(super) fn name(self) -> &'static str {

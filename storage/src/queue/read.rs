@@ -78,7 +78,9 @@ impl Queue {
         journal: &'a Journal,
         entry: &Entry<'_>,
     ) -> Result<Record<'a>, Damage> {
-        let Entry { actor, sequence, position, bytes, what: What::Reference { time_ms, flags, peer }, .. } = *entry
+        let Entry {
+            actor, sequence, position, bytes, what: What::Reference { time_ms, flags, peer }, ..
+        } = *entry
         else {
             return Err(journal.lost(entry.position, entry.bytes, "no reference"));
         };

@@ -1,6 +1,5 @@
 //! What the archive promises.
 
-
 mod disk;
 mod follow;
 mod pages;
@@ -181,7 +180,8 @@ impl House {
     fn texts(&self, query: Query) -> Vec<String> {
         let mut texts = Vec::new();
         for page in self.pages(query) {
-            let found = page.messages.iter().map(|found| String::from_utf8_lossy(page.text(found)).into_owned());
+            let found =
+                page.messages.iter().map(|found| String::from_utf8_lossy(page.text(found)).into_owned());
             texts.extend(found);
         }
         texts

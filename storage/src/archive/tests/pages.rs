@@ -47,9 +47,17 @@ fn pages_go_forwards_and_backwards_and_say_whether_there_is_more() {
     let page = house.page(&Query { before: given[20], ..last.clone() });
     assert_eq!((numbers(&page), page.end), ((0..20).rev().collect(), End::Complete));
     let page = house.page(&Query { after: given[190], messages_max: 9, ..all.clone() });
-    assert_eq!((numbers(&page), page.end), ((191..200).collect(), End::Complete), "exactly as many as there are");
+    assert_eq!(
+        (numbers(&page), page.end),
+        ((191..200).collect(), End::Complete),
+        "exactly as many as there are"
+    );
     for (max, end) in [(0, End::Full), (200, End::Complete), (199, End::Full)] {
-        assert_eq!(house.page(&Query { messages_max: max, bytes_max: 1 << 20, ..all.clone() }).end, end, "{max}");
+        assert_eq!(
+            house.page(&Query { messages_max: max, bytes_max: 1 << 20, ..all.clone() }).end,
+            end,
+            "{max}"
+        );
     }
     assert_eq!(house.page(&Query { messages_max: 0, after: given[199], ..all }).end, End::Complete);
 }
@@ -62,8 +70,14 @@ fn ranges_of_ids_and_times_are_what_they_say() {
     assert_eq!(numbers(&house.page(&between)), (11..20).collect::<Vec<_>>());
     let times = Query { from_ms: given[100].time_ms(), until_ms: given[110].time_ms(), ..all.clone() };
     assert_eq!(numbers(&house.page(&times)), (100..=110).collect::<Vec<_>>());
-    assert_eq!(numbers(&house.page(&Query { order: Order::Backwards, ..times })), (100..=110).rev().collect::<Vec<_>>());
-    assert_eq!(numbers(&house.page(&Query { not_before: given[195], ..all.clone() })), (195..200).collect::<Vec<_>>());
+    assert_eq!(
+        numbers(&house.page(&Query { order: Order::Backwards, ..times })),
+        (100..=110).rev().collect::<Vec<_>>()
+    );
+    assert_eq!(
+        numbers(&house.page(&Query { not_before: given[195], ..all.clone() })),
+        (195..200).collect::<Vec<_>>()
+    );
     let nothing = Query { after: given[20], before: given[20], ..all };
     assert_eq!(house.page(&nothing).messages.len(), 0);
 }

@@ -39,7 +39,8 @@ fn queries_are_answered_while_the_log_is_written_to() {
         assert!(ids(&page).is_sorted_by(|a, b| a > b));
         assert_eq!((page.cost.gone, page.cost.damaged), (0, 0));
         // Messages that came after the snapshot may be there if rows had them by then; none before is missing.
-        let newest: u64 = String::from_utf8_lossy(page.text(&page.messages[0])).split(' ').next().unwrap().parse().unwrap();
+        let newest: u64 =
+            String::from_utf8_lossy(page.text(&page.messages[0])).split(' ').next().unwrap().parse().unwrap();
         assert!(newest >= number);
     }
     let metrics = readers.metrics();

@@ -3,10 +3,10 @@
 
 use std::ops::Bound;
 
+use super::super::WriteTransaction;
 use super::super::codec::{Decoder, Encoder};
 use super::super::error::DirectoryError;
 use super::super::tables::{Table, View, damaged};
-use super::super::WriteTransaction;
 use super::{key, numbers_of};
 use crate::actor::ActorId;
 use crate::log::Sequence;

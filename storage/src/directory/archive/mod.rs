@@ -142,8 +142,7 @@ fn encode_row(key: &[u8], row: &Row) -> Vec<u8> {
 
 fn decode_tally(key: &[u8], value: &[u8]) -> Result<SegmentTally, &'static str> {
     let mut fields = Decoder::open(key, value)?;
-    let tally =
-        SegmentTally { records: fields.number()?, bytes: fields.number()?, newest: fields.number()? };
+    let tally = SegmentTally { records: fields.number()?, bytes: fields.number()?, newest: fields.number()? };
     fields.close()?;
     Ok(tally)
 }

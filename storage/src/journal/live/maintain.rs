@@ -358,9 +358,7 @@ impl Copied {
                 let message = Message { actor, time_ms, flags, origin, peer, payload };
                 journal.write_text(self.head, &message, self.previous)
             }
-            CopiedContent::Reference { time_ms, peer } => {
-                journal.write_reference(self.head, *time_ms, *peer)
-            }
+            CopiedContent::Reference { time_ms, peer } => journal.write_reference(self.head, *time_ms, *peer),
         }
     }
 }

@@ -21,8 +21,15 @@ fn small(closes: bool) -> tempfile::TempDir {
         let (user, origin) = (ActorId::user(1), Origin { stream: 1, number });
         // Without padding, which nothing covers and nothing reads.
         let payload = [number as u8; 24];
-        log.append(&Message { actor: user, time_ms: 1, flags: Flags::NONE, origin, peer: PeerHash::NONE, payload: &payload })
-            .unwrap();
+        log.append(&Message {
+            actor: user,
+            time_ms: 1,
+            flags: Flags::NONE,
+            origin,
+            peer: PeerHash::NONE,
+            payload: &payload,
+        })
+        .unwrap();
         log.commit_now().unwrap();
     }
     if closes {

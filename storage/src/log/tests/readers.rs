@@ -71,7 +71,14 @@ fn open(path: &Path) -> Log<Follower> {
 
 fn put<S: Reader>(log: &mut Log<S>, user: u64, payload: &str) -> Sequence {
     let (actor, origin) = (ActorId::user(user), Origin::default());
-    let message = Message { actor, time_ms: 1_000, flags: Flags::NONE, origin, peer: PeerHash::NONE, payload: payload.as_bytes() };
+    let message = Message {
+        actor,
+        time_ms: 1_000,
+        flags: Flags::NONE,
+        origin,
+        peer: PeerHash::NONE,
+        payload: payload.as_bytes(),
+    };
     log.append(&message).expect("there is room").sequence
 }
 

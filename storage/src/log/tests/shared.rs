@@ -13,11 +13,7 @@ fn actors(numbers: &[u64]) -> Vec<ActorCopy> {
 }
 
 fn body(text: &str) -> Body<'_> {
-    Body {
-        time_ms: 1_000,
-        origin: Origin { stream: 3, number: 4 },
-        payload: text.as_bytes(),
-    }
+    Body { time_ms: 1_000, origin: Origin { stream: 3, number: 4 }, payload: text.as_bytes() }
 }
 
 /// Appends a text for users, all of whom get it. Returns its id.

@@ -15,7 +15,8 @@ use crate::journal::format::record::Kind;
 use crate::journal::open::scan::Walk;
 use crate::log::opening::{Place, open_with};
 use crate::log::{
-    ActorCopy, AppendError, Appended, Body, Durability, Flags, Log, LogError, Message, Options, Origin, PeerHash, Sequence,
+    ActorCopy, AppendError, Appended, Body, Durability, Flags, Log, LogError, Message, Options, Origin,
+    PeerHash, Sequence,
 };
 
 const ROOT: &str = "/log";
@@ -222,10 +223,8 @@ impl Run {
         let users: Vec<u64> =
             (first..first + count).map(|n| n % USERS * self.shards as u64 + shard as u64).collect();
         let kept = self.kept();
-        let copy = |user: &u64| ActorCopy {
-            flags: Flags(kept.flags),
-            ..ActorCopy::queued(ActorId::user(*user))
-        };
+        let copy =
+            |user: &u64| ActorCopy { flags: Flags(kept.flags), ..ActorCopy::queued(ActorId::user(*user)) };
         let actors: Vec<ActorCopy> = users.iter().map(copy).collect();
         let body = Body {
             time_ms: kept.time_ms,
@@ -252,7 +251,8 @@ impl Run {
             time_ms: kept.time_ms,
             flags: Flags(kept.flags),
             origin: Origin { stream: 7, number: kept.number },
-            peer: PeerHash::NONE, payload: &kept.payload,
+            peer: PeerHash::NONE,
+            payload: &kept.payload,
         };
         let result = self.logs[shard].append(&message);
         self.appended(shard, user, &kept, result);
