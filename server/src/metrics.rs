@@ -68,7 +68,7 @@ worker_metrics! {
     log_waiting "queue.commit.length" Gauge "messages" "Messages whose senders wait for a commit.";
     log_waiting_fullest "queue.commit.fullest" HighWater "messages" "Stanzas of the client that waits for most commits, in this round of the samples of memory.";
     log_waiting_high "queue.commit.high_water" HighWater "messages" "Most messages whose senders ever waited for a commit.";
-    settled "log.settled" Counter "messages" "Messages of which senders were told that they are safe, or need not be.";
+    settled "log.settled" Counter "messages" "Copies of messages, the recipient's and that of the sender's archive, of which senders' streams were told that they are durable, or need not be.";
     redelivered "log.delivered_later" Counter "messages" "Messages delivered out of the log, not as they came.";
     fell_behind "log.behind" Counter "times" "Resources that were left to the log because they read too slowly.";
     log_expired "log.expired" Counter "messages" "Messages dropped after limits.offline_days.";

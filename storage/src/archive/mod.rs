@@ -66,6 +66,9 @@ pub use tally::SegmentTally;
 /// Moves that go to the directory at once.
 const MOVES_MAX: usize = 1024;
 
+/// Blocks that wait for the directory may take so many bytes, however little open ones may.
+const SEALED_BYTES_MIN: usize = 64 << 10;
+
 /// Settings of an archive.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -440,7 +443,7 @@ impl Reader for Archive {
 
     #[inline]
     fn has_room(&self) -> bool {
-        self.heads.sealed_bytes() <= self.settings.heads_bytes_max
+        self.heads.sealed_bytes() <= self.settings.heads_bytes_max.max(SEALED_BYTES_MIN)
     }
 
     fn wants_purges(&self) -> bool {

@@ -99,9 +99,4 @@ impl Tally {
             self.0.pop_front();
         }
     }
-
-    /// All of it.
-    pub(super) fn total(&self) -> SegmentTally {
-        self.0.iter().fold(SegmentTally::default(), |all, (_, tally)| all.and(*tally))
-    }
 }

@@ -177,8 +177,8 @@ fn a_directory_that_stands_still_bounds_the_memory() {
             }
         }
     }
-    assert!((500..20_000).contains(&taken), "{taken}");
-    assert!(house.logs[0].second().load().memory_bytes < 200_000, "{:?}", house.logs[0].second().load());
+    assert!((450..2_000).contains(&taken), "{taken}");
+    assert!(house.logs[0].second().load().memory_bytes < 250_000, "{:?}", house.logs[0].second().load());
     let actor = ActorId::user(1);
     let message = Message {
         actor,

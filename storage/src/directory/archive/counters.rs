@@ -1,6 +1,7 @@
 //! What rows hold of each segment, as it changes within a transaction.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use super::super::WriteTransaction;
 use super::super::error::DirectoryError;
@@ -38,9 +39,9 @@ impl View<'_> {
 impl Counters {
     /// A segment of which something may be held from now on.
     pub(super) fn know(&mut self, view: View<'_>, segment: Segment) -> Result<(), DirectoryError> {
-        if !self.0.contains_key(&segment) {
+        if let Entry::Vacant(unknown) = self.0.entry(segment) {
             let found = view.archive_segment_at(segment.0, segment.1)?.filter(|(base, _)| *base == segment.1);
-            self.0.insert(segment, found.map_or_else(SegmentTally::default, |(_, tally)| tally));
+            unknown.insert(found.map_or_else(SegmentTally::default, |(_, tally)| tally));
         }
         Ok(())
     }

@@ -167,10 +167,10 @@ fn a_log_of_another_format_is_refused_and_named() {
     let (folder, first) = filled(1);
     let layout = folder.path().join("layout");
     let text = fs::read_to_string(&layout).unwrap();
-    for (format, whose) in [(1, "an earlier release"), (3, "a later release")] {
-        fs::write(&layout, text.replace("whimbrel log 2", &format!("whimbrel log {format}"))).unwrap();
+    for (format, whose) in [(2, "an earlier release"), (4, "a later release")] {
+        fs::write(&layout, text.replace("whimbrel log 3", &format!("whimbrel log {format}"))).unwrap();
         let error = Log::open_all(folder.path(), &options(), 1, &|_| Some(0), &|_| {}).unwrap_err();
-        assert!(matches!(error, LogError::UnknownFormat { known: 2, .. }), "{error}");
+        assert!(matches!(error, LogError::UnknownFormat { known: 3, .. }), "{error}");
         let said = error.to_string();
         assert!(said.contains(&format!("has format {format}")) && said.contains(whose), "{said}");
         assert!(said.contains("whimbrelctl log discard"), "{said}");

@@ -19,6 +19,7 @@ pub(super) const STEPS: &[Step<Verona>] = &[
     Step {
         what: "the log is full",
         configure: |config| {
+            config.archive.enabled = false;
             config.workers = 1;
             config.log_segment_mib = 2;
             config.log_mib_max = 16;
@@ -39,7 +40,10 @@ pub(super) const STEPS: &[Step<Verona>] = &[
     },
     Step {
         what: "most of the log is dead, and an old message waits in front of it",
-        configure: |config| config.workers = 1,
+        configure: |config| {
+            config.archive.enabled = false;
+            config.workers = 1;
+        },
         act: |stage, server| {
             let mut romeo = server.online("romeo", "orchard");
             romeo.send(&chat("juliet@localhost", 0));
