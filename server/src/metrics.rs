@@ -78,12 +78,11 @@ worker_metrics! {
     archive_messages "archive.messages" Counter "messages" "Copies of messages that went into an archive.";
     archive_rows "archive.rows" Counter "rows" "Rows of the archives' index written to the directory, each of up to 64 messages.";
     archive_cut "archive.cut" Counter "messages" "Oldest messages of accounts that had more than archive.mib_per_account.";
-    archive_deferred "archive.deferred" Counter "writes" "Writes of the index that the directory did not take at once; they are tried again.";
     archive_refused "refused.archive" Counter "messages" "Sent messages that went on without a copy in their senders' archives, because the log took none.";
     archive_queries "archive.queries" Counter "queries" "Queries of archives.";
     archive_returned "archive.returned" Counter "messages" "Messages of archives given to clients that asked for them.";
     archive_active "archive.active" Gauge "queries" "Queries of archives that are being answered.";
-    archive_time "archive.query_time" Counter "microseconds" "Time from the queries to the ends of their pages.";
+    archive_latency "archive.latency" Histogram "milliseconds" "Time from a query of an archive to the end of its page, which the client's reading decides if it is long.";
     refused_archive_queries "refused.archive_queries" Counter "queries" "Refused: archive.queries.";
     log_reopened "log.reopened" Counter "times" "Times the log was opened again after it had failed.";
     log_pauses "log.pauses" Counter "times" "Reading from a client paused because too many of its messages wait for a commit.";

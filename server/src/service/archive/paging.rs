@@ -284,7 +284,7 @@ impl Paging {
 
 fn end(actors: &mut Actors, env: &Env, fx: &mut Effects, (begun, begun_ms): (&Begun, u64), reply: Reply) {
     env.metrics().archive_active.sub(1);
-    env.metrics().archive_time.add(env.now.0.saturating_sub(begun_ms) * 1000);
+    env.metrics().archive_latency.record(env.now.0.saturating_sub(begun_ms));
     begun.send(actors, env, fx, reply);
 }
 

@@ -27,14 +27,13 @@ pub fn hand_over(actors: &mut Actors, env: &Env, fx: &mut Effects) {
     });
     let on_failure = again.clone();
     let failed =
-        Box::new(move |actors: &mut Actors, env: &Env, _: &mut Effects, _| failed(actors, env, &on_failure));
+        Box::new(move |actors: &mut Actors, _: &Env, _: &mut Effects, _| failed(actors, &on_failure));
     if !actors.submit(fx, job, failed) {
-        self::failed(actors, env, &again);
+        self::failed(actors, &again);
     }
 }
 
 /// It is tried again with the next upkeep.
-fn failed(actors: &mut Actors, env: &Env, changes: &Changes) {
-    env.metrics().archive_deferred.add(1);
+fn failed(actors: &mut Actors, changes: &Changes) {
     actors.commits.archive_mut().changes_done(changes, false);
 }

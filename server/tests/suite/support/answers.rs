@@ -1,6 +1,6 @@
 //! Reading answers, and accounts that know each other.
 
-use whimbrel_server::xml::Element;
+use whimbrel_server::xml::{Element, Node};
 use whimbrel_storage::directory::{Item, Subscription, run_inline};
 
 use super::TestServer;
@@ -56,7 +56,9 @@ pub(crate) fn befriend(server: &TestServer, one: &str, other: &str) {
 
 /// A message without the ids that the archive of `by` has given to it (XEP-0359).
 pub(crate) fn without_ids(message: &Element, by: &str) -> Element {
-    without(message, |id| id.attribute("by") == Some(by) && id.attribute("id").is_some_and(|id| id.len() == 13))
+    without(message, |id| {
+        id.attribute("by") == Some(by) && id.attribute("id").is_some_and(|id| id.len() == 13)
+    })
 }
 
 /// A message without the ids of any archive.

@@ -19,7 +19,6 @@ pub(super) const STEPS: &[Step<Verona>] = &[
     Step {
         what: "the log is full",
         configure: |config| {
-            config.archive.enabled = false;
             config.workers = 1;
             config.log_segment_mib = 2;
             config.log_mib_max = 16;
@@ -35,7 +34,7 @@ pub(super) const STEPS: &[Step<Verona>] = &[
                 romeo.settle();
             });
         },
-        moves: &["refused.log_full"],
+        moves: &["refused.log_full", "refused.archive"],
         ..PLAIN
     },
     Step {
