@@ -99,18 +99,8 @@ fn wrap(d: &Delivery<'_>, direction: &str, out: &mut Vec<u8>) {
     for part in [" xmlns='", ns::CARBONS, "'><forwarded xmlns='", ns::FORWARD, "'>"] {
         out.extend_from_slice(part.as_bytes());
     }
-    write_in_other_context(d, out);
+    reply::write_in_other_context(d.bytes, out);
     out.extend_from_slice(b"</forwarded></");
     out.extend_from_slice(direction.as_bytes());
     out.extend_from_slice(b"></message>");
-}
-
-/// Writes the stanza with its namespace declared, because its parent's is not `jabber:client`.
-fn write_in_other_context(d: &Delivery<'_>, out: &mut Vec<u8>) {
-    let name = d.kind.name().len() + 1;
-    out.extend_from_slice(&d.bytes[..name]);
-    for part in [" xmlns='", ns::CLIENT, "'"] {
-        out.extend_from_slice(part.as_bytes());
-    }
-    out.extend_from_slice(&d.bytes[name..]);
 }

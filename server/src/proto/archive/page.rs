@@ -3,6 +3,7 @@
 use crate::clock::datetime_ms;
 use crate::proto::delay;
 use crate::proto::ns;
+use crate::proto::reply::write_in_other_context;
 use crate::proto::rsm::Page;
 use crate::xml::{Element, writer};
 
@@ -48,18 +49,6 @@ impl ArchivedMessage<'_> {
     }
 }
 
-/// Appends a stanza with its namespace declared, because its parent's is not `jabber:client`.
-pub fn write_in_other_context(stanza: &[u8], out: &mut Vec<u8>) {
-    let name = stanza.iter().position(|b| matches!(b, b' ' | b'>' | b'/' | b'\t' | b'\r' | b'\n'));
-    let (start, rest) = stanza.split_at(name.unwrap_or(stanza.len()));
-    out.extend_from_slice(start);
-    // A prefixed name has its namespace declared already.
-    if !start.contains(&b':') {
-        out.extend_from_slice(b" xmlns='jabber:client'");
-    }
-    out.extend_from_slice(rest);
-}
-
 /// `<fin/>`: a page has come. `is_complete`: there is nothing behind it (or, for pages that are asked for backwards, nothing
 /// before it).
 pub fn fin(page: &Page, is_complete: bool) -> Element {
@@ -103,13 +92,6 @@ mod tests {
         assert_eq!(delay.attribute("stamp"), Some("2001-09-09T01:46:40.007Z"));
         let inner = forwarded.find("message", "jabber:client").unwrap();
         assert_eq!(&*inner.find("body", "jabber:client").unwrap().content(), "hi");
-    }
-
-    #[test]
-    fn a_prefixed_message_keeps_its_prefix() {
-        let mut out = Vec::new();
-        write_in_other_context(b"<c:message xmlns:c='jabber:client'><c:body/></c:message>", &mut out);
-        assert_eq!(out, b"<c:message xmlns:c='jabber:client'><c:body/></c:message>");
     }
 
     #[test]
