@@ -15,7 +15,7 @@ use crate::limits::Limits;
 
 /// Which limit a connection met.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum AdmissionRefusal {
     /// `limits.sessions`.
     Sessions,
     /// `limits.sessions_unauthenticated`.
@@ -104,23 +104,23 @@ impl Admission {
     ///
     /// # Errors
     /// The limit; then nothing was counted.
-    pub fn admit(&self, peer: IpAddr, limits: &Limits) -> Result<Admitted, Refusal> {
+    pub fn admit(&self, peer: IpAddr, limits: &Limits) -> Result<Admitted, AdmissionRefusal> {
         let mut takers = self.takers();
         if self.open.load(Ordering::Relaxed) >= limits.sessions {
-            return Err(Refusal::Sessions);
+            return Err(AdmissionRefusal::Sessions);
         }
         let unauthenticated = self.unauthenticated.load(Ordering::Relaxed);
         let full = unauthenticated >= limits.sessions_unauthenticated;
         // Room is made in no time, so more than a few over the limit are not to be.
         let over = limits.sessions_unauthenticated.saturating_add(limits.sessions_unauthenticated / 16 + 8);
         let taker = match full {
-            true if unauthenticated >= over => return Err(Refusal::Unauthenticated),
-            true => Some(takers.must_yield(peer).ok_or(Refusal::Unauthenticated)?),
+            true if unauthenticated >= over => return Err(AdmissionRefusal::Unauthenticated),
+            true => Some(takers.must_yield(peer).ok_or(AdmissionRefusal::Unauthenticated)?),
             false => None,
         };
         let all = takers.addresses.get(&Block::of(peer)).map_or(0, |count| count.all);
         if all >= limits.sessions_per_address {
-            return Err(Refusal::PerAddress);
+            return Err(AdmissionRefusal::PerAddress);
         }
         self.enter(&mut takers, peer, false);
         Ok(taker.map_or(Admitted::Free, Admitted::InPlaceOf))
@@ -192,12 +192,12 @@ mod tests {
         let admission = Admission::default();
         let (a, b, c) = (ip("10.0.0.1"), ip("10.0.0.2"), ip("10.0.0.3"));
         assert_eq!(admission.admit(a, &limits), Ok(Admitted::Free));
-        assert_eq!(admission.admit(a, &limits), Err(Refusal::PerAddress));
+        assert_eq!(admission.admit(a, &limits), Err(AdmissionRefusal::PerAddress));
         assert_eq!(admission.admit(b, &limits), Ok(Admitted::Free));
-        assert_eq!(admission.admit(c, &limits), Err(Refusal::Unauthenticated));
+        assert_eq!(admission.admit(c, &limits), Err(AdmissionRefusal::Unauthenticated));
         admission.established(a);
         assert_eq!(admission.admit(c, &limits), Ok(Admitted::Free));
-        assert_eq!(admission.admit(ip("::1"), &limits), Err(Refusal::Sessions));
+        assert_eq!(admission.admit(ip("::1"), &limits), Err(AdmissionRefusal::Sessions));
         admission.release(a, true);
         admission.release(b, false);
         admission.release(c, false);
@@ -221,8 +221,8 @@ mod tests {
             admission.release(a, false);
         }
         // Three, two, one. Inside the largest, its largest address yields to the others only.
-        assert_eq!(admission.admit(a, &limits), Err(Refusal::Unauthenticated));
-        assert_eq!(admission.admit(near_a, &limits), Err(Refusal::Unauthenticated), "two each");
+        assert_eq!(admission.admit(a, &limits), Err(AdmissionRefusal::Unauthenticated));
+        assert_eq!(admission.admit(near_a, &limits), Err(AdmissionRefusal::Unauthenticated), "two each");
         assert_eq!(admission.admit(ip("10.0.0.3"), &limits), Ok(Admitted::InPlaceOf(address("10.0.0.1"))));
         admission.release(a, false);
         assert_eq!(admission.counts(), (6, 6));

@@ -43,7 +43,7 @@ use crate::runtime::mailbox::{self, LaneGauge};
 use crate::runtime::platform;
 use crate::saved::codec::Decoder;
 use crate::saved::state::Serves;
-use crate::shared::{self, Inherited, Shared};
+use crate::shared::{self, InheritedTables, Shared};
 use crate::takeover::Takeover;
 use crate::takeover::guard::Guard;
 use crate::takeover::launch::Launch;
@@ -62,7 +62,7 @@ use crate::running::{Ending, Workers};
 use files::{directory_options, make_data, open_logs};
 use footprint::{Footprint, preflight};
 use sockets::{Bound, bind, bind_as_root, split};
-use thread::{Begin, Fittings, Ready, WorkerThread, uses_uring};
+use thread::{Begin, Ready, WorkerParts, WorkerThread, uses_uring};
 
 /// Completed jobs that wait for one worker at most; the threads that deliver them then wait.
 const COMPLETIONS: usize = 4096;
@@ -119,7 +119,7 @@ impl Server {
         if let Err(error) = platform::raise_descriptor_limit() {
             tracing::warn!(%error, "cannot raise the limit of open files");
         }
-        // Whoever becomes another user does so before there are files, or he could not use them. Ports come first
+        // The process becomes another user before there are files, or it could not use them. Ports come first
         // then, because they may need root. Otherwise they come last: when one answers, everything else is there.
         let bound = match (config.user.is_empty(), &mut takeover) {
             (_, Some(takeover)) => Some(again::bind_again(takeover, &config, count)?),
@@ -140,7 +140,7 @@ impl Server {
             footprint.holds(&directory);
         }
         let acceptor = Acceptor::new(&config.tls_settings())?;
-        let (opened, settled) = open_logs(&config, &directory, count, log_lock)?;
+        let (opened, reconciled) = open_logs(&config, &directory, count, log_lock)?;
         let hasher = SeedableRandomState::random();
         let limits = throttle::Limits::of(&config.limits);
         let throttle = match takeover.as_ref().map(|takeover| &takeover.server.guesses[..]) {
@@ -176,14 +176,14 @@ impl Server {
             .flat_map(|takeover| takeover.server.streams.iter().copied())
             .chain(seen)
             .collect();
-        let inherited = Inherited { homes, streams };
+        let inherited = InheritedTables { homes, streams };
         let mut shared =
             Shared::new(config.clone(), directory.clone(), acceptor, throttle, hasher, count, inherited);
         if let Err(error) = shared.publish_stats(&config.data) {
             let path = config.data.join(whimbrel_stats::FILE_NAME);
             tracing::warn!(%error, "cannot make {}; wsar will show the system only", path.display());
         }
-        shared.metrics[0].log_orphans.add(settled.messages);
+        shared.metrics[0].log_orphans.add(reconciled.messages);
         let shared = Arc::new(shared);
 
         let (ends, ended) = std::sync::mpsc::channel();
@@ -193,8 +193,8 @@ impl Server {
         let mut handles = Vec::new();
         let sockets = split(plain, direct, count);
         for (worker, (plain, direct)) in sockets.into_iter().enumerate() {
-            let (fittings, wanted) = sync_channel(1);
-            fit.push(fittings);
+            let (parts, wanted) = sync_channel(1);
+            fit.push(parts);
             let thread = WorkerThread {
                 worker,
                 shared: shared.clone(),
@@ -236,7 +236,9 @@ impl Server {
         let writer = Arc::new(Writer::start(
             directory,
             config.limits.directory_queue as usize,
-            move |ticket, result| deliver_to[Jobs::worker_of(ticket)].deliver(Done::Write(ticket, result)),
+            move |job_id, result| {
+                deliver_to[Jobs::worker_of(job_id)].deliver(Done::Write(job_id, result));
+            },
         )?);
         let (crypto, _) = CryptoPool::start(
             config.auth.crypto_threads as usize,
@@ -256,7 +258,7 @@ impl Server {
             posts.iter().map(|post| (0..count).map(|to| post.gauge(to)).collect()).collect();
         let registration = match gateway {
             Some(gateway) => {
-                let surroundings = registration::Surroundings {
+                let parts = registration::RegistrationParts {
                     shared: shared.clone(),
                     writer: writer.clone(),
                     completions: completions.clone(),
@@ -264,7 +266,7 @@ impl Server {
                     // Not before it is sure that this program goes on.
                     open: takeover.is_none(),
                 };
-                let running = Registration::start(surroundings, gateway);
+                let running = Registration::start(parts, gateway);
                 Some(Arc::new(running.map_err(system("cannot start registration"))?))
             }
             None => None,
@@ -285,7 +287,7 @@ impl Server {
             started,
         };
         let watch = Watch::start(watched).map_err(system("cannot start the thread for statistics"))?;
-        for (worker, ((fittings, post), log)) in fit.into_iter().zip(posts).zip(opened.logs).enumerate() {
+        for (worker, ((parts, post), log)) in fit.into_iter().zip(posts).zip(opened.logs).enumerate() {
             let begin = match &takeover {
                 None => Begin::Fresh(serves.clone()),
                 Some(takeover) => {
@@ -300,7 +302,7 @@ impl Server {
                     })
                 }
             };
-            let sent = fittings.send(Fittings {
+            let sent = parts.send(WorkerParts {
                 begin,
                 post,
                 log,

@@ -41,7 +41,7 @@ pub(crate) fn check(config: &Config, file: Option<&Path>) -> ExitCode {
     ];
     let mut code = ExitCode::SUCCESS;
     for (what, finding) in findings {
-        // Whoever closes the pipe does not want the rest.
+        // A reader that closes the pipe does not want the rest.
         let _ = match finding {
             Ok(text) if text.is_empty() => Ok(()),
             Ok(text) => writeln!(std::io::stdout(), "{what:<14} {text}"),

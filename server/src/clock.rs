@@ -18,7 +18,7 @@ pub fn unix_milliseconds() -> u64 {
     since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// A time as XEP-0082 §3.2 writes it: `1969-07-21T02:56:15Z`. What lies beyond the year 9999 is that year's end.
+/// A time as XEP-0082 §3.2 writes it: `1969-07-21T02:56:15Z`. Anything that lies beyond the year 9999 is that year's end.
 pub fn datetime(unix_seconds: u64) -> String {
     let seconds = i64::try_from(unix_seconds).unwrap_or(i64::MAX).min(SECONDS_MAX);
     let time = OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);

@@ -133,7 +133,7 @@ pub struct Account {
 /// Why a request was not done.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Refusal {
+pub enum ControlRefusal {
     /// Not JSON, not a known request, or a value that cannot be used.
     BadRequest,
     /// The request speaks another version of the protocol.
@@ -156,14 +156,14 @@ pub enum Refusal {
 #[derive(Debug, Serialize)]
 pub struct Problem {
     /// For programs.
-    pub kind: Refusal,
+    pub kind: ControlRefusal,
     /// For people: what is wrong and what to do.
     pub message: String,
 }
 
 impl Problem {
     /// A refusal of some kind.
-    pub fn new(kind: Refusal, message: impl Into<String>) -> Problem {
+    pub fn new(kind: ControlRefusal, message: impl Into<String>) -> Problem {
         Problem { kind, message: whimbrel_storage::plain(&message.into()).into_owned() }
     }
 }
@@ -176,7 +176,9 @@ pub type Answer = Result<Value, Problem>;
 /// # Errors
 /// The line is not a request of this version.
 pub fn parse(line: &[u8]) -> Result<Request, Problem> {
-    let bad = |error: serde_json::Error| Problem::new(Refusal::BadRequest, format!("not a request: {error}"));
+    let bad = |error: serde_json::Error| {
+        Problem::new(ControlRefusal::BadRequest, format!("not a request: {error}"))
+    };
     let mut value: Value = serde_json::from_slice(line).map_err(bad)?;
     let version = value.as_object_mut().and_then(|object| object.remove("v"));
     match version.as_ref().and_then(Value::as_u64) {
@@ -186,11 +188,11 @@ pub fn parse(line: &[u8]) -> Result<Request, Problem> {
                 "the request speaks version {other} of the control protocol, this server version {VERSION}; use \
                  the whimbrelctl that came with the server"
             );
-            return Err(Problem::new(Refusal::UnsupportedVersion, text));
+            return Err(Problem::new(ControlRefusal::UnsupportedVersion, text));
         }
         None => {
             let text = format!("a request is a JSON object with `\"v\":{VERSION}` in it");
-            return Err(Problem::new(Refusal::BadRequest, text));
+            return Err(Problem::new(ControlRefusal::BadRequest, text));
         }
     }
     Request::deserialize(value).map_err(bad)
@@ -220,14 +222,14 @@ mod tests {
 
     #[test]
     fn what_is_no_request_is_refused_with_its_reason() {
-        let table: [(&str, Refusal, &str); 7] = [
-            ("", Refusal::BadRequest, "not a request"),
-            ("[]", Refusal::BadRequest, "\"v\":1"),
-            ("{\"request\":\"status\"}", Refusal::BadRequest, "\"v\":1"),
-            ("{\"v\":2,\"request\":\"status\"}", Refusal::UnsupportedVersion, "version 2"),
-            ("{\"v\":1,\"request\":\"dance\"}", Refusal::BadRequest, "dance"),
-            ("{\"v\":1,\"request\":\"kick\"}", Refusal::BadRequest, "jid"),
-            ("{\"v\":1,\"request\":\"kick\",\"jid\":\"a@b\",\"x\":1}", Refusal::BadRequest, "x"),
+        let table: [(&str, ControlRefusal, &str); 7] = [
+            ("", ControlRefusal::BadRequest, "not a request"),
+            ("[]", ControlRefusal::BadRequest, "\"v\":1"),
+            ("{\"request\":\"status\"}", ControlRefusal::BadRequest, "\"v\":1"),
+            ("{\"v\":2,\"request\":\"status\"}", ControlRefusal::UnsupportedVersion, "version 2"),
+            ("{\"v\":1,\"request\":\"dance\"}", ControlRefusal::BadRequest, "dance"),
+            ("{\"v\":1,\"request\":\"kick\"}", ControlRefusal::BadRequest, "jid"),
+            ("{\"v\":1,\"request\":\"kick\",\"jid\":\"a@b\",\"x\":1}", ControlRefusal::BadRequest, "x"),
         ];
         for (line, kind, text) in table {
             let problem = parse(line.as_bytes()).expect_err(line);

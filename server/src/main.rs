@@ -17,8 +17,8 @@
 
 mod check;
 mod cli;
-mod handover;
 mod manual;
+mod upgrade_child;
 mod watchdog;
 
 use std::io::{IsTerminal, Write};
@@ -70,7 +70,7 @@ fn run(cli: &Cli) -> Result<ExitCode, String> {
         return manual::write(directory).map(|()| ExitCode::SUCCESS);
     }
     if let Some(descriptor) = cli.upgrade_rehearse {
-        return handover::rehearse(descriptor);
+        return upgrade_child::rehearse(descriptor);
     }
     let mut launch =
         Launch::of_this_process().map_err(|error| format!("cannot find my own file: {error}"))?;
@@ -88,7 +88,7 @@ fn run(cli: &Cli) -> Result<ExitCode, String> {
     };
     let config = config.map_err(|error| error.to_string())?;
     if cli.upgrade_probe {
-        return handover::probe(&config);
+        return upgrade_child::probe(&config);
     }
     if cli.check {
         return Ok(check::check(&config, cli.config.as_deref()));

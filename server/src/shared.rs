@@ -21,7 +21,7 @@ use crate::metrics::WorkerMetrics;
 use crate::phone::request::Requests;
 use crate::proto::sasl::UnknownUsers;
 use crate::proto::sasl::audit::{Audit, FailedLogin};
-use crate::proto::sasl::looks::{Census, FIRST_PAGE, Looks, PAGE};
+use crate::proto::sasl::looks::{FIRST_PAGE, Looks, PAGE, Quiescence};
 use crate::proto::sasl::throttle::{self, Throttle};
 use crate::proto::sm::StreamId;
 use crate::quota::RegistrationQuota;
@@ -30,7 +30,7 @@ use crate::tls::Acceptor;
 
 /// What a run has from the runs before.
 #[derive(Debug)]
-pub struct Inherited {
+pub struct InheritedTables {
     /// Decides home workers. The same in each run, because the logs belong to workers; secret, so that nobody can
     /// choose account names that meet on one worker.
     pub homes: u64,
@@ -59,7 +59,7 @@ pub struct Shared {
     /// What is answered for accounts that do not exist.
     pub unknown_users: UnknownUsers,
     /// How accounts look, and with them those that do not exist.
-    census: Mutex<Census>,
+    quiescence: Mutex<Quiescence>,
     /// Lines about failed logins.
     audit: Mutex<Audit>,
     /// Indexes users. Its seed differs from run to run, so that nobody can choose
@@ -76,7 +76,7 @@ pub struct Shared {
     /// Set while the server drains: no new logins.
     pub draining: AtomicBool,
     /// From the runs before.
-    inherited: Inherited,
+    inherited: InheritedTables,
     /// Random bytes.
     pub chance: Chance,
     /// Numbers for stream ids and made-up resources.
@@ -92,12 +92,12 @@ impl Shared {
         throttle: Throttle,
         hasher: SeedableRandomState,
         workers: usize,
-        inherited: Inherited,
+        inherited: InheritedTables,
     ) -> Shared {
         let iterations = new_iterations(&config);
         let stats = Stats::in_memory(workers);
-        let mut census = Census::default();
-        let looks = census.step(&directory, FIRST_PAGE, iterations, 0);
+        let mut quiescence = Quiescence::default();
+        let looks = quiescence.step(&directory, FIRST_PAGE, iterations, 0);
         let looks = looks.unwrap_or_else(|| Looks::usual(iterations));
         let unknown_users = UnknownUsers::new(directory.server_secret(), looks);
         Shared {
@@ -110,7 +110,7 @@ impl Shared {
             registrations: RegistrationQuota::default(),
             registration: OnceLock::new(),
             unknown_users,
-            census: Mutex::new(census),
+            quiescence: Mutex::new(quiescence),
             audit: Mutex::new(Audit::default()),
             hasher,
             metrics: stats.workers.clone(),
@@ -144,8 +144,8 @@ impl Shared {
     pub fn survey(&self, now_ms: u64) {
         let iterations =
             new_iterations(&self.config.read().expect("nothing panics while it holds this lock"));
-        let mut census = self.census.lock().expect("nothing panics while it holds this lock");
-        if let Some(looks) = census.step(&self.directory, PAGE, iterations, now_ms) {
+        let mut quiescence = self.quiescence.lock().expect("nothing panics while it holds this lock");
+        if let Some(looks) = quiescence.step(&self.directory, PAGE, iterations, now_ms) {
             self.unknown_users.resemble(looks);
         }
     }
@@ -153,7 +153,7 @@ impl Shared {
     /// The configuration has changed: what depends on it here.
     pub fn reconfigured(&self, config: &Config) {
         self.throttle().configure(throttle::Limits::of(&config.limits));
-        self.census.lock().expect("nothing panics while it holds this lock").hurry();
+        self.quiescence.lock().expect("nothing panics while it holds this lock").hurry();
     }
 
     /// Counts a failed login and leaves a line about it. `worker` is the one that counts.

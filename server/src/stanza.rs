@@ -221,15 +221,15 @@ pub struct Delivery<'a> {
     pub id: Option<&'a str>,
     /// The whole stanza as it will be written to the recipient's stream.
     pub bytes: &'a [u8],
-    /// Who waits to hear that the stanza is safe.
-    pub ticket: Option<Ticket>,
+    /// Who waits to hear that the stanza is durable.
+    pub pending_ack: Option<PendingAck>,
 }
 
 impl Delivery<'_> {
     /// XEP-0280 §6: what belongs to a conversation between people, unless the sender asked for no copy.
     ///
     /// An error is copied only when this server gives it in answer to a message of which copies went out: then the
-    /// other resources would else believe that it arrived. What a client answers with an error cannot be matched
+    /// other resources would else believe that it arrived. Anything that a client answers with an error cannot be matched
     /// without keeping track of messages, and is not copied.
     pub fn is_copied(&self) -> bool {
         let kind = match self.typ {
@@ -252,18 +252,18 @@ pub fn is_kept(typ: Type, traits: Traits) -> bool {
     matches!(typ, Type::Chat | Type::Normal) && traits.has(Traits::CONTENT) && !traits.has(Traits::NO_STORE)
 }
 
-/// Which stanza of which client of which worker something was, for the word that it is safe.
+/// Which stanza of which client of which worker something was, for the word that it is durable.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct Ticket {
+pub struct PendingAck {
     /// The sender's managed stream.
     pub stream: StreamId,
-    /// His resource.
+    /// The sender's resource.
     pub resource: ResourceKey,
-    /// The stanza's number in his stream (XEP-0198 §4).
+    /// The stanza's number in the sender's stream (XEP-0198 §4).
     pub number: u32,
-    /// Up to which number everything of his stream was safe when the stanza was sent.
-    pub safe: u32,
-    /// His worker.
+    /// Up to which number everything of the sender's stream was durable when the stanza was sent.
+    pub durable_up_to: u32,
+    /// The sender's worker.
     pub worker: u16,
 }
 

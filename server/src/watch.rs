@@ -15,7 +15,7 @@ use whimbrel_storage::directory::Writer;
 use crate::allocator;
 use crate::clock;
 use crate::memory;
-use crate::proto::sm::UNSETTLED_MAX;
+use crate::proto::sm::NOT_DURABLE_MAX;
 use crate::registration::Registration;
 use crate::runtime::gauge::Gauge;
 use crate::runtime::mailbox::LaneGauge;
@@ -23,12 +23,12 @@ use crate::runtime::platform;
 use crate::saved::state::Tally;
 use crate::shared::Shared;
 use crate::stats::{QueueMetrics, ServerMetrics};
-use crate::takeover::Outcome;
+use crate::takeover::TakeoverOutcome;
 use crate::user::jobs::{Completions, CryptoPool, Then};
 use crate::worker::command::CommandQueue;
 
 /// Notes an upgrade by which this program came to be.
-pub fn upgraded(metrics: &ServerMetrics, outcome: &Outcome, tally: &Tally) {
+pub fn upgraded(metrics: &ServerMetrics, outcome: &TakeoverOutcome, tally: &Tally) {
     metrics.upgrades.set(tally.done);
     metrics.upgrades_failed.set(tally.fallen_back);
     metrics.upgrade_pause.set(u64::try_from(outcome.pause.as_micros()).unwrap_or(u64::MAX));
@@ -92,7 +92,7 @@ impl Watched {
             let gauge = self.commands[worker].gauge();
             put(gauge, [&cells.commands_length, &cells.commands_high, &cells.commands_limit]);
             self.look_at_mailboxes(worker, cells);
-            cells.commit_limit.set(UNSETTLED_MAX as u64);
+            cells.commit_limit.set(NOT_DURABLE_MAX as u64);
             cells.output_limit.set(limits.output_backlog_bytes.into());
             cells.held_limit.set(limits.held_bytes.into());
         }

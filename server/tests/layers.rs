@@ -39,14 +39,14 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("replacement", &["upgrade"]),
     ("operation", &["operations"]),
     ("start", &["boot"]),
-    ("programs", &["check", "cli", "handover", "lib", "main", "simulation", "watchdog"]),
+    ("programs", &["check", "cli", "lib", "main", "simulation", "upgrade_child", "watchdog"]),
 ];
 
 /// What `runtime` passes on from the crate below it.
 const PASSED_ON: [&str; 5] = ["driver", "gauge", "mailbox", "platform", "timer"];
 
 /// The modules of the program `whimbreld` beside the library.
-const PROGRAM: [&str; 6] = ["main", "cli", "check", "handover", "manual", "watchdog"];
+const PROGRAM: [&str; 6] = ["main", "cli", "check", "upgrade_child", "manual", "watchdog"];
 
 /// The files of `server/src` without those that only tests need, by the path of their module.
 struct Sources {

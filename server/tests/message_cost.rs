@@ -24,12 +24,12 @@ use whimbrel_server::proto::sasl::throttle::{self, Throttle};
 use whimbrel_server::runtime::driver::{CloseHow, ConnId, Detached, Driver, Event, ListenerId, Wake};
 use whimbrel_server::runtime::mailbox;
 use whimbrel_server::runtime::timer::Millis;
-use whimbrel_server::shared::{Inherited, Shared};
+use whimbrel_server::shared::{InheritedTables, Shared};
 use whimbrel_server::tls::Acceptor;
 use whimbrel_server::user::actors::Actors;
 use whimbrel_server::user::actors::Effects;
+use whimbrel_server::user::commits::{Commit, CommitTracker};
 use whimbrel_server::user::jobs::{Backend, Completions, Jobs};
-use whimbrel_server::user::ledger::{Commit, Ledger};
 use whimbrel_server::worker::Worker;
 use whimbrel_server::worker::command::CommandQueue;
 use whimbrel_server::worker::core::Core;
@@ -242,7 +242,7 @@ impl Bench {
             throttle,
             hasher.clone(),
             1,
-            Inherited { homes: 1, streams: std::collections::HashMap::new() },
+            InheritedTables { homes: 1, streams: std::collections::HashMap::new() },
         ));
         let post = mailbox::grid(1, 64, 1 << 20).pop().unwrap();
         let env = Env {
@@ -254,7 +254,7 @@ impl Bench {
             broadcast_max: BROADCAST_MAX,
         };
         let log = opened.logs.into_iter().next().unwrap();
-        let actors = Actors::new(hasher, Ledger::new(log, Commit::AtOnce));
+        let actors = Actors::new(hasher, CommitTracker::new(log, Commit::AtOnce));
         let completions = Arc::new(Completions::new(1024, Arc::new(Asleep)));
         let jobs = Jobs::new(0, Backend::Inline(directory), completions);
         let fx = Effects::new(Links::new(post, vec![Arc::new(Asleep)]), jobs);

@@ -295,7 +295,7 @@ fn parse(number: u64, line: Line<'_>, domain: &str) -> Result<Option<Entry>, Str
     Ok(Some(Entry { line: number, local, secret: secret(rest)? }))
 }
 
-/// What stands behind the address: a password, or keys. What is meant as keys is never a password.
+/// What stands behind the address: a password, or keys. Anything that is meant as keys is never a password.
 fn secret(text: &str) -> Result<Secret, String> {
     if text.trim().is_empty() {
         return Err("the password is empty".into());

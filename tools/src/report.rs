@@ -42,7 +42,7 @@ impl Report {
         }
     }
 
-    /// One line on standard output. Whoever closes the pipe does not want the rest.
+    /// One line on standard output. A reader that closes the pipe does not want the rest.
     pub(crate) fn line(&self, text: &str) {
         let _ = writeln!(std::io::stdout().lock(), "{text}");
     }

@@ -57,7 +57,7 @@ impl<'a> Delta<'a> {
             .filter(|&old| self.old.schema.series()[old].kind == series.kind)
     }
 
-    /// How much a counter has grown, over all instances or that of one. What is new counts from zero, and so does
+    /// How much a counter has grown, over all instances or that of one. Anything that is new counts from zero, and so does
     /// one that has started again; CPU time that falls has not grown.
     pub fn grown(&self, name: &str, instance: Option<&str>) -> Option<f64> {
         let mut sum = None;

@@ -28,7 +28,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads our output has seen enough (`wsar 1 | head`).
+        // The reader of our output has seen enough (`wsar 1 | head`).
         Err(Problem::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("wsar: {error}");

@@ -14,7 +14,7 @@
 //! | [`link`] | its socket, plain or TLS |
 //! | [`login`] | from the stream header to a bound resource |
 //! | [`sasl`], [`keys`] | SASL and the file of SCRAM keys |
-//! | [`ledger`] | accounts for every message of a flow |
+//! | [`tracker`] | accounts for every message of a flow |
 //! | [`traffic`] | the loads: closed and open loop, stored messages, presence |
 //! | [`clock`] | time, and a timer finer than the poll's |
 
@@ -23,7 +23,6 @@ pub(crate) mod clock;
 pub(crate) mod counters;
 mod events;
 pub(crate) mod keys;
-pub(crate) mod ledger;
 #[expect(unsafe_code, reason = "system calls")]
 mod link;
 mod login;
@@ -31,6 +30,7 @@ pub(crate) mod sasl;
 pub(crate) mod scan;
 mod session;
 pub(crate) mod target;
+pub(crate) mod tracker;
 pub(crate) mod traffic;
 
 use std::collections::VecDeque;

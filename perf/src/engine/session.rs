@@ -1,9 +1,9 @@
 //! One client session. A million of them are a few hundred megabytes: what only a login needs is in a box of its
 //! own, and buffers exist only while they hold something.
 
-use crate::engine::ledger::Flow;
 use crate::engine::link::Link;
 use crate::engine::sasl::Exchange;
+use crate::engine::tracker::Flow;
 
 /// How far a session is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::account::Accounts;
 use crate::engine::Engine;
-use crate::engine::ledger::{Arrival, Flow, Ledger};
 use crate::engine::scan::Element;
 use crate::engine::session::{Session, State};
+use crate::engine::tracker::{Arrival, Flow, Tracker};
 
 /// Messages sent in one turn at most, so that reading is not forgotten.
 const SENDS_PER_TURN_MAX: u32 = 1_000;
@@ -65,7 +65,7 @@ pub(crate) struct Traffic {
     pub(super) draining: bool,
     next_due: u64,
     cursor: u32,
-    ledger: Ledger,
+    tracker: Tracker,
     text: String,
     stored_left: u32,
     /// Messages due before this are not timed.
@@ -78,7 +78,7 @@ impl Engine {
     /// Begins a load. Flows start at zero; what is still on its way from an earlier load does not count.
     pub(crate) fn begin(&mut self, load: Load, body_bytes: usize, timed_from_ns: u64, run: u32) {
         let now = self.clock.now_ns();
-        self.traffic.ledger.clear();
+        self.traffic.tracker.clear();
         for session in &mut self.sessions {
             session.flow = Flow::default();
         }
@@ -276,7 +276,7 @@ impl Engine {
             return;
         }
         let flow = &mut self.sessions[number as usize].flow;
-        match self.traffic.ledger.arrived(number, flow, sequence) {
+        match self.traffic.tracker.arrived(number, flow, sequence) {
             Arrival::New => self.counters.delivered += 1,
             Arrival::OutOfOrder => {
                 self.counters.delivered += 1;

@@ -11,7 +11,7 @@ use base64::Engine as _;
 use libfuzzer_sys::fuzz_target;
 use whimbrel_server::proto::sasl::looks::Looks;
 use whimbrel_server::proto::sasl::{
-    ChannelBindings, Exchange, Mechanism, Offer, SERVER_NONCE_BYTES, Setup, Step, UnknownUsers,
+    ChannelBindings, Exchange, Mechanism, Offer, SERVER_NONCE_BYTES, Setup, SaslStep, UnknownUsers,
 };
 use whimbrel_storage::credentials::Credentials;
 
@@ -48,25 +48,25 @@ fuzz_target!(|data: &[u8]| {
     let (mut exchange, mut step) = Exchange::start(setup, &messages.next().unwrap_or_default());
     loop {
         step = match step {
-            Step::Challenge(_) => match messages.next() {
+            SaslStep::Challenge(_) => match messages.next() {
                 Some(message) => exchange.step(&message),
                 None => return,
             },
-            Step::NeedCredentials { .. } => exchange.credentials_found(found.as_ref(), &unknown),
-            Step::NeedPlainCheck { username, password } => {
+            SaslStep::NeedCredentials { .. } => exchange.credentials_found(found.as_ref(), &unknown),
+            SaslStep::NeedPlainCheck { username, password } => {
                 let right = found.is_some() && *password == PASSWORD;
                 let verdict = unknown.plain_check(found.clone(), &username, password).run();
                 assert_eq!(verdict, right, "the verdict on a password is wrong");
                 exchange.plain_checked(verdict)
             }
-            Step::Success { username, .. } => {
+            SaslStep::Success { username, .. } => {
                 assert!(found.is_some(), "{username} got in without an account");
                 assert!(exchange.is_over());
                 return;
             }
-            Step::Failure(_) => {
+            SaslStep::Failure(_) => {
                 assert!(exchange.is_over());
-                assert!(matches!(exchange.step(""), Step::Failure(_)), "the exchange goes on after its end");
+                assert!(matches!(exchange.step(""), SaslStep::Failure(_)), "the exchange goes on after its end");
                 return;
             }
         };

@@ -18,11 +18,11 @@ use whimbrel_server::runtime::driver::{CloseCause, ConnId, Event, ListenerId, Wa
 use whimbrel_server::runtime::mailbox::grid;
 use whimbrel_server::runtime::outbox::Action;
 use whimbrel_server::runtime::timer::Millis;
-use whimbrel_server::shared::{Inherited, Shared};
+use whimbrel_server::shared::{InheritedTables, Shared};
 use whimbrel_server::tls::Acceptor;
 use whimbrel_server::user::actors::{Actors, Effects};
 use whimbrel_server::user::jobs::{Backend, Completions, Jobs};
-use whimbrel_server::user::ledger::{Commit, Ledger};
+use whimbrel_server::user::commits::{Commit, CommitTracker};
 use whimbrel_server::worker::core::Core;
 use whimbrel_storage::directory::{Directory, Options};
 use whimbrel_storage::log::Log;
@@ -61,7 +61,7 @@ fn bench(allow_plaintext: bool) -> Bench {
         .pop()
         .expect("one worker");
     let hasher = SeedableRandomState::with_seed(1, SharedSeed::global_fixed());
-    let inherited = Inherited { homes: 1, streams: Default::default() };
+    let inherited = InheritedTables { homes: 1, streams: Default::default() };
     let throttle = Throttle::new(throttle::Limits::of(&config.limits), 1);
     let shared = Arc::new(Shared::new(
         config.clone(),
@@ -81,7 +81,7 @@ fn bench(allow_plaintext: bool) -> Bench {
         time_at_start: Some(1_700_000_000_000),
         broadcast_max: BROADCAST_MAX,
     };
-    let actors = Actors::new(hasher, Ledger::new(log, Commit::AtOnce));
+    let actors = Actors::new(hasher, CommitTracker::new(log, Commit::AtOnce));
     let completions = Arc::new(Completions::new(1024, Arc::new(Asleep)));
     let jobs = Jobs::new(0, Backend::Inline(directory), completions);
     let fx = Effects::new(Links::new(post, vec![Arc::new(Asleep)]), jobs);
@@ -144,7 +144,7 @@ fn iterate(core: &mut Core, conn: ConnId, bytes: Option<&[u8]>, answers: &mut Ve
     }
     core.effects_mut().out.put_back(entries);
     core.lift_choked();
-    core.handed_over();
+    core.confirm_flushed();
     core.dispatch();
     gone
 }

@@ -1,4 +1,4 @@
-//! The stream that hyper reads from: one head at a time, whole and checked, then its body and not a byte more. What a client
+//! The stream that hyper reads from: one head at a time, whole and checked, then its body and not a byte more. Anything that a client
 //! sends ahead of its turn stays outside.
 //!
 //! ```text

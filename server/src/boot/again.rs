@@ -18,7 +18,7 @@ use crate::runtime::platform;
 use crate::saved::state::{ListenerState, Serves};
 use crate::takeover::guard::{self, Guard};
 use crate::takeover::rehearse::Contents;
-use crate::takeover::{Outcome, Takeover};
+use crate::takeover::{Takeover, TakeoverOutcome};
 use crate::worker::upgrade::Restored;
 
 /// The listeners that the program before has left, and new ones where there are none.
@@ -71,7 +71,7 @@ pub(super) fn take_over(
     goes: Vec<SyncSender<()>>,
     begun: Instant,
     driver: &str,
-) -> Result<(Outcome, Option<UnixStream>), BootError> {
+) -> Result<(TakeoverOutcome, Option<UnixStream>), BootError> {
     let failed = |text: String| {
         guard::fall_back_if_armed(&text);
         BootError::Takeover(text)

@@ -8,7 +8,7 @@ use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use whimbrel_storage::actor::ActorId;
-use whimbrel_storage::data::{self, Settled};
+use whimbrel_storage::data::{self, Reconciled};
 use whimbrel_storage::directory::{Directory, Options};
 use whimbrel_storage::log::{self, Log, Opened, Progress};
 
@@ -45,7 +45,7 @@ pub(super) fn open_logs(
     directory: &Directory,
     workers: usize,
     lock: Option<File>,
-) -> Result<(Opened, Settled), BootError> {
+) -> Result<(Opened, Reconciled), BootError> {
     data::check_tie(&config.data, directory)?;
     let was_open = lock.is_some();
     let seed = shared::home_seed(directory);
@@ -80,13 +80,13 @@ pub(super) fn open_logs(
     if report.orphans > 0 {
         tracing::info!(messages = report.orphans, "messages of removed accounts were dropped");
     }
-    let settled = data::settle(&config.data, directory, &mut opened, was_open)?;
-    tell_dropped(&settled);
-    Ok((opened, settled))
+    let reconciled = data::reconcile(&config.data, directory, &mut opened, was_open)?;
+    tell_dropped(&reconciled);
+    Ok((opened, reconciled))
 }
 
-fn tell_dropped(settled: &Settled) {
-    let Settled { orphans: accounts, messages, never_had } = *settled;
+fn tell_dropped(reconciled: &Reconciled) {
+    let Reconciled { orphans: accounts, messages, never_had } = *reconciled;
     if never_had > 0 {
         tracing::warn!(
             accounts = never_had,

@@ -1,7 +1,7 @@
 //! What a start leaves on disk: nothing, when it fails.
 //!
 //! What can be known is asked before anything is made ([`preflight`]): the user, the addresses, the certificate, the files
-//! in the data directory. What fails later takes away again what this start has made ([`Footprint`]), and nothing else:
+//! in the data directory. Anything that fails later takes away again what this start has made ([`Footprint`]), and nothing else:
 //! a directory that had accounts before, or one that another server got first, stays as it is.
 
 use std::collections::HashSet;
@@ -133,7 +133,7 @@ impl Footprint {
         self.held = Some(directory.clone());
     }
 
-    /// The start has failed: takes away what it has made. What cannot be removed stays; the reason of the failure says more.
+    /// The start has failed: takes away what it has made. Anything that cannot be removed stays; the reason of the failure says more.
     pub(super) fn remove(self) {
         if let (Some(names), Some(_held)) = (&self.names, &self.held) {
             let entries = std::fs::read_dir(&self.data).into_iter().flatten().flatten();
@@ -165,7 +165,7 @@ mod tests {
         }
         let text = refuse_foreign_files(data).unwrap_err().to_string();
         assert!(text.contains("thesis.tex") && !text.contains("profile"), "{text}");
-        // Whoever has served from here may keep notes beside the accounts.
+        // A server that has served from here may keep notes beside the accounts.
         std::fs::create_dir(data.join(data::DIRECTORY)).unwrap();
         std::fs::write(data.join(data::DIRECTORY).join("data.mdb"), "x").unwrap();
         refuse_foreign_files(data).unwrap();

@@ -21,16 +21,16 @@ use crate::runtime::timer::Millis;
 use crate::shared::Shared;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
+use crate::user::commits::{Commit, CommitTracker};
 use crate::user::jobs::CryptoPool;
 use crate::user::jobs::{Backend, Completions, Jobs, Then};
-use crate::user::ledger::{Commit, Ledger};
 use crate::worker::Worker;
 use crate::worker::command::CommandQueue;
 use crate::worker::core::Core;
 use crate::worker::upgrade::Restoring;
 
 /// What a worker's thread needs beyond its driver.
-pub(super) struct Fittings {
+pub(super) struct WorkerParts {
     pub(super) post: Post<Batch>,
     pub(super) log: Log,
     pub(super) wakers: Vec<Arc<dyn Wake>>,
@@ -97,7 +97,7 @@ impl WorkerThread {
     pub(super) fn run(
         self,
         ready: &SyncSender<(usize, Ready)>,
-        wanted: &Receiver<Fittings>,
+        wanted: &Receiver<WorkerParts>,
     ) -> std::io::Result<()> {
         if self.config.pin_workers {
             let cores = platform::available_cores();
@@ -130,17 +130,17 @@ impl WorkerThread {
         self,
         mut driver: D,
         ready: &SyncSender<(usize, Ready)>,
-        wanted: &Receiver<Fittings>,
+        wanted: &Receiver<WorkerParts>,
     ) -> std::io::Result<()> {
         let _ = ready.send((self.worker, Ok((driver.waker(), driver.name()))));
         // The sender is dropped when the boot has failed elsewhere.
-        let Ok(fittings) = wanted.recv() else { return Ok(()) };
+        let Ok(parts) = wanted.recv() else { return Ok(()) };
         let mut tls_listeners = vec![false; self.plain.len()];
         tls_listeners.resize(self.plain.len() + self.direct.len(), true);
         for listener in self.plain.into_iter().chain(self.direct) {
             driver.listen(listener)?;
         }
-        let backend = Backend::Threads { writer: fittings.writer, crypto: fittings.crypto };
+        let backend = Backend::Threads { writer: parts.writer, crypto: parts.crypto };
         let env = Env {
             shared: self.shared,
             config: self.config,
@@ -149,11 +149,11 @@ impl WorkerThread {
             time_at_start: None,
             broadcast_max: env::BROADCAST_MAX,
         };
-        let actors = Actors::new(env.shared.hasher.clone(), Ledger::new(fittings.log, Commit::ByThread));
-        let jobs = Jobs::new(env.worker, backend, fittings.completions);
-        let fx = Effects::new(Links::new(fittings.post, fittings.wakers), jobs);
-        let mut worker = Worker::new(driver, Core::new(actors, env, fx, tls_listeners), fittings.commands);
-        match fittings.begin {
+        let actors = Actors::new(env.shared.hasher.clone(), CommitTracker::new(parts.log, Commit::ByThread));
+        let jobs = Jobs::new(env.worker, backend, parts.completions);
+        let fx = Effects::new(Links::new(parts.post, parts.wakers), jobs);
+        let mut worker = Worker::new(driver, Core::new(actors, env, fx, tls_listeners), parts.commands);
+        match parts.begin {
             Begin::Fresh(serves) => {
                 let _ = serves.send(());
             }

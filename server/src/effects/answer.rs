@@ -111,7 +111,7 @@ pub fn send<S: 'static>(env: &Env, fx: &mut Effects<S>, made: &Made<'_>, recipie
         to_resource: to.resource(),
         id: made.id,
         bytes: made.bytes,
-        ticket: None,
+        pending_ack: None,
     };
     fx.route(env, &delivery);
 }

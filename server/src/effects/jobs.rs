@@ -2,7 +2,7 @@
 //! what comes back: nothing here looks into it.
 //!
 //! A job comes back as a [`Done`] in the worker's completion queue. The worker keeps what it needs for a
-//! failed write in a table of pending jobs, keyed by the ticket that travels with the job.
+//! failed write in a table of pending jobs, keyed by the job_id that travels with the job.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -38,7 +38,7 @@ pub struct Guess {
 
 /// A job that has come back.
 pub enum Done<S> {
-    /// A directory write, by its ticket.
+    /// A directory write, by its job_id.
     Write(u64, Result<Then<S>, DirectoryError>),
     /// A password hash of a session that is negotiating.
     Password {
@@ -131,9 +131,9 @@ impl<S: 'static> Stepped<S> {
     /// Runs the oldest write and delivers its result to the worker that submitted it. `false`: there is none.
     pub fn run_write(&self, directory: &Directory, completions: &[Arc<Completions<S>>]) -> bool {
         let next = self.writes.lock().expect("nothing panics while it holds this lock").pop_front();
-        let Some((ticket, job)) = next else { return false };
+        let Some((job_id, job)) = next else { return false };
         let result = directory::run_inline(directory, job);
-        completions[Jobs::<S>::worker_of(ticket)].deliver(Done::Write(ticket, result));
+        completions[Jobs::<S>::worker_of(job_id)].deliver(Done::Write(job_id, result));
         true
     }
 
@@ -187,9 +187,9 @@ impl<S: 'static> Jobs<S> {
         }
     }
 
-    /// The worker a ticket belongs to.
-    pub fn worker_of(ticket: u64) -> usize {
-        (ticket >> 32) as usize
+    /// The worker a job_id belongs to.
+    pub fn worker_of(job_id: u64) -> usize {
+        (job_id >> 32) as usize
     }
 
     /// The next result.
@@ -219,31 +219,31 @@ impl<S: 'static> Jobs<S> {
     /// Submits a write; `failed` is kept for the case that it fails. `false`: the queue is full.
     pub fn write(&mut self, job: directory::Job<Then<S>>, failed: Failed<S>) -> bool {
         let key = self.pending.insert(failed);
-        let ticket = ((self.worker as u64) << 32) | key as u64;
+        let job_id = ((self.worker as u64) << 32) | key as u64;
         match &self.backend {
             Backend::Threads { writer, .. } => {
-                if writer.try_submit(ticket, job).is_err() {
+                if writer.try_submit(job_id, job).is_err() {
                     drop(self.pending.remove(key));
                     return false;
                 }
             }
             Backend::Stepped(stepped) => {
-                if !Stepped::<S>::put(&stepped.writes, stepped.limit, (ticket, job)) {
+                if !Stepped::<S>::put(&stepped.writes, stepped.limit, (job_id, job)) {
                     drop(self.pending.remove(key));
                     return false;
                 }
             }
             Backend::Inline(directory) => {
                 let result = directory::run_inline(directory, job);
-                self.completions.deliver(Done::Write(ticket, result));
+                self.completions.deliver(Done::Write(job_id, result));
             }
         }
         true
     }
 
     /// Takes what was kept for a failed write.
-    pub fn settle(&mut self, ticket: u64) -> Option<Failed<S>> {
-        self.pending.try_remove((ticket & 0xffff_ffff) as usize)
+    pub fn failed_of(&mut self, job_id: u64) -> Option<Failed<S>> {
+        self.pending.try_remove((job_id & 0xffff_ffff) as usize)
     }
 
     /// What a job has to say to a connection that negotiates and waits for it.

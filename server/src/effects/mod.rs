@@ -50,16 +50,16 @@ pub struct Effects<S> {
     /// Directory writes and password work under way.
     pub jobs: Jobs<S>,
     /// Streams to end after the current event.
-    pub ends: Vec<End>,
+    pub stream_ends: Vec<End>,
     /// Connections to reset after the current event: more waits for them than their account may make the server hold. Their
     /// sessions can be resumed.
     pub cut: Vec<ConnId>,
     /// Sessions without a connection that are to be ended after the current event.
-    pub over: Vec<ResourceKey>,
+    pub ended: Vec<ResourceKey>,
     /// Resources with stream management to which something may have to be said at the end of the iteration.
-    pub touched: Vec<ResourceKey>,
+    pub due_sm: Vec<ResourceKey>,
     /// Resources that are behind and may have room for messages.
-    pub pumps: Vec<ResourceKey>,
+    pub due_cursors: Vec<ResourceKey>,
     /// Presence that is on its way to many users of this worker.
     pub spreading: Spreading,
     /// Envelopes of the current event for users of this worker.
@@ -79,11 +79,11 @@ impl<S: 'static> Effects<S> {
             out: Outbox::default(),
             links,
             jobs,
-            ends: Vec::new(),
+            stream_ends: Vec::new(),
             cut: Vec::new(),
-            over: Vec::new(),
-            touched: Vec::new(),
-            pumps: Vec::new(),
+            ended: Vec::new(),
+            due_sm: Vec::new(),
+            due_cursors: Vec::new(),
             spreading: Spreading::default(),
             local: Batch::default(),
             spare: Batch::default(),
@@ -94,12 +94,15 @@ impl<S: 'static> Effects<S> {
     /// Whether something is to be carried out before the next event.
     #[inline]
     pub fn is_pending(&self) -> bool {
-        !(self.local.is_empty() && self.ends.is_empty() && self.over.is_empty() && self.cut.is_empty())
+        !(self.local.is_empty()
+            && self.stream_ends.is_empty()
+            && self.ended.is_empty()
+            && self.cut.is_empty())
     }
 
     /// Ends a stream after the current event.
     pub fn end(&mut self, conn: ConnId, condition: StreamCondition, text: Option<&'static str>) {
-        self.ends.push(End { conn, condition, text });
+        self.stream_ends.push(End { conn, condition, text });
     }
 
     /// Whether a stanza is for a user of this worker, and nothing is on its way here that it would overtake.

@@ -9,7 +9,7 @@ use std::time::Instant;
 use crate::runtime::deliveries;
 use crate::runtime::driver::ConnId;
 use crate::session::Migration;
-use crate::stanza::{Delivery, Kind, Ticket, Traits, Type};
+use crate::stanza::{Delivery, Kind, PendingAck, Traits, Type};
 use whimbrel_address::Block;
 
 /// A piece of a batch's buffer.
@@ -29,7 +29,7 @@ enum Packed {
         to_resource: Option<Span>,
         id: Option<Span>,
         bytes: Span,
-        ticket: Option<Ticket>,
+        pending_ack: Option<PendingAck>,
     },
     Broadcast {
         typ: Type,
@@ -43,9 +43,9 @@ enum Packed {
         conn: ConnId,
     },
     Migration(Box<Migration>),
-    Settled {
-        ticket: Ticket,
-        safe: bool,
+    Durable {
+        pending_ack: PendingAck,
+        is_durable: bool,
     },
     MakeRoom {
         address: Block,
@@ -144,12 +144,12 @@ pub enum Envelope<'a> {
     },
     /// A connection that moves to its user's home.
     Migration(Box<Migration>),
-    /// A message of a client is safe, or will never be.
-    Settled {
+    /// A message of a client is durable, or will never be.
+    Durable {
         /// Whose, and which.
-        ticket: Ticket,
-        /// Whether it is safe.
-        safe: bool,
+        pending_ack: PendingAck,
+        /// Whether it is durable.
+        is_durable: bool,
     },
     /// The oldest connection from an address that has no resource is to be ended.
     MakeRoom {
@@ -223,7 +223,7 @@ impl Batch {
             to_resource: d.to_resource.map(|r| self.put(r.as_bytes())),
             id: d.id.map(|id| self.put(id.as_bytes())),
             bytes: self.put(d.bytes),
-            ticket: d.ticket,
+            pending_ack: d.pending_ack,
         };
         self.envelopes.push(packed);
     }
@@ -252,9 +252,9 @@ impl Batch {
         self.envelopes.push(Packed::Migration(migration));
     }
 
-    /// Adds the word that a message is safe, or will never be.
-    pub fn settled(&mut self, ticket: Ticket, safe: bool) {
-        self.envelopes.push(Packed::Settled { ticket, safe });
+    /// Adds the word that a message is durable, or will never be.
+    pub fn durable(&mut self, pending_ack: PendingAck, is_durable: bool) {
+        self.envelopes.push(Packed::Durable { pending_ack, is_durable });
     }
 
     /// Adds the order to end the oldest connection from an address.
@@ -287,7 +287,7 @@ impl Batch {
         let mut envelopes = std::mem::take(&mut self.envelopes);
         for packed in envelopes.drain(..) {
             let envelope = match packed {
-                Packed::Stanza { kind, typ, traits, from, to_local, to_resource, id, bytes, ticket } => {
+                Packed::Stanza { kind, typ, traits, from, to_local, to_resource, id, bytes, pending_ack } => {
                     Envelope::Stanza(Delivery {
                         kind,
                         typ,
@@ -297,7 +297,7 @@ impl Batch {
                         to_resource: to_resource.map(|span| self.text(span)),
                         id: id.map(|span| self.text(span)),
                         bytes: self.get(bytes),
-                        ticket,
+                        pending_ack,
                     })
                 }
                 Packed::Broadcast { typ, from, payload, targets, chooses_resources } => {
@@ -311,7 +311,7 @@ impl Batch {
                 }
                 Packed::Spread { from, conn } => Envelope::Spread { from: self.text(from), conn },
                 Packed::Migration(migration) => Envelope::Migration(migration),
-                Packed::Settled { ticket, safe } => Envelope::Settled { ticket, safe },
+                Packed::Durable { pending_ack, is_durable } => Envelope::Durable { pending_ack, is_durable },
                 Packed::MakeRoom { address, workers } => Envelope::MakeRoom { address, workers },
             };
             read(envelope);
@@ -376,7 +376,7 @@ mod tests {
             to_resource: Some("2"),
             id: Some("i"),
             bytes: b"<message/>",
-            ticket: None,
+            pending_ack: None,
         };
         batch.stanza(&delivery);
         let mut targets = Targets::default();
@@ -391,7 +391,7 @@ mod tests {
             Envelope::Broadcast(b) => seen.push(format!("{} {:?}", b.from, b.targets().collect::<Vec<_>>())),
             Envelope::Spread { .. }
             | Envelope::Migration(_)
-            | Envelope::Settled { .. }
+            | Envelope::Durable { .. }
             | Envelope::MakeRoom { .. } => {
                 unreachable!("none was put in")
             }

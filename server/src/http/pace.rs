@@ -21,7 +21,7 @@ struct Counts {
 }
 
 /// A request under way, counted off when it is dropped.
-pub struct UnderWay {
+pub struct PaceGuard {
     pace: Pace,
     address: Block,
 }
@@ -46,14 +46,14 @@ impl Pace {
     }
 
     /// One more request of an address under way; `None` when it has `most` already.
-    pub fn enter(&self, address: Block, most: u32) -> Option<UnderWay> {
+    pub fn enter(&self, address: Block, most: u32) -> Option<PaceGuard> {
         let mut under_way = self.under_way();
         if under_way.get(&address).is_some_and(|&count| count >= most) {
             return None;
         }
         *under_way.entry(address).or_insert(0) += 1;
         drop(under_way);
-        Some(UnderWay { pace: self.clone(), address })
+        Some(PaceGuard { pace: self.clone(), address })
     }
 
     fn under_way(&self) -> MutexGuard<'_, HashMap<Block, u32, RandomState>> {
@@ -61,7 +61,7 @@ impl Pace {
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for PaceGuard {
     fn drop(&mut self) {
         let mut under_way = self.pace.under_way();
         if let Some(count) = under_way.get_mut(&self.address) {

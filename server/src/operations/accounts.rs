@@ -9,7 +9,7 @@ use whimbrel_storage::credentials::Credentials;
 use whimbrel_storage::directory::{DirectoryError, WriteTransaction};
 use whimbrel_storage::jid::normalise_local;
 
-use crate::control::{ACCOUNTS_MAX, Account, Answer, PAGE_MAX, Problem, Refusal};
+use crate::control::{ACCOUNTS_MAX, Account, Answer, ControlRefusal, PAGE_MAX, Problem};
 use crate::env::Env;
 use crate::operations::Control;
 use crate::operations::handlers::{WAIT_MAX, unreadable};
@@ -18,7 +18,7 @@ use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::jobs::Then;
 
-/// The ticket of every write of the control socket: worker 0, and a key that its table of pending jobs never has,
+/// The pending ack of every write of the control socket: worker 0, and a key that its table of pending jobs never has,
 /// because each control client waits for its own write.
 const TICKET: u64 = u32::MAX as u64;
 
@@ -67,7 +67,7 @@ impl Control {
     /// A page of accounts.
     pub(super) fn user_list(&self, after: Option<&str>, max: usize) -> Answer {
         let after = after.map(normalise_local).transpose().map_err(|error| {
-            Problem::new(Refusal::BadRequest, format!("`after` is not a localpart: {error}"))
+            Problem::new(ControlRefusal::BadRequest, format!("`after` is not a localpart: {error}"))
         })?;
         let max = max.min(PAGE_MAX);
         let accounts = self.server.shared.directory.accounts(after.as_deref(), max).map_err(unreadable)?;
@@ -75,7 +75,7 @@ impl Control {
     }
 
     fn prepare(&self, account: &Account) -> Result<(String, Credentials), Problem> {
-        let bad = |text: String| Problem::new(Refusal::BadRequest, format!("{}: {text}", account.jid));
+        let bad = |text: String| Problem::new(ControlRefusal::BadRequest, format!("{}: {text}", account.jid));
         let local = self.local(&account.jid)?;
         let bytes = zeroize::Zeroizing::new(
             STANDARD.decode(&account.credentials).map_err(|error| bad(format!("credentials: {error}")))?,
@@ -92,7 +92,7 @@ impl Control {
         // What follows a commit runs on a worker, and the workers end when the server does.
         if self.server.is_draining() {
             return Err(Problem::new(
-                Refusal::Busy,
+                ControlRefusal::Busy,
                 "the server stops and takes no changes; try again afterwards",
             ));
         }
@@ -107,28 +107,31 @@ impl Control {
         if self.server.writer.try_submit(TICKET, Box::new(job)).is_err() {
             let text =
                 "the directory has too many changes to write (limits.directory_queue); try again later";
-            return Err(Problem::new(Refusal::Busy, text));
+            return Err(Problem::new(ControlRefusal::Busy, text));
         }
         replies.recv_timeout(WAIT_MAX).map_err(|error| match error {
             RecvTimeoutError::Disconnected => {
                 let text = "the change could not be written to the directory; the server's log says why";
-                Problem::new(Refusal::Failed, text)
+                Problem::new(ControlRefusal::Failed, text)
             }
             RecvTimeoutError::Timeout => {
                 let text = "the directory did not confirm the change in time; it may still be written";
-                Problem::new(Refusal::Timeout, text)
+                Problem::new(ControlRefusal::Timeout, text)
             }
         })
     }
 }
 
 fn unknown(jid: &str) -> Problem {
-    Problem::new(Refusal::NotFound, format!("there is no account {jid}"))
+    Problem::new(ControlRefusal::NotFound, format!("there is no account {jid}"))
 }
 
 fn bounded(count: usize) -> Result<(), Problem> {
     if count <= ACCOUNTS_MAX {
         return Ok(());
     }
-    Err(Problem::new(Refusal::BadRequest, format!("{count} accounts in one request; at most {ACCOUNTS_MAX}")))
+    Err(Problem::new(
+        ControlRefusal::BadRequest,
+        format!("{count} accounts in one request; at most {ACCOUNTS_MAX}"),
+    ))
 }

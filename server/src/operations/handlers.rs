@@ -10,14 +10,14 @@ use serde_json::{Map, Value, json};
 use whimbrel_storage::data;
 use whimbrel_storage::jid::JidRef;
 
-use crate::control::{Answer, Problem, Refusal, Request, SESSIONS_MAX};
+use crate::control::{Answer, ControlRefusal, Problem, Request, SESSIONS_MAX};
 use crate::metrics;
 use crate::operations::{Control, progress};
 use crate::proto::address;
 use crate::proto::errors::StreamCondition;
-use crate::proto::sm::UNSETTLED_MAX;
+use crate::proto::sm::NOT_DURABLE_MAX;
 use crate::service::register::Removed;
-use crate::upgrade::conduct::Order;
+use crate::upgrade::run::Order;
 use crate::worker::command::{Command, SessionFacts};
 
 /// How long one request waits for workers or the directory's writer.
@@ -41,7 +41,7 @@ impl Control {
             Request::Stop => Ok(self.end(true)),
             Request::Reload => match (self.reload)() {
                 Ok(()) => Ok(json!({ "reloaded": true })),
-                Err(text) => Err(Problem::new(Refusal::Failed, text)),
+                Err(text) => Err(Problem::new(ControlRefusal::Failed, text)),
             },
             Request::Upgrade { program } => Err(self.upgrade(program.as_deref(), client)),
             Request::Backup { folder } => self.backup(&folder),
@@ -61,23 +61,23 @@ impl Control {
     fn upgrade(&self, program: Option<&Path>, client: &UnixStream) -> Problem {
         if let Some(program) = program.filter(|program| !program.is_absolute()) {
             let text = format!("{} is to be an absolute path", program.display());
-            return Problem::new(Refusal::BadRequest, text);
+            return Problem::new(ControlRefusal::BadRequest, text);
         }
         let tell = |text: &str| {
-            // Who does not listen any more need not be told.
+            // A client that does not listen any more need not be told.
             let _ = progress(client, text);
         };
         let order =
             Order { program, control: self.descriptor, client: Some(client.as_raw_fd()), tell: &tell };
-        Problem::new(Refusal::Failed, self.server.upgrade(&order))
+        Problem::new(ControlRefusal::Failed, self.server.upgrade(&order))
     }
 
     /// Copies directory and log, as they are now, into a new or empty folder.
     fn backup(&self, folder: &Path) -> Answer {
         if !folder.is_absolute() {
-            return Err(Problem::new(Refusal::BadRequest, "the folder is to be an absolute path"));
+            return Err(Problem::new(ControlRefusal::BadRequest, "the folder is to be an absolute path"));
         }
-        let failed = |error: &dyn std::fmt::Display| Problem::new(Refusal::Failed, error.to_string());
+        let failed = |error: &dyn std::fmt::Display| Problem::new(ControlRefusal::Failed, error.to_string());
         let data = &self.server.config().data;
         let done =
             data::backup(data, &self.server.shared.directory, folder).map_err(|error| failed(&error))?;
@@ -161,7 +161,7 @@ impl Control {
             rows.push(json!({
                 "queue": "commit", "place": format!("worker {worker}"), "unit": "messages",
                 "length": cells.log_waiting.get(), "fullest": cells.log_waiting_fullest.get(),
-                "high_water": cells.log_waiting_high.get(), "limit": UNSETTLED_MAX,
+                "high_water": cells.log_waiting_high.get(), "limit": NOT_DURABLE_MAX,
             }));
         }
         json!({ "queues": rows, "cut": lanes.count() > MAILBOX_PAIRS_MAX })
@@ -196,7 +196,7 @@ impl Control {
         let (local, resource) = self.local_and_resource(jid)?;
         let kicked = self.end_sessions(local, resource, StreamCondition::PolicyViolation)?;
         if kicked == 0 {
-            return Err(Problem::new(Refusal::NotFound, format!("{jid} has no session here")));
+            return Err(Problem::new(ControlRefusal::NotFound, format!("{jid} has no session here")));
         }
         Ok(json!({ "kicked": kicked }))
     }
@@ -236,7 +236,7 @@ impl Control {
             return Ok(());
         }
         Err(Problem::new(
-            Refusal::Busy,
+            ControlRefusal::Busy,
             format!("worker {worker} has too many commands waiting; try again later"),
         ))
     }
@@ -245,15 +245,15 @@ impl Control {
     fn local_and_resource(&self, jid: &str) -> Result<(String, Option<String>), Problem> {
         let domain = &self.server.shared.domain;
         let parsed = JidRef::parse(jid).map_err(|error| {
-            Problem::new(Refusal::BadRequest, format!("`{jid}` is not an address: {error}"))
+            Problem::new(ControlRefusal::BadRequest, format!("`{jid}` is not an address: {error}"))
         })?;
         if !address::is_here(&parsed, domain) {
             let text = format!("{jid} belongs to another domain; this server serves {domain}");
-            return Err(Problem::new(Refusal::ForeignDomain, text));
+            return Err(Problem::new(ControlRefusal::ForeignDomain, text));
         }
         let Some(local) = parsed.local() else {
             let text = format!("`{jid}` names no account; write NAME@{domain}");
-            return Err(Problem::new(Refusal::BadRequest, text));
+            return Err(Problem::new(ControlRefusal::BadRequest, text));
         };
         Ok((local.to_owned(), parsed.resource().map(str::to_owned)))
     }
@@ -264,7 +264,7 @@ impl Control {
             (local, None) => Ok(local),
             (_, Some(_)) => {
                 let text = format!("`{jid}` has a resource; an account is named without it");
-                Err(Problem::new(Refusal::BadRequest, text))
+                Err(Problem::new(ControlRefusal::BadRequest, text))
             }
         }
     }
@@ -272,7 +272,7 @@ impl Control {
 
 /// The directory cannot be read.
 pub(super) fn unreadable(error: impl std::fmt::Display) -> Problem {
-    Problem::new(Refusal::Failed, format!("the directory cannot be read: {error}"))
+    Problem::new(ControlRefusal::Failed, format!("the directory cannot be read: {error}"))
 }
 
 /// Waits for `count` answers of workers.
@@ -283,7 +283,7 @@ fn collect<T>(replies: &Receiver<T>, count: usize) -> Result<Vec<T>, Problem> {
             let left = deadline.saturating_duration_since(Instant::now());
             replies.recv_timeout(left).map_err(|_| {
                 let text = "a worker does not answer; the server may be stopping or overloaded";
-                Problem::new(Refusal::Timeout, text)
+                Problem::new(ControlRefusal::Timeout, text)
             })
         })
         .collect()

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::control::{self, Answer, Problem, REQUEST_BYTES_MAX, Refusal};
+use crate::control::{self, Answer, ControlRefusal, Problem, REQUEST_BYTES_MAX};
 use crate::running::Server;
 use crate::running::socket::ControlSocket;
 
@@ -42,7 +42,7 @@ const WRITE_WAIT_MAX: Duration = Duration::from_secs(10);
 pub type Reload = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 /// Serves requests on threads of its own until the process ends. `waiting` is a client of the program before and
-/// the answer to his request.
+/// the answer to its request.
 ///
 /// # Errors
 /// A thread cannot be started.
@@ -92,7 +92,7 @@ impl Control {
         if self.clients.fetch_add(1, Ordering::Relaxed) >= CLIENTS_MAX {
             self.clients.fetch_sub(1, Ordering::Relaxed);
             let text = format!("{CLIENTS_MAX} tools are connected already; try again when one has ended");
-            let _ = answer(&stream, &Err(Problem::new(Refusal::Busy, text)));
+            let _ = answer(&stream, &Err(Problem::new(ControlRefusal::Busy, text)));
             return;
         }
         let guard = ClientGuard(self.clone());
@@ -118,7 +118,7 @@ impl Control {
                 Ok(None) => return,
                 Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
                     let text = format!("a request has at most {REQUEST_BYTES_MAX} bytes");
-                    let _ = answer(stream, &Err(Problem::new(Refusal::TooLarge, text)));
+                    let _ = answer(stream, &Err(Problem::new(ControlRefusal::TooLarge, text)));
                     return;
                 }
                 Err(error) => {
@@ -148,7 +148,7 @@ fn answer(mut stream: &UnixStream, answer: &Answer) -> io::Result<()> {
     stream.write_all(&control::encode(answer))
 }
 
-/// Tells a client how far his request has come.
+/// Tells a client how far its request has come.
 fn progress(mut stream: &UnixStream, text: &str) -> io::Result<()> {
     stream.set_write_timeout(Some(WRITE_WAIT_MAX))?;
     stream.write_all(&control::encode_progress(text))

@@ -8,7 +8,7 @@ use whimbrel_stats::Block;
 use whimbrel_storage::directory::NumberState;
 
 use crate::clock::unix_milliseconds;
-use crate::control::{Answer, PAGE_MAX, Problem, Refusal};
+use crate::control::{Answer, ControlRefusal, PAGE_MAX, Problem};
 use crate::operations::Control;
 use crate::operations::handlers::{WAIT_MAX, unreadable};
 use crate::phone::metrics::RegistrationMetrics;
@@ -59,7 +59,7 @@ impl Control {
         let done = self.submit(|reply| Request::Revoke(number.clone(), reply), reply, &replies, WAIT_MAX)?;
         if !done.pin && !done.account {
             let text = format!("{number} has neither a PIN under way nor an account");
-            return Err(Problem::new(Refusal::NotFound, text));
+            return Err(Problem::new(ControlRefusal::NotFound, text));
         }
         Ok(json!({ "pin": done.pin, "account": done.account, "kicked": done.sessions }))
     }
@@ -77,26 +77,29 @@ impl Control {
     /// Submits a request to the service, and waits for its outcome.
     fn submit<T>(
         &self,
-        request: impl FnOnce(SyncSender<Result<T, refusal::Refusal>>) -> Request,
-        reply: SyncSender<Result<T, refusal::Refusal>>,
-        replies: &std::sync::mpsc::Receiver<Result<T, refusal::Refusal>>,
+        request: impl FnOnce(SyncSender<Result<T, refusal::PhoneRefusal>>) -> Request,
+        reply: SyncSender<Result<T, refusal::PhoneRefusal>>,
+        replies: &std::sync::mpsc::Receiver<Result<T, refusal::PhoneRefusal>>,
         wait: Duration,
     ) -> Result<T, Problem> {
         if !self.registration()?.submit(request(reply)) {
-            return Err(Problem::new(Refusal::Busy, "too much waits for registration; try again later"));
+            return Err(Problem::new(
+                ControlRefusal::Busy,
+                "too much waits for registration; try again later",
+            ));
         }
         match replies.recv_timeout(wait) {
             Ok(Ok(done)) => Ok(done),
-            Ok(Err(refusal::Refusal::Busy)) => Err(Problem::new(
-                Refusal::Busy,
+            Ok(Err(refusal::PhoneRefusal::Busy)) => Err(Problem::new(
+                ControlRefusal::Busy,
                 "the queue of text messages or that of the directory is full, or the server stops",
             )),
             Ok(Err(refusal)) => {
                 let text = format!("{}; the server's log says more", refusal.text());
-                Err(Problem::new(Refusal::Failed, text))
+                Err(Problem::new(ControlRefusal::Failed, text))
             }
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                Err(Problem::new(Refusal::Timeout, "registration does not answer in time"))
+                Err(Problem::new(ControlRefusal::Timeout, "registration does not answer in time"))
             }
         }
     }
@@ -104,13 +107,14 @@ impl Control {
     fn registration(&self) -> Result<&Registration, Problem> {
         self.server.registration.as_deref().ok_or_else(|| {
             let text = "registration by phone number is off; set registration.listen or registration.in_band";
-            Problem::new(Refusal::Failed, text)
+            Problem::new(ControlRefusal::Failed, text)
         })
     }
 }
 
 fn number_of(text: &str) -> Result<Number, Problem> {
-    Number::parse(text).map_err(|error| Problem::new(Refusal::BadRequest, format!("`{text}`: {error}")))
+    Number::parse(text)
+        .map_err(|error| Problem::new(ControlRefusal::BadRequest, format!("`{text}`: {error}")))
 }
 
 /// `None` for a number of which nothing is under way.

@@ -87,7 +87,7 @@ pub enum Failure {
 
 /// What became of a message.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum SendOutcome {
     /// The provider has taken it.
     Sent,
     /// The provider refuses it for good.
@@ -99,7 +99,7 @@ pub enum Outcome {
 }
 
 /// The outcome of a message, and the length of the attempt that decided it.
-pub type Delivery = (Outcome, Duration);
+pub type Delivery = (SendOutcome, Duration);
 
 /// How much waits, how many attempts are made at a time, and how.
 #[derive(Clone, Debug)]
@@ -224,25 +224,25 @@ impl<M: Outgoing> Outbound<M> {
         self.high_water.gauge(waiting, self.shared.settings.queue)
     }
 
-    /// Takes no more messages, answers those that wait with [`Outcome::Stopping`], and waits until the attempts under
+    /// Takes no more messages, answers those that wait with [`SendOutcome::Stopping`], and waits until the attempts under
     /// way are over, for `wait` at most. `false`: one is not; it goes on by itself.
     #[must_use]
     pub fn stop(&self, wait: Duration) -> bool {
         self.threads.shut();
         if let Some(running) = lock(&self.running).take() {
             for job in running.jobs.try_iter() {
-                self.shared.done(job.number, (Outcome::Stopping, Duration::ZERO));
+                self.shared.done(job.number, (SendOutcome::Stopping, Duration::ZERO));
             }
         }
         self.threads.wait_until_empty(Instant::now() + wait)
     }
 
-    /// After [`Outbound::stop`]: answers those whose attempts are not over with [`Outcome::Stopping`], and waits for
+    /// After [`Outbound::stop`]: answers those whose attempts are not over with [`SendOutcome::Stopping`], and waits for
     /// them no longer. Such an attempt may still succeed.
     pub fn abandon(&self) {
         for (_, done) in lock(&self.shared.waiting).drain() {
             // The one that asked may have gone.
-            let _ = done.send((Outcome::Stopping, Duration::ZERO));
+            let _ = done.send((SendOutcome::Stopping, Duration::ZERO));
         }
     }
 }
@@ -276,7 +276,7 @@ impl<M: Outgoing> Shared<M> {
         let mut took = Duration::ZERO;
         loop {
             if stopped.try_recv() == Err(TryRecvError::Disconnected) {
-                return (Outcome::Stopping, took);
+                return (SendOutcome::Stopping, took);
             }
             match attempts.next(Instant::now(), jitter) {
                 Next::Try { within } => {
@@ -284,25 +284,25 @@ impl<M: Outgoing> Shared<M> {
                     let result = self.sender.send(message, within);
                     took = begun.elapsed();
                     match result {
-                        Ok(()) => return (Outcome::Sent, took),
+                        Ok(()) => return (SendOutcome::Sent, took),
                         Err(Failure::Refused(reason)) => {
-                            return (self.lost(message, Outcome::Refused, &reason), took);
+                            return (self.lost(message, SendOutcome::Refused, &reason), took);
                         }
                         Err(Failure::Unreachable(reason)) => last = reason,
                     }
                 }
                 Next::Wait { pause } => {
                     if stopped.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected) {
-                        return (Outcome::Stopping, took);
+                        return (SendOutcome::Stopping, took);
                     }
                 }
-                Next::GiveUp => return (self.lost(message, Outcome::Unreachable, &last), took),
+                Next::GiveUp => return (self.lost(message, SendOutcome::Unreachable, &last), took),
             }
         }
     }
 
-    fn lost(&self, message: &M, outcome: Outcome, reason: &str) -> Outcome {
-        let kind = if outcome == Outcome::Refused { "refused" } else { "unreachable" };
+    fn lost(&self, message: &M, outcome: SendOutcome, reason: &str) -> SendOutcome {
+        let kind = if outcome == SendOutcome::Refused { "refused" } else { "unreachable" };
         self.dead.keep(message, &Lost { sender: self.sender.name(), kind, reason });
         outcome
     }

@@ -78,7 +78,7 @@ fn unreachable(reason: &str) -> Result<(), Failure> {
     Err(Failure::Unreachable(reason.into()))
 }
 
-fn outcome(answer: oneshot::Receiver<Delivery>) -> Outcome {
+fn outcome(answer: oneshot::Receiver<Delivery>) -> SendOutcome {
     answer.blocking_recv().unwrap().0
 }
 
@@ -88,7 +88,7 @@ fn a_message_is_tried_again_until_it_is_sent() {
     for result in [unreachable("down"), unreachable("still down"), Ok(())] {
         world.results.send(result).unwrap();
     }
-    assert_eq!(outcome(world.send(7)), Outcome::Sent);
+    assert_eq!(outcome(world.send(7)), SendOutcome::Sent);
     assert_eq!(world.attempts.try_iter().collect::<Vec<_>>(), [7, 7, 7]);
     assert!(world.letters().is_empty());
 }
@@ -98,7 +98,7 @@ fn a_refusal_is_final_and_a_dead_letter() {
     let world = World::new(4);
     world.results.send(unreachable("down")).unwrap();
     world.results.send(Err(Failure::Refused("no such number".into()))).unwrap();
-    assert_eq!(outcome(world.send(0xabc)), Outcome::Refused);
+    assert_eq!(outcome(world.send(0xabc)), SendOutcome::Refused);
     let letters = world.letters();
     let letter = &letters[0];
     assert_eq!(letters.len(), 1);
@@ -111,7 +111,7 @@ fn a_refusal_is_final_and_a_dead_letter() {
 fn a_message_past_its_deadline_is_not_tried() {
     let world = World::new(4);
     let late = world.outbound.try_send(Note(1), Duration::ZERO).unwrap();
-    assert_eq!(outcome(late), Outcome::Unreachable);
+    assert_eq!(outcome(late), SendOutcome::Unreachable);
     assert_eq!(world.attempts.try_iter().count(), 0);
     let letters = world.letters();
     assert_eq!((letters.len(), &letters[0]["kind"]), (1, &json!("unreachable")));
@@ -128,7 +128,7 @@ fn a_full_queue_refuses_at_once_and_says_how_full_it_is() {
     for _ in 0..3 {
         world.results.send(Ok(())).unwrap();
     }
-    assert_eq!([first, second, third].map(outcome), [Outcome::Sent; 3]);
+    assert_eq!([first, second, third].map(outcome), [SendOutcome::Sent; 3]);
     assert_eq!(world.outbound.gauge(), (0, 2, 2));
     assert_eq!(world.attempts.try_iter().collect::<Vec<_>>(), [2, 3], "what was refused is not sent");
 }
@@ -140,16 +140,16 @@ fn a_stop_answers_what_waits_and_leaves_no_asker_behind() {
     world.attempts.recv().unwrap();
     let waiting = world.send(2);
     assert!(!world.outbound.stop(Duration::ZERO), "an attempt is under way");
-    assert_eq!(outcome(waiting), Outcome::Stopping);
+    assert_eq!(outcome(waiting), SendOutcome::Stopping);
     assert_eq!(world.outbound.try_send(Note(3), FAR).err(), Some(QueueFull));
     world.outbound.abandon();
-    assert_eq!(outcome(sending), Outcome::Stopping);
+    assert_eq!(outcome(sending), SendOutcome::Stopping);
     world.results.send(Ok(())).unwrap();
     assert!(world.outbound.stop(FAR), "the attempt is over");
     assert_eq!(world.outbound.gauge(), (0, 1, 2));
     world.outbound.restart().unwrap();
     world.results.send(Ok(())).unwrap();
-    assert_eq!(outcome(world.send(4)), Outcome::Sent);
+    assert_eq!(outcome(world.send(4)), SendOutcome::Sent);
     assert_eq!(world.attempts.try_iter().collect::<Vec<_>>(), [4]);
 }
 
@@ -171,6 +171,6 @@ fn a_stop_ends_a_pause() {
     let answer = outbound.try_send(Note(1), FAR).unwrap();
     attempts.recv().unwrap();
     assert!(outbound.stop(FAR), "a pause of an hour is over at once");
-    assert_eq!(outcome(answer), Outcome::Stopping);
+    assert_eq!(outcome(answer), SendOutcome::Stopping);
     assert!(!folder.path().join("letters.jsonl").exists(), "it was not given up");
 }

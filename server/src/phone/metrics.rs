@@ -2,7 +2,7 @@
 //! queue by the stats thread, all others by that of registration.
 
 use super::number::NumberError;
-use super::refusal::Refusal;
+use super::refusal::PhoneRefusal;
 use super::rules::{Limit, Refused};
 
 whimbrel_stats::metrics! {
@@ -47,9 +47,9 @@ whimbrel_stats::metrics! {
 
 impl RegistrationMetrics {
     /// Counts a refusal by its reason.
-    pub fn count(&self, refusal: &Refusal) {
+    pub fn count(&self, refusal: &PhoneRefusal) {
         let cell = match refusal {
-            Refusal::Number(
+            PhoneRefusal::Number(
                 NumberError::NotInternational
                 | NumberError::Characters(_)
                 | NumberError::Invalid
@@ -57,8 +57,8 @@ impl RegistrationMetrics {
                 | NumberError::Region
                 | NumberError::Denied,
             ) => &self.refused_number,
-            Refusal::Device | Refusal::Pin => return,
-            Refusal::Rule(Refused::Limit(limit, _)) => match limit {
+            PhoneRefusal::Device | PhoneRefusal::Pin => return,
+            PhoneRefusal::Rule(Refused::Limit(limit, _)) => match limit {
                 Limit::Resend => &self.refused_resend,
                 Limit::Locked => &self.refused_locked,
                 Limit::Number => &self.refused_per_number,
@@ -70,15 +70,15 @@ impl RegistrationMetrics {
                 Limit::AddressWrong => &self.refused_address_wrong,
                 Limit::ServerWrong => &self.refused_server_wrong,
             },
-            Refusal::Rule(Refused::NotRequested | Refused::Superseded) => &self.refused_not_requested,
-            Refusal::Rule(Refused::Expired) => &self.refused_expired,
-            Refusal::Rule(Refused::Wrong(_)) => &self.refused_wrong,
-            Refusal::Rule(Refused::NoTries(_)) => &self.refused_tries,
-            Refusal::Credentials | Refusal::TooManyCredentials => &self.refused_credentials,
-            Refusal::Busy => &self.refused_busy,
-            Refusal::Failed => &self.failed,
+            PhoneRefusal::Rule(Refused::NotRequested | Refused::Superseded) => &self.refused_not_requested,
+            PhoneRefusal::Rule(Refused::Expired) => &self.refused_expired,
+            PhoneRefusal::Rule(Refused::Wrong(_)) => &self.refused_wrong,
+            PhoneRefusal::Rule(Refused::NoTries(_)) => &self.refused_tries,
+            PhoneRefusal::Credentials | PhoneRefusal::TooManyCredentials => &self.refused_credentials,
+            PhoneRefusal::Busy => &self.refused_busy,
+            PhoneRefusal::Failed => &self.failed,
             // Counted with what came of the message.
-            Refusal::GatewayRefused | Refusal::GatewayDown => return,
+            PhoneRefusal::GatewayRefused | PhoneRefusal::GatewayDown => return,
         };
         cell.add(1);
     }

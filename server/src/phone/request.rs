@@ -10,7 +10,7 @@ use crate::runtime::driver::ConnId;
 
 use super::form::Fields;
 use super::number::Number;
-use super::refusal::Refusal;
+use super::refusal::PhoneRefusal;
 
 /// Requests that wait at most; further ones are refused.
 pub const REQUESTS_MAX: usize = 64;
@@ -20,9 +20,9 @@ pub enum Request {
     /// A form that a client has sent on its stream.
     InBand(InBand),
     /// Make void the PIN under way for a number, and its key.
-    Revoke(Number, SyncSender<Result<Revoked, Refusal>>),
+    Revoke(Number, SyncSender<Result<Revoked, PhoneRefusal>>),
     /// Send a message that has no PIN in it.
-    TestSms(Number, SyncSender<Result<(), Refusal>>),
+    TestSms(Number, SyncSender<Result<(), PhoneRefusal>>),
 }
 
 /// A form that a client has sent on its stream, and where the answer goes.

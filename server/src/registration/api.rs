@@ -28,7 +28,7 @@ use crate::http::routes::Routes;
 use crate::shared::Shared;
 
 use super::service::RegistrationService;
-use crate::phone::refusal::Refusal;
+use crate::phone::refusal::PhoneRefusal;
 
 /// The description of the API.
 pub const OPENAPI: &str = include_str!("openapi.json");
@@ -100,8 +100,8 @@ impl Host for Listeners {
     }
 }
 
-impl From<Refusal> for Problem {
-    fn from(refusal: Refusal) -> Problem {
+impl From<PhoneRefusal> for Problem {
+    fn from(refusal: PhoneRefusal) -> Problem {
         let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut problem = Problem::new(status, refusal.kind(), refusal.text());
         if let Some(seconds) = refusal.retry_after() {
@@ -188,15 +188,15 @@ impl Api {
     /// Has the service do something on its thread.
     async fn run<T: Send + 'static>(
         &self,
-        work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
-    ) -> Result<T, Refusal> {
+        work: impl Future<Output = Result<T, PhoneRefusal>> + Send + 'static,
+    ) -> Result<T, PhoneRefusal> {
         let mut task = EndsWithRequest(self.thread.spawn(work));
         match (&mut task.0).await {
             Ok(result) => result,
             // The service has ended.
-            Err(error) if error.is_cancelled() => Err(Refusal::Busy),
+            Err(error) if error.is_cancelled() => Err(PhoneRefusal::Busy),
             // It has panicked, which the panic hook has reported.
-            Err(_) => Err(Refusal::Failed),
+            Err(_) => Err(PhoneRefusal::Failed),
         }
     }
 }

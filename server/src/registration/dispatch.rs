@@ -15,7 +15,7 @@ use super::in_band;
 use super::service::RegistrationService;
 use crate::phone::number::Number;
 use crate::phone::pin::{Entropy, SystemEntropy};
-use crate::phone::refusal::Refusal;
+use crate::phone::refusal::PhoneRefusal;
 use crate::phone::request::Request;
 
 /// Requests under way at the same time at most.
@@ -57,11 +57,11 @@ async fn run(
     }
 }
 
-async fn test_sms(service: &RegistrationService, number: Number) -> Result<(), Refusal> {
+async fn test_sms(service: &RegistrationService, number: Number) -> Result<(), PhoneRefusal> {
     let _under_way = service.enter()?;
     let config = service.config();
     let mut id = [0; 8];
-    SystemEntropy.fill(&mut id).map_err(|_| Refusal::Failed)?;
+    SystemEntropy.fill(&mut id).map_err(|_| PhoneRefusal::Failed)?;
     let text = Zeroizing::new(format!("This is a test message of {}.", config.domain));
     service.send(Message { id: u64::from_le_bytes(id), number, text }, &config).await
 }

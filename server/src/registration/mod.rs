@@ -62,7 +62,7 @@ const DERIVING_THREADS: usize = 2;
 const REQUESTS_WAIT: Duration = Duration::from_secs(1);
 
 /// What registration needs of the server.
-pub struct Surroundings {
+pub struct RegistrationParts {
     /// Configuration, directory, certificate.
     pub shared: Arc<Shared>,
     /// The directory's writer.
@@ -92,7 +92,7 @@ impl Registration {
     ///
     /// # Errors
     /// A thread cannot be started.
-    pub fn start(at: Surroundings, gateway: Gateway) -> io::Result<Registration> {
+    pub fn start(at: RegistrationParts, gateway: Gateway) -> io::Result<Registration> {
         let config = at.shared.config.read().expect("nothing panics while it holds this lock").clone();
         let settings = gateway::settings(&config.registration, &config.data);
         let outbound = Arc::new(Outbound::start(settings, gateway)?);
@@ -180,7 +180,7 @@ impl Registration {
     }
 
     /// Ends it within about `wait`: no more requests are taken; messages that wait are answered with "try again" and
-    /// their PINs are void; attempts under way may end. What is promised to devices lies in the directory. Does nothing
+    /// their PINs are void; attempts under way may end. Anything that is promised to devices lies in the directory. Does nothing
     /// the second time. `false`: an attempt of the gateway is still under way, and goes on by itself; its request is
     /// told to try again.
     pub fn stop(&self, wait: Duration) -> bool {

@@ -12,7 +12,7 @@ use crate::user::tables::{UserKey, Users};
 use crate::user::{blocking, delivery, offline, presence};
 
 /// Hands a stanza to a user whose home is this worker (RFC 6121 §8.5), behind the subscriptions that its sender has
-/// under way with him.
+/// under way with that contact.
 pub fn deliver(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_>) {
     let is_subscription = Verb::of(d.typ).is_some();
     if is_subscription || d.traits.has(Traits::RELEASED) || !actors.under_way.hold_inbound(d) {
@@ -46,8 +46,8 @@ fn deliver_now(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_
 
 /// Nothing has to be kept of a message: its sender need not wait.
 fn settle_now(users: &mut Users, env: &Env, fx: &mut Effects, d: &Delivery<'_>) {
-    if let Some(ticket) = d.ticket {
-        users.settle(env, fx, ticket);
+    if let Some(pending_ack) = d.pending_ack {
+        users.notify_durable(env, fx, pending_ack);
     }
 }
 

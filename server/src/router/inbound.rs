@@ -87,7 +87,7 @@ fn check(actors: &mut Actors, env: &Env, fx: &mut Effects, sent: &Sent<'_>) -> R
         Kind::Presence => metrics.presences_in.add(1),
         Kind::Iq => metrics.iqs_in.add(1),
     }
-    let ticket = actors.users.count_received(env, sender);
+    let pending_ack = actors.users.count_received(env, sender);
     let CommonAttributes { to, from: claimed, id, typ } = stanza.common_attributes();
     if let Some(claimed) = claimed {
         check_from(&claimed, from)?;
@@ -98,7 +98,7 @@ fn check(actors: &mut Actors, env: &Env, fx: &mut Effects, sent: &Sent<'_>) -> R
         answer::refuse(env, fx, &refused, &StanzaCondition::BadRequest.into());
         return Ok(());
     };
-    let inbound = Inbound { sender, from, kind, typ, to_text, id, language, stanza, ticket };
+    let inbound = Inbound { sender, from, kind, typ, to_text, id, language, stanza, pending_ack };
     match to_text.map(JidRef::parse).transpose() {
         Err(_) => {
             let inbound = Inbound { to_text: None, ..inbound };
@@ -212,14 +212,14 @@ fn send_to_user(
         to_resource: resource,
         id: inbound.id,
         bytes: &bytes,
-        ticket: None,
+        pending_ack: None,
     };
     if inbound.kind == Kind::Message {
         if delivery.is_kept()
-            && let Some(ticket) = inbound.ticket
+            && let Some(pending_ack) = inbound.pending_ack
         {
-            actors.users.leave_unsettled(fx, ticket);
-            delivery.ticket = Some(ticket);
+            actors.users.wait_until_durable(fx, pending_ack);
+            delivery.pending_ack = Some(pending_ack);
         }
         carbons::copy_sent(actors, env, fx, inbound.sender, &delivery);
     }

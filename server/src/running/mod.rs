@@ -26,7 +26,7 @@ use crate::running::socket::ControlSocket;
 use crate::runtime::mailbox::LaneGauge;
 use crate::saved::state::ListenerState;
 use crate::shared::Shared;
-use crate::takeover::Outcome;
+use crate::takeover::TakeoverOutcome;
 use crate::takeover::launch::Launch;
 use crate::user::jobs::{Completions, CryptoPool, Then};
 use crate::watch::Watch;
@@ -65,7 +65,7 @@ pub struct Server {
     /// An upgrade is under way.
     pub upgrading: AtomicBool,
     /// What came of the upgrade by which this program came to be, until somebody asks.
-    pub(crate) outcome: Mutex<Option<(Outcome, Option<UnixStream>)>>,
+    pub(crate) outcome: Mutex<Option<(TakeoverOutcome, Option<UnixStream>)>>,
     /// Commits the logs.
     pub(crate) syncer: Mutex<Syncer>,
     pub(crate) _watch: Watch,
@@ -143,7 +143,7 @@ impl Server {
     }
 
     /// What came of the upgrade by which this program came to be, with the client who waits to hear of it. Once.
-    pub fn take_outcome(&self) -> Option<(Outcome, Option<UnixStream>)> {
+    pub fn take_outcome(&self) -> Option<(TakeoverOutcome, Option<UnixStream>)> {
         self.outcome.lock().expect("nothing panics while it holds this lock").take()
     }
 
@@ -194,7 +194,7 @@ impl Server {
         Ok(())
     }
 
-    /// Reads the certificate and, when one is given, a new configuration. What cannot change while the server
+    /// Reads the certificate and, when one is given, a new configuration. Anything that cannot change while the server
     /// runs keeps its value, and is named in the log.
     ///
     /// # Errors

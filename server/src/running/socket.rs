@@ -49,7 +49,7 @@ pub struct ControlSocket {
 }
 
 impl ControlSocket {
-    /// Makes the socket, mode 0600. What a dead server left behind is removed.
+    /// Makes the socket, mode 0600. Anything that a dead server left behind is removed.
     ///
     /// # Errors
     /// A live server answers there, or the system refuses.

@@ -65,7 +65,7 @@ pub struct Deliveries {
     begun: Instant,
     received: Option<Instant>,
     /// With the kernel since the iteration began.
-    handed: Vec<Lot>,
+    flushed: Vec<Lot>,
     /// Not all of their bytes are.
     with_driver: HashMap<ConnId, Lot, FixedState>,
     probes: Vec<Option<Probe>>,
@@ -76,7 +76,7 @@ impl Default for Deliveries {
         Deliveries {
             begun: Instant::now(),
             received: None,
-            handed: Vec::new(),
+            flushed: Vec::new(),
             with_driver: HashMap::default(),
             probes: vec![None; PROBES],
         }
@@ -123,7 +123,7 @@ impl Deliveries {
     }
 
     /// The driver has taken what was written to a connection; it keeps `backlog` bytes of it.
-    pub fn handed(&mut self, conn: ConnId, lot: Lot, backlog: usize) {
+    pub fn flushed(&mut self, conn: ConnId, lot: Lot, backlog: usize) {
         if backlog == 0 {
             self.drained(conn);
             self.push(lot);
@@ -149,22 +149,22 @@ impl Deliveries {
     }
 
     fn push(&mut self, lot: Lot) {
-        match self.handed.last_mut() {
+        match self.flushed.last_mut() {
             _ if lot.count == 0 => {}
             // As a rule all messages of an iteration were received when it began.
             Some(last) if last.since == lot.since => last.count = last.count.saturating_add(lot.count),
-            _ => self.handed.push(lot),
+            _ => self.flushed.push(lot),
         }
     }
 
     /// At the end of an iteration: gives `record` the microseconds that messages took which are with the kernel now, and
     /// how many took as long.
     pub fn count(&mut self, mut record: impl FnMut(u64, u64)) {
-        if self.handed.is_empty() {
+        if self.flushed.is_empty() {
             return;
         }
         let now = Instant::now();
-        for lot in self.handed.drain(..) {
+        for lot in self.flushed.drain(..) {
             if let Some(since) = lot.since {
                 record(micros(since, now), lot.count.into());
             }
@@ -206,14 +206,14 @@ mod tests {
         let mut deliveries = Deliveries::default();
         let now = Instant::now();
         let long_ago = now.checked_sub(Duration::from_secs(600)).unwrap();
-        deliveries.handed(A, lot(long_ago, 2), 100);
-        deliveries.handed(A, lot(now, 1), 150);
+        deliveries.flushed(A, lot(long_ago, 2), 100);
+        deliveries.flushed(A, lot(now, 1), 150);
         assert_eq!(counted(&mut deliveries), (0, 0), "bytes of them wait in the driver");
         deliveries.drained(A);
         assert_eq!(counted(&mut deliveries), (3, 3), "as old as the oldest");
-        deliveries.handed(A, lot(now, 5), 0);
+        deliveries.flushed(A, lot(now, 5), 0);
         assert_eq!(counted(&mut deliveries), (5, 0));
-        deliveries.handed(A, lot(now, 5), 7);
+        deliveries.flushed(A, lot(now, 5), 7);
         deliveries.forget(A);
         deliveries.drained(A);
         assert_eq!(counted(&mut deliveries), (0, 0), "never sent");

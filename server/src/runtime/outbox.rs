@@ -9,7 +9,7 @@ use hashbrown::HashMap;
 use crate::runtime::deliveries::{Deliveries, Lot};
 use crate::runtime::driver::{CloseHow, ConnId};
 
-/// Room for so many entries, 96 bytes each, is kept for the next iteration. What an iteration with more of them needed
+/// Room for so many entries, 96 bytes each, is kept for the next iteration. Anything that an iteration with more of them needed
 /// is given back: thousands of sessions that are quiet again hold nothing here.
 const ENTRIES_KEPT_MAX: usize = 256;
 

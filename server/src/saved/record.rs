@@ -121,7 +121,7 @@ pub struct ResourceRecord<'a> {
     /// Milliseconds of the server's clock until which it waits to be resumed.
     pub expiry_ms: Option<u64>,
     /// Stream management.
-    pub managed: Option<ManagedRecord<'a>>,
+    pub sm: Option<SmRecord<'a>>,
 }
 
 /// A message of the log, or the place after one.
@@ -136,7 +136,7 @@ pub struct Place {
 
 /// Stream management (XEP-0198).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ManagedRecord<'a> {
+pub struct SmRecord<'a> {
     /// Names the stream.
     pub id: u64,
     /// Seconds for which it can be resumed.
@@ -370,7 +370,7 @@ impl<'a> ResourceRecord<'a> {
             (!self.unsent.is_empty(), HAS_UNSENT_MESSAGES),
             (self.after.is_some(), IS_BEHIND),
             (self.expiry_ms.is_some(), EXPIRES),
-            (self.managed.is_some(), IS_MANAGED),
+            (self.sm.is_some(), IS_MANAGED),
         ]));
         to.number(self.account);
         to.bytes_of(self.local.as_bytes());
@@ -406,8 +406,8 @@ impl<'a> ResourceRecord<'a> {
         if let Some(expiry_ms) = self.expiry_ms {
             to.number(expiry_ms);
         }
-        if let Some(managed) = &self.managed {
-            managed.write(to);
+        if let Some(sm) = &self.sm {
+            sm.write(to);
         }
     }
 
@@ -445,7 +445,7 @@ impl<'a> ResourceRecord<'a> {
         }
         resource.after = (parts & IS_BEHIND != 0).then(|| Place::read(from)).transpose()?;
         resource.expiry_ms = (parts & EXPIRES != 0).then(|| from.number()).transpose()?;
-        resource.managed = (parts & IS_MANAGED != 0).then(|| ManagedRecord::read(from)).transpose()?;
+        resource.sm = (parts & IS_MANAGED != 0).then(|| SmRecord::read(from)).transpose()?;
         Ok(resource)
     }
 }
@@ -465,7 +465,7 @@ const WAITS_FOR_ANSWER: u8 = 1;
 const ASKED: u8 = 1 << 1;
 const HAS_UNACKED: u8 = 1 << 2;
 
-impl<'a> ManagedRecord<'a> {
+impl<'a> SmRecord<'a> {
     fn write(&self, to: &mut Encoder) {
         to.byte(bits([
             (self.answer_up_to.is_some(), WAITS_FOR_ANSWER),
@@ -489,12 +489,12 @@ impl<'a> ManagedRecord<'a> {
         }
     }
 
-    fn read(from: &mut Decoder<'a>) -> Result<ManagedRecord<'a>, StateError> {
+    fn read(from: &mut Decoder<'a>) -> Result<SmRecord<'a>, StateError> {
         let parts = from.byte()?;
         if parts >= HAS_UNACKED << 1 {
-            return Err(StateError::Damaged("a managed stream with unknown parts"));
+            return Err(StateError::Damaged("a sm stream with unknown parts"));
         }
-        let mut managed = ManagedRecord {
+        let mut sm = SmRecord {
             id: u64::from_le_bytes(*from.array()?),
             resume_seconds: from.number()?,
             received: from.number()?,
@@ -502,15 +502,15 @@ impl<'a> ManagedRecord<'a> {
             acked: from.number()?,
             weight: from.number()?,
             asked: parts & ASKED != 0,
-            ..ManagedRecord::default()
+            ..SmRecord::default()
         };
-        managed.answer_up_to = (parts & WAITS_FOR_ANSWER != 0).then(|| from.number()).transpose()?;
+        sm.answer_up_to = (parts & WAITS_FOR_ANSWER != 0).then(|| from.number()).transpose()?;
         if parts & HAS_UNACKED != 0 {
             for _ in 0..from.count()? {
-                managed.unacked.push(UnackedRecord::read(from)?);
+                sm.unacked.push(UnackedRecord::read(from)?);
             }
         }
-        Ok(managed)
+        Ok(sm)
     }
 }
 

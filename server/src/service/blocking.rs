@@ -232,7 +232,7 @@ fn hide_from(
     }
 }
 
-/// §3.4: who is no longer blocked sees the user's resources again, and the user sees his.
+/// §3.4: a contact that is no longer blocked sees the user's resources again, and the user sees the contact's.
 fn show_to(
     actors: &mut Actors,
     env: &Env,
@@ -281,7 +281,7 @@ fn resources_on(list: &[Box<str>], bare: &str, domain: &str) -> Vec<Box<str>> {
     [of(bare), of(domain)].concat()
 }
 
-/// Subscribed to the user's presence; the user is subscribed to his.
+/// Subscribed to the user's presence; the user is subscribed to the contact's.
 type Seeing = (bool, bool);
 
 /// What a change of the list does with the user's presence.

@@ -1,4 +1,4 @@
-//! Switching message carbons on and off (XEP-0280 §4, §5). What is copied is decided in [`crate::user::carbons`].
+//! Switching message carbons on and off (XEP-0280 §4, §5). Anything that is copied is decided in [`crate::user::carbons`].
 
 use crate::proto::errors::StanzaCondition;
 use crate::service::{Reply, Request, Scopes, Service};

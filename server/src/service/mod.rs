@@ -10,7 +10,7 @@ use crate::env::Env;
 use crate::proto::address;
 use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::proto::reply;
-use crate::stanza::{Delivery, Kind, Ticket, Traits, Type};
+use crate::stanza::{Delivery, Kind, PendingAck, Traits, Type};
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::inbound::Inbound;
@@ -27,7 +27,7 @@ use whimbrel_storage::directory::{DirectoryError, Subscription, WriteTransaction
 pub enum Scope {
     /// To the domain.
     Server,
-    /// To the requester's own account: no `to`, or his own bare JID.
+    /// To the requester's own account: no `to`, or the own bare JID.
     OwnAccount,
     /// To the bare JID of another account of this server; handled on that account's home worker.
     OtherAccount,
@@ -71,11 +71,11 @@ pub struct Request {
     pub from: String,
     /// The requester's localpart.
     pub from_local: String,
-    /// The requester's resource on this worker; `None` when he lives on another one ([`Scope::OtherAccount`]).
+    /// The requester's resource on this worker; `None` when that is another one's ([`Scope::OtherAccount`]).
     pub sender: Option<ResourceKey>,
-    /// The address that he wrote to; `None` when he wrote none.
+    /// The address that the request was sent to; `None` when it has none.
     pub to: Option<String>,
-    /// The localpart of the account that is asked: his own, another's, or empty for the domain.
+    /// The localpart of the account that is asked: the requester's own, another's, or empty for the domain.
     pub account: String,
     /// To whom it is addressed.
     pub scope: Scope,
@@ -89,7 +89,7 @@ pub struct Request {
     /// The one child of the iq.
     pub query: Element,
     /// Its number, when the requester's stream is managed and on this worker.
-    pub ticket: Option<Ticket>,
+    pub pending_ack: Option<PendingAck>,
     /// [`Service::writes`] of the service that answers it.
     pub area: Area,
 }
@@ -180,11 +180,11 @@ impl Request {
     }
 
     fn to_begin(&self, users: &Users) -> Begun {
-        let write = self.sender.map(|sender| Write::of(users, sender, self.ticket));
+        let write = self.sender.map(|sender| Write::of(users, sender, self.pending_ack));
         Begun { reply_to: self.reply_to(), write }
     }
 
-    /// Whether the requester may know whether the account is online: it is his own, or he is subscribed to its
+    /// Whether the requester may know whether the account is online: it is their own, or they are subscribed to its
     /// presence. An account that does not exist is seen by nobody.
     pub fn sees_presence(&self, env: &Env) -> bool {
         if self.from_local == self.account {
@@ -212,9 +212,10 @@ pub fn unreadable(account: &str, error: &DirectoryError) -> Reply {
     StanzaCondition::InternalServerError.into()
 }
 
-/// What follows on the worker from a committed job. It is given the ticket of the request, and returns it unless
+/// What follows on the worker from a committed job. It is given the pending ack of the request, and returns it unless
 /// something has to be written elsewhere because of the request; then it goes there.
-pub type After = Box<dyn FnOnce(&mut Actors, &Env, &mut Effects, Option<Ticket>) -> Option<Ticket> + Send>;
+pub type After =
+    Box<dyn FnOnce(&mut Actors, &Env, &mut Effects, Option<PendingAck>) -> Option<PendingAck> + Send>;
 
 /// What a committed job of a request leads to.
 #[derive(Default)]
@@ -228,15 +229,17 @@ pub struct Committed {
 impl Committed {
     /// An empty result, then `after`.
     pub fn then(after: impl FnOnce(&mut Actors, &Env, &mut Effects) + Send + 'static) -> Committed {
-        Committed::hand_on(move |actors, env, fx, ticket| {
+        Committed::hand_on(move |actors, env, fx, pending_ack| {
             after(actors, env, fx);
-            ticket
+            pending_ack
         })
     }
 
-    /// As [`then`](Committed::then), where `after` may hand the ticket on.
+    /// As [`then`](Committed::then), where `after` may hand the pending ack on.
     pub fn hand_on(
-        after: impl FnOnce(&mut Actors, &Env, &mut Effects, Option<Ticket>) -> Option<Ticket> + Send + 'static,
+        after: impl FnOnce(&mut Actors, &Env, &mut Effects, Option<PendingAck>) -> Option<PendingAck>
+        + Send
+        + 'static,
     ) -> Committed {
         Committed { result: None, after: Some(Box::new(after)) }
     }
@@ -322,16 +325,16 @@ impl Begun {
             }
         };
         self.reply_to.send(env, fx, committed.result.map_or(Reply::Done, Reply::Result));
-        let ticket = self.write.and_then(|write| write.ticket);
-        let ticket = match committed.after {
-            Some(after) => after(actors, env, fx, ticket),
-            None => ticket,
+        let pending_ack = self.write.and_then(|write| write.pending_ack);
+        let pending_ack = match committed.after {
+            Some(after) => after(actors, env, fx, pending_ack),
+            None => pending_ack,
         };
         if let Some(write) = self.write {
             actors.took_effect(fx, write);
         }
-        if let Some(ticket) = ticket {
-            actors.users.settle(env, fx, ticket);
+        if let Some(pending_ack) = pending_ack {
+            actors.users.notify_durable(env, fx, pending_ack);
         }
     }
 }
@@ -452,7 +455,7 @@ pub fn dispatch(actors: &mut Actors, env: &Env, fx: &mut Effects, inbound: &Inbo
             typ: inbound.typ,
             id: inbound.id.unwrap_or_default().to_owned(),
             query,
-            ticket: inbound.ticket,
+            pending_ack: inbound.pending_ack,
             area: Area::Alone,
         },
     );
@@ -486,7 +489,7 @@ pub fn dispatch_for_account(
             typ: d.typ,
             id: d.id.unwrap_or_default().to_owned(),
             query,
-            ticket: None,
+            pending_ack: None,
             area: Area::Alone,
         },
     );

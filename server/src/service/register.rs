@@ -131,7 +131,7 @@ impl Removed {
 pub fn removed(actors: &mut Actors, env: &Env, fx: &mut Effects, account: &str, gone: &Removed) {
     // First: the sessions end without a roster that would tell who sees them.
     subscription::account_deleted(&mut actors.users, env, fx, account, &gone.items);
-    actors.ledger.purge(env, gone.id);
+    actors.commits.purge(env, gone.id);
     for key in actors.users.resources_of(account) {
         actors.users.end_for_good(
             fx,

@@ -152,9 +152,9 @@ fn remove(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request, c
         let Some(version) = transaction.remove_roster_item(&local, &contact)? else {
             return Ok(Err(none()));
         };
-        Ok(Ok(Committed::hand_on(move |actors, env, fx, ticket| {
+        Ok(Ok(Committed::hand_on(move |actors, env, fx, pending_ack| {
             roster::push_removed(actors, env, fx, &local, &contact, version);
-            subscription::removed(&mut actors.users, env, fx, &local, &item, ticket)
+            subscription::removed(&mut actors.users, env, fx, &local, &item, pending_ack)
         })))
     })
 }

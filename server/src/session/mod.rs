@@ -12,7 +12,7 @@ use crate::tls::Tls;
 use crate::xml::{Partial, StreamNamespaces};
 
 /// Where a session is on its way.
-pub enum Phase {
+pub enum SessionPhase {
     /// No resource yet.
     Negotiating(Box<Negotiation>),
     /// On its way to its user's home worker: the driver has been asked to let go of the socket.
@@ -92,7 +92,7 @@ pub struct Session {
     /// Seconds of the server's clock when something was last received.
     pub heard: u32,
     /// Where it is on its way.
-    pub phase: Phase,
+    pub phase: SessionPhase,
     /// TLS, once begun.
     pub tls: Option<Box<Tls>>,
     /// The stanza of which not all bytes have come.

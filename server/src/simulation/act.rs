@@ -4,7 +4,7 @@ use whimbrel_storage::directory::Subscription;
 
 use super::client::{Shelf, Stage, Wanted};
 use super::come::HEADER;
-use super::ledger;
+use super::oracle;
 use super::world::{DOMAIN, World, bare, full, local};
 use crate::xml::writer;
 
@@ -135,7 +135,7 @@ impl World {
     fn set_roster(&mut self, index: usize) {
         let neighbour = self.neighbour(index);
         let item = if self.random.permille(200) {
-            self.ledger.withdraws(self.clients[index].user, neighbour);
+            self.oracle.withdraws(self.clients[index].user, neighbour);
             format!("<item jid='{}' subscription='remove'/>", bare(neighbour))
         } else {
             format!("<item jid='{}' name='n{}'><group>g</group></item>", bare(neighbour), self.step)
@@ -149,7 +149,7 @@ impl World {
         let what = if on { "enable" } else { "disable" };
         if let Some(live) = &self.clients[index].live {
             // From the request on nobody can say whether it is on.
-            self.ledger.sessions[live.id].carbons = None;
+            self.oracle.sessions[live.id].carbons = None;
         }
         let query = format!("<{what} xmlns='urn:xmpp:carbons:2'/>");
         self.ask(index, "set", None, &query, Wanted::Carbons(on));
@@ -245,14 +245,14 @@ impl World {
             let item = self.shared.directory.roster_item(&local(user), &bare(to));
             let fresh = matches!(item, Ok(None))
                 || matches!(item, Ok(Some(item)) if !item.ask && matches!(item.subscription, Subscription::None | Subscription::From));
-            self.ledger.asks(user, to, fresh);
+            self.oracle.asks(user, to, fresh);
         }
         if typ == "unsubscribe" {
-            self.ledger.withdraws(user, to);
+            self.oracle.withdraws(user, to);
         }
         let Some(live) = &self.clients[index].live else { return };
         // What the client has sent before, for the order at the other end.
-        let id = format!("o{}-{}-{}", live.id, self.ledger.messages_len(), self.counter);
+        let id = format!("o{}-{}-{}", live.id, self.oracle.messages_len(), self.counter);
         self.clients[index].say(&format!("<presence type='{typ}' to='{}' id='{id}'/>", bare(to)));
     }
 
@@ -271,10 +271,10 @@ impl World {
         let resource = self.random.permille(400).then(|| format!("r{}", self.random.below(3)));
         let client = &mut self.clients[index];
         let Some(live) = &client.live else { return };
-        let n = self.ledger.sent(self.step, live.id, to_user, resource.as_deref());
+        let n = self.oracle.sent(self.step, live.id, to_user, resource.as_deref());
         let to = resource.map_or_else(|| bare(to_user), |resource| full(to_user, &resource));
         let mut text = Vec::new();
-        writer::escape_text(&ledger::body(n), &mut text);
+        writer::escape_text(&oracle::body(n), &mut text);
         let text = String::from_utf8(text).expect("escaping keeps UTF-8");
         // The id comes back in an error, and in nothing else.
         client.say(&format!("<message type='chat' id='m{n}' to='{to}'><body>{text}</body></message>"));
@@ -294,7 +294,7 @@ impl World {
         }
         live.presence = Some((number, priority));
         if priority < 0 {
-            self.ledger.sessions[live.id].available = None;
+            self.oracle.sessions[live.id].available = None;
         }
         if wake {
             client.say("<active xmlns='urn:xmpp:csi:0'/>");
@@ -309,7 +309,7 @@ impl World {
         live.presence = None;
         live.initial = None;
         live.seen.clear();
-        self.ledger.sessions[live.id].available = None;
+        self.oracle.sessions[live.id].available = None;
         if std::mem::take(&mut live.inactive) {
             client.say("<active xmlns='urn:xmpp:csi:0'/>");
         }
@@ -325,11 +325,11 @@ impl World {
         let enemies: Vec<usize> =
             neighbours.filter(|&other| (user + other).is_multiple_of(7) && other != user).collect();
         let Some(other) = self.random.pick(&enemies).copied() else { return };
-        self.ledger.block(user, other);
+        self.oracle.block(user, other);
         let (what, wanted) = if self.random.permille(500) {
-            ("block", Wanted::Block(other, !self.ledger.is_unblocking(user, other)))
+            ("block", Wanted::Block(other, !self.oracle.is_unblocking(user, other)))
         } else {
-            self.ledger.unblock_asked(self.step, user, other);
+            self.oracle.unblock_asked(self.step, user, other);
             ("unblock", Wanted::Unblock(other))
         };
         let query = format!("<{what} xmlns='urn:xmpp:blocking'><item jid='{}'/></{what}>", bare(other));

@@ -25,7 +25,7 @@ fn a_copy_that_a_recipient_who_is_behind_does_not_get_is_counted() {
     let (number, link) = (world.clients[3].number, world.clients[3].link.expect("it is connected"));
     world.network.remind(number, link);
     settle(&mut world);
-    assert_eq!(world.ledger.reached(n), [world.clients[1].session.expect("it has one")]);
+    assert_eq!(world.oracle.reached(n), [world.clients[1].session.expect("it has one")]);
     assert_eq!(world.shared.metrics[0].carbons_skipped.get(), skipped + 1);
 }
 
@@ -43,7 +43,7 @@ fn all_recipients_get_a_message_that_comes_while_the_log_is_offered_to_them() {
     let n = write_to(&mut world, 1, None, 0);
     turn(&mut world);
     settle(&mut world);
-    let mut reached = world.ledger.reached(n).to_vec();
+    let mut reached = world.oracle.reached(n).to_vec();
     reached.sort_unstable();
     let mut both = [1, 3].map(|index| world.clients[index].session.expect("it has one"));
     both.sort_unstable();

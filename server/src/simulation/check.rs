@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use whimbrel_storage::directory::Subscription;
 
 use super::client::{Stage, Wanted};
-use super::ledger;
+use super::oracle;
 use super::world::{World, bare, full, local, user_of};
 use crate::metrics;
 use crate::user::{record, share};
@@ -95,13 +95,13 @@ impl World {
     pub(super) fn waiting(&self) -> Result<BTreeSet<u32>, String> {
         let mut waiting = BTreeSet::new();
         for worker in &self.workers {
-            let log = worker.core().actors().ledger.log();
+            let log = worker.core().actors().commits.log();
             for record in log.actors().flat_map(|user| log.pending(user)) {
                 let record = record.map_err(|damage| damage.to_string())?;
                 let kept = record::decode(record.payload).ok_or("a record cannot be read")?;
                 let message = Element::parse(kept.stanza).map_err(|_| "a record holds no stanza")?;
                 let body = message.find("body", CLIENT).map(|body| body.content().into_owned());
-                waiting.extend(body.and_then(|body| ledger::number_of(&body)));
+                waiting.extend(body.and_then(|body| oracle::number_of(&body)));
             }
         }
         Ok(waiting)
@@ -115,7 +115,7 @@ impl World {
         };
         let skipped = self.shared.metrics.iter().any(|metrics| metrics.carbons_skipped.get() > 0);
         let ignored = self.shared.metrics.iter().map(|metrics| metrics.ignored.get()).sum();
-        if let Err(what) = self.ledger.judge(&waiting, skipped, ignored) {
+        if let Err(what) = self.oracle.judge(&waiting, skipped, ignored) {
             return self.fail(what);
         }
         self.check_answers();
@@ -134,11 +134,11 @@ impl World {
             let client = &self.clients[index];
             let Some(live) = client.live.as_ref().filter(|_| client.stage == Stage::Online) else { continue };
             let open = live.wanted.iter().find(|(_, (wanted, step))| match wanted {
-                // Who blocks the asker answers into the void.
+                // A user that blocks the asker answers into the void.
                 Wanted::Peer(user) => {
                     !dropped
-                        && !self.ledger.lost_one_since(*user, *step)
-                        && !self.ledger.ever_blocked(*user, client.user)
+                        && !self.oracle.lost_one_since(*user, *step)
+                        && !self.oracle.ever_blocked(*user, client.user)
                 }
                 _ => true,
             });
@@ -183,8 +183,8 @@ impl World {
         }
     }
 
-    /// Output waits for nobody who reads. Who has vanished before he was bound may still be there: nobody pings him, his
-    /// time to log in is not over, and what he does not read (the features) may be more than his window takes.
+    /// Output waits for nobody who reads. A client that vanished before it was bound may still be there: nobody pings it, its
+    /// time to log in is not over, and what it does not read (the features) may be more than its window takes.
     fn check_output(&mut self, gauge: u64) {
         let behind: Vec<_> = self
             .workers
@@ -229,12 +229,12 @@ impl World {
 
     fn check_rosters(&mut self, halves: &BTreeMap<(usize, usize), Half>) {
         for (&(user, contact), half) in halves {
-            if user == contact || self.ledger.ever_blocked(user, contact) {
+            if user == contact || self.oracle.ever_blocked(user, contact) {
                 continue;
             }
             let other = halves.get(&(contact, user)).copied().unwrap_or_default();
             let parted = |user, contact, to: bool, from: bool| {
-                to != from && !self.ledger.may_differ(user, contact, to, from)
+                to != from && !self.oracle.may_differ(user, contact, to, from)
             };
             if parted(user, contact, half.to, other.from) || parted(contact, user, other.to, half.from) {
                 return self.fail(format!(
@@ -245,7 +245,7 @@ impl World {
         }
     }
 
-    /// Whoever has asked for the roster knows it as it is stored.
+    /// A client that has asked for the roster knows it as it is stored.
     fn check_roster_views(&mut self) {
         for index in 0..self.clients.len() {
             let client = &self.clients[index];
@@ -274,7 +274,7 @@ impl World {
         }
     }
 
-    /// Whoever is subscribed to somebody's presence has seen the last of it, and of nobody who is gone.
+    /// A subscriber to somebody's presence has seen the last of it, and of nobody who is gone.
     fn check_presence(&mut self, halves: &BTreeMap<(usize, usize), Half>) {
         let mut truth: BTreeMap<usize, BTreeMap<String, u32>> = BTreeMap::new();
         for client in self.clients.iter().filter(|client| client.stage == Stage::Online) {
@@ -294,7 +294,7 @@ impl World {
                     half.to
                         && user != contact
                         && halves.get(&(*contact, *user)).is_some_and(|other| other.from)
-                        && !self.ledger.ever_blocked(*user, *contact)
+                        && !self.oracle.ever_blocked(*user, *contact)
                 })
                 .map(|((_, contact), _)| *contact);
             let mut checked = 0;

@@ -67,7 +67,7 @@ pub(super) enum Shelf {
 /// What a client knows while it is bound.
 #[derive(Debug)]
 pub(super) struct Live {
-    /// Its session in the ledger.
+    /// Its session in the oracle.
     pub(super) id: usize,
     /// The number in the last presence it has seen of each full JID.
     pub(super) seen: BTreeMap<String, u32>,
@@ -128,7 +128,7 @@ pub(super) struct Client {
     pub(super) eager: bool,
     pub(super) wrong_password: bool,
     pub(super) live: Option<Live>,
-    /// The session of this connection in the ledger, also when it is over.
+    /// The session of this connection in the oracle, also when it is over.
     pub(super) session: Option<usize>,
     /// When it may connect again.
     pub(super) back_at: Millis,

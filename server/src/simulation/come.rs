@@ -99,7 +99,7 @@ impl World {
             client.resource
         ));
         client.stage = Stage::Binding;
-        let id = self.ledger.request(self.step, client.user, &client.resource, link);
+        let id = self.oracle.request(self.step, client.user, &client.resource, link);
         client.session = Some(id);
         client.live = Some(Live {
             id,

@@ -108,7 +108,7 @@ impl World {
     /// The server has stopped listening at some time: what was sent last may be lost.
     pub(super) fn was_cut(&mut self, index: usize) {
         if let Some(id) = self.clients[index].session {
-            self.ledger.end(self.step, id, true);
+            self.oracle.end(self.step, id, true);
         }
     }
 
@@ -116,7 +116,7 @@ impl World {
         self.was_cut(index);
         let client = &self.clients[index];
         // A rival may have taken its resource; the error that says so can be later than the flush deadline.
-        let replaced = client.session.is_some_and(|id| self.ledger.has_rival(id));
+        let replaced = client.session.is_some_and(|id| self.oracle.has_rival(id));
         if client.stage == Stage::Online && !client.was_deaf && !replaced {
             self.unexplained_resets += 1;
         }
@@ -215,14 +215,14 @@ impl World {
             // What an eager client sends behind a failed login is out of place.
             (Stage::Authenticating, _) if client.eager => true,
             (Stage::Online, "conflict") => {
-                client.live.as_ref().is_some_and(|live| self.ledger.has_rival(live.id))
+                client.live.as_ref().is_some_and(|live| self.oracle.has_rival(live.id))
             }
             (Stage::Online, "connection-timeout") => was_deaf,
             (Stage::Online, _) => false,
             (_, "resource-constraint" | "connection-timeout") => true,
             // Bound, but the client does not know it yet.
             (Stage::Binding, "conflict") => {
-                client.live.as_ref().is_some_and(|live| self.ledger.has_rival(live.id))
+                client.live.as_ref().is_some_and(|live| self.oracle.has_rival(live.id))
             }
             _ => false,
         };
@@ -250,7 +250,7 @@ impl World {
         }
         client.stage = Stage::Online;
         if let Some(live) = &client.live {
-            self.ledger.sessions[live.id].bound = Some(self.step);
+            self.oracle.sessions[live.id].bound = Some(self.step);
         }
         self.report.sessions += 1;
         let online = self.clients.iter().filter(|client| client.stage == Stage::Online).count() as u64;
@@ -279,7 +279,7 @@ impl World {
         let from = element.attribute("from").unwrap_or_default();
         if element.attribute("type") == Some("error") {
             let number = element.attribute("id").and_then(|id| id.strip_prefix('m')?.parse().ok());
-            let outcome = number.map_or(Ok(()), |n| self.ledger.refused(id, n));
+            let outcome = number.map_or(Ok(()), |n| self.oracle.refused(id, n));
             return self.note(outcome);
         }
         let direction =
@@ -300,14 +300,14 @@ impl World {
             if from.starts_with("nobody") || !body.starts_with("n:") {
                 return;
             }
-            let outcome = self.ledger.copied(id, direction == "received", from, &body, full);
+            let outcome = self.oracle.copied(id, direction == "received", from, &body, full);
             return self.note(outcome);
         }
         let Some(body) = element.find("body", CLIENT) else { return };
         let delayed = element.find("delay", "urn:xmpp:delay").is_some();
         let workers = &mut self.workers;
         let serves = |link| workers.iter_mut().any(|worker| worker.driver_mut().serves(link));
-        let outcome = self.ledger.delivered(id, from, &body.content(), delayed, serves, full);
+        let outcome = self.oracle.delivered(id, from, &body.content(), delayed, serves, full);
         self.note(outcome);
     }
 
@@ -353,10 +353,10 @@ impl World {
                 let sender = from.split('/').next().and_then(user_of);
                 let user = client.user;
                 if let Some(sender) = sender
-                    && self.ledger.ever_blocked(user, sender)
+                    && self.oracle.ever_blocked(user, sender)
                 {
                     self.report.blocks_checked += 1;
-                    if self.ledger.is_blocked_since(user, sender, sent) {
+                    if self.oracle.is_blocked_since(user, sender, sent) {
                         return self.fail(format!(
                             "client {index} gets the presence p{number} of {from}, sent in step {sent}, past a block"
                         ));
@@ -373,7 +373,7 @@ impl World {
                         && latest == number
                         && priority >= 0
                     {
-                        self.ledger.sessions[live.id].available.get_or_insert(step);
+                        self.oracle.sessions[live.id].available.get_or_insert(step);
                     }
                 }
                 if element.attribute("to").is_some_and(|to| !to.contains('/')) {
@@ -408,7 +408,7 @@ impl World {
                     order.into_iter().flat_map(|o| o.split('-')).flat_map(str::parse).collect();
                 let &[sender, messages, presences] = numbers.as_slice() else { return };
                 let sender = sender as usize;
-                let outcome = self.ledger.not_overtaken(id, sender, messages, presences, &live.told);
+                let outcome = self.oracle.not_overtaken(id, sender, messages, presences, &live.told);
                 self.note(outcome);
             }
             _ => {}
@@ -471,11 +471,11 @@ impl World {
                 self.kept(index, shelf, element, session, put);
             }
             Wanted::Block(other, true) if result => {
-                self.ledger.block_confirmed(client_user, other, step, asked);
+                self.oracle.block_confirmed(client_user, other, step, asked);
             }
-            Wanted::Unblock(other) => self.ledger.unblock_answered(client_user, other),
+            Wanted::Unblock(other) => self.oracle.unblock_answered(client_user, other),
             Wanted::Carbons(on) if result => {
-                self.ledger.sessions[live.id].carbons = on.then_some(step);
+                self.oracle.sessions[live.id].carbons = on.then_some(step);
             }
             _ => {}
         }

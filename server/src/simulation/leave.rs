@@ -1,7 +1,7 @@
 //! How clients go, politely or not, and how they come to rest.
 
 use super::client::Stage;
-use super::ledger;
+use super::oracle;
 use super::tls::End;
 use super::world::{World, bare};
 use crate::xml::writer;
@@ -15,7 +15,7 @@ impl World {
         let client = &mut self.clients[index];
         client.stage = Stage::Leaving;
         if let Some(live) = client.live.take() {
-            self.ledger.end(self.step, live.id, cut);
+            self.oracle.end(self.step, live.id, cut);
         }
     }
 
@@ -78,7 +78,7 @@ impl World {
         let end = self.random.pick(&End::ALL).copied().expect("there are some");
         // If it were believed, somebody would hear what nobody has sent.
         let to = bare(self.random.below(self.settings.users));
-        let body = ledger::body(FORGED - self.random.below(23) as u32);
+        let body = oracle::body(FORGED - self.random.below(23) as u32);
         let mut text = Vec::new();
         writer::escape_text(&body, &mut text);
         let text = String::from_utf8(text).expect("escaping keeps UTF-8");

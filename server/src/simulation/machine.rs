@@ -17,12 +17,12 @@ use crate::runtime::driver::sim::{Network, Random, Sim};
 use crate::runtime::driver::{Driver, Tuning, Wake};
 use crate::runtime::mailbox;
 use crate::runtime::timer::Millis;
-use crate::shared::{Inherited, Shared};
+use crate::shared::{InheritedTables, Shared};
 use crate::tls::Acceptor;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
+use crate::user::commits::{Commit, CommitTracker};
 use crate::user::jobs::{Backend, Completions, Jobs, Stepped};
-use crate::user::ledger::{Commit, Ledger};
 use crate::worker::Worker;
 use crate::worker::command::CommandQueue;
 use crate::worker::core::Core;
@@ -96,7 +96,7 @@ impl Machine {
             return Err(damage.to_string());
         }
         let streams = opened.report.streams.iter().map(|seen| (seen.stream, seen.number)).collect();
-        let inherited = Inherited { homes: words.homes, streams };
+        let inherited = InheritedTables { homes: words.homes, streams };
         let mut shared =
             Shared::new(config.clone(), directory.clone(), acceptor, throttle, hasher, count, inherited);
         shared.chance = Chance::seeded(words.homes);
@@ -134,7 +134,7 @@ impl Machine {
                     time_at_start: Some(TIME_AT_START_MS),
                     broadcast_max: 2,
                 };
-                let actors = Actors::new(shared.hasher.clone(), Ledger::new(log, commit));
+                let actors = Actors::new(shared.hasher.clone(), CommitTracker::new(log, commit));
                 let jobs = Jobs::new(worker, backend, completions[worker].clone());
                 let fx = Effects::new(Links::new(post, wakers.clone()), jobs);
                 Worker::new(

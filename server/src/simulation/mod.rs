@@ -4,11 +4,11 @@
 //!   clients ◄──► simulated network ◄──► Worker<Sim> × N ◄──► mailboxes
 //!      │                                      │
 //!      ▼                                      ▼
-//!    ledger (what must be true)        jobs, run step by step ──► directory in a folder
+//!    oracle (what must be true)        jobs, run step by step ──► directory in a folder
 //! ```
 //! A [`World`] holds real workers, a real directory, and clients that speak XMPP. Each step lets one worker, one job,
 //! some clients or the time move, as chance decides. The clients log in, talk, subscribe to each other, block, fall
-//! silent, send rubbish, vanish and come back, over a network that cuts everything into pieces. What must be true
+//! silent, send rubbish, vanish and come back, over a network that cuts everything into pieces. Everything that must be true
 //! whatever happens is checked while it happens and whenever the world has come to rest. The same [`Settings`] give
 //! the same run, byte for byte, on every machine: [`Report::trace`] proves it, and a failure names the seed with
 //! which it happens again.
@@ -22,7 +22,7 @@
 //! | `come`, `act`, `leave` | what clients do of their own accord |
 //! | `hear` | what clients do about what they hear |
 //! | `operator` | other limits, and the end of the server |
-//! | `ledger` | the rules for messages |
+//! | `oracle` | the rules for messages |
 //! | `managed` | another kind of world: stream management, cuts, and crashes of the server |
 //! | `siege` | a third kind: attackers who do nothing but the dearest requests, beside calm talkers |
 //! | `check` | the rules for presence, rosters, bounds and leaks |
@@ -35,13 +35,13 @@ mod client;
 mod come;
 mod hear;
 mod leave;
-mod ledger;
 mod machine;
-mod managed;
 mod operator;
+mod oracle;
 #[cfg(test)]
 mod order;
 mod siege;
+mod sm;
 mod tls;
 #[cfg(test)]
 mod turns;
@@ -51,8 +51,8 @@ use std::fmt;
 
 use crate::runtime::driver::sim::{Random, Weather};
 
-pub use managed::{Managed, Tally};
 pub use siege::{Besieged, Siege};
+pub use sm::{Managed, Tally};
 pub use world::World;
 
 /// Connections with TLS in a small world.

@@ -3,7 +3,7 @@
 
 use super::Settings;
 use super::client::Stage;
-use super::ledger;
+use super::oracle;
 use super::world::{World, bare, full, local};
 use crate::runtime::driver::sim::Weather;
 use crate::xml::writer;
@@ -123,7 +123,7 @@ fn who_leaves_a_subscription_hears_of_a_resource_that_ends_before_its_worker_kno
     subscribe(&mut world);
     world.subscription(0, 1, "unsubscribe");
     write(&mut world);
-    // The contact's half is committed, and he goes before his worker hears of it.
+    // The contact's half is committed, and it goes before its worker hears of it.
     write(&mut world);
     assert_eq!(subscription_of(&world, 1, 0), Subscription::None);
     cut(&mut world, 3);
@@ -308,11 +308,11 @@ fn a_set_of_another_kind_and_a_new_password_wait_for_their_turn() {
 /// A client sends user 1 a chat message with so many bytes beside its text.
 pub(super) fn write_to(world: &mut World, index: usize, resource: Option<&str>, bytes: usize) -> u32 {
     let session = world.clients[index].live.as_ref().expect("it is online").id;
-    let n = world.ledger.sent(world.step, session, 1, resource);
+    let n = world.oracle.sent(world.step, session, 1, resource);
     let to = resource.map_or_else(|| bare(1), |resource| full(1, resource));
     let filler = "x".repeat(bytes);
     let mut text = Vec::new();
-    writer::escape_text(&ledger::body(n), &mut text);
+    writer::escape_text(&oracle::body(n), &mut text);
     let text = String::from_utf8(text).expect("escaping keeps UTF-8");
     let x = format!("<x xmlns='urn:example'>{filler}</x>");
     say(world, index, &format!("<message type='chat' to='{to}'><body>{text}</body>{x}</message>"));

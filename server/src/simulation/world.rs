@@ -11,8 +11,8 @@ use whimbrel_storage::credentials::{Credentials, SALT_BYTES};
 use whimbrel_storage::directory::{self, Directory, Options};
 
 use super::client::{Client, Stage};
-use super::ledger::Ledger;
 use super::machine::{Machine, Words};
+use super::oracle::Oracle;
 use super::tls::Doors;
 use super::{Failure, Report, Settings};
 use crate::config::{AuthConfig, Config, Durability};
@@ -23,8 +23,8 @@ use crate::runtime::driver::{ConnId, Driver};
 use crate::runtime::mailbox;
 use crate::runtime::timer::Millis;
 use crate::shared::Shared;
+use crate::user::commits;
 use crate::user::jobs::{Completions, Stepped};
-use crate::user::ledger;
 use crate::user::tables::{Flags, Resource};
 use crate::worker::Worker;
 use crate::worker::command::CommandQueue;
@@ -60,7 +60,7 @@ pub struct World {
     pub(super) doors: Doors,
     pub(super) framer: Framer,
     pub(super) xml_limits: xml::Limits,
-    pub(super) ledger: Ledger,
+    pub(super) oracle: Oracle,
     pub(super) step: u64,
     pub(super) now: Millis,
     /// Numbers for presences and ids of requests.
@@ -85,14 +85,14 @@ impl World {
     /// The folder cannot be written, in words.
     pub fn new(settings: Settings, data: &Path) -> Result<World, String> {
         let config = config(&settings, data);
-        World::with(settings, config, ledger::Commit::AtOnce).map(|(world, _)| world)
+        World::with(settings, config, commits::Commit::AtOnce).map(|(world, _)| world)
     }
 
     /// As [`World::new`], with a configuration. Also returns the chance with which its server was started.
     pub(super) fn with(
         settings: Settings,
         mut config: Config,
-        commit: ledger::Commit,
+        commit: commits::Commit,
     ) -> Result<(World, Words), String> {
         let mut random = Random::new(settings.seed);
         let doors = Doors::fit(&mut config, settings.handshakes)?;
@@ -133,7 +133,7 @@ impl World {
             framer: Framer::new(),
             // A client takes what a server may send, a little more than the server takes.
             xml_limits: xml::Limits { stanza_bytes_max: 1 << 20, depth_max: 200, ..xml::Limits::default() },
-            ledger: Ledger::new(settings.users),
+            oracle: Oracle::new(settings.users),
             step: 0,
             now: Millis(0),
             counter: 0,
@@ -184,8 +184,8 @@ impl World {
         self.report.steps = self.step;
         self.report.virtual_ms = self.now.0;
         self.report.handshakes = self.doors.opened;
-        let (delivered, copied, refused) = self.ledger.counts;
-        self.report.messages = (self.ledger.messages_len() as u64, delivered, copied, refused);
+        let (delivered, copied, refused) = self.oracle.counts;
+        self.report.messages = (self.oracle.messages_len() as u64, delivered, copied, refused);
         self.report.metrics = metrics::totals(&self.shared.metrics)
             .into_iter()
             .filter(|(description, value)| *value != 0 && !description.name.starts_with("loop."))
@@ -306,7 +306,7 @@ impl World {
 
     pub(super) fn note_closed(&mut self) -> usize {
         let network = &self.network;
-        self.ledger.note_closed(self.step, |link| network.is_closed_by_server(link))
+        self.oracle.note_closed(self.step, |link| network.is_closed_by_server(link))
     }
 
     /// Lets everything move once.

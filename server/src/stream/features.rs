@@ -2,7 +2,7 @@
 
 use crate::proto::sasl::{ChannelBindings, NS_SASL, Offer};
 use crate::proto::sm::element;
-use crate::stream::machine::Surroundings;
+use crate::stream::machine::NegotiationEnv;
 use crate::xml::writer;
 
 /// Namespace of STARTTLS (RFC 6120 §5.4).
@@ -70,7 +70,7 @@ pub fn write_before_login(
 }
 
 /// What a client may do after it has authenticated.
-pub fn write_after_login(surroundings: &Surroundings<'_>, out: &mut Vec<u8>) {
+pub fn write_after_login(negotiation_env: &NegotiationEnv<'_>, out: &mut Vec<u8>) {
     text(out, &["<stream:features><bind xmlns='", NS_BIND, "'/>"]);
     out.extend_from_slice(
         b"<session xmlns='urn:ietf:params:xml:ns:xmpp-session'><optional/></session>\
@@ -79,7 +79,7 @@ pub fn write_after_login(surroundings: &Surroundings<'_>, out: &mut Vec<u8>) {
           <csi xmlns='urn:xmpp:csi:0'/>",
     );
     element::write_feature(out);
-    (surroundings.capabilities)(out);
+    (negotiation_env.capabilities)(out);
     out.extend_from_slice(b"</stream:features>");
 }
 

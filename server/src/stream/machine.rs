@@ -1,7 +1,7 @@
 //! The state machine of a stream from its first header to a bound resource (RFC 6120 §4 to §7).
 //!
 //! It takes headers and first-level elements and appends answers to the output. Where something outside is
-//! needed (TLS, the crypto pool, the table of users) it returns a [`Step`] and is told the outcome later.
+//! needed (TLS, the crypto pool, the table of users) it returns a [`NegotiationStep`] and is told the outcome later.
 //!
 //! ```text
 //! Header ─► Features ─► (STARTTLS: Header again) ─► Sasl ⇄ Waiting ─► Header ─► Features ─► bound
@@ -39,7 +39,7 @@ use crate::stream::registration;
 use crate::xml::{CLIENT, Stanza, StreamHeader};
 
 /// What the machine can see of the server.
-pub struct Surroundings<'a> {
+pub struct NegotiationEnv<'a> {
     /// Domain, directory, throttle.
     pub shared: &'a Shared,
     /// Configuration.
@@ -56,7 +56,7 @@ pub struct Surroundings<'a> {
     pub capabilities: fn(&mut Vec<u8>),
 }
 
-impl Surroundings<'_> {
+impl NegotiationEnv<'_> {
     fn metrics(&self) -> &WorkerMetrics {
         &self.shared.metrics[self.worker]
     }
@@ -78,7 +78,7 @@ pub struct Negotiation {
     pub deadline: Option<TimerId>,
     /// The account, once SASL has succeeded; a localpart.
     pub user: Option<Box<str>>,
-    /// The credentials that the current exchange, or the one that succeeded, was about. Whoever binds must have used
+    /// The credentials that the current exchange, or the one that succeeded, was about. A client that binds must have used
     /// those that the account has then.
     pub stamp: Option<CredentialsStamp>,
     /// Channel bindings of the TLS connection.
@@ -89,12 +89,12 @@ pub struct Negotiation {
     /// Milliseconds for which the answer to the password or proof is to be held back.
     delay_ms: u64,
     /// An answer that is held back. Everything it depends on is decided and counted.
-    held_back: Option<Box<sasl::Step>>,
+    held_back: Option<Box<sasl::SaslStep>>,
     failures: u8,
 }
 
 /// What the caller has to do.
-pub enum Step {
+pub enum NegotiationStep {
     /// Nothing.
     Continue,
     /// `<proceed/>` is to be sent in the clear, and TLS begins.
@@ -196,7 +196,7 @@ impl Negotiation {
     /// The stream error to send, after the server's own header (RFC 6120 §4.9.1.2), which has been written.
     pub fn header(
         &mut self,
-        at: &Surroundings<'_>,
+        at: &NegotiationEnv<'_>,
         header: &StreamHeader,
         out: &mut Vec<u8>,
     ) -> Result<(), StreamEnd> {
@@ -228,14 +228,14 @@ impl Negotiation {
     }
 
     /// Sends the server's header unless this stream has had it: also before an error that comes first.
-    pub fn send_header(&mut self, at: &Surroundings<'_>, to: Option<&str>, out: &mut Vec<u8>) {
+    pub fn send_header(&mut self, at: &NegotiationEnv<'_>, to: Option<&str>, out: &mut Vec<u8>) {
         if !self.header_sent {
             self.header_sent = true;
             features::write_header(&at.shared.domain, &at.shared.unique_id(), to, out);
         }
     }
 
-    fn offer(&self, at: &Surroundings<'_>) -> Offer {
+    fn offer(&self, at: &NegotiationEnv<'_>) -> Offer {
         Offer { tls: at.tls, bindings: !self.bindings.is_empty(), allow_plaintext: at.config.allow_plaintext }
     }
 
@@ -245,13 +245,15 @@ impl Negotiation {
     /// The stream error to send.
     pub fn element(
         &mut self,
-        at: &Surroundings<'_>,
+        at: &NegotiationEnv<'_>,
         stanza: &Stanza<'_>,
         out: &mut Vec<u8>,
-    ) -> Result<Step, StreamEnd> {
+    ) -> Result<NegotiationStep, StreamEnd> {
         let name = stanza.name();
         match stanza.namespace() {
-            NS_STARTTLS if name == "starttls" && !at.tls && self.user.is_none() => Ok(Step::StartTls),
+            NS_STARTTLS if name == "starttls" && !at.tls && self.user.is_none() => {
+                Ok(NegotiationStep::StartTls)
+            }
             NS_SASL if self.user.is_none() => self.sasl(at, stanza, out),
             NS_SM => managed(self.user.is_some(), stanza, out),
             CLIENT if Kind::from_name(name).is_some() => self.stanza(at, stanza, out),
@@ -263,10 +265,10 @@ impl Negotiation {
     /// RFC 6120 §4.3.5, §7.1: before binding, only the iq that binds (or registers) is a stanza to look at.
     fn stanza(
         &mut self,
-        at: &Surroundings<'_>,
+        at: &NegotiationEnv<'_>,
         stanza: &Stanza<'_>,
         out: &mut Vec<u8>,
-    ) -> Result<Step, StreamEnd> {
+    ) -> Result<NegotiationStep, StreamEnd> {
         let child = stanza.children().next().map(|child| (child.name(), child.namespace()));
         let refused = Err((StreamCondition::NotAuthorized, None));
         if stanza.name() != "iq" {
@@ -279,7 +281,8 @@ impl Negotiation {
                     true => phone::request(at, stanza, out),
                     false => registration::request(at, stanza, out),
                 };
-                self.waiting = matches!(step, Step::Register { .. } | Step::RegisterNumber { .. });
+                self.waiting =
+                    matches!(step, NegotiationStep::Register { .. } | NegotiationStep::RegisterNumber { .. });
                 Ok(step)
             }
             _ => refused,
@@ -287,7 +290,7 @@ impl Negotiation {
     }
 
     /// Where the features have offered it: before login, and never in the clear unless passwords may be.
-    fn may_register(&self, at: &Surroundings<'_>) -> bool {
+    fn may_register(&self, at: &NegotiationEnv<'_>) -> bool {
         self.user.is_none()
             && (at.config.auth.open_registration || at.config.registration.in_band)
             && self.offer(at).mechanisms().next().is_some()
@@ -295,10 +298,10 @@ impl Negotiation {
 
     fn sasl(
         &mut self,
-        at: &Surroundings<'_>,
+        at: &NegotiationEnv<'_>,
         stanza: &Stanza<'_>,
         out: &mut Vec<u8>,
-    ) -> Result<Step, StreamEnd> {
+    ) -> Result<NegotiationStep, StreamEnd> {
         let step = match stanza.name() {
             "auth" => {
                 let Some(mechanism) =
@@ -331,10 +334,10 @@ impl Negotiation {
     /// A proof is a guess: it is counted before it is looked at.
     fn response(
         &mut self,
-        at: &Surroundings<'_>,
+        at: &NegotiationEnv<'_>,
         stanza: &Stanza<'_>,
         out: &mut Vec<u8>,
-    ) -> Result<Step, StreamEnd> {
+    ) -> Result<NegotiationStep, StreamEnd> {
         let proof = self.exchange.as_ref().is_some_and(|exchange| exchange.awaits_proof());
         if proof && !self.may_guess(at) {
             return self.failed(at, SaslError::TemporaryAuthFailure.into(), Why::Throttled, out);
@@ -352,23 +355,23 @@ impl Negotiation {
     /// Does what an exchange asks for before a password or proof has been looked at.
     fn go_on(
         &mut self,
-        at: &Surroundings<'_>,
-        step: sasl::Step,
+        at: &NegotiationEnv<'_>,
+        step: sasl::SaslStep,
         out: &mut Vec<u8>,
-    ) -> Result<Step, StreamEnd> {
+    ) -> Result<NegotiationStep, StreamEnd> {
         match step {
-            sasl::Step::NeedCredentials { username } => {
+            sasl::SaslStep::NeedCredentials { username } => {
                 self.claimed = Some(username.clone());
                 let found = match credentials(at, &username) {
                     Ok(found) => found,
                     Err(error) => return self.failed(at, error.into(), Why::Unavailable, out),
                 };
                 self.stamp = stamp(at, &username, found.as_ref());
-                let Some(exchange) = &mut self.exchange else { return Ok(Step::Continue) };
+                let Some(exchange) = &mut self.exchange else { return Ok(NegotiationStep::Continue) };
                 let next = exchange.credentials_found(found.as_ref(), &at.shared.unknown_users);
                 self.go_on(at, next, out)
             }
-            sasl::Step::NeedPlainCheck { username, password } => {
+            sasl::SaslStep::NeedPlainCheck { username, password } => {
                 self.claimed = Some(username.clone());
                 if !self.may_guess(at) {
                     return self.failed(at, SaslError::TemporaryAuthFailure.into(), Why::Throttled, out);
@@ -377,14 +380,14 @@ impl Negotiation {
                     Ok(found) => {
                         self.stamp = stamp(at, &username, found.as_ref());
                         self.waiting = true;
-                        Ok(Step::CheckPassword(
+                        Ok(NegotiationStep::CheckPassword(
                             at.shared.unknown_users.plain_check(found, &username, password),
                         ))
                     }
                     Err(error) => self.failed(at, error.into(), Why::Unavailable, out),
                 }
             }
-            sasl::Step::Failure(failure) => {
+            sasl::SaslStep::Failure(failure) => {
                 let why = match failure.error {
                     SaslError::Aborted => Why::Aborted,
                     _ => Why::Protocol,
@@ -392,12 +395,14 @@ impl Negotiation {
                 self.failed(at, failure, why, out)
             }
             // Nothing succeeds without a password or proof.
-            step @ (sasl::Step::Challenge(_) | sasl::Step::Success { .. }) => self.answer(at, step, out),
+            step @ (sasl::SaslStep::Challenge(_) | sasl::SaslStep::Success { .. }) => {
+                self.answer(at, step, out)
+            }
         }
     }
 
     /// Counts a guess, and notes for how long its answer is to be held back. `false`: it is not to be looked at.
-    fn may_guess(&mut self, at: &Surroundings<'_>) -> bool {
+    fn may_guess(&mut self, at: &NegotiationEnv<'_>) -> bool {
         let Some(claimed) = &self.claimed else { return false };
         match at.shared.throttle().begin(claimed, at.peer, at.now_ms) {
             Verdict::Proceed { delay_ms } => {
@@ -411,12 +416,12 @@ impl Negotiation {
     /// A password or proof has been looked at: what came of it is counted now and answered when it is due.
     fn judged(
         &mut self,
-        at: &Surroundings<'_>,
-        step: sasl::Step,
+        at: &NegotiationEnv<'_>,
+        step: sasl::SaslStep,
         out: &mut Vec<u8>,
-    ) -> Result<Step, StreamEnd> {
+    ) -> Result<NegotiationStep, StreamEnd> {
         match &step {
-            sasl::Step::Success { username, .. } => {
+            sasl::SaslStep::Success { username, .. } => {
                 at.shared.throttle().succeeded(username, at.peer, at.now_ms);
             }
             _ => self.tell(at, Why::Credentials),
@@ -427,15 +432,19 @@ impl Negotiation {
         at.metrics().login_delayed.add(1);
         self.waiting = true;
         self.held_back = Some(Box::new(step));
-        Ok(Step::AnswerLater(std::mem::take(&mut self.delay_ms)))
+        Ok(NegotiationStep::AnswerLater(std::mem::take(&mut self.delay_ms)))
     }
 
     /// The answer that was held back is due.
     ///
     /// # Errors
     /// The stream error to send.
-    pub fn answer_due(&mut self, at: &Surroundings<'_>, out: &mut Vec<u8>) -> Result<Step, StreamEnd> {
-        let Some(step) = self.held_back.take() else { return Ok(Step::Continue) };
+    pub fn answer_due(
+        &mut self,
+        at: &NegotiationEnv<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<NegotiationStep, StreamEnd> {
+        let Some(step) = self.held_back.take() else { return Ok(NegotiationStep::Continue) };
         self.waiting = false;
         self.answer(at, *step, out)
     }
@@ -443,25 +452,27 @@ impl Negotiation {
     /// Tells the client what came of its exchange so far.
     fn answer(
         &mut self,
-        at: &Surroundings<'_>,
-        step: sasl::Step,
+        at: &NegotiationEnv<'_>,
+        step: sasl::SaslStep,
         out: &mut Vec<u8>,
-    ) -> Result<Step, StreamEnd> {
+    ) -> Result<NegotiationStep, StreamEnd> {
         match step {
-            sasl::Step::Challenge(message) => {
+            sasl::SaslStep::Challenge(message) => {
                 sasl::write_challenge(&message, out);
-                Ok(Step::Continue)
+                Ok(NegotiationStep::Continue)
             }
-            sasl::Step::Success { username, additional_data } => {
+            sasl::SaslStep::Success { username, additional_data } => {
                 sasl::write_success(&additional_data, out);
                 self.user = Some(username);
                 self.exchange = None;
                 self.restart();
-                Ok(Step::Authenticated)
+                Ok(NegotiationStep::Authenticated)
             }
-            sasl::Step::Failure(failure) => self.refuse(at, failure, out),
+            sasl::SaslStep::Failure(failure) => self.refuse(at, failure, out),
             // These come before a password or proof.
-            sasl::Step::NeedCredentials { .. } | sasl::Step::NeedPlainCheck { .. } => Ok(Step::Continue),
+            sasl::SaslStep::NeedCredentials { .. } | sasl::SaslStep::NeedPlainCheck { .. } => {
+                Ok(NegotiationStep::Continue)
+            }
         }
     }
 
@@ -471,12 +482,12 @@ impl Negotiation {
     /// The stream error to send.
     pub fn plain_checked(
         &mut self,
-        at: &Surroundings<'_>,
+        at: &NegotiationEnv<'_>,
         accepted: bool,
         out: &mut Vec<u8>,
-    ) -> Result<Step, StreamEnd> {
+    ) -> Result<NegotiationStep, StreamEnd> {
         self.waiting = false;
-        let Some(exchange) = &mut self.exchange else { return Ok(Step::Continue) };
+        let Some(exchange) = &mut self.exchange else { return Ok(NegotiationStep::Continue) };
         let step = exchange.plain_checked(accepted);
         self.judged(at, step, out)
     }
@@ -485,7 +496,11 @@ impl Negotiation {
     ///
     /// # Errors
     /// The stream error to send.
-    pub fn plain_refused(&mut self, at: &Surroundings<'_>, out: &mut Vec<u8>) -> Result<Step, StreamEnd> {
+    pub fn plain_refused(
+        &mut self,
+        at: &NegotiationEnv<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<NegotiationStep, StreamEnd> {
         self.waiting = false;
         self.failed(at, SaslError::TemporaryAuthFailure.into(), Why::Unavailable, out)
     }
@@ -499,17 +514,17 @@ impl Negotiation {
     /// Ends an exchange in failure without a password or proof having been looked at.
     fn failed(
         &mut self,
-        at: &Surroundings<'_>,
+        at: &NegotiationEnv<'_>,
         failure: Failure,
         why: Why,
         out: &mut Vec<u8>,
-    ) -> Result<Step, StreamEnd> {
+    ) -> Result<NegotiationStep, StreamEnd> {
         self.tell(at, why);
         self.refuse(at, failure, out)
     }
 
     /// Counts a failure, also that which ends the stream, and leaves a line about it.
-    fn tell(&self, at: &Surroundings<'_>, why: Why) {
+    fn tell(&self, at: &NegotiationEnv<'_>, why: Why) {
         let mechanism = self.exchange.as_ref().map_or("-", |exchange| exchange.mechanism().name());
         let login = FailedLogin { account: self.claimed.as_deref(), address: at.peer, mechanism, why };
         at.shared.note_failed_login(at.worker, &login, at.now_ms);
@@ -518,29 +533,29 @@ impl Negotiation {
     /// Answers with `<failure/>`; the last one that a stream may have ends it (RFC 6120 §6.4.5).
     fn refuse(
         &mut self,
-        at: &Surroundings<'_>,
+        at: &NegotiationEnv<'_>,
         failure: Failure,
         out: &mut Vec<u8>,
-    ) -> Result<Step, StreamEnd> {
+    ) -> Result<NegotiationStep, StreamEnd> {
         self.exchange = None;
         self.failures = self.failures.saturating_add(1);
         failure.write(out);
         if self.failures >= at.config.limits.sasl_attempts {
             return Err((StreamCondition::PolicyViolation, Some("too many failed authentication attempts")));
         }
-        Ok(Step::Continue)
+        Ok(NegotiationStep::Continue)
     }
 }
 
 /// The stamp of an account's credentials. One is made of made-up credentials where there is no account, and forgotten,
 /// so that it takes as long.
-fn stamp(at: &Surroundings<'_>, username: &str, found: Option<&Credentials>) -> Option<CredentialsStamp> {
+fn stamp(at: &NegotiationEnv<'_>, username: &str, found: Option<&Credentials>) -> Option<CredentialsStamp> {
     let fake = at.shared.unknown_users.credentials(username);
     let stamp = CredentialsStamp::of(found.unwrap_or(&fake));
     found.map(|_| stamp)
 }
 
-fn credentials(at: &Surroundings<'_>, username: &str) -> Result<Option<Credentials>, SaslError> {
+fn credentials(at: &NegotiationEnv<'_>, username: &str) -> Result<Option<Credentials>, SaslError> {
     at.shared.credentials(username).map_err(|error| {
         tracing::error!(user = username, %error, "cannot read the credentials of an account");
         SaslError::TemporaryAuthFailure
@@ -548,17 +563,19 @@ fn credentials(at: &Surroundings<'_>, username: &str) -> Result<Option<Credentia
 }
 
 /// RFC 6120 §7.6, §7.7: reads the request to bind; a bad one is answered and changes nothing.
-fn bind(at: &Surroundings<'_>, stanza: &Stanza<'_>, out: &mut Vec<u8>) -> Step {
+fn bind(at: &NegotiationEnv<'_>, stanza: &Stanza<'_>, out: &mut Vec<u8>) -> NegotiationStep {
     let id = stanza.attribute("id").map(Cow::into_owned);
     let iq = stanza.to_element();
     let asked = iq.find("bind", NS_BIND).and_then(|bind| bind.find("resource", NS_BIND)).map(|r| r.content());
     let set = Type::parse(Kind::Iq, stanza.attribute("type").as_deref()) == Some(Type::Set);
     let asked = asked.as_deref().filter(|name| !name.is_empty()).map(jid::normalise_resource).transpose();
     match (asked, id) {
-        (Ok(resource), Some(id)) if set => Step::Bind { id, resource: resource.map(Cow::into_owned) },
+        (Ok(resource), Some(id)) if set => {
+            NegotiationStep::Bind { id, resource: resource.map(Cow::into_owned) }
+        }
         (_, id) => {
             bind_error(&at.shared.domain, id.as_deref(), StanzaCondition::BadRequest.into(), out);
-            Step::Continue
+            NegotiationStep::Continue
         }
     }
 }
@@ -566,12 +583,12 @@ fn bind(at: &Surroundings<'_>, stanza: &Stanza<'_>, out: &mut Vec<u8>) -> Step {
 /// XEP-0198 §5: after the login a client may resume a stream; anything else has to wait until a resource is bound.
 /// Before the login even that is refused, with `<failed/>` and not with the end of the stream (§3): the client may go
 /// on and log in.
-fn managed(logged_in: bool, stanza: &Stanza<'_>, out: &mut Vec<u8>) -> Result<Step, StreamEnd> {
+fn managed(logged_in: bool, stanza: &Stanza<'_>, out: &mut Vec<u8>) -> Result<NegotiationStep, StreamEnd> {
     match Said::read(stanza) {
-        Some(Said::Resume(id, h)) if logged_in => Ok(Step::Resume { id, h }),
+        Some(Said::Resume(id, h)) if logged_in => Ok(NegotiationStep::Resume { id, h }),
         Some(_) => {
             element::write_failed(StanzaCondition::UnexpectedRequest, None, out);
-            Ok(Step::Continue)
+            Ok(NegotiationStep::Continue)
         }
         None => Err((StreamCondition::UnsupportedStanzaType, None)),
     }

@@ -11,37 +11,37 @@
 //! device names itself again in the second.
 
 use crate::phone::form::{self, Fields, NS_REGISTER};
-use crate::phone::refusal::Refusal;
+use crate::phone::refusal::PhoneRefusal;
 use crate::phone::request::{InBand, Request};
 use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::proto::reply;
 use crate::shared::Shared;
 use crate::stanza::{Kind, Type};
-use crate::stream::machine::{Step, Surroundings, bind_error};
+use crate::stream::machine::{NegotiationEnv, NegotiationStep, bind_error};
 use crate::xml::{CLIENT, Element, Stanza};
 
 /// Handles an iq with a registration query. An answer that needs nobody else is written to `out`.
-pub fn request(at: &Surroundings<'_>, stanza: &Stanza<'_>, out: &mut Vec<u8>) -> Step {
+pub fn request(at: &NegotiationEnv<'_>, stanza: &Stanza<'_>, out: &mut Vec<u8>) -> NegotiationStep {
     let id = stanza.attribute("id").unwrap_or_default().into_owned();
     let typ = Type::parse(Kind::Iq, stanza.attribute("type").as_deref());
     let iq = stanza.to_element();
     match (typ, iq.find("query", NS_REGISTER)) {
         (Some(Type::Get), Some(_)) => {
             write_result(&at.shared.domain, &id, &form::empty(), out);
-            Step::Continue
+            NegotiationStep::Continue
         }
         (Some(Type::Set), Some(query)) => match Fields::read(query) {
-            Some(fields) => Step::RegisterNumber { id, fields },
+            Some(fields) => NegotiationStep::RegisterNumber { id, fields },
             None => {
                 let text = "phone and device are both needed, in a submitted form";
                 let error = StanzaError::from(StanzaCondition::NotAcceptable).with_text(text);
                 bind_error(&at.shared.domain, Some(&id), error, out);
-                Step::Continue
+                NegotiationStep::Continue
             }
         },
         _ => {
             bind_error(&at.shared.domain, Some(&id), StanzaCondition::BadRequest.into(), out);
-            Step::Continue
+            NegotiationStep::Continue
         }
     }
 }
@@ -54,7 +54,7 @@ pub fn request(at: &Surroundings<'_>, stanza: &Stanza<'_>, out: &mut Vec<u8>) ->
 pub fn submit(shared: &Shared, form: InBand) -> Result<(), Vec<u8>> {
     let id = form.id.clone();
     let submitted = shared.registration.get().is_some_and(|requests| requests.submit(Request::InBand(form)));
-    if submitted { Ok(()) } else { Err(refused(&shared.domain, &id, &Refusal::Busy)) }
+    if submitted { Ok(()) } else { Err(refused(&shared.domain, &id, &PhoneRefusal::Busy)) }
 }
 
 /// An answer with a query.
@@ -65,7 +65,7 @@ pub fn result(domain: &str, id: &str, query: &Element) -> Vec<u8> {
 }
 
 /// The answer to a client that is refused.
-pub fn refused(domain: &str, id: &str, refusal: &Refusal) -> Vec<u8> {
+pub fn refused(domain: &str, id: &str, refusal: &PhoneRefusal) -> Vec<u8> {
     let mut text = refusal.text();
     if let Some(seconds) = refusal.retry_after() {
         text.push_str(&format!(" (in {seconds} seconds)"));

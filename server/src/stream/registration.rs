@@ -9,27 +9,27 @@ use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::proto::reply;
 use crate::stanza::{Kind, Type};
 use crate::stream::form::{Form, NAMESPACE};
-use crate::stream::machine::{Step, Surroundings, bind_error};
+use crate::stream::machine::{NegotiationEnv, NegotiationStep, bind_error};
 use crate::xml::{CLIENT, Element, Stanza};
 
-/// Handles an iq with a registration query on a stream that has not authenticated. What can be answered at once
+/// Handles an iq with a registration query on a stream that has not authenticated. Anything that can be answered at once
 /// is written to `out`.
-pub fn request(at: &Surroundings<'_>, stanza: &Stanza<'_>, out: &mut Vec<u8>) -> Step {
+pub fn request(at: &NegotiationEnv<'_>, stanza: &Stanza<'_>, out: &mut Vec<u8>) -> NegotiationStep {
     let id = stanza.attribute("id").unwrap_or_default().into_owned();
     let typ = Type::parse(Kind::Iq, stanza.attribute("type").as_deref());
     let query = stanza.to_element();
     let query = query.find("query", NAMESPACE);
     let mut refuse = |error: StanzaError| {
         bind_error(&at.shared.domain, Some(&id), error, out);
-        Step::Continue
+        NegotiationStep::Continue
     };
     match (typ, query) {
         (Some(Type::Get), Some(_)) => {
             write_form(&at.shared.domain, &id, out);
-            Step::Continue
+            NegotiationStep::Continue
         }
         (Some(Type::Set), Some(query)) => match Form::read(query) {
-            Ok(form) => Step::Register { id, form },
+            Ok(form) => NegotiationStep::Register { id, form },
             Err(error) => refuse(error),
         },
         _ => refuse(StanzaCondition::BadRequest.into()),

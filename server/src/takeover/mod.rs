@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::config::Config;
-use crate::control::{Answer, Problem, Refusal};
+use crate::control::{Answer, ControlRefusal, Problem};
 use crate::runtime::platform;
 use crate::saved::file::{self, StateFile};
 use crate::saved::state::{ServerState, Serves, Tally};
@@ -31,15 +31,15 @@ const DESCRIPTORS_MAX: u64 = 1 << 26;
 
 /// The descriptors that this process has from before it became this program. Each is given away once.
 #[derive(Debug)]
-pub struct Inherited {
+pub struct InheritedDescriptors {
     taken: Vec<AtomicU64>,
 }
 
-impl Inherited {
-    fn new() -> Inherited {
+impl InheritedDescriptors {
+    fn new() -> InheritedDescriptors {
         let most = platform::descriptor_limits().map_or(DESCRIPTORS_MAX, |limits| limits.hard);
         let words = most.min(DESCRIPTORS_MAX).div_ceil(64) as usize;
-        Inherited { taken: (0..words).map(|_| AtomicU64::new(0)).collect() }
+        InheritedDescriptors { taken: (0..words).map(|_| AtomicU64::new(0)).collect() }
     }
 
     /// Takes a descriptor over.
@@ -63,7 +63,7 @@ impl Inherited {
         Ok(unsafe { OwnedFd::from_raw_fd(number) })
     }
 
-    /// As [`Inherited::take`]: a copy, so that the original stays until everything is there.
+    /// As [`InheritedDescriptors::take`]: a copy, so that the original stays until everything is there.
     fn copy(&self, descriptor: u32, originals: &mut Vec<OwnedFd>) -> Result<OwnedFd, String> {
         let original = self.take(descriptor)?;
         let copy = original.try_clone();
@@ -82,7 +82,7 @@ pub struct Takeover {
     /// Sessions in it.
     pub sessions: u64,
     /// The descriptors that came along.
-    pub inherited: Arc<Inherited>,
+    pub inherited: Arc<InheritedDescriptors>,
     /// Why the new program gave up, when this is the old one again.
     pub fallen_back: Option<String>,
     memory: File,
@@ -100,7 +100,7 @@ impl Takeover {
     /// # Errors
     /// There is no state in it, or it is of an unknown version or damaged. When there is a way back it has been taken.
     pub fn open(descriptor: u32, launch: &mut Launch) -> Result<(Takeover, Option<Guard>), String> {
-        let inherited = Arc::new(Inherited::new());
+        let inherited = Arc::new(InheritedDescriptors::new());
         let memory = File::from(inherited.take(descriptor)?);
         let system = |what: &str| {
             let what = what.to_owned();
@@ -255,13 +255,13 @@ impl Takeover {
         restored_at: Instant,
         driver: &str,
         workers: usize,
-    ) -> Outcome {
+    ) -> TakeoverOutcome {
         let pause_ns = platform::monotonic_ns().saturating_sub(self.server.stopped_at_ns);
         let state_bytes = self.memory.metadata().map_or(0, |metadata| metadata.len());
         let mut phases: BTreeMap<String, f64> =
             self.server.phases.iter().map(|(name, us)| (name.clone(), *us as f64 / 1000.0)).collect();
         phases.insert("restore".into(), restored_at.elapsed().as_secs_f64() * 1000.0);
-        Outcome {
+        TakeoverOutcome {
             from: self.server.version.clone(),
             successor: self.server.successor.display().to_string(),
             contents: contents.clone(),
@@ -290,7 +290,7 @@ pub fn absolute(path: &Path) -> std::path::PathBuf {
 
 /// What came of an upgrade.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub struct TakeoverOutcome {
     /// Version of the program before.
     pub from: String,
     /// The program that was to take over.
@@ -315,7 +315,7 @@ pub struct Outcome {
     pub fallen_back: Option<String>,
 }
 
-impl Outcome {
+impl TakeoverOutcome {
     /// Connections that were closed.
     #[must_use]
     pub fn closed_count(&self) -> u64 {
@@ -333,7 +333,7 @@ impl Outcome {
         let version = env!("CARGO_PKG_VERSION");
         if let Some(reason) = &self.fallen_back {
             return Err(Problem::new(
-                Refusal::Failed,
+                ControlRefusal::Failed,
                 format!(
                     "{} could not take over: {reason}. Version {version} goes on with all sessions; nobody was \
                      disconnected, and nothing was read for {:.0} ms",

@@ -1,6 +1,6 @@
 //! Reading a whole state without making anything of it.
 //!
-//! The new program does this as a child of the one that runs: first with a sample, then with the true state. What it
+//! The new program does this as a child of the one that runs: first with a sample, then with the true state. Anything that it
 //! would stumble over, it stumbles over there, where nobody is hurt.
 
 use std::fs::File;
@@ -42,9 +42,9 @@ impl Contents {
         let tls = session.link.as_ref().is_some_and(|link| !matches!(link.tls, TlsRecord::Plain));
         self.tls += u64::from(tls);
         if let Standing::Bound(resource) = &session.standing
-            && let Some(managed) = &resource.managed
+            && let Some(sm) = &resource.sm
         {
-            self.unacked += managed.unacked.len() as u64;
+            self.unacked += sm.unacked.len() as u64;
         }
     }
 

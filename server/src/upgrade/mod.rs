@@ -15,7 +15,7 @@
 //!        ▲                                                 workers read their sessions and take the sockets
 //!        └──── exec back, with a note why ◀──── fails ────┤
 //!                                                          ▼ everything is there
-//!                                                 workers read again; the operator gets his answer
+//!                                                 workers read again; the operator is answered
 //! ```
 //!
 //! | module | what |
@@ -31,8 +31,8 @@
 //!
 //! What a worker does for it is in [`crate::worker::upgrade`]; docs/upgrade.md tells operators.
 
-pub mod conduct;
 pub mod probe;
+pub mod run;
 pub mod sample;
 #[cfg(test)]
 mod tests;

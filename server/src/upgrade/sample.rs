@@ -9,8 +9,8 @@ use std::net::IpAddr;
 use crate::saved::codec::Encoder;
 use crate::saved::file::{BlockKind, StateWriter};
 use crate::saved::record::{
-    LinkRecord, ManagedRecord, NegotiationRecord, Place, ResourceRecord, SessionRecord, Standing,
-    UnackedRecord, marks,
+    LinkRecord, NegotiationRecord, Place, ResourceRecord, SessionRecord, SmRecord, Standing, UnackedRecord,
+    marks,
 };
 use crate::saved::state::{ListenerState, ServerState, Serves, Tally};
 use crate::saved::tls::TlsRecord;
@@ -125,7 +125,7 @@ pub fn sessions() -> Vec<SessionRecord<'static>> {
         UnackedRecord::Logged(Place { sequence: 1_000_000, rank: 3 }, 120),
         UnackedRecord::Stanza(Kind::Iq, 0, b"<iq type='get' id='1'/>"),
     ];
-    let managed = ManagedRecord {
+    let sm = SmRecord {
         id: 0xdead_beef_0000_0001,
         resume_seconds: 600,
         answer_up_to: Some(11),
@@ -169,12 +169,12 @@ pub fn sessions() -> Vec<SessionRecord<'static>> {
         ),
         bound(
             Some(link(26, v4, TlsRecord::Plain)),
-            ResourceRecord { managed: Some(managed.clone()), ..resource("benvolio", "phone") },
+            ResourceRecord { sm: Some(sm.clone()), ..resource("benvolio", "phone") },
         ),
         bound(
             None,
             ResourceRecord {
-                managed: Some(ManagedRecord { answer_up_to: None, asked: false, ..managed }),
+                sm: Some(SmRecord { answer_up_to: None, asked: false, ..sm }),
                 expiry_ms: Some(86_500_000),
                 ..resource("benvolio", "laptop")
             },

@@ -1,12 +1,12 @@
 //! What a client's stream is told of the stanzas it has sent, and the end of streams that cannot be told the truth.
 //!
-//! A stanza of which something has to be kept has a [`Ticket`]. It travels with the stanza, and comes back when the stanza
-//! is safe; the stream acknowledges up to the first that is still out (XEP-0198 §4).
+//! A stanza of which something has to be kept has a [`PendingAck`]. It travels with the stanza, and comes back when the stanza
+//! is durable; the stream acknowledges up to the first that is still out (XEP-0198 §4).
 
 use crate::env::Env;
 use crate::proto::errors::StreamCondition;
 use crate::runtime::driver::ConnId;
-use crate::stanza::Ticket;
+use crate::stanza::PendingAck;
 use crate::user::actors::Effects;
 use crate::user::tables::{ResourceKey, Users};
 
@@ -23,7 +23,7 @@ impl Users {
             sm.forbid_resumption();
         }
         match self.resource(key).conn {
-            ConnId::NONE => fx.over.push(key),
+            ConnId::NONE => fx.ended.push(key),
             conn => fx.end(conn, condition, text),
         }
     }
@@ -38,54 +38,60 @@ impl Users {
             env.metrics().refused_unacked.add(1);
         }
         if self.resource(key).conn == ConnId::NONE {
-            fx.over.push(key);
+            fx.ended.push(key);
         }
     }
 
     /// Counts a stanza of a client whose stream is managed; `None` for any other.
-    pub fn count_received(&mut self, env: &Env, sender: ResourceKey) -> Option<Ticket> {
+    pub fn count_received(&mut self, env: &Env, sender: ResourceKey) -> Option<PendingAck> {
         let worker = u16::try_from(env.worker).expect("at most 1024 workers");
         let sm = self.sm_mut(sender)?;
-        let safe = sm.handled();
-        Some(Ticket { stream: sm.id(), resource: sender, number: sm.count_received(), safe, worker })
+        let durable_up_to = sm.handled();
+        Some(PendingAck {
+            stream: sm.id(),
+            resource: sender,
+            number: sm.count_received(),
+            durable_up_to,
+            worker,
+        })
     }
 
-    /// A stanza is safe, or nothing had to be kept of it: tells its sender's worker.
-    pub fn settle(&mut self, env: &Env, fx: &mut Effects, ticket: Ticket) {
+    /// A stanza is durable, or nothing had to be kept of it: tells its sender's worker.
+    pub fn notify_durable(&mut self, env: &Env, fx: &mut Effects, pending_ack: PendingAck) {
         env.metrics().settled.add(1);
-        self.say(env, fx, ticket, true);
+        self.report(env, fx, pending_ack, true);
     }
 
-    /// Whether a stanza is safe reaches its sender's stream.
-    pub fn say(&mut self, env: &Env, fx: &mut Effects, ticket: Ticket, safe: bool) {
-        match usize::from(ticket.worker) {
-            worker if worker == env.worker => self.hear(fx, ticket, safe),
-            worker => fx.links.to(worker).settled(ticket, safe),
+    /// Whether a stanza is durable reaches its sender's stream.
+    pub fn report(&mut self, env: &Env, fx: &mut Effects, pending_ack: PendingAck, is_durable: bool) {
+        match usize::from(pending_ack.worker) {
+            worker if worker == env.worker => self.on_report(fx, pending_ack, is_durable),
+            worker => fx.links.to(worker).durable(pending_ack, is_durable),
         }
     }
 
-    /// A stanza of a client of this worker is safe; or it will never be, and then the stream must end without an
+    /// A stanza of a client of this worker is durable; or it will never be, and then the stream must end without an
     /// acknowledgement of it. A stream that is gone does not matter.
-    pub fn hear(&mut self, fx: &mut Effects, ticket: Ticket, safe: bool) {
-        let key = ticket.resource;
-        let Some(sm) = self.sm_mut(key).filter(|sm| sm.id() == ticket.stream) else { return };
-        if safe {
-            sm.settle(ticket.number);
-            fx.touched.push(key);
+    pub fn on_report(&mut self, fx: &mut Effects, pending_ack: PendingAck, is_durable: bool) {
+        let key = pending_ack.resource;
+        let Some(sm) = self.sm_mut(key).filter(|sm| sm.id() == pending_ack.stream) else { return };
+        if is_durable {
+            sm.on_durable(pending_ack.number);
+            fx.due_sm.push(key);
         } else {
             let text = "a stanza could not be written to the disk";
             self.end_for_good(fx, key, StreamCondition::InternalServerError, Some(text));
         }
     }
 
-    /// The stanza of a ticket, the last one counted, is not safe yet.
-    pub fn leave_unsettled(&mut self, fx: &mut Effects, ticket: Ticket) {
-        let Some(sm) = self.sm_mut(ticket.resource).filter(|sm| sm.id() == ticket.stream) else {
+    /// The stanza of a pending ack, the last one counted, is not durable yet.
+    pub fn wait_until_durable(&mut self, fx: &mut Effects, pending_ack: PendingAck) {
+        let Some(sm) = self.sm_mut(pending_ack.resource).filter(|sm| sm.id() == pending_ack.stream) else {
             return;
         };
-        if sm.leave_unsettled(ticket.number) {
+        if sm.wait_until_durable(pending_ack.number) {
             // While a disk stands still, nothing else would have the stream looked at, and reading would go on.
-            fx.touched.push(ticket.resource);
+            fx.due_sm.push(pending_ack.resource);
         }
     }
 }

@@ -6,10 +6,10 @@
 use foldhash::fast::SeedableRandomState;
 
 use crate::runtime::driver::ConnId;
+use crate::user::commits::CommitTracker;
 use crate::user::inputs::Inputs;
-use crate::user::ledger::Ledger;
 use crate::user::presence::contacts::Contacts;
-use crate::user::subscription::under_way::UnderWay;
+use crate::user::subscription::under_way::PendingSubscriptions;
 use crate::user::tables::Users;
 use crate::user::writes::Writes;
 
@@ -23,13 +23,13 @@ pub struct Actors {
     /// Contacts of users who send presence.
     pub contacts: Contacts,
     /// Subscriptions under way to the directory, and what waits behind them.
-    pub under_way: UnderWay,
+    pub under_way: PendingSubscriptions,
     /// What clients of this worker have under way to the directory.
     pub writes: Writes,
     /// What has been read of connections and not been handled.
     pub inputs: Inputs,
     /// The log and who waits for it.
-    pub ledger: Ledger,
+    pub commits: CommitTracker,
     /// A buffer for the stanza being forwarded, kept between stanzas.
     pub scratch: Vec<u8>,
     /// A buffer for the full JID of a stanza's sender, kept between stanzas.
@@ -40,14 +40,14 @@ pub struct Actors {
 
 impl Actors {
     /// Nobody is there yet.
-    pub fn new(hasher: SeedableRandomState, ledger: Ledger) -> Actors {
+    pub fn new(hasher: SeedableRandomState, commits: CommitTracker) -> Actors {
         Actors {
             users: Users::new(hasher),
             contacts: Contacts::default(),
-            under_way: UnderWay::default(),
+            under_way: PendingSubscriptions::default(),
             writes: Writes::default(),
             inputs: Inputs::default(),
-            ledger,
+            commits,
             scratch: Vec::new(),
             sender: String::new(),
             payload: Vec::new(),

@@ -11,7 +11,7 @@ use crate::user::actors::Effects;
 use crate::user::tables::Users;
 use crate::user::tables::{ResourceKey, UserKey};
 
-/// The namespace of the application-specific error that tells a user that he blocks the recipient himself.
+/// The namespace of the application-specific error that tells users that they block the recipient themselves.
 pub const ERRORS_NAMESPACE: &str = "urn:xmpp:blocking:errors";
 
 /// Whether the user blocks this JID. For a user who is not online the directory is asked; one that cannot be
@@ -28,7 +28,7 @@ pub fn user_blocks(users: &Users, user: UserKey, other: &JidRef<'_>) -> bool {
     users.user(user).blocked.as_ref().is_some_and(|list| on_list(list, other))
 }
 
-/// Whether a stanza comes from somebody whom its recipient blocks; `user` is the recipient when he is online. Who
+/// Whether a stanza comes from somebody whom its recipient blocks; `user` is the recipient, if online. A user who
 /// blocks nobody, as most people do, costs one look.
 pub fn stops(users: &Users, env: &Env, fx: &Effects, d: &Delivery<'_>, user: Option<UserKey>) -> bool {
     if d.traits.has(Traits::FROM_SERVER) || user.is_some_and(|user| users.user(user).blocked.is_none()) {
@@ -51,7 +51,7 @@ pub fn list_of_sender(env: &Env, fx: &Effects, from: &str) -> Option<Box<Vec<Box
     load(env, fx, address::local_of(from))
 }
 
-/// Whether a sorted list names just this resource of a user of this worker. What it blocks as a whole is kept from the presence
+/// Whether a sorted list names just this resource of a user of this worker. Anything that it blocks as a whole is kept from the presence
 /// by the sender's home, and has to hear of the end when it is put on the list.
 pub fn names_resource(users: &Users, env: &Env, list: &[Box<str>], key: ResourceKey) -> bool {
     let has = |jid: &str| list.binary_search_by(|entry| (**entry).cmp(jid)).is_ok();
@@ -91,7 +91,7 @@ pub fn on_list(list: &[Box<str>], other: &JidRef<'_>) -> bool {
     other.local().is_some_and(|local| has(&format!("{local}@{domain}")))
 }
 
-/// XEP-0191 §3.3: what a user gets who writes to somebody whom he blocks.
+/// XEP-0191 §3.3: the answer to users who write to somebody whom they block.
 pub fn own_block_error() -> StanzaError {
     StanzaError::from(StanzaCondition::NotAcceptable).with_application("blocked", ERRORS_NAMESPACE)
 }

@@ -11,7 +11,7 @@ use crate::user::inactive;
 use crate::user::room::{self, Room};
 use crate::user::tables::{Flags, ResourceKey, UserKey};
 
-/// Copies what one resource sent to the others of the same user. What he sends to his own account is left to
+/// Copies what one resource sent to the others of the same user. What it sends to its own account is left to
 /// [`copy_received`], which knows which of them get the message itself.
 pub fn copy_sent(actors: &mut Actors, env: &Env, fx: &mut Effects, sender: ResourceKey, d: &Delivery<'_>) {
     let user = actors.users.user(actors.users.resource(sender).user);

@@ -144,10 +144,14 @@ pub fn write(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey,
                 fx.out.times.sent(sm.id().0, sm.sent_count());
             }
         }
-        fx.touched.push(key);
+        fx.due_sm.push(key);
     } else if let Class::Record(sequence) = class {
         let user = actors.users.account_of(key);
-        actors.ledger.handed.push(crate::user::ledger::Handed { resource: key, user, sequence });
+        actors.commits.awaiting_flush.push(crate::user::commits::AwaitingFlush {
+            resource: key,
+            user,
+            sequence,
+        });
     }
     fx.work.add(work::WRITE);
     fx.work.add_bytes(bytes.len());
@@ -163,7 +167,7 @@ pub fn write(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey,
     }
 }
 
-/// A stanza that is not taken. What can be had again is marked to be asked for.
+/// A stanza that is not taken. Anything that can be had again is marked to be asked for.
 fn drop_one(users: &mut Users, env: &Env, key: ResourceKey, class: Class<'_>) {
     env.metrics().dropped_output.add(1);
     if let Class::Presence(_) = class {
@@ -236,7 +240,7 @@ pub fn is_live(
     if room::for_message(actors, env, fx, key) == Room::Now {
         return true;
     }
-    fx.pumps.push(key);
+    fx.due_cursors.push(key);
     env.metrics().fell_behind.add(1);
     actors.users.flow_mut(key).after = Some(Sequence(sequence.0 - 1));
     false
@@ -246,7 +250,7 @@ pub fn is_live(
 pub fn under_way(actors: &Actors, user: UserKey) -> Vec<Sequence> {
     let user = actors.users.user(user);
     let flows = user.resources.iter().filter_map(|key| actors.users.resource(*key).flow.as_ref());
-    let handed = actors.ledger.handed.iter().filter(|handed| handed.user == user.id);
+    let handed = actors.commits.awaiting_flush.iter().filter(|handed| handed.user == user.id);
     let mut all: Vec<_> =
         flows.flat_map(|flow| flow.under_way()).chain(handed.map(|handed| handed.sequence)).collect();
     all.sort_unstable();
@@ -255,19 +259,19 @@ pub fn under_way(actors: &Actors, user: UserKey) -> Vec<Sequence> {
 
 /// It is known now whether the stream of a resource is managed: messages that were written to it have been delivered
 /// unless it is, and what waits for it in the log may follow.
-pub fn settle(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) {
+pub fn decide_sm(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) {
     let resource = actors.users.resource_mut(key);
-    if resource.flags.has(Flags::SETTLED) {
+    if resource.flags.has(Flags::SM_DECIDED) {
         return;
     }
-    resource.flags.put(Flags::SETTLED, true);
+    resource.flags.put(Flags::SM_DECIDED, true);
     let Some(flow) = &resource.flow else { return };
     let (managed, behind) = (flow.sm.is_some(), flow.after.is_some());
     if !managed && fx.out.with_driver(actors.users.resource(key).conn) == 0 {
         delivered(actors, env, key);
     }
     if behind {
-        fx.pumps.push(key);
+        fx.due_cursors.push(key);
     }
 }
 
@@ -277,12 +281,12 @@ pub fn delivered(actors: &mut Actors, env: &Env, key: ResourceKey) {
     let user = actors.users.account_of(key);
     let unsent = actors.users.resource_mut(key).flow.as_mut().and_then(|flow| flow.unsent.take());
     for sequence in unsent.into_iter().flat_map(|unsent| *unsent) {
-        actors.ledger.trim(env, user, sequence);
+        actors.commits.trim(env, user, sequence);
     }
     actors.users.tidy_flow(key);
 }
 
-/// The connection of a managed session is gone. What was written to it before it was managed has no number, so nobody can
+/// The connection of a managed session is gone. Anything that was written to it before it was managed has no number, so nobody can
 /// say whether it arrived: the resource gets it from the log once more.
 pub fn take_back_unsent(users: &mut Users, key: ResourceKey) {
     let flow = users.flow_mut(key);
@@ -297,17 +301,17 @@ pub fn take_back_unsent(users: &mut Users, key: ResourceKey) {
 pub fn drained(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) {
     let resource = actors.users.resource_mut(key);
     resource.flags.put(Flags::BACKED_UP, false);
-    let (inactive, settled) = (resource.flags.has(Flags::INACTIVE), resource.flags.has(Flags::SETTLED));
+    let (inactive, decided) = (resource.flags.has(Flags::INACTIVE), resource.flags.has(Flags::SM_DECIDED));
     if !inactive {
         crate::user::inactive::release(actors, env, fx, key);
     }
     let Some(flow) = &actors.users.resource(key).flow else { return };
     let (behind, managed) = (flow.after.is_some(), flow.sm.is_some());
-    if settled && !managed {
+    if decided && !managed {
         delivered(actors, env, key);
     }
     if behind {
-        fx.pumps.push(key);
+        fx.due_cursors.push(key);
     }
     actors.users.tidy_flow(key);
 }

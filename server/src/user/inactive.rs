@@ -30,7 +30,7 @@ pub enum Urgency {
 
 /// Stanzas held back for one resource.
 #[derive(Debug, Default)]
-pub struct Held {
+pub struct HeldStanzas {
     entries: Vec<Entry>,
     bytes: usize,
 }
@@ -66,18 +66,18 @@ fn hash_of(sender: &str) -> u32 {
     foldhash::fast::FixedState::default().hash_one(sender) as u32
 }
 
-impl Held {
+impl HeldStanzas {
     /// What is held: kind, whose next presence replaces it, the stanza.
     pub(crate) fn save(&self) -> impl Iterator<Item = (Kind, Option<&str>, &[u8])> {
         self.entries.iter().map(|entry| (entry.kind, entry.sender.as_deref(), &*entry.stanza))
     }
 
     /// What another program held.
-    pub(crate) fn restored(entries: &[(Kind, Option<&str>, &[u8])]) -> Held {
+    pub(crate) fn restored(entries: &[(Kind, Option<&str>, &[u8])]) -> HeldStanzas {
         let entry = |&(kind, sender, stanza): &(Kind, Option<&str>, &[u8])| Entry::new(kind, sender, stanza);
         let entries: Vec<Entry> = entries.iter().map(entry).collect();
         let bytes = entries.iter().map(Entry::cost).sum();
-        Held { entries, bytes }
+        HeldStanzas { entries, bytes }
     }
 
     /// Bytes of memory.
@@ -117,7 +117,7 @@ pub fn urgency(d: &Delivery<'_>) -> Urgency {
 
 /// Takes a stanza that may wait if the client is inactive, reads slowly or is not there; says whether it did. When
 /// `limits.inactive_bytes` is reached, an inactive client gets everything that is held; to one that cannot read it nothing
-/// more is held, and its contacts will be asked for the presence that it missed. What may not wait sends what is held
+/// more is held, and its contacts will be asked for the presence that it missed. Anything that may not wait sends what is held
 /// first, to a client that reads.
 pub fn hold(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey, out: &Outgoing<'_>) -> bool {
     let &Outgoing { kind, urgency, bytes, .. } = out;
@@ -183,13 +183,13 @@ pub fn set(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey, i
 mod tests {
     use super::*;
 
-    fn texts(held: &Held) -> Vec<String> {
+    fn texts(held: &HeldStanzas) -> Vec<String> {
         held.entries.iter().map(|entry| String::from_utf8(entry.stanza.to_vec()).unwrap()).collect()
     }
 
     #[test]
     fn a_newer_presence_replaces_the_older_and_the_count_of_bytes_follows() {
-        let mut held = Held::default();
+        let mut held = HeldStanzas::default();
         assert!(held.add(Kind::Presence, Some("a@x/1"), b"first", 1000));
         assert!(held.add(Kind::Message, None, b"state", 1000));
         assert!(held.add(Kind::Presence, Some("a@x/1"), b"second!", 1000));
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_leaves_nothing_out_of_date_behind() {
-        let mut held = Held::default();
+        let mut held = HeldStanzas::default();
         let room = 2 * cost(Some("a@x/1"), b"first");
         assert!(held.add(Kind::Presence, Some("a@x/1"), b"first", room));
         assert!(held.add(Kind::Presence, Some("b@x/1"), b"other", room));

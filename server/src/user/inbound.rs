@@ -5,7 +5,7 @@ use crate::env::Env;
 use crate::keys::ResourceKey;
 use crate::proto::address;
 use crate::proto::errors::StanzaError;
-use crate::stanza::{Kind, Ticket, Type};
+use crate::stanza::{Kind, PendingAck, Type};
 use crate::user::actors::Effects;
 use crate::xml::{Stamp, Stanza};
 
@@ -13,7 +13,7 @@ use crate::xml::{Stamp, Stanza};
 pub struct Inbound<'a> {
     /// The sender.
     pub sender: ResourceKey,
-    /// His full JID.
+    /// The sender's full JID.
     pub from: &'a str,
     /// Kind.
     pub kind: Kind,
@@ -23,12 +23,12 @@ pub struct Inbound<'a> {
     pub to_text: Option<&'a str>,
     /// The `id` attribute, entities decoded.
     pub id: Option<&'a str>,
-    /// The default language of his stream, when it is not the server's.
+    /// The default language of the sender's stream, when it is not the server's.
     pub language: Option<&'a str>,
     /// The stanza.
     pub stanza: &'a Stanza<'a>,
     /// Its number, when the sender's stream is managed.
-    pub ticket: Option<Ticket>,
+    pub pending_ack: Option<PendingAck>,
 }
 
 impl Inbound<'_> {

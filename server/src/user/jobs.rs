@@ -64,11 +64,11 @@ impl Actors {
         &mut self,
         env: &Env,
         fx: &mut Effects,
-        ticket: u64,
+        job_id: u64,
         result: Result<Then, DirectoryError>,
     ) {
         fx.work.add(work::JOB);
-        let failed = fx.jobs.settle(ticket);
+        let failed = fx.jobs.failed_of(job_id);
         match result {
             Ok(then) => then(self, env, fx),
             Err(error) => {

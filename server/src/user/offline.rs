@@ -28,12 +28,12 @@ use crate::stanza::{Delivery, Kind, Type};
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::carbons;
+use crate::user::commits::CommitTracker;
 use crate::user::delivery;
 use crate::user::flow;
 use crate::user::flow::Outgoing;
-use crate::user::ledger::Ledger;
-use crate::user::quota::{Refusal, Request, Sender, Shares};
-use crate::user::record::{self, Kept};
+use crate::user::quota::{Request, Sender, ShareRefusal, Shares};
+use crate::user::record::{self, StoredMessage};
 use crate::user::room::{self, Room};
 use crate::user::stranger;
 use crate::user::tables::Users;
@@ -126,17 +126,17 @@ fn append(
     record::encode(d, &mut payload);
     let now = env.unix_ms();
     let metrics = &env.shared.metrics[env.worker];
-    let appended = actors.ledger.append(account, now, &payload, d.ticket, metrics);
+    let appended = actors.commits.append(account, now, &payload, d.pending_ack, metrics);
     actors.payload = payload;
     match appended {
         Ok(appended) => {
             if let Some(request) = request {
-                actors.ledger.admitted(account, &request, metrics);
+                actors.commits.admitted(account, &request, metrics);
             }
             Some(appended)
         }
         Err(error) => {
-            let told = refusal(&mut actors.ledger, env, error);
+            let told = refusal(&mut actors.commits, env, error);
             answer::bounce_with(env, fx, d, told);
             None
         }
@@ -150,8 +150,8 @@ fn admit<'a>(
     fx: &mut Effects,
     d: &Delivery<'a>,
     (account, user): (ActorId, Option<UserKey>),
-) -> Result<Option<Request<'a>>, Refusal> {
-    let Some(backlog) = actors.ledger.log().backlog(account) else { return Ok(None) };
+) -> Result<Option<Request<'a>>, ShareRefusal> {
+    let Some(backlog) = actors.commits.log().backlog(account) else { return Ok(None) };
     let limits = &env.config.limits;
     let from = address::local_of(d.from);
     let payload = record::length(d);
@@ -173,23 +173,23 @@ fn admit<'a>(
     };
     let is_absent = user.is_none_or(|user| actors.users.available_of(user).is_empty());
     let request = Request { from, sender: sender_of(from), payload, is_absent, now_ms: env.now.0 };
-    actors.ledger.admit(limits, (account, &backlog), &request, sender_of)?;
+    actors.commits.admit(limits, (account, &backlog), &request, sender_of)?;
     Ok(Some(request))
 }
 
 /// A message is past its sender's share of a mailbox: its sender is told to wait until the recipient has read some. A
 /// stranger, too: an acknowledged message must not be lost in silence, and to get here takes a share full of messages.
-fn refuse_share(env: &Env, fx: &mut Effects, d: &Delivery<'_>, refusal: Refusal) {
+fn refuse_share(env: &Env, fx: &mut Effects, d: &Delivery<'_>, refusal: ShareRefusal) {
     let metrics = env.metrics();
     let (counter, text) = match refusal {
-        Refusal::Sender => {
+        ShareRefusal::Sender => {
             (&metrics.refused_offline_sender, "as many of your messages wait for the recipient as may")
         }
-        Refusal::Strangers => (
+        ShareRefusal::Strangers => (
             &metrics.refused_offline_strangers,
             "as many messages of people who are no contacts wait for the recipient as may",
         ),
-        Refusal::Rate => (
+        ShareRefusal::Rate => (
             &metrics.refused_offline_rate,
             "too many messages of people who are no contacts come for the recipient; try again later",
         ),
@@ -200,7 +200,7 @@ fn refuse_share(env: &Env, fx: &mut Effects, d: &Delivery<'_>, refusal: Refusal)
 }
 
 /// The log does not take a message: what its sender is told.
-pub(super) fn refusal(ledger: &mut Ledger, env: &Env, error: AppendError) -> StanzaError {
+pub(super) fn refusal(commits: &mut CommitTracker, env: &Env, error: AppendError) -> StanzaError {
     let metrics = env.metrics();
     let (condition, text) = match error {
         AppendError::UserQuota => {
@@ -221,7 +221,7 @@ pub(super) fn refusal(ledger: &mut Ledger, env: &Env, error: AppendError) -> Sta
         }
     };
     if error != AppendError::UserQuota {
-        ledger.refused = Some(error);
+        commits.refused = Some(error);
     }
     StanzaError::from(condition).with_text(text)
 }
@@ -230,13 +230,13 @@ pub(super) fn refusal(ledger: &mut Ledger, env: &Env, error: AppendError) -> Sta
 /// it.
 pub fn offer_to(actors: &mut Actors, fx: &mut Effects, key: ResourceKey) {
     let account = actors.users.account_of(key);
-    if actors.ledger.log().backlog(account).is_some() {
+    if actors.commits.log().backlog(account).is_some() {
         actors.users.flow_mut(key).after = Some(Sequence::ZERO);
-        fx.pumps.push(key);
+        fx.due_cursors.push(key);
     }
 }
 
-/// As [`offer_to`], for all resources of a user that get messages to his bare JID: another one has gone.
+/// As [`offer_to`], for all resources of a user that get messages to its bare JID: another one has gone.
 pub fn offer(actors: &mut Actors, fx: &mut Effects, user: UserKey) {
     for key in delivery::recipients_of_bare(actors, user, Type::Chat) {
         offer_to(actors, fx, key);
@@ -248,14 +248,14 @@ pub fn offer(actors: &mut Actors, fx: &mut Effects, user: UserKey) {
 pub fn pump(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) {
     let Some(resource) = actors.users.get(key) else { return };
     let Some(after) = resource.flow.as_ref().and_then(|flow| flow.after) else { return };
-    if !resource.flags.has(Flags::SETTLED) {
-        // Until it is known whether its stream is managed nothing is handed over: see `settle`.
+    if !resource.flags.has(Flags::SM_DECIDED) {
+        // Until it is known whether its stream is managed nothing is handed over: see `flow::decide_sm`.
         return;
     }
     let user = resource.user;
     match room::for_message(actors, env, fx, key) {
         Room::Now => {}
-        Room::Soon => return fx.pumps.push(key),
+        Room::Soon => return fx.due_cursors.push(key),
         // An acknowledgement or an empty output will bring it back.
         Room::Later => return,
     }
@@ -268,7 +268,7 @@ pub fn pump(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) 
     let mut damaged = 0;
     let mut writes: Vec<(Sequence, usize)> = Vec::new();
     bytes.clear();
-    for record in actors.ledger.log().read(account, after, WINDOW_BYTES) {
+    for record in actors.commits.log().read(account, after, WINDOW_BYTES) {
         let record = match record {
             Ok(record) => record,
             Err(damage) => {
@@ -306,18 +306,18 @@ pub fn pump(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) 
     actors.payload = bytes;
     // At the end of the log it is live at once, not when the next iteration finds nothing: of several recipients that
     // are behind one would take a message out of the log, and the others get neither it nor a copy.
-    let at_end = |last| actors.ledger.log().read(account, last, 1).next().is_none();
+    let at_end = |last| actors.commits.log().read(account, last, 1).next().is_none();
     let reached = reached.filter(|&sequence| reached != last || !at_end(sequence));
     actors.users.flow_mut(key).after = reached;
     match reached {
-        Some(_) => fx.pumps.push(key),
+        Some(_) => fx.due_cursors.push(key),
         None => actors.users.tidy_flow(key),
     }
 }
 
 /// Whether a message is for a resource: it is addressed to it; or to the account, or a resource that is gone, and
 /// this one gets what comes for the account (RFC 6121 §8.5.2.1.1).
-fn is_for(users: &Users, key: ResourceKey, kept: &Kept<'_>, gets_bare: bool) -> bool {
+fn is_for(users: &Users, key: ResourceKey, kept: &StoredMessage<'_>, gets_bare: bool) -> bool {
     let resource = users.resource(key);
     match kept.resource {
         Some(name) if *resource.name == *name => true,
@@ -407,7 +407,7 @@ pub fn send_again(actors: &mut Actors, env: &Env, fx: &mut Effects, key: Resourc
     let (shared, full) = (env.shared.clone(), actors.users.full_jid(env, key));
     let Some(sm) = actors.users.sm_mut(key) else { return };
     debug_assert_ne!(conn, ConnId::NONE, "a resumed stream has a connection");
-    let (log, out) = (actors.ledger.log(), fx.out.plain(conn));
+    let (log, out) = (actors.commits.log(), fx.out.plain(conn));
     let (mut count, mut lost) = (0, false);
     let again = |entry: Unacked| {
         let written = match &entry {
@@ -448,5 +448,5 @@ pub fn send_again(actors: &mut Actors, env: &Env, fx: &mut Effects, key: Resourc
         actors.users.resource_mut(key).flags.put(Flags::PRESENCE_LOST, true);
     }
     env.metrics().sent_again.add(count);
-    fx.touched.push(key);
+    fx.due_sm.push(key);
 }

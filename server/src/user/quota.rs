@@ -93,7 +93,7 @@ impl Sender {
 
 /// Why a message does not go into the mailbox.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum ShareRefusal {
     /// `limits.offline_percent_per_contact` or `limits.offline_percent_per_stranger`.
     Sender,
     /// `limits.offline_percent_strangers`.
@@ -280,7 +280,7 @@ impl Shares {
         (account, backlog): (ActorId, &Backlog),
         request: &Request<'_>,
         sender_of: impl Fn(&str) -> Sender,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), ShareRefusal> {
         let Shares { tables, hasher } = self;
         let hash = hasher.hash_one(request.from);
         let table = tables.entry(account).or_insert_with(|| Box::new(Table::new(backlog)));
@@ -299,18 +299,18 @@ impl Shares {
         let own = table.of(hash, request.sender).plus(new);
         if request.sender == Sender::Contact {
             let most = share(limits, limits.offline_percent_per_contact);
-            return if own.fits(most) { Ok(()) } else { Err(Refusal::Sender) };
+            return if own.fits(most) { Ok(()) } else { Err(ShareRefusal::Sender) };
         }
         if !own.plus(unknown).fits(share(limits, limits.offline_percent_per_stranger)) {
-            return Err(Refusal::Sender);
+            return Err(ShareRefusal::Sender);
         }
         let all = table.load_of_strangers.plus(unknown).plus(new);
         let most = share(limits, limits.offline_percent_strangers);
         if !all.fits(most) || !table.has_place(hash, Sender::Stranger) {
-            return Err(Refusal::Strangers);
+            return Err(ShareRefusal::Strangers);
         }
         if request.is_absent && !table.take_turn(request.now_ms, limits.offline_strangers_per_minute) {
-            return Err(Refusal::Rate);
+            return Err(ShareRefusal::Rate);
         }
         Ok(())
     }

@@ -19,7 +19,7 @@ const STAMP_BYTES: usize = 96;
 
 /// A message as the log keeps it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct Kept<'a> {
+pub struct StoredMessage<'a> {
     /// The resource that it is addressed to; `None` for the bare JID.
     pub resource: Option<&'a str>,
     /// The stanza as it is written to the recipient's stream.
@@ -43,11 +43,12 @@ pub fn encode(d: &Delivery<'_>, out: &mut Vec<u8>) {
 }
 
 /// Reads what [`encode`] wrote. `None` for what another release wrote.
-pub fn decode(payload: &[u8]) -> Option<Kept<'_>> {
+pub fn decode(payload: &[u8]) -> Option<StoredMessage<'_>> {
     let (&[version, low, high], rest) = payload.split_first_chunk()?;
     let (resource, stanza) = rest.split_at_checked(usize::from(u16::from_le_bytes([low, high])))?;
     let resource = std::str::from_utf8(resource).ok()?;
-    (version == VERSION).then(|| Kept { resource: Some(resource).filter(|name| !name.is_empty()), stanza })
+    (version == VERSION)
+        .then(|| StoredMessage { resource: Some(resource).filter(|name| !name.is_empty()), stanza })
 }
 
 /// Localpart of the user of this server who has sent a message of the log.
@@ -102,7 +103,7 @@ mod tests {
             to_resource: resource,
             id: None,
             bytes,
-            ticket: None,
+            pending_ack: None,
         }
     }
 
@@ -111,7 +112,7 @@ mod tests {
         let mut payload = Vec::new();
         for resource in [None, Some("balcony"), Some("\u{e9}")] {
             encode(&delivery(resource, b"<message/>"), &mut payload);
-            assert_eq!(decode(&payload), Some(Kept { resource, stanza: b"<message/>" }));
+            assert_eq!(decode(&payload), Some(StoredMessage { resource, stanza: b"<message/>" }));
         }
         for bad in [&b""[..], b"\x01\0", b"\x02\0\0<message/>", b"\x01\x05\0abc", b"\x01\x01\0\xff"] {
             assert_eq!(decode(bad), None, "{bad:?}");

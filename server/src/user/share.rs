@@ -17,7 +17,7 @@
 //! | the whole | the oldest session without a connection gives up all but references into the log, then ends, and so the next; when there is none, an answer becomes an error, "ask again", messages stay in the log, nothing more is remembered or held back for the account, and a long stanza that does not come to its end ends its stream |
 //!
 //! What others send may use half of what is beyond the parts, and no session gives anything up for it: a stranger who floods
-//! somebody ends none of his victim's sessions.
+//! an attacker ends none of the victim's sessions.
 //!
 //! Messages are in the log, and never refused for this: a recipient's account being full is no reason to refuse a sender.
 
@@ -116,8 +116,8 @@ pub fn of_resource(inputs: &Inputs, fx: &Effects, resource: &Resource) -> Use {
 pub fn of_account(actors: &Actors, env: &Env, fx: &Effects, user: UserKey) -> Sum {
     let user = actors.users.user(user);
     let part = part(env);
-    let mut sum = Sum { index: actors.ledger.index_bytes(user.id), ..Sum::default() };
-    for key in user.resources.iter().filter(|key| !fx.over.contains(key)) {
+    let mut sum = Sum { index: actors.commits.index_bytes(user.id), ..Sum::default() };
+    for key in user.resources.iter().filter(|key| !fx.ended.contains(key)) {
         let of_one = of_resource(&actors.inputs, fx, actors.users.resource(*key));
         sum.resources.add(of_one);
         sum.beyond += of_one.total().saturating_sub(part);
@@ -186,7 +186,7 @@ fn fits(actors: &Actors, env: &Env, fx: &Effects, key: ResourceKey, more: usize,
 fn make_room(actors: &mut Actors, env: &Env, fx: &mut Effects, user: UserKey) -> bool {
     let is_absent = |key: &&ResourceKey| actors.users.resource(**key).conn == ConnId::NONE;
     let mut absent = actors.users.user(user).resources.iter().filter(is_absent);
-    let Some(&key) = absent.find(|key| !fx.over.contains(key)) else { return false };
+    let Some(&key) = absent.find(|key| !fx.ended.contains(key)) else { return false };
     env.metrics().account_stripped.add(1);
     let before = of_resource(&actors.inputs, fx, actors.users.resource(key)).total();
     inactive::forget(&mut actors.users, key);

@@ -68,16 +68,16 @@ fn pretend_to_keep(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Deliver
     record::encode(d, &mut payload);
     let now = env.unix_ms();
     let metrics = &env.shared.metrics[env.worker];
-    let appended = actors.ledger.append(ActorId::NOBODY, now, &payload, d.ticket, metrics);
+    let appended = actors.commits.append(ActorId::NOBODY, now, &payload, d.pending_ack, metrics);
     actors.payload = payload;
     match appended {
         Ok(appended) => {
-            actors.ledger.trim(env, ActorId::NOBODY, appended.sequence);
+            actors.commits.trim(env, ActorId::NOBODY, appended.sequence);
             fx.work.add(work::LOGGED);
             true
         }
         Err(error) => {
-            let error = offline::refusal(&mut actors.ledger, env, error);
+            let error = offline::refusal(&mut actors.commits, env, error);
             answer::bounce_with(env, fx, d, error);
             false
         }

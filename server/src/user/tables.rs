@@ -11,7 +11,7 @@ use crate::env::Env;
 use crate::proto::sm::StreamManagement;
 use crate::runtime::driver::ConnId;
 use crate::user::flow::Flow;
-use crate::user::inactive::Held;
+use crate::user::inactive::HeldStanzas;
 
 pub use crate::keys::{ResourceKey, UserKey};
 
@@ -22,9 +22,9 @@ pub struct User {
     pub id: ActorId,
     /// Localpart, normalised.
     pub local: Box<str>,
-    /// His bound resources, oldest first.
+    /// The bound resources, oldest first.
     pub resources: SmallVec<[ResourceKey; 2]>,
-    /// Bare or full JIDs and domains that he blocks (XEP-0191), sorted; `None` when there are none.
+    /// Bare or full JIDs and domains that the user blocks (XEP-0191), sorted; `None` when there are none.
     pub blocked: Option<Box<Vec<Box<str>>>>,
 }
 
@@ -49,7 +49,7 @@ impl Flags {
     pub const PRESENCE_LOST: Flags = Flags(64);
     /// It is known whether its stream is managed: it is, or the client has sent presence, or has been there for long
     /// without either. Until then a message that is written to it has not been delivered.
-    pub const SETTLED: Flags = Flags(256);
+    pub const SM_DECIDED: Flags = Flags(256);
 
     /// All flags in one number, for another program.
     pub(crate) fn bits(self) -> u16 {
@@ -94,7 +94,7 @@ pub struct Resource {
     /// Entities to which it has sent directed presence, for its later unavailable (RFC 6121 §4.6.3).
     pub directed: Option<Box<Vec<Box<str>>>>,
     /// Stanzas held back while it is inactive.
-    pub held: Option<Box<Held>>,
+    pub held: Option<Box<HeldStanzas>>,
     /// Stream management, messages on their way, its place in the log; `None` when there is nothing of these.
     pub flow: Option<Box<Flow>>,
 }
@@ -123,12 +123,12 @@ impl Users {
         self.by_local.find(hash, |key| &*self.users[key.0 as usize].local == local).copied()
     }
 
-    /// The user; he must be online.
+    /// The user, who must be online.
     pub fn user(&self, key: UserKey) -> &User {
         &self.users[key.0 as usize]
     }
 
-    /// The user; he must be online.
+    /// The user, who must be online.
     pub fn user_mut(&mut self, key: UserKey) -> &mut User {
         &mut self.users[key.0 as usize]
     }
@@ -224,7 +224,7 @@ impl Users {
         self.user(user).resources.iter().copied().filter(available).collect()
     }
 
-    /// Adds a resource, and its user when it is his first. `blocked` is read only then.
+    /// Adds a resource, and its user when it is the first. `blocked` is read only then.
     pub fn insert(
         &mut self,
         id: ActorId,
@@ -258,7 +258,7 @@ impl Users {
         key
     }
 
-    /// Removes a resource, and its user when it was his last.
+    /// Removes a resource, and its user when it was the last.
     pub fn remove(&mut self, key: ResourceKey) -> Resource {
         let resource = self.resources.remove(key.0 as usize);
         let user = &mut self.users[resource.user.0 as usize];

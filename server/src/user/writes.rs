@@ -2,7 +2,7 @@
 //!
 //! Two promises rest on them. One stream's stanzas take effect in the order in which they came (RFC 6120 §10.1): what a
 //! client sends behind such a stanza waits at its connection until the write has come back. And what XEP-0198 calls
-//! handled is safe: the stanza's [`Ticket`] stays out until everything that it causes is on the disk.
+//! handled is durable: the stanza's [`PendingAck`] stays out until everything that it causes is on the disk.
 //!
 //! ```text
 //! stanza ─► begin ─► writer ─► comes back, takes effect ─► the connection's next stanza
@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use crate::env::Env;
 use crate::runtime::driver::ConnId;
-use crate::stanza::Ticket;
+use crate::stanza::PendingAck;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::tables::{ResourceKey, Users};
@@ -51,13 +51,13 @@ pub enum Place {
 pub struct Write {
     conn: ConnId,
     /// Its number, when the sender's stream is managed.
-    pub ticket: Option<Ticket>,
+    pub pending_ack: Option<PendingAck>,
 }
 
 impl Write {
     /// The stanza that a resource of this worker has just sent.
-    pub fn of(users: &Users, sender: ResourceKey, ticket: Option<Ticket>) -> Write {
-        Write { conn: users.resource(sender).conn, ticket }
+    pub fn of(users: &Users, sender: ResourceKey, pending_ack: Option<PendingAck>) -> Write {
+        Write { conn: users.resource(sender).conn, pending_ack }
     }
 }
 
@@ -67,7 +67,7 @@ const UNDER_WAY_MAX: u32 = 64;
 
 /// Writes of one connection, all of one area.
 #[derive(Debug)]
-struct UnderWay {
+struct WritesOfConn {
     area: Area,
     count: u32,
 }
@@ -76,7 +76,7 @@ struct UnderWay {
 /// (`limits.directory_queue`, `limits.crypto_queue`).
 #[derive(Debug, Default)]
 pub struct Writes {
-    by_conn: BTreeMap<ConnId, UnderWay>,
+    by_conn: BTreeMap<ConnId, WritesOfConn>,
     /// Connections whose last write, or enough to begin others, has come back since somebody has looked.
     free: Vec<ConnId>,
     /// Work that writes have made when they came back, since somebody has looked.
@@ -117,7 +117,7 @@ impl Writes {
     }
 
     fn begin(&mut self, conn: ConnId, area: Area) {
-        let under_way = self.by_conn.entry(conn).or_insert(UnderWay { area, count: 0 });
+        let under_way = self.by_conn.entry(conn).or_insert(WritesOfConn { area, count: 0 });
         under_way.count += 1;
         if area == Area::Alone {
             under_way.area = area;
@@ -150,13 +150,13 @@ impl Actors {
     /// The write of a stanza has been submitted. It must be the stanza that was counted last.
     pub fn begin_write(&mut self, fx: &mut Effects, write: Write, area: Area) {
         self.writes.begin(write.conn, area);
-        if let Some(ticket) = write.ticket {
-            self.users.leave_unsettled(fx, ticket);
+        if let Some(pending_ack) = write.pending_ack {
+            self.users.wait_until_durable(fx, pending_ack);
         }
     }
 
     /// A write has come back, and its effects on this worker have happened: what the client sent behind it may follow.
-    /// Its ticket is still out.
+    /// Its pending ack is still out.
     pub fn took_effect(&mut self, fx: &mut Effects, write: Write) {
         self.writes.end(write.conn);
         let cost = fx.work.charge_completion();
@@ -168,8 +168,8 @@ impl Actors {
     /// As [`took_effect`](Actors::took_effect), when nothing else has to be written because of the stanza.
     pub fn end_write(&mut self, env: &Env, fx: &mut Effects, write: Write) {
         self.took_effect(fx, write);
-        if let Some(ticket) = write.ticket {
-            self.users.settle(env, fx, ticket);
+        if let Some(pending_ack) = write.pending_ack {
+            self.users.notify_durable(env, fx, pending_ack);
         }
     }
 }

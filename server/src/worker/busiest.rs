@@ -2,7 +2,7 @@
 
 use crate::busiest::WINDOW_SECONDS;
 use crate::runtime::driver::ConnId;
-use crate::session::{Holds, Phase};
+use crate::session::{Holds, SessionPhase};
 use crate::worker::core::Core;
 
 impl Core {
@@ -30,7 +30,7 @@ impl Core {
                 continue;
             }
             pair.add_address(session.peer, weight);
-            if let Phase::Bound(key) = session.phase {
+            if let SessionPhase::Bound(key) = session.phase {
                 let account = self.actors.users.account_of(key);
                 pair.accounts
                     .add(account.raw(), weight, |name| self.actors.users.write_bare(&self.env, key, name));

@@ -10,10 +10,10 @@ use crate::proto::errors::StreamCondition;
 use crate::runtime::driver::{ConnId, Wake};
 use crate::runtime::gauge::{Gauge, HighWater};
 use crate::service::register::{self, Removed};
-use crate::session::Phase;
+use crate::session::SessionPhase;
 use crate::user::tables::{Flags, ResourceKey};
 use crate::worker::core::Core;
-use crate::worker::upgrade::{Census, Park};
+use crate::worker::upgrade::{Quiescence, Suspend};
 
 /// Commands that wait for one worker at most.
 const QUEUE: usize = 64;
@@ -79,9 +79,9 @@ pub enum Command {
     /// Read from no connection and accept none; or do so again.
     Hold(bool),
     /// Tell whether everything has settled, at the end of the iteration.
-    Census(SyncSender<Census>),
+    Quiescence(SyncSender<Quiescence>),
     /// Let go of everything for another program, and wait for what comes of it.
-    Park(Park),
+    Suspend(Suspend),
     /// Take no new logins; with `close`, end all streams.
     Drain {
         /// End all streams now.
@@ -123,7 +123,7 @@ impl CommandQueue {
 
 impl Core {
     /// Does what the control thread asks. An answer that nobody waits for any more is dropped.
-    pub fn obey(&mut self, command: Command) {
+    pub fn execute(&mut self, command: Command) {
         match command {
             Command::Reconfigure(config) => self.reconfigure(config),
             Command::Sessions { user, max, reply } => {
@@ -140,14 +140,14 @@ impl Core {
             }
             Command::Drain { close } => self.drain(close),
             // The worker itself does these: they are the driver's.
-            Command::Hold(_) | Command::Census(_) | Command::Park(_) => {}
+            Command::Hold(_) | Command::Quiescence(_) | Command::Suspend(_) => {}
         }
     }
 
     fn session_facts(&self, user: Option<&str>, max: usize) -> Vec<SessionFacts> {
         let now = self.seconds();
         let facts = |session: &crate::session::Session| {
-            let Phase::Bound(key) = session.phase else { return None };
+            let SessionPhase::Bound(key) = session.phase else { return None };
             let resource = self.actors.users.resource(key);
             if user.is_some_and(|user| user != self.actors.users.local_of(key)) {
                 return None;

@@ -23,18 +23,18 @@ use crate::router::dispatch;
 use crate::runtime::driver::{CloseCause, CloseHow, ConnId, Event, ListenerId};
 use crate::runtime::outbox::Action;
 use crate::runtime::timer::{Millis, TimerId, TimerWheel};
-use crate::session::{Holds, Marks, Migration, Phase, Session, Sessions};
+use crate::session::{Holds, Marks, Migration, Session, SessionPhase, Sessions};
 use crate::stream::features::STREAM_CLOSE;
 use crate::stream::machine::Negotiation;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::tables::{Flags, ResourceKey};
 use crate::user::{flow, presence};
-use crate::worker::login::surroundings;
-use crate::worker::managed::Resumption;
+use crate::worker::login::negotiation_env;
 use crate::worker::places::{Accepts, Places, Taken};
 use crate::worker::pressure::Sample;
 use crate::worker::run_queue::{InputEnd, RunQueue};
+use crate::worker::sm::Resumption;
 use crate::xml::{self, Framer};
 
 /// What a timer is for.
@@ -83,7 +83,7 @@ pub struct Core {
     pub(super) draining: bool,
     /// Sessions that wait to be resumed.
     pub(super) detached: usize,
-    /// Clients that want to resume a stream whose last messages are not safe yet.
+    /// Clients that want to resume a stream whose last messages are not durable yet.
     pub(super) resumptions: Vec<Resumption>,
     /// Resources with stream management that were busy lately; each is looked at once a second until it rests.
     pub(super) watched: Vec<crate::user::tables::ResourceKey>,
@@ -137,7 +137,7 @@ impl Core {
             fx,
         };
         core.set_timer(1000, Timer::Second);
-        core.env.metrics().log_pending.set(core.actors.ledger.count_pending());
+        core.env.metrics().log_pending.set(core.actors.commits.count_pending());
         core
     }
 
@@ -146,7 +146,7 @@ impl Core {
         &self.actors
     }
 
-    /// The surroundings of this iteration.
+    /// The negotiation_env of this iteration.
     pub fn env(&self) -> &Env {
         &self.env
     }
@@ -269,7 +269,7 @@ impl Core {
             conn,
             connected: now,
             heard: now,
-            phase: Phase::Negotiating(Box::new(Negotiation::new(deadline))),
+            phase: SessionPhase::Negotiating(Box::new(Negotiation::new(deadline))),
             tls,
             partial: None,
             context: None,
@@ -306,7 +306,7 @@ impl Core {
         let before = self.fx.out.set_with_driver(conn, 0);
         self.fx.out.times.drained(conn);
         self.env.shared.metrics[self.env.worker].backlog_bytes.sub(before as u64);
-        if let Phase::Bound(key) = session.phase {
+        if let SessionPhase::Bound(key) = session.phase {
             flow::drained(&mut self.actors, &self.env, &mut self.fx, key);
         }
         self.lift(conn, Holds::OUTPUT);
@@ -320,7 +320,8 @@ impl Core {
         self.lost(conn);
         self.actors.inputs.forget(conn);
         if let Some(session) = self.sessions.remove(conn) {
-            if let Phase::Negotiating(negotiation) | Phase::Leaving(negotiation) = &session.phase
+            if let SessionPhase::Negotiating(negotiation) | SessionPhase::Leaving(negotiation) =
+                &session.phase
                 && let Some(deadline) = negotiation.deadline
             {
                 self.timers.cancel(deadline);
@@ -334,8 +335,8 @@ impl Core {
     /// A bound session is over: its contacts hear of it. The connection may live on to say goodbye.
     pub(super) fn forget_resource(&mut self, conn: ConnId) {
         let Some(session) = self.sessions.get_mut(conn) else { return };
-        if let Phase::Bound(key) = session.phase {
-            session.phase = Phase::Closing;
+        if let SessionPhase::Bound(key) = session.phase {
+            session.phase = SessionPhase::Closing;
             session.context = None;
             self.forget_input(conn);
             presence::session_ended(&mut self.actors, &self.env, &mut self.fx, key);
@@ -366,9 +367,9 @@ impl Core {
                 });
                 let _ = self.fx.out.times.set_received(begun);
                 self.fx.put_local(batch);
-            } else if let Some(End { conn, condition, text }) = self.fx.ends.pop() {
+            } else if let Some(End { conn, condition, text }) = self.fx.stream_ends.pop() {
                 self.end_stream(conn, condition, text);
-            } else if let Some(key) = self.fx.over.pop() {
+            } else if let Some(key) = self.fx.ended.pop() {
                 self.forget_detached(key);
             } else if let Some(conn) = self.fx.cut.pop() {
                 self.lost(conn);
@@ -394,7 +395,7 @@ impl Core {
         may_return: bool,
         write: impl FnOnce(&mut Vec<u8>),
     ) {
-        if self.sessions.get(conn).is_none_or(|session| matches!(session.phase, Phase::Closing)) {
+        if self.sessions.get(conn).is_none_or(|session| matches!(session.phase, SessionPhase::Closing)) {
             return;
         }
         // First, because a session can be among those who hear of its end, and nothing may follow the close.
@@ -404,11 +405,13 @@ impl Core {
         }
         let Some(session) = self.sessions.get_mut(conn) else { return };
         self.env.metrics().stream_errors.add(1);
-        let at = surroundings(&self.env, session.peer, session.tls.is_some());
+        let at = negotiation_env(&self.env, session.peer, session.tls.is_some());
         let handshake_over = session.tls.as_ref().is_none_or(|tls| tls.is_established());
         if handshake_over {
             let out = self.fx.out.plain(conn);
-            if let Phase::Negotiating(negotiation) | Phase::Leaving(negotiation) = &mut session.phase {
+            if let SessionPhase::Negotiating(negotiation) | SessionPhase::Leaving(negotiation) =
+                &mut session.phase
+            {
                 negotiation.send_header(&at, None, out);
             }
             write(out);
@@ -421,12 +424,13 @@ impl Core {
     pub(super) fn close(&mut self, conn: ConnId) {
         self.forget_resource(conn);
         if let Some(session) = self.sessions.get_mut(conn) {
-            if let Phase::Negotiating(negotiation) | Phase::Leaving(negotiation) = &session.phase
+            if let SessionPhase::Negotiating(negotiation) | SessionPhase::Leaving(negotiation) =
+                &session.phase
                 && let Some(deadline) = negotiation.deadline
             {
                 self.timers.cancel(deadline);
             }
-            session.phase = Phase::Closing;
+            session.phase = SessionPhase::Closing;
             session.partial = None;
         }
         self.fx.out.act(conn, Action::Close(CloseHow::Flush));
@@ -447,7 +451,9 @@ impl Core {
             }
             Envelope::Spread { from, conn } => self.actors.has_spread(&mut self.fx, from, conn),
             Envelope::Migration(migration) => self.arrivals.push(*migration),
-            Envelope::Settled { ticket, safe } => self.actors.users.hear(&mut self.fx, ticket, safe),
+            Envelope::Durable { pending_ack, is_durable } => {
+                self.actors.users.on_report(&mut self.fx, pending_ack, is_durable);
+            }
             Envelope::MakeRoom { address, workers } => {
                 if !self.make_room(address) {
                     self.ask_others_for_room(address, workers - 1);
@@ -488,8 +494,8 @@ impl Core {
 
     fn preauth_expired(&mut self, conn: ConnId) {
         let expired = self.sessions.get(conn).is_some_and(|session| match &session.phase {
-            Phase::Negotiating(_) => true,
-            Phase::Leaving(_) | Phase::Bound(_) | Phase::Closing => false,
+            SessionPhase::Negotiating(_) => true,
+            SessionPhase::Leaving(_) | SessionPhase::Bound(_) | SessionPhase::Closing => false,
         });
         if expired {
             self.env.metrics().refused_preauth_time.add(1);
@@ -521,7 +527,7 @@ impl Core {
             self.fx.out.act(conn, Action::Close(CloseHow::Reset));
             return;
         }
-        if let Phase::Bound(key) = session.phase
+        if let SessionPhase::Bound(key) = session.phase
             && bytes > limit / 4
         {
             self.actors.users.resource_mut(key).flags.put(Flags::BACKED_UP, true);

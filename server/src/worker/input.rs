@@ -7,9 +7,9 @@ use crate::proto::errors::{StreamCondition, StreamEnd};
 use crate::proto::sm::{NS_SM, TooHigh};
 use crate::router::inbound;
 use crate::runtime::driver::ConnId;
-use crate::session::{Holds, Phase, Session, StreamContext};
+use crate::session::{Holds, Session, SessionPhase, StreamContext};
 use crate::stream::features::STREAM_CLOSE;
-use crate::stream::machine::{Negotiation, Step, Surroundings};
+use crate::stream::machine::{Negotiation, NegotiationEnv, NegotiationStep};
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::inactive;
@@ -17,9 +17,9 @@ use crate::user::tables::ResourceKey;
 use crate::user::tables::Users;
 use crate::user::writes::Place;
 use crate::worker::core::Core;
-use crate::worker::login::surroundings;
-use crate::worker::managed::{self, Managed};
+use crate::worker::login::negotiation_env;
 use crate::worker::run_queue::InputEnd;
+use crate::worker::sm::{self, SmOutcome};
 use crate::xml::{self, Condition, Frame, FramingError, Partial, Stanza};
 
 /// The language of the server's stream header.
@@ -33,7 +33,7 @@ enum Next {
     /// Read on.
     Continue,
     /// The negotiation asks for something.
-    Negotiated(Step),
+    Negotiated(NegotiationStep),
     /// The client has closed its stream.
     StreamClosed,
     /// End the stream.
@@ -138,7 +138,7 @@ impl Core {
         metrics.tls_sessions.add(1);
         if let Some(session) = self.sessions.get_mut(conn)
             && let Some(tls) = &mut session.tls
-            && let Phase::Negotiating(negotiation) = &mut session.phase
+            && let SessionPhase::Negotiating(negotiation) = &mut session.phase
         {
             negotiation.bindings = tls.channel_bindings();
         }
@@ -154,24 +154,26 @@ impl Core {
     ) -> (&'b [u8], Option<Holds>) {
         while !bytes.is_empty() {
             let Some(session) = self.sessions.get(conn) else { break };
-            if matches!(session.phase, Phase::Bound(_))
+            if matches!(session.phase, SessionPhase::Bound(_))
                 && let Some(reason) = self.gate(conn, until)
             {
                 return (bytes, Some(reason));
             }
             let Some(session) = self.sessions.get_mut(conn) else { break };
             let phase = match &mut session.phase {
-                Phase::Closing => break,
-                Phase::Leaving(negotiation) => {
+                SessionPhase::Closing => break,
+                SessionPhase::Leaving(negotiation) => {
                     negotiation.held.extend_from_slice(bytes);
                     break;
                 }
-                Phase::Negotiating(negotiation) if negotiation.waiting => {
+                SessionPhase::Negotiating(negotiation) if negotiation.waiting => {
                     negotiation.held.extend_from_slice(bytes);
                     break;
                 }
-                Phase::Negotiating(negotiation) if !negotiation.header_seen => xml::Phase::BeforeHeader,
-                Phase::Negotiating(_) | Phase::Bound(_) => xml::Phase::InStream,
+                SessionPhase::Negotiating(negotiation) if !negotiation.header_seen => {
+                    xml::Phase::BeforeHeader
+                }
+                SessionPhase::Negotiating(_) | SessionPhase::Bound(_) => xml::Phase::InStream,
             };
             let Session { phase: place, partial, context, tls, peer, .. } = session;
             let namespaces = context.as_ref().and_then(|context| context.namespaces.as_deref());
@@ -185,7 +187,7 @@ impl Core {
                 Ok((consumed, Some(frame))) => {
                     let language = context.as_ref().and_then(|context| context.language.as_deref());
                     let next = match place {
-                        Phase::Bound(key)
+                        SessionPhase::Bound(key)
                             if self
                                 .actors
                                 .writes
@@ -194,14 +196,14 @@ impl Core {
                             *partial = begun.map(Partial::unread);
                             return (bytes, Some(Holds::WRITE));
                         }
-                        Phase::Bound(key) => {
+                        SessionPhase::Bound(key) => {
                             bound_frame(&mut self.actors, &self.env, &mut self.fx, *key, language, &frame)
                         }
-                        Phase::Negotiating(negotiation) => {
-                            let at = surroundings(&self.env, *peer, tls.is_some());
+                        SessionPhase::Negotiating(negotiation) => {
+                            let at = negotiation_env(&self.env, *peer, tls.is_some());
                             negotiation_frame(negotiation, &at, &frame, self.fx.out.plain(conn))
                         }
-                        Phase::Leaving(_) | Phase::Closing => Next::Continue,
+                        SessionPhase::Leaving(_) | SessionPhase::Closing => Next::Continue,
                     };
                     if let Frame::StreamOpen(header) = frame {
                         header_says = Some(unusual(header));
@@ -242,7 +244,9 @@ impl Core {
     pub(super) fn admit_unauthenticated_bytes(&mut self, conn: ConnId, length: usize) -> bool {
         let limit = self.env.config.limits.preauth_bytes;
         let Some(session) = self.sessions.get_mut(conn) else { return false };
-        let (Phase::Negotiating(negotiation) | Phase::Leaving(negotiation)) = &mut session.phase else {
+        let (SessionPhase::Negotiating(negotiation) | SessionPhase::Leaving(negotiation)) =
+            &mut session.phase
+        else {
             return true;
         };
         let length = u32::try_from(length).unwrap_or(u32::MAX);
@@ -283,17 +287,17 @@ fn framing_end(error: &FramingError) -> StreamEnd {
 
 fn negotiation_frame(
     negotiation: &mut Negotiation,
-    at: &Surroundings<'_>,
+    at: &NegotiationEnv<'_>,
     frame: &Frame<'_>,
     out: &mut Vec<u8>,
 ) -> Next {
     let stepped = match frame {
-        Frame::StreamOpen(header) => negotiation.header(at, header, out).map(|()| Step::Continue),
+        Frame::StreamOpen(header) => negotiation.header(at, header, out).map(|()| NegotiationStep::Continue),
         Frame::Stanza(stanza) => negotiation.element(at, stanza, out),
         Frame::StreamClose => return Next::StreamClosed,
     };
     match stepped {
-        Ok(Step::Continue) => Next::Continue,
+        Ok(NegotiationStep::Continue) => Next::Continue,
         Ok(step) => Next::Negotiated(step),
         Err(end) => Next::Fail(end),
     }
@@ -320,10 +324,10 @@ fn bound_frame(
     match frame {
         Frame::Stanza(stanza) if stanza.namespace() == NS_CSI => client_state(actors, env, fx, key, stanza),
         Frame::Stanza(stanza) if stanza.namespace() == NS_SM => {
-            match managed::handle(actors, env, fx, key, stanza) {
-                Managed::Done => Next::Continue,
-                Managed::TooHigh(too_high) => Next::TooHigh(too_high),
-                Managed::Unsupported => Next::Fail((StreamCondition::UnsupportedStanzaType, None)),
+            match sm::handle(actors, env, fx, key, stanza) {
+                SmOutcome::Done => Next::Continue,
+                SmOutcome::TooHigh(too_high) => Next::TooHigh(too_high),
+                SmOutcome::Unsupported => Next::Fail((StreamCondition::UnsupportedStanzaType, None)),
             }
         }
         Frame::Stanza(stanza) => match inbound::accept(actors, env, fx, key, language, stanza) {

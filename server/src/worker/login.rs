@@ -16,10 +16,10 @@ use crate::proto::sasl::audit::{FailedLogin, Why};
 use crate::runtime::driver::ConnId;
 use crate::runtime::outbox::Action;
 use crate::service::open_account;
-use crate::session::{Migration, Phase, Session};
+use crate::session::{Migration, Session, SessionPhase};
 use crate::stanza::Type;
 use crate::stream::features::NS_BIND;
-use crate::stream::machine::{self, Negotiation, Step, Surroundings};
+use crate::stream::machine::{self, Negotiation, NegotiationEnv, NegotiationStep};
 use crate::stream::phone;
 use crate::user::jobs::Done;
 use crate::user::{blocking, offline};
@@ -28,8 +28,8 @@ use crate::worker::input::is_white_space;
 use crate::xml::{CLIENT, Element};
 
 /// What a stream that negotiates can see of the server.
-pub(super) fn surroundings(env: &Env, peer: IpAddr, tls: bool) -> Surroundings<'_> {
-    Surroundings {
+pub(super) fn negotiation_env(env: &Env, peer: IpAddr, tls: bool) -> NegotiationEnv<'_> {
+    NegotiationEnv {
         shared: &env.shared,
         config: &env.config,
         peer,
@@ -42,35 +42,35 @@ pub(super) fn surroundings(env: &Env, peer: IpAddr, tls: bool) -> Surroundings<'
 
 impl Core {
     /// Does what a negotiation asked for. `rest` is the input behind the element that asked.
-    pub(super) fn negotiated(&mut self, conn: ConnId, step: Step, rest: &mut &[u8]) {
+    pub(super) fn negotiated(&mut self, conn: ConnId, step: NegotiationStep, rest: &mut &[u8]) {
         match step {
-            Step::Continue => {}
-            Step::StartTls => self.start_tls(conn, rest),
-            Step::CheckPassword(check) => self.check_password(conn, check),
-            Step::AnswerLater(after_ms) => {
+            NegotiationStep::Continue => {}
+            NegotiationStep::StartTls => self.start_tls(conn, rest),
+            NegotiationStep::CheckPassword(check) => self.check_password(conn, check),
+            NegotiationStep::AnswerLater(after_ms) => {
                 // Without room for a timer the connection ends unanswered, at `limits.preauth_seconds`.
                 self.set_timer(after_ms, Timer::Answer(conn));
             }
-            Step::Authenticated => self.authenticated(conn),
-            Step::Register { id, form } => {
+            NegotiationStep::Authenticated => self.authenticated(conn),
+            NegotiationStep::Register { id, form } => {
                 if let Some(session) = self.sessions.get(conn) {
                     open_account::start(&self.env, &mut self.fx, conn, session.peer, id, form);
                     self.send_answers();
                 }
             }
-            Step::RegisterNumber { id, fields } => {
+            NegotiationStep::RegisterNumber { id, fields } => {
                 let Some(session) = self.sessions.get(conn) else { return };
                 let form = InBand { worker: self.env.worker, conn, peer: session.peer, id, fields };
                 if let Err(answer) = phone::submit(&self.env.shared, form) {
                     self.answer_now(conn, &answer);
                 }
             }
-            Step::Bind { id, resource } => self.bind(conn, &id, resource),
-            Step::Resume { id, h } => self.resume(conn, id, h),
+            NegotiationStep::Bind { id, resource } => self.bind(conn, &id, resource),
+            NegotiationStep::Resume { id, h } => self.resume(conn, id, h),
         }
     }
 
-    /// RFC 6120 §5.4.2.3, §5.4.3.3: proceed, then TLS. What came behind `<starttls/>` in the clear would be an
+    /// RFC 6120 §5.4.2.3, §5.4.3.3: proceed, then TLS. Anything that came behind `<starttls/>` in the clear would be an
     /// injection and ends the stream, except white space: clients in use end their writes with a line feed, and
     /// nothing that is dropped can do harm. It is no part of TLS, whose first byte is never white space; what of it comes
     /// later is dropped when it comes.
@@ -80,7 +80,7 @@ impl Core {
             return self.end_stream(conn, StreamCondition::PolicyViolation, Some(text));
         }
         let Some(session) = self.sessions.get_mut(conn) else { return };
-        let Phase::Negotiating(negotiation) = &mut session.phase else { return };
+        let SessionPhase::Negotiating(negotiation) = &mut session.phase else { return };
         negotiation.restart();
         session.tls = Some(Box::new(self.env.shared.acceptor.begin()));
         self.fx.out.plain_to_wire(conn);
@@ -89,7 +89,7 @@ impl Core {
 
     fn check_password(&mut self, conn: ConnId, check: PlainCheck) {
         let Some(session) = self.sessions.get(conn) else { return };
-        let Phase::Negotiating(negotiation) = &session.phase else { return };
+        let SessionPhase::Negotiating(negotiation) = &session.phase else { return };
         let guess = negotiation.guess().map(|(account, mechanism)| {
             let peer = session.peer;
             Box::new(Guess { account, mechanism, peer })
@@ -106,11 +106,17 @@ impl Core {
     fn negotiate(
         &mut self,
         conn: ConnId,
-        act: impl FnOnce(&mut Negotiation, &Surroundings<'_>, &mut Vec<u8>) -> Result<Step, StreamEnd>,
+        act: impl FnOnce(
+            &mut Negotiation,
+            &NegotiationEnv<'_>,
+            &mut Vec<u8>,
+        ) -> Result<NegotiationStep, StreamEnd>,
     ) {
         let Some(session) = self.sessions.get_mut(conn) else { return };
-        let Session { phase: Phase::Negotiating(negotiation), tls, peer, .. } = session else { return };
-        let at = surroundings(&self.env, *peer, tls.is_some());
+        let Session { phase: SessionPhase::Negotiating(negotiation), tls, peer, .. } = session else {
+            return;
+        };
+        let at = negotiation_env(&self.env, *peer, tls.is_some());
         match act(negotiation, &at, self.fx.out.plain(conn)) {
             Ok(step) => self.negotiated(conn, step, &mut &[][..]),
             Err(end) => self.fail(conn, end),
@@ -121,7 +127,9 @@ impl Core {
     /// A job has come back from another thread.
     pub fn completed(&mut self, done: Done) {
         match done {
-            Done::Write(ticket, result) => self.actors.written(&self.env, &mut self.fx, ticket, result),
+            Done::Write(job_id, result) => {
+                self.actors.written(&self.env, &mut self.fx, job_id, result);
+            }
             Done::Derived(then) => then(&mut self.actors, &self.env, &mut self.fx),
             Done::Password { conn, accepted, .. } if self.is_negotiating(conn) => {
                 self.negotiate(conn, |negotiation, at, out| negotiation.plain_checked(at, accepted, out));
@@ -134,7 +142,7 @@ impl Core {
     }
 
     fn is_negotiating(&self, conn: ConnId) -> bool {
-        self.sessions.get(conn).is_some_and(|session| matches!(session.phase, Phase::Negotiating(_)))
+        self.sessions.get(conn).is_some_and(|session| matches!(session.phase, SessionPhase::Negotiating(_)))
     }
 
     /// A password has been checked whose client is gone: a guess it was all the same.
@@ -167,14 +175,15 @@ impl Core {
         self.negotiate(conn, |negotiation, _, out| {
             negotiation.waiting = false;
             out.extend_from_slice(bytes);
-            Ok(Step::Continue)
+            Ok(NegotiationStep::Continue)
         });
     }
 
     /// Goes on with a negotiation that waited for something of this worker, then with the input that came in the
     /// meantime.
     pub(super) fn with_input_held(&mut self, conn: ConnId, act: impl FnOnce(&mut Core)) {
-        let Some(Session { phase: Phase::Negotiating(negotiation), .. }) = self.sessions.get_mut(conn) else {
+        let Some(Session { phase: SessionPhase::Negotiating(negotiation), .. }) = self.sessions.get_mut(conn)
+        else {
             return;
         };
         negotiation.waiting = false;
@@ -186,7 +195,7 @@ impl Core {
     /// Reads the input that was held while the negotiation waited.
     fn read_held(&mut self, conn: ConnId) {
         let Some(session) = self.sessions.get_mut(conn) else { return };
-        if let Phase::Negotiating(negotiation) = &mut session.phase
+        if let SessionPhase::Negotiating(negotiation) = &mut session.phase
             && !negotiation.waiting
         {
             let held = std::mem::take(&mut negotiation.held);
@@ -203,7 +212,7 @@ impl Core {
             return self.end_stream(conn, StreamCondition::SystemShutdown, Some("the server is going down"));
         }
         let Some(session) = self.sessions.get_mut(conn) else { return };
-        let Phase::Negotiating(negotiation) = &mut session.phase else { return };
+        let SessionPhase::Negotiating(negotiation) = &mut session.phase else { return };
         let home = negotiation.user.as_ref().map(|user| self.env.shared.home_of(user));
         if home.is_none_or(|home| home == self.env.worker) {
             return;
@@ -211,8 +220,10 @@ impl Core {
         if let Some(deadline) = negotiation.deadline.take() {
             self.timers.cancel(deadline);
         }
-        if let Phase::Negotiating(negotiation) = std::mem::replace(&mut session.phase, Phase::Closing) {
-            session.phase = Phase::Leaving(negotiation);
+        if let SessionPhase::Negotiating(negotiation) =
+            std::mem::replace(&mut session.phase, SessionPhase::Closing)
+        {
+            session.phase = SessionPhase::Leaving(negotiation);
             self.fx.out.act(conn, Action::Detach);
         }
     }
@@ -221,7 +232,7 @@ impl Core {
     pub(super) fn depart(&mut self, migration: Migration) {
         let session = &migration.session;
         let user = match &session.phase {
-            Phase::Leaving(negotiation) => negotiation.user.as_deref(),
+            SessionPhase::Leaving(negotiation) => negotiation.user.as_deref(),
             _ => None,
         };
         metrics_connection_closed(&self.env, &mut self.fx, session);
@@ -250,11 +261,13 @@ impl Core {
         if session.tls.as_ref().is_some_and(|tls| tls.is_established()) {
             metrics.tls_sessions.add(1);
         }
-        if let Phase::Leaving(mut negotiation) = std::mem::replace(&mut session.phase, Phase::Closing) {
+        if let SessionPhase::Leaving(mut negotiation) =
+            std::mem::replace(&mut session.phase, SessionPhase::Closing)
+        {
             let waited = self.seconds().saturating_sub(session.connected);
             let left = self.env.config.limits.preauth_seconds.saturating_sub(waited).max(1);
             negotiation.deadline = self.set_timer(u64::from(left) * 1000, Timer::Preauth(conn));
-            session.phase = Phase::Negotiating(negotiation);
+            session.phase = SessionPhase::Negotiating(negotiation);
         }
         self.places.enter(session.peer, conn);
         self.sessions.insert(session);
@@ -265,13 +278,13 @@ impl Core {
     /// Binds a resource (RFC 6120 §7.6, §7.7).
     fn bind(&mut self, conn: ConnId, id: &str, asked: Option<String>) {
         let Some(session) = self.sessions.get_mut(conn) else { return };
-        let Phase::Negotiating(negotiation) = &mut session.phase else { return };
+        let SessionPhase::Negotiating(negotiation) = &mut session.phase else { return };
         let Some(local) = negotiation.user.clone() else { return };
         let stamp = negotiation.stamp;
         let account = match self.env.shared.directory.account_login(&local) {
             Ok(Some((account, current))) if stamp == Some(current) => account,
             Ok(Some(_)) => {
-                // Whoever has lost the account to another device must not slip in behind the change.
+                // A device that has lost the account to another one must not slip in behind the change.
                 let text = "the account's credentials have changed";
                 return self.end_stream(conn, StreamCondition::NotAuthorized, Some(text));
             }
@@ -324,7 +337,7 @@ impl Core {
         let key = self.actors.users.insert(account, &local, &name, conn, || blocked);
         let full = self.actors.users.full_jid(&self.env, key);
         let Some(session) = self.sessions.get_mut(conn) else { return };
-        session.phase = Phase::Bound(key);
+        session.phase = SessionPhase::Bound(key);
         session.marks.established = true;
         let peer = session.peer;
         self.env.shared.admission.established(peer);

@@ -30,15 +30,15 @@ mod bucket;
 mod busiest;
 pub mod command;
 pub mod core;
-mod held;
+mod deferred;
+mod event_loop;
 mod input;
-mod keeping;
+mod log;
 mod login;
-mod managed;
 mod places;
 mod pressure;
-mod rounds;
 mod run_queue;
+mod sm;
 mod sweep;
 mod turn;
 pub mod upgrade;
@@ -53,7 +53,7 @@ use crate::runtime::timer::Millis;
 use crate::session::Migration;
 use crate::worker::command::{Command, CommandQueue};
 use crate::worker::core::Core;
-use crate::worker::upgrade::Census;
+use crate::worker::upgrade::Quiescence;
 
 /// How long a worker waits between attempts to post batches to a full mailbox.
 const STALL_WAIT: Duration = Duration::from_millis(1);
@@ -68,7 +68,7 @@ pub struct Worker<D: Driver> {
     /// The listeners are closed, for good: the server ends.
     listeners_closed: bool,
     /// Who waits to hear, at the end of the iteration, whether the worker has settled.
-    census: Option<SyncSender<Census>>,
+    quiescence: Option<SyncSender<Quiescence>>,
 }
 
 impl<D: Driver> Worker<D> {
@@ -81,7 +81,7 @@ impl<D: Driver> Worker<D> {
             stalled: false,
             accepting_paused: false,
             listeners_closed: false,
-            census: None,
+            quiescence: None,
         }
     }
 
@@ -131,7 +131,7 @@ impl<D: Driver> Worker<D> {
         if mail
             || !self.stalled && self.core.has_turns()
             || self.core.has_completions()
-            || !fx.pumps.is_empty()
+            || !fx.due_cursors.is_empty()
             || !fx.out.is_empty()
         {
             return Some(Duration::ZERO);
@@ -181,9 +181,9 @@ impl<D: Driver> Worker<D> {
         while let Some(command) = self.commands.take() {
             match command {
                 Command::Hold(hold) => self.driver.hold(hold),
-                Command::Census(reply) => self.census = Some(reply),
-                Command::Park(order) => park = Some(order),
-                other => core.obey(other),
+                Command::Quiescence(reply) => self.quiescence = Some(reply),
+                Command::Suspend(order) => park = Some(order),
+                other => core.execute(other),
             }
         }
         self.attach_arrivals();
@@ -193,17 +193,17 @@ impl<D: Driver> Worker<D> {
         self.apply();
         self.core.time_messages();
         self.core.lift_choked();
-        self.core.handed_over();
+        self.core.confirm_flushed();
         self.control_accepting();
         let core = &mut self.core;
         self.stalled = core.dispatch();
         core.count_iteration(begun.elapsed(), events, before);
-        if let Some(reply) = self.census.take() {
-            // Whoever asked may have given up.
+        if let Some(reply) = self.quiescence.take() {
+            // The one that asked may have given up.
             let _ = reply.try_send(self.take_census());
         }
         match park {
-            Some(order) => self.park(order),
+            Some(order) => self.suspend(order),
             None => Ok(()),
         }
     }
@@ -239,7 +239,7 @@ impl<D: Driver> Worker<D> {
         let bytes = self.core.seal(conn, plain, wire, closing);
         if !bytes.is_empty() {
             let backlog = self.driver.send(conn, bytes);
-            self.core.effects_mut().out.times.handed(conn, messages, backlog);
+            self.core.effects_mut().out.times.flushed(conn, messages, backlog);
             if backlog > 0 {
                 self.core.backlog(conn, backlog);
             }

@@ -14,11 +14,11 @@ use hashbrown::HashMap;
 
 use whimbrel_address::Block;
 
-use crate::admission::{Admitted, Refusal};
+use crate::admission::{AdmissionRefusal, Admitted};
 use crate::limits::Limits;
 use crate::runtime::driver::{CloseHow, ConnId};
 use crate::runtime::outbox::Action;
-use crate::session::{Phase, Sessions};
+use crate::session::{SessionPhase, Sessions};
 use crate::worker::core::Core;
 
 /// Addresses whose accepts are told apart in a second; further ones count as one.
@@ -33,7 +33,7 @@ impl Places {
         self.0.entry(Block::of(peer)).or_default().push_back(conn);
     }
 
-    /// A connection from there has gone, or has bound a resource: forgets those at the head that have. What is left
+    /// A connection from there has gone, or has bound a resource: forgets those at the head that have. The rest
     /// behind them is not older than `limits.preauth_seconds`.
     pub(super) fn tidy(&mut self, peer: IpAddr, sessions: &Sessions) {
         let address = Block::of(peer);
@@ -60,7 +60,7 @@ impl Places {
 }
 
 fn is_negotiating(sessions: &Sessions, conn: ConnId) -> bool {
-    sessions.get(conn).is_some_and(|session| matches!(session.phase, Phase::Negotiating(_)))
+    sessions.get(conn).is_some_and(|session| matches!(session.phase, SessionPhase::Negotiating(_)))
 }
 
 /// What happens to a connection that was accepted.
@@ -165,9 +165,9 @@ impl Core {
                 }
                 return true;
             }
-            Err(Refusal::Sessions) => metrics.refused_sessions.add(1),
-            Err(Refusal::Unauthenticated) => metrics.refused_unauthenticated.add(1),
-            Err(Refusal::PerAddress) => metrics.refused_address.add(1),
+            Err(AdmissionRefusal::Sessions) => metrics.refused_sessions.add(1),
+            Err(AdmissionRefusal::Unauthenticated) => metrics.refused_unauthenticated.add(1),
+            Err(AdmissionRefusal::PerAddress) => metrics.refused_address.add(1),
         }
         false
     }
@@ -177,12 +177,12 @@ impl Core {
     pub(super) fn make_room(&mut self, address: Block) -> bool {
         let Some(conn) = self.places.oldest(address, &self.sessions) else { return false };
         let Some(session) = self.sessions.get_mut(conn) else { return false };
-        if let Phase::Negotiating(negotiation) = &session.phase
+        if let SessionPhase::Negotiating(negotiation) = &session.phase
             && let Some(deadline) = negotiation.deadline
         {
             self.timers.cancel(deadline);
         }
-        session.phase = Phase::Closing;
+        session.phase = SessionPhase::Closing;
         session.partial = None;
         self.env.metrics().displaced.add(1);
         self.fx.out.act(conn, Action::Close(CloseHow::Reset));

@@ -57,7 +57,7 @@ impl Core {
                     .add(account.raw(), waits, |name| self.actors.users.write_bare(&self.env, key, name));
             }
             let sm = resource.flow.as_ref().and_then(|flow| flow.sm.as_ref());
-            self.sample.commit_most = self.sample.commit_most.max(sm.map_or(0, |sm| sm.unsettled()));
+            self.sample.commit_most = self.sample.commit_most.max(sm.map_or(0, |sm| sm.not_durable()));
             match resource.conn {
                 ConnId::NONE => {
                     self.sample.detached += of_one.unacked + of_one.held;

@@ -4,7 +4,7 @@
 use crate::proto::errors::StreamCondition;
 use crate::runtime::driver::ConnId;
 use crate::service::ping;
-use crate::session::Phase;
+use crate::session::SessionPhase;
 use crate::user::tables::Flags;
 use crate::user::{flow, presence};
 use crate::worker::core::Core;
@@ -14,7 +14,7 @@ const ROUND_SECONDS: usize = 16;
 
 /// Seconds from the accept after which a client that has neither sent presence nor enabled stream management is taken for
 /// one that will do neither.
-const SETTLED_SECONDS: u32 = 60;
+const SM_DECIDED_SECONDS: u32 = 60;
 
 /// Sessions that one sweep visits at least.
 const PART_MIN: usize = 256;
@@ -27,32 +27,33 @@ impl Core {
         let answer = self.env.config.limits.idle_answer_seconds;
         let part = self.sessions.slots().div_ceil(ROUND_SECONDS).max(PART_MIN);
         let (mut silent, mut dead): (Vec<(ConnId, _)>, Vec<ConnId>) = (Vec::new(), Vec::new());
-        let (mut unsettled, mut uninformed) = (Vec::new(), Vec::new());
+        let (mut not_durable, mut uninformed) = (Vec::new(), Vec::new());
         let (visited, at_end) = self.sessions.range(self.sweep_position, part);
         for session in visited {
             let quiet = now.saturating_sub(session.heard);
-            if let Phase::Bound(key) = session.phase {
+            if let SessionPhase::Bound(key) = session.phase {
                 let flags = self.actors.users.resource(key).flags;
-                if !flags.has(Flags::SETTLED) && now.saturating_sub(session.connected) > SETTLED_SECONDS {
-                    unsettled.push(key);
+                if !flags.has(Flags::SM_DECIDED) && now.saturating_sub(session.connected) > SM_DECIDED_SECONDS
+                {
+                    not_durable.push(key);
                 }
                 if flags.has(Flags::PRESENCE_LOST) && self.fx.out.waiting(session.conn) == 0 {
                     uninformed.push(key);
                 }
             }
             match session.phase {
-                Phase::Bound(_) if session.marks.pinged && quiet > idle.saturating_add(answer) => {
+                SessionPhase::Bound(_) if session.marks.pinged && quiet > idle.saturating_add(answer) => {
                     dead.push(session.conn);
                 }
-                Phase::Bound(key) if !session.marks.pinged && quiet > idle => {
+                SessionPhase::Bound(key) if !session.marks.pinged && quiet > idle => {
                     silent.push((session.conn, key));
                 }
                 _ => {}
             }
         }
         self.sweep_position = if at_end { 0 } else { self.sweep_position + part };
-        for key in unsettled {
-            flow::settle(&mut self.actors, &self.env, &mut self.fx, key);
+        for key in not_durable {
+            flow::decide_sm(&mut self.actors, &self.env, &mut self.fx, key);
         }
         for key in uninformed {
             presence::refresh(&mut self.actors, &self.env, &mut self.fx, key);

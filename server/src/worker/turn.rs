@@ -16,7 +16,7 @@
 use crate::proto::errors::StreamCondition;
 use crate::runtime::driver::ConnId;
 use crate::runtime::outbox::Action;
-use crate::session::{Holds, Phase};
+use crate::session::{Holds, SessionPhase};
 use crate::user::inputs::Unhandled;
 use crate::user::tables::ResourceKey;
 use crate::user::{room, share};
@@ -82,7 +82,7 @@ impl Core {
     fn note_input(&mut self, conn: ConnId) {
         self.measure_input(conn);
         if self.actors.inputs.of(conn).unfinished > share::UNFINISHED_ALWAYS_BYTES
-            && let Some(Phase::Bound(key)) = self.sessions.get(conn).map(|session| &session.phase)
+            && let Some(SessionPhase::Bound(key)) = self.sessions.get(conn).map(|session| &session.phase)
             && !share::has(&mut self.actors, &self.env, &mut self.fx, *key, 0)
         {
             self.env.metrics().refused_account_memory.add(1);
@@ -107,7 +107,7 @@ impl Core {
     /// Charges a turn to a connection and its account, and returns its work; `None`: it is not bound (any more). One that
     /// has asked for more than its rate is held until its time comes.
     fn charge(&mut self, conn: ConnId, begun: Cost) -> Option<u64> {
-        let Phase::Bound(key) = self.sessions.get(conn)?.phase else { return None };
+        let SessionPhase::Bound(key) = self.sessions.get(conn)?.phase else { return None };
         let now = self.begin_turn();
         let cost = Cost { stanzas: now.stanzas - begun.stanzas, work: now.work - begun.work };
         self.charge_to(conn, key, cost);
@@ -130,7 +130,7 @@ impl Core {
     /// its next ones.
     pub(super) fn owe(&mut self, conn: ConnId, work: u64) {
         let Some(session) = self.sessions.get(conn) else { return };
-        let Phase::Bound(key) = session.phase else { return };
+        let SessionPhase::Bound(key) = session.phase else { return };
         self.charge_to(conn, key, Cost { stanzas: 0, work });
         let waiting = self.turns.waiting.entry(conn).or_default();
         waiting.credit = waiting.credit.saturating_sub_unsigned(work);
@@ -208,7 +208,7 @@ impl Core {
     pub(super) fn is_choked(&self, conn: ConnId) -> bool {
         let session = self.sessions.get(conn);
         let resource = session.and_then(|session| match session.phase {
-            Phase::Bound(key) => Some(key),
+            SessionPhase::Bound(key) => Some(key),
             _ => None,
         });
         !room::for_next_stanza(&self.actors, &self.env, &self.fx, conn, resource)

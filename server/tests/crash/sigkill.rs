@@ -47,7 +47,7 @@ pub(crate) struct Run {
     pub(crate) kept: AtomicBool,
     /// Connections of the keeper that have broken, or did not come about.
     broken: AtomicU64,
-    /// Messages that were acknowledged: how many of each sender, which are his first ones.
+    /// Messages that were acknowledged: how many of each sender, which are the first ones.
     acknowledged: [AtomicU64; SENDERS],
     /// Senders that have nothing unacknowledged, and are calm.
     settled: [AtomicBool; SENDERS],

@@ -118,7 +118,7 @@ fn a_drain_ends_streams_with_system_shutdown_and_takes_no_new_logins() {
             let mut early = Client::connect(server.address());
             early.open_stream("localhost");
             server.server.drain(false);
-            // Who is there stays until he goes; who comes is sent away.
+            // A client that is there stays until it goes; one that comes is sent away.
             juliet.settle();
             early.authenticate_plain("romeo", &crate::support::server_password("romeo"));
             // The success has begun a new stream, in which the server says why it ends.

@@ -29,7 +29,7 @@ fn fate(juliet: &mut Client, there: &mut [Client], to: &str, typ: &str) -> Strin
     got.join(" ")
 }
 
-/// Table 1 of RFC 6121 §8.5.4. What comes later is in the tests of offline delivery; where the RFC leaves the choice between silence and an error, contacts
+/// Table 1 of RFC 6121 §8.5.4. Anything that comes later is in the tests of offline delivery; where the RFC leaves the choice between silence and an error, contacts
 /// get the error, so that they know.
 #[test]
 fn a_message_goes_where_its_type_and_address_say() {

@@ -31,7 +31,7 @@ fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
     range.map(|n| n.to_string()).collect()
 }
 
-/// Whoever sends may take the whole mailbox, for tests of what holds for all of it.
+/// One sender may take the whole mailbox, for tests of what holds for all of it.
 fn one_sender_may_fill(config: &mut Config) {
     config.limits.offline_percent_per_contact = 100;
     config.limits.offline_percent_per_stranger = 100;

@@ -233,7 +233,7 @@ fn acknowledged(server: &TestServer, client: &mut Client, stanzas: &str, handled
     let (writer, held) = stall(server);
     client.send(stanzas);
     std::thread::scope(|scope| {
-        // Whoever acknowledges too early does it now.
+        // A server that acknowledges too early does it now.
         let mut another = server.login("nurse", "room");
         another.settle();
         scope.spawn(move || drop(writer));

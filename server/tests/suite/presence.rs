@@ -138,7 +138,7 @@ fn directed_presence_reaches_a_stranger_who_also_hears_of_the_end() {
         romeo.fence(&mut juliet);
         assert_eq!(heard(&mut juliet), [format!("unavailable {r}/orchard (gone)")]);
 
-        // Who has been told of the end already is not told again.
+        // A contact that has been told of the end already is not told again.
         romeo.send(&format!(
             "<presence/><presence to='{j}@localhost'/><presence to='{j}@localhost' type='unavailable'/>"
         ));

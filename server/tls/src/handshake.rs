@@ -111,7 +111,7 @@ impl Handshake {
         }
     }
 
-    /// Lets rustls see one more record if all of it is there. What is no record it sees at once, to refuse it.
+    /// Lets rustls see one more record if all of it is there. Anything that is no record it sees at once, to refuse it.
     fn give_record(&mut self) -> bool {
         let new = &self.incoming[self.given..];
         if new.len() < HEADER_BYTES {

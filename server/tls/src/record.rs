@@ -1,7 +1,7 @@
 //! The record layer of an established connection: all that is left of TLS once the handshake is done.
 //!
 //! A million idle sessions decide the layout. Per direction it keeps the raw key, the fixed part of the nonce,
-//! the sequence number and (for a KeyUpdate of TLS 1.3) the traffic secret: 104 bytes. What is kept of an
+//! the sequence number and (for a KeyUpdate of TLS 1.3) the traffic secret: 104 bytes. Anything that is kept of an
 //! incomplete record is boxed and exists only until the rest has come. The expanded AES-GCM key of ring is 544
 //! bytes, but is made in 180 ns (ChaCha20-Poly1305: 25 ns) where encrypting a record of 200 bytes takes 140 ns
 //! (300 ns), so it is made anew for each batch of records. To keep the traffic secrets alone would save another

@@ -1,6 +1,6 @@
 //! What a SCRAM challenge shows of an account beside the salt's bytes: iterations, the salt's length, and whether both
 //! mechanisms have the same salt. Accounts made here look alike; imported ones and those from before a change of
-//! `auth.scram_iterations` may differ. What is made up for names that are no accounts must not look otherwise.
+//! `auth.scram_iterations` may differ. Anything that is made up for names that are no accounts must not look otherwise.
 
 use std::num::NonZeroU32;
 

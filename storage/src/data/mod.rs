@@ -106,7 +106,7 @@ pub enum DataError {
 
 /// What [`settle`] did.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Settled {
+pub struct Reconciled {
     /// Accounts that are not there, for which messages waited.
     pub orphans: u64,
     /// Of these, accounts that this directory has never had: it is older than the log.
@@ -155,12 +155,12 @@ pub fn check_tie(data: &Path, directory: &Directory) -> Result<(), DataError> {
 ///
 /// # Errors
 /// Directory or log cannot be read or written.
-pub fn settle(
+pub fn reconcile(
     data: &Path,
     directory: &Directory,
     opened: &mut Opened,
     was_open: bool,
-) -> Result<Settled, DataError> {
+) -> Result<Reconciled, DataError> {
     let folder = data.join(LOG);
     let known = log::owner(&folder)?.flatten();
     let ever_before = directory.accounts_ever()?;
@@ -172,8 +172,11 @@ pub fn settle(
         (0, None) => random_id()?,
         (id, _) => id,
     };
-    let settled =
-        if was_open { Settled::default() } else { drop_orphans(directory, &mut opened.logs, ever_before)? };
+    let reconciled = if was_open {
+        Reconciled::default()
+    } else {
+        drop_orphans(directory, &mut opened.logs, ever_before)?
+    };
     // The log first: a directory that says that there is a log must never be without one.
     log::belong_to(&folder, Owner { data_set: id, accounts_ever: ever })?;
     if directory.data_set()? != id || !directory.has_log()? || ever != ever_before {
@@ -185,7 +188,7 @@ pub fn settle(
             }),
         )?;
     }
-    Ok(settled)
+    Ok(reconciled)
 }
 
 /// Says that the directory has no log, so that the next start makes one.
@@ -197,22 +200,22 @@ pub fn forget_log(directory: &Directory) -> Result<(), DataError> {
     Ok(run_inline(directory, Box::new(move |transaction| transaction.set_data_set(id, false)))?)
 }
 
-fn drop_orphans(directory: &Directory, logs: &mut [Log], ever: u64) -> Result<Settled, DataError> {
+fn drop_orphans(directory: &Directory, logs: &mut [Log], ever: u64) -> Result<Reconciled, DataError> {
     let mut gone: HashSet<ActorId> = logs.iter().flat_map(Log::actors).collect();
     if gone.is_empty() {
-        return Ok(Settled::default());
+        return Ok(Reconciled::default());
     }
     directory.for_each_account(|account| {
         gone.remove(&account);
     })?;
     let orphans = gone.iter().filter(|actor| **actor != ActorId::NOBODY).count() as u64;
-    let mut settled = Settled { orphans, ..Settled::default() };
-    settled.never_had = gone.iter().filter(|actor| actor.count() > ever).count() as u64;
+    let mut reconciled = Reconciled { orphans, ..Reconciled::default() };
+    reconciled.never_had = gone.iter().filter(|actor| actor.count() > ever).count() as u64;
     for log in logs.iter_mut().filter(|_| !gone.is_empty()) {
-        settled.messages += log.drop_orphans(&|actor| !gone.contains(&actor)).messages;
+        reconciled.messages += log.drop_orphans(&|actor| !gone.contains(&actor)).messages;
         log.commit_now()?;
     }
-    Ok(settled)
+    Ok(reconciled)
 }
 
 fn random_id() -> Result<u64, DataError> {

@@ -15,7 +15,7 @@ use crate::log::{Flags, Message, Options, Origin};
 struct Served {
     directory: Directory,
     opened: Opened,
-    settled: Settled,
+    reconciled: Reconciled,
 }
 
 fn serve(data: &Path) -> Result<Served, DataError> {
@@ -29,8 +29,8 @@ fn serve(data: &Path) -> Result<Served, DataError> {
         ..Options::default()
     };
     let mut opened = Log::open_all(&data.join(LOG), &options, 1, &|_| Some(0), &|_| {})?;
-    let settled = settle(data, &directory, &mut opened, false)?;
-    Ok(Served { directory, opened, settled })
+    let reconciled = settle(data, &directory, &mut opened, false)?;
+    Ok(Served { directory, opened, reconciled })
 }
 
 fn open_directory(data: &Path) -> Directory {
@@ -161,7 +161,7 @@ fn with_an_older_directory_no_new_account_gets_the_mail_of_another() {
     fs::rename(&older, data.join(DIRECTORY)).expect("it is moved");
 
     let served = serve(&data).expect("the same data set");
-    assert_eq!(served.settled, Settled { orphans: 20, never_had: 20, messages: 20 });
+    assert_eq!(served.reconciled, Reconciled { orphans: 20, never_had: 20, messages: 20 });
     assert_eq!(served.waiting(numbers[0]), 1, "what the directory knows is kept");
     for number in 0..30 {
         let new = served.add(&format!("new{number}"));
@@ -169,7 +169,7 @@ fn with_an_older_directory_no_new_account_gets_the_mail_of_another() {
         assert_eq!(served.waiting(new), 0);
     }
     served.stop();
-    assert_eq!(serve(&data).expect("again").settled, Settled::default());
+    assert_eq!(serve(&data).expect("again").reconciled, Reconciled::default());
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn parts_of_two_copies_that_have_gone_on_deliver_nothing_to_others() {
     fs::remove_dir_all(data.join(DIRECTORY)).expect("it is removed");
     fs::rename(copy.join(DIRECTORY), data.join(DIRECTORY)).expect("it is moved");
     let served = serve(&data).expect("the same data set");
-    assert_eq!(served.settled.messages, 20);
+    assert_eq!(served.reconciled.messages, 20);
     assert!(there.iter().all(|number| served.waiting(*number) == 0));
 }
 
@@ -196,7 +196,7 @@ fn what_waits_for_a_deleted_account_is_dropped_at_the_next_start() {
     let (_folder, data, numbers) = with_messages();
     run_inline(&open_directory(&data), Box::new(|t| t.delete_account("romeo"))).expect("it is deleted");
     let served = serve(&data).expect("it goes on");
-    assert_eq!(served.settled, Settled { orphans: 1, never_had: 0, messages: 1 });
+    assert_eq!(served.reconciled, Reconciled { orphans: 1, never_had: 0, messages: 1 });
     assert_eq!((served.waiting(numbers[0]), served.waiting(numbers[1])), (1, 0));
 }
 
@@ -229,7 +229,7 @@ fn accounts_made_during_a_backup_keep_their_mail_for_themselves() {
     drop(directory);
     for number in 0..5 {
         let served = serve(&to(number)).expect("the copy can be served");
-        assert_eq!(served.settled, Settled::default(), "the copy has the account of every message");
+        assert_eq!(served.reconciled, Reconciled::default(), "the copy has the account of every message");
         for number in 0..20 {
             assert_eq!(served.waiting(served.add(&format!("after{number}"))), 0);
         }

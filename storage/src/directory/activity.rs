@@ -6,12 +6,12 @@ use super::tables::{Table, View, damaged};
 use super::transaction::check_size;
 use super::{Directory, WriteTransaction};
 
-/// What a user was doing when he went offline (XEP-0012).
+/// What a user was doing when going offline (XEP-0012).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LastActivity {
     /// Unix time in seconds.
     pub at_seconds: u64,
-    /// Text of his last unavailable presence's `<status/>`.
+    /// Text of the last unavailable presence's `<status/>`.
     pub status: String,
 }
 
@@ -29,7 +29,7 @@ impl View<'_> {
 }
 
 impl Directory {
-    /// When and with what words a user was last online; `None` if he never was.
+    /// When and with what words a user was last online; `None` for never.
     ///
     /// # Errors
     /// The directory cannot be read or is damaged.

@@ -50,7 +50,7 @@ pub(super) fn open(path: &Path, options: &Options, held: Option<File>) -> Result
     // Before anything is written into a folder that may be somebody else's.
     refuse_foreign(path)?;
     let file = path.join(DATA_FILE);
-    // Whoever makes a directory makes the file of the lock first; a data file without one is foreign, or a backup that was
+    // The program that makes a directory makes the file of the lock first; a data file without one is foreign, or a backup that was
     // put back.
     if !has_content(&path.join(lock::LOCK_FILE))? && has_content(&file)? {
         check::check(path, &file)?;

@@ -30,7 +30,7 @@ pub struct ItemRef<'a> {
     pub approved: bool,
     /// "Pending in": the contact has asked; the stanza is kept in the owned [`Item`].
     pub pending_in: bool,
-    /// The user sees it in his roster (false for an item that only keeps a pending request or a pre-approval).
+    /// The user sees it in the roster (false for an item that only keeps a pending request or a pre-approval).
     pub listed: bool,
 }
 
@@ -51,7 +51,7 @@ pub struct Item {
     pub approved: bool,
     /// The `<presence type='subscribe'/>` that waits for an answer, as it will be delivered (stamped).
     pub pending_in: Option<Vec<u8>>,
-    /// The user sees it in his roster (false for an item that only keeps a pending request or a pre-approval).
+    /// The user sees it in the roster (false for an item that only keeps a pending request or a pre-approval).
     pub listed: bool,
     /// Number of the roster version at which it last changed.
     pub version: u64,

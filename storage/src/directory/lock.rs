@@ -49,7 +49,7 @@ pub(super) fn take(folder: &Path) -> Result<File, DirectoryError> {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut text = String::new();
-            // Whoever holds it may not have written its number yet; the error is as true without.
+            // The holder may not have written its number yet; the error is as true without.
             let _ = File::open(&path).map(|file| file.take(32).read_to_string(&mut text));
             return Err(DirectoryError::Locked { path: folder.to_owned(), pid: text.trim().parse().ok() });
         }

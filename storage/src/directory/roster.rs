@@ -400,7 +400,7 @@ impl WriteTransaction<'_> {
         if let Some(version) = oldest {
             self.delete(Table::Removals, &Key::removal(account, version))?;
             state.removals = state.removals.saturating_sub(1);
-            // Whoever has this version knows of the removal; whoever has an older one may not.
+            // A client with this version knows of the removal; one with an older version may not.
             state.floor = state.floor.max(version);
         }
         Ok(())

@@ -56,7 +56,7 @@ pub struct Writer<C> {
 }
 
 impl<C: Send + 'static> Writer<C> {
-    /// Starts the thread. `queue` jobs (at least 1) may wait; `deliver` gets each result with its ticket, on the thread, after the
+    /// Starts the thread. `queue` jobs (at least 1) may wait; `deliver` gets each result with its job_id, on the thread, after the
     /// commit. While it waits, the queue fills up.
     ///
     /// # Errors
@@ -87,10 +87,10 @@ impl<C: Send + 'static> Writer<C> {
     ///
     /// # Errors
     /// [`QueueFull`]; the job will not run then.
-    pub fn try_submit(&self, ticket: u64, job: Job<C>) -> Result<(), QueueFull> {
+    pub fn try_submit(&self, job_id: u64, job: Job<C>) -> Result<(), QueueFull> {
         let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner);
         let queue = queue.as_ref().ok_or(QueueFull)?;
-        queue.try_send((ticket, job)).map_err(|_| QueueFull)?;
+        queue.try_send((job_id, job)).map_err(|_| QueueFull)?;
         // Looked at after the fact, so the writer may have taken some already: a mark for the eye, not an account.
         self.most.fetch_max(queue.len(), Ordering::Relaxed);
         Ok(())
@@ -141,8 +141,8 @@ fn run<C>(
                 }
             }
         }
-        for (ticket, result) in results.drain(..) {
-            deliver(ticket, result);
+        for (job_id, result) in results.drain(..) {
+            deliver(job_id, result);
         }
     }
 }
@@ -163,8 +163,8 @@ fn batch<C>(
     };
     let until = Instant::now() + BATCH_TIME_MAX;
     let mut next = Some(first);
-    while let Some((ticket, job)) = next {
-        results.push((ticket, run_nested(&mut transaction, job)));
+    while let Some((job_id, job)) = next {
+        results.push((job_id, run_nested(&mut transaction, job)));
         let is_full = results.len() >= BATCH_JOBS_MAX || Instant::now() >= until;
         next = if is_full { None } else { queue.try_recv().ok() };
     }

@@ -138,7 +138,7 @@ pub enum AppendError {
     Failed,
 }
 
-/// A record that the disk gave back otherwise than it was written. What is before and after it is unharmed.
+/// A record that the disk gave back otherwise than it was written. Anything that is before and after it is unharmed.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("the log file {} is damaged at byte {offset}: {what}", path.display())]
 pub struct Damage {

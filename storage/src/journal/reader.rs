@@ -156,14 +156,14 @@ pub trait Reader {
     /// The segments before this position are about to be deleted; it holds nothing in them.
     fn dropped(&mut self, before: Position);
 
-    /// Keeps what it knows for the next opening, as blocks whose numbers are its own. What it has been told up to now is
+    /// Keeps what it knows for the next opening, as blocks whose numbers are its own. Anything that it has been told up to now is
     /// what the next opening does not tell again.
     fn save(&self, blocks: &mut Blocks);
 
     /// Takes up what it has kept, before any record is told. `false`: it cannot, and all records are told.
     fn restore(&mut self, blocks: &Blocks) -> bool;
 
-    /// The journal is open and every record was told. What it holds that is not in the journal any more, it gives up and
+    /// The journal is open and every record was told. Anything that it holds that is not in the journal any more, it gives up and
     /// reports.
     fn recovered(&mut self, journal: &Journal, damage: &mut Vec<Damage>);
 
@@ -192,7 +192,7 @@ impl Reader for () {
     fn fresh(&self) -> Self {}
 }
 
-/// Two readers of one journal. What both hold is counted as the larger of the two: they may hold the same records.
+/// Two readers of one journal. Anything that both hold is counted as the larger of the two: they may hold the same records.
 #[derive(Debug, Default)]
 pub struct Pair<A, B>(pub A, pub B);
 

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Each worker has one log. Before a message is delivered it is appended to the log of its recipient's home; its sender is
-//! told that it was taken once it is committed; the recipient's acknowledgement trims it. What is neither trimmed nor
+//! told that it was taken once it is committed; the recipient's acknowledgement trims it. Anything that is neither trimmed nor
 //! expired waits, over any crash, and is read from the map when the recipient is there.
 //!
 //! The journal ([`crate::journal`]) writes and keeps records; the queue ([`crate::queue`]) knows which of them wait; a
@@ -202,7 +202,7 @@ impl<S: Reader> Log<S> {
         self.journal.appended()
     }
 
-    /// Why the log takes nothing any more: a commit has failed. What was not committed by then is not durable and
+    /// Why the log takes nothing any more: a commit has failed. Anything that was not committed by then is not durable and
     /// will never be; [`Log::reopen`] is the way out.
     #[must_use]
     pub fn failed(&self) -> Option<LogError> {

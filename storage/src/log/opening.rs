@@ -143,7 +143,7 @@ impl Log {
 }
 
 impl<S: Reader> Log<S> {
-    /// Opens a failed log anew, in place, when the disk works again. Blocks for as long as opening takes. What was
+    /// Opens a failed log anew, in place, when the disk works again. Blocks for as long as opening takes. Anything that was
     /// appended and not committed may or may not be there afterwards; what was trimmed meanwhile stays trimmed.
     ///
     /// # Errors

@@ -19,7 +19,7 @@ pub struct Orphans {
 
 impl<S: Reader> Log<S> {
     /// Drops what waits for actors that are not there. Nobody can be given it, and nobody must be: an account that is
-    /// made later is somebody else's. What a crash has left for [`ActorId::NOBODY`] is dropped without being counted.
+    /// made later is somebody else's. Anything that a crash has left for [`ActorId::NOBODY`] is dropped without being counted.
     pub fn drop_orphans(&mut self, is_there: &dyn Fn(ActorId) -> bool) -> Orphans {
         let mut orphans = Orphans::default();
         let gone: Vec<ActorId> = self.actors().filter(|actor| !is_there(*actor)).collect();

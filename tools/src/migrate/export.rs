@@ -180,7 +180,7 @@ impl User {
                 Some("from") => Subscription::From,
                 _ => Subscription::None,
             };
-            // Who sees the contact already asks for nothing.
+            // An account that sees the contact already asks for nothing.
             let sees = matches!(item.subscription, Subscription::Both | Subscription::To);
             item.ask = node.attribute("ask") == Some("subscribe") && !sees;
             item.name = node.attribute("name").unwrap_or_default().to_owned();

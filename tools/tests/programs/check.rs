@@ -117,7 +117,7 @@ fn a_start_that_fails_late_leaves_nothing_behind_but_what_was_there() {
     place.no_server(&["--config", &config]).fails(1, &["/nowhere/secret"]);
     let _server = place.server(&[]);
     assert_eq!(place.ctl(&["user", "list"]).out, "a@localhost\n");
-    // Whoever comes second takes nothing from the first.
+    // The second to come takes nothing from the first.
     place.no_server(&["--config", &config]).fails(1, &["in use by"]);
     assert_eq!(place.ctl(&["user", "list"]).out, "a@localhost\n");
 }

@@ -110,7 +110,7 @@ fn connections_live_through_upgrades_to_other_drivers_and_numbers_of_workers() {
         let status = place.json(&["status"]);
         assert_eq!((&status["workers"], &status["connections"]), (&workers.into(), &2.into()), "{status}");
         assert_eq!(place.address(), address, "the port stays");
-        // Whoever comes now finds the server as well.
+        // A client that comes now finds the server as well.
         drop(Client::login(&place, "bob", "p", "visitor").expect("the password is right"));
         await_that("the visitor stays", || place.json(&["status"])["connections"] == 2);
         if (driver, workers) == ("mio", 2) {

@@ -1,5 +1,5 @@
 //! Which rules are in force. A rule comes into force when its figure has been out of bounds for its time without a
-//! break, and goes when the figure has been back, past the clear level, for the same time. What is between the two
+//! break, and goes when the figure has been back, past the clear level, for the same time. Anything that is between the two
 //! levels changes nothing, so that nothing flaps.
 
 use std::collections::BTreeMap;

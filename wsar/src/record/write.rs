@@ -182,7 +182,7 @@ impl Recorder {
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        // Whoever wants to know of an error flushes before.
+        // A caller that wants to know of an error flushes before.
         let _ = self.flush();
     }
 }

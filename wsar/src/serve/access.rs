@@ -35,9 +35,9 @@ pub struct NotAToken;
 
 /// The rule of who may see the page.
 pub enum Access {
-    /// Whoever calls the machine by a loopback name.
+    /// Requests that call the machine by a loopback name.
     Loopback,
-    /// Whoever has the token.
+    /// Requests with the token.
     Token(Token),
 }
 

@@ -144,7 +144,7 @@ fn named(series: &Series) -> (&str, Option<(&'static str, &str)>, Cow<'_, str>) 
     (name, Some(("queue", queue)), Cow::Borrowed(help))
 }
 
-/// The base unit in which a value is given, and by what it is multiplied. What only counts things has none, and
+/// The base unit in which a value is given, and by what it is multiplied. Anything that only counts things has none, and
 /// neither have queues, of which each counts something else.
 fn base_unit(unit: &str, labelled: bool) -> (&'static str, f64) {
     match unit {

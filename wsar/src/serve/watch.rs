@@ -74,7 +74,7 @@ impl Shared {
         self.now.borrow().clone()
     }
 
-    /// Tells when there is something later. Whoever is slow misses what is between.
+    /// Tells when there is something later. A slow reader misses what is between.
     pub fn subscribe(&self) -> watch::Receiver<Arc<Now>> {
         self.now.subscribe()
     }

@@ -46,7 +46,7 @@ pub(super) struct Soak {
 }
 
 impl Soak {
-    /// Runs it. What goes wrong is one of the findings.
+    /// Runs it. Anything that goes wrong is one of the findings.
     pub(super) fn run(
         arena: &mut Arena<'_>,
         server: &str,

@@ -157,7 +157,7 @@ pub enum CloseHow {
 }
 
 /// Bytes of one connection that are handed to the kernel in one turn: copying them, and on a fast network the peer's
-/// acknowledgements too, take the worker's time. What is left goes in the next turn, after the others'.
+/// acknowledgements too, take the worker's time. The rest goes in the next turn, after the others'.
 pub(crate) const SEND_BYTES_MAX: usize = 64 << 10;
 
 /// What a receipt counts at least in [`Tuning::poll_bytes_max`]: what it costs whatever is in it.
@@ -323,7 +323,7 @@ pub trait Driver {
     /// Gives the connection away; [`Event::Detached`] follows.
     fn detach(&mut self, conn: ConnId);
 
-    /// Reads from no connection and accepts none, until told otherwise; writing goes on. What the kernel has already
+    /// Reads from no connection and accepts none, until told otherwise; writing goes on. Anything that the kernel has already
     /// given out is kept with its connection, and connections that it has accepted are still reported.
     fn hold(&mut self, hold: bool);
 

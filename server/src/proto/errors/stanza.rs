@@ -23,7 +23,7 @@ conditions! {
         ItemNotFound = "item-not-found",
         /// An address that breaks RFC 7622 (§8.3.3.8).
         JidMalformed = "jid-malformed",
-        /// A limit or a rule of the recipient or his server (§8.3.3.9).
+        /// A limit or a rule of the recipient or its server (§8.3.3.9).
         NotAcceptable = "not-acceptable",
         /// Nobody may do this (§8.3.3.10).
         NotAllowed = "not-allowed",

@@ -30,7 +30,7 @@ pub struct Setup {
 
 /// What the caller does next.
 #[derive(Debug, Eq, PartialEq)]
-pub enum Step {
+pub enum SaslStep {
     /// Send this in a `<challenge/>` and give the client's response to [`Exchange::step`].
     Challenge(Vec<u8>),
     /// Look up the account and call [`Exchange::credentials_found`].
@@ -81,11 +81,11 @@ impl Exchange {
     /// Begins with the text of `<auth/>`: base64 of the initial response, `=` for an empty one,
     /// or nothing, whereupon the client is asked for it with an empty challenge.
     #[must_use]
-    pub fn start(setup: Setup, initial_response: &str) -> (Self, Step) {
+    pub fn start(setup: Setup, initial_response: &str) -> (Self, SaslStep) {
         let mut exchange = Self { setup, state: State::Initial };
         let step = match exchange.setup.offer.check(exchange.setup.mechanism) {
             Err(error) => exchange.fail(error),
-            Ok(()) if initial_response.is_empty() => Step::Challenge(Vec::new()),
+            Ok(()) if initial_response.is_empty() => SaslStep::Challenge(Vec::new()),
             Ok(()) => exchange.step(initial_response),
         };
         (exchange, step)
@@ -93,29 +93,29 @@ impl Exchange {
 
     /// Goes on with the text of `<response/>`.
     #[must_use]
-    pub fn step(&mut self, response: &str) -> Step {
+    pub fn step(&mut self, response: &str) -> SaslStep {
         match base64::decode(response) {
             Ok(message) => self.receive(&message),
             Err(error) => self.fail(error),
         }
     }
 
-    fn receive(&mut self, message: &[u8]) -> Step {
+    fn receive(&mut self, message: &[u8]) -> SaslStep {
         let setup = &self.setup;
         let next = match (std::mem::replace(&mut self.state, State::Over), setup.mechanism.scram_hash()) {
             (State::Initial, Some(hash)) => {
                 scram::FirstReceived::read(setup, hash, message).map(|received| {
                     let username = received.username().into();
-                    (State::ScramFirstReceived(received), Step::NeedCredentials { username })
+                    (State::ScramFirstReceived(received), SaslStep::NeedCredentials { username })
                 })
             }
             (State::Initial, None) => plain::read(message, &setup.domain).map(|(username, password)| {
                 let state = State::PlainChecking { username: username.clone() };
-                (state, Step::NeedPlainCheck { username, password })
+                (state, SaslStep::NeedPlainCheck { username, password })
             }),
             (State::ScramFirstSent(sent), _) => {
                 sent.finish(setup, message).map(|(username, additional_data)| {
-                    (State::Over, Step::Success { username, additional_data })
+                    (State::Over, SaslStep::Success { username, additional_data })
                 })
             }
             // A response that nobody asked for.
@@ -128,30 +128,30 @@ impl Exchange {
                 self.state = state;
                 step
             }
-            Err(failure) => Step::Failure(failure),
+            Err(failure) => SaslStep::Failure(failure),
         }
     }
 
-    /// Goes on after [`Step::NeedCredentials`], `found` being `None` if there is no such account.
+    /// Goes on after [`SaslStep::NeedCredentials`], `found` being `None` if there is no such account.
     #[must_use]
-    pub fn credentials_found(&mut self, found: Option<&Credentials>, unknown: &UnknownUsers) -> Step {
+    pub fn credentials_found(&mut self, found: Option<&Credentials>, unknown: &UnknownUsers) -> SaslStep {
         match std::mem::replace(&mut self.state, State::Over) {
             State::ScramFirstReceived(received) => {
                 let (sent, message) = received.challenge(&self.setup.server_nonce, found, unknown);
                 self.state = State::ScramFirstSent(sent);
-                Step::Challenge(message)
+                SaslStep::Challenge(message)
             }
             _ => self.fail(SaslError::MalformedRequest),
         }
     }
 
-    /// Goes on after [`Step::NeedPlainCheck`] with what [`PlainCheck::run`](super::PlainCheck::run)
+    /// Goes on after [`SaslStep::NeedPlainCheck`] with what [`PlainCheck::run`](super::PlainCheck::run)
     /// said.
     #[must_use]
-    pub fn plain_checked(&mut self, verdict: bool) -> Step {
+    pub fn plain_checked(&mut self, verdict: bool) -> SaslStep {
         match std::mem::replace(&mut self.state, State::Over) {
             State::PlainChecking { username } if verdict => {
-                Step::Success { username, additional_data: Vec::new() }
+                SaslStep::Success { username, additional_data: Vec::new() }
             }
             State::PlainChecking { .. } => self.fail(SaslError::NotAuthorized),
             _ => self.fail(SaslError::MalformedRequest),
@@ -160,7 +160,7 @@ impl Exchange {
 
     /// Ends the exchange at the client's `<abort/>`.
     #[must_use]
-    pub fn abort(&mut self) -> Step {
+    pub fn abort(&mut self) -> SaslStep {
         self.fail(SaslError::Aborted)
     }
 
@@ -193,9 +193,9 @@ impl Exchange {
         }
     }
 
-    fn fail(&mut self, error: SaslError) -> Step {
+    fn fail(&mut self, error: SaslError) -> SaslStep {
         self.state = State::Over;
-        Step::Failure(error.into())
+        SaslStep::Failure(error.into())
     }
 }
 

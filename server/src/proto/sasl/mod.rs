@@ -1,7 +1,7 @@
 //! Authentication (RFC 6120 §6): the server's side of SCRAM and PLAIN without input or output.
 //!
 //! An [`Exchange`] lives, boxed by its session, from `<auth/>` until success or failure. It takes
-//! the text of the client's elements and answers with a [`Step`]. What takes time or looks
+//! the text of the client's elements and answers with a [`SaslStep`]. Anything that takes time or looks
 //! something up is the caller's part:
 //!
 //! ```text
@@ -34,7 +34,7 @@ pub mod throttle;
 
 pub use crate::tls::{BindingType, ChannelBindings};
 pub use base64::MESSAGE_BYTES_MAX;
-pub use exchange::{Exchange, SERVER_NONCE_BYTES, Setup, Step};
+pub use exchange::{Exchange, SERVER_NONCE_BYTES, SaslStep, Setup};
 pub use failure::{Failure, SaslError};
 pub use mechanism::{Mechanism, Offer};
 pub use plain::{PlainCheck, UnknownUsers};

@@ -52,8 +52,8 @@ fn encode(message: impl AsRef<[u8]>) -> String {
     base64::encode(message.as_ref())
 }
 
-fn failed(error: SaslError, reason: &'static str) -> Step {
-    Step::Failure(Failure { error, reason: Some(reason) })
+fn failed(error: SaslError, reason: &'static str) -> SaslStep {
+    SaslStep::Failure(Failure { error, reason: Some(reason) })
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn a_mechanism_that_is_not_offered_is_refused() {
         (Offer { tls: true, ..Offer::default() }, Mechanism::ScramSha256Plus, SaslError::InvalidMechanism),
     ] {
         let (exchange, step) = Exchange::start(Setup { offer, ..setup(mechanism) }, "");
-        assert_eq!(step, Step::Failure(error.into()), "{mechanism:?}");
+        assert_eq!(step, SaslStep::Failure(error.into()), "{mechanism:?}");
         assert!(exchange.is_over());
     }
 }
@@ -91,7 +91,7 @@ fn a_mechanism_that_is_not_offered_is_refused() {
 fn text_that_is_not_strict_base64_is_refused() {
     for text in ["bi", "b i=", "biws\n", "bi-_", "====", "biwsbg", "biwsbh==", "\u{e4}"] {
         let (_, step) = Exchange::start(setup(Mechanism::ScramSha256), text);
-        assert_eq!(step, Step::Failure(SaslError::IncorrectEncoding.into()), "{text:?}");
+        assert_eq!(step, SaslStep::Failure(SaslError::IncorrectEncoding.into()), "{text:?}");
     }
 }
 
@@ -100,13 +100,13 @@ fn a_message_over_the_limit_is_refused() {
     let message = format!("n,,n=user,r=abc,x={}", "a".repeat(MESSAGE_BYTES_MAX));
     for mechanism in [Mechanism::ScramSha256, Mechanism::Plain] {
         let (_, step) = Exchange::start(setup(mechanism), &encode(&message));
-        assert_eq!(step, Step::Failure(SaslError::MalformedRequest.into()));
+        assert_eq!(step, SaslStep::Failure(SaslError::MalformedRequest.into()));
     }
 }
 
 #[test]
 fn nothing_is_accepted_out_of_turn_or_after_the_end() {
-    let malformed = Step::Failure(SaslError::MalformedRequest.into());
+    let malformed = SaslStep::Failure(SaslError::MalformedRequest.into());
     let first = encode("n,,n=user,r=abc");
 
     let (mut exchange, _) = Exchange::start(unbound(Mechanism::ScramSha256), &first);
@@ -125,10 +125,10 @@ fn nothing_is_accepted_out_of_turn_or_after_the_end() {
 #[test]
 fn an_aborted_exchange_is_over() {
     let (mut exchange, _) = Exchange::start(unbound(Mechanism::ScramSha256), &encode("n,,n=user,r=abc"));
-    assert_eq!(exchange.abort(), Step::Failure(SaslError::Aborted.into()));
+    assert_eq!(exchange.abort(), SaslStep::Failure(SaslError::Aborted.into()));
     assert!(exchange.is_over());
     let after = exchange.credentials_found(Some(&account()), &unknown());
-    assert_eq!(after, Step::Failure(SaslError::MalformedRequest.into()));
+    assert_eq!(after, SaslStep::Failure(SaslError::MalformedRequest.into()));
 }
 
 #[test]

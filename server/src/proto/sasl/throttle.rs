@@ -2,7 +2,7 @@
 //!
 //! A guess is counted *before* it is looked at ([`Throttle::begin`]) and forgiven when it was right
 //! ([`Throttle::succeeded`]). So a thousand guesses begun at once are a thousand guesses, and one whose connection is
-//! cut meanwhile stays counted. What is counted, each in a table of levels that sink with time:
+//! cut meanwhile stays counted. Anything that is counted, each in a table of levels that sink with time:
 //!
 //! | by | of whom | what it bounds |
 //! | --- | --- | --- |
@@ -188,7 +188,7 @@ impl Throttle {
     }
 
     /// A guess that [`Throttle::begin`] counted was right: it is forgiven, all guesses from that address at that account
-    /// are, and the address is known from now on. What strangers have done stays: else each login of the owner would buy
+    /// are, and the address is known from now on. Anything that strangers have done stays: else each login of the owner would buy
     /// them as many guesses again.
     pub fn succeeded(&mut self, account: &str, address: IpAddr, now_ms: u64) {
         let keys = self.keys(account, address);

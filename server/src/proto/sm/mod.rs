@@ -1,18 +1,18 @@
 //! Stream management (XEP-0198): what both sides have handled of each other's stanzas.
 //!
 //! A pure state machine. Counters run modulo 2^32 (§4). In one direction it says what the client may be told is
-//! handled: everything before the first of its messages that is not yet safe ([`Unsettled`]). In the other it
+//! handled: everything before the first of its messages that is not yet safe ([`NotDurable`]). In the other it
 //! keeps what the client has not acknowledged, so that it can be sent again to a resumed stream (§5).
 //!
 //! | module | what |
 //! | --- | --- |
 //! | [`element`] | the elements of the protocol |
 //! | [`queue`] | what the client has not acknowledged |
-//! | [`unsettled`] | which of the client's messages are not yet safe |
+//! | [`not_durable`] | which of the client's messages are not yet safe |
 
 pub mod element;
+pub mod not_durable;
 pub mod queue;
-pub mod unsettled;
 
 #[cfg(test)]
 mod tests;
@@ -22,11 +22,11 @@ use std::collections::VecDeque;
 use whimbrel_storage::log::Sequence;
 
 pub use crate::keys::StreamId;
-use crate::saved::record::{ManagedRecord, Place, UnackedRecord};
+use crate::saved::record::{Place, SmRecord, UnackedRecord};
 use crate::stanza::Kind;
+use not_durable::NotDurable;
 use queue::UnackedQueue;
 pub use queue::{AnswerTo, Unacked};
-use unsettled::Unsettled;
 
 /// Namespace of stream management.
 pub const NS_SM: &str = "urn:xmpp:sm:3";
@@ -41,7 +41,7 @@ const ASK_BYTES: u32 = 64 * 1024;
 
 /// Stanzas of one client that may be on their way to a log or the directory. With more, nobody reads from it until half
 /// of them are safe.
-pub const UNSETTLED_MAX: usize = 4096;
+pub const NOT_DURABLE_MAX: usize = 4096;
 
 /// The client has acknowledged more than it was sent (§4): the stream is to be ended.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -82,19 +82,19 @@ enum Watched {
 
 /// What a stream has under way. One that rests has none of it.
 #[derive(Debug, Default)]
-struct UnderWay {
-    unsettled: Unsettled,
+struct InFlight {
+    not_durable: NotDurable,
     unacked: UnackedQueue,
     /// Bytes sent since the last `<r/>`.
     unasked_bytes: u32,
 }
 
-/// The state of one managed stream, which may outlive its connection.
+/// The state of one sm stream, which may outlive its connection.
 #[derive(Debug)]
 pub struct StreamManagement {
     id: StreamId,
     /// Kept while the stream is busy, so that a message allocates nothing; see [`StreamManagement::rest`].
-    under_way: Option<Box<UnderWay>>,
+    in_flight: Option<Box<InFlight>>,
     /// Seconds for which it can be resumed; 0 when it cannot.
     resume_seconds: u32,
     /// Where the last request of the client came: its answer covers everything up to here.
@@ -121,7 +121,7 @@ impl StreamManagement {
     pub fn new(id: StreamId, resume_seconds: u32) -> StreamManagement {
         StreamManagement {
             id,
-            under_way: None,
+            in_flight: None,
             resume_seconds,
             answer_up_to: 0,
             answer_due: false,
@@ -135,7 +135,7 @@ impl StreamManagement {
     }
 
     fn unacked_count(&self) -> u32 {
-        self.under_way.as_ref().map_or(0, |under_way| under_way.unacked.count())
+        self.in_flight.as_ref().map_or(0, |in_flight| in_flight.unacked.count())
     }
 
     /// Stanzas sent so far (modulo 2^32).
@@ -168,8 +168,8 @@ impl StreamManagement {
 
     /// Gives the buffers back if nothing is in them.
     fn release(&mut self) {
-        if self.under_way.as_ref().is_some_and(|u| u.unacked.is_empty() && u.unsettled.is_empty()) {
-            self.under_way = None;
+        if self.in_flight.as_ref().is_some_and(|u| u.unacked.is_empty() && u.not_durable.is_empty()) {
+            self.in_flight = None;
         }
     }
 
@@ -195,32 +195,32 @@ impl StreamManagement {
     }
 
     /// The stanza with this number, the last one counted, is not safe yet. Returns whether it is the first beyond
-    /// [`UNSETTLED_MAX`].
-    pub fn leave_unsettled(&mut self, number: u32) -> bool {
-        self.leave_unsettled_for(number, 1)
+    /// [`NOT_DURABLE_MAX`].
+    pub fn wait_until_durable(&mut self, number: u32) -> bool {
+        self.wait_for_copies(number, 1)
     }
 
-    /// The same of a stanza that is safe only when so many copies of it are: each is to be settled once.
-    pub fn leave_unsettled_for(&mut self, number: u32, copies: u32) -> bool {
-        let unsettled = &mut self.under_way.get_or_insert_default().unsettled;
-        unsettled.push(number, copies);
-        unsettled.len() == UNSETTLED_MAX + 1
+    /// The same of a stanza that is safe only when so many copies of it are: each is to be durable once.
+    pub fn wait_for_copies(&mut self, number: u32, copies: u32) -> bool {
+        let not_durable = &mut self.in_flight.get_or_insert_default().not_durable;
+        not_durable.push(number, copies);
+        not_durable.len() == NOT_DURABLE_MAX + 1
     }
 
     /// A stanza has become safe, or one of the copies of it that it waits for. Returns whether the client waits to hear of
     /// it.
-    pub fn settle(&mut self, number: u32) -> bool {
-        self.under_way.as_mut().is_some_and(|u| u.unsettled.settle(number)) && self.answer_due
+    pub fn on_durable(&mut self, number: u32) -> bool {
+        self.in_flight.as_mut().is_some_and(|u| u.not_durable.on_durable(number)) && self.answer_due
     }
 
     /// Stanzas that are not safe yet, or come behind such a one.
-    pub fn unsettled(&self) -> usize {
-        self.under_way.as_ref().map_or(0, |under_way| under_way.unsettled.len())
+    pub fn not_durable(&self) -> usize {
+        self.in_flight.as_ref().map_or(0, |in_flight| in_flight.not_durable.len())
     }
 
     /// What the client may be told is handled.
     pub fn handled(&self) -> u32 {
-        let first = self.under_way.as_ref().and_then(|under_way| under_way.unsettled.first());
+        let first = self.in_flight.as_ref().and_then(|in_flight| in_flight.not_durable.first());
         first.map_or(self.received, |number| number.wrapping_sub(1))
     }
 
@@ -255,10 +255,10 @@ impl StreamManagement {
             Unacked::Record { .. } => false,
         };
         self.weight = if is_light { ASK_AFTER.min(self.weight + 1) } else { ASK_AFTER };
-        let under_way = self.under_way.get_or_insert_default();
-        under_way.unasked_bytes =
-            under_way.unasked_bytes.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
-        under_way.unacked.push(stanza);
+        let in_flight = self.in_flight.get_or_insert_default();
+        in_flight.unasked_bytes =
+            in_flight.unasked_bytes.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+        in_flight.unacked.push(stanza);
     }
 
     /// Whether `<r/>` is to be sent at the end of the iteration. For stanzas there is one at a time: the next goes out
@@ -273,7 +273,7 @@ impl StreamManagement {
 
     /// Whether `<r/>` is to be sent at once: much has been sent since the last.
     pub fn ask_for_bytes(&mut self) -> bool {
-        let ask = self.under_way.as_ref().is_some_and(|under_way| under_way.unasked_bytes >= ASK_BYTES);
+        let ask = self.in_flight.as_ref().is_some_and(|in_flight| in_flight.unasked_bytes >= ASK_BYTES);
         if ask {
             self.has_asked(Asked::ForStanzas);
         }
@@ -283,8 +283,8 @@ impl StreamManagement {
     fn has_asked(&mut self, asked: Asked) {
         self.asked = asked;
         self.weight = 0;
-        if let Some(under_way) = &mut self.under_way {
-            under_way.unasked_bytes = 0;
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.unasked_bytes = 0;
         }
     }
 
@@ -305,8 +305,8 @@ impl StreamManagement {
         }
         self.acked = self.acked.wrapping_add(count);
         let asked = std::mem::replace(&mut self.asked, Asked::No);
-        if let Some(under_way) = &mut self.under_way {
-            under_way.unacked.acknowledge(count, gone);
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.unacked.acknowledge(count, gone);
         }
         if asked == Asked::AtRest {
             self.release();
@@ -316,27 +316,27 @@ impl StreamManagement {
 
     /// What the client has not acknowledged, oldest first.
     pub fn unacked(&self) -> impl Iterator<Item = &Unacked> {
-        self.under_way.iter().flat_map(|under_way| under_way.unacked.iter())
+        self.in_flight.iter().flat_map(|in_flight| in_flight.unacked.iter())
     }
 
     /// The queue of what the client has not acknowledged, to be made smaller.
     pub fn unacked_mut(&mut self) -> Option<&mut UnackedQueue> {
-        self.under_way.as_mut().map(|under_way| &mut under_way.unacked)
+        self.in_flight.as_mut().map(|in_flight| &mut in_flight.unacked)
     }
 
     /// Entries of stanzas that the client has not acknowledged, and the bytes that they stand for.
     pub fn unacked_size(&self) -> (usize, usize) {
-        self.under_way.as_ref().map_or((0, 0), |under_way| under_way.unacked.size())
+        self.in_flight.as_ref().map_or((0, 0), |in_flight| in_flight.unacked.size())
     }
 
     /// Bytes of unacknowledged stanzas that are kept here.
     pub fn content(&self) -> usize {
-        self.under_way.as_ref().map_or(0, |under_way| under_way.unacked.content())
+        self.in_flight.as_ref().map_or(0, |in_flight| in_flight.unacked.content())
     }
 
     /// Bytes of memory that unacknowledged stanzas take.
     pub fn memory(&self) -> usize {
-        self.under_way.as_ref().map_or(0, |under_way| under_way.unacked.memory())
+        self.in_flight.as_ref().map_or(0, |in_flight| in_flight.unacked.memory())
     }
 
     /// Messages of the log among them.
@@ -355,8 +355,8 @@ impl StreamManagement {
 
     /// As it goes to another program; `None` while some of the client's stanzas are not safe. `place` tells where a
     /// message lies in the log.
-    pub(crate) fn save(&self, mut place: impl FnMut(Sequence) -> Place) -> Option<ManagedRecord<'_>> {
-        if self.unsettled() > 0 {
+    pub(crate) fn save(&self, mut place: impl FnMut(Sequence) -> Place) -> Option<SmRecord<'_>> {
+        if self.not_durable() > 0 {
             return None;
         }
         let unacked = self.unacked().map(|stanza| match stanza {
@@ -365,7 +365,7 @@ impl StreamManagement {
             Unacked::Answer(answer) => UnackedRecord::Answer(answer.from.as_deref(), &answer.id),
             Unacked::Forgotten(count) => UnackedRecord::Forgotten(*count),
         });
-        Some(ManagedRecord {
+        Some(SmRecord {
             id: self.id.0,
             resume_seconds: self.resume_seconds,
             answer_up_to: self.answer_due.then_some(self.answer_up_to),
@@ -381,7 +381,7 @@ impl StreamManagement {
     /// The stream of another program. `sequence` tells the number of a message in the log. If it is not at rest, somebody
     /// has to begin to watch it.
     pub(crate) fn restored(
-        record: &ManagedRecord<'_>,
+        record: &SmRecord<'_>,
         mut sequence: impl FnMut(Place) -> Sequence,
     ) -> StreamManagement {
         let unacked = record.unacked.iter().map(|stanza| match *stanza {
@@ -395,9 +395,9 @@ impl StreamManagement {
             UnackedRecord::Forgotten(count) => Unacked::Forgotten(count),
         });
         let unacked = UnackedQueue::of(unacked);
-        let under_way = (!unacked.is_empty()).then(|| Box::new(UnderWay { unacked, ..UnderWay::default() }));
+        let in_flight = (!unacked.is_empty()).then(|| Box::new(InFlight { unacked, ..InFlight::default() }));
         StreamManagement {
-            under_way,
+            in_flight,
             answer_up_to: record.answer_up_to.unwrap_or_default(),
             answer_due: record.answer_up_to.is_some(),
             asked: if record.asked { Asked::ForStanzas } else { Asked::No },
@@ -417,6 +417,6 @@ impl StreamManagement {
 
     /// Takes everything that is unacknowledged: the stream is over.
     pub fn into_unacked(self) -> VecDeque<Unacked> {
-        self.under_way.map(|under_way| under_way.unacked.into_entries()).unwrap_or_default()
+        self.in_flight.map(|in_flight| in_flight.unacked.into_entries()).unwrap_or_default()
     }
 }

@@ -95,15 +95,15 @@ fn counters_go_on_past_their_largest_value() {
     let numbers = [sm.count_received(), sm.count_received(), sm.count_received()];
     assert_eq!(numbers, [u32::MAX, 0, 1]);
     for number in numbers {
-        assert!(!sm.leave_unsettled(number));
+        assert!(!sm.wait_until_durable(number));
     }
     assert_eq!(sm.handled(), u32::MAX - 1);
     sm.request();
     assert_eq!(sm.answer(), Some(u32::MAX - 1));
-    sm.settle(0);
-    sm.settle(u32::MAX);
+    sm.on_durable(0);
+    sm.on_durable(u32::MAX);
     assert_eq!(sm.answer(), Some(0));
-    sm.settle(1);
+    sm.on_durable(1);
     assert_eq!((sm.handled(), sm.answer(), sm.answer()), (1, Some(1), None));
 }
 
@@ -111,13 +111,13 @@ fn counters_go_on_past_their_largest_value() {
 fn a_stream_says_once_that_too_much_is_on_its_way() {
     let mut sm = StreamManagement::new(ID, 0);
     let mut said = Vec::new();
-    for _ in 0..UNSETTLED_MAX + 3 {
+    for _ in 0..NOT_DURABLE_MAX + 3 {
         let number = sm.count_received();
-        if sm.leave_unsettled(number) {
-            said.push(sm.unsettled());
+        if sm.wait_until_durable(number) {
+            said.push(sm.not_durable());
         }
     }
-    assert_eq!(said, [UNSETTLED_MAX + 1]);
+    assert_eq!(said, [NOT_DURABLE_MAX + 1]);
 }
 
 #[test]
@@ -125,13 +125,13 @@ fn a_stanza_is_acknowledged_when_all_its_copies_are_safe() {
     let mut sm = StreamManagement::new(ID, 0);
     for copies in [2, 1] {
         let number = sm.count_received();
-        assert!(!sm.leave_unsettled_for(number, copies));
+        assert!(!sm.wait_for_copies(number, copies));
     }
     sm.request();
     // (whose copy is safe, whether the client is to hear of it, what it hears)
     let steps = [(2, false, None), (1, false, None), (1, true, Some(2))];
-    for (settled, changed, answer) in steps {
-        assert_eq!((sm.settle(settled), sm.answer()), (changed, answer), "{settled}");
+    for (durable, changed, answer) in steps {
+        assert_eq!((sm.on_durable(durable), sm.answer()), (changed, answer), "{durable}");
         sm.request();
     }
 }
@@ -143,16 +143,16 @@ fn only_what_comes_before_the_first_unsafe_message_is_handled() {
     for n in 1..=5 {
         assert_eq!(sm.count_received(), n);
         if [2, 3, 5].contains(&n) {
-            assert!(!sm.leave_unsettled(n));
+            assert!(!sm.wait_until_durable(n));
         }
     }
     assert_eq!(sm.handled(), 1);
     sm.request();
     // (what becomes safe, whether the client is to hear of it, what it hears)
     let steps = [(3, false, Some(1)), (2, true, Some(4)), (9, false, None), (5, true, Some(5))];
-    for (settled, changed, answer) in steps {
-        assert_eq!(sm.settle(settled), changed, "{settled}");
-        assert_eq!(sm.answer(), answer, "{settled}");
+    for (durable, changed, answer) in steps {
+        assert_eq!(sm.on_durable(durable), changed, "{durable}");
+        assert_eq!(sm.answer(), answer, "{durable}");
     }
     assert_eq!(sm.answer(), None);
 }
@@ -212,7 +212,7 @@ fn a_stream_at_rest_asks_once_for_what_it_holds_and_then_holds_nothing() {
     assert_eq!(sm.rest(true), Rest::Busy);
     assert_eq!(sm.rest(true), Rest::Quiet, "the last one is not answered");
     sm.acknowledged(1, |_| {}).unwrap();
-    assert!(sm.under_way.is_none(), "what was asked for at rest is not waited for again");
+    assert!(sm.in_flight.is_none(), "what was asked for at rest is not waited for again");
 }
 
 #[test]
@@ -221,10 +221,10 @@ fn a_conversation_keeps_its_queue_and_gives_it_up_at_rest() {
     sm.sent(stanza(Kind::Message, "m"), 1);
     assert!(sm.watch() && sm.ask());
     sm.acknowledged(1, |_| {}).unwrap();
-    assert!(sm.under_way.is_some());
+    assert!(sm.in_flight.is_some());
     assert_eq!(sm.rest(true), Rest::Busy);
     assert_eq!(sm.rest(true), Rest::Quiet);
-    assert!(sm.under_way.is_none());
+    assert!(sm.in_flight.is_none());
 }
 
 #[test]

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::env::Env;
 use crate::phone::number::Number;
-use crate::phone::refusal::Refusal;
+use crate::phone::refusal::PhoneRefusal;
 use crate::phone::request::Revoked;
 use crate::proto::errors::StreamCondition;
 use crate::proto::sasl::audit::{FailedLogin, Why};
@@ -33,14 +33,19 @@ impl RegistrationService {
     ///
     /// # Errors
     /// Why it is not deleted.
-    pub async fn delete(&self, name: &str, key: Zeroizing<String>, address: IpAddr) -> Result<(), Refusal> {
+    pub async fn delete(
+        &self,
+        name: &str,
+        key: Zeroizing<String>,
+        address: IpAddr,
+    ) -> Result<(), PhoneRefusal> {
         let number = Number::parse(name).or_else(|_| Number::parse(&format!("+{name}")));
         let under_way = self.enter();
         let (masked, result) = match number {
-            _ if under_way.is_err() => ("-".to_owned(), Err(Refusal::Busy)),
+            _ if under_way.is_err() => ("-".to_owned(), Err(PhoneRefusal::Busy)),
             Ok(number) => (number.masked(), self.delete_of(&number, key, address).await),
             // As for an account that does not exist.
-            Err(_) => ("-".to_owned(), Err(Refusal::Credentials)),
+            Err(_) => ("-".to_owned(), Err(PhoneRefusal::Credentials)),
         };
         self.tell("delete", &masked, address, result.as_ref().err(), "deleted");
         result
@@ -51,7 +56,7 @@ impl RegistrationService {
         number: &Number,
         key: Zeroizing<String>,
         address: IpAddr,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), PhoneRefusal> {
         let local = number.digits().to_owned();
         let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let failed_login = |why| {
@@ -62,7 +67,7 @@ impl RegistrationService {
         let verdict = self.shared.throttle().begin(&local, address, now_ms);
         let Verdict::Proceed { delay_ms } = verdict else {
             failed_login(Why::Throttled);
-            return Err(Refusal::TooManyCredentials);
+            return Err(PhoneRefusal::TooManyCredentials);
         };
         let found = self.shared.credentials(&local).map_err(failed)?;
         let stamp = found.as_ref().map(CredentialsStamp::of);
@@ -74,7 +79,7 @@ impl RegistrationService {
         }
         tokio::time::sleep(Duration::from_millis(delay_ms)).await;
         if !right {
-            return Err(Refusal::Credentials);
+            return Err(PhoneRefusal::Credentials);
         }
         let deleted = self.write(self.shared.home_of(&local), move |transaction| {
             // Another device may have registered in between.
@@ -93,7 +98,7 @@ impl RegistrationService {
                 self.metrics().deleted.add(1);
                 Ok(())
             }
-            false => Err(Refusal::Credentials),
+            false => Err(PhoneRefusal::Credentials),
         }
     }
 
@@ -101,7 +106,7 @@ impl RegistrationService {
     ///
     /// # Errors
     /// It could not be done.
-    pub async fn revoke(&self, number: &Number) -> Result<Revoked, Refusal> {
+    pub async fn revoke(&self, number: &Number) -> Result<Revoked, PhoneRefusal> {
         let _under_way = self.enter()?;
         let config = self.config();
         let key = Credentials::random_key().map_err(failed)?;

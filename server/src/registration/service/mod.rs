@@ -42,7 +42,7 @@ use crate::user::jobs::Then;
 use super::gateway::Message;
 use crate::phone::metrics::RegistrationMetrics;
 use crate::phone::pin::Hasher;
-use crate::phone::refusal::Refusal;
+use crate::phone::refusal::PhoneRefusal;
 use crate::phone::rules::{Limit, Refused, Rules};
 
 pub use accounts::REPLACED;
@@ -91,9 +91,9 @@ impl RegistrationService {
     /// Begins a request.
     ///
     /// # Errors
-    /// [`Refusal::Busy`] during an upgrade and at the end.
-    pub fn enter(&self) -> Result<InFlight, Refusal> {
-        self.gate.enter().ok_or(Refusal::Busy)
+    /// [`PhoneRefusal::Busy`] during an upgrade and at the end.
+    pub fn enter(&self) -> Result<InFlight, PhoneRefusal> {
+        self.gate.enter().ok_or(PhoneRefusal::Busy)
     }
 
     /// The configuration of the last start or reload.
@@ -112,7 +112,7 @@ impl RegistrationService {
     }
 
     /// SCRAM keys of a key, on a thread that may take its time.
-    async fn derive(&self, key: &Zeroizing<String>, config: &Config) -> Result<Credentials, Refusal> {
+    async fn derive(&self, key: &Zeroizing<String>, config: &Config) -> Result<Credentials, PhoneRefusal> {
         let key = key.clone();
         let iterations = NonZeroU32::new(config.auth.scram_iterations).unwrap_or(NonZeroU32::MIN);
         let derived = tokio::task::spawn_blocking(move || Credentials::derive(&key, iterations));
@@ -139,10 +139,10 @@ impl RegistrationService {
         &self,
         worker: usize,
         job: impl FnOnce(&mut WriteTransaction<'_>) -> Result<Written<T>, DirectoryError> + Send + 'static,
-    ) -> Result<T, Refusal> {
+    ) -> Result<T, PhoneRefusal> {
         // What follows a commit runs on a worker, and the workers end when the server does.
         if self.shared.draining.load(Ordering::Relaxed) {
-            return Err(Refusal::Busy);
+            return Err(PhoneRefusal::Busy);
         }
         let (reply, answer) = oneshot::channel();
         let job = move |transaction: &mut WriteTransaction<'_>| -> Result<Then, DirectoryError> {
@@ -158,13 +158,13 @@ impl RegistrationService {
         };
         let ticket = ((worker as u64) << 32) | NO_KEY;
         if self.writer.try_submit(ticket, Box::new(job)).is_err() {
-            return Err(Refusal::Busy);
+            return Err(PhoneRefusal::Busy);
         }
         match tokio::time::timeout(WRITE_WAIT_MAX, answer).await {
             Ok(Ok(value)) => Ok(value),
             // The worker has logged why it was not written, or it ends.
-            Ok(Err(_)) => Err(Refusal::Failed),
-            Err(_) => Err(Refusal::Busy),
+            Ok(Err(_)) => Err(PhoneRefusal::Failed),
+            Err(_) => Err(PhoneRefusal::Busy),
         }
     }
 
@@ -174,14 +174,14 @@ impl RegistrationService {
         step: &'static str,
         masked: &str,
         address: IpAddr,
-        refusal: Option<&Refusal>,
+        refusal: Option<&PhoneRefusal>,
         good: &'static str,
     ) {
-        let outcome = refusal.map_or(good, Refusal::kind);
+        let outcome = refusal.map_or(good, PhoneRefusal::kind);
         tracing::info!(target: "registration", step, number = masked, %address, outcome);
         let Some(refusal) = refusal else { return };
         self.metrics().count(refusal);
-        if let Refusal::Rule(Refused::Limit(limit @ (Limit::Server | Limit::ServerWrong), _)) = refusal {
+        if let PhoneRefusal::Rule(Refused::Limit(limit @ (Limit::Server | Limit::ServerWrong), _)) = refusal {
             tracing::warn!(target: "registration", ?limit, "a limit of the whole server is reached: somebody may be guessing PINs");
         }
     }
@@ -191,7 +191,7 @@ fn rules<'a>(config: &'a Config, hasher: &'a Hasher) -> Rules<'a> {
     Rules { config: &config.registration, hasher, now_ms: unix_milliseconds() }
 }
 
-fn failed(error: impl std::fmt::Display) -> Refusal {
+fn failed(error: impl std::fmt::Display) -> PhoneRefusal {
     tracing::error!(%error, "registration has failed");
-    Refusal::Failed
+    PhoneRefusal::Failed
 }

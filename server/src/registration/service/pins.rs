@@ -9,10 +9,10 @@ use zeroize::Zeroizing;
 
 use crate::config::Config;
 use crate::env::Env;
-use crate::outbound::Outcome;
+use crate::outbound::SendOutcome;
 use crate::phone::number::Number;
 use crate::phone::pin::{NoEntropy, Pin, SystemEntropy};
-use crate::phone::refusal::Refusal;
+use crate::phone::refusal::PhoneRefusal;
 use crate::phone::rules::{Asker, StepError};
 use crate::registration::gateway::Message;
 use crate::user::actors::{Actors, Effects};
@@ -42,27 +42,32 @@ impl RegistrationService {
     ///
     /// # Errors
     /// Why it gets none.
-    pub async fn request(&self, phone: &str, device: &str, address: IpAddr) -> Result<Sent, Refusal> {
+    pub async fn request(&self, phone: &str, device: &str, address: IpAddr) -> Result<Sent, PhoneRefusal> {
         self.metrics().requests.add(1);
         let number = Number::parse(phone);
         let masked = number.as_ref().map_or_else(|_| "-".to_owned(), Number::masked);
         let under_way = self.enter();
         let result = match number {
-            _ if under_way.is_err() => Err(Refusal::Busy),
+            _ if under_way.is_err() => Err(PhoneRefusal::Busy),
             Ok(number) => self.request_for(&number, device, address).await,
-            Err(error) => Err(Refusal::Number(error)),
+            Err(error) => Err(PhoneRefusal::Number(error)),
         };
         self.tell("request", &masked, address, result.as_ref().err(), "sent");
         result
     }
 
-    async fn request_for(&self, number: &Number, device: &str, address: IpAddr) -> Result<Sent, Refusal> {
+    async fn request_for(
+        &self,
+        number: &Number,
+        device: &str,
+        address: IpAddr,
+    ) -> Result<Sent, PhoneRefusal> {
         let config = self.config();
-        number.admit(&config.registration).map_err(Refusal::Number)?;
+        number.admit(&config.registration).map_err(PhoneRefusal::Number)?;
         let asker = asker(number, device, address)?;
         let look = self.rules(&config).may_request(&self.shared.directory, &asker);
         if let Some(refused) = look.map_err(failed)? {
-            return Err(Refusal::Rule(refused));
+            return Err(PhoneRefusal::Rule(refused));
         }
         let (settings, hasher, whose) = (config.clone(), self.hasher.clone(), asker.clone());
         let issued = self.write(0, move |transaction| {
@@ -70,7 +75,7 @@ impl RegistrationService {
             let issued = rules.request(transaction, &mut SystemEntropy, &whose);
             Ok((settled(issued)?, None))
         });
-        let issued = issued.await?.map_err(failed)?.map_err(Refusal::Rule)?;
+        let issued = issued.await?.map_err(failed)?.map_err(PhoneRefusal::Rule)?;
         let text = config.registration.message.replace("{domain}", &config.domain);
         let text = Zeroizing::new(text.replace("{pin}", issued.pin.digits()));
         let message = Message { id: issued.id, number: number.clone(), text };
@@ -94,28 +99,28 @@ impl RegistrationService {
     ///
     /// # Errors
     /// It was not sent.
-    pub async fn send(&self, message: Message, config: &Config) -> Result<(), Refusal> {
+    pub async fn send(&self, message: Message, config: &Config) -> Result<(), PhoneRefusal> {
         let within = Duration::from_secs(config.registration.gateway_seconds.into());
-        let Ok(outcome) = self.outbound.try_send(message, within) else { return Err(Refusal::Busy) };
-        let Ok((outcome, took)) = outcome.await else { return Err(Refusal::Failed) };
+        let Ok(outcome) = self.outbound.try_send(message, within) else { return Err(PhoneRefusal::Busy) };
+        let Ok((outcome, took)) = outcome.await else { return Err(PhoneRefusal::Failed) };
         let metrics = self.metrics();
-        if outcome != Outcome::Stopping {
+        if outcome != SendOutcome::Stopping {
             metrics.gateway_latency.record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
         }
         match outcome {
-            Outcome::Sent => {
+            SendOutcome::Sent => {
                 metrics.sent.add(1);
                 Ok(())
             }
-            Outcome::Refused => {
+            SendOutcome::Refused => {
                 metrics.send_refused.add(1);
-                Err(Refusal::GatewayRefused)
+                Err(PhoneRefusal::GatewayRefused)
             }
-            Outcome::Unreachable => {
+            SendOutcome::Unreachable => {
                 metrics.send_failed.add(1);
-                Err(Refusal::GatewayDown)
+                Err(PhoneRefusal::GatewayDown)
             }
-            Outcome::Stopping => Err(Refusal::Busy),
+            SendOutcome::Stopping => Err(PhoneRefusal::Busy),
         }
     }
 
@@ -129,15 +134,15 @@ impl RegistrationService {
         pin: &str,
         device: &str,
         address: IpAddr,
-    ) -> Result<Registered, Refusal> {
+    ) -> Result<Registered, PhoneRefusal> {
         self.metrics().verifications.add(1);
         let number = Number::parse(phone);
         let masked = number.as_ref().map_or_else(|_| "-".to_owned(), Number::masked);
         let under_way = self.enter();
         let result = match (number, Pin::parse(pin)) {
-            _ if under_way.is_err() => Err(Refusal::Busy),
-            (Err(error), _) => Err(Refusal::Number(error)),
-            (_, None) => Err(Refusal::Pin),
+            _ if under_way.is_err() => Err(PhoneRefusal::Busy),
+            (Err(error), _) => Err(PhoneRefusal::Number(error)),
+            (_, None) => Err(PhoneRefusal::Pin),
             (Ok(number), Some(pin)) => self.verify_for(&number, pin, device, address).await,
         };
         self.tell("verify", &masked, address, result.as_ref().err(), "registered");
@@ -150,19 +155,19 @@ impl RegistrationService {
         pin: Pin,
         device: &str,
         address: IpAddr,
-    ) -> Result<Registered, Refusal> {
+    ) -> Result<Registered, PhoneRefusal> {
         let config = self.config();
         let asker = asker(number, device, address)?;
         let look = self.rules(&config).may_verify(&self.shared.directory, &asker);
         if let Some(refused) = look.map_err(failed)? {
-            return Err(Refusal::Rule(refused));
+            return Err(PhoneRefusal::Rule(refused));
         }
         let (settings, hasher) = (config.clone(), self.hasher.clone());
         let compared = self.write(0, move |transaction| {
             let result = rules(&settings, &hasher).verify(transaction, &asker, &pin);
             Ok((settled(result)?, None))
         });
-        compared.await?.map_err(failed)?.map_err(Refusal::Rule)?;
+        compared.await?.map_err(failed)?.map_err(PhoneRefusal::Rule)?;
         let key = Credentials::random_key().map_err(failed)?;
         let credentials = self.derive(&key, &config).await?;
         let local = number.digits().to_owned();
@@ -184,10 +189,10 @@ impl RegistrationService {
 }
 
 /// Names of devices: what an app draws at random and keeps.
-fn asker(number: &Number, device: &str, address: IpAddr) -> Result<Asker, Refusal> {
+fn asker(number: &Number, device: &str, address: IpAddr) -> Result<Asker, PhoneRefusal> {
     let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
     if !(8..=128).contains(&device.len()) || !device.bytes().all(good) {
-        return Err(Refusal::Device);
+        return Err(PhoneRefusal::Device);
     }
     Ok(Asker { number: number.digits().to_owned(), device: device.to_owned(), address })
 }

@@ -1,6 +1,6 @@
 //! An attacker with many addresses.
 //!
-//! Chance has a fixed seed, so the outcome is the same each time. What is asserted is not luck but how many guesses are
+//! Chance has a fixed seed, so the outcome is the same each time. Anything that is asserted is not luck but how many guesses are
 //! looked at at all: the chance of each is one in 100,000.
 
 use super::*;

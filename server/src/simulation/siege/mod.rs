@@ -29,7 +29,7 @@ use crate::config::Config;
 use crate::limits::Limits;
 use crate::runtime::driver::Driver;
 use crate::runtime::driver::sim::{LinkId, Random, Weather};
-use crate::user::ledger::Commit;
+use crate::user::commits::Commit;
 use crate::xml::Element;
 use attacker::Attacker;
 

@@ -106,7 +106,7 @@ impl Tls {
         out.clear();
     }
 
-    /// Ends it behind what was said. What a record holds that is not to be believed is `forged`.
+    /// Ends it behind what was said. Anything that a record holds that is not to be believed is `forged`.
     pub(in crate::simulation) fn end(&mut self, end: End, forged: &str) {
         if self.connection.is_handshaking() {
             self.end_handshake(end);

@@ -1,4 +1,4 @@
-//! What is remembered of a user who goes offline (XEP-0012): when, and what he said.
+//! What is remembered of a user who goes offline (XEP-0012): when, and with which words.
 
 use whimbrel_storage::directory::LastActivity;
 

@@ -110,7 +110,7 @@ pub(super) fn end(
     }
 }
 
-/// Whether presence that `own` broadcasts reaches this entity: his own account, or a contact who is subscribed.
+/// Whether presence that `own` broadcasts reaches this entity: the user's own account, or a contact who is subscribed.
 fn is_subscriber(actors: &Actors, env: &Env, own: &str, name: &str) -> bool {
     let bare = address::bare_of(name);
     let contact = address::local_of(bare);

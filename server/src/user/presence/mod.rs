@@ -24,7 +24,7 @@ use crate::user::actors::Effects;
 use crate::user::delivery;
 use crate::user::flow::Outgoing;
 use crate::user::inbound::Inbound;
-use crate::user::subscription::under_way::UnderWay;
+use crate::user::subscription::under_way::PendingSubscriptions;
 use crate::user::tables::{Flags, ResourceKey, UserKey, Users};
 use crate::user::writes::Write;
 use crate::user::{blocking, flow, offline, share, subscription};
@@ -56,7 +56,7 @@ pub fn to_all(actors: &mut Actors, env: &Env, fx: &mut Effects, inbound: &Inboun
         Type::Available => available(actors, env, fx, inbound),
         Type::Unavailable => {
             let tail = tail_of(actors, inbound);
-            let write = Write::of(&actors.users, inbound.sender, inbound.ticket);
+            let write = Write::of(&actors.users, inbound.sender, inbound.pending_ack);
             unavailable(actors, env, fx, inbound.sender, &tail, Some(write));
         }
         Type::Error | Type::Probe => {}
@@ -126,7 +126,7 @@ fn available(actors: &mut Actors, env: &Env, fx: &mut Effects, inbound: &Inbound
     if initial {
         ask_for_all(actors, env, fx, key, inbound.from);
     }
-    flow::settle(actors, env, fx, key);
+    flow::decide_sm(actors, env, fx, key);
     if initial || other_priority {
         offline::offer(actors, fx, actors.users.resource(key).user);
         offline::offer_to(actors, fx, key);
@@ -326,7 +326,7 @@ pub fn send_unavailable(users: &mut Users, env: &Env, fx: &mut Effects, local: &
     }
 }
 
-/// Asks a contact for his presence for all available resources of a user of this worker, who has become a subscriber
+/// Asks a contact for its presence for all available resources of a user of this worker, who has become a subscriber
 /// (§3.1.6).
 pub fn probe_from_each(users: &mut Users, env: &Env, fx: &mut Effects, local: &str, contact: &str) {
     let Some(user) = users.find(local) else { return };
@@ -350,7 +350,7 @@ pub fn send_one(users: &mut Users, env: &Env, fx: &mut Effects, shown: &Broadcas
 /// The session of a resource has ended: contacts hear of it, and it is forgotten.
 pub fn session_ended(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) {
     unavailable(actors, env, fx, key, UNAVAILABLE_TAIL, None);
-    actors.ledger.forget_handed(key);
+    actors.commits.forget_handed(key);
     let full = actors.users.full_jid(env, key);
     let resource = actors.users.remove(key);
     if actors.users.find(address::local_of(&full)).is_none() {
@@ -423,7 +423,7 @@ pub fn receive_broadcast(actors: &mut Actors, env: &Env, fx: &mut Effects, b: &B
 }
 
 /// Holds what is broadcast to one user if it must wait.
-fn hold_inbound(under_way: &mut UnderWay, env: &Env, local: &str, b: &Broadcast<'_>) -> bool {
+fn hold_inbound(under_way: &mut PendingSubscriptions, env: &Env, local: &str, b: &Broadcast<'_>) -> bool {
     let mut bytes = Vec::with_capacity(b.payload.len() + 128);
     let tail: &[u8] = if b.typ == Type::Probe { PROBE_TAIL } else { b.payload };
     write(b.from, &env.bare_jid(local), tail, &mut bytes);
@@ -443,6 +443,6 @@ fn presence_to<'a>(typ: Type, from: &'a str, to_local: &'a str, bytes: &'a [u8])
         to_resource: None,
         id: None,
         bytes,
-        ticket: None,
+        pending_ack: None,
     }
 }

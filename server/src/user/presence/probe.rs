@@ -10,7 +10,7 @@ use crate::stanza::Type;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::presence::{UNAVAILABLE_TAIL, send_one, send_to_contacts};
-use crate::user::subscription::under_way::UnderWay;
+use crate::user::subscription::under_way::PendingSubscriptions;
 use crate::user::tables::{Flags, ResourceKey};
 
 /// §4.3.1: asks for the presence of everybody to whose presence the user is subscribed.
@@ -23,7 +23,7 @@ pub(super) fn contacts_of(actors: &mut Actors, env: &Env, fx: &mut Effects, key:
 /// Whether a probe that a client sends goes on to the contact: only subscribers get an answer, and the user's own roster
 /// knows whether it is one. To anybody else the contact's `unsubscribed` (§4.3.2) says nothing new; withdrawing a
 /// request that waits for an answer, it would also tell that there is no such account.
-pub(super) fn may_ask(under_way: &UnderWay, env: &Env, own: &str, contact: &str) -> bool {
+pub(super) fn may_ask(under_way: &PendingSubscriptions, env: &Env, own: &str, contact: &str) -> bool {
     let subscription = under_way.visible(own, contact).or_else(|| {
         // One that cannot be read leaves the question to the contact's side.
         let item = env.shared.directory.roster_item(own, &env.bare_jid(contact)).ok()?;
@@ -32,7 +32,7 @@ pub(super) fn may_ask(under_way: &UnderWay, env: &Env, own: &str, contact: &str)
     matches!(subscription, None | Some(Subscription::To | Subscription::Both))
 }
 
-/// §4.3.2: what somebody who probes a user of this worker, or one resource of him, gets.
+/// §4.3.2: what somebody who probes a user of this worker, or one resource of theirs, gets.
 pub(super) fn answer(
     actors: &mut Actors,
     env: &Env,

@@ -38,7 +38,7 @@ impl Mailbox {
         if name.starts_with('c') { Sender::Contact } else { Sender::Stranger }
     }
 
-    fn send_while(&mut self, from: &str, is_absent: bool) -> Result<(), Refusal> {
+    fn send_while(&mut self, from: &str, is_absent: bool) -> Result<(), ShareRefusal> {
         let full = format!("{from}@localhost/r");
         let bytes = format!("<message from=\"{full}\" type='chat'><body>x</body></message>");
         let d = Delivery {
@@ -50,7 +50,7 @@ impl Mailbox {
             to_resource: None,
             id: None,
             bytes: bytes.as_bytes(),
-            ticket: None,
+            pending_ack: None,
         };
         let mut payload = Vec::new();
         record::encode(&d, &mut payload);
@@ -79,12 +79,12 @@ impl Mailbox {
     }
 
     /// To an account that is there, so that no rate holds.
-    fn send(&mut self, from: &str) -> Result<(), Refusal> {
+    fn send(&mut self, from: &str) -> Result<(), ShareRefusal> {
         self.send_while(from, false)
     }
 
     /// How many messages of one sender go in.
-    fn fill(&mut self, from: &str) -> (usize, Refusal) {
+    fn fill(&mut self, from: &str) -> (usize, ShareRefusal) {
         (0..).find_map(|count| self.send(from).err().map(|refusal| (count, refusal))).unwrap()
     }
 
@@ -107,9 +107,9 @@ impl Mailbox {
 fn each_stranger_has_a_share_and_all_of_them_a_part() {
     let mut mailbox = Mailbox::new();
     for stranger in ["s1", "s2", "s3", "s4", "s5"] {
-        assert_eq!(mailbox.fill(stranger), (20, Refusal::Sender), "{stranger}");
+        assert_eq!(mailbox.fill(stranger), (20, ShareRefusal::Sender), "{stranger}");
     }
-    assert_eq!(mailbox.fill("s6"), (0, Refusal::Strangers));
+    assert_eq!(mailbox.fill("s6"), (0, ShareRefusal::Strangers));
     assert_eq!(mailbox.waiting.len(), 100);
 }
 
@@ -119,16 +119,16 @@ fn contacts_find_room_when_strangers_have_taken_theirs() {
     for n in 0..10 {
         mailbox.fill(&format!("s{n}"));
     }
-    assert_eq!(mailbox.fill("c1"), (250, Refusal::Sender));
-    assert_eq!(mailbox.fill("c2"), (250, Refusal::Sender));
-    assert_eq!(mailbox.fill("s99"), (0, Refusal::Strangers));
+    assert_eq!(mailbox.fill("c1"), (250, ShareRefusal::Sender));
+    assert_eq!(mailbox.fill("c2"), (250, ShareRefusal::Sender));
+    assert_eq!(mailbox.fill("s99"), (0, ShareRefusal::Strangers));
 }
 
 #[test]
 fn what_contacts_have_waiting_takes_no_room_of_strangers() {
     let mut mailbox = Mailbox::new();
     mailbox.fill("c1");
-    assert_eq!(mailbox.fill("s1"), (20, Refusal::Sender));
+    assert_eq!(mailbox.fill("s1"), (20, ShareRefusal::Sender));
 }
 
 #[test]
@@ -139,9 +139,9 @@ fn what_was_read_makes_room_again_whatever_the_order() {
     // Ten of the stranger's twenty, the newest.
     let end = mailbox.waiting.len();
     mailbox.read(end - 10..end);
-    assert_eq!(mailbox.fill("s1"), (10, Refusal::Sender));
+    assert_eq!(mailbox.fill("s1"), (10, ShareRefusal::Sender));
     mailbox.read(0..100);
-    assert_eq!(mailbox.fill("c1"), (100, Refusal::Sender));
+    assert_eq!(mailbox.fill("c1"), (100, ShareRefusal::Sender));
 }
 
 #[test]
@@ -150,9 +150,9 @@ fn shares_hold_over_a_restart() {
     mailbox.fill("c1");
     mailbox.fill("s1");
     mailbox.restart();
-    assert_eq!(mailbox.fill("s1"), (0, Refusal::Sender));
-    assert_eq!(mailbox.fill("c1"), (0, Refusal::Sender));
-    assert_eq!(mailbox.fill("s2"), (20, Refusal::Sender));
+    assert_eq!(mailbox.fill("s1"), (0, ShareRefusal::Sender));
+    assert_eq!(mailbox.fill("c1"), (0, ShareRefusal::Sender));
+    assert_eq!(mailbox.fill("s2"), (20, ShareRefusal::Sender));
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn until_the_past_is_known_it_counts_as_strangers() {
     assert_eq!(mailbox.send("s1"), Ok(()), "half a share is not known yet");
     mailbox.restart();
     mailbox.limits.offline_percent_per_stranger = 1;
-    assert_eq!(mailbox.send("s1"), Err(Refusal::Sender));
+    assert_eq!(mailbox.send("s1"), Err(ShareRefusal::Sender));
     assert_eq!(mailbox.send("c2"), Ok(()), "contacts need not wait for that");
     assert_eq!(mailbox.send("s1"), Ok(()));
 }
@@ -180,11 +180,11 @@ fn strangers_leave_few_messages_a_minute_for_somebody_absent() {
     for n in 1..=5 {
         assert_eq!(absent(&mut mailbox, n), Ok(()), "{n}");
     }
-    assert_eq!(absent(&mut mailbox, 6), Err(Refusal::Rate));
+    assert_eq!(absent(&mut mailbox, 6), Err(ShareRefusal::Rate));
     assert_eq!(mailbox.send_while("c1", true), Ok(()), "contacts have no rate");
     mailbox.now_ms += 12_000;
     assert_eq!(absent(&mut mailbox, 7), Ok(()));
-    assert_eq!(absent(&mut mailbox, 8), Err(Refusal::Rate));
+    assert_eq!(absent(&mut mailbox, 8), Err(ShareRefusal::Rate));
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn the_senders_told_apart_are_bounded() {
     mailbox.limits.offline_messages = 1_000_000;
     mailbox.limits.offline_percent_per_stranger = 0;
     for n in 0..SENDERS_MAX + 100 {
-        let expected = if n < SENDERS_MAX { Ok(()) } else { Err(Refusal::Strangers) };
+        let expected = if n < SENDERS_MAX { Ok(()) } else { Err(ShareRefusal::Strangers) };
         assert_eq!(mailbox.send(&format!("s{n}")), expected, "{n}");
     }
     let table = &mailbox.shares.tables[&USER];

@@ -55,7 +55,7 @@ fn every_part_is_in_the_sum() {
         resource.presence = vec![b'p'; 50].into();
         resource.directed = Some(Box::new(vec!["b@x".into()]));
         for n in 0..3 {
-            actors.ledger.append(ActorId::user(7), n, b"message", None, &env.shared.metrics[0]).unwrap();
+            actors.commits.append(ActorId::user(7), n, b"message", None, &env.shared.metrics[0]).unwrap();
         }
         let sum = of_account(actors, env, fx, user);
         let Use { output, input, unfinished, unacked, held, presence } = sum.resources;
@@ -122,12 +122,12 @@ fn the_oldest_session_without_a_connection_gives_up_first() {
         };
         assert!(kept(actors, fx, first) < KIB, "{}", kept(actors, fx, first));
         assert!(kept(actors, fx, second) > 100 * KIB, "one was enough");
-        assert!(fx.over.is_empty());
+        assert!(fx.ended.is_empty());
         assert!(has(actors, env, fx, here, 100 * KIB));
-        assert_eq!(fx.over, [first], "it ends before the next one gives up anything");
+        assert_eq!(fx.ended, [first], "it ends before the next one gives up anything");
         assert!(kept(actors, fx, second) < KIB);
         assert!(!has(actors, env, fx, here, 200 * KIB), "there is nothing more to be had");
-        assert_eq!(fx.over, [first, second], "not even by ending them");
+        assert_eq!(fx.ended, [first, second], "not even by ending them");
     });
 }
 

@@ -73,7 +73,7 @@ impl Room {
 
 /// What became of a stanza.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum ChangeOutcome {
     /// It moved the item, or left it as it is.
     Moved(Change),
     /// There is no room for another item.
@@ -104,15 +104,15 @@ pub fn make(
     (direction, verb): (Direction, Verb),
     stanza: &[u8],
     room: Room,
-) -> Result<Outcome, DirectoryError> {
+) -> Result<ChangeOutcome, DirectoryError> {
     if transaction.credentials(local)?.is_none() {
-        return Ok(Outcome::NoAccount);
+        return Ok(ChangeOutcome::NoAccount);
     }
     let old = transaction.roster_item(local, contact)?;
     let mut item = old.clone().unwrap_or_else(|| Item { contact: contact.to_owned(), ..Item::default() });
     let consequences = apply(&mut item, direction, verb, stanza);
     if old.as_ref() == Some(&item) || (old.is_none() && is_blank(&item)) {
-        return Ok(Outcome::Moved(Change { consequences, push: None }));
+        return Ok(ChangeOutcome::Moved(Change { consequences, push: None }));
     }
     let was_listed = old.as_ref().is_some_and(|old| old.listed);
     let takes_place = old.is_none() || (item.listed && !was_listed);
@@ -121,15 +121,15 @@ pub fn make(
         && !(room.has_place(transaction, local, item.listed)?
             && room.has_bytes(transaction, local, None, &item)?)
     {
-        return Ok(Outcome::Full);
+        return Ok(ChangeOutcome::Full);
     }
     if is_blank(&item) {
         transaction.remove_roster_item(local, contact)?;
-        return Ok(Outcome::Moved(Change { consequences, push: None }));
+        return Ok(ChangeOutcome::Moved(Change { consequences, push: None }));
     }
     item.version = transaction.put_roster_item(local, &item)?;
     let push = (consequences.has(Consequences::PUSH) && item.listed).then_some(item);
-    Ok(Outcome::Moved(Change { consequences, push }))
+    Ok(ChangeOutcome::Moved(Change { consequences, push }))
 }
 
 /// Changes the item as the table says. The consequences that come back include a push when the pre-approval changed.
@@ -149,7 +149,7 @@ fn apply(item: &mut Item, direction: Direction, verb: Verb, stanza: &[u8]) -> Co
     if consequences.has(Consequences::WITHDRAW) && std::mem::take(&mut item.approved) {
         consequences = consequences.and(Consequences::PUSH);
     }
-    // What an item shows of itself once, it shows for good: the user sees it until he removes it.
+    // What an item shows of itself once, it shows for good: the user sees it until they remove it.
     if consequences.has(Consequences::PUSH) {
         item.listed = true;
     }

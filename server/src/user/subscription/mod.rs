@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! user's client ─► from_client ─► user's item moves ─► stanza ─► receive ─► contact's item moves ─► contact's clients
-//!                  (his home)     (directory writer)             (contact's home)  (directory writer)
+//!                  (sender's home) (directory writer)             (contact's home)  (directory writer)
 //! ```
 //! Each half happens on the home worker of the user whose item moves: a job in a transaction of the directory
-//! moves the item by the [`table`], and what follows from it happens on the worker after the commit. What is sent in
-//! the meantime stays behind it: [`under_way`]. The sender's next stanza waits for the first half; the ticket travels on
+//! moves the item by the [`table`], and what follows from it happens on the worker after the commit. Anything that is sent in
+//! the meantime stays behind it: [`under_way`]. The sender's next stanza waits for the first half; the pending ack travels on
 //! and is settled when the second half is written, or there is none.
 
 pub mod change;
@@ -20,13 +20,13 @@ use crate::effects::answer::{self, Refused};
 use crate::env::Env;
 use crate::proto::address;
 use crate::proto::errors::{StanzaCondition, StanzaError};
-use crate::stanza::{Delivery, Kind, Ticket, Traits};
+use crate::stanza::{Delivery, Kind, PendingAck, Traits};
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::delivery;
 use crate::user::inbound::Inbound;
 use crate::user::jobs::Then;
-use crate::user::subscription::change::{Change, Outcome, Room};
+use crate::user::subscription::change::{Change, ChangeOutcome, Room};
 use crate::user::subscription::table::{Consequences, Direction, Verb};
 use crate::user::subscription::under_way::About;
 use crate::user::tables::Users;
@@ -37,13 +37,13 @@ use crate::xml::Stamp;
 
 /// Whom to tell that a stanza was not accepted.
 #[derive(Clone)]
-struct Refusal {
+struct SubscriptionRefusal {
     from: String,
     to: Option<String>,
     id: Option<String>,
 }
 
-impl Refusal {
+impl SubscriptionRefusal {
     fn send(&self, env: &Env, fx: &mut Effects, error: StanzaError) {
         let (to, id) = (self.to.as_deref(), self.id.as_deref());
         answer::refuse(env, fx, &Refused { kind: Kind::Presence, sender: &self.from, to, id }, &error);
@@ -55,11 +55,11 @@ pub fn from_client(actors: &mut Actors, env: &Env, fx: &mut Effects, inbound: &I
     let Some(verb) = Verb::of(inbound.typ) else { return };
     let own = actors.users.local_of(inbound.sender).to_owned();
     if own == local {
-        // Every user sees his own presence (§4.2.2); there is nothing to ask for and nothing to cancel.
+        // All users see their own presence (§4.2.2); there is nothing to ask for and nothing to cancel.
         return;
     }
     let (to, id) = (inbound.to_text.map(str::to_owned), inbound.id.map(str::to_owned));
-    let refusal = Refusal { from: inbound.from.to_owned(), to, id };
+    let refusal = SubscriptionRefusal { from: inbound.from.to_owned(), to, id };
     let contact = env.bare_jid(local);
     if JidRef::parse(&contact).is_ok_and(|contact| blocking::blocks(&actors.users, env, fx, &own, &contact)) {
         return refusal.send(env, fx, blocking::own_block_error());
@@ -78,7 +78,7 @@ pub fn from_client(actors: &mut Actors, env: &Env, fx: &mut Effects, inbound: &I
     let room = Room::of(&env.config.limits);
     let to_local = local.to_owned();
     let (when_full, when_failed) = (refusal.clone(), refusal.clone());
-    let write = Write::of(&actors.users, inbound.sender, inbound.ticket);
+    let write = Write::of(&actors.users, inbound.sender, inbound.pending_ack);
     let about = About { local: own.clone(), contact: contact.clone(), direction: Direction::Outbound };
     let submitted = under_way::write(
         actors,
@@ -89,19 +89,20 @@ pub fn from_client(actors: &mut Actors, env: &Env, fx: &mut Effects, inbound: &I
             let moved = (Direction::Outbound, verb);
             let outcome = change::make(transaction, &own, &contact, moved, &[], room)?;
             Ok(Box::new(move |actors: &mut Actors, env: &Env, fx: &mut Effects| match outcome {
-                Outcome::Moved(change) => {
-                    let (id, ticket) = (when_full.id.as_deref(), write.ticket);
-                    let stanza = Stanza { verb, from: &from, to_local: &to_local, id, bytes: &bytes, ticket };
+                ChangeOutcome::Moved(change) => {
+                    let (id, pending_ack) = (when_full.id.as_deref(), write.pending_ack);
+                    let stanza =
+                        Stanza { verb, from: &from, to_local: &to_local, id, bytes: &bytes, pending_ack };
                     sent(actors, env, fx, &own, &stanza, change);
                     actors.took_effect(fx, write);
                 }
-                Outcome::Full => {
+                ChangeOutcome::Full => {
                     env.metrics().refused_roster.add(1);
                     when_full.send(env, fx, roster::full());
                     actors.end_write(env, fx, write);
                 }
                 // It was deleted, and this session is about to end.
-                Outcome::NoAccount => actors.end_write(env, fx, write),
+                ChangeOutcome::NoAccount => actors.end_write(env, fx, write),
             }))
         },
         move |actors, env, fx, error| {
@@ -122,7 +123,7 @@ struct Stanza<'a> {
     to_local: &'a str,
     id: Option<&'a str>,
     bytes: &'a [u8],
-    ticket: Option<Ticket>,
+    pending_ack: Option<PendingAck>,
 }
 
 impl Stanza<'_> {
@@ -136,7 +137,7 @@ impl Stanza<'_> {
             to_resource: None,
             id: self.id,
             bytes: self.bytes,
-            ticket: self.ticket,
+            pending_ack: self.pending_ack,
         }
     }
 
@@ -149,34 +150,34 @@ impl Stanza<'_> {
 fn sent(actors: &mut Actors, env: &Env, fx: &mut Effects, own: &str, stanza: &Stanza<'_>, change: Change) {
     let consequences = change.consequences;
     let contact = env.bare_jid(stanza.to_local);
-    // §3.2.2: the contact hears of the end while he may still see the presence.
+    // §3.2.2: the contact hears of the end while it may still see the presence.
     if consequences.has(Consequences::UNAVAILABLE) {
         presence::send_unavailable(&mut actors.users, env, fx, own, &contact);
     }
     if consequences.has(Consequences::ROUTE) {
         stanza.route(env, fx);
     } else {
-        settle(&mut actors.users, env, fx, stanza.ticket);
+        notify_durable(&mut actors.users, env, fx, stanza.pending_ack);
     }
     if let Some(item) = change.push {
         roster::push(actors, env, fx, own, &item);
     }
 }
 
-/// A user of this worker receives a subscription stanza. That he does not block the sender is known already.
+/// A user of this worker receives a subscription stanza. It is known already that the user does not block the sender.
 pub fn receive(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_>) {
     let own = d.from.strip_suffix(&*env.shared.domain).and_then(|rest| rest.strip_suffix('@'));
     if Verb::of(d.typ).is_some() && own != Some(d.to_local) {
         under_way::receive(actors, env, fx, d, inbound);
     } else {
-        settle(&mut actors.users, env, fx, d.ticket);
+        notify_durable(&mut actors.users, env, fx, d.pending_ack);
     }
 }
 
 /// Everything that a stanza causes is written.
-fn settle(users: &mut Users, env: &Env, fx: &mut Effects, ticket: Option<Ticket>) {
-    if let Some(ticket) = ticket {
-        users.settle(env, fx, ticket);
+fn notify_durable(users: &mut Users, env: &Env, fx: &mut Effects, pending_ack: Option<PendingAck>) {
+    if let Some(pending_ack) = pending_ack {
+        users.notify_durable(env, fx, pending_ack);
     }
 }
 
@@ -189,7 +190,7 @@ pub fn retry(actors: &mut Actors, env: &Env, fx: &mut Effects) {
 fn inbound(env: &Env, d: &Delivery<'_>) -> under_way::Inbound {
     let contact = address::bare_of(d.from).to_owned();
     let room = Room::of(&env.config.limits);
-    let (local, bytes, ticket) = (d.to_local.to_owned(), d.bytes.to_vec(), d.ticket);
+    let (local, bytes, pending_ack) = (d.to_local.to_owned(), d.bytes.to_vec(), d.pending_ack);
     let verb = Verb::of(d.typ).expect("only subscription stanzas come here");
     let about = About { local: local.clone(), contact: contact.clone(), direction: Direction::Inbound };
     let job: Job<Then> = Box::new(move |transaction| {
@@ -197,15 +198,15 @@ fn inbound(env: &Env, d: &Delivery<'_>) -> under_way::Inbound {
         let outcome = change::make(transaction, &local, &contact, moved, &bytes, room)?;
         Ok(Box::new(move |actors: &mut Actors, env: &Env, fx: &mut Effects| {
             match outcome {
-                Outcome::Moved(change) => {
+                ChangeOutcome::Moved(change) => {
                     let (from, to_local) = (contact.as_str(), local.as_str());
-                    let stanza = Stanza { verb, from, to_local, id: None, bytes: &bytes, ticket: None };
+                    let stanza = Stanza { verb, from, to_local, id: None, bytes: &bytes, pending_ack: None };
                     received(actors, env, fx, &stanza, change);
                 }
                 // §8.5.1: dropped. The sender of a request waits as for an account that has not answered yet; an answer
                 // would tell which accounts exist.
-                Outcome::NoAccount => {}
-                Outcome::Full => {
+                ChangeOutcome::NoAccount => {}
+                ChangeOutcome::Full => {
                     env.metrics().refused_roster.add(1);
                     tracing::info!(
                         user = local,
@@ -214,14 +215,14 @@ fn inbound(env: &Env, d: &Delivery<'_>) -> under_way::Inbound {
                     );
                 }
             }
-            settle(&mut actors.users, env, fx, ticket);
+            notify_durable(&mut actors.users, env, fx, pending_ack);
         }))
     });
     // The log has the reason. The sender's half stands; a managed stream ends without an acknowledgement, and its client
     // sends the stanza again.
     let failed = move |actors: &mut Actors, env: &Env, fx: &mut Effects, _| {
-        if let Some(ticket) = ticket {
-            actors.users.say(env, fx, ticket, false);
+        if let Some(pending_ack) = pending_ack {
+            actors.users.report(env, fx, pending_ack, false);
         }
     };
     (about, job, Box::new(failed))
@@ -287,7 +288,7 @@ pub fn deliver_pending(actors: &mut Actors, env: &Env, fx: &mut Effects, key: Re
                 None => bare_request(&contact, &env.bare_jid(&local)),
             };
             let (verb, from, to_local) = (Verb::Subscribe, contact.as_str(), local.as_str());
-            let stanza = Stanza { verb, from, to_local, id: None, bytes: &bytes, ticket: None };
+            let stanza = Stanza { verb, from, to_local, id: None, bytes: &bytes, pending_ack: None };
             delivery::push(actors, env, fx, key, &stanza.delivery());
         }
     }
@@ -300,33 +301,33 @@ fn bare_request(from: &str, to: &str) -> Vec<u8> {
     bytes
 }
 
-/// The user has removed a contact from his roster: ends what was between them (§2.5.2). `item` is the item as it was.
-/// The last stanza that goes to the contact takes the ticket of the removal with it; returns the ticket if none does.
+/// The user has removed a contact from the roster: ends what was between them (§2.5.2). `item` is the item as it was.
+/// The last stanza that goes to the contact takes the pending ack of the removal with it; returns the pending ack if none does.
 pub fn removed(
     users: &mut Users,
     env: &Env,
     fx: &mut Effects,
     local: &str,
     item: &Item,
-    ticket: Option<Ticket>,
-) -> Option<Ticket> {
+    pending_ack: Option<PendingAck>,
+) -> Option<PendingAck> {
     if !on_this_server(env, &item.contact) {
-        return ticket;
+        return pending_ack;
     }
     let seen = matches!(item.subscription, Subscription::From | Subscription::Both);
     let sees = matches!(item.subscription, Subscription::To | Subscription::Both);
     let (ends_own, ends_other) = (sees || item.ask, seen || item.pending_in.is_some());
     if ends_own {
         // The contact's home writes both in their order.
-        send(users, env, fx, (local, &item.contact), Verb::Unsubscribe, ticket.filter(|_| !ends_other));
+        send(users, env, fx, (local, &item.contact), Verb::Unsubscribe, pending_ack.filter(|_| !ends_other));
     }
     if seen {
         presence::send_unavailable(users, env, fx, local, &item.contact);
     }
     if ends_other {
-        send(users, env, fx, (local, &item.contact), Verb::Unsubscribed, ticket);
+        send(users, env, fx, (local, &item.contact), Verb::Unsubscribed, pending_ack);
     }
-    ticket.filter(|_| !ends_own && !ends_other)
+    pending_ack.filter(|_| !ends_own && !ends_other)
 }
 
 /// An account is deleted: its contacts lose it, as if it had removed each of them. `items` is its roster as it was,
@@ -347,17 +348,17 @@ fn send(
     fx: &mut Effects,
     (local, contact): (&str, &str),
     verb: Verb,
-    ticket: Option<Ticket>,
+    pending_ack: Option<PendingAck>,
 ) {
     let tail = format!(" type='{}'/>", verb.typ().name().unwrap_or_default());
     let from = env.bare_jid(local);
     let to_local = address::local_of(contact);
     if to_local.is_empty() {
-        return settle(users, env, fx, ticket);
+        return notify_durable(users, env, fx, pending_ack);
     }
     let mut bytes = Vec::with_capacity(tail.len() + 128);
     presence::write(&from, contact, tail.as_bytes(), &mut bytes);
-    Stanza { verb, from: &from, to_local, id: None, bytes: &bytes, ticket }.route(env, fx);
+    Stanza { verb, from: &from, to_local, id: None, bytes: &bytes, pending_ack }.route(env, fx);
 }
 
 fn on_this_server(env: &Env, contact: &str) -> bool {

@@ -196,13 +196,13 @@ const ROUTE: Consequences = Consequences::ROUTE;
 const DELIVER: Consequences = Consequences::DELIVER;
 const ROUTE_PUSH: Consequences = ROUTE.and(Consequences::PUSH);
 const DELIVER_PUSH: Consequences = DELIVER.and(Consequences::PUSH);
-/// §3.1.5: the contact has granted what the user had. He may have withdrawn it in between, so he is asked again.
+/// §3.1.5: the contact has granted what the user had. It may have been withdrawn in between, so the contact is asked again.
 const PROBE: Consequences = Consequences::PROBE;
 /// §3.1.6: the user may see the contact from now on.
 const GRANTED: Consequences = DELIVER_PUSH.and(Consequences::PROBE);
 /// §3.4.2: a grant before the request.
 const APPROVE: Consequences = Consequences::APPROVE.and(Consequences::PUSH);
-/// §3.1.3: the contact may see the user already; his server perhaps does not know.
+/// §3.1.3: the contact may see the user already; the contact's server perhaps does not know.
 const REPLY: Consequences = Consequences::REPLY;
 /// §3.4.3: the request meets a pre-approval.
 const REPLY_PUSH: Consequences = REPLY.and(Consequences::PUSH);

@@ -10,12 +10,12 @@
 //!             comes back, takes effect ┴► what stands behind it up to the next write goes on
 //! ```
 //! So RFC 6120 §10.1 holds between two users: what one sends reaches the other in the order it was sent, whether it
-//! needs the directory or not. Who sees whose presence ([`UnderWay::visible`]) changes at the same moment: a resource
+//! needs the directory or not. Who sees whose presence ([`PendingSubscriptions::visible`]) changes at the same moment: a resource
 //! that ends between commit and return is still announced to whoever has seen it.
 //!
 //! An inbound subscription stanza for which the directory's queue has no room waits here, and nothing else is written
 //! until it is (`limits.directory_queue`). All that is held has at most `limits.held_bytes`; past it the worker reads
-//! neither from clients nor from other workers. What it waits for needs only the directory's writer, so that ends.
+//! neither from clients nor from other workers. Anything that it waits for needs only the directory's writer, so that ends.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -25,7 +25,7 @@ use crate::env::Env;
 use crate::exchange::envelope::Broadcast;
 use crate::proto::address;
 use crate::proto::errors::StanzaError;
-use crate::stanza::{Delivery, Kind, Ticket, Traits, Type};
+use crate::stanza::{Delivery, Kind, PendingAck, Traits, Type};
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::jobs::{Failed, Then};
@@ -37,7 +37,7 @@ const ENTRY_BYTES: usize = 128;
 
 /// A stanza that is kept.
 #[derive(Debug)]
-pub struct Kept {
+pub struct DeferredStanza {
     kind: Kind,
     typ: Type,
     traits: Traits,
@@ -46,12 +46,12 @@ pub struct Kept {
     to_resource: Option<Box<str>>,
     id: Option<Box<str>>,
     bytes: Box<[u8]>,
-    ticket: Option<Ticket>,
+    pending_ack: Option<PendingAck>,
 }
 
-impl Kept {
-    fn new(d: &Delivery<'_>) -> Kept {
-        Kept {
+impl DeferredStanza {
+    fn new(d: &Delivery<'_>) -> DeferredStanza {
+        DeferredStanza {
             kind: d.kind,
             typ: d.typ,
             traits: d.traits,
@@ -60,7 +60,7 @@ impl Kept {
             to_resource: d.to_resource.map(Into::into),
             id: d.id.map(Into::into),
             bytes: d.bytes.into(),
-            ticket: d.ticket,
+            pending_ack: d.pending_ack,
         }
     }
 
@@ -75,7 +75,7 @@ impl Kept {
             to_resource: self.to_resource.as_deref(),
             id: self.id.as_deref(),
             bytes: &self.bytes,
-            ticket: self.ticket,
+            pending_ack: self.pending_ack,
         }
     }
 
@@ -88,8 +88,8 @@ impl Kept {
 enum Entry {
     /// A write that has not come back. The first entry of every lane is one.
     Write,
-    Stanza(Kept),
-    /// A presence that the user broadcasts, for the contact if he may have it by then.
+    Stanza(DeferredStanza),
+    /// A presence that the user broadcasts, for the contact if it may have it by then.
     Broadcast {
         typ: Type,
         from: Box<str>,
@@ -131,11 +131,11 @@ impl Pair {
 
 /// The changes under way of one worker's users.
 #[derive(Debug, Default)]
-pub struct UnderWay {
+pub struct PendingSubscriptions {
     /// By `user/contact`, localparts; no localpart has a slash.
     pairs: BTreeMap<Box<str>, Pair>,
     /// Inbound subscription stanzas for whose writes there was no room, oldest first.
-    waiting: VecDeque<Kept>,
+    waiting: VecDeque<DeferredStanza>,
     /// What lanes and `waiting` hold.
     bytes: usize,
 }
@@ -144,7 +144,7 @@ fn key(local: &str, contact: &str) -> String {
     format!("{local}/{contact}")
 }
 
-impl UnderWay {
+impl PendingSubscriptions {
     /// Whether nothing is under way.
     pub fn is_empty(&self) -> bool {
         self.pairs.is_empty()
@@ -169,7 +169,7 @@ impl UnderWay {
         self.pairs.get(key(local, contact).as_str())?.visible
     }
 
-    /// As [`visible`](UnderWay::visible), for all contacts with whom something is under way.
+    /// As [`visible`](PendingSubscriptions::visible), for all contacts with whom something is under way.
     pub fn visible_of(&self, local: &str) -> Vec<(Box<str>, Subscription)> {
         if self.pairs.is_empty() {
             return Vec::new();
@@ -207,13 +207,13 @@ impl UnderWay {
     /// Holds a stanza of a user of this worker to a contact if it must wait; whether it does.
     pub fn hold_outbound(&mut self, d: &Delivery<'_>) -> bool {
         let local = address::local_of(d.from);
-        self.hold(local, d.to_local, Direction::Outbound, || Entry::Stanza(Kept::new(d)))
+        self.hold(local, d.to_local, Direction::Outbound, || Entry::Stanza(DeferredStanza::new(d)))
     }
 
     /// Holds a stanza to a user of this worker if it must wait; whether it does.
     pub fn hold_inbound(&mut self, d: &Delivery<'_>) -> bool {
         let contact = address::local_of(d.from);
-        self.hold(d.to_local, contact, Direction::Inbound, || Entry::Stanza(Kept::new(d)))
+        self.hold(d.to_local, contact, Direction::Inbound, || Entry::Stanza(DeferredStanza::new(d)))
     }
 
     /// Holds a presence that a user of this worker broadcasts, for one contact; whether it waits.
@@ -231,7 +231,7 @@ pub struct About {
     pub local: String,
     /// The contact, a bare JID of this server.
     pub contact: String,
-    /// Who has sent what moves it.
+    /// The sender of whatever moves it.
     pub direction: Direction,
 }
 
@@ -285,7 +285,7 @@ fn wrap(
 }
 
 /// Notes that a write is under way.
-fn begin(under_way: &mut UnderWay, env: &Env, about: &About) {
+fn begin(under_way: &mut PendingSubscriptions, env: &Env, about: &About) {
     let key = about.key();
     if !under_way.pairs.contains_key(key.as_str()) {
         // Nothing else moves the item, so the directory has what was in effect last.
@@ -305,7 +305,7 @@ fn begin(under_way: &mut UnderWay, env: &Env, about: &About) {
 }
 
 /// Takes back the last [`begin`].
-fn cancel(under_way: &mut UnderWay, about: &About) {
+fn cancel(under_way: &mut PendingSubscriptions, about: &About) {
     let key = about.key();
     let Some(pair) = under_way.pairs.get_mut(key.as_str()) else { return };
     pair.lane(about.direction).pop_back();
@@ -341,7 +341,7 @@ fn done(actors: &mut Actors, env: &Env, fx: &mut Effects, about: &About, now: Op
             Entry::Broadcast { typ, from, tail } => {
                 let fits = match typ {
                     Type::Probe => sees(after),
-                    // Whoever has seen the resource hears of its end.
+                    // Everybody that has seen the resource hears of its end.
                     Type::Unavailable => is_seen_by(before) || is_seen_by(after),
                     _ => is_seen_by(after),
                 };
@@ -380,7 +380,7 @@ pub(super) fn receive(
     if room && actors.submit(fx, job, failed) {
         return;
     }
-    let kept = Kept::new(d);
+    let kept = DeferredStanza::new(d);
     actors.under_way.bytes += kept.size();
     actors.under_way.waiting.push_back(kept);
 }

@@ -1,7 +1,7 @@
 //! A worker lets go of everything for another program, and a worker of that program takes it over.
 //!
 //! ```text
-//! Hold ─► Census, Census, … until nothing moves ─► Park: close what cannot go, let go of sockets, write the state
+//! Hold ─► Quiescence, Quiescence, … until nothing moves ─► Suspend: close what cannot go, let go of sockets, write the state
 //!                                                    │
 //!        reads again, as if nothing had happened ◄───┴──► the process becomes another program
 //! ```
@@ -28,7 +28,7 @@ use crate::runtime::driver::{CloseCause, ConnId, Detached, Driver, Event};
 use crate::runtime::platform;
 use crate::saved::file::StateWriter;
 use crate::saved::record::Place;
-use crate::session::{Holds, Phase};
+use crate::session::{Holds, SessionPhase};
 use crate::takeover::rehearse::Contents;
 use crate::worker::Worker;
 use crate::worker::core::{Core, Timer};
@@ -36,12 +36,12 @@ use crate::worker::core::{Core, Timer};
 /// How often a parked worker looks at its driver while sockets come loose.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Whether a worker has settled, and what it has sent and received: when all have settled twice in a row, and
+/// Whether a worker has quiescent, and what it has sent and received: when all have quiescent twice in a row, and
 /// everything sent was received both times, nothing moves any more.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct Census {
+pub struct Quiescence {
     /// Nothing is under way here.
-    pub settled: bool,
+    pub quiescent: bool,
     /// Parcels sent to other workers so far.
     pub sent: u64,
     /// Parcels received from other workers so far.
@@ -49,7 +49,7 @@ pub struct Census {
 }
 
 /// The order to let go of everything.
-pub struct Park {
+pub struct Suspend {
     /// Where the state goes.
     pub state: Arc<StateWriter>,
     /// When letting go of sockets has taken too long.
@@ -80,7 +80,7 @@ pub struct Parked {
 /// Why a worker has not let go of everything.
 #[derive(Clone, Debug)]
 pub enum NotParked {
-    /// Something has begun since it last said that it has settled: a timer, a connection that broke.
+    /// Something has begun since it last said that it has quiescent: a timer, a connection that broke.
     NotSettled,
     /// It could not.
     Failed(String),
@@ -133,16 +133,16 @@ impl Loose {
 }
 
 impl<D: Driver> Worker<D> {
-    pub(super) fn take_census(&self) -> Census {
+    pub(super) fn take_census(&self) -> Quiescence {
         let (sent, received) = self.core.effects().links.traffic();
-        let settled = !self.stalled && self.core.is_settled() && self.driver.is_held();
-        Census { settled, sent, received }
+        let quiescent = !self.stalled && self.core.is_quiescent() && self.driver.is_held();
+        Quiescence { quiescent, sent, received }
     }
 
     /// Lets go of everything, writes it down, and waits for the verdict.
-    pub(super) fn park(&mut self, order: Park) -> std::io::Result<()> {
-        let Park { state, deadline, reply, verdict } = order;
-        if self.stalled || !self.core.is_settled() {
+    pub(super) fn suspend(&mut self, order: Suspend) -> std::io::Result<()> {
+        let Suspend { state, deadline, reply, verdict } = order;
+        if self.stalled || !self.core.is_quiescent() {
             let _ = reply.try_send(Err(NotParked::NotSettled));
             return Ok(());
         }
@@ -154,7 +154,7 @@ impl<D: Driver> Worker<D> {
             true => self.core.save(&loose, &state, closed),
             false => Err("its sockets did not come loose in time".into()),
         };
-        // Whoever gave the order may be gone: then there will be no verdict either, and everything goes on.
+        // The thread that gave the order may be gone: then there will be no verdict either, and everything goes on.
         let worker = self.core.env().worker;
         let parked = parked.map_err(|text| NotParked::Failed(format!("worker {worker}: {text}")));
         let _ = reply.try_send(parked);
@@ -182,7 +182,7 @@ impl<D: Driver> Worker<D> {
             }
             self.driver.poll(Some(LOOK), &mut |event| match event {
                 Event::Detached { conn, socket } => loose.put(conn, socket),
-                // Its contacts must not hear of it now: everything has settled.
+                // Its contacts must not hear of it now: everything has quiescent.
                 Event::Closed { conn, cause } if core.is_carried(conn) => loose.broken.push((conn, cause)),
                 other => core.handle(other),
             })?;
@@ -235,21 +235,21 @@ impl Loose {
 
 impl Core {
     /// Whether nothing is under way: neither here, nor in other threads on behalf of this worker.
-    fn is_settled(&self) -> bool {
+    fn is_quiescent(&self) -> bool {
         let (actors, _, fx) = (&self.actors, &self.env, &self.fx);
         fx.out.is_empty()
             && fx.jobs.is_idle()
             && actors.under_way.is_empty()
             && !actors.under_way.has_waiting()
             && fx.links.is_idle()
-            && !actors.ledger.has_waiting()
-            && actors.ledger.handed.is_empty()
-            && fx.touched.is_empty()
+            && !actors.commits.has_waiting()
+            && actors.commits.awaiting_flush.is_empty()
+            && fx.due_sm.is_empty()
             && !fx.is_pending()
             && !self.turns.has_work(self.env.now)
             && self.arrivals.is_empty()
             && self.resumptions.is_empty()
-            && !self.sessions.iter().any(|session| matches!(session.phase, Phase::Leaving(_)))
+            && !self.sessions.iter().any(|session| matches!(session.phase, SessionPhase::Leaving(_)))
     }
 
     /// Closes what cannot be carried, with an error after which a client comes again (RFC 6120 §4.9.3.16). Nothing of
@@ -260,10 +260,10 @@ impl Core {
         for session in self.sessions.iter() {
             let handshake = session.tls.as_ref().is_some_and(|tls| tls.save().is_none());
             let reason = match &session.phase {
-                Phase::Negotiating(_) if handshake => reason::HANDSHAKE,
-                Phase::Negotiating(negotiation) if negotiation.save().is_none() => reason::LOGIN,
+                SessionPhase::Negotiating(_) if handshake => reason::HANDSHAKE,
+                SessionPhase::Negotiating(negotiation) if negotiation.save().is_none() => reason::LOGIN,
                 // Counted here, before the others are closed and look the same.
-                Phase::Closing => reason::CLOSING,
+                SessionPhase::Closing => reason::CLOSING,
                 _ => continue,
             };
             *closed.entry(reason).or_default() += 1;
@@ -280,13 +280,13 @@ impl Core {
 
     /// The connections that go along.
     fn leaving(&self) -> Vec<ConnId> {
-        let goes = |session: &&crate::session::Session| !matches!(session.phase, Phase::Closing);
+        let goes = |session: &&crate::session::Session| !matches!(session.phase, SessionPhase::Closing);
         self.sessions.iter().filter(goes).map(|session| session.conn).collect()
     }
 
     /// Whether a connection goes along.
     fn is_carried(&self, conn: ConnId) -> bool {
-        self.sessions.get(conn).is_some_and(|session| !matches!(session.phase, Phase::Closing))
+        self.sessions.get(conn).is_some_and(|session| !matches!(session.phase, SessionPhase::Closing))
     }
 
     /// A connection that was let go of has come back under another id. Returns whether something was said to wait in
@@ -300,8 +300,8 @@ impl Core {
         self.actors.inputs.set(conn, input);
         session.conn = conn;
         match &mut session.phase {
-            Phase::Bound(key) => self.actors.users.resource_mut(*key).conn = conn,
-            Phase::Negotiating(negotiation) | Phase::Leaving(negotiation) => {
+            SessionPhase::Bound(key) => self.actors.users.resource_mut(*key).conn = conn,
+            SessionPhase::Negotiating(negotiation) | SessionPhase::Leaving(negotiation) => {
                 let left_ms = negotiation.deadline.and_then(|timer| {
                     let left_ms = self.timers.deadline(timer)?.since(self.env.now);
                     self.timers.cancel(timer);
@@ -310,7 +310,7 @@ impl Core {
                 negotiation.deadline =
                     left_ms.and_then(|left_ms| self.set_timer(left_ms, Timer::Preauth(conn)));
             }
-            Phase::Closing => {}
+            SessionPhase::Closing => {}
         }
         let waits = unsent > 0 || session.marks.holds.has(Holds::OUTPUT);
         self.sessions.insert(session);

@@ -21,15 +21,15 @@ use crate::saved::record::{
     LinkRecord, NegotiationRecord, Place, ResourceRecord, SessionRecord, Standing, marks,
 };
 use crate::saved::tls::TlsRecord;
-use crate::session::{Holds, Marks, Phase, Session, StreamContext};
+use crate::session::{Holds, Marks, Session, SessionPhase, StreamContext};
 use crate::stream::machine::Negotiation;
-use crate::takeover::Inherited;
+use crate::takeover::InheritedDescriptors;
 use crate::takeover::guard;
 use crate::takeover::rehearse::{Contents, Mapped, sessions_of};
 use crate::tls::Tls;
 use crate::user::blocking;
 use crate::user::flow::Flow;
-use crate::user::inactive::Held;
+use crate::user::inactive::HeldStanzas;
 use crate::user::presence;
 use crate::user::tables::{Flags, ResourceKey};
 use crate::worker::Worker;
@@ -42,7 +42,7 @@ pub struct Restoring {
     /// The state file.
     pub state: Arc<Mapped>,
     /// The descriptors that came along.
-    pub inherited: Arc<Inherited>,
+    pub inherited: Arc<InheritedDescriptors>,
     /// Identities of the logs that the state tells of, one for each worker that wrote it.
     pub logs: Vec<u64>,
     /// Gets what came of it.
@@ -104,7 +104,7 @@ impl<D: Driver> Worker<D> {
     fn restore_all(
         &mut self,
         state: &Mapped,
-        inherited: &Inherited,
+        inherited: &InheritedDescriptors,
         logs: &[u64],
         afterwards: &mut Afterwards,
     ) -> Result<Contents, String> {
@@ -113,7 +113,7 @@ impl<D: Driver> Worker<D> {
         let (worker, workers) = (core.env.worker, core.env.shared.metrics.len());
         // With as many workers as before, each is the home of whom it was the home of.
         let same = workers == logs.len();
-        let same_log = same && logs.get(worker) == Some(&core.actors.ledger.log().id());
+        let same_log = same && logs.get(worker) == Some(&core.actors.commits.log().id());
         let mut contents = Contents::default();
         let mut failed = None;
         for block in state.blocks.iter().filter(|block| block.kind == BlockKind::Sessions) {
@@ -146,7 +146,7 @@ impl<D: Driver> Worker<D> {
     fn restore_session(
         &mut self,
         session: SessionRecord<'_>,
-        inherited: &Inherited,
+        inherited: &InheritedDescriptors,
         same_log: bool,
         afterwards: &mut Afterwards,
     ) -> Result<(), String> {
@@ -186,7 +186,7 @@ impl<D: Driver> Worker<D> {
     fn restore_link(
         &mut self,
         link: &LinkRecord<'_>,
-        inherited: &Inherited,
+        inherited: &InheritedDescriptors,
         afterwards: &mut Afterwards,
     ) -> Result<ConnId, String> {
         let Some(descriptor) = link.descriptor else { return Ok(ConnId::NONE) };
@@ -211,7 +211,7 @@ impl Core {
         user.map_or(writer, |user| self.env.home_of(user)) == self.env.worker
     }
 
-    fn restored_session(&self, conn: ConnId, link: &LinkRecord<'_>, phase: Phase) -> Session {
+    fn restored_session(&self, conn: ConnId, link: &LinkRecord<'_>, phase: SessionPhase) -> Session {
         let has = |mark: u8| link.marks & mark != 0;
         let tls = match &link.tls {
             TlsRecord::Plain => None,
@@ -268,12 +268,12 @@ impl Core {
         let waited = self.seconds().saturating_sub(link.connected);
         let left = self.env.config.limits.preauth_seconds.saturating_sub(waited).max(1);
         negotiation.deadline = self.set_timer(u64::from(left) * 1000, Timer::Preauth(conn));
-        let session = self.restored_session(conn, link, Phase::Negotiating(Box::new(negotiation)));
+        let session = self.restored_session(conn, link, SessionPhase::Negotiating(Box::new(negotiation)));
         self.insert_restored(session, link.unsent.len());
     }
 
     fn restore_bound(&mut self, conn: ConnId, key: ResourceKey, link: &LinkRecord<'_>) {
-        let session = self.restored_session(conn, link, Phase::Bound(key));
+        let session = self.restored_session(conn, link, SessionPhase::Bound(key));
         self.insert_restored(session, link.unsent.len());
     }
 
@@ -294,13 +294,13 @@ impl Core {
             resource.directed = Some(Box::new(record.directed.iter().map(|name| (*name).into()).collect()));
         }
         if !record.held.is_empty() {
-            resource.held = Some(Box::new(Held::restored(&record.held)));
+            resource.held = Some(Box::new(HeldStanzas::restored(&record.held)));
         }
-        let has_flow = record.managed.is_some() || record.after.is_some() || !record.unsent.is_empty();
+        let has_flow = record.sm.is_some() || record.after.is_some() || !record.unsent.is_empty();
         if has_flow {
             let waiting = match same_log {
                 true => Waiting(Vec::new()),
-                false => Waiting(actors.ledger.log().waiting(account).collect()),
+                false => Waiting(actors.commits.log().waiting(account).collect()),
             };
             let message = |place: Place| match same_log {
                 true => Sequence(place.sequence),
@@ -311,7 +311,7 @@ impl Core {
                 false => waiting.cursor_at(place),
             });
             let flow = Flow {
-                sm: record.managed.as_ref().map(|sm| StreamManagement::restored(sm, message)),
+                sm: record.sm.as_ref().map(|sm| StreamManagement::restored(sm, message)),
                 unsent: (!record.unsent.is_empty())
                     .then(|| Box::new(record.unsent.iter().copied().map(message).collect())),
                 expiry: None,
@@ -319,10 +319,10 @@ impl Core {
             };
             actors.users.resource_mut(key).flow = Some(Box::new(flow));
             if record.after.is_some() {
-                fx.pumps.push(key);
+                fx.due_cursors.push(key);
             }
-            if record.managed.as_ref().is_some_and(|sm| sm.answer_up_to.is_some() || !sm.unacked.is_empty()) {
-                fx.touched.push(key);
+            if record.sm.as_ref().is_some_and(|sm| sm.answer_up_to.is_some() || !sm.unacked.is_empty()) {
+                fx.due_sm.push(key);
             }
         }
         if let Some(expiry_ms) = record.expiry_ms {
@@ -344,7 +344,7 @@ impl Core {
         }
         let Some(session) = self.sessions.get_mut(conn) else { return true };
         let phase = match &session.phase {
-            Phase::Negotiating(negotiation) if !negotiation.header_seen => xml::Phase::BeforeHeader,
+            SessionPhase::Negotiating(negotiation) if !negotiation.header_seen => xml::Phase::BeforeHeader,
             _ => xml::Phase::InStream,
         };
         let namespaces = session.context.as_ref().and_then(|context| context.namespaces.as_deref());
@@ -382,7 +382,7 @@ impl Core {
                 .get(conn)
                 .map(|session| (&session.phase, session.marks.holds.has(Holds::OUTPUT)))
             {
-                Some((Phase::Bound(key), paused)) => {
+                Some((SessionPhase::Bound(key), paused)) => {
                     let resource = self.actors.users.resource(*key);
                     let handed = resource.flow.as_ref().is_some_and(|flow| flow.unsent.is_some());
                     paused || handed || resource.flags.has(Flags::BACKED_UP)

@@ -14,7 +14,7 @@ use crate::saved::record::{
     LinkRecord, NegotiationRecord, Place, ResourceRecord, SessionRecord, Standing, marks,
 };
 use crate::saved::tls::TlsRecord;
-use crate::session::{Holds, Phase, Session};
+use crate::session::{Holds, Session, SessionPhase};
 use crate::takeover::rehearse::Contents;
 use crate::user::tables::{Resource, User};
 use crate::worker::core::Core;
@@ -79,7 +79,7 @@ impl Core {
             }
         }
         for session in self.sessions.iter() {
-            let Phase::Negotiating(negotiation) = &session.phase else { continue };
+            let SessionPhase::Negotiating(negotiation) = &session.phase else { continue };
             let Some(socket) = loose.get(session.conn) else {
                 *closed.entry(reason::BROKEN).or_default() += 1;
                 continue;
@@ -92,7 +92,7 @@ impl Core {
             blocks.put(&SessionRecord { link, standing: Standing::Negotiating(record) })?;
         }
         blocks.flush()?;
-        let log = self.actors.ledger.log();
+        let log = self.actors.commits.log();
         log.checkpoint().map_err(|error| format!("its log cannot be written out: {error}"))?;
         Ok(Parked {
             worker,
@@ -104,7 +104,7 @@ impl Core {
         })
     }
 
-    /// What waits in the log for a user, if any of his resources has to do with it.
+    /// What waits in the log for a user, if any of the user's resources has to do with it.
     fn waiting_of(&self, user: &User) -> Waiting {
         let flows = user.resources.iter().filter_map(|key| self.actors.users.resource(*key).flow.as_ref());
         let concerned = flows.into_iter().any(|flow| {
@@ -113,7 +113,7 @@ impl Core {
                 || flow.sm.as_ref().is_some_and(|sm| sm.records().next().is_some())
         });
         match concerned {
-            true => Waiting(self.actors.ledger.log().waiting(user.id).collect()),
+            true => Waiting(self.actors.commits.log().waiting(user.id).collect()),
             false => Waiting(Vec::new()),
         }
     }
@@ -142,8 +142,8 @@ impl Core {
             record.after = flow.after.map(|after| waiting.place_after(after));
             record.expiry_ms = flow.expiry.and_then(|timer| self.timers.deadline(timer)).map(|at| at.0);
             if let Some(sm) = &flow.sm {
-                let managed = sm.save(place).ok_or("a stream is not settled after all")?;
-                record.managed = Some(managed);
+                let sm = sm.save(place).ok_or("a stream is not settled after all")?;
+                record.sm = Some(sm);
             }
         }
         Ok(record)

@@ -60,7 +60,7 @@ fn half_requests_make_room_for_whole_ones() {
     }
 }
 
-/// An address of its own for each: none of them has more than another. What is promised to one that comes whole is promised
+/// An address of its own for each: none of them has more than another. Anything that is promised to one that comes whole is promised
 /// to no client that is put to sleep between its connection and its request, so nobody connects in between.
 #[cfg(target_os = "linux")]
 #[test]

@@ -290,7 +290,7 @@ impl Client {
     }
 
     /// Waits until everything that this client has caused so far by stanzas to `other` has reached `other`: what
-    /// goes from one to the other keeps its order. What came is kept for [`Client::next`] and [`Client::quiet`].
+    /// goes from one to the other keeps its order. Everything that came is kept for [`Client::next`] and [`Client::quiet`].
     pub(crate) fn fence(&mut self, other: &mut Client) {
         let id = format!("fence{}", FENCES.fetch_add(1, Ordering::Relaxed));
         let to = other.jid.clone();

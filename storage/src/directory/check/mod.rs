@@ -2,7 +2,7 @@
 //!
 //! LMDB believes its file: a page number or an offset that the disk has changed leads it out of the map, which ends
 //! the process with a signal, or makes it write over pages in use. So before the file is mapped, its structure is
-//! followed here from the roots to the last leaf with plain reads. What is found wrong is an error in words.
+//! followed here from the roots to the last leaf with plain reads. Anything that is found wrong is an error in words.
 //!
 //! ```text
 //! page 0, 1   two meta pages; the one with the higher transaction number counts

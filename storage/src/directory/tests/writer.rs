@@ -8,7 +8,7 @@ type Delivered = (u64, Result<u64, DirectoryError>);
 
 fn start(directory: &Directory, queue: usize) -> (Writer<u64>, mpsc::Receiver<Delivered>) {
     let (sender, receiver) = mpsc::channel();
-    let deliver = move |ticket, result| sender.send((ticket, result)).expect("the test listens");
+    let deliver = move |job_id, result| sender.send((job_id, result)).expect("the test listens");
     (Writer::start(directory.clone(), queue, deliver).expect("a thread"), receiver)
 }
 
@@ -34,16 +34,16 @@ fn results_come_in_order_and_after_their_commit() {
     add_account(&directory, "juliet");
     let seen = directory.clone();
     let (sender, receiver) = mpsc::channel();
-    let writer = Writer::start(directory, 2000, move |ticket, result: Result<u64, DirectoryError>| {
+    let writer = Writer::start(directory, 2000, move |job_id, result: Result<u64, DirectoryError>| {
         let version = result.expect("the change is written");
         // Another reader sees it by now.
         assert!(seen.roster_version("juliet").expect("it reads").number >= version);
-        sender.send((ticket, version)).expect("the test listens");
+        sender.send((job_id, version)).expect("the test listens");
     })
     .unwrap();
-    for ticket in 0..1000 {
-        let item = Item { contact: format!("c{}@x", ticket % 7), ..Item::default() };
-        writer.try_submit(ticket, Box::new(move |t| t.put_roster_item("juliet", &item))).unwrap();
+    for job_id in 0..1000 {
+        let item = Item { contact: format!("c{}@x", job_id % 7), ..Item::default() };
+        writer.try_submit(job_id, Box::new(move |t| t.put_roster_item("juliet", &item))).unwrap();
     }
     writer.finish();
     let results: Vec<_> = receiver.try_iter().collect();
@@ -58,10 +58,10 @@ fn what_waits_is_written_in_one_transaction() {
     writer.try_submit(0, job).unwrap();
     has_begun.recv().unwrap();
     let before = directory.0.env.info().last_txn_id;
-    for ticket in 1..=5 {
+    for job_id in 1..=5 {
         let item: Job<u64> =
-            Box::new(move |t| t.create_account(&format!("u{ticket}"), &keys("x")).map(u64::from));
-        writer.try_submit(ticket, item).unwrap();
+            Box::new(move |t| t.create_account(&format!("u{job_id}"), &keys("x")).map(u64::from));
+        writer.try_submit(job_id, item).unwrap();
     }
     go.send(()).unwrap();
     writer.finish();
@@ -135,16 +135,16 @@ fn a_full_queue_refuses_and_the_gauge_tells() {
     let (job, has_begun, go) = blocking();
     writer.try_submit(0, job).unwrap();
     has_begun.recv().unwrap();
-    for (ticket, local) in [(1, "a"), (2, "b"), (3, "c")] {
-        writer.try_submit(ticket, creating(local)).unwrap();
+    for (job_id, local) in [(1, "a"), (2, "b"), (3, "c")] {
+        writer.try_submit(job_id, creating(local)).unwrap();
     }
     assert_eq!(writer.gauge(), (3, 3, 3));
     assert_eq!(writer.try_submit(4, creating("d")), Err(QueueFull));
     go.send(()).unwrap();
     writer.finish();
     assert_eq!(writer.gauge(), (0, 3, 3));
-    let tickets: Vec<u64> = results.try_iter().map(|(ticket, _)| ticket).collect();
-    assert_eq!(tickets, [0, 1, 2, 3]);
+    let job_ids: Vec<u64> = results.try_iter().map(|(job_id, _)| job_id).collect();
+    assert_eq!(job_ids, [0, 1, 2, 3]);
     assert_eq!(directory.accounts(None, 9).unwrap(), ["a", "b", "c"]);
 }
 

@@ -1,7 +1,7 @@
 //! The two threads beside the workers: one commits, one makes and deletes files.
 //!
 //! The first sleeps until a worker asks for a commit, then has every log's new bytes written to the disk, one log after
-//! the other, publishes how far each has come, and looks again. What is appended while the disk works is the next
+//! the other, publishes how far each has come, and looks again. Anything that is appended while the disk works is the next
 //! commit: the slower the disk, the larger the commits. Reserving 64 MiB may take longer than a commit, so files are the
 //! other thread's.
 

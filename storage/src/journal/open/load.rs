@@ -28,7 +28,7 @@ pub(crate) struct Loaded {
     pub(crate) headless: Vec<u64>,
 }
 
-/// Maps the segments in the folder of a journal. What is wrong with them is reported.
+/// Maps the segments in the folder of a journal. Anything that is wrong with them is reported.
 pub(crate) fn load(
     files: &dyn Files,
     folder: &Path,

@@ -129,7 +129,7 @@ pub(crate) struct End {
     pub(crate) tail_bytes: u64,
     /// Valid records among them.
     pub(crate) tail_records: u64,
-    /// What the records say was committed when they were written. What is after it may be in the system's memory alone.
+    /// What the records say was committed when they were written. Anything that is after it may be in the system's memory alone.
     pub(crate) proven: u64,
     /// The last record is a seal: nothing can be written after it in its segment.
     pub(crate) is_sealed: bool,
@@ -162,7 +162,7 @@ fn tail(views: &[View<'_>], seed: Seed, position: u64) -> (u64, u64) {
     (bytes, records)
 }
 
-/// Goes through segments, sorted by base, from a position on. What is before `committed` is known to have been.
+/// Goes through segments, sorted by base, from a position on. Anything that is before `committed` is known to have been.
 ///
 /// Returns where the log ends; without segments, that is `from`.
 pub(crate) fn scan(

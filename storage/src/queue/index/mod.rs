@@ -123,7 +123,7 @@ impl Iterator for SlotsFrom<'_> {
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    // Nobody chooses his number, so the table needs no secret; and a simulation runs the same way each time.
+    // Nobody chooses a number, so the table needs no secret; and a simulation runs the same way each time.
     actors: HashMap<ActorId, Entry, foldhash::fast::FixedState>,
     messages: u64,
     spare: Spare,

@@ -57,12 +57,12 @@ const GONE: u16 = 1 << 8;
 struct Connection {
     socket: OwnedFd,
     flags: u16,
-    held: Option<Box<Held>>,
+    held: Option<Box<HeldBytes>>,
 }
 
 /// What a connection holds only while it must.
 #[derive(Default)]
-struct Held {
+struct HeldBytes {
     unsent: Backlog,
     unread: Vec<u8>,
 }
@@ -371,7 +371,7 @@ impl Driver for Mio {
             flags |= WATCHES_WRITE;
         }
         let idle = unsent.is_empty() && unread.is_empty();
-        let held = (!idle).then(|| Box::new(Held { unsent, unread }));
+        let held = (!idle).then(|| Box::new(HeldBytes { unsent, unread }));
         let prepared = SockRef::from(&socket).set_nonblocking(true);
         let Ok(conn) = self.connections.insert(Connection { socket, flags, held }) else {
             panic!("the table has room for more connections than there can be descriptors");

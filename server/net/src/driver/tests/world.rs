@@ -228,7 +228,7 @@ impl World {
         }
     }
 
-    /// Sends to a client that does not read until there is a backlog that the kernel cannot swallow unless he reads.
+    /// Sends to a client that does not read until there is a backlog that the kernel cannot swallow unless it reads.
     /// Returns what was sent.
     pub(super) fn fill(&mut self, conn: ConnId) -> Vec<u8> {
         let mut sent = Vec::new();

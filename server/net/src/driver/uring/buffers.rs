@@ -46,7 +46,7 @@ impl Buffers {
         let memory = unsafe { alloc_zeroed(layout) };
         let Some(memory) = NonNull::new(memory) else { handle_alloc_error(layout) };
         let mut buffers = Buffers { memory, layout, count, bytes, tail: 0 };
-        // SAFETY: the entries lie at the start of the allocation, aligned to a page. Whoever owns `Buffers` keeps it
+        // SAFETY: the entries lie at the start of the allocation, aligned to a page. The owner of `Buffers` keeps it
         // until the ring is closed (see the order of fields and `Drop` of the driver).
         unsafe { ring.submitter().register_buf_ring_with_flags(memory.as_ptr() as u64, count, GROUP, 0)? };
         for buffer in 0..count {

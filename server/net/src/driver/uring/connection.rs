@@ -44,35 +44,35 @@ pub(super) const SETTLED: u16 = 1 << 13;
 pub(super) struct Connection {
     pub(super) socket: OwnedFd,
     pub(super) flags: u16,
-    pub(super) held: Option<Box<Held>>,
+    pub(super) held: Option<Box<HeldBytes>>,
 }
 
 /// What a connection holds only while it must.
 #[derive(Default)]
-pub(super) struct Held {
+pub(super) struct HeldBytes {
     pub(super) unsent: Backlog,
     pub(super) unread: Vec<u8>,
     /// Why it is gone, once it is.
     pub(super) cause: Option<CloseCause>,
 }
 
-impl Held {
+impl HeldBytes {
     fn is_empty(&self) -> bool {
         self.unsent.is_empty() && self.unread.is_empty() && self.cause.is_none()
     }
 }
 
-/// Emptied `Held`s: every answer to a client needs one for a moment. Bounded.
+/// Emptied `HeldBytes`s: every answer to a client needs one for a moment. Bounded.
 #[derive(Default)]
 pub(super) struct Pool {
     #[expect(clippy::vec_box, reason = "connections hold the boxes; unboxing them would defeat the reuse")]
-    free: Vec<Box<Held>>,
+    free: Vec<Box<HeldBytes>>,
 }
 
 const POOL_MAX: usize = 256;
 
 impl Pool {
-    pub(super) fn held<'c>(&mut self, connection: &'c mut Connection) -> &'c mut Held {
+    pub(super) fn held<'c>(&mut self, connection: &'c mut Connection) -> &'c mut HeldBytes {
         connection.held.get_or_insert_with(|| self.free.pop().unwrap_or_default())
     }
 

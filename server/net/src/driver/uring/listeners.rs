@@ -97,7 +97,7 @@ impl Listeners {
         self.leaving == 0
     }
 
-    /// Takes note of a completion that nobody wants to know of any more. What was accepted is closed.
+    /// Takes note of a completion that nobody wants to know of any more. Anything accepted is closed.
     pub(super) fn discard(&mut self, token: Token, completion: &cqueue::Entry) {
         if completion.result() >= 0 {
             // SAFETY: a successful accept gives a new descriptor that nobody else owns.

@@ -2,20 +2,20 @@
 
 use super::*;
 
-fn start(message: impl AsRef<[u8]>) -> (Exchange, Step) {
+fn start(message: impl AsRef<[u8]>) -> (Exchange, SaslStep) {
     Exchange::start(setup(Mechanism::Plain), &encode(message))
 }
 
 #[test]
 fn the_password_is_checked_elsewhere_and_the_verdict_counts() {
     for (verdict, expected) in [
-        (true, Step::Success { username: "user".into(), additional_data: Vec::new() }),
-        (false, Step::Failure(SaslError::NotAuthorized.into())),
+        (true, SaslStep::Success { username: "user".into(), additional_data: Vec::new() }),
+        (false, SaslStep::Failure(SaslError::NotAuthorized.into())),
     ] {
         for message in ["\0User\0pencil", "user@example.com\0user\0pencil"] {
             let (mut exchange, step) = start(message);
             let password = PASSWORD.to_owned().into();
-            assert_eq!(step, Step::NeedPlainCheck { username: "user".into(), password });
+            assert_eq!(step, SaslStep::NeedPlainCheck { username: "user".into(), password });
             assert_eq!(exchange.plain_checked(verdict), expected);
             assert!(exchange.is_over());
         }
@@ -34,15 +34,15 @@ fn only_the_account_and_its_password_pass_the_check() {
 #[test]
 fn without_initial_response_the_client_is_asked_for_it() {
     let (mut exchange, step) = Exchange::start(setup(Mechanism::Plain), "");
-    assert_eq!(step, Step::Challenge(Vec::new()));
-    assert!(matches!(exchange.step(&encode("\0user\0pencil")), Step::NeedPlainCheck { .. }));
+    assert_eq!(step, SaslStep::Challenge(Vec::new()));
+    assert!(matches!(exchange.step(&encode("\0user\0pencil")), SaslStep::NeedPlainCheck { .. }));
 }
 
 #[test]
 fn malformed_messages_are_refused() {
-    let malformed = Step::Failure(SaslError::MalformedRequest.into());
+    let malformed = SaslStep::Failure(SaslError::MalformedRequest.into());
     let username = failed(SaslError::MalformedRequest, "invalid-username-encoding");
-    let authzid = Step::Failure(SaslError::InvalidAuthzid.into());
+    let authzid = SaslStep::Failure(SaslError::InvalidAuthzid.into());
     for (message, expected) in [
         (&b"user\0pencil"[..], &malformed),
         (b"\0user\0pencil\0", &malformed),

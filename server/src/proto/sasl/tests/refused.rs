@@ -15,7 +15,7 @@ fn malformed_first_messages_are_refused_with_the_reason() {
     let username = malformed("invalid-username-encoding");
     let no_binding = malformed("channel-binding-not-supported");
     let binding_type = malformed("unsupported-channel-binding-type");
-    let authzid = Step::Failure(SaslError::InvalidAuthzid.into());
+    let authzid = SaslStep::Failure(SaslError::InvalidAuthzid.into());
     let deceived = failed(SaslError::NotAuthorized, "server-does-support-channel-binding");
     for (mechanism, message, expected) in [
         (ScramSha256, "n", &other),
@@ -71,11 +71,11 @@ fn malformed_first_messages_are_refused_with_the_reason() {
 }
 
 /// Runs an exchange up to the last message, which `spoil` makes of the right one.
-fn last_step(client: &Client, exists: bool, spoil: impl FnOnce(Final) -> String) -> Step {
+fn last_step(client: &Client, exists: bool, spoil: impl FnOnce(Final) -> String) -> SaslStep {
     let (mut exchange, _) = Exchange::start(setup(client.mechanism), &client.first());
     let account = account();
     let found = exists.then_some(&account);
-    let Step::Challenge(server_first) = exchange.credentials_found(found, &unknown()) else {
+    let SaslStep::Challenge(server_first) = exchange.credentials_found(found, &unknown()) else {
         panic!("no challenge");
     };
     let step = exchange.step(&encode(spoil(client.last(&server_first))));
@@ -92,7 +92,7 @@ fn spoiled_last_messages_are_refused_with_the_reason() {
     let nonce = failed(SaslError::NotAuthorized, "other-error");
     let binding = failed(SaslError::NotAuthorized, "channel-bindings-dont-match");
     type Spoil = fn(&Final) -> String;
-    let cases: &[(&str, Spoil, &Step)] = &[
+    let cases: &[(&str, Spoil, &SaslStep)] = &[
         ("unsigned extension", |f| f.message.replace(",p=", ",x=y,p="), &proof),
         ("empty", |_| String::new(), &other),
         ("no proof", |f| format!("c={},r={}", f.binding, f.nonce), &other),
@@ -175,12 +175,12 @@ proptest! {
         let mechanism = if plus { Mechanism::ScramSha256Plus } else { Mechanism::ScramSha256 };
         for (first, last) in [(first.as_bytes(), last.as_bytes()), (&bytes, last.as_bytes())] {
             let (mut exchange, step) = Exchange::start(setup(mechanism), &encode(first));
-            if let Step::NeedCredentials { .. } = step {
+            if let SaslStep::NeedCredentials { .. } = step {
                 let _ = exchange.credentials_found(Some(&account()), &unknown());
                 let step = exchange.step(&encode(last));
-                prop_assert!(matches!(step, Step::Failure(_)), "{:?}", step);
+                prop_assert!(matches!(step, SaslStep::Failure(_)), "{:?}", step);
             } else {
-                prop_assert!(matches!(step, Step::Failure(_) | Step::Challenge(_)), "{:?}", step);
+                prop_assert!(matches!(step, SaslStep::Failure(_) | SaslStep::Challenge(_)), "{:?}", step);
             }
         }
     }

@@ -4,10 +4,10 @@ use super::client::Client;
 use super::*;
 
 /// Runs a client with the right password through and gives the last step.
-fn run(setup: Setup, client: &Client) -> (Step, String) {
+fn run(setup: Setup, client: &Client) -> (SaslStep, String) {
     let (mut exchange, step) = Exchange::start(setup, &client.first());
-    assert!(matches!(step, Step::NeedCredentials { .. }), "{step:?}");
-    let Step::Challenge(server_first) = exchange.credentials_found(Some(&account()), &unknown()) else {
+    assert!(matches!(step, SaslStep::NeedCredentials { .. }), "{step:?}");
+    let SaslStep::Challenge(server_first) = exchange.credentials_found(Some(&account()), &unknown()) else {
         panic!("no challenge");
     };
     let last = client.last(&server_first);
@@ -18,7 +18,7 @@ fn run(setup: Setup, client: &Client) -> (Step, String) {
 
 fn expect_success(setup: Setup, client: &Client, user: &str) {
     let (step, server_final) = run(setup, client);
-    let expected = Step::Success { username: user.into(), additional_data: server_final.into_bytes() };
+    let expected = SaslStep::Success { username: user.into(), additional_data: server_final.into_bytes() };
     assert_eq!(step, expected, "{:?} {}{}", client.mechanism, client.gs2_header, client.bare);
 }
 
@@ -59,9 +59,9 @@ fn names_authzids_and_extensions_are_understood() {
 fn a_client_without_initial_response_is_asked_for_it() {
     let client = Client::new(Mechanism::ScramSha256, "n,,", "n=user,r=abc");
     let (mut exchange, step) = Exchange::start(setup(Mechanism::ScramSha256), "");
-    assert_eq!(step, Step::Challenge(Vec::new()));
+    assert_eq!(step, SaslStep::Challenge(Vec::new()));
     assert_eq!(exchange.username(), None);
-    assert_eq!(exchange.step(&client.first()), Step::NeedCredentials { username: "user".into() });
+    assert_eq!(exchange.step(&client.first()), SaslStep::NeedCredentials { username: "user".into() });
     assert_eq!(exchange.username(), Some("user"));
 }
 
@@ -73,7 +73,7 @@ fn server_messages_have_the_form_of_the_rfcs() {
         Exchange::start(setup(Mechanism::ScramSha256), &encode("n,,n=user,r=rOprNGfwEbeRWgbNEkqO"));
     let step = exchange.credentials_found(Some(&account()), &unknown());
     let expected = format!("r=rOprNGfwEbeRWgbNEkqO{},s={},i=16", encode(NONCE), encode(b"0123456789abcdef"),);
-    assert_eq!(step, Step::Challenge(expected.into_bytes()));
+    assert_eq!(step, SaslStep::Challenge(expected.into_bytes()));
 }
 
 #[test]

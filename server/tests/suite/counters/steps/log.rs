@@ -54,7 +54,7 @@ pub(super) const STEPS: &[Step<Verona>] = &[
         ..PLAIN
     },
     Step {
-        what: "more messages wait for a subscription's write than may be unsettled",
+        what: "more messages wait for a subscription's write than may be not_durable",
         act: wait_for_the_directory,
         moves: &["log.pauses"],
         ..PLAIN

@@ -273,7 +273,7 @@ impl Run {
     fn trim(&mut self, shard: usize) {
         let user = self.user(shard);
         if user < self.shards as u64 && !self.random.one_in(20) {
-            // He is away for long: what waits for him has to be compacted.
+            // The user is away for long: what waits has to be compacted.
             return;
         }
         let sequences: Vec<u64> =
@@ -449,7 +449,7 @@ impl Run {
     fn reshard(&mut self) {
         let shards = 1 + self.random.below(3) as usize;
         self.say(&format!("{} logs become {shards}", self.shards));
-        // A user's home is his number modulo the shards: the models move with the users.
+        // A user's home is the number modulo the shards: the models move with the users.
         self.logs.clear();
         if self.random.one_in(2) {
             self.disk.0.lock().unwrap().calls_left = Some(self.random.below(60));

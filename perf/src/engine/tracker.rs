@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 /// Numbers that are remembered as missing, over all flows of a worker. Past it a gap counts as lost at once.
 const MISSING_MAX: usize = 1_000_000;
 
-/// The numbers of one session: of what it sends to its partner, and of what it gets from him.
+/// The numbers of one session: of what it sends to its partner, and of what it gets from there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Flow {
     /// Messages sent.
@@ -27,11 +27,11 @@ pub(crate) enum Arrival {
 
 /// The gaps of all flows of a worker.
 #[derive(Debug, Default)]
-pub(crate) struct Ledger {
+pub(crate) struct Tracker {
     missing: BTreeSet<(u32, u32)>,
 }
 
-impl Ledger {
+impl Tracker {
     /// Enters message `number` of the flow that `receiver` gets.
     pub(crate) fn arrived(&mut self, receiver: u32, flow: &mut Flow, number: u32) -> Arrival {
         if number >= flow.next {
@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn each_way_of_arriving_is_told_apart() {
         use Arrival::{Duplicate, New, OutOfOrder};
-        let (mut ledger, mut flow) = (Ledger::default(), Flow::default());
+        let (mut tracker, mut flow) = (Tracker::default(), Flow::default());
         for (number, expected) in [
             (0, New),
             (3, New),
@@ -74,8 +74,8 @@ mod tests {
             (2, OutOfOrder),
             (0, Duplicate),
         ] {
-            assert_eq!(ledger.arrived(9, &mut flow, number), expected, "message {number}");
+            assert_eq!(tracker.arrived(9, &mut flow, number), expected, "message {number}");
         }
-        assert!(ledger.missing.is_empty());
+        assert!(tracker.missing.is_empty());
     }
 }

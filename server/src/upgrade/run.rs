@@ -1,6 +1,6 @@
 //! The course of an upgrade in the program that is to be replaced.
 //!
-//! Everything that can be refused is refused before anything has stopped. What goes wrong after that, up to the exec,
+//! Everything that can be refused is refused before anything has stopped. Anything that goes wrong after that, up to the exec,
 //! makes the workers go on where they stopped.
 
 use std::collections::BTreeMap;
@@ -27,7 +27,7 @@ use crate::takeover::absolute;
 use crate::takeover::launch::Launch;
 use crate::takeover::rehearse::Contents;
 use crate::worker::command::Command;
-use crate::worker::upgrade::{Census, NotParked, Park, Parked, Verdict};
+use crate::worker::upgrade::{NotParked, Parked, Quiescence, Suspend, Verdict};
 
 /// What an upgrade needs beside the server.
 pub struct Order<'a> {
@@ -35,7 +35,7 @@ pub struct Order<'a> {
     pub program: Option<&'a Path>,
     /// The descriptor of the listening control socket.
     pub control: RawFd,
-    /// The descriptor of the client who asks; he gets his answer from the new program.
+    /// The descriptor of the client that asks; it is answered by the new program.
     pub client: Option<RawFd>,
     /// Is told how far it has come.
     pub tell: &'a dyn Fn(&str),
@@ -139,7 +139,7 @@ impl Server {
             stopped.settle(deadline, patience)?;
             phases.end("settle");
             let state = Arc::new(StateWriter::new(platform::memory_file().map_err(no_memory)?));
-            if let Some(parked) = stopped.park(&state, deadline)? {
+            if let Some(parked) = stopped.suspend(&state, deadline)? {
                 phases.end("save");
                 break (state, parked);
             }
@@ -360,10 +360,10 @@ impl<'a> Stopped<'a> {
     fn settle(&self, deadline: Instant, patience: Duration) -> Result<(), String> {
         let mut before = None;
         loop {
-            let census = self.census(deadline)?;
-            let sent: u64 = census.iter().map(|one| one.sent).sum();
-            let received: u64 = census.iter().map(|one| one.received).sum();
-            let settled = census.iter().all(|one| one.settled) && sent == received;
+            let quiescence = self.quiescence(deadline)?;
+            let sent: u64 = quiescence.iter().map(|one| one.sent).sum();
+            let received: u64 = quiescence.iter().map(|one| one.received).sum();
+            let settled = quiescence.iter().all(|one| one.quiescent) && sent == received;
             if settled && before == Some(sent) {
                 return Ok(());
             }
@@ -381,11 +381,11 @@ impl<'a> Stopped<'a> {
         }
     }
 
-    fn census(&self, deadline: Instant) -> Result<Vec<Census>, String> {
+    fn quiescence(&self, deadline: Instant) -> Result<Vec<Quiescence>, String> {
         let commands = &self.server.commands;
         let (reply, replies) = sync_channel(commands.len());
         for queue in commands {
-            if !queue.give(Command::Census(reply.clone())) {
+            if !queue.give(Command::Quiescence(reply.clone())) {
                 return Err("a worker has too many commands waiting; try again".into());
             }
         }
@@ -394,16 +394,16 @@ impl<'a> Stopped<'a> {
 
     /// Makes all workers let go of their sockets and write their sessions. `None`: something has begun since they had
     /// settled (a timer, a connection that broke), and they are to settle once more.
-    fn park(&self, state: &Arc<StateWriter>, deadline: Instant) -> Result<Option<AllParked>, String> {
+    fn suspend(&self, state: &Arc<StateWriter>, deadline: Instant) -> Result<Option<AllParked>, String> {
         let commands = &self.server.commands;
         let (reply, replies) = sync_channel(commands.len());
         let mut verdicts = Vec::new();
         for queue in commands {
             let (verdict, verdict_of_worker) = sync_channel(1);
             let park =
-                Park { state: state.clone(), deadline, reply: reply.clone(), verdict: verdict_of_worker };
+                Suspend { state: state.clone(), deadline, reply: reply.clone(), verdict: verdict_of_worker };
             verdicts.push(verdict);
-            if !queue.give(Command::Park(park)) {
+            if !queue.give(Command::Suspend(park)) {
                 return Err("a worker has too many commands waiting; try again".into());
             }
         }

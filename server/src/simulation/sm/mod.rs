@@ -5,18 +5,18 @@
 //!   peers ◄──► network ◄──► workers ──► logs ──► commits, some steps later
 //!     │                        ▲
 //!     ▼                        └── a crash: nothing is left but the logs; of a power cut, what was committed and, of the
-//!   books                          rest, some pieces
+//!   oracle                          rest, some pieces
 //! ```
 //!
 //! The rules: what the server has acknowledged (by `<a/>`, `<resumed/>`, or the `h` of a refusal) arrives, or waits, or
 //! is in the directory;
 //! nothing is invented; what one writes to another first arrives in the order in which it was written; a message comes twice
-//! only if its sender had to send it twice, or its recipient could not be sure that the server knew he had it. They are
+//! only if its sender had to send it twice, or its recipient could not be sure that the server knew of its arrival. They are
 //! checked as things arrive, after every crash, and at the end, when everybody is there and has everything.
 
-mod books;
 mod crash;
 mod hear;
+mod oracle;
 mod peer;
 mod resume;
 
@@ -30,8 +30,8 @@ use crate::config::{Config, Durability};
 use crate::limits::Limits;
 use crate::metrics;
 use crate::runtime::driver::sim::Weather;
-use crate::user::ledger::Commit;
-use books::Books;
+use crate::user::commits::Commit;
+use oracle::Oracle;
 use peer::Peer;
 
 /// Rounds in which everything must have arrived.
@@ -58,7 +58,7 @@ pub struct Tally {
     pub resumed_after_tls: u64,
     /// Connections with TLS.
     pub handshakes: u64,
-    /// Streams that could not be resumed, and whose refusal told what was safe.
+    /// Streams that could not be resumed, and whose refusal told what was durable.
     pub refused_with_h: u64,
     /// Streams that could not be resumed, without that.
     pub refused: u64,
@@ -74,7 +74,7 @@ pub struct Tally {
 pub struct Managed {
     world: World,
     peers: Vec<Peer>,
-    books: Books,
+    oracle: Oracle,
     words: Words,
     /// The step in which each log was committed last.
     committed: Vec<u64>,
@@ -120,7 +120,7 @@ impl Managed {
         Ok(Managed {
             world,
             peers,
-            books: Books::default(),
+            oracle: Oracle::default(),
             words,
             committed,
             is_quiet,
@@ -156,11 +156,11 @@ impl Managed {
             self.world.fail(format!("not everything arrives; of each peer is left {left:?}"));
         }
         let waiting = self.waiting();
-        let outcome = self.books.nothing_is_lost(&waiting);
+        let outcome = self.oracle.nothing_is_lost(&waiting);
         self.note(outcome);
         self.world.stop_at_failure()?;
         self.count_server();
-        let (messages, again, doubled) = self.books.counts();
+        let (messages, again, doubled) = self.oracle.counts();
         let (trace, handshakes) = (self.world.report.trace, self.world.doors.opened);
         Ok(Tally { messages, again, doubled, trace, handshakes, ..self.tally })
     }
@@ -258,19 +258,20 @@ impl Managed {
     }
 
     fn commit(&mut self, worker: usize) {
-        let log = self.world.workers[worker].core().actors().ledger.log();
+        let log = self.world.workers[worker].core().actors().commits.log();
         match log.commit_now() {
             Ok(()) => self.committed[worker] = self.world.step,
             Err(error) => self.world.fail(error.to_string()),
         }
     }
 
-    /// Everybody is there, knows that all he has written is safe, and has acknowledged all that was for him.
+    /// Everybody is there, knows that all they have written is durable, and has acknowledged all that was for them.
     fn is_done(&self) -> bool {
         let clients = self.world.clients.iter().zip(&self.peers);
         let rest =
-            clients.filter(|(client, peer)| client.stage != Stage::Online || !peer.is_settled()).count();
-        let logs = self.world.workers.iter().map(|worker| worker.core().actors().ledger.log().actors().len());
+            clients.filter(|(client, peer)| client.stage != Stage::Online || !peer.is_quiescent()).count();
+        let logs =
+            self.world.workers.iter().map(|worker| worker.core().actors().commits.log().actors().len());
         rest == 0 && logs.sum::<usize>() == 0
     }
 }

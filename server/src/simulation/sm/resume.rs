@@ -129,7 +129,7 @@ impl Managed {
         for sent in again {
             match sent.what {
                 What::Message(n) => {
-                    self.books.send_again(n);
+                    self.oracle.send_again(n);
                     self.write(index, n);
                 }
                 What::Contact(_) | What::Request(_) => self.keep(index, sent.what),
@@ -183,7 +183,7 @@ impl Managed {
     pub(super) fn told(&mut self, index: usize, element: &Element) {
         let peer = &mut self.peers[index];
         let h: Option<u32> = element.attribute("h").and_then(|h| h.parse().ok());
-        // After a crash the server knows of the last message only what was safe when it was sent.
+        // After a crash the server knows of the last message only what was durable when it was sent.
         let least = if element.name() == "failed" { 0 } else { peer.told };
         let Some(h) = h.filter(|h| (least..=peer.sent).contains(h)) else {
             let (told, sent) = (peer.told, peer.sent);
@@ -193,7 +193,7 @@ impl Managed {
         let mut acknowledged = Vec::new();
         while peer.unacked.front().is_some_and(|sent| sent.number <= h) {
             match peer.unacked.pop_front().map(|sent| sent.what) {
-                Some(What::Message(n)) => self.books.acknowledge(n),
+                Some(What::Message(n)) => self.oracle.acknowledge(n),
                 Some(what) => acknowledged.push(what),
                 None => {}
             }
@@ -211,7 +211,7 @@ impl Managed {
         {
             peer.unsure.pop_front();
             peer.sure.push((self.world.step, n));
-            self.books.settle(n);
+            self.oracle.settle(n);
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A message is durable once every log that is to have a copy of it has it for good: the recipient's home, and the
 //! sender's own where it keeps one. Each copy that is committed takes one off the message's count, and so does each that is
-//! refused or turns out not to be needed; at zero the message is settled. Homes report in any order; what the client may
+//! refused or turns out not to be needed; at zero the message is durable. Homes report in any order; what the client may
 //! be told is handled ends before the first message that still waits for a copy.
 
 use std::collections::VecDeque;
@@ -21,14 +21,14 @@ struct Waiting {
 
 const _: () = assert!(size_of::<Waiting>() == 8);
 
-/// Numbers that are not settled, in the order in which they were counted.
+/// Numbers that are not durable, in the order in which they were counted.
 #[derive(Debug, Default)]
-pub struct Unsettled {
+pub struct NotDurable {
     /// The first one waits for a copy at least.
     numbers: VecDeque<Waiting>,
 }
 
-impl Unsettled {
+impl NotDurable {
     /// Adds a number, which is later than those before it and waits for so many copies, one at least.
     pub fn push(&mut self, number: u32, copies: u32) {
         self.numbers.push_back(Waiting { number, copies: copies.max(1) });
@@ -36,7 +36,7 @@ impl Unsettled {
 
     /// A copy is durable, refused or not needed. Returns whether the number was the first and waits for no other; one that
     /// is not here, or waits for nothing any more, changes nothing.
-    pub fn settle(&mut self, number: u32) -> bool {
+    pub fn on_durable(&mut self, number: u32) -> bool {
         let Some(&Waiting { number: first, .. }) = self.numbers.front() else { return false };
         // Numbers wrap; their distances from the first do not.
         let distance = number.wrapping_sub(first);
@@ -58,17 +58,17 @@ impl Unsettled {
         true
     }
 
-    /// The first that is not settled.
+    /// The first that is not durable.
     pub fn first(&self) -> Option<u32> {
         self.numbers.front().map(|waiting| waiting.number)
     }
 
-    /// How many there are, settled ones behind the first included.
+    /// How many there are, durable ones behind the first included.
     pub fn len(&self) -> usize {
         self.numbers.len()
     }
 
-    /// Whether everything is settled.
+    /// Whether everything is durable.
     pub fn is_empty(&self) -> bool {
         self.numbers.is_empty()
     }
@@ -80,11 +80,11 @@ mod tests {
 
     #[test]
     fn a_stanza_waits_for_each_of_its_copies() {
-        let mut unsettled = Unsettled::default();
+        let mut not_durable = NotDurable::default();
         for (number, copies) in [(1, 2), (2, 1), (3, 3)] {
-            unsettled.push(number, copies);
+            not_durable.push(number, copies);
         }
-        // (a report, whether it settles the first, the first then)
+        // (a report, whether the first becomes durable, the first then)
         let steps = [
             (2, false, Some(1)),
             (1, false, Some(1)),
@@ -97,21 +97,21 @@ mod tests {
             (3, true, None),
             (3, false, None),
         ];
-        for (at, (number, settles, first)) in steps.into_iter().enumerate() {
-            assert_eq!((unsettled.settle(number), unsettled.first()), (settles, first), "step {at}");
+        for (at, (number, becomes, first)) in steps.into_iter().enumerate() {
+            assert_eq!((not_durable.on_durable(number), not_durable.first()), (becomes, first), "step {at}");
         }
-        assert!(unsettled.is_empty());
+        assert!(not_durable.is_empty());
     }
 
     #[test]
     fn a_report_too_many_settles_nothing_behind_it() {
-        let mut unsettled = Unsettled::default();
-        unsettled.push(u32::MAX, 1);
-        unsettled.push(0, 2);
+        let mut not_durable = NotDurable::default();
+        not_durable.push(u32::MAX, 1);
+        not_durable.push(0, 2);
         // The second stanza's copies, and one report more than it waits for.
-        assert!(![0, 0, 0].into_iter().any(|number| unsettled.settle(number)));
-        assert_eq!((unsettled.first(), unsettled.len()), (Some(u32::MAX), 2));
-        assert!(unsettled.settle(u32::MAX), "both are settled now");
-        assert!(unsettled.is_empty());
+        assert!(![0, 0, 0].into_iter().any(|number| not_durable.on_durable(number)));
+        assert_eq!((not_durable.first(), not_durable.len()), (Some(u32::MAX), 2));
+        assert!(not_durable.on_durable(u32::MAX), "both are durable now");
+        assert!(not_durable.is_empty());
     }
 }

@@ -6,7 +6,7 @@ use crate::session::Holds;
 use crate::worker::core::Core;
 
 /// Work units for envelopes of other workers in one iteration; a batch that is opened is read to its end.
-const LETTER_UNITS: u64 = 512;
+const ENVELOPE_UNITS: u64 = 512;
 
 /// Contacts of a user who has sent no presence for as long, or twice as long, are read again.
 const CONTACTS_SECONDS: u32 = 32;
@@ -46,7 +46,7 @@ impl Core {
         if self.holds_too_much() {
             return;
         }
-        let until = self.fx.work.spent() + LETTER_UNITS;
+        let until = self.fx.work.spent() + ENVELOPE_UNITS;
         while self.fx.work.spent() < until {
             let Some((from, mut batch)) = self.fx.links.receive() else { return };
             let received = batch.take_received();

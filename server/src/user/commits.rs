@@ -3,7 +3,7 @@
 //! ```text
 //! message ─► append ─► delivered at once ─► client has it ─► trim
 //!               │
-//!               └─► committed ─► its sender may be told that it is safe
+//!               └─► committed ─► its sender may be told that it is durable
 //! ```
 
 use std::collections::VecDeque;
@@ -17,8 +17,8 @@ use whimbrel_storage::log::{
 use crate::env::Env;
 use crate::limits::Limits;
 use crate::metrics::WorkerMetrics;
-use crate::stanza::Ticket;
-use crate::user::quota::{Refusal, Request, Sender, Shares};
+use crate::stanza::PendingAck;
+use crate::user::quota::{Request, Sender, ShareRefusal, Shares};
 use crate::user::tables::ResourceKey;
 
 /// Opening a failed log anew reads all of it and holds up its worker. Between two attempts the worker works so many
@@ -28,10 +28,10 @@ const REOPEN_PAUSE: u32 = 20;
 /// A message that was written, in this iteration, to a client without stream management. It is delivered once its
 /// bytes are with the kernel.
 #[derive(Copy, Clone, Debug)]
-pub struct Handed {
-    /// Who got it.
+pub struct AwaitingFlush {
+    /// The resource that got it.
     pub resource: ResourceKey,
-    /// His account.
+    /// Its account.
     pub user: ActorId,
     /// The message.
     pub sequence: Sequence,
@@ -50,20 +50,20 @@ pub enum Commit {
     ByThread,
     /// The worker, when it asks for it: for the deterministic simulation.
     AtOnce,
-    /// Whoever moves the simulation, at some time later.
+    /// The driver of the simulation, at some time later.
     ByHand,
 }
 
 /// The log and who waits for it.
-pub struct Ledger {
+pub struct CommitTracker {
     log: Log,
     shares: Shares,
     commit: Commit,
     /// Senders whose messages are not committed yet, in the order of their records.
-    waiting: VecDeque<(Position, Ticket)>,
+    waiting: VecDeque<(Position, PendingAck)>,
     rounds: VecDeque<Round>,
     /// Messages written in this iteration to clients without stream management.
-    pub handed: Vec<Handed>,
+    pub awaiting_flush: Vec<AwaitingFlush>,
     /// End of what a commit was asked for.
     asked: Position,
     /// When a failed log may be opened again.
@@ -72,17 +72,17 @@ pub struct Ledger {
     pub refused: Option<AppendError>,
 }
 
-impl Ledger {
-    /// A ledger over a log that has just been opened.
-    pub fn new(log: Log, commit: Commit) -> Ledger {
+impl CommitTracker {
+    /// A commits over a log that has just been opened.
+    pub fn new(log: Log, commit: Commit) -> CommitTracker {
         let asked = log.appended();
-        Ledger {
+        CommitTracker {
             log,
             shares: Shares::default(),
             commit,
             waiting: VecDeque::new(),
             rounds: VecDeque::new(),
-            handed: Vec::new(),
+            awaiting_flush: Vec::new(),
             asked,
             not_before: None,
             refused: None,
@@ -114,7 +114,7 @@ impl Ledger {
         self.log.index_bytes_of(user) + self.shares.bytes_of(user)
     }
 
-    /// Appends a message; the holder of `ticket` will hear when it is committed.
+    /// Appends a message; the holder of `pending_ack` will hear when it is committed.
     ///
     /// # Errors
     /// Nothing was appended, and nobody waits.
@@ -123,17 +123,18 @@ impl Ledger {
         user: ActorId,
         time_ms: u64,
         payload: &[u8],
-        ticket: Option<Ticket>,
+        pending_ack: Option<PendingAck>,
         metrics: &WorkerMetrics,
     ) -> Result<Appended, AppendError> {
-        let origin = ticket.map_or_else(Origin::default, |t| Origin { stream: t.stream.0, number: t.safe });
+        let origin = pending_ack
+            .map_or_else(Origin::default, |t| Origin { stream: t.stream.0, number: t.durable_up_to });
         let appended =
             self.log.append(&Message { actor: user, time_ms, flags: Flags::NONE, origin, payload })?;
         metrics.log_appends.add(1);
         metrics.log_bytes.add(payload.len() as u64);
         metrics.log_pending.add(1);
-        if let Some(ticket) = ticket {
-            self.waiting.push_back((appended.position, ticket));
+        if let Some(pending_ack) = pending_ack {
+            self.waiting.push_back((appended.position, pending_ack));
         }
         Ok(appended)
     }
@@ -148,7 +149,7 @@ impl Ledger {
         of: (ActorId, &Backlog),
         request: &Request<'_>,
         sender_of: impl Fn(&str) -> Sender,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), ShareRefusal> {
         self.shares.admit(&self.log, limits, of, request, sender_of)
     }
 
@@ -210,9 +211,10 @@ impl Ledger {
     }
 
     /// The next sender whose message is committed.
-    pub fn next_safe(&mut self, metrics: &WorkerMetrics) -> Option<Ticket> {
+    pub fn next_safe(&mut self, metrics: &WorkerMetrics) -> Option<PendingAck> {
         let committed = self.log.committed();
-        let safe = pop_if(&mut self.waiting, |(end, _)| *end <= committed).map(|(_, ticket)| ticket);
+        let safe =
+            pop_if(&mut self.waiting, |(end, _)| *end <= committed).map(|(_, pending_ack)| pending_ack);
         metrics.log_waiting.set(self.waiting.len() as u64);
         safe
     }
@@ -222,11 +224,11 @@ impl Ledger {
         !self.waiting.is_empty()
     }
 
-    /// The log has failed: gives the tickets of what will never be committed to `lost`.
-    pub fn abandon(&mut self, mut lost: impl FnMut(Ticket)) {
+    /// The log has failed: gives the pending acks of what will never be committed to `lost`.
+    pub fn abandon(&mut self, mut lost: impl FnMut(PendingAck)) {
         self.rounds.clear();
-        for (_, ticket) in self.waiting.drain(..) {
-            lost(ticket);
+        for (_, pending_ack) in self.waiting.drain(..) {
+            lost(pending_ack);
         }
     }
 
@@ -251,14 +253,14 @@ impl Ledger {
         }
     }
 
-    /// Whether [`Ledger::reopen`] has failed a moment ago.
+    /// Whether [`CommitTracker::reopen`] has failed a moment ago.
     pub fn is_pausing(&self) -> bool {
         self.not_before.is_some_and(|time| Instant::now() < time)
     }
 
-    /// What was handed to a resource has not arrived, as far as anybody knows.
+    /// What was awaiting_flush to a resource has not arrived, as far as anybody knows.
     pub fn forget_handed(&mut self, resource: ResourceKey) {
-        self.handed.retain(|handed| handed.resource != resource);
+        self.awaiting_flush.retain(|awaiting_flush| awaiting_flush.resource != resource);
     }
 }
 

@@ -5,7 +5,7 @@ use super::peer::{CLIENT, SM, What};
 use crate::runtime::driver::sim::LinkId;
 use crate::simulation::client::{Heard, NS_SASL, NS_TLS, Stage};
 use crate::simulation::come::HEADER;
-use crate::simulation::ledger;
+use crate::simulation::oracle;
 use crate::simulation::world::user_of;
 use crate::xml::{Element, STREAMS};
 
@@ -103,7 +103,7 @@ impl Managed {
 
     fn message(&mut self, index: usize, element: &Element) {
         let body = element.find("body", CLIENT).map(|body| body.content().into_owned());
-        let number = body.as_deref().and_then(ledger::number_of);
+        let number = body.as_deref().and_then(oracle::number_of);
         let from = element.attribute("from").and_then(|from| user_of(from.split('/').next()?));
         let (Some(n), Some(from), None) = (number, from, element.attribute("type").filter(|t| *t == "error"))
         else {
@@ -113,7 +113,7 @@ impl Managed {
         peer.unsure.push_back((peer.handled, n));
         let arrivals = peer.arrivals.entry(n).or_default();
         *arrivals += 1;
-        let outcome = self.books.arrive(n, from, index, *arrivals);
+        let outcome = self.oracle.arrive(n, from, index, *arrivals);
         self.note(outcome);
     }
 

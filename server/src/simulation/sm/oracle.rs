@@ -18,7 +18,7 @@ struct Message {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Books {
+pub(super) struct Oracle {
     messages: Vec<Message>,
     /// The newest message of each sender that has arrived at each recipient.
     newest: BTreeMap<(usize, usize), u32>,
@@ -26,7 +26,7 @@ pub(super) struct Books {
     doubled: u64,
 }
 
-impl Books {
+impl Oracle {
     /// Messages, those sent again, those that have arrived again.
     pub(super) fn counts(&self) -> (u64, u64, u64) {
         (self.messages.len() as u64, self.again, self.doubled)
@@ -50,7 +50,7 @@ impl Books {
         self.again += 1;
     }
 
-    /// The server has told its sender that it is safe.
+    /// The server has told its sender that it is durable.
     pub(super) fn acknowledge(&mut self, n: u32) {
         self.messages[n as usize].acknowledged = true;
     }
@@ -110,22 +110,22 @@ mod tests {
 
     #[test]
     fn what_is_lost_invented_overtaken_or_doubled_without_a_reason_is_noticed() {
-        let mut books = Books::default();
-        let (first, second) = (books.send(0, 1), books.send(0, 1));
-        books.nothing_is_lost(&BTreeSet::new()).unwrap();
-        books.acknowledge(first);
-        books.nothing_is_lost(&BTreeSet::from([first])).unwrap();
-        assert!(books.nothing_is_lost(&BTreeSet::new()).unwrap_err().contains("lost"));
-        assert!(books.arrive(7, 0, 1, 1).unwrap_err().contains("never sent"));
-        assert!(books.arrive(first, 0, 2, 1).unwrap_err().contains("at 2"));
-        books.arrive(second, 0, 1, 1).unwrap();
-        assert!(books.arrive(first, 0, 1, 1).unwrap_err().contains("after"));
+        let mut oracle = Oracle::default();
+        let (first, second) = (oracle.send(0, 1), oracle.send(0, 1));
+        oracle.nothing_is_lost(&BTreeSet::new()).unwrap();
+        oracle.acknowledge(first);
+        oracle.nothing_is_lost(&BTreeSet::from([first])).unwrap();
+        assert!(oracle.nothing_is_lost(&BTreeSet::new()).unwrap_err().contains("lost"));
+        assert!(oracle.arrive(7, 0, 1, 1).unwrap_err().contains("never sent"));
+        assert!(oracle.arrive(first, 0, 2, 1).unwrap_err().contains("at 2"));
+        oracle.arrive(second, 0, 1, 1).unwrap();
+        assert!(oracle.arrive(first, 0, 1, 1).unwrap_err().contains("after"));
         // In another session, and nobody was told that the first arrival was noticed.
-        books.arrive(second, 0, 1, 1).unwrap();
-        assert!(books.arrive(second, 0, 1, 2).unwrap_err().contains("in one session"));
-        books.settle(second);
-        assert!(books.arrive(second, 0, 1, 1).unwrap_err().contains("knew"));
-        books.send_again(second);
-        books.arrive(second, 0, 1, 1).unwrap();
+        oracle.arrive(second, 0, 1, 1).unwrap();
+        assert!(oracle.arrive(second, 0, 1, 2).unwrap_err().contains("in one session"));
+        oracle.settle(second);
+        assert!(oracle.arrive(second, 0, 1, 1).unwrap_err().contains("knew"));
+        oracle.send_again(second);
+        oracle.arrive(second, 0, 1, 1).unwrap();
     }
 }

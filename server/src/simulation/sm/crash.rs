@@ -7,7 +7,7 @@ use std::path::Path;
 use super::Managed;
 use crate::runtime::driver::sim::Random;
 use crate::simulation::machine::Machine;
-use crate::user::ledger::Commit;
+use crate::user::commits::Commit;
 
 /// What reaches the disk whole, or not at all.
 const SECTOR: usize = 512;
@@ -22,7 +22,7 @@ impl Managed {
         self.count_server();
         let world = &mut self.world;
         let committed: Vec<u64> =
-            world.workers.iter().map(|worker| worker.core().actors().ledger.log().committed().0).collect();
+            world.workers.iter().map(|worker| worker.core().actors().commits.log().committed().0).collect();
         world.workers.clear();
         if world.random.permille(500) {
             self.tally.power_cuts += 1;
@@ -54,7 +54,7 @@ impl Managed {
             self.peers[index].promise = None;
         }
         let waiting = self.waiting();
-        let outcome = self.books.nothing_is_lost(&waiting);
+        let outcome = self.oracle.nothing_is_lost(&waiting);
         self.note(outcome);
     }
 
@@ -63,7 +63,7 @@ impl Managed {
         for (user, peer) in self.peers.iter_mut().enumerate() {
             let home = self.world.shared.home_of(&crate::simulation::world::local(user));
             for n in peer.forget_settled_after(self.committed[home]) {
-                self.books.unsettle(n);
+                self.oracle.unsettle(n);
             }
         }
     }

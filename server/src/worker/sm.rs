@@ -6,10 +6,10 @@ use whimbrel_storage::log::Sequence;
 use crate::env::Env;
 use crate::proto::errors::{StanzaCondition, StreamCondition};
 use crate::proto::sm::element::{self, Said};
-use crate::proto::sm::{Rest, StreamId, StreamManagement, TooHigh, UNSETTLED_MAX, Unacked};
+use crate::proto::sm::{NOT_DURABLE_MAX, Rest, StreamId, StreamManagement, TooHigh, Unacked};
 use crate::runtime::driver::{CloseHow, ConnId};
 use crate::runtime::outbox::Action;
-use crate::session::{Holds, Phase, Session};
+use crate::session::{Holds, Session, SessionPhase};
 use crate::stream::features::STREAM_CLOSE;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
@@ -22,9 +22,9 @@ use crate::worker::core::{Core, Timer};
 use crate::xml::Stanza;
 
 /// Room for so many resources to be spoken to is kept for the next iteration; what more of them needed is given back.
-const TOUCHED_KEPT_MAX: usize = 1024;
+const DUE_SM_KEPT_MAX: usize = 1024;
 
-/// A client that wants to resume a stream whose last messages are not safe yet.
+/// A client that wants to resume a stream whose last messages are not durable yet.
 pub(super) struct Resumption {
     conn: ConnId,
     key: ResourceKey,
@@ -32,7 +32,7 @@ pub(super) struct Resumption {
 }
 
 /// What an element of stream management leads to.
-pub(super) enum Managed {
+pub(super) enum SmOutcome {
     /// Nothing more.
     Done,
     /// The stream is to be ended.
@@ -48,8 +48,8 @@ pub(super) fn handle(
     fx: &mut Effects,
     key: ResourceKey,
     element: &Stanza<'_>,
-) -> Managed {
-    let Some(said) = Said::read(element) else { return Managed::Unsupported };
+) -> SmOutcome {
+    let Some(said) = Said::read(element) else { return SmOutcome::Unsupported };
     let conn = actors.users.resource(key).conn;
     let Some(sm) = actors.users.sm_mut(key) else {
         match said {
@@ -57,21 +57,21 @@ pub(super) fn handle(
             // §3, §4: before it is enabled these mean nothing.
             _ => fail(fx, conn),
         }
-        return Managed::Done;
+        return SmOutcome::Done;
     };
     match said {
         Said::Request => {
             sm.request();
-            fx.touched.push(key);
-            Managed::Done
+            fx.due_sm.push(key);
+            SmOutcome::Done
         }
         Said::Answer(h) => match acknowledged(actors, env, fx, key, h) {
-            Ok(()) => Managed::Done,
-            Err(too_high) => Managed::TooHigh(too_high),
+            Ok(()) => SmOutcome::Done,
+            Err(too_high) => SmOutcome::TooHigh(too_high),
         },
         Said::Enable { .. } | Said::Resume(..) => {
             fail(fx, conn);
-            Managed::Done
+            SmOutcome::Done
         }
     }
 }
@@ -97,7 +97,7 @@ fn enable(
     let out = fx.out.plain(actors.users.resource(key).conn);
     element::write_enabled((seconds > 0).then_some((id, seconds)), out);
     // What waits in the log can be acknowledged from here on.
-    flow::settle(actors, env, fx, key);
+    flow::decide_sm(actors, env, fx, key);
 }
 
 /// The client has handled so many stanzas (§4): messages among them leave the log, and there may be room for more.
@@ -120,11 +120,11 @@ fn acknowledged(
         env.metrics().ack_latency.record(micros);
     }
     for sequence in records {
-        actors.ledger.trim(env, account, sequence);
+        actors.commits.trim(env, account, sequence);
     }
-    fx.touched.push(key);
+    fx.due_sm.push(key);
     if actors.users.flow_mut(key).after.is_some() {
-        fx.pumps.push(key);
+        fx.due_cursors.push(key);
     }
     if actors.users.flow_mut(key).unsent.is_some() {
         // Written before management was enabled, and so before anything that is acknowledged.
@@ -144,9 +144,9 @@ impl Core {
 
     /// Says what is to be said to clients with stream management at the end of an iteration: once each, however
     /// much has happened.
-    pub(super) fn speak(&mut self) {
-        let mut touched = std::mem::take(&mut self.fx.touched);
-        for key in touched.drain(..) {
+    pub(super) fn flush_acks(&mut self) {
+        let mut due_sm = std::mem::take(&mut self.fx.due_sm);
+        for key in due_sm.drain(..) {
             let Some(resource) = self.actors.users.get(key) else { continue };
             let conn = resource.conn;
             let Some(sm) = self.actors.users.sm_mut(key) else { continue };
@@ -155,23 +155,23 @@ impl Core {
             if sm.watch() {
                 self.watched.push(key);
             }
-            let unsettled = sm.unsettled();
-            self.env.shared.metrics[self.env.worker].log_waiting_fullest.raise(unsettled as u64);
+            let not_durable = sm.not_durable();
+            self.env.shared.metrics[self.env.worker].log_waiting_fullest.raise(not_durable as u64);
             if let Some(h) = sm.answer() {
                 element::write_answer(h, self.fx.out.plain(conn));
             }
             if sm.ask() {
                 element::write_request(self.fx.out.plain(conn));
             }
-            if !holds.has(Holds::LOG) && unsettled > UNSETTLED_MAX {
+            if !holds.has(Holds::LOG) && not_durable > NOT_DURABLE_MAX {
                 self.hold(conn, Holds::LOG);
                 self.env.metrics().log_pauses.add(1);
-            } else if holds.has(Holds::LOG) && unsettled <= UNSETTLED_MAX / 2 {
+            } else if holds.has(Holds::LOG) && not_durable <= NOT_DURABLE_MAX / 2 {
                 self.lift(conn, Holds::LOG);
             }
         }
-        touched.shrink_to(TOUCHED_KEPT_MAX);
-        self.fx.touched = touched;
+        due_sm.shrink_to(DUE_SM_KEPT_MAX);
+        self.fx.due_sm = due_sm;
     }
 
     /// Once a second: what managed streams hold that have been quiet since the last time is asked back, and their
@@ -199,13 +199,13 @@ impl Core {
     /// The connection of a session is gone without a word. A session that can be resumed waits; any other is over.
     pub(super) fn lost(&mut self, conn: ConnId) {
         let Some(session) = self.sessions.get_mut(conn) else { return };
-        let Phase::Bound(key) = session.phase else { return };
+        let SessionPhase::Bound(key) = session.phase else { return };
         if !self.begin_to_wait(key) {
             return self.forget_resource(conn);
         }
         self.forget_input(conn);
         if let Some(session) = self.sessions.get_mut(conn) {
-            session.phase = Phase::Closing;
+            session.phase = SessionPhase::Closing;
             session.context = None;
         }
     }
@@ -239,8 +239,8 @@ impl Core {
             sm.disconnected();
         }
         flow::take_back_unsent(&mut self.actors.users, key);
-        // What is in the log and still fits can as well wait in his queue; then others see it is taken.
-        self.fx.pumps.push(key);
+        // What is in the log and still fits can as well wait in its queue; then others see it is taken.
+        self.fx.due_cursors.push(key);
         true
     }
 
@@ -280,7 +280,7 @@ impl Core {
     /// §5: an authenticated client wants to go on with an earlier stream, in place of binding a resource.
     pub(super) fn resume(&mut self, conn: ConnId, id: Option<StreamId>, h: u32) {
         let Some(session) = self.sessions.get_mut(conn) else { return };
-        let Phase::Negotiating(negotiation) = &mut session.phase else { return };
+        let SessionPhase::Negotiating(negotiation) = &mut session.phase else { return };
         let Some(local) = &negotiation.user else { return };
         let found = id.and_then(|id| {
             self.actors.users.resources_of(local).into_iter().find(|&key| {
@@ -298,19 +298,21 @@ impl Core {
             return self.too_high(conn, too_high);
         }
         self.replace_connection(key);
-        let unsettled = self.actors.users.sm_mut(key).map_or(0, |sm| sm.unsettled());
+        let not_durable = self.actors.users.sm_mut(key).map_or(0, |sm| sm.not_durable());
         let resumption = Resumption { conn, key, id };
-        if unsettled == 0 {
+        if not_durable == 0 {
             return self.resumed(&resumption);
         }
-        // The client would repeat what is only a moment away from being safe.
-        if let Some(Session { phase: Phase::Negotiating(negotiation), .. }) = self.sessions.get_mut(conn) {
+        // The client would repeat what is only a moment away from being durable.
+        if let Some(Session { phase: SessionPhase::Negotiating(negotiation), .. }) =
+            self.sessions.get_mut(conn)
+        {
             negotiation.waiting = true;
             self.resumptions.push(resumption);
         }
     }
 
-    /// The stream has ended in the meantime, or there has never been one: the client binds anew. What was safe of it
+    /// The stream has ended in the meantime, or there has never been one: the client binds anew. Anything that was durable of it
     /// is known after a restart, from the log.
     fn cannot_resume(&mut self, conn: ConnId, id: Option<StreamId>) {
         self.env.metrics().resume_failed.add(1);
@@ -326,7 +328,7 @@ impl Core {
             let out = self.fx.out.plain(older);
             StreamCondition::Conflict.write(Some("resumed on another connection"), out);
             out.extend_from_slice(STREAM_CLOSE);
-            session.phase = Phase::Closing;
+            session.phase = SessionPhase::Closing;
             session.partial = None;
             // What was read and not handled is not counted, so the client sends it again (§5).
             self.forget_input(older);
@@ -349,7 +351,7 @@ impl Core {
         }
         for resumption in std::mem::take(&mut self.resumptions) {
             let Resumption { conn, key, id, .. } = resumption;
-            match self.actors.users.sm_mut(key).filter(|sm| sm.id() == id).map(|sm| sm.unsettled()) {
+            match self.actors.users.sm_mut(key).filter(|sm| sm.id() == id).map(|sm| sm.not_durable()) {
                 Some(0) => {
                     self.with_input_held(conn, |core| core.resumed(&resumption));
                 }
@@ -365,7 +367,9 @@ impl Core {
     fn resumed(&mut self, resumption: &Resumption) {
         let &Resumption { conn, key, id } = resumption;
         let Some(session) = self.sessions.get_mut(conn) else { return };
-        let Phase::Negotiating(negotiation) = std::mem::replace(&mut session.phase, Phase::Bound(key)) else {
+        let SessionPhase::Negotiating(negotiation) =
+            std::mem::replace(&mut session.phase, SessionPhase::Bound(key))
+        else {
             return;
         };
         session.marks.established = true;
@@ -386,7 +390,7 @@ impl Core {
         inactive::set(&mut self.actors, &self.env, &mut self.fx, key, false);
         presence::refresh(&mut self.actors, &self.env, &mut self.fx, key);
         if flow::is_behind(&self.actors.users, key) {
-            self.fx.pumps.push(key);
+            self.fx.due_cursors.push(key);
         }
     }
 }

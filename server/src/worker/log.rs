@@ -3,8 +3,8 @@
 use whimbrel_storage::log::{AppendError, LogError};
 
 use crate::runtime::timer::Millis;
-use crate::session::Phase;
-use crate::user::ledger::Ledger;
+use crate::session::SessionPhase;
+use crate::user::commits::CommitTracker;
 use crate::user::offline;
 use crate::worker::core::Core;
 
@@ -22,9 +22,9 @@ const DAY_MS: u64 = 86_400_000;
 
 impl Core {
     /// At the end of an iteration, before its output is applied: writes what is due from the log, asks for a commit of
-    /// what was appended, tells senders what is safe, and lets managed streams say what they have to.
+    /// what was appended, tells senders what is durable, and lets managed streams say what they have to.
     pub fn keep_messages(&mut self) {
-        let mut due = std::mem::take(&mut self.fx.pumps);
+        let mut due = std::mem::take(&mut self.fx.due_cursors);
         due.sort_unstable();
         due.dedup();
         // Those that were left last time come first.
@@ -41,38 +41,38 @@ impl Core {
         let _ = self.fx.out.times.set_received(begun);
         self.pumped_to = due.get(pumped).copied();
         due.drain(..pumped);
-        // Who is due again in the next iteration has been noted meanwhile.
-        due.append(&mut self.fx.pumps);
-        self.fx.pumps = due;
+        // Cursors that are due again in the next iteration have been noted meanwhile.
+        due.append(&mut self.fx.due_cursors);
+        self.fx.due_cursors = due;
         self.carry_out();
-        self.actors.ledger.request_commit();
+        self.actors.commits.request_commit();
         let (actors, env, fx) = (&mut self.actors, &self.env, &mut self.fx);
-        actors.ledger.count_committed(&env.shared.metrics[env.worker]);
-        while let Some(ticket) = actors.ledger.next_safe(&env.shared.metrics[env.worker]) {
-            actors.users.settle(env, fx, ticket);
+        actors.commits.count_committed(&env.shared.metrics[env.worker]);
+        while let Some(pending_ack) = actors.commits.next_safe(&env.shared.metrics[env.worker]) {
+            actors.users.notify_durable(env, fx, pending_ack);
         }
         self.resume_waiting();
-        self.speak();
+        self.flush_acks();
         if self.env.now.0 >= self.log_seen_to.0 + UPKEEP_MS {
             self.log_seen_to = Millis(self.env.now.0);
             let (actors, env, _) = (&mut self.actors, &self.env, &mut self.fx);
             let now = env.unix_ms();
-            let done = actors.ledger.log_mut().maintain(now);
+            let done = actors.commits.log_mut().maintain(now);
             env.metrics().log_compacted.add(done.bytes_copied);
         }
     }
 
     /// After the output was applied: a message to a client without stream management has been delivered when its
     /// bytes are with the kernel.
-    pub fn handed_over(&mut self) {
-        let mut handed = std::mem::take(&mut self.actors.ledger.handed);
-        for one in handed.drain(..) {
+    pub fn confirm_flushed(&mut self) {
+        let mut awaiting = std::mem::take(&mut self.actors.commits.awaiting_flush);
+        for one in awaiting.drain(..) {
             let Some(resource) = self.actors.users.get(one.resource) else { continue };
             let with_kernel = self.fx.out.with_driver(resource.conn) == 0
-                && resource.flags.has(crate::user::tables::Flags::SETTLED);
+                && resource.flags.has(crate::user::tables::Flags::SM_DECIDED);
             match self.sessions.get(resource.conn).map(|session| &session.phase) {
-                Some(Phase::Bound(_)) if with_kernel => {
-                    self.actors.ledger.trim(&self.env, one.user, one.sequence);
+                Some(SessionPhase::Bound(_)) if with_kernel => {
+                    self.actors.commits.trim(&self.env, one.user, one.sequence);
                 }
                 _ => {
                     self.actors
@@ -84,7 +84,7 @@ impl Core {
                 }
             }
         }
-        self.actors.ledger.handed = handed;
+        self.actors.commits.awaiting_flush = awaiting;
     }
 
     /// Once a second: messages that are too old, a log that refuses messages, a log that has failed.
@@ -92,24 +92,24 @@ impl Core {
         let (actors, env, fx) = (&mut self.actors, &self.env, &mut self.fx);
         let days = u64::from(env.config.limits.offline_days);
         let before = env.unix_ms().saturating_sub(days * DAY_MS);
-        let expired = actors.ledger.log_mut().expire(before, EXPIRE_RECORDS, &mut |_| {});
+        let expired = actors.commits.log_mut().expire(before, EXPIRE_RECORDS, &mut |_| {});
         env.metrics().log_expired.add(expired);
         env.metrics().log_pending.sub(expired);
-        if let Some(reason) = actors.ledger.refused.take() {
-            let reason = refusal(reason, actors.ledger.log().no_room());
+        if let Some(reason) = actors.commits.refused.take() {
+            let reason = refusal(reason, actors.commits.log().no_room());
             tracing::error!(worker = env.worker, %reason, "messages are refused");
         }
-        let Some(error) = actors.ledger.log().failed() else { return };
-        if actors.ledger.is_pausing() {
+        let Some(error) = actors.commits.log().failed() else { return };
+        if actors.commits.is_pausing() {
             return;
         }
         tracing::error!(worker = env.worker, %error, "the log has failed; no message is acknowledged");
         let mut lost = Vec::new();
-        actors.ledger.abandon(|ticket| lost.push(ticket));
-        for ticket in lost {
-            actors.users.say(env, fx, ticket, false);
+        actors.commits.abandon(|pending_ack| lost.push(pending_ack));
+        for pending_ack in lost {
+            actors.users.report(env, fx, pending_ack, false);
         }
-        match actors.ledger.reopen() {
+        match actors.commits.reopen() {
             Ok(messages) => {
                 tracing::warn!(worker = env.worker, messages, "the log works again");
                 env.metrics().log_reopened.add(1);
@@ -117,7 +117,7 @@ impl Core {
                 env.metrics().offline_counted.set(0);
             }
             Err(error) => {
-                actors.ledger.refused = Some(AppendError::Failed);
+                actors.commits.refused = Some(AppendError::Failed);
                 tracing::error!(worker = env.worker, %error, "the log cannot be opened again yet");
             }
         }
@@ -127,7 +127,7 @@ impl Core {
     /// Writes the log out at the end.
     pub fn close_log(self) {
         let worker = self.env.worker;
-        if let Err(error) = Ledger::into_log(self.actors.ledger).close() {
+        if let Err(error) = CommitTracker::into_log(self.actors.commits).close() {
             tracing::error!(worker, %error, "the log was not closed; the next start takes longer");
         }
     }

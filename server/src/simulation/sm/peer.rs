@@ -6,7 +6,7 @@ use super::Managed;
 use super::resume::Promise;
 use crate::simulation::client::Stage;
 use crate::simulation::come::HEADER;
-use crate::simulation::ledger;
+use crate::simulation::oracle;
 use crate::simulation::world::{bare, local};
 use crate::xml::writer;
 
@@ -70,7 +70,7 @@ impl Peer {
         (self.is_on, self.unacked.len(), self.unsure.len())
     }
 
-    pub(super) fn is_settled(&self) -> bool {
+    pub(super) fn is_quiescent(&self) -> bool {
         self.is_on && self.unacked.is_empty()
     }
 
@@ -190,14 +190,14 @@ impl Managed {
     /// Writes a new message to somebody.
     pub(super) fn send_message(&mut self, index: usize) {
         let to = self.world.random.below(self.peers.len());
-        let n = self.books.send(index, to);
+        let n = self.oracle.send(index, to);
         self.write(index, n);
     }
 
     pub(super) fn write(&mut self, index: usize, n: u32) {
-        let to = bare(self.books.recipient(n));
+        let to = bare(self.oracle.recipient(n));
         let mut body = Vec::new();
-        writer::escape_text(&ledger::body(n), &mut body);
+        writer::escape_text(&oracle::body(n), &mut body);
         let body = String::from_utf8(body).expect("escaping keeps UTF-8");
         self.stanza(
             index,

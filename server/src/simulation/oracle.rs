@@ -48,9 +48,9 @@ struct Message {
 /// A broken rule, in words.
 pub(super) type Broken = String;
 
-/// The books.
+/// The oracle.
 #[derive(Debug, Default)]
-pub(super) struct Ledger {
+pub(super) struct Oracle {
     pub(super) sessions: Vec<Session>,
     by_user: Vec<Vec<usize>>,
     messages: Vec<Message>,
@@ -87,9 +87,9 @@ pub(super) fn number_of(text: &str) -> Option<u32> {
     (body(n) == text).then_some(n)
 }
 
-impl Ledger {
-    pub(super) fn new(users: usize) -> Ledger {
-        Ledger { by_user: vec![Vec::new(); users], ..Ledger::default() }
+impl Oracle {
+    pub(super) fn new(users: usize) -> Oracle {
+        Oracle { by_user: vec![Vec::new(); users], ..Oracle::default() }
     }
 
     pub(super) fn messages_len(&self) -> usize {
@@ -185,7 +185,7 @@ impl Ledger {
         a != b && (before((a, b)) || before((b, a)))
     }
 
-    /// Sessions that are bound and over neither for the client nor, as far as he knows, for the server.
+    /// Sessions that are bound and over neither for the client nor, as far as it knows, for the server.
     pub(super) fn alive(&self, user: usize) -> impl Iterator<Item = usize> + '_ {
         let alive = |id: &usize| self.sessions[*id].bound.is_some() && self.sessions[*id].ended.is_none();
         self.by_user[user].iter().copied().filter(alive)
@@ -202,7 +202,7 @@ impl Ledger {
     /// Whether what was sent at `step` may have been on its way to another session than this one, of the same user,
     /// when that one ended. Then it comes to this one late, after what was sent later, and rightly so: RFC 6120 §10.1
     /// asks for order in what is processed, and it was processed in order, to the resource that RFC 6121 §8.5.2.1.1
-    /// names. What a session leaves undelivered goes to another resource as if it had been stored (XEP-0198 §5, here
+    /// names. Anything that a session leaves undelivered goes to another resource as if it had been stored (XEP-0198 §5, here
     /// without stream management too), and XEP-0203 dates it.
     ///
     /// The server ends a session before its client hears of it: one that reads slowly and whose resource is taken by
@@ -227,24 +227,24 @@ impl Ledger {
         })
     }
 
-    /// A user asks for another's presence; `fresh`: he neither has it nor has asked.
+    /// A user asks for another's presence; `fresh`: the user neither has it nor has asked.
     pub(super) fn asks(&mut self, user: usize, contact: usize, fresh: bool) {
         self.asked.entry((user, contact)).and_modify(|again| *again = true).or_insert(!fresh);
     }
 
-    /// A user ends his subscription to another's presence.
+    /// A user ends the subscription to another's presence.
     pub(super) fn withdraws(&mut self, user: usize, contact: usize) {
         self.withdrawn.insert((user, contact));
     }
 
-    /// Whether what a user's roster says of his subscription to another's presence, `to`, and what the other's says of
+    /// Whether what a user's roster says of the subscription to another's presence, `to`, and what the other's says of
     /// it, `from`, may differ for good. RFC 6121 lets them, since a `subscribed` does not say what it answers:
     ///
     /// - A `subscribe` that is repeated may cross the contact's `unsubscribed`; what then grants it changes nothing for
-    ///   a user who no longer asks (A.3.3). He has `none`, the contact `from`.
+    ///   a user who no longer asks (A.3.3). The user has `none`, the contact `from`.
     /// - A `subscribe` that finds the user subscribed is answered with `subscribed` in the contact's name (§3.1.3). If
     ///   the user has meanwhile sent `unsubscribe` and then `subscribe`, that answer, on its way since before, seems
-    ///   to grant the new request. He has `to`, and the contact `none`, being asked, until the contact answers.
+    ///   to grant the new request. The user has `to`, and the contact `none`, being asked, until the contact answers.
     pub(super) fn may_differ(&self, user: usize, contact: usize, to: bool, from: bool) -> bool {
         let pair = (user, contact);
         let again = self.asked.get(&pair).copied().unwrap_or(false);
@@ -345,7 +345,7 @@ impl Ledger {
     }
 
     /// A session hears of a change of a subscription which `sender` sent before message `first` and any presence after
-    /// number `presences`: whether no later message or presence of his has come before it (RFC 6120 §10.1). `seen` are
+    /// number `presences`: whether no later message or presence of the sender has come before it (RFC 6120 §10.1). `seen` are
     /// the presences the session knows.
     pub(super) fn not_overtaken(
         &self,
