@@ -24,7 +24,7 @@ use whimbrel_server::proto::sasl::throttle::{self, Throttle};
 use whimbrel_server::runtime::driver::{CloseHow, ConnId, Detached, Driver, Event, ListenerId, Wake};
 use whimbrel_server::runtime::mailbox;
 use whimbrel_server::runtime::timer::Millis;
-use whimbrel_server::shared::{InheritedTables, Shared};
+use whimbrel_server::shared::{InheritedTables, Shared, SharedParts};
 use whimbrel_server::tls::Acceptor;
 use whimbrel_server::user::actors::Actors;
 use whimbrel_server::user::actors::Effects;
@@ -235,15 +235,15 @@ impl Bench {
         let acceptor = Acceptor::new(&config.tls_settings()).unwrap();
         let hasher = SeedableRandomState::with_seed(1, const { &SharedSeed::from_u64(0x77_68_69_6d) });
         let throttle = Throttle::new(throttle::Limits::of(&config.limits), 1);
-        let shared = Arc::new(Shared::new(
-            config.clone(),
-            directory.clone(),
+        let shared = Arc::new(Shared::new(SharedParts {
+            config: config.clone(),
+            directory: directory.clone(),
             acceptor,
             throttle,
-            hasher.clone(),
-            1,
-            InheritedTables { homes: 1, streams: std::collections::HashMap::new() },
-        ));
+            hasher: hasher.clone(),
+            workers: 1,
+            inherited: InheritedTables { homes: 1, streams: std::collections::HashMap::new() },
+        }));
         let post = mailbox::grid(1, 64, 1 << 20).pop().unwrap();
         let env = Env {
             shared,

@@ -18,7 +18,7 @@ use whimbrel_server::runtime::driver::{CloseCause, ConnId, Event, ListenerId, Wa
 use whimbrel_server::runtime::mailbox::grid;
 use whimbrel_server::runtime::outbox::Action;
 use whimbrel_server::runtime::timer::Millis;
-use whimbrel_server::shared::{InheritedTables, Shared};
+use whimbrel_server::shared::{InheritedTables, Shared, SharedParts};
 use whimbrel_server::tls::Acceptor;
 use whimbrel_server::user::actors::{Actors, Effects};
 use whimbrel_server::user::jobs::{Backend, Completions, Jobs};
@@ -63,15 +63,15 @@ fn bench(allow_plaintext: bool) -> Bench {
     let hasher = SeedableRandomState::with_seed(1, SharedSeed::global_fixed());
     let inherited = InheritedTables { homes: 1, streams: Default::default() };
     let throttle = Throttle::new(throttle::Limits::of(&config.limits), 1);
-    let shared = Arc::new(Shared::new(
-        config.clone(),
-        directory.clone(),
+    let shared = Arc::new(Shared::new(SharedParts {
+        config: config.clone(),
+        directory: directory.clone(),
         acceptor,
         throttle,
-        hasher.clone(),
-        1,
+        hasher: hasher.clone(),
+        workers: 1,
         inherited,
-    ));
+    }));
     let post = grid(1, 64, 1 << 20).pop().expect("one worker");
     let env = Env {
         shared,

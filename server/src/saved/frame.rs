@@ -121,6 +121,16 @@ impl StateWriter {
         blocks.finish()
     }
 
+    /// Writes what an owner has of the server as a whole, in several records or none.
+    ///
+    /// # Errors
+    /// The system has no memory for it, or the reader does not know the kind.
+    pub fn put_all<'a, O: Owner>(&self, records: &[O::Record<'a>]) -> Result<(), WriteError> {
+        let mut blocks = self.blocks::<O>(0);
+        records.iter().try_for_each(|record| blocks.put(record))?;
+        blocks.finish()
+    }
+
     fn append(&self, head: &mut [u8; BLOCK_HEAD_BYTES], content: &[u8], records: u32) -> io::Result<()> {
         head[..4].copy_from_slice(BLOCK_MAGIC);
         let crc = crc32c::crc32c_append(crc32c::crc32c(&head[8..]), content);

@@ -7,8 +7,12 @@ use std::net::IpAddr;
 
 pub use tls::TlsRecord;
 
+use super::{Holds, Marks, Session, SessionPhase, StreamContext};
+use crate::runtime::driver::{ConnId, Detached};
 use crate::saved::codec::{Decoder, Encoder, bits};
 use crate::saved::error::StateError;
+use crate::tls::{Acceptor, Tls};
+use crate::xml::StreamNamespaces;
 
 /// A connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,6 +154,112 @@ impl<'a> ConnectionRecord<'a> {
             language,
         })
     }
+}
+
+impl<'a> ConnectionRecord<'a> {
+    /// A connection of this server; without its socket it broke while the driver let go of it.
+    ///
+    /// # Errors
+    /// It is simulated, and has no descriptor.
+    pub fn of(
+        session: &'a Session,
+        socket: Option<&'a Detached>,
+    ) -> Result<ConnectionRecord<'a>, &'static str> {
+        let tls = match &session.tls {
+            None => TlsRecord::Plain,
+            // Cannot fail where there is a resource; the others were closed before. A connection that has ended by
+            // itself is as good as broken.
+            Some(tls) => match tls.save() {
+                Some(saved) => saved.into(),
+                None => return Ok(ConnectionRecord::broken(session)),
+            },
+        };
+        let Some(socket) = socket else { return Ok(ConnectionRecord::broken(session)) };
+        let descriptor = socket.descriptor().ok_or("a simulated connection cannot be carried")?;
+        let context = session.context.as_deref();
+        let namespaces = context.and_then(|context| context.namespaces.as_deref());
+        let [front, back] = socket.unsent();
+        Ok(ConnectionRecord {
+            descriptor: Some(u32::try_from(descriptor).map_err(|_| "a socket without a descriptor")?),
+            marks: marks_of(session) | if socket.has_ended() { marks::ENDED } else { 0 },
+            tls,
+            partial: session.partial.as_ref().map_or(&[], |partial| partial.bytes()),
+            unread: socket.unread(),
+            unsent: if back.is_empty() { Cow::Borrowed(front) } else { Cow::Owned([front, back].concat()) },
+            namespaces: namespaces.map(|declared| declared.iter().collect()).unwrap_or_default(),
+            language: context.and_then(|context| context.language.as_deref()),
+            ..ConnectionRecord::broken(session)
+        })
+    }
+
+    fn broken(session: &Session) -> ConnectionRecord<'a> {
+        ConnectionRecord {
+            descriptor: None,
+            connected: session.connected,
+            heard: session.heard,
+            peer: session.peer,
+            marks: marks_of(session),
+            tls: TlsRecord::Plain,
+            partial: &[],
+            input: &[],
+            unread: &[],
+            unsent: Cow::Borrowed(&[]),
+            namespaces: Vec::new(),
+            language: None,
+        }
+    }
+
+    /// The session of this connection, without the part of a frame that has come.
+    pub fn session(&self, conn: ConnId, phase: SessionPhase, acceptor: &Acceptor) -> Session {
+        let has = |mark: u8| self.marks & mark != 0;
+        let tls = match &self.tls {
+            TlsRecord::Plain => None,
+            TlsRecord::Fresh => Some(Box::new(acceptor.begin())),
+            TlsRecord::Established(record) => Some(Box::new(Tls::restored(record))),
+        };
+        let mut declared = StreamNamespaces::default();
+        for (prefix, uri) in &self.namespaces {
+            declared.push(prefix, uri);
+        }
+        let namespaces = (!self.namespaces.is_empty()).then(|| Box::new(declared));
+        let language: Option<Box<str>> = self.language.map(Into::into);
+        let context = (namespaces.is_some() || language.is_some())
+            .then(|| Box::new(StreamContext { namespaces, language }));
+        let mut holds = Holds::default();
+        if has(marks::PAUSED) {
+            holds.put(Holds::OUTPUT);
+        }
+        Session {
+            conn,
+            connected: self.connected,
+            heard: self.heard,
+            phase,
+            tls,
+            partial: None,
+            context,
+            marks: Marks {
+                pinged: has(marks::PINGED),
+                holds,
+                established: has(marks::ESTABLISHED),
+                direct_tls: has(marks::DIRECT_TLS),
+            },
+            peer: self.peer,
+        }
+    }
+
+    /// The peer has said that nothing more comes.
+    pub fn has_ended(&self) -> bool {
+        self.marks & marks::ENDED != 0
+    }
+}
+
+fn marks_of(session: &Session) -> u8 {
+    bits([
+        (session.marks.pinged, marks::PINGED),
+        (session.marks.holds.has(Holds::OUTPUT), marks::PAUSED),
+        (session.marks.established, marks::ESTABLISHED),
+        (session.marks.direct_tls, marks::DIRECT_TLS),
+    ])
 }
 
 impl ConnectionRecord<'static> {

@@ -17,7 +17,7 @@ use crate::runtime::driver::sim::{Network, Random, Sim};
 use crate::runtime::driver::{Driver, Tuning, Wake};
 use crate::runtime::mailbox;
 use crate::runtime::timer::Millis;
-use crate::shared::{InheritedTables, Shared};
+use crate::shared::{InheritedTables, Shared, SharedParts};
 use crate::tls::Acceptor;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
@@ -98,7 +98,15 @@ impl Machine {
         let streams = opened.report.streams.iter().map(|seen| (seen.stream, seen.number)).collect();
         let inherited = InheritedTables { homes: words.homes, streams };
         let mut shared =
-            Shared::new(config.clone(), directory.clone(), acceptor, throttle, hasher, count, inherited);
+            Shared::new(SharedParts {
+                config: config.clone(),
+                directory: directory.clone(),
+                acceptor,
+                throttle,
+                hasher,
+                workers: count,
+                inherited,
+            });
         shared.chance = Chance::seeded(words.homes);
         let shared = Arc::new(shared);
         let network = Network::new(count, words.network, settings.weather.clone());

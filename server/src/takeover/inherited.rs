@@ -10,15 +10,15 @@ const DESCRIPTORS_MAX: u64 = 1 << 26;
 
 /// The descriptors that this process has from before it became this program. Each is given away once.
 #[derive(Debug)]
-pub struct Inherited {
+pub struct InheritedDescriptors {
     taken: Vec<AtomicU64>,
 }
 
-impl Inherited {
-    pub(super) fn new() -> Inherited {
+impl InheritedDescriptors {
+    pub(super) fn new() -> InheritedDescriptors {
         let most = platform::descriptor_limits().map_or(DESCRIPTORS_MAX, |limits| limits.hard);
         let words = most.min(DESCRIPTORS_MAX).div_ceil(64) as usize;
-        Inherited { taken: (0..words).map(|_| AtomicU64::new(0)).collect() }
+        InheritedDescriptors { taken: (0..words).map(|_| AtomicU64::new(0)).collect() }
     }
 
     /// Takes a descriptor over.
@@ -42,7 +42,7 @@ impl Inherited {
         Ok(unsafe { OwnedFd::from_raw_fd(number) })
     }
 
-    /// As [`Inherited::take`]: a copy, so that the original stays until everything is there.
+    /// As [`InheritedDescriptors::take`]: a copy, so that the original stays until everything is there.
     pub(super) fn copy(&self, descriptor: u32, originals: &mut Vec<OwnedFd>) -> Result<OwnedFd, String> {
         let original = self.take(descriptor)?;
         let copy = original.try_clone();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::launch::Tally;
-use crate::control::{Answer, Problem, Refusal};
+use crate::control::{Answer, ControlRefusal, Problem};
 use crate::saved::counts::Counts;
 
 /// Names under which sessions are counted in a state.
@@ -31,7 +31,7 @@ pub fn sessions(counts: &Counts) -> u64 {
 
 /// What came of an upgrade.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub struct TakeoverOutcome {
     /// Version of the program before.
     pub from: String,
     /// The program that was to take over.
@@ -56,7 +56,7 @@ pub struct Outcome {
     pub fallen_back: Option<String>,
 }
 
-impl Outcome {
+impl TakeoverOutcome {
     /// Connections that were closed.
     #[must_use]
     pub fn closed_count(&self) -> u64 {
@@ -74,7 +74,7 @@ impl Outcome {
         let version = env!("CARGO_PKG_VERSION");
         if let Some(reason) = &self.fallen_back {
             return Err(Problem::new(
-                Refusal::Failed,
+                ControlRefusal::Failed,
                 format!(
                     "{} could not take over: {reason}. Version {version} goes on with all sessions; nobody was \
                      disconnected, and nothing was read for {:.0} ms",

@@ -9,7 +9,7 @@ use crate::saved::Row;
 use crate::shared::{DirectoryLock, EarlierStreams};
 use crate::takeover::clock::ServerClock;
 use crate::takeover::program::Program;
-use crate::user::ledger::Logs;
+use crate::user::commits::Logs;
 use crate::worker::upgrade::Sessions;
 
 /// All kinds that this program reads and writes.

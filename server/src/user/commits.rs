@@ -6,6 +6,8 @@
 //!               └─► committed ─► its sender may be told that it is durable
 //! ```
 
+mod saved;
+
 use std::collections::VecDeque;
 use std::time::Instant;
 
@@ -20,6 +22,7 @@ use crate::metrics::WorkerMetrics;
 use crate::stanza::PendingAck;
 use crate::user::quota::{Request, Sender, ShareRefusal, Shares};
 use crate::user::tables::ResourceKey;
+pub use saved::{LogRecord, Logs};
 
 /// Opening a failed log anew reads all of it and holds up its worker. Between two attempts the worker works so many
 /// times as long.

@@ -1,9 +1,19 @@
 //! A bound resource as it goes to another program.
 
+mod waiting;
+
+pub use waiting::Waiting;
+
+use whimbrel_storage::log::Sequence;
+
+use crate::proto::sm::StreamManagement;
 use crate::proto::sm::saved::{LogPlace, SmRecord};
 use crate::saved::codec::{Decoder, Encoder, bits};
 use crate::saved::error::StateError;
 use crate::stanza::Kind;
+use crate::user::flow::Flow;
+use crate::user::inactive::HeldStanzas;
+use crate::user::tables::{Flags, Resource, User};
 
 /// A bound resource.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -135,6 +145,64 @@ impl<'a> ResourceRecord<'a> {
         resource.expiry_ms = (parts & EXPIRES != 0).then(|| from.number()).transpose()?;
         resource.sm = (parts & HAS_SM != 0).then(|| SmRecord::read(from)).transpose()?;
         Ok(resource)
+    }
+}
+
+impl<'a> ResourceRecord<'a> {
+    /// A resource of this server. `waiting` is what waits in the log for its user; `None` when a stanza of its client is
+    /// not durable yet. When the session expires is for its worker to say.
+    pub fn of(user: &'a User, resource: &'a Resource, waiting: &Waiting) -> Option<ResourceRecord<'a>> {
+        let mut record = ResourceRecord {
+            account: user.id.raw(),
+            local: &user.local,
+            blocks: user.blocked.is_some(),
+            name: &resource.name,
+            priority: resource.priority,
+            flags: resource.flags.bits(),
+            presence: &resource.presence,
+            directed: resource.directed.iter().flat_map(|list| list.iter().map(|name| &**name)).collect(),
+            held: resource.held.iter().flat_map(|held| held.save()).collect(),
+            ..ResourceRecord::default()
+        };
+        if let Some(flow) = &resource.flow {
+            let place = |sequence: Sequence| waiting.place_of(sequence);
+            record.unsent = flow.unsent.iter().flat_map(|unsent| unsent.iter().copied()).map(place).collect();
+            record.after = flow.after.map(|after| waiting.place_after(after));
+            if let Some(sm) = &flow.sm {
+                record.sm = Some(sm.save(place)?);
+            }
+        }
+        Some(record)
+    }
+
+    /// Makes a new resource what this one was, but for its flow.
+    pub fn restore(&self, resource: &mut Resource) {
+        resource.priority = self.priority;
+        resource.flags = Flags::of_bits(self.flags);
+        resource.presence = self.presence.into();
+        if !self.directed.is_empty() {
+            resource.directed = Some(Box::new(self.directed.iter().map(|name| (*name).into()).collect()));
+        }
+        if !self.held.is_empty() {
+            resource.held = Some(Box::new(HeldStanzas::restored(&self.held)));
+        }
+    }
+
+    /// Whether it has anything to do with the log or with stream management.
+    pub fn has_flow(&self) -> bool {
+        self.sm.is_some() || self.after.is_some() || !self.unsent.is_empty()
+    }
+
+    /// What it has of that. `waiting` is what waits in this server's log for the user.
+    pub fn flow(&self, waiting: &Waiting) -> Flow {
+        let message = |place: LogPlace| waiting.message_at(place);
+        Flow {
+            sm: self.sm.as_ref().map(|sm| StreamManagement::restored(sm, message)),
+            unsent: (!self.unsent.is_empty())
+                .then(|| Box::new(self.unsent.iter().copied().map(message).collect())),
+            expiry: None,
+            after: self.after.map(|place| waiting.cursor_at(place)),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use whimbrel_storage::log::Sequence;
 
 use super::queue::{AnswerTo, Unacked, UnackedQueue};
-use super::{Asked, StreamManagement, UnderWay};
+use super::{ASK_AFTER, Asked, InFlight, StreamId, StreamManagement};
 use crate::saved::codec::{Decoder, Encoder, bits};
 use crate::saved::error::StateError;
 use crate::stanza::Kind;
@@ -106,7 +106,7 @@ impl<'a> SmRecord<'a> {
     pub fn read(from: &mut Decoder<'a>) -> Result<SmRecord<'a>, StateError> {
         let parts = from.byte()?;
         if parts >= HAS_UNACKED << 1 {
-            return Err(StateError::Damaged("a managed stream with unknown parts"));
+            return Err(StateError::Damaged("stream management with unknown parts"));
         }
         let mut sm = SmRecord {
             id: u64::from_le_bytes(*from.array()?),
@@ -213,6 +213,56 @@ impl StreamManagement {
     /// As it goes to another program; `None` while some of the client's stanzas are not durable. `place` tells where a
     /// message lies in the log.
     pub(crate) fn save(&self, mut place: impl FnMut(Sequence) -> LogPlace) -> Option<SmRecord<'_>> {
-        TODO
+        if self.not_durable() > 0 {
+            return None;
+        }
+        let unacked = self.unacked().map(|stanza| match stanza {
+            Unacked::Stanza { kind, sender, bytes } => UnackedRecord::Stanza(*kind, *sender, bytes),
+            Unacked::Record { sequence, length } => UnackedRecord::Logged(place(*sequence), *length),
+            Unacked::Answer(answer) => UnackedRecord::Answer(answer.from.as_deref(), &answer.id),
+            Unacked::Forgotten(count) => UnackedRecord::Forgotten(*count),
+        });
+        Some(SmRecord {
+            id: self.id.0,
+            resume_seconds: self.resume_seconds,
+            answer_up_to: self.answer_due.then_some(self.answer_up_to),
+            asked: self.asked != Asked::No,
+            received: self.received,
+            told: self.told,
+            acked: self.acked,
+            weight: self.weight.into(),
+            unacked: unacked.collect(),
+        })
+    }
+
+    /// The stream of another program. `sequence` tells the number of a message in the log. If it is not at rest, somebody
+    /// has to begin to watch it.
+    pub(crate) fn restored(
+        record: &SmRecord<'_>,
+        mut sequence: impl FnMut(LogPlace) -> Sequence,
+    ) -> StreamManagement {
+        let unacked = record.unacked.iter().map(|stanza| match *stanza {
+            UnackedRecord::Stanza(kind, sender, bytes) => {
+                Unacked::Stanza { kind, sender, bytes: bytes.into() }
+            }
+            UnackedRecord::Logged(place, length) => Unacked::Record { sequence: sequence(place), length },
+            UnackedRecord::Answer(from, id) => {
+                Unacked::Answer(Box::new(AnswerTo { from: from.map(Into::into), id: id.into() }))
+            }
+            UnackedRecord::Forgotten(count) => Unacked::Forgotten(count),
+        });
+        let unacked = UnackedQueue::of(unacked);
+        let in_flight = (!unacked.is_empty()).then(|| Box::new(InFlight { unacked, ..InFlight::default() }));
+        StreamManagement {
+            in_flight,
+            answer_up_to: record.answer_up_to.unwrap_or_default(),
+            answer_due: record.answer_up_to.is_some(),
+            asked: if record.asked { Asked::ForStanzas } else { Asked::No },
+            received: record.received,
+            told: record.told,
+            acked: record.acked,
+            weight: u8::try_from(record.weight).map_or(ASK_AFTER, |weight| weight.min(ASK_AFTER)),
+            ..StreamManagement::new(StreamId(record.id), record.resume_seconds)
+        }
     }
 }

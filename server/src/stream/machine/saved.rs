@@ -1,5 +1,9 @@
 //! A stream without a resource as it goes to another program.
 
+use whimbrel_storage::directory::CredentialsStamp;
+
+use super::Negotiation;
+use crate::proto::sasl::ChannelBindings;
 use crate::saved::codec::{Decoder, Encoder, bits};
 use crate::saved::error::StateError;
 
@@ -102,5 +106,36 @@ impl NegotiationRecord<'static> {
 
 impl Negotiation {
     /// As it goes to another program; `None` while an exchange or something outside is under way.
-    TODO
+    pub(crate) fn save(&self) -> Option<NegotiationRecord<'_>> {
+        if self.waiting || self.exchange.is_some() || !self.held.is_empty() {
+            return None;
+        }
+        Some(NegotiationRecord {
+            header_seen: self.header_seen,
+            header_sent: self.header_sent,
+            bytes_in: self.bytes_in,
+            user: self.user.as_deref(),
+            stamp: self.stamp.map(CredentialsStamp::number),
+            exporter: self.bindings.tls_exporter,
+            end_point: self.bindings.tls_server_end_point.as_deref(),
+            failures: self.failures,
+        })
+    }
+
+    /// The negotiation of another program.
+    pub(crate) fn restored(record: &NegotiationRecord<'_>) -> Negotiation {
+        Negotiation {
+            header_seen: record.header_seen,
+            header_sent: record.header_sent,
+            bytes_in: record.bytes_in,
+            user: record.user.map(Into::into),
+            stamp: record.stamp.map(CredentialsStamp::from_number),
+            bindings: ChannelBindings {
+                tls_exporter: record.exporter,
+                tls_server_end_point: record.end_point.map(Into::into),
+            },
+            failures: record.failures,
+            ..Negotiation::new(None)
+        }
+    }
 }

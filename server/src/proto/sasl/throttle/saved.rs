@@ -1,7 +1,6 @@
 //! Failed logins and known addresses as they go to another program: an upgrade gives nobody new guesses and keeps no
 //! owner out.
 
-use super::known::Known;
 use super::table::{Entry, Table};
 use super::{Limits, Throttle};
 use crate::saved::Owner;
@@ -12,8 +11,8 @@ use crate::saved::kind::Kind;
 /// Tables of levels.
 const TABLES: usize = 5;
 
-/// A table with an entry of a known address: its place, the hash of account and address, that of the account, and
-/// when it was used.
+/// An entry of the known addresses: its place, the hash of account and address, the tag of the account, and when it was
+/// used, in seconds.
 pub(super) type KnownEntry = (u64, u64, u32, u32);
 
 /// All that a throttle remembers.
@@ -104,7 +103,7 @@ impl Throttle {
             entries.iter().for_each(|entry| table.restore(*entry));
         }
         if record.known_places == known.places() {
-            record.known.iter().for_each(|entry| Known::restore(known, *entry));
+            record.known.iter().for_each(|entry| known.restore(*entry));
         }
         throttle
     }

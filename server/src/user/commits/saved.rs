@@ -1,5 +1,8 @@
 //! The log as it goes to another program. Its messages stay where they are; the state names them by their numbers.
 
+use std::os::fd::AsRawFd;
+
+use super::CommitTracker;
 use crate::saved::Owner;
 use crate::saved::codec::{Decoder, Encoder};
 use crate::saved::error::StateError;
@@ -37,5 +40,18 @@ impl Owner for Logs {
 
     fn descriptors(record: &LogRecord, keep: &mut Vec<u32>) {
         keep.extend(record.lock);
+    }
+}
+
+impl CommitTracker {
+    /// Writes the log out with a checkpoint, so that opening it again is quick. Returns how it goes to another program.
+    ///
+    /// # Errors
+    /// The system's reason.
+    pub fn save(&self) -> Result<LogRecord, String> {
+        let log = self.log();
+        log.checkpoint().map_err(|error| format!("its log cannot be written out: {error}"))?;
+        let lock = log.lock_descriptor().and_then(|lock| u32::try_from(lock.as_raw_fd()).ok());
+        Ok(LogRecord { id: log.id(), lock })
     }
 }
