@@ -23,7 +23,7 @@ use crate::metrics::WorkerMetrics;
 use crate::phone::request::Requests;
 use crate::proto::sasl::UnknownUsers;
 use crate::proto::sasl::audit::{Audit, FailedLogin};
-use crate::proto::sasl::looks::{FIRST_PAGE, Looks, PAGE, Quiescence};
+use crate::proto::sasl::looks::{FIRST_PAGE, Looks, PAGE, LooksSurvey};
 use crate::proto::sasl::throttle::{self, Throttle};
 use crate::proto::sm::StreamId;
 use crate::quota::RegistrationQuota;
@@ -80,7 +80,7 @@ pub struct Shared {
     /// What is answered for accounts that do not exist.
     pub unknown_users: UnknownUsers,
     /// How accounts look, and with them those that do not exist.
-    quiescence: Mutex<Quiescence>,
+    survey: Mutex<LooksSurvey>,
     /// Lines about failed logins.
     audit: Mutex<Audit>,
     /// Indexes users. Its seed differs from run to run, so that nobody can choose
@@ -110,8 +110,8 @@ impl Shared {
         let SharedParts { config, directory, acceptor, throttle, hasher, workers, inherited } = parts;
         let iterations = new_iterations(&config);
         let stats = Stats::in_memory(workers);
-        let mut quiescence = Quiescence::default();
-        let looks = quiescence.step(&directory, FIRST_PAGE, iterations, 0);
+        let mut survey = LooksSurvey::default();
+        let looks = survey.step(&directory, FIRST_PAGE, iterations, 0);
         let looks = looks.unwrap_or_else(|| Looks::usual(iterations));
         let unknown_users = UnknownUsers::new(directory.server_secret(), looks);
         Shared {
@@ -124,7 +124,7 @@ impl Shared {
             registrations: RegistrationQuota::default(),
             registration: OnceLock::new(),
             unknown_users,
-            quiescence: Mutex::new(quiescence),
+            survey: Mutex::new(survey),
             audit: Mutex::new(Audit::default()),
             hasher,
             metrics: stats.workers.clone(),
@@ -158,8 +158,8 @@ impl Shared {
     pub fn survey(&self, now_ms: u64) {
         let iterations =
             new_iterations(&self.config.read().expect("nothing panics while it holds this lock"));
-        let mut quiescence = self.quiescence.lock().expect("nothing panics while it holds this lock");
-        if let Some(looks) = quiescence.step(&self.directory, PAGE, iterations, now_ms) {
+        let mut survey = self.survey.lock().expect("nothing panics while it holds this lock");
+        if let Some(looks) = survey.step(&self.directory, PAGE, iterations, now_ms) {
             self.unknown_users.resemble(looks);
         }
     }
@@ -167,7 +167,7 @@ impl Shared {
     /// The configuration has changed: what depends on it here.
     pub fn reconfigured(&self, config: &Config) {
         self.throttle().configure(throttle::Limits::of(&config.limits));
-        self.quiescence.lock().expect("nothing panics while it holds this lock").hurry();
+        self.survey.lock().expect("nothing panics while it holds this lock").hurry();
     }
 
     /// Counts a failed login and leaves a line about it. `worker` is the one that counts.

@@ -29,7 +29,7 @@ fn serve(data: &Path) -> Result<Served, DataError> {
         ..Options::default()
     };
     let mut opened = Log::open_all(&data.join(LOG), &options, 1, &|_| Some(0), &|_| {})?;
-    let reconciled = settle(data, &directory, &mut opened, false)?;
+    let reconciled = reconcile(data, &directory, &mut opened, false)?;
     Ok(Served { directory, opened, reconciled })
 }
 
