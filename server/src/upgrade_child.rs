@@ -8,10 +8,10 @@ use std::process::ExitCode;
 use serde::Serialize;
 use whimbrel_server::config::Config;
 use whimbrel_server::runtime::platform;
+use whimbrel_server::saved::kind::readable;
 use whimbrel_server::takeover::absolute;
 use whimbrel_server::takeover::mapped::Mapped;
 use whimbrel_server::tls::certificate;
-use whimbrel_server::saved::kind::readable;
 use whimbrel_server::upgrade::probe::Probed;
 use whimbrel_server::upgrade::{KINDS, STATE_VERSION_NEWEST, STATE_VERSION_OLDEST, rehearse};
 

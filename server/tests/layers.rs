@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 /// The floors from the ground up: a name, and its modules. A module that is not named stands where the module does that
 /// it belongs to. Below them all are the crates of our own.
 const FLOORS: &[(&str, &[&str])] = &[
+    ("saved state", &["saved"]),
     (
         "ground",
         &["allocator", "chance", "clock", "drain", "keys", "limits", "memory", "metrics", "notify", "quota"],
     ),
     ("stanzas", &["stanza"]),
-    ("saved state", &["saved"]),
     ("protocol", &["control", "proto"]),
     ("outside", &["admission", "busiest", "http", "outbound"]),
     ("numbers", &["phone"]),

@@ -102,7 +102,8 @@ impl Opened {
 fn open_again(takeover: &mut Takeover, config: &Config) -> Result<(Directory, ControlSocket), BootError> {
     let lock = takeover.one::<DirectoryLock>().map_err(BootError::Takeover)?;
     let lock = File::from(takeover.copy(lock).map_err(BootError::Takeover)?);
-    let directory = Directory::open_held(&config.data.join(data::DIRECTORY), &directory_options(config), lock)?;
+    let directory =
+        Directory::open_held(&config.data.join(data::DIRECTORY), &directory_options(config), lock)?;
     let control = takeover.one::<Control>().map_err(BootError::Takeover)?;
     let control = takeover.copy(control.listener).map_err(BootError::Takeover)?;
     Ok((directory, ControlSocket::held(UnixListener::from(control), &config.data)))

@@ -24,7 +24,11 @@ enum Beginning<'a> {
     /// With nobody.
     Fresh { serves: SyncSender<()> },
     /// With what another program has left.
-    Again { takeover: &'a Takeover, restored: SyncSender<Result<Restored, String>>, goes: Vec<SyncSender<()>> },
+    Again {
+        takeover: &'a Takeover,
+        restored: SyncSender<Result<Restored, String>>,
+        goes: Vec<SyncSender<()>>,
+    },
 }
 
 impl Beginning<'_> {

@@ -37,8 +37,7 @@ impl Owner for Registrations {
     }
 
     fn read(from: &mut Decoder<'_>) -> Result<QuotaRecord, StateError> {
-        let mut record =
-            QuotaRecord { number: from.number()?, others: from.number()?, attempts: Vec::new() };
+        let mut record = QuotaRecord { number: from.number()?, others: from.number()?, attempts: Vec::new() };
         for _ in 0..from.count()? {
             let block = Block::from_bits(u64::from_le_bytes(*from.array()?));
             record.attempts.push((block, from.number()?));

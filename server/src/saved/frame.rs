@@ -211,7 +211,8 @@ impl<O: Owner> BlockWriter<'_, O> {
 
     fn flush(&mut self) -> Result<(), WriteError> {
         let content = self.encoder.bytes();
-        let length = u32::try_from(content.len()).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+        let length =
+            u32::try_from(content.len()).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
         let version = self.version.unwrap_or(O::KIND.newest);
         let mut head = [0; BLOCK_HEAD_BYTES];
         head[8..24].copy_from_slice(&O::KIND.bytes());

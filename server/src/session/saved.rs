@@ -279,10 +279,7 @@ impl ConnectionRecord<'static> {
             marks: marks::ESTABLISHED | marks::PINGED | marks::PAUSED | marks::DIRECT_TLS | marks::ENDED,
             ..ConnectionRecord::sample(v6, TlsRecord::Plain)
         });
-        samples.push(ConnectionRecord {
-            descriptor: None,
-            ..ConnectionRecord::sample(v4, TlsRecord::Plain)
-        });
+        samples.push(ConnectionRecord { descriptor: None, ..ConnectionRecord::sample(v4, TlsRecord::Plain) });
         samples
     }
 

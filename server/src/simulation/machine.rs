@@ -97,16 +97,15 @@ impl Machine {
         }
         let streams = opened.report.streams.iter().map(|seen| (seen.stream, seen.number)).collect();
         let inherited = InheritedTables { homes: words.homes, streams };
-        let mut shared =
-            Shared::new(SharedParts {
-                config: config.clone(),
-                directory: directory.clone(),
-                acceptor,
-                throttle,
-                hasher,
-                workers: count,
-                inherited,
-            });
+        let mut shared = Shared::new(SharedParts {
+            config: config.clone(),
+            directory: directory.clone(),
+            acceptor,
+            throttle,
+            hasher,
+            workers: count,
+            inherited,
+        });
         shared.chance = Chance::seeded(words.homes);
         let shared = Arc::new(shared);
         let network = Network::new(count, words.network, settings.weather.clone());

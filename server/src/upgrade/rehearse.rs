@@ -6,8 +6,8 @@
 use crate::saved::Row;
 use crate::saved::counts::Counts;
 use crate::saved::error::StateError;
-use crate::saved::frame::StateWriter;
 use crate::saved::error::WriteError;
+use crate::saved::frame::StateWriter;
 use crate::saved::state::{Block, State};
 
 /// Reads all of a state, on as many threads as there are cores. Returns what is in it.

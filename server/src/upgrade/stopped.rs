@@ -121,7 +121,11 @@ impl<'a> Stopped<'a> {
 
     /// Makes all workers let go of their sockets and write their sessions. `None`: something has begun since they had
     /// settled (a timer, a connection that broke), and they are to settle once more.
-    pub(super) fn suspend(&self, state: &Arc<StateWriter>, deadline: Instant) -> Result<Option<AllParked>, String> {
+    pub(super) fn suspend(
+        &self,
+        state: &Arc<StateWriter>,
+        deadline: Instant,
+    ) -> Result<Option<AllParked>, String> {
         let commands = &self.server.commands;
         let (reply, replies) = sync_channel(commands.len());
         let mut verdicts = Vec::new();

@@ -133,7 +133,11 @@ impl<'a> ResourceRecord<'a> {
             for _ in 0..from.count()? {
                 let byte = from.byte()?;
                 let sender = (byte & 0x80 != 0).then(|| from.text()).transpose()?;
-                resource.held.push((Kind::from_code(byte & 0x7f).ok_or(StateError::Damaged("a stanza of an unknown kind"))?, sender, from.bytes()?));
+                resource.held.push((
+                    Kind::from_code(byte & 0x7f).ok_or(StateError::Damaged("a stanza of an unknown kind"))?,
+                    sender,
+                    from.bytes()?,
+                ));
             }
         }
         if parts & HAS_UNSENT_MESSAGES != 0 {

@@ -176,7 +176,11 @@ impl<'a> UnackedRecord<'a> {
             ANSWER => UnackedRecord::Answer(None, from.text()?),
             ANSWER_FROM => UnackedRecord::Answer(Some(from.text()?), from.text()?),
             FORGOTTEN => UnackedRecord::Forgotten(from.number()?),
-            kind => UnackedRecord::Stanza(Kind::from_code(kind).ok_or(StateError::Damaged("a stanza of an unknown kind"))?, 0, from.bytes()?),
+            kind => UnackedRecord::Stanza(
+                Kind::from_code(kind).ok_or(StateError::Damaged("a stanza of an unknown kind"))?,
+                0,
+                from.bytes()?,
+            ),
         })
     }
 }

@@ -101,11 +101,10 @@ fn records_that_outgrow_a_block_begin_another() {
     blocks.finish().unwrap();
     state.finish().unwrap();
     let read = State::read(contents(&file), BOTH).unwrap();
-    assert_eq!(read.blocks().map(|block| (block.worker, block.records)).collect::<Vec<_>>(), [
-        (7, 2),
-        (7, 2),
-        (7, 1)
-    ]);
+    assert_eq!(
+        read.blocks().map(|block| (block.worker, block.records)).collect::<Vec<_>>(),
+        [(7, 2), (7, 2), (7, 1)]
+    );
 }
 
 #[test]

@@ -192,7 +192,12 @@ impl<D: Driver> Worker<D> {
     ) -> Result<ConnId, String> {
         let Some(descriptor) = connection.descriptor else { return Ok(ConnId::NONE) };
         let socket = inherited.take(descriptor)?;
-                let conn = self.driver.attach(Detached::restored(socket, connection.unread, &connection.unsent, connection.has_ended()));
+        let conn = self.driver.attach(Detached::restored(
+            socket,
+            connection.unread,
+            &connection.unsent,
+            connection.has_ended(),
+        ));
         afterwards.descriptors.push(descriptor as i32);
         if connection.unsent.is_empty() {
             afterwards.sent.push(conn);
@@ -238,12 +243,21 @@ impl Core {
         self.sessions.insert(session);
     }
 
-    fn restore_negotiation(&mut self, conn: ConnId, connection: &ConnectionRecord<'_>, record: &NegotiationRecord<'_>) {
+    fn restore_negotiation(
+        &mut self,
+        conn: ConnId,
+        connection: &ConnectionRecord<'_>,
+        record: &NegotiationRecord<'_>,
+    ) {
         let mut negotiation = Negotiation::restored(record);
         let waited = self.seconds().saturating_sub(connection.connected);
         let left = self.env.config.limits.preauth_seconds.saturating_sub(waited).max(1);
         negotiation.deadline = self.set_timer(u64::from(left) * 1000, Timer::Preauth(conn));
-        let session = connection.session(conn, SessionPhase::Negotiating(Box::new(negotiation)), &self.env.shared.acceptor);
+        let session = connection.session(
+            conn,
+            SessionPhase::Negotiating(Box::new(negotiation)),
+            &self.env.shared.acceptor,
+        );
         self.insert_restored(session, connection.unsent.len());
     }
 

@@ -52,9 +52,7 @@ impl Core {
                 };
                 let record = self.resource_record(user, resource, &waiting)?;
                 let standing = Standing::Bound(Box::new(record));
-                blocks
-                    .put(&SessionRecord { connection, standing })
-                    .map_err(|error| error.to_string())?;
+                blocks.put(&SessionRecord { connection, standing }).map_err(|error| error.to_string())?;
             }
         }
         Ok(())
