@@ -9,6 +9,7 @@ use whimbrel_storage::log::Log;
 
 use super::Settings;
 use crate::chance::Chance;
+use crate::clock::{Clock, VirtualClock};
 use crate::config::Config;
 use crate::env::Env;
 use crate::exchange::links::Links;
@@ -60,6 +61,7 @@ impl Words {
 /// See the module.
 pub(super) struct Machine {
     pub(super) network: Network,
+    pub(super) clock: Arc<VirtualClock>,
     pub(super) workers: Vec<Worker<Sim>>,
     pub(super) shared: Arc<Shared>,
     pub(super) stepped: Arc<Stepped>,
@@ -108,6 +110,7 @@ impl Machine {
         });
         shared.chance = Chance::seeded(words.homes);
         let shared = Arc::new(shared);
+        let clock = VirtualClock::new(TIME_AT_START_MS, now.0);
         let network = Network::new(count, words.network, settings.weather.clone());
         network.advance(now);
         let drivers: Vec<Sim> =
@@ -138,7 +141,7 @@ impl Machine {
                     config: config.clone(),
                     worker,
                     now,
-                    time_at_start: Some(TIME_AT_START_MS),
+                    clock: Clock::Virtual(clock.clone()),
                     broadcast_max: 2,
                 };
                 let actors = Actors::new(shared.hasher.clone(), CommitTracker::new(log, commit));
@@ -151,6 +154,6 @@ impl Machine {
                 )
             })
             .collect();
-        Ok(Machine { network, workers, shared, stepped, completions, commands, lanes })
+        Ok(Machine { network, clock, workers, shared, stepped, completions, commands, lanes })
     }
 }

@@ -170,7 +170,7 @@ impl<D: Driver> Worker<D> {
         }
         let core = &mut self.core;
         while loose.count + loose.broken.len() < leaving.len() {
-            if Instant::now() >= deadline {
+            if core.env().clock.instant() >= deadline {
                 return Ok(false);
             }
             self.driver.poll(Some(LOOK), &mut |event| match event {
