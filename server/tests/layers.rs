@@ -264,6 +264,7 @@ const ASK_THE_SYSTEM: &[(&str, &str)] = &[
     ("clock", "the clock itself"),
     ("chance", "chance itself"),
     ("boot", "a start waits, and seeds hashers"),
+    ("notify", "the service manager is told the time of a reload"),
     ("takeover", "the clock of the program before"),
     ("upgrade", "deadlines for workers and child processes"),
     ("watch", "a thread beside the workers, with a period"),
