@@ -27,12 +27,15 @@ use crate::worker::command::CommandQueue;
 /// Completed jobs that wait for one worker at most; the threads that deliver them then wait.
 const COMPLETIONS: usize = 4096;
 
+/// What wakes each worker.
+type Wakers = Vec<Arc<dyn Wake>>;
+
 /// The threads of the workers, each with its driver.
 pub(super) struct WorkerThreads {
     pub(super) workers: Workers,
     /// Gives each what it needs beyond its driver.
     pub(super) fit: Vec<SyncSender<WorkerParts>>,
-    pub(super) wakers: Vec<Arc<dyn Wake>>,
+    pub(super) wakers: Wakers,
     /// Name of the driver.
     pub(super) driver: &'static str,
 }
@@ -78,10 +81,7 @@ impl WorkerThreads {
 }
 
 /// Waits until all workers have a driver. Returns what wakes each of them, and the driver's name.
-fn all_ready(
-    ready: &Receiver<(usize, Ready)>,
-    workers: usize,
-) -> Result<(Vec<Arc<dyn Wake>>, &'static str), BootError> {
+fn all_ready(ready: &Receiver<(usize, Ready)>, workers: usize) -> Result<(Wakers, &'static str), BootError> {
     let mut wakers: Vec<Option<Arc<dyn Wake>>> = vec![None; workers];
     let mut driver = "";
     for _ in 0..workers {

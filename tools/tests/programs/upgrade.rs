@@ -180,6 +180,7 @@ fn what_is_unacknowledged_is_sent_again_after_an_upgrade_to_another_number_of_wo
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a test that is one story")]
 fn a_program_that_cannot_take_over_changes_nothing_and_the_command_says_why() {
     let place = place();
     configure(&place, "mio", 2, "[limits]\nupgrade_seconds = 5\n");
