@@ -90,6 +90,12 @@ pub fn datetime(unix_seconds: u64) -> String {
     format!("{year:04}-{:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z", u8::from(month))
 }
 
+/// As [`datetime`], with milliseconds: `1969-07-21T02:56:15.007Z`.
+pub fn datetime_ms(unix_ms: u64) -> String {
+    let seconds = datetime(unix_ms / 1000);
+    format!("{}.{:03}Z", seconds.trim_end_matches('Z'), unix_ms % 1000)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,5 +129,7 @@ mod tests {
         for (seconds, expected) in table {
             assert_eq!(datetime(seconds), expected, "{seconds}");
         }
+        assert_eq!(datetime_ms(1_000_000_000_007), "2001-09-09T01:46:40.007Z");
+        assert_eq!(datetime_ms(999), "1970-01-01T00:00:00.999Z");
     }
 }

@@ -337,6 +337,74 @@ fn only_one_module_takes_addresses_apart() {
     assert!(found.is_empty(), "proto/address.rs takes addresses apart, nobody else:\n{}", found.join("\n"));
 }
 
+/// Lines with a namespace in them, comments left out: their numbers, and what was found.
+fn namespaces_in(text: &str) -> Vec<(usize, &'static str)> {
+    // Two of them name no scheme of ours: vCards, and offline messages.
+    let beginnings = [
+        "urn:xmpp:",
+        "urn:ietf:params:xml:ns:",
+        "jabber:",
+        "http://jabber.org/",
+        "http://etherx.jabber.org/",
+    ];
+    let whole = ["\"vcard-temp\"", "\"msgoffline\""];
+    let lines = text.lines().enumerate();
+    lines
+        .flat_map(|(number, line)| {
+            let found = beginnings.into_iter().chain(whole).filter(move |name| line.contains(name));
+            found.map(move |name| (number + 1, name))
+        })
+        .collect()
+}
+
+#[test]
+fn every_namespace_is_written_once() {
+    let sources = Sources::read();
+    let mut found = Vec::new();
+    for (module, path) in &sources.files {
+        // The clients of the simulation write their own: a wrong name is to be noticed.
+        if module == "proto::ns" || top(module) == "simulation" {
+            continue;
+        }
+        let text = std::fs::read_to_string(path).unwrap();
+        let tests_begin = without_tests(&text).lines().count();
+        // Names of namespaces have two slashes in them: only whole lines are comments here.
+        let is_comment = |line: &&str| line.trim_start().starts_with("//");
+        let code = text.lines().take(tests_begin).map(|line| if is_comment(&line) { "" } else { line });
+        for (line, name) in namespaces_in(&code.collect::<Vec<_>>().join("\n")) {
+            found.push(format!("server/src/{}:{line}: {name}", sources.name(module)));
+        }
+    }
+    assert!(found.is_empty(), "namespaces are written in proto/ns.rs, nowhere else:\n{}", found.join("\n"));
+    let ours = without_tests(&std::fs::read_to_string(&sources.files["proto::ns"]).unwrap());
+    assert!(namespaces_in(&ours).len() > 20, "the namespaces have gone from proto/ns.rs");
+}
+
+#[test]
+fn namespaces_are_found_in_code() {
+    let found =
+        namespaces_in("let a = \"urn:xmpp:ping\";\nb(b\"<c xmlns='jabber:client'/>\")\n\"vcard-temp:x\"\n");
+    assert_eq!(found, [(1, "urn:xmpp:"), (2, "jabber:")]);
+}
+
+#[test]
+fn each_moment_of_a_users_life_is_called_in_one_place() {
+    let sources = Sources::read();
+    let moments = ["available", "unavailable", "contact_available", "detached", "account_removed"];
+    for moment in moments {
+        let call = format!("lifecycle::{moment}(");
+        let count =
+            |path: &PathBuf| without_tests(&std::fs::read_to_string(path).unwrap()).matches(&call).count();
+        let places: Vec<String> =
+            sources.files.iter().flat_map(|(module, path)| vec![sources.name(module); count(path)]).collect();
+        assert_eq!(places.len(), 1, "{moment} is called in {places:?}");
+    }
+    let declared = std::fs::read_to_string(&sources.files["user::lifecycle"]).unwrap();
+    let declared =
+        declared.split("moments! {").nth(1).unwrap().split("\n}").next().unwrap().matches("),").count();
+    assert_eq!(declared, moments.len(), "a moment is missing from this test");
+}
+
 #[test]
 fn paths_are_found_however_they_are_written() {
     let found = |module: &str, text: &str| -> Vec<String> {

@@ -1,6 +1,7 @@
 //! Message carbons (XEP-0280): copies of conversations to a user's other resources.
 
 use crate::env::Env;
+use crate::proto::ns;
 use crate::proto::reply;
 use crate::stanza::{Delivery, Kind};
 use crate::user::actors::Actors;
@@ -102,7 +103,9 @@ fn copy(
 fn wrap(d: &Delivery<'_>, direction: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"><");
     out.extend_from_slice(direction.as_bytes());
-    out.extend_from_slice(b" xmlns='urn:xmpp:carbons:2'><forwarded xmlns='urn:xmpp:forward:0'>");
+    for part in [" xmlns='", ns::CARBONS, "'><forwarded xmlns='", ns::FORWARD, "'>"] {
+        out.extend_from_slice(part.as_bytes());
+    }
     write_in_other_context(d, out);
     out.extend_from_slice(b"</forwarded></");
     out.extend_from_slice(direction.as_bytes());
@@ -113,6 +116,8 @@ fn wrap(d: &Delivery<'_>, direction: &str, out: &mut Vec<u8>) {
 fn write_in_other_context(d: &Delivery<'_>, out: &mut Vec<u8>) {
     let name = d.kind.name().len() + 1;
     out.extend_from_slice(&d.bytes[..name]);
-    out.extend_from_slice(b" xmlns='jabber:client'");
+    for part in [" xmlns='", ns::CLIENT, "'"] {
+        out.extend_from_slice(part.as_bytes());
+    }
     out.extend_from_slice(&d.bytes[name..]);
 }

@@ -11,6 +11,7 @@ pub mod inactive;
 pub mod inbound;
 pub mod inputs;
 pub mod jobs;
+pub mod lifecycle;
 pub mod offline;
 pub mod presence;
 pub mod quota;

@@ -4,7 +4,8 @@ use crate::effects::work;
 use crate::env::Env;
 use crate::memory::{Pressure, SHORT_BYTES};
 use crate::proto::errors::{StreamCondition, StreamEnd};
-use crate::proto::sm::{NS_SM, TooHigh};
+use crate::proto::ns;
+use crate::proto::sm::TooHigh;
 use crate::router::inbound;
 use crate::runtime::driver::ConnId;
 use crate::session::{Holds, Session, SessionPhase, StreamContext};
@@ -24,9 +25,6 @@ use crate::xml::{self, Condition, Frame, FramingError, Partial, Stanza};
 
 /// The language of the server's stream header.
 const SERVER_LANGUAGE: &str = "en";
-
-/// Namespace of client state indication (XEP-0352).
-const NS_CSI: &str = "urn:xmpp:csi:0";
 
 /// What to do with the rest of the input after a frame.
 enum Next {
@@ -236,7 +234,7 @@ impl Core {
                 bound_frame(&mut self.actors, &self.env, &mut self.fx, *key, language, &frame)
             }
             SessionPhase::Negotiating(negotiation) => {
-                let at = negotiation_env(&self.env, *peer, tls.is_some());
+                let at = negotiation_env(&self.env, &self.capabilities, *peer, tls.is_some());
                 negotiation_frame(negotiation, &at, &frame, self.fx.out.plain(conn))
             }
             SessionPhase::Leaving(_) | SessionPhase::Closing => Next::Continue,
@@ -315,7 +313,7 @@ fn negotiation_frame(
 fn place_of(users: &Users, env: &Env, key: ResourceKey, frame: &Frame<'_>) -> Place {
     match frame {
         // What is acknowledged and asked for here counts only what has come back.
-        Frame::Stanza(stanza) if stanza.namespace() == NS_SM => Place::Anywhere,
+        Frame::Stanza(stanza) if stanza.namespace() == ns::SM => Place::Anywhere,
         Frame::Stanza(stanza) => inbound::place_of(users, env, key, stanza),
         Frame::StreamClose | Frame::StreamOpen(_) => Place::Behind,
     }
@@ -330,8 +328,8 @@ fn bound_frame(
     frame: &Frame<'_>,
 ) -> Next {
     match frame {
-        Frame::Stanza(stanza) if stanza.namespace() == NS_CSI => client_state(actors, env, fx, key, stanza),
-        Frame::Stanza(stanza) if stanza.namespace() == NS_SM => {
+        Frame::Stanza(stanza) if stanza.namespace() == ns::CSI => client_state(actors, env, fx, key, stanza),
+        Frame::Stanza(stanza) if stanza.namespace() == ns::SM => {
             match sm::handle(actors, env, fx, key, stanza) {
                 SmOutcome::Done => Next::Continue,
                 SmOutcome::TooHigh(too_high) => Next::TooHigh(too_high),

@@ -75,6 +75,7 @@ pub use key::CONTACT_BYTES_MAX;
 pub use private::PRIVATE_NAME_BYTES_MAX;
 pub use registration::{NumberState, PendingPin, Quota, QuotaKey};
 pub use roster::{REMOVALS_MAX, RosterChanges};
+pub use tables::Table;
 pub use transaction::{VALUE_BYTES_MAX, WriteTransaction};
 pub use version::{INCARNATIONS_MAX, NoVersion, RosterVersion};
 pub use writer::{BATCH_JOBS_MAX, BATCH_TIME_MAX, Job, QueueFull, Writer, run_inline};

@@ -29,9 +29,6 @@ use not_durable::NotDurable;
 use queue::UnackedQueue;
 pub use queue::{AnswerTo, Unacked};
 
-/// Namespace of stream management.
-pub const NS_SM: &str = "urn:xmpp:sm:3";
-
 /// Presence and iq stanzas that may go unacknowledged before the client is asked for an acknowledgement. It is
 /// asked for a message at once, and for what is left when the stream rests.
 const ASK_AFTER: u8 = 8;
