@@ -9,6 +9,7 @@ use whimbrel_storage::archive::Tallies;
 use whimbrel_storage::archive::readers::Readers;
 use whimbrel_storage::directory::Writer;
 
+use crate::clock::Clock;
 use crate::config::{Config, DriverChoice};
 use crate::env::{self, Env};
 use crate::exchange::envelope::Batch;
@@ -144,12 +145,13 @@ impl WorkerThread {
             driver.listen(listener)?;
         }
         let backend = Backend::Threads { writer: parts.writer, crypto: parts.crypto, readers: parts.readers };
+        let clock = Clock::System { started: self.started };
         let env = Env {
             shared: self.shared,
             config: self.config,
             worker: self.worker,
-            now: Millis(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)),
-            time_at_start: None,
+            now: Millis(clock.ms()),
+            clock,
             broadcast_max: env::BROADCAST_MAX,
         };
         let actors = Actors::new(
@@ -169,6 +171,6 @@ impl WorkerThread {
                 }
             }
         }
-        worker.run(self.started)
+        worker.run()
     }
 }

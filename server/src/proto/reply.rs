@@ -65,7 +65,6 @@ mod tests {
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 
-
     #[test]
     fn a_prefixed_message_keeps_its_prefix() {
         let mut out = Vec::new();

@@ -11,6 +11,7 @@ use whimbrel_storage::log::{LogsAt, journal_folders};
 
 use super::Settings;
 use crate::chance::Chance;
+use crate::clock::{Clock, VirtualClock};
 use crate::config::Config;
 use crate::env::Env;
 use crate::exchange::links::Links;
@@ -19,11 +20,11 @@ use crate::runtime::driver::sim::{Network, Random, Sim};
 use crate::runtime::driver::{Driver, Tuning, Wake};
 use crate::runtime::mailbox;
 use crate::runtime::timer::Millis;
-use crate::shared::{InheritedTables, Shared};
+use crate::shared::{InheritedTables, Shared, SharedParts};
 use crate::tls::Acceptor;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
-use crate::user::commits::{Commit, CommitTracker};
+use crate::user::commits::{Commit, CommitTracker, Log};
 use crate::user::jobs::{Backend, Completions, Jobs, Stepped};
 use crate::worker::Worker;
 use crate::worker::command::CommandQueue;
@@ -62,6 +63,7 @@ impl Words {
 /// See the module.
 pub(super) struct Machine {
     pub(super) network: Network,
+    pub(super) clock: Arc<VirtualClock>,
     pub(super) workers: Vec<Worker<Sim>>,
     pub(super) shared: Arc<Shared>,
     pub(super) stepped: Arc<Stepped>,
@@ -80,36 +82,10 @@ impl Machine {
         now: Millis,
         commit: Commit,
     ) -> Result<Machine, String> {
-        let acceptor = Acceptor::new(&config.tls_settings()).map_err(|error| error.to_string())?;
-        let hasher = SeedableRandomState::with_seed(words.hasher, &SHARED_SEED);
-        let limits = throttle::Limits { entries: 256, known: 256, ..throttle::Limits::of(&config.limits) };
-        let throttle = Throttle::new(limits, words.throttle);
-        let count = settings.workers;
-        // The time of a world is not that of the system: all streams are young.
-        let options = whimbrel_storage::log::Options {
-            resume_window_ms: u64::MAX,
-            now_ms: TIME_AT_START_MS + now.0,
-            ..config.log_options()
-        };
-        // The number of workers never changes.
-        let tallies = directory.archive_segments().map_err(|error| error.to_string())?;
-        let tallies = Arc::new(Tallies::new(&tallies));
+        let (shared, logs, tallies) = share(settings, config, directory, words, now)?;
         let path = config.data.join("log");
-        let logs =
-            LogsAt { path: &path, options: &options, shards: count, home: &|_| None, progress: &|_| {} };
-        let kept = config.archive_settings();
-        let opened = logs
-            .open(None, &|journal| Archive::new(journal, kept, tallies.clone()))
-            .map_err(|error| error.to_string())?;
-        if let Some(damage) = opened.report.damage.first() {
-            return Err(damage.to_string());
-        }
-        let streams = opened.report.streams.iter().map(|seen| (seen.stream, seen.number)).collect();
-        let inherited = InheritedTables { homes: words.homes, streams };
-        let mut shared =
-            Shared::new(config.clone(), directory.clone(), acceptor, throttle, hasher, count, inherited);
-        shared.chance = Chance::seeded(words.homes);
-        let shared = Arc::new(shared);
+        let count = settings.workers;
+        let clock = VirtualClock::new(TIME_AT_START_MS, now.0);
         let network = Network::new(count, words.network, settings.weather.clone());
         network.advance(now);
         let drivers: Vec<Sim> =
@@ -130,11 +106,8 @@ impl Machine {
         let lanes = posts.iter().flat_map(|post| (0..count).map(|to| post.gauge(to))).collect();
         let commands: Vec<Arc<CommandQueue>> =
             wakers.iter().map(|wake| Arc::new(CommandQueue::new(wake.clone()))).collect();
-        let workers = drivers
-            .into_iter()
-            .zip(posts)
-            .zip(opened.logs)
-            .enumerate()
+        let parts = drivers.into_iter().zip(posts).zip(logs).enumerate();
+        let workers = parts
             .map(|(worker, ((driver, post), log))| {
                 let backend = Backend::Stepped(stepped.clone());
                 let env = Env {
@@ -142,20 +115,67 @@ impl Machine {
                     config: config.clone(),
                     worker,
                     now,
-                    time_at_start: Some(TIME_AT_START_MS),
+                    clock: Clock::Virtual(clock.clone()),
                     broadcast_max: 2,
                 };
                 let actors =
                     Actors::new(shared.hasher.clone(), CommitTracker::new(log, tallies.clone(), commit));
                 let jobs = Jobs::new(worker, backend, completions[worker].clone());
                 let fx = Effects::new(Links::new(post, wakers.clone()), jobs);
-                Worker::new(
-                    driver,
-                    Core::new(actors, env, fx, TLS_LISTENERS.to_vec()),
-                    commands[worker].clone(),
-                )
+                let core = Core::new(actors, env, fx, TLS_LISTENERS.to_vec());
+                Worker::new(driver, core, commands[worker].clone())
             })
             .collect();
-        Ok(Machine { network, workers, shared, stepped, completions, commands, lanes })
+        Ok(Machine { network, clock, workers, shared, stepped, completions, commands, lanes })
     }
+}
+
+/// What the workers of a machine share, their logs, and what archives hold of them.
+type Parts = (Arc<Shared>, Vec<Log>, Arc<Tallies>);
+
+/// What the workers of a machine share, and their logs as they lie in the folder.
+fn share(
+    settings: &Settings,
+    config: &Arc<Config>,
+    directory: &Directory,
+    words: Words,
+    now: Millis,
+) -> Result<Parts, String> {
+    let acceptor = Acceptor::new(&config.tls_settings()).map_err(|error| error.to_string())?;
+    let hasher = SeedableRandomState::with_seed(words.hasher, &SHARED_SEED);
+    let limits = throttle::Limits { entries: 256, known: 256, ..throttle::Limits::of(&config.limits) };
+    let throttle = Throttle::new(limits, words.throttle);
+    let count = settings.workers;
+    // The time of a world is not that of the system: all streams are young.
+    let options = whimbrel_storage::log::Options {
+        resume_window_ms: u64::MAX,
+        now_ms: TIME_AT_START_MS + now.0,
+        ..config.log_options()
+    };
+    // The number of workers never changes.
+    let tallies = directory.archive_segments().map_err(|error| error.to_string())?;
+    let tallies = Arc::new(Tallies::new(&tallies));
+    let path = config.data.join("log");
+    let at = LogsAt { path: &path, options: &options, shards: count, home: &|_| None, progress: &|_| {} };
+    let kept = config.archive_settings();
+    let opened = at
+        .open(None, &|journal| Archive::new(journal, kept, tallies.clone()))
+        .map_err(|error| error.to_string())?;
+    if let Some(damage) = opened.report.damage.first() {
+        return Err(damage.to_string());
+    }
+    let streams = opened.report.streams.iter().map(|seen| (seen.stream, seen.number)).collect();
+    let inherited = InheritedTables { homes: words.homes, streams };
+    let mut shared = Shared::new(SharedParts {
+        config: config.clone(),
+        directory: directory.clone(),
+        acceptor,
+        throttle,
+        hasher,
+        workers: count,
+        inherited,
+    });
+    shared.chance = Chance::seeded(words.homes);
+    let shared = Arc::new(shared);
+    Ok((shared, opened.logs, tallies))
 }

@@ -34,12 +34,12 @@ pub fn copy_sent(
         return;
     }
     let Some(id) = id else {
-        return copy(actors, env, fx, key, d, "sent", |key| key == sender);
+        return copy(actors, env, fx, key, Carbon::Sent(d), |key| key == sender);
     };
     let local = user.local.clone();
     let mut bytes = Vec::with_capacity(d.bytes.len() + 256);
     writer::append_child(d.bytes, &mut bytes, |out| archive::write_id(env, &local, id, out));
-    copy(actors, env, fx, key, &Delivery { bytes: &bytes, ..*d }, "sent", |key| key == sender);
+    copy(actors, env, fx, key, Carbon::Sent(&Delivery { bytes: &bytes, ..*d }), |key| key == sender);
 }
 
 /// Copies what was delivered to some resources to the others of the same user.
@@ -58,9 +58,36 @@ pub fn copy_received(
     match d.from.strip_prefix(own.as_str()).and_then(|rest| rest.strip_prefix('/')) {
         Some(sender) => {
             let sender = actors.users.find_resource(user, sender);
-            copy(actors, env, fx, user, d, "sent", |key| delivered_to.contains(&key) || Some(key) == sender);
+            copy(actors, env, fx, user, Carbon::Sent(d), |key| {
+                delivered_to.contains(&key) || Some(key) == sender
+            });
         }
-        None => copy(actors, env, fx, user, d, "received", |key| delivered_to.contains(&key)),
+        None => copy(actors, env, fx, user, Carbon::Received(d), |key| delivered_to.contains(&key)),
+    }
+}
+
+/// A message to copy.
+#[derive(Copy, Clone)]
+enum Carbon<'a> {
+    /// From one of the user's resources.
+    Sent(&'a Delivery<'a>),
+    /// To one of them.
+    Received(&'a Delivery<'a>),
+}
+
+impl<'a> Carbon<'a> {
+    fn delivery(self) -> &'a Delivery<'a> {
+        match self {
+            Carbon::Sent(delivery) | Carbon::Received(delivery) => delivery,
+        }
+    }
+
+    /// The element that wraps it.
+    fn direction(self) -> &'static str {
+        match self {
+            Carbon::Sent(_) => "sent",
+            Carbon::Received(_) => "received",
+        }
     }
 }
 
@@ -69,10 +96,10 @@ fn copy(
     env: &Env,
     fx: &mut Effects,
     user: UserKey,
-    d: &Delivery<'_>,
-    direction: &'static str,
+    carbon: Carbon<'_>,
     has_it: impl Fn(ResourceKey) -> bool,
 ) {
+    let d = carbon.delivery();
     let mut copies = actors.users.user(user).resources.clone();
     copies.retain(|key| actors.users.resource(*key).flags.has(Flags::CARBONS) && !has_it(*key));
     let from = env.bare_jid(&actors.users.user(user).local);
@@ -85,7 +112,7 @@ fn copy(
         let to = actors.users.full_jid(env, key);
         let mut bytes = Vec::with_capacity(d.bytes.len() + 256);
         reply::open(Kind::Message, d.typ, Some(&from), &to, None, &mut bytes);
-        wrap(d, direction, &mut bytes);
+        wrap(d, carbon.direction(), &mut bytes);
         let urgency = inactive::urgency(d);
         let out = Outgoing { kind: Kind::Message, class: Class::Foreign, urgency, bytes: &bytes };
         delivery::push_as(actors, env, fx, key, &out);

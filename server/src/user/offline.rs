@@ -110,9 +110,16 @@ pub fn keep(
     let Some(user) = user else { return outcome };
     let id = copy.flags.has(LogFlags::ARCHIVED).then_some(appended.sequence);
     archive::stamped(actors, env, d, id, |actors, d| {
-        hand_out(actors, env, fx, d, user, &recipients, appended.sequence);
+        let to = Recipients { user, resources: &recipients };
+        hand_out(actors, env, fx, d, (appended.sequence, &to));
     });
     outcome
+}
+
+/// Who is to get a message.
+struct Recipients<'a> {
+    user: UserKey,
+    resources: &'a [ResourceKey],
 }
 
 /// Gives a message that has just been appended to those of its recipients that are live, and copies to the others.
@@ -121,10 +128,9 @@ fn hand_out(
     env: &Env,
     fx: &mut Effects,
     d: &Delivery<'_>,
-    user: UserKey,
-    recipients: &[ResourceKey],
-    sequence: Sequence,
+    (sequence, to): (Sequence, &Recipients<'_>),
 ) {
+    let &Recipients { user, resources: recipients } = to;
     let mut reached: SmallVec<[ResourceKey; 4]> = SmallVec::new();
     for &key in recipients {
         if flow::is_live(actors, env, fx, key, sequence) {

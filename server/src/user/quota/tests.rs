@@ -31,13 +31,8 @@ impl Mailbox {
         };
         let folder = tempfile::tempdir().unwrap();
         let options = Options { segment_bytes: 4 << 20, payload_bytes_max: 1 << 16, ..Options::default() };
-        let logs = LogsAt {
-            path: folder.path(),
-            options: &options,
-            shards: 1,
-            home: &|_| None,
-            progress: &|_| {},
-        };
+        let logs =
+            LogsAt { path: folder.path(), options: &options, shards: 1, home: &|_| None, progress: &|_| {} };
         let archive = |journal| Archive::new(journal, Settings::default(), Arc::default());
         let log = logs.open(None, &archive).unwrap().logs.pop().unwrap();
         Mailbox { log, shares: Shares::default(), limits, waiting: Vec::new(), now_ms: 1, _folder: folder }
