@@ -37,11 +37,21 @@ pub enum Table {
     Registrations,
     /// What is counted → until when, and how often.
     Quotas,
+    /// Actor and id of a block's first message → where its messages lie.
+    Archive,
+    /// Actor → how its archive stands.
+    ArchiveStates,
+    /// Journal and segment → what archives hold of it.
+    ArchiveSegments,
+    /// Actor → what it wants to be kept.
+    ArchivePreferences,
+    /// Actor and id of a message → what stands for its text.
+    ArchiveErased,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 16] = [
         Self::Meta,
         Self::Accounts,
         Self::RosterStates,
@@ -53,10 +63,15 @@ impl Table {
         Self::Activity,
         Self::Registrations,
         Self::Quotas,
+        Self::Archive,
+        Self::ArchiveStates,
+        Self::ArchiveSegments,
+        Self::ArchivePreferences,
+        Self::ArchiveErased,
     ];
 
-    /// The tables whose keys begin with an account's number.
-    pub const OF_AN_ACCOUNT: [Self; 7] = [
+    /// The tables whose keys begin with an account's number, and from which all of a removed account is removed with it.
+    pub const OF_AN_ACCOUNT: [Self; 8] = [
         Self::RosterStates,
         Self::Rosters,
         Self::Removals,
@@ -64,7 +79,12 @@ impl Table {
         Self::Vcards,
         Self::Private,
         Self::Activity,
+        Self::ArchivePreferences,
     ];
+
+    /// The tables whose keys begin with an actor too, and from which it is removed in small steps: it may have millions of
+    /// messages.
+    pub const SWEPT: [Self; 3] = [Self::Archive, Self::ArchiveStates, Self::ArchiveErased];
 
     /// Its name in the file.
     pub fn name(self) -> &'static str {
@@ -80,13 +100,20 @@ impl Table {
             Self::Activity => "activity",
             Self::Registrations => "registrations",
             Self::Quotas => "quotas",
+            Self::Archive => "archive",
+            Self::ArchiveStates => "archive_states",
+            Self::ArchiveSegments => "archive_segments",
+            Self::ArchivePreferences => "archive_preferences",
+            Self::ArchiveErased => "archive_erased",
         }
     }
 
-    /// Whether releases have written format 1 without it. It is then made when a directory of theirs is opened; they
-    /// do not look at tables they do not know.
+    /// Whether a directory of this format may be without it. It is then made when such a directory is opened; an earlier
+    /// release does not look at tables it does not know.
     pub(super) fn came_later(self) -> bool {
+        use Table::{Archive, ArchiveErased, ArchivePreferences, ArchiveSegments, ArchiveStates};
         matches!(self, Self::Registrations | Self::Quotas)
+            || matches!(self, Archive | ArchiveStates | ArchiveSegments | ArchivePreferences | ArchiveErased)
     }
 }
 

@@ -42,6 +42,17 @@ pub fn owner(folder: &Path) -> Result<Option<Option<Owner>>, LogError> {
     Ok(Layout::read(&System, folder)?.map(|layout| layout.owner))
 }
 
+/// Where the journals of a folder lie, by their ids.
+///
+/// # Errors
+/// There are no logs, or the layout cannot be read.
+pub fn journal_folders(folder: &Path) -> Result<Vec<(u64, PathBuf)>, LogError> {
+    let missing = || LogError::io("read the logs in", folder, std::io::ErrorKind::NotFound.into());
+    let layout = Layout::read(&System, folder)?.ok_or_else(missing)?;
+    let journals = layout.log_ids.iter().enumerate();
+    Ok(journals.map(|(shard, id)| (*id, layout.folder(folder, shard))).collect())
+}
+
 /// Notes whose messages the logs in a folder are. They must be open in this process, or nobody else's.
 ///
 /// # Errors
