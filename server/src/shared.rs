@@ -21,7 +21,7 @@ use crate::metrics::WorkerMetrics;
 use crate::phone::request::Requests;
 use crate::proto::sasl::UnknownUsers;
 use crate::proto::sasl::audit::{Audit, FailedLogin};
-use crate::proto::sasl::looks::{FIRST_PAGE, Looks, PAGE, LooksSurvey};
+use crate::proto::sasl::looks::{FIRST_PAGE, Looks, LooksSurvey, PAGE};
 use crate::proto::sasl::throttle::{self, Throttle};
 use crate::proto::sm::StreamId;
 use crate::quota::RegistrationQuota;

@@ -27,6 +27,7 @@ use crate::takeover::InheritedDescriptors;
 use crate::takeover::guard;
 use crate::takeover::rehearse::{Contents, Mapped, sessions_of};
 use crate::tls::Tls;
+use crate::transport::Transport;
 use crate::user::blocking;
 use crate::user::flow::Flow;
 use crate::user::inactive::HeldStanzas;
@@ -244,6 +245,7 @@ impl Core {
                 established: has(marks::ESTABLISHED),
                 direct_tls: has(marks::DIRECT_TLS),
             },
+            transport: Transport::Tcp,
             peer: link.peer,
         }
     }
@@ -260,7 +262,7 @@ impl Core {
             metrics.tls_sessions.add(1);
         }
         self.fx.out.set_with_driver(session.conn, unsent);
-        self.sessions.insert(session);
+        self.enter(session);
     }
 
     fn restore_negotiation(&mut self, conn: ConnId, link: &LinkRecord<'_>, record: &NegotiationRecord<'_>) {
