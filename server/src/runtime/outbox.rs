@@ -262,7 +262,7 @@ mod tests {
         assert_eq!(outbox.set_with_driver(A, 100), 0);
         outbox.stream(A).written(b"<one/>");
         outbox.wire(A).extend_from_slice(b"four");
-        assert_eq!((outbox.waiting(A), outbox.waiting(ConnId { generation: 2, ..A })), (107, 0));
+        assert_eq!((outbox.waiting(A), outbox.waiting(ConnId { generation: 2, ..A })), (110, 0));
         drop(outbox.take());
         assert_eq!((outbox.waiting(A), outbox.set_with_driver(A, 0), outbox.waiting(A)), (100, 100, 0));
     }

@@ -96,7 +96,9 @@ impl<'a> Output<'a> {
 
 /// The check of a debugging build: whole, as far as a look at both ends can tell.
 fn is_element(bytes: &[u8]) -> bool {
-    bytes.first() == Some(&b'<') && bytes.last() == Some(&b'>')
+    let last_tag = memchr::memrchr(b'<', bytes).map_or(&[][..], |at| &bytes[at..]);
+    bytes.starts_with(b"<")
+        && (bytes.ends_with(b"/>") || last_tag.starts_with(b"</") && last_tag.ends_with(b">"))
 }
 
 #[cfg(test)]

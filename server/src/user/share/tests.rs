@@ -29,7 +29,7 @@ fn in_a_home(test: impl FnOnce(&mut Actors, &Env, &mut Effects)) {
 fn element_of(bytes: usize) -> Vec<u8> {
     let mut element = vec![b'o'; bytes];
     element[0] = b'<';
-    element[bytes - 1] = b'>';
+    element[bytes - 2..].copy_from_slice(b"/>");
     element
 }
 
