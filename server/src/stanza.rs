@@ -15,6 +15,20 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// As it is written in the state of an upgrade.
+    pub fn code(self) -> u8 {
+        match self {
+            Kind::Message => 0,
+            Kind::Presence => 1,
+            Kind::Iq => 2,
+        }
+    }
+
+    /// The one with this [`Kind::code`].
+    pub fn from_code(code: u8) -> Option<Kind> {
+        [Kind::Message, Kind::Presence, Kind::Iq].into_iter().find(|kind| kind.code() == code)
+    }
+
     /// By element name.
     pub fn from_name(name: &str) -> Option<Kind> {
         match name {

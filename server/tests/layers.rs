@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 /// The floors from the ground up: a name, and its modules. A module that is not named stands where the module does that
 /// it belongs to. Below them all are the crates of our own.
 const FLOORS: &[(&str, &[&str])] = &[
+    ("saved state", &["saved"]),
     (
         "ground",
         &["allocator", "chance", "clock", "drain", "keys", "limits", "memory", "metrics", "notify", "quota"],
     ),
     ("stanzas", &["stanza"]),
-    ("saved state", &["saved"]),
     ("protocol", &["control", "proto"]),
     ("outside", &["admission", "busiest", "http", "outbound"]),
     ("numbers", &["phone"]),
@@ -257,6 +257,63 @@ fn the_table_of_floors_names_modules_that_are_there_and_the_page_shows_it() {
     let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/architecture.md"))
         .unwrap();
     assert!(page.contains(&table), "docs/architecture.md must show the floors as they are:\n{table}");
+}
+
+/// The modules that may ask the system for the time or for chance. Everything else takes both from `Env` and `Shared`, so
+/// that the simulation owns them.
+const ASK_THE_SYSTEM: &[(&str, &str)] = &[
+    ("clock", "the clock itself"),
+    ("chance", "chance itself"),
+    ("boot", "a start waits, and seeds hashers"),
+    ("notify", "the service manager is told the time of a reload"),
+    ("takeover", "the clock of the program before"),
+    ("upgrade", "deadlines for workers and child processes"),
+    ("watch", "a thread beside the workers, with a period"),
+    ("drain", "threads that wait for others, up to a deadline"),
+    ("operations", "answers to the control socket, up to a deadline"),
+    ("registration", "threads beside the workers, and services outside"),
+    ("phone::pin", "keys and PINs, made on those threads"),
+    ("outbound", "threads beside the workers, and services outside"),
+    ("http", "threads beside the workers"),
+    ("check", "a program"),
+    ("watchdog", "a program's thread"),
+];
+
+#[test]
+fn time_and_chance_come_from_env() {
+    const WAYS: [&str; 7] = [
+        "Instant::now",
+        "SystemTime",
+        ".elapsed()",
+        "unix_milliseconds",
+        "monotonic_ns",
+        "SystemRandom",
+        "RandomState::random",
+    ];
+    let sources = Sources::read();
+    let mut found = Vec::new();
+    let mut asking = BTreeSet::new();
+    for (module, path) in &sources.files {
+        let text = without_tests(&std::fs::read_to_string(path).unwrap());
+        let allowed = ASK_THE_SYSTEM.iter().find(|(allowed, _)| {
+            module.strip_prefix(allowed).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+        });
+        for (number, line) in text.lines().enumerate() {
+            let Some(way) = WAYS.iter().find(|way| line.contains(**way)) else { continue };
+            match allowed {
+                Some((allowed, _)) => drop(asking.insert(*allowed)),
+                None => found.push(format!("{}:{}: {way}", sources.name(module), number + 1)),
+            }
+        }
+    }
+    assert!(
+        found.is_empty(),
+        "these ask the system for time or chance, and the simulation runs them; take it from Env::clock or \
+         Shared::chance:\n{}",
+        found.join("\n")
+    );
+    let idle: Vec<_> = ASK_THE_SYSTEM.iter().filter(|(allowed, _)| !asking.contains(allowed)).collect();
+    assert!(idle.is_empty(), "these may ask and do not, so they need no permission: {idle:?}");
 }
 
 #[test]

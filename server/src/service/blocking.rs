@@ -94,7 +94,7 @@ fn block(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) ->
         transaction.set_blocked(&account, &after)?;
         Ok(Ok(Committed::then(move |actors, env, fx| {
             let push = Element::new("block", ns::BLOCKING).children(jids.iter().map(|jid| item(jid)));
-            changed(actors, env, fx, &account, &before, &after, &push);
+            changed(actors, env, fx, &account, &Lists { before, after }, &push);
         })))
     })
 }
@@ -113,7 +113,7 @@ fn unblock(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) 
         transaction.set_blocked(&account, &after)?;
         Ok(Ok(Committed::then(move |actors, env, fx| {
             let push = Element::new("unblock", ns::BLOCKING).children(jids.iter().map(|jid| item(jid)));
-            changed(actors, env, fx, &account, &before, &after, &push);
+            changed(actors, env, fx, &account, &Lists { before, after }, &push);
         })))
     })
 }
@@ -140,17 +140,16 @@ fn items(fx: &Effects, request: &Request) -> Result<Vec<String>, StanzaError> {
     Ok(sorted(jids))
 }
 
+/// A block list, sorted, before a change and after it.
+struct Lists {
+    before: Vec<String>,
+    after: Vec<String>,
+}
+
 /// The list of a user of this worker has changed.
-fn changed(
-    actors: &mut Actors,
-    env: &Env,
-    fx: &mut Effects,
-    account: &str,
-    before: &[String],
-    after: &[String],
-    push: &Element,
-) {
+fn changed(actors: &mut Actors, env: &Env, fx: &mut Effects, account: &str, lists: &Lists, push: &Element) {
     let Some(user) = actors.users.find(account) else { return };
+    let Lists { before, after } = lists;
     fx.work.add((before.len() + after.len()) as u64 / 2);
     let list: Vec<Box<str>> = after.iter().map(|jid| jid.as_str().into()).collect();
     actors.users.user_mut(user).blocked = (!list.is_empty()).then(|| Box::new(list));

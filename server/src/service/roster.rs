@@ -50,7 +50,7 @@ fn handle(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -
         (Scope::OwnAccount, Some(_), _) => match Change::read(&request.query, &env.config.limits, |jid| {
             address::belongs_to(jid, &request.account, &env.shared.domain)
         }) {
-            Ok(Change::Put { contact, name, groups }) => put(actors, env, fx, request, contact, name, groups),
+            Ok(Change::Put(wanted)) => put(actors, env, fx, request, wanted),
             Ok(Change::Remove { contact }) => remove(actors, env, fx, request, contact),
             Err(error) => Reply::Error(error),
         },
@@ -115,9 +115,7 @@ fn put(
     env: &Env,
     fx: &mut Effects,
     request: &Request,
-    contact: String,
-    name: String,
-    groups: Vec<String>,
+    Wanted { contact, name, groups }: Wanted,
 ) -> Reply {
     let local = request.account.clone();
     let room = Room::of(&env.config.limits);
@@ -180,10 +178,18 @@ fn account_removed(actors: &mut Actors, env: &Env, fx: &mut Effects, event: &Acc
     subscription::account_deleted(&mut actors.users, env, fx, event.account, event.items);
 }
 
+/// An item as a client wants it.
+#[derive(Debug, PartialEq, Eq)]
+struct Wanted {
+    contact: String,
+    name: String,
+    groups: Vec<String>,
+}
+
 /// What a roster set asks for.
 #[derive(Debug, PartialEq, Eq)]
 enum Change {
-    Put { contact: String, name: String, groups: Vec<String> },
+    Put(Wanted),
     Remove { contact: String },
 }
 
@@ -216,7 +222,7 @@ impl Change {
         if name.len() > bytes_max {
             return Err(unacceptable(format!("a name may have at most {bytes_max} bytes")));
         }
-        Ok(Change::Put { contact, name, groups: groups(item, limits)? })
+        Ok(Change::Put(Wanted { contact, name, groups: groups(item, limits)? }))
     }
 }
 
@@ -291,6 +297,6 @@ mod tests {
         let read =
             read("<item jid='Romeo@X' name='R'  subscription='both'><group>a</group><group>b</group></item>");
         let groups = vec!["a".to_owned(), "b".to_owned()];
-        assert_eq!(read, Ok(Change::Put { contact: "romeo@x".into(), name: "R".into(), groups }));
+        assert_eq!(read, Ok(Change::Put(Wanted { contact: "romeo@x".into(), name: "R".into(), groups })));
     }
 }

@@ -7,6 +7,8 @@
 //! Header ─► Features ─► (STARTTLS: Header again) ─► Sasl ⇄ Waiting ─► Header ─► Features ─► bound
 //! ```
 
+pub mod saved;
+
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -30,7 +32,6 @@ use crate::proto::sasl::{
 use crate::proto::sm::StreamId;
 use crate::proto::sm::element::{self, Said};
 use crate::runtime::timer::TimerId;
-use crate::saved::record::NegotiationRecord;
 use crate::shared::Shared;
 use crate::stanza::{Kind, Type};
 use crate::stream::features;
@@ -155,40 +156,6 @@ impl Negotiation {
             delay_ms: 0,
             held_back: None,
             failures: 0,
-        }
-    }
-
-    /// As it goes to another program; `None` while an exchange or something outside is under way.
-    pub(crate) fn save(&self) -> Option<NegotiationRecord<'_>> {
-        if self.waiting || self.exchange.is_some() || !self.held.is_empty() {
-            return None;
-        }
-        Some(NegotiationRecord {
-            header_seen: self.header_seen,
-            header_sent: self.header_sent,
-            bytes_in: self.bytes_in,
-            user: self.user.as_deref(),
-            stamp: self.stamp.map(CredentialsStamp::number),
-            exporter: self.bindings.tls_exporter,
-            end_point: self.bindings.tls_server_end_point.as_deref(),
-            failures: self.failures,
-        })
-    }
-
-    /// The negotiation of another program.
-    pub(crate) fn restored(record: &NegotiationRecord<'_>) -> Negotiation {
-        Negotiation {
-            header_seen: record.header_seen,
-            header_sent: record.header_sent,
-            bytes_in: record.bytes_in,
-            user: record.user.map(Into::into),
-            stamp: record.stamp.map(CredentialsStamp::from_number),
-            bindings: ChannelBindings {
-                tls_exporter: record.exporter,
-                tls_server_end_point: record.end_point.map(Into::into),
-            },
-            failures: record.failures,
-            ..Negotiation::new(None)
         }
     }
 

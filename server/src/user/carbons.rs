@@ -17,7 +17,8 @@ use crate::user::tables::{Flags, ResourceKey, UserKey};
 pub fn copy_sent(actors: &mut Actors, env: &Env, fx: &mut Effects, sender: ResourceKey, d: &Delivery<'_>) {
     let user = actors.users.user(actors.users.resource(sender).user);
     if user.resources.len() > 1 && *user.local != *d.to_local && d.is_copied() {
-        copy(actors, env, fx, actors.users.resource(sender).user, d, "sent", |key| key == sender);
+        let user = actors.users.resource(sender).user;
+        copy(actors, env, fx, user, Carbon::Sent(d), |key| key == sender);
     }
 }
 
@@ -37,9 +38,36 @@ pub fn copy_received(
     match d.from.strip_prefix(own.as_str()).and_then(|rest| rest.strip_prefix('/')) {
         Some(sender) => {
             let sender = actors.users.find_resource(user, sender);
-            copy(actors, env, fx, user, d, "sent", |key| delivered_to.contains(&key) || Some(key) == sender);
+            copy(actors, env, fx, user, Carbon::Sent(d), |key| {
+                delivered_to.contains(&key) || Some(key) == sender
+            });
         }
-        None => copy(actors, env, fx, user, d, "received", |key| delivered_to.contains(&key)),
+        None => copy(actors, env, fx, user, Carbon::Received(d), |key| delivered_to.contains(&key)),
+    }
+}
+
+/// A message to copy.
+#[derive(Copy, Clone)]
+enum Carbon<'a> {
+    /// From one of the user's resources.
+    Sent(&'a Delivery<'a>),
+    /// To one of them.
+    Received(&'a Delivery<'a>),
+}
+
+impl<'a> Carbon<'a> {
+    fn delivery(self) -> &'a Delivery<'a> {
+        match self {
+            Carbon::Sent(delivery) | Carbon::Received(delivery) => delivery,
+        }
+    }
+
+    /// The element that wraps it.
+    fn direction(self) -> &'static str {
+        match self {
+            Carbon::Sent(_) => "sent",
+            Carbon::Received(_) => "received",
+        }
     }
 }
 
@@ -48,10 +76,10 @@ fn copy(
     env: &Env,
     fx: &mut Effects,
     user: UserKey,
-    d: &Delivery<'_>,
-    direction: &'static str,
+    carbon: Carbon<'_>,
     has_it: impl Fn(ResourceKey) -> bool,
 ) {
+    let d = carbon.delivery();
     let mut copies = actors.users.user(user).resources.clone();
     copies.retain(|key| actors.users.resource(*key).flags.has(Flags::CARBONS) && !has_it(*key));
     let from = env.bare_jid(&actors.users.user(user).local);
@@ -64,7 +92,7 @@ fn copy(
         let to = actors.users.full_jid(env, key);
         let mut bytes = Vec::with_capacity(d.bytes.len() + 256);
         reply::open(Kind::Message, d.typ, Some(&from), &to, None, &mut bytes);
-        wrap(d, direction, &mut bytes);
+        wrap(d, carbon.direction(), &mut bytes);
         let urgency = inactive::urgency(d);
         let out = Outgoing { kind: Kind::Message, class: Class::Foreign, urgency, bytes: &bytes };
         delivery::push_as(actors, env, fx, key, &out);

@@ -18,6 +18,7 @@ pub mod quota;
 pub mod record;
 pub mod room;
 pub mod roster;
+pub mod saved;
 pub mod share;
 pub mod stranger;
 pub mod subscription;

@@ -182,9 +182,9 @@ impl Core {
         &self.sessions
     }
 
-    /// Sets the time of this iteration.
-    pub fn set_now(&mut self, now: Millis) {
-        self.env.now = now;
+    /// Reads the clock: this is the time of the iteration.
+    pub fn set_now(&mut self) {
+        self.env.now = Millis(self.env.clock.ms());
     }
 
     /// When the next timer is due.

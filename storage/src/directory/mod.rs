@@ -126,28 +126,6 @@ struct Inner {
 }
 
 impl Inner {
-    fn new(
-        env: Env<WithoutTls>,
-        tables: Tables,
-        path: PathBuf,
-        map_bytes: u64,
-        secret: [u8; 32],
-        incarnation: u64,
-        lock: File,
-    ) -> Self {
-        Self {
-            env,
-            tables,
-            path,
-            map_bytes,
-            secret,
-            incarnation,
-            lock,
-            #[cfg(test)]
-            fail_commits: std::sync::atomic::AtomicBool::new(false),
-        }
-    }
-
     fn failed(&self, doing: &'static str, error: heed::Error) -> DirectoryError {
         DirectoryError::lmdb(doing, &self.path, self.map_bytes, error)
     }
