@@ -127,6 +127,8 @@ worker_metrics! {
     refused_roster "refused.roster" Counter "requests" "Refused: limits.roster_items, limits.roster_requests or limits.roster_request_bytes.";
     refused_registrations "refused.registrations_per_hour" Counter "requests" "Refused: limits.registrations_per_hour.";
     refused_account "refused.account_limits" Counter "requests" "Refused: limits.blocked_jids, limits.private_bytes or, in a roster set, limits.roster_items.";
+    pings_sent "pings.sent" Counter "pings" "Clients that were pinged, because they had been silent for limits.idle_seconds.";
+    pings_answered "pings.answered" Counter "pings" "Of those, the ones that answered; others may say something else instead, or are counted under refused.idle.";
     refused_idle "refused.idle" Counter "connections" "Ended: no answer to the server's ping.";
     accept_rate_pauses "accept.rate_pauses" Counter "times" "Accepting paused by limits.accepts_per_second.";
     accept_descriptor_pauses "accept.descriptor_pauses" Counter "times" "Accepting paused for want of file descriptors or memory.";

@@ -38,7 +38,7 @@ pub mod version;
 pub use commit::{Begun, Change, Committed};
 pub use reply::{Reply, unreadable};
 pub use request::{Request, dispatch, dispatch_for_account, place_of};
-pub use table::{Answers, Identity, Scope, Scopes, Service};
+pub use table::{Answer, Answers, Asks, Identity, Scope, Scopes, Service};
 
 /// All services, in the order in which they act at the moments of a user's life: who sees whom comes first.
 pub static SERVICES: &[&Service] = &[

@@ -480,16 +480,16 @@ pub fn send_again(actors: &mut Actors, env: &Env, fx: &mut Effects, key: Resourc
     let (local, full) = (actors.users.user(user).local.clone(), actors.users.full_jid(env, key));
     let Some(sm) = actors.users.sm_mut(key) else { return };
     debug_assert_ne!(conn, ConnId::NONE, "a resumed stream has a connection");
-    let (log, out) = (actors.commits.log(), fx.out.plain(conn));
+    let (log, mut out) = (actors.commits.log(), fx.out.stream(conn));
     let (mut count, mut lost) = (0, false);
     let again = |entry: Unacked| {
         let written = match &entry {
             Unacked::Stanza { bytes, .. } => {
-                out.extend_from_slice(bytes);
+                out.written(bytes);
                 true
             }
             Unacked::Answer(answer) => {
-                out.extend_from_slice(&flow::ask_again(&full, answer.from.as_deref(), &answer.id));
+                out.written(&flow::ask_again(&full, answer.from.as_deref(), &answer.id));
                 true
             }
             Unacked::Record { sequence, .. } => {
@@ -499,7 +499,7 @@ pub fn send_again(actors: &mut Actors, env: &Env, fx: &mut Effects, key: Resourc
                         let kept = record::decode(record.payload);
                         if let Some(kept) = &kept {
                             let about = (record.sequence, record.flags, record.time_ms);
-                            archive::write_logged(env, &local, kept.stanza, about, out);
+                            out.element(|out| archive::write_logged(env, &local, kept.stanza, about, out));
                         }
                         kept.is_some()
                     }
