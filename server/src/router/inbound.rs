@@ -197,12 +197,16 @@ fn send_to_user(
     local: &str,
     resource: Option<&str>,
 ) {
+    let mut has_ids = false;
     let traits = match inbound.kind {
-        Kind::Message => traits::of(inbound.stanza.children().map(|child| (child.name(), child.namespace()))),
+        Kind::Message => {
+            let children = inbound.stanza.children().map(|child| (child.name(), child.namespace()));
+            traits::of(children.inspect(|(name, _)| has_ids |= *name == "stanza-id"))
+        }
         Kind::Presence => delivery::presence_traits(&actors.users, inbound.typ, inbound.from),
         Kind::Iq => Traits::default(),
     };
-    let forged = forged_ids(env, inbound, local);
+    let forged = if has_ids { forged_ids(env, inbound, local) } else { Forged::new() };
     let mut bytes = std::mem::take(&mut actors.scratch);
     bytes.clear();
     inbound.write_stamped(&forged, &mut bytes);
@@ -238,9 +242,6 @@ fn send_to_user(
 /// The ids of a message that claim to be given by this server, or by an archive of the sender or the recipient (XEP-0359 §3):
 /// nobody but the server gives such ones.
 fn forged_ids(env: &Env, inbound: &Inbound<'_>, recipient: &str) -> Forged {
-    if inbound.kind != Kind::Message {
-        return Forged::new();
-    }
     let domain = &env.shared.domain;
     stanza_id::forged(inbound.stanza, |by| {
         let accounts = [inbound.local(), recipient];

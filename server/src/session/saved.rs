@@ -12,6 +12,7 @@ use crate::runtime::driver::{ConnId, Detached};
 use crate::saved::codec::{Decoder, Encoder, bits};
 use crate::saved::error::StateError;
 use crate::tls::{Acceptor, Tls};
+use crate::transport::Transport;
 use crate::xml::StreamNamespaces;
 
 /// A connection.
@@ -235,6 +236,7 @@ impl<'a> ConnectionRecord<'a> {
             heard: self.heard,
             phase,
             tls,
+            transport: Transport::Tcp,
             partial: None,
             context,
             marks: Marks {

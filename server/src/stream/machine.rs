@@ -38,6 +38,7 @@ use crate::stream::features;
 use crate::stream::form::Form;
 use crate::stream::phone;
 use crate::stream::registration;
+use crate::transport::{Header, Output};
 use crate::xml::{CLIENT, Stanza, StreamHeader};
 
 /// What the machine can see of the server.
@@ -166,7 +167,7 @@ impl Negotiation {
         &mut self,
         at: &NegotiationEnv<'_>,
         header: &StreamHeader,
-        out: &mut Vec<u8>,
+        out: &mut Output<'_>,
     ) -> Result<(), StreamEnd> {
         self.header_seen = true;
         let from = header.from.as_deref().filter(|from| JidRef::parse(from).is_ok());
@@ -181,10 +182,12 @@ impl Negotiation {
             return Err((StreamCondition::UnsupportedVersion, None));
         }
         if self.user.is_some() {
-            features::write_after_login(at, out);
+            out.element(|out| features::write_after_login(at, out));
         } else {
             let registration = at.config.auth.open_registration || at.config.registration.in_band;
-            features::write_before_login(self.offer(at), !at.tls, registration, &self.bindings, out);
+            out.element(|out| {
+                features::write_before_login(self.offer(at), !at.tls, registration, &self.bindings, out);
+            });
         }
         Ok(())
     }
@@ -196,10 +199,11 @@ impl Negotiation {
     }
 
     /// Sends the server's header unless this stream has had it: also before an error that comes first.
-    pub fn send_header(&mut self, at: &NegotiationEnv<'_>, to: Option<&str>, out: &mut Vec<u8>) {
+    pub fn send_header(&mut self, at: &NegotiationEnv<'_>, to: Option<&str>, out: &mut Output<'_>) {
         if !self.header_sent {
             self.header_sent = true;
-            features::write_header(&at.shared.domain, &at.shared.unique_id(), to, out);
+            let id = at.shared.unique_id();
+            out.header(&Header { from: &at.shared.domain, id: &id, to });
         }
     }
 
@@ -215,7 +219,7 @@ impl Negotiation {
         &mut self,
         at: &NegotiationEnv<'_>,
         stanza: &Stanza<'_>,
-        out: &mut Vec<u8>,
+        out: &mut Output<'_>,
     ) -> Result<NegotiationStep, StreamEnd> {
         let name = stanza.name();
         match stanza.namespace() {
@@ -235,7 +239,7 @@ impl Negotiation {
         &mut self,
         at: &NegotiationEnv<'_>,
         stanza: &Stanza<'_>,
-        out: &mut Vec<u8>,
+        out: &mut Output<'_>,
     ) -> Result<NegotiationStep, StreamEnd> {
         let child = stanza.children().next().map(|child| (child.name(), child.namespace()));
         let refused = Err((StreamCondition::NotAuthorized, None));
@@ -268,7 +272,7 @@ impl Negotiation {
         &mut self,
         at: &NegotiationEnv<'_>,
         stanza: &Stanza<'_>,
-        out: &mut Vec<u8>,
+        out: &mut Output<'_>,
     ) -> Result<NegotiationStep, StreamEnd> {
         let step = match stanza.name() {
             "auth" => {
@@ -304,7 +308,7 @@ impl Negotiation {
         &mut self,
         at: &NegotiationEnv<'_>,
         stanza: &Stanza<'_>,
-        out: &mut Vec<u8>,
+        out: &mut Output<'_>,
     ) -> Result<NegotiationStep, StreamEnd> {
         let proof = self.exchange.as_ref().is_some_and(|exchange| exchange.awaits_proof());
         if proof && !self.may_guess(at) {
@@ -325,7 +329,7 @@ impl Negotiation {
         &mut self,
         at: &NegotiationEnv<'_>,
         step: sasl::SaslStep,
-        out: &mut Vec<u8>,
+        out: &mut Output<'_>,
     ) -> Result<NegotiationStep, StreamEnd> {
         match step {
             sasl::SaslStep::NeedCredentials { username } => {
@@ -386,7 +390,7 @@ impl Negotiation {
         &mut self,
         at: &NegotiationEnv<'_>,
         step: sasl::SaslStep,
-        out: &mut Vec<u8>,
+        out: &mut Output<'_>,
     ) -> Result<NegotiationStep, StreamEnd> {
         match &step {
             sasl::SaslStep::Success { username, .. } => {
@@ -410,7 +414,7 @@ impl Negotiation {
     pub fn answer_due(
         &mut self,
         at: &NegotiationEnv<'_>,
-        out: &mut Vec<u8>,
+        out: &mut Output<'_>,
     ) -> Result<NegotiationStep, StreamEnd> {
         let Some(step) = self.held_back.take() else { return Ok(NegotiationStep::Continue) };
         self.waiting = false;
@@ -422,15 +426,15 @@ impl Negotiation {
         &mut self,
         at: &NegotiationEnv<'_>,
         step: sasl::SaslStep,
-        out: &mut Vec<u8>,
+        out: &mut Output<'_>,
     ) -> Result<NegotiationStep, StreamEnd> {
         match step {
             sasl::SaslStep::Challenge(message) => {
-                sasl::write_challenge(&message, out);
+                out.element(|out| sasl::write_challenge(&message, out));
                 Ok(NegotiationStep::Continue)
             }
             sasl::SaslStep::Success { username, additional_data } => {
-                sasl::write_success(&additional_data, out);
+                out.element(|out| sasl::write_success(&additional_data, out));
                 self.user = Some(username);
                 self.exchange = None;
                 self.restart();
@@ -452,7 +456,7 @@ impl Negotiation {
         &mut self,
         at: &NegotiationEnv<'_>,
         accepted: bool,
-        out: &mut Vec<u8>,
+        out: &mut Output<'_>,
     ) -> Result<NegotiationStep, StreamEnd> {
         self.waiting = false;
         let Some(exchange) = &mut self.exchange else { return Ok(NegotiationStep::Continue) };
@@ -467,7 +471,7 @@ impl Negotiation {
     pub fn plain_refused(
         &mut self,
         at: &NegotiationEnv<'_>,
-        out: &mut Vec<u8>,
+        out: &mut Output<'_>,
     ) -> Result<NegotiationStep, StreamEnd> {
         self.waiting = false;
         self.failed(at, SaslError::TemporaryAuthFailure.into(), Why::Unavailable, out)
@@ -485,7 +489,7 @@ impl Negotiation {
         at: &NegotiationEnv<'_>,
         failure: Failure,
         why: Why,
-        out: &mut Vec<u8>,
+        out: &mut Output<'_>,
     ) -> Result<NegotiationStep, StreamEnd> {
         self.tell(at, why);
         self.refuse(at, failure, out)
@@ -503,11 +507,11 @@ impl Negotiation {
         &mut self,
         at: &NegotiationEnv<'_>,
         failure: Failure,
-        out: &mut Vec<u8>,
+        out: &mut Output<'_>,
     ) -> Result<NegotiationStep, StreamEnd> {
         self.exchange = None;
         self.failures = self.failures.saturating_add(1);
-        failure.write(out);
+        out.element(|out| failure.write(out));
         if self.failures >= at.config.limits.sasl_attempts {
             return Err((StreamCondition::PolicyViolation, Some("too many failed authentication attempts")));
         }
@@ -531,7 +535,7 @@ fn credentials(at: &NegotiationEnv<'_>, username: &str) -> Result<Option<Credent
 }
 
 /// RFC 6120 §7.6, §7.7: reads the request to bind; a bad one is answered and changes nothing.
-fn bind(at: &NegotiationEnv<'_>, stanza: &Stanza<'_>, out: &mut Vec<u8>) -> NegotiationStep {
+fn bind(at: &NegotiationEnv<'_>, stanza: &Stanza<'_>, out: &mut Output<'_>) -> NegotiationStep {
     let id = stanza.attribute("id").map(Cow::into_owned);
     let iq = stanza.to_element();
     let asked =
@@ -543,7 +547,8 @@ fn bind(at: &NegotiationEnv<'_>, stanza: &Stanza<'_>, out: &mut Vec<u8>) -> Nego
             NegotiationStep::Bind { id, resource: resource.map(Cow::into_owned) }
         }
         (_, id) => {
-            bind_error(&at.shared.domain, id.as_deref(), StanzaCondition::BadRequest.into(), out);
+            let error = StanzaCondition::BadRequest.into();
+            out.element(|out| bind_error(&at.shared.domain, id.as_deref(), error, out));
             NegotiationStep::Continue
         }
     }
@@ -552,11 +557,11 @@ fn bind(at: &NegotiationEnv<'_>, stanza: &Stanza<'_>, out: &mut Vec<u8>) -> Nego
 /// XEP-0198 §5: after the login a client may resume a stream; anything else has to wait until a resource is bound.
 /// Before the login even that is refused, with `<failed/>` and not with the end of the stream (§3): the client may go
 /// on and log in.
-fn managed(logged_in: bool, stanza: &Stanza<'_>, out: &mut Vec<u8>) -> Result<NegotiationStep, StreamEnd> {
+fn managed(logged_in: bool, stanza: &Stanza<'_>, out: &mut Output<'_>) -> Result<NegotiationStep, StreamEnd> {
     match Said::read(stanza) {
         Some(Said::Resume(id, h)) if logged_in => Ok(NegotiationStep::Resume { id, h }),
         Some(_) => {
-            element::write_failed(StanzaCondition::UnexpectedRequest, None, out);
+            out.element(|out| element::write_failed(StanzaCondition::UnexpectedRequest, None, out));
             Ok(NegotiationStep::Continue)
         }
         None => Err((StreamCondition::UnsupportedStanzaType, None)),

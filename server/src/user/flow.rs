@@ -158,12 +158,12 @@ pub fn write(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey,
     if conn == ConnId::NONE {
         return;
     }
-    fx.out.plain(conn).extend_from_slice(&bytes);
+    fx.out.stream(conn).written(&bytes);
     if kind == Kind::Message {
         fx.out.note_message(conn);
     }
     if managed && actors.users.sm_mut(key).is_some_and(StreamManagement::ask_for_bytes) {
-        element::write_request(fx.out.plain(conn));
+        fx.out.stream(conn).element(element::write_request);
     }
 }
 

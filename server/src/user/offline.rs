@@ -408,16 +408,16 @@ pub fn send_again(actors: &mut Actors, env: &Env, fx: &mut Effects, key: Resourc
     let (shared, full) = (env.shared.clone(), actors.users.full_jid(env, key));
     let Some(sm) = actors.users.sm_mut(key) else { return };
     debug_assert_ne!(conn, ConnId::NONE, "a resumed stream has a connection");
-    let (log, out) = (actors.commits.log(), fx.out.plain(conn));
+    let (log, mut out) = (actors.commits.log(), fx.out.stream(conn));
     let (mut count, mut lost) = (0, false);
     let again = |entry: Unacked| {
         let written = match &entry {
             Unacked::Stanza { bytes, .. } => {
-                out.extend_from_slice(bytes);
+                out.written(bytes);
                 true
             }
             Unacked::Answer(answer) => {
-                out.extend_from_slice(&flow::ask_again(&full, answer.from.as_deref(), &answer.id));
+                out.written(&flow::ask_again(&full, answer.from.as_deref(), &answer.id));
                 true
             }
             Unacked::Record { sequence, .. } => {
@@ -426,7 +426,9 @@ pub fn send_again(actors: &mut Actors, env: &Env, fx: &mut Effects, key: Resourc
                     Some(Ok(record)) if record.sequence == *sequence => {
                         let kept = record::decode(record.payload);
                         if let Some(kept) = &kept {
-                            delay::write_delayed(kept.stanza, &shared.domain, record.time_ms, out);
+                            out.element(|out| {
+                                delay::write_delayed(kept.stanza, &shared.domain, record.time_ms, out);
+                            });
                         }
                         kept.is_some()
                     }

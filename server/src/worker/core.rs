@@ -25,8 +25,8 @@ use crate::runtime::outbox::Action;
 use crate::runtime::timer::{Millis, TimerId, TimerWheel};
 use crate::service::{SERVICES, caps, table};
 use crate::session::{Holds, Marks, Migration, Session, SessionPhase, Sessions};
-use crate::stream::features::STREAM_CLOSE;
 use crate::stream::machine::Negotiation;
+use crate::transport::{Header, Output, Transport};
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::tables::{Flags, ResourceKey};
@@ -270,7 +270,7 @@ impl Core {
         let deadline = self.set_timer(preauth_ms, Timer::Preauth(conn));
         let tls = direct_tls.then(|| Box::new(self.env.shared.acceptor.begin()));
         let now = self.seconds();
-        self.sessions.insert(Session {
+        self.enter(Session {
             conn,
             connected: now,
             heard: now,
@@ -279,9 +279,16 @@ impl Core {
             partial: None,
             context: None,
             marks: Marks { direct_tls, ..Marks::default() },
+            transport: Transport::Tcp,
             peer,
         });
         self.places.enter(peer, conn);
+    }
+
+    /// Adds a session of this worker's driver.
+    pub(super) fn enter(&mut self, session: Session) {
+        self.fx.out.set_transport(session.conn, session.transport);
+        self.sessions.insert(session);
     }
 
     /// A connection over a limit: told so where it can be without a handshake, then closed.
@@ -289,10 +296,10 @@ impl Core {
         if !direct_tls {
             let id = self.env.shared.unique_id();
             let domain = self.env.shared.domain.clone();
-            let out = self.fx.out.plain(conn);
-            crate::stream::features::write_header(&domain, &id, None, out);
-            StreamCondition::ResourceConstraint.write(Some("too many connections; try again later"), out);
-            out.extend_from_slice(STREAM_CLOSE);
+            let mut out = self.fx.out.stream(conn);
+            out.header(&Header { from: &domain, id: &id, to: None });
+            out.error(StreamCondition::ResourceConstraint, Some("too many connections; try again later"));
+            out.end();
         }
         self.fx.out.act(conn, Action::Close(CloseHow::Flush));
     }
@@ -389,7 +396,7 @@ impl Core {
     pub(super) fn end_stream(&mut self, conn: ConnId, condition: StreamCondition, text: Option<&str>) {
         // A client that does not answer cannot hear it, but may come back.
         let may_return = condition == StreamCondition::ConnectionTimeout;
-        self.end_stream_with(conn, may_return, |out| condition.write(text, out));
+        self.end_stream_with(conn, may_return, |out| out.error(condition, text));
     }
 
     /// As [`Core::end_stream`], with an error that `write` writes. `may_return`: a session that can be resumed waits
@@ -398,7 +405,7 @@ impl Core {
         &mut self,
         conn: ConnId,
         may_return: bool,
-        write: impl FnOnce(&mut Vec<u8>),
+        write: impl FnOnce(&mut Output<'_>),
     ) {
         if self.sessions.get(conn).is_none_or(|session| matches!(session.phase, SessionPhase::Closing)) {
             return;
@@ -413,14 +420,14 @@ impl Core {
         let at = negotiation_env(&self.env, &self.capabilities, session.peer, session.tls.is_some());
         let handshake_over = session.tls.as_ref().is_none_or(|tls| tls.is_established());
         if handshake_over {
-            let out = self.fx.out.plain(conn);
+            let mut out = self.fx.out.stream(conn);
             if let SessionPhase::Negotiating(negotiation) | SessionPhase::Leaving(negotiation) =
                 &mut session.phase
             {
-                negotiation.send_header(&at, None, out);
+                negotiation.send_header(&at, None, &mut out);
             }
-            write(out);
-            out.extend_from_slice(STREAM_CLOSE);
+            write(&mut out);
+            out.end();
         }
         self.close(conn);
     }

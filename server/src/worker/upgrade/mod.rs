@@ -306,7 +306,7 @@ impl Core {
             SessionPhase::Closing => {}
         }
         let waits = unsent > 0 || session.marks.holds.has(Holds::OUTPUT);
-        self.sessions.insert(session);
+        self.enter(session);
         waits
     }
 }

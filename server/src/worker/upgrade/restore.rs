@@ -240,7 +240,7 @@ impl Core {
             metrics.tls_sessions.add(1);
         }
         self.fx.out.set_with_driver(session.conn, unsent);
-        self.sessions.insert(session);
+        self.enter(session);
     }
 
     fn restore_negotiation(
