@@ -78,8 +78,11 @@ pub enum DirectoryError {
         what: &'static str,
     },
     /// The system refuses to do something with a file.
-    #[error("{0}{}", outcome(.0))]
-    File(FileError),
+    #[error("{error}{}", outcome(error))]
+    File {
+        /// Which.
+        error: FileError,
+    },
     /// A commit was cut off in the middle of a write, which LMDB does not explain further.
     #[error(
         "cannot write {path}: the disk is full or failing; free some space or look at the system's log. Nothing was changed"
@@ -159,7 +162,7 @@ pub(crate) fn whose(found: u32, known: u32) -> &'static str {
 impl DirectoryError {
     /// Sorts a failure of the system by what the operator can do about it.
     pub(super) fn io(doing: &'static str, path: &Path, source: io::Error) -> Self {
-        Self::File(FileError::new(doing, path, source))
+        Self::File { error: FileError::new(doing, path, source) }
     }
 
     /// Sorts a failure of LMDB. `map_bytes` is the size of the map, for [`DirectoryError::Full`].
