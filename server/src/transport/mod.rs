@@ -158,7 +158,7 @@ mod tests {
         let mut bytes = Vec::new();
         let mut out = Output::new(Transport::Tcp, &mut bytes);
         out.error_with(StreamCondition::UndefinedCondition, |out| {
-            out.extend_from_slice(b"<more xmlns='urn:m'/>")
+            out.extend_from_slice(b"<more xmlns='urn:m'/>");
         });
         let error = Element::parse(&bytes).expect("an element");
         assert!(error.find("more", "urn:m").is_some());
