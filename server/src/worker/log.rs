@@ -1,5 +1,6 @@
 //! The log in a worker's iteration: deliveries from it, its commits, what was handed to the kernel, and its upkeep.
 
+use whimbrel_storage::file_error::FileError;
 use whimbrel_storage::log::{AppendError, LogError};
 
 use crate::runtime::timer::Millis;
@@ -154,7 +155,7 @@ impl Core {
 /// Why messages are refused, as the operator can act on it: of a log without room, what its next file failed at.
 fn refusal(reason: AppendError, no_room: Option<LogError>) -> String {
     match (reason, no_room) {
-        (AppendError::Full, Some(LogError::DiskFull { .. })) => {
+        (AppendError::Full, Some(LogError::File(FileError::DiskFull { .. }))) => {
             "the log has no room: the disk is full".into()
         }
         (AppendError::Full, Some(error)) => format!("the log has no room for another file: {error}"),
@@ -170,9 +171,11 @@ mod tests {
     fn a_log_without_room_says_what_its_next_file_failed_at() {
         let path = std::path::PathBuf::from("log/7");
         let of = |errno| std::sync::Arc::new(std::io::Error::from_raw_os_error(errno));
-        let full = LogError::DiskFull { path: path.clone(), source: of(libc::ENOSPC) };
+        let full = FileError::DiskFull { path: path.clone(), source: of(libc::ENOSPC) };
+        let full = LogError::from(full);
         assert_eq!(refusal(AppendError::Full, Some(full)), "the log has no room: the disk is full");
-        let files = LogError::Descriptors { doing: "make", path, source: of(libc::EMFILE) };
+        let files = FileError::Descriptors { doing: "make", path, source: of(libc::EMFILE) };
+        let files = LogError::from(files);
         let text = refusal(AppendError::Full, Some(files.clone()));
         assert!(text.contains("raise the limit of open files") && !text.contains("disk"), "{text}");
         // Another reason is not explained by what the next file failed at once.

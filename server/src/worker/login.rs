@@ -24,7 +24,8 @@ use crate::stream::phone;
 use crate::transport::Output;
 use crate::user::jobs::Done;
 use crate::user::{archive, blocking, offline};
-use crate::worker::core::{Core, Timer, metrics_connection_closed, metrics_connection_opened};
+use crate::worker::connections::{metrics_connection_closed, metrics_connection_opened};
+use crate::worker::core::{Core, Timer};
 use crate::worker::input::is_white_space;
 use crate::xml::{CLIENT, Element};
 

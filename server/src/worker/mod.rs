@@ -10,6 +10,7 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | [`core`] | the worker without its driver: sessions, timers, limits |
+//! | [`connections`](self), [`ends`](self) | connections that come and go; how streams end |
 //! | [`input`](self) | received bytes to stanzas |
 //! | [`login`](self) | TLS, passwords, the move to the home worker, binding |
 //! | [`managed`](self) | stream management: acknowledgements, sessions without a connection, resumption |
@@ -29,8 +30,10 @@
 mod bucket;
 mod busiest;
 pub mod command;
+mod connections;
 pub mod core;
 mod deferred;
+mod ends;
 mod event_loop;
 mod input;
 mod log;

@@ -31,7 +31,8 @@ use crate::user::presence;
 use crate::user::saved::{ResourceRecord, Waiting};
 use crate::user::tables::{Flags, ResourceKey};
 use crate::worker::Worker;
-use crate::worker::core::{Core, Timer, metrics_connection_opened};
+use crate::worker::connections::metrics_connection_opened;
+use crate::worker::core::{Core, Timer};
 use crate::worker::run_queue::InputEnd;
 use crate::xml;
 
