@@ -54,6 +54,9 @@ pub(crate) trait Source {
         from: Position,
         to: &mut [u8],
     ) -> Result<bool, LogError>;
+
+    /// All of a segment; nothing of one that is gone.
+    fn whole(&mut self, journal: u64, segment: Position) -> Result<Vec<u8>, LogError>;
 }
 
 /// An open segment.
@@ -186,5 +189,17 @@ impl Source for Segments {
                 Err(LogError::io("read a segment of", &path, error))
             }
         }
+    }
+
+    fn whole(&mut self, journal: u64, segment: Position) -> Result<Vec<u8>, LogError> {
+        let length = match self.file(journal, segment)? {
+            Some(file) => file.metadata().map(|metadata| metadata.len()),
+            None => Ok(0),
+        };
+        let folder = self.folders.of(journal).unwrap_or_default();
+        let length = length.map_err(|error| LogError::io("look at a segment of", &folder, error))?;
+        let mut bytes = vec![0; length as usize];
+        let is_there = bytes.is_empty() || self.read(journal, segment, segment, &mut bytes)?;
+        Ok(if is_there { bytes } else { Vec::new() })
     }
 }

@@ -43,6 +43,8 @@ pub(super) enum Table {
     ArchiveStates,
     /// Journal and segment → what archives hold of it.
     ArchiveSegments,
+    /// Journal → up to where rows have everything of it.
+    ArchiveJournals,
     /// Actor → what it wants to be kept.
     ArchivePreferences,
     /// Actor and id of a message → what stands for its text.
@@ -50,7 +52,7 @@ pub(super) enum Table {
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 16] = [
+    pub(super) const ALL: [Self; 17] = [
         Self::Meta,
         Self::Accounts,
         Self::RosterStates,
@@ -65,6 +67,7 @@ impl Table {
         Self::Archive,
         Self::ArchiveStates,
         Self::ArchiveSegments,
+        Self::ArchiveJournals,
         Self::ArchivePreferences,
         Self::ArchiveErased,
     ];
@@ -102,6 +105,7 @@ impl Table {
             Self::Archive => "archive",
             Self::ArchiveStates => "archive_states",
             Self::ArchiveSegments => "archive_segments",
+            Self::ArchiveJournals => "archive_journals",
             Self::ArchivePreferences => "archive_preferences",
             Self::ArchiveErased => "archive_erased",
         }
@@ -110,9 +114,9 @@ impl Table {
     /// Whether a directory of this format may be without it. It is then made when such a directory is opened; an earlier
     /// release does not look at tables it does not know.
     pub(super) fn came_later(self) -> bool {
-        use Table::{Archive, ArchiveErased, ArchivePreferences, ArchiveSegments, ArchiveStates};
         matches!(self, Self::Registrations | Self::Quotas)
-            || matches!(self, Archive | ArchiveStates | ArchiveSegments | ArchivePreferences | ArchiveErased)
+            || matches!(self, Self::Archive | Self::ArchiveStates | Self::ArchiveSegments)
+            || matches!(self, Self::ArchiveJournals | Self::ArchivePreferences | Self::ArchiveErased)
     }
 }
 
