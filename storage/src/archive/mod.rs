@@ -30,18 +30,20 @@
 //! | `segments` | reading texts where they lie, away from the workers |
 //! | `prepare` | what compaction is to move |
 //! | `readers` | the threads that do it |
+//! | `rebuild` | making a lost index anew |
 
 mod chunks;
 mod heads;
 mod moves;
 mod pack;
-mod page;
+pub(crate) mod page;
 pub mod prepare;
 pub mod query;
 pub mod readers;
+pub mod rebuild;
 mod row;
 mod saved;
-mod segments;
+pub(crate) mod segments;
 mod slot;
 mod tallies;
 mod tally;

@@ -35,7 +35,7 @@ struct Candidate {
 }
 
 /// Answers a query in one state of the directory.
-pub(super) fn answer(
+pub(crate) fn answer(
     view: ArchiveView<'_>,
     source: &mut dyn Source,
     query: &Query,

@@ -17,7 +17,7 @@ use crate::log::{Flags, Position, Record, Sequence};
 pub type Wanted = HashSet<(ActorId, Sequence)>;
 
 /// What is wanted of a segment.
-pub(super) fn wanted(
+pub(crate) fn wanted(
     view: ArchiveView<'_>,
     source: &mut dyn Source,
     journal: u64,

@@ -82,6 +82,13 @@ impl Segments {
         Self { folders, bases: HashMap::new(), open: HashMap::new(), uses: 0, looked: HashSet::new() }
     }
 
+    /// Where the segments of a journal begin, in order.
+    pub(super) fn all(&mut self, journal: u64) -> Result<Vec<Position>, LogError> {
+        self.begin();
+        self.look(journal)?;
+        Ok(self.bases.get(&journal).into_iter().flatten().map(|base| Position(*base)).collect())
+    }
+
     /// Another query begins.
     pub(super) fn begin(&mut self) {
         self.looked.clear();

@@ -71,7 +71,9 @@ impl<S: Reader> Resharding<'_, S> {
             log.journal.options.log_bytes_max = self.options.log_bytes_max;
             log.sync_all()?;
         }
-        self.hand_on(&old, &mut new, home)?;
+        if !target.sealed.is_empty() {
+            hand_on(&old, &mut new, home)?;
+        }
         target.write(&**files, root)?;
         // The old maps must be gone before their files are.
         drop(old);
@@ -85,23 +87,6 @@ impl<S: Reader> Resharding<'_, S> {
         let needed = old.iter().enumerate().filter(|(_, log)| log.readers.keeps_journal());
         let needed = needed.map(|(shard, log)| SealedLog { generation, shard, log_id: log.id() });
         self.layout.sealed.iter().copied().chain(needed).collect()
-    }
-
-    /// What readers of the old logs know and have in memory alone goes to those of the new ones, and into their
-    /// checkpoints: the records of the new logs do not tell it.
-    fn hand_on(&self, old: &[Log<S>], new: &mut [Target<S>], home: Home<'_>) -> Result<(), LogError> {
-        if !old.iter().any(|log| log.readers.keeps_journal()) {
-            return Ok(());
-        }
-        let shards = new.len();
-        for (shard, Target { log, .. }) in new.iter_mut().enumerate() {
-            let is_here = |actor: ActorId| home(actor).is_some_and(|home| home % shards == shard);
-            for before in old {
-                log.readers.adopt(&before.readers, &is_here);
-            }
-            log.checkpoint()?;
-        }
-        Ok(())
     }
 
     fn make(&self, target: &Layout, ids_below: u64) -> Result<Vec<Target<S>>, LogError> {
@@ -121,6 +106,20 @@ impl<S: Reader> Resharding<'_, S> {
         }
         Ok(new)
     }
+}
+
+/// What readers of the old logs know and have in memory alone goes to those of the new ones, and into their
+/// checkpoints: the records of the new logs do not tell it.
+fn hand_on<S: Reader>(old: &[Log<S>], new: &mut [Target<S>], home: Home<'_>) -> Result<(), LogError> {
+    let shards = new.len();
+    for (shard, Target { log, .. }) in new.iter_mut().enumerate() {
+        let is_here = |actor: ActorId| home(actor).is_some_and(|home| home % shards == shard);
+        for before in old {
+            log.readers.adopt(&before.readers, &is_here);
+        }
+        log.checkpoint()?;
+    }
+    Ok(())
 }
 
 /// Counts what is dropped with an actor that is gone.

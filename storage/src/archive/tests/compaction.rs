@@ -277,3 +277,44 @@ fn a_copy_answers_the_same_queries() {
         assert_eq!(house.texts(house.query(actor)), expected);
     }
 }
+
+#[test]
+fn a_lost_index_is_made_anew_from_the_journals() {
+    let (mut house, kept) = crowded();
+    for number in 10..30 {
+        let actor = ActorId::user(number);
+        run_inline(&house.directory, Box::new(move |t| t.cut_archive(actor, Sequence::MAX))).unwrap();
+    }
+    house.sweep();
+    // Anna's messages lie in copies by compaction, behind newer ones; and in two generations.
+    house.settle();
+    house.open(2);
+    let mut expected = kept;
+    for number in 0..100 {
+        expected.push(format!("later {number}"));
+        house.say(BEN, ANNA, &expected[expected.len() - 1]);
+    }
+    house.commit();
+    house.logs.clear();
+    let records = |house: &House| house.directory.archive_state(ANNA).unwrap().messages;
+    let is_there = |actor: ActorId| actor != BEN;
+    let mut told = Vec::new();
+    let log = house.folder.path().join("log");
+    for round in 0..2 {
+        let done = rebuild::rebuild(&house.directory, &log, &is_there, &mut |done| told.push(done)).unwrap();
+        assert_eq!(
+            (done.journals, done.journals_total, records(&house)),
+            (3, 3, expected.len() as u64),
+            "{round}"
+        );
+        assert!(told.len() > 5 && told.is_sorted_by_key(|done| done.bytes));
+        told.clear();
+    }
+    house.open(2);
+    assert_eq!(house.texts(house.query(ANNA)), expected);
+    let held: u64 = house.tallies.total().records;
+    assert_eq!(held, expected.len() as u64, "Ben is not there, and what was cut is not there again");
+    house.flush();
+    assert_eq!(house.texts(house.query(ANNA)), expected);
+    assert_eq!(records(&house), expected.len() as u64);
+}

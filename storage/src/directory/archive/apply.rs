@@ -209,7 +209,7 @@ impl Applying<'_, '_> {
                 break;
             }
             self.applied.cut += self.to.cut_archive_row(&row, &mut state, &mut self.counters)?;
-            state.first_kept = Sequence(row.last().0 + 1);
+            state.first_kept = state.first_kept.max(Sequence(row.last().0 + 1));
         }
         *self.state(actor)? = state;
         Ok(())
