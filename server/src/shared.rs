@@ -1,5 +1,7 @@
 //! What all workers and the control thread share.
 
+mod saved;
+
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::num::NonZeroU32;
@@ -27,6 +29,7 @@ use crate::proto::sm::StreamId;
 use crate::quota::RegistrationQuota;
 use crate::stats::Stats;
 use crate::tls::Acceptor;
+pub use saved::{DirectoryLock, EarlierStreams};
 
 /// What a run has from the runs before.
 #[derive(Debug)]
@@ -36,6 +39,24 @@ pub struct InheritedTables {
     pub homes: u64,
     /// What was safe of the last run's managed streams, by their names.
     pub streams: HashMap<u64, u32>,
+}
+
+/// What [`Shared`] is put together from.
+pub struct SharedParts {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// Accounts and rosters.
+    pub directory: Directory,
+    /// TLS certificates.
+    pub acceptor: Acceptor,
+    /// Failed logins.
+    pub throttle: Throttle,
+    /// Indexes users.
+    pub hasher: SeedableRandomState,
+    /// How many workers there are.
+    pub workers: usize,
+    /// From the runs before.
+    pub inherited: InheritedTables,
 }
 
 /// Shared by all threads of the server.
@@ -85,15 +106,8 @@ pub struct Shared {
 
 impl Shared {
     /// Puts the shared state together.
-    pub fn new(
-        config: Arc<Config>,
-        directory: Directory,
-        acceptor: Acceptor,
-        throttle: Throttle,
-        hasher: SeedableRandomState,
-        workers: usize,
-        inherited: InheritedTables,
-    ) -> Shared {
+    pub fn new(parts: SharedParts) -> Shared {
+        let SharedParts { config, directory, acceptor, throttle, hasher, workers, inherited } = parts;
         let iterations = new_iterations(&config);
         let stats = Stats::in_memory(workers);
         let mut survey = LooksSurvey::default();

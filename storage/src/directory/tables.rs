@@ -14,7 +14,7 @@ pub(super) type Row<'t> = (&'t [u8], &'t [u8]);
 
 /// The tables, by what they hold.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Table {
+pub enum Table {
     /// What is said once: format, domain, secret, counters.
     Meta,
     /// Localpart → number and credentials.
@@ -52,7 +52,8 @@ pub(super) enum Table {
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 17] = [
+    /// All of them.
+    pub const ALL: [Self; 17] = [
         Self::Meta,
         Self::Accounts,
         Self::RosterStates,
@@ -73,7 +74,7 @@ impl Table {
     ];
 
     /// The tables whose keys begin with an account's number, and from which all of a removed account is removed with it.
-    pub(super) const OF_AN_ACCOUNT: [Self; 8] = [
+    pub const OF_AN_ACCOUNT: [Self; 8] = [
         Self::RosterStates,
         Self::Rosters,
         Self::Removals,
@@ -86,10 +87,10 @@ impl Table {
 
     /// The tables whose keys begin with an actor too, and from which it is removed in small steps: it may have millions of
     /// messages.
-    #[cfg(test)]
-    pub(super) const SWEPT: [Self; 3] = [Self::Archive, Self::ArchiveStates, Self::ArchiveErased];
+    pub const SWEPT: [Self; 3] = [Self::Archive, Self::ArchiveStates, Self::ArchiveErased];
 
-    pub(super) fn name(self) -> &'static str {
+    /// Its name in the file.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Meta => "meta",
             Self::Accounts => "accounts",
