@@ -14,7 +14,7 @@ use super::pack::Base;
 use super::row::{ROW_MESSAGES_MAX, Row};
 use super::slot::Slot;
 use crate::actor::ActorId;
-use crate::log::Sequence;
+use crate::log::{Position, Sequence};
 
 /// Messages of one actor in order.
 #[derive(Clone, Copy, Debug)]
@@ -245,6 +245,18 @@ impl Heads {
             self.row(&block, 0).slots.into_iter().for_each(&mut gone);
             self.release(&block);
         }
+    }
+
+    /// Nothing lies before this, the first `handed` of the sealed blocks aside; `None`: there is nothing. Blocks are begun
+    /// in the order of positions, so that the oldest open one tells for all.
+    pub(super) fn first_position(&self, handed: usize) -> Option<Position> {
+        let sealed = self.sealed.iter().skip(handed).map(|block| block.first_position);
+        let is_open = |(actor, first): &(ActorId, u64)| {
+            let open = self.actors.get(actor).and_then(|head| head.open.as_ref());
+            open.filter(|block| block.first == *first).map(|block| block.first_position)
+        };
+        let open = self.order.iter().find_map(is_open);
+        sealed.chain(open).min().map(Position)
     }
 
     /// All blocks, the sealed ones first, each kind in its order: with `true` for an open one.

@@ -28,25 +28,29 @@
 //! | `saved` | its block in a checkpoint |
 //! | `query`, `page` | what may be asked, and the answer |
 //! | `segments` | reading texts where they lie, away from the workers |
+//! | `prepare` | what compaction is to move |
 //! | `readers` | the threads that do it |
+//! | `rebuild` | making a lost index anew |
 
 mod chunks;
 mod heads;
 mod moves;
 mod pack;
-mod page;
+pub(crate) mod page;
+pub mod prepare;
 pub mod query;
 pub mod readers;
+pub mod rebuild;
 mod row;
 mod saved;
-mod segments;
+pub(crate) mod segments;
 mod slot;
 mod tallies;
 mod tally;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::actor::ActorId;
@@ -55,6 +59,7 @@ use crate::log::{Flags, PeerHash, Position, Record, Sequence};
 
 use heads::Heads;
 use moves::Moves;
+use prepare::Wanted;
 use tally::Tally;
 
 pub use moves::Move;
@@ -98,7 +103,7 @@ enum Preparation {
     /// Of this segment, what is wanted is to be found out.
     Wanted(Position),
     /// It is known, but for what has been moved already.
-    Known(Position, HashSet<(ActorId, Sequence)>),
+    Known(Position, Wanted),
     /// All that could be read has been moved: once the directory knows where to, nothing is held there.
     Moved(Position),
 }
@@ -111,12 +116,14 @@ pub struct Changes {
     pub journal: u64,
     /// Blocks that are full or were evicted, of each actor in order.
     pub rows: Vec<Row>,
-    /// Where the segments begin in which all of these lie.
-    pub segments: Vec<Position>,
+    /// The journals in which all of these lie, and where their segments begin.
+    pub segments: Vec<(u64, Position)>,
     /// Messages that compaction has moved.
     pub moves: Vec<Move>,
     /// Segments before this position are gone.
     pub gone_before: Option<Position>,
+    /// With this, rows have everything that lies before this position.
+    pub indexed_to: Position,
 }
 
 impl Changes {
@@ -130,10 +137,8 @@ impl Changes {
 /// An actor's messages that the directory does not have yet.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Snapshot {
-    /// Id of the journal in which they lie.
-    pub journal: u64,
-    /// The messages, in the order of their ids. The directory may have the first ones by now.
-    pub slots: Vec<Slot>,
+    /// The messages in the order of their ids, and the ids of their journals. The directory may have the first ones by now.
+    parts: Vec<(u64, Vec<Slot>)>,
 }
 
 /// What an archive has in memory.
@@ -149,6 +154,15 @@ pub struct Load {
     pub memory_bytes: u64,
     /// Messages that compaction has moved and whose rows do not say so yet.
     pub moves: u64,
+    /// Blocks of journals that are sealed by now, which wait for the directory.
+    pub adopted: u64,
+}
+
+/// A block of a journal that is not written to any more.
+#[derive(Clone, Debug)]
+struct Adopted {
+    row: Row,
+    segments: Vec<Position>,
 }
 
 /// The archive of one worker's journal. See the module.
@@ -165,8 +179,13 @@ pub struct Archive {
     tallies_seen: u64,
     text: Text,
     moves: Moves,
+    /// The oldest first, of each actor in order. They go to the directory before all others.
+    adopted: VecDeque<Adopted>,
+    adopted_handed: usize,
     preparation: Option<Preparation>,
     committed: Position,
+    /// Rows have everything before this position.
+    indexed_to: Position,
     /// Sealed blocks that are on their way to the directory: the first ones.
     handed: usize,
     is_away: bool,
@@ -186,10 +205,13 @@ impl Archive {
             heads: Heads::default(),
             memory: Tally::default(),
             rows: Tally::default(),
+            indexed_to: tallies.indexed_to(journal),
             tallies,
             tallies_seen: u64::MAX,
             text: Text::default(),
             moves: Moves::default(),
+            adopted: VecDeque::new(),
+            adopted_handed: 0,
             preparation: None,
             committed: Position(0),
             handed: 0,
@@ -209,6 +231,7 @@ impl Archive {
             open_blocks: self.heads.open_blocks() as u64,
             sealed_blocks: self.heads.sealed.len() as u64,
             memory_bytes: self.heads.memory_bytes() as u64,
+            adopted: self.adopted.len() as u64,
             moves: self.moves.len() as u64,
         }
     }
@@ -217,7 +240,11 @@ impl Archive {
     /// actor's, and a few nanoseconds a message.
     #[must_use]
     pub fn snapshot(&self, actor: ActorId) -> Snapshot {
-        Snapshot { journal: self.journal, slots: self.heads.of(actor) }
+        let adopted = self.adopted.iter().filter(|adopted| adopted.row.actor == actor);
+        let mut parts: Vec<(u64, Vec<Slot>)> =
+            adopted.map(|adopted| (adopted.row.journal, adopted.row.slots.clone())).collect();
+        parts.push((self.journal, self.heads.of(actor)));
+        Snapshot { parts }
     }
 
     // --- What goes to the directory.
@@ -228,26 +255,36 @@ impl Archive {
         if self.is_away {
             return None;
         }
+        let mut changes =
+            Changes { journal: self.journal, gone_before: self.gone_before, ..Changes::default() };
+        for Adopted { row, segments } in self.adopted.iter().take(rows_max) {
+            changes.rows.push(row.clone());
+            changes.segments.extend(segments.iter().map(|segment| (row.journal, *segment)));
+        }
+        self.adopted_handed = changes.rows.len();
         let is_due = |block: &&heads::Block| block.end <= self.committed.0;
-        let rows: Vec<Row> = self
-            .heads
-            .sealed
-            .iter()
-            .take(rows_max)
-            .take_while(is_due)
-            .map(|block| self.heads.row(block, self.journal))
-            .collect();
-        self.handed = rows.len();
-        let moves = self.moves.hand_out(MOVES_MAX, self.committed);
-        let positions = rows.iter().flat_map(|row| row.slots.iter().map(|slot| slot.position.0));
-        let positions = positions.chain(moves.iter().map(|moved| moved.position.0));
-        let mut segments: Vec<Position> =
-            positions.filter_map(|position| self.memory.segment_of(position).map(Position)).collect();
-        segments.sort_unstable();
-        segments.dedup();
-        let changes = Changes { journal: self.journal, rows, segments, moves, gone_before: self.gone_before };
+        let left = rows_max - self.adopted_handed;
+        let own = self.heads.sealed.iter().take(left).take_while(is_due);
+        changes.rows.extend(own.map(|block| self.heads.row(block, self.journal)));
+        self.handed = changes.rows.len() - self.adopted_handed;
+        changes.moves = self.moves.hand_out(MOVES_MAX, self.committed);
+        let rows = changes.rows[self.adopted_handed..].iter().flat_map(|row| &row.slots);
+        let moves = changes.moves.iter().filter(|moved| moved.journal == self.journal);
+        let positions = rows.map(|slot| slot.position.0).chain(moves.map(|moved| moved.position.0));
+        let segments: Vec<_> = positions.filter_map(|position| self.memory.segment_of(position)).collect();
+        changes.segments.extend(segments.into_iter().map(|base| (self.journal, Position(base))));
+        changes.segments.sort_unstable();
+        changes.segments.dedup();
+        changes.indexed_to = self.indexed_with(&changes);
         self.is_away = !changes.is_empty();
         self.is_away.then_some(changes)
+    }
+
+    /// Up to where rows have everything once these changes are committed: nothing that stays in memory lies before that.
+    fn indexed_with(&self, changes: &Changes) -> Position {
+        let blocks = self.heads.first_position(self.handed);
+        let moves = self.moves.all().nth(changes.moves.len()).map(|moved| moved.position);
+        [blocks, moves].into_iter().flatten().fold(self.committed, Position::min).max(self.indexed_to)
     }
 
     /// What was taken has been committed, or has not: then it is given again. What the commit came to must have been told to
@@ -255,7 +292,12 @@ impl Archive {
     pub fn changes_done(&mut self, changes: &Changes, is_committed: bool) {
         self.is_away = false;
         let handed = std::mem::take(&mut self.handed);
+        let adopted = std::mem::take(&mut self.adopted_handed);
         if is_committed {
+            for adopted in self.adopted.drain(..adopted) {
+                self.tallies.answer(adopted.row.journal);
+            }
+            self.indexed_to = changes.indexed_to;
             for _ in 0..handed {
                 let row = self.heads.pop_sealed(self.journal);
                 for slot in row.into_iter().flat_map(|row| row.slots) {
@@ -305,7 +347,7 @@ impl Archive {
     }
 
     /// What is wanted of a segment.
-    pub fn prepared(&mut self, segment: Position, wanted: HashSet<(ActorId, Sequence)>) {
+    pub fn prepared(&mut self, segment: Position, wanted: Wanted) {
         if self.to_prepare() == Some(segment) {
             self.preparation = Some(Preparation::Known(segment, wanted));
         }
@@ -337,7 +379,7 @@ impl Archive {
     fn moved(&mut self, entry: &Entry<'_>) {
         let words = (entry.bytes / 8) as u32;
         let Entry { actor, sequence: id, position, .. } = *entry;
-        self.moves.push(Move { actor, id, position, words });
+        self.moves.push(Move { journal: self.journal, actor, id, position, words });
         self.memory.of(entry.segment.0).add(entry.bytes, id.0);
         if let Some(Preparation::Known(_, wanted)) = &mut self.preparation {
             wanted.remove(&(actor, id));
@@ -353,6 +395,10 @@ impl Archive {
 impl Reader for Archive {
     #[inline]
     fn record(&mut self, entry: &Entry<'_>) {
+        if entry.position < self.indexed_to {
+            // Told again at opening, without a checkpoint.
+            return;
+        }
         let (flags, peer, is_reference) = match entry.what {
             What::Message(Record { flags, peer, .. }) => (flags, peer, false),
             What::Reference { flags, peer, .. } => (flags, peer, true),
@@ -377,6 +423,8 @@ impl Reader for Archive {
 
     fn committed(&mut self, position: Position) {
         self.committed = position;
+        // A machine that stopped may have taken away what was committed for the process alone.
+        self.indexed_to = self.indexed_to.min(position);
         self.look_at_tallies();
         self.finish_preparation();
     }
@@ -448,6 +496,29 @@ impl Reader for Archive {
 
     fn wants_purges(&self) -> bool {
         true
+    }
+
+    fn keeps_journal(&self) -> bool {
+        let is_held = |base: &u64| self.held(Position(*base)).records > 0;
+        self.memory.0.iter().chain(&self.rows.0).any(|(base, _)| is_held(base))
+    }
+
+    fn adopt(&mut self, old: &Self, is_here: &dyn Fn(ActorId) -> bool) {
+        for adopted in old.adopted.iter().filter(|adopted| is_here(adopted.row.actor)) {
+            self.tallies.expect(adopted.row.journal);
+            self.adopted.push_back(adopted.clone());
+        }
+        for (_, block) in old.heads.all().into_iter().filter(|(_, block)| is_here(block.actor)) {
+            let row = old.heads.row(&block, old.journal);
+            let positions = row.slots.iter().filter_map(|slot| old.memory.segment_of(slot.position.0));
+            let mut segments: Vec<Position> = positions.map(Position).collect();
+            segments.dedup();
+            self.tallies.expect(old.journal);
+            self.adopted.push_back(Adopted { row, segments });
+        }
+        for moved in old.moves.all().filter(|moved| is_here(moved.actor)) {
+            self.moves.push(*moved);
+        }
     }
 
     fn save(&self, blocks: &mut Blocks) {

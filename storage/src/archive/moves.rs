@@ -8,6 +8,8 @@ use crate::log::{Position, Sequence};
 /// A message that lies elsewhere now, as a record of its own.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Move {
+    /// Id of its journal.
+    pub journal: u64,
     /// Whose it is.
     pub actor: ActorId,
     /// Its id.

@@ -35,7 +35,7 @@ struct Candidate {
 }
 
 /// Answers a query in one state of the directory.
-pub(super) fn answer(
+pub(crate) fn answer(
     view: ArchiveView<'_>,
     source: &mut dyn Source,
     query: &Query,
@@ -48,8 +48,10 @@ pub(super) fn answer(
         return Ok(page);
     }
     // What the directory has by now is read from there.
-    let memory = query.snapshot.slots.iter().filter(|slot| slot.id > state.last).copied();
-    let memory: Vec<Slot> = memory.collect();
+    let parts = query.snapshot.parts.iter();
+    let memory = parts
+        .flat_map(|(journal, slots)| slots.iter().map(|slot| Candidate { journal: *journal, slot: *slot }));
+    let memory: Vec<Candidate> = memory.filter(|candidate| candidate.slot.id > state.last).collect();
     let range = query.range(state.first_kept);
     page.reached =
         if query.order == Order::Forwards { Sequence(range.0.0.saturating_sub(1)) } else { range.1 };
@@ -77,30 +79,31 @@ pub(super) fn answer(
 fn exists(
     view: ArchiveView<'_>,
     query: &Query,
-    memory: &[Slot],
+    memory: &[Candidate],
     kept: (Sequence, Sequence),
     id: Sequence,
 ) -> Result<bool, DirectoryError> {
     if id < kept.0 || id > kept.1 {
         return Ok(false);
     }
-    if memory.binary_search_by_key(&id, |slot| slot.id).is_ok() {
+    if memory.binary_search_by_key(&id, |candidate| candidate.slot.id).is_ok() {
         return Ok(true);
     }
     let Some(row) = view.rows_back_from(query.actor, id)?.next().transpose()? else { return Ok(false) };
     let slots = row.slots()?;
     let Ok(at) = slots.binary_search_by_key(&id, |slot| slot.id) else { return Ok(false) };
-    view.is_there(row.journal, slots[at].position)
+    // An erased one has kept its place; its text may be gone.
+    Ok(view.is_there(row.journal, slots[at].position)? || !view.erased(query.actor, id, id)?.is_empty())
 }
 
 /// Blocks of messages in the order of a query.
 enum Blocks<'t> {
     Forwards {
         rows: Box<dyn Iterator<Item = Result<RowView<'t>, DirectoryError>> + 't>,
-        memory: Option<Vec<Slot>>,
+        memory: Option<Vec<Candidate>>,
     },
     Backwards {
-        memory: Option<Vec<Slot>>,
+        memory: Option<Vec<Candidate>>,
         rows: Box<dyn Iterator<Item = Result<RowView<'t>, DirectoryError>> + 't>,
     },
 }
@@ -109,7 +112,7 @@ impl<'t> Blocks<'t> {
     fn new(
         view: ArchiveView<'t>,
         query: &Query,
-        memory: &[Slot],
+        memory: &[Candidate],
         range: (Sequence, Sequence),
     ) -> Result<Self, DirectoryError> {
         let memory = Some(memory.to_vec());
@@ -146,7 +149,7 @@ impl Candidates<'_, '_> {
                     None => (rows.next().transpose()?, None),
                 },
             };
-            let (journal, slots) = match (row, memory) {
+            let mut found = match (row, memory) {
                 (Some(row), _) => {
                     self.cost.rows += 1;
                     if self.is_behind(&row) {
@@ -155,12 +158,12 @@ impl Candidates<'_, '_> {
                     if self.query.peer.is_some_and(|peer| !row.packed.has_peer(peer)) {
                         continue;
                     }
-                    (row.journal, row.slots()?)
+                    let slots = row.slots()?;
+                    self.choose(slots.into_iter().map(|slot| Candidate { journal: row.journal, slot }))
                 }
-                (None, Some(slots)) => (self.query.snapshot.journal, slots),
+                (None, Some(memory)) => self.choose(memory.into_iter()),
                 (None, None) => return Ok(None),
             };
-            let mut found = self.choose(journal, &slots);
             if found.is_empty() {
                 continue;
             }
@@ -180,15 +183,15 @@ impl Candidates<'_, '_> {
         }
     }
 
-    fn choose(&self, journal: u64, slots: &[Slot]) -> Vec<Candidate> {
+    fn choose(&self, all: impl Iterator<Item = Candidate>) -> Vec<Candidate> {
         let Query { peer, ids, .. } = self.query;
-        let is_meant = |slot: &&Slot| {
+        let is_meant = |Candidate { slot, .. }: &Candidate| {
             slot.id >= self.range.0
                 && slot.id <= self.range.1
                 && peer.is_none_or(|peer| slot.peer == peer)
                 && (ids.is_empty() || ids.contains(&slot.id))
         };
-        slots.iter().filter(is_meant).map(|slot| Candidate { journal, slot: *slot }).collect()
+        all.filter(is_meant).collect()
     }
 
     /// What has been erased of a batch.

@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::page;
+use super::prepare::{self, Wanted};
 use super::query::{Cost, Page, Query, QueryError};
 use super::segments::Segments;
 use crate::background;
 use crate::directory::Directory;
-use crate::log::{Histogram, LogError};
+use crate::log::{Histogram, LogError, Position};
 
 pub use super::segments::Folders;
 
@@ -50,6 +51,21 @@ impl PageReader {
         })?;
         page
     }
+
+    /// What compaction is to move out of a segment. May wait for the disk.
+    ///
+    /// # Errors
+    /// As [`PageReader::page`].
+    pub fn wanted(&mut self, journal: u64, segment: Position) -> Result<Wanted, QueryError> {
+        self.segments.begin();
+        let Self { directory, segments } = self;
+        let mut wanted = Ok(Wanted::new());
+        directory.read_archive(|view| {
+            wanted = prepare::wanted(view, segments, journal, segment);
+            Ok(())
+        })?;
+        wanted
+    }
 }
 
 impl fmt::Debug for PageReader {
@@ -61,22 +77,18 @@ impl fmt::Debug for PageReader {
 /// What is done with the answer, on the reader's thread. It must not block.
 pub type Done = Box<dyn FnOnce(Result<Page, QueryError>) + Send>;
 
-struct Job {
-    query: Query,
-    done: Done,
-    since: Instant,
+/// What is done with what compaction is to move.
+pub type PreparedDone = Box<dyn FnOnce(Result<Wanted, QueryError>) + Send>;
+
+enum Job {
+    Page { query: Box<Query>, done: Done, since: Instant },
+    Prepare { journal: u64, segment: Position, done: PreparedDone },
 }
 
-/// The queue of queries is full, or the threads have ended; the query is given back.
-#[derive(thiserror::Error)]
+/// The queue of queries is full, or the threads have ended; a query is given back.
+#[derive(Debug, thiserror::Error)]
 #[error("the queue of archive queries is full")]
-pub struct QueueFull(pub Box<Query>);
-
-impl fmt::Debug for QueueFull {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("QueueFull")
-    }
-}
+pub struct QueueFull(pub Option<Box<Query>>);
 
 /// What the readers count. Written by their threads, read by anybody.
 #[derive(Debug, Default)]
@@ -171,15 +183,30 @@ impl Readers {
     /// # Errors
     /// [`QueueFull`]; `done` is not called then.
     pub fn try_submit(&self, query: Query, done: Done) -> Result<(), QueueFull> {
+        self.submit(Job::Page { query: Box::new(query), done, since: Instant::now() })
+    }
+
+    /// Has it found out what compaction is to move out of a segment ([`Archive::to_prepare`](super::Archive::to_prepare)).
+    /// Never waits.
+    ///
+    /// # Errors
+    /// [`QueueFull`]; `done` is not called then.
+    pub fn try_prepare(&self, journal: u64, segment: Position, done: PreparedDone) -> Result<(), QueueFull> {
+        self.submit(Job::Prepare { journal, segment, done })
+    }
+
+    fn submit(&self, job: Job) -> Result<(), QueueFull> {
         let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner);
-        let job = Job { query, done, since: Instant::now() };
         let sent = match queue.as_ref() {
             Some(queue) => queue.try_send(job).map_err(|error| error.into_inner()),
             None => Err(job),
         };
         if let Err(job) = sent {
             self.metrics.refused.fetch_add(1, Ordering::Relaxed);
-            return Err(QueueFull(Box::new(job.query)));
+            return Err(QueueFull(match job {
+                Job::Page { query, .. } => Some(query),
+                Job::Prepare { .. } => None,
+            }));
         }
         let waiting = queue.as_ref().map_or(0, Sender::len) as u64;
         self.metrics.waiting_most.fetch_max(waiting, Ordering::Relaxed);
@@ -224,7 +251,7 @@ impl Drop for Readers {
 
 fn run(reader: &mut PageReader, jobs: &Receiver<Job>, metrics: &ReaderMetrics) {
     loop {
-        let Job { query, done, since } = match jobs.recv_timeout(IDLE) {
+        let job = match jobs.recv_timeout(IDLE) {
             Ok(job) => job,
             Err(RecvTimeoutError::Timeout) => {
                 reader.segments.close_deleted();
@@ -233,14 +260,30 @@ fn run(reader: &mut PageReader, jobs: &Receiver<Job>, metrics: &ReaderMetrics) {
             Err(RecvTimeoutError::Disconnected) => return,
         };
         metrics.busy.fetch_add(1, Ordering::Relaxed);
-        // Nothing half-done of the reader is used again: what it knows of files is looked up anew.
-        let answer = catch_unwind(AssertUnwindSafe(|| reader.page(&query)));
-        let answer = answer.unwrap_or_else(|_| {
-            reader.segments.close_deleted();
-            Err(QueryError::Panicked)
-        });
-        metrics.count(&answer, since);
-        metrics.busy.fetch_sub(1, Ordering::Relaxed);
-        done(answer);
+        match job {
+            Job::Page { query, done, since } => {
+                let answer = guarded(reader, |reader| reader.page(&query));
+                metrics.count(&answer, since);
+                metrics.busy.fetch_sub(1, Ordering::Relaxed);
+                done(answer);
+            }
+            Job::Prepare { journal, segment, done } => {
+                let answer = guarded(reader, |reader| reader.wanted(journal, segment));
+                metrics.busy.fetch_sub(1, Ordering::Relaxed);
+                done(answer);
+            }
+        }
     }
+}
+
+/// Does something that may panic.
+fn guarded<T>(
+    reader: &mut PageReader,
+    run: impl FnOnce(&mut PageReader) -> Result<T, QueryError>,
+) -> Result<T, QueryError> {
+    // Nothing half-done of the reader is used again: what it knows of files is looked up anew.
+    catch_unwind(AssertUnwindSafe(|| run(reader))).unwrap_or_else(|_| {
+        reader.segments.close_deleted();
+        Err(QueryError::Panicked)
+    })
 }

@@ -54,6 +54,9 @@ pub(crate) trait Source {
         from: Position,
         to: &mut [u8],
     ) -> Result<bool, LogError>;
+
+    /// All of a segment; nothing of one that is gone.
+    fn whole(&mut self, journal: u64, segment: Position) -> Result<Vec<u8>, LogError>;
 }
 
 /// An open segment.
@@ -77,6 +80,13 @@ pub(super) struct Segments {
 impl Segments {
     pub(super) fn new(folders: Arc<Folders>) -> Self {
         Self { folders, bases: HashMap::new(), open: HashMap::new(), uses: 0, looked: HashSet::new() }
+    }
+
+    /// Where the segments of a journal begin, in order.
+    pub(super) fn all(&mut self, journal: u64) -> Result<Vec<Position>, LogError> {
+        self.begin();
+        self.look(journal)?;
+        Ok(self.bases.get(&journal).into_iter().flatten().map(|base| Position(*base)).collect())
     }
 
     /// Another query begins.
@@ -186,5 +196,17 @@ impl Source for Segments {
                 Err(LogError::io("read a segment of", &path, error))
             }
         }
+    }
+
+    fn whole(&mut self, journal: u64, segment: Position) -> Result<Vec<u8>, LogError> {
+        let length = match self.file(journal, segment)? {
+            Some(file) => file.metadata().map(|metadata| metadata.len()),
+            None => Ok(0),
+        };
+        let folder = self.folders.of(journal).unwrap_or_default();
+        let length = length.map_err(|error| LogError::io("look at a segment of", &folder, error))?;
+        let mut bytes = vec![0; length as usize];
+        let is_there = bytes.is_empty() || self.read(journal, segment, segment, &mut bytes)?;
+        Ok(if is_there { bytes } else { Vec::new() })
     }
 }

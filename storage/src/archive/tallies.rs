@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::tally::{SegmentTally, Tally};
+use crate::directory::{Directory, DirectoryError};
 use crate::log::Position;
 
 /// What the rows hold of a segment, after a commit.
@@ -24,15 +25,57 @@ pub struct SegmentHeld {
 pub struct Tallies {
     changes: AtomicU64,
     journals: Mutex<HashMap<u64, BTreeMap<u64, SegmentTally>>>,
+    /// Up to where rows have everything of each journal, as of the opening.
+    indexed: HashMap<u64, Position>,
+    /// Blocks of sealed journals that wait for the directory.
+    expected: Mutex<HashMap<u64, u64>>,
 }
 
 impl Tallies {
-    /// As the directory has them: [`Directory::archive_segments`](crate::directory::Directory::archive_segments).
+    /// As the directory has them: [`Directory::archive_segments`], [`Directory::archive_journals`].
     #[must_use]
-    pub fn new(all: &[SegmentHeld]) -> Self {
-        let tallies = Self::default();
+    pub fn new(all: &[SegmentHeld], indexed: &[(u64, Position)]) -> Self {
+        let tallies = Self { indexed: indexed.iter().copied().collect(), ..Self::default() };
         tallies.apply(all);
         tallies
+    }
+
+    /// As a directory has them.
+    ///
+    /// # Errors
+    /// The directory cannot be read or is damaged.
+    pub fn of(directory: &Directory) -> Result<Self, DirectoryError> {
+        Ok(Self::new(&directory.archive_segments()?, &directory.archive_journals()?))
+    }
+
+    /// Up to where rows have everything of a journal.
+    pub(super) fn indexed_to(&self, journal: u64) -> Position {
+        self.indexed.get(&journal).copied().unwrap_or_default()
+    }
+
+    /// A block of a sealed journal is in memory alone.
+    pub(super) fn expect(&self, journal: u64) {
+        *self.expected.lock().unwrap_or_else(PoisonError::into_inner).entry(journal).or_default() += 1;
+    }
+
+    /// Such a block is in a row now.
+    pub(super) fn answer(&self, journal: u64) {
+        let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(blocks) = expected.get_mut(&journal) {
+            *blocks = blocks.saturating_sub(1);
+        }
+    }
+
+    /// Whether an archive needs a segment of a sealed journal: for
+    /// [`retire_sealed`](crate::log::retire_sealed).
+    #[must_use]
+    pub fn needs(&self, journal: u64, segment: Position) -> bool {
+        let expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
+        if expected.get(&journal).is_some_and(|blocks| *blocks > 0) {
+            return true;
+        }
+        drop(expected);
+        self.journals().get(&journal).is_some_and(|segments| segments.contains_key(&segment.0))
     }
 
     fn journals(&self) -> MutexGuard<'_, HashMap<u64, BTreeMap<u64, SegmentTally>>> {

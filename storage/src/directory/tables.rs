@@ -43,6 +43,8 @@ pub enum Table {
     ArchiveStates,
     /// Journal and segment → what archives hold of it.
     ArchiveSegments,
+    /// Journal → up to where rows have everything of it.
+    ArchiveJournals,
     /// Actor → what it wants to be kept.
     ArchivePreferences,
     /// Actor and id of a message → what stands for its text.
@@ -51,7 +53,7 @@ pub enum Table {
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Meta,
         Self::Accounts,
         Self::RosterStates,
@@ -66,6 +68,7 @@ impl Table {
         Self::Archive,
         Self::ArchiveStates,
         Self::ArchiveSegments,
+        Self::ArchiveJournals,
         Self::ArchivePreferences,
         Self::ArchiveErased,
     ];
@@ -103,6 +106,7 @@ impl Table {
             Self::Archive => "archive",
             Self::ArchiveStates => "archive_states",
             Self::ArchiveSegments => "archive_segments",
+            Self::ArchiveJournals => "archive_journals",
             Self::ArchivePreferences => "archive_preferences",
             Self::ArchiveErased => "archive_erased",
         }
@@ -111,9 +115,9 @@ impl Table {
     /// Whether a directory of this format may be without it. It is then made when such a directory is opened; an earlier
     /// release does not look at tables it does not know.
     pub(super) fn came_later(self) -> bool {
-        use Table::{Archive, ArchiveErased, ArchivePreferences, ArchiveSegments, ArchiveStates};
         matches!(self, Self::Registrations | Self::Quotas)
-            || matches!(self, Archive | ArchiveStates | ArchiveSegments | ArchivePreferences | ArchiveErased)
+            || matches!(self, Self::Archive | Self::ArchiveStates | Self::ArchiveSegments)
+            || matches!(self, Self::ArchiveJournals | Self::ArchivePreferences | Self::ArchiveErased)
     }
 }
 

@@ -187,6 +187,21 @@ pub trait Reader {
         false
     }
 
+    /// Whether it needs the journal also when nothing is written to it any more: another number of logs is made, and what
+    /// waits is written anew.
+    fn keeps_journal(&self) -> bool {
+        false
+    }
+
+    /// Takes over from the reader of a journal that is not written to any more what it has in memory of the actors that are
+    /// here now.
+    fn adopt(&mut self, old: &Self, is_here: &dyn Fn(ActorId) -> bool)
+    where
+        Self: Sized,
+    {
+        let _ = (old, is_here);
+    }
+
     /// Keeps what it knows for the next opening, as blocks whose numbers are its own. Anything that it has been told up to now is
     /// what the next opening does not tell again.
     fn save(&self, blocks: &mut Blocks);
@@ -270,6 +285,15 @@ impl<A: Reader, B: Reader> Reader for Pair<A, B> {
 
     fn wants_purges(&self) -> bool {
         self.0.wants_purges() || self.1.wants_purges()
+    }
+
+    fn keeps_journal(&self) -> bool {
+        self.0.keeps_journal() || self.1.keeps_journal()
+    }
+
+    fn adopt(&mut self, old: &Self, is_here: &dyn Fn(ActorId) -> bool) {
+        self.0.adopt(&old.0, is_here);
+        self.1.adopt(&old.1, is_here);
     }
 
     fn save(&self, blocks: &mut Blocks) {

@@ -55,7 +55,7 @@ pub use crate::journal::options::{Durability, Options, SEGMENT_BYTES_MAX, SEGMEN
 pub use crate::queue::{INDEX_MESSAGE_BYTES_MAX, Pending};
 pub use inspect::{Dumped, LogStats, Verified, dump, stats, verify};
 pub use opening::{Home, LogsAt, Opened, Progress, Report, StreamSeen};
-pub use orphans::{Orphans, belong_to, discard, journal_folders, owner};
+pub use orphans::{Orphans, belong_to, discard, journal_folders, journals_by_age, owner, retire_sealed};
 
 /// The log of one worker. Belongs to that worker's thread. `S` reads the journal beside the queue.
 #[derive(Debug)]

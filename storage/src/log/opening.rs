@@ -265,7 +265,7 @@ impl Place<'_> {
             Some(layout) => layout,
             None => {
                 let log_ids = (0..shards).map(|_| (self.random_id)()).collect::<Result<_, _>>()?;
-                let layout = Layout { owner: None, generation: 1, log_ids };
+                let layout = Layout { owner: None, generation: 1, log_ids, sealed: Vec::new() };
                 // The layout first: folders without one are taken for logs that have lost theirs.
                 layout.write(&*self.files, self.root)?;
                 layout

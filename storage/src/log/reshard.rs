@@ -1,5 +1,7 @@
 //! Another number of logs: the waiting messages of each actor move to its new home, with their ids.
 //!
+//! Messages that an archive keeps stay where they are: the log that has them is sealed, and read by the archive's threads.
+//!
 //! The new logs are made beside the old ones, as another generation. They count once the layout says so, in one step;
 //! a crash before that leaves the old ones as they were, and what there is of the new ones is removed at the next
 //! opening. So nothing is lost or twice there, however often it is begun.
@@ -10,7 +12,7 @@ use std::sync::Arc;
 use super::opening::{Home, Place, Report};
 use super::{AppendError, Log, LogError, Message, Options, Record, Sequence};
 use crate::actor::ActorId;
-use crate::journal::format::layout::Layout;
+use crate::journal::format::layout::{Layout, SealedLog};
 use crate::journal::format::record::{Head, Kind, REFERENCE_BYTES, message_bytes};
 use crate::journal::live::shared::Shared;
 use crate::journal::live::{Identity, Purpose};
@@ -47,7 +49,8 @@ impl<S: Reader> Resharding<'_, S> {
         let Place { files, root, random_id, .. } = self.place;
         let log_ids = (0..shards).map(|_| random_id()).collect::<Result<_, _>>()?;
         let owner = self.layout.owner;
-        let target = Layout { owner, generation: self.layout.generation + 1, log_ids };
+        let sealed = self.sealed(&old);
+        let target = Layout { owner, generation: self.layout.generation + 1, log_ids, sealed };
         target.make_folders(&**files, root)?;
         // An actor's new home goes on above all ids that its old one may have given.
         let ids_below = old.iter().map(|log| log.journal.ids.next()).max().unwrap_or(1);
@@ -68,11 +71,22 @@ impl<S: Reader> Resharding<'_, S> {
             log.journal.options.log_bytes_max = self.options.log_bytes_max;
             log.sync_all()?;
         }
+        if !target.sealed.is_empty() {
+            hand_on(&old, &mut new, home)?;
+        }
         target.write(&**files, root)?;
         // The old maps must be gone before their files are.
         drop(old);
         target.remove_others(&**files, root)?;
         Ok(new.into_iter().map(|target| target.log).collect())
+    }
+
+    /// The old logs that stay where they are: those that were sealed before, and those that readers need.
+    fn sealed(&self, old: &[Log<S>]) -> Vec<SealedLog> {
+        let generation = self.layout.generation;
+        let needed = old.iter().enumerate().filter(|(_, log)| log.readers.keeps_journal());
+        let needed = needed.map(|(shard, log)| SealedLog { generation, shard, log_id: log.id() });
+        self.layout.sealed.iter().copied().chain(needed).collect()
     }
 
     fn make(&self, target: &Layout, ids_below: u64) -> Result<Vec<Target<S>>, LogError> {
@@ -92,6 +106,20 @@ impl<S: Reader> Resharding<'_, S> {
         }
         Ok(new)
     }
+}
+
+/// What readers of the old logs know and have in memory alone goes to those of the new ones, and into their
+/// checkpoints: the records of the new logs do not tell it.
+fn hand_on<S: Reader>(old: &[Log<S>], new: &mut [Target<S>], home: Home<'_>) -> Result<(), LogError> {
+    let shards = new.len();
+    for (shard, Target { log, .. }) in new.iter_mut().enumerate() {
+        let is_here = |actor: ActorId| home(actor).is_some_and(|home| home % shards == shard);
+        for before in old {
+            log.readers.adopt(&before.readers, &is_here);
+        }
+        log.checkpoint()?;
+    }
+    Ok(())
 }
 
 /// Counts what is dropped with an actor that is gone.

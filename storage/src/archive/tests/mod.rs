@@ -1,5 +1,6 @@
 //! What the archive promises.
 
+mod compaction;
 mod disk;
 mod follow;
 mod pages;
@@ -82,7 +83,7 @@ impl House {
     /// Opens, as after a crash.
     fn open(&mut self, shards: usize) {
         self.logs.clear();
-        self.tallies = Arc::new(Tallies::new(&self.directory.archive_segments().unwrap()));
+        self.tallies = Arc::new(Tallies::of(&self.directory).unwrap());
         let options = Options { now_ms: self.now_ms, ..self.options.clone() };
         let (settings, tallies) = (self.settings, self.tallies.clone());
         let home = move |actor: ActorId| Some(actor.number() as usize % shards);

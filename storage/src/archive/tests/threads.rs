@@ -64,7 +64,7 @@ fn a_full_queue_refuses_and_gives_the_query_back() {
     held.wait();
     readers.try_submit(house.query(BEN), Box::new(|_| ())).unwrap();
     let refused = readers.try_submit(house.query(ANNA), Box::new(|_| panic!("it is not answered")));
-    assert_eq!(refused.unwrap_err().0.actor, ANNA);
+    assert_eq!(refused.unwrap_err().0.unwrap().actor, ANNA);
     assert_eq!((readers.gauge(), readers.metrics().refused.load(Relaxed)), ((1, 1), 1));
     assert_eq!(readers.metrics().busy.load(Relaxed), 0, "what is done with the answer is not its work");
     hold.wait();

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use super::super::WriteTransaction;
+use super::super::codec::Encoder;
 use super::super::error::DirectoryError;
 use super::super::tables::{Table, View, damaged};
 use super::counters::Counters;
 use super::{ArchiveState, RowView, encode_row, key};
 use crate::actor::ActorId;
 use crate::archive::{Changes, Move, ROW_MESSAGES_MAX, Row, SegmentHeld, Slot};
-use crate::log::Sequence;
+use crate::log::{Position, Sequence};
 
 /// Rows of one actor that a transaction cuts at most for its share; more go with its next row.
 const CUT_ROWS_MAX: usize = 64;
@@ -91,14 +92,20 @@ impl WriteTransaction<'_> {
             applied: Applied::default(),
         };
         for segment in &changes.segments {
-            applying.counters.know(applying.to.view(), (changes.journal, *segment))?;
+            applying.counters.know(applying.to.view(), *segment)?;
         }
         for row in &changes.rows {
             applying.row(row)?;
         }
-        applying.moves(changes.journal, &changes.moves)?;
+        applying.moves(&changes.moves)?;
         if let Some(before) = changes.gone_before {
             applying.counters.drop_before(applying.to.view(), changes.journal, before)?;
+        }
+        if changes.indexed_to > Position(0) {
+            let key = changes.journal.to_be_bytes();
+            let mut fields = Encoder::new(8);
+            fields.number(changes.indexed_to.0);
+            applying.to.put(Table::ArchiveJournals, &key, &fields.seal(&key))?;
         }
         let actors: Vec<ActorId> = applying.states.keys().copied().collect();
         for actor in actors {
@@ -163,7 +170,7 @@ impl Applying<'_, '_> {
     }
 
     /// Notes where messages lie now.
-    fn moves(&mut self, journal: u64, moves: &[Move]) -> Result<(), DirectoryError> {
+    fn moves(&mut self, moves: &[Move]) -> Result<(), DirectoryError> {
         let mut rows: BTreeMap<(ActorId, Sequence), Row> = BTreeMap::new();
         for moved in moves {
             let Some(found) = self.to.view().archive_row_at(moved.actor, moved.id)? else { continue };
@@ -173,13 +180,13 @@ impl Applying<'_, '_> {
                     new.insert(found.to_row().map_err(damaged(Table::Archive, &moved.actor.key()))?)
                 }
             };
-            let slot = row.slots.iter_mut().find(|slot| slot.id == moved.id && row.journal == journal);
+            let slot = row.slots.iter_mut().find(|slot| slot.id == moved.id && row.journal == moved.journal);
             let Some(slot) = slot.filter(|slot| slot.position != moved.position) else { continue };
             let before = *slot;
             (slot.position, slot.words, slot.is_reference) = (moved.position, moved.words, false);
             let after = *slot;
-            self.counters.take(self.to.view(), journal, &before)?;
-            self.counters.add(self.to.view(), journal, &after)?;
+            self.counters.take(self.to.view(), moved.journal, &before)?;
+            self.counters.add(self.to.view(), moved.journal, &after)?;
             let state = self.state(moved.actor)?;
             state.bytes = (state.bytes + after.held_bytes()).saturating_sub(before.held_bytes());
         }
@@ -202,7 +209,7 @@ impl Applying<'_, '_> {
                 break;
             }
             self.applied.cut += self.to.cut_archive_row(&row, &mut state, &mut self.counters)?;
-            state.first_kept = Sequence(row.last().0 + 1);
+            state.first_kept = state.first_kept.max(Sequence(row.last().0 + 1));
         }
         *self.state(actor)? = state;
         Ok(())

@@ -3,6 +3,7 @@
 use std::ops::Bound;
 
 use super::super::Directory;
+use super::super::codec::Decoder;
 use super::super::error::DirectoryError;
 use super::super::tables::{Row, Table, View, damaged};
 use super::{ArchiveState, Erased, RowView, decode_tally, key, numbers_of};
@@ -47,6 +48,27 @@ impl Directory {
                     Ok(SegmentHeld { journal, segment: Position(base), held: decode_tally(key, value)? })
                 });
                 all.push(read.map_err(damaged(Table::ArchiveSegments, key))?);
+            }
+            Ok(all)
+        })
+    }
+
+    /// Up to where rows have everything of each journal.
+    ///
+    /// # Errors
+    /// The directory cannot be read or is damaged.
+    pub fn archive_journals(&self) -> Result<Vec<(u64, Position)>, DirectoryError> {
+        self.read(|view| {
+            let mut all = Vec::new();
+            for row in view.all(Table::ArchiveJournals)? {
+                let (key, value) = row?;
+                let decoded = Decoder::open(key, value).and_then(|mut fields| {
+                    let position = Position(fields.number()?);
+                    fields.close()?;
+                    let journal = key.try_into().map_err(|_| "a key that cannot be")?;
+                    Ok((u64::from_be_bytes(journal), position))
+                });
+                all.push(decoded.map_err(damaged(Table::ArchiveJournals, key))?);
             }
             Ok(all)
         })

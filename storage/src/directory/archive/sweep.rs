@@ -82,6 +82,31 @@ impl WriteTransaction<'_> {
         Ok(())
     }
 
+    /// Removes all that says where messages of archives lie, but neither what actors prefer, nor what was erased, nor that
+    /// they are gone: to be made anew.
+    ///
+    /// # Errors
+    /// The directory is damaged or cannot be written.
+    pub fn clear_archive_index(&mut self) -> Result<(), DirectoryError> {
+        for table in [Table::Archive, Table::ArchiveSegments, Table::ArchiveJournals] {
+            let cleared = self.inner.tables.of(table).clear(&mut self.txn);
+            cleared.map_err(|error| self.inner.failed("delete", error))?;
+        }
+        let mut states = Vec::new();
+        for row in self.view().all(Table::ArchiveStates)? {
+            let (key, value) = row?;
+            let state = ArchiveState::decode(key, value).unwrap_or_default();
+            states.push((actor_of(key)?, state));
+        }
+        for (actor, ArchiveState { first_kept, is_purged, .. }) in states {
+            self.put_archive_state(
+                actor,
+                &ArchiveState { first_kept, is_purged, ..ArchiveState::default() },
+            )?;
+        }
+        Ok(())
+    }
+
     /// An actor's messages before an id are no longer in its archive. Their rows are removed by
     /// [`WriteTransaction::sweep_archive`].
     ///
