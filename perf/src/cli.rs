@@ -1,5 +1,7 @@
 //! The command line of `whimbrel-perf`.
 
+mod servers;
+
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -7,7 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::engine::sasl::Sasl;
-use crate::variant::Variant;
+pub(crate) use servers::{ArchiveArgs, ArchiveSwitch, AttackArgs, PeerName, PeersArgs, ProgramArgs};
 
 /// Load generator and comparison of XMPP servers.
 ///
@@ -42,6 +44,8 @@ pub(crate) enum Command {
     Upgrade(UpgradeArgs),
     /// Two users chat beside floods of every kind: what becomes of their messages, and of the server's memory
     Attack(AttackArgs),
+    /// Fill archives and read them again: catch-up, one contact, the last page; every message is checked
+    Archive(ArchiveArgs),
     /// Print accounts for `whimbrelctl user import`: address, tab, password
     Accounts(AccountsArgs),
     /// The same load against a router that only reads, looks up and writes: the physical limit
@@ -195,6 +199,9 @@ pub(crate) struct ChatArgs {
     /// Bytes of a message's text
     #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u32).range(0..=100_000))]
     pub(crate) body: u32,
+    /// Messages ask to be archived, or not to be (XEP-0334); both kinds have the same length [default: they say nothing]
+    #[arg(long, value_name = "on|off", value_enum)]
+    pub(crate) archive: Option<ArchiveSwitch>,
     /// Seconds that do not count, first
     #[arg(long, value_name = "SECONDS", default_value_t = 2)]
     pub(crate) warmup: u64,
@@ -373,134 +380,6 @@ pub(crate) struct FloorServeArgs {
     pub(crate) users: u64,
 }
 
-/// Where our programs are.
-#[derive(Clone, Debug, Default, Args)]
-pub(crate) struct ProgramArgs {
-    /// whimbreld [default: beside this program]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) whimbreld: Option<PathBuf>,
-    /// whimbrelctl [default: beside this program]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) whimbrelctl: Option<PathBuf>,
-}
-
-#[derive(Clone, Debug, Args)]
-pub(crate) struct PeersArgs {
-    /// Which servers
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "whimbrel,ejabberd,prosody")]
-    pub(crate) servers: Vec<PeerName>,
-    #[command(flatten)]
-    pub(crate) programs: ProgramArgs,
-    /// How whimbreld runs, for example `uring:2` or `mio:1:process:tls`; each takes a turn [default: as it chooses]
-    #[arg(
-        long,
-        value_name = "DRIVER[:WORKERS][:DURABILITY][:tls],...",
-        value_delimiter = ',',
-        default_value = "auto"
-    )]
-    pub(crate) whimbrel: Vec<Variant>,
-    /// Rounds; servers take turns in each
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
-    pub(crate) rounds: u32,
-    /// Counts for the memory of a session
-    #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_value = "500,2000")]
-    pub(crate) hold: Vec<u64>,
-    /// Sessions that chat
-    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(2..))]
-    pub(crate) sessions: u64,
-    /// Messages under way for each pair
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(crate) window: u32,
-    /// Seconds of each kind of chat that count: saturation, one message under way for each pair, half the rate of that
-    #[arg(long, value_name = "SECONDS", default_value_t = 8)]
-    pub(crate) duration: u64,
-    /// Keep the servers' folders
-    #[arg(long)]
-    pub(crate) keep: bool,
-    #[command(flatten)]
-    pub(crate) output: OutputArgs,
-}
-
-/// A server that `peers` knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum PeerName {
-    /// Ours
-    Whimbrel,
-    /// Ours; messages are not kept
-    NoLog,
-    /// Ours; messages are kept, durability = "process"
-    LogProcess,
-    /// Ours; messages are kept, durability = "disk"
-    LogDisk,
-    /// ejabberd
-    Ejabberd,
-    /// Prosody
-    Prosody,
-    /// ejabberd, with the limits of traffic that its package comes with
-    EjabberdShaped,
-    /// Prosody, with the limits of traffic that its package comes with
-    ProsodyShaped,
-}
-
-#[derive(Clone, Debug, Args)]
-pub(crate) struct AttackArgs {
-    /// Which servers
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "whimbrel")]
-    pub(crate) servers: Vec<PeerName>,
-    #[command(flatten)]
-    pub(crate) programs: ProgramArgs,
-    /// How whimbreld runs, for example `uring:1` or `mio:2`; each takes a turn
-    #[arg(
-        long,
-        value_name = "DRIVER[:WORKERS][:DURABILITY],...",
-        value_delimiter = ',',
-        default_value = "auto:1"
-    )]
-    pub(crate) whimbrel: Vec<Variant>,
-    /// Which floods [default: all; --list names them]
-    #[arg(long, value_name = "KIND,...", value_delimiter = ',')]
-    pub(crate) kinds: Vec<String>,
-    /// Print the kinds of floods
-    #[arg(long)]
-    pub(crate) list: bool,
-    /// Clients that flood, where a kind has no number of its own
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(2..=80))]
-    pub(crate) clients: u32,
-    /// Calm and flood take turns so many times
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
-    pub(crate) rounds: u32,
-    /// Seconds of each calm, and of each flood
-    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    pub(crate) seconds: u64,
-    /// Messages a second between the two victims
-    #[arg(long, value_name = "N", default_value_t = 200.0, value_parser = positive)]
-    pub(crate) messages: f64,
-    /// MiB that the flooders may send in one flood
-    #[arg(long, value_name = "MIB", default_value_t = 512)]
-    pub(crate) bytes: u64,
-    /// A flood ends when the server has more MiB than this resident
-    #[arg(long, value_name = "MIB", default_value_t = 2048)]
-    pub(crate) memory_max: u64,
-    /// CPU of the server
-    #[arg(long, value_name = "CPU", default_value_t = 0)]
-    pub(crate) server_core: usize,
-    /// CPU of victims and flooders
-    #[arg(long, value_name = "CPU", default_value_t = 1)]
-    pub(crate) client_core: usize,
-    /// Let all kinds take turns for so many seconds instead, and watch the server's memory
-    #[arg(long, value_name = "SECONDS")]
-    pub(crate) soak: Option<u64>,
-    /// Stanzas a second of all flooders together while soaking
-    #[arg(long, value_name = "N", default_value_t = 20_000.0, value_parser = positive)]
-    pub(crate) soak_rate: f64,
-    /// Fail where a flood takes the victim's p99 past so many milliseconds, its latency inside the server past 5 times
-    /// the calm one, or its session; without it figures decide nothing
-    #[arg(long, value_name = "MILLISECONDS", value_parser = positive)]
-    pub(crate) budget: Option<f64>,
-    #[command(flatten)]
-    pub(crate) output: OutputArgs,
-}
-
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ReportArgs {
     /// JSON reports of earlier runs, those of `peers` included
@@ -521,6 +400,7 @@ pub(crate) struct TuneArgs {
     pub(crate) apply: bool,
 }
 
+/// A number above 0.
 fn positive(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if value.is_finite() && value > 0.0 => Ok(value),

@@ -96,7 +96,7 @@ fn memory(args: &FloorArgs, label: &str) -> Result<Report, String> {
     let layout = layout(args.workers, most, 10_000.0, 500, 0);
     let target = router.target(most);
     let mut session =
-        Session::with("floor", label.to_owned(), &target, layout, Some(router.pid()), args.output.quiet)?;
+        Session::with("floor", label.to_owned(), &target, layout, &[router.pid()], args.output.quiet)?;
     let outcome = hold::steps(&mut session, &args.hold, Duration::from_secs(1));
     if let Some(memory) = &mut session.report.memory {
         memory.compute();
@@ -110,7 +110,7 @@ pub(crate) fn traffic(args: &FloorArgs, label: &str) -> Result<Report, String> {
     let layout = layout(args.workers, args.sessions, 10_000.0, 500, 0);
     let target = router.target(args.sessions);
     let mut session =
-        Session::with("floor", label.to_owned(), &target, layout, Some(router.pid()), args.output.quiet)?;
+        Session::with("floor", label.to_owned(), &target, layout, &[router.pid()], args.output.quiet)?;
     let run = Run {
         load: Some(Load::Closed { window: args.window }),
         body_bytes: args.body as usize,

@@ -5,9 +5,11 @@
 //! | [`text`] | the terminal |
 //! | [`html`] | one self-contained file, several runs compared |
 //! | [`chart`] | its charts, as SVG |
+//! | [`table`] | several servers and rounds: medians, spreads, ratios |
 
 pub(crate) mod chart;
 pub(crate) mod html;
+pub(crate) mod table;
 pub(crate) mod text;
 
 use std::collections::BTreeMap;

@@ -25,9 +25,9 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
-    /// Looks now.
-    pub(crate) fn take(pid: Option<u32>) -> Sample {
-        Sample { process: pid.and_then(process::Process::read), kernel: kernel::Kernel::read() }
+    /// Looks now, at these processes of the server and all below them.
+    pub(crate) fn take(servers: &[u32]) -> Sample {
+        Sample { process: process::Process::read_all(servers), kernel: kernel::Kernel::read() }
     }
 }
 

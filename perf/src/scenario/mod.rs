@@ -3,14 +3,19 @@
 //! A scenario never loses its figures: whatever ends it early becomes a problem of the report, and the report is
 //! delivered all the same.
 
+pub(crate) mod archive;
 pub(crate) mod attack;
 pub(crate) mod chat;
+pub(crate) mod client;
 pub(crate) mod hold;
 pub(crate) mod offline;
+#[expect(unsafe_code, reason = "system calls")]
+pub(crate) mod poll;
 pub(crate) mod presence;
 pub(crate) mod storm;
 pub(crate) mod upgrade;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::cli::{TargetArgs, Tls};
@@ -27,6 +32,12 @@ use crate::sample::process::Process;
 /// Time between two entries of the timeline.
 const TICK: Duration = Duration::from_millis(500);
 
+/// How long a server may take to come to rest.
+const REST_MAX: Duration = Duration::from_secs(60);
+
+/// A server is at rest when it uses less than this share of a CPU.
+const REST_SHARE: f64 = 0.1;
+
 /// Entries of the timeline at most.
 const TICKS_MAX: usize = 20_000;
 
@@ -34,8 +45,8 @@ const TICKS_MAX: usize = 20_000;
 pub(crate) struct Session {
     /// The workers.
     pub(crate) fleet: Fleet,
-    /// The server process.
-    pub(crate) pid: Option<u32>,
+    /// The processes of the server.
+    servers: Vec<u32>,
     /// What has been found out.
     pub(crate) report: Report,
     began: Instant,
@@ -54,6 +65,29 @@ pub(crate) fn descriptor_limit() -> u64 {
     if outcome == 0 { limit.rlim_max as u64 } else { 1024 }
 }
 
+/// Waits until the server does nothing, or is gone; returns how long that took, in seconds.
+///
+/// # Errors
+/// The run has been interrupted.
+pub(crate) fn rest(servers: &[u32], interrupted: &AtomicBool) -> Result<f64, String> {
+    let began = Instant::now();
+    let look = Duration::from_millis(200);
+    let cpu = || Process::glance(servers).map_or(0.0, |(cpu, _)| cpu);
+    let mut before = cpu();
+    while began.elapsed() < REST_MAX {
+        std::thread::sleep(look);
+        if interrupted.load(Ordering::Relaxed) {
+            return Err("interrupted".into());
+        }
+        let now = cpu();
+        if now - before < REST_SHARE * look.as_secs_f64() {
+            return Ok((began.elapsed() - look).as_secs_f64());
+        }
+        before = now;
+    }
+    Ok(began.elapsed().as_secs_f64())
+}
+
 /// A number that tells runs apart, so that messages of an earlier one are not taken for this one's.
 pub(crate) fn run_number() -> u32 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -70,6 +104,20 @@ impl Session {
         args: &TargetArgs,
         sessions: u64,
         ping_interval_ms: u64,
+    ) -> Result<Session, String> {
+        Session::start_hinting(scenario, args, sessions, ping_interval_ms, Hint::None)
+    }
+
+    /// The same with messages that say whether they are to be kept.
+    ///
+    /// # Errors
+    /// The arguments ask for what is not possible.
+    pub(crate) fn start_hinting(
+        scenario: &str,
+        args: &TargetArgs,
+        sessions: u64,
+        ping_interval_ms: u64,
+        hint: Hint,
     ) -> Result<Session, String> {
         let addresses = args.addresses()?;
         let ports = addresses.len() as u64;
@@ -107,14 +155,15 @@ impl Session {
             keys: Some(keys),
             sessions_per_account: args.sessions_per_account,
             first_account: args.first,
-            hint: Hint::None,
+            hint,
             stream_management: !args.no_sm,
             protocol: Protocol::Xmpp,
         };
         let layout = layout(args.workers, sessions, args.rate, args.in_flight, ping_interval_ms);
-        let pid = args.pid.or_else(|| find::listener(addresses[0].port()));
+        let servers: Vec<u32> =
+            args.pid.or_else(|| find::listener(addresses[0].port())).into_iter().collect();
         let label = args.output.label.clone().unwrap_or_else(|| scenario.to_owned());
-        let mut session = Session::with(scenario, label, &target, layout, pid, args.output.quiet)?;
+        let mut session = Session::with(scenario, label, &target, layout, &servers, args.output.quiet)?;
         session.login_limit = Duration::from_secs(args.login_limit);
         Ok(session)
     }
@@ -128,7 +177,7 @@ impl Session {
         label: String,
         target: &Target,
         layout: Layout,
-        pid: Option<u32>,
+        servers: &[u32],
         quiet: bool,
     ) -> Result<Session, String> {
         layout.check(descriptor_limit())?;
@@ -140,12 +189,12 @@ impl Session {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_unix: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
             machine: Machine::look(),
-            server_pid: pid,
+            server_pid: servers.first().copied(),
             ..Report::default()
         };
         Ok(Session {
             fleet,
-            pid,
+            servers: servers.to_vec(),
             report,
             began: Instant::now(),
             last_tick: None,
@@ -233,11 +282,11 @@ impl Session {
 
     /// A look at process and kernel.
     pub(crate) fn sample(&self) -> Sample {
-        Sample::take(self.pid)
+        Sample::take(&self.servers)
     }
 
     fn process(&self) -> Option<Process> {
-        self.pid.and_then(Process::read)
+        Process::read_all(&self.servers)
     }
 
     fn phase(&self, name: &str, seconds: f64, counted: Counters, whole: Counters) -> Phase {
@@ -245,18 +294,18 @@ impl Session {
     }
 
     fn watched<T>(&mut self, body: impl FnOnce(&mut Fleet, &mut dyn FnMut(&Moment<'_>)) -> T) -> T {
-        let (pid, began) = (self.pid, self.began);
+        let (servers, began) = (self.servers.clone(), self.began);
         let (timeline, last_tick, cpu_at) =
             (&mut self.report.timeline, &mut self.last_tick, &mut self.cpu_at);
         body(&mut self.fleet, &mut |moment| match moment {
-            Moment::Measuring => cpu_at.0 = pid.and_then(Process::read),
-            Moment::Measured => cpu_at.1 = pid.and_then(Process::read),
+            Moment::Measuring => cpu_at.0 = Process::read_all(&servers),
+            Moment::Measured => cpu_at.1 = Process::read_all(&servers),
             Moment::Tick(counters) => {
                 if last_tick.is_some_and(|last| last.elapsed() < TICK) || timeline.len() >= TICKS_MAX {
                     return;
                 }
                 *last_tick = Some(Instant::now());
-                let glance = pid.and_then(Process::glance);
+                let glance = Process::glance(&servers);
                 timeline.push(Tick {
                     at_seconds: began.elapsed().as_secs_f64(),
                     ready: counters.ready,

@@ -12,7 +12,6 @@
 //! | [`kinds`] | the floods |
 //! | [`arena`] | one server, its victims, one kind after another |
 //! | [`victim`], [`flooder`] | the two processes |
-//! | [`client`], [`poll`] | one connection; waiting for many |
 //! | [`wire`], [`process`] | what coordinator and processes tell each other |
 //! | [`inside`] | latencies inside Whimbrel, from its stats file |
 //! | [`table`] | the figures, and the budget |
@@ -20,12 +19,9 @@
 
 #[expect(unsafe_code, reason = "system calls")]
 mod arena;
-mod client;
 mod flooder;
 mod inside;
 mod kinds;
-#[expect(unsafe_code, reason = "system calls")]
-mod poll;
 mod process;
 mod soak;
 mod table;
@@ -44,9 +40,10 @@ use serde::{Deserialize, Serialize};
 use crate::cli::AttackArgs;
 use crate::fleet::coordinator::interruption;
 use crate::fleet::worker::raise_descriptor_limit;
-use crate::peers::{self, Peer};
+use crate::peers::{self, Peer, Setup};
 use crate::report::{Report, html, write};
 use crate::sample::machine::Machine;
+use crate::scenario::poll;
 use arena::Arena;
 use kinds::Kind;
 use soak::Soak;
@@ -86,7 +83,8 @@ pub(crate) fn main(args: &AttackArgs) -> Result<ExitCode, String> {
         std::fs::create_dir(&own).map_err(|error| format!("cannot make {}: {error}", own.display()))?;
         let variant = variant.or(args.whimbrel.first()).ok_or("there is no way to run whimbreld")?;
         let accounts = arena::accounts(&kinds, args.clients);
-        let peer = peers::prepare(&args.programs, server, variant, &own, accounts)?;
+        let setup = Setup { programs: &args.programs, variant, folder: &own, accounts, archive: None };
+        let peer = peers::prepare(server, &setup)?;
         note(args, &format!("{}: starting", peer.name));
         outcome = attack(args, &kinds, &peer, &interrupted, &mut findings);
         if outcome.is_err() {
