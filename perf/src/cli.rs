@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::engine::sasl::Sasl;
-pub(crate) use servers::{ArchiveArgs, ArchiveSwitch, AttackArgs, PeerName, PeersArgs, ProgramArgs};
+pub(crate) use servers::{
+    ArchiveArgs, ArchiveSwitch, AttackArgs, FloorArgs, FloorServeArgs, PeerName, PeersArgs, ProgramArgs,
+};
 
 /// Load generator and comparison of XMPP servers.
 ///
@@ -40,6 +42,8 @@ pub(crate) enum Command {
     Offline(OfflineArgs),
     /// Presence to groups of contacts
     Presence(PresenceArgs),
+    /// Messages, presence, rosters and telephones that come and go, all at once; at one rate or up to the knee
+    Life(LifeArgs),
     /// Upgrade the running server again and again while sessions chat: nobody may notice
     Upgrade(UpgradeArgs),
     /// Two users chat beside floods of every kind: what becomes of their messages, and of the server's memory
@@ -54,6 +58,8 @@ pub(crate) enum Command {
     Peers(PeersArgs),
     /// One HTML report of several JSON reports
     Report(ReportArgs),
+    /// A JSON report against a stored one; fails where something has become worse
+    Compare(CompareArgs),
     /// Print, or set, what so many connections need of the system
     Tune(TuneArgs),
     /// A worker process of a run
@@ -285,6 +291,49 @@ pub(crate) struct PresenceArgs {
 }
 
 #[derive(Clone, Debug, Args)]
+pub(crate) struct LifeArgs {
+    /// Sessions
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(4..))]
+    pub(crate) sessions: u64,
+    /// Sessions that have each other in their rosters
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=1000))]
+    pub(crate) group: u32,
+    /// Every n-th pair is on the move: it loses its connections and comes back; 0: none
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub(crate) mobile: u32,
+    /// Of a hundred events: messages, presences, rosters fetched, connections lost
+    #[arg(long, value_name = "N,N,N,N", value_delimiter = ',', default_value = "60,20,15,5")]
+    pub(crate) mix: Vec<u32>,
+    /// Events a second; with --knee, of the first step
+    #[arg(long, value_name = "N", default_value_t = 500.0, value_parser = positive)]
+    pub(crate) events: f64,
+    /// Raise the rate step by step until a step is not borne, and report the last that was
+    #[arg(long)]
+    pub(crate) knee: bool,
+    /// A step of --knee has so many times as many events as the one before
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.5, value_parser = above_one)]
+    pub(crate) factor: f64,
+    /// A step of --knee is not borne when the p99 of its messages is above so many milliseconds, or less than 95 % of
+    /// its events take place
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 50.0, value_parser = positive)]
+    pub(crate) p99: f64,
+    /// Seconds that do not count, first in each step
+    #[arg(long, value_name = "SECONDS", default_value_t = 2)]
+    pub(crate) warmup: u64,
+    /// Seconds that count
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub(crate) duration: u64,
+    /// Seconds to wait for messages that are still on their way; what has not come by then is lost
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub(crate) drain: u64,
+    /// The sessions are subscribed already, from an earlier run
+    #[arg(long)]
+    pub(crate) subscribed: bool,
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+}
+
+#[derive(Clone, Debug, Args)]
 pub(crate) struct UpgradeArgs {
     /// Data directory of the running server; it must allow logins without TLS
     #[arg(long, value_name = "DIR")]
@@ -350,37 +399,6 @@ pub(crate) struct AccountsArgs {
 }
 
 #[derive(Clone, Debug, Args)]
-pub(crate) struct FloorArgs {
-    /// Counts for the memory of a connection
-    #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_value = "1000,3000")]
-    pub(crate) hold: Vec<u64>,
-    /// Sessions that chat
-    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(2..))]
-    pub(crate) sessions: u64,
-    /// Messages under way for each pair
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(crate) window: u32,
-    /// Bytes of a message's text
-    #[arg(long, value_name = "N", default_value_t = 40)]
-    pub(crate) body: u32,
-    /// Seconds that count
-    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
-    pub(crate) duration: u64,
-    /// Worker processes of the generator [default: one a core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub(crate) workers: Option<u32>,
-    #[command(flatten)]
-    pub(crate) output: OutputArgs,
-}
-
-#[derive(Clone, Debug, Args)]
-pub(crate) struct FloorServeArgs {
-    /// Users that may connect
-    #[arg(long, value_name = "N", default_value_t = 100_000)]
-    pub(crate) users: u64,
-}
-
-#[derive(Clone, Debug, Args)]
 pub(crate) struct ReportArgs {
     /// JSON reports of earlier runs, those of `peers` included
     #[arg(required = true, value_name = "FILE")]
@@ -388,6 +406,22 @@ pub(crate) struct ReportArgs {
     /// The HTML file to write
     #[arg(long, value_name = "FILE")]
     pub(crate) html: PathBuf,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CompareArgs {
+    /// JSON report of the run to compare with
+    #[arg(value_name = "BASELINE")]
+    pub(crate) baseline: PathBuf,
+    /// JSON report of the run to judge
+    #[arg(value_name = "REPORT")]
+    pub(crate) report: PathBuf,
+    /// Per cent by which a rate, a cost or memory may be worse; medians where there were several rounds
+    #[arg(long, value_name = "PERCENT", default_value_t = 10.0, value_parser = positive)]
+    pub(crate) tolerance: f64,
+    /// Per cent by which a latency may be worse
+    #[arg(long, value_name = "PERCENT", default_value_t = 50.0, value_parser = positive)]
+    pub(crate) latency_tolerance: f64,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -406,6 +440,11 @@ fn positive(text: &str) -> Result<f64, String> {
         Ok(value) if value.is_finite() && value > 0.0 => Ok(value),
         _ => Err("must be a number above 0".into()),
     }
+}
+
+fn above_one(text: &str) -> Result<f64, String> {
+    positive(text)
+        .and_then(|value| if value > 1.0 { Ok(value) } else { Err("must be a number above 1".into()) })
 }
 
 impl TargetArgs {

@@ -1,5 +1,6 @@
 //! `tune`: what so many connections need of the system, printed, or set by root.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::process::{Command, ExitCode, Stdio};
@@ -162,6 +163,12 @@ impl Setting {
 
 fn words(values: &[u64]) -> String {
     values.iter().map(u64::to_string).collect::<Vec<_>>().join(" ")
+}
+
+/// The settings that matter to many connections, as they are now.
+pub(crate) fn current() -> BTreeMap<String, String> {
+    let read = |setting: Setting| Some((setting.name.to_owned(), words(&setting.read()?)));
+    settings(1, 4096).into_iter().filter_map(read).collect()
 }
 
 /// Prints, and with `--apply` sets.

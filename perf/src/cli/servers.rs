@@ -90,6 +90,10 @@ pub(crate) enum PeerName {
     ProsodySqlite,
     /// Prosody, with the limits of traffic that its package comes with
     ProsodyShaped,
+    /// mosquitto, a broker (MQTT, QoS 1): memory of a connection, messages in a closed loop
+    Mosquitto,
+    /// nats-server, a broker: the same
+    Nats,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -204,4 +208,35 @@ pub(crate) struct ArchiveArgs {
     pub(crate) rounds: u32,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FloorArgs {
+    /// Counts for the memory of a connection
+    #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_value = "1000,3000")]
+    pub(crate) hold: Vec<u64>,
+    /// Sessions that chat
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(2..))]
+    pub(crate) sessions: u64,
+    /// Messages under way for each pair
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) window: u32,
+    /// Bytes of a message's text
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    pub(crate) body: u32,
+    /// Seconds that count
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub(crate) duration: u64,
+    /// Worker processes of the generator [default: one a core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) workers: Option<u32>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FloorServeArgs {
+    /// Users that may connect
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    pub(crate) users: u64,
 }

@@ -227,7 +227,8 @@ mod tests {
 
     #[test]
     fn a_descendant_is_found_whole_whatever_its_prefix() {
-        let bytes = b"<message><a x='<message/>'/><![CDATA[<message/>]]><f:fwd><message id='1'><message/></message>\
+        let bytes =
+            b"<message><a x='<message/>'/><![CDATA[<message/>]]><f:fwd><message id='1'><message/></message>\
             </f:fwd></message>";
         let Ok(Some((Item::Element(outer), _))) = next(bytes) else { panic!("no element") };
         let inner = outer.find(b"message").unwrap();

@@ -12,7 +12,7 @@ use crate::account::Accounts;
 use crate::engine::target::Hint;
 use crate::peers::postgres::{Cluster, DATABASE, USER};
 use crate::peers::running::{find_program, free_port};
-use crate::peers::{Peer, Setup, Shapers, Tables};
+use crate::peers::{Peer, Setup, Shapers, Tables, archive_fact, packaged, packaged_version};
 
 /// The tables that ejabberd wants of PostgreSQL, as Debian installs them.
 const SCHEMA: &str = "/usr/share/ejabberd/sql/pg.sql";
@@ -37,7 +37,8 @@ pub(super) fn prepare(setup: &Setup<'_>, shapers: Shapers, tables: Tables) -> Re
         Tables::Mnesia => None,
         Tables::Postgresql => Some(database(&erl)?),
     };
-    std::fs::write(&config, configuration(port, shapers, setup.archives(), database.as_ref())).map_err(failed)?;
+    std::fs::write(&config, configuration(port, shapers, setup.archives(), database.as_ref()))
+        .map_err(failed)?;
     let import = folder.join("accounts.xml");
     write_accounts(&import, setup.accounts).map_err(failed)?;
     let (ready, own) = (folder.join("ready"), folder.to_owned());
@@ -64,6 +65,15 @@ pub(super) fn prepare(setup: &Setup<'_>, shapers: Shapers, tables: Tables) -> Re
             .args(["-s", "ejabberd", "-eval", &after_start]);
         command
     };
+    let mut facts = packaged("ejabberd");
+    facts.insert("archive".into(), archive_fact(setup.archives()));
+    let storage = match tables {
+        Tables::Mnesia => "Mnesia".into(),
+        Tables::Postgresql => {
+            packaged_version("postgresql").map_or("PostgreSQL".into(), |v| format!("PostgreSQL {v}"))
+        }
+    };
+    facts.insert("storage".into(), storage);
     Ok(Peer {
         name: match (shapers, tables) {
             (Shapers::Off, Tables::Mnesia) => "ejabberd".into(),
@@ -77,6 +87,8 @@ pub(super) fn prepare(setup: &Setup<'_>, shapers: Shapers, tables: Tables) -> Re
         folder: folder.to_owned(),
         database,
         hint: Hint::None,
+        facts,
+        broker: None,
     })
 }
 

@@ -21,14 +21,22 @@ pub(super) const FIGURES: [Figure; 12] = [
         _ => None,
     }),
     Figure::more("messages a second", |report| chat(report, "chat", "delivered a second")),
-    Figure::more("messages a second of server CPU", |report| chat(report, "chat", "delivered a second of server CPU")),
+    Figure::more("messages a second of server CPU", |report| {
+        chat(report, "chat", "delivered a second of server CPU")
+    }),
     Figure::less("latency p50, ms", |report| latency(report, "chat", |latency| latency.p50_ns)),
     Figure::less("latency p99.9, ms", |report| latency(report, "chat", |latency| latency.p999_ns)),
     Figure::more("one by one: messages a second", |report| chat(report, ONE_BY_ONE, "delivered a second")),
     Figure::more("at half load: messages a second", |report| chat(report, HALF_LOAD, "delivered a second")),
-    Figure::less("at half load: latency p50, ms", |report| latency(report, HALF_LOAD, |latency| latency.p50_ns)),
-    Figure::less("at half load: latency p99, ms", |report| latency(report, HALF_LOAD, |latency| latency.p99_ns)),
-    Figure::less("at half load: latency p99.9, ms", |report| latency(report, HALF_LOAD, |latency| latency.p999_ns)),
+    Figure::less("at half load: latency p50, ms", |report| {
+        latency(report, HALF_LOAD, |latency| latency.p50_ns)
+    }),
+    Figure::less("at half load: latency p99, ms", |report| {
+        latency(report, HALF_LOAD, |latency| latency.p99_ns)
+    }),
+    Figure::less("at half load: latency p99.9, ms", |report| {
+        latency(report, HALF_LOAD, |latency| latency.p999_ns)
+    }),
 ];
 
 fn memory(report: &Report, name: &str) -> Option<f64> {

@@ -8,10 +8,12 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | [`whimbrel`], [`ejabberd`], [`prosody`] | configure, make accounts |
+//! | [`brokers`] | mosquitto and nats-server, for comparison |
 //! | [`postgres`] | a database for one of them |
 //! | [`running`] | start, end |
 //! | [`figures`] | what the table compares |
 
+mod brokers;
 mod ejabberd;
 mod figures;
 mod postgres;
@@ -19,11 +21,12 @@ mod prosody;
 mod running;
 mod whimbrel;
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::cli::{ArchiveSwitch, FloorArgs, OutputArgs, PeerName, PeersArgs, ProgramArgs};
@@ -35,11 +38,18 @@ use crate::fleet::coordinator::{Ended, interruption};
 use crate::floor;
 use crate::report::Report;
 use crate::report::table::{self, Comparison};
+use crate::scenario::broker::{self, Room, Speech};
 use crate::scenario::{Session, chat, hold, layout, timed_run};
 use crate::variant::Variant;
 use postgres::Cluster;
 pub(crate) use running::Running;
 use whimbrel::Kept;
+
+/// Bytes of a message's text.
+const BODY_BYTES: usize = 40;
+
+/// How long connections rest before memory is read.
+const SETTLE: Duration = Duration::from_secs(5);
 
 /// A server that is ready to be started, again and again.
 pub(crate) struct Peer {
@@ -59,7 +69,14 @@ pub(crate) struct Peer {
     pub(crate) database: Option<Cluster>,
     /// Anything but none: a comparison of Whimbrel with itself, with stream management.
     pub(super) hint: Hint,
+    /// What reports say of it.
+    pub(crate) facts: Facts,
+    /// It is no XMPP server.
+    pub(super) broker: Option<Speech>,
 }
+
+/// What is known of a server, by name.
+pub(crate) type Facts = BTreeMap<String, String>;
 
 /// What a server is made ready for.
 pub(crate) struct Setup<'a> {
@@ -136,8 +153,28 @@ pub(crate) fn prepare(server: PeerName, setup: &Setup<'_>) -> Result<Peer, Strin
         PeerName::EjabberdShaped => ejabberd::prepare(setup, Shapers::AsPackaged, Tables::Mnesia),
         PeerName::Prosody => prosody::prepare(setup, Shapers::Off, Storage::Internal),
         PeerName::ProsodySqlite => prosody::prepare(setup, Shapers::Off, Storage::Sqlite),
+        PeerName::Mosquitto => brokers::mosquitto(setup),
+        PeerName::Nats => brokers::nats(setup),
         PeerName::ProsodyShaped => prosody::prepare(setup, Shapers::AsPackaged, Storage::Internal),
     }
+}
+
+/// The version of an installed package of Debian.
+fn packaged_version(package: &str) -> Option<String> {
+    let output = Command::new("dpkg-query").args(["-W", "-f", "${Version}", package]).output().ok()?;
+    let version = String::from_utf8(output.stdout).ok()?;
+    (output.status.success() && !version.is_empty()).then_some(version)
+}
+
+/// What is known of a server from a package, without TLS.
+fn packaged(package: &str) -> Facts {
+    let version =
+        packaged_version(package).map(|version| ("version".to_owned(), format!("{package} {version}")));
+    version.into_iter().chain([("TLS".to_owned(), "none".to_owned())]).collect()
+}
+
+fn archive_fact(on: bool) -> String {
+    if on { "on" } else { "off" }.into()
 }
 
 /// Runs it and prints the table.
@@ -191,6 +228,10 @@ fn rounds(args: &PeersArgs, peers: &[Peer], comparison: &mut Comparison) -> Resu
                 return Err("interrupted; the table is of the runs so far".into());
             }
             note(args, &format!("round {round} of {}: {}", args.rounds, peer.name));
+            if let Some(speech) = peer.broker {
+                brokered(args, peer, speech, comparison)?;
+                continue;
+            }
             let running = Running::start(peer)?;
             comparison.runs.push(held(args, peer, &running)?);
             drop(running);
@@ -202,7 +243,7 @@ fn rounds(args: &PeersArgs, peers: &[Peer], comparison: &mut Comparison) -> Resu
             hold: Vec::new(),
             sessions: args.sessions,
             window: args.window,
-            body: 40,
+            body: BODY_BYTES as u32,
             duration: args.duration,
             workers: None,
             output: OutputArgs { quiet: true, ..OutputArgs::default() },
@@ -236,13 +277,63 @@ fn target(peer: &Peer, sessions: u64) -> Target {
 fn session(scenario: &str, peer: &Peer, running: &Running, sessions: u64) -> Result<Session, String> {
     let layout = layout(None, sessions, 2_000.0, 100, 0);
     let target = target(peer, sessions);
-    Session::with(scenario, peer.name.clone(), &target, layout, &running.ids(), true)
+    let mut session = Session::with(scenario, peer.name.clone(), &target, layout, &running.ids(), true)?;
+    session.report.facts = peer.facts.clone();
+    Ok(session)
+}
+
+/// A report of a part of the run without a fleet.
+fn bare_report(scenario: &str, peer: &Peer, running: &Running) -> Report {
+    Report {
+        server_pid: Some(running.id()),
+        facts: peer.facts.clone(),
+        ..Report::begin(scenario, peer.name.clone())
+    }
+}
+
+fn room<'a>(speech: Speech, peer: &Peer, running: &Running, interrupted: &'a AtomicBool) -> Room<'a> {
+    let address = SocketAddr::from(([127, 0, 0, 1], peer.port));
+    Room { speech, address, servers: running.ids(), interrupted }
+}
+
+/// Both parts of the comparison for a broker.
+fn brokered(
+    args: &PeersArgs,
+    peer: &Peer,
+    speech: Speech,
+    comparison: &mut Comparison,
+) -> Result<(), String> {
+    let interrupted = interruption()?;
+    let running = Running::start(peer)?;
+    let mut report = bare_report("hold", peer, &running);
+    match broker::held(&room(speech, peer, &running, &interrupted), &args.hold, SETTLE) {
+        Ok(memory) => report.memory = Some(memory),
+        Err(problem) => report.problems.push(problem),
+    }
+    comparison.runs.push(report);
+    drop(running);
+    let running = Running::start(peer)?;
+    let mut report = bare_report("chat", peer, &running);
+    let room = room(speech, peer, &running, &interrupted);
+    let time = Duration::from_secs(args.duration);
+    for (name, window) in [("chat", args.window), (figures::ONE_BY_ONE, 1)] {
+        match broker::talked(&room, name, args.sessions, window, BODY_BYTES, time) {
+            Ok(phase) if phase.whole.lost > 0 => {
+                report.problems.push(format!("{name}: {} messages were lost", phase.whole.lost));
+                report.phases.push(phase);
+            }
+            Ok(phase) => report.phases.push(phase),
+            Err(problem) => report.problems.push(format!("{name}: {problem}")),
+        }
+    }
+    comparison.runs.push(report);
+    Ok(())
 }
 
 fn held(args: &PeersArgs, peer: &Peer, running: &Running) -> Result<Report, String> {
     let most = args.hold.last().copied().unwrap_or(0);
     let mut session = session("hold", peer, running, most)?;
-    let outcome = hold::steps(&mut session, &args.hold, Duration::from_secs(5));
+    let outcome = hold::steps(&mut session, &args.hold, SETTLE);
     if let Some(memory) = &mut session.report.memory {
         memory.compute();
     }
@@ -259,7 +350,7 @@ fn talk(args: &PeersArgs, session: &mut Session) -> Result<(), Ended> {
     session.reach(args.sessions, None)?;
     let run = Run {
         load: Some(Load::Closed { window: args.window }),
-        body_bytes: 40,
+        body_bytes: BODY_BYTES,
         ..timed_run(2, args.duration, 20)
     };
     talk_once(session, "chat", &run)?;

@@ -150,9 +150,14 @@ impl Cluster {
     /// A program that connects to it.
     fn client(&self, name: &str) -> Command {
         let mut command = Command::new(self.programs.join(name));
-        command
-            .env("PGPASSWORD", &self.password)
-            .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", USER]);
+        command.env("PGPASSWORD", &self.password).args([
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &self.port.to_string(),
+            "-U",
+            USER,
+        ]);
         command
     }
 }
@@ -184,12 +189,15 @@ fn told(name: &str, outcome: std::io::Result<std::process::Output>) -> Result<()
 fn programs(folder: &Path) -> Result<PathBuf, String> {
     let versions = fs::read_dir(folder).into_iter().flatten().flatten();
     versions
-        .filter_map(|entry| Some((entry.file_name().to_str()?.parse::<u32>().ok()?, entry.path().join("bin"))))
+        .filter_map(|entry| {
+            Some((entry.file_name().to_str()?.parse::<u32>().ok()?, entry.path().join("bin")))
+        })
         .filter(|(_, programs)| programs.join("initdb").is_file() && programs.join("postgres").is_file())
         .max()
         .map(|(_, programs)| programs)
         .ok_or_else(|| {
-            "PostgreSQL is not installed: install Debian's package postgresql, or leave it out with --servers".into()
+            "PostgreSQL is not installed: install Debian's package postgresql, or leave it out with --servers"
+                .into()
         })
 }
 
@@ -200,7 +208,8 @@ fn owner() -> Result<Option<(u32, u32)>, String> {
     if unsafe { libc::geteuid() } != 0 {
         return Ok(None);
     }
-    let users = fs::read_to_string("/etc/passwd").map_err(|error| format!("cannot read /etc/passwd: {error}"))?;
+    let users =
+        fs::read_to_string("/etc/passwd").map_err(|error| format!("cannot read /etc/passwd: {error}"))?;
     user(&users, "postgres")
         .map(Some)
         .ok_or_else(|| "PostgreSQL does not run as root, and there is no user postgres to run it as".into())
@@ -219,7 +228,8 @@ mod tests {
 
     #[test]
     fn a_user_is_found_by_the_whole_name() {
-        let text = "root:x:0:0::/root:/bin/sh\npostgres2:x:7:8::/:/bin/sh\npostgres:x:101:104:P,,,:/v:/bin/bash\n";
+        let text =
+            "root:x:0:0::/root:/bin/sh\npostgres2:x:7:8::/:/bin/sh\npostgres:x:101:104:P,,,:/v:/bin/bash\n";
         assert_eq!(user(text, "postgres"), Some((101, 104)));
         assert_eq!(user(text, "post"), None);
     }
@@ -230,7 +240,9 @@ mod tests {
         for version in ["9", "15", "16", "common"] {
             fs::create_dir_all(folder.path().join(version).join("bin")).unwrap();
         }
-        for (version, program) in [("9", "initdb"), ("9", "postgres"), ("15", "initdb"), ("15", "postgres"), ("16", "initdb")] {
+        for (version, program) in
+            [("9", "initdb"), ("9", "postgres"), ("15", "initdb"), ("15", "postgres"), ("16", "initdb")]
+        {
             fs::write(folder.path().join(version).join("bin").join(program), "").unwrap();
         }
         assert_eq!(programs(folder.path()).unwrap(), folder.path().join("15/bin"));
@@ -248,9 +260,11 @@ mod tests {
         fs::write(&schema, "CREATE TABLE a (b integer); INSERT INTO a VALUES (7);").unwrap();
         let cluster = Cluster::create(&schema).unwrap();
         let (data, running) = (cluster.data(), cluster.start().unwrap());
-        let asked = cluster.client("psql").args(["-X", "-A", "-t", "-d", DATABASE, "-c", "SELECT b FROM a"]).output();
+        let asked =
+            cluster.client("psql").args(["-X", "-A", "-t", "-d", DATABASE, "-c", "SELECT b FROM a"]).output();
         assert_eq!(String::from_utf8(asked.unwrap().stdout).unwrap().trim(), "7");
-        let stranger = cluster.client("psql").env("PGPASSWORD", "x").args(["-d", DATABASE, "-c", "SELECT 1"]).output();
+        let stranger =
+            cluster.client("psql").env("PGPASSWORD", "x").args(["-d", DATABASE, "-c", "SELECT 1"]).output();
         assert!(!stranger.unwrap().status.success(), "another password opens it");
         let id = running.id();
         drop(running);

@@ -9,7 +9,7 @@ use crate::account::Accounts;
 use crate::engine::keys::{Hash, Secret, derive};
 use crate::engine::target::Hint;
 use crate::peers::running::{find_program, free_port};
-use crate::peers::{Peer, Setup, Shapers, Storage};
+use crate::peers::{Peer, Setup, Shapers, Storage, archive_fact, packaged};
 
 /// The same iterations as our own accounts have.
 const ITERATIONS: NonZeroU32 = NonZeroU32::new(4096).expect("4096 is not zero");
@@ -58,6 +58,13 @@ pub(super) fn prepare(setup: &Setup<'_>, shapers: Shapers, storage: Storage) -> 
         (Shapers::Off, Storage::Sqlite) => "Prosody, SQLite",
         (Shapers::AsPackaged, _) => "Prosody, limits of its package",
     };
+    let mut facts = packaged("prosody");
+    facts.insert("archive".into(), archive_fact(setup.archives()));
+    let storage = match storage {
+        Storage::Internal => "files",
+        Storage::Sqlite => "SQLite, accounts in files",
+    };
+    facts.insert("storage".into(), storage.into());
     Ok(Peer {
         name: name.into(),
         command: Box::new(command),
@@ -67,6 +74,8 @@ pub(super) fn prepare(setup: &Setup<'_>, shapers: Shapers, storage: Storage) -> 
         folder: folder.to_owned(),
         database: None,
         hint: Hint::None,
+        facts,
+        broker: None,
     })
 }
 

@@ -117,11 +117,13 @@ pub(super) fn free_port() -> Result<u16, String> {
 pub(super) fn find_program(name: &str, package: &str) -> Result<PathBuf, String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let usual = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"].map(PathBuf::from);
-    std::env::split_paths(&path).chain(usual).map(|folder| folder.join(name)).find(|file| file.is_file()).ok_or_else(
-        || {
+    std::env::split_paths(&path)
+        .chain(usual)
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
+        .ok_or_else(|| {
             format!(
                 "{name} is not installed: install Debian's package {package}, or leave it out with --servers"
             )
-        },
-    )
+        })
 }

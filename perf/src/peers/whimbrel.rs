@@ -7,7 +7,7 @@ use crate::account::Accounts;
 use crate::cli::ArchiveSwitch;
 use crate::engine::target::Hint;
 use crate::peers::running::free_port;
-use crate::peers::{Peer, Setup};
+use crate::peers::{Facts, Peer, Setup, archive_fact};
 use crate::variant::Variant;
 
 /// The key that switches the archive on and off.
@@ -73,7 +73,8 @@ fn with(setup: &Setup<'_>, variant: &Variant, name: String, hint: Hint) -> Resul
         text += &archive(&whimbreld, folder, switch)?;
     }
     let (driver, workers, tls) = (variant.driver.clone(), variant.workers.to_string(), variant.tls);
-    std::fs::write(&config, text).map_err(|error| format!("cannot write {}: {error}", config.display()))?;
+    std::fs::write(&config, &text).map_err(|error| format!("cannot write {}: {error}", config.display()))?;
+    let facts = facts(&whimbreld, variant, &text);
     let command = move || {
         let mut command = Command::new(&whimbreld);
         command
@@ -99,6 +100,8 @@ fn with(setup: &Setup<'_>, variant: &Variant, name: String, hint: Hint) -> Resul
         folder: folder.to_owned(),
         database: None,
         hint,
+        facts,
+        broker: None,
     })
 }
 
@@ -122,6 +125,33 @@ fn archive(whimbreld: &Path, folder: &Path, switch: ArchiveSwitch) -> Result<Str
         .iter()
         .any(|key| told.contains(&format!("unknown key `{key}`")));
     Ok(if unknown { String::new() } else { text })
+}
+
+/// What reports say of it.
+fn facts(whimbreld: &Path, variant: &Variant, config: &str) -> Facts {
+    let mut facts = Facts::new();
+    if let Ok(output) = Command::new(whimbreld).arg("--version").output() {
+        facts.insert("version".into(), String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    }
+    // Where it was built; a program that was installed lies in no repository.
+    let folder = whimbreld.parent().unwrap_or(Path::new("."));
+    let commit = Command::new("git").arg("-C").arg(folder).args(["describe", "--always", "--dirty"]).output();
+    if let Ok(output) = commit
+        && output.status.success()
+    {
+        facts.insert("commit".into(), String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    }
+    facts.insert("driver".into(), variant.driver.clone());
+    facts.insert(
+        "workers".into(),
+        if variant.workers == 0 { "one a core".into() } else { variant.workers.to_string() },
+    );
+    facts.insert("durability".into(), variant.durability.unwrap_or("as it comes").into());
+    facts.insert("TLS".into(), if variant.tls { "direct" } else { "none" }.into());
+    let (table, _) = ARCHIVE_KEY;
+    let archive = if config.contains(&format!("[{table}]")) { config.contains("= true") } else { false };
+    facts.insert("archive".into(), archive_fact(archive));
+    facts
 }
 
 fn program(given: Option<&Path>, name: &str) -> Result<PathBuf, String> {

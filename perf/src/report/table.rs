@@ -85,7 +85,7 @@ impl Comparison {
             }
         }
         if let Some(path) = &output.html {
-            write(path, html::page_with(&text, &self.runs).as_bytes())?;
+            write(path, html::page(&self.table, &text, &self.runs).as_bytes())?;
         }
         Ok(())
     }
@@ -127,7 +127,11 @@ pub(crate) fn rows(figures: &[Figure], runs: &[Report]) -> Vec<Row> {
                 median,
                 lowest,
                 highest,
-                first_is_better_by: if figure.larger_is_better { of_first / median } else { median / of_first },
+                first_is_better_by: if figure.larger_is_better {
+                    of_first / median
+                } else {
+                    median / of_first
+                },
             });
         }
     }
@@ -142,7 +146,10 @@ pub(crate) fn render(rows: &[Row], rounds: u32) -> String {
         if row.figure != figure {
             figure = &row.figure;
             // Writing to a String cannot fail.
-            let _ = writeln!(out, "{figure} (median of {rounds}, lowest to highest, how much better the first is)");
+            let _ = writeln!(
+                out,
+                "{figure} (median of {rounds}, lowest to highest, how much better the first is)"
+            );
         }
         let _ = writeln!(
             out,

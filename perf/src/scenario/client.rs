@@ -43,15 +43,18 @@ pub(crate) struct Door {
 pub(crate) struct Entry {
     /// The server.
     pub(crate) door: Door,
+    /// How to log in.
+    pub(crate) sasl: Sasl,
     accounts: Accounts,
     keys: Keys,
 }
 
 impl Entry {
-    /// For the accounts of this tool's usual seed.
+    /// For the accounts of this tool's usual seed, with the mechanism that every server has.
     pub(crate) fn new(door: &Door) -> Entry {
         Entry {
             door: door.clone(),
+            sasl: Sasl::ScramSha1,
             accounts: Accounts::new("whimbrel", &door.domain, false),
             keys: Keys::open(Some(&door.keys)),
         }
@@ -144,25 +147,29 @@ impl Client {
         let mut exchange = None;
         let mut hello = Vec::new();
         self.expect(|element| match element.name() {
-            b"features" => Some(Mechanism::choose(Sasl::ScramSha1, element).map(|mechanism| {
+            b"features" => Some(Mechanism::choose(entry.sasl, element).map(|mechanism| {
                 exchange = Some(Exchange::start(mechanism, account, &entry.accounts, &mut hello));
             })),
             _ => None,
         })??;
         let mut exchange = exchange.ok_or("no features")?;
         self.say_bytes(&hello)?;
-        let mut answer = Vec::new();
-        self.expect(|element| match element.name() {
-            b"challenge" => Some(exchange.challenge(element, &entry.accounts, &mut entry.keys, &mut answer)),
-            b"failure" => Some(Err(refusal(element))),
-            _ => None,
-        })??;
-        self.say_bytes(&answer)?;
-        self.expect(|element| match element.name() {
-            b"success" => Some(exchange.success(element)),
-            b"failure" => Some(Err(refusal(element))),
-            _ => None,
-        })??;
+        loop {
+            let mut answer = Vec::new();
+            let done = self.expect(|element| match element.name() {
+                b"challenge" => {
+                    let read = exchange.challenge(element, &entry.accounts, &mut entry.keys, &mut answer);
+                    Some(read.map(|()| false))
+                }
+                b"success" => Some(exchange.success(element).map(|()| true)),
+                b"failure" => Some(Err(refusal(element))),
+                _ => None,
+            })??;
+            if done {
+                break;
+            }
+            self.say_bytes(&answer)?;
+        }
         self.say(&open)?;
         let offers_management = self
             .expect(|element| (element.name() == b"features").then(|| element.contains(b"urn:xmpp:sm:3")))?;
@@ -235,7 +242,8 @@ impl Client {
         self.socket.set_nonblocking(false).map_err(failed)?;
         self.flush();
         self.say(request)?;
-        let answer = self.expect(|element| (element.attribute(b"id") == Some(id.as_bytes())).then(|| read(element)));
+        let answer =
+            self.expect(|element| (element.attribute(b"id") == Some(id.as_bytes())).then(|| read(element)));
         self.socket.set_nonblocking(true).map_err(failed)?;
         answer
     }

@@ -5,9 +5,11 @@
 
 pub(crate) mod archive;
 pub(crate) mod attack;
+pub(crate) mod broker;
 pub(crate) mod chat;
 pub(crate) mod client;
 pub(crate) mod hold;
+pub(crate) mod life;
 pub(crate) mod offline;
 #[expect(unsafe_code, reason = "system calls")]
 pub(crate) mod poll;
@@ -26,7 +28,6 @@ use crate::fleet::{Done, Run, Start, Until};
 use crate::report::{Latency, Phase, Report, Tick};
 use crate::sample::Sample;
 use crate::sample::find;
-use crate::sample::machine::Machine;
 use crate::sample::process::Process;
 
 /// Time between two entries of the timeline.
@@ -182,16 +183,7 @@ impl Session {
     ) -> Result<Session, String> {
         layout.check(descriptor_limit())?;
         let fleet = Fleet::start(target, layout, quiet)?;
-        let report = Report {
-            label,
-            scenario: scenario.to_owned(),
-            command: std::env::args().collect(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            started_unix: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
-            machine: Machine::look(),
-            server_pid: servers.first().copied(),
-            ..Report::default()
-        };
+        let report = Report { server_pid: servers.first().copied(), ..Report::begin(scenario, label) };
         Ok(Session {
             fleet,
             servers: servers.to_vec(),

@@ -64,7 +64,11 @@ pub(super) fn fill(
             return Err(format!("interrupted: {}", how_far()));
         }
         if began.elapsed() > limit || heard.elapsed() > SILENCE_MAX {
-            return Err(format!("the fill takes too long: {} after {} s", how_far(), began.elapsed().as_secs()));
+            return Err(format!(
+                "the fill takes too long: {} after {} s",
+                how_far(),
+                began.elapsed().as_secs()
+            ));
         }
     }
     Ok(fill.sent)
@@ -85,9 +89,10 @@ impl Fill<'_> {
         let ready = poll::wait(&interests, WAIT_MAX).map_err(|error| format!("cannot wait: {error}"))?;
         for account in (0..people.len()).filter(|&account| ready[account]) {
             let mut answers = Vec::new();
-            people[account].receive(buffer, |element| match element.name() {
-                b"message" => answers.extend(self.heard(account as u64, element)),
-                _ => {}
+            people[account].receive(buffer, |element| {
+                if element.name() == b"message" {
+                    answers.extend(self.heard(account as u64, element));
+                }
             });
             for said in answers {
                 self.say(people, said);
@@ -104,7 +109,8 @@ impl Fill<'_> {
         let said = self.plan.by_id(message.attribute(b"id")?)?;
         let number = said.number;
         if message.attribute(b"type") == Some(b"error") {
-            let condition = message.find(b"error").and_then(|error| error.first_child()).unwrap_or(b"undefined");
+            let condition =
+                message.find(b"error").and_then(|error| error.first_child()).unwrap_or(b"undefined");
             let condition = String::from_utf8_lossy(condition);
             self.fault = Some(format!("message {number} came back as an error: {condition}"));
             return None;

@@ -203,7 +203,9 @@ mod tests {
 
     fn read(order: &[(u64, u32)]) -> Faults {
         let mut ledger = Ledger::whole(&PLAN, "d", 0, &SENT);
-        order.iter().for_each(|&(conversation, number)| enter(&mut ledger, &copy(said(conversation, number))));
+        order
+            .iter()
+            .for_each(|&(conversation, number)| enter(&mut ledger, &copy(said(conversation, number))));
         ledger.close()
     }
 

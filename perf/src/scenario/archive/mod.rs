@@ -27,7 +27,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::cli::{ArchiveArgs, ArchiveSwitch};
+use crate::cli::{ArchiveArgs, ArchiveSwitch, PeerName};
 use crate::fleet::coordinator::interruption;
 use crate::fleet::worker::raise_descriptor_limit;
 use crate::peers::{self, Peer, Setup};
@@ -39,7 +39,7 @@ use read::Reading;
 use stage::{FILL, Stage};
 
 /// The figures, in the order of the table.
-const FIGURES: [Figure; 16] = [
+const FIGURES: [Figure; 17] = [
     Figure::more("fill: messages a second of server CPU", |report| figure(report, FILL, stage::PER_CPU)),
     Figure::less("fill: bytes on disk, each copy", |report| figure(report, FILL, stage::DISK)),
     Figure::less("memory before the fill, MiB", |report| figure(report, FILL, stage::MEMORY_BEFORE)),
@@ -47,7 +47,9 @@ const FIGURES: [Figure; 16] = [
     Figure::more("catch-up: messages a second of server CPU", |report| {
         figure(report, Reading::CatchUp.name(), stage::PER_CPU)
     }),
-    Figure::more("catch-up: messages a second", |report| figure(report, Reading::CatchUp.name(), stage::RATE)),
+    Figure::more("catch-up: messages a second", |report| {
+        figure(report, Reading::CatchUp.name(), stage::RATE)
+    }),
     Figure::less("catch-up: page p50, ms", |report| page(report, Reading::CatchUp, |page| page.p50_ns)),
     Figure::less("catch-up: page p99, ms", |report| page(report, Reading::CatchUp, |page| page.p99_ns)),
     Figure::less("memory before the readings, MiB", |report| {
@@ -55,6 +57,10 @@ const FIGURES: [Figure; 16] = [
     }),
     Figure::less("memory after the readings, MiB", |report| {
         figure(report, Reading::LastPage.name(), stage::MEMORY_AFTER)
+    }),
+    // Anonymous memory leaves out what a database shares between its processes; PSS counts mapped files too.
+    Figure::less("memory after the readings with what is shared or mapped, MiB", |report| {
+        figure(report, Reading::LastPage.name(), stage::PSS_AFTER)
     }),
     Figure::more("one contact: messages a second of server CPU", |report| {
         figure(report, Reading::Contact.name(), stage::PER_CPU)
@@ -130,7 +136,7 @@ fn running(
     comparison: &mut Comparison,
 ) -> Result<(), String> {
     let label = args.output.label.clone().unwrap_or_else(|| format!("port {port}"));
-    let mut stage = Stage::at(args, plan, label, port)?;
+    let mut stage = Stage::at(args, plan, label, port);
     note(args, &format!("{}: fill", stage.label));
     comparison.runs.push(stage.fill(interrupted));
     for round in 1..=args.rounds {
@@ -159,6 +165,9 @@ fn servers(
         let own = folder.path().join(number.to_string());
         std::fs::create_dir(&own).map_err(|error| format!("cannot make {}: {error}", own.display()))?;
         let variant = variant.or(args.whimbrel.first()).ok_or("there is no way to run whimbreld")?;
+        if matches!(server, PeerName::Mosquitto | PeerName::Nats) {
+            return Err("a broker has no archive: leave it out with --servers".into());
+        }
         if variant.tls {
             return Err("archives are read without TLS: leave out `:tls`".into());
         }
@@ -177,7 +186,7 @@ fn servers(
             break;
         }
         note(args, &format!("{}: fill", peer.name));
-        let mut stage = Stage::of(args, plan, peer)?;
+        let mut stage = Stage::of(args, plan, peer);
         comparison.runs.push(stage.fill(interrupted));
         stages.push(stage);
     }

@@ -34,8 +34,8 @@ pub(super) struct Said {
 
 /// What texts are made of; it has to be escaped, and is not all ASCII.
 const WORDS: [&str; 16] = [
-    "tea", "at", "four", "<b>", "R&D", "grün", "it's", "\"no\"", "naïve", "later", "maybe", "茶", "see", "you", "then",
-    "🙂",
+    "tea", "at", "four", "<b>", "R&D", "grün", "it's", "\"no\"", "naïve", "later", "maybe", "茶", "see",
+    "you", "then", "🙂",
 ];
 
 impl Plan {
@@ -68,7 +68,7 @@ impl Plan {
     /// Who sends a message, and to whom.
     pub(super) fn way(&self, said: Said) -> (u64, u64) {
         let (first, second) = self.sides(said.conversation);
-        if said.number % 2 == 0 { (first, second) } else { (second, first) }
+        if said.number.is_multiple_of(2) { (first, second) } else { (second, first) }
     }
 
     /// The other side of an account's conversation.
@@ -98,7 +98,8 @@ impl Plan {
         let mut next = || u64::from_str_radix(parts.next()?, 16).ok();
         let (conversation, number, run) = (next()?, next()?, next()?);
         let said = Said { conversation, number: u32::try_from(number).ok()? };
-        let ours = run == u64::from(self.run) && conversation < self.conversations() && said.number < self.each;
+        let ours =
+            run == u64::from(self.run) && conversation < self.conversations() && said.number < self.each;
         ours.then_some(said)
     }
 
@@ -201,7 +202,9 @@ mod tests {
         let said = Said { conversation: 20, number: 3 };
         let stanza = PLAN.stanza(said, "localhost").replacen(' ', " from='user0@localhost/x' ", 1);
         let fault = |stanza: &str| {
-            let Ok(Some((Item::Element(copy), _))) = scan::next(stanza.as_bytes()) else { panic!("no element") };
+            let Ok(Some((Item::Element(copy), _))) = scan::next(stanza.as_bytes()) else {
+                panic!("no element")
+            };
             assert_eq!(PLAN.by_id(copy.attribute(b"id").unwrap()), Some(said));
             PLAN.fault(said, &copy, "localhost")
         };

@@ -42,7 +42,9 @@ pub(super) struct End {
 
 /// Asks what an account has (XEP-0030).
 pub(super) fn discovery(account: &str) -> String {
-    format!("<iq type='get' id='disco' to='{account}'><query xmlns='http://jabber.org/protocol/disco#info'/></iq>")
+    format!(
+        "<iq type='get' id='disco' to='{account}'><query xmlns='http://jabber.org/protocol/disco#info'/></iq>"
+    )
 }
 
 /// Whether the answer to [`discovery`] names an archive.
@@ -116,7 +118,10 @@ mod tests {
             out
         };
         let first = written(None, Page::First);
-        assert!(!first.contains("<x ") && !first.contains("<after>") && !first.contains("<before/>"), "{first}");
+        assert!(
+            !first.contains("<x ") && !first.contains("<after>") && !first.contains("<before/>"),
+            "{first}"
+        );
         assert!(written(None, Page::After("77")).contains("<after>77</after>"));
         let last = written(Some("a@b"), Page::Last);
         assert!(last.contains("<before/>") && last.contains("var='with'><value>a@b</value>"), "{last}");
@@ -136,7 +141,9 @@ mod tests {
     #[test]
     fn the_end_of_a_page_tells_whether_there_is_more() {
         let fin = |attributes: &str, set: &str| {
-            format!("<iq type='result' id='q'><fin xmlns='urn:xmpp:mam:2' {attributes}><set>{set}</set></fin></iq>")
+            format!(
+                "<iq type='result' id='q'><fin xmlns='urn:xmpp:mam:2' {attributes}><set>{set}</set></fin></iq>"
+            )
         };
         let more = fin("", "<first index='0'>1</first><last>9</last><count>20</count>");
         assert_eq!(end(&element(&more)), Ok(End { complete: false, last: Some("9".into()) }));
@@ -150,7 +157,8 @@ mod tests {
 
     #[test]
     fn an_archive_is_named_exactly() {
-        let answer = |feature: &str| format!("<iq type='result'><query><feature var=\"{feature}\"/></query></iq>");
+        let answer =
+            |feature: &str| format!("<iq type='result'><query><feature var=\"{feature}\"/></query></iq>");
         assert!(names_archive(&element(&answer("urn:xmpp:mam:2"))));
         assert!(!names_archive(&element(&answer("urn:xmpp:mam:2#extended"))));
         assert!(!names_archive(&element(&answer("urn:xmpp:mam:1"))));

@@ -110,7 +110,8 @@ impl<'a> Library<'a> {
                 outcome.passes += 1;
             }
             while readers.len() < self.readers {
-                let idle = |account: &u64| !readers.iter().any(|reader: &Reader<'_>| reader.account == *account);
+                let idle =
+                    |account: &u64| !readers.iter().any(|reader: &Reader<'_>| reader.account == *account);
                 let Some(at) = waiting.iter().position(idle) else { break };
                 let Some(account) = waiting.remove(at) else { break };
                 let mut reader = self.begin(reading, account);

@@ -3,16 +3,16 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crate::account::Accounts;
 use crate::cli::ArchiveArgs;
 use crate::engine::counters::Counters;
+use crate::engine::sasl::Sasl;
 use crate::engine::target::loopback_sources;
 use crate::peers::{Peer, Running};
 use crate::report::{Latency, Phase, Report};
 use crate::sample::find;
-use crate::sample::machine::Machine;
 use crate::sample::process::Process;
 use crate::scenario::archive::fill::fill;
 use crate::scenario::archive::plan::{Plan, Said};
@@ -32,6 +32,7 @@ pub(super) const RATE: &str = "messages a second";
 pub(super) const PER_CPU: &str = "messages a second of server CPU";
 pub(super) const MEMORY_BEFORE: &str = "server memory before, anonymous MiB";
 pub(super) const MEMORY_AFTER: &str = "server memory after, anonymous MiB";
+pub(super) const PSS_AFTER: &str = "server memory after, PSS MiB";
 pub(super) const DISK: &str = "bytes on disk for each archived copy";
 
 /// Bytes of a MiB.
@@ -53,29 +54,19 @@ pub(super) struct Stage<'a> {
 
 impl<'a> Stage<'a> {
     /// A server of our own.
-    ///
-    /// # Errors
-    /// It speaks TLS only.
-    pub(super) fn of(args: &'a ArchiveArgs, plan: &'a Plan, peer: &'a Peer) -> Result<Stage<'a>, String> {
+    pub(super) fn of(args: &'a ArchiveArgs, plan: &'a Plan, peer: &'a Peer) -> Stage<'a> {
         let keys = peer.folder.join("keys");
         let entry = Entry::new(&door(peer.port, keys));
         let servers = Vec::new();
-        Ok(Stage { label: peer.name.clone(), args, plan, peer: Some(peer), servers, entry, sent: None })
+        Stage { label: peer.name.clone(), args, plan, peer: Some(peer), servers, entry, sent: None }
     }
 
     /// A server that listens on a port of this machine.
-    ///
-    /// # Errors
-    /// Nobody does.
-    pub(super) fn at(
-        args: &'a ArchiveArgs,
-        plan: &'a Plan,
-        label: String,
-        port: u16,
-    ) -> Result<Stage<'a>, String> {
+    pub(super) fn at(args: &'a ArchiveArgs, plan: &'a Plan, label: String, port: u16) -> Stage<'a> {
         let servers: Vec<u32> = find::listener(port).into_iter().collect();
-        let entry = Entry::new(&door(port, std::env::temp_dir().join("whimbrel-perf-keys-whimbrel")));
-        Ok(Stage { label, args, plan, peer: None, servers, entry, sent: None })
+        let mut entry = Entry::new(&door(port, std::env::temp_dir().join("whimbrel-perf-keys-whimbrel")));
+        entry.sasl = Sasl::Auto;
+        Stage { label, args, plan, peer: None, servers, entry, sent: None }
     }
 
     /// Whether there is something to read.
@@ -102,15 +93,8 @@ impl<'a> Stage<'a> {
     }
 
     fn report(&self) -> Report {
-        Report {
-            label: self.label.clone(),
-            scenario: "archive".into(),
-            command: std::env::args().collect(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            started_unix: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
-            machine: Machine::look(),
-            ..Report::default()
-        }
+        let facts = self.peer.map(|peer| peer.facts.clone()).unwrap_or_default();
+        Report { facts, ..Report::begin("archive", self.label.clone()) }
     }
 
     fn start(&mut self, report: &mut Report) -> Result<Option<Running>, String> {
@@ -212,7 +196,7 @@ impl<'a> Stage<'a> {
                 (MEMORY_BEFORE, before.anon_bytes),
                 (MEMORY_AFTER, after.anon_bytes),
                 ("server memory before, PSS MiB", before.pss_bytes),
-                ("server memory after, PSS MiB", after.pss_bytes),
+                (PSS_AFTER, after.pss_bytes),
             ] {
                 figures.insert(name.into(), bytes as f64 / MIB);
             }
