@@ -63,6 +63,7 @@ fn main() -> ExitCode {
         Command::Floor(args) => floor::main(&args),
         Command::Peers(args) => peers::main(&args),
         Command::Report(args) => report::compare(&args),
+        Command::Merge(args) => report::merge::main(&args),
         Command::Compare(args) => report::baseline::main(&args),
         Command::Tune(args) => tune::main(&args),
     };

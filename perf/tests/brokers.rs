@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{perf, told};
+use support::{perf, report, told};
 
 #[test]
 fn installed_brokers_are_measured_beside_the_bare_router() {
@@ -19,22 +19,13 @@ fn installed_brokers_are_measured_beside_the_bare_router() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let json = folder.path().join("peers.json");
     let html = folder.path().join("peers.html");
     let names = servers.join(",");
     let mut args = vec!["peers", "--servers", &names, "--rounds", "1", "--hold", "20,60", "--sessions", "10"];
-    args.extend([
-        "--duration",
-        "1",
-        "--quiet",
-        "--json",
-        json.to_str().unwrap(),
-        "--html",
-        html.to_str().unwrap(),
-    ]);
+    args.extend(["--duration", "1", "--quiet", "--json", "-", "--html", html.to_str().unwrap()]);
     let output = perf(&args);
     assert_eq!(told(&output).0, Some(0), "{}", told(&output).1);
-    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
+    let report = report(&output);
     let runs = report["runs"].as_array().unwrap();
     assert_eq!(runs.len(), 2 * servers.len() + 1, "and the bare router");
     for run in &runs[..2 * servers.len()] {

@@ -38,6 +38,7 @@ use crate::fleet::coordinator::{Ended, interruption};
 use crate::floor;
 use crate::report::Report;
 use crate::report::table::{self, Comparison};
+use crate::sample::Server;
 use crate::scenario::broker::{self, Room, Speech};
 use crate::scenario::{Session, chat, hold, layout, timed_run};
 use crate::variant::Variant;
@@ -277,7 +278,8 @@ fn target(peer: &Peer, sessions: u64) -> Target {
 fn session(scenario: &str, peer: &Peer, running: &Running, sessions: u64) -> Result<Session, String> {
     let layout = layout(None, sessions, 2_000.0, 100, 0);
     let target = target(peer, sessions);
-    let mut session = Session::with(scenario, peer.name.clone(), &target, layout, &running.ids(), true)?;
+    let mut session =
+        Session::with(scenario, peer.name.clone(), &target, layout, Server::Here(running.ids()), true)?;
     session.report.facts = peer.facts.clone();
     Ok(session)
 }

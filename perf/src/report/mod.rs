@@ -6,12 +6,14 @@
 //! | [`html`], [`head`] | one self-contained file, several runs compared; its top |
 //! | [`chart`] | its charts, as SVG |
 //! | [`baseline`] | a run against a stored one |
+//! | [`merge`] | several generators as one |
 //! | [`table`] | several servers and rounds: medians, spreads, ratios |
 
 pub(crate) mod baseline;
 pub(crate) mod chart;
 mod head;
 pub(crate) mod html;
+pub(crate) mod merge;
 pub(crate) mod table;
 pub(crate) mod text;
 
@@ -25,7 +27,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::{OutputArgs, ReportArgs};
-use crate::engine::counters::{Counters, Latencies};
+use crate::engine::counters::{Counters, Latencies, Pairs};
 use crate::sample::Sample;
 use crate::sample::machine::Machine;
 
@@ -105,6 +107,9 @@ pub(crate) struct Latency {
     pub(crate) max_ns: u64,
     /// (quantile, nanoseconds).
     pub(crate) curve: Vec<(f64, u64)>,
+    /// (nanoseconds, values), so that several can be put together.
+    #[serde(default)]
+    pub(crate) histogram: Pairs,
 }
 
 impl Latency {
@@ -119,6 +124,7 @@ impl Latency {
             p999_ns: latencies.at(0.999),
             max_ns: latencies.max(),
             curve: CURVE.iter().map(|&quantile| (quantile, latencies.at(quantile))).collect(),
+            histogram: latencies.to_pairs(),
         })
     }
 }

@@ -16,9 +16,9 @@ pub(crate) mod poll;
 pub(crate) mod presence;
 pub(crate) mod storm;
 pub(crate) mod upgrade;
+mod waiting;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crate::cli::{TargetArgs, Tls};
 use crate::engine::counters::{Counters, Recorder};
@@ -26,18 +26,14 @@ use crate::engine::target::{Hint, Protocol, SESSIONS_PER_ROUTE_MAX, Target, TlsS
 use crate::fleet::coordinator::{DESCRIPTORS_RESERVED, Ended, Fleet, Layout, Moment};
 use crate::fleet::{Done, Run, Start, Until};
 use crate::report::{Latency, Phase, Report, Tick};
-use crate::sample::Sample;
 use crate::sample::find;
 use crate::sample::process::Process;
+use crate::sample::{Sample, Server};
+pub(crate) use waiting::rest;
+use waiting::{unix_now, wait_until};
 
 /// Time between two entries of the timeline.
 const TICK: Duration = Duration::from_millis(500);
-
-/// How long a server may take to come to rest.
-const REST_MAX: Duration = Duration::from_secs(60);
-
-/// A server is at rest when it uses less than this share of a CPU.
-const REST_SHARE: f64 = 0.1;
 
 /// Entries of the timeline at most.
 const TICKS_MAX: usize = 20_000;
@@ -46,8 +42,8 @@ const TICKS_MAX: usize = 20_000;
 pub(crate) struct Session {
     /// The workers.
     pub(crate) fleet: Fleet,
-    /// The processes of the server.
-    servers: Vec<u32>,
+    /// The server.
+    server: Server,
     /// What has been found out.
     pub(crate) report: Report,
     began: Instant,
@@ -66,32 +62,9 @@ pub(crate) fn descriptor_limit() -> u64 {
     if outcome == 0 { limit.rlim_max as u64 } else { 1024 }
 }
 
-/// Waits until the server does nothing, or is gone; returns how long that took, in seconds.
-///
-/// # Errors
-/// The run has been interrupted.
-pub(crate) fn rest(servers: &[u32], interrupted: &AtomicBool) -> Result<f64, String> {
-    let began = Instant::now();
-    let look = Duration::from_millis(200);
-    let cpu = || Process::glance(servers).map_or(0.0, |(cpu, _)| cpu);
-    let mut before = cpu();
-    while began.elapsed() < REST_MAX {
-        std::thread::sleep(look);
-        if interrupted.load(Ordering::Relaxed) {
-            return Err("interrupted".into());
-        }
-        let now = cpu();
-        if now - before < REST_SHARE * look.as_secs_f64() {
-            return Ok((began.elapsed() - look).as_secs_f64());
-        }
-        before = now;
-    }
-    Ok(began.elapsed().as_secs_f64())
-}
-
 /// A number that tells runs apart, so that messages of an earlier one are not taken for this one's.
 pub(crate) fn run_number() -> u32 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = unix_now();
     (now.as_nanos() as u64 >> 10) as u32
 }
 
@@ -161,11 +134,26 @@ impl Session {
             protocol: Protocol::Xmpp,
         };
         let layout = layout(args.workers, sessions, args.rate, args.in_flight, ping_interval_ms);
-        let servers: Vec<u32> =
-            args.pid.or_else(|| find::listener(addresses[0].port())).into_iter().collect();
+        let server = match &args.metrics {
+            Some(metrics) => {
+                // Better now than after an hour without figures.
+                metrics.fetch()?;
+                Server::There(metrics.clone())
+            }
+            None => {
+                Server::Here(args.pid.or_else(|| find::listener(addresses[0].port())).into_iter().collect())
+            }
+        };
         let label = args.output.label.clone().unwrap_or_else(|| scenario.to_owned());
-        let mut session = Session::with(scenario, label, &target, layout, &servers, args.output.quiet)?;
+        let mut session = Session::with(scenario, label, &target, layout, server, args.output.quiet)?;
         session.login_limit = Duration::from_secs(args.login_limit);
+        session.report.facts.insert("server".into(), addresses[0].to_string());
+        session.report.facts.insert("TLS".into(), format!("{:?}", args.tls).to_lowercase());
+        if let Some(at) = args.start_at {
+            wait_until(at)?;
+        }
+        session.report.started_unix = unix_now().as_secs();
+        session.began = Instant::now();
         Ok(session)
     }
 
@@ -178,15 +166,15 @@ impl Session {
         label: String,
         target: &Target,
         layout: Layout,
-        servers: &[u32],
+        server: Server,
         quiet: bool,
     ) -> Result<Session, String> {
         layout.check(descriptor_limit())?;
         let fleet = Fleet::start(target, layout, quiet)?;
-        let report = Report { server_pid: servers.first().copied(), ..Report::begin(scenario, label) };
+        let report = Report { server_pid: server.pid(), ..Report::begin(scenario, label) };
         Ok(Session {
             fleet,
-            servers: servers.to_vec(),
+            server,
             report,
             began: Instant::now(),
             last_tick: None,
@@ -274,11 +262,11 @@ impl Session {
 
     /// A look at process and kernel.
     pub(crate) fn sample(&self) -> Sample {
-        Sample::take(&self.servers)
+        Sample::take(&self.server)
     }
 
     fn process(&self) -> Option<Process> {
-        Process::read_all(&self.servers)
+        self.server.read()
     }
 
     fn phase(&self, name: &str, seconds: f64, counted: Counters, whole: Counters) -> Phase {
@@ -286,18 +274,18 @@ impl Session {
     }
 
     fn watched<T>(&mut self, body: impl FnOnce(&mut Fleet, &mut dyn FnMut(&Moment<'_>)) -> T) -> T {
-        let (servers, began) = (self.servers.clone(), self.began);
+        let (server, began) = (self.server.clone(), self.began);
         let (timeline, last_tick, cpu_at) =
             (&mut self.report.timeline, &mut self.last_tick, &mut self.cpu_at);
         body(&mut self.fleet, &mut |moment| match moment {
-            Moment::Measuring => cpu_at.0 = Process::read_all(&servers),
-            Moment::Measured => cpu_at.1 = Process::read_all(&servers),
+            Moment::Measuring => cpu_at.0 = server.read(),
+            Moment::Measured => cpu_at.1 = server.read(),
             Moment::Tick(counters) => {
                 if last_tick.is_some_and(|last| last.elapsed() < TICK) || timeline.len() >= TICKS_MAX {
                     return;
                 }
                 *last_tick = Some(Instant::now());
-                let glance = Process::glance(&servers);
+                let glance = server.glance();
                 timeline.push(Tick {
                     at_seconds: began.elapsed().as_secs_f64(),
                     ready: counters.ready,

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::engine::counters::{Counters, Latencies};
 use crate::report::{Latency, Memory, Phase};
-use crate::sample::Sample;
 use crate::sample::process::Process;
+use crate::sample::{Sample, Server};
 use crate::scenario::broker::{Heard, Speech};
 use crate::scenario::poll::{self, Interest};
 use crate::scenario::{chat, rest};
@@ -59,7 +59,7 @@ pub(crate) fn held(room: &Room<'_>, counts: &[u64], settle: Duration) -> Result<
         }
         std::thread::sleep(settle);
         rest(&room.servers, room.interrupted)?;
-        memory.points.push((count, Sample::take(&room.servers)));
+        memory.points.push((count, Sample::take(&Server::Here(room.servers.clone()))));
     }
     memory.compute();
     Ok(memory)
