@@ -32,6 +32,7 @@ fn free_port() -> u16 {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a test that is one story")]
 fn logins_and_messages_succeed_in_the_clear_and_under_tls() {
     let (Some(whimbreld), Some(whimbrelctl)) = (beside("whimbreld"), beside("whimbrelctl")) else {
         eprintln!("skipped: build whimbreld and whimbrelctl first");

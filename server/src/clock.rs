@@ -1,21 +1,85 @@
-//! The time of day, and times as XMPP writes them (XEP-0082).
+//! Where the time comes from, and times as XMPP writes them (XEP-0082).
+//!
+//! Everything that the simulation runs takes its time from a [`Clock`]; a test (`server/tests/layers.rs`) names the few
+//! modules that may ask the system.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use time::OffsetDateTime;
 
 /// The last second of the year 9999.
 const SECONDS_MAX: i64 = 253_402_300_799;
 
-/// Seconds since 1970 by the system's clock; 0 when it is set to a time before that.
-pub fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
 /// Milliseconds since 1970 by the system's clock; 0 when it is set to a time before that.
 pub fn unix_milliseconds() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Where a worker has the time from.
+#[derive(Clone, Debug)]
+pub enum Clock {
+    /// The system.
+    System {
+        /// When the server's clock began.
+        started: Instant,
+    },
+    /// A clock that is moved by hand, in the simulation and in tests.
+    Virtual(Arc<VirtualClock>),
+}
+
+/// A clock that stands still until somebody moves it.
+#[derive(Debug)]
+pub struct VirtualClock {
+    started: Instant,
+    unix_ms_at_start: u64,
+    ms: AtomicU64,
+}
+
+impl VirtualClock {
+    /// A clock that shows `ms`, and was at 0 so many milliseconds after 1970.
+    pub fn new(unix_ms_at_start: u64, ms: u64) -> Arc<VirtualClock> {
+        Arc::new(VirtualClock { started: Instant::now(), unix_ms_at_start, ms: AtomicU64::new(ms) })
+    }
+
+    /// Sets it.
+    pub fn set(&self, ms: u64) {
+        self.ms.store(ms, Ordering::Relaxed);
+    }
+
+    fn ms(&self) -> u64 {
+        self.ms.load(Ordering::Relaxed)
+    }
+}
+
+impl Clock {
+    /// Milliseconds of the server's clock, which goes on over an upgrade.
+    #[inline]
+    pub fn ms(&self) -> u64 {
+        match self {
+            Clock::System { started } => u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            Clock::Virtual(clock) => clock.ms(),
+        }
+    }
+
+    /// A moment, to measure from.
+    #[inline]
+    pub fn instant(&self) -> Instant {
+        match self {
+            Clock::System { .. } => Instant::now(),
+            Clock::Virtual(clock) => clock.started + Duration::from_millis(clock.ms()),
+        }
+    }
+
+    /// Milliseconds since 1970.
+    pub fn unix_ms(&self) -> u64 {
+        match self {
+            Clock::System { .. } => unix_milliseconds(),
+            Clock::Virtual(clock) => clock.unix_ms_at_start + clock.ms(),
+        }
+    }
 }
 
 /// A time as XEP-0082 §3.2 writes it: `1969-07-21T02:56:15Z`. Anything that lies beyond the year 9999 is that year's end.
@@ -26,9 +90,26 @@ pub fn datetime(unix_seconds: u64) -> String {
     format!("{year:04}-{:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z", u8::from(month))
 }
 
+/// As [`datetime`], with milliseconds: `1969-07-21T02:56:15.007Z`.
+pub fn datetime_ms(unix_ms: u64) -> String {
+    let seconds = datetime(unix_ms / 1000);
+    format!("{}.{:03}Z", seconds.trim_end_matches('Z'), unix_ms % 1000)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_virtual_clock_moves_when_it_is_set_and_not_otherwise() {
+        let hand = VirtualClock::new(1_700_000_000_000, 5);
+        let clock = Clock::Virtual(hand.clone());
+        let before = clock.instant();
+        assert_eq!((clock.ms(), clock.unix_ms(), clock.instant()), (5, 1_700_000_000_005, before));
+        hand.set(1005);
+        assert_eq!((clock.ms(), clock.unix_ms()), (1005, 1_700_000_001_005));
+        assert_eq!(clock.instant() - before, Duration::from_secs(1));
+    }
 
     #[test]
     fn times_are_written_as_the_calendar_has_them() {
@@ -48,5 +129,7 @@ mod tests {
         for (seconds, expected) in table {
             assert_eq!(datetime(seconds), expected, "{seconds}");
         }
+        assert_eq!(datetime_ms(1_000_000_000_007), "2001-09-09T01:46:40.007Z");
+        assert_eq!(datetime_ms(999), "1970-01-01T00:00:00.999Z");
     }
 }

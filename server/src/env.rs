@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::clock::unix_milliseconds;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::metrics::WorkerMetrics;
 use crate::runtime::timer::Millis;
@@ -19,8 +19,8 @@ pub struct Env {
     pub worker: usize,
     /// The time of this iteration.
     pub now: Millis,
-    /// Milliseconds since 1970 at [`Millis`] 0, where time is made up; `None`: the system's clock is asked.
-    pub time_at_start: Option<u64>,
+    /// Where the time comes from.
+    pub clock: Clock,
     /// Recipients of one envelope at most; [`BROADCAST_MAX`] but for the simulation, whose rosters are small.
     pub broadcast_max: usize,
 }
@@ -53,6 +53,6 @@ impl Env {
 
     /// Milliseconds since 1970.
     pub fn unix_ms(&self) -> u64 {
-        self.time_at_start.map_or_else(unix_milliseconds, |start| start + self.now.0)
+        self.clock.unix_ms()
     }
 }

@@ -240,6 +240,18 @@ impl Limits {
 
     /// Checks the relations between limits; the text says what is wrong and what to do.
     pub fn check(&self) -> Result<(), String> {
+        self.check_relations()?;
+        self.check_mailbox()?;
+        for (name, value) in self.at_least_one() {
+            if value == 0 {
+                return Err(format!("limits.{name} is 0; set it to at least 1"));
+            }
+        }
+        self.check_floors()
+    }
+
+    /// Limits of which one is a multiple of another.
+    fn check_relations(&self) -> Result<(), String> {
         if self.stanza_bytes < STANZA_BYTES_FLOOR {
             return Err(format!(
                 "limits.stanza_bytes is {}, but RFC 6120 §13.12 requires at least {STANZA_BYTES_FLOOR}",
@@ -270,8 +282,12 @@ impl Limits {
                 self.sm_unacked_bytes, self.stanza_bytes
             ));
         }
-        self.check_mailbox()?;
-        let at_least_one: &[(&str, u64)] = &[
+        Ok(())
+    }
+
+    /// Limits that must not be 0.
+    fn at_least_one(&self) -> [(&'static str, u64); 33] {
+        [
             ("sessions", self.sessions.into()),
             ("sessions_unauthenticated", self.sessions_unauthenticated.into()),
             ("resources_per_user", self.resources_per_user.into()),
@@ -305,12 +321,11 @@ impl Limits {
             ("offline_strangers_per_minute", self.offline_strangers_per_minute.into()),
             ("offline_days", self.offline_days.into()),
             ("upgrade_seconds", self.upgrade_seconds.into()),
-        ];
-        for &(name, value) in at_least_one {
-            if value == 0 {
-                return Err(format!("limits.{name} is 0; set it to at least 1"));
-            }
-        }
+        ]
+    }
+
+    /// Limits below which no client can do the least.
+    fn check_floors(&self) -> Result<(), String> {
         if self.roster_request_bytes < 512 {
             return Err(format!(
                 "limits.roster_request_bytes is {}, but a request without any text needs up to 512",

@@ -36,6 +36,7 @@ use whimbrel_server::runtime::platform;
 use whimbrel_server::takeover::Takeover;
 use whimbrel_server::takeover::guard::{self, Guard};
 use whimbrel_server::takeover::launch::Launch;
+use whimbrel_server::upgrade::KINDS;
 use whimbrel_storage::plain;
 
 use crate::cli::Cli;
@@ -76,13 +77,13 @@ fn run(cli: &Cli) -> Result<ExitCode, String> {
         Launch::of_this_process().map_err(|error| format!("cannot find my own file: {error}"))?;
     // First of all, so that there is a way back from everything that follows.
     let taken = match cli.upgrade_restore {
-        Some(descriptor) => Some(Takeover::open(descriptor, &mut launch)?),
+        Some(descriptor) => Some(Takeover::open(descriptor, &mut launch, KINDS)?),
         None => None,
     };
     let config = match &taken {
         // The program before goes on as it was, whatever the file says by now.
         Some((takeover, _)) if takeover.fallen_back.is_some() => {
-            Config::parse(&takeover.server.config, "the configuration before the upgrade".as_ref())
+            Config::parse(&takeover.program.config, "the configuration before the upgrade".as_ref())
         }
         _ => cli.config(),
     };

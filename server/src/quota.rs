@@ -1,12 +1,16 @@
 //! Attempts by address in a window of time. Kept in memory, and bounded: a client that does nothing but ask costs the
 //! directory nothing.
 
+mod saved;
+
 use std::net::IpAddr;
 use std::sync::Mutex;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use whimbrel_address::Block;
+
+pub use saved::{QuotaRecord, Registrations};
 
 /// Addresses and networks that are told apart in one window.
 pub const BLOCKS_MAX: usize = 65_536;

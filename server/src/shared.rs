@@ -1,5 +1,7 @@
 //! What all workers and the control thread share.
 
+mod saved;
+
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::num::NonZeroU32;
@@ -21,12 +23,13 @@ use crate::metrics::WorkerMetrics;
 use crate::phone::request::Requests;
 use crate::proto::sasl::UnknownUsers;
 use crate::proto::sasl::audit::{Audit, FailedLogin};
-use crate::proto::sasl::looks::{FIRST_PAGE, Looks, PAGE, Quiescence};
+use crate::proto::sasl::looks::{FIRST_PAGE, Looks, LooksSurvey, PAGE};
 use crate::proto::sasl::throttle::{self, Throttle};
 use crate::proto::sm::StreamId;
 use crate::quota::RegistrationQuota;
 use crate::stats::Stats;
 use crate::tls::Acceptor;
+pub use saved::{DirectoryLock, EarlierStreams};
 
 /// What a run has from the runs before.
 #[derive(Debug)]
@@ -36,6 +39,24 @@ pub struct InheritedTables {
     pub homes: u64,
     /// What was safe of the last run's managed streams, by their names.
     pub streams: HashMap<u64, u32>,
+}
+
+/// What [`Shared`] is put together from.
+pub struct SharedParts {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// Accounts and rosters.
+    pub directory: Directory,
+    /// TLS certificates.
+    pub acceptor: Acceptor,
+    /// Failed logins.
+    pub throttle: Throttle,
+    /// Indexes users.
+    pub hasher: SeedableRandomState,
+    /// How many workers there are.
+    pub workers: usize,
+    /// From the runs before.
+    pub inherited: InheritedTables,
 }
 
 /// Shared by all threads of the server.
@@ -59,7 +80,7 @@ pub struct Shared {
     /// What is answered for accounts that do not exist.
     pub unknown_users: UnknownUsers,
     /// How accounts look, and with them those that do not exist.
-    quiescence: Mutex<Quiescence>,
+    survey: Mutex<LooksSurvey>,
     /// Lines about failed logins.
     audit: Mutex<Audit>,
     /// Indexes users. Its seed differs from run to run, so that nobody can choose
@@ -85,19 +106,12 @@ pub struct Shared {
 
 impl Shared {
     /// Puts the shared state together.
-    pub fn new(
-        config: Arc<Config>,
-        directory: Directory,
-        acceptor: Acceptor,
-        throttle: Throttle,
-        hasher: SeedableRandomState,
-        workers: usize,
-        inherited: InheritedTables,
-    ) -> Shared {
+    pub fn new(parts: SharedParts) -> Shared {
+        let SharedParts { config, directory, acceptor, throttle, hasher, workers, inherited } = parts;
         let iterations = new_iterations(&config);
         let stats = Stats::in_memory(workers);
-        let mut quiescence = Quiescence::default();
-        let looks = quiescence.step(&directory, FIRST_PAGE, iterations, 0);
+        let mut survey = LooksSurvey::default();
+        let looks = survey.step(&directory, FIRST_PAGE, iterations, 0);
         let looks = looks.unwrap_or_else(|| Looks::usual(iterations));
         let unknown_users = UnknownUsers::new(directory.server_secret(), looks);
         Shared {
@@ -110,7 +124,7 @@ impl Shared {
             registrations: RegistrationQuota::default(),
             registration: OnceLock::new(),
             unknown_users,
-            quiescence: Mutex::new(quiescence),
+            survey: Mutex::new(survey),
             audit: Mutex::new(Audit::default()),
             hasher,
             metrics: stats.workers.clone(),
@@ -144,8 +158,8 @@ impl Shared {
     pub fn survey(&self, now_ms: u64) {
         let iterations =
             new_iterations(&self.config.read().expect("nothing panics while it holds this lock"));
-        let mut quiescence = self.quiescence.lock().expect("nothing panics while it holds this lock");
-        if let Some(looks) = quiescence.step(&self.directory, PAGE, iterations, now_ms) {
+        let mut survey = self.survey.lock().expect("nothing panics while it holds this lock");
+        if let Some(looks) = survey.step(&self.directory, PAGE, iterations, now_ms) {
             self.unknown_users.resemble(looks);
         }
     }
@@ -153,7 +167,7 @@ impl Shared {
     /// The configuration has changed: what depends on it here.
     pub fn reconfigured(&self, config: &Config) {
         self.throttle().configure(throttle::Limits::of(&config.limits));
-        self.quiescence.lock().expect("nothing panics while it holds this lock").hurry();
+        self.survey.lock().expect("nothing panics while it holds this lock").hurry();
     }
 
     /// Counts a failed login and leaves a line about it. `worker` is the one that counts.

@@ -2,7 +2,6 @@
 
 use crate::keys::ResourceKey;
 use crate::keys::StreamId;
-use crate::xml::CLIENT;
 
 /// The three stanzas (RFC 6120 §8).
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -16,6 +15,20 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// As it is written in the state of an upgrade.
+    pub fn code(self) -> u8 {
+        match self {
+            Kind::Message => 0,
+            Kind::Presence => 1,
+            Kind::Iq => 2,
+        }
+    }
+
+    /// The one with this [`Kind::code`].
+    pub fn from_code(code: u8) -> Option<Kind> {
+        [Kind::Message, Kind::Presence, Kind::Iq].into_iter().find(|kind| kind.code() == code)
+    }
+
     /// By element name.
     pub fn from_name(name: &str) -> Option<Kind> {
         match name {
@@ -116,7 +129,7 @@ impl Type {
     }
 }
 
-/// How a stanza may be treated on its way, read once from its direct children.
+/// How a stanza may be treated on its way, read once from its direct children ([`crate::proto::traits`]).
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Traits(u16);
 
@@ -161,45 +174,6 @@ impl Traits {
     pub fn set(&mut self, other: Traits) {
         self.0 |= other.0;
     }
-
-    /// Reads the traits of a message from its direct children (local name, namespace).
-    pub fn of<'a>(children: impl Iterator<Item = (&'a str, &'a str)>) -> Traits {
-        let mut traits = Traits::default();
-        let (mut states, mut others) = (0, 0);
-        for (name, namespace) in children {
-            if is_of_conversation(namespace) {
-                traits.set(Traits::CONVERSATION);
-            }
-            match (name, namespace) {
-                ("body", CLIENT) => traits.set(Traits::BODY),
-                ("private", "urn:xmpp:carbons:2") | ("no-copy", "urn:xmpp:hints") => {
-                    traits.set(Traits::NO_COPY);
-                }
-                ("sent" | "received", "urn:xmpp:carbons:2") => traits.set(Traits::CARBON),
-                ("no-store", "urn:xmpp:hints") => traits.set(Traits::NO_STORE),
-                ("store", "urn:xmpp:hints") => traits.set(Traits::CONTENT),
-                (_, CHAT_STATES | CHAT_MARKERS) => states += 1,
-                ("thread", CLIENT) | (_, "urn:xmpp:hints") => {}
-                _ => others += 1,
-            }
-        }
-        if others > 0 || traits.has(Traits::BODY) {
-            traits.set(Traits::CONTENT);
-        } else if states > 0 && !traits.has(Traits::CONTENT) {
-            traits.set(Traits::STATE_ONLY);
-        }
-        traits
-    }
-}
-
-/// Namespace of chat states (XEP-0085).
-const CHAT_STATES: &str = "http://jabber.org/protocol/chatstates";
-
-/// Namespace of chat markers (XEP-0333).
-const CHAT_MARKERS: &str = "urn:xmpp:chat-markers:0";
-
-fn is_of_conversation(namespace: &str) -> bool {
-    matches!(namespace, CHAT_STATES | CHAT_MARKERS | "urn:xmpp:receipts" | "urn:xmpp:message-correct:0")
 }
 
 /// A stanza on its way to a user of this server.
@@ -278,36 +252,6 @@ mod tests {
         assert_eq!(Type::parse(Kind::Iq, None), None);
         for typ in [Type::Chat, Type::Groupchat, Type::Headline, Type::Error, Type::Normal] {
             assert_eq!(Type::parse(Kind::Message, typ.name()), Some(typ));
-        }
-    }
-
-    #[test]
-    fn a_lone_chat_state_can_wait_and_a_body_cannot() {
-        let state = ("composing", "http://jabber.org/protocol/chatstates");
-        assert!(Traits::of([state].into_iter()).has(Traits::STATE_ONLY));
-        let both = Traits::of([state, ("body", "jabber:client")].into_iter());
-        assert!(both.has(Traits::BODY) && !both.has(Traits::STATE_ONLY));
-        let receipt = Traits::of([state, ("received", "urn:xmpp:receipts")].into_iter());
-        assert!(!receipt.has(Traits::STATE_ONLY));
-    }
-
-    #[test]
-    fn traits_follow_the_direct_children() {
-        let table: &[(&str, &str, Traits)] = &[
-            ("body", "jabber:client", Traits::BODY.and(Traits::CONTENT)),
-            ("private", "urn:xmpp:carbons:2", Traits::NO_COPY),
-            ("no-copy", "urn:xmpp:hints", Traits::NO_COPY),
-            ("no-store", "urn:xmpp:hints", Traits::NO_STORE),
-            ("store", "urn:xmpp:hints", Traits::CONTENT),
-            ("no-permanent-store", "urn:xmpp:hints", Traits::default()),
-            ("sent", "urn:xmpp:carbons:2", Traits::CARBON),
-            ("received", "urn:xmpp:carbons:2", Traits::CARBON),
-            ("received", "urn:xmpp:receipts", Traits::CONVERSATION.and(Traits::CONTENT)),
-            ("replace", "urn:xmpp:message-correct:0", Traits::CONVERSATION.and(Traits::CONTENT)),
-            ("body", "urn:example:other", Traits::CONTENT),
-        ];
-        for &(name, namespace, expected) in table {
-            assert_eq!(Traits::of([(name, namespace)].into_iter()), expected, "{name} {namespace}");
         }
     }
 }

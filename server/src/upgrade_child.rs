@@ -8,11 +8,12 @@ use std::process::ExitCode;
 use serde::Serialize;
 use whimbrel_server::config::Config;
 use whimbrel_server::runtime::platform;
+use whimbrel_server::saved::kind::readable;
 use whimbrel_server::takeover::absolute;
-use whimbrel_server::takeover::rehearse::{self, Mapped};
+use whimbrel_server::takeover::mapped::Mapped;
 use whimbrel_server::tls::certificate;
 use whimbrel_server::upgrade::probe::Probed;
-use whimbrel_server::upgrade::{STATE_VERSION_NEWEST, STATE_VERSION_OLDEST};
+use whimbrel_server::upgrade::{KINDS, STATE_VERSION_NEWEST, STATE_VERSION_OLDEST, rehearse};
 
 fn say(what: &impl Serialize) -> Result<ExitCode, String> {
     let text = serde_json::to_string(what).map_err(|error| error.to_string())?;
@@ -27,6 +28,7 @@ pub(crate) fn probe(config: &Config) -> Result<ExitCode, String> {
     say(&Probed {
         whimbreld: env!("CARGO_PKG_VERSION").into(),
         states: [STATE_VERSION_OLDEST, STATE_VERSION_NEWEST],
+        kinds: readable(KINDS),
         domain: config.domain.clone(),
         data: absolute(&config.data),
         workers: config.workers,
@@ -41,6 +43,5 @@ pub(crate) fn rehearse(descriptor: u32) -> Result<ExitCode, String> {
     #[expect(unsafe_code, reason = "a descriptor of the program before")]
     let file = unsafe { File::from_raw_fd(number) };
     let mapped = Mapped::new(&file).map_err(|error| format!("cannot map the state: {error}"))?;
-    let (_, contents) = rehearse::read_all(mapped.bytes()).map_err(|error| error.to_string())?;
-    say(&contents)
+    say(&rehearse::read_all(mapped.as_ref(), KINDS).map_err(|error| error.to_string())?)
 }

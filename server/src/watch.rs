@@ -20,10 +20,11 @@ use crate::registration::Registration;
 use crate::runtime::gauge::Gauge;
 use crate::runtime::mailbox::LaneGauge;
 use crate::runtime::platform;
-use crate::saved::state::Tally;
 use crate::shared::Shared;
 use crate::stats::{QueueMetrics, ServerMetrics};
 use crate::takeover::TakeoverOutcome;
+use crate::takeover::launch::Tally;
+use crate::takeover::outcome;
 use crate::user::jobs::{Completions, CryptoPool, Then};
 use crate::worker::command::CommandQueue;
 
@@ -32,7 +33,7 @@ pub fn upgraded(metrics: &ServerMetrics, outcome: &TakeoverOutcome, tally: &Tall
     metrics.upgrades.set(tally.done);
     metrics.upgrades_failed.set(tally.fallen_back);
     metrics.upgrade_pause.set(u64::try_from(outcome.pause.as_micros()).unwrap_or(u64::MAX));
-    metrics.upgrade_sessions.set(outcome.contents.sessions());
+    metrics.upgrade_sessions.set(outcome::sessions(&outcome.carried));
     metrics.upgrade_closed.set(outcome.closed_count());
 }
 

@@ -1,8 +1,11 @@
 //! What is written about the configuration is true.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use whimbrel_server::config::Config;
+use whimbrel_server::service::SERVICES;
+use whimbrel_storage::directory::Table;
 
 fn read(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
@@ -66,4 +69,27 @@ fn every_test_that_the_protocol_table_names_is_there() {
         named += 1;
     }
     assert!(named > 50, "the table has lost its tests");
+}
+
+#[test]
+fn the_page_of_the_directory_names_the_service_that_owns_each_table() {
+    let text = read("docs/directory-format.md");
+    let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
+    for service in SERVICES {
+        for table in service.tables {
+            assert_eq!(owners.insert(table.name(), service.name), None, "two services own {}", table.name());
+            // What is in it goes when the account goes.
+            assert!(Table::OF_AN_ACCOUNT.contains(table), "{} stays when its account goes", table.name());
+        }
+    }
+    for table in Table::ALL {
+        let heading = format!("\n### `{}`\n", table.name());
+        let section = text.split_once(&heading).expect("the page has each table").1;
+        let section = section.split("\n### ").next().expect("there is a first part");
+        let said = section
+            .lines()
+            .find_map(|line| line.strip_prefix("Service: "))
+            .map(|line| line.trim_end_matches('.'));
+        assert_eq!(said, owners.get(table.name()).copied(), "the service of {}", table.name());
+    }
 }

@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 /// The floors from the ground up: a name, and its modules. A module that is not named stands where the module does that
 /// it belongs to. Below them all are the crates of our own.
 const FLOORS: &[(&str, &[&str])] = &[
+    ("saved state", &["saved"]),
     (
         "ground",
         &["allocator", "chance", "clock", "drain", "keys", "limits", "memory", "metrics", "notify", "quota"],
     ),
     ("stanzas", &["stanza"]),
-    ("saved state", &["saved"]),
     ("protocol", &["control", "proto"]),
     ("outside", &["admission", "busiest", "http", "outbound"]),
     ("numbers", &["phone"]),
@@ -258,6 +258,63 @@ fn the_table_of_floors_names_modules_that_are_there_and_the_page_shows_it() {
     assert!(page.contains(&table), "docs/architecture.md must show the floors as they are:\n{table}");
 }
 
+/// The modules that may ask the system for the time or for chance. Everything else takes both from `Env` and `Shared`, so
+/// that the simulation owns them.
+const ASK_THE_SYSTEM: &[(&str, &str)] = &[
+    ("clock", "the clock itself"),
+    ("chance", "chance itself"),
+    ("boot", "a start waits, and seeds hashers"),
+    ("notify", "the service manager is told the time of a reload"),
+    ("takeover", "the clock of the program before"),
+    ("upgrade", "deadlines for workers and child processes"),
+    ("watch", "a thread beside the workers, with a period"),
+    ("drain", "threads that wait for others, up to a deadline"),
+    ("operations", "answers to the control socket, up to a deadline"),
+    ("registration", "threads beside the workers, and services outside"),
+    ("phone::pin", "keys and PINs, made on those threads"),
+    ("outbound", "threads beside the workers, and services outside"),
+    ("http", "threads beside the workers"),
+    ("check", "a program"),
+    ("watchdog", "a program's thread"),
+];
+
+#[test]
+fn time_and_chance_come_from_env() {
+    const WAYS: [&str; 7] = [
+        "Instant::now",
+        "SystemTime",
+        ".elapsed()",
+        "unix_milliseconds",
+        "monotonic_ns",
+        "SystemRandom",
+        "RandomState::random",
+    ];
+    let sources = Sources::read();
+    let mut found = Vec::new();
+    let mut asking = BTreeSet::new();
+    for (module, path) in &sources.files {
+        let text = without_tests(&std::fs::read_to_string(path).unwrap());
+        let allowed = ASK_THE_SYSTEM.iter().find(|(allowed, _)| {
+            module.strip_prefix(allowed).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+        });
+        for (number, line) in text.lines().enumerate() {
+            let Some(way) = WAYS.iter().find(|way| line.contains(**way)) else { continue };
+            match allowed {
+                Some((allowed, _)) => drop(asking.insert(*allowed)),
+                None => found.push(format!("{}:{}: {way}", sources.name(module), number + 1)),
+            }
+        }
+    }
+    assert!(
+        found.is_empty(),
+        "these ask the system for time or chance, and the simulation runs them; take it from Env::clock or \
+         Shared::chance:\n{}",
+        found.join("\n")
+    );
+    let idle: Vec<_> = ASK_THE_SYSTEM.iter().filter(|(allowed, _)| !asking.contains(allowed)).collect();
+    assert!(idle.is_empty(), "these may ask and do not, so they need no permission: {idle:?}");
+}
+
 #[test]
 fn only_one_module_takes_addresses_apart() {
     let sources = Sources::read();
@@ -278,6 +335,74 @@ fn only_one_module_takes_addresses_apart() {
         }
     }
     assert!(found.is_empty(), "proto/address.rs takes addresses apart, nobody else:\n{}", found.join("\n"));
+}
+
+/// Lines with a namespace in them, comments left out: their numbers, and what was found.
+fn namespaces_in(text: &str) -> Vec<(usize, &'static str)> {
+    // Two of them name no scheme of ours: vCards, and offline messages.
+    let beginnings = [
+        "urn:xmpp:",
+        "urn:ietf:params:xml:ns:",
+        "jabber:",
+        "http://jabber.org/",
+        "http://etherx.jabber.org/",
+    ];
+    let whole = ["\"vcard-temp\"", "\"msgoffline\""];
+    let lines = text.lines().enumerate();
+    lines
+        .flat_map(|(number, line)| {
+            let found = beginnings.into_iter().chain(whole).filter(move |name| line.contains(name));
+            found.map(move |name| (number + 1, name))
+        })
+        .collect()
+}
+
+#[test]
+fn every_namespace_is_written_once() {
+    let sources = Sources::read();
+    let mut found = Vec::new();
+    for (module, path) in &sources.files {
+        // The clients of the simulation write their own: a wrong name is to be noticed.
+        if module == "proto::ns" || top(module) == "simulation" {
+            continue;
+        }
+        let text = std::fs::read_to_string(path).unwrap();
+        let tests_begin = without_tests(&text).lines().count();
+        // Names of namespaces have two slashes in them: only whole lines are comments here.
+        let is_comment = |line: &&str| line.trim_start().starts_with("//");
+        let code = text.lines().take(tests_begin).map(|line| if is_comment(&line) { "" } else { line });
+        for (line, name) in namespaces_in(&code.collect::<Vec<_>>().join("\n")) {
+            found.push(format!("server/src/{}:{line}: {name}", sources.name(module)));
+        }
+    }
+    assert!(found.is_empty(), "namespaces are written in proto/ns.rs, nowhere else:\n{}", found.join("\n"));
+    let ours = without_tests(&std::fs::read_to_string(&sources.files["proto::ns"]).unwrap());
+    assert!(namespaces_in(&ours).len() > 20, "the namespaces have gone from proto/ns.rs");
+}
+
+#[test]
+fn namespaces_are_found_in_code() {
+    let found =
+        namespaces_in("let a = \"urn:xmpp:ping\";\nb(b\"<c xmlns='jabber:client'/>\")\n\"vcard-temp:x\"\n");
+    assert_eq!(found, [(1, "urn:xmpp:"), (2, "jabber:")]);
+}
+
+#[test]
+fn each_moment_of_a_users_life_is_called_in_one_place() {
+    let sources = Sources::read();
+    let moments = ["available", "unavailable", "contact_available", "detached", "account_removed"];
+    for moment in moments {
+        let call = format!("lifecycle::{moment}(");
+        let count =
+            |path: &PathBuf| without_tests(&std::fs::read_to_string(path).unwrap()).matches(&call).count();
+        let places: Vec<String> =
+            sources.files.iter().flat_map(|(module, path)| vec![sources.name(module); count(path)]).collect();
+        assert_eq!(places.len(), 1, "{moment} is called in {places:?}");
+    }
+    let declared = std::fs::read_to_string(&sources.files["user::lifecycle"]).unwrap();
+    let declared =
+        declared.split("moments! {").nth(1).unwrap().split("\n}").next().unwrap().matches("),").count();
+    assert_eq!(declared, moments.len(), "a moment is missing from this test");
 }
 
 #[test]

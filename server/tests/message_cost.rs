@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use foldhash::SharedSeed;
 use foldhash::fast::SeedableRandomState;
+use whimbrel_server::clock::{Clock, VirtualClock};
 use whimbrel_server::config::{AuthConfig, Config, Durability};
 use whimbrel_server::env::{BROADCAST_MAX, Env};
 use whimbrel_server::exchange::links::Links;
@@ -24,7 +25,7 @@ use whimbrel_server::proto::sasl::throttle::{self, Throttle};
 use whimbrel_server::runtime::driver::{CloseHow, ConnId, Detached, Driver, Event, ListenerId, Wake};
 use whimbrel_server::runtime::mailbox;
 use whimbrel_server::runtime::timer::Millis;
-use whimbrel_server::shared::{InheritedTables, Shared};
+use whimbrel_server::shared::{InheritedTables, Shared, SharedParts};
 use whimbrel_server::tls::Acceptor;
 use whimbrel_server::user::actors::Actors;
 use whimbrel_server::user::actors::Effects;
@@ -202,6 +203,7 @@ struct Bench {
     worker: Worker<Wires>,
     /// Milliseconds.
     now: u64,
+    clock: Arc<VirtualClock>,
     /// Stanzas that each recipient has received.
     received: usize,
     _data: tempfile::TempDir,
@@ -235,22 +237,23 @@ impl Bench {
         let acceptor = Acceptor::new(&config.tls_settings()).unwrap();
         let hasher = SeedableRandomState::with_seed(1, const { &SharedSeed::from_u64(0x77_68_69_6d) });
         let throttle = Throttle::new(throttle::Limits::of(&config.limits), 1);
-        let shared = Arc::new(Shared::new(
-            config.clone(),
-            directory.clone(),
+        let shared = Arc::new(Shared::new(SharedParts {
+            config: config.clone(),
+            directory: directory.clone(),
             acceptor,
             throttle,
-            hasher.clone(),
-            1,
-            InheritedTables { homes: 1, streams: std::collections::HashMap::new() },
-        ));
+            hasher: hasher.clone(),
+            workers: 1,
+            inherited: InheritedTables { homes: 1, streams: std::collections::HashMap::new() },
+        }));
         let post = mailbox::grid(1, 64, 1 << 20).pop().unwrap();
+        let clock = VirtualClock::new(1_000_000_000_000, 1000);
         let env = Env {
             shared,
             config,
             worker: 0,
             now: Millis(1000),
-            time_at_start: Some(1_000_000_000_000),
+            clock: Clock::Virtual(clock.clone()),
             broadcast_max: BROADCAST_MAX,
         };
         let log = opened.logs.into_iter().next().unwrap();
@@ -263,6 +266,7 @@ impl Bench {
         let mut bench = Bench {
             worker: Worker::new(wires, Core::new(actors, env, fx, vec![false]), commands),
             now: 1000,
+            clock,
             received: 0,
             _data: data,
         };
@@ -272,8 +276,8 @@ impl Bench {
 
     fn turn(&mut self) {
         self.now += 1;
-        let now = Millis(self.now);
-        self.worker.turn(Some(Duration::ZERO), || now).unwrap();
+        self.clock.set(self.now);
+        self.worker.turn(Some(Duration::ZERO)).unwrap();
     }
 
     /// The iteration that is counted; `tools/instructions` finds it by its name.

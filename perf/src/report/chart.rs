@@ -101,68 +101,75 @@ fn round_step(step: f64) -> f64 {
     digit * power
 }
 
-/// A chart of lines; empty when there are no points.
-pub(crate) fn lines(series: &[Series], axes: &Axes<'_>) -> String {
-    let xs: Vec<f64> = series.iter().flat_map(|series| series.points.iter().map(|point| point.0)).collect();
-    let ys: Vec<f64> = series.iter().flat_map(|series| series.points.iter().map(|point| point.1)).collect();
-    if xs.is_empty() {
-        return String::new();
+/// Where values lie in the picture.
+struct Plane<'a> {
+    axes: &'a Axes<'a>,
+    /// Lowest and highest place on each axis, and where its marks are.
+    x: (f64, f64, Vec<f64>),
+    y: (f64, f64, Vec<f64>),
+}
+
+impl<'a> Plane<'a> {
+    fn of(series: &[Series], axes: &'a Axes<'a>) -> Option<Plane<'a>> {
+        let points = || series.iter().flat_map(|series| series.points.iter());
+        let xs: Vec<f64> = points().map(|point| point.0).collect();
+        let ys: Vec<f64> = points().map(|point| point.1).collect();
+        (!xs.is_empty()).then(|| Plane { axes, x: axes.x_scale.range(&xs), y: axes.y_scale.range(&ys) })
     }
-    let (x_low, x_high, x_marks) = axes.x_scale.range(&xs);
-    let (y_low, y_high, y_marks) = axes.y_scale.range(&ys);
-    let x = |value: f64| {
-        let part = ((axes.x_scale.place(value) - x_low) / (x_high - x_low)).clamp(0.0, 1.0);
+
+    fn x(&self, value: f64) -> f64 {
+        let part = ((self.axes.x_scale.place(value) - self.x.0) / (self.x.1 - self.x.0)).clamp(0.0, 1.0);
         LEFT + part * (WIDTH - LEFT - RIGHT)
-    };
-    let y = |value: f64| {
-        let part = ((axes.y_scale.place(value) - y_low) / (y_high - y_low)).clamp(0.0, 1.0);
+    }
+
+    fn y(&self, value: f64) -> f64 {
+        let part = ((self.axes.y_scale.place(value) - self.y.0) / (self.y.1 - self.y.0)).clamp(0.0, 1.0);
         HEIGHT - BOTTOM - part * (HEIGHT - TOP - BOTTOM)
-    };
-    let legend = HEIGHT + 18.0 * series.len() as f64;
-    let mut out = format!(
-        "<svg viewBox='0 0 {WIDTH} {legend}' role='img' aria-label='{} by {}'>",
-        escape(axes.y),
-        escape(axes.x)
-    );
-    // Writing to a String cannot fail.
-    for mark in y_marks {
-        let at = y(mark);
+    }
+
+    /// The lines behind, with what they stand for.
+    fn grid(&self, out: &mut String) {
+        for &mark in &self.y.2 {
+            let at = self.y(mark);
+            let _ = write!(
+                out,
+                "<line class='grid' x1='{LEFT}' x2='{}' y1='{at:.1}' y2='{at:.1}'/><text x='{}' y='{:.1}' \
+                 text-anchor='end'>{}</text>",
+                WIDTH - RIGHT,
+                LEFT - 6.0,
+                at + 4.0,
+                short(mark)
+            );
+        }
+        for &mark in &self.x.2 {
+            let at = self.x(mark);
+            let text = if self.axes.x_scale == Scale::Nines {
+                format!("{}%", (mark * 1e5).round() / 1e3)
+            } else {
+                short(mark)
+            };
+            let _ = write!(
+                out,
+                "<line class='grid' x1='{at:.1}' x2='{at:.1}' y1='{TOP}' y2='{}'/><text x='{at:.1}' y='{}' \
+                 text-anchor='middle'>{text}</text>",
+                HEIGHT - BOTTOM,
+                HEIGHT - BOTTOM + 16.0
+            );
+        }
         let _ = write!(
             out,
-            "<line class='grid' x1='{LEFT}' x2='{}' y1='{at:.1}' y2='{at:.1}'/><text x='{}' y='{:.1}' \
-             text-anchor='end'>{}</text>",
-            WIDTH - RIGHT,
-            LEFT - 6.0,
-            at + 4.0,
-            short(mark)
+            "<text x='{:.0}' y='{:.0}' text-anchor='middle'>{}</text><text transform='translate(14 {:.0}) \
+             rotate(-90)' text-anchor='middle'>{}</text>",
+            f64::midpoint(LEFT, WIDTH - RIGHT),
+            HEIGHT - 8.0,
+            escape(self.axes.x),
+            f64::midpoint(TOP, HEIGHT - BOTTOM),
+            escape(self.axes.y)
         );
     }
-    for mark in x_marks {
-        let at = x(mark);
-        let text = if axes.x_scale == Scale::Nines {
-            format!("{}%", (mark * 1e5).round() / 1e3)
-        } else {
-            short(mark)
-        };
-        let _ = write!(
-            out,
-            "<line class='grid' x1='{at:.1}' x2='{at:.1}' y1='{TOP}' y2='{}'/><text x='{at:.1}' y='{}' \
-             text-anchor='middle'>{text}</text>",
-            HEIGHT - BOTTOM,
-            HEIGHT - BOTTOM + 16.0
-        );
-    }
-    let _ = write!(
-        out,
-        "<text x='{:.0}' y='{:.0}' text-anchor='middle'>{}</text><text transform='translate(14 {:.0}) rotate(-90)' \
-         text-anchor='middle'>{}</text>",
-        f64::midpoint(LEFT, WIDTH - RIGHT),
-        HEIGHT - 8.0,
-        escape(axes.x),
-        f64::midpoint(TOP, HEIGHT - BOTTOM),
-        escape(axes.y)
-    );
-    for (index, series) in series.iter().enumerate() {
+
+    /// One line, and its name beneath the picture.
+    fn line(&self, index: usize, series: &Series, out: &mut String) {
         let colour = COLOURS[index % COLOURS.len()];
         // A colour that comes again is told apart by its dashes, in the legend too.
         let dashes = match index / COLOURS.len() {
@@ -170,7 +177,7 @@ pub(crate) fn lines(series: &[Series], axes: &Axes<'_>) -> String {
             turn => format!(" stroke-dasharray='{} 3'", 12 / turn.min(6)),
         };
         let points: Vec<String> =
-            series.points.iter().map(|&(px, py)| format!("{:.1},{:.1}", x(px), y(py))).collect();
+            series.points.iter().map(|&(x, y)| format!("{:.1},{:.1}", self.x(x), self.y(y))).collect();
         let _ = write!(
             out,
             "<polyline fill='none' stroke='{colour}' stroke-width='2'{dashes} points='{}'/>",
@@ -193,6 +200,22 @@ pub(crate) fn lines(series: &[Series], axes: &Axes<'_>) -> String {
             LEFT + 30.0,
             escape(&series.name)
         );
+    }
+}
+
+/// A chart of lines; empty when there are no points.
+pub(crate) fn lines(series: &[Series], axes: &Axes<'_>) -> String {
+    let Some(plane) = Plane::of(series, axes) else { return String::new() };
+    let legend = HEIGHT + 18.0 * series.len() as f64;
+    // Writing to a String cannot fail.
+    let mut out = format!(
+        "<svg viewBox='0 0 {WIDTH} {legend}' role='img' aria-label='{} by {}'>",
+        escape(axes.y),
+        escape(axes.x)
+    );
+    plane.grid(&mut out);
+    for (index, series) in series.iter().enumerate() {
+        plane.line(index, series, &mut out);
     }
     out.push_str("</svg>");
     out

@@ -38,6 +38,11 @@ impl Block {
         }
     }
 
+    /// The block with these [`Block::bits`].
+    pub const fn from_bits(bits: u64) -> Block {
+        Block(bits)
+    }
+
     /// Tells blocks apart.
     pub const fn bits(self) -> u64 {
         self.0

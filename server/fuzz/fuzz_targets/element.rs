@@ -5,7 +5,7 @@ use libfuzzer_sys::fuzz_target;
 // The oracle is shared with the framer and names what only that needs.
 #[allow(unused_imports)]
 use whimbrel_xml::{
-    Element, Frame, Framer, FramingError, Limits, Node, Phase, STREAMS, Stamp, StreamHeader, XML, writer,
+    Element, Frame, Framer, FramingError, Limits, Node, Phase, STREAMS, Stamp, Stanza, StreamHeader, XML, writer,
 };
 
 #[allow(dead_code)]

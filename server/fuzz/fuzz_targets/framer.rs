@@ -6,7 +6,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use whimbrel_xml::{
-    Element, Frame, Framer, FramingError, Limits, Node, Phase, STREAMS, Stamp, StreamHeader, XML,
+    Element, Frame, Framer, FramingError, Limits, Node, Phase, STREAMS, Stamp, Stanza, StreamHeader, XML, writer,
 };
 
 #[path = "../../xml/src/tests/oracle.rs"]

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use foldhash::SharedSeed;
 use foldhash::fast::SeedableRandomState;
 use libfuzzer_sys::fuzz_target;
+use whimbrel_server::clock::{Clock, VirtualClock};
 use whimbrel_server::config::Config;
 use whimbrel_server::env::{BROADCAST_MAX, Env};
 use whimbrel_server::exchange::links::Links;
@@ -18,7 +19,7 @@ use whimbrel_server::runtime::driver::{CloseCause, ConnId, Event, ListenerId, Wa
 use whimbrel_server::runtime::mailbox::grid;
 use whimbrel_server::runtime::outbox::Action;
 use whimbrel_server::runtime::timer::Millis;
-use whimbrel_server::shared::{InheritedTables, Shared};
+use whimbrel_server::shared::{InheritedTables, Shared, SharedParts};
 use whimbrel_server::tls::Acceptor;
 use whimbrel_server::user::actors::{Actors, Effects};
 use whimbrel_server::user::jobs::{Backend, Completions, Jobs};
@@ -39,6 +40,7 @@ impl Wake for Asleep {
 /// The worker, and the directory it keeps open.
 struct Bench {
     core: Core,
+    clock: Arc<VirtualClock>,
     generation: u32,
     _data: tempfile::TempDir,
 }
@@ -63,29 +65,30 @@ fn bench(allow_plaintext: bool) -> Bench {
     let hasher = SeedableRandomState::with_seed(1, SharedSeed::global_fixed());
     let inherited = InheritedTables { homes: 1, streams: Default::default() };
     let throttle = Throttle::new(throttle::Limits::of(&config.limits), 1);
-    let shared = Arc::new(Shared::new(
-        config.clone(),
-        directory.clone(),
+    let shared = Arc::new(Shared::new(SharedParts {
+        config: config.clone(),
+        directory: directory.clone(),
         acceptor,
         throttle,
-        hasher.clone(),
-        1,
+        hasher: hasher.clone(),
+        workers: 1,
         inherited,
-    ));
+    }));
     let post = grid(1, 64, 1 << 20).pop().expect("one worker");
+    let clock = VirtualClock::new(1_700_000_000_000, 1000);
     let env = Env {
         shared,
         config,
         worker: 0,
         now: Millis(1000),
-        time_at_start: Some(1_700_000_000_000),
+        clock: Clock::Virtual(clock.clone()),
         broadcast_max: BROADCAST_MAX,
     };
     let actors = Actors::new(hasher, CommitTracker::new(log, Commit::AtOnce));
     let completions = Arc::new(Completions::new(1024, Arc::new(Asleep)));
     let jobs = Jobs::new(0, Backend::Inline(directory), completions);
     let fx = Effects::new(Links::new(post, vec![Arc::new(Asleep)]), jobs);
-    Bench { core: Core::new(actors, env, fx, vec![false]), generation: 0, _data: data }
+    Bench { core: Core::new(actors, env, fx, vec![false]), clock, generation: 0, _data: data }
 }
 
 thread_local! {
@@ -98,7 +101,7 @@ fuzz_target!(|data: &[u8]| {
 });
 
 fn connection(bench: &mut Bench, choice: u8, rest: &[u8]) {
-    let core = &mut bench.core;
+    let (core, clock) = (&mut bench.core, &bench.clock);
     bench.generation += 1;
     let conn = ConnId { index: 0, generation: bench.generation };
     core.handle(Event::Accepted { conn, listener: ListenerId(0), peer: IpAddr::V4(Ipv4Addr::LOCALHOST) });
@@ -107,14 +110,14 @@ fn connection(bench: &mut Bench, choice: u8, rest: &[u8]) {
     let mut answers = Vec::new();
     let mut gone = false;
     for bytes in stream.chunks(piece) {
-        gone = iterate(core, conn, Some(bytes), &mut answers);
+        gone = iterate((core, clock), conn, Some(bytes), &mut answers);
         if gone {
             break;
         }
     }
     // What waits for its turn, or for the directory.
     while !gone && (core.has_turns() || core.has_completions()) {
-        gone = iterate(core, conn, None, &mut answers);
+        gone = iterate((core, clock), conn, None, &mut answers);
     }
     core.handle(Event::Closed { conn, cause: CloseCause::Local });
     let entries = core.effects_mut().out.take();
@@ -124,8 +127,14 @@ fn connection(bench: &mut Bench, choice: u8, rest: &[u8]) {
 }
 
 /// One iteration, in the order of the worker's own; `true` when the server has let go of the connection.
-fn iterate(core: &mut Core, conn: ConnId, bytes: Option<&[u8]>, answers: &mut Vec<u8>) -> bool {
-    core.set_now(Millis(core.env().now.0 + 10));
+fn iterate(
+    (core, clock): (&mut Core, &VirtualClock),
+    conn: ConnId,
+    bytes: Option<&[u8]>,
+    answers: &mut Vec<u8>,
+) -> bool {
+    clock.set(core.env().now.0 + 10);
+    core.set_now();
     core.run_turns();
     core.begin_poll();
     if let Some(bytes) = bytes {

@@ -8,6 +8,7 @@ use std::time::Instant;
 use whimbrel_storage::directory::Writer;
 use whimbrel_storage::log::Log;
 
+use crate::clock::Clock;
 use crate::config::{Config, DriverChoice};
 use crate::env::{self, Env};
 use crate::exchange::envelope::Batch;
@@ -141,12 +142,13 @@ impl WorkerThread {
             driver.listen(listener)?;
         }
         let backend = Backend::Threads { writer: parts.writer, crypto: parts.crypto };
+        let clock = Clock::System { started: self.started };
         let env = Env {
             shared: self.shared,
             config: self.config,
             worker: self.worker,
-            now: Millis(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)),
-            time_at_start: None,
+            now: Millis(clock.ms()),
+            clock,
             broadcast_max: env::BROADCAST_MAX,
         };
         let actors = Actors::new(env.shared.hasher.clone(), CommitTracker::new(parts.log, Commit::ByThread));
@@ -163,6 +165,6 @@ impl WorkerThread {
                 }
             }
         }
-        worker.run(self.started)
+        worker.run()
     }
 }

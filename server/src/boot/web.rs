@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::sockets::Sockets;
+use super::bind::Sockets;
 use crate::http::front::{HttpServer, Setup, Tls};
 use crate::registration::Registration;
 use crate::registration::api::Listeners;

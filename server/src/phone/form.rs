@@ -1,13 +1,9 @@
 //! The forms of registration on a stream: XEP-0077 with data forms (XEP-0004), read and made. What is done with them
 //! stands above: [`crate::stream::phone`] takes them from streams, [`super::in_band`] answers them.
 
+use crate::proto::forms::{self, Field, FieldType, Form, FormError, Submission};
+use crate::proto::ns;
 use crate::xml::Element;
-
-/// Namespace of registration (XEP-0077).
-pub const NS_REGISTER: &str = "jabber:iq:register";
-
-/// Namespace of data forms (XEP-0004).
-const NS_DATA: &str = "jabber:x:data";
 
 /// What a client has filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,72 +17,58 @@ pub struct Fields {
 }
 
 impl Fields {
-    /// The fields of a query with a submitted form; `None` when it has no number or no device, or another `FORM_TYPE`.
-    pub fn read(query: &Element) -> Option<Fields> {
-        let form = query.find("x", NS_DATA).filter(|form| form.attribute("type") == Some("submit"))?;
-        let value = |name: &str| {
-            let field = form.elements().find(|field| field.attribute("var") == Some(name))?;
-            let value = field.find("value", NS_DATA)?.content().into_owned();
-            (!value.is_empty()).then_some(value)
-        };
-        if value("FORM_TYPE").is_some_and(|kind| kind != NS_REGISTER) {
-            return None;
-        }
-        Some(Fields { phone: value("phone")?, device: value("device")?, pin: value("pin") })
+    /// The fields of a query with a submitted form. The query says what the form is about, so it need not say it again.
+    ///
+    /// # Errors
+    /// There is no such form, or it has no number or no device.
+    pub fn read(query: &Element) -> Result<Fields, FormError> {
+        let form = forms::find(query).ok_or(FormError::NotSubmitted)?;
+        let mut form = Submission::read_implied(form, ns::REGISTER)?.submitted()?;
+        let phone = form.needed_text("phone")?.into_owned();
+        let device = form.needed_text("device")?.into_owned();
+        let pin = form.text("pin")?.filter(|pin| !pin.is_empty()).map(|pin| pin.into_owned());
+        Ok(Fields { phone, device, pin })
     }
 }
 
 /// The query that answers a `get`: the form to fill in.
 pub fn empty() -> Element {
     let text = "Send phone and device to be sent a PIN; then the same with the PIN to get your key.";
-    let fields = [("phone", "Phone number"), ("device", "Name of this device"), ("pin", "PIN")];
-    query_with(text, &fields)
+    let form = Form::to_fill_in(ns::REGISTER)
+        .field(Field::new(FieldType::TextSingle, "phone").label("Phone number").required())
+        .field(Field::new(FieldType::TextSingle, "device").label("Name of this device").required())
+        .field(pin());
+    query_with(text, form)
 }
 
 /// The query that answers the first step: the form that is still wanted.
 pub fn pin_wanted() -> Element {
-    query_with("A PIN was sent; send the form with it.", &[("pin", "PIN")])
+    query_with("A PIN was sent; send the form with it.", Form::to_fill_in(ns::REGISTER).field(pin()))
+}
+
+fn pin() -> Field {
+    Field::new(FieldType::TextSingle, "pin").label("PIN")
 }
 
 /// The query that answers the second step: the account and its key.
 pub fn registered(jid: &str, key: &str) -> Element {
-    let field = |name: &str, value: &str| {
-        let value = Element::new("value", NS_DATA).text(value);
-        Element::new("field", NS_DATA).attr("var", name).child(value)
-    };
-    let form = Element::new("x", NS_DATA)
-        .attr("type", "result")
-        .child(field("FORM_TYPE", NS_REGISTER).attr("type", "hidden"))
-        .child(field("jid", jid))
-        .child(field("key", key));
-    Element::new("query", NS_REGISTER).child(Element::new("registered", NS_REGISTER)).child(form)
+    let form = Form::result(ns::REGISTER)
+        .field(Field::new(FieldType::JidSingle, "jid").value(jid))
+        .field(Field::new(FieldType::TextPrivate, "key").value(key));
+    let registered = Element::new("registered", ns::REGISTER);
+    Element::new("query", ns::REGISTER).child(registered).child(form.into_element())
 }
 
-fn query_with(instructions: &str, fields: &[(&'static str, &'static str)]) -> Element {
-    let instructions = Element::new("instructions", NS_REGISTER).text(instructions);
-    Element::new("query", NS_REGISTER).child(instructions).child(form(fields))
-}
-
-fn form(fields: &[(&'static str, &'static str)]) -> Element {
-    let hidden = Element::new("value", NS_DATA).text(NS_REGISTER);
-    let typ = Element::new("field", NS_DATA).attr("var", "FORM_TYPE").attr("type", "hidden").child(hidden);
-    let mut form = Element::new("x", NS_DATA).attr("type", "form").child(typ);
-    for (name, label) in fields {
-        let field = Element::new("field", NS_DATA)
-            .attr("var", *name)
-            .attr("type", "text-single")
-            .attr("label", *label);
-        let field = if *name == "pin" { field } else { field.child(Element::new("required", NS_DATA)) };
-        form = form.child(field);
-    }
-    form
+fn query_with(instructions: &str, form: Form) -> Element {
+    let instructions = Element::new("instructions", ns::REGISTER).text(instructions);
+    Element::new("query", ns::REGISTER).child(instructions).child(form.into_element())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(form: &str) -> Option<Fields> {
+    fn read(form: &str) -> Result<Fields, FormError> {
         let query = format!("<query xmlns='jabber:iq:register'>{form}</query>");
         Fields::read(&Element::parse(query.as_bytes()).unwrap())
     }
@@ -102,21 +84,26 @@ mod tests {
     fn a_form_needs_number_and_device_and_the_right_type() {
         let (phone, device) = (("phone", "+49 151"), ("device", "device-1"));
         let fields = |pin: Option<&str>| {
-            Some(Fields { phone: "+49 151".into(), device: "device-1".into(), pin: pin.map(str::to_owned) })
+            Ok(Fields { phone: "+49 151".into(), device: "device-1".into(), pin: pin.map(str::to_owned) })
         };
         assert_eq!(read(&submitted(&[phone, device])), fields(None));
-        assert_eq!(read(&submitted(&[("FORM_TYPE", NS_REGISTER), phone, device])), fields(None));
+        assert_eq!(read(&submitted(&[("FORM_TYPE", ns::REGISTER), phone, device])), fields(None));
         assert_eq!(read(&submitted(&[phone, device, ("pin", "12345")])), fields(Some("12345")));
         assert_eq!(read(&submitted(&[phone, device, ("pin", "")])), fields(None));
-        for refused in [
-            submitted(&[phone]),
-            submitted(&[device]),
-            submitted(&[("phone", ""), device]),
-            submitted(&[("FORM_TYPE", "urn:other"), phone, device]),
-            submitted(&[phone, device]).replace("submit", "cancel"),
-            "<phone>+49 151</phone>".into(),
+        for (refused, error) in [
+            (submitted(&[phone]), FormError::Missing("device".into())),
+            (submitted(&[device]), FormError::Missing("phone".into())),
+            (submitted(&[("phone", ""), device]), FormError::Missing("phone".into())),
+            (
+                submitted(&[("FORM_TYPE", "urn:other"), phone, device]),
+                FormError::OtherType(ns::REGISTER.into()),
+            ),
+            (submitted(&[phone, phone, device]), FormError::Twice("phone".into())),
+            (submitted(&[phone, device]).replace("submit", "cancel"), FormError::NotSubmitted),
+            (submitted(&[phone, device]).replace("submit", "form"), FormError::NotSubmitted),
+            ("<phone>+49 151</phone>".into(), FormError::NotSubmitted),
         ] {
-            assert_eq!(read(&refused), None, "{refused}");
+            assert_eq!(read(&refused), Err(error), "{refused}");
         }
     }
 }

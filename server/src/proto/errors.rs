@@ -12,12 +12,6 @@ pub use stream::StreamCondition;
 /// A stream error with its text, which ends the stream.
 pub type StreamEnd = (StreamCondition, Option<&'static str>);
 
-/// Namespace of stream error conditions and their text (RFC 6120 §4.9.2).
-pub const NS_STREAM_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-streams";
-
-/// Namespace of stanza error conditions and their text (RFC 6120 §8.3.2).
-pub const NS_STANZA_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
-
 /// Declares an enum of conditions together with the one table of their names.
 macro_rules! conditions {
     ($(#[$outer:meta])* $enum:ident { $($(#[$doc:meta])* $variant:ident = $name:literal,)* }) => {

@@ -4,13 +4,25 @@
 //! | module | what |
 //! | --- | --- |
 //! | [`address`] | where a stanza goes, and the parts of addresses |
+//! | [`delay`] | how long a stanza has waited |
 //! | [`errors`] | stanza and stream errors |
+//! | [`forms`] | data forms: what was filled in, and what is to be |
+//! | [`ns`] | every namespace, once |
 //! | [`reply`] | the beginnings of stanzas that the server writes |
+//! | [`rsm`] | pages of long lists |
 //! | [`sasl`] | authentication: mechanisms, exchanges, what slows down guessing |
 //! | [`sm`] | stream management: queues, counts, elements |
+//! | [`stanza_id`] | ids that the server gives to stanzas, and forged ones |
+//! | [`traits`] | how a message is to be treated, by what is in it |
 
 pub mod address;
+pub mod delay;
 pub mod errors;
+pub mod forms;
+pub mod ns;
 pub mod reply;
+pub mod rsm;
 pub mod sasl;
 pub mod sm;
+pub mod stanza_id;
+pub mod traits;

@@ -6,8 +6,10 @@ use whimbrel_storage::jid::JidRef;
 
 use crate::effects::answer::{self, Refused};
 use crate::env::Env;
-use crate::proto::address::Destination;
+use crate::proto::address::{self, Destination};
 use crate::proto::errors::{StanzaCondition, StreamCondition, StreamEnd};
+use crate::proto::stanza_id::{self, Forged};
+use crate::proto::traits;
 use crate::router::dispatch;
 use crate::service;
 use crate::stanza::{Delivery, Kind, Traits, Type};
@@ -196,13 +198,14 @@ fn send_to_user(
     resource: Option<&str>,
 ) {
     let traits = match inbound.kind {
-        Kind::Message => Traits::of(inbound.stanza.children().map(|child| (child.name(), child.namespace()))),
+        Kind::Message => traits::of(inbound.stanza.children().map(|child| (child.name(), child.namespace()))),
         Kind::Presence => delivery::presence_traits(&actors.users, inbound.typ, inbound.from),
         Kind::Iq => Traits::default(),
     };
+    let forged = forged_ids(env, inbound, local);
     let mut bytes = std::mem::take(&mut actors.scratch);
     bytes.clear();
-    inbound.write_stamped(&mut bytes);
+    inbound.write_stamped(&forged, &mut bytes);
     let mut delivery = Delivery {
         kind: inbound.kind,
         typ: inbound.typ,
@@ -230,4 +233,17 @@ fn send_to_user(
         }
     }
     actors.scratch = bytes;
+}
+
+/// The ids of a message that claim to be given by this server, or by an archive of the sender or the recipient (XEP-0359 §3):
+/// nobody but the server gives such ones.
+fn forged_ids(env: &Env, inbound: &Inbound<'_>, recipient: &str) -> Forged {
+    if inbound.kind != Kind::Message {
+        return Forged::new();
+    }
+    let domain = &env.shared.domain;
+    stanza_id::forged(inbound.stanza, |by| {
+        let accounts = [inbound.local(), recipient];
+        address::is_domain(by, domain) || accounts.iter().any(|local| address::is_account(by, local, domain))
+    })
 }

@@ -3,6 +3,7 @@
 //! [`boot`](crate::boot) makes it, [`control`](crate::control) and the program act on it.
 
 pub mod error;
+pub mod listeners;
 pub mod socket;
 
 pub use error::{BootError, WorkerFailed};
@@ -22,9 +23,9 @@ use crate::config::Config;
 use crate::http::front::HttpServer;
 use crate::notify;
 use crate::registration::Registration;
+use crate::running::listeners::ListenerRecord;
 use crate::running::socket::ControlSocket;
 use crate::runtime::mailbox::LaneGauge;
-use crate::saved::state::ListenerState;
 use crate::shared::Shared;
 use crate::takeover::TakeoverOutcome;
 use crate::takeover::launch::Launch;
@@ -59,7 +60,7 @@ pub struct Server {
     /// When it started; an upgrade does not change it.
     pub started: Instant,
     /// Listening sockets.
-    pub listeners: Vec<ListenerState>,
+    pub listeners: Vec<ListenerRecord>,
     /// How the process came to be; `None` when the server is a part of another program.
     pub launch: Option<Launch>,
     /// An upgrade is under way.

@@ -7,6 +7,10 @@ use std::path::{Path, PathBuf};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use crate::saved::Owner;
+use crate::saved::codec::{Decoder, Encoder};
+use crate::saved::error::StateError;
+use crate::saved::kind::Kind;
 use crate::takeover::guard;
 
 /// Name of the socket in the data directory.
@@ -94,4 +98,39 @@ impl Drop for ControlSocket {
 
 fn is_socket(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
+}
+
+/// The control socket as it goes to another program.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct ControlRecord {
+    /// The descriptor of the listening socket.
+    pub listener: u32,
+    /// That of the client that asked for the upgrade and waits for an answer.
+    pub client: Option<u32>,
+}
+
+/// Owns [`ControlRecord`].
+pub struct Control;
+
+impl Owner for Control {
+    const KIND: Kind = Kind::required("control");
+    type Record<'a> = ControlRecord;
+
+    fn write(record: &ControlRecord, to: &mut Encoder) {
+        to.number(record.listener);
+        to.optional(record.client, |to, client| to.number(client));
+    }
+
+    fn read(from: &mut Decoder<'_>) -> Result<ControlRecord, StateError> {
+        Ok(ControlRecord { listener: from.number()?, client: from.optional(|from| from.number())? })
+    }
+
+    fn samples() -> Vec<ControlRecord> {
+        vec![ControlRecord { listener: 4, client: Some(5) }, ControlRecord { listener: 4, client: None }]
+    }
+
+    fn descriptors(record: &ControlRecord, keep: &mut Vec<u32>) {
+        keep.push(record.listener);
+        keep.extend(record.client);
+    }
 }

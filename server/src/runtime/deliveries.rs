@@ -15,6 +15,7 @@ use std::time::Instant;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
+use crate::clock::Clock;
 use crate::runtime::driver::ConnId;
 
 /// Streams that can be waited for at once; the others are not measured meanwhile.
@@ -62,7 +63,8 @@ struct Probe {
 /// The messages of one worker that are on their way out.
 #[derive(Debug)]
 pub struct Deliveries {
-    begun: Instant,
+    /// When the iteration began; `None` before the first.
+    begun: Option<Instant>,
     received: Option<Instant>,
     /// With the kernel since the iteration began.
     flushed: Vec<Lot>,
@@ -74,7 +76,7 @@ pub struct Deliveries {
 impl Default for Deliveries {
     fn default() -> Self {
         Deliveries {
-            begun: Instant::now(),
+            begun: None,
             received: None,
             flushed: Vec::new(),
             with_driver: HashMap::default(),
@@ -86,7 +88,7 @@ impl Default for Deliveries {
 impl Deliveries {
     /// An iteration begins to handle what has come.
     pub fn begin(&mut self, now: Instant) {
-        self.begun = now;
+        self.begun = Some(now);
         self.received = Some(now);
     }
 
@@ -119,7 +121,7 @@ impl Deliveries {
         // Counts run modulo 2^32 (XEP-0198 §4).
         let arrived = |p: &Probe| p.stream == stream && handled.wrapping_sub(p.number) <= u32::MAX / 2;
         let probe = slot.take_if(|probe| arrived(probe))?;
-        Some(micros(probe.since, self.begun))
+        Some(micros(probe.since, self.begun?))
     }
 
     /// The driver has taken what was written to a connection; it keeps `backlog` bytes of it.
@@ -159,11 +161,11 @@ impl Deliveries {
 
     /// At the end of an iteration: gives `record` the microseconds that messages took which are with the kernel now, and
     /// how many took as long.
-    pub fn count(&mut self, mut record: impl FnMut(u64, u64)) {
+    pub fn count(&mut self, clock: &Clock, mut record: impl FnMut(u64, u64)) {
         if self.flushed.is_empty() {
             return;
         }
-        let now = Instant::now();
+        let now = clock.instant();
         for lot in self.flushed.drain(..) {
             if let Some(since) = lot.since {
                 record(micros(since, now), lot.count.into());
@@ -194,7 +196,8 @@ mod tests {
     /// How many are counted, and how many of them as ten minutes or more.
     fn counted(deliveries: &mut Deliveries) -> (u64, u64) {
         let mut counted = (0, 0);
-        deliveries.count(|micros, count| {
+        let clock = Clock::System { started: Instant::now() };
+        deliveries.count(&clock, |micros, count| {
             counted.0 += count;
             counted.1 += if micros >= 600_000_000 { count } else { 0 };
         });

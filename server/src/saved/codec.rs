@@ -6,7 +6,10 @@
 //! shared   number n: 0, then bytes, which get the next number from 1 on; or n: the bytes that have that number
 //! ```
 
+use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -20,13 +23,25 @@ const SHARED_MAX: usize = 4096;
 const SHARED_BYTES_MAX: usize = 4096;
 
 /// Writes one block.
-#[derive(Default)]
 pub struct Encoder {
     bytes: Vec<u8>,
+    version: u16,
     shared: HashMap<Box<[u8]>, u32, RandomState>,
 }
 
 impl Encoder {
+    /// Writes in this version of the block's kind.
+    #[must_use]
+    pub fn new(version: u16) -> Encoder {
+        Encoder { bytes: Vec::new(), version, shared: HashMap::default() }
+    }
+
+    /// The version to write: an older one for a program that reads no newer one.
+    #[must_use]
+    pub fn version(&self) -> u16 {
+        self.version
+    }
+
     /// What was written so far.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
@@ -70,6 +85,24 @@ impl Encoder {
         self.raw(bytes);
     }
 
+    /// Text.
+    pub fn text(&mut self, text: &str) {
+        self.bytes_of(text.as_bytes());
+    }
+
+    /// The path of a file.
+    pub fn path(&mut self, path: &Path) {
+        self.bytes_of(path.as_os_str().as_bytes());
+    }
+
+    /// Something that may be missing: first whether it is there.
+    pub fn optional<T>(&mut self, value: Option<T>, write: impl FnOnce(&mut Encoder, T)) {
+        self.byte(u8::from(value.is_some()));
+        if let Some(value) = value {
+            write(self, value);
+        }
+    }
+
     /// Bytes that other sessions are likely to have as well.
     pub fn shared(&mut self, bytes: &[u8]) {
         if let Some(number) = self.shared.get(bytes) {
@@ -102,14 +135,21 @@ impl Encoder {
 /// Reads one block.
 pub struct Decoder<'a> {
     rest: &'a [u8],
+    version: u16,
     shared: Vec<&'a [u8]>,
 }
 
 impl<'a> Decoder<'a> {
-    /// Reads what an [`Encoder`] wrote.
+    /// Reads what an [`Encoder`] wrote in this version of the block's kind.
     #[must_use]
-    pub fn new(bytes: &'a [u8]) -> Decoder<'a> {
-        Decoder { rest: bytes, shared: Vec::new() }
+    pub fn new(bytes: &'a [u8], version: u16) -> Decoder<'a> {
+        Decoder { rest: bytes, version, shared: Vec::new() }
+    }
+
+    /// The version in which the block was written.
+    #[must_use]
+    pub fn version(&self) -> u16 {
+        self.version
     }
 
     /// Whether everything was read.
@@ -197,6 +237,29 @@ impl<'a> Decoder<'a> {
         text(self.bytes()?)
     }
 
+    /// The path of a file.
+    ///
+    /// # Errors
+    /// The block has ended.
+    pub fn path(&mut self) -> Result<PathBuf, StateError> {
+        Ok(PathBuf::from(OsStr::from_bytes(self.bytes()?)))
+    }
+
+    /// What [`Encoder::optional`] wrote.
+    ///
+    /// # Errors
+    /// The block has ended, or what `read` says.
+    pub fn optional<T>(
+        &mut self,
+        read: impl FnOnce(&mut Decoder<'a>) -> Result<T, StateError>,
+    ) -> Result<Option<T>, StateError> {
+        match self.byte()? {
+            0 => Ok(None),
+            1 => read(self).map(Some),
+            _ => Err(StateError::Damaged("something that is neither there nor missing")),
+        }
+    }
+
     /// What [`Encoder::shared`] wrote.
     ///
     /// # Errors
@@ -238,13 +301,19 @@ fn text(bytes: &[u8]) -> Result<&str, StateError> {
     std::str::from_utf8(bytes).map_err(|_| StateError::Damaged("a text is not UTF-8"))
 }
 
+/// Bits of a byte that says which parts follow.
+#[must_use]
+pub fn bits<const N: usize>(parts: [(bool, u8); N]) -> u8 {
+    parts.iter().filter(|(set, _)| *set).fold(0, |bits, (_, bit)| bits | bit)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn everything_reads_as_it_was_written() {
-        let mut encoder = Encoder::default();
+        let mut encoder = Encoder::new(1);
         let numbers = [0, 1, 127, 128, 16_383, 16_384, u64::from(u32::MAX), u64::MAX - 1, u64::MAX];
         for number in numbers {
             encoder.number(number);
@@ -258,7 +327,7 @@ mod tests {
             encoder.address(address);
         }
         encoder.bytes_of(b"\xff\0");
-        let mut decoder = Decoder::new(encoder.bytes());
+        let mut decoder = Decoder::new(encoder.bytes(), 1);
         for number in numbers {
             assert_eq!(decoder.number::<u64>().unwrap(), number);
         }
@@ -274,13 +343,13 @@ mod tests {
 
     #[test]
     fn more_shared_texts_than_are_remembered_are_written_out() {
-        let mut encoder = Encoder::default();
+        let mut encoder = Encoder::new(1);
         let texts: Vec<String> =
             (0..2 * SHARED_MAX + 10).map(|n| format!("text {}", n % (SHARED_MAX + 5))).collect();
         for text in &texts {
             encoder.shared(text.as_bytes());
         }
-        let mut decoder = Decoder::new(encoder.bytes());
+        let mut decoder = Decoder::new(encoder.bytes(), 1);
         for text in &texts {
             assert_eq!(decoder.shared_text().unwrap(), text);
         }
@@ -299,7 +368,7 @@ mod tests {
             (b"\x07\0\0\0\0", |d| d.address().is_err()),
         ];
         for (bytes, fails) in table {
-            assert!(fails(&mut Decoder::new(bytes)), "{bytes:?}");
+            assert!(fails(&mut Decoder::new(bytes, 1)), "{bytes:?}");
         }
     }
 }

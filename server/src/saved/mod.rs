@@ -1,17 +1,27 @@
-//! The state of a server as another program reads it (docs/upgrade.md): its encoding, its frame, and a record for each thing
-//! that is carried.
+//! The state of a server as another program reads it (docs/upgrade.md): a frame of blocks, each of a kind that one owner
+//! writes and reads.
+//!
+//! Nothing here knows what a block holds. A module that has something to carry over an upgrade implements [`Owner`] and
+//! adds a row to [`crate::upgrade::KINDS`].
 //!
 //! | module | what |
 //! | --- | --- |
+//! | [`kind`] | names of blocks, their versions, and what two programs have in common |
+//! | [`owner`] | what an owner does; the row that stands for it in the list of kinds |
 //! | [`codec`] | numbers and texts as bytes |
-//! | [`file`] | the frame: blocks, each of a kind, with checksums |
-//! | [`record`], [`tls`] | a session; its TLS connection |
-//! | [`state`] | the server as a whole |
-//! | [`error`] | why a state cannot be read; the versions |
+//! | [`frame`] | writing blocks, from several threads |
+//! | [`state`] | reading them |
+//! | [`attempt`] | how often a restore was begun, and the note that it leaves |
+//! | [`counts`] | what is in a state, by name |
+//! | [`error`] | why a state cannot be written or read; the versions of the frame |
 
+pub mod attempt;
 pub mod codec;
+pub mod counts;
 pub mod error;
-pub mod file;
-pub mod record;
+pub mod frame;
+pub mod kind;
+pub mod owner;
 pub mod state;
-pub mod tls;
+
+pub use owner::{Owner, Row};

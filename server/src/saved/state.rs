@@ -1,214 +1,247 @@
-//! The server as a whole in the state file.
+//! The state file as it is read: framed, with all checksums right.
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use super::attempt::ATTEMPT_AT;
+use super::codec::Decoder;
+use super::error::{STATE_VERSION_NEWEST, STATE_VERSION_OLDEST, StateError};
+use super::frame::{BLOCK_HEAD_BYTES, BLOCK_MAGIC, BLOCKS_AT, DROPPABLE, MAGIC};
+use super::kind::Kind;
+use super::owner::{Owner, Row};
 
-use super::codec::{Decoder, Encoder};
-use super::error::StateError;
-
-/// What a listening socket is for.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Serves {
-    /// Streams, which may begin TLS (STARTTLS).
-    Streams,
-    /// Streams, over TLS from the first byte.
-    StreamsOverTls,
-    /// The HTTP API of registration.
-    Registration,
+/// A block.
+#[derive(Copy, Clone, Debug)]
+pub struct Block<'a> {
+    /// The name of its kind.
+    pub kind: &'static str,
+    /// The version of the content.
+    pub version: u16,
+    /// The worker that wrote it.
+    pub worker: u16,
+    /// Records in it.
+    pub records: u32,
+    /// The records.
+    pub content: &'a [u8],
 }
 
-impl Serves {
-    fn code(self) -> u8 {
-        match self {
-            Serves::Streams => 0,
-            Serves::StreamsOverTls => 1,
-            Serves::Registration => 2,
-        }
-    }
-
-    fn from_code(code: u8) -> Result<Serves, StateError> {
-        let all = [Serves::Streams, Serves::StreamsOverTls, Serves::Registration];
-        let known = all.into_iter().find(|serves| serves.code() == code);
-        known.ok_or(StateError::Damaged("a listener for nothing that is known"))
-    }
-}
-
-/// A listening socket.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListenerState {
-    /// The address as it was configured; its port may be 0.
-    pub configured: SocketAddr,
-    /// What it is for.
-    pub serves: Serves,
-    /// Its descriptor.
-    pub descriptor: u32,
-}
-
-/// How upgrades have gone since the process was started.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Upgrades that took place.
-    pub done: u64,
-    /// Upgrades that a restore gave up, so that the old program went on.
-    pub fallen_back: u64,
-}
-
-/// What of the server goes with an upgrade.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerState {
-    /// Version of the program that wrote it.
-    pub version: String,
-    /// Where that program was started from.
-    pub program: PathBuf,
-    /// The program that is to take over.
-    pub successor: PathBuf,
-    /// The domain.
-    pub domain: String,
-    /// The data directory, absolute.
-    pub data: PathBuf,
-    /// The configuration in force, for the case that the program that wrote it has to go on: by then its file may say
-    /// something else.
-    pub config: String,
-    /// Milliseconds of the server's clock at `clock_at_ns`.
-    pub clock_ms: u64,
-    /// The monotonic clock when `clock_ms` was read, nanoseconds.
-    pub clock_at_ns: u64,
-    /// The monotonic clock when the server began to settle, nanoseconds: from here on nothing was read.
-    pub stopped_at_ns: u64,
-    /// The open file of the program that wrote it.
-    pub program_descriptor: u32,
-    /// The listening control socket.
-    pub control_descriptor: u32,
-    /// The control client that asked for the upgrade and waits for an answer.
-    pub client_descriptor: Option<u32>,
-    /// The lock on the directory.
-    pub directory_lock: u32,
-    /// The lock on the log.
-    pub log_lock: u32,
-    /// Listeners, those of streams each as often as there are workers.
-    pub listeners: Vec<ListenerState>,
-    /// For each worker, the identity of its log: message numbers are good with the same logs only.
-    pub logs: Vec<u64>,
-    /// Seconds that a restore may take.
-    pub patience_seconds: u32,
-    /// How long each phase took in the program that wrote it, microseconds.
-    pub phases: Vec<(String, u64)>,
-    /// The sessions that were closed, by reason.
-    pub closed: Vec<(String, u64)>,
-    /// What was safe of the streams of the run before the process was started, while they may still be resumed.
-    pub streams: Vec<(u64, u32)>,
-    /// Upgrades so far, without this one.
-    pub tally: Tally,
-    /// Failed logins and known addresses, as the throttle writes them.
-    pub guesses: Vec<u8>,
-}
-
-impl ServerState {
-    /// Writes it.
-    pub fn write(&self, to: &mut Encoder) {
-        to.bytes_of(self.version.as_bytes());
-        for path in [&self.program, &self.successor] {
-            put_path(to, path);
-        }
-        to.bytes_of(self.domain.as_bytes());
-        put_path(to, &self.data);
-        to.bytes_of(self.config.as_bytes());
-        to.number(self.clock_ms);
-        to.number(self.clock_at_ns);
-        to.number(self.stopped_at_ns);
-        to.number(self.program_descriptor);
-        to.number(self.control_descriptor);
-        to.number(self.client_descriptor.map_or(0, |descriptor| u64::from(descriptor) + 1));
-        to.number(self.directory_lock);
-        to.number(self.log_lock);
-        to.count(self.listeners.len());
-        for listener in &self.listeners {
-            to.bytes_of(listener.configured.to_string().as_bytes());
-            to.byte(listener.serves.code());
-            to.number(listener.descriptor);
-        }
-        to.count(self.logs.len());
-        for id in &self.logs {
-            to.raw(&id.to_le_bytes());
-        }
-        to.number(self.patience_seconds);
-        for list in [&self.phases, &self.closed] {
-            to.count(list.len());
-            for (name, number) in list {
-                to.bytes_of(name.as_bytes());
-                to.number(*number);
-            }
-        }
-        to.count(self.streams.len());
-        for (stream, safe) in &self.streams {
-            to.raw(&stream.to_le_bytes());
-            to.number(*safe);
-        }
-        to.number(self.tally.done);
-        to.number(self.tally.fallen_back);
-        to.bytes_of(&self.guesses);
-    }
-
-    /// Reads it.
+impl<'a> Block<'a> {
+    /// Gives every record to `each`.
     ///
     /// # Errors
-    /// It is damaged.
-    pub fn read(from: &mut Decoder<'_>) -> Result<ServerState, StateError> {
-        let mut state = ServerState {
-            version: from.text()?.into(),
-            program: path(from)?,
-            successor: path(from)?,
-            domain: from.text()?.into(),
-            data: path(from)?,
-            config: from.text()?.into(),
-            clock_ms: from.number()?,
-            clock_at_ns: from.number()?,
-            stopped_at_ns: from.number()?,
-            program_descriptor: from.number()?,
-            control_descriptor: from.number()?,
-            client_descriptor: from.number::<u32>()?.checked_sub(1),
-            directory_lock: from.number()?,
-            log_lock: from.number()?,
-            listeners: Vec::new(),
-            logs: Vec::new(),
-            patience_seconds: 0,
-            phases: Vec::new(),
-            closed: Vec::new(),
-            streams: Vec::new(),
-            tally: Tally::default(),
-            guesses: Vec::new(),
-        };
-        for _ in 0..from.count()? {
-            let configured = from.text()?.parse();
-            let configured =
-                configured.map_err(|_| StateError::Damaged("the address of a listener is none"))?;
-            let serves = Serves::from_code(from.byte()?)?;
-            state.listeners.push(ListenerState { configured, serves, descriptor: from.number()? });
+    /// It is damaged, or `each` says so.
+    pub fn each<O: Owner>(
+        &self,
+        mut each: impl FnMut(O::Record<'a>) -> Result<(), StateError>,
+    ) -> Result<(), StateError> {
+        let mut decoder = Decoder::new(self.content, self.version);
+        for _ in 0..self.records {
+            each(O::read(&mut decoder)?)?;
         }
-        for _ in 0..from.count()? {
-            state.logs.push(u64::from_le_bytes(*from.array()?));
+        match decoder.is_empty() {
+            true => Ok(()),
+            false => Err(StateError::Damaged("a block is longer than its content")),
         }
-        state.patience_seconds = from.number()?;
-        for list in [&mut state.phases, &mut state.closed] {
-            for _ in 0..from.count()? {
-                list.push((from.text()?.into(), from.number()?));
-            }
-        }
-        for _ in 0..from.count()? {
-            state.streams.push((u64::from_le_bytes(*from.array()?), from.number()?));
-        }
-        state.tally = Tally { done: from.number()?, fallen_back: from.number()? };
-        state.guesses = from.bytes()?.to_vec();
-        Ok(state)
     }
 }
 
-fn put_path(to: &mut Encoder, path: &Path) {
-    use std::os::unix::ffi::OsStrExt;
-    to.bytes_of(path.as_os_str().as_bytes());
+/// Where a block lies.
+#[derive(Copy, Clone, Debug)]
+struct Place {
+    kind: &'static str,
+    version: u16,
+    worker: u16,
+    records: u32,
+    start: usize,
+    end: usize,
 }
 
-fn path(from: &mut Decoder<'_>) -> Result<PathBuf, StateError> {
-    use std::os::unix::ffi::OsStrExt;
-    Ok(PathBuf::from(std::ffi::OsStr::from_bytes(from.bytes()?)))
+/// A state, in bytes that are a vector, a slice, or a map of memory.
+#[derive(Debug)]
+pub struct State<B> {
+    bytes: B,
+    places: Vec<Place>,
+    left_out: Vec<String>,
 }
+
+impl<B: AsRef<[u8]>> State<B> {
+    /// Reads the frame and checks everything that can be checked without an owner.
+    ///
+    /// # Errors
+    /// It is no state, is damaged, or has a block of a kind or version that is not among the `known`.
+    pub fn read(bytes: B, known: &[Row]) -> Result<State<B>, StateError> {
+        let whole = bytes.as_ref();
+        let (count, records) = read_head(whole)?;
+        let (mut places, mut left_out) = (Vec::new(), Vec::new());
+        let (mut found, mut at) = ((0, 0), BLOCKS_AT as usize);
+        while at < whole.len() {
+            let head = Head::read(&whole[at..])?;
+            found = (found.0 + 1, found.1 + u64::from(head.records));
+            let start = at + BLOCK_HEAD_BYTES;
+            let end = start + head.length;
+            match head.known_as(known)? {
+                Some(kind) => places.push(Place {
+                    kind: kind.name,
+                    version: head.version,
+                    worker: head.worker,
+                    records: head.records,
+                    start,
+                    end,
+                }),
+                None if left_out.iter().any(|name| name == head.kind) => {}
+                None => left_out.push(head.kind.to_owned()),
+            }
+            at = end.next_multiple_of(8);
+        }
+        if found != (count, records) {
+            return Err(StateError::Damaged("it does not hold as much as it says"));
+        }
+        Ok(State { bytes, places, left_out })
+    }
+
+    /// All blocks of kinds that are known.
+    pub fn blocks(&self) -> impl Iterator<Item = Block<'_>> {
+        let bytes = self.bytes.as_ref();
+        self.places.iter().map(|place| Block {
+            kind: place.kind,
+            version: place.version,
+            worker: place.worker,
+            records: place.records,
+            content: &bytes[place.start..place.end],
+        })
+    }
+
+    /// The names of blocks that were left out, because nobody here knows them.
+    pub fn left_out(&self) -> &[String] {
+        &self.left_out
+    }
+
+    /// Gives every record of an owner to `each`, with the worker that wrote it.
+    ///
+    /// # Errors
+    /// It is damaged, or `each` says so.
+    pub fn each<'a, O: Owner>(
+        &'a self,
+        mut each: impl FnMut(u16, O::Record<'a>) -> Result<(), StateError>,
+    ) -> Result<(), StateError> {
+        let mut own = self.blocks().filter(|block| block.kind == O::KIND.name);
+        own.try_for_each(|block| block.each::<O>(|record| each(block.worker, record)))
+    }
+
+    /// The one record of an owner; `None` when it left nothing.
+    ///
+    /// # Errors
+    /// It is damaged, or there are several.
+    pub fn find<O: Owner>(&self) -> Result<Option<O::Record<'_>>, StateError> {
+        let mut only = None;
+        self.each::<O>(|_, record| match only.replace(record) {
+            None => Ok(()),
+            Some(_) => Err(StateError::NotOnce { kind: O::KIND.name }),
+        })?;
+        Ok(only)
+    }
+
+    /// The one record of an owner.
+    ///
+    /// # Errors
+    /// It is damaged, or not there once.
+    pub fn one<O: Owner>(&self) -> Result<O::Record<'_>, StateError> {
+        self.find::<O>()?.ok_or(StateError::NotOnce { kind: O::KIND.name })
+    }
+
+    /// How many records of a kind there are.
+    pub fn records(&self, kind: &Kind) -> u64 {
+        let own = self.places.iter().filter(|place| place.kind == kind.name);
+        own.map(|place| u64::from(place.records)).sum()
+    }
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+/// Checks the head of the file. Returns how many blocks and records it says there are.
+fn read_head(bytes: &[u8]) -> Result<(u64, u64), StateError> {
+    if !bytes.starts_with(MAGIC) {
+        return Err(StateError::NotAState);
+    }
+    let version = u32_at(bytes, 8).ok_or(StateError::NotAState)?;
+    if !(STATE_VERSION_OLDEST..=STATE_VERSION_NEWEST).contains(&version) {
+        return Err(StateError::UnknownVersion { found: version });
+    }
+    const CUT: StateError = StateError::Damaged("it ends too early");
+    let head = bytes.get(16..ATTEMPT_AT as usize).ok_or(CUT)?;
+    if u32_at(bytes, 12) != Some(crc32c::crc32c(head)) {
+        return Err(StateError::Damaged("the checksum of its head does not fit"));
+    }
+    let read = |at| u64_at(bytes, at).ok_or(CUT);
+    if read(16)? != bytes.len() as u64 {
+        return Err(StateError::Damaged("it is not as long as it says"));
+    }
+    if bytes.len() < BLOCKS_AT as usize {
+        return Err(CUT);
+    }
+    Ok((read(24)?, read(32)?))
+}
+
+/// The head of a block.
+struct Head<'a> {
+    kind: &'a str,
+    version: u16,
+    worker: u16,
+    records: u32,
+    length: usize,
+    is_droppable: bool,
+}
+
+impl<'a> Head<'a> {
+    /// Reads the head of the first block, and checks that the block is whole.
+    fn read(bytes: &'a [u8]) -> Result<Head<'a>, StateError> {
+        const CUT: StateError = StateError::Damaged("a block is cut");
+        let (head, rest) = bytes.split_first_chunk::<BLOCK_HEAD_BYTES>().ok_or(CUT)?;
+        if !head.starts_with(BLOCK_MAGIC) {
+            return Err(StateError::Damaged("a block is missing"));
+        }
+        let length = u32_at(head, 32).ok_or(CUT)? as usize;
+        let content = rest.get(..length).ok_or(CUT)?;
+        if u32_at(head, 4) != Some(crc32c::crc32c_append(crc32c::crc32c(&head[8..]), content)) {
+            return Err(StateError::Damaged("the checksum of a block does not fit"));
+        }
+        let name = head[8..24].split(|byte| *byte == 0).next().unwrap_or_default();
+        let kind = std::str::from_utf8(name).map_err(|_| StateError::Damaged("a kind has no name"))?;
+        Ok(Head {
+            kind,
+            version: u16::from_le_bytes([head[24], head[25]]),
+            worker: u16::from_le_bytes([head[26], head[27]]),
+            records: u32_at(head, 28).ok_or(CUT)?,
+            length,
+            is_droppable: head[36] & DROPPABLE != 0,
+        })
+    }
+
+    /// The kind of the block; `None` when it may be left out and is not known.
+    fn known_as(&self, known: &[Row]) -> Result<Option<Kind>, StateError> {
+        let Some(kind) = known.iter().map(|row| row.kind).find(|kind| kind.name == self.kind) else {
+            return match self.is_droppable {
+                true => Ok(None),
+                false => Err(StateError::UnknownKind { kind: self.kind.to_owned() }),
+            };
+        };
+        if (kind.oldest..=kind.newest).contains(&self.version) {
+            return Ok(Some(kind));
+        }
+        match self.is_droppable {
+            true => Ok(None),
+            false => Err(StateError::UnknownKindVersion {
+                kind: kind.name,
+                found: self.version,
+                oldest: kind.oldest,
+                newest: kind.newest,
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

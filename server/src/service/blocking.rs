@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use whimbrel_storage::directory::Subscription;
+use whimbrel_storage::directory::{Subscription, Table};
 use whimbrel_storage::jid::{Jid, JidRef};
 
 use crate::effects::work;
@@ -12,7 +12,8 @@ use crate::env::Env;
 use crate::exchange::envelope::Broadcast;
 use crate::proto::address;
 use crate::proto::errors::{StanzaCondition, StanzaError};
-use crate::service::{Committed, Reply, Request, Scopes, Service};
+use crate::proto::ns;
+use crate::service::{Answers, Committed, Reply, Request, Scopes, Service};
 use crate::stanza::Type;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
@@ -24,38 +25,37 @@ use crate::user::writes::Area;
 use crate::user::{blocking, presence};
 use crate::xml::Element;
 
-const NAMESPACE: &str = "urn:xmpp:blocking";
-
 const FULL: &str = "the block list is full";
 
-/// Gives the list to a resource, which from then on hears of changes.
-pub const LIST: Service = Service {
-    element: "blocklist",
-    namespace: NAMESPACE,
-    scopes: Scopes::OWN,
-    feature: NAMESPACE,
-    writes: Area::Alone,
-    handle: list,
-};
-
-/// Adds to the list.
-pub const BLOCK: Service = Service {
-    element: "block",
-    namespace: NAMESPACE,
-    scopes: Scopes::OWN,
-    feature: NAMESPACE,
-    writes: Area::BlockList,
-    handle: block,
-};
-
-/// Takes off the list.
-pub const UNBLOCK: Service = Service {
-    element: "unblock",
-    namespace: NAMESPACE,
-    scopes: Scopes::OWN,
-    feature: NAMESPACE,
-    writes: Area::BlockList,
-    handle: unblock,
+/// A resource that has asked for the list hears of changes from then on.
+pub static SERVICE: Service = Service {
+    name: "block list",
+    answers: &[
+        Answers {
+            element: "blocklist",
+            namespace: ns::BLOCKING,
+            scopes: Scopes::OWN,
+            writes: Area::Alone,
+            handle: list,
+        },
+        Answers {
+            element: "block",
+            namespace: ns::BLOCKING,
+            scopes: Scopes::OWN,
+            writes: Area::BlockList,
+            handle: block,
+        },
+        Answers {
+            element: "unblock",
+            namespace: ns::BLOCKING,
+            scopes: Scopes::OWN,
+            writes: Area::BlockList,
+            handle: unblock,
+        },
+    ],
+    features: &[(ns::BLOCKING, Scopes::SERVER_AND_OWN)],
+    tables: &[Table::Blocked],
+    ..Service::NOTHING
 };
 
 fn list(actors: &mut Actors, _: &Env, _: &mut Effects, request: &Request) -> Reply {
@@ -67,11 +67,11 @@ fn list(actors: &mut Actors, _: &Env, _: &mut Effects, request: &Request) -> Rep
     let user = resource.user;
     let blocked = actors.users.user(user).blocked.iter().flat_map(|list| list.iter());
     let items: Vec<Element> = blocked.map(|jid| item(jid)).collect();
-    Reply::Result(Element::new("blocklist", NAMESPACE).children(items))
+    Reply::Result(Element::new("blocklist", ns::BLOCKING).children(items))
 }
 
 fn item(jid: &str) -> Element {
-    Element::new("item", NAMESPACE).attr("jid", jid)
+    Element::new("item", ns::BLOCKING).attr("jid", jid)
 }
 
 fn block(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -> Reply {
@@ -93,8 +93,8 @@ fn block(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) ->
         }
         transaction.set_blocked(&account, &after)?;
         Ok(Ok(Committed::then(move |actors, env, fx| {
-            let push = Element::new("block", NAMESPACE).children(jids.iter().map(|jid| item(jid)));
-            changed(actors, env, fx, &account, &before, &after, &push);
+            let push = Element::new("block", ns::BLOCKING).children(jids.iter().map(|jid| item(jid)));
+            changed(actors, env, fx, &account, &Lists { before, after }, &push);
         })))
     })
 }
@@ -112,8 +112,8 @@ fn unblock(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) 
         let after: Vec<String> = before.iter().filter(stays).cloned().collect();
         transaction.set_blocked(&account, &after)?;
         Ok(Ok(Committed::then(move |actors, env, fx| {
-            let push = Element::new("unblock", NAMESPACE).children(jids.iter().map(|jid| item(jid)));
-            changed(actors, env, fx, &account, &before, &after, &push);
+            let push = Element::new("unblock", ns::BLOCKING).children(jids.iter().map(|jid| item(jid)));
+            changed(actors, env, fx, &account, &Lists { before, after }, &push);
         })))
     })
 }
@@ -130,7 +130,7 @@ fn items(fx: &Effects, request: &Request) -> Result<Vec<String>, StanzaError> {
         return Err(StanzaCondition::BadRequest.into());
     }
     let mut jids = Vec::new();
-    for item in request.query.elements().filter(|child| child.is("item", NAMESPACE)) {
+    for item in request.query.elements().filter(|child| child.is("item", ns::BLOCKING)) {
         let jid = item.attribute("jid").ok_or(StanzaCondition::BadRequest)?;
         let jid = Jid::parse(jid)
             .map_err(|error| StanzaError::from(StanzaCondition::JidMalformed).with_text(error.to_string()))?;
@@ -140,17 +140,16 @@ fn items(fx: &Effects, request: &Request) -> Result<Vec<String>, StanzaError> {
     Ok(sorted(jids))
 }
 
+/// A block list, sorted, before a change and after it.
+struct Lists {
+    before: Vec<String>,
+    after: Vec<String>,
+}
+
 /// The list of a user of this worker has changed.
-fn changed(
-    actors: &mut Actors,
-    env: &Env,
-    fx: &mut Effects,
-    account: &str,
-    before: &[String],
-    after: &[String],
-    push: &Element,
-) {
+fn changed(actors: &mut Actors, env: &Env, fx: &mut Effects, account: &str, lists: &Lists, push: &Element) {
     let Some(user) = actors.users.find(account) else { return };
+    let Lists { before, after } = lists;
     fx.work.add((before.len() + after.len()) as u64 / 2);
     let list: Vec<Box<str>> = after.iter().map(|jid| jid.as_str().into()).collect();
     actors.users.user_mut(user).blocked = (!list.is_empty()).then(|| Box::new(list));

@@ -1,44 +1,46 @@
 //! Entity capabilities of the server (XEP-0115): a hash of what disco says about it, in its stream features, so
 //! that a client need not ask again.
 
-use std::sync::LazyLock;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::digest;
 
-use crate::service::disco;
-
-/// Namespace of capabilities.
-pub const NAMESPACE: &str = "http://jabber.org/protocol/caps";
+use crate::config::Config;
+use crate::proto::ns;
+use crate::service::{Identity, SERVICES, Scope, Scopes, Service, table};
 
 /// Names the software; together with the hash it is a disco node.
 pub const NODE: &str = "urn:x-whimbrel:server";
 
-/// The hash never changes while the server runs.
-static VERIFICATION: LazyLock<String> =
-    LazyLock::new(|| verification(&[disco::SERVER_IDENTITY], &disco::server_features()));
+/// Announced: the stream features have the server's own capabilities (§7).
+pub static SERVICE: Service =
+    Service { name: "capabilities", features: &[(ns::CAPS, Scopes::SERVER)], ..Service::NOTHING };
 
-/// Appends the server's capabilities to its stream features (§6.3).
-pub fn stream_feature(out: &mut Vec<u8>) {
+/// The server's capabilities as they stand in its stream features (§6.3). They are those of a configuration: made anew when
+/// it is read again.
+pub fn stream_feature(config: &Config) -> String {
     // Neither the node nor base64 has anything to escape.
-    for part in ["<c xmlns='", NAMESPACE, "' hash='sha-1' node='", NODE, "' ver='", &VERIFICATION, "'/>"] {
-        out.extend_from_slice(part.as_bytes());
-    }
+    format!("<c xmlns='{}' hash='sha-1' node='{NODE}' ver='{}'/>", ns::CAPS, verification_of(config))
 }
 
 /// Whether a disco node is the one of the server's capabilities (§6.2).
-pub fn is_own_node(node: &str) -> bool {
-    node.strip_prefix(NODE).and_then(|rest| rest.strip_prefix('#')) == Some(VERIFICATION.as_str())
+pub fn is_own_node(config: &Config, node: &str) -> bool {
+    let hash = node.strip_prefix(NODE).and_then(|rest| rest.strip_prefix('#'));
+    hash.is_some_and(|hash| hash == verification_of(config))
 }
 
-/// Category, type and name of an identity; the server's have no language.
-pub type Identity = (&'static str, &'static str, &'static str);
+fn verification_of(config: &Config) -> String {
+    let identities = table::identities(SERVICES, config, Scope::Server);
+    verification(&identities, &table::features(SERVICES, config, Scope::Server))
+}
 
-/// §5.1, without forms: the server has none.
+/// §5.1, without forms: the server has none. Its identities have no language.
 fn verification(identities: &[Identity], features: &[&str]) -> String {
-    let mut parts: Vec<String> =
-        identities.iter().map(|(category, typ, name)| format!("{category}/{typ}//{name}<")).collect();
+    let name = |identity: &Identity| {
+        let Identity { category, typ, name } = identity;
+        format!("{category}/{typ}//{name}<")
+    };
+    let mut parts: Vec<String> = identities.iter().map(name).collect();
     parts.sort_unstable();
     let mut features = features.to_vec();
     features.sort_unstable();
@@ -59,19 +61,16 @@ mod tests {
             "http://jabber.org/protocol/caps",
             "http://jabber.org/protocol/disco#info",
         ];
-        assert_eq!(
-            verification(&[("client", "pc", "Exodus 0.9.1")], &features),
-            "QgayPKawpkPSDYmwT/WM94uAlu0="
-        );
+        let identity = Identity { category: "client", typ: "pc", name: "Exodus 0.9.1" };
+        assert_eq!(verification(&[identity], &features), "QgayPKawpkPSDYmwT/WM94uAlu0=");
     }
 
     #[test]
     fn the_announced_node_is_known() {
-        let mut feature = Vec::new();
-        stream_feature(&mut feature);
-        let feature = crate::xml::Element::parse(&feature).unwrap();
+        let config = Config::default();
+        let feature = crate::xml::Element::parse(stream_feature(&config).as_bytes()).unwrap();
         let attribute = |name| feature.attribute(name).unwrap().to_owned();
-        assert!(is_own_node(&format!("{}#{}", attribute("node"), attribute("ver"))));
-        assert!(!is_own_node(&attribute("node")));
+        assert!(is_own_node(&config, &format!("{}#{}", attribute("node"), attribute("ver"))));
+        assert!(!is_own_node(&config, &attribute("node")));
     }
 }

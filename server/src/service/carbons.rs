@@ -1,32 +1,38 @@
 //! Switching message carbons on and off (XEP-0280 §4, §5). Anything that is copied is decided in [`crate::user::carbons`].
 
 use crate::proto::errors::StanzaCondition;
-use crate::service::{Reply, Request, Scopes, Service};
+use crate::proto::ns;
+use crate::service::{Answers, Reply, Request, Scopes, Service};
 use crate::stanza::Type;
 use crate::user::tables::Flags;
 use crate::user::tables::Users;
 use crate::user::writes::Area;
 
-const NAMESPACE: &str = "urn:xmpp:carbons:2";
-
-/// The requesting resource wants copies.
-pub const ENABLE: Service = Service {
-    element: "enable",
-    namespace: NAMESPACE,
-    scopes: Scopes::OWN,
-    feature: NAMESPACE,
-    writes: Area::Alone,
-    handle: |actors, _, _, request| switch(&mut actors.users, request, true),
-};
-
-/// The requesting resource wants no more copies.
-pub const DISABLE: Service = Service {
-    element: "disable",
-    namespace: NAMESPACE,
-    scopes: Scopes::OWN,
-    feature: NAMESPACE,
-    writes: Area::Alone,
-    handle: |actors, _, _, request| switch(&mut actors.users, request, false),
+/// Resources say whether they want copies.
+pub static SERVICE: Service = Service {
+    name: "carbons",
+    answers: &[
+        Answers {
+            element: "enable",
+            namespace: ns::CARBONS,
+            scopes: Scopes::OWN,
+            writes: Area::Alone,
+            handle: |actors, _, _, request| switch(&mut actors.users, request, true),
+        },
+        Answers {
+            element: "disable",
+            namespace: ns::CARBONS,
+            scopes: Scopes::OWN,
+            writes: Area::Alone,
+            handle: |actors, _, _, request| switch(&mut actors.users, request, false),
+        },
+    ],
+    features: &[
+        (ns::CARBONS, Scopes::SERVER_AND_OWN),
+        // The rules of version 1.0 by which messages are copied.
+        (ns::CARBONS_RULES, Scopes::SERVER),
+    ],
+    ..Service::NOTHING
 };
 
 fn switch(users: &mut Users, request: &Request, on: bool) -> Reply {

@@ -1,24 +1,37 @@
 //! Last activity (XEP-0012): uptime of the server, and when an account was last online.
 
+use whimbrel_storage::directory::{LastActivity, Table};
+
 use crate::env::Env;
 use crate::proto::errors::StanzaCondition;
-use crate::service::{Reply, Request, Scope, Scopes, Service, unreadable};
+use crate::proto::ns;
+use crate::service::{Answers, Reply, Request, Scope, Scopes, Service, unreadable};
 use crate::stanza::Type;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
-use crate::user::writes::Area;
-use crate::xml::Element;
+use crate::user::jobs::Then;
+use crate::user::lifecycle::{Hooks, Unavailable};
+use crate::user::presence;
+use crate::user::writes::{Area, Write};
+use crate::xml::{CLIENT, Element};
 
-const NAMESPACE: &str = "jabber:iq:last";
+/// Bytes of a status text that are remembered at most.
+const STATUS_BYTES_MAX: usize = 1024;
 
 /// Tells for how long the server has run, or the account has been away.
-pub const SERVICE: Service = Service {
-    element: "query",
-    namespace: NAMESPACE,
-    scopes: Scopes::ANY,
-    feature: NAMESPACE,
-    writes: Area::Alone,
-    handle,
+pub static SERVICE: Service = Service {
+    name: "last activity",
+    answers: &[Answers {
+        element: "query",
+        namespace: ns::LAST,
+        scopes: Scopes::ANY,
+        writes: Area::Alone,
+        handle,
+    }],
+    features: &[(ns::LAST, Scopes::ANY)],
+    tables: &[Table::Activity],
+    lifecycle: Hooks { unavailable: Some(gone), ..Hooks::NONE },
+    ..Service::NOTHING
 };
 
 fn handle(actors: &mut Actors, env: &Env, _: &mut Effects, request: &Request) -> Reply {
@@ -46,5 +59,80 @@ fn handle(actors: &mut Actors, env: &Env, _: &mut Effects, request: &Request) ->
 }
 
 fn seconds(seconds: u64, status: &str) -> Reply {
-    Reply::Result(Element::new("query", NAMESPACE).attr("seconds", seconds.to_string()).text(status))
+    Reply::Result(Element::new("query", ns::LAST).attr("seconds", seconds.to_string()).text(status))
+}
+
+/// Remembers when a user has gone offline, and with which words.
+fn gone(actors: &mut Actors, env: &Env, fx: &mut Effects, event: &Unavailable<'_>) {
+    if event.was_last {
+        let local = actors.users.local_of(event.key).to_owned();
+        record(actors, env, fx, local, event.tail, event.said);
+    }
+}
+
+/// Remembers that a user has gone with this unavailable presence. `write` is the presence as a client sent it, if one
+/// did: what it sends next may ask for the note.
+fn record(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    local: String,
+    tail: &[u8],
+    write: Option<Write>,
+) {
+    let last = LastActivity { at_seconds: env.unix_seconds(), status: status_of(tail) };
+    let submitted = actors.write(
+        env,
+        fx,
+        move |transaction| {
+            // The account may be gone: then its sessions end because of that.
+            if transaction.credentials(&local)?.is_some() {
+                transaction.set_last_activity(&local, &last)?;
+            }
+            let then: Then = Box::new(move |actors, env, fx| end(actors, env, fx, write));
+            Ok(then)
+        },
+        // The log has the reason.
+        move |actors, env, fx, _| end(actors, env, fx, write),
+    );
+    // A full queue is counted where it is noticed; nothing depends on this note.
+    if let (Ok(()), Some(write)) = (submitted, write) {
+        actors.begin_write(fx, write, Area::Alone);
+    }
+}
+
+fn end(actors: &mut Actors, env: &Env, fx: &mut Effects, write: Option<Write>) {
+    if let Some(write) = write {
+        actors.end_write(env, fx, write);
+    }
+}
+
+/// The text of the first `<status/>`, cut at [`STATUS_BYTES_MAX`].
+fn status_of(tail: &[u8]) -> String {
+    if memchr::memmem::find(tail, b"status").is_none() {
+        return String::new();
+    }
+    let Ok(presence) = Element::parse(&[presence::NAME, tail].concat()) else { return String::new() };
+    let mut text = presence.find("status", CLIENT).map(|s| s.content().into_owned()).unwrap_or_default();
+    while text.len() > STATUS_BYTES_MAX {
+        text.pop();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_of_an_unavailable_presence_is_read_and_cut() {
+        assert_eq!(
+            status_of(b" type='unavailable'><status>gone &amp; away</status></presence>"),
+            "gone & away"
+        );
+        assert_eq!(status_of(b" type='unavailable'/>"), "");
+        assert_eq!(status_of(b" type='unavailable'><x xmlns='status'/></presence>"), "");
+        let long = format!("><status>x{}</status></presence>", "\u{e9}".repeat(STATUS_BYTES_MAX));
+        assert_eq!(status_of(long.as_bytes()).len(), STATUS_BYTES_MAX - 1);
+    }
 }

@@ -30,7 +30,10 @@ pub fn start(env: &Env, fx: &mut Effects, conn: ConnId, peer: IpAddr, id: String
     let queued = fx.jobs.hash(Box::new(move || {
         let derived = Credentials::derive(&password, iterations);
         Done::Derived(Box::new(move |actors, env, fx| match derived {
-            Ok(credentials) => create(actors, env, fx, conn, answer_to, username, credentials),
+            Ok(credentials) => {
+                let account = NewAccount { username, credentials };
+                create(actors, env, fx, conn, answer_to, account);
+            }
             Err(error) => refuse(env, fx, conn, &answer_to, form::password_refused(&error)),
         }))
     }));
@@ -40,21 +43,19 @@ pub fn start(env: &Env, fx: &mut Effects, conn: ConnId, peer: IpAddr, id: String
     }
 }
 
-fn create(
-    actors: &mut Actors,
-    env: &Env,
-    fx: &mut Effects,
-    conn: ConnId,
-    id: String,
+/// An account as it is to be made.
+struct NewAccount {
     username: String,
     credentials: Credentials,
-) {
+}
+
+fn create(actors: &mut Actors, env: &Env, fx: &mut Effects, conn: ConnId, id: String, account: NewAccount) {
     let (on_failure, on_refusal) = (id.clone(), id.clone());
     let submitted = actors.write(
         env,
         fx,
         move |transaction| {
-            let created = transaction.create_account(&username, &credentials)?;
+            let created = transaction.create_account(&account.username, &account.credentials)?;
             let then: Then = Box::new(move |_, env, fx| {
                 if created {
                     env.metrics().registrations.add(1);

@@ -2,8 +2,9 @@
 
 use crate::env::Env;
 use crate::proto::errors::StanzaCondition;
+use crate::proto::ns;
 use crate::proto::reply;
-use crate::service::{Reply, Request, Scopes, Service};
+use crate::service::{Answers, Reply, Request, Scopes, Service};
 use crate::stanza::Type;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
@@ -13,16 +14,18 @@ use crate::user::tables::ResourceKey;
 use crate::user::writes::Area;
 use crate::xml::{CLIENT, Element};
 
-const NAMESPACE: &str = "urn:xmpp:ping";
-
 /// Answers pings to the domain and to the own account.
-pub const SERVICE: Service = Service {
-    element: "ping",
-    namespace: NAMESPACE,
-    scopes: Scopes::SERVER_AND_OWN,
-    feature: NAMESPACE,
-    writes: Area::Alone,
-    handle,
+pub static SERVICE: Service = Service {
+    name: "ping",
+    answers: &[Answers {
+        element: "ping",
+        namespace: ns::PING,
+        scopes: Scopes::SERVER_AND_OWN,
+        writes: Area::Alone,
+        handle,
+    }],
+    features: &[(ns::PING, Scopes::SERVER_AND_OWN)],
+    ..Service::NOTHING
 };
 
 fn handle(_: &mut Actors, _: &Env, _: &mut Effects, request: &Request) -> Reply {
@@ -36,7 +39,7 @@ fn handle(_: &mut Actors, _: &Env, _: &mut Effects, request: &Request) -> Reply 
 pub fn send(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) {
     let to = actors.users.full_jid(env, key);
     let mut bytes = Vec::with_capacity(128);
-    let ping = Element::new("ping", NAMESPACE);
+    let ping = Element::new("ping", ns::PING);
     reply::iq(Type::Get, Some(&env.shared.domain), &to, Some("ping"), &mut bytes, |out| {
         ping.write(CLIENT, out);
     });

@@ -1,26 +1,30 @@
 //! Private XML storage (XEP-0049): what clients keep for themselves, by the name and namespace of an element.
 
-use whimbrel_storage::directory::PRIVATE_NAME_BYTES_MAX;
+use whimbrel_storage::directory::{PRIVATE_NAME_BYTES_MAX, Table};
 
 use crate::env::Env;
 use crate::proto::errors::{StanzaCondition, StanzaError};
-use crate::service::{Committed, Reply, Request, Scopes, Service, unreadable};
+use crate::proto::ns;
+use crate::service::{Answers, Committed, Reply, Request, Scopes, Service, unreadable};
 use crate::stanza::Type;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::writes::Area;
 use crate::xml::Element;
 
-const NAMESPACE: &str = "jabber:iq:private";
-
 /// Keeps and gives back a client's own XML.
-pub const SERVICE: Service = Service {
-    element: "query",
-    namespace: NAMESPACE,
-    scopes: Scopes::OWN,
-    feature: NAMESPACE,
-    writes: Area::Private,
-    handle,
+pub static SERVICE: Service = Service {
+    name: "private XML",
+    answers: &[Answers {
+        element: "query",
+        namespace: ns::PRIVATE,
+        scopes: Scopes::OWN,
+        writes: Area::Private,
+        handle,
+    }],
+    features: &[(ns::PRIVATE, Scopes::SERVER_AND_OWN)],
+    tables: &[Table::Private],
+    ..Service::NOTHING
 };
 
 fn handle(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -> Reply {
@@ -41,22 +45,16 @@ fn check(query: &Element) -> Result<(), StanzaError> {
     }
     for element in elements {
         // Without a declaration of its own it is still in the namespace of the query.
-        if matches!(element.namespace(), "" | NAMESPACE) {
+        if matches!(element.namespace(), "" | ns::PRIVATE) {
             let text = "each element needs a namespace of its own";
             return Err(StanzaError::from(StanzaCondition::BadRequest).with_text(text));
         }
-        if is_reserved(element.namespace()) {
+        if ns::is_reserved(element.namespace()) {
             let text = "this namespace is reserved";
             return Err(StanzaError::from(StanzaCondition::NotAcceptable).with_text(text));
         }
     }
     Ok(())
-}
-
-fn is_reserved(namespace: &str) -> bool {
-    namespace == "vcard-temp"
-        || namespace.starts_with("jabber:")
-        || namespace.starts_with("http://jabber.org/")
 }
 
 /// What was never stored is given back as it was asked for: empty.
@@ -77,7 +75,7 @@ fn read(env: &Env, request: &Request) -> Reply {
         Ok(None) => Element::new(asked.name().to_owned(), asked.namespace().to_owned()),
         Err(error) => return unreadable(account, &error),
     };
-    Reply::Result(Element::new("query", NAMESPACE).child(found))
+    Reply::Result(Element::new("query", ns::PRIVATE).child(found))
 }
 
 fn write(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -> Reply {

@@ -9,37 +9,42 @@ use whimbrel_storage::directory::{DirectoryError, Item, WriteTransaction};
 
 use crate::env::Env;
 use crate::proto::errors::{StanzaCondition, StreamCondition};
-use crate::service::{Begun, Committed, Reply, Request, Scopes, Service};
+use crate::proto::ns;
+use crate::service::{Answers, Begun, Change, Committed, Reply, Request, Scopes, Service};
 use crate::stanza::Type;
-use crate::stream::form::{Form, NAMESPACE, password_refused, pool_is_full};
+use crate::stream::form::{Form, password_refused, pool_is_full};
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::jobs::Done;
-use crate::user::subscription;
+use crate::user::lifecycle::{self, AccountRemoved};
 use crate::user::writes::Area;
 use crate::xml::Element;
 
 /// Changes the password or removes the account.
-pub const SERVICE: Service = Service {
-    element: "query",
-    namespace: NAMESPACE,
-    scopes: Scopes::SERVER_AND_OWN,
-    feature: NAMESPACE,
-    writes: Area::Alone,
-    handle,
+pub static SERVICE: Service = Service {
+    name: "registration",
+    answers: &[Answers {
+        element: "query",
+        namespace: ns::REGISTER,
+        scopes: Scopes::SERVER_AND_OWN,
+        writes: Area::Alone,
+        handle,
+    }],
+    features: &[(ns::REGISTER, Scopes::SERVER_AND_OWN)],
+    ..Service::NOTHING
 };
 
 fn handle(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -> Reply {
     if request.typ == Type::Get {
         // §3.1: what is registered, and what could be changed.
-        let field = |name: &'static str| Element::new(name, NAMESPACE);
-        let query = Element::new("query", NAMESPACE)
+        let field = |name: &'static str| Element::new(name, ns::REGISTER);
+        let query = Element::new("query", ns::REGISTER)
             .child(field("registered"))
             .child(field("username").text(&request.from_local))
             .child(field("password"));
         return Reply::Result(query);
     }
-    if request.query.find("remove", NAMESPACE).is_some() {
+    if request.query.find("remove", ns::REGISTER).is_some() {
         return match request.query.elements().count() {
             1 => remove(actors, env, fx, request),
             // §3.2: nothing else may stand beside it.
@@ -86,13 +91,14 @@ fn store(
     account: String,
     credentials: Credentials,
 ) {
-    begun.commit(actors, env, fx, move |transaction| {
+    let change = Change::new(move |transaction| {
         Ok(match transaction.set_credentials(&account, &credentials)? {
             true => Ok(Committed::default()),
             // Removed in the meantime.
             false => Err(StanzaCondition::ItemNotFound.into()),
         })
     });
+    begun.commit(actors, env, fx, change);
 }
 
 /// §3.2: the account and everything of it goes; contacts are told, and its streams end.
@@ -130,8 +136,8 @@ impl Removed {
 /// What follows from the removal of an account of this worker.
 pub fn removed(actors: &mut Actors, env: &Env, fx: &mut Effects, account: &str, gone: &Removed) {
     // First: the sessions end without a roster that would tell who sees them.
-    subscription::account_deleted(&mut actors.users, env, fx, account, &gone.items);
-    actors.commits.purge(env, gone.id);
+    let event = AccountRemoved { account, id: gone.id, items: &gone.items };
+    lifecycle::account_removed(actors, env, fx, &event);
     for key in actors.users.resources_of(account) {
         actors.users.end_for_good(
             fx,

@@ -1,6 +1,6 @@
 //! Rosters (RFC 6121 §2): get with versioning, set, remove.
 
-use whimbrel_storage::directory::{Item, RosterChanges};
+use whimbrel_storage::directory::{Item, RosterChanges, Table};
 use whimbrel_storage::jid::Jid;
 
 use crate::effects::work;
@@ -8,11 +8,13 @@ use crate::env::Env;
 use crate::limits::Limits;
 use crate::proto::address;
 use crate::proto::errors::{StanzaCondition, StanzaError};
-use crate::service::{Committed, Reply, Request, Scope, Scopes, Service};
+use crate::proto::ns;
+use crate::service::{Answers, Change as DirectoryChange, Committed, Reply, Request, Scope, Scopes, Service};
 use crate::stanza::Type;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
-use crate::user::roster::{self, NAMESPACE};
+use crate::user::lifecycle::{AccountRemoved, Available, Hooks};
+use crate::user::roster;
 use crate::user::subscription;
 use crate::user::subscription::change::Room;
 use crate::user::subscription::table::Direction;
@@ -25,13 +27,19 @@ use crate::xml::Element;
 const CHANGES_MAX: usize = 64;
 
 /// The roster of the requester's own account. Requests for those of others are registered to be refused.
-pub const SERVICE: Service = Service {
-    element: "query",
-    namespace: NAMESPACE,
-    scopes: Scopes::ACCOUNTS,
-    feature: NAMESPACE,
-    writes: Area::Roster,
-    handle,
+pub static SERVICE: Service = Service {
+    name: "roster",
+    answers: &[Answers {
+        element: "query",
+        namespace: ns::ROSTER,
+        scopes: Scopes::ACCOUNTS,
+        writes: Area::Roster,
+        handle,
+    }],
+    features: &[(ns::ROSTER, Scopes::ANY)],
+    tables: &[Table::RosterStates, Table::Rosters, Table::Removals],
+    lifecycle: Hooks { available: Some(come), account_removed: Some(account_removed), ..Hooks::NONE },
+    ..Service::NOTHING
 };
 
 fn handle(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -> Reply {
@@ -42,7 +50,7 @@ fn handle(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -
         (Scope::OwnAccount, Some(_), _) => match Change::read(&request.query, &env.config.limits, |jid| {
             address::belongs_to(jid, &request.account, &env.shared.domain)
         }) {
-            Ok(Change::Put { contact, name, groups }) => put(actors, env, fx, request, contact, name, groups),
+            Ok(Change::Put(wanted)) => put(actors, env, fx, request, wanted),
             Ok(Change::Remove { contact }) => remove(actors, env, fx, request, contact),
             Err(error) => Reply::Error(error),
         },
@@ -74,7 +82,7 @@ fn get(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request, send
         };
         fx.work.add(items.len() as u64 * work::ITEM);
         let listed = items.iter().filter(|item| item.listed).map(roster::item_element);
-        let query = Element::new("query", NAMESPACE)
+        let query = Element::new("query", ns::ROSTER)
             .attr_opt("ver", known.map(|_| version.to_string()))
             .children(listed);
         Reply::Result(query)
@@ -107,9 +115,7 @@ fn put(
     env: &Env,
     fx: &mut Effects,
     request: &Request,
-    contact: String,
-    name: String,
-    groups: Vec<String>,
+    Wanted { contact, name, groups }: Wanted,
 ) -> Reply {
     let local = request.account.clone();
     let room = Room::of(&env.config.limits);
@@ -144,7 +150,7 @@ fn remove(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request, c
         contact: contact.clone(),
         direction: Direction::Outbound,
     });
-    request.commit_about(actors, env, fx, about, move |transaction| {
+    let change = DirectoryChange::new(move |transaction| {
         let none = || StanzaError::from(StanzaCondition::ItemNotFound);
         let Some(item) = transaction.roster_item(&local, &contact)?.filter(|item| item.listed) else {
             return Ok(Err(none()));
@@ -156,13 +162,34 @@ fn remove(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request, c
             roster::push_removed(actors, env, fx, &local, &contact, version);
             subscription::removed(&mut actors.users, env, fx, &local, &item, pending_ack)
         })))
-    })
+    });
+    request.commit_change(actors, env, fx, change.ends(about))
+}
+
+/// Requests that wait for the user's answer are shown to each resource that becomes available (§3.1.3).
+fn come(actors: &mut Actors, env: &Env, fx: &mut Effects, event: &Available<'_>) {
+    if event.initial {
+        subscription::deliver_pending(actors, env, fx, event.key);
+    }
+}
+
+/// The contacts of an account that is gone lose it (§2.5.2).
+fn account_removed(actors: &mut Actors, env: &Env, fx: &mut Effects, event: &AccountRemoved<'_>) {
+    subscription::account_deleted(&mut actors.users, env, fx, event.account, event.items);
+}
+
+/// An item as a client wants it.
+#[derive(Debug, PartialEq, Eq)]
+struct Wanted {
+    contact: String,
+    name: String,
+    groups: Vec<String>,
 }
 
 /// What a roster set asks for.
 #[derive(Debug, PartialEq, Eq)]
 enum Change {
-    Put { contact: String, name: String, groups: Vec<String> },
+    Put(Wanted),
     Remove { contact: String },
 }
 
@@ -173,7 +200,7 @@ impl Change {
         let (Some(item), None) = (children.next(), children.next()) else {
             return Err(bad("a roster set has exactly one item"));
         };
-        if !item.is("item", NAMESPACE) {
+        if !item.is("item", ns::ROSTER) {
             return Err(bad("a roster set has exactly one item"));
         }
         let jid = item.attribute("jid").ok_or_else(|| bad("the item has no jid"))?;
@@ -195,14 +222,14 @@ impl Change {
         if name.len() > bytes_max {
             return Err(unacceptable(format!("a name may have at most {bytes_max} bytes")));
         }
-        Ok(Change::Put { contact, name, groups: groups(item, limits)? })
+        Ok(Change::Put(Wanted { contact, name, groups: groups(item, limits)? }))
     }
 }
 
 fn groups(item: &Element, limits: &Limits) -> Result<Vec<String>, StanzaError> {
     let mut groups: Vec<String> = Vec::new();
     let (count_max, bytes_max) = (limits.roster_groups as usize, limits.roster_name_bytes as usize);
-    for group in item.elements().filter(|child| child.is("group", NAMESPACE)) {
+    for group in item.elements().filter(|child| child.is("group", ns::ROSTER)) {
         let group = group.content();
         if group.is_empty() {
             return Err(unacceptable("a group has a name".to_owned()));
@@ -270,6 +297,6 @@ mod tests {
         let read =
             read("<item jid='Romeo@X' name='R'  subscription='both'><group>a</group><group>b</group></item>");
         let groups = vec!["a".to_owned(), "b".to_owned()];
-        assert_eq!(read, Ok(Change::Put { contact: "romeo@x".into(), name: "R".into(), groups }));
+        assert_eq!(read, Ok(Change::Put(Wanted { contact: "romeo@x".into(), name: "R".into(), groups })));
     }
 }

@@ -3,23 +3,24 @@
 
 use crate::env::Env;
 use crate::proto::errors::StanzaCondition;
-use crate::service::{Reply, Request, Scopes, Service};
+use crate::proto::ns;
+use crate::service::{Answers, Reply, Request, Scopes, Service};
 use crate::stanza::Type;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::writes::Area;
 
-/// Namespace of the request.
-pub const NAMESPACE: &str = "urn:ietf:params:xml:ns:xmpp-session";
-
 /// Answers the request.
-pub const SERVICE: Service = Service {
-    element: "session",
-    namespace: NAMESPACE,
-    scopes: Scopes::SERVER_AND_OWN,
-    feature: "",
-    writes: Area::Alone,
-    handle,
+pub static SERVICE: Service = Service {
+    name: "session",
+    answers: &[Answers {
+        element: "session",
+        namespace: ns::SESSION,
+        scopes: Scopes::SERVER_AND_OWN,
+        writes: Area::Alone,
+        handle,
+    }],
+    ..Service::NOTHING
 };
 
 fn handle(_: &mut Actors, _: &Env, _: &mut Effects, request: &Request) -> Reply {

@@ -1,28 +1,34 @@
 //! vCards (XEP-0054). Avatars in them (XEP-0153) need nothing more: clients announce them in their presence, which
 //! the server passes on as it is.
 
+use whimbrel_storage::directory::Table;
+
 use crate::env::Env;
 use crate::proto::errors::StanzaCondition;
-use crate::service::{Committed, Reply, Request, Scope, Scopes, Service, unreadable};
+use crate::proto::ns;
+use crate::service::{Answers, Committed, Reply, Request, Scope, Scopes, Service, unreadable};
 use crate::stanza::Type;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::writes::Area;
 use crate::xml::Element;
 
-const NAMESPACE: &str = "vcard-temp";
-
 /// The answer to a stranger when there is no vCard to show; §3.3 leaves the choice, and XEP-0191 §3.2 asks for this one.
 const NONE: StanzaCondition = StanzaCondition::ServiceUnavailable;
 
 /// Reads the vCard of any account, and writes the requester's own.
-pub const SERVICE: Service = Service {
-    element: "vCard",
-    namespace: NAMESPACE,
-    scopes: Scopes::ACCOUNTS,
-    feature: NAMESPACE,
-    writes: Area::VCard,
-    handle,
+pub static SERVICE: Service = Service {
+    name: "vCards",
+    answers: &[Answers {
+        element: "vCard",
+        namespace: ns::VCARD,
+        scopes: Scopes::ACCOUNTS,
+        writes: Area::VCard,
+        handle,
+    }],
+    features: &[(ns::VCARD, Scopes::ANY)],
+    tables: &[Table::Vcards],
+    ..Service::NOTHING
 };
 
 fn handle(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -> Reply {

@@ -3,6 +3,8 @@
 //! The budget of an idle session rules the layout: what only some sessions have is boxed, what only a moment
 //! needs (buffers, negotiation, handshake) exists only in that moment.
 
+pub mod saved;
+
 use std::net::IpAddr;
 
 use crate::keys::ResourceKey;

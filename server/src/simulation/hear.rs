@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::client::{Client, Heard, NS_SASL, NS_TLS, Shelf, Stage, Wanted};
 use super::come::HEADER;
+use super::oracle::Arrival;
 use super::world::{DOMAIN, World, bare, full, user_of};
 use crate::runtime::driver::sim::LinkId;
 use crate::xml::{Element, STREAMS};
@@ -307,7 +308,8 @@ impl World {
         let delayed = element.find("delay", "urn:xmpp:delay").is_some();
         let workers = &mut self.workers;
         let serves = |link| workers.iter_mut().any(|worker| worker.driver_mut().serves(link));
-        let outcome = self.oracle.delivered(id, from, &body.content(), delayed, serves, full);
+        let outcome =
+            self.oracle.delivered(id, &Arrival { from, text: &body.content(), delayed }, serves, full);
         self.note(outcome);
     }
 
@@ -328,59 +330,9 @@ impl World {
 
     fn presence_heard(&mut self, index: usize, element: &Element) {
         let from = element.attribute("from").unwrap_or_default().to_owned();
-        let step = self.step;
-        let is_own = from == full(self.clients[index].user, &self.clients[index].resource);
-        let newest = if is_own { self.newest_presences() } else { BTreeMap::new() };
-        let client = &mut self.clients[index];
-        let own = full(client.user, &client.resource);
-        let Some(live) = &mut client.live else { return };
+        let Some(live) = &mut self.clients[index].live else { return };
         match element.attribute("type") {
-            None => {
-                let number =
-                    element.find("status", CLIENT).and_then(|s| s.content().strip_prefix('p')?.parse().ok());
-                if element.find("directed", "urn:example").is_some() {
-                    // While it was held back it has taken the place of the sender's older one.
-                    if let Some((latest, _)) = live.presence.filter(|_| from == own) {
-                        live.seen.insert(from, latest);
-                    }
-                    return;
-                }
-                let Some(number) = number else {
-                    return self
-                        .fail(format!("client {index} gets a presence of {from} that nobody has sent"));
-                };
-                let sent = self.presence_steps.get(&number).copied().unwrap_or(0);
-                let sender = from.split('/').next().and_then(user_of);
-                let user = client.user;
-                if let Some(sender) = sender
-                    && self.oracle.ever_blocked(user, sender)
-                {
-                    self.report.blocks_checked += 1;
-                    if self.oracle.is_blocked_since(user, sender, sent) {
-                        return self.fail(format!(
-                            "client {index} gets the presence p{number} of {from}, sent in step {sent}, past a block"
-                        ));
-                    }
-                }
-                if from == own {
-                    // A newer one may have taken its place on the way.
-                    if live.initial.is_some_and(|initial| initial <= number) {
-                        // What came before this was meant for an earlier time of being available, or is still so.
-                        live.initial = None;
-                        live.seen.retain(|jid, number| newest.get(jid) == Some(number));
-                    }
-                    if let Some((latest, priority)) = live.presence
-                        && latest == number
-                        && priority >= 0
-                    {
-                        self.oracle.sessions[live.id].available.get_or_insert(step);
-                    }
-                }
-                if element.attribute("to").is_some_and(|to| !to.contains('/')) {
-                    live.told.insert(from.clone(), number);
-                }
-                live.seen.insert(from, number);
-            }
+            None => self.available_heard(index, element, from),
             Some("unavailable") => {
                 if from.contains('/') {
                     live.seen.remove(&from);
@@ -388,19 +340,7 @@ impl World {
                     live.seen.retain(|jid, _| jid.split('/').next() != Some(&from));
                 }
             }
-            Some("subscribe") if !self.calm => {
-                let Some(asker) = user_of(&from) else { return };
-                let answer = match self.random.below(10) {
-                    0..6 => "subscribed",
-                    6 | 7 => "unsubscribed",
-                    _ => return,
-                };
-                let back = self.random.permille(500);
-                self.subscription(index, asker, answer);
-                if back && answer == "subscribed" {
-                    self.subscription(index, asker, "subscribe");
-                }
-            }
+            Some("subscribe") if !self.calm => self.subscription_asked(index, &from),
             Some("subscribed" | "unsubscribe" | "unsubscribed") => {
                 let id = live.id;
                 let order = element.attribute("id").and_then(|id| id.strip_prefix('o'));
@@ -413,6 +353,67 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// Somebody asks to see presence, and is answered, now and then with the same question.
+    fn subscription_asked(&mut self, index: usize, from: &str) {
+        let Some(asker) = user_of(from) else { return };
+        let answer = match self.random.below(10) {
+            0..6 => "subscribed",
+            6 | 7 => "unsubscribed",
+            _ => return,
+        };
+        let back = self.random.permille(500);
+        self.subscription(index, asker, answer);
+        if back && answer == "subscribed" {
+            self.subscription(index, asker, "subscribe");
+        }
+    }
+
+    fn available_heard(&mut self, index: usize, element: &Element, from: String) {
+        let own = full(self.clients[index].user, &self.clients[index].resource);
+        let newest = if from == own { self.newest_presences() } else { BTreeMap::new() };
+        let user = self.clients[index].user;
+        let Some(live) = &mut self.clients[index].live else { return };
+        let number = element.find("status", CLIENT).and_then(|s| s.content().strip_prefix('p')?.parse().ok());
+        if element.find("directed", "urn:example").is_some() {
+            // While it was held back it has taken the place of the sender's older one.
+            if let Some((latest, _)) = live.presence.filter(|_| from == own) {
+                live.seen.insert(from, latest);
+            }
+            return;
+        }
+        let Some(number) = number else {
+            return self.fail(format!("client {index} gets a presence of {from} that nobody has sent"));
+        };
+        let sent = self.presence_steps.get(&number).copied().unwrap_or(0);
+        let sender = from.split('/').next().and_then(user_of);
+        if let Some(sender) = sender.filter(|sender| self.oracle.ever_blocked(user, *sender)) {
+            self.report.blocks_checked += 1;
+            if self.oracle.is_blocked_since(user, sender, sent) {
+                return self.fail(format!(
+                    "client {index} gets the presence p{number} of {from}, sent in step {sent}, past a block"
+                ));
+            }
+        }
+        if from == own {
+            // A newer one may have taken its place on the way.
+            if live.initial.is_some_and(|initial| initial <= number) {
+                // What came before this was meant for an earlier time of being available, or is still so.
+                live.initial = None;
+                live.seen.retain(|jid, number| newest.get(jid) == Some(number));
+            }
+            if let Some((latest, priority)) = live.presence
+                && latest == number
+                && priority >= 0
+            {
+                self.oracle.sessions[live.id].available.get_or_insert(self.step);
+            }
+        }
+        if element.attribute("to").is_some_and(|to| !to.contains('/')) {
+            live.told.insert(from.clone(), number);
+        }
+        live.seen.insert(from, number);
     }
 
     fn iq_heard(&mut self, index: usize, element: &Element) {

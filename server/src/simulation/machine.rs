@@ -9,6 +9,7 @@ use whimbrel_storage::log::Log;
 
 use super::Settings;
 use crate::chance::Chance;
+use crate::clock::{Clock, VirtualClock};
 use crate::config::Config;
 use crate::env::Env;
 use crate::exchange::links::Links;
@@ -17,7 +18,7 @@ use crate::runtime::driver::sim::{Network, Random, Sim};
 use crate::runtime::driver::{Driver, Tuning, Wake};
 use crate::runtime::mailbox;
 use crate::runtime::timer::Millis;
-use crate::shared::{InheritedTables, Shared};
+use crate::shared::{InheritedTables, Shared, SharedParts};
 use crate::tls::Acceptor;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
@@ -60,6 +61,7 @@ impl Words {
 /// See the module.
 pub(super) struct Machine {
     pub(super) network: Network,
+    pub(super) clock: Arc<VirtualClock>,
     pub(super) workers: Vec<Worker<Sim>>,
     pub(super) shared: Arc<Shared>,
     pub(super) stepped: Arc<Stepped>,
@@ -78,29 +80,9 @@ impl Machine {
         now: Millis,
         commit: Commit,
     ) -> Result<Machine, String> {
-        let acceptor = Acceptor::new(&config.tls_settings()).map_err(|error| error.to_string())?;
-        let hasher = SeedableRandomState::with_seed(words.hasher, &SHARED_SEED);
-        let limits = throttle::Limits { entries: 256, known: 256, ..throttle::Limits::of(&config.limits) };
-        let throttle = Throttle::new(limits, words.throttle);
+        let (shared, logs) = share(settings, config, directory, words, now)?;
         let count = settings.workers;
-        // The time of a world is not that of the system: all streams are young.
-        let options = whimbrel_storage::log::Options {
-            resume_window_ms: u64::MAX,
-            now_ms: TIME_AT_START_MS + now.0,
-            ..config.log_options()
-        };
-        // The number of workers never changes.
-        let opened = Log::open_all(&config.data.join("log"), &options, count, &|_| None, &|_| {})
-            .map_err(|error| error.to_string())?;
-        if let Some(damage) = opened.report.damage.first() {
-            return Err(damage.to_string());
-        }
-        let streams = opened.report.streams.iter().map(|seen| (seen.stream, seen.number)).collect();
-        let inherited = InheritedTables { homes: words.homes, streams };
-        let mut shared =
-            Shared::new(config.clone(), directory.clone(), acceptor, throttle, hasher, count, inherited);
-        shared.chance = Chance::seeded(words.homes);
-        let shared = Arc::new(shared);
+        let clock = VirtualClock::new(TIME_AT_START_MS, now.0);
         let network = Network::new(count, words.network, settings.weather.clone());
         network.advance(now);
         let drivers: Vec<Sim> =
@@ -119,11 +101,8 @@ impl Machine {
         let lanes = posts.iter().flat_map(|post| (0..count).map(|to| post.gauge(to))).collect();
         let commands: Vec<Arc<CommandQueue>> =
             wakers.iter().map(|wake| Arc::new(CommandQueue::new(wake.clone()))).collect();
-        let workers = drivers
-            .into_iter()
-            .zip(posts)
-            .zip(opened.logs)
-            .enumerate()
+        let parts = drivers.into_iter().zip(posts).zip(logs).enumerate();
+        let workers = parts
             .map(|(worker, ((driver, post), log))| {
                 let backend = Backend::Stepped(stepped.clone());
                 let env = Env {
@@ -131,19 +110,57 @@ impl Machine {
                     config: config.clone(),
                     worker,
                     now,
-                    time_at_start: Some(TIME_AT_START_MS),
+                    clock: Clock::Virtual(clock.clone()),
                     broadcast_max: 2,
                 };
                 let actors = Actors::new(shared.hasher.clone(), CommitTracker::new(log, commit));
                 let jobs = Jobs::new(worker, backend, completions[worker].clone());
                 let fx = Effects::new(Links::new(post, wakers.clone()), jobs);
-                Worker::new(
-                    driver,
-                    Core::new(actors, env, fx, TLS_LISTENERS.to_vec()),
-                    commands[worker].clone(),
-                )
+                let core = Core::new(actors, env, fx, TLS_LISTENERS.to_vec());
+                Worker::new(driver, core, commands[worker].clone())
             })
             .collect();
-        Ok(Machine { network, workers, shared, stepped, completions, commands, lanes })
+        Ok(Machine { network, clock, workers, shared, stepped, completions, commands, lanes })
     }
+}
+
+/// What the workers of a machine share, and their logs as they lie in the folder.
+fn share(
+    settings: &Settings,
+    config: &Arc<Config>,
+    directory: &Directory,
+    words: Words,
+    now: Millis,
+) -> Result<(Arc<Shared>, Vec<Log>), String> {
+    let acceptor = Acceptor::new(&config.tls_settings()).map_err(|error| error.to_string())?;
+    let hasher = SeedableRandomState::with_seed(words.hasher, &SHARED_SEED);
+    let limits = throttle::Limits { entries: 256, known: 256, ..throttle::Limits::of(&config.limits) };
+    let throttle = Throttle::new(limits, words.throttle);
+    let count = settings.workers;
+    // The time of a world is not that of the system: all streams are young.
+    let options = whimbrel_storage::log::Options {
+        resume_window_ms: u64::MAX,
+        now_ms: TIME_AT_START_MS + now.0,
+        ..config.log_options()
+    };
+    // The number of workers never changes.
+    let opened = Log::open_all(&config.data.join("log"), &options, count, &|_| None, &|_| {})
+        .map_err(|error| error.to_string())?;
+    if let Some(damage) = opened.report.damage.first() {
+        return Err(damage.to_string());
+    }
+    let streams = opened.report.streams.iter().map(|seen| (seen.stream, seen.number)).collect();
+    let inherited = InheritedTables { homes: words.homes, streams };
+    let mut shared = Shared::new(SharedParts {
+        config: config.clone(),
+        directory: directory.clone(),
+        acceptor,
+        throttle,
+        hasher,
+        workers: count,
+        inherited,
+    });
+    shared.chance = Chance::seeded(words.homes);
+    let shared = Arc::new(shared);
+    Ok((shared, opened.logs))
 }

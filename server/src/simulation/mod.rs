@@ -19,15 +19,17 @@
 //! | `world` | moves it, brings it to rest |
 //! | `client` | a client's connection and what it believes |
 //! | `tls` | TLS of a client, and how it ends |
-//! | `come`, `act`, `leave` | what clients do of their own accord |
+//! | `come`, `act`, `leave` | what clients do of their own accord; `act` has a table with a file for each feature |
+//! | `actions` | tables of weights and functions |
 //! | `hear` | what clients do about what they hear |
 //! | `operator` | other limits, and the end of the server |
 //! | `oracle` | the rules for messages |
-//! | `managed` | another kind of world: stream management, cuts, and crashes of the server |
+//! | `sm` | another kind of world: stream management, cuts, and crashes of the server |
 //! | `siege` | a third kind: attackers who do nothing but the dearest requests, beside calm talkers |
 //! | `check` | the rules for presence, rosters, bounds and leaks |
 
 mod act;
+mod actions;
 #[cfg(test)]
 mod behind;
 mod check;

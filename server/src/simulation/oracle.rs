@@ -87,6 +87,14 @@ pub(super) fn number_of(text: &str) -> Option<u32> {
     (body(n) == text).then_some(n)
 }
 
+/// A message as a session receives it.
+pub(super) struct Arrival<'a> {
+    pub(super) from: &'a str,
+    pub(super) text: &'a str,
+    /// Out of the log, not as it came.
+    pub(super) delayed: bool,
+}
+
 impl Oracle {
     pub(super) fn new(users: usize) -> Oracle {
         Oracle { by_user: vec![Vec::new(); users], ..Oracle::default() }
@@ -298,17 +306,16 @@ impl Oracle {
         Err(format!("message {n} of {expected} comes from {from}"))
     }
 
-    /// A session receives a message; `delayed`: out of the log, not as it came. `serves`: whether the server still
-    /// serves a connection, that is, has not ended its stream.
+    /// A session receives a message. `serves`: whether the server still serves a connection, that is, has not ended its
+    /// stream.
     pub(super) fn delivered(
         &mut self,
         id: usize,
-        from: &str,
-        text: &str,
-        delayed: bool,
+        arrival: &Arrival<'_>,
         serves: impl FnMut(LinkId) -> bool,
         jid: impl Fn(usize, &str) -> String,
     ) -> Result<(), Broken> {
+        let &Arrival { from, text, delayed } = arrival;
         let n = self.known(text)?;
         self.check_from(n, from, jid)?;
         let message = &mut self.messages[n as usize];

@@ -15,6 +15,7 @@ use super::machine::{Machine, Words};
 use super::oracle::Oracle;
 use super::tls::Doors;
 use super::{Failure, Report, Settings};
+use crate::clock::VirtualClock;
 use crate::config::{AuthConfig, Config, Durability};
 use crate::limits::Limits;
 use crate::metrics;
@@ -48,6 +49,7 @@ pub struct World {
     pub(super) settings: Settings,
     pub(super) random: Random,
     pub(super) network: Network,
+    pub(super) clock: Arc<VirtualClock>,
     pub(super) workers: Vec<Worker<Sim>>,
     pub(super) shared: Arc<Shared>,
     pub(super) stepped: Arc<Stepped>,
@@ -108,7 +110,7 @@ impl World {
         create_accounts(&directory, settings.users)?;
         let words = Words::draw(&mut random);
         let machine = Machine::start(&settings, &config, &directory, words, Millis(0), commit)?;
-        let Machine { network, workers, shared, stepped, completions, commands, lanes } = machine;
+        let Machine { network, clock, workers, shared, stepped, completions, commands, lanes } = machine;
         let clients = (0..settings.clients)
             .map(|number| {
                 let user = number % settings.users;
@@ -121,6 +123,7 @@ impl World {
         let world = World {
             random,
             network,
+            clock,
             workers,
             shared,
             stepped,
@@ -285,8 +288,7 @@ impl World {
     }
 
     pub(super) fn turn(&mut self, worker: usize) {
-        let now = self.now;
-        if let Err(error) = self.workers[worker].turn(Some(Duration::ZERO), move || now) {
+        if let Err(error) = self.workers[worker].turn(Some(Duration::ZERO)) {
             self.fail(format!("worker {worker} has ended: {error}"));
         }
     }
@@ -302,6 +304,7 @@ impl World {
     pub(super) fn pass(&mut self, ms: u64) {
         self.now = self.now.after(ms);
         self.network.advance(self.now);
+        self.clock.set(self.now.0);
     }
 
     pub(super) fn note_closed(&mut self) -> usize {

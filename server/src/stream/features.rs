@@ -1,24 +1,25 @@
 //! Stream headers and features that the server sends (RFC 6120 §4.2, §4.3).
 
-use crate::proto::sasl::{ChannelBindings, NS_SASL, Offer};
+use crate::proto::ns;
+use crate::proto::sasl::{ChannelBindings, Offer};
 use crate::proto::sm::element;
 use crate::stream::machine::NegotiationEnv;
 use crate::xml::writer;
-
-/// Namespace of STARTTLS (RFC 6120 §5.4).
-pub const NS_STARTTLS: &str = "urn:ietf:params:xml:ns:xmpp-tls";
-
-/// Namespace of resource binding (RFC 6120 §7.4).
-pub const NS_BIND: &str = "urn:ietf:params:xml:ns:xmpp-bind";
 
 /// Closes the server's half of a stream.
 pub const STREAM_CLOSE: &[u8] = b"</stream:stream>";
 
 /// Writes the server's stream header. `to` is what the client said it is, when it did.
 pub fn write_header(domain: &str, id: &str, to: Option<&str>, out: &mut Vec<u8>) {
-    out.extend_from_slice(
-        b"<?xml version='1.0'?><stream:stream xmlns='jabber:client' \
-          xmlns:stream='http://etherx.jabber.org/streams' version='1.0' xml:lang='en'",
+    text(
+        out,
+        &[
+            "<?xml version='1.0'?><stream:stream xmlns='",
+            ns::CLIENT,
+            "' xmlns:stream='",
+            ns::STREAMS,
+            "' version='1.0' xml:lang='en'",
+        ],
     );
     let attributes = [("id", Some(id)), ("from", Some(domain)), ("to", to)];
     for (name, value) in attributes {
@@ -32,6 +33,11 @@ pub fn write_header(domain: &str, id: &str, to: Option<&str>, out: &mut Vec<u8>)
     out.push(b'>');
 }
 
+/// Lets the client begin TLS (RFC 6120 §5.4.2.3).
+pub fn write_proceed(out: &mut Vec<u8>) {
+    text(out, &["<proceed xmlns='", ns::STARTTLS, "'/>"]);
+}
+
 /// What a client may do before it has authenticated.
 pub fn write_before_login(
     offer: Offer,
@@ -42,44 +48,42 @@ pub fn write_before_login(
 ) {
     out.extend_from_slice(b"<stream:features>");
     if starttls_possible {
-        text(out, &["<starttls xmlns='", NS_STARTTLS, "'>"]);
+        text(out, &["<starttls xmlns='", ns::STARTTLS, "'>"]);
         if !offer.allow_plaintext {
             out.extend_from_slice(b"<required/>");
         }
         out.extend_from_slice(b"</starttls>");
     }
     if offer.mechanisms().next().is_some() {
-        text(out, &["<mechanisms xmlns='", NS_SASL, "'>"]);
+        text(out, &["<mechanisms xmlns='", ns::SASL, "'>"]);
         for mechanism in offer.mechanisms() {
             text(out, &["<mechanism>", mechanism.name(), "</mechanism>"]);
         }
         out.extend_from_slice(b"</mechanisms>");
         if !bindings.is_empty() {
             // XEP-0440: which channel bindings a -PLUS mechanism may use.
-            out.extend_from_slice(b"<sasl-channel-binding xmlns='urn:xmpp:sasl-cb:0'>");
+            text(out, &["<sasl-channel-binding xmlns='", ns::CHANNEL_BINDING, "'>"]);
             for binding in bindings.types() {
                 text(out, &["<channel-binding type='", binding.name(), "'/>"]);
             }
             out.extend_from_slice(b"</sasl-channel-binding>");
         }
         if registration {
-            out.extend_from_slice(b"<register xmlns='http://jabber.org/features/iq-register'/>");
+            text(out, &["<register xmlns='", ns::REGISTER_FEATURE, "'/>"]);
         }
     }
     out.extend_from_slice(b"</stream:features>");
 }
 
 /// What a client may do after it has authenticated.
-pub fn write_after_login(negotiation_env: &NegotiationEnv<'_>, out: &mut Vec<u8>) {
-    text(out, &["<stream:features><bind xmlns='", NS_BIND, "'/>"]);
-    out.extend_from_slice(
-        b"<session xmlns='urn:ietf:params:xml:ns:xmpp-session'><optional/></session>\
-          <sub xmlns='urn:xmpp:features:pre-approval'/>\
-          <ver xmlns='urn:xmpp:features:rosterver'/>\
-          <csi xmlns='urn:xmpp:csi:0'/>",
-    );
+pub fn write_after_login(at: &NegotiationEnv<'_>, out: &mut Vec<u8>) {
+    text(out, &["<stream:features><bind xmlns='", ns::BIND, "'/>"]);
+    text(out, &["<session xmlns='", ns::SESSION, "'><optional/></session>"]);
+    for (name, namespace) in [("sub", ns::PRE_APPROVAL), ("ver", ns::ROSTER_VERSIONS), ("csi", ns::CSI)] {
+        text(out, &["<", name, " xmlns='", namespace, "'/>"]);
+    }
     element::write_feature(out);
-    (negotiation_env.capabilities)(out);
+    text(out, &[at.capabilities]);
     out.extend_from_slice(b"</stream:features>");
 }
 

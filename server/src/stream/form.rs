@@ -5,9 +5,8 @@ use whimbrel_storage::jid;
 use zeroize::Zeroizing;
 
 use crate::proto::errors::{StanzaCondition, StanzaError};
+use crate::proto::ns;
 use crate::xml::Element;
-
-pub use crate::phone::form::NS_REGISTER as NAMESPACE;
 
 /// What a form says: username and password.
 pub struct Form {
@@ -23,7 +22,8 @@ impl Form {
     /// # Errors
     /// `not-acceptable` for a missing field (§3.1), `jid-malformed` for a username that cannot be a localpart.
     pub fn read(query: &Element) -> Result<Form, StanzaError> {
-        let field = |name| query.find(name, NAMESPACE).map(Element::content).filter(|text| !text.is_empty());
+        let field =
+            |name| query.find(name, ns::REGISTER).map(Element::content).filter(|text| !text.is_empty());
         let (Some(username), Some(password)) = (field("username"), field("password")) else {
             let text = "username and password are both needed";
             return Err(StanzaError::from(StanzaCondition::NotAcceptable).with_text(text));

@@ -7,6 +7,8 @@
 //! Header ─► Features ─► (STARTTLS: Header again) ─► Sasl ⇄ Waiting ─► Header ─► Features ─► bound
 //! ```
 
+pub mod saved;
+
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,20 +22,20 @@ use crate::metrics::WorkerMetrics;
 use crate::phone::form;
 use crate::proto::address;
 use crate::proto::errors::{StanzaCondition, StanzaError, StreamCondition, StreamEnd};
+use crate::proto::ns;
 use crate::proto::reply;
 use crate::proto::sasl::audit::{FailedLogin, Why};
 use crate::proto::sasl::throttle::Verdict;
 use crate::proto::sasl::{
-    self, ChannelBindings, Exchange, Failure, Mechanism, NS_SASL, Offer, PlainCheck, SaslError, Setup,
+    self, ChannelBindings, Exchange, Failure, Mechanism, Offer, PlainCheck, SaslError, Setup,
 };
+use crate::proto::sm::StreamId;
 use crate::proto::sm::element::{self, Said};
-use crate::proto::sm::{NS_SM, StreamId};
 use crate::runtime::timer::TimerId;
-use crate::saved::record::NegotiationRecord;
 use crate::shared::Shared;
 use crate::stanza::{Kind, Type};
-use crate::stream::features::{self, NS_BIND, NS_STARTTLS};
-use crate::stream::form::{Form, NAMESPACE};
+use crate::stream::features;
+use crate::stream::form::Form;
 use crate::stream::phone;
 use crate::stream::registration;
 use crate::xml::{CLIENT, Stanza, StreamHeader};
@@ -52,8 +54,8 @@ pub struct NegotiationEnv<'a> {
     pub now_ms: u64,
     /// The worker, whose metrics count.
     pub worker: usize,
-    /// Appends what the server says of its capabilities after the login (XEP-0115 §6.3).
-    pub capabilities: fn(&mut Vec<u8>),
+    /// What the server says of its capabilities after the login (XEP-0115 §6.3), as it is written.
+    pub capabilities: &'a str,
 }
 
 impl NegotiationEnv<'_> {
@@ -156,40 +158,6 @@ impl Negotiation {
         }
     }
 
-    /// As it goes to another program; `None` while an exchange or something outside is under way.
-    pub(crate) fn save(&self) -> Option<NegotiationRecord<'_>> {
-        if self.waiting || self.exchange.is_some() || !self.held.is_empty() {
-            return None;
-        }
-        Some(NegotiationRecord {
-            header_seen: self.header_seen,
-            header_sent: self.header_sent,
-            bytes_in: self.bytes_in,
-            user: self.user.as_deref(),
-            stamp: self.stamp.map(CredentialsStamp::number),
-            exporter: self.bindings.tls_exporter,
-            end_point: self.bindings.tls_server_end_point.as_deref(),
-            failures: self.failures,
-        })
-    }
-
-    /// The negotiation of another program.
-    pub(crate) fn restored(record: &NegotiationRecord<'_>) -> Negotiation {
-        Negotiation {
-            header_seen: record.header_seen,
-            header_sent: record.header_sent,
-            bytes_in: record.bytes_in,
-            user: record.user.map(Into::into),
-            stamp: record.stamp.map(CredentialsStamp::from_number),
-            bindings: ChannelBindings {
-                tls_exporter: record.exporter,
-                tls_server_end_point: record.end_point.map(Into::into),
-            },
-            failures: record.failures,
-            ..Negotiation::new(None)
-        }
-    }
-
     /// A stream header came.
     ///
     /// # Errors
@@ -251,11 +219,11 @@ impl Negotiation {
     ) -> Result<NegotiationStep, StreamEnd> {
         let name = stanza.name();
         match stanza.namespace() {
-            NS_STARTTLS if name == "starttls" && !at.tls && self.user.is_none() => {
+            ns::STARTTLS if name == "starttls" && !at.tls && self.user.is_none() => {
                 Ok(NegotiationStep::StartTls)
             }
-            NS_SASL if self.user.is_none() => self.sasl(at, stanza, out),
-            NS_SM => managed(self.user.is_some(), stanza, out),
+            ns::SASL if self.user.is_none() => self.sasl(at, stanza, out),
+            ns::SM => managed(self.user.is_some(), stanza, out),
             CLIENT if Kind::from_name(name).is_some() => self.stanza(at, stanza, out),
             _ if Kind::from_name(name).is_some() => Err((StreamCondition::InvalidNamespace, None)),
             _ => Err((StreamCondition::UnsupportedStanzaType, None)),
@@ -275,8 +243,8 @@ impl Negotiation {
             return refused;
         }
         match child {
-            Some(("bind", NS_BIND)) if self.user.is_some() => Ok(bind(at, stanza, out)),
-            Some(("query", NAMESPACE)) if self.may_register(at) => {
+            Some(("bind", ns::BIND)) if self.user.is_some() => Ok(bind(at, stanza, out)),
+            Some(("query", ns::REGISTER)) if self.may_register(at) => {
                 let step = match at.config.registration.in_band {
                     true => phone::request(at, stanza, out),
                     false => registration::request(at, stanza, out),
@@ -566,7 +534,8 @@ fn credentials(at: &NegotiationEnv<'_>, username: &str) -> Result<Option<Credent
 fn bind(at: &NegotiationEnv<'_>, stanza: &Stanza<'_>, out: &mut Vec<u8>) -> NegotiationStep {
     let id = stanza.attribute("id").map(Cow::into_owned);
     let iq = stanza.to_element();
-    let asked = iq.find("bind", NS_BIND).and_then(|bind| bind.find("resource", NS_BIND)).map(|r| r.content());
+    let asked =
+        iq.find("bind", ns::BIND).and_then(|bind| bind.find("resource", ns::BIND)).map(|r| r.content());
     let set = Type::parse(Kind::Iq, stanza.attribute("type").as_deref()) == Some(Type::Set);
     let asked = asked.as_deref().filter(|name| !name.is_empty()).map(jid::normalise_resource).transpose();
     match (asked, id) {

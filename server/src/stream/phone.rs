@@ -10,10 +10,11 @@
 //! The stream waits for each answer, which [`crate::registration::in_band`] makes. Between the steps it may end: the
 //! device names itself again in the second.
 
-use crate::phone::form::{self, Fields, NS_REGISTER};
+use crate::phone::form::{self, Fields};
 use crate::phone::refusal::PhoneRefusal;
 use crate::phone::request::{InBand, Request};
 use crate::proto::errors::{StanzaCondition, StanzaError};
+use crate::proto::ns;
 use crate::proto::reply;
 use crate::shared::Shared;
 use crate::stanza::{Kind, Type};
@@ -25,16 +26,16 @@ pub fn request(at: &NegotiationEnv<'_>, stanza: &Stanza<'_>, out: &mut Vec<u8>) 
     let id = stanza.attribute("id").unwrap_or_default().into_owned();
     let typ = Type::parse(Kind::Iq, stanza.attribute("type").as_deref());
     let iq = stanza.to_element();
-    match (typ, iq.find("query", NS_REGISTER)) {
+    match (typ, iq.find("query", ns::REGISTER)) {
         (Some(Type::Get), Some(_)) => {
             write_result(&at.shared.domain, &id, &form::empty(), out);
             NegotiationStep::Continue
         }
         (Some(Type::Set), Some(query)) => match Fields::read(query) {
-            Some(fields) => NegotiationStep::RegisterNumber { id, fields },
-            None => {
-                let text = "phone and device are both needed, in a submitted form";
-                let error = StanzaError::from(StanzaCondition::NotAcceptable).with_text(text);
+            Ok(fields) => NegotiationStep::RegisterNumber { id, fields },
+            Err(error) => {
+                // Nothing else is wrong with a form than that it lacks what is needed.
+                let error = StanzaError::from(StanzaCondition::NotAcceptable).with_text(error.to_string());
                 bind_error(&at.shared.domain, Some(&id), error, out);
                 NegotiationStep::Continue
             }

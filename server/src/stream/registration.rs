@@ -6,9 +6,10 @@
 //! While keys and account are made the stream waits, so that a client may send its login right behind.
 
 use crate::proto::errors::{StanzaCondition, StanzaError};
+use crate::proto::ns;
 use crate::proto::reply;
 use crate::stanza::{Kind, Type};
-use crate::stream::form::{Form, NAMESPACE};
+use crate::stream::form::Form;
 use crate::stream::machine::{NegotiationEnv, NegotiationStep, bind_error};
 use crate::xml::{CLIENT, Element, Stanza};
 
@@ -18,7 +19,7 @@ pub fn request(at: &NegotiationEnv<'_>, stanza: &Stanza<'_>, out: &mut Vec<u8>) 
     let id = stanza.attribute("id").unwrap_or_default().into_owned();
     let typ = Type::parse(Kind::Iq, stanza.attribute("type").as_deref());
     let query = stanza.to_element();
-    let query = query.find("query", NAMESPACE);
+    let query = query.find("query", ns::REGISTER);
     let mut refuse = |error: StanzaError| {
         bind_error(&at.shared.domain, Some(&id), error, out);
         NegotiationStep::Continue
@@ -37,8 +38,8 @@ pub fn request(at: &NegotiationEnv<'_>, stanza: &Stanza<'_>, out: &mut Vec<u8>) 
 }
 
 fn write_form(domain: &str, id: &str, out: &mut Vec<u8>) {
-    let field = |name: &'static str| Element::new(name, NAMESPACE);
-    let query = Element::new("query", NAMESPACE)
+    let field = |name: &'static str| Element::new(name, ns::REGISTER);
+    let query = Element::new("query", ns::REGISTER)
         .child(field("instructions").text("Choose a username and a password."))
         .child(field("username"))
         .child(field("password"));

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::runtime::platform::{self, CrashHandler, Program};
-use crate::saved::file;
+use crate::saved::attempt;
 
 /// What is needed to go back.
 struct Way {
@@ -92,7 +92,7 @@ pub fn is_armed() -> bool {
 pub fn fall_back_if_armed(reason: &str) {
     let Some(way) = way() else { return };
     // A note that cannot be left is missed, not more.
-    let _ = file::leave_note(&way.memory, reason);
+    let _ = attempt::leave_note(&way.memory, reason);
     // They wait for the old program then.
     let _ = platform::hold_signals(true);
     let error = way.back.exec();
@@ -112,6 +112,6 @@ fn crashed(signal: i32) {
         libc::SIGABRT => "it ended itself with SIGABRT",
         _ => "it crashed",
     };
-    let _ = file::leave_note(&way.memory, reason);
+    let _ = attempt::leave_note(&way.memory, reason);
     let _ = way.back.exec();
 }

@@ -8,7 +8,6 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use crate::runtime::platform::Program;
-use crate::saved::state::Tally;
 
 /// The option by which a program is told to restore itself from a descriptor.
 pub const RESTORE_OPTION: &str = "--upgrade-restore";
@@ -18,6 +17,15 @@ pub const REHEARSE_OPTION: &str = "--upgrade-rehearse";
 
 /// The option by which a child is told to say what it can.
 pub const PROBE_OPTION: &str = "--upgrade-probe";
+
+/// How upgrades have gone since the process was started.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Upgrades that took place.
+    pub done: u64,
+    /// Upgrades that a restore gave up, so that the old program went on.
+    pub fallen_back: u64,
+}
 
 /// How this process came to be.
 #[derive(Debug)]

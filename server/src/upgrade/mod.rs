@@ -20,21 +20,24 @@
 //!
 //! | module | what |
 //! | --- | --- |
-//! | [`codec`], [`file`], [`record`], [`tls`], [`state`], [`error`] | the state: its encoding, its frame, a session, TLS, the server; why it cannot be read |
-//! | [`rehearse`] | reading a whole state without making anything of it: counts, digest |
-//! | [`sample`] | a small state with one session of each kind |
+//! | [`kinds`] | the list of all kinds of blocks, one row for each owner |
+//! | [`rehearse`] | reading a whole state without making anything of it |
 //! | [`probe`] | asking the new program: a child with a time limit |
-//! | [`launch`] | what the program knows of itself: its file, its arguments |
-//! | [`conduct`] | the course of an upgrade in the old program |
-//! | [`guard`] | the way back while the new program restores |
-//! | [`takeover`] | what the new program takes over, and its answer |
+//! | [`run`] | the course of an upgrade in the old program |
+//! | [`stopped`](self), [`leaving`](self), [`identity`](self) | what stands still meanwhile; what goes along beside the workers' parts; whether the new program is still the same |
 //!
-//! What a worker does for it is in [`crate::worker::upgrade`]; docs/upgrade.md tells operators.
+//! [`crate::saved`] has the frame of the state, [`crate::takeover`] what the new program takes over and the way back,
+//! [`crate::worker::upgrade`] a worker's part; docs/upgrade.md tells operators.
 
+mod identity;
+pub mod kinds;
+mod leaving;
 pub mod probe;
+pub mod rehearse;
 pub mod run;
-pub mod sample;
+mod stopped;
 #[cfg(test)]
 mod tests;
 
 pub use crate::saved::error::{STATE_VERSION_NEWEST, STATE_VERSION_OLDEST, StateError};
+pub use kinds::KINDS;

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::{STATE_VERSION_NEWEST, STATE_VERSION_OLDEST};
 use crate::runtime::platform;
+use crate::saved::counts::Counts;
+use crate::saved::kind::Readable;
 use crate::takeover::launch::{Launch, PROBE_OPTION, REHEARSE_OPTION};
-use crate::takeover::rehearse::Contents;
 
 /// How often a child is looked at.
 const LOOK: Duration = Duration::from_micros(500);
@@ -28,8 +28,11 @@ const WORDS_MAX: u64 = 16 * 1024;
 pub struct Probed {
     /// Its version.
     pub whimbreld: String,
-    /// The oldest and the newest version of the state that it reads.
+    /// The oldest and the newest version of the state's frame that it reads.
     pub states: [u32; 2],
+    /// The same of each kind of block. A program from before there were such has none.
+    #[serde(default)]
+    pub kinds: Readable,
     /// The domain it would serve.
     pub domain: String,
     /// Its data directory, absolute.
@@ -65,7 +68,7 @@ impl Asker<'_> {
     ///
     /// # Errors
     /// It cannot, as a sentence with its path.
-    pub fn rehearse(&self, state: &File) -> Result<Contents, String> {
+    pub fn rehearse(&self, state: &File) -> Result<Counts, String> {
         let path = self.path.display();
         let inherited = platform::inheritable(state)
             .map_err(|error| format!("cannot hand the state to {path}: {error}"))?;
@@ -152,25 +155,4 @@ fn read(source: Option<impl Read>) -> String {
         let _ = source.take(WORDS_MAX).read_to_end(&mut words);
     }
     String::from_utf8_lossy(&words).into_owned()
-}
-
-/// The version of the state to write for a program; `None` when there is none that both know.
-#[must_use]
-pub fn common_version(theirs: [u32; 2]) -> Option<u32> {
-    let newest = STATE_VERSION_NEWEST.min(theirs[1]);
-    (newest >= STATE_VERSION_OLDEST.max(theirs[0])).then_some(newest)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_newest_version_that_both_know_is_written() {
-        let own = STATE_VERSION_NEWEST;
-        assert_eq!(common_version([1, own]), Some(own));
-        assert_eq!(common_version([1, own + 5]), Some(own));
-        assert_eq!(common_version([own + 1, own + 5]), None);
-        assert_eq!(common_version([0, 0]), None);
-    }
 }

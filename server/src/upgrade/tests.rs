@@ -1,20 +1,24 @@
-//! The state as a whole: what is written is read, and every state that a release ever wrote.
+//! The state as a whole: what is written is read, and everything that a release ever wrote.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::{STATE_VERSION_NEWEST, StateError, sample};
-use crate::saved::codec::{Decoder, Encoder};
-use crate::saved::file::StateFile;
-use crate::saved::record::SessionRecord;
-use crate::saved::state::ServerState;
-use crate::takeover::rehearse::{Contents, read_all, server_of, sessions_of};
+use super::rehearse::{read_all, write_samples};
+use super::{KINDS, StateError};
+use crate::saved::Row;
+use crate::saved::counts::Counts;
+use crate::saved::frame::StateWriter;
+use crate::saved::kind::Versions;
+use crate::saved::state::Block;
+use crate::takeover::outcome::sessions;
 
-fn sample_bytes() -> Vec<u8> {
+/// The examples of all owners as one state, and what is in it.
+fn sample() -> (Vec<u8>, Counts) {
     let file = tempfile::tempfile().unwrap();
-    sample::write(file.try_clone().unwrap(), STATE_VERSION_NEWEST).unwrap();
-    contents(&file)
+    let state = StateWriter::new(file.try_clone().unwrap(), Versions::own(KINDS));
+    write_samples(&state, KINDS).unwrap();
+    (contents(&file), state.counts())
 }
 
 fn contents(file: &File) -> Vec<u8> {
@@ -27,93 +31,118 @@ fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/upgrade/golden")
 }
 
-/// What the state of the first version holds.
-const FIRST: Contents = Contents { bound: 8, waiting: 1, negotiating: 3, tls: 6, unacked: 12 };
-
-#[test]
-fn every_session_and_the_server_read_as_they_were_written() {
-    let bytes = sample_bytes();
-    let state = StateFile::read(&bytes).unwrap();
-    assert_eq!(server_of(&state).unwrap(), sample::server());
-    let mut sessions = Vec::new();
-    for block in state.blocks.iter().filter(|block| block.records > 1) {
-        sessions_of(block, |session| {
-            sessions.push(session);
-            Ok(())
-        })
-        .unwrap();
+/// The golden file with this name. `WHIMBREL_WRITE_DOCS=1` makes one that is missing; none is ever changed or taken away.
+fn golden_file(name: &str, made: &[u8]) -> Vec<u8> {
+    let path = golden().join(name);
+    if std::env::var_os("WHIMBREL_WRITE_DOCS").is_some() && !path.exists() {
+        std::fs::write(&path, made).unwrap();
     }
-    assert_eq!(sessions, sample::sessions());
-    assert_eq!(read_all(&bytes).unwrap().1, FIRST);
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Each released version leaves a file here (`WHIMBREL_WRITE_DOCS=1` makes that of the newest), and none is ever
-/// changed or taken away.
 #[test]
-fn states_of_all_released_versions_are_read() {
-    let newest = golden().join(format!("v{STATE_VERSION_NEWEST}.state"));
-    if std::env::var_os("WHIMBREL_WRITE_DOCS").is_some() && !newest.exists() {
-        std::fs::write(&newest, sample_bytes()).unwrap();
+fn names_of_kinds_are_unique() {
+    let mut names: Vec<&str> = KINDS.iter().map(|row| row.kind.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), KINDS.len());
+}
+
+#[test]
+fn all_that_is_written_is_found_again() {
+    let (bytes, written) = sample();
+    assert_eq!(read_all(&bytes, KINDS).unwrap(), written);
+    assert!(sessions(&written) > 10, "{written:?}");
+    assert!(KINDS.iter().all(|row| written.of(row.kind.name) > 0), "each owner has examples: {written:?}");
+}
+
+/// A file for each kind and each version of it, with the records one after another: their number, then for each its
+/// length and its bytes.
+#[test]
+fn blocks_of_all_released_versions_are_read() {
+    for row in KINDS {
+        let samples = row.samples();
+        for version in row.kind.oldest..=row.kind.newest {
+            let name = format!("{}-{version}.block", row.kind.name);
+            let bytes = golden_file(&name, &packed(&samples));
+            let records = unpacked(&bytes);
+            for record in &records {
+                let block = Block { kind: row.kind.name, version, worker: 0, records: 1, content: record };
+                row.read(&block, &mut Counts::default()).unwrap_or_else(|error| panic!("{name}: {error}"));
+            }
+            assert!(
+                version < row.kind.newest || records == samples,
+                "{name}: what is written has changed: raise the kind's newest version, and go on reading what was \
+                 written before"
+            );
+        }
     }
-    for version in 1..=STATE_VERSION_NEWEST {
-        let path = golden().join(format!("v{version}.state"));
-        let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let (server, found) = read_all(&bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        assert_eq!(found, FIRST, "{}", path.display());
-        assert_eq!((server.domain.as_str(), server.listeners.len()), ("example.org", 3));
+}
+
+fn packed(records: &[Vec<u8>]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for record in records {
+        bytes.extend_from_slice(&(record.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(record);
     }
-    assert_eq!(
-        std::fs::read(&newest).unwrap(),
-        sample_bytes(),
-        "what is written has changed: raise STATE_VERSION_NEWEST, and go on reading what was written before"
-    );
+    bytes
+}
+
+fn unpacked(mut bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut records = Vec::new();
+    while let Some((length, rest)) = bytes.split_first_chunk() {
+        let (record, rest) = rest.split_at(u32::from_le_bytes(*length) as usize);
+        records.push(record.to_vec());
+        bytes = rest;
+    }
+    records
+}
+
+/// A whole state that each release leaves.
+#[test]
+fn states_of_all_releases_are_read() {
+    let (made, _) = sample();
+    golden_file("release-1.state", &made);
+    for entry in std::fs::read_dir(golden()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "state") {
+            let counts = read_all(&std::fs::read(&path).unwrap(), KINDS);
+            let counts = counts.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            assert!(sessions(&counts) > 10, "{}: {counts:?}", path.display());
+        }
+    }
 }
 
 #[test]
 fn a_record_that_is_cut_anywhere_is_an_error_and_nothing_worse() {
-    let mut encoder = Encoder::default();
-    for session in sample::sessions() {
-        encoder.clear();
-        session.write(&mut encoder);
-        let bytes = encoder.bytes();
-        for length in 0..bytes.len() {
-            let read = SessionRecord::read(&mut Decoder::new(&bytes[..length]));
-            assert!(matches!(read, Err(StateError::Damaged(_))), "{length} of {}: {read:?}", bytes.len());
+    let read = |row: &Row, content: &[u8]| {
+        let block = Block { kind: row.kind.name, version: row.kind.newest, worker: 0, records: 1, content };
+        row.read(&block, &mut Counts::default())
+    };
+    for row in KINDS {
+        for record in row.samples() {
+            assert_eq!(read(row, &record), Ok(()), "{}", row.kind.name);
+            for length in 0..record.len() {
+                let error = read(row, &record[..length]);
+                let name = row.kind.name;
+                assert!(matches!(error, Err(StateError::Damaged(_))), "{name}, {length}: {error:?}");
+            }
         }
-    }
-    encoder.clear();
-    sample::server().write(&mut encoder);
-    for length in 0..encoder.bytes().len() {
-        assert!(ServerState::read(&mut Decoder::new(&encoder.bytes()[..length])).is_err(), "{length}");
     }
 }
 
 #[test]
 fn bytes_that_are_changed_are_read_as_something_else_or_refused() {
-    let mut encoder = Encoder::default();
-    for session in sample::sessions() {
-        session.write(&mut encoder);
-    }
-    let bytes = encoder.bytes().to_vec();
-    for at in 0..bytes.len() {
-        for change in [1, 0x80, 0xff] {
-            let mut changed = bytes.clone();
-            changed[at] ^= change;
-            let mut decoder = Decoder::new(&changed);
-            while !decoder.is_empty() && SessionRecord::read(&mut decoder).is_ok() {}
+    for row in KINDS {
+        let bytes = row.samples().concat();
+        // Each record was written for itself, so what repeats in them is there in full.
+        for at in 0..bytes.len() {
+            for change in [1, 0x80, 0xff] {
+                let mut changed = bytes.clone();
+                changed[at] ^= change;
+                let _ = row.round_trip(&changed);
+            }
         }
-    }
-}
-
-#[test]
-fn an_idle_session_takes_less_than_300_bytes() {
-    let sessions = sample::sessions();
-    let mut encoder = Encoder::default();
-    // A plain one, and the largest keys there are under TLS 1.3.
-    for (session, most) in [(&sessions[0], 100), (&sessions[1], 300)] {
-        encoder.clear();
-        session.write(&mut encoder);
-        let bytes = encoder.bytes().len();
-        assert!(bytes < most, "{bytes} bytes");
+        assert!(row.samples().iter().all(|record| row.round_trip(record).is_ok()), "{}", row.kind.name);
     }
 }

@@ -8,6 +8,7 @@ use foldhash::fast::SeedableRandomState;
 use crate::runtime::driver::ConnId;
 use crate::user::commits::CommitTracker;
 use crate::user::inputs::Inputs;
+use crate::user::lifecycle::Lifecycle;
 use crate::user::presence::contacts::Contacts;
 use crate::user::subscription::under_way::PendingSubscriptions;
 use crate::user::tables::Users;
@@ -30,6 +31,8 @@ pub struct Actors {
     pub inputs: Inputs,
     /// The log and who waits for it.
     pub commits: CommitTracker,
+    /// What services do at the moments of a user's life. Nothing, until the worker says which services there are.
+    pub lifecycle: Lifecycle,
     /// A buffer for the stanza being forwarded, kept between stanzas.
     pub scratch: Vec<u8>,
     /// A buffer for the full JID of a stanza's sender, kept between stanzas.
@@ -48,6 +51,7 @@ impl Actors {
             writes: Writes::default(),
             inputs: Inputs::default(),
             commits,
+            lifecycle: Lifecycle::default(),
             scratch: Vec::new(),
             sender: String::new(),
             payload: Vec::new(),

@@ -6,13 +6,11 @@ use crate::effects::work;
 use crate::env::Env;
 use crate::proto::address;
 use crate::proto::errors::{StanzaCondition, StanzaError};
+use crate::proto::ns;
 use crate::stanza::{Delivery, Traits};
 use crate::user::actors::Effects;
 use crate::user::tables::Users;
 use crate::user::tables::{ResourceKey, UserKey};
-
-/// The namespace of the application-specific error that tells users that they block the recipient themselves.
-pub const ERRORS_NAMESPACE: &str = "urn:xmpp:blocking:errors";
 
 /// Whether the user blocks this JID. For a user who is not online the directory is asked; one that cannot be
 /// read blocks nobody.
@@ -93,7 +91,7 @@ pub fn on_list(list: &[Box<str>], other: &JidRef<'_>) -> bool {
 
 /// XEP-0191 §3.3: the answer to users who write to somebody whom they block.
 pub fn own_block_error() -> StanzaError {
-    StanzaError::from(StanzaCondition::NotAcceptable).with_application("blocked", ERRORS_NAMESPACE)
+    StanzaError::from(StanzaCondition::NotAcceptable).with_application("blocked", ns::BLOCKING_ERRORS)
 }
 
 #[cfg(test)]

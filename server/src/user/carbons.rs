@@ -1,6 +1,7 @@
 //! Message carbons (XEP-0280): copies of conversations to a user's other resources.
 
 use crate::env::Env;
+use crate::proto::ns;
 use crate::proto::reply;
 use crate::stanza::{Delivery, Kind};
 use crate::user::actors::Actors;
@@ -16,7 +17,8 @@ use crate::user::tables::{Flags, ResourceKey, UserKey};
 pub fn copy_sent(actors: &mut Actors, env: &Env, fx: &mut Effects, sender: ResourceKey, d: &Delivery<'_>) {
     let user = actors.users.user(actors.users.resource(sender).user);
     if user.resources.len() > 1 && *user.local != *d.to_local && d.is_copied() {
-        copy(actors, env, fx, actors.users.resource(sender).user, d, "sent", |key| key == sender);
+        let user = actors.users.resource(sender).user;
+        copy(actors, env, fx, user, Carbon::Sent(d), |key| key == sender);
     }
 }
 
@@ -36,9 +38,36 @@ pub fn copy_received(
     match d.from.strip_prefix(own.as_str()).and_then(|rest| rest.strip_prefix('/')) {
         Some(sender) => {
             let sender = actors.users.find_resource(user, sender);
-            copy(actors, env, fx, user, d, "sent", |key| delivered_to.contains(&key) || Some(key) == sender);
+            copy(actors, env, fx, user, Carbon::Sent(d), |key| {
+                delivered_to.contains(&key) || Some(key) == sender
+            });
         }
-        None => copy(actors, env, fx, user, d, "received", |key| delivered_to.contains(&key)),
+        None => copy(actors, env, fx, user, Carbon::Received(d), |key| delivered_to.contains(&key)),
+    }
+}
+
+/// A message to copy.
+#[derive(Copy, Clone)]
+enum Carbon<'a> {
+    /// From one of the user's resources.
+    Sent(&'a Delivery<'a>),
+    /// To one of them.
+    Received(&'a Delivery<'a>),
+}
+
+impl<'a> Carbon<'a> {
+    fn delivery(self) -> &'a Delivery<'a> {
+        match self {
+            Carbon::Sent(delivery) | Carbon::Received(delivery) => delivery,
+        }
+    }
+
+    /// The element that wraps it.
+    fn direction(self) -> &'static str {
+        match self {
+            Carbon::Sent(_) => "sent",
+            Carbon::Received(_) => "received",
+        }
     }
 }
 
@@ -47,10 +76,10 @@ fn copy(
     env: &Env,
     fx: &mut Effects,
     user: UserKey,
-    d: &Delivery<'_>,
-    direction: &'static str,
+    carbon: Carbon<'_>,
     has_it: impl Fn(ResourceKey) -> bool,
 ) {
+    let d = carbon.delivery();
     let mut copies = actors.users.user(user).resources.clone();
     copies.retain(|key| actors.users.resource(*key).flags.has(Flags::CARBONS) && !has_it(*key));
     let from = env.bare_jid(&actors.users.user(user).local);
@@ -63,7 +92,7 @@ fn copy(
         let to = actors.users.full_jid(env, key);
         let mut bytes = Vec::with_capacity(d.bytes.len() + 256);
         reply::open(Kind::Message, d.typ, Some(&from), &to, None, &mut bytes);
-        wrap(d, direction, &mut bytes);
+        wrap(d, carbon.direction(), &mut bytes);
         let urgency = inactive::urgency(d);
         let out = Outgoing { kind: Kind::Message, class: Class::Foreign, urgency, bytes: &bytes };
         delivery::push_as(actors, env, fx, key, &out);
@@ -74,7 +103,9 @@ fn copy(
 fn wrap(d: &Delivery<'_>, direction: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"><");
     out.extend_from_slice(direction.as_bytes());
-    out.extend_from_slice(b" xmlns='urn:xmpp:carbons:2'><forwarded xmlns='urn:xmpp:forward:0'>");
+    for part in [" xmlns='", ns::CARBONS, "'><forwarded xmlns='", ns::FORWARD, "'>"] {
+        out.extend_from_slice(part.as_bytes());
+    }
     write_in_other_context(d, out);
     out.extend_from_slice(b"</forwarded></");
     out.extend_from_slice(direction.as_bytes());
@@ -85,6 +116,8 @@ fn wrap(d: &Delivery<'_>, direction: &str, out: &mut Vec<u8>) {
 fn write_in_other_context(d: &Delivery<'_>, out: &mut Vec<u8>) {
     let name = d.kind.name().len() + 1;
     out.extend_from_slice(&d.bytes[..name]);
-    out.extend_from_slice(b" xmlns='jabber:client'");
+    for part in [" xmlns='", ns::CLIENT, "'"] {
+        out.extend_from_slice(part.as_bytes());
+    }
     out.extend_from_slice(&d.bytes[name..]);
 }

@@ -6,6 +6,8 @@
 //!               └─► committed ─► its sender may be told that it is durable
 //! ```
 
+mod saved;
+
 use std::collections::VecDeque;
 use std::time::Instant;
 
@@ -14,12 +16,14 @@ use whimbrel_storage::log::{
     AppendError, Appended, Backlog, Flags, Log, LogError, Message, Origin, Position, Sequence,
 };
 
+use crate::clock::Clock;
 use crate::env::Env;
 use crate::limits::Limits;
 use crate::metrics::WorkerMetrics;
 use crate::stanza::PendingAck;
 use crate::user::quota::{Request, Sender, ShareRefusal, Shares};
 use crate::user::tables::ResourceKey;
+pub use saved::{LogRecord, Logs};
 
 /// Opening a failed log anew reads all of it and holds up its worker. Between two attempts the worker works so many
 /// times as long.
@@ -185,11 +189,11 @@ impl CommitTracker {
     }
 
     /// Asks for a commit of what this iteration has appended.
-    pub fn request_commit(&mut self) {
+    pub fn request_commit(&mut self, clock: &Clock) {
         let end = self.log.appended();
         if end > self.asked {
             self.asked = end;
-            self.rounds.push_back(Round { end, asked: Instant::now() });
+            self.rounds.push_back(Round { end, asked: clock.instant() });
             match self.commit {
                 Commit::ByThread | Commit::ByHand => self.log.request_commit(),
                 // A failure shows in [`Log::failed`].
@@ -199,11 +203,13 @@ impl CommitTracker {
     }
 
     /// Counts what has been committed by now.
-    pub fn count_committed(&mut self, metrics: &WorkerMetrics) {
+    pub fn count_committed(&mut self, env: &Env) {
+        let metrics = env.metrics();
         let committed = self.log.committed();
         metrics.log_waiting_high.raise(self.waiting.len() as u64);
         while let Some(round) = pop_if(&mut self.rounds, |round| round.end <= committed) {
-            let micros = u64::try_from(round.asked.elapsed().as_micros()).unwrap_or(u64::MAX);
+            let took = env.clock.instant().saturating_duration_since(round.asked);
+            let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
             metrics.log_commits.add(1);
             metrics.log_commit_time.add(micros);
             metrics.log_commit_longest.raise(micros);
@@ -236,8 +242,8 @@ impl CommitTracker {
     ///
     /// # Errors
     /// The disk does not work yet. The next attempt is to come after a time that grows with what this one took.
-    pub fn reopen(&mut self) -> Result<u64, LogError> {
-        let begun = Instant::now();
+    pub fn reopen(&mut self, clock: &Clock) -> Result<u64, LogError> {
+        let begun = clock.instant();
         match self.log.reopen() {
             Ok(report) => {
                 // It may have come back shorter than it was: what is appended now is to be asked for.
@@ -247,15 +253,16 @@ impl CommitTracker {
                 Ok(report.messages)
             }
             Err(error) => {
-                self.not_before = Some(Instant::now() + begun.elapsed() * REOPEN_PAUSE);
+                let now = clock.instant();
+                self.not_before = Some(now + now.saturating_duration_since(begun) * REOPEN_PAUSE);
                 Err(error)
             }
         }
     }
 
     /// Whether [`CommitTracker::reopen`] has failed a moment ago.
-    pub fn is_pausing(&self) -> bool {
-        self.not_before.is_some_and(|time| Instant::now() < time)
+    pub fn is_pausing(&self, clock: &Clock) -> bool {
+        self.not_before.is_some_and(|time| clock.instant() < time)
     }
 
     /// What was awaiting_flush to a resource has not arrived, as far as anybody knows.

@@ -1,5 +1,7 @@
 //! What a client has sent, with everything that was read from it once.
 
+use std::ops::Range;
+
 use crate::effects::answer::{self, Refused};
 use crate::env::Env;
 use crate::keys::ResourceKey;
@@ -37,9 +39,10 @@ impl Inbound<'_> {
         address::local_of(self.from)
     }
 
-    /// Appends the stanza as its recipient gets it.
-    pub fn write_stamped(&self, out: &mut Vec<u8>) {
-        self.stanza.write_stamped(&Stamp { from: self.from, to: None, language: self.language }, out);
+    /// Appends the stanza as its recipient gets it, without these children.
+    pub fn write_stamped(&self, without: &[Range<usize>], out: &mut Vec<u8>) {
+        self.stanza
+            .write_stamped(&Stamp { from: self.from, to: None, language: self.language, without }, out);
     }
 
     /// Answers it with an error, whatever it is.

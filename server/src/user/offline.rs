@@ -21,6 +21,7 @@ use crate::effects::answer::{self, Refused};
 use crate::effects::work;
 use crate::env::Env;
 use crate::proto::address;
+use crate::proto::delay;
 use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::proto::sm::{AnswerTo, Unacked};
 use crate::runtime::driver::ConnId;
@@ -284,7 +285,7 @@ pub fn pump(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) 
         if let Some(kept) = record::decode(record.payload)
             && is_for(&actors.users, key, &kept, gets_bare)
         {
-            record::write_delayed(kept.stanza, &domain.domain, record.time_ms, &mut bytes);
+            delay::write_delayed(kept.stanza, &domain.domain, record.time_ms, &mut bytes);
             writes.push((record.sequence, bytes.len()));
         }
     }
@@ -425,7 +426,7 @@ pub fn send_again(actors: &mut Actors, env: &Env, fx: &mut Effects, key: Resourc
                     Some(Ok(record)) if record.sequence == *sequence => {
                         let kept = record::decode(record.payload);
                         if let Some(kept) = &kept {
-                            record::write_delayed(kept.stanza, &shared.domain, record.time_ms, out);
+                            delay::write_delayed(kept.stanza, &shared.domain, record.time_ms, out);
                         }
                         kept.is_some()
                     }

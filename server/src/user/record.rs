@@ -7,15 +7,10 @@
 //! then       the stanza as it is written to the recipient's stream
 //! ```
 
-use crate::clock::datetime;
 use crate::stanza::Delivery;
-use crate::xml::writer;
 
 /// The layout above.
 const VERSION: u8 = 1;
-
-/// Bytes that the stamp of a delayed message may need beside the domain's.
-const STAMP_BYTES: usize = 96;
 
 /// A message as the log keeps it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -63,31 +58,6 @@ pub fn sender_of(payload: &[u8]) -> Option<&str> {
     std::str::from_utf8(&from[..end]).ok()
 }
 
-/// Appends the stanza with the time at which the server received it (XEP-0203).
-pub fn write_delayed(stanza: &[u8], domain: &str, time_ms: u64, out: &mut Vec<u8>) {
-    out.reserve(stanza.len() + domain.len() + STAMP_BYTES);
-    // The last `</` of a stanza is its own: no comment or CDATA section can stand behind it.
-    match memchr::memmem::rfind(stanza, b"</") {
-        Some(end) if !stanza.ends_with(b"/>") => {
-            out.extend_from_slice(&stanza[..end]);
-            write_delay(domain, time_ms, out);
-            out.extend_from_slice(&stanza[end..]);
-        }
-        _ => out.extend_from_slice(stanza),
-    }
-}
-
-fn write_delay(domain: &str, time_ms: u64, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"<delay xmlns='urn:xmpp:delay' from='");
-    writer::escape_attribute(domain, out);
-    out.extend_from_slice(b"' stamp='");
-    let stamp = datetime(time_ms / 1000);
-    // With milliseconds, so that clients can sort by it.
-    out.extend_from_slice(stamp.trim_end_matches('Z').as_bytes());
-    out.extend_from_slice(format!(".{:03}Z", time_ms % 1000).as_bytes());
-    out.extend_from_slice(b"'/>");
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,26 +86,6 @@ mod tests {
         }
         for bad in [&b""[..], b"\x01\0", b"\x02\0\0<message/>", b"\x01\x05\0abc", b"\x01\x01\0\xff"] {
             assert_eq!(decode(bad), None, "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn a_delayed_message_says_when_it_was_sent_and_is_else_as_it_was() {
-        let delay = "<delay xmlns='urn:xmpp:delay' from='x.org' stamp='1969-07-21T02:56:15.007Z'/>";
-        let delay = delay.replace("1969-07-21T02:56:15", "2001-09-09T01:46:40");
-        for (before, after) in [
-            (
-                "<message a='b'><body>x</body></message>",
-                format!("<message a='b'><body>x</body>{delay}</message>"),
-            ),
-            (
-                "<c:message xmlns:c='jabber:client'><c:body/></c:message >",
-                format!("<c:message xmlns:c='jabber:client'><c:body/>{delay}</c:message >"),
-            ),
-        ] {
-            let mut out = Vec::new();
-            write_delayed(before.as_bytes(), "x.org", 1_000_000_000_007, &mut out);
-            assert_eq!(String::from_utf8(out).unwrap(), after);
         }
     }
 }

@@ -4,6 +4,7 @@ use whimbrel_storage::directory::{Item, RosterVersion, Subscription};
 
 use crate::env::Env;
 use crate::proto::errors::{StanzaCondition, StanzaError};
+use crate::proto::ns;
 use crate::proto::reply;
 use crate::stanza::Type;
 use crate::user::actors::Actors;
@@ -13,9 +14,6 @@ use crate::user::flow::Outgoing;
 use crate::user::tables::{Flags, ResourceKey};
 use crate::xml::{CLIENT, Element};
 
-/// Namespace of rosters.
-pub const NAMESPACE: &str = "jabber:iq:roster";
-
 /// An item as a client sees it.
 pub fn item_element(item: &Item) -> Element {
     let subscription = match item.subscription {
@@ -24,25 +22,25 @@ pub fn item_element(item: &Item) -> Element {
         Subscription::From => "from",
         Subscription::Both => "both",
     };
-    Element::new("item", NAMESPACE)
+    Element::new("item", ns::ROSTER)
         .attr("jid", item.contact.as_str())
         .attr_opt("name", (!item.name.is_empty()).then_some(item.name.as_str()))
         .attr("subscription", subscription)
         .attr_opt("ask", item.ask.then_some("subscribe"))
         .attr_opt("approved", item.approved.then_some("true"))
-        .children(item.groups.iter().map(|group| Element::new("group", NAMESPACE).text(group)))
+        .children(item.groups.iter().map(|group| Element::new("group", ns::ROSTER).text(group)))
 }
 
 /// Bytes of an item as a client sees it.
 pub fn item_bytes(item: &Item) -> usize {
     let mut bytes = Vec::with_capacity(256);
-    item_element(item).write(NAMESPACE, &mut bytes);
+    item_element(item).write(ns::ROSTER, &mut bytes);
     bytes.len()
 }
 
 /// The item that says that a contact is gone (RFC 6121 §2.5.2).
 pub fn removed_element(contact: &str) -> Element {
-    Element::new("item", NAMESPACE).attr("jid", contact).attr("subscription", "remove")
+    Element::new("item", ns::ROSTER).attr("jid", contact).attr("subscription", "remove")
 }
 
 /// The error of a roster in which there is no room: `limits.roster_items` or `limits.roster_bytes`.
@@ -94,7 +92,7 @@ pub fn push_to(
     item: Element,
     version: RosterVersion,
 ) {
-    let query = Element::new("query", NAMESPACE).attr("ver", version.to_string()).child(item);
+    let query = Element::new("query", ns::ROSTER).attr("ver", version.to_string()).child(item);
     let to = actors.users.full_jid(env, key);
     let mut bytes = Vec::with_capacity(256);
     // Without `from`: it comes from the user's own account, which is what §2.1.6 tells the client to check.

@@ -23,6 +23,7 @@ use crate::router::dispatch;
 use crate::runtime::driver::{CloseCause, CloseHow, ConnId, Event, ListenerId};
 use crate::runtime::outbox::Action;
 use crate::runtime::timer::{Millis, TimerId, TimerWheel};
+use crate::service::{SERVICES, caps, table};
 use crate::session::{Holds, Marks, Migration, Session, SessionPhase, Sessions};
 use crate::stream::features::STREAM_CLOSE;
 use crate::stream::machine::Negotiation;
@@ -101,6 +102,8 @@ pub struct Core {
     pub(super) traffic: Traffic,
     /// When its window began, in seconds.
     pub(super) window_begun: u32,
+    /// The server's capabilities as stream features have them.
+    pub(super) capabilities: String,
 }
 
 impl Core {
@@ -132,10 +135,12 @@ impl Core {
             choked: Vec::new(),
             traffic: Traffic::default(),
             window_begun: 0,
+            capabilities: String::new(),
             actors,
             env,
             fx,
         };
+        core.switch_services();
         core.set_timer(1000, Timer::Second);
         core.env.metrics().log_pending.set(core.actors.commits.count_pending());
         core
@@ -177,9 +182,9 @@ impl Core {
         &self.sessions
     }
 
-    /// Sets the time of this iteration.
-    pub fn set_now(&mut self, now: Millis) {
-        self.env.now = now;
+    /// Reads the clock: this is the time of the iteration.
+    pub fn set_now(&mut self) {
+        self.env.now = Millis(self.env.clock.ms());
     }
 
     /// When the next timer is due.
@@ -405,7 +410,7 @@ impl Core {
         }
         let Some(session) = self.sessions.get_mut(conn) else { return };
         self.env.metrics().stream_errors.add(1);
-        let at = negotiation_env(&self.env, session.peer, session.tls.is_some());
+        let at = negotiation_env(&self.env, &self.capabilities, session.peer, session.tls.is_some());
         let handshake_over = session.tls.as_ref().is_none_or(|tls| tls.is_established());
         if handshake_over {
             let out = self.fx.out.plain(conn);
@@ -541,6 +546,13 @@ impl Core {
     pub fn reconfigure(&mut self, config: Arc<crate::config::Config>) {
         self.xml_limits = xml_limits(&config.limits);
         self.env.config = config;
+        self.switch_services();
+    }
+
+    /// Switches services on and off as the configuration says.
+    fn switch_services(&mut self) {
+        self.capabilities = caps::stream_feature(&self.env.config);
+        self.actors.lifecycle = table::lifecycle(SERVICES, &self.env.config);
     }
 
     /// Stops taking logins; with `close`, also ends every stream with `system-shutdown` (RFC 6120 §4.9.3.20).

@@ -1,5 +1,7 @@
 //! What the worker's loop needs of the core beside events: encryption, envelopes, completed jobs, counting.
 
+use std::time::Instant;
+
 use crate::effects::work;
 use crate::runtime::driver::ConnId;
 use crate::session::Holds;
@@ -121,17 +123,18 @@ impl Core {
     /// Times the messages that are with the kernel since the iteration began.
     pub fn time_messages(&mut self) {
         let latency = &self.env.shared.metrics[self.env.worker].message_latency;
-        self.fx.out.times.count(|micros, count| latency.record_many(micros, count));
+        let clock = &self.env.clock;
+        self.fx.out.times.count(clock, |micros, count| latency.record_many(micros, count));
     }
 
-    /// Counts an iteration that found so many events.
-    /// `before`: the work done before it.
-    pub fn count_iteration(&self, busy: std::time::Duration, events: u64, before: u64) {
+    /// Counts an iteration that began then and found so many events. `before`: the work done before it.
+    pub fn count_iteration(&self, begun: Instant, events: u64, before: u64) {
         self.count_turns();
         let metrics = self.env.metrics();
         let work = self.fx.work.spent() - before;
         metrics.work.add(work);
         metrics.work_longest.raise(work);
+        let busy = self.env.clock.instant().saturating_duration_since(begun);
         let micros = u64::try_from(busy.as_micros()).unwrap_or(u64::MAX);
         metrics.loop_iterations.add(1);
         metrics.loop_busy.add(micros);

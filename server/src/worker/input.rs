@@ -4,7 +4,8 @@ use crate::effects::work;
 use crate::env::Env;
 use crate::memory::{Pressure, SHORT_BYTES};
 use crate::proto::errors::{StreamCondition, StreamEnd};
-use crate::proto::sm::{NS_SM, TooHigh};
+use crate::proto::ns;
+use crate::proto::sm::TooHigh;
 use crate::router::inbound;
 use crate::runtime::driver::ConnId;
 use crate::session::{Holds, Session, SessionPhase, StreamContext};
@@ -25,13 +26,14 @@ use crate::xml::{self, Condition, Frame, FramingError, Partial, Stanza};
 /// The language of the server's stream header.
 const SERVER_LANGUAGE: &str = "en";
 
-/// Namespace of client state indication (XEP-0352).
-const NS_CSI: &str = "urn:xmpp:csi:0";
-
 /// What to do with the rest of the input after a frame.
 enum Next {
     /// Read on.
     Continue,
+    /// The frame waits, with all of its bytes, for a write of its connection.
+    Held,
+    /// Nothing is read from the stream any more, or what comes is put to what waits for something outside.
+    Over,
     /// The negotiation asks for something.
     Negotiated(NegotiationStep),
     /// The client has closed its stream.
@@ -40,6 +42,24 @@ enum Next {
     Fail(StreamEnd),
     /// End the stream: the client acknowledges what it was not sent.
     TooHigh(TooHigh),
+}
+
+/// What a session expects next; `None` when it expects nothing: its stream is closed, or the bytes have been put to what
+/// waits for something outside.
+fn expected(phase: &mut SessionPhase, bytes: &[u8]) -> Option<xml::Phase> {
+    match phase {
+        SessionPhase::Closing => None,
+        SessionPhase::Leaving(negotiation) => {
+            negotiation.held.extend_from_slice(bytes);
+            None
+        }
+        SessionPhase::Negotiating(negotiation) if negotiation.waiting => {
+            negotiation.held.extend_from_slice(bytes);
+            None
+        }
+        SessionPhase::Negotiating(negotiation) if !negotiation.header_seen => Some(xml::Phase::BeforeHeader),
+        SessionPhase::Negotiating(_) | SessionPhase::Bound(_) => Some(xml::Phase::InStream),
+    }
 }
 
 impl Core {
@@ -159,70 +179,16 @@ impl Core {
             {
                 return (bytes, Some(reason));
             }
-            let Some(session) = self.sessions.get_mut(conn) else { break };
-            let phase = match &mut session.phase {
-                SessionPhase::Closing => break,
-                SessionPhase::Leaving(negotiation) => {
-                    negotiation.held.extend_from_slice(bytes);
-                    break;
-                }
-                SessionPhase::Negotiating(negotiation) if negotiation.waiting => {
-                    negotiation.held.extend_from_slice(bytes);
-                    break;
-                }
-                SessionPhase::Negotiating(negotiation) if !negotiation.header_seen => {
-                    xml::Phase::BeforeHeader
-                }
-                SessionPhase::Negotiating(_) | SessionPhase::Bound(_) => xml::Phase::InStream,
-            };
-            let Session { phase: place, partial, context, tls, peer, .. } = session;
-            let namespaces = context.as_ref().and_then(|context| context.namespaces.as_deref());
-            // To be put back if the frame that it is the beginning of has to wait.
-            let begun = partial.as_ref().filter(|_| self.actors.writes.concern(conn));
-            let begun = begun.map(|partial| partial.bytes().to_vec());
-            let read = self.framer.next(phase, namespaces, partial, bytes, &self.xml_limits);
-            let mut header_says = None;
-            let (consumed, next) = match read {
-                Ok((consumed, None)) => (consumed, Next::Continue),
-                Ok((consumed, Some(frame))) => {
-                    let language = context.as_ref().and_then(|context| context.language.as_deref());
-                    let next = match place {
-                        SessionPhase::Bound(key)
-                            if self
-                                .actors
-                                .writes
-                                .hold(conn, || place_of(&self.actors.users, &self.env, *key, &frame)) =>
-                        {
-                            *partial = begun.map(Partial::unread);
-                            return (bytes, Some(Holds::WRITE));
-                        }
-                        SessionPhase::Bound(key) => {
-                            bound_frame(&mut self.actors, &self.env, &mut self.fx, *key, language, &frame)
-                        }
-                        SessionPhase::Negotiating(negotiation) => {
-                            let at = negotiation_env(&self.env, *peer, tls.is_some());
-                            negotiation_frame(negotiation, &at, &frame, self.fx.out.plain(conn))
-                        }
-                        SessionPhase::Leaving(_) | SessionPhase::Closing => Next::Continue,
-                    };
-                    if let Frame::StreamOpen(header) = frame {
-                        header_says = Some(unusual(header));
-                    }
-                    (consumed, next)
-                }
-                Err(error) => {
-                    self.env.shared.metrics[self.env.worker].refused_framing.add(1);
-                    (bytes.len(), Next::Fail(framing_end(&error)))
-                }
-            };
-            // A new header replaces what the old one said.
-            if let Some(context_now) = header_says {
-                *context = context_now;
+            let (consumed, next) = self.frame(conn, bytes);
+            match next {
+                Next::Held => return (bytes, Some(Holds::WRITE)),
+                Next::Over => break,
+                _ => {}
             }
             bytes = &bytes[consumed..];
             self.fx.work.add_stanza(consumed);
             match next {
-                Next::Continue => {}
+                Next::Continue | Next::Held | Next::Over => {}
                 Next::Negotiated(step) => self.negotiated(conn, step, &mut bytes),
                 Next::StreamClosed => {
                     // First: what its end leads to may not follow the close.
@@ -238,6 +204,46 @@ impl Core {
             }
         }
         (&[], None)
+    }
+
+    /// Reads a frame, or the beginning of one, and hands it to where the session is. Returns how many bytes it took.
+    fn frame(&mut self, conn: ConnId, bytes: &[u8]) -> (usize, Next) {
+        let Some(session) = self.sessions.get_mut(conn) else { return (0, Next::Over) };
+        let Some(phase) = expected(&mut session.phase, bytes) else { return (0, Next::Over) };
+        let Session { phase: place, partial, context, tls, peer, .. } = session;
+        let namespaces = context.as_ref().and_then(|context| context.namespaces.as_deref());
+        // To be put back if the frame that it is the beginning of has to wait.
+        let begun = partial.as_ref().filter(|_| self.actors.writes.concern(conn));
+        let begun = begun.map(|partial| partial.bytes().to_vec());
+        let (consumed, frame) = match self.framer.next(phase, namespaces, partial, bytes, &self.xml_limits) {
+            Ok((consumed, Some(frame))) => (consumed, frame),
+            Ok((consumed, None)) => return (consumed, Next::Continue),
+            Err(error) => {
+                self.env.shared.metrics[self.env.worker].refused_framing.add(1);
+                return (bytes.len(), Next::Fail(framing_end(&error)));
+            }
+        };
+        let language = context.as_ref().and_then(|context| context.language.as_deref());
+        let next = match place {
+            SessionPhase::Bound(key) => {
+                let place = || place_of(&self.actors.users, &self.env, *key, &frame);
+                if self.actors.writes.hold(conn, place) {
+                    *partial = begun.map(Partial::unread);
+                    return (0, Next::Held);
+                }
+                bound_frame(&mut self.actors, &self.env, &mut self.fx, *key, language, &frame)
+            }
+            SessionPhase::Negotiating(negotiation) => {
+                let at = negotiation_env(&self.env, &self.capabilities, *peer, tls.is_some());
+                negotiation_frame(negotiation, &at, &frame, self.fx.out.plain(conn))
+            }
+            SessionPhase::Leaving(_) | SessionPhase::Closing => Next::Continue,
+        };
+        // A new header replaces what the old one said.
+        if let Frame::StreamOpen(header) = frame {
+            *context = unusual(header);
+        }
+        (consumed, next)
     }
 
     /// Counts what a client sends before it has authenticated, and ends the stream past the limit.
@@ -307,7 +313,7 @@ fn negotiation_frame(
 fn place_of(users: &Users, env: &Env, key: ResourceKey, frame: &Frame<'_>) -> Place {
     match frame {
         // What is acknowledged and asked for here counts only what has come back.
-        Frame::Stanza(stanza) if stanza.namespace() == NS_SM => Place::Anywhere,
+        Frame::Stanza(stanza) if stanza.namespace() == ns::SM => Place::Anywhere,
         Frame::Stanza(stanza) => inbound::place_of(users, env, key, stanza),
         Frame::StreamClose | Frame::StreamOpen(_) => Place::Behind,
     }
@@ -322,8 +328,8 @@ fn bound_frame(
     frame: &Frame<'_>,
 ) -> Next {
     match frame {
-        Frame::Stanza(stanza) if stanza.namespace() == NS_CSI => client_state(actors, env, fx, key, stanza),
-        Frame::Stanza(stanza) if stanza.namespace() == NS_SM => {
+        Frame::Stanza(stanza) if stanza.namespace() == ns::CSI => client_state(actors, env, fx, key, stanza),
+        Frame::Stanza(stanza) if stanza.namespace() == ns::SM => {
             match sm::handle(actors, env, fx, key, stanza) {
                 SmOutcome::Done => Next::Continue,
                 SmOutcome::TooHigh(too_high) => Next::TooHigh(too_high),

@@ -45,9 +45,9 @@ impl Core {
         due.append(&mut self.fx.due_cursors);
         self.fx.due_cursors = due;
         self.carry_out();
-        self.actors.commits.request_commit();
+        self.actors.commits.request_commit(&self.env.clock);
         let (actors, env, fx) = (&mut self.actors, &self.env, &mut self.fx);
-        actors.commits.count_committed(&env.shared.metrics[env.worker]);
+        actors.commits.count_committed(env);
         while let Some(pending_ack) = actors.commits.next_safe(&env.shared.metrics[env.worker]) {
             actors.users.notify_durable(env, fx, pending_ack);
         }
@@ -100,7 +100,7 @@ impl Core {
             tracing::error!(worker = env.worker, %reason, "messages are refused");
         }
         let Some(error) = actors.commits.log().failed() else { return };
-        if actors.commits.is_pausing() {
+        if actors.commits.is_pausing(&env.clock) {
             return;
         }
         tracing::error!(worker = env.worker, %error, "the log has failed; no message is acknowledged");
@@ -109,7 +109,7 @@ impl Core {
         for pending_ack in lost {
             actors.users.report(env, fx, pending_ack, false);
         }
-        match actors.commits.reopen() {
+        match actors.commits.reopen(&env.clock) {
             Ok(messages) => {
                 tracing::warn!(worker = env.worker, messages, "the log works again");
                 env.metrics().log_reopened.add(1);

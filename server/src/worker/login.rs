@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
 use crate::env::Env;
-use crate::service::caps;
+use crate::proto::ns;
 
 use crate::config::ResourceConflict;
 use crate::effects::jobs::Guess;
@@ -18,7 +18,7 @@ use crate::runtime::outbox::Action;
 use crate::service::open_account;
 use crate::session::{Migration, Session, SessionPhase};
 use crate::stanza::Type;
-use crate::stream::features::NS_BIND;
+use crate::stream::features;
 use crate::stream::machine::{self, Negotiation, NegotiationEnv, NegotiationStep};
 use crate::stream::phone;
 use crate::user::jobs::Done;
@@ -28,7 +28,12 @@ use crate::worker::input::is_white_space;
 use crate::xml::{CLIENT, Element};
 
 /// What a stream that negotiates can see of the server.
-pub(super) fn negotiation_env(env: &Env, peer: IpAddr, tls: bool) -> NegotiationEnv<'_> {
+pub(super) fn negotiation_env<'a>(
+    env: &'a Env,
+    capabilities: &'a str,
+    peer: IpAddr,
+    tls: bool,
+) -> NegotiationEnv<'a> {
     NegotiationEnv {
         shared: &env.shared,
         config: &env.config,
@@ -36,7 +41,7 @@ pub(super) fn negotiation_env(env: &Env, peer: IpAddr, tls: bool) -> Negotiation
         tls,
         now_ms: env.now.0,
         worker: env.worker,
-        capabilities: caps::stream_feature,
+        capabilities,
     }
 }
 
@@ -84,7 +89,7 @@ impl Core {
         negotiation.restart();
         session.tls = Some(Box::new(self.env.shared.acceptor.begin()));
         self.fx.out.plain_to_wire(conn);
-        self.fx.out.wire(conn).extend_from_slice(b"<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
+        features::write_proceed(self.fx.out.wire(conn));
     }
 
     fn check_password(&mut self, conn: ConnId, check: PlainCheck) {
@@ -116,7 +121,7 @@ impl Core {
         let Session { phase: SessionPhase::Negotiating(negotiation), tls, peer, .. } = session else {
             return;
         };
-        let at = negotiation_env(&self.env, *peer, tls.is_some());
+        let at = negotiation_env(&self.env, &self.capabilities, *peer, tls.is_some());
         match act(negotiation, &at, self.fx.out.plain(conn)) {
             Ok(step) => self.negotiated(conn, step, &mut &[][..]),
             Err(end) => self.fail(conn, end),
@@ -345,7 +350,7 @@ impl Core {
         self.env.metrics().binds.add(1);
         self.count_users();
         let out = self.fx.out.plain(conn);
-        let bind = Element::new("bind", NS_BIND).child(Element::new("jid", NS_BIND).text(&full));
+        let bind = Element::new("bind", ns::BIND).child(Element::new("jid", ns::BIND).text(&full));
         reply::iq(Type::Result, None, "", Some(id), out, |out| bind.write(CLIENT, out));
         // What waits for this very resource comes before what is sent to it from now on; but not before it is known
         // whether the client will acknowledge it.

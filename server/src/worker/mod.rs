@@ -109,12 +109,11 @@ impl<D: Driver> Worker<D> {
     ///
     /// # Errors
     /// The driver itself is broken.
-    pub fn run(mut self, started: Instant) -> std::io::Result<()> {
-        let clock = move || Millis(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
+    pub fn run(mut self) -> std::io::Result<()> {
         loop {
-            let now = clock();
+            let now = Millis(self.core.env().clock.ms());
             let timeout = self.timeout(now);
-            self.turn(timeout, clock)?;
+            self.turn(timeout)?;
             if self.core.is_drained() {
                 self.core.close_log();
                 return Ok(());
@@ -148,14 +147,14 @@ impl<D: Driver> Worker<D> {
     ///
     /// # Errors
     /// The driver itself is broken.
-    pub fn turn(&mut self, timeout: Option<Duration>, clock: impl Fn() -> Millis) -> std::io::Result<()> {
+    pub fn turn(&mut self, timeout: Option<Duration>) -> std::io::Result<()> {
         let core = &mut self.core;
         let (mut begun, mut events) = (None, 0);
         let before = core.effects().work.spent();
         core.begin_iteration();
         if !self.stalled && core.has_turns() {
             // Before the poll: what a quiet client sends is answered with this iteration's output, behind nobody's turn.
-            begun = Some(begin(core, &clock));
+            begun = Some(begin(core));
             core.run_turns();
         }
         core.begin_poll();
@@ -165,14 +164,14 @@ impl<D: Driver> Worker<D> {
         } else {
             self.driver.poll(timeout, &mut |event| {
                 if begun.is_none() {
-                    begun = Some(begin(core, &clock));
+                    begun = Some(begin(core));
                 }
                 events += 1;
                 core.handle(event);
             })?;
         }
-        let begun = begun.unwrap_or_else(|| begin(core, &clock));
-        core.set_now(clock());
+        let begun = begun.unwrap_or_else(|| begin(core));
+        core.set_now();
         core.run_timers();
         core.read_envelopes();
         core.take_completions();
@@ -197,7 +196,7 @@ impl<D: Driver> Worker<D> {
         self.control_accepting();
         let core = &mut self.core;
         self.stalled = core.dispatch();
-        core.count_iteration(begun.elapsed(), events, before);
+        core.count_iteration(begun, events, before);
         if let Some(reply) = self.quiescence.take() {
             // The one that asked may have given up.
             let _ = reply.try_send(self.take_census());
@@ -272,9 +271,9 @@ impl<D: Driver> Worker<D> {
 }
 
 /// An iteration begins to handle what has come.
-fn begin(core: &mut Core, clock: &impl Fn() -> Millis) -> Instant {
-    let now = Instant::now();
-    core.set_now(clock());
+fn begin(core: &mut Core) -> Instant {
+    let now = core.env().clock.instant();
+    core.set_now();
     core.effects_mut().out.times.begin(now);
     now
 }

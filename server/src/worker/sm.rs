@@ -15,6 +15,7 @@ use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::flow;
 use crate::user::inactive;
+use crate::user::lifecycle::{self, Detached};
 use crate::user::offline;
 use crate::user::presence;
 use crate::user::tables::{Flags, ResourceKey};
@@ -231,14 +232,13 @@ impl Core {
         self.env.metrics().detached.set(self.detached as u64);
         let resource = self.actors.users.resource_mut(key);
         resource.conn = ConnId::NONE;
-        // What an absent client gets may be thinned out as for an inactive one (XEP-0352).
-        resource.flags.put(Flags::INACTIVE, true);
         resource.flags.put(Flags::BACKED_UP, false);
         self.actors.users.flow_mut(key).expiry = expiry;
         if let Some(sm) = self.actors.users.sm_mut(key) {
             sm.disconnected();
         }
         flow::take_back_unsent(&mut self.actors.users, key);
+        lifecycle::detached(&mut self.actors, &self.env, &mut self.fx, &Detached { key });
         // What is in the log and still fits can as well wait in its queue; then others see it is taken.
         self.fx.due_cursors.push(key);
         true

@@ -202,6 +202,7 @@ fn compare(run: &Run, keeper: &Keeper, data: &Path) {
 }
 
 /// Lets clients talk while `disturb` kills the server, which is then started again, so many times.
+#[expect(clippy::too_many_lines, reason = "a test that is one story")]
 fn survive(cycles: u64, disturb: impl Fn(&mut Server, &Path, u64)) {
     let cycles = std::env::var("WHIMBREL_CRASH_CYCLES").map_or(cycles, |n| n.parse().unwrap());
     let data = tempfile::tempdir().unwrap();

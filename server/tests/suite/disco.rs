@@ -44,6 +44,7 @@ fn the_server_says_what_it_is_and_can_do() {
             "http://jabber.org/protocol/caps",
             "http://jabber.org/protocol/disco#info",
             "http://jabber.org/protocol/disco#items",
+            "http://jabber.org/protocol/rsm",
             "jabber:iq:last",
             "jabber:iq:private",
             "jabber:iq:register",
@@ -150,5 +151,38 @@ fn a_full_jid_is_asked_itself() {
         assert_eq!(asked.attribute("from"), Some(romeo.jid.as_str()));
         juliet.send(&format!("<iq type='result' id='q' to='{}'>{INFO}</iq>", romeo.jid));
         assert_eq!(romeo.expect("iq").attribute("from"), Some(juliet.jid.as_str()));
+    });
+}
+
+#[test]
+fn the_resources_of_an_account_come_page_by_page_if_asked_for() {
+    on_each_driver(|server| {
+        server.accounts(&["juliet"]);
+        let mut juliet = server.online("juliet", "a");
+        let _others = ["b", "c"].map(|name| server.online("juliet", name));
+        let jid = |name: &str| format!("juliet@localhost/{name}");
+        let mut page = |set: &str| {
+            let set = format!("<set xmlns='http://jabber.org/protocol/rsm'>{set}</set>");
+            let query = ITEMS.replace("/>", &format!(">{set}</query>"));
+            let answer = juliet.ask("get", Some("juliet@localhost"), &query);
+            if outcome(&answer) != "result" {
+                return Err(outcome(&answer));
+            }
+            let items = payload(&answer);
+            let set = items.find("set", "http://jabber.org/protocol/rsm").expect("a set");
+            let text =
+                |name| set.find(name, "http://jabber.org/protocol/rsm").map(|e| e.content().into_owned());
+            assert_eq!(text("count").as_deref(), Some("3"));
+            let listed = items.elements().filter(|child| child.name() == "item");
+            let listed: Vec<String> = listed.map(|item| item.attribute("jid").unwrap().to_owned()).collect();
+            assert_eq!((text("first"), text("last")), (listed.first().cloned(), listed.last().cloned()));
+            Ok(listed)
+        };
+        assert_eq!(page("<max>2</max>"), Ok(vec![jid("a"), jid("b")]));
+        assert_eq!(page(&format!("<max>2</max><after>{}</after>", jid("b"))), Ok(vec![jid("c")]));
+        assert_eq!(page("<max>1</max><before/>"), Ok(vec![jid("c")]));
+        assert_eq!(page("<max>0</max>"), Ok(vec![]));
+        assert_eq!(page(&format!("<after>{}</after>", jid("nobody"))), Err("item-not-found".into()));
+        assert_eq!(page("<max>many</max>"), Err("bad-request".into()));
     });
 }

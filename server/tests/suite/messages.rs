@@ -145,3 +145,42 @@ fn what_clients_say_to_each_other_arrives_as_it_was_sent() {
         }
     });
 }
+
+/// XEP-0359 §3: an id is worth something because only the one whom it names gives it.
+#[test]
+fn forged_stanza_ids_are_taken_out_and_all_others_arrive() {
+    let id = |by: &str| format!("<stanza-id xmlns='urn:xmpp:sid:0' by='{by}' id='1'/>");
+    let inside = |by: &str| format!("<forwarded xmlns='urn:xmpp:forward:0'>{}</forwarded>", id(by));
+    let table = [
+        (id("localhost"), false),
+        (id("juliet@localhost"), false),
+        (id("Juliet@LOCALHOST"), false),
+        (id("romeo@localhost"), false),
+        (id("room@rooms.example"), true),
+        (id("juliet@localhost/balcony"), true),
+        (id("tybalt@localhost"), true),
+        (inside("juliet@localhost"), true),
+        ("<origin-id xmlns='urn:xmpp:sid:0' id='1'/>".to_owned(), true),
+        ("<stanza-id xmlns='urn:xmpp:sid:0' id='1'/>".to_owned(), true),
+    ];
+    on_each_driver(|server| {
+        server.accounts(&["juliet", "romeo"]);
+        let mut juliet = server.login("juliet", "balcony");
+        let mut garden = server.login("juliet", "garden");
+        garden.ask("set", None, "<enable xmlns='urn:xmpp:carbons:2'/>");
+        let mut romeo = server.login("romeo", "orchard");
+        for (payload, stays) in &table {
+            let message = format!("{payload}<body>hi</body>{payload}");
+            romeo.send(&format!("<message to='{}' type='chat'>{message}</message>", juliet.jid));
+            let expected = if *stays { message } else { "<body>hi</body>".to_owned() };
+            let expected = Element::parse(format!("<message>{expected}</message>").as_bytes()).unwrap();
+            assert_eq!(juliet.expect("message").nodes(), expected.nodes(), "{payload}");
+            let copy = garden.expect("message");
+            let copy = copy
+                .find("received", "urn:xmpp:carbons:2")
+                .and_then(|c| c.find("forwarded", "urn:xmpp:forward:0"));
+            let copy = copy.and_then(|c| c.find("message", "jabber:client")).expect("a carbon");
+            assert_eq!(copy.nodes(), expected.nodes(), "{payload} in a carbon");
+        }
+    });
+}

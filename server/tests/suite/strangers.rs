@@ -42,7 +42,8 @@ fn rows() -> Vec<String> {
                 "" => "<presence to='TO' id='p'/>".to_owned(),
                 _ => format!("<presence to='TO' type='{typ}' id='p'/>"),
             });
-    let services = SERVICES.iter().map(|service| (service.element, service.namespace));
+    let answers = SERVICES.iter().flat_map(|service| service.answers);
+    let services = answers.map(|answers| (answers.element, answers.namespace));
     let others =
         [("query", "urn:none"), ("query", "jabber:iq:auth"), ("pubsub", "http://jabber.org/protocol/pubsub")];
     let iqs = services.chain(others).flat_map(|(element, namespace)| {

@@ -41,6 +41,8 @@ pub struct Stamp<'s> {
     pub to: Option<&'s str>,
     /// The default language of the sender's stream, for a stanza that has no `xml:lang` (RFC 6120 §8.1.5).
     pub language: Option<&'s str>,
+    /// Ranges of children that are left out, in order, as [`Child::range`] gives them.
+    pub without: &'s [std::ops::Range<usize>],
 }
 
 /// A direct child element of a stanza.
@@ -74,6 +76,29 @@ impl<'a> Child<'a> {
     #[must_use]
     pub fn bytes(&self) -> &'a [u8] {
         &self.sources.frame[self.range()]
+    }
+
+    /// The value of an attribute without a prefix, references decoded. Walks along the start tag.
+    #[must_use]
+    pub fn attribute(&self, name: &str) -> Option<Cow<'a, str>> {
+        debug_assert!(!name.contains(':') && name != "xmlns", "only names without a prefix");
+        // The tag has been checked: names, equals signs and quoted values up to its end.
+        let mut rest = &self.sources.frame[self.range.name.end as usize..self.range.end as usize];
+        loop {
+            rest = rest.trim_ascii_start();
+            let equals = match rest.first() {
+                None | Some(b'>' | b'/') => return None,
+                Some(_) => memchr::memchr(b'=', rest)?,
+            };
+            let found = rest[..equals].trim_ascii_end();
+            let value = rest[equals + 1..].trim_ascii_start();
+            let (quote, value) = value.split_first()?;
+            let end = memchr::memchr(*quote, value)?;
+            if found == name.as_bytes() {
+                return Some(namespace::attribute_value(text(&value[..end])));
+            }
+            rest = &value[end + 1..];
+        }
     }
 
     /// Where it lies in [`Stanza::bytes`].
@@ -206,7 +231,7 @@ impl<'a> Stanza<'a> {
     /// `jabber:client`: `from` replaces whatever the sender claimed, `to` the recipient if given. Everything else is
     /// verbatim, and prefixes that the sender declared on the stream header are declared on the stanza.
     pub fn write_forwarded(&self, from: &str, to: Option<&str>, out: &mut Vec<u8>) {
-        self.write_stamped(&Stamp { from, to, language: None }, out);
+        self.write_stamped(&Stamp { from, to, ..Stamp::default() }, out);
     }
 
     /// As [`Stanza::write_forwarded`], with everything that can be stamped.
@@ -248,6 +273,10 @@ impl<'a> Stanza<'a> {
                 out.extend_from_slice(&self.frame[run..attribute.name.start as usize - 1]);
                 run = attribute.value_end as usize + 1;
             }
+        }
+        for child in stamp.without {
+            out.extend_from_slice(&self.frame[run..child.start]);
+            run = child.end;
         }
         out.extend_from_slice(&self.frame[run..]);
     }

@@ -1,4 +1,4 @@
-//! Escaping: any string becomes well-formed text or a well-formed attribute value.
+//! Escaping: any string becomes well-formed text or a well-formed attribute value. And one more child for a finished element.
 
 use super::chars::{DOUBLE, SINGLE, TEXT, is};
 use super::lanes::{self, LANES};
@@ -15,6 +15,26 @@ pub fn escape_text(text: &str, out: &mut Vec<u8>) {
 /// that XML forbids become U+FFFD.
 pub fn escape_attribute(value: &str, out: &mut Vec<u8>) {
     escape(value, out, |b| matches!(b, b'&' | b'<' | b'>' | b'"' | b'\'' | 0xEF) || b < 0x20);
+}
+
+/// Appends a whole element with what `child` writes behind everything that it contains. `element` is well-formed and has
+/// nothing around it, as this crate writes and accepts it.
+pub fn append_child(element: &[u8], out: &mut Vec<u8>, child: impl FnOnce(&mut Vec<u8>)) {
+    if let Some(open) = element.strip_suffix(b"/>") {
+        let name = &open[1..];
+        let end = name.iter().position(|b| b.is_ascii_whitespace()).unwrap_or(name.len());
+        out.extend_from_slice(open);
+        out.push(b'>');
+        child(out);
+        out.extend_from_slice(b"</");
+        out.extend_from_slice(&name[..end]);
+        return out.push(b'>');
+    }
+    // The last `</` is its own: no comment or CDATA section can stand behind it.
+    let end = memchr::memmem::rfind(element, b"</").unwrap_or(element.len());
+    out.extend_from_slice(&element[..end]);
+    child(out);
+    out.extend_from_slice(&element[end..]);
 }
 
 fn escape(text: &str, out: &mut Vec<u8>, special: impl Fn(u8) -> bool) {

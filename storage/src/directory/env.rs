@@ -57,14 +57,11 @@ pub(super) fn open(path: &Path, options: &Options, held: Option<File>) -> Result
     }
     let was_held = held.is_some();
     let lock = held.map_or_else(|| lock::take(path), Ok)?;
-    if was_held && has_content(&file)? {
-        // This very process had it open until a moment ago, and nobody else could: it need not be checked again.
-        let (env, map_bytes) = map(path, options)?;
-        let (tables, secret) = attach(&env, path, options).map_err(|error| error.at(path, map_bytes))?;
-        let incarnation = options.incarnation.map_or_else(|| random_number(path), Ok)?;
-        return Ok(Inner::new(env, tables, path.to_owned(), map_bytes, secret, incarnation, lock));
-    }
-    let is_new = !has_content(&file)? || check::check(path, &file)?.is_empty;
+    // A process that had it open until a moment ago, when nobody else could, need not check it again.
+    let is_new = match was_held && has_content(&file)? {
+        true => false,
+        false => !has_content(&file)? || check::check(path, &file)?.is_empty,
+    };
     let (env, map_bytes) = map(path, options)?;
     let opened = if is_new { create(&env, options) } else { attach(&env, path, options) };
     let (tables, secret) = opened.map_err(|error| error.at(path, map_bytes))?;
@@ -74,8 +71,17 @@ pub(super) fn open(path: &Path, options: &Options, held: Option<File>) -> Result
             .and_then(|folder| folder.sync_all())
             .map_err(|error| DirectoryError::io("write", path, error))?;
     }
-    let incarnation = options.incarnation.map_or_else(|| random_number(path), Ok)?;
-    Ok(Inner::new(env, tables, path.to_owned(), map_bytes, secret, incarnation, lock))
+    Ok(Inner {
+        env,
+        tables,
+        path: path.to_owned(),
+        map_bytes,
+        secret,
+        incarnation: options.incarnation.map_or_else(|| random_number(path), Ok)?,
+        lock,
+        #[cfg(test)]
+        fail_commits: std::sync::atomic::AtomicBool::new(false),
+    })
 }
 
 /// A random number that is not 0.

@@ -75,6 +75,7 @@ pub use key::CONTACT_BYTES_MAX;
 pub use private::PRIVATE_NAME_BYTES_MAX;
 pub use registration::{NumberState, PendingPin, Quota, QuotaKey};
 pub use roster::{REMOVALS_MAX, RosterChanges};
+pub use tables::Table;
 pub use transaction::{VALUE_BYTES_MAX, WriteTransaction};
 pub use version::{INCARNATIONS_MAX, NoVersion, RosterVersion};
 pub use writer::{BATCH_JOBS_MAX, BATCH_TIME_MAX, Job, QueueFull, Writer, run_inline};
@@ -125,28 +126,6 @@ struct Inner {
 }
 
 impl Inner {
-    fn new(
-        env: Env<WithoutTls>,
-        tables: Tables,
-        path: PathBuf,
-        map_bytes: u64,
-        secret: [u8; 32],
-        incarnation: u64,
-        lock: File,
-    ) -> Self {
-        Self {
-            env,
-            tables,
-            path,
-            map_bytes,
-            secret,
-            incarnation,
-            lock,
-            #[cfg(test)]
-            fail_commits: std::sync::atomic::AtomicBool::new(false),
-        }
-    }
-
     fn failed(&self, doing: &'static str, error: heed::Error) -> DirectoryError {
         DirectoryError::lmdb(doing, &self.path, self.map_bytes, error)
     }

@@ -14,7 +14,7 @@ pub(super) type Row<'t> = (&'t [u8], &'t [u8]);
 
 /// The tables, by what they hold.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Table {
+pub enum Table {
     /// What is said once: format, domain, secret, counters.
     Meta,
     /// Localpart → number and credentials.
@@ -40,7 +40,8 @@ pub(super) enum Table {
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 11] = [
+    /// All of them.
+    pub const ALL: [Self; 11] = [
         Self::Meta,
         Self::Accounts,
         Self::RosterStates,
@@ -55,7 +56,7 @@ impl Table {
     ];
 
     /// The tables whose keys begin with an account's number.
-    pub(super) const OF_AN_ACCOUNT: [Self; 7] = [
+    pub const OF_AN_ACCOUNT: [Self; 7] = [
         Self::RosterStates,
         Self::Rosters,
         Self::Removals,
@@ -65,7 +66,8 @@ impl Table {
         Self::Activity,
     ];
 
-    pub(super) fn name(self) -> &'static str {
+    /// Its name in the file.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Meta => "meta",
             Self::Accounts => "accounts",

@@ -180,6 +180,7 @@ fn what_is_unacknowledged_is_sent_again_after_an_upgrade_to_another_number_of_wo
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a test that is one story")]
 fn a_program_that_cannot_take_over_changes_nothing_and_the_command_says_why() {
     let place = place();
     configure(&place, "mio", 2, "[limits]\nupgrade_seconds = 5\n");
@@ -202,6 +203,14 @@ fn a_program_that_cannot_take_over_changes_nothing_and_the_command_says_why() {
         &place,
         "future",
         r#"echo '{"whimbreld":"9.9.9","states":[98,99],"domain":"localhost","data":"'"$PWD"'","workers":0}'"#,
+    );
+    // It reads the frame and no kind of block.
+    let lacking = script(
+        &place,
+        "lacking",
+        &format!(
+            r#"case "$*" in *--upgrade-rehearse*) echo '{{}}';; *) echo '{{"whimbreld":"9.9.9","states":[2,2],"kinds":{{}},"domain":"localhost","data":"{folder}/data","workers":0}}';; esac"#
+        ),
     );
     let other = script(&place, "other", "echo hello");
     let crashes = script(
@@ -227,7 +236,8 @@ fn a_program_that_cannot_take_over_changes_nothing_and_the_command_says_why() {
         (&not_executable, "not executable"),
         (&foreign, "another architecture"),
         (&folder, "is no file"),
-        (&future, "reads versions 98 to 99 of the state, this server writes versions 1"),
+        (&future, "reads versions 98 to 99 of the state, this server writes versions 2"),
+        (&lacking, "does not know `sessions`, and this server has some"),
         (&other, "does not answer as whimbreld does"),
         (&crashes, "crashed with signal 11 on restoring"),
         (&hangs, "hangs while it restores"),

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::support::{Client, PATIENCE, Running, Server, wsar};
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a test that is one story")]
 fn a_backlog_raises_an_alert_and_its_end_clears_it() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path());

@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::{NS_STANZA_ERRORS, conditions, push, push_text_element};
+use super::{conditions, push, push_text_element};
+use crate::proto::ns;
 
 conditions! {
     /// Why a stanza is refused (RFC 6120 §8.3.3).
@@ -159,9 +160,9 @@ impl StanzaError {
     /// Appends `<error type='…'>…</error>`.
     pub fn write(&self, out: &mut Vec<u8>) {
         push(out, &["<error type='", self.kind.name(), "'><", self.condition.name()]);
-        push(out, &[" xmlns='", NS_STANZA_ERRORS, "'/>"]);
+        push(out, &[" xmlns='", ns::STANZA_ERRORS, "'/>"]);
         if let Some(text) = &self.text {
-            push_text_element(out, NS_STANZA_ERRORS, text);
+            push_text_element(out, ns::STANZA_ERRORS, text);
         }
         if let Some((name, namespace)) = self.application {
             push(out, &["<", name, " xmlns='", namespace, "'/>"]);

@@ -1,6 +1,7 @@
 //! Stream errors: they end the stream.
 
-use super::{NS_STREAM_ERRORS, conditions, push, push_text_element};
+use super::{conditions, push, push_text_element};
+use crate::proto::ns;
 
 conditions! {
     /// Why a stream is ended (RFC 6120 §4.9.3).
@@ -73,14 +74,14 @@ impl StreamCondition {
 
     /// As [`StreamCondition::write`], with an application-specific condition (RFC 6120 §4.9.4).
     pub fn write_with_application(self, application: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
-        push(out, &["<stream:error><", self.name(), " xmlns='", NS_STREAM_ERRORS, "'/>"]);
+        push(out, &["<stream:error><", self.name(), " xmlns='", ns::STREAM_ERRORS, "'/>"]);
         application(out);
         push(out, &["</stream:error>"]);
     }
 
     fn write_with(self, text: Option<&str>, content: Option<&str>, out: &mut Vec<u8>) {
         let name = self.name();
-        push(out, &["<stream:error><", name, " xmlns='", NS_STREAM_ERRORS, "'"]);
+        push(out, &["<stream:error><", name, " xmlns='", ns::STREAM_ERRORS, "'"]);
         match content {
             Some(content) => {
                 push(out, &[">"]);
@@ -90,7 +91,7 @@ impl StreamCondition {
             None => push(out, &["/>"]),
         }
         if let Some(text) = text {
-            push_text_element(out, NS_STREAM_ERRORS, text);
+            push_text_element(out, ns::STREAM_ERRORS, text);
         }
         push(out, &["</stream:error>"]);
     }

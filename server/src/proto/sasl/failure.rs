@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use super::NS_SASL;
+use crate::proto::ns::SASL;
 
 /// The defined conditions.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
@@ -85,11 +85,10 @@ impl Failure {
     pub fn write(&self, out: &mut Vec<u8>) {
         let name = self.error.name();
         let written = match self.reason {
-            None => write!(out, "<failure xmlns='{NS_SASL}'><{name}/></failure>"),
-            Some(reason) => write!(
-                out,
-                "<failure xmlns='{NS_SASL}'><{name}/><text xml:lang='en'>{reason}</text></failure>"
-            ),
+            None => write!(out, "<failure xmlns='{SASL}'><{name}/></failure>"),
+            Some(reason) => {
+                write!(out, "<failure xmlns='{SASL}'><{name}/><text xml:lang='en'>{reason}</text></failure>")
+            }
         };
         written.expect("writing to memory cannot fail");
     }

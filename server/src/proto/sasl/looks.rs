@@ -72,14 +72,14 @@ impl Looks {
 
 /// A count of looks under way.
 #[derive(Debug, Default)]
-pub struct Quiescence {
+pub struct LooksSurvey {
     after: Vec<u8>,
     counts: HashMap<Look, u64>,
     begun_ms: u64,
     rests_until_ms: u64,
 }
 
-impl Quiescence {
+impl LooksSurvey {
     /// Counts a page of at most `max` accounts. Returns what is known then: at the end of the directory, and of the first
     /// page so that nobody has to wait for it. `iterations` are what new accounts get.
     pub fn step(

@@ -39,10 +39,8 @@ pub use failure::{Failure, SaslError};
 pub use mechanism::{Mechanism, Offer};
 pub use plain::{PlainCheck, UnknownUsers};
 
+use crate::proto::ns::SASL;
 use std::io::Write as _;
-
-/// Namespace of the SASL elements (RFC 6120 §6.4.1).
-pub const NS_SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
 
 /// Appends `<challenge/>` with a message (RFC 6120 §6.4.3).
 pub fn write_challenge(message: &[u8], out: &mut Vec<u8>) {
@@ -56,9 +54,9 @@ pub fn write_success(additional_data: &[u8], out: &mut Vec<u8>) {
 
 fn write_element(name: &str, message: &[u8], out: &mut Vec<u8>) {
     let written = if message.is_empty() {
-        write!(out, "<{name} xmlns='{NS_SASL}'/>")
+        write!(out, "<{name} xmlns='{SASL}'/>")
     } else {
-        write!(out, "<{name} xmlns='{NS_SASL}'>{}</{name}>", base64::encode(message))
+        write!(out, "<{name} xmlns='{SASL}'>{}</{name}>", base64::encode(message))
     };
     written.expect("writing to memory cannot fail");
 }

@@ -24,6 +24,7 @@
 //! the tables, 16 of a known address, and the modules say who gives way when they are full.
 
 mod known;
+mod saved;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -33,9 +34,8 @@ use std::net::IpAddr;
 
 use foldhash::quality::FixedState;
 
-use crate::saved::codec::{Decoder, Encoder};
-use crate::saved::error::StateError;
 use known::Known;
+pub use saved::{Guesses, ThrottleRecord};
 use table::{Rule, Table};
 use whimbrel_address::Block;
 
@@ -211,29 +211,6 @@ impl Throttle {
             driven_out: tables.iter().map(|table| table.driven_out()).sum(),
             known: self.known.len(),
         }
-    }
-
-    /// Writes everything down for another program.
-    pub(crate) fn save(&self, to: &mut Encoder) {
-        to.raw(&self.seed.to_le_bytes());
-        for table in [&self.pairs, &self.near, &self.accounts, &self.addresses, &self.networks] {
-            table.save(to);
-        }
-        self.known.save(to);
-    }
-
-    /// What another program had written down; `limits` are this one's.
-    ///
-    /// # Errors
-    /// It is damaged.
-    pub(crate) fn restored(limits: Limits, from: &mut Decoder<'_>) -> Result<Self, StateError> {
-        let mut throttle = Self::new(limits, u64::from_le_bytes(*from.array()?));
-        let Self { pairs, near, accounts, addresses, networks, known, .. } = &mut throttle;
-        for table in [pairs, near, accounts, addresses, networks] {
-            table.restore(from)?;
-        }
-        known.restore(from)?;
-        Ok(throttle)
     }
 
     fn pair_rule(&self) -> Rule {

@@ -1,7 +1,8 @@
 //! The elements of stream management on the wire.
 
-use crate::proto::errors::{NS_STANZA_ERRORS, StanzaCondition};
-use crate::proto::sm::{NS_SM, StreamId};
+use crate::proto::errors::StanzaCondition;
+use crate::proto::ns::{SM, STANZA_ERRORS};
+use crate::proto::sm::StreamId;
 use crate::xml::Stanza;
 
 /// What a client says.
@@ -23,7 +24,7 @@ pub enum Said {
 }
 
 impl Said {
-    /// Reads an element of [`NS_SM`]. `None` when it is none of these, or lacks what it must have.
+    /// Reads an element of [`SM`]. `None` when it is none of these, or lacks what it must have.
     pub fn read(element: &Stanza<'_>) -> Option<Said> {
         let number = |name| element.attribute(name).and_then(|value| value.trim().parse().ok());
         Some(match element.name() {
@@ -41,7 +42,7 @@ impl Said {
 
 /// Offers stream management among the stream features.
 pub fn write_feature(out: &mut Vec<u8>) {
-    write(out, format_args!("<sm xmlns='{NS_SM}'/>"));
+    write(out, format_args!("<sm xmlns='{SM}'/>"));
 }
 
 /// `<enabled/>`; with the time for which the stream can be resumed, when it can.
@@ -49,39 +50,39 @@ pub fn write_enabled(resume: Option<(StreamId, u32)>, out: &mut Vec<u8>) {
     match resume {
         Some((id, seconds)) => {
             let id = id.text();
-            write(out, format_args!("<enabled xmlns='{NS_SM}' id='{id}' resume='true' max='{seconds}'/>"));
+            write(out, format_args!("<enabled xmlns='{SM}' id='{id}' resume='true' max='{seconds}'/>"));
         }
-        None => write(out, format_args!("<enabled xmlns='{NS_SM}'/>")),
+        None => write(out, format_args!("<enabled xmlns='{SM}'/>")),
     }
 }
 
 /// `<r/>`
 pub fn write_request(out: &mut Vec<u8>) {
-    write(out, format_args!("<r xmlns='{NS_SM}'/>"));
+    write(out, format_args!("<r xmlns='{SM}'/>"));
 }
 
 /// `<a/>`
 pub fn write_answer(h: u32, out: &mut Vec<u8>) {
-    write(out, format_args!("<a xmlns='{NS_SM}' h='{h}'/>"));
+    write(out, format_args!("<a xmlns='{SM}' h='{h}'/>"));
 }
 
 /// `<resumed/>`
 pub fn write_resumed(id: StreamId, h: u32, out: &mut Vec<u8>) {
-    write(out, format_args!("<resumed xmlns='{NS_SM}' previd='{}' h='{h}'/>", id.text()));
+    write(out, format_args!("<resumed xmlns='{SM}' previd='{}' h='{h}'/>", id.text()));
 }
 
 /// `<failed/>`, with what is known to be handled of the stream that was to be resumed.
 pub fn write_failed(condition: StanzaCondition, h: Option<u32>, out: &mut Vec<u8>) {
-    write(out, format_args!("<failed xmlns='{NS_SM}'"));
+    write(out, format_args!("<failed xmlns='{SM}'"));
     if let Some(h) = h {
         write(out, format_args!(" h='{h}'"));
     }
-    write(out, format_args!("><{} xmlns='{NS_STANZA_ERRORS}'/></failed>", condition.name()));
+    write(out, format_args!("><{} xmlns='{STANZA_ERRORS}'/></failed>", condition.name()));
 }
 
 /// The application-specific condition for a client that acknowledges what it was never sent (§4).
 pub fn write_too_high(handled: u32, sent: u32, out: &mut Vec<u8>) {
-    write(out, format_args!("<handled-count-too-high xmlns='{NS_SM}' h='{handled}' send-count='{sent}'/>"));
+    write(out, format_args!("<handled-count-too-high xmlns='{SM}' h='{handled}' send-count='{sent}'/>"));
 }
 
 fn write(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {

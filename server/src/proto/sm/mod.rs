@@ -8,11 +8,13 @@
 //! | --- | --- |
 //! | [`element`] | the elements of the protocol |
 //! | [`queue`] | what the client has not acknowledged |
+//! | [`saved`] | a stream as it goes to another program |
 //! | [`not_durable`] | which of the client's messages are not yet safe |
 
 pub mod element;
 pub mod not_durable;
 pub mod queue;
+pub mod saved;
 
 #[cfg(test)]
 mod tests;
@@ -22,14 +24,10 @@ use std::collections::VecDeque;
 use whimbrel_storage::log::Sequence;
 
 pub use crate::keys::StreamId;
-use crate::saved::record::{Place, SmRecord, UnackedRecord};
 use crate::stanza::Kind;
 use not_durable::NotDurable;
 use queue::UnackedQueue;
 pub use queue::{AnswerTo, Unacked};
-
-/// Namespace of stream management.
-pub const NS_SM: &str = "urn:xmpp:sm:3";
 
 /// Presence and iq stanzas that may go unacknowledged before the client is asked for an acknowledgement. It is
 /// asked for a message at once, and for what is left when the stream rests.
@@ -351,62 +349,6 @@ impl StreamManagement {
     pub fn disconnected(&mut self) {
         self.answer_due = false;
         self.asked = Asked::No;
-    }
-
-    /// As it goes to another program; `None` while some of the client's stanzas are not safe. `place` tells where a
-    /// message lies in the log.
-    pub(crate) fn save(&self, mut place: impl FnMut(Sequence) -> Place) -> Option<SmRecord<'_>> {
-        if self.not_durable() > 0 {
-            return None;
-        }
-        let unacked = self.unacked().map(|stanza| match stanza {
-            Unacked::Stanza { kind, sender, bytes } => UnackedRecord::Stanza(*kind, *sender, bytes),
-            Unacked::Record { sequence, length } => UnackedRecord::Logged(place(*sequence), *length),
-            Unacked::Answer(answer) => UnackedRecord::Answer(answer.from.as_deref(), &answer.id),
-            Unacked::Forgotten(count) => UnackedRecord::Forgotten(*count),
-        });
-        Some(SmRecord {
-            id: self.id.0,
-            resume_seconds: self.resume_seconds,
-            answer_up_to: self.answer_due.then_some(self.answer_up_to),
-            asked: self.asked != Asked::No,
-            received: self.received,
-            told: self.told,
-            acked: self.acked,
-            weight: self.weight.into(),
-            unacked: unacked.collect(),
-        })
-    }
-
-    /// The stream of another program. `sequence` tells the number of a message in the log. If it is not at rest, somebody
-    /// has to begin to watch it.
-    pub(crate) fn restored(
-        record: &SmRecord<'_>,
-        mut sequence: impl FnMut(Place) -> Sequence,
-    ) -> StreamManagement {
-        let unacked = record.unacked.iter().map(|stanza| match *stanza {
-            UnackedRecord::Stanza(kind, sender, bytes) => {
-                Unacked::Stanza { kind, sender, bytes: bytes.into() }
-            }
-            UnackedRecord::Logged(place, length) => Unacked::Record { sequence: sequence(place), length },
-            UnackedRecord::Answer(from, id) => {
-                Unacked::Answer(Box::new(AnswerTo { from: from.map(Into::into), id: id.into() }))
-            }
-            UnackedRecord::Forgotten(count) => Unacked::Forgotten(count),
-        });
-        let unacked = UnackedQueue::of(unacked);
-        let in_flight = (!unacked.is_empty()).then(|| Box::new(InFlight { unacked, ..InFlight::default() }));
-        StreamManagement {
-            in_flight,
-            answer_up_to: record.answer_up_to.unwrap_or_default(),
-            answer_due: record.answer_up_to.is_some(),
-            asked: if record.asked { Asked::ForStanzas } else { Asked::No },
-            received: record.received,
-            told: record.told,
-            acked: record.acked,
-            weight: u8::try_from(record.weight).map_or(ASK_AFTER, |weight| weight.min(ASK_AFTER)),
-            ..StreamManagement::new(StreamId(record.id), record.resume_seconds)
-        }
     }
 
     /// A new connection goes on with the stream, and has everything that is unacknowledged.

@@ -26,7 +26,7 @@ fn two() -> Oracle {
 }
 
 fn deliver(oracle: &mut Oracle, id: usize, n: u32) -> Result<(), Broken> {
-    oracle.delivered(id, &full(0, "r0"), &body(n), false, |_| true, full)
+    oracle.delivered(id, &Arrival { from: &full(0, "r0"), text: &body(n), delayed: false }, |_| true, full)
 }
 
 #[test]
@@ -46,12 +46,17 @@ fn a_changed_order_a_false_sender_and_a_damaged_text_are_noticed() {
     let (first, second) = (oracle.sent(3, 0, 1, None), oracle.sent(4, 0, 1, None));
     deliver(&mut oracle, 1, second).unwrap();
     assert!(deliver(&mut oracle, 1, first).unwrap_err().contains("after"));
-    let false_sender = oracle.delivered(1, &full(1, "r0"), &body(first), false, |_| true, full);
+    let false_sender = oracle.delivered(
+        1,
+        &Arrival { from: &full(1, "r0"), text: &body(first), delayed: false },
+        |_| true,
+        full,
+    );
     assert!(false_sender.unwrap_err().contains("comes from"));
     let damaged = format!("{} ", body(first));
     assert!(
         oracle
-            .delivered(1, &full(0, "r0"), &damaged, false, |_| true, full)
+            .delivered(1, &Arrival { from: &full(0, "r0"), text: &damaged, delayed: false }, |_| true, full)
             .unwrap_err()
             .contains("nobody has sent")
     );
@@ -67,14 +72,20 @@ fn what_was_under_way_to_a_session_that_the_server_has_ended_may_come_late_to_an
         let (first, second) = (oracle.sent(3, 0, 1, None), oracle.sent(4, 0, 1, None));
         deliver(&mut oracle, 1, second).unwrap();
         let served = |link| link != other || serves;
-        let outcome = oracle.delivered(1, &full(0, "r0"), &body(first), delayed, served, full);
+        let outcome =
+            oracle.delivered(1, &Arrival { from: &full(0, "r0"), text: &body(first), delayed }, served, full);
         assert_eq!(outcome.is_ok(), fine, "delayed {delayed}, served {serves}: {outcome:?}");
     }
     // Its own stream is no excuse.
     let mut oracle = two();
     let (first, second) = (oracle.sent(3, 0, 1, None), oracle.sent(4, 0, 1, None));
     deliver(&mut oracle, 1, second).unwrap();
-    let outcome = oracle.delivered(1, &full(0, "r0"), &body(first), true, |_| false, full);
+    let outcome = oracle.delivered(
+        1,
+        &Arrival { from: &full(0, "r0"), text: &body(first), delayed: true },
+        |_| false,
+        full,
+    );
     assert!(outcome.unwrap_err().contains("after"));
 }
 

@@ -45,8 +45,9 @@ impl Managed {
             Ok(machine) => machine,
             Err(what) => return world.fail(what),
         };
-        let Machine { network, workers, shared, stepped, completions, commands, lanes } = machine;
-        (world.network, world.workers, world.shared, world.stepped) = (network, workers, shared, stepped);
+        let Machine { network, clock, workers, shared, stepped, completions, commands, lanes } = machine;
+        (world.network, world.clock, world.workers) = (network, clock, workers);
+        (world.shared, world.stepped) = (shared, stepped);
         (world.completions, world.commands, world.lanes) = (completions, commands, lanes);
         for index in 0..self.peers.len() {
             self.cut_off(index);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::Managed;
 use super::resume::Promise;
+use crate::simulation::actions::{self, Action};
 use crate::simulation::client::Stage;
 use crate::simulation::come::HEADER;
 use crate::simulation::oracle;
@@ -82,6 +83,19 @@ impl Peer {
     }
 }
 
+/// What a peer whose stream is managed does.
+const ACTIONS: &[Action<Managed>] = &[
+    Action { weight: 40, run: Managed::write_to_directory },
+    Action { weight: 510, run: Managed::write_to_somebody },
+    Action { weight: 200, run: Managed::ask },
+    Action { weight: 150, run: Managed::acknowledge },
+    Action { weight: 50, run: Managed::break_off_now_and_then },
+    Action { weight: 5, run: Managed::close },
+    Action { weight: 15, run: Managed::stop_reading },
+    Action { weight: 8, run: Managed::flood },
+    Action { weight: 22, run: Managed::listen },
+];
+
 impl Managed {
     /// A peer does something of its own accord.
     pub(super) fn act(&mut self, index: usize) {
@@ -109,41 +123,45 @@ impl Managed {
     }
 
     fn act_online(&mut self, index: usize) {
-        match self.world.random.below(1000) {
-            0..40 if self.peers[index].unacked.len() < UNACKED_MAX => {
-                let to = self.world.random.below(self.peers.len());
-                self.world.counter += 1;
-                let contact = What::Contact(self.world.counter);
-                let what =
-                    if to == index || self.world.random.permille(600) { contact } else { What::Request(to) };
-                self.keep(index, what);
-            }
-            0..550 => {
-                if self.peers[index].unacked.len() < UNACKED_MAX && !self.world.clients[index].deaf {
-                    self.send_message(index);
-                }
-            }
-            550..750 => self.ask(index),
-            750..900 => self.acknowledge(index),
-            900..950 => {
-                if self.world.random.permille(300) {
-                    self.break_off(index);
-                }
-            }
-            950..955 => {
-                self.world.clients[index].say("</stream:stream>");
-                self.world.clients[index].end_after = true;
-                self.world.clients[index].stage = Stage::Leaving;
-                self.peers[index].is_on = false;
-                self.peers[index].promise = None;
-            }
-            955..970 => {
-                let client = &mut self.world.clients[index];
-                (client.deaf, client.was_deaf) = (true, true);
-            }
-            970..978 => self.flood(index),
-            _ => self.listen(index),
+        let action = actions::draw(&[ACTIONS], &mut self.world.random);
+        (action.run)(self, index);
+    }
+
+    /// Sends something that is to be in the directory.
+    fn write_to_directory(&mut self, index: usize) {
+        if self.peers[index].unacked.len() >= UNACKED_MAX {
+            return self.write_to_somebody(index);
         }
+        let to = self.world.random.below(self.peers.len());
+        self.world.counter += 1;
+        let contact = What::Contact(self.world.counter);
+        let what = if to == index || self.world.random.permille(600) { contact } else { What::Request(to) };
+        self.keep(index, what);
+    }
+
+    fn write_to_somebody(&mut self, index: usize) {
+        if self.peers[index].unacked.len() < UNACKED_MAX && !self.world.clients[index].deaf {
+            self.send_message(index);
+        }
+    }
+
+    fn break_off_now_and_then(&mut self, index: usize) {
+        if self.world.random.permille(300) {
+            self.break_off(index);
+        }
+    }
+
+    fn close(&mut self, index: usize) {
+        self.world.clients[index].say("</stream:stream>");
+        self.world.clients[index].end_after = true;
+        self.world.clients[index].stage = Stage::Leaving;
+        self.peers[index].is_on = false;
+        self.peers[index].promise = None;
+    }
+
+    fn stop_reading(&mut self, index: usize) {
+        let client = &mut self.world.clients[index];
+        (client.deaf, client.was_deaf) = (true, true);
     }
 
     /// Writes presence to somebody who may be slow to read or to acknowledge it. It harms nobody.

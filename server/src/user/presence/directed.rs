@@ -93,7 +93,7 @@ fn forget(users: &mut Users, key: ResourceKey, name: &str) {
 
 /// The resource is no longer available: those who had its directed presence hear of it (§4.6.3), except who has
 /// just heard of it by broadcast.
-pub(super) fn end(
+pub fn end(
     actors: &mut Actors,
     env: &Env,
     fx: &mut Effects,

@@ -3,10 +3,9 @@
 //! A presence is kept and sent as its *tail*: everything after `<presence from='…' to='…'`, that is, its other
 //! attributes and its contents, closing tag included. Stamping it for a recipient is then two copies.
 
-mod activity;
 pub mod contacts;
 pub mod directed;
-mod probe;
+pub mod probe;
 
 use whimbrel_storage::directory::Subscription;
 use whimbrel_storage::jid::JidRef;
@@ -24,6 +23,7 @@ use crate::user::actors::Effects;
 use crate::user::delivery;
 use crate::user::flow::Outgoing;
 use crate::user::inbound::Inbound;
+use crate::user::lifecycle::{self, Available, Unavailable};
 use crate::user::subscription::under_way::PendingSubscriptions;
 use crate::user::tables::{Flags, ResourceKey, UserKey, Users};
 use crate::user::writes::Write;
@@ -31,7 +31,7 @@ use crate::user::{blocking, flow, offline, share, subscription};
 use crate::xml::{CLIENT, writer};
 
 /// How every presence begins.
-const NAME: &[u8] = b"<presence";
+pub const NAME: &[u8] = b"<presence";
 
 /// The tail of the shortest presence; kept as nothing at all.
 const EMPTY_TAIL: &[u8] = b"/>";
@@ -68,7 +68,7 @@ pub fn to_all(actors: &mut Actors, env: &Env, fx: &mut Effects, inbound: &Inboun
 fn tail_of(actors: &mut Actors, inbound: &Inbound<'_>) -> Vec<u8> {
     let mut bytes = std::mem::take(&mut actors.scratch);
     bytes.clear();
-    inbound.write_stamped(&mut bytes);
+    inbound.write_stamped(&[], &mut bytes);
     let mut stamp = Vec::with_capacity(inbound.from.len() + 16);
     write_stamp("from", inbound.from, &mut stamp);
     // Declarations inherited from the stream header may stand before the stamp, and belong to the tail.
@@ -123,22 +123,16 @@ fn available(actors: &mut Actors, env: &Env, fx: &mut Effects, inbound: &Inbound
     let shown = Broadcast::new(Type::Available, inbound.from, &tail);
     announce(actors, env, fx, &local, &shown);
     announce_to_own(actors, env, fx, key, &shown, |_| true);
-    if initial {
-        ask_for_all(actors, env, fx, key, inbound.from);
-    }
     flow::decide_sm(actors, env, fx, key);
-    if initial || other_priority {
-        offline::offer(actors, fx, actors.users.resource(key).user);
-        offline::offer_to(actors, fx, key);
-    }
+    let reachable_anew = initial || other_priority;
+    let event = Available { key, full: inbound.from, initial, reachable_anew };
+    lifecycle::available(actors, env, fx, &event);
 }
 
-/// What a resource gets to see when it becomes available: its contacts, the user's other resources, and requests that wait
-/// for an answer.
-fn ask_for_all(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey, full: &str) {
+/// What a resource gets to see when it becomes available: its contacts, and the user's other resources.
+pub fn ask_for_all(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey, full: &str) {
     probe::contacts_of(actors, env, fx, key, full);
     show_own_resources(actors, env, fx, key, full, |other| other != key);
-    subscription::deliver_pending(actors, env, fx, key);
 }
 
 /// A resource for which presence was dropped, because it read too slowly or had no connection, gets to see everything
@@ -151,6 +145,7 @@ pub fn refresh(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKe
             let full = actors.users.full_jid(env, key);
             env.metrics().presence_refreshed.add(1);
             ask_for_all(actors, env, fx, key, &full);
+            subscription::deliver_pending(actors, env, fx, key);
             // What was dropped may have been its own, which its client hears like that of others (§4.4.2).
             show_own_resources(actors, env, fx, key, &full, |other| other == key);
         }
@@ -302,18 +297,15 @@ fn unavailable(
         let local = actors.users.local_of(key).to_owned();
         announce(actors, env, fx, &local, &shown);
         announce_to_own(actors, env, fx, key, &shown, |other| said.is_some() || other != key);
-        if actors.users.available_of(actors.users.resource(key).user).len() == 1 {
-            activity::record(actors, env, fx, &local, tail, said);
-        }
     }
-    directed::end(actors, env, fx, key, &shown, was_available);
     let resource = actors.users.resource_mut(key);
     resource.flags.put(Flags::AVAILABLE, false);
     resource.priority = 0;
     resource.presence = Box::default();
-    if was_available && said.is_some() {
-        offline::offer(actors, fx, actors.users.resource(key).user);
-    }
+    let user = resource.user;
+    let was_last = was_available && actors.users.available_of(user).is_empty();
+    let event = Unavailable { key, full: &from, tail, said, was_available, was_last };
+    lifecycle::unavailable(actors, env, fx, &event);
 }
 
 /// Sends unavailable presence from all available resources of a user of this worker to a contact who is a subscriber

@@ -9,6 +9,7 @@ use crate::exchange::envelope::Broadcast;
 use crate::stanza::Type;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
+use crate::user::lifecycle::{self, ContactAvailable};
 use crate::user::presence::{UNAVAILABLE_TAIL, send_one, send_to_contacts};
 use crate::user::subscription::under_way::PendingSubscriptions;
 use crate::user::tables::{Flags, ResourceKey};
@@ -71,6 +72,14 @@ pub(super) fn answer(
             return;
         }
     }
+    let event = ContactAvailable { account: local, resource, contact: prober };
+    lifecycle::contact_available(actors, env, fx, &event);
+}
+
+/// The contact hears of the presence of each resource of the user that it asks for, or that there is none.
+pub fn show(actors: &mut Actors, env: &Env, fx: &mut Effects, asked: &ContactAvailable<'_>) {
+    let &ContactAvailable { account: local, resource, contact: prober } = asked;
+    let own_bare = env.bare_jid(local);
     let mut asked = actors.users.resources_of(local);
     asked.retain(|key| {
         let found = actors.users.resource(*key);

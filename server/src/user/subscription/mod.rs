@@ -66,7 +66,7 @@ pub fn from_client(actors: &mut Actors, env: &Env, fx: &mut Effects, inbound: &I
     }
     // §3.1.2 and so on: stamped with bare JIDs.
     let from = env.bare_jid(&own);
-    let stamp = Stamp { from: &from, to: Some(&contact), language: inbound.language };
+    let stamp = Stamp { from: &from, to: Some(&contact), language: inbound.language, ..Stamp::default() };
     let mut bytes = Vec::new();
     inbound.stanza.write_stamped(&stamp, &mut bytes);
     let limit = env.config.limits.roster_request_bytes as usize;

@@ -10,33 +10,32 @@
 //! | --- | --- |
 //! | [`save`](self) | a worker's sessions into the state file |
 //! | [`restore`](self) | and out of it |
+//! | [`sessions`](self) | one session, made of the records of connection, stream and resource |
 
 mod restore;
 mod save;
+mod sessions;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
-use whimbrel_storage::log::Sequence;
-
 pub use restore::{Restored, Restoring};
+pub use sessions::{SessionRecord, Sessions, Standing};
 
 use crate::proto::errors::StreamCondition;
 use crate::runtime::driver::{CloseCause, ConnId, Detached, Driver, Event};
 use crate::runtime::platform;
-use crate::saved::file::StateWriter;
-use crate::saved::record::Place;
+use crate::saved::frame::StateWriter;
 use crate::session::{Holds, SessionPhase};
-use crate::takeover::rehearse::Contents;
 use crate::worker::Worker;
 use crate::worker::core::{Core, Timer};
 
 /// How often a parked worker looks at its driver while sockets come loose.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Whether a worker has quiescent, and what it has sent and received: when all have quiescent twice in a row, and
+/// Whether a worker is quiescent, and what it has sent and received: when all are quiescent twice in a row, and
 /// everything sent was received both times, nothing moves any more.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Quiescence {
@@ -67,20 +66,14 @@ pub struct Parked {
     pub worker: usize,
     /// Parcels sent and received so far: with those of all others they tell whether something was on its way after all.
     pub traffic: (u64, u64),
-    /// What is in its part.
-    pub contents: Contents,
     /// Connections that are not carried, by reason.
     pub closed: BTreeMap<&'static str, u64>,
-    /// Identity of its log.
-    pub log: u64,
-    /// The lock on the folder of the logs.
-    pub log_lock: Option<i32>,
 }
 
 /// Why a worker has not let go of everything.
 #[derive(Clone, Debug)]
 pub enum NotParked {
-    /// Something has begun since it last said that it has quiescent: a timer, a connection that broke.
+    /// Something has begun since it last said that it is quiescent: a timer, a connection that broke.
     NotSettled,
     /// It could not.
     Failed(String),
@@ -177,12 +170,12 @@ impl<D: Driver> Worker<D> {
         }
         let core = &mut self.core;
         while loose.count + loose.broken.len() < leaving.len() {
-            if Instant::now() >= deadline {
+            if core.env().clock.instant() >= deadline {
                 return Ok(false);
             }
             self.driver.poll(Some(LOOK), &mut |event| match event {
                 Event::Detached { conn, socket } => loose.put(conn, socket),
-                // Its contacts must not hear of it now: everything has quiescent.
+                // Its contacts must not hear of it now: everything is quiescent.
                 Event::Closed { conn, cause } if core.is_carried(conn) => loose.broken.push((conn, cause)),
                 other => core.handle(other),
             })?;
@@ -315,35 +308,5 @@ impl Core {
         let waits = unsent > 0 || session.marks.holds.has(Holds::OUTPUT);
         self.sessions.insert(session);
         waits
-    }
-}
-
-/// Numbers of messages between logs: what waits for one user, in order.
-struct Waiting(Vec<Sequence>);
-
-impl Waiting {
-    /// A message that is no longer in the log has no place among those that wait.
-    const GONE: u64 = u64::MAX;
-
-    fn place_of(&self, sequence: Sequence) -> Place {
-        let rank = self.0.binary_search(&sequence).map_or(Waiting::GONE, |rank| rank as u64);
-        Place { sequence: sequence.0, rank }
-    }
-
-    /// The place behind a message.
-    fn place_after(&self, sequence: Sequence) -> Place {
-        Place { sequence: sequence.0, rank: self.0.partition_point(|other| *other <= sequence) as u64 }
-    }
-
-    /// The message that has this place here; one that no log has when it is gone.
-    fn message_at(&self, place: Place) -> Sequence {
-        let rank = usize::try_from(place.rank).ok();
-        rank.and_then(|rank| self.0.get(rank)).copied().unwrap_or(Sequence::ZERO)
-    }
-
-    /// What a cursor at this place is here.
-    fn cursor_at(&self, place: Place) -> Sequence {
-        let before = usize::try_from(place.rank).ok().and_then(|rank| rank.checked_sub(1));
-        before.map_or(Sequence::ZERO, |before| self.0.get(before).copied().unwrap_or(Sequence::MAX))
     }
 }

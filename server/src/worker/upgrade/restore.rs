@@ -7,44 +7,39 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 
 use whimbrel_storage::actor::ActorId;
-use whimbrel_storage::log::Sequence;
 
-use super::Waiting;
+use super::sessions::{SessionRecord, Sessions, Standing};
 use crate::proto::errors::StreamCondition;
-use crate::proto::sm::StreamManagement;
 use crate::runtime::driver::{ConnId, Detached, Driver, Event};
 use crate::runtime::platform;
 use crate::runtime::timer::Millis;
+use crate::saved::Owner;
+use crate::saved::counts::Counts;
 use crate::saved::error::StateError;
-use crate::saved::file::{BlockKind, StateFile};
-use crate::saved::record::{
-    LinkRecord, NegotiationRecord, Place, ResourceRecord, SessionRecord, Standing, marks,
-};
-use crate::saved::tls::TlsRecord;
-use crate::session::{Holds, Marks, Session, SessionPhase, StreamContext};
+use crate::saved::state::State;
+use crate::session::saved::{ConnectionRecord, TlsRecord};
+use crate::session::{Holds, Session, SessionPhase};
 use crate::stream::machine::Negotiation;
-use crate::takeover::InheritedDescriptors;
+use crate::stream::machine::saved::NegotiationRecord;
 use crate::takeover::guard;
-use crate::takeover::rehearse::{Contents, Mapped, sessions_of};
-use crate::tls::Tls;
+use crate::takeover::inherited::InheritedDescriptors;
+use crate::takeover::mapped::Mapped;
 use crate::user::blocking;
-use crate::user::flow::Flow;
-use crate::user::inactive::HeldStanzas;
+use crate::user::commits::Logs;
 use crate::user::presence;
+use crate::user::saved::{ResourceRecord, Waiting};
 use crate::user::tables::{Flags, ResourceKey};
 use crate::worker::Worker;
 use crate::worker::core::{Core, Timer, metrics_connection_opened};
 use crate::worker::run_queue::InputEnd;
-use crate::xml::{self, StreamNamespaces};
+use crate::xml;
 
 /// What a worker needs to take over its part.
 pub struct Restoring {
-    /// The state file.
-    pub state: Arc<Mapped>,
+    /// The state.
+    pub state: Arc<State<Mapped>>,
     /// The descriptors that came along.
     pub inherited: Arc<InheritedDescriptors>,
-    /// Identities of the logs that the state tells of, one for each worker that wrote it.
-    pub logs: Vec<u64>,
     /// Gets what came of it.
     pub reply: SyncSender<Result<Restored, String>>,
     /// The word that the whole server is there. When its other end is gone, it will never be.
@@ -57,7 +52,17 @@ pub struct Restored {
     /// The worker.
     pub worker: usize,
     /// What it is now home of.
-    pub contents: Contents,
+    pub carried: Counts,
+}
+
+/// Where a state comes from, as seen by this worker.
+struct Origin {
+    /// Workers of this server.
+    workers: usize,
+    /// As many as wrote it: then each is the home of the users that it was the home of.
+    same_workers: bool,
+    /// This worker's log is the one that it had: its numbers of messages are good.
+    same_log: bool,
 }
 
 /// What is to be done once the whole server is there.
@@ -76,12 +81,12 @@ struct Afterwards {
 impl<D: Driver> Worker<D> {
     /// Takes over this worker's part of a state, and waits until all have. `false`: the server will never be there.
     pub fn restore(&mut self, restoring: Restoring) -> bool {
-        let Restoring { state, inherited, logs, reply, go } = restoring;
+        let Restoring { state, inherited, reply, go } = restoring;
         let mut afterwards = Afterwards::default();
-        let restored = self.restore_all(&state, &inherited, &logs, &mut afterwards);
+        let restored = self.restore_all(&state, &inherited, &mut afterwards);
         let worker = self.core.env.worker;
         let restored = restored
-            .map(|contents| Restored { worker, contents })
+            .map(|carried| Restored { worker, carried })
             .map_err(|text| format!("worker {worker}: {text}"));
         let complete = restored.is_ok();
         drop(state);
@@ -101,30 +106,26 @@ impl<D: Driver> Worker<D> {
         true
     }
 
+    /// Takes over the part of each owner that has something on a worker.
     fn restore_all(
         &mut self,
-        state: &Mapped,
+        state: &State<Mapped>,
         inherited: &InheritedDescriptors,
-        logs: &[u64],
         afterwards: &mut Afterwards,
-    ) -> Result<Contents, String> {
-        let state = StateFile::read(state.bytes()).map_err(|error| error.to_string())?;
-        let core = &self.core;
-        let (worker, workers) = (core.env.worker, core.env.shared.metrics.len());
-        // With as many workers as before, each is the home of whom it was the home of.
-        let same = workers == logs.len();
-        let same_log = same && logs.get(worker) == Some(&core.actors.commits.log().id());
-        let mut contents = Contents::default();
+    ) -> Result<Counts, String> {
+        let origin = self.core.origin(state).map_err(|error| error.to_string())?;
+        let mut carried = Counts::default();
         let mut failed = None;
-        for block in state.blocks.iter().filter(|block| block.kind == BlockKind::Sessions) {
-            let writer = usize::from(block.worker) % workers;
-            if same && writer != worker {
+        for block in state.blocks().filter(|block| block.kind == Sessions::KIND.name) {
+            let writer = usize::from(block.worker) % origin.workers;
+            if origin.same_workers && writer != self.core.env.worker {
                 continue;
             }
-            let read = sessions_of(block, |session| {
+            let read = block.each::<Sessions>(|session| {
                 if self.core.is_at_home(&session, writer) {
-                    contents.count(&session);
-                    if let Err(text) = self.restore_session(session, inherited, same_log, afterwards) {
+                    carried.add(Sessions::KIND.name, 1);
+                    Sessions::count(&session, &mut carried);
+                    if let Err(text) = self.restore_session(session, inherited, origin.same_log, afterwards) {
                         failed = Some(text);
                         return Err(StateError::Damaged("a session cannot be taken over"));
                     }
@@ -140,7 +141,7 @@ impl<D: Driver> Worker<D> {
         self.core.count_users();
         let waiting = self.core.detached as u64;
         self.core.env.metrics().detached.set(waiting);
-        Ok(contents)
+        Ok(carried)
     }
 
     fn restore_session(
@@ -150,32 +151,32 @@ impl<D: Driver> Worker<D> {
         same_log: bool,
         afterwards: &mut Afterwards,
     ) -> Result<(), String> {
-        let conn = match &session.link {
-            Some(link) => self.restore_link(link, inherited, afterwards)?,
+        let conn = match &session.connection {
+            Some(connection) => self.restore_connection(connection, inherited, afterwards)?,
             None => ConnId::NONE,
         };
         match &session.standing {
             Standing::Negotiating(negotiation) => {
-                if let Some(link) = &session.link {
-                    self.core.restore_negotiation(conn, link, negotiation);
+                if let Some(connection) = &session.connection {
+                    self.core.restore_negotiation(conn, connection, negotiation);
                 }
             }
             Standing::Bound(resource) => {
                 let key = self.core.restore_resource(conn, resource, same_log);
                 if conn != ConnId::NONE {
-                    if let Some(link) = &session.link {
-                        self.core.restore_bound(conn, key, link);
+                    if let Some(connection) = &session.connection {
+                        self.core.restore_bound(conn, key, connection);
                     }
-                } else if session.link.is_some() {
+                } else if session.connection.is_some() {
                     afterwards.broken.push(key);
                 }
             }
         }
-        if let Some(link) = session.link.as_ref().filter(|_| conn != ConnId::NONE) {
-            if !self.core.restore_partial(conn, link.partial) {
+        if let Some(connection) = session.connection.as_ref().filter(|_| conn != ConnId::NONE) {
+            if !self.core.restore_partial(conn, connection.partial) {
                 afterwards.refused.push(conn);
             }
-            if self.core.restore_input(conn, link) {
+            if self.core.restore_input(conn, connection) {
                 self.driver.pause_reading(conn);
             }
         }
@@ -183,18 +184,22 @@ impl<D: Driver> Worker<D> {
     }
 
     /// Gives a connection's socket to the driver; [`ConnId::NONE`] when it broke.
-    fn restore_link(
+    fn restore_connection(
         &mut self,
-        link: &LinkRecord<'_>,
+        connection: &ConnectionRecord<'_>,
         inherited: &InheritedDescriptors,
         afterwards: &mut Afterwards,
     ) -> Result<ConnId, String> {
-        let Some(descriptor) = link.descriptor else { return Ok(ConnId::NONE) };
+        let Some(descriptor) = connection.descriptor else { return Ok(ConnId::NONE) };
         let socket = inherited.take(descriptor)?;
-        let ended = link.marks & marks::ENDED != 0;
-        let conn = self.driver.attach(Detached::restored(socket, link.unread, &link.unsent, ended));
+        let conn = self.driver.attach(Detached::restored(
+            socket,
+            connection.unread,
+            &connection.unsent,
+            connection.has_ended(),
+        ));
         afterwards.descriptors.push(descriptor as i32);
-        if link.unsent.is_empty() {
+        if connection.unsent.is_empty() {
             afterwards.sent.push(conn);
         }
         Ok(conn)
@@ -202,6 +207,18 @@ impl<D: Driver> Worker<D> {
 }
 
 impl Core {
+    fn origin(&self, state: &State<Mapped>) -> Result<Origin, StateError> {
+        let mut logs = Vec::new();
+        state.each::<Logs>(|worker, log| {
+            logs.push((usize::from(worker), log.id));
+            Ok(())
+        })?;
+        let (worker, workers) = (self.env.worker, self.env.shared.metrics.len());
+        let same_workers = workers == logs.len();
+        let same_log = same_workers && logs.contains(&(worker, self.actors.commits.log().id()));
+        Ok(Origin { workers, same_workers, same_log })
+    }
+
     /// Whether a session of the state belongs on this worker. `writer` is who takes what has no home yet.
     fn is_at_home(&self, session: &SessionRecord<'_>, writer: usize) -> bool {
         let user = match &session.standing {
@@ -209,43 +226,6 @@ impl Core {
             Standing::Negotiating(negotiation) => negotiation.user,
         };
         user.map_or(writer, |user| self.env.home_of(user)) == self.env.worker
-    }
-
-    fn restored_session(&self, conn: ConnId, link: &LinkRecord<'_>, phase: SessionPhase) -> Session {
-        let has = |mark: u8| link.marks & mark != 0;
-        let tls = match &link.tls {
-            TlsRecord::Plain => None,
-            TlsRecord::Fresh => Some(Box::new(self.env.shared.acceptor.begin())),
-            TlsRecord::Established(record) => Some(Box::new(Tls::restored(record))),
-        };
-        let mut declared = StreamNamespaces::default();
-        for (prefix, uri) in &link.namespaces {
-            declared.push(prefix, uri);
-        }
-        let namespaces = (!link.namespaces.is_empty()).then(|| Box::new(declared));
-        let language: Option<Box<str>> = link.language.map(Into::into);
-        let context = (namespaces.is_some() || language.is_some())
-            .then(|| Box::new(StreamContext { namespaces, language }));
-        let mut holds = Holds::default();
-        if has(marks::PAUSED) {
-            holds.put(Holds::OUTPUT);
-        }
-        Session {
-            conn,
-            connected: link.connected,
-            heard: link.heard,
-            phase,
-            tls,
-            partial: None,
-            context,
-            marks: Marks {
-                pinged: has(marks::PINGED),
-                holds,
-                established: has(marks::ESTABLISHED),
-                direct_tls: has(marks::DIRECT_TLS),
-            },
-            peer: link.peer,
-        }
     }
 
     fn insert_restored(&mut self, session: Session, unsent: usize) {
@@ -263,18 +243,27 @@ impl Core {
         self.sessions.insert(session);
     }
 
-    fn restore_negotiation(&mut self, conn: ConnId, link: &LinkRecord<'_>, record: &NegotiationRecord<'_>) {
+    fn restore_negotiation(
+        &mut self,
+        conn: ConnId,
+        connection: &ConnectionRecord<'_>,
+        record: &NegotiationRecord<'_>,
+    ) {
         let mut negotiation = Negotiation::restored(record);
-        let waited = self.seconds().saturating_sub(link.connected);
+        let waited = self.seconds().saturating_sub(connection.connected);
         let left = self.env.config.limits.preauth_seconds.saturating_sub(waited).max(1);
         negotiation.deadline = self.set_timer(u64::from(left) * 1000, Timer::Preauth(conn));
-        let session = self.restored_session(conn, link, SessionPhase::Negotiating(Box::new(negotiation)));
-        self.insert_restored(session, link.unsent.len());
+        let session = connection.session(
+            conn,
+            SessionPhase::Negotiating(Box::new(negotiation)),
+            &self.env.shared.acceptor,
+        );
+        self.insert_restored(session, connection.unsent.len());
     }
 
-    fn restore_bound(&mut self, conn: ConnId, key: ResourceKey, link: &LinkRecord<'_>) {
-        let session = self.restored_session(conn, link, SessionPhase::Bound(key));
-        self.insert_restored(session, link.unsent.len());
+    fn restore_bound(&mut self, conn: ConnId, key: ResourceKey, connection: &ConnectionRecord<'_>) {
+        let session = connection.session(conn, SessionPhase::Bound(key), &self.env.shared.acceptor);
+        self.insert_restored(session, connection.unsent.len());
     }
 
     fn restore_resource(&mut self, conn: ConnId, record: &ResourceRecord<'_>, same_log: bool) -> ResourceKey {
@@ -287,37 +276,13 @@ impl Core {
         };
         let key = actors.users.insert(account, record.local, record.name, conn, || blocked);
         let resource = actors.users.resource_mut(key);
-        resource.priority = record.priority;
-        resource.flags = Flags::of_bits(record.flags);
-        resource.presence = record.presence.into();
-        if !record.directed.is_empty() {
-            resource.directed = Some(Box::new(record.directed.iter().map(|name| (*name).into()).collect()));
-        }
-        if !record.held.is_empty() {
-            resource.held = Some(Box::new(HeldStanzas::restored(&record.held)));
-        }
-        let has_flow = record.sm.is_some() || record.after.is_some() || !record.unsent.is_empty();
-        if has_flow {
+        record.restore(resource);
+        if record.has_flow() {
             let waiting = match same_log {
-                true => Waiting(Vec::new()),
-                false => Waiting(actors.commits.log().waiting(account).collect()),
+                true => Waiting::SameLog,
+                false => Waiting::Ranked(actors.commits.log().waiting(account).collect()),
             };
-            let message = |place: Place| match same_log {
-                true => Sequence(place.sequence),
-                false => waiting.message_at(place),
-            };
-            let after = record.after.map(|place| match same_log {
-                true => Sequence(place.sequence),
-                false => waiting.cursor_at(place),
-            });
-            let flow = Flow {
-                sm: record.sm.as_ref().map(|sm| StreamManagement::restored(sm, message)),
-                unsent: (!record.unsent.is_empty())
-                    .then(|| Box::new(record.unsent.iter().copied().map(message).collect())),
-                expiry: None,
-                after,
-            };
-            actors.users.resource_mut(key).flow = Some(Box::new(flow));
+            actors.users.resource_mut(key).flow = Some(Box::new(record.flow(&waiting)));
             if record.after.is_some() {
                 fx.due_cursors.push(key);
             }
@@ -353,17 +318,17 @@ impl Core {
     }
 
     /// Holds again what had been read and not handled. Whether nothing is to be read from the connection for now.
-    fn restore_input(&mut self, conn: ConnId, link: &LinkRecord<'_>) -> bool {
+    fn restore_input(&mut self, conn: ConnId, connection: &ConnectionRecord<'_>) -> bool {
         let Some(session) = self.sessions.get_mut(conn) else { return false };
         let holds = &mut session.marks.holds;
-        let tls_ended = matches!(&link.tls, TlsRecord::Established(tls) if tls.peer_closed);
-        if !link.input.is_empty() || tls_ended {
-            let end = match link.marks & marks::ENDED != 0 {
+        let tls_ended = matches!(&connection.tls, TlsRecord::Established(tls) if tls.peer_closed);
+        if !connection.input.is_empty() || tls_ended {
+            let end = match connection.has_ended() {
                 _ if tls_ended => Some(InputEnd::Tls),
                 true => Some(InputEnd::Fin),
                 false => None,
             };
-            self.turns.restore(conn, link.input, end);
+            self.turns.restore(conn, connection.input, end);
             if holds.is_empty() {
                 holds.put(Holds::TURN);
                 self.turns.enqueue(conn);

@@ -1,55 +1,19 @@
-//! A worker's sessions into the state file.
+//! What a worker has, into the state.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::os::fd::AsRawFd;
 
-use whimbrel_storage::log::Sequence;
-
-use super::{Loose, Parked, Waiting, reason};
-use crate::runtime::driver::Detached;
-use crate::saved::codec::Encoder;
-use crate::saved::file::{BLOCK_BYTES, BlockKind, StateWriter};
-use crate::saved::record::{
-    LinkRecord, NegotiationRecord, Place, ResourceRecord, SessionRecord, Standing, marks,
-};
-use crate::saved::tls::TlsRecord;
-use crate::session::{Holds, Session, SessionPhase};
-use crate::takeover::rehearse::Contents;
+use super::sessions::{SessionRecord, Sessions, Standing};
+use super::{Loose, Parked, reason};
+use crate::saved::frame::{BlockWriter, StateWriter};
+use crate::session::SessionPhase;
+use crate::session::saved::ConnectionRecord;
+use crate::user::commits::Logs;
+use crate::user::saved::{ResourceRecord, Waiting};
 use crate::user::tables::{Resource, User};
 use crate::worker::core::Core;
 
-/// Writes records into blocks.
-struct Blocks<'a> {
-    state: &'a StateWriter,
-    worker: usize,
-    encoder: Encoder,
-    records: u32,
-    contents: Contents,
-}
-
-impl Blocks<'_> {
-    fn put(&mut self, record: &SessionRecord<'_>) -> Result<(), String> {
-        self.contents.count(record);
-        record.write(&mut self.encoder);
-        self.records += 1;
-        if self.encoder.bytes().len() >= BLOCK_BYTES { self.flush() } else { Ok(()) }
-    }
-
-    fn flush(&mut self) -> Result<(), String> {
-        if self.records > 0 {
-            let written =
-                self.state.block(BlockKind::Sessions, self.worker, self.records, self.encoder.bytes());
-            written.map_err(|error| format!("cannot write its state: {error}"))?;
-        }
-        self.encoder.clear();
-        self.records = 0;
-        Ok(())
-    }
-}
-
 impl Core {
-    /// Writes all sessions, and closes the log so that opening it again is quick.
+    /// Writes a block for each owner that has something on a worker. `closed` are the connections that were not carried.
     pub(super) fn save(
         &self,
         loose: &Loose,
@@ -57,51 +21,77 @@ impl Core {
         mut closed: BTreeMap<&'static str, u64>,
     ) -> Result<Parked, String> {
         let worker = self.env.worker;
-        let encoder = Encoder::default();
-        let mut blocks = Blocks { state, worker, encoder, records: 0, contents: Contents::default() };
-        // A user's resources follow each other, oldest first: which is older decides conflicts and copies.
+        let mut sessions = state.blocks::<Sessions>(worker);
+        self.save_resources(loose, &mut sessions)?;
+        let broken = self.save_negotiations(loose, &mut sessions)?;
+        if broken > 0 {
+            *closed.entry(reason::BROKEN).or_default() += broken;
+        }
+        sessions.finish().map_err(|error| error.to_string())?;
+        let mut logs = state.blocks::<Logs>(worker);
+        logs.put(&self.actors.commits.save()?).map_err(|error| error.to_string())?;
+        logs.finish().map_err(|error| error.to_string())?;
+        Ok(Parked { worker, traffic: self.fx.links.traffic(), closed })
+    }
+
+    /// A user's resources follow each other, oldest first: which is older decides conflicts and copies.
+    fn save_resources(&self, loose: &Loose, blocks: &mut BlockWriter<'_, Sessions>) -> Result<(), String> {
         for user in self.actors.users.all() {
             let waiting = self.waiting_of(user);
             for &key in &user.resources {
                 let resource = self.actors.users.resource(key);
-                let link = match self.sessions.get(resource.conn) {
+                let connection = match self.sessions.get(resource.conn) {
                     Some(session) => {
-                        let link = link(session, loose.get(session.conn))?;
+                        let connection = ConnectionRecord::of(session, loose.get(session.conn))?;
                         // Without its socket nobody is there for what it had sent; nothing of it counts as handled.
-                        let input = link.descriptor.map_or(&[][..], |_| self.turns.input_of(session.conn));
-                        Some(LinkRecord { input, ..link })
+                        let input =
+                            connection.descriptor.map_or(&[][..], |_| self.turns.input_of(session.conn));
+                        Some(ConnectionRecord { input, ..connection })
                     }
                     None => None,
                 };
-                let resource = self.resource(user, resource, &waiting)?;
-                let standing = Standing::Bound(Box::new(resource));
-                blocks.put(&SessionRecord { link, standing })?;
+                let record = self.resource_record(user, resource, &waiting)?;
+                let standing = Standing::Bound(Box::new(record));
+                blocks.put(&SessionRecord { connection, standing }).map_err(|error| error.to_string())?;
             }
         }
+        Ok(())
+    }
+
+    /// Returns how many connections broke meanwhile.
+    fn save_negotiations(
+        &self,
+        loose: &Loose,
+        blocks: &mut BlockWriter<'_, Sessions>,
+    ) -> Result<u64, String> {
+        let mut broken = 0;
         for session in self.sessions.iter() {
             let SessionPhase::Negotiating(negotiation) = &session.phase else { continue };
             let Some(socket) = loose.get(session.conn) else {
-                *closed.entry(reason::BROKEN).or_default() += 1;
+                broken += 1;
                 continue;
             };
-            let record = negotiation.save().unwrap_or_else(|| NegotiationRecord {
-                // Cannot be: those were closed before.
-                ..NegotiationRecord::default()
-            });
-            let link = Some(link(session, Some(socket))?);
-            blocks.put(&SessionRecord { link, standing: Standing::Negotiating(record) })?;
+            // Those that cannot be carried were closed before.
+            let record = negotiation.save().unwrap_or_default();
+            let connection = Some(ConnectionRecord::of(session, Some(socket))?);
+            blocks
+                .put(&SessionRecord { connection, standing: Standing::Negotiating(record) })
+                .map_err(|error| error.to_string())?;
         }
-        blocks.flush()?;
-        let log = self.actors.commits.log();
-        log.checkpoint().map_err(|error| format!("its log cannot be written out: {error}"))?;
-        Ok(Parked {
-            worker,
-            traffic: self.fx.links.traffic(),
-            contents: blocks.contents,
-            closed,
-            log: log.id(),
-            log_lock: log.lock_descriptor().map(|lock| lock.as_raw_fd()),
-        })
+        Ok(broken)
+    }
+
+    fn resource_record<'a>(
+        &self,
+        user: &'a User,
+        resource: &'a Resource,
+        waiting: &Waiting,
+    ) -> Result<ResourceRecord<'a>, String> {
+        let mut record =
+            ResourceRecord::of(user, resource, waiting).ok_or("a stream is not at rest after all")?;
+        let expiry = resource.flow.as_ref().and_then(|flow| flow.expiry);
+        record.expiry_ms = expiry.and_then(|timer| self.timers.deadline(timer)).map(|at| at.0);
+        Ok(record)
     }
 
     /// What waits in the log for a user, if any of the user's resources has to do with it.
@@ -113,96 +103,8 @@ impl Core {
                 || flow.sm.as_ref().is_some_and(|sm| sm.records().next().is_some())
         });
         match concerned {
-            true => Waiting(self.actors.commits.log().waiting(user.id).collect()),
-            false => Waiting(Vec::new()),
+            true => Waiting::Ranked(self.actors.commits.log().waiting(user.id).collect()),
+            false => Waiting::Ranked(Vec::new()),
         }
     }
-
-    fn resource<'a>(
-        &'a self,
-        user: &'a User,
-        resource: &'a Resource,
-        waiting: &Waiting,
-    ) -> Result<ResourceRecord<'a>, String> {
-        let mut record = ResourceRecord {
-            account: user.id.raw(),
-            local: &user.local,
-            blocks: user.blocked.is_some(),
-            name: &resource.name,
-            priority: resource.priority,
-            flags: resource.flags.bits(),
-            presence: &resource.presence,
-            directed: resource.directed.iter().flat_map(|list| list.iter().map(|name| &**name)).collect(),
-            held: resource.held.iter().flat_map(|held| held.save()).collect(),
-            ..ResourceRecord::default()
-        };
-        if let Some(flow) = &resource.flow {
-            let place = |sequence: Sequence| -> Place { waiting.place_of(sequence) };
-            record.unsent = flow.unsent.iter().flat_map(|unsent| unsent.iter().copied()).map(place).collect();
-            record.after = flow.after.map(|after| waiting.place_after(after));
-            record.expiry_ms = flow.expiry.and_then(|timer| self.timers.deadline(timer)).map(|at| at.0);
-            if let Some(sm) = &flow.sm {
-                let sm = sm.save(place).ok_or("a stream is not settled after all")?;
-                record.sm = Some(sm);
-            }
-        }
-        Ok(record)
-    }
-}
-
-/// A connection; without its socket it broke while the driver let go of it.
-fn link<'a>(session: &'a Session, socket: Option<&'a Detached>) -> Result<LinkRecord<'a>, String> {
-    let tls = match &session.tls {
-        None => TlsRecord::Plain,
-        // Cannot fail where there is a resource; the others were closed before. A connection that has ended by itself
-        // is as good as broken.
-        Some(tls) => match tls.save() {
-            Some(saved) => saved.into(),
-            None => return Ok(broken(session)),
-        },
-    };
-    let Some(socket) = socket else { return Ok(broken(session)) };
-    let descriptor = socket.descriptor().ok_or("a simulated connection cannot be carried")?;
-    let context = session.context.as_deref();
-    let namespaces = context.and_then(|context| context.namespaces.as_deref());
-    let [front, back] = socket.unsent();
-    Ok(LinkRecord {
-        descriptor: Some(u32::try_from(descriptor).map_err(|_| "a socket without a descriptor")?),
-        connected: session.connected,
-        heard: session.heard,
-        peer: session.peer,
-        marks: marks_of(session) | if socket.has_ended() { marks::ENDED } else { 0 },
-        tls,
-        partial: session.partial.as_ref().map_or(&[], |partial| partial.bytes()),
-        input: &[],
-        unread: socket.unread(),
-        unsent: if back.is_empty() { Cow::Borrowed(front) } else { Cow::Owned([front, back].concat()) },
-        namespaces: namespaces.map(|declared| declared.iter().collect()).unwrap_or_default(),
-        language: context.and_then(|context| context.language.as_deref()),
-    })
-}
-
-fn broken(session: &Session) -> LinkRecord<'_> {
-    LinkRecord {
-        descriptor: None,
-        connected: session.connected,
-        heard: session.heard,
-        peer: session.peer,
-        marks: marks_of(session),
-        tls: TlsRecord::Plain,
-        partial: &[],
-        input: &[],
-        unread: &[],
-        unsent: Cow::Borrowed(&[]),
-        namespaces: Vec::new(),
-        language: None,
-    }
-}
-
-fn marks_of(session: &Session) -> u8 {
-    let bit = |set: bool, bit: u8| u8::from(set) * bit;
-    bit(session.marks.pinged, marks::PINGED)
-        | bit(session.marks.holds.has(Holds::OUTPUT), marks::PAUSED)
-        | bit(session.marks.established, marks::ESTABLISHED)
-        | bit(session.marks.direct_tls, marks::DIRECT_TLS)
 }

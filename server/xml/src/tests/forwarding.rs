@@ -63,7 +63,7 @@ fn the_sender_is_stamped() {
 
 #[test]
 fn recipient_and_language_are_stamped_where_they_are_given() {
-    let stamp = Stamp { from: "a", to: Some("b&<\"'"), language: Some("cs") };
+    let stamp = Stamp { from: "a", to: Some("b&<\"'"), language: Some("cs"), ..Stamp::default() };
     let cases: &[(&str, &str)] = &[
         ("<m to='x' id='1'/>", "<m from=\"a\" to=\"b&amp;&lt;&quot;&apos;\" xml:lang=\"cs\" id='1'/>"),
         ("<m xml:lang='de'/>", "<m from=\"a\" to=\"b&amp;&lt;&quot;&apos;\" xml:lang='de'/>"),
@@ -73,6 +73,40 @@ fn recipient_and_language_are_stamped_where_they_are_given() {
     for (received, expected) in cases {
         assert_eq!(forwarded(HEADER, received, &stamp), *expected, "{received}");
     }
+}
+
+#[test]
+fn children_can_be_left_out() {
+    let received = "<m a='1'> <x b='2'/>t<y><x/></y><x/></m>";
+    let without = |at: &[usize]| {
+        with_stanza(HEADER, received, |stanza| {
+            let ranges: Vec<_> = stanza.children().map(|child| child.range()).collect();
+            let without: Vec<_> = at.iter().map(|&at| ranges[at].clone()).collect();
+            let mut out = Vec::new();
+            let stamp = Stamp { from: "a", without: &without, ..Stamp::default() };
+            stanza.write_stamped(&stamp, &mut out);
+            String::from_utf8(out).unwrap()
+        })
+    };
+    for (at, expected) in [
+        (&[][..], "<m from=\"a\" a='1'> <x b='2'/>t<y><x/></y><x/></m>"),
+        (&[0], "<m from=\"a\" a='1'> t<y><x/></y><x/></m>"),
+        (&[1, 2], "<m from=\"a\" a='1'> <x b='2'/>t</m>"),
+        (&[0, 1, 2], "<m from=\"a\" a='1'> t</m>"),
+    ] {
+        assert_eq!(without(at), expected, "{at:?}");
+    }
+}
+
+#[test]
+fn an_attribute_of_a_child_is_found_however_it_is_written() {
+    let received = "<m><x a='1'/><x b=\"a='2'\"\n a = '&lt;3'>a='4'</x><p:x xmlns:p='u' p:a='5'/><x/><x ></x><x a='/>'/></m>";
+    with_stanza(HEADER, received, |stanza| {
+        let found: Vec<_> =
+            stanza.children().map(|child| child.attribute("a").map(|a| a.into_owned())).collect();
+        let expected = [Some("1"), Some("<3"), None, None, None, Some("/>")];
+        assert_eq!(found, expected.map(|value| value.map(str::to_owned)));
+    });
 }
 
 #[test]

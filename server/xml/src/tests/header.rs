@@ -89,6 +89,7 @@ fn versions() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of data")]
 fn what_is_no_stream_header_is_refused() {
     use Condition as C;
     let open = |from: &str, to: &str| OPEN.replace(from, to).into_bytes();

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use rxml::{Event, Parse as _, Parser, WithOptions as _, parser::Options};
 
-use super::{Element, Frame, Framer, FramingError, Limits, Node, Phase, Stamp, StreamHeader};
+use super::{Element, Frame, Framer, FramingError, Limits, Node, Phase, Stamp, Stanza, StreamHeader, writer};
 
 /// An element without what no reader may depend on: prefixes, the order of attributes, how text was written.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -171,7 +171,7 @@ pub(super) struct Outcome {
 
 /// What the forwarded copies are stamped with.
 pub(super) const STAMP: Stamp<'static> =
-    Stamp { from: "a'&<b@c/d\"", to: Some("e@f/g&h"), language: Some("eo") };
+    Stamp { from: "a'&<b@c/d\"", to: Some("e@f/g&h"), language: Some("eo"), without: &[] };
 
 /// Frames `stream` in pieces as long as `piece` says; it is told how much is left.
 pub(super) fn run(stream: &[u8], limits: &Limits, mut piece: impl FnMut(usize) -> usize) -> Outcome {
@@ -204,7 +204,9 @@ pub(super) fn run(stream: &[u8], limits: &Limits, mut piece: impl FnMut(usize) -
                             let mut forwarded = Vec::new();
                             stanza.write_stamped(&STAMP, &mut forwarded);
                             outcome.bytes.push((stanza.bytes().to_vec(), forwarded));
-                            outcome.stanzas.push(stanza.to_element());
+                            let tree = stanza.to_element();
+                            check_children(&stanza, &tree);
+                            outcome.stanzas.push(tree);
                         }
                         Some(Frame::StreamClose) => outcome.closed = true,
                     }
@@ -217,6 +219,41 @@ pub(super) fn run(stream: &[u8], limits: &Limits, mut piece: impl FnMut(usize) -
         }
     }
     outcome
+}
+
+/// The attributes of children are the same without a tree, and what is left out of a copy is what was meant.
+fn check_children(stanza: &Stanza<'_>, tree: &Element) {
+    assert_eq!(stanza.children().len(), tree.elements().count());
+    for (child, element) in stanza.children().zip(tree.elements()) {
+        for attribute in element.attributes().iter().filter(|attribute| attribute.namespace.is_empty()) {
+            assert_eq!(child.attribute(&attribute.name).as_deref(), Some(&*attribute.value));
+        }
+        if element.attribute("from").is_none() {
+            assert_eq!(child.attribute("from"), None);
+        }
+    }
+    // Every second one, from the first on.
+    let without: Vec<_> = stanza.children().step_by(2).map(|child| child.range()).collect();
+    let mut copy = Vec::new();
+    stanza.write_stamped(&Stamp { without: &without, ..STAMP }, &mut copy);
+    let mut left = Element::parse(&copy).expect("what is left is well-formed");
+    let mut expected = tree.clone();
+    for name in ["from", "to"] {
+        expected.remove_attribute(name);
+        left.remove_attribute(name);
+    }
+    if expected.lang().is_none() {
+        expected = expected.with_lang(STAMP.language.unwrap_or_default());
+    }
+    let mut children = 0;
+    expected.retain(|node| match node {
+        Node::Element(_) => {
+            children += 1;
+            children % 2 == 0
+        }
+        Node::Text(_) => true,
+    });
+    assert_eq!(Tree::from(&left), Tree::from(&expected));
 }
 
 /// Whatever was accepted is well-formed for others and means the same to them, also when it is forwarded.
@@ -267,6 +304,12 @@ pub(super) fn round_trip(element: &Element) {
             assert_eq!(expected, seen.nodes, "{oracle} sees another tree in the written\n{shown}");
         }
     }
+    let mut longer = Vec::new();
+    writer::append_child(&element.to_bytes(), &mut longer, |out| {
+        out.extend_from_slice(b"<last xmlns='urn:last'/>");
+    });
+    let expected = element.clone().child(Element::new("last", "urn:last"));
+    assert_eq!(Element::parse(&longer).as_ref(), Ok(&expected), "{}", String::from_utf8_lossy(&longer));
     let again = Element::parse(&element.to_bytes());
     assert_eq!(again.as_ref(), Ok(element), "{}", String::from_utf8_lossy(&element.to_bytes()));
 }

@@ -43,6 +43,7 @@ fn every_problem_has_the_stream_error_of_rfc_6120() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of data")]
 fn malformed_xml() {
     use P::UnexpectedByte as Byte;
     let cases: &[(&[u8], P)] = &[

@@ -79,8 +79,8 @@ impl Opening<'_> {
             window => now_ms.saturating_sub(window),
         };
         let mut told = Told { replay: Replay::new(since_ms), readers, from: 0, committed: 0 };
-        told.take_checkpoint(&*files, &shared, &identity, &found, &mut damage)?;
-        let end = told.scan(&*files, &shared, &identity, &found, &mut damage, tell)?;
+        told.take_checkpoint(&shared, &identity, &found, &mut damage)?;
+        let end = told.scan(&shared, &identity, &found, &mut damage, tell)?;
         let head = finish(&*files, &mut found, end, shared.folder())?;
         let Told { replay, mut readers, .. } = told;
         if let Some(segment) = found.segments.front()
@@ -157,12 +157,12 @@ impl<R: Reader> Told<R> {
     /// Takes up what a checkpoint knows, if there is one that fits.
     fn take_checkpoint(
         &mut self,
-        files: &dyn Files,
         shared: &Shared,
         identity: &Identity,
         found: &Loaded,
         damage: &mut Vec<Damage>,
     ) -> Result<(), LogError> {
+        let files = &**shared.files();
         self.from = found.segments.front().map_or(0, |segment| segment.base);
         let Some(checkpoint) = read_checkpoint(files, shared.folder(), identity)? else { return Ok(()) };
         if reaches_beyond(&checkpoint, found) {
@@ -187,13 +187,13 @@ impl<R: Reader> Told<R> {
     /// Scans what the checkpoint does not tell. Returns where the records end.
     fn scan(
         &mut self,
-        files: &dyn Files,
         shared: &Shared,
         identity: &Identity,
         found: &Loaded,
         damage: &mut Vec<Damage>,
         tell: Tell<'_, R>,
     ) -> Result<End, LogError> {
+        let files = &**shared.files();
         let Self { replay, readers, from, committed } = self;
         let views = views(&found.segments);
         let total = views.last().map_or(0, |view| view.base + view.nominal).saturating_sub(*from);

@@ -5,8 +5,7 @@
 //! that many. So an account that logs in from thousands of addresses drives out its own addresses, and not more than a
 //! few of a few others.
 
-use crate::saved::codec::{Decoder, Encoder};
-use crate::saved::error::StateError;
+use super::saved::KnownEntry;
 
 /// Places of a bucket.
 const WAYS: usize = 8;
@@ -65,33 +64,22 @@ impl Known {
         self.count
     }
 
-    pub(super) fn save(&self, to: &mut Encoder) {
-        to.count(self.pairs.len());
-        to.number(self.count);
-        for (at, pair) in self.pairs.iter().enumerate().filter(|(_, pair)| **pair != 0) {
-            to.count(at);
-            to.raw(&pair.to_le_bytes());
-            to.raw(&self.accounts[at].to_le_bytes());
-            to.number(self.used[at]);
-        }
+    /// Places of the table.
+    pub(super) fn places(&self) -> u64 {
+        self.pairs.len() as u64
     }
 
-    /// Of a table of another size all is forgotten: only the name of its account tells where in this one an address
-    /// belongs.
-    pub(super) fn restore(&mut self, from: &mut Decoder<'_>) -> Result<(), StateError> {
-        let same = from.number::<u64>()? == self.pairs.len() as u64;
-        for _ in 0..from.number::<u64>()? {
-            let at: u64 = from.number()?;
-            let pair = u64::from_le_bytes(*from.array()?);
-            let account = u32::from_le_bytes(*from.array()?);
-            let used = from.number()?;
-            match usize::try_from(at).ok().filter(|at| *at < self.pairs.len()) {
-                Some(at) if same => self.put(at, pair, account, used),
-                Some(_) | None if !same => {}
-                _ => return Err(StateError::Damaged("a known address beyond the table")),
-            }
+    /// What is known: the place, the pair, the tag of the account, and when it was used.
+    pub(super) fn entries(&self) -> impl Iterator<Item = KnownEntry> {
+        let known = self.pairs.iter().enumerate().filter(|(_, pair)| **pair != 0);
+        known.map(|(at, pair)| (at as u64, *pair, self.accounts[at], self.used[at]))
+    }
+
+    /// Takes over what another program knew; its table had as many places.
+    pub(super) fn restore(&mut self, (at, pair, account, used): KnownEntry) {
+        if let Some(at) = usize::try_from(at).ok().filter(|at| *at < self.pairs.len()) {
+            self.put(at, pair, account, used);
         }
-        Ok(())
     }
 
     /// The places of an account.

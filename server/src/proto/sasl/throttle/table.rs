@@ -5,19 +5,16 @@
 //! drives out others that failed once and not those that are being guessed at. Two keys with the
 //! same hash share an entry, which slows both and lets nobody through.
 
-use crate::saved::codec::{Decoder, Encoder};
-use crate::saved::error::StateError;
-
 /// Entries of a bucket.
 const WAYS: usize = 8;
 
 /// A level that is 0 by now is as good as no entry.
-#[derive(Clone, Copy, Debug, Default)]
-struct Entry {
-    key: u64,
-    level: u32,
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Entry {
+    pub(super) key: u64,
+    pub(super) level: u32,
     /// When the level was `level`; it sinks from there.
-    since_ms: u64,
+    pub(super) since_ms: u64,
 }
 
 #[derive(Debug)]
@@ -109,27 +106,18 @@ impl Table {
         self.entries[bucket].iter_mut().find(|entry| entry.key == key)
     }
 
-    pub(super) fn save(&self, to: &mut Encoder) {
-        let live = || self.entries.iter().filter(|entry| entry.level > 0);
-        to.count(live().count());
-        for entry in live() {
-            to.raw(&entry.key.to_le_bytes());
-            to.number(entry.level);
-            to.number(entry.since_ms);
-        }
+    /// Entries that are not forgiven.
+    pub(super) fn live(&self) -> impl Iterator<Item = Entry> {
+        self.entries.iter().copied().filter(|entry| entry.level > 0)
     }
 
-    pub(super) fn restore(&mut self, from: &mut Decoder<'_>) -> Result<(), StateError> {
-        for _ in 0..from.count()? {
-            let key = u64::from_le_bytes(*from.array()?);
-            let (level, since_ms) = (from.number()?, from.number()?);
-            let bucket = self.bucket(key);
-            if let Some(place) = self.entries[bucket].iter_mut().find(|entry| entry.key == 0) {
-                *place = Entry { key, level, since_ms };
-                self.used += 1;
-            }
+    /// Takes over an entry, if there is room where it belongs.
+    pub(super) fn restore(&mut self, entry: Entry) {
+        let bucket = self.bucket(entry.key);
+        if let Some(place) = self.entries[bucket].iter_mut().find(|entry| entry.key == 0) {
+            *place = entry;
+            self.used += 1;
         }
-        Ok(())
     }
 
     fn bucket(&self, key: u64) -> std::ops::Range<usize> {

@@ -1,7 +1,7 @@
-//! TLS of one connection in the state file.
+//! TLS of a connection as it goes to another program.
 
-use super::codec::{Decoder, Encoder};
-use super::error::StateError;
+use crate::saved::codec::{Decoder, Encoder};
+use crate::saved::error::StateError;
 use crate::tls::suite::{KEY_BYTES_MAX, SECRET_BYTES_MAX, Suite, Version};
 use crate::tls::{SavedDirection, SavedRecords, SavedSecret, SavedTls};
 
@@ -42,7 +42,8 @@ const HAS_MESSAGE: u8 = 1 << 5;
 const PEER_CLOSED: u8 = 1 << 6;
 
 impl<'a> TlsRecord<'a> {
-    pub(super) fn write(&self, to: &mut Encoder) {
+    /// Writes it.
+    pub fn write(&self, to: &mut Encoder) {
         match self {
             TlsRecord::Plain => to.byte(PLAIN),
             TlsRecord::Fresh => to.byte(FRESH),
@@ -53,7 +54,11 @@ impl<'a> TlsRecord<'a> {
         }
     }
 
-    pub(super) fn read(from: &mut Decoder<'a>) -> Result<TlsRecord<'a>, StateError> {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// It is damaged.
+    pub fn read(from: &mut Decoder<'a>) -> Result<TlsRecord<'a>, StateError> {
         match from.byte()? {
             PLAIN => Ok(TlsRecord::Plain),
             FRESH => Ok(TlsRecord::Fresh),
@@ -146,4 +151,46 @@ fn read_direction<'a>(
         Version::Tls12 => SavedSecret::Key(from.raw(suite.key_bytes())?, from.raw(IV_BYTES)?),
     };
     Ok(SavedDirection { sequence, secret })
+}
+
+impl TlsRecord<'static> {
+    /// Examples: each kind, each suite, and one in the middle of everything that can be under way.
+    pub(super) fn samples() -> Vec<TlsRecord<'static>> {
+        const SECRET: [u8; SECRET_BYTES_MAX] = [7; SECRET_BYTES_MAX];
+        let records = |version, suite: Suite| {
+            let secret = match version {
+                Version::Tls13 => SavedSecret::Traffic(&SECRET[..suite.secret_bytes()]),
+                Version::Tls12 => SavedSecret::Key(&SECRET[..suite.key_bytes()], &SECRET[..IV_BYTES]),
+            };
+            let key = |sequence| SavedDirection { sequence, secret: secret.clone() };
+            SavedRecords {
+                version,
+                suite,
+                read: key(99),
+                write: key(1 << 40),
+                partial: b"",
+                owes_key_update: false,
+                peer_closed: false,
+                quiet: 0,
+                message: b"",
+            }
+        };
+        let busy = SavedRecords {
+            partial: b"\x17\x03\x03\x00\x40half",
+            owes_key_update: true,
+            peer_closed: true,
+            quiet: 3,
+            message: &[24, 0],
+            ..records(Version::Tls13, Suite::Aes256Gcm)
+        };
+        let established = [
+            records(Version::Tls13, Suite::Aes256Gcm),
+            records(Version::Tls13, Suite::Aes128Gcm),
+            records(Version::Tls13, Suite::ChaCha20Poly1305),
+            records(Version::Tls12, Suite::Aes256Gcm),
+            busy,
+        ];
+        let established = established.map(|records| TlsRecord::Established(Box::new(records)));
+        [TlsRecord::Plain, TlsRecord::Fresh].into_iter().chain(established).collect()
+    }
 }

@@ -1,0 +1,117 @@
+//! What stands inside stanzas: forms and pages that clients ask for are read or refused, and forged ids of stanzas are found
+//! where they are and nowhere else.
+//!
+//! The input is one element. It is read as a form, as a request for a page, and as a message.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use whimbrel_server::proto::errors::StanzaError;
+use whimbrel_server::proto::forms::{Submission, Submitted};
+use whimbrel_server::proto::rsm::{PageRequest, Sizes};
+use whimbrel_server::proto::{ns, stanza_id};
+use whimbrel_storage::jid::{Jid, JidRef};
+use whimbrel_xml::{Element, Frame, Framer, Limits, Node, Phase, Stamp};
+
+const FORM_TYPE: &str = "urn:f";
+const OPTIONS: [(&str, u8); 3] = [("a", 0), ("b", 1), ("", 2)];
+const SIZES: Sizes = Sizes { default: 2, max: 3 };
+const LIST: [&str; 5] = ["a", "b", "c", "d", "e"];
+
+fuzz_target!(|data: &[u8]| {
+    if let Ok(element) = Element::parse(data) {
+        forms(&element);
+        pages(&element);
+    }
+    ids(data);
+});
+
+fn forms(element: &Element) {
+    let strict = Submission::read(element, FORM_TYPE);
+    let lenient = Submission::read_implied(element, FORM_TYPE);
+    if strict.is_ok() {
+        assert!(lenient.is_ok(), "a type that is named is implied, too");
+    }
+    match lenient {
+        Ok(Submission::Submitted(form)) => fields(element, form),
+        Ok(Submission::Cancelled) => assert_eq!(element.attribute("type"), Some("cancel")),
+        Err(error) => refused(error.into()),
+    }
+}
+
+fn fields(element: &Element, mut form: Submitted<'_>) {
+    let names: Vec<&str> = form.unread().collect();
+    assert!(names.is_sorted() && !names.contains(&"FORM_TYPE"));
+    for name in &names {
+        let texts = form.lines(name).expect("the field is there");
+        let named = |field: &&Element| field.is("field", ns::DATA_FORMS) && field.attribute("var") == Some(name);
+        let field = element.elements().find(named).expect("it comes from the form");
+        let values = field.elements().filter(|child| child.is("value", ns::DATA_FORMS));
+        assert!(values.map(Element::content).eq(texts.iter().cloned()), "the values are those of the field");
+        match form.text(name) {
+            Ok(text) => assert!(texts.len() <= 1 && text.as_deref() == Some(texts.first().map_or("", |t| t))),
+            Err(error) => refused(error.into()),
+        }
+        if let Ok(Some(flag)) = form.boolean(name) {
+            assert!(["0", "false", "1", "true"][usize::from(flag) * 2..][..2].contains(&&*texts[0]));
+        }
+        if let Ok(Some(jids)) = form.jids(name) {
+            assert!(jids.len() <= texts.len() && jids.windows(2).all(|pair| pair[0].as_str() < pair[1].as_str()));
+        }
+        if let Ok(Some(jid)) = form.jid(name) {
+            assert_eq!(Jid::parse(jid.as_str()).expect("it is one").as_str(), jid.as_str());
+        }
+        if let Ok(Some(chosen)) = form.choices(name, &OPTIONS) {
+            assert!(chosen.is_sorted() && texts.iter().all(|text| OPTIONS.iter().any(|(name, _)| name == text)));
+        }
+        let _ = form.choice(name, &OPTIONS);
+    }
+    assert_eq!(form.finish(), Ok(()), "every field was asked for");
+}
+
+fn pages(element: &Element) {
+    match PageRequest::read(element, SIZES) {
+        Err(error) => refused(error),
+        Ok(request) => {
+            assert!(request.max <= SIZES.max);
+            match request.of_list(&LIST, |item| item) {
+                Err(error) => refused(error),
+                Ok((items, page)) => {
+                    assert!(items.len() <= request.max);
+                    let set = page.to_element();
+                    let text = |name| set.find(name, ns::RSM).map(|child| child.content().into_owned());
+                    assert_eq!(text("first").as_deref(), items.first().copied());
+                    assert_eq!(text("last").as_deref(), items.last().copied());
+                    assert_eq!(text("count").as_deref(), Some("5"));
+                }
+            }
+        }
+    }
+}
+
+/// Without forged ids a message has what it had but those of its children that are.
+fn ids(data: &[u8]) {
+    let is_ours = |by: &JidRef<'_>| by.to_jid().as_str() == "x";
+    let mut framer = Framer::new();
+    let Ok((_, Some(Frame::Stanza(stanza)))) =
+        framer.next(Phase::InStream, None, &mut None, data, &Limits::default())
+    else {
+        return;
+    };
+    let forged = stanza_id::forged(&stanza, is_ours);
+    let mut out = Vec::new();
+    stanza.write_stamped(&Stamp { from: "f", without: &forged, ..Stamp::default() }, &mut out);
+    let left = Element::parse(&out).expect("what is left is well-formed");
+    let is_forged = |element: &Element| {
+        element.is("stanza-id", ns::STANZA_ID)
+            && element.attribute("by").is_some_and(|by| JidRef::parse(by).is_ok_and(|by| is_ours(&by)))
+    };
+    assert!(!left.elements().any(is_forged));
+    let mut expected = stanza.to_element();
+    expected.retain(|node| !matches!(node, Node::Element(element) if is_forged(element)));
+    assert!(left.elements().eq(expected.elements()), "the others are as they were");
+    assert_eq!(left.content(), expected.content());
+}
+
+fn refused(error: StanzaError) {
+    assert!(error.text.is_some_and(|text| !text.is_empty() && text.len() < 500));
+}

@@ -1,0 +1,250 @@
+//! Third phase: what lies in the data directory (the directory of accounts, the logs of messages, the control socket), the
+//! certificate, and what all threads share.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::hash::BuildHasher;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use foldhash::fast::SeedableRandomState;
+use whimbrel_storage::actor::ActorId;
+use whimbrel_storage::data::{self, Reconciled};
+use whimbrel_storage::directory::{Directory, Options};
+use whimbrel_storage::log::{self, Log, Progress};
+
+use super::footprint::Footprint;
+use super::plan::Plan;
+use crate::clock;
+use crate::config::Config;
+use crate::notify;
+use crate::proto::sasl::throttle::{self, Guesses, Throttle};
+use crate::quota::Registrations;
+use crate::registration::gateway::{self, Gateway};
+use crate::running::error::BootError;
+use crate::running::socket::{Control, ControlSocket};
+use crate::shared::{self, DirectoryLock, EarlierStreams, InheritedTables, Shared, SharedParts};
+use crate::takeover::Takeover;
+use crate::tls::Acceptor;
+use crate::user::commits::Logs;
+
+/// How often reading the log at the start is reported.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Accounts read at once to learn their homes.
+const ACCOUNTS_PAGE: usize = 10_000;
+
+/// Makes the data directory, for the server's user only: it holds keys.
+fn make_data(path: &Path) -> std::io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// How the directory is opened.
+fn directory_options(config: &Config) -> Options {
+    Options {
+        domain: config.domain.clone(),
+        map_bytes_max: u64::from(config.directory_gib_max) << 30,
+        ..Options::default()
+    }
+}
+
+/// What a server has open.
+pub(super) struct Opened {
+    pub(super) directory: Directory,
+    pub(super) control: ControlSocket,
+    pub(super) logs: log::Opened,
+    /// What of the logs was dropped.
+    pub(super) reconciled: Reconciled,
+    /// How text messages are sent, where registration by phone number is on.
+    pub(super) gateway: Option<Gateway>,
+}
+
+impl Opened {
+    /// Opens everything. `footprint` is told when the directory is open. After privileges are dropped: the server must be
+    /// able to read its files again.
+    pub(super) fn open(
+        plan: &Plan,
+        mut takeover: Option<&mut Takeover>,
+        footprint: Option<&mut Footprint>,
+    ) -> Result<(Opened, Acceptor), BootError> {
+        let config = &plan.config;
+        make_data(&config.data).map_err(|source| BootError::Data { path: config.data.clone(), source })?;
+        let (directory, control) = match takeover.as_deref_mut() {
+            None => {
+                data::examine(&config.data)?;
+                let path = config.data.join(data::DIRECTORY);
+                let directory = Directory::open(&path, &directory_options(config))?;
+                (directory, ControlSocket::bind(&config.data)?)
+            }
+            Some(takeover) => open_again(takeover, config)?,
+        };
+        if let Some(footprint) = footprint {
+            footprint.holds(&directory);
+        }
+        let acceptor = Acceptor::new(&config.tls_settings())?;
+        let lock = takeover.map(log_lock).transpose()?;
+        let (logs, reconciled) = open_logs(config, &directory, plan.workers, lock)?;
+        let gateway = match config.registration.is_on() {
+            true => {
+                let made = gateway::from_config(&config.registration, &config.domain);
+                Some(made.map_err(BootError::Registration)?)
+            }
+            false => None,
+        };
+        Ok((Opened { directory, control, logs, reconciled, gateway }, acceptor))
+    }
+}
+
+/// Directory and control socket of the program before.
+fn open_again(takeover: &mut Takeover, config: &Config) -> Result<(Directory, ControlSocket), BootError> {
+    let lock = takeover.one::<DirectoryLock>().map_err(BootError::Takeover)?;
+    let lock = File::from(takeover.copy(lock).map_err(BootError::Takeover)?);
+    let directory =
+        Directory::open_held(&config.data.join(data::DIRECTORY), &directory_options(config), lock)?;
+    let control = takeover.one::<Control>().map_err(BootError::Takeover)?;
+    let control = takeover.copy(control.listener).map_err(BootError::Takeover)?;
+    Ok((directory, ControlSocket::held(UnixListener::from(control), &config.data)))
+}
+
+/// The lock on the logs, which the program before held.
+fn log_lock(takeover: &mut Takeover) -> Result<File, BootError> {
+    let mut lock = None;
+    let read = takeover.state.each::<Logs>(|_, log| {
+        lock = lock.or(log.lock);
+        Ok(())
+    });
+    read.map_err(|error| BootError::Takeover(error.to_string()))?;
+    let lock = lock.ok_or_else(|| BootError::Takeover("the lock on the logs did not come along".into()))?;
+    takeover.copy(lock).map(File::from).map_err(BootError::Takeover)
+}
+
+/// Puts together what all threads share.
+pub(super) fn share(
+    plan: &Plan,
+    opened: &Opened,
+    acceptor: Acceptor,
+    takeover: Option<&Takeover>,
+) -> Result<Arc<Shared>, BootError> {
+    let config = &plan.config;
+    let hasher = SeedableRandomState::random();
+    let limits = throttle::Limits::of(&config.limits);
+    let mut streams: HashMap<u64, u32> =
+        opened.logs.report.streams.iter().map(|seen| (seen.stream, seen.number)).collect();
+    let throttle = match takeover {
+        None => Throttle::new(limits, hasher.hash_one("throttle")),
+        Some(takeover) => {
+            let read = takeover.state.each::<EarlierStreams>(|_, (stream, durable)| {
+                streams.entry(stream).or_insert(durable);
+                Ok(())
+            });
+            read.map_err(|error| BootError::Takeover(error.to_string()))?;
+            Throttle::restored(limits, &takeover.one::<Guesses>().map_err(BootError::Takeover)?)
+        }
+    };
+    let mut shared = Shared::new(SharedParts {
+        config: config.clone(),
+        directory: opened.directory.clone(),
+        acceptor,
+        throttle,
+        hasher,
+        workers: plan.workers,
+        inherited: InheritedTables { homes: shared::home_seed(&opened.directory), streams },
+    });
+    if let Some(takeover) = takeover {
+        let attempts = takeover.state.find::<Registrations>();
+        let attempts = attempts.map_err(|error| BootError::Takeover(error.to_string()))?;
+        attempts.iter().for_each(|attempts| shared.registrations.restore(attempts));
+    }
+    if let Err(error) = shared.publish_stats(&config.data) {
+        let path = config.data.join(whimbrel_stats::FILE_NAME);
+        tracing::warn!(%error, "cannot make {}; wsar will show the system only", path.display());
+    }
+    shared.metrics[0].log_orphans.add(opened.reconciled.messages);
+    Ok(Arc::new(shared))
+}
+
+/// Opens the logs of messages, one for each worker, and tells what was found. Nothing of them is opened or made before it
+/// is sure that they are those of the directory. Also returns what was dropped.
+fn open_logs(
+    config: &Config,
+    directory: &Directory,
+    workers: usize,
+    lock: Option<File>,
+) -> Result<(log::Opened, Reconciled), BootError> {
+    data::check_tie(&config.data, directory)?;
+    let was_open = lock.is_some();
+    let seed = shared::home_seed(directory);
+    // Asked for only when the number of workers has changed since the last run.
+    let homes = OnceLock::new();
+    let home =
+        |user: ActorId| homes.get_or_init(|| homes_of_all(directory, seed, workers)).get(&user).copied();
+    let told = Mutex::new(Instant::now());
+    let progress = |progress: Progress| {
+        let mut told = told.lock().expect("nothing panics while it holds this lock");
+        if told.elapsed() >= PROGRESS_INTERVAL {
+            *told = Instant::now();
+            let (done, total) = (progress.bytes_done >> 20, progress.bytes_total >> 20);
+            tracing::info!("reading the message log: {done} of {total} MiB, {} messages", progress.messages);
+            notify::starting(&format!("reading the message log: {done} of {total} MiB"));
+        }
+    };
+    let path = config.data.join(data::LOG);
+    let options = log::Options { now_ms: clock::unix_milliseconds(), ..config.log_options() };
+    let mut opened = Log::open_all_locked(&path, &options, workers, &home, &progress, lock)?;
+    let report = &opened.report;
+    for damage in &report.damage {
+        tracing::error!(
+            %damage,
+            "a part of the message log is lost: its messages will not be delivered; what there is of it was copied to \
+             log/damaged"
+        );
+    }
+    if report.tail_bytes_cut > 0 {
+        tracing::info!(bytes = report.tail_bytes_cut, "an unfinished end of the message log was cut off");
+    }
+    if report.orphans > 0 {
+        tracing::info!(messages = report.orphans, "messages of removed accounts were dropped");
+    }
+    let reconciled = data::reconcile(&config.data, directory, &mut opened, was_open)?;
+    tell_dropped(&reconciled);
+    Ok((opened, reconciled))
+}
+
+fn tell_dropped(reconciled: &Reconciled) {
+    let Reconciled { orphans: accounts, messages, never_had } = *reconciled;
+    if never_had > 0 {
+        tracing::warn!(
+            accounts = never_had,
+            messages,
+            "the directory is older than the message log: messages of accounts that it does not have were dropped, and \
+             new accounts get numbers that none of those had"
+        );
+    } else if accounts > 0 {
+        tracing::info!(accounts, messages, "messages of deleted accounts were dropped");
+    }
+}
+
+/// The home worker of every account.
+fn homes_of_all(directory: &Directory, seed: u64, workers: usize) -> HashMap<ActorId, usize> {
+    let mut homes = HashMap::new();
+    let mut after: Option<String> = None;
+    loop {
+        let page = match directory.accounts(after.as_deref(), ACCOUNTS_PAGE) {
+            Ok(page) => page,
+            Err(error) => {
+                tracing::error!(%error, "cannot read the accounts");
+                return homes;
+            }
+        };
+        let Some(last) = page.last() else { return homes };
+        after = Some(last.clone());
+        for local in &page {
+            if let Ok(Some(id)) = directory.account_id(local) {
+                homes.insert(id, shared::home_of(seed, local, workers));
+            }
+        }
+    }
+}

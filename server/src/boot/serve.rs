@@ -1,0 +1,139 @@
+//! Last phase: the workers get what they need and begin, with nobody or with the sessions of the program before; the server
+//! is there when all of them serve.
+
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use whimbrel_storage::log::Log;
+
+use super::plan::Plan;
+use super::spawn::{Beside, WorkerThreads};
+use super::thread::{Begin, WorkerParts};
+use crate::exchange::envelope::Batch;
+use crate::running::error::BootError;
+use crate::running::socket::Control;
+use crate::runtime::mailbox::Post;
+use crate::saved::Owner;
+use crate::saved::counts::Counts;
+use crate::takeover::guard::{self, Guard};
+use crate::takeover::{Takeover, TakeoverOutcome};
+use crate::worker::upgrade::{Restored, Restoring, Sessions};
+
+/// How the workers begin.
+enum Beginning<'a> {
+    /// With nobody.
+    Fresh { serves: SyncSender<()> },
+    /// With what another program has left.
+    Again {
+        takeover: &'a Takeover,
+        restored: SyncSender<Result<Restored, String>>,
+        goes: Vec<SyncSender<()>>,
+    },
+}
+
+impl Beginning<'_> {
+    fn next(&mut self) -> Begin {
+        match self {
+            Beginning::Fresh { serves } => Begin::Fresh(serves.clone()),
+            Beginning::Again { takeover, restored, goes } => {
+                let (go, is_go) = sync_channel(1);
+                goes.push(go);
+                Begin::Again(Restoring {
+                    state: takeover.state.clone(),
+                    inherited: takeover.inherited.clone(),
+                    reply: restored.clone(),
+                    go: is_go,
+                })
+            }
+        }
+    }
+}
+
+/// What each worker gets for itself.
+pub(super) type Own = (Vec<Log>, Vec<Post<Batch>>);
+
+/// Begins with nobody, and waits until all workers serve.
+pub(super) fn begin(threads: &mut WorkerThreads, beside: &Beside, own: Own) -> Result<(), BootError> {
+    let (serves, is_serving) = sync_channel(threads.fit.len());
+    fit(threads, beside, own, Beginning::Fresh { serves })?;
+    let all = threads.workers.all_serve(&is_serving);
+    if all.is_err() {
+        threads.workers.call_off(&beside.commands);
+    }
+    all
+}
+
+/// Begins with what another program has left: waits until all workers have taken over their parts, checks that nothing is
+/// missing, and lets them go. Also returns the client that asked for the upgrade.
+pub(super) fn take_over(
+    plan: &Plan,
+    threads: &mut WorkerThreads,
+    beside: &Beside,
+    own: Own,
+    takeover: &mut Takeover,
+    guard: Option<Guard>,
+) -> Result<(TakeoverOutcome, Option<UnixStream>), BootError> {
+    let (restored, has_restored) = sync_channel(plan.workers);
+    let goes = fit(threads, beside, own, Beginning::Again { takeover, restored, goes: Vec::new() })?;
+    let carried = all_restored(&has_restored, goes.len(), takeover).map_err(|text| {
+        guard::fall_back_if_armed(&text);
+        BootError::Takeover(text)
+    })?;
+    let client = takeover.one::<Control>().ok().and_then(|control| control.client);
+    let client = client.and_then(|client| takeover.copy(client).ok()).map(UnixStream::from);
+    if let Some(guard) = guard {
+        guard.disarm();
+    }
+    for go in &goes {
+        // A worker that has ended shows in `Server::join`.
+        let _ = go.send(());
+    }
+    Ok((takeover.complete(carried, plan.begun, threads.driver, goes.len()), client))
+}
+
+/// Waits until all workers have taken over their parts, and checks that nothing is missing.
+fn all_restored(
+    restored: &Receiver<Result<Restored, String>>,
+    workers: usize,
+    takeover: &Takeover,
+) -> Result<Counts, String> {
+    let mut carried = Counts::default();
+    for _ in 0..workers {
+        let one = restored.recv().map_err(|_| "a worker has ended")?;
+        carried.add_all(&one?.carried);
+    }
+    let (found, expected) = (carried.of(Sessions::KIND.name), takeover.state.records(&Sessions::KIND));
+    match found == expected {
+        true => Ok(carried),
+        false => Err(format!("{found} of {expected} sessions could be restored")),
+    }
+}
+
+/// Gives each worker what it needs. Returns what lets them go, where they take something over.
+fn fit(
+    threads: &mut WorkerThreads,
+    beside: &Beside,
+    (logs, posts): Own,
+    mut beginning: Beginning<'_>,
+) -> Result<Vec<SyncSender<()>>, BootError> {
+    for (worker, ((parts, post), log)) in threads.fit.drain(..).zip(posts).zip(logs).enumerate() {
+        let sent = parts.send(WorkerParts {
+            begin: beginning.next(),
+            post,
+            log,
+            wakers: threads.wakers.clone(),
+            completions: beside.completions[worker].clone(),
+            commands: beside.commands[worker].clone(),
+            writer: beside.writer.clone(),
+            crypto: beside.crypto.clone(),
+        });
+        sent.map_err(|_| BootError::System {
+            what: "a worker thread",
+            source: std::io::Error::other("ended before it was fitted out"),
+        })?;
+    }
+    Ok(match beginning {
+        Beginning::Fresh { .. } => Vec::new(),
+        Beginning::Again { goes, .. } => goes,
+    })
+}

@@ -1,0 +1,131 @@
+//! The names of the namespaces that the server speaks, and of the features that it announces: each is written here once.
+//!
+//! A test (`server/tests/layers.rs`) finds a name that is written anywhere else. The simulation and the tests write their
+//! own, so that a wrong one here does not go unnoticed.
+
+pub use crate::xml::{CLIENT, STREAMS};
+
+/// Declares the constants together with a list of them.
+macro_rules! namespaces {
+    ($($(#[$doc:meta])* $name:ident = $value:literal,)*) => {
+        $($(#[$doc])* pub const $name: &str = $value;)*
+
+        /// All of them, for tests.
+        #[cfg(test)]
+        const ALL: &[(&str, &str)] = &[$((stringify!($name), $value),)*];
+    };
+}
+
+namespaces! {
+    /// Resource binding (RFC 6120 §7.4).
+    BIND = "urn:ietf:params:xml:ns:xmpp-bind",
+    /// The block list (XEP-0191).
+    BLOCKING = "urn:xmpp:blocking",
+    /// The condition of an error for whom the sender blocks (XEP-0191 §3.2).
+    BLOCKING_ERRORS = "urn:xmpp:blocking:errors",
+    /// Entity capabilities (XEP-0115).
+    CAPS = "http://jabber.org/protocol/caps",
+    /// Message carbons (XEP-0280).
+    CARBONS = "urn:xmpp:carbons:2",
+    /// Feature: which messages are copied follows the rules of XEP-0280 §6.
+    CARBONS_RULES = "urn:xmpp:carbons:rules:0",
+    /// Which channel bindings a mechanism may use (XEP-0440).
+    CHANNEL_BINDING = "urn:xmpp:sasl-cb:0",
+    /// Chat markers (XEP-0333).
+    CHAT_MARKERS = "urn:xmpp:chat-markers:0",
+    /// Chat states (XEP-0085).
+    CHAT_STATES = "http://jabber.org/protocol/chatstates",
+    /// Corrections of messages (XEP-0308).
+    CORRECTION = "urn:xmpp:message-correct:0",
+    /// Client state indication (XEP-0352).
+    CSI = "urn:xmpp:csi:0",
+    /// Data forms (XEP-0004).
+    DATA_FORMS = "jabber:x:data",
+    /// Delayed delivery (XEP-0203).
+    DELAY = "urn:xmpp:delay",
+    /// Service discovery: identities and features (XEP-0030).
+    DISCO_INFO = "http://jabber.org/protocol/disco#info",
+    /// Service discovery: items (XEP-0030).
+    DISCO_ITEMS = "http://jabber.org/protocol/disco#items",
+    /// Forwarded stanzas (XEP-0297).
+    FORWARD = "urn:xmpp:forward:0",
+    /// Hints how to treat a message (XEP-0334).
+    HINTS = "urn:xmpp:hints",
+    /// Last activity (XEP-0012).
+    LAST = "jabber:iq:last",
+    /// Feature: messages are kept for users who are offline (XEP-0160 §3).
+    OFFLINE_MESSAGES = "msgoffline",
+    /// Ping (XEP-0199).
+    PING = "urn:xmpp:ping",
+    /// Stream feature: subscriptions can be approved before they are asked for (RFC 6121 §3.4).
+    PRE_APPROVAL = "urn:xmpp:features:pre-approval",
+    /// Private XML storage (XEP-0049).
+    PRIVATE = "jabber:iq:private",
+    /// Delivery receipts (XEP-0184).
+    RECEIPTS = "urn:xmpp:receipts",
+    /// Registration (XEP-0077).
+    REGISTER = "jabber:iq:register",
+    /// Stream feature: an account can be opened (XEP-0077 §8).
+    REGISTER_FEATURE = "http://jabber.org/features/iq-register",
+    /// The roster (RFC 6121 §2).
+    ROSTER = "jabber:iq:roster",
+    /// Stream feature: rosters have versions (RFC 6121 §2.6).
+    ROSTER_VERSIONS = "urn:xmpp:features:rosterver",
+    /// Result sets, page by page (XEP-0059).
+    RSM = "http://jabber.org/protocol/rsm",
+    /// SASL (RFC 6120 §6.4).
+    SASL = "urn:ietf:params:xml:ns:xmpp-sasl",
+    /// The session of RFC 3921 §3.
+    SESSION = "urn:ietf:params:xml:ns:xmpp-session",
+    /// Stream management (XEP-0198).
+    SM = "urn:xmpp:sm:3",
+    /// Conditions of stanza errors and their text (RFC 6120 §8.3.2).
+    STANZA_ERRORS = "urn:ietf:params:xml:ns:xmpp-stanzas",
+    /// Ids of stanzas (XEP-0359).
+    STANZA_ID = "urn:xmpp:sid:0",
+    /// STARTTLS (RFC 6120 §5.4).
+    STARTTLS = "urn:ietf:params:xml:ns:xmpp-tls",
+    /// Conditions of stream errors and their text (RFC 6120 §4.9.2).
+    STREAM_ERRORS = "urn:ietf:params:xml:ns:xmpp-streams",
+    /// Entity time (XEP-0202).
+    TIME = "urn:xmpp:time",
+    /// vCards (XEP-0054).
+    VCARD = "vcard-temp",
+    /// Software version (XEP-0092).
+    VERSION = "jabber:iq:version",
+}
+
+/// Whether clients may not keep private XML of this namespace (XEP-0049 §2.2): the protocol itself uses it.
+pub fn is_reserved(namespace: &str) -> bool {
+    namespace == VCARD || namespace.starts_with("jabber:") || namespace.starts_with("http://jabber.org/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_namespace_has_one_name_and_nothing_to_escape() {
+        for (at, (name, value)) in ALL.iter().enumerate() {
+            for (other, same) in &ALL[at + 1..] {
+                assert_ne!(value, same, "{name} and {other}");
+            }
+            // They are written into attributes as they are.
+            assert!(value.bytes().all(|b| b.is_ascii_graphic() && !b"'\"&<>".contains(&b)), "{name}");
+        }
+    }
+
+    #[test]
+    fn namespaces_of_the_protocol_are_reserved() {
+        for (namespace, reserved) in [
+            (ROSTER, true),
+            (CAPS, true),
+            (VCARD, true),
+            ("storage:bookmarks", false),
+            ("exodus:prefs", false),
+            ("vcard-temp:x", false),
+        ] {
+            assert_eq!(is_reserved(namespace), reserved, "{namespace}");
+        }
+    }
+}
