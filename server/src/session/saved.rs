@@ -245,6 +245,7 @@ impl<'a> ConnectionRecord<'a> {
                 established: has(marks::ESTABLISHED),
                 direct_tls: has(marks::DIRECT_TLS),
             },
+            transport: Transport::Tcp,
             peer: self.peer,
         }
     }

@@ -247,7 +247,9 @@ impl Core {
                 let begun = self.fx.out.times.set_received(received);
                 let (actors, env, fx) = (&mut self.actors, &self.env, &mut self.fx);
                 batch.open(|envelope| match envelope {
-                    Envelope::Stanza(delivery) => dispatch::deliver(actors, env, fx, &delivery),
+                    Envelope::Stanza(delivery) => {
+                        dispatch::deliver(actors, env, fx, &delivery, None);
+                    }
                     Envelope::Broadcast(broadcast) => {
                         presence::receive_broadcast(actors, env, fx, &broadcast);
                     }
@@ -272,7 +274,7 @@ impl Core {
     pub fn read_envelope(&mut self, envelope: Envelope<'_>) {
         match envelope {
             Envelope::Stanza(delivery) => {
-                dispatch::deliver(&mut self.actors, &self.env, &mut self.fx, &delivery);
+                dispatch::deliver(&mut self.actors, &self.env, &mut self.fx, &delivery, None);
             }
             Envelope::Broadcast(broadcast) => {
                 presence::receive_broadcast(&mut self.actors, &self.env, &mut self.fx, &broadcast);

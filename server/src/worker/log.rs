@@ -5,6 +5,7 @@ use whimbrel_storage::log::{AppendError, LogError};
 
 use crate::runtime::timer::Millis;
 use crate::session::SessionPhase;
+use crate::user::archive;
 use crate::user::commits::CommitTracker;
 use crate::user::offline;
 use crate::worker::core::Core;
@@ -45,6 +46,7 @@ impl Core {
         // Cursors that are due again in the next iteration have been noted meanwhile.
         due.append(&mut self.fx.due_cursors);
         self.fx.due_cursors = due;
+        self.go_on_with_room();
         self.carry_out();
         self.actors.commits.request_commit(&self.env.clock);
         let (actors, env, fx) = (&mut self.actors, &self.env, &mut self.fx);
@@ -56,11 +58,27 @@ impl Core {
         self.flush_acks();
         if self.env.now.0 >= self.log_seen_to.0 + UPKEEP_MS {
             self.log_seen_to = Millis(self.env.now.0);
-            let (actors, env, _) = (&mut self.actors, &self.env, &mut self.fx);
+            let (actors, env, fx) = (&mut self.actors, &self.env, &mut self.fx);
             let now = env.unix_ms();
             let done = actors.commits.log_mut().maintain(now);
             env.metrics().log_compacted.add(done.bytes_copied);
+            archive::index::hand_over(actors, env, fx);
         }
+    }
+
+    /// Goes on with work whose clients may have room for more of it.
+    fn go_on_with_room(&mut self) {
+        let mut due = std::mem::take(&mut self.fx.due_room);
+        due.sort_unstable();
+        due.dedup();
+        for key in due.drain(..) {
+            if let Some(then) = self.actors.waiting_for_room.take(key) {
+                then(&mut self.actors, &self.env, &mut self.fx);
+            }
+        }
+        // Work that waits for the next iteration has been noted meanwhile.
+        due.append(&mut self.fx.due_room);
+        self.fx.due_room = due;
     }
 
     /// After the output was applied: a message to a client without stream management has been delivered when its

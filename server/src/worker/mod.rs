@@ -134,6 +134,7 @@ impl<D: Driver> Worker<D> {
             || !self.stalled && self.core.has_turns()
             || self.core.has_completions()
             || !fx.due_cursors.is_empty()
+            || !fx.due_room.is_empty()
             || !fx.out.is_empty()
         {
             return Some(Duration::ZERO);
@@ -182,7 +183,10 @@ impl<D: Driver> Worker<D> {
         let mut park = None;
         while let Some(command) = self.commands.take() {
             match command {
-                Command::Hold(hold) => self.driver.hold(hold),
+                Command::Hold(hold) => {
+                    self.driver.hold(hold);
+                    core.hold_waiting(hold);
+                }
                 Command::Quiescence(reply) => self.quiescence = Some(reply),
                 Command::Suspend(order) => park = Some(order),
                 other => core.execute(other),

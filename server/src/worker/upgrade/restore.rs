@@ -24,6 +24,7 @@ use crate::stream::machine::saved::NegotiationRecord;
 use crate::takeover::guard;
 use crate::takeover::inherited::InheritedDescriptors;
 use crate::takeover::mapped::Mapped;
+use crate::user::archive;
 use crate::user::blocking;
 use crate::user::commits::Logs;
 use crate::user::presence;
@@ -275,6 +276,7 @@ impl Core {
         } else {
             None
         };
+        archive::load_preferences(actors, env, fx, (account, record.local));
         let key = actors.users.insert(account, record.local, record.name, conn, || blocked);
         let resource = actors.users.resource_mut(key);
         record.restore(resource);
