@@ -52,12 +52,7 @@ impl Oracle {
     }
 
     /// Whether nothing is to be seen of a message, although nothing is known to have lost it.
-    fn is_nowhere(
-        &self,
-        n: u32,
-        message: &Message,
-        waiting: &BTreeSet<u32>,
-    ) -> bool {
+    fn is_nowhere(&self, n: u32, message: &Message, waiting: &BTreeSet<u32>) -> bool {
         let sender = &self.sessions[message.sender];
         sender.ended.is_none()
             && !self.lost_one_since(message.to_user, message.sent)
