@@ -25,6 +25,7 @@
 //! | [`log`] | a worker's log: its journal and what reads it |
 //! | [`data`] | what ties directory and log together; backups of both |
 //! | [`directory`] | accounts and what belongs to them, in LMDB; one writer, any number of readers |
+//! | [`file_error`] | what the system refuses to do with a file, for log and directory alike |
 //! | [`plain()`] | the system's errors in words |
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
@@ -36,6 +37,7 @@ pub mod background;
 pub mod credentials;
 pub mod data;
 pub mod directory;
+pub mod file_error;
 pub mod jid;
 pub mod journal;
 pub mod log;

@@ -306,6 +306,12 @@ impl<S: Reader> Log<S> {
         self.readers.0.waiting(actor)
     }
 
+    /// Whether this message waits for an actor. Does not touch the disk.
+    #[must_use]
+    pub fn is_waiting(&self, actor: ActorId, sequence: Sequence) -> bool {
+        self.readers.0.has(actor, sequence)
+    }
+
     /// Actors for whom something waits, in no order.
     pub fn actors(&self) -> impl ExactSizeIterator<Item = ActorId> + '_ {
         self.readers.0.actors()
@@ -383,6 +389,12 @@ impl<S: Reader> Log<S> {
             dropped += 1;
         }
         dropped
+    }
+
+    /// Bytes of the segments in use, and how many may be ([`Options::log_bytes_max`]).
+    #[must_use]
+    pub fn room(&self) -> (u64, u64) {
+        (self.journal.total_bytes(), self.journal.options.log_bytes_max)
     }
 
     // --- Upkeep.

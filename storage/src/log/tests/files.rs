@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::actor::ActorId;
+use crate::file_error::FileError;
 use crate::log::*;
 
 pub(super) const SEGMENT: u64 = 64 << 10;
@@ -605,7 +606,7 @@ fn on_a_full_disk_it_refuses_and_goes_on_once_there_is_room() {
     };
     let refused = (0..100_000).find_map(|_| log.append(&message).err());
     assert_eq!(refused, Some(AppendError::Full));
-    assert!(matches!(log.no_room(), Some(LogError::DiskFull { .. })));
+    assert!(matches!(log.no_room(), Some(LogError::File(FileError::DiskFull { .. }))));
     log.commit_now().expect("what was taken can be committed");
     let backlog = log.backlog(ActorId::user(1)).unwrap();
     assert_eq!(log.pending(ActorId::user(1)).filter(Result::is_ok).count() as u64, backlog.messages);
