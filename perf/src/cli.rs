@@ -1,5 +1,8 @@
 //! The command line of `whimbrel-perf`.
 
+mod scenarios;
+mod servers;
+
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -7,11 +10,15 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::engine::sasl::Sasl;
-use crate::variant::Variant;
+use crate::sample::remote::Metrics;
+pub(crate) use scenarios::{ChatArgs, HoldArgs, LifeArgs, OfflineArgs, PresenceArgs, StormArgs, UpgradeArgs};
+pub(crate) use servers::{
+    ArchiveArgs, ArchiveSwitch, AttackArgs, FloorArgs, FloorServeArgs, PeerName, PeersArgs, ProgramArgs,
+};
 
 /// Load generator and comparison of XMPP servers.
 ///
-/// It logs in many sessions to a server on this machine and measures: memory of a session, messages a second, latency,
+/// It logs in many sessions to a server on this machine, or with --allow-remote on another, and measures: memory of a session, messages a second, latency,
 /// behaviour in storms. The accounts user0, user1, ... must exist; `whimbrel-perf accounts` prints them for
 /// `whimbrelctl user import`.
 #[derive(Debug, Parser)]
@@ -38,10 +45,14 @@ pub(crate) enum Command {
     Offline(OfflineArgs),
     /// Presence to groups of contacts
     Presence(PresenceArgs),
+    /// Messages, presence, rosters and telephones that come and go, all at once; at one rate or up to the knee
+    Life(LifeArgs),
     /// Upgrade the running server again and again while sessions chat: nobody may notice
     Upgrade(UpgradeArgs),
     /// Two users chat beside floods of every kind: what becomes of their messages, and of the server's memory
     Attack(AttackArgs),
+    /// Fill archives and read them again: catch-up, one contact, the last page; every message is checked
+    Archive(ArchiveArgs),
     /// Print accounts for `whimbrelctl user import`: address, tab, password
     Accounts(AccountsArgs),
     /// The same load against a router that only reads, looks up and writes: the physical limit
@@ -50,6 +61,10 @@ pub(crate) enum Command {
     Peers(PeersArgs),
     /// One HTML report of several JSON reports
     Report(ReportArgs),
+    /// The JSON reports of generators that ran together, as one
+    Merge(MergeArgs),
+    /// A JSON report against a stored one; fails where something has become worse
+    Compare(CompareArgs),
     /// Print, or set, what so many connections need of the system
     Tune(TuneArgs),
     /// A worker process of a run
@@ -136,6 +151,12 @@ pub(crate) struct TargetArgs {
     /// Process of the server [default: the one that listens on the port]
     #[arg(long, value_name = "PID")]
     pub(crate) pid: Option<u32>,
+    /// CPU and memory of a server on another machine: the /metrics of its `wsar serve`. A token is taken from WSAR_TOKEN
+    #[arg(long, value_name = "http://HOST:PORT/metrics", conflicts_with = "pid")]
+    pub(crate) metrics: Option<Metrics>,
+    /// Begin at this moment, in seconds since 1970, so that several generators begin together
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) start_at: Option<u64>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }
@@ -153,166 +174,6 @@ pub(crate) struct OutputArgs {
     #[arg(long, value_name = "TEXT")]
     pub(crate) label: Option<String>,
     /// No progress line
-    #[arg(long)]
-    pub(crate) quiet: bool,
-}
-
-#[derive(Clone, Debug, Args)]
-pub(crate) struct HoldArgs {
-    /// Sessions; several counts, rising, give the memory of a session by the slope between them
-    #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_value = "1000")]
-    pub(crate) sessions: Vec<u64>,
-    /// Seconds to hold the last count
-    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
-    pub(crate) duration: u64,
-    /// Seconds of quiet before memory is read
-    #[arg(long, value_name = "SECONDS", default_value_t = 3)]
-    pub(crate) settle: u64,
-    /// Seconds between two pings of a session while holding; 0: none
-    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
-    pub(crate) ping: u64,
-    /// Messages a second between pairs while holding, from each session in turn; 0: none
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) messages: u64,
-    /// Seconds to wait for messages that are still on their way; what has not come by then is lost
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    pub(crate) drain: u64,
-    #[command(flatten)]
-    pub(crate) target: TargetArgs,
-}
-
-#[derive(Clone, Debug, Args)]
-pub(crate) struct ChatArgs {
-    /// Sessions; every two are a pair
-    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(2..))]
-    pub(crate) sessions: u64,
-    /// Closed loop: messages under way for each pair
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(crate) window: u32,
-    /// Open loop: messages a second, instead of a window
-    #[arg(long, value_name = "N", value_parser = positive, conflicts_with = "window")]
-    pub(crate) messages: Option<f64>,
-    /// Bytes of a message's text
-    #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u32).range(0..=100_000))]
-    pub(crate) body: u32,
-    /// Seconds that do not count, first
-    #[arg(long, value_name = "SECONDS", default_value_t = 2)]
-    pub(crate) warmup: u64,
-    /// Seconds that count
-    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
-    pub(crate) duration: u64,
-    /// Seconds to wait for messages that are still on their way; what has not come by then is lost
-    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
-    pub(crate) drain: u64,
-    #[command(flatten)]
-    pub(crate) target: TargetArgs,
-}
-
-#[derive(Clone, Debug, Args)]
-pub(crate) struct StormArgs {
-    /// Sessions
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(2..))]
-    pub(crate) sessions: u64,
-    /// Every n-th pair stays and chats, so that its latency shows what the storm does to others; 0: none stays
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    pub(crate) keep: u32,
-    /// Messages a second of the pairs that stay
-    #[arg(long, value_name = "N", default_value_t = 200.0, value_parser = positive)]
-    pub(crate) messages: f64,
-    /// Connects a second when they come back
-    #[arg(long, value_name = "N", default_value_t = 100_000.0, value_parser = positive)]
-    pub(crate) return_rate: f64,
-    /// Seconds of chat before the cut, for comparison
-    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
-    pub(crate) before: u64,
-    /// Seconds that all logins may take
-    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
-    pub(crate) limit: u64,
-    #[command(flatten)]
-    pub(crate) target: TargetArgs,
-}
-
-#[derive(Clone, Debug, Args)]
-pub(crate) struct OfflineArgs {
-    /// Sessions; half of them send to the other half while that is away
-    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(2..))]
-    pub(crate) sessions: u64,
-    /// Messages to each absent user
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) each: u32,
-    /// Messages a second
-    #[arg(long, value_name = "N", default_value_t = 10_000.0, value_parser = positive)]
-    pub(crate) messages: f64,
-    /// Bytes of a message's text
-    #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u32).range(0..=100_000))]
-    pub(crate) body: u32,
-    /// Seconds that storing, and that collecting, may take
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    pub(crate) limit: u64,
-    #[command(flatten)]
-    pub(crate) target: TargetArgs,
-}
-
-#[derive(Clone, Debug, Args)]
-pub(crate) struct PresenceArgs {
-    /// Sessions
-    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(2..))]
-    pub(crate) sessions: u64,
-    /// Sessions that have each other in their rosters
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=1000))]
-    pub(crate) group: u32,
-    /// Presences a second; each reaches all others of its group
-    #[arg(long, value_name = "N", default_value_t = 1000.0, value_parser = positive)]
-    pub(crate) presences: f64,
-    /// Seconds that do not count, first
-    #[arg(long, value_name = "SECONDS", default_value_t = 2)]
-    pub(crate) warmup: u64,
-    /// Seconds that count
-    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
-    pub(crate) duration: u64,
-    /// The sessions are subscribed already, from an earlier run
-    #[arg(long)]
-    pub(crate) subscribed: bool,
-    #[command(flatten)]
-    pub(crate) target: TargetArgs,
-}
-
-#[derive(Clone, Debug, Args)]
-pub(crate) struct UpgradeArgs {
-    /// Data directory of the running server; it must allow logins without TLS
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data: PathBuf,
-    /// The program to upgrade to [default: what now lies where the running one was started from]
-    #[arg(long, value_name = "PATH")]
-    pub(crate) binary: Option<PathBuf>,
-    /// Sessions; every two are a pair
-    #[arg(long, value_name = "N", default_value_t = 15_000, value_parser = clap::value_parser!(u64).range(4..))]
-    pub(crate) sessions: u64,
-    /// One of so many sessions uses TLS; 0: none
-    #[arg(long, value_name = "N", default_value_t = 4)]
-    pub(crate) tls_part: u32,
-    /// Messages a second of all pairs together
-    #[arg(long, value_name = "N", default_value_t = 3000.0, value_parser = positive)]
-    pub(crate) messages: f64,
-    /// Upgrades
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    pub(crate) upgrades: u32,
-    /// Seconds between two upgrades
-    #[arg(long, value_name = "SECONDS", default_value_t = 2.0, value_parser = positive)]
-    pub(crate) every: f64,
-    /// Seconds that all logins may take
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    pub(crate) login_seconds: u64,
-    /// What the passwords are derived from
-    #[arg(long, value_name = "TEXT", default_value = "whimbrel")]
-    pub(crate) seed: String,
-    /// Keep SCRAM keys in files of this name, so that later runs log in cheaply
-    #[arg(long, value_name = "FILE")]
-    pub(crate) keys: Option<PathBuf>,
-    /// Print the result as JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-    /// No progress
     #[arg(long)]
     pub(crate) quiet: bool,
 }
@@ -343,165 +204,6 @@ pub(crate) struct AccountsArgs {
 }
 
 #[derive(Clone, Debug, Args)]
-pub(crate) struct FloorArgs {
-    /// Counts for the memory of a connection
-    #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_value = "1000,3000")]
-    pub(crate) hold: Vec<u64>,
-    /// Sessions that chat
-    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(2..))]
-    pub(crate) sessions: u64,
-    /// Messages under way for each pair
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(crate) window: u32,
-    /// Bytes of a message's text
-    #[arg(long, value_name = "N", default_value_t = 40)]
-    pub(crate) body: u32,
-    /// Seconds that count
-    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
-    pub(crate) duration: u64,
-    /// Worker processes of the generator [default: one a core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub(crate) workers: Option<u32>,
-    #[command(flatten)]
-    pub(crate) output: OutputArgs,
-}
-
-#[derive(Clone, Debug, Args)]
-pub(crate) struct FloorServeArgs {
-    /// Users that may connect
-    #[arg(long, value_name = "N", default_value_t = 100_000)]
-    pub(crate) users: u64,
-}
-
-/// Where our programs are.
-#[derive(Clone, Debug, Default, Args)]
-pub(crate) struct ProgramArgs {
-    /// whimbreld [default: beside this program]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) whimbreld: Option<PathBuf>,
-    /// whimbrelctl [default: beside this program]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) whimbrelctl: Option<PathBuf>,
-}
-
-#[derive(Clone, Debug, Args)]
-pub(crate) struct PeersArgs {
-    /// Which servers
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "whimbrel,ejabberd,prosody")]
-    pub(crate) servers: Vec<PeerName>,
-    #[command(flatten)]
-    pub(crate) programs: ProgramArgs,
-    /// How whimbreld runs, for example `uring:2` or `mio:1:process:tls`; each takes a turn [default: as it chooses]
-    #[arg(
-        long,
-        value_name = "DRIVER[:WORKERS][:DURABILITY][:tls],...",
-        value_delimiter = ',',
-        default_value = "auto"
-    )]
-    pub(crate) whimbrel: Vec<Variant>,
-    /// Rounds; servers take turns in each
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
-    pub(crate) rounds: u32,
-    /// Counts for the memory of a session
-    #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_value = "500,2000")]
-    pub(crate) hold: Vec<u64>,
-    /// Sessions that chat
-    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(2..))]
-    pub(crate) sessions: u64,
-    /// Messages under way for each pair
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(crate) window: u32,
-    /// Seconds of each kind of chat that count: saturation, one message under way for each pair, half the rate of that
-    #[arg(long, value_name = "SECONDS", default_value_t = 8)]
-    pub(crate) duration: u64,
-    /// Keep the servers' folders
-    #[arg(long)]
-    pub(crate) keep: bool,
-    #[command(flatten)]
-    pub(crate) output: OutputArgs,
-}
-
-/// A server that `peers` knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum PeerName {
-    /// Ours
-    Whimbrel,
-    /// Ours; messages are not kept
-    NoLog,
-    /// Ours; messages are kept, durability = "process"
-    LogProcess,
-    /// Ours; messages are kept, durability = "disk"
-    LogDisk,
-    /// ejabberd
-    Ejabberd,
-    /// Prosody
-    Prosody,
-    /// ejabberd, with the limits of traffic that its package comes with
-    EjabberdShaped,
-    /// Prosody, with the limits of traffic that its package comes with
-    ProsodyShaped,
-}
-
-#[derive(Clone, Debug, Args)]
-pub(crate) struct AttackArgs {
-    /// Which servers
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "whimbrel")]
-    pub(crate) servers: Vec<PeerName>,
-    #[command(flatten)]
-    pub(crate) programs: ProgramArgs,
-    /// How whimbreld runs, for example `uring:1` or `mio:2`; each takes a turn
-    #[arg(
-        long,
-        value_name = "DRIVER[:WORKERS][:DURABILITY],...",
-        value_delimiter = ',',
-        default_value = "auto:1"
-    )]
-    pub(crate) whimbrel: Vec<Variant>,
-    /// Which floods [default: all; --list names them]
-    #[arg(long, value_name = "KIND,...", value_delimiter = ',')]
-    pub(crate) kinds: Vec<String>,
-    /// Print the kinds of floods
-    #[arg(long)]
-    pub(crate) list: bool,
-    /// Clients that flood, where a kind has no number of its own
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(2..=80))]
-    pub(crate) clients: u32,
-    /// Calm and flood take turns so many times
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
-    pub(crate) rounds: u32,
-    /// Seconds of each calm, and of each flood
-    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    pub(crate) seconds: u64,
-    /// Messages a second between the two victims
-    #[arg(long, value_name = "N", default_value_t = 200.0, value_parser = positive)]
-    pub(crate) messages: f64,
-    /// MiB that the flooders may send in one flood
-    #[arg(long, value_name = "MIB", default_value_t = 512)]
-    pub(crate) bytes: u64,
-    /// A flood ends when the server has more MiB than this resident
-    #[arg(long, value_name = "MIB", default_value_t = 2048)]
-    pub(crate) memory_max: u64,
-    /// CPU of the server
-    #[arg(long, value_name = "CPU", default_value_t = 0)]
-    pub(crate) server_core: usize,
-    /// CPU of victims and flooders
-    #[arg(long, value_name = "CPU", default_value_t = 1)]
-    pub(crate) client_core: usize,
-    /// Let all kinds take turns for so many seconds instead, and watch the server's memory
-    #[arg(long, value_name = "SECONDS")]
-    pub(crate) soak: Option<u64>,
-    /// Stanzas a second of all flooders together while soaking
-    #[arg(long, value_name = "N", default_value_t = 20_000.0, value_parser = positive)]
-    pub(crate) soak_rate: f64,
-    /// Fail where a flood takes the victim's p99 past so many milliseconds, its latency inside the server past 5 times
-    /// the calm one, or its session; without it figures decide nothing
-    #[arg(long, value_name = "MILLISECONDS", value_parser = positive)]
-    pub(crate) budget: Option<f64>,
-    #[command(flatten)]
-    pub(crate) output: OutputArgs,
-}
-
-#[derive(Clone, Debug, Args)]
 pub(crate) struct ReportArgs {
     /// JSON reports of earlier runs, those of `peers` included
     #[arg(required = true, value_name = "FILE")]
@@ -512,15 +214,55 @@ pub(crate) struct ReportArgs {
 }
 
 #[derive(Clone, Debug, Args)]
+pub(crate) struct MergeArgs {
+    /// JSON reports, one of each generator
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) reports: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CompareArgs {
+    /// JSON report of the run to compare with
+    #[arg(value_name = "BASELINE")]
+    pub(crate) baseline: PathBuf,
+    /// JSON report of the run to judge
+    #[arg(value_name = "REPORT")]
+    pub(crate) report: PathBuf,
+    /// Per cent by which a rate, a cost or memory may be worse; medians where there were several rounds
+    #[arg(long, value_name = "PERCENT", default_value_t = 10.0, value_parser = positive)]
+    pub(crate) tolerance: f64,
+    /// Per cent by which a latency may be worse
+    #[arg(long, value_name = "PERCENT", default_value_t = 50.0, value_parser = positive)]
+    pub(crate) latency_tolerance: f64,
+}
+
+/// An end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum End {
+    /// Both
+    Both,
+    /// The server
+    Server,
+    /// The generator
+    Generator,
+}
+
+#[derive(Clone, Debug, Args)]
 pub(crate) struct TuneArgs {
-    /// Connections, both ends on this machine
+    /// Connections
     #[arg(value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     pub(crate) connections: u64,
+    /// Which end of them is on this machine
+    #[arg(long, value_enum, default_value_t = End::Both)]
+    pub(crate) end: End,
     /// Set them; needs root
     #[arg(long)]
     pub(crate) apply: bool,
 }
 
+/// A number above 0.
 fn positive(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if value.is_finite() && value > 0.0 => Ok(value),

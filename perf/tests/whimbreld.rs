@@ -158,3 +158,107 @@ fn a_soak_says_what_the_servers_memory_does() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("MiB resident") && text.contains("messages arrived"), "{text}");
 }
+
+#[test]
+fn the_archive_of_a_server_that_has_one_is_filled_and_read() {
+    let (Some(whimbreld), Some(_)) = (beside("whimbreld"), beside("whimbrelctl")) else {
+        eprintln!("skipped: build whimbreld and whimbrelctl first");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("whimbrel.toml");
+    std::fs::write(&config, "[archive]\nenabled = true\n").unwrap();
+    let data = folder.path().join("data");
+    let check = Command::new(whimbreld)
+        .args(["--config", config.to_str().unwrap(), "--data", data.to_str().unwrap(), "--check"])
+        .output()
+        .unwrap();
+    let has_archive = !String::from_utf8_lossy(&check.stderr).contains("unknown key `archive`");
+    let mut args =
+        vec!["archive", "--servers", "whimbrel", "--whimbrel", "mio:1", "--accounts", "5", "--contacts", "2"];
+    args.extend(["--each", "20", "--page", "7", "--seconds", "0", "--quiet", "--json", "-"]);
+    let output = perf(&args);
+    let (code, stderr) = told(&output);
+    if !has_archive {
+        assert_eq!(code, Some(1), "{stderr}");
+        assert!(stderr.contains("has no archive"), "{stderr}");
+        return;
+    }
+    assert_eq!(code, Some(0), "{stderr}");
+    let read = &report(&output)["runs"][1];
+    assert_eq!(read["phases"][0]["counted"]["delivered"], 5 * 4 * 20, "{read}");
+}
+
+#[test]
+fn a_life_loses_no_message_while_others_come_and_go() {
+    let Some((_server, port, keys, _folder)) = start_with_accounts(24) else { return };
+    let mut args = vec!["life", "--port", &port, "--sessions", "24", "--group", "4", "--mobile", "3"];
+    args.extend(["--mix", "50,20,15,15", "--events", "200", "--warmup", "0", "--duration", "2", "--quiet"]);
+    args.extend(["--json", "-", "--keys", &keys]);
+    let output = perf(&args);
+    assert_eq!(told(&output).0, Some(0), "{}", told(&output).1);
+    let report = report(&output);
+    let life = &report["phases"][1];
+    assert_eq!(life["name"], "life at 200 events a second");
+    for count in ["sent", "presence_sent", "presence_received", "pings_answered", "logins"] {
+        assert!(life["whole"][count].as_u64().is_some_and(|count| count > 0), "{count}: {life}");
+    }
+    assert_eq!(report["totals"]["sent"], report["totals"]["delivered"]);
+    assert!(life["latencies"]["roster"]["count"].as_u64().is_some_and(|count| count > 0), "{life}");
+
+    // A limit that nothing meets: the first step is past the knee.
+    let mut args =
+        vec!["life", "--port", &port, "--sessions", "24", "--group", "4", "--subscribed", "--knee"];
+    args.extend([
+        "--p99",
+        "0.000001",
+        "--warmup",
+        "0",
+        "--duration",
+        "1",
+        "--quiet",
+        "--json",
+        "-",
+        "--keys",
+        &keys,
+    ]);
+    let output = perf(&args);
+    assert_eq!(told(&output).0, Some(0), "{}", told(&output).1);
+    let report = support::report(&output);
+    let knee = &report["phases"].as_array().unwrap()[2];
+    assert_eq!(knee["figures"]["knee, events a second"], 0.0, "{report}");
+    let (code, stderr) = told(&perf(&["life", "--port", &port, "--mix", "60,20,15,6"]));
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("come to 100"), "{stderr}");
+}
+
+/// A server with so many accounts: it, its port, the file of keys, its folder.
+fn start_with_accounts(accounts: u32) -> Option<(Server, String, String, tempfile::TempDir)> {
+    let (Some(whimbreld), Some(whimbrelctl)) = (beside("whimbreld"), beside("whimbrelctl")) else {
+        eprintln!("skipped: build whimbreld and whimbrelctl first");
+        return None;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (data, file, keys) = (path("data"), path("accounts"), path("keys"));
+    std::fs::write(&file, perf(&["accounts", &accounts.to_string()]).stdout).unwrap();
+    let import = Command::new(whimbrelctl)
+        .args(["--data", &data, "user", "import", "--create", &file])
+        .output()
+        .unwrap();
+    assert!(import.status.success(), "{import:?}");
+    let (port, tls) = (free_port(), free_port());
+    let child = Command::new(whimbreld)
+        .args(["--data", &data, "--listen", &format!("127.0.0.1:{port}")])
+        .args(["--listen-tls", &format!("127.0.0.1:{tls}"), "--allow-plaintext", "--workers", "2"])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let server = Server(child);
+    let end = Instant::now() + Duration::from_secs(60);
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(Instant::now() < end, "whimbreld does not listen");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Some((server, port.to_string(), keys, folder))
+}

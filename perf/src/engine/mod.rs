@@ -16,6 +16,7 @@
 //! | [`sasl`], [`keys`] | SASL and the file of SCRAM keys |
 //! | [`tracker`] | accounts for every message of a flow |
 //! | [`traffic`] | the loads: closed and open loop, stored messages, presence |
+//! | [`life`] | a mix of everything |
 //! | [`clock`] | time, and a timer finer than the poll's |
 
 #[expect(unsafe_code, reason = "system calls")]
@@ -23,6 +24,7 @@ pub(crate) mod clock;
 pub(crate) mod counters;
 mod events;
 pub(crate) mod keys;
+pub(crate) mod life;
 #[expect(unsafe_code, reason = "system calls")]
 mod link;
 mod login;

@@ -158,6 +158,24 @@ impl<'a> Element<'a> {
         Some(&rest[..memchr(b'<', rest)?])
     }
 
+    /// The first descendant of this local name, whole.
+    pub(crate) fn find(&self, wanted: &[u8]) -> Option<Element<'a>> {
+        let mut at = tag_end(self.raw)?;
+        loop {
+            at += memchr(b'<', &self.raw[at..])?;
+            let rest = &self.raw[at..];
+            if rest.starts_with(b"<![CDATA[") {
+                at += memmem::find(rest, b"]]>")? + 3;
+                continue;
+            }
+            let end = tag_end(rest)?;
+            if rest[1] != b'/' && name(rest) == wanted {
+                return element_end(rest, end).map(|end| Element { raw: &rest[..end] });
+            }
+            at += end;
+        }
+    }
+
     /// The local name of the first child.
     pub(crate) fn first_child(&self) -> Option<&'a [u8]> {
         let start = tag_end(self.raw)?;
@@ -205,6 +223,19 @@ mod tests {
         assert_eq!(message.attribute(b"from"), None);
         assert_eq!(message.text_of("body"), Some(&b"hi"[..]));
         assert_eq!(message.first_child(), Some(&b"body"[..]));
+    }
+
+    #[test]
+    fn a_descendant_is_found_whole_whatever_its_prefix() {
+        let bytes =
+            b"<message><a x='<message/>'/><![CDATA[<message/>]]><f:fwd><message id='1'><message/></message>\
+            </f:fwd></message>";
+        let Ok(Some((Item::Element(outer), _))) = next(bytes) else { panic!("no element") };
+        let inner = outer.find(b"message").unwrap();
+        assert_eq!(inner.raw, b"<message id='1'><message/></message>");
+        assert_eq!(outer.find(b"fwd").unwrap().find(b"message"), Some(inner));
+        assert_eq!(inner.find(b"message").unwrap().find(b"message"), None);
+        assert_eq!(outer.find(b"body"), None);
     }
 
     #[test]

@@ -71,6 +71,10 @@ pub(crate) enum Hint {
     Keep,
     /// It is not to be kept.
     Forget,
+    /// It is to be archived. As long as [`Hint::Unarchived`].
+    Archived,
+    /// It may be kept until its recipient has it, and is not to be archived.
+    Unarchived,
 }
 
 impl Hint {
@@ -80,12 +84,15 @@ impl Hint {
             Hint::None => b"",
             Hint::Keep => b"<store    xmlns='urn:xmpp:hints'/>",
             Hint::Forget => b"<no-store xmlns='urn:xmpp:hints'/>",
+            Hint::Archived => b"<store              xmlns='urn:xmpp:hints'/>",
+            Hint::Unarchived => b"<no-permanent-store xmlns='urn:xmpp:hints'/>",
         }
     }
 }
 
-// So that both cost the same but for the log.
+// So that both of a pair cost the same but for what is kept.
 const _: () = assert!(Hint::Keep.element().len() == Hint::Forget.element().len());
+const _: () = assert!(Hint::Archived.element().len() == Hint::Unarchived.element().len());
 
 impl Target {
     /// The account of a session.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::account::Accounts;
 use crate::engine::Engine;
+use crate::engine::life::Mix;
 use crate::engine::scan::Element;
 use crate::engine::session::{Session, State};
 use crate::engine::tracker::{Arrival, Flow, Tracker};
@@ -44,6 +45,15 @@ pub(crate) enum Load {
         each: u32,
         /// Messages a second of this worker.
         rate: f64,
+    },
+    /// A mix of everything at a fixed rate.
+    Life {
+        /// Events a second of this worker.
+        rate: f64,
+        /// What they are.
+        mix: Mix,
+        /// Every so many-th pair is on the move; 0: none.
+        mobile: u32,
     },
     /// Presence at a fixed rate from each session in turn.
     Presence {
@@ -149,7 +159,10 @@ impl Engine {
             return None;
         }
         let rate = match self.traffic.load {
-            Load::Open { rate, .. } | Load::Store { rate, .. } | Load::Presence { rate, .. } => rate,
+            Load::Open { rate, .. }
+            | Load::Store { rate, .. }
+            | Load::Presence { rate, .. }
+            | Load::Life { rate, .. } => rate,
             Load::Idle | Load::Closed { .. } => return None,
         };
         let interval = (1e9 / rate.max(0.001)) as u64;
@@ -171,6 +184,10 @@ impl Engine {
     fn send_one(&mut self, due: u64) -> bool {
         let cursor = self.traffic.cursor;
         self.traffic.cursor = cursor.wrapping_add(1);
+        if let Load::Life { mix, mobile, .. } = self.traffic.load {
+            self.live(cursor, due, mix, mobile);
+            return true;
+        }
         let pairs = self.wanted / 2;
         let number = match self.traffic.load {
             Load::Open { every, .. } => {
@@ -224,7 +241,7 @@ impl Engine {
     }
 
     /// Says one message from a session to its partner.
-    fn chat(&mut self, number: u32, due: u64) {
+    pub(super) fn chat(&mut self, number: u32, due: u64) {
         let partner = number ^ 1;
         let sequence = self.sessions[number as usize].flow.sent;
         let traffic = &mut self.traffic;
@@ -327,12 +344,17 @@ impl Engine {
     }
 
     fn show(&mut self, number: u32, due: u64, group: u32) {
+        self.show_once(number, due);
+        self.traffic.expected_presence += group_of(number, group, self.wanted).count() as u64 - 1;
+    }
+
+    /// Presence of which nobody knows how many it reaches.
+    pub(super) fn show_once(&mut self, number: u32, due: u64) {
         let run = self.traffic.run;
         let text = format!("<presence><status>w0-{due:x}-{run:x}</status></presence>");
         self.say(&[&text]);
         self.sessions[number as usize].stanzas_sent += 1;
         self.counters.presence_sent += 1;
-        self.traffic.expected_presence += group_of(number, group, self.wanted).count() as u64 - 1;
     }
 
     pub(super) fn presence_came(&mut self, number: u32, presence: &Element<'_>) {
@@ -350,7 +372,8 @@ impl Engine {
         }
         self.counters.presence_received += 1;
         self.traffic.seen_presence += 1;
-        if due >= self.traffic.timed_from_ns {
+        // In a life, presence of before a login comes with it.
+        if due >= self.traffic.timed_from_ns && !matches!(self.traffic.load, Load::Life { .. }) {
             self.recorder.message.record(self.clock.now_ns().saturating_sub(due));
         }
     }

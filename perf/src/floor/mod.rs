@@ -14,6 +14,7 @@ use crate::engine::target::{Hint, Protocol, Target, loopback_sources};
 use crate::engine::traffic::Load;
 use crate::fleet::Run;
 use crate::report::Report;
+use crate::sample::Server;
 use crate::scenario::{Session, chat, hold, layout, timed_run};
 
 /// A router process; it ends with this.
@@ -95,8 +96,14 @@ fn memory(args: &FloorArgs, label: &str) -> Result<Report, String> {
     let router = Router::start(most + 2)?;
     let layout = layout(args.workers, most, 10_000.0, 500, 0);
     let target = router.target(most);
-    let mut session =
-        Session::with("floor", label.to_owned(), &target, layout, Some(router.pid()), args.output.quiet)?;
+    let mut session = Session::with(
+        "floor",
+        label.to_owned(),
+        &target,
+        layout,
+        Server::Here(vec![router.pid()]),
+        args.output.quiet,
+    )?;
     let outcome = hold::steps(&mut session, &args.hold, Duration::from_secs(1));
     if let Some(memory) = &mut session.report.memory {
         memory.compute();
@@ -109,8 +116,14 @@ pub(crate) fn traffic(args: &FloorArgs, label: &str) -> Result<Report, String> {
     let router = Router::start(args.sessions + 2)?;
     let layout = layout(args.workers, args.sessions, 10_000.0, 500, 0);
     let target = router.target(args.sessions);
-    let mut session =
-        Session::with("floor", label.to_owned(), &target, layout, Some(router.pid()), args.output.quiet)?;
+    let mut session = Session::with(
+        "floor",
+        label.to_owned(),
+        &target,
+        layout,
+        Server::Here(vec![router.pid()]),
+        args.output.quiet,
+    )?;
     let run = Run {
         load: Some(Load::Closed { window: args.window }),
         body_bytes: args.body as usize,

@@ -1,5 +1,6 @@
-//! ejabberd as a peer: Mnesia, SCRAM passwords, its own defaults otherwise.
+//! ejabberd as a peer: Mnesia or PostgreSQL, SCRAM passwords, its own defaults otherwise.
 //!
+//! With PostgreSQL every module keeps its tables there; the accounts stay in Mnesia in either case.
 //! It is started by `erl` itself rather than by `ejabberdctl`, which wants the system's folders and user. The accounts
 //! come from a file in the format of XEP-0227, which ejabberd imports at its first start.
 
@@ -9,13 +10,22 @@ use std::process::Command;
 
 use crate::account::Accounts;
 use crate::engine::target::Hint;
-use crate::peers::{Peer, Shapers, find_program, free_port};
+use crate::peers::postgres::{Cluster, DATABASE, USER};
+use crate::peers::running::{find_program, free_port};
+use crate::peers::{Peer, Setup, Shapers, Tables, archive_fact, packaged, packaged_version};
+
+/// The tables that ejabberd wants of PostgreSQL, as Debian installs them.
+const SCHEMA: &str = "/usr/share/ejabberd/sql/pg.sql";
+
+/// The driver that ejabberd loads for it, and its package.
+const DRIVER: (&str, &str) = ("p1_pgsql", "erlang-p1-pgsql");
 
 /// Writes configuration and accounts.
 ///
 /// # Errors
 /// ejabberd or Erlang is not installed, or a file cannot be written.
-pub(super) fn prepare(folder: &Path, accounts: u64, shapers: Shapers) -> Result<Peer, String> {
+pub(super) fn prepare(setup: &Setup<'_>, shapers: Shapers, tables: Tables) -> Result<Peer, String> {
+    let folder = setup.folder;
     let control = find_program("ejabberdctl", "ejabberd")?;
     let erl = find_program("erl", "ejabberd")?;
     let libraries = libraries(&control)?;
@@ -23,9 +33,14 @@ pub(super) fn prepare(folder: &Path, accounts: u64, shapers: Shapers) -> Result<
     let failed =
         |error: std::io::Error| format!("cannot write ejabberd's files in {}: {error}", folder.display());
     let config = folder.join("ejabberd.yml");
-    std::fs::write(&config, configuration(port, shapers)).map_err(failed)?;
+    let database = match tables {
+        Tables::Mnesia => None,
+        Tables::Postgresql => Some(database(&erl)?),
+    };
+    std::fs::write(&config, configuration(port, shapers, setup.archives(), database.as_ref()))
+        .map_err(failed)?;
     let import = folder.join("accounts.xml");
-    write_accounts(&import, accounts).map_err(failed)?;
+    write_accounts(&import, setup.accounts).map_err(failed)?;
     let (ready, own) = (folder.join("ready"), folder.to_owned());
     let ready_path = ready.clone();
     let command = move || {
@@ -50,18 +65,47 @@ pub(super) fn prepare(folder: &Path, accounts: u64, shapers: Shapers) -> Result<
             .args(["-s", "ejabberd", "-eval", &after_start]);
         command
     };
+    let mut facts = packaged("ejabberd");
+    facts.insert("archive".into(), archive_fact(setup.archives()));
+    let storage = match tables {
+        Tables::Mnesia => "Mnesia".into(),
+        Tables::Postgresql => {
+            packaged_version("postgresql").map_or("PostgreSQL".into(), |v| format!("PostgreSQL {v}"))
+        }
+    };
+    facts.insert("storage".into(), storage);
     Ok(Peer {
-        name: match shapers {
-            Shapers::Off => "ejabberd".into(),
-            Shapers::AsPackaged => "ejabberd, shapers of its package".into(),
+        name: match (shapers, tables) {
+            (Shapers::Off, Tables::Mnesia) => "ejabberd".into(),
+            (Shapers::Off, Tables::Postgresql) => "ejabberd, PostgreSQL".into(),
+            (Shapers::AsPackaged, _) => "ejabberd, shapers of its package".into(),
         },
         command: Box::new(command),
         port,
         tls: false,
         ready_file: Some(ready),
         folder: folder.to_owned(),
+        database,
         hint: Hint::None,
+        facts,
+        broker: None,
     })
+}
+
+/// A cluster with ejabberd's tables.
+fn database(erl: &Path) -> Result<Cluster, String> {
+    let (driver, package) = DRIVER;
+    let asks = format!("case code:lib_dir({driver}) of {{error, _}} -> halt(1); _ -> halt(0) end.");
+    let there = Command::new(erl)
+        .args(["-noinput", "-boot", "start_clean", "-eval", &asks])
+        .status()
+        .map_err(|error| format!("cannot start {}: {error}", erl.display()))?;
+    if !there.success() {
+        return Err(format!(
+            "ejabberd cannot speak to PostgreSQL: install Debian's package {package}, or leave it out with --servers"
+        ));
+    }
+    Cluster::create(Path::new(SCHEMA))
 }
 
 /// Where the Debian package keeps its Erlang libraries, as its own script says.
@@ -90,24 +134,36 @@ fn write_accounts(path: &Path, accounts: u64) -> std::io::Result<()> {
 const SHAPERS: &str = "shaper:\n  normal:\n    rate: 3000\n    burst_size: 20000\n  fast: 200000\n\
     shaper_rules:\n  max_user_sessions: 10\n  max_user_offline_messages:\n    100: all\n  c2s_shaper:\n    normal: all\n";
 
-fn configuration(port: u16, shapers: Shapers) -> String {
+fn configuration(port: u16, shapers: Shapers, archives: bool, database: Option<&Cluster>) -> String {
     let (shaper, rules) = match shapers {
         Shapers::Off => ("", ""),
         Shapers::AsPackaged => ("    shaper: c2s_shaper\n", SHAPERS),
     };
+    let archive = if archives { "  mod_mam:\n    default: always\n" } else { "" };
+    let tables = database.map_or_else(
+        || "default_db: mnesia\n".to_owned(),
+        |cluster| {
+            format!(
+                "default_db: sql\nsql_type: pgsql\nsql_server: \"127.0.0.1\"\nsql_port: {}\n\
+                 sql_database: {DATABASE}\nsql_username: {USER}\nsql_password: \"{}\"\n",
+                cluster.port(),
+                cluster.password()
+            )
+        },
+    );
     format!(
         "hosts:\n  - localhost\n\
          loglevel: error\n\
          auth_method: internal\n\
          auth_password_format: scram\n\
          auth_scram_hash: sha\n\
-         default_db: mnesia\n\
+         {tables}\
          listen:\n  -\n    port: {port}\n    ip: \"127.0.0.1\"\n    module: ejabberd_c2s\n    backlog: 4096\n    \
          max_stanza_size: 262144\n    access: all\n{shaper}{rules}\
          acl: {{}}\n\
          access_rules: {{}}\n\
          modules:\n  mod_roster: {{}}\n  mod_disco: {{}}\n  mod_ping: {{}}\n  mod_offline: {{}}\n  \
          mod_carboncopy: {{}}\n  mod_blocking: {{}}\n  mod_privacy: {{}}\n  mod_private: {{}}\n  mod_caps: {{}}\n  \
-         mod_last: {{}}\n  mod_vcard: {{}}\n  mod_version: {{}}\n  mod_time: {{}}\n"
+         mod_last: {{}}\n  mod_vcard: {{}}\n  mod_version: {{}}\n  mod_time: {{}}\n{archive}"
     )
 }

@@ -7,46 +7,50 @@
 //!
 //! | module | what it does |
 //! | --- | --- |
-//! | [`whimbrel`], [`ejabberd`], [`prosody`] | configure, make accounts, start |
-//! | [`table`] | medians, spreads, ratios |
+//! | [`whimbrel`], [`ejabberd`], [`prosody`] | configure, make accounts |
+//! | [`brokers`] | mosquitto and nats-server, for comparison |
+//! | [`postgres`] | a database for one of them |
+//! | [`running`] | start, end |
+//! | [`figures`] | what the table compares |
 
+mod brokers;
 mod ejabberd;
+mod figures;
+mod postgres;
 mod prosody;
-mod table;
+mod running;
 mod whimbrel;
 
+use std::collections::BTreeMap;
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use crate::cli::{FloorArgs, OutputArgs, PeerName, PeersArgs, ProgramArgs};
+use crate::cli::{ArchiveSwitch, FloorArgs, OutputArgs, PeerName, PeersArgs, ProgramArgs};
 use crate::engine::sasl::Sasl;
 use crate::engine::target::{Hint, Protocol, Target, TlsStart, loopback_sources};
 use crate::engine::traffic::Load;
 use crate::fleet::Run;
 use crate::fleet::coordinator::{Ended, interruption};
 use crate::floor;
-use crate::report::{Report, html, write};
+use crate::report::Report;
+use crate::report::table::{self, Comparison};
+use crate::sample::Server;
+use crate::scenario::broker::{self, Room, Speech};
 use crate::scenario::{Session, chat, hold, layout, timed_run};
 use crate::variant::Variant;
+use postgres::Cluster;
+pub(crate) use running::Running;
 use whimbrel::Kept;
 
-/// How long a server may take to listen, accounts included.
-const START_MAX: Duration = Duration::from_secs(180);
+/// Bytes of a message's text.
+const BODY_BYTES: usize = 40;
 
-/// How long it may take to end.
-const STOP_MAX: Duration = Duration::from_secs(20);
-
-/// A server that runs. It is ended when this is dropped.
-pub(crate) struct Running {
-    child: Child,
-    port: u16,
-}
+/// How long connections rest before memory is read.
+const SETTLE: Duration = Duration::from_secs(5);
 
 /// A server that is ready to be started, again and again.
 pub(crate) struct Peer {
@@ -62,16 +66,37 @@ pub(crate) struct Peer {
     pub(super) ready_file: Option<PathBuf>,
     /// Its folder.
     pub(crate) folder: PathBuf,
+    /// The database that it uses.
+    pub(crate) database: Option<Cluster>,
     /// Anything but none: a comparison of Whimbrel with itself, with stream management.
     pub(super) hint: Hint,
+    /// What reports say of it.
+    pub(crate) facts: Facts,
+    /// It is no XMPP server.
+    pub(super) broker: Option<Speech>,
 }
 
-/// One report of the command: the runs of all servers.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Comparison {
-    rounds: u32,
-    table: Vec<table::Row>,
-    runs: Vec<Report>,
+/// What is known of a server, by name.
+pub(crate) type Facts = BTreeMap<String, String>;
+
+/// What a server is made ready for.
+pub(crate) struct Setup<'a> {
+    /// Where our programs are.
+    pub(crate) programs: &'a ProgramArgs,
+    /// How whimbreld runs.
+    pub(crate) variant: &'a Variant,
+    /// The server's folder; it exists and is empty.
+    pub(crate) folder: &'a Path,
+    /// How many accounts it gets.
+    pub(crate) accounts: u64,
+    /// Whether it keeps an archive (XEP-0313). `None`: as it comes; that of the others is off unless asked for.
+    pub(crate) archive: Option<ArchiveSwitch>,
+}
+
+impl Setup<'_> {
+    fn archives(&self) -> bool {
+        self.archive == Some(ArchiveSwitch::On)
+    }
 }
 
 /// Whether a peer limits what a client may send.
@@ -81,6 +106,24 @@ enum Shapers {
     Off,
     /// As its Debian package does.
     AsPackaged,
+}
+
+/// Where ejabberd keeps its tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tables {
+    /// In its own database.
+    Mnesia,
+    /// In a PostgreSQL cluster; the accounts stay in Mnesia.
+    Postgresql,
+}
+
+/// Where Prosody keeps what it stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Storage {
+    /// In files of its own.
+    Internal,
+    /// In SQLite, the accounts excepted.
+    Sqlite,
 }
 
 /// The peers that are asked for: whimbreld once for each way to run it.
@@ -99,24 +142,40 @@ pub(crate) fn wanted<'a>(
 ///
 /// # Errors
 /// It is not installed, or its files cannot be written.
-pub(crate) fn prepare(
-    programs: &ProgramArgs,
-    server: PeerName,
-    variant: &Variant,
-    folder: &Path,
-    accounts: u64,
-) -> Result<Peer, String> {
-    let kept = |kept| whimbrel::prepare_kept(programs, variant, kept, folder, accounts);
+pub(crate) fn prepare(server: PeerName, setup: &Setup<'_>) -> Result<Peer, String> {
+    let kept = |kept| whimbrel::prepare_kept(setup, kept);
     match server {
-        PeerName::Whimbrel => whimbrel::prepare(programs, variant, folder, accounts),
+        PeerName::Whimbrel => whimbrel::prepare(setup),
         PeerName::NoLog => kept(Kept::Not),
         PeerName::LogProcess => kept(Kept::InProcess),
         PeerName::LogDisk => kept(Kept::OnDisk),
-        PeerName::Ejabberd => ejabberd::prepare(folder, accounts, Shapers::Off),
-        PeerName::EjabberdShaped => ejabberd::prepare(folder, accounts, Shapers::AsPackaged),
-        PeerName::Prosody => prosody::prepare(folder, accounts, Shapers::Off),
-        PeerName::ProsodyShaped => prosody::prepare(folder, accounts, Shapers::AsPackaged),
+        PeerName::Ejabberd => ejabberd::prepare(setup, Shapers::Off, Tables::Mnesia),
+        PeerName::EjabberdPostgresql => ejabberd::prepare(setup, Shapers::Off, Tables::Postgresql),
+        PeerName::EjabberdShaped => ejabberd::prepare(setup, Shapers::AsPackaged, Tables::Mnesia),
+        PeerName::Prosody => prosody::prepare(setup, Shapers::Off, Storage::Internal),
+        PeerName::ProsodySqlite => prosody::prepare(setup, Shapers::Off, Storage::Sqlite),
+        PeerName::Mosquitto => brokers::mosquitto(setup),
+        PeerName::Nats => brokers::nats(setup),
+        PeerName::ProsodyShaped => prosody::prepare(setup, Shapers::AsPackaged, Storage::Internal),
     }
+}
+
+/// The version of an installed package of Debian.
+fn packaged_version(package: &str) -> Option<String> {
+    let output = Command::new("dpkg-query").args(["-W", "-f", "${Version}", package]).output().ok()?;
+    let version = String::from_utf8(output.stdout).ok()?;
+    (output.status.success() && !version.is_empty()).then_some(version)
+}
+
+/// What is known of a server from a package, without TLS.
+fn packaged(package: &str) -> Facts {
+    let version =
+        packaged_version(package).map(|version| ("version".to_owned(), format!("{package} {version}")));
+    version.into_iter().chain([("TLS".to_owned(), "none".to_owned())]).collect()
+}
+
+fn archive_fact(on: bool) -> String {
+    if on { "on" } else { "off" }.into()
 }
 
 /// Runs it and prints the table.
@@ -136,22 +195,24 @@ pub(crate) fn main(args: &PeersArgs) -> Result<ExitCode, String> {
         let name = variant.map_or_else(|| format!("{server:?}"), Variant::to_string);
         note(args, &format!("{name}: making {most} accounts"));
         let variant = variant.or(args.whimbrel.first()).ok_or("there is no way to run whimbreld")?;
-        peers.push(prepare(&args.programs, server, variant, &own, most)?);
+        let setup = Setup {
+            programs: &args.programs,
+            variant,
+            folder: &own,
+            accounts: most,
+            archive: Some(args.archive),
+        };
+        peers.push(prepare(server, &setup)?);
     }
     let mut comparison = Comparison { rounds: args.rounds, ..Comparison::default() };
     let outcome = rounds(args, &peers, &mut comparison);
     if args.keep {
         note(args, &format!("the folders are in {}", folder.keep().display()));
     }
-    comparison.table = table::rows(&comparison.runs);
-    deliver(args, peers.len(), &comparison)?;
+    comparison.table = table::rows(&figures::FIGURES, &comparison.runs);
+    comparison.deliver(&args.output)?;
     outcome?;
-    let problems: Vec<String> = comparison
-        .runs
-        .iter()
-        .flat_map(|run| run.problems.iter().map(|problem| format!("{}: {problem}", run.label)))
-        .collect();
-    if problems.is_empty() { Ok(ExitCode::SUCCESS) } else { Err(problems.join("; ")) }
+    comparison.verdict()
 }
 
 fn note(args: &PeersArgs, text: &str) {
@@ -168,6 +229,10 @@ fn rounds(args: &PeersArgs, peers: &[Peer], comparison: &mut Comparison) -> Resu
                 return Err("interrupted; the table is of the runs so far".into());
             }
             note(args, &format!("round {round} of {}: {}", args.rounds, peer.name));
+            if let Some(speech) = peer.broker {
+                brokered(args, peer, speech, comparison)?;
+                continue;
+            }
             let running = Running::start(peer)?;
             comparison.runs.push(held(args, peer, &running)?);
             drop(running);
@@ -179,20 +244,20 @@ fn rounds(args: &PeersArgs, peers: &[Peer], comparison: &mut Comparison) -> Resu
             hold: Vec::new(),
             sessions: args.sessions,
             window: args.window,
-            body: 40,
+            body: BODY_BYTES as u32,
             duration: args.duration,
             workers: None,
             output: OutputArgs { quiet: true, ..OutputArgs::default() },
         };
-        comparison.runs.push(floor::traffic(&floor_args, table::FLOOR)?);
+        comparison.runs.push(floor::traffic(&floor_args, figures::FLOOR)?);
     }
     Ok(())
 }
 
 /// How to speak to a peer.
-fn target(peer: &Peer, port: u16, sessions: u64) -> Target {
+fn target(peer: &Peer, sessions: u64) -> Target {
     Target {
-        addresses: vec![SocketAddr::from(([127, 0, 0, 1], port))],
+        addresses: vec![SocketAddr::from(([127, 0, 0, 1], peer.port))],
         sources: loopback_sources(sessions, 1),
         domain: "localhost".into(),
         tls: peer.tls.then_some(TlsStart::Direct),
@@ -212,14 +277,65 @@ fn target(peer: &Peer, port: u16, sessions: u64) -> Target {
 
 fn session(scenario: &str, peer: &Peer, running: &Running, sessions: u64) -> Result<Session, String> {
     let layout = layout(None, sessions, 2_000.0, 100, 0);
-    let target = target(peer, running.port, sessions);
-    Session::with(scenario, peer.name.clone(), &target, layout, Some(running.child.id()), true)
+    let target = target(peer, sessions);
+    let mut session =
+        Session::with(scenario, peer.name.clone(), &target, layout, Server::Here(running.ids()), true)?;
+    session.report.facts = peer.facts.clone();
+    Ok(session)
+}
+
+/// A report of a part of the run without a fleet.
+fn bare_report(scenario: &str, peer: &Peer, running: &Running) -> Report {
+    Report {
+        server_pid: Some(running.id()),
+        facts: peer.facts.clone(),
+        ..Report::begin(scenario, peer.name.clone())
+    }
+}
+
+fn room<'a>(speech: Speech, peer: &Peer, running: &Running, interrupted: &'a AtomicBool) -> Room<'a> {
+    let address = SocketAddr::from(([127, 0, 0, 1], peer.port));
+    Room { speech, address, servers: running.ids(), interrupted }
+}
+
+/// Both parts of the comparison for a broker.
+fn brokered(
+    args: &PeersArgs,
+    peer: &Peer,
+    speech: Speech,
+    comparison: &mut Comparison,
+) -> Result<(), String> {
+    let interrupted = interruption()?;
+    let running = Running::start(peer)?;
+    let mut report = bare_report("hold", peer, &running);
+    match broker::held(&room(speech, peer, &running, &interrupted), &args.hold, SETTLE) {
+        Ok(memory) => report.memory = Some(memory),
+        Err(problem) => report.problems.push(problem),
+    }
+    comparison.runs.push(report);
+    drop(running);
+    let running = Running::start(peer)?;
+    let mut report = bare_report("chat", peer, &running);
+    let room = room(speech, peer, &running, &interrupted);
+    let time = Duration::from_secs(args.duration);
+    for (name, window) in [("chat", args.window), (figures::ONE_BY_ONE, 1)] {
+        match broker::talked(&room, name, args.sessions, window, BODY_BYTES, time) {
+            Ok(phase) if phase.whole.lost > 0 => {
+                report.problems.push(format!("{name}: {} messages were lost", phase.whole.lost));
+                report.phases.push(phase);
+            }
+            Ok(phase) => report.phases.push(phase),
+            Err(problem) => report.problems.push(format!("{name}: {problem}")),
+        }
+    }
+    comparison.runs.push(report);
+    Ok(())
 }
 
 fn held(args: &PeersArgs, peer: &Peer, running: &Running) -> Result<Report, String> {
     let most = args.hold.last().copied().unwrap_or(0);
     let mut session = session("hold", peer, running, most)?;
-    let outcome = hold::steps(&mut session, &args.hold, Duration::from_secs(5));
+    let outcome = hold::steps(&mut session, &args.hold, SETTLE);
     if let Some(memory) = &mut session.report.memory {
         memory.compute();
     }
@@ -236,17 +352,17 @@ fn talk(args: &PeersArgs, session: &mut Session) -> Result<(), Ended> {
     session.reach(args.sessions, None)?;
     let run = Run {
         load: Some(Load::Closed { window: args.window }),
-        body_bytes: 40,
+        body_bytes: BODY_BYTES,
         ..timed_run(2, args.duration, 20)
     };
     talk_once(session, "chat", &run)?;
     // Messages that come by themselves share no write. So the half is of what is possible without sharing.
     let single = Run { load: Some(Load::Closed { window: 1 }), ..run.clone() };
-    let rate = talk_once(session, table::ONE_BY_ONE, &single)? / 2.0;
+    let rate = talk_once(session, figures::ONE_BY_ONE, &single)? / 2.0;
     let rate = rate.max(1.0) / f64::from(session.fleet.layout().workers);
     // Sent when it is due, whatever came of those before it.
     let half = Run { load: Some(Load::Open { rate, every: 1 }), ..run };
-    talk_once(session, table::HALF_LOAD, &half).map(drop)
+    talk_once(session, figures::HALF_LOAD, &half).map(drop)
 }
 
 /// One phase of chat; returns what was delivered a second.
@@ -258,114 +374,4 @@ fn talk_once(session: &mut Session, name: &str, run: &Run) -> Result<f64, Ended>
         rate = phase.counted.delivered as f64 / phase.seconds.max(f64::MIN_POSITIVE);
     }
     outcome.map(|()| rate)
-}
-
-fn deliver(args: &PeersArgs, peers: usize, comparison: &Comparison) -> Result<(), String> {
-    let text = table::render(&comparison.table, comparison.rounds);
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
-    if let Some(path) = &args.output.json {
-        let json =
-            serde_json::to_vec_pretty(comparison).map_err(|error| format!("cannot make JSON: {error}"))?;
-        write(path, &json)?;
-    }
-    if let Some(path) = &args.output.html {
-        // The first round's curves; the table has all of them.
-        let runs = peers * 2 + 1;
-        let first = &comparison.runs[..runs.min(comparison.runs.len())];
-        write(path, html::page_with(&text, first).as_bytes())?;
-    }
-    Ok(())
-}
-
-impl Running {
-    /// Its process.
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Whether it still runs.
-    pub(crate) fn is_alive(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
-    }
-
-    fn start(peer: &Peer) -> Result<Running, String> {
-        Running::start_as(peer, (peer.command)())
-    }
-
-    /// Starts it by another command than its own.
-    ///
-    /// # Errors
-    /// It does not start; its last words.
-    pub(crate) fn start_as(peer: &Peer, mut command: Command) -> Result<Running, String> {
-        let log_path = peer.folder.join("output.log");
-        let log = std::fs::File::create(&log_path)
-            .map_err(|error| format!("cannot write {}: {error}", log_path.display()))?;
-        let err = log.try_clone().map_err(|error| format!("cannot write {}: {error}", log_path.display()))?;
-        if let Some(file) = &peer.ready_file {
-            let _ = std::fs::remove_file(file);
-        }
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(log)
-            .stderr(err)
-            .spawn()
-            .map_err(|error| format!("cannot start {}: {error}", peer.name))?;
-        let end = Instant::now() + START_MAX;
-        loop {
-            let listens = TcpStream::connect(("127.0.0.1", peer.port)).is_ok();
-            if listens && peer.ready_file.as_ref().is_none_or(|file| file.exists()) {
-                return Ok(Running { child, port: peer.port });
-            }
-            let ended = child.try_wait().ok().flatten();
-            if ended.is_some() || Instant::now() > end {
-                let _ = child.kill();
-                let _ = child.wait();
-                let log = std::fs::read_to_string(&log_path).unwrap_or_default();
-                let tail: Vec<&str> = log.lines().rev().take(8).collect();
-                let tail = tail.into_iter().rev().collect::<Vec<_>>().join(" | ");
-                return Err(format!("{} did not start: {tail}", peer.name));
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    }
-}
-
-impl Drop for Running {
-    #[expect(unsafe_code, reason = "a system call")]
-    fn drop(&mut self) {
-        // SAFETY: the call takes no pointers, and the process is our child that has not been waited for.
-        unsafe { libc::kill(self.child.id() as libc::pid_t, libc::SIGTERM) };
-        let end = Instant::now() + STOP_MAX;
-        while Instant::now() < end {
-            if !matches!(self.child.try_wait(), Ok(None)) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A port that nobody listens on now.
-fn free_port() -> Result<u16, String> {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .map(|address| address.port())
-        .map_err(|error| format!("no free port: {error}"))
-}
-
-/// A program by its usual places.
-fn find_program(name: &str, package: &str) -> Result<PathBuf, String> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let usual = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"].map(PathBuf::from);
-    std::env::split_paths(&path)
-        .chain(usual)
-        .map(|folder| folder.join(name))
-        .find(|file| file.is_file())
-        .ok_or_else(|| {
-            format!(
-                "{name} is not installed: install Debian's package {package}, or leave it out with --servers"
-            )
-        })
 }

@@ -1,4 +1,4 @@
-//! Prosody as a peer: its internal storage, hashed passwords, epoll.
+//! Prosody as a peer: its internal storage or SQLite, hashed passwords, epoll.
 
 use std::fmt::Write as _;
 use std::num::NonZeroU32;
@@ -8,18 +8,27 @@ use std::process::Command;
 use crate::account::Accounts;
 use crate::engine::keys::{Hash, Secret, derive};
 use crate::engine::target::Hint;
-use crate::peers::{Peer, Shapers, find_program, free_port};
+use crate::peers::running::{find_program, free_port};
+use crate::peers::{Peer, Setup, Shapers, Storage, archive_fact, packaged};
 
 /// The same iterations as our own accounts have.
 const ITERATIONS: NonZeroU32 = NonZeroU32::new(4096).expect("4096 is not zero");
 
 const SALT: &str = "whimbrel-perf";
 
+/// The module of an archive, and its settings: messages of all are kept, and its limits are past what is asked for.
+const ARCHIVE: (&str, &str) = (
+    "\"mam\"; ",
+    "default_archive_policy = true\nmax_archive_query_results = 250\narchive_expires_after = \"never\"\n\
+     storage_archive_item_limit = 100000000\n",
+);
+
 /// Writes configuration and accounts.
 ///
 /// # Errors
 /// Prosody is not installed, or a file cannot be written.
-pub(super) fn prepare(folder: &Path, accounts: u64, shapers: Shapers) -> Result<Peer, String> {
+pub(super) fn prepare(setup: &Setup<'_>, shapers: Shapers, storage: Storage) -> Result<Peer, String> {
+    let folder = setup.folder;
     let program = find_program("prosody", "prosody")?;
     let port = free_port()?;
     let data = folder.join("data");
@@ -28,9 +37,11 @@ pub(super) fn prepare(folder: &Path, accounts: u64, shapers: Shapers) -> Result<
         |error: std::io::Error| format!("cannot write Prosody's files in {}: {error}", folder.display());
     std::fs::create_dir_all(&users).map_err(failed)?;
     let config = folder.join("prosody.cfg.lua");
-    std::fs::write(&config, configuration(folder, port, shapers)).map_err(failed)?;
+    let archive = if setup.archives() { ARCHIVE } else { ("", "") };
+    let text = configuration(folder, port, shapers, archive) + stored(storage);
+    std::fs::write(&config, text).map_err(failed)?;
     let derived = Accounts::new("whimbrel", "localhost", false);
-    for number in 0..accounts {
+    for number in 0..setup.accounts {
         let password = derived.password(number);
         let secret =
             Secret { account: number, password: &password, salt: SALT.as_bytes(), iterations: ITERATIONS };
@@ -42,10 +53,18 @@ pub(super) fn prepare(folder: &Path, accounts: u64, shapers: Shapers) -> Result<
         command.arg("--config").arg(&config).arg("-F");
         command
     };
-    let name = match shapers {
-        Shapers::Off => "Prosody",
-        Shapers::AsPackaged => "Prosody, limits of its package",
+    let name = match (shapers, storage) {
+        (Shapers::Off, Storage::Internal) => "Prosody",
+        (Shapers::Off, Storage::Sqlite) => "Prosody, SQLite",
+        (Shapers::AsPackaged, _) => "Prosody, limits of its package",
     };
+    let mut facts = packaged("prosody");
+    facts.insert("archive".into(), archive_fact(setup.archives()));
+    let storage = match storage {
+        Storage::Internal => "files",
+        Storage::Sqlite => "SQLite, accounts in files",
+    };
+    facts.insert("storage".into(), storage.into());
     Ok(Peer {
         name: name.into(),
         command: Box::new(command),
@@ -53,7 +72,10 @@ pub(super) fn prepare(folder: &Path, accounts: u64, shapers: Shapers) -> Result<
         tls: false,
         ready_file: None,
         folder: folder.to_owned(),
+        database: None,
         hint: Hint::None,
+        facts,
+        broker: None,
     })
 }
 
@@ -77,12 +99,13 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-fn configuration(folder: &Path, port: u16, shapers: Shapers) -> String {
+fn configuration(folder: &Path, port: u16, shapers: Shapers, archive: (&str, &str)) -> String {
     let (module, limits) = match shapers {
         Shapers::Off => ("", ""),
         // As the package's configuration has it.
         Shapers::AsPackaged => ("\"limits\"; ", "limits = { c2s = { rate = \"10kb/s\"; }; }\n"),
     };
+    let (archive_module, archive_settings) = archive;
     let folder = folder.display();
     format!(
         "run_as_root = true\n\
@@ -101,12 +124,24 @@ fn configuration(folder: &Path, port: u16, shapers: Shapers) -> String {
          c2s_require_encryption = false\n\
          allow_unencrypted_plain_auth = true\n\
          authentication = \"internal_hashed\"\n\
-         storage = \"internal\"\n\
          modules_enabled = {{ \"roster\"; \"saslauth\"; \"disco\"; \"ping\"; \"offline\"; \"carbons\"; \
-         \"blocklist\"; \"private\"; \"vcard\"; \"version\"; \"time\"; {module}}}\n{limits}\
+         \"blocklist\"; \"private\"; \"vcard\"; \"version\"; \"time\"; {archive_module}{module}}}\n\
+         {archive_settings}{limits}\
          modules_disabled = {{ \"s2s\"; \"tls\"; }}\n\
-         VirtualHost \"localhost\"\n"
+"
     )
+}
+
+/// The end of the configuration: where things are stored, and the host.
+fn stored(storage: Storage) -> &'static str {
+    match storage {
+        Storage::Internal => "storage = \"internal\"\nVirtualHost \"localhost\"\n",
+        // The accounts are files, whoever makes them.
+        Storage::Sqlite => {
+            "default_storage = \"sql\"\nsql = { driver = \"SQLite3\"; database = \"prosody.sqlite\"; }\n\
+             storage = { accounts = \"internal\"; }\nVirtualHost \"localhost\"\n"
+        }
+    }
 }
 
 #[cfg(test)]

@@ -4,10 +4,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::account::Accounts;
-use crate::cli::ProgramArgs;
+use crate::cli::ArchiveSwitch;
 use crate::engine::target::Hint;
-use crate::peers::{Peer, free_port};
+use crate::peers::running::free_port;
+use crate::peers::{Facts, Peer, Setup, archive_fact};
 use crate::variant::Variant;
+
+/// The key that switches the archive on and off.
+const ARCHIVE_KEY: (&str, &str) = ("archive", "enabled");
 
 /// What becomes of messages, where whimbreld is compared with itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,47 +28,30 @@ pub(super) enum Kept {
 ///
 /// # Errors
 /// The programs are not there, or the import fails.
-pub(super) fn prepare(
-    programs: &ProgramArgs,
-    variant: &Variant,
-    folder: &Path,
-    accounts: u64,
-) -> Result<Peer, String> {
-    with(programs, variant, variant.to_string(), folder, accounts, Hint::None)
+pub(super) fn prepare(setup: &Setup<'_>) -> Result<Peer, String> {
+    with(setup, setup.variant, setup.variant.to_string(), Hint::None)
 }
 
 /// As [`prepare`], with stream management, and messages that say whether they are to be kept.
-pub(super) fn prepare_kept(
-    programs: &ProgramArgs,
-    variant: &Variant,
-    kept: Kept,
-    folder: &Path,
-    accounts: u64,
-) -> Result<Peer, String> {
+pub(super) fn prepare_kept(setup: &Setup<'_>, kept: Kept) -> Result<Peer, String> {
     let (durability, name, hint) = match kept {
         Kept::Not => ("process", "Whimbrel, messages not kept", Hint::Forget),
         Kept::InProcess => ("process", "Whimbrel, durability = \"process\"", Hint::Keep),
         Kept::OnDisk => ("disk", "Whimbrel, durability = \"disk\"", Hint::Keep),
     };
-    let variant = Variant { durability: Some(durability), ..variant.clone() };
-    with(programs, &variant, name.into(), folder, accounts, hint)
+    let variant = Variant { durability: Some(durability), ..setup.variant.clone() };
+    with(setup, &variant, name.into(), hint)
 }
 
-fn with(
-    programs: &ProgramArgs,
-    variant: &Variant,
-    name: String,
-    folder: &Path,
-    accounts: u64,
-    hint: Hint,
-) -> Result<Peer, String> {
-    let whimbreld = program(programs.whimbreld.as_deref(), "whimbreld")?;
-    let whimbrelctl = program(programs.whimbrelctl.as_deref(), "whimbrelctl")?;
+fn with(setup: &Setup<'_>, variant: &Variant, name: String, hint: Hint) -> Result<Peer, String> {
+    let folder = setup.folder;
+    let whimbreld = program(setup.programs.whimbreld.as_deref(), "whimbreld")?;
+    let whimbrelctl = program(setup.programs.whimbrelctl.as_deref(), "whimbrelctl")?;
     let data = folder.join("data");
     let file = folder.join("accounts");
     let mut lines = Vec::new();
     Accounts::new("whimbrel", "localhost", false)
-        .write_import(0, accounts, &mut lines)
+        .write_import(0, setup.accounts, &mut lines)
         .and_then(|()| std::fs::write(&file, lines))
         .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
     let import = Command::new(&whimbrelctl)
@@ -81,9 +68,13 @@ fn with(
     let (port, tls_port) = (free_port()?, free_port()?);
     let config = folder.join("whimbrel.toml");
     let durability = variant.durability.map(|durability| format!("durability = \"{durability}\"\n"));
-    let text = durability.unwrap_or_default();
+    let mut text = durability.unwrap_or_default();
+    if let Some(switch) = setup.archive {
+        text += &archive(&whimbreld, folder, switch)?;
+    }
     let (driver, workers, tls) = (variant.driver.clone(), variant.workers.to_string(), variant.tls);
-    std::fs::write(&config, text).map_err(|error| format!("cannot write {}: {error}", config.display()))?;
+    std::fs::write(&config, &text).map_err(|error| format!("cannot write {}: {error}", config.display()))?;
+    let facts = facts(&whimbreld, variant, &text);
     let command = move || {
         let mut command = Command::new(&whimbreld);
         command
@@ -107,8 +98,60 @@ fn with(
         tls,
         ready_file: None,
         folder: folder.to_owned(),
+        database: None,
         hint,
+        facts,
+        broker: None,
     })
+}
+
+/// The lines that switch the archive; none where this whimbreld has no such key.
+fn archive(whimbreld: &Path, folder: &Path, switch: ArchiveSwitch) -> Result<String, String> {
+    let (table, key) = ARCHIVE_KEY;
+    let text = format!("[{table}]\n{key} = {}\n", switch == ArchiveSwitch::On);
+    let file = folder.join("archive.toml");
+    std::fs::write(&file, &text).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+    // Whatever else it finds wrong, it says so when it does not know a key.
+    let asked = Command::new(whimbreld)
+        .arg("--data")
+        .arg(folder.join("unused"))
+        .arg("--config")
+        .arg(&file)
+        .arg("--check")
+        .output()
+        .map_err(|error| format!("cannot start {}: {error}", whimbreld.display()))?;
+    let told = String::from_utf8_lossy(&asked.stderr).into_owned() + &String::from_utf8_lossy(&asked.stdout);
+    let unknown = [table.to_owned(), format!("{table}.{key}")]
+        .iter()
+        .any(|key| told.contains(&format!("unknown key `{key}`")));
+    Ok(if unknown { String::new() } else { text })
+}
+
+/// What reports say of it.
+fn facts(whimbreld: &Path, variant: &Variant, config: &str) -> Facts {
+    let mut facts = Facts::new();
+    if let Ok(output) = Command::new(whimbreld).arg("--version").output() {
+        facts.insert("version".into(), String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    }
+    // Where it was built; a program that was installed lies in no repository.
+    let folder = whimbreld.parent().unwrap_or(Path::new("."));
+    let commit = Command::new("git").arg("-C").arg(folder).args(["describe", "--always", "--dirty"]).output();
+    if let Ok(output) = commit
+        && output.status.success()
+    {
+        facts.insert("commit".into(), String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    }
+    facts.insert("driver".into(), variant.driver.clone());
+    facts.insert(
+        "workers".into(),
+        if variant.workers == 0 { "one a core".into() } else { variant.workers.to_string() },
+    );
+    facts.insert("durability".into(), variant.durability.unwrap_or("as it comes").into());
+    facts.insert("TLS".into(), if variant.tls { "direct" } else { "none" }.into());
+    let (table, _) = ARCHIVE_KEY;
+    let archive = if config.contains(&format!("[{table}]")) { config.contains("= true") } else { false };
+    facts.insert("archive".into(), archive_fact(archive));
+    facts
 }
 
 fn program(given: Option<&Path>, name: &str) -> Result<PathBuf, String> {

@@ -13,6 +13,9 @@ const RIGHT: f64 = 15.0;
 const TOP: f64 = 15.0;
 const BOTTOM: f64 = 45.0;
 
+/// Points of a line that are marked at most.
+const MARKED_MAX: usize = 8;
+
 /// A line of a chart.
 pub(crate) struct Series {
     /// Its name.
@@ -168,7 +171,11 @@ impl<'a> Plane<'a> {
     /// One line, and its name beneath the picture.
     fn line(&self, index: usize, series: &Series, out: &mut String) {
         let colour = COLOURS[index % COLOURS.len()];
-        let dashes = if index >= COLOURS.len() { " stroke-dasharray='6 3'" } else { "" };
+        // A colour that comes again is told apart by its dashes, in the legend too.
+        let dashes = match index / COLOURS.len() {
+            0 => String::new(),
+            turn => format!(" stroke-dasharray='{} 3'", 12 / turn.min(6)),
+        };
         let points: Vec<String> =
             series.points.iter().map(|&(x, y)| format!("{:.1},{:.1}", self.x(x), self.y(y))).collect();
         let _ = write!(
@@ -176,12 +183,26 @@ impl<'a> Plane<'a> {
             "<polyline fill='none' stroke='{colour}' stroke-width='2'{dashes} points='{}'/>",
             points.join(" ")
         );
+        // Few points are marked: one by itself makes no line.
+        if series.points.len() <= MARKED_MAX {
+            for &(px, py) in &series.points {
+                let _ = write!(
+                    out,
+                    "<circle cx='{:.1}' cy='{:.1}' r='3' fill='{colour}'/>",
+                    self.x(px),
+                    self.y(py)
+                );
+            }
+        }
         let at = HEIGHT + 18.0 * index as f64 + 6.0;
         let _ = write!(
             out,
-            "<rect x='{LEFT}' y='{:.0}' width='12' height='4' fill='{colour}'/><text x='{}' y='{at:.0}'>{}</text>",
-            at - 6.0,
-            LEFT + 18.0,
+            "<line x1='{LEFT}' x2='{}' y1='{:.0}' y2='{:.0}' stroke='{colour}' stroke-width='3'{dashes}/>\
+             <text x='{}' y='{at:.0}'>{}</text>",
+            LEFT + 24.0,
+            at - 4.0,
+            at - 4.0,
+            LEFT + 30.0,
             escape(&series.name)
         );
     }
@@ -252,7 +273,16 @@ mod tests {
             let (x, y): (f64, f64) = (x.parse().unwrap(), y.parse().unwrap());
             assert!((LEFT..=WIDTH).contains(&x) && (0.0..=HEIGHT).contains(&y), "{point}");
         }
+        assert_eq!(svg.matches("<circle").count(), 3, "few points are marked");
         assert_eq!(lines(&[], &axes), "");
+        let many: Vec<Series> =
+            (0..20).map(|n| Series { name: n.to_string(), points: vec![(0.0, 1.0); 9] }).collect();
+        let svg = lines(&many, &axes);
+        let stroke = |line: &str| {
+            line.split(" points=").next().and_then(|line| line.split("stroke=").nth(1)).map(str::to_owned)
+        };
+        let styles: std::collections::BTreeSet<_> = svg.split("<polyline").skip(1).map(stroke).collect();
+        assert_eq!(styles.len(), 20, "every line can be told apart");
     }
 
     #[test]

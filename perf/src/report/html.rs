@@ -1,58 +1,63 @@
-//! One self-contained HTML file: several runs side by side, their charts, and each run's details.
+//! One self-contained HTML file that is read from the top: several runs side by side, their charts, each run's details.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use crate::report::chart::{self, Axes, Scale, Series, escape, short};
-use crate::report::{Phase, Report, text};
+use crate::report::table::Row;
+use crate::report::{Latency, Phase, Report, head, text};
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:1000px;margin:2em auto;padding:0 1em;color:#222}\
     table{border-collapse:collapse;margin:1em 0}th,td{border:1px solid #ccc;padding:.25em .6em;text-align:right}\
     th:first-child,td:first-child{text-align:left}.wide{overflow-x:auto}\
-    svg{width:100%;max-width:760px}svg text{font:12px system-ui,sans-serif}\
+    svg{width:100%;max-width:760px}details{margin:.5em 0}summary{cursor:pointer}\
+    svg text{font:12px system-ui,sans-serif}\
     .grid{stroke:#ddd}pre{overflow:auto;background:#f5f5f5;padding:.6em}.bad{color:#b00020;font-weight:bold}\
     @media(prefers-color-scheme:dark){body{background:#181818;color:#ddd}pre{background:#222}svg text{fill:#ddd}\
     .grid{stroke:#444}th,td{border-color:#555}.bad{color:#ff8080}}";
 
-/// The page of some runs.
-pub(crate) fn page(reports: &[Report]) -> String {
-    page_with("", reports)
-}
-
-/// The page of some runs, with a table in text that sums up more than these.
-pub(crate) fn page_with(summary: &str, reports: &[Report]) -> String {
+/// The page of some runs: what was run, the verdict, figures, latencies, charts, and the raw text folded away. `rows` is
+/// the table of a comparison and `summary` a table in text, where there are any.
+pub(crate) fn page(rows: &[Row], summary: &str, reports: &[Report]) -> String {
     let mut out = format!(
         "<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'><meta name='viewport' \
          content='width=device-width'><title>whimbrel-perf</title><style>{STYLE}</style></head><body>\
          <h1>whimbrel-perf</h1>"
     );
-    if let Some(first) = reports.first() {
-        let machine = &first.machine;
-        // Writing to a String cannot fail.
-        let _ = write!(
-            out,
-            "<p>{}, {} cores, {:.0} GiB, {}</p>",
-            escape(&machine.cpu),
-            machine.cores,
-            machine.memory_bytes as f64 / (1_u64 << 30) as f64,
-            escape(&machine.system)
-        );
-        if reports.iter().any(|report| report.machine != *machine) {
-            out.push_str("<p class='bad'>These runs were made on different machines.</p>");
+    for report in reports {
+        for problem in &report.problems {
+            // Writing to a String cannot fail.
+            let _ = write!(out, "<p class='bad'>{}: {}</p>", escape(&report.label), escape(problem));
         }
     }
-    if !summary.is_empty() {
-        let _ = write!(out, "<pre>{}</pre>", escape(summary));
-    }
+    head::subject(reports, &mut out);
+    head::verdict(rows, &mut out);
     figures(reports, &mut out);
-    memory(reports, &mut out);
-    latencies(reports, &mut out);
-    over_time(reports, &mut out);
+    percentiles(reports, &mut out);
+    // Of several rounds the curves of the first are shown; the table has all of them.
+    let first: Vec<&Report> = first_rounds(reports);
+    memory(&first, &mut out);
+    latencies(&first, &mut out);
+    over_time(&first, &mut out);
+    out.push_str("<h2>Everything as text</h2>");
+    if !summary.is_empty() {
+        let _ = write!(out, "<details><summary>Table</summary><pre>{}</pre></details>", escape(summary));
+    }
     for report in reports {
         details(report, &mut out);
     }
     out.push_str("</body></html>\n");
     out
+}
+
+/// The first run of each name and kind.
+fn first_rounds(reports: &[Report]) -> Vec<&Report> {
+    let kind = |report: &Report| {
+        let phase = report.phases.first().map(|phase| phase.name.clone());
+        (report.label.clone(), report.scenario.clone(), phase)
+    };
+    let mut seen = BTreeSet::new();
+    reports.iter().filter(|report| seen.insert(kind(report))).collect()
 }
 
 /// Columns of a table: runs that follow each other under one name, and have no phase in common, share theirs.
@@ -115,7 +120,7 @@ fn find<'a>(report: &'a Report, name: &str) -> Option<&'a Phase> {
     report.phases.iter().find(|phase| phase.name == name)
 }
 
-fn memory(reports: &[Report], out: &mut String) {
+fn memory(reports: &[&Report], out: &mut String) {
     let names: BTreeSet<&String> = reports
         .iter()
         .filter_map(|report| report.memory.as_ref())
@@ -164,7 +169,7 @@ fn memory(reports: &[Report], out: &mut String) {
     out.push_str(&chart::lines(&series, &axes));
 }
 
-fn latencies(reports: &[Report], out: &mut String) {
+fn latencies(reports: &[&Report], out: &mut String) {
     let names: BTreeSet<&str> = reports
         .iter()
         .flat_map(|report| &report.phases)
@@ -182,11 +187,14 @@ fn latencies(reports: &[Report], out: &mut String) {
             })
             .collect();
         let axes = Axes { x: "quantile", y: "milliseconds", x_scale: Scale::Nines, y_scale: Scale::Log };
-        let _ = write!(out, "<h2>Latency: {}</h2>{}", escape(name), chart::lines(&series, &axes));
+        let chart = chart::lines(&series, &axes);
+        if !chart.is_empty() {
+            let _ = write!(out, "<h2>Latency: {}</h2>{chart}", escape(name));
+        }
     }
 }
 
-fn over_time(reports: &[Report], out: &mut String) {
+fn over_time(reports: &[&Report], out: &mut String) {
     type Pick = fn(&Report) -> Vec<(f64, f64)>;
     let charts: [(&str, &str, Pick); 4] = [
         ("Sessions over time", "sessions up", |report| {
@@ -226,19 +234,50 @@ fn rate(report: &Report, figure: fn(&crate::report::Tick) -> Option<f64>) -> Vec
         .collect()
 }
 
-fn details(report: &Report, out: &mut String) {
-    let _ = write!(out, "<h2>{}</h2><pre>{}</pre>", escape(&report.label), escape(&report.command.join(" ")));
-    for problem in &report.problems {
-        let _ = write!(out, "<p class='bad'>{}</p>", escape(problem));
+/// Percentiles of every latency, a row for each run and phase.
+fn percentiles(reports: &[Report], out: &mut String) {
+    let rows: Vec<(String, &Latency)> = reports
+        .iter()
+        .flat_map(|report| report.phases.iter().map(move |phase| (report, phase)))
+        .flat_map(|(report, phase)| {
+            phase
+                .latencies
+                .iter()
+                .map(move |(name, latency)| (format!("{}, {}: {name}", report.label, phase.name), latency))
+        })
+        .collect();
+    if rows.is_empty() {
+        return;
     }
-    let _ = write!(out, "<pre>{}</pre>", escape(&text::render(report)));
+    out.push_str(
+        "<h2>Latencies, milliseconds</h2><div class='wide'><table><tr><th></th><th>p50</th><th>p90</th><th>p99</th>\
+         <th>p99.9</th><th>max</th><th>values</th></tr>",
+    );
+    for (name, latency) in rows {
+        let _ = write!(out, "<tr><td>{}</td>", escape(&name));
+        for ns in [latency.p50_ns, latency.p90_ns, latency.p99_ns, latency.p999_ns, latency.max_ns] {
+            let _ = write!(out, "<td>{:.3}</td>", ns as f64 / 1e6);
+        }
+        let _ = write!(out, "<td>{}</td></tr>", latency.count);
+    }
+    out.push_str("</table></div>");
+}
+
+fn details(report: &Report, out: &mut String) {
+    let _ = write!(
+        out,
+        "<details><summary>{}</summary><pre>{}</pre><pre>{}</pre></details>",
+        escape(&report.label),
+        escape(&report.command.join(" ")),
+        escape(&text::render(report))
+    );
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::engine::counters::Latencies;
-    use crate::report::{Latency, Tick};
+    use crate::report::Tick;
 
     fn report(label: &str) -> Report {
         let mut latencies = Latencies::default();
@@ -258,10 +297,16 @@ mod tests {
 
     #[test]
     fn a_page_compares_runs_and_needs_nothing_from_outside() {
-        let page = page(&[report("one"), report("two & three")]);
-        for part in
-            ["<svg", "two &amp; three", "3 messages &lt;lost&gt;", "delivered a second", "Latency: message"]
-        {
+        let page = page(&[], "", &[report("one"), report("two & three")]);
+        for part in [
+            "<svg",
+            "two &amp; three",
+            "3 messages &lt;lost&gt;",
+            "delivered a second",
+            "Latency: message",
+            "<th>p99.9</th>",
+            "<details>",
+        ] {
             assert!(page.contains(part), "{part} is missing");
         }
         for outside in ["http://", "https://", "<script", "src="] {
@@ -276,9 +321,22 @@ mod tests {
         let reports = [hold, report("one"), report("one"), report("two")];
         let columns: Vec<usize> = columns(&reports).iter().map(Vec::len).collect();
         assert_eq!(columns, [2, 1, 1], "a second round of the same phase has its own");
-        let page = page_with("medians <here>", &reports);
-        assert_eq!(page.matches("<th>one</th>").count(), 2);
+        let mut page = page(&[], "medians <here>", &reports);
         assert!(page.contains("<pre>medians &lt;here&gt;</pre>"));
+        let figures = page.find("<h2>Figures").unwrap();
+        assert_eq!(page.split_off(figures).matches("<th>one</th>").count(), 2);
+    }
+
+    #[test]
+    fn curves_are_of_the_first_round_and_no_chart_is_empty() {
+        let rounds = [report("one"), report("one"), report("two")];
+        let shown: Vec<&str> = first_rounds(&rounds).iter().map(|report| report.label.as_str()).collect();
+        assert_eq!(shown, ["one", "two"]);
+        let mut bare = report("three");
+        bare.timeline.clear();
+        bare.phases[0].latencies.clear();
+        let page = page(&[], "", &[bare]);
+        assert!(!page.contains("over time") && !page.contains("Latenc"), "{page}");
     }
 
     #[test]

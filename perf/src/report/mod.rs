@@ -3,11 +3,18 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | [`text`] | the terminal |
-//! | [`html`] | one self-contained file, several runs compared |
+//! | [`html`], [`head`] | one self-contained file, several runs compared; its top |
 //! | [`chart`] | its charts, as SVG |
+//! | [`baseline`] | a run against a stored one |
+//! | [`merge`] | several generators as one |
+//! | [`table`] | several servers and rounds: medians, spreads, ratios |
 
+pub(crate) mod baseline;
 pub(crate) mod chart;
+mod head;
 pub(crate) mod html;
+pub(crate) mod merge;
+pub(crate) mod table;
 pub(crate) mod text;
 
 use std::collections::BTreeMap;
@@ -15,11 +22,12 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
 use crate::cli::{OutputArgs, ReportArgs};
-use crate::engine::counters::{Counters, Latencies};
+use crate::engine::counters::{Counters, Latencies, Pairs};
 use crate::sample::Sample;
 use crate::sample::machine::Machine;
 
@@ -42,6 +50,9 @@ pub(crate) struct Report {
     pub(crate) started_unix: u64,
     /// Where it ran.
     pub(crate) machine: Machine,
+    /// What was measured: version, commit, driver, durability, TLS and the like, as far as the run knows.
+    #[serde(default)]
+    pub(crate) facts: BTreeMap<String, String>,
     /// The server process, where it was found.
     pub(crate) server_pid: Option<u32>,
     /// Why the run counts as failed.
@@ -96,6 +107,9 @@ pub(crate) struct Latency {
     pub(crate) max_ns: u64,
     /// (quantile, nanoseconds).
     pub(crate) curve: Vec<(f64, u64)>,
+    /// (nanoseconds, values), so that several can be put together.
+    #[serde(default)]
+    pub(crate) histogram: Pairs,
 }
 
 impl Latency {
@@ -110,6 +124,7 @@ impl Latency {
             p999_ns: latencies.at(0.999),
             max_ns: latencies.max(),
             curve: CURVE.iter().map(|&quantile| (quantile, latencies.at(quantile))).collect(),
+            histogram: latencies.to_pairs(),
         })
     }
 }
@@ -182,6 +197,19 @@ pub(crate) struct Tick {
 }
 
 impl Report {
+    /// An empty report of a run that begins now.
+    pub(crate) fn begin(scenario: &str, label: String) -> Report {
+        Report {
+            label,
+            scenario: scenario.to_owned(),
+            command: std::env::args().collect(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_unix: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+            machine: Machine::look(),
+            ..Report::default()
+        }
+    }
+
     /// Prints and writes it; the exit code says whether the run succeeded.
     ///
     /// # Errors
@@ -200,7 +228,7 @@ impl Report {
             }
         }
         if let Some(path) = &output.html {
-            write(path, html::page(std::slice::from_ref(self)).as_bytes())?;
+            write(path, html::page(&[], "", std::slice::from_ref(self)).as_bytes())?;
         }
         if output.json.as_deref() != Some(Path::new("-")) {
             // A closed standard output ends nothing: the exit code still tells.
@@ -218,15 +246,30 @@ impl Report {
 /// # Errors
 /// A file cannot be read or written.
 pub(crate) fn compare(args: &ReportArgs) -> Result<ExitCode, String> {
-    let mut reports = Vec::new();
+    let (mut reports, mut rows) = (Vec::new(), Vec::new());
     for path in &args.reports {
-        let json = fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-        let runs = runs(&json)
-            .map_err(|error| format!("{} is not a report of whimbrel-perf: {error}", path.display()))?;
-        reports.extend(runs);
+        reports.extend(read(path)?);
+        rows.extend(table(path)?);
     }
-    write(&args.html, html::page(&reports).as_bytes())?;
+    write(&args.html, html::page(&rows, "", &reports).as_bytes())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The runs of a report file.
+///
+/// # Errors
+/// It cannot be read, or is something else.
+pub(crate) fn read(path: &Path) -> Result<Vec<Report>, String> {
+    let json = fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    runs(&json).map_err(|error| format!("{} is not a report of whimbrel-perf: {error}", path.display()))
+}
+
+/// The table of a comparison's report file; empty where it is another report.
+fn table(path: &Path) -> Result<Vec<table::Row>, String> {
+    let json = fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let report: serde_json::Value = serde_json::from_slice(&json).unwrap_or_default();
+    // What `attack` calls its table has other columns.
+    Ok(report.get("table").and_then(|rows| serde_json::from_value(rows.clone()).ok()).unwrap_or_default())
 }
 
 /// The runs of a report: its own, or those that `peers` has compared.

@@ -1,10 +1,12 @@
 //! The machine that a run was made on.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use serde::{Deserialize, Serialize};
 
 use crate::sample::field;
+use crate::tune;
 
 /// What figures depend on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -17,6 +19,9 @@ pub(crate) struct Machine {
     pub(crate) memory_bytes: u64,
     /// Operating system and kernel release.
     pub(crate) system: String,
+    /// Settings of the kernel that figures depend on, by name.
+    #[serde(default)]
+    pub(crate) settings: BTreeMap<String, String>,
 }
 
 impl Machine {
@@ -34,6 +39,7 @@ impl Machine {
             cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             memory_bytes: field(&fs::read_to_string("/proc/meminfo").unwrap_or_default(), "MemTotal")
                 .unwrap_or(0),
+            settings: tune::current(),
             system: format!("{} {}", std::env::consts::OS, release.trim()).trim().to_owned(),
         }
     }

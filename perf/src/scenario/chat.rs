@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use crate::cli::ChatArgs;
+use crate::cli::{ArchiveSwitch, ChatArgs};
+use crate::engine::target::Hint;
 use crate::engine::traffic::Load;
 use crate::fleet::Run;
 use crate::fleet::coordinator::Ended;
@@ -14,7 +15,12 @@ use crate::scenario::{Session, timed_run};
 /// # Errors
 /// The arguments ask for what is not possible, or the report cannot be written.
 pub(crate) fn main(args: &ChatArgs) -> Result<ExitCode, String> {
-    let mut session = Session::start("chat", &args.target, args.sessions, 0)?;
+    let hint = match args.archive {
+        None => Hint::None,
+        Some(ArchiveSwitch::On) => Hint::Archived,
+        Some(ArchiveSwitch::Off) => Hint::Unarchived,
+    };
+    let mut session = Session::start_hinting("chat", &args.target, args.sessions, 0, hint)?;
     let outcome = session.reach(args.sessions, None).and_then(|()| chat(&mut session, args));
     session.finish(outcome).deliver(&args.target.output)
 }

@@ -3,15 +3,22 @@
 //! A scenario never loses its figures: whatever ends it early becomes a problem of the report, and the report is
 //! delivered all the same.
 
+pub(crate) mod archive;
 pub(crate) mod attack;
+pub(crate) mod broker;
 pub(crate) mod chat;
+pub(crate) mod client;
 pub(crate) mod hold;
+pub(crate) mod life;
 pub(crate) mod offline;
+#[expect(unsafe_code, reason = "system calls")]
+pub(crate) mod poll;
 pub(crate) mod presence;
 pub(crate) mod storm;
 pub(crate) mod upgrade;
+mod waiting;
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crate::cli::{TargetArgs, Tls};
 use crate::engine::counters::{Counters, Recorder};
@@ -19,10 +26,11 @@ use crate::engine::target::{Hint, Protocol, SESSIONS_PER_ROUTE_MAX, Target, TlsS
 use crate::fleet::coordinator::{DESCRIPTORS_RESERVED, Ended, Fleet, Layout, Moment};
 use crate::fleet::{Done, Run, Start, Until};
 use crate::report::{Latency, Phase, Report, Tick};
-use crate::sample::Sample;
 use crate::sample::find;
-use crate::sample::machine::Machine;
 use crate::sample::process::Process;
+use crate::sample::{Sample, Server};
+pub(crate) use waiting::rest;
+use waiting::{unix_now, wait_until};
 
 /// Time between two entries of the timeline.
 const TICK: Duration = Duration::from_millis(500);
@@ -34,8 +42,8 @@ const TICKS_MAX: usize = 20_000;
 pub(crate) struct Session {
     /// The workers.
     pub(crate) fleet: Fleet,
-    /// The server process.
-    pub(crate) pid: Option<u32>,
+    /// The server.
+    server: Server,
     /// What has been found out.
     pub(crate) report: Report,
     began: Instant,
@@ -56,7 +64,7 @@ pub(crate) fn descriptor_limit() -> u64 {
 
 /// A number that tells runs apart, so that messages of an earlier one are not taken for this one's.
 pub(crate) fn run_number() -> u32 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = unix_now();
     (now.as_nanos() as u64 >> 10) as u32
 }
 
@@ -70,6 +78,20 @@ impl Session {
         args: &TargetArgs,
         sessions: u64,
         ping_interval_ms: u64,
+    ) -> Result<Session, String> {
+        Session::start_hinting(scenario, args, sessions, ping_interval_ms, Hint::None)
+    }
+
+    /// The same with messages that say whether they are to be kept.
+    ///
+    /// # Errors
+    /// The arguments ask for what is not possible.
+    pub(crate) fn start_hinting(
+        scenario: &str,
+        args: &TargetArgs,
+        sessions: u64,
+        ping_interval_ms: u64,
+        hint: Hint,
     ) -> Result<Session, String> {
         let addresses = args.addresses()?;
         let ports = addresses.len() as u64;
@@ -107,15 +129,31 @@ impl Session {
             keys: Some(keys),
             sessions_per_account: args.sessions_per_account,
             first_account: args.first,
-            hint: Hint::None,
+            hint,
             stream_management: !args.no_sm,
             protocol: Protocol::Xmpp,
         };
         let layout = layout(args.workers, sessions, args.rate, args.in_flight, ping_interval_ms);
-        let pid = args.pid.or_else(|| find::listener(addresses[0].port()));
+        let server = match &args.metrics {
+            Some(metrics) => {
+                // Better now than after an hour without figures.
+                metrics.fetch()?;
+                Server::There(metrics.clone())
+            }
+            None => {
+                Server::Here(args.pid.or_else(|| find::listener(addresses[0].port())).into_iter().collect())
+            }
+        };
         let label = args.output.label.clone().unwrap_or_else(|| scenario.to_owned());
-        let mut session = Session::with(scenario, label, &target, layout, pid, args.output.quiet)?;
+        let mut session = Session::with(scenario, label, &target, layout, server, args.output.quiet)?;
         session.login_limit = Duration::from_secs(args.login_limit);
+        session.report.facts.insert("server".into(), addresses[0].to_string());
+        session.report.facts.insert("TLS".into(), format!("{:?}", args.tls).to_lowercase());
+        if let Some(at) = args.start_at {
+            wait_until(at)?;
+        }
+        session.report.started_unix = unix_now().as_secs();
+        session.began = Instant::now();
         Ok(session)
     }
 
@@ -128,24 +166,15 @@ impl Session {
         label: String,
         target: &Target,
         layout: Layout,
-        pid: Option<u32>,
+        server: Server,
         quiet: bool,
     ) -> Result<Session, String> {
         layout.check(descriptor_limit())?;
         let fleet = Fleet::start(target, layout, quiet)?;
-        let report = Report {
-            label,
-            scenario: scenario.to_owned(),
-            command: std::env::args().collect(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            started_unix: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
-            machine: Machine::look(),
-            server_pid: pid,
-            ..Report::default()
-        };
+        let report = Report { server_pid: server.pid(), ..Report::begin(scenario, label) };
         Ok(Session {
             fleet,
-            pid,
+            server,
             report,
             began: Instant::now(),
             last_tick: None,
@@ -233,11 +262,11 @@ impl Session {
 
     /// A look at process and kernel.
     pub(crate) fn sample(&self) -> Sample {
-        Sample::take(self.pid)
+        Sample::take(&self.server)
     }
 
     fn process(&self) -> Option<Process> {
-        self.pid.and_then(Process::read)
+        self.server.read()
     }
 
     fn phase(&self, name: &str, seconds: f64, counted: Counters, whole: Counters) -> Phase {
@@ -245,18 +274,18 @@ impl Session {
     }
 
     fn watched<T>(&mut self, body: impl FnOnce(&mut Fleet, &mut dyn FnMut(&Moment<'_>)) -> T) -> T {
-        let (pid, began) = (self.pid, self.began);
+        let (server, began) = (self.server.clone(), self.began);
         let (timeline, last_tick, cpu_at) =
             (&mut self.report.timeline, &mut self.last_tick, &mut self.cpu_at);
         body(&mut self.fleet, &mut |moment| match moment {
-            Moment::Measuring => cpu_at.0 = pid.and_then(Process::read),
-            Moment::Measured => cpu_at.1 = pid.and_then(Process::read),
+            Moment::Measuring => cpu_at.0 = server.read(),
+            Moment::Measured => cpu_at.1 = server.read(),
             Moment::Tick(counters) => {
                 if last_tick.is_some_and(|last| last.elapsed() < TICK) || timeline.len() >= TICKS_MAX {
                     return;
                 }
                 *last_tick = Some(Instant::now());
-                let glance = pid.and_then(Process::glance);
+                let glance = server.glance();
                 timeline.push(Tick {
                     at_seconds: began.elapsed().as_secs_f64(),
                     ready: counters.ready,

@@ -5,6 +5,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's own server may panic")]
 
+#[path = "stand_in_archive.rs"]
+mod stand_in_archive;
+
+pub(crate) use stand_in_archive::Archive;
+use stand_in_archive::Kept;
+
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -26,6 +32,8 @@ pub(crate) struct Behaviour {
     pub(crate) die_after: u64,
     /// Does not answer pings of sessions that are up.
     pub(crate) no_pongs: bool,
+    /// What becomes of messages that were routed.
+    pub(crate) archive: Archive,
 }
 
 /// The server; ends with the process of the test.
@@ -41,6 +49,7 @@ struct Shared {
     messages: AtomicU64,
     presences: AtomicU64,
     held: Mutex<Option<(String, String)>>,
+    kept: Mutex<HashMap<String, Kept>>,
 }
 
 impl StandIn {
@@ -54,6 +63,7 @@ impl StandIn {
             messages: AtomicU64::new(0),
             presences: AtomicU64::new(0),
             held: Mutex::default(),
+            kept: Mutex::default(),
         });
         let served = shared.clone();
         std::thread::spawn(move || {
@@ -147,9 +157,23 @@ fn serve(mut socket: TcpStream, shared: &Shared) {
                 )
             } else if is("iq") && shared.behaviour.no_pongs && attribute(&item, "id") == "ping" {
                 String::new()
+            } else if is("iq") && item.contains("disco#info") {
+                let archive = shared.behaviour.archive != Archive::None;
+                let feature = if archive { "<feature var='urn:xmpp:mam:2'/>" } else { "" };
+                format!("<iq type='result' id='{}'><query>{feature}</query></iq>", attribute(&item, "id"))
+            } else if is("iq") && item.contains("urn:xmpp:mam:2") {
+                let mut kept = shared.kept.lock().unwrap();
+                kept.entry(user.clone()).or_default().answer(
+                    shared.behaviour.archive,
+                    attribute(&item, "id"),
+                    &item,
+                )
             } else if is("iq") {
                 format!("<iq type='result' id='{}'/>", attribute(&item, "id"))
             } else if is("message") {
+                if shared.behaviour.archive != Archive::None {
+                    keep(&user, &item, shared);
+                }
                 route(&item, shared);
                 String::new()
             } else if is("presence") {
@@ -164,6 +188,17 @@ fn serve(mut socket: TcpStream, shared: &Shared) {
                 return;
             }
         }
+    }
+}
+
+/// Puts a copy into both archives.
+fn keep(from: &str, message: &str, shared: &Shared) {
+    let to = attribute(message, "to").split('@').next().unwrap_or_default().to_owned();
+    let copy = message.replacen("<message", &format!("<message from='{from}@localhost/w'"), 1);
+    let mut kept = shared.kept.lock().unwrap();
+    for (owner, other) in [(from, &*to), (&*to, from)] {
+        let other = format!("{other}@localhost");
+        kept.entry(owner.to_owned()).or_default().keep(shared.behaviour.archive, &other, &copy);
     }
 }
 

@@ -12,6 +12,7 @@
 //! | [`commit`] | replies that wait for the directory |
 //! | all others | the extensions |
 
+pub mod archive;
 pub mod blocking;
 pub mod caps;
 pub mod carbons;
@@ -53,6 +54,7 @@ pub static SERVICES: &[&Service] = &[
     &time::SERVICE,
     &vcard::SERVICE,
     &private::SERVICE,
+    &archive::SERVICE,
     &carbons::SERVICE,
     &blocking::SERVICE,
     &register::SERVICE,

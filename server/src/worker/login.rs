@@ -23,8 +23,9 @@ use crate::stream::machine::{self, Negotiation, NegotiationEnv, NegotiationStep}
 use crate::stream::phone;
 use crate::transport::Output;
 use crate::user::jobs::Done;
-use crate::user::{blocking, offline};
-use crate::worker::core::{Core, Timer, metrics_connection_closed, metrics_connection_opened};
+use crate::user::{archive, blocking, offline};
+use crate::worker::connections::{metrics_connection_closed, metrics_connection_opened};
+use crate::worker::core::{Core, Timer};
 use crate::worker::input::is_white_space;
 use crate::xml::{CLIENT, Element};
 
@@ -136,7 +137,7 @@ impl Core {
             Done::Write(job_id, result) => {
                 self.actors.written(&self.env, &mut self.fx, job_id, result);
             }
-            Done::Derived(then) => then(&mut self.actors, &self.env, &mut self.fx),
+            Done::Derived(then) | Done::Found(then) => then(&mut self.actors, &self.env, &mut self.fx),
             Done::Password { conn, accepted, .. } if self.is_negotiating(conn) => {
                 self.negotiate(conn, |negotiation, at, out| negotiation.plain_checked(at, accepted, out));
             }
@@ -340,6 +341,7 @@ impl Core {
             }
         }
         let blocked = blocking::load(&self.env, &self.fx, &local);
+        archive::load_preferences(&mut self.actors, &self.env, &self.fx, (account, &local));
         let key = self.actors.users.insert(account, &local, &name, conn, || blocked);
         let full = self.actors.users.full_jid(&self.env, key);
         let Some(session) = self.sessions.get_mut(conn) else { return };

@@ -124,6 +124,7 @@ fn acknowledged(
         actors.commits.trim(env, account, sequence);
     }
     fx.due_sm.push(key);
+    actors.waiting_for_room.note(fx, key);
     if actors.users.flow_mut(key).after.is_some() {
         fx.due_cursors.push(key);
     }

@@ -17,10 +17,11 @@ use crate::report::Latency;
 use crate::sample::process::Process;
 use crate::scenario::attack::inside::{self, Inside};
 use crate::scenario::attack::kinds::{Entrance, FIRST_FLOODER, Kind};
-use crate::scenario::attack::poll;
 use crate::scenario::attack::process::Helper;
 use crate::scenario::attack::table::Row;
-use crate::scenario::attack::wire::{Door, Flood, Job, Order, Poured, Role, Talk};
+use crate::scenario::attack::wire::{Flood, Job, Order, Poured, Role, Talk};
+use crate::scenario::client::Door;
+use crate::scenario::{poll, rest};
 
 /// How long logins, and what fills the accounts, may take.
 const CONNECT_MAX: Duration = Duration::from_secs(300);
@@ -33,12 +34,6 @@ const TRIAL: Duration = Duration::from_secs(1);
 
 /// How often memory is looked at.
 const LOOK: Duration = Duration::from_millis(50);
-
-/// How long a server may take to come to rest after a flood.
-const REST_MAX: Duration = Duration::from_secs(60);
-
-/// A server is at rest when it uses less than this share of a CPU.
-const REST_SHARE: f64 = 0.1;
 
 /// A server under attack.
 pub(super) struct Arena<'a> {
@@ -282,22 +277,7 @@ impl<'a> Arena<'a> {
     /// # Errors
     /// The run has been interrupted.
     pub(super) fn rest(&mut self) -> Result<f64, String> {
-        let began = Instant::now();
-        let look = Duration::from_millis(200);
-        let cpu = |id| Process::glance(id).map_or(0.0, |(cpu, _)| cpu);
-        let mut before = cpu(self.id());
-        while began.elapsed() < REST_MAX && self.is_alive() {
-            std::thread::sleep(look);
-            if self.is_interrupted() {
-                return Err("interrupted".into());
-            }
-            let now = cpu(self.id());
-            if now - before < REST_SHARE * look.as_secs_f64() {
-                return Ok((began.elapsed() - look).as_secs_f64());
-            }
-            before = now;
-        }
-        Ok(began.elapsed().as_secs_f64())
+        rest(&self.running.ids(), &self.interrupted)
     }
 
     /// Lets the victims send, for as long as `body` runs.

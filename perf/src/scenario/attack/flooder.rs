@@ -9,12 +9,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::account::Accounts;
-use crate::scenario::attack::client::{Client, Entry, connect, header, present};
 use crate::scenario::attack::kinds::{
     Entrance, FIRST_FLOODER, Kind, LISTENER, Place, Reading, find, prepare,
 };
-use crate::scenario::attack::poll;
-use crate::scenario::attack::wire::{Door, Flood, News, Order, Poured, tell};
+use crate::scenario::attack::wire::{Flood, News, Order, Poured, tell};
+use crate::scenario::client::{Client, Door, Entry, connect, header, present};
+use crate::scenario::poll;
 
 /// Bytes that a client produces at a time.
 const PIECE_BYTES: usize = 16 * 1024;

@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 
 use crate::account::Accounts;
+use crate::scenario::client::RESOURCE;
 
 /// Accounts of the victims: the one that sends, and the one that receives.
 pub(super) const TALKER: u64 = 0;
@@ -15,8 +16,6 @@ pub(super) const LISTENER: u64 = 1;
 pub(super) const ABSENT: u64 = 2;
 /// The first account of the flooders.
 pub(super) const FIRST_FLOODER: u64 = 8;
-/// The resource of every session.
-pub(super) const RESOURCE: &str = "w";
 
 /// Flooders of the kind with many accounts.
 pub(super) const MANY: u32 = 1000;

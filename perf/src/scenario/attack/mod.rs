@@ -12,7 +12,6 @@
 //! | [`kinds`] | the floods |
 //! | [`arena`] | one server, its victims, one kind after another |
 //! | [`victim`], [`flooder`] | the two processes |
-//! | [`client`], [`poll`] | one connection; waiting for many |
 //! | [`wire`], [`process`] | what coordinator and processes tell each other |
 //! | [`inside`] | latencies inside Whimbrel, from its stats file |
 //! | [`table`] | the figures, and the budget |
@@ -20,12 +19,9 @@
 
 #[expect(unsafe_code, reason = "system calls")]
 mod arena;
-mod client;
 mod flooder;
 mod inside;
 mod kinds;
-#[expect(unsafe_code, reason = "system calls")]
-mod poll;
 mod process;
 mod soak;
 mod table;
@@ -37,16 +33,16 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cli::AttackArgs;
+use crate::cli::{AttackArgs, PeerName};
 use crate::fleet::coordinator::interruption;
 use crate::fleet::worker::raise_descriptor_limit;
-use crate::peers::{self, Peer};
+use crate::peers::{self, Peer, Setup};
 use crate::report::{Report, html, write};
-use crate::sample::machine::Machine;
+use crate::scenario::poll;
 use arena::Arena;
 use kinds::Kind;
 use soak::Soak;
@@ -84,9 +80,13 @@ pub(crate) fn main(args: &AttackArgs) -> Result<ExitCode, String> {
     for (number, (server, variant)) in peers::wanted(&args.servers, &args.whimbrel).into_iter().enumerate() {
         let own = folder.path().join(number.to_string());
         std::fs::create_dir(&own).map_err(|error| format!("cannot make {}: {error}", own.display()))?;
+        if matches!(server, PeerName::Mosquitto | PeerName::Nats) {
+            return Err("the floods are XMPP: leave brokers out with --servers".into());
+        }
         let variant = variant.or(args.whimbrel.first()).ok_or("there is no way to run whimbreld")?;
         let accounts = arena::accounts(&kinds, args.clients);
-        let peer = peers::prepare(&args.programs, server, variant, &own, accounts)?;
+        let setup = Setup { programs: &args.programs, variant, folder: &own, accounts, archive: None };
+        let peer = peers::prepare(server, &setup)?;
         note(args, &format!("{}: starting", peer.name));
         outcome = attack(args, &kinds, &peer, &interrupted, &mut findings);
         if outcome.is_err() {
@@ -180,14 +180,9 @@ fn attack(
 
 fn report(args: &AttackArgs, peer: &Peer, rows: &[Row]) -> Report {
     Report {
-        label: args.output.label.clone().unwrap_or_else(|| peer.name.clone()),
-        scenario: "attack".into(),
-        command: std::env::args().collect(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        started_unix: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
-        machine: Machine::look(),
+        facts: peer.facts.clone(),
         phases: rows.iter().flat_map(Row::phases).collect(),
-        ..Report::default()
+        ..Report::begin("attack", args.output.label.clone().unwrap_or_else(|| peer.name.clone()))
     }
 }
 
@@ -216,7 +211,7 @@ fn deliver(args: &AttackArgs, findings: &Findings) -> Result<(), String> {
         }
     }
     if let Some(path) = &args.output.html {
-        write(path, html::page_with(&text, &findings.runs).as_bytes())?;
+        write(path, html::page(&[], &text, &findings.runs).as_bytes())?;
     }
     Ok(())
 }

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use crate::account::Accounts;
 use crate::engine::counters::Latencies;
-use crate::scenario::attack::client::{Client, Entry, present};
 use crate::scenario::attack::kinds::{LISTENER, TALKER};
-use crate::scenario::attack::poll;
-use crate::scenario::attack::wire::{Door, News, Order, Talk, tell};
+use crate::scenario::attack::wire::{News, Order, Talk, tell};
+use crate::scenario::client::{Client, Door, Entry, present};
+use crate::scenario::poll;
 
 /// How long to wait for messages that are still on their way.
 const DRAIN_MAX: Duration = Duration::from_secs(10);

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, channel};
 
 use serde::{Deserialize, Serialize};
 
 use crate::engine::counters::Pairs;
+use crate::scenario::client::Door;
 
 /// What a process is for; the first line that it reads.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -19,17 +18,6 @@ pub(super) struct Job {
     pub(super) core: Option<usize>,
     /// What it does.
     pub(super) role: Role,
-}
-
-/// How to get into the server.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Door {
-    /// Where it listens, without TLS.
-    pub(super) address: SocketAddr,
-    /// Its XMPP domain.
-    pub(super) domain: String,
-    /// The file of SCRAM keys.
-    pub(super) keys: PathBuf,
 }
 
 /// One of the two processes.

@@ -1,5 +1,5 @@
 use whimbrel_storage::actor::ActorId;
-use whimbrel_storage::log::Sequence;
+use whimbrel_storage::log::{ActorCopy, Sequence};
 
 use super::*;
 use crate::proto::sm::{StreamId, StreamManagement, Unacked};
@@ -63,7 +63,9 @@ fn every_part_is_in_the_sum() {
         resource.presence = vec![b'p'; 50].into();
         resource.directed = Some(Box::new(vec!["b@x".into()]));
         for n in 0..3 {
-            actors.commits.append(ActorId::user(7), n, b"message", None, &env.shared.metrics[0]).unwrap();
+            let copies = (ActorCopy::queued(ActorId::user(7)), None);
+            let outcome = actors.commits.append(copies, n, b"message", None, &env.shared.metrics[0]);
+            assert!(outcome.recipient.is_ok());
         }
         let sum = of_account(actors, env, fx, user);
         let Use { output, input, unfinished, unacked, held, presence } = sum.resources;

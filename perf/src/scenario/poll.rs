@@ -6,17 +6,17 @@ use std::time::Duration;
 
 /// What is waited for on one descriptor.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Interest {
+pub(crate) struct Interest {
     /// The descriptor.
-    pub(super) fd: RawFd,
+    pub(crate) fd: RawFd,
     /// Until it can be read.
-    pub(super) read: bool,
+    pub(crate) read: bool,
     /// Until it can be written.
-    pub(super) write: bool,
+    pub(crate) write: bool,
 }
 
 /// Waits until something of that happens, at most `timeout`; `true` for each descriptor that has news.
-pub(super) fn wait(interests: &[Interest], timeout: Duration) -> io::Result<Vec<bool>> {
+pub(crate) fn wait(interests: &[Interest], timeout: Duration) -> io::Result<Vec<bool>> {
     let event = |wanted: bool, event| if wanted { event } else { 0 };
     let mut polled: Vec<libc::pollfd> = interests
         .iter()
@@ -44,7 +44,7 @@ pub(super) fn wait(interests: &[Interest], timeout: Duration) -> io::Result<Vec<
 }
 
 /// Keeps this process on one CPU.
-pub(super) fn pin(core: usize) -> io::Result<()> {
+pub(crate) fn pin(core: usize) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
         // SAFETY: an all-zero set is an empty one.
@@ -66,7 +66,7 @@ pub(super) fn pin(core: usize) -> io::Result<()> {
 }
 
 /// Lets this process run before others on its CPU, where the system allows it.
-pub(super) fn go_first() {
+pub(crate) fn go_first() {
     // SAFETY: the calls take no pointers. Without the right to it, the process runs as all others do.
     unsafe {
         let now = libc::getpriority(libc::PRIO_PROCESS, 0);
@@ -75,7 +75,7 @@ pub(super) fn go_first() {
 }
 
 /// CPU time of this process so far, in seconds.
-pub(super) fn cpu_seconds() -> f64 {
+pub(crate) fn cpu_seconds() -> f64 {
     // SAFETY: an all-zero rusage is valid.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     // SAFETY: the pointer is to a live rusage.

@@ -1,19 +1,20 @@
-//! One connection of the scenario: a login that waits for its answers, then bytes without waiting.
+//! One connection of a scenario that speaks for itself instead of by the fleet: a login that waits for its answers, then
+//! bytes without waiting.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::account::Accounts;
 use crate::engine::keys::Keys;
 use crate::engine::sasl::{Exchange, Mechanism, Sasl};
 use crate::engine::scan::{self, Element, Item};
-use crate::scenario::attack::kinds::RESOURCE;
-use crate::scenario::attack::poll::Interest;
-use crate::scenario::attack::wire::Door;
+use crate::scenario::poll::Interest;
 
 /// How long an answer may take during a login.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
@@ -24,19 +25,36 @@ const SEND_BUFFER: usize = 32 * 1024;
 /// Bytes at the end of what was read in which the reason of an end is looked for.
 const TAIL_BYTES: usize = 512;
 
+/// The resource of a session that has no reason for another.
+pub(crate) const RESOURCE: &str = "w";
+
+/// How to get into the server.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Door {
+    /// Where it listens, without TLS.
+    pub(crate) address: SocketAddr,
+    /// Its XMPP domain.
+    pub(crate) domain: String,
+    /// The file of SCRAM keys.
+    pub(crate) keys: PathBuf,
+}
+
 /// Who logs in, and what all logins share.
-pub(super) struct Entry {
+pub(crate) struct Entry {
     /// The server.
-    pub(super) door: Door,
+    pub(crate) door: Door,
+    /// How to log in.
+    pub(crate) sasl: Sasl,
     accounts: Accounts,
     keys: Keys,
 }
 
 impl Entry {
-    /// For the accounts of this tool's usual seed.
-    pub(super) fn new(door: &Door) -> Entry {
+    /// For the accounts of this tool's usual seed, with the mechanism that every server has.
+    pub(crate) fn new(door: &Door) -> Entry {
         Entry {
             door: door.clone(),
+            sasl: Sasl::ScramSha1,
             accounts: Accounts::new("whimbrel", &door.domain, false),
             keys: Keys::open(Some(&door.keys)),
         }
@@ -44,20 +62,20 @@ impl Entry {
 }
 
 /// A connection.
-pub(super) struct Client {
+pub(crate) struct Client {
     socket: TcpStream,
     input: Vec<u8>,
     output: Vec<u8>,
     sent: usize,
     tail: Vec<u8>,
     /// Why it is over.
-    pub(super) ended: Option<String>,
+    pub(crate) ended: Option<String>,
     /// The server counts stanzas on it (XEP-0198).
-    pub(super) managed: bool,
+    pub(crate) managed: bool,
 }
 
 /// The start of every stream.
-pub(super) fn header(domain: &str) -> String {
+pub(crate) fn header(domain: &str) -> String {
     format!(
         "<?xml version='1.0'?><stream:stream to='{domain}' version='1.0' xmlns='jabber:client' \
          xmlns:stream='http://etherx.jabber.org/streams'>"
@@ -65,7 +83,7 @@ pub(super) fn header(domain: &str) -> String {
 }
 
 /// Begins to connect, without waiting.
-pub(super) fn connect(to: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
+pub(crate) fn connect(to: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
     if let Some(from) = from {
         socket.bind(&SocketAddr::new(from, 0).into())?;
@@ -82,7 +100,7 @@ pub(super) fn connect(to: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStr
 
 impl Client {
     /// On a connection that has been begun.
-    pub(super) fn new(socket: TcpStream) -> Client {
+    pub(crate) fn new(socket: TcpStream) -> Client {
         Client {
             socket,
             input: Vec::new(),
@@ -98,7 +116,7 @@ impl Client {
     ///
     /// # Errors
     /// Why it did not come to that.
-    pub(super) fn log_in(
+    pub(crate) fn log_in(
         entry: &mut Entry,
         account: u64,
         from: Option<IpAddr>,
@@ -129,25 +147,29 @@ impl Client {
         let mut exchange = None;
         let mut hello = Vec::new();
         self.expect(|element| match element.name() {
-            b"features" => Some(Mechanism::choose(Sasl::ScramSha1, element).map(|mechanism| {
+            b"features" => Some(Mechanism::choose(entry.sasl, element).map(|mechanism| {
                 exchange = Some(Exchange::start(mechanism, account, &entry.accounts, &mut hello));
             })),
             _ => None,
         })??;
         let mut exchange = exchange.ok_or("no features")?;
         self.say_bytes(&hello)?;
-        let mut answer = Vec::new();
-        self.expect(|element| match element.name() {
-            b"challenge" => Some(exchange.challenge(element, &entry.accounts, &mut entry.keys, &mut answer)),
-            b"failure" => Some(Err(refusal(element))),
-            _ => None,
-        })??;
-        self.say_bytes(&answer)?;
-        self.expect(|element| match element.name() {
-            b"success" => Some(exchange.success(element)),
-            b"failure" => Some(Err(refusal(element))),
-            _ => None,
-        })??;
+        loop {
+            let mut answer = Vec::new();
+            let done = self.expect(|element| match element.name() {
+                b"challenge" => {
+                    let read = exchange.challenge(element, &entry.accounts, &mut entry.keys, &mut answer);
+                    Some(read.map(|()| false))
+                }
+                b"success" => Some(exchange.success(element).map(|()| true)),
+                b"failure" => Some(Err(refusal(element))),
+                _ => None,
+            })??;
+            if done {
+                break;
+            }
+            self.say_bytes(&answer)?;
+        }
         self.say(&open)?;
         let offers_management = self
             .expect(|element| (element.name() == b"features").then(|| element.contains(b"urn:xmpp:sm:3")))?;
@@ -206,23 +228,43 @@ impl Client {
         }
     }
 
+    /// Sends a request and waits for what `read` makes of its answer.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(crate) fn ask<T>(
+        &mut self,
+        request: &str,
+        id: &str,
+        read: impl Fn(&Element<'_>) -> T,
+    ) -> Result<T, String> {
+        let failed = |error: io::Error| error.to_string();
+        self.socket.set_nonblocking(false).map_err(failed)?;
+        self.flush();
+        self.say(request)?;
+        let answer =
+            self.expect(|element| (element.attribute(b"id") == Some(id.as_bytes())).then(|| read(element)));
+        self.socket.set_nonblocking(true).map_err(failed)?;
+        answer
+    }
+
     /// What to wait for: room for what is to be sent, and with `reads` something to read.
-    pub(super) fn interest(&self, reads: bool) -> Interest {
+    pub(crate) fn interest(&self, reads: bool) -> Interest {
         Interest { fd: self.socket.as_raw_fd(), read: reads, write: !self.is_empty() }
     }
 
     /// Puts bytes behind those that wait.
-    pub(super) fn push(&mut self, text: &str) {
+    pub(crate) fn push(&mut self, text: &str) {
         self.output.extend_from_slice(text.as_bytes());
     }
 
     /// Whether nothing waits to be sent.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.output.is_empty()
     }
 
     /// Sends what the kernel takes; returns how many bytes that were.
-    pub(super) fn flush(&mut self) -> usize {
+    pub(crate) fn flush(&mut self) -> usize {
         let before = self.sent;
         while self.ended.is_none() && self.sent < self.output.len() {
             match self.socket.write(&self.output[self.sent..]) {
@@ -243,7 +285,7 @@ impl Client {
     }
 
     /// Reads at most `buffer` and forgets all but the end of it; returns how many bytes came.
-    pub(super) fn discard(&mut self, buffer: &mut [u8]) -> usize {
+    pub(crate) fn discard(&mut self, buffer: &mut [u8]) -> usize {
         let count = self.read(buffer);
         let end = &buffer[..count];
         let keep = end.len().min(TAIL_BYTES);
@@ -254,7 +296,7 @@ impl Client {
     }
 
     /// Reads at most `buffer` and hands every whole item to `each`.
-    pub(super) fn receive(&mut self, buffer: &mut [u8], mut each: impl FnMut(&Element<'_>)) {
+    pub(crate) fn receive(&mut self, buffer: &mut [u8], mut each: impl FnMut(&Element<'_>)) {
         let count = self.read(buffer);
         self.input.extend_from_slice(&buffer[..count]);
         let mut used = 0;
@@ -310,7 +352,7 @@ impl Client {
     }
 
     /// Closes it so that what is on its way in either direction is thrown away.
-    pub(super) fn cut(self) {
+    pub(crate) fn cut(self) {
         // Without the option it closes as usual.
         let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
     }
@@ -322,7 +364,7 @@ fn refusal(element: &Element<'_>) -> String {
 }
 
 /// Logs in with the usual resource and becomes available.
-pub(super) fn present(
+pub(crate) fn present(
     entry: &mut Entry,
     account: u64,
     from: Option<IpAddr>,

@@ -1,0 +1,242 @@
+//! The command lines of those commands that start servers by themselves.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use crate::cli::{OutputArgs, positive};
+use crate::variant::Variant;
+
+/// Where our programs are.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ProgramArgs {
+    /// whimbreld [default: beside this program]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) whimbreld: Option<PathBuf>,
+    /// whimbrelctl [default: beside this program]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) whimbrelctl: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PeersArgs {
+    /// Which servers
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "whimbrel,ejabberd,prosody")]
+    pub(crate) servers: Vec<PeerName>,
+    #[command(flatten)]
+    pub(crate) programs: ProgramArgs,
+    /// How whimbreld runs, for example `uring:2` or `mio:1:process:tls`; each takes a turn [default: as it chooses]
+    #[arg(
+        long,
+        value_name = "DRIVER[:WORKERS][:DURABILITY][:tls],...",
+        value_delimiter = ',',
+        default_value = "auto"
+    )]
+    pub(crate) whimbrel: Vec<Variant>,
+    /// Rounds; servers take turns in each
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) rounds: u32,
+    /// Counts for the memory of a session
+    #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_value = "500,2000")]
+    pub(crate) hold: Vec<u64>,
+    /// Sessions that chat
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(2..))]
+    pub(crate) sessions: u64,
+    /// Messages under way for each pair
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) window: u32,
+    /// Seconds of each kind of chat that count: saturation, one message under way for each pair, half the rate of that
+    #[arg(long, value_name = "SECONDS", default_value_t = 8)]
+    pub(crate) duration: u64,
+    /// Every server keeps an archive of all messages (XEP-0313), or none does
+    #[arg(long, value_enum, default_value_t = ArchiveSwitch::Off)]
+    pub(crate) archive: ArchiveSwitch,
+    /// Keep the servers' folders
+    #[arg(long)]
+    pub(crate) keep: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// Whether messages are archived (XEP-0313).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ArchiveSwitch {
+    /// They are
+    On,
+    /// They are not
+    Off,
+}
+
+/// A server that `peers` knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PeerName {
+    /// Ours
+    Whimbrel,
+    /// Ours; messages are not kept
+    NoLog,
+    /// Ours; messages are kept, durability = "process"
+    LogProcess,
+    /// Ours; messages are kept, durability = "disk"
+    LogDisk,
+    /// ejabberd
+    Ejabberd,
+    /// Prosody
+    Prosody,
+    /// ejabberd, with the limits of traffic that its package comes with
+    EjabberdShaped,
+    /// ejabberd, its tables in PostgreSQL
+    EjabberdPostgresql,
+    /// Prosody, with SQLite
+    ProsodySqlite,
+    /// Prosody, with the limits of traffic that its package comes with
+    ProsodyShaped,
+    /// mosquitto, a broker (MQTT, QoS 1): memory of a connection, messages in a closed loop
+    Mosquitto,
+    /// nats-server, a broker: the same
+    Nats,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct AttackArgs {
+    /// Which servers
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "whimbrel")]
+    pub(crate) servers: Vec<PeerName>,
+    #[command(flatten)]
+    pub(crate) programs: ProgramArgs,
+    /// How whimbreld runs, for example `uring:1` or `mio:2`; each takes a turn
+    #[arg(
+        long,
+        value_name = "DRIVER[:WORKERS][:DURABILITY],...",
+        value_delimiter = ',',
+        default_value = "auto:1"
+    )]
+    pub(crate) whimbrel: Vec<Variant>,
+    /// Which floods [default: all; --list names them]
+    #[arg(long, value_name = "KIND,...", value_delimiter = ',')]
+    pub(crate) kinds: Vec<String>,
+    /// Print the kinds of floods
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// Clients that flood, where a kind has no number of its own
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(2..=80))]
+    pub(crate) clients: u32,
+    /// Calm and flood take turns so many times
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) rounds: u32,
+    /// Seconds of each calm, and of each flood
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) seconds: u64,
+    /// Messages a second between the two victims
+    #[arg(long, value_name = "N", default_value_t = 200.0, value_parser = positive)]
+    pub(crate) messages: f64,
+    /// MiB that the flooders may send in one flood
+    #[arg(long, value_name = "MIB", default_value_t = 512)]
+    pub(crate) bytes: u64,
+    /// A flood ends when the server has more MiB than this resident
+    #[arg(long, value_name = "MIB", default_value_t = 2048)]
+    pub(crate) memory_max: u64,
+    /// CPU of the server
+    #[arg(long, value_name = "CPU", default_value_t = 0)]
+    pub(crate) server_core: usize,
+    /// CPU of victims and flooders
+    #[arg(long, value_name = "CPU", default_value_t = 1)]
+    pub(crate) client_core: usize,
+    /// Let all kinds take turns for so many seconds instead, and watch the server's memory
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) soak: Option<u64>,
+    /// Stanzas a second of all flooders together while soaking
+    #[arg(long, value_name = "N", default_value_t = 20_000.0, value_parser = positive)]
+    pub(crate) soak_rate: f64,
+    /// Fail where a flood takes the victim's p99 past so many milliseconds, its latency inside the server past 5 times
+    /// the calm one, or its session; without it figures decide nothing
+    #[arg(long, value_name = "MILLISECONDS", value_parser = positive)]
+    pub(crate) budget: Option<f64>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ArchiveArgs {
+    /// Which servers; they take turns
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "whimbrel,ejabberd,ejabberd-postgresql,prosody,prosody-sqlite"
+    )]
+    pub(crate) servers: Vec<PeerName>,
+    /// Measure the server that listens on this port of this machine instead; its accounts are those that `whimbrel-perf
+    /// accounts` prints
+    #[arg(long, value_name = "PORT", conflicts_with_all = ["servers", "whimbrel", "whimbreld", "whimbrelctl"])]
+    pub(crate) running: Option<u16>,
+    #[command(flatten)]
+    pub(crate) programs: ProgramArgs,
+    /// How whimbreld runs, for example `uring:2` or `mio:1:process`; each takes a turn [default: as it chooses]
+    #[arg(
+        long,
+        value_name = "DRIVER[:WORKERS][:DURABILITY],...",
+        value_delimiter = ',',
+        default_value = "auto"
+    )]
+    pub(crate) whimbrel: Vec<Variant>,
+    /// Accounts with an archive
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(3..=5000))]
+    pub(crate) accounts: u64,
+    /// Conversations that each account begins; it takes part in as many that others begin
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub(crate) contacts: u64,
+    /// Messages of a conversation, in turns from both sides
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub(crate) each: u32,
+    /// Bytes of a message's text
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(16..=10_000))]
+    pub(crate) body: u32,
+    /// Messages of a page
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=250))]
+    pub(crate) page: u32,
+    /// Accounts that read at once
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) readers: u32,
+    /// Each kind of reading is repeated, whole, until it has taken so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+    pub(crate) seconds: u64,
+    /// Seconds that the fill, and that each kind of reading, may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+    pub(crate) limit: u64,
+    /// Rounds of reading; servers take turns in each, and are started anew
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) rounds: u32,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FloorArgs {
+    /// Counts for the memory of a connection
+    #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_value = "1000,3000")]
+    pub(crate) hold: Vec<u64>,
+    /// Sessions that chat
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(2..))]
+    pub(crate) sessions: u64,
+    /// Messages under way for each pair
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) window: u32,
+    /// Bytes of a message's text
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    pub(crate) body: u32,
+    /// Seconds that count
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub(crate) duration: u64,
+    /// Worker processes of the generator [default: one a core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) workers: Option<u32>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FloorServeArgs {
+    /// Users that may connect
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    pub(crate) users: u64,
+}
