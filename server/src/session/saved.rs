@@ -245,7 +245,6 @@ impl<'a> ConnectionRecord<'a> {
                 established: has(marks::ESTABLISHED),
                 direct_tls: has(marks::DIRECT_TLS),
             },
-            transport: Transport::Tcp,
             peer: self.peer,
         }
     }
