@@ -186,7 +186,12 @@ impl<'a> Plane<'a> {
         // Few points are marked: one by itself makes no line.
         if series.points.len() <= MARKED_MAX {
             for &(px, py) in &series.points {
-                let _ = write!(out, "<circle cx='{:.1}' cy='{:.1}' r='3' fill='{colour}'/>", x(px), y(py));
+                let _ = write!(
+                    out,
+                    "<circle cx='{:.1}' cy='{:.1}' r='3' fill='{colour}'/>",
+                    self.x(px),
+                    self.y(py)
+                );
             }
         }
         let at = HEIGHT + 18.0 * index as f64 + 6.0;

@@ -10,18 +10,25 @@ use whimbrel_storage::log::{LogError, journal_folders};
 
 use crate::config::Config;
 use crate::running::error::BootError;
+use crate::watch::archives::Archives;
 
 /// How much of each segment the index of the archives holds.
 pub(super) fn tallies(directory: &Directory) -> Result<Arc<Tallies>, BootError> {
-    Ok(Arc::new(Tallies::new(&directory.archive_segments()?)))
+    Ok(Arc::new(Tallies::of(directory)?))
 }
 
 /// Starts the threads that read archives, once the logs are open. `None`: there are no archives.
-pub(super) fn readers(config: &Config, directory: &Directory) -> Result<Option<Arc<Readers>>, LogError> {
+pub(super) fn start(
+    config: &Config,
+    directory: &Directory,
+    tallies: &Arc<Tallies>,
+) -> Result<Option<Archives>, LogError> {
     if !config.archive.enabled {
         return Ok(None);
     }
-    let folders = Arc::new(Folders::new(journal_folders(&config.data.join(data::LOG))?));
+    let log = config.data.join(data::LOG);
+    let folders = Arc::new(Folders::new(journal_folders(&log)?));
     let (threads, queue) = (config.archive.readers as usize, config.archive.queries as usize);
-    Ok(Some(Arc::new(Readers::start(directory, &folders, threads, queue)?)))
+    let readers = Arc::new(Readers::start(directory, &folders, threads, queue)?);
+    Ok(Some(Archives { readers, tallies: tallies.clone(), folders, log }))
 }

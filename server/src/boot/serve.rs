@@ -126,7 +126,7 @@ fn fit(
             writer: beside.writer.clone(),
             crypto: beside.crypto.clone(),
             tallies: beside.tallies.clone(),
-            readers: beside.readers.clone(),
+            readers: beside.archives.as_ref().map(|archives| archives.readers.clone()),
         });
         sent.map_err(|_| BootError::System {
             what: "a worker thread",

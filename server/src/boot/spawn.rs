@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 
 use whimbrel_storage::archive::Tallies;
-use whimbrel_storage::archive::readers::Readers;
 use whimbrel_storage::directory::{Directory, Writer};
 use whimbrel_storage::log::Syncer;
 
@@ -25,6 +24,7 @@ use crate::runtime::mailbox::{self, LaneGauge, Post};
 use crate::shared::Shared;
 use crate::user::commits::Log;
 use crate::user::jobs::{Completions, CryptoPool, Done, Jobs, Then};
+use crate::watch::archives::Archives;
 use crate::watch::{Watch, Watched};
 use crate::worker::command::CommandQueue;
 
@@ -107,7 +107,7 @@ pub(super) struct Beside {
     pub(super) writer: Arc<Writer<Then>>,
     pub(super) crypto: Arc<CryptoPool>,
     pub(super) tallies: Arc<Tallies>,
-    pub(super) readers: Option<Arc<Readers>>,
+    pub(super) archives: Option<Archives>,
     pub(super) syncer: Syncer,
     pub(super) lanes: Vec<Vec<LaneGauge>>,
 }
@@ -125,7 +125,7 @@ impl Beside {
         let completions: Vec<Arc<Completions>> =
             wakers.iter().map(|wake| Arc::new(Completions::new(COMPLETIONS, wake.clone()))).collect();
         let commands = wakers.iter().map(|wake| Arc::new(CommandQueue::new(wake.clone()))).collect();
-        let readers = archives::readers(&plan.config, &directory)?;
+        let archives = archives::start(&plan.config, &directory, &tallies)?;
         let deliver_to = completions.clone();
         let writer = Writer::start(directory, limits.directory_queue as usize, move |job_id, result| {
             deliver_to[Jobs::worker_of(job_id)].deliver(Done::Write(job_id, result));
@@ -139,7 +139,7 @@ impl Beside {
             mailbox::grid(plan.workers, limits.mailbox_parcels as usize, limits.mailbox_kib as usize * 1024);
         let lanes = posts.iter().map(|post| (0..plan.workers).map(|to| post.gauge(to)).collect()).collect();
         let (writer, crypto) = (Arc::new(writer), Arc::new(crypto));
-        Ok((Beside { completions, commands, writer, crypto, tallies, readers, syncer, lanes }, posts))
+        Ok((Beside { completions, commands, writer, crypto, tallies, archives, syncer, lanes }, posts))
     }
 }
 
@@ -185,6 +185,7 @@ impl Services {
             commands: beside.commands.clone(),
             lanes: beside.lanes.clone(),
             registration: registration.clone(),
+            archives: beside.archives.clone(),
             started: plan.started,
         });
         let watch = watch.map_err(system("cannot start the thread for statistics"))?;

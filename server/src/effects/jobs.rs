@@ -11,9 +11,11 @@ use std::sync::{Arc, Mutex};
 
 use crossbeam::queue::ArrayQueue;
 use slab::Slab;
+use whimbrel_storage::archive::prepare::Wanted;
 use whimbrel_storage::archive::query::{Page, Query, QueryError};
 use whimbrel_storage::archive::readers::{PageReader, Readers};
 use whimbrel_storage::directory::{self, Directory, DirectoryError, Writer};
+use whimbrel_storage::log::Position;
 
 use crate::effects::Effects;
 use crate::effects::crypto::{CryptoJob, CryptoPool};
@@ -129,6 +131,9 @@ pub struct Stepped<S> {
     reader: Mutex<PageReader>,
     limit: usize,
 }
+
+/// What is wanted of a segment, or the failure to find out, leads to. Called on a reader's thread.
+pub type PrepareThen<S> = Box<dyn FnOnce(Result<Wanted, QueryError>) -> Then<S> + Send>;
 
 /// What a page of an archive, or the failure to read it, leads to. Called on a reader's thread.
 pub type GoOn<S> = Box<dyn FnOnce(Result<Page, QueryError>) -> Then<S> + Send>;
@@ -309,6 +314,31 @@ impl<S: 'static> Jobs<S> {
             }
         };
         self.hashing.set(self.hashing.get() + usize::from(taken));
+        taken
+    }
+
+    /// Has it found out what of a segment of this worker's log the archives still want; what `go_on` makes of it runs on this
+    /// worker. `false`: too many queries wait already.
+    pub fn prepare(&self, (journal, segment): (u64, Position), go_on: PrepareThen<S>) -> bool {
+        let taken = match &self.backend {
+            Backend::Threads { readers: Some(readers), .. } => {
+                let completions = self.completions.clone();
+                let done = move |wanted| completions.deliver(Done::Found(go_on(wanted)));
+                readers.try_prepare(journal, segment, Box::new(done)).is_ok()
+            }
+            Backend::Threads { readers: None, .. } => false,
+            Backend::Inline(_, reader) => {
+                let mut reader = reader.lock().expect("nothing panics while it holds this lock");
+                self.completions.deliver(Done::Found(go_on(reader.wanted(journal, segment))));
+                true
+            }
+            Backend::Stepped(stepped) => {
+                let mut reader = stepped.reader.lock().expect("nothing panics while it holds this lock");
+                self.completions.deliver(Done::Found(go_on(reader.wanted(journal, segment))));
+                true
+            }
+        };
+        self.looking.set(self.looking.get() + usize::from(taken));
         taken
     }
 

@@ -236,7 +236,6 @@ impl<'a> ConnectionRecord<'a> {
             heard: self.heard,
             phase,
             tls,
-            transport: Transport::Tcp,
             partial: None,
             context,
             marks: Marks {

@@ -153,8 +153,7 @@ fn share(
         ..config.log_options()
     };
     // The number of workers never changes.
-    let tallies = directory.archive_segments().map_err(|error| error.to_string())?;
-    let tallies = Arc::new(Tallies::new(&tallies));
+    let tallies = Arc::new(Tallies::of(directory).map_err(|error| error.to_string())?);
     let path = config.data.join("log");
     let at = LogsAt { path: &path, options: &options, shards: count, home: &|_| None, progress: &|_| {} };
     let kept = config.archive_settings();

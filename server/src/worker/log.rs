@@ -118,6 +118,7 @@ impl Core {
             let reason = refusal(reason, actors.commits.log().no_room());
             tracing::error!(worker = env.worker, %reason, "messages are refused");
         }
+        archive::upkeep::tend(actors, env, fx);
         let Some(error) = actors.commits.log().failed() else { return };
         if actors.commits.is_pausing(&env.clock) {
             return;

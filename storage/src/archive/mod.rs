@@ -337,6 +337,14 @@ impl Archive {
         }
     }
 
+    /// The newest id of the oldest segment that is held because of rows; `None`: there is none. Given to
+    /// [`Archive::expire`], with one added, it lets go of that segment: for a log that has no room left.
+    #[must_use]
+    pub fn oldest_held(&self) -> Option<Sequence> {
+        let held = |tally: &&SegmentTally| tally.records > 0 && tally.newest >= self.expired;
+        self.rows.0.iter().map(|(_, tally)| tally).find(held).map(|tally| Sequence(tally.newest))
+    }
+
     /// The segment of which compaction wants to know what is to be moved: to be told with [`Archive::prepared`].
     #[must_use]
     pub fn to_prepare(&self) -> Option<Position> {

@@ -391,6 +391,12 @@ impl<S: Reader> Log<S> {
         dropped
     }
 
+    /// Bytes of the segments in use, and how many may be ([`Options::log_bytes_max`]).
+    #[must_use]
+    pub fn room(&self) -> (u64, u64) {
+        (self.journal.total_bytes(), self.journal.options.log_bytes_max)
+    }
+
     // --- Upkeep.
 
     /// Does a bounded piece of what is due: fetches a spare segment, hands over dead ones, compacts, makes a checkpoint,

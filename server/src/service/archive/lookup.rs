@@ -14,13 +14,11 @@ use crate::proto::archive::ids::ArchiveIds;
 use crate::proto::archive::query::Query;
 use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::proto::rsm::Start;
+use crate::user::archive::upkeep;
 use crate::user::record;
 
 /// Messages that one query may read because their peers have one hash, or only a resource was asked for.
 const LOOKS_MAX: usize = 100_000;
-
-/// Milliseconds of a day.
-const DAY_MS: u64 = 86_400_000;
 
 /// What storage is asked for. `max`: messages of the page; one more is asked for, to see whether there is one.
 ///
@@ -33,7 +31,7 @@ pub(super) fn of(
     (actor, snapshot): (ActorId, Snapshot),
 ) -> Result<archive::Query, StanzaError> {
     let ids = &env.shared.archive_ids;
-    let mut all = archive::Query { not_before: oldest(env), ..archive::Query::all(actor, snapshot) };
+    let mut all = archive::Query { not_before: upkeep::oldest(env), ..archive::Query::all(actor, snapshot) };
     let mut exists = |id: &str| {
         let id = open(ids, id)?;
         all.must_exist.push(id);
@@ -72,11 +70,6 @@ pub(super) fn of(
     all.bytes_max = STEP_BYTES;
     all.looks_max = LOOKS_MAX;
     Ok(all)
-}
-
-/// The oldest id that is shown: messages before it are too old, whether they are still there or not.
-pub(super) fn oldest(env: &Env) -> Sequence {
-    Sequence::at(env.unix_ms().saturating_sub(u64::from(env.config.archive.days) * DAY_MS))
 }
 
 fn open(ids: &ArchiveIds, id: &str) -> Result<Sequence, StanzaError> {

@@ -3,13 +3,13 @@
 use whimbrel_storage::archive::query::{Order, Page, Query, QueryError};
 use whimbrel_storage::log::Sequence;
 
-use super::lookup;
 use crate::env::Env;
 use crate::proto::archive::page;
 use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::service::{Begun, Reply, Request};
 use crate::stanza::Type;
 use crate::user::actors::{Actors, Effects};
+use crate::user::archive::upkeep;
 use crate::user::jobs::Then;
 
 /// Answers a request for the oldest and the newest message.
@@ -19,7 +19,7 @@ pub(super) fn handle(actors: &mut Actors, env: &Env, fx: &mut Effects, request: 
     };
     let actor = actors.users.account_of(key);
     let snapshot = actors.commits.archive().snapshot(actor);
-    let all = Query { not_before: lookup::oldest(env), messages_max: 1, ..Query::all(actor, snapshot) };
+    let all = Query { not_before: upkeep::oldest(env), messages_max: 1, ..Query::all(actor, snapshot) };
     let newest = Query { order: Order::Backwards, ..all.clone() };
     let begun = request.begin(actors, fx);
     let first = begun.clone();

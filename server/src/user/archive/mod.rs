@@ -10,8 +10,10 @@
 //! | --- | --- |
 //! | here | who gets a copy, and how it is told by which id |
 //! | [`index`] | what the archive has for the directory |
+//! | [`upkeep`] | what goes, and when |
 
 pub mod index;
+pub mod upkeep;
 
 use std::collections::HashMap;
 
@@ -35,6 +37,8 @@ use crate::xml::writer;
 pub struct Archives {
     /// The preferences of those who are online and have stated some.
     preferences: HashMap<ActorId, ArchivePreferences, RandomState>,
+    /// What is under way of its upkeep.
+    pub(crate) upkeep: upkeep::Upkeep,
     /// A buffer for a message with its id, kept between messages.
     stamped: Vec<u8>,
 }

@@ -13,7 +13,17 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             config.archive.mib_per_account = 1;
         },
         act: fill_and_read,
-        moves: &["archive.messages", "archive.rows", "archive.cut", "archive.queries", "archive.returned"],
+        moves: &[
+            "archive.messages",
+            "archive.rows",
+            "archive.kept",
+            "archive.bytes",
+            "archive.cut",
+            "archive.queries",
+            "archive.returned",
+            "queue.archive.high_water",
+            "queue.archive.limit",
+        ],
         ..PLAIN
     },
     Step {
@@ -29,6 +39,38 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             stage.until("archive.active");
         },
         moves: &["archive.active"],
+        ..PLAIN
+    },
+    Step {
+        what: "a log is nearly full of what was delivered long ago",
+        configure: |config| {
+            config.workers = 1;
+            config.log_segment_mib = 2;
+            config.log_mib_max = 16;
+        },
+        act: |stage, server| {
+            let mut romeo = server.online("romeo", "orchard");
+            let filler = "x".repeat(100_000);
+            stage.until_with("archive.pressed", || {
+                let body = format!("<body>{filler}</body>");
+                romeo.send(&format!("<message to='romeo@localhost' type='chat' id='f'>{body}</message>"));
+                while romeo.next_message() != "f" {}
+            });
+        },
+        moves: &["archive.pressed"],
+        ..PLAIN
+    },
+    Step {
+        what: "an account with an archive is deleted",
+        configure: |config| config.workers = 1,
+        act: |stage, server| {
+            let mut romeo = server.login("romeo", "orchard");
+            fill(&mut romeo, 200, 100);
+            stage.until("archive.kept");
+            romeo.send("<iq type='set' id='d'><query xmlns='jabber:iq:register'><remove/></query></iq>");
+            stage.until("archive.expired");
+        },
+        moves: &["archive.expired"],
         ..PLAIN
     },
     Step {
@@ -82,4 +124,7 @@ fn fill_and_read(stage: &mut Stage<'_>, server: &Verona) {
     });
     ask(&mut romeo);
     while romeo.stanza().name() != "iq" {}
+    for metric in ["archive.kept", "archive.bytes", "queue.archive.high_water", "queue.archive.limit"] {
+        stage.until(metric);
+    }
 }

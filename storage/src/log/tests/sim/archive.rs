@@ -287,7 +287,7 @@ impl Run {
         }
         let mut text = vec![
             0;
-            self.random.below(if self.is_busy || self.random.0 % 4 == 0 { 1400 } else { 200 })
+            self.random.below(if self.is_busy || self.random.0.is_multiple_of(4) { 1400 } else { 200 })
                 as usize
         ];
         text.iter_mut().for_each(|byte| *byte = self.random.next() as u8);
