@@ -236,6 +236,7 @@ impl<'a> ConnectionRecord<'a> {
             heard: self.heard,
             phase,
             tls,
+            transport: Transport::Tcp,
             partial: None,
             context,
             marks: Marks {
