@@ -182,6 +182,9 @@ fn the_archive_of_a_server_that_has_one_is_filled_and_read() {
     if !has_archive {
         assert_eq!(code, Some(1), "{stderr}");
         assert!(stderr.contains("has no archive"), "{stderr}");
+        let peers = perf(&["peers", "--servers", "whimbrel", "--archive", "on", "--quiet"]);
+        assert_eq!(told(&peers).0, Some(1));
+        assert!(told(&peers).1.contains("no archive to switch on"), "{}", told(&peers).1);
         return;
     }
     assert_eq!(code, Some(0), "{stderr}");

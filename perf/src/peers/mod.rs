@@ -202,7 +202,12 @@ pub(crate) fn main(args: &PeersArgs) -> Result<ExitCode, String> {
             accounts: most,
             archive: Some(args.archive),
         };
-        peers.push(prepare(server, &setup)?);
+        let peer = prepare(server, &setup)?;
+        let archives = peer.facts.get("archive").is_none_or(|archive| *archive == archive_fact(true));
+        if setup.archives() && !archives {
+            return Err(format!("{} has no archive to switch on: leave it out with --servers", peer.name));
+        }
+        peers.push(peer);
     }
     let mut comparison = Comparison { rounds: args.rounds, ..Comparison::default() };
     let outcome = rounds(args, &peers, &mut comparison);

@@ -148,6 +148,11 @@ impl Session {
         let mut session = Session::with(scenario, label, &target, layout, server, args.output.quiet)?;
         session.login_limit = Duration::from_secs(args.login_limit);
         session.report.facts.insert("server".into(), addresses[0].to_string());
+        if let Some(pid) = session.report.server_pid
+            && let Ok(program) = std::fs::read_link(format!("/proc/{pid}/exe"))
+        {
+            session.report.facts.insert("program".into(), program.display().to_string());
+        }
         session.report.facts.insert("TLS".into(), format!("{:?}", args.tls).to_lowercase());
         if let Some(at) = args.start_at {
             wait_until(at)?;

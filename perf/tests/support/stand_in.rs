@@ -155,21 +155,8 @@ fn serve(mut socket: TcpStream, shared: &Shared) {
                     "<iq type='result' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>\
                      <jid>{user}@localhost/p0</jid></bind></iq>"
                 )
-            } else if is("iq") && shared.behaviour.no_pongs && attribute(&item, "id") == "ping" {
-                String::new()
-            } else if is("iq") && item.contains("disco#info") {
-                let archive = shared.behaviour.archive != Archive::None;
-                let feature = if archive { "<feature var='urn:xmpp:mam:2'/>" } else { "" };
-                format!("<iq type='result' id='{}'><query>{feature}</query></iq>", attribute(&item, "id"))
-            } else if is("iq") && item.contains("urn:xmpp:mam:2") {
-                let mut kept = shared.kept.lock().unwrap();
-                kept.entry(user.clone()).or_default().answer(
-                    shared.behaviour.archive,
-                    attribute(&item, "id"),
-                    &item,
-                )
             } else if is("iq") {
-                format!("<iq type='result' id='{}'/>", attribute(&item, "id"))
+                answer(&item, &user, shared)
             } else if is("message") {
                 if shared.behaviour.archive != Archive::None {
                     keep(&user, &item, shared);
@@ -188,6 +175,22 @@ fn serve(mut socket: TcpStream, shared: &Shared) {
                 return;
             }
         }
+    }
+}
+
+/// The answer to a request of a session that is up.
+fn answer(iq: &str, user: &str, shared: &Shared) -> String {
+    let id = attribute(iq, "id");
+    let archive = shared.behaviour.archive;
+    if shared.behaviour.no_pongs && id == "ping" {
+        String::new()
+    } else if iq.contains("disco#info") {
+        let feature = if archive == Archive::None { "" } else { "<feature var='urn:xmpp:mam:2'/>" };
+        format!("<iq type='result' id='{id}'><query>{feature}</query></iq>")
+    } else if iq.contains("urn:xmpp:mam:2") {
+        shared.kept.lock().unwrap().entry(user.to_owned()).or_default().answer(archive, id, iq)
+    } else {
+        format!("<iq type='result' id='{id}'/>")
     }
 }
 
