@@ -12,10 +12,12 @@
 //! | module | what |
 //! | --- | --- |
 //! | [`plan`], [`bind`], [`open`], [`spawn`], [`serve`] | the phases, in order; each does the same in the place of another program (live upgrade) |
+//! | [`archives`] | what archives need beside the logs |
 //! | [`footprint`] | what is asked before, and taken away again when a start fails |
 //! | [`thread`] | a worker's thread |
 //! | [`web`] | the HTTP server and the features that it serves |
 
+mod archives;
 mod bind;
 mod footprint;
 mod open;
@@ -91,8 +93,8 @@ impl Server {
         let shared = share(&plan, &opened, acceptor, takeover.as_deref())?;
         let Bound { plain: (plain, listening), direct: (direct, listening_tls), http } = bound;
         let mut threads = WorkerThreads::start(&plan, &shared, split(plain, direct, plan.workers))?;
-        let Opened { directory, control, logs, gateway, .. } = opened;
-        let (beside, posts) = Beside::start(&plan, directory, &logs.logs, &threads.wakers)?;
+        let Opened { directory, control, logs, tallies, gateway, .. } = opened;
+        let (beside, posts) = Beside::start(&plan, directory, &logs.logs, tallies, &threads.wakers)?;
         let services = Services::start(&plan, &shared, &beside, gateway, http, takeover.is_none())?;
         let own = (logs.logs, posts);
         let outcome = match takeover {

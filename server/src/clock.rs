@@ -96,6 +96,13 @@ pub fn datetime_ms(unix_ms: u64) -> String {
     format!("{}.{:03}Z", seconds.trim_end_matches('Z'), unix_ms % 1000)
 }
 
+/// A time that somebody else wrote (XEP-0082 §3.2), with any offset, in milliseconds since 1970. Earlier times are 0. `None`:
+/// it is none.
+pub fn parse_datetime(text: &str) -> Option<u64> {
+    let time = OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).ok()?;
+    Some(u64::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or(0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,5 +138,21 @@ mod tests {
         }
         assert_eq!(datetime_ms(1_000_000_000_007), "2001-09-09T01:46:40.007Z");
         assert_eq!(datetime_ms(999), "1970-01-01T00:00:00.999Z");
+    }
+
+    #[test]
+    fn times_are_read_whatever_their_offset() {
+        for (text, expected) in [
+            ("1970-01-01T00:00:00Z", Some(0)),
+            ("2001-09-09T01:46:40Z", Some(1_000_000_000_000)),
+            ("2001-09-09T03:46:40.0070+02:00", Some(1_000_000_000_007)),
+            ("1969-07-20T21:56:15-05:00", Some(0)),
+            ("2001-09-09", None),
+            ("2001-09-09T01:46:40", None),
+            ("yesterday", None),
+            ("", None),
+        ] {
+            assert_eq!(parse_datetime(text), expected, "{text}");
+        }
     }
 }

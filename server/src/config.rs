@@ -4,6 +4,7 @@
 //! ignored is worse than a server that does not start.
 
 mod addresses;
+mod archive;
 mod words;
 
 use std::net::SocketAddr;
@@ -13,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use whimbrel_storage::credentials::ITERATIONS_MAX;
 use whimbrel_storage::log;
+
+pub use archive::ArchiveConfig;
 
 use crate::limits::Limits;
 use crate::phone::settings::RegistrationConfig;
@@ -130,6 +133,8 @@ pub struct Config {
     pub auth: AuthConfig,
     /// Registration by phone number.
     pub registration: RegistrationConfig,
+    /// Message archives.
+    pub archive: ArchiveConfig,
     /// Limits.
     pub limits: Limits,
 }
@@ -155,6 +160,7 @@ impl Default for Config {
             tls: TlsConfig::default(),
             auth: AuthConfig::default(),
             registration: RegistrationConfig::default(),
+            archive: ArchiveConfig::default(),
             limits: Limits::default(),
         }
     }
@@ -256,6 +262,7 @@ impl Config {
             return invalid("log_mib_max must have room for at least two files of log_segment_mib".into());
         }
         self.registration.check().or_else(invalid)?;
+        self.archive.check().or_else(invalid)?;
         self.limits.check().or_else(invalid)
     }
 }
@@ -281,6 +288,11 @@ impl Config {
             key: self.tls.key.clone(),
             key_group_readable: self.tls.key_group_readable,
         }
+    }
+
+    /// The settings of what a worker archives.
+    pub fn archive_settings(&self) -> whimbrel_storage::archive::Settings {
+        whimbrel_storage::archive::Settings { heads_bytes_max: (self.archive.memory_mib as usize) << 20 }
     }
 
     /// The settings of the log.

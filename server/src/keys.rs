@@ -13,7 +13,7 @@ impl UserKey {
 }
 
 /// A bound resource of this worker.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ResourceKey(pub(super) u32);
 
 /// Names a stream for resumption; never 0. Unguessable.

@@ -39,6 +39,7 @@ pub mod stanza;
 pub mod stats;
 pub mod stream;
 pub mod takeover;
+pub mod transport;
 pub mod upgrade;
 pub mod user;
 pub mod watch;

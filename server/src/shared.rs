@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::memory::Memory;
 use crate::metrics::WorkerMetrics;
 use crate::phone::request::Requests;
+use crate::proto::archive::ids::ArchiveIds;
 use crate::proto::sasl::UnknownUsers;
 use crate::proto::sasl::audit::{Audit, FailedLogin};
 use crate::proto::sasl::looks::{FIRST_PAGE, Looks, LooksSurvey, PAGE};
@@ -98,6 +99,8 @@ pub struct Shared {
     pub draining: AtomicBool,
     /// From the runs before.
     inherited: InheritedTables,
+    /// Ids of archived messages.
+    pub archive_ids: ArchiveIds,
     /// Random bytes.
     pub chance: Chance,
     /// Numbers for stream ids and made-up resources.
@@ -114,6 +117,7 @@ impl Shared {
         let looks = survey.step(&directory, FIRST_PAGE, iterations, 0);
         let looks = looks.unwrap_or_else(|| Looks::usual(iterations));
         let unknown_users = UnknownUsers::new(directory.server_secret(), looks);
+        let archive_ids = ArchiveIds::of_server(&directory.server_secret());
         Shared {
             domain: config.domain.as_str().into(),
             config: RwLock::new(config),
@@ -133,6 +137,7 @@ impl Shared {
             memory: Memory::default(),
             draining: AtomicBool::new(false),
             inherited,
+            archive_ids,
             chance: Chance::system(),
             unique: AtomicU64::new(0),
         }

@@ -159,6 +159,8 @@ impl Traits {
     pub const CHOOSES_RESOURCES: Traits = Traits(512);
     /// Has waited for a subscription under way between the two, and waits no more.
     pub const RELEASED: Traits = Traits(1024);
+    /// Belongs to the archives of its sender and its recipient, if they want it (`proto::traits` has the table).
+    pub const ARCHIVED: Traits = Traits(2048);
 
     /// Whether all of `other` are set.
     pub fn has(self, other: Traits) -> bool {
@@ -218,6 +220,11 @@ impl Delivery<'_> {
     /// Whether it is a message that is kept until its recipient has it (XEP-0160 §3, XEP-0334).
     pub fn is_kept(&self) -> bool {
         self.kind == Kind::Message && is_kept(self.typ, self.traits)
+    }
+
+    /// Whether it is a message for the archives of users (XEP-0313 §3). One that is archived is also kept.
+    pub fn is_archived(&self) -> bool {
+        self.is_kept() && self.traits.has(Traits::ARCHIVED)
     }
 }
 

@@ -76,6 +76,11 @@ whimbrel_stats::metrics! {
         upgrade_pause "upgrade.pause" Gauge "microseconds" "Time for which nobody read from any connection during the last upgrade.";
         upgrade_sessions "upgrade.sessions" Gauge "sessions" "Sessions carried by the last upgrade.";
         upgrade_closed "upgrade.closed" Gauge "connections" "Connections closed by the last upgrade.";
+        archive_length "queue.archive.length" Gauge "queries" "Queries of archives that wait for a reader.";
+        archive_high "queue.archive.high_water" HighWater "queries" "Most queries of archives that ever waited.";
+        archive_limit "queue.archive.limit" HighWater "queries" "Room for queries of archives (archive.queries).";
+        archive_kept "archive.kept" Gauge "messages" "Messages of all archives that the index has.";
+        archive_bytes "archive.bytes" Gauge "bytes" "Bytes of the logs that they need; a text that two accounts share counts for both.";
         memory_peak "server.memory.peak" HighWater "bytes" "Most memory that was ever resident.";
     }
 }

@@ -1,6 +1,7 @@
 //! The thread that looks, a few times a second, at what has no single writer: queues that several threads fill, and the
 //! process as a whole.
 
+pub mod archives;
 pub mod busiest;
 
 use std::io;
@@ -27,6 +28,7 @@ use crate::takeover::launch::Tally;
 use crate::takeover::outcome;
 use crate::user::jobs::{Completions, CryptoPool, Then};
 use crate::worker::command::CommandQueue;
+use archives::Archives;
 
 /// Notes an upgrade by which this program came to be.
 pub fn upgraded(metrics: &ServerMetrics, outcome: &TakeoverOutcome, tally: &Tally) {
@@ -62,6 +64,8 @@ pub struct Watched {
     pub lanes: Vec<Vec<LaneGauge>>,
     /// Registration, where there is one.
     pub registration: Option<Arc<Registration>>,
+    /// Archives; `None`: there are none.
+    pub archives: Option<Archives>,
     /// When the server started.
     pub started: Instant,
 }
@@ -102,6 +106,9 @@ impl Watched {
         let gauge = (length as u64, high as u64, limit as u64);
         put(gauge, [&cells.directory_length, &cells.directory_high, &cells.directory_limit]);
         put(self.crypto.gauge(), [&cells.crypto_length, &cells.crypto_high, &cells.crypto_limit]);
+        if let Some(archives) = &self.archives {
+            archives.look(cells);
+        }
         if let Some(registration) = &self.registration {
             let cells = &stats.registration[0];
             put(registration.gauge(), [&cells.sms_length, &cells.sms_high, &cells.sms_limit]);
@@ -170,8 +177,15 @@ impl Watch {
         let (stop, stopped) = channel();
         let thread = std::thread::Builder::new().name("stats".into()).spawn(move || {
             let mut busiest = busiest::Page::new(&watched.shared);
+            let mut retired = Instant::now();
             while stopped.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
                 watched.look();
+                if retired.elapsed() >= archives::RETIRE_PERIOD
+                    && let Some(archives) = &watched.archives
+                {
+                    archives.retire();
+                    retired = Instant::now();
+                }
                 busiest.look(&watched.shared, watched.started.elapsed());
             }
             watched.look();

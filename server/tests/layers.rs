@@ -22,6 +22,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("statistics", &["stats"]),
     ("configuration", &["config"]),
     ("shared", &["shared"]),
+    ("transport", &["transport"]),
     ("negotiation", &["stream"]),
     ("session", &["session"]),
     ("surroundings", &["env"]),
@@ -403,6 +404,28 @@ fn each_moment_of_a_users_life_is_called_in_one_place() {
     let declared =
         declared.split("moments! {").nth(1).unwrap().split("\n}").next().unwrap().matches("),").count();
     assert_eq!(declared, moments.len(), "a moment is missing from this test");
+}
+
+#[test]
+fn only_the_transport_frames_a_stream() {
+    let sources = Sources::read();
+    let mut found = Vec::new();
+    for (module, path) in &sources.files {
+        if ["transport", "simulation"].contains(&top(module)) || module == "proto::errors::stream" {
+            continue;
+        }
+        let text = without_tests(&std::fs::read_to_string(path).unwrap());
+        for way in ["<stream:stream", "</stream:stream", "<stream:error"] {
+            if text.contains(way) {
+                found.push(format!("{}: {way}", sources.name(module)));
+            }
+        }
+    }
+    assert!(
+        found.is_empty(),
+        "headers, errors and ends of streams are written in transport:\n{}",
+        found.join("\n")
+    );
 }
 
 #[test]

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use tempfile::TempDir;
 use whimbrel_storage::actor::ActorId;
-use whimbrel_storage::log::{Durability, Flags, Log, Message, Options, Origin, Sequence, Syncer, verify};
+use whimbrel_storage::log::{
+    Durability, Flags, Log, Message, Options, Origin, PeerHash, Sequence, Syncer, verify,
+};
 
 const USERS: u64 = 1000;
 /// Messages between two requests for a commit, as a busy round of an event loop has.
@@ -27,7 +29,14 @@ fn open(folder: &TempDir, durability: Durability) -> Log {
 
 fn append(log: &mut Log, user: u64, payload: &[u8]) -> Sequence {
     let origin = Origin { stream: 1, number: user as u32 };
-    let message = Message { actor: ActorId::user(user), time_ms: 1, flags: Flags::NONE, origin, payload };
+    let message = Message {
+        actor: ActorId::user(user),
+        time_ms: 1,
+        flags: Flags::NONE,
+        origin,
+        peer: PeerHash::NONE,
+        payload,
+    };
     log.append(&message).expect("there is room").sequence
 }
 

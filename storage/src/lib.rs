@@ -20,20 +20,24 @@
 //! | [`jid`] | XMPP addresses: parsing, normal form, limits (RFC 7622) |
 //! | [`credentials`] | what is kept of a password, and the server's half of SCRAM (RFC 5802) |
 //! | [`journal`] | what a worker has taken, in order: segments, group commit, recovery |
+//! | [`archive`] | what an actor may ask for later: another reader of the journal, and queries |
 //! | [`queue`] | which of it waits for a recipient's acknowledgement: a reader of the journal |
 //! | [`log`] | a worker's log: its journal and what reads it |
 //! | [`data`] | what ties directory and log together; backups of both |
 //! | [`directory`] | accounts and what belongs to them, in LMDB; one writer, any number of readers |
+//! | [`file_error`] | what the system refuses to do with a file, for log and directory alike |
 //! | [`plain()`] | the system's errors in words |
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod actor;
+pub mod archive;
 #[cfg_attr(target_os = "linux", expect(unsafe_code, reason = "system calls"))]
 pub mod background;
 pub mod credentials;
 pub mod data;
 pub mod directory;
+pub mod file_error;
 pub mod jid;
 pub mod journal;
 pub mod log;

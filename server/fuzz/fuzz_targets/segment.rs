@@ -11,7 +11,7 @@ use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
 use whimbrel_storage::actor::ActorId;
-use whimbrel_storage::log::{Body, Flags, Log, Options, Origin, verify};
+use whimbrel_storage::log::{ActorCopy, Body, Log, Options, Origin, verify};
 
 const MESSAGES: u64 = 40;
 
@@ -36,11 +36,12 @@ fuzz_target!(|data: &[u8]| {
         let origin = Origin { stream: 1, number: number as u32 };
         // Every fourth text is shared by two.
         let users = [number % 3, 3 + number % 3].map(ActorId::user);
-        let users = &users[..1 + usize::from(number.is_multiple_of(4))];
+        let copies = users.map(ActorCopy::queued);
+        let copies = &copies[..1 + usize::from(number.is_multiple_of(4))];
         let payload = payload(number);
-        let body = Body { time_ms: number, flags: Flags::NONE, origin, payload: &payload };
+        let body = Body { time_ms: number, origin, payload: &payload };
         let mut results = Vec::new();
-        log.append_for(users, &body, &mut results);
+        log.append_for(copies, &body, &mut results);
         let appended = results[0].expect("there is room");
         if number % 5 == 0 {
             log.trim(users[0], appended.sequence);

@@ -5,7 +5,7 @@
 #![no_main]
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use foldhash::SharedSeed;
 use foldhash::fast::SeedableRandomState;
@@ -26,7 +26,9 @@ use whimbrel_server::user::jobs::{Backend, Completions, Jobs};
 use whimbrel_server::user::commits::{Commit, CommitTracker};
 use whimbrel_server::worker::core::Core;
 use whimbrel_storage::directory::{Directory, Options};
-use whimbrel_storage::log::Log;
+use whimbrel_storage::archive::readers::{Folders, PageReader};
+use whimbrel_storage::archive::{Archive, Tallies};
+use whimbrel_storage::log::{LogsAt, journal_folders};
 
 const HEADER: &[u8] = b"<?xml version='1.0'?><stream:stream xmlns='jabber:client' \
     xmlns:stream='http://etherx.jabber.org/streams' to='localhost' version='1.0'>";
@@ -57,11 +59,17 @@ fn bench(allow_plaintext: bool) -> Bench {
     .expect("an empty directory opens");
     let acceptor = Acceptor::new(&config.tls_settings()).expect("a certificate can be made");
     let config = Arc::new(config);
-    let log = Log::open_all(&data.path().join("log"), &config.log_options(), 1, &|_| None, &|_| {})
+    let (folder, options, tallies) = (data.path().join("log"), config.log_options(), Arc::new(Tallies::default()));
+    let logs = LogsAt { path: &folder, options: &options, shards: 1, home: &|_| None, progress: &|_| {} };
+    let kept = config.archive_settings();
+    let log = logs
+        .open(None, &|journal| Archive::new(journal, kept, tallies.clone()))
         .expect("an empty log opens")
         .logs
         .pop()
         .expect("one worker");
+    let folders = Folders::new(journal_folders(&folder).expect("its layout can be read"));
+    let reader = PageReader::new(directory.clone(), Arc::new(folders));
     let hasher = SeedableRandomState::with_seed(1, SharedSeed::global_fixed());
     let inherited = InheritedTables { homes: 1, streams: Default::default() };
     let throttle = Throttle::new(throttle::Limits::of(&config.limits), 1);
@@ -84,9 +92,9 @@ fn bench(allow_plaintext: bool) -> Bench {
         clock: Clock::Virtual(clock.clone()),
         broadcast_max: BROADCAST_MAX,
     };
-    let actors = Actors::new(hasher, CommitTracker::new(log, Commit::AtOnce));
+    let actors = Actors::new(hasher, CommitTracker::new(log, tallies, Commit::AtOnce));
     let completions = Arc::new(Completions::new(1024, Arc::new(Asleep)));
-    let jobs = Jobs::new(0, Backend::Inline(directory), completions);
+    let jobs = Jobs::new(0, Backend::Inline(directory, Mutex::new(reader)), completions);
     let fx = Effects::new(Links::new(post, vec![Arc::new(Asleep)]), jobs);
     Bench { core: Core::new(actors, env, fx, vec![false]), clock, generation: 0, _data: data }
 }

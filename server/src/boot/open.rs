@@ -12,10 +12,12 @@ use std::time::{Duration, Instant};
 
 use foldhash::fast::SeedableRandomState;
 use whimbrel_storage::actor::ActorId;
+use whimbrel_storage::archive::{Archive, Tallies};
 use whimbrel_storage::data::{self, Reconciled};
 use whimbrel_storage::directory::{Directory, Options};
-use whimbrel_storage::log::{self, Log, Progress};
+use whimbrel_storage::log::{self, LogsAt, Progress};
 
+use super::archives;
 use super::footprint::Footprint;
 use super::plan::Plan;
 use crate::clock;
@@ -55,7 +57,9 @@ fn directory_options(config: &Config) -> Options {
 pub(super) struct Opened {
     pub(super) directory: Directory,
     pub(super) control: ControlSocket,
-    pub(super) logs: log::Opened,
+    pub(super) logs: log::Opened<Archive>,
+    /// What the index of the archives holds of the logs' segments.
+    pub(super) tallies: Arc<Tallies>,
     /// What of the logs was dropped.
     pub(super) reconciled: Reconciled,
     /// How text messages are sent, where registration by phone number is on.
@@ -86,7 +90,8 @@ impl Opened {
         }
         let acceptor = Acceptor::new(&config.tls_settings())?;
         let lock = takeover.map(log_lock).transpose()?;
-        let (logs, reconciled) = open_logs(config, &directory, plan.workers, lock)?;
+        let tallies = archives::tallies(&directory)?;
+        let (logs, reconciled) = open_logs(plan, &directory, lock, &tallies)?;
         let gateway = match config.registration.is_on() {
             true => {
                 let made = gateway::from_config(&config.registration, &config.domain);
@@ -94,7 +99,7 @@ impl Opened {
             }
             false => None,
         };
-        Ok((Opened { directory, control, logs, reconciled, gateway }, acceptor))
+        Ok((Opened { directory, control, logs, tallies, reconciled, gateway }, acceptor))
     }
 }
 
@@ -169,11 +174,12 @@ pub(super) fn share(
 /// Opens the logs of messages, one for each worker, and tells what was found. Nothing of them is opened or made before it
 /// is sure that they are those of the directory. Also returns what was dropped.
 fn open_logs(
-    config: &Config,
+    plan: &Plan,
     directory: &Directory,
-    workers: usize,
     lock: Option<File>,
-) -> Result<(log::Opened, Reconciled), BootError> {
+    tallies: &Arc<Tallies>,
+) -> Result<(log::Opened<Archive>, Reconciled), BootError> {
+    let (config, workers) = (&plan.config, plan.workers);
     data::check_tie(&config.data, directory)?;
     let was_open = lock.is_some();
     let seed = shared::home_seed(directory);
@@ -193,7 +199,9 @@ fn open_logs(
     };
     let path = config.data.join(data::LOG);
     let options = log::Options { now_ms: clock::unix_milliseconds(), ..config.log_options() };
-    let mut opened = Log::open_all_locked(&path, &options, workers, &home, &progress, lock)?;
+    let logs = LogsAt { path: &path, options: &options, shards: workers, home: &home, progress: &progress };
+    let settings = config.archive_settings();
+    let mut opened = logs.open(lock, &|journal| Archive::new(journal, settings, tallies.clone()))?;
     let report = &opened.report;
     for damage in &report.damage {
         tracing::error!(

@@ -4,8 +4,6 @@
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use whimbrel_storage::log::Log;
-
 use super::plan::Plan;
 use super::spawn::{Beside, WorkerThreads};
 use super::thread::{Begin, WorkerParts};
@@ -17,6 +15,7 @@ use crate::saved::Owner;
 use crate::saved::counts::Counts;
 use crate::takeover::guard::{self, Guard};
 use crate::takeover::{Takeover, TakeoverOutcome};
+use crate::user::commits::Log;
 use crate::worker::upgrade::{Restored, Restoring, Sessions};
 
 /// How the workers begin.
@@ -126,6 +125,8 @@ fn fit(
             commands: beside.commands[worker].clone(),
             writer: beside.writer.clone(),
             crypto: beside.crypto.clone(),
+            tallies: beside.tallies.clone(),
+            readers: beside.archives.as_ref().map(|archives| archives.readers.clone()),
         });
         sent.map_err(|_| BootError::System {
             what: "a worker thread",

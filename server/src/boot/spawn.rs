@@ -5,9 +5,11 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 
+use whimbrel_storage::archive::Tallies;
 use whimbrel_storage::directory::{Directory, Writer};
-use whimbrel_storage::log::{Log, Syncer};
+use whimbrel_storage::log::Syncer;
 
+use super::archives;
 use super::plan::Plan;
 use super::thread::{Ready, WorkerParts, WorkerThread, uses_uring};
 use super::web;
@@ -20,7 +22,9 @@ use crate::running::{Ending, Workers};
 use crate::runtime::driver::Wake;
 use crate::runtime::mailbox::{self, LaneGauge, Post};
 use crate::shared::Shared;
+use crate::user::commits::Log;
 use crate::user::jobs::{Completions, CryptoPool, Done, Jobs, Then};
+use crate::watch::archives::Archives;
 use crate::watch::{Watch, Watched};
 use crate::worker::command::CommandQueue;
 
@@ -102,6 +106,8 @@ pub(super) struct Beside {
     pub(super) commands: Vec<Arc<CommandQueue>>,
     pub(super) writer: Arc<Writer<Then>>,
     pub(super) crypto: Arc<CryptoPool>,
+    pub(super) tallies: Arc<Tallies>,
+    pub(super) archives: Option<Archives>,
     pub(super) syncer: Syncer,
     pub(super) lanes: Vec<Vec<LaneGauge>>,
 }
@@ -112,12 +118,14 @@ impl Beside {
         plan: &Plan,
         directory: Directory,
         logs: &[Log],
+        tallies: Arc<Tallies>,
         wakers: &[Arc<dyn Wake>],
     ) -> Result<(Beside, Vec<Post<Batch>>), BootError> {
         let limits = &plan.config.limits;
         let completions: Vec<Arc<Completions>> =
             wakers.iter().map(|wake| Arc::new(Completions::new(COMPLETIONS, wake.clone()))).collect();
         let commands = wakers.iter().map(|wake| Arc::new(CommandQueue::new(wake.clone()))).collect();
+        let archives = archives::start(&plan.config, &directory, &tallies)?;
         let deliver_to = completions.clone();
         let writer = Writer::start(directory, limits.directory_queue as usize, move |job_id, result| {
             deliver_to[Jobs::worker_of(job_id)].deliver(Done::Write(job_id, result));
@@ -131,7 +139,7 @@ impl Beside {
             mailbox::grid(plan.workers, limits.mailbox_parcels as usize, limits.mailbox_kib as usize * 1024);
         let lanes = posts.iter().map(|post| (0..plan.workers).map(|to| post.gauge(to)).collect()).collect();
         let (writer, crypto) = (Arc::new(writer), Arc::new(crypto));
-        Ok((Beside { completions, commands, writer, crypto, syncer, lanes }, posts))
+        Ok((Beside { completions, commands, writer, crypto, tallies, archives, syncer, lanes }, posts))
     }
 }
 
@@ -177,6 +185,7 @@ impl Services {
             commands: beside.commands.clone(),
             lanes: beside.lanes.clone(),
             registration: registration.clone(),
+            archives: beside.archives.clone(),
             started: plan.started,
         });
         let watch = watch.map_err(system("cannot start the thread for statistics"))?;

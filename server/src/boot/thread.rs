@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Instant;
 
+use whimbrel_storage::archive::Tallies;
+use whimbrel_storage::archive::readers::Readers;
 use whimbrel_storage::directory::Writer;
-use whimbrel_storage::log::Log;
 
 use crate::clock::Clock;
 use crate::config::{Config, DriverChoice};
@@ -22,7 +23,7 @@ use crate::runtime::timer::Millis;
 use crate::shared::Shared;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
-use crate::user::commits::{Commit, CommitTracker};
+use crate::user::commits::{Commit, CommitTracker, Log};
 use crate::user::jobs::CryptoPool;
 use crate::user::jobs::{Backend, Completions, Jobs, Then};
 use crate::worker::Worker;
@@ -34,6 +35,8 @@ use crate::worker::upgrade::Restoring;
 pub(super) struct WorkerParts {
     pub(super) post: Post<Batch>,
     pub(super) log: Log,
+    pub(super) tallies: Arc<Tallies>,
+    pub(super) readers: Option<Arc<Readers>>,
     pub(super) wakers: Vec<Arc<dyn Wake>>,
     pub(super) completions: Arc<Completions>,
     pub(super) commands: Arc<CommandQueue>,
@@ -141,7 +144,7 @@ impl WorkerThread {
         for listener in self.plain.into_iter().chain(self.direct) {
             driver.listen(listener)?;
         }
-        let backend = Backend::Threads { writer: parts.writer, crypto: parts.crypto };
+        let backend = Backend::Threads { writer: parts.writer, crypto: parts.crypto, readers: parts.readers };
         let clock = Clock::System { started: self.started };
         let env = Env {
             shared: self.shared,
@@ -151,7 +154,10 @@ impl WorkerThread {
             clock,
             broadcast_max: env::BROADCAST_MAX,
         };
-        let actors = Actors::new(env.shared.hasher.clone(), CommitTracker::new(parts.log, Commit::ByThread));
+        let actors = Actors::new(
+            env.shared.hasher.clone(),
+            CommitTracker::new(parts.log, parts.tallies, Commit::ByThread),
+        );
         let jobs = Jobs::new(env.worker, backend, parts.completions);
         let fx = Effects::new(Links::new(parts.post, parts.wakers), jobs);
         let mut worker = Worker::new(driver, Core::new(actors, env, fx, tls_listeners), parts.commands);

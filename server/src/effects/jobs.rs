@@ -1,4 +1,4 @@
-//! Work that a worker hands to other threads: directory writes and password hashing. `S` is the state that goes on with
+//! Work that a worker hands to other threads: directory writes, password hashing, reading archives. `S` is the state that goes on with
 //! what comes back: nothing here looks into it.
 //!
 //! A job comes back as a [`Done`] in the worker's completion queue. The worker keeps what it needs for a
@@ -11,7 +11,11 @@ use std::sync::{Arc, Mutex};
 
 use crossbeam::queue::ArrayQueue;
 use slab::Slab;
+use whimbrel_storage::archive::prepare::Wanted;
+use whimbrel_storage::archive::query::{Page, Query, QueryError};
+use whimbrel_storage::archive::readers::{PageReader, Readers};
 use whimbrel_storage::directory::{self, Directory, DirectoryError, Writer};
+use whimbrel_storage::log::Position;
 
 use crate::effects::Effects;
 use crate::effects::crypto::{CryptoJob, CryptoPool};
@@ -51,6 +55,8 @@ pub enum Done<S> {
     },
     /// Something hashed for a bound user.
     Derived(Then<S>),
+    /// A page of an archive.
+    Found(Then<S>),
 }
 
 /// The completion queue of one worker.
@@ -107,9 +113,11 @@ pub enum Backend<S> {
         writer: Arc<Writer<Then<S>>>,
         /// Password hashing.
         crypto: Arc<CryptoPool<S>>,
+        /// Archives; `None`: there are none.
+        readers: Option<Arc<Readers>>,
     },
     /// Done<S> at once, on the calling thread.
-    Inline(Directory),
+    Inline(Directory, Mutex<PageReader>),
     /// Done<S> when the simulation says so.
     Stepped(Arc<Stepped<S>>),
 }
@@ -119,13 +127,36 @@ pub enum Backend<S> {
 pub struct Stepped<S> {
     writes: Mutex<VecDeque<(u64, directory::Job<Then<S>>)>>,
     hashes: Mutex<VecDeque<(usize, CryptoJob<S>)>>,
+    looks: Mutex<VecDeque<(usize, Query, GoOn<S>)>>,
+    reader: Mutex<PageReader>,
     limit: usize,
 }
 
+/// What is wanted of a segment, or the failure to find out, leads to. Called on a reader's thread.
+pub type PrepareThen<S> = Box<dyn FnOnce(Result<Wanted, QueryError>) -> Then<S> + Send>;
+
+/// What a page of an archive, or the failure to read it, leads to. Called on a reader's thread.
+pub type GoOn<S> = Box<dyn FnOnce(Result<Page, QueryError>) -> Then<S> + Send>;
+
 impl<S: 'static> Stepped<S> {
-    /// Two queues, for writes and for hashes, with room for `limit` jobs each.
-    pub fn new(limit: usize) -> Stepped<S> {
-        Stepped { writes: Mutex::default(), hashes: Mutex::default(), limit }
+    /// Queues for writes, hashes and pages of archives, which `reader` reads, with room for `limit` jobs each.
+    pub fn new(limit: usize, reader: PageReader) -> Stepped<S> {
+        Stepped {
+            writes: Mutex::default(),
+            hashes: Mutex::default(),
+            looks: Mutex::default(),
+            reader: Mutex::new(reader),
+            limit,
+        }
+    }
+
+    /// Reads the page that was asked for first and delivers it. `false`: there is none.
+    pub fn run_look(&self, completions: &[Arc<Completions<S>>]) -> bool {
+        let next = self.looks.lock().expect("nothing panics while it holds this lock").pop_front();
+        let Some((worker, query, go_on)) = next else { return false };
+        let page = self.reader.lock().expect("nothing panics while it holds this lock").page(&query);
+        completions[worker].deliver(Done::Found(go_on(page)));
+        true
     }
 
     /// Runs the oldest write and delivers its result to the worker that submitted it. `false`: there is none.
@@ -152,6 +183,11 @@ impl<S: 'static> Stepped<S> {
         (writes, hashes)
     }
 
+    /// Pages of archives that wait to be read.
+    pub fn looks_waiting(&self) -> usize {
+        self.looks.lock().expect("nothing panics while it holds this lock").len()
+    }
+
     fn put<T>(queue: &Mutex<VecDeque<T>>, limit: usize, job: T) -> bool {
         let mut queue = queue.lock().expect("nothing panics while it holds this lock");
         let room = queue.len() < limit;
@@ -170,6 +206,8 @@ pub struct Jobs<S> {
     pending: Slab<Failed<S>>,
     /// Passwords that are being hashed.
     hashing: Cell<usize>,
+    /// Pages of archives that are being read.
+    looking: Cell<usize>,
     /// Answers for connections that negotiate.
     answers: Vec<(ConnId, Vec<u8>)>,
 }
@@ -183,6 +221,7 @@ impl<S: 'static> Jobs<S> {
             completions,
             pending: Slab::new(),
             hashing: Cell::new(0),
+            looking: Cell::new(0),
             answers: Vec::new(),
         }
     }
@@ -198,12 +237,18 @@ impl<S: 'static> Jobs<S> {
         if matches!(done, Some(Done::Password { .. } | Done::Derived(_))) {
             self.hashing.set(self.hashing.get().saturating_sub(1));
         }
+        if matches!(done, Some(Done::Found(_))) {
+            self.looking.set(self.looking.get().saturating_sub(1));
+        }
         done
     }
 
-    /// Whether nothing is under way: neither writes nor hashes.
+    /// Whether nothing is under way: neither writes nor hashes nor pages of archives.
     pub fn is_idle(&self) -> bool {
-        self.pending.is_empty() && self.hashing.get() == 0 && !self.has_completions()
+        self.pending.is_empty()
+            && self.hashing.get() == 0
+            && self.looking.get() == 0
+            && !self.has_completions()
     }
 
     /// Whether a result waits.
@@ -233,7 +278,7 @@ impl<S: 'static> Jobs<S> {
                     return false;
                 }
             }
-            Backend::Inline(directory) => {
+            Backend::Inline(directory, _) => {
                 let result = directory::run_inline(directory, job);
                 self.completions.deliver(Done::Write(job_id, result));
             }
@@ -260,7 +305,7 @@ impl<S: 'static> Jobs<S> {
     pub fn hash(&self, job: CryptoJob<S>) -> bool {
         let taken = match &self.backend {
             Backend::Threads { crypto, .. } => crypto.try_submit(self.worker, job),
-            Backend::Inline(_) => {
+            Backend::Inline(..) => {
                 self.completions.deliver(job());
                 true
             }
@@ -269,6 +314,54 @@ impl<S: 'static> Jobs<S> {
             }
         };
         self.hashing.set(self.hashing.get() + usize::from(taken));
+        taken
+    }
+
+    /// Has it found out what of a segment of this worker's log the archives still want; what `go_on` makes of it runs on this
+    /// worker. `false`: too many queries wait already.
+    pub fn prepare(&self, (journal, segment): (u64, Position), go_on: PrepareThen<S>) -> bool {
+        let taken = match &self.backend {
+            Backend::Threads { readers: Some(readers), .. } => {
+                let completions = self.completions.clone();
+                let done = move |wanted| completions.deliver(Done::Found(go_on(wanted)));
+                readers.try_prepare(journal, segment, Box::new(done)).is_ok()
+            }
+            Backend::Threads { readers: None, .. } => false,
+            Backend::Inline(_, reader) => {
+                let mut reader = reader.lock().expect("nothing panics while it holds this lock");
+                self.completions.deliver(Done::Found(go_on(reader.wanted(journal, segment))));
+                true
+            }
+            Backend::Stepped(stepped) => {
+                let mut reader = stepped.reader.lock().expect("nothing panics while it holds this lock");
+                self.completions.deliver(Done::Found(go_on(reader.wanted(journal, segment))));
+                true
+            }
+        };
+        self.looking.set(self.looking.get() + usize::from(taken));
+        taken
+    }
+
+    /// Has a page of an archive read; what `go_on` makes of it runs on this worker. `false`: too many wait already, or there
+    /// are no archives.
+    pub fn look(&self, query: Query, go_on: GoOn<S>) -> bool {
+        let taken = match &self.backend {
+            Backend::Threads { readers: Some(readers), .. } => {
+                let completions = self.completions.clone();
+                let done = move |answer| completions.deliver(Done::Found(go_on(answer)));
+                readers.try_submit(query, Box::new(done)).is_ok()
+            }
+            Backend::Threads { readers: None, .. } => false,
+            Backend::Inline(_, reader) => {
+                let page = reader.lock().expect("nothing panics while it holds this lock").page(&query);
+                self.completions.deliver(Done::Found(go_on(page)));
+                true
+            }
+            Backend::Stepped(stepped) => {
+                Stepped::<S>::put(&stepped.looks, stepped.limit, (self.worker, query, go_on))
+            }
+        };
+        self.looking.set(self.looking.get() + usize::from(taken));
         taken
     }
 }

@@ -60,6 +60,8 @@ pub struct Effects<S> {
     pub due_sm: Vec<ResourceKey>,
     /// Resources that are behind and may have room for messages.
     pub due_cursors: Vec<ResourceKey>,
+    /// Resources that may have room for what waits for it.
+    pub due_room: Vec<ResourceKey>,
     /// Presence that is on its way to many users of this worker.
     pub spreading: Spreading,
     /// Envelopes of the current event for users of this worker.
@@ -84,6 +86,7 @@ impl<S: 'static> Effects<S> {
             ended: Vec::new(),
             due_sm: Vec::new(),
             due_cursors: Vec::new(),
+            due_room: Vec::new(),
             spreading: Spreading::default(),
             local: Batch::default(),
             spare: Batch::default(),

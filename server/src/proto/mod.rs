@@ -4,6 +4,7 @@
 //! | module | what |
 //! | --- | --- |
 //! | [`address`] | where a stanza goes, and the parts of addresses |
+//! | [`archive`] | message archives: queries, pages, ids, preferences |
 //! | [`delay`] | how long a stanza has waited |
 //! | [`errors`] | stanza and stream errors |
 //! | [`forms`] | data forms: what was filled in, and what is to be |
@@ -16,6 +17,7 @@
 //! | [`traits`] | how a message is to be treated, by what is in it |
 
 pub mod address;
+pub mod archive;
 pub mod delay;
 pub mod errors;
 pub mod forms;

@@ -17,12 +17,18 @@ macro_rules! namespaces {
 }
 
 namespaces! {
+    /// Message archives (XEP-0313).
+    ARCHIVE = "urn:xmpp:mam:2",
+    /// Feature: archives with all that XEP-0313 has beyond its core.
+    ARCHIVE_EXTENDED = "urn:xmpp:mam:2#extended",
     /// Resource binding (RFC 6120 §7.4).
     BIND = "urn:ietf:params:xml:ns:xmpp-bind",
     /// The block list (XEP-0191).
     BLOCKING = "urn:xmpp:blocking",
     /// The condition of an error for whom the sender blocks (XEP-0191 §3.2).
     BLOCKING_ERRORS = "urn:xmpp:blocking:errors",
+    /// Calls that are proposed and answered by messages (XEP-0353).
+    CALLS = "urn:xmpp:jingle-message:0",
     /// Entity capabilities (XEP-0115).
     CAPS = "http://jabber.org/protocol/caps",
     /// Message carbons (XEP-0280).
@@ -35,6 +41,8 @@ namespaces! {
     CHAT_MARKERS = "urn:xmpp:chat-markers:0",
     /// Chat states (XEP-0085).
     CHAT_STATES = "http://jabber.org/protocol/chatstates",
+    /// Direct invitations to rooms (XEP-0249).
+    CONFERENCE = "jabber:x:conference",
     /// Corrections of messages (XEP-0308).
     CORRECTION = "urn:xmpp:message-correct:0",
     /// Client state indication (XEP-0352).
@@ -47,6 +55,8 @@ namespaces! {
     DISCO_INFO = "http://jabber.org/protocol/disco#info",
     /// Service discovery: items (XEP-0030).
     DISCO_ITEMS = "http://jabber.org/protocol/disco#items",
+    /// By which means a message is encrypted (XEP-0380).
+    ENCRYPTION = "urn:xmpp:eme:0",
     /// Forwarded stanzas (XEP-0297).
     FORWARD = "urn:xmpp:forward:0",
     /// Hints how to treat a message (XEP-0334).
@@ -55,14 +65,26 @@ namespaces! {
     LAST = "jabber:iq:last",
     /// Feature: messages are kept for users who are offline (XEP-0160 §3).
     OFFLINE_MESSAGES = "msgoffline",
+    /// Encryption for several devices (XEP-0384).
+    OMEMO = "urn:xmpp:omemo:2",
+    /// The same, as clients have it from before its first release.
+    OMEMO_LEGACY = "eu.siacs.conversations.axolotl",
+    /// Encryption by OpenPGP (XEP-0373).
+    OPENPGP = "urn:xmpp:openpgp:0",
+    /// What rooms say to their users (XEP-0045).
+    MUC_USER = "http://jabber.org/protocol/muc#user",
     /// Ping (XEP-0199).
     PING = "urn:xmpp:ping",
     /// Stream feature: subscriptions can be approved before they are asked for (RFC 6121 §3.4).
     PRE_APPROVAL = "urn:xmpp:features:pre-approval",
     /// Private XML storage (XEP-0049).
     PRIVATE = "jabber:iq:private",
+    /// Reactions to messages (XEP-0444).
+    REACTIONS = "urn:xmpp:reactions:0",
     /// Delivery receipts (XEP-0184).
     RECEIPTS = "urn:xmpp:receipts",
+    /// Retractions of messages (XEP-0424).
+    RETRACTION = "urn:xmpp:message-retract:1",
     /// Registration (XEP-0077).
     REGISTER = "jabber:iq:register",
     /// Stream feature: an account can be opened (XEP-0077 §8).

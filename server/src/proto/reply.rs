@@ -1,5 +1,6 @@
 //! Stanzas that the server writes itself.
 
+use crate::proto::ns;
 use crate::stanza::{Kind, Type};
 use crate::xml::writer;
 
@@ -35,6 +36,20 @@ pub fn iq(
     out.extend_from_slice(b"</iq>");
 }
 
+/// Appends a stanza with its namespace declared, because its parent's is not `jabber:client`.
+pub fn write_in_other_context(stanza: &[u8], out: &mut Vec<u8>) {
+    let name = stanza.iter().position(|b| matches!(b, b' ' | b'>' | b'/' | b'\t' | b'\r' | b'\n'));
+    let (start, rest) = stanza.split_at(name.unwrap_or(stanza.len()));
+    out.extend_from_slice(start);
+    // A prefixed name has its namespace declared already.
+    if !start.contains(&b':') {
+        for part in [" xmlns='", ns::CLIENT, "'"] {
+            out.extend_from_slice(part.as_bytes());
+        }
+    }
+    out.extend_from_slice(rest);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,5 +63,12 @@ mod tests {
         });
         let expected = "<iq type='result' id='a&apos;b'></iq><iq type='error' from='x.example' to='y@x.example'><e/></iq>";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_prefixed_message_keeps_its_prefix() {
+        let mut out = Vec::new();
+        write_in_other_context(b"<c:message xmlns:c='jabber:client'><c:body/></c:message>", &mut out);
+        assert_eq!(out, b"<c:message xmlns:c='jabber:client'><c:body/></c:message>");
     }
 }

@@ -41,6 +41,19 @@ pub fn write(by: &str, id: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"'/>");
 }
 
+/// As [`write`], of the archive of a user: `local@domain`. The id needs no escaping. Allocates nothing.
+pub fn write_of_user(local: &str, domain: &str, id: &str, out: &mut Vec<u8>) {
+    for part in ["<stanza-id xmlns='", ns::STANZA_ID, "' by='"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+    writer::escape_attribute(local, out);
+    out.push(b'@');
+    writer::escape_attribute(domain, out);
+    for part in ["' id='", id, "'/>"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

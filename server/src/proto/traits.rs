@@ -1,13 +1,36 @@
 //! How a message may be treated, read once from its direct children.
+//!
+//! What is archived is the table [`ARCHIVED`]: what a person has said or done in a conversation, and what another device has
+//! to know to show the same. Chat states are not in it, nor is anything that the sender asks not to store (XEP-0334).
 
 use crate::proto::ns;
 use crate::stanza::Traits;
+
+/// Children that make a message one for the archive; an empty name stands for every element of the namespace.
+const ARCHIVED: &[(&str, &str)] = &[
+    ("body", ns::CLIENT),
+    ("encrypted", ns::OMEMO),
+    ("encrypted", ns::OMEMO_LEGACY),
+    ("openpgp", ns::OPENPGP),
+    ("encryption", ns::ENCRYPTION),
+    ("received", ns::RECEIPTS),
+    ("displayed", ns::CHAT_MARKERS),
+    ("reactions", ns::REACTIONS),
+    ("replace", ns::CORRECTION),
+    ("retract", ns::RETRACTION),
+    ("", ns::CALLS),
+    ("x", ns::CONFERENCE),
+    ("x", ns::MUC_USER),
+    ("store", ns::HINTS),
+];
 
 /// Reads the traits of a message from its direct children (local name, namespace).
 pub fn of<'a>(children: impl Iterator<Item = (&'a str, &'a str)>) -> Traits {
     let mut traits = Traits::default();
     let (mut states, mut others) = (0, 0);
+    let (mut is_archived, mut may_be_archived) = (false, true);
     for (name, namespace) in children {
+        is_archived |= is_for_archive(name, namespace);
         if is_of_conversation(namespace) {
             traits.set(Traits::CONVERSATION);
         }
@@ -15,8 +38,14 @@ pub fn of<'a>(children: impl Iterator<Item = (&'a str, &'a str)>) -> Traits {
             ("body", ns::CLIENT) => traits.set(Traits::BODY),
             ("private", ns::CARBONS) | ("no-copy", ns::HINTS) => traits.set(Traits::NO_COPY),
             ("sent" | "received", ns::CARBONS) => traits.set(Traits::CARBON),
-            ("no-store", ns::HINTS) => traits.set(Traits::NO_STORE),
+            ("no-store", ns::HINTS) => {
+                traits.set(Traits::NO_STORE);
+                may_be_archived = false;
+            }
+            ("no-permanent-store", ns::HINTS) => may_be_archived = false,
             ("store", ns::HINTS) => traits.set(Traits::CONTENT),
+            // How far a person has read is not to get lost: their other devices show the same.
+            ("displayed", ns::CHAT_MARKERS) => others += 1,
             (_, ns::CHAT_STATES | ns::CHAT_MARKERS) => states += 1,
             // None of these is worth anything alone.
             ("thread", ns::CLIENT) | (_, ns::HINTS | ns::STANZA_ID) => {}
@@ -28,7 +57,16 @@ pub fn of<'a>(children: impl Iterator<Item = (&'a str, &'a str)>) -> Traits {
     } else if states > 0 && !traits.has(Traits::CONTENT) {
         traits.set(Traits::STATE_ONLY);
     }
+    if is_archived && may_be_archived {
+        traits.set(Traits::ARCHIVED);
+    }
     traits
+}
+
+#[inline]
+fn is_for_archive(name: &str, namespace: &str) -> bool {
+    // Nearly every message has a body, and that comes first.
+    ARCHIVED.iter().any(|(of, space)| (of.is_empty() || *of == name) && *space == namespace)
 }
 
 fn is_of_conversation(namespace: &str) -> bool {
@@ -55,21 +93,54 @@ mod tests {
     #[test]
     fn traits_follow_the_direct_children() {
         let table: &[(&str, &str, Traits)] = &[
-            ("body", "jabber:client", Traits::BODY.and(Traits::CONTENT)),
+            ("body", "jabber:client", Traits::BODY.and(Traits::CONTENT).and(Traits::ARCHIVED)),
             ("private", "urn:xmpp:carbons:2", Traits::NO_COPY),
             ("no-copy", "urn:xmpp:hints", Traits::NO_COPY),
             ("no-store", "urn:xmpp:hints", Traits::NO_STORE),
-            ("store", "urn:xmpp:hints", Traits::CONTENT),
+            ("store", "urn:xmpp:hints", Traits::CONTENT.and(Traits::ARCHIVED)),
             ("no-permanent-store", "urn:xmpp:hints", Traits::default()),
             ("stanza-id", "urn:xmpp:sid:0", Traits::default()),
             ("sent", "urn:xmpp:carbons:2", Traits::CARBON),
             ("received", "urn:xmpp:carbons:2", Traits::CARBON),
-            ("received", "urn:xmpp:receipts", Traits::CONVERSATION.and(Traits::CONTENT)),
-            ("replace", "urn:xmpp:message-correct:0", Traits::CONVERSATION.and(Traits::CONTENT)),
+            (
+                "received",
+                "urn:xmpp:receipts",
+                Traits::CONVERSATION.and(Traits::CONTENT).and(Traits::ARCHIVED),
+            ),
+            ("request", "urn:xmpp:receipts", Traits::CONVERSATION.and(Traits::CONTENT)),
+            (
+                "replace",
+                "urn:xmpp:message-correct:0",
+                Traits::CONVERSATION.and(Traits::CONTENT).and(Traits::ARCHIVED),
+            ),
+            (
+                "displayed",
+                "urn:xmpp:chat-markers:0",
+                Traits::CONVERSATION.and(Traits::CONTENT).and(Traits::ARCHIVED),
+            ),
+            ("markable", "urn:xmpp:chat-markers:0", Traits::CONVERSATION.and(Traits::STATE_ONLY)),
+            ("encrypted", "eu.siacs.conversations.axolotl", Traits::CONTENT.and(Traits::ARCHIVED)),
+            ("reactions", "urn:xmpp:reactions:0", Traits::CONTENT.and(Traits::ARCHIVED)),
+            ("retract", "urn:xmpp:message-retract:1", Traits::CONTENT.and(Traits::ARCHIVED)),
+            ("propose", "urn:xmpp:jingle-message:0", Traits::CONTENT.and(Traits::ARCHIVED)),
+            ("x", "jabber:x:conference", Traits::CONTENT.and(Traits::ARCHIVED)),
             ("body", "urn:example:other", Traits::CONTENT),
         ];
         for &(name, namespace, expected) in table {
             assert_eq!(of([(name, namespace)].into_iter()), expected, "{name} {namespace}");
         }
+    }
+
+    #[test]
+    fn hints_decide_what_is_archived() {
+        let (body, hint) = (("body", "jabber:client"), "urn:xmpp:hints");
+        for (with, expected) in
+            [("store", true), ("no-copy", true), ("no-store", false), ("no-permanent-store", false)]
+        {
+            assert_eq!(of([body, (with, hint)].into_iter()).has(Traits::ARCHIVED), expected, "{with}");
+            assert_eq!(of([(with, hint), body].into_iter()).has(Traits::ARCHIVED), expected, "{with}");
+        }
+        assert!(of([STATE, ("store", hint)].into_iter()).has(Traits::ARCHIVED));
+        assert!(!of([STATE].into_iter()).has(Traits::ARCHIVED));
     }
 }

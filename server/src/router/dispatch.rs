@@ -1,5 +1,7 @@
 //! A stanza for a user whose home is this worker: which rules it falls under.
 
+use whimbrel_storage::log::{ActorCopy, Sequence};
+
 use crate::effects::answer;
 use crate::env::Env;
 use crate::proto::errors::StanzaCondition;
@@ -13,35 +15,55 @@ use crate::user::{blocking, delivery, offline, presence};
 
 /// Hands a stanza to a user whose home is this worker (RFC 6121 §8.5), behind the subscriptions that its sender has
 /// under way with that contact.
-pub fn deliver(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_>) {
+///
+/// `sender`: the copy of a message for its sender's archive, which is written with the recipient's. Returns its id; `None`:
+/// it was not written.
+pub fn deliver(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    d: &Delivery<'_>,
+    sender: Option<ActorCopy>,
+) -> Option<Sequence> {
     let is_subscription = Verb::of(d.typ).is_some();
     if is_subscription || d.traits.has(Traits::RELEASED) || !actors.under_way.hold_inbound(d) {
-        deliver_now(actors, env, fx, d);
+        return deliver_now(actors, env, fx, d, sender);
     }
+    None
 }
 
 /// As [`deliver`], at once.
-fn deliver_now(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_>) {
+fn deliver_now(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    d: &Delivery<'_>,
+    sender: Option<ActorCopy>,
+) -> Option<Sequence> {
     let user = actors.users.find(d.to_local);
     if blocking::stops(&actors.users, env, fx, d, user) {
         // XEP-0191 §3.2: as if the user were not there.
         match d.kind {
-            Kind::Message if delivery::to_nobody(actors, env, fx, d) => return,
+            Kind::Message if delivery::to_nobody(actors, env, fx, d) => return None,
             Kind::Iq => deliver_iq(actors, env, fx, d, None, true),
             Kind::Message | Kind::Presence => {}
         }
-        return settle_now(&mut actors.users, env, fx, d);
+        settle_now(&mut actors.users, env, fx, d);
+        return None;
     }
     match d.kind {
         Kind::Message if d.is_kept() => {
-            if !offline::keep(actors, env, fx, d, user) {
+            let outcome = offline::keep(actors, env, fx, d, user, sender);
+            if !outcome.is_waited_for {
                 settle_now(&mut actors.users, env, fx, d);
             }
+            return outcome.sender;
         }
         Kind::Message => delivery::message(actors, env, fx, d, user),
         Kind::Presence => presence::receive(actors, env, fx, d, user),
         Kind::Iq => deliver_iq(actors, env, fx, d, user, false),
     }
+    None
 }
 
 /// Nothing has to be kept of a message: its sender need not wait.

@@ -3,6 +3,7 @@
 //! [`accept`] checks a stanza, decides once where it goes, and sends it there.
 
 use whimbrel_storage::jid::JidRef;
+use whimbrel_storage::log::ActorCopy;
 
 use crate::effects::answer::{self, Refused};
 use crate::env::Env;
@@ -19,7 +20,7 @@ use crate::user::inbound::Inbound;
 use crate::user::subscription::table::Verb;
 use crate::user::tables::{ResourceKey, Users};
 use crate::user::writes::{Area, Place};
-use crate::user::{blocking, carbons, delivery, presence, subscription};
+use crate::user::{archive, blocking, carbons, delivery, offline, presence, subscription};
 use crate::xml::{CLIENT, CommonAttributes, Stanza};
 
 /// How the next stanza of a bound resource stands to writes that it has begun: what it does may depend on them.
@@ -197,12 +198,16 @@ fn send_to_user(
     local: &str,
     resource: Option<&str>,
 ) {
+    let mut has_ids = false;
     let traits = match inbound.kind {
-        Kind::Message => traits::of(inbound.stanza.children().map(|child| (child.name(), child.namespace()))),
+        Kind::Message => {
+            let children = inbound.stanza.children().map(|child| (child.name(), child.namespace()));
+            traits::of(children.inspect(|(name, _)| has_ids |= *name == "stanza-id"))
+        }
         Kind::Presence => delivery::presence_traits(&actors.users, inbound.typ, inbound.from),
         Kind::Iq => Traits::default(),
     };
-    let forged = forged_ids(env, inbound, local);
+    let forged = if has_ids { forged_ids(env, inbound, local) } else { Forged::new() };
     let mut bytes = std::mem::take(&mut actors.scratch);
     bytes.clear();
     inbound.write_stamped(&forged, &mut bytes);
@@ -217,30 +222,66 @@ fn send_to_user(
         bytes: &bytes,
         pending_ack: None,
     };
-    if inbound.kind == Kind::Message {
-        if delivery.is_kept()
-            && let Some(pending_ack) = inbound.pending_ack
-        {
-            actors.users.wait_until_durable(fx, pending_ack);
-            delivery.pending_ack = Some(pending_ack);
+    match inbound.kind {
+        Kind::Message => {
+            let copy = archive::sender_copy(actors, env, fx, inbound.sender, &delivery);
+            if delivery.is_kept()
+                && let Some(pending_ack) = inbound.pending_ack
+            {
+                actors.users.wait_for_copies(fx, pending_ack, 1 + u32::from(copy.is_some()));
+                delivery.pending_ack = Some(pending_ack);
+            }
+            send_message(actors, env, fx, inbound.sender, &delivery, copy);
         }
-        carbons::copy_sent(actors, env, fx, inbound.sender, &delivery);
-    }
-    if !actors.under_way.hold_outbound(&delivery) {
-        match fx.is_next(env, &delivery) {
-            true => dispatch::deliver(actors, env, fx, &delivery),
+        _ if actors.under_way.hold_outbound(&delivery) => {}
+        _ => match fx.is_next(env, &delivery) {
+            true => _ = dispatch::deliver(actors, env, fx, &delivery, None),
             false => fx.route(env, &delivery),
-        }
+        },
     }
     actors.scratch = bytes;
+}
+
+/// Sends a message on its way: to its sender's archive, to its recipient, to the sender's other resources. `copy`: what the
+/// archive is to have. Where both live here, both copies are written together.
+fn send_message(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    sender: ResourceKey,
+    d: &Delivery<'_>,
+    copy: Option<ActorCopy>,
+) {
+    let is_held = actors.under_way.hold_outbound(d);
+    let is_next = !is_held && fx.is_next(env, d);
+    let written = match is_next {
+        true => dispatch::deliver(actors, env, fx, d, copy),
+        false => None,
+    };
+    let id = match (copy, written) {
+        (Some(copy), None) => match offline::keep_sent(actors, env, copy, d) {
+            Ok(id) => Some(id),
+            Err(error) => {
+                // It goes on: a message is worth more than its copy.
+                tracing::debug!(from = d.from, ?error, "the archive takes no copy of a sent message");
+                env.metrics().archive_refused.add(1);
+                if let Some(pending_ack) = d.pending_ack {
+                    actors.users.notify_durable(env, fx, pending_ack);
+                }
+                None
+            }
+        },
+        (_, written) => written,
+    };
+    carbons::copy_sent(actors, env, fx, sender, d, id);
+    if !is_held && !is_next {
+        fx.route(env, d);
+    }
 }
 
 /// The ids of a message that claim to be given by this server, or by an archive of the sender or the recipient (XEP-0359 §3):
 /// nobody but the server gives such ones.
 fn forged_ids(env: &Env, inbound: &Inbound<'_>, recipient: &str) -> Forged {
-    if inbound.kind != Kind::Message {
-        return Forged::new();
-    }
     let domain = &env.shared.domain;
     stanza_id::forged(inbound.stanza, |by| {
         let accounts = [inbound.local(), recipient];

@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 
 use crate::runtime::deliveries::{Deliveries, Lot};
 use crate::runtime::driver::{CloseHow, ConnId};
+use crate::transport::{Output, Transport};
 
 /// Room for so many entries, 96 bytes each, is kept for the next iteration. Anything that an iteration with more of them needed
 /// is given back: thousands of sessions that are quiet again hold nothing here.
@@ -52,10 +53,27 @@ pub struct Entry {
     pub action: Action,
 }
 
+/// What is known of an index of connections.
+#[derive(Copy, Clone, Debug)]
+struct Slot {
+    /// Where its entry is in this iteration; [`NO_SLOT`] for none.
+    entry: u32,
+    transport: Transport,
+}
+
+impl Default for Slot {
+    fn default() -> Slot {
+        Slot { entry: NO_SLOT, transport: Transport::default() }
+    }
+}
+
+// Every connection has one (docs/performance.md).
+const _: () = assert!(size_of::<Slot>() <= 4);
+
 /// Output of one iteration, per connection.
 #[derive(Default)]
 pub struct Outbox {
-    slots: Vec<u32>,
+    slots: Vec<Slot>,
     entries: Vec<Entry>,
     spare: Vec<Vec<u8>>,
     /// Bytes of earlier iterations that the driver still has, of connections of which it has any.
@@ -65,18 +83,16 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// The entry of a connection, made when there is none.
-    fn entry(&mut self, conn: ConnId) -> &mut Entry {
+    /// The place of a connection's entry, made when there is none.
+    fn place(&mut self, conn: ConnId) -> usize {
         let index = conn.index as usize;
-        if index >= self.slots.len() {
-            self.slots.resize(index + 1, NO_SLOT);
-        }
-        let slot = self.slots[index] as usize;
+        let slot = self.slot(conn).entry as usize;
         // A connection can end and its index be taken again within one iteration: then both have entries.
         if slot < self.entries.len() && self.entries[slot].conn == conn {
-            return &mut self.entries[slot];
+            return slot;
         }
-        self.slots[index] = u32::try_from(self.entries.len()).expect("fewer entries than connections");
+        let place = self.entries.len();
+        self.slots[index].entry = u32::try_from(place).expect("fewer entries than connections");
         let plain = self.spare.pop().unwrap_or_default();
         self.entries.push(Entry {
             conn,
@@ -85,16 +101,37 @@ impl Outbox {
             messages: Lot::default(),
             action: Action::None,
         });
-        self.entries.last_mut().expect("pushed in the line above")
+        place
     }
 
-    /// The buffer whose bytes will be sent to `conn` (sealed first when it speaks TLS).
-    pub fn plain(&mut self, conn: ConnId) -> &mut Vec<u8> {
-        &mut self.entry(conn).plain
+    fn entry(&mut self, conn: ConnId) -> &mut Entry {
+        let place = self.place(conn);
+        &mut self.entries[place]
+    }
+
+    /// What carries the stream of a connection, from its first byte on.
+    pub fn set_transport(&mut self, conn: ConnId, transport: Transport) {
+        self.slot(conn).transport = transport;
+    }
+
+    /// Where the elements for `conn` go. They are sealed first when it speaks TLS.
+    #[inline]
+    pub fn stream(&mut self, conn: ConnId) -> Output<'_> {
+        let place = self.place(conn);
+        let transport = self.slots[conn.index as usize].transport;
+        Output::new(transport, &mut self.entries[place].plain)
+    }
+
+    fn slot(&mut self, conn: ConnId) -> &mut Slot {
+        let index = conn.index as usize;
+        if index >= self.slots.len() {
+            self.slots.resize(index + 1, Slot::default());
+        }
+        &mut self.slots[index]
     }
 
     fn written(&self, conn: ConnId) -> Option<&Entry> {
-        let slot = self.slots.get(conn.index as usize).copied().unwrap_or(NO_SLOT);
+        let slot = self.slots.get(conn.index as usize)?.entry;
         self.entries.get(slot as usize).filter(|entry| entry.conn == conn)
     }
 
@@ -136,7 +173,7 @@ impl Outbox {
         before.unwrap_or(0) as usize
     }
 
-    /// Bytes that go out as they are, before those of [`Outbox::plain`].
+    /// Bytes of TLS that go out as they are, before those of the stream.
     pub fn wire(&mut self, conn: ConnId) -> &mut Vec<u8> {
         &mut self.entry(conn).wire
     }
@@ -164,7 +201,7 @@ impl Outbox {
     /// Takes the entries of this iteration, in the order in which they were first touched.
     pub fn take(&mut self) -> Vec<Entry> {
         for entry in &self.entries {
-            self.slots[entry.conn.index as usize] = NO_SLOT;
+            self.slots[entry.conn.index as usize].entry = NO_SLOT;
         }
         std::mem::take(&mut self.entries)
     }
@@ -201,11 +238,11 @@ mod tests {
     #[test]
     fn writes_to_one_connection_are_gathered() {
         let mut outbox = Outbox::default();
-        outbox.plain(A).extend_from_slice(b"one");
-        outbox.plain(A).extend_from_slice(b"two");
+        outbox.stream(A).written(b"<one/>");
+        outbox.stream(A).written(b"<two/>");
         let entries = outbox.take();
         assert_eq!(entries.len(), 1);
-        assert_eq!(entries[0].plain, b"onetwo");
+        assert_eq!(entries[0].plain, b"<one/><two/>");
         outbox.put_back(entries);
         assert!(outbox.is_empty());
     }
@@ -213,19 +250,19 @@ mod tests {
     #[test]
     fn a_reused_index_does_not_receive_what_was_meant_for_its_predecessor() {
         let mut outbox = Outbox::default();
-        outbox.plain(A).push(b'a');
-        outbox.plain(ConnId { generation: 2, ..A }).push(b'b');
+        outbox.stream(A).written(b"<a/>");
+        outbox.stream(ConnId { generation: 2, ..A }).written(b"<b/>");
         let entries = outbox.take();
-        assert_eq!((entries[0].plain.as_slice(), entries[1].plain.as_slice()), (&b"a"[..], &b"b"[..]));
+        assert_eq!((entries[0].plain.as_slice(), entries[1].plain.as_slice()), (&b"<a/>"[..], &b"<b/>"[..]));
     }
 
     #[test]
     fn what_waits_is_what_was_written_and_what_the_driver_has() {
         let mut outbox = Outbox::default();
         assert_eq!(outbox.set_with_driver(A, 100), 0);
-        outbox.plain(A).extend_from_slice(b"one");
+        outbox.stream(A).written(b"<one/>");
         outbox.wire(A).extend_from_slice(b"four");
-        assert_eq!((outbox.waiting(A), outbox.waiting(ConnId { generation: 2, ..A })), (107, 0));
+        assert_eq!((outbox.waiting(A), outbox.waiting(ConnId { generation: 2, ..A })), (110, 0));
         drop(outbox.take());
         assert_eq!((outbox.waiting(A), outbox.set_with_driver(A, 0), outbox.waiting(A)), (100, 100, 0));
     }

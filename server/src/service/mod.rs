@@ -12,6 +12,7 @@
 //! | [`commit`] | replies that wait for the directory |
 //! | all others | the extensions |
 
+pub mod archive;
 pub mod blocking;
 pub mod caps;
 pub mod carbons;
@@ -37,7 +38,7 @@ pub mod version;
 pub use commit::{Begun, Change, Committed};
 pub use reply::{Reply, unreadable};
 pub use request::{Request, dispatch, dispatch_for_account, place_of};
-pub use table::{Answers, Identity, Scope, Scopes, Service};
+pub use table::{Answer, Answers, Asks, Identity, Scope, Scopes, Service};
 
 /// All services, in the order in which they act at the moments of a user's life: who sees whom comes first.
 pub static SERVICES: &[&Service] = &[
@@ -53,6 +54,7 @@ pub static SERVICES: &[&Service] = &[
     &time::SERVICE,
     &vcard::SERVICE,
     &private::SERVICE,
+    &archive::SERVICE,
     &carbons::SERVICE,
     &blocking::SERVICE,
     &register::SERVICE,

@@ -8,7 +8,7 @@ use crate::proto::address;
 use crate::proto::errors::StanzaCondition;
 use crate::service::SERVICES;
 use crate::service::reply::ReplyTo;
-use crate::service::table::{self, Scope};
+use crate::service::table::{self, Answer, Scope};
 use crate::stanza::{Delivery, Kind, PendingAck, Type};
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
@@ -74,10 +74,14 @@ impl Request {
     }
 }
 
-/// Answers an iq get or set of a bound resource to the domain or to its own account. A result or an error is
-/// an answer to a ping of ours, and has already said what matters: that the client is alive.
+/// Answers an iq get or set of a bound resource to the domain or to its own account. A result or an error goes to the
+/// service that has asked for it; that of a push goes nowhere.
 pub fn dispatch(actors: &mut Actors, env: &Env, fx: &mut Effects, inbound: &Inbound<'_>, scope: Scope) {
     if !matches!(inbound.typ, Type::Get | Type::Set) {
+        if let Some((asks, about)) = table::asker(SERVICES, &env.config, inbound.id.unwrap_or_default()) {
+            let &Inbound { sender, typ, stanza, .. } = inbound;
+            (asks.answered)(actors, env, fx, &Answer { sender, typ, about, iq: stanza });
+        }
         return;
     }
     let own = actors.users.local_of(inbound.sender).to_owned();

@@ -6,10 +6,13 @@ use crate::config::Config;
 use crate::env::Env;
 use crate::service::reply::Reply;
 use crate::service::request::Request;
+use crate::stanza::Type;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::lifecycle::{Hooks, Lifecycle};
+use crate::user::tables::ResourceKey;
 use crate::user::writes::Area;
+use crate::xml::Stanza;
 
 /// To whom a request is addressed, or of whom something is said.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -71,6 +74,26 @@ pub struct Answers {
     pub handle: fn(&mut Actors, &Env, &mut Effects, &Request) -> Reply,
 }
 
+/// An iq that the server sends to its clients of its own accord.
+pub struct Asks {
+    /// Its id, or the first part of it, with a colon behind: no other service has this one.
+    pub id: &'static str,
+    /// Takes the answer of a client, whatever the client was asked: that is for the service to remember.
+    pub answered: fn(&mut Actors, &Env, &mut Effects, &Answer<'_>),
+}
+
+/// An answer to an iq of the server.
+pub struct Answer<'a> {
+    /// The resource that answers; it is bound to this worker.
+    pub sender: ResourceKey,
+    /// `Result` or `Error`.
+    pub typ: Type,
+    /// What is behind the colon of the id; empty when there is none.
+    pub about: &'a str,
+    /// The whole iq.
+    pub iq: &'a Stanza<'a>,
+}
+
 /// What an entity says that it is (XEP-0030 §3.1).
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -91,6 +114,8 @@ pub struct Service {
     pub enabled: fn(&Config) -> bool,
     /// The iqs that it answers.
     pub answers: &'static [Answers],
+    /// What it asks clients itself.
+    pub asks: Option<Asks>,
     /// The features that disco announces for it, and of whom. The domain's are also what its capabilities are made of.
     pub features: &'static [(&'static str, Scopes)],
     /// The identities that disco tells for it, and of whom.
@@ -107,6 +132,7 @@ impl Service {
         name: "",
         enabled: |_| true,
         answers: &[],
+        asks: None,
         features: &[],
         identities: &[],
         tables: &[],
@@ -136,6 +162,19 @@ pub fn find(
         let found = service.answers.iter().find(fits)?;
         (service.enabled)(config).then_some(found)
     })
+}
+
+/// Who has asked with this id, and what is behind the colon of it.
+pub fn asker<'a>(
+    table: &[&'static Service],
+    config: &Config,
+    id: &'a str,
+) -> Option<(&'static Asks, &'a str)> {
+    let (first, about) = id.split_once(':').unwrap_or((id, ""));
+    enabled(table, config)
+        .filter_map(|service| service.asks.as_ref())
+        .find(|asks| asks.id == first)
+        .map(|asks| (asks, about))
 }
 
 /// What the sets of an iq with this child write, wherever it is sent.
@@ -170,6 +209,7 @@ pub fn lifecycle(table: &[&'static Service], config: &Config) -> Lifecycle {
 mod tests {
     use super::*;
     use crate::proto::errors::StanzaCondition;
+    use crate::service::SERVICES;
 
     /// Is on where registration by phone number is.
     fn optional() -> &'static Service {
@@ -186,6 +226,7 @@ mod tests {
                 writes: Area::Private,
                 handle: refuse,
             }],
+            asks: Some(Asks { id: "ask", answered: |_, _, _, _| {} }),
             features: &[("urn:z", Scopes::SERVER_AND_OWN), ("urn:a", Scopes::SERVER)],
             identities: &[(Identity { category: "c", typ: "t", name: "n" }, Scopes::ACCOUNTS)],
             lifecycle: Hooks { detached: Some(|_, _, _, _| {}), ..Hooks::NONE },
@@ -202,10 +243,38 @@ mod tests {
         for (config, count) in [(&on, 1), (&off, 0)] {
             assert_eq!(enabled(&table, config).count(), count);
             assert_eq!(find(&table, config, ("a", "urn:n"), Scope::OwnAccount).iter().count(), count);
+            assert_eq!(asker(&table, config, "ask").iter().count(), count);
             assert_eq!(features(&table, config, Scope::Server).len(), 2 * count);
             assert_eq!(identities(&table, config, Scope::OtherAccount).len(), count);
             assert_eq!(lifecycle(&table, config).detached.len(), count);
         }
+    }
+
+    #[test]
+    fn an_answer_goes_to_the_service_that_asked() {
+        let (table, mut config) = ([optional()], Config::default());
+        config.registration.in_band = true;
+        for (id, expected) in [
+            ("ask", Some("")),
+            ("ask:", Some("")),
+            ("ask:juliet:1", Some("juliet:1")),
+            ("asked", None),
+            ("as", None),
+            ("", None),
+            (":ask", None),
+        ] {
+            assert_eq!(asker(&table, &config, id).map(|(_, about)| about), expected, "{id}");
+        }
+    }
+
+    #[test]
+    fn no_two_services_ask_with_the_same_id() {
+        let mut ids: Vec<_> = SERVICES.iter().filter_map(|service| Some(service.asks.as_ref()?.id)).collect();
+        let count = ids.len();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), count);
+        assert!(ids.iter().all(|id| !id.contains(':')));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::keys::ResourceKey;
 use crate::runtime::driver::{ConnId, Detached};
 use crate::stream::machine::Negotiation;
 use crate::tls::Tls;
+use crate::transport::Transport;
 use crate::xml::{Partial, StreamNamespaces};
 
 /// Where a session is on its way.
@@ -103,6 +104,8 @@ pub struct Session {
     pub context: Option<Box<StreamContext>>,
     /// Facts.
     pub marks: Marks,
+    /// What carries its stream.
+    pub transport: Transport,
     /// Where the client connects from.
     pub peer: IpAddr,
 }

@@ -12,6 +12,7 @@ use crate::runtime::driver::{ConnId, Detached};
 use crate::saved::codec::{Decoder, Encoder, bits};
 use crate::saved::error::StateError;
 use crate::tls::{Acceptor, Tls};
+use crate::transport::Transport;
 use crate::xml::StreamNamespaces;
 
 /// A connection.
@@ -243,6 +244,7 @@ impl<'a> ConnectionRecord<'a> {
                 established: has(marks::ESTABLISHED),
                 direct_tls: has(marks::DIRECT_TLS),
             },
+            transport: Transport::Tcp,
             peer: self.peer,
         }
     }

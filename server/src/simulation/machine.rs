@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use foldhash::SharedSeed;
 use foldhash::fast::SeedableRandomState;
+use whimbrel_storage::archive::readers::{Folders, PageReader};
+use whimbrel_storage::archive::{Archive, Tallies};
 use whimbrel_storage::directory::Directory;
-use whimbrel_storage::log::Log;
+use whimbrel_storage::log::{LogsAt, journal_folders};
 
 use super::Settings;
 use crate::chance::Chance;
@@ -22,7 +24,7 @@ use crate::shared::{InheritedTables, Shared, SharedParts};
 use crate::tls::Acceptor;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
-use crate::user::commits::{Commit, CommitTracker};
+use crate::user::commits::{Commit, CommitTracker, Log};
 use crate::user::jobs::{Backend, Completions, Jobs, Stepped};
 use crate::worker::Worker;
 use crate::worker::command::CommandQueue;
@@ -80,7 +82,8 @@ impl Machine {
         now: Millis,
         commit: Commit,
     ) -> Result<Machine, String> {
-        let (shared, logs) = share(settings, config, directory, words, now)?;
+        let (shared, logs, tallies) = share(settings, config, directory, words, now)?;
+        let path = config.data.join("log");
         let count = settings.workers;
         let clock = VirtualClock::new(TIME_AT_START_MS, now.0);
         let network = Network::new(count, words.network, settings.weather.clone());
@@ -92,7 +95,9 @@ impl Machine {
         let room = settings.jobs * count + 4096;
         let completions: Vec<Arc<Completions>> =
             wakers.iter().map(|wake| Arc::new(Completions::new(room, wake.clone()))).collect();
-        let stepped = Arc::new(Stepped::new(settings.jobs));
+        let folders = journal_folders(&path).map_err(|error| error.to_string())?;
+        let reader = PageReader::new(directory.clone(), Arc::new(Folders::new(folders)));
+        let stepped = Arc::new(Stepped::new(settings.jobs, reader));
         let posts = mailbox::grid(
             count,
             config.limits.mailbox_parcels as usize,
@@ -113,7 +118,8 @@ impl Machine {
                     clock: Clock::Virtual(clock.clone()),
                     broadcast_max: 2,
                 };
-                let actors = Actors::new(shared.hasher.clone(), CommitTracker::new(log, commit));
+                let actors =
+                    Actors::new(shared.hasher.clone(), CommitTracker::new(log, tallies.clone(), commit));
                 let jobs = Jobs::new(worker, backend, completions[worker].clone());
                 let fx = Effects::new(Links::new(post, wakers.clone()), jobs);
                 let core = Core::new(actors, env, fx, TLS_LISTENERS.to_vec());
@@ -124,6 +130,9 @@ impl Machine {
     }
 }
 
+/// What the workers of a machine share, their logs, and what archives hold of them.
+type Parts = (Arc<Shared>, Vec<Log>, Arc<Tallies>);
+
 /// What the workers of a machine share, and their logs as they lie in the folder.
 fn share(
     settings: &Settings,
@@ -131,7 +140,7 @@ fn share(
     directory: &Directory,
     words: Words,
     now: Millis,
-) -> Result<(Arc<Shared>, Vec<Log>), String> {
+) -> Result<Parts, String> {
     let acceptor = Acceptor::new(&config.tls_settings()).map_err(|error| error.to_string())?;
     let hasher = SeedableRandomState::with_seed(words.hasher, &SHARED_SEED);
     let limits = throttle::Limits { entries: 256, known: 256, ..throttle::Limits::of(&config.limits) };
@@ -144,7 +153,12 @@ fn share(
         ..config.log_options()
     };
     // The number of workers never changes.
-    let opened = Log::open_all(&config.data.join("log"), &options, count, &|_| None, &|_| {})
+    let tallies = Arc::new(Tallies::of(directory).map_err(|error| error.to_string())?);
+    let path = config.data.join("log");
+    let at = LogsAt { path: &path, options: &options, shards: count, home: &|_| None, progress: &|_| {} };
+    let kept = config.archive_settings();
+    let opened = at
+        .open(None, &|journal| Archive::new(journal, kept, tallies.clone()))
         .map_err(|error| error.to_string())?;
     if let Some(damage) = opened.report.damage.first() {
         return Err(damage.to_string());
@@ -162,5 +176,5 @@ fn share(
     });
     shared.chance = Chance::seeded(words.homes);
     let shared = Arc::new(shared);
-    Ok((shared, opened.logs))
+    Ok((shared, opened.logs, tallies))
 }

@@ -3,6 +3,9 @@
 //! The clients write down what they send and what they see. Some rules are checked at once (a message comes once, in
 //! order, unharmed and to nobody else); others when the world is quiet, because only then everything is decided.
 
+mod judge;
+mod relations;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::runtime::driver::sim::LinkId;
@@ -151,48 +154,6 @@ impl Oracle {
         self.dying.len()
     }
 
-    pub(super) fn block(&mut self, a: usize, b: usize) {
-        self.blocked.insert((a.min(b), a.max(b)));
-    }
-
-    pub(super) fn ever_blocked(&self, a: usize, b: usize) -> bool {
-        self.blocked.contains(&(a.min(b), a.max(b)))
-    }
-
-    /// Somebody asks to lift a block.
-    pub(super) fn unblock_asked(&mut self, step: u64, user: usize, other: usize) {
-        self.blocks.remove(&(user, other));
-        let (last, open) = self.unblocks.entry((user, other)).or_default();
-        (*last, *open) = (step, *open + 1);
-    }
-
-    /// A request to lift a block is answered. One that never is leaves it open for good what the list says.
-    pub(super) fn unblock_answered(&mut self, user: usize, other: usize) {
-        if let Some((_, open)) = self.unblocks.get_mut(&(user, other)) {
-            *open = open.saturating_sub(1);
-        }
-    }
-
-    /// Whether a request to lift a block has no answer yet.
-    pub(super) fn is_unblocking(&self, user: usize, other: usize) -> bool {
-        self.unblocks.get(&(user, other)).is_some_and(|(_, open)| *open > 0)
-    }
-
-    /// A block that was asked for in step `asked`, when no request to lift it was open, is confirmed.
-    pub(super) fn block_confirmed(&mut self, user: usize, other: usize, step: u64, asked: u64) {
-        let lifted =
-            self.unblocks.get(&(user, other)).is_some_and(|(last, open)| *last >= asked || *open > 0);
-        if !lifted {
-            self.blocks.entry((user, other)).or_insert(step);
-        }
-    }
-
-    /// Whether what one of the two sent the other in this step was stopped for sure.
-    pub(super) fn is_blocked_since(&self, a: usize, b: usize, sent: u64) -> bool {
-        let before = |pair| self.blocks.get(&pair).is_some_and(|since| *since < sent);
-        a != b && (before((a, b)) || before((b, a)))
-    }
-
     /// Sessions that are bound and over neither for the client nor, as far as it knows, for the server.
     pub(super) fn alive(&self, user: usize) -> impl Iterator<Item = usize> + '_ {
         let alive = |id: &usize| self.sessions[*id].bound.is_some() && self.sessions[*id].ended.is_none();
@@ -233,34 +194,6 @@ impl Oracle {
             let later = rival.bound.is_none_or(|bound| bound >= session.requested);
             other != id && rival.resource == session.resource && later
         })
-    }
-
-    /// A user asks for another's presence; `fresh`: the user neither has it nor has asked.
-    pub(super) fn asks(&mut self, user: usize, contact: usize, fresh: bool) {
-        self.asked.entry((user, contact)).and_modify(|again| *again = true).or_insert(!fresh);
-    }
-
-    /// A user ends the subscription to another's presence.
-    pub(super) fn withdraws(&mut self, user: usize, contact: usize) {
-        self.withdrawn.insert((user, contact));
-    }
-
-    /// Whether what a user's roster says of the subscription to another's presence, `to`, and what the other's says of
-    /// it, `from`, may differ for good. RFC 6121 lets them, since a `subscribed` does not say what it answers:
-    ///
-    /// - A `subscribe` that is repeated may cross the contact's `unsubscribed`; what then grants it changes nothing for
-    ///   a user who no longer asks (A.3.3). The user has `none`, the contact `from`.
-    /// - A `subscribe` that finds the user subscribed is answered with `subscribed` in the contact's name (§3.1.3). If
-    ///   the user has meanwhile sent `unsubscribe` and then `subscribe`, that answer, on its way since before, seems
-    ///   to grant the new request. The user has `to`, and the contact `none`, being asked, until the contact answers.
-    pub(super) fn may_differ(&self, user: usize, contact: usize, to: bool, from: bool) -> bool {
-        let pair = (user, contact);
-        let again = self.asked.get(&pair).copied().unwrap_or(false);
-        match (to, from) {
-            (false, true) => again,
-            (true, false) => again && self.withdrawn.contains(&pair),
-            _ => false,
-        }
     }
 
     /// A message is sent; returns its number.
@@ -426,113 +359,6 @@ impl Oracle {
         }
         if !message.delivered.is_empty() {
             return Err(format!("message {n} is answered with an error and was delivered"));
-        }
-        Ok(())
-    }
-
-    /// Judges every message since the last time. The world must be quiet.
-    /// `waiting`: what the logs hold. `copies_skipped`: some copies were not made, because their clients read slowly.
-    /// `ignored`: messages of strangers that were not answered, in the world so far.
-    pub(super) fn judge(
-        &mut self,
-        waiting: &BTreeSet<u32>,
-        copies_skipped: bool,
-        ignored: u64,
-    ) -> Result<(), Broken> {
-        let may_vanish = |messages: &mut u64| {
-            *messages += 1;
-            *messages <= ignored
-        };
-        let mut vanished = self.vanished;
-        for n in self.judged..self.messages.len() {
-            let message = &self.messages[n];
-            if !self.sessions[message.sender].cut {
-                // An account is never a stranger to itself.
-                let is_stranger = self.sessions[message.sender].user != message.to_user;
-                if is_stranger && self.is_nowhere(n as u32, message, waiting) && may_vanish(&mut vanished) {
-                    continue;
-                }
-                self.judge_one(n as u32, message, waiting, copies_skipped).map_err(|what| {
-                    let (sender, to) = (&self.sessions[message.sender], message.to_resource.as_deref());
-                    format!(
-                        "message {n} {what}: sent in step {} by session {} (user {} {}) to user {} {}, \
-                         delivered to {:?}, {} errors",
-                        message.sent,
-                        message.sender,
-                        sender.user,
-                        sender.resource,
-                        message.to_user,
-                        to.unwrap_or("(bare)"),
-                        message.delivered,
-                        message.errors
-                    )
-                })?;
-            }
-        }
-        self.vanished = vanished;
-        self.judged = self.messages.len();
-        // One that asked once and is at rest has asked freshly or again; only the latter is remembered.
-        self.asked.retain(|_, again| *again);
-        Ok(())
-    }
-
-    /// Whether nothing is to be seen of a message, although nothing is known to have lost it.
-    fn is_nowhere(&self, n: u32, message: &Message, waiting: &BTreeSet<u32>) -> bool {
-        let sender = &self.sessions[message.sender];
-        sender.ended.is_none()
-            && !self.lost_one_since(message.to_user, message.sent)
-            && message.delivered.is_empty()
-            && message.errors == 0
-            && !waiting.contains(&n)
-    }
-
-    fn judge_one(
-        &self,
-        n: u32,
-        message: &Message,
-        waiting: &BTreeSet<u32>,
-        copies_skipped: bool,
-    ) -> Result<(), String> {
-        let sender = &self.sessions[message.sender];
-        let lost_one = self.lost_one_since(message.to_user, message.sent);
-        if self.is_nowhere(n, message, waiting) {
-            return Err("has vanished".into());
-        }
-        if self.ever_blocked(sender.user, message.to_user) {
-            return Ok(());
-        }
-        let sure = |since: Option<u64>| since.is_some_and(|since| since < message.sent);
-        for id in self.alive(message.to_user) {
-            let session = &self.sessions[id];
-            let to_it = message.to_resource.as_deref() == Some(&*session.resource) && sure(session.bound);
-            let bare = message.to_resource.is_none() && sure(session.available);
-            if (to_it || bare) && message.errors > 0 {
-                return Err(format!("was refused although session {id} could receive it"));
-            }
-            // Until it is known whether a session will acknowledge, what comes for it may wait in the log (XEP-0160 §2).
-            let may_wait = session.available.is_none() && waiting.contains(&n);
-            if to_it && !may_wait && message.delivered != [id] {
-                return Err(format!("was not delivered to session {id}"));
-            }
-            if bare && message.delivered.is_empty() && !lost_one {
-                return Err(format!("was not delivered although session {id} was available"));
-            }
-            let has_it = copies_skipped || session.messages.contains(&n) || session.copies.contains(&n);
-            let own = sender.user == message.to_user;
-            if sure(session.carbons) && !message.delivered.is_empty() && !has_it && !own {
-                return Err(format!("was not copied to session {id} of the recipient"));
-            }
-        }
-        for id in self.alive(sender.user) {
-            let session = &self.sessions[id];
-            let has_it = copies_skipped
-                || session.messages.contains(&n)
-                || session.copies.contains(&n)
-                || id == message.sender;
-            let own = sender.user == message.to_user;
-            if sure(session.carbons) && !has_it && !own {
-                return Err(format!("was not copied to session {id} of the sender"));
-            }
         }
         Ok(())
     }

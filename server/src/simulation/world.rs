@@ -299,6 +299,7 @@ impl World {
         (hash_first && self.stepped.run_hash(&self.completions))
             || self.stepped.run_write(&self.shared.directory, &self.completions)
             || self.stepped.run_hash(&self.completions)
+            || self.stepped.run_look(&self.completions)
     }
 
     pub(super) fn pass(&mut self, ms: u64) {

@@ -1,37 +1,9 @@
-//! Stream headers and features that the server sends (RFC 6120 §4.2, §4.3).
+//! The stream features that the server offers (RFC 6120 §4.3).
 
 use crate::proto::ns;
 use crate::proto::sasl::{ChannelBindings, Offer};
 use crate::proto::sm::element;
 use crate::stream::machine::NegotiationEnv;
-use crate::xml::writer;
-
-/// Closes the server's half of a stream.
-pub const STREAM_CLOSE: &[u8] = b"</stream:stream>";
-
-/// Writes the server's stream header. `to` is what the client said it is, when it did.
-pub fn write_header(domain: &str, id: &str, to: Option<&str>, out: &mut Vec<u8>) {
-    text(
-        out,
-        &[
-            "<?xml version='1.0'?><stream:stream xmlns='",
-            ns::CLIENT,
-            "' xmlns:stream='",
-            ns::STREAMS,
-            "' version='1.0' xml:lang='en'",
-        ],
-    );
-    let attributes = [("id", Some(id)), ("from", Some(domain)), ("to", to)];
-    for (name, value) in attributes {
-        let Some(value) = value else { continue };
-        out.push(b' ');
-        out.extend_from_slice(name.as_bytes());
-        out.extend_from_slice(b"='");
-        writer::escape_attribute(value, out);
-        out.push(b'\'');
-    }
-    out.push(b'>');
-}
 
 /// Lets the client begin TLS (RFC 6120 §5.4.2.3).
 pub fn write_proceed(out: &mut Vec<u8>) {

@@ -7,13 +7,12 @@
 //! Header ─► Features ─► (STARTTLS: Header again) ─► Sasl ⇄ Waiting ─► Header ─► Features ─► bound
 //! ```
 
+mod authentication;
 pub mod saved;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
-use std::sync::Arc;
 
-use whimbrel_storage::credentials::Credentials;
 use whimbrel_storage::directory::CredentialsStamp;
 use whimbrel_storage::jid::{self, JidRef};
 
@@ -24,11 +23,7 @@ use crate::proto::address;
 use crate::proto::errors::{StanzaCondition, StanzaError, StreamCondition, StreamEnd};
 use crate::proto::ns;
 use crate::proto::reply;
-use crate::proto::sasl::audit::{FailedLogin, Why};
-use crate::proto::sasl::throttle::Verdict;
-use crate::proto::sasl::{
-    self, ChannelBindings, Exchange, Failure, Mechanism, Offer, PlainCheck, SaslError, Setup,
-};
+use crate::proto::sasl::{self, ChannelBindings, Exchange, Offer, PlainCheck};
 use crate::proto::sm::StreamId;
 use crate::proto::sm::element::{self, Said};
 use crate::runtime::timer::TimerId;
@@ -38,6 +33,7 @@ use crate::stream::features;
 use crate::stream::form::Form;
 use crate::stream::phone;
 use crate::stream::registration;
+use crate::transport::{Header, Output};
 use crate::xml::{CLIENT, Stanza, StreamHeader};
 
 /// What the machine can see of the server.
@@ -166,7 +162,7 @@ impl Negotiation {
         &mut self,
         at: &NegotiationEnv<'_>,
         header: &StreamHeader,
-        out: &mut Vec<u8>,
+        out: &mut Output<'_>,
     ) -> Result<(), StreamEnd> {
         self.header_seen = true;
         let from = header.from.as_deref().filter(|from| JidRef::parse(from).is_ok());
@@ -181,10 +177,12 @@ impl Negotiation {
             return Err((StreamCondition::UnsupportedVersion, None));
         }
         if self.user.is_some() {
-            features::write_after_login(at, out);
+            out.element(|out| features::write_after_login(at, out));
         } else {
             let registration = at.config.auth.open_registration || at.config.registration.in_band;
-            features::write_before_login(self.offer(at), !at.tls, registration, &self.bindings, out);
+            out.element(|out| {
+                features::write_before_login(self.offer(at), !at.tls, registration, &self.bindings, out);
+            });
         }
         Ok(())
     }
@@ -196,10 +194,11 @@ impl Negotiation {
     }
 
     /// Sends the server's header unless this stream has had it: also before an error that comes first.
-    pub fn send_header(&mut self, at: &NegotiationEnv<'_>, to: Option<&str>, out: &mut Vec<u8>) {
+    pub fn send_header(&mut self, at: &NegotiationEnv<'_>, to: Option<&str>, out: &mut Output<'_>) {
         if !self.header_sent {
             self.header_sent = true;
-            features::write_header(&at.shared.domain, &at.shared.unique_id(), to, out);
+            let id = at.shared.unique_id();
+            out.header(&Header { from: &at.shared.domain, id: &id, to });
         }
     }
 
@@ -215,7 +214,7 @@ impl Negotiation {
         &mut self,
         at: &NegotiationEnv<'_>,
         stanza: &Stanza<'_>,
-        out: &mut Vec<u8>,
+        out: &mut Output<'_>,
     ) -> Result<NegotiationStep, StreamEnd> {
         let name = stanza.name();
         match stanza.namespace() {
@@ -235,7 +234,7 @@ impl Negotiation {
         &mut self,
         at: &NegotiationEnv<'_>,
         stanza: &Stanza<'_>,
-        out: &mut Vec<u8>,
+        out: &mut Output<'_>,
     ) -> Result<NegotiationStep, StreamEnd> {
         let child = stanza.children().next().map(|child| (child.name(), child.namespace()));
         let refused = Err((StreamCondition::NotAuthorized, None));
@@ -263,275 +262,10 @@ impl Negotiation {
             && (at.config.auth.open_registration || at.config.registration.in_band)
             && self.offer(at).mechanisms().next().is_some()
     }
-
-    fn sasl(
-        &mut self,
-        at: &NegotiationEnv<'_>,
-        stanza: &Stanza<'_>,
-        out: &mut Vec<u8>,
-    ) -> Result<NegotiationStep, StreamEnd> {
-        let step = match stanza.name() {
-            "auth" => {
-                let Some(mechanism) =
-                    stanza.attribute("mechanism").and_then(|name| Mechanism::from_name(&name))
-                else {
-                    return self.failed(at, SaslError::InvalidMechanism.into(), Why::Protocol, out);
-                };
-                self.claimed = None;
-                let setup = Setup {
-                    mechanism,
-                    offer: self.offer(at),
-                    domain: Arc::from(&*at.shared.domain),
-                    bindings: self.bindings.clone(),
-                    server_nonce: at.shared.chance.bytes(),
-                };
-                let (exchange, step) = Exchange::start(setup, &stanza.to_element().content());
-                self.exchange = Some(Box::new(exchange));
-                step
-            }
-            "response" => return self.response(at, stanza, out),
-            "abort" => match &mut self.exchange {
-                Some(exchange) => exchange.abort(),
-                None => return self.failed(at, SaslError::Aborted.into(), Why::Aborted, out),
-            },
-            _ => return Err((StreamCondition::UnsupportedStanzaType, None)),
-        };
-        self.go_on(at, step, out)
-    }
-
-    /// A proof is a guess: it is counted before it is looked at.
-    fn response(
-        &mut self,
-        at: &NegotiationEnv<'_>,
-        stanza: &Stanza<'_>,
-        out: &mut Vec<u8>,
-    ) -> Result<NegotiationStep, StreamEnd> {
-        let proof = self.exchange.as_ref().is_some_and(|exchange| exchange.awaits_proof());
-        if proof && !self.may_guess(at) {
-            return self.failed(at, SaslError::TemporaryAuthFailure.into(), Why::Throttled, out);
-        }
-        let Some(exchange) = &mut self.exchange else {
-            return self.failed(at, SaslError::MalformedRequest.into(), Why::Protocol, out);
-        };
-        let step = exchange.step(&stanza.to_element().content());
-        match proof {
-            true => self.judged(at, step, out),
-            false => self.go_on(at, step, out),
-        }
-    }
-
-    /// Does what an exchange asks for before a password or proof has been looked at.
-    fn go_on(
-        &mut self,
-        at: &NegotiationEnv<'_>,
-        step: sasl::SaslStep,
-        out: &mut Vec<u8>,
-    ) -> Result<NegotiationStep, StreamEnd> {
-        match step {
-            sasl::SaslStep::NeedCredentials { username } => {
-                self.claimed = Some(username.clone());
-                let found = match credentials(at, &username) {
-                    Ok(found) => found,
-                    Err(error) => return self.failed(at, error.into(), Why::Unavailable, out),
-                };
-                self.stamp = stamp(at, &username, found.as_ref());
-                let Some(exchange) = &mut self.exchange else { return Ok(NegotiationStep::Continue) };
-                let next = exchange.credentials_found(found.as_ref(), &at.shared.unknown_users);
-                self.go_on(at, next, out)
-            }
-            sasl::SaslStep::NeedPlainCheck { username, password } => {
-                self.claimed = Some(username.clone());
-                if !self.may_guess(at) {
-                    return self.failed(at, SaslError::TemporaryAuthFailure.into(), Why::Throttled, out);
-                }
-                match credentials(at, &username) {
-                    Ok(found) => {
-                        self.stamp = stamp(at, &username, found.as_ref());
-                        self.waiting = true;
-                        Ok(NegotiationStep::CheckPassword(
-                            at.shared.unknown_users.plain_check(found, &username, password),
-                        ))
-                    }
-                    Err(error) => self.failed(at, error.into(), Why::Unavailable, out),
-                }
-            }
-            sasl::SaslStep::Failure(failure) => {
-                let why = match failure.error {
-                    SaslError::Aborted => Why::Aborted,
-                    _ => Why::Protocol,
-                };
-                self.failed(at, failure, why, out)
-            }
-            // Nothing succeeds without a password or proof.
-            step @ (sasl::SaslStep::Challenge(_) | sasl::SaslStep::Success { .. }) => {
-                self.answer(at, step, out)
-            }
-        }
-    }
-
-    /// Counts a guess, and notes for how long its answer is to be held back. `false`: it is not to be looked at.
-    fn may_guess(&mut self, at: &NegotiationEnv<'_>) -> bool {
-        let Some(claimed) = &self.claimed else { return false };
-        match at.shared.throttle().begin(claimed, at.peer, at.now_ms) {
-            Verdict::Proceed { delay_ms } => {
-                self.delay_ms = delay_ms;
-                true
-            }
-            Verdict::Refuse => false,
-        }
-    }
-
-    /// A password or proof has been looked at: what came of it is counted now and answered when it is due.
-    fn judged(
-        &mut self,
-        at: &NegotiationEnv<'_>,
-        step: sasl::SaslStep,
-        out: &mut Vec<u8>,
-    ) -> Result<NegotiationStep, StreamEnd> {
-        match &step {
-            sasl::SaslStep::Success { username, .. } => {
-                at.shared.throttle().succeeded(username, at.peer, at.now_ms);
-            }
-            _ => self.tell(at, Why::Credentials),
-        }
-        if self.delay_ms == 0 {
-            return self.answer(at, step, out);
-        }
-        at.metrics().login_delayed.add(1);
-        self.waiting = true;
-        self.held_back = Some(Box::new(step));
-        Ok(NegotiationStep::AnswerLater(std::mem::take(&mut self.delay_ms)))
-    }
-
-    /// The answer that was held back is due.
-    ///
-    /// # Errors
-    /// The stream error to send.
-    pub fn answer_due(
-        &mut self,
-        at: &NegotiationEnv<'_>,
-        out: &mut Vec<u8>,
-    ) -> Result<NegotiationStep, StreamEnd> {
-        let Some(step) = self.held_back.take() else { return Ok(NegotiationStep::Continue) };
-        self.waiting = false;
-        self.answer(at, *step, out)
-    }
-
-    /// Tells the client what came of its exchange so far.
-    fn answer(
-        &mut self,
-        at: &NegotiationEnv<'_>,
-        step: sasl::SaslStep,
-        out: &mut Vec<u8>,
-    ) -> Result<NegotiationStep, StreamEnd> {
-        match step {
-            sasl::SaslStep::Challenge(message) => {
-                sasl::write_challenge(&message, out);
-                Ok(NegotiationStep::Continue)
-            }
-            sasl::SaslStep::Success { username, additional_data } => {
-                sasl::write_success(&additional_data, out);
-                self.user = Some(username);
-                self.exchange = None;
-                self.restart();
-                Ok(NegotiationStep::Authenticated)
-            }
-            sasl::SaslStep::Failure(failure) => self.refuse(at, failure, out),
-            // These come before a password or proof.
-            sasl::SaslStep::NeedCredentials { .. } | sasl::SaslStep::NeedPlainCheck { .. } => {
-                Ok(NegotiationStep::Continue)
-            }
-        }
-    }
-
-    /// The crypto pool has checked a password.
-    ///
-    /// # Errors
-    /// The stream error to send.
-    pub fn plain_checked(
-        &mut self,
-        at: &NegotiationEnv<'_>,
-        accepted: bool,
-        out: &mut Vec<u8>,
-    ) -> Result<NegotiationStep, StreamEnd> {
-        self.waiting = false;
-        let Some(exchange) = &mut self.exchange else { return Ok(NegotiationStep::Continue) };
-        let step = exchange.plain_checked(accepted);
-        self.judged(at, step, out)
-    }
-
-    /// The crypto pool had no room for a check.
-    ///
-    /// # Errors
-    /// The stream error to send.
-    pub fn plain_refused(
-        &mut self,
-        at: &NegotiationEnv<'_>,
-        out: &mut Vec<u8>,
-    ) -> Result<NegotiationStep, StreamEnd> {
-        self.waiting = false;
-        self.failed(at, SaslError::TemporaryAuthFailure.into(), Why::Unavailable, out)
-    }
-
-    /// The account and mechanism of a check that the crypto pool is to make, for the case that the connection ends first.
-    pub fn guess(&self) -> Option<(Box<str>, &'static str)> {
-        let mechanism = self.exchange.as_ref().map_or("-", |exchange| exchange.mechanism().name());
-        self.claimed.clone().map(|account| (account, mechanism))
-    }
-
-    /// Ends an exchange in failure without a password or proof having been looked at.
-    fn failed(
-        &mut self,
-        at: &NegotiationEnv<'_>,
-        failure: Failure,
-        why: Why,
-        out: &mut Vec<u8>,
-    ) -> Result<NegotiationStep, StreamEnd> {
-        self.tell(at, why);
-        self.refuse(at, failure, out)
-    }
-
-    /// Counts a failure, also that which ends the stream, and leaves a line about it.
-    fn tell(&self, at: &NegotiationEnv<'_>, why: Why) {
-        let mechanism = self.exchange.as_ref().map_or("-", |exchange| exchange.mechanism().name());
-        let login = FailedLogin { account: self.claimed.as_deref(), address: at.peer, mechanism, why };
-        at.shared.note_failed_login(at.worker, &login, at.now_ms);
-    }
-
-    /// Answers with `<failure/>`; the last one that a stream may have ends it (RFC 6120 §6.4.5).
-    fn refuse(
-        &mut self,
-        at: &NegotiationEnv<'_>,
-        failure: Failure,
-        out: &mut Vec<u8>,
-    ) -> Result<NegotiationStep, StreamEnd> {
-        self.exchange = None;
-        self.failures = self.failures.saturating_add(1);
-        failure.write(out);
-        if self.failures >= at.config.limits.sasl_attempts {
-            return Err((StreamCondition::PolicyViolation, Some("too many failed authentication attempts")));
-        }
-        Ok(NegotiationStep::Continue)
-    }
-}
-
-/// The stamp of an account's credentials. One is made of made-up credentials where there is no account, and forgotten,
-/// so that it takes as long.
-fn stamp(at: &NegotiationEnv<'_>, username: &str, found: Option<&Credentials>) -> Option<CredentialsStamp> {
-    let fake = at.shared.unknown_users.credentials(username);
-    let stamp = CredentialsStamp::of(found.unwrap_or(&fake));
-    found.map(|_| stamp)
-}
-
-fn credentials(at: &NegotiationEnv<'_>, username: &str) -> Result<Option<Credentials>, SaslError> {
-    at.shared.credentials(username).map_err(|error| {
-        tracing::error!(user = username, %error, "cannot read the credentials of an account");
-        SaslError::TemporaryAuthFailure
-    })
 }
 
 /// RFC 6120 §7.6, §7.7: reads the request to bind; a bad one is answered and changes nothing.
-fn bind(at: &NegotiationEnv<'_>, stanza: &Stanza<'_>, out: &mut Vec<u8>) -> NegotiationStep {
+fn bind(at: &NegotiationEnv<'_>, stanza: &Stanza<'_>, out: &mut Output<'_>) -> NegotiationStep {
     let id = stanza.attribute("id").map(Cow::into_owned);
     let iq = stanza.to_element();
     let asked =
@@ -543,7 +277,8 @@ fn bind(at: &NegotiationEnv<'_>, stanza: &Stanza<'_>, out: &mut Vec<u8>) -> Nego
             NegotiationStep::Bind { id, resource: resource.map(Cow::into_owned) }
         }
         (_, id) => {
-            bind_error(&at.shared.domain, id.as_deref(), StanzaCondition::BadRequest.into(), out);
+            let error = StanzaCondition::BadRequest.into();
+            out.element(|out| bind_error(&at.shared.domain, id.as_deref(), error, out));
             NegotiationStep::Continue
         }
     }
@@ -552,11 +287,11 @@ fn bind(at: &NegotiationEnv<'_>, stanza: &Stanza<'_>, out: &mut Vec<u8>) -> Nego
 /// XEP-0198 §5: after the login a client may resume a stream; anything else has to wait until a resource is bound.
 /// Before the login even that is refused, with `<failed/>` and not with the end of the stream (§3): the client may go
 /// on and log in.
-fn managed(logged_in: bool, stanza: &Stanza<'_>, out: &mut Vec<u8>) -> Result<NegotiationStep, StreamEnd> {
+fn managed(logged_in: bool, stanza: &Stanza<'_>, out: &mut Output<'_>) -> Result<NegotiationStep, StreamEnd> {
     match Said::read(stanza) {
         Some(Said::Resume(id, h)) if logged_in => Ok(NegotiationStep::Resume { id, h }),
         Some(_) => {
-            element::write_failed(StanzaCondition::UnexpectedRequest, None, out);
+            out.element(|out| element::write_failed(StanzaCondition::UnexpectedRequest, None, out));
             Ok(NegotiationStep::Continue)
         }
         None => Err((StreamCondition::UnsupportedStanzaType, None)),

@@ -19,16 +19,17 @@ use crate::proto::reply;
 use crate::shared::Shared;
 use crate::stanza::{Kind, Type};
 use crate::stream::machine::{NegotiationEnv, NegotiationStep, bind_error};
+use crate::transport::Output;
 use crate::xml::{CLIENT, Element, Stanza};
 
 /// Handles an iq with a registration query. An answer that needs nobody else is written to `out`.
-pub fn request(at: &NegotiationEnv<'_>, stanza: &Stanza<'_>, out: &mut Vec<u8>) -> NegotiationStep {
+pub fn request(at: &NegotiationEnv<'_>, stanza: &Stanza<'_>, out: &mut Output<'_>) -> NegotiationStep {
     let id = stanza.attribute("id").unwrap_or_default().into_owned();
     let typ = Type::parse(Kind::Iq, stanza.attribute("type").as_deref());
     let iq = stanza.to_element();
     match (typ, iq.find("query", ns::REGISTER)) {
         (Some(Type::Get), Some(_)) => {
-            write_result(&at.shared.domain, &id, &form::empty(), out);
+            out.element(|out| write_result(&at.shared.domain, &id, &form::empty(), out));
             NegotiationStep::Continue
         }
         (Some(Type::Set), Some(query)) => match Fields::read(query) {
@@ -36,12 +37,13 @@ pub fn request(at: &NegotiationEnv<'_>, stanza: &Stanza<'_>, out: &mut Vec<u8>) 
             Err(error) => {
                 // Nothing else is wrong with a form than that it lacks what is needed.
                 let error = StanzaError::from(StanzaCondition::NotAcceptable).with_text(error.to_string());
-                bind_error(&at.shared.domain, Some(&id), error, out);
+                out.element(|out| bind_error(&at.shared.domain, Some(&id), error, out));
                 NegotiationStep::Continue
             }
         },
         _ => {
-            bind_error(&at.shared.domain, Some(&id), StanzaCondition::BadRequest.into(), out);
+            let error = StanzaCondition::BadRequest.into();
+            out.element(|out| bind_error(&at.shared.domain, Some(&id), error, out));
             NegotiationStep::Continue
         }
     }

@@ -11,22 +11,23 @@ use crate::proto::reply;
 use crate::stanza::{Kind, Type};
 use crate::stream::form::Form;
 use crate::stream::machine::{NegotiationEnv, NegotiationStep, bind_error};
+use crate::transport::Output;
 use crate::xml::{CLIENT, Element, Stanza};
 
 /// Handles an iq with a registration query on a stream that has not authenticated. Anything that can be answered at once
 /// is written to `out`.
-pub fn request(at: &NegotiationEnv<'_>, stanza: &Stanza<'_>, out: &mut Vec<u8>) -> NegotiationStep {
+pub fn request(at: &NegotiationEnv<'_>, stanza: &Stanza<'_>, out: &mut Output<'_>) -> NegotiationStep {
     let id = stanza.attribute("id").unwrap_or_default().into_owned();
     let typ = Type::parse(Kind::Iq, stanza.attribute("type").as_deref());
     let query = stanza.to_element();
     let query = query.find("query", ns::REGISTER);
     let mut refuse = |error: StanzaError| {
-        bind_error(&at.shared.domain, Some(&id), error, out);
+        out.element(|out| bind_error(&at.shared.domain, Some(&id), error, out));
         NegotiationStep::Continue
     };
     match (typ, query) {
         (Some(Type::Get), Some(_)) => {
-            write_form(&at.shared.domain, &id, out);
+            out.element(|out| write_form(&at.shared.domain, &id, out));
             NegotiationStep::Continue
         }
         (Some(Type::Set), Some(query)) => match Form::read(query) {

@@ -84,12 +84,12 @@ impl Users {
         }
     }
 
-    /// The stanza of a pending ack, the last one counted, is not durable yet.
-    pub fn wait_until_durable(&mut self, fx: &mut Effects, pending_ack: PendingAck) {
+    /// The stanza of a pending ack, the last one counted, is not durable before so many copies of it are.
+    pub fn wait_for_copies(&mut self, fx: &mut Effects, pending_ack: PendingAck, copies: u32) {
         let Some(sm) = self.sm_mut(pending_ack.resource).filter(|sm| sm.id() == pending_ack.stream) else {
             return;
         };
-        if sm.wait_until_durable(pending_ack.number) {
+        if sm.wait_for_copies(pending_ack.number, copies) {
             // While a disk stands still, nothing else would have the stream looked at, and reading would go on.
             fx.due_sm.push(pending_ack.resource);
         }

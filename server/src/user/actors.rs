@@ -6,12 +6,14 @@
 use foldhash::fast::SeedableRandomState;
 
 use crate::runtime::driver::ConnId;
+use crate::user::archive::Archives;
 use crate::user::commits::CommitTracker;
 use crate::user::inputs::Inputs;
 use crate::user::lifecycle::Lifecycle;
 use crate::user::presence::contacts::Contacts;
 use crate::user::subscription::under_way::PendingSubscriptions;
 use crate::user::tables::Users;
+use crate::user::waiting::WaitingForRoom;
 use crate::user::writes::Writes;
 
 /// What handling an event leads to, for the actors of a worker.
@@ -33,6 +35,10 @@ pub struct Actors {
     pub commits: CommitTracker,
     /// What services do at the moments of a user's life. Nothing, until the worker says which services there are.
     pub lifecycle: Lifecycle,
+    /// Work that goes on when its clients have room for more.
+    pub waiting_for_room: WaitingForRoom,
+    /// What is known of the users' archives beside the log.
+    pub archives: Archives,
     /// A buffer for the stanza being forwarded, kept between stanzas.
     pub scratch: Vec<u8>,
     /// A buffer for the full JID of a stanza's sender, kept between stanzas.
@@ -51,6 +57,8 @@ impl Actors {
             writes: Writes::default(),
             inputs: Inputs::default(),
             commits,
+            waiting_for_room: WaitingForRoom::default(),
+            archives: Archives::default(),
             lifecycle: Lifecycle::default(),
             scratch: Vec::new(),
             sender: String::new(),

@@ -1,25 +1,45 @@
 //! Message carbons (XEP-0280): copies of conversations to a user's other resources.
 
+use whimbrel_storage::log::Sequence;
+
 use crate::env::Env;
 use crate::proto::ns;
 use crate::proto::reply;
 use crate::stanza::{Delivery, Kind};
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
+use crate::user::archive;
 use crate::user::delivery;
 use crate::user::flow::{Class, Outgoing};
 use crate::user::inactive;
 use crate::user::room::{self, Room};
 use crate::user::tables::{Flags, ResourceKey, UserKey};
+use crate::xml::writer;
 
 /// Copies what one resource sent to the others of the same user. What it sends to its own account is left to
 /// [`copy_received`], which knows which of them get the message itself.
-pub fn copy_sent(actors: &mut Actors, env: &Env, fx: &mut Effects, sender: ResourceKey, d: &Delivery<'_>) {
-    let user = actors.users.user(actors.users.resource(sender).user);
-    if user.resources.len() > 1 && *user.local != *d.to_local && d.is_copied() {
-        let user = actors.users.resource(sender).user;
-        copy(actors, env, fx, user, Carbon::Sent(d), |key| key == sender);
+///
+/// `id`: by which the sender's archive knows it; the copies are stamped with it.
+pub fn copy_sent(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    sender: ResourceKey,
+    d: &Delivery<'_>,
+    id: Option<Sequence>,
+) {
+    let key = actors.users.resource(sender).user;
+    let user = actors.users.user(key);
+    if user.resources.len() <= 1 || *user.local == *d.to_local || !d.is_copied() {
+        return;
     }
+    let Some(id) = id else {
+        return copy(actors, env, fx, key, Carbon::Sent(d), |key| key == sender);
+    };
+    let local = user.local.clone();
+    let mut bytes = Vec::with_capacity(d.bytes.len() + 256);
+    writer::append_child(d.bytes, &mut bytes, |out| archive::write_id(env, &local, id, out));
+    copy(actors, env, fx, key, Carbon::Sent(&Delivery { bytes: &bytes, ..*d }), |key| key == sender);
 }
 
 /// Copies what was delivered to some resources to the others of the same user.
@@ -106,18 +126,8 @@ fn wrap(d: &Delivery<'_>, direction: &str, out: &mut Vec<u8>) {
     for part in [" xmlns='", ns::CARBONS, "'><forwarded xmlns='", ns::FORWARD, "'>"] {
         out.extend_from_slice(part.as_bytes());
     }
-    write_in_other_context(d, out);
+    reply::write_in_other_context(d.bytes, out);
     out.extend_from_slice(b"</forwarded></");
     out.extend_from_slice(direction.as_bytes());
     out.extend_from_slice(b"></message>");
-}
-
-/// Writes the stanza with its namespace declared, because its parent's is not `jabber:client`.
-fn write_in_other_context(d: &Delivery<'_>, out: &mut Vec<u8>) {
-    let name = d.kind.name().len() + 1;
-    out.extend_from_slice(&d.bytes[..name]);
-    for part in [" xmlns='", ns::CLIENT, "'"] {
-        out.extend_from_slice(part.as_bytes());
-    }
-    out.extend_from_slice(&d.bytes[name..]);
 }

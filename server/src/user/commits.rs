@@ -9,11 +9,13 @@
 mod saved;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Instant;
 
 use whimbrel_storage::actor::ActorId;
+use whimbrel_storage::archive::{Archive, Tallies};
 use whimbrel_storage::log::{
-    AppendError, Appended, Backlog, Flags, Log, LogError, Message, Origin, Position, Sequence,
+    ActorCopy, AppendError, Appended, Backlog, Body, Flags, LogError, Origin, Position, Sequence,
 };
 
 use crate::clock::Clock;
@@ -58,9 +60,25 @@ pub enum Commit {
     ByHand,
 }
 
+/// The log of a worker, with the archive that reads it.
+pub type Log = whimbrel_storage::log::Log<Archive>;
+
+/// What came of appending a message.
+#[derive(Copy, Clone, Debug)]
+pub struct Outcome {
+    /// The recipient's copy.
+    pub recipient: Result<Appended, AppendError>,
+    /// The sender's, if there was to be one.
+    pub sender: Option<Result<Appended, AppendError>>,
+}
+
 /// The log and who waits for it.
 pub struct CommitTracker {
     log: Log,
+    /// What rows of all archives hold of the segments.
+    tallies: Arc<Tallies>,
+    /// What came of the last append, kept for its memory.
+    results: Vec<Result<Appended, AppendError>>,
     shares: Shares,
     commit: Commit,
     /// Senders whose messages are not committed yet, in the order of their records.
@@ -78,10 +96,12 @@ pub struct CommitTracker {
 
 impl CommitTracker {
     /// A commits over a log that has just been opened.
-    pub fn new(log: Log, commit: Commit) -> CommitTracker {
+    pub fn new(log: Log, tallies: Arc<Tallies>, commit: Commit) -> CommitTracker {
         let asked = log.appended();
         CommitTracker {
             log,
+            tallies,
+            results: Vec::new(),
             shares: Shares::default(),
             commit,
             waiting: VecDeque::new(),
@@ -103,6 +123,21 @@ impl CommitTracker {
         &mut self.log
     }
 
+    /// What is archived of this worker's log.
+    pub fn archive(&self) -> &Archive {
+        self.log.second()
+    }
+
+    /// The same, to change it.
+    pub fn archive_mut(&mut self) -> &mut Archive {
+        self.log.second_mut()
+    }
+
+    /// What rows of all archives hold of the segments.
+    pub fn tallies(&self) -> &Tallies {
+        &self.tallies
+    }
+
     /// The log, at the end.
     pub fn into_log(self) -> Log {
         self.log
@@ -118,29 +153,39 @@ impl CommitTracker {
         self.log.index_bytes_of(user) + self.shares.bytes_of(user)
     }
 
-    /// Appends a message; the holder of `pending_ack` will hear when it is committed.
-    ///
-    /// # Errors
-    /// Nothing was appended, and nobody waits.
+    /// Appends a message for one or two users of this worker: its text is written once. For each copy that was appended, the
+    /// holder of `pending_ack` will hear when it is committed.
     pub fn append(
         &mut self,
-        user: ActorId,
+        (recipient, sender): (ActorCopy, Option<ActorCopy>),
         time_ms: u64,
         payload: &[u8],
         pending_ack: Option<PendingAck>,
         metrics: &WorkerMetrics,
-    ) -> Result<Appended, AppendError> {
+    ) -> Outcome {
         let origin = pending_ack
             .map_or_else(Origin::default, |t| Origin { stream: t.stream.0, number: t.durable_up_to });
-        let appended =
-            self.log.append(&Message { actor: user, time_ms, flags: Flags::NONE, origin, payload })?;
-        metrics.log_appends.add(1);
-        metrics.log_bytes.add(payload.len() as u64);
-        metrics.log_pending.add(1);
-        if let Some(pending_ack) = pending_ack {
-            self.waiting.push_back((appended.position, pending_ack));
+        let body = Body { time_ms, origin, payload };
+        match sender {
+            Some(sender) => self.log.append_for(&[recipient, sender], &body, &mut self.results),
+            None => self.log.append_for(&[recipient], &body, &mut self.results),
         }
-        Ok(appended)
+        metrics.log_bytes.add(payload.len() as u64);
+        let copies = std::iter::once(recipient).chain(sender);
+        for (copy, appended) in copies.zip(&self.results) {
+            let Ok(appended) = appended else { continue };
+            metrics.log_appends.add(1);
+            if copy.flags.is_queued() {
+                metrics.log_pending.add(1);
+            }
+            if copy.flags.has(Flags::ARCHIVED) {
+                metrics.archive_messages.add(1);
+            }
+            if let Some(pending_ack) = pending_ack {
+                self.waiting.push_back((appended.position, pending_ack));
+            }
+        }
+        Outcome { recipient: self.results[0], sender: sender.map(|_| self.results[1]) }
     }
 
     /// Whether a message fits its sender's share of the recipient's mailbox; see [`Shares::admit`].

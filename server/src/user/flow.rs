@@ -74,6 +74,9 @@ pub enum Class<'a> {
     Own,
     /// Something from somebody else that is kept nowhere. Without room it is not taken.
     Foreign,
+    /// A message of an archive that the client has asked for, and for which there is room. The client is told of a page that
+    /// it has to ask for again, so it may be forgotten.
+    Page,
 }
 
 /// A stanza for a resource, and what it is to it.
@@ -158,12 +161,12 @@ pub fn write(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey,
     if conn == ConnId::NONE {
         return;
     }
-    fx.out.plain(conn).extend_from_slice(&bytes);
+    fx.out.stream(conn).written(&bytes);
     if kind == Kind::Message {
         fx.out.note_message(conn);
     }
     if managed && actors.users.sm_mut(key).is_some_and(StreamManagement::ask_for_bytes) {
-        element::write_request(fx.out.plain(conn));
+        fx.out.stream(conn).element(element::write_request);
     }
 }
 
@@ -208,7 +211,7 @@ fn entry_of(
             actors.users.forbid_resumption(env, fx, key);
             Unacked::Forgotten(1)
         }
-        Class::Record(_) | Class::Presence(_) | Class::Foreign => Unacked::Forgotten(1),
+        Class::Record(_) | Class::Presence(_) | Class::Foreign | Class::Page => Unacked::Forgotten(1),
     }
 }
 
@@ -301,6 +304,8 @@ pub fn take_back_unsent(users: &mut Users, key: ResourceKey) {
 pub fn drained(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) {
     let resource = actors.users.resource_mut(key);
     resource.flags.put(Flags::BACKED_UP, false);
+    actors.waiting_for_room.note(fx, key);
+    let resource = actors.users.resource_mut(key);
     let (inactive, decided) = (resource.flags.has(Flags::INACTIVE), resource.flags.has(Flags::SM_DECIDED));
     if !inactive {
         crate::user::inactive::release(actors, env, fx, key);

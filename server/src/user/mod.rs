@@ -2,6 +2,7 @@
 
 pub mod acks;
 pub mod actors;
+pub mod archive;
 pub mod blocking;
 pub mod carbons;
 pub mod commits;
@@ -23,4 +24,5 @@ pub mod share;
 pub mod stranger;
 pub mod subscription;
 pub mod tables;
+pub mod waiting;
 pub mod writes;

@@ -15,21 +15,21 @@
 use smallvec::SmallVec;
 use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::directory::DirectoryError;
-use whimbrel_storage::log::{AppendError, Appended, Sequence};
+use whimbrel_storage::log::{ActorCopy, AppendError, Appended, Flags as LogFlags, Sequence};
 
 use crate::effects::answer::{self, Refused};
 use crate::effects::work;
 use crate::env::Env;
 use crate::proto::address;
-use crate::proto::delay;
 use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::proto::sm::{AnswerTo, Unacked};
 use crate::runtime::driver::ConnId;
 use crate::stanza::{Delivery, Kind, Type};
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
+use crate::user::archive;
 use crate::user::carbons;
-use crate::user::commits::CommitTracker;
+use crate::user::commits::{CommitTracker, Outcome};
 use crate::user::delivery;
 use crate::user::flow;
 use crate::user::flow::Outgoing;
@@ -44,33 +44,52 @@ use crate::xml::Element;
 /// Bytes of messages that one resource gets in one iteration, so that others get their turn.
 const WINDOW_BYTES: u64 = 64 * 1024;
 
-/// Appends a message to the log, then delivers it to those who are live. Returns whether its sender will hear when it
-/// is committed; otherwise there is nothing to wait for.
+/// What came of a message that is to be kept.
+#[derive(Copy, Clone, Debug, Default)]
+pub struct KeepOutcome {
+    /// Its sender will hear when it is committed; otherwise there is nothing to wait for.
+    pub is_waited_for: bool,
+    /// The copy of the sender's archive was appended with it.
+    pub sender: Option<Sequence>,
+}
+
+impl KeepOutcome {
+    /// Nothing was appended for the recipient, but perhaps in its place.
+    fn not_kept(is_waited_for: bool) -> KeepOutcome {
+        KeepOutcome { is_waited_for, sender: None }
+    }
+}
+
+/// Appends a message to the log, then delivers it to those who are live. With it goes the copy of its sender's archive, if
+/// the sender is a user of this worker.
 pub fn keep(
     actors: &mut Actors,
     env: &Env,
     fx: &mut Effects,
     d: &Delivery<'_>,
     user: Option<UserKey>,
-) -> bool {
+    sender: Option<ActorCopy>,
+) -> KeepOutcome {
     let account = match user {
         Some(user) => actors.users.user(user).id,
         None => match look_up(env, fx, d.to_local) {
             Ok(Some(account)) => account,
             Ok(None) => {
-                return stranger::turn_away(actors, env, fx, d, StanzaCondition::ServiceUnavailable.into());
+                let error = StanzaCondition::ServiceUnavailable.into();
+                return KeepOutcome::not_kept(stranger::turn_away(actors, env, fx, d, error));
             }
             Err(error) => {
                 tracing::error!(user = d.to_local, %error, "cannot read the directory");
                 answer::bounce(env, fx, d, StanzaCondition::InternalServerError);
-                return false;
+                return KeepOutcome::default();
             }
         },
     };
     let addressed = d.to_resource.and_then(|name| actors.users.find_resource(user?, name));
     // RFC 6121 §8.5.3.2.1: only a chat message looks for another resource of the same user.
     if d.to_resource.is_some() && addressed.is_none() && d.typ != Type::Chat {
-        return stranger::turn_away(actors, env, fx, d, StanzaCondition::ServiceUnavailable.into());
+        let error = StanzaCondition::ServiceUnavailable.into();
+        return KeepOutcome::not_kept(stranger::turn_away(actors, env, fx, d, error));
     }
     let recipients = match (user, addressed) {
         (_, Some(key)) => smallvec::smallvec![key],
@@ -83,23 +102,48 @@ pub fn keep(
             pump(actors, env, fx, key);
         }
     }
-    let Some(appended) = append(actors, env, fx, d, account, user) else { return false };
+    let copy = archive::recipient_copy(actors, env, fx, d, (account, user));
+    let (appended, sender) = append(actors, env, fx, d, (account, user), (copy, sender));
+    let outcome = KeepOutcome { is_waited_for: appended.is_some(), sender };
+    let Some(appended) = appended else { return outcome };
     fx.work.add(work::LOGGED);
-    let Some(user) = user else { return true };
+    let Some(user) = user else { return outcome };
+    let id = copy.flags.has(LogFlags::ARCHIVED).then_some(appended.sequence);
+    archive::stamped(actors, env, d, id, |actors, d| {
+        let to = Recipients { user, resources: &recipients };
+        hand_out(actors, env, fx, d, (appended.sequence, &to));
+    });
+    outcome
+}
+
+/// Who is to get a message.
+struct Recipients<'a> {
+    user: UserKey,
+    resources: &'a [ResourceKey],
+}
+
+/// Gives a message that has just been appended to those of its recipients that are live, and copies to the others.
+fn hand_out(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    d: &Delivery<'_>,
+    (sequence, to): (Sequence, &Recipients<'_>),
+) {
+    let &Recipients { user, resources: recipients } = to;
     let mut reached: SmallVec<[ResourceKey; 4]> = SmallVec::new();
-    for &key in &recipients {
-        if flow::is_live(actors, env, fx, key, appended.sequence) {
-            delivery::push_as(actors, env, fx, key, &Outgoing::record(appended.sequence, d.bytes));
+    for &key in recipients {
+        if flow::is_live(actors, env, fx, key, sequence) {
+            delivery::push_as(actors, env, fx, key, &Outgoing::record(sequence, d.bytes));
             reached.push(key);
         }
     }
     // What one of them has, the log does not keep for the others: one that is behind gets a copy like those to whom the
     // message was not sent, or is counted as one that reads too slowly for it. If all are behind, one will get it.
     match reached.is_empty() {
-        true => carbons::copy_received(actors, env, fx, user, d, &recipients),
+        true => carbons::copy_received(actors, env, fx, user, d, recipients),
         false => carbons::copy_received(actors, env, fx, user, d, &reached),
     }
-    true
 }
 
 fn look_up(env: &Env, fx: &Effects, local: &str) -> Result<Option<ActorId>, DirectoryError> {
@@ -108,39 +152,66 @@ fn look_up(env: &Env, fx: &Effects, local: &str) -> Result<Option<ActorId>, Dire
 }
 
 /// Appends a message if there is room for it in its recipient's mailbox. `None`: there is not, and its sender has been told.
+/// Also returns the id of the sender's copy, if there was one to append.
 fn append(
     actors: &mut Actors,
     env: &Env,
     fx: &mut Effects,
     d: &Delivery<'_>,
-    account: ActorId,
-    user: Option<UserKey>,
-) -> Option<Appended> {
+    (account, user): (ActorId, Option<UserKey>),
+    copies: (ActorCopy, Option<ActorCopy>),
+) -> (Option<Appended>, Option<Sequence>) {
     let request = match admit(actors, env, fx, d, (account, user)) {
         Ok(request) => request,
         Err(refusal) => {
             refuse_share(env, fx, d, refusal);
-            return None;
+            return (None, None);
         }
     };
-    let mut payload = std::mem::take(&mut actors.payload);
-    record::encode(d, &mut payload);
-    let now = env.unix_ms();
-    let metrics = &env.shared.metrics[env.worker];
-    let appended = actors.commits.append(account, now, &payload, d.pending_ack, metrics);
-    actors.payload = payload;
-    match appended {
+    let outcome = write(actors, env, d, copies);
+    let sender = outcome.sender.and_then(|sender| sender.ok()).map(|appended| appended.sequence);
+    match outcome.recipient {
         Ok(appended) => {
             if let Some(request) = request {
-                actors.commits.admitted(account, &request, metrics);
+                actors.commits.admitted(account, &request, env.metrics());
             }
-            Some(appended)
+            (Some(appended), sender)
         }
         Err(error) => {
             let told = refusal(&mut actors.commits, env, error);
             answer::bounce_with(env, fx, d, told);
-            None
+            (None, sender)
         }
+    }
+}
+
+/// Writes a message to the log.
+fn write(
+    actors: &mut Actors,
+    env: &Env,
+    d: &Delivery<'_>,
+    copies: (ActorCopy, Option<ActorCopy>),
+) -> Outcome {
+    let mut payload = std::mem::take(&mut actors.payload);
+    record::encode(d, &mut payload);
+    let outcome = actors.commits.append(copies, env.unix_ms(), &payload, d.pending_ack, env.metrics());
+    actors.payload = payload;
+    outcome
+}
+
+/// Appends the copy of a sender's archive by itself: the recipient lives on another worker, or takes no message.
+///
+/// # Errors
+/// The log takes none.
+pub fn keep_sent(
+    actors: &mut Actors,
+    env: &Env,
+    copy: ActorCopy,
+    d: &Delivery<'_>,
+) -> Result<Sequence, StanzaError> {
+    match write(actors, env, d, (copy, None)).recipient {
+        Ok(appended) => Ok(appended.sequence),
+        Err(error) => Err(refusal(&mut actors.commits, env, error)),
     }
 }
 
@@ -264,7 +335,7 @@ pub fn pump(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) 
     let under_way = flow::under_way(actors, user);
     let gets_bare = delivery::recipients_of_bare(actors, user, Type::Chat).contains(&key);
     let mut bytes = std::mem::take(&mut actors.payload);
-    let domain = env.shared.clone();
+    let local = actors.users.user(user).local.clone();
     let mut last = None;
     let mut damaged = 0;
     let mut writes: Vec<(Sequence, usize)> = Vec::new();
@@ -285,7 +356,8 @@ pub fn pump(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) 
         if let Some(kept) = record::decode(record.payload)
             && is_for(&actors.users, key, &kept, gets_bare)
         {
-            delay::write_delayed(kept.stanza, &domain.domain, record.time_ms, &mut bytes);
+            let about = (record.sequence, record.flags, record.time_ms);
+            archive::write_logged(env, &local, kept.stanza, about, &mut bytes);
             writes.push((record.sequence, bytes.len()));
         }
     }
@@ -405,19 +477,19 @@ pub fn send_again(actors: &mut Actors, env: &Env, fx: &mut Effects, key: Resourc
     let resource = actors.users.resource_mut(key);
     let (conn, user) = (resource.conn, resource.user);
     let account = actors.users.user(user).id;
-    let (shared, full) = (env.shared.clone(), actors.users.full_jid(env, key));
+    let (local, full) = (actors.users.user(user).local.clone(), actors.users.full_jid(env, key));
     let Some(sm) = actors.users.sm_mut(key) else { return };
     debug_assert_ne!(conn, ConnId::NONE, "a resumed stream has a connection");
-    let (log, out) = (actors.commits.log(), fx.out.plain(conn));
+    let (log, mut out) = (actors.commits.log(), fx.out.stream(conn));
     let (mut count, mut lost) = (0, false);
     let again = |entry: Unacked| {
         let written = match &entry {
             Unacked::Stanza { bytes, .. } => {
-                out.extend_from_slice(bytes);
+                out.written(bytes);
                 true
             }
             Unacked::Answer(answer) => {
-                out.extend_from_slice(&flow::ask_again(&full, answer.from.as_deref(), &answer.id));
+                out.written(&flow::ask_again(&full, answer.from.as_deref(), &answer.id));
                 true
             }
             Unacked::Record { sequence, .. } => {
@@ -426,7 +498,8 @@ pub fn send_again(actors: &mut Actors, env: &Env, fx: &mut Effects, key: Resourc
                     Some(Ok(record)) if record.sequence == *sequence => {
                         let kept = record::decode(record.payload);
                         if let Some(kept) = &kept {
-                            delay::write_delayed(kept.stanza, &shared.domain, record.time_ms, out);
+                            let about = (record.sequence, record.flags, record.time_ms);
+                            out.element(|out| archive::write_logged(env, &local, kept.stanza, about, out));
                         }
                         kept.is_some()
                     }

@@ -14,9 +14,10 @@ use hashbrown::hash_map::Entry;
 use std::hash::BuildHasher;
 use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::directory::{Item, Subscription};
-use whimbrel_storage::log::{Backlog, Log, Sequence};
+use whimbrel_storage::log::{Backlog, Sequence};
 
 use crate::limits::Limits;
+use crate::user::commits::Log;
 use crate::user::record;
 
 /// Messages of the past whose senders are read for each new one.

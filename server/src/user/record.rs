@@ -8,6 +8,7 @@
 //! ```
 
 use crate::stanza::Delivery;
+use crate::xml::{self, Frame, Framer, StreamNamespaces};
 
 /// The layout above.
 const VERSION: u8 = 1;
@@ -44,6 +45,17 @@ pub fn decode(payload: &[u8]) -> Option<StoredMessage<'_>> {
     let resource = std::str::from_utf8(resource).ok()?;
     (version == VERSION)
         .then(|| StoredMessage { resource: Some(resource).filter(|name| !name.is_empty()), stanza })
+}
+
+/// `from` and `to` of a stanza that this server has stamped.
+pub fn addresses(stanza: &[u8]) -> Option<(String, Option<String>)> {
+    let none: Option<&StreamNamespaces> = None;
+    let limits = xml::Limits { stanza_bytes_max: stanza.len(), ..xml::Limits::default() };
+    let mut framer = Framer::new();
+    let read = framer.next(xml::Phase::InStream, none, &mut None, stanza, &limits);
+    let Ok((_, Some(Frame::Stanza(stanza)))) = read else { return None };
+    let attributes = stanza.common_attributes();
+    Some((attributes.from?.into_owned(), attributes.to.map(|to| to.into_owned())))
 }
 
 /// Localpart of the user of this server who has sent a message of the log.

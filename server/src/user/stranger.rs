@@ -12,6 +12,7 @@
 //! log and its commit, so that the acknowledgement of its sender's stream (XEP-0198) does not tell either.
 
 use whimbrel_storage::actor::ActorId;
+use whimbrel_storage::log::ActorCopy;
 
 use crate::effects::answer;
 use crate::effects::work;
@@ -68,9 +69,10 @@ fn pretend_to_keep(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Deliver
     record::encode(d, &mut payload);
     let now = env.unix_ms();
     let metrics = &env.shared.metrics[env.worker];
-    let appended = actors.commits.append(ActorId::NOBODY, now, &payload, d.pending_ack, metrics);
+    let copy = ActorCopy::queued(ActorId::NOBODY);
+    let outcome = actors.commits.append((copy, None), now, &payload, d.pending_ack, metrics);
     actors.payload = payload;
-    match appended {
+    match outcome.recipient {
         Ok(appended) => {
             actors.commits.trim(env, ActorId::NOBODY, appended.sequence);
             fx.work.add(work::LOGGED);

@@ -47,6 +47,8 @@ impl Flags {
     pub const BACKED_UP: Flags = Flags(32);
     /// Presence for it was dropped for want of room: its contacts are asked for theirs again (RFC 6121 §4.3).
     pub const PRESENCE_LOST: Flags = Flags(64);
+    /// The server has pinged it, and its answer has not come.
+    pub const PINGED: Flags = Flags(128);
     /// It is known whether its stream is managed: it is, or the client has sent presence, or has been there for long
     /// without either. Until then a message that is written to it has not been delivered.
     pub const SM_DECIDED: Flags = Flags(256);

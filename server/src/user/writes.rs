@@ -151,7 +151,7 @@ impl Actors {
     pub fn begin_write(&mut self, fx: &mut Effects, write: Write, area: Area) {
         self.writes.begin(write.conn, area);
         if let Some(pending_ack) = write.pending_ack {
-            self.users.wait_until_durable(fx, pending_ack);
+            self.users.wait_for_copies(fx, pending_ack, 1);
         }
     }
 

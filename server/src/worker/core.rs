@@ -9,32 +9,25 @@
 //!
 //! The driver is not here, so the same code runs over sockets and in the simulation.
 
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::busiest::Traffic;
 use crate::effects::End;
 use crate::env::Env;
 use crate::exchange::envelope::Envelope;
-use crate::memory::Pressure;
-use crate::proto::errors::{StreamCondition, StreamEnd};
 use crate::router::dispatch;
-use crate::runtime::driver::{CloseCause, CloseHow, ConnId, Event, ListenerId};
+use crate::runtime::driver::{CloseHow, ConnId, Event};
 use crate::runtime::outbox::Action;
 use crate::runtime::timer::{Millis, TimerId, TimerWheel};
 use crate::service::{SERVICES, caps, table};
-use crate::session::{Holds, Marks, Migration, Session, SessionPhase, Sessions};
-use crate::stream::features::STREAM_CLOSE;
-use crate::stream::machine::Negotiation;
+use crate::session::{Migration, Sessions};
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
-use crate::user::tables::{Flags, ResourceKey};
-use crate::user::{flow, presence};
-use crate::worker::login::negotiation_env;
-use crate::worker::places::{Accepts, Places, Taken};
+use crate::user::presence;
+use crate::user::tables::ResourceKey;
+use crate::worker::places::{Accepts, Places};
 use crate::worker::pressure::Sample;
-use crate::worker::run_queue::{InputEnd, RunQueue};
+use crate::worker::run_queue::RunQueue;
 use crate::worker::sm::Resumption;
 use crate::xml::{self, Framer};
 
@@ -245,116 +238,6 @@ impl Core {
         self.carry_out();
     }
 
-    fn accepted(&mut self, conn: ConnId, listener: ListenerId, peer: IpAddr) {
-        let metrics = self.env.metrics();
-        metrics.accepts.add(1);
-        let taken = self.accepts.take(peer);
-        if self.accepts.is_used_up() && !self.accept_paused {
-            self.accept_paused = true;
-            metrics.accept_rate_pauses.add(1);
-        }
-        if taken == Taken::TurnedAway {
-            metrics.refused_accepts.add(1);
-            return self.fx.out.act(conn, Action::Close(CloseHow::Reset));
-        }
-        let direct_tls = self.tls_listeners.get(usize::from(listener.0)).copied().unwrap_or(false);
-        if self.env.shared.memory.pressure() >= Pressure::Short {
-            self.env.metrics().refused_memory.add(1);
-            return self.refuse_connection(conn, direct_tls);
-        }
-        if !self.find_place(peer) {
-            return self.refuse_connection(conn, direct_tls);
-        }
-        metrics_connection_opened(&self.env);
-        let preauth_ms = u64::from(self.env.config.limits.preauth_seconds) * 1000;
-        let deadline = self.set_timer(preauth_ms, Timer::Preauth(conn));
-        let tls = direct_tls.then(|| Box::new(self.env.shared.acceptor.begin()));
-        let now = self.seconds();
-        self.sessions.insert(Session {
-            conn,
-            connected: now,
-            heard: now,
-            phase: SessionPhase::Negotiating(Box::new(Negotiation::new(deadline))),
-            tls,
-            partial: None,
-            context: None,
-            marks: Marks { direct_tls, ..Marks::default() },
-            peer,
-        });
-        self.places.enter(peer, conn);
-    }
-
-    /// A connection over a limit: told so where it can be without a handshake, then closed.
-    fn refuse_connection(&mut self, conn: ConnId, direct_tls: bool) {
-        if !direct_tls {
-            let id = self.env.shared.unique_id();
-            let domain = self.env.shared.domain.clone();
-            let out = self.fx.out.plain(conn);
-            crate::stream::features::write_header(&domain, &id, None, out);
-            StreamCondition::ResourceConstraint.write(Some("too many connections; try again later"), out);
-            out.extend_from_slice(STREAM_CLOSE);
-        }
-        self.fx.out.act(conn, Action::Close(CloseHow::Flush));
-    }
-
-    /// The peer will send nothing more: without a closed stream this is an end like a cut.
-    pub(super) fn ended(&mut self, conn: ConnId) {
-        if self.turns.end_later(conn, InputEnd::Fin) {
-            return;
-        }
-        self.lost(conn);
-        self.close(conn);
-    }
-
-    fn drained(&mut self, conn: ConnId) {
-        let Some(session) = self.sessions.get_mut(conn) else { return };
-        let before = self.fx.out.set_with_driver(conn, 0);
-        self.fx.out.times.drained(conn);
-        self.env.shared.metrics[self.env.worker].backlog_bytes.sub(before as u64);
-        if let SessionPhase::Bound(key) = session.phase {
-            flow::drained(&mut self.actors, &self.env, &mut self.fx, key);
-        }
-        self.lift(conn, Holds::OUTPUT);
-    }
-
-    fn closed(&mut self, conn: ConnId, cause: CloseCause) {
-        if let CloseCause::Failed { errno } = cause {
-            let reason = std::io::Error::from_raw_os_error(errno);
-            tracing::debug!(%reason, "a connection failed");
-        }
-        self.lost(conn);
-        self.actors.inputs.forget(conn);
-        if let Some(session) = self.sessions.remove(conn) {
-            if let SessionPhase::Negotiating(negotiation) | SessionPhase::Leaving(negotiation) =
-                &session.phase
-                && let Some(deadline) = negotiation.deadline
-            {
-                self.timers.cancel(deadline);
-            }
-            metrics_connection_closed(&self.env, &mut self.fx, &session);
-            self.env.shared.admission.release(session.peer, session.marks.established);
-            self.places.tidy(session.peer, &self.sessions);
-        }
-    }
-
-    /// A bound session is over: its contacts hear of it. The connection may live on to say goodbye.
-    pub(super) fn forget_resource(&mut self, conn: ConnId) {
-        let Some(session) = self.sessions.get_mut(conn) else { return };
-        if let SessionPhase::Bound(key) = session.phase {
-            session.phase = SessionPhase::Closing;
-            session.context = None;
-            self.forget_input(conn);
-            presence::session_ended(&mut self.actors, &self.env, &mut self.fx, key);
-            self.count_users();
-        }
-    }
-
-    pub(super) fn count_users(&self) {
-        let (users, sessions) = self.actors.users.counts();
-        self.env.metrics().users.set(users as u64);
-        self.env.metrics().sessions.set(sessions as u64);
-    }
-
     /// Carries out what the last event has led to: envelopes for this worker's own users, and ends of streams, until
     /// nothing is left.
     pub(super) fn carry_out(&mut self) {
@@ -364,7 +247,9 @@ impl Core {
                 let begun = self.fx.out.times.set_received(received);
                 let (actors, env, fx) = (&mut self.actors, &self.env, &mut self.fx);
                 batch.open(|envelope| match envelope {
-                    Envelope::Stanza(delivery) => dispatch::deliver(actors, env, fx, &delivery),
+                    Envelope::Stanza(delivery) => {
+                        dispatch::deliver(actors, env, fx, &delivery, None);
+                    }
                     Envelope::Broadcast(broadcast) => {
                         presence::receive_broadcast(actors, env, fx, &broadcast);
                     }
@@ -385,71 +270,11 @@ impl Core {
         }
     }
 
-    /// Sends a stream error and closes (RFC 6120 §4.9.1).
-    pub(super) fn end_stream(&mut self, conn: ConnId, condition: StreamCondition, text: Option<&str>) {
-        // A client that does not answer cannot hear it, but may come back.
-        let may_return = condition == StreamCondition::ConnectionTimeout;
-        self.end_stream_with(conn, may_return, |out| condition.write(text, out));
-    }
-
-    /// As [`Core::end_stream`], with an error that `write` writes. `may_return`: a session that can be resumed waits
-    /// for that.
-    pub(super) fn end_stream_with(
-        &mut self,
-        conn: ConnId,
-        may_return: bool,
-        write: impl FnOnce(&mut Vec<u8>),
-    ) {
-        if self.sessions.get(conn).is_none_or(|session| matches!(session.phase, SessionPhase::Closing)) {
-            return;
-        }
-        // First, because a session can be among those who hear of its end, and nothing may follow the close.
-        match may_return {
-            true => self.lost(conn),
-            false => self.forget_resource(conn),
-        }
-        let Some(session) = self.sessions.get_mut(conn) else { return };
-        self.env.metrics().stream_errors.add(1);
-        let at = negotiation_env(&self.env, &self.capabilities, session.peer, session.tls.is_some());
-        let handshake_over = session.tls.as_ref().is_none_or(|tls| tls.is_established());
-        if handshake_over {
-            let out = self.fx.out.plain(conn);
-            if let SessionPhase::Negotiating(negotiation) | SessionPhase::Leaving(negotiation) =
-                &mut session.phase
-            {
-                negotiation.send_header(&at, None, out);
-            }
-            write(out);
-            out.extend_from_slice(STREAM_CLOSE);
-        }
-        self.close(conn);
-    }
-
-    /// Closes after what is queued has been sent. The session is no longer bound.
-    pub(super) fn close(&mut self, conn: ConnId) {
-        self.forget_resource(conn);
-        if let Some(session) = self.sessions.get_mut(conn) {
-            if let SessionPhase::Negotiating(negotiation) | SessionPhase::Leaving(negotiation) =
-                &session.phase
-                && let Some(deadline) = negotiation.deadline
-            {
-                self.timers.cancel(deadline);
-            }
-            session.phase = SessionPhase::Closing;
-            session.partial = None;
-        }
-        self.fx.out.act(conn, Action::Close(CloseHow::Flush));
-    }
-
-    pub(super) fn fail(&mut self, conn: ConnId, (condition, text): StreamEnd) {
-        self.end_stream(conn, condition, text);
-    }
-
     /// Reads an envelope from another worker.
     pub fn read_envelope(&mut self, envelope: Envelope<'_>) {
         match envelope {
             Envelope::Stanza(delivery) => {
-                dispatch::deliver(&mut self.actors, &self.env, &mut self.fx, &delivery);
+                dispatch::deliver(&mut self.actors, &self.env, &mut self.fx, &delivery, None);
             }
             Envelope::Broadcast(broadcast) => {
                 presence::receive_broadcast(&mut self.actors, &self.env, &mut self.fx, &broadcast);
@@ -497,51 +322,6 @@ impl Core {
         self.env.metrics().timers.set(self.timers.len() as u64);
     }
 
-    fn preauth_expired(&mut self, conn: ConnId) {
-        let expired = self.sessions.get(conn).is_some_and(|session| match &session.phase {
-            SessionPhase::Negotiating(_) => true,
-            SessionPhase::Leaving(_) | SessionPhase::Bound(_) | SessionPhase::Closing => false,
-        });
-        if expired {
-            self.env.metrics().refused_preauth_time.add(1);
-            let text = "no resource was bound in time";
-            self.end_stream(conn, StreamCondition::ConnectionTimeout, Some(text));
-        }
-    }
-
-    fn refill_accept_budget(&mut self) {
-        let workers = workers_of(&self.env);
-        self.accepts.refill(&self.env.config.limits, workers);
-        self.accept_paused = self.draining;
-    }
-
-    /// The driver says how much waits for a client after a send.
-    pub fn backlog(&mut self, conn: ConnId, bytes: usize) {
-        let limit = self.env.config.limits.output_backlog_bytes as usize;
-        let Some(session) = self.sessions.get_mut(conn) else { return };
-        let metrics = &self.env.shared.metrics[self.env.worker];
-        let before = self.fx.out.set_with_driver(conn, bytes);
-        metrics.backlog_bytes.sub(before as u64);
-        metrics.backlog_bytes.add(bytes as u64);
-        metrics.backlog_high.raise(bytes as u64);
-        metrics.backlog_fullest.raise(bytes as u64);
-        if bytes > limit {
-            metrics.refused_backlog.add(1);
-            // A client that does not read cannot be told; a reset frees the memory at once.
-            self.lost(conn);
-            self.fx.out.act(conn, Action::Close(CloseHow::Reset));
-            return;
-        }
-        if let SessionPhase::Bound(key) = session.phase
-            && bytes > limit / 4
-        {
-            self.actors.users.resource_mut(key).flags.put(Flags::BACKED_UP, true);
-        }
-        if self.is_choked(conn) {
-            self.hold(conn, Holds::OUTPUT);
-        }
-    }
-
     /// A new configuration.
     pub fn reconfigure(&mut self, config: Arc<crate::config::Config>) {
         self.xml_limits = xml_limits(&config.limits);
@@ -554,31 +334,9 @@ impl Core {
         self.capabilities = caps::stream_feature(&self.env.config);
         self.actors.lifecycle = table::lifecycle(SERVICES, &self.env.config);
     }
-
-    /// Stops taking logins; with `close`, also ends every stream with `system-shutdown` (RFC 6120 §4.9.3.20).
-    pub fn drain(&mut self, close: bool) {
-        self.env.shared.draining.store(true, Ordering::Relaxed);
-        self.accept_paused = true;
-        if !self.draining {
-            self.draining = true;
-            let wait_ms = u64::from(self.env.config.limits.drain_seconds) * 1000;
-            self.set_timer(wait_ms, Timer::DrainEnd);
-        }
-        if close {
-            self.close_all();
-        }
-    }
-
-    /// Ends every stream with `system-shutdown`.
-    pub(super) fn close_all(&mut self) {
-        let all: Vec<ConnId> = self.sessions.iter().map(|session| session.conn).collect();
-        for conn in all {
-            self.end_stream(conn, StreamCondition::SystemShutdown, None);
-        }
-    }
 }
 
-fn workers_of(env: &Env) -> u32 {
+pub(super) fn workers_of(env: &Env) -> u32 {
     u32::try_from(env.shared.metrics.len()).unwrap_or(u32::MAX)
 }
 
@@ -588,20 +346,5 @@ fn xml_limits(limits: &crate::limits::Limits) -> xml::Limits {
         depth_max: limits.depth,
         attributes_max: limits.attributes,
         header_bytes_max: limits.header_bytes as usize,
-    }
-}
-
-pub(super) fn metrics_connection_opened(env: &Env) {
-    env.metrics().connections.add(1);
-}
-
-pub(super) fn metrics_connection_closed(env: &Env, fx: &mut Effects, session: &Session) {
-    let unsent = fx.out.set_with_driver(session.conn, 0);
-    fx.out.times.forget(session.conn);
-    let metrics = env.metrics();
-    metrics.connections.sub(1);
-    metrics.backlog_bytes.sub(unsent as u64);
-    if session.tls.as_ref().is_some_and(|tls| tls.is_established()) {
-        metrics.tls_sessions.sub(1);
     }
 }

@@ -9,8 +9,8 @@ use crate::proto::sm::TooHigh;
 use crate::router::inbound;
 use crate::runtime::driver::ConnId;
 use crate::session::{Holds, Session, SessionPhase, StreamContext};
-use crate::stream::features::STREAM_CLOSE;
 use crate::stream::machine::{Negotiation, NegotiationEnv, NegotiationStep};
+use crate::transport::Output;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::inactive;
@@ -139,7 +139,7 @@ impl Core {
             self.env.metrics().refused_memory.add(1);
             let text = "the server is short of memory; try again later";
             self.end_stream_with(conn, true, |out| {
-                StreamCondition::ResourceConstraint.write(Some(text), out);
+                out.error(StreamCondition::ResourceConstraint, Some(text));
             });
         }
     }
@@ -193,7 +193,7 @@ impl Core {
                 Next::StreamClosed => {
                     // First: what its end leads to may not follow the close.
                     self.forget_resource(conn);
-                    self.fx.out.plain(conn).extend_from_slice(STREAM_CLOSE);
+                    self.fx.out.stream(conn).end();
                     self.close(conn);
                 }
                 Next::Fail(end) => self.fail(conn, end),
@@ -235,7 +235,7 @@ impl Core {
             }
             SessionPhase::Negotiating(negotiation) => {
                 let at = negotiation_env(&self.env, &self.capabilities, *peer, tls.is_some());
-                negotiation_frame(negotiation, &at, &frame, self.fx.out.plain(conn))
+                negotiation_frame(negotiation, &at, &frame, &mut self.fx.out.stream(conn))
             }
             SessionPhase::Leaving(_) | SessionPhase::Closing => Next::Continue,
         };
@@ -295,7 +295,7 @@ fn negotiation_frame(
     negotiation: &mut Negotiation,
     at: &NegotiationEnv<'_>,
     frame: &Frame<'_>,
-    out: &mut Vec<u8>,
+    out: &mut Output<'_>,
 ) -> Next {
     let stepped = match frame {
         Frame::StreamOpen(header) => negotiation.header(at, header, out).map(|()| NegotiationStep::Continue),

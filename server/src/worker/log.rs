@@ -1,9 +1,11 @@
 //! The log in a worker's iteration: deliveries from it, its commits, what was handed to the kernel, and its upkeep.
 
+use whimbrel_storage::file_error::FileError;
 use whimbrel_storage::log::{AppendError, LogError};
 
 use crate::runtime::timer::Millis;
 use crate::session::SessionPhase;
+use crate::user::archive;
 use crate::user::commits::CommitTracker;
 use crate::user::offline;
 use crate::worker::core::Core;
@@ -44,6 +46,7 @@ impl Core {
         // Cursors that are due again in the next iteration have been noted meanwhile.
         due.append(&mut self.fx.due_cursors);
         self.fx.due_cursors = due;
+        self.go_on_with_room();
         self.carry_out();
         self.actors.commits.request_commit(&self.env.clock);
         let (actors, env, fx) = (&mut self.actors, &self.env, &mut self.fx);
@@ -55,11 +58,27 @@ impl Core {
         self.flush_acks();
         if self.env.now.0 >= self.log_seen_to.0 + UPKEEP_MS {
             self.log_seen_to = Millis(self.env.now.0);
-            let (actors, env, _) = (&mut self.actors, &self.env, &mut self.fx);
+            let (actors, env, fx) = (&mut self.actors, &self.env, &mut self.fx);
             let now = env.unix_ms();
             let done = actors.commits.log_mut().maintain(now);
             env.metrics().log_compacted.add(done.bytes_copied);
+            archive::index::hand_over(actors, env, fx);
         }
+    }
+
+    /// Goes on with work whose clients may have room for more of it.
+    fn go_on_with_room(&mut self) {
+        let mut due = std::mem::take(&mut self.fx.due_room);
+        due.sort_unstable();
+        due.dedup();
+        for key in due.drain(..) {
+            if let Some(then) = self.actors.waiting_for_room.take(key) {
+                then(&mut self.actors, &self.env, &mut self.fx);
+            }
+        }
+        // Work that waits for the next iteration has been noted meanwhile.
+        due.append(&mut self.fx.due_room);
+        self.fx.due_room = due;
     }
 
     /// After the output was applied: a message to a client without stream management has been delivered when its
@@ -99,6 +118,7 @@ impl Core {
             let reason = refusal(reason, actors.commits.log().no_room());
             tracing::error!(worker = env.worker, %reason, "messages are refused");
         }
+        archive::upkeep::tend(actors, env, fx);
         let Some(error) = actors.commits.log().failed() else { return };
         if actors.commits.is_pausing(&env.clock) {
             return;
@@ -136,7 +156,7 @@ impl Core {
 /// Why messages are refused, as the operator can act on it: of a log without room, what its next file failed at.
 fn refusal(reason: AppendError, no_room: Option<LogError>) -> String {
     match (reason, no_room) {
-        (AppendError::Full, Some(LogError::DiskFull { .. })) => {
+        (AppendError::Full, Some(LogError::File(FileError::DiskFull { .. }))) => {
             "the log has no room: the disk is full".into()
         }
         (AppendError::Full, Some(error)) => format!("the log has no room for another file: {error}"),
@@ -152,9 +172,11 @@ mod tests {
     fn a_log_without_room_says_what_its_next_file_failed_at() {
         let path = std::path::PathBuf::from("log/7");
         let of = |errno| std::sync::Arc::new(std::io::Error::from_raw_os_error(errno));
-        let full = LogError::DiskFull { path: path.clone(), source: of(libc::ENOSPC) };
+        let full = FileError::DiskFull { path: path.clone(), source: of(libc::ENOSPC) };
+        let full = LogError::from(full);
         assert_eq!(refusal(AppendError::Full, Some(full)), "the log has no room: the disk is full");
-        let files = LogError::Descriptors { doing: "make", path, source: of(libc::EMFILE) };
+        let files = FileError::Descriptors { doing: "make", path, source: of(libc::EMFILE) };
+        let files = LogError::from(files);
         let text = refusal(AppendError::Full, Some(files.clone()));
         assert!(text.contains("raise the limit of open files") && !text.contains("disk"), "{text}");
         // Another reason is not explained by what the next file failed at once.

@@ -21,9 +21,11 @@ use crate::stanza::Type;
 use crate::stream::features;
 use crate::stream::machine::{self, Negotiation, NegotiationEnv, NegotiationStep};
 use crate::stream::phone;
+use crate::transport::Output;
 use crate::user::jobs::Done;
-use crate::user::{blocking, offline};
-use crate::worker::core::{Core, Timer, metrics_connection_closed, metrics_connection_opened};
+use crate::user::{archive, blocking, offline};
+use crate::worker::connections::{metrics_connection_closed, metrics_connection_opened};
+use crate::worker::core::{Core, Timer};
 use crate::worker::input::is_white_space;
 use crate::xml::{CLIENT, Element};
 
@@ -88,8 +90,8 @@ impl Core {
         let SessionPhase::Negotiating(negotiation) = &mut session.phase else { return };
         negotiation.restart();
         session.tls = Some(Box::new(self.env.shared.acceptor.begin()));
+        self.fx.out.stream(conn).element(features::write_proceed);
         self.fx.out.plain_to_wire(conn);
-        features::write_proceed(self.fx.out.wire(conn));
     }
 
     fn check_password(&mut self, conn: ConnId, check: PlainCheck) {
@@ -114,7 +116,7 @@ impl Core {
         act: impl FnOnce(
             &mut Negotiation,
             &NegotiationEnv<'_>,
-            &mut Vec<u8>,
+            &mut Output<'_>,
         ) -> Result<NegotiationStep, StreamEnd>,
     ) {
         let Some(session) = self.sessions.get_mut(conn) else { return };
@@ -122,7 +124,7 @@ impl Core {
             return;
         };
         let at = negotiation_env(&self.env, &self.capabilities, *peer, tls.is_some());
-        match act(negotiation, &at, self.fx.out.plain(conn)) {
+        match act(negotiation, &at, &mut self.fx.out.stream(conn)) {
             Ok(step) => self.negotiated(conn, step, &mut &[][..]),
             Err(end) => self.fail(conn, end),
         }
@@ -135,7 +137,7 @@ impl Core {
             Done::Write(job_id, result) => {
                 self.actors.written(&self.env, &mut self.fx, job_id, result);
             }
-            Done::Derived(then) => then(&mut self.actors, &self.env, &mut self.fx),
+            Done::Derived(then) | Done::Found(then) => then(&mut self.actors, &self.env, &mut self.fx),
             Done::Password { conn, accepted, .. } if self.is_negotiating(conn) => {
                 self.negotiate(conn, |negotiation, at, out| negotiation.plain_checked(at, accepted, out));
             }
@@ -179,7 +181,7 @@ impl Core {
     pub(super) fn answer_now(&mut self, conn: ConnId, bytes: &[u8]) {
         self.negotiate(conn, |negotiation, _, out| {
             negotiation.waiting = false;
-            out.extend_from_slice(bytes);
+            out.written(bytes);
             Ok(NegotiationStep::Continue)
         });
     }
@@ -275,7 +277,7 @@ impl Core {
             session.phase = SessionPhase::Negotiating(negotiation);
         }
         self.places.enter(session.peer, conn);
-        self.sessions.insert(session);
+        self.enter(session);
         self.read_held(conn);
         self.carry_out();
     }
@@ -339,6 +341,7 @@ impl Core {
             }
         }
         let blocked = blocking::load(&self.env, &self.fx, &local);
+        archive::load_preferences(&mut self.actors, &self.env, &self.fx, (account, &local));
         let key = self.actors.users.insert(account, &local, &name, conn, || blocked);
         let full = self.actors.users.full_jid(&self.env, key);
         let Some(session) = self.sessions.get_mut(conn) else { return };
@@ -349,9 +352,9 @@ impl Core {
         self.places.tidy(peer, &self.sessions);
         self.env.metrics().binds.add(1);
         self.count_users();
-        let out = self.fx.out.plain(conn);
+        let mut out = self.fx.out.stream(conn);
         let bind = Element::new("bind", ns::BIND).child(Element::new("jid", ns::BIND).text(&full));
-        reply::iq(Type::Result, None, "", Some(id), out, |out| bind.write(CLIENT, out));
+        out.element(|out| reply::iq(Type::Result, None, "", Some(id), out, |out| bind.write(CLIENT, out)));
         // What waits for this very resource comes before what is sent to it from now on; but not before it is known
         // whether the client will acknowledge it.
         offline::offer_to(&mut self.actors, &mut self.fx, key);
@@ -359,6 +362,7 @@ impl Core {
 
     fn refuse_bind(&mut self, conn: ConnId, id: &str, condition: StanzaCondition) {
         let domain = self.env.shared.domain.clone();
-        machine::bind_error(&domain, Some(id), condition.into(), self.fx.out.plain(conn));
+        let mut out = self.fx.out.stream(conn);
+        out.element(|out| machine::bind_error(&domain, Some(id), condition.into(), out));
     }
 }

@@ -10,6 +10,7 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | [`core`] | the worker without its driver: sessions, timers, limits |
+//! | [`connections`](self), [`ends`](self) | connections that come and go; how streams end |
 //! | [`input`](self) | received bytes to stanzas |
 //! | [`login`](self) | TLS, passwords, the move to the home worker, binding |
 //! | [`managed`](self) | stream management: acknowledgements, sessions without a connection, resumption |
@@ -29,8 +30,10 @@
 mod bucket;
 mod busiest;
 pub mod command;
+mod connections;
 pub mod core;
 mod deferred;
+mod ends;
 mod event_loop;
 mod input;
 mod log;
@@ -131,6 +134,7 @@ impl<D: Driver> Worker<D> {
             || !self.stalled && self.core.has_turns()
             || self.core.has_completions()
             || !fx.due_cursors.is_empty()
+            || !fx.due_room.is_empty()
             || !fx.out.is_empty()
         {
             return Some(Duration::ZERO);
@@ -179,7 +183,10 @@ impl<D: Driver> Worker<D> {
         let mut park = None;
         while let Some(command) = self.commands.take() {
             match command {
-                Command::Hold(hold) => self.driver.hold(hold),
+                Command::Hold(hold) => {
+                    self.driver.hold(hold);
+                    core.hold_waiting(hold);
+                }
                 Command::Quiescence(reply) => self.quiescence = Some(reply),
                 Command::Suspend(order) => park = Some(order),
                 other => core.execute(other),

@@ -10,7 +10,6 @@ use crate::proto::sm::{NOT_DURABLE_MAX, Rest, StreamId, StreamManagement, TooHig
 use crate::runtime::driver::{CloseHow, ConnId};
 use crate::runtime::outbox::Action;
 use crate::session::{Holds, Session, SessionPhase};
-use crate::stream::features::STREAM_CLOSE;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::flow;
@@ -78,7 +77,8 @@ pub(super) fn handle(
 }
 
 fn fail(fx: &mut Effects, conn: ConnId) {
-    element::write_failed(StanzaCondition::UnexpectedRequest, None, fx.out.plain(conn));
+    let mut out = fx.out.stream(conn);
+    out.element(|out| element::write_failed(StanzaCondition::UnexpectedRequest, None, out));
 }
 
 /// §3
@@ -95,8 +95,8 @@ fn enable(
     let seconds = if resume { seconds_max.map_or(most, |max| max.min(most)) } else { 0 };
     actors.users.flow_mut(key).sm = Some(StreamManagement::new(id, seconds));
     env.metrics().sm_enabled.add(1);
-    let out = fx.out.plain(actors.users.resource(key).conn);
-    element::write_enabled((seconds > 0).then_some((id, seconds)), out);
+    let mut out = fx.out.stream(actors.users.resource(key).conn);
+    out.element(|out| element::write_enabled((seconds > 0).then_some((id, seconds)), out));
     // What waits in the log can be acknowledged from here on.
     flow::decide_sm(actors, env, fx, key);
 }
@@ -124,6 +124,7 @@ fn acknowledged(
         actors.commits.trim(env, account, sequence);
     }
     fx.due_sm.push(key);
+    actors.waiting_for_room.note(fx, key);
     if actors.users.flow_mut(key).after.is_some() {
         fx.due_cursors.push(key);
     }
@@ -139,7 +140,7 @@ impl Core {
     pub(super) fn too_high(&mut self, conn: ConnId, TooHigh { handled, sent }: TooHigh) {
         self.end_stream_with(conn, false, |out| {
             let condition = |out: &mut Vec<u8>| element::write_too_high(handled, sent, out);
-            StreamCondition::UndefinedCondition.write_with_application(condition, out);
+            out.error_with(StreamCondition::UndefinedCondition, condition);
         });
     }
 
@@ -159,10 +160,10 @@ impl Core {
             let not_durable = sm.not_durable();
             self.env.shared.metrics[self.env.worker].log_waiting_fullest.raise(not_durable as u64);
             if let Some(h) = sm.answer() {
-                element::write_answer(h, self.fx.out.plain(conn));
+                self.fx.out.stream(conn).element(|out| element::write_answer(h, out));
             }
             if sm.ask() {
-                element::write_request(self.fx.out.plain(conn));
+                self.fx.out.stream(conn).element(element::write_request);
             }
             if !holds.has(Holds::LOG) && not_durable > NOT_DURABLE_MAX {
                 self.hold(conn, Holds::LOG);
@@ -186,7 +187,7 @@ impl Core {
             let Some(sm) = actors.users.sm_mut(key) else { return false };
             match sm.rest(conn != ConnId::NONE) {
                 Rest::Busy => return true,
-                Rest::Ask => element::write_request(fx.out.plain(conn)),
+                Rest::Ask => fx.out.stream(conn).element(element::write_request),
                 Rest::Quiet => {}
             }
             false
@@ -317,7 +318,8 @@ impl Core {
     fn cannot_resume(&mut self, conn: ConnId, id: Option<StreamId>) {
         self.env.metrics().resume_failed.add(1);
         let h = id.and_then(|id| self.env.shared.safe_before(id));
-        element::write_failed(StanzaCondition::ItemNotFound, h, self.fx.out.plain(conn));
+        let mut out = self.fx.out.stream(conn);
+        out.element(|out| element::write_failed(StanzaCondition::ItemNotFound, h, out));
     }
 
     /// A session that is about to be resumed gives up the connection that it still has.
@@ -325,9 +327,9 @@ impl Core {
         let older = self.actors.users.resource(key).conn;
         if let Some(session) = self.sessions.get_mut(older) {
             self.env.metrics().stream_errors.add(1);
-            let out = self.fx.out.plain(older);
-            StreamCondition::Conflict.write(Some("resumed on another connection"), out);
-            out.extend_from_slice(STREAM_CLOSE);
+            let mut out = self.fx.out.stream(older);
+            out.error(StreamCondition::Conflict, Some("resumed on another connection"));
+            out.end();
             session.phase = SessionPhase::Closing;
             session.partial = None;
             // What was read and not handled is not counted, so the client sends it again (§5).
@@ -384,7 +386,7 @@ impl Core {
         resource.conn = conn;
         self.env.metrics().resumed.add(1);
         if let Some(sm) = self.actors.users.sm_mut(key) {
-            element::write_resumed(id, sm.handled(), self.fx.out.plain(conn));
+            self.fx.out.stream(conn).element(|out| element::write_resumed(id, sm.handled(), out));
         }
         offline::send_again(&mut self.actors, &self.env, &mut self.fx, key);
         inactive::set(&mut self.actors, &self.env, &mut self.fx, key, false);

@@ -88,7 +88,7 @@ impl Core {
             self.env.metrics().refused_account_memory.add(1);
             let text = "too much waits for this account; try again later";
             self.end_stream_with(conn, true, |out| {
-                StreamCondition::ResourceConstraint.write(Some(text), out);
+                out.error(StreamCondition::ResourceConstraint, Some(text));
             });
         }
     }

@@ -110,6 +110,14 @@ fn a_silent_client_is_pinged_and_its_answer_goes_nowhere() {
                 juliet.settle();
                 assert!(juliet.quiet().iter().all(|stanza| stanza.find("ping", "urn:xmpp:ping").is_some()));
             }
+            assert!(server.metric("pings.sent") >= 2);
+            assert_eq!(server.metric("pings.answered"), 2);
+            // Nobody has asked with these.
+            for id in ["ping:1", "pong", "", "1"] {
+                juliet.send(&format!("<iq type='result' id='{id}' to='localhost'/>"));
+            }
+            juliet.settle();
+            assert!(server.metric("pings.answered") <= server.metric("pings.sent"));
         },
     );
 }

@@ -13,6 +13,7 @@ static ALLOCATOR: whimbrel_server::allocator::Counted = whimbrel_server::allocat
 mod support;
 
 mod account_memory;
+mod archive;
 mod bad_input;
 mod binding;
 mod blocking;

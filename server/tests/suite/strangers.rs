@@ -134,7 +134,7 @@ fn a_message_to_nobody_waits_for_the_disk_like_any_other() {
             romeo.enable_sm();
             romeo.send(&chat(&format!("{target}@localhost"), 1));
             romeo.await_handled(1);
-            assert_eq!(server.metric("log.appends"), 1, "{target}");
+            assert_eq!(server.metric("log.appends"), 2, "{target}, and the sender's archive");
             let folder = log_folder(server.data.as_ref().unwrap().path(), 0);
             let away = folder.with_extension("away");
             fs::rename(&folder, &away).unwrap();

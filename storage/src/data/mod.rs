@@ -27,6 +27,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::actor::ActorId;
 use crate::directory::{self, Directory, DirectoryError, run_inline};
+use crate::journal::Reader;
 use crate::log::{self, Log, LogError, Opened, Owner};
 
 pub use backup::{BackedUp, backup};
@@ -155,10 +156,10 @@ pub fn check_tie(data: &Path, directory: &Directory) -> Result<(), DataError> {
 ///
 /// # Errors
 /// Directory or log cannot be read or written.
-pub fn reconcile(
+pub fn reconcile<S: Reader>(
     data: &Path,
     directory: &Directory,
-    opened: &mut Opened,
+    opened: &mut Opened<S>,
     was_open: bool,
 ) -> Result<Reconciled, DataError> {
     let folder = data.join(LOG);
@@ -200,7 +201,11 @@ pub fn forget_log(directory: &Directory) -> Result<(), DataError> {
     Ok(run_inline(directory, Box::new(move |transaction| transaction.set_data_set(id, false)))?)
 }
 
-fn drop_orphans(directory: &Directory, logs: &mut [Log], ever: u64) -> Result<Reconciled, DataError> {
+fn drop_orphans<S: Reader>(
+    directory: &Directory,
+    logs: &mut [Log<S>],
+    ever: u64,
+) -> Result<Reconciled, DataError> {
     let mut gone: HashSet<ActorId> = logs.iter().flat_map(Log::actors).collect();
     if gone.is_empty() {
         return Ok(Reconciled::default());

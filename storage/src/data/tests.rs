@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::credentials::Credentials;
 use crate::directory;
-use crate::log::{Flags, Message, Options, Origin};
+use crate::log::{Flags, Message, Options, Origin, PeerHash};
 
 /// A data directory that is served.
 struct Served {
@@ -56,6 +56,7 @@ impl Served {
             time_ms: 1,
             flags: Flags::NONE,
             origin: Origin::default(),
+            peer: PeerHash::NONE,
             payload: b"private",
         };
         self.opened.logs[0].append(&message).expect("there is room");

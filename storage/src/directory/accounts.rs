@@ -334,6 +334,7 @@ impl WriteTransaction<'_> {
         let Some(key) = Key::account(local) else { return Ok(false) };
         let Some(id) = self.view().account(local)? else { return Ok(false) };
         self.retire_roster(id)?;
+        self.purge_archive(id)?;
         for table in Table::OF_AN_ACCOUNT {
             self.delete_all(table, id)?;
         }

@@ -4,6 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::file_error::FileError;
+
 /// Why the directory could not be opened, read or written.
 ///
 /// Cheap to clone: when a commit fails, every job of the batch gets the same error.
@@ -75,27 +77,11 @@ pub enum DirectoryError {
         /// What is wrong.
         what: &'static str,
     },
-    /// The file system is mounted read-only.
-    #[error(
-        "cannot write {path}: the file system is read-only; mount it writable or use another data directory"
-    )]
-    ReadOnly {
-        /// The file or folder.
-        path: PathBuf,
-    },
-    /// The process may not use the files.
-    #[error("cannot use {path}: permission denied; it must belong to the user who runs the server")]
-    Permission {
-        /// The file or folder.
-        path: PathBuf,
-    },
-    /// The disk, a quota or the limit on file sizes is exhausted.
-    #[error("cannot write {path}: {source}; free some space. Nothing was changed")]
-    DiskFull {
-        /// The file or folder.
-        path: PathBuf,
-        /// The system's word for it.
-        source: Arc<io::Error>,
+    /// The system refuses to do something with a file.
+    #[error("{error}{}", outcome(error))]
+    File {
+        /// Which.
+        error: FileError,
     },
     /// A commit was cut off in the middle of a write, which LMDB does not explain further.
     #[error(
@@ -110,26 +96,6 @@ pub enum DirectoryError {
     Full {
         /// Size of the map.
         map_bytes: u64,
-    },
-    /// The process, or the machine, has no file descriptors left.
-    #[error("cannot {doing} {path}: {source}; raise the limit of open files (see `whimbrelctl doctor`)")]
-    Descriptors {
-        /// What was tried, as a verb.
-        doing: &'static str,
-        /// The file or folder.
-        path: PathBuf,
-        /// The system's word for it.
-        source: Arc<io::Error>,
-    },
-    /// Any other failure of the system.
-    #[error("cannot {doing} {path}: {source}")]
-    Io {
-        /// What was tried, as a verb.
-        doing: &'static str,
-        /// The file or folder.
-        path: PathBuf,
-        /// The system's word for it.
-        source: Arc<io::Error>,
     },
     /// A change for an account that does not exist (any more).
     #[error("there is no account {local:?}")]
@@ -179,12 +145,13 @@ pub(super) const COMMIT: &str = "commit";
 /// The same number on Linux and FreeBSD.
 const EIO: i32 = 5;
 
-/// The process has as many files open as it may, and the machine has: the same numbers on Linux and FreeBSD.
-const EMFILE: i32 = 24;
-const ENFILE: i32 = 23;
-
 fn holder(pid: Option<u32>) -> String {
     pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+}
+
+/// What became of the change that was to be written.
+fn outcome(error: &FileError) -> &'static str {
+    if matches!(error, FileError::DiskFull { .. }) { ". Nothing was changed" } else { "" }
 }
 
 /// Which release wrote a format.
@@ -195,18 +162,7 @@ pub(crate) fn whose(found: u32, known: u32) -> &'static str {
 impl DirectoryError {
     /// Sorts a failure of the system by what the operator can do about it.
     pub(super) fn io(doing: &'static str, path: &Path, source: io::Error) -> Self {
-        let path = path.to_owned();
-        match source.kind() {
-            _ if matches!(source.raw_os_error(), Some(EMFILE | ENFILE)) => {
-                Self::Descriptors { doing, path, source: Arc::new(source) }
-            }
-            io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly { path },
-            io::ErrorKind::PermissionDenied => Self::Permission { path },
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-                Self::DiskFull { path, source: Arc::new(source) }
-            }
-            _ => Self::Io { doing, path, source: Arc::new(source) },
-        }
+        Self::File { error: FileError::new(doing, path, source) }
     }
 
     /// Sorts a failure of LMDB. `map_bytes` is the size of the map, for [`DirectoryError::Full`].

@@ -10,6 +10,8 @@
 //! removals              actor, roster version (8, big endian)
 //! registrations         the number's digits
 //! quotas                kind (1), keyed hash of what is counted (16)
+//! archive, -_erased     actor, id of a message (8, big endian)
+//! archive_segments      id of the journal (8, big endian), position of the segment (8, big endian)
 //! all others            actor
 //! ```
 //!

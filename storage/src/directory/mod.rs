@@ -16,6 +16,7 @@
 //! | `env`, `lock`, `check` | opening: the folder, one process at a time, is the file ours and whole, the map |
 //! | `tables`, `transaction` | tables and views of them, write transactions |
 //! | `key`, `codec`, `checksum` | how keys and values are written |
+//! | `archive` | where messages of archives lie, and what actors want of theirs |
 //! | `accounts`, `item`, `roster`, `blocked`, `vcard`, `private`, `activity`, `registration` | what is kept |
 //! | `writer` | the thread that writes |
 //! | `version` | what names a state of a roster, also after a backup is served |
@@ -29,6 +30,7 @@
 
 mod accounts;
 mod activity;
+mod archive;
 mod blocked;
 mod check;
 mod checksum;
@@ -68,6 +70,10 @@ pub(crate) use error::whose;
 
 pub use accounts::{CredentialsStamp, Looks};
 pub use activity::LastActivity;
+pub use archive::{
+    Applied, ArchiveDefault, ArchivePreferences, ArchiveState, ArchiveView, Erased, PREFERENCES_JIDS_MAX,
+    RowView, Shares, Sweep, Swept, TOMBSTONE_BYTES_MAX,
+};
 pub use error::DirectoryError;
 pub use import::{ImportEvent, Imported, NewAccount};
 pub use item::{Item, ItemRef, Subscription};

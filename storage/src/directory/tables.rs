@@ -37,11 +37,23 @@ pub enum Table {
     Registrations,
     /// What is counted → until when, and how often.
     Quotas,
+    /// Actor and id of a block's first message → where its messages lie.
+    Archive,
+    /// Actor → how its archive stands.
+    ArchiveStates,
+    /// Journal and segment → what archives hold of it.
+    ArchiveSegments,
+    /// Journal → up to where rows have everything of it.
+    ArchiveJournals,
+    /// Actor → what it wants to be kept.
+    ArchivePreferences,
+    /// Actor and id of a message → what stands for its text.
+    ArchiveErased,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 17] = [
         Self::Meta,
         Self::Accounts,
         Self::RosterStates,
@@ -53,10 +65,16 @@ impl Table {
         Self::Activity,
         Self::Registrations,
         Self::Quotas,
+        Self::Archive,
+        Self::ArchiveStates,
+        Self::ArchiveSegments,
+        Self::ArchiveJournals,
+        Self::ArchivePreferences,
+        Self::ArchiveErased,
     ];
 
-    /// The tables whose keys begin with an account's number.
-    pub const OF_AN_ACCOUNT: [Self; 7] = [
+    /// The tables whose keys begin with an account's number, and from which all of a removed account is removed with it.
+    pub const OF_AN_ACCOUNT: [Self; 8] = [
         Self::RosterStates,
         Self::Rosters,
         Self::Removals,
@@ -64,7 +82,12 @@ impl Table {
         Self::Vcards,
         Self::Private,
         Self::Activity,
+        Self::ArchivePreferences,
     ];
+
+    /// The tables whose keys begin with an actor too, and from which it is removed in small steps: it may have millions of
+    /// messages.
+    pub const SWEPT: [Self; 3] = [Self::Archive, Self::ArchiveStates, Self::ArchiveErased];
 
     /// Its name in the file.
     pub fn name(self) -> &'static str {
@@ -80,13 +103,21 @@ impl Table {
             Self::Activity => "activity",
             Self::Registrations => "registrations",
             Self::Quotas => "quotas",
+            Self::Archive => "archive",
+            Self::ArchiveStates => "archive_states",
+            Self::ArchiveSegments => "archive_segments",
+            Self::ArchiveJournals => "archive_journals",
+            Self::ArchivePreferences => "archive_preferences",
+            Self::ArchiveErased => "archive_erased",
         }
     }
 
-    /// Whether releases have written format 1 without it. It is then made when a directory of theirs is opened; they
-    /// do not look at tables they do not know.
+    /// Whether a directory of this format may be without it. It is then made when such a directory is opened; an earlier
+    /// release does not look at tables it does not know.
     pub(super) fn came_later(self) -> bool {
         matches!(self, Self::Registrations | Self::Quotas)
+            || matches!(self, Self::Archive | Self::ArchiveStates | Self::ArchiveSegments)
+            || matches!(self, Self::ArchiveJournals | Self::ArchivePreferences | Self::ArchiveErased)
     }
 }
 

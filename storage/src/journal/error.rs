@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::directory::whose;
+use crate::file_error::FileError;
 
 /// Why the log could not be opened, kept or copied. Cheap to clone.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -43,28 +44,9 @@ pub enum LogError {
         /// What is wrong.
         what: String,
     },
-    /// The file system is mounted read-only.
-    #[error(
-        "cannot write {path}: the file system is read-only; mount it writable or use another data directory"
-    )]
-    ReadOnly {
-        /// The file or folder.
-        path: PathBuf,
-    },
-    /// The process may not use the files.
-    #[error("cannot use {path}: permission denied; it must belong to the user who runs the server")]
-    Permission {
-        /// The file or folder.
-        path: PathBuf,
-    },
-    /// The disk, a quota or the limit on file sizes is exhausted.
-    #[error("cannot write {path}: {source}; free some space")]
-    DiskFull {
-        /// The file or folder.
-        path: PathBuf,
-        /// The system's word for it.
-        source: Arc<io::Error>,
-    },
+    /// The system refuses to do something with a file.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A thread could not be started.
     #[error("cannot start the thread {name}: {source}")]
     Thread {
@@ -73,47 +55,12 @@ pub enum LogError {
         /// The system's word for it.
         source: Arc<io::Error>,
     },
-    /// The process, or the machine, has no file descriptors left.
-    #[error("cannot {doing} {path}: {source}; raise the limit of open files (see `whimbrelctl doctor`)")]
-    Descriptors {
-        /// What was tried, as a verb.
-        doing: &'static str,
-        /// The file or folder.
-        path: PathBuf,
-        /// The system's word for it.
-        source: Arc<io::Error>,
-    },
-    /// Any other failure of the system.
-    #[error("cannot {doing} {path}: {source}")]
-    Io {
-        /// What was tried, as a verb.
-        doing: &'static str,
-        /// The file or folder.
-        path: PathBuf,
-        /// The system's word for it.
-        source: Arc<io::Error>,
-    },
 }
-
-/// The process has as many files open as it may, and the machine has: the same numbers on Linux and FreeBSD.
-const EMFILE: i32 = 24;
-const ENFILE: i32 = 23;
 
 impl LogError {
     /// Sorts a failure of the system by what the operator can do about it.
     pub(crate) fn io(doing: &'static str, path: &Path, source: io::Error) -> Self {
-        let path = path.to_owned();
-        match source.kind() {
-            _ if matches!(source.raw_os_error(), Some(EMFILE | ENFILE)) => {
-                Self::Descriptors { doing, path, source: Arc::new(source) }
-            }
-            io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly { path },
-            io::ErrorKind::PermissionDenied => Self::Permission { path },
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-                Self::DiskFull { path, source: Arc::new(source) }
-            }
-            _ => Self::Io { doing, path, source: Arc::new(source) },
-        }
+        Self::File(FileError::new(doing, path, source))
     }
 }
 

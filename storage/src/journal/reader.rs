@@ -19,7 +19,7 @@
 //! Readers are composed as pairs; the unit reads nothing.
 
 use super::error::Damage;
-use super::format::message::{Flags, Position, Record, Sequence};
+use super::format::message::{Flags, PeerHash, Position, Record, Sequence};
 use super::live::Journal;
 use crate::actor::ActorId;
 
@@ -53,7 +53,7 @@ impl Entry<'_> {
     /// was acknowledged long ago would seem to wait again.
     #[must_use]
     pub fn concerns(&self, reader: ReaderSet) -> bool {
-        !self.is_moved() || self.moved_for.0 & reader.0 != 0
+        !self.is_moved() || self.moved_for.only(reader) != ReaderSet::NONE
     }
 }
 
@@ -80,6 +80,18 @@ impl ReaderSet {
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
+
+    /// Those of `other` that are among these.
+    #[must_use]
+    pub const fn only(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// Whether all of `other` are among these.
+    #[must_use]
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
 }
 
 /// What a record says.
@@ -89,12 +101,14 @@ pub enum What<'a> {
     Message(Record<'a>),
     /// A text that references with the same id share. Waits for nobody.
     Body(Record<'a>),
-    /// A message whose text is the body with the same id.
+    /// A message whose text is the body, or the message of another actor, with the same id.
     Reference {
         /// When it was received, in milliseconds since 1970.
         time_ms: u64,
         /// See [`Flags`].
         flags: Flags,
+        /// Whom the actor exchanged it with.
+        peer: PeerHash,
     },
     /// The message with this id is done with.
     Trim,
@@ -155,6 +169,38 @@ pub trait Reader {
 
     /// The segments before this position are about to be deleted; it holds nothing in them.
     fn dropped(&mut self, before: Position);
+
+    /// What is wanted is about to be moved out of the oldest segment, which begins here. `false`: not yet, because it is
+    /// not known yet what that is; asked again in each call of [`Log::maintain`](crate::log::Log::maintain).
+    fn prepare(&mut self, segment: Position) -> bool {
+        let _ = segment;
+        true
+    }
+
+    /// Whether it can take note of another message with [`Flags::ARCHIVED`]; without, it is not appended.
+    fn has_room(&self) -> bool {
+        true
+    }
+
+    /// Whether it has to know that an actor is gone for which nothing waits.
+    fn wants_purges(&self) -> bool {
+        false
+    }
+
+    /// Whether it needs the journal also when nothing is written to it any more: another number of logs is made, and what
+    /// waits is written anew.
+    fn keeps_journal(&self) -> bool {
+        false
+    }
+
+    /// Takes over from the reader of a journal that is not written to any more what it has in memory of the actors that are
+    /// here now.
+    fn adopt(&mut self, old: &Self, is_here: &dyn Fn(ActorId) -> bool)
+    where
+        Self: Sized,
+    {
+        let _ = (old, is_here);
+    }
 
     /// Keeps what it knows for the next opening, as blocks whose numbers are its own. Anything that it has been told up to now is
     /// what the next opening does not tell again.
@@ -225,6 +271,29 @@ impl<A: Reader, B: Reader> Reader for Pair<A, B> {
     fn dropped(&mut self, before: Position) {
         self.0.dropped(before);
         self.1.dropped(before);
+    }
+
+    fn prepare(&mut self, segment: Position) -> bool {
+        let first = self.0.prepare(segment);
+        self.1.prepare(segment) && first
+    }
+
+    #[inline]
+    fn has_room(&self) -> bool {
+        self.0.has_room() && self.1.has_room()
+    }
+
+    fn wants_purges(&self) -> bool {
+        self.0.wants_purges() || self.1.wants_purges()
+    }
+
+    fn keeps_journal(&self) -> bool {
+        self.0.keeps_journal() || self.1.keeps_journal()
+    }
+
+    fn adopt(&mut self, old: &Self, is_here: &dyn Fn(ActorId) -> bool) {
+        self.0.adopt(&old.0, is_here);
+        self.1.adopt(&old.1, is_here);
     }
 
     fn save(&self, blocks: &mut Blocks) {

@@ -44,7 +44,7 @@ pub use crate::journal::Journal;
 pub use crate::journal::error::{AppendError, Damage, LogError};
 pub use crate::journal::format::layout::Owner;
 pub use crate::journal::format::message::{
-    Appended, Backlog, Body, Flags, Message, Origin, Position, Record, Sequence, Trimmed,
+    ActorCopy, Appended, Backlog, Body, Flags, Message, Origin, PeerHash, Position, Record, Sequence, Trimmed,
 };
 pub use crate::journal::inspect::Tail;
 pub use crate::journal::inspect::backup::{BackedUp, backup};
@@ -54,8 +54,8 @@ pub use crate::journal::metrics::{CLASSES, Histogram, Metrics};
 pub use crate::journal::options::{Durability, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 pub use crate::queue::{INDEX_MESSAGE_BYTES_MAX, Pending};
 pub use inspect::{Dumped, LogStats, Verified, dump, stats, verify};
-pub use opening::{Opened, Progress, Report, StreamSeen};
-pub use orphans::{Orphans, belong_to, discard, owner};
+pub use opening::{Home, LogsAt, Opened, Progress, Report, StreamSeen};
+pub use orphans::{Orphans, belong_to, discard, journal_folders, journals_by_age, owner, retire_sealed};
 
 /// The log of one worker. Belongs to that worker's thread. `S` reads the journal beside the queue.
 #[derive(Debug)]
@@ -124,57 +124,126 @@ impl<S: Reader> Log<S> {
     /// # Errors
     /// See [`AppendError`]; nothing was appended then.
     pub fn append(&mut self, message: &Message<'_>) -> Result<Appended, AppendError> {
-        let previous = self.admit(message.actor, message_bytes(message.payload.len()))?;
+        debug_assert!(message.flags.is_kept(), "it waits for somebody, or belongs to an archive");
+        let bytes = message_bytes(message.payload.len());
+        let previous = self.admit(message.actor, message.flags, bytes)?;
         let entry = self.journal.append(message, previous)?;
         self.readers.record(&entry);
         Ok(Appended { sequence: entry.sequence, position: self.journal.appended() })
     }
 
-    /// Appends a message once for several actors of this worker, none of them twice: its text is written once, and each
-    /// has a reference of 40 bytes to it, which waits, is read and is trimmed like a message of its own. They share one id.
-    /// `results` gets one for each actor, in their order; a message whose append was refused for one may have been appended
-    /// for others. The text is kept as long as a reference waits, and counts against the limit of no actor.
+    /// Appends a text once for several actors of this worker, none of them twice. `results` gets one for each, in their
+    /// order; a copy that was refused to one may have been appended for others. All share one id. A copy that neither waits
+    /// nor belongs to an archive ([`Flags::is_kept`]) is not written: its id is [`Sequence::ZERO`].
+    ///
+    /// Where at most one copy waits, it is a message with the text, and each of the others has a reference of 48 bytes to
+    /// it. That is a one-to-one message with its sender's archived copy: it costs the queue what it costs without.
+    /// Where several wait, the text is a body, and each has a reference, which waits, is read and is trimmed like a
+    /// message of its own; the text counts against the limit of no actor.
+    ///
+    /// Copies that belong to archives lie in one segment with their text: more than fit into a quarter of a segment are
+    /// written as messages of their own, each with an id of its own.
     ///
     /// For one actor this is [`Log::append`].
     pub fn append_for(
         &mut self,
-        actors: &[ActorId],
+        copies: &[ActorCopy],
         body: &Body<'_>,
         results: &mut Vec<Result<Appended, AppendError>>,
     ) {
         results.clear();
-        let [first, _, ..] = actors else {
-            results.extend(actors.iter().map(|actor| self.append(&body.of(*actor))));
-            return;
-        };
-        let entry = match self.journal.append_body(&body.of(*first)) {
-            Ok(entry) => entry,
-            Err(error) => {
-                results.extend(actors.iter().map(|_| Err(error)));
-                return;
+        let nothing = Appended { sequence: Sequence::ZERO, position: self.journal.appended() };
+        results.resize(copies.len(), Ok(nothing));
+        let is_archived = copies.iter().any(|copy| copy.flags.has(Flags::ARCHIVED));
+        if copies.len() == 1 || is_archived && !self.journal.keeps_together(copies.len()) {
+            for (copy, result) in copies.iter().zip(results).filter(|(copy, _)| copy.flags.is_kept()) {
+                *result = self.append(&body.of(*copy));
             }
+        } else if copies.iter().filter(|copy| copy.flags.is_queued()).count() > 1 {
+            self.append_body(copies, body, results);
+        } else {
+            self.append_shared(copies, body, results);
+        }
+    }
+
+    /// A body, and a reference for each copy.
+    fn append_body(
+        &mut self,
+        copies: &[ActorCopy],
+        body: &Body<'_>,
+        results: &mut [Result<Appended, AppendError>],
+    ) {
+        let Some(first) = copies.iter().find(|copy| copy.flags.is_queued()) else { return };
+        let flags = first.flags.without(Flags::ARCHIVED);
+        let text = body.of(ActorCopy { flags, ..*first });
+        let entry = self.journal.append_text(Kind::Body, &text, 0, copies.len());
+        let sequence = match entry {
+            Ok(entry) => {
+                self.readers.record(&entry);
+                entry.sequence
+            }
+            Err(error) => return results.fill(Err(error)),
         };
-        self.readers.record(&entry);
-        let sequence = entry.sequence;
-        results.extend(actors.iter().map(|actor| self.append_reference(*actor, sequence, body)));
+        for (copy, result) in copies.iter().zip(results).filter(|(copy, _)| copy.flags.is_kept()) {
+            *result = self.append_reference(*copy, sequence, body);
+        }
         self.readers.0.drop_unreferenced(sequence);
+    }
+
+    /// A message for the copy that waits, if one does, otherwise for the first one; references for the others.
+    fn append_shared(
+        &mut self,
+        copies: &[ActorCopy],
+        body: &Body<'_>,
+        results: &mut [Result<Appended, AppendError>],
+    ) {
+        let waits = copies.iter().position(|copy| copy.flags.is_queued());
+        let others = (0..copies.len()).filter(|at| Some(*at) != waits);
+        let mut text = None;
+        for at in waits.into_iter().chain(others) {
+            let copy = copies[at];
+            if !copy.flags.is_kept() {
+                continue;
+            }
+            results[at] = match text {
+                Some(sequence) => self.append_reference(copy, sequence, body),
+                None => self.append_text(&body.of(copy), copies.len()),
+            };
+            text = text.or(results[at].ok().map(|appended| appended.sequence));
+        }
+    }
+
+    /// A message to whose text so many references can refer.
+    fn append_text(&mut self, message: &Message<'_>, references: usize) -> Result<Appended, AppendError> {
+        let bytes = message_bytes(message.payload.len());
+        let previous = self.admit(message.actor, message.flags, bytes)?;
+        let entry = self.journal.append_text(Kind::Message, message, previous, references)?;
+        self.readers.record(&entry);
+        Ok(Appended { sequence: entry.sequence, position: self.journal.appended() })
     }
 
     fn append_reference(
         &mut self,
-        actor: ActorId,
+        copy: ActorCopy,
         sequence: Sequence,
         body: &Body<'_>,
     ) -> Result<Appended, AppendError> {
-        debug_assert!(!self.readers.0.has(actor, sequence), "no actor twice");
-        self.admit(actor, REFERENCE_BYTES as u64)?;
-        let entry = self.journal.append_reference(actor, sequence, body.time_ms, body.flags)?;
+        debug_assert!(!self.readers.0.has(copy.actor, sequence), "no actor twice");
+        self.admit(copy.actor, copy.flags, REFERENCE_BYTES as u64)?;
+        let entry = self.journal.append_reference(copy, sequence, body.time_ms)?;
         self.readers.record(&entry);
         Ok(Appended { sequence, position: self.journal.appended() })
     }
 
-    /// Whether so many bytes may wait for an actor besides what does; if so, where its newest message lies.
-    fn admit(&self, actor: ActorId, bytes: u64) -> Result<u64, AppendError> {
+    /// Whether so many bytes may wait for an actor besides what does; if so, where its newest message lies. What waits for
+    /// nobody counts against nobody.
+    fn admit(&self, actor: ActorId, flags: Flags, bytes: u64) -> Result<u64, AppendError> {
+        if flags.has(Flags::ARCHIVED) && !self.readers.has_room() {
+            return Err(AppendError::Full);
+        }
+        if !flags.is_queued() {
+            return Ok(0);
+        }
         let options = &self.journal.options;
         let (waiting, waiting_bytes, previous) = self.readers.0.load(actor);
         if waiting >= options.user_messages_max || waiting_bytes + bytes > options.user_bytes_max {
@@ -237,6 +306,12 @@ impl<S: Reader> Log<S> {
         self.readers.0.waiting(actor)
     }
 
+    /// Whether this message waits for an actor. Does not touch the disk.
+    #[must_use]
+    pub fn is_waiting(&self, actor: ActorId, sequence: Sequence) -> bool {
+        self.readers.0.has(actor, sequence)
+    }
+
     /// Actors for whom something waits, in no order.
     pub fn actors(&self) -> impl ExactSizeIterator<Item = ActorId> + '_ {
         self.readers.0.actors()
@@ -287,7 +362,8 @@ impl<S: Reader> Log<S> {
 
     fn drop_up_to(&mut self, kind: Kind, actor: ActorId, sequence: Sequence) -> Trimmed {
         let messages = self.readers.0.remove_up_to(actor, sequence);
-        Trimmed { messages, is_recorded: messages == 0 || self.note(kind, actor, sequence) }
+        let needs_no_record = messages == 0 && !(kind == Kind::Purge && self.readers.1.wants_purges());
+        Trimmed { messages, is_recorded: needs_no_record || self.note(kind, actor, sequence) }
     }
 
     /// Writes down what the queue has done. It need not be told; the second reader is.
@@ -313,6 +389,12 @@ impl<S: Reader> Log<S> {
             dropped += 1;
         }
         dropped
+    }
+
+    /// Bytes of the segments in use, and how many may be ([`Options::log_bytes_max`]).
+    #[must_use]
+    pub fn room(&self) -> (u64, u64) {
+        (self.journal.total_bytes(), self.journal.options.log_bytes_max)
     }
 
     // --- Upkeep.

@@ -99,7 +99,7 @@ fn random_id() -> Result<u64, LogError> {
 }
 
 /// Which shard is an actor's home; `None` for one that is gone.
-pub(super) type Home<'a> = &'a (dyn Fn(ActorId) -> Option<usize> + Sync);
+pub type Home<'a> = &'a (dyn Fn(ActorId) -> Option<usize> + Sync);
 
 impl Log {
     /// Opens the logs in a folder, which is made when it is not there (mode 0700): `shards` of them (1 to 1,024). When
@@ -134,11 +134,41 @@ impl Log {
         progress: &(dyn Fn(Progress) + Sync),
         lock: Option<File>,
     ) -> Result<Opened, LogError> {
+        LogsAt { path, options, shards, home, progress }.open(lock, &|_| ())
+    }
+}
+
+/// The logs of a folder, to be opened with a second reader for each: see [`Log::open_all`].
+#[derive(Clone, Copy)]
+pub struct LogsAt<'a> {
+    /// The folder.
+    pub path: &'a Path,
+    /// Settings of each log.
+    pub options: &'a Options,
+    /// How many there are to be, 1 to 1,024.
+    pub shards: usize,
+    /// Which of them is an actor's.
+    pub home: Home<'a>,
+    /// Called from several threads, a few times a second.
+    pub progress: &'a (dyn Fn(Progress) + Sync),
+}
+
+impl LogsAt<'_> {
+    /// As [`Log::open_all_locked`]. `second` makes the reader of the journal with this id.
+    ///
+    /// # Errors
+    /// As [`Log::open_all`].
+    pub fn open<S: Reader + Send>(
+        &self,
+        lock: Option<File>,
+        second: &(dyn Fn(u64) -> S + Sync),
+    ) -> Result<Opened<S>, LogError> {
+        let Self { path, options, shards, home, progress } = *self;
         let files: Arc<dyn Files> = Arc::new(System);
         files.make_folder(path).map_err(|error| LogError::io("make", path, error))?;
         let lock = Arc::new(lock.map_or_else(|| Lock::take(path), |file| Ok(Lock::held(file)))?);
         let place = Place { files, lock, root: path, random_id: &random_id };
-        open_with(&place, options, shards, home, progress, &|| ())
+        open_with(&place, options, shards, home, progress, second)
     }
 }
 
@@ -235,7 +265,7 @@ impl Place<'_> {
             Some(layout) => layout,
             None => {
                 let log_ids = (0..shards).map(|_| (self.random_id)()).collect::<Result<_, _>>()?;
-                let layout = Layout { owner: None, generation: 1, log_ids };
+                let layout = Layout { owner: None, generation: 1, log_ids, sealed: Vec::new() };
                 // The layout first: folders without one are taken for logs that have lost theirs.
                 layout.write(&*self.files, self.root)?;
                 layout
@@ -254,7 +284,7 @@ pub(super) fn open_with<S: Reader + Send>(
     shards: usize,
     home: Home<'_>,
     progress: &(dyn Fn(Progress) + Sync),
-    second: &(dyn Fn() -> S + Sync),
+    second: &(dyn Fn(u64) -> S + Sync),
 ) -> Result<Opened<S>, LogError> {
     options.check()?;
     if !(1..=SHARDS_MAX).contains(&shards) {
@@ -267,7 +297,7 @@ pub(super) fn open_with<S: Reader + Send>(
     let open_one = |shard: usize| {
         let folder = layout.folder(root, shard);
         let is_empty = layout.owner.is_some() && !has_segments(&*files, &folder)?;
-        let readers = Pair(Queue::default(), second());
+        let readers = Pair(Queue::default(), second(layout.log_ids[shard]));
         let shared = Arc::new(Shared::new(files.clone(), &folder));
         if lock.is_old() {
             shared.set_continued();

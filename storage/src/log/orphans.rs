@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Log, LogError, Owner};
+use super::{Log, LogError, Owner, Position};
 use crate::actor::ActorId;
 use crate::journal::Reader;
 use crate::journal::format::layout::{Layout, Lock};
+use crate::journal::format::segment::base_of;
 use crate::journal::live::files::{Files, System};
 
 /// What was dropped by [`Log::drop_orphans`].
@@ -40,6 +41,70 @@ impl<S: Reader> Log<S> {
 /// The folder cannot be read; its layout is damaged, or missing while there are logs.
 pub fn owner(folder: &Path) -> Result<Option<Option<Owner>>, LogError> {
     Ok(Layout::read(&System, folder)?.map(|layout| layout.owner))
+}
+
+/// Where the journals of a folder lie, by their ids.
+///
+/// # Errors
+/// There are no logs, or the layout cannot be read.
+pub fn journal_folders(folder: &Path) -> Result<Vec<(u64, PathBuf)>, LogError> {
+    let missing = || LogError::io("read the logs in", folder, std::io::ErrorKind::NotFound.into());
+    Ok(Layout::read(&System, folder)?.ok_or_else(missing)?.journals(folder))
+}
+
+/// As [`journal_folders`], those first that were written to first: all messages of an actor in one of them are older than
+/// those in the next.
+///
+/// # Errors
+/// As [`journal_folders`].
+pub fn journals_by_age(folder: &Path) -> Result<Vec<(u64, PathBuf)>, LogError> {
+    let missing = || LogError::io("read the logs in", folder, std::io::ErrorKind::NotFound.into());
+    let layout = Layout::read(&System, folder)?.ok_or_else(missing)?;
+    let mut journals = layout.journals(folder);
+    journals.rotate_left(layout.log_ids.len());
+    Ok(journals)
+}
+
+/// Deletes segments of sealed logs that are not needed, and logs that have none left. The folder must be open in this
+/// process, and nobody else may write its layout meanwhile. Returns the ids of the logs that are gone.
+///
+/// # Errors
+/// There are no logs, or something cannot be read or deleted; what was deleted is gone then.
+pub fn retire_sealed(folder: &Path, is_needed: &dyn Fn(u64, Position) -> bool) -> Result<Vec<u64>, LogError> {
+    retire_sealed_in(&System, folder, is_needed)
+}
+
+/// [`retire_sealed`] with the file system given.
+pub(super) fn retire_sealed_in(
+    files: &dyn Files,
+    folder: &Path,
+    is_needed: &dyn Fn(u64, Position) -> bool,
+) -> Result<Vec<u64>, LogError> {
+    let missing = || LogError::io("read the logs in", folder, std::io::ErrorKind::NotFound.into());
+    let mut layout = Layout::read(files, folder)?.ok_or_else(missing)?;
+    let mut gone = Vec::new();
+    for log in &layout.sealed {
+        let at = log.folder(folder);
+        let mut is_empty = true;
+        for name in files.list(&at).map_err(|error| LogError::io("read", &at, error))? {
+            let Some(base) = base_of(&name) else { continue };
+            if is_needed(log.log_id, Position(base)) {
+                is_empty = false;
+                continue;
+            }
+            let path = at.join(&name);
+            files.remove(&path).map_err(|error| LogError::io("remove", &path, error))?;
+        }
+        if is_empty {
+            gone.push(log.log_id);
+        }
+    }
+    if !gone.is_empty() {
+        layout.sealed.retain(|log| !gone.contains(&log.log_id));
+        layout.write(files, folder)?;
+        layout.remove_others(files, folder)?;
+    }
+    Ok(gone)
 }
 
 /// Notes whose messages the logs in a folder are. They must be open in this process, or nobody else's.

@@ -1,5 +1,7 @@
 //! Another number of logs: the waiting messages of each actor move to its new home, with their ids.
 //!
+//! Messages that an archive keeps stay where they are: the log that has them is sealed, and read by the archive's threads.
+//!
 //! The new logs are made beside the old ones, as another generation. They count once the layout says so, in one step;
 //! a crash before that leaves the old ones as they were, and what there is of the new ones is removed at the next
 //! opening. So nothing is lost or twice there, however often it is begun.
@@ -8,14 +10,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::opening::{Home, Place, Report};
-use super::{AppendError, Body, Log, LogError, Message, Options, Record, Sequence};
+use super::{AppendError, Log, LogError, Message, Options, Record, Sequence};
 use crate::actor::ActorId;
-use crate::journal::format::layout::Layout;
+use crate::journal::format::layout::{Layout, SealedLog};
 use crate::journal::format::record::{Head, Kind, REFERENCE_BYTES, message_bytes};
 use crate::journal::live::shared::Shared;
 use crate::journal::live::{Identity, Purpose};
 use crate::journal::open::Opening;
-use crate::journal::{Pair, Reader};
+use crate::journal::{Pair, Reader, ReaderSet};
 use crate::queue::Queue;
 
 /// What is needed for it.
@@ -25,7 +27,7 @@ pub(super) struct Resharding<'a, S> {
     pub(super) layout: &'a Layout,
     pub(super) options: &'a Options,
     /// Makes the second readers of the new logs.
-    pub(super) second: &'a (dyn Fn() -> S + Sync),
+    pub(super) second: &'a (dyn Fn(u64) -> S + Sync),
 }
 
 /// A log that is made.
@@ -47,7 +49,8 @@ impl<S: Reader> Resharding<'_, S> {
         let Place { files, root, random_id, .. } = self.place;
         let log_ids = (0..shards).map(|_| random_id()).collect::<Result<_, _>>()?;
         let owner = self.layout.owner;
-        let target = Layout { owner, generation: self.layout.generation + 1, log_ids };
+        let sealed = self.sealed(&old);
+        let target = Layout { owner, generation: self.layout.generation + 1, log_ids, sealed };
         target.make_folders(&**files, root)?;
         // An actor's new home goes on above all ids that its old one may have given.
         let ids_below = old.iter().map(|log| log.journal.ids.next()).max().unwrap_or(1);
@@ -68,11 +71,22 @@ impl<S: Reader> Resharding<'_, S> {
             log.journal.options.log_bytes_max = self.options.log_bytes_max;
             log.sync_all()?;
         }
+        if !target.sealed.is_empty() {
+            hand_on(&old, &mut new, home)?;
+        }
         target.write(&**files, root)?;
         // The old maps must be gone before their files are.
         drop(old);
         target.remove_others(&**files, root)?;
         Ok(new.into_iter().map(|target| target.log).collect())
+    }
+
+    /// The old logs that stay where they are: those that were sealed before, and those that readers need.
+    fn sealed(&self, old: &[Log<S>]) -> Vec<SealedLog> {
+        let generation = self.layout.generation;
+        let needed = old.iter().enumerate().filter(|(_, log)| log.readers.keeps_journal());
+        let needed = needed.map(|(shard, log)| SealedLog { generation, shard, log_id: log.id() });
+        self.layout.sealed.iter().copied().chain(needed).collect()
     }
 
     fn make(&self, target: &Layout, ids_below: u64) -> Result<Vec<Target<S>>, LogError> {
@@ -86,12 +100,26 @@ impl<S: Reader> Resharding<'_, S> {
             let identity = Identity { log_id: *log_id, shard: shard as u32, shards };
             let (lock, now_ms) = (lock.clone(), unlimited.now_ms);
             let opening = Opening { shared, identity, options: &unlimited, lock, now_ms, ids_below };
-            let recovered = opening.run(Pair(Queue::default(), (self.second)()), &|_, _, _| {})?;
+            let recovered = opening.run(Pair(Queue::default(), (self.second)(*log_id)), &|_, _, _| {})?;
             let log = Log { journal: recovered.journal, readers: recovered.readers };
             new.push(Target { log, bodies: HashMap::new() });
         }
         Ok(new)
     }
+}
+
+/// What readers of the old logs know and have in memory alone goes to those of the new ones, and into their
+/// checkpoints: the records of the new logs do not tell it.
+fn hand_on<S: Reader>(old: &[Log<S>], new: &mut [Target<S>], home: Home<'_>) -> Result<(), LogError> {
+    let shards = new.len();
+    for (shard, Target { log, .. }) in new.iter_mut().enumerate() {
+        let is_here = |actor: ActorId| home(actor).is_some_and(|home| home % shards == shard);
+        for before in old {
+            log.readers.adopt(&before.readers, &is_here);
+        }
+        log.checkpoint()?;
+    }
+    Ok(())
 }
 
 /// Counts what is dropped with an actor that is gone.
@@ -136,8 +164,8 @@ fn move_actor<S: Reader>(
 impl<S: Reader> Target<S> {
     /// Writes a message, with the id that it has. `shared`: its text is a body of this one of the old logs.
     fn copy(&mut self, record: &Record<'_>, shared: Option<usize>) -> Result<(), LogError> {
-        let Record { actor, time_ms, flags, origin, payload, .. } = *record;
-        let message = Message { actor, time_ms, flags, origin, payload };
+        let Record { actor, time_ms, flags, origin, peer, payload, .. } = *record;
+        let message = Message { actor, time_ms, flags, origin, peer, payload };
         let mut sequence = record.sequence.0;
         if self.log.queue().has(actor, record.sequence) {
             // Two logs have given the actor the same id, which takes a home that was not always the same.
@@ -148,7 +176,7 @@ impl<S: Reader> Target<S> {
             return self.copy_shared(&message, record.sequence);
         }
         self.make_room(message_bytes(payload.len()))?;
-        let head = Head { flags, ..Head::note(Kind::Message, actor, sequence) };
+        let head = copied(Kind::Message, &message, sequence);
         let previous = self.log.queue().load(actor).2;
         let entry = self.log.journal.write_text(head, &message, previous);
         self.log.readers.record(&entry);
@@ -158,17 +186,15 @@ impl<S: Reader> Target<S> {
     /// Writes a reference, and before the first one its body. (Bodies of two old logs may have the same id; then those of
     /// the second are written out for each actor.)
     fn copy_shared(&mut self, message: &Message<'_>, sequence: Sequence) -> Result<(), LogError> {
-        let Message { actor, time_ms, flags, origin, payload } = *message;
         if !self.log.queue().has_body(sequence) {
-            self.make_room(message_bytes(payload.len()))?;
-            let body = Body { time_ms, flags, origin, payload }.of(actor);
-            let head = Head { flags, ..Head::note(Kind::Body, actor, sequence.0) };
-            let entry = self.log.journal.write_text(head, &body, 0);
+            self.make_room(message_bytes(message.payload.len()))?;
+            let head = copied(Kind::Body, message, sequence.0);
+            let entry = self.log.journal.write_text(head, message, 0);
             self.log.readers.record(&entry);
         }
         self.make_room(REFERENCE_BYTES as u64)?;
-        let head = Head { flags, ..Head::note(Kind::Reference, actor, sequence.0) };
-        let entry = self.log.journal.write_reference(head, time_ms);
+        let head = copied(Kind::Reference, message, sequence.0);
+        let entry = self.log.journal.write_reference(head, message.time_ms, message.peer);
         self.log.readers.record(&entry);
         Ok(())
     }
@@ -177,6 +203,12 @@ impl<S: Reader> Target<S> {
         let made = self.log.journal.make_room(bytes, Purpose::Upkeep);
         made.map_err(|error| no_room(&self.log, error))
     }
+}
+
+/// The copy is the queue's: an archive has the message where it was.
+fn copied(kind: Kind, message: &Message<'_>, sequence: u64) -> Head {
+    let moved_for = ReaderSet::QUEUE;
+    Head { flags: message.flags, moved_for, ..Head::note(kind, message.actor, sequence) }
 }
 
 fn no_room<S: Reader>(log: &Log<S>, error: AppendError) -> LogError {

@@ -229,8 +229,10 @@ impl Reader for Queue {
             return;
         }
         match entry.what {
-            What::Message(Record { time_ms, flags, .. }) | What::Reference { time_ms, flags } => {
-                self.put(entry, time_ms, flags);
+            What::Message(Record { time_ms, flags, .. }) | What::Reference { time_ms, flags, .. } => {
+                if flags.is_queued() {
+                    self.put(entry, time_ms, flags);
+                }
             }
             What::Body(_) => self.put_body(entry),
             What::Trim => _ = self.remove(entry.actor, entry.sequence),

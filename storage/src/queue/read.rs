@@ -78,7 +78,9 @@ impl Queue {
         journal: &'a Journal,
         entry: &Entry<'_>,
     ) -> Result<Record<'a>, Damage> {
-        let Entry { actor, sequence, position, bytes, what: What::Reference { time_ms, flags }, .. } = *entry
+        let Entry {
+            actor, sequence, position, bytes, what: What::Reference { time_ms, flags, peer }, ..
+        } = *entry
         else {
             return Err(journal.lost(entry.position, entry.bytes, "no reference"));
         };
@@ -88,7 +90,7 @@ impl Queue {
         let body = journal.entry_at(Position(place.position), place.bytes())?;
         match body.what {
             What::Body(text) if body.sequence == sequence => {
-                Ok(Record { actor, sequence, time_ms, flags, position, ..text })
+                Ok(Record { actor, sequence, time_ms, flags, peer, position, ..text })
             }
             _ => {
                 let what = "the text of a waiting message cannot be read back";

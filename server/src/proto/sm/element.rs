@@ -58,7 +58,10 @@ pub fn write_enabled(resume: Option<(StreamId, u32)>, out: &mut Vec<u8>) {
 
 /// `<r/>`
 pub fn write_request(out: &mut Vec<u8>) {
-    write(out, format_args!("<r xmlns='{SM}'/>"));
+    // For every message: without the cost of formatting.
+    for part in ["<r xmlns='", SM, "'/>"] {
+        out.extend_from_slice(part.as_bytes());
+    }
 }
 
 /// `<a/>`

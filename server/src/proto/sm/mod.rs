@@ -192,13 +192,8 @@ impl StreamManagement {
         self.received
     }
 
-    /// The stanza with this number, the last one counted, is not safe yet. Returns whether it is the first beyond
-    /// [`NOT_DURABLE_MAX`].
-    pub fn wait_until_durable(&mut self, number: u32) -> bool {
-        self.wait_for_copies(number, 1)
-    }
-
-    /// The same of a stanza that is safe only when so many copies of it are: each is to be durable once.
+    /// The stanza with this number, the last one counted, is not safe before so many copies of it are: each is to be durable
+    /// once. Returns whether it is the first beyond [`NOT_DURABLE_MAX`].
     pub fn wait_for_copies(&mut self, number: u32, copies: u32) -> bool {
         let not_durable = &mut self.in_flight.get_or_insert_default().not_durable;
         not_durable.push(number, copies);

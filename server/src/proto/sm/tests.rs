@@ -95,7 +95,7 @@ fn counters_go_on_past_their_largest_value() {
     let numbers = [sm.count_received(), sm.count_received(), sm.count_received()];
     assert_eq!(numbers, [u32::MAX, 0, 1]);
     for number in numbers {
-        assert!(!sm.wait_until_durable(number));
+        assert!(!sm.wait_for_copies(number, 1));
     }
     assert_eq!(sm.handled(), u32::MAX - 1);
     sm.request();
@@ -113,7 +113,7 @@ fn a_stream_says_once_that_too_much_is_on_its_way() {
     let mut said = Vec::new();
     for _ in 0..NOT_DURABLE_MAX + 3 {
         let number = sm.count_received();
-        if sm.wait_until_durable(number) {
+        if sm.wait_for_copies(number, 1) {
             said.push(sm.not_durable());
         }
     }
@@ -143,7 +143,7 @@ fn only_what_comes_before_the_first_unsafe_message_is_handled() {
     for n in 1..=5 {
         assert_eq!(sm.count_received(), n);
         if [2, 3, 5].contains(&n) {
-            assert!(!sm.wait_until_durable(n));
+            assert!(!sm.wait_for_copies(n, 1));
         }
     }
     assert_eq!(sm.handled(), 1);

@@ -344,8 +344,11 @@ pub fn session_ended(actors: &mut Actors, env: &Env, fx: &mut Effects, key: Reso
     unavailable(actors, env, fx, key, UNAVAILABLE_TAIL, None);
     actors.commits.forget_handed(key);
     let full = actors.users.full_jid(env, key);
+    let account = actors.users.account_of(key);
     let resource = actors.users.remove(key);
+    actors.waiting_for_room.remove(key);
     if actors.users.find(address::local_of(&full)).is_none() {
+        actors.archives.forget(account);
         actors.contacts.forget(address::local_of(&full));
     }
     offline::session_ended(actors, env, fx, &full, resource);

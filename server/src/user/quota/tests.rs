@@ -1,4 +1,7 @@
-use whimbrel_storage::log::{Flags, Message, Options, Origin};
+use std::sync::Arc;
+
+use whimbrel_storage::archive::{Archive, Settings};
+use whimbrel_storage::log::{Flags, LogsAt, Message, Options, Origin, PeerHash};
 
 use super::*;
 use crate::stanza::{Delivery, Kind, Traits, Type};
@@ -28,8 +31,10 @@ impl Mailbox {
         };
         let folder = tempfile::tempdir().unwrap();
         let options = Options { segment_bytes: 4 << 20, payload_bytes_max: 1 << 16, ..Options::default() };
-        let mut opened = Log::open_all(folder.path(), &options, 1, &|_| None, &|_| {}).unwrap();
-        let log = opened.logs.pop().unwrap();
+        let logs =
+            LogsAt { path: folder.path(), options: &options, shards: 1, home: &|_| None, progress: &|_| {} };
+        let archive = |journal| Archive::new(journal, Settings::default(), Arc::default());
+        let log = logs.open(None, &archive).unwrap().logs.pop().unwrap();
         Mailbox { log, shares: Shares::default(), limits, waiting: Vec::new(), now_ms: 1, _folder: folder }
     }
 
@@ -69,6 +74,7 @@ impl Mailbox {
             time_ms: 1,
             flags: Flags::NONE,
             origin: Origin::default(),
+            peer: PeerHash::NONE,
             payload: &payload,
         };
         self.waiting.push(self.log.append(&message).unwrap().sequence);

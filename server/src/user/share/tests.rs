@@ -1,5 +1,5 @@
 use whimbrel_storage::actor::ActorId;
-use whimbrel_storage::log::Sequence;
+use whimbrel_storage::log::{ActorCopy, Sequence};
 
 use super::*;
 use crate::proto::sm::{StreamId, StreamManagement, Unacked};
@@ -25,6 +25,14 @@ fn in_a_home(test: impl FnOnce(&mut Actors, &Env, &mut Effects)) {
     test(actors, env, fx);
 }
 
+/// An element of so many bytes.
+fn element_of(bytes: usize) -> Vec<u8> {
+    let mut element = vec![b'o'; bytes];
+    element[0] = b'<';
+    element[bytes - 2..].copy_from_slice(b"/>");
+    element
+}
+
 fn bind(users: &mut Users, name: &str, index: u32) -> (ResourceKey, ConnId) {
     let conn = ConnId { index, generation: 0 };
     (users.insert(ActorId::user(7), "juliet", name, conn, || None), conn)
@@ -45,7 +53,7 @@ fn every_part_is_in_the_sum() {
         let (key, conn) = bind(&mut actors.users, "balcony", 1);
         let user = actors.users.resource(key).user;
         assert_eq!(of_account(actors, env, fx, user), Sum::default());
-        fx.out.plain(conn).extend_from_slice(&[b'o'; 100]);
+        fx.out.stream(conn).written(&element_of(100));
         fx.out.set_with_driver(conn, 11);
         actors.inputs.set(conn, Unhandled { waiting: 1_000, unfinished: 20_000 });
         remember(&mut actors.users, key, 3_000);
@@ -55,7 +63,9 @@ fn every_part_is_in_the_sum() {
         resource.presence = vec![b'p'; 50].into();
         resource.directed = Some(Box::new(vec!["b@x".into()]));
         for n in 0..3 {
-            actors.commits.append(ActorId::user(7), n, b"message", None, &env.shared.metrics[0]).unwrap();
+            let copies = (ActorCopy::queued(ActorId::user(7)), None);
+            let outcome = actors.commits.append(copies, n, b"message", None, &env.shared.metrics[0]);
+            assert!(outcome.recipient.is_ok());
         }
         let sum = of_account(actors, env, fx, user);
         let Use { output, input, unfinished, unacked, held, presence } = sum.resources;
@@ -163,7 +173,7 @@ fn what_others_send_has_half_and_strips_nobody() {
         remember(&mut actors.users, absent, 60 * KIB);
         detach(&mut actors.users, absent);
         let (slow, conn) = bind(&mut actors.users, "desk", 2);
-        fx.out.plain(conn).extend_from_slice(&vec![b'o'; 105 * KIB]);
+        fx.out.stream(conn).written(&element_of(105 * KIB));
         // Beyond their parts of 10 KiB they hold 50 and 95 of 300 KiB; half of that is for what others send.
         assert!(has_for_others(actors, env, fx, slow, 3 * KIB));
         assert!(!has_for_others(actors, env, fx, slow, 20 * KIB));

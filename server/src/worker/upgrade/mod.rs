@@ -227,11 +227,28 @@ impl Loose {
 }
 
 impl Core {
+    /// Everything has to come to rest, or may go on. Pages of archives that wait for their readers end, and the clients ask
+    /// again.
+    pub(super) fn hold_waiting(&mut self, hold: bool) {
+        self.actors.waiting_for_room.close(hold);
+        if !hold {
+            return;
+        }
+        let waiting: Vec<_> = self.actors.waiting_for_room.keys().collect();
+        for key in waiting {
+            if let Some(then) = self.actors.waiting_for_room.take(key) {
+                then(&mut self.actors, &self.env, &mut self.fx);
+            }
+        }
+        self.carry_out();
+    }
+
     /// Whether nothing is under way: neither here, nor in other threads on behalf of this worker.
     fn is_quiescent(&self) -> bool {
         let (actors, _, fx) = (&self.actors, &self.env, &self.fx);
         fx.out.is_empty()
             && fx.jobs.is_idle()
+            && actors.waiting_for_room.is_empty()
             && actors.under_way.is_empty()
             && !actors.under_way.has_waiting()
             && fx.links.is_idle()
@@ -306,7 +323,7 @@ impl Core {
             SessionPhase::Closing => {}
         }
         let waits = unsent > 0 || session.marks.holds.has(Holds::OUTPUT);
-        self.sessions.insert(session);
+        self.enter(session);
         waits
     }
 }

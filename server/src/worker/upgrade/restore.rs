@@ -24,13 +24,15 @@ use crate::stream::machine::saved::NegotiationRecord;
 use crate::takeover::guard;
 use crate::takeover::inherited::InheritedDescriptors;
 use crate::takeover::mapped::Mapped;
+use crate::user::archive;
 use crate::user::blocking;
 use crate::user::commits::Logs;
 use crate::user::presence;
 use crate::user::saved::{ResourceRecord, Waiting};
 use crate::user::tables::{Flags, ResourceKey};
 use crate::worker::Worker;
-use crate::worker::core::{Core, Timer, metrics_connection_opened};
+use crate::worker::connections::metrics_connection_opened;
+use crate::worker::core::{Core, Timer};
 use crate::worker::run_queue::InputEnd;
 use crate::xml;
 
@@ -240,7 +242,7 @@ impl Core {
             metrics.tls_sessions.add(1);
         }
         self.fx.out.set_with_driver(session.conn, unsent);
-        self.sessions.insert(session);
+        self.enter(session);
     }
 
     fn restore_negotiation(
@@ -274,6 +276,7 @@ impl Core {
         } else {
             None
         };
+        archive::load_preferences(actors, env, fx, (account, record.local));
         let key = actors.users.insert(account, record.local, record.name, conn, || blocked);
         let resource = actors.users.resource_mut(key);
         record.restore(resource);

@@ -49,6 +49,7 @@ const FLEETING: &[(&str, &str)] = &[
     ("queue.mailbox_bytes.fullest", "queue.mailbox_bytes.high_water"),
     ("queue.directory.length", "queue.directory.high_water"),
     ("queue.crypto.length", "queue.crypto.high_water"),
+    ("queue.archive.length", "queue.archive.high_water"),
 ];
 
 /// Every name that a step claims, and which.

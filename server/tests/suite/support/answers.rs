@@ -1,6 +1,6 @@
 //! Reading answers, and accounts that know each other.
 
-use whimbrel_server::xml::Element;
+use whimbrel_server::xml::{Element, Node};
 use whimbrel_storage::directory::{Item, Subscription, run_inline};
 
 use super::TestServer;
@@ -52,4 +52,25 @@ pub(crate) fn contact(server: &TestServer, account: &str, contact: &str, subscri
 pub(crate) fn befriend(server: &TestServer, one: &str, other: &str) {
     contact(server, one, other, Subscription::Both);
     contact(server, other, one, Subscription::Both);
+}
+
+/// A message without the ids that the archive of `by` has given to it (XEP-0359).
+pub(crate) fn without_ids(message: &Element, by: &str) -> Element {
+    without(message, |id| {
+        id.attribute("by") == Some(by) && id.attribute("id").is_some_and(|id| id.len() == 13)
+    })
+}
+
+/// A message without the ids of any archive.
+pub(crate) fn without_any_id(message: &Element) -> Element {
+    without(message, |_| true)
+}
+
+fn without(message: &Element, goes: impl Fn(&Element) -> bool) -> Element {
+    let mut message = message.clone();
+    message.retain(|node| match node {
+        Node::Element(child) => !(child.is("stanza-id", "urn:xmpp:sid:0") && goes(child)),
+        Node::Text(_) => true,
+    });
+    message
 }

@@ -65,7 +65,7 @@ impl<'a> Numbers<'a> {
         Some(u64::from_le_bytes(*number))
     }
 
-    fn bytes(&mut self, length: u64) -> Option<&'a [u8]> {
+    pub(crate) fn bytes(&mut self, length: u64) -> Option<&'a [u8]> {
         let (bytes, rest) = self.0.split_at_checked(usize::try_from(length).ok()?)?;
         self.0 = rest;
         Some(bytes)

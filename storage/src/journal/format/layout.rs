@@ -13,7 +13,8 @@
 //! One process at a time has the folder open: it holds an exclusive lock on the folder itself, which, unlike a file in
 //! it, cannot be removed and made anew while there is something in it.
 //!
-//! When the number of logs changes, a new generation is made beside the old one, and counts once the layout says so.
+//! When the number of logs changes, a new generation is made beside the old one, and counts once the layout says so. A log of
+//! an old one that an archive still needs stays where it is, sealed: nothing is written to it any more.
 
 use std::fs::{File, TryLockError};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -89,6 +90,38 @@ pub(crate) struct Layout {
     pub(crate) generation: u64,
     /// The ids of its logs.
     pub(crate) log_ids: Vec<u64>,
+    /// Logs of earlier generations that are still read.
+    pub(crate) sealed: Vec<SealedLog>,
+}
+
+/// A log of an earlier generation.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct SealedLog {
+    /// Its generation.
+    pub(crate) generation: u64,
+    /// Which of that one's logs it was.
+    pub(crate) shard: usize,
+    /// Its id.
+    pub(crate) log_id: u64,
+}
+
+impl SealedLog {
+    /// Its folder.
+    pub(crate) fn folder(&self, root: &Path) -> PathBuf {
+        generation_folder(root, self.generation).join(self.shard.to_string())
+    }
+
+    fn decode(text: &str) -> Option<Self> {
+        let mut words = text.split(' ');
+        let generation = words.next()?.parse().ok()?;
+        let shard = words.next()?.parse().ok()?;
+        let log_id = u64::from_str_radix(words.next()?, 16).ok()?;
+        words.next().is_none().then_some(Self { generation, shard, log_id })
+    }
+}
+
+fn generation_folder(root: &Path, generation: u64) -> PathBuf {
+    root.join(format!("{GENERATION}{generation}"))
 }
 
 impl Owner {
@@ -102,11 +135,13 @@ impl Owner {
 impl Layout {
     /// The folder of a log.
     pub(crate) fn folder(&self, root: &Path, shard: usize) -> PathBuf {
-        self.generation_folder(root).join(shard.to_string())
+        generation_folder(root, self.generation).join(shard.to_string())
     }
 
-    fn generation_folder(&self, root: &Path) -> PathBuf {
-        root.join(format!("{GENERATION}{}", self.generation))
+    /// All logs, those that are written to first: id and folder.
+    pub(crate) fn journals(&self, root: &Path) -> Vec<(u64, PathBuf)> {
+        let own = self.log_ids.iter().enumerate().map(|(shard, id)| (*id, self.folder(root, shard)));
+        own.chain(self.sealed.iter().map(|log| (log.log_id, log.folder(root)))).collect()
     }
 
     fn encode(&self) -> String {
@@ -118,6 +153,9 @@ impl Layout {
         let _ = writeln!(text, "generation {}", self.generation);
         for id in &self.log_ids {
             let _ = writeln!(text, "log {id:016x}");
+        }
+        for SealedLog { generation, shard, log_id } in &self.sealed {
+            let _ = writeln!(text, "sealed {generation} {shard} {log_id:016x}");
         }
         let check = crc32c::crc32c(text.as_bytes());
         let _ = writeln!(text, "check {check:08x}");
@@ -148,7 +186,10 @@ impl Layout {
         let log_ids: Option<Vec<u64>> = ids.map(|id| u64::from_str_radix(&id, 16).ok()).collect();
         let log_ids =
             log_ids.filter(|ids| (1..=SHARDS_MAX).contains(&ids.len())).ok_or_else(|| damaged("no logs"))?;
-        Ok(Self { owner, generation, log_ids })
+        let sealed = body.lines().filter_map(|line| value(line, "sealed "));
+        let sealed: Option<Vec<SealedLog>> = sealed.map(|log| SealedLog::decode(&log)).collect();
+        let sealed = sealed.ok_or_else(|| damaged("no sealed log"))?;
+        Ok(Self { owner, generation, log_ids, sealed })
     }
 
     /// Reads the layout of a folder; `None` for a folder without logs.
@@ -181,7 +222,7 @@ impl Layout {
             let folder = self.folder(root, shard);
             files.make_folder(&folder).map_err(|error| LogError::io("make", &folder, error))?;
         }
-        let generation = self.generation_folder(root);
+        let generation = generation_folder(root, self.generation);
         files.make_folder(&generation).map_err(|error| LogError::io("make", &generation, error))
     }
 
@@ -194,13 +235,26 @@ impl Layout {
         Ok(())
     }
 
-    /// Removes all generations that do not count.
+    /// Removes all generations that do not count, but for their sealed logs.
     pub(crate) fn remove_others(&self, files: &dyn Files, root: &Path) -> Result<(), LogError> {
-        let own = self.generation_folder(root);
-        for name in files.list(root).map_err(|error| LogError::io("read", root, error))? {
+        let own = generation_folder(root, self.generation);
+        let list = |folder: &Path| files.list(folder).map_err(|error| LogError::io("read", folder, error));
+        let remove = |folder: &Path| {
+            files.remove_folder(folder).map_err(|error| LogError::io("remove", folder, error))
+        };
+        for name in list(root)? {
             let folder = root.join(&name);
-            if name.starts_with(GENERATION) && folder != own {
-                files.remove_folder(&folder).map_err(|error| LogError::io("remove", &folder, error))?;
+            if !name.starts_with(GENERATION) || folder == own {
+                continue;
+            }
+            let sealed: Vec<PathBuf> = self.sealed.iter().map(|log| log.folder(root)).collect();
+            if !sealed.iter().any(|log| log.starts_with(&folder)) {
+                remove(&folder)?;
+                continue;
+            }
+            for log in list(&folder)?.iter().map(|name| folder.join(name)).filter(|log| !sealed.contains(log))
+            {
+                remove(&log)?;
             }
         }
         Ok(())

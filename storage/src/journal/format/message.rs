@@ -55,6 +55,16 @@ pub struct Origin {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Hash)]
 pub struct Flags(pub u8);
 
+/// A hash of the bare JID that an actor exchanged a message with, so that an archive finds a conversation without reading
+/// the others. Which hash is the caller's choice; it has to stay the same for ever. Two JIDs may share one.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Ord, PartialOrd, Hash)]
+pub struct PeerHash(pub u32);
+
+impl PeerHash {
+    /// Of a message that is not to be found by its peer.
+    pub const NONE: Self = Self(0);
+}
+
 impl Flags {
     /// Nothing special.
     pub const NONE: Self = Self(0);
@@ -62,6 +72,10 @@ impl Flags {
     pub const OFFERED_BEFORE: Self = Self(1);
     /// It does not expire by age.
     pub const NO_EXPIRY: Self = Self(2);
+    /// It belongs to the archive of its actor.
+    pub const ARCHIVED: Self = Self(4);
+    /// It waits for nobody: a sender's own copy.
+    pub const NOT_QUEUED: Self = Self(8);
 
     /// Whether all bits of `other` are set.
     #[must_use]
@@ -73,6 +87,24 @@ impl Flags {
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    /// These without those of `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Whether it waits for an acknowledgement.
+    #[must_use]
+    pub const fn is_queued(self) -> bool {
+        !self.has(Self::NOT_QUEUED)
+    }
+
+    /// Whether there is a reason to write it at all.
+    #[must_use]
+    pub const fn is_kept(self) -> bool {
+        self.is_queued() || self.has(Self::ARCHIVED)
     }
 }
 
@@ -87,17 +119,17 @@ pub struct Message<'a> {
     pub flags: Flags,
     /// See [`Origin`].
     pub origin: Origin,
+    /// Whom the actor exchanged it with.
+    pub peer: PeerHash,
     /// The stanza, as it will be delivered. At most [`Options::payload_bytes_max`](crate::log::Options::payload_bytes_max).
     pub payload: &'a [u8],
 }
 
-/// A message to append once for several actors.
+/// A text to append once for several actors.
 #[derive(Clone, Copy, Debug)]
 pub struct Body<'a> {
     /// As [`Message::time_ms`].
     pub time_ms: u64,
-    /// As [`Message::flags`], for each of them.
-    pub flags: Flags,
     /// As [`Message::origin`].
     pub origin: Origin,
     /// As [`Message::payload`].
@@ -106,9 +138,29 @@ pub struct Body<'a> {
 
 impl<'a> Body<'a> {
     /// The message that one of the actors has.
-    pub(crate) fn of(&self, actor: ActorId) -> Message<'a> {
-        let Self { time_ms, flags, origin, payload } = *self;
-        Message { actor, time_ms, flags, origin, payload }
+    pub(crate) fn of(&self, copy: ActorCopy) -> Message<'a> {
+        let Self { time_ms, origin, payload } = *self;
+        let ActorCopy { actor, flags, peer } = copy;
+        Message { actor, time_ms, flags, origin, peer, payload }
+    }
+}
+
+/// One actor's share of a text that several have.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ActorCopy {
+    /// As [`Message::actor`].
+    pub actor: ActorId,
+    /// As [`Message::flags`].
+    pub flags: Flags,
+    /// As [`Message::peer`].
+    pub peer: PeerHash,
+}
+
+impl ActorCopy {
+    /// A copy that waits for its actor and is in no archive.
+    #[must_use]
+    pub const fn queued(actor: ActorId) -> Self {
+        Self { actor, flags: Flags::NONE, peer: PeerHash::NONE }
     }
 }
 
@@ -134,6 +186,8 @@ pub struct Record<'a> {
     pub flags: Flags,
     /// See [`Origin`].
     pub origin: Origin,
+    /// Whom the actor exchanged it with.
+    pub peer: PeerHash,
     /// Where its record begins; that of the reference where its body is shared.
     pub position: Position,
     /// The stanza, in the memory map.

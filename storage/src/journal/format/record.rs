@@ -7,14 +7,14 @@ use crate::actor::ActorId;
 
 use super::super::options::PAGE_BYTES;
 use super::super::reader::{Entry, ReaderSet, What};
-use super::message::{Flags, Message, Origin, Position, Record, Sequence};
+use super::message::{Flags, Message, Origin, PeerHash, Position, Record, Sequence};
 
 /// Head of every record.
 pub(crate) const HEAD_BYTES: usize = 32;
 /// Head of a message or a body, before its payload.
 pub(crate) const MESSAGE_HEAD_BYTES: usize = 64;
-/// A reference to a body.
-pub(crate) const REFERENCE_BYTES: usize = 40;
+/// A reference to a text.
+pub(crate) const REFERENCE_BYTES: usize = 48;
 /// Records begin at multiples of this.
 pub(crate) const ALIGNMENT: usize = 8;
 
@@ -31,13 +31,17 @@ const TIME: usize = 32;
 const PREVIOUS: usize = 40;
 const STREAM: usize = 48;
 const NUMBER: usize = 56;
-const MESSAGE_RESERVED: usize = 60;
+const PEER: usize = 60;
+/// In a reference, the peer stands where a message has its predecessor's position.
+const REFERENCE_PEER: usize = PREVIOUS;
 
 const _: () = {
     assert!(SEQUENCE + 8 == HEAD_BYTES && TIME == HEAD_BYTES);
-    assert!(MESSAGE_RESERVED + 4 == MESSAGE_HEAD_BYTES);
+    assert!(PEER + 4 == MESSAGE_HEAD_BYTES);
     assert!(HEAD_BYTES.is_multiple_of(ALIGNMENT) && MESSAGE_HEAD_BYTES.is_multiple_of(ALIGNMENT));
-    assert!(REFERENCE_BYTES == PREVIOUS && REFERENCE_BYTES.is_multiple_of(ALIGNMENT));
+    assert!(REFERENCE_BYTES == REFERENCE_PEER + 8 && REFERENCE_BYTES.is_multiple_of(ALIGNMENT));
+    // A message's head is longer, so that the length alone tells the two apart.
+    assert!(REFERENCE_BYTES < MESSAGE_HEAD_BYTES);
 };
 
 /// What a record says.
@@ -59,7 +63,7 @@ pub(crate) enum Kind {
     Seal = 6,
     /// A text that references of the same id share, or its copy by compaction. Waits for nobody by itself.
     Body = 7,
-    /// An actor's message whose text is the body of the same id, or its copy by compaction.
+    /// An actor's message whose text is the body, or another actor's message, of the same id; or its copy by compaction.
     Reference = 8,
 }
 
@@ -189,11 +193,18 @@ pub(crate) fn encode(seed: Seed, place: Place, head: Head) -> [u8; HEAD_BYTES] {
     bytes
 }
 
-/// A reference to the body of the same id.
-pub(crate) fn encode_reference(seed: Seed, place: Place, head: Head, time_ms: u64) -> [u8; REFERENCE_BYTES] {
+/// A reference to the text of the same id.
+pub(crate) fn encode_reference(
+    seed: Seed,
+    place: Place,
+    head: Head,
+    time_ms: u64,
+    peer: PeerHash,
+) -> [u8; REFERENCE_BYTES] {
     let mut bytes = [0; REFERENCE_BYTES];
     head.put(&mut bytes, place, REFERENCE_BYTES);
-    bytes[TIME..REFERENCE_BYTES].copy_from_slice(&time_ms.to_le_bytes());
+    bytes[TIME..REFERENCE_PEER].copy_from_slice(&time_ms.to_le_bytes());
+    bytes[REFERENCE_PEER..REFERENCE_PEER + 4].copy_from_slice(&peer.0.to_le_bytes());
     seal(seed, place, &mut bytes, &[]);
     bytes
 }
@@ -211,7 +222,8 @@ pub(crate) fn encode_message(
     bytes[TIME..PREVIOUS].copy_from_slice(&message.time_ms.to_le_bytes());
     bytes[PREVIOUS..STREAM].copy_from_slice(&previous.to_le_bytes());
     bytes[STREAM..NUMBER].copy_from_slice(&message.origin.stream.to_le_bytes());
-    bytes[NUMBER..MESSAGE_RESERVED].copy_from_slice(&message.origin.number.to_le_bytes());
+    bytes[NUMBER..PEER].copy_from_slice(&message.origin.number.to_le_bytes());
+    bytes[PEER..MESSAGE_HEAD_BYTES].copy_from_slice(&message.peer.0.to_le_bytes());
     seal(seed, place, &mut bytes, message.payload);
     bytes
 }
@@ -338,9 +350,16 @@ impl<'a> Raw<'a> {
                 stream: u64::from_le_bytes(number_at(self.bytes, STREAM)),
                 number: u32::from_le_bytes(number_at(self.bytes, NUMBER)),
             },
+            peer: self.peer(),
             position: Position(self.position),
             payload: &self.bytes[MESSAGE_HEAD_BYTES..],
         })
+    }
+
+    /// Whom the actor of a message or a reference exchanged it with.
+    fn peer(&self) -> PeerHash {
+        let at = if self.kind == Kind::Reference { REFERENCE_PEER } else { PEER };
+        PeerHash(u32::from_le_bytes(number_at(self.bytes, at)))
     }
 
     /// When a message, a body or what a reference refers to was received.
@@ -353,7 +372,9 @@ impl<'a> Raw<'a> {
         let what = match self.kind {
             Kind::Message => What::Message(self.text()?),
             Kind::Body => What::Body(self.text()?),
-            Kind::Reference => What::Reference { time_ms: self.time_ms(), flags: self.flags() },
+            Kind::Reference => {
+                What::Reference { time_ms: self.time_ms(), flags: self.flags(), peer: self.peer() }
+            }
             Kind::Trim => What::Trim,
             Kind::TrimUpTo => What::TrimUpTo,
             Kind::Purge => What::Purge,

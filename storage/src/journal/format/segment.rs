@@ -5,7 +5,7 @@ use super::super::options::{PAGE_BYTES, SEGMENT_BYTES_MAX};
 /// Bytes before the first record.
 pub(crate) const HEADER_BYTES: usize = 128;
 /// What this release writes.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 /// End of the name of a segment's file; before it stands the base position, in 16 hexadecimal digits.
 pub(crate) const SUFFIX: &str = ".seg";
 

@@ -48,11 +48,15 @@ pub fn backup(folder: &Path, to: &Path) -> Result<BackedUp, LogError> {
         return Err(LogError::io("write a backup to", to, not_empty));
     }
     let mut done = BackedUp::default();
-    for (shard, log_id) in layout.log_ids.iter().enumerate() {
-        let target = layout.folder(to, shard);
+    let targets = layout.journals(to);
+    for (at, ((log_id, source), (_, target))) in layout.journals(folder).into_iter().zip(targets).enumerate()
+    {
         make_folder(&target)?;
-        let end = back_up_log(&layout.folder(folder, shard), &target, Seed::new(*log_id), &mut done)?;
-        done.ends.push(Position(end));
+        let end = back_up_log(&source, &target, Seed::new(log_id), &mut done)?;
+        // Nothing is written to sealed logs.
+        if at < layout.log_ids.len() {
+            done.ends.push(Position(end));
+        }
     }
     // Last: without it, the copy does not open.
     layout.write(&System, to)?;

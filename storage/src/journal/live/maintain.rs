@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::super::error::LogError;
-use super::super::format::message::{Message, Origin, Position, Record};
+use super::super::format::message::{Flags, Message, Origin, PeerHash, Position, Record};
 use super::super::format::record::{HEAD_BYTES, Head, Kind, Raw};
 use super::super::format::segment::HEADER_BYTES;
 use super::super::format::{checkpoint, layout};
@@ -21,6 +21,7 @@ use super::super::reader::{Entry, Reader, ReaderSet, What};
 use super::segment::Segment;
 use super::shared::Dead;
 use super::{Journal, Purpose};
+use crate::actor::ActorId;
 
 /// A journal is compacted while less than this part of it is held.
 const SPARSE_PART: u64 = 4;
@@ -51,6 +52,8 @@ pub(crate) struct Upkeep {
     kept_from: u64,
     /// How far compaction has come in the segment with this base.
     compacted: (u64, u64),
+    /// Where in that segment the text begins that references after it may refer to.
+    text_at: u64,
     /// The segment with this base has been looked through, and its readers were told what they have lost.
     given_up: Option<u64>,
     /// Where the last checkpoint was made.
@@ -69,7 +72,8 @@ impl Journal {
         readers.committed(self.committed());
         self.shared.want_spare(self.next_header());
         self.allow(now_ms);
-        if self.is_sparse(readers) && readers.held(Position(self.first())).records > 0 {
+        let first = Position(self.first());
+        if self.is_sparse(readers) && readers.held(first).records > 0 && readers.prepare(first) {
             done.bytes_copied = self.compact(readers);
         }
         done.segments_deleted = self.discard_unheld(readers);
@@ -153,8 +157,9 @@ impl Journal {
         if self.segments.len() <= SEGMENTS_LEFT_ALONE {
             return false;
         }
-        let held: u64 = self.segments().map(|segment| readers.held(segment).bytes).sum();
-        held < self.total_bytes() / SPARSE_PART
+        // Readers count a text once for each of theirs that refers to it.
+        let held = |segment: &Segment| readers.held(Position(segment.base)).bytes.min(segment.bytes);
+        self.segments.iter().map(held).sum::<u64>() < self.total_bytes() / SPARSE_PART
     }
 
     /// Gives the first segment to the keeper.
@@ -183,19 +188,24 @@ impl Journal {
         let until = offset + budget;
         let mut copied = 0;
         let mut is_through = false;
-        while offset < until {
+        'records: while offset < until {
             let bytes = self.segments[0].map.bytes();
             let Some(raw) = Walk::new(bytes, self.seed, base, offset as usize).next() else {
                 is_through = true;
                 break;
             };
             let next = raw.position - base + raw.stored_bytes();
-            let wanted = raw.entry(base).map(|entry| (entry, readers.wants(&entry)));
-            if let Some((entry, for_whom)) = wanted.filter(|(_, for_whom)| *for_whom != ReaderSet::NONE) {
-                // It lies in another segment than the one that is written to, but that is not for the compiler to know.
-                let Some(copy) = Copied::of(&raw, &entry, for_whom) else { break };
+            if raw.text().is_some() {
+                self.upkeep.text_at = raw.position - base;
+            }
+            let copies = match raw.entry(base) {
+                Some(entry) => self.copies(&raw, &entry, readers.wants(&entry)),
+                None => [None, None],
+            };
+            // They lie in another segment than the one that is written to, but that is not for the compiler to know.
+            for copy in copies.into_iter().flatten() {
                 if self.make_room(copy.bytes, Purpose::Upkeep).is_err() {
-                    break;
+                    break 'records;
                 }
                 copied += copy.bytes;
                 readers.record(&copy.write(self));
@@ -209,6 +219,33 @@ impl Journal {
             self.give_up_first(readers);
         }
         copied
+    }
+
+    /// What is to be written of a record that is moved. A second reader's reference becomes a message of its own: its text
+    /// need not be moved for anybody else, and then lies nowhere apart from it.
+    fn copies(&self, raw: &Raw<'_>, entry: &Entry<'_>, for_whom: ReaderSet) -> [Option<Copied>; 2] {
+        if for_whom == ReaderSet::NONE {
+            return [None, None];
+        }
+        let What::Reference { flags, peer, .. } = entry.what else {
+            return [Copied::of(raw, entry, for_whom), None];
+        };
+        let reference = Copied::of(raw, entry, for_whom.only(ReaderSet::QUEUE));
+        let text = for_whom.has(ReaderSet::SECOND).then(|| self.compacted_text()).flatten();
+        let text = text.filter(|text| text.sequence == raw.sequence);
+        let own = text.and_then(|text| {
+            let entry = Entry { actor: entry.actor, ..text.entry(entry.segment.0)? };
+            let copy = Copied::of(&text, &entry, ReaderSet::SECOND)?;
+            Some(copy.owned_by(entry.actor, flags, peer))
+        });
+        [reference.filter(|_| for_whom.has(ReaderSet::QUEUE)), own]
+    }
+
+    /// The text that the compaction of the oldest segment has come by last.
+    fn compacted_text(&self) -> Option<Raw<'_>> {
+        let Segment { base, map, .. } = self.segments.front()?;
+        let bytes = map.bytes().get(self.upkeep.text_at as usize..)?;
+        Raw::parse(bytes, self.seed, base + self.upkeep.text_at).ok()
     }
 
     /// Some of what is wanted of the oldest segment cannot be read back: the file is kept aside.
@@ -281,19 +318,19 @@ struct Copied {
 }
 
 enum CopiedContent {
-    Text { time_ms: u64, origin: Origin, payload: Vec<u8> },
-    Reference { time_ms: u64 },
+    Text { time_ms: u64, origin: Origin, peer: PeerHash, payload: Vec<u8> },
+    Reference { time_ms: u64, peer: PeerHash },
 }
 
 impl Copied {
     /// `None` for records that are not moved.
     fn of(raw: &Raw<'_>, entry: &Entry<'_>, moved_for: ReaderSet) -> Option<Self> {
         let content = match entry.what {
-            What::Message(Record { time_ms, origin, payload, .. })
-            | What::Body(Record { time_ms, origin, payload, .. }) => {
-                CopiedContent::Text { time_ms, origin, payload: payload.to_vec() }
+            What::Message(Record { time_ms, origin, peer, payload, .. })
+            | What::Body(Record { time_ms, origin, peer, payload, .. }) => {
+                CopiedContent::Text { time_ms, origin, peer, payload: payload.to_vec() }
             }
-            What::Reference { time_ms, .. } => CopiedContent::Reference { time_ms },
+            What::Reference { time_ms, peer, .. } => CopiedContent::Reference { time_ms, peer },
             What::Trim | What::TrimUpTo | What::Purge => return None,
         };
         let (kind, actor, sequence) = (raw.kind, raw.actor, raw.sequence);
@@ -301,15 +338,27 @@ impl Copied {
         Some(Self { head, bytes: entry.bytes, previous: raw.previous(), content })
     }
 
+    /// A message of this actor with the text, which waits for nobody.
+    fn owned_by(mut self, actor: ActorId, flags: Flags, of: PeerHash) -> Self {
+        let flags = flags.and(Flags::NOT_QUEUED);
+        self.head = Head { kind: Kind::Message, actor, flags, ..self.head };
+        self.previous = 0;
+        if let CopiedContent::Text { peer, .. } = &mut self.content {
+            *peer = of;
+        }
+        self
+    }
+
     /// Writes it at the end of the journal, where there is room.
     fn write(&self, journal: &mut Journal) -> Entry<'_> {
         match &self.content {
-            CopiedContent::Text { time_ms, origin, payload } => {
+            CopiedContent::Text { time_ms, origin, peer, payload } => {
                 let Head { actor, flags, .. } = self.head;
-                let message = Message { actor, time_ms: *time_ms, flags, origin: *origin, payload };
+                let (time_ms, origin, peer) = (*time_ms, *origin, *peer);
+                let message = Message { actor, time_ms, flags, origin, peer, payload };
                 journal.write_text(self.head, &message, self.previous)
             }
-            CopiedContent::Reference { time_ms } => journal.write_reference(self.head, *time_ms),
+            CopiedContent::Reference { time_ms, peer } => journal.write_reference(self.head, *time_ms, *peer),
         }
     }
 }

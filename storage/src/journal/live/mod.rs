@@ -30,7 +30,7 @@ use crate::actor::ActorId;
 
 use super::error::{AppendError, LogError};
 use super::format::layout::Lock;
-use super::format::message::{Flags, Message, Position, Sequence};
+use super::format::message::{ActorCopy, Message, Position, Sequence};
 use super::format::record::{
     HEAD_BYTES, Head, Kind, MESSAGE_HEAD_BYTES, REFERENCE_BYTES, Seed, message_bytes,
 };
@@ -148,36 +148,51 @@ impl Journal {
         Ok(self.write_text(head, message, previous))
     }
 
-    /// Appends a text for references to it. Its id is theirs.
+    /// Appends a text for references to it: a body, or a message whose text others share. Its id is theirs. There is room
+    /// for so many references behind it in its segment, unless they take more than a quarter of one.
     ///
     /// # Errors
     /// As [`Journal::append`].
-    pub(crate) fn append_body<'m>(&mut self, body: &Message<'m>) -> Result<Entry<'m>, AppendError> {
-        let bytes = self.admit(body.payload.len())?;
-        self.make_room(bytes + REFERENCE_BYTES as u64, Purpose::Message)?;
-        let sequence = self.next_id(body.time_ms)?;
-        let head = Head { flags: body.flags, ..Head::note(Kind::Body, body.actor, sequence) };
-        Ok(self.write_text(head, body, 0))
+    pub(crate) fn append_text<'m>(
+        &mut self,
+        kind: Kind,
+        text: &Message<'m>,
+        previous: u64,
+        references: usize,
+    ) -> Result<Entry<'m>, AppendError> {
+        let bytes = self.admit(text.payload.len())?;
+        let behind = references as u64 * REFERENCE_BYTES as u64;
+        let behind = if self.keeps_together(references) { behind } else { REFERENCE_BYTES as u64 };
+        self.make_room(bytes + behind, Purpose::Message)?;
+        let sequence = self.next_id(text.time_ms)?;
+        self.messages_appended += u64::from(kind == Kind::Message);
+        let head = Head { flags: text.flags, ..Head::note(kind, text.actor, sequence) };
+        Ok(self.write_text(head, text, previous))
     }
 
-    /// Appends a reference to a body that this journal has.
+    /// Whether a text with so many references lies in one segment with them.
+    pub(crate) fn keeps_together(&self, references: usize) -> bool {
+        references as u64 * REFERENCE_BYTES as u64 <= self.options.segment_bytes / 4
+    }
+
+    /// Appends a reference to a text that this journal has.
     ///
     /// # Errors
     /// As [`Journal::append`].
     pub(crate) fn append_reference(
         &mut self,
-        actor: ActorId,
-        body: Sequence,
+        copy: ActorCopy,
+        text: Sequence,
         time_ms: u64,
-        flags: Flags,
     ) -> Result<Entry<'static>, AppendError> {
         if self.shared.has_failed() {
             return Err(AppendError::Failed);
         }
         self.make_room(REFERENCE_BYTES as u64, Purpose::Message)?;
         self.messages_appended += 1;
-        let head = Head { flags, ..Head::note(Kind::Reference, actor, body.0) };
-        Ok(self.write_reference(head, time_ms))
+        let ActorCopy { actor, flags, peer } = copy;
+        let head = Head { flags, ..Head::note(Kind::Reference, actor, text.0) };
+        Ok(self.write_reference(head, time_ms, peer))
     }
 
     /// Whether a payload can be appended, and how many bytes its record takes.

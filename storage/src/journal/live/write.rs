@@ -1,6 +1,6 @@
 //! Writing records at the end. There is room, wherever these are called.
 
-use super::super::format::message::{Message, Position, Record, Sequence};
+use super::super::format::message::{Message, PeerHash, Position, Record, Sequence};
 use super::super::format::record::{
     HEAD_BYTES, Head, Kind, Place, REFERENCE_BYTES, encode, encode_message, encode_reference, first_to_actor,
     message_bytes,
@@ -71,19 +71,19 @@ impl Journal {
         let record = encode_message(self.seed, place, head, message, previous);
         let bytes = message_bytes(message.payload.len());
         self.write([&record, message.payload], bytes);
-        let Message { actor, time_ms, flags, origin, payload } = *message;
+        let Message { actor, time_ms, flags, origin, peer, payload } = *message;
         let (sequence, position) = (Sequence(head.sequence), Position(place.position));
-        let record = Record { actor, sequence, time_ms, flags, origin, position, payload };
+        let record = Record { actor, sequence, time_ms, flags, origin, peer, position, payload };
         let what = if head.kind == Kind::Body { What::Body(record) } else { What::Message(record) };
         self.entry(head, place.position, bytes, what)
     }
 
     /// Writes a reference, new or moved.
-    pub(crate) fn write_reference(&mut self, head: Head, time_ms: u64) -> Entry<'static> {
+    pub(crate) fn write_reference(&mut self, head: Head, time_ms: u64, peer: PeerHash) -> Entry<'static> {
         let place = self.place();
-        let record = encode_reference(self.seed, place, head, time_ms);
+        let record = encode_reference(self.seed, place, head, time_ms, peer);
         self.write([&record, &[]], REFERENCE_BYTES as u64);
-        let what = What::Reference { time_ms, flags: head.flags };
+        let what = What::Reference { time_ms, flags: head.flags, peer };
         self.entry(head, place.position, REFERENCE_BYTES as u64, what)
     }
 }

@@ -21,8 +21,15 @@ fn small(closes: bool) -> tempfile::TempDir {
         let (user, origin) = (ActorId::user(1), Origin { stream: 1, number });
         // Without padding, which nothing covers and nothing reads.
         let payload = [number as u8; 24];
-        log.append(&Message { actor: user, time_ms: 1, flags: Flags::NONE, origin, payload: &payload })
-            .unwrap();
+        log.append(&Message {
+            actor: user,
+            time_ms: 1,
+            flags: Flags::NONE,
+            origin,
+            peer: PeerHash::NONE,
+            payload: &payload,
+        })
+        .unwrap();
         log.commit_now().unwrap();
     }
     if closes {
@@ -92,12 +99,13 @@ proptest! {
         let mut log = open().logs.remove(0);
         for number in 0..MESSAGES {
             let payload = payload(number);
-            let body = Body { time_ms: 1, flags: Flags::NONE, origin: Origin { stream: 1, number }, payload: &payload };
+            let body = Body { time_ms: 1, origin: Origin { stream: 1, number }, payload: &payload };
             // Every fifth text is shared by two.
             let users = [number % 3, 3 + number % 3].map(|user| ActorId::user(u64::from(user)));
-            let users = &users[..1 + usize::from(number.is_multiple_of(5))];
+            let copies = users.map(ActorCopy::queued);
+            let copies = &copies[..1 + usize::from(number.is_multiple_of(5))];
             let mut results = Vec::new();
-            log.append_for(users, &body, &mut results);
+            log.append_for(copies, &body, &mut results);
             prop_assert!(results.iter().all(Result::is_ok));
             log.commit_now().unwrap();
         }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::actor::ActorId;
+use crate::file_error::FileError;
 use crate::log::*;
 
 pub(super) const SEGMENT: u64 = 64 << 10;
@@ -39,6 +40,7 @@ pub(super) fn put(log: &mut Log, user: u64, payload: &str) -> Sequence {
         time_ms: 1_000,
         flags: Flags::NONE,
         origin: Origin::default(),
+        peer: PeerHash::NONE,
         payload: payload.as_bytes(),
     };
     log.append(&message).expect("there is room").sequence
@@ -166,10 +168,10 @@ fn a_log_of_another_format_is_refused_and_named() {
     let (folder, first) = filled(1);
     let layout = folder.path().join("layout");
     let text = fs::read_to_string(&layout).unwrap();
-    for (format, whose) in [(1, "an earlier release"), (3, "a later release")] {
-        fs::write(&layout, text.replace("whimbrel log 2", &format!("whimbrel log {format}"))).unwrap();
+    for (format, whose) in [(2, "an earlier release"), (4, "a later release")] {
+        fs::write(&layout, text.replace("whimbrel log 3", &format!("whimbrel log {format}"))).unwrap();
         let error = Log::open_all(folder.path(), &options(), 1, &|_| Some(0), &|_| {}).unwrap_err();
-        assert!(matches!(error, LogError::UnknownFormat { known: 2, .. }), "{error}");
+        assert!(matches!(error, LogError::UnknownFormat { known: 3, .. }), "{error}");
         let said = error.to_string();
         assert!(said.contains(&format!("has format {format}")) && said.contains(whose), "{said}");
         assert!(said.contains("whimbrelctl log discard"), "{said}");
@@ -409,6 +411,7 @@ fn a_message_cannot_pass_for_a_record() {
         time_ms: 0,
         flags: Flags::NONE,
         origin: Origin::default(),
+        peer: PeerHash::NONE,
         payload: &record,
     };
     let end = log.append(&message).unwrap().position.0;
@@ -483,6 +486,7 @@ fn quotas_have_their_own_answers() {
         time_ms: 0,
         flags: Flags::NONE,
         origin: Origin::default(),
+        peer: PeerHash::NONE,
         payload: payload.as_bytes(),
     };
     let refused =
@@ -519,6 +523,7 @@ fn what_is_old_expires_once_and_the_rest_stays() {
             time_ms: number,
             flags,
             origin: Origin::default(),
+            peer: PeerHash::NONE,
             payload: payload.as_bytes(),
         };
         log.append(&message).unwrap();
@@ -541,8 +546,14 @@ fn a_restart_knows_how_far_each_stream_had_come() {
             [(7, u32::MAX, now), (7, 2, now), (8, 5, now), (9, 4, now - 700_000), (0, 1, now)]
         {
             let origin = Origin { stream, number };
-            let message =
-                Message { actor: ActorId::user(1), time_ms, flags: Flags::NONE, origin, payload: b"m" };
+            let message = Message {
+                actor: ActorId::user(1),
+                time_ms,
+                flags: Flags::NONE,
+                origin,
+                peer: PeerHash::NONE,
+                payload: b"m",
+            };
             let sequence = log.append(&message).unwrap().sequence;
             log.trim(ActorId::user(1), sequence);
         }
@@ -590,11 +601,12 @@ fn on_a_full_disk_it_refuses_and_goes_on_once_there_is_room() {
         time_ms: 0,
         flags: Flags::NONE,
         origin: Origin::default(),
+        peer: PeerHash::NONE,
         payload: payload.as_bytes(),
     };
     let refused = (0..100_000).find_map(|_| log.append(&message).err());
     assert_eq!(refused, Some(AppendError::Full));
-    assert!(matches!(log.no_room(), Some(LogError::DiskFull { .. })));
+    assert!(matches!(log.no_room(), Some(LogError::File(FileError::DiskFull { .. }))));
     log.commit_now().expect("what was taken can be committed");
     let backlog = log.backlog(ActorId::user(1)).unwrap();
     assert_eq!(log.pending(ActorId::user(1)).filter(Result::is_ok).count() as u64, backlog.messages);

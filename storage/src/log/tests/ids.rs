@@ -9,7 +9,9 @@ const NOON: u64 = 1_700_000_000_000;
 
 fn append(log: &mut Log, time_ms: u64) -> Sequence {
     let (actor, origin) = (ActorId::user(1), Origin::default());
-    log.append(&Message { actor, time_ms, flags: Flags::NONE, origin, payload: b"m" }).unwrap().sequence
+    log.append(&Message { actor, time_ms, flags: Flags::NONE, origin, peer: PeerHash::NONE, payload: b"m" })
+        .unwrap()
+        .sequence
 }
 
 fn open_at(path: &std::path::Path, now_ms: u64) -> Log {

@@ -32,11 +32,11 @@ fn it_appends_until_it_is_killed() {
     let first =
         log.actors().filter_map(|actor| log.backlog(actor)).map(|backlog| backlog.last.time_ms()).max();
     for number in first.unwrap_or(0) + 1.. {
-        let users: Vec<ActorId> =
-            (0..1 + number % USERS).map(|n| ActorId::user((number + n) % USERS)).collect();
+        let user = |n| ActorCopy::queued(ActorId::user((number + n) % USERS));
+        let users: Vec<ActorCopy> = (0..1 + number % USERS).map(user).collect();
         let text = text(number);
         let origin = Origin { stream: 1, number: number as u32 };
-        let body = Body { time_ms: number, flags: Flags::NONE, origin, payload: text.as_bytes() };
+        let body = Body { time_ms: number, origin, payload: text.as_bytes() };
         log.append_for(&users, &body, &mut results);
         assert!(results.iter().all(Result::is_ok), "{results:?}");
         if number % 3 == 0 {
@@ -54,7 +54,7 @@ fn it_appends_until_it_is_killed() {
         log.commit_now().unwrap();
         log.keep_files_now();
         for (user, result) in users.iter().zip(&results) {
-            writeln!(said, "have {} {} {number}", user.number(), result.unwrap().sequence.0).unwrap();
+            writeln!(said, "have {} {} {number}", user.actor.number(), result.unwrap().sequence.0).unwrap();
         }
         said.flush().unwrap();
     }

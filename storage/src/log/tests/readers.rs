@@ -64,14 +64,21 @@ impl Reader for Follower {
 fn open(path: &Path) -> Log<Follower> {
     let place =
         Place { files: Arc::new(System), lock: Arc::new(Lock::none()), root: path, random_id: &|| Ok(77) };
-    let opened = open_with(&place, &options(), 1, &|_| Some(0), &|_| {}, &Follower::default).unwrap();
+    let opened = open_with(&place, &options(), 1, &|_| Some(0), &|_| {}, &|_| Follower::default()).unwrap();
     assert_eq!(opened.report.damage, []);
     opened.logs.into_iter().next().unwrap()
 }
 
 fn put<S: Reader>(log: &mut Log<S>, user: u64, payload: &str) -> Sequence {
     let (actor, origin) = (ActorId::user(user), Origin::default());
-    let message = Message { actor, time_ms: 1_000, flags: Flags::NONE, origin, payload: payload.as_bytes() };
+    let message = Message {
+        actor,
+        time_ms: 1_000,
+        flags: Flags::NONE,
+        origin,
+        peer: PeerHash::NONE,
+        payload: payload.as_bytes(),
+    };
     log.append(&message).expect("there is room").sequence
 }
 
@@ -79,8 +86,8 @@ fn put<S: Reader>(log: &mut Log<S>, user: u64, payload: &str) -> Sequence {
 fn some_of_each<S: Reader>(log: &mut Log<S>) {
     let first = put(log, 1, "a");
     put(log, 2, "b");
-    let body = Body { time_ms: 1, flags: Flags::NONE, origin: Origin::default(), payload: b"c" };
-    log.append_for(&[ActorId::user(1), ActorId::user(3)], &body, &mut Vec::new());
+    let body = Body { time_ms: 1, origin: Origin::default(), payload: b"c" };
+    log.append_for(&[1, 3].map(|user| ActorCopy::queued(ActorId::user(user))), &body, &mut Vec::new());
     log.trim(ActorId::user(1), first);
     log.trim_up_to(ActorId::user(1), Sequence::MAX);
     log.purge(ActorId::user(2));

@@ -8,17 +8,12 @@ use super::files::{SEGMENT, flip, long, open, open_many, options, put, segment, 
 use crate::actor::ActorId;
 use crate::log::*;
 
-fn actors(numbers: &[u64]) -> Vec<ActorId> {
-    numbers.iter().map(|number| ActorId::user(*number)).collect()
+fn actors(numbers: &[u64]) -> Vec<ActorCopy> {
+    numbers.iter().map(|number| ActorCopy::queued(ActorId::user(*number))).collect()
 }
 
 fn body(text: &str) -> Body<'_> {
-    Body {
-        time_ms: 1_000,
-        flags: Flags::NONE,
-        origin: Origin { stream: 3, number: 4 },
-        payload: text.as_bytes(),
-    }
+    Body { time_ms: 1_000, origin: Origin { stream: 3, number: 4 }, payload: text.as_bytes() }
 }
 
 /// Appends a text for users, all of whom get it. Returns its id.
@@ -45,8 +40,8 @@ fn a_text_for_many_is_written_once_and_each_has_it() {
     let users: Vec<u64> = (1..=50).collect();
     let before = log.appended();
     let sequence = put_for(&mut log, &users, &text);
-    // A body like a message, and 40 bytes for each of them.
-    assert_eq!(log.appended().0 - before.0, 64 + 1000 + 50 * 40);
+    // A body like a message, and 48 bytes for each of them.
+    assert_eq!(log.appended().0 - before.0, 64 + 1000 + 50 * 48);
     put(&mut log, 3, "own");
     log.close().unwrap();
     let (log, report) = open(folder.path());
@@ -180,7 +175,7 @@ fn a_damaged_body_costs_the_messages_that_refer_to_it() {
         let lost = |damage: &&Damage| damage.what == "the text of a waiting message is gone";
         assert_eq!(
             verified.damage.iter().filter(lost).map(|damage| damage.bytes).collect::<Vec<_>>(),
-            [40, 40]
+            [48, 48]
         );
         let (log, report) = open(folder.path());
         if closes {

@@ -34,12 +34,15 @@ pub(super) const STEPS: &[Step<Verona>] = &[
                 romeo.settle();
             });
         },
-        moves: &["refused.log_full"],
+        moves: &["refused.log_full", "refused.archive"],
         ..PLAIN
     },
     Step {
         what: "most of the log is dead, and an old message waits in front of it",
-        configure: |config| config.workers = 1,
+        configure: |config| {
+            config.archive.enabled = false;
+            config.workers = 1;
+        },
         act: |stage, server| {
             let mut romeo = server.online("romeo", "orchard");
             romeo.send(&chat("juliet@localhost", 0));

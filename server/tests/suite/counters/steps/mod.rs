@@ -1,5 +1,6 @@
 //! The steps of the walk that clients cause by XMPP, by subject. A step names what it moves; more may move.
 
+mod archive;
 mod log;
 mod logins;
 mod messages;
@@ -17,8 +18,15 @@ type Verona = TestServer;
 const PLAIN: Step<Verona> = Step { what: "", configure: |_| {}, act: |_, _| {}, moves: &[] };
 
 /// The chapters.
-const CHAPTERS: [&[Step<Verona>]; 6] =
-    [server::STEPS, logins::STEPS, sessions::STEPS, messages::STEPS, output::STEPS, log::STEPS];
+const CHAPTERS: [&[Step<Verona>]; 7] = [
+    server::STEPS,
+    logins::STEPS,
+    sessions::STEPS,
+    messages::STEPS,
+    output::STEPS,
+    log::STEPS,
+    archive::STEPS,
+];
 
 /// All steps.
 pub(super) fn all() -> impl Iterator<Item = &'static Step<Verona>> {
@@ -52,4 +60,5 @@ tests! {
     steps_of_messages_move_what_they_say: messages::STEPS;
     steps_of_output_move_what_they_say: output::STEPS;
     steps_of_the_log_move_what_they_say: log::STEPS;
+    steps_of_archives_move_what_they_say: archive::STEPS;
 }

@@ -162,6 +162,19 @@ pub(super) const STEPS: &[Step<Verona>] = &[
         ..PLAIN
     },
     Step {
+        what: "a silent client answers a ping",
+        configure: |config| config.limits.idle_seconds = 1,
+        act: |stage, server| {
+            let mut juliet = server.login("juliet", "balcony");
+            let ping = juliet.expect("iq");
+            let id = ping.attribute("id").unwrap();
+            juliet.send(&format!("<iq type='result' id='{id}' to='localhost'/>"));
+            stage.until("pings.answered");
+        },
+        moves: &["pings.sent", "pings.answered"],
+        ..PLAIN
+    },
+    Step {
         what: "a login takes too long",
         configure: |config| config.limits.preauth_seconds = 1,
         act: |stage, server| {

@@ -112,6 +112,18 @@ impl SimDisk {
         Ok(map)
     }
 
+    /// A file as the system shows it to whoever reads it.
+    pub(super) fn peek(&self, path: &Path) -> Option<Vec<u8>> {
+        let file = self.0.lock().unwrap().files.get(path).cloned()?;
+        let content = file.lock().unwrap();
+        let mapped = content.map.as_ref().and_then(Remembered::map);
+        let bytes = mapped.as_ref().map_or_else(|| content.cache.clone(), |map| map.bytes().to_vec());
+        // The last handle of a map locks the file when it goes.
+        drop(content);
+        drop(mapped);
+        Some(bytes)
+    }
+
     /// Nothing is mapped any more. With a power cut, what was dirty may or may not have got to the disk, by sectors, and
     /// sectors may be torn.
     pub(super) fn restart(&self, is_power_cut: bool) {

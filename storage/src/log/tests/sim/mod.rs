@@ -5,10 +5,12 @@
 //! process is killed or the power is cut; syncs fail; the disk is full; the clock is set back by up to an hour. After each
 //! restart what waits must be what the operations up to some moment come to, exactly and in order, and that moment must
 //! not be before the last commit. Ids rise for each actor, also above those that a crash took away, and do not change. A
-//! second reader (`mirror`) keeps messages of its own choice over all of this.
+//! second reader (`mirror`) keeps messages of its own choice over all of this. With the archive in its place, `archive` does
+//! the same again.
 //!
 //! `WHIMBREL_SEEDS=N` runs N seeds, `WHIMBREL_SEED=N` one, telling what happens.
 
+mod archive;
 mod disk;
 mod mirror;
 mod model;

@@ -15,7 +15,8 @@ use crate::journal::format::record::Kind;
 use crate::journal::open::scan::Walk;
 use crate::log::opening::{Place, open_with};
 use crate::log::{
-    AppendError, Appended, Body, Durability, Flags, Log, LogError, Message, Options, Origin, Sequence,
+    ActorCopy, AppendError, Appended, Body, Durability, Flags, Log, LogError, Message, Options, Origin,
+    PeerHash, Sequence,
 };
 
 const ROOT: &str = "/log";
@@ -221,11 +222,12 @@ impl Run {
         let count = 2 + self.random.below(USERS - 2);
         let users: Vec<u64> =
             (first..first + count).map(|n| n % USERS * self.shards as u64 + shard as u64).collect();
-        let actors: Vec<ActorId> = users.iter().map(|user| ActorId::user(*user)).collect();
         let kept = self.kept();
+        let copy =
+            |user: &u64| ActorCopy { flags: Flags(kept.flags), ..ActorCopy::queued(ActorId::user(*user)) };
+        let actors: Vec<ActorCopy> = users.iter().map(copy).collect();
         let body = Body {
             time_ms: kept.time_ms,
-            flags: Flags(kept.flags),
             origin: Origin { stream: 7, number: kept.number },
             payload: &kept.payload,
         };
@@ -249,6 +251,7 @@ impl Run {
             time_ms: kept.time_ms,
             flags: Flags(kept.flags),
             origin: Origin { stream: 7, number: kept.number },
+            peer: PeerHash::NONE,
             payload: &kept.payload,
         };
         let result = self.logs[shard].append(&message);
@@ -506,7 +509,7 @@ impl Run {
             random_id: &|| Ok(ids.borrow_mut().next()),
         };
         let options = Options { now_ms: self.now_ms, ..self.options.clone() };
-        let opened = open_with(&place, &options, shards, &home(shards), &|_| {}, &Mirror::default)?;
+        let opened = open_with(&place, &options, shards, &home(shards), &|_| {}, &|_| Mirror::default())?;
         let damage: Vec<_> = opened.report.damage.iter().map(ToString::to_string).collect();
         assert_eq!(damage, Vec::<String>::new(), "a crash is no damage");
         self.logs = opened.logs;

@@ -1,0 +1,59 @@
+//! The archive's table of the configuration.
+
+use serde::{Deserialize, Serialize};
+
+/// Message archives (XEP-0313).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ArchiveConfig {
+    /// Whether messages are archived. What was archived before stays until it is too old, but nobody can ask for it.
+    pub enabled: bool,
+    /// Days for which a message can be read again.
+    pub days: u32,
+    /// Most MiB of the logs that one account's messages may take; past it, its own oldest go.
+    pub mib_per_account: u32,
+    /// Threads that read archives.
+    pub readers: u32,
+    /// Queries that may wait for them, whole server; one more is answered with `resource-constraint`.
+    pub queries: u32,
+    /// Memory in MiB that each worker has for messages which the index does not have yet.
+    pub memory_mib: u32,
+}
+
+impl Default for ArchiveConfig {
+    fn default() -> Self {
+        ArchiveConfig {
+            enabled: true,
+            days: 30,
+            mib_per_account: 1024,
+            readers: 2,
+            queries: 1000,
+            memory_mib: 16,
+        }
+    }
+}
+
+impl ArchiveConfig {
+    /// Bytes of the logs that one account's messages may take.
+    pub fn account_bytes(&self) -> u64 {
+        u64::from(self.mib_per_account) << 20
+    }
+
+    /// Checks what types cannot.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let least = [
+            ("days", self.days),
+            ("mib_per_account", self.mib_per_account),
+            ("readers", self.readers),
+            ("queries", self.queries),
+            ("memory_mib", self.memory_mib),
+        ];
+        if let Some((name, _)) = least.iter().find(|(_, value)| *value == 0) {
+            return Err(format!("archive.{name} is 0; set it to at least 1, or archive.enabled to false"));
+        }
+        if self.readers > 64 {
+            return Err(format!("archive.readers is {}; at most 64", self.readers));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,295 @@
+//! A page of an archive on its way to the client that has asked for it.
+//!
+//! ```text
+//! request ─► room for a step? ─► a reader's thread ─► messages to the client ─┬─► fin
+//!                  ▲   no: the client reads, or acknowledges                  │
+//!                  └────────────────────────── there is more of the page ─────┘
+//! ```
+//! A page is read in steps of 64 KiB, each when its reader has room for it, so a slow reader costs nothing but its own page:
+//! what it sends meanwhile waits behind it. A page goes to the client in the order of the archive, or in reverse if it was
+//! asked for (`<flip-page/>`). Where the page is found from the other end, and is longer than a step, its ends are looked for
+//! first, and then it is read again in the order of its messages.
+//!
+//! A message that still waits in the mailbox, and is on its way to nobody, is delivered with the page: the client does not get
+//! it once more.
+
+use whimbrel_storage::actor::ActorId;
+use whimbrel_storage::archive::query::{End, Found, Order, Page, Query, QueryError, STEP_BYTES};
+use whimbrel_storage::log::Sequence;
+
+use super::{lookup, metadata};
+use crate::env::Env;
+use crate::proto::archive::page::{self, ArchivedMessage};
+use crate::proto::archive::query;
+use crate::proto::errors::{StanzaCondition, StanzaError};
+use crate::proto::rsm;
+use crate::runtime::driver::ConnId;
+use crate::service::{Begun, Reply, Request};
+use crate::stanza::Kind;
+use crate::user::actors::{Actors, Effects};
+use crate::user::flow::{self, Class, Outgoing};
+use crate::user::inactive::Urgency;
+use crate::user::jobs::Then;
+use crate::user::room::{self, Room};
+use crate::user::tables::ResourceKey;
+use crate::user::{delivery, record};
+
+/// A page that has been begun.
+struct Paging {
+    begun: Begun,
+    key: ResourceKey,
+    /// The connection that has asked: with another one it is somebody else's.
+    conn: ConnId,
+    actor: ActorId,
+    query_id: Option<String>,
+    /// What is still to be read.
+    rest: Query,
+    /// Messages of the page at most.
+    max: usize,
+    is_flipped: bool,
+    stage: Stage,
+    /// Messages found so far.
+    found: usize,
+    /// Ids of the first and the last message of the page in the order of the archive.
+    bounds: Option<(Sequence, Sequence)>,
+    /// There is another message beyond the page.
+    has_more: bool,
+    begun_ms: u64,
+}
+
+/// How far a page has come.
+enum Stage {
+    /// It is found from the end that is given last. What fits is kept, to be given at once.
+    Locating { kept: Vec<Page>, bytes: usize },
+    /// Its messages are given as they are found.
+    Giving,
+}
+
+/// Begins a page.
+pub(super) fn begin(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    request: &Request,
+    query: query::Query,
+) -> Reply {
+    let Some(key) = request.sender else { return StanzaCondition::ServiceUnavailable.into() };
+    env.metrics().archive_queries.add(1);
+    let actor = actors.users.account_of(key);
+    let snapshot = actors.commits.archive().snapshot(actor);
+    let rest = match lookup::of(env, &query, &request.account, (actor, snapshot)) {
+        Ok(rest) => rest,
+        Err(error) => return Reply::Error(error),
+    };
+    let stage = match (rest.order, query.is_flipped) {
+        (Order::Forwards, false) | (Order::Backwards, true) => Stage::Giving,
+        _ => Stage::Locating { kept: Vec::new(), bytes: 0 },
+    };
+    let paging = Paging {
+        begun: request.begin(actors, fx),
+        key,
+        conn: actors.users.resource(key).conn,
+        actor,
+        query_id: query.query_id,
+        rest,
+        max: query.page.max,
+        is_flipped: query.is_flipped,
+        stage,
+        found: 0,
+        bounds: None,
+        has_more: false,
+        begun_ms: env.now.0,
+    };
+    env.metrics().archive_active.add(1);
+    paging.go_on(actors, env, fx);
+    Reply::Later
+}
+
+/// A client has lost its connection, or everything has to come to rest: its page ends with an error after which it asks again.
+pub(super) fn give_up(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) {
+    if let Some(then) = actors.waiting_for_room.take(key) {
+        then(actors, env, fx);
+    }
+}
+
+impl Paging {
+    /// Has the next step read, as soon as there is room for it.
+    fn go_on(self, actors: &mut Actors, env: &Env, fx: &mut Effects) {
+        let key = self.key;
+        if !self.is_wanted(actors) {
+            return self.end(actors, env, fx, Reply::Error(ask_again()));
+        }
+        let room = match self.stage {
+            Stage::Locating { .. } => Room::Now,
+            Stage::Giving => room::for_message(actors, env, fx, key),
+        };
+        if room == Room::Now {
+            return self.read(actors, env, fx);
+        }
+        if room == Room::Soon {
+            fx.due_room.push(key);
+        }
+        actors.waiting_for_room.insert(key, Box::new(move |actors, env, fx| self.go_on(actors, env, fx)));
+    }
+
+    /// Whether the client that has asked is still there.
+    fn is_wanted(&self, actors: &Actors) -> bool {
+        let resource = actors.users.get(self.key);
+        self.conn != ConnId::NONE
+            && resource.is_some_and(|resource| resource.conn == self.conn)
+            && !actors.waiting_for_room.is_closed()
+    }
+
+    fn read(self, actors: &mut Actors, env: &Env, fx: &mut Effects) {
+        let (begun, query, begun_ms) = (self.begun.clone(), self.rest.clone(), self.begun_ms);
+        let go_on = Box::new(move |answer| -> Then {
+            Box::new(move |actors, env, fx| self.take(actors, env, fx, answer))
+        });
+        if !fx.jobs.look(query, go_on) {
+            env.metrics().refused_archive_queries.add(1);
+            end(actors, env, fx, (&begun, begun_ms), Reply::Error(metadata::busy()));
+        }
+    }
+
+    /// A step has been read.
+    fn take(mut self, actors: &mut Actors, env: &Env, fx: &mut Effects, answer: Result<Page, QueryError>) {
+        let mut page = match answer {
+            Ok(page) => page,
+            Err(error) => {
+                tracing::error!(%error, "an archive cannot be read");
+                return self.end(actors, env, fx, StanzaCondition::InternalServerError.into());
+            }
+        };
+        if matches!(page.end, End::NotFound(_)) {
+            return self.end(actors, env, fx, Reply::Error(lookup::not_found()));
+        }
+        if !self.is_wanted(actors) {
+            return self.end(actors, env, fx, Reply::Error(ask_again()));
+        }
+        let goes_on = page.goes_on();
+        self.rest = self.rest.rest(&page);
+        // One more than the page has was asked for.
+        let left = self.max - self.found;
+        if page.messages.len() > left {
+            page.messages.truncate(left);
+            self.has_more = true;
+        }
+        self.found += page.messages.len();
+        self.note_bounds(&page);
+        let is_at_end = !goes_on || self.has_more;
+        match &mut self.stage {
+            Stage::Giving => {
+                self.give(actors, env, fx, &page, page.messages.iter());
+                match is_at_end {
+                    true => self.finish(actors, env, fx),
+                    false => self.go_on(actors, env, fx),
+                }
+            }
+            Stage::Locating { kept, bytes } => {
+                *bytes += page.texts.len();
+                kept.push(page);
+                if *bytes > STEP_BYTES {
+                    kept.clear();
+                }
+                match is_at_end {
+                    true => self.located(actors, env, fx),
+                    false => self.go_on(actors, env, fx),
+                }
+            }
+        }
+    }
+
+    fn note_bounds(&mut self, page: &Page) {
+        let Some((one, other)) = page.messages.first().zip(page.messages.last()) else { return };
+        let (low, high) = (one.id.min(other.id), one.id.max(other.id));
+        let (first, last) = self.bounds.unwrap_or((low, high));
+        self.bounds = Some((first.min(low), last.max(high)));
+    }
+
+    /// It is known which messages the page has: they are given in their order.
+    fn located(mut self, actors: &mut Actors, env: &Env, fx: &mut Effects) {
+        let Stage::Locating { kept, bytes } = std::mem::replace(&mut self.stage, Stage::Giving) else {
+            return;
+        };
+        if bytes <= STEP_BYTES {
+            for page in kept.iter().rev() {
+                self.give(actors, env, fx, page, page.messages.iter().rev());
+            }
+            return self.finish(actors, env, fx);
+        }
+        let Some((first, last)) = self.bounds else { return self.finish(actors, env, fx) };
+        // It is longer than a step: once more, from the other end, with the filter that found it.
+        self.rest.after = Sequence(first.0 - 1);
+        self.rest.before = Sequence(last.0 + 1);
+        self.rest.order = if self.is_flipped { Order::Backwards } else { Order::Forwards };
+        self.rest.messages_max = self.found;
+        self.max = self.found;
+        self.found = 0;
+        self.go_on(actors, env, fx);
+    }
+
+    /// Writes messages to the client.
+    fn give<'p>(
+        &self,
+        actors: &mut Actors,
+        env: &Env,
+        fx: &mut Effects,
+        page: &'p Page,
+        messages: impl Iterator<Item = &'p Found>,
+    ) {
+        let user = actors.users.resource(self.key).user;
+        let archive = env.bare_jid(&actors.users.user(user).local);
+        let to = actors.users.full_jid(env, self.key);
+        let under_way = flow::under_way(actors, user);
+        let mut bytes = std::mem::take(&mut actors.payload);
+        for found in messages {
+            let id = env.shared.archive_ids.seal(found.id.0);
+            let Some(kept) = record::decode(page.text(found)) else { continue };
+            let message = ArchivedMessage {
+                archive: &archive,
+                to: &to,
+                query_id: self.query_id.as_deref(),
+                id: std::str::from_utf8(&id).expect("base32 is ASCII"),
+                time_ms: found.time_ms,
+                stanza: kept.stanza,
+            };
+            bytes.clear();
+            message.write(&env.shared.domain, &mut bytes);
+            let waits = actors.commits.log().is_waiting(self.actor, found.id)
+                && under_way.binary_search(&found.id).is_err();
+            let class = if waits { Class::Record(found.id) } else { Class::Page };
+            let out = Outgoing { kind: Kind::Message, class, urgency: Urgency::Now, bytes: &bytes };
+            delivery::push_as(actors, env, fx, self.key, &out);
+            env.metrics().archive_returned.add(1);
+        }
+        actors.payload = bytes;
+    }
+
+    /// Everything has been given: tells the client where in the archive the page lies (XEP-0059 §2).
+    fn finish(self, actors: &mut Actors, env: &Env, fx: &mut Effects) {
+        let text = |id: Sequence| String::from_utf8_lossy(&env.shared.archive_ids.seal(id.0)).into_owned();
+        let bounds = match self.max {
+            0 => None,
+            _ => self.bounds.map(|(first, last)| (text(first), text(last))),
+        };
+        let page = rsm::Page { bounds, index: None, count: None };
+        let fin = page::fin(&page, !self.has_more);
+        self.end(actors, env, fx, Reply::Result(fin));
+    }
+
+    fn end(&self, actors: &mut Actors, env: &Env, fx: &mut Effects, reply: Reply) {
+        end(actors, env, fx, (&self.begun, self.begun_ms), reply);
+    }
+}
+
+fn end(actors: &mut Actors, env: &Env, fx: &mut Effects, (begun, begun_ms): (&Begun, u64), reply: Reply) {
+    env.metrics().archive_active.sub(1);
+    env.metrics().archive_latency.record(env.now.0.saturating_sub(begun_ms));
+    begun.send(actors, env, fx, reply);
+}
+
+/// The page could not be given to its end.
+fn ask_again() -> StanzaError {
+    let text = "the page was interrupted; ask again";
+    StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text)
+}

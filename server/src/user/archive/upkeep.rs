@@ -1,0 +1,135 @@
+//! What goes: messages that are too old, the oldest when a log has no room, and rows of what is gone.
+//!
+//! | what | when | who pays |
+//! | --- | --- | --- |
+//! | messages older than `archive.days` | once a second a threshold moves; files go when nothing newer is in them | – |
+//! | an account's oldest beyond `archive.mib_per_account` | with its next row (`index`) | that account |
+//! | the oldest of a log that is about to reach `log_mib_max` | once a second, a file's worth | the oldest of all |
+//! | rows of messages that are gone, and of removed accounts | a walk over all, in small steps | – |
+
+use whimbrel_storage::actor::ActorId;
+use whimbrel_storage::archive::prepare::Wanted;
+use whimbrel_storage::archive::query::QueryError;
+use whimbrel_storage::directory::{self, Sweep, WriteTransaction};
+use whimbrel_storage::log::{Position, Sequence};
+
+use crate::env::Env;
+use crate::user::actors::{Actors, Effects};
+use crate::user::jobs::Then;
+
+/// Files of a log that are kept free for messages that wait.
+const FILES_FREE: u64 = 2;
+
+/// Actors that one step of the walk looks at, and rows that it removes, at most.
+const ACTORS_MAX: usize = 256;
+const ROWS_MAX: usize = 512;
+
+/// Milliseconds between two walks.
+const WALK_MS: u64 = 600_000;
+
+/// Milliseconds of a day.
+const DAY_MS: u64 = 86_400_000;
+
+/// What is under way.
+#[derive(Default)]
+pub struct Upkeep {
+    /// A step of the walk is with the directory.
+    is_walking: bool,
+    /// Where the walk goes on.
+    next: Option<ActorId>,
+    /// When the next walk begins.
+    due_ms: u64,
+    /// The segment of which it is being found out what is wanted.
+    preparing: Option<Position>,
+}
+
+impl Upkeep {
+    /// There is something for a walk to do: the next one begins at once, if this worker is the one that walks.
+    pub fn hurry(&mut self) {
+        self.due_ms = 0;
+    }
+}
+
+/// The oldest id that is shown: messages before it are too old, whether they are still there or not.
+pub fn oldest(env: &Env) -> Sequence {
+    Sequence::at(env.unix_ms().saturating_sub(u64::from(env.config.archive.days) * DAY_MS))
+}
+
+/// Does what is due, once a second.
+pub fn tend(actors: &mut Actors, env: &Env, fx: &mut Effects) {
+    let oldest = oldest(env);
+    actors.commits.archive_mut().expire(oldest);
+    make_room(actors, env);
+    prepare(actors, fx);
+    // One worker walks for all: rows belong to no worker.
+    if env.worker == 0 {
+        walk(actors, env, fx, oldest);
+    }
+}
+
+/// A log that is nearly full lets go of its oldest archived messages, so that none has to be refused.
+fn make_room(actors: &mut Actors, env: &Env) {
+    let (used, limit) = actors.commits.log().room();
+    let segment = u64::from(env.config.log_segment_mib) << 20;
+    if used + FILES_FREE * segment <= limit {
+        return;
+    }
+    if let Some(newest) = actors.commits.archive().oldest_held() {
+        actors.commits.archive_mut().expire(Sequence(newest.0 + 1));
+        env.metrics().archive_pressed.add(1);
+    }
+}
+
+/// Compaction wants to know what of a segment is still in archives.
+fn prepare(actors: &mut Actors, fx: &mut Effects) {
+    let Some(segment) = actors.commits.archive().to_prepare() else { return };
+    if actors.archives.upkeep.preparing == Some(segment) {
+        return;
+    }
+    let journal = actors.commits.log().id();
+    let go_on = Box::new(move |wanted: Result<Wanted, QueryError>| -> Then {
+        Box::new(move |actors, _, _| {
+            actors.archives.upkeep.preparing = None;
+            match wanted {
+                Ok(wanted) => actors.commits.archive_mut().prepared(segment, wanted),
+                Err(error) => tracing::error!(%error, "a file of the log cannot be read for compaction"),
+            }
+        })
+    });
+    if fx.jobs.prepare((journal, segment), go_on) {
+        actors.archives.upkeep.preparing = Some(segment);
+    }
+}
+
+/// Removes rows that are of no use any more, a step at a time.
+fn walk(actors: &mut Actors, env: &Env, fx: &mut Effects, not_before: Sequence) {
+    let upkeep = &actors.archives.upkeep;
+    let after = match upkeep.next {
+        Some(next) => next,
+        None if env.now.0 >= upkeep.due_ms => ActorId::NOBODY,
+        None => return,
+    };
+    if upkeep.is_walking {
+        return;
+    }
+    let sweep = Sweep { after, not_before, actors_max: ACTORS_MAX, rows_max: ROWS_MAX };
+    let job: directory::Job<Then> = Box::new(move |transaction: &mut WriteTransaction<'_>| {
+        let swept = transaction.sweep_archive(&sweep)?;
+        let then: Then = Box::new(move |actors, env, _| {
+            actors.commits.tallies().apply(&swept.segments);
+            env.metrics().archive_expired.add(swept.messages);
+            let upkeep = &mut actors.archives.upkeep;
+            upkeep.is_walking = false;
+            upkeep.next = swept.next;
+            upkeep.due_ms = env.now.0 + WALK_MS;
+        });
+        Ok(then)
+    });
+    let failed = Box::new(|actors: &mut Actors, env: &Env, _: &mut Effects, _| {
+        actors.archives.upkeep.is_walking = false;
+        actors.archives.upkeep.due_ms = env.now.0 + WALK_MS;
+    });
+    if actors.submit(fx, job, failed) {
+        actors.archives.upkeep.is_walking = true;
+    }
+}

@@ -1,0 +1,52 @@
+//! Archives, as the statistics see them, and files that nobody needs any more.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use whimbrel_storage::archive::Tallies;
+use whimbrel_storage::archive::readers::{Folders, Readers};
+use whimbrel_storage::log::retire_sealed;
+
+use super::put;
+use crate::stats::ServerMetrics;
+
+/// How often files of earlier logs are looked through.
+pub(super) const RETIRE_PERIOD: Duration = Duration::from_secs(60);
+
+/// What there is to see, and to tidy, of archives.
+#[derive(Clone)]
+pub struct Archives {
+    /// The threads that read them.
+    pub readers: Arc<Readers>,
+    /// What the index holds of each segment.
+    pub tallies: Arc<Tallies>,
+    /// Where journals lie.
+    pub folders: Arc<Folders>,
+    /// The folder of the logs.
+    pub log: PathBuf,
+}
+
+impl Archives {
+    /// Looks once.
+    pub(super) fn look(&self, cells: &ServerMetrics) {
+        let (waiting, limit) = self.readers.gauge();
+        let most = self.readers.metrics().waiting_most.load(Ordering::Relaxed);
+        put(
+            (waiting as u64, most, limit as u64),
+            [&cells.archive_length, &cells.archive_high, &cells.archive_limit],
+        );
+        let kept = self.tallies.total();
+        cells.archive_kept.set(kept.records);
+        cells.archive_bytes.set(kept.bytes);
+    }
+
+    /// Removes files of logs of earlier numbers of workers that no archive needs any more.
+    pub(super) fn retire(&self) {
+        match retire_sealed(&self.log, &|journal, segment| self.tallies.needs(journal, segment)) {
+            Ok(gone) => gone.into_iter().for_each(|journal| self.folders.remove(journal)),
+            Err(error) => tracing::warn!(%error, "files of earlier logs cannot be removed"),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! How streams end: with an error or without, one or all of them.
+
+use std::sync::atomic::Ordering;
+
+use crate::proto::errors::{StreamCondition, StreamEnd};
+use crate::runtime::driver::{CloseHow, ConnId};
+use crate::runtime::outbox::Action;
+use crate::session::SessionPhase;
+use crate::transport::Output;
+use crate::user::presence;
+use crate::worker::core::{Core, Timer};
+use crate::worker::login::negotiation_env;
+
+impl Core {
+    /// A bound session is over: its contacts hear of it. The connection may live on to say goodbye.
+    pub(super) fn forget_resource(&mut self, conn: ConnId) {
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        if let SessionPhase::Bound(key) = session.phase {
+            session.phase = SessionPhase::Closing;
+            session.context = None;
+            self.forget_input(conn);
+            presence::session_ended(&mut self.actors, &self.env, &mut self.fx, key);
+            self.count_users();
+        }
+    }
+
+    /// Sends a stream error and closes (RFC 6120 §4.9.1).
+    pub(super) fn end_stream(&mut self, conn: ConnId, condition: StreamCondition, text: Option<&str>) {
+        // A client that does not answer cannot hear it, but may come back.
+        let may_return = condition == StreamCondition::ConnectionTimeout;
+        self.end_stream_with(conn, may_return, |out| out.error(condition, text));
+    }
+
+    /// As [`Core::end_stream`], with an error that `write` writes. `may_return`: a session that can be resumed waits
+    /// for that.
+    pub(super) fn end_stream_with(
+        &mut self,
+        conn: ConnId,
+        may_return: bool,
+        write: impl FnOnce(&mut Output<'_>),
+    ) {
+        if self.sessions.get(conn).is_none_or(|session| matches!(session.phase, SessionPhase::Closing)) {
+            return;
+        }
+        // First, because a session can be among those who hear of its end, and nothing may follow the close.
+        match may_return {
+            true => self.lost(conn),
+            false => self.forget_resource(conn),
+        }
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        self.env.metrics().stream_errors.add(1);
+        let at = negotiation_env(&self.env, &self.capabilities, session.peer, session.tls.is_some());
+        let handshake_over = session.tls.as_ref().is_none_or(|tls| tls.is_established());
+        if handshake_over {
+            let mut out = self.fx.out.stream(conn);
+            if let SessionPhase::Negotiating(negotiation) | SessionPhase::Leaving(negotiation) =
+                &mut session.phase
+            {
+                negotiation.send_header(&at, None, &mut out);
+            }
+            write(&mut out);
+            out.end();
+        }
+        self.close(conn);
+    }
+
+    /// Closes after what is queued has been sent. The session is no longer bound.
+    pub(super) fn close(&mut self, conn: ConnId) {
+        self.forget_resource(conn);
+        if let Some(session) = self.sessions.get_mut(conn) {
+            if let SessionPhase::Negotiating(negotiation) | SessionPhase::Leaving(negotiation) =
+                &session.phase
+                && let Some(deadline) = negotiation.deadline
+            {
+                self.timers.cancel(deadline);
+            }
+            session.phase = SessionPhase::Closing;
+            session.partial = None;
+        }
+        self.fx.out.act(conn, Action::Close(CloseHow::Flush));
+    }
+
+    pub(super) fn fail(&mut self, conn: ConnId, (condition, text): StreamEnd) {
+        self.end_stream(conn, condition, text);
+    }
+
+    /// Stops taking logins; with `close`, also ends every stream with `system-shutdown` (RFC 6120 §4.9.3.20).
+    pub fn drain(&mut self, close: bool) {
+        self.env.shared.draining.store(true, Ordering::Relaxed);
+        self.accept_paused = true;
+        if !self.draining {
+            self.draining = true;
+            let wait_ms = u64::from(self.env.config.limits.drain_seconds) * 1000;
+            self.set_timer(wait_ms, Timer::DrainEnd);
+        }
+        if close {
+            self.close_all();
+        }
+    }
+
+    /// Ends every stream with `system-shutdown`.
+    pub(super) fn close_all(&mut self) {
+        let all: Vec<ConnId> = self.sessions.iter().map(|session| session.conn).collect();
+        for conn in all {
+            self.end_stream(conn, StreamCondition::SystemShutdown, None);
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! Message archives (XEP-0313): what is kept, how it is found again, and by which ids it is known.
+
+use whimbrel_server::xml::Element;
+
+use crate::support::answers::{befriend, outcome, payload};
+use crate::support::{Client, on_each_driver, on_each_driver_with};
+
+const ARCHIVE: &str = "urn:xmpp:mam:2";
+const RSM: &str = "http://jabber.org/protocol/rsm";
+
+/// A page as it came: the ids and bodies of its messages, and `<fin/>`.
+struct Page {
+    ids: Vec<String>,
+    bodies: Vec<String>,
+    fin: Element,
+}
+
+impl Page {
+    fn is_complete(&self) -> bool {
+        self.fin.attribute("complete") == Some("true")
+    }
+
+    fn bound(&self, name: &str) -> Option<String> {
+        Some(self.fin.find("set", RSM)?.find(name, RSM)?.content().into_owned())
+    }
+}
+
+/// Asks for a page; `fields` go into the form, `inside` beside it.
+fn query(client: &mut Client, fields: &[(&str, &str)], inside: &str) -> Result<Page, String> {
+    let fields: String = fields
+        .iter()
+        .map(|(name, value)| format!("<field var='{name}'><value>{value}</value></field>"))
+        .collect();
+    client.send(&format!(
+        "<iq type='set' id='page'><query xmlns='{ARCHIVE}' queryid='q7'><x xmlns='jabber:x:data' type='submit'>\
+         <field var='FORM_TYPE' type='hidden'><value>{ARCHIVE}</value></field>{fields}</x>{inside}</query></iq>"
+    ));
+    let (mut ids, mut bodies) = (Vec::new(), Vec::new());
+    loop {
+        let stanza = client.stanza();
+        if stanza.name() == "iq" {
+            return match stanza.find("fin", ARCHIVE) {
+                Some(fin) => Ok(Page { ids, bodies, fin: fin.clone() }),
+                None => Err(outcome(&stanza).to_owned()),
+            };
+        }
+        let result = stanza.find("result", ARCHIVE).expect("nothing but the page comes");
+        assert_eq!(result.attribute("queryid"), Some("q7"));
+        let forwarded = result.find("forwarded", "urn:xmpp:forward:0").expect("a forwarded message");
+        assert!(forwarded.find("delay", "urn:xmpp:delay").is_some());
+        let message = forwarded.find("message", "jabber:client").expect("a message");
+        ids.push(result.attribute("id").expect("an id").to_owned());
+        let body = message.find("body", "jabber:client").map(|body| body.content().into_owned());
+        bodies.push(body.unwrap_or_default());
+    }
+}
+
+fn page(max: usize, rest: &str) -> String {
+    format!("<set xmlns='{RSM}'><max>{max}</max>{rest}</set>")
+}
+
+fn say(client: &mut Client, to: &str, body: &str) {
+    client.send(&format!("<message to='{to}' type='chat' id='{body}'><body>{body}</body></message>"));
+}
+
+/// The next message; presence may come before it.
+fn message(client: &mut Client) -> Element {
+    loop {
+        let stanza = client.stanza();
+        if stanza.name() == "message" {
+            return stanza;
+        }
+    }
+}
+
+/// Everything that the client has sent so far has been handled.
+fn settle(client: &mut Client) {
+    assert_eq!(outcome(&client.ask("get", Some("localhost"), "<ping xmlns='urn:xmpp:ping'/>")), "result");
+}
+
+fn stanza_id(message: &Element) -> Option<(String, String)> {
+    let id = message.find("stanza-id", "urn:xmpp:sid:0")?;
+    Some((id.attribute("by")?.to_owned(), id.attribute("id")?.to_owned()))
+}
+
+#[test]
+fn both_sides_of_a_conversation_are_read_again_page_by_page() {
+    on_each_driver(|server| {
+        server.accounts(&["juliet", "romeo"]);
+        let mut juliet = server.online("juliet", "balcony");
+        let mut romeo = server.login("romeo", "orchard");
+        for n in 0..7 {
+            say(&mut romeo, "juliet@localhost", &format!("m{n}"));
+            assert_eq!(juliet.expect("message").attribute("id"), Some(&*format!("m{n}")));
+        }
+        for client in [&mut juliet, &mut romeo] {
+            let all = query(client, &[], "").unwrap();
+            assert_eq!(all.bodies, ["m0", "m1", "m2", "m3", "m4", "m5", "m6"]);
+            assert!(all.is_complete());
+            assert_eq!(all.bound("first").as_deref(), Some(&*all.ids[0]));
+            let mut after = String::new();
+            let mut read = Vec::new();
+            loop {
+                let next = query(client, &[], &page(3, &format!("<after>{after}</after>"))).unwrap();
+                read.extend(next.ids.clone());
+                if next.is_complete() {
+                    break;
+                }
+                assert_eq!(next.ids.len(), 3);
+                after = next.bound("last").unwrap();
+            }
+            assert_eq!(read, all.ids);
+            let last = query(client, &[], &page(2, "<before/>")).unwrap();
+            assert_eq!((&*last.bodies, last.is_complete()), (&["m5".to_owned(), "m6".to_owned()][..], false));
+            let before = query(client, &[], &page(9, &format!("<before>{}</before>", last.ids[0]))).unwrap();
+            assert_eq!((&*before.bodies[4], before.is_complete()), ("m4", true));
+            let flipped = query(client, &[], &(page(2, "") + "<flip-page/>")).unwrap();
+            assert_eq!(flipped.bodies, ["m1", "m0"]);
+            let none = query(client, &[], &page(0, "")).unwrap();
+            assert!(none.ids.is_empty() && none.bound("first").is_none() && !none.is_complete());
+        }
+    });
+}
+
+#[test]
+fn messages_are_found_by_peer_time_and_id() {
+    on_each_driver(|server| {
+        server.accounts(&["juliet", "romeo", "nurse"]);
+        let mut juliet = server.online("juliet", "balcony");
+        let mut romeo = server.login("romeo", "orchard");
+        let mut nurse = server.login("nurse", "house");
+        for n in 0..3 {
+            say(&mut romeo, "juliet@localhost", &format!("r{n}"));
+            juliet.expect("message");
+            say(&mut nurse, "juliet@localhost", &format!("n{n}"));
+            juliet.expect("message");
+        }
+        let with = |client: &mut Client, jid: &str| query(client, &[("with", jid)], "").unwrap().bodies;
+        assert_eq!(with(&mut juliet, "romeo@localhost"), ["r0", "r1", "r2"]);
+        assert_eq!(with(&mut juliet, "nurse@localhost/house"), ["n0", "n1", "n2"]);
+        assert_eq!(with(&mut juliet, "nurse@localhost/garden"), [""; 0]);
+        assert_eq!(with(&mut juliet, "romeo@elsewhere.example"), [""; 0]);
+        let all = query(&mut juliet, &[], "").unwrap();
+        let two = format!("{}</value><value>{}", all.ids[4], all.ids[1]);
+        assert_eq!(query(&mut juliet, &[("ids", &two)], "").unwrap().bodies, ["n0", "r2"]);
+        let between = [("after-id", &*all.ids[1]), ("before-id", &*all.ids[4])];
+        assert_eq!(query(&mut juliet, &between, "").unwrap().bodies, ["r1", "n1"]);
+        assert_eq!(query(&mut juliet, &[("start", "2001-01-01T00:00:00Z")], "").unwrap().ids, all.ids);
+        assert!(query(&mut juliet, &[("end", "2001-01-01T00:00:00Z")], "").unwrap().is_complete());
+        for (fields, expected) in [
+            (("after-id", "aaaaaaaaaaaaa"), "item-not-found"),
+            (("ids", "never-given"), "item-not-found"),
+            (("fulltext", "love"), "feature-not-implemented"),
+            (("start", "tomorrow"), "not-acceptable"),
+        ] {
+            assert_eq!(query(&mut juliet, &[fields], "").err().as_deref(), Some(expected), "{fields:?}");
+        }
+        assert_eq!(
+            query(&mut juliet, &[], &page(3, "<after>nothing</after>")).err().as_deref(),
+            Some("item-not-found")
+        );
+    });
+}
+
+#[test]
+fn every_way_of_a_message_tells_the_id_of_the_archive() {
+    on_each_driver(|server| {
+        server.accounts(&["juliet", "romeo"]);
+        let mut away = server.login("romeo", "orchard");
+        let mut other = server.login("romeo", "phone");
+        other.send("<iq type='set' id='c'><enable xmlns='urn:xmpp:carbons:2'/></iq>");
+        other.expect("iq");
+        let forged = "<stanza-id xmlns='urn:xmpp:sid:0' by='juliet@localhost' id='forged'/>\
+                      <stanza-id xmlns='urn:xmpp:sid:0' by='elsewhere.example' id='kept'/>";
+        let text = |id: &str| {
+            format!(
+                "<message to='juliet@localhost' type='chat' id='{id}'><body>{id}</body>{forged}</message>"
+            )
+        };
+        // Offline.
+        away.send(&text("late"));
+        settle(&mut away);
+        let sent = other.expect("message");
+        let sent =
+            sent.find("sent", "urn:xmpp:carbons:2").unwrap().find("forwarded", "urn:xmpp:forward:0").unwrap();
+        let sent = sent.find("message", "jabber:client").unwrap();
+        let ids: Vec<_> = sent.elements().filter(|child| child.name() == "stanza-id").collect();
+        let of_romeo = ids.iter().find(|id| id.attribute("by") == Some("romeo@localhost")).expect("ours");
+        let in_archive = query(&mut away, &[], "").unwrap();
+        assert_eq!(of_romeo.attribute("id"), Some(&*in_archive.ids[0]));
+        let mut juliet = server.login("juliet", "balcony");
+        juliet.send("<presence/>");
+        let late = message(&mut juliet);
+        assert!(late.find("delay", "urn:xmpp:delay").is_some());
+        let ours: Vec<_> = late.elements().filter(|child| child.name() == "stanza-id").collect();
+        assert_eq!(ours.len(), 2, "the forged one is gone, and ours is there");
+        // Live.
+        away.send(&text("live"));
+        let live = juliet.expect("message");
+        let ids: Vec<_> = live.elements().filter(|child| child.name() == "stanza-id").cloned().collect();
+        assert_eq!(ids[0].attribute("id"), Some("kept"));
+        let archived = query(&mut juliet, &[], "").unwrap();
+        assert_eq!(ids[1].attribute("id"), Some(&*archived.ids[1]));
+        assert_eq!(ours[1].attribute("id"), Some(&*archived.ids[0]));
+        assert!(stanza_id(&live).is_some());
+    });
+}
+
+#[test]
+fn what_the_sender_or_its_rules_do_not_want_is_not_archived() {
+    on_each_driver(|server| {
+        server.accounts(&["juliet", "romeo"]);
+        befriend(server, "juliet", "romeo");
+        let mut juliet = server.online("juliet", "balcony");
+        let mut romeo = server.login("romeo", "orchard");
+        for (kind, inside) in [
+            ("chat", "<body>x</body><no-store xmlns='urn:xmpp:hints'/>"),
+            ("chat", "<body>x</body><no-permanent-store xmlns='urn:xmpp:hints'/>"),
+            ("chat", "<composing xmlns='http://jabber.org/protocol/chatstates'/>"),
+            ("headline", "<body>x</body>"),
+        ] {
+            romeo.send(&format!("<message to='juliet@localhost' type='{kind}'>{inside}</message>"));
+            let message = message(&mut juliet);
+            assert!(stanza_id(&message).is_none(), "{inside}");
+        }
+        let prefs = |default: &str, never: &str| {
+            format!("<prefs xmlns='{ARCHIVE}' default='{default}'><always/><never>{never}</never></prefs>")
+        };
+        let told = juliet.ask("get", None, &format!("<prefs xmlns='{ARCHIVE}'/>"));
+        assert_eq!(payload(&told).attribute("default"), Some("always"));
+        let told = juliet.ask("set", None, &prefs("always", "<jid>romeo@localhost</jid>"));
+        assert_eq!(payload(&told).find("never", ARCHIVE).unwrap().elements().count(), 1);
+        say(&mut romeo, "juliet@localhost", "unwanted");
+        assert!(stanza_id(&message(&mut juliet)).is_none());
+        juliet.ask("set", None, &prefs("roster", ""));
+        say(&mut romeo, "juliet@localhost", "wanted");
+        assert!(stanza_id(&message(&mut juliet)).is_some());
+        assert_eq!(query(&mut juliet, &[], "").unwrap().bodies, ["wanted"]);
+        assert_eq!(query(&mut romeo, &[], "").unwrap().bodies, ["unwanted", "wanted"]);
+        let bad = juliet.ask("set", None, &prefs("perhaps", ""));
+        assert_eq!(outcome(&bad), "bad-request");
+    });
+}
+
+#[test]
+fn what_came_with_a_page_does_not_come_from_the_mailbox_again() {
+    on_each_driver(|server| {
+        server.accounts(&["juliet", "romeo"]);
+        let mut romeo = server.login("romeo", "orchard");
+        for n in 0..5 {
+            say(&mut romeo, "juliet@localhost", &format!("m{n}"));
+        }
+        settle(&mut romeo);
+        let mut juliet = server.login("juliet", "balcony");
+        let read = query(&mut juliet, &[], &page(3, "")).unwrap();
+        assert_eq!(read.bodies, ["m0", "m1", "m2"]);
+        juliet.send("<presence/>");
+        for n in 3..5 {
+            assert_eq!(message(&mut juliet).attribute("id"), Some(&*format!("m{n}")));
+        }
+        settle(&mut juliet);
+        assert_eq!(query(&mut juliet, &[], "").unwrap().bodies.len(), 5);
+    });
+}
+
+#[test]
+fn an_archive_tells_its_bounds_and_its_form() {
+    on_each_driver(|server| {
+        server.accounts(&["juliet", "romeo"]);
+        let mut romeo = server.login("romeo", "orchard");
+        let metadata = format!("<metadata xmlns='{ARCHIVE}'/>");
+        assert_eq!(payload(&romeo.ask("get", None, &metadata)).elements().count(), 0);
+        for n in 0..3 {
+            say(&mut romeo, "juliet@localhost", &format!("m{n}"));
+        }
+        let ids = query(&mut romeo, &[], "").unwrap().ids;
+        let bounds = romeo.ask("get", None, &metadata);
+        let id =
+            |name: &str| payload(&bounds).find(name, ARCHIVE).unwrap().attribute("id").map(str::to_owned);
+        assert_eq!((id("start"), id("end")), (Some(ids[0].clone()), Some(ids[2].clone())));
+        let form = romeo.ask("get", None, &format!("<query xmlns='{ARCHIVE}'/>"));
+        let form = payload(&form).find("x", "jabber:x:data").unwrap();
+        assert_eq!(form.elements().filter(|child| child.name() == "field").count(), 7);
+        let of_another = romeo.ask("set", Some("juliet@localhost"), &format!("<query xmlns='{ARCHIVE}'/>"));
+        assert_eq!(outcome(&of_another), "service-unavailable");
+    });
+}
+
+#[test]
+fn without_archives_there_is_nothing_of_them() {
+    on_each_driver_with(
+        |config| config.archive.enabled = false,
+        |server| {
+            server.accounts(&["juliet", "romeo"]);
+            let mut juliet = server.online("juliet", "balcony");
+            let mut romeo = server.login("romeo", "orchard");
+            say(&mut romeo, "juliet@localhost", "m");
+            assert!(stanza_id(&juliet.expect("message")).is_none());
+            let refused = juliet.ask("set", None, &format!("<query xmlns='{ARCHIVE}'/>"));
+            assert_eq!(outcome(&refused), "service-unavailable");
+            let info = juliet.ask(
+                "get",
+                Some("juliet@localhost"),
+                "<query xmlns='http://jabber.org/protocol/disco#info'/>",
+            );
+            let features = payload(&info).elements().filter_map(|child| child.attribute("var"));
+            assert!(!features.into_iter().any(|feature| feature.starts_with(ARCHIVE)));
+        },
+    );
+}

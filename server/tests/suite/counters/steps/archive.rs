@@ -1,0 +1,130 @@
+//! Archives: written, read, cut, and asked for too often.
+
+use super::{PLAIN, Verona};
+use crate::counters::stage::{Stage, Step};
+use crate::support::Client;
+
+/// The steps.
+pub(super) const STEPS: &[Step<Verona>] = &[
+    Step {
+        what: "a conversation is archived, becomes too long for an account, and is read",
+        configure: |config| {
+            config.workers = 1;
+            config.archive.mib_per_account = 1;
+        },
+        act: fill_and_read,
+        moves: &[
+            "archive.messages",
+            "archive.rows",
+            "archive.kept",
+            "archive.bytes",
+            "archive.cut",
+            "archive.queries",
+            "archive.returned",
+            "queue.archive.high_water",
+            "queue.archive.limit",
+        ],
+        ..PLAIN
+    },
+    Step {
+        what: "a client asks for a long page and does not read it",
+        configure: |config| {
+            config.workers = 1;
+            config.limits.output_backlog_bytes = 600_000;
+        },
+        act: |stage, server| {
+            let mut romeo = server.login("romeo", "orchard");
+            fill(&mut romeo, 200, 100_000);
+            ask(&mut romeo);
+            stage.until("archive.active");
+        },
+        moves: &["archive.active"],
+        ..PLAIN
+    },
+    Step {
+        what: "a log is nearly full of what was delivered long ago",
+        configure: |config| {
+            config.workers = 1;
+            config.log_segment_mib = 2;
+            config.log_mib_max = 16;
+        },
+        act: |stage, server| {
+            let mut romeo = server.online("romeo", "orchard");
+            let filler = "x".repeat(100_000);
+            stage.until_with("archive.pressed", || {
+                let body = format!("<body>{filler}</body>");
+                romeo.send(&format!("<message to='romeo@localhost' type='chat' id='f'>{body}</message>"));
+                while romeo.next_message() != "f" {}
+            });
+        },
+        moves: &["archive.pressed"],
+        ..PLAIN
+    },
+    Step {
+        what: "an account with an archive is deleted",
+        configure: |config| config.workers = 1,
+        act: |stage, server| {
+            let mut romeo = server.login("romeo", "orchard");
+            fill(&mut romeo, 200, 100);
+            stage.until("archive.kept");
+            romeo.send("<iq type='set' id='d'><query xmlns='jabber:iq:register'><remove/></query></iq>");
+            stage.until("archive.expired");
+        },
+        moves: &["archive.expired"],
+        ..PLAIN
+    },
+    Step {
+        what: "more clients ask for pages at once than may",
+        configure: |config| {
+            config.archive.readers = 1;
+            config.archive.queries = 1;
+        },
+        act: |stage, server| {
+            let mut clients: Vec<_> = (0..8).map(|n| server.login("romeo", &format!("r{n}"))).collect();
+            fill(&mut clients[0], 100, 10_000);
+            stage.until_with("refused.archive_queries", || {
+                clients.iter_mut().for_each(ask);
+                for client in &mut clients {
+                    while client.stanza().name() != "iq" {}
+                }
+            });
+        },
+        moves: &["refused.archive_queries", "archive.latency"],
+        ..PLAIN
+    },
+];
+
+fn fill(client: &mut Client, messages: usize, bytes: usize) {
+    let filler = "x".repeat(bytes);
+    for _ in 0..messages {
+        client.send(&format!("<message to='juliet@localhost' type='chat'><body>{filler}</body></message>"));
+    }
+    client.settle();
+    client.quiet();
+}
+
+fn ask(client: &mut Client) {
+    client.send(
+        "<iq type='set' id='a'><query xmlns='urn:xmpp:mam:2'>\
+         <set xmlns='http://jabber.org/protocol/rsm'><max>250</max></set></query></iq>",
+    );
+}
+
+fn fill_and_read(stage: &mut Stage<'_>, server: &Verona) {
+    let mut romeo = server.login("romeo", "orchard");
+    let mut juliet = server.online("juliet", "balcony");
+    let filler = "x".repeat(10_000);
+    stage.until_with("archive.cut", || {
+        for _ in 0..16 {
+            romeo.send(&format!(
+                "<message to='juliet@localhost' type='chat' id='f'><body>{filler}</body></message>"
+            ));
+            while juliet.next_message() != "f" {}
+        }
+    });
+    ask(&mut romeo);
+    while romeo.stanza().name() != "iq" {}
+    for metric in ["archive.kept", "archive.bytes", "queue.archive.high_water", "queue.archive.limit"] {
+        stage.until(metric);
+    }
+}

@@ -1,0 +1,557 @@
+//! The archive: what an actor may ask for later (XEP-0313), found again in the journals.
+//!
+//! ```text
+//!  record ──▶ Archive (a worker's): open blocks ──▶ sealed ── take_changes ──▶ directory::Writer ──▶ rows, 64 messages each
+//!                │ snapshot of an actor                          ▲                                      │
+//!                ▼                                               └── changes_done ◀── commit            │
+//!             Query ──▶ Readers (threads): rows ◀───────────────────────────────────────────────────────┘
+//!                            └── pread ◀── segments of all journals, sealed generations too
+//! ```
+//!
+//! [`Archive`] reads a worker's journal beside the queue ([`Reader`]). It takes note of each message with
+//! [`Flags::ARCHIVED`]: its id, where its text lies, and a hash of its peer, about twelve bytes in the open block of its
+//! actor. A block that is full, or the oldest of too many, becomes a row of the directory's table `archive`; until the
+//! commit of that row it stays in memory. So no message causes a write to the directory, and the memory is bounded by
+//! [`Settings::heads_bytes_max`]. Blocks in memory go into the journal's checkpoints; after a crash the records behind the
+//! checkpoint are told again, and what the directory has already of them is not written twice.
+//!
+//! What rows hold of each segment is counted in the directory together with the rows ([`Tallies`]), so a segment lives
+//! exactly as long as a row or a block refers to it, over any crash.
+//!
+//! | module | what |
+//! |---|---|
+//! | here | following the journal, and what goes to the directory |
+//! | `heads`, `chunks` | blocks in memory |
+//! | `slot`, `pack`, `row` | a message, in few bytes; a block of them |
+//! | `moves` | what compaction has moved |
+//! | `tally`, `tallies` | what is held of each segment: in memory, and by rows |
+//! | `saved` | its block in a checkpoint |
+//! | `query`, `page` | what may be asked, and the answer |
+//! | `segments` | reading texts where they lie, away from the workers |
+//! | `prepare` | what compaction is to move |
+//! | `readers` | the threads that do it |
+//! | `rebuild` | making a lost index anew |
+
+mod chunks;
+mod heads;
+mod moves;
+mod pack;
+pub(crate) mod page;
+pub mod prepare;
+pub mod query;
+pub mod readers;
+pub mod rebuild;
+mod row;
+mod saved;
+pub(crate) mod segments;
+mod slot;
+mod tallies;
+mod tally;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::actor::ActorId;
+use crate::journal::{Blocks, Damage, Entry, Holding, Journal, Reader, ReaderSet, What};
+use crate::log::{Flags, PeerHash, Position, Record, Sequence};
+
+use heads::Heads;
+use moves::Moves;
+use prepare::Wanted;
+use tally::Tally;
+
+pub use moves::Move;
+pub use row::{Packed, ROW_MESSAGES_MAX, Row};
+pub use slot::Slot;
+pub use tallies::{SegmentHeld, Tallies};
+pub use tally::SegmentTally;
+
+/// Moves that go to the directory at once.
+const MOVES_MAX: usize = 1024;
+
+/// Blocks that wait for the directory may take so many bytes, however little open ones may.
+const SEALED_BYTES_MIN: usize = 64 << 10;
+
+/// Settings of an archive.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Bytes of memory that open blocks of a worker may take; past it the oldest are sealed. As many again may be taken by
+    /// sealed ones that wait for the directory; past that no message is taken for the archive.
+    pub heads_bytes_max: usize,
+}
+
+impl Default for Settings {
+    /// 16 MiB.
+    fn default() -> Self {
+        Self { heads_bytes_max: 16 << 20 }
+    }
+}
+
+/// A text that references may refer to: the last one that was told.
+#[derive(Clone, Copy, Debug, Default)]
+struct Text {
+    id: Sequence,
+    position: Position,
+    words: u32,
+}
+
+/// What compaction is to move out of the oldest segment, once that is known.
+#[derive(Debug)]
+enum Preparation {
+    /// Of this segment, what is wanted is to be found out.
+    Wanted(Position),
+    /// It is known, but for what has been moved already.
+    Known(Position, Wanted),
+    /// All that could be read has been moved: once the directory knows where to, nothing is held there.
+    Moved(Position),
+}
+
+/// What a worker's archive has for the directory: to be applied there in one transaction, by
+/// [`WriteTransaction::apply_archive`](crate::directory::WriteTransaction::apply_archive).
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Changes {
+    /// Id of the journal.
+    pub journal: u64,
+    /// Blocks that are full or were evicted, of each actor in order.
+    pub rows: Vec<Row>,
+    /// The journals in which all of these lie, and where their segments begin.
+    pub segments: Vec<(u64, Position)>,
+    /// Messages that compaction has moved.
+    pub moves: Vec<Move>,
+    /// Segments before this position are gone.
+    pub gone_before: Option<Position>,
+    /// With this, rows have everything that lies before this position.
+    pub indexed_to: Position,
+}
+
+impl Changes {
+    /// Whether there is nothing to apply.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.moves.is_empty() && self.gone_before.is_none()
+    }
+}
+
+/// An actor's messages that the directory does not have yet.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Snapshot {
+    /// The messages in the order of their ids, and the ids of their journals. The directory may have the first ones by now.
+    parts: Vec<(u64, Vec<Slot>)>,
+}
+
+/// What an archive has in memory.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Load {
+    /// Messages.
+    pub messages: u64,
+    /// Open blocks, one for each actor.
+    pub open_blocks: u64,
+    /// Blocks that wait for the directory.
+    pub sealed_blocks: u64,
+    /// Bytes of memory, in use or not.
+    pub memory_bytes: u64,
+    /// Messages that compaction has moved and whose rows do not say so yet.
+    pub moves: u64,
+    /// Blocks of journals that are sealed by now, which wait for the directory.
+    pub adopted: u64,
+}
+
+/// A block of a journal that is not written to any more.
+#[derive(Clone, Debug)]
+struct Adopted {
+    row: Row,
+    segments: Vec<Position>,
+}
+
+/// The archive of one worker's journal. See the module.
+#[derive(Debug)]
+pub struct Archive {
+    settings: Settings,
+    journal: u64,
+    heads: Heads,
+    /// What blocks in memory hold of each segment.
+    memory: Tally,
+    /// What rows hold, as of the last upkeep.
+    rows: Tally,
+    tallies: Arc<Tallies>,
+    tallies_seen: u64,
+    text: Text,
+    moves: Moves,
+    /// The oldest first, of each actor in order. They go to the directory before all others.
+    adopted: VecDeque<Adopted>,
+    adopted_handed: usize,
+    preparation: Option<Preparation>,
+    committed: Position,
+    /// Rows have everything before this position.
+    indexed_to: Position,
+    /// Sealed blocks that are on their way to the directory: the first ones.
+    handed: usize,
+    is_away: bool,
+    /// Segments before this position are gone, and the directory is to be told.
+    gone_before: Option<Position>,
+    /// Segments in which no id is greater are held no longer.
+    expired: u64,
+}
+
+impl Archive {
+    /// Of the journal with this id.
+    #[must_use]
+    pub fn new(journal: u64, settings: Settings, tallies: Arc<Tallies>) -> Self {
+        let mut archive = Self {
+            settings,
+            journal,
+            heads: Heads::default(),
+            memory: Tally::default(),
+            rows: Tally::default(),
+            indexed_to: tallies.indexed_to(journal),
+            tallies,
+            tallies_seen: u64::MAX,
+            text: Text::default(),
+            moves: Moves::default(),
+            adopted: VecDeque::new(),
+            adopted_handed: 0,
+            preparation: None,
+            committed: Position(0),
+            handed: 0,
+            is_away: false,
+            gone_before: None,
+            expired: 0,
+        };
+        archive.look_at_tallies();
+        archive
+    }
+
+    /// What it has in memory.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        Load {
+            messages: self.heads.messages(),
+            open_blocks: self.heads.open_blocks() as u64,
+            sealed_blocks: self.heads.sealed.len() as u64,
+            memory_bytes: self.heads.memory_bytes() as u64,
+            adopted: self.adopted.len() as u64,
+            moves: self.moves.len() as u64,
+        }
+    }
+
+    /// An actor's messages that the directory may not have yet. Costs a walk over the sealed blocks if one of them is the
+    /// actor's, and a few nanoseconds a message.
+    #[must_use]
+    pub fn snapshot(&self, actor: ActorId) -> Snapshot {
+        let adopted = self.adopted.iter().filter(|adopted| adopted.row.actor == actor);
+        let mut parts: Vec<(u64, Vec<Slot>)> =
+            adopted.map(|adopted| (adopted.row.journal, adopted.row.slots.clone())).collect();
+        parts.push((self.journal, self.heads.of(actor)));
+        Snapshot { parts }
+    }
+
+    // --- What goes to the directory.
+
+    /// What is to be applied to the directory now: `rows_max` rows at most, and only what the journal has committed. `None`:
+    /// nothing, or what was taken before has not been answered yet.
+    pub fn take_changes(&mut self, rows_max: usize) -> Option<Changes> {
+        if self.is_away {
+            return None;
+        }
+        let mut changes =
+            Changes { journal: self.journal, gone_before: self.gone_before, ..Changes::default() };
+        for Adopted { row, segments } in self.adopted.iter().take(rows_max) {
+            changes.rows.push(row.clone());
+            changes.segments.extend(segments.iter().map(|segment| (row.journal, *segment)));
+        }
+        self.adopted_handed = changes.rows.len();
+        let is_due = |block: &&heads::Block| block.end <= self.committed.0;
+        let left = rows_max - self.adopted_handed;
+        let own = self.heads.sealed.iter().take(left).take_while(is_due);
+        changes.rows.extend(own.map(|block| self.heads.row(block, self.journal)));
+        self.handed = changes.rows.len() - self.adopted_handed;
+        changes.moves = self.moves.hand_out(MOVES_MAX, self.committed);
+        let rows = changes.rows[self.adopted_handed..].iter().flat_map(|row| &row.slots);
+        let moves = changes.moves.iter().filter(|moved| moved.journal == self.journal);
+        let positions = rows.map(|slot| slot.position.0).chain(moves.map(|moved| moved.position.0));
+        let segments: Vec<_> = positions.filter_map(|position| self.memory.segment_of(position)).collect();
+        changes.segments.extend(segments.into_iter().map(|base| (self.journal, Position(base))));
+        changes.segments.sort_unstable();
+        changes.segments.dedup();
+        changes.indexed_to = self.indexed_with(&changes);
+        self.is_away = !changes.is_empty();
+        self.is_away.then_some(changes)
+    }
+
+    /// Up to where rows have everything once these changes are committed: nothing that stays in memory lies before that.
+    fn indexed_with(&self, changes: &Changes) -> Position {
+        let blocks = self.heads.first_position(self.handed);
+        let moves = self.moves.all().nth(changes.moves.len()).map(|moved| moved.position);
+        [blocks, moves].into_iter().flatten().fold(self.committed, Position::min).max(self.indexed_to)
+    }
+
+    /// What was taken has been committed, or has not: then it is given again. What the commit came to must have been told to
+    /// the [`Tallies`] before.
+    pub fn changes_done(&mut self, changes: &Changes, is_committed: bool) {
+        self.is_away = false;
+        let handed = std::mem::take(&mut self.handed);
+        let adopted = std::mem::take(&mut self.adopted_handed);
+        if is_committed {
+            for adopted in self.adopted.drain(..adopted) {
+                self.tallies.answer(adopted.row.journal);
+            }
+            self.indexed_to = changes.indexed_to;
+            for _ in 0..handed {
+                let row = self.heads.pop_sealed(self.journal);
+                for slot in row.into_iter().flat_map(|row| row.slots) {
+                    self.memory.take(slot.position.0, slot.held_bytes());
+                }
+            }
+            for moved in &changes.moves {
+                self.memory.take(moved.position.0, u64::from(moved.words) * 8);
+            }
+            if self.gone_before == changes.gone_before {
+                self.gone_before = None;
+            }
+        }
+        self.moves.answered(is_committed);
+        self.look_at_tallies();
+        self.finish_preparation();
+    }
+
+    fn look_at_tallies(&mut self) {
+        if let Some(rows) = self.tallies.of_journal(self.journal, &mut self.tallies_seen) {
+            self.rows = rows;
+        }
+    }
+
+    /// Seals all blocks, so that everything goes to the directory with the next changes.
+    pub fn seal_all(&mut self) {
+        self.heads.seal_where(|_| true);
+    }
+
+    // --- Retention.
+
+    /// Messages before this id need not be kept any longer: segments with nothing newer are not held from now on.
+    pub fn expire(&mut self, before: Sequence) {
+        if before.0 > self.expired {
+            self.expired = before.0;
+            self.heads.seal_where(|block| block.first < before.0);
+        }
+    }
+
+    /// The newest id of the oldest segment that is held because of rows; `None`: there is none. Given to
+    /// [`Archive::expire`], with one added, it lets go of that segment: for a log that has no room left.
+    #[must_use]
+    pub fn oldest_held(&self) -> Option<Sequence> {
+        let held = |tally: &&SegmentTally| tally.records > 0 && tally.newest >= self.expired;
+        self.rows.0.iter().map(|(_, tally)| tally).find(held).map(|tally| Sequence(tally.newest))
+    }
+
+    /// The segment of which compaction wants to know what is to be moved: to be told with [`Archive::prepared`].
+    #[must_use]
+    pub fn to_prepare(&self) -> Option<Position> {
+        match self.preparation {
+            Some(Preparation::Wanted(segment)) => Some(segment),
+            _ => None,
+        }
+    }
+
+    /// What is wanted of a segment.
+    pub fn prepared(&mut self, segment: Position, wanted: Wanted) {
+        if self.to_prepare() == Some(segment) {
+            self.preparation = Some(Preparation::Known(segment, wanted));
+        }
+    }
+
+    fn finish_preparation(&mut self) {
+        if let Some(Preparation::Moved(segment)) = self.preparation
+            && self.moves.len() == 0
+        {
+            // What rows still have there could not be read, and is lost.
+            *self.rows.of(segment.0) = SegmentTally::default();
+        }
+    }
+
+    // --- Following the journal.
+
+    /// Takes note of a message. `text`: where the record begins that holds its text, and its words.
+    #[inline]
+    fn note(&mut self, entry: &Entry<'_>, text: (Position, u32), peer: PeerHash, is_reference: bool) {
+        let (position, words) = text;
+        let slot = Slot { id: entry.sequence, position, words, peer, is_reference };
+        if !self.heads.push(entry.actor, &slot, entry.position.0 + entry.bytes) {
+            return;
+        }
+        self.memory.of(entry.segment.0).add(slot.held_bytes(), slot.id.0);
+        while self.heads.open_bytes() > self.settings.heads_bytes_max && self.heads.seal_oldest() {}
+    }
+
+    fn moved(&mut self, entry: &Entry<'_>) {
+        let words = (entry.bytes / 8) as u32;
+        let Entry { actor, sequence: id, position, .. } = *entry;
+        self.moves.push(Move { journal: self.journal, actor, id, position, words });
+        self.memory.of(entry.segment.0).add(entry.bytes, id.0);
+        if let Some(Preparation::Known(_, wanted)) = &mut self.preparation {
+            wanted.remove(&(actor, id));
+        }
+    }
+
+    fn forget(&mut self, actor: ActorId) {
+        let Self { heads, memory, handed, .. } = self;
+        heads.forget(actor, *handed, |slot| memory.take(slot.position.0, slot.held_bytes()));
+    }
+}
+
+impl Reader for Archive {
+    #[inline]
+    fn record(&mut self, entry: &Entry<'_>) {
+        if entry.position < self.indexed_to {
+            // Told again at opening, without a checkpoint.
+            return;
+        }
+        let (flags, peer, is_reference) = match entry.what {
+            What::Message(Record { flags, peer, .. }) => (flags, peer, false),
+            What::Reference { flags, peer, .. } => (flags, peer, true),
+            What::Body(_) => (Flags::NONE, PeerHash::NONE, false),
+            What::Purge => return self.forget(entry.actor),
+            What::Trim | What::TrimUpTo => return,
+        };
+        if entry.is_moved() {
+            if entry.concerns(ReaderSet::SECOND) && flags.has(Flags::ARCHIVED) {
+                self.moved(entry);
+            }
+            return;
+        }
+        if !is_reference {
+            let words = (entry.bytes / 8) as u32;
+            self.text = Text { id: entry.sequence, position: entry.position, words };
+        }
+        if flags.has(Flags::ARCHIVED) && self.text.id == entry.sequence {
+            self.note(entry, (self.text.position, self.text.words), peer, is_reference);
+        }
+    }
+
+    fn committed(&mut self, position: Position) {
+        self.committed = position;
+        // A machine that stopped may have taken away what was committed for the process alone.
+        self.indexed_to = self.indexed_to.min(position);
+        self.look_at_tallies();
+        self.finish_preparation();
+    }
+
+    fn wants(&self, entry: &Entry<'_>) -> ReaderSet {
+        let Some(Preparation::Known(segment, wanted)) = &self.preparation else { return ReaderSet::NONE };
+        let is_wanted = *segment == entry.segment
+            && entry.concerns(ReaderSet::SECOND)
+            && matches!(entry.what, What::Message(_) | What::Reference { .. })
+            && wanted.contains(&(entry.actor, entry.sequence));
+        ReaderSet::SECOND.when(is_wanted)
+    }
+
+    fn held(&self, segment: Position) -> Holding {
+        let memory = self.memory.held(segment.0);
+        let rows = self.rows.get(segment.0);
+        if rows.newest < self.expired {
+            return memory;
+        }
+        Holding { records: memory.records + rows.records, bytes: memory.bytes + rows.bytes }
+    }
+
+    /// It keeps the segment: what was moved is held there until the directory knows where to.
+    fn unreadable(&mut self, segment: Position, _: &mut Vec<(ActorId, Sequence)>) {
+        if matches!(self.preparation, Some(Preparation::Known(known, _)) if known == segment) {
+            self.preparation = Some(Preparation::Moved(segment));
+            self.finish_preparation();
+        }
+    }
+
+    fn dropped(&mut self, before: Position) {
+        self.memory.drop_before(before.0);
+        self.rows.drop_before(before.0);
+        self.gone_before = self.gone_before.max(Some(before));
+        self.preparation.take_if(|preparation| match preparation {
+            Preparation::Wanted(segment) | Preparation::Known(segment, _) | Preparation::Moved(segment) => {
+                *segment < before
+            }
+        });
+    }
+
+    fn prepare(&mut self, segment: Position) -> bool {
+        match &self.preparation {
+            Some(Preparation::Known(known, _) | Preparation::Moved(known)) if *known == segment => {
+                return true;
+            }
+            Some(Preparation::Wanted(known)) if *known == segment => return false,
+            _ if self.held(segment).records == 0 => return true,
+            _ => {}
+        }
+        if self.memory.get(segment.0).records > 0 {
+            // Blocks in memory move only as rows.
+            let memory = &self.memory;
+            let lies_there =
+                |block: &heads::Block| memory.segment_of(block.first_position) == Some(segment.0);
+            self.heads.seal_where(lies_there);
+            return false;
+        }
+        if self.moves.len() == 0 {
+            self.preparation = Some(Preparation::Wanted(segment));
+        }
+        false
+    }
+
+    #[inline]
+    fn has_room(&self) -> bool {
+        self.heads.sealed_bytes() <= self.settings.heads_bytes_max.max(SEALED_BYTES_MIN)
+    }
+
+    fn wants_purges(&self) -> bool {
+        true
+    }
+
+    fn keeps_journal(&self) -> bool {
+        let is_held = |base: &u64| self.held(Position(*base)).records > 0;
+        self.memory.0.iter().chain(&self.rows.0).any(|(base, _)| is_held(base))
+    }
+
+    fn adopt(&mut self, old: &Self, is_here: &dyn Fn(ActorId) -> bool) {
+        for adopted in old.adopted.iter().filter(|adopted| is_here(adopted.row.actor)) {
+            self.tallies.expect(adopted.row.journal);
+            self.adopted.push_back(adopted.clone());
+        }
+        for (_, block) in old.heads.all().into_iter().filter(|(_, block)| is_here(block.actor)) {
+            let row = old.heads.row(&block, old.journal);
+            let positions = row.slots.iter().filter_map(|slot| old.memory.segment_of(slot.position.0));
+            let mut segments: Vec<Position> = positions.map(Position).collect();
+            segments.dedup();
+            self.tallies.expect(old.journal);
+            self.adopted.push_back(Adopted { row, segments });
+        }
+        for moved in old.moves.all().filter(|moved| is_here(moved.actor)) {
+            self.moves.push(*moved);
+        }
+    }
+
+    fn save(&self, blocks: &mut Blocks) {
+        blocks.put(saved::KIND, saved::encode(self));
+    }
+
+    fn restore(&mut self, blocks: &Blocks) -> bool {
+        let Some(content) = blocks.get(saved::KIND) else { return false };
+        let mut restored = self.fresh();
+        let is_whole = saved::decode(&mut restored, content).is_some();
+        if is_whole {
+            *self = restored;
+        }
+        is_whole
+    }
+
+    fn recovered(&mut self, journal: &Journal, _: &mut Vec<Damage>) {
+        // What the directory has heard of by now is passed over there; what lies in segments that are gone is passed over by
+        // queries.
+        self.memory.drop_before(journal.first());
+        self.rows.drop_before(journal.first());
+        self.gone_before = Some(Position(journal.first())).filter(|first| first.0 > 0);
+    }
+
+    fn fresh(&self) -> Self {
+        Self { expired: self.expired, ..Self::new(self.journal, self.settings, self.tallies.clone()) }
+    }
+}

@@ -1,0 +1,289 @@
+//! The threads that answer queries. They may wait for the disk; a worker never does.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+
+use super::page;
+use super::prepare::{self, Wanted};
+use super::query::{Cost, Page, Query, QueryError};
+use super::segments::Segments;
+use crate::background;
+use crate::directory::Directory;
+use crate::log::{Histogram, LogError, Position};
+
+pub use super::segments::Folders;
+
+const THREAD: &str = "whimbrel-archive";
+
+/// A thread that has nothing to do looks after so long whether files that it has open were deleted.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// Answers queries on the thread that has it: for simulations and tools.
+pub struct PageReader {
+    directory: Directory,
+    segments: Segments,
+}
+
+impl PageReader {
+    /// Reads the index from the directory, and texts from journals that lie where `folders` says.
+    #[must_use]
+    pub fn new(directory: Directory, folders: Arc<Folders>) -> Self {
+        Self { directory, segments: Segments::new(folders) }
+    }
+
+    /// Answers a query. May wait for the disk.
+    ///
+    /// # Errors
+    /// Index or segments cannot be read. A segment that is gone, or a damaged record, is no error: see [`Cost`].
+    pub fn page(&mut self, query: &Query) -> Result<Page, QueryError> {
+        self.segments.begin();
+        let Self { directory, segments } = self;
+        let mut page = Ok(Page::default());
+        directory.read_archive(|view| {
+            page = page::answer(view, segments, query);
+            Ok(())
+        })?;
+        page
+    }
+
+    /// What compaction is to move out of a segment. May wait for the disk.
+    ///
+    /// # Errors
+    /// As [`PageReader::page`].
+    pub fn wanted(&mut self, journal: u64, segment: Position) -> Result<Wanted, QueryError> {
+        self.segments.begin();
+        let Self { directory, segments } = self;
+        let mut wanted = Ok(Wanted::new());
+        directory.read_archive(|view| {
+            wanted = prepare::wanted(view, segments, journal, segment);
+            Ok(())
+        })?;
+        wanted
+    }
+}
+
+impl fmt::Debug for PageReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PageReader").finish_non_exhaustive()
+    }
+}
+
+/// What is done with the answer, on the reader's thread. It must not block.
+pub type Done = Box<dyn FnOnce(Result<Page, QueryError>) + Send>;
+
+/// What is done with what compaction is to move.
+pub type PreparedDone = Box<dyn FnOnce(Result<Wanted, QueryError>) + Send>;
+
+enum Job {
+    Page { query: Box<Query>, done: Done, since: Instant },
+    Prepare { journal: u64, segment: Position, done: PreparedDone },
+}
+
+/// The queue of queries is full, or the threads have ended; a query is given back.
+#[derive(Debug, thiserror::Error)]
+#[error("the queue of archive queries is full")]
+pub struct QueueFull(pub Option<Box<Query>>);
+
+/// What the readers count. Written by their threads, read by anybody.
+#[derive(Debug, Default)]
+pub struct ReaderMetrics {
+    /// Queries, or steps of them, that were answered.
+    pub queries: AtomicU64,
+    /// Of these, those that ended with an error.
+    pub failures: AtomicU64,
+    /// Messages given.
+    pub messages: AtomicU64,
+    /// Reads of segments.
+    pub reads: AtomicU64,
+    /// Bytes that they gave.
+    pub read_bytes: AtomicU64,
+    /// Messages whose segment was gone.
+    pub gone: AtomicU64,
+    /// Messages that the disk gave back otherwise than they were written.
+    pub damaged: AtomicU64,
+    /// Queries that were refused because the queue was full.
+    pub refused: AtomicU64,
+    /// Queries that are being answered.
+    pub busy: AtomicU64,
+    /// Most queries that were seen waiting.
+    pub waiting_most: AtomicU64,
+    /// Microseconds from the submission of a query to its answer.
+    pub latency_us: Histogram,
+}
+
+impl ReaderMetrics {
+    fn count(&self, answer: &Result<Page, QueryError>, since: Instant) {
+        let add = |counter: &AtomicU64, by: usize| _ = counter.fetch_add(by as u64, Ordering::Relaxed);
+        add(&self.queries, 1);
+        match answer {
+            Ok(Page { messages, cost, .. }) => {
+                let Cost { reads, bytes, gone, damaged, .. } = *cost;
+                add(&self.messages, messages.len());
+                add(&self.reads, reads);
+                add(&self.read_bytes, bytes);
+                add(&self.gone, gone);
+                add(&self.damaged, damaged);
+            }
+            Err(_) => add(&self.failures, 1),
+        }
+        self.latency_us.record(u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX));
+    }
+}
+
+/// The threads that answer queries. Dropping it does what [`Readers::finish`] does.
+pub struct Readers {
+    queue: RwLock<Option<Sender<Job>>>,
+    limit: usize,
+    metrics: Arc<ReaderMetrics>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Readers {
+    /// Starts so many threads (at least 1). `queue` queries (at least 1) may wait.
+    ///
+    /// # Errors
+    /// A thread cannot be started.
+    pub fn start(
+        directory: &Directory,
+        folders: &Arc<Folders>,
+        threads: usize,
+        queue: usize,
+    ) -> Result<Self, LogError> {
+        let limit = queue.max(1);
+        let (sender, receiver) = bounded(limit);
+        let readers = Self {
+            queue: RwLock::new(Some(sender)),
+            limit,
+            metrics: Arc::default(),
+            threads: Mutex::default(),
+        };
+        for _ in 0..threads.max(1) {
+            let mut reader = PageReader::new(directory.clone(), folders.clone());
+            let (receiver, metrics) = (receiver.clone(), readers.metrics.clone());
+            let run = move || {
+                background::give_way();
+                run(&mut reader, &receiver, &metrics);
+            };
+            let thread = thread::Builder::new().name(THREAD.to_owned()).spawn(run);
+            let thread =
+                thread.map_err(|source| LogError::Thread { name: THREAD, source: Arc::new(source) })?;
+            readers.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        }
+        Ok(readers)
+    }
+
+    /// Has a query answered. Never waits.
+    ///
+    /// # Errors
+    /// [`QueueFull`]; `done` is not called then.
+    pub fn try_submit(&self, query: Query, done: Done) -> Result<(), QueueFull> {
+        self.submit(Job::Page { query: Box::new(query), done, since: Instant::now() })
+    }
+
+    /// Has it found out what compaction is to move out of a segment ([`Archive::to_prepare`](super::Archive::to_prepare)).
+    /// Never waits.
+    ///
+    /// # Errors
+    /// [`QueueFull`]; `done` is not called then.
+    pub fn try_prepare(&self, journal: u64, segment: Position, done: PreparedDone) -> Result<(), QueueFull> {
+        self.submit(Job::Prepare { journal, segment, done })
+    }
+
+    fn submit(&self, job: Job) -> Result<(), QueueFull> {
+        let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner);
+        let sent = match queue.as_ref() {
+            Some(queue) => queue.try_send(job).map_err(|error| error.into_inner()),
+            None => Err(job),
+        };
+        if let Err(job) = sent {
+            self.metrics.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(QueueFull(match job {
+                Job::Page { query, .. } => Some(query),
+                Job::Prepare { .. } => None,
+            }));
+        }
+        let waiting = queue.as_ref().map_or(0, Sender::len) as u64;
+        self.metrics.waiting_most.fetch_max(waiting, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Queries that wait, and how many may.
+    pub fn gauge(&self) -> (usize, usize) {
+        let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner);
+        (queue.as_ref().map_or(0, Sender::len), self.limit)
+    }
+
+    /// What they count.
+    #[must_use]
+    pub fn metrics(&self) -> &ReaderMetrics {
+        &self.metrics
+    }
+
+    /// Takes no more queries, and waits until all there are have been answered and the threads have ended. Calling it again
+    /// does nothing.
+    pub fn finish(&self) {
+        drop(self.queue.write().unwrap_or_else(PoisonError::into_inner).take());
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            // A panic can only have come from `done`, and has been reported by the panic hook.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl fmt::Debug for Readers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Readers").field("limit", &self.limit).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+fn run(reader: &mut PageReader, jobs: &Receiver<Job>, metrics: &ReaderMetrics) {
+    loop {
+        let job = match jobs.recv_timeout(IDLE) {
+            Ok(job) => job,
+            Err(RecvTimeoutError::Timeout) => {
+                reader.segments.close_deleted();
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        metrics.busy.fetch_add(1, Ordering::Relaxed);
+        match job {
+            Job::Page { query, done, since } => {
+                let answer = guarded(reader, |reader| reader.page(&query));
+                metrics.count(&answer, since);
+                metrics.busy.fetch_sub(1, Ordering::Relaxed);
+                done(answer);
+            }
+            Job::Prepare { journal, segment, done } => {
+                let answer = guarded(reader, |reader| reader.wanted(journal, segment));
+                metrics.busy.fetch_sub(1, Ordering::Relaxed);
+                done(answer);
+            }
+        }
+    }
+}
+
+/// Does something that may panic.
+fn guarded<T>(
+    reader: &mut PageReader,
+    run: impl FnOnce(&mut PageReader) -> Result<T, QueryError>,
+) -> Result<T, QueryError> {
+    // Nothing half-done of the reader is used again: what it knows of files is looked up anew.
+    catch_unwind(AssertUnwindSafe(|| run(reader))).unwrap_or_else(|_| {
+        reader.segments.close_deleted();
+        Err(QueryError::Panicked)
+    })
+}

@@ -1,0 +1,188 @@
+//! Making the index anew from the journals, when the directory has lost it: before the logs are opened.
+//!
+//! Compaction puts older messages behind newer ones, and a row wants them in order. So the messages of a journal are
+//! collected and sorted, those of all actors if they are few, otherwise those of a part of the actors in each of several
+//! passes: the memory is bounded by [`MESSAGES_MAX`].
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::Changes;
+use super::query::QueryError;
+use super::row::{ROW_MESSAGES_MAX, Row};
+use super::segments::{Folders, Segments, Source};
+use super::slot::Slot;
+use crate::actor::ActorId;
+use crate::directory::{Directory, Shares, WriteTransaction, run_inline};
+use crate::journal::format::record::Seed;
+use crate::journal::open::scan::Walk;
+use crate::journal::{Entry, ReaderSet, What};
+use crate::log::{Flags, LogError, PeerHash, Position, Record, Sequence, journals_by_age};
+
+/// Messages that are in memory at once.
+const MESSAGES_MAX: u64 = 4_000_000;
+/// Rows that are written in one transaction.
+const BATCH_ROWS: usize = 1000;
+
+/// How far it has come.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Rebuilt {
+    /// Journals that are done.
+    pub journals: u64,
+    /// How many there are.
+    pub journals_total: u64,
+    /// Bytes of segments that were read.
+    pub bytes: u64,
+    /// Messages that are in rows.
+    pub messages: u64,
+}
+
+/// A message that was found, and the segment of its record.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    slot: Slot,
+    segment: Position,
+}
+
+/// Makes all rows of archives anew from the logs in a folder, which must not be open. Messages of actors that are not there
+/// are left out. `tell` is called for each segment.
+///
+/// What was cut is not there again as far as the directory still knows of it; what was erased stays erased.
+///
+/// # Errors
+/// There are no logs; they, or the directory, cannot be read or written.
+pub fn rebuild(
+    directory: &Directory,
+    log: &Path,
+    is_there: &dyn Fn(ActorId) -> bool,
+    tell: &mut dyn FnMut(Rebuilt),
+) -> Result<Rebuilt, QueryError> {
+    let journals = journals_by_age(log)?;
+    run_inline(directory, Box::new(|transaction| transaction.clear_archive_index()))?;
+    let mut rebuilding = Rebuilding {
+        directory,
+        segments: Segments::new(Arc::new(Folders::new(journals.clone()))),
+        is_there,
+        tell,
+        done: Rebuilt { journals_total: journals.len() as u64, ..Rebuilt::default() },
+        messages_max: MESSAGES_MAX,
+    };
+    for (journal, _) in journals {
+        rebuilding.journal(journal)?;
+        rebuilding.done.journals += 1;
+    }
+    Ok(rebuilding.done)
+}
+
+struct Rebuilding<'a> {
+    directory: &'a Directory,
+    segments: Segments,
+    is_there: &'a dyn Fn(ActorId) -> bool,
+    tell: &'a mut dyn FnMut(Rebuilt),
+    done: Rebuilt,
+    messages_max: u64,
+}
+
+impl Rebuilding<'_> {
+    fn journal(&mut self, journal: u64) -> Result<(), QueryError> {
+        let mut count = 0_u64;
+        let bases = self.segments.all(journal)?;
+        self.scan(journal, &bases, &mut |_, _| count += 1)?;
+        let passes = count.div_ceil(self.messages_max).max(1);
+        for pass in 0..passes {
+            let mut found: BTreeMap<ActorId, BTreeMap<Sequence, Seen>> = BTreeMap::new();
+            self.scan(journal, &bases, &mut |actor, seen| {
+                if actor.number() % passes == pass {
+                    // A copy by compaction comes later, and counts.
+                    found.entry(actor).or_default().insert(seen.slot.id, seen);
+                }
+            })?;
+            self.write(journal, found)?;
+        }
+        // The last segment may be cut when the log is opened.
+        let indexed_to = bases.last().copied().unwrap_or_default();
+        self.apply(Changes { journal, indexed_to, ..Changes::default() })
+    }
+
+    /// Tells each message of archives.
+    fn scan(
+        &mut self,
+        journal: u64,
+        bases: &[Position],
+        tell: &mut dyn FnMut(ActorId, Seen),
+    ) -> Result<(), LogError> {
+        for base in bases {
+            let bytes = self.segments.whole(journal, *base)?;
+            let mut text: Option<Slot> = None;
+            for raw in Walk::new(&bytes, Seed::new(journal), base.0, 0) {
+                let Some(entry) = raw.entry(base.0) else { continue };
+                let Some((slot, is_archived)) = slot_of(&entry, &mut text) else { continue };
+                if is_archived && entry.concerns(ReaderSet::SECOND) && (self.is_there)(entry.actor) {
+                    tell(entry.actor, Seen { slot, segment: *base });
+                }
+            }
+            self.done.bytes += bytes.len() as u64;
+            (self.tell)(self.done);
+        }
+        Ok(())
+    }
+
+    /// Writes the messages of some actors.
+    fn write(
+        &mut self,
+        journal: u64,
+        found: BTreeMap<ActorId, BTreeMap<Sequence, Seen>>,
+    ) -> Result<(), QueryError> {
+        let mut changes = Changes { journal, ..Changes::default() };
+        for (actor, messages) in found {
+            let messages: Vec<Seen> = messages.into_values().collect();
+            for block in messages.chunks(ROW_MESSAGES_MAX) {
+                changes.segments.extend(block.iter().map(|seen| (journal, seen.segment)));
+                let slots = block.iter().map(|seen| seen.slot).collect();
+                changes.rows.push(Row { actor, journal, slots });
+                if changes.rows.len() >= BATCH_ROWS {
+                    self.apply(std::mem::take(&mut changes))?;
+                    changes.journal = journal;
+                }
+            }
+        }
+        self.apply(changes)
+    }
+
+    fn apply(&mut self, mut changes: Changes) -> Result<(), QueryError> {
+        changes.segments.sort_unstable();
+        changes.segments.dedup();
+        let apply = move |transaction: &mut WriteTransaction<'_>| {
+            transaction.apply_archive(&changes, Shares::default())
+        };
+        self.done.messages += run_inline(self.directory, Box::new(apply))?.messages;
+        Ok(())
+    }
+}
+
+/// What a record says of a message, and whether it is an archive's. Keeps the text that references may refer to.
+fn slot_of(entry: &Entry<'_>, text: &mut Option<Slot>) -> Option<(Slot, bool)> {
+    let own = |peer| Slot {
+        id: entry.sequence,
+        position: entry.position,
+        words: (entry.bytes / 8) as u32,
+        peer,
+        is_reference: false,
+    };
+    match entry.what {
+        What::Message(Record { flags, peer, .. }) => {
+            *text = Some(own(peer));
+            Some((own(peer), flags.has(Flags::ARCHIVED)))
+        }
+        What::Body(_) => {
+            *text = Some(own(PeerHash::NONE));
+            None
+        }
+        What::Reference { flags, peer, .. } => {
+            let text = text.filter(|text| text.id == entry.sequence)?;
+            Some((Slot { peer, is_reference: true, ..text }, flags.has(Flags::ARCHIVED)))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,178 @@
+//! A block of messages of one actor, as it lies in the directory's table `archive`: docs/directory-format.md.
+//!
+//! The peers of a block stand before its messages, so that a query for another one passes over it.
+
+use super::pack::{Base, put_number, take_number};
+use super::slot::Slot;
+use crate::actor::ActorId;
+use crate::log::{PeerHash, Sequence};
+
+/// Most messages of a block.
+pub const ROW_MESSAGES_MAX: usize = 64;
+
+/// A block of messages of one actor: never empty, ids rise.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Row {
+    /// Whose they are.
+    pub actor: ActorId,
+    /// Id of the journal in which they lie.
+    pub journal: u64,
+    /// The messages.
+    pub slots: Vec<Slot>,
+}
+
+impl Row {
+    /// Id of its first message.
+    #[must_use]
+    pub fn first(&self) -> Sequence {
+        self.slots.first().map_or(Sequence::ZERO, |slot| slot.id)
+    }
+
+    /// Id of its last message.
+    #[must_use]
+    pub fn last(&self) -> Sequence {
+        self.slots.last().map_or(Sequence::ZERO, |slot| slot.id)
+    }
+
+    /// Bytes of the journal that it needs.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        self.slots.iter().map(Slot::held_bytes).sum()
+    }
+
+    /// Its peers and messages. Its actor and its first id are in the key, its journal and its last id in fields of their own.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut peers: Vec<PeerHash> = Vec::new();
+        let mut entries = Vec::with_capacity(12 * self.slots.len());
+        let mut base = Base::before(self.first());
+        for slot in &self.slots {
+            entries.extend_from_slice(base.pack_without_peer(slot).bytes());
+            let known = peers.iter().position(|peer| *peer == slot.peer);
+            let peer = known.unwrap_or_else(|| {
+                peers.push(slot.peer);
+                peers.len() - 1
+            });
+            put_number(&mut entries, peer as u64);
+            base = Base::after(slot);
+        }
+        let mut bytes = Vec::with_capacity(2 + 4 * peers.len() + entries.len());
+        put_number(&mut bytes, self.slots.len() as u64);
+        put_number(&mut bytes, peers.len() as u64);
+        peers.iter().for_each(|peer| bytes.extend_from_slice(&peer.0.to_le_bytes()));
+        bytes.extend_from_slice(&entries);
+        bytes
+    }
+}
+
+/// A block that has not been looked into.
+#[derive(Clone, Copy, Debug)]
+pub struct Packed<'a> {
+    first: Sequence,
+    messages: usize,
+    peers: &'a [[u8; 4]],
+    entries: &'a [u8],
+}
+
+impl<'a> Packed<'a> {
+    /// Reads the beginning of a block whose first message has this id.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn open(first: Sequence, bytes: &'a [u8]) -> Result<Self, &'static str> {
+        let mut rest = bytes;
+        let mut count = || {
+            let count = take_number(&mut rest).and_then(|count| usize::try_from(count).ok());
+            count.filter(|count| (1..=ROW_MESSAGES_MAX).contains(count))
+        };
+        let messages = count().ok_or("an impossible number of messages")?;
+        let peers = count().filter(|peers| *peers <= messages).ok_or("an impossible number of peers")?;
+        let (peers, entries) = rest.split_at_checked(4 * peers).ok_or("cut short")?;
+        Ok(Self { first, messages, peers: peers.as_chunks().0, entries })
+    }
+
+    /// How many messages it has.
+    #[must_use]
+    pub fn messages(&self) -> usize {
+        self.messages
+    }
+
+    /// Whether it may have messages with this peer.
+    #[must_use]
+    pub fn has_peer(&self, peer: PeerHash) -> bool {
+        self.peers.iter().any(|known| *known == peer.0.to_le_bytes())
+    }
+
+    /// Its messages.
+    ///
+    /// # Errors
+    /// What is wrong with them: they do not read back exactly.
+    pub fn slots(&self) -> Result<Vec<Slot>, &'static str> {
+        let mut slots: Vec<Slot> = Vec::with_capacity(self.messages);
+        let mut rest = self.entries;
+        let mut base = Base::before(self.first);
+        for _ in 0..self.messages {
+            let slot = base.take(&mut rest).ok_or("a message that cannot be")?;
+            let peer = take_number(&mut rest).and_then(|peer| self.peers.get(usize::try_from(peer).ok()?));
+            let peer = peer.ok_or("a peer that is not there")?;
+            let is_next = match slots.last() {
+                None => slot.id == self.first,
+                Some(last) => last.id < slot.id,
+            };
+            if !is_next {
+                return Err("ids that do not rise");
+            }
+            base = Base::after(&slot);
+            slots.push(Slot { peer: PeerHash(u32::from_le_bytes(*peer)), ..slot });
+        }
+        if rest.is_empty() { Ok(slots) } else { Err("bytes after the end") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::Position;
+
+    fn row(messages: u64) -> Row {
+        let slots = (0..messages).map(|n| Slot {
+            id: Sequence::at(1_000_000 + n * 30_000),
+            position: Position(4096 + n * 1_000 * 8),
+            words: 30 + n as u32,
+            peer: PeerHash(0x1234_5678 + (n % 5) as u32),
+            is_reference: n % 2 == 0,
+        });
+        Row { actor: ActorId::user(1), journal: 9, slots: slots.collect() }
+    }
+
+    #[test]
+    fn a_block_reads_back_and_tells_its_peers() {
+        for messages in [1, 2, 63, 64] {
+            let row = row(messages);
+            let bytes = row.encode();
+            let packed = Packed::open(row.first(), &bytes).unwrap();
+            assert_eq!((packed.messages(), packed.slots().unwrap()), (messages as usize, row.slots.clone()));
+            assert!(packed.has_peer(PeerHash(0x1234_5678)) && !packed.has_peer(PeerHash(1)));
+        }
+    }
+
+    #[test]
+    fn what_is_no_block_is_refused() {
+        let row = row(64);
+        let bytes = row.encode();
+        let read = |first: Sequence, bytes: &[u8]| Packed::open(first, bytes)?.slots();
+        assert_eq!(read(Sequence(5), &bytes), Err("ids that do not rise"));
+        for length in 0..bytes.len() {
+            assert!(read(row.first(), &bytes[..length]).is_err(), "{length} bytes of {}", bytes.len());
+        }
+        let longer = [&bytes[..], &[0]].concat();
+        assert_eq!(read(row.first(), &longer), Err("bytes after the end"));
+        assert!(read(row.first(), &[65, 1]).is_err() && read(row.first(), &[0, 0]).is_err());
+    }
+
+    #[test]
+    fn a_million_messages_take_few_megabytes() {
+        let bytes = row(64).encode().len();
+        assert!(bytes <= 64 * 12, "{bytes} bytes for 64 messages of five peers");
+    }
+}

@@ -1,0 +1,95 @@
+//! What an archive keeps in a checkpoint: docs/log-format.md, "Checkpoint".
+
+use super::row::{Packed, Row};
+use super::tally::{SegmentTally, Tally};
+use super::{Adopted, Archive};
+use crate::actor::ActorId;
+use crate::archive::moves::Move;
+use crate::journal::format::checkpoint::Numbers;
+use crate::log::{Position, Sequence};
+
+/// Number of the block: "archive".
+pub(super) const KIND: u64 = u64::from_le_bytes(*b"archive\0");
+
+/// The block of an archive.
+pub(super) fn encode(archive: &Archive) -> Vec<u8> {
+    let blocks = archive.heads.all();
+    let mut to = Vec::with_capacity(64 + 256 * blocks.len());
+    let mut put = |numbers: &[u64]| numbers.iter().for_each(|n| to.extend_from_slice(&n.to_le_bytes()));
+    put(&[archive.text.id.0, archive.text.position.0, u64::from(archive.text.words)]);
+    put(&[archive.memory.0.len() as u64]);
+    for (base, SegmentTally { records, bytes, newest }) in &archive.memory.0 {
+        put(&[*base, *records, *bytes, *newest]);
+    }
+    put(&[archive.moves.len() as u64]);
+    for Move { journal, actor, id, position, words } in archive.moves.all() {
+        put(&[*journal, actor.raw(), id.0, position.0, u64::from(*words)]);
+    }
+    put(&[blocks.len() as u64]);
+    for (is_open, block) in blocks {
+        let content = archive.heads.row(&block, 0).encode();
+        let length = content.len() as u64;
+        for number in [block.actor.raw(), u64::from(is_open), block.first, block.end, length] {
+            to.extend_from_slice(&number.to_le_bytes());
+        }
+        to.extend_from_slice(&content);
+    }
+    to.extend_from_slice(&(archive.adopted.len() as u64).to_le_bytes());
+    for Adopted { row, segments } in &archive.adopted {
+        let content = row.encode();
+        let (first, segments_count) = (row.first().0, segments.len() as u64);
+        let numbers = [row.actor.raw(), row.journal, first, content.len() as u64, segments_count];
+        let segments = segments.iter().map(|segment| segment.0);
+        for number in numbers.into_iter().chain(segments) {
+            to.extend_from_slice(&number.to_le_bytes());
+        }
+        to.extend_from_slice(&content);
+    }
+    to
+}
+
+/// Reads a block into an archive that has been told nothing. `None`: it is none.
+pub(super) fn decode(archive: &mut Archive, content: &[u8]) -> Option<()> {
+    let mut numbers = Numbers(content);
+    archive.text.id = Sequence(numbers.take()?);
+    archive.text.position = Position(numbers.take()?);
+    archive.text.words = u32::try_from(numbers.take()?).ok()?;
+    let mut memory = Tally::default();
+    for _ in 0..numbers.take()? {
+        let base = numbers.take()?;
+        let (records, bytes, newest) = (numbers.take()?, numbers.take()?, numbers.take()?);
+        memory.0.push_back((base, SegmentTally { records, bytes, newest }));
+    }
+    if !memory.0.iter().is_sorted_by(|a, b| a.0 < b.0) {
+        return None;
+    }
+    for _ in 0..numbers.take()? {
+        let journal = numbers.take()?;
+        let (actor, id) = (ActorId::from_raw(numbers.take()?), Sequence(numbers.take()?));
+        let (position, words) = (Position(numbers.take()?), u32::try_from(numbers.take()?).ok()?);
+        archive.moves.push(Move { journal, actor, id, position, words });
+    }
+    for _ in 0..numbers.take()? {
+        let actor = ActorId::from_raw(numbers.take()?);
+        let is_open = numbers.take()? == 1;
+        let (first, end, length) = (Sequence(numbers.take()?), numbers.take()?, numbers.take()?);
+        let slots = Packed::open(first, numbers.bytes(length)?).ok()?.slots().ok()?;
+        let row = Row { actor, journal: 0, slots };
+        if !row.slots.iter().all(|slot| archive.heads.push(actor, slot, end)) {
+            return None;
+        }
+        if !is_open {
+            archive.heads.seal(actor);
+        }
+    }
+    for _ in 0..numbers.take()? {
+        let (actor, journal) = (ActorId::from_raw(numbers.take()?), numbers.take()?);
+        let (first, length) = (Sequence(numbers.take()?), numbers.take()?);
+        let segments = (0..numbers.take()?).map(|_| numbers.take().map(Position)).collect::<Option<_>>()?;
+        let slots = Packed::open(first, numbers.bytes(length)?).ok()?.slots().ok()?;
+        archive.tallies.expect(journal);
+        archive.adopted.push_back(Adopted { row: Row { actor, journal, slots }, segments });
+    }
+    archive.memory = memory;
+    numbers.0.is_empty().then_some(())
+}

@@ -1,0 +1,212 @@
+//! Reading texts from segments, on threads that may wait for the disk: with plain reads on descriptors that stay open,
+//! never through a worker's map.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::journal::format::segment::{base_of, file_name};
+use crate::log::{LogError, Position};
+
+/// Segments that a thread keeps open.
+const OPEN_MAX: usize = 64;
+
+/// Where journals lie, by their ids. Shared by all threads.
+#[derive(Debug, Default)]
+pub struct Folders(RwLock<HashMap<u64, PathBuf>>);
+
+impl Folders {
+    /// As [`journal_folders`](crate::log::journal_folders) tells.
+    #[must_use]
+    pub fn new(all: impl IntoIterator<Item = (u64, PathBuf)>) -> Self {
+        Self(RwLock::new(all.into_iter().collect()))
+    }
+
+    /// A journal lies here from now on.
+    pub fn add(&self, journal: u64, folder: &Path) {
+        let mut folders = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        folders.insert(journal, folder.to_owned());
+    }
+
+    /// A journal is gone.
+    pub fn remove(&self, journal: u64) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&journal);
+    }
+
+    fn of(&self, journal: u64) -> Option<PathBuf> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&journal).cloned()
+    }
+}
+
+/// What texts are read from.
+pub(crate) trait Source {
+    /// The segment that holds a position of a journal: where it begins. `None`: it is gone.
+    fn segment(&mut self, journal: u64, position: Position) -> Result<Option<Position>, LogError>;
+
+    /// Reads bytes of a segment from a position on. `false`: it is gone, or ends before.
+    fn read(
+        &mut self,
+        journal: u64,
+        segment: Position,
+        from: Position,
+        to: &mut [u8],
+    ) -> Result<bool, LogError>;
+
+    /// All of a segment; nothing of one that is gone.
+    fn whole(&mut self, journal: u64, segment: Position) -> Result<Vec<u8>, LogError>;
+}
+
+/// An open segment.
+struct Open {
+    file: File,
+    bytes: u64,
+    used: u64,
+}
+
+/// Segments of all journals, as one thread knows them.
+pub(super) struct Segments {
+    folders: Arc<Folders>,
+    /// Where the segments of each journal begin, in order, as of the last look.
+    bases: HashMap<u64, Vec<u64>>,
+    open: HashMap<(u64, u64), Open>,
+    uses: u64,
+    /// Journals that were looked at during this query.
+    looked: HashSet<u64>,
+}
+
+impl Segments {
+    pub(super) fn new(folders: Arc<Folders>) -> Self {
+        Self { folders, bases: HashMap::new(), open: HashMap::new(), uses: 0, looked: HashSet::new() }
+    }
+
+    /// Where the segments of a journal begin, in order.
+    pub(super) fn all(&mut self, journal: u64) -> Result<Vec<Position>, LogError> {
+        self.begin();
+        self.look(journal)?;
+        Ok(self.bases.get(&journal).into_iter().flatten().map(|base| Position(*base)).collect())
+    }
+
+    /// Another query begins.
+    pub(super) fn begin(&mut self) {
+        self.looked.clear();
+    }
+
+    /// Looks which segments a journal has.
+    fn look(&mut self, journal: u64) -> Result<(), LogError> {
+        if !self.looked.insert(journal) {
+            return Ok(());
+        }
+        let mut bases = Vec::new();
+        if let Some(folder) = self.folders.of(journal) {
+            let failed = |error| LogError::io("read", &folder, error);
+            match fs::read_dir(&folder) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(failed(error)),
+                Ok(entries) => {
+                    for entry in entries {
+                        let name = entry.map_err(failed)?.file_name();
+                        bases.extend(name.to_str().and_then(base_of));
+                    }
+                }
+            }
+        }
+        bases.sort_unstable();
+        self.open.retain(|(of, base), _| *of != journal || bases.binary_search(base).is_ok());
+        self.bases.insert(journal, bases);
+        Ok(())
+    }
+
+    /// The segment that holds a position as far as is known, and whether that is certain.
+    fn base(&self, journal: u64, position: Position) -> Option<(u64, bool)> {
+        let bases = self.bases.get(&journal)?;
+        let after = bases.partition_point(|base| *base <= position.0);
+        let base = *bases.get(after.checked_sub(1)?)?;
+        let is_certain = match self.open.get(&(journal, base)) {
+            Some(open) => position.0 - base < open.bytes,
+            // Behind the last one there may be others by now.
+            None => after < bases.len(),
+        };
+        Some((base, is_certain))
+    }
+
+    /// Gives back the space of files that have been deleted.
+    pub(super) fn close_deleted(&mut self) {
+        let is_there = |file: &File| file.metadata().is_ok_and(|metadata| metadata.nlink() > 0);
+        self.open.retain(|_, open| is_there(&open.file));
+        self.bases.clear();
+    }
+
+    /// Makes room for another open segment.
+    fn make_room(&mut self) {
+        if self.open.len() >= OPEN_MAX
+            && let Some(oldest) = self.open.iter().min_by_key(|(_, open)| open.used).map(|(key, _)| *key)
+        {
+            self.open.remove(&oldest);
+        }
+    }
+
+    /// The file of a segment; `None`: it is gone.
+    fn file(&mut self, journal: u64, segment: Position) -> Result<Option<&File>, LogError> {
+        self.uses += 1;
+        let key = (journal, segment.0);
+        if !self.open.contains_key(&key) {
+            let Some(folder) = self.folders.of(journal) else { return Ok(None) };
+            let path = folder.join(file_name(segment.0));
+            let file = match File::open(&path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(LogError::io("open", &path, error)),
+            };
+            let bytes = file.metadata().map_err(|error| LogError::io("look at", &path, error))?.len();
+            self.make_room();
+            self.open.insert(key, Open { file, bytes, used: 0 });
+        }
+        let uses = self.uses;
+        Ok(self.open.get_mut(&key).map(|open| {
+            open.used = uses;
+            &open.file
+        }))
+    }
+}
+
+impl Source for Segments {
+    fn segment(&mut self, journal: u64, position: Position) -> Result<Option<Position>, LogError> {
+        if self.base(journal, position).is_none_or(|(_, is_certain)| !is_certain) {
+            self.look(journal)?;
+        }
+        Ok(self.base(journal, position).map(|(base, _)| Position(base)))
+    }
+
+    fn read(
+        &mut self,
+        journal: u64,
+        segment: Position,
+        from: Position,
+        to: &mut [u8],
+    ) -> Result<bool, LogError> {
+        let Some(file) = self.file(journal, segment)? else { return Ok(false) };
+        match file.read_exact_at(to, from.0 - segment.0) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+            Err(error) => {
+                let path = self.folders.of(journal).unwrap_or_default();
+                Err(LogError::io("read a segment of", &path, error))
+            }
+        }
+    }
+
+    fn whole(&mut self, journal: u64, segment: Position) -> Result<Vec<u8>, LogError> {
+        let length = match self.file(journal, segment)? {
+            Some(file) => file.metadata().map(|metadata| metadata.len()),
+            None => Ok(0),
+        };
+        let folder = self.folders.of(journal).unwrap_or_default();
+        let length = length.map_err(|error| LogError::io("look at a segment of", &folder, error))?;
+        let mut bytes = vec![0; length as usize];
+        let is_there = bytes.is_empty() || self.read(journal, segment, segment, &mut bytes)?;
+        Ok(if is_there { bytes } else { Vec::new() })
+    }
+}

@@ -1,0 +1,115 @@
+//! What rows hold of each segment, as it changes within a transaction.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use super::super::WriteTransaction;
+use super::super::error::DirectoryError;
+use super::super::tables::{Table, View, damaged};
+use super::{Segment, decode_tally, encode_tally, key, numbers_of};
+use crate::archive::{SegmentHeld, SegmentTally, Slot};
+use crate::log::Position;
+
+/// Segments that a transaction has looked at, and what is held of each by now.
+#[derive(Default)]
+pub(super) struct Counters(BTreeMap<Segment, SegmentTally>);
+
+impl View<'_> {
+    /// The segment of which something is held that begins last at or before a position.
+    pub(super) fn archive_segment_at(
+        &self,
+        journal: u64,
+        position: Position,
+    ) -> Result<Option<(Position, SegmentTally)>, DirectoryError> {
+        let wanted = key(journal, position.0);
+        let table = self.inner.tables.of(Table::ArchiveSegments);
+        let found = table.get_lower_than_or_equal_to(self.txn, &wanted);
+        let Some((key, value)) = found.map_err(|error| self.inner.failed("read", error))? else {
+            return Ok(None);
+        };
+        let (of, base) = numbers_of(key).map_err(damaged(Table::ArchiveSegments, key))?;
+        if of != journal {
+            return Ok(None);
+        }
+        let tally = decode_tally(key, value).map_err(damaged(Table::ArchiveSegments, key))?;
+        Ok(Some((Position(base), tally)))
+    }
+}
+
+impl Counters {
+    /// A segment of which something may be held from now on.
+    pub(super) fn know(&mut self, view: View<'_>, segment: Segment) -> Result<(), DirectoryError> {
+        if let Entry::Vacant(unknown) = self.0.entry(segment) {
+            let found = view.archive_segment_at(segment.0, segment.1)?.filter(|(base, _)| *base == segment.1);
+            unknown.insert(found.map_or_else(SegmentTally::default, |(_, tally)| tally));
+        }
+        Ok(())
+    }
+
+    /// The segment that a message lies in; `None`: nothing is held there, it is gone.
+    fn find(
+        &mut self,
+        view: View<'_>,
+        journal: u64,
+        position: Position,
+    ) -> Result<Option<&mut SegmentTally>, DirectoryError> {
+        let before = |counters: &Self| {
+            let (segment, _) = counters.0.range(..=(journal, position)).next_back()?;
+            (segment.0 == journal).then_some(*segment)
+        };
+        let stored = view.archive_segment_at(journal, position)?.map(|(base, _)| (journal, base));
+        if let Some(stored) = stored.filter(|stored| Some(*stored) > before(self)) {
+            self.know(view, stored)?;
+        }
+        Ok(before(self).and_then(|segment| self.0.get_mut(&segment)))
+    }
+
+    pub(super) fn add(&mut self, view: View<'_>, journal: u64, slot: &Slot) -> Result<(), DirectoryError> {
+        if let Some(tally) = self.find(view, journal, slot.position)? {
+            tally.add(slot.held_bytes(), slot.id.0);
+        }
+        Ok(())
+    }
+
+    /// Takes a message out. `false`: its segment is gone.
+    pub(super) fn take(&mut self, view: View<'_>, journal: u64, slot: &Slot) -> Result<bool, DirectoryError> {
+        let found = self.find(view, journal, slot.position)?.filter(|tally| tally.records > 0);
+        let is_there = found.is_some();
+        if let Some(tally) = found {
+            tally.take(1, slot.held_bytes());
+        }
+        Ok(is_there)
+    }
+
+    /// The segments of a journal before a position are gone.
+    pub(super) fn drop_before(
+        &mut self,
+        view: View<'_>,
+        journal: u64,
+        before: Position,
+    ) -> Result<(), DirectoryError> {
+        for row in view.prefixed(Table::ArchiveSegments, &journal.to_be_bytes())? {
+            let (_, base) = numbers_of(row?.0).map_err(damaged(Table::ArchiveSegments, &[]))?;
+            if base >= before.0 {
+                break;
+            }
+            self.0.insert((journal, Position(base)), SegmentTally::default());
+        }
+        Ok(())
+    }
+
+    /// Writes what has changed. Returns it.
+    pub(super) fn write(self, to: &mut WriteTransaction<'_>) -> Result<Vec<SegmentHeld>, DirectoryError> {
+        let mut changed = Vec::new();
+        for ((journal, segment), held) in self.0 {
+            let key = key(journal, segment.0);
+            if held.records == 0 {
+                to.delete(Table::ArchiveSegments, &key)?;
+            } else {
+                to.put(Table::ArchiveSegments, &key, &encode_tally(&key, &held))?;
+            }
+            changed.push(SegmentHeld { journal, segment, held });
+        }
+        Ok(changed)
+    }
+}

@@ -1,0 +1,227 @@
+//! What goes: rows of actors that are gone, messages that are too old, rows of segments that are gone. In small steps.
+
+use std::ops::Bound;
+
+use super::super::error::DirectoryError;
+use super::super::tables::{Table, damaged};
+use super::super::{Directory, WriteTransaction};
+use super::counters::Counters;
+use super::{ArchiveState, key, numbers_of};
+use crate::actor::ActorId;
+use crate::archive::{Row, SegmentHeld};
+use crate::log::Sequence;
+
+/// A step of the walk over all archives.
+#[derive(Clone, Copy, Debug)]
+pub struct Sweep {
+    /// Goes on behind this actor; [`ActorId::NOBODY`]: at the beginning.
+    pub after: ActorId,
+    /// Messages before this id are too old.
+    pub not_before: Sequence,
+    /// Most actors to look at.
+    pub actors_max: usize,
+    /// Most rows to remove.
+    pub rows_max: usize,
+}
+
+/// What a step came to.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Swept {
+    /// What rows hold now of the segments that it concerned: for [`Tallies::apply`](crate::archive::Tallies::apply).
+    pub segments: Vec<SegmentHeld>,
+    /// Rows that were removed.
+    pub rows: u64,
+    /// Messages that they had.
+    pub messages: u64,
+    /// Where to go on; `None`: that was all.
+    pub next: Option<ActorId>,
+}
+
+impl Directory {
+    /// The actors whose archives take most, at most `max` of them, the largest first. Looks at all.
+    ///
+    /// # Errors
+    /// The directory cannot be read or is damaged.
+    pub fn archive_largest(&self, max: usize) -> Result<Vec<(ActorId, ArchiveState)>, DirectoryError> {
+        self.read(|view| {
+            let mut largest: Vec<(ActorId, ArchiveState)> = Vec::new();
+            for row in view.all(Table::ArchiveStates)? {
+                let (key, value) = row?;
+                let state = ArchiveState::decode(key, value).map_err(damaged(Table::ArchiveStates, key))?;
+                largest.push((actor_of(key)?, state));
+                if largest.len() >= 2 * max.max(512) {
+                    keep_largest(&mut largest, max);
+                }
+            }
+            keep_largest(&mut largest, max);
+            Ok(largest)
+        })
+    }
+}
+
+fn keep_largest(all: &mut Vec<(ActorId, ArchiveState)>, max: usize) {
+    all.sort_unstable_by_key(|(actor, state)| (std::cmp::Reverse(state.bytes), *actor));
+    all.truncate(max);
+}
+
+fn actor_of(key: &[u8]) -> Result<ActorId, DirectoryError> {
+    let raw = key.try_into().map_err(|_| damaged(Table::ArchiveStates, key)("a key that cannot be"))?;
+    Ok(ActorId::from_raw(u64::from_be_bytes(raw)))
+}
+
+impl WriteTransaction<'_> {
+    /// The actor has no archive from now on, and never gets one again. Its rows are removed by
+    /// [`WriteTransaction::sweep_archive`].
+    ///
+    /// # Errors
+    /// The directory is damaged or cannot be written.
+    pub fn purge_archive(&mut self, actor: ActorId) -> Result<(), DirectoryError> {
+        let state = self.view().archive_state(actor)?;
+        self.put_archive_state(actor, &ArchiveState { is_purged: true, ..state })?;
+        self.delete(Table::ArchivePreferences, &actor.key())?;
+        Ok(())
+    }
+
+    /// Removes all that says where messages of archives lie, but neither what actors prefer, nor what was erased, nor that
+    /// they are gone: to be made anew.
+    ///
+    /// # Errors
+    /// The directory is damaged or cannot be written.
+    pub fn clear_archive_index(&mut self) -> Result<(), DirectoryError> {
+        for table in [Table::Archive, Table::ArchiveSegments, Table::ArchiveJournals] {
+            let cleared = self.inner.tables.of(table).clear(&mut self.txn);
+            cleared.map_err(|error| self.inner.failed("delete", error))?;
+        }
+        let mut states = Vec::new();
+        for row in self.view().all(Table::ArchiveStates)? {
+            let (key, value) = row?;
+            let state = ArchiveState::decode(key, value).unwrap_or_default();
+            states.push((actor_of(key)?, state));
+        }
+        for (actor, ArchiveState { first_kept, is_purged, .. }) in states {
+            self.put_archive_state(
+                actor,
+                &ArchiveState { first_kept, is_purged, ..ArchiveState::default() },
+            )?;
+        }
+        Ok(())
+    }
+
+    /// An actor's messages before an id are no longer in its archive. Their rows are removed by
+    /// [`WriteTransaction::sweep_archive`].
+    ///
+    /// # Errors
+    /// The directory is damaged or cannot be written.
+    pub fn cut_archive(&mut self, actor: ActorId, before: Sequence) -> Result<(), DirectoryError> {
+        let mut state = self.view().archive_state(actor)?;
+        state.first_kept = state.first_kept.max(before);
+        self.put_archive_state(actor, &state)
+    }
+
+    /// Removes rows that are of no use any more, a step at a time.
+    ///
+    /// # Errors
+    /// The directory is damaged or cannot be written.
+    pub fn sweep_archive(&mut self, sweep: &Sweep) -> Result<Swept, DirectoryError> {
+        let mut swept = Swept::default();
+        let mut counters = Counters::default();
+        let mut actors = self.archive_actors_after(sweep.after, sweep.actors_max + 1)?;
+        if actors.len() > sweep.actors_max {
+            actors.truncate(sweep.actors_max);
+            swept.next = actors.last().copied();
+        }
+        let mut before = sweep.after;
+        for actor in actors {
+            if !self.sweep_actor(actor, sweep, &mut counters, &mut swept)? {
+                swept.next = Some(before);
+                break;
+            }
+            before = actor;
+        }
+        swept.segments = counters.write(self)?;
+        Ok(swept)
+    }
+
+    fn archive_actors_after(&self, after: ActorId, max: usize) -> Result<Vec<ActorId>, DirectoryError> {
+        let view = self.view();
+        let key = after.key();
+        let from = (Bound::Excluded(&key[..]), Bound::Unbounded);
+        let rows = view.inner.tables.of(Table::ArchiveStates).range(view.txn, &from);
+        let rows = rows.map_err(|error| view.inner.failed("read", error))?;
+        rows.take(max).map(|row| actor_of(row.map_err(|error| view.inner.failed("read", error))?.0)).collect()
+    }
+
+    /// Removes rows of an actor from the oldest on. `false`: as many as may be were removed, and there are more.
+    fn sweep_actor(
+        &mut self,
+        actor: ActorId,
+        sweep: &Sweep,
+        counters: &mut Counters,
+        swept: &mut Swept,
+    ) -> Result<bool, DirectoryError> {
+        let before = self.view().archive_state(actor)?;
+        let mut state = before;
+        let mut is_through = true;
+        while let Some(row) = self.view().archive_first_row(actor)? {
+            let is_old = row.last() < state.first_kept || row.last() < sweep.not_before;
+            if !state.is_purged && !is_old && self.is_held(&row)? {
+                break;
+            }
+            if swept.rows >= sweep.rows_max as u64 {
+                is_through = false;
+                break;
+            }
+            swept.messages += self.cut_archive_row(&row, &mut state, counters)?;
+            swept.rows += 1;
+            state.first_kept = state.first_kept.max(Sequence(row.last().0 + 1));
+        }
+        if state.first_kept != before.first_kept {
+            self.forget_erased(actor, state.first_kept, state.is_purged)?;
+        }
+        if state != before {
+            self.put_archive_state(actor, &state)?;
+        }
+        Ok(is_through)
+    }
+
+    /// Whether one of the messages of a row lies in a segment that is there.
+    fn is_held(&self, row: &Row) -> Result<bool, DirectoryError> {
+        for slot in &row.slots {
+            if self.view().archive_segment_at(row.journal, slot.position)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Removes a row. Returns how many messages it had.
+    pub(super) fn cut_archive_row(
+        &mut self,
+        row: &Row,
+        state: &mut ArchiveState,
+        counters: &mut Counters,
+    ) -> Result<u64, DirectoryError> {
+        for slot in &row.slots {
+            counters.take(self.view(), row.journal, slot)?;
+        }
+        let messages = row.slots.len() as u64;
+        state.bytes = state.bytes.saturating_sub(row.held_bytes());
+        state.messages = state.messages.saturating_sub(messages);
+        self.delete(Table::Archive, &key(row.actor.raw(), row.first().0))?;
+        Ok(messages)
+    }
+
+    /// Marks of erased texts that are before an id go with them.
+    fn forget_erased(&mut self, actor: ActorId, before: Sequence, all: bool) -> Result<(), DirectoryError> {
+        let mut gone = Vec::new();
+        for row in self.view().prefixed(Table::ArchiveErased, &actor.key())? {
+            let key = row?.0;
+            let (_, id) = numbers_of(key).map_err(damaged(Table::ArchiveErased, key))?;
+            if !all && id >= before.0 {
+                break;
+            }
+            gone.push(key.to_vec());
+        }
+        gone.iter().try_for_each(|key| self.delete(Table::ArchiveErased, key).map(|_| ()))
+    }
+}
