@@ -53,8 +53,9 @@ pub static SERVICE: Service = Service {
         },
     ],
     features: &[
-        (ns::ARCHIVE, Scopes::OWN),
-        (ns::ARCHIVE_EXTENDED, Scopes::OWN),
+        // The archive is the account's; profanity and others look for it at the domain.
+        (ns::ARCHIVE, Scopes::SERVER_AND_OWN),
+        (ns::ARCHIVE_EXTENDED, Scopes::SERVER_AND_OWN),
         (ns::STANZA_ID, Scopes::SERVER_AND_OWN),
     ],
     tables: &[Table::ArchivePreferences],

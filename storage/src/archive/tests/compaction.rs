@@ -87,6 +87,14 @@ fn an_actors_oldest_go_past_its_share_and_nobody_elses() {
     assert_eq!(house.texts(house.query(ANNA)).len(), 10);
     let largest = house.directory.archive_largest(2).unwrap();
     assert_eq!(largest.iter().map(|(actor, _)| actor.number()).collect::<Vec<_>>(), [10, 11]);
+    // There is not enough room for all: the oldest of the largest go.
+    let shrink = |t: &mut directory::WriteTransaction<'_>| t.shrink_archive(ActorId::user(10), 1, 9);
+    let swept = run_inline(&house.directory, Box::new(shrink)).unwrap();
+    house.tallies.apply(&swept.segments);
+    let left = house.directory.archive_state(ActorId::user(10)).unwrap();
+    assert_eq!((swept.rows, left.messages), (1, state.messages - swept.messages), "all but the newest row");
+    let texts = house.texts(house.query(ActorId::user(10))).len() as u64;
+    assert_eq!((texts, house.texts(house.query(ANNA)).len()), (left.messages, 10));
 }
 
 #[test]

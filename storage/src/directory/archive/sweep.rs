@@ -118,6 +118,35 @@ impl WriteTransaction<'_> {
         self.put_archive_state(actor, &state)
     }
 
+    /// Cuts the oldest messages of an actor until what it has takes no more than so many bytes, `rows_max` rows at most and never
+    /// the newest row: for an archive that takes more than there is room for in all
+    /// ([`Directory::archive_largest`] says whose).
+    ///
+    /// # Errors
+    /// The directory is damaged or cannot be written.
+    pub fn shrink_archive(
+        &mut self,
+        actor: ActorId,
+        bytes_max: u64,
+        rows_max: usize,
+    ) -> Result<Swept, DirectoryError> {
+        let (mut swept, mut counters) = (Swept::default(), Counters::default());
+        let mut state = self.view().archive_state(actor)?;
+        while state.bytes > bytes_max && swept.rows < rows_max as u64 {
+            let row = self.view().archive_first_row(actor)?;
+            let Some(row) = row.filter(|row| row.last() != state.last) else { break };
+            swept.messages += self.cut_archive_row(&row, &mut state, &mut counters)?;
+            swept.rows += 1;
+            state.first_kept = state.first_kept.max(Sequence(row.last().0 + 1));
+        }
+        if swept.rows > 0 {
+            self.put_archive_state(actor, &state)?;
+            self.forget_erased(actor, state.first_kept, false)?;
+        }
+        swept.segments = counters.write(self)?;
+        Ok(swept)
+    }
+
     /// Removes rows that are of no use any more, a step at a time.
     ///
     /// # Errors

@@ -285,11 +285,8 @@ impl Run {
                 peer: PeerHash(self.random.next() as u32 % 5),
             });
         }
-        let mut text = vec![
-            0;
-            self.random.below(if self.is_busy || self.random.0.is_multiple_of(4) { 1400 } else { 200 })
-                as usize
-        ];
+        let longest = if self.is_busy || self.random.one_in(4) { 1400 } else { 200 };
+        let mut text = vec![0; self.random.below(longest) as usize];
         text.iter_mut().for_each(|byte| *byte = self.random.next() as u8);
         let body = Body { time_ms: self.now_ms, origin: Origin::default(), payload: &text };
         let mut results = Vec::new();
