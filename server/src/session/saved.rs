@@ -236,6 +236,7 @@ impl<'a> ConnectionRecord<'a> {
             heard: self.heard,
             phase,
             tls,
+            transport: Transport::Tcp,
             partial: None,
             context,
             marks: Marks {
@@ -244,7 +245,6 @@ impl<'a> ConnectionRecord<'a> {
                 established: has(marks::ESTABLISHED),
                 direct_tls: has(marks::DIRECT_TLS),
             },
-            transport: Transport::Tcp,
             peer: self.peer,
         }
     }

@@ -153,6 +153,21 @@ impl Heads {
         false
     }
 
+    /// Seals open blocks that begin before a position of the journal.
+    pub(super) fn seal_before(&mut self, position: u64) {
+        while let Some((actor, first)) = self.order.front().copied() {
+            let open = self.actors.get(&actor).and_then(|head| head.open.as_ref());
+            match open.filter(|block| block.first == first) {
+                Some(block) if block.first_position >= position => return,
+                Some(_) => self.seal(actor),
+                None => {}
+            }
+            if self.order.front() == Some(&(actor, first)) {
+                self.order.pop_front();
+            }
+        }
+    }
+
     /// Seals open blocks of which this is true.
     pub(super) fn seal_where(&mut self, is_meant: impl Fn(&Block) -> bool) {
         let open = self.actors.values().filter_map(|head| head.open.as_ref());

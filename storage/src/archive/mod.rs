@@ -74,6 +74,10 @@ const MOVES_MAX: usize = 1024;
 /// Blocks that wait for the directory may take so many bytes, however little open ones may.
 const SEALED_BYTES_MIN: usize = 64 << 10;
 
+/// An open block is sealed when so much of the journal lies behind its beginning: so much is read again at most, and kept in
+/// memory, where there is no checkpoint.
+const BEHIND_BYTES_MAX: u64 = if cfg!(test) { 1 << 20 } else { 256 << 20 };
+
 /// Settings of an archive.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -433,6 +437,7 @@ impl Reader for Archive {
         self.committed = position;
         // A machine that stopped may have taken away what was committed for the process alone.
         self.indexed_to = self.indexed_to.min(position);
+        self.heads.seal_before(position.0.saturating_sub(BEHIND_BYTES_MAX));
         self.look_at_tallies();
         self.finish_preparation();
     }

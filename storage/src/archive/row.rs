@@ -175,4 +175,30 @@ mod tests {
         let bytes = row(64).encode().len();
         assert!(bytes <= 64 * 12, "{bytes} bytes for 64 messages of five peers");
     }
+
+    proptest::proptest! {
+        /// As the fuzz target does, without an instrumented build.
+        #[test]
+        fn whatever_is_read_is_written_as_the_same_messages(
+            messages in 1..=64_u64,
+            flips in proptest::collection::vec((0..2000_usize, 0..=255_u8), 0..6),
+            noise in proptest::collection::vec(0..=255_u8, 0..80),
+        ) {
+            let row = row(messages);
+            let mut bytes = row.encode();
+            for (at, with) in flips {
+                let at = at % bytes.len();
+                bytes[at] ^= with;
+            }
+            for bytes in [&bytes, &noise] {
+                let Ok(packed) = Packed::open(row.first(), bytes) else { continue };
+                let Ok(slots) = packed.slots() else { continue };
+                proptest::prop_assert!(slots.is_sorted_by(|one, other| one.id < other.id));
+                let again = Row { slots: slots.clone(), ..row.clone() }.encode();
+                let read = Packed::open(row.first(), &again).and_then(|packed| packed.slots());
+                proptest::prop_assert_eq!(read, Ok(slots));
+                proptest::prop_assert!(again.len() <= bytes.len());
+            }
+        }
+    }
 }

@@ -67,7 +67,7 @@ fn crowded() -> (House, Vec<String>) {
 #[test]
 fn an_actors_oldest_go_past_its_share_and_nobody_elses() {
     let mut house = House::new();
-    house.shares = Shares { actor_bytes_max: 100_000 };
+    house.shares = Shares { actor_bytes_max: 300_000 };
     let text = "x".repeat(900);
     for number in 0..1000 {
         house.say(ActorId::user(10), ActorId::user(11), &text);
@@ -81,18 +81,21 @@ fn an_actors_oldest_go_past_its_share_and_nobody_elses() {
     }
     house.flush();
     let state = house.directory.archive_state(ActorId::user(10)).unwrap();
-    assert!(state.bytes <= 100_000 && state.bytes > 20_000, "{state:?}");
+    assert!(state.bytes <= 300_000 && state.bytes > 200_000, "{state:?}");
     let texts = house.texts(house.query(ActorId::user(10))).len() as u64;
     assert_eq!(texts, state.messages, "the newest, without a hole");
     assert_eq!(house.texts(house.query(ANNA)).len(), 10);
     let largest = house.directory.archive_largest(2).unwrap();
-    assert_eq!(largest.iter().map(|(actor, _)| actor.number()).collect::<Vec<_>>(), [10, 11]);
+    assert!(largest.is_sorted_by(|one, other| one.1.bytes >= other.1.bytes));
+    let whose: std::collections::BTreeSet<u64> = largest.iter().map(|(actor, _)| actor.number()).collect();
+    assert_eq!(whose, [10, 11].into());
     // There is not enough room for all: the oldest of the largest go.
     let shrink = |t: &mut directory::WriteTransaction<'_>| t.shrink_archive(ActorId::user(10), 1, 9);
     let swept = run_inline(&house.directory, Box::new(shrink)).unwrap();
     house.tallies.apply(&swept.segments);
     let left = house.directory.archive_state(ActorId::user(10)).unwrap();
-    assert_eq!((swept.rows, left.messages), (1, state.messages - swept.messages), "all but the newest row");
+    assert!(swept.rows >= 3 && left.messages <= 64, "all but the newest row: {swept:?}");
+    assert_eq!(left.messages, state.messages - swept.messages);
     let texts = house.texts(house.query(ActorId::user(10))).len() as u64;
     assert_eq!((texts, house.texts(house.query(ANNA)).len()), (left.messages, 10));
 }

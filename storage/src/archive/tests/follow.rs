@@ -269,3 +269,33 @@ fn segments_live_as_long_as_an_archive_holds_them() {
     house.open(1);
     assert_eq!(house.texts(house.query(BEN)).len(), left);
 }
+
+#[test]
+fn without_a_checkpoint_only_what_rows_do_not_have_is_taken_into_memory() {
+    let mut house = House::new();
+    house.say(ANNA, BEN, "early");
+    let text = "x".repeat(1000);
+    for number in 0..2400 {
+        let (from, to) = (ActorId::user(10 + number % 2), ActorId::user(12));
+        let id = house.say(from, to, &text);
+        house.logs[0].trim(to, id);
+        if number % 20 == 0 {
+            house.commit();
+            house.write_rows();
+        }
+    }
+    house.upkeep();
+    assert_eq!(
+        house.directory.archive_state(ANNA).unwrap().messages,
+        1,
+        "it says nothing more, and has a row all the same"
+    );
+    let folder = journal_folders(&house.folder.path().join("log")).unwrap().remove(0).1;
+    house.logs.clear();
+    let _ = std::fs::remove_file(folder.join("checkpoint"));
+    house.open(1);
+    let load = house.logs[0].second().load();
+    assert!(load.messages < 2 * 1300, "what the last megabyte has: {load:?}");
+    assert_eq!(house.texts(house.query(ANNA)), ["early"]);
+    assert_eq!(house.texts(house.query(ActorId::user(12))).len(), 2400);
+}

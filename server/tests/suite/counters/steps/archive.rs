@@ -22,7 +22,6 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             "archive.queries",
             "archive.returned",
             "queue.archive.high_water",
-            "queue.archive.limit",
         ],
         ..PLAIN
     },
@@ -124,7 +123,7 @@ fn fill_and_read(stage: &mut Stage<'_>, server: &Verona) {
     });
     ask(&mut romeo);
     while romeo.stanza().name() != "iq" {}
-    for metric in ["archive.kept", "archive.bytes", "queue.archive.high_water", "queue.archive.limit"] {
+    for metric in ["archive.kept", "archive.bytes", "queue.archive.high_water"] {
         stage.until(metric);
     }
 }

@@ -29,6 +29,7 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             "queue.held.limit",
             "queue.directory.limit",
             "queue.crypto.limit",
+            "queue.archive.limit",
             "server.allocator.in_use",
             "server.allocator.allocations",
             "memory.budget",
