@@ -162,7 +162,7 @@ impl Rebuilding<'_> {
 }
 
 /// What a record says of a message, and whether it is an archive's. Keeps the text that references may refer to.
-fn slot_of(entry: &Entry<'_>, text: &mut Option<Slot>) -> Option<(Slot, bool)> {
+pub(super) fn slot_of(entry: &Entry<'_>, text: &mut Option<Slot>) -> Option<(Slot, bool)> {
     let own = |peer| Slot {
         id: entry.sequence,
         position: entry.position,
