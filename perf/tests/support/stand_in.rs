@@ -112,7 +112,7 @@ fn attribute<'a>(item: &'a str, name: &str) -> &'a str {
     &rest[..rest.find('\'').unwrap_or(0)]
 }
 
-#[expect(clippy::too_many_lines, reason = "a table of what a server answers")]
+#[allow(clippy::too_many_lines, reason = "a table of what a server answers")]
 fn serve(mut socket: TcpStream, shared: &Shared) {
     let (mut text, mut buffer) = (String::new(), [0; 4096]);
     let (mut user, mut authenticated, mut stanzas, mut managed) = (String::new(), false, 0_u32, false);

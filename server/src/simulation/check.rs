@@ -118,6 +118,8 @@ impl World {
         if let Err(what) = self.oracle.judge(&waiting, skipped, ignored) {
             return self.fail(what);
         }
+        let exchanged = self.oracle.exchanged();
+        self.check_archives(&exchanged);
         self.check_answers();
         self.check_counts();
         let rosters = self.rosters();

@@ -15,6 +15,7 @@ use crate::clock::{Clock, VirtualClock};
 use crate::config::Config;
 use crate::env::Env;
 use crate::exchange::links::Links;
+use crate::proto::archive::ids::ArchiveIds;
 use crate::proto::sasl::throttle::{self, Throttle};
 use crate::runtime::driver::sim::{Network, Random, Sim};
 use crate::runtime::driver::{Driver, Tuning, Wake};
@@ -175,6 +176,8 @@ fn share(
         inherited,
     });
     shared.chance = Chance::seeded(words.homes);
+    // The directory's secret is the system's chance.
+    shared.archive_ids = ArchiveIds::new(&u128::from(words.homes).to_le_bytes());
     let shared = Arc::new(shared);
     Ok((shared, opened.logs, tallies))
 }

@@ -30,6 +30,7 @@
 
 mod act;
 mod actions;
+mod archive;
 #[cfg(test)]
 mod behind;
 mod check;

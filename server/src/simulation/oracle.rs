@@ -8,6 +8,7 @@ mod relations;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::archive::Exchanged;
 use crate::runtime::driver::sim::LinkId;
 
 /// A session: one bound stream, from the request to bind to its end.
@@ -214,6 +215,17 @@ impl Oracle {
             errors: 0,
         });
         n
+    }
+
+    /// All messages, as their archives are to have them: one that has arrived is sure to be in both.
+    pub(super) fn exchanged(&self) -> Vec<Exchanged> {
+        let exchanged = |message: &Message| Exchanged {
+            from: self.sessions[message.sender].user,
+            to: message.to_user,
+            is_sure: !message.delivered.is_empty(),
+            most: 1,
+        };
+        self.messages.iter().map(exchanged).collect()
     }
 
     /// The sessions that have received a message itself.

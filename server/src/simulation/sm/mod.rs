@@ -158,6 +158,8 @@ impl Managed {
         let waiting = self.waiting();
         let outcome = self.oracle.nothing_is_lost(&waiting);
         self.note(outcome);
+        let exchanged = self.oracle.exchanged();
+        self.world.check_archives(&exchanged);
         self.world.stop_at_failure()?;
         self.count_server();
         let (messages, again, doubled) = self.oracle.counts();

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::simulation::archive::Exchanged;
+
 /// A message from one user to another.
 #[derive(Debug)]
 struct Message {
@@ -37,6 +39,18 @@ impl Oracle {
         let n = u32::try_from(self.messages.len()).expect("a world sends fewer messages");
         self.messages.push(Message { from, to, sent: 1, acknowledged: false, arrived: 0, settled: 0 });
         n
+    }
+
+    /// All messages, as their archives are to have them: one that was acknowledged is sure to be in both. One that its
+    /// sender has sent again may be there again.
+    pub(super) fn exchanged(&self) -> Vec<Exchanged> {
+        let exchanged = |message: &Message| Exchanged {
+            from: message.from,
+            to: message.to,
+            is_sure: message.acknowledged,
+            most: message.sent,
+        };
+        self.messages.iter().map(exchanged).collect()
     }
 
     /// For whom a message is.
