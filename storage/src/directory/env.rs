@@ -88,7 +88,10 @@ pub(super) fn open(path: &Path, options: &Options, held: Option<File>) -> Result
 /// Opens a directory that another process has open, to read it. It takes no lock of its own but LMDB's, and the file is not
 /// checked: the process that holds it has done that, and pages change while it writes.
 pub(super) fn open_beside(path: &Path, options: &Options) -> Result<Inner, DirectoryError> {
-    refuse_foreign(path)?;
+    let file = path.join(DATA_FILE);
+    if !has_content(&file)? {
+        return Err(DirectoryError::io("open", &file, io::ErrorKind::NotFound.into()));
+    }
     let (env, map_bytes) = map(path, options, EnvFlags::READ_ONLY)?;
     let opened = attach_to_read(&env, path, options).map_err(|error| error.at(path, map_bytes));
     let (tables, secret) = opened?;
