@@ -21,6 +21,7 @@
 //! | [`credentials`] | what is kept of a password, and the server's half of SCRAM (RFC 5802) |
 //! | [`journal`] | what a worker has taken, in order: segments, group commit, recovery |
 //! | [`archive`] | what an actor may ask for later: another reader of the journal, and queries |
+//! | [`message`] | the payload of a message in the log |
 //! | [`queue`] | which of it waits for a recipient's acknowledgement: a reader of the journal |
 //! | [`log`] | a worker's log: its journal and what reads it |
 //! | [`data`] | what ties directory and log together; backups of both |
@@ -41,6 +42,7 @@ pub mod file_error;
 pub mod jid;
 pub mod journal;
 pub mod log;
+pub mod message;
 mod plain;
 pub mod queue;
 

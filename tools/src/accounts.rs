@@ -241,10 +241,20 @@ fn write<T: 'static>(
 
 /// Opens a directory; without a wanted domain, the one it has.
 pub(crate) fn open_directory(path: &Path, wanted: &str) -> Result<(Directory, String), Problem> {
+    open_with(wanted, |options| Directory::open(path, options))
+}
+
+/// Opens a directory for reading alone, whoever else has it open.
+pub(crate) fn open_beside(path: &Path) -> Result<(Directory, String), Problem> {
+    open_with("", |options| Directory::open_beside(path, options))
+}
+
+fn open_with(
+    wanted: &str,
+    open: impl Fn(&Options) -> Result<Directory, DirectoryError>,
+) -> Result<(Directory, String), Problem> {
     let open = |domain: &str| {
-        let options =
-            Options { domain: domain.to_owned(), map_bytes_max: MAP_BYTES_MAX, ..Options::default() };
-        Directory::open(path, &options)
+        open(&Options { domain: domain.to_owned(), map_bytes_max: MAP_BYTES_MAX, ..Options::default() })
     };
     match open(wanted) {
         Ok(directory) => Ok((directory, wanted.to_owned())),
@@ -261,7 +271,7 @@ pub(crate) fn open_directory(path: &Path, wanted: &str) -> Result<(Directory, St
 }
 
 /// The path is shown whole: what is wrong with it is often where it begins.
-fn nothing_in(data: &Path) -> Problem {
+pub(crate) fn nothing_in(data: &Path) -> Problem {
     let whole = std::path::absolute(data).unwrap_or_else(|_| data.to_owned());
     let text = format!(
         "there are no accounts in {}; is --data right? `user add` and `user import` make a data directory with --create",
@@ -274,7 +284,7 @@ fn failed(error: DirectoryError) -> Problem {
     Problem::new(error.to_string())
 }
 
-fn unknown(local: &str, domain: &str) -> Problem {
+pub(crate) fn unknown(local: &str, domain: &str) -> Problem {
     Problem::of_kind("not-found", format!("there is no account {local}@{domain}"))
 }
 

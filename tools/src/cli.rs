@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 /// Administration of a Whimbrel server.
@@ -80,6 +80,11 @@ pub(crate) enum Command {
     Log {
         #[command(subcommand)]
         command: LogCommand,
+    },
+    /// The archives of messages that accounts have exchanged (XEP-0313)
+    Archive {
+        #[command(subcommand)]
+        command: ArchiveCommand,
     },
     /// Copy directory and message log, as they are now, into a new folder; also while the server runs
     Backup {
@@ -181,6 +186,64 @@ pub(crate) enum LogCommand {
         #[arg(long)]
         stanzas: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ArchiveCommand {
+    /// How much is archived, since when, and the ten accounts that take most; also while the server runs
+    ///
+    /// Bytes are those of the log that the messages need; a message that two accounts share counts for both. Rows are those
+    /// of the index in the directory, one for up to 64 messages of an account.
+    Stats {
+        /// Only this account
+        jid: Option<String>,
+    },
+    /// Print every archived message of an account, the oldest first; they are private. Also while the server runs
+    ///
+    /// The export has what had been written when the command began; what comes later is not in it. Ids are the numbers of the
+    /// log, not what clients see of them: those are encrypted under a key of the server. Exit code 1 when something cannot be
+    /// read.
+    Export(ExportArgs),
+    /// Remove the messages of an account from its archive for good; no server may run
+    ///
+    /// The account goes on, and what it exchanges from now on is archived as before. The other side's archive keeps its
+    /// own. What still waits for the account is delivered all the same. The bytes leave the disk with the files of the log.
+    Erase {
+        /// The account
+        jid: String,
+        /// Only messages from before this time, like 2026-01-31 (its beginning in UTC) or 2026-01-31T12:05:59Z
+        #[arg(long, value_name = "TIME", value_parser = crate::archive::parse_time)]
+        before: Option<u64>,
+        /// Do it; without this, only what would be erased is told
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Make the index of all archives anew from the log; no server may run
+    ///
+    /// For an index that is lost or damaged. What was erased stays erased.
+    Rebuild,
+}
+
+/// `archive export`.
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// The account
+    pub(crate) jid: String,
+    /// How the messages are written
+    #[arg(long, value_enum, default_value_t = ExportFormat::Jsonl)]
+    pub(crate) format: ExportFormat,
+    /// A new file that only its owner can read [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// How exported messages are written.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// A JSON object a line: id, time, stanza
+    Jsonl,
+    /// The XML of XEP-0227, for other servers
+    Xep0227,
 }
 
 #[derive(Debug, Subcommand)]

@@ -17,12 +17,14 @@
 //! | [`registration`] | `registration status`, `pending`, `revoke`, `test-sms` |
 //! | [`upgrade`] | `upgrade`: another program in the same process |
 //! | [`log`], [`backup`] | the log of messages: looking at it, and copying it together with the directory |
+//! | [`archive`] | the archives of messages: figures, export, erasure, a new index |
 //! | [`doctor`] | what should be mended before or while a server runs |
 //! | [`dns`] | the records by which clients find the server |
 //! | [`report`] | human and JSON output |
 #![deny(unsafe_code)]
 
 mod accounts;
+mod archive;
 mod backup;
 mod busiest;
 mod cli;
@@ -126,6 +128,7 @@ fn on_data(data: &Path, command: &Command, report: &Report) -> Result<ExitCode, 
         Command::Registration { command } => registration::run(data, command, report)?,
         Command::Upgrade { binary } => upgrade::run(data, binary.as_deref(), report)?,
         Command::Log { command } => return log::run(data, command, report),
+        Command::Archive { command } => return archive::run(data, command, report),
         Command::Backup { dir, verify } => backup::run(data, dir, *verify, report)?,
         Command::Doctor { connections, config } => {
             return doctor::run(data, *connections, config.as_deref(), report);

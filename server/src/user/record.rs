@@ -1,50 +1,27 @@
-//! What a message looks like in the log, and what a client gets of it later.
-//!
-//! ```text
-//! byte 0     version, 1
-//! bytes 1–2  length of the resource that it is addressed to, little-endian; 0 for the bare JID
-//! then       the resource
-//! then       the stanza as it is written to the recipient's stream
-//! ```
+//! What a message looks like in the log ([`whimbrel_storage::message`]), and what a client gets of it later.
 
 use crate::stanza::Delivery;
 use crate::xml::{self, Frame, Framer, StreamNamespaces};
 
-/// The layout above.
-const VERSION: u8 = 1;
+pub use whimbrel_storage::message::StoredMessage;
 
-/// A message as the log keeps it.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct StoredMessage<'a> {
-    /// The resource that it is addressed to; `None` for the bare JID.
-    pub resource: Option<&'a str>,
-    /// The stanza as it is written to the recipient's stream.
-    pub stanza: &'a [u8],
+fn stored<'a>(d: &Delivery<'a>) -> StoredMessage<'a> {
+    StoredMessage { resource: d.to_resource, stanza: d.bytes }
 }
 
 /// Bytes that [`encode`] writes.
 pub fn length(d: &Delivery<'_>) -> usize {
-    3 + d.to_resource.unwrap_or_default().len() + d.bytes.len()
+    stored(d).encoded_bytes()
 }
 
 /// Writes a message for the log over what is in `out`.
 pub fn encode(d: &Delivery<'_>, out: &mut Vec<u8>) {
-    out.clear();
-    let resource = d.to_resource.unwrap_or_default();
-    let length = u16::try_from(resource.len()).expect("a resource has at most 1023 bytes (RFC 7622)");
-    out.push(VERSION);
-    out.extend_from_slice(&length.to_le_bytes());
-    out.extend_from_slice(resource.as_bytes());
-    out.extend_from_slice(d.bytes);
+    stored(d).encode(out);
 }
 
 /// Reads what [`encode`] wrote. `None` for what another release wrote.
 pub fn decode(payload: &[u8]) -> Option<StoredMessage<'_>> {
-    let (&[version, low, high], rest) = payload.split_first_chunk()?;
-    let (resource, stanza) = rest.split_at_checked(usize::from(u16::from_le_bytes([low, high])))?;
-    let resource = std::str::from_utf8(resource).ok()?;
-    (version == VERSION)
-        .then(|| StoredMessage { resource: Some(resource).filter(|name| !name.is_empty()), stanza })
+    StoredMessage::decode(payload)
 }
 
 /// `from` and `to` of a stanza that this server has stamped.

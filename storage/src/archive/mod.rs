@@ -31,6 +31,7 @@
 //! | `prepare` | what compaction is to move |
 //! | `readers` | the threads that do it |
 //! | `rebuild` | making a lost index anew |
+//! | `tail` | what no row has yet, seen without opening a log |
 
 mod chunks;
 mod heads;
@@ -45,6 +46,7 @@ mod row;
 mod saved;
 pub(crate) mod segments;
 mod slot;
+pub mod tail;
 mod tallies;
 mod tally;
 #[cfg(test)]
@@ -143,6 +145,13 @@ impl Changes {
 pub struct Snapshot {
     /// The messages in the order of their ids, and the ids of their journals. The directory may have the first ones by now.
     parts: Vec<(u64, Vec<Slot>)>,
+}
+
+impl Snapshot {
+    /// Its messages, in the order of their ids.
+    pub fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.parts.iter().flat_map(|(_, slots)| slots)
+    }
 }
 
 /// What an archive has in memory.

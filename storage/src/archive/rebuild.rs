@@ -88,7 +88,7 @@ impl Rebuilding<'_> {
     fn journal(&mut self, journal: u64) -> Result<(), QueryError> {
         let mut count = 0_u64;
         let bases = self.segments.all(journal)?;
-        self.scan(journal, &bases, &mut |_, _| count += 1)?;
+        let last_used = self.scan(journal, &bases, &mut |_, _| count += 1)?;
         let passes = count.div_ceil(self.messages_max).max(1);
         for pass in 0..passes {
             let mut found: BTreeMap<ActorId, BTreeMap<Sequence, Seen>> = BTreeMap::new();
@@ -100,22 +100,23 @@ impl Rebuilding<'_> {
             })?;
             self.write(journal, found)?;
         }
-        // The last segment may be cut when the log is opened.
-        let indexed_to = bases.last().copied().unwrap_or_default();
-        self.apply(Changes { journal, indexed_to, ..Changes::default() })
+        // That segment may be cut when the log is opened, and what comes next may go there.
+        self.apply(Changes { journal, indexed_to: last_used, ..Changes::default() })
     }
 
-    /// Tells each message of archives.
+    /// Tells each message of archives. Returns the last segment with a record: behind it lies the one in reserve.
     fn scan(
         &mut self,
         journal: u64,
         bases: &[Position],
         tell: &mut dyn FnMut(ActorId, Seen),
-    ) -> Result<(), LogError> {
+    ) -> Result<Position, LogError> {
+        let mut last_used = Position::default();
         for base in bases {
             let bytes = self.segments.whole(journal, *base)?;
             let mut text: Option<Slot> = None;
             for raw in Walk::new(&bytes, Seed::new(journal), base.0, 0) {
+                last_used = *base;
                 let Some(entry) = raw.entry(base.0) else { continue };
                 let Some((slot, is_archived)) = slot_of(&entry, &mut text) else { continue };
                 if is_archived && entry.concerns(ReaderSet::SECOND) && (self.is_there)(entry.actor) {
@@ -125,7 +126,7 @@ impl Rebuilding<'_> {
             self.done.bytes += bytes.len() as u64;
             (self.tell)(self.done);
         }
-        Ok(())
+        Ok(last_used)
     }
 
     /// Writes the messages of some actors.
@@ -162,7 +163,7 @@ impl Rebuilding<'_> {
 }
 
 /// What a record says of a message, and whether it is an archive's. Keeps the text that references may refer to.
-fn slot_of(entry: &Entry<'_>, text: &mut Option<Slot>) -> Option<(Slot, bool)> {
+pub(super) fn slot_of(entry: &Entry<'_>, text: &mut Option<Slot>) -> Option<(Slot, bool)> {
     let own = |peer| Slot {
         id: entry.sequence,
         position: entry.position,

@@ -19,7 +19,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-use heed::{Env, EnvFlags, EnvOpenOptions, WithoutTls};
+use heed::{Env, EnvFlags, EnvOpenOptions, RoTxn, WithoutTls};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::codec::{Decoder, Encoder};
@@ -62,7 +62,8 @@ pub(super) fn open(path: &Path, options: &Options, held: Option<File>) -> Result
         true => false,
         false => !has_content(&file)? || check::check(path, &file)?.is_empty,
     };
-    let (env, map_bytes) = map(path, options)?;
+    let durable = if options.durable { EnvFlags::empty() } else { EnvFlags::NO_SYNC };
+    let (env, map_bytes) = map(path, options, durable)?;
     let opened = if is_new { create(&env, options) } else { attach(&env, path, options) };
     let (tables, secret) = opened.map_err(|error| error.at(path, map_bytes))?;
     if is_new {
@@ -79,6 +80,30 @@ pub(super) fn open(path: &Path, options: &Options, held: Option<File>) -> Result
         secret,
         incarnation: options.incarnation.map_or_else(|| random_number(path), Ok)?,
         lock,
+        #[cfg(test)]
+        fail_commits: std::sync::atomic::AtomicBool::new(false),
+    })
+}
+
+/// Opens a directory that another process has open, to read it. It takes no lock of its own but LMDB's, and the file is not
+/// checked: the process that holds it has done that, and pages change while it writes.
+pub(super) fn open_beside(path: &Path, options: &Options) -> Result<Inner, DirectoryError> {
+    let file = path.join(DATA_FILE);
+    if !has_content(&file)? {
+        return Err(DirectoryError::io("open", &file, io::ErrorKind::NotFound.into()));
+    }
+    let (env, map_bytes) = map(path, options, EnvFlags::READ_ONLY)?;
+    let opened = attach_to_read(&env, path, options).map_err(|error| error.at(path, map_bytes));
+    let (tables, secret) = opened?;
+    Ok(Inner {
+        env,
+        tables,
+        path: path.to_owned(),
+        map_bytes,
+        secret,
+        incarnation: 0,
+        // Open, and not locked.
+        lock: File::open(path).map_err(|error| DirectoryError::io("open", path, error))?,
         #[cfg(test)]
         fail_commits: std::sync::atomic::AtomicBool::new(false),
     })
@@ -146,7 +171,7 @@ fn refuse_foreign(path: &Path) -> Result<(), DirectoryError> {
     }
 }
 
-fn map(path: &Path, options: &Options) -> Result<(Env<WithoutTls>, u64), DirectoryError> {
+fn map(path: &Path, options: &Options, flags: EnvFlags) -> Result<(Env<WithoutTls>, u64), DirectoryError> {
     let most = usize::MAX as u64 / 2;
     let mut bytes = options.map_bytes_max.clamp(MAP_BYTES_MIN, most).next_multiple_of(MAP_BYTES_UNIT);
     loop {
@@ -154,14 +179,12 @@ fn map(path: &Path, options: &Options) -> Result<(Env<WithoutTls>, u64), Directo
         lmdb.map_size(usize::try_from(bytes).expect("it was limited to half of usize::MAX"))
             .max_readers(READERS_MAX)
             .max_dbs(Table::ALL.len() as u32);
-        if !options.durable {
-            // SAFETY: without syncing, a power cut can damage the file (which the check at the next start finds);
-            // within a run the flag changes nothing.
-            unsafe { lmdb.flags(EnvFlags::NO_SYNC) };
-        }
+        // SAFETY: without syncing, a power cut can damage the file (which the check at the next start finds); within a
+        // run the flag changes nothing. Reading only changes nothing at all.
+        unsafe { lmdb.flags(flags) };
         // SAFETY: the file is mapped and must not be changed by others while it is: `lock` keeps other servers
-        // away, the folder is only its owner's, and LMDB's own locks are on. The check before has followed every
-        // page LMDB can reach.
+        // away, the folder is only its owner's, and LMDB's own locks are on, by which one process writes and others
+        // read. The check before, of this process or of the one that writes, has followed every page LMDB can reach.
         match unsafe { lmdb.open(path) } {
             Ok(env) => {
                 // LMDB makes the map larger than asked for when the file is.
@@ -224,10 +247,46 @@ fn create(env: &Env<WithoutTls>, options: &Options) -> Result<(Tables, [u8; 32])
 
 fn attach(env: &Env<WithoutTls>, path: &Path, options: &Options) -> Result<(Tables, [u8; 32]), Failed> {
     let txn = env.read_txn()?;
+    let secret = secret_of(env, &txn, path, options)?;
+    drop(txn);
+    // To write, because a directory of an earlier release may lack a table.
+    let mut txn = env.write_txn()?;
+    let tables = Tables::open(env, &mut txn)?.map_err(|name| missing(path, name))?;
+    // Handles opened in a transaction are kept only when it is committed.
+    txn.commit()?;
+    Ok((tables, secret))
+}
+
+fn attach_to_read(
+    env: &Env<WithoutTls>,
+    path: &Path,
+    options: &Options,
+) -> Result<(Tables, [u8; 32]), Failed> {
+    let txn = env.read_txn()?;
+    let secret = secret_of(env, &txn, path, options)?;
+    let tables = Tables::open_to_read(env, &txn)?.map_err(|name| missing(path, name))?;
+    txn.commit()?;
+    Ok((tables, secret))
+}
+
+fn missing(path: &Path, table: &'static str) -> Failed {
+    Failed::Other(DirectoryError::DamagedFile {
+        path: path.join(DATA_FILE),
+        what: format!("the table {table} is missing"),
+    })
+}
+
+/// Looks whether it is a directory of this format and domain. Returns its secret.
+fn secret_of(
+    env: &Env<WithoutTls>,
+    txn: &RoTxn<'_, WithoutTls>,
+    path: &Path,
+    options: &Options,
+) -> Result<[u8; 32], Failed> {
     let foreign = |what| Failed::Other(DirectoryError::Foreign { path: path.to_owned(), what });
     // The format first: another format may have other tables.
     let meta =
-        match env.open_database::<heed::types::Bytes, heed::types::Bytes>(&txn, Some(Table::Meta.name())) {
+        match env.open_database::<heed::types::Bytes, heed::types::Bytes>(txn, Some(Table::Meta.name())) {
             Ok(Some(meta)) => meta,
             Ok(None) | Err(heed::Error::Mdb(heed::MdbError::Incompatible)) => {
                 return Err(foreign(format!("its {DATA_FILE} is an LMDB file of another program")));
@@ -236,7 +295,7 @@ fn attach(env: &Env<WithoutTls>, path: &Path, options: &Options) -> Result<(Tabl
         };
     let read = |key: &'static [u8]| -> Result<&[u8], Failed> {
         let value = meta
-            .get(&txn, key)?
+            .get(txn, key)?
             .ok_or_else(|| foreign(format!("its {DATA_FILE} is an LMDB file of another program")))?;
         let decoded = Decoder::open(key, value).and_then(|mut fields| {
             let bytes = fields.bytes()?;
@@ -259,17 +318,5 @@ fn attach(env: &Env<WithoutTls>, path: &Path, options: &Options) -> Result<(Tabl
             wanted: options.domain.clone(),
         }));
     }
-    let secret = read(KEY_SECRET)?.try_into().map_err(|_| impossible(KEY_SECRET))?;
-    drop(txn);
-    // To write, because a directory of an earlier release may lack a table.
-    let mut txn = env.write_txn()?;
-    let tables = Tables::open(env, &mut txn)?.map_err(|name| {
-        Failed::Other(DirectoryError::DamagedFile {
-            path: path.join(DATA_FILE),
-            what: format!("the table {name} is missing"),
-        })
-    })?;
-    // Handles opened in a transaction are kept only when it is committed.
-    txn.commit()?;
-    Ok((tables, secret))
+    read(KEY_SECRET)?.try_into().map_err(|_| impossible(KEY_SECRET))
 }

@@ -71,8 +71,8 @@ pub(crate) use error::whose;
 pub use accounts::{CredentialsStamp, Looks};
 pub use activity::LastActivity;
 pub use archive::{
-    Applied, ArchiveDefault, ArchivePreferences, ArchiveState, ArchiveView, Erased, PREFERENCES_JIDS_MAX,
-    RowView, Shares, Sweep, Swept, TOMBSTONE_BYTES_MAX,
+    Applied, ArchiveDefault, ArchivePreferences, ArchiveState, ArchiveTotals, ArchiveView, Erased,
+    PREFERENCES_JIDS_MAX, RowView, Shares, Sweep, Swept, TOMBSTONE_BYTES_MAX,
 };
 pub use error::DirectoryError;
 pub use import::{ImportEvent, Imported, NewAccount};
@@ -154,6 +154,16 @@ impl Directory {
     /// As [`Directory::open`].
     pub fn open_held(path: &Path, options: &Options, lock: File) -> Result<Self, DirectoryError> {
         Ok(Self(Arc::new(env::open(path, options, Some(lock))?)))
+    }
+
+    /// Opens a directory that another process may have open, for reading alone: a write fails. Whoever holds the lock goes on
+    /// undisturbed. Nothing is made that is not there, and the file is not checked: for one that no process holds,
+    /// [`Directory::open`] is the better way.
+    ///
+    /// # Errors
+    /// There is no directory of this domain and format; it cannot be read.
+    pub fn open_beside(path: &Path, options: &Options) -> Result<Self, DirectoryError> {
+        Ok(Self(Arc::new(env::open_beside(path, options)?)))
     }
 
     /// The lock, for a process that is about to become another program: it is held as long as a descriptor of it is

@@ -151,6 +151,21 @@ impl Tables {
         Ok(Ok(Self(tables.try_into().expect("there is one handle for each table"))))
     }
 
+    /// Opens them to be read only; the name of the first one missing otherwise.
+    pub(super) fn open_to_read(
+        env: &Env<WithoutTls>,
+        txn: &RoTxn<'_, WithoutTls>,
+    ) -> Result<Result<Self, &'static str>, heed::Error> {
+        let mut tables = Vec::with_capacity(Table::ALL.len());
+        for table in Table::ALL {
+            match env.open_database(txn, Some(table.name()))? {
+                Some(handle) => tables.push(handle),
+                None => return Ok(Err(table.name())),
+            }
+        }
+        Ok(Ok(Self(tables.try_into().expect("there is one handle for each table"))))
+    }
+
     pub(super) fn of(&self, table: Table) -> Raw {
         self.0[table as usize]
     }

@@ -1,5 +1,6 @@
 //! The real programs, `whimbreld` and `whimbrelctl`, run against each other and against bad input.
 
+mod archive;
 mod built;
 mod check;
 mod crowds;

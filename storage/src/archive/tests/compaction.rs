@@ -321,7 +321,12 @@ fn a_lost_index_is_made_anew_from_the_journals() {
         assert!(told.len() > 5 && told.is_sorted_by_key(|done| done.bytes));
         told.clear();
     }
+    let indexed = house.directory.archive_journals().unwrap();
     house.open(2);
+    for log in &house.logs {
+        let (_, to) = indexed.iter().find(|(journal, _)| *journal == log.id()).unwrap();
+        assert!(*to <= log.committed(), "what comes next would be taken for indexed");
+    }
     assert_eq!(house.texts(house.query(ANNA)), expected);
     let held: u64 = house.tallies.total().records;
     assert_eq!(held, expected.len() as u64, "Ben is not there, and what was cut is not there again");

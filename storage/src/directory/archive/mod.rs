@@ -9,6 +9,7 @@
 //! | `read` | rows for queries |
 //! | `sweep` | cuts, removals, and rows of segments that are gone |
 //! | `erased` | texts that must never be shown again |
+//! | `totals` | what all archives have together |
 //! | `preferences` | what an actor wants to be kept (XEP-0441) |
 
 mod apply;
@@ -17,6 +18,7 @@ mod erased;
 mod preferences;
 mod read;
 mod sweep;
+mod totals;
 
 use super::codec::{Decoder, Encoder};
 use super::error::DirectoryError;
@@ -30,6 +32,7 @@ pub use erased::{Erased, TOMBSTONE_BYTES_MAX};
 pub use preferences::{ArchiveDefault, ArchivePreferences, PREFERENCES_JIDS_MAX};
 pub use read::ArchiveView;
 pub use sweep::{Sweep, Swept};
+pub use totals::ArchiveTotals;
 
 /// Key of what an actor has many of, by an id; and of a segment, by its journal.
 fn key(of: u64, id: u64) -> [u8; 16] {

@@ -64,7 +64,7 @@ fn keep_largest(all: &mut Vec<(ActorId, ArchiveState)>, max: usize) {
     all.truncate(max);
 }
 
-fn actor_of(key: &[u8]) -> Result<ActorId, DirectoryError> {
+pub(super) fn actor_of(key: &[u8]) -> Result<ActorId, DirectoryError> {
     let raw = key.try_into().map_err(|_| damaged(Table::ArchiveStates, key)("a key that cannot be"))?;
     Ok(ActorId::from_raw(u64::from_be_bytes(raw)))
 }
@@ -115,6 +115,7 @@ impl WriteTransaction<'_> {
     pub fn cut_archive(&mut self, actor: ActorId, before: Sequence) -> Result<(), DirectoryError> {
         let mut state = self.view().archive_state(actor)?;
         state.first_kept = state.first_kept.max(before);
+        self.forget_erased(actor, state.first_kept, false)?;
         self.put_archive_state(actor, &state)
     }
 

@@ -180,3 +180,26 @@ fn an_interrupted_first_start_is_taken_up() {
     add_account(&open(folder.path()), "juliet");
     assert!(open(folder.path()).account_exists("juliet").unwrap());
 }
+
+#[test]
+fn where_nothing_is_nothing_is_made_to_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = Directory::open_beside(folder.path(), &options()).map(|_| ()).unwrap_err();
+    assert!(error.to_string().contains("data.mdb"), "{error}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_directory_opened_to_be_read_is_not_written_to_and_not_locked() {
+    let (folder, directory) = new_directory();
+    add_account(&directory, "juliet");
+    let path = folder.path().join("directory");
+    drop(directory);
+    let reader = Directory::open_beside(&path, &options()).unwrap();
+    assert!(reader.account_exists("juliet").unwrap());
+    let refused = run_inline(&reader, Box::new(|t| t.set_data_set(1, false)));
+    assert!(refused.is_err(), "it is written to");
+    assert!(lock::take(&path).is_ok(), "it is locked");
+    drop(reader);
+    assert!(open(&path).account_exists("juliet").unwrap());
+}
