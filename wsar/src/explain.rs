@@ -51,6 +51,18 @@ pub const REFUSALS: &[Explained] = &[
         "The client asks for more than it reads. See which account has most waiting.",
     ),
     row(
+        "archive",
+        "A sent message went on without a copy in its sender's archive, because the log took none.",
+        &["log_mib_max"],
+        "The log or its disk is full: see `refused.log_full`.",
+    ),
+    row(
+        "archive_queries",
+        "More pages of archives were asked for at once than may wait.",
+        &["archive.queries", "archive.readers"],
+        "The disk is slow: see its latency. Or clients page through archives without end: see who is busiest.",
+    ),
+    row(
         "crypto_queue",
         "More passwords waited to be checked than may.",
         &["limits.crypto_queue"],
@@ -213,6 +225,12 @@ pub const REFUSALS: &[Explained] = &[
 
 /// Every queue of the server.
 pub const QUEUES: &[Explained] = &[
+    row(
+        "archive",
+        "Pages of archives that wait to be read.",
+        &["archive.queries", "archive.readers"],
+        "The disk is slow, or many read old messages at once.",
+    ),
     row(
         "commands",
         "Commands of the control thread to a worker.",

@@ -350,12 +350,18 @@ impl Archive {
         }
     }
 
-    /// The newest id of the oldest segment that is held because of rows; `None`: there is none. Given to
+    /// The newest id of the oldest segment that is held; `None`: there is none. Given to
     /// [`Archive::expire`], with one added, it lets go of that segment: for a log that has no room left.
     #[must_use]
     pub fn oldest_held(&self) -> Option<Sequence> {
-        let held = |tally: &&SegmentTally| tally.records > 0 && tally.newest >= self.expired;
-        self.rows.0.iter().map(|(_, tally)| tally).find(held).map(|tally| Sequence(tally.newest))
+        let tallies = [&self.rows, &self.memory];
+        // The last one is being written to, and cannot go.
+        let last = tallies.iter().filter_map(|tally| tally.0.back()).map(|(base, _)| *base).max()?;
+        let held = |(base, tally): &&(u64, SegmentTally)| {
+            *base < last && tally.records > 0 && tally.newest >= self.expired
+        };
+        let oldest = tallies.into_iter().filter_map(|tally| tally.0.iter().find(held));
+        oldest.min_by_key(|(base, _)| *base).map(|(_, tally)| Sequence(tally.newest))
     }
 
     /// The segment of which compaction wants to know what is to be moved: to be told with [`Archive::prepared`].
@@ -461,12 +467,12 @@ impl Reader for Archive {
     }
 
     fn held(&self, segment: Position) -> Holding {
-        let memory = self.memory.held(segment.0);
-        let rows = self.rows.get(segment.0);
-        if rows.newest < self.expired {
-            return memory;
-        }
-        Holding { records: memory.records + rows.records, bytes: memory.bytes + rows.bytes }
+        // What has expired is held by neither: a directory that cannot be written must not keep a full disk full.
+        let live =
+            |tally: SegmentTally| if tally.newest < self.expired { SegmentTally::default() } else { tally };
+        let SegmentTally { records, bytes, .. } =
+            live(self.memory.get(segment.0)).and(live(self.rows.get(segment.0)));
+        Holding { records, bytes }
     }
 
     /// It keeps the segment: what was moved is held there until the directory knows where to.

@@ -2,8 +2,6 @@
 
 use std::collections::VecDeque;
 
-use crate::journal::Holding;
-
 /// What is held of one segment.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct SegmentTally {
@@ -86,11 +84,6 @@ impl Tally {
             Some((found, tally)) if found == base => tally,
             _ => SegmentTally::default(),
         }
-    }
-
-    pub(super) fn held(&self, base: u64) -> Holding {
-        let SegmentTally { records, bytes, .. } = self.get(base);
-        Holding { records, bytes }
     }
 
     /// The segments before this position are gone.

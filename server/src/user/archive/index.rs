@@ -10,8 +10,19 @@ use crate::user::jobs::Then;
 /// Rows that go to the directory in one transaction.
 const ROWS_MAX: usize = 64;
 
+/// Milliseconds until what could not be written is tried again.
+const RETRY_MS: u64 = 5_000;
+
 /// Hands what is due to the directory's writer. At most one transaction of a worker is under way.
+///
+/// While the disk does not take messages it is left alone: it would not take rows either, and LMDB does not recover from a
+/// write that fails in the middle.
 pub fn hand_over(actors: &mut Actors, env: &Env, fx: &mut Effects) {
+    let log = actors.commits.log();
+    if env.now.0 < actors.archives.upkeep.write_after_ms || log.failed().is_some() || log.no_room().is_some()
+    {
+        return;
+    }
     let Some(changes) = actors.commits.archive_mut().take_changes(ROWS_MAX) else { return };
     let shares = Shares { actor_bytes_max: env.config.archive.account_bytes() };
     let again = changes.clone();
@@ -27,13 +38,14 @@ pub fn hand_over(actors: &mut Actors, env: &Env, fx: &mut Effects) {
     });
     let on_failure = again.clone();
     let failed =
-        Box::new(move |actors: &mut Actors, _: &Env, _: &mut Effects, _| failed(actors, &on_failure));
+        Box::new(move |actors: &mut Actors, env: &Env, _: &mut Effects, _| failed(actors, env, &on_failure));
     if !actors.submit(fx, job, failed) {
-        self::failed(actors, &again);
+        self::failed(actors, env, &again);
     }
 }
 
-/// It is tried again with the next upkeep.
-fn failed(actors: &mut Actors, changes: &Changes) {
+/// It is tried again in a while.
+fn failed(actors: &mut Actors, env: &Env, changes: &Changes) {
+    actors.archives.upkeep.write_after_ms = env.now.0 + RETRY_MS;
     actors.commits.archive_mut().changes_done(changes, false);
 }

@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | messages older than `archive.days` | once a second a threshold moves; files go when nothing newer is in them | – |
 //! | an account's oldest beyond `archive.mib_per_account` | with its next row (`index`) | that account |
-//! | the oldest of a log that is about to reach `log_mib_max` | once a second, a file's worth | the oldest of all |
+//! | the oldest of a log that is about to reach `log_mib_max`, or finds its disk full | once a second, a file's worth | the oldest of all |
 //! | rows of messages that are gone, and of removed accounts | a walk over all, in small steps | – |
 
 use whimbrel_storage::actor::ActorId;
@@ -30,8 +30,10 @@ const WALK_MS: u64 = 600_000;
 /// Milliseconds of a day.
 const DAY_MS: u64 = 86_400_000;
 
+/// Milliseconds before the first: a server that has just started has other things to do.
+const FIRST_WALK_MS: u64 = 60_000;
+
 /// What is under way.
-#[derive(Default)]
 pub struct Upkeep {
     /// A step of the walk is with the directory.
     is_walking: bool,
@@ -41,6 +43,14 @@ pub struct Upkeep {
     due_ms: u64,
     /// The segment of which it is being found out what is wanted.
     preparing: Option<Position>,
+    /// When rows may be written again, after they could not be.
+    pub(super) write_after_ms: u64,
+}
+
+impl Default for Upkeep {
+    fn default() -> Upkeep {
+        Upkeep { is_walking: false, next: None, due_ms: FIRST_WALK_MS, preparing: None, write_after_ms: 0 }
+    }
 }
 
 impl Upkeep {
@@ -67,11 +77,13 @@ pub fn tend(actors: &mut Actors, env: &Env, fx: &mut Effects) {
     }
 }
 
-/// A log that is nearly full lets go of its oldest archived messages, so that none has to be refused.
+/// A log that is nearly full, or whose disk is, lets go of its oldest archived messages: a message that comes is worth more
+/// than one that was read long ago.
 fn make_room(actors: &mut Actors, env: &Env) {
     let (used, limit) = actors.commits.log().room();
     let segment = u64::from(env.config.log_segment_mib) << 20;
-    if used + FILES_FREE * segment <= limit {
+    let is_disk_full = actors.commits.log().no_room().is_some();
+    if used + FILES_FREE * segment <= limit && !is_disk_full {
         return;
     }
     if let Some(newest) = actors.commits.archive().oldest_held() {
