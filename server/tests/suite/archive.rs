@@ -44,6 +44,10 @@ fn query(client: &mut Client, fields: &[(&str, &str)], inside: &str) -> Result<P
                 None => Err(outcome(&stanza).to_owned()),
             };
         }
+        // A request for an acknowledgement, or presence.
+        if stanza.name() != "message" {
+            continue;
+        }
         let result = stanza.find("result", ARCHIVE).expect("nothing but the page comes");
         assert_eq!(result.attribute("queryid"), Some("q7"));
         let forwarded = result.find("forwarded", "urn:xmpp:forward:0").expect("a forwarded message");
