@@ -192,7 +192,9 @@ fn entry_of(
         let length = u32::try_from(bytes.len()).expect("a stanza is bounded by limits.stanza_bytes");
         return Unacked::Record { sequence, length };
     }
-    if room::has_to_remember(actors, env, fx, key, class, bytes.len()) {
+    let ends_forgotten_page = matches!(class, Class::Answer { .. })
+        && actors.users.resource_mut(key).flags.take(Flags::PAGE_FORGOTTEN);
+    if !ends_forgotten_page && room::has_to_remember(actors, env, fx, key, class, bytes.len()) {
         let sender = match class {
             Class::Presence(from) => actors.users.sender_hash(from),
             _ => 0,
@@ -211,7 +213,11 @@ fn entry_of(
             actors.users.forbid_resumption(env, fx, key);
             Unacked::Forgotten(1)
         }
-        Class::Record(_) | Class::Presence(_) | Class::Foreign | Class::Page => Unacked::Forgotten(1),
+        Class::Page => {
+            actors.users.resource_mut(key).flags.put(Flags::PAGE_FORGOTTEN, true);
+            Unacked::Forgotten(1)
+        }
+        Class::Record(_) | Class::Presence(_) | Class::Foreign => Unacked::Forgotten(1),
     }
 }
 

@@ -58,6 +58,21 @@ pub fn for_message(actors: &Actors, env: &Env, fx: &Effects, key: ResourceKey) -
     }
 }
 
+/// Whether there is room for a step of a page that the client has asked for. What it has not acknowledged does not count: it
+/// may have sent something behind its request, and nothing behind that is read before the page has ended, acknowledgements
+/// neither. What there is no room to remember is forgotten, and a resumed stream is told to ask again.
+pub fn for_page(actors: &Actors, env: &Env, fx: &Effects, key: ResourceKey) -> Room {
+    let resource = actors.users.resource(key);
+    let waits = fx.out.with_driver(resource.conn) > 0;
+    if resource.flags.has(Flags::BACKED_UP) || waits && !share::has_for_others(actors, env, fx, key, 0) {
+        return Room::Later;
+    }
+    match fx.out.plain_len(resource.conn) < env.config.limits.output_backlog_bytes as usize / 4 {
+        true => Room::Now,
+        false => Room::Soon,
+    }
+}
+
 /// Whether the next stanza of a client may be handled: there is room for what it may be answered with. If not, something
 /// waits for the client, and there may be once it has been read.
 pub fn for_next_stanza(

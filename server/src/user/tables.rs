@@ -49,6 +49,9 @@ impl Flags {
     pub const PRESENCE_LOST: Flags = Flags(64);
     /// The server has pinged it, and its answer has not come.
     pub const PINGED: Flags = Flags(128);
+    /// Messages of a page of an archive could not be remembered: should the stream be resumed, the page is to be asked for
+    /// again.
+    pub const PAGE_FORGOTTEN: Flags = Flags(128);
     /// It is known whether its stream is managed: it is, or the client has sent presence, or has been there for long
     /// without either. Until then a message that is written to it has not been delivered.
     pub const SM_DECIDED: Flags = Flags(256);
@@ -66,6 +69,13 @@ impl Flags {
     /// Whether the flag is set.
     pub fn has(self, flag: Flags) -> bool {
         self.0 & flag.0 != 0
+    }
+
+    /// Clears it; whether it was set.
+    pub fn take(&mut self, flag: Flags) -> bool {
+        let was_set = self.has(flag);
+        self.put(flag, false);
+        was_set
     }
 
     /// Sets or clears it.

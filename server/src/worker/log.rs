@@ -63,6 +63,7 @@ impl Core {
             let done = actors.commits.log_mut().maintain(now);
             env.metrics().log_compacted.add(done.bytes_copied);
             archive::index::hand_over(actors, env, fx);
+            archive::upkeep::make_room(actors, env);
         }
     }
 

@@ -44,6 +44,10 @@ fn query(client: &mut Client, fields: &[(&str, &str)], inside: &str) -> Result<P
                 None => Err(outcome(&stanza).to_owned()),
             };
         }
+        // A request for an acknowledgement, or presence.
+        if stanza.name() != "message" {
+            continue;
+        }
         let result = stanza.find("result", ARCHIVE).expect("nothing but the page comes");
         assert_eq!(result.attribute("queryid"), Some("q7"));
         let forwarded = result.find("forwarded", "urn:xmpp:forward:0").expect("a forwarded message");
@@ -305,6 +309,51 @@ fn without_archives_there_is_nothing_of_them() {
             );
             let features = payload(&info).elements().filter_map(|child| child.attribute("var"));
             assert!(!features.into_iter().any(|feature| feature.starts_with(ARCHIVE)));
+        },
+    );
+}
+
+#[test]
+fn a_page_longer_than_a_step_has_every_message_from_either_end() {
+    on_each_driver(|server| {
+        server.accounts(&["juliet", "romeo"]);
+        let mut romeo = server.login("romeo", "orchard");
+        let filler = "x".repeat(20_000);
+        for n in 0..20 {
+            say(&mut romeo, "juliet@localhost", &format!("{n:02}{filler}"));
+        }
+        settle(&mut romeo);
+        let numbers = |page: &Page| page.bodies.iter().map(|body| body[..2].to_owned()).collect::<Vec<_>>();
+        let expected = |range: std::ops::Range<usize>| range.map(|n| format!("{n:02}")).collect::<Vec<_>>();
+        let last = query(&mut romeo, &[], &page(9, "<before/>")).unwrap();
+        assert_eq!(numbers(&last), expected(11..20));
+        let first = last.bound("first").unwrap();
+        let before = query(&mut romeo, &[], &page(9, &format!("<before>{first}</before>"))).unwrap();
+        assert_eq!((numbers(&before), before.is_complete()), (expected(2..11), false));
+        let mut flipped = expected(0..9);
+        flipped.reverse();
+        let page = query(&mut romeo, &[], &(page(9, "") + "<flip-page/>")).unwrap();
+        assert_eq!(numbers(&page), flipped);
+    });
+}
+
+/// What it has sent behind its query is not read before the page has ended, and so are its acknowledgements.
+#[test]
+fn a_page_does_not_wait_for_acknowledgements() {
+    on_each_driver_with(
+        |config| config.limits.sm_unacked_bytes = 600_000,
+        |server| {
+            server.accounts(&["juliet", "romeo"]);
+            let mut romeo = server.login("romeo", "orchard");
+            let filler = "x".repeat(10_000);
+            for n in 0..150 {
+                say(&mut romeo, "juliet@localhost", &format!("{n:03}{filler}"));
+            }
+            settle(&mut romeo);
+            let mut juliet = server.login("juliet", "balcony");
+            juliet.enable_sm();
+            let all = query(&mut juliet, &[], &page(200, "")).unwrap();
+            assert_eq!((all.bodies.len(), all.is_complete()), (150, true));
         },
     );
 }

@@ -320,6 +320,9 @@ impl Texts {
         let Slot { id, peer, .. } = candidate.slot;
         page.reached = id;
         if let Some(erased) = erased {
+            if !query.is_in_window(id.time_ms()) {
+                return;
+            }
             let text = page.texts.len()..page.texts.len();
             let erased = Some(erased.clone());
             page.messages.push(Found { id, time_ms: id.time_ms(), peer, text, erased });
@@ -334,7 +337,9 @@ impl Texts {
             page.cost.damaged += 1;
             return;
         };
-        if query.matches.as_ref().is_none_or(|matches| matches(record.payload)) {
+        if query.is_in_window(record.time_ms)
+            && query.matches.as_ref().is_none_or(|matches| matches(record.payload))
+        {
             let from = page.texts.len();
             page.texts.extend_from_slice(record.payload);
             let text = from..page.texts.len();

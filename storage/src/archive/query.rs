@@ -33,9 +33,9 @@ pub struct Query {
     pub after: Sequence,
     /// Only messages before this id; [`Sequence::MAX`]: up to the last one.
     pub before: Sequence,
-    /// Only messages whose id was given in this millisecond or later.
+    /// Only messages that were received in this millisecond or later.
     pub from_ms: u64,
-    /// Only messages whose id was given in this millisecond or earlier.
+    /// Only messages that were received in this millisecond or earlier.
     pub until_ms: u64,
     /// Messages before this id are too old to be shown, for all purposes.
     pub not_before: Sequence,
@@ -56,6 +56,11 @@ pub struct Query {
     /// Most texts that are read for `matches`.
     pub looks_max: usize,
 }
+
+/// How far the time in an id may be from that of the message's reception: after a crash ids are ahead of the clock by up to ten
+/// minutes, and while a clock that was set back catches up, by as much as that. Messages within so much of the window are read,
+/// and those taken that were received in it.
+const DRIFT_MS: u64 = 70 * 60_000;
 
 /// Bytes of texts in a step.
 pub const STEP_BYTES: usize = 64 << 10;
@@ -96,13 +101,20 @@ impl Query {
         self
     }
 
+    /// Whether a message that was received then lies in the window.
+    pub(super) fn is_in_window(&self, time_ms: u64) -> bool {
+        (self.from_ms..=self.until_ms).contains(&time_ms)
+    }
+
     /// The lowest and the highest id that it can give, both included.
     pub(super) fn range(&self, first_kept: Sequence) -> (Sequence, Sequence) {
-        let lowest = [Sequence(self.after.0.saturating_add(1)), Sequence::at(self.from_ms), self.not_before];
-        let until = if self.until_ms >= Sequence::TIME_MS_MAX {
+        let from = Sequence::at(self.from_ms.saturating_sub(DRIFT_MS));
+        let lowest = [Sequence(self.after.0.saturating_add(1)), from, self.not_before];
+        let until_ms = self.until_ms.saturating_add(DRIFT_MS);
+        let until = if until_ms >= Sequence::TIME_MS_MAX {
             Sequence::MAX
         } else {
-            Sequence(Sequence::at(self.until_ms + 1).0 - 1)
+            Sequence(Sequence::at(until_ms + 1).0 - 1)
         };
         let before = if self.before == Sequence::MAX {
             Sequence::MAX
@@ -215,4 +227,24 @@ pub enum QueryError {
     /// The query has panicked.
     #[error("a query of an archive panicked")]
     Panicked,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_of_time_is_that_of_reception_although_ids_may_be_ahead() {
+        const NOON: u64 = 1_000_000_000_000;
+        let all = Query::all(ActorId::user(1), Snapshot::default());
+        let query = Query { from_ms: NOON, until_ms: NOON + 1000, ..all };
+        let (lowest, highest) = query.range(Sequence::ZERO);
+        // After a crash an id is ten minutes ahead, and behind a clock that was set back an hour.
+        for drift in [0, 10 * 60_000, 60 * 60_000] {
+            let id = Sequence::at(NOON + 500 + drift);
+            assert!(lowest <= id && id <= highest, "{drift}");
+        }
+        let received = [NOON - 1, NOON, NOON + 1000, NOON + 1001];
+        assert_eq!(received.map(|time| query.is_in_window(time)), [false, true, true, false]);
+    }
 }

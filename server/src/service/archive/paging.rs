@@ -121,7 +121,7 @@ impl Paging {
         }
         let room = match self.stage {
             Stage::Locating { .. } => Room::Now,
-            Stage::Giving => room::for_message(actors, env, fx, key),
+            Stage::Giving => room::for_page(actors, env, fx, key),
         };
         if room == Room::Now {
             return self.read(actors, env, fx);
@@ -170,13 +170,14 @@ impl Paging {
         self.rest = self.rest.rest(&page);
         // One more than the page has was asked for.
         let left = self.max - self.found;
-        if page.messages.len() > left {
+        let is_full = page.messages.len() > left;
+        if is_full {
             page.messages.truncate(left);
             self.has_more = true;
         }
         self.found += page.messages.len();
         self.note_bounds(&page);
-        let is_at_end = !goes_on || self.has_more;
+        let is_at_end = !goes_on || is_full;
         match &mut self.stage {
             Stage::Giving => {
                 self.give(actors, env, fx, &page, page.messages.iter());

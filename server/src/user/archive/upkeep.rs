@@ -17,6 +17,9 @@ use crate::env::Env;
 use crate::user::actors::{Actors, Effects};
 use crate::user::jobs::Then;
 
+/// Milliseconds after which the next file goes, although the last one is still there.
+const PRESS_MS: u64 = 1_000;
+
 /// Files of a log that are kept free for messages that wait.
 const FILES_FREE: u64 = 2;
 
@@ -45,11 +48,22 @@ pub struct Upkeep {
     preparing: Option<Position>,
     /// When rows may be written again, after they could not be.
     pub(super) write_after_ms: u64,
+    /// How much of the log was in use when it last let go of a file, and when that was.
+    pressed_at: u64,
+    pressed_ms: u64,
 }
 
 impl Default for Upkeep {
     fn default() -> Upkeep {
-        Upkeep { is_walking: false, next: None, due_ms: FIRST_WALK_MS, preparing: None, write_after_ms: 0 }
+        Upkeep {
+            is_walking: false,
+            next: None,
+            due_ms: FIRST_WALK_MS,
+            preparing: None,
+            write_after_ms: 0,
+            pressed_at: 0,
+            pressed_ms: 0,
+        }
     }
 }
 
@@ -69,7 +83,6 @@ pub fn oldest(env: &Env) -> Sequence {
 pub fn tend(actors: &mut Actors, env: &Env, fx: &mut Effects) {
     let oldest = oldest(env);
     actors.commits.archive_mut().expire(oldest);
-    make_room(actors, env);
     prepare(actors, fx);
     // One worker walks for all: rows belong to no worker.
     if env.worker == 0 {
@@ -79,14 +92,20 @@ pub fn tend(actors: &mut Actors, env: &Env, fx: &mut Effects) {
 
 /// A log that is nearly full, or whose disk is, lets go of its oldest archived messages: a message that comes is worth more
 /// than one that was read long ago.
-fn make_room(actors: &mut Actors, env: &Env) {
+/// Called in each upkeep of the log, ten times a second: one file at a time, and the next one when it is gone, or a second later.
+pub fn make_room(actors: &mut Actors, env: &Env) {
     let (used, limit) = actors.commits.log().room();
     let segment = u64::from(env.config.log_segment_mib) << 20;
     let is_disk_full = actors.commits.log().no_room().is_some();
     if used + FILES_FREE * segment <= limit && !is_disk_full {
         return;
     }
+    let upkeep = &actors.archives.upkeep;
+    if upkeep.pressed_at == used && env.now.0 < upkeep.pressed_ms + PRESS_MS {
+        return;
+    }
     if let Some(newest) = actors.commits.archive().oldest_held() {
+        (actors.archives.upkeep.pressed_at, actors.archives.upkeep.pressed_ms) = (used, env.now.0);
         actors.commits.archive_mut().expire(Sequence(newest.0 + 1));
         env.metrics().archive_pressed.add(1);
     }
