@@ -344,6 +344,8 @@ fn a_page_does_not_wait_for_acknowledgements() {
         |config| config.limits.sm_unacked_bytes = 600_000,
         |server| {
             server.accounts(&["juliet", "romeo"]);
+            // So many messages may wait of a contact.
+            befriend(server, "juliet", "romeo");
             let mut romeo = server.login("romeo", "orchard");
             let filler = "x".repeat(10_000);
             for n in 0..150 {
