@@ -21,6 +21,7 @@
 //! | `writer` | the thread that writes |
 //! | `version` | what names a state of a roster, also after a backup is served |
 //! | `data_set` | what ties it to the log of messages |
+//! | `prove` | does the disk take writes? |
 //! | `import`, `copy` | accounts by the million; backups |
 //! | `error` | what can go wrong |
 //!
@@ -46,6 +47,7 @@ mod key;
 #[expect(unsafe_code, reason = "system calls")]
 mod lock;
 mod private;
+mod prove;
 mod registration;
 mod roster;
 mod tables;

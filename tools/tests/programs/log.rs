@@ -8,7 +8,8 @@ fn with_messages() -> (Place, crate::support::Server) {
     for name in ["alice@localhost", "bob@localhost"] {
         assert_eq!(place.ctl(&["user", "add", "--create", name, "--password", "p"]).code, 0);
     }
-    let config = place.file("w.toml", "workers = 2\nlog_segment_mib = 2\n");
+    // With archives each text would be there twice.
+    let config = place.file("w.toml", "workers = 2\nlog_segment_mib = 2\n[archive]\nenabled = false\n");
     let server = place.server(&["--allow-plaintext", "--config", config.to_str().expect("UTF-8")]);
     let mut alice = Client::login(&place, "alice", "p", "r").expect("the password is right");
     alice.say("<enable xmlns='urn:xmpp:sm:3'/>");

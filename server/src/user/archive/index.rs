@@ -26,7 +26,9 @@ pub fn hand_over(actors: &mut Actors, env: &Env, fx: &mut Effects) {
     let Some(changes) = actors.commits.archive_mut().take_changes(ROWS_MAX) else { return };
     let shares = Shares { actor_bytes_max: env.config.archive.account_bytes() };
     let again = changes.clone();
+    let directory = env.shared.directory.clone();
     let job: directory::Job<Then> = Box::new(move |transaction: &mut WriteTransaction<'_>| {
+        directory.prove_disk()?;
         let applied = transaction.apply_archive(&changes, shares)?;
         let then: Then = Box::new(move |actors, env, _| {
             actors.commits.tallies().apply(&applied.segments);

@@ -355,7 +355,13 @@ impl Shared {
                 Err(_) => self.metrics.checkpoint_failures.fetch_add(1, Ordering::Relaxed),
             };
         }
-        self.bury() || is_left
+        let deleted = self.metrics.segments_deleted.load(Ordering::Relaxed);
+        let is_left = self.bury() || is_left;
+        // On a full disk what a log gives back is its own: others wait for room as well, and would be first.
+        if self.metrics.segments_deleted.load(Ordering::Relaxed) > deleted {
+            self.make_spare(&mut locked(&self.keep));
+        }
+        is_left
     }
 
     /// Deletes dead segments, the oldest first: a record that trims one in an older segment must outlive it.
