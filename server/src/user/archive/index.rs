@@ -8,7 +8,7 @@ use crate::user::actors::{Actors, Effects};
 use crate::user::jobs::Then;
 
 /// Rows that go to the directory in one transaction.
-const ROWS_MAX: usize = 64;
+const ROWS_MAX: usize = 2048;
 
 /// Milliseconds until what could not be written is tried again.
 const RETRY_MS: u64 = 5_000;
@@ -30,11 +30,13 @@ pub fn hand_over(actors: &mut Actors, env: &Env, fx: &mut Effects) {
     let job: directory::Job<Then> = Box::new(move |transaction: &mut WriteTransaction<'_>| {
         directory.prove_disk()?;
         let applied = transaction.apply_archive(&changes, shares)?;
-        let then: Then = Box::new(move |actors, env, _| {
+        let then: Then = Box::new(move |actors, env, fx| {
             actors.commits.tallies().apply(&applied.segments);
             env.metrics().archive_rows.add(changes.rows.len() as u64);
             env.metrics().archive_cut.add(applied.cut);
             actors.commits.archive_mut().changes_done(&changes, true);
+            // What has become due meanwhile follows at once: a busy log fills blocks faster than upkeep comes round.
+            hand_over(actors, env, fx);
         });
         Ok(then)
     });
