@@ -317,6 +317,11 @@ impl<S: 'static> Jobs<S> {
         taken
     }
 
+    /// Pages of archives that are being read, and segments for compaction.
+    pub fn looking(&self) -> usize {
+        self.looking.get()
+    }
+
     /// Has it found out what of a segment of this worker's log the archives still want; what `go_on` makes of it runs on this
     /// worker. `false`: too many queries wait already.
     pub fn prepare(&self, (journal, segment): (u64, Position), go_on: PrepareThen<S>) -> bool {

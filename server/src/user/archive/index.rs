@@ -5,22 +5,18 @@ use whimbrel_storage::directory::{self, Shares, WriteTransaction};
 
 use crate::env::Env;
 use crate::user::actors::{Actors, Effects};
+use crate::user::archive::upkeep;
 use crate::user::jobs::Then;
 
 /// Rows that go to the directory in one transaction.
-const ROWS_MAX: usize = 2048;
+const ROWS_MAX: usize = 512;
 
 /// Milliseconds until what could not be written is tried again.
 const RETRY_MS: u64 = 5_000;
 
 /// Hands what is due to the directory's writer. At most one transaction of a worker is under way.
-///
-/// While the disk does not take messages it is left alone: it would not take rows either, and LMDB does not recover from a
-/// write that fails in the middle.
 pub fn hand_over(actors: &mut Actors, env: &Env, fx: &mut Effects) {
-    let log = actors.commits.log();
-    if env.now.0 < actors.archives.upkeep.write_after_ms || log.failed().is_some() || log.no_room().is_some()
-    {
+    if env.now.0 < actors.archives.upkeep.write_after_ms || !upkeep::disk_takes_writes(actors) {
         return;
     }
     let Some(changes) = actors.commits.archive_mut().take_changes(ROWS_MAX) else { return };

@@ -44,11 +44,6 @@ pub struct Archives {
 }
 
 impl Archives {
-    /// Whose preferences it knows.
-    pub fn known(&self) -> usize {
-        self.preferences.len()
-    }
-
     /// A user has become online, or has other preferences.
     pub fn set_preferences(&mut self, actor: ActorId, preferences: Option<ArchivePreferences>) {
         match preferences.filter(|preferences| *preferences != ArchivePreferences::default()) {

@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | messages older than `archive.days` | once a second a threshold moves; files go when nothing newer is in them | – |
 //! | an account's oldest beyond `archive.mib_per_account` | with its next row (`index`) | that account |
-//! | the oldest of a log that is about to reach `log_mib_max`, or finds its disk full | once a second, a file's worth | the oldest of all |
+//! | the oldest of a log that is about to reach `log_mib_max`, or finds its disk full | ten times a second, one file after the other | the oldest of all |
 //! | rows of messages that are gone, and of removed accounts | a walk over all, in small steps | – |
 
 use whimbrel_storage::actor::ActorId;
@@ -79,19 +79,28 @@ pub fn oldest(env: &Env) -> Sequence {
     Sequence::at(env.unix_ms().saturating_sub(u64::from(env.config.archive.days) * DAY_MS))
 }
 
+/// Whether the disk takes messages. While it does not, it would not take rows either, and LMDB does not recover from a commit
+/// that fails in the middle.
+pub(super) fn disk_takes_writes(actors: &Actors) -> bool {
+    let log = actors.commits.log();
+    log.failed().is_none() && log.no_room().is_none()
+}
+
 /// Does what is due, once a second.
 pub fn tend(actors: &mut Actors, env: &Env, fx: &mut Effects) {
     let oldest = oldest(env);
+    env.metrics().archive_active.set((actors.waiting_for_room.len() + fx.jobs.looking()) as u64);
     actors.commits.archive_mut().expire(oldest);
     prepare(actors, fx);
     // One worker walks for all: rows belong to no worker.
-    if env.worker == 0 {
+    if env.worker == 0 && disk_takes_writes(actors) {
         walk(actors, env, fx, oldest);
     }
 }
 
 /// A log that is nearly full, or whose disk is, lets go of its oldest archived messages: a message that comes is worth more
 /// than one that was read long ago.
+///
 /// Called in each upkeep of the log, ten times a second: one file at a time, and the next one when it is gone, or a second later.
 pub fn make_room(actors: &mut Actors, env: &Env) {
     let (used, limit) = actors.commits.log().room();
