@@ -16,6 +16,9 @@ pub struct ArchiveConfig {
     pub readers: u32,
     /// Queries that may wait for them, whole server; one more is answered with `resource-constraint`.
     pub queries: u32,
+    /// Messages that are read for one page at most, given or not; one with nothing found by then is answered with
+    /// `resource-constraint`.
+    pub messages_per_page: u32,
     /// Memory in MiB that each worker has for messages which the index does not have yet.
     pub memory_mib: u32,
 }
@@ -28,6 +31,7 @@ impl Default for ArchiveConfig {
             mib_per_account: 1024,
             readers: 2,
             queries: 1000,
+            messages_per_page: 100_000,
             memory_mib: 16,
         }
     }
@@ -46,6 +50,7 @@ impl ArchiveConfig {
             ("mib_per_account", self.mib_per_account),
             ("readers", self.readers),
             ("queries", self.queries),
+            ("messages_per_page", self.messages_per_page),
             ("memory_mib", self.memory_mib),
         ];
         if let Some((name, _)) = least.iter().find(|(_, value)| *value == 0) {

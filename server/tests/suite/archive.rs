@@ -337,6 +337,40 @@ fn a_page_longer_than_a_step_has_every_message_from_either_end() {
     });
 }
 
+/// A resource is not in the index: all that was exchanged with its user has to be read.
+#[test]
+fn a_page_that_is_hard_to_find_ends_with_what_was_found() {
+    on_each_driver_with(
+        |config| config.archive.messages_per_page = 2_500,
+        |server| {
+            server.accounts(&["juliet", "romeo"]);
+            let mut juliet = server.online("juliet", "balcony");
+            let mut romeo = server.login("romeo", "orchard");
+            let with = [("with", "juliet@localhost/garden")];
+            say(&mut romeo, "juliet@localhost/garden", "first");
+            juliet.expect("message");
+            for from in (0..2_600).step_by(100) {
+                for n in from..from + 100 {
+                    say(&mut romeo, "juliet@localhost", &format!("m{n}"));
+                }
+                for _ in 0..100 {
+                    juliet.expect("message");
+                }
+            }
+            let found = query(&mut romeo, &with, "").unwrap();
+            assert_eq!((&*found.bodies, found.is_complete()), (&["first".to_owned()][..], false));
+            let inside = page(5, &format!("<after>{}</after>", found.ids[0]));
+            assert_eq!(query(&mut romeo, &with, &inside).err().as_deref(), Some("resource-constraint"));
+            assert_eq!(
+                query(&mut romeo, &with, &page(5, "<before/>")).err().as_deref(),
+                Some("resource-constraint")
+            );
+            let found = query(&mut romeo, &with, &page(1, "<flip-page/>"));
+            assert_eq!(found.unwrap().bodies, ["first"]);
+        },
+    );
+}
+
 /// What it has sent behind its query is not read before the page has ended, and so are its acknowledgements.
 #[test]
 fn a_page_does_not_wait_for_acknowledgements() {

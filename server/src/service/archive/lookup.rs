@@ -17,10 +17,10 @@ use crate::proto::rsm::Start;
 use crate::user::archive::upkeep;
 use crate::user::record;
 
-/// Messages that one query may read because their peers have one hash, or only a resource was asked for.
-const LOOKS_MAX: usize = 100_000;
+/// Messages that one step reads at most, whether they are asked for or not: a reader's thread goes to the next query then.
+pub(super) const STEP_LOOKS: usize = 2_000;
 
-/// What storage is asked for. `max`: messages of the page; one more is asked for, to see whether there is one.
+/// What storage is asked for: one message more than the page may have, to see whether there is one.
 ///
 /// # Errors
 /// `item-not-found` for an id that this server has never given.
@@ -68,7 +68,7 @@ pub(super) fn of(
     }
     all.messages_max = query.page.max + 1;
     all.bytes_max = STEP_BYTES;
-    all.looks_max = LOOKS_MAX;
+    all.looks_max = STEP_LOOKS;
     Ok(all)
 }
 

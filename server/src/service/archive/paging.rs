@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! request ─► room for a step? ─► a reader's thread ─► messages to the client ─┬─► fin
-//!                  ▲   no: the client reads, or acknowledges                  │
+//!                  ▲   no: the client reads                                   │
 //!                  └────────────────────────── there is more of the page ─────┘
 //! ```
 //! A page is read in steps of 64 KiB, each when its reader has room for it, so a slow reader costs nothing but its own page:
@@ -50,6 +50,9 @@ struct Paging {
     stage: Stage,
     /// Messages found so far.
     found: usize,
+    /// Messages that may still be read to find them. More are read than are given where a resource of a peer is asked for, or
+    /// two peers have one hash, or about the edges of a window of time.
+    looks_left: usize,
     /// Ids of the first and the last message of the page in the order of the archive.
     bounds: Option<(Sequence, Sequence)>,
     /// There is another message beyond the page.
@@ -96,11 +99,11 @@ pub(super) fn begin(
         is_flipped: query.is_flipped,
         stage,
         found: 0,
+        looks_left: looks_max(env),
         bounds: None,
         has_more: false,
         begun_ms: env.now.0,
     };
-    env.metrics().archive_active.add(1);
     paging.go_on(actors, env, fx);
     Reply::Later
 }
@@ -167,7 +170,8 @@ impl Paging {
             return self.end(actors, env, fx, Reply::Error(ask_again()));
         }
         let goes_on = page.goes_on();
-        self.rest = self.rest.rest(&page);
+        self.looks_left = self.looks_left.saturating_sub(page.cost.looks);
+        self.rest = Query { looks_max: lookup::STEP_LOOKS.min(self.looks_left), ..self.rest.rest(&page) };
         // One more than the page has was asked for.
         let left = self.max - self.found;
         let is_full = page.messages.len() > left;
@@ -177,7 +181,12 @@ impl Paging {
         }
         self.found += page.messages.len();
         self.note_bounds(&page);
-        let is_at_end = !goes_on || is_full;
+        let is_cut = goes_on && !is_full && self.looks_left == 0;
+        if is_cut && self.found == 0 {
+            return self.end(actors, env, fx, Reply::Error(too_many_looks()));
+        }
+        self.has_more |= is_cut;
+        let is_at_end = !goes_on || is_full || is_cut;
         match &mut self.stage {
             Stage::Giving => {
                 self.give(actors, env, fx, &page, page.messages.iter());
@@ -224,6 +233,8 @@ impl Paging {
         self.rest.before = Sequence(last.0 + 1);
         self.rest.order = if self.is_flipped { Order::Backwards } else { Order::Forwards };
         self.rest.messages_max = self.found;
+        self.looks_left = looks_max(env);
+        self.rest.looks_max = lookup::STEP_LOOKS;
         self.max = self.found;
         self.found = 0;
         self.go_on(actors, env, fx);
@@ -284,9 +295,19 @@ impl Paging {
 }
 
 fn end(actors: &mut Actors, env: &Env, fx: &mut Effects, (begun, begun_ms): (&Begun, u64), reply: Reply) {
-    env.metrics().archive_active.sub(1);
     env.metrics().archive_latency.record(env.now.0.saturating_sub(begun_ms));
     begun.send(actors, env, fx, reply);
+}
+
+/// Messages that may be read for a page.
+fn looks_max(env: &Env) -> usize {
+    env.config.archive.messages_per_page as usize
+}
+
+/// So much of the archive was read, and nothing found.
+fn too_many_looks() -> StanzaError {
+    let text = "too many messages would have to be looked through; ask for a bare address or a shorter time";
+    StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text)
 }
 
 /// The page could not be given to its end.
