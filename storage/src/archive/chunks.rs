@@ -31,6 +31,11 @@ impl Chain {
     /// Without bytes.
     pub(super) const EMPTY: Self = Self { first: NONE, last: NONE, length: 0 };
 
+    /// How many bytes it has.
+    pub(super) fn bytes(&self) -> usize {
+        self.length as usize
+    }
+
     /// How many pieces it has.
     pub(super) fn pieces(&self) -> usize {
         (self.length as usize).div_ceil(PIECE_BYTES)

@@ -203,16 +203,15 @@ impl Heads {
     /// What a block holds.
     pub(super) fn row(&self, block: &Block, journal: u64) -> Row {
         let mut slots = Vec::with_capacity(block.messages as usize);
-        self.read(block, &mut Vec::new(), &mut slots);
+        self.read(block, &mut Vec::with_capacity(block.chain.bytes()), &mut slots);
         Row { actor: block.actor, journal, slots }
     }
 
-    /// The first of the sealed blocks is no longer needed. Returns what it held.
-    pub(super) fn pop_sealed(&mut self, journal: u64) -> Option<Row> {
-        let block = self.sealed.pop_front()?;
-        let row = self.row(&block, journal);
-        self.release(&block);
-        Some(row)
+    /// The first of the sealed blocks is no longer needed.
+    pub(super) fn drop_sealed(&mut self) {
+        if let Some(block) = self.sealed.pop_front() {
+            self.release(&block);
+        }
     }
 
     fn release(&mut self, block: &Block) {

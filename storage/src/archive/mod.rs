@@ -304,16 +304,16 @@ impl Archive {
     /// the [`Tallies`] before.
     pub fn changes_done(&mut self, changes: &Changes, is_committed: bool) {
         self.is_away = false;
-        let handed = std::mem::take(&mut self.handed);
         let adopted = std::mem::take(&mut self.adopted_handed);
+        self.handed = 0;
         if is_committed {
             for adopted in self.adopted.drain(..adopted) {
                 self.tallies.answer(adopted.row.journal);
             }
             self.indexed_to = changes.indexed_to;
-            for _ in 0..handed {
-                let row = self.heads.pop_sealed(self.journal);
-                for slot in row.into_iter().flat_map(|row| row.slots) {
+            for row in &changes.rows[adopted..] {
+                self.heads.drop_sealed();
+                for slot in &row.slots {
                     self.memory.take(slot.position.0, slot.held_bytes());
                 }
             }

@@ -1,5 +1,7 @@
 //! The index of archived messages, from the log to the directory: blocks that are full become rows.
 
+use std::sync::Arc;
+
 use whimbrel_storage::archive::Changes;
 use whimbrel_storage::directory::{self, Shares, WriteTransaction};
 
@@ -21,7 +23,8 @@ pub fn hand_over(actors: &mut Actors, env: &Env, fx: &mut Effects) {
     }
     let Some(changes) = actors.commits.archive_mut().take_changes(ROWS_MAX) else { return };
     let shares = Shares { actor_bytes_max: env.config.archive.account_bytes() };
-    let again = changes.clone();
+    let changes = Arc::new(changes);
+    let again = Arc::clone(&changes);
     let directory = env.shared.directory.clone();
     let job: directory::Job<Then> = Box::new(move |transaction: &mut WriteTransaction<'_>| {
         directory.prove_disk()?;
@@ -36,7 +39,7 @@ pub fn hand_over(actors: &mut Actors, env: &Env, fx: &mut Effects) {
         });
         Ok(then)
     });
-    let on_failure = again.clone();
+    let on_failure = Arc::clone(&again);
     let failed =
         Box::new(move |actors: &mut Actors, env: &Env, _: &mut Effects, _| failed(actors, env, &on_failure));
     if !actors.submit(fx, job, failed) {

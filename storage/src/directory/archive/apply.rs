@@ -141,7 +141,8 @@ impl Applying<'_, '_> {
     fn row(&mut self, row: &Row) -> Result<(), DirectoryError> {
         let state = *self.state(row.actor)?;
         let is_new = |slot: &&Slot| slot.id > state.last && slot.id >= state.first_kept;
-        let slots: Vec<Slot> = row.slots.iter().filter(is_new).copied().collect();
+        let mut slots = Vec::with_capacity(row.slots.len());
+        slots.extend(row.slots.iter().filter(is_new));
         let Some(last) = slots.last().filter(|_| !state.is_purged) else { return Ok(()) };
         let mut bytes = 0;
         for slot in &slots {
@@ -154,7 +155,7 @@ impl Applying<'_, '_> {
         state.messages += slots.len() as u64;
         self.applied.messages += slots.len() as u64;
         let slots = self.joined(row, slots)?;
-        self.to.put_archive_row(&Row { slots, ..row.clone() })
+        self.to.put_archive_row(&Row { actor: row.actor, journal: row.journal, slots })
     }
 
     /// The messages with those of the row before them, if both together are no more than a row may have: an actor who says
