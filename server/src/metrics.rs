@@ -81,6 +81,10 @@ worker_metrics! {
     archive_expired "archive.expired" Counter "messages" "Messages whose rows were removed, because they were too old (archive.days), their accounts are gone, or their files are.";
     archive_pressed "archive.pressed" Counter "times" "Times that a log which had nearly reached log_mib_max, or whose disk was full, let go of a file of its oldest archived messages before archive.days were over.";
     archive_refused "refused.archive" Counter "messages" "Sent messages that went on without a copy in their senders' archives, because the log took none.";
+    retractions "archive.retractions" Counter "retractions" "Retractions of messages (XEP-0424) that took effect, once in the archive of each side.";
+    retracted "archive.retracted" Counter "messages" "Messages of archives that were retracted: something else stands for their texts.";
+    retracted_waiting "archive.retracted_waiting" Counter "messages" "Messages that were retracted while they waited in a mailbox, and left it.";
+    refused_retractions "refused.retractions" Counter "messages" "Refused: archive.retractions.";
     archive_queries "archive.queries" Counter "queries" "Queries of archives.";
     archive_returned "archive.returned" Counter "messages" "Messages of archives given to clients that asked for them.";
     archive_active "archive.active" Gauge "queries" "Queries of archives that are being answered.";

@@ -161,6 +161,8 @@ impl Traits {
     pub const RELEASED: Traits = Traits(1024);
     /// Belongs to the archives of its sender and its recipient, if they want it (`proto::traits` has the table).
     pub const ARCHIVED: Traits = Traits(2048);
+    /// Retracts a message (XEP-0424).
+    pub const RETRACTS: Traits = Traits(4096);
 
     /// Whether all of `other` are set.
     pub fn has(self, other: Traits) -> bool {
@@ -220,6 +222,11 @@ impl Delivery<'_> {
     /// Whether it is a message that is kept until its recipient has it (XEP-0160 §3, XEP-0334).
     pub fn is_kept(&self) -> bool {
         self.kind == Kind::Message && is_kept(self.typ, self.traits)
+    }
+
+    /// Whether it is a message that retracts another one of its author in archives and mailboxes (XEP-0424).
+    pub fn retracts(&self) -> bool {
+        self.traits.has(Traits::RETRACTS) && self.is_archived()
     }
 
     /// Whether it is a message for the archives of users (XEP-0313 §3). One that is archived is also kept.

@@ -19,6 +19,11 @@ pub struct ArchiveConfig {
     /// Messages that are read for one page at most, given or not; one with nothing found by then is answered with
     /// `resource-constraint`.
     pub messages_per_page: u32,
+    /// Messages with the other side of a conversation that are looked through for a retracted one, from the newest on.
+    pub retract_messages: u32,
+    /// Retractions of each worker that may wait to take effect, and sixteen times fewer of one account; one more is refused with
+    /// `resource-constraint`.
+    pub retractions: u32,
     /// Memory in MiB that each worker has for messages which the index does not have yet.
     pub memory_mib: u32,
 }
@@ -32,6 +37,8 @@ impl Default for ArchiveConfig {
             readers: 2,
             queries: 1000,
             messages_per_page: 100_000,
+            retract_messages: 1_000,
+            retractions: 4_096,
             memory_mib: 16,
         }
     }
@@ -51,6 +58,8 @@ impl ArchiveConfig {
             ("readers", self.readers),
             ("queries", self.queries),
             ("messages_per_page", self.messages_per_page),
+            ("retract_messages", self.retract_messages),
+            ("retractions", self.retractions),
             ("memory_mib", self.memory_mib),
         ];
         if let Some((name, _)) = least.iter().find(|(_, value)| *value == 0) {

@@ -14,6 +14,7 @@ use slab::Slab;
 use whimbrel_storage::archive::prepare::Wanted;
 use whimbrel_storage::archive::query::{Page, Query, QueryError};
 use whimbrel_storage::archive::readers::{PageReader, Readers};
+use whimbrel_storage::archive::retract::{RetractQuery, Retracted};
 use whimbrel_storage::directory::{self, Directory, DirectoryError, Writer};
 use whimbrel_storage::log::Position;
 
@@ -127,13 +128,31 @@ pub enum Backend<S> {
 pub struct Stepped<S> {
     writes: Mutex<VecDeque<(u64, directory::Job<Then<S>>)>>,
     hashes: Mutex<VecDeque<(usize, CryptoJob<S>)>>,
-    looks: Mutex<VecDeque<(usize, Query, GoOn<S>)>>,
+    looks: Mutex<VecDeque<(usize, Look<S>)>>,
     reader: Mutex<PageReader>,
     limit: usize,
 }
 
 /// What is wanted of a segment, or the failure to find out, leads to. Called on a reader's thread.
 pub type PrepareThen<S> = Box<dyn FnOnce(Result<Wanted, QueryError>) -> Then<S> + Send>;
+
+/// What the messages that a retraction is about, or the failure to find them, lead to. Called on a reader's thread.
+pub type RetractThen<S> = Box<dyn FnOnce(Result<Vec<Retracted>, QueryError>) -> Then<S> + Send>;
+
+/// Something that is read for a worker.
+enum Look<S> {
+    Page(Box<Query>, GoOn<S>),
+    Retract(Box<RetractQuery>, RetractThen<S>),
+}
+
+impl<S> Look<S> {
+    fn run(self, reader: &mut PageReader) -> Then<S> {
+        match self {
+            Look::Page(query, go_on) => go_on(reader.page(&query)),
+            Look::Retract(query, go_on) => go_on(reader.retracted(*query)),
+        }
+    }
+}
 
 /// What a page of an archive, or the failure to read it, leads to. Called on a reader's thread.
 pub type GoOn<S> = Box<dyn FnOnce(Result<Page, QueryError>) -> Then<S> + Send>;
@@ -153,9 +172,9 @@ impl<S: 'static> Stepped<S> {
     /// Reads the page that was asked for first and delivers it. `false`: there is none.
     pub fn run_look(&self, completions: &[Arc<Completions<S>>]) -> bool {
         let next = self.looks.lock().expect("nothing panics while it holds this lock").pop_front();
-        let Some((worker, query, go_on)) = next else { return false };
-        let page = self.reader.lock().expect("nothing panics while it holds this lock").page(&query);
-        completions[worker].deliver(Done::Found(go_on(page)));
+        let Some((worker, look)) = next else { return false };
+        let then = look.run(&mut self.reader.lock().expect("nothing panics while it holds this lock"));
+        completions[worker].deliver(Done::Found(then));
         true
     }
 
@@ -363,7 +382,32 @@ impl<S: 'static> Jobs<S> {
                 true
             }
             Backend::Stepped(stepped) => {
-                Stepped::<S>::put(&stepped.looks, stepped.limit, (self.worker, query, go_on))
+                let look = Look::Page(Box::new(query), go_on);
+                Stepped::<S>::put(&stepped.looks, stepped.limit, (self.worker, look))
+            }
+        };
+        self.looking.set(self.looking.get() + usize::from(taken));
+        taken
+    }
+
+    /// Has it found out what a retraction is about; what `go_on` makes of it runs on this worker. `false`: too many queries
+    /// wait already, or there are no archives.
+    pub fn retract(&self, query: RetractQuery, go_on: RetractThen<S>) -> bool {
+        let taken = match &self.backend {
+            Backend::Threads { readers: Some(readers), .. } => {
+                let completions = self.completions.clone();
+                let done = move |answer| completions.deliver(Done::Found(go_on(answer)));
+                readers.try_retract(query, Box::new(done)).is_ok()
+            }
+            Backend::Threads { readers: None, .. } => false,
+            Backend::Inline(_, reader) => {
+                let mut reader = reader.lock().expect("nothing panics while it holds this lock");
+                self.completions.deliver(Done::Found(go_on(reader.retracted(query))));
+                true
+            }
+            Backend::Stepped(stepped) => {
+                let look = Look::Retract(Box::new(query), go_on);
+                Stepped::<S>::put(&stepped.looks, stepped.limit, (self.worker, look))
             }
         };
         self.looking.set(self.looking.get() + usize::from(taken));

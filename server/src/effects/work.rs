@@ -41,6 +41,9 @@ pub const LETTER: u64 = 1;
 /// Units for a message that is written to the log.
 pub const LOGGED: u64 = 2;
 
+/// Units for a retraction: threads beside the worker look through `archive.retract_messages` messages for it, at both ends.
+pub const RETRACTION: u64 = 5_000;
+
 /// Units for a probe that is answered, which reads an item of a roster.
 pub const PROBE: u64 = 8;
 

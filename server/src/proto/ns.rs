@@ -85,6 +85,8 @@ namespaces! {
     RECEIPTS = "urn:xmpp:receipts",
     /// Retractions of messages (XEP-0424).
     RETRACTION = "urn:xmpp:message-retract:1",
+    /// Something stands for a retracted message in archives (XEP-0424 §4).
+    RETRACTION_TOMBSTONE = "urn:xmpp:message-retract:1#tombstone",
     /// Registration (XEP-0077).
     REGISTER = "jabber:iq:register",
     /// Stream feature: an account can be opened (XEP-0077 §8).

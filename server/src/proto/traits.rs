@@ -44,6 +44,10 @@ pub fn of<'a>(children: impl Iterator<Item = (&'a str, &'a str)>) -> Traits {
             }
             ("no-permanent-store", ns::HINTS) => may_be_archived = false,
             ("store", ns::HINTS) => traits.set(Traits::CONTENT),
+            ("retract", ns::RETRACTION) => {
+                traits.set(Traits::RETRACTS);
+                others += 1;
+            }
             // How far a person has read is not to get lost: their other devices show the same.
             ("displayed", ns::CHAT_MARKERS) => others += 1,
             (_, ns::CHAT_STATES | ns::CHAT_MARKERS) => states += 1,
@@ -121,7 +125,11 @@ mod tests {
             ("markable", "urn:xmpp:chat-markers:0", Traits::CONVERSATION.and(Traits::STATE_ONLY)),
             ("encrypted", "eu.siacs.conversations.axolotl", Traits::CONTENT.and(Traits::ARCHIVED)),
             ("reactions", "urn:xmpp:reactions:0", Traits::CONTENT.and(Traits::ARCHIVED)),
-            ("retract", "urn:xmpp:message-retract:1", Traits::CONTENT.and(Traits::ARCHIVED)),
+            (
+                "retract",
+                "urn:xmpp:message-retract:1",
+                Traits::CONTENT.and(Traits::ARCHIVED).and(Traits::RETRACTS),
+            ),
             ("propose", "urn:xmpp:jingle-message:0", Traits::CONTENT.and(Traits::ARCHIVED)),
             ("x", "jabber:x:conference", Traits::CONTENT.and(Traits::ARCHIVED)),
             ("body", "urn:example:other", Traits::CONTENT),

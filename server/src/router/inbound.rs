@@ -3,9 +3,10 @@
 //! [`accept`] checks a stanza, decides once where it goes, and sends it there.
 
 use whimbrel_storage::jid::JidRef;
-use whimbrel_storage::log::ActorCopy;
+use whimbrel_storage::log::{ActorCopy, Flags};
 
 use crate::effects::answer::{self, Refused};
+use crate::effects::work;
 use crate::env::Env;
 use crate::proto::address::{self, Destination};
 use crate::proto::errors::{StanzaCondition, StreamCondition, StreamEnd};
@@ -223,6 +224,7 @@ fn send_to_user(
         pending_ack: None,
     };
     match inbound.kind {
+        Kind::Message if !may_retract(actors, env, fx, inbound, &delivery) => {}
         Kind::Message => {
             let copy = archive::sender_copy(actors, env, fx, inbound.sender, &delivery);
             if delivery.is_kept()
@@ -242,6 +244,27 @@ fn send_to_user(
     actors.scratch = bytes;
 }
 
+/// Whether a message may be sent on: one that retracts another costs more than others, and so many may wait to take effect. If
+/// not, its sender has been told.
+fn may_retract(
+    actors: &Actors,
+    env: &Env,
+    fx: &mut Effects,
+    inbound: &Inbound<'_>,
+    d: &Delivery<'_>,
+) -> bool {
+    if !env.config.archive.enabled || !d.retracts() {
+        return true;
+    }
+    fx.work.add(work::RETRACTION);
+    let may = archive::retract::has_room(actors, env, actors.users.account_of(inbound.sender));
+    if !may {
+        env.metrics().refused_retractions.add(1);
+        inbound.refuse(env, fx, archive::retract::too_many());
+    }
+    may
+}
+
 /// Sends a message on its way: to its sender's archive, to its recipient, to the sender's other resources. `copy`: what the
 /// archive is to have. Where both live here, both copies are written together.
 fn send_message(
@@ -258,6 +281,7 @@ fn send_message(
         true => dispatch::deliver(actors, env, fx, d, copy),
         false => None,
     };
+    let is_archived = copy.is_some_and(|copy| copy.flags.has(Flags::ARCHIVED));
     let id = match (copy, written) {
         (Some(copy), None) => match offline::keep_sent(actors, env, copy, d) {
             Ok(id) => Some(id),
@@ -273,7 +297,7 @@ fn send_message(
         },
         (_, written) => written,
     };
-    carbons::copy_sent(actors, env, fx, sender, d, id);
+    carbons::copy_sent(actors, env, fx, sender, d, id.filter(|_| is_archived));
     if !is_held && !is_next {
         fx.route(env, d);
     }

@@ -85,6 +85,11 @@ pub fn keep(
             }
         },
     };
+    if env.config.archive.enabled && d.retracts() && !archive::retract::has_room(actors, env, account) {
+        env.metrics().refused_retractions.add(1);
+        answer::bounce_with(env, fx, d, archive::retract::too_many());
+        return KeepOutcome::default();
+    }
     let addressed = d.to_resource.and_then(|name| actors.users.find_resource(user?, name));
     // RFC 6121 §8.5.3.2.1: only a chat message looks for another resource of the same user.
     if d.to_resource.is_some() && addressed.is_none() && d.typ != Type::Chat {
@@ -332,6 +337,9 @@ pub fn pump(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) 
         Room::Later => return,
     }
     let account = actors.users.user(user).id;
+    if archive::retract::holds_back(actors, (account, key)) {
+        return;
+    }
     let under_way = flow::under_way(actors, user);
     let gets_bare = delivery::recipients_of_bare(actors, user, Type::Chat).contains(&key);
     let mut bytes = std::mem::take(&mut actors.payload);

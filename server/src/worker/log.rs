@@ -46,6 +46,7 @@ impl Core {
         // Cursors that are due again in the next iteration have been noted meanwhile.
         due.append(&mut self.fx.due_cursors);
         self.fx.due_cursors = due;
+        archive::retract::go_on(&mut self.actors, &self.env, &mut self.fx);
         self.go_on_with_room();
         self.carry_out();
         self.actors.commits.request_commit(&self.env.clock);

@@ -9,9 +9,11 @@ const ARCHIVE: &str = "urn:xmpp:mam:2";
 const RSM: &str = "http://jabber.org/protocol/rsm";
 
 /// A page as it came: the ids and bodies of its messages, and `<fin/>`.
-struct Page {
-    ids: Vec<String>,
-    bodies: Vec<String>,
+pub(crate) struct Page {
+    pub(crate) ids: Vec<String>,
+    pub(crate) bodies: Vec<String>,
+    /// The messages themselves.
+    pub(crate) messages: Vec<Element>,
     fin: Element,
 }
 
@@ -26,7 +28,7 @@ impl Page {
 }
 
 /// Asks for a page; `fields` go into the form, `inside` beside it.
-fn query(client: &mut Client, fields: &[(&str, &str)], inside: &str) -> Result<Page, String> {
+pub(crate) fn query(client: &mut Client, fields: &[(&str, &str)], inside: &str) -> Result<Page, String> {
     let fields: String = fields
         .iter()
         .map(|(name, value)| format!("<field var='{name}'><value>{value}</value></field>"))
@@ -35,12 +37,12 @@ fn query(client: &mut Client, fields: &[(&str, &str)], inside: &str) -> Result<P
         "<iq type='set' id='page'><query xmlns='{ARCHIVE}' queryid='q7'><x xmlns='jabber:x:data' type='submit'>\
          <field var='FORM_TYPE' type='hidden'><value>{ARCHIVE}</value></field>{fields}</x>{inside}</query></iq>"
     ));
-    let (mut ids, mut bodies) = (Vec::new(), Vec::new());
+    let (mut ids, mut bodies, mut messages) = (Vec::new(), Vec::new(), Vec::new());
     loop {
         let stanza = client.stanza();
         if stanza.name() == "iq" {
             return match stanza.find("fin", ARCHIVE) {
-                Some(fin) => Ok(Page { ids, bodies, fin: fin.clone() }),
+                Some(fin) => Ok(Page { ids, bodies, messages, fin: fin.clone() }),
                 None => Err(outcome(&stanza).to_owned()),
             };
         }
@@ -56,10 +58,11 @@ fn query(client: &mut Client, fields: &[(&str, &str)], inside: &str) -> Result<P
         ids.push(result.attribute("id").expect("an id").to_owned());
         let body = message.find("body", "jabber:client").map(|body| body.content().into_owned());
         bodies.push(body.unwrap_or_default());
+        messages.push(message.clone());
     }
 }
 
-fn page(max: usize, rest: &str) -> String {
+pub(crate) fn page(max: usize, rest: &str) -> String {
     format!("<set xmlns='{RSM}'><max>{max}</max>{rest}</set>")
 }
 

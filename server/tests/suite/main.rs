@@ -35,6 +35,7 @@ mod output;
 mod presence;
 mod register;
 mod registration;
+mod retractions;
 mod roster;
 mod services;
 mod sm;

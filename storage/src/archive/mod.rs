@@ -29,6 +29,7 @@
 //! | `query`, `page` | what may be asked, and the answer |
 //! | `segments` | reading texts where they lie, away from the workers |
 //! | `prepare` | what compaction is to move |
+//! | `retractions`, `retract` | retractions that have not taken effect; finding what they are about |
 //! | `readers` | the threads that do it |
 //! | `rebuild` | making a lost index anew |
 //! | `tail` | what no row has yet, seen without opening a log |
@@ -42,6 +43,8 @@ pub mod prepare;
 pub mod query;
 pub mod readers;
 pub mod rebuild;
+pub mod retract;
+mod retractions;
 mod row;
 mod saved;
 pub(crate) mod segments;
@@ -62,9 +65,11 @@ use crate::log::{Flags, PeerHash, Position, Record, Sequence};
 use heads::Heads;
 use moves::Moves;
 use prepare::Wanted;
+use retractions::Retractions;
 use tally::Tally;
 
 pub use moves::Move;
+pub use retractions::Retraction;
 pub use row::{Packed, ROW_MESSAGES_MAX, Row};
 pub use slot::Slot;
 pub use tallies::{SegmentHeld, Tallies};
@@ -169,6 +174,8 @@ pub struct Load {
     pub moves: u64,
     /// Blocks of journals that are sealed by now, which wait for the directory.
     pub adopted: u64,
+    /// Retractions that have not taken effect yet.
+    pub retractions: u64,
 }
 
 /// A block of a journal that is not written to any more.
@@ -195,6 +202,7 @@ pub struct Archive {
     /// The oldest first, of each actor in order. They go to the directory before all others.
     adopted: VecDeque<Adopted>,
     adopted_handed: usize,
+    retractions: Retractions,
     preparation: Option<Preparation>,
     committed: Position,
     /// Rows have everything before this position.
@@ -225,6 +233,7 @@ impl Archive {
             moves: Moves::default(),
             adopted: VecDeque::new(),
             adopted_handed: 0,
+            retractions: Retractions::default(),
             preparation: None,
             committed: Position(0),
             handed: 0,
@@ -246,6 +255,7 @@ impl Archive {
             memory_bytes: self.heads.memory_bytes() as u64,
             adopted: self.adopted.len() as u64,
             moves: self.moves.len() as u64,
+            retractions: self.retractions.len() as u64,
         }
     }
 
@@ -297,7 +307,8 @@ impl Archive {
     fn indexed_with(&self, changes: &Changes) -> Position {
         let blocks = self.heads.first_position(self.handed);
         let moves = self.moves.all().nth(changes.moves.len()).map(|moved| moved.position);
-        [blocks, moves].into_iter().flatten().fold(self.committed, Position::min).max(self.indexed_to)
+        let retractions = self.retractions.first_position(self.journal);
+        [blocks, moves, retractions].into_iter().flatten().fold(self.committed, Position::min).max(self.indexed_to)
     }
 
     /// What was taken has been committed, or has not: then it is given again. What the commit came to must have been told to
@@ -338,6 +349,40 @@ impl Archive {
     /// Seals all blocks, so that everything goes to the directory with the next changes.
     pub fn seal_all(&mut self) {
         self.heads.seal_where(|_| true);
+    }
+
+    // --- Retractions.
+
+    /// The retractions that have not taken effect yet and are durable, the oldest first.
+    pub fn retractions(&self) -> impl Iterator<Item = &Retraction> {
+        let committed = self.committed;
+        let is_due = move |retraction: &&Retraction| {
+            retraction.journal != self.journal || retraction.end <= committed
+        };
+        self.retractions.all().filter(is_due)
+    }
+
+    /// How many retractions of an actor have not taken effect yet: while there are any, its texts are not to be shown.
+    #[inline]
+    #[must_use]
+    pub fn retractions_of(&self, actor: ActorId) -> usize {
+        self.retractions.of(actor)
+    }
+
+    /// A retraction has taken effect: the directory knows what it has erased, or there was nothing.
+    pub fn retracted(&mut self, retraction: &Retraction) {
+        if self.retractions.remove(retraction) {
+            self.release(retraction);
+        }
+    }
+
+    /// A retraction is needed no longer.
+    fn release(&mut self, retraction: &Retraction) {
+        if retraction.journal == self.journal {
+            self.memory.take(retraction.slot.position.0, retraction.slot.text_bytes());
+        } else {
+            self.tallies.answer(retraction.journal);
+        }
     }
 
     // --- Retention.
@@ -403,6 +448,14 @@ impl Archive {
         while self.heads.open_bytes() > self.settings.heads_bytes_max && self.heads.seal_oldest() {}
     }
 
+    fn note_retraction(&mut self, entry: &Entry<'_>, peer: PeerHash, is_reference: bool) {
+        let Text { id, position, words } = self.text;
+        let slot = Slot { id, position, words, peer, is_reference };
+        let end = Position(entry.position.0 + entry.bytes);
+        self.retractions.push(Retraction { journal: self.journal, actor: entry.actor, slot, end });
+        self.memory.of(entry.segment.0).add(slot.text_bytes(), slot.id.0);
+    }
+
     fn moved(&mut self, entry: &Entry<'_>) {
         let words = (entry.bytes / 8) as u32;
         let Entry { actor, sequence: id, position, .. } = *entry;
@@ -416,6 +469,9 @@ impl Archive {
     fn forget(&mut self, actor: ActorId) {
         let Self { heads, memory, handed, .. } = self;
         heads.forget(actor, *handed, |slot| memory.take(slot.position.0, slot.held_bytes()));
+        let mut gone = Vec::new();
+        self.retractions.forget_all(actor, |retraction| gone.push(*retraction));
+        gone.iter().for_each(|retraction| self.release(retraction));
     }
 }
 
@@ -445,6 +501,9 @@ impl Reader for Archive {
         }
         if flags.has(Flags::ARCHIVED) && self.text.id == entry.sequence {
             self.note(entry, (self.text.position, self.text.words), peer, is_reference);
+        }
+        if flags.has(Flags::RETRACTS) && self.text.id == entry.sequence {
+            self.note_retraction(entry, peer, is_reference);
         }
     }
 
@@ -546,6 +605,10 @@ impl Reader for Archive {
         }
         for moved in old.moves.all().filter(|moved| is_here(moved.actor)) {
             self.moves.push(*moved);
+        }
+        for retraction in old.retractions.all().filter(|retraction| is_here(retraction.actor)) {
+            self.tallies.expect(retraction.journal);
+            self.retractions.push(*retraction);
         }
     }
 

@@ -16,6 +16,7 @@ use std::vec::IntoIter;
 use super::query::{Cost, End, Found, Order, Page, Query, QueryError};
 use super::segments::Source;
 use super::slot::Slot;
+use crate::actor::ActorId;
 use crate::directory::{ArchiveView, DirectoryError, Erased, RowView};
 use crate::journal::format::record::{Raw, Seed};
 use crate::log::{LogError, Position, Record, Sequence};
@@ -319,41 +320,55 @@ impl Texts {
     ) {
         let Slot { id, peer, .. } = candidate.slot;
         page.reached = id;
-        if let Some(erased) = erased {
-            if !query.is_in_window(id.time_ms()) {
-                return;
-            }
-            let text = page.texts.len()..page.texts.len();
-            let erased = Some(erased.clone());
-            page.messages.push(Found { id, time_ms: id.time_ms(), peer, text, erased });
-            return;
-        }
         page.cost.looks += 1;
-        let Some(place) = self.places[at] else {
-            page.cost.gone += 1;
-            return;
+        let (time_ms, payload, erased_ms) = match erased {
+            Some(erased) => (erased.received_ms, &*erased.tombstone, Some(erased.at_ms)),
+            None => {
+                let Some(place) = self.places[at] else {
+                    page.cost.gone += 1;
+                    return;
+                };
+                let Some(record) = record_at(&self.bytes, place, candidate, query.actor) else {
+                    page.cost.damaged += 1;
+                    return;
+                };
+                (record.time_ms, record.payload, None)
+            }
         };
-        let Some(record) = record_at(&self.bytes, place, candidate, query) else {
-            page.cost.damaged += 1;
-            return;
-        };
-        if query.is_in_window(record.time_ms)
-            && query.matches.as_ref().is_none_or(|matches| matches(record.payload))
-        {
+        if query.is_in_window(time_ms) && query.matches.as_ref().is_none_or(|matches| matches(payload)) {
             let from = page.texts.len();
-            page.texts.extend_from_slice(record.payload);
+            page.texts.extend_from_slice(payload);
             let text = from..page.texts.len();
-            page.messages.push(Found { id, time_ms: record.time_ms, peer, text, erased: None });
+            page.messages.push(Found { id, time_ms, peer, text, erased_ms });
         }
     }
 }
 
+/// When the messages of an actor were received that lie at these places of a journal, and their texts; `None` for one that is
+/// gone, or that the disk gives back otherwise than it was written.
+pub(super) fn texts_at(
+    source: &mut dyn Source,
+    (actor, journal): (ActorId, u64),
+    slots: &[Slot],
+) -> Result<Vec<Option<(u64, Vec<u8>)>>, LogError> {
+    let mut found = Vec::with_capacity(slots.len());
+    for part in slots.chunks(BATCH_MESSAGES_MAX) {
+        let batch: Vec<Candidate> = part.iter().map(|slot| Candidate { journal, slot: *slot }).collect();
+        let texts = Texts::read(source, &batch, &HashMap::new(), &mut Cost::default())?;
+        found.extend(batch.iter().zip(&texts.places).map(|(candidate, place)| {
+            let record = record_at(&texts.bytes, (*place)?, candidate, actor)?;
+            Some((record.time_ms, record.payload.to_vec()))
+        }));
+    }
+    Ok(found)
+}
+
 /// The record with the text of a message, if it is that.
-fn record_at<'a>(bytes: &'a [u8], place: usize, candidate: &Candidate, query: &Query) -> Option<Record<'a>> {
+fn record_at<'a>(bytes: &'a [u8], place: usize, candidate: &Candidate, actor: ActorId) -> Option<Record<'a>> {
     let Candidate { journal, slot } = candidate;
     let here = bytes.get(place..place + slot.text_bytes() as usize)?;
     let record = Raw::parse(here, Seed::new(*journal), slot.position.0).ok()?.text()?;
-    let is_own = slot.is_reference || record.actor == query.actor;
+    let is_own = slot.is_reference || record.actor == actor;
     (record.sequence == slot.id && is_own).then_some(record)
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Snapshot;
 use crate::actor::ActorId;
-use crate::directory::{DirectoryError, Erased};
+use crate::directory::DirectoryError;
 use crate::log::{LogError, PeerHash, Sequence};
 
 /// In which order a page goes through an archive. Its messages come in the order in which they were found.
@@ -142,14 +142,14 @@ impl fmt::Debug for Query {
 pub struct Found {
     /// Its id.
     pub id: Sequence,
-    /// When the server received it, in milliseconds since 1970; of an erased one, when its id was given.
+    /// When the server received it, in milliseconds since 1970.
     pub time_ms: u64,
     /// Whom the actor exchanged it with.
     pub peer: PeerHash,
-    /// Where in [`Page::texts`] its text lies; nothing of an erased one.
+    /// Where in [`Page::texts`] its text lies; of an erased one, what stands for it.
     pub text: Range<usize>,
-    /// What stands for its text.
-    pub erased: Option<Erased>,
+    /// When its text was erased, in milliseconds since 1970.
+    pub erased_ms: Option<u64>,
 }
 
 /// Why a page ends where it ends.
@@ -171,7 +171,7 @@ pub enum End {
 pub struct Cost {
     /// Rows of the directory that were looked at.
     pub rows: usize,
-    /// Texts that were read.
+    /// Texts that were read, and what stands for erased ones.
     pub looks: usize,
     /// Reads of segments.
     pub reads: usize,
@@ -208,7 +208,7 @@ impl Page {
         self.end == End::Step
     }
 
-    /// A message's text.
+    /// A message's text, or what stands for it.
     #[must_use]
     pub fn text(&self, found: &Found) -> &[u8] {
         self.texts.get(found.text.clone()).unwrap_or_default()

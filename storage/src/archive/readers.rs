@@ -12,6 +12,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use super::page;
 use super::prepare::{self, Wanted};
 use super::query::{Cost, Page, Query, QueryError};
+use super::retract::{self, RetractQuery, Retracted};
 use super::segments::Segments;
 use crate::background;
 use crate::directory::Directory;
@@ -66,6 +67,21 @@ impl PageReader {
         })?;
         wanted
     }
+
+    /// What a retraction is about. May wait for the disk.
+    ///
+    /// # Errors
+    /// As [`PageReader::page`].
+    pub fn retracted(&mut self, query: RetractQuery) -> Result<Vec<Retracted>, QueryError> {
+        self.segments.begin();
+        let Self { directory, segments } = self;
+        let mut found = Ok(Vec::new());
+        directory.read_archive(|view| {
+            found = retract::retracted(view, segments, query);
+            Ok(())
+        })?;
+        found
+    }
 }
 
 impl fmt::Debug for PageReader {
@@ -80,9 +96,13 @@ pub type Done = Box<dyn FnOnce(Result<Page, QueryError>) + Send>;
 /// What is done with what compaction is to move.
 pub type PreparedDone = Box<dyn FnOnce(Result<Wanted, QueryError>) + Send>;
 
+/// What is done with what a retraction is about.
+pub type RetractedDone = Box<dyn FnOnce(Result<Vec<Retracted>, QueryError>) + Send>;
+
 enum Job {
     Page { query: Box<Query>, done: Done, since: Instant },
     Prepare { journal: u64, segment: Position, done: PreparedDone },
+    Retract { query: Box<RetractQuery>, done: RetractedDone },
 }
 
 /// The queue of queries is full, or the threads have ended; a query is given back.
@@ -195,6 +215,14 @@ impl Readers {
         self.submit(Job::Prepare { journal, segment, done })
     }
 
+    /// Has it found out what a retraction is about. Never waits.
+    ///
+    /// # Errors
+    /// [`QueueFull`]; `done` is not called then.
+    pub fn try_retract(&self, query: RetractQuery, done: RetractedDone) -> Result<(), QueueFull> {
+        self.submit(Job::Retract { query: Box::new(query), done })
+    }
+
     fn submit(&self, job: Job) -> Result<(), QueueFull> {
         let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner);
         let sent = match queue.as_ref() {
@@ -205,7 +233,7 @@ impl Readers {
             self.metrics.refused.fetch_add(1, Ordering::Relaxed);
             return Err(QueueFull(match job {
                 Job::Page { query, .. } => Some(query),
-                Job::Prepare { .. } => None,
+                Job::Prepare { .. } | Job::Retract { .. } => None,
             }));
         }
         let waiting = queue.as_ref().map_or(0, Sender::len) as u64;
@@ -264,6 +292,11 @@ fn run(reader: &mut PageReader, jobs: &Receiver<Job>, metrics: &ReaderMetrics) {
             Job::Page { query, done, since } => {
                 let answer = guarded(reader, |reader| reader.page(&query));
                 metrics.count(&answer, since);
+                metrics.busy.fetch_sub(1, Ordering::Relaxed);
+                done(answer);
+            }
+            Job::Retract { query, done } => {
+                let answer = guarded(reader, |reader| reader.retracted(*query));
                 metrics.busy.fetch_sub(1, Ordering::Relaxed);
                 done(answer);
             }

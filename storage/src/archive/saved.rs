@@ -1,12 +1,14 @@
 //! What an archive keeps in a checkpoint: docs/log-format.md, "Checkpoint".
 
+use super::retractions::Retraction;
 use super::row::{Packed, Row};
+use super::slot::Slot;
 use super::tally::{SegmentTally, Tally};
 use super::{Adopted, Archive};
 use crate::actor::ActorId;
 use crate::archive::moves::Move;
 use crate::journal::format::checkpoint::Numbers;
-use crate::log::{Position, Sequence};
+use crate::log::{PeerHash, Position, Sequence};
 
 /// Number of the block: "archive".
 pub(super) const KIND: u64 = u64::from_le_bytes(*b"archive\0");
@@ -44,6 +46,13 @@ pub(super) fn encode(archive: &Archive) -> Vec<u8> {
             to.extend_from_slice(&number.to_le_bytes());
         }
         to.extend_from_slice(&content);
+    }
+    to.extend_from_slice(&(archive.retractions.len() as u64).to_le_bytes());
+    for Retraction { journal, actor, slot, end } in archive.retractions.all() {
+        let shape = u64::from(slot.words) << 1 | u64::from(slot.is_reference);
+        let numbers =
+            [*journal, actor.raw(), slot.id.0, slot.position.0, shape, u64::from(slot.peer.0), end.0];
+        numbers.iter().for_each(|number| to.extend_from_slice(&number.to_le_bytes()));
     }
     to
 }
@@ -90,6 +99,23 @@ pub(super) fn decode(archive: &mut Archive, content: &[u8]) -> Option<()> {
         archive.tallies.expect(journal);
         archive.adopted.push_back(Adopted { row: Row { actor, journal, slots }, segments });
     }
+    for _ in 0..numbers.take()? {
+        let retraction = take_retraction(&mut numbers)?;
+        if retraction.journal != archive.journal {
+            archive.tallies.expect(retraction.journal);
+        }
+        archive.retractions.push(retraction);
+    }
     archive.memory = memory;
     numbers.0.is_empty().then_some(())
+}
+
+fn take_retraction(numbers: &mut Numbers<'_>) -> Option<Retraction> {
+    let (journal, actor) = (numbers.take()?, ActorId::from_raw(numbers.take()?));
+    let (id, position) = (Sequence(numbers.take()?), Position(numbers.take()?));
+    let shape = numbers.take()?;
+    let (words, is_reference) = (u32::try_from(shape >> 1).ok()?, shape & 1 == 1);
+    let peer = PeerHash(u32::try_from(numbers.take()?).ok()?);
+    let slot = Slot { id, position, words, peer, is_reference };
+    Some(Retraction { journal, actor, slot, end: Position(numbers.take()?) })
 }

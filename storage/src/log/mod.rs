@@ -36,6 +36,7 @@ mod tests;
 use std::os::fd::BorrowedFd;
 
 use crate::actor::ActorId;
+use crate::archive;
 use crate::journal::format::record::{Kind, REFERENCE_BYTES, message_bytes};
 use crate::journal::{Entry, Pair, Reader};
 use crate::queue::Queue;
@@ -304,6 +305,13 @@ impl<S: Reader> Log<S> {
     /// The ids of the messages that wait for an actor, in order. Does not touch the disk.
     pub fn waiting(&self, actor: ActorId) -> impl Iterator<Item = Sequence> + '_ {
         self.readers.0.waiting(actor)
+    }
+
+    /// Where the newest messages lie that wait for an actor, so many at most, the oldest of them first, for threads that read
+    /// them. Walks over all that wait; does not touch the disk.
+    #[must_use]
+    pub fn newest_waiting(&self, actor: ActorId, max: usize) -> Vec<archive::Slot> {
+        self.readers.0.newest(actor, max)
     }
 
     /// Whether this message waits for an actor. Does not touch the disk.

@@ -1,10 +1,13 @@
 //! Reading what waits for an actor, straight from the memory maps.
 
+use std::collections::VecDeque;
+
 use super::index::{Slot, SlotsFrom};
 use super::{Queue, TEXT_GONE};
 use crate::actor::ActorId;
+use crate::archive;
 use crate::journal::{Damage, Entry, Journal, What};
-use crate::log::{Position, Record, Sequence};
+use crate::log::{PeerHash, Position, Record, Sequence};
 
 /// An actor's waiting messages, oldest first. A record that the disk gives back damaged comes as an error; what is
 /// after it follows.
@@ -46,6 +49,27 @@ impl Queue {
             None => SlotsFrom::default(),
         };
         Pending { journal, queue: self, actor, slots, bytes_left: payload_bytes_max }
+    }
+
+    /// Where the texts of an actor's newest waiting messages lie, so many at most, the oldest of them first.
+    pub(crate) fn newest(&self, actor: ActorId, max: usize) -> Vec<archive::Slot> {
+        let mut newest = VecDeque::with_capacity(max.min(64));
+        for slot in self.index.slots_from(actor, 0) {
+            if newest.len() == max {
+                newest.pop_front();
+            }
+            newest.push_back(slot);
+        }
+        let text = |slot: Slot| {
+            let is_reference = slot.is_reference();
+            let (position, words) = match is_reference {
+                true => self.bodies.place(slot.sequence).map(|place| (place.position, place.words))?,
+                false => (slot.position, slot.words),
+            };
+            let (id, position) = (Sequence(slot.sequence), Position(position));
+            Some(archive::Slot { id, position, words, peer: PeerHash::NONE, is_reference })
+        };
+        newest.into_iter().filter_map(text).collect()
     }
 
     /// Whether a waiting message's text is a body that others may share.

@@ -168,18 +168,14 @@ fn each_page(
 
 /// The stanza of a message, or what stands for an erased one; `None`: another release wrote it.
 fn stanza<'a>(page: &'a Page, found: &'a Found) -> Option<&'a str> {
-    let bytes = match &found.erased {
-        Some(erased) => &erased.tombstone,
-        None => StoredMessage::decode(page.text(found))?.stanza,
-    };
-    std::str::from_utf8(bytes).ok()
+    std::str::from_utf8(StoredMessage::decode(page.text(found))?.stanza).ok()
 }
 
 /// The id is a text, because it has more digits than a number of JSON is sure to keep.
 fn line(found: &Found, stanza: &str) -> Value {
     let mut line = json!({ "id": found.id.0.to_string(), "time": rfc3339(found.time_ms), "stanza": stanza });
-    if let Some(erased) = &found.erased {
-        line["erased"] = json!(rfc3339(erased.at_ms));
+    if let Some(erased_ms) = found.erased_ms {
+        line["erased"] = json!(rfc3339(erased_ms));
     }
     line
 }

@@ -6,8 +6,10 @@
 //! | [`query`] | what a client asks for |
 //! | [`page`] | what it gets: messages, the end of a page, the bounds of the archive |
 //! | [`preferences`] | which messages an account wants to have archived |
+//! | [`retraction`] | what a retraction says, and what stands for a retracted message (XEP-0424) |
 
 pub mod ids;
 pub mod page;
 pub mod preferences;
 pub mod query;
+pub mod retraction;

@@ -57,6 +57,8 @@ pub static SERVICE: Service = Service {
         (ns::ARCHIVE, Scopes::SERVER_AND_OWN),
         (ns::ARCHIVE_EXTENDED, Scopes::SERVER_AND_OWN),
         (ns::STANZA_ID, Scopes::SERVER_AND_OWN),
+        (ns::RETRACTION, Scopes::SERVER_AND_OWN),
+        (ns::RETRACTION_TOMBSTONE, Scopes::SERVER_AND_OWN),
     ],
     tables: &[Table::ArchivePreferences],
     lifecycle: Hooks {

@@ -27,6 +27,7 @@ use crate::runtime::driver::ConnId;
 use crate::service::{Begun, Reply, Request};
 use crate::stanza::Kind;
 use crate::user::actors::{Actors, Effects};
+use crate::user::archive::retract;
 use crate::user::flow::{self, Class, Outgoing};
 use crate::user::inactive::Urgency;
 use crate::user::jobs::Then;
@@ -58,6 +59,9 @@ struct Paging {
     /// There is another message beyond the page.
     has_more: bool,
     begun_ms: u64,
+    /// Messages that had been erased when the page was begun, and when its last step was asked for.
+    erased_before: u64,
+    erased: u64,
 }
 
 /// How far a page has come.
@@ -103,6 +107,8 @@ pub(super) fn begin(
         bounds: None,
         has_more: false,
         begun_ms: env.now.0,
+        erased_before: actors.archives.retractions.erased(),
+        erased: 0,
     };
     paging.go_on(actors, env, fx);
     Reply::Later
@@ -122,6 +128,9 @@ impl Paging {
         if !self.is_wanted(actors) {
             return self.end(actors, env, fx, Reply::Error(ask_again()));
         }
+        if retract::holds_back(actors, (self.actor, key)) {
+            return self.wait(actors);
+        }
         let room = match self.stage {
             Stage::Locating { .. } => Room::Now,
             Stage::Giving => room::for_page(actors, env, fx, key),
@@ -132,6 +141,11 @@ impl Paging {
         if room == Room::Soon {
             fx.due_room.push(key);
         }
+        self.wait(actors);
+    }
+
+    fn wait(self, actors: &mut Actors) {
+        let key = self.key;
         actors.waiting_for_room.insert(key, Box::new(move |actors, env, fx| self.go_on(actors, env, fx)));
     }
 
@@ -143,7 +157,8 @@ impl Paging {
             && !actors.waiting_for_room.is_closed()
     }
 
-    fn read(self, actors: &mut Actors, env: &Env, fx: &mut Effects) {
+    fn read(mut self, actors: &mut Actors, env: &Env, fx: &mut Effects) {
+        self.erased = actors.archives.retractions.erased();
         let (begun, query, begun_ms) = (self.begun.clone(), self.rest.clone(), self.begun_ms);
         let go_on = Box::new(move |answer| -> Then {
             Box::new(move |actors, env, fx| self.take(actors, env, fx, answer))
@@ -168,6 +183,13 @@ impl Paging {
         }
         if !self.is_wanted(actors) {
             return self.end(actors, env, fx, Reply::Error(ask_again()));
+        }
+        let ids = page.messages.iter().map(|found| found.id);
+        if retract::holds_back(actors, (self.actor, self.key))
+            || actors.archives.retractions.has_erased_since(self.erased, self.actor, ids)
+        {
+            // What was read may have a text that nobody is to get any more.
+            return self.go_on(actors, env, fx);
         }
         let goes_on = page.goes_on();
         self.looks_left = self.looks_left.saturating_sub(page.cost.looks);
@@ -221,14 +243,16 @@ impl Paging {
         let Stage::Locating { kept, bytes } = std::mem::replace(&mut self.stage, Stage::Giving) else {
             return;
         };
-        if bytes <= STEP_BYTES {
+        let ids = kept.iter().flat_map(|page| page.messages.iter().map(|found| found.id));
+        let is_stale = actors.archives.retractions.has_erased_since(self.erased_before, self.actor, ids);
+        if bytes <= STEP_BYTES && !is_stale {
             for page in kept.iter().rev() {
                 self.give(actors, env, fx, page, page.messages.iter().rev());
             }
             return self.finish(actors, env, fx);
         }
         let Some((first, last)) = self.bounds else { return self.finish(actors, env, fx) };
-        // It is longer than a step: once more, from the other end, with the filter that found it.
+        // It is longer than a step, or something of it has been retracted meanwhile: once more, from the other end, with the filter that found it.
         self.rest.after = Sequence(first.0 - 1);
         self.rest.before = Sequence(last.0 + 1);
         self.rest.order = if self.is_flipped { Order::Backwards } else { Order::Forwards };

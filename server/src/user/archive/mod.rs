@@ -10,9 +10,11 @@
 //! | --- | --- |
 //! | here | who gets a copy, and how it is told by which id |
 //! | [`index`] | what the archive has for the directory |
+//! | [`retract`] | retractions take effect |
 //! | [`upkeep`] | what goes, and when |
 
 pub mod index;
+pub mod retract;
 pub mod upkeep;
 
 use std::collections::HashMap;
@@ -37,6 +39,8 @@ use crate::xml::writer;
 pub struct Archives {
     /// The preferences of those who are online and have stated some.
     preferences: HashMap<ActorId, ArchivePreferences, RandomState>,
+    /// What is under way of its retractions.
+    pub(crate) retractions: retract::Retractions,
     /// What is under way of its upkeep.
     pub(crate) upkeep: upkeep::Upkeep,
     /// A buffer for a message with its id, kept between messages.
@@ -86,13 +90,21 @@ pub fn sender_copy(
         return None;
     }
     let peer = Peer { local: d.to_local, resource: d.to_resource };
-    if let Some(preferences) = actors.archives.preferences.get(&user.id)
-        && !wants(env, fx, preferences, &user.local, &peer)
-    {
-        return None;
-    }
-    let flags = Flags::ARCHIVED.and(Flags::NOT_QUEUED);
-    Some(ActorCopy { actor: user.id, flags, peer: env.shared.archive_ids.peer(d.to_local) })
+    let preferences = actors.archives.preferences.get(&user.id);
+    let is_wanted = preferences.is_none_or(|of| wants(env, fx, of, &user.local, &peer));
+    let flags = archived(is_wanted).and(retracting(d)).and(Flags::NOT_QUEUED);
+    // What it retracts may have been archived when the preferences were others.
+    flags.is_kept().then(|| ActorCopy { actor: user.id, flags, peer: env.shared.archive_ids.peer(d.to_local) })
+}
+
+/// Whether the archive is to have a message.
+fn archived(is_wanted: bool) -> Flags {
+    if is_wanted { Flags::ARCHIVED } else { Flags::NONE }
+}
+
+/// A retraction is to take effect, whether the archive is to have it or not.
+fn retracting(d: &Delivery<'_>) -> Flags {
+    if d.retracts() { Flags::RETRACTS } else { Flags::NONE }
 }
 
 /// The copy of a message for its recipient, who is online when `user` is there. It waits in the mailbox, and belongs to the
@@ -127,7 +139,7 @@ pub fn recipient_copy(
             }
         }
     };
-    let flags = if is_wanted { Flags::ARCHIVED } else { Flags::NONE };
+    let flags = archived(is_wanted).and(retracting(d));
     ActorCopy { actor: account, flags, peer: env.shared.archive_ids.peer(from) }
 }
 

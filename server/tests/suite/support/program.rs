@@ -178,6 +178,12 @@ impl Program {
         log.lines().any(|line| texts.iter().all(|text| line.contains(text)))
     }
 
+    /// Kills it with SIGKILL.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Asks it to stop, and waits until it has.
     pub(crate) fn stop(mut self) {
         assert_eq!(self.control(&serde_json::json!({ "request": "stop" }))["ok"], true);

@@ -167,7 +167,7 @@ fn an_erased_text_is_not_moved_and_its_tombstone_stays() {
     let (mut house, kept) = crowded();
     let ids = ids(&house.page(&Query { bytes_max: 1 << 20, ..house.query(ANNA) }));
     let id = ids[3];
-    let erased = Erased { at_ms: 1, tombstone: b"gone".to_vec() };
+    let erased = Erased { at_ms: 1, received_ms: 1, tombstone: b"gone".to_vec() };
     run_inline(&house.directory, Box::new(move |t| t.erase_from_archive(ANNA, id, &erased))).unwrap();
     for number in 10..30 {
         let actor = ActorId::user(number);
@@ -177,7 +177,7 @@ fn an_erased_text_is_not_moved_and_its_tombstone_stays() {
     house.settle();
     let page = house.page(&Query { bytes_max: 1 << 20, ..house.query(ANNA) });
     assert_eq!(page.messages.len(), kept.len());
-    assert_eq!(page.messages[3].erased.as_ref().unwrap().tombstone, b"gone");
+    assert_eq!((page.messages[3].erased_ms, page.text(&page.messages[3])), (Some(1), &b"gone"[..]));
     assert!(house.page(&Query { ids: vec![id], ..house.query(ANNA) }).end != End::NotFound(id));
     assert_eq!(house.texts(house.query(BEN)), kept, "another archive keeps it");
 }

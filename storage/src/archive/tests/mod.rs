@@ -4,6 +4,7 @@ mod compaction;
 mod disk;
 mod follow;
 mod pages;
+mod retractions;
 mod tail;
 mod threads;
 

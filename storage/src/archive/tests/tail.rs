@@ -57,7 +57,7 @@ fn totals_are_those_of_all_rows_and_a_cut_takes_marks_of_erased_texts_with_it() 
     assert_eq!((totals.actors, totals.messages, totals.bytes), (2, 20, bytes.iter().sum()));
     assert_eq!(totals.span, Some((ids[0], ids[9])));
 
-    let erased = Erased { at_ms: 1, tombstone: b"gone".to_vec() };
+    let erased = Erased { at_ms: 1, received_ms: 1, tombstone: b"gone".to_vec() };
     let marks = |house: &House| {
         let all =
             house.directory.read_archive(|view| view.erased(BEN, Sequence::ZERO, Sequence::MAX)).unwrap();

@@ -12,21 +12,24 @@ use crate::actor::ActorId;
 use crate::log::Sequence;
 
 /// Most bytes of a tombstone.
-pub const TOMBSTONE_BYTES_MAX: usize = 16 << 10;
+pub const TOMBSTONE_BYTES_MAX: usize = 32 << 10;
 
 /// What stands for an erased text.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Erased {
     /// When it was erased, milliseconds since 1970.
     pub at_ms: u64,
-    /// What is shown in its place, as the caller has made it.
+    /// When the message was received, milliseconds since 1970.
+    pub received_ms: u64,
+    /// What is shown in its place: a payload as the message's own.
     pub tombstone: Vec<u8>,
 }
 
 impl Erased {
     fn decode(key: &[u8], value: &[u8]) -> Result<Self, &'static str> {
         let mut fields = Decoder::open(key, value)?;
-        let erased = Self { at_ms: fields.number()?, tombstone: fields.bytes()?.to_vec() };
+        let (at_ms, received_ms) = (fields.number()?, fields.number()?);
+        let erased = Self { at_ms, received_ms, tombstone: fields.bytes()?.to_vec() };
         fields.close()?;
         Ok(erased)
     }
@@ -59,7 +62,7 @@ impl View<'_> {
 
 impl WriteTransaction<'_> {
     /// An actor's message is never shown again; `erased` stands for it from the commit on. An id that is not in the archive
-    /// may be erased: it may be about to come there.
+    /// may be erased: it may be about to come there. Nothing happens for an actor that is gone.
     ///
     /// # Errors
     /// [`DirectoryError::Size`] for a tombstone of more than [`TOMBSTONE_BYTES_MAX`]; the directory cannot be written.
@@ -73,9 +76,13 @@ impl WriteTransaction<'_> {
         if bytes > TOMBSTONE_BYTES_MAX {
             return Err(DirectoryError::Size { what: "the tombstone", bytes, max: TOMBSTONE_BYTES_MAX });
         }
+        if self.view().archive_state(actor)?.is_purged {
+            return Ok(());
+        }
         let key = key(actor.raw(), id.0);
-        let mut fields = Encoder::new(12 + bytes);
+        let mut fields = Encoder::new(20 + bytes);
         fields.number(erased.at_ms);
+        fields.number(erased.received_ms);
         fields.text(&erased.tombstone);
         self.put(Table::ArchiveErased, &key, &fields.seal(&key))
     }

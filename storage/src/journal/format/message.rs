@@ -76,6 +76,8 @@ impl Flags {
     pub const ARCHIVED: Self = Self(4);
     /// It waits for nobody: a sender's own copy.
     pub const NOT_QUEUED: Self = Self(8);
+    /// It retracts messages of the same author (XEP-0424), which are to be found when it has been committed.
+    pub const RETRACTS: Self = Self(16);
 
     /// Whether all bits of `other` are set.
     #[must_use]
@@ -104,7 +106,7 @@ impl Flags {
     /// Whether there is a reason to write it at all.
     #[must_use]
     pub const fn is_kept(self) -> bool {
-        self.is_queued() || self.has(Self::ARCHIVED)
+        self.is_queued() || self.has(Self::ARCHIVED) || self.has(Self::RETRACTS)
     }
 }
 

@@ -73,6 +73,37 @@ pub(super) const STEPS: &[Step<Verona>] = &[
         ..PLAIN
     },
     Step {
+        what: "a message is retracted while it waits for its recipient",
+        configure: |config| config.workers = 1,
+        act: |stage, server| {
+            let mut romeo = server.login("romeo", "orchard");
+            romeo.send("<message to='juliet@localhost' type='chat' id='m'><body>x</body></message>");
+            romeo.send(RETRACTION);
+            for metric in ["archive.retractions", "archive.retracted", "archive.retracted_waiting"] {
+                stage.until(metric);
+            }
+        },
+        moves: &["archive.retractions", "archive.retracted", "archive.retracted_waiting"],
+        ..PLAIN
+    },
+    Step {
+        what: "more is retracted at once than may",
+        configure: |config| {
+            config.workers = 1;
+            config.archive.retractions = 1;
+        },
+        act: |stage, server| {
+            let mut romeo = server.login("romeo", "orchard");
+            stage.until_with("refused.retractions", || {
+                romeo.send(&RETRACTION.repeat(50));
+                romeo.settle();
+                romeo.quiet();
+            });
+        },
+        moves: &["refused.retractions"],
+        ..PLAIN
+    },
+    Step {
         what: "more clients ask for pages at once than may",
         configure: |config| {
             config.archive.readers = 1;
@@ -92,6 +123,8 @@ pub(super) const STEPS: &[Step<Verona>] = &[
         ..PLAIN
     },
 ];
+
+const RETRACTION: &str = "<message to='juliet@localhost' type='chat'><retract xmlns='urn:xmpp:message-retract:1' id='m'/></message>";
 
 fn fill(client: &mut Client, messages: usize, bytes: usize) {
     let filler = "x".repeat(bytes);

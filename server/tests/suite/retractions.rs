@@ -1,0 +1,299 @@
+//! Retractions (XEP-0424): what an author takes back is in no archive and no mailbox any more.
+
+use whimbrel_server::xml::Element;
+
+use crate::archive::{page, query};
+use crate::support::answers::{befriend, outcome, payload};
+use crate::support::program::Start;
+use crate::support::{Client, TestServer, on_each_driver, on_each_driver_with};
+
+const RETRACT: &str = "urn:xmpp:message-retract:1";
+
+fn say(client: &mut Client, to: &str, id: &str) {
+    client.send(&format!("<message to='{to}' type='chat' id='{id}'><body>text of {id}</body></message>"));
+}
+
+/// The retraction of `target`, as clients write it, with the id `r-TARGET`.
+fn retract(client: &mut Client, to: &str, target: &str) {
+    client.send(&format!(
+        "<message to='{to}' type='chat' id='r-{target}'><retract xmlns='{RETRACT}' id='{target}'/>\
+         <fallback xmlns='urn:xmpp:fallback:0' for='{RETRACT}'/><body>took back</body>\
+         <store xmlns='urn:xmpp:hints'/></message>"
+    ));
+}
+
+fn ids(messages: &[Element]) -> Vec<&str> {
+    messages.iter().map(|message| message.attribute("id").unwrap_or_default()).collect()
+}
+
+/// Whether a message of an archive is what stands for a retracted one, and nothing else of it is there.
+#[track_caller]
+fn assert_tombstone(message: &Element, (archive, id): (&str, &str), by: &str) {
+    assert_eq!(message.attribute("type"), Some("chat"));
+    assert!(message.attribute("from").is_some() && message.attribute("to").is_some());
+    let retracted = message.find("retracted", RETRACT).unwrap_or_else(|| panic!("{message:?}"));
+    assert_eq!(retracted.attribute("id"), Some(by));
+    assert!(retracted.attribute("stamp").is_some_and(|stamp| stamp.ends_with('Z')));
+    let stanza_id = message.find("stanza-id", "urn:xmpp:sid:0").expect("its id");
+    assert_eq!((stanza_id.attribute("by"), stanza_id.attribute("id")), (Some(archive), Some(id)));
+    assert!(message.find("body", "jabber:client").is_none());
+}
+
+/// Names of three users, the first two on different workers, the first and the last on one.
+fn three(server: &TestServer) -> [String; 3] {
+    let names =
+        [(0, "juliet"), (1, "romeo"), (0, "nurse")].map(|(worker, name)| server.name_at_home_on(worker, name));
+    server.accounts(&names.each_ref().map(|name| &**name));
+    names
+}
+
+#[test]
+fn a_retracted_message_keeps_its_place_in_both_archives_without_its_text() {
+    on_each_driver(|server| {
+        let [juliet_name, romeo_name, nurse_name] = three(server);
+        let mut juliet = server.online(&juliet_name, "balcony");
+        let to_juliet = format!("{juliet_name}@localhost");
+        for author in [&romeo_name, &nurse_name] {
+            let mut author_client = server.login(author, "orchard");
+            for id in ["a", "b", "c"] {
+                say(&mut author_client, &to_juliet, id);
+                juliet.next_message();
+            }
+            let of_both = |clients: [&mut Client; 2]| clients.map(|client| {
+                let with = if client.jid.starts_with(author) { &to_juliet } else { author };
+                let with = if with.contains('@') { with.clone() } else { format!("{with}@localhost") };
+                query(client, &[("with", &with)], "").unwrap()
+            });
+            let before = of_both([&mut author_client, &mut juliet]);
+            retract(&mut author_client, &to_juliet, "b");
+            assert_eq!(juliet.next_message(), "r-b", "it goes on to the recipient");
+            let after = of_both([&mut author_client, &mut juliet]);
+            let owners = [format!("{author}@localhost"), to_juliet.clone()];
+            for ((before, after), owner) in before.iter().zip(&after).zip(&owners) {
+                assert_eq!(ids(&after.messages), ["a", "b", "c", "r-b"]);
+                assert_eq!(after.ids[..3], before.ids[..], "ids stay");
+                assert_eq!(after.bodies, ["text of a", "", "text of c", "took back"]);
+                assert_tombstone(&after.messages[1], (owner, &after.ids[1]), "r-b");
+            }
+            // By its id, and from the other end, it is the same.
+            let id = after[0].ids[1].clone();
+            let one = query(&mut author_client, &[("ids", &id)], "").unwrap();
+            assert_tombstone(&one.messages[0], (&owners[0], &id), "r-b");
+            let last = query(&mut author_client, &[], &page(3, "<before/>")).unwrap();
+            assert_eq!(ids(&last.messages), ["b", "c", "r-b"]);
+        }
+        server.await_metric("archive.retracted", 4);
+        assert_eq!(server.metric("archive.retractions"), 4);
+    });
+}
+
+#[test]
+fn only_the_author_retracts_and_every_name_of_a_message_counts() {
+    on_each_driver(|server| {
+        let [juliet_name, romeo_name, _] = three(server);
+        let (to_juliet, to_romeo) = (format!("{juliet_name}@localhost"), format!("{romeo_name}@localhost"));
+        let mut juliet = server.online(&juliet_name, "balcony");
+        let mut romeo = server.online(&romeo_name, "orchard");
+        say(&mut romeo, &to_juliet, "a");
+        romeo.send(&format!(
+            "<message to='{to_juliet}' type='chat' id='x'><body>y</body>\
+             <origin-id xmlns='urn:xmpp:sid:0' id='named'/></message>"
+        ));
+        romeo.send(&format!(
+            "<message to='{to_juliet}' type='chat' id='z'><body>corrected</body>\
+             <replace xmlns='urn:xmpp:message-correct:0' id='a'/></message>"
+        ));
+        for _ in 0..3 {
+            juliet.next_message();
+        }
+        // The recipient may not.
+        retract(&mut juliet, &to_romeo, "a");
+        assert_eq!(romeo.next_message(), "r-a");
+        for client in [&mut juliet, &mut romeo] {
+            let all = query(client, &[], "").unwrap();
+            assert_eq!(all.bodies, ["text of a", "y", "corrected", "took back"]);
+        }
+        // Another device of the author may.
+        let mut phone = server.login(&romeo_name, "phone");
+        retract(&mut phone, &to_juliet, "a");
+        retract(&mut phone, &to_juliet, "named");
+        // What retracts stays, or those who were away would not hear of it.
+        retract(&mut phone, &to_juliet, "r-named");
+        for _ in 0..3 {
+            juliet.next_message();
+        }
+        for client in [&mut juliet, &mut phone] {
+            let all = query(client, &[], "").unwrap();
+            assert_eq!(all.bodies, ["", "", "", "took back", "took back", "took back", "took back"]);
+            let origin = all.messages[1].find("origin-id", "urn:xmpp:sid:0").expect("clients match it by this");
+            assert_eq!(origin.attribute("id"), Some("named"));
+        }
+    });
+}
+
+#[test]
+fn what_waits_for_its_recipient_is_never_delivered_once_it_is_retracted() {
+    on_each_driver(|server| {
+        let [juliet_name, romeo_name, nurse_name] = three(server);
+        let to_juliet = format!("{juliet_name}@localhost");
+        for (round, author) in [&romeo_name, &nurse_name].into_iter().enumerate() {
+            let mut author = server.login(author, "orchard");
+            say(&mut author, &to_juliet, "keep");
+            say(&mut author, &to_juliet, "take");
+            // In no archive, and in the mailbox all the same.
+            author.send(&format!(
+                "<message to='{to_juliet}' type='chat' id='plain'><body>text of plain</body>\
+                 <no-permanent-store xmlns='urn:xmpp:hints'/></message>"
+            ));
+            retract(&mut author, &to_juliet, "take");
+            retract(&mut author, &to_juliet, "plain");
+            author.settle();
+            let mut juliet = server.online(&juliet_name, "balcony");
+            assert_eq!(juliet.next_message(), "keep");
+            assert_eq!(juliet.next_message(), "r-take");
+            assert_eq!(juliet.next_message(), "r-plain");
+            juliet.settle();
+            assert_eq!(juliet.messages_set_aside(), [""; 0]);
+            assert_eq!(server.metric("archive.retracted_waiting"), 2 * (round as u64 + 1));
+            juliet.send("</stream:stream>");
+            juliet.expect_close();
+        }
+    });
+}
+
+#[test]
+fn a_resumed_session_does_not_get_what_was_retracted_meanwhile() {
+    on_each_driver(|server| {
+        let [juliet_name, romeo_name, _] = three(server);
+        befriend(server, &juliet_name, &romeo_name);
+        let to_juliet = format!("{juliet_name}@localhost");
+        let mut juliet = server.online(&juliet_name, "balcony");
+        let (stream, jid) = (juliet.enable_sm(), juliet.jid.clone());
+        juliet.settle();
+        juliet.cut();
+        server.await_metric("sm.detached", 1);
+        let mut romeo = server.login(&romeo_name, "orchard");
+        say(&mut romeo, &to_juliet, "keep");
+        say(&mut romeo, &to_juliet, "take");
+        retract(&mut romeo, &to_juliet, "take");
+        server.await_metric("archive.retracted_waiting", 1);
+        let (mut juliet, answer) = Client::resume(server.address(), &juliet_name, &jid, &stream, 1);
+        assert_eq!(answer.name(), "resumed", "{answer:?}");
+        let mut heard = Vec::new();
+        while heard.last().is_none_or(|id| id != "r-take") {
+            let stanza = juliet.next_stanza();
+            if stanza.name() == "message" {
+                heard.push(stanza.attribute("id").unwrap_or_default().to_owned());
+            }
+        }
+        assert_eq!(heard, ["keep", "r-take"]);
+    });
+}
+
+#[test]
+fn a_retraction_reaches_as_far_back_as_the_configuration_says() {
+    on_each_driver_with(
+        |config| config.archive.retract_messages = 3,
+        |server| {
+            let [juliet_name, romeo_name, nurse_name] = three(server);
+            let (to_juliet, to_nurse) = (format!("{juliet_name}@localhost"), format!("{nurse_name}@localhost"));
+            let mut juliet = server.online(&juliet_name, "balcony");
+            let mut romeo = server.login(&romeo_name, "orchard");
+            for id in ["1", "2", "3", "4"] {
+                say(&mut romeo, &to_juliet, id);
+                // With somebody else: does not count.
+                say(&mut romeo, &to_nurse, "other");
+                juliet.next_message();
+            }
+            retract(&mut romeo, &to_juliet, "1");
+            retract(&mut romeo, &to_juliet, "3");
+            assert_eq!([juliet.next_message(), juliet.next_message()], ["r-1", "r-3"]);
+            let all = query(&mut romeo, &[("with", &to_juliet)], "").unwrap();
+            assert_eq!(all.bodies, ["text of 1", "text of 2", "", "text of 4", "took back", "took back"]);
+            assert_eq!(query(&mut juliet, &[], "").unwrap().bodies, all.bodies);
+        },
+    );
+}
+
+/// Preferences say what is archived from now on; what is in an archive can be taken back all the same.
+#[test]
+fn a_message_is_retracted_although_nothing_is_archived_any_more() {
+    on_each_driver(|server| {
+        let [juliet_name, romeo_name, nurse_name] = three(server);
+        let to_juliet = format!("{juliet_name}@localhost");
+        for author in [&romeo_name, &nurse_name] {
+            let mut juliet = server.online(&juliet_name, "balcony");
+            let mut author = server.login(author, "orchard");
+            say(&mut author, &to_juliet, "a");
+            juliet.next_message();
+            for client in [&mut juliet, &mut author] {
+                let never = "<prefs xmlns='urn:xmpp:mam:2' default='never'><always/><never/></prefs>";
+                assert_eq!(outcome(&client.ask("set", None, never)), "result");
+            }
+            retract(&mut author, &to_juliet, "a");
+            let retraction = juliet.expect("message");
+            assert!(retraction.find("stanza-id", "urn:xmpp:sid:0").is_none(), "it is in no archive");
+            assert_eq!(query(&mut author, &[], "").unwrap().bodies, [""]);
+            assert_eq!(query(&mut juliet, &[], "").unwrap().bodies.last().unwrap(), "");
+            let always = "<prefs xmlns='urn:xmpp:mam:2' default='always'><always/><never/></prefs>";
+            juliet.ask("set", None, always);
+        }
+    });
+}
+
+#[test]
+fn retractions_are_announced_where_archives_are() {
+    on_each_driver(|server| {
+        server.accounts(&["juliet"]);
+        let mut juliet = server.login("juliet", "balcony");
+        for to in ["localhost", "juliet@localhost"] {
+            let info = juliet.ask("get", Some(to), "<query xmlns='http://jabber.org/protocol/disco#info'/>");
+            let features: Vec<_> =
+                payload(&info).elements().filter_map(|child| child.attribute("var")).collect();
+            for feature in [RETRACT, "urn:xmpp:message-retract:1#tombstone"] {
+                assert!(features.contains(&feature), "{to} does not announce {feature}");
+            }
+        }
+    });
+}
+
+/// The retraction is in the log before it is acknowledged, and its effect is made of it again: killed at once after the
+/// acknowledgement, a server shows the text to nobody.
+#[test]
+fn an_acknowledged_retraction_holds_over_sigkill() {
+    let start = Start::new(&["juliet", "romeo", "nurse"]).with_config("[limits]\nsm_resume_seconds = 60\n");
+    let names = ["juliet", "nurse"];
+    let mut expected: Vec<String> = Vec::new();
+    for round in 0..6 {
+        let program = start.run();
+        // All of the rounds before, as the first thing that is asked for.
+        for name in names {
+            let mut client = program.login(name, "balcony");
+            let all = query(&mut client, &[], &page(200, "")).unwrap();
+            assert_eq!(all.bodies, expected, "{name} in round {round}");
+        }
+        let mut romeo = program.login("romeo", "orchard");
+        romeo.enable_sm();
+        // Handled stanzas are counted from here on.
+        for (n, name) in names.iter().enumerate() {
+            let (to, secret) = (format!("{name}@localhost"), format!("secret{round}"));
+            say(&mut romeo, &to, &secret);
+            say(&mut romeo, &to, &format!("keep{round}"));
+            retract(&mut romeo, &to, &secret);
+            romeo.await_handled(3 * (n as u32 + 1));
+        }
+        program.kill();
+        expected.extend([String::new(), format!("text of keep{round}"), "took back".to_owned()]);
+    }
+    // The mailboxes, which nobody has read, have no secret either.
+    let program = start.run();
+    for name in names {
+        let mut client = program.login(name, "balcony");
+        client.send("<presence/>");
+        for round in 0..6 {
+            assert_eq!(client.next_message(), format!("keep{round}"), "{name}");
+            assert_eq!(client.next_message(), format!("r-secret{round}"), "{name}");
+        }
+    }
+    program.stop();
+}
