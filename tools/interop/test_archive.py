@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from xml.etree import ElementTree
 
 import pytest
 
@@ -114,3 +115,30 @@ def test_profanity_shows_what_was_said_before_it_came(server, tmp_path):
         run(test)
     finally:
         terminal.close()
+
+
+def test_slixmpp_finds_what_stands_for_a_retracted_message(server):
+    jids = [server.account(f"{name}retract") for name in ("juliet", "romeo")]
+    retract = "{urn:xmpp:message-retract:1}"
+
+    async def test(clients):
+        juliet, romeo = await log_in(clients, server, "starttls", *jids)
+        info = await romeo.plugin["xep_0030"].get_info(jid=jids[1])
+        assert {"urn:xmpp:message-retract:1", "urn:xmpp:message-retract:1#tombstone"} <= set(info["disco_info"]["features"])
+        for text in ("first", "wrong", "last"):
+            romeo.send_message(mto=jids[0], mbody=text, mtype="chat")
+            message = await juliet.get("message")
+            if text == "wrong":
+                target = message["id"]
+        retraction = romeo.make_message(mto=jids[0], mtype="chat", mbody="I took a message back")
+        retraction.append(ElementTree.Element(f"{retract}retract", {"id": target}))
+        retraction.send()
+        assert (await juliet.get("message")).xml.find(f"{retract}retract").attrib["id"] == target
+        for client in (juliet, romeo):
+            client.register_plugin("xep_0313")
+            found = []
+            async for result in client.plugin["xep_0313"].iterate(rsm={"max": "10"}):
+                found.append(result["mam_result"]["forwarded"]["stanza"])
+            assert [stanza["body"] for stanza in found] == ["first", "", "last", "I took a message back"]
+            assert found[1]["id"] == target and found[1].xml.find(f"{retract}retracted").attrib["id"] == found[3]["id"]
+    run(test)

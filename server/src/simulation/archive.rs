@@ -1,4 +1,5 @@
-//! The rules for archives: what was exchanged is in both sides' archives, each message once, and ids only rise.
+//! The rules for archives: what was exchanged is in both sides' archives, each message once, and ids only rise. What was
+//! retracted has kept its place and nothing of its text.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use whimbrel_storage::log::{Sequence, journal_folders};
 
 use super::oracle;
 use super::world::{World, local};
+use crate::proto::ns;
 use crate::user::record;
 use crate::xml::{CLIENT, Element};
 
@@ -21,11 +23,34 @@ pub(super) struct Exchanged {
     pub(super) is_sure: bool,
     /// Times that it may be in each.
     pub(super) most: u32,
+    /// Its sender has retracted it; whether it is sure that the retraction is in both archives.
+    pub(super) retracted: Option<bool>,
+}
+
+/// A message that an archive has.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Archived {
+    id: Sequence,
+    number: u32,
+    /// Its text is gone, and something stands for it.
+    is_retracted: bool,
+}
+
+impl Archived {
+    /// `None` for what clients in trouble send, of which the oracle keeps no account.
+    fn read(id: Sequence, stanza: &Element) -> Option<Archived> {
+        if stanza.find("retracted", ns::RETRACTION).is_some() {
+            let number = stanza.attribute("id")?.strip_prefix('m')?.parse().ok()?;
+            return Some(Archived { id, number, is_retracted: stanza.find("body", CLIENT).is_none() });
+        }
+        let body = stanza.find("body", CLIENT)?.content().into_owned();
+        oracle::number_of(&body).map(|number| Archived { id, number, is_retracted: false })
+    }
 }
 
 impl World {
-    /// What the archive of a user has, in its order: ids and numbers of messages.
-    pub(super) fn archive_of(&self, user: usize) -> Result<Vec<(Sequence, u32)>, String> {
+    /// What the archive of a user has, in its order.
+    pub(super) fn archive_of(&self, user: usize) -> Result<Vec<Archived>, String> {
         let name = local(user);
         let directory = &self.shared.directory;
         let Some(actor) = directory.account_id(&name).map_err(|error| error.to_string())? else {
@@ -44,9 +69,7 @@ impl World {
             for message in &page.messages {
                 let kept = record::decode(page.text(message)).ok_or("an archived record cannot be read")?;
                 let stanza = Element::parse(kept.stanza).map_err(|_| "an archived record holds no stanza")?;
-                let body = stanza.find("body", CLIENT).map(|body| body.content().into_owned());
-                // Clients in trouble send others as well, of which the oracle keeps no account.
-                found.extend(body.and_then(|body| oracle::number_of(&body)).map(|n| (message.id, n)));
+                found.extend(Archived::read(message.id, &stanza));
             }
             if !page.goes_on() {
                 return Ok(found);
@@ -66,18 +89,17 @@ impl World {
     }
 }
 
-fn check(user: usize, found: &[(Sequence, u32)], exchanged: &[Exchanged]) -> Result<(), String> {
-    if let Some(pair) = found.windows(2).find(|pair| pair[0].0 >= pair[1].0) {
+fn check(user: usize, found: &[Archived], exchanged: &[Exchanged]) -> Result<(), String> {
+    if let Some(pair) = found.windows(2).find(|pair| pair[0].id >= pair[1].id) {
         return Err(format!("ids do not rise: {pair:?}"));
     }
     let mut times: BTreeMap<u32, u32> = BTreeMap::new();
-    for (_, n) in found {
-        *times.entry(*n).or_default() += 1;
+    for archived in found {
+        *times.entry(archived.number).or_default() += 1;
+        check_one(archived, exchanged)?;
     }
     for (n, times) in &times {
-        let Some(message) = exchanged.get(*n as usize) else {
-            return Err(format!("message {n} was never sent"));
-        };
+        let message = &exchanged[*n as usize];
         if message.from != user && message.to != user {
             return Err(format!("message {n} is somebody else's: {message:?}"));
         }
@@ -93,26 +115,62 @@ fn check(user: usize, found: &[(Sequence, u32)], exchanged: &[Exchanged]) -> Res
     Ok(())
 }
 
+fn check_one(archived: &Archived, exchanged: &[Exchanged]) -> Result<(), String> {
+    let Archived { number: n, is_retracted, .. } = *archived;
+    match exchanged.get(n as usize) {
+        None => Err(format!("message {n} was never sent")),
+        Some(message) if is_retracted && message.retracted.is_none() => {
+            Err(format!("message {n} has lost its text, and nobody has retracted it: {message:?}"))
+        }
+        Some(message) if !is_retracted && message.retracted == Some(true) => {
+            Err(format!("message {n} was retracted and can be read: {message:?}"))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn whole(id: u64, number: u32) -> Archived {
+        Archived { id: Sequence(id), number, is_retracted: false }
+    }
+
     #[test]
     fn what_is_missing_doubled_foreign_or_out_of_order_is_noticed() {
-        let message = |from, to, is_sure| Exchanged { from, to, is_sure, most: 1 };
+        let message = |from, to, is_sure| Exchanged { from, to, is_sure, most: 1, retracted: None };
         let exchanged = [message(0, 1, true), message(1, 2, true), message(0, 1, false)];
-        let id = Sequence;
-        assert_eq!(check(0, &[(id(1), 0)], &exchanged), Ok(()));
-        assert_eq!(check(0, &[(id(1), 0), (id(2), 2)], &exchanged), Ok(()));
+        assert_eq!(check(0, &[whole(1, 0)], &exchanged), Ok(()));
+        assert_eq!(check(0, &[whole(1, 0), whole(2, 2)], &exchanged), Ok(()));
         for (found, expected) in [
             (&[][..], "not there"),
-            (&[(id(1), 0), (id(2), 0)], "2 times"),
-            (&[(id(1), 0), (id(2), 1)], "somebody else's"),
-            (&[(id(2), 0), (id(2), 2)], "do not rise"),
-            (&[(id(1), 0), (id(3), 9)], "never sent"),
+            (&[whole(1, 0), whole(2, 0)], "2 times"),
+            (&[whole(1, 0), whole(2, 1)], "somebody else's"),
+            (&[whole(2, 0), whole(2, 2)], "do not rise"),
+            (&[whole(1, 0), whole(3, 9)], "never sent"),
         ] {
             let what = check(0, found, &exchanged).unwrap_err();
             assert!(what.contains(expected), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_should_be_gone_or_there_is_noticed() {
+        let message = |retracted| [Exchanged { from: 0, to: 1, is_sure: true, most: 1, retracted }];
+        let gone = Archived { is_retracted: true, ..whole(1, 0) };
+        for (retracted, of_whole, of_gone) in [
+            (None, Ok(()), Err("nobody has retracted it")),
+            (Some(false), Ok(()), Ok(())),
+            (Some(true), Err("can be read"), Ok(())),
+        ] {
+            for (found, expected) in [(whole(1, 0), of_whole), (gone, of_gone)] {
+                let outcome = check(0, &[found], &message(retracted));
+                match expected {
+                    Ok(()) => assert_eq!(outcome, Ok(())),
+                    Err(text) => assert!(outcome.unwrap_err().contains(text)),
+                }
+            }
         }
     }
 }

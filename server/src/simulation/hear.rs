@@ -309,8 +309,12 @@ impl World {
         let delayed = element.find("delay", "urn:xmpp:delay").is_some();
         let workers = &mut self.workers;
         let serves = |link| workers.iter_mut().any(|worker| worker.driver_mut().serves(link));
-        let outcome =
-            self.oracle.delivered(id, &Arrival { from, text: &body.content(), delayed }, serves, full);
+        let outcome = self.oracle.delivered(
+            id,
+            &Arrival { step: self.step, from, text: &body.content(), delayed },
+            serves,
+            full,
+        );
         self.note(outcome);
     }
 

@@ -46,7 +46,12 @@ struct Message {
     to_resource: Option<Box<str>>,
     sent: u64,
     delivered: Vec<usize>,
+    /// The step in which it was first delivered.
+    arrived: Option<u64>,
     errors: u32,
+    /// The message that it retracts, and those that retract it.
+    retracts: Option<u32>,
+    retracted_by: Vec<u32>,
 }
 
 /// A broken rule, in words.
@@ -91,8 +96,13 @@ pub(super) fn number_of(text: &str) -> Option<u32> {
     (body(n) == text).then_some(n)
 }
 
+/// Of so many of the newest messages of all, sessions retract their own.
+const RETRACTED_BACK_MAX: usize = 200;
+
 /// A message as a session receives it.
 pub(super) struct Arrival<'a> {
+    /// The step in which that is.
+    pub(super) step: u64,
     pub(super) from: &'a str,
     pub(super) text: &'a str,
     /// Out of the log, not as it came.
@@ -212,9 +222,32 @@ impl Oracle {
             to_resource: to_resource.map(Into::into),
             sent: step,
             delivered: Vec::new(),
+            arrived: None,
             errors: 0,
+            retracts: None,
+            retracted_by: Vec::new(),
         });
         n
+    }
+
+    /// A message of a session that it may retract: the `back`-th of its newest ones; for whom it was.
+    pub(super) fn retractable(&self, session: usize, back: usize) -> Option<(u32, usize)> {
+        let newest = self.messages.iter().enumerate().rev().take(RETRACTED_BACK_MAX);
+        let mut own = newest.filter(|(_, message)| message.sender == session && message.retracts.is_none());
+        own.nth(back).map(|(n, message)| (n as u32, message.to_user))
+    }
+
+    /// A message that was just sent retracts another one.
+    pub(super) fn retracts(&mut self, retraction: u32, target: u32) {
+        self.messages[retraction as usize].retracts = Some(target);
+        self.messages[target as usize].retracted_by.push(retraction);
+    }
+
+    /// Whether a message may not be given to a session that has come after its retraction had arrived.
+    fn is_taken_back(&self, n: u32, id: usize) -> bool {
+        let arrived = |by: &u32| self.messages[*by as usize].arrived;
+        let before = |step: u64| step < self.sessions[id].requested;
+        self.messages[n as usize].retracted_by.iter().filter_map(arrived).any(before)
     }
 
     /// All messages, as their archives are to have them: one that has arrived is sure to be in both.
@@ -224,8 +257,16 @@ impl Oracle {
             to: message.to_user,
             is_sure: !message.delivered.is_empty(),
             most: 1,
+            retracted: self.is_retracted(message),
         };
         self.messages.iter().map(exchanged).collect()
+    }
+
+    /// Whether it is sure that a message is retracted; `None`: its sender has not asked for it.
+    fn is_retracted(&self, message: &Message) -> Option<bool> {
+        let has_arrived = |by: &u32| self.messages[*by as usize].arrived.is_some();
+        let by = &message.retracted_by;
+        (!by.is_empty()).then(|| by.iter().any(has_arrived))
     }
 
     /// The sessions that have received a message itself.
@@ -260,7 +301,7 @@ impl Oracle {
         serves: impl FnMut(LinkId) -> bool,
         jid: impl Fn(usize, &str) -> String,
     ) -> Result<(), Broken> {
-        let &Arrival { from, text, delayed } = arrival;
+        let &Arrival { step, from, text, delayed } = arrival;
         let n = self.known(text)?;
         self.check_from(n, from, jid)?;
         let message = &mut self.messages[n as usize];
@@ -287,8 +328,12 @@ impl Oracle {
         if newest > n && !(delayed && self.was_under_way_elsewhere(id, sent, serves)) {
             return Err(format!("session {id} gets message {n} after {newest} of the same sender"));
         }
+        if self.is_taken_back(n, id) {
+            return Err(format!("session {id} gets message {n}, which had been retracted before it came"));
+        }
         let message = &mut self.messages[n as usize];
         message.delivered.push(id);
+        message.arrived.get_or_insert(step);
         self.counts.0 += 1;
         if message.errors > 0 {
             return Err(format!("message {n} is delivered and was answered with an error"));

@@ -337,9 +337,7 @@ pub fn pump(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) 
         Room::Later => return,
     }
     let account = actors.users.user(user).id;
-    if archive::retract::holds_back(actors, (account, key)) {
-        return;
-    }
+    let Some(taken_back) = archive::retract::of_mailbox(actors, (account, key)) else { return };
     let under_way = flow::under_way(actors, user);
     let gets_bare = delivery::recipients_of_bare(actors, user, Type::Chat).contains(&key);
     let mut bytes = std::mem::take(&mut actors.payload);
@@ -363,6 +361,7 @@ pub fn pump(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) 
         }
         if let Some(kept) = record::decode(record.payload)
             && is_for(&actors.users, key, &kept, gets_bare)
+            && !taken_back.iter().any(|one| one.has(record.sequence, kept.stanza))
         {
             let about = (record.sequence, record.flags, record.time_ms);
             archive::write_logged(env, &local, kept.stanza, about, &mut bytes);

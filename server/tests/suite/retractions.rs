@@ -41,8 +41,8 @@ fn assert_tombstone(message: &Element, (archive, id): (&str, &str), by: &str) {
 
 /// Names of three users, the first two on different workers, the first and the last on one.
 fn three(server: &TestServer) -> [String; 3] {
-    let names =
-        [(0, "juliet"), (1, "romeo"), (0, "nurse")].map(|(worker, name)| server.name_at_home_on(worker, name));
+    let names = [(0, "juliet"), (1, "romeo"), (0, "nurse")]
+        .map(|(worker, name)| server.name_at_home_on(worker, name));
     server.accounts(&names.each_ref().map(|name| &**name));
     names
 }
@@ -59,11 +59,13 @@ fn a_retracted_message_keeps_its_place_in_both_archives_without_its_text() {
                 say(&mut author_client, &to_juliet, id);
                 juliet.next_message();
             }
-            let of_both = |clients: [&mut Client; 2]| clients.map(|client| {
-                let with = if client.jid.starts_with(author) { &to_juliet } else { author };
-                let with = if with.contains('@') { with.clone() } else { format!("{with}@localhost") };
-                query(client, &[("with", &with)], "").unwrap()
-            });
+            let of_both = |clients: [&mut Client; 2]| {
+                clients.map(|client| {
+                    let with = if client.jid.starts_with(author) { &to_juliet } else { author };
+                    let with = if with.contains('@') { with.clone() } else { format!("{with}@localhost") };
+                    query(client, &[("with", &with)], "").unwrap()
+                })
+            };
             let before = of_both([&mut author_client, &mut juliet]);
             retract(&mut author_client, &to_juliet, "b");
             assert_eq!(juliet.next_message(), "r-b", "it goes on to the recipient");
@@ -125,7 +127,8 @@ fn only_the_author_retracts_and_every_name_of_a_message_counts() {
         for client in [&mut juliet, &mut phone] {
             let all = query(client, &[], "").unwrap();
             assert_eq!(all.bodies, ["", "", "", "took back", "took back", "took back", "took back"]);
-            let origin = all.messages[1].find("origin-id", "urn:xmpp:sid:0").expect("clients match it by this");
+            let origin =
+                all.messages[1].find("origin-id", "urn:xmpp:sid:0").expect("clients match it by this");
             assert_eq!(origin.attribute("id"), Some("named"));
         }
     });
@@ -196,7 +199,8 @@ fn a_retraction_reaches_as_far_back_as_the_configuration_says() {
         |config| config.archive.retract_messages = 3,
         |server| {
             let [juliet_name, romeo_name, nurse_name] = three(server);
-            let (to_juliet, to_nurse) = (format!("{juliet_name}@localhost"), format!("{nurse_name}@localhost"));
+            let (to_juliet, to_nurse) =
+                (format!("{juliet_name}@localhost"), format!("{nurse_name}@localhost"));
             let mut juliet = server.online(&juliet_name, "balcony");
             let mut romeo = server.login(&romeo_name, "orchard");
             for id in ["1", "2", "3", "4"] {

@@ -308,7 +308,11 @@ impl Archive {
         let blocks = self.heads.first_position(self.handed);
         let moves = self.moves.all().nth(changes.moves.len()).map(|moved| moved.position);
         let retractions = self.retractions.first_position(self.journal);
-        [blocks, moves, retractions].into_iter().flatten().fold(self.committed, Position::min).max(self.indexed_to)
+        [blocks, moves, retractions]
+            .into_iter()
+            .flatten()
+            .fold(self.committed, Position::min)
+            .max(self.indexed_to)
     }
 
     /// What was taken has been committed, or has not: then it is given again. What the commit came to must have been told to
@@ -356,9 +360,8 @@ impl Archive {
     /// The retractions that have not taken effect yet and are durable, the oldest first.
     pub fn retractions(&self) -> impl Iterator<Item = &Retraction> {
         let committed = self.committed;
-        let is_due = move |retraction: &&Retraction| {
-            retraction.journal != self.journal || retraction.end <= committed
-        };
+        let is_due =
+            move |retraction: &&Retraction| retraction.journal != self.journal || retraction.end <= committed;
         self.retractions.all().filter(is_due)
     }
 
@@ -367,6 +370,11 @@ impl Archive {
     #[must_use]
     pub fn retractions_of(&self, actor: ActorId) -> usize {
         self.retractions.of(actor)
+    }
+
+    /// An actor's retractions that have not taken effect yet, durable or not.
+    pub fn open_retractions_of(&self, actor: ActorId) -> impl Iterator<Item = &Retraction> {
+        self.retractions.all().filter(move |retraction| retraction.actor == actor)
     }
 
     /// A retraction has taken effect: the directory knows what it has erased, or there was nothing.

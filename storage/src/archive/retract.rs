@@ -4,12 +4,12 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::Snapshot;
 use super::page::{self, texts_at};
 use super::query::{Order, Query, QueryError, STEP_BYTES};
 use super::retractions::Retraction;
 use super::segments::Source;
 use super::slot::Slot;
-use super::Snapshot;
 use crate::directory::{ArchiveView, Erased};
 use crate::log::{PeerHash, Sequence};
 
@@ -59,7 +59,8 @@ pub(crate) fn retracted(
 ) -> Result<Vec<Retracted>, QueryError> {
     let Retraction { journal, actor, slot, .. } = query.retraction;
     let own = texts_at(source, (actor, journal), &[slot])?.into_iter().next().flatten();
-    let Some((at_ms, replace)) = own.and_then(|(at_ms, text)| Some((at_ms, (query.read)(at_ms, &text)?))) else {
+    let Some((at_ms, replace)) = own.and_then(|(at_ms, text)| Some((at_ms, (query.read)(at_ms, &text)?)))
+    else {
         return Ok(Vec::new());
     };
     let is_meant = Arc::clone(&replace);

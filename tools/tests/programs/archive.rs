@@ -150,6 +150,35 @@ fn an_export_for_other_servers_is_xml_and_goes_into_a_new_private_file() {
 }
 
 #[test]
+fn a_retracted_message_is_exported_as_what_stands_for_it() {
+    let place = place_with_accounts();
+    let server = place.server(&["--allow-plaintext"]);
+    let mut alice = Client::login(&place, "alice", "p", "r").expect("the password is right");
+    alice.say("<enable xmlns='urn:xmpp:sm:3'/>");
+    alice.say(&format!("<message to='{BOB}' type='chat' id='m'><body>secret</body></message>"));
+    let retract = "<retract xmlns='urn:xmpp:message-retract:1' id='m'/>";
+    alice.say(&format!("<message to='{BOB}' type='chat' id='r'>{retract}</message>"));
+    alice.say("<r xmlns='urn:xmpp:sm:3'/>");
+    alice.hear("h='2'");
+    // Once the archive can be read, the retraction has taken effect there; Bob's is read by Bob.
+    for (name, mut client) in
+        [("alice", alice), ("bob", Client::login(&place, "bob", "p", "r").expect("the password is right"))]
+    {
+        client.say("<iq type='set' id='q'><query xmlns='urn:xmpp:mam:2'/></iq>");
+        client.hear("<fin");
+        let lines = exported(&place, &format!("{name}@localhost"));
+        assert_eq!(lines.len(), 2, "{lines:#?}");
+        let stanza = lines[0]["stanza"].as_str().expect("a text");
+        assert!(
+            stanza.contains("<retracted") && stanza.contains("id='m'") && !stanza.contains("secret"),
+            "{stanza}"
+        );
+        assert!(lines[0]["erased"].is_string() && lines[1]["erased"].is_null(), "{lines:#?}");
+    }
+    stop(server);
+}
+
+#[test]
 fn messages_are_erased_from_one_archive_and_the_account_goes_on() {
     let (place, server) = with_messages();
     place.ctl(&["archive", "erase", BOB, "--yes"]).fails(1, &["a server runs in", "stop it first"]);

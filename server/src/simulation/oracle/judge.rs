@@ -21,6 +21,10 @@ impl Oracle {
         let mut vanished = self.vanished;
         for n in self.judged..self.messages.len() {
             let message = &self.messages[n];
+            if !message.retracted_by.is_empty() {
+                // It may have left the mailbox before anybody had it.
+                continue;
+            }
             if !self.sessions[message.sender].cut {
                 // An account is never a stranger to itself.
                 let is_stranger = self.sessions[message.sender].user != message.to_user;

@@ -26,7 +26,12 @@ fn two() -> Oracle {
 }
 
 fn deliver(oracle: &mut Oracle, id: usize, n: u32) -> Result<(), Broken> {
-    oracle.delivered(id, &Arrival { from: &full(0, "r0"), text: &body(n), delayed: false }, |_| true, full)
+    oracle.delivered(
+        id,
+        &Arrival { step: 5, from: &full(0, "r0"), text: &body(n), delayed: false },
+        |_| true,
+        full,
+    )
 }
 
 #[test]
@@ -48,7 +53,7 @@ fn a_changed_order_a_false_sender_and_a_damaged_text_are_noticed() {
     assert!(deliver(&mut oracle, 1, first).unwrap_err().contains("after"));
     let false_sender = oracle.delivered(
         1,
-        &Arrival { from: &full(1, "r0"), text: &body(first), delayed: false },
+        &Arrival { step: 5, from: &full(1, "r0"), text: &body(first), delayed: false },
         |_| true,
         full,
     );
@@ -56,7 +61,12 @@ fn a_changed_order_a_false_sender_and_a_damaged_text_are_noticed() {
     let damaged = format!("{} ", body(first));
     assert!(
         oracle
-            .delivered(1, &Arrival { from: &full(0, "r0"), text: &damaged, delayed: false }, |_| true, full)
+            .delivered(
+                1,
+                &Arrival { step: 5, from: &full(0, "r0"), text: &damaged, delayed: false },
+                |_| true,
+                full
+            )
             .unwrap_err()
             .contains("nobody has sent")
     );
@@ -72,8 +82,12 @@ fn what_was_under_way_to_a_session_that_the_server_has_ended_may_come_late_to_an
         let (first, second) = (oracle.sent(3, 0, 1, None), oracle.sent(4, 0, 1, None));
         deliver(&mut oracle, 1, second).unwrap();
         let served = |link| link != other || serves;
-        let outcome =
-            oracle.delivered(1, &Arrival { from: &full(0, "r0"), text: &body(first), delayed }, served, full);
+        let outcome = oracle.delivered(
+            1,
+            &Arrival { step: 5, from: &full(0, "r0"), text: &body(first), delayed },
+            served,
+            full,
+        );
         assert_eq!(outcome.is_ok(), fine, "delayed {delayed}, served {serves}: {outcome:?}");
     }
     // Its own stream is no excuse.
@@ -82,7 +96,7 @@ fn what_was_under_way_to_a_session_that_the_server_has_ended_may_come_late_to_an
     deliver(&mut oracle, 1, second).unwrap();
     let outcome = oracle.delivered(
         1,
-        &Arrival { from: &full(0, "r0"), text: &body(first), delayed: true },
+        &Arrival { step: 5, from: &full(0, "r0"), text: &body(first), delayed: true },
         |_| false,
         full,
     );

@@ -113,7 +113,8 @@ impl Managed {
         peer.unsure.push_back((peer.handled, n));
         let arrivals = peer.arrivals.entry(n).or_default();
         *arrivals += 1;
-        let outcome = self.oracle.arrive(n, from, index, *arrivals);
+        let session = (*arrivals, peer.begun);
+        let outcome = self.oracle.arrive(n, (from, index), session);
         self.note(outcome);
     }
 

@@ -274,6 +274,9 @@ impl Managed {
             clients.filter(|(client, peer)| client.stage != Stage::Online || !peer.is_quiescent()).count();
         let logs =
             self.world.workers.iter().map(|worker| worker.core().actors().commits.log().actors().len());
-        rest == 0 && logs.sum::<usize>() == 0
+        let archives = self.world.workers.iter().map(|worker| worker.core().actors().commits.archive());
+        rest == 0
+            && logs.sum::<usize>() == 0
+            && archives.map(|archive| archive.load().retractions).sum::<u64>() == 0
     }
 }

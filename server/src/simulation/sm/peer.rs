@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::Managed;
 use super::resume::Promise;
+use crate::proto::ns;
 use crate::simulation::actions::{self, Action};
 use crate::simulation::client::Stage;
 use crate::simulation::come::HEADER;
@@ -44,6 +45,8 @@ pub(super) enum What {
 pub(super) struct Peer {
     /// The name of its stream, once there is one.
     pub(super) stream: Option<String>,
+    /// The step in which that stream began.
+    pub(super) begun: u64,
     /// Management is on, on the present connection.
     pub(super) is_on: bool,
     pub(super) sent: u32,
@@ -86,7 +89,8 @@ impl Peer {
 /// What a peer whose stream is managed does.
 const ACTIONS: &[Action<Managed>] = &[
     Action { weight: 40, run: Managed::write_to_directory },
-    Action { weight: 510, run: Managed::write_to_somebody },
+    Action { weight: 470, run: Managed::write_to_somebody },
+    Action { weight: 40, run: Managed::retract },
     Action { weight: 200, run: Managed::ask },
     Action { weight: 150, run: Managed::acknowledge },
     Action { weight: 50, run: Managed::break_off_now_and_then },
@@ -142,6 +146,16 @@ impl Managed {
     fn write_to_somebody(&mut self, index: usize) {
         if self.peers[index].unacked.len() < UNACKED_MAX && !self.world.clients[index].deaf {
             self.send_message(index);
+        }
+    }
+
+    /// Takes back one of its newest messages.
+    fn retract(&mut self, index: usize) {
+        if self.peers[index].unacked.len() < UNACKED_MAX && !self.world.clients[index].deaf {
+            let back = self.world.random.below(4);
+            if let Some(n) = self.oracle.retract(index, back) {
+                self.write(index, n);
+            }
         }
     }
 
@@ -217,10 +231,14 @@ impl Managed {
         let mut body = Vec::new();
         writer::escape_text(&oracle::body(n), &mut body);
         let body = String::from_utf8(body).expect("escaping keeps UTF-8");
+        let retract = self
+            .oracle
+            .retracted_by(n)
+            .map_or(String::new(), |target| format!("<retract xmlns='{}' id='m{target}'/>", ns::RETRACTION));
         self.stanza(
             index,
             What::Message(n),
-            format!("<message type='chat' to='{to}'><body>{body}</body></message>"),
+            format!("<message type='chat' to='{to}' id='m{n}'>{retract}<body>{body}</body></message>"),
         );
     }
 

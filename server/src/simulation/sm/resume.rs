@@ -124,8 +124,13 @@ impl Managed {
         let peer = &mut self.peers[index];
         let again = std::mem::take(&mut peer.unacked);
         let sure = std::mem::take(&mut peer.sure);
-        *peer =
-            Peer { stream: element.attribute("id").map(str::to_owned), is_on: true, sure, ..Peer::default() };
+        *peer = Peer {
+            stream: element.attribute("id").map(str::to_owned),
+            begun: self.world.step,
+            is_on: true,
+            sure,
+            ..Peer::default()
+        };
         for sent in again {
             match sent.what {
                 What::Message(n) => {
@@ -193,7 +198,7 @@ impl Managed {
         let mut acknowledged = Vec::new();
         while peer.unacked.front().is_some_and(|sent| sent.number <= h) {
             match peer.unacked.pop_front().map(|sent| sent.what) {
-                Some(What::Message(n)) => self.oracle.acknowledge(n),
+                Some(What::Message(n)) => self.oracle.acknowledge(n, self.world.step),
                 Some(what) => acknowledged.push(what),
                 None => {}
             }

@@ -94,7 +94,11 @@ pub fn sender_copy(
     let is_wanted = preferences.is_none_or(|of| wants(env, fx, of, &user.local, &peer));
     let flags = archived(is_wanted).and(retracting(d)).and(Flags::NOT_QUEUED);
     // What it retracts may have been archived when the preferences were others.
-    flags.is_kept().then(|| ActorCopy { actor: user.id, flags, peer: env.shared.archive_ids.peer(d.to_local) })
+    flags.is_kept().then(|| ActorCopy {
+        actor: user.id,
+        flags,
+        peer: env.shared.archive_ids.peer(d.to_local),
+    })
 }
 
 /// Whether the archive is to have a message.

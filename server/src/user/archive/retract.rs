@@ -7,20 +7,23 @@
 //! ```
 //! Both sides do this for themselves, each at its home. A retraction stays with the archive ([`Archive::retractions`]), in
 //! checkpoints too, until the directory has its tombstones, so that one that was acknowledged takes effect over any crash;
-//! and what it erases does not depend on how often it is told. Until then the account's mailbox and archive are not read, so
-//! nobody gets the text meanwhile. A worker has one at a time looked for: those come first for which somebody waits.
+//! and what it erases does not depend on how often it is told. Nobody gets the text meanwhile: pages of the account's archive
+//! wait, and its mailbox is read past what is retracted. A worker has one at a time looked for: those come first for which
+//! somebody waits.
 //!
 //! [`Archive::retractions`]: whimbrel_storage::archive::Archive::retractions
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
 use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::archive::Retraction;
 use whimbrel_storage::archive::query::QueryError;
 use whimbrel_storage::archive::retract::{ReadRetraction, Replace, RetractQuery, Retracted};
 use whimbrel_storage::directory::{self, WriteTransaction};
-use whimbrel_storage::log::Sequence;
+use whimbrel_storage::journal::What;
+use whimbrel_storage::log::{Record, Sequence};
 
 use crate::effects::work;
 use crate::env::Env;
@@ -34,6 +37,9 @@ use crate::user::tables::ResourceKey;
 
 /// One account may have so many times fewer waiting than its worker (`archive.retractions`).
 const ACCOUNT_PART: usize = 16;
+
+/// Retractions of an account that its mailbox is compared with; while there are more, it is not read.
+const COMPARED_MAX: usize = 8;
 
 /// Milliseconds until one that could not take effect is tried again.
 const RETRY_MS: u64 = 5_000;
@@ -98,7 +104,47 @@ pub fn too_many() -> StanzaError {
     StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text)
 }
 
-/// Whether the mailbox and the archive of an account are not to be read now. Then `key` goes on when they are.
+/// What a retraction that has not taken effect is about.
+pub struct TakenBack {
+    before: Sequence,
+    retraction: retraction::Retraction,
+}
+
+impl TakenBack {
+    /// Whether a message is among it.
+    pub fn has(&self, id: Sequence, stanza: &[u8]) -> bool {
+        id < self.before && self.retraction.is_about(stanza)
+    }
+}
+
+/// What the mailbox of an account is not to give: what its retractions that have not taken effect are about. `None`: it is not
+/// to be read now, and `key` goes on when it is.
+pub fn of_mailbox(
+    actors: &mut Actors,
+    (actor, key): (ActorId, ResourceKey),
+) -> Option<SmallVec<[TakenBack; 1]>> {
+    let log = actors.commits.log();
+    let count = log.second().retractions_of(actor);
+    if count == 0 {
+        return Some(SmallVec::new());
+    }
+    if count > COMPARED_MAX {
+        return (!holds_back(actors, (actor, key))).then(SmallVec::new);
+    }
+    let open = log.second().open_retractions_of(actor).map(|Retraction { journal, slot, .. }| {
+        // One that lies in the log of an earlier number of workers is for the readers alone.
+        let entry = log.entry_at(slot.position, slot.text_bytes()).ok().filter(|_| *journal == log.id())?;
+        let What::Message(Record { payload, .. }) = entry.what else { return None };
+        let retraction = retraction::Retraction::read(record::decode(payload)?.stanza)?;
+        Some(TakenBack { before: slot.id, retraction })
+    });
+    match open.collect() {
+        Some(open) => Some(open),
+        None => (!holds_back(actors, (actor, key))).then(SmallVec::new),
+    }
+}
+
+/// Whether the archive of an account is not to be read now. Then `key` goes on when it is.
 pub fn holds_back(actors: &mut Actors, (actor, key): (ActorId, ResourceKey)) -> bool {
     let retractions = &mut actors.archives.retractions;
     let holds = !retractions.has_failed && actors.commits.archive().retractions_of(actor) > 0;
@@ -134,9 +180,8 @@ pub fn go_on(actors: &mut Actors, env: &Env, fx: &mut Effects) {
     if retractions.under_way.is_some() || env.now.0 < retractions.not_before_ms {
         return;
     }
-    let awaited = |retraction: &&Retraction| {
-        retractions.held.iter().any(|(actor, _)| *actor == retraction.actor)
-    };
+    let awaited =
+        |retraction: &&Retraction| retractions.held.iter().any(|(actor, _)| *actor == retraction.actor);
     let archive = actors.commits.archive();
     let next = archive.retractions().find(awaited).or_else(|| archive.retractions().next()).copied();
     let Some(retraction) = next else { return };
@@ -187,7 +232,8 @@ fn reading(env: &Env, actor: ActorId) -> ReadRetraction {
             let kept = record::decode(payload)?;
             let id = shared.archive_ids.seal(id.0);
             let id = std::str::from_utf8(&id).expect("base32 is ASCII");
-            let stanza = retraction.replace(kept.stanza, &Tombstone { archive: &archive, id, retracted_ms })?;
+            let stanza =
+                retraction.replace(kept.stanza, &Tombstone { archive: &archive, id, retracted_ms })?;
             let mut tombstone = Vec::with_capacity(stanza.len() + 64);
             StoredMessage { resource: kept.resource, stanza: &stanza }.encode(&mut tombstone);
             Some(tombstone)

@@ -37,7 +37,8 @@ impl House {
             looks_max,
             read: Box::new(|_, text| {
                 let meant = text.strip_prefix(b"retract ")?.to_vec();
-                let replace: Replace = Arc::new(move |_, text| (text == meant).then(|| b"tombstone".to_vec()));
+                let replace: Replace =
+                    Arc::new(move |_, text| (text == meant).then(|| b"tombstone".to_vec()));
                 Some(replace)
             }),
         };
@@ -55,7 +56,8 @@ impl House {
                         assert!(self.logs[shard].is_waiting(actor, id), "it waits still");
                         continue;
                     };
-                    let erase = move |t: &mut directory::WriteTransaction<'_>| t.erase_from_archive(actor, id, &one);
+                    let erase =
+                        move |t: &mut directory::WriteTransaction<'_>| t.erase_from_archive(actor, id, &one);
                     run_inline(&self.directory, Box::new(erase)).unwrap();
                     erased += 1;
                 }
@@ -76,7 +78,9 @@ fn a_retraction_is_told_again_until_it_has_taken_effect() {
         house.retract(ANNA, BEN, "7");
         assert_eq!(house.logs[0].second().retractions().count(), 0, "what is not durable has no effect");
         house.flush();
-        let open = |house: &House| (0..house.logs.len()).map(|shard| house.open_retractions(shard).len()).sum::<usize>();
+        let open = |house: &House| {
+            (0..house.logs.len()).map(|shard| house.open_retractions(shard).len()).sum::<usize>()
+        };
         assert_eq!(open(&house), 2, "one for each side");
         // Rows have everything else by now; over any crash, with another number of workers, too.
         for again in [shards, 3, 1, shards] {
@@ -157,7 +161,8 @@ fn a_removed_actor_has_no_retractions_and_open_ones_hold_their_segment() {
         house.commit();
         assert_eq!(house.logs[0].second().retractions_of(actor), 0);
     }
-    let sweep = directory::Sweep { after: ActorId::NOBODY, not_before: Sequence::ZERO, actors_max: 9, rows_max: 9 };
+    let sweep =
+        directory::Sweep { after: ActorId::NOBODY, not_before: Sequence::ZERO, actors_max: 9, rows_max: 9 };
     let swept = run_inline(&house.directory, Box::new(move |t| t.sweep_archive(&sweep))).unwrap();
     house.tallies.apply(&swept.segments);
     house.commit();
