@@ -85,6 +85,9 @@ worker_metrics! {
     retracted "archive.retracted" Counter "messages" "Messages of archives that were retracted: something else stands for their texts.";
     retracted_waiting "archive.retracted_waiting" Counter "messages" "Messages that were retracted while they waited in a mailbox, and left it.";
     refused_retractions "refused.retractions" Counter "messages" "Refused: archive.retractions.";
+    archive_erased "archive.erased" Counter "messages" "Texts that no archive has any more and that were taken out of the files of the log.";
+    archive_to_erase "archive.to_erase" Gauge "erasures" "Erasures (of a message, of a part of an archive, of an account) whose texts may be on the disk still.";
+    archive_to_erase_age "archive.to_erase_age" Gauge "seconds" "Time since the oldest of them; to stay below archive.erase_days.";
     archive_queries "archive.queries" Counter "queries" "Queries of archives.";
     archive_returned "archive.returned" Counter "messages" "Messages of archives given to clients that asked for them.";
     archive_active "archive.active" Gauge "queries" "Queries of archives that are being answered.";

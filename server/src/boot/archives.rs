@@ -6,7 +6,7 @@ use whimbrel_storage::archive::Tallies;
 use whimbrel_storage::archive::readers::{Folders, Readers};
 use whimbrel_storage::data;
 use whimbrel_storage::directory::Directory;
-use whimbrel_storage::log::{LogError, journal_folders};
+use whimbrel_storage::log::{LogError, journal_folders, sealed_journals};
 
 use crate::config::Config;
 use crate::running::error::BootError;
@@ -27,7 +27,7 @@ pub(super) fn start(
         return Ok(None);
     }
     let log = config.data.join(data::LOG);
-    let folders = Arc::new(Folders::new(journal_folders(&log)?));
+    let folders = Arc::new(Folders::new(journal_folders(&log)?).with_sealed(sealed_journals(&log)?));
     let (threads, queue) = (config.archive.readers as usize, config.archive.queries as usize);
     let readers = Arc::new(Readers::start(directory, &folders, threads, queue)?);
     Ok(Some(Archives { readers, tallies: tallies.clone(), folders, log }))

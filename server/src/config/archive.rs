@@ -12,6 +12,8 @@ pub struct ArchiveConfig {
     pub days: u32,
     /// Most MiB of the logs that one account's messages may take; past it, its own oldest go.
     pub mib_per_account: u32,
+    /// Days within which an erased text is taken out of the files of the log; 0: within minutes.
+    pub erase_days: u32,
     /// Threads that read archives.
     pub readers: u32,
     /// Queries that may wait for them, whole server; one more is answered with `resource-constraint`.
@@ -34,6 +36,7 @@ impl Default for ArchiveConfig {
             enabled: true,
             days: 30,
             mib_per_account: 1024,
+            erase_days: 7,
             readers: 2,
             queries: 1000,
             messages_per_page: 100_000,

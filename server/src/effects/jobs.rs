@@ -7,6 +7,7 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 use crossbeam::queue::ArrayQueue;
@@ -139,8 +140,12 @@ pub type PrepareThen<S> = Box<dyn FnOnce(Result<Wanted, QueryError>) -> Then<S> 
 /// What the messages that a retraction is about, or the failure to find them, lead to. Called on a reader's thread.
 pub type RetractThen<S> = Box<dyn FnOnce(Result<Vec<Retracted>, QueryError>) -> Then<S> + Send>;
 
+/// Something else that a reader's thread does; what it returns runs on the worker.
+pub type ReadTask<S> = Box<dyn FnOnce(&mut PageReader) -> Then<S> + Send>;
+
 /// Something that is read for a worker.
 enum Look<S> {
+    Task(ReadTask<S>),
     Page(Box<Query>, GoOn<S>),
     Retract(Box<RetractQuery>, RetractThen<S>),
 }
@@ -148,6 +153,7 @@ enum Look<S> {
 impl<S> Look<S> {
     fn run(self, reader: &mut PageReader) -> Then<S> {
         match self {
+            Look::Task(task) => task(reader),
             Look::Page(query, go_on) => go_on(reader.page(&query)),
             Look::Retract(query, go_on) => go_on(reader.retracted(*query)),
         }
@@ -384,6 +390,32 @@ impl<S: 'static> Jobs<S> {
             Backend::Stepped(stepped) => {
                 let look = Look::Page(Box::new(query), go_on);
                 Stepped::<S>::put(&stepped.looks, stepped.limit, (self.worker, look))
+            }
+        };
+        self.looking.set(self.looking.get() + usize::from(taken));
+        taken
+    }
+
+    /// Has a reader's thread do something. `false`: too many queries wait already, or there are no archives.
+    pub fn task(&self, task: ReadTask<S>) -> bool {
+        let taken = match &self.backend {
+            Backend::Threads { readers: Some(readers), .. } => {
+                let completions = self.completions.clone();
+                let run = move |reader: &mut PageReader| {
+                    // Whoever waits for it waits for ever, but nobody else does; the panic hook has reported it.
+                    let then = catch_unwind(AssertUnwindSafe(|| task(reader)));
+                    completions.deliver(Done::Found(then.unwrap_or_else(|_| Box::new(|_, _, _| {}))));
+                };
+                readers.try_task(Box::new(run)).is_ok()
+            }
+            Backend::Threads { readers: None, .. } => false,
+            Backend::Inline(_, reader) => {
+                let mut reader = reader.lock().expect("nothing panics while it holds this lock");
+                self.completions.deliver(Done::Found(task(&mut reader)));
+                true
+            }
+            Backend::Stepped(stepped) => {
+                Stepped::<S>::put(&stepped.looks, stepped.limit, (self.worker, Look::Task(task)))
             }
         };
         self.looking.set(self.looking.get() + usize::from(taken));

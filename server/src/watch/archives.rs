@@ -44,6 +44,7 @@ impl Archives {
 
     /// Removes files of logs of earlier numbers of workers that no archive needs any more.
     pub(super) fn retire(&self) {
+        let _guard = self.folders.exclusive();
         match retire_sealed(&self.log, &|journal, segment| self.tallies.needs(journal, segment)) {
             Ok(gone) => gone.into_iter().for_each(|journal| self.folders.remove(journal)),
             Err(error) => tracing::warn!(%error, "files of earlier logs cannot be removed"),

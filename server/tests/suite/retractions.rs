@@ -1,11 +1,13 @@
 //! Retractions (XEP-0424): what an author takes back is in no archive and no mailbox any more.
 
+use std::time::{Duration, Instant};
+
 use whimbrel_server::xml::Element;
 
 use crate::archive::{page, query};
 use crate::support::answers::{befriend, outcome, payload};
 use crate::support::program::Start;
-use crate::support::{Client, TestServer, on_each_driver, on_each_driver_with};
+use crate::support::{Client, PATIENCE, TestServer, on_each_driver, on_each_driver_with};
 
 const RETRACT: &str = "urn:xmpp:message-retract:1";
 
@@ -298,6 +300,50 @@ fn an_acknowledged_retraction_holds_over_sigkill() {
             assert_eq!(client.next_message(), format!("keep{round}"), "{name}");
             assert_eq!(client.next_message(), format!("r-secret{round}"), "{name}");
         }
+    }
+    program.stop();
+}
+
+/// Whether a file below a folder has a text.
+fn is_on_disk(folder: &std::path::Path, text: &str) -> bool {
+    std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).any(|path| {
+        // A file may go while the folder is read.
+        let has = |bytes: Vec<u8>| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+        if path.is_dir() { is_on_disk(&path, text) } else { std::fs::read(&path).is_ok_and(has) }
+    })
+}
+
+#[test]
+fn the_text_of_a_retracted_message_leaves_the_disk() {
+    let start = Start::new(&["juliet", "romeo"]);
+    let log = start.data().join("log");
+    let program = start.run();
+    let mut juliet = program.login("juliet", "balcony");
+    juliet.send("<presence/>");
+    let mut romeo = program.login("romeo", "orchard");
+    say(&mut romeo, "juliet@localhost", "kept");
+    say(&mut romeo, "juliet@localhost", "secret");
+    retract(&mut romeo, "juliet@localhost", "secret");
+    for id in ["kept", "secret", "r-secret"] {
+        assert_eq!(juliet.next_message(), id);
+    }
+    for client in [&mut juliet, &mut romeo] {
+        assert_eq!(query(client, &[], "").unwrap().bodies, ["text of kept", "", "took back"]);
+    }
+    assert!(is_on_disk(&log, "text of secret"), "for archive.erase_days");
+    program.kill();
+    let start = start.with_config("[archive]\nerase_days = 0\n");
+    let program = start.run();
+    let since = Instant::now();
+    let is_done = || program.figures()["archive.to_erase"] == 0 && program.figures()["archive.erased"] > 0;
+    while !is_done() {
+        assert!(since.elapsed() < PATIENCE, "{:?}", program.figures());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(!is_on_disk(&log, "text of secret") && is_on_disk(&log, "text of kept"));
+    for name in ["juliet", "romeo"] {
+        let mut client = program.login(name, "again");
+        assert_eq!(query(&mut client, &[], "").unwrap().bodies, ["text of kept", "", "took back"]);
     }
     program.stop();
 }

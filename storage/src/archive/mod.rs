@@ -28,6 +28,7 @@
 //! | `saved` | its block in a checkpoint |
 //! | `query`, `page` | what may be asked, and the answer |
 //! | `segments` | reading texts where they lie, away from the workers |
+//! | `erase` | taking erased texts out of the files |
 //! | `prepare` | what compaction is to move |
 //! | `retractions`, `retract` | retractions that have not taken effect; finding what they are about |
 //! | `readers` | the threads that do it |
@@ -35,6 +36,7 @@
 //! | `tail` | what no row has yet, seen without opening a log |
 
 mod chunks;
+pub mod erase;
 mod heads;
 mod moves;
 mod pack;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
+use super::erase::{self, Erasable};
 use super::page;
 use super::prepare::{self, Wanted};
 use super::query::{Cost, Page, Query, QueryError};
@@ -68,6 +69,51 @@ impl PageReader {
         wanted
     }
 
+    /// The ids of all journals.
+    #[must_use]
+    pub fn journals(&self) -> Vec<u64> {
+        self.segments.folders().ids()
+    }
+
+    /// The ids of those that nobody writes to any more.
+    #[must_use]
+    pub fn sealed_journals(&self) -> Vec<u64> {
+        self.segments.folders().sealed_ids()
+    }
+
+    /// The texts of a segment that no archive has any more. May wait for the disk.
+    ///
+    /// # Errors
+    /// As [`PageReader::page`].
+    pub fn erasable(&mut self, journal: u64, segment: Position) -> Result<Vec<Erasable>, QueryError> {
+        self.segments.begin();
+        let Self { directory, segments } = self;
+        let mut found = Ok(Vec::new());
+        directory.read_archive(|view| {
+            found = erase::erasable(view, segments, journal, segment);
+            Ok(())
+        })?;
+        found
+    }
+
+    /// Takes the texts that no archive has any more out of the first segment at or after a position of a journal that nobody
+    /// has open. Returns where the next one is to be looked for, and how many texts there were; `None`: there is no segment.
+    ///
+    /// # Errors
+    /// As [`PageReader::page`]; the segment cannot be written anew.
+    pub fn erase_sealed(
+        &mut self,
+        journal: u64,
+        from: Position,
+    ) -> Result<Option<(Position, usize)>, QueryError> {
+        let all = self.segments.all(journal)?;
+        let Some(segment) = all.into_iter().find(|segment| *segment >= from) else { return Ok(None) };
+        let positions: Vec<Position> =
+            self.erasable(journal, segment)?.into_iter().map(|text| text.position).collect();
+        let texts = self.segments.wipe(journal, segment, &positions)?;
+        Ok(Some((Position(segment.0 + 1), texts)))
+    }
+
     /// What a retraction is about. May wait for the disk.
     ///
     /// # Errors
@@ -99,10 +145,14 @@ pub type PreparedDone = Box<dyn FnOnce(Result<Wanted, QueryError>) + Send>;
 /// What is done with what a retraction is about.
 pub type RetractedDone = Box<dyn FnOnce(Result<Vec<Retracted>, QueryError>) + Send>;
 
+/// Something else that is done with what a thread reads with. It must not block.
+pub type Task = Box<dyn FnOnce(&mut PageReader) + Send>;
+
 enum Job {
     Page { query: Box<Query>, done: Done, since: Instant },
     Prepare { journal: u64, segment: Position, done: PreparedDone },
     Retract { query: Box<RetractQuery>, done: RetractedDone },
+    Task(Task),
 }
 
 /// The queue of queries is full, or the threads have ended; a query is given back.
@@ -223,6 +273,14 @@ impl Readers {
         self.submit(Job::Retract { query: Box::new(query), done })
     }
 
+    /// Has something else done. Never waits.
+    ///
+    /// # Errors
+    /// [`QueueFull`]; it is not done then.
+    pub fn try_task(&self, task: Task) -> Result<(), QueueFull> {
+        self.submit(Job::Task(task))
+    }
+
     fn submit(&self, job: Job) -> Result<(), QueueFull> {
         let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner);
         let sent = match queue.as_ref() {
@@ -233,7 +291,7 @@ impl Readers {
             self.metrics.refused.fetch_add(1, Ordering::Relaxed);
             return Err(QueueFull(match job {
                 Job::Page { query, .. } => Some(query),
-                Job::Prepare { .. } | Job::Retract { .. } => None,
+                Job::Prepare { .. } | Job::Retract { .. } | Job::Task(_) => None,
             }));
         }
         let waiting = queue.as_ref().map_or(0, Sender::len) as u64;
@@ -278,7 +336,13 @@ impl Drop for Readers {
 }
 
 fn run(reader: &mut PageReader, jobs: &Receiver<Job>, metrics: &ReaderMetrics) {
+    let mut tidied = Instant::now();
     loop {
+        if tidied.elapsed() > IDLE {
+            // A thread that is never idle must not keep what has been deleted, or written anew, on the disk either.
+            reader.segments.close_deleted();
+            tidied = Instant::now();
+        }
         let job = match jobs.recv_timeout(IDLE) {
             Ok(job) => job,
             Err(RecvTimeoutError::Timeout) => {
@@ -299,6 +363,15 @@ fn run(reader: &mut PageReader, jobs: &Receiver<Job>, metrics: &ReaderMetrics) {
                 let answer = guarded(reader, |reader| reader.retracted(*query));
                 metrics.busy.fetch_sub(1, Ordering::Relaxed);
                 done(answer);
+            }
+            Job::Task(task) => {
+                // What it panics at has been reported by the panic hook, and nobody waits for an answer.
+                let done = guarded(reader, |reader| {
+                    task(reader);
+                    Ok(())
+                });
+                metrics.busy.fetch_sub(1, Ordering::Relaxed);
+                drop(done);
             }
             Job::Prepare { journal, segment, done } => {
                 let answer = guarded(reader, |reader| reader.wanted(journal, segment));

@@ -6,9 +6,11 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use super::erase;
 use crate::journal::format::segment::{base_of, file_name};
+use crate::journal::live::files::{Files, System};
 use crate::log::{LogError, Position};
 
 /// Segments that a thread keeps open.
@@ -16,28 +18,61 @@ const OPEN_MAX: usize = 64;
 
 /// Where journals lie, by their ids. Shared by all threads.
 #[derive(Debug, Default)]
-pub struct Folders(RwLock<HashMap<u64, PathBuf>>);
+pub struct Folders {
+    places: RwLock<HashMap<u64, PathBuf>>,
+    /// Journals that nobody writes to any more.
+    sealed: Vec<u64>,
+    /// Held by those that remove files of journals that nobody has open, or write them anew.
+    files: Mutex<()>,
+}
 
 impl Folders {
     /// As [`journal_folders`](crate::log::journal_folders) tells.
     #[must_use]
     pub fn new(all: impl IntoIterator<Item = (u64, PathBuf)>) -> Self {
-        Self(RwLock::new(all.into_iter().collect()))
+        Self { places: RwLock::new(all.into_iter().collect()), ..Self::default() }
+    }
+
+    /// Nobody writes to these journals any more.
+    #[must_use]
+    pub fn with_sealed(self, sealed: Vec<u64>) -> Self {
+        Self { sealed, ..self }
+    }
+
+    /// The ids of journals that nobody writes to any more.
+    #[must_use]
+    pub fn sealed_ids(&self) -> Vec<u64> {
+        let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
+        self.sealed.iter().copied().filter(|id| places.contains_key(id)).collect()
+    }
+
+    /// Until this is dropped, nobody else removes files of journals that nobody has open, or writes them anew.
+    pub fn exclusive(&self) -> MutexGuard<'_, ()> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The ids of all journals.
+    #[must_use]
+    pub fn ids(&self) -> Vec<u64> {
+        let mut ids: Vec<u64> =
+            self.places.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// A journal lies here from now on.
     pub fn add(&self, journal: u64, folder: &Path) {
-        let mut folders = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut folders = self.places.write().unwrap_or_else(PoisonError::into_inner);
         folders.insert(journal, folder.to_owned());
     }
 
     /// A journal is gone.
     pub fn remove(&self, journal: u64) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&journal);
+        self.places.write().unwrap_or_else(PoisonError::into_inner).remove(&journal);
     }
 
     fn of(&self, journal: u64) -> Option<PathBuf> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&journal).cloned()
+        self.places.read().unwrap_or_else(PoisonError::into_inner).get(&journal).cloned()
     }
 }
 
@@ -80,6 +115,11 @@ pub(super) struct Segments {
 impl Segments {
     pub(super) fn new(folders: Arc<Folders>) -> Self {
         Self { folders, bases: HashMap::new(), open: HashMap::new(), uses: 0, looked: HashSet::new() }
+    }
+
+    /// Where journals lie.
+    pub(super) fn folders(&self) -> &Folders {
+        &self.folders
     }
 
     /// Where the segments of a journal begin, in order.
@@ -130,6 +170,25 @@ impl Segments {
             None => after < bases.len(),
         };
         Some((base, is_certain))
+    }
+
+    /// Replaces the texts of some records of a segment by zeros. Its journal is not open, and what removes its files waits.
+    pub(super) fn wipe(
+        &mut self,
+        journal: u64,
+        segment: Position,
+        positions: &[Position],
+    ) -> Result<usize, LogError> {
+        let Some(folder) = self.folders.of(journal).filter(|_| !positions.is_empty()) else { return Ok(0) };
+        let folders = Arc::clone(&self.folders);
+        let _guard = folders.exclusive();
+        let path = folder.join(file_name(segment.0));
+        let failed = |error| LogError::io("write anew", &path, error);
+        let Some(mut content) = System.read(&path).map_err(failed)? else { return Ok(0) };
+        let texts = erase::wipe(&mut content, journal, segment, positions);
+        System.replace(&path, &content).map_err(failed)?;
+        self.open.remove(&(journal, segment.0));
+        Ok(texts)
     }
 
     /// Gives back the space of files that have been deleted.

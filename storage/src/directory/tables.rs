@@ -49,11 +49,15 @@ pub enum Table {
     ArchivePreferences,
     /// Actor and id of a message → what stands for its text.
     ArchiveErased,
+    /// Number → what was erased and is on the disk still.
+    ArchiveErasures,
+    /// Journal → how far its files have been gone through for erased texts.
+    ArchivePasses,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Meta,
         Self::Accounts,
         Self::RosterStates,
@@ -71,6 +75,8 @@ impl Table {
         Self::ArchiveJournals,
         Self::ArchivePreferences,
         Self::ArchiveErased,
+        Self::ArchiveErasures,
+        Self::ArchivePasses,
     ];
 
     /// The tables whose keys begin with an account's number, and from which all of a removed account is removed with it.
@@ -109,6 +115,8 @@ impl Table {
             Self::ArchiveJournals => "archive_journals",
             Self::ArchivePreferences => "archive_preferences",
             Self::ArchiveErased => "archive_erased",
+            Self::ArchiveErasures => "archive_erasures",
+            Self::ArchivePasses => "archive_passes",
         }
     }
 
@@ -118,6 +126,7 @@ impl Table {
         matches!(self, Self::Registrations | Self::Quotas)
             || matches!(self, Self::Archive | Self::ArchiveStates | Self::ArchiveSegments)
             || matches!(self, Self::ArchiveJournals | Self::ArchivePreferences | Self::ArchiveErased)
+            || matches!(self, Self::ArchiveErasures | Self::ArchivePasses)
     }
 }
 

@@ -56,7 +56,9 @@ pub use crate::journal::options::{Durability, Options, SEGMENT_BYTES_MAX, SEGMEN
 pub use crate::queue::{INDEX_MESSAGE_BYTES_MAX, Pending};
 pub use inspect::{Dumped, LogStats, Verified, dump, stats, verify};
 pub use opening::{Home, LogsAt, Opened, Progress, Report, StreamSeen};
-pub use orphans::{Orphans, belong_to, discard, journal_folders, journals_by_age, owner, retire_sealed};
+pub use orphans::{
+    Orphans, belong_to, discard, journal_folders, journals_by_age, owner, retire_sealed, sealed_journals,
+};
 
 /// The log of one worker. Belongs to that worker's thread. `S` reads the journal beside the queue.
 #[derive(Debug)]
@@ -414,6 +416,26 @@ impl<S: Reader> Log<S> {
         let done = self.journal.maintain(&mut self.readers, now_ms);
         self.readers.0.count(self.journal.metrics());
         done
+    }
+
+    /// Goes on to the next segment, so that everything that was written up to now lies in segments that are written to no more.
+    /// Returns where it begins; `None`: there is no room for one.
+    pub fn seal_segment(&mut self) -> Option<Position> {
+        self.journal.seal_segment()
+    }
+
+    /// Has the texts of some records of a segment, which is written to no more, replaced by zeros on the disk: on the thread
+    /// that keeps files. Nothing may wait of them. `false`: not now, or not of this segment.
+    pub fn erase_texts(&mut self, segment: Position, positions: Vec<Position>) -> bool {
+        self.journal.erase_texts(segment, positions)
+    }
+
+    /// What came of [`Log::erase_texts`], once: how many texts are gone from the disk.
+    ///
+    /// # Errors
+    /// The segment could not be written anew; it is as it was.
+    pub fn texts_erased(&mut self) -> Option<Result<usize, LogError>> {
+        self.journal.texts_erased()
     }
 
     /// Does on this thread what the [`Syncer`] does with files: the spare segment, deletions, checkpoints.

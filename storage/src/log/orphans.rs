@@ -52,6 +52,16 @@ pub fn journal_folders(folder: &Path) -> Result<Vec<(u64, PathBuf)>, LogError> {
     Ok(Layout::read(&System, folder)?.ok_or_else(missing)?.journals(folder))
 }
 
+/// The ids of the journals of a folder that nobody writes to any more.
+///
+/// # Errors
+/// As [`journal_folders`].
+pub fn sealed_journals(folder: &Path) -> Result<Vec<u64>, LogError> {
+    let missing = || LogError::io("read the logs in", folder, std::io::ErrorKind::NotFound.into());
+    let layout = Layout::read(&System, folder)?.ok_or_else(missing)?;
+    Ok(layout.sealed.iter().map(|log| log.log_id).collect())
+}
+
 /// As [`journal_folders`], those first that were written to first: all messages of an actor in one of them are older than
 /// those in the next.
 ///

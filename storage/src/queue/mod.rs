@@ -230,7 +230,8 @@ impl Reader for Queue {
         }
         match entry.what {
             What::Message(Record { time_ms, flags, .. }) | What::Reference { time_ms, flags, .. } => {
-                if flags.is_queued() {
+                // What was erased waited for nobody any more, whether that could be written down or not.
+                if flags.is_queued() && !flags.has(Flags::ERASED) {
                     self.put(entry, time_ms, flags);
                 }
             }

@@ -9,10 +9,12 @@
 //! | module | what |
 //! | --- | --- |
 //! | here | who gets a copy, and how it is told by which id |
+//! | [`erasure`] | erased texts leave the disk |
 //! | [`index`] | what the archive has for the directory |
 //! | [`retract`] | retractions take effect |
 //! | [`upkeep`] | what goes, and when |
 
+pub mod erasure;
 pub mod index;
 pub mod retract;
 pub mod upkeep;

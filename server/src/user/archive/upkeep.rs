@@ -15,6 +15,7 @@ use whimbrel_storage::log::{Position, Sequence};
 
 use crate::env::Env;
 use crate::user::actors::{Actors, Effects};
+use crate::user::archive::erasure;
 use crate::user::jobs::Then;
 
 /// Milliseconds after which the next file goes, although the last one is still there.
@@ -31,7 +32,7 @@ const ROWS_MAX: usize = 512;
 const WALK_MS: u64 = 600_000;
 
 /// Milliseconds of a day.
-const DAY_MS: u64 = 86_400_000;
+pub(super) const DAY_MS: u64 = 86_400_000;
 
 /// Milliseconds before the first: a server that has just started has other things to do.
 const FIRST_WALK_MS: u64 = 60_000;
@@ -46,6 +47,8 @@ pub struct Upkeep {
     due_ms: u64,
     /// The segment of which it is being found out what is wanted.
     preparing: Option<Position>,
+    /// Erased texts that leave the disk.
+    pub(super) erasure: erasure::Erasure,
     /// When rows may be written again, after they could not be.
     pub(super) write_after_ms: u64,
     /// How much of the log was in use when it last let go of a file, and when that was.
@@ -60,6 +63,7 @@ impl Default for Upkeep {
             next: None,
             due_ms: FIRST_WALK_MS,
             preparing: None,
+            erasure: erasure::Erasure::default(),
             write_after_ms: 0,
             pressed_at: 0,
             pressed_ms: 0,
@@ -92,6 +96,7 @@ pub fn tend(actors: &mut Actors, env: &Env, fx: &mut Effects) {
     env.metrics().archive_active.set((actors.waiting_for_room.len() + fx.jobs.looking()) as u64);
     actors.commits.archive_mut().expire(oldest);
     prepare(actors, fx);
+    erasure::tend(actors, env, fx);
     // One worker walks for all: rows belong to no worker.
     if env.worker == 0 && disk_takes_writes(actors) {
         walk(actors, env, fx, oldest);

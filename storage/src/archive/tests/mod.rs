@@ -2,6 +2,7 @@
 
 mod compaction;
 mod disk;
+mod erasures;
 mod follow;
 mod pages;
 mod retractions;

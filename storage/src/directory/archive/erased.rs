@@ -84,6 +84,7 @@ impl WriteTransaction<'_> {
         fields.number(erased.at_ms);
         fields.number(erased.received_ms);
         fields.text(&erased.tombstone);
-        self.put(Table::ArchiveErased, &key, &fields.seal(&key))
+        self.put(Table::ArchiveErased, &key, &fields.seal(&key))?;
+        self.note_erasure(actor, id)
     }
 }

@@ -9,12 +9,14 @@
 //! | `read` | rows for queries |
 //! | `sweep` | cuts, removals, and rows of segments that are gone |
 //! | `erased` | texts that must never be shown again |
+//! | `erasures` | what was erased and is on the disk still |
 //! | `totals` | what all archives have together |
 //! | `preferences` | what an actor wants to be kept (XEP-0441) |
 
 mod apply;
 mod counters;
 mod erased;
+mod erasures;
 mod preferences;
 mod read;
 mod sweep;
@@ -29,6 +31,7 @@ use crate::log::{Position, Sequence};
 
 pub use apply::{Applied, Shares};
 pub use erased::{Erased, TOMBSTONE_BYTES_MAX};
+pub use erasures::{ErasurePass, ErasuresDue};
 pub use preferences::{ArchiveDefault, ArchivePreferences, PREFERENCES_JIDS_MAX};
 pub use read::ArchiveView;
 pub use sweep::{Sweep, Swept};

@@ -79,7 +79,7 @@ impl WriteTransaction<'_> {
         let state = self.view().archive_state(actor)?;
         self.put_archive_state(actor, &ArchiveState { is_purged: true, ..state })?;
         self.delete(Table::ArchivePreferences, &actor.key())?;
-        Ok(())
+        self.note_erasure(actor, Sequence::MAX)
     }
 
     /// Removes all that says where messages of archives lie, but neither what actors prefer, nor what was erased, nor that
@@ -116,7 +116,8 @@ impl WriteTransaction<'_> {
         let mut state = self.view().archive_state(actor)?;
         state.first_kept = state.first_kept.max(before);
         self.forget_erased(actor, state.first_kept, false)?;
-        self.put_archive_state(actor, &state)
+        self.put_archive_state(actor, &state)?;
+        self.note_erasure(actor, state.first_kept)
     }
 
     /// Cuts the oldest messages of an actor until what it has takes no more than so many bytes, `rows_max` rows at most and never

@@ -78,6 +78,8 @@ impl Flags {
     pub const NOT_QUEUED: Self = Self(8);
     /// It retracts messages of the same author (XEP-0424), which are to be found when it has been committed.
     pub const RETRACTS: Self = Self(16);
+    /// Its text was erased: zeros are where it was.
+    pub const ERASED: Self = Self(32);
 
     /// Whether all bits of `other` are set.
     #[must_use]

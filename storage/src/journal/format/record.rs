@@ -238,6 +238,15 @@ fn seal(seed: Seed, place: Place, record: &mut [u8], payload: &[u8]) {
     record[..LENGTH].copy_from_slice(&checksum.to_le_bytes());
 }
 
+/// Writes zeros over the text of a message or a body, which `record` begins with: it stays what and where it was.
+pub(crate) fn erase_text(record: &mut [u8], seed: Seed, position: u64) {
+    let length = u32::from_le_bytes(number_at(record, LENGTH)) as usize;
+    record[MESSAGE_HEAD_BYTES..length].fill(0);
+    record[FLAGS] |= Flags::ERASED.0;
+    let checksum = crc32c::crc32c_append(seed.at(position), &record[LENGTH..length]);
+    record[..LENGTH].copy_from_slice(&checksum.to_le_bytes());
+}
+
 /// Why there is no record.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Fault {

@@ -11,6 +11,9 @@ use super::map::{self, Map};
 /// Appended to the name of a file that is not complete yet. Such files are removed at opening.
 pub(crate) const PARTIAL: &str = ".partial";
 
+/// Bytes of a file that is replaced which go to the disk at once.
+const REPLACED_BYTES_MAX: usize = 1 << 20;
+
 /// What the log needs of a file system.
 pub(crate) trait Files: Send + Sync {
     /// Makes a file of so many bytes that begins with `head` and is zero after it, allocated, on the disk under its
@@ -163,7 +166,13 @@ impl Files for System {
         let unfinished = partial(path);
         let mut file =
             OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
-        let written = file.write_all(content).and_then(|()| file.sync_all());
+        // A piece at a time, so that commits do not wait for a whole segment to reach the disk.
+        let mut pieces = content.chunks(REPLACED_BYTES_MAX);
+        let written = pieces.try_for_each(|piece| {
+            file.write_all(piece)?;
+            if piece.len() == REPLACED_BYTES_MAX { file.sync_data() } else { Ok(()) }
+        });
+        let written = written.and_then(|()| file.sync_all());
         if written.is_err() {
             let _ = fs::remove_file(&unfinished);
         }

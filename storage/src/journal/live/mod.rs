@@ -6,10 +6,12 @@
 //! | `write`, `read` | records into the segment that is written to; records where they lie |
 //! | `ids` | ids of messages |
 //! | `maintain` | deletion, compaction, checkpoints |
+//! | `erase` | segments that are written anew without some texts |
 //! | `segment`, `map`, `files` | mapped segments; all that is asked of the file system |
 //! | `shared`, `syncer`, `bell` | group commit; spare segments and deletions |
 
 mod bell;
+mod erase;
 pub(crate) mod files;
 pub(crate) mod ids;
 pub(crate) mod maintain;
@@ -320,7 +322,7 @@ impl Journal {
     }
 
     /// Goes on to the next segment.
-    fn roll(&mut self, purpose: Purpose) -> Result<(), AppendError> {
+    pub(super) fn roll(&mut self, purpose: Purpose) -> Result<(), AppendError> {
         let header = self.next_header();
         let beyond = if purpose == Purpose::Message { 0 } else { SEGMENTS_BEYOND * header.bytes };
         if self.total_bytes() + header.bytes > self.options.log_bytes_max + beyond {

@@ -17,11 +17,13 @@ use std::time::Instant;
 use crossbeam::utils::CachePadded;
 
 use super::super::error::LogError;
+use super::super::format::message::Position;
 use super::super::format::segment::{Header, file_name};
 use super::super::metrics::Metrics;
 use super::bell::Bells;
 use super::files::Files;
 use super::map::{Flusher, Map};
+use crate::archive::erase::wipe;
 
 /// A segment whose end may not be committed yet.
 struct NotDurable {
@@ -47,6 +49,22 @@ pub(crate) struct Dead {
     pub(crate) map: Option<Map>,
 }
 
+/// A segment that is to be written anew without the texts of some records.
+pub(crate) struct Rewrite {
+    pub(crate) log_id: u64,
+    pub(crate) base: u64,
+    pub(crate) path: PathBuf,
+    /// Where those records begin.
+    pub(crate) positions: Vec<Position>,
+}
+
+/// A segment that was to be written anew: its new file, if it is there.
+pub(crate) struct Rewritten {
+    pub(crate) base: u64,
+    pub(crate) texts: usize,
+    pub(crate) done: Result<Option<Map>, LogError>,
+}
+
 /// The work of the keeper.
 #[derive(Default)]
 pub(crate) struct Keep {
@@ -55,6 +73,8 @@ pub(crate) struct Keep {
     failed: Option<LogError>,
     dead: VecDeque<Dead>,
     checkpoint: Option<(u64, Vec<u8>)>,
+    rewrite: Option<Rewrite>,
+    rewritten: Option<Rewritten>,
 }
 
 /// See the module.
@@ -314,6 +334,39 @@ impl Shared {
         true
     }
 
+    /// Hands over a segment to be written anew. `false`: the keeper is busy, or has one.
+    pub(crate) fn put_rewrite(&self, rewrite: Rewrite) -> bool {
+        let Some(mut keep) = self.try_keep() else { return false };
+        if keep.rewrite.is_some() || keep.rewritten.is_some() {
+            return false;
+        }
+        keep.rewrite = Some(rewrite);
+        drop(keep);
+        self.wake_keeper();
+        true
+    }
+
+    /// Takes the segment that has been written anew.
+    pub(crate) fn take_rewritten(&self) -> Option<Rewritten> {
+        self.try_keep()?.rewritten.take()
+    }
+
+    /// Writes a segment anew. One that is gone, or is about to go, is left alone: this thread deletes as well.
+    fn rewrite(&self) {
+        let Some(Rewrite { log_id, base, path, positions }) = locked(&self.keep).rewrite.take() else {
+            return;
+        };
+        let mut texts = 0;
+        let rewritten = self.files.read(&path).and_then(|content| {
+            let Some(mut content) = content else { return Ok(None) };
+            texts = wipe(&mut content, log_id, Position(base), &positions);
+            self.files.replace(&path, &content)?;
+            self.files.open(&path).map(Some)
+        });
+        let done = rewritten.map_err(|error| LogError::io("write anew", &path, error));
+        locked(&self.keep).rewritten = Some(Rewritten { base, texts, done });
+    }
+
     /// Why there is no next segment, if it could not be made.
     pub(crate) fn spare_failure(&self) -> Option<LogError> {
         self.try_keep()?.failed.clone()
@@ -355,6 +408,7 @@ impl Shared {
                 Err(_) => self.metrics.checkpoint_failures.fetch_add(1, Ordering::Relaxed),
             };
         }
+        self.rewrite();
         let deleted = self.metrics.segments_deleted.load(Ordering::Relaxed);
         let is_left = self.bury() || is_left;
         // On a full disk what a log gives back is its own: others wait for room as well, and would be first.

@@ -87,6 +87,34 @@ pub(super) const STEPS: &[Step<Verona>] = &[
         ..PLAIN
     },
     Step {
+        what: "the text of a retracted message is taken out of the log",
+        configure: |config| {
+            config.workers = 1;
+            config.archive.erase_days = 0;
+        },
+        act: |stage, server| {
+            let mut romeo = server.login("romeo", "orchard");
+            romeo.send("<message to='juliet@localhost' type='chat' id='m'><body>x</body></message>");
+            romeo.send(RETRACTION);
+            stage.until("archive.erased");
+        },
+        moves: &["archive.erased"],
+        ..PLAIN
+    },
+    Step {
+        what: "the text of a retracted message is on the disk still",
+        configure: |config| config.workers = 1,
+        act: |stage, server| {
+            let mut romeo = server.login("romeo", "orchard");
+            romeo.send("<message to='juliet@localhost' type='chat' id='m'><body>x</body></message>");
+            romeo.send(RETRACTION);
+            stage.until("archive.to_erase");
+            stage.until("archive.to_erase_age");
+        },
+        moves: &["archive.to_erase", "archive.to_erase_age"],
+        ..PLAIN
+    },
+    Step {
         what: "more is retracted at once than may",
         configure: |config| {
             config.workers = 1;
