@@ -78,6 +78,7 @@ worker_metrics! {
     archive_messages "archive.messages" Counter "messages" "Copies of messages that went into an archive.";
     archive_rows "archive.rows" Counter "rows" "Rows of the archives' index written to the directory, each of up to 64 messages.";
     archive_cut "archive.cut" Counter "messages" "Oldest messages of accounts that had more than archive.mib_per_account.";
+    archive_crowded "archive.crowded" Counter "messages" "Oldest messages of the largest archives, because all together had more than archive.mib_max.";
     archive_expired "archive.expired" Counter "messages" "Messages whose rows were removed, because they were too old (archive.days), their accounts are gone, or their files are.";
     archive_pressed "archive.pressed" Counter "times" "Times that a log which had nearly reached log_mib_max, or whose disk was full, let go of a file of its oldest archived messages before archive.days were over.";
     archive_refused "refused.archive" Counter "messages" "Sent messages that went on without a copy in their senders' archives, because the log took none.";

@@ -81,6 +81,7 @@ whimbrel_stats::metrics! {
         archive_limit "queue.archive.limit" HighWater "queries" "Room for queries of archives (archive.queries).";
         archive_kept "archive.kept" Gauge "messages" "Messages of all archives that the index has.";
         archive_bytes "archive.bytes" Gauge "bytes" "Bytes of the logs that they need; a text that two accounts share counts for both.";
+        archive_bytes_limit "archive.bytes_limit" HighWater "bytes" "Bytes that they may need (archive.mib_max); 0: no limit.";
         memory_peak "server.memory.peak" HighWater "bytes" "Most memory that was ever resident.";
     }
 }

@@ -90,7 +90,8 @@ impl Watched {
     /// Looks once at everything.
     pub fn look(&self) {
         let stats = &self.shared.stats;
-        let limits = self.shared.config.read().map(|config| config.limits.clone()).unwrap_or_default();
+        let config = self.shared.config.read().map(|config| Arc::clone(&config)).unwrap_or_default();
+        let limits = &config.limits;
         for (worker, cells) in stats.queues.iter().enumerate() {
             let gauge = self.completions[worker].gauge();
             put(gauge, [&cells.completions_length, &cells.completions_high, &cells.completions_limit]);
@@ -107,7 +108,7 @@ impl Watched {
         put(gauge, [&cells.directory_length, &cells.directory_high, &cells.directory_limit]);
         put(self.crypto.gauge(), [&cells.crypto_length, &cells.crypto_high, &cells.crypto_limit]);
         if let Some(archives) = &self.archives {
-            archives.look(cells);
+            archives.look(cells, config.archive.bytes_max());
         }
         if let Some(registration) = &self.registration {
             let cells = &stats.registration[0];

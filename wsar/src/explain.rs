@@ -181,6 +181,12 @@ pub const REFUSALS: &[Explained] = &[
         "A client that reconnects with a new resource each time; `whimbrelctl sessions` shows them.",
     ),
     row(
+        "retractions",
+        "More retractions of one account, or of one worker, waited to take effect than may.",
+        &["archive.retractions"],
+        "Somebody takes back messages by the hundred: see who is busiest. Or the disk is slow: see its latency.",
+    ),
+    row(
         "roster",
         "A roster, or the requests that wait for its owner, have reached their size.",
         &[

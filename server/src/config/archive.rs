@@ -12,6 +12,8 @@ pub struct ArchiveConfig {
     pub days: u32,
     /// Most MiB of the logs that one account's messages may take; past it, its own oldest go.
     pub mib_per_account: u32,
+    /// Most MiB of the logs that all archives together may take; past it the oldest messages of the largest ones go. 0: no limit.
+    pub mib_max: u64,
     /// Days within which an erased text is taken out of the files of the log; 0: within minutes.
     pub erase_days: u32,
     /// Threads that read archives.
@@ -36,6 +38,7 @@ impl Default for ArchiveConfig {
             enabled: true,
             days: 30,
             mib_per_account: 1024,
+            mib_max: 0,
             erase_days: 7,
             readers: 2,
             queries: 1000,
@@ -51,6 +54,11 @@ impl ArchiveConfig {
     /// Bytes of the logs that one account's messages may take.
     pub fn account_bytes(&self) -> u64 {
         u64::from(self.mib_per_account) << 20
+    }
+
+    /// Bytes of the logs that all archives together may take; 0: as many as there are.
+    pub fn bytes_max(&self) -> u64 {
+        self.mib_max.saturating_mul(1 << 20)
     }
 
     /// Checks what types cannot.

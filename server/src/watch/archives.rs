@@ -30,7 +30,7 @@ pub struct Archives {
 
 impl Archives {
     /// Looks once.
-    pub(super) fn look(&self, cells: &ServerMetrics) {
+    pub(super) fn look(&self, cells: &ServerMetrics, bytes_max: u64) {
         let (waiting, limit) = self.readers.gauge();
         let most = self.readers.metrics().waiting_most.load(Ordering::Relaxed);
         put(
@@ -40,6 +40,7 @@ impl Archives {
         let kept = self.tallies.total();
         cells.archive_kept.set(kept.records);
         cells.archive_bytes.set(kept.bytes);
+        cells.archive_bytes_limit.set(bytes_max);
     }
 
     /// Removes files of logs of earlier numbers of workers that no archive needs any more.

@@ -74,7 +74,8 @@ pub use accounts::{CredentialsStamp, Looks};
 pub use activity::LastActivity;
 pub use archive::{
     Applied, ArchiveDefault, ArchivePreferences, ArchiveState, ArchiveTotals, ArchiveView, Erased,
-    ErasurePass, ErasuresDue, PREFERENCES_JIDS_MAX, RowView, Shares, Sweep, Swept, TOMBSTONE_BYTES_MAX,
+    ErasurePass, ErasuresDue, PREFERENCES_JIDS_MAX, RowView, Shares, Shrunk, Sweep, Swept, TAKERS_MAX,
+    TOMBSTONE_BYTES_MAX, largest_takers,
 };
 pub use error::DirectoryError;
 pub use import::{ImportEvent, Imported, NewAccount};

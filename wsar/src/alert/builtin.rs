@@ -94,6 +94,13 @@ const ROWS: &[Row] = &[
         "Raise LimitNOFILE of the unit, or find who holds the connections.",
     ),
     (
+        "archives of messages (percent of archive.mib_max)",
+        "archive.bytes",
+        Some("archive.bytes_limit"),
+        Above(90.0, 85.0, FOR_MS),
+        "Raise archive.mib_max, or lower archive.days; else the largest archives lose their oldest messages.",
+    ),
+    (
         "available memory (percent)",
         "memory.available",
         Some("memory.total"),

@@ -5,6 +5,7 @@
 //! | messages older than `archive.days` | once a second a threshold moves; files go when nothing newer is in them | – |
 //! | an account's oldest beyond `archive.mib_per_account` | with its next row (`index`) | that account |
 //! | the oldest of a log that is about to reach `log_mib_max`, or finds its disk full | ten times a second, one file after the other | the oldest of all |
+//! | the oldest of the largest archives, while all together take more than `archive.mib_max` | once a second, a few rows at a time | those that have more than an equal share |
 //! | rows of messages that are gone, and of removed accounts | a walk over all, in small steps | – |
 
 use whimbrel_storage::actor::ActorId;
@@ -28,6 +29,9 @@ const FILES_FREE: u64 = 2;
 const ACTORS_MAX: usize = 256;
 const ROWS_MAX: usize = 512;
 
+/// Milliseconds after which a walk looks for other large archives.
+const REWALK_MS: u64 = 10_000;
+
 /// Milliseconds between two walks.
 const WALK_MS: u64 = 600_000;
 
@@ -45,6 +49,13 @@ pub struct Upkeep {
     next: Option<ActorId>,
     /// When the next walk begins.
     due_ms: u64,
+    /// Archives that the walk under way has seen, and the largest of them; and of the last whole walk.
+    seen: Takers,
+    takers: Takers,
+    /// When the last walk was over; `None`: there was none.
+    walked_ms: Option<u64>,
+    /// A cut of the largest archives is with the directory.
+    is_cutting: bool,
     /// The segment of which it is being found out what is wanted.
     preparing: Option<Position>,
     /// Erased texts that leave the disk.
@@ -56,12 +67,23 @@ pub struct Upkeep {
     pressed_ms: u64,
 }
 
+/// How many archives have messages, and the largest of them with their bytes, the largest first.
+#[derive(Default)]
+struct Takers {
+    archives: u64,
+    largest: Vec<(ActorId, u64)>,
+}
+
 impl Default for Upkeep {
     fn default() -> Upkeep {
         Upkeep {
             is_walking: false,
             next: None,
             due_ms: FIRST_WALK_MS,
+            seen: Takers::default(),
+            takers: Takers::default(),
+            walked_ms: None,
+            is_cutting: false,
             preparing: None,
             erasure: erasure::Erasure::default(),
             write_after_ms: 0,
@@ -100,7 +122,44 @@ pub fn tend(actors: &mut Actors, env: &Env, fx: &mut Effects) {
     // One worker walks for all: rows belong to no worker.
     if env.worker == 0 && disk_takes_writes(actors) {
         walk(actors, env, fx, oldest);
+        make_room_for_all(actors, env, fx);
     }
+}
+
+/// While all archives together take more than they may, the largest lose their oldest messages, down to an equal share of all that
+/// there is. Which are the largest is found out by the walk.
+fn make_room_for_all(actors: &mut Actors, env: &Env, fx: &mut Effects) {
+    let (most, total) = (env.config.archive.bytes_max(), actors.commits.tallies().total().bytes);
+    let upkeep = &mut actors.archives.upkeep;
+    if most == 0 || total <= most || upkeep.is_cutting {
+        return;
+    }
+    if upkeep.takers.largest.is_empty() {
+        // All that were known have been cut: others may be too large by now.
+        if upkeep.walked_ms.is_none_or(|at| env.now.0 >= at + REWALK_MS) {
+            upkeep.due_ms = upkeep.due_ms.min(env.now.0);
+        }
+        return;
+    }
+    let Takers { archives, largest } = std::mem::take(&mut upkeep.takers);
+    let (share, excess) = (most / archives.max(1), total - most);
+    let job: directory::Job<Then> = Box::new(move |transaction: &mut WriteTransaction<'_>| {
+        let shrunk = transaction.shrink_archives(&largest, share, excess, ROWS_MAX)?;
+        let then: Then = Box::new(move |actors, env, _| {
+            actors.commits.tallies().apply(&shrunk.segments);
+            env.metrics().archive_crowded.add(shrunk.messages);
+            let upkeep = &mut actors.archives.upkeep;
+            upkeep.is_cutting = false;
+            // Without an effect, those that are large are others.
+            let largest = if shrunk.messages > 0 { shrunk.takers } else { Vec::new() };
+            upkeep.takers = Takers { archives, largest };
+        });
+        Ok(then)
+    });
+    let failed = Box::new(|actors: &mut Actors, _: &Env, _: &mut Effects, _| {
+        actors.archives.upkeep.is_cutting = false;
+    });
+    actors.archives.upkeep.is_cutting = actors.submit(fx, job, failed);
 }
 
 /// A log that is nearly full, or whose disk is, lets go of its oldest archived messages: a message that comes is worth more
@@ -166,6 +225,13 @@ fn walk(actors: &mut Actors, env: &Env, fx: &mut Effects, not_before: Sequence) 
             let upkeep = &mut actors.archives.upkeep;
             upkeep.is_walking = false;
             upkeep.next = swept.next;
+            upkeep.seen.archives += swept.archives;
+            upkeep.seen.largest.extend(&swept.takers);
+            directory::largest_takers(&mut upkeep.seen.largest);
+            if upkeep.next.is_none() {
+                upkeep.takers = std::mem::take(&mut upkeep.seen);
+                upkeep.walked_ms = Some(env.now.0);
+            }
             upkeep.due_ms = env.now.0 + WALK_MS;
         });
         Ok(then)

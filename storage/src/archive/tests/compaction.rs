@@ -101,6 +101,60 @@ fn an_actors_oldest_go_past_its_share_and_nobody_elses() {
 }
 
 #[test]
+fn the_largest_lose_their_oldest_messages_and_nobody_falls_below_a_share() {
+    let mut house = House::new();
+    let text = "x".repeat(900);
+    // Each pair says as much as its number tells.
+    for number in 0..2000_u64 {
+        for pair in 1..=4 {
+            if number % (5 - pair) == 0 {
+                house.say(ActorId::user(10 * pair), ActorId::user(10 * pair + 1), &text);
+            }
+        }
+        if number % 20 == 0 {
+            house.commit();
+            house.write_rows();
+        }
+    }
+    house.flush();
+    let bytes = |house: &House, pair: u64| {
+        house.directory.archive_state(ActorId::user(10 * pair)).unwrap().bytes
+    };
+    let before: Vec<u64> = (1..=4).map(|pair| bytes(&house, pair)).collect();
+    assert!(before.is_sorted(), "{before:?}");
+    let sweep = Sweep { after: ActorId::NOBODY, not_before: Sequence::ZERO, actors_max: 100, rows_max: 5 };
+    let swept = run_inline(&house.directory, Box::new(move |t| t.sweep_archive(&sweep))).unwrap();
+    assert_eq!((swept.archives, swept.takers.len(), swept.rows), (8, 8, 0));
+    assert!(swept.takers.is_sorted_by(|one, other| one.1 >= other.1));
+    // Room for so much that the two smallest pairs are within an equal share.
+    let most = house.tallies.total().bytes * 2 / 3;
+    let (share, mut takers) = (most / 8, swept.takers);
+    let mut steps = 0;
+    while house.tallies.total().bytes > most && !takers.is_empty() {
+        let (total, largest) = (house.tallies.total().bytes, takers.clone());
+        let shrink = move |t: &mut directory::WriteTransaction<'_>| {
+            t.shrink_archives(&largest, share, total - most, 3)
+        };
+        let shrunk = run_inline(&house.directory, Box::new(shrink)).unwrap();
+        assert!(shrunk.messages > 0 && shrunk.messages <= 3 * 64, "a step is bounded: {shrunk:?}");
+        house.tallies.apply(&shrunk.segments);
+        takers = shrunk.takers;
+        steps += 1;
+    }
+    assert!(house.tallies.total().bytes <= most && steps > 5, "{steps} steps");
+    let after: Vec<u64> = (1..=4).map(|pair| bytes(&house, pair)).collect();
+    assert_eq!(after[0], before[0], "within its share");
+    assert!(after[1..].iter().all(|bytes| *bytes + 64 * 1024 >= share), "but for a row: {share} {after:?}");
+    assert!(after[3] < before[3] && after[3].abs_diff(after[2]) < 200_000, "the largest first: {after:?}");
+    for pair in 1..=4 {
+        let actor = ActorId::user(10 * pair);
+        let state = house.directory.archive_state(actor).unwrap();
+        assert_eq!(house.texts(house.query(actor)).len() as u64, state.messages, "the newest, without a hole");
+    }
+    assert_eq!(house.tallies.total().bytes, house.directory.archive_totals().unwrap().bytes);
+}
+
+#[test]
 fn compaction_moves_what_is_kept_and_rows_follow() {
     let (mut house, kept) = crowded();
     let before = house.segments();

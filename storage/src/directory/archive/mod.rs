@@ -34,7 +34,7 @@ pub use erased::{Erased, TOMBSTONE_BYTES_MAX};
 pub use erasures::{ErasurePass, ErasuresDue};
 pub use preferences::{ArchiveDefault, ArchivePreferences, PREFERENCES_JIDS_MAX};
 pub use read::ArchiveView;
-pub use sweep::{Sweep, Swept};
+pub use sweep::{Shrunk, Sweep, Swept, TAKERS_MAX, largest_takers};
 pub use totals::ArchiveTotals;
 
 /// Key of what an actor has many of, by an id; and of a segment, by its journal.

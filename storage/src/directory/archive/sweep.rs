@@ -35,6 +35,30 @@ pub struct Swept {
     pub messages: u64,
     /// Where to go on; `None`: that was all.
     pub next: Option<ActorId>,
+    /// Archives that have messages, of those that were looked at.
+    pub archives: u64,
+    /// Those of them that take most, with their bytes, the largest first: at most [`TAKERS_MAX`].
+    pub takers: Vec<(ActorId, u64)>,
+}
+
+/// The largest archives that are remembered of a walk.
+pub const TAKERS_MAX: usize = 64;
+
+/// What [`WriteTransaction::shrink_archives`] came to.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Shrunk {
+    /// What rows hold now of the segments that it concerned: for [`Tallies::apply`](crate::archive::Tallies::apply).
+    pub segments: Vec<SegmentHeld>,
+    /// Messages that were cut.
+    pub messages: u64,
+    /// Archives of those that were given of which more can be cut, with their bytes, the largest first.
+    pub takers: Vec<(ActorId, u64)>,
+}
+
+/// The largest of these, the largest first.
+pub fn largest_takers(takers: &mut Vec<(ActorId, u64)>) {
+    takers.sort_unstable_by_key(|(actor, bytes)| (std::cmp::Reverse(*bytes), *actor));
+    takers.truncate(TAKERS_MAX);
 }
 
 impl Directory {
@@ -62,6 +86,14 @@ impl Directory {
 fn keep_largest(all: &mut Vec<(ActorId, ArchiveState)>, max: usize) {
     all.sort_unstable_by_key(|(actor, state)| (std::cmp::Reverse(state.bytes), *actor));
     all.truncate(max);
+}
+
+/// What is held now, where a later change of a segment counts.
+fn merge_held(all: &mut Vec<SegmentHeld>, later: Vec<SegmentHeld>) {
+    for held in later {
+        all.retain(|known| (known.journal, known.segment) != (held.journal, held.segment));
+        all.push(held);
+    }
 }
 
 pub(super) fn actor_of(key: &[u8]) -> Result<ActorId, DirectoryError> {
@@ -149,6 +181,51 @@ impl WriteTransaction<'_> {
         Ok(swept)
     }
 
+    /// All archives together take more than there is room for: cuts the oldest messages of the largest ones until so many bytes
+    /// are gone, `rows_max` rows at most. The largest is cut to the size of the next one, then both, and so on; none to less than
+    /// `share_bytes`, which each may have, and none loses its newest row.
+    ///
+    /// # Errors
+    /// The directory is damaged or cannot be written.
+    pub fn shrink_archives(
+        &mut self,
+        takers: &[(ActorId, u64)],
+        share_bytes: u64,
+        excess_bytes: u64,
+        rows_max: usize,
+    ) -> Result<Shrunk, DirectoryError> {
+        let mut shrunk = Shrunk::default();
+        let mut left: Vec<(ActorId, u64)> = Vec::new();
+        for (actor, _) in takers {
+            let state = self.view().archive_state(*actor)?;
+            if state.bytes > share_bytes && !state.is_purged {
+                left.push((*actor, state.bytes));
+            }
+        }
+        let (mut rows_left, mut excess) = (rows_max, excess_bytes);
+        while rows_left > 0 && excess > 0 {
+            largest_takers(&mut left);
+            let Some((actor, bytes)) = left.first().copied() else { break };
+            let next = left.get(1).map_or(0, |(_, bytes)| *bytes).max(share_bytes);
+            // Of several that are as large, each loses a row in turn.
+            let rows = if next < bytes { rows_left } else { 1 };
+            let floor = next.max(bytes.saturating_sub(excess)).min(bytes - 1);
+            let swept = self.shrink_archive(actor, floor, rows)?;
+            let now = self.view().archive_state(actor)?.bytes;
+            merge_held(&mut shrunk.segments, swept.segments);
+            shrunk.messages += swept.messages;
+            rows_left = rows_left.saturating_sub((swept.rows as usize).max(1));
+            excess = excess.saturating_sub(bytes.saturating_sub(now));
+            match swept.rows == 0 || now <= share_bytes {
+                true => drop(left.remove(0)),
+                false => left[0].1 = now,
+            }
+        }
+        largest_takers(&mut left);
+        shrunk.takers = left;
+        Ok(shrunk)
+    }
+
     /// Removes rows that are of no use any more, a step at a time.
     ///
     /// # Errors
@@ -163,12 +240,18 @@ impl WriteTransaction<'_> {
         }
         let mut before = sweep.after;
         for actor in actors {
+            let state = self.view().archive_state(actor)?;
+            if state.bytes > 0 && !state.is_purged {
+                swept.archives += 1;
+                swept.takers.push((actor, state.bytes));
+            }
             if !self.sweep_actor(actor, sweep, &mut counters, &mut swept)? {
                 swept.next = Some(before);
                 break;
             }
             before = actor;
         }
+        largest_takers(&mut swept.takers);
         swept.segments = counters.write(self)?;
         Ok(swept)
     }

@@ -26,6 +26,34 @@ pub(super) const STEPS: &[Step<Verona>] = &[
         ..PLAIN
     },
     Step {
+        what: "all archives together become too large",
+        configure: |config| {
+            config.workers = 1;
+            config.archive.mib_max = 1;
+        },
+        act: |stage, server| {
+            let mut romeo = server.login("romeo", "orchard");
+            let mut juliet = server.online("juliet", "balcony");
+            let filler = "x".repeat(10_000);
+            stage.until_with("archive.crowded", || {
+                for _ in 0..16 {
+                    let body = format!("<body>{filler}</body>");
+                    romeo.send(&format!("<message to='juliet@localhost' type='chat' id='f'>{body}</message>"));
+                    while juliet.next_message() != "f" {}
+                }
+            });
+        },
+        moves: &["archive.crowded"],
+        ..PLAIN
+    },
+    Step {
+        what: "all archives together have a limit",
+        configure: |config| config.archive.mib_max = 1,
+        act: |stage, _| stage.count_from_zero(),
+        moves: &["archive.bytes_limit"],
+        ..PLAIN
+    },
+    Step {
         what: "a client asks for a long page and does not read it",
         configure: |config| {
             config.workers = 1;
