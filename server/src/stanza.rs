@@ -163,6 +163,8 @@ impl Traits {
     pub const ARCHIVED: Traits = Traits(2048);
     /// Retracts a message (XEP-0424).
     pub const RETRACTS: Traits = Traits(4096);
+    /// Its client had more to say than its share of a turn, so it has waited for another one: for the timing alone.
+    pub const WAITED: Traits = Traits(16384);
 
     /// Whether all of `other` are set.
     pub fn has(self, other: Traits) -> bool {

@@ -117,9 +117,8 @@ fn the_largest_lose_their_oldest_messages_and_nobody_falls_below_a_share() {
         }
     }
     house.flush();
-    let bytes = |house: &House, pair: u64| {
-        house.directory.archive_state(ActorId::user(10 * pair)).unwrap().bytes
-    };
+    let bytes =
+        |house: &House, pair: u64| house.directory.archive_state(ActorId::user(10 * pair)).unwrap().bytes;
     let before: Vec<u64> = (1..=4).map(|pair| bytes(&house, pair)).collect();
     assert!(before.is_sorted(), "{before:?}");
     let sweep = Sweep { after: ActorId::NOBODY, not_before: Sequence::ZERO, actors_max: 100, rows_max: 5 };
@@ -149,7 +148,11 @@ fn the_largest_lose_their_oldest_messages_and_nobody_falls_below_a_share() {
     for pair in 1..=4 {
         let actor = ActorId::user(10 * pair);
         let state = house.directory.archive_state(actor).unwrap();
-        assert_eq!(house.texts(house.query(actor)).len() as u64, state.messages, "the newest, without a hole");
+        assert_eq!(
+            house.texts(house.query(actor)).len() as u64,
+            state.messages,
+            "the newest, without a hole"
+        );
     }
     assert_eq!(house.tallies.total().bytes, house.directory.archive_totals().unwrap().bytes);
 }

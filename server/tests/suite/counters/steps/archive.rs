@@ -38,7 +38,8 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             stage.until_with("archive.crowded", || {
                 for _ in 0..16 {
                     let body = format!("<body>{filler}</body>");
-                    romeo.send(&format!("<message to='juliet@localhost' type='chat' id='f'>{body}</message>"));
+                    romeo
+                        .send(&format!("<message to='juliet@localhost' type='chat' id='f'>{body}</message>"));
                     while juliet.next_message() != "f" {}
                 }
             });
