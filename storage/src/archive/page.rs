@@ -344,13 +344,16 @@ impl Texts {
     }
 }
 
+/// When a message was received, in milliseconds since 1970, and its text.
+type ReadText = (u64, Vec<u8>);
+
 /// When the messages of an actor were received that lie at these places of a journal, and their texts; `None` for one that is
 /// gone, or that the disk gives back otherwise than it was written.
 pub(super) fn texts_at(
     source: &mut dyn Source,
     (actor, journal): (ActorId, u64),
     slots: &[Slot],
-) -> Result<Vec<Option<(u64, Vec<u8>)>>, LogError> {
+) -> Result<Vec<Option<ReadText>>, LogError> {
     let mut found = Vec::with_capacity(slots.len());
     for part in slots.chunks(BATCH_MESSAGES_MAX) {
         let batch: Vec<Candidate> = part.iter().map(|slot| Candidate { journal, slot: *slot }).collect();
