@@ -159,7 +159,7 @@ fn what_waits_for_its_recipient_is_never_delivered_once_it_is_retracted() {
             assert_eq!(juliet.next_message(), "r-plain");
             juliet.settle();
             assert_eq!(juliet.messages_set_aside(), [""; 0]);
-            assert_eq!(server.metric("archive.retracted_waiting"), 2 * (round as u64 + 1));
+            server.await_metric("archive.retracted_waiting", 2 * (round as u64 + 1));
             juliet.send("</stream:stream>");
             juliet.expect_close();
         }
