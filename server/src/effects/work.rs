@@ -42,7 +42,7 @@ pub const LETTER: u64 = 1;
 pub const LOGGED: u64 = 2;
 
 /// Units for a retraction: threads beside the worker look through `archive.retract_messages` messages for it, at both ends.
-pub const RETRACTION: u64 = 5_000;
+pub const RETRACTION: u64 = 1_000;
 
 /// Units for a probe that is answered, which reads an item of a roster.
 pub const PROBE: u64 = 8;
