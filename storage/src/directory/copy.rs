@@ -25,6 +25,15 @@ use crate::pace::Pace;
 /// Bytes that are written at once.
 const PIECE: usize = 64 << 10;
 
+/// What was copied.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct CopiedFile {
+    /// Length of the file.
+    pub(crate) bytes: u64,
+    /// CRC-32C of it.
+    pub(crate) checksum: u32,
+}
+
 impl Directory {
     /// Writes a compact copy of the directory's present state into a folder, which can then be opened as a directory.
     /// The folder is made (mode 0700) or must be empty. Takes as long as writing the data does; readers and the
@@ -34,11 +43,12 @@ impl Directory {
     /// The folder is not empty or cannot be written; then no half copy is left in it. [`DirectoryError::Reopening`]: the
     /// disk has failed meanwhile, and the copy may be begun anew.
     pub fn copy_to(&self, path: &Path) -> Result<(), DirectoryError> {
-        self.copy_at(path, &mut Pace::new(None), || Ok(()))
+        self.copy_at(path, &mut Pace::new(None), || Ok(())).map(|_| ())
     }
 
     /// As [`Directory::copy_to`], so fast. `cut` is called while nothing can be committed, and what is copied is the state of
-    /// that moment: what `cut` finds elsewhere fits it. It must not read the directory.
+    /// that moment: what `cut` finds elsewhere fits it. It must not read the directory. Returns what it returns, and what the
+    /// file is.
     ///
     /// # Errors
     /// As [`Directory::copy_to`]; what `cut` returns.
@@ -47,7 +57,7 @@ impl Directory {
         path: &Path,
         pace: &mut Pace,
         cut: impl FnOnce() -> Result<T, E>,
-    ) -> Result<T, E> {
+    ) -> Result<(T, CopiedFile), E> {
         env::make_folder(path)?;
         let failed = |error| DirectoryError::io("write", path, error);
         if fs::read_dir(path).map_err(failed)?.next().is_some() {
@@ -73,7 +83,7 @@ impl Directory {
         path: &Path,
         pace: &mut Pace,
         cut: impl FnOnce() -> Result<T, E>,
-    ) -> Result<T, E> {
+    ) -> Result<(T, CopiedFile), E> {
         let failed = |error| DirectoryError::io("write", path, error);
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
         let mut held = self.0.handle.hold()?;
@@ -92,11 +102,10 @@ impl Directory {
             return Err(DirectoryError::Reopening { path: self.0.path.clone() }.into());
         }
         match copied {
-            Ok(()) => file.sync_all().map_err(failed)?,
-            Err(heed::Error::Io(error)) => return Err(failed(error).into()),
-            Err(error) => return Err(DirectoryError::lmdb("copy", path, held.map_bytes, error).into()),
+            Ok(copied) => file.sync_all().map(|()| (value, copied)).map_err(|error| failed(error).into()),
+            Err(heed::Error::Io(error)) => Err(failed(error).into()),
+            Err(error) => Err(DirectoryError::lmdb("copy", path, held.map_bytes, error).into()),
         }
-        Ok(value)
     }
 }
 
@@ -112,7 +121,12 @@ impl Valve {
 }
 
 /// Copies from LMDB to the file. `quiet` keeps commits away until LMDB has taken hold of the state.
-fn pump(opened: &Opened, file: &File, pace: &mut Pace, quiet: Option<RwTxn<'_>>) -> Result<(), heed::Error> {
+fn pump(
+    opened: &Opened,
+    file: &File,
+    pace: &mut Pace,
+    quiet: Option<RwTxn<'_>>,
+) -> Result<CopiedFile, heed::Error> {
     let (mut source, sink) = io::pipe()?;
     let mut sink = File::from(OwnedFd::from(sink));
     let valve = Valve(Mutex::new(Some(sink.as_raw_fd())));
@@ -134,8 +148,8 @@ fn pump(opened: &Opened, file: &File, pace: &mut Pace, quiet: Option<RwTxn<'_>>)
         }
         let copied =
             copying.join().unwrap_or_else(|_| Err(io::Error::other("LMDB's thread has panicked").into()));
-        written?;
-        copied
+        let written = written?;
+        copied.map(|()| written)
     })
 }
 
@@ -146,19 +160,22 @@ fn write_pieces(
     pace: &mut Pace,
     mut quiet: Option<RwTxn<'_>>,
     is_over: &dyn Fn() -> bool,
-) -> io::Result<()> {
+) -> io::Result<CopiedFile> {
     let mut piece = vec![0; PIECE];
+    let mut copied = CopiedFile::default();
     loop {
         let read = source.read(&mut piece)?;
         // It writes nothing before it has begun to read.
         quiet.take();
         if read == 0 {
-            return Ok(());
+            return Ok(copied);
         }
         if is_over() {
             return Err(io::ErrorKind::Interrupted.into());
         }
         file.write_all(&piece[..read])?;
+        copied.bytes += read as u64;
+        copied.checksum = crc32c::crc32c_append(copied.checksum, &piece[..read]);
         pace.wrote(read, is_over);
     }
 }

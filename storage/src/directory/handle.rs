@@ -175,8 +175,10 @@ impl Handle {
         if self.present().is_none() {
             self.open(&gate)?;
         }
+        // Before the gate is open: the next exchange may be waiting there.
+        let held = self.present().map(Held::new);
         drop(gate);
-        self.present().map(Held::new).ok_or_else(|| self.reopening())
+        held.ok_or_else(|| self.reopening())
     }
 
     /// The environment for a transaction that writes.

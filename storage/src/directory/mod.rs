@@ -67,6 +67,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub(crate) use copy::CopiedFile;
 pub(crate) use env::is_there;
 pub(crate) use error::whose;
 
@@ -90,6 +91,9 @@ pub use writer::{BATCH_JOBS_MAX, BATCH_TIME_MAX, Job, QueueFull, Writer, run_inl
 
 use handle::Handle;
 use tables::View;
+
+/// Times that a read begins anew because the disk has failed a commit again.
+const ATTEMPTS_MAX: usize = 100;
 
 /// How to open a directory.
 #[derive(Clone, Debug)]
@@ -217,18 +221,17 @@ impl Directory {
     }
 
     fn read<T>(&self, read: impl FnOnce(View<'_>) -> Result<T, DirectoryError>) -> Result<T, DirectoryError> {
-        let failed = "begin to read";
-        let held = self.0.handle.hold()?;
-        match held.env.read_txn() {
-            Ok(txn) => return read(View { inner: &held, txn: &txn }),
-            Err(error) if handle::is_panic(&error) => {}
-            Err(error) => return Err(held.failed(failed, error)),
+        for _ in 0..ATTEMPTS_MAX {
+            let held = self.0.handle.hold()?;
+            match held.env.read_txn() {
+                Ok(txn) => return read(View { inner: &held, txn: &txn }),
+                Err(error) if handle::is_panic(&error) => {}
+                Err(error) => return Err(held.failed("begin to read", error)),
+            }
+            // A commit has failed a moment ago, and its thread has yet to come to it.
+            self.0.handle.revive(held)?;
         }
-        // A commit has failed a moment ago, and its thread has yet to come to it.
-        self.0.handle.revive(held)?;
-        let held = self.0.handle.hold()?;
-        let txn = held.env.read_txn().map_err(|error| held.failed(failed, error))?;
-        read(View { inner: &held, txn: &txn })
+        Err(DirectoryError::Reopening { path: self.0.path.clone() })
     }
 }
 

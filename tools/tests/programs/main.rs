@@ -1,6 +1,7 @@
 //! The real programs, `whimbreld` and `whimbrelctl`, run against each other and against bad input.
 
 mod archive;
+mod backup;
 mod built;
 mod check;
 mod crowds;
