@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Deserialize;
@@ -48,14 +48,36 @@ struct Verified {
     files: u64,
 }
 
-/// Copies through the running server, or by itself when none runs.
+/// Copies once, or again and again.
 pub(crate) fn run(data: &Path, args: &BackupArgs, report: &Report) -> Result<(), Problem> {
+    if args.into.is_none() && (args.keep.is_some() || args.every.is_some()) {
+        return Err(Problem::new("--keep and --every are about the backups of a place: name it with --into"));
+    }
+    let Some(seconds) = args.every else { return back_up(data, args, report) };
+    let every = Duration::from_secs(seconds.into());
+    loop {
+        let begun = Instant::now();
+        // Without a server nothing changes, and its next start must not find its data in use.
+        let is_running = Client::connect(data).map(|client| client.is_some());
+        let done = match is_running {
+            Ok(true) => back_up(data, args, report),
+            Ok(false) => {
+                Err(Problem::new(format!("no server runs in {}: no backup is made", data.display())))
+            }
+            Err(problem) => Err(problem),
+        };
+        if let Err(problem) = done {
+            report.problem(&problem);
+        }
+        std::thread::sleep(every.saturating_sub(begun.elapsed()));
+    }
+}
+
+/// Copies through the running server, or by itself when none runs.
+fn back_up(data: &Path, args: &BackupArgs, report: &Report) -> Result<(), Problem> {
     let Some(to) = args.into.as_ref().or(args.dir.as_ref()) else {
         return Err(Problem::new("name the folder to copy to"));
     };
-    if args.keep.is_some() && args.into.is_none() {
-        return Err(Problem::new("--keep is about the backups of a place: name it with --into"));
-    }
     let absolute = std::path::absolute(to)
         .map_err(|error| Problem::new(format!("cannot use {}: {error}", to.display())))?;
     let grows = if args.into.is_some() { absolute.join(data::UNFINISHED_OF_PLACE) } else { absolute.clone() };

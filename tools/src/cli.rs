@@ -128,6 +128,12 @@ pub(crate) struct BackupArgs {
     /// With --into: keep so many of the newest backups in PLACE, and remove the others
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) keep: Option<u32>,
+    /// With --into: make one after another, each so many seconds after the last began, until it is ended
+    ///
+    /// What was acknowledged before the newest backup began is in it. A backup that fails is told, and the next is tried in time;
+    /// while no server runs, none is made.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub(crate) every: Option<u32>,
     /// Write no more than so much in a second, on the average
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) mib_per_second: Option<u32>,

@@ -20,7 +20,7 @@ use crate::client::Client;
 use crate::server::{Server, create_accounts, free_address, names_at_home_on};
 use crate::wait_until;
 use mount::{Ballast, Mount};
-use talk::{Recipient, Sender, ping};
+use talk::{Recipient, Sender, add_contact, ping};
 
 /// What fills a disk may come from one sender.
 const CONFIG: &str = "[limits]\noffline_percent_per_stranger = 100\noffline_percent_strangers = 100\n";
@@ -196,9 +196,13 @@ fn when_a_disk_fails_for_a_while_nothing_is_acknowledged_and_the_log_is_opened_a
     }
     assert_eq!(to_reader.round(ROUND).unwrap(), 0);
     reader.read_until(|reader| reader.got("sender2").len() == to_reader.kept());
-    for _ in 0..2 {
+    for round in 0..2 {
         let ballast = Ballast::fill(scene.disk.behind().expect("a thin disk has something behind it"));
         senders.iter_mut().for_each(send_until_refused);
+        // How many of these it takes is chance. Each is answered, and rosters can be read.
+        for contact in 0..20 {
+            add_contact(&mut watcher, &format!("contact{round}-{contact}"));
+        }
         scene.has_said("the log has failed; no message is acknowledged");
         scene.goes_on(&mut watcher, &mut reader);
         drop(ballast);
@@ -207,6 +211,8 @@ fn when_a_disk_fails_for_a_while_nothing_is_acknowledged_and_the_log_is_opened_a
         }
         scene.has_said("the log works again");
         scene.goes_on(&mut watcher, &mut reader);
+        // The directory as well, whatever the disk did to it.
+        wait_until("rosters are written again", || add_contact(&mut watcher, "sender0"));
     }
     scene.server.kill();
     scene.start_again();
@@ -244,6 +250,7 @@ fn a_disk_that_becomes_read_only_refuses_messages_until_it_is_mounted_anew() {
     assert!(fs::write(scene.disk.path().join("file"), "").is_err(), "it is read-only");
     scene.has_said("the file system is read-only");
     scene.goes_on(&mut watcher, &mut reader);
+    assert!(!add_contact(&mut watcher, "sender0"), "nothing can be written");
     // What waits can still be read.
     let mut absent = scene.recipient(&scene.absent);
     let acknowledged = senders[0].kept();

@@ -1,9 +1,10 @@
 //! Backups of a server that goes on, one after another: what is restored answers as the server did.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
@@ -118,6 +119,16 @@ fn last_page(place: &Place) -> (Vec<String>, String) {
     let ids = ids.map(|id| id.and_then(|id| id.split('\'').next()).expect("it has an id").to_owned());
     let last = results.last().expect("there are some").split("<body>").nth(1).expect("a body");
     (ids.collect(), last.chars().take(12).collect())
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_millis() as u64
+}
+
+/// When a backup began; `None` for one that has gone by now.
+fn taken_ms(backup: &Path) -> Option<u64> {
+    let text = fs::read_to_string(backup.join("backup-manifest")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("taken ")?.parse().ok())
 }
 
 fn segments(data: &Path) -> usize {
@@ -250,6 +261,54 @@ fn a_backup_that_is_cut_off_by_the_servers_end_is_gone_on_with() {
 }
 
 #[test]
+fn a_second_server_goes_on_with_all_that_was_acknowledged_before_the_newest_backup_began() {
+    let mut scene = Scene::new();
+    let backups = scene.backups().to_str().expect("UTF-8").to_owned();
+    let mut command = Command::new(whimbrelctl());
+    command.arg("--data").arg(scene.place.data());
+    command.args(["--json", "backup", "--into", &backups, "--every", "1", "--keep", "3"]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the program runs");
+    let mut told = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    // How much had been acknowledged by when; until a backup has begun after three rounds were.
+    let mut acknowledged: Vec<(u64, usize)> = Vec::new();
+    let mut is_enough = false;
+    while !is_enough {
+        scene.say(ROUND);
+        acknowledged.push((now_ms(), scene.said));
+        let line = told.next().expect("it goes on").expect("UTF-8");
+        let done: Value = serde_json::from_str(&line).expect("JSON");
+        let taken = taken_ms(Path::new(done["folder"].as_str().expect("a folder")));
+        is_enough = acknowledged.get(2).is_some_and(|(at, _)| taken > Some(*at));
+    }
+    scene.end_with("KILL");
+    child.kill().expect("it is ours");
+    child.wait().expect("it ends");
+    let mut names: Vec<String> = fs::read_dir(&backups)
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").path().to_str().expect("UTF-8").to_owned())
+        .filter(|path| !path.ends_with("unfinished") && !path.ends_with("interrupted"))
+        .collect();
+    names.sort();
+    // It may have made another one, that it has not told of, at the end.
+    assert!((1..=4).contains(&names.len()), "three are kept: {names:?}");
+    let newest = names.last().expect("some");
+    let taken = taken_ms(Path::new(newest)).expect("it is whole");
+    let before = acknowledged.iter().rfind(|(at, _)| *at < taken);
+    let before = before.expect("three rounds were").1;
+    assert!(before >= 3 * ROUND);
+    let place = scene.restored(&serde_json::json!({ "folder": newest }));
+    let _server = serve(&place);
+    for archive in exported(&place) {
+        let found = archive.lines().count();
+        assert!((before..=scene.said).contains(&found), "{found} of {before} and more");
+        let is_next = |(n, line): (usize, &str)| line.contains(&format!("<body>text {n} "));
+        assert!(archive.lines().enumerate().all(is_next), "one after another, with no hole");
+    }
+    let pending = place.json(&["status"])["metrics"]["log.pending"].as_u64().expect("a number") as usize;
+    assert!(pending >= before, "{pending} of {before} wait for Bob");
+}
+
+#[test]
 fn the_command_line_tells_a_place_from_a_folder() {
     let place = Place::new();
     assert_eq!(place.ctl(&["user", "add", "--create", ALICE, "--password", "p"]).code, 0);
@@ -257,6 +316,7 @@ fn the_command_line_tells_a_place_from_a_folder() {
     place.ctl(&["backup"]).fails(2, &["DIR"]);
     place.ctl(&["backup", &folder("a"), "--into", &folder("b")]).fails(2, &["cannot be used with"]);
     place.ctl(&["backup", &folder("a"), "--keep", "2"]).fails(1, &["--into"]);
+    place.ctl(&["backup", &folder("a"), "--every", "2"]).fails(1, &["--into"]);
     place.ctl(&["backup", "--into", &folder("b"), "--keep", "0"]).fails(2, &["0"]);
     let alone = place.json(&["backup", &folder("a"), "--verify"]);
     assert_eq!(alone["folder"], folder("a").as_str());
