@@ -9,6 +9,8 @@ use whimbrel_storage::directory::{Item, Subscription};
 use whimbrel_storage::jid::Jid;
 use zeroize::Zeroizing;
 
+use super::mail::Waiting;
+use crate::archive::parse_time;
 use crate::problem::Problem;
 
 /// The namespaces of `<user/>`: now, and before it had a number.
@@ -20,6 +22,8 @@ const PRIVATE: &str = "jabber:iq:private";
 const PRIVACY: &str = "jabber:iq:privacy";
 const BLOCKING: &str = "urn:xmpp:blocking";
 const VCARD: &str = "vcard-temp";
+const DELAY: &str = "urn:xmpp:delay";
+const STANZAS: &str = "jabber:client";
 
 /// What an account is to be recognised by.
 #[derive(Clone, PartialEq, Eq)]
@@ -42,7 +46,7 @@ pub(super) struct User {
     /// Name, namespace, XML.
     pub(super) private: Vec<(String, String, String)>,
     /// Messages that wait.
-    pub(super) offline: u64,
+    pub(super) offline: Vec<Waiting>,
     /// What could not be read.
     pub(super) remarks: Vec<String>,
 }
@@ -81,7 +85,7 @@ fn user(node: Node<'_, '_>) -> Result<User, String> {
         blocked: Vec::new(),
         vcard: None,
         private: Vec::new(),
-        offline: 0,
+        offline: Vec::new(),
         remarks: Vec::new(),
     };
     for child in node.children().filter(Node::is_element) {
@@ -96,8 +100,10 @@ fn user(node: Node<'_, '_>) -> Result<User, String> {
             ("vCard", VCARD) => user.vcard = Some(serialised(child)),
             ("presence", _) if child.attribute("type") == Some("subscribe") => user.request(child),
             ("offline-messages", _) => {
-                user.offline +=
-                    child.children().filter(|node| node.tag_name().name() == "message").count() as u64;
+                child
+                    .children()
+                    .filter(|node| node.tag_name().name() == "message")
+                    .for_each(|message| user.message(message));
             }
             _ => {}
         }
@@ -203,6 +209,37 @@ impl User {
                 format!("<presence from='{from}' to='{}' type='subscribe'/>", escaped(&to)).into_bytes(),
             );
         }
+    }
+
+    /// One that waits, as this server stamps it. The other server's own note of the delay gives its time and goes: this one
+    /// adds its own.
+    fn message(&mut self, message: Node<'_, '_>) {
+        let own = format!("{}@{}", self.local, self.domain);
+        let Some(from) = message.attribute("from") else {
+            self.remarks.push("a message that waits is left out: it has no sender".into());
+            return;
+        };
+        let is_stamp = |node: &Node<'_, '_>| {
+            node.has_tag_name((DELAY, "delay"))
+                && node.attribute("from").is_none_or(|from| from == self.domain || from == own)
+        };
+        let stamp = message.children().find(is_stamp).and_then(|delay| delay.attribute("stamp"));
+        let time_ms = stamp.and_then(|stamp| parse_time(stamp).ok());
+        let to = message.attribute("to").unwrap_or(&own);
+        // The form of a stamp: `from` first, in double quotes.
+        let mut stanza = format!("<message from=\"{}\" to=\"{}\"", escaped(from), escaped(to));
+        for name in ["type", "id"] {
+            if let Some(value) = message.attribute(name) {
+                stanza += &format!(" {name}='{}'", escaped(value));
+            }
+        }
+        stanza.push('>');
+        let outer = message.tag_name().namespace().unwrap_or_default();
+        for child in message.children().filter(|child| child.is_element() && !is_stamp(child)) {
+            write(child, if outer.is_empty() { STANZAS } else { outer }, &mut stanza);
+        }
+        stanza += "</message>";
+        self.offline.push(Waiting { time_ms, stanza });
     }
 
     fn private_xml(&mut self, query: Node<'_, '_>) {
@@ -363,14 +400,38 @@ mod tests {
     }
 
     #[test]
+    fn messages_that_wait_are_stamped_as_here_and_keep_their_time() {
+        let user = one(
+            "<offline-messages><message xmlns='jabber:client' to='juliet@example.org' from='romeo@example.org/o' \
+             type='chat' id='a&quot;b' xml:lang='en'><body>1 &lt; 2</body><x xmlns='urn:x'><y/></x>\
+             <delay xmlns='urn:xmpp:delay' from='example.org' stamp='2026-01-31T12:05:59.007Z'>Offline</delay></message>\
+             <message from='nurse@example.org'><body>b</body><delay xmlns='urn:xmpp:delay' from='x.org' stamp='2026-01-31T12:05:59Z'/>\
+             </message><message><body>nobody's</body></message></offline-messages>",
+        );
+        let [first, second] = &user.offline[..] else { panic!("{:?}", user.offline) };
+        assert_eq!(first.time_ms, Some(1_769_861_159_007));
+        assert_eq!(
+            first.stanza,
+            "<message from=\"romeo@example.org/o\" to=\"juliet@example.org\" type='chat' id='a&quot;b'><body>1 &lt; 2</body>\
+             <x xmlns='urn:x'><y></y></x></message>"
+        );
+        // Under the export's own namespace; what is said of another server's delay stays.
+        assert_eq!(second.time_ms, None);
+        assert!(second.stanza.starts_with(
+            "<message from=\"nurse@example.org\" to=\"juliet@example.org\"><body>b</body><delay "
+        ));
+        assert_eq!(user.remarks.len(), 1, "{:?}", user.remarks);
+    }
+
+    #[test]
     fn cards_and_private_xml_keep_their_namespaces_and_messages_are_counted() {
         let user = one("<v:vCard xmlns:v='vcard-temp'><v:FN>J &lt;3</v:FN></v:vCard>\
              <query xmlns='jabber:iq:private'><storage xmlns='storage:bookmarks'><conference name='it&apos;s'/></storage><query/></query>\
-             <offline-messages><message xmlns='jabber:client'/><message xmlns='jabber:client'/></offline-messages>");
+             <offline-messages><message xmlns='jabber:client' from='a@b'/><message xmlns='jabber:client' from='a@b'/></offline-messages>");
         assert_eq!(user.vcard.as_deref(), Some("<vCard xmlns='vcard-temp'><FN>J &lt;3</FN></vCard>"));
         let (name, space, xml) = &user.private[0];
         assert_eq!(
-            (name.as_str(), space.as_str(), user.private.len(), user.offline),
+            (name.as_str(), space.as_str(), user.private.len(), user.offline.len()),
             ("storage", "storage:bookmarks", 1, 2)
         );
         assert_eq!(

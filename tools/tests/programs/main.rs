@@ -8,6 +8,7 @@ mod crowds;
 mod faults;
 mod import;
 mod log;
+mod migrate;
 mod notify;
 mod protocol;
 mod registration;
