@@ -1,21 +1,24 @@
 //! Copies for backups.
 //!
 //! ```text
-//! LMDB's thread: pages of one state ──▶ pipe ──▶ here: paced ──▶ file
+//! LMDB's thread: pages of one state ──▶ pipe ──▶ its own thread ──▶ a few pieces ──▶ here: paced ──▶ file
 //! ```
 //!
 //! A copy holds the environment for as long as it takes, which may be hours, and an environment that the disk has failed must
 //! be closed at once (`handle`). So what LMDB writes goes through a pipe, and the pipe is cut when that happens.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, PipeReader, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
-use std::thread;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use heed::{CompactionOption, RwTxn};
+use crossbeam::channel::{Receiver, SendTimeoutError, Sender, bounded};
+use heed::CompactionOption;
 
 use super::error::DirectoryError;
 use super::handle::Opened;
@@ -24,6 +27,10 @@ use crate::pace::Pace;
 
 /// Bytes that are written at once.
 const PIECE: usize = 64 << 10;
+/// Pieces that may wait to be written.
+const PIECES: usize = 16;
+/// How often one who waits for them looks whether the environment is to be closed.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// What was copied.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -97,15 +104,86 @@ impl Directory {
             false => None,
         };
         let value = cut()?;
-        let copied = pump(&held, &file, pace, quiet);
-        if held.is_closing() {
-            return Err(DirectoryError::Reopening { path: self.0.path.clone() }.into());
-        }
-        match copied {
-            Ok(copied) => file.sync_all().map(|()| (value, copied)).map_err(|error| failed(error).into()),
-            Err(heed::Error::Io(error)) => Err(failed(error).into()),
-            Err(error) => Err(DirectoryError::lmdb("copy", path, held.map_bytes, error).into()),
-        }
+        let copying = Copying::begin(held.share()).map_err(failed)?;
+        // It writes nothing before it has taken hold of the state.
+        let first = copying.pieces.recv();
+        drop(quiet);
+        let map_bytes = held.map_bytes;
+        drop(held);
+        let copied = copying.write_to(first.ok(), file, pace);
+        copied.map(|copied| (value, copied)).map_err(|error| {
+            match error {
+                // Nobody else interrupts it.
+                heed::Error::Io(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    DirectoryError::Reopening { path: self.0.path.clone() }
+                }
+                heed::Error::Io(error) => failed(error),
+                error => DirectoryError::lmdb("copy", path, map_bytes, error),
+            }
+            .into()
+        })
+    }
+}
+
+/// A copy that LMDB is making. Its thread alone holds the environment, and the next one alone can keep it waiting, which it does
+/// not do when the environment is to be closed: the disk that is copied to may take as long as it likes.
+struct Copying {
+    pieces: Receiver<Vec<u8>>,
+    is_closing: Arc<AtomicBool>,
+    lmdb: JoinHandle<Result<(), heed::Error>>,
+    drain: JoinHandle<io::Result<()>>,
+}
+
+impl Copying {
+    fn begin(opened: Arc<Opened>) -> io::Result<Self> {
+        let (source, sink) = io::pipe()?;
+        let mut sink = File::from(OwnedFd::from(sink));
+        let valve = Arc::new(Valve(Mutex::new(Some(sink.as_raw_fd()))));
+        let is_closing = opened.closing_flag();
+        let (to, pieces) = bounded(PIECES);
+        let (own, flag) = (valve.clone(), is_closing.clone());
+        let drain = thread::Builder::new().name("backup-pipe".into());
+        let drain = drain.spawn(move || drain_to(source, &to, &own, &flag))?;
+        let lmdb = thread::Builder::new().name("backup-lmdb".into());
+        let lmdb = lmdb.spawn(move || {
+            let copied = opened.env.copy_to_file(&mut sink, CompactionOption::Enabled);
+            drop(opened);
+            let mut descriptor = valve.0.lock().unwrap_or_else(PoisonError::into_inner);
+            // Both under the lock: the number may stand for another file as soon as it is closed.
+            *descriptor = None;
+            drop(sink);
+            copied
+        })?;
+        Ok(Self { pieces, is_closing, lmdb, drain })
+    }
+
+    /// Writes all of it.
+    fn write_to(
+        self,
+        first: Option<Vec<u8>>,
+        mut file: File,
+        pace: &mut Pace,
+    ) -> Result<CopiedFile, heed::Error> {
+        let Self { pieces, is_closing, lmdb, drain } = self;
+        let is_over = || is_closing.load(Ordering::Relaxed);
+        let mut copied = CopiedFile::default();
+        let written = first.into_iter().chain(pieces.iter()).try_for_each(|piece| {
+            file.write_all(&piece)?;
+            copied.bytes += piece.len() as u64;
+            copied.checksum = crc32c::crc32c_append(copied.checksum, &piece);
+            pace.wrote(piece.len(), &is_over);
+            io::Result::Ok(())
+        });
+        // What still comes is for nobody.
+        drop(pieces);
+        let panicked = || io::Error::other("a thread of the copy has panicked");
+        let drained = drain.join().unwrap_or_else(|_| Err(panicked()));
+        let made = lmdb.join().unwrap_or_else(|_| Err(panicked().into()));
+        written?;
+        drained?;
+        made?;
+        file.sync_all()?;
+        Ok(copied)
     }
 }
 
@@ -120,62 +198,32 @@ impl Valve {
     }
 }
 
-/// Copies from LMDB to the file. `quiet` keeps commits away until LMDB has taken hold of the state.
-fn pump(
-    opened: &Opened,
-    file: &File,
-    pace: &mut Pace,
-    quiet: Option<RwTxn<'_>>,
-) -> Result<CopiedFile, heed::Error> {
-    let (mut source, sink) = io::pipe()?;
-    let mut sink = File::from(OwnedFd::from(sink));
-    let valve = Valve(Mutex::new(Some(sink.as_raw_fd())));
-    let valve = &valve;
-    thread::scope(|scope| {
-        let copying = scope.spawn(move || {
-            let copied = opened.env.copy_to_file(&mut sink, CompactionOption::Enabled);
-            let mut descriptor = valve.0.lock().unwrap_or_else(PoisonError::into_inner);
-            // Both under the lock: the number may stand for another file as soon as it is closed.
-            *descriptor = None;
-            drop(sink);
-            copied
-        });
-        let written = write_pieces(&mut source, file, pace, quiet, &|| opened.is_closing());
-        if written.is_err() {
-            // What LMDB still writes is for nobody.
-            valve.close()?;
-            io::copy(&mut source, &mut io::sink())?;
-        }
-        let copied =
-            copying.join().unwrap_or_else(|_| Err(io::Error::other("LMDB's thread has panicked").into()));
-        let written = written?;
-        copied.map(|()| written)
-    })
-}
-
-/// Until there is no more.
-fn write_pieces(
-    source: &mut impl Read,
-    mut file: &File,
-    pace: &mut Pace,
-    mut quiet: Option<RwTxn<'_>>,
-    is_over: &dyn Fn() -> bool,
-) -> io::Result<CopiedFile> {
-    let mut piece = vec![0; PIECE];
-    let mut copied = CopiedFile::default();
+/// Passes on what LMDB writes, as long as somebody takes it and the environment is not to be closed.
+fn drain_to(
+    mut source: PipeReader,
+    to: &Sender<Vec<u8>>,
+    valve: &Valve,
+    is_closing: &AtomicBool,
+) -> io::Result<()> {
     loop {
+        let mut piece = vec![0; PIECE];
         let read = source.read(&mut piece)?;
-        // It writes nothing before it has begun to read.
-        quiet.take();
         if read == 0 {
-            return Ok(copied);
+            return Ok(());
         }
-        if is_over() {
-            return Err(io::ErrorKind::Interrupted.into());
+        piece.truncate(read);
+        let mut unsent = Some(piece);
+        while let Some(piece) = unsent.take() {
+            let is_over = is_closing.load(Ordering::Relaxed);
+            match to.send_timeout(piece, LOOK) {
+                Ok(()) if !is_over => {}
+                Err(SendTimeoutError::Timeout(piece)) if !is_over => unsent = Some(piece),
+                _ => {
+                    valve.close()?;
+                    io::copy(&mut source, &mut io::sink())?;
+                    return Err(io::ErrorKind::Interrupted.into());
+                }
+            }
         }
-        file.write_all(&piece[..read])?;
-        copied.bytes += read as u64;
-        copied.checksum = crc32c::crc32c_append(copied.checksum, &piece[..read]);
-        pace.wrote(read, is_over);
     }
 }

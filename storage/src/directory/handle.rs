@@ -11,7 +11,7 @@
 //!
 //! Two environments of one file must never be open in a process: each has a table of readers of its own, and closing one
 //! drops the locks of the other. That is why the old one is waited for. Transactions are short; a copy for a backup, which is
-//! not, looks at [`Opened::is_closing`] and gives up. A thread that holds the old one while it begins another transaction
+//! not, looks at [`Opened::closing_flag`] and gives up. A thread that holds the old one while it begins another transaction
 //! would wait for itself, so it is refused ([`DirectoryError::Reopening`]).
 //!
 //! # What the file says after a failed commit
@@ -57,7 +57,7 @@ pub(super) struct Opened {
     pub(super) is_writable: bool,
     /// Which of the environments of a [`Handle`].
     number: u64,
-    is_closing: AtomicBool,
+    is_closing: Arc<AtomicBool>,
 }
 
 impl Opened {
@@ -69,7 +69,7 @@ impl Opened {
         incarnation: u64,
         is_writable: bool,
     ) -> Self {
-        let is_closing = AtomicBool::new(false);
+        let is_closing = Arc::default();
         Self { env, tables, path, map_bytes, incarnation, is_writable, number: 0, is_closing }
     }
 
@@ -77,9 +77,9 @@ impl Opened {
         DirectoryError::lmdb(doing, &self.path, self.map_bytes, error)
     }
 
-    /// Somebody waits for it to be closed: what takes long gives up.
-    pub(super) fn is_closing(&self) -> bool {
-        self.is_closing.load(Ordering::Relaxed)
+    /// Set when somebody waits for it to be closed: what takes long gives up.
+    pub(super) fn closing_flag(&self) -> Arc<AtomicBool> {
+        self.is_closing.clone()
     }
 
     /// Whether LMDB has given it up.
@@ -104,6 +104,11 @@ impl Held {
     fn new(opened: Arc<Opened>) -> Self {
         HELD.set(HELD.get() + 1);
         Self { opened, _stays: PhantomData }
+    }
+
+    /// For another thread, which begins no transaction but the one.
+    pub(super) fn share(&self) -> Arc<Opened> {
+        self.opened.clone()
     }
 }
 
