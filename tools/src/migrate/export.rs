@@ -10,7 +10,6 @@ use whimbrel_storage::jid::Jid;
 use zeroize::Zeroizing;
 
 use super::mail::Waiting;
-use crate::archive::parse_time;
 use crate::problem::Problem;
 
 /// The namespaces of `<user/>`: now, and before it had a number.
@@ -22,8 +21,6 @@ const PRIVATE: &str = "jabber:iq:private";
 const PRIVACY: &str = "jabber:iq:privacy";
 const BLOCKING: &str = "urn:xmpp:blocking";
 const VCARD: &str = "vcard-temp";
-const DELAY: &str = "urn:xmpp:delay";
-const STANZAS: &str = "jabber:client";
 
 /// What an account is to be recognised by.
 #[derive(Clone, PartialEq, Eq)]
@@ -211,35 +208,13 @@ impl User {
         }
     }
 
-    /// One that waits, as this server stamps it. The other server's own note of the delay gives its time and goes: this one
-    /// adds its own.
     fn message(&mut self, message: Node<'_, '_>) {
-        let own = format!("{}@{}", self.local, self.domain);
-        let Some(from) = message.attribute("from") else {
-            self.remarks.push("a message that waits is left out: it has no sender".into());
-            return;
-        };
-        let is_stamp = |node: &Node<'_, '_>| {
-            node.has_tag_name((DELAY, "delay"))
-                && node.attribute("from").is_none_or(|from| from == self.domain || from == own)
-        };
-        let stamp = message.children().find(is_stamp).and_then(|delay| delay.attribute("stamp"));
-        let time_ms = stamp.and_then(|stamp| parse_time(stamp).ok());
-        let to = message.attribute("to").unwrap_or(&own);
-        // The form of a stamp: `from` first, in double quotes.
-        let mut stanza = format!("<message from=\"{}\" to=\"{}\"", escaped(from), escaped(to));
-        for name in ["type", "id"] {
-            if let Some(value) = message.attribute(name) {
-                stanza += &format!(" {name}='{}'", escaped(value));
+        match Waiting::read(message, &self.local, &self.domain) {
+            Some(waiting) => self.offline.push(waiting),
+            None => {
+                self.remarks.push("a message that waits is left out: it has no sender".into());
             }
         }
-        stanza.push('>');
-        let outer = message.tag_name().namespace().unwrap_or_default();
-        for child in message.children().filter(|child| child.is_element() && !is_stamp(child)) {
-            write(child, if outer.is_empty() { STANZAS } else { outer }, &mut stanza);
-        }
-        stanza += "</message>";
-        self.offline.push(Waiting { time_ms, stanza });
     }
 
     fn private_xml(&mut self, query: Node<'_, '_>) {
@@ -295,7 +270,7 @@ impl User {
     }
 }
 
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
@@ -310,7 +285,8 @@ fn serialised(node: Node<'_, '_>) -> String {
     out
 }
 
-fn write(node: Node<'_, '_>, outer: &str, out: &mut String) {
+/// Writes an element into another of this namespace.
+pub(super) fn write(node: Node<'_, '_>, outer: &str, out: &mut String) {
     let tag = node.tag_name();
     let space = tag.namespace().unwrap_or_default();
     out.push_str(&format!("<{}", tag.name()));
@@ -397,30 +373,6 @@ mod tests {
         );
         assert_eq!(user.blocked, ["paris@example.org", "spam.example"]);
         assert_eq!(user.remarks.len(), 1);
-    }
-
-    #[test]
-    fn messages_that_wait_are_stamped_as_here_and_keep_their_time() {
-        let user = one(
-            "<offline-messages><message xmlns='jabber:client' to='juliet@example.org' from='romeo@example.org/o' \
-             type='chat' id='a&quot;b' xml:lang='en'><body>1 &lt; 2</body><x xmlns='urn:x'><y/></x>\
-             <delay xmlns='urn:xmpp:delay' from='example.org' stamp='2026-01-31T12:05:59.007Z'>Offline</delay></message>\
-             <message from='nurse@example.org'><body>b</body><delay xmlns='urn:xmpp:delay' from='x.org' stamp='2026-01-31T12:05:59Z'/>\
-             </message><message><body>nobody's</body></message></offline-messages>",
-        );
-        let [first, second] = &user.offline[..] else { panic!("{:?}", user.offline) };
-        assert_eq!(first.time_ms, Some(1_769_861_159_007));
-        assert_eq!(
-            first.stanza,
-            "<message from=\"romeo@example.org/o\" to=\"juliet@example.org\" type='chat' id='a&quot;b'><body>1 &lt; 2</body>\
-             <x xmlns='urn:x'><y></y></x></message>"
-        );
-        // Under the export's own namespace; what is said of another server's delay stays.
-        assert_eq!(second.time_ms, None);
-        assert!(second.stanza.starts_with(
-            "<message from=\"nurse@example.org\" to=\"juliet@example.org\"><body>b</body><delay "
-        ));
-        assert_eq!(user.remarks.len(), 1, "{:?}", user.remarks);
     }
 
     #[test]

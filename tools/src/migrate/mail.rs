@@ -6,12 +6,15 @@
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use roxmltree::Node;
 use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::data::{self, LOG};
 use whimbrel_storage::directory::Directory;
 use whimbrel_storage::log::{self, AppendError, Flags, Log, Message, Options, Origin, PeerHash};
 use whimbrel_storage::message::StoredMessage;
 
+use super::export::{escaped, write};
+use crate::archive::parse_time;
 use crate::problem::Problem;
 
 /// A message that waits.
@@ -21,6 +24,39 @@ pub(super) struct Waiting {
     pub(super) time_ms: Option<u64>,
     /// The stanza as this server keeps it.
     pub(super) stanza: String,
+}
+
+const DELAY: &str = "urn:xmpp:delay";
+const STANZAS: &str = "jabber:client";
+
+impl Waiting {
+    /// Reads one for a user, and stamps it as this server does. The other server's own note of the delay gives its time and goes:
+    /// this one adds its own. `None`: it has no sender.
+    pub(super) fn read(message: Node<'_, '_>, local: &str, domain: &str) -> Option<Self> {
+        let own = format!("{local}@{domain}");
+        let from = message.attribute("from")?;
+        let is_stamp = |node: &Node<'_, '_>| {
+            node.has_tag_name((DELAY, "delay"))
+                && node.attribute("from").is_none_or(|from| from == domain || from == own)
+        };
+        let stamp = message.children().find(is_stamp).and_then(|delay| delay.attribute("stamp"));
+        let time_ms = stamp.and_then(|stamp| parse_time(stamp).ok());
+        let to = message.attribute("to").unwrap_or(&own);
+        // The form of a stamp: `from` first, in double quotes.
+        let mut stanza = format!("<message from=\"{}\" to=\"{}\"", escaped(from), escaped(to));
+        for name in ["type", "id"] {
+            if let Some(value) = message.attribute(name) {
+                stanza += &format!(" {name}='{}'", escaped(value));
+            }
+        }
+        stanza.push('>');
+        let outer = message.tag_name().namespace().unwrap_or_default();
+        for child in message.children().filter(|child| child.is_element() && !is_stamp(child)) {
+            write(child, if outer.is_empty() { STANZAS } else { outer }, &mut stanza);
+        }
+        stanza += "</message>";
+        Some(Self { time_ms, stanza })
+    }
 }
 
 /// The log that takes them.
@@ -128,4 +164,37 @@ fn commit(log: &mut Log, now_ms: u64) -> Result<(), Problem> {
     log.maintain(now_ms);
     log.keep_files_now();
     log.commit_now().map_err(|error| failed(&error))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use roxmltree::Document;
+
+    use super::*;
+
+    #[test]
+    fn messages_that_wait_are_stamped_as_here_and_keep_their_time() {
+        let export = "<offline-messages xmlns='urn:xmpp:pie:0'>\
+             <message xmlns='jabber:client' to='juliet@example.org' from='romeo@example.org/o' type='chat' id='a&quot;b' \
+             xml:lang='en'><body>1 &lt; 2</body><x xmlns='urn:x'><y/></x>\
+             <delay xmlns='urn:xmpp:delay' from='example.org' stamp='2026-01-31T12:05:59.007Z'>Offline</delay></message>\
+             <message from='nurse@example.org'><body>b</body>\
+             <delay xmlns='urn:xmpp:delay' from='x.org' stamp='2026-01-31T12:05:59Z'/></message>\
+             <message><body>nobody's</body></message></offline-messages>";
+        let document = Document::parse(export).unwrap();
+        let read = |message| Waiting::read(message, "juliet", "example.org");
+        let found: Vec<_> = document.root_element().children().map(read).collect();
+        let [Some(first), Some(second), None] = &found[..] else { panic!("{found:?}") };
+        assert_eq!(first.time_ms, Some(1_769_861_159_007));
+        assert_eq!(
+            first.stanza,
+            "<message from=\"romeo@example.org/o\" to=\"juliet@example.org\" type='chat' id='a&quot;b'><body>1 &lt; 2</body>\
+             <x xmlns='urn:x'><y></y></x></message>"
+        );
+        // Under the export's own namespace; what is said of another server's delay stays.
+        assert_eq!(second.time_ms, None);
+        let begins = "<message from=\"nurse@example.org\" to=\"juliet@example.org\"><body>b</body><delay ";
+        assert!(second.stanza.starts_with(begins), "{}", second.stanza);
+    }
 }
