@@ -21,6 +21,23 @@ pub const PAGE_MAX: usize = 1000;
 /// Sessions in one answer at most.
 pub const SESSIONS_MAX: usize = 10_000;
 
+/// Where a backup goes, and how.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Backup {
+    /// The folder, absolute. It must not exist or be empty; or it is a place for backups.
+    pub folder: std::path::PathBuf,
+    /// It is a place that may have earlier backups, with which the new one shares what has not changed.
+    #[serde(default)]
+    pub into: bool,
+    /// So many of the newest backups of the place are kept.
+    #[serde(default)]
+    pub keep: Option<std::num::NonZeroU32>,
+    /// Most that is written in a second.
+    #[serde(default)]
+    pub mib_per_second: Option<std::num::NonZeroU32>,
+}
+
 /// What can be asked.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
@@ -56,10 +73,7 @@ pub enum Request {
         program: Option<std::path::PathBuf>,
     },
     /// Copy directory and message log, as they are now, into a folder.
-    Backup {
-        /// The folder, absolute; it must not exist or be empty.
-        folder: std::path::PathBuf,
-    },
+    Backup(Backup),
     /// Create accounts; those that exist stay as they are.
     UserAdd {
         /// The accounts.

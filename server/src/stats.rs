@@ -48,6 +48,7 @@ whimbrel_stats::metrics! {
         directory_length "queue.directory.length" Gauge "jobs" "Changes that wait for the directory's writer.";
         directory_high "queue.directory.high_water" HighWater "jobs" "Most changes that ever waited for the directory's writer.";
         directory_limit "queue.directory.limit" HighWater "jobs" "Room for changes (limits.directory_queue).";
+        directory_reopened "directory.reopened" Counter "times" "Times the directory was opened anew because its disk had failed a commit in the middle.";
         crypto_length "queue.crypto.length" Gauge "jobs" "Passwords that wait to be hashed.";
         crypto_high "queue.crypto.high_water" HighWater "jobs" "Most passwords that ever waited to be hashed.";
         crypto_limit "queue.crypto.limit" HighWater "jobs" "Room for passwords (limits.crypto_queue).";

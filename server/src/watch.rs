@@ -87,6 +87,18 @@ impl Watched {
         cells.mailbox_bytes_fullest.set(fullest.1);
     }
 
+    /// Whether its disk has failed it.
+    fn look_at_directory(&self, cells: &ServerMetrics) {
+        let reopened = self.shared.directory.reopened();
+        if reopened > cells.directory_reopened.get() {
+            tracing::warn!(
+                times = reopened,
+                "the disk failed while the directory was written; it was opened anew"
+            );
+        }
+        cells.directory_reopened.set(reopened);
+    }
+
     /// Looks once at everything.
     pub fn look(&self) {
         let stats = &self.shared.stats;
@@ -106,6 +118,7 @@ impl Watched {
         let (length, high, limit) = self.writer.gauge();
         let gauge = (length as u64, high as u64, limit as u64);
         put(gauge, [&cells.directory_length, &cells.directory_high, &cells.directory_limit]);
+        self.look_at_directory(cells);
         put(self.crypto.gauge(), [&cells.crypto_length, &cells.crypto_high, &cells.crypto_limit]);
         if let Some(archives) = &self.archives {
             archives.look(cells, config.archive.bytes_max());

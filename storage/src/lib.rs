@@ -27,6 +27,7 @@
 //! | [`data`] | what ties directory and log together; backups of both |
 //! | [`directory`] | accounts and what belongs to them, in LMDB; one writer, any number of readers |
 //! | [`file_error`] | what the system refuses to do with a file, for log and directory alike |
+//! | [`pace`] | how fast a copy is written |
 //! | [`plain()`] | the system's errors in words |
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
@@ -43,6 +44,7 @@ pub mod jid;
 pub mod journal;
 pub mod log;
 pub mod message;
+pub mod pace;
 mod plain;
 pub mod queue;
 

@@ -196,7 +196,7 @@ def migrate(data: Path, export: Path, *arguments):
     return done, json.loads(done.stdout) if done.stdout else None
 
 
-def arrived(data: Path, password, blocks: bool):
+def arrived(data: Path, password, blocks: bool, waits: bool):
     """What they find here."""
     with running_server("mio", data) as server:
         async def test(clients):
@@ -214,23 +214,26 @@ def arrived(data: Path, password, blocks: bool):
             # They see each other without asking again, and romeo is asked by paris again.
             await romeo.get("presence_available", lambda p: p["from"].bare == "juliet@localhost")
             await romeo.get("presence_subscribe", lambda p: p["from"].bare == "paris@localhost")
+            if waits:
+                message = await juliet.get("message", lambda m: m["body"] == "too late")
+                assert message["from"].bare == "romeo@localhost" and message["delay"]["stamp"], message
 
         run(test)
 
 
 @pytest.mark.skipif(not (shutil.which("ejabberdctl") and shutil.which("erl")), reason="ejabberd is missing")
-def test_ejabberd_moves_with_keys_rosters_block_lists_and_cards(tmp_path):
+def test_ejabberd_moves_with_keys_rosters_block_lists_cards_and_messages(tmp_path):
     with ejabberd(tmp_path) as (port, export):
         live(port)
         exported = export()
     data = tmp_path / "new"
     done, result = migrate(data, exported)
     assert result and result["added"] == 3 and result["blocked"] == 1 and result["vcards"] == 1, done
-    assert result["offline_left"] == 1 and done.returncode == 0, done
+    assert (result["offline"], result["offline_left"]) == (1, 0) and done.returncode == 0, done
     # Again: nothing is made twice.
     _, again = migrate(data, exported)
     assert (again["added"], again["existing"]) == (0, 3)
-    arrived(data, lambda name: PASSWORD, True)
+    arrived(data, lambda name: PASSWORD, True, True)
 
 
 @pytest.mark.skipif(not shutil.which("prosody-migrator"), reason="Prosody is missing")
@@ -246,4 +249,4 @@ def test_prosody_moves_with_rosters_and_cards_and_new_passwords_where_keys_do_no
     assert done.returncode == 0 and (result["added"], result["new_passwords"], result["vcards"]) == (3, 3, 1), done
     assert passwords.stat().st_mode & 0o777 == 0o600
     new = dict(line.split("\t") for line in passwords.read_text().splitlines())
-    arrived(data, lambda name: new[f"{name}@localhost"], False)
+    arrived(data, lambda name: new[f"{name}@localhost"], False, False)

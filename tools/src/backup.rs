@@ -2,17 +2,20 @@
 
 use std::io::IsTerminal;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use whimbrel_storage::data::{self, Increment, Place};
 use whimbrel_storage::directory::Directory;
-use whimbrel_storage::{data, log};
+use whimbrel_storage::log;
+use whimbrel_storage::pace::Pace;
 
 use crate::accounts::{open_directory, refuse_other_owner};
+use crate::cli::BackupArgs;
 use crate::control::Client;
 use crate::problem::Problem;
 use crate::report::Report;
@@ -29,8 +32,12 @@ const PAGE: usize = 1000;
 /// What was copied.
 #[derive(Deserialize)]
 struct Copied {
+    folder: PathBuf,
     segments: u64,
     bytes: u64,
+    linked: u64,
+    linked_bytes: u64,
+    removed: u64,
     positions: Vec<u64>,
 }
 
@@ -38,44 +45,98 @@ struct Copied {
 struct Verified {
     accounts: u64,
     records: u64,
+    files: u64,
+}
+
+/// Copies once, or again and again.
+pub(crate) fn run(data: &Path, args: &BackupArgs, report: &Report) -> Result<(), Problem> {
+    if args.into.is_none() && (args.keep.is_some() || args.every.is_some()) {
+        return Err(Problem::new("--keep and --every are about the backups of a place: name it with --into"));
+    }
+    let Some(seconds) = args.every else { return back_up(data, args, report) };
+    let every = Duration::from_secs(seconds.into());
+    loop {
+        let begun = Instant::now();
+        // Without a server nothing changes, and its next start must not find its data in use.
+        let is_running = Client::connect(data).map(|client| client.is_some());
+        let done = match is_running {
+            Ok(true) => back_up(data, args, report),
+            Ok(false) => {
+                Err(Problem::new(format!("no server runs in {}: no backup is made", data.display())))
+            }
+            Err(problem) => Err(problem),
+        };
+        if let Err(problem) = done {
+            report.problem(&problem);
+        }
+        std::thread::sleep(every.saturating_sub(begun.elapsed()));
+    }
 }
 
 /// Copies through the running server, or by itself when none runs.
-pub(crate) fn run(data: &Path, dir: &Path, verify: bool, report: &Report) -> Result<(), Problem> {
-    let absolute = std::path::absolute(dir)
-        .map_err(|error| Problem::new(format!("cannot use {}: {error}", dir.display())))?;
-    let copied = with_progress(data, &absolute, || match Client::connect(data)? {
+fn back_up(data: &Path, args: &BackupArgs, report: &Report) -> Result<(), Problem> {
+    let Some(to) = args.into.as_ref().or(args.dir.as_ref()) else {
+        return Err(Problem::new("name the folder to copy to"));
+    };
+    let absolute = std::path::absolute(to)
+        .map_err(|error| Problem::new(format!("cannot use {}: {error}", to.display())))?;
+    let grows = if args.into.is_some() { absolute.join(data::UNFINISHED_OF_PLACE) } else { absolute.clone() };
+    let copied: Copied = with_progress(data, &grows, || match Client::connect(data)? {
         Some(mut client) => {
             client.wait_so_long(COPY_WAIT_MAX)?;
-            client.ask("backup", json!({ "folder": absolute }))
+            client.ask(
+                "backup",
+                json!({
+                    "folder": absolute,
+                    "into": args.into.is_some(),
+                    "keep": args.keep,
+                    "mib_per_second": args.mib_per_second,
+                }),
+            )
         }
-        None => copy(data, &absolute),
+        None => copy(data, &absolute, args),
     })?;
-    let verified = if verify { Some(read_back(&absolute)?) } else { None };
+    let verified = if args.verify { Some(read_back(&copied.folder)?) } else { None };
     let value: Value = json!({
-        "folder": absolute,
+        "folder": copied.folder,
         "segments": copied.segments,
         "bytes": copied.bytes,
+        "linked": copied.linked,
+        "linked_bytes": copied.linked_bytes,
+        "removed": copied.removed,
         "positions": copied.positions,
-        "verified": verified.as_ref().map(|found| json!({ "accounts": found.accounts, "records": found.records })),
+        "verified": verified.as_ref().map(|found| {
+            json!({ "accounts": found.accounts, "records": found.records, "files": found.files })
+        }),
     });
-    report.result(&value, || {
-        let mut text = format!(
-            "directory and message log ({} files, {} bytes read) copied to {}",
-            copied.segments,
-            copied.bytes,
-            absolute.display()
-        );
-        if let Some(Verified { accounts, records }) = verified {
-            text += &format!("\nread back whole: {accounts} accounts, {records} records");
-        }
-        text
-    });
+    report.result(&value, || said(&copied, verified.as_ref()));
     Ok(())
 }
 
+fn said(copied: &Copied, verified: Option<&Verified>) -> String {
+    let mut text = format!(
+        "directory and message log ({} files, {} bytes read) copied to {}",
+        copied.segments,
+        copied.bytes,
+        copied.folder.display()
+    );
+    if copied.linked > 0 {
+        text += &format!(
+            "\n{} files ({} bytes) are those of an earlier backup: they have not changed",
+            copied.linked, copied.linked_bytes
+        );
+    }
+    if copied.removed > 0 {
+        text += &format!("\n{} older backups removed", copied.removed);
+    }
+    if let Some(Verified { accounts, records, files }) = verified {
+        text += &format!("\nread back whole: {files} files, {accounts} accounts, {records} records");
+    }
+    text
+}
+
 /// No server runs.
-fn copy(data: &Path, to: &Path) -> Result<Copied, Problem> {
+fn copy(data: &Path, to: &Path, args: &BackupArgs) -> Result<Copied, Problem> {
     let problem = |error: &dyn std::fmt::Display| Problem::new(error.to_string());
     data::examine(data).map_err(|error| problem(&error))?;
     let folder = data.join(data::DIRECTORY);
@@ -88,10 +149,26 @@ fn copy(data: &Path, to: &Path) -> Result<Copied, Problem> {
     }
     // It tells its domain when that is another one.
     let (directory, _) = open_directory(&folder, "localhost")?;
-    let done = data::backup(data, &directory, to).map_err(|error| problem(&error))?;
+    let mut pace = Pace::new(args.mib_per_second.map(|mib| u64::from(mib) << 20));
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    let done = if args.into.is_some() {
+        let place = Place { folder: to, now_ms, keep: args.keep.map(|keep| keep as usize) };
+        data::backup_into(data, &directory, &place, &mut pace)
+    } else {
+        data::backup(data, &directory, to, now_ms, &mut pace).map(|done| Increment {
+            folder: to.to_owned(),
+            done,
+            removed: 0,
+        })
+    };
+    let Increment { folder, done, removed } = done.map_err(|error| problem(&error))?;
     Ok(Copied {
+        folder,
         segments: done.segments,
         bytes: done.bytes,
+        linked: done.linked,
+        linked_bytes: done.linked_bytes,
+        removed,
         positions: done.ends.iter().map(|end| end.0).collect(),
     })
 }
@@ -106,6 +183,7 @@ fn read_back(copy: &Path) -> Result<Verified, Problem> {
     let (directory, _) =
         open_directory(&copy.join(data::DIRECTORY), "localhost").map_err(|error| damaged(&error))?;
     data::check_tie(copy, &directory).map_err(|error| damaged(&error))?;
+    let whole = data::verify_backup(copy, &directory).map_err(|error| damaged(&error))?;
     let accounts = read_accounts(&directory).map_err(|error| damaged(&error))?;
     let mut records = 0;
     // A directory that was never served has no log.
@@ -116,7 +194,7 @@ fn read_back(copy: &Path) -> Result<Verified, Problem> {
         }
         records = found.logs.iter().map(|log| log.records).sum();
     }
-    Ok(Verified { accounts, records })
+    Ok(Verified { accounts, records, files: whole.files })
 }
 
 fn read_accounts(directory: &Directory) -> Result<u64, whimbrel_storage::directory::DirectoryError> {

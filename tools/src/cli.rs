@@ -87,13 +87,7 @@ pub(crate) enum Command {
         command: ArchiveCommand,
     },
     /// Copy directory and message log, as they are now, into a new folder; also while the server runs
-    Backup {
-        /// The folder; it must not exist or be empty. To restore, start the server with it as data directory
-        dir: PathBuf,
-        /// Read the copy back whole, and fail when anything in it is damaged
-        #[arg(long)]
-        verify: bool,
-    },
+    Backup(BackupArgs),
     /// Check limits, sysctls, memory, clock, certificate and data directory
     Doctor {
         /// Connections that the machine shall hold
@@ -117,6 +111,35 @@ pub(crate) enum Command {
         /// The directory
         dir: PathBuf,
     },
+}
+
+/// `backup`.
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    /// The folder; it must not exist or be empty. To restore, start the server with it as data directory
+    #[arg(required_unless_present = "into", conflicts_with = "into")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Make a backup beside earlier ones in this folder, and share with them what has not changed since
+    ///
+    /// Each is whole by itself. To restore one, copy it to a folder of its own (`cp -a`): served where it is, it would change
+    /// the others. One that was interrupted is gone on with by the next.
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) into: Option<PathBuf>,
+    /// With --into: keep so many of the newest backups in PLACE, and remove the others
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) keep: Option<u32>,
+    /// With --into: make one after another, each so many seconds after the last began, until it is ended
+    ///
+    /// What was acknowledged before the newest backup began is in it. A backup that fails is told, and the next is tried in time;
+    /// while no server runs, none is made.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub(crate) every: Option<u32>,
+    /// Write no more than so much in a second, on the average
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) mib_per_second: Option<u32>,
+    /// Read the copy back whole, and fail when anything in it is damaged
+    #[arg(long)]
+    pub(crate) verify: bool,
 }
 
 /// `dns`.

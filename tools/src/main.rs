@@ -129,7 +129,7 @@ fn on_data(data: &Path, command: &Command, report: &Report) -> Result<ExitCode, 
         Command::Upgrade { binary } => upgrade::run(data, binary.as_deref(), report)?,
         Command::Log { command } => return log::run(data, command, report),
         Command::Archive { command } => return archive::run(data, command, report),
-        Command::Backup { dir, verify } => backup::run(data, dir, *verify, report)?,
+        Command::Backup(args) => backup::run(data, args, report)?,
         Command::Doctor { connections, config } => {
             return doctor::run(data, *connections, config.as_deref(), report);
         }

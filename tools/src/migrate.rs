@@ -3,11 +3,13 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | [`export`] | reads the files |
+//! | [`mail`] | messages that wait |
 //!
 //! An account is written whole or not at all, and one that exists is left alone, so an interrupted run is gone on with by
 //! starting it again. No server may run: it would not know of what is written beside it.
 
 mod export;
+mod mail;
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -27,6 +29,7 @@ use crate::problem::Problem;
 use crate::report::Report;
 use crate::user;
 use export::{Secret, User};
+use mail::Mailbox;
 
 /// Accounts in one transaction.
 const BATCH: usize = 64;
@@ -102,25 +105,29 @@ struct Outcome {
     vcards: u64,
     private: u64,
     new_passwords: u64,
+    /// Messages that wait: of these accounts, and written.
     offline: u64,
+    offline_written: u64,
     bad: u64,
 }
 
 /// A migration that is under way.
 struct Migration<'a> {
+    data: &'a Path,
     directory: Directory,
     domain: String,
     rounds: NonZeroU32,
     passwords: Option<File>,
     /// To be written together.
     waiting: Vec<(User, Credentials)>,
+    mailbox: Mailbox,
     outcome: Outcome,
     report: &'a Report,
 }
 
 impl<'a> Migration<'a> {
     fn begin(
-        data: &Path,
+        data: &'a Path,
         create: Option<&str>,
         args: &MigrateArgs,
         passwords: Option<File>,
@@ -131,14 +138,13 @@ impl<'a> Migration<'a> {
         let Accounts::Directory { directory, domain } = accounts else {
             return Err(Problem::of_kind("in-use", "a server has just been started here; stop it first"));
         };
-        let (waiting, outcome) = (Vec::new(), Outcome::default());
-        Ok(Migration { directory, domain, rounds, passwords, waiting, outcome, report })
+        let (waiting, mailbox, outcome) = (Vec::new(), Mailbox::Closed, Outcome::default());
+        Ok(Migration { data, directory, domain, rounds, passwords, waiting, mailbox, outcome, report })
     }
 
     /// Takes a user over, unless it is there already or cannot be.
     fn take(&mut self, user: User) -> Result<(), Problem> {
         let jid = format!("{}@{}", user.local, user.domain);
-        self.outcome.offline += user.offline;
         for remark in &user.remarks {
             self.bad(&format!("{jid}: {remark}"));
         }
@@ -200,17 +206,27 @@ impl<'a> Migration<'a> {
             )
         };
         if write(&self.directory, waiting.clone()).is_ok() {
-            waiting.iter().for_each(|(user, _)| self.outcome.count(user));
-            return Ok(());
+            waiting.iter().try_for_each(|(user, _)| self.written(user))?;
+            return self.mailbox.commit();
         }
         for (user, credentials) in waiting {
             match write(&self.directory, vec![(user.clone(), credentials)]) {
-                Ok(()) => self.outcome.count(&user),
+                Ok(()) => self.written(&user)?,
                 Err(error @ DirectoryError::Size { .. }) => {
                     self.bad(&format!("{}@{}: {error}", user.local, user.domain));
                 }
                 Err(error) => return Err(Problem::new(error.to_string())),
             }
+        }
+        self.mailbox.commit()
+    }
+
+    /// An account is there: its messages follow.
+    fn written(&mut self, user: &User) -> Result<(), Problem> {
+        self.outcome.count(user);
+        if !user.offline.is_empty() {
+            let written = self.mailbox.write(self.data, &self.directory, &user.local, &user.offline)?;
+            self.outcome.offline_written += written;
         }
         Ok(())
     }
@@ -224,22 +240,39 @@ impl<'a> Migration<'a> {
 
     fn end(mut self) -> Result<ExitCode, Problem> {
         self.flush()?;
-        let Outcome { added, existing, contacts, blocked, vcards, private, new_passwords, offline, bad } =
-            self.outcome;
+        self.mailbox.commit()?;
+        self.mailbox.close()?;
+        let Outcome {
+            added,
+            existing,
+            contacts,
+            blocked,
+            vcards,
+            private,
+            new_passwords,
+            offline,
+            offline_written,
+            bad,
+        } = self.outcome;
+        let offline_left = offline - offline_written;
         let value = json!({
             "added": added, "existing": existing, "contacts": contacts, "blocked": blocked, "vcards": vcards,
-            "private": private, "new_passwords": new_passwords, "offline_left": offline, "bad": bad,
+            "private": private, "new_passwords": new_passwords, "offline": offline_written,
+            "offline_left": offline_left, "bad": bad,
         });
         self.report.result(&value, || {
             let mut text = format!(
                 "{added} accounts added, {existing} existed; {contacts} contacts, {blocked} blocked addresses, {vcards} \
-                 vCards, {private} pieces of private XML\n"
+                 vCards, {private} pieces of private XML, {offline_written} messages that wait\n"
             );
             if new_passwords > 0 {
                 text += &format!("{new_passwords} accounts have new passwords, which are in the file\n");
             }
-            if offline > 0 {
-                text += &format!("{offline} messages that wait are left behind: they are read on the old server only\n");
+            if offline_left > 0 {
+                text += &format!(
+                    "{offline_left} messages that wait are left behind: only a log that no server has opened takes them, \
+                     as far as it has room\n"
+                );
             }
             if bad > 0 {
                 text += &format!("{bad} remarks, at most {SHOWN_MAX} of them shown\n");
@@ -257,6 +290,7 @@ impl Outcome {
         self.blocked += user.blocked.len() as u64;
         self.vcards += u64::from(user.vcard.is_some());
         self.private += user.private.len() as u64;
+        self.offline += user.offline.len() as u64;
     }
 }
 

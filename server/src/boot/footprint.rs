@@ -86,7 +86,9 @@ pub fn refuse_foreign_files(data: &Path) -> Result<(), BootError> {
     let mut foreign = Vec::new();
     for entry in entries {
         let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
-        let own = OWN.contains(&&*name) || name.starts_with("log.discarded-") || name == "unfinished-backup";
+        let own = OWN.contains(&&*name)
+            || name.starts_with("log.discarded-")
+            || ["unfinished-backup", "backup-manifest"].contains(&&*name);
         if !own && !name.starts_with('.') && name != "lost+found" {
             foreign.push(name);
         }

@@ -7,10 +7,12 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
-use whimbrel_storage::data;
+use whimbrel_storage::data::{self, DataError, Increment, Place};
 use whimbrel_storage::jid::JidRef;
+use whimbrel_storage::pace::Pace;
 
-use crate::control::{Answer, ControlRefusal, Problem, Request, SESSIONS_MAX};
+use crate::clock;
+use crate::control::{Answer, Backup, ControlRefusal, Problem, Request, SESSIONS_MAX};
 use crate::metrics;
 use crate::operations::{Control, progress};
 use crate::proto::address;
@@ -44,7 +46,7 @@ impl Control {
                 Err(text) => Err(Problem::new(ControlRefusal::Failed, text)),
             },
             Request::Upgrade { program } => Err(self.upgrade(program.as_deref(), client)),
-            Request::Backup { folder } => self.backup(&folder),
+            Request::Backup(order) => self.backup(&order),
             Request::UserAdd { accounts } => self.user_add(&accounts),
             Request::UserPasswd { account } => self.user_passwd(&account),
             Request::UserDel { jid } => self.user_del(&jid),
@@ -72,17 +74,39 @@ impl Control {
         Problem::new(ControlRefusal::Failed, self.server.upgrade(&order))
     }
 
-    /// Copies directory and log, as they are now, into a new or empty folder.
-    fn backup(&self, folder: &Path) -> Answer {
-        if !folder.is_absolute() {
+    /// Copies directory and log, as they are now, into a new or empty folder, or into a place for backups.
+    fn backup(&self, order: &Backup) -> Answer {
+        if !order.folder.is_absolute() {
             return Err(Problem::new(ControlRefusal::BadRequest, "the folder is to be an absolute path"));
         }
-        let failed = |error: &dyn std::fmt::Display| Problem::new(ControlRefusal::Failed, error.to_string());
-        let data = &self.server.config().data;
-        let done =
-            data::backup(data, &self.server.shared.directory, folder).map_err(|error| failed(&error))?;
+        if order.keep.is_some() && !order.into {
+            return Err(Problem::new(ControlRefusal::BadRequest, "keep is for a place with several backups"));
+        }
+        let (data, directory) = (&self.server.config().data, &self.server.shared.directory);
+        let mut pace = Pace::new(order.mib_per_second.map(|mib| u64::from(mib.get()) << 20));
+        let (folder, now_ms) = (&order.folder, clock::unix_milliseconds());
+        let done = if order.into {
+            let place = Place { folder, now_ms, keep: order.keep.map(|keep| keep.get() as usize) };
+            data::backup_into(data, directory, &place, &mut pace)
+        } else {
+            data::backup(data, directory, folder, now_ms, &mut pace).map(|done| Increment {
+                folder: folder.clone(),
+                done,
+                removed: 0,
+            })
+        };
+        let failed = |error: DataError| Problem::new(ControlRefusal::Failed, error.to_string());
+        let Increment { folder, done, removed } = done.map_err(failed)?;
         let ends: Vec<u64> = done.ends.iter().map(|end| end.0).collect();
-        Ok(json!({ "segments": done.segments, "bytes": done.bytes, "positions": ends }))
+        Ok(json!({
+            "folder": folder,
+            "segments": done.segments,
+            "bytes": done.bytes,
+            "linked": done.linked,
+            "linked_bytes": done.linked_bytes,
+            "removed": removed,
+            "positions": ends,
+        }))
     }
 
     fn status(&self) -> Answer {

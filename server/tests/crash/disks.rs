@@ -20,15 +20,10 @@ use crate::client::Client;
 use crate::server::{Server, create_accounts, free_address, names_at_home_on};
 use crate::wait_until;
 use mount::{Ballast, Mount};
-use talk::{Recipient, Sender, ping};
+use talk::{Recipient, Sender, add_contact, ping};
 
 /// What fills a disk may come from one sender.
 const CONFIG: &str = "[limits]\noffline_percent_per_stranger = 100\noffline_percent_strangers = 100\n";
-
-/// Without archives, whose index is written to the directory in the background: a commit of LMDB that the disk fails in the
-/// middle of cannot be taken back, and the directory refuses everything until the next start (docs/operations.md).
-const NO_ARCHIVES: &str = "[archive]\nenabled = false\n\
-     [limits]\noffline_percent_per_stranger = 100\noffline_percent_strangers = 100\n";
 
 /// Messages of a round.
 const ROUND: usize = 100;
@@ -42,7 +37,6 @@ struct Scene {
     /// Both on the second.
     absent: String,
     neighbour: String,
-    config: &'static str,
     server: Server,
     /// What the server says.
     log: tempfile::NamedTempFile,
@@ -50,10 +44,6 @@ struct Scene {
 
 impl Scene {
     fn on(disk: Mount) -> Scene {
-        Scene::with(disk, CONFIG)
-    }
-
-    fn with(disk: Mount, config: &'static str) -> Scene {
         let data = disk.path().join("data");
         fs::create_dir(&data).unwrap();
         let reader = names_at_home_on(&data, 0, "reader", 1).remove(0);
@@ -62,13 +52,13 @@ impl Scene {
         let names = ["sender0", "sender1", "sender2", "watcher"].map(str::to_owned);
         create_accounts(&data, names.into_iter().chain([reader.clone(), absent.clone(), neighbour.clone()]));
         let (address, log) = (free_address(), tempfile::NamedTempFile::new().unwrap());
-        let server = Server::start(&data, address, config, Some(log.path()));
-        Scene { disk, address, reader, absent, neighbour, config, server, log }
+        let server = Server::start(&data, address, CONFIG, Some(log.path()));
+        Scene { disk, address, reader, absent, neighbour, server, log }
     }
 
     fn start_again(&mut self) {
         let data = self.disk.path().join("data");
-        self.server = Server::start(&data, self.address, self.config, Some(self.log.path()));
+        self.server = Server::start(&data, self.address, CONFIG, Some(self.log.path()));
     }
 
     fn sender(&self, number: usize, to: &str) -> Sender {
@@ -196,7 +186,7 @@ fn send_until_refused(sender: &mut Sender) {
 fn when_a_disk_fails_for_a_while_nothing_is_acknowledged_and_the_log_is_opened_again() {
     // The disk has more room than there is behind it, as a volume that is provisioned thinly.
     let Some(disk) = Mount::thin(64 << 20, 32 << 20) else { return };
-    let mut scene = Scene::with(disk, NO_ARCHIVES);
+    let mut scene = Scene::on(disk);
     let mut reader = scene.recipient(&scene.reader);
     let mut watcher = scene.watcher();
     let mut senders = [scene.sender(0, &scene.absent), scene.sender(1, &scene.absent)];
@@ -206,9 +196,13 @@ fn when_a_disk_fails_for_a_while_nothing_is_acknowledged_and_the_log_is_opened_a
     }
     assert_eq!(to_reader.round(ROUND).unwrap(), 0);
     reader.read_until(|reader| reader.got("sender2").len() == to_reader.kept());
-    for _ in 0..2 {
+    for round in 0..2 {
         let ballast = Ballast::fill(scene.disk.behind().expect("a thin disk has something behind it"));
         senders.iter_mut().for_each(send_until_refused);
+        // How many of these it takes is chance. Each is answered, and rosters can be read.
+        for contact in 0..20 {
+            add_contact(&mut watcher, &format!("contact{round}-{contact}"));
+        }
         scene.has_said("the log has failed; no message is acknowledged");
         scene.goes_on(&mut watcher, &mut reader);
         drop(ballast);
@@ -217,6 +211,8 @@ fn when_a_disk_fails_for_a_while_nothing_is_acknowledged_and_the_log_is_opened_a
         }
         scene.has_said("the log works again");
         scene.goes_on(&mut watcher, &mut reader);
+        // The directory as well, whatever the disk did to it.
+        wait_until("rosters are written again", || add_contact(&mut watcher, "sender0"));
     }
     scene.server.kill();
     scene.start_again();
@@ -227,7 +223,7 @@ fn when_a_disk_fails_for_a_while_nothing_is_acknowledged_and_the_log_is_opened_a
 #[test]
 fn a_disk_that_becomes_read_only_refuses_messages_until_it_is_mounted_anew() {
     let Some(disk) = Mount::ext4(96 << 20) else { return };
-    let mut scene = Scene::with(disk, NO_ARCHIVES);
+    let mut scene = Scene::on(disk);
     let mut reader = scene.recipient(&scene.reader);
     let mut watcher = scene.watcher();
     let mut senders = [scene.sender(0, &scene.absent), scene.sender(1, &scene.absent)];
@@ -254,6 +250,7 @@ fn a_disk_that_becomes_read_only_refuses_messages_until_it_is_mounted_anew() {
     assert!(fs::write(scene.disk.path().join("file"), "").is_err(), "it is read-only");
     scene.has_said("the file system is read-only");
     scene.goes_on(&mut watcher, &mut reader);
+    assert!(!add_contact(&mut watcher, "sender0"), "nothing can be written");
     // What waits can still be read.
     let mut absent = scene.recipient(&scene.absent);
     let acknowledged = senders[0].kept();

@@ -1,33 +1,50 @@
 //! A copy of directory and log that can be served, taken while the server runs.
 //!
-//! The log comes first, and the directory after it: an account for which there is a message in the copy of the log was
-//! made before that was copied, so the copy of the directory has it (or it was deleted meanwhile; then its messages are
-//! dropped when the copy is opened). In the other order, messages for accounts made meanwhile would lie in the copy
-//! with numbers that the directory gives again.
+//! ```text
+//! commits stand still for a moment:  ├─ log: which files, how far ─┤ directory: LMDB takes hold of its state
+//! they go on:                                                     └─ directory written ─ log written ─ manifest
+//! ```
+//!
+//! Both parts are of one moment, in which nothing is committed to the directory. So an account for which there is a message in
+//! the copy is in the copy (or was deleted before; then its messages are dropped when the copy is opened), and what the copy's
+//! index of archives refers to is in the copy's log. Were the log copied first, messages that compaction moves meanwhile would
+//! be missing from archives; were it last, there would be messages for accounts with numbers that the directory gives again.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
+use super::manifest::{Manifest, Partial};
 use super::{DIRECTORY, DataError, LOG, UNFINISHED, examine};
-use crate::directory::Directory;
-use crate::log::{self, Owner};
+use crate::directory::{CopiedFile, Directory, DirectoryError};
+use crate::log::{self, CopiedSegment, Cut, Earlier, Ends, Owner, Stamp};
+use crate::pace::Pace;
 
 pub use crate::log::BackedUp;
 
+/// Times that a copy is begun anew because the disk has failed meanwhile and the directory was opened anew.
+const ATTEMPTS_MAX: usize = 5;
+
 /// Copies a data directory, whose directory is open in this process, into a folder that is new or empty. Returns what was
-/// copied of the log.
+/// copied of the log. `taken_ms`: the time, in milliseconds since 1970, for the backup's manifest.
 ///
 /// # Errors
 /// The folder is not empty, or inside the data directory, or around it; something cannot be read or written. Then
 /// nothing is left in the folder, or, if even that fails, a file by which it is refused as a data directory.
-pub fn backup(data: &Path, directory: &Directory, to: &Path) -> Result<BackedUp, DataError> {
+pub fn backup(
+    data: &Path,
+    directory: &Directory,
+    to: &Path,
+    taken_ms: u64,
+    pace: &mut Pace,
+) -> Result<BackedUp, DataError> {
     examine(data)?;
     refuse_overlap(data, to)?;
     let is_new = begin(to)?;
-    let done = copy(data, directory, to).and_then(|done| {
-        fs::remove_file(to.join(UNFINISHED)).and_then(|()| sync(to)).map_err(|error| failed(to, &error))?;
+    let order = Order { data, directory, to, find: &|_, _, _| None, number: 0, taken_ms };
+    let done = order.copy(pace).and_then(|done| {
+        finish(to)?;
         Ok(done)
     });
     if done.is_err() {
@@ -37,36 +54,92 @@ pub fn backup(data: &Path, directory: &Directory, to: &Path) -> Result<BackedUp,
     done
 }
 
-fn copy(data: &Path, directory: &Directory, to: &Path) -> Result<BackedUp, DataError> {
-    let mut done = BackedUp::default();
-    let copied_log = to.join(LOG);
-    // A directory that was made by whimbrelctl and never served has none.
-    let owner = log::owner(&data.join(LOG))?;
-    if owner.is_some() || directory.has_log()? {
-        done = log::backup(&data.join(LOG), &copied_log)?;
-    }
-    directory.copy_to(&to.join(DIRECTORY))?;
-    if let Some(Some(Owner { data_set, .. })) = owner {
-        log::belong_to(&copied_log, Owner { data_set, accounts_ever: directory.accounts_ever()? })?;
-    }
-    Ok(done)
+/// A copy that is to be made in a folder of its own, in which it has begun.
+pub(super) struct Order<'a> {
+    pub(super) data: &'a Path,
+    pub(super) directory: &'a Directory,
+    pub(super) to: &'a Path,
+    /// Finds segments that earlier copies have.
+    pub(super) find: &'a dyn Fn(u64, u64, &Stamp) -> Option<Earlier>,
+    pub(super) number: u64,
+    pub(super) taken_ms: u64,
 }
 
-fn target(to: &Path, why: impl Into<String>) -> DataError {
+impl Order<'_> {
+    /// Makes it, but for the mark that it is unfinished.
+    pub(super) fn copy(&self, pace: &mut Pace) -> Result<BackedUp, DataError> {
+        let Self { data, directory, to, .. } = *self;
+        // A directory that was made by whimbrelctl and never served has none.
+        let owner = log::owner(&data.join(LOG))?;
+        let has_log = owner.is_some() || directory.has_log()?;
+        let (cut, copied) = self.copy_directory(has_log, pace)?;
+        let mut partial = Partial::create(to).map_err(|error| failed(to, &error))?;
+        let mut segments: Vec<CopiedSegment> = Vec::new();
+        let mut done = BackedUp::default();
+        if let Some(cut) = &cut {
+            done = log::write_backup(cut, &to.join(LOG), pace, &mut |segment| {
+                segments.push(segment.clone());
+                partial.note(segment)
+            })?;
+        }
+        if let Some(Some(Owner { data_set, .. })) = owner {
+            log::belong_to(&to.join(LOG), Owner { data_set, accounts_ever: directory.accounts_ever()? })?;
+        }
+        let manifest = Manifest {
+            data_set: directory.data_set()?,
+            number: self.number,
+            taken_ms: self.taken_ms,
+            directory: copied,
+            ends: cut.as_ref().map(Cut::ends).unwrap_or_default(),
+            segments,
+        };
+        manifest.write(to).map_err(|error| failed(to, &error))?;
+        Ok(done)
+    }
+
+    fn copy_directory(&self, has_log: bool, pace: &mut Pace) -> Result<(Option<Cut>, CopiedFile), DataError> {
+        let log = self.data.join(LOG);
+        let mut ends = Ends::default();
+        if has_log {
+            // Most of the time that a cut takes, while commits go on.
+            Cut::take(&log, self.find, &mut ends)?;
+        }
+        let mut cut = || -> Result<Option<Cut>, DataError> {
+            if has_log { Ok(Some(Cut::take(&log, self.find, &mut ends)?)) } else { Ok(None) }
+        };
+        let to = self.to.join(DIRECTORY);
+        let mut attempt = 1;
+        loop {
+            match self.directory.copy_at(&to, pace, &mut cut) {
+                Err(DataError::Directory(DirectoryError::Reopening { .. })) if attempt < ATTEMPTS_MAX => {
+                    attempt += 1;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+}
+
+/// Takes the mark off a copy that is whole.
+pub(super) fn finish(to: &Path) -> Result<(), DataError> {
+    fs::remove_file(to.join(UNFINISHED)).and_then(|()| sync(to)).map_err(|error| failed(to, &error))
+}
+
+pub(super) fn target(to: &Path, why: impl Into<String>) -> DataError {
     DataError::Target { to: to.to_owned(), why: why.into() }
 }
 
-fn failed(to: &Path, error: &io::Error) -> DataError {
+pub(super) fn failed(to: &Path, error: &io::Error) -> DataError {
     target(to, error.to_string())
 }
 
-fn sync(folder: &Path) -> io::Result<()> {
+pub(super) fn sync(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
 /// A copy in the data directory would be in the next copy, and be removed with it; and a data directory in the copy would
 /// be a part of its own backup.
-fn refuse_overlap(data: &Path, to: &Path) -> Result<(), DataError> {
+pub(super) fn refuse_overlap(data: &Path, to: &Path) -> Result<(), DataError> {
     let resolved = resolve(to)?;
     // Parts of the data directory may lie elsewhere, with a link to them.
     for part in [data.to_owned(), data.join(DIRECTORY), data.join(LOG)] {
@@ -101,7 +174,7 @@ fn resolve(to: &Path) -> Result<PathBuf, DataError> {
 }
 
 /// Makes the folder, or takes an empty one, and marks it as unfinished. Returns whether it was made.
-fn begin(to: &Path) -> Result<bool, DataError> {
+pub(super) fn begin(to: &Path) -> Result<bool, DataError> {
     let is_new = !to.exists();
     let made = DirBuilder::new().recursive(true).mode(0o700).create(to);
     made.map_err(|error| failed(to, &error))?;
@@ -121,6 +194,12 @@ fn remove(to: &Path, is_new: bool) -> io::Result<()> {
         match fs::remove_dir_all(to.join(part)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
+        }
+    }
+    for entry in fs::read_dir(to)? {
+        let entry = entry?;
+        if entry.file_name() != UNFINISHED {
+            fs::remove_file(entry.path())?;
         }
     }
     fs::remove_file(to.join(UNFINISHED))?;

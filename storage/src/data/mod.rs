@@ -10,15 +10,20 @@
 //!
 //! - [`examine`], before anything is opened or made: a log without its directory is refused;
 //! - [`check_tie`], before the log is opened: both must be of one data set, and a log that was there must be there;
-//! - [`settle`], when both are open: the directory's next account gets a number above all that the log knows, and what
+//! - [`reconcile`], when both are open: the directory's next account gets a number above all that the log knows, and what
 //!   waits for accounts that are not there is dropped.
+//!
+//! Backups ([`backup`], [`backup_into`]) are of both, at one moment, and a manifest says what belongs together.
 //!
 //! Two copies of one data set that have both gone on cannot be told apart by this. The numbers themselves see to that: see
 //! [`ActorId`].
 
 mod backup;
+mod manifest;
+mod place;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -31,6 +36,8 @@ use crate::journal::Reader;
 use crate::log::{self, Log, LogError, Opened, Owner};
 
 pub use backup::{BackedUp, backup};
+pub use place::{Increment, Place, UNFINISHED as UNFINISHED_OF_PLACE, backup_into};
+pub use verify::{Whole, verify_backup};
 
 /// Folder of the directory in a data directory.
 pub const DIRECTORY: &str = "directory";
@@ -89,6 +96,23 @@ pub enum DataError {
         /// Data set of the log; 0 for one that says nothing.
         log: u64,
     },
+    /// A backup that shares files with others.
+    #[error(
+        "{} is one of several backups that share files: to serve it where it is would change the others. Copy it to a folder of \
+         its own (`cp -a`) and serve that", data.display()
+    )]
+    Shared {
+        /// The data directory.
+        data: PathBuf,
+    },
+    /// A backup whose parts are not those that were written.
+    #[error("the backup in {} is not what was written: {what}", backup.display())]
+    NotWhole {
+        /// The backup.
+        backup: PathBuf,
+        /// What is wrong, and where.
+        what: String,
+    },
     /// A folder that a backup cannot go into.
     #[error("a backup cannot be written into {}: {why}", to.display())]
     Target {
@@ -105,7 +129,7 @@ pub enum DataError {
     Log(#[from] LogError),
 }
 
-/// What [`settle`] did.
+/// What [`reconcile`] did.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Reconciled {
     /// Accounts that are not there, for which messages waited.
@@ -119,10 +143,13 @@ pub struct Reconciled {
 /// Looks whether a data directory can be one, before anything in it is opened or made. A new one, or none, can.
 ///
 /// # Errors
-/// It is an unfinished backup; there is a log without a directory; it cannot be read.
+/// It is an unfinished backup, or shares files with other backups; there is a log without a directory; it cannot be read.
 pub fn examine(data: &Path) -> Result<(), DataError> {
     if data.join(UNFINISHED).exists() {
         return Err(DataError::Unfinished { data: data.to_owned() });
+    }
+    if place::shares_files(data) {
+        return Err(DataError::Shared { data: data.to_owned() });
     }
     if !directory::is_there(&data.join(DIRECTORY))? && log::owner(&data.join(LOG))?.is_some() {
         return Err(DataError::DirectoryMissing { data: data.to_owned() });
@@ -173,6 +200,8 @@ pub fn reconcile<S: Reader>(
         (0, None) => random_id()?,
         (id, _) => id,
     };
+    // From now on it is not what was copied. Without the file it is as good, so a failure to remove it is none.
+    let _ = std::fs::remove_file(data.join(manifest::MANIFEST));
     let reconciled = if was_open {
         Reconciled::default()
     } else {

@@ -1,5 +1,7 @@
 //! Directory and log as they may be found beside each other.
 
+mod increments;
+
 use std::fs;
 use std::num::NonZeroU32;
 use std::os::unix::fs::symlink;
@@ -10,6 +12,7 @@ use super::*;
 use crate::credentials::Credentials;
 use crate::directory;
 use crate::log::{Flags, Message, Options, Origin, PeerHash};
+use crate::pace::Pace;
 
 /// A data directory that is served.
 struct Served {
@@ -51,16 +54,27 @@ impl Served {
     }
 
     fn send(&mut self, user: ActorId) {
+        self.send_texts(user, &[b"private"]);
+    }
+
+    /// One commit for all.
+    fn send_texts(&mut self, user: ActorId, texts: &[&[u8]]) {
+        for payload in texts {
+            self.append(user, payload);
+        }
+        self.opened.logs[0].commit_now().expect("it is committed");
+    }
+
+    fn append(&mut self, user: ActorId, payload: &[u8]) {
         let message = Message {
             actor: user,
             time_ms: 1,
             flags: Flags::NONE,
             origin: Origin::default(),
             peer: PeerHash::NONE,
-            payload: b"private",
+            payload,
         };
         self.opened.logs[0].append(&message).expect("there is room");
-        self.opened.logs[0].commit_now().expect("it is committed");
     }
 
     fn waiting(&self, user: ActorId) -> usize {
@@ -86,6 +100,11 @@ fn with_messages() -> (TempDir, PathBuf, [ActorId; 2]) {
     }
     served.stop();
     (folder, data, numbers)
+}
+
+/// A backup that stands alone.
+fn backup_to(data: &Path, directory: &Directory, to: &Path) -> Result<BackedUp, DataError> {
+    backup(data, directory, to, 0, &mut Pace::new(None))
 }
 
 fn copy_all(from: &Path, to: &Path) {
@@ -211,7 +230,7 @@ fn accounts_made_during_a_backup_keep_their_mail_for_themselves() {
     std::thread::scope(|scope| {
         let backups = scope.spawn(|| {
             for number in 0..5 {
-                backup(&data, &directory, &to(number)).expect("it is copied");
+                backup_to(&data, &directory, &to(number)).expect("it is copied");
             }
             is_done.store(true, std::sync::atomic::Ordering::Release);
         });
@@ -268,13 +287,13 @@ fn a_backup_goes_into_a_new_or_an_empty_folder_outside_the_data() {
         (path("links/nowhere"), "cannot be written"),
         (path("used/important"), "cannot be written"),
     ] {
-        let error = backup(&data, &served.directory, &to).expect_err("it is refused").to_string();
+        let error = backup_to(&data, &served.directory, &to).expect_err("it is refused").to_string();
         assert!(error.contains(text), "{}: {error}", to.display());
     }
     assert_eq!((names(&data), names(&path("used"))), (before, vec!["important".into()]));
     for to in ["empty", "new", "new-too/deep"] {
-        backup(&data, &served.directory, &path(to)).expect("it is copied");
-        assert_eq!(names(&path(to)), ["directory", "log"]);
+        backup_to(&data, &served.directory, &path(to)).expect("it is copied");
+        assert_eq!(names(&path(to)), ["backup-manifest", "directory", "log"]);
     }
 }
 
@@ -285,10 +304,10 @@ fn an_unfinished_backup_is_no_data_directory_and_a_failed_one_leaves_nothing() {
     let directory = open_directory(&data);
     // It cannot be read when its turn comes.
     fs::rename(data.join("log/layout"), data.join("log/elsewhere")).expect("it is moved");
-    assert!(backup(&data, &directory, &to).is_err());
+    assert!(backup_to(&data, &directory, &to).is_err());
     assert!(!to.exists(), "nothing is left of it");
     fs::rename(data.join("log/elsewhere"), data.join("log/layout")).expect("it is moved");
-    backup(&data, &directory, &to).expect("it is copied");
+    backup_to(&data, &directory, &to).expect("it is copied");
     fs::write(to.join(UNFINISHED), "").expect("a file");
     let error = serve(&to).err().expect("it is refused");
     assert!(matches!(error, DataError::Unfinished { .. }), "{error}");

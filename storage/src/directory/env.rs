@@ -25,8 +25,9 @@ use ring::rand::{SecureRandom, SystemRandom};
 use super::codec::{Decoder, Encoder};
 use super::data_set::KEY_DATA_SET;
 use super::error::DirectoryError;
+use super::handle::{Handle, Opened};
 use super::tables::{Table, Tables, damaged};
-use super::{Inner, Options, check, lock};
+use super::{Access, Inner, Options, check, lock};
 
 /// LMDB's file in the folder.
 pub(super) const DATA_FILE: &str = "data.mdb";
@@ -62,8 +63,7 @@ pub(super) fn open(path: &Path, options: &Options, held: Option<File>) -> Result
         true => false,
         false => !has_content(&file)? || check::check(path, &file)?.is_empty,
     };
-    let durable = if options.durable { EnvFlags::empty() } else { EnvFlags::NO_SYNC };
-    let (env, map_bytes) = map(path, options, durable)?;
+    let (env, map_bytes) = map(path, options, flags(options))?;
     let opened = if is_new { create(&env, options) } else { attach(&env, path, options) };
     let (tables, secret) = opened.map_err(|error| error.at(path, map_bytes))?;
     if is_new {
@@ -72,13 +72,13 @@ pub(super) fn open(path: &Path, options: &Options, held: Option<File>) -> Result
             .and_then(|folder| folder.sync_all())
             .map_err(|error| DirectoryError::io("write", path, error))?;
     }
+    let incarnation = options.incarnation.map_or_else(|| random_number(path), Ok)?;
+    let opened = Opened::first((env, map_bytes), tables, path.to_owned(), incarnation, true);
     Ok(Inner {
-        env,
-        tables,
+        handle: Handle::new(opened, options, Access::Own)?,
         path: path.to_owned(),
-        map_bytes,
         secret,
-        incarnation: options.incarnation.map_or_else(|| random_number(path), Ok)?,
+        incarnation,
         lock,
         #[cfg(test)]
         fail_commits: std::sync::atomic::AtomicBool::new(false),
@@ -95,11 +95,10 @@ pub(super) fn open_beside(path: &Path, options: &Options) -> Result<Inner, Direc
     let (env, map_bytes) = map(path, options, EnvFlags::READ_ONLY)?;
     let opened = attach_to_read(&env, path, options).map_err(|error| error.at(path, map_bytes));
     let (tables, secret) = opened?;
+    let opened = Opened::first((env, map_bytes), tables, path.to_owned(), 0, false);
     Ok(Inner {
-        env,
-        tables,
+        handle: Handle::new(opened, options, Access::Beside)?,
         path: path.to_owned(),
-        map_bytes,
         secret,
         incarnation: 0,
         // Open, and not locked.
@@ -107,6 +106,23 @@ pub(super) fn open_beside(path: &Path, options: &Options) -> Result<Inner, Direc
         #[cfg(test)]
         fail_commits: std::sync::atomic::AtomicBool::new(false),
     })
+}
+
+/// Opens the file of a directory that was open in this process until a moment ago: it has its tables, and is not checked.
+pub(super) fn open_again(
+    path: &Path,
+    options: &Options,
+    is_writable: bool,
+) -> Result<((Env<WithoutTls>, u64), Tables), DirectoryError> {
+    let flags = if is_writable { flags(options) } else { EnvFlags::READ_ONLY };
+    let (env, map_bytes) = map(path, options, flags)?;
+    let opened = attach_to_read(&env, path, options).map_err(|error| error.at(path, map_bytes));
+    let (tables, _) = opened?;
+    Ok(((env, map_bytes), tables))
+}
+
+fn flags(options: &Options) -> EnvFlags {
+    if options.durable { EnvFlags::empty() } else { EnvFlags::NO_SYNC }
 }
 
 /// A random number that is not 0.

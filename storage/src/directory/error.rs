@@ -91,6 +91,14 @@ pub enum DirectoryError {
         /// The folder.
         path: PathBuf,
     },
+    /// LMDB has given the file up because the disk has failed a commit, and it is being opened anew.
+    #[error(
+        "the directory {path} is being opened anew, because the disk failed while it was written; try again"
+    )]
+    Reopening {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The memory map has no room left.
     #[error("the directory is full at {} MiB; raise `directory_gib_max` and restart. Nothing was changed", map_bytes >> 20)]
     Full {
@@ -175,11 +183,9 @@ impl DirectoryError {
             heed::Error::Io(source) => Self::io(doing, path, source),
             heed::Error::Mdb(heed::MdbError::MapFull) => Self::Full { map_bytes },
             heed::Error::Mdb(
-                error @ (heed::MdbError::Corrupted
-                | heed::MdbError::PageNotFound
-                | heed::MdbError::Invalid
-                | heed::MdbError::Panic),
+                error @ (heed::MdbError::Corrupted | heed::MdbError::PageNotFound | heed::MdbError::Invalid),
             ) => Self::DamagedFile { path: path.join(super::env::DATA_FILE), what: error.to_string() },
+            heed::Error::Mdb(heed::MdbError::Panic) => Self::Reopening { path: path.to_owned() },
             heed::Error::EnvAlreadyOpened => {
                 Self::Locked { path: path.to_owned(), pid: Some(std::process::id()) }
             }

@@ -19,8 +19,8 @@ use zeroize::Zeroizing;
 
 use crate::credentials::{Credentials, CredentialsError};
 
+use super::Directory;
 use super::error::DirectoryError;
-use super::{Directory, WriteTransaction};
 
 /// Accounts in one transaction.
 const BATCH_ACCOUNTS: usize = 4096;
@@ -167,12 +167,13 @@ fn write_batch(
 ) -> Result<(), DirectoryError> {
     // Neighbours go to the same page.
     batch.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-    let mut transaction = WriteTransaction::begin(&directory.0)?;
-    let mut created = 0;
-    for (local, credentials) in batch.iter() {
-        created += u64::from(transaction.create_account(local, credentials)?);
-    }
-    transaction.commit()?;
+    let created = directory.0.write(|transaction| {
+        let mut created = 0;
+        for (local, credentials) in batch.iter() {
+            created += u64::from(transaction.create_account(local, credentials)?);
+        }
+        Ok(created)
+    })?;
     imported.created += created;
     imported.skipped += batch.len() as u64 - created;
     batch.clear();

@@ -9,7 +9,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::mem::ManuallyDrop;
-use std::os::fd::{FromRawFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -80,4 +80,14 @@ pub(super) fn close_on_exec(file: &File, most: RawFd) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Makes every further write to a descriptor fail; one that is under way is finished. For a writer that nothing else stops.
+pub(super) fn refuse_writes(descriptor: RawFd) -> std::io::Result<()> {
+    let nothing = File::open("/dev/null")?;
+    // SAFETY: takes numbers. The caller has it that the descriptor is open, so it stands for a file that can only be read now.
+    match unsafe { libc::dup2(nothing.as_raw_fd(), descriptor) } {
+        -1 => Err(std::io::Error::last_os_error()),
+        _ => Ok(()),
+    }
 }

@@ -14,6 +14,7 @@
 //! | module | what |
 //! |---|---|
 //! | `env`, `lock`, `check` | opening: the folder, one process at a time, is the file ours and whole, the map |
+//! | `handle` | the environment of LMDB, which is exchanged for another when the disk has failed a commit |
 //! | `tables`, `transaction` | tables and views of them, write transactions |
 //! | `key`, `codec`, `checksum` | how keys and values are written |
 //! | `archive` | where messages of archives lie, and what actors want of theirs |
@@ -41,6 +42,7 @@ mod data_set;
 #[expect(unsafe_code, reason = "a memory map, which LMDB makes")]
 mod env;
 mod error;
+mod handle;
 mod import;
 mod item;
 mod key;
@@ -65,8 +67,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use heed::{Env, WithoutTls};
-
+pub(crate) use copy::CopiedFile;
 pub(crate) use env::is_there;
 pub(crate) use error::whose;
 
@@ -89,7 +90,11 @@ pub use transaction::{VALUE_BYTES_MAX, WriteTransaction};
 pub use version::{INCARNATIONS_MAX, NoVersion, RosterVersion};
 pub use writer::{BATCH_JOBS_MAX, BATCH_TIME_MAX, Job, QueueFull, Writer, run_inline};
 
-use tables::{Tables, View};
+use handle::Handle;
+use tables::View;
+
+/// Times that a read begins anew because the disk has failed a commit again.
+const ATTEMPTS_MAX: usize = 100;
 
 /// How to open a directory.
 #[derive(Clone, Debug)]
@@ -122,10 +127,8 @@ pub struct Directory(Arc<Inner>);
 
 /// What all clones share. The fields are dropped in this order: LMDB before the lock.
 struct Inner {
-    env: Env<WithoutTls>,
-    tables: Tables,
+    handle: Handle,
     path: PathBuf,
-    map_bytes: u64,
     secret: [u8; 32],
     incarnation: u64,
     lock: File,
@@ -134,10 +137,13 @@ struct Inner {
     fail_commits: std::sync::atomic::AtomicBool,
 }
 
-impl Inner {
-    fn failed(&self, doing: &'static str, error: heed::Error) -> DirectoryError {
-        DirectoryError::lmdb(doing, &self.path, self.map_bytes, error)
-    }
+/// What may be done to the file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Access {
+    /// It is ours.
+    Own,
+    /// Another process has it; it is read.
+    Beside,
 }
 
 impl Directory {
@@ -193,7 +199,13 @@ impl Directory {
     /// address space.
     #[must_use]
     pub fn map_bytes(&self) -> u64 {
-        self.0.map_bytes
+        self.0.handle.hold().map_or(0, |held| held.map_bytes)
+    }
+
+    /// How often the file was opened anew because the disk had failed a commit in the middle.
+    #[must_use]
+    pub fn reopened(&self) -> u64 {
+        self.0.handle.reopened()
     }
 
     /// Sees to it that no descriptor of the file outlives this program in its process, whoever opened it: LMDB leaves
@@ -202,16 +214,25 @@ impl Directory {
     /// # Errors
     /// The file cannot be looked at.
     pub fn close_on_exec(&self, descriptors_max: i32) -> Result<(), DirectoryError> {
-        let file =
-            self.0.env.try_clone_inner_file().map_err(|error| self.0.failed("look at the file", error))?;
+        let held = self.0.handle.hold()?;
+        let file = held.env.try_clone_inner_file();
+        let file = file.map_err(|error| held.failed("look at the file", error))?;
         lock::close_on_exec(&file, descriptors_max)
             .map_err(|error| DirectoryError::io("look at", &self.0.path.join(env::DATA_FILE), error))
     }
 
     fn read<T>(&self, read: impl FnOnce(View<'_>) -> Result<T, DirectoryError>) -> Result<T, DirectoryError> {
-        let inner = &*self.0;
-        let txn = inner.env.read_txn().map_err(|error| inner.failed("begin to read", error))?;
-        read(View { inner, txn: &txn })
+        for _ in 0..ATTEMPTS_MAX {
+            let held = self.0.handle.hold()?;
+            match held.env.read_txn() {
+                Ok(txn) => return read(View { inner: &held, txn: &txn }),
+                Err(error) if handle::is_panic(&error) => {}
+                Err(error) => return Err(held.failed("begin to read", error)),
+            }
+            // A commit has failed a moment ago, and its thread has yet to come to it.
+            self.0.handle.revive(held)?;
+        }
+        Err(DirectoryError::Reopening { path: self.0.path.clone() })
     }
 }
 

@@ -1,5 +1,5 @@
-//! Does the disk take writes? LMDB does not recover from a commit that fails in the middle: it refuses everything, reading too,
-//! until the directory is opened anew. So what is written in the background, and can wait, asks first.
+//! Does the disk take writes? A commit that fails in the middle costs everybody: the directory is closed and opened anew
+//! (`handle`). So what is written in the background, and can wait, asks first.
 
 use std::fs::{File, remove_file};
 use std::io::Write;

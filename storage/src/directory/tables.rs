@@ -3,8 +3,8 @@
 use heed::types::Bytes;
 use heed::{Database, Env, RoTxn, RwTxn, WithoutTls};
 
-use super::Inner;
 use super::error::DirectoryError;
+use super::handle::Opened;
 
 /// Bytes to bytes: keys and values are encoded by this module's own code.
 type Raw = Database<Bytes, Bytes>;
@@ -184,7 +184,7 @@ impl Tables {
 /// has written so far.
 #[derive(Clone, Copy)]
 pub(super) struct View<'t> {
-    pub(super) inner: &'t Inner,
+    pub(super) inner: &'t Opened,
     pub(super) txn: &'t RoTxn<'t>,
 }
 

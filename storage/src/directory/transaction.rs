@@ -6,6 +6,7 @@ use heed::RwTxn;
 
 use super::Inner;
 use super::error::{COMMIT, DirectoryError};
+use super::handle::Opened;
 use super::tables::{Table, View};
 
 /// Most bytes of one value: a vCard, private XML, a roster item, a block list.
@@ -15,12 +16,39 @@ pub const VALUE_BYTES_MAX: usize = 16 << 20;
 ///
 /// Nothing is seen by others before the commit, and nothing remains when the job returns an error.
 pub struct WriteTransaction<'a> {
-    pub(super) inner: &'a Inner,
+    pub(super) inner: &'a Opened,
     pub(super) txn: RwTxn<'a>,
 }
 
+impl Inner {
+    /// Runs `write` in a transaction and commits it; an error of `write` undoes what it has done. When the disk fails the commit
+    /// so that LMDB gives up, the file is opened anew before this returns.
+    pub(super) fn write<T>(
+        &self,
+        write: impl FnOnce(&mut WriteTransaction<'_>) -> Result<T, DirectoryError>,
+    ) -> Result<T, DirectoryError> {
+        let mut held = self.handle.hold_to_write()?;
+        if held.is_dead() {
+            self.handle.revive(held)?;
+            held = self.handle.hold_to_write()?;
+        }
+        let mut transaction = WriteTransaction::begin(&held)?;
+        let value = write(&mut transaction)?;
+        #[cfg(test)]
+        if self.fail_commits.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(DirectoryError::Full { map_bytes: 0 });
+        }
+        let committed = transaction.commit();
+        if committed.is_err() && held.is_dead() {
+            // If that does not succeed, the next transaction tries again and says why. The failure to tell is this one.
+            let _ = self.handle.revive(held);
+        }
+        committed.map(|()| value)
+    }
+}
+
 impl<'a> WriteTransaction<'a> {
-    pub(super) fn begin(inner: &'a Inner) -> Result<Self, DirectoryError> {
+    pub(super) fn begin(inner: &'a Opened) -> Result<Self, DirectoryError> {
         let txn = inner.env.write_txn().map_err(|error| inner.failed("begin a transaction", error))?;
         Ok(Self { inner, txn })
     }

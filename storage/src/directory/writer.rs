@@ -11,7 +11,9 @@
 //!
 //! A commit waits for the disk, so all that waits when a batch begins, and what comes while it runs, goes into one,
 //! up to [`BATCH_JOBS_MAX`] jobs or [`BATCH_TIME_MAX`]. Nothing is acknowledged before the commit; when that fails,
-//! every job of the batch gets [`DirectoryError::NotCommitted`] and nothing of it is in the directory.
+//! every job of the batch gets [`DirectoryError::NotCommitted`] and nothing of it is in the directory. One exception: a disk
+//! that fails the write of the new root and then that of the old one, too (a file system that has become read-only), may keep
+//! the batch.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -154,26 +156,23 @@ fn batch<C>(
     queue: &Receiver<Ticketed<C>>,
     results: &mut Vec<(u64, Result<C, DirectoryError>)>,
 ) -> Result<(), DirectoryError> {
-    let mut transaction = match WriteTransaction::begin(&directory.0) {
-        Ok(transaction) => transaction,
-        Err(error) => {
-            results.push((first.0, Err(error)));
-            return Ok(());
+    let job_id = first.0;
+    let outcome = directory.0.write(|transaction| {
+        let until = Instant::now() + BATCH_TIME_MAX;
+        let mut next = Some(first);
+        while let Some((job_id, job)) = next {
+            results.push((job_id, run_nested(transaction, job)));
+            let is_full = results.len() >= BATCH_JOBS_MAX || Instant::now() >= until;
+            next = if is_full { None } else { queue.try_recv().ok() };
         }
-    };
-    let until = Instant::now() + BATCH_TIME_MAX;
-    let mut next = Some(first);
-    while let Some((job_id, job)) = next {
-        results.push((job_id, run_nested(&mut transaction, job)));
-        let is_full = results.len() >= BATCH_JOBS_MAX || Instant::now() >= until;
-        next = if is_full { None } else { queue.try_recv().ok() };
+        Ok(())
+    });
+    if results.is_empty() {
+        // It could not begin. Those that wait may meet a disk that works again.
+        results.extend(outcome.err().map(|error| (job_id, Err(error))));
+        return Ok(());
     }
-    #[cfg(test)]
-    if directory.0.fail_commits.load(Ordering::Relaxed) {
-        drop(transaction);
-        return Err(DirectoryError::Full { map_bytes: 0 });
-    }
-    transaction.commit()
+    outcome
 }
 
 /// Runs a job so that an error or a panic of its leaves nothing behind.
@@ -194,8 +193,5 @@ fn run_job<C>(transaction: &mut WriteTransaction<'_>, job: Job<C>) -> Result<C, 
 /// # Errors
 /// What the job returns, or the commit's failure; nothing was written then.
 pub fn run_inline<C>(directory: &Directory, job: Job<C>) -> Result<C, DirectoryError> {
-    let mut transaction = WriteTransaction::begin(&directory.0)?;
-    let value = run_job(&mut transaction, job)?;
-    transaction.commit()?;
-    Ok(value)
+    directory.0.write(|transaction| run_job(transaction, job))
 }

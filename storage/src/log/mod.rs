@@ -49,6 +49,8 @@ pub use crate::journal::format::message::{
 };
 pub use crate::journal::inspect::Tail;
 pub use crate::journal::inspect::backup::{BackedUp, backup};
+pub(crate) use crate::journal::inspect::backup::{CopiedSegment, write as write_backup};
+pub(crate) use crate::journal::inspect::cut::{Cut, Earlier, Ends, Stamp};
 pub use crate::journal::live::maintain::Maintained;
 pub use crate::journal::live::syncer::Syncer;
 pub use crate::journal::metrics::{CLASSES, Histogram, Metrics};

@@ -9,6 +9,7 @@ use whimbrel_storage::directory::{Item, Subscription};
 use whimbrel_storage::jid::Jid;
 use zeroize::Zeroizing;
 
+use super::mail::Waiting;
 use crate::problem::Problem;
 
 /// The namespaces of `<user/>`: now, and before it had a number.
@@ -42,7 +43,7 @@ pub(super) struct User {
     /// Name, namespace, XML.
     pub(super) private: Vec<(String, String, String)>,
     /// Messages that wait.
-    pub(super) offline: u64,
+    pub(super) offline: Vec<Waiting>,
     /// What could not be read.
     pub(super) remarks: Vec<String>,
 }
@@ -81,7 +82,7 @@ fn user(node: Node<'_, '_>) -> Result<User, String> {
         blocked: Vec::new(),
         vcard: None,
         private: Vec::new(),
-        offline: 0,
+        offline: Vec::new(),
         remarks: Vec::new(),
     };
     for child in node.children().filter(Node::is_element) {
@@ -96,8 +97,10 @@ fn user(node: Node<'_, '_>) -> Result<User, String> {
             ("vCard", VCARD) => user.vcard = Some(serialised(child)),
             ("presence", _) if child.attribute("type") == Some("subscribe") => user.request(child),
             ("offline-messages", _) => {
-                user.offline +=
-                    child.children().filter(|node| node.tag_name().name() == "message").count() as u64;
+                child
+                    .children()
+                    .filter(|node| node.tag_name().name() == "message")
+                    .for_each(|message| user.message(message));
             }
             _ => {}
         }
@@ -205,6 +208,15 @@ impl User {
         }
     }
 
+    fn message(&mut self, message: Node<'_, '_>) {
+        match Waiting::read(message, &self.local, &self.domain) {
+            Some(waiting) => self.offline.push(waiting),
+            None => {
+                self.remarks.push("a message that waits is left out: it has no sender".into());
+            }
+        }
+    }
+
     fn private_xml(&mut self, query: Node<'_, '_>) {
         for node in query.children().filter(Node::is_element) {
             let (name, space) = (
@@ -258,7 +270,7 @@ impl User {
     }
 }
 
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
@@ -273,7 +285,8 @@ fn serialised(node: Node<'_, '_>) -> String {
     out
 }
 
-fn write(node: Node<'_, '_>, outer: &str, out: &mut String) {
+/// Writes an element into another of this namespace.
+pub(super) fn write(node: Node<'_, '_>, outer: &str, out: &mut String) {
     let tag = node.tag_name();
     let space = tag.namespace().unwrap_or_default();
     out.push_str(&format!("<{}", tag.name()));
@@ -366,11 +379,11 @@ mod tests {
     fn cards_and_private_xml_keep_their_namespaces_and_messages_are_counted() {
         let user = one("<v:vCard xmlns:v='vcard-temp'><v:FN>J &lt;3</v:FN></v:vCard>\
              <query xmlns='jabber:iq:private'><storage xmlns='storage:bookmarks'><conference name='it&apos;s'/></storage><query/></query>\
-             <offline-messages><message xmlns='jabber:client'/><message xmlns='jabber:client'/></offline-messages>");
+             <offline-messages><message xmlns='jabber:client' from='a@b'/><message xmlns='jabber:client' from='a@b'/></offline-messages>");
         assert_eq!(user.vcard.as_deref(), Some("<vCard xmlns='vcard-temp'><FN>J &lt;3</FN></vCard>"));
         let (name, space, xml) = &user.private[0];
         assert_eq!(
-            (name.as_str(), space.as_str(), user.private.len(), user.offline),
+            (name.as_str(), space.as_str(), user.private.len(), user.offline.len()),
             ("storage", "storage:bookmarks", 1, 2)
         );
         assert_eq!(

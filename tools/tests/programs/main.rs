@@ -1,12 +1,14 @@
 //! The real programs, `whimbreld` and `whimbrelctl`, run against each other and against bad input.
 
 mod archive;
+mod backup;
 mod built;
 mod check;
 mod crowds;
 mod faults;
 mod import;
 mod log;
+mod migrate;
 mod notify;
 mod protocol;
 mod registration;

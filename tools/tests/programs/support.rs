@@ -269,6 +269,16 @@ impl Client {
         self.text.contains(text)
     }
 
+    /// What has come since the login.
+    pub(crate) fn heard(&self) -> &str {
+        &self.text
+    }
+
+    /// Forgets what has come, so that what comes is found sooner.
+    pub(crate) fn forget(&mut self) {
+        self.text.clear();
+    }
+
     /// Waits for an element and returns the value of one of its attributes.
     #[track_caller]
     pub(crate) fn hear_attribute(&mut self, element: &str, attribute: &str) -> String {

@@ -237,7 +237,8 @@ fn a_program_that_cannot_take_over_changes_nothing_and_the_command_says_why() {
         (&foreign, "another architecture"),
         (&folder, "is no file"),
         (&future, "reads versions 98 to 99 of the state, this server writes versions 2"),
-        (&lacking, "does not know `sessions`, and this server has some"),
+        // Of the sessions or of the log, whichever worker is heard first.
+        (&lacking, "`, and this server has some"),
         (&other, "does not answer as whimbreld does"),
         (&crashes, "crashed with signal 11 on restoring"),
         (&hangs, "hangs while it restores"),

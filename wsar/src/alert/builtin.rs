@@ -38,6 +38,13 @@ const ROWS: &[Row] = &[
         "The log says whether the disk is full or descriptors ran out.",
     ),
     (
+        "the disk failed the directory (times a second)",
+        "directory.reopened",
+        None,
+        Above(0.0, 0.0, 0),
+        "Look at the system's log and at the disk; the server goes on by itself.",
+    ),
+    (
         "certificate (days left)",
         CERTIFICATE_DAYS,
         None,

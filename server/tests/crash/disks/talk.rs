@@ -8,6 +8,9 @@ use std::time::Instant;
 use crate::client::{Client, attribute};
 use crate::{PATIENCE, SM};
 
+/// Namespace of rosters.
+const ROSTER: &str = "jabber:iq:roster";
+
 /// One who sends numbered messages, never one twice.
 pub(crate) struct Sender {
     address: SocketAddr,
@@ -165,14 +168,32 @@ impl Recipient {
 /// The server answers.
 #[track_caller]
 pub(crate) fn ping(client: &mut Client) {
-    client
-        .say("<iq type='get' id='ping' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>")
-        .expect("the server reads");
+    let answer = ask(client, "<iq type='get' id='ping' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>");
+    assert_eq!(attribute(&answer, "type"), Some("result"), "{answer}");
+}
+
+/// Whether a contact could be put on the roster, which is read back.
+#[track_caller]
+pub(crate) fn add_contact(client: &mut Client, name: &str) -> bool {
+    let item = format!("<item jid='{name}@localhost'/>");
+    let set = ask(client, &format!("<iq type='set' id='set'><query xmlns='{ROSTER}'>{item}</query></iq>"));
+    let is_taken = attribute(&set, "type") == Some("result");
+    let roster = ask(client, &format!("<iq type='get' id='get'><query xmlns='{ROSTER}'/></iq>"));
+    assert_eq!(attribute(&roster, "type"), Some("result"), "it can be read whatever the disk does: {roster}");
+    assert!(!is_taken || roster.contains(&format!("{name}@localhost")), "taken, and not there: {roster}");
+    is_taken
+}
+
+/// The answer to an iq.
+#[track_caller]
+fn ask(client: &mut Client, iq: &str) -> String {
+    client.say(iq).expect("the server reads");
+    let id = attribute(iq, "id");
     let since = Instant::now();
     loop {
         assert!(since.elapsed() < PATIENCE, "the server does not answer");
         match client.element_soon().expect("the stream goes on") {
-            Some(element) if element.starts_with("<iq") => return,
+            Some(element) if element.starts_with("<iq") && attribute(&element, "id") == id => return element,
             _ => {}
         }
     }

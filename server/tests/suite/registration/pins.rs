@@ -88,7 +88,8 @@ fn pins_and_locks_survive_a_restart() {
             let path = copy.path().join("data");
             let mut config = (*office.server.server.config()).clone();
             let directory = &office.server.server.shared.directory;
-            whimbrel_storage::data::backup(&config.data, directory, &path).unwrap();
+            let mut pace = whimbrel_storage::pace::Pace::new(None);
+            whimbrel_storage::data::backup(&config.data, directory, &path, 0, &mut pace).unwrap();
             config.data = path;
             let again = whimbrel_server::boot::Server::start(config).unwrap();
             let port = again.http.as_ref().unwrap().listening[0].port();

@@ -19,6 +19,8 @@
 pub(crate) mod answers;
 pub(crate) mod api;
 mod client;
+#[expect(unsafe_code, reason = "system calls")]
+pub(crate) mod disk;
 pub(crate) mod managed;
 pub(crate) mod program;
 pub(crate) mod provider;

@@ -7,6 +7,7 @@ mod import;
 mod limits;
 mod opening;
 mod registration;
+mod reopen;
 mod roster;
 mod roster_model;
 mod writer;
@@ -61,6 +62,6 @@ fn long(bytes: usize, end: &str) -> String {
 
 /// Rows of a table.
 fn rows(directory: &Directory, table: tables::Table) -> u64 {
-    let inner = &*directory.0;
-    inner.tables.of(table).len(&inner.env.read_txn().unwrap()).unwrap()
+    let held = directory.0.handle.hold().unwrap();
+    held.tables.of(table).len(&held.env.read_txn().unwrap()).unwrap()
 }

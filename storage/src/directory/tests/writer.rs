@@ -57,7 +57,7 @@ fn what_waits_is_written_in_one_transaction() {
     let (job, has_begun, go) = blocking();
     writer.try_submit(0, job).unwrap();
     has_begun.recv().unwrap();
-    let before = directory.0.env.info().last_txn_id;
+    let before = directory.0.handle.hold().unwrap().env.info().last_txn_id;
     for job_id in 1..=5 {
         let item: Job<u64> =
             Box::new(move |t| t.create_account(&format!("u{job_id}"), &keys("x")).map(u64::from));
@@ -68,7 +68,7 @@ fn what_waits_is_written_in_one_transaction() {
     assert_eq!(results.try_iter().count(), 6);
     assert_eq!(directory.account_count().unwrap(), 5);
     // Two, if the blocking job took longer than a batch may.
-    let transactions = directory.0.env.info().last_txn_id - before;
+    let transactions = directory.0.handle.hold().unwrap().env.info().last_txn_id - before;
     assert!((1..=2).contains(&transactions), "{transactions} transactions for six jobs");
 }
 

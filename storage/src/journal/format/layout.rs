@@ -19,6 +19,8 @@
 use std::fs::{File, TryLockError};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::super::error::LogError;
 use super::super::live::files::Files;
@@ -28,6 +30,12 @@ const LAYOUT: &str = "layout";
 const GENERATION: &str = "generation-";
 const DAMAGED: &str = "damaged";
 const TITLE: &str = "whimbrel log";
+
+/// How long a lock that is held is waited for: a process that has just ended may be a moment from letting go, and a child that
+/// its owner starts holds it from the fork to the exec.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Time between two attempts.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Most logs of a server.
 pub(crate) const SHARDS_MAX: usize = 1024;
@@ -44,10 +52,14 @@ impl Lock {
     /// Takes the lock of a folder.
     pub(crate) fn take(folder: &Path) -> Result<Self, LogError> {
         let file = File::open(folder).map_err(|error| LogError::io("open", folder, error))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { file: Some(file), is_old: false }),
-            Err(TryLockError::WouldBlock) => Err(LogError::Locked { path: folder.to_owned() }),
-            Err(TryLockError::Error(error)) => Err(LogError::io("lock", folder, error)),
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Self { file: Some(file), is_old: false }),
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(PAUSE),
+                Err(TryLockError::WouldBlock) => return Err(LogError::Locked { path: folder.to_owned() }),
+                Err(TryLockError::Error(error)) => return Err(LogError::io("lock", folder, error)),
+            }
         }
     }
 

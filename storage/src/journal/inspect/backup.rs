@@ -1,36 +1,57 @@
 //! A copy of the logs, consistent, while the server runs.
 //!
-//! All files are opened before any is copied: what is deleted meanwhile can still be read, and what compaction moves
-//! meanwhile is still where it was. Of the segment that is written to, the records that are whole are copied. So the copy of
-//! each log holds everything up to some position after the call began. It takes the place of the folder of the logs.
+//! Of the segment that is written to, the records that are whole at the time of the cut are copied. So the copy of each log
+//! holds everything up to some position after the call began. It takes the place of the folder of the logs.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::super::error::LogError;
-use super::super::format::layout::Layout;
 use super::super::format::message::Position;
-use super::super::format::record::{Kind, Raw, Seed};
-use super::super::format::segment::{HEADER_BYTES, base_of};
 use super::super::live::files::System;
-use super::super::live::map::Map;
+use super::cut::{Cut, Ends, SegmentCut, Source, Stamp};
+use crate::pace::Pace;
 
-/// Times that the list of files is taken anew because one of them was deleted meanwhile.
-const ATTEMPTS_MAX: usize = 100;
-/// What is zero in pieces of this size is not written.
+/// Bytes that are read at once; of these, what is all zero is not written.
 const PIECE: usize = 64 << 10;
+
+/// Times that a segment is copied anew because it was rewritten meanwhile.
+const ATTEMPTS_MAX: usize = 10;
 
 /// What was copied.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct BackedUp {
-    /// Files of segments.
+    /// Files of segments that were read.
     pub segments: u64,
-    /// Bytes read.
+    /// Bytes read of these.
     pub bytes: u64,
-    /// For each log, how far it was copied.
+    /// Files of segments that an earlier copy had already.
+    pub linked: u64,
+    /// Bytes of these.
+    pub linked_bytes: u64,
+    /// For each log that is written to, how far it was copied.
     pub ends: Vec<Position>,
+}
+
+/// A segment in a copy.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct CopiedSegment {
+    /// The id of its log.
+    pub(crate) log_id: u64,
+    /// Its file, in the folder of the logs.
+    pub(crate) path: PathBuf,
+    /// Its base position.
+    pub(crate) base: u64,
+    /// That of the file it was copied from.
+    pub(crate) stamp: Stamp,
+    /// Bytes at its beginning that were copied; the rest is zero.
+    pub(crate) used: u64,
+    /// The checksum of these.
+    pub(crate) checksum: u32,
+    /// Nothing is appended to it any more.
+    pub(crate) is_sealed: bool,
 }
 
 /// Copies the logs in a folder to another, which must not be there yet or be empty.
@@ -38,9 +59,21 @@ pub struct BackedUp {
 /// # Errors
 /// There are no logs; something cannot be read or written; the other folder is not empty.
 pub fn backup(folder: &Path, to: &Path) -> Result<BackedUp, LogError> {
-    let layout = Layout::read(&System, folder)?;
-    let layout =
-        layout.ok_or_else(|| LogError::io("read the logs in", folder, io::ErrorKind::NotFound.into()))?;
+    let cut = Cut::take(folder, &|_, _, _| None, &mut Ends::default())?;
+    write(&cut, to, &mut Pace::new(None), &mut |_| Ok(()))
+}
+
+/// Writes what a cut has taken into a folder, which must not be there yet or be empty. `each` is told of a segment once it is
+/// on the disk.
+///
+/// # Errors
+/// Something cannot be read or written, or `each` fails; the folder is not empty.
+pub(crate) fn write(
+    cut: &Cut,
+    to: &Path,
+    pace: &mut Pace,
+    each: &mut dyn FnMut(&CopiedSegment) -> io::Result<()>,
+) -> Result<BackedUp, LogError> {
     make_folder(to)?;
     let mut entries = fs::read_dir(to).map_err(|error| LogError::io("read", to, error))?;
     if entries.next().is_some() {
@@ -48,18 +81,26 @@ pub fn backup(folder: &Path, to: &Path) -> Result<BackedUp, LogError> {
         return Err(LogError::io("write a backup to", to, not_empty));
     }
     let mut done = BackedUp::default();
-    let targets = layout.journals(to);
-    for (at, ((log_id, source), (_, target))) in layout.journals(folder).into_iter().zip(targets).enumerate()
-    {
-        make_folder(&target)?;
-        let end = back_up_log(&source, &target, Seed::new(log_id), &mut done)?;
-        // Nothing is written to sealed logs.
-        if at < layout.log_ids.len() {
-            done.ends.push(Position(end));
+    for journal in &cut.journals {
+        let folder = to.join(&journal.folder);
+        make_folder(&folder)?;
+        for segment in &journal.segments {
+            let path = journal.folder.join(&segment.name);
+            let file = to.join(&path);
+            let copied = put(segment, &file, pace, &mut done);
+            let (stamp, checksum) = copied.map_err(|error| LogError::io("write", &file, error))?;
+            let &SegmentCut { base, used, is_sealed, .. } = segment;
+            let copied =
+                CopiedSegment { log_id: journal.log_id, path, base, stamp, used, checksum, is_sealed };
+            each(&copied).map_err(|error| LogError::io("write a backup to", to, error))?;
         }
+        let synced = File::open(&folder).and_then(|folder| folder.sync_all());
+        synced.map_err(|error| LogError::io("write", &folder, error))?;
     }
+    let own = cut.journals.iter().take(cut.layout.log_ids.len());
+    done.ends = own.map(|journal| Position(journal.end)).collect();
     // Last: without it, the copy does not open.
-    layout.write(&System, to)?;
+    cut.layout.write(&System, to)?;
     Ok(done)
 }
 
@@ -68,88 +109,57 @@ fn make_folder(path: &Path) -> Result<(), LogError> {
     made.map_err(|error| LogError::io("make", path, error))
 }
 
-/// A segment of the log, mapped.
-struct Source {
-    name: String,
-    base: u64,
-    map: Map,
-}
-
-fn open_all(folder: &Path) -> Result<Vec<Source>, LogError> {
-    for _ in 0..ATTEMPTS_MAX {
-        if let Some(sources) = try_open_all(folder)? {
-            return Ok(sources);
+/// Links a segment of an earlier copy, or copies one. Returns the stamp of its source, and its checksum.
+fn put(segment: &SegmentCut, to: &Path, pace: &mut Pace, done: &mut BackedUp) -> io::Result<(Stamp, u32)> {
+    let length = segment.stamp.bytes;
+    let source = match &segment.source {
+        Source::File(source) => source,
+        Source::Earlier(earlier) => {
+            done.linked += 1;
+            done.linked_bytes += segment.used;
+            if fs::hard_link(&earlier.path, to).is_err() {
+                // A file system without links, or as many links as it allows.
+                let found = copy(&File::open(&earlier.path)?, earlier.used, length, to, pace)?;
+                if found != earlier.checksum {
+                    let what = format!("{} is damaged", earlier.path.display());
+                    return Err(io::Error::other(what));
+                }
+            }
+            return Ok((segment.stamp, earlier.checksum));
         }
-    }
-    Err(LogError::io(
-        "read",
-        folder,
-        io::Error::other("its segments are deleted faster than they can be opened"),
-    ))
-}
-
-/// `None` when a file has gone since the list was taken.
-fn try_open_all(folder: &Path) -> Result<Option<Vec<Source>>, LogError> {
-    let failed = |path: &Path, error| LogError::io("read", path, error);
-    let mut sources = Vec::new();
-    for entry in fs::read_dir(folder).map_err(|error| failed(folder, error))? {
-        let entry = entry.map_err(|error| failed(folder, error))?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        let Some(base) = base_of(&name) else { continue };
-        let path = entry.path();
-        match File::open(&path).and_then(|file| Map::read_only(&file)) {
-            Ok(map) => sources.push(Source { name, base, map }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed(&path, error)),
-        }
-    }
-    sources.sort_by_key(|source| source.base);
-    Ok(Some(sources))
-}
-
-/// Where the whole records of a segment end.
-fn whole_until(source: &Source, seed: Seed) -> usize {
-    let bytes = source.map.bytes();
-    let mut offset = HEADER_BYTES;
-    while let Ok(raw) = Raw::parse(bytes.get(offset..).unwrap_or_default(), seed, source.base + offset as u64)
-    {
-        offset += raw.stored_bytes() as usize;
-        if raw.kind == Kind::Seal {
-            break;
-        }
-    }
-    offset
-}
-
-fn back_up_log(folder: &Path, to: &Path, seed: Seed, done: &mut BackedUp) -> Result<u64, LogError> {
-    let sources = open_all(folder)?;
-    // The last that has a record; what comes after it is spare.
-    let Some(last) = sources.iter().rposition(|source| whole_until(source, seed) > HEADER_BYTES) else {
-        return Ok(0);
     };
-    let mut end = 0;
-    for (at, source) in sources[..=last].iter().enumerate() {
-        let until = if at == last { whole_until(source, seed) } else { source.map.len() };
-        let path = to.join(&source.name);
-        copy(&source.map.bytes()[..until], source.map.len() as u64, &path)
-            .map_err(|error| LogError::io("write", &path, error))?;
-        done.segments += 1;
-        done.bytes += until as u64;
-        end = source.base + until as u64;
+    for _ in 0..ATTEMPTS_MAX {
+        let stamp = Stamp::of(&source.metadata()?);
+        let checksum = copy(source, segment.used, length, to, pace)?;
+        // To the others, records are appended meanwhile.
+        if !segment.is_sealed || Stamp::of(&source.metadata()?) == stamp {
+            done.segments += 1;
+            done.bytes += segment.used;
+            return Ok((stamp, checksum));
+        }
+        fs::remove_file(to)?;
     }
-    Ok(end)
+    Err(io::Error::other("it is rewritten faster than it can be copied"))
 }
 
-/// Writes a file of so many bytes that begins with these and is zero after them.
-fn copy(bytes: &[u8], length: u64, path: &PathBuf) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    for piece in bytes.chunks(PIECE) {
+/// Writes a file of this length that begins with so many bytes of another and is zero after them. Returns their checksum.
+fn copy(source: &File, used: u64, length: u64, to: &Path, pace: &mut Pace) -> io::Result<u32> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
+    let mut piece = vec![0; PIECE];
+    let (mut at, mut checksum) = (0, 0);
+    while at < used {
+        let piece = &mut piece[..(used - at).min(PIECE as u64) as usize];
+        source.read_exact_at(piece, at)?;
+        checksum = crc32c::crc32c_append(checksum, piece);
         if piece.iter().all(|&byte| byte == 0) {
             file.seek(SeekFrom::Current(piece.len() as i64))?;
         } else {
             file.write_all(piece)?;
         }
+        at += piece.len() as u64;
+        pace.wrote(piece.len(), &|| false);
     }
     file.set_len(length)?;
-    file.sync_all()
+    file.sync_all()?;
+    Ok(checksum)
 }

@@ -3,6 +3,7 @@
 //! The end of a live journal moves while one looks; what was being written then counts as its tail.
 
 pub(crate) mod backup;
+pub(crate) mod cut;
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};

@@ -3,10 +3,13 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use super::map::{self, Map};
+
+/// What the system counts a file's space in.
+const BLOCK_BYTES: u64 = 512;
 
 /// Appended to the name of a file that is not complete yet. Such files are removed at opening.
 pub(crate) const PARTIAL: &str = ".partial";
@@ -114,8 +117,11 @@ impl Files for System {
         if bytes == 0 {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file is empty"));
         }
-        // A restored backup has holes, which would be filled while we write to the map.
-        allocate(&mut file, bytes)?;
+        // A restored backup has holes, which would be filled while we write to the map. A file without is left as it is: it
+        // would count as written to, and the next backup would not know it again.
+        if file.metadata()?.blocks() * BLOCK_BYTES < bytes {
+            allocate(&mut file, bytes)?;
+        }
         Map::writable(&file)
     }
 

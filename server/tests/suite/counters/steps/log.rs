@@ -11,8 +11,10 @@ use whimbrel_storage::directory::{WriteTransaction, run_inline};
 use super::messages::one_sender_may_fill;
 use super::{PLAIN, Verona};
 use crate::counters::stage::{Stage, Step};
+use crate::support::disk::fail_the_next_root;
 use crate::support::managed::chat;
 use crate::support::program::log_folder;
+use crate::support::roster::{ROSTER, roster};
 
 /// The steps.
 pub(super) const STEPS: &[Step<Verona>] = &[
@@ -111,6 +113,12 @@ pub(super) const STEPS: &[Step<Verona>] = &[
         moves: &["refused.log_failed", "log.reopened"],
         ..PLAIN
     },
+    Step {
+        what: "the disk fails a commit of the directory, and works again",
+        act: fail_the_directory,
+        moves: &["directory.reopened"],
+        ..PLAIN
+    },
 ];
 
 /// Changes a byte of a text, wherever the segments have it.
@@ -126,6 +134,20 @@ fn damage(data: &Path, text: &[u8]) {
         found += 1;
     }
     assert!(found > 0, "the text is in no segment");
+}
+
+/// What the disk has not taken is refused and not there; what comes next is written.
+fn fail_the_directory(stage: &mut Stage<'_>, server: &Verona) {
+    let mut juliet = server.login("juliet", "balcony");
+    fail_the_next_root(server.data.as_ref().unwrap().path());
+    for (name, answer) in [("lost", "error"), ("kept", "result")] {
+        let item = format!("<item jid='romeo@localhost' name='{name}'/>");
+        let set = juliet.ask("set", None, &format!("<query xmlns='{ROSTER}'>{item}</query>"));
+        assert_eq!(set.attribute("type"), Some(answer), "{set:?}");
+        let is_there = roster(&mut juliet).concat().contains(name);
+        assert_eq!(is_there, name == "kept", "{name}");
+    }
+    stage.until("directory.reopened");
 }
 
 /// The directory's writer stands still while a subscription is to be written; what the user's other client sends the

@@ -1,0 +1,259 @@
+//! A place for backups: one after another, each whole by itself, which share the files that have not changed.
+//!
+//! ```text
+//! PLACE/000001-20261128T181156Z/   a backup: directory, log, backup-manifest
+//!       000002-20261128T191156Z/   the next: sealed segments that the first has are links to its files
+//!       unfinished/                one that is being written, or was interrupted
+//!       interrupted/               one that was, while the next takes what is of use from it
+//! ```
+//!
+//! A backup gets its name in one step, when all of it is on the disk. It takes segments from the newest before it and from an
+//! interrupted one, by their manifests: the same log, the same position, and the server's file is the one that was copied then,
+//! unchanged. A segment that was rewritten has another file, or a later time, and is copied anew.
+//!
+//! Files that backups share must not be written to, so none of them is served where it lies ([`super::examine`]).
+
+use std::collections::HashMap;
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use super::backup::{BackedUp, Order, begin, failed, finish, refuse_overlap, sync, target};
+use super::manifest::{MANIFEST, Manifest, Partial};
+use super::{DataError, LOG, examine};
+use crate::directory::Directory;
+use crate::log::{CopiedSegment, Earlier, Stamp};
+use crate::pace::Pace;
+
+/// Folder of a place in which a backup is being written.
+pub const UNFINISHED: &str = "unfinished";
+const INTERRUPTED: &str = "interrupted";
+/// Digits of a backup's number in its name, at least.
+const DIGITS: usize = 6;
+
+/// Where a backup goes, and what becomes of those that are there.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The folder; it is made if it is not there (mode 0700), and has nothing else in it.
+    pub folder: &'a Path,
+    /// The time, in milliseconds since 1970.
+    pub now_ms: u64,
+    /// So many of the newest are kept (at least 1), the one that is made now among them; `None`: all.
+    pub keep: Option<usize>,
+}
+
+/// A backup of a place.
+#[derive(Clone, Debug)]
+pub struct Increment {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// What was copied of the log.
+    pub done: BackedUp,
+    /// Older backups that were removed.
+    pub removed: u64,
+}
+
+/// A backup that is there.
+struct Present {
+    number: u64,
+    folder: PathBuf,
+}
+
+/// Copies a data directory, whose directory is open in this process, into a place that may have earlier backups.
+///
+/// # Errors
+/// The place has other files, or backups of other data; it is inside the data directory, or around it; another backup is
+/// being written there; something cannot be read or written. The earlier backups stay as they are then, and what was copied is
+/// of use to the next one.
+pub fn backup_into(
+    data: &Path,
+    directory: &Directory,
+    place: &Place<'_>,
+    pace: &mut Pace,
+) -> Result<Increment, DataError> {
+    examine(data)?;
+    refuse_overlap(data, place.folder)?;
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(place.folder);
+    made.map_err(|error| failed(place.folder, &error))?;
+    let _lock = lock(place.folder)?;
+    let mut present = list(place.folder)?;
+    let earlier = Segments::of(place.folder, &present, directory.data_set()?)?;
+    let unfinished = place.folder.join(UNFINISHED);
+    begin(&unfinished)?;
+    let number = present.last().map_or(0, |last| last.number) + 1;
+    let find = |log_id: u64, base: u64, stamp: &Stamp| earlier.find(log_id, base, stamp);
+    let order = Order { data, directory, to: &unfinished, find: &find, number, taken_ms: place.now_ms };
+    let done = order.copy(pace)?;
+    finish(&unfinished)?;
+    let folder = place.folder.join(format!("{number:0DIGITS$}-{}", utc(place.now_ms)));
+    let named = fs::rename(&unfinished, &folder).and_then(|()| sync(place.folder));
+    named.map_err(|error| failed(place.folder, &error))?;
+    present.push(Present { number, folder: folder.clone() });
+    let removed = remove_old(place, &present).map_err(|error| failed(place.folder, &error))?;
+    Ok(Increment { folder, done, removed })
+}
+
+/// Whether files of a data directory are also those of other backups. Looks only at one that has a backup's manifest.
+pub(super) fn shares_files(data: &Path) -> bool {
+    let Ok(Some(manifest)) = Manifest::read(data) else { return false };
+    let is_shared = |segment: &CopiedSegment| {
+        fs::metadata(data.join(LOG).join(&segment.path)).is_ok_and(|found| found.nlink() > 1)
+    };
+    manifest.segments.iter().any(is_shared)
+}
+
+/// One backup at a time.
+fn lock(folder: &Path) -> Result<File, DataError> {
+    let file = File::open(folder).map_err(|error| failed(folder, &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(target(folder, "another backup is being written there")),
+        Err(TryLockError::Error(error)) => Err(failed(folder, &error)),
+    }
+}
+
+/// The backups of a place, the oldest first.
+fn list(folder: &Path) -> Result<Vec<Present>, DataError> {
+    let mut present = Vec::new();
+    for entry in fs::read_dir(folder).map_err(|error| failed(folder, &error))? {
+        let entry = entry.map_err(|error| failed(folder, &error))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if let Some(number) = number_of(&name) {
+            present.push(Present { number, folder: entry.path() });
+        } else if ![UNFINISHED, INTERRUPTED, "lost+found"].contains(&&*name) && !name.starts_with('.') {
+            let why = format!("it has {name}, which is no backup of a place; use a folder of its own");
+            return Err(target(folder, why));
+        }
+    }
+    present.sort_by_key(|backup| backup.number);
+    Ok(present)
+}
+
+fn number_of(name: &str) -> Option<u64> {
+    let (number, time) = name.split_once('-')?;
+    let is_number = number.len() >= DIGITS && number.bytes().all(|byte| byte.is_ascii_digit());
+    let is_time = time.len() == "20261128T181156Z".len() && time.ends_with('Z');
+    if is_number && is_time { number.parse().ok() } else { None }
+}
+
+/// Removes what was interrupted, then the oldest, one after the other: none of them is ever there by half under its name.
+fn remove_old(place: &Place<'_>, present: &[Present]) -> io::Result<u64> {
+    let leaving = place.folder.join(INTERRUPTED);
+    if leaving.exists() {
+        fs::remove_dir_all(&leaving)?;
+    }
+    let Some(keep) = place.keep else { return Ok(0) };
+    let old = &present[..present.len().saturating_sub(keep.max(1))];
+    for backup in old {
+        fs::rename(&backup.folder, &leaving)?;
+        fs::remove_dir_all(&leaving)?;
+    }
+    Ok(old.len() as u64)
+}
+
+/// The segments of earlier copies, by log and base.
+struct Segments {
+    all: HashMap<(u64, u64), (CopiedSegment, PathBuf)>,
+}
+
+impl Segments {
+    /// What the newest backup has, and one that was interrupted, which is put aside.
+    fn of(place: &Path, present: &[Present], data_set: u64) -> Result<Self, DataError> {
+        let interrupted = place.join(INTERRUPTED);
+        put_aside(&place.join(UNFINISHED), &interrupted).map_err(|error| failed(place, &error))?;
+        let mut all = HashMap::new();
+        let mut add = |segments: Vec<CopiedSegment>, backup: &Path| {
+            for segment in segments.into_iter().filter(|segment| segment.is_sealed) {
+                let path = backup.join(LOG).join(&segment.path);
+                all.insert((segment.log_id, segment.base), (segment, path));
+            }
+        };
+        add(Partial::read(&interrupted), &interrupted);
+        if let Some(Present { folder, .. }) = present.last() {
+            let manifest = Manifest::read(folder).map_err(|error| failed(folder, &error))?;
+            let manifest = manifest.ok_or_else(|| target(place, no_manifest(folder)))?;
+            if manifest.data_set != data_set {
+                let why = format!(
+                    "its backups are of other data ({:016x}, not {data_set:016x}); use another folder",
+                    manifest.data_set
+                );
+                return Err(target(place, why));
+            }
+            add(manifest.segments, folder);
+        }
+        Ok(Self { all })
+    }
+
+    fn find(&self, log_id: u64, base: u64, stamp: &Stamp) -> Option<Earlier> {
+        let (segment, path) = self.all.get(&(log_id, base))?;
+        let is_whole = || fs::metadata(path).is_ok_and(|found| found.len() == stamp.bytes);
+        (segment.stamp == *stamp && is_whole()).then(|| Earlier {
+            path: path.clone(),
+            used: segment.used,
+            checksum: segment.checksum,
+        })
+    }
+}
+
+fn no_manifest(folder: &Path) -> String {
+    format!("{} has no {MANIFEST} and is not whole; move it away", folder.display())
+}
+
+/// Makes room for a new backup and keeps what an interrupted one has copied. Of two of them, the one with more.
+fn put_aside(unfinished: &Path, interrupted: &Path) -> io::Result<()> {
+    if !unfinished.exists() {
+        return Ok(());
+    }
+    let (newer, older) = (Partial::read(unfinished).len(), Partial::read(interrupted).len());
+    if newer < older {
+        return fs::remove_dir_all(unfinished);
+    }
+    if interrupted.exists() {
+        fs::remove_dir_all(interrupted)?;
+    }
+    fs::rename(unfinished, interrupted)
+}
+
+/// A time as names have it: 20261128T181156Z.
+fn utc(unix_ms: u64) -> String {
+    let (days, seconds) = (unix_ms / 86_400_000, unix_ms / 1000 % 86_400);
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    // Eras of 400 years that begin on 1 March, so that a leap day is the last of its year.
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, is_next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let year = era * 400 + year + is_next;
+    format!("{year:04}{month:02}{day:02}T{hours:02}{minutes:02}{seconds:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_in_utc() {
+        for (unix_s, written) in [
+            (0, "19700101T000000Z"),
+            (951_782_399, "20000228T235959Z"),
+            (951_782_400, "20000229T000000Z"),
+            (951_868_800, "20000301T000000Z"),
+            (1_709_164_800, "20240229T000000Z"),
+            (1_735_689_599, "20241231T235959Z"),
+            (1_795_889_516, "20261128T181156Z"),
+            (4_107_542_400, "21000301T000000Z"),
+        ] {
+            assert_eq!(utc(unix_s * 1000 + 999), written, "{unix_s}");
+            assert_eq!(number_of(&format!("000012-{written}")), Some(12));
+        }
+        for name in
+            ["12-20261128T181156Z", "000012", "00001x-20261128T181156Z", "000012-20261128", "directory"]
+        {
+            assert_eq!(number_of(name), None, "{name}");
+        }
+    }
+}
