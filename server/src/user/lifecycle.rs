@@ -55,6 +55,18 @@ pub struct ContactAvailable<'a> {
     pub contact: &'a str,
 }
 
+/// A resource of somebody wants to hear of some nodes of a user (XEP-0163 §4.3), and asks for their last items. Called at the
+/// user's home; whether there is anything to see is for the service to say.
+#[derive(Copy, Clone, Debug)]
+pub struct Interested<'a> {
+    /// The user's localpart.
+    pub account: &'a str,
+    /// The full JID of the resource, which may be another one of the user.
+    pub contact: &'a str,
+    /// The nodes.
+    pub nodes: &'a [&'a str],
+}
+
 /// A resource has lost its connection and waits to be resumed (XEP-0198 §5).
 #[derive(Copy, Clone, Debug)]
 pub struct Detached {
@@ -122,6 +134,8 @@ moments! {
     unavailable(Unavailable<'_>),
     /// See [`ContactAvailable`].
     contact_available(ContactAvailable<'_>),
+    /// See [`Interested`].
+    interested(Interested<'_>),
     /// See [`Detached`].
     detached(Detached),
     /// See [`AccountRemoved`].

@@ -23,6 +23,7 @@ use crate::service::{SERVICES, caps, table};
 use crate::session::{Migration, Sessions};
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
+use crate::user::events;
 use crate::user::presence;
 use crate::user::tables::ResourceKey;
 use crate::worker::places::{Accepts, Places};
@@ -278,6 +279,10 @@ impl Core {
             }
             Envelope::Broadcast(broadcast) => {
                 presence::receive_broadcast(&mut self.actors, &self.env, &mut self.fx, &broadcast);
+            }
+            Envelope::Event(event) => events::receive(&mut self.actors, &self.env, &mut self.fx, &event),
+            Envelope::Wanted(wanted) => {
+                events::receive_wanted(&mut self.actors, &self.env, &mut self.fx, &wanted);
             }
             Envelope::Spread { from, conn } => self.actors.has_spread(&mut self.fx, from, conn),
             Envelope::Migration(migration) => self.arrivals.push(*migration),

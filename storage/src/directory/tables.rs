@@ -49,11 +49,21 @@ pub enum Table {
     ArchivePreferences,
     /// Actor and id of a message → what stands for its text.
     ArchiveErased,
+    /// Account and name → node.
+    PubsubNodes,
+    /// Account, node and sequence → item.
+    PubsubItems,
+    /// Account, node and id of an item → its sequence.
+    PubsubItemIds,
+    /// Account, node and JID → affiliation and subscription.
+    PubsubMembers,
+    /// Account → what its nodes hold together.
+    PubsubUsage,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 22] = [
         Self::Meta,
         Self::Accounts,
         Self::RosterStates,
@@ -71,10 +81,15 @@ impl Table {
         Self::ArchiveJournals,
         Self::ArchivePreferences,
         Self::ArchiveErased,
+        Self::PubsubNodes,
+        Self::PubsubItems,
+        Self::PubsubItemIds,
+        Self::PubsubMembers,
+        Self::PubsubUsage,
     ];
 
     /// The tables whose keys begin with an account's number, and from which all of a removed account is removed with it.
-    pub const OF_AN_ACCOUNT: [Self; 8] = [
+    pub const OF_AN_ACCOUNT: [Self; 13] = [
         Self::RosterStates,
         Self::Rosters,
         Self::Removals,
@@ -83,6 +98,11 @@ impl Table {
         Self::Private,
         Self::Activity,
         Self::ArchivePreferences,
+        Self::PubsubNodes,
+        Self::PubsubItems,
+        Self::PubsubItemIds,
+        Self::PubsubMembers,
+        Self::PubsubUsage,
     ];
 
     /// The tables whose keys begin with an actor too, and from which it is removed in small steps: it may have millions of
@@ -109,6 +129,11 @@ impl Table {
             Self::ArchiveJournals => "archive_journals",
             Self::ArchivePreferences => "archive_preferences",
             Self::ArchiveErased => "archive_erased",
+            Self::PubsubNodes => "pubsub_nodes",
+            Self::PubsubItems => "pubsub_items",
+            Self::PubsubItemIds => "pubsub_item_ids",
+            Self::PubsubMembers => "pubsub_members",
+            Self::PubsubUsage => "pubsub_usage",
         }
     }
 
@@ -118,6 +143,8 @@ impl Table {
         matches!(self, Self::Registrations | Self::Quotas)
             || matches!(self, Self::Archive | Self::ArchiveStates | Self::ArchiveSegments)
             || matches!(self, Self::ArchiveJournals | Self::ArchivePreferences | Self::ArchiveErased)
+            || matches!(self, Self::PubsubNodes | Self::PubsubItems | Self::PubsubItemIds)
+            || matches!(self, Self::PubsubMembers | Self::PubsubUsage)
     }
 }
 
@@ -182,6 +209,11 @@ pub(super) struct View<'t> {
 impl<'t> View<'t> {
     pub(super) fn get(&self, table: Table, key: &[u8]) -> Result<Option<&'t [u8]>, DirectoryError> {
         self.inner.tables.of(table).get(self.txn, key).map_err(|error| self.inner.failed("read", error))
+    }
+
+    /// Rows of a table. Costs the same for any number.
+    pub(super) fn len(&self, table: Table) -> Result<u64, DirectoryError> {
+        self.inner.tables.of(table).len(self.txn).map_err(|error| self.inner.failed("read", error))
     }
 
     /// Everything in a table, in order.

@@ -27,7 +27,7 @@ use crate::user::lifecycle::{self, Available, Unavailable};
 use crate::user::subscription::under_way::PendingSubscriptions;
 use crate::user::tables::{Flags, ResourceKey, UserKey, Users};
 use crate::user::writes::Write;
-use crate::user::{blocking, flow, offline, share, subscription};
+use crate::user::{blocking, capabilities, events, flow, offline, share, subscription};
 use crate::xml::{CLIENT, writer};
 
 /// How every presence begins.
@@ -148,6 +148,8 @@ pub fn refresh(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKe
             subscription::deliver_pending(actors, env, fx, key);
             // What was dropped may have been its own, which its client hears like that of others (§4.4.2).
             show_own_resources(actors, env, fx, key, &full, |other| other == key);
+            let wanted = actors.interests.nodes_of(key).to_vec();
+            events::ask_for_last(actors, env, fx, key, &wanted);
         }
     }
 }
@@ -196,7 +198,7 @@ fn send_to_contacts(
 }
 
 /// The connection of a resource of this worker, by its full JID.
-fn conn_of(users: &Users, full: &str) -> ConnId {
+pub fn conn_of(users: &Users, full: &str) -> ConnId {
     let resource = address::local_and_resource(full).and_then(|(local, resource)| {
         let user = users.find(local)?;
         users.find_resource(user, resource)
@@ -346,6 +348,7 @@ pub fn session_ended(actors: &mut Actors, env: &Env, fx: &mut Effects, key: Reso
     let full = actors.users.full_jid(env, key);
     let account = actors.users.account_of(key);
     let resource = actors.users.remove(key);
+    capabilities::gone(actors, env, fx, key);
     actors.waiting_for_room.remove(key);
     if actors.users.find(address::local_of(&full)).is_none() {
         actors.archives.forget(account);
