@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | [`address`] | where a stanza goes, and the parts of addresses |
 //! | [`archive`] | message archives: queries, pages, ids, preferences |
+//! | [`avatar`], [`bookmarks`] | avatars and bookmarks, each in the forms that they have
 //! | [`caps`] | what a client says that it can do, and what it wants to hear of |
 //! | [`delay`] | how long a stanza has waited |
 //! | [`errors`] | stanza and stream errors |
@@ -20,6 +21,8 @@
 
 pub mod address;
 pub mod archive;
+pub mod avatar;
+pub mod bookmarks;
 pub mod caps;
 pub mod delay;
 pub mod errors;

@@ -21,6 +21,12 @@ namespaces! {
     ARCHIVE = "urn:xmpp:mam:2",
     /// Feature: archives with all that XEP-0313 has beyond its core.
     ARCHIVE_EXTENDED = "urn:xmpp:mam:2#extended",
+    /// The bytes of avatars (XEP-0084).
+    AVATAR_DATA = "urn:xmpp:avatar:data",
+    /// What there is to know of an avatar.
+    AVATAR_METADATA = "urn:xmpp:avatar:metadata",
+    /// Feature: avatars of nodes and of vCards are one (XEP-0398).
+    AVATAR_CONVERSION = "urn:xmpp:pep-vcard-conversion:0",
     /// Resource binding (RFC 6120 §7.4).
     BIND = "urn:ietf:params:xml:ns:xmpp-bind",
     /// The block list (XEP-0191).
@@ -29,6 +35,12 @@ namespaces! {
     BLOCKING_ERRORS = "urn:xmpp:blocking:errors",
     /// Bookmarks, an item each (XEP-0402).
     BOOKMARKS = "urn:xmpp:bookmarks:1",
+    /// Feature: they are those of private XML as well.
+    BOOKMARKS_COMPAT = "urn:xmpp:bookmarks:1#compat",
+    /// Feature: they are those of the node with all in one item as well.
+    BOOKMARKS_COMPAT_PEP = "urn:xmpp:bookmarks:1#compat-pep",
+    /// Feature: bookmarks of nodes and of private XML are one (XEP-0411).
+    BOOKMARKS_CONVERSION = "urn:xmpp:bookmarks-conversion:0",
     /// Bookmarks, all in one element (XEP-0048).
     BOOKMARKS_STORAGE = "storage:bookmarks",
     /// Calls that are proposed and answered by messages (XEP-0353).
@@ -133,6 +145,8 @@ namespaces! {
     TIME = "urn:xmpp:time",
     /// vCards (XEP-0054).
     VCARD = "vcard-temp",
+    /// In a presence: which picture the vCard has (XEP-0153).
+    VCARD_UPDATE = "vcard-temp:x:update",
     /// Software version (XEP-0092).
     VERSION = "jabber:iq:version",
 }

@@ -49,6 +49,12 @@ impl Visitor {
         Visitor::from_full(env, &request.account, &request.from)
     }
 
+    /// The owner, by the account's bare JID and the full one of the client that asks.
+    pub(super) fn owner(bare: String, full: String) -> Visitor {
+        let local = address::local_of(&bare).to_owned();
+        Visitor { bare, full, local, standing: Standing::Owner, groups: Vec::new() }
+    }
+
     /// Somebody by its full JID, who looks at the nodes of an account.
     pub(super) fn from_full(env: &Env, account: &str, full: &str) -> Result<Visitor, DirectoryError> {
         let local = address::local_of(full);

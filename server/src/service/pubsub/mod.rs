@@ -14,14 +14,17 @@
 //! | [`items`] | answers with items |
 //! | [`discover`] | nodes as disco tells of them |
 //! | [`members`] | subscriptions and affiliations |
+//! | [`avatar`], [`bookmarks`] | avatars and bookmarks, which clients also keep elsewhere |
 //! | [`notify`] | what has happened, to those who hear of it; last items |
 
 mod access;
+pub(super) mod avatar;
+pub(super) mod bookmarks;
 mod discover;
 mod items;
 mod members;
 mod node;
-mod notify;
+pub(super) mod notify;
 mod publish;
 
 use whimbrel_storage::directory::Table;
@@ -44,7 +47,9 @@ const fn answers(namespace: &'static str) -> Answers {
 
 /// A feature of publish-subscribe, of accounts.
 macro_rules! features {
-    ($($name:ident,)*) => { &[$((ns::pubsub_feature::$name, Scopes::ACCOUNTS),)*] };
+    ([$($other:ident),*] $($name:ident,)*) => {
+        &[$((ns::$other, Scopes::ACCOUNTS),)* $((ns::pubsub_feature::$name, Scopes::ACCOUNTS),)*]
+    };
 }
 
 /// Nodes of accounts.
@@ -53,6 +58,7 @@ pub static SERVICE: Service = Service {
     answers: &[answers(ns::PUBSUB), answers(ns::PUBSUB_OWNER)],
     asks: Some(Asks { id: capabilities::ID, answered }),
     features: features! {
+        [AVATAR_CONVERSION, BOOKMARKS_COMPAT, BOOKMARKS_COMPAT_PEP, BOOKMARKS_CONVERSION]
         ALL, ACCESS_AUTHORIZE, ACCESS_OPEN, ACCESS_PRESENCE, ACCESS_ROSTER, ACCESS_WHITELIST, AUTO_CREATE,
         AUTO_SUBSCRIBE, CONFIG_NODE, CONFIG_NODE_MAX, CREATE_AND_CONFIGURE, CREATE_NODES, DELETE_ITEMS, DELETE_NODES,
         FILTERED_NOTIFICATIONS, INSTANT_NODES, ITEM_IDS, LAST_PUBLISHED, MANAGE_SUBSCRIPTIONS, MEMBER_AFFILIATION,
@@ -69,7 +75,12 @@ pub static SERVICE: Service = Service {
         Table::PubsubUsage,
     ],
     nodes: Some(DiscoNodes { list: discover::nodes, info: discover::info, items: discover::items }),
-    lifecycle: Hooks { available: Some(come), interested: Some(notify::last_items), ..Hooks::NONE },
+    lifecycle: Hooks {
+        showing: Some(avatar::show),
+        available: Some(come),
+        interested: Some(notify::last_items),
+        ..Hooks::NONE
+    },
     ..Service::NOTHING
 };
 
@@ -86,6 +97,9 @@ fn handle(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -
         Ok(visitor) => visitor,
         Err(error) => return crate::service::unreadable(&request.account, &error),
     };
+    if let Some(reply) = bookmarks::answer(actors, env, fx, (request, &visitor), &asked) {
+        return reply;
+    }
     match asked {
         Asked::Items { node, ids, max, page } => {
             items::get(env, fx, request, &visitor, &items::Query { node, ids, max, page })

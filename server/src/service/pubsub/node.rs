@@ -20,7 +20,7 @@ use crate::xml::Element;
 const NAME_BYTES: usize = 12;
 
 /// Nodes that clients keep for themselves alone (XEP-0223): they are born closed, with all their items.
-const PRIVATE: [&str; 3] = [ns::BOOKMARKS, ns::BOOKMARKS_STORAGE, ns::READ_POSITIONS];
+const PRIVATE: [&str; 2] = [ns::BOOKMARKS, ns::READ_POSITIONS];
 
 /// What a node is configured to that is made without a word about that.
 pub(super) fn defaults_of(name: &str) -> NodeConfig {

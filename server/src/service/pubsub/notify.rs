@@ -13,10 +13,12 @@ use whimbrel_storage::directory::pubsub::{
 use whimbrel_storage::directory::{DirectoryError, Subscription, WriteTransaction};
 
 use super::access::Visitor;
+use super::bookmarks;
 use crate::effects::work;
 use crate::env::Env;
 use crate::exchange::envelope::{EventKind, NodeEvent, Targets};
 use crate::proto::address;
+use crate::proto::ns;
 use crate::proto::pubsub::event::{self, Event, WrittenItem};
 use crate::service::Committed;
 use crate::service::commit::JobResult;
@@ -56,7 +58,7 @@ pub(super) enum Happened {
 
 /// Something to tell.
 #[derive(Clone, Debug)]
-pub(super) struct Notice {
+pub(in crate::service) struct Notice {
     /// The owner's localpart.
     pub(super) account: String,
     /// The node.
@@ -246,10 +248,17 @@ pub(super) fn committed(
 }
 
 /// Tells everything once it is committed.
-pub(super) fn tell_all(notices: Vec<Notice>, sender: String) -> Committed {
+pub(in crate::service) fn tell_all(notices: Vec<Notice>, sender: String) -> Committed {
     Committed::then(move |actors, env, fx| {
         for notice in &notices {
             notice.tell(actors, env, fx, &sender);
+        }
+        let concerns = |node: &str| notices.iter().find(|notice| notice.node == node);
+        if let Some(notice) = concerns(ns::BOOKMARKS) {
+            bookmarks::tell_all_in_one(actors, env, fx, &notice.account);
+        }
+        if let Some(notice) = concerns(ns::AVATAR_METADATA) {
+            presence::show_again(actors, env, fx, &notice.account);
         }
     })
 }

@@ -6,7 +6,7 @@ use whimbrel_storage::directory::{DirectoryError, WriteTransaction};
 
 use super::access::Visitor;
 use super::node::{self, defaults_of, made_up};
-use super::notify::{self, Happened, PublishedItem};
+use super::notify::{self, Happened, Notice, PublishedItem};
 use crate::env::Env;
 use crate::limits::Limits;
 use crate::proto::errors::{StanzaCondition, StanzaError};
@@ -15,7 +15,7 @@ use crate::proto::pubsub::config::ConfigChange;
 use crate::proto::pubsub::error;
 use crate::proto::pubsub::request::Published;
 use crate::service::commit::JobResult;
-use crate::service::{Reply, Request};
+use crate::service::{Committed, Reply, Request};
 use crate::user::actors::{Actors, Effects};
 use crate::xml::Element;
 
@@ -30,15 +30,23 @@ pub(super) struct Publication {
 }
 
 /// A publication on its way to the directory.
-struct Job {
-    local: String,
+pub(super) struct Job {
+    /// The owner's localpart.
+    pub(super) local: String,
     /// Who publishes, and where its next stanza waits.
-    visitor: Visitor,
-    node: String,
-    options: Option<ConfigChange>,
-    items: Vec<PublishedItem>,
-    limits: Limits,
-    now_ms: u64,
+    pub(super) visitor: Visitor,
+    /// The node.
+    pub(super) node: String,
+    /// Conditions.
+    pub(super) options: Option<ConfigChange>,
+    /// What the node is configured to if it is made because of this, before the conditions.
+    pub(super) defaults: NodeConfig,
+    /// The items.
+    pub(super) items: Vec<PublishedItem>,
+    /// How much there may be.
+    pub(super) limits: Limits,
+    /// The time, milliseconds since 1970.
+    pub(super) now_ms: u64,
 }
 
 /// §7.1
@@ -63,6 +71,7 @@ pub(super) fn publish(
     let job = Job {
         local: request.account.clone(),
         visitor,
+        defaults: defaults_of(&publication.node),
         node: publication.node,
         options: publication.options,
         items,
@@ -74,6 +83,20 @@ pub(super) fn publish(
 
 impl Job {
     fn run(self, transaction: &mut WriteTransaction<'_>) -> JobResult {
+        let sender = self.visitor.full.clone();
+        let notice = match self.apply(transaction)? {
+            Ok(notice) => notice,
+            Err(error) => return Ok(Err(error)),
+        };
+        let result = Some(result(&notice));
+        Ok(Ok(Committed { result, ..notify::tell_all(vec![notice], sender) }))
+    }
+
+    /// Publishes in a transaction, or changes nothing. Returns what is to be told of it.
+    pub(super) fn apply(
+        self,
+        transaction: &mut WriteTransaction<'_>,
+    ) -> Result<Result<Notice, StanzaError>, DirectoryError> {
         let Some(view) = transaction.pubsub(&self.local)? else { return Ok(Err(error::not_found())) };
         let account = view.account();
         let (node, config) = match view.node(&self.node)? {
@@ -102,10 +125,7 @@ impl Job {
         };
         self.store(transaction, account, &mut node)?;
         let happened = Happened::Published { items: self.items, publisher: self.visitor.bare };
-        let result = result(&self.node, &happened);
-        let committed =
-            notify::committed(transaction, &self.local, &node, Some(happened), &self.visitor.full)?;
-        Ok(committed.map(|committed| crate::service::Committed { result: Some(result), ..committed }))
+        Notice::of(transaction, &self.local, &node, happened).map(Ok)
     }
 
     /// Whether the publisher may publish to a node that is there, under its conditions.
@@ -133,7 +153,7 @@ impl Job {
             return Ok(Err(error));
         }
         let options = self.options.clone().unwrap_or_default();
-        Ok(options.apply(defaults_of(&self.node), self.limits.pep_items))
+        Ok(options.apply(self.defaults.clone(), self.limits.pep_items))
     }
 
     /// Whether the items fit the node's kind (§7.1.3.6).
@@ -219,9 +239,9 @@ impl Job {
 }
 
 /// The answer to a publication: the ids of the items.
-fn result(node: &str, happened: &Happened) -> Element {
-    let mut publish = Element::new("publish", ns::PUBSUB).attr("node", node);
-    if let Happened::Published { items, .. } = happened {
+fn result(notice: &Notice) -> Element {
+    let mut publish = Element::new("publish", ns::PUBSUB).attr("node", notice.node.as_str());
+    if let Happened::Published { items, .. } = &notice.happened {
         for item in items {
             publish.push(Element::new("item", ns::PUBSUB).attr("id", item.id.as_str()));
         }

@@ -1,6 +1,8 @@
 //! Personal eventing (XEP-0163) and what rests on it.
 
 mod access;
+mod avatars;
+mod bookmarks;
 mod nodes;
 mod notify;
 
@@ -108,10 +110,70 @@ pub(crate) fn come(client: &mut Client, nodes: &[&str]) {
     client.settle();
 }
 
+/// A node of which every client wants to hear that wants to hear of any.
+const FENCE: &str = "~fence";
+
 /// What disco tells of a client that wants to hear of these nodes.
 pub(crate) fn disco_info(nodes: &[&str]) -> String {
-    let features: String = nodes.iter().map(|node| format!("<feature var='{node}+notify'/>")).collect();
+    let nodes = nodes.iter().chain(&[FENCE]);
+    let features: String = nodes.map(|node| format!("<feature var='{node}+notify'/>")).collect();
     format!("<identity category='client' type='pc' name='test'/>{features}")
+}
+
+/// Waits until everything that a client has published before has reached the clients of its own worker: it publishes
+/// once more, and what is told takes the same way.
+fn flush(client: &mut Client) {
+    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let id = format!("f{}", COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+    client.send(&format!(
+        "<iq type='set' id='{id}'><pubsub xmlns='{PUBSUB}'><publish node='{FENCE}'><item id='{id}'>{}</item></publish>\
+         </pubsub></iq>",
+        note("x")
+    ));
+    let wanted = format!("{FENCE}: {id}=x");
+    client.set_aside_until(|stanza| event(stanza).is_some_and(|event| event.ends_with(&wanted)));
+}
+
+/// The events that have reached `other` because of what `one` has done so far. `one` wants to hear of some node.
+fn heard(one: &mut Client, other: &mut Client) -> Vec<String> {
+    flush(one);
+    one.fence(other);
+    other.settle();
+    events(other)
+}
+
+/// The next event that comes; what comes before it is dropped.
+fn next_event(client: &mut Client) -> String {
+    loop {
+        if let Some(event) = event(&client.stanza()).filter(|event| !event.contains(FENCE)) {
+            return event;
+        }
+    }
+}
+
+/// A client wants to hear of these nodes from now on; the last items of `owner`, whose presence it sees, that it gets for that.
+fn come_and_hear(owner: &mut Client, client: &mut Client, nodes: &[&str]) -> Vec<String> {
+    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    // Its name is behind all others, and so is its last item.
+    let mark = format!("~mark{}", COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+    assert_eq!(publish(owner, &mark, "i", &note("x")), "result");
+    flush(owner);
+    owner.fence(client);
+    client.quiet();
+    come(client, &[nodes, &[mark.as_str()]].concat());
+    await_mark(client, &mark)
+}
+
+/// The events up to the last item of a node, without it.
+fn await_mark(client: &mut Client, mark: &str) -> Vec<String> {
+    let mut events = Vec::new();
+    loop {
+        let event = next_event(client);
+        match event.contains(mark) {
+            true => return events,
+            false => events.push(event),
+        }
+    }
 }
 
 /// The element in a presence that stands for it.
@@ -141,7 +203,7 @@ pub(crate) fn answer_disco(client: &mut Client, info: &str) {
 
 /// Events that have come: who says it, the node, and what.
 fn events(client: &mut Client) -> Vec<String> {
-    client.quiet().iter().filter_map(event).collect()
+    client.quiet().iter().filter_map(event).filter(|event| !event.contains(FENCE)).collect()
 }
 
 /// An event in short.
