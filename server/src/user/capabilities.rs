@@ -48,6 +48,12 @@ pub fn gone(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) 
     ask_others(actors, env, fx);
 }
 
+/// The sessions of another program are all here: what their hashes stand for is asked for where nobody knew it.
+pub fn taken_over(actors: &mut Actors, env: &Env, fx: &mut Effects) {
+    actors.interests.ask_anew();
+    ask_others(actors, env, fx);
+}
+
 fn ask_others(actors: &mut Actors, env: &Env, fx: &mut Effects) {
     for key in actors.interests.take_due() {
         ask(actors, env, fx, key);

@@ -7,6 +7,8 @@
 //! one, whoever gives it. One that lies, or does not answer, only costs itself: another is asked. What is known stays when
 //! its last session has gone, until there is no room (`limits.caps_hashes`).
 
+pub mod saved;
+
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use slab::Slab;
@@ -123,12 +125,7 @@ impl Interests {
         }
         self.forget(key);
         let Some(number) = self.enter(announced.hash, hashes_max) else { return Noted::Full };
-        self.entries[number].sessions += 1;
-        let at = key.0 as usize;
-        if self.of.len() <= at {
-            self.of.resize(at + 1, 0);
-        }
-        self.of[at] = u32::try_from(number + 1).expect("there are at most limits.caps_hashes");
+        self.set(key, number);
         match &mut self.entries[number].state {
             State::Known(_) => Noted::Changed,
             State::Unknown { asked, asked_ms, waiting } => {
@@ -146,6 +143,15 @@ impl Interests {
                 Noted::Ask
             }
         }
+    }
+
+    fn set(&mut self, key: ResourceKey, number: usize) {
+        self.entries[number].sessions += 1;
+        let at = key.0 as usize;
+        if self.of.len() <= at {
+            self.of.resize(at + 1, 0);
+        }
+        self.of[at] = u32::try_from(number + 1).expect("there are at most limits.caps_hashes");
     }
 
     /// The entry of a hash, made when there is room for it.
@@ -221,6 +227,34 @@ impl Interests {
             before @ State::Known(_) => {
                 self.entries[number].state = before;
                 Vec::new()
+            }
+        }
+    }
+
+    /// The hash that a resource announces.
+    pub fn hash_of(&self, key: ResourceKey) -> Option<&[u8; HASH_BYTES]> {
+        self.entry_of(key).map(|number| &self.entries[number].hash)
+    }
+
+    /// A resource of another program announces this hash.
+    pub fn restore_of(&mut self, key: ResourceKey, hash: [u8; HASH_BYTES], hashes_max: usize) {
+        let Some(number) = self.enter(hash, hashes_max) else { return };
+        self.set(key, number);
+        if let State::Unknown { waiting, .. } = &mut self.entries[number].state
+            && waiting.len() < WAITING_MAX
+        {
+            waiting.push(key);
+        }
+    }
+
+    /// Everything is taken over: of each hash that is not known somebody is to be asked.
+    pub fn ask_anew(&mut self) {
+        for (_, entry) in &mut self.entries {
+            if let State::Unknown { asked, waiting, .. } = &mut entry.state
+                && let (true, Some(first)) = (asked.is_empty(), waiting.first())
+            {
+                asked.push(*first);
+                self.due.push(*first);
             }
         }
     }
@@ -321,8 +355,14 @@ mod tests {
         for (hash, nodes) in interests.known() {
             other.restore(*hash, nodes.to_vec(), MAX);
         }
-        assert_eq!(other.note(key(5), Some(&announced(1)), MAX, 0), Noted::Changed);
-        assert_eq!(other.note(key(6), Some(&announced(2)), MAX, 0), Noted::Ask);
+        for number in 0..2 {
+            other.restore_of(key(5 + number), *interests.hash_of(key(number)).unwrap(), MAX);
+        }
         assert!(other.wants(key(5), "a"));
+        assert_eq!(other.note(key(5), Some(&announced(1)), MAX, 0), Noted::Same);
+        other.ask_anew();
+        assert_eq!(other.take_due(), [key(6)], "what is not known is asked for again");
+        assert_eq!(other.learn(key(6), nodes(&["b"])), [key(6)]);
+        assert_eq!((interests.hash_of(key(9)), other.hash_of(key(6))), (None, Some(&announced(2).hash)));
     }
 }

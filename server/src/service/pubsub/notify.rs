@@ -178,6 +178,10 @@ impl Notice {
         if let Err(error) = read {
             tracing::error!(user = self.account, %error, "cannot read a roster");
         }
+        // The owner may have gone meanwhile, or somebody else has published: contacts are kept for those who are online.
+        if actors.users.find(&self.account).is_none() {
+            actors.contacts.forget(&self.account);
+        }
         lists
     }
 
