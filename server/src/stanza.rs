@@ -161,6 +161,8 @@ impl Traits {
     pub const RELEASED: Traits = Traits(1024);
     /// Belongs to the archives of its sender and its recipient, if they want it (`proto::traits` has the table).
     pub const ARCHIVED: Traits = Traits(2048);
+    /// Its client had more to say than its share of a turn, so it has waited for another one: for the timing alone.
+    pub const WAITED: Traits = Traits(16384);
 
     /// Whether all of `other` are set.
     pub fn has(self, other: Traits) -> bool {

@@ -25,7 +25,7 @@ use crate::keys::ResourceKey;
 use crate::proto::errors::StreamCondition;
 use crate::runtime::driver::ConnId;
 use crate::runtime::outbox::Outbox;
-use crate::stanza::{Delivery, Kind, Type};
+use crate::stanza::{Delivery, Kind, Traits, Type};
 
 /// A stream that is to be ended by the server.
 #[derive(Clone, Debug)]
@@ -126,8 +126,12 @@ impl<S: 'static> Effects<S> {
             true => self.here(env, d.bytes.len()),
             false => self.links.to(home),
         };
-        batch.stanza(d);
-        batch.note_received(received);
+        let mut traits = d.traits;
+        if received.has_waited {
+            traits.set(Traits::WAITED);
+        }
+        batch.stanza(&Delivery { traits, ..*d });
+        batch.note_received(received.at);
     }
 
     /// The batch for this worker that takes the next envelope, of so many bytes. One that goes through the mailbox is paid for

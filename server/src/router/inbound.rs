@@ -117,7 +117,7 @@ fn check(actors: &mut Actors, env: &Env, fx: &mut Effects, sent: &Sent<'_>) -> R
 
 /// RFC 6120 §8.1.2.1: a client may say who it is, but not that it is somebody else.
 fn check_from(claimed: &str, full: &str) -> Result<(), StreamEnd> {
-    let bare_length = full.find('/').expect("a full JID has a resource");
+    let bare_length = memchr::memchr(b'/', full.as_bytes()).expect("a full JID has a resource");
     if claimed == full || claimed == &full[..bare_length] {
         return Ok(());
     }

@@ -6,6 +6,9 @@
 //! reception ────────────────────── messages.latency ──────────────────────────────────────────▶│           │
 //! reception ────────────────────── messages.ack_latency ───────────────────────────────────────────────────▶│
 //! ```
+//! `messages.prompt_latency` is the first of the two for messages that were not in the run queue: those of clients that say
+//! no more than their share of a turn. Beside somebody who floods it tells what becomes of everybody else's.
+//!
 //! The clock is read once when an iteration begins and once when its output is with the driver. Messages carry no time:
 //! what waits does (input in the run queue, a parcel, a connection's output), and it has that of the oldest message in it.
 //! So a time is never too short, and too long at most by what the oldest has waited longer.
@@ -24,24 +27,64 @@ const PROBES: usize = 256;
 /// An acknowledgement that has not come for so many seconds makes room for another stream.
 const PROBE_SECONDS: u64 = 60;
 
-/// Messages that go the same way together.
-#[derive(Copy, Clone, Debug, Default)]
-pub struct Lot {
-    /// When the oldest was received.
-    since: Option<Instant>,
+/// When something was received, and how it came to be handled.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reception {
+    /// `None`: long ago, as what comes out of the log; it is not timed.
+    pub at: Option<Instant>,
+    /// It has waited in the run queue.
+    pub has_waited: bool,
+}
+
+/// Some messages, and when the oldest of them was received.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+struct Since {
+    at: Option<Instant>,
     count: u32,
 }
 
+impl Since {
+    fn merge(&mut self, other: Since) {
+        self.at = oldest(self.at, other.at);
+        self.count = self.count.saturating_add(other.count);
+    }
+}
+
+/// Messages that go the same way together.
+#[derive(Copy, Clone, Debug, Default)]
+pub struct Lot {
+    all: Since,
+    /// Those of them that have not waited in the run queue.
+    prompt: Since,
+}
+
 impl Lot {
-    /// Adds a message.
-    pub fn add(&mut self, received: Instant) {
-        self.merge(Lot { since: Some(received), count: 1 });
+    /// Adds a message; one of long ago is none.
+    pub fn add(&mut self, received: Reception) {
+        if self.all.count > 0 && self.all.at == received.at && self.prompt == self.all && !received.has_waited
+        {
+            // As a rule all messages to a client are of this iteration.
+            (self.all.count, self.prompt.count) = (self.all.count + 1, self.prompt.count + 1);
+            return;
+        }
+        let one = Since { at: received.at, count: received.at.is_some().into() };
+        let prompt = if received.has_waited { Since::default() } else { one };
+        self.merge(Lot { all: one, prompt });
     }
 
     fn merge(&mut self, other: Lot) {
-        self.since = oldest(self.since, other.since);
-        self.count = self.count.saturating_add(other.count);
+        self.all.merge(other.all);
+        self.prompt.merge(other.prompt);
     }
+}
+
+/// Which histogram a time is of.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Measured {
+    /// `messages.latency`
+    All,
+    /// `messages.prompt_latency`
+    Prompt,
 }
 
 /// The earlier of two times, where there is one.
@@ -65,7 +108,7 @@ struct Probe {
 pub struct Deliveries {
     /// When the iteration began; `None` before the first.
     begun: Option<Instant>,
-    received: Option<Instant>,
+    received: Reception,
     /// With the kernel since the iteration began.
     flushed: Vec<Lot>,
     /// Not all of their bytes are.
@@ -77,7 +120,7 @@ impl Default for Deliveries {
     fn default() -> Self {
         Deliveries {
             begun: None,
-            received: None,
+            received: Reception::default(),
             flushed: Vec::new(),
             with_driver: HashMap::default(),
             probes: vec![None; PROBES],
@@ -89,23 +132,29 @@ impl Deliveries {
     /// An iteration begins to handle what has come.
     pub fn begin(&mut self, now: Instant) {
         self.begun = Some(now);
-        self.received = Some(now);
+        self.received = Reception { at: Some(now), has_waited: false };
     }
 
-    /// When that was received which is being handled. `None`: long ago, as what comes out of the log; it is not timed.
-    pub fn received(&self) -> Option<Instant> {
+    /// When that was received which is being handled.
+    pub fn received(&self) -> Reception {
         self.received
     }
 
     /// Handles what was received at another time; returns what [`Deliveries::set_received`] is to be told afterwards.
     #[must_use]
-    pub fn set_received(&mut self, at: Option<Instant>) -> Option<Instant> {
-        std::mem::replace(&mut self.received, at)
+    pub fn set_received(&mut self, received: Reception) -> Reception {
+        std::mem::replace(&mut self.received, received)
+    }
+
+    /// Handles a stanza of those of which the oldest was received at the time that is set: this one has waited in the run
+    /// queue, or has not.
+    pub fn set_waited(&mut self, has_waited: bool) {
+        self.received.has_waited = has_waited;
     }
 
     /// A message was written to a managed stream, as its stanza `number`. One of a stream is waited for at a time.
     pub fn sent(&mut self, stream: u64, number: u32) {
-        let Some(since) = self.received else { return };
+        let Some(since) = self.received.at else { return };
         let slot = &mut self.probes[stream as usize % PROBES];
         let is_free =
             slot.is_none_or(|probe| since.saturating_duration_since(probe.since).as_secs() >= PROBE_SECONDS);
@@ -129,7 +178,7 @@ impl Deliveries {
         if backlog == 0 {
             self.drained(conn);
             self.push(lot);
-        } else if lot.count > 0 {
+        } else if lot.all.count > 0 {
             self.with_driver.entry(conn).or_default().merge(lot);
         }
     }
@@ -152,23 +201,25 @@ impl Deliveries {
 
     fn push(&mut self, lot: Lot) {
         match self.flushed.last_mut() {
-            _ if lot.count == 0 => {}
+            _ if lot.all.count == 0 => {}
             // As a rule all messages of an iteration were received when it began.
-            Some(last) if last.since == lot.since => last.count = last.count.saturating_add(lot.count),
+            Some(last) if last.all.at == lot.all.at && last.prompt.at == lot.prompt.at => last.merge(lot),
             _ => self.flushed.push(lot),
         }
     }
 
     /// At the end of an iteration: gives `record` the microseconds that messages took which are with the kernel now, and
     /// how many took as long.
-    pub fn count(&mut self, clock: &Clock, mut record: impl FnMut(u64, u64)) {
+    pub fn count(&mut self, clock: &Clock, mut record: impl FnMut(Measured, u64, u64)) {
         if self.flushed.is_empty() {
             return;
         }
         let now = clock.instant();
         for lot in self.flushed.drain(..) {
-            if let Some(since) = lot.since {
-                record(micros(since, now), lot.count.into());
+            for (measured, since) in [(Measured::All, lot.all), (Measured::Prompt, lot.prompt)] {
+                if let Some(at) = since.at {
+                    record(measured, micros(at, now), since.count.into());
+                }
             }
         }
         if self.with_driver.is_empty() && self.with_driver.capacity() > PROBES {
@@ -190,14 +241,22 @@ mod tests {
     const A: ConnId = ConnId { index: 3, generation: 1 };
 
     fn lot(received: Instant, count: u32) -> Lot {
-        Lot { since: Some(received), count }
+        let since = Since { at: Some(received), count };
+        Lot { all: since, prompt: since }
     }
 
     /// How many are counted, and how many of them as ten minutes or more.
     fn counted(deliveries: &mut Deliveries) -> (u64, u64) {
+        counted_as(deliveries, Measured::All)
+    }
+
+    fn counted_as(deliveries: &mut Deliveries, wanted: Measured) -> (u64, u64) {
         let mut counted = (0, 0);
         let clock = Clock::System { started: Instant::now() };
-        deliveries.count(&clock, |micros, count| {
+        deliveries.count(&clock, |measured, micros, count| {
+            if measured != wanted {
+                return;
+            }
             counted.0 += count;
             counted.1 += if micros >= 600_000_000 { count } else { 0 };
         });
@@ -223,6 +282,29 @@ mod tests {
     }
 
     #[test]
+    fn a_message_that_had_no_turn_to_wait_for_is_timed_by_itself() {
+        let mut deliveries = Deliveries::default();
+        let now = Instant::now();
+        let long_ago = now.checked_sub(Duration::from_secs(600)).unwrap();
+        let mut lot = Lot::default();
+        lot.add(Reception { at: Some(long_ago), has_waited: true });
+        lot.add(Reception { at: Some(now), has_waited: false });
+        lot.add(Reception::default());
+        deliveries.flushed(A, lot, 0);
+        assert_eq!(
+            counted_as(&mut deliveries, Measured::Prompt),
+            (1, 0),
+            "not as old as the one that waited"
+        );
+        deliveries.flushed(A, lot, 0);
+        assert_eq!(counted_as(&mut deliveries, Measured::All), (2, 2));
+        let mut late = Lot::default();
+        late.add(Reception { at: Some(now), has_waited: true });
+        deliveries.flushed(A, late, 0);
+        assert_eq!(counted_as(&mut deliveries, Measured::Prompt), (0, 0));
+    }
+
+    #[test]
     fn an_acknowledgement_of_the_message_is_timed_and_no_earlier_one() {
         let mut deliveries = Deliveries::default();
         let now = Instant::now();
@@ -239,7 +321,8 @@ mod tests {
         assert_eq!(deliveries.acknowledged(first, 3), Some(2_000_000));
         assert_eq!(deliveries.acknowledged(first, 3), None, "once");
         // What comes out of the log is not timed.
-        assert_eq!(deliveries.set_received(None), Some(later));
+        let before = deliveries.set_received(Reception::default());
+        assert_eq!(before, Reception { at: Some(later), has_waited: false });
         deliveries.sent(first, 4);
         assert_eq!(deliveries.acknowledged(first, 4), None);
     }

@@ -137,7 +137,8 @@ impl Outbox {
 
     /// A message was written to a connection, or was to be.
     pub fn note_message(&mut self, conn: ConnId) {
-        if let Some(received) = self.times.received() {
+        let received = self.times.received();
+        if received.at.is_some() {
             self.entry(conn).messages.add(received);
         }
     }

@@ -312,7 +312,7 @@ impl World {
         }
         if let Some(event) = element.find("event", NS_EVENT) {
             let is_last = element.find("delay", "urn:xmpp:delay").is_some();
-            return self.event_heard(index, &from.to_owned(), event, is_last);
+            return self.event_heard(index, from, event, is_last);
         }
         let Some(body) = element.find("body", CLIENT) else { return };
         let delayed = element.find("delay", "urn:xmpp:delay").is_some();

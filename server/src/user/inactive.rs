@@ -11,6 +11,7 @@ use memchr::memmem;
 use crate::env::Env;
 use crate::memory::Pressure;
 use crate::proto::ns;
+use crate::runtime::deliveries::Reception;
 use crate::runtime::driver::ConnId;
 use crate::stanza::{Delivery, Kind, Traits, Type};
 use crate::user::actors::Actors;
@@ -155,7 +156,7 @@ pub fn hold(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey, 
 /// Sends everything that is held.
 pub fn release(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) {
     if let Some(held) = actors.users.resource_mut(key).held.take() {
-        let begun = fx.out.times.set_received(None);
+        let begun = fx.out.times.set_received(Reception::default());
         for Entry { kind, sender, stanza, .. } in &held.entries {
             let class = match sender.as_deref() {
                 Some(from) => Class::Presence(from),

@@ -33,7 +33,7 @@ use crate::user::commits::{CommitTracker, Outcome};
 use crate::user::delivery;
 use crate::user::flow;
 use crate::user::flow::Outgoing;
-use crate::user::quota::{Request, Sender, ShareRefusal, Shares};
+use crate::user::quota::{Load, Request, Sender, ShareRefusal, Shares};
 use crate::user::record::{self, StoredMessage};
 use crate::user::room::{self, Room};
 use crate::user::stranger;
@@ -223,12 +223,16 @@ fn admit<'a>(
     d: &Delivery<'a>,
     (account, user): (ActorId, Option<UserKey>),
 ) -> Result<Option<Request<'a>>, ShareRefusal> {
-    let Some(backlog) = actors.commits.log().backlog(account) else { return Ok(None) };
     let limits = &env.config.limits;
-    let from = address::local_of(d.from);
     let payload = record::length(d);
+    let (messages, bytes) = actors.commits.log().waiting_load(account);
+    if messages == 0 || !Shares::are_counted(limits, Load { messages, bytes }, payload) {
+        return Ok(None);
+    }
+    let Some(backlog) = actors.commits.log().backlog(account) else { return Ok(None) };
+    let from = address::local_of(d.from);
     // What an account sends itself, and what the server does, is bounded as the whole.
-    if !Shares::are_counted(limits, &backlog, payload) || from == d.to_local || from.is_empty() {
+    if from == d.to_local || from.is_empty() {
         return Ok(None);
     }
     fx.work.add(work::LOOK);

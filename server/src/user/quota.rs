@@ -264,8 +264,7 @@ impl Shares {
     }
 
     /// Whether so much waits for an account that senders are told apart, once a message of this payload is added.
-    pub fn are_counted(limits: &Limits, backlog: &Backlog, payload: usize) -> bool {
-        let waiting = Load { messages: backlog.messages, bytes: backlog.bytes };
+    pub fn are_counted(limits: &Limits, waiting: Load, payload: usize) -> bool {
         !waiting.plus(Load::of(payload)).fits(share(limits, limits.offline_percent_per_stranger))
     }
 

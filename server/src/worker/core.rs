@@ -16,11 +16,13 @@ use crate::effects::End;
 use crate::env::Env;
 use crate::exchange::envelope::Envelope;
 use crate::router::dispatch;
+use crate::runtime::deliveries::Reception;
 use crate::runtime::driver::{CloseHow, ConnId, Event};
 use crate::runtime::outbox::Action;
 use crate::runtime::timer::{Millis, TimerId, TimerWheel};
 use crate::service::{SERVICES, caps, table};
 use crate::session::{Migration, Sessions};
+use crate::stanza::Traits;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::events;
@@ -245,10 +247,11 @@ impl Core {
         loop {
             if let Some(mut batch) = self.fx.take_local(&self.env) {
                 let received = batch.take_received();
-                let begun = self.fx.out.times.set_received(received);
+                let begun = self.fx.out.times.set_received(Reception { at: received, has_waited: false });
                 let (actors, env, fx) = (&mut self.actors, &self.env, &mut self.fx);
                 batch.open(|envelope| match envelope {
                     Envelope::Stanza(delivery) => {
+                        fx.out.times.set_waited(delivery.traits.has(Traits::WAITED));
                         dispatch::deliver(actors, env, fx, &delivery, None);
                     }
                     Envelope::Broadcast(broadcast) => {
@@ -275,6 +278,7 @@ impl Core {
     pub fn read_envelope(&mut self, envelope: Envelope<'_>) {
         match envelope {
             Envelope::Stanza(delivery) => {
+                self.fx.out.times.set_waited(delivery.traits.has(Traits::WAITED));
                 dispatch::deliver(&mut self.actors, &self.env, &mut self.fx, &delivery, None);
             }
             Envelope::Broadcast(broadcast) => {

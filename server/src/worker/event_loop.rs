@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use crate::effects::work;
+use crate::runtime::deliveries::{Measured, Reception};
 use crate::runtime::driver::ConnId;
 use crate::session::Holds;
 use crate::worker::core::Core;
@@ -52,7 +53,7 @@ impl Core {
         while self.fx.work.spent() < until {
             let Some((from, mut batch)) = self.fx.links.receive() else { return };
             let received = batch.take_received();
-            let begun = self.fx.out.times.set_received(received);
+            let begun = self.fx.out.times.set_received(Reception { at: received, has_waited: false });
             batch.open(|envelope| {
                 self.fx.work.add(work::LETTER);
                 self.read_envelope(envelope);
@@ -122,9 +123,14 @@ impl Core {
 
     /// Times the messages that are with the kernel since the iteration began.
     pub fn time_messages(&mut self) {
-        let latency = &self.env.shared.metrics[self.env.worker].message_latency;
-        let clock = &self.env.clock;
-        self.fx.out.times.count(clock, |micros, count| latency.record_many(micros, count));
+        let metrics = &self.env.shared.metrics[self.env.worker];
+        self.fx.out.times.count(&self.env.clock, |measured, micros, count| {
+            let histogram = match measured {
+                Measured::All => &metrics.message_latency,
+                Measured::Prompt => &metrics.prompt_latency,
+            };
+            histogram.record_many(micros, count);
+        });
     }
 
     /// Counts an iteration that began then and found so many events. `before`: the work done before it.

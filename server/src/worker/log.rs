@@ -3,6 +3,7 @@
 use whimbrel_storage::file_error::FileError;
 use whimbrel_storage::log::{AppendError, LogError};
 
+use crate::runtime::deliveries::Reception;
 use crate::runtime::timer::Millis;
 use crate::session::SessionPhase;
 use crate::user::archive;
@@ -35,7 +36,7 @@ impl Core {
         let until = self.fx.work.spent() + PUMP_UNITS;
         let mut pumped = 0;
         // What comes out of the log was received long ago.
-        let begun = self.fx.out.times.set_received(None);
+        let begun = self.fx.out.times.set_received(Reception::default());
         while pumped < due.len() && self.fx.work.spent() < until {
             offline::pump(&mut self.actors, &self.env, &mut self.fx, due[pumped]);
             pumped += 1;

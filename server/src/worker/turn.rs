@@ -14,6 +14,7 @@
 //! since reading pauses before the next.
 
 use crate::proto::errors::StreamCondition;
+use crate::runtime::deliveries::Reception;
 use crate::runtime::driver::ConnId;
 use crate::runtime::outbox::Action;
 use crate::session::{Holds, SessionPhase};
@@ -48,7 +49,7 @@ impl Core {
 
     fn serve(&mut self, conn: ConnId, bytes: &[u8]) {
         if self.turns.keep(conn, bytes) {
-            self.turns.note_received(conn, self.fx.out.times.received());
+            self.turns.note_received(conn, self.fx.out.times.received().at);
             return self.wait_for_turn(conn);
         }
         let begun = self.begin_turn();
@@ -63,7 +64,7 @@ impl Core {
             Waiting {
                 input: rest.to_vec(),
                 credit,
-                received: self.fx.out.times.received(),
+                received: self.fx.out.times.received().at,
                 ..Waiting::default()
             },
         );
@@ -259,7 +260,8 @@ impl Core {
         let begun = self.begin_turn();
         let input = std::mem::take(&mut waiting.input);
         let now = self.fx.out.times.received();
-        let _ = self.fx.out.times.set_received(waiting.received.or(now));
+        let waited = Reception { at: waiting.received.or(now.at), has_waited: true };
+        let _ = self.fx.out.times.set_received(waited);
         let (rest, reason) = self.frames_of(conn, &input[waiting.at..], begun.work + waiting.credit as u64);
         let _ = self.fx.out.times.set_received(now);
         let left = rest.len();

@@ -109,7 +109,11 @@ impl<'a> Sources<'a> {
     }
 
     pub(super) fn str(&self, uri: Uri) -> &'a str {
-        text(self.bytes(uri))
+        match uri {
+            // The namespace of nearly everything.
+            Uri::Client => CLIENT,
+            _ => text(self.bytes(uri)),
+        }
     }
 }
 

@@ -11,9 +11,28 @@ pub fn escape_text(text: &str, out: &mut Vec<u8>) {
     });
 }
 
+/// Bytes that are never escaped, and what addresses, ids and names are made of.
+const IS_PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let b = byte as u8;
+        plain[byte] = b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'/' | b'@' | b'_');
+        byte += 1;
+    }
+    plain
+};
+
+/// Values up to this length are looked through byte by byte first.
+const SHORT_BYTES: usize = 64;
+
 /// Appends `value` as the inside of an attribute, for either quote. White space survives as it is, and characters
 /// that XML forbids become U+FFFD.
 pub fn escape_attribute(value: &str, out: &mut Vec<u8>) {
+    // Addresses, ids, names: as a rule nothing in them needs it.
+    if value.len() <= SHORT_BYTES && value.bytes().all(|b| IS_PLAIN[usize::from(b)]) {
+        return out.extend_from_slice(value.as_bytes());
+    }
     escape(value, out, |b| matches!(b, b'&' | b'<' | b'>' | b'"' | b'\'' | 0xEF) || b < 0x20);
 }
 

@@ -6,6 +6,27 @@ use std::fmt;
 use super::normalise::is_plain_label;
 use super::{Jid, JidError, PART_BYTES_MAX, normalise_domain, normalise_local, normalise_resource};
 
+/// A byte of which any number may follow one another in a localpart or a label, and stay as they are.
+const PLAIN: u8 = 1;
+/// A byte that stays as it is in a resourcepart.
+const PRINTABLE: u8 = 2;
+
+/// What each byte is.
+const CLASS: [u8; 256] = {
+    let mut class = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        if matches!(byte as u8, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_') {
+            class[byte] |= PLAIN;
+        }
+        if matches!(byte as u8, b' '..=b'~') {
+            class[byte] |= PRINTABLE;
+        }
+        byte += 1;
+    }
+    class
+};
+
 /// A normalised address that borrows from the text it was read from.
 #[derive(Clone, Debug, Eq, PartialEq, Hash)]
 pub struct JidRef<'a> {
@@ -42,26 +63,29 @@ impl<'a> JidRef<'a> {
         let mut domain_start = 0;
         let mut label_start = 0;
         let mut domain_end = bytes.len();
-        for (at, &byte) in bytes.iter().enumerate() {
-            match byte {
-                b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => {}
-                b'.' => {
-                    // In a localpart too, where it is harmless: the long way gives the same answer.
-                    if !is_plain_label(&bytes[label_start..at]) {
-                        return None;
+        let mut at = 0;
+        while let Some(&byte) = bytes.get(at) {
+            if CLASS[usize::from(byte)] & PLAIN == 0 {
+                match byte {
+                    b'.' => {
+                        // In a localpart too, where it is harmless: the long way gives the same answer.
+                        if !is_plain_label(&bytes[label_start..at]) {
+                            return None;
+                        }
+                        label_start = at + 1;
                     }
-                    label_start = at + 1;
+                    b'@' if domain_start == 0 && (1..=PART_BYTES_MAX).contains(&at) => {
+                        domain_start = at + 1;
+                        label_start = domain_start;
+                    }
+                    b'/' => {
+                        domain_end = at;
+                        break;
+                    }
+                    _ => return None,
                 }
-                b'@' if domain_start == 0 && (1..=PART_BYTES_MAX).contains(&at) => {
-                    domain_start = at + 1;
-                    label_start = domain_start;
-                }
-                b'/' => {
-                    domain_end = at;
-                    break;
-                }
-                _ => return None,
             }
+            at += 1;
         }
         let domain = &text[domain_start..domain_end];
         if domain.len() > PART_BYTES_MAX || !is_plain_label(&bytes[label_start..domain_end]) {
@@ -70,7 +94,7 @@ impl<'a> JidRef<'a> {
         let resource = text.get(domain_end + 1..);
         if let Some(resource) = resource
             && (!(1..=PART_BYTES_MAX).contains(&resource.len())
-                || !resource.bytes().all(|byte| matches!(byte, b' '..=b'~')))
+                || !resource.bytes().all(|byte| CLASS[usize::from(byte)] & PRINTABLE != 0))
         {
             return None;
         }

@@ -301,6 +301,13 @@ impl<S: Reader> Log<S> {
         self.readers.0.backlog(actor)
     }
 
+    /// Messages that wait for an actor, and bytes of their records; zeros for none. As [`Log::backlog`] tells, and cheaper.
+    #[must_use]
+    pub fn waiting_load(&self, actor: ActorId) -> (u64, u64) {
+        let (messages, bytes, _) = self.readers.0.load(actor);
+        (messages, bytes)
+    }
+
     /// The ids of the messages that wait for an actor, in order. Does not touch the disk.
     pub fn waiting(&self, actor: ActorId) -> impl Iterator<Item = Sequence> + '_ {
         self.readers.0.waiting(actor)

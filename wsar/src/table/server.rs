@@ -84,6 +84,13 @@ pub(super) static STANZAS: Table = Table {
             "99 of 100 messages were with the kernel in this time.",
             |d, _| d.quantile("messages.latency", 0.99, None),
         ),
+        column(
+            "prompt99",
+            "prompt_p99",
+            Micros,
+            "The same of messages that did not wait for their client's turn: everybody's but a flooder's.",
+            |d, _| d.quantile("messages.prompt_latency", 0.99, None),
+        ),
         column("ack50", "ack_p50", Micros, "Half of the messages were acknowledged in this time.", |d, _| {
             d.quantile("messages.ack_latency", 0.5, None)
         }),

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// How long a message was in the server, in microseconds.
-const MESSAGES: &str = "messages.latency";
+/// How long a message was in the server that did not wait for its client's turn, as the two users' are and most of a flood's
+/// are not, in microseconds.
+const MESSAGES: &str = "messages.prompt_latency";
 /// How long an iteration of a worker took, in microseconds.
 const LOOP: &str = "loop.latency";
 

@@ -60,10 +60,10 @@ impl Mailbox {
         let mut payload = Vec::new();
         record::encode(&d, &mut payload);
         assert_eq!(record::length(&d), payload.len());
-        let counted = self
-            .log
-            .backlog(USER)
-            .filter(|backlog| Shares::are_counted(&self.limits, backlog, payload.len()));
+        let counted = self.log.backlog(USER).filter(|waiting| {
+            let load = Load { messages: waiting.messages, bytes: waiting.bytes };
+            Shares::are_counted(&self.limits, load, payload.len())
+        });
         let sender = Mailbox::sender_of(from);
         if let Some(backlog) = &counted {
             let request = Request { from, sender, payload: payload.len(), is_absent, now_ms: self.now_ms };

@@ -190,9 +190,6 @@ impl PendingSubscriptions {
         direction: Direction,
         entry: impl FnOnce() -> Entry,
     ) -> bool {
-        if self.pairs.is_empty() {
-            return false;
-        }
         let Some(pair) = self.pairs.get_mut(key(local, contact).as_str()) else { return false };
         let lane = pair.lane(direction);
         if lane.is_empty() {
@@ -206,12 +203,18 @@ impl PendingSubscriptions {
 
     /// Holds a stanza of a user of this worker to a contact if it must wait; whether it does.
     pub fn hold_outbound(&mut self, d: &Delivery<'_>) -> bool {
+        if self.pairs.is_empty() {
+            return false;
+        }
         let local = address::local_of(d.from);
         self.hold(local, d.to_local, Direction::Outbound, || Entry::Stanza(DeferredStanza::new(d)))
     }
 
     /// Holds a stanza to a user of this worker if it must wait; whether it does.
     pub fn hold_inbound(&mut self, d: &Delivery<'_>) -> bool {
+        if self.pairs.is_empty() {
+            return false;
+        }
         let contact = address::local_of(d.from);
         self.hold(d.to_local, contact, Direction::Inbound, || Entry::Stanza(DeferredStanza::new(d)))
     }

@@ -278,3 +278,25 @@ fn a_crowd_hears_of_publications_in_their_order() {
         },
     );
 }
+
+/// What does not fit the output of a slow reader is dropped, and made good by the last item when it reads again.
+#[test]
+fn a_slow_reader_keeps_its_session_and_gets_the_last_item_later() {
+    on_each_driver(|server| {
+        server.accounts(&["juliet", "romeo"]);
+        befriend(server, "juliet", "romeo");
+        let mut juliet = interested(server, "juliet", "balcony", &[]);
+        let mut romeo = interested(server, "romeo", "orchard", &["n"]);
+        let text = note(&"x".repeat(50_000));
+        let mut number = 0;
+        while server.metric("output.dropped") == 0 {
+            assert_eq!(publish(&mut juliet, "n", &format!("i{number}"), &text), "result");
+            number += 1;
+            assert!(number < 2000, "everything fits");
+        }
+        assert_eq!(publish(&mut juliet, "n", "newest", &note("x")), "result");
+        while !next_event(&mut romeo).contains("newest=x") {}
+        romeo.settle();
+        assert_eq!(server.metric("sessions"), 2);
+    });
+}

@@ -35,6 +35,7 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             "presences.out",
             "iqs.out",
             "messages.latency",
+            "messages.prompt_latency",
             "stanza_errors.out",
             "mailbox.letters",
             "timers",
