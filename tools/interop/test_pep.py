@@ -4,6 +4,8 @@ import asyncio
 import base64
 import hashlib
 
+from slixmpp.plugins.xep_0402.stanza import Conference
+
 from test_slixmpp import log_in, run
 from test_upgrade import upgrade
 
@@ -14,11 +16,18 @@ BOOKMARKS = "urn:xmpp:bookmarks:1"
 METADATA = "urn:xmpp:avatar:metadata"
 
 
-async def wants(client, *plugins):
-    """The client announces that it wants to hear of the nodes of these plugins, and comes."""
-    for plugin in plugins:
+async def wants(client, *nodes):
+    """The client announces that it wants to hear of these nodes, and comes."""
+    for plugin in ("xep_0084", "xep_0402", "xep_0115", "xep_0163"):
         client.register_plugin(plugin)
-    client.register_plugin("xep_0115")
+    # A plugin that is there before the login does this by itself.
+    found = client.plugin["xep_0084"].session_bind(client.boundjid)
+    if asyncio.iscoroutine(found):
+        await found
+    for node in nodes:
+        found = client.plugin["xep_0163"].add_interest(node)
+        if found is not None:
+            await found
     await client.plugin["xep_0115"].update_caps()
     client.send_presence()
 
@@ -55,9 +64,9 @@ def test_an_avatar_is_seen_by_a_contact_and_a_bookmark_on_the_second_device(serv
         juliet, romeo = await log_in(clients, server, "starttls", *jids)
         phone, = await log_in(clients, server, "direct-tls", jids[0])
         await befriend(juliet, romeo)
-        await wants(romeo, "xep_0084")
-        await wants(phone, "xep_0084", "xep_0402")
-        await wants(juliet, "xep_0084", "xep_0402")
+        await wants(romeo, METADATA)
+        await wants(phone, METADATA, BOOKMARKS)
+        await wants(juliet, METADATA)
         seen = listen(romeo, "avatar_metadata_publish")
         await juliet.plugin["xep_0084"].publish_avatar(PICTURE)
         info = {"id": HASH, "type": "image/png", "bytes": len(PICTURE)}
@@ -72,10 +81,7 @@ def test_an_avatar_is_seen_by_a_contact_and_a_bookmark_on_the_second_device(serv
 
         heard = listen(phone, "pubsub_publish")
         pubsub = juliet.plugin["xep_0060"]
-        conference = juliet.plugin["xep_0402"].stanza.Conference() if hasattr(juliet.plugin["xep_0402"], "stanza") else None
-        if conference is None:
-            from slixmpp.plugins.xep_0402.stanza import Conference
-            conference = Conference()
+        conference = Conference()
         conference["name"] = "Verona"
         conference["autojoin"] = True
         options = juliet.plugin["xep_0004"].make_form(ftype="submit")

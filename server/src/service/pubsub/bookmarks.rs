@@ -205,7 +205,7 @@ pub(super) fn answer(
         Asked::Create { .. } | Asked::Configure(..) => Reply::Done,
         Asked::Configuration(_) => super::node::configuration(env, request, ns::BOOKMARKS),
         _ => {
-            let text = "this node shows the bookmarks of urn:xmpp:bookmarks:1; change them there";
+            let text = "this node shows bookmarks that are items of another one; change them there";
             Reply::Error(StanzaError::from(StanzaCondition::NotAllowed).with_text(text))
         }
     })

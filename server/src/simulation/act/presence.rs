@@ -33,7 +33,7 @@ impl World {
             client.say("<active xmlns='urn:xmpp:csi:0'/>");
         }
         // Half of the clients want to hear of nodes.
-        let caps = if index.is_multiple_of(2) { CAPS } else { "" };
+        let caps = if index.is_multiple_of(2) && !self.calm { CAPS } else { "" };
         client.say(&format!(
             "<presence><status>p{number}</status><priority>{priority}</priority>{caps}</presence>"
         ));

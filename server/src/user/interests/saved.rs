@@ -1,6 +1,7 @@
 //! What hashes of capabilities stand for, as it goes to another program.
 
 use crate::proto::caps::HASH_BYTES;
+use crate::proto::ns;
 use crate::saved::Owner;
 use crate::saved::codec::{Decoder, Encoder};
 use crate::saved::error::StateError;
@@ -41,7 +42,7 @@ impl Owner for Capabilities {
     }
 
     fn samples() -> Vec<KnownHash<'static>> {
-        let nodes = vec!["urn:xmpp:avatar:metadata", "urn:xmpp:bookmarks:1"];
+        let nodes = vec![ns::AVATAR_METADATA, ns::BOOKMARKS];
         vec![
             KnownHash { hash: &[7; HASH_BYTES], nodes },
             KnownHash { hash: &[9; HASH_BYTES], nodes: Vec::new() },
