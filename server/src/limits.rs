@@ -116,6 +116,26 @@ pub struct Limits {
     /// Bytes of private XML (XEP-0049) that one account may keep. A request that would exceed it gets
     /// `resource-constraint`.
     pub private_bytes: u32,
+    /// Nodes of one account (XEP-0163). One more is refused with `resource-constraint`.
+    pub pep_nodes: u32,
+    /// Items that one node keeps: what `max_items` of `max` stands for. The oldest go.
+    pub pep_items: u32,
+    /// Bytes of one item's payload. A longer one is refused with `not-acceptable` (`payload-too-big`).
+    pub pep_item_bytes: u32,
+    /// Bytes of all nodes and items of one account, with 128 for each. What would exceed it is refused with
+    /// `resource-constraint`.
+    pub pep_bytes: u64,
+    /// Affiliations and subscriptions of all nodes of one account. One more is refused with `resource-constraint`.
+    pub pep_members: u32,
+    /// Bytes of an answer with items, beside its first one; never more than half of `output_backlog_bytes`. The rest comes
+    /// page by page (XEP-0059).
+    pub pep_answer_bytes: u32,
+    /// Bytes of a payload that notifications carry. Of a longer one they tell the id, and it can be asked for.
+    pub pep_payload_bytes: u32,
+    /// Hashes of capabilities (XEP-0115) that one worker knows. A client that announces one more hears of no node.
+    pub caps_hashes: u32,
+    /// Nodes of which the clients of one hash may want to hear. With more of them they hear of none.
+    pub caps_nodes: u32,
     /// Accounts that one address (IPv6: one /64) may try to register in an hour, where `auth.open_registration` allows it,
     /// and eight times as many from one network (IPv4 /24, IPv6 /48). One more gets `resource-constraint`.
     pub registrations_per_hour: u32,
@@ -156,6 +176,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn default() -> Self {
         Limits {
             sessions: 4_000_000,
@@ -205,6 +226,15 @@ impl Default for Limits {
             inactive_bytes: 64 * 1024,
             blocked_jids: 1_000,
             private_bytes: 1024 * 1024,
+            pep_nodes: 256,
+            pep_items: 1000,
+            pep_item_bytes: 256 * 1024,
+            pep_bytes: 8 * 1024 * 1024,
+            pep_members: 1000,
+            pep_answer_bytes: 512 * 1024,
+            pep_payload_bytes: 64 * 1024,
+            caps_hashes: 4096,
+            caps_nodes: 64,
             registrations_per_hour: 5,
             sm_unacked_stanzas: 4_096,
             sm_unacked_bytes: 1024 * 1024,
@@ -236,6 +266,11 @@ impl Limits {
     /// Bytes of one roster: as an answer it must not be longer than what may wait.
     pub fn roster_bytes(&self) -> usize {
         self.roster_bytes.min(self.output_backlog_bytes / 2) as usize
+    }
+
+    /// Bytes of an answer with items: it must not be longer than what may wait.
+    pub fn pep_answer_bytes(&self) -> usize {
+        self.pep_answer_bytes.min(self.output_backlog_bytes / 2) as usize
     }
 
     /// Checks the relations between limits; the text says what is wrong and what to do.
@@ -286,7 +321,7 @@ impl Limits {
     }
 
     /// Limits that must not be 0.
-    fn at_least_one(&self) -> [(&'static str, u64); 33] {
+    fn at_least_one(&self) -> [(&'static str, u64); 36] {
         [
             ("sessions", self.sessions.into()),
             ("sessions_unauthenticated", self.sessions_unauthenticated.into()),
@@ -320,6 +355,9 @@ impl Limits {
             ("offline_percent_strangers", self.offline_percent_strangers.into()),
             ("offline_strangers_per_minute", self.offline_strangers_per_minute.into()),
             ("offline_days", self.offline_days.into()),
+            ("pep_items", self.pep_items.into()),
+            ("caps_hashes", self.caps_hashes.into()),
+            ("caps_nodes", self.caps_nodes.into()),
             ("upgrade_seconds", self.upgrade_seconds.into()),
         ]
     }

@@ -95,6 +95,14 @@ worker_metrics! {
     archive_active "archive.active" Gauge "queries" "Queries of archives that are being answered.";
     archive_latency "archive.latency" Histogram "milliseconds" "Time from a query of an archive to the end of its page, which the client's reading decides if it is long.";
     refused_archive_queries "refused.archive_queries" Counter "queries" "Refused: archive.queries.";
+    pep_published "pep.published" Counter "items" "Items published to nodes of accounts (XEP-0163).";
+    pep_notified "pep.notified" Counter "messages" "Messages by which clients heard of what happened to a node.";
+    pep_last_items "pep.last_items" Counter "messages" "Last items of nodes sent to clients that came online, or wanted to hear of a node from then on.";
+    refused_pep_item "refused.pep_item_bytes" Counter "requests" "Refused: limits.pep_item_bytes.";
+    caps_hashes "caps.hashes" Gauge "hashes" "Hashes of capabilities (XEP-0115) that clients announce, or that are still known.";
+    caps_queries "caps.queries" Counter "queries" "Clients that were asked what their hash stands for.";
+    caps_refused_answers "caps.refused_answers" Counter "answers" "Answers to that which were none, or had another hash.";
+    refused_caps "refused.caps_hashes" Counter "sessions" "Clients that hear of no node until they announce something else: limits.caps_hashes or limits.caps_nodes.";
     log_reopened "log.reopened" Counter "times" "Times the log was opened again after it had failed.";
     log_pauses "log.pauses" Counter "times" "Reading from a client paused because too many of its messages wait for a commit.";
     refused_offline "refused.offline" Counter "messages" "Refused: limits.offline_messages or limits.offline_bytes.";
@@ -137,7 +145,7 @@ worker_metrics! {
     refused_presence "refused.presence_bytes" Counter "presences" "Refused: limits.presence_bytes.";
     refused_roster "refused.roster" Counter "requests" "Refused: limits.roster_items, limits.roster_requests or limits.roster_request_bytes.";
     refused_registrations "refused.registrations_per_hour" Counter "requests" "Refused: limits.registrations_per_hour.";
-    refused_account "refused.account_limits" Counter "requests" "Refused: limits.blocked_jids, limits.private_bytes or, in a roster set, limits.roster_items.";
+    refused_account "refused.account_limits" Counter "requests" "Refused: limits.blocked_jids, limits.private_bytes, limits.pep_nodes, limits.pep_bytes, limits.pep_members or, in a roster set, limits.roster_items.";
     pings_sent "pings.sent" Counter "pings" "Clients that were pinged, because they had been silent for limits.idle_seconds.";
     pings_answered "pings.answered" Counter "pings" "Of those, the ones that answered; others may say something else instead, or are counted under refused.idle.";
     refused_idle "refused.idle" Counter "connections" "Ended: no answer to the server's ping.";

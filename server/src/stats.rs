@@ -83,6 +83,8 @@ whimbrel_stats::metrics! {
         archive_kept "archive.kept" Gauge "messages" "Messages of all archives that the index has.";
         archive_bytes "archive.bytes" Gauge "bytes" "Bytes of the logs that they need; a text that two accounts share counts for both.";
         archive_bytes_limit "archive.bytes_limit" HighWater "bytes" "Bytes that they may need (archive.mib_max); 0: no limit.";
+        pep_nodes "pep.nodes" Gauge "nodes" "Nodes that all accounts have (limits.pep_nodes for each).";
+        pep_items "pep.items" Gauge "items" "Items that are kept in them.";
         memory_peak "server.memory.peak" HighWater "bytes" "Most memory that was ever resident.";
     }
 }

@@ -123,6 +123,11 @@ impl Watched {
         if let Some(archives) = &self.archives {
             archives.look(cells, config.archive.bytes_max());
         }
+        // One that cannot be read keeps the figures of before.
+        if let Ok((nodes, items)) = self.shared.directory.pubsub_counts() {
+            cells.pep_nodes.set(nodes);
+            cells.pep_items.set(items);
+        }
         if let Some(registration) = &self.registration {
             let cells = &stats.registration[0];
             put(registration.gauge(), [&cells.sms_length, &cells.sms_high, &cells.sms_limit]);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use whimbrel_server::config::Config;
-use whimbrel_server::service::SERVICES;
+use whimbrel_server::service::{SERVICES, Scope, table};
 use whimbrel_storage::directory::Table;
 
 fn read(path: &str) -> String {
@@ -56,6 +56,25 @@ fn the_example_is_the_defaults_as_it_stands_and_with_every_key_uncommented() {
         text.lines().map(|line| if is_key(line) { &line[1..] } else { line }).collect();
     let table: toml::Table = toml::from_str(&uncommented.join("\n")).expect("it parses uncommented");
     assert_eq!(table, toml::Table::try_from(Config::default()).expect("plain values"));
+}
+
+/// Feature by feature, of whom disco announces it.
+#[test]
+fn the_page_of_the_protocol_shows_what_disco_announces() {
+    let config = Config::default();
+    let scopes = [Scope::Server, Scope::OwnAccount, Scope::OtherAccount];
+    let announced = scopes.map(|scope| table::features(SERVICES, &config, scope));
+    let mut all: Vec<&str> = announced.iter().flatten().copied().collect();
+    all.sort_unstable();
+    all.dedup();
+    let mut expected =
+        String::from("| feature | domain | own account | others' |\n| --- | --- | --- | --- |\n");
+    for feature in all {
+        let cells = announced.each_ref().map(|features| if features.contains(&feature) { "yes" } else { "" });
+        expected += &format!("| `{feature}` | {} |\n", cells.join(" | "));
+    }
+    let text = read("docs/protocol.md");
+    assert!(text.contains(&expected), "docs/protocol.md must have this table:\n{expected}");
 }
 
 #[test]

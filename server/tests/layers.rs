@@ -391,7 +391,15 @@ fn namespaces_are_found_in_code() {
 #[test]
 fn each_moment_of_a_users_life_is_called_in_one_place() {
     let sources = Sources::read();
-    let moments = ["available", "unavailable", "contact_available", "detached", "account_removed"];
+    let moments = [
+        "showing",
+        "available",
+        "unavailable",
+        "contact_available",
+        "interested",
+        "detached",
+        "account_removed",
+    ];
     for moment in moments {
         let call = format!("lifecycle::{moment}(");
         let count =

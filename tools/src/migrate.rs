@@ -17,6 +17,7 @@ use std::num::NonZeroU32;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use serde_json::json;
 use whimbrel_storage::credentials::Credentials;
@@ -104,6 +105,8 @@ struct Outcome {
     blocked: u64,
     vcards: u64,
     private: u64,
+    nodes: u64,
+    items: u64,
     new_passwords: u64,
     /// Messages that wait: of these accounts, and written.
     offline: u64,
@@ -242,28 +245,19 @@ impl<'a> Migration<'a> {
         self.flush()?;
         self.mailbox.commit()?;
         self.mailbox.close()?;
-        let Outcome {
-            added,
-            existing,
-            contacts,
-            blocked,
-            vcards,
-            private,
-            new_passwords,
-            offline,
-            offline_written,
-            bad,
-        } = self.outcome;
+        let Outcome { added, existing, contacts, blocked, vcards, private, nodes, items, .. } = self.outcome;
+        let Outcome { new_passwords, offline, offline_written, bad, .. } = self.outcome;
         let offline_left = offline - offline_written;
         let value = json!({
             "added": added, "existing": existing, "contacts": contacts, "blocked": blocked, "vcards": vcards,
-            "private": private, "new_passwords": new_passwords, "offline": offline_written,
-            "offline_left": offline_left, "bad": bad,
+            "private": private, "nodes": nodes, "items": items, "new_passwords": new_passwords,
+            "offline": offline_written, "offline_left": offline_left, "bad": bad,
         });
         self.report.result(&value, || {
             let mut text = format!(
                 "{added} accounts added, {existing} existed; {contacts} contacts, {blocked} blocked addresses, {vcards} \
-                 vCards, {private} pieces of private XML, {offline_written} messages that wait\n"
+                 vCards, {private} pieces of private XML, {nodes} nodes with {items} items, {offline_written} messages \
+                 that wait\n"
             );
             if new_passwords > 0 {
                 text += &format!("{new_passwords} accounts have new passwords, which are in the file\n");
@@ -283,6 +277,12 @@ impl<'a> Migration<'a> {
     }
 }
 
+/// Milliseconds since 1970: an export does not say when an item was published.
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 impl Outcome {
     fn count(&mut self, user: &User) {
         self.added += 1;
@@ -291,6 +291,8 @@ impl Outcome {
         self.vcards += u64::from(user.vcard.is_some());
         self.private += user.private.len() as u64;
         self.offline += user.offline.len() as u64;
+        self.nodes += user.nodes.len() as u64;
+        self.items += user.nodes.iter().map(|node| node.items.len() as u64).sum::<u64>();
     }
 }
 
@@ -313,6 +315,12 @@ fn put(
     }
     for (name, namespace, xml) in &user.private {
         transaction.set_private(local, name, namespace, xml.as_bytes())?;
+    }
+    if let Some(account) = transaction.account_id(local)? {
+        let owner = format!("{local}@{}", user.domain);
+        for node in &user.nodes {
+            node.put(transaction, (account, &owner), now_ms())?;
+        }
     }
     Ok(())
 }

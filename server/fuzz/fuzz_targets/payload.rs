@@ -1,14 +1,20 @@
 //! What stands inside stanzas: forms and pages that clients ask for are read or refused, and forged ids of stanzas are found
 //! where they are and nowhere else.
 //!
-//! The input is one element. It is read as a form, as a request for a page, and as a message.
+//! The input is one element. It is read as a form, as a request for a page, as one to nodes, as an answer to disco, as bookmarks
+//! and a vCard, and as a message.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use whimbrel_server::proto::errors::StanzaError;
 use whimbrel_server::proto::forms::{Submission, Submitted};
+use whimbrel_server::proto::avatar::{self, Picture};
+use whimbrel_server::proto::pubsub::config::{self, ConfigChange};
+use whimbrel_server::proto::pubsub::request::Request;
 use whimbrel_server::proto::rsm::{PageRequest, Sizes};
-use whimbrel_server::proto::{ns, stanza_id};
+use whimbrel_server::proto::{bookmarks, caps, ns, stanza_id};
+use whimbrel_server::stanza::Type;
+use whimbrel_storage::directory::pubsub::NodeConfig;
 use whimbrel_storage::jid::{Jid, JidRef};
 use whimbrel_xml::{Element, Frame, Framer, Limits, Node, Phase, Stamp};
 
@@ -21,6 +27,9 @@ fuzz_target!(|data: &[u8]| {
     if let Ok(element) = Element::parse(data) {
         forms(&element);
         pages(&element);
+        nodes(&element);
+        capabilities(&element);
+        conversions(&element);
     }
     ids(data);
 });
@@ -86,6 +95,59 @@ fn pages(element: &Element) {
             }
         }
     }
+}
+
+/// A request to nodes is read or refused; what is published can stand anywhere, and a configuration reads back.
+fn nodes(element: &Element) {
+    for typ in [Type::Get, Type::Set] {
+        match Request::read(typ, element) {
+            Err(error) => assert!(error.text.is_none_or(|text| !text.is_empty() && text.len() < 500)),
+            Ok(Request::Publish { items, .. }) => {
+                for item in items.iter().filter(|item| item.payload.is_some()) {
+                    let inside = [b"<e xmlns='urn:e'>".as_slice(), &item.bytes(), b"</e>"].concat();
+                    let found = Element::parse(&inside).expect("it can stand in another element");
+                    assert_eq!(found.elements().next(), item.payload.as_ref());
+                }
+            }
+            Ok(_) => {}
+        }
+    }
+    if let Ok(Some(change)) = ConfigChange::read(element)
+        && let Ok(config) = change.apply(NodeConfig::default(), 100)
+    {
+        assert!(change.agrees(&config, 100));
+        let mut form = config::form(&config);
+        form.set_attribute("type", "submit");
+        let again = ConfigChange::read(&form).expect("it is one of ours").expect("it is submitted");
+        assert_eq!(again.apply(NodeConfig::default(), 100), Ok(config));
+    }
+}
+
+/// The order of what an answer says does not change its hash.
+fn capabilities(element: &Element) {
+    let mut turned = element.clone();
+    turned.retain(|_| false);
+    let children: Vec<_> = element.elements().cloned().collect();
+    children.into_iter().rev().for_each(|child| turned.push(child));
+    assert_eq!(caps::hash_of(element), caps::hash_of(&turned));
+    assert!(caps::interests(element).is_sorted());
+    let _ = caps::Announced::read(element);
+}
+
+/// Bookmarks and pictures come back from their other form as they went.
+fn conversions(element: &Element) {
+    let (rooms, rest) = bookmarks::rooms(element);
+    let all = bookmarks::storage(rooms.iter().map(|(room, item)| (room.as_str(), item.clone())), Some(rest));
+    let (again, _) = bookmarks::rooms(&all);
+    assert_eq!(again, rooms);
+    for (_, item) in rooms {
+        assert_eq!(bookmarks::merged(&item, item.clone()), None);
+    }
+    if let Some(picture) = Picture::of_vcard(element) {
+        let complete = avatar::with_picture(&Picture::taken_from(element), Some(&picture));
+        assert_eq!(Picture::of_vcard(&complete), Some(picture));
+    }
+    assert!(Picture::of_vcard(&avatar::with_picture(element, None)).is_none());
 }
 
 /// Without forged ids a message has what it had but those of its children that are.

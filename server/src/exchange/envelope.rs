@@ -38,6 +38,18 @@ enum Packed {
         targets: Span,
         chooses_resources: bool,
     },
+    Event {
+        kind: EventKind,
+        owner: Span,
+        node: Span,
+        tail: Span,
+        targets: Span,
+    },
+    Wanted {
+        from: Span,
+        nodes: Span,
+        targets: Span,
+    },
     Spread {
         from: Span,
         conn: ConnId,
@@ -81,22 +93,115 @@ impl<'a> Broadcast<'a> {
     /// The same in broadcasts of at most `count` recipients, in their order: what one envelope makes a worker do is
     /// little.
     pub fn parts(&self, count: usize) -> impl Iterator<Item = Broadcast<'a>> + use<'a> {
-        let (whole, mut rest) = (*self, self.targets);
-        std::iter::from_fn(move || {
-            let end = memchr::memchr_iter(0, rest).take(count).last()? + 1;
-            let (targets, behind) = rest.split_at(end);
-            rest = behind;
-            Some(Broadcast { targets, ..whole })
-        })
+        let whole = *self;
+        parts(self.targets, count).map(move |targets| Broadcast { targets, ..whole })
     }
 
     /// The localparts of the recipients.
     pub fn targets(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        // A localpart holds no NUL (RFC 7622 forbids control characters).
-        self.targets
-            .split(|&b| b == 0)
-            .filter(|local| !local.is_empty())
-            .filter_map(|local| std::str::from_utf8(local).ok())
+        texts(self.targets)
+    }
+}
+
+/// A list of texts in pieces of at most `count`.
+fn parts(list: &[u8], count: usize) -> impl Iterator<Item = &[u8]> {
+    let mut rest = list;
+    std::iter::from_fn(move || {
+        let end = memchr::memchr_iter(0, rest).take(count).last()? + 1;
+        let (part, behind) = rest.split_at(end);
+        rest = behind;
+        Some(part)
+    })
+}
+
+/// The texts of a list, each with a NUL behind it: neither a JID (RFC 7622 forbids control characters) nor XML has one.
+fn texts(list: &[u8]) -> impl Iterator<Item = &str> {
+    let texts = list.split(|&b| b == 0).filter(|text| !text.is_empty());
+    texts.filter_map(|text| std::str::from_utf8(text).ok())
+}
+
+/// Why somebody hears of an event.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// As a contact whose clients say themselves of which nodes they want to hear.
+    Filtered,
+    /// As a subscriber.
+    Subscribed,
+    /// It is the last item, which was asked for.
+    Last,
+}
+
+/// What has happened to a node, for many users of one worker.
+#[derive(Copy, Clone, Debug)]
+pub struct NodeEvent<'a> {
+    /// Why they hear of it.
+    pub kind: EventKind,
+    /// The localpart of the node's owner.
+    pub owner: &'a str,
+    /// The node.
+    pub node: &'a str,
+    /// What stands behind the addresses of the message.
+    pub tail: &'a [u8],
+    targets: &'a [u8],
+}
+
+impl<'a> NodeEvent<'a> {
+    /// An event for nobody yet.
+    pub fn new(kind: EventKind, owner: &'a str, node: &'a str, tail: &'a [u8]) -> NodeEvent<'a> {
+        NodeEvent { kind, owner, node, tail, targets: &[] }
+    }
+
+    /// The same for the given list, of localparts, or of localparts and resources with a slash between them.
+    pub fn to(&self, targets: &'a Targets) -> NodeEvent<'a> {
+        NodeEvent { targets: &targets.bytes, ..*self }
+    }
+
+    /// As [`Broadcast::parts`].
+    pub fn parts(&self, count: usize) -> impl Iterator<Item = NodeEvent<'a>> + use<'a> {
+        let whole = *self;
+        parts(self.targets, count).map(move |targets| NodeEvent { targets, ..whole })
+    }
+
+    /// The recipients.
+    pub fn targets(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        texts(self.targets)
+    }
+}
+
+/// A resource wants the last items of some nodes of many users of one worker.
+#[derive(Copy, Clone, Debug)]
+pub struct Wanted<'a> {
+    /// Its full JID.
+    pub from: &'a str,
+    nodes: &'a [u8],
+    targets: &'a [u8],
+}
+
+impl<'a> Wanted<'a> {
+    /// It is asked of nobody yet. `nodes`: their names, a NUL behind each.
+    pub fn new(from: &'a str, nodes: &'a [u8]) -> Wanted<'a> {
+        Wanted { from, nodes, targets: &[] }
+    }
+
+    /// The same asked of the given list.
+    pub fn to(&self, targets: &'a Targets) -> Wanted<'a> {
+        Wanted { targets: &targets.bytes, ..*self }
+    }
+
+    /// As [`Broadcast::parts`].
+    pub fn parts(&self, count: usize) -> impl Iterator<Item = Wanted<'a>> + use<'a> {
+        let whole = *self;
+        parts(self.targets, count).map(move |targets| Wanted { targets, ..whole })
+    }
+
+    /// The nodes.
+    pub fn nodes(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        texts(self.nodes)
+    }
+
+    /// The localparts of those who are asked.
+    pub fn targets(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        texts(self.targets)
     }
 }
 
@@ -135,6 +240,10 @@ pub enum Envelope<'a> {
     Stanza(Delivery<'a>),
     /// One presence for many users.
     Broadcast(Broadcast<'a>),
+    /// What has happened to a node, for many users.
+    Event(NodeEvent<'a>),
+    /// Somebody wants last items of many users.
+    Wanted(Wanted<'a>),
     /// All parts of a presence that this worker has sent to itself have been read.
     Spread {
         /// Whose it was.
@@ -241,6 +350,30 @@ impl Batch {
         self.envelopes.push(packed);
     }
 
+    /// Adds what has happened to a node.
+    pub fn event(&mut self, event: &NodeEvent<'_>) {
+        self.recipients += memchr::memchr_iter(0, event.targets).count();
+        let packed = Packed::Event {
+            kind: event.kind,
+            owner: self.put(event.owner.as_bytes()),
+            node: self.put(event.node.as_bytes()),
+            tail: self.put(event.tail),
+            targets: self.put(event.targets),
+        };
+        self.envelopes.push(packed);
+    }
+
+    /// Adds the wish for last items.
+    pub fn wanted(&mut self, wanted: &Wanted<'_>) {
+        self.recipients += memchr::memchr_iter(0, wanted.targets).count();
+        let packed = Packed::Wanted {
+            from: self.put(wanted.from.as_bytes()),
+            nodes: self.put(wanted.nodes),
+            targets: self.put(wanted.targets),
+        };
+        self.envelopes.push(packed);
+    }
+
     /// Adds the word that the broadcasts before it were the last parts of a presence.
     pub fn spread(&mut self, from: &str, conn: ConnId) {
         let packed = Packed::Spread { from: self.put(from.as_bytes()), conn };
@@ -309,6 +442,18 @@ impl Batch {
                         chooses_resources,
                     })
                 }
+                Packed::Event { kind, owner, node, tail, targets } => Envelope::Event(NodeEvent {
+                    kind,
+                    owner: self.text(owner),
+                    node: self.text(node),
+                    tail: self.get(tail),
+                    targets: self.get(targets),
+                }),
+                Packed::Wanted { from, nodes, targets } => Envelope::Wanted(Wanted {
+                    from: self.text(from),
+                    nodes: self.get(nodes),
+                    targets: self.get(targets),
+                }),
                 Packed::Spread { from, conn } => Envelope::Spread { from: self.text(from), conn },
                 Packed::Migration(migration) => Envelope::Migration(migration),
                 Packed::Durable { pending_ack, is_durable } => Envelope::Durable { pending_ack, is_durable },
@@ -383,12 +528,24 @@ mod tests {
         targets.push("c");
         targets.push("d\u{e9}");
         batch.broadcast(&Broadcast::new(Type::Available, "a@x/1", b"<show/>").to(&targets));
+        batch.event(&NodeEvent::new(EventKind::Filtered, "a", "urn:n", b"/>").to(&targets));
+        batch.wanted(&Wanted::new("a@x/1", b"urn:n\0urn:o\0").to(&targets));
         let mut seen = Vec::new();
         batch.open(|envelope| match envelope {
             Envelope::Stanza(d) => {
                 seen.push(format!("{} {:?} {} {:?}", d.from, d.typ, d.to_local, d.to_resource));
             }
             Envelope::Broadcast(b) => seen.push(format!("{} {:?}", b.from, b.targets().collect::<Vec<_>>())),
+            Envelope::Event(e) => {
+                seen.push(format!(
+                    "{} {} {:?} {:?}",
+                    e.owner,
+                    e.node,
+                    e.kind,
+                    e.targets().collect::<Vec<_>>()
+                ));
+            }
+            Envelope::Wanted(w) => seen.push(format!("{} {:?}", w.from, w.nodes().collect::<Vec<_>>())),
             Envelope::Spread { .. }
             | Envelope::Migration(_)
             | Envelope::Durable { .. }
@@ -396,7 +553,13 @@ mod tests {
                 unreachable!("none was put in")
             }
         });
-        assert_eq!(seen, ["a@x/1 Chat b Some(\"2\")", "a@x/1 [\"c\", \"d\u{e9}\"]"]);
+        let expected = [
+            "a@x/1 Chat b Some(\"2\")",
+            "a@x/1 [\"c\", \"d\u{e9}\"]",
+            "a urn:n Filtered [\"c\", \"d\u{e9}\"]",
+            "a@x/1 [\"urn:n\", \"urn:o\"]",
+        ];
+        assert_eq!(seen, expected);
         assert!(batch.is_empty());
     }
 }

@@ -57,6 +57,12 @@ pub fn local_and_resource(jid: &str) -> Option<(&str, &str)> {
     Some((local, cut(rest, b'/')?.1))
 }
 
+/// Localpart and perhaps resource, with a slash between them, as envelopes name recipients.
+#[inline]
+pub fn local_and_resource_of_target(target: &str) -> (&str, Option<&str>) {
+    target.split_once('/').map_or((target, None), |(local, resource)| (local, Some(resource)))
+}
+
 /// The localpart of a contact, a bare JID, if it is an account of this server.
 #[inline]
 pub fn contact_here<'a>(contact: &'a str, domain: &str) -> Option<&'a str> {
@@ -128,6 +134,8 @@ mod tests {
         assert_eq!([local_of("juliet@x/b@c"), local_of("juliet@x"), local_of("x")], ["juliet", "juliet", ""]);
         assert_eq!(local_and_resource("juliet@x/a/b@c"), Some(("juliet", "a/b@c")));
         assert_eq!((local_and_resource("juliet@x"), local_and_resource("x/r")), (None, None));
+        assert_eq!(local_and_resource_of_target("juliet/a/b@c"), ("juliet", Some("a/b@c")));
+        assert_eq!(local_and_resource_of_target("juliet"), ("juliet", None));
         assert_eq!(
             [contact_here("romeo@x", "x"), contact_here("romeo@y", "x"), contact_here("x", "x")],
             [Some("romeo"), None, None]

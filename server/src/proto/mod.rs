@@ -5,10 +5,13 @@
 //! | --- | --- |
 //! | [`address`] | where a stanza goes, and the parts of addresses |
 //! | [`archive`] | message archives: queries, pages, ids, preferences |
+//! | [`avatar`], [`bookmarks`] | avatars and bookmarks, each in the forms that they have
+//! | [`caps`] | what a client says that it can do, and what it wants to hear of |
 //! | [`delay`] | how long a stanza has waited |
 //! | [`errors`] | stanza and stream errors |
 //! | [`forms`] | data forms: what was filled in, and what is to be |
 //! | [`ns`] | every namespace, once |
+//! | [`pubsub`] | publish-subscribe: requests, forms, errors, events |
 //! | [`reply`] | the beginnings of stanzas that the server writes |
 //! | [`rsm`] | pages of long lists |
 //! | [`sasl`] | authentication: mechanisms, exchanges, what slows down guessing |
@@ -18,10 +21,14 @@
 
 pub mod address;
 pub mod archive;
+pub mod avatar;
+pub mod bookmarks;
+pub mod caps;
 pub mod delay;
 pub mod errors;
 pub mod forms;
 pub mod ns;
+pub mod pubsub;
 pub mod reply;
 pub mod rsm;
 pub mod sasl;

@@ -21,12 +21,28 @@ namespaces! {
     ARCHIVE = "urn:xmpp:mam:2",
     /// Feature: archives with all that XEP-0313 has beyond its core.
     ARCHIVE_EXTENDED = "urn:xmpp:mam:2#extended",
+    /// The bytes of avatars (XEP-0084).
+    AVATAR_DATA = "urn:xmpp:avatar:data",
+    /// What there is to know of an avatar.
+    AVATAR_METADATA = "urn:xmpp:avatar:metadata",
+    /// Feature: avatars of nodes and of vCards are one (XEP-0398).
+    AVATAR_CONVERSION = "urn:xmpp:pep-vcard-conversion:0",
     /// Resource binding (RFC 6120 §7.4).
     BIND = "urn:ietf:params:xml:ns:xmpp-bind",
     /// The block list (XEP-0191).
     BLOCKING = "urn:xmpp:blocking",
     /// The condition of an error for whom the sender blocks (XEP-0191 §3.2).
     BLOCKING_ERRORS = "urn:xmpp:blocking:errors",
+    /// Bookmarks, an item each (XEP-0402).
+    BOOKMARKS = "urn:xmpp:bookmarks:1",
+    /// Feature: they are those of private XML as well.
+    BOOKMARKS_COMPAT = "urn:xmpp:bookmarks:1#compat",
+    /// Feature: they are those of the node with all in one item as well.
+    BOOKMARKS_COMPAT_PEP = "urn:xmpp:bookmarks:1#compat-pep",
+    /// Feature: bookmarks of nodes and of private XML are one (XEP-0411).
+    BOOKMARKS_CONVERSION = "urn:xmpp:bookmarks-conversion:0",
+    /// Bookmarks, all in one element (XEP-0048).
+    BOOKMARKS_STORAGE = "storage:bookmarks",
     /// Calls that are proposed and answered by messages (XEP-0353).
     CALLS = "urn:xmpp:jingle-message:0",
     /// Entity capabilities (XEP-0115).
@@ -79,8 +95,24 @@ namespaces! {
     PRE_APPROVAL = "urn:xmpp:features:pre-approval",
     /// Private XML storage (XEP-0049).
     PRIVATE = "jabber:iq:private",
+    /// Publish-subscribe (XEP-0060). Features of it are this, `#` and a name.
+    PUBSUB = "http://jabber.org/protocol/pubsub",
+    /// Conditions of its errors.
+    PUBSUB_ERRORS = "http://jabber.org/protocol/pubsub#errors",
+    /// What subscribers are told.
+    PUBSUB_EVENT = "http://jabber.org/protocol/pubsub#event",
+    /// The form that configures a node.
+    PUBSUB_CONFIG = "http://jabber.org/protocol/pubsub#node_config",
+    /// The form that tells what a node is.
+    PUBSUB_METADATA = "http://jabber.org/protocol/pubsub#meta-data",
+    /// The form of conditions under which something is published.
+    PUBSUB_OPTIONS = "http://jabber.org/protocol/pubsub#publish-options",
+    /// What only the owner of a node asks for.
+    PUBSUB_OWNER = "http://jabber.org/protocol/pubsub#owner",
     /// Reactions to messages (XEP-0444).
     REACTIONS = "urn:xmpp:reactions:0",
+    /// How far conversations were read, on all devices (XEP-0490).
+    READ_POSITIONS = "urn:xmpp:mds:displayed:0",
     /// Delivery receipts (XEP-0184).
     RECEIPTS = "urn:xmpp:receipts",
     /// Retractions of messages (XEP-0424).
@@ -115,8 +147,62 @@ namespaces! {
     TIME = "urn:xmpp:time",
     /// vCards (XEP-0054).
     VCARD = "vcard-temp",
+    /// In a presence: which picture the vCard has (XEP-0153).
+    VCARD_UPDATE = "vcard-temp:x:update",
     /// Software version (XEP-0092).
     VERSION = "jabber:iq:version",
+}
+
+/// Features of publish-subscribe (XEP-0060 §10): its namespace, `#`, and a name.
+pub mod pubsub_feature {
+    macro_rules! named {
+        ($($name:ident = $feature:literal,)*) => {
+            $(#[doc = $feature] pub const $name: &str = concat!("http://jabber.org/protocol/pubsub#", $feature);)*
+        };
+    }
+
+    /// The service itself.
+    pub const ALL: &str = super::PUBSUB;
+
+    named! {
+        ACCESS_AUTHORIZE = "access-authorize",
+        ACCESS_OPEN = "access-open",
+        ACCESS_PRESENCE = "access-presence",
+        ACCESS_ROSTER = "access-roster",
+        ACCESS_WHITELIST = "access-whitelist",
+        AUTO_CREATE = "auto-create",
+        AUTO_SUBSCRIBE = "auto-subscribe",
+        CONFIG_NODE = "config-node",
+        CONFIG_NODE_MAX = "config-node-max",
+        CREATE_AND_CONFIGURE = "create-and-configure",
+        CREATE_NODES = "create-nodes",
+        DELETE_ITEMS = "delete-items",
+        DELETE_NODES = "delete-nodes",
+        FILTERED_NOTIFICATIONS = "filtered-notifications",
+        INSTANT_NODES = "instant-nodes",
+        ITEM_IDS = "item-ids",
+        LAST_PUBLISHED = "last-published",
+        MANAGE_SUBSCRIPTIONS = "manage-subscriptions",
+        MEMBER_AFFILIATION = "member-affiliation",
+        META_DATA = "meta-data",
+        MODIFY_AFFILIATIONS = "modify-affiliations",
+        MULTI_ITEMS = "multi-items",
+        OUTCAST_AFFILIATION = "outcast-affiliation",
+        PERSISTENT_ITEMS = "persistent-items",
+        PRESENCE_NOTIFICATIONS = "presence-notifications",
+        PUBLISH = "publish",
+        PUBLISH_ONLY_AFFILIATION = "publish-only-affiliation",
+        PUBLISH_OPTIONS = "publish-options",
+        PUBLISHER_AFFILIATION = "publisher-affiliation",
+        PURGE_NODES = "purge-nodes",
+        RETRACT_ITEMS = "retract-items",
+        RETRIEVE_AFFILIATIONS = "retrieve-affiliations",
+        RETRIEVE_DEFAULT = "retrieve-default",
+        RETRIEVE_ITEMS = "retrieve-items",
+        RETRIEVE_SUBSCRIPTIONS = "retrieve-subscriptions",
+        RSM = "rsm",
+        SUBSCRIBE = "subscribe",
+    }
 }
 
 /// Whether clients may not keep private XML of this namespace (XEP-0049 §2.2): the protocol itself uses it.

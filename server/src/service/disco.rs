@@ -6,7 +6,7 @@ use crate::proto::errors::StanzaCondition;
 use crate::proto::ns;
 use crate::proto::rsm::{PageRequest, Sizes};
 use crate::service::{
-    Answers, Identity, Reply, Request, SERVICES, Scope, Scopes, Service, caps, table, version,
+    Answers, Identity, Reply, Request, SERVICES, Scope, Scopes, Service, caps, table, unreadable, version,
 };
 use crate::stanza::Type;
 use crate::user::actors::Actors;
@@ -14,7 +14,8 @@ use crate::user::actors::Effects;
 use crate::user::writes::Area;
 use crate::xml::Element;
 
-/// An account has no more resources than `limits.resources_per_user`: all of them make a page.
+/// An account has no more resources than `limits.resources_per_user`, and no more nodes than `limits.pep_nodes`: all of them
+/// make a page.
 const SIZES: Sizes = Sizes { default: usize::MAX, max: usize::MAX };
 
 /// The identities of the domain and of accounts (§4; the registrar's category `account`), and what belongs to them.
@@ -53,14 +54,16 @@ fn info(_: &mut Actors, env: &Env, _: &mut Effects, request: &Request) -> Reply 
         return StanzaCondition::ServiceUnavailable.into();
     }
     let node = request.query.attribute("node");
-    let is_known = match (request.scope, node) {
-        (_, None) => true,
-        (Scope::Server, Some(node)) => caps::is_own_node(&env.config, node),
-        (Scope::OwnAccount | Scope::OtherAccount, Some(_)) => false,
-    };
-    match is_known {
-        true => describe(&env.config, request.scope, node),
-        false => StanzaCondition::ItemNotFound.into(),
+    match (request.scope, node) {
+        (_, None) => describe(&env.config, request.scope, node),
+        (Scope::Server, Some(own)) if caps::is_own_node(&env.config, own) => {
+            describe(&env.config, request.scope, node)
+        }
+        (Scope::Server, Some(_)) => StanzaCondition::ItemNotFound.into(),
+        (Scope::OwnAccount | Scope::OtherAccount, Some(node)) => match table::nodes(SERVICES, &env.config) {
+            Some(nodes) => (nodes.info)(env, request, node),
+            None => StanzaCondition::ItemNotFound.into(),
+        },
     }
 }
 
@@ -84,8 +87,8 @@ fn describe(config: &Config, scope: Scope, node: Option<&str>) -> Reply {
     Reply::Result(query.children(identities).children(features))
 }
 
-/// The domain has no items: there are no components. Those of an account are its available resources (§4.2), page by page
-/// if somebody wants that (§7).
+/// The domain has no items: there are no components. Those of an account are its available resources (§4.2) and its nodes,
+/// page by page if somebody wants that (§7).
 fn items(actors: &mut Actors, env: &Env, _: &mut Effects, request: &Request) -> Reply {
     if request.typ != Type::Get {
         return StanzaCondition::BadRequest.into();
@@ -100,21 +103,34 @@ fn items(actors: &mut Actors, env: &Env, _: &mut Effects, request: &Request) -> 
     if !is_open(env, request) {
         return Reply::Result(query);
     }
-    if node.is_some() {
-        return StanzaCondition::ItemNotFound.into();
+    let nodes = table::nodes(SERVICES, &env.config).filter(|_| request.scope != Scope::Server);
+    if let Some(node) = node {
+        return match nodes {
+            Some(nodes) => (nodes.items)(env, request, node),
+            None => StanzaCondition::ItemNotFound.into(),
+        };
     }
-    let mut jids = Vec::new();
+    // The id of each for pages, and the node if it is one.
+    let mut all = Vec::new();
     if let Some(user) = actors.users.find(&request.account) {
         let available = actors.users.available_of(user);
-        jids.extend(available.into_iter().map(|key| actors.users.full_jid(env, key)));
+        all.extend(available.into_iter().map(|key| (actors.users.full_jid(env, key), false)));
     }
-    let (listed, set) = match page.map(|page| page.of_list(&jids, |jid| jid)) {
-        None => (&jids[..], None),
+    match nodes.map(|nodes| (nodes.list)(env, request)).transpose() {
+        Ok(nodes) => all.extend(nodes.into_iter().flatten().map(|node| (node, true))),
+        Err(error) => return unreadable(&request.account, &error),
+    }
+    let (listed, set) = match page.map(|page| page.of_list(&all, |(id, _)| id)) {
+        None => (&all[..], None),
         Some(Ok((listed, page))) => (listed, Some(page.to_element())),
         Some(Err(error)) => return Reply::Error(error),
     };
-    for jid in listed {
-        query.push(Element::new("item", ns::DISCO_ITEMS).attr("jid", jid.as_str()));
+    for (id, is_node) in listed {
+        let item = Element::new("item", ns::DISCO_ITEMS);
+        query.push(match is_node {
+            true => item.attr("jid", env.bare_jid(&request.account)).attr("node", id.as_str()),
+            false => item.attr("jid", id.as_str()),
+        });
     }
     Reply::Result(query.children(set))
 }

@@ -25,6 +25,7 @@ pub mod open_account;
 pub mod ping;
 pub mod presence;
 pub mod private;
+pub mod pubsub;
 pub mod register;
 pub mod reply;
 pub mod request;
@@ -38,7 +39,7 @@ pub mod version;
 pub use commit::{Begun, Change, Committed};
 pub use reply::{Reply, unreadable};
 pub use request::{Request, dispatch, dispatch_for_account, place_of};
-pub use table::{Answer, Answers, Asks, Identity, Scope, Scopes, Service};
+pub use table::{Answer, Answers, Asks, DiscoNodes, Identity, Scope, Scopes, Service};
 
 /// All services, in the order in which they act at the moments of a user's life: who sees whom comes first.
 pub static SERVICES: &[&Service] = &[
@@ -54,6 +55,7 @@ pub static SERVICES: &[&Service] = &[
     &time::SERVICE,
     &vcard::SERVICE,
     &private::SERVICE,
+    &pubsub::SERVICE,
     &archive::SERVICE,
     &carbons::SERVICE,
     &blocking::SERVICE,

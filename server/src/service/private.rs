@@ -1,10 +1,13 @@
-//! Private XML storage (XEP-0049): what clients keep for themselves, by the name and namespace of an element.
+//! Private XML storage (XEP-0049): what clients keep for themselves, by the name and namespace of an element. Bookmarks are
+//! kept with those of [`bookmarks`].
 
 use whimbrel_storage::directory::{PRIVATE_NAME_BYTES_MAX, Table};
 
 use crate::env::Env;
+use crate::proto::bookmarks::STORAGE;
 use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::proto::ns;
+use crate::service::pubsub::bookmarks;
 use crate::service::{Answers, Committed, Reply, Request, Scopes, Service, unreadable};
 use crate::stanza::Type;
 use crate::user::actors::Actors;
@@ -32,7 +35,7 @@ fn handle(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -
         return Reply::Error(error);
     }
     match request.typ {
-        Type::Get => read(env, request),
+        Type::Get => read(env, fx, request),
         _ => write(actors, env, fx, request),
     }
 }
@@ -58,12 +61,22 @@ fn check(query: &Element) -> Result<(), StanzaError> {
 }
 
 /// What was never stored is given back as it was asked for: empty.
-fn read(env: &Env, request: &Request) -> Reply {
+fn read(env: &Env, fx: &Effects, request: &Request) -> Reply {
     let mut elements = request.query.elements();
     let (Some(asked), None) = (elements.next(), elements.next()) else {
         return StanzaCondition::NotAcceptable.into();
     };
     let account = &request.account;
+    if is_bookmarks(asked) {
+        return match bookmarks::read(env, fx, account) {
+            Ok(Ok(found)) => {
+                let found = found.unwrap_or_else(|| Element::new(STORAGE, ns::BOOKMARKS_STORAGE));
+                Reply::Result(Element::new("query", ns::PRIVATE).child(found))
+            }
+            Ok(Err(error)) => Reply::Error(error),
+            Err(error) => unreadable(account, &error),
+        };
+    }
     let found = match env.shared.directory.private(account, asked.name(), asked.namespace()) {
         Ok(Some(bytes)) => match Element::parse(&bytes) {
             Ok(found) => found,
@@ -78,11 +91,19 @@ fn read(env: &Env, request: &Request) -> Reply {
     Reply::Result(Element::new("query", ns::PRIVATE).child(found))
 }
 
+/// Bookmarks are kept in a node, whoever sets them (XEP-0411).
+fn is_bookmarks(element: &Element) -> bool {
+    element.is(STORAGE, ns::BOOKMARKS_STORAGE)
+}
+
 fn write(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -> Reply {
     let account = request.account.clone();
+    let set_bookmarks = request.query.elements().find(|element| is_bookmarks(element)).cloned();
+    let set_bookmarks = set_bookmarks.map(|storage| bookmarks::job(env, request, storage));
     let items: Vec<_> = request
         .query
         .elements()
+        .filter(|element| !is_bookmarks(element))
         .map(|element| (element.name().to_owned(), element.namespace().to_owned(), element.to_bytes()))
         .collect();
     // Values are bounded by the stanza they came in; names have a bound of their own in the directory.
@@ -102,10 +123,15 @@ fn write(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) ->
             let text = "there is no room for more private data";
             return Ok(Err(StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text)));
         }
+        let committed = match set_bookmarks.map(|set| set(transaction)).transpose()? {
+            Some(Ok(committed)) => committed,
+            Some(Err(error)) => return Ok(Err(error)),
+            None => Committed::default(),
+        };
         for (name, namespace, xml) in &items {
             transaction.set_private(&account, name, namespace, xml)?;
         }
-        Ok(Ok(Committed::default()))
+        Ok(Ok(committed))
     })
 }
 

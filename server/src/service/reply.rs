@@ -16,6 +16,8 @@ pub enum Reply {
     Done,
     /// A result with this child.
     Result(Element),
+    /// A result with a child that is written already.
+    Written(Vec<u8>),
     /// An error.
     Error(StanzaError),
     /// The reply will be sent later, by [`Request::reply_to`].
@@ -51,7 +53,7 @@ impl ReplyTo {
     /// Sends the reply.
     pub fn send(&self, env: &Env, fx: &mut Effects, reply: Reply) {
         let typ = match reply {
-            Reply::Done | Reply::Result(_) => Type::Result,
+            Reply::Done | Reply::Result(_) | Reply::Written(_) => Type::Result,
             Reply::Error(error) => {
                 let (to, id) = (self.to.as_deref(), Some(self.id.as_str()));
                 return answer::refuse(
@@ -66,6 +68,9 @@ impl ReplyTo {
         let mut bytes = Vec::with_capacity(256);
         let (from, id) = (self.to.as_deref(), Some(self.id.as_str()));
         match reply {
+            Reply::Written(child) => {
+                reply::iq(typ, from, &self.from, id, &mut bytes, |out| out.extend_from_slice(&child));
+            }
             Reply::Result(child) => {
                 reply::iq(typ, from, &self.from, id, &mut bytes, |out| child.write(CLIENT, out));
             }

@@ -1,6 +1,6 @@
 //! What a service is, and the questions that the rest of the server asks of the table of them.
 
-use whimbrel_storage::directory::Table;
+use whimbrel_storage::directory::{DirectoryError, Table};
 
 use crate::config::Config;
 use crate::env::Env;
@@ -105,6 +105,16 @@ pub struct Identity {
     pub name: &'static str,
 }
 
+/// Nodes of accounts that disco tells of.
+pub struct DiscoNodes {
+    /// The names of those that the requester may know of.
+    pub list: fn(&Env, &Request) -> Result<Vec<String>, DirectoryError>,
+    /// What one of them is; an error for one that the requester may not know of.
+    pub info: fn(&Env, &Request, &str) -> Reply,
+    /// What is in one of them.
+    pub items: fn(&Env, &Request, &str) -> Reply,
+}
+
 /// A service: all that the server has to know of an extension that it has built in.
 pub struct Service {
     /// Its name: in the documentation of the tables that it owns, and in messages.
@@ -120,6 +130,8 @@ pub struct Service {
     pub features: &'static [(&'static str, Scopes)],
     /// The identities that disco tells for it, and of whom.
     pub identities: &'static [(Identity, Scopes)],
+    /// The nodes of accounts that disco tells of it.
+    pub nodes: Option<DiscoNodes>,
     /// The tables of the directory that only it writes. What is in them goes with the account.
     pub tables: &'static [Table],
     /// What it does at the moments of a user's life.
@@ -135,6 +147,7 @@ impl Service {
         asks: None,
         features: &[],
         identities: &[],
+        nodes: None,
         tables: &[],
         lifecycle: Hooks::NONE,
     };
@@ -198,6 +211,11 @@ pub fn features(table: &[&'static Service], config: &Config, scope: Scope) -> Ve
 pub fn identities(table: &[&'static Service], config: &Config, scope: Scope) -> Vec<Identity> {
     let all = enabled(table, config).flat_map(|service| service.identities);
     all.filter(|(_, scopes)| scopes.contains(scope)).map(|(identity, _)| *identity).collect()
+}
+
+/// The nodes of accounts, of the service that has some.
+pub fn nodes(table: &[&'static Service], config: &Config) -> Option<&'static DiscoNodes> {
+    enabled(table, config).find_map(|service| service.nodes.as_ref())
 }
 
 /// What is called at the moments of a user's life.

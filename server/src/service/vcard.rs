@@ -1,12 +1,13 @@
-//! vCards (XEP-0054). Avatars in them (XEP-0153) need nothing more: clients announce them in their presence, which
-//! the server passes on as it is.
+//! vCards (XEP-0054). The avatar in one (XEP-0153) is that of the account's nodes ([`avatar`]).
 
 use whimbrel_storage::directory::Table;
 
 use crate::env::Env;
+use crate::proto::avatar::Picture;
 use crate::proto::errors::StanzaCondition;
 use crate::proto::ns;
-use crate::service::{Answers, Committed, Reply, Request, Scope, Scopes, Service, unreadable};
+use crate::service::pubsub::{avatar, notify};
+use crate::service::{Answers, Reply, Request, Scope, Scopes, Service, unreadable};
 use crate::stanza::Type;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
@@ -34,7 +35,7 @@ pub static SERVICE: Service = Service {
 fn handle(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -> Reply {
     match (request.typ, request.scope) {
         (Type::Get, Scope::OtherAccount) if request.is_hidden => NONE.into(),
-        (Type::Get, scope) => read(env, &request.account, scope),
+        (Type::Get, scope) => read(env, request, scope),
         (_, Scope::OwnAccount) => write(actors, env, fx, request),
         _ => StanzaCondition::Forbidden.into(),
     }
@@ -42,15 +43,21 @@ fn handle(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -
 
 /// An account without a vCard, one that does not exist and one that blocks the requester look alike (§3.3); the owner
 /// hears that there is none.
-fn read(env: &Env, account: &str, scope: Scope) -> Reply {
-    match env.shared.directory.vcard(account) {
-        Ok(Some(bytes)) => match Element::parse(&bytes) {
-            Ok(vcard) => Reply::Result(vcard),
-            Err(error) => {
-                tracing::error!(user = account, %error, "a stored vCard is damaged");
-                StanzaCondition::InternalServerError.into()
-            }
-        },
+fn read(env: &Env, request: &Request, scope: Scope) -> Reply {
+    let account = &request.account;
+    let stored = match env.shared.directory.vcard(account) {
+        Ok(stored) => stored.map(|bytes| Element::parse(&bytes)).transpose(),
+        Err(error) => return unreadable(account, &error),
+    };
+    let stored = match stored {
+        Ok(stored) => stored,
+        Err(error) => {
+            tracing::error!(user = account, %error, "a stored vCard is damaged");
+            return StanzaCondition::InternalServerError.into();
+        }
+    };
+    match avatar::complete(env, request, stored) {
+        Ok(Some(vcard)) => Reply::Result(vcard),
         Ok(None) if scope == Scope::OtherAccount => NONE.into(),
         Ok(None) => StanzaCondition::ItemNotFound.into(),
         Err(error) => unreadable(account, &error),
@@ -58,14 +65,25 @@ fn read(env: &Env, account: &str, scope: Scope) -> Reply {
 }
 
 fn write(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -> Reply {
-    let account = request.account.clone();
-    let bytes = request.query.to_bytes();
+    let (account, sender) = (request.account.clone(), request.from.clone());
+    let picture = Picture::of_vcard(&request.query);
+    let kept = match picture {
+        Some(_) => Picture::taken_from(&request.query),
+        None => request.query.clone(),
+    };
+    let bytes = kept.to_bytes();
     // Declaring namespaces anew on each element can make it longer than it came.
     if bytes.len() > env.config.limits.stanza_bytes as usize {
         return StanzaCondition::NotAcceptable.into();
     }
+    let (owner, limits, now_ms) = (env.bare_jid(&account), env.config.limits.clone(), env.unix_ms());
     request.commit(actors, env, fx, move |transaction| {
+        let names = (account.as_str(), owner.as_str(), sender.as_str());
+        let notices = match avatar::take(transaction, names, picture.as_ref(), (&limits, now_ms))? {
+            Ok(notices) => notices,
+            Err(error) => return Ok(Err(error)),
+        };
         transaction.set_vcard(&account, &bytes)?;
-        Ok(Ok(Committed::default()))
+        Ok(Ok(notify::tell_all(notices, sender)))
     })
 }

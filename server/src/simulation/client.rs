@@ -62,6 +62,8 @@ pub(super) enum Shelf {
     Private,
     /// The name of a contact.
     Roster,
+    /// The item of a node.
+    Node,
 }
 
 /// What a client knows while it is bound.
@@ -85,6 +87,8 @@ pub(super) struct Live {
     pub(super) inactive: bool,
     /// The last number on each shelf that the server has said to keep.
     pub(super) put: BTreeMap<Shelf, u32>,
+    /// The number in the last event of each node that it has heard of, by the session that put it there.
+    pub(super) events: BTreeMap<(String, usize), u32>,
     /// What the server has acknowledged last of a managed stream (XEP-0198).
     pub(super) handled: Option<u32>,
 }

@@ -111,6 +111,7 @@ impl World {
             initial: None,
             inactive: false,
             put: BTreeMap::new(),
+            events: BTreeMap::new(),
             handled: None,
         });
     }

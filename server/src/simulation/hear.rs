@@ -1,7 +1,10 @@
 //! What clients do about what they hear, and the rules that can be checked on the spot.
 
 mod answers;
+mod events;
 mod presence;
+
+pub(super) use events::CAPS;
 
 use super::client::{Heard, NS_SASL, NS_TLS, Stage};
 use super::come::HEADER;
@@ -11,7 +14,9 @@ use crate::runtime::driver::sim::LinkId;
 use crate::xml::{Element, STREAMS};
 
 const NS_ROSTER: &str = "jabber:iq:roster";
+const NS_DISCO: &str = "http://jabber.org/protocol/disco#info";
 const NS_CARBONS: &str = "urn:xmpp:carbons:2";
+const NS_EVENT: &str = "http://jabber.org/protocol/pubsub#event";
 const NS_STREAM_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-streams";
 const NS_SM: &str = "urn:xmpp:sm:3";
 const CLIENT: &str = "jabber:client";
@@ -304,6 +309,10 @@ impl World {
             }
             let outcome = self.oracle.copied(id, direction == "received", from, &body, full);
             return self.note(outcome);
+        }
+        if let Some(event) = element.find("event", NS_EVENT) {
+            let is_last = element.find("delay", "urn:xmpp:delay").is_some();
+            return self.event_heard(index, from, event, is_last);
         }
         let Some(body) = element.find("body", CLIENT) else { return };
         let delayed = element.find("delay", "urn:xmpp:delay").is_some();

@@ -171,6 +171,8 @@ pub struct Report {
     pub reloads: u64,
     /// Presences that were heard by somebody who had once blocked the sender, or the other way round.
     pub blocks_checked: u64,
+    /// Items of nodes of which clients have heard.
+    pub events: u64,
     /// Connections with TLS that clients have begun.
     pub handshakes: u64,
     /// Ends of TLS without a closed stream, by kind: close_notify, the same in a stanza, truncated, flipped, too long, of

@@ -10,6 +10,7 @@ use crate::shared::{DirectoryLock, EarlierStreams};
 use crate::takeover::clock::ServerClock;
 use crate::takeover::program::Program;
 use crate::user::commits::Logs;
+use crate::user::interests::saved::Capabilities;
 use crate::worker::upgrade::Sessions;
 
 /// All kinds that this program reads and writes.
@@ -23,5 +24,6 @@ pub const KINDS: &[Row] = &[
     Row::of::<EarlierStreams>(),
     Row::of::<Guesses>(),
     Row::of::<Registrations>(),
+    Row::of::<Capabilities>(),
     Row::of::<Sessions>(),
 ];

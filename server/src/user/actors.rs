@@ -9,6 +9,7 @@ use crate::runtime::driver::ConnId;
 use crate::user::archive::Archives;
 use crate::user::commits::CommitTracker;
 use crate::user::inputs::Inputs;
+use crate::user::interests::Interests;
 use crate::user::lifecycle::Lifecycle;
 use crate::user::presence::contacts::Contacts;
 use crate::user::subscription::under_way::PendingSubscriptions;
@@ -25,6 +26,8 @@ pub struct Actors {
     pub users: Users,
     /// Contacts of users who send presence.
     pub contacts: Contacts,
+    /// Of which nodes clients want to hear.
+    pub interests: Interests,
     /// Subscriptions under way to the directory, and what waits behind them.
     pub under_way: PendingSubscriptions,
     /// What clients of this worker have under way to the directory.
@@ -53,6 +56,7 @@ impl Actors {
         Actors {
             users: Users::new(hasher),
             contacts: Contacts::default(),
+            interests: Interests::default(),
             under_way: PendingSubscriptions::default(),
             writes: Writes::default(),
             inputs: Inputs::default(),

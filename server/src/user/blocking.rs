@@ -43,6 +43,19 @@ pub fn chooses_resources(users: &Users, from: &str) -> bool {
     list.is_some_and(|list| list.iter().any(|jid| jid.contains('/')))
 }
 
+/// The list of a user whose home is this worker, online or not.
+pub fn list_of(users: &Users, env: &Env, fx: &Effects, local: &str) -> Option<Box<Vec<Box<str>>>> {
+    match users.find(local) {
+        Some(user) => users.user(user).blocked.clone(),
+        None => load(env, fx, local),
+    }
+}
+
+/// Whether a list has an entry for a bare JID.
+pub fn names_account(list: &Option<Box<Vec<Box<str>>>>, bare: &str) -> bool {
+    list.as_ref().is_some_and(|list| JidRef::parse(bare).is_ok_and(|jid| on_list(list, &jid)))
+}
+
 /// The list of somebody who sends a presence and [`chooses_resources`], wherever they live. It is at least as new as the
 /// presence: a change is committed before it takes effect.
 pub fn list_of_sender(env: &Env, fx: &Effects, from: &str) -> Option<Box<Vec<Box<str>>>> {

@@ -72,6 +72,8 @@ pub enum Class<'a> {
     },
     /// Something else that the server tells the client of its own account.
     Own,
+    /// What has happened to a node. It may be dropped: then the last items are asked for again.
+    Event,
     /// Something from somebody else that is kept nowhere. Without room it is not taken.
     Foreign,
     /// A message of an archive that the client has asked for, and for which there is room. The client is told of a page that
@@ -120,7 +122,7 @@ impl<'a> Outgoing<'a> {
 /// Writes a stanza to a resource.
 pub fn write(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey, out: &Outgoing<'_>) {
     let &Outgoing { kind, class, bytes, .. } = out;
-    if matches!(class, Class::Presence(_) | Class::Foreign)
+    if matches!(class, Class::Presence(_) | Class::Event | Class::Foreign)
         && !room::takes(actors, env, fx, key, class, bytes.len())
     {
         return drop_one(&mut actors.users, env, key, class);
@@ -173,7 +175,7 @@ pub fn write(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey,
 /// A stanza that is not taken. Anything that can be had again is marked to be asked for.
 fn drop_one(users: &mut Users, env: &Env, key: ResourceKey, class: Class<'_>) {
     env.metrics().dropped_output.add(1);
-    if let Class::Presence(_) = class {
+    if let Class::Presence(_) | Class::Event = class {
         users.resource_mut(key).flags.put(Flags::PRESENCE_LOST, true);
     }
 }
@@ -217,7 +219,7 @@ fn entry_of(
             actors.users.resource_mut(key).flags.put(Flags::PAGE_FORGOTTEN, true);
             Unacked::Forgotten(1)
         }
-        Class::Record(_) | Class::Presence(_) | Class::Foreign => Unacked::Forgotten(1),
+        Class::Record(_) | Class::Presence(_) | Class::Event | Class::Foreign => Unacked::Forgotten(1),
     }
 }
 

@@ -2,12 +2,15 @@
 //! has lost its connection gets less of.
 //!
 //! While a client is inactive, presence is held and only the newest of each sender is kept; chat states are
-//! held. Anything else sends what is held first, so that order is kept, and goes out at once.
+//! held, and so is what happens to nodes. Anything else sends what is held first, so that order is kept, and goes out at once.
 
 use std::hash::BuildHasher;
 
+use memchr::memmem;
+
 use crate::env::Env;
 use crate::memory::Pressure;
+use crate::proto::ns;
 use crate::runtime::deliveries::Reception;
 use crate::runtime::driver::ConnId;
 use crate::stanza::{Delivery, Kind, Traits, Type};
@@ -143,7 +146,7 @@ pub fn hold(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey, 
         release(actors, env, fx, key);
         return false;
     }
-    if sender.is_some() {
+    if matches!(out.class, Class::Presence(_) | Class::Event) {
         resource.flags.put(Flags::PRESENCE_LOST, true);
     }
     env.metrics().dropped_output.add(1);
@@ -155,7 +158,11 @@ pub fn release(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKe
     if let Some(held) = actors.users.resource_mut(key).held.take() {
         let begun = fx.out.times.set_received(Reception::default());
         for Entry { kind, sender, stanza, .. } in &held.entries {
-            let class = sender.as_deref().map_or(Class::Foreign, Class::Presence);
+            let class = match sender.as_deref() {
+                Some(from) => Class::Presence(from),
+                None if memmem::find(stanza, ns::PUBSUB_EVENT.as_bytes()).is_some() => Class::Event,
+                None => Class::Foreign,
+            };
             let out = Outgoing { kind: *kind, class, urgency: Urgency::Now, bytes: stanza };
             flow::write(actors, env, fx, key, &out);
         }

@@ -3,6 +3,8 @@
 //! The code of the actors calls each moment in one place. It does not know who acts then: each service of the table
 //! (`service/mod.rs`) fills in its [`Hooks`], and the worker makes a [`Lifecycle`] of those that its configuration switches on.
 
+use std::cell::RefCell;
+
 use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::directory::Item;
 
@@ -53,6 +55,27 @@ pub struct ContactAvailable<'a> {
     pub resource: Option<&'a str>,
     /// The full JID of the contact, who may be another resource of the user.
     pub contact: &'a str,
+}
+
+/// A resource is about to show itself as available: what it is seen with may be changed.
+#[derive(Copy, Clone, Debug)]
+pub struct Showing<'a> {
+    /// Its user's localpart.
+    pub account: &'a str,
+    /// Its presence, from behind the addresses on.
+    pub tail: &'a RefCell<Vec<u8>>,
+}
+
+/// A resource of somebody wants to hear of some nodes of a user (XEP-0163 §4.3), and asks for their last items. Called at the
+/// user's home; whether there is anything to see is for the service to say.
+#[derive(Copy, Clone, Debug)]
+pub struct Interested<'a> {
+    /// The user's localpart.
+    pub account: &'a str,
+    /// The full JID of the resource, which may be another one of the user.
+    pub contact: &'a str,
+    /// The nodes.
+    pub nodes: &'a [&'a str],
 }
 
 /// A resource has lost its connection and waits to be resumed (XEP-0198 §5).
@@ -116,12 +139,16 @@ macro_rules! moments {
 }
 
 moments! {
+    /// See [`Showing`].
+    showing(Showing<'_>),
     /// See [`Available`].
     available(Available<'_>),
     /// See [`Unavailable`].
     unavailable(Unavailable<'_>),
     /// See [`ContactAvailable`].
     contact_available(ContactAvailable<'_>),
+    /// See [`Interested`].
+    interested(Interested<'_>),
     /// See [`Detached`].
     detached(Detached),
     /// See [`AccountRemoved`].

@@ -6,6 +6,7 @@ pub use waiting::Waiting;
 
 use whimbrel_storage::log::Sequence;
 
+use crate::proto::caps::HASH_BYTES;
 use crate::proto::sm::StreamManagement;
 use crate::proto::sm::saved::{LogPlace, SmRecord};
 use crate::saved::codec::{Decoder, Encoder, bits};
@@ -44,6 +45,8 @@ pub struct ResourceRecord<'a> {
     pub expiry_ms: Option<u64>,
     /// Stream management.
     pub sm: Option<SmRecord<'a>>,
+    /// The hash of capabilities that it announces; empty for none.
+    pub caps: &'a [u8],
 }
 
 const BLOCKS: u8 = 1;
@@ -53,6 +56,7 @@ const HAS_UNSENT_MESSAGES: u8 = 1 << 3;
 const IS_BEHIND: u8 = 1 << 4;
 const EXPIRES: u8 = 1 << 5;
 const HAS_SM: u8 = 1 << 6;
+const HAS_CAPS: u8 = 1 << 7;
 
 impl<'a> ResourceRecord<'a> {
     /// Writes it.
@@ -65,6 +69,7 @@ impl<'a> ResourceRecord<'a> {
             (self.after.is_some(), IS_BEHIND),
             (self.expiry_ms.is_some(), EXPIRES),
             (self.sm.is_some(), HAS_SM),
+            (!self.caps.is_empty(), HAS_CAPS),
         ]));
         to.number(self.account);
         to.text(self.local);
@@ -103,6 +108,9 @@ impl<'a> ResourceRecord<'a> {
         if let Some(sm) = &self.sm {
             sm.write(to);
         }
+        if !self.caps.is_empty() {
+            to.shared(self.caps);
+        }
     }
 
     /// Reads one.
@@ -111,9 +119,6 @@ impl<'a> ResourceRecord<'a> {
     /// It is damaged.
     pub fn read(from: &mut Decoder<'a>) -> Result<ResourceRecord<'a>, StateError> {
         let parts = from.byte()?;
-        if parts >= HAS_SM << 1 {
-            return Err(StateError::Damaged("a resource with unknown parts"));
-        }
         let mut resource = ResourceRecord {
             account: from.number()?,
             local: from.text()?,
@@ -148,6 +153,12 @@ impl<'a> ResourceRecord<'a> {
         resource.after = (parts & IS_BEHIND != 0).then(|| LogPlace::read(from)).transpose()?;
         resource.expiry_ms = (parts & EXPIRES != 0).then(|| from.number()).transpose()?;
         resource.sm = (parts & HAS_SM != 0).then(|| SmRecord::read(from)).transpose()?;
+        if parts & HAS_CAPS != 0 {
+            resource.caps = from.shared()?;
+            if resource.caps.len() != HASH_BYTES {
+                return Err(StateError::Damaged("a hash of another length"));
+            }
+        }
         Ok(resource)
     }
 }
@@ -220,6 +231,7 @@ impl ResourceRecord<'static> {
             name: "balcony",
             flags: 1,
             presence: b"<show>away</show>",
+            caps: &[7; HASH_BYTES],
             ..ResourceRecord::default()
         };
         let full = ResourceRecord {
@@ -231,6 +243,7 @@ impl ResourceRecord<'static> {
                 (Kind::Presence, Some("romeo@example.org/1"), b"<presence/>"),
                 (Kind::Message, None, b"<message/>"),
             ],
+            caps: &[],
             unsent: vec![LogPlace { sequence: 7, rank: 0 }],
             after: Some(LogPlace { sequence: 9, rank: 2 }),
             ..plain.clone()

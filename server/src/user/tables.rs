@@ -51,10 +51,33 @@ impl Flags {
     pub const PINGED: Flags = Flags(128);
     /// Messages of a page of an archive could not be remembered: should the stream be resumed, the page is to be asked for
     /// again.
-    pub const PAGE_FORGOTTEN: Flags = Flags(128);
+    pub const PAGE_FORGOTTEN: Flags = Flags(512);
     /// It is known whether its stream is managed: it is, or the client has sent presence, or has been there for long
     /// without either. Until then a message that is written to it has not been delivered.
     pub const SM_DECIDED: Flags = Flags(256);
+
+    /// All of them, each with a bit of its own.
+    const ALL: Flags = {
+        let flags = [
+            Flags::AVAILABLE,
+            Flags::INTERESTED,
+            Flags::CARBONS,
+            Flags::INACTIVE,
+            Flags::BLOCK_LIST,
+            Flags::BACKED_UP,
+            Flags::PRESENCE_LOST,
+            Flags::PINGED,
+            Flags::SM_DECIDED,
+            Flags::PAGE_FORGOTTEN,
+        ];
+        let (mut all, mut at) = (0, 0);
+        while at < flags.len() {
+            assert!(flags[at].0.is_power_of_two() && all & flags[at].0 == 0);
+            all |= flags[at].0;
+            at += 1;
+        }
+        Flags(all)
+    };
 
     /// All flags in one number, for another program.
     pub(crate) fn bits(self) -> u16 {
@@ -63,7 +86,7 @@ impl Flags {
 
     /// Of such a number.
     pub(crate) fn of_bits(bits: u16) -> Flags {
-        Flags(bits)
+        Flags(bits & Flags::ALL.0)
     }
 
     /// Whether the flag is set.

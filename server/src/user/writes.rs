@@ -29,6 +29,8 @@ pub enum Area {
     BlockList,
     /// Private XML (XEP-0049).
     Private,
+    /// Nodes and their items (XEP-0060).
+    Pubsub,
     /// Contacts and subscriptions (RFC 6121 §2, §3).
     Roster,
     /// The vCard (XEP-0054).

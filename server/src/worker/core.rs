@@ -25,6 +25,7 @@ use crate::session::{Migration, Sessions};
 use crate::stanza::Traits;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
+use crate::user::events;
 use crate::user::presence;
 use crate::user::tables::ResourceKey;
 use crate::worker::places::{Accepts, Places};
@@ -282,6 +283,10 @@ impl Core {
             }
             Envelope::Broadcast(broadcast) => {
                 presence::receive_broadcast(&mut self.actors, &self.env, &mut self.fx, &broadcast);
+            }
+            Envelope::Event(event) => events::receive(&mut self.actors, &self.env, &mut self.fx, &event),
+            Envelope::Wanted(wanted) => {
+                events::receive_wanted(&mut self.actors, &self.env, &mut self.fx, &wanted);
             }
             Envelope::Spread { from, conn } => self.actors.has_spread(&mut self.fx, from, conn),
             Envelope::Migration(migration) => self.arrivals.push(*migration),

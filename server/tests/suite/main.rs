@@ -32,6 +32,7 @@ mod messages;
 mod offline;
 mod order;
 mod output;
+mod pep;
 mod presence;
 mod register;
 mod registration;

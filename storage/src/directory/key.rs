@@ -8,6 +8,9 @@
 //! accounts              localpart (up to 479 bytes)  |  its first 479 bytes, SHA-256 (32)
 //! rosters, private      actor (8, big endian), text (up to 471)  |  actor, first 471 bytes, SHA-256 (32)
 //! removals              actor, roster version (8, big endian)
+//! pubsub_nodes          as rosters
+//! pubsub_items          actor, number of the node (8, big endian), sequence (8, big endian)
+//! pubsub_item_ids, -_members  actor, number of the node, text (up to 463)  |  its first 463 bytes, SHA-256
 //! registrations         the number's digits
 //! quotas                kind (1), keyed hash of what is counted (16)
 //! archive, -_erased     actor, id of a message (8, big endian)
@@ -45,6 +48,12 @@ impl Key {
     /// Of something that an account has many of, by a text. `None` when that is empty or longer than `max`.
     pub(super) fn owned(actor: ActorId, text: &str, max: usize) -> Option<Self> {
         Self::new(&actor.key(), text, max)
+    }
+
+    /// Of something that a node of an account has many of, by a text; `prefix` is actor and node. `None` as in
+    /// [`Key::owned`].
+    pub(super) fn of_node(prefix: &[u8; 16], text: &str, max: usize) -> Option<Self> {
+        Self::new(prefix, text, max)
     }
 
     /// Of a removal.

@@ -19,6 +19,7 @@
 //! | `key`, `codec`, `checksum` | how keys and values are written |
 //! | `archive` | where messages of archives lie, and what actors want of theirs |
 //! | `accounts`, `item`, `roster`, `blocked`, `vcard`, `private`, `activity`, `registration` | what is kept |
+//! | `pubsub` | nodes of accounts and what is published to them |
 //! | `writer` | the thread that writes |
 //! | `version` | what names a state of a roster, also after a backup is served |
 //! | `data_set` | what ties it to the log of messages |
@@ -50,6 +51,7 @@ mod key;
 mod lock;
 mod private;
 mod prove;
+pub mod pubsub;
 mod registration;
 mod roster;
 mod tables;

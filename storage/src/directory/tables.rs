@@ -53,11 +53,21 @@ pub enum Table {
     ArchiveErasures,
     /// Journal → how far its files have been gone through for erased texts.
     ArchivePasses,
+    /// Account and name → node.
+    PubsubNodes,
+    /// Account, node and sequence → item.
+    PubsubItems,
+    /// Account, node and id of an item → its sequence.
+    PubsubItemIds,
+    /// Account, node and JID → affiliation and subscription.
+    PubsubMembers,
+    /// Account → what its nodes hold together.
+    PubsubUsage,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 24] = [
         Self::Meta,
         Self::Accounts,
         Self::RosterStates,
@@ -77,10 +87,15 @@ impl Table {
         Self::ArchiveErased,
         Self::ArchiveErasures,
         Self::ArchivePasses,
+        Self::PubsubNodes,
+        Self::PubsubItems,
+        Self::PubsubItemIds,
+        Self::PubsubMembers,
+        Self::PubsubUsage,
     ];
 
     /// The tables whose keys begin with an account's number, and from which all of a removed account is removed with it.
-    pub const OF_AN_ACCOUNT: [Self; 8] = [
+    pub const OF_AN_ACCOUNT: [Self; 13] = [
         Self::RosterStates,
         Self::Rosters,
         Self::Removals,
@@ -89,6 +104,11 @@ impl Table {
         Self::Private,
         Self::Activity,
         Self::ArchivePreferences,
+        Self::PubsubNodes,
+        Self::PubsubItems,
+        Self::PubsubItemIds,
+        Self::PubsubMembers,
+        Self::PubsubUsage,
     ];
 
     /// The tables whose keys begin with an actor too, and from which it is removed in small steps: it may have millions of
@@ -117,6 +137,11 @@ impl Table {
             Self::ArchiveErased => "archive_erased",
             Self::ArchiveErasures => "archive_erasures",
             Self::ArchivePasses => "archive_passes",
+            Self::PubsubNodes => "pubsub_nodes",
+            Self::PubsubItems => "pubsub_items",
+            Self::PubsubItemIds => "pubsub_item_ids",
+            Self::PubsubMembers => "pubsub_members",
+            Self::PubsubUsage => "pubsub_usage",
         }
     }
 
@@ -127,6 +152,8 @@ impl Table {
             || matches!(self, Self::Archive | Self::ArchiveStates | Self::ArchiveSegments)
             || matches!(self, Self::ArchiveJournals | Self::ArchivePreferences | Self::ArchiveErased)
             || matches!(self, Self::ArchiveErasures | Self::ArchivePasses)
+            || matches!(self, Self::PubsubNodes | Self::PubsubItems | Self::PubsubItemIds)
+            || matches!(self, Self::PubsubMembers | Self::PubsubUsage)
     }
 }
 
@@ -191,6 +218,11 @@ pub(super) struct View<'t> {
 impl<'t> View<'t> {
     pub(super) fn get(&self, table: Table, key: &[u8]) -> Result<Option<&'t [u8]>, DirectoryError> {
         self.inner.tables.of(table).get(self.txn, key).map_err(|error| self.inner.failed("read", error))
+    }
+
+    /// Rows of a table. Costs the same for any number.
+    pub(super) fn len(&self, table: Table) -> Result<u64, DirectoryError> {
+        self.inner.tables.of(table).len(self.txn).map_err(|error| self.inner.failed("read", error))
     }
 
     /// Everything in a table, in order.

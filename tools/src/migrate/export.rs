@@ -1,5 +1,7 @@
 //! Exports in the format of XEP-0227, as ejabberd (`export_piefxis`) and Prosody (`prosody-migrator`) write them.
 
+pub(super) mod nodes;
+
 use std::path::Path;
 
 use base64::Engine;
@@ -11,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::mail::Waiting;
 use crate::problem::Problem;
+use nodes::ExportedNode;
 
 /// The namespaces of `<user/>`: now, and before it had a number.
 const PIE: [&str; 2] = ["urn:xmpp:pie:0", "http://www.xmpp.org/extensions/xep-0227.html#ns"];
@@ -42,6 +45,8 @@ pub(super) struct User {
     pub(super) vcard: Option<String>,
     /// Name, namespace, XML.
     pub(super) private: Vec<(String, String, String)>,
+    /// Nodes with what is in them.
+    pub(super) nodes: Vec<ExportedNode>,
     /// Messages that wait.
     pub(super) offline: Vec<Waiting>,
     /// What could not be read.
@@ -82,6 +87,7 @@ fn user(node: Node<'_, '_>) -> Result<User, String> {
         blocked: Vec::new(),
         vcard: None,
         private: Vec::new(),
+        nodes: Vec::new(),
         offline: Vec::new(),
         remarks: Vec::new(),
     };
@@ -94,6 +100,7 @@ fn user(node: Node<'_, '_>) -> Result<User, String> {
             ("blocklist", BLOCKING) => {
                 child.children().filter(Node::is_element).for_each(|item| user.block(item));
             }
+            ("pubsub", nodes::PUBSUB | nodes::OWNER) => nodes::read(child, &mut user.nodes),
             ("vCard", VCARD) => user.vcard = Some(serialised(child)),
             ("presence", _) if child.attribute("type") == Some("subscribe") => user.request(child),
             ("offline-messages", _) => {
@@ -105,6 +112,7 @@ fn user(node: Node<'_, '_>) -> Result<User, String> {
             _ => {}
         }
     }
+    user.bookmarks_of_a_node(node);
     Ok(user)
 }
 
@@ -217,6 +225,17 @@ impl User {
         }
     }
 
+    /// Bookmarks that an export has all in one item are to be an item each.
+    fn bookmarks_of_a_node(&mut self, user: Node<'_, '_>) {
+        self.nodes.retain(|node| node.name != nodes::STORAGE);
+        let is_storage = |node: &Node<'_, '_>| node.has_tag_name((nodes::STORAGE, "storage"));
+        let items = |node: &Node<'_, '_>| node.tag_name().name() == "item";
+        let stored = user.descendants().filter(is_storage);
+        for storage in stored.filter(|storage| storage.parent_element().as_ref().is_some_and(items)) {
+            nodes::take_bookmarks(storage, &mut self.nodes);
+        }
+    }
+
     fn private_xml(&mut self, query: Node<'_, '_>) {
         for node in query.children().filter(Node::is_element) {
             let (name, space) = (
@@ -228,7 +247,11 @@ impl User {
                     .push(format!("private XML <{name}/> is left out: it has no namespace of its own"));
                 continue;
             }
-            self.private.push((name, space, serialised(node)));
+            let xml = match space == nodes::STORAGE {
+                true => nodes::take_bookmarks(node, &mut self.nodes),
+                false => None,
+            };
+            self.private.push((name, space, xml.unwrap_or_else(|| serialised(node))));
         }
     }
 

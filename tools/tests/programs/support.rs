@@ -279,6 +279,11 @@ impl Client {
         self.text.clear();
     }
 
+    /// Whether a text has come more than once since the login.
+    pub(crate) fn has_heard_twice(&self, text: &str) -> bool {
+        self.text.matches(text).count() > 1
+    }
+
     /// Waits for an element and returns the value of one of its attributes.
     #[track_caller]
     pub(crate) fn hear_attribute(&mut self, element: &str, attribute: &str) -> String {

@@ -124,6 +124,34 @@ fn connections_live_through_upgrades_to_other_drivers_and_numbers_of_workers() {
     assert!(server.end().success());
 }
 
+/// What a client has said once of the nodes that it wants to hear of is known to the next program, whatever the number of its
+/// workers.
+#[test]
+fn clients_hear_of_the_nodes_that_they_want_after_an_upgrade() {
+    const INFO: &str = "<query xmlns='http://jabber.org/protocol/disco#info'>\
+        <identity category='client' type='pc' name='test'/><feature var='n+notify'/></query>";
+    let place = place();
+    let _server = start(&place, &[]);
+    let mut alice = Client::login(&place, "alice", "p", "a").expect("the password is right");
+    // The hash of INFO (XEP-0115).
+    alice.say(
+        "<presence><c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='urn:test' \
+         ver='bw46mwrAOcbApCn2FgxYo5jOJsg='/></presence>",
+    );
+    alice.hear("urn:test#bw46mwrAOcbApCn2FgxYo5jOJsg=");
+    alice.say(&format!("<iq type='result' id='caps' to='localhost'>{INFO}</iq>"));
+    for workers in [3, 1, 2] {
+        configure(&place, "mio", workers, "");
+        assert_eq!(place.json(&["upgrade"])["closed"], serde_json::json!({}));
+        alice.say(&format!(
+            "<iq type='set' id='p'><pubsub xmlns='http://jabber.org/protocol/pubsub'><publish node='n'>\
+             <item id='i'><note xmlns='urn:note'>with {workers} workers</note></item></publish></pubsub></iq>"
+        ));
+        alice.hear(&format!("with {workers} workers</note></item></items></event></message>"));
+    }
+    assert!(!alice.has_heard_twice("disco#info"), "it is asked once");
+}
+
 #[test]
 fn what_an_upgrade_closes_is_counted_once() {
     let place = place();

@@ -127,13 +127,15 @@ pub struct StanzaError {
     pub text: Option<Cow<'static, str>>,
     /// An application-specific condition: element name and namespace (RFC 6120 §8.3.4).
     pub application: Option<(&'static str, &'static str)>,
+    /// The feature that the application-specific condition says is missing (XEP-0060 §16.3).
+    pub feature: Option<&'static str>,
 }
 
 impl StanzaError {
     /// An error with the condition's usual type and nothing more.
     #[must_use]
     pub const fn new(condition: StanzaCondition) -> Self {
-        Self { condition, kind: condition.default_kind(), text: None, application: None }
+        Self { condition, kind: condition.default_kind(), text: None, application: None, feature: None }
     }
 
     /// The same with a text for a human.
@@ -157,6 +159,13 @@ impl StanzaError {
         self
     }
 
+    /// The same with the feature that its application-specific condition says is missing.
+    #[must_use]
+    pub const fn with_feature(mut self, feature: &'static str) -> Self {
+        self.feature = Some(feature);
+        self
+    }
+
     /// Appends `<error type='…'>…</error>`.
     pub fn write(&self, out: &mut Vec<u8>) {
         push(out, &["<error type='", self.kind.name(), "'><", self.condition.name()]);
@@ -165,7 +174,11 @@ impl StanzaError {
             push_text_element(out, ns::STANZA_ERRORS, text);
         }
         if let Some((name, namespace)) = self.application {
-            push(out, &["<", name, " xmlns='", namespace, "'/>"]);
+            push(out, &["<", name, " xmlns='", namespace, "'"]);
+            if let Some(feature) = self.feature {
+                push(out, &[" feature='", feature, "'"]);
+            }
+            push(out, &["/>"]);
         }
         push(out, &["</error>"]);
     }

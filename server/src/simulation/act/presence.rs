@@ -2,6 +2,7 @@
 
 use crate::simulation::act::NEIGHBOURS;
 use crate::simulation::actions::Action;
+use crate::simulation::hear::CAPS;
 use crate::simulation::world::{World, bare, full};
 
 /// See [`Action`].
@@ -31,8 +32,11 @@ impl World {
         if wake {
             client.say("<active xmlns='urn:xmpp:csi:0'/>");
         }
-        client
-            .say(&format!("<presence><status>p{number}</status><priority>{priority}</priority></presence>"));
+        // Half of the clients want to hear of nodes.
+        let caps = if index.is_multiple_of(2) && !self.calm { CAPS } else { "" };
+        client.say(&format!(
+            "<presence><status>p{number}</status><priority>{priority}</priority>{caps}</presence>"
+        ));
     }
 
     fn become_unavailable(&mut self, index: usize) {

@@ -1,6 +1,6 @@
 //! What a client makes of answers and roster pushes.
 
-use super::NS_ROSTER;
+use super::{NS_DISCO, NS_ROSTER};
 use crate::simulation::client::{Shelf, Wanted};
 use crate::simulation::world::{DOMAIN, World, bare};
 use crate::xml::Element;
@@ -16,6 +16,7 @@ impl World {
                 }
                 self.clients[index].say(&format!("<iq type='result' id='{id}'/>"));
             }
+            _ if element.find("query", NS_DISCO).is_some() => self.asked_what_it_is(index, &id),
             _ => {
                 let to = element.attribute("from").unwrap_or(DOMAIN);
                 let answer = format!("<iq type='result' id='{id}' to='{to}'/>");
@@ -86,6 +87,9 @@ impl World {
         let text = match shelf {
             Shelf::Private => query
                 .and_then(|query| query.find(&format!("s{number}"), "urn:sim"))
+                .map(|kept| kept.content().into_owned()),
+            Shelf::Node => query
+                .and_then(|query| query.elements().next()?.elements().next()?.elements().next())
                 .map(|kept| kept.content().into_owned()),
             Shelf::Roster => {
                 let jid = format!("s{number}@elsewhere.example");

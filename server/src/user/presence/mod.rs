@@ -7,6 +7,8 @@ pub mod contacts;
 pub mod directed;
 pub mod probe;
 
+use std::cell::RefCell;
+
 use whimbrel_storage::directory::Subscription;
 use whimbrel_storage::jid::JidRef;
 
@@ -23,11 +25,11 @@ use crate::user::actors::Effects;
 use crate::user::delivery;
 use crate::user::flow::Outgoing;
 use crate::user::inbound::Inbound;
-use crate::user::lifecycle::{self, Available, Unavailable};
+use crate::user::lifecycle::{self, Available, Showing, Unavailable};
 use crate::user::subscription::under_way::PendingSubscriptions;
 use crate::user::tables::{Flags, ResourceKey, UserKey, Users};
 use crate::user::writes::Write;
-use crate::user::{blocking, flow, offline, share, subscription};
+use crate::user::{blocking, capabilities, events, flow, offline, share, subscription};
 use crate::xml::{CLIENT, writer};
 
 /// How every presence begins.
@@ -103,6 +105,7 @@ fn available(actors: &mut Actors, env: &Env, fx: &mut Effects, inbound: &Inbound
     };
     let key = inbound.sender;
     let tail = tail_of(actors, inbound);
+    let tail = dressed(actors, env, fx, key, tail);
     if !share::has(actors, env, fx, key, tail.len().saturating_sub(actors.users.resource(key).presence.len()))
     {
         env.metrics().refused_account_memory.add(1);
@@ -129,6 +132,34 @@ fn available(actors: &mut Actors, env: &Env, fx: &mut Effects, inbound: &Inbound
     lifecycle::available(actors, env, fx, &event);
 }
 
+/// A presence as others see it: with what services have to add.
+fn dressed(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey, tail: Vec<u8>) -> Vec<u8> {
+    let local = actors.users.local_of(key).to_owned();
+    let tail = RefCell::new(tail);
+    lifecycle::showing(actors, env, fx, &Showing { account: &local, tail: &tail });
+    tail.into_inner()
+}
+
+/// The available resources of a user of this worker show themselves once more, where what services add to their presence has
+/// changed.
+pub fn show_again(actors: &mut Actors, env: &Env, fx: &mut Effects, local: &str) {
+    let Some(user) = actors.users.find(local) else { return };
+    for key in actors.users.available_of(user) {
+        let kept = actors.users.resource(key).presence.to_vec();
+        let before = if kept.is_empty() { EMPTY_TAIL.to_vec() } else { kept };
+        let tail = dressed(actors, env, fx, key, before.clone());
+        let added = tail.len().saturating_sub(before.len());
+        if tail == before || !share::has(actors, env, fx, key, added) {
+            continue;
+        }
+        actors.users.resource_mut(key).presence = tail.as_slice().into();
+        let full = actors.users.full_jid(env, key);
+        let shown = Broadcast::new(Type::Available, &full, &tail);
+        announce(actors, env, fx, local, &shown);
+        announce_to_own(actors, env, fx, key, &shown, |_| true);
+    }
+}
+
 /// What a resource gets to see when it becomes available: its contacts, and the user's other resources.
 pub fn ask_for_all(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey, full: &str) {
     probe::contacts_of(actors, env, fx, key, full);
@@ -148,6 +179,8 @@ pub fn refresh(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKe
             subscription::deliver_pending(actors, env, fx, key);
             // What was dropped may have been its own, which its client hears like that of others (§4.4.2).
             show_own_resources(actors, env, fx, key, &full, |other| other == key);
+            let wanted = actors.interests.nodes_of(key).to_vec();
+            events::ask_for_last(actors, env, fx, key, &wanted);
         }
     }
 }
@@ -196,7 +229,7 @@ fn send_to_contacts(
 }
 
 /// The connection of a resource of this worker, by its full JID.
-fn conn_of(users: &Users, full: &str) -> ConnId {
+pub fn conn_of(users: &Users, full: &str) -> ConnId {
     let resource = address::local_and_resource(full).and_then(|(local, resource)| {
         let user = users.find(local)?;
         users.find_resource(user, resource)
@@ -346,6 +379,7 @@ pub fn session_ended(actors: &mut Actors, env: &Env, fx: &mut Effects, key: Reso
     let full = actors.users.full_jid(env, key);
     let account = actors.users.account_of(key);
     let resource = actors.users.remove(key);
+    capabilities::gone(actors, env, fx, key);
     actors.waiting_for_room.remove(key);
     if actors.users.find(address::local_of(&full)).is_none() {
         actors.archives.forget(account);

@@ -32,7 +32,7 @@ use crate::user::subscription::under_way::About;
 use crate::user::tables::Users;
 use crate::user::tables::{Flags, ResourceKey};
 use crate::user::writes::{Area, Write};
-use crate::user::{blocking, presence, roster};
+use crate::user::{blocking, events, presence, roster};
 use crate::xml::Stamp;
 
 /// Whom to tell that a stanza was not accepted.
@@ -252,6 +252,7 @@ fn received(actors: &mut Actors, env: &Env, fx: &mut Effects, stanza: &Stanza<'_
     }
     if consequences.has(Consequences::PROBE) {
         presence::probe_from_each(&mut actors.users, env, fx, local, contact);
+        events::ask_contact(actors, env, fx, local, contact);
     }
 }
 

@@ -26,7 +26,9 @@ use crate::takeover::inherited::InheritedDescriptors;
 use crate::takeover::mapped::Mapped;
 use crate::user::archive;
 use crate::user::blocking;
+use crate::user::capabilities;
 use crate::user::commits::Logs;
+use crate::user::interests::saved::Capabilities;
 use crate::user::presence;
 use crate::user::saved::{ResourceRecord, Waiting};
 use crate::user::tables::{Flags, ResourceKey};
@@ -117,6 +119,7 @@ impl<D: Driver> Worker<D> {
     ) -> Result<Counts, String> {
         let origin = self.core.origin(state).map_err(|error| error.to_string())?;
         let mut carried = Counts::default();
+        self.core.restore_hashes(state).map_err(|error| error.to_string())?;
         let mut failed = None;
         for block in state.blocks().filter(|block| block.kind == Sessions::KIND.name) {
             let writer = usize::from(block.worker) % origin.workers;
@@ -221,6 +224,16 @@ impl Core {
         Ok(Origin { workers, same_workers, same_log })
     }
 
+    /// What any worker knew, each may need: sessions may have another home.
+    fn restore_hashes(&mut self, state: &State<Mapped>) -> Result<(), StateError> {
+        let hashes_max = self.env.config.limits.caps_hashes as usize;
+        state.each::<Capabilities>(|_, known| {
+            let nodes = known.nodes.iter().map(|node| (*node).into()).collect();
+            self.actors.interests.restore(*known.hash, nodes, hashes_max);
+            Ok(())
+        })
+    }
+
     /// Whether a session of the state belongs on this worker. `writer` is who takes what has no home yet.
     fn is_at_home(&self, session: &SessionRecord<'_>, writer: usize) -> bool {
         let user = match &session.standing {
@@ -280,6 +293,9 @@ impl Core {
         let key = actors.users.insert(account, record.local, record.name, conn, || blocked);
         let resource = actors.users.resource_mut(key);
         record.restore(resource);
+        if let Ok(hash) = record.caps.try_into() {
+            actors.interests.restore_of(key, hash, env.config.limits.caps_hashes as usize);
+        }
         if record.has_flow() {
             let waiting = match same_log {
                 true => Waiting::SameLog,
@@ -344,6 +360,7 @@ impl Core {
 
     /// The whole server is there: what could not be done before is done now.
     fn go_on(&mut self, afterwards: Afterwards) {
+        capabilities::taken_over(&mut self.actors, &self.env, &mut self.fx);
         for conn in afterwards.sent {
             let unsent = match self
                 .sessions

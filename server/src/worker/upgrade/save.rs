@@ -8,6 +8,7 @@ use crate::saved::frame::{BlockWriter, StateWriter};
 use crate::session::SessionPhase;
 use crate::session::saved::ConnectionRecord;
 use crate::user::commits::Logs;
+use crate::user::interests::saved::{Capabilities, KnownHash};
 use crate::user::saved::{ResourceRecord, Waiting};
 use crate::user::tables::{Resource, User};
 use crate::worker::core::Core;
@@ -31,6 +32,12 @@ impl Core {
         let mut logs = state.blocks::<Logs>(worker);
         logs.put(&self.actors.commits.save()?).map_err(|error| error.to_string())?;
         logs.finish().map_err(|error| error.to_string())?;
+        let mut hashes = state.blocks::<Capabilities>(worker);
+        for (hash, nodes) in self.actors.interests.known() {
+            let record = KnownHash { hash, nodes: nodes.iter().map(|node| &**node).collect() };
+            hashes.put(&record).map_err(|error| error.to_string())?;
+        }
+        hashes.finish().map_err(|error| error.to_string())?;
         Ok(Parked { worker, traffic: self.fx.links.traffic(), closed })
     }
 
@@ -50,7 +57,8 @@ impl Core {
                     }
                     None => None,
                 };
-                let record = self.resource_record(user, resource, &waiting)?;
+                let mut record = self.resource_record(user, resource, &waiting)?;
+                record.caps = self.actors.interests.hash_of(key).map_or(&[], |hash| hash);
                 let standing = Standing::Bound(Box::new(record));
                 blocks.put(&SessionRecord { connection, standing }).map_err(|error| error.to_string())?;
             }

@@ -98,6 +98,7 @@ fn what_belongs_to_an_account_is_kept_and_goes_with_it() {
             t.set_private(local, "a", &long(2000, "c"), b"long")?;
             t.set_blocked(local, &["romeo@example.org".into(), "example.com".into()])?;
             t.set_last_activity(local, &LastActivity { at_seconds: 17, status: "gone".into() })?;
+            super::pubsub::fill(t, local)?;
             t.put_roster_item(local, &Item { contact: "nurse@example.org".into(), ..Item::default() })?;
             t.put_roster_item(local, &Item { contact: "romeo@example.org".into(), ..Item::default() })?;
             t.remove_roster_item(local, "nurse@example.org")
@@ -143,6 +144,11 @@ fn what_belongs_to_an_account_is_kept_and_goes_with_it() {
         (tables::Table::Vcards, 1),
         (tables::Table::Private, 2),
         (tables::Table::Activity, 1),
+        (tables::Table::PubsubNodes, 1),
+        (tables::Table::PubsubItems, 1),
+        (tables::Table::PubsubItemIds, 1),
+        (tables::Table::PubsubMembers, 1),
+        (tables::Table::PubsubUsage, 1),
         (tables::Table::Accounts, 2),
     ] {
         assert_eq!(rows(&directory, table), expected, "{table:?}");

@@ -42,6 +42,7 @@ fn the_page_describes_every_table_and_no_other() {
 fn the_page_names_every_key_of_meta() {
     let (_folder, directory) = new_directory();
     add_account(&directory, "juliet");
+    write(&directory, |t| super::pubsub::fill(t, "juliet"));
     write(&directory, |t| {
         t.set_data_set(7, true)?;
         t.put_roster_item(
@@ -52,7 +53,7 @@ fn the_page_names_every_key_of_meta() {
     });
     let keys: Vec<String> =
         rows(&directory, Table::Meta).into_iter().map(|(key, _)| String::from_utf8(key).unwrap()).collect();
-    assert_eq!(keys.len(), 7, "{keys:?}");
+    assert_eq!(keys.len(), 8, "{keys:?}");
     for key in keys {
         assert!(section("meta").unwrap().contains(&format!("| `{key}` |")), "the page lacks {key}");
     }

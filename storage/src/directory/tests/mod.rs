@@ -6,6 +6,7 @@ mod format;
 mod import;
 mod limits;
 mod opening;
+mod pubsub;
 mod registration;
 mod reopen;
 mod roster;

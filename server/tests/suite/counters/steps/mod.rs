@@ -5,6 +5,7 @@ mod log;
 mod logins;
 mod messages;
 mod output;
+mod pep;
 mod server;
 mod sessions;
 
@@ -18,7 +19,7 @@ type Verona = TestServer;
 const PLAIN: Step<Verona> = Step { what: "", configure: |_| {}, act: |_, _| {}, moves: &[] };
 
 /// The chapters.
-const CHAPTERS: [&[Step<Verona>]; 7] = [
+const CHAPTERS: [&[Step<Verona>]; 8] = [
     server::STEPS,
     logins::STEPS,
     sessions::STEPS,
@@ -26,6 +27,7 @@ const CHAPTERS: [&[Step<Verona>]; 7] = [
     output::STEPS,
     log::STEPS,
     archive::STEPS,
+    pep::STEPS,
 ];
 
 /// All steps.
@@ -61,4 +63,5 @@ tests! {
     steps_of_output_move_what_they_say: output::STEPS;
     steps_of_the_log_move_what_they_say: log::STEPS;
     steps_of_archives_move_what_they_say: archive::STEPS;
+    steps_of_nodes_move_what_they_say: pep::STEPS;
 }

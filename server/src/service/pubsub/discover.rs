@@ -1,0 +1,81 @@
+//! Nodes of accounts as disco tells of them (XEP-0060 §5.2 to §5.5): those that the requester may look at, and no others.
+
+use whimbrel_storage::directory::DirectoryError;
+use whimbrel_storage::directory::pubsub::{Node, PubsubView};
+
+use super::access::Visitor;
+use crate::clock::datetime_ms;
+use crate::env::Env;
+use crate::proto::ns;
+use crate::proto::pubsub::{config, error};
+use crate::service::{Reply, Request, unreadable};
+use crate::xml::Element;
+
+/// §5.2
+pub(super) fn nodes(env: &Env, request: &Request) -> Result<Vec<String>, DirectoryError> {
+    let visitor = Visitor::of(env, request)?;
+    let names = env.shared.directory.pubsub(&request.account, |view| {
+        let mut names = Vec::new();
+        for node in view.nodes()? {
+            if visitor.may_look(&node, visitor.member(&view, &node)?).is_ok() {
+                names.push(node.name);
+            }
+        }
+        Ok(names)
+    })?;
+    Ok(names.unwrap_or_default())
+}
+
+/// Looks at a node that the requester may look at.
+fn look<T>(
+    env: &Env,
+    request: &Request,
+    name: &str,
+    look: impl FnOnce(&PubsubView<'_>, Node) -> Result<T, DirectoryError>,
+) -> Result<Option<T>, DirectoryError> {
+    let visitor = Visitor::of(env, request)?;
+    let found = env.shared.directory.pubsub(&request.account, |view| {
+        let Some(node) = view.node(name)? else { return Ok(None) };
+        match visitor.may_look(&node, visitor.member(&view, &node)?) {
+            Ok(()) => look(&view, node).map(Some),
+            Err(_) => Ok(None),
+        }
+    })?;
+    Ok(found.flatten())
+}
+
+/// §5.3, §5.4
+pub(super) fn info(env: &Env, request: &Request, name: &str) -> Reply {
+    let node = match look(env, request, name, |_, node| Ok(node)) {
+        Ok(Some(node)) => node,
+        Ok(None) => return Reply::Error(error::not_found()),
+        Err(error) => return unreadable(&request.account, &error),
+    };
+    let identity = Element::new("identity", ns::DISCO_INFO).attr("category", "pubsub").attr("type", "leaf");
+    let feature = Element::new("feature", ns::DISCO_INFO).attr("var", ns::PUBSUB);
+    let metadata = config::metadata(&node.config, &datetime_ms(node.created_ms), node.items);
+    let query = Element::new("query", ns::DISCO_INFO).attr("node", name);
+    Reply::Result(query.child(identity).child(feature).child(metadata))
+}
+
+/// §5.5: the ids of the items, newest first.
+pub(super) fn items(env: &Env, request: &Request, name: &str) -> Reply {
+    let owner = env.bare_jid(&request.account);
+    let ids = look(env, request, name, |view, node| {
+        let mut ids = Vec::new();
+        view.each_item(&node, (0, u64::MAX), true, |item| {
+            ids.push(item.id.to_owned());
+            true
+        })?;
+        Ok(ids)
+    });
+    let ids = match ids {
+        Ok(Some(ids)) => ids,
+        Ok(None) => return Reply::Error(error::not_found()),
+        Err(error) => return unreadable(&request.account, &error),
+    };
+    let item =
+        |id: String| Element::new("item", ns::DISCO_ITEMS).attr("jid", owner.as_str()).attr("name", id);
+    let query = Element::new("query", ns::DISCO_ITEMS).attr("node", name);
+    Reply::Result(query.children(ids.into_iter().map(item)))
+}

@@ -1,0 +1,359 @@
+//! What has happened to a node, to those who hear of it (XEP-0163 §4, XEP-0060 §7.1.2).
+//!
+//! | who | hears of |
+//! | --- | --- |
+//! | the owner's own clients | nodes that they want (`+notify`) |
+//! | contacts who see the owner's presence and may look at the node | nodes that they want |
+//! | subscribers | the nodes that they are subscribed to |
+
+use whimbrel_storage::actor::ActorId;
+use whimbrel_storage::directory::pubsub::{
+    AccessModel, Affiliation, MemberRow, Node, NodeConfig, NodeFlags, PubsubView, SendLast, SubscriptionState,
+};
+use whimbrel_storage::directory::{DirectoryError, Subscription, WriteTransaction};
+
+use super::access::Visitor;
+use super::bookmarks;
+use crate::effects::work;
+use crate::env::Env;
+use crate::exchange::envelope::{EventKind, NodeEvent, Targets};
+use crate::proto::address;
+use crate::proto::ns;
+use crate::proto::pubsub::event::{self, Event, WrittenItem};
+use crate::service::Committed;
+use crate::service::commit::JobResult;
+use crate::user::actors::{Actors, Effects};
+use crate::user::lifecycle::Interested;
+use crate::user::presence::contacts;
+use crate::user::{blocking, events, presence};
+
+/// An item that was published.
+#[derive(Clone, Debug)]
+pub(super) struct PublishedItem {
+    /// Its id.
+    pub(super) id: String,
+    /// Its payload as it is kept.
+    pub(super) payload: Vec<u8>,
+}
+
+/// What has happened to a node.
+#[derive(Clone, Debug)]
+pub(super) enum Happened {
+    /// Items were published by a bare JID.
+    Published {
+        /// The items.
+        items: Vec<PublishedItem>,
+        /// Who.
+        publisher: String,
+    },
+    /// Items with these ids were retracted.
+    Retracted(Vec<String>),
+    /// All items are gone.
+    Purged,
+    /// The node is gone.
+    Deleted,
+    /// The node is configured otherwise.
+    Configured(NodeConfig),
+}
+
+/// Something to tell.
+#[derive(Clone, Debug)]
+pub(in crate::service) struct Notice {
+    /// The owner's localpart.
+    pub(super) account: String,
+    /// The node.
+    pub(super) node: String,
+    config: NodeConfig,
+    members: Vec<MemberRow>,
+    pub(super) happened: Happened,
+}
+
+impl Notice {
+    /// What is to be told of a change that a transaction makes.
+    pub(super) fn of(
+        transaction: &WriteTransaction<'_>,
+        account: &str,
+        node: &Node,
+        happened: Happened,
+    ) -> Result<Notice, DirectoryError> {
+        let members = match transaction.pubsub(account)? {
+            Some(view) if node.members > 0 => members_of(&view, node)?,
+            _ => Vec::new(),
+        };
+        let (account, node, config) = (account.to_owned(), node.name.clone(), node.config.clone());
+        Ok(Notice { account, node, config, members, happened })
+    }
+
+    /// Tells it. `sender`: the full JID that has caused it.
+    pub(super) fn tell(&self, actors: &mut Actors, env: &Env, fx: &mut Effects, sender: &str) {
+        let owner = env.bare_jid(&self.account);
+        let tail = self.tail(&owner, env.config.limits.pep_payload_bytes as usize);
+        let conn = presence::conn_of(&actors.users, sender);
+        let lists = self.contacts(actors, env, fx);
+        let told = NodeEvent::new(EventKind::Filtered, &self.account, &self.node, &tail);
+        events::send(actors, env, fx, &told, lists, conn);
+        let lists = self.subscribers(env, fx);
+        let told = NodeEvent::new(EventKind::Subscribed, &self.account, &self.node, &tail);
+        events::send(actors, env, fx, &told, lists, conn);
+    }
+
+    /// The message. Payloads are in it as long as there is room for them.
+    fn tail(&self, owner: &str, bytes_max: usize) -> Vec<u8> {
+        let event = match &self.happened {
+            Happened::Published { items, publisher } => {
+                let publisher = Some(publisher.as_str()).filter(|publisher| *publisher != owner);
+                let mut left = if self.config.flags.has(NodeFlags::PAYLOADS) { bytes_max } else { 0 };
+                let write = |item: &'_ PublishedItem| {
+                    let fits = item.payload.len() <= left;
+                    left -= if fits { item.payload.len() } else { 0 };
+                    fits
+                };
+                let fits: Vec<bool> = items.iter().map(write).collect();
+                let items: Vec<WrittenItem<'_>> = items
+                    .iter()
+                    .zip(fits)
+                    .map(|(item, fits)| WrittenItem {
+                        id: &item.id,
+                        publisher,
+                        payload: if fits { &item.payload } else { b"" },
+                    })
+                    .collect();
+                return event::message_tail(owner, &self.node, Event::Items(&items));
+            }
+            Happened::Retracted(ids) => Event::Retracted(ids),
+            Happened::Purged => Event::Purged,
+            Happened::Deleted => Event::Deleted,
+            Happened::Configured(config) => Event::Configured(config),
+        };
+        event::message_tail(owner, &self.node, event)
+    }
+
+    fn subscription_of(&self, bare: &str) -> Option<SubscriptionState> {
+        let row = self.members.binary_search_by(|row| row.jid.as_str().cmp(bare)).ok()?;
+        Some(self.members[row].member.subscription)
+    }
+
+    fn affiliation_of(&self, bare: &str) -> Affiliation {
+        let row = self.members.binary_search_by(|row| row.jid.as_str().cmp(bare)).ok();
+        row.map_or(Affiliation::None, |row| self.members[row].member.affiliation)
+    }
+
+    /// The owner, and contacts who see the owner's presence and may look at the node, by their home workers. Without those
+    /// who are subscribed, whom the owner has shut out, or whom the owner blocks.
+    fn contacts(&self, actors: &mut Actors, env: &Env, fx: &mut Effects) -> Vec<Targets> {
+        let mut lists = fx.links.take_lists();
+        lists[env.worker].push(&self.account);
+        let in_groups = match self.config.access {
+            AccessModel::Roster => Some(self.contacts_in_groups(env, fx)),
+            _ => None,
+        };
+        let by_name = matches!(self.config.access, AccessModel::Whitelist | AccessModel::Authorize);
+        if by_name && self.members.is_empty() {
+            return lists;
+        }
+        let blocked = blocking::list_of(&actors.users, env, fx, &self.account);
+        let shared = env.shared.clone();
+        let read = contacts::each(actors, env, fx, &self.account, |contact, subscription| {
+            if !matches!(subscription, Subscription::From | Subscription::Both) {
+                return;
+            }
+            if in_groups
+                .as_ref()
+                .is_some_and(|list| list.binary_search_by(|one| one.as_str().cmp(contact)).is_err())
+            {
+                return;
+            }
+            if !self.members.is_empty() || blocked.is_some() {
+                let bare = format!("{contact}@{}", shared.domain);
+                let affiliation = self.affiliation_of(&bare);
+                let named = matches!(affiliation, Affiliation::Member | Affiliation::Publisher);
+                let shut_out = matches!(affiliation, Affiliation::Outcast | Affiliation::PublishOnly);
+                let subscribed = self.subscription_of(&bare) == Some(SubscriptionState::Subscribed);
+                if shut_out || subscribed || by_name && !named || blocking::names_account(&blocked, &bare) {
+                    return;
+                }
+            }
+            lists[shared.home_of(contact)].push(contact);
+        });
+        if let Err(error) = read {
+            tracing::error!(user = self.account, %error, "cannot read a roster");
+        }
+        // The owner may have gone meanwhile, or somebody else has published: contacts are kept for those who are online.
+        if actors.users.find(&self.account).is_none() {
+            actors.contacts.forget(&self.account);
+        }
+        lists
+    }
+
+    /// Localparts of the contacts in the groups that the node names, sorted.
+    fn contacts_in_groups(&self, env: &Env, fx: &Effects) -> Vec<String> {
+        let items = env.shared.directory.roster_items(&self.account).unwrap_or_else(|error| {
+            tracing::error!(user = self.account, %error, "cannot read a roster");
+            Vec::new()
+        });
+        fx.work.add(items.len() as u64 * work::ITEM);
+        let fits =
+            items.iter().filter(|item| item.groups.iter().any(|group| self.config.groups.contains(group)));
+        let locals = fits.filter_map(|item| address::contact_here(&item.contact, &env.shared.domain));
+        let mut locals: Vec<String> = locals.map(str::to_owned).collect();
+        locals.sort_unstable();
+        locals
+    }
+
+    /// Those who are subscribed, by their home workers.
+    fn subscribers(&self, env: &Env, fx: &mut Effects) -> Vec<Targets> {
+        let mut lists = fx.links.take_lists();
+        for row in &self.members {
+            let is_in = row.member.subscription == SubscriptionState::Subscribed;
+            let shut_out = matches!(self.affiliation_of(address::bare_of(&row.jid)), Affiliation::Outcast);
+            if is_in && !shut_out {
+                push(env, &mut lists, &row.jid);
+            }
+        }
+        lists
+    }
+}
+
+/// Puts a JID of this server on the list of its home.
+fn push(env: &Env, lists: &mut [Targets], jid: &str) {
+    let bare = address::bare_of(jid);
+    let Some(local) = address::contact_here(bare, &env.shared.domain) else { return };
+    let target = match address::local_and_resource(jid) {
+        Some((local, resource)) => format!("{local}/{resource}"),
+        None => local.to_owned(),
+    };
+    lists[env.home_of(local)].push(&target);
+}
+
+/// The members of a node, sorted, without those that were granted something as another account.
+fn members_of(view: &PubsubView<'_>, node: &Node) -> Result<Vec<MemberRow>, DirectoryError> {
+    let mut members = Vec::new();
+    for row in view.members(node)? {
+        let granted = row.member.account;
+        if granted == ActorId::NOBODY || view.number_of(address::local_of(&row.jid))? == granted {
+            members.push(row);
+        }
+    }
+    members.sort_unstable_by(|a, b| a.jid.cmp(&b.jid));
+    Ok(members)
+}
+
+/// What a transaction leads to that has changed a node: those who hear of it are told once it is committed.
+pub(super) fn committed(
+    transaction: &WriteTransaction<'_>,
+    account: &str,
+    node: &Node,
+    happened: Option<Happened>,
+    sender: &str,
+) -> JobResult {
+    let Some(happened) = happened else { return Ok(Ok(Committed::default())) };
+    let notice = Notice::of(transaction, account, node, happened)?;
+    Ok(Ok(tell_all(vec![notice], sender.to_owned())))
+}
+
+/// Tells everything once it is committed.
+pub(in crate::service) fn tell_all(notices: Vec<Notice>, sender: String) -> Committed {
+    Committed::then(move |actors, env, fx| {
+        for notice in &notices {
+            notice.tell(actors, env, fx, &sender);
+        }
+        let concerns = |node: &str| notices.iter().find(|notice| notice.node == node);
+        if let Some(notice) = concerns(ns::BOOKMARKS) {
+            bookmarks::tell_all_in_one(actors, env, fx, &notice.account);
+        }
+        if let Some(notice) = concerns(ns::AVATAR_METADATA) {
+            presence::show_again(actors, env, fx, &notice.account);
+        }
+    })
+}
+
+/// Bytes of last items that one account sends somebody who comes, payloads alone. The others are told by their ids.
+const LAST_BYTES_MAX: usize = 64 * 1024;
+
+/// Somebody wants to hear of nodes of a user of this worker from now on, and gets their last items.
+pub(super) fn last_items(_: &mut Actors, env: &Env, fx: &mut Effects, event: &Interested<'_>) {
+    let &Interested { account, contact, nodes } = event;
+    let owner = env.bare_jid(account);
+    let found = env.shared.directory.pubsub(account, |view| {
+        if view.usage()?.nodes == 0 {
+            return Ok(Vec::new());
+        }
+        let visitor = Visitor::from_full(env, account, contact)?;
+        let mut found = Vec::new();
+        let mut left = LAST_BYTES_MAX.min(env.config.limits.pep_payload_bytes as usize);
+        for name in nodes {
+            fx.work.add(work::LOOK);
+            let Some(node) = view.node(name)? else { continue };
+            let wanted = node.config.send_last == SendLast::OnPresence
+                && visitor.sees_presence()
+                && visitor.may_look(&node, visitor.member(&view, &node)?).is_ok();
+            if !wanted {
+                continue;
+            }
+            if let Some(item) = view.last_item(&node)? {
+                let mut written = WrittenItem::of(&item, &owner);
+                let fits = item.payload.len() <= left && node.config.flags.has(NodeFlags::PAYLOADS);
+                if fits {
+                    left -= item.payload.len();
+                } else {
+                    written.payload = b"";
+                }
+                found.push((
+                    *name,
+                    event::message_tail(&owner, name, Event::Last(written, item.published_ms)),
+                ));
+            }
+        }
+        Ok(found)
+    });
+    match found {
+        Ok(found) => send_last(env, fx, account, contact, &found.unwrap_or_default()),
+        Err(error) => tracing::error!(user = account, %error, "cannot read nodes"),
+    }
+}
+
+fn send_last(env: &Env, fx: &mut Effects, account: &str, to: &str, found: &[(&str, Vec<u8>)]) {
+    for (node, tail) in found {
+        let mut lists = fx.links.take_lists();
+        push(env, &mut lists, to);
+        let told = NodeEvent::new(EventKind::Last, account, node, tail);
+        let home = env.home_of(address::local_of(to));
+        fx.work.add_bytes(tail.len());
+        fx.links.to(home).event(&told.to(&lists[home]));
+        fx.links.put_lists(lists);
+    }
+}
+
+/// A new subscriber gets the last item (XEP-0060 §6.1.7).
+pub(super) fn last_item_to(env: &Env, fx: &mut Effects, account: &str, node: &str, to: &str) {
+    let owner = env.bare_jid(account);
+    let found = env.shared.directory.pubsub(account, |view| {
+        let Some(node) = view.node(node)?.filter(|node| node.config.send_last != SendLast::Never) else {
+            return Ok(None);
+        };
+        let Some(item) = view.last_item(&node)? else { return Ok(None) };
+        let mut written = WrittenItem::of(&item, &owner);
+        if item.payload.len() > env.config.limits.pep_payload_bytes as usize {
+            written.payload = b"";
+        }
+        Ok(Some(event::message_tail(&owner, &node.name, Event::Last(written, item.published_ms))))
+    });
+    match found {
+        Ok(Some(Some(tail))) => send_last(env, fx, account, to, &[(node, tail)]),
+        Ok(_) => {}
+        Err(error) => tracing::error!(user = account, %error, "cannot read a node"),
+    }
+}
+
+/// Somebody's subscription is another one by the owner's will (XEP-0060 §8.6, §8.8).
+pub(super) fn tell_subscriber(
+    env: &Env,
+    fx: &mut Effects,
+    (account, node): (&str, &str),
+    to: &str,
+    state: &str,
+) {
+    let owner = env.bare_jid(account);
+    let tail = event::message_tail(&owner, node, Event::Subscription { jid: to, state });
+    send_last(env, fx, account, to, &[(node, tail)]);
+}

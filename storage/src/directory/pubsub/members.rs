@@ -1,0 +1,175 @@
+//! Who is affiliated with a node or subscribed to it (XEP-0060 §4.1, §4.2), beside its owner.
+//!
+//! A row remembers the number of the account that its JID named when it was written: when that account is gone, a new one of
+//! its name has nothing of it.
+
+use super::node::Node;
+use super::{PubsubView, prefix};
+use crate::actor::ActorId;
+use crate::directory::WriteTransaction;
+use crate::directory::codec::{Decoder, Encoder};
+use crate::directory::error::DirectoryError;
+use crate::directory::key::{CONTACT_BYTES_MAX, Key, size_error, text_of};
+use crate::directory::tables::{Table, damaged};
+
+/// What somebody may do with a node.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[repr(u8)]
+pub enum Affiliation {
+    /// What everybody may.
+    #[default]
+    None = 0,
+    /// Look at it, whatever its access model.
+    Member = 1,
+    /// Publish, and not look.
+    PublishOnly = 2,
+    /// Publish and look.
+    Publisher = 3,
+    /// Nothing.
+    Outcast = 4,
+}
+
+/// Whether somebody is subscribed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[repr(u8)]
+pub enum SubscriptionState {
+    /// No.
+    #[default]
+    None = 0,
+    /// The owner has not answered yet.
+    Pending = 1,
+    /// Yes.
+    Subscribed = 2,
+}
+
+/// What somebody is to a node.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Member {
+    /// Of a bare JID.
+    pub affiliation: Affiliation,
+    /// Of a bare or full JID.
+    pub subscription: SubscriptionState,
+    /// The account that the JID named when this was written; [`ActorId::NOBODY`] when there was none.
+    pub account: ActorId,
+}
+
+impl Member {
+    fn is_nothing(&self) -> bool {
+        self.affiliation == Affiliation::None && self.subscription == SubscriptionState::None
+    }
+}
+
+/// A member with its address.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct MemberRow {
+    /// Bare JID, or a full one that is subscribed.
+    pub jid: String,
+    /// What it is to the node.
+    pub member: Member,
+}
+
+fn key_of(account: ActorId, number: u64, jid: &str) -> Option<Key> {
+    Key::of_node(&prefix(account, number), jid, CONTACT_BYTES_MAX)
+}
+
+fn decode(key: &[u8], value: &[u8]) -> Result<MemberRow, &'static str> {
+    let mut fields = Decoder::open(key, value)?;
+    let jid = match text_of(key, 16)? {
+        Some(jid) => jid,
+        None => fields.text()?,
+    };
+    let affiliation = match fields.byte()? {
+        0 => Affiliation::None,
+        1 => Affiliation::Member,
+        2 => Affiliation::PublishOnly,
+        3 => Affiliation::Publisher,
+        4 => Affiliation::Outcast,
+        _ => return Err("an unknown affiliation"),
+    };
+    let subscription = match fields.byte()? {
+        0 => SubscriptionState::None,
+        1 => SubscriptionState::Pending,
+        2 => SubscriptionState::Subscribed,
+        _ => return Err("an unknown state of a subscription"),
+    };
+    let account = ActorId::from_raw(fields.number()?);
+    fields.close()?;
+    Ok(MemberRow { jid: jid.to_owned(), member: Member { affiliation, subscription, account } })
+}
+
+impl PubsubView<'_> {
+    /// What a JID is to a node. `localpart` is that of the account it names, if it is one of this domain: a row that was
+    /// written for an account that is gone counts for nothing.
+    ///
+    /// # Errors
+    /// The directory cannot be read or is damaged.
+    pub fn member(&self, node: &Node, jid: &str, localpart: Option<&str>) -> Result<Member, DirectoryError> {
+        let Some(key) = key_of(self.account, node.number, jid) else { return Ok(Member::default()) };
+        let Some(value) = self.view.get(Table::PubsubMembers, key.bytes())? else {
+            return Ok(Member::default());
+        };
+        let row = decode(key.bytes(), value).map_err(damaged(Table::PubsubMembers, key.bytes()))?;
+        let named = localpart.map(|local| self.view.account(local)).transpose()?.flatten();
+        let is_same = row.member.account == ActorId::NOBODY || named == Some(row.member.account);
+        Ok(if row.jid == jid && is_same { row.member } else { Member::default() })
+    }
+
+    /// All members of a node, in the order of their addresses.
+    ///
+    /// # Errors
+    /// The directory cannot be read or is damaged.
+    pub fn members(&self, node: &Node) -> Result<Vec<MemberRow>, DirectoryError> {
+        let mut members = Vec::new();
+        for row in self.view.prefixed(Table::PubsubMembers, &prefix(self.account, node.number))? {
+            let (key, value) = row?;
+            members.push(decode(key, value).map_err(damaged(Table::PubsubMembers, key))?);
+        }
+        Ok(members)
+    }
+
+    /// The number of an account; [`ActorId::NOBODY`] for none.
+    ///
+    /// # Errors
+    /// The directory cannot be read or is damaged.
+    pub fn number_of(&self, localpart: &str) -> Result<ActorId, DirectoryError> {
+        Ok(self.view.account(localpart)?.unwrap_or(ActorId::NOBODY))
+    }
+}
+
+impl WriteTransaction<'_> {
+    /// Makes somebody a member of a node, or another kind of one, or none any more.
+    ///
+    /// # Errors
+    /// [`DirectoryError::Size`] for what can be no JID; the directory is damaged or cannot be written.
+    pub fn set_member(
+        &mut self,
+        account: ActorId,
+        node: &mut Node,
+        jid: &str,
+        member: Member,
+    ) -> Result<(), DirectoryError> {
+        let key = key_of(account, node.number, jid)
+            .ok_or_else(|| size_error("the address", jid, CONTACT_BYTES_MAX))?;
+        let was_there = self.view().get(Table::PubsubMembers, key.bytes())?.is_some();
+        let is_there = !member.is_nothing();
+        if is_there {
+            let mut fields = Encoder::new(14 + jid.len());
+            if key.is_hashed() {
+                fields.text(jid.as_bytes());
+            }
+            fields.byte(member.affiliation as u8);
+            fields.byte(member.subscription as u8);
+            fields.number(member.account.raw());
+            self.put(Table::PubsubMembers, key.bytes(), &fields.seal(key.bytes()))?;
+        } else if was_there {
+            self.delete(Table::PubsubMembers, key.bytes())?;
+        }
+        if was_there == is_there {
+            return Ok(());
+        }
+        let counted = |count: u64| if is_there { count + 1 } else { count - 1 };
+        node.members = counted(node.members);
+        self.change_usage(account, |usage| usage.members = counted(usage.members))?;
+        self.write_node(account, node)
+    }
+}

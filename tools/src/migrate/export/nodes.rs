@@ -1,0 +1,260 @@
+//! Nodes of an account in an export (XEP-0227 §4.5): their configurations, who is affiliated with them, and their items.
+
+use roxmltree::Node;
+use whimbrel_storage::actor::ActorId;
+use whimbrel_storage::directory::pubsub::{
+    AccessModel, Affiliation, ITEM_ID_BYTES_MAX, Member, NODE_NAME_BYTES_MAX, NewItem, NodeConfig, NodeFlags,
+    PublishModel, SendLast, SubscriptionState,
+};
+use whimbrel_storage::directory::{DirectoryError, WriteTransaction};
+use whimbrel_storage::jid::Jid;
+
+use super::{escaped, serialised};
+
+/// Items of nodes.
+pub(in crate::migrate) const PUBSUB: &str = "http://jabber.org/protocol/pubsub";
+/// What their owner sets.
+pub(in crate::migrate) const OWNER: &str = "http://jabber.org/protocol/pubsub#owner";
+
+/// A node of an export.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::migrate) struct ExportedNode {
+    pub(in crate::migrate) name: String,
+    config: NodeConfig,
+    /// Ids and payloads, as the export has them.
+    pub(in crate::migrate) items: Vec<(String, String)>,
+    affiliations: Vec<(String, Affiliation)>,
+    subscriptions: Vec<(String, SubscriptionState)>,
+}
+
+/// Reads `<pubsub/>`.
+pub(super) fn read(pubsub: Node<'_, '_>, nodes: &mut Vec<ExportedNode>) {
+    for child in pubsub.children().filter(Node::is_element) {
+        let Some(name) =
+            child.attribute("node").filter(|name| (1..=NODE_NAME_BYTES_MAX).contains(&name.len()))
+        else {
+            continue;
+        };
+        let at = nodes.iter().position(|node| node.name == name).unwrap_or_else(|| {
+            nodes.push(ExportedNode { name: name.to_owned(), ..ExportedNode::default() });
+            nodes.len() - 1
+        });
+        let Some(node) = nodes.get_mut(at) else { continue };
+        match child.tag_name().name() {
+            "items" => node.items(child),
+            "configure" => node.configure(child),
+            "affiliations" => node.affiliations(child),
+            "subscriptions" => node.subscriptions(child),
+            _ => {}
+        }
+    }
+}
+
+/// Bookmarks as they are kept here: an item each (XEP-0402).
+const BOOKMARKS: &str = "urn:xmpp:bookmarks:1";
+/// Bookmarks all in one element (XEP-0048), of private XML or of a node.
+pub(super) const STORAGE: &str = "storage:bookmarks";
+
+/// Takes bookmarks out of an element that has all of them, unless the export has them one by one as well. What is left of the
+/// element; `None`: there are no rooms in it.
+pub(super) fn take_bookmarks(storage: Node<'_, '_>, nodes: &mut Vec<ExportedNode>) -> Option<String> {
+    let is_room = |child: &Node<'_, '_>| child.tag_name().name() == "conference" && address(*child).is_some();
+    let rooms: Vec<(String, String)> = elements(storage, "conference").filter_map(bookmark).collect();
+    if rooms.is_empty() {
+        return None;
+    }
+    if nodes.iter().all(|node| node.name != BOOKMARKS) {
+        let config = NodeConfig {
+            access: AccessModel::Whitelist,
+            send_last: SendLast::Never,
+            max_items: u32::MAX,
+            ..NodeConfig::default()
+        };
+        nodes.push(ExportedNode { name: BOOKMARKS.into(), config, items: rooms, ..ExportedNode::default() });
+    }
+    let others = storage.children().filter(|child| child.is_element() && !is_room(child));
+    Some(format!("<storage xmlns='{STORAGE}'>{}</storage>", others.map(serialised).collect::<String>()))
+}
+
+/// The id and the payload of a bookmark's item.
+fn bookmark(conference: Node<'_, '_>) -> Option<(String, String)> {
+    let jid = Jid::parse(conference.attribute("jid")?).ok()?;
+    let mut payload = format!("<conference xmlns='{BOOKMARKS}'");
+    for name in ["name", "autojoin"] {
+        if let Some(value) = conference.attribute(name) {
+            payload.push_str(&format!(" {name}='{}'", escaped(value)));
+        }
+    }
+    payload.push('>');
+    for name in ["nick", "password"] {
+        if let Some(text) = elements(conference, name).next().and_then(|child| child.text()) {
+            payload.push_str(&format!("<{name}>{}</{name}>", escaped(text)));
+        }
+    }
+    payload.push_str("</conference>");
+    Some((jid.bare_str().to_owned(), payload))
+}
+
+fn elements<'a, 'i>(parent: Node<'a, 'i>, name: &'static str) -> impl Iterator<Item = Node<'a, 'i>> {
+    parent.children().filter(move |child| child.is_element() && child.tag_name().name() == name)
+}
+
+fn address(node: Node<'_, '_>) -> Option<String> {
+    Some(Jid::parse(node.attribute("jid")?).ok()?.as_str().to_owned())
+}
+
+impl ExportedNode {
+    fn items(&mut self, items: Node<'_, '_>) {
+        for item in elements(items, "item") {
+            let id = item.attribute("id").filter(|id| (1..=ITEM_ID_BYTES_MAX).contains(&id.len()));
+            let payload = item.children().find(Node::is_element).map(serialised).unwrap_or_default();
+            let made_up = || format!("item-{}", self.items.len() + 1);
+            self.items.push((id.map_or_else(made_up, str::to_owned), payload));
+        }
+    }
+
+    fn configure(&mut self, configure: Node<'_, '_>) {
+        for field in configure.descendants().filter(|node| node.tag_name().name() == "field") {
+            let values: Vec<&str> = elements(field, "value").filter_map(|value| value.text()).collect();
+            let (Some(name), Some(value)) = (field.attribute("var"), values.first().copied()) else {
+                continue;
+            };
+            let is_on = matches!(value, "1" | "true");
+            let config = &mut self.config;
+            match name {
+                "pubsub#access_model" => {
+                    config.access = match value {
+                        "open" => AccessModel::Open,
+                        "presence" => AccessModel::Presence,
+                        "roster" => AccessModel::Roster,
+                        "authorize" => AccessModel::Authorize,
+                        // What is not understood is not opened.
+                        _ => AccessModel::Whitelist,
+                    };
+                }
+                "pubsub#publish_model" => {
+                    config.publish = match value {
+                        "open" => PublishModel::Open,
+                        "subscribers" => PublishModel::Subscribers,
+                        _ => PublishModel::Publishers,
+                    };
+                }
+                "pubsub#send_last_published_item" => {
+                    config.send_last = match value {
+                        "never" => SendLast::Never,
+                        "on_sub" => SendLast::OnSubscription,
+                        _ => SendLast::OnPresence,
+                    };
+                }
+                "pubsub#max_items" => config.max_items = value.parse().unwrap_or(u32::MAX).max(1),
+                "pubsub#title" => value.clone_into(&mut config.title),
+                "pubsub#type" => value.clone_into(&mut config.payload_type),
+                "pubsub#roster_groups_allowed" => {
+                    config.groups = values.iter().map(|group| (*group).to_owned()).collect();
+                }
+                "pubsub#persist_items" => config.flags.put(NodeFlags::PERSIST, is_on),
+                "pubsub#deliver_payloads" => config.flags.put(NodeFlags::PAYLOADS, is_on),
+                "pubsub#notify_retract" => config.flags.put(NodeFlags::NOTIFY_RETRACT, is_on),
+                "pubsub#notify_delete" => config.flags.put(NodeFlags::NOTIFY_DELETE, is_on),
+                "pubsub#notify_config" => config.flags.put(NodeFlags::NOTIFY_CONFIG, is_on),
+                _ => {}
+            }
+        }
+    }
+
+    fn affiliations(&mut self, list: Node<'_, '_>) {
+        for child in elements(list, "affiliation") {
+            let affiliation = match child.attribute("affiliation") {
+                Some("member") => Affiliation::Member,
+                Some("publisher") => Affiliation::Publisher,
+                Some("publish-only") => Affiliation::PublishOnly,
+                Some("outcast") => Affiliation::Outcast,
+                _ => continue,
+            };
+            self.affiliations.extend(address(child).map(|jid| (jid, affiliation)));
+        }
+    }
+
+    fn subscriptions(&mut self, list: Node<'_, '_>) {
+        for child in elements(list, "subscription") {
+            let state = match child.attribute("subscription") {
+                Some("subscribed") => SubscriptionState::Subscribed,
+                Some("pending") => SubscriptionState::Pending,
+                _ => continue,
+            };
+            self.subscriptions.extend(address(child).map(|jid| (jid, state)));
+        }
+    }
+
+    /// Writes the node of a new account. Those whom it names are named by address: their accounts may come later.
+    pub(in crate::migrate) fn put(
+        &self,
+        transaction: &mut WriteTransaction<'_>,
+        (account, owner): (ActorId, &str),
+        now_ms: u64,
+    ) -> Result<(), DirectoryError> {
+        let mut node = transaction.create_node(account, &self.name, self.config.clone(), now_ms)?;
+        for (id, payload) in &self.items {
+            let item = NewItem { id, publisher: owner, published_ms: now_ms, payload: payload.as_bytes() };
+            transaction.publish_item(account, &mut node, &item)?;
+        }
+        transaction.trim_node(account, &mut node, self.config.max_items.into())?;
+        for (jid, affiliation) in &self.affiliations {
+            let member = Member { affiliation: *affiliation, ..Member::default() };
+            transaction.set_member(account, &mut node, jid, member)?;
+        }
+        for (jid, subscription) in &self.subscriptions {
+            let known = self.affiliations.iter().find(|(known, _)| known == jid);
+            let affiliation = known.map_or(Affiliation::None, |(_, affiliation)| *affiliation);
+            let member = Member { subscription: *subscription, affiliation, ..Member::default() };
+            transaction.set_member(account, &mut node, jid, member)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bookmarks_in_one_element_become_items() {
+        let text = "<storage xmlns='storage:bookmarks'><conference jid='A@muc.x' name='A &amp; B' autojoin='1'>\
+            <nick>J</nick></conference><url name='u' url='http://u'/><conference/></storage>";
+        let document = roxmltree::Document::parse(text).unwrap();
+        let mut nodes = Vec::new();
+        let rest = take_bookmarks(document.root_element(), &mut nodes);
+        let payload = "<conference xmlns='urn:xmpp:bookmarks:1' name='A &amp; B' autojoin='1'><nick>J</nick></conference>";
+        assert_eq!(nodes[0].items, [("a@muc.x".to_owned(), payload.to_owned())]);
+        assert_eq!(nodes[0].config.access, AccessModel::Whitelist);
+        let rest = rest.unwrap();
+        assert!(rest.contains("<url") && !rest.contains("muc.x"), "{rest}");
+        assert!(take_bookmarks(document.root_element(), &mut nodes).is_some());
+        assert_eq!(nodes.len(), 1, "those that are there one by one are better");
+    }
+
+    #[test]
+    fn nodes_are_read_with_their_configuration_members_and_items() {
+        let text = "<user xmlns='urn:xmpp:pie:0'><pubsub xmlns='http://jabber.org/protocol/pubsub'>\
+            <items node='n'><item id='i'><a xmlns='urn:a'>x</a></item><item><b xmlns='urn:b'/></item></items>\
+            <items node=''/></pubsub>\
+            <pubsub xmlns='http://jabber.org/protocol/pubsub#owner'><configure node='n'><x xmlns='jabber:x:data' type='submit'>\
+            <field var='pubsub#access_model'><value>open</value></field><field var='pubsub#max_items'><value>max</value></field>\
+            <field var='pubsub#deliver_payloads'><value>0</value></field></x></configure>\
+            <affiliations node='n'><affiliation jid='A@x' affiliation='publisher'/><affiliation jid='o@x' affiliation='owner'/></affiliations>\
+            <subscriptions node='m'><subscription jid='a@x' subscription='subscribed'/></subscriptions></pubsub></user>";
+        let document = roxmltree::Document::parse(text).unwrap();
+        let mut nodes = Vec::new();
+        document.root_element().children().for_each(|pubsub| read(pubsub, &mut nodes));
+        let names: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
+        assert_eq!(names, ["n", "m"]);
+        let node = &nodes[0];
+        assert_eq!((node.config.access, node.config.max_items), (AccessModel::Open, u32::MAX));
+        assert!(!node.config.flags.has(NodeFlags::PAYLOADS) && node.config.flags.has(NodeFlags::PERSIST));
+        let items = [("i", "<a xmlns='urn:a'>x</a>"), ("item-2", "<b xmlns='urn:b'></b>")];
+        assert_eq!(node.items, items.map(|(id, payload)| (id.to_owned(), payload.to_owned())));
+        assert_eq!(node.affiliations, [("a@x".to_owned(), Affiliation::Publisher)]);
+        assert_eq!(nodes[1].subscriptions, [("a@x".to_owned(), SubscriptionState::Subscribed)]);
+    }
+}
