@@ -331,6 +331,10 @@ impl World {
             && self.stepped.waiting() == (0, 0)
             && self.completions.iter().all(|completions| completions.is_empty())
             && self.workers.iter().all(|worker| !worker.core().actors().under_way.has_waiting())
+            && self
+                .workers
+                .iter()
+                .all(|worker| worker.core().actors().commits.archive().load().retractions == 0)
             && self.clients.iter().all(|client| !client.is_writing())
             && self.workers.iter_mut().all(|worker| {
                 let timeout = worker.timeout(now);
