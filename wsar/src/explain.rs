@@ -63,6 +63,12 @@ pub const REFUSALS: &[Explained] = &[
         "The disk is slow: see its latency. Or clients page through archives without end: see who is busiest.",
     ),
     row(
+        "caps_hashes",
+        "A client announced a hash that the server keeps no room for, so it hears of no node until it announces something else.",
+        &["limits.caps_hashes", "limits.caps_nodes"],
+        "Many kinds of clients are there, or one announces new hashes again and again: see who is busiest.",
+    ),
+    row(
         "crypto_queue",
         "More passwords waited to be checked than may.",
         &["limits.crypto_queue"],
@@ -149,6 +155,12 @@ pub const REFUSALS: &[Explained] = &[
         "So much waited for a client that it was reset.",
         &["limits.output_backlog_bytes"],
         "The client does not read, or the network to it is cut. It can resume its session.",
+    ),
+    row(
+        "pep_item_bytes",
+        "A client published an item that is larger than may be.",
+        &["limits.pep_item_bytes"],
+        "A large avatar, mostly: the client is to make it smaller, or raise the key.",
     ),
     row(
         "preauth_bytes",

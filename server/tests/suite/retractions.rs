@@ -153,7 +153,9 @@ fn what_waits_for_its_recipient_is_never_delivered_once_it_is_retracted() {
             retract(&mut author, &to_juliet, "take");
             retract(&mut author, &to_juliet, "plain");
             author.settle();
-            let mut juliet = server.online(&juliet_name, "balcony");
+            // What waits comes with the answer to its presence, or before it.
+            let mut juliet = server.login(&juliet_name, "balcony");
+            juliet.send("<presence/>");
             assert_eq!(juliet.next_message(), "keep");
             assert_eq!(juliet.next_message(), "r-take");
             assert_eq!(juliet.next_message(), "r-plain");

@@ -85,7 +85,7 @@ pub(super) static STANZAS: Table = Table {
             |d, _| d.quantile("messages.latency", 0.99, None),
         ),
         column(
-            "prompt99",
+            "prmpt99",
             "prompt_p99",
             Micros,
             "The same of messages that did not wait for their client's turn: everybody's but a flooder's.",
