@@ -23,7 +23,7 @@ pub(super) const MOVES: &[&str] = &[
 ];
 
 /// Worlds at most.
-const WORLDS_MAX: u64 = 160;
+const WORLDS_MAX: u64 = 40;
 
 #[test]
 fn simulated_worlds_move_what_only_a_busy_server_shows() {

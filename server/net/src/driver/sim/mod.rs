@@ -134,6 +134,13 @@ impl Sim {
         behind.map(|connection| connection.link)
     }
 
+    /// Whether a connection has been told to close and waits for its client to do so, too: what it had to send has been sent
+    /// then, and its worker is told of its end alone.
+    #[must_use]
+    pub fn has_closing(&self) -> bool {
+        self.connections.iter().any(|connection| connection.closing && !connection.gone)
+    }
+
     /// Whether a link belongs to a connection of this driver that is not being closed.
     #[must_use]
     pub fn serves(&self, link: LinkId) -> bool {
