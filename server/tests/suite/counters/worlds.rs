@@ -11,7 +11,6 @@ pub(super) const WHAT: &str = "simulated worlds";
 pub(super) const MOVES: &[&str] = &[
     "accept.descriptor_pauses",
     "carbons.skipped",
-    "held.stalls",
     "logins.failed.unavailable",
     "mailbox.bytes_high_water",
     "mailbox.stalls",

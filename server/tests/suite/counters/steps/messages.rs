@@ -56,6 +56,21 @@ pub(super) const STEPS: &[Step<Verona>] = &[
         ..PLAIN
     },
     Step {
+        what: "a message waits for a subscription on its way to the directory, and no more may",
+        configure: |config| config.limits.held_bytes = 1,
+        act: |stage, server| {
+            let mut romeo = server.login("romeo", "orchard");
+            // Each of them is written, and the message behind it waits until it is.
+            let changes = ["subscribe", "unsubscribe"].map(|verb| {
+                format!("<presence type='{verb}' to='juliet@localhost'/>{}", chat("juliet@localhost", 1))
+            });
+            romeo.send(&changes.concat().repeat(20));
+            stage.until("held.stalls");
+        },
+        moves: &["held.stalls"],
+        ..PLAIN
+    },
+    Step {
         what: "messages wait for an absent user, until there is no place",
         configure: |config| {
             config.limits.offline_messages = 3;
