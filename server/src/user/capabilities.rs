@@ -1,7 +1,7 @@
 //! What clients announce of themselves (XEP-0115): noted from their presence, asked for where nobody knows it yet.
 
 use crate::env::Env;
-use crate::proto::caps::{self, Announced};
+use crate::proto::caps::{Announced, Described};
 use crate::proto::ns;
 use crate::proto::reply;
 use crate::stanza::Type;
@@ -82,12 +82,13 @@ fn ask(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) {
 pub fn answered(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey, info: Option<&Element>) {
     // An answer that nobody has asked for, or to an earlier question, says nothing of the hash that is asked for now.
     let Some(hash) = actors.interests.asked_of(key) else { return };
-    let Some(info) = info.filter(|info| caps::hash_of(info) == Some(hash)) else {
+    let described = info.and_then(Described::read).filter(|described| described.hash() == hash);
+    let Some(described) = described else {
         env.metrics().caps_refused_answers.add(1);
         actors.interests.forget(key);
         return ask_others(actors, env, fx);
     };
-    let nodes = caps::interests(info);
+    let nodes = described.interests();
     let is_too_much = nodes.len() > env.config.limits.caps_nodes as usize
         || nodes.iter().any(|node| node.len() > NODE_BYTES_MAX);
     let nodes: Vec<Box<str>> =
