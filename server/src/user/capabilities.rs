@@ -16,13 +16,14 @@ use crate::xml::{CLIENT, Element};
 /// The id of the server's questions. A client has one of them at a time.
 pub const ID: &str = "caps";
 
-/// Bytes of the name of a node of interest at most.
-const NODE_BYTES_MAX: usize = 1023;
+/// Bytes of the name of a node of interest, on average: those of one hash have at most `limits.caps_nodes` times as many
+/// together. They are copied to the homes of all contacts when a client comes online.
+const NODE_BYTES_MEAN: usize = 64;
 
 /// A resource has sent available presence. What it wants to hear of from now on, and has not before, it gets the last items
 /// of.
 pub fn available(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey, initial: bool) {
-    let announced = announced_by(&actors.users.resource(key).presence);
+    let announced = announced_by(fx, &actors.users.resource(key).presence);
     let before = match initial {
         true => Vec::new(),
         false => actors.interests.nodes_of(key).to_vec(),
@@ -62,14 +63,15 @@ fn ask_others(actors: &mut Actors, env: &Env, fx: &mut Effects) {
 }
 
 /// What the presence of a resource announces. `tail` is what is kept of it.
-pub fn announced_by(tail: &[u8]) -> Option<Announced> {
+fn announced_by(fx: &Effects, tail: &[u8]) -> Option<Announced> {
     memchr::memmem::find(tail, ns::CAPS.as_bytes())?;
+    fx.work.add_tree(tail.len());
     Announced::read(&Element::parse(&[presence::NAME, tail].concat()).ok()?)
 }
 
 /// Asks a client what its hash stands for (XEP-0115 §6.2).
 fn ask(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) {
-    let Some(announced) = announced_by(&actors.users.resource(key).presence) else { return };
+    let Some(announced) = announced_by(fx, &actors.users.resource(key).presence) else { return };
     env.metrics().caps_queries.add(1);
     let to = actors.users.full_jid(env, key);
     let query = Element::new("query", ns::DISCO_INFO).attr("node", announced.node);
@@ -89,8 +91,9 @@ pub fn answered(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceK
         return ask_others(actors, env, fx);
     };
     let nodes = described.interests();
-    let is_too_much = nodes.len() > env.config.limits.caps_nodes as usize
-        || nodes.iter().any(|node| node.len() > NODE_BYTES_MAX);
+    let nodes_max = env.config.limits.caps_nodes as usize;
+    let bytes: usize = nodes.iter().map(|node| node.len()).sum();
+    let is_too_much = nodes.len() > nodes_max || bytes > nodes_max.saturating_mul(NODE_BYTES_MEAN);
     let nodes: Vec<Box<str>> =
         if is_too_much { Vec::new() } else { nodes.into_iter().map(Into::into).collect() };
     if is_too_much {

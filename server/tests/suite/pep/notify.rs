@@ -224,6 +224,40 @@ fn clients_beyond_the_room_for_hashes_hear_of_no_node() {
         publish(&mut juliet, "n", "j", &note("x"));
         assert_eq!(heard(&mut juliet, &mut many), [""; 0], "it wants to hear of too many nodes");
         assert_eq!(server.metric("refused.caps_hashes"), 2);
+        drop(many);
+        server.await_metric("sessions", 1);
+        let long = "l".repeat(3 * 64);
+        let mut long = interested(server, "romeo", "long", &[&long, "n"]);
+        publish(&mut juliet, "n", "k", &note("x"));
+        assert_eq!(heard(&mut juliet, &mut long), [""; 0], "their names are too long");
+        assert_eq!(server.metric("refused.caps_hashes"), 3);
+    });
+}
+
+/// What a client makes the homes of its contacts look for is its own work.
+#[test]
+fn whoever_asks_for_last_items_pays_for_the_looks() {
+    let configure = |config: &mut whimbrel_server::config::Config| config.workers = 1;
+    on_each_driver_with(configure, |server| {
+        let names: Vec<String> = (0..50).map(|number| format!("guest{number}")).collect();
+        let borrowed: Vec<&str> = names.iter().map(String::as_str).collect();
+        server.accounts(&["juliet"]);
+        server.accounts(&borrowed);
+        borrowed.iter().for_each(|name| befriend(server, "juliet", name));
+        let nodes: Vec<String> = (0..40).map(|number| format!("n{number}")).collect();
+        let nodes: Vec<&str> = nodes.iter().map(String::as_str).collect();
+        let mut juliet = interested(server, "juliet", "balcony", &nodes);
+        let work = |client: &mut Client| {
+            // The second time all that came before the first is counted.
+            client.settle();
+            client.settle();
+            server.metric("loop.work")
+        };
+        juliet.send("<presence type='unavailable'/>");
+        let before = work(&mut juliet);
+        juliet.send(&format!("<presence>{}</presence>", caps(&disco_info(&nodes))));
+        let spent = work(&mut juliet) - before;
+        assert!(spent >= 50 * 40, "{spent} units for 50 contacts and 40 nodes");
     });
 }
 
