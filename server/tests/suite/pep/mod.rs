@@ -176,6 +176,14 @@ fn await_mark(client: &mut Client, mark: &str) -> Vec<String> {
     }
 }
 
+/// The work that the server has done when everything has been counted that this client has caused so far.
+fn work(server: &TestServer, client: &mut Client) -> u64 {
+    // An iteration is counted when its output has been sent, so the second answer comes after the count of the first.
+    client.settle();
+    client.settle();
+    server.metric("loop.work")
+}
+
 /// The element in a presence that stands for it.
 pub(crate) fn caps(info: &str) -> String {
     let query = format!("<query xmlns='http://jabber.org/protocol/disco#info'>{info}</query>");
