@@ -63,7 +63,7 @@ pub(in crate::service) fn complete(
         };
         let Some(node) = view.node(ns::AVATAR_DATA)? else { return Ok(Some(None)) };
         let visitor = Visitor::of(env, request)?;
-        if visitor.may_look(&node, visitor.member(&view, &node)?).is_err() {
+        if visitor.may_look(&node.config, visitor.member(&view, &node)?).is_err() {
             return Ok(Some(None));
         }
         let Some(item) = view.item(&node, &hash)? else { return Ok(Some(None)) };

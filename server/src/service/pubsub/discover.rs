@@ -17,7 +17,7 @@ pub(super) fn nodes(env: &Env, request: &Request) -> Result<Vec<String>, Directo
     let names = env.shared.directory.pubsub(&request.account, |view| {
         let mut names = Vec::new();
         for node in view.nodes()? {
-            if visitor.may_look(&node, visitor.member(&view, &node)?).is_ok() {
+            if visitor.may_look(&node.config, visitor.member(&view, &node)?).is_ok() {
                 names.push(node.name);
             }
         }
@@ -36,7 +36,7 @@ fn look<T>(
     let visitor = Visitor::of(env, request)?;
     let found = env.shared.directory.pubsub(&request.account, |view| {
         let Some(node) = view.node(name)? else { return Ok(None) };
-        match visitor.may_look(&node, visitor.member(&view, &node)?) {
+        match visitor.may_look(&node.config, visitor.member(&view, &node)?) {
             Ok(()) => look(&view, node).map(Some),
             Err(_) => Ok(None),
         }

@@ -149,7 +149,7 @@ fn admit(
 ) -> Result<Result<(SubscriptionState, Member), StanzaError>, DirectoryError> {
     let Some(view) = transaction.pubsub(local)? else { return Ok(Err(error::not_found())) };
     let member = visitor.member(&view, node)?;
-    if let Err(error) = visitor.may_subscribe(node, member) {
+    if let Err(error) = visitor.may_subscribe(&node.config, member) {
         return Ok(Err(error));
     }
     let row = match jid.is_bare() {
@@ -161,7 +161,7 @@ fn admit(
         (AccessModel::Authorize, SubscriptionState::Pending) => {
             return Ok(Err(error::pending_subscription()));
         }
-        (AccessModel::Authorize, SubscriptionState::None) if visitor.may_look(node, member).is_err() => {
+        (AccessModel::Authorize, SubscriptionState::None) if visitor.may_look(&node.config, member).is_err() => {
             SubscriptionState::Pending
         }
         _ => SubscriptionState::Subscribed,
@@ -192,7 +192,7 @@ pub(super) fn unsubscribe(
         let Some(view) = transaction.pubsub(&local)? else { return Ok(Err(error::not_found())) };
         let row = view.member(&node, jid.as_str(), Some(address::local_of(jid.as_str())))?;
         if row.subscription == SubscriptionState::None {
-            let may_know = visitor.may_subscribe(&node, visitor.member(&view, &node)?);
+            let may_know = visitor.may_subscribe(&node.config, visitor.member(&view, &node)?);
             return Ok(Err(may_know.err().unwrap_or_else(error::not_subscribed)));
         }
         let row = Member { subscription: SubscriptionState::None, ..row };

@@ -131,7 +131,7 @@ impl Job {
     /// Whether the publisher may publish to a node that is there, under its conditions.
     fn check(&self, view: &PubsubView<'_>, node: &Node) -> Result<Result<(), StanzaError>, DirectoryError> {
         let member = self.visitor.member(view, node)?;
-        if let Err(error) = self.visitor.may_publish(node, member) {
+        if let Err(error) = self.visitor.may_publish(&node.config, member) {
             return Ok(Err(error));
         }
         let agrees = |options: &ConfigChange| options.agrees(&node.config, self.limits.pep_items);
@@ -264,7 +264,7 @@ pub(super) fn retract(
         };
         if let Some(view) = transaction.pubsub(&local)? {
             let member = visitor.member(&view, &node)?;
-            if let Err(error) = visitor.may_publish(&node, member) {
+            if let Err(error) = visitor.may_publish(&node.config, member) {
                 return Ok(Err(error));
             }
             if !node.config.flags.has(NodeFlags::PERSIST) {

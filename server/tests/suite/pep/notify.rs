@@ -147,6 +147,47 @@ fn subscribers_hear_of_their_nodes_whatever_their_clients_announce() {
     });
 }
 
+/// A subscription outlasts what it was granted for.
+#[test]
+fn a_subscriber_who_may_not_look_any_more_hears_nothing() {
+    on_each_driver_with(
+        |config| config.workers = 1,
+        |server| {
+            server.accounts(&["juliet", "romeo", "tybalt"]);
+            befriend(server, "juliet", "romeo");
+            let mut juliet = interested(server, "juliet", "balcony", &[]);
+            let mut romeo = server.online("romeo", "orchard");
+            let mut tybalt = server.online("tybalt", "street");
+            publish(&mut juliet, "hers", "a", &note("a"));
+            publish_with(&mut juliet, None, ("n", "a", &note("a")), &[("access_model", "open")]);
+            let subscribe = |node: &str, jid: &str| format!("<subscribe node='{node}' jid='{jid}@localhost'/>");
+            for (client, node, name) in
+                [(&mut romeo, "hers", "romeo"), (&mut romeo, "n", "romeo"), (&mut tybalt, "n", "tybalt")]
+            {
+                assert_eq!(said(&ask(client, "set", JULIET, &subscribe(node, name))), "result");
+            }
+            let block = "<block xmlns='urn:xmpp:blocking'><item jid='tybalt@localhost'/></block>";
+            assert_eq!(outcome(&juliet.ask("set", None, block)), "result");
+            juliet.send("<presence to='romeo@localhost' type='unsubscribed'/>");
+            juliet.settle();
+            heard(&mut juliet, &mut romeo);
+            tybalt.settle();
+            assert_eq!(events(&mut tybalt), ["juliet n: a=a (last)"]);
+            publish(&mut juliet, "hers", "b", &note("b"));
+            publish(&mut juliet, "n", "b", &note("b"));
+            flush(&mut juliet);
+            tybalt.settle();
+            assert_eq!(events(&mut tybalt), [""; 0], "he is blocked");
+            assert_eq!(heard(&mut juliet, &mut romeo), ["juliet n: b=b"], "he does not see her presence");
+            let closed = form("node_config", &[("access_model", "whitelist")]);
+            let closed = format!("<configure node='n'>{closed}</configure>");
+            assert_eq!(said(&ask_as_owner(&mut juliet, "set", &closed)), "result");
+            publish(&mut juliet, "n", "c", &note("c"));
+            assert_eq!(heard(&mut juliet, &mut romeo), [""; 0], "it is closed");
+        },
+    );
+}
+
 #[test]
 fn whom_one_blocks_hears_nothing_and_is_not_heard() {
     on_each_driver_with(
