@@ -29,7 +29,10 @@ pub fn available(actors: &mut Actors, env: &Env, fx: &mut Effects, key: Resource
         false => actors.interests.nodes_of(key).to_vec(),
     };
     let hashes_max = env.config.limits.caps_hashes as usize;
-    let noted = actors.interests.note(key, announced.as_ref(), hashes_max, env.now.0);
+    let account = actors.users.local_of(key);
+    let noted = actors.interests.note((key, account), announced.as_ref(), hashes_max, env.now.0);
+    fx.work.add(actors.interests.take_work());
+    env.metrics().refused_caps.add(actors.interests.take_lost());
     match noted {
         Noted::Ask => ask(actors, env, fx, key),
         Noted::Full => env.metrics().refused_caps.add(1),

@@ -160,12 +160,12 @@ fn a_subscriber_who_may_not_look_any_more_hears_nothing() {
             let mut tybalt = server.online("tybalt", "street");
             publish(&mut juliet, "hers", "a", &note("a"));
             publish_with(&mut juliet, None, ("n", "a", &note("a")), &[("access_model", "open")]);
-            let subscribe = |node: &str, jid: &str| format!("<subscribe node='{node}' jid='{jid}@localhost'/>");
-            for (client, node, name) in
-                [(&mut romeo, "hers", "romeo"), (&mut romeo, "n", "romeo"), (&mut tybalt, "n", "tybalt")]
-            {
-                assert_eq!(said(&ask(client, "set", JULIET, &subscribe(node, name))), "result");
+            let subscribe =
+                |node: &str, jid: &str| format!("<subscribe node='{node}' jid='{jid}@localhost'/>");
+            for node in ["hers", "n"] {
+                assert_eq!(said(&ask(&mut romeo, "set", JULIET, &subscribe(node, "romeo"))), "result");
             }
+            assert_eq!(said(&ask(&mut tybalt, "set", JULIET, &subscribe("n", "tybalt"))), "result");
             let block = "<block xmlns='urn:xmpp:blocking'><item jid='tybalt@localhost'/></block>";
             assert_eq!(outcome(&juliet.ask("set", None, block)), "result");
             juliet.send("<presence to='romeo@localhost' type='unsubscribed'/>");
@@ -272,6 +272,28 @@ fn clients_beyond_the_room_for_hashes_hear_of_no_node() {
         publish(&mut juliet, "n", "k", &note("x"));
         assert_eq!(heard(&mut juliet, &mut long), [""; 0], "their names are too long");
         assert_eq!(server.metric("refused.caps_hashes"), 3);
+    });
+}
+
+/// One account announces more hashes than there is room for.
+#[test]
+fn clients_of_one_account_do_not_keep_others_from_hearing() {
+    let configure = |config: &mut whimbrel_server::config::Config| {
+        config.workers = 1;
+        config.limits.caps_hashes = 4;
+    };
+    on_each_driver_with(configure, |server| {
+        server.accounts(&["juliet", "romeo", "mallory"]);
+        befriend(server, "juliet", "romeo");
+        let mut juliet = interested(server, "juliet", "balcony", &[]);
+        let devices = ["a", "b", "c", "d", "e"];
+        let devices = devices.map(|node| interested(server, "mallory", node, &[node]));
+        assert_eq!(server.metric("refused.caps_hashes"), 2, "there is room for three of these");
+        let mut romeo = interested(server, "romeo", "orchard", &["n"]);
+        publish(&mut juliet, "n", "i", &note("x"));
+        assert_eq!(heard(&mut juliet, &mut romeo), ["juliet n: i=x"]);
+        assert_eq!((server.metric("refused.caps_hashes"), server.metric("caps.hashes")), (3, 4));
+        drop(devices);
     });
 }
 

@@ -55,7 +55,9 @@ pub struct Member {
 }
 
 impl Member {
-    fn is_nothing(&self) -> bool {
+    /// Whether it is neither affiliated nor subscribed.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
         self.affiliation == Affiliation::None && self.subscription == SubscriptionState::None
     }
 }
