@@ -3,6 +3,7 @@
 mod access;
 mod avatars;
 mod bookmarks;
+mod hostile;
 mod nodes;
 mod notify;
 
