@@ -9,8 +9,10 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | [`wire`] | what is said and heard |
+//! | [`crowd`] | the publisher and its contacts |
 //! | [`stage`] | one server: its start, its phases, their figures |
 
+mod crowd;
 mod stage;
 mod wire;
 
