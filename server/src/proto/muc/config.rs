@@ -24,7 +24,7 @@ pub const HISTORY_MAX: u32 = 200;
 pub const NAMED_MAX: usize = 64;
 
 /// Each a field of its own, yes or no.
-const FLAGS: [(&str, &str, RoomFlags); 12] = [
+const FLAGS: [(&str, &str, RoomFlags); 11] = [
     ("muc#roomconfig_persistentroom", "Keep the room when the last occupant leaves", RoomFlags::PERSISTENT),
     ("muc#roomconfig_publicroom", "Show the room in the list of rooms", RoomFlags::PUBLIC),
     ("muc#roomconfig_membersonly", "Only members may enter", RoomFlags::MEMBERS_ONLY),
@@ -34,7 +34,6 @@ const FLAGS: [(&str, &str, RoomFlags); 12] = [
     ("muc#roomconfig_allowvoicerequests", "Visitors may ask for voice", RoomFlags::VOICE_REQUESTS),
     ("muc#roomconfig_enablearchiving", "Keep messages for those who come later", RoomFlags::ARCHIVE),
     ("muc#roomconfig_allowregister", "Users may register and become members", RoomFlags::REGISTRATION),
-    (NON_ANONYMOUS, "", RoomFlags::NON_ANONYMOUS),
     ("whimbrel#roomconfig_bookmarks", "Put the room into its members' bookmarks", RoomFlags::BOOKMARKS),
     (
         "whimbrel#roomconfig_leavingends",
@@ -43,8 +42,7 @@ const FLAGS: [(&str, &str, RoomFlags); 12] = [
     ),
 ];
 
-/// Stands for [`WHOIS`] among the flags: the form has a list for it.
-const NON_ANONYMOUS: &str = "";
+/// [`RoomFlags::NON_ANONYMOUS`], for which the form has a list.
 const WHOIS: &str = "muc#roomconfig_whois";
 const WHOIS_OPTIONS: [(&str, bool); 2] = [("moderators", false), ("anyone", true)];
 
@@ -184,9 +182,9 @@ fn fields_of(mut fields: Submitted<'_>) -> Result<ConfigChange, FormError> {
             change.flags.push((flag, on));
         }
     }
-    for (name, _, flag) in FLAGS.iter().filter(|(name, ..)| *name != NON_ANONYMOUS) {
+    for (name, _, flag) in FLAGS {
         if let Some(on) = fields.boolean(name)? {
-            change.flags.push((*flag, on));
+            change.flags.push((flag, on));
         }
     }
     if let Some(on) = fields.choice(WHOIS, &WHOIS_OPTIONS)? {
@@ -282,8 +280,8 @@ pub fn form(room: &str, config: &RoomConfig) -> Form {
         .field(line(TITLE, "Name", &config.title))
         .field(line(DESCRIPTION, "Description", &config.description))
         .field(line(LANGUAGE, "Language", &config.language));
-    let form = FLAGS.iter().filter(|(name, ..)| *name != NON_ANONYMOUS).fold(form, |form, (name, label, flag)| {
-        form.field(Field::new(FieldType::Boolean, name).label(label).flag(config.flags.has(*flag)))
+    let form = FLAGS.into_iter().fold(form, |form, (name, label, flag)| {
+        form.field(Field::new(FieldType::Boolean, name).label(label).flag(config.flags.has(flag)))
     });
     let is_open = config.flags.has(RoomFlags::NON_ANONYMOUS);
     form.field(list(WHOIS, "Who sees real addresses", &WHOIS_OPTIONS, is_open))
