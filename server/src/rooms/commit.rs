@@ -53,6 +53,7 @@ fn committed(
     asker: &Asker,
     outcome: Result<After, StanzaError>,
 ) {
+    actors.rooms.inbox(&asker.name).end();
     let reply = match outcome {
         Ok(after) => after(actors, env, fx),
         Err(error) => Reply::Error(error),

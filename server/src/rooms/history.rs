@@ -51,6 +51,7 @@ pub(super) fn give(
     let go_on = Box::new(move |answer: Result<Page, QueryError>| -> Then {
         Box::new(move |actors, env, fx| {
             let (name, local, resource) = &reader;
+            actors.rooms.inbox(name).end();
             if let Some(room) = actors.rooms.room(name) {
                 let seat = (local.as_str(), resource.as_str());
                 match answer {

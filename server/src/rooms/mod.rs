@@ -22,6 +22,7 @@
 //! | [`owner`] | configuration |
 //! | [`invite`], [`voice`], [`register`] | invitations, voice requests, registration |
 //! | [`request`], [`discover`] | iqs to rooms and to their service |
+//! | [`refresh`] | who belongs to a room has changed without it |
 //! | [`restore`] | occupants that come from the program before |
 
 mod admin;
@@ -36,6 +37,7 @@ mod leave;
 mod owner;
 mod private;
 mod receive;
+mod refresh;
 mod register;
 mod request;
 mod restore;

@@ -1,12 +1,14 @@
 //! From a stanza for a room to the function that knows what to do with it.
 
+use whimbrel_storage::directory::DirectoryError;
+
 use crate::effects::work;
 use crate::env::Env;
 use crate::occupancy::room::Room;
 use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::proto::muc::error;
 use crate::rooms::visit::{Ack, Visit};
-use crate::rooms::{destroy, enter, invite, leave, private, request, speak, subject};
+use crate::rooms::{destroy, enter, invite, leave, private, refresh, request, speak, subject};
 use crate::stanza::{Delivery, Kind, Traits, Type};
 use crate::user::actors::{Actors, Effects};
 
@@ -30,9 +32,8 @@ pub fn receive(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_
     rest(actors, env, fx, d.to_local);
 }
 
-/// A room is busy no more: goes on with what has waited.
+/// Goes on with what has waited, unless the room has become busy again.
 pub(super) fn go_on(actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str) {
-    actors.rooms.inbox(name).end();
     while let Some(waiting) = actors.rooms.inbox(name).next() {
         take(actors, env, fx, &waiting.delivery(name));
     }
@@ -52,10 +53,17 @@ fn settle(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_>) {
 }
 
 fn take(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_>) {
+    if d.typ == Type::Probe && d.traits.has(Traits::FROM_SERVER) {
+        // From `service::rooms`; no client's probe comes so far.
+        return match load(actors, env, fx, d.to_local) {
+            Ok(()) => refresh::refresh(actors, env, fx, d.to_local),
+            Err(error) => tracing::error!(room = d.to_local, %error, "cannot read the directory"),
+        };
+    }
     let ack = match Visit::of(d) {
-        Some(visit) => match load(actors, env, fx, &visit) {
+        Some(visit) => match load(actors, env, fx, visit.name) {
             Ok(()) => handle(actors, env, fx, &visit),
-            Err(ack) => ack,
+            Err(error) => visit.unreadable(env, fx, &error),
         },
         None => Ack::Now,
     };
@@ -65,20 +73,16 @@ fn take(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_>) {
 }
 
 /// Has the room in memory, if there is one.
-fn load(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &Visit<'_>) -> Result<(), Ack> {
-    if actors.rooms.room(visit.name).is_some() {
+fn load(actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str) -> Result<(), DirectoryError> {
+    if actors.rooms.room(name).is_some() {
         return Ok(());
     }
     fx.work.add(work::LOOK);
-    match env.shared.directory.room(visit.name) {
-        Ok(None) => Ok(()),
-        Ok(Some(record)) => {
-            let room = Room::new(record, actors.rooms.hasher());
-            actors.rooms.put(visit.name, room);
-            Ok(())
-        }
-        Err(error) => Err(visit.unreadable(env, fx, &error)),
+    if let Some(record) = env.shared.directory.room(name)? {
+        let room = Room::new(record, actors.rooms.hasher());
+        actors.rooms.put(name, room);
     }
+    Ok(())
 }
 
 fn handle(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &Visit<'_>) -> Ack {
