@@ -162,16 +162,14 @@ fn occupants_hear_what_concerns_them() {
         config
     };
     let titled = RoomConfig { title: "t".into(), ..base.clone() };
+    let open = with(RoomFlags::NON_ANONYMOUS, true);
     let table = [
         (&base, base.clone(), vec![]),
         (&base, with(RoomFlags::ARCHIVE, false), vec![Status::LoggingDisabled]),
         (&base, with(RoomFlags::NON_ANONYMOUS, true), vec![Status::NowNonAnonymous]),
         (&base, with(RoomFlags::MODERATED, true), vec![Status::ConfigurationChanged]),
         (&base, titled.clone(), vec![Status::ConfigurationChanged]),
-        (&with(RoomFlags::NON_ANONYMOUS, true), titled, vec![
-            Status::NowSemiAnonymous,
-            Status::ConfigurationChanged,
-        ]),
+        (&open, titled, vec![Status::NowSemiAnonymous, Status::ConfigurationChanged]),
     ];
     for (before, after, expected) in table {
         assert_eq!(announced(before, &after), expected);

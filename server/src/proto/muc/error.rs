@@ -1,5 +1,6 @@
 //! Why somebody is turned away at the door (XEP-0045 §7.2.15), and other refusals that have a rule of their own.
 
+use subtle::ConstantTimeEq;
 use whimbrel_storage::directory::rooms::{RoomConfig, RoomFlags};
 
 use super::role::Affiliation;
@@ -23,9 +24,7 @@ pub fn admit(affiliation: Affiliation, password: Option<&str>, config: &RoomConf
     }
     // An owner can read the password in the configuration.
     let is_needed = !config.password.is_empty() && affiliation != Affiliation::Owner;
-    let is_right = password.is_some_and(|given| {
-        ring::constant_time::verify_slices_are_equal(given.as_bytes(), config.password.as_bytes()).is_ok()
-    });
+    let is_right = password.is_some_and(|given| given.as_bytes().ct_eq(config.password.as_bytes()).into());
     if is_needed && !is_right { Err(password_needed()) } else { Ok(()) }
 }
 

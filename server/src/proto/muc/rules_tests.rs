@@ -20,15 +20,12 @@ fn other(standing: Standing) -> Subject {
 /// §5.2.3: which affiliations may make which of which. Rows: from; columns: to, outcast to owner.
 #[test]
 fn affiliations_change_as_the_table_has_them() {
-    const NOBODY: Option<Affiliation> = None;
-    const ADMIN: Option<Affiliation> = Some(Admin);
-    const OWNER: Option<Affiliation> = Some(Owner);
     let table = [
-        [ADMIN, ADMIN, ADMIN, OWNER, OWNER],
-        [ADMIN, ADMIN, ADMIN, OWNER, OWNER],
-        [ADMIN, ADMIN, ADMIN, OWNER, OWNER],
-        [OWNER, OWNER, OWNER, OWNER, OWNER],
-        [OWNER, OWNER, OWNER, OWNER, OWNER],
+        [Admin, Admin, Admin, Owner, Owner],
+        [Admin, Admin, Admin, Owner, Owner],
+        [Admin, Admin, Admin, Owner, Owner],
+        [Owner, Owner, Owner, Owner, Owner],
+        [Owner, Owner, Owner, Owner, Owner],
     ];
     for (row, from) in Affiliation::ALL.into_iter().enumerate() {
         for (column, to) in Affiliation::ALL.into_iter().enumerate() {
@@ -36,8 +33,7 @@ fn affiliations_change_as_the_table_has_them() {
                 // What somebody is in the room has no say in this.
                 for role in Role::ALL {
                     let found = may(standing(actor, role), other(standing(from, Role::None)), Change::Affiliation(to));
-                    let needed = table[row][column].or(NOBODY).expect("every cell has somebody");
-                    assert_eq!(found.is_ok(), actor >= needed, "{actor:?} {role:?}: {from:?} -> {to:?}");
+                    assert_eq!(found.is_ok(), actor >= table[row][column], "{actor:?} {role:?}: {from:?} -> {to:?}");
                 }
             }
         }
@@ -68,7 +64,6 @@ fn a_change_of_affiliation_is_refused_with_the_reason_of_the_xep() {
 /// §5.1.3: which role may be made which by whom, among people without an affiliation. Rows: from; columns: to.
 #[test]
 fn roles_change_as_the_table_has_them() {
-    #[derive(PartialEq)]
     enum By {
         Moderator,
         Admin,
