@@ -46,6 +46,8 @@ pub struct RoomsConfig {
     pub occupant_messages_per_second: u32,
     /// Messages a second of one room in the long run, and ten times as many at once.
     pub room_messages_per_second: u32,
+    /// KiB of stanzas that wait for one room while it writes to the directory or reads its archive.
+    pub waiting_kib: u32,
     /// Bytes of a nick.
     pub nick_bytes: u32,
     /// Bytes of a subject.
@@ -69,6 +71,7 @@ impl Default for RoomsConfig {
             strangers_per_hour: 60,
             occupant_messages_per_second: 10,
             room_messages_per_second: 100,
+            waiting_kib: 1024,
             nick_bytes: 256,
             subject_bytes: 4096,
             bookmarks: true,
@@ -102,6 +105,7 @@ impl RoomsConfig {
             ("created_per_hour", self.created_per_hour),
             ("occupant_messages_per_second", self.occupant_messages_per_second),
             ("room_messages_per_second", self.room_messages_per_second),
+            ("waiting_kib", self.waiting_kib),
             ("nick_bytes", self.nick_bytes),
             ("subject_bytes", self.subject_bytes),
         ];

@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use crate::exchange::fanout::{Broadcast, EventKind, NodeEvent, Wanted};
+use crate::exchange::fanout::{Broadcast, Cast, EventKind, NodeEvent, Wanted, Weight};
 use crate::runtime::deliveries;
 use crate::runtime::driver::ConnId;
 use crate::session::Migration;
@@ -31,6 +31,15 @@ enum Packed {
         id: Option<Span>,
         bytes: Span,
         pending_ack: Option<PendingAck>,
+        is_for_room: bool,
+    },
+    Cast {
+        kind: Kind,
+        weight: Weight,
+        from: Span,
+        head: Span,
+        tail: Span,
+        targets: Span,
     },
     Broadcast {
         typ: Type,
@@ -70,6 +79,10 @@ enum Packed {
 pub enum Envelope<'a> {
     /// A stanza for one user.
     Stanza(Delivery<'a>),
+    /// A stanza for a room.
+    Visit(Delivery<'a>),
+    /// One stanza of a room for many seats.
+    Cast(Cast<'a>),
     /// One presence for many users.
     Broadcast(Broadcast<'a>),
     /// What has happened to a node, for many users.
@@ -153,8 +166,17 @@ impl Batch {
         std::str::from_utf8(self.get(span)).expect("put there from a str")
     }
 
-    /// Adds a stanza.
+    /// Adds a stanza for a user.
     pub fn stanza(&mut self, d: &Delivery<'_>) {
+        self.delivery(d, false);
+    }
+
+    /// Adds a stanza for a room.
+    pub fn visit(&mut self, d: &Delivery<'_>) {
+        self.delivery(d, true);
+    }
+
+    fn delivery(&mut self, d: &Delivery<'_>, is_for_room: bool) {
         let packed = Packed::Stanza {
             kind: d.kind,
             typ: d.typ,
@@ -165,6 +187,21 @@ impl Batch {
             id: d.id.map(|id| self.put(id.as_bytes())),
             bytes: self.put(d.bytes),
             pending_ack: d.pending_ack,
+            is_for_room,
+        };
+        self.envelopes.push(packed);
+    }
+
+    /// Adds a stanza of a room.
+    pub fn cast(&mut self, cast: &Cast<'_>) {
+        self.recipients += memchr::memchr_iter(0, cast.targets).count();
+        let packed = Packed::Cast {
+            kind: cast.kind,
+            weight: cast.weight,
+            from: self.put(cast.from.as_bytes()),
+            head: self.put(cast.head),
+            tail: self.put(cast.tail),
+            targets: self.put(cast.targets),
         };
         self.envelopes.push(packed);
     }
@@ -252,8 +289,19 @@ impl Batch {
         let mut envelopes = std::mem::take(&mut self.envelopes);
         for packed in envelopes.drain(..) {
             let envelope = match packed {
-                Packed::Stanza { kind, typ, traits, from, to_local, to_resource, id, bytes, pending_ack } => {
-                    Envelope::Stanza(Delivery {
+                Packed::Stanza {
+                    kind,
+                    typ,
+                    traits,
+                    from,
+                    to_local,
+                    to_resource,
+                    id,
+                    bytes,
+                    pending_ack,
+                    is_for_room,
+                } => {
+                    let delivery = Delivery {
                         kind,
                         typ,
                         traits,
@@ -263,8 +311,20 @@ impl Batch {
                         id: id.map(|span| self.text(span)),
                         bytes: self.get(bytes),
                         pending_ack,
-                    })
+                    };
+                    match is_for_room {
+                        true => Envelope::Visit(delivery),
+                        false => Envelope::Stanza(delivery),
+                    }
                 }
+                Packed::Cast { kind, weight, from, head, tail, targets } => Envelope::Cast(Cast {
+                    kind,
+                    weight,
+                    from: self.text(from),
+                    head: self.get(head),
+                    tail: self.get(tail),
+                    targets: self.get(targets),
+                }),
                 Packed::Broadcast { typ, from, payload, targets, chooses_resources } => {
                     Envelope::Broadcast(Broadcast {
                         typ,
@@ -363,6 +423,10 @@ mod tests {
         batch.broadcast(&Broadcast::new(Type::Available, "a@x/1", b"<show/>").to(&targets));
         batch.event(&NodeEvent::new(EventKind::Filtered, "a", "urn:n", b"/>").to(&targets));
         batch.wanted(&Wanted::new("a@x/1", b"urn:n\0urn:o\0").to(&targets));
+        batch.visit(&delivery);
+        let mut seats = Targets::default();
+        seats.push_seat("c", "1/2");
+        batch.cast(&Cast::new(Kind::Message, Weight::Passing, "r@y/n", (b"<m", b"/>")).to(&seats));
         let mut seen = Vec::new();
         batch.open(|envelope| match envelope {
             Envelope::Stanza(d) => {
@@ -378,6 +442,8 @@ mod tests {
                     e.targets().collect::<Vec<_>>()
                 ));
             }
+            Envelope::Visit(d) => seen.push(format!("visit {} {:?}", d.to_local, d.to_resource)),
+            Envelope::Cast(c) => seen.push(format!("{:?} {:?}", c.weight, c.targets().collect::<Vec<_>>())),
             Envelope::Wanted(w) => seen.push(format!("{} {:?}", w.from, w.nodes().collect::<Vec<_>>())),
             Envelope::Spread { .. }
             | Envelope::Migration(_)
@@ -391,6 +457,8 @@ mod tests {
             "a@x/1 [\"c\", \"d\u{e9}\"]",
             "a urn:n Filtered [\"c\", \"d\u{e9}\"]",
             "a@x/1 [\"urn:n\", \"urn:o\"]",
+            "visit b Some(\"2\")",
+            "Passing [\"c/1/2\"]",
         ];
         assert_eq!(seen, expected);
         assert!(batch.is_empty());

@@ -15,6 +15,7 @@ use crate::busiest::Traffic;
 use crate::effects::End;
 use crate::env::Env;
 use crate::exchange::envelope::Envelope;
+use crate::rooms;
 use crate::router::dispatch;
 use crate::runtime::deliveries::Reception;
 use crate::runtime::driver::{CloseHow, ConnId, Event};
@@ -27,6 +28,7 @@ use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::events;
 use crate::user::presence;
+use crate::user::seats;
 use crate::user::tables::ResourceKey;
 use crate::worker::places::{Accepts, Places};
 use crate::worker::pressure::Sample;
@@ -254,6 +256,7 @@ impl Core {
                         fx.out.times.set_waited(delivery.traits.has(Traits::WAITED));
                         dispatch::deliver(actors, env, fx, &delivery, None);
                     }
+                    Envelope::Visit(delivery) => rooms::receive(actors, env, fx, &delivery),
                     Envelope::Broadcast(broadcast) => {
                         presence::receive_broadcast(actors, env, fx, &broadcast);
                     }
@@ -281,6 +284,10 @@ impl Core {
                 self.fx.out.times.set_waited(delivery.traits.has(Traits::WAITED));
                 dispatch::deliver(&mut self.actors, &self.env, &mut self.fx, &delivery, None);
             }
+            Envelope::Visit(delivery) => {
+                rooms::receive(&mut self.actors, &self.env, &mut self.fx, &delivery);
+            }
+            Envelope::Cast(cast) => seats::receive(&mut self.actors, &self.env, &mut self.fx, &cast),
             Envelope::Broadcast(broadcast) => {
                 presence::receive_broadcast(&mut self.actors, &self.env, &mut self.fx, &broadcast);
             }

@@ -123,8 +123,13 @@ fn item_of(item: &Element) -> Result<AdminItem, StanzaError> {
 
 /// Appends an answer: a query with these items.
 pub fn write_list<'a>(items: impl Iterator<Item = UserItem<'a>>, out: &mut Vec<u8>) {
+    write_query(out, |out| items.for_each(|item| item.write(out)));
+}
+
+/// As [`write_list`], with the items that `content` writes.
+pub fn write_query(out: &mut Vec<u8>, content: impl FnOnce(&mut Vec<u8>)) {
     push(out, &["<query xmlns='", ns::MUC_ADMIN, "'>"]);
-    items.for_each(|item| item.write(out));
+    content(out);
     push(out, &["</query>"]);
 }
 
