@@ -27,7 +27,10 @@ pub(crate) fn run(data: &Path, command: &RoomCommand, report: &Report) -> Result
         RoomCommand::Config { jid, set } => {
             let result: Value = client.ask("room-config", json!({ "jid": jid, "set": settings(set) }))?;
             let is_asked = set.is_empty();
-            report.result(&result, || if is_asked { settings_text(&result["settings"]) } else { String::new() });
+            report.result(
+                &result,
+                || if is_asked { settings_text(&result["settings"]) } else { String::new() },
+            );
             Ok(())
         }
     }
@@ -85,7 +88,11 @@ fn list(client: &mut Client, report: &Report) -> Result<(), Problem> {
             return String::new();
         }
         let kind = |room: &Value| {
-            let words = [("public", "public", "hidden"), ("members_only", "members", "open"), ("persistent", "kept", "temporary")];
+            let words = [
+                ("public", "public", "hidden"),
+                ("members_only", "members", "open"),
+                ("persistent", "kept", "temporary"),
+            ];
             words.map(|(key, yes, no)| if room[key] == true { yes } else { no }).join(" ")
         };
         let belonging = |room: &Value| {
@@ -108,14 +115,15 @@ fn show(client: &mut Client, jid: &str, report: &Report) -> Result<(), Problem> 
     let room: Value = client.ask("room-show", json!({ "jid": jid }))?;
     report.result(&room, || {
         let keys = ["jid", "actor", "created", "owners", "admins", "members", "outcasts"];
-        let mut text: String = keys.iter().map(|key| format!("{key:<10} {}\n", text_of(&room[key]))).collect();
+        let mut text: String =
+            keys.iter().map(|key| format!("{key:<10} {}\n", text_of(&room[key]))).collect();
         let subject = &room["subject"];
         if !subject.is_null() {
             let (said, nick) = (text_of(&subject["text"]), text_of(&subject["nick"]));
             text += &format!("{:<10} {said} ({nick}, {})\n", "subject", text_of(&subject["set"]));
         }
         for occupant in room["occupants"].as_array().into_iter().flatten() {
-            let (nick, jid) = (text_of(&occupant["nick"]), text_of(&occupant["jid"]));
+            let (nick, jid) = (text_of(&occupant["nick"]), text_of(&occupant["jids"]));
             text += &format!("{:<10} {nick} ({jid}, {})\n", "occupant", text_of(&occupant["role"]));
         }
         text + &settings_text(&room["settings"])
@@ -169,7 +177,9 @@ mod tests {
 
     #[test]
     fn settings_are_shown_as_they_are_given() {
-        let shown = settings_text(&json!({ "roomname": "A", "getmemberlist": ["moderator", "visitor"], "maxusers": "50" }));
+        let shown = settings_text(
+            &json!({ "roomname": "A", "getmemberlist": ["moderator", "visitor"], "maxusers": "50" }),
+        );
         assert_eq!(shown, "getmemberlist=moderator,visitor\nmaxusers=50\nroomname=A\n");
         let given = settings(&[("roomname".into(), "A".into())]);
         assert_eq!(given, json!({ "roomname": "A" }));

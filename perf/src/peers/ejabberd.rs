@@ -37,8 +37,7 @@ pub(super) fn prepare(setup: &Setup<'_>, shapers: Shapers, tables: Tables) -> Re
         Tables::Mnesia => None,
         Tables::Postgresql => Some(database(&erl)?),
     };
-    std::fs::write(&config, configuration(port, shapers, setup, database.as_ref()))
-        .map_err(failed)?;
+    std::fs::write(&config, configuration(port, shapers, setup, database.as_ref())).map_err(failed)?;
     let import = folder.join("accounts.xml");
     write_accounts(&import, setup.accounts).map_err(failed)?;
     let (ready, own) = (folder.join("ready"), folder.to_owned());

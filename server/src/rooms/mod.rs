@@ -22,9 +22,12 @@
 //! | [`owner`] | configuration |
 //! | [`invite`], [`voice`], [`register`] | invitations, voice requests, registration |
 //! | [`request`], [`discover`] | iqs to rooms and to their service |
+//! | [`archive`], [`vcard`] | what was said, page by page; the room's picture |
+//! | [`operator`] | what `whimbrelctl` asks |
 //! | [`restore`] | occupants that come from the program before |
 
 mod admin;
+mod archive;
 mod commit;
 mod create;
 mod destroy;
@@ -33,6 +36,7 @@ mod enter;
 mod history;
 mod invite;
 mod leave;
+pub mod operator;
 mod owner;
 mod private;
 mod receive;
@@ -44,6 +48,7 @@ mod show;
 mod speak;
 mod standing;
 mod subject;
+mod vcard;
 mod visit;
 mod voice;
 

@@ -96,7 +96,10 @@ impl Archives {
             if let Some(room) = self.directory.room(&local).map_err(failed)? {
                 return Ok(Owner { actor: room.actor, jid: format!("{local}@{domain}"), local });
             }
-            let text = format!("the accounts here are of {}, not of {domain}, and there is no room {local}", self.domain);
+            let text = format!(
+                "the accounts here are of {}, not of {domain}, and there is no room {local}",
+                self.domain
+            );
             return Err(Problem::of_kind("foreign-domain", text));
         }
         let actor = self.directory.account_id(&local).map_err(failed)?;

@@ -36,10 +36,21 @@ fn a_room_is_made_shown_set_and_destroyed() {
 
     let list = place.json(&["room", "list"]);
     let room = &list["rooms"][0];
-    assert_eq!((&room["jid"], &room["title"], &room["owners"]), (&json!(ROOM), &json!("Tea, at five"), &json!(1)));
-    assert_eq!((&room["public"], &room["members_only"], &room["persistent"]), (&json!(false), &json!(true), &json!(true)));
+    assert_eq!(
+        (&room["jid"], &room["title"], &room["owners"]),
+        (&json!(ROOM), &json!("Tea, at five"), &json!(1))
+    );
+    assert_eq!(
+        (&room["public"], &room["members_only"], &room["persistent"]),
+        (&json!(false), &json!(true), &json!(true))
+    );
     let text = place.ctl(&["room", "list"]).out;
-    assert!(text.lines().nth(1).is_some_and(|line| line.starts_with(ROOM) && line.contains("hidden members kept")), "{text}");
+    assert!(
+        text.lines()
+            .nth(1)
+            .is_some_and(|line| line.starts_with(ROOM) && line.contains("hidden members kept")),
+        "{text}"
+    );
 
     let shown = place.json(&["room", "show", ROOM]);
     assert_eq!((&shown["occupants"], &shown["subject"]), (&json!([]), &Value::Null));
@@ -104,7 +115,10 @@ fn occupants_hear_of_what_the_operator_does() {
     alice.say(&format!("<presence to='{ROOM}/Alice'><x xmlns='http://jabber.org/protocol/muc'/></presence>"));
     alice.hear("code='110'");
     let shown = place.json(&["room", "show", ROOM]);
-    assert_eq!(shown["occupants"], json!([{ "nick": "Alice", "jid": "alice@localhost/r", "role": "moderator" }]));
+    assert_eq!(
+        shown["occupants"],
+        json!([{ "nick": "Alice", "jids": ["alice@localhost/r"], "role": "moderator" }])
+    );
     quiet(&place, &["room", "member", "add", ROOM, "bob@localhost"]);
     alice.hear("bob@localhost");
     quiet(&place, &["room", "config", ROOM, "moderatedroom=1"]);

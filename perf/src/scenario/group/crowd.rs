@@ -205,7 +205,8 @@ impl<'a> Crowd<'a> {
         }
         self.position[client] += 1;
         let sent = self.sent.get_mut(number as usize).ok_or("a message that nobody has sent")?;
-        sent.left = sent.left.checked_sub(1).ok_or_else(|| format!("message {number} came to somebody twice"))?;
+        sent.left =
+            sent.left.checked_sub(1).ok_or_else(|| format!("message {number} came to somebody twice"))?;
         self.deliveries += 1;
         let took = sent.at.elapsed().as_nanos() as u64;
         let is_last = sent.left == 0;

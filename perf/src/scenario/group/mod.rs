@@ -162,7 +162,13 @@ fn run(args: &GroupArgs, interrupted: &AtomicBool, comparison: &mut Comparison) 
             stop_when_asked(interrupted)?;
         }
         for peer in peers.iter().filter(|_| args.rooms > 0) {
-            note(args, &format!("round {round} of {}: {} rooms of {}: {}", args.rounds, args.rooms, args.of, peer.name));
+            note(
+                args,
+                &format!(
+                    "round {round} of {}: {} rooms of {}: {}",
+                    args.rounds, args.rooms, args.of, peer.name
+                ),
+            );
             comparison.runs.push(Stage::new(args, Some(peer), interrupted).many());
             stop_when_asked(interrupted)?;
         }
@@ -187,11 +193,19 @@ mod tests {
         let run = |scenario: &str, label: &str, rate: f64| {
             let mut phase = Phase { name: stage::CLOSED.into(), ..Phase::default() };
             phase.figures.insert(stage::RATE.into(), rate);
-            Report { label: label.into(), scenario: scenario.into(), phases: vec![phase], ..Report::default() }
+            Report {
+                label: label.into(),
+                scenario: scenario.into(),
+                phases: vec![phase],
+                ..Report::default()
+            }
         };
-        let rows = rows(&[run("room of 10", "a", 8.0), run("room of 100", "a", 2.0), run("room of 10", "b", 4.0)]);
-        let found: Vec<_> =
-            rows.iter().map(|row| (row.figure.as_str(), row.server.as_str(), row.first_is_better_by)).collect();
+        let rows =
+            rows(&[run("room of 10", "a", 8.0), run("room of 100", "a", 2.0), run("room of 10", "b", 4.0)]);
+        let found: Vec<_> = rows
+            .iter()
+            .map(|row| (row.figure.as_str(), row.server.as_str(), row.first_is_better_by))
+            .collect();
         assert_eq!(
             found,
             [

@@ -104,8 +104,13 @@ impl<'a> Stage<'a> {
         }
         let other = format!("{}@{DOMAIN}", Accounts::name(size + 1));
         let time = Duration::from_secs(self.args.duration);
-        let talk =
-            Talk { room: &room, other: &other, body_bytes: self.args.body as usize, time, servers: &self.servers };
+        let talk = Talk {
+            room: &room,
+            other: &other,
+            body_bytes: self.args.body as usize,
+            time,
+            servers: &self.servers,
+        };
         rest(&self.servers, self.interrupted)?;
         let outcome = talk.closed(&mut crowd, u64::from(self.args.window))?;
         Self::talked(CLOSED, &outcome, &crowd, report);
@@ -176,7 +181,9 @@ impl<'a> Stage<'a> {
         }
         report.phases.push(phase);
         let timed = &outcome.timed;
-        for (name, latencies) in [(LAST, &timed.last), ("each occupant", &timed.each), (BESIDE, &timed.beside)] {
+        for (name, latencies) in
+            [(LAST, &timed.last), ("each occupant", &timed.each), (BESIDE, &timed.beside)]
+        {
             add(report, name, latencies);
         }
     }
@@ -188,7 +195,9 @@ impl<'a> Stage<'a> {
     fn door(&self) -> Door {
         let (port, keys) = match (self.peer, self.router) {
             (Some(peer), _) => (peer.port, peer.folder.join("keys")),
-            (None, router) => (router.map_or(0, Router::port), std::env::temp_dir().join("whimbrel-perf-keys")),
+            (None, router) => {
+                (router.map_or(0, Router::port), std::env::temp_dir().join("whimbrel-perf-keys"))
+            }
         };
         Door { address: SocketAddr::from(([127, 0, 0, 1], port)), domain: DOMAIN.into(), keys }
     }

@@ -97,7 +97,8 @@ mod tests {
     #[test]
     fn what_comes_is_told_apart() {
         let room = room("x", "r");
-        let own = "<presence><x xmlns='http://jabber.org/protocol/muc#user'><status code='110'/></x></presence>";
+        let own =
+            "<presence><x xmlns='http://jabber.org/protocol/muc#user'><status code='110'/></x></presence>";
         let table = [
             (message(&room, 7, 3), Heard::Message(7)),
             (beside("a@x", 8), Heard::Beside(8)),

@@ -1,6 +1,8 @@
 use whimbrel_storage::directory::rooms::{PrivateMessages, RoleSet, RoomConfig, RoomFlags};
 
-use super::config::{ConfigChange, DESCRIPTION_BYTES_MAX, HISTORY_MAX, NAMED_MAX, TEXT_BYTES_MAX, announced, form};
+use super::config::{
+    ConfigChange, DESCRIPTION_BYTES_MAX, HISTORY_MAX, NAMED_MAX, TEXT_BYTES_MAX, announced, form,
+};
 use super::status::Status;
 use crate::proto::errors::StanzaError;
 use crate::xml::Element;
@@ -129,11 +131,15 @@ fn a_room_that_needs_a_password_must_have_one() {
 
 #[test]
 fn unknown_fields_are_passed_over_and_cancelling_is_no_change() {
-    assert_eq!(applied(&[("urn:x#nonsense", &["1"]), ("muc#roomconfig_pubsub", &["x"])]), Ok(RoomConfig::default()));
+    assert_eq!(
+        applied(&[("urn:x#nonsense", &["1"]), ("muc#roomconfig_pubsub", &["x"])]),
+        Ok(RoomConfig::default())
+    );
     assert!(change(&[]).unwrap().is_empty() && !change(&[("mam", &["1"])]).unwrap().is_empty());
     let cancelled = Element::parse(b"<x xmlns='jabber:x:data' type='cancel'/>").unwrap();
     assert_eq!(ConfigChange::read(&cancelled), Ok(None));
-    let other = "<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>urn:x</value></field></x>";
+    let other =
+        "<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>urn:x</value></field></x>";
     assert!(ConfigChange::read(&Element::parse(other.as_bytes()).unwrap()).is_err());
 }
 

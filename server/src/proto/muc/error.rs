@@ -15,7 +15,11 @@ fn with(condition: StanzaCondition, kind: ErrorKind, text: &'static str) -> Stan
 ///
 /// # Errors
 /// In the order of §7.2: banned, no member, wrong password.
-pub fn admit(affiliation: Affiliation, password: Option<&str>, config: &RoomConfig) -> Result<(), StanzaError> {
+pub fn admit(
+    affiliation: Affiliation,
+    password: Option<&str>,
+    config: &RoomConfig,
+) -> Result<(), StanzaError> {
     if affiliation == Affiliation::Outcast {
         return Err(with(StanzaCondition::Forbidden, ErrorKind::Auth, "you are banned from this room"));
     }
@@ -45,7 +49,11 @@ pub fn nick_taken() -> StanzaError {
 
 /// The room is full (§7.2.10).
 pub fn full() -> StanzaError {
-    with(StanzaCondition::ServiceUnavailable, ErrorKind::Wait, "there are as many in this room as there may be")
+    with(
+        StanzaCondition::ServiceUnavailable,
+        ErrorKind::Wait,
+        "there are as many in this room as there may be",
+    )
 }
 
 /// The room waits for its owner to configure it (§10.1.3).
