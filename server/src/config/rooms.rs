@@ -135,7 +135,9 @@ mod tests {
         assert_eq!(of("").domain_of("x.org"), "conference.x.org");
         assert_eq!(of("muc.x.org").domain_of("x.org"), "muc.x.org");
         assert_eq!(of("").check("x.org"), Ok(()));
-        for (domain, said) in [("x.org", "of the users"), ("a@b", "no domain"), ("a/b", "no domain"), ("a b", "no domain")] {
+        for (domain, said) in
+            [("x.org", "of the users"), ("a@b", "no domain"), ("a/b", "no domain"), ("a b", "no domain")]
+        {
             let error = of(domain).check("x.org").unwrap_err();
             assert!(error.contains(said), "{domain}: {error}");
         }

@@ -156,6 +156,8 @@ pub enum Weight {
     Presence,
     /// What the recipient has to know of itself.
     Own,
+    /// What the recipient has asked for, whether it is in the room or not.
+    Answer,
     /// The recipient's seat has ended.
     End,
 }

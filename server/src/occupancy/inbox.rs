@@ -134,11 +134,17 @@ mod tests {
     fn what_comes_while_a_room_is_busy_is_next_in_its_order() {
         let mut inbox = Inbox::default();
         inbox.begin();
-        assert!(inbox.hold(&stanza(Type::Available, b"1"), 1000) && inbox.hold(&stanza(Type::Available, b"2"), 1000));
+        assert!(
+            inbox.hold(&stanza(Type::Available, b"1"), 1000)
+                && inbox.hold(&stanza(Type::Available, b"2"), 1000)
+        );
         assert!(inbox.next().is_none() && !inbox.is_free());
         inbox.end();
         let first = inbox.next().unwrap();
-        assert_eq!((first.delivery("room").bytes, first.delivery("room").to_resource), (&b"1"[..], Some("nick")));
+        assert_eq!(
+            (first.delivery("room").bytes, first.delivery("room").to_resource),
+            (&b"1"[..], Some("nick"))
+        );
         inbox.begin();
         assert!(inbox.next().is_none());
         inbox.end();
@@ -151,6 +157,8 @@ mod tests {
         let mut inbox = Inbox::default();
         inbox.begin();
         assert!(!inbox.hold(&stanza(Type::Available, b"1"), 10));
-        assert!(inbox.hold(&stanza(Type::Unavailable, b"1"), 10) && inbox.hold(&stanza(Type::Error, b"1"), 10));
+        assert!(
+            inbox.hold(&stanza(Type::Unavailable, b"1"), 10) && inbox.hold(&stanza(Type::Error, b"1"), 10)
+        );
     }
 }

@@ -24,7 +24,13 @@ pub struct Room {
 impl Room {
     /// A room in which nobody is.
     pub fn new(record: Record, hasher: SeedableRandomState) -> Room {
-        Room { record, is_locked: false, occupants: Occupants::new(hasher), pace: Pace::default(), lists: None }
+        Room {
+            record,
+            is_locked: false,
+            occupants: Occupants::new(hasher),
+            pace: Pace::default(),
+            lists: None,
+        }
     }
 
     /// Its name: the localpart of its address.

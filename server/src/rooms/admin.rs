@@ -1,8 +1,10 @@
 //! Lists of roles and affiliations, and changes of them (XEP-0045 §8, §9, §10.3 to §10.8).
 
+use std::collections::HashMap;
+
+use whimbrel_storage::directory::DirectoryError;
 use whimbrel_storage::directory::WriteTransaction;
 use whimbrel_storage::directory::rooms::{AffiliationChange, Room as Record};
-use whimbrel_storage::directory::DirectoryError;
 
 use crate::effects::work;
 use crate::env::Env;
@@ -37,13 +39,7 @@ pub(super) fn answer(
     }
 }
 
-fn give_lists(
-    actors: &mut Actors,
-    env: &Env,
-    fx: &mut Effects,
-    visit: &Visit<'_>,
-    lists: &[ListOf],
-) -> Ack {
+fn give_lists(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &Visit<'_>, lists: &[ListOf]) -> Ack {
     debug_assert_eq!(visit.d.typ, Type::Get);
     let Some(room) = actors.rooms.room(visit.name) else { return visit.refuse(env, fx, error::no_room()) };
     let own = match visit.standing(env, fx, room) {
@@ -105,13 +101,7 @@ enum Checked {
     Affiliation(Moved, Option<String>),
 }
 
-fn change(
-    actors: &mut Actors,
-    env: &Env,
-    fx: &mut Effects,
-    visit: &Visit<'_>,
-    items: Vec<AdminItem>,
-) -> Ack {
+fn change(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &Visit<'_>, items: Vec<AdminItem>) -> Ack {
     let Some(room) = actors.rooms.room(visit.name) else { return visit.refuse(env, fx, error::no_room()) };
     let own = match visit.standing(env, fx, room) {
         Ok(own) => own,
@@ -131,7 +121,7 @@ fn change(
             Checked::Role(..) => None,
         })
         .collect();
-    if let Err(error) = has_room(env, room, &moves) {
+    if let Err(error) = has_room(env, room, &moves).and_then(|()| keeps_owner(room, &moves)) {
         return visit.refuse(env, fx, error);
     }
     if moves.is_empty() {
@@ -201,6 +191,20 @@ pub(super) fn affiliate(
         transaction.reserve_nick(record, &jid, nick)?;
     }
     Ok(())
+}
+
+/// Whether somebody owns the room after all of these, each of which may be made alone (§10.4).
+fn keeps_owner(room: &Room, moves: &[(Moved, Option<String>)]) -> Result<(), StanzaError> {
+    let mut owners = i64::try_from(room.record.counts.owners).unwrap_or(i64::MAX);
+    let mut now: HashMap<&str, Affiliation> = HashMap::new();
+    for (moved, _) in moves {
+        let before = now.insert(&moved.local, moved.after).unwrap_or(moved.before);
+        owners += i64::from(moved.after == Affiliation::Owner) - i64::from(before == Affiliation::Owner);
+    }
+    if owners > 0 || moves.is_empty() {
+        return Ok(());
+    }
+    Err(StanzaError::from(StanzaCondition::Conflict).with_text("a room must have an owner"))
 }
 
 /// Whether the room may have so many more who belong to it, or are banned (`rooms.members_max`, `rooms.bans_max`).

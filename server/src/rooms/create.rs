@@ -29,41 +29,52 @@ pub(super) fn create(
         return visit.refuse(env, fx, error::may_not_create());
     }
     if !env.shared.rooms_made.take(visit.local, config.created_per_hour, env.now.0) {
-        return too_many(env, fx, visit, "you have made as many rooms in this hour as you may; try again later");
+        return too_many(
+            env,
+            fx,
+            visit,
+            "you have made as many rooms in this hour as you may; try again later",
+        );
     }
     let (name, bare, local) = (visit.name.to_owned(), visit.bare().to_owned(), visit.local.to_owned());
     let (secret, now_ms, most) = (env.shared.chance.bytes(), env.unix_ms(), config.per_account as usize);
-    commit::commit(actors, env, fx, Asker::of(visit), move |transaction: &mut WriteTransaction<'_>| -> Outcome {
-        let account = transaction.rooms().number_of(&local)?;
-        if transaction.rooms().owned_by(account, most)? >= most {
-            return Ok(Ok(Box::new(move |_, env, _| {
-                env.metrics().refused_rooms.add(1);
-                Reply::Error(own_too_many())
-            })));
-        }
-        let new = NewRoom { name: &name, config: RoomConfig::default(), secret, now_ms };
-        let Some(mut record) = transaction.create_room(new)? else {
-            return Ok(Err(StanzaCondition::Conflict.into()));
-        };
-        let owner = AffiliationChange {
-            jid: &bare,
-            localpart: Some(&local),
-            affiliation: Affiliation::Owner,
-            reason: "",
-            now_ms,
-        };
-        transaction.affiliate(&mut record, &owner)?;
-        let after: After = Box::new(move |actors, env, fx| {
-            env.metrics().rooms_made.add(1);
-            let mut room = Room::new(record, actors.rooms.hasher());
-            room.is_locked = true;
-            actors.rooms.put(&name, room);
-            let newcomer = Newcomer { affiliation: Affiliation::Owner, account, ..newcomer };
-            enter::sit_down(actors, env, fx, &name, &newcomer, &[Status::Created]);
-            Reply::Later
-        });
-        Ok(Ok(after))
-    })
+    commit::commit(
+        actors,
+        env,
+        fx,
+        Asker::of(visit),
+        move |transaction: &mut WriteTransaction<'_>| -> Outcome {
+            let account = transaction.rooms().number_of(&local)?;
+            if transaction.rooms().owned_by(account, most)? >= most {
+                return Ok(Ok(Box::new(move |_, env, _| {
+                    env.metrics().refused_rooms.add(1);
+                    Reply::Error(own_too_many())
+                })));
+            }
+            let new = NewRoom { name: &name, config: RoomConfig::default(), secret, now_ms };
+            let Some(mut record) = transaction.create_room(new)? else {
+                return Ok(Err(StanzaCondition::Conflict.into()));
+            };
+            let owner = AffiliationChange {
+                jid: &bare,
+                localpart: Some(&local),
+                affiliation: Affiliation::Owner,
+                reason: "",
+                now_ms,
+            };
+            transaction.affiliate(&mut record, &owner)?;
+            let after: After = Box::new(move |actors, env, fx| {
+                env.metrics().rooms_made.add(1);
+                let mut room = Room::new(record, actors.rooms.hasher());
+                room.is_locked = true;
+                actors.rooms.put(&name, room);
+                let newcomer = Newcomer { affiliation: Affiliation::Owner, account, ..newcomer };
+                enter::sit_down(actors, env, fx, &name, &newcomer, &[Status::Created]);
+                Reply::Later
+            });
+            Ok(Ok(after))
+        },
+    )
 }
 
 fn too_many(env: &Env, fx: &mut Effects, visit: &Visit<'_>, text: &'static str) -> Ack {

@@ -21,13 +21,7 @@ pub(super) fn if_deserted(actors: &mut Actors, env: &Env, fx: &mut Effects, name
 }
 
 /// Destroys a room. Those who are in it hear why, and where to go instead.
-pub(super) fn destroy(
-    actors: &mut Actors,
-    env: &Env,
-    fx: &mut Effects,
-    asker: Asker,
-    order: Destroy,
-) -> Ack {
+pub(super) fn destroy(actors: &mut Actors, env: &Env, fx: &mut Effects, asker: Asker, order: Destroy) -> Ack {
     let name = asker.name.clone();
     commit::commit(actors, env, fx, asker, move |transaction| -> Outcome {
         if let Some(record) = transaction.rooms().room(&name)? {
@@ -43,7 +37,7 @@ pub(super) fn destroy(
 }
 
 /// A room is gone from the directory.
-fn is_over(actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str, order: &Destroy) {
+pub(super) fn is_over(actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str, order: &Destroy) {
     let Some(room) = actors.rooms.take(name) else { return };
     let destroyed = DestroyedRoom {
         alternate: order.alternate.as_ref().map(|jid| jid.as_str()),

@@ -1,11 +1,14 @@
 //! What rooms and their service tell those who discover them (XEP-0045 §6).
 
 use crate::env::Env;
-use crate::proto::errors::StanzaCondition;
+use crate::occupancy::room::Room;
+use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::proto::muc::info::{self, RoomState};
+use crate::proto::muc::rules::Standing;
 use crate::proto::muc::{Affiliation, error};
 use crate::proto::ns;
-use crate::proto::rsm::{PageRequest, Sizes};
+use crate::proto::rsm::{self, PageRequest, Sizes, Start};
+use crate::rooms::vcard;
 use crate::rooms::visit::{Ack, Visit};
 use crate::service::reply::ReplyTo;
 use crate::service::{Reply, version};
@@ -13,6 +16,7 @@ use crate::stanza::Type;
 use crate::user::actors::{Actors, Effects};
 use crate::user::inbound::Inbound;
 use crate::xml::Element;
+use whimbrel_storage::directory::rooms::RoomFlags;
 
 /// The features of every room, beside those that its configuration decides.
 pub(super) const ROOM_FEATURES: &[&str] = &[
@@ -25,6 +29,7 @@ pub(super) const ROOM_FEATURES: &[&str] = &[
     ns::OCCUPANT_ID,
     ns::PING,
     ns::STANZA_ID,
+    ns::VCARD,
 ];
 
 /// The features of the service of rooms.
@@ -37,7 +42,10 @@ const OWN_ITEM: &str = "x-roomuser-item";
 const PAGE: usize = 100;
 
 fn identity(name: &str) -> Element {
-    Element::new("identity", ns::DISCO_INFO).attr("category", "conference").attr("type", "text").attr("name", name)
+    Element::new("identity", ns::DISCO_INFO)
+        .attr("category", "conference")
+        .attr("type", "text")
+        .attr("name", name)
 }
 
 fn features<'a>(all: impl Iterator<Item = &'a str>) -> impl Iterator<Item = Element> {
@@ -62,7 +70,8 @@ pub(super) fn info(
         None => {}
         Some(OWN_ITEM) => {
             let actor = room.record.actor;
-            let found = env.shared.directory.rooms(|rooms| rooms.affiliate(actor, visit.bare(), Some(visit.local)));
+            let found =
+                env.shared.directory.rooms(|rooms| rooms.affiliate(actor, visit.bare(), Some(visit.local)));
             return match found {
                 Ok(own) => {
                     let nick = own.map(|own| own.nick).filter(|nick| !nick.is_empty());
@@ -75,22 +84,35 @@ pub(super) fn info(
         Some(_) => return visit.refuse(env, fx, StanzaCondition::ItemNotFound),
     }
     let config = room.config();
-    let may_know = visit.standing(env, fx, room).is_ok_and(|own| own.affiliation > Affiliation::None);
-    let is_open = !config.flags.has(whimbrel_storage::directory::rooms::RoomFlags::MEMBERS_ONLY) || may_know;
-    let state = RoomState {
-        subject: room.record.subject.as_ref().filter(|_| is_open).map_or("", |subject| &subject.text),
-        occupants: is_open.then(|| room.occupants.len()),
-        avatar: "",
+    let own = match visit.standing(env, fx, room) {
+        Ok(own) => own,
+        Err(ack) => return ack,
     };
     let all = ROOM_FEATURES.iter().copied().chain(info::features(config).filter(|feature| {
         // An archive that the server does not keep is none.
         env.config.archive.enabled || !matches!(*feature, ns::ARCHIVE | ns::ARCHIVE_EXTENDED)
     }));
-    let answer = answer
-        .child(identity(info::name(visit.name, config)))
-        .children(features(all))
-        .child(info::form(config, &state));
+    let answer =
+        answer.child(identity(if may_know(own, room) { info::name(visit.name, config) } else { visit.name }));
+    let answer = answer.children(features(all));
+    if !may_know(own, room) {
+        return visit.reply(env, fx, Reply::Result(answer));
+    }
+    let may_enter = own.affiliation > Affiliation::None || !room.has(RoomFlags::MEMBERS_ONLY);
+    let picture = vcard::picture(env, fx, room);
+    let state = RoomState {
+        subject: room.record.subject.as_ref().filter(|_| may_enter).map_or("", |subject| &subject.text),
+        occupants: may_enter.then(|| room.occupants.len()),
+        avatar: &picture,
+    };
+    let answer = answer.child(info::form(config, &state));
     visit.reply(env, fx, Reply::Result(answer))
+}
+
+/// Whether somebody may know what a room is called and about: of a hidden room for members, those who belong to it.
+pub(super) fn may_know(own: Standing, room: &Room) -> bool {
+    own.affiliation > Affiliation::None
+        || own.affiliation == Affiliation::None && !room.config().is_private_group()
 }
 
 /// §6.5: who is in a room is told to those who enter.
@@ -114,7 +136,9 @@ pub fn ask_service(env: &Env, fx: &mut Effects, inbound: &Inbound<'_>) {
 
 fn answer(env: &Env, query: &Element, typ: Type) -> Reply {
     match (query.name(), query.namespace(), query.attribute("node"), typ) {
-        ("query", ns::DISCO_INFO | ns::DISCO_ITEMS, Some(_), Type::Get) => StanzaCondition::ItemNotFound.into(),
+        ("query", ns::DISCO_INFO | ns::DISCO_ITEMS, Some(_), Type::Get) => {
+            StanzaCondition::ItemNotFound.into()
+        }
         ("query", ns::DISCO_INFO, None, Type::Get) => {
             let answer = Element::new("query", ns::DISCO_INFO).child(identity(version::NAME));
             Reply::Result(answer.children(features(SERVICE_FEATURES.iter().copied())))
@@ -131,19 +155,28 @@ fn list(env: &Env, query: &Element) -> Reply {
         Ok(page) => page,
         Err(error) => return Reply::Error(error),
     };
-    // Hidden rooms cost nothing here; there are as many rows as public rooms.
-    let found = env.shared.directory.rooms(|rooms| rooms.public(None, usize::MAX));
-    let rooms = match found {
-        Ok(rooms) => rooms,
+    let (after, max) = match page {
+        None => (None, PAGE),
+        Some(PageRequest { start: Start::First, max }) => (None, max),
+        Some(PageRequest { start: Start::After(name), max }) => (Some(name), max),
+        Some(_) => {
+            let text = "rooms are listed from the first one on, or after one of them";
+            return Reply::Error(StanzaError::from(StanzaCondition::FeatureNotImplemented).with_text(text));
+        }
+    };
+    // Hidden rooms cost nothing here, and a page costs as many rows as it has.
+    let found =
+        env.shared.directory.rooms(|rooms| Ok((rooms.public(after.as_deref(), max)?, rooms.counts()?.1)));
+    let (rooms, count) = match found {
+        Ok(found) => found,
         Err(error) => return crate::service::unreadable("rooms", &error),
     };
     let mut answer = Element::new("query", ns::DISCO_ITEMS);
-    let (listed, set) = match page.map(|page| page.of_list(&rooms, |room| &room.name)) {
-        None => (&rooms[..rooms.len().min(PAGE)], None),
-        Some(Ok((listed, page))) => (listed, Some(page.to_element())),
-        Some(Err(error)) => return Reply::Error(error),
-    };
-    for room in listed {
+    let bounds = rooms.first().zip(rooms.last()).map(|(first, last)| (first.name.clone(), last.name.clone()));
+    // A client that has asked for no page hears that there is more.
+    let is_paged = query.find("set", ns::RSM).is_some() || count > rooms.len() as u64;
+    let set = is_paged.then(|| rsm::Page { bounds, index: None, count: Some(count) }.to_element());
+    for room in &rooms {
         let name = if room.title.is_empty() { &room.name } else { &room.title };
         let item = Element::new("item", ns::DISCO_ITEMS);
         answer.push(item.attr("jid", env.room_jid(&room.name)).attr("name", name.as_str()));

@@ -9,7 +9,7 @@ use crate::env::Env;
 use crate::occupancy::occupants::{Occupant, OccupantKey};
 use crate::occupancy::pace::Pace;
 use crate::occupancy::room::Room;
-use crate::proto::errors::{StanzaCondition, StanzaError};
+use crate::proto::errors::{ErrorKind, StanzaCondition, StanzaError};
 use crate::proto::muc::join::{HistoryRequest, Join};
 use crate::proto::muc::occupant::OccupantIds;
 use crate::proto::muc::status::Status;
@@ -98,6 +98,13 @@ fn again(
     (key, nick, shown, join): (OccupantKey, &str, Box<[u8]>, Option<Join>),
 ) -> Ack {
     let Some(room) = actors.rooms.room_mut(visit.name) else { return Ack::Now };
+    // All others get it, as they get a message.
+    if !room.occupants.get_mut(key).pace.take(env.now.0, env.config.rooms.occupant_messages_per_second) {
+        env.metrics().refused_room_rate.add(1);
+        let text = "you change your presence in this room more often than you may; wait a moment";
+        let error = StanzaError::from(StanzaCondition::PolicyViolation).with_kind(ErrorKind::Wait);
+        return visit.refuse(env, fx, error.with_text(text));
+    }
     if *room.occupants.get(key).nick != *nick {
         if let Err(error) = may_have_nick(env, fx, room, visit, nick) {
             return error;
@@ -171,13 +178,7 @@ fn admit(
 }
 
 /// Whether somebody may have a nick: nobody else has it, and it is reserved for nobody else (§7.2.8, §7.2.9).
-fn may_have_nick(
-    env: &Env,
-    fx: &mut Effects,
-    room: &Room,
-    visit: &Visit<'_>,
-    nick: &str,
-) -> Result<(), Ack> {
+fn may_have_nick(env: &Env, fx: &mut Effects, room: &Room, visit: &Visit<'_>, nick: &str) -> Result<(), Ack> {
     if let Some(other) = room.occupants.by_nick(nick)
         && (*room.occupants.get(other).local != *visit.local || visit.seat(room).is_some())
     {
@@ -210,10 +211,8 @@ fn rename(env: &Env, fx: &mut Effects, room: &mut Room, key: OccupantKey, nick: 
 
 /// What somebody who enters has to know (§7.2.3, §7.2.12).
 fn own_statuses(room: &Room, beside: &[Status]) -> Vec<Status> {
-    let flags = [
-        (RoomFlags::NON_ANONYMOUS, Status::NonAnonymous),
-        (RoomFlags::ARCHIVE, Status::LoggingEnabled),
-    ];
+    let flags =
+        [(RoomFlags::NON_ANONYMOUS, Status::NonAnonymous), (RoomFlags::ARCHIVE, Status::LoggingEnabled)];
     let of_flags = flags.into_iter().filter(|(flag, _)| room.has(*flag)).map(|(_, status)| status);
     of_flags.chain(beside.iter().copied()).collect()
 }
@@ -241,16 +240,16 @@ pub(super) fn sit_down(
         None => {
             env.metrics().room_occupants.add(1);
             room.occupants.enter(Occupant {
-            nick: nick.as_str().into(),
-            local: local.as_str().into(),
-            account: newcomer.account,
-            id: OccupantIds::new(&room.record.secret).of(&env.bare_jid(local), newcomer.account),
-            affiliation: *affiliation,
-            role: rules::initial_role(*affiliation, &room.record.config),
-            seats: smallvec![resource.as_str().into()],
-            is_shown: false,
-            presence: newcomer.presence.clone(),
-            pace: Pace::default(),
+                nick: nick.as_str().into(),
+                local: local.as_str().into(),
+                account: newcomer.account,
+                id: OccupantIds::new(&room.record.secret).of(&env.bare_jid(local), newcomer.account),
+                affiliation: *affiliation,
+                role: rules::initial_role(*affiliation, &room.record.config),
+                seats: smallvec![resource.as_str().into()],
+                is_shown: false,
+                presence: newcomer.presence.clone(),
+                pace: Pace::default(),
             })
         }
     };

@@ -53,13 +53,7 @@ struct Invitee {
     hears_of_it: bool,
 }
 
-fn invite(
-    actors: &mut Actors,
-    env: &Env,
-    fx: &mut Effects,
-    visit: &Visit<'_>,
-    invites: Vec<Invite>,
-) -> Ack {
+fn invite(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &Visit<'_>, invites: Vec<Invite>) -> Ack {
     let Some(room) = actors.rooms.room(visit.name) else { return visit.refuse(env, fx, error::no_room()) };
     match visit.standing(env, fx, room) {
         Ok(own) if rules::may_invite(own, room.config()) => {}
@@ -139,9 +133,8 @@ fn check(
             return Err(visit.refuse(env, fx, error));
         }
     }
-    let blocks = |jid: &str| {
-        JidRef::parse(jid).is_ok_and(|jid| blocking::blocks(&actors.users, env, fx, local, &jid))
-    };
+    let blocks =
+        |jid: &str| JidRef::parse(jid).is_ok_and(|jid| blocking::blocks(&actors.users, env, fx, local, &jid));
     let hears_of_it = !blocks(visit.d.from) && !blocks(&env.room_jid(visit.name));
     Ok(Invitee { local: local.to_owned(), invite, before, hears_of_it })
 }
@@ -209,11 +202,19 @@ fn pass_decline(
         return visit.refuse(env, fx, StanzaCondition::RemoteServerNotFound);
     };
     let Some(room) = actors.rooms.room(visit.name) else { return Ack::Now };
-    // To those who are in the room alone: through a room nobody writes to strangers.
-    if room.occupants.of_account(local).is_empty() {
-        return visit.refuse(env, fx, StanzaCondition::ItemNotFound);
+    let most = env.config.rooms.strangers_per_hour;
+    if !env.shared.strangers_invited.take(visit.local, most, env.now.0) {
+        env.metrics().refused_invitations.add(1);
+        return visit.refuse(env, fx, StanzaCondition::PolicyViolation);
     }
     let jid = env.room_jid(room.name());
+    let blocks =
+        |jid: &str| JidRef::parse(jid).is_ok_and(|jid| blocking::blocks(&actors.users, env, fx, local, &jid));
+    // To those who are in the room alone: through a room nobody writes to strangers. Nobody learns from it who is there, or who
+    // blocks whom.
+    if room.occupants.of_account(local).is_empty() || blocks(visit.d.from) || blocks(&jid) {
+        return Ack::Now;
+    }
     let mut written = Written::begin(Kind::Message, &jid);
     written.0.push(b'>');
     write_decline(visit.bare(), &decline.reason, &mut written.0);

@@ -23,9 +23,12 @@
 //! | [`invite`], [`voice`], [`register`] | invitations, voice requests, registration |
 //! | [`request`], [`discover`] | iqs to rooms and to their service |
 //! | [`refresh`] | who belongs to a room has changed without it |
+//! | [`archive`], [`vcard`] | what was said, page by page; the room's picture |
+//! | [`operator`] | what `whimbrelctl` asks |
 //! | [`restore`] | occupants that come from the program before |
 
 mod admin;
+mod archive;
 mod commit;
 mod create;
 mod destroy;
@@ -34,6 +37,7 @@ mod enter;
 mod history;
 mod invite;
 mod leave;
+pub mod operator;
 mod owner;
 mod private;
 mod receive;
@@ -46,6 +50,7 @@ mod show;
 mod speak;
 mod standing;
 mod subject;
+mod vcard;
 mod visit;
 mod voice;
 

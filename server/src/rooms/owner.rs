@@ -124,7 +124,7 @@ fn promotions(
 }
 
 /// A room is configured: its occupants hear what has changed (§10.2.1), and those leave who may not stay.
-fn opened(env: &Env, fx: &mut Effects, room: &mut Room, before: &RoomConfig) {
+pub(super) fn opened(env: &Env, fx: &mut Effects, room: &mut Room, before: &RoomConfig) {
     let was_locked = std::mem::replace(&mut room.is_locked, false);
     let told = config::announced(before, room.config());
     if !told.is_empty() && !was_locked {

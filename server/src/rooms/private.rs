@@ -3,9 +3,9 @@
 
 use crate::env::Env;
 use crate::exchange::fanout::Weight;
-use crate::proto::muc::user::write_statuses;
-use crate::proto::muc::rules;
 use crate::proto::errors::{StanzaCondition, StanzaError};
+use crate::proto::muc::rules;
+use crate::proto::muc::user::write_statuses;
 use crate::rooms::say::{self, Written};
 use crate::rooms::speak;
 use crate::rooms::visit::{Ack, Visit};
@@ -13,13 +13,7 @@ use crate::stanza::{Delivery, Kind, Traits};
 use crate::user::actors::{Actors, Effects};
 
 /// A message of an occupant to another one.
-pub(super) fn send(
-    actors: &mut Actors,
-    env: &Env,
-    fx: &mut Effects,
-    visit: &Visit<'_>,
-    nick: &str,
-) -> Ack {
+pub(super) fn send(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &Visit<'_>, nick: &str) -> Ack {
     let key = match speak::may_speak(actors, env, fx, visit) {
         Ok(key) => key,
         Err(ack) => return ack,

@@ -40,7 +40,7 @@ pub(super) fn go_on(actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str
     rest(actors, env, fx, name);
 }
 
-fn rest(actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str) {
+pub(super) fn rest(actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str) {
     destroy::if_deserted(actors, env, fx, name);
     actors.rooms.rest(name);
     env.metrics().rooms.set(actors.rooms.len() as u64);
@@ -89,8 +89,7 @@ fn handle(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &Visit<'_>) -
     let d = visit.d;
     let is_farewell = d.kind == Kind::Presence && matches!(d.typ, Type::Unavailable | Type::Error);
     if !is_farewell && let Some(room) = actors.rooms.room(visit.name) {
-        let is_seated = !room.occupants.of_account(visit.local).is_empty();
-        if room.is_locked && !is_seated {
+        if room.is_locked && room.occupants.of_account(visit.local).is_empty() {
             return visit.refuse(env, fx, error::locked());
         }
     }

@@ -82,12 +82,8 @@ impl<'a> Shown<'a> {
             });
             let is_renamed = self.is_gone && item.nick.is_some();
             let role = if self.is_gone && !is_renamed { Role::None } else { occupant.role };
-            let item = UserItem {
-                affiliation: occupant.affiliation,
-                role: Some(role),
-                jid: jid.as_deref(),
-                ..item
-            };
+            let item =
+                UserItem { affiliation: occupant.affiliation, role: Some(role), jid: jid.as_deref(), ..item };
             let own = is_own.then_some(Status::SelfPresence);
             let own = own.into_iter().chain(self.own.iter().copied().filter(|_| is_own));
             write_presence(&item, self.statuses.iter().copied().chain(own), Versions::default(), out);
@@ -126,7 +122,9 @@ impl<'a> Shown<'a> {
 
     /// Whether everybody is told: those who have been shown are also seen to leave.
     fn is_for_all(&self, env: &Env, room: &Room) -> bool {
-        self.is_important || self.occupant.is_shown && self.is_gone || is_shown_to_all(env, room, self.occupant)
+        self.is_important
+            || self.occupant.is_shown && self.is_gone
+            || is_shown_to_all(env, room, self.occupant)
     }
 }
 

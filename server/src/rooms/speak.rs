@@ -51,13 +51,14 @@ pub(super) fn may_speak(
     let Some(room) = actors.rooms.room_mut(visit.name) else { return Err(Ack::Now) };
     let Some(key) = visit.seat(room) else { return Err(visit.refuse(env, fx, error::not_in_room())) };
     let config = &env.config.rooms;
-    let (condition, refused) = if !room.occupants.get_mut(key).pace.take(env.now.0, config.occupant_messages_per_second) {
-        (StanzaCondition::PolicyViolation, "you say more in this room than you may; wait a moment")
-    } else if !room.pace.take(env.now.0, config.room_messages_per_second) {
-        (StanzaCondition::ResourceConstraint, "more is said in this room than may be; wait a moment")
-    } else {
-        return Ok(key);
-    };
+    let (condition, refused) =
+        if !room.occupants.get_mut(key).pace.take(env.now.0, config.occupant_messages_per_second) {
+            (StanzaCondition::PolicyViolation, "you say more in this room than you may; wait a moment")
+        } else if !room.pace.take(env.now.0, config.room_messages_per_second) {
+            (StanzaCondition::ResourceConstraint, "more is said in this room than may be; wait a moment")
+        } else {
+            return Ok(key);
+        };
     env.metrics().refused_room_rate.add(1);
     let error = StanzaError::from(condition).with_kind(ErrorKind::Wait).with_text(refused);
     Err(visit.refuse(env, fx, error))
@@ -124,8 +125,7 @@ fn keep_one(
     let by = env.bare_jid(said.by);
     let mut payload = std::mem::take(&mut actors.payload);
     StoredMessage { resource: Some(&by), stanza: &said.written.0 }.encode(&mut payload);
-    let outcome =
-        actors.commits.append((copy, None), env.unix_ms(), &payload, pending_ack, env.metrics());
+    let outcome = actors.commits.append((copy, None), env.unix_ms(), &payload, pending_ack, env.metrics());
     actors.payload = payload;
     fx.work.add(work::LOGGED);
     match outcome.recipient {

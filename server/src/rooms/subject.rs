@@ -5,9 +5,9 @@ use whimbrel_storage::directory::rooms::Subject;
 use crate::env::Env;
 use crate::exchange::fanout::Weight;
 use crate::occupancy::room::Room;
+use crate::proto::delay;
 use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::proto::muc::{error, rules};
-use crate::proto::delay;
 use crate::rooms::commit::{self, After, Outcome};
 use crate::rooms::say::{self, Written};
 use crate::rooms::speak::{self, Said};
@@ -61,8 +61,12 @@ pub(super) fn change(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &V
     let from = env.occupant_jid(visit.name, Some(&occupant.nick));
     let Some(written) = Written::passed_on(env, visit.d, &from) else { return Ack::Now };
     let written = written.with(|out| occupant.id.write(out));
-    let subject =
-        Subject { text, nick: occupant.nick.to_string(), jid: visit.bare().to_owned(), set_ms: env.unix_ms() };
+    let subject = Subject {
+        text,
+        nick: occupant.nick.to_string(),
+        jid: visit.bare().to_owned(),
+        set_ms: env.unix_ms(),
+    };
     let (name, by, traits) = (visit.name.to_owned(), visit.local.to_owned(), visit.d.traits);
     commit::commit(actors, env, fx, Asker::of(visit), move |transaction| -> Outcome {
         let mut record = match commit::find(transaction, &name)? {

@@ -78,7 +78,8 @@ impl<'a> Visit<'a> {
         }
         let affiliation = self.affiliation(env, fx, room)?;
         // One who is there with another client has a role all the same.
-        let role = room.occupants.of_account(self.local).iter().map(|key| room.occupants.get(*key).role).max();
+        let role =
+            room.occupants.of_account(self.local).iter().map(|key| room.occupants.get(*key).role).max();
         Ok(Standing { affiliation, role: role.unwrap_or(Role::None) })
     }
 
@@ -180,7 +181,8 @@ impl Asker {
     pub(super) fn refuse(&self, env: &Env, fx: &mut Effects, error: StanzaError) {
         if self.is_answered {
             let to = self.to(env);
-            let refused = Refused { kind: self.kind, sender: &self.from, to: Some(&to), id: self.id.as_deref() };
+            let refused =
+                Refused { kind: self.kind, sender: &self.from, to: Some(&to), id: self.id.as_deref() };
             answer::refuse(env, fx, &refused, &error);
         }
     }
@@ -191,7 +193,8 @@ impl Asker {
             Reply::Error(error) => self.refuse(env, fx, error),
             reply if self.kind == Kind::Iq => {
                 let to = self.to(env);
-                ReplyTo::new(&self.from, Some(&to), self.id.as_deref().unwrap_or_default()).send(env, fx, reply);
+                ReplyTo::new(&self.from, Some(&to), self.id.as_deref().unwrap_or_default())
+                    .send(env, fx, reply);
             }
             _ => {}
         }

@@ -62,7 +62,8 @@ pub fn receive(actors: &mut Actors, env: &Env, fx: &mut Effects, cast: &Cast<'_>
         if blocking::user_blocks(&actors.users, user, &from) {
             continue;
         }
-        if !actors.seats.lost.is_empty() && actors.seats.is_lost(key, room) {
+        let is_answer = cast.weight == Weight::Answer;
+        if !is_answer && !actors.seats.lost.is_empty() && actors.seats.is_lost(key, room) {
             if cast.weight != Weight::End {
                 continue;
             }
@@ -99,7 +100,7 @@ fn give(
         Weight::Message => (Class::Room, Urgency::Now),
         Weight::Passing => (Class::Foreign, Urgency::CanWait),
         Weight::Presence => (Class::Presence(cast.from), Urgency::Replaceable),
-        Weight::Own | Weight::End => (Class::Own, Urgency::Now),
+        Weight::Own | Weight::Answer | Weight::End => (Class::Own, Urgency::Now),
     };
     if cast.weight == Weight::Message {
         if !room::takes(actors, env, fx, key, class, bytes.len()) {

@@ -89,9 +89,7 @@ fn change_of(item: &Element) -> Result<Change, StanzaError> {
             let named = affiliation_named(name).map(Change::Affiliation);
             named.ok_or_else(|| bad("there is no such affiliation"))
         }
-        (None, Some(name)) => {
-            Role::named(name).map(Change::Role).ok_or_else(|| bad("there is no such role"))
-        }
+        (None, Some(name)) => Role::named(name).map(Change::Role).ok_or_else(|| bad("there is no such role")),
         _ => Err(bad("an item must name either an affiliation or a role")),
     }
 }
@@ -117,7 +115,8 @@ fn item_of(item: &Element) -> Result<AdminItem, StanzaError> {
         (None, Some(nick)) => (Target::Nick(nick), None),
         (None, None) => return Err(bad("an item must name a jid or a nick")),
     };
-    let nick = nick.filter(|_| matches!(change, Change::Affiliation(affiliation) if affiliation > Affiliation::None));
+    let nick = nick
+        .filter(|_| matches!(change, Change::Affiliation(affiliation) if affiliation > Affiliation::None));
     Ok(AdminItem { target, change, nick, reason: reason_of(item)? })
 }
 
@@ -195,7 +194,11 @@ mod tests {
             (Type::Get, "<item affiliation='none'/>", StanzaCondition::BadRequest),
             (Type::Get, "<item role='none'/>", StanzaCondition::BadRequest),
             (Type::Get, "<item affiliation='king'/>", StanzaCondition::BadRequest),
-            (Type::Set, "<item affiliation='owner' role='moderator' jid='a@x'/>", StanzaCondition::BadRequest),
+            (
+                Type::Set,
+                "<item affiliation='owner' role='moderator' jid='a@x'/>",
+                StanzaCondition::BadRequest,
+            ),
             (Type::Set, "<item affiliation='owner'/>", StanzaCondition::BadRequest),
             (Type::Set, "<item affiliation='owner' nick=''/>", StanzaCondition::BadRequest),
             (Type::Set, "<item affiliation='owner' jid='@'/>", StanzaCondition::JidMalformed),

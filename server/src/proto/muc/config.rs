@@ -239,7 +239,8 @@ fn description(fields: &mut Submitted<'_>) -> Result<Option<String>, FormError> 
 fn named(fields: &mut Submitted<'_>, name: &str) -> Result<Vec<Jid>, FormError> {
     let filled = fields.lines(name).unwrap_or_default();
     let filled = filled.iter().filter(|text| !text.is_empty());
-    let jids = filled.map(|text| Jid::parse(text).map(|jid| jid.to_bare()).map_err(|_| not(name, "a list of addresses")));
+    let jids = filled
+        .map(|text| Jid::parse(text).map(|jid| jid.to_bare()).map_err(|_| not(name, "a list of addresses")));
     let jids = jids.collect::<Result<Vec<_>, _>>()?;
     if jids.len() > NAMED_MAX { Err(not(name, "a shorter list")) } else { Ok(jids) }
 }
@@ -271,7 +272,8 @@ pub fn form(room: &str, config: &RoomConfig) -> Form {
         0 => "none".to_owned(),
         count => count.to_string(),
     };
-    let users = Field::new(FieldType::ListSingle, USERS_MAX).label("Occupants at most").option("none", "none");
+    let users =
+        Field::new(FieldType::ListSingle, USERS_MAX).label("Occupants at most").option("none", "none");
     let users = ["10", "50", "100", "500"].iter().fold(users, |field, count| field.option(count, count));
     let secret = Field::new(FieldType::TextPrivate, SECRET).label("Password").value(&config.password);
     let protected = Field::new(FieldType::Boolean, PROTECTED).label("A password is needed to enter");

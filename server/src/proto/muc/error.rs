@@ -1,5 +1,6 @@
 //! Why somebody is turned away at the door (XEP-0045 §7.2.15), and other refusals that have a rule of their own.
 
+use subtle::ConstantTimeEq;
 use whimbrel_storage::directory::rooms::{RoomConfig, RoomFlags};
 
 use super::role::Affiliation;
@@ -14,7 +15,11 @@ fn with(condition: StanzaCondition, kind: ErrorKind, text: &'static str) -> Stan
 ///
 /// # Errors
 /// In the order of §7.2: banned, no member, wrong password.
-pub fn admit(affiliation: Affiliation, password: Option<&str>, config: &RoomConfig) -> Result<(), StanzaError> {
+pub fn admit(
+    affiliation: Affiliation,
+    password: Option<&str>,
+    config: &RoomConfig,
+) -> Result<(), StanzaError> {
     if affiliation == Affiliation::Outcast {
         return Err(with(StanzaCondition::Forbidden, ErrorKind::Auth, "you are banned from this room"));
     }
@@ -23,9 +28,7 @@ pub fn admit(affiliation: Affiliation, password: Option<&str>, config: &RoomConf
     }
     // An owner can read the password in the configuration.
     let is_needed = !config.password.is_empty() && affiliation != Affiliation::Owner;
-    let is_right = password.is_some_and(|given| {
-        ring::constant_time::verify_slices_are_equal(given.as_bytes(), config.password.as_bytes()).is_ok()
-    });
+    let is_right = password.is_some_and(|given| given.as_bytes().ct_eq(config.password.as_bytes()).into());
     if is_needed && !is_right { Err(password_needed()) } else { Ok(()) }
 }
 
@@ -46,7 +49,11 @@ pub fn nick_taken() -> StanzaError {
 
 /// The room is full (§7.2.10).
 pub fn full() -> StanzaError {
-    with(StanzaCondition::ServiceUnavailable, ErrorKind::Wait, "there are as many in this room as there may be")
+    with(
+        StanzaCondition::ServiceUnavailable,
+        ErrorKind::Wait,
+        "there are as many in this room as there may be",
+    )
 }
 
 /// The room waits for its owner to configure it (§10.1.3).

@@ -32,7 +32,7 @@ pub fn features(config: &RoomConfig) -> impl Iterator<Item = &'static str> {
         false => room_feature::PASSWORD_PROTECTED,
     };
     let archive: &[&str] = match flags.has(RoomFlags::ARCHIVE) {
-        true => &[ns::ARCHIVE, ns::ARCHIVE_EXTENDED],
+        true => &[ns::ARCHIVE],
         false => &[],
     };
     let registration = flags.has(RoomFlags::REGISTRATION).then_some(ns::REGISTER);
@@ -50,7 +50,8 @@ fn line(name: &str, value: &str) -> Field {
 
 /// The form `muc#roominfo` (§6.4).
 pub fn form(config: &RoomConfig, state: &RoomState<'_>) -> Element {
-    let flag = |name: &str, flag: RoomFlags| Field::new(FieldType::Boolean, name).flag(config.flags.has(flag));
+    let flag =
+        |name: &str, flag: RoomFlags| Field::new(FieldType::Boolean, name).flag(config.flags.has(flag));
     let allow_pm = match config.private_messages {
         PrivateMessages::Anyone => "anyone",
         PrivateMessages::Participants => "participants",
@@ -100,11 +101,11 @@ mod tests {
             "muc_nonanonymous",
             "muc_unsecured",
             "urn:xmpp:mam:2",
-            "urn:xmpp:mam:2#extended",
         ];
         assert_eq!(found, expected);
         let mut config = RoomConfig { password: "p".into(), ..RoomConfig::default() };
-        config.flags = config.flags.without(RoomFlags::ARCHIVE).with(RoomFlags::REGISTRATION).with(RoomFlags::MODERATED);
+        config.flags =
+            config.flags.without(RoomFlags::ARCHIVE).with(RoomFlags::REGISTRATION).with(RoomFlags::MODERATED);
         let found: Vec<_> = features(&config).collect();
         let expected = [
             "muc_public",
@@ -124,8 +125,10 @@ mod tests {
         let state = RoomState { subject: "S", occupants: Some(3), avatar: "" };
         let mut element = form(&config, &state);
         element.set_attribute("type", "submit");
-        let mut fields: Submitted<'_> =
-            Submission::read(&element, "http://jabber.org/protocol/muc#roominfo").unwrap().submitted().unwrap();
+        let mut fields: Submitted<'_> = Submission::read(&element, "http://jabber.org/protocol/muc#roominfo")
+            .unwrap()
+            .submitted()
+            .unwrap();
         for (name, expected) in [
             ("muc#roominfo_description", Some("D & d")),
             ("muc#roomconfig_roomname", Some("T")),

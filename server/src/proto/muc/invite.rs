@@ -72,7 +72,8 @@ fn address_of(child: &Element) -> Result<Jid, StanzaError> {
 }
 
 fn invite_of(child: &Element) -> Result<Invite, StanzaError> {
-    let thread = child.find("continue", ns::MUC_USER).map(|again| again.attribute("thread").unwrap_or("").to_owned());
+    let thread =
+        child.find("continue", ns::MUC_USER).map(|again| again.attribute("thread").unwrap_or("").to_owned());
     if thread.as_ref().is_some_and(|thread| thread.len() > THREAD_BYTES_MAX) {
         return Err(bad("the thread's name is too long"));
     }

@@ -69,8 +69,14 @@ mod tests {
             ("", HistoryRequest::default()),
             ("maxchars='0'", HistoryRequest { chars_max: Some(0), ..HistoryRequest::default() }),
             ("maxstanzas='20'", HistoryRequest { stanzas_max: Some(20), ..HistoryRequest::default() }),
-            ("maxstanzas='99999999999'", HistoryRequest { stanzas_max: Some(u32::MAX), ..HistoryRequest::default() }),
-            ("seconds='180'", HistoryRequest { since_ms: Some(999_999_820_000), ..HistoryRequest::default() }),
+            (
+                "maxstanzas='99999999999'",
+                HistoryRequest { stanzas_max: Some(u32::MAX), ..HistoryRequest::default() },
+            ),
+            (
+                "seconds='180'",
+                HistoryRequest { since_ms: Some(999_999_820_000), ..HistoryRequest::default() },
+            ),
             ("seconds='9999999999999'", HistoryRequest { since_ms: Some(0), ..HistoryRequest::default() }),
             (
                 "since='2001-09-09T01:46:39Z'",

@@ -69,7 +69,9 @@ mod tests {
         let expected = |reason: &str| Some(Moderate { id: "7".into(), reason: reason.into() });
         assert_eq!(read("id='7'", retract), expected(""));
         assert_eq!(read("id='7'", &reasoned), expected("bad"));
-        for (attributes, inside) in [("id=''", retract), ("", retract), ("id='7'", ""), ("id='7'", "<retract/>")] {
+        for (attributes, inside) in
+            [("id=''", retract), ("", retract), ("id='7'", ""), ("id='7'", "<retract/>")]
+        {
             assert_eq!(read(attributes, inside), None);
         }
     }

@@ -53,7 +53,8 @@ impl OwnerRequest {
         if let Some(destroy) = query.find("destroy", ns::MUC_OWNER) {
             return destroy_of(destroy).map(OwnerRequest::Destroy);
         }
-        let form = forms::find(query).ok_or_else(|| bad("there is neither a form nor anything else to do"))?;
+        let form =
+            forms::find(query).ok_or_else(|| bad("there is neither a form nor anything else to do"))?;
         let change = ConfigChange::read(form)?;
         Ok(change.map_or(OwnerRequest::Cancel, |change| OwnerRequest::Configure(Box::new(change))))
     }
@@ -92,7 +93,9 @@ mod tests {
         assert_eq!(read(Type::Get, ""), Ok(OwnerRequest::Form));
         assert_eq!(read(Type::Set, instant), Ok(OwnerRequest::Configure(Box::default())));
         assert_eq!(read(Type::Set, cancel), Ok(OwnerRequest::Cancel));
-        for (typ, inside) in [(Type::Set, ""), (Type::Get, instant), (Type::Set, "<x xmlns='jabber:x:data' type='form'/>")] {
+        for (typ, inside) in
+            [(Type::Set, ""), (Type::Get, instant), (Type::Set, "<x xmlns='jabber:x:data' type='form'/>")]
+        {
             assert_eq!(read(typ, inside), Err(StanzaCondition::BadRequest), "{inside}");
         }
     }

@@ -173,7 +173,8 @@ pub fn may_have_list(standing: Standing, list: ListOf, config: &RoomConfig) -> b
     match list {
         ListOf::Affiliation(affiliation) if affiliation >= Affiliation::Member => {
             let is_open = config.flags.has(RoomFlags::NON_ANONYMOUS);
-            let is_near = standing.affiliation == Affiliation::Member || config.lists_for.has(set_of(standing.role));
+            let is_near =
+                standing.affiliation == Affiliation::Member || config.lists_for.has(set_of(standing.role));
             is_open && is_near && (standing.role > Role::None || standing.affiliation == Affiliation::Member)
         }
         ListOf::Affiliation(_) => false,

@@ -142,11 +142,16 @@ mod tests {
 
     #[test]
     fn a_presence_has_its_item_and_its_codes() {
-        let item = UserItem { affiliation: Affiliation::Member, role: Some(Role::Participant), ..UserItem::default() };
+        let item = UserItem {
+            affiliation: Affiliation::Member,
+            role: Some(Role::Participant),
+            ..UserItem::default()
+        };
         let out = written(|out| {
             write_presence(&item, [Status::NonAnonymous, Status::SelfPresence], Versions::default(), out);
         });
-        let expected = "<item affiliation='member' role='participant'/><status code='100'/><status code='110'/></x>";
+        let expected =
+            "<item affiliation='member' role='participant'/><status code='100'/><status code='110'/></x>";
         assert_eq!(out, format!("{X}{expected}"));
     }
 

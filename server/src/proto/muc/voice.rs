@@ -35,7 +35,9 @@ impl Voice {
     pub fn read(form: &Element) -> Result<Option<Voice>, StanzaError> {
         let mut fields = match Submission::read(form, ns::MUC_REQUEST) {
             Ok(Submission::Submitted(fields)) => fields,
-            Ok(Submission::Cancelled) | Err(FormError::OtherType(_) | FormError::NotSubmitted) => return Ok(None),
+            Ok(Submission::Cancelled) | Err(FormError::OtherType(_) | FormError::NotSubmitted) => {
+                return Ok(None);
+            }
             Err(error) => return Err(error.into()),
         };
         fields.choice(ROLE, &[("participant", ())])?;
@@ -56,7 +58,12 @@ pub fn form(jid: &str, nick: &str) -> Element {
     Form::to_fill_in(ns::MUC_REQUEST)
         .title("Voice request")
         .instructions("An occupant asks for voice. Say whether it is to have it.")
-        .field(Field::new(FieldType::ListSingle, ROLE).label("Role").option("Participant", "participant").value("participant"))
+        .field(
+            Field::new(FieldType::ListSingle, ROLE)
+                .label("Role")
+                .option("Participant", "participant")
+                .value("participant"),
+        )
         .field(Field::new(FieldType::JidSingle, JID).label("Address").value(jid))
         .field(Field::new(FieldType::TextSingle, NICK).label("Nick").value(nick))
         .field(Field::new(FieldType::Boolean, ALLOW).label("Give it voice?").flag(false))

@@ -9,12 +9,12 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use whimbrel_storage::actor::ActorId;
 
 use super::sessions::{SessionRecord, Sessions, Standing};
+use crate::occupancy::saved::Occupancy;
 use crate::proto::errors::StreamCondition;
+use crate::rooms;
 use crate::runtime::driver::{ConnId, Detached, Driver, Event};
 use crate::runtime::platform;
 use crate::runtime::timer::Millis;
-use crate::occupancy::saved::Occupancy;
-use crate::rooms;
 use crate::saved::Owner;
 use crate::saved::counts::Counts;
 use crate::saved::error::StateError;

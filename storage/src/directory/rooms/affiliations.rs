@@ -221,8 +221,8 @@ impl RoomsView<'_> {
         room: &Room,
         version: AffiliationVersion,
     ) -> Result<AffiliationChanges, DirectoryError> {
-        let is_own =
-            version == AffiliationVersion::NEVER_CHANGED || room.history.version(version.number) == Some(version);
+        let is_own = version == AffiliationVersion::NEVER_CHANGED
+            || room.history.version(version.number) == Some(version);
         if !is_own || !(room.floor..=room.version).contains(&version.number) {
             return Ok(AffiliationChanges::Everything);
         }

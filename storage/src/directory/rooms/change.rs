@@ -182,7 +182,13 @@ impl WriteTransaction<'_> {
             };
             self.write_room(&room)?;
             let is_deserted = room.counts.belonging() == 0;
-            left.push(LeftRoom { room: room.actor, name: room.name, was: row.affiliation, heir, is_deserted });
+            left.push(LeftRoom {
+                room: room.actor,
+                name: room.name,
+                was: row.affiliation,
+                heir,
+                is_deserted,
+            });
         }
         Ok(left)
     }
@@ -194,7 +200,8 @@ impl WriteTransaction<'_> {
     /// The directory is damaged or cannot be written.
     pub fn pass_ownership(&mut self, room: &mut Room) -> Result<Option<String>, DirectoryError> {
         let mut heir: Option<Affiliate> = None;
-        let seniority = |affiliate: &Affiliate| (affiliate.affiliation, std::cmp::Reverse(affiliate.since_ms));
+        let seniority =
+            |affiliate: &Affiliate| (affiliate.affiliation, std::cmp::Reverse(affiliate.since_ms));
         self.rooms().each_affiliate(room.actor, |affiliate| {
             let belongs = affiliate.affiliation > Affiliation::None;
             if belongs && heir.as_ref().is_none_or(|heir| seniority(&affiliate) > seniority(heir)) {
@@ -236,7 +243,12 @@ impl WriteTransaction<'_> {
     }
 
     /// Takes the row of somebody away, and all that goes with it but the room's own row.
-    fn forget_affiliate(&mut self, room: &mut Room, key: &Key, row: &Affiliate) -> Result<(), DirectoryError> {
+    fn forget_affiliate(
+        &mut self,
+        room: &mut Room,
+        key: &Key,
+        row: &Affiliate,
+    ) -> Result<(), DirectoryError> {
         self.delete(Table::RoomAffiliations, key.bytes())?;
         if let Some(nick) = nick_key(room.actor, &row.nick) {
             self.delete(Table::RoomNicks, nick.bytes())?;

@@ -169,7 +169,8 @@ impl RoomsView<'_> {
             let decoded = decode_of_account(key, value);
             let (room, affiliation, jid) = decoded.map_err(damaged(Table::RoomsOfAccounts, key))?;
             let name = self.name(room)?;
-            let name = name.ok_or("a room that is not there").map_err(damaged(Table::RoomsOfAccounts, key))?;
+            let name =
+                name.ok_or("a room that is not there").map_err(damaged(Table::RoomsOfAccounts, key))?;
             rooms.push(RoomOfAccount { room, name, affiliation, jid: jid.to_owned() });
         }
         Ok(rooms)

@@ -109,9 +109,10 @@ impl Room {
     }
 
     fn encode(&self, key: &Key) -> Vec<u8> {
-        let subject = self.subject.as_ref().map_or(0, |subject| {
-            subject.text.len() + subject.nick.len() + subject.jid.len() + 24
-        });
+        let subject = self
+            .subject
+            .as_ref()
+            .map_or(0, |subject| subject.text.len() + subject.nick.len() + subject.jid.len() + 24);
         let mut fields = Encoder::new(512 + self.name.len() + self.config.text_bytes() + subject);
         if key.is_hashed() {
             fields.text(self.name.as_bytes());
@@ -176,7 +177,19 @@ impl Room {
         };
         fields.close()?;
         let counts = RoomCounts { owners, admins, members, outcasts };
-        Ok(Self { name, actor, created_ms, secret, config, subject, counts, version, floor, removals, history })
+        Ok(Self {
+            name,
+            actor,
+            created_ms,
+            secret,
+            config,
+            subject,
+            counts,
+            version,
+            floor,
+            removals,
+            history,
+        })
     }
 }
 

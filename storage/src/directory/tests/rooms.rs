@@ -3,8 +3,8 @@
 use super::*;
 use crate::actor::{ActorId, ActorKind};
 use crate::directory::rooms::{
-    Affiliate, Affiliation, AffiliationChange, AffiliationChanges, AffiliationVersion, Changed, LeftRoom, NewRoom,
-    PublicRoom, REMOVALS_MAX, Room, RoomConfig, RoomCounts, RoomFlags, Subject,
+    Affiliate, Affiliation, AffiliationChange, AffiliationChanges, AffiliationVersion, Changed, LeftRoom,
+    NewRoom, PublicRoom, REMOVALS_MAX, Room, RoomConfig, RoomCounts, RoomFlags, Subject,
 };
 use crate::directory::tables::Table;
 
@@ -133,7 +133,8 @@ fn a_room_is_there_after_reopening_with_all_that_it_has() {
         history_max: 7,
         ..RoomConfig::private_group()
     };
-    let subject = Subject { text: "Fire".into(), nick: "hag".into(), jid: "hag@example.org".into(), set_ms: 9 };
+    let subject =
+        Subject { text: "Fire".into(), nick: "hag".into(), jid: "hag@example.org".into(), set_ms: 9 };
     let (wanted, said) = (config.clone(), subject.clone());
     write(&directory, move |t| {
         let mut room = t.rooms().room("r")?.expect("the room is there");
@@ -196,7 +197,10 @@ fn the_list_of_public_rooms_has_those_and_no_other() {
     for (name, is_public) in [("b", true), ("a", true), ("hidden", false), ("c", true)] {
         write(&directory, move |t| {
             let config = if is_public { RoomConfig::default() } else { RoomConfig::private_group() };
-            t.create_room(NewRoom { config: RoomConfig { title: format!("T {name}"), ..config }, ..new(name) })
+            t.create_room(NewRoom {
+                config: RoomConfig { title: format!("T {name}"), ..config },
+                ..new(name)
+            })
         });
     }
     let page = |after: Option<&str>, max| directory.rooms(|rooms| rooms.public(after, max)).unwrap();
@@ -205,13 +209,18 @@ fn the_list_of_public_rooms_has_those_and_no_other() {
     assert_eq!(page(Some("b"), 2), [expected("c")]);
     write(&directory, |t| {
         let mut room = t.rooms().room("a")?.expect("the room is there");
-        let config = RoomConfig { flags: room.config.flags.without(RoomFlags::PUBLIC), ..room.config.clone() };
+        let config =
+            RoomConfig { flags: room.config.flags.without(RoomFlags::PUBLIC), ..room.config.clone() };
         t.configure_room(&mut room, config)
     });
     assert_eq!(page(None, 9), [expected("b"), expected("c")]);
     assert_eq!(directory.rooms(|rooms| rooms.counts()).unwrap(), (4, 2));
-    let all: Vec<String> =
-        directory.rooms(|rooms| rooms.page(Some("a"), 9)).unwrap().into_iter().map(|room| room.name).collect();
+    let all: Vec<String> = directory
+        .rooms(|rooms| rooms.page(Some("a"), 9))
+        .unwrap()
+        .into_iter()
+        .map(|room| room.name)
+        .collect();
     assert_eq!(all, ["b", "c", "hidden"]);
 }
 
@@ -230,10 +239,16 @@ fn affiliations_change_with_their_counts_and_their_index() {
     assert_eq!(affiliate(&directory, away, Affiliation::Outcast), changed(nothing, Affiliation::Outcast));
     is_in_step(&directory);
     let before = room(&directory, "r").unwrap().version();
-    assert_eq!(affiliate(&directory, romeo, Affiliation::Member), changed(Affiliation::Member, Affiliation::Member));
+    assert_eq!(
+        affiliate(&directory, romeo, Affiliation::Member),
+        changed(Affiliation::Member, Affiliation::Member)
+    );
     assert_eq!(affiliate(&directory, "x@example.com", nothing), changed(nothing, nothing));
     assert_eq!(room(&directory, "r").unwrap().version(), before, "nothing was changed");
-    assert_eq!(affiliate(&directory, romeo, Affiliation::Admin), changed(Affiliation::Member, Affiliation::Admin));
+    assert_eq!(
+        affiliate(&directory, romeo, Affiliation::Admin),
+        changed(Affiliation::Member, Affiliation::Admin)
+    );
     assert_eq!(affiliate(&directory, away, nothing), changed(Affiliation::Outcast, nothing));
     is_in_step(&directory);
     let counts = room(&directory, "r").unwrap().counts;
@@ -241,7 +256,8 @@ fn affiliations_change_with_their_counts_and_their_index() {
     assert_eq!((counts.belonging(), of(&directory, away)), (2, None));
     let account = directory.account_id("juliet").unwrap().unwrap();
     assert_eq!(directory.rooms(|rooms| rooms.owned_by(account, 9)).unwrap(), 1);
-    let admins = |room: &Room| directory.rooms(|rooms| rooms.affiliates(room.actor, Affiliation::Admin)).unwrap();
+    let admins =
+        |room: &Room| directory.rooms(|rooms| rooms.affiliates(room.actor, Affiliation::Admin)).unwrap();
     assert_eq!(admins(&room(&directory, "r").unwrap())[0].jid, romeo);
 }
 
@@ -268,10 +284,13 @@ fn a_nick_is_reserved_for_one_who_belongs_to_the_room() {
     let long = long(crate::jid::PART_BYTES_MAX, "n");
     assert!(reserve(&directory, b, &long));
     is_in_step(&directory);
-    let too_long = run_inline(&directory, Box::new(|t: &mut WriteTransaction<'_>| {
-        let mut room = t.rooms().room("r")?.expect("the room is there");
-        t.reserve_nick(&mut room, "b@example.org", &super::long(crate::jid::PART_BYTES_MAX + 1, "n"))
-    }));
+    let too_long = run_inline(
+        &directory,
+        Box::new(|t: &mut WriteTransaction<'_>| {
+            let mut room = t.rooms().room("r")?.expect("the room is there");
+            t.reserve_nick(&mut room, "b@example.org", &super::long(crate::jid::PART_BYTES_MAX + 1, "n"))
+        }),
+    );
     assert!(matches!(too_long, Err(DirectoryError::Size { .. })), "{too_long:?}");
 }
 
@@ -325,7 +344,8 @@ fn versions_tell_what_has_changed_since() {
     let directory = open(&folder.path().join("directory"));
     assert_eq!(told(&directory, second), Some((names(&["b"]), vec![])), "also when it was opened again");
     affiliate(&directory, "c@example.org", Affiliation::Member);
-    let other = AffiliationVersion { incarnation: second.incarnation, ..room(&directory, "r").unwrap().version() };
+    let other =
+        AffiliationVersion { incarnation: second.incarnation, ..room(&directory, "r").unwrap().version() };
     assert_eq!(told(&directory, other), None, "a version of another time line");
 }
 
@@ -374,7 +394,13 @@ fn a_removed_account_leaves_its_rooms_and_the_last_owner_an_heir() {
     };
     let expected = |was, heir: Option<&str>, is_deserted| {
         let heir = heir.map(jid);
-        vec![LeftRoom { room: room(&directory, "r").unwrap().actor, name: "r".into(), was, heir, is_deserted }]
+        vec![LeftRoom {
+            room: room(&directory, "r").unwrap().actor,
+            name: "r".into(),
+            was,
+            heir,
+            is_deserted,
+        }]
     };
     assert_eq!(leave("juliet"), expected(Affiliation::Owner, Some("paris"), false));
     is_in_step(&directory);
@@ -406,10 +432,8 @@ fn a_new_account_of_the_name_has_nothing_of_the_old_ones() {
 #[test]
 fn rooms_with_the_longest_names_are_told_apart() {
     let (_folder, directory) = new_directory();
-    let names: Vec<String> = [478, 479, 480, 1023]
-        .into_iter()
-        .flat_map(|bytes| [long(bytes, "a"), long(bytes, "b")])
-        .collect();
+    let names: Vec<String> =
+        [478, 479, 480, 1023].into_iter().flat_map(|bytes| [long(bytes, "a"), long(bytes, "b")]).collect();
     for name in &names {
         let name = name.clone();
         write(&directory, move |t| {
