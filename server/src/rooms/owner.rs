@@ -113,7 +113,7 @@ fn promotions(
         let before = affiliation_of(env, fx, room, visit, local)?;
         let is_known = moves.iter().any(|(moved, _)| moved.local == local);
         if before < after && !is_known {
-            let by = By { nick: nick.clone(), reason: String::new() };
+            let by = By { local: Some(visit.local.to_owned()), nick: nick.clone(), ..By::default() };
             moves.push((Moved { local: local.to_owned(), before, after, by }, None));
         }
     }

@@ -9,7 +9,7 @@ use crate::occupancy::room::Room;
 use crate::proto::muc::status::Status;
 use crate::proto::muc::user::{UserItem, Versions, write_presence};
 use crate::proto::muc::{Affiliation, Role, rules};
-use crate::rooms::leave;
+use crate::rooms::{leave, membership};
 use crate::rooms::say::{self, Written};
 use crate::rooms::show::Shown;
 use crate::stanza::Kind;
@@ -18,6 +18,10 @@ use crate::user::actors::Effects;
 /// Who has changed something, and why.
 #[derive(Clone, Default)]
 pub(super) struct By {
+    /// The localpart of whoever has done it; `None`: an operator, or the room.
+    pub(super) local: Option<String>,
+    /// It has sent an invitation.
+    pub(super) has_invited: bool,
     /// The nick of whoever has done it; `None`: it is not in the room.
     pub(super) nick: Option<String>,
     /// Why; empty for nothing.
@@ -46,6 +50,7 @@ pub(super) struct Moved {
 /// Shows what an account has become, and ends its stay where that follows (§9.1, §9.4).
 pub(super) fn moved(env: &Env, fx: &mut Effects, room: &mut Room, moved: &Moved) {
     let &Moved { before, after, ref by, .. } = moved;
+    membership::changed(env, fx, room, moved);
     let keys = room.occupants.of_account(&moved.local);
     if keys.is_empty() {
         return tell_of_absent(env, fx, room, moved);

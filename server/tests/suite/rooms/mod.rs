@@ -1,6 +1,7 @@
 //! Rooms (XEP-0045).
 
 mod affiliations;
+mod bookmarks;
 mod discovery;
 mod invitations;
 mod limits;
