@@ -5,8 +5,8 @@ use std::num::NonZeroU32;
 
 use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::credentials::Credentials;
-use whimbrel_storage::directory::{DirectoryError, Item, WriteTransaction};
 use whimbrel_storage::directory::rooms::LeftRoom;
+use whimbrel_storage::directory::{DirectoryError, Item, WriteTransaction};
 
 use crate::env::Env;
 use crate::proto::errors::{StanzaCondition, StreamCondition};

@@ -21,8 +21,6 @@
 
 pub mod admin;
 pub mod config;
-#[cfg(test)]
-mod config_tests;
 pub mod error;
 pub mod forged;
 pub mod info;
@@ -34,9 +32,9 @@ pub mod owner;
 pub mod register;
 pub mod role;
 pub mod rules;
-#[cfg(test)]
-mod rules_tests;
 pub mod status;
+#[cfg(test)]
+mod tests;
 pub mod user;
 pub mod voice;
 

@@ -11,7 +11,9 @@ fn list(client: &mut crate::support::Client, name: &str, of: &str) -> Result<Vec
         return Err(outcome(&answer));
     }
     let item = |item: &whimbrel_server::xml::Element| {
-        ["affiliation", "role", "jid", "nick"].map(|name| item.attribute(name).unwrap_or("-").to_owned()).join(" ")
+        ["affiliation", "role", "jid", "nick"]
+            .map(|name| item.attribute(name).unwrap_or("-").to_owned())
+            .join(" ")
     };
     Ok(payload(&answer).elements().map(item).collect())
 }
@@ -74,12 +76,18 @@ fn members_come_and_go_by_the_list() {
         assert_eq!(make_it(&mut juliet, "hall", "romeo", "member"), "result");
         let told = super::until(&mut juliet, |stanza| stanza.name() == "message");
         let item = told.find("x", super::USER).unwrap().find("item", super::USER).unwrap();
-        assert_eq!((item.attribute("affiliation"), item.attribute("jid")), (Some("member"), Some("romeo@localhost")));
+        assert_eq!(
+            (item.attribute("affiliation"), item.attribute("jid")),
+            (Some("member"), Some("romeo@localhost"))
+        );
         juliet.quiet();
         let seen = enter(&mut romeo, "hall", "romeo");
         assert_eq!(
             presences(&seen),
-            ["jule available owner/moderator juliet []", "romeo available member/participant romeo [100 110 170]"]
+            [
+                "jule available owner/moderator juliet []",
+                "romeo available member/participant romeo [100 110 170]"
+            ]
         );
         next_presence(&mut juliet);
         assert_eq!(list(&mut romeo, "hall", "affiliation='owner'").unwrap(), ["owner - juliet@localhost -"]);
@@ -106,7 +114,9 @@ fn voice_is_given_asked_for_and_taken() {
         let mut form = asked.find("x", "jabber:x:data").unwrap().clone();
         form.set_attribute("type", "submit");
         let answer = String::from_utf8(form.to_bytes()).unwrap();
-        let answer = answer.replace("<value>false</value>", "<value>true</value>").replace("<value>0</value>", "<value>1</value>");
+        let answer = answer
+            .replace("<value>false</value>", "<value>true</value>")
+            .replace("<value>0</value>", "<value>1</value>");
         juliet.send(&format!("<message to='{}'>{answer}</message>", room("hall")));
         assert_eq!(next_presence(&mut romeo), "romeo available none/participant romeo [110]");
         say(&mut romeo, "hall", "m1");
@@ -116,7 +126,10 @@ fn voice_is_given_asked_for_and_taken() {
         let revoke = "<item nick='romeo' role='visitor'/>";
         assert_eq!(outcome(&admin(&mut juliet, "set", "hall", revoke)), "result");
         assert_eq!(next_presence(&mut romeo), "romeo available none/visitor romeo [110]");
-        assert_eq!(list(&mut juliet, "hall", "role='visitor'").unwrap(), ["none visitor romeo@localhost/r romeo"]);
+        assert_eq!(
+            list(&mut juliet, "hall", "role='visitor'").unwrap(),
+            ["none visitor romeo@localhost/r romeo"]
+        );
         assert_eq!(list(&mut romeo, "hall", "role='visitor'"), Err("forbidden".into()));
     });
 }
@@ -144,7 +157,10 @@ fn who_registers_is_a_member_with_a_nick_of_its_own() {
         assert_eq!(outcome(&romeo.ask("set", Some(&to), &query("<username>tybalt</username>"))), "result");
         assert_eq!(outcome(&nurse.ask("set", Some(&to), &query("<username>tybalt</username>"))), "conflict");
         assert_eq!(outcome(enter(&mut nurse, "hall", "tybalt").last().unwrap()), "conflict");
-        assert_eq!(list(&mut juliet, "hall", "affiliation='member'").unwrap(), ["member - romeo@localhost tybalt"]);
+        assert_eq!(
+            list(&mut juliet, "hall", "affiliation='member'").unwrap(),
+            ["member - romeo@localhost tybalt"]
+        );
         let known = romeo.ask("get", Some(&to), &query(""));
         assert!(payload(&known).find("registered", "jabber:iq:register").is_some());
         let own = romeo.ask(

@@ -49,13 +49,18 @@ fn the_service_lists_public_rooms_and_the_domain_the_service() {
         make(&mut juliet, "garden", "jule", &[]);
         let jids = |answer: &whimbrel_server::xml::Element| {
             let items = payload(answer).elements().filter(|child| child.name() == "item");
-            let of = |item: &whimbrel_server::xml::Element, name: &str| item.attribute(name).unwrap_or("").to_owned();
+            let of = |item: &whimbrel_server::xml::Element, name: &str| {
+                item.attribute(name).unwrap_or("").to_owned()
+            };
             items.map(|item| format!("{} {}", of(item, "jid"), of(item, "name"))).collect::<Vec<_>>()
         };
         let domain = romeo.ask("get", Some("localhost"), ITEMS);
         assert!(jids(&domain).iter().any(|jid| jid.starts_with(SERVICE)), "{domain:?}");
         let listed = romeo.ask("get", Some(SERVICE), ITEMS);
-        assert_eq!(jids(&listed), ["garden@conference.localhost garden", "hall@conference.localhost The Hall"]);
+        assert_eq!(
+            jids(&listed),
+            ["garden@conference.localhost garden", "hall@conference.localhost The Hall"]
+        );
         let page = "<query xmlns='http://jabber.org/protocol/disco#items'>\
                     <set xmlns='http://jabber.org/protocol/rsm'><max>1</max><after>garden</after></set></query>";
         let listed = romeo.ask("get", Some(SERVICE), page);

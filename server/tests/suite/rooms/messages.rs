@@ -79,11 +79,20 @@ fn an_acknowledged_message_is_in_the_archive() {
         say(&mut juliet, "hall", "m1");
         juliet.await_handled(1);
         assert_eq!(said(&enter(&mut romeo, "hall", "romeo")), ["m1"]);
-        juliet.send(&format!("<message to='{}/romeo' type='chat' id='p1'><body>psst</body></message>", room("hall")));
+        juliet.send(&format!(
+            "<message to='{}/romeo' type='chat' id='p1'><body>psst</body></message>",
+            room("hall")
+        ));
         juliet.await_handled(2);
-        juliet.send(&format!("<message to='{}' type='groupchat' id='s1'><subject>s</subject></message>", room("hall")));
+        juliet.send(&format!(
+            "<message to='{}' type='groupchat' id='s1'><subject>s</subject></message>",
+            room("hall")
+        ));
         juliet.await_handled(3);
-        juliet.send(&format!("<message to='{}/nobody' type='chat' id='p2'><body>x</body></message>", room("hall")));
+        juliet.send(&format!(
+            "<message to='{}/nobody' type='chat' id='p2'><body>x</body></message>",
+            room("hall")
+        ));
         juliet.await_handled(4);
         juliet.send(&format!("<presence to='{}/jule' type='unavailable'/>", room("hall")));
         juliet.await_handled(5);
@@ -114,7 +123,9 @@ fn a_private_message_reaches_one_occupant_and_no_archive() {
         enter(&mut romeo, "hall", "romeo");
         let to = room("hall");
         let forged = "<x xmlns='http://jabber.org/protocol/muc#user'><invite/></x>";
-        romeo.send(&format!("<message type='chat' to='{to}/jule' id='p1'><body>psst</body>{forged}</message>"));
+        romeo.send(&format!(
+            "<message type='chat' to='{to}/jule' id='p1'><body>psst</body>{forged}</message>"
+        ));
         let got = message(&mut juliet, "p1");
         assert_eq!(got.attribute("from"), Some("hall@conference.localhost/romeo"));
         assert_eq!(got.find("x", super::USER).map(|x| x.elements().count()), Some(0), "of the room");
@@ -124,11 +135,16 @@ fn a_private_message_reaches_one_occupant_and_no_archive() {
         assert!(juliet.quiet().iter().all(|stanza| stanza.find("result", "urn:xmpp:mam:2").is_none()));
         assert_eq!(outcome(&configure(&mut juliet, "hall", &[("allowpm", "moderators")])), "result");
         for (nick, expected) in [("nobody", "item-not-found"), ("romeo", "forbidden")] {
-            nurse.send(&format!("<message type='chat' to='{to}/{nick}' id='{nick}'><body>x</body></message>"));
+            nurse
+                .send(&format!("<message type='chat' to='{to}/{nick}' id='{nick}'><body>x</body></message>"));
             assert_eq!(outcome(&message(&mut nurse, nick)), expected, "{nick}");
         }
         nurse.send(&format!("<message type='chat' to='{to}/jule' id='p3'><body>x</body></message>"));
-        assert_eq!(message(&mut juliet, "p3").attribute("type"), Some("chat"), "moderators can always be asked");
+        assert_eq!(
+            message(&mut juliet, "p3").attribute("type"),
+            Some("chat"),
+            "moderators can always be asked"
+        );
     });
 }
 
@@ -142,7 +158,10 @@ fn chat_states_reach_those_who_are_there_and_no_history() {
         romeo.send(&format!("<message type='groupchat' to='{}' id='c1'>{state}</message>", room("hall")));
         assert!(message(&mut juliet, "c1").find("stanza-id", "urn:xmpp:sid:0").is_none());
         let hint = "<no-store xmlns='urn:xmpp:hints'/>";
-        romeo.send(&format!("<message type='groupchat' to='{}' id='c2'><body>x</body>{hint}</message>", room("hall")));
+        romeo.send(&format!(
+            "<message type='groupchat' to='{}' id='c2'><body>x</body>{hint}</message>",
+            room("hall")
+        ));
         message(&mut juliet, "c2");
         assert_eq!(said(&enter(&mut nurse, "hall", "nurse")), Vec::<String>::new());
     });

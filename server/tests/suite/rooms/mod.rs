@@ -36,7 +36,8 @@ pub(crate) fn enter_with(client: &mut Client, name: &str, nick: &str, inside: &s
     ask_to_enter(client, name, nick, inside);
     let last = client.set_aside_until(|stanza| {
         stanza.name() == "presence" && stanza.attribute("type") == Some("error")
-            || stanza.find("subject", "jabber:client").is_some() && stanza.find("body", "jabber:client").is_none()
+            || stanza.find("subject", "jabber:client").is_some()
+                && stanza.find("body", "jabber:client").is_none()
     });
     let mut all = client.quiet();
     all.push(last);
@@ -78,7 +79,8 @@ pub(crate) fn make(client: &mut Client, name: &str, nick: &str, fields: &[(&str,
 pub(crate) fn codes(stanza: &Element) -> Vec<u16> {
     let Some(x) = stanza.find("x", USER) else { return Vec::new() };
     let statuses = x.elements().filter(|child| child.name() == "status");
-    let mut codes: Vec<u16> = statuses.map(|status| status.attribute("code").unwrap().parse().unwrap()).collect();
+    let mut codes: Vec<u16> =
+        statuses.map(|status| status.attribute("code").unwrap().parse().unwrap()).collect();
     codes.sort_unstable();
     codes
 }
@@ -110,7 +112,8 @@ pub(crate) fn next_presence(client: &mut Client) -> String {
 /// Says something to everybody.
 pub(crate) fn say(client: &mut Client, name: &str, id: &str) {
     let to = room(name);
-    client.send(&format!("<message type='groupchat' to='{to}' id='{id}'><body>text of {id}</body></message>"));
+    client
+        .send(&format!("<message type='groupchat' to='{to}' id='{id}'><body>text of {id}</body></message>"));
 }
 
 /// Waits for the message with this id, or the error about it.

@@ -36,7 +36,10 @@ fn occupants_hear_of_another_configuration_and_those_leave_who_may_not_stay() {
         enter(&mut nurse, "hall", "nurse");
         romeo.set_aside_until(|stanza| stanza.name() == "presence");
         romeo.quiet();
-        assert_eq!(outcome(&configure(&mut juliet, "hall", &[("whois", "anyone"), ("roomname", "H")])), "result");
+        assert_eq!(
+            outcome(&configure(&mut juliet, "hall", &[("whois", "anyone"), ("roomname", "H")])),
+            "result"
+        );
         let told = romeo.set_aside_until(|stanza| stanza.name() == "message");
         assert_eq!((codes(&told), told.attribute("type")), (vec![104, 172], Some("groupchat")));
         nurse.set_aside_until(|stanza| !codes(stanza).is_empty() && stanza.name() == "message");
@@ -59,7 +62,11 @@ fn a_room_that_is_cancelled_never_was() {
         assert_eq!(outcome(&juliet.ask("set", Some(&room("hall")), &cancel)), "result");
         server.await_metric("rooms.active", 0);
         make(&mut romeo, "hall", "romeo", &[]);
-        assert_eq!(outcome(&romeo.ask("set", Some(&room("hall")), &cancel)), "result", "an open one stays as it is");
+        assert_eq!(
+            outcome(&romeo.ask("set", Some(&room("hall")), &cancel)),
+            "result",
+            "an open one stays as it is"
+        );
         say(&mut romeo, "hall", "m1");
         message(&mut romeo, "m1");
     });

@@ -1,8 +1,8 @@
 //! Entering, being seen, changing one's nick, leaving.
 
 use super::{
-    ask_to_enter, codes, configure, enter, enter_with, make, message, next_presence, presences, room, said, say,
-    three, PRIVATE,
+    PRIVATE, ask_to_enter, codes, configure, enter, enter_with, make, message, next_presence, presences,
+    room, said, say, three,
 };
 use crate::support::answers::outcome;
 use crate::support::{TestServer, on_each_driver, on_each_driver_with};
@@ -22,7 +22,10 @@ fn those_who_are_in_a_room_see_who_enters_and_leaves() {
         romeo.send(&format!("<presence to='{}/romeo'><show>away</show></presence>", room("hall")));
         assert_eq!(next_presence(&mut juliet), "romeo available none/participant romeo []");
         assert_eq!(next_presence(&mut romeo), "romeo available none/participant romeo [110]");
-        romeo.send(&format!("<presence to='{}/romeo' type='unavailable'><status>bye</status></presence>", room("hall")));
+        romeo.send(&format!(
+            "<presence to='{}/romeo' type='unavailable'><status>bye</status></presence>",
+            room("hall")
+        ));
         let gone = juliet.set_aside_until(|stanza| stanza.name() == "presence");
         assert_eq!(super::seen(&gone), "romeo unavailable none/none romeo []");
         assert_eq!(gone.find("status", "jabber:client").unwrap().content(), "bye");
@@ -168,7 +171,10 @@ fn a_persistent_room_comes_back_after_a_restart_with_what_was_said() {
         say(&mut romeo, "hall", "m1");
         let before = message(&mut romeo, "m1");
         message(&mut juliet, "m1");
-        juliet.send(&format!("<message type='groupchat' to='{}'><subject>verona</subject></message>", room("hall")));
+        juliet.send(&format!(
+            "<message type='groupchat' to='{}'><subject>verona</subject></message>",
+            room("hall")
+        ));
         romeo.set_aside_until(|stanza| stanza.find("subject", "jabber:client").is_some());
         drop((juliet, romeo));
         let server = server.restart(|_| {});
@@ -178,7 +184,8 @@ fn a_persistent_room_comes_back_after_a_restart_with_what_was_said() {
         assert_eq!(said(&seen), ["m1"]);
         let after = seen.iter().find(|stanza| stanza.attribute("id") == Some("m1")).unwrap();
         assert!(after.find("delay", "urn:xmpp:delay").is_some());
-        for (name, namespace) in [("occupant-id", "urn:xmpp:occupant-id:0"), ("stanza-id", "urn:xmpp:sid:0")] {
+        for (name, namespace) in [("occupant-id", "urn:xmpp:occupant-id:0"), ("stanza-id", "urn:xmpp:sid:0")]
+        {
             let id = |message: &whimbrel_server::xml::Element| {
                 message.find(name, namespace).and_then(|id| id.attribute("id")).map(str::to_owned)
             };
@@ -250,13 +257,21 @@ fn large_rooms_show_moderators_alone() {
             ["jule available owner/moderator - []", "nurse available none/participant nurse [110 170]"],
             "of three occupants, those that are shown are moderators and itself"
         );
-        assert_eq!(next_presence(&mut juliet), "nurse available none/participant nurse []", "moderators see all");
+        assert_eq!(
+            next_presence(&mut juliet),
+            "nurse available none/participant nurse []",
+            "moderators see all"
+        );
         say(&mut nurse, "hall", "m1");
         message(&mut romeo, "m1");
         message(&mut nurse, "m1");
         assert!(presences(&romeo.quiet()).is_empty());
         romeo.cut();
-        assert_eq!(next_presence(&mut nurse), "romeo unavailable none/none - []", "who was shown is seen to leave");
+        assert_eq!(
+            next_presence(&mut nurse),
+            "romeo unavailable none/none - []",
+            "who was shown is seen to leave"
+        );
     });
 }
 
@@ -276,7 +291,10 @@ fn an_account_that_is_removed_leaves_its_rooms_to_others() {
         assert_eq!(outcome(&configure(&mut romeo, "hall", &[("roomname", "Mine")])), "result");
         server.await_metric("rooms.destroyed", 1);
         let seen = enter(&mut romeo, "garden", "romeo");
-        assert!(seen.iter().any(|stanza| codes(stanza).contains(&201)), "nobody belonged to it any more: {seen:?}");
+        assert!(
+            seen.iter().any(|stanza| codes(stanza).contains(&201)),
+            "nobody belonged to it any more: {seen:?}"
+        );
     });
 }
 
@@ -291,7 +309,8 @@ fn what_comes_while_a_room_writes_waits_for_it_up_to_a_limit() {
         let to = room("hall");
         let mut all = String::new();
         for n in 0..20 {
-            all += &format!("<message type='groupchat' to='{to}' id='s{n}'><subject>s{n}</subject></message>");
+            all +=
+                &format!("<message type='groupchat' to='{to}' id='s{n}'><subject>s{n}</subject></message>");
         }
         juliet.send(&all);
         let mut outcomes = Vec::new();

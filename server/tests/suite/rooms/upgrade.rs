@@ -38,7 +38,10 @@ fn an_upgrade_leaves_everybody_in_their_rooms() {
     assert_eq!(said(&seen), ["m1", "m2"]);
     assert_eq!(
         presences(&seen),
-        ["jule available owner/moderator juliet []", "romeo available member/participant romeo [100 110 170]"]
+        [
+            "jule available owner/moderator juliet []",
+            "romeo available member/participant romeo [100 110 170]"
+        ]
     );
     juliet.cut();
     let gone = super::until(&mut romeo, |stanza| stanza.attribute("type") == Some("unavailable"));

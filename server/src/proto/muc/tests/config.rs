@@ -1,10 +1,10 @@
 use whimbrel_storage::directory::rooms::{PrivateMessages, RoleSet, RoomConfig, RoomFlags};
 
-use super::config::{
+use crate::proto::errors::StanzaError;
+use crate::proto::muc::config::{
     ConfigChange, DESCRIPTION_BYTES_MAX, HISTORY_MAX, NAMED_MAX, TEXT_BYTES_MAX, announced, form,
 };
-use super::status::Status;
-use crate::proto::errors::StanzaError;
+use crate::proto::muc::status::Status;
 use crate::xml::Element;
 
 /// A form with these fields.

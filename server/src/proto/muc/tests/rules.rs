@@ -2,9 +2,9 @@
 
 use whimbrel_storage::directory::rooms::{PrivateMessages, RoleSet, RoomConfig, RoomFlags};
 
-use super::admin::{Change, ListOf};
-use super::role::{Affiliation, Role};
-use super::rules::*;
+use crate::proto::muc::admin::{Change, ListOf};
+use crate::proto::muc::role::{Affiliation, Role};
+use crate::proto::muc::rules::*;
 
 use Affiliation::{Admin, Member, Outcast, Owner};
 use Role::{Moderator, Participant, Visitor};
