@@ -1,12 +1,14 @@
 //! Rooms (XEP-0045).
 
 mod affiliations;
+mod archive;
 mod discovery;
 mod invitations;
 mod limits;
 mod messages;
 mod owners;
 mod stay;
+mod strangers;
 mod upgrade;
 
 use whimbrel_server::xml::Element;
