@@ -32,6 +32,8 @@ pub(super) struct Crowd<'a> {
     pub(super) inside: Vec<bool>,
     /// Stanzas that say so and that belong to each client: as many as rooms it has entered.
     pub(super) entered: Vec<u32>,
+    /// Rooms that were opened.
+    pub(super) opened: u32,
     /// How many messages each occupant has got.
     position: Vec<usize>,
     /// The numbers of the room's messages in their one order.
@@ -69,6 +71,7 @@ impl<'a> Crowd<'a> {
             occupants,
             inside: vec![false; count],
             entered: vec![0; count],
+            opened: 0,
             position: vec![0; count],
             order: Vec::new(),
             sent: Vec::new(),
@@ -181,6 +184,7 @@ impl<'a> Crowd<'a> {
                 self.entered[client] += 1;
             }
             Heard::Left => self.inside[client] = false,
+            Heard::Opened => self.opened += 1,
             Heard::Beside(number) => {
                 let at = self.beside.get(number as usize).ok_or("a message that nobody has sent")?;
                 if let Some(timed) = &mut self.timed {

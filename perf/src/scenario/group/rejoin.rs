@@ -15,7 +15,9 @@ pub(super) fn enter(crowd: &mut Crowd<'_>, room: &str) -> Result<(), String> {
         crowd.push(occupant, &wire::join(room, occupant as u64));
         crowd.until(|crowd| crowd.inside[occupant], |_| {})?;
         if occupant == 0 {
+            let before = crowd.opened;
             crowd.push(occupant, &wire::open(room));
+            crowd.until(|crowd| crowd.opened > before, |_| {})?;
         }
     }
     Ok(())

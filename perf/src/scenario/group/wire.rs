@@ -13,6 +13,8 @@ pub(super) enum Heard {
     Entered,
     /// It has left.
     Left,
+    /// The room that it has made is open.
+    Opened,
     /// Something was refused.
     Refused,
     /// Anything else.
@@ -61,7 +63,8 @@ pub(super) fn beside(to: &str, number: u32) -> String {
 pub(super) fn heard(element: &Element<'_>) -> Heard {
     let is_error = element.attribute(b"type") == Some(b"error");
     match element.name() {
-        b"message" | b"presence" if is_error => Heard::Refused,
+        b"message" | b"presence" | b"iq" if is_error => Heard::Refused,
+        b"iq" if element.attribute(b"id") == Some(b"open") => Heard::Opened,
         b"presence" if element.contains(b"'110'") || element.contains(b"\"110\"") => {
             match element.attribute(b"type") {
                 Some(b"unavailable") => Heard::Left,
@@ -106,6 +109,7 @@ mod tests {
             (own.replace("<presence>", "<presence type=\"unavailable\">").replace('\'', "\""), Heard::Left),
             ("<presence from='r@x/n'/>".into(), Heard::Nothing),
             ("<presence type='error'/>".into(), Heard::Refused),
+            ("<iq type='result' id='open'/>".into(), Heard::Opened),
             ("<message type='groupchat'><subject/></message>".into(), Heard::Nothing),
             ("<message id='gx'/>".into(), Heard::Nothing),
         ];

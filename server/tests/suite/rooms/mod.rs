@@ -2,12 +2,14 @@
 
 mod affiliations;
 mod bookmarks;
+mod archive;
 mod discovery;
 mod invitations;
 mod limits;
 mod messages;
 mod owners;
 mod stay;
+mod strangers;
 mod upgrade;
 
 use whimbrel_server::xml::Element;
