@@ -458,14 +458,8 @@ mod tests {
         batch.event(&NodeEvent::new(EventKind::Filtered, "a", "urn:n", b"/>").to(&targets));
         batch.wanted(&Wanted::new("a@x/1", b"urn:n\0urn:o\0").to(&targets));
         batch.visit(&delivery);
-        let membership = Membership {
-            account: "a",
-            room: "r@y",
-            name: "n",
-            by: "b",
-            is_granted: true,
-            is_invited: false,
-        };
+        let membership =
+            Membership { account: "a", room: "r@y", name: "n", by: "b", is_granted: true, is_invited: false };
         batch.membership(&membership);
         let mut seats = Targets::default();
         seats.push_seat("c", "1/2");

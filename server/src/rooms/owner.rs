@@ -142,7 +142,8 @@ pub(super) fn opened(env: &Env, fx: &mut Effects, room: &mut Room, before: &Room
         let occupant = room.occupants.get(key);
         if is_closed && occupant.affiliation < Affiliation::Member {
             let statuses = &[Status::RemovedByMembersOnly];
-            leave::remove(env, fx, room, key, (statuses, UserItem::default()));
+            // Many may have to go at once: a large room is not told of each.
+            leave::remove(env, fx, room, key, (statuses, UserItem::default(), false));
             continue;
         }
         // A room that is moderated no more gives voice to all; one that becomes so takes none away.

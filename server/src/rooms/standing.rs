@@ -9,9 +9,9 @@ use crate::occupancy::room::Room;
 use crate::proto::muc::status::Status;
 use crate::proto::muc::user::{UserItem, Versions, write_presence};
 use crate::proto::muc::{Affiliation, Role, rules};
-use crate::rooms::{leave, membership};
 use crate::rooms::say::{self, Written};
 use crate::rooms::show::Shown;
+use crate::rooms::{leave, membership};
 use crate::stanza::Kind;
 use crate::user::actors::Effects;
 
@@ -65,7 +65,7 @@ pub(super) fn moved(env: &Env, fx: &mut Effects, room: &mut Room, moved: &Moved)
         let occupant = room.occupants.get_mut(key);
         occupant.affiliation = after;
         if !statuses.is_empty() {
-            leave::remove(env, fx, room, key, (statuses, by.item()));
+            leave::remove(env, fx, room, key, (statuses, by.item(), true));
             continue;
         }
         let role = rules::role_after(room.occupants.get(key).role, before, after, room.config());
@@ -82,7 +82,7 @@ pub(super) fn set_role(
     by: &By,
 ) {
     if role == Role::None {
-        return leave::remove(env, fx, room, key, (&[Status::Kicked], by.item()));
+        return leave::remove(env, fx, room, key, (&[Status::Kicked], by.item(), true));
     }
     room.occupants.get_mut(key).role = role;
     let occupant: &Occupant = room.occupants.get(key);

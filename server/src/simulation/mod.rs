@@ -42,9 +42,9 @@ mod leave;
 mod machine;
 mod operator;
 mod oracle;
-mod rooms;
 #[cfg(test)]
 mod order;
+mod rooms;
 mod siege;
 mod sm;
 mod tls;

@@ -63,8 +63,7 @@ pub fn receive(actors: &mut Actors, env: &Env, fx: &mut Effects, cast: &Cast<'_>
             continue;
         }
         let is_answer = cast.weight == Weight::Answer;
-        let is_for_those_inside =
-            matches!(cast.weight, Weight::Message | Weight::Passing | Weight::Presence);
+        let is_for_those_inside = matches!(cast.weight, Weight::Message | Weight::Passing | Weight::Presence);
         if is_for_those_inside && !has_entered(actors, key, room_jid) {
             continue;
         }

@@ -84,9 +84,10 @@ fn write(
         });
         Ok(then)
     };
-    let failed = Box::new(|_: &mut Actors, _: &Env, _: &mut Effects, error: crate::proto::errors::StanzaError| {
-        tracing::warn!(?error, "a bookmark of a group is not written");
-    });
+    let failed =
+        Box::new(|_: &mut Actors, _: &Env, _: &mut Effects, error: crate::proto::errors::StanzaError| {
+            tracing::warn!(?error, "a bookmark of a group is not written");
+        });
     if !actors.submit(fx, Box::new(job), failed) {
         tracing::warn!("a bookmark of a group is not written: the directory has too much to do");
     }

@@ -44,7 +44,8 @@ impl World {
         let Some((session, to)) = self.a_room(index) else { return };
         let n = self.rooms.says(session, &to);
         let body = text(n);
-        self.clients[index].say(&format!("<message type='groupchat' id='g{n}' to='{to}'><body>{body}</body></message>"));
+        self.clients[index]
+            .say(&format!("<message type='groupchat' id='g{n}' to='{to}'><body>{body}</body></message>"));
     }
 
     /// Only those who have made a room may.

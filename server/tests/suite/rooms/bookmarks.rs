@@ -9,7 +9,8 @@ const BOOKMARKS: &str = "urn:xmpp:bookmarks:1";
 
 /// The bookmarks of an account: address, name, autojoin.
 fn bookmarks(client: &mut Client) -> Vec<String> {
-    let answer = client.ask("get", None, &format!("<pubsub xmlns='{PUBSUB}'><items node='{BOOKMARKS}'/></pubsub>"));
+    let answer =
+        client.ask("get", None, &format!("<pubsub xmlns='{PUBSUB}'><items node='{BOOKMARKS}'/></pubsub>"));
     if outcome(&answer) == "item-not-found" {
         return Vec::new();
     }
@@ -104,7 +105,10 @@ fn who_removes_the_bookmark_of_a_group_is_a_member_no_more() {
         assert_eq!(outcome(&romeo.ask("set", None, &remove)), "result");
         let told = until(&mut juliet, |stanza| stanza.name() == "message");
         let item = told.find("x", super::USER).unwrap().find("item", super::USER).unwrap();
-        assert_eq!((item.attribute("affiliation"), item.attribute("jid")), (Some("none"), Some("romeo@localhost")));
+        assert_eq!(
+            (item.attribute("affiliation"), item.attribute("jid")),
+            (Some("none"), Some("romeo@localhost"))
+        );
         let keep = "<x xmlns='jabber:x:data' type='submit'><field var='whimbrel#roomconfig_leavingends'>\
                     <value>0</value></field></x>";
         let query = format!("<query xmlns='{}'>{keep}</query>", super::OWNER);

@@ -1,8 +1,9 @@
 //! Rooms (XEP-0045).
 
 mod affiliations;
-mod bookmarks;
 mod archive;
+mod bookmarks;
+mod crash;
 mod discovery;
 mod invitations;
 mod limits;
