@@ -91,6 +91,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) accounts: u64,
     /// Whether it keeps an archive (XEP-0313). `None`: as it comes; that of the others is off unless asked for.
     pub(crate) archive: Option<ArchiveSwitch>,
+    /// Whether it has rooms (XEP-0045) at `conference.localhost`, for at least 1,000 occupants and without limits of messages.
+    pub(crate) rooms: bool,
 }
 
 impl Setup<'_> {
@@ -201,6 +203,7 @@ pub(crate) fn main(args: &PeersArgs) -> Result<ExitCode, String> {
             folder: &own,
             accounts: most,
             archive: Some(args.archive),
+            rooms: false,
         };
         let peer = prepare(server, &setup)?;
         let archives = peer.facts.get("archive").is_none_or(|archive| *archive == archive_fact(true));

@@ -6,7 +6,8 @@
 
 use std::time::Instant;
 
-use crate::exchange::fanout::{Broadcast, EventKind, NodeEvent, Wanted};
+use crate::exchange::fanout::{Broadcast, Cast, EventKind, NodeEvent, Wanted, Weight};
+use crate::exchange::membership::Membership;
 use crate::runtime::deliveries;
 use crate::runtime::driver::ConnId;
 use crate::session::Migration;
@@ -31,6 +32,15 @@ enum Packed {
         id: Option<Span>,
         bytes: Span,
         pending_ack: Option<PendingAck>,
+        is_for_room: bool,
+    },
+    Cast {
+        kind: Kind,
+        weight: Weight,
+        from: Span,
+        head: Span,
+        tail: Span,
+        targets: Span,
     },
     Broadcast {
         typ: Type,
@@ -51,6 +61,14 @@ enum Packed {
         nodes: Span,
         targets: Span,
     },
+    Membership {
+        account: Span,
+        room: Span,
+        name: Span,
+        by: Span,
+        is_granted: bool,
+        is_invited: bool,
+    },
     Spread {
         from: Span,
         conn: ConnId,
@@ -70,12 +88,18 @@ enum Packed {
 pub enum Envelope<'a> {
     /// A stanza for one user.
     Stanza(Delivery<'a>),
+    /// A stanza for a room.
+    Visit(Delivery<'a>),
+    /// One stanza of a room for many seats.
+    Cast(Cast<'a>),
     /// One presence for many users.
     Broadcast(Broadcast<'a>),
     /// What has happened to a node, for many users.
     Event(NodeEvent<'a>),
     /// Somebody wants last items of many users.
     Wanted(Wanted<'a>),
+    /// An account belongs to a private group, or no longer.
+    Membership(Membership<'a>),
     /// All parts of a presence that this worker has sent to itself have been read.
     Spread {
         /// Whose it was.
@@ -153,8 +177,17 @@ impl Batch {
         std::str::from_utf8(self.get(span)).expect("put there from a str")
     }
 
-    /// Adds a stanza.
+    /// Adds a stanza for a user.
     pub fn stanza(&mut self, d: &Delivery<'_>) {
+        self.delivery(d, false);
+    }
+
+    /// Adds a stanza for a room.
+    pub fn visit(&mut self, d: &Delivery<'_>) {
+        self.delivery(d, true);
+    }
+
+    fn delivery(&mut self, d: &Delivery<'_>, is_for_room: bool) {
         let packed = Packed::Stanza {
             kind: d.kind,
             typ: d.typ,
@@ -165,6 +198,21 @@ impl Batch {
             id: d.id.map(|id| self.put(id.as_bytes())),
             bytes: self.put(d.bytes),
             pending_ack: d.pending_ack,
+            is_for_room,
+        };
+        self.envelopes.push(packed);
+    }
+
+    /// Adds a stanza of a room.
+    pub fn cast(&mut self, cast: &Cast<'_>) {
+        self.recipients += memchr::memchr_iter(0, cast.targets).count();
+        let packed = Packed::Cast {
+            kind: cast.kind,
+            weight: cast.weight,
+            from: self.put(cast.from.as_bytes()),
+            head: self.put(cast.head),
+            tail: self.put(cast.tail),
+            targets: self.put(cast.targets),
         };
         self.envelopes.push(packed);
     }
@@ -202,6 +250,19 @@ impl Batch {
             from: self.put(wanted.from.as_bytes()),
             nodes: self.put(wanted.nodes),
             targets: self.put(wanted.targets),
+        };
+        self.envelopes.push(packed);
+    }
+
+    /// Adds that an account belongs to a private group, or no longer.
+    pub fn membership(&mut self, membership: &Membership<'_>) {
+        let packed = Packed::Membership {
+            account: self.put(membership.account.as_bytes()),
+            room: self.put(membership.room.as_bytes()),
+            name: self.put(membership.name.as_bytes()),
+            by: self.put(membership.by.as_bytes()),
+            is_granted: membership.is_granted,
+            is_invited: membership.is_invited,
         };
         self.envelopes.push(packed);
     }
@@ -252,8 +313,19 @@ impl Batch {
         let mut envelopes = std::mem::take(&mut self.envelopes);
         for packed in envelopes.drain(..) {
             let envelope = match packed {
-                Packed::Stanza { kind, typ, traits, from, to_local, to_resource, id, bytes, pending_ack } => {
-                    Envelope::Stanza(Delivery {
+                Packed::Stanza {
+                    kind,
+                    typ,
+                    traits,
+                    from,
+                    to_local,
+                    to_resource,
+                    id,
+                    bytes,
+                    pending_ack,
+                    is_for_room,
+                } => {
+                    let delivery = Delivery {
                         kind,
                         typ,
                         traits,
@@ -263,8 +335,20 @@ impl Batch {
                         id: id.map(|span| self.text(span)),
                         bytes: self.get(bytes),
                         pending_ack,
-                    })
+                    };
+                    match is_for_room {
+                        true => Envelope::Visit(delivery),
+                        false => Envelope::Stanza(delivery),
+                    }
                 }
+                Packed::Cast { kind, weight, from, head, tail, targets } => Envelope::Cast(Cast {
+                    kind,
+                    weight,
+                    from: self.text(from),
+                    head: self.get(head),
+                    tail: self.get(tail),
+                    targets: self.get(targets),
+                }),
                 Packed::Broadcast { typ, from, payload, targets, chooses_resources } => {
                     Envelope::Broadcast(Broadcast {
                         typ,
@@ -286,6 +370,16 @@ impl Batch {
                     nodes: self.get(nodes),
                     targets: self.get(targets),
                 }),
+                Packed::Membership { account, room, name, by, is_granted, is_invited } => {
+                    Envelope::Membership(Membership {
+                        account: self.text(account),
+                        room: self.text(room),
+                        name: self.text(name),
+                        by: self.text(by),
+                        is_granted,
+                        is_invited,
+                    })
+                }
                 Packed::Spread { from, conn } => Envelope::Spread { from: self.text(from), conn },
                 Packed::Migration(migration) => Envelope::Migration(migration),
                 Packed::Durable { pending_ack, is_durable } => Envelope::Durable { pending_ack, is_durable },
@@ -363,6 +457,13 @@ mod tests {
         batch.broadcast(&Broadcast::new(Type::Available, "a@x/1", b"<show/>").to(&targets));
         batch.event(&NodeEvent::new(EventKind::Filtered, "a", "urn:n", b"/>").to(&targets));
         batch.wanted(&Wanted::new("a@x/1", b"urn:n\0urn:o\0").to(&targets));
+        batch.visit(&delivery);
+        let membership =
+            Membership { account: "a", room: "r@y", name: "n", by: "b", is_granted: true, is_invited: false };
+        batch.membership(&membership);
+        let mut seats = Targets::default();
+        seats.push_seat("c", "1/2");
+        batch.cast(&Cast::new(Kind::Message, Weight::Passing, "r@y/n", (b"<m", b"/>")).to(&seats));
         let mut seen = Vec::new();
         batch.open(|envelope| match envelope {
             Envelope::Stanza(d) => {
@@ -378,6 +479,9 @@ mod tests {
                     e.targets().collect::<Vec<_>>()
                 ));
             }
+            Envelope::Membership(m) => seen.push(format!("{m:?}")),
+            Envelope::Visit(d) => seen.push(format!("visit {} {:?}", d.to_local, d.to_resource)),
+            Envelope::Cast(c) => seen.push(format!("{:?} {:?}", c.weight, c.targets().collect::<Vec<_>>())),
             Envelope::Wanted(w) => seen.push(format!("{} {:?}", w.from, w.nodes().collect::<Vec<_>>())),
             Envelope::Spread { .. }
             | Envelope::Migration(_)
@@ -391,6 +495,9 @@ mod tests {
             "a@x/1 [\"c\", \"d\u{e9}\"]",
             "a urn:n Filtered [\"c\", \"d\u{e9}\"]",
             "a@x/1 [\"urn:n\", \"urn:o\"]",
+            "visit b Some(\"2\")",
+            &format!("{membership:?}"),
+            "Passing [\"c/1/2\"]",
         ];
         assert_eq!(seen, expected);
         assert!(batch.is_empty());

@@ -9,6 +9,7 @@ mod opening;
 mod pubsub;
 mod registration;
 mod reopen;
+mod rooms;
 mod roster;
 mod roster_model;
 mod writer;
