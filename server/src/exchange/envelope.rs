@@ -7,6 +7,7 @@
 use std::time::Instant;
 
 use crate::exchange::fanout::{Broadcast, Cast, EventKind, NodeEvent, Wanted, Weight};
+use crate::exchange::membership::Membership;
 use crate::runtime::deliveries;
 use crate::runtime::driver::ConnId;
 use crate::session::Migration;
@@ -60,6 +61,14 @@ enum Packed {
         nodes: Span,
         targets: Span,
     },
+    Membership {
+        account: Span,
+        room: Span,
+        name: Span,
+        by: Span,
+        is_granted: bool,
+        is_invited: bool,
+    },
     Spread {
         from: Span,
         conn: ConnId,
@@ -89,6 +98,8 @@ pub enum Envelope<'a> {
     Event(NodeEvent<'a>),
     /// Somebody wants last items of many users.
     Wanted(Wanted<'a>),
+    /// An account belongs to a private group, or no longer.
+    Membership(Membership<'a>),
     /// All parts of a presence that this worker has sent to itself have been read.
     Spread {
         /// Whose it was.
@@ -243,6 +254,19 @@ impl Batch {
         self.envelopes.push(packed);
     }
 
+    /// Adds that an account belongs to a private group, or no longer.
+    pub fn membership(&mut self, membership: &Membership<'_>) {
+        let packed = Packed::Membership {
+            account: self.put(membership.account.as_bytes()),
+            room: self.put(membership.room.as_bytes()),
+            name: self.put(membership.name.as_bytes()),
+            by: self.put(membership.by.as_bytes()),
+            is_granted: membership.is_granted,
+            is_invited: membership.is_invited,
+        };
+        self.envelopes.push(packed);
+    }
+
     /// Adds the word that the broadcasts before it were the last parts of a presence.
     pub fn spread(&mut self, from: &str, conn: ConnId) {
         let packed = Packed::Spread { from: self.put(from.as_bytes()), conn };
@@ -346,6 +370,16 @@ impl Batch {
                     nodes: self.get(nodes),
                     targets: self.get(targets),
                 }),
+                Packed::Membership { account, room, name, by, is_granted, is_invited } => {
+                    Envelope::Membership(Membership {
+                        account: self.text(account),
+                        room: self.text(room),
+                        name: self.text(name),
+                        by: self.text(by),
+                        is_granted,
+                        is_invited,
+                    })
+                }
                 Packed::Spread { from, conn } => Envelope::Spread { from: self.text(from), conn },
                 Packed::Migration(migration) => Envelope::Migration(migration),
                 Packed::Durable { pending_ack, is_durable } => Envelope::Durable { pending_ack, is_durable },
@@ -424,6 +458,9 @@ mod tests {
         batch.event(&NodeEvent::new(EventKind::Filtered, "a", "urn:n", b"/>").to(&targets));
         batch.wanted(&Wanted::new("a@x/1", b"urn:n\0urn:o\0").to(&targets));
         batch.visit(&delivery);
+        let membership =
+            Membership { account: "a", room: "r@y", name: "n", by: "b", is_granted: true, is_invited: false };
+        batch.membership(&membership);
         let mut seats = Targets::default();
         seats.push_seat("c", "1/2");
         batch.cast(&Cast::new(Kind::Message, Weight::Passing, "r@y/n", (b"<m", b"/>")).to(&seats));
@@ -442,6 +479,7 @@ mod tests {
                     e.targets().collect::<Vec<_>>()
                 ));
             }
+            Envelope::Membership(m) => seen.push(format!("{m:?}")),
             Envelope::Visit(d) => seen.push(format!("visit {} {:?}", d.to_local, d.to_resource)),
             Envelope::Cast(c) => seen.push(format!("{:?} {:?}", c.weight, c.targets().collect::<Vec<_>>())),
             Envelope::Wanted(w) => seen.push(format!("{} {:?}", w.from, w.nodes().collect::<Vec<_>>())),
@@ -458,6 +496,7 @@ mod tests {
             "a urn:n Filtered [\"c\", \"d\u{e9}\"]",
             "a@x/1 [\"urn:n\", \"urn:o\"]",
             "visit b Some(\"2\")",
+            &format!("{membership:?}"),
             "Passing [\"c/1/2\"]",
         ];
         assert_eq!(seen, expected);

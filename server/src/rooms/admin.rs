@@ -235,7 +235,7 @@ fn check(
     (own, item): (Standing, AdminItem),
 ) -> Result<Checked, Ack> {
     let nick = visit.seat(room).map(|key| room.occupants.get(key).nick.to_string());
-    let by = By { nick, reason: item.reason };
+    let by = By { local: Some(visit.local.to_owned()), nick, reason: item.reason, ..By::default() };
     let (local, occupant) = find(env, fx, room, visit, &item.target)?;
     let affiliation = match occupant {
         Some(key) => room.occupants.get(key).affiliation,

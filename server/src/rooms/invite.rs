@@ -73,7 +73,8 @@ fn invite(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &Visit<'_>, i
         .iter()
         .filter(|one| room.has(RoomFlags::MEMBERS_ONLY) && one.before == Affiliation::None)
         .map(|one| {
-            let by = By { nick: nick.clone(), reason: String::new() };
+            let local = Some(visit.local.to_owned());
+            let by = By { local, has_invited: one.hears_of_it, nick: nick.clone(), reason: String::new() };
             (Moved { local: one.local.clone(), before: one.before, after: Affiliation::Member, by }, None)
         })
         .collect();

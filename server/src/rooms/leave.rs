@@ -59,11 +59,11 @@ pub(super) fn remove(
     fx: &mut Effects,
     room: &mut Room,
     key: OccupantKey,
-    (statuses, item): (&[Status], UserItem<'_>),
+    (statuses, item, is_important): (&[Status], UserItem<'_>, bool),
 ) {
     let Some(mut occupant) = room.occupants.remove(key) else { return };
     occupant.presence = Box::default();
     room.seats_changed();
-    let shown = Shown { item, is_important: true, ..Shown::gone(&occupant, statuses) };
+    let shown = Shown { item, is_important, ..Shown::gone(&occupant, statuses) };
     say_goodbye(env, fx, room, &shown);
 }

@@ -22,6 +22,7 @@
 //! | [`owner`] | configuration |
 //! | [`invite`], [`voice`], [`register`] | invitations, voice requests, registration |
 //! | [`request`], [`discover`] | iqs to rooms and to their service |
+//! | [`membership`] | members who are not there: bookmarks |
 //! | [`refresh`] | who belongs to a room has changed without it |
 //! | [`archive`], [`vcard`] | what was said, page by page; the room's picture |
 //! | [`operator`] | what `whimbrelctl` asks |
@@ -37,6 +38,7 @@ mod enter;
 mod history;
 mod invite;
 mod leave;
+mod membership;
 pub mod operator;
 mod owner;
 mod private;

@@ -184,7 +184,7 @@ fn moved(env: &Env, room: &Room, jid: &Jid, after: Affiliation, reason: String) 
     if before == Affiliation::Owner && after != Affiliation::Owner && room.record.counts.owners <= 1 {
         return Err(refused(StanzaCondition::Conflict, "it is the last owner: make another one first"));
     }
-    let moved = Moved { local: local.to_owned(), before, after, by: By { nick: None, reason } };
+    let moved = Moved { local: local.to_owned(), before, after, by: By { reason, ..By::default() } };
     has_room(env, room, &[(moved.clone(), None)]).map_err(Outcome::Refused)?;
     Ok(moved)
 }

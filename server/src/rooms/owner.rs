@@ -113,7 +113,7 @@ fn promotions(
         let before = affiliation_of(env, fx, room, visit, local)?;
         let is_known = moves.iter().any(|(moved, _)| moved.local == local);
         if before < after && !is_known {
-            let by = By { nick: nick.clone(), reason: String::new() };
+            let by = By { local: Some(visit.local.to_owned()), nick: nick.clone(), ..By::default() };
             moves.push((Moved { local: local.to_owned(), before, after, by }, None));
         }
     }
@@ -142,7 +142,8 @@ pub(super) fn opened(env: &Env, fx: &mut Effects, room: &mut Room, before: &Room
         let occupant = room.occupants.get(key);
         if is_closed && occupant.affiliation < Affiliation::Member {
             let statuses = &[Status::RemovedByMembersOnly];
-            leave::remove(env, fx, room, key, (statuses, UserItem::default()));
+            // Many may have to go at once: a large room is not told of each.
+            leave::remove(env, fx, room, key, (statuses, UserItem::default(), false));
             continue;
         }
         // A room that is moderated no more gives voice to all; one that becomes so takes none away.

@@ -5,10 +5,11 @@ use whimbrel_storage::directory::DirectoryError;
 use crate::effects::work;
 use crate::env::Env;
 use crate::occupancy::room::Room;
+use crate::proto::address;
 use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::proto::muc::error;
 use crate::rooms::visit::{Ack, Visit};
-use crate::rooms::{destroy, enter, invite, leave, private, refresh, request, speak, subject};
+use crate::rooms::{destroy, enter, invite, leave, membership, private, refresh, request, speak, subject};
 use crate::stanza::{Delivery, Kind, Traits, Type};
 use crate::user::actors::{Actors, Effects};
 
@@ -53,12 +54,8 @@ fn settle(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_>) {
 }
 
 fn take(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_>) {
-    if d.typ == Type::Probe && d.traits.has(Traits::FROM_SERVER) {
-        // From `service::rooms`; no client's probe comes so far.
-        return match load(actors, env, fx, d.to_local) {
-            Ok(()) => refresh::refresh(actors, env, fx, d.to_local),
-            Err(error) => tracing::error!(room = d.to_local, %error, "cannot read the directory"),
-        };
+    if d.traits.has(Traits::FROM_SERVER) && matches!(d.typ, Type::Probe | Type::Unsubscribed) {
+        return hear(actors, env, fx, d);
     }
     let ack = match Visit::of(d) {
         Some(visit) => match load(actors, env, fx, visit.name) {
@@ -69,6 +66,16 @@ fn take(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_>) {
     };
     if ack == Ack::Now {
         settle(actors, env, fx, d);
+    }
+}
+
+/// Something that accounts' homes tell rooms, in the form of presence of which no client's comes so far: an account is gone
+/// (`service::rooms`), or has removed its bookmark of the room (`service::pubsub::groups`).
+fn hear(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_>) {
+    match load(actors, env, fx, d.to_local) {
+        Ok(()) if d.typ == Type::Probe => refresh::refresh(actors, env, fx, d.to_local),
+        Ok(()) => membership::forsaken(actors, env, fx, d.to_local, address::local_of(d.from)),
+        Err(error) => tracing::error!(room = d.to_local, %error, "cannot read the directory"),
     }
 }
 

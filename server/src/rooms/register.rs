@@ -42,9 +42,11 @@ pub(super) fn answer(
         return visit.reply(env, fx, Reply::Written(answer));
     }
     let moved = |after| {
-        let (local, by) = (visit.local.to_owned(), By::default());
+        let local = visit.local.to_owned();
+        let by = By { local: Some(local.clone()), ..By::default() };
         Moved { local, before, after, by }
     };
+    let asker = || (Asker::of(visit), visit.bare().to_owned());
     match Registration::read(query) {
         Ok(Registration::Register(nick)) => {
             if before < Affiliation::Member && !room.has(RoomFlags::REGISTRATION) {
@@ -57,13 +59,13 @@ pub(super) fn answer(
             }
             let moved = moved(before.max(Affiliation::Member));
             match has_room(env, room, &[(moved.clone(), None)]) {
-                Ok(()) => write(actors, env, fx, visit, (moved, Some(nick))),
+                Ok(()) => write(actors, env, fx, asker(), (moved, Some(nick))),
                 Err(error) => visit.refuse(env, fx, error),
             }
         }
         Ok(Registration::Unregister) if before > Affiliation::None => {
             let moved = moved(Affiliation::None);
-            write(actors, env, fx, visit, (moved, None))
+            write(actors, env, fx, asker(), (moved, None))
         }
         Ok(Registration::Unregister) => visit.refuse(env, fx, StanzaCondition::RegistrationRequired),
         Ok(Registration::Cancel) => visit.reply(env, fx, Reply::Done),
@@ -71,16 +73,18 @@ pub(super) fn answer(
     }
 }
 
-fn write(
+/// Makes an account, with this bare JID, something else to the room, with a nick that is reserved for it. If it was the last
+/// owner and is one no more, somebody else becomes one.
+pub(super) fn write(
     actors: &mut Actors,
     env: &Env,
     fx: &mut Effects,
-    visit: &Visit<'_>,
+    (asker, bare): (Asker, String),
     (moved, nick): (Moved, Option<String>),
 ) -> Ack {
-    let (name, bare) = (visit.name.to_owned(), visit.bare().to_owned());
+    let name = asker.name.clone();
     let (domain, now_ms) = (env.shared.domain.to_string(), env.unix_ms());
-    commit::commit(actors, env, fx, Asker::of(visit), move |transaction| -> Outcome {
+    commit::commit(actors, env, fx, asker, move |transaction| -> Outcome {
         let mut record = match commit::find(transaction, &name)? {
             Ok(record) => record,
             Err(error) => return Ok(Err(error)),

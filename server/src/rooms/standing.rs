@@ -9,15 +9,19 @@ use crate::occupancy::room::Room;
 use crate::proto::muc::status::Status;
 use crate::proto::muc::user::{UserItem, Versions, write_presence};
 use crate::proto::muc::{Affiliation, Role, rules};
-use crate::rooms::leave;
 use crate::rooms::say::{self, Written};
 use crate::rooms::show::Shown;
+use crate::rooms::{leave, membership};
 use crate::stanza::Kind;
 use crate::user::actors::Effects;
 
 /// Who has changed something, and why.
 #[derive(Clone, Default)]
 pub(super) struct By {
+    /// The localpart of whoever has done it; `None`: an operator, or the room.
+    pub(super) local: Option<String>,
+    /// It has sent an invitation.
+    pub(super) has_invited: bool,
     /// The nick of whoever has done it; `None`: it is not in the room.
     pub(super) nick: Option<String>,
     /// Why; empty for nothing.
@@ -46,6 +50,7 @@ pub(super) struct Moved {
 /// Shows what an account has become, and ends its stay where that follows (§9.1, §9.4).
 pub(super) fn moved(env: &Env, fx: &mut Effects, room: &mut Room, moved: &Moved) {
     let &Moved { before, after, ref by, .. } = moved;
+    membership::changed(env, fx, room, moved);
     let keys = room.occupants.of_account(&moved.local);
     if keys.is_empty() {
         return tell_of_absent(env, fx, room, moved);
@@ -60,7 +65,7 @@ pub(super) fn moved(env: &Env, fx: &mut Effects, room: &mut Room, moved: &Moved)
         let occupant = room.occupants.get_mut(key);
         occupant.affiliation = after;
         if !statuses.is_empty() {
-            leave::remove(env, fx, room, key, (statuses, by.item()));
+            leave::remove(env, fx, room, key, (statuses, by.item(), true));
             continue;
         }
         let role = rules::role_after(room.occupants.get(key).role, before, after, room.config());
@@ -77,7 +82,7 @@ pub(super) fn set_role(
     by: &By,
 ) {
     if role == Role::None {
-        return leave::remove(env, fx, room, key, (&[Status::Kicked], by.item()));
+        return leave::remove(env, fx, room, key, (&[Status::Kicked], by.item(), true));
     }
     room.occupants.get_mut(key).role = role;
     let occupant: &Occupant = room.occupants.get(key);

@@ -56,7 +56,7 @@ pub(super) fn asked(
                 return visit.refuse(env, fx, StanzaError::from(refusal));
             }
             if allowed && standing.role == Role::Visitor {
-                let by = By { nick: Some(room.occupants.get(key).nick.to_string()), reason: String::new() };
+                let by = By { nick: Some(room.occupants.get(key).nick.to_string()), ..By::default() };
                 standing::set_role(env, fx, room, (other, Role::Participant), &by);
             }
             Ack::Now

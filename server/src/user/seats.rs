@@ -52,7 +52,7 @@ impl Seats {
 /// Clients of this worker get a stanza of a room.
 pub fn receive(actors: &mut Actors, env: &Env, fx: &mut Effects, cast: &Cast<'_>) {
     let Ok(from) = JidRef::parse(cast.from) else { return };
-    let room = address::local_of(cast.from);
+    let (room, room_jid) = (address::local_of(cast.from), address::bare_of(cast.from));
     let mut bytes = std::mem::take(&mut actors.seats.buffer);
     for target in cast.targets() {
         fx.work.add(work::RECIPIENT);
@@ -63,6 +63,10 @@ pub fn receive(actors: &mut Actors, env: &Env, fx: &mut Effects, cast: &Cast<'_>
             continue;
         }
         let is_answer = cast.weight == Weight::Answer;
+        let is_for_those_inside = matches!(cast.weight, Weight::Message | Weight::Passing | Weight::Presence);
+        if is_for_those_inside && !has_entered(actors, key, room_jid) {
+            continue;
+        }
         if !is_answer && !actors.seats.lost.is_empty() && actors.seats.is_lost(key, room) {
             if cast.weight != Weight::End {
                 continue;
@@ -74,6 +78,13 @@ pub fn receive(actors: &mut Actors, env: &Env, fx: &mut Effects, cast: &Cast<'_>
         give(actors, env, fx, key, (cast, room), &bytes);
     }
     actors.seats.buffer = bytes;
+}
+
+/// Whether a client has asked to enter a room and not left it. Another one may have had its resource, and the room may not know
+/// yet that it is gone.
+fn has_entered(actors: &Actors, key: ResourceKey, room: &str) -> bool {
+    let directed = &actors.users.resource(key).directed;
+    directed.as_ref().is_some_and(|list| list.iter().any(|known| **known == *room))
 }
 
 fn write(env: &Env, cast: &Cast<'_>, (local, resource): (&str, &str), out: &mut Vec<u8>) {

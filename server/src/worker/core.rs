@@ -21,6 +21,7 @@ use crate::runtime::deliveries::Reception;
 use crate::runtime::driver::{CloseHow, ConnId, Event};
 use crate::runtime::outbox::Action;
 use crate::runtime::timer::{Millis, TimerId, TimerWheel};
+use crate::service::pubsub::groups;
 use crate::service::{SERVICES, caps, table};
 use crate::session::{Migration, Sessions};
 use crate::stanza::Traits;
@@ -294,6 +295,9 @@ impl Core {
             Envelope::Event(event) => events::receive(&mut self.actors, &self.env, &mut self.fx, &event),
             Envelope::Wanted(wanted) => {
                 events::receive_wanted(&mut self.actors, &self.env, &mut self.fx, &wanted);
+            }
+            Envelope::Membership(membership) => {
+                groups::changed(&mut self.actors, &self.env, &mut self.fx, &membership);
             }
             Envelope::Spread { from, conn } => self.actors.has_spread(&mut self.fx, from, conn),
             Envelope::Migration(migration) => self.arrivals.push(*migration),

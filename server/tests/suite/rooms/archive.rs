@@ -57,10 +57,14 @@ fn an_absent_member_reads_page_by_page_what_was_said() {
         let (all, end) = page(&mut romeo, "");
         assert_eq!(ids(&all), ["a", "b", "c"]);
         assert_eq!(payload(&end).attribute("complete"), Some("true"));
-        let told: Vec<_> =
-            all.iter().map(|result| result.find("result", ARCHIVE).unwrap().attribute("id").unwrap()).collect();
+        let told: Vec<_> = all
+            .iter()
+            .map(|result| result.find("result", ARCHIVE).unwrap().attribute("id").unwrap())
+            .collect();
         assert_eq!(told, given, "the ids are those that were told when it was said");
-        assert!(all.iter().all(|result| inner(result).find("occupant-id", "urn:xmpp:occupant-id:0").is_some()));
+        assert!(
+            all.iter().all(|result| inner(result).find("occupant-id", "urn:xmpp:occupant-id:0").is_some())
+        );
 
         let (first, end) = page(&mut romeo, &set("<max>2</max>"));
         assert_eq!((ids(&first), payload(&end).attribute("complete")), (vec!["a".into(), "b".into()], None));
@@ -72,7 +76,11 @@ fn an_absent_member_reads_page_by_page_what_was_said() {
         assert_eq!(outcome(&unknown), "item-not-found");
 
         let (nothing, refused) = page(&mut nurse, "");
-        assert_eq!((nothing.len(), outcome(&refused).as_str()), (0, "forbidden"), "she does not belong to it");
+        assert_eq!(
+            (nothing.len(), outcome(&refused).as_str()),
+            (0, "forbidden"),
+            "she does not belong to it"
+        );
         assert_eq!(make_it(&mut juliet, "hall", "romeo", "outcast"), "result");
         assert_eq!(outcome(&page(&mut romeo, "").1), "forbidden");
     });
@@ -96,7 +104,11 @@ fn private_messages_are_in_no_archive_and_addresses_for_those_who_see_them() {
         let (all, _) = page(&mut juliet, "");
         assert_eq!((ids(&all), author(&all).as_deref()), (vec!["open".into()], Some("romeo@localhost")));
         let (all, _) = page(&mut romeo, "");
-        assert_eq!((ids(&all), author(&all)), (vec!["open".into()], None), "addresses are the moderators' here");
+        assert_eq!(
+            (ids(&all), author(&all)),
+            (vec!["open".into()], None),
+            "addresses are the moderators' here"
+        );
         let with = |jid: &str| {
             format!(
                 "<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>{ARCHIVE}</value></field>\

@@ -2,6 +2,8 @@
 
 mod affiliations;
 mod archive;
+mod bookmarks;
+mod crash;
 mod discovery;
 mod invitations;
 mod limits;
