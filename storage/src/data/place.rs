@@ -166,7 +166,10 @@ impl Segments {
         let mut add = |segments: Vec<CopiedSegment>, backup: &Path| {
             for segment in segments.into_iter().filter(|segment| segment.is_sealed) {
                 let path = backup.join(LOG).join(&segment.path);
-                all.insert((segment.log_id, segment.base), (segment, path));
+                // Now, and not when it is looked for: commits stand still then, and must not wait for the place's disk.
+                if fs::metadata(&path).is_ok_and(|found| found.len() == segment.stamp.bytes) {
+                    all.insert((segment.log_id, segment.base), (segment, path));
+                }
             }
         };
         add(Partial::read(&interrupted), &interrupted);
@@ -185,10 +188,10 @@ impl Segments {
         Ok(Self { all })
     }
 
+    /// Asks no file.
     fn find(&self, log_id: u64, base: u64, stamp: &Stamp) -> Option<Earlier> {
         let (segment, path) = self.all.get(&(log_id, base))?;
-        let is_whole = || fs::metadata(path).is_ok_and(|found| found.len() == stamp.bytes);
-        (segment.stamp == *stamp && is_whole()).then(|| Earlier {
+        (segment.stamp == *stamp).then(|| Earlier {
             path: path.clone(),
             used: segment.used,
             checksum: segment.checksum,
@@ -255,5 +258,39 @@ mod tests {
         {
             assert_eq!(number_of(name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn a_segment_is_looked_for_without_asking_the_disk_of_the_place() {
+        let place = tempfile::tempdir().unwrap();
+        let backup = place.path().join("000001-20261128T181156Z");
+        let stamp = Stamp { bytes: 3, inode: 7, modified: (1, 2) };
+        let segment = |base: u64| CopiedSegment {
+            log_id: 5,
+            path: format!("{base:016x}.seg").into(),
+            base,
+            stamp,
+            used: 3,
+            checksum: 0,
+            is_sealed: true,
+        };
+        fs::create_dir_all(backup.join(LOG)).unwrap();
+        fs::write(backup.join(LOG).join(segment(0).path), "abc").unwrap();
+        fs::write(backup.join(LOG).join(segment(1).path), "ab").unwrap();
+        let manifest = Manifest {
+            data_set: 9,
+            number: 1,
+            taken_ms: 0,
+            directory: crate::directory::CopiedFile::default(),
+            ends: vec![(5, 3)],
+            segments: vec![segment(0), segment(1)],
+        };
+        Partial::create(&backup).unwrap();
+        manifest.write(&backup).unwrap();
+        let segments = Segments::of(place.path(), &list(place.path()).unwrap(), 9).unwrap();
+        // It answers no more: commits stand still while segments are looked for.
+        fs::remove_dir_all(place.path()).unwrap();
+        assert!(segments.find(5, 0, &stamp).is_some());
+        assert!(segments.find(5, 1, &stamp).is_none(), "it was cut short");
     }
 }
