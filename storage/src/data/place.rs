@@ -20,8 +20,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::backup::{BackedUp, Order, begin, failed, finish, refuse_overlap, sync, target};
-use super::manifest::{MANIFEST, Manifest, Partial};
-use super::{DataError, LOG, examine};
+use super::manifest::{MANIFEST, Manifest, PARTIAL, Partial};
+use super::{DIRECTORY, DataError, LOG, UNFINISHED as MARK, examine};
 use crate::directory::Directory;
 use crate::log::{CopiedSegment, Earlier, Stamp};
 use crate::pace::Pace;
@@ -29,6 +29,8 @@ use crate::pace::Pace;
 /// Folder of a place in which a backup is being written.
 pub const UNFINISHED: &str = "unfinished";
 const INTERRUPTED: &str = "interrupted";
+/// What a backup's folder may have.
+const PARTS: [&str; 5] = [DIRECTORY, LOG, MANIFEST, PARTIAL, MARK];
 /// Digits of a backup's number in its name, at least.
 const DIGITS: usize = 6;
 
@@ -121,13 +123,36 @@ fn list(folder: &Path) -> Result<Vec<Present>, DataError> {
         let name = entry.file_name().to_string_lossy().into_owned();
         if let Some(number) = number_of(&name) {
             present.push(Present { number, folder: entry.path() });
-        } else if ![UNFINISHED, INTERRUPTED, "lost+found"].contains(&&*name) && !name.starts_with('.') {
+            continue;
+        }
+        let is_ours = match &*name {
+            // What is in them will be removed.
+            UNFINISHED | INTERRUPTED => {
+                has_parts_alone(&entry.path()).map_err(|error| failed(folder, &error))?
+            }
+            name => name == "lost+found" || name.starts_with('.'),
+        };
+        if !is_ours {
             let why = format!("it has {name}, which is no backup of a place; use a folder of its own");
             return Err(target(folder, why));
         }
     }
     present.sort_by_key(|backup| backup.number);
     Ok(present)
+}
+
+/// Whether a folder, which is no link to another, has nothing but what a backup consists of, whole or not.
+fn has_parts_alone(folder: &Path) -> io::Result<bool> {
+    if !fs::symlink_metadata(folder)?.is_dir() {
+        return Ok(false);
+    }
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        if !PARTS.iter().any(|part| name == *part) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn number_of(name: &str) -> Option<u64> {
@@ -137,14 +162,21 @@ fn number_of(name: &str) -> Option<u64> {
     if is_number && is_time { number.parse().ok() } else { None }
 }
 
-/// Removes what was interrupted, then the oldest, one after the other: none of them is ever there by half under its name.
+/// Removes what was interrupted, then the oldest, one after the other: none of them is ever there by half under its name. One
+/// that was served where it lies, or that somebody has put other files into, is no backup any more and stays.
 fn remove_old(place: &Place<'_>, present: &[Present]) -> io::Result<u64> {
     let leaving = place.folder.join(INTERRUPTED);
     if leaving.exists() {
         fs::remove_dir_all(&leaving)?;
     }
     let Some(keep) = place.keep else { return Ok(0) };
-    let old = &present[..present.len().saturating_sub(keep.max(1))];
+    let mut whole = Vec::new();
+    for backup in present {
+        if backup.folder.join(MANIFEST).exists() && has_parts_alone(&backup.folder)? {
+            whole.push(backup);
+        }
+    }
+    let old = &whole[..whole.len().saturating_sub(keep.max(1))];
     for backup in old {
         fs::rename(&backup.folder, &leaving)?;
         fs::remove_dir_all(&leaving)?;

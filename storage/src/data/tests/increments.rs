@@ -227,6 +227,31 @@ fn the_newest_are_kept() {
 }
 
 #[test]
+fn nothing_is_removed_that_is_no_backup() {
+    let mut scene = Scene::new();
+    scene.say(10);
+    let file = |folder: &str| scene.place().join(folder).join("letter");
+    for folder in ["unfinished", "interrupted"] {
+        let letter = file(folder);
+        fs::create_dir_all(letter.parent().expect("a folder")).expect("a folder");
+        fs::write(&letter, "dear").expect("a file");
+        let place = Place { folder: &scene.place(), now_ms: 0, keep: Some(1) };
+        let refused = backup_into(&scene.data(), &scene.served.directory, &place, &mut Pace::new(None));
+        let error = refused.expect_err("somebody's folder").to_string();
+        assert!(error.contains(folder) && letter.exists(), "{error}");
+        fs::remove_dir_all(letter.parent().expect("a folder")).expect("it is ours");
+    }
+    let made: Vec<PathBuf> = (0..3).map(|_| scene.try_back_up(None).expect("it is made").folder).collect();
+    // The first was served where it lies, which takes its manifest; the second has become somebody's.
+    fs::remove_file(made[0].join("backup-manifest")).expect("it is ours");
+    fs::write(made[1].join("letter"), "dear").expect("a file");
+    let last = scene.try_back_up(Some(1)).expect("it is made");
+    assert_eq!(last.removed, 1, "the third");
+    let is_there: Vec<bool> = made.iter().map(|backup| backup.exists()).collect();
+    assert_eq!(is_there, [true, true, false]);
+}
+
+#[test]
 fn a_place_has_backups_of_one_data_set_and_nothing_else() {
     let mut scene = Scene::new();
     scene.say(10);
