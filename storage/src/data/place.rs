@@ -97,12 +97,15 @@ pub fn backup_into(
 }
 
 /// Whether files of a data directory are also those of other backups. Looks only at one that has a backup's manifest.
-pub(super) fn shares_files(data: &Path) -> bool {
-    let Ok(Some(manifest)) = Manifest::read(data) else { return false };
+///
+/// # Errors
+/// The manifest cannot be read, so nobody knows.
+pub(super) fn shares_files(data: &Path) -> io::Result<bool> {
+    let Some(manifest) = Manifest::read(data)? else { return Ok(false) };
     let is_shared = |segment: &CopiedSegment| {
         fs::metadata(data.join(LOG).join(&segment.path)).is_ok_and(|found| found.nlink() > 1)
     };
-    manifest.segments.iter().any(is_shared)
+    Ok(manifest.segments.iter().any(is_shared))
 }
 
 /// One backup at a time.

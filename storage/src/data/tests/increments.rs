@@ -134,6 +134,13 @@ fn what_has_not_changed_is_shared_and_each_backup_is_whole_by_itself() {
     }
     let error = serve(&first.folder).err().expect("it would change the others");
     assert!(matches!(error, DataError::Shared { .. }), "{error}");
+    // Nor when nobody can tell.
+    let manifest = first.folder.join("backup-manifest");
+    let mut bytes = fs::read(&manifest).expect("it reads");
+    bytes[30] ^= 1;
+    fs::write(&manifest, bytes).expect("it is ours");
+    let error = serve(&first.folder).err().expect("it may be shared");
+    assert!(matches!(error, DataError::NotWhole { .. }), "{error}");
     assert!(fs::read_dir(scene.place()).expect("a folder").count() == 3, "nothing else is left there");
 }
 
