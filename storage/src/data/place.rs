@@ -11,12 +11,15 @@
 //! interrupted one, by their manifests: the same log, the same position, and the server's file is the one that was copied then,
 //! unchanged. A segment that was rewritten has another file, or a later time, and is copied anew.
 //!
+//! A file that is damaged on the place's disk would be shared for ever. So whoever reads a backup back and finds that leaves a
+//! mark ([`distrust`]), and the next backup shares nothing.
+//!
 //! Files that backups share must not be written to, so none of them is served where it lies ([`super::examine`]).
 
 use std::collections::HashMap;
-use std::fs::{self, DirBuilder, File, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::backup::{BackedUp, Order, begin, failed, finish, refuse_overlap, sync, target};
@@ -31,6 +34,8 @@ pub const UNFINISHED: &str = "unfinished";
 const INTERRUPTED: &str = "interrupted";
 /// What a backup's folder may have.
 const PARTS: [&str; 5] = [DIRECTORY, LOG, MANIFEST, PARTIAL, MARK];
+/// File of a place: one of its backups was found damaged.
+const DISTRUSTED: &str = ".damaged";
 /// Digits of a backup's number in its name, at least.
 const DIGITS: usize = 6;
 
@@ -80,7 +85,11 @@ pub fn backup_into(
     made.map_err(|error| failed(place.folder, &error))?;
     let _lock = lock(place.folder)?;
     let mut present = list(place.folder)?;
-    let earlier = Segments::of(place.folder, &present, directory.data_set()?)?;
+    let mut earlier = Segments::of(place.folder, &present, directory.data_set()?)?;
+    let is_distrusted = place.folder.join(DISTRUSTED).exists();
+    if is_distrusted {
+        earlier.all.clear();
+    }
     let unfinished = place.folder.join(UNFINISHED);
     begin(&unfinished)?;
     let number = present.last().map_or(0, |last| last.number) + 1;
@@ -92,8 +101,33 @@ pub fn backup_into(
     let named = fs::rename(&unfinished, &folder).and_then(|()| sync(place.folder));
     named.map_err(|error| failed(place.folder, &error))?;
     present.push(Present { number, folder: folder.clone() });
-    let removed = remove_old(place, &present).map_err(|error| failed(place.folder, &error))?;
+    if is_distrusted {
+        fs::remove_file(place.folder.join(DISTRUSTED)).map_err(|error| failed(place.folder, &error))?;
+    }
+    let removed = remove_old(place.folder, place.keep, &present);
+    let removed = removed.map_err(|error| failed(place.folder, &error))?;
     Ok(Increment { folder, done, removed })
+}
+
+/// Has the next backup of a place share nothing with those that are there: one of them was found damaged, and a file that is
+/// damaged would be in every later one as well.
+///
+/// # Errors
+/// The place cannot be written.
+pub fn distrust(place: &Path) -> Result<(), DataError> {
+    let made = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600);
+    let made = made.open(place.join(DISTRUSTED)).and_then(|_| sync(place));
+    made.map_err(|error| failed(place, &error))
+}
+
+/// Removes all but so many of the newest backups of a place (at least 1), as [`Place::keep`] does: for those who want to read
+/// the newest first. Returns how many have gone.
+///
+/// # Errors
+/// A backup is being written there; the place has other files; something cannot be removed.
+pub fn keep_newest(place: &Path, keep: usize) -> Result<u64, DataError> {
+    let _lock = lock(place)?;
+    remove_old(place, Some(keep), &list(place)?).map_err(|error| failed(place, &error))
 }
 
 /// Whether files of a data directory are also those of other backups. Looks only at one that has a backup's manifest.
@@ -167,12 +201,12 @@ fn number_of(name: &str) -> Option<u64> {
 
 /// Removes what was interrupted, then the oldest, one after the other: none of them is ever there by half under its name. One
 /// that was served where it lies, or that somebody has put other files into, is no backup any more and stays.
-fn remove_old(place: &Place<'_>, present: &[Present]) -> io::Result<u64> {
-    let leaving = place.folder.join(INTERRUPTED);
+fn remove_old(place: &Path, keep: Option<usize>, present: &[Present]) -> io::Result<u64> {
+    let leaving = place.join(INTERRUPTED);
     if leaving.exists() {
         fs::remove_dir_all(&leaving)?;
     }
-    let Some(keep) = place.keep else { return Ok(0) };
+    let Some(keep) = keep else { return Ok(0) };
     let mut whole = Vec::new();
     for backup in present {
         if backup.folder.join(MANIFEST).exists() && has_parts_alone(&backup.folder)? {
