@@ -83,6 +83,10 @@ fn back_up(data: &Path, args: &BackupArgs, report: &Report) -> Result<(), Proble
     };
     let absolute = std::path::absolute(to)
         .map_err(|error| Problem::new(format!("cannot use {}: {error}", to.display())))?;
+    if absolute.to_str().is_none() {
+        // It is to go through JSON.
+        return Err(Problem::new(format!("cannot use {}: its name is not UTF-8", absolute.display())));
+    }
     let grows = if args.into.is_some() { absolute.join(data::UNFINISHED_OF_PLACE) } else { absolute.clone() };
     // What is to be read back is read before anything older goes.
     let keep = args.keep.filter(|_| !args.verify);
