@@ -241,7 +241,7 @@ impl Segments {
                 }
             }
         };
-        add(Partial::read(&interrupted), &interrupted);
+        add(copied(&interrupted), &interrupted);
         if let Some(Present { folder, .. }) = present.last() {
             let manifest = Manifest::read(folder).map_err(|error| failed(folder, &error))?;
             let manifest = manifest.ok_or_else(|| target(place, no_manifest(folder)))?;
@@ -272,12 +272,20 @@ fn no_manifest(folder: &Path) -> String {
     format!("{} has no {MANIFEST} and is not whole; move it away", folder.display())
 }
 
+/// The segments that an interrupted backup has: all, when it lacked nothing but its name.
+fn copied(backup: &Path) -> Vec<CopiedSegment> {
+    match Manifest::read(backup) {
+        Ok(Some(manifest)) => manifest.segments,
+        _ => Partial::read(backup),
+    }
+}
+
 /// Makes room for a new backup and keeps what an interrupted one has copied. Of two of them, the one with more.
 fn put_aside(unfinished: &Path, interrupted: &Path) -> io::Result<()> {
     if !unfinished.exists() {
         return Ok(());
     }
-    let (newer, older) = (Partial::read(unfinished).len(), Partial::read(interrupted).len());
+    let (newer, older) = (copied(unfinished).len(), copied(interrupted).len());
     if newer < older {
         return fs::remove_dir_all(unfinished);
     }

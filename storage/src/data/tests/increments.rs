@@ -210,6 +210,13 @@ fn an_interrupted_backup_harms_none_and_the_next_goes_on_with_it() {
     assert_eq!(fs::read_dir(scene.place()).expect("a folder").count(), 1);
     examine(&made.folder).expect("it shares nothing");
 
+    // Another had everything but its name.
+    let unnamed = scene.back_up();
+    fs::rename(&unnamed.folder, &unfinished).expect("it is ours");
+    fs::remove_dir_all(&made.folder).expect("it is ours");
+    let made = scene.back_up();
+    assert_eq!((made.done.linked, made.done.segments), (unnamed.done.linked, 1), "{made:?}");
+
     fs::create_dir(&broken).expect("it is ours");
     scene.try_back_up(None).expect_err("it cannot be read");
     verify(&made.folder).expect("the one before is as it was");
