@@ -220,7 +220,7 @@ impl User {
         match Waiting::read(message, &self.local, &self.domain) {
             Some(waiting) => self.offline.push(waiting),
             None => {
-                self.remarks.push("a message that waits is left out: it has no sender".into());
+                self.remarks.push("a message that waits is left out: it comes from no address".into());
             }
         }
     }
