@@ -6,6 +6,7 @@
 
 use std::time::Instant;
 
+use crate::exchange::fanout::{Broadcast, EventKind, NodeEvent, Wanted};
 use crate::runtime::deliveries;
 use crate::runtime::driver::ConnId;
 use crate::session::Migration;
@@ -63,175 +64,6 @@ enum Packed {
         address: Block,
         workers: usize,
     },
-}
-
-/// One presence for many users of one worker.
-#[derive(Copy, Clone, Debug)]
-pub struct Broadcast<'a> {
-    /// `Available`, `Unavailable` or `Probe`.
-    pub typ: Type,
-    /// The full JID it comes from.
-    pub from: &'a str,
-    /// What stands inside the `<presence/>`.
-    pub payload: &'a [u8],
-    targets: &'a [u8],
-    /// As [`Traits::CHOOSES_RESOURCES`].
-    pub chooses_resources: bool,
-}
-
-impl<'a> Broadcast<'a> {
-    /// A broadcast to nobody yet.
-    pub fn new(typ: Type, from: &'a str, payload: &'a [u8]) -> Broadcast<'a> {
-        Broadcast { typ, from, payload, targets: &[], chooses_resources: false }
-    }
-
-    /// The same to the given list.
-    pub fn to(&self, targets: &'a Targets) -> Broadcast<'a> {
-        Broadcast { targets: &targets.bytes, ..*self }
-    }
-
-    /// The same in broadcasts of at most `count` recipients, in their order: what one envelope makes a worker do is
-    /// little.
-    pub fn parts(&self, count: usize) -> impl Iterator<Item = Broadcast<'a>> + use<'a> {
-        let whole = *self;
-        parts(self.targets, count).map(move |targets| Broadcast { targets, ..whole })
-    }
-
-    /// The localparts of the recipients.
-    pub fn targets(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        texts(self.targets)
-    }
-}
-
-/// A list of texts in pieces of at most `count`.
-fn parts(list: &[u8], count: usize) -> impl Iterator<Item = &[u8]> {
-    let mut rest = list;
-    std::iter::from_fn(move || {
-        let end = memchr::memchr_iter(0, rest).take(count).last()? + 1;
-        let (part, behind) = rest.split_at(end);
-        rest = behind;
-        Some(part)
-    })
-}
-
-/// The texts of a list, each with a NUL behind it: neither a JID (RFC 7622 forbids control characters) nor XML has one.
-fn texts(list: &[u8]) -> impl Iterator<Item = &str> {
-    let texts = list.split(|&b| b == 0).filter(|text| !text.is_empty());
-    texts.filter_map(|text| std::str::from_utf8(text).ok())
-}
-
-/// Why somebody hears of an event.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum EventKind {
-    /// As a contact whose clients say themselves of which nodes they want to hear.
-    Filtered,
-    /// As a subscriber.
-    Subscribed,
-    /// It is the last item, which was asked for.
-    Last,
-}
-
-/// What has happened to a node, for many users of one worker.
-#[derive(Copy, Clone, Debug)]
-pub struct NodeEvent<'a> {
-    /// Why they hear of it.
-    pub kind: EventKind,
-    /// The localpart of the node's owner.
-    pub owner: &'a str,
-    /// The node.
-    pub node: &'a str,
-    /// What stands behind the addresses of the message.
-    pub tail: &'a [u8],
-    targets: &'a [u8],
-}
-
-impl<'a> NodeEvent<'a> {
-    /// An event for nobody yet.
-    pub fn new(kind: EventKind, owner: &'a str, node: &'a str, tail: &'a [u8]) -> NodeEvent<'a> {
-        NodeEvent { kind, owner, node, tail, targets: &[] }
-    }
-
-    /// The same for the given list, of localparts, or of localparts and resources with a slash between them.
-    pub fn to(&self, targets: &'a Targets) -> NodeEvent<'a> {
-        NodeEvent { targets: &targets.bytes, ..*self }
-    }
-
-    /// As [`Broadcast::parts`].
-    pub fn parts(&self, count: usize) -> impl Iterator<Item = NodeEvent<'a>> + use<'a> {
-        let whole = *self;
-        parts(self.targets, count).map(move |targets| NodeEvent { targets, ..whole })
-    }
-
-    /// The recipients.
-    pub fn targets(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        texts(self.targets)
-    }
-}
-
-/// A resource wants the last items of some nodes of many users of one worker.
-#[derive(Copy, Clone, Debug)]
-pub struct Wanted<'a> {
-    /// Its full JID.
-    pub from: &'a str,
-    nodes: &'a [u8],
-    targets: &'a [u8],
-}
-
-impl<'a> Wanted<'a> {
-    /// It is asked of nobody yet. `nodes`: their names, a NUL behind each.
-    pub fn new(from: &'a str, nodes: &'a [u8]) -> Wanted<'a> {
-        Wanted { from, nodes, targets: &[] }
-    }
-
-    /// The same asked of the given list.
-    pub fn to(&self, targets: &'a Targets) -> Wanted<'a> {
-        Wanted { targets: &targets.bytes, ..*self }
-    }
-
-    /// As [`Broadcast::parts`].
-    pub fn parts(&self, count: usize) -> impl Iterator<Item = Wanted<'a>> + use<'a> {
-        let whole = *self;
-        parts(self.targets, count).map(move |targets| Wanted { targets, ..whole })
-    }
-
-    /// The nodes.
-    pub fn nodes(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        texts(self.nodes)
-    }
-
-    /// The localparts of those who are asked.
-    pub fn targets(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        texts(self.targets)
-    }
-}
-
-/// A list of localparts.
-#[derive(Default, Debug)]
-pub struct Targets {
-    bytes: Vec<u8>,
-}
-
-impl Targets {
-    /// Adds a localpart.
-    pub fn push(&mut self, local: &str) {
-        self.bytes.extend_from_slice(local.as_bytes());
-        self.bytes.push(0);
-    }
-
-    /// Whether nobody is on the list.
-    pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
-    }
-
-    /// How many are on the list.
-    pub fn count(&self) -> usize {
-        memchr::memchr_iter(0, &self.bytes).count()
-    }
-
-    /// Empties the list and keeps its memory.
-    pub fn clear(&mut self) {
-        self.bytes.clear();
-    }
 }
 
 /// An envelope as the recipient reads it.
@@ -473,6 +305,7 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exchange::fanout::Targets;
 
     #[test]
     fn a_broadcast_in_parts_reaches_everybody_once() {

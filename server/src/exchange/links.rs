@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::exchange::envelope::{Batch, Targets};
+use crate::exchange::envelope::Batch;
+use crate::exchange::fanout::Targets;
 use crate::metrics::WorkerMetrics;
 use crate::runtime::driver::Wake;
 use crate::runtime::mailbox::Post;

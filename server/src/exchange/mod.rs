@@ -7,9 +7,11 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | [`envelope`] | what one of them tells another, packed into batches |
+//! | [`fanout`] | one thing for many users of one worker |
 //! | [`links`] | a worker's batches to and from the others |
 //! | [`spreading`] | presence that goes out in parts |
 
 pub mod envelope;
+pub mod fanout;
 pub mod links;
 pub mod spreading;

@@ -11,7 +11,7 @@ use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::subscription::table::Verb;
 use crate::user::tables::{UserKey, Users};
-use crate::user::{blocking, delivery, offline, presence};
+use crate::user::{blocking, delivery, keep, presence};
 
 /// Hands a stanza to a user whose home is this worker (RFC 6121 §8.5), behind the subscriptions that its sender has
 /// under way with that contact.
@@ -53,7 +53,7 @@ fn deliver_now(
     }
     match d.kind {
         Kind::Message if d.is_kept() => {
-            let outcome = offline::keep(actors, env, fx, d, user, sender);
+            let outcome = keep::keep(actors, env, fx, d, user, sender);
             if !outcome.is_waited_for {
                 settle_now(&mut actors.users, env, fx, d);
             }

@@ -21,7 +21,7 @@ use crate::user::inbound::Inbound;
 use crate::user::subscription::table::Verb;
 use crate::user::tables::{ResourceKey, Users};
 use crate::user::writes::{Area, Place};
-use crate::user::{archive, blocking, carbons, delivery, offline, presence, subscription};
+use crate::user::{archive, blocking, carbons, delivery, keep, presence, subscription};
 use crate::xml::{CLIENT, CommonAttributes, Stanza};
 
 /// How the next stanza of a bound resource stands to writes that it has begun: what it does may depend on them.
@@ -283,7 +283,7 @@ fn send_message(
     };
     let is_archived = copy.is_some_and(|copy| copy.flags.has(Flags::ARCHIVED));
     let id = match (copy, written) {
-        (Some(copy), None) => match offline::keep_sent(actors, env, copy, d) {
+        (Some(copy), None) => match keep::keep_sent(actors, env, copy, d) {
             Ok(id) => Some(id),
             Err(error) => {
                 // It goes on: a message is worth more than its copy.

@@ -9,7 +9,7 @@ use whimbrel_storage::jid::{Jid, JidRef};
 
 use crate::effects::work;
 use crate::env::Env;
-use crate::exchange::envelope::Broadcast;
+use crate::exchange::fanout::Broadcast;
 use crate::proto::address;
 use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::proto::ns;

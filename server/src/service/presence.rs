@@ -2,7 +2,7 @@
 //! that it has gone. The presence itself is sent by [`crate::user::presence`].
 
 use crate::env::Env;
-use crate::exchange::envelope::Broadcast;
+use crate::exchange::fanout::Broadcast;
 use crate::service::Service;
 use crate::stanza::Type;
 use crate::user::actors::Actors;

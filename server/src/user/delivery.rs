@@ -13,7 +13,7 @@ use crate::user::inactive::Urgency;
 use crate::user::tables::{Flags, ResourceKey, UserKey, Users};
 use crate::user::{blocking, carbons, flow, inactive, room, stranger};
 
-/// A message that is not kept. (One that is goes through [`offline::keep`].)
+/// A message that is not kept. (One that is goes through [`keep`](crate::user::keep::keep).)
 pub fn message(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_>, user: Option<UserKey>) {
     let Some(user) = user else {
         to_nobody(actors, env, fx, d);

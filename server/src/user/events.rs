@@ -13,7 +13,7 @@ use whimbrel_storage::jid::JidRef;
 
 use crate::effects::work;
 use crate::env::Env;
-use crate::exchange::envelope::{EventKind, NodeEvent, Targets, Wanted};
+use crate::exchange::fanout::{EventKind, NodeEvent, Targets, Wanted};
 use crate::proto::address;
 use crate::proto::pubsub::event;
 use crate::runtime::driver::ConnId;

@@ -15,6 +15,7 @@ pub mod inbound;
 pub mod inputs;
 pub mod interests;
 pub mod jobs;
+pub mod keep;
 pub mod lifecycle;
 pub mod offline;
 pub mod presence;

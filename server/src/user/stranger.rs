@@ -8,7 +8,7 @@
 //!
 //! RFC 6121 §8.5.1 lets a server ignore a message to an account that does not exist, so that strangers learn from no answer
 //! who has one and who is online. A message for which there is no room in a mailbox is none of these: it was to wait there, and
-//! its sender is told, whoever that is ([`offline`]). An ignored message takes the way of one that is kept, through the
+//! its sender is told, whoever that is ([`keep`]). An ignored message takes the way of one that is kept, through the
 //! log and its commit, so that the acknowledgement of its sender's stream (XEP-0198) does not tell either.
 
 use whimbrel_storage::actor::ActorId;
@@ -23,7 +23,7 @@ use crate::stanza::{Delivery, Type};
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::quota::Sender;
-use crate::user::{offline, record};
+use crate::user::{keep, record};
 
 /// Turns a message away: its sender is told why if it may know, and else it is ignored. Returns whether the sender will
 /// hear when a commit has passed; otherwise there is nothing to wait for.
@@ -79,7 +79,7 @@ fn pretend_to_keep(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Deliver
             true
         }
         Err(error) => {
-            let error = offline::refusal(&mut actors.commits, env, error);
+            let error = keep::refusal(&mut actors.commits, env, error);
             answer::bounce_with(env, fx, d, error);
             false
         }

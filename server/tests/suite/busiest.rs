@@ -64,13 +64,14 @@ fn the_busiest_accounts_and_addresses_are_told() {
     slow.send("<presence><priority>5</priority></presence>");
     slow.settle();
     let flood = chat("romeo@localhost/tower", 1).replace("<body>", &format!("<body>{}", "x".repeat(8000)));
-    while rows(&data, "accounts", "backlog").is_empty() {
-        assert!(since.elapsed() < 3 * PATIENCE, "no backlog was told");
+    // Juliet's own answers may wait for a moment, too, and be told first.
+    let most = |of| rows(&data, of, "backlog").first().map(|(name, _)| name.clone());
+    while most("accounts").as_deref() != Some("romeo@localhost") {
+        assert!(since.elapsed() < 3 * PATIENCE, "no backlog of Romeo's was told");
         (0..20).for_each(|_| juliet.send(&flood));
         juliet.settle();
     }
-    assert_eq!(rows(&data, "accounts", "backlog")[0].0, "romeo@localhost");
-    assert_eq!(rows(&data, "addresses", "backlog")[0].0, "127.0.0.1");
+    assert_eq!(most("addresses").as_deref(), Some("127.0.0.1"));
     // Names are for the server's user and group.
     let mode = std::os::unix::fs::PermissionsExt::mode(
         &std::fs::metadata(data.join(FILE_NAME)).unwrap().permissions(),

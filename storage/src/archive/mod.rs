@@ -8,19 +8,20 @@
 //!                            └── pread ◀── segments of all journals, sealed generations too
 //! ```
 //!
-//! [`Archive`] reads a worker's journal beside the queue ([`Reader`]). It takes note of each message with
-//! [`Flags::ARCHIVED`]: its id, where its text lies, and a hash of its peer, about twelve bytes in the open block of its
-//! actor. A block that is full, or the oldest of too many, becomes a row of the directory's table `archive`; until the
-//! commit of that row it stays in memory. So no message causes a write to the directory, and the memory is bounded by
-//! [`Settings::heads_bytes_max`]. Blocks in memory go into the journal's checkpoints; after a crash the records behind the
-//! checkpoint are told again, and what the directory has already of them is not written twice.
+//! [`Archive`] reads a worker's journal beside the queue. It takes note of each message that is to be archived
+//! ([`Flags::ARCHIVED`](crate::log::Flags::ARCHIVED)): its id, where its text lies, and a hash of its peer, about twelve bytes in
+//! the open block of its actor. A block that is full, or the oldest of too many, becomes a row of the directory's table
+//! `archive`; until the commit of that row it stays in memory. So no message causes a write to the directory, and the memory is
+//! bounded by [`Settings::heads_bytes_max`]. Blocks in memory go into the journal's checkpoints; after a crash the records behind
+//! the checkpoint are told again, and what the directory has already of them is not written twice.
 //!
 //! What rows hold of each segment is counted in the directory together with the rows ([`Tallies`]), so a segment lives
 //! exactly as long as a row or a block refers to it, over any crash.
 //!
 //! | module | what |
 //! |---|---|
-//! | here | following the journal, and what goes to the directory |
+//! | here | what an archive has in memory, and what goes to the directory |
+//! | `follow` | following the journal |
 //! | `heads`, `chunks` | blocks in memory |
 //! | `slot`, `pack`, `row` | a message, in few bytes; a block of them |
 //! | `moves` | what compaction has moved |
@@ -37,6 +38,7 @@
 
 mod chunks;
 pub mod erase;
+mod follow;
 mod heads;
 mod moves;
 mod pack;
@@ -61,12 +63,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::actor::ActorId;
-use crate::journal::{Blocks, Damage, Entry, Holding, Journal, Reader, ReaderSet, What};
-use crate::log::{Flags, PeerHash, Position, Record, Sequence};
+use crate::log::{Position, Sequence};
 
+use follow::{Preparation, Text};
 use heads::Heads;
 use moves::Moves;
-use prepare::Wanted;
 use retractions::Retractions;
 use tally::Tally;
 
@@ -79,13 +80,6 @@ pub use tally::SegmentTally;
 
 /// Moves that go to the directory at once.
 const MOVES_MAX: usize = 1024;
-
-/// Blocks that wait for the directory may take so many bytes, however little open ones may.
-const SEALED_BYTES_MIN: usize = 64 << 10;
-
-/// An open block is sealed when so much of the journal lies behind its beginning: so much is read again at most, and kept in
-/// memory, where there is no checkpoint.
-const BEHIND_BYTES_MAX: u64 = if cfg!(test) { 1 << 20 } else { 256 << 20 };
 
 /// Settings of an archive.
 #[derive(Clone, Copy, Debug)]
@@ -100,25 +94,6 @@ impl Default for Settings {
     fn default() -> Self {
         Self { heads_bytes_max: 16 << 20 }
     }
-}
-
-/// A text that references may refer to: the last one that was told.
-#[derive(Clone, Copy, Debug, Default)]
-struct Text {
-    id: Sequence,
-    position: Position,
-    words: u32,
-}
-
-/// What compaction is to move out of the oldest segment, once that is known.
-#[derive(Debug)]
-enum Preparation {
-    /// Of this segment, what is wanted is to be found out.
-    Wanted(Position),
-    /// It is known, but for what has been moved already.
-    Known(Position, Wanted),
-    /// All that could be read has been moved: once the directory knows where to, nothing is held there.
-    Moved(Position),
 }
 
 /// What a worker's archive has for the directory: to be applied there in one transaction, by
@@ -417,234 +392,5 @@ impl Archive {
         };
         let oldest = tallies.into_iter().filter_map(|tally| tally.0.iter().find(held));
         oldest.min_by_key(|(base, _)| *base).map(|(_, tally)| Sequence(tally.newest))
-    }
-
-    /// The segment of which compaction wants to know what is to be moved: to be told with [`Archive::prepared`].
-    #[must_use]
-    pub fn to_prepare(&self) -> Option<Position> {
-        match self.preparation {
-            Some(Preparation::Wanted(segment)) => Some(segment),
-            _ => None,
-        }
-    }
-
-    /// What is wanted of a segment.
-    pub fn prepared(&mut self, segment: Position, wanted: Wanted) {
-        if self.to_prepare() == Some(segment) {
-            self.preparation = Some(Preparation::Known(segment, wanted));
-        }
-    }
-
-    fn finish_preparation(&mut self) {
-        if let Some(Preparation::Moved(segment)) = self.preparation
-            && self.moves.len() == 0
-        {
-            // What rows still have there could not be read, and is lost.
-            *self.rows.of(segment.0) = SegmentTally::default();
-        }
-    }
-
-    // --- Following the journal.
-
-    /// Takes note of a message. `text`: where the record begins that holds its text, and its words.
-    #[inline]
-    fn note(&mut self, entry: &Entry<'_>, text: (Position, u32), peer: PeerHash, is_reference: bool) {
-        let (position, words) = text;
-        let slot = Slot { id: entry.sequence, position, words, peer, is_reference };
-        if !self.heads.push(entry.actor, &slot, entry.position.0 + entry.bytes) {
-            return;
-        }
-        self.memory.of(entry.segment.0).add(slot.held_bytes(), slot.id.0);
-        while self.heads.open_bytes() > self.settings.heads_bytes_max && self.heads.seal_oldest() {}
-    }
-
-    fn note_retraction(&mut self, entry: &Entry<'_>, peer: PeerHash, is_reference: bool) {
-        let Text { id, position, words } = self.text;
-        let slot = Slot { id, position, words, peer, is_reference };
-        let end = Position(entry.position.0 + entry.bytes);
-        self.retractions.push(Retraction { journal: self.journal, actor: entry.actor, slot, end });
-        self.memory.of(entry.segment.0).add(slot.text_bytes(), slot.id.0);
-    }
-
-    fn moved(&mut self, entry: &Entry<'_>) {
-        let words = (entry.bytes / 8) as u32;
-        let Entry { actor, sequence: id, position, .. } = *entry;
-        self.moves.push(Move { journal: self.journal, actor, id, position, words });
-        self.memory.of(entry.segment.0).add(entry.bytes, id.0);
-        if let Some(Preparation::Known(_, wanted)) = &mut self.preparation {
-            wanted.remove(&(actor, id));
-        }
-    }
-
-    fn forget(&mut self, actor: ActorId) {
-        let Self { heads, memory, handed, .. } = self;
-        heads.forget(actor, *handed, |slot| memory.take(slot.position.0, slot.held_bytes()));
-        let mut gone = Vec::new();
-        self.retractions.forget_all(actor, |retraction| gone.push(*retraction));
-        gone.iter().for_each(|retraction| self.release(retraction));
-    }
-}
-
-impl Reader for Archive {
-    #[inline]
-    fn record(&mut self, entry: &Entry<'_>) {
-        if entry.position < self.indexed_to {
-            // Told again at opening, without a checkpoint.
-            return;
-        }
-        let (flags, peer, is_reference) = match entry.what {
-            What::Message(Record { flags, peer, .. }) => (flags, peer, false),
-            What::Reference { flags, peer, .. } => (flags, peer, true),
-            What::Body(_) => (Flags::NONE, PeerHash::NONE, false),
-            What::Purge => return self.forget(entry.actor),
-            What::Trim | What::TrimUpTo => return,
-        };
-        if entry.is_moved() {
-            if entry.concerns(ReaderSet::SECOND) && flags.has(Flags::ARCHIVED) {
-                self.moved(entry);
-            }
-            return;
-        }
-        if !is_reference {
-            let words = (entry.bytes / 8) as u32;
-            self.text = Text { id: entry.sequence, position: entry.position, words };
-        }
-        if flags.has(Flags::ARCHIVED) && self.text.id == entry.sequence {
-            self.note(entry, (self.text.position, self.text.words), peer, is_reference);
-        }
-        if flags.has(Flags::RETRACTS) && self.text.id == entry.sequence {
-            self.note_retraction(entry, peer, is_reference);
-        }
-    }
-
-    fn committed(&mut self, position: Position) {
-        self.committed = position;
-        // A machine that stopped may have taken away what was committed for the process alone.
-        self.indexed_to = self.indexed_to.min(position);
-        self.heads.seal_before(position.0.saturating_sub(BEHIND_BYTES_MAX));
-        self.look_at_tallies();
-        self.finish_preparation();
-    }
-
-    fn wants(&self, entry: &Entry<'_>) -> ReaderSet {
-        let Some(Preparation::Known(segment, wanted)) = &self.preparation else { return ReaderSet::NONE };
-        let is_wanted = *segment == entry.segment
-            && entry.concerns(ReaderSet::SECOND)
-            && matches!(entry.what, What::Message(_) | What::Reference { .. })
-            && wanted.contains(&(entry.actor, entry.sequence));
-        ReaderSet::SECOND.when(is_wanted)
-    }
-
-    fn held(&self, segment: Position) -> Holding {
-        // What has expired is held by neither: a directory that cannot be written must not keep a full disk full.
-        let live =
-            |tally: SegmentTally| if tally.newest < self.expired { SegmentTally::default() } else { tally };
-        let SegmentTally { records, bytes, .. } =
-            live(self.memory.get(segment.0)).and(live(self.rows.get(segment.0)));
-        Holding { records, bytes }
-    }
-
-    /// It keeps the segment: what was moved is held there until the directory knows where to.
-    fn unreadable(&mut self, segment: Position, _: &mut Vec<(ActorId, Sequence)>) {
-        if matches!(self.preparation, Some(Preparation::Known(known, _)) if known == segment) {
-            self.preparation = Some(Preparation::Moved(segment));
-            self.finish_preparation();
-        }
-    }
-
-    fn dropped(&mut self, before: Position) {
-        self.memory.drop_before(before.0);
-        self.rows.drop_before(before.0);
-        self.gone_before = self.gone_before.max(Some(before));
-        self.preparation.take_if(|preparation| match preparation {
-            Preparation::Wanted(segment) | Preparation::Known(segment, _) | Preparation::Moved(segment) => {
-                *segment < before
-            }
-        });
-    }
-
-    fn prepare(&mut self, segment: Position) -> bool {
-        match &self.preparation {
-            Some(Preparation::Known(known, _) | Preparation::Moved(known)) if *known == segment => {
-                return true;
-            }
-            Some(Preparation::Wanted(known)) if *known == segment => return false,
-            _ if self.held(segment).records == 0 => return true,
-            _ => {}
-        }
-        if self.memory.get(segment.0).records > 0 {
-            // Blocks in memory move only as rows.
-            let memory = &self.memory;
-            let lies_there =
-                |block: &heads::Block| memory.segment_of(block.first_position) == Some(segment.0);
-            self.heads.seal_where(lies_there);
-            return false;
-        }
-        if self.moves.len() == 0 {
-            self.preparation = Some(Preparation::Wanted(segment));
-        }
-        false
-    }
-
-    #[inline]
-    fn has_room(&self) -> bool {
-        self.heads.sealed_bytes() <= self.settings.heads_bytes_max.max(SEALED_BYTES_MIN)
-    }
-
-    fn wants_purges(&self) -> bool {
-        true
-    }
-
-    fn keeps_journal(&self) -> bool {
-        let is_held = |base: &u64| self.held(Position(*base)).records > 0;
-        self.memory.0.iter().chain(&self.rows.0).any(|(base, _)| is_held(base))
-    }
-
-    fn adopt(&mut self, old: &Self, is_here: &dyn Fn(ActorId) -> bool) {
-        for adopted in old.adopted.iter().filter(|adopted| is_here(adopted.row.actor)) {
-            self.tallies.expect(adopted.row.journal);
-            self.adopted.push_back(adopted.clone());
-        }
-        for (_, block) in old.heads.all().into_iter().filter(|(_, block)| is_here(block.actor)) {
-            let row = old.heads.row(&block, old.journal);
-            let positions = row.slots.iter().filter_map(|slot| old.memory.segment_of(slot.position.0));
-            let mut segments: Vec<Position> = positions.map(Position).collect();
-            segments.dedup();
-            self.tallies.expect(old.journal);
-            self.adopted.push_back(Adopted { row, segments });
-        }
-        for moved in old.moves.all().filter(|moved| is_here(moved.actor)) {
-            self.moves.push(*moved);
-        }
-        for retraction in old.retractions.all().filter(|retraction| is_here(retraction.actor)) {
-            self.tallies.expect(retraction.journal);
-            self.retractions.push(*retraction);
-        }
-    }
-
-    fn save(&self, blocks: &mut Blocks) {
-        blocks.put(saved::KIND, saved::encode(self));
-    }
-
-    fn restore(&mut self, blocks: &Blocks) -> bool {
-        let Some(content) = blocks.get(saved::KIND) else { return false };
-        let mut restored = self.fresh();
-        let is_whole = saved::decode(&mut restored, content).is_some();
-        if is_whole {
-            *self = restored;
-        }
-        is_whole
-    }
-
-    fn recovered(&mut self, journal: &Journal, _: &mut Vec<Damage>) {
-        // What the directory has heard of by now is passed over there; what lies in segments that are gone is passed over by
-        // queries.
-        self.memory.drop_before(journal.first());
-        self.rows.drop_before(journal.first());
-        self.gone_before = Some(Position(journal.first())).filter(|first| first.0 > 0);
-    }
-
-    fn fresh(&self) -> Self {
-        Self { expired: self.expired, ..Self::new(self.journal, self.settings, self.tallies.clone()) }
     }
 }

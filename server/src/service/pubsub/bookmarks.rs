@@ -13,7 +13,7 @@ use super::access::Visitor;
 use super::node::{defaults_of, has_room};
 use super::notify::{self, Happened, Notice, PublishedItem};
 use crate::env::Env;
-use crate::exchange::envelope::{EventKind, NodeEvent};
+use crate::exchange::fanout::{EventKind, NodeEvent};
 use crate::limits::Limits;
 use crate::proto::bookmarks::{self, CURRENT, STORAGE};
 use crate::proto::errors::{StanzaCondition, StanzaError};

@@ -16,7 +16,7 @@ use super::access::Visitor;
 use super::bookmarks;
 use crate::effects::work;
 use crate::env::Env;
-use crate::exchange::envelope::{EventKind, NodeEvent, Targets};
+use crate::exchange::fanout::{EventKind, NodeEvent, Targets};
 use crate::proto::address;
 use crate::proto::ns;
 use crate::proto::pubsub::event::{self, Event, WrittenItem};

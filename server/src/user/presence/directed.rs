@@ -4,7 +4,7 @@ use whimbrel_storage::directory::Subscription;
 use whimbrel_storage::jid::JidRef;
 
 use crate::env::Env;
-use crate::exchange::envelope::Broadcast;
+use crate::exchange::fanout::Broadcast;
 use crate::proto::address;
 use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::stanza::{Delivery, Type};

@@ -15,7 +15,7 @@ use whimbrel_storage::jid::JidRef;
 use crate::effects::answer::{self, Made};
 use crate::effects::work;
 use crate::env::Env;
-use crate::exchange::envelope::{Broadcast, Targets};
+use crate::exchange::fanout::{Broadcast, Targets};
 use crate::proto::address;
 use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::runtime::driver::ConnId;

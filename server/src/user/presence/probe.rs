@@ -5,7 +5,7 @@ use whimbrel_storage::jid::JidRef;
 
 use crate::effects::work;
 use crate::env::Env;
-use crate::exchange::envelope::Broadcast;
+use crate::exchange::fanout::Broadcast;
 use crate::stanza::Type;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;

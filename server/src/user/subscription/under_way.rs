@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, VecDeque};
 use whimbrel_storage::directory::{DirectoryError, Job, Subscription, WriteTransaction};
 
 use crate::env::Env;
-use crate::exchange::envelope::Broadcast;
+use crate::exchange::fanout::Broadcast;
 use crate::proto::address;
 use crate::proto::errors::StanzaError;
 use crate::stanza::{Delivery, Kind, PendingAck, Traits, Type};

@@ -18,8 +18,10 @@ use super::query::{End, Order, Page, Query};
 use super::readers::{Folders, PageReader};
 use super::*;
 use crate::directory::{self, Applied, Directory, Shares, run_inline};
+use crate::journal::Reader;
 use crate::log::{
-    ActorCopy, Body, Log, LogsAt, Opened, Options, Origin, SEGMENT_BYTES_MIN, Sequence, journal_folders,
+    ActorCopy, Body, Flags, Log, LogsAt, Opened, Options, Origin, PeerHash, SEGMENT_BYTES_MIN, Sequence,
+    journal_folders,
 };
 
 /// A directory and a log with archives, as a server has them, without its threads.
