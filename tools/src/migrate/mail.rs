@@ -14,7 +14,7 @@ use whimbrel_storage::log::{self, AppendError, Flags, Log, Message, Options, Ori
 use whimbrel_storage::jid::Jid;
 use whimbrel_storage::message::StoredMessage;
 
-use super::export::{escaped, write};
+use super::export::xml::{escaped, write};
 use crate::archive::parse_time;
 use crate::problem::Problem;
 
