@@ -43,6 +43,8 @@ mod operator;
 mod oracle;
 #[cfg(test)]
 mod order;
+#[cfg(test)]
+mod retracting;
 mod siege;
 mod sm;
 mod tls;

@@ -69,6 +69,8 @@ pub(crate) fn answer(
         range,
         blocks: Blocks::new(view, query, &memory, range)?,
         cost: Cost::default(),
+        passed: None,
+        has_stopped: false,
     };
     let mut ready = Vec::new().into_iter().peekable();
     fill(&mut candidates, &mut ready, source, &mut page)?;
@@ -134,12 +136,20 @@ struct Candidates<'t, 'q> {
     range: (Sequence, Sequence),
     blocks: Blocks<'t>,
     cost: Cost,
+    /// The end of the row that was looked at last.
+    passed: Option<Sequence>,
+    /// As many rows as may have been looked at, and there may be more.
+    has_stopped: bool,
 }
 
 impl Candidates<'_, '_> {
     /// What may be asked for of the next block that has any; `None`: there is none.
     fn next_block(&mut self) -> Result<Option<Vec<Candidate>>, DirectoryError> {
         loop {
+            if self.cost.rows >= self.query.rows_max {
+                self.has_stopped = true;
+                return Ok(None);
+            }
             let (row, memory) = match &mut self.blocks {
                 Blocks::Forwards { rows, memory } => match rows.next().transpose()? {
                     Some(row) => (Some(row), None),
@@ -156,6 +166,10 @@ impl Candidates<'_, '_> {
                     if self.is_behind(&row) {
                         return Ok(None);
                     }
+                    self.passed = Some(match self.query.order {
+                        Order::Forwards => row.last,
+                        Order::Backwards => row.first,
+                    });
                     if self.query.peer.is_some_and(|peer| !row.packed.has_peer(peer)) {
                         continue;
                     }
@@ -223,7 +237,10 @@ fn fill(
     let query = candidates.query;
     loop {
         if !has_next(candidates, ready)? {
-            page.end = End::Complete;
+            page.end = if candidates.has_stopped { End::Step } else { End::Complete };
+            if let Some(passed) = candidates.passed.filter(|_| candidates.has_stopped) {
+                page.reached = passed;
+            }
             return Ok(());
         }
         if page.messages.len() >= query.messages_max {

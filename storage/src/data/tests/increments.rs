@@ -145,6 +145,32 @@ fn what_has_not_changed_is_shared_and_each_backup_is_whole_by_itself() {
 }
 
 #[test]
+fn erased_texts_are_in_no_new_backup_and_older_ones_stay_as_they_were() {
+    let mut scene = Scene::new();
+    scene.say(1);
+    let at = scene.served.opened.logs[0].appended();
+    scene.say(200);
+    let first = scene.back_up();
+    let name = first_segment(&scene.data());
+    let base = name.file_stem().and_then(|stem| stem.to_str()).expect("UTF-8");
+    let base = u64::from_str_radix(base, 16).expect("a base");
+    let log = &mut scene.served.opened.logs[0];
+    assert!(log.erase_texts(crate::log::Position(base), vec![at]));
+    scene.upkeep();
+    let erased = scene.served.opened.logs[0].texts_erased().expect("it is done");
+    assert_eq!(erased.expect("it is written"), 1);
+    let second = scene.back_up();
+    assert_eq!(second.done.linked, first.done.segments - 2, "all sealed but one: {second:?}");
+    let text = format!("{:0TEXT$}", 1);
+    let has = |backup: &Path| {
+        segments(backup).values().any(|bytes| bytes.windows(TEXT).any(|window| window == text.as_bytes()))
+    };
+    assert_eq!((has(&scene.data()), has(&first.folder), has(&second.folder)), (false, true, false));
+    verify(&first.folder).expect("it is as it was");
+    assert_eq!(scene.restored(&first.folder), 201);
+}
+
+#[test]
 fn a_segment_that_was_rewritten_or_replaced_is_copied_anew_and_one_that_is_gone_goes() {
     let mut scene = Scene::new();
     scene.say(300);
