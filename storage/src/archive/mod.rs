@@ -27,7 +27,7 @@
 //! | `moves` | what compaction has moved |
 //! | `tally`, `tallies` | what is held of each segment: in memory, and by rows |
 //! | `saved` | its block in a checkpoint |
-//! | `query`, `page` | what may be asked, and the answer |
+//! | `query`, `page`, `texts` | what may be asked, and the answer |
 //! | `segments` | reading texts where they lie, away from the workers |
 //! | `erase` | taking erased texts out of the files |
 //! | `prepare` | what compaction is to move |
@@ -58,6 +58,7 @@ mod tallies;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod texts;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -5,12 +5,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::Snapshot;
-use super::page::{self, texts_at};
+use super::page;
 use super::query::{Order, Query, QueryError, STEP_BYTES, STEP_ROWS};
 use super::retractions::Retraction;
 use super::segments::Source;
 use super::slot::Slot;
-use crate::directory::{ArchiveView, Erased};
+use super::texts::texts_at;
+use crate::directory::{Directory, Erased};
 use crate::log::{PeerHash, Sequence};
 
 /// Rows of the directory that are looked at for one retraction, at most: a peer of long ago, or one that has never written, is
@@ -60,7 +61,7 @@ pub struct Retracted {
 /// Finds what a retraction is about: all that it means, because a client may have sent a message twice. What was erased before
 /// is not among it, so a retraction that is told again does nothing.
 pub(crate) fn retracted(
-    view: ArchiveView<'_>,
+    directory: &Directory,
     source: &mut dyn Source,
     query: RetractQuery,
 ) -> Result<Vec<Retracted>, QueryError> {
@@ -84,7 +85,7 @@ pub(crate) fn retracted(
     let mut found = Vec::new();
     let (mut rows, mut bytes) = (0, 0);
     loop {
-        let page = page::answer(view, source, &rest)?;
+        let page = page::answer(directory, source, &rest)?;
         rows += page.cost.rows;
         bytes += page.cost.bytes as u64;
         for message in page.messages.iter().filter(|message| message.erased_ms.is_none()) {

@@ -46,6 +46,11 @@ thread_local! {
     static HELD: Cell<u32> = const { Cell::new(0) };
 }
 
+/// Whether this thread holds an environment: it must not wait for a disk then, since all others may come to wait for it.
+pub(crate) fn is_held_here() -> bool {
+    HELD.get() > 0
+}
+
 /// An environment, with handles of its tables.
 pub(super) struct Opened {
     pub(super) env: Env<WithoutTls>,
