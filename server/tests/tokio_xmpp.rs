@@ -84,13 +84,15 @@ async fn page(client: &mut Client, with: &str, after: Option<String>) -> (Vec<St
     let form = DataForm::new(DataFormType::Submit, "urn:xmpp:mam:2", vec![Field::text_single("with", with)]);
     let set = SetQuery { max: Some(2), after, before: None, index: None };
     let query = QueryId("q".into());
-    let query = Query { queryid: Some(query), node: None, form: Some(form), set: Some(set), flip_page: false };
+    let query =
+        Query { queryid: Some(query), node: None, form: Some(form), set: Some(set), flip_page: false };
     client.send_stanza(Iq::from_set("page", query).into()).await.unwrap();
     let mut texts = Vec::new();
     loop {
         match next(client).await {
             Event::Stanza(Stanza::Message(message)) => {
-                let results = message.payloads.into_iter().filter_map(|payload| Result_::try_from(payload).ok());
+                let results =
+                    message.payloads.into_iter().filter_map(|payload| Result_::try_from(payload).ok());
                 for result in results {
                     assert_eq!(result.queryid, Some(QueryId("q".into())));
                     texts.extend(result.forwarded.message.bodies.into_values());

@@ -223,7 +223,10 @@ fn look_into_archives(data: &Path, count: impl Fn(usize) -> u64) {
         look(own.get(&sender).map_or(&[][..], Vec::as_slice), count(sender), &|_| true);
     }
     let all: u64 = (0..SENDERS).map(count).sum();
-    println!("of the archives: {} copies of acknowledged messages, {missing} missing, {twice} twice", 2 * all);
+    println!(
+        "of the archives: {} copies of acknowledged messages, {missing} missing, {twice} twice",
+        2 * all
+    );
     assert_eq!(missing, 0);
 }
 

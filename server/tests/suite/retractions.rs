@@ -210,7 +210,10 @@ fn a_resumed_session_gets_no_copy_of_what_was_retracted_meanwhile() {
             // What one device sends, and what one device gets, goes to the others as well.
             let others = [(juliet_name, "garden"), (author_name, "phone")].map(|(name, resource)| {
                 let mut client = server.login(name, resource);
-                assert_eq!(outcome(&client.ask("set", None, "<enable xmlns='urn:xmpp:carbons:2'/>")), "result");
+                assert_eq!(
+                    outcome(&client.ask("set", None, "<enable xmlns='urn:xmpp:carbons:2'/>")),
+                    "result"
+                );
                 let (stream, jid) = (client.enable_sm(), client.jid.clone());
                 client.settle();
                 client.cut();
@@ -238,7 +241,8 @@ fn a_resumed_session_gets_no_copy_of_what_was_retracted_meanwhile() {
                 while heard.last().is_none_or(|id| id != "r-plain") {
                     let copy = client.next_stanza();
                     let wrapped = copy.elements().next().filter(|_| copy.name() == "message");
-                    let forwarded = wrapped.and_then(|wrapped| wrapped.find("forwarded", "urn:xmpp:forward:0"));
+                    let forwarded =
+                        wrapped.and_then(|wrapped| wrapped.find("forwarded", "urn:xmpp:forward:0"));
                     let message = forwarded.and_then(|forwarded| forwarded.find("message", "jabber:client"));
                     heard.extend(message.and_then(|message| message.attribute("id")).map(str::to_owned));
                 }

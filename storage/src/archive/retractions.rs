@@ -136,7 +136,8 @@ impl Retractions {
         if self.of(actor) == 0 {
             return;
         }
-        let (theirs, others) = std::mem::take(&mut self.waiting).into_iter().partition(|one| one.actor == actor);
+        let (theirs, others) =
+            std::mem::take(&mut self.waiting).into_iter().partition(|one| one.actor == actor);
         self.waiting = others;
         let theirs: VecDeque<Retraction> = theirs;
         for retraction in theirs {

@@ -49,8 +49,7 @@ pub(super) fn encode(archive: &Archive) -> Vec<u8> {
     }
     to.extend_from_slice(&(archive.retractions.len() as u64).to_le_bytes());
     for Retraction { journal, actor, slot, end, is_received } in archive.retractions.all() {
-        let shape =
-            u64::from(slot.words) << 2 | u64::from(*is_received) << 1 | u64::from(slot.is_reference);
+        let shape = u64::from(slot.words) << 2 | u64::from(*is_received) << 1 | u64::from(slot.is_reference);
         let numbers =
             [*journal, actor.raw(), slot.id.0, slot.position.0, shape, u64::from(slot.peer.0), end.0];
         numbers.iter().for_each(|number| to.extend_from_slice(&number.to_le_bytes()));

@@ -37,9 +37,7 @@ use crate::journal::Reader;
 use crate::log::{self, Log, LogError, Opened, Owner};
 
 pub use backup::{BackedUp, backup};
-pub use place::{
-    Increment, Place, UNFINISHED as UNFINISHED_OF_PLACE, backup_into, distrust, keep_newest,
-};
+pub use place::{Increment, Place, UNFINISHED as UNFINISHED_OF_PLACE, backup_into, distrust, keep_newest};
 pub use verify::{Whole, verify_backup};
 
 /// Folder of the directory in a data directory.

@@ -115,8 +115,9 @@ pub fn backup_into(
 /// # Errors
 /// The place cannot be written.
 pub fn distrust(place: &Path) -> Result<(), DataError> {
-    let made = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600);
-    let made = made.open(place.join(DISTRUSTED)).and_then(|_| sync(place));
+    let mut mark = OpenOptions::new();
+    mark.write(true).create(true).truncate(true).mode(0o600);
+    let made = mark.open(place.join(DISTRUSTED)).and_then(|_| sync(place));
     made.map_err(|error| failed(place, &error))
 }
 

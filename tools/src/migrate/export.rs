@@ -417,10 +417,13 @@ mod tests {
 
     #[test]
     fn nobody_elses_bookmarks_are_taken() {
-        let storage = "<storage xmlns='storage:bookmarks'><conference jid='evil@muc.x' autojoin='1'/></storage>";
+        let storage =
+            "<storage xmlns='storage:bookmarks'><conference jid='evil@muc.x' autojoin='1'/></storage>";
         let items = format!("<items node='storage:bookmarks'><item>{storage}</item></items>");
-        let message = format!("<message from='a@b'><pubsub xmlns='http://jabber.org/protocol/pubsub'>{items}</pubsub>\
-             <item>{storage}</item></message>");
+        let message = format!(
+            "<message from='a@b'><pubsub xmlns='http://jabber.org/protocol/pubsub'>{items}</pubsub>\
+             <item>{storage}</item></message>"
+        );
         let user = one(&format!("<offline-messages>{message}</offline-messages>"));
         assert_eq!((user.nodes.len(), user.offline.len()), (0, 1), "{:?}", user.nodes);
         let own = one(&format!("<pubsub xmlns='http://jabber.org/protocol/pubsub'>{items}</pubsub>"));

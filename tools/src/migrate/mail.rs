@@ -10,8 +10,8 @@ use roxmltree::Node;
 use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::data::{self, LOG};
 use whimbrel_storage::directory::Directory;
-use whimbrel_storage::log::{self, AppendError, Flags, Log, Message, Options, Origin, PeerHash};
 use whimbrel_storage::jid::Jid;
+use whimbrel_storage::log::{self, AppendError, Flags, Log, Message, Options, Origin, PeerHash};
 use whimbrel_storage::message::StoredMessage;
 
 use super::export::xml::{escaped, write};

@@ -225,7 +225,11 @@ mod tests {
             let message = format!("<message from='{from}' {id}>{inside}</message>");
             let retraction = retraction();
             let other = Retraction { target: "else".into(), ..retraction.clone() };
-            assert_eq!(is_retracted(message.as_bytes(), [&other, &retraction].into_iter()), expected, "{message}");
+            assert_eq!(
+                is_retracted(message.as_bytes(), [&other, &retraction].into_iter()),
+                expected,
+                "{message}"
+            );
             assert!(!is_retracted(message.as_bytes(), [&other].into_iter()));
             assert_eq!(retraction.replace(message.as_bytes(), &ABOUT).is_some(), expected);
             let in_context = message.replacen("<message", "<message xmlns='jabber:client'", 1);

@@ -216,9 +216,8 @@ impl UnackedQueue {
 
     /// Forgets the stanzas that are kept here of which this is true, by kind and content. Returns how many there were.
     pub fn forget_where(&mut self, is_meant: impl Fn(Kind, &[u8]) -> bool) -> u64 {
-        let is_one = |entry: &Unacked| {
-            matches!(entry, Unacked::Stanza { kind, bytes, .. } if is_meant(*kind, bytes))
-        };
+        let is_one =
+            |entry: &Unacked| matches!(entry, Unacked::Stanza { kind, bytes, .. } if is_meant(*kind, bytes));
         let mut forgotten = 0;
         for entry in &mut self.entries {
             if is_one(entry) {
@@ -346,7 +345,8 @@ mod tests {
 
     #[test]
     fn what_is_meant_is_forgotten_and_the_count_stays() {
-        let message = |text: &str| Unacked::Stanza { kind: Kind::Message, sender: 0, bytes: text.as_bytes().into() };
+        let message =
+            |text: &str| Unacked::Stanza { kind: Kind::Message, sender: 0, bytes: text.as_bytes().into() };
         let entries = [presence(1, 8), message("a"), message("b"), message("b"), iq(1)];
         let mut queue = UnackedQueue::of(entries.into_iter());
         assert_eq!(queue.forget_where(|kind, bytes| kind == Kind::Message && bytes == b"b"), 2);

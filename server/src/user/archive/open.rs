@@ -110,7 +110,8 @@ pub fn taken_back(actors: &mut Actors, account: ActorId) -> TakenBack {
     for Open { journal, slot, .. } in log.second().open_retractions_of(account) {
         found.newest = found.newest.max(slot.id);
         let retraction = known.get(&(account, slot.id)).cloned().or_else(|| {
-            let entry = log.entry_at(slot.position, slot.text_bytes()).ok().filter(|_| *journal == log.id())?;
+            let entry =
+                log.entry_at(slot.position, slot.text_bytes()).ok().filter(|_| *journal == log.id())?;
             let What::Message(Record { payload, .. }) = entry.what else { return None };
             let read = Arc::new(Retraction::read(record::decode(payload)?.stanza)?);
             known.insert((account, slot.id), Arc::clone(&read));

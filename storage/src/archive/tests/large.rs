@@ -107,7 +107,11 @@ fn an_account_of_millions() {
     let all = Query { messages_max: PAGE, ..house.query(ANNA) };
     measure(&house, "the first page", &all);
     measure(&house, "a page in the middle", &Query { after: middle, ..all.clone() });
-    measure(&house, "the page before the middle", &Query { before: middle, order: Order::Backwards, ..all.clone() });
+    measure(
+        &house,
+        "the page before the middle",
+        &Query { before: middle, order: Order::Backwards, ..all.clone() },
+    );
     measure(&house, "the last page", &Query { order: Order::Backwards, ..all.clone() });
     let begun = Instant::now();
     let none = house.pages(Query { peer: Some(PeerHash(7)), order: Order::Backwards, ..all });

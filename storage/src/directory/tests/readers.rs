@@ -87,6 +87,8 @@ fn reads_of_all_cores() {
         let hold = ns_a_read(threads, &|| drop(directory.0.handle.hold().expect("it is open")));
         let lmdb = ns_a_read(threads, &|| drop(opened.env.read_txn().expect("it reads")));
         let whole = ns_a_read(threads, &|| assert!(directory.account_exists("juliet").expect("it reads")));
-        println!("{threads} threads: hold {hold:.0} ns, LMDB's transaction {lmdb:.0} ns, a look {whole:.0} ns");
+        println!(
+            "{threads} threads: hold {hold:.0} ns, LMDB's transaction {lmdb:.0} ns, a look {whole:.0} ns"
+        );
     }
 }

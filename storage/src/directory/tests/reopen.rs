@@ -269,7 +269,8 @@ fn the_disk_that_is_proven_is_the_directorys() {
     }
     directory.prove_disk().expect("it takes writes");
     let own = folder.path().join("directory");
-    let names = || std::fs::read_dir(&own).expect("a folder").map(|entry| entry.expect("an entry").file_name());
+    let names =
+        || std::fs::read_dir(&own).expect("a folder").map(|entry| entry.expect("an entry").file_name());
     assert!(names().all(|name| name != "probe"), "nothing is left");
     std::fs::create_dir(own.join("probe")).expect("a folder");
     directory.prove_disk().expect_err("it takes none");
