@@ -69,8 +69,13 @@ enum Rest {
     Unknown(Option<Sequence>),
 }
 
+/// Bytes that are read in a step are no more than so many times those that it may give: a predicate may want few of them.
+const READ_FACTOR: usize = 16;
+
 fn is_used_up(query: &Query, page: &Page) -> bool {
-    page.cost.looks >= query.looks_max || page.texts.len() >= query.bytes_max
+    page.cost.looks >= query.looks_max
+        || page.texts.len() >= query.bytes_max
+        || page.cost.bytes >= query.bytes_max.saturating_mul(READ_FACTOR)
 }
 
 /// What is to be read next for a page. `None`: nothing; its end has been written down.

@@ -51,7 +51,7 @@ pub struct Query {
     pub order: Order,
     /// Most messages. With 0, the answer is only whether there is one.
     pub messages_max: usize,
-    /// The step ends before its texts take more than this, but not before the first one.
+    /// The step ends before its texts take more than this, but not before the first one; and when it has read sixteen times as much.
     pub bytes_max: usize,
     /// Most texts that are read for `matches`.
     pub looks_max: usize,
