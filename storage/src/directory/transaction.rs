@@ -35,7 +35,7 @@ impl Inner {
             self.handle.revive(held)?;
             held = self.handle.hold_to_write()?;
         }
-        if self.handle.next_write() % STALE_READERS_EVERY == 0 {
+        if self.handle.next_write().is_multiple_of(STALE_READERS_EVERY) {
             // A process beside us that was killed while it read would keep all pages from being used again.
             held.env.clear_stale_readers().map_err(|error| held.failed("look at the readers", error))?;
         }

@@ -9,6 +9,7 @@
 
 use std::borrow::Cow;
 
+use memchr::memmem;
 use smallvec::SmallVec;
 use whimbrel_storage::jid::JidRef;
 
@@ -117,6 +118,10 @@ pub fn is_retracted<'r>(stanza: &[u8], mut by: impl Iterator<Item = &'r Retracti
 
 /// Whether a message that was sent to a client, or the one of which it has a copy (XEP-0280), is retracted.
 pub fn is_retracted_or_copy(stanza: &[u8], by: &Retraction) -> bool {
+    // Most are not of its author. In a bare address nothing is ever escaped (RFC 7622 §3.3.1).
+    if memmem::find(stanza, by.author.as_bytes()).is_none() {
+        return false;
+    }
     let Ok(sent) = Element::parse(stanza) else { return false };
     let wrapped = ["sent", "received"].into_iter().find_map(|name| sent.find(name, ns::CARBONS));
     let forwarded = wrapped.and_then(|wrapped| wrapped.find("forwarded", ns::FORWARD));
