@@ -74,6 +74,30 @@ pub(crate) fn go_first() {
     }
 }
 
+/// Lets this thread run only while nobody else wants its CPU.
+///
+/// # Errors
+/// The system's reason; it may have no such class.
+pub(crate) fn give_way() -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: an all-zero parameter is what the class wants.
+        let none: libc::sched_param = unsafe { std::mem::zeroed() };
+        // SAFETY: the parameter lives for the call; 0 is this thread.
+        let outcome = unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const none) };
+        if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+    #[cfg(target_os = "freebsd")]
+    {
+        let mut idle = libc::rtprio { type_: libc::RTP_PRIO_IDLE, prio: 0 };
+        // SAFETY: the parameter lives for the call; 0 is this thread.
+        let outcome = unsafe { libc::rtprio_thread(libc::RTP_SET, 0, &raw mut idle) };
+        if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// CPU time of this process so far, in seconds.
 pub(crate) fn cpu_seconds() -> f64 {
     // SAFETY: an all-zero rusage is valid.

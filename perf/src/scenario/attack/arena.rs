@@ -1,7 +1,8 @@
 //! One server on its CPU, the victims on the other, and one kind of flood after another beside them.
 //!
 //! Calm and flood take turns. In a calm the flooders are connected as well, and use as much of the CPU that they share
-//! with the victims as they did in the flood before it, so that what differs is the server alone.
+//! with the victims as they did in the flood before it, and an occupant uses as much of the server's CPU as the server did,
+//! so that what differs is the server alone.
 
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
@@ -29,7 +30,7 @@ const CONNECT_MAX: Duration = Duration::from_secs(300);
 /// How long a report may take: what is under way is waited for.
 const REPORT_MAX: Duration = Duration::from_secs(120);
 
-/// How long the first flood is, which counts for nothing but the flooders' share of the CPU.
+/// How long the first flood is, which counts for nothing but the shares of the CPUs.
 const TRIAL: Duration = Duration::from_secs(1);
 
 /// How often memory is looked at.
@@ -41,6 +42,7 @@ pub(super) struct Arena<'a> {
     peer: &'a Peer,
     running: Running,
     victim: Helper,
+    occupant: Helper,
     door: Door,
     prepared: bool,
     interrupted: Arc<AtomicBool>,
@@ -51,6 +53,8 @@ struct Round {
     talk: Talk,
     poured: Poured,
     inside: (Inside, Inside),
+    /// The server's share of its CPU.
+    server_share: f64,
     resident_peak: u64,
     anonymous_peak: u64,
     stopped: Option<String>,
@@ -144,7 +148,10 @@ impl<'a> Arena<'a> {
         let mut victim =
             Helper::start(&Job { door: door.clone(), core: Some(core(args.client_core)), role })?;
         victim.ready(CONNECT_MAX).map_err(|error| format!("{}: the victims: {error}", peer.name))?;
-        Ok(Arena { args, peer, running, victim, door, prepared: false, interrupted })
+        let job = Job { door: door.clone(), core: Some(server_core), role: Role::Occupant };
+        let mut occupant = Helper::start(&job)?;
+        occupant.ready(CONNECT_MAX)?;
+        Ok(Arena { args, peer, running, victim, occupant, door, prepared: false, interrupted })
     }
 
     /// The server's process.
@@ -197,18 +204,21 @@ impl<'a> Arena<'a> {
         self.rest()?;
         row.memory_before = self.memory();
         let trial = self.round(&mut flooder, Order::Flood, TRIAL)?;
-        row.busy = trial.share();
+        (row.busy, row.server_busy) = (trial.share(), trial.server_share);
         row.add_memory(trial.resident_peak, trial.anonymous_peak);
         sums.trial = Some(trial);
         let time = Duration::from_secs(self.args.seconds);
         for _ in 0..self.args.rounds {
             self.come_anew(&mut flooder)?;
+            self.occupant.order(Order::Spin(row.server_busy))?;
             let calm = self.round(&mut flooder, Order::Spin(row.busy), time)?;
+            self.occupant.order(Order::Report)?;
+            self.occupant.ready(REPORT_MAX)?;
             row.calm_lost += calm.talk.sent - calm.talk.arrived;
             sums.calm.add(&calm);
             let flood = self.round(&mut flooder, Order::Flood, time)?;
             sums.flooded.add(&flood);
-            row.busy = flood.share();
+            (row.busy, row.server_busy) = (flood.share(), flood.server_share);
             row.add_memory(flood.resident_peak, flood.anonymous_peak);
             row.add_flood(&flood.talk, &flood.poured, flood.stopped);
             if !self.is_alive() {
@@ -235,12 +245,18 @@ impl<'a> Arena<'a> {
         Process::memory(self.id()).unwrap_or_default()
     }
 
+    /// CPU time of the server's processes so far, in seconds.
+    fn server_cpu(&self) -> f64 {
+        Process::glance(&self.running.ids()).map_or(0.0, |(cpu, _)| cpu)
+    }
+
     fn round(&mut self, flooder: &mut Helper, order: Order, time: Duration) -> Result<Round, String> {
         let stats = inside::path(&self.peer.folder);
         let before = Inside::read(&stats);
         self.victim.order(Order::Measure)?;
         flooder.order(order)?;
-        let end = Instant::now() + time;
+        let (began, used) = (Instant::now(), self.server_cpu());
+        let end = began + time;
         let (mut resident_peak, mut anonymous_peak, mut stopped) = (0, 0, None);
         while Instant::now() < end && stopped.is_none() {
             std::thread::sleep(LOOK.min(end.saturating_duration_since(Instant::now())));
@@ -254,6 +270,7 @@ impl<'a> Arena<'a> {
                 stopped = Some(format!("stopped: the server has {} MiB", resident >> 20));
             }
         }
+        let server_share = (self.server_cpu() - used) / began.elapsed().as_secs_f64();
         let poured = flooder.poured(REPORT_MAX)?;
         if stopped.is_some() {
             // What it holds goes with the connections.
@@ -266,6 +283,7 @@ impl<'a> Arena<'a> {
             talk,
             poured,
             inside: (before, Inside::read(&stats)),
+            server_share,
             resident_peak: resident_peak.max(resident),
             anonymous_peak: anonymous_peak.max(anonymous),
             stopped,

@@ -1,17 +1,17 @@
 //! `attack`: two users chat at a steady rate beside floods of every kind, and what becomes of their messages is timed.
 //!
 //! ```text
-//!   CPU 0: the server           CPU 1: victims (one process), flooders (one process)
+//!   CPU 0: the server, occupant      CPU 1: victims (one process), flooders (one process)
 //! ```
 //! Each kind of flood is a row of [`kinds`]. Calm and flood take turns in one run; in the calm the flooders are connected
-//! and keep their CPU as busy as in the flood. The servers are started by the machinery of `peers`, Whimbrel, ejabberd
+//! and keep their CPU as busy as in the flood, and an occupant keeps the server's as busy as the server will. The servers are started by the machinery of `peers`, Whimbrel, ejabberd
 //! and Prosody alike.
 //!
 //! | module | what it does |
 //! | --- | --- |
 //! | [`kinds`] | the floods |
 //! | [`arena`] | one server, its victims, one kind after another |
-//! | [`victim`], [`flooder`] | the two processes |
+//! | [`victim`], [`flooder`], [`occupant`] | the processes |
 //! | [`wire`], [`process`] | what coordinator and processes tell each other |
 //! | [`inside`] | latencies inside Whimbrel, from its stats file |
 //! | [`table`] | the figures, and the budget |
@@ -22,6 +22,7 @@ mod arena;
 mod flooder;
 mod inside;
 mod kinds;
+mod occupant;
 mod process;
 mod soak;
 mod table;
@@ -109,6 +110,7 @@ pub(crate) fn worker() -> ExitCode {
         match &job.role {
             Role::Victim { rate } => victim::run(&job.door, *rate, &orders),
             Role::Flooder(flood) => flooder::run(flood, &job.door, &orders),
+            Role::Occupant => occupant::run(&orders),
         }
     });
     match outcome {

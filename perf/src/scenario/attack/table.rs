@@ -37,6 +37,9 @@ pub(super) struct Row {
     pub(super) units: Option<f64>,
     /// The flooders' share of the CPU that the victims are on.
     pub(super) busy: f64,
+    /// The server's share of its CPU.
+    #[serde(default)]
+    pub(super) server_busy: f64,
     /// Stanzas of the flood that were taken.
     pub(super) stanzas: u64,
     /// Their bytes.
@@ -76,6 +79,7 @@ impl Row {
             flooded_loop: None,
             units: None,
             busy: 0.0,
+            server_busy: 0.0,
             stanzas: 0,
             bytes: 0,
             seconds: 0.0,

@@ -1,4 +1,4 @@
-//! What the coordinator and its two processes tell each other: JSON, one line each, over stdin and stdout.
+//! What the coordinator and its processes tell each other: JSON, one line each, over stdin and stdout.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
@@ -20,7 +20,7 @@ pub(super) struct Job {
     pub(super) role: Role,
 }
 
-/// One of the two processes.
+/// One of the processes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Role {
     /// Two users, of whom one sends to the other.
@@ -30,6 +30,8 @@ pub(super) enum Role {
     },
     /// Everybody who floods.
     Flooder(Flood),
+    /// Keeps the server's CPU busy.
+    Occupant,
 }
 
 /// What the flooder is to do.
@@ -52,11 +54,11 @@ pub(super) struct Flood {
 pub(super) enum Order {
     /// The victim: send, and time what arrives.
     Measure,
-    /// The flooder: use this share of the CPU and send nothing.
+    /// The flooder, the occupant: use this share of the CPU and send nothing.
     Spin(f64),
     /// The flooder: send.
     Flood,
-    /// Stop, and tell what came of it.
+    /// Stop, and tell what came of it. The occupant's answer is that it is [`News::Ready`].
     Report,
     /// The flooder: cut every connection.
     Cut,
