@@ -14,8 +14,7 @@ use crate::sample::remote::Metrics;
 pub(crate) use scenarios::{ChatArgs, HoldArgs, LifeArgs, OfflineArgs, PresenceArgs, StormArgs, UpgradeArgs};
 pub(crate) use servers::{
     ArchiveArgs, ArchiveSwitch, AttackArgs, FloorArgs, FloorServeArgs, GroupArgs, PeerName, PeersArgs,
-    PepArgs,
-    ProgramArgs,
+    PepArgs, ProgramArgs,
 };
 
 /// Load generator and comparison of XMPP servers.

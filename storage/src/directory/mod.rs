@@ -74,6 +74,7 @@ use std::sync::Arc;
 pub(crate) use copy::CopiedFile;
 pub(crate) use env::is_there;
 pub(crate) use error::whose;
+pub(crate) use handle::is_held_here;
 
 pub use accounts::{CredentialsStamp, Looks};
 pub use activity::LastActivity;
