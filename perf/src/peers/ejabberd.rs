@@ -134,6 +134,14 @@ fn write_accounts(path: &Path, accounts: u64) -> std::io::Result<()> {
 const SHAPERS: &str = "shaper:\n  normal:\n    rate: 3000\n    burst_size: 20000\n  fast: 200000\n\
     shaper_rules:\n  max_user_sessions: 10\n  max_user_offline_messages:\n    100: all\n  c2s_shaper:\n    normal: all\n";
 
+/// Rooms for at least 1,000 occupants; whether they have an archive goes in.
+fn rooms(archives: bool) -> String {
+    format!(
+        "  mod_muc:\n    host: conference.localhost\n    max_users: 2000\n    max_user_conferences: 1000\n    \
+         default_room_options:\n      max_users: 2000\n      mam: {archives}\n"
+    )
+}
+
 /// Modules that not every run has.
 fn optional(setup: &Setup<'_>) -> String {
     let archive = if setup.archives() { "  mod_mam:\n    default: always\n" } else { "" };
@@ -141,7 +149,8 @@ fn optional(setup: &Setup<'_>) -> String {
         true => "  mod_pubsub:\n    plugins:\n      - flat\n      - pep\n    last_item_cache: false\n",
         false => "",
     };
-    [archive, eventing].concat()
+    let rooms = if setup.rooms { rooms(setup.archives()) } else { String::new() };
+    [archive, eventing, &rooms].concat()
 }
 
 fn configuration(port: u16, shapers: Shapers, optional: &str, database: Option<&Cluster>) -> String {

@@ -23,6 +23,13 @@ const ARCHIVE: (&str, &str) = (
      storage_archive_item_limit = 100000000\n",
 );
 
+/// Rooms, behind the host.
+const ROOMS: &str = "Component \"conference.localhost\" \"muc\"\n";
+
+/// The same with an archive.
+const ROOMS_WITH_ARCHIVE: &str = "Component \"conference.localhost\" \"muc\"\nmodules_enabled = { \"muc_mam\" }\n\
+    muc_log_by_default = true\n";
+
 /// Writes configuration and accounts.
 ///
 /// # Errors
@@ -37,10 +44,15 @@ pub(super) fn prepare(setup: &Setup<'_>, shapers: Shapers, storage: Storage) -> 
         |error: std::io::Error| format!("cannot write Prosody's files in {}: {error}", folder.display());
     std::fs::create_dir_all(&users).map_err(failed)?;
     let config = folder.join("prosody.cfg.lua");
+    let rooms = match (setup.rooms, setup.archives()) {
+        (false, _) => "",
+        (true, false) => ROOMS,
+        (true, true) => ROOMS_WITH_ARCHIVE,
+    };
     let (archive, settings) = if setup.archives() { ARCHIVE } else { ("", "") };
     let eventing = if setup.eventing { "\"pep\"; " } else { "" };
     let optional = (&*[archive, eventing].concat(), settings);
-    let text = configuration(folder, port, shapers, optional) + stored(storage);
+    let text = configuration(folder, port, shapers, optional) + stored(storage) + rooms;
     std::fs::write(&config, text).map_err(failed)?;
     let derived = Accounts::new("whimbrel", "localhost", false);
     for number in 0..setup.accounts {

@@ -8,6 +8,7 @@ pub(crate) mod attack;
 pub(crate) mod broker;
 pub(crate) mod chat;
 pub(crate) mod client;
+pub(crate) mod group;
 pub(crate) mod hold;
 pub(crate) mod life;
 pub(crate) mod offline;

@@ -6,7 +6,8 @@
 
 use std::time::Instant;
 
-use crate::exchange::fanout::{Broadcast, EventKind, NodeEvent, Wanted};
+use crate::exchange::fanout::{Broadcast, Cast, EventKind, NodeEvent, Wanted, Weight};
+use crate::exchange::membership::Membership;
 use crate::runtime::deliveries;
 use crate::runtime::driver::ConnId;
 use crate::session::Migration;
@@ -31,6 +32,15 @@ enum Packed {
         id: Option<Span>,
         bytes: Span,
         pending_ack: Option<PendingAck>,
+        is_for_room: bool,
+    },
+    Cast {
+        kind: Kind,
+        weight: Weight,
+        from: Span,
+        head: Span,
+        tail: Span,
+        targets: Span,
     },
     Broadcast {
         typ: Type,
@@ -50,6 +60,14 @@ enum Packed {
         from: Span,
         nodes: Span,
         targets: Span,
+    },
+    Membership {
+        account: Span,
+        room: Span,
+        name: Span,
+        by: Span,
+        is_granted: bool,
+        is_invited: bool,
     },
     Spread {
         from: Span,
@@ -74,12 +92,18 @@ enum Packed {
 pub enum Envelope<'a> {
     /// A stanza for one user.
     Stanza(Delivery<'a>),
+    /// A stanza for a room.
+    Visit(Delivery<'a>),
+    /// One stanza of a room for many seats.
+    Cast(Cast<'a>),
     /// One presence for many users.
     Broadcast(Broadcast<'a>),
     /// What has happened to a node, for many users.
     Event(NodeEvent<'a>),
     /// Somebody wants last items of many users.
     Wanted(Wanted<'a>),
+    /// An account belongs to a private group, or no longer.
+    Membership(Membership<'a>),
     /// All parts of a presence that this worker has sent to itself have been read.
     Spread {
         /// Whose it was.
@@ -164,8 +188,17 @@ impl Batch {
         std::str::from_utf8(self.get(span)).expect("put there from a str")
     }
 
-    /// Adds a stanza.
+    /// Adds a stanza for a user.
     pub fn stanza(&mut self, d: &Delivery<'_>) {
+        self.delivery(d, false);
+    }
+
+    /// Adds a stanza for a room.
+    pub fn visit(&mut self, d: &Delivery<'_>) {
+        self.delivery(d, true);
+    }
+
+    fn delivery(&mut self, d: &Delivery<'_>, is_for_room: bool) {
         let packed = Packed::Stanza {
             kind: d.kind,
             typ: d.typ,
@@ -176,6 +209,21 @@ impl Batch {
             id: d.id.map(|id| self.put(id.as_bytes())),
             bytes: self.put(d.bytes),
             pending_ack: d.pending_ack,
+            is_for_room,
+        };
+        self.envelopes.push(packed);
+    }
+
+    /// Adds a stanza of a room.
+    pub fn cast(&mut self, cast: &Cast<'_>) {
+        self.recipients += memchr::memchr_iter(0, cast.targets).count();
+        let packed = Packed::Cast {
+            kind: cast.kind,
+            weight: cast.weight,
+            from: self.put(cast.from.as_bytes()),
+            head: self.put(cast.head),
+            tail: self.put(cast.tail),
+            targets: self.put(cast.targets),
         };
         self.envelopes.push(packed);
     }
@@ -213,6 +261,19 @@ impl Batch {
             from: self.put(wanted.from.as_bytes()),
             nodes: self.put(wanted.nodes),
             targets: self.put(wanted.targets),
+        };
+        self.envelopes.push(packed);
+    }
+
+    /// Adds that an account belongs to a private group, or no longer.
+    pub fn membership(&mut self, membership: &Membership<'_>) {
+        let packed = Packed::Membership {
+            account: self.put(membership.account.as_bytes()),
+            room: self.put(membership.room.as_bytes()),
+            name: self.put(membership.name.as_bytes()),
+            by: self.put(membership.by.as_bytes()),
+            is_granted: membership.is_granted,
+            is_invited: membership.is_invited,
         };
         self.envelopes.push(packed);
     }
@@ -269,8 +330,19 @@ impl Batch {
         let mut envelopes = std::mem::take(&mut self.envelopes);
         for packed in envelopes.drain(..) {
             let envelope = match packed {
-                Packed::Stanza { kind, typ, traits, from, to_local, to_resource, id, bytes, pending_ack } => {
-                    Envelope::Stanza(Delivery {
+                Packed::Stanza {
+                    kind,
+                    typ,
+                    traits,
+                    from,
+                    to_local,
+                    to_resource,
+                    id,
+                    bytes,
+                    pending_ack,
+                    is_for_room,
+                } => {
+                    let delivery = Delivery {
                         kind,
                         typ,
                         traits,
@@ -280,8 +352,20 @@ impl Batch {
                         id: id.map(|span| self.text(span)),
                         bytes: self.get(bytes),
                         pending_ack,
-                    })
+                    };
+                    match is_for_room {
+                        true => Envelope::Visit(delivery),
+                        false => Envelope::Stanza(delivery),
+                    }
                 }
+                Packed::Cast { kind, weight, from, head, tail, targets } => Envelope::Cast(Cast {
+                    kind,
+                    weight,
+                    from: self.text(from),
+                    head: self.get(head),
+                    tail: self.get(tail),
+                    targets: self.get(targets),
+                }),
                 Packed::Broadcast { typ, from, payload, targets, chooses_resources } => {
                     Envelope::Broadcast(Broadcast {
                         typ,
@@ -303,6 +387,16 @@ impl Batch {
                     nodes: self.get(nodes),
                     targets: self.get(targets),
                 }),
+                Packed::Membership { account, room, name, by, is_granted, is_invited } => {
+                    Envelope::Membership(Membership {
+                        account: self.text(account),
+                        room: self.text(room),
+                        name: self.text(name),
+                        by: self.text(by),
+                        is_granted,
+                        is_invited,
+                    })
+                }
                 Packed::Spread { from, conn } => Envelope::Spread { from: self.text(from), conn },
                 Packed::Owed { by, work } => Envelope::Owed { by: self.text(by), work },
                 Packed::Migration(migration) => Envelope::Migration(migration),

@@ -87,7 +87,7 @@ fn describe(config: &Config, scope: Scope, node: Option<&str>) -> Reply {
     Reply::Result(query.children(identities).children(features))
 }
 
-/// The domain has no items: there are no components. Those of an account are its available resources (§4.2) and its nodes,
+/// Of the domain: the service of rooms. Those of an account are its available resources (§4.2) and its nodes,
 /// page by page if somebody wants that (§7).
 fn items(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -> Reply {
     if request.typ != Type::Get {
@@ -109,6 +109,11 @@ fn items(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) ->
             Some(nodes) => (nodes.items)(env, fx, request, node),
             None => StanzaCondition::ItemNotFound.into(),
         };
+    }
+    if request.scope == Scope::Server
+        && let Some(rooms) = env.domains().rooms
+    {
+        query.push(Element::new("item", ns::DISCO_ITEMS).attr("jid", rooms));
     }
     // The id of each for pages, and the node if it is one.
     let mut all = Vec::new();

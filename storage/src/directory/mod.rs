@@ -20,6 +20,7 @@
 //! | `archive` | where messages of archives lie, and what actors want of theirs |
 //! | `accounts`, `item`, `roster`, `blocked`, `vcard`, `private`, `activity`, `registration` | what is kept |
 //! | `pubsub` | nodes of accounts and what is published to them |
+//! | `rooms` | rooms and who belongs to them |
 //! | `writer` | the thread that writes |
 //! | `version` | what names a state of a roster, also after a backup is served |
 //! | `data_set` | what ties it to the log of messages |
@@ -53,6 +54,7 @@ mod private;
 mod prove;
 pub mod pubsub;
 mod registration;
+pub mod rooms;
 mod roster;
 mod tables;
 #[cfg(test)]
@@ -72,6 +74,7 @@ use std::sync::Arc;
 pub(crate) use copy::CopiedFile;
 pub(crate) use env::is_there;
 pub(crate) use error::whose;
+pub(crate) use handle::is_held_here;
 
 pub use accounts::{CredentialsStamp, Looks};
 pub use activity::LastActivity;

@@ -50,7 +50,7 @@ struct Archives {
     log: PathBuf,
 }
 
-/// An account of them.
+/// An account or a room of them.
 struct Owner {
     actor: ActorId,
     local: String,
@@ -79,11 +79,18 @@ impl Archives {
         Ok(Archives { directory, domain, log: data.join(data::LOG) })
     }
 
-    /// The account of an address.
+    /// The account of an address; of an address of another domain, the room.
     fn owner(&self, jid: &str) -> Result<Owner, Problem> {
         let (local, domain) = bare(jid)?;
         if domain != self.domain {
-            let text = format!("the accounts here are of {}, not of {domain}", self.domain);
+            // Which domain rooms have is a matter of the server's configuration; the directory has their names alone.
+            if let Some(room) = self.directory.room(&local).map_err(failed)? {
+                return Ok(Owner { actor: room.actor, jid: format!("{local}@{domain}"), local });
+            }
+            let text = format!(
+                "the accounts here are of {}, not of {domain}, and there is no room {local}",
+                self.domain
+            );
             return Err(Problem::of_kind("foreign-domain", text));
         }
         let actor = self.directory.account_id(&local).map_err(failed)?;

@@ -177,6 +177,7 @@ fn servers(
             folder: &own,
             accounts: args.accounts,
             archive: Some(ArchiveSwitch::On),
+            rooms: false,
             eventing: false,
         };
         peers.push(peers::prepare(server, &setup)?);

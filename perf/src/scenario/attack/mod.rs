@@ -93,6 +93,7 @@ pub(crate) fn main(args: &AttackArgs) -> Result<ExitCode, String> {
             accounts,
             archive: None,
             eventing: false,
+            rooms: false,
         };
         let peer = peers::prepare(server, &setup)?;
         note(args, &format!("{}: starting", peer.name));

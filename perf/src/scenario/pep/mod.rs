@@ -88,6 +88,7 @@ pub(crate) fn main(args: &PepArgs) -> Result<ExitCode, String> {
             folder: &own,
             accounts,
             archive: None,
+            rooms: false,
             eventing: true,
         };
         peers.push(peers::prepare(server, &setup)?);

@@ -60,6 +60,13 @@ fn envelopes_come_out_as_they_went_in() {
     batch.event(&NodeEvent::new(EventKind::Filtered, "a", "urn:n", b"/>").to(&targets));
     batch.wanted(&Wanted::new("a@x/1", b"urn:n\0urn:o\0").to(&targets));
     batch.owed("a@x/1", 7);
+    batch.visit(&delivery);
+    let membership =
+        Membership { account: "a", room: "r@y", name: "n", by: "b", is_granted: true, is_invited: false };
+    batch.membership(&membership);
+    let mut seats = Targets::default();
+    seats.push_seat("c", "1/2");
+    batch.cast(&Cast::new(Kind::Message, Weight::Passing, "r@y/n", (b"<m", b"/>")).to(&seats));
     let mut seen = Vec::new();
     batch.open(|envelope| match envelope {
         Envelope::Stanza(d) => {
@@ -70,6 +77,9 @@ fn envelopes_come_out_as_they_went_in() {
             seen.push(format!("{} {} {:?} {:?}", e.owner, e.node, e.kind, e.targets().collect::<Vec<_>>()));
         }
         Envelope::Wanted(w) => seen.push(format!("{} {:?}", w.from, w.nodes().collect::<Vec<_>>())),
+        Envelope::Membership(m) => seen.push(format!("{m:?}")),
+        Envelope::Visit(d) => seen.push(format!("visit {} {:?}", d.to_local, d.to_resource)),
+        Envelope::Cast(c) => seen.push(format!("{:?} {:?}", c.weight, c.targets().collect::<Vec<_>>())),
         Envelope::Owed { by, work } => seen.push(format!("{by} {work}")),
         Envelope::Spread { .. }
         | Envelope::Migration(_)
@@ -84,6 +94,9 @@ fn envelopes_come_out_as_they_went_in() {
         "a urn:n Filtered [\"c\", \"d\u{e9}\"]",
         "a@x/1 [\"urn:n\", \"urn:o\"]",
         "a@x/1 7",
+        "visit b Some(\"2\")",
+        &format!("{membership:?}"),
+        "Passing [\"c/1/2\"]",
     ];
     assert_eq!(seen, expected);
     assert!(batch.is_empty());

@@ -15,12 +15,14 @@
 //! | [`discover`] | nodes as disco tells of them |
 //! | [`members`] | subscriptions and affiliations |
 //! | [`avatar`], [`bookmarks`] | avatars and bookmarks, which clients also keep elsewhere |
+//! | [`groups`] | bookmarks that the server keeps for members of groups |
 //! | [`notify`] | what has happened, to those who hear of it; last items |
 
 mod access;
 pub(super) mod avatar;
 pub(super) mod bookmarks;
 mod discover;
+pub mod groups;
 mod items;
 mod members;
 mod node;

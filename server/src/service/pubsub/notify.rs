@@ -12,7 +12,7 @@ use whimbrel_storage::directory::pubsub::{
 use whimbrel_storage::directory::{DirectoryError, Subscription, WriteTransaction};
 
 use super::access::Visitor;
-use super::bookmarks;
+use super::{bookmarks, groups};
 use crate::effects::work;
 use crate::env::Env;
 use crate::exchange::fanout::{EventKind, NodeEvent, Targets};
@@ -291,6 +291,11 @@ pub(in crate::service) fn tell_all(notices: Vec<Notice>, sender: String) -> Comm
             notice.tell(actors, env, fx, &sender);
         }
         let concerns = |node: &str| notices.iter().find(|notice| notice.node == node);
+        for notice in notices.iter().filter(|notice| notice.node == ns::BOOKMARKS) {
+            if let Happened::Retracted(ids) = &notice.happened {
+                groups::removed(env, fx, &notice.account, ids);
+            }
+        }
         if let Some(notice) = concerns(ns::BOOKMARKS) {
             bookmarks::tell_all_in_one(actors, env, fx, &notice.account);
         }

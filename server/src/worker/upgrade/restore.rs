@@ -9,7 +9,9 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use whimbrel_storage::actor::ActorId;
 
 use super::sessions::{SessionRecord, Sessions, Standing};
+use crate::occupancy::saved::Occupancy;
 use crate::proto::errors::StreamCondition;
+use crate::rooms;
 use crate::runtime::driver::{ConnId, Detached, Driver, Event};
 use crate::runtime::platform;
 use crate::runtime::timer::Millis;
@@ -120,6 +122,7 @@ impl<D: Driver> Worker<D> {
         let origin = self.core.origin(state).map_err(|error| error.to_string())?;
         let mut carried = Counts::default();
         self.core.restore_hashes(state).map_err(|error| error.to_string())?;
+        self.core.restore_rooms(state).map_err(|error| error.to_string())?;
         let mut failed = None;
         for block in state.blocks().filter(|block| block.kind == Sessions::KIND.name) {
             let writer = usize::from(block.worker) % origin.workers;
@@ -230,6 +233,17 @@ impl Core {
         state.each::<Capabilities>(|_, known| {
             let nodes = known.nodes.iter().map(|node| (*node).into()).collect();
             self.actors.interests.restore(*known.hash, nodes, hashes_max);
+            Ok(())
+        })
+    }
+
+    /// The occupants of the rooms of which this worker is the home now, whichever was before.
+    fn restore_rooms(&mut self, state: &State<Mapped>) -> Result<(), StateError> {
+        let (actors, env, fx) = (&mut self.actors, &self.env, &self.fx);
+        state.each::<Occupancy>(|_, record| {
+            if env.home_of_room(record.room) == env.worker {
+                rooms::restore(actors, env, fx, &record);
+            }
             Ok(())
         })
     }

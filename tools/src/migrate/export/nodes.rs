@@ -11,7 +11,7 @@ use whimbrel_storage::directory::pubsub::{
 use whimbrel_storage::directory::{DirectoryError, WriteTransaction};
 use whimbrel_storage::jid::Jid;
 
-use super::{escaped, serialised};
+use super::xml::{escaped, lies_too_deep, serialised, too_deep};
 
 /// Items of nodes.
 pub(in crate::migrate) const PUBSUB: &str = "http://jabber.org/protocol/pubsub";
@@ -89,8 +89,8 @@ pub(in crate::migrate) struct ExportedNode {
     subscriptions: Vec<(String, SubscriptionState)>,
 }
 
-/// Reads `<pubsub/>`.
-pub(super) fn read(pubsub: Node<'_, '_>, nodes: &mut Vec<ExportedNode>) {
+/// Reads `<pubsub/>`. What cannot be taken over is remarked.
+pub(super) fn read(pubsub: Node<'_, '_>, nodes: &mut Vec<ExportedNode>, remarks: &mut Vec<String>) {
     for child in pubsub.children().filter(Node::is_element) {
         let Some(name) =
             child.attribute("node").filter(|name| (1..=NODE_NAME_BYTES_MAX).contains(&name.len()))
@@ -103,7 +103,7 @@ pub(super) fn read(pubsub: Node<'_, '_>, nodes: &mut Vec<ExportedNode>) {
         });
         let Some(node) = nodes.get_mut(at) else { continue };
         match child.tag_name().name() {
-            "items" => node.items(child),
+            "items" => node.items(child, remarks),
             "configure" => node.configure(child),
             "affiliations" => node.affiliations(child),
             "subscriptions" => node.subscriptions(child),
@@ -166,8 +166,12 @@ fn address(node: Node<'_, '_>) -> Option<String> {
 }
 
 impl ExportedNode {
-    fn items(&mut self, items: Node<'_, '_>) {
+    fn items(&mut self, items: Node<'_, '_>, remarks: &mut Vec<String>) {
         for item in elements(items, "item") {
+            if item.children().any(lies_too_deep) {
+                remarks.push(too_deep(&format!("an item of the node {}", self.name)));
+                continue;
+            }
             let id = item.attribute("id").filter(|id| (1..=ITEM_ID_BYTES_MAX).contains(&id.len()));
             let payload = item.children().find(Node::is_element).map(serialised).unwrap_or_default();
             let made_up = || format!("item-{}", self.items.len() + 1);
@@ -302,7 +306,7 @@ mod tests {
             <subscriptions node='m'><subscription jid='a@x' subscription='subscribed'/></subscriptions></pubsub></user>";
         let document = roxmltree::Document::parse(text).unwrap();
         let mut nodes = Vec::new();
-        document.root_element().children().for_each(|pubsub| read(pubsub, &mut nodes));
+        document.root_element().children().for_each(|pubsub| read(pubsub, &mut nodes, &mut Vec::new()));
         let names: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
         assert_eq!(names, ["n", "m"]);
         let node = &nodes[0];
