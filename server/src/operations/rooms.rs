@@ -176,7 +176,7 @@ impl Control {
         self.rooms_are_on()?;
         let domain = &*self.server.shared.rooms_domain;
         let jid = parsed(jid)?;
-        if jid.domain() != domain {
+        if !address::is_here(&jid.borrowed(), domain) {
             let text = format!("{} is no room here; rooms are named NAME@{domain}", jid.as_str());
             return Err(Problem::new(ControlRefusal::ForeignDomain, text));
         }

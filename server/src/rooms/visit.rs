@@ -3,7 +3,7 @@
 use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::directory::DirectoryError;
 
-use crate::effects::answer::{self, Refused};
+use crate::effects::answer::{self, Made, Refused};
 use crate::effects::work;
 use crate::env::Env;
 use crate::occupancy::occupants::OccupantKey;
@@ -12,9 +12,10 @@ use crate::proto::address;
 use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::proto::muc::rules::Standing;
 use crate::proto::muc::{Affiliation, Role};
+use crate::proto::{ns, reply};
 use crate::service::Reply;
 use crate::service::reply::ReplyTo;
-use crate::stanza::{Delivery, Kind, PendingAck};
+use crate::stanza::{Delivery, Kind, PendingAck, Traits, Type};
 use crate::user::actors::{Actors, Effects};
 use crate::xml::Element;
 
@@ -179,12 +180,31 @@ impl Asker {
 
     /// Answers with an error, if it is a stanza that may be answered.
     pub(super) fn refuse(&self, env: &Env, fx: &mut Effects, error: StanzaError) {
+        if self.is_answered && self.kind == Kind::Presence {
+            return self.refuse_presence(env, fx, &error);
+        }
         if self.is_answered {
             let to = self.to(env);
             let refused =
                 Refused { kind: self.kind, sender: &self.from, to: Some(&to), id: self.id.as_deref() };
             answer::refuse(env, fx, &refused, &error);
         }
+    }
+
+    /// XEP-0045 §7.2.6 to §7.2.10: an error about entering has `<x/>` beside it, by which clients know it from an error of a user.
+    fn refuse_presence(&self, env: &Env, fx: &mut Effects, error: &StanzaError) {
+        env.metrics().errors_out.add(1);
+        let (to, id) = (self.to(env), self.id.as_deref());
+        let (kind, typ) = (Kind::Presence, Type::Error);
+        let mut bytes = Vec::with_capacity(256);
+        reply::open(kind, typ, Some(&to), &self.from, id, &mut bytes);
+        for part in ["><x xmlns='", ns::MUC, "'/>"] {
+            bytes.extend_from_slice(part.as_bytes());
+        }
+        error.write(&mut bytes);
+        bytes.extend_from_slice(b"</presence>");
+        let traits = Traits::FROM_SERVER;
+        answer::send(env, fx, &Made { kind, typ, traits, from: Some(&to), id, bytes: &bytes }, &self.from);
     }
 
     /// Answers an iq.

@@ -162,7 +162,9 @@ impl<'a> Stage<'a> {
             let user = after.user_seconds - before.user_seconds;
             let system = after.system_seconds - before.system_seconds;
             phase.server_cpu = Some((user, system));
-            phase.figures.insert(CPU_EACH.into(), (user + system) * 1e3 / each.max(1) as f64);
+            // The system counts in hundredths of a second.
+            let cpu = (user + system).max(0.01);
+            phase.figures.insert(CPU_EACH.into(), cpu * 1e3 / each.max(1) as f64);
         }
         phase
     }

@@ -232,6 +232,7 @@ fn a_password_and_a_full_room_keep_others_out() {
         for inside in ["", "<password>open</password>"] {
             let refused = enter_with(&mut romeo, "hall", "romeo", inside);
             assert_eq!(outcome(refused.last().unwrap()), "not-authorized", "{inside}");
+            assert!(refused.last().unwrap().find("x", super::MUC).is_some(), "clients look for it");
         }
         let right = "<password>sesame</password>";
         assert_eq!(enter_with(&mut romeo, "hall", "romeo", right).len(), 3);
