@@ -86,6 +86,7 @@ worker_metrics! {
     retractions "archive.retractions" Counter "retractions" "Retractions of messages (XEP-0424) that took effect, once in the archive of each side.";
     retracted "archive.retracted" Counter "messages" "Messages of archives that were retracted: something else stands for their texts.";
     retracted_waiting "archive.retracted_waiting" Counter "messages" "Messages that were retracted while they waited in a mailbox, and left it.";
+    retracted_copies "archive.retracted_copies" Counter "messages" "Copies of retracted messages that a session would have got again when it is resumed, and will not.";
     refused_retractions "refused.retractions" Counter "messages" "Refused: archive.retractions.";
     archive_erased "archive.erased" Counter "messages" "Texts that no archive has any more and that were taken out of the files of the log.";
     archive_to_erase "archive.to_erase" Gauge "erasures" "Erasures (of a message, of a part of an archive, of an account) whose texts may be on the disk still.";

@@ -1,5 +1,5 @@
 //! tokio-xmpp, a stock Rust client with a parser and a TLS and SASL path of its own: log in over STARTTLS and
-//! direct TLS, on each driver, and talk.
+//! direct TLS, on each driver, talk, and read what was said in the archive (XEP-0313).
 #![allow(clippy::unwrap_used)]
 
 use std::net::SocketAddr;
@@ -11,8 +11,12 @@ use futures_util::StreamExt as _;
 use tempfile::TempDir;
 use tokio_xmpp::connect::{DirectTlsServerConnector, DnsConfig, StartTlsServerConnector};
 use tokio_xmpp::jid::{BareJid, Jid};
+use tokio_xmpp::parsers::data_forms::{DataForm, DataFormType, Field};
+use tokio_xmpp::parsers::iq::Iq;
+use tokio_xmpp::parsers::mam::{Fin, Query, QueryId, Result_};
 use tokio_xmpp::parsers::message::{Lang, Message, MessageType};
 use tokio_xmpp::parsers::presence::{Presence, Type as PresenceType};
+use tokio_xmpp::parsers::rsm::SetQuery;
 use tokio_xmpp::xmlstream::Timeouts;
 use tokio_xmpp::{Client, Event, Stanza};
 use whimbrel_server::boot::Server;
@@ -74,6 +78,50 @@ fn chat(to: Jid, text: &str) -> Stanza {
     message.into()
 }
 
+/// A page of the archive: what was said to or by somebody after a message. Returns texts, and the id of the last of them unless
+/// the archive has no more.
+async fn page(client: &mut Client, with: &str, after: Option<String>) -> (Vec<String>, Option<String>) {
+    let form = DataForm::new(DataFormType::Submit, "urn:xmpp:mam:2", vec![Field::text_single("with", with)]);
+    let set = SetQuery { max: Some(2), after, before: None, index: None };
+    let query = QueryId("q".into());
+    let query =
+        Query { queryid: Some(query), node: None, form: Some(form), set: Some(set), flip_page: false };
+    client.send_stanza(Iq::from_set("page", query).into()).await.unwrap();
+    let mut texts = Vec::new();
+    loop {
+        match next(client).await {
+            Event::Stanza(Stanza::Message(message)) => {
+                let results =
+                    message.payloads.into_iter().filter_map(|payload| Result_::try_from(payload).ok());
+                for result in results {
+                    assert_eq!(result.queryid, Some(QueryId("q".into())));
+                    texts.extend(result.forwarded.message.bodies.into_values());
+                }
+            }
+            Event::Stanza(Stanza::Iq(Iq::Result { id, payload: Some(payload), .. })) if id == "page" => {
+                let fin = Fin::try_from(payload).unwrap();
+                return (texts, fin.set.last.filter(|_| !fin.complete));
+            }
+            Event::Stanza(Stanza::Iq(Iq::Error { id, error, .. })) if id == "page" => panic!("{error:?}"),
+            _ => {}
+        }
+    }
+}
+
+/// All that the archive has of a conversation, through all its pages.
+async fn history(client: &mut Client, with: &str) -> Vec<Vec<String>> {
+    let mut pages = Vec::new();
+    let mut after = None;
+    loop {
+        let (texts, last) = page(client, with, after).await;
+        pages.push(texts);
+        match last {
+            Some(last) => after = Some(last),
+            None => return pages,
+        }
+    }
+}
+
 #[test]
 fn tokio_xmpp_talks_over_starttls_and_direct_tls() {
     let drivers: &[DriverChoice] = if cfg!(target_os = "linux") {
@@ -123,7 +171,13 @@ async fn talk(server: &Server) {
     assert_eq!(heard.from, Some(romeo_is.clone()));
     assert_eq!(heard.bodies.values().next().unwrap(), "Ay me! <&> ♥");
     juliet.send_stanza(chat(romeo_is, "O Romeo")).await.unwrap();
-    assert_eq!(message(&mut romeo).await.from, Some(juliet_is));
+    assert_eq!(message(&mut romeo).await.from, Some(juliet_is.clone()));
+    romeo.send_stanza(chat(juliet_is, "Shall I hear more?")).await.unwrap();
+    message(&mut juliet).await;
+    let said = [vec!["Ay me! <&> ♥", "O Romeo"], vec!["Shall I hear more?"]];
+    assert_eq!(history(&mut juliet, "romeo@localhost").await, said);
+    assert_eq!(history(&mut romeo, "juliet@localhost").await, said);
+    assert_eq!(history(&mut romeo, "nurse@localhost").await, [[""; 0]]);
     juliet.send_end().await.unwrap();
     romeo.send_end().await.unwrap();
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use whimbrel_storage::data::{self, Increment, Place};
+use whimbrel_storage::data::{self, DataError, Increment, Place};
 use whimbrel_storage::directory::Directory;
 use whimbrel_storage::log;
 use whimbrel_storage::pace::Pace;
@@ -28,6 +28,9 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// Accounts read at once.
 const PAGE: usize = 1000;
+
+/// The kind of a problem with a copy that is not what was written.
+const DAMAGED: &str = "damaged";
 
 /// What was copied.
 #[derive(Deserialize)]
@@ -80,8 +83,14 @@ fn back_up(data: &Path, args: &BackupArgs, report: &Report) -> Result<(), Proble
     };
     let absolute = std::path::absolute(to)
         .map_err(|error| Problem::new(format!("cannot use {}: {error}", to.display())))?;
+    if absolute.to_str().is_none() {
+        // It is to go through JSON.
+        return Err(Problem::new(format!("cannot use {}: its name is not UTF-8", absolute.display())));
+    }
     let grows = if args.into.is_some() { absolute.join(data::UNFINISHED_OF_PLACE) } else { absolute.clone() };
-    let copied: Copied = with_progress(data, &grows, || match Client::connect(data)? {
+    // What is to be read back is read before anything older goes.
+    let keep = args.keep.filter(|_| !args.verify);
+    let mut copied: Copied = with_progress(data, &grows, || match Client::connect(data)? {
         Some(mut client) => {
             client.wait_so_long(COPY_WAIT_MAX)?;
             client.ask(
@@ -89,14 +98,14 @@ fn back_up(data: &Path, args: &BackupArgs, report: &Report) -> Result<(), Proble
                 json!({
                     "folder": absolute,
                     "into": args.into.is_some(),
-                    "keep": args.keep,
+                    "keep": keep,
                     "mib_per_second": args.mib_per_second,
                 }),
             )
         }
-        None => copy(data, &absolute, args),
+        None => copy(data, &absolute, args, keep),
     })?;
-    let verified = if args.verify { Some(read_back(&copied.folder)?) } else { None };
+    let verified = if args.verify { Some(verify(&mut copied, &absolute, args)?) } else { None };
     let value: Value = json!({
         "folder": copied.folder,
         "segments": copied.segments,
@@ -136,7 +145,7 @@ fn said(copied: &Copied, verified: Option<&Verified>) -> String {
 }
 
 /// No server runs.
-fn copy(data: &Path, to: &Path, args: &BackupArgs) -> Result<Copied, Problem> {
+fn copy(data: &Path, to: &Path, args: &BackupArgs, keep: Option<u32>) -> Result<Copied, Problem> {
     let problem = |error: &dyn std::fmt::Display| Problem::new(error.to_string());
     data::examine(data).map_err(|error| problem(&error))?;
     let folder = data.join(data::DIRECTORY);
@@ -152,7 +161,7 @@ fn copy(data: &Path, to: &Path, args: &BackupArgs) -> Result<Copied, Problem> {
     let mut pace = Pace::new(args.mib_per_second.map(|mib| u64::from(mib) << 20));
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
     let done = if args.into.is_some() {
-        let place = Place { folder: to, now_ms, keep: args.keep.map(|keep| keep as usize) };
+        let place = Place { folder: to, now_ms, keep: keep.map(|keep| keep as usize) };
         data::backup_into(data, &directory, &place, &mut pace)
     } else {
         data::backup(data, &directory, to, now_ms, &mut pace).map(|done| Increment {
@@ -173,10 +182,23 @@ fn copy(data: &Path, to: &Path, args: &BackupArgs) -> Result<Copied, Problem> {
     })
 }
 
+/// Reads a copy back. Only then do older ones go; when it is damaged, the next shares no file with those that are there.
+fn verify(copied: &mut Copied, to: &Path, args: &BackupArgs) -> Result<Verified, Problem> {
+    let failed = |error: DataError| Problem::new(error.to_string());
+    let verified = read_back(&copied.folder);
+    if args.into.is_some() && verified.as_ref().is_err_and(|problem| problem.kind == DAMAGED) {
+        data::distrust(to).map_err(failed)?;
+    }
+    if let (Ok(_), Some(keep)) = (&verified, args.keep) {
+        copied.removed = data::keep_newest(to, keep as usize).map_err(failed)?;
+    }
+    verified
+}
+
 /// Reads everything in a copy: each record of the log, and of the directory its pages and each value with its checksum.
 fn read_back(copy: &Path) -> Result<Verified, Problem> {
     let damaged = |error: &dyn std::fmt::Display| {
-        Problem::of_kind("damaged", format!("the copy in {} is of no use: {error}", copy.display()))
+        Problem::of_kind(DAMAGED, format!("the copy in {} is of no use: {error}", copy.display()))
     };
     // Files that root makes there would be in the way of the server's user.
     refuse_other_owner(copy)?;

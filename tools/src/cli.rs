@@ -313,6 +313,12 @@ pub(crate) enum UserCommand {
     /// server may run here meanwhile. Accounts that exist are left alone, so an interrupted run is gone on with by running it
     /// again. The exit code is 1 when something was left out; each such thing is told.
     Migrate(MigrateArgs),
+    /// Write accounts as XEP-0227 has them: keys, rosters, block lists, vCards, private XML, nodes with their items
+    ///
+    /// For another server, or for `user migrate` here; also while the server runs: each account is as it is when it is read.
+    /// Archived messages are written by `archive export`; messages that wait stay. The keys are in it, so it is as secret as the
+    /// data directory.
+    Export(UserExportArgs),
     /// Create accounts from a file: JID, tab, password or SCRAM keys a line
     ///
     /// SCRAM keys are what another server keeps in place of the password (RFC 5803): `SCRAM-SHA-256$4096:SALT$STOREDKEY:
@@ -343,6 +349,16 @@ pub(crate) struct MigrateArgs {
     pub(crate) iterations: Iterations,
     #[command(flatten)]
     pub(crate) create: Create,
+}
+
+/// `user export`.
+#[derive(Debug, Args)]
+pub(crate) struct UserExportArgs {
+    /// Bare JIDs, like alice@example.org [default: all accounts]
+    pub(crate) jids: Vec<String>,
+    /// A new file that only its owner can read [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
 }
 
 /// Whether accounts may be made where there are none.

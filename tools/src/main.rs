@@ -115,6 +115,7 @@ fn on_data(data: &Path, command: &Command, report: &Report) -> Result<ExitCode, 
                 user::passwd(data, jid, password, *iterations, report)?;
             }
             UserCommand::Migrate(args) => return migrate::run(data, args, report),
+            UserCommand::Export(args) => migrate::leave::run(data, args, report)?,
             UserCommand::Import { file, iterations, create } => {
                 return import::run(data, file, (*iterations, *create), report);
             }

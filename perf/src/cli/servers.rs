@@ -270,6 +270,43 @@ impl GroupArgs {
 }
 
 #[derive(Clone, Debug, Args)]
+pub(crate) struct PepArgs {
+    /// Which servers; they take turns
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "whimbrel,ejabberd,prosody")]
+    pub(crate) servers: Vec<PeerName>,
+    #[command(flatten)]
+    pub(crate) programs: ProgramArgs,
+    /// How whimbreld runs, for example `uring:2` or `mio:1:process`; each takes a turn [default: as it chooses]
+    #[arg(
+        long,
+        value_name = "DRIVER[:WORKERS][:DURABILITY],...",
+        value_delimiter = ',',
+        default_value = "auto"
+    )]
+    pub(crate) whimbrel: Vec<Variant>,
+    /// Contacts of the account that publishes; all of them want to hear of its node
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub(crate) contacts: u64,
+    /// Publications, each when all contacts have heard of the one before it
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) publications: u64,
+    /// Nodes of the account that logs in; it gets the last item of each
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=64))]
+    pub(crate) nodes: u64,
+    /// Logins of that account
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub(crate) logins: u64,
+    /// Bytes of text in an item
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) bytes: u32,
+    /// Rounds; servers take turns in each, and are started anew
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) rounds: u32,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Clone, Debug, Args)]
 pub(crate) struct FloorArgs {
     /// Counts for the memory of a connection
     #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_value = "1000,3000")]

@@ -37,7 +37,8 @@ pub(super) fn prepare(setup: &Setup<'_>, shapers: Shapers, tables: Tables) -> Re
         Tables::Mnesia => None,
         Tables::Postgresql => Some(database(&erl)?),
     };
-    std::fs::write(&config, configuration(port, shapers, setup, database.as_ref())).map_err(failed)?;
+    std::fs::write(&config, configuration(port, shapers, &optional(setup), database.as_ref()))
+        .map_err(failed)?;
     let import = folder.join("accounts.xml");
     write_accounts(&import, setup.accounts).map_err(failed)?;
     let (ready, own) = (folder.join("ready"), folder.to_owned());
@@ -141,14 +142,22 @@ fn rooms(archives: bool) -> String {
     )
 }
 
-fn configuration(port: u16, shapers: Shapers, setup: &Setup<'_>, database: Option<&Cluster>) -> String {
+/// Modules that not every run has.
+fn optional(setup: &Setup<'_>) -> String {
+    let archive = if setup.archives() { "  mod_mam:\n    default: always\n" } else { "" };
+    let eventing = match setup.eventing {
+        true => "  mod_pubsub:\n    plugins:\n      - flat\n      - pep\n    last_item_cache: false\n",
+        false => "",
+    };
+    let rooms = if setup.rooms { rooms(setup.archives()) } else { String::new() };
+    [archive, eventing, &rooms].concat()
+}
+
+fn configuration(port: u16, shapers: Shapers, optional: &str, database: Option<&Cluster>) -> String {
     let (shaper, rules) = match shapers {
         Shapers::Off => ("", ""),
         Shapers::AsPackaged => ("    shaper: c2s_shaper\n", SHAPERS),
     };
-    let archives = setup.archives();
-    let rooms = if setup.rooms { rooms(archives) } else { String::new() };
-    let archive = if archives { "  mod_mam:\n    default: always\n" } else { "" };
     let tables = database.map_or_else(
         || "default_db: mnesia\n".to_owned(),
         |cluster| {
@@ -173,6 +182,6 @@ fn configuration(port: u16, shapers: Shapers, setup: &Setup<'_>, database: Optio
          access_rules: {{}}\n\
          modules:\n  mod_roster: {{}}\n  mod_disco: {{}}\n  mod_ping: {{}}\n  mod_offline: {{}}\n  \
          mod_carboncopy: {{}}\n  mod_blocking: {{}}\n  mod_privacy: {{}}\n  mod_private: {{}}\n  mod_caps: {{}}\n  \
-         mod_last: {{}}\n  mod_vcard: {{}}\n  mod_version: {{}}\n  mod_time: {{}}\n{archive}{rooms}"
+         mod_last: {{}}\n  mod_vcard: {{}}\n  mod_version: {{}}\n  mod_time: {{}}\n{optional}"
     )
 }

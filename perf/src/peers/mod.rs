@@ -93,6 +93,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) archive: Option<ArchiveSwitch>,
     /// Whether it has rooms (XEP-0045) at `conference.localhost`, for at least 1,000 occupants and without limits of messages.
     pub(crate) rooms: bool,
+    /// Whether it has nodes of accounts (XEP-0163), where that is to be switched on.
+    pub(crate) eventing: bool,
 }
 
 impl Setup<'_> {
@@ -204,6 +206,7 @@ pub(crate) fn main(args: &PeersArgs) -> Result<ExitCode, String> {
             accounts: most,
             archive: Some(args.archive),
             rooms: false,
+            eventing: false,
         };
         let peer = prepare(server, &setup)?;
         let archives = peer.facts.get("archive").is_none_or(|archive| *archive == archive_fact(true));

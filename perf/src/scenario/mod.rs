@@ -12,6 +12,7 @@ pub(crate) mod group;
 pub(crate) mod hold;
 pub(crate) mod life;
 pub(crate) mod offline;
+pub(crate) mod pep;
 #[expect(unsafe_code, reason = "system calls")]
 pub(crate) mod poll;
 pub(crate) mod presence;

@@ -310,10 +310,10 @@ fn may_retract(
         return true;
     }
     fx.work.add(work::RETRACTION);
-    let may = archive::retract::has_room(actors, env, actors.users.account_of(inbound.sender));
+    let may = archive::open::has_room_to_send(actors, env, actors.users.account_of(inbound.sender));
     if !may {
         env.metrics().refused_retractions.add(1);
-        inbound.refuse(env, fx, archive::retract::too_many());
+        inbound.refuse(env, fx, archive::open::too_many());
     }
     may
 }
@@ -334,6 +334,8 @@ fn send_message(
         true => dispatch::deliver(actors, env, fx, d, copy),
         false => None,
     };
+    let user = actors.users.resource(sender).user;
+    archive::open::forget_copies(actors, env, fx, user, d);
     let is_archived = copy.is_some_and(|copy| copy.flags.has(Flags::ARCHIVED));
     let id = match (copy, written) {
         (Some(copy), None) => match keep::keep_sent(actors, env, copy, d) {

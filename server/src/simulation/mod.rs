@@ -44,6 +44,8 @@ mod operator;
 mod oracle;
 #[cfg(test)]
 mod order;
+#[cfg(test)]
+mod retracting;
 mod rooms;
 mod siege;
 mod sm;

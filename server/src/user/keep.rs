@@ -65,9 +65,10 @@ pub fn keep(
             }
         },
     };
-    if env.config.archive.enabled && d.retracts() && !archive::retract::has_room(actors, env, account) {
+    let has_room = || archive::open::has_room_to_receive(actors, env, account, address::local_of(d.from));
+    if env.config.archive.enabled && d.retracts() && !has_room() {
         env.metrics().refused_retractions.add(1);
-        answer::bounce_with(env, fx, d, archive::retract::too_many());
+        answer::bounce_with(env, fx, d, archive::open::too_many());
         return KeepOutcome::default();
     }
     let addressed = d.to_resource.and_then(|name| actors.users.find_resource(user?, name));
@@ -93,6 +94,7 @@ pub fn keep(
     let Some(appended) = appended else { return outcome };
     fx.work.add(work::LOGGED);
     let Some(user) = user else { return outcome };
+    archive::open::forget_copies(actors, env, fx, user, d);
     let id = copy.flags.has(Flags::ARCHIVED).then_some(appended.sequence);
     archive::stamped(actors, env, d, id, |actors, d| {
         let to = Recipients { user, resources: &recipients };

@@ -68,7 +68,7 @@ pub fn pump(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) 
         Room::Later => return,
     }
     let account = actors.users.user(user).id;
-    let Some(taken_back) = archive::retract::of_mailbox(actors, (account, key)) else { return };
+    let Some(taken_back) = archive::open::of_mailbox(actors, (account, key)) else { return };
     let under_way = flow::under_way(actors, user);
     let gets_bare = delivery::recipients_of_bare(actors, user, Type::Chat).contains(&key);
     let mut bytes = std::mem::take(&mut actors.payload);
@@ -92,7 +92,7 @@ pub fn pump(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) 
         }
         if let Some(kept) = record::decode(record.payload)
             && is_for(&actors.users, key, &kept, gets_bare)
-            && !taken_back.iter().any(|one| one.has(record.sequence, kept.stanza))
+            && !taken_back.has(record.sequence, kept.stanza)
         {
             let about = (record.sequence, record.flags, record.time_ms);
             archive::write_logged(env, &local, kept.stanza, about, &mut bytes);
@@ -210,12 +210,13 @@ fn is_own(entry: &Unacked) -> bool {
 }
 
 /// Writes everything unacknowledged to a resumed stream again, in order (XEP-0198 §5). Messages that another resource
-/// has taken in the meantime are left out; so is what was forgotten, and then contacts are to be asked for their presence.
+/// has taken in the meantime are left out, and what was retracted; so is what was forgotten, and then contacts are to be asked for their presence.
 pub fn send_again(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) {
     let resource = actors.users.resource_mut(key);
     let (conn, user) = (resource.conn, resource.user);
     let account = actors.users.user(user).id;
     let (local, full) = (actors.users.user(user).local.clone(), actors.users.full_jid(env, key));
+    let taken_back = archive::open::taken_back(actors, account);
     let Some(sm) = actors.users.sm_mut(key) else { return };
     debug_assert_ne!(conn, ConnId::NONE, "a resumed stream has a connection");
     let (log, mut out) = (actors.commits.log(), fx.out.stream(conn));
@@ -234,7 +235,8 @@ pub fn send_again(actors: &mut Actors, env: &Env, fx: &mut Effects, key: Resourc
                 let record = log.read(account, Sequence(sequence.0 - 1), 1).next();
                 match record {
                     Some(Ok(record)) if record.sequence == *sequence => {
-                        let kept = record::decode(record.payload);
+                        let kept = record::decode(record.payload)
+                            .filter(|kept| !taken_back.has(*sequence, kept.stanza));
                         if let Some(kept) = &kept {
                             let about = (record.sequence, record.flags, record.time_ms);
                             out.element(|out| archive::write_logged(env, &local, kept.stanza, about, out));

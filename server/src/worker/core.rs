@@ -300,6 +300,10 @@ impl Core {
                 groups::changed(&mut self.actors, &self.env, &mut self.fx, &membership);
             }
             Envelope::Spread { from, conn } => self.actors.has_spread(&mut self.fx, from, conn),
+            Envelope::Owed { by, work } => {
+                let conn = presence::conn_of(&self.actors.users, by);
+                self.actors.writes.owe(conn, work);
+            }
             Envelope::Migration(migration) => self.arrivals.push(*migration),
             Envelope::Durable { pending_ack, is_durable } => {
                 self.actors.users.on_report(&mut self.fx, pending_ack, is_durable);

@@ -7,6 +7,7 @@
 //! ```
 #![allow(clippy::unwrap_used)]
 
+mod archives;
 mod client;
 #[cfg(target_os = "linux")]
 mod disks;

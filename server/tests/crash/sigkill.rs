@@ -3,8 +3,9 @@
 //! Several senders with stream management write to two recipients, one who reads and one who is away until the end.
 //! `whimbreld` is killed with SIGKILL and started again on the same data; senders send again what was not
 //! acknowledged. Odd senders first try to resume, and believe the `h` of the refusal. At the end every acknowledged
-//! message must have arrived, and each sender's messages in order. A [keeper](crate::keeper) writes to the directory at
-//! the same time; after each kill the directory is compared with what was acknowledged.
+//! message must have arrived, each sender's messages in order, and each must be in the archives of both sides. A
+//! [keeper](crate::keeper) writes to the directory at the same time; after each kill the directory is compared with what was
+//! acknowledged.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Write};
@@ -15,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::archives;
 use crate::client::{Client, attribute};
 use crate::keeper::{self, Keeper};
 use crate::server::{Server, create_accounts, free_address, open_directory};
@@ -34,7 +36,8 @@ const WINDOW: usize = 200;
 
 /// The absent one misses half of everything: no quota is to end that before the test does.
 const CONFIG: &str = "[limits]\noffline_messages = 10000000\noffline_bytes = 4000000000\n\
-     account_memory_kib = 2000000\noffline_percent_per_stranger = 100\noffline_percent_strangers = 100\n";
+     account_memory_kib = 2000000\noffline_percent_per_stranger = 100\noffline_percent_strangers = 100\n\
+     [archive]\nmib_per_account = 100000\n";
 
 /// What all threads of a run share.
 pub(crate) struct Run {
@@ -201,6 +204,32 @@ fn compare(run: &Run, keeper: &Keeper, data: &Path) {
     keeper.compare(&open_directory(data));
 }
 
+/// Every acknowledged message is in the archives of both sides, in order; those that were sent again may be there twice.
+fn look_into_archives(data: &Path, count: impl Fn(usize) -> u64) {
+    let (mut missing, mut twice) = (0, 0);
+    let mut look = |found: &[u64], count: u64, is_meant: &dyn Fn(u64) -> bool| {
+        let (lost, again) = archives::compare(found, count, is_meant);
+        (missing, twice) = (missing + lost, twice + again);
+    };
+    for (name, rest) in [("reader", 0), ("absent", 1)] {
+        let of_all = archives::numbers(data, name);
+        for sender in 0..SENDERS {
+            let found = of_all.get(&sender).map_or(&[][..], Vec::as_slice);
+            look(found, count(sender), &|n| n % 2 == rest);
+        }
+    }
+    for sender in 0..SENDERS {
+        let own = archives::numbers(data, &format!("sender{sender}"));
+        look(own.get(&sender).map_or(&[][..], Vec::as_slice), count(sender), &|_| true);
+    }
+    let all: u64 = (0..SENDERS).map(count).sum();
+    println!(
+        "of the archives: {} copies of acknowledged messages, {missing} missing, {twice} twice",
+        2 * all
+    );
+    assert_eq!(missing, 0);
+}
+
 /// Lets clients talk while `disturb` kills the server, which is then started again, so many times.
 #[expect(clippy::too_many_lines, reason = "a test that is one story")]
 fn survive(cycles: u64, disturb: impl Fn(&mut Server, &Path, u64)) {
@@ -290,6 +319,7 @@ fn survive(cycles: u64, disturb: impl Fn(&mut Server, &Path, u64)) {
     }
     server.kill();
     keeper.compare(&open_directory(data.path()));
+    look_into_archives(data.path(), count);
     let acknowledged: u64 = (0..SENDERS).map(count).sum();
     let (lost, refused) = (missing(&run), run.refused.load(Ordering::SeqCst));
     let arrived = run.arrived.lock().unwrap();

@@ -198,6 +198,61 @@ fn a_resumed_session_does_not_get_what_was_retracted_meanwhile() {
 }
 
 #[test]
+fn a_resumed_session_gets_no_copy_of_what_was_retracted_meanwhile() {
+    // The author is at home on juliet's worker, or on another.
+    for author in [1, 2] {
+        on_each_driver(|server| {
+            let names = three(server);
+            let (juliet_name, author_name) = (&names[0], &names[author]);
+            let to_juliet = format!("{juliet_name}@localhost");
+            let mut juliet = server.online(juliet_name, "balcony");
+            let mut author = server.online(author_name, "orchard");
+            // What one device sends, and what one device gets, goes to the others as well.
+            let others = [(juliet_name, "garden"), (author_name, "phone")].map(|(name, resource)| {
+                let mut client = server.login(name, resource);
+                assert_eq!(
+                    outcome(&client.ask("set", None, "<enable xmlns='urn:xmpp:carbons:2'/>")),
+                    "result"
+                );
+                let (stream, jid) = (client.enable_sm(), client.jid.clone());
+                client.settle();
+                client.cut();
+                (name, jid, stream)
+            });
+            server.await_metric("sm.detached", 2);
+            say(&mut author, &to_juliet, "take");
+            say(&mut author, &to_juliet, "keep");
+            // Kept nowhere but with the sessions.
+            author.send(&format!(
+                "<message to='{to_juliet}' type='chat' id='plain'><body>text of plain</body>\
+                 <no-store xmlns='urn:xmpp:hints'/></message>"
+            ));
+            retract(&mut author, &to_juliet, "take");
+            retract(&mut author, &to_juliet, "plain");
+            for id in ["take", "keep", "plain", "r-take", "r-plain"] {
+                assert_eq!(juliet.next_message(), id);
+            }
+            author.settle();
+            server.await_metric("archive.retracted_copies", 4);
+            for (name, jid, stream) in others {
+                let (mut client, answer) = Client::resume(server.address(), name, &jid, &stream, 1);
+                assert_eq!(answer.name(), "resumed", "{answer:?}");
+                let mut heard = Vec::new();
+                while heard.last().is_none_or(|id| id != "r-plain") {
+                    let copy = client.next_stanza();
+                    let wrapped = copy.elements().next().filter(|_| copy.name() == "message");
+                    let forwarded =
+                        wrapped.and_then(|wrapped| wrapped.find("forwarded", "urn:xmpp:forward:0"));
+                    let message = forwarded.and_then(|forwarded| forwarded.find("message", "jabber:client"));
+                    heard.extend(message.and_then(|message| message.attribute("id")).map(str::to_owned));
+                }
+                assert_eq!(heard, ["keep", "r-take", "r-plain"], "{name}");
+            }
+        });
+    }
+}
+
+#[test]
 fn a_retraction_reaches_as_far_back_as_the_configuration_says() {
     on_each_driver_with(
         |config| config.archive.retract_messages = 3,

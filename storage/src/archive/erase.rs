@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use super::query::QueryError;
 use super::segments::Source;
 use crate::actor::ActorId;
-use crate::directory::{ArchiveState, ArchiveView, DirectoryError};
+use crate::directory::{ArchiveState, ArchiveView, Directory, DirectoryError};
 use crate::journal::What;
 use crate::journal::format::record::{Raw, Seed, erase_text};
 use crate::journal::open::scan::Walk;
@@ -54,7 +54,7 @@ impl Text {
 /// The texts of a segment that were in archives and are in none any more: they were erased, their actors are gone, or what
 /// was before an id was cut. A text that several share is among them when all have lost it. What never was in an archive is not.
 pub(crate) fn erasable(
-    view: ArchiveView<'_>,
+    directory: &Directory,
     source: &mut dyn Source,
     journal: u64,
     segment: Position,
@@ -73,7 +73,8 @@ pub(crate) fn erasable(
             _ => {}
         }
     }
-    let lost = Lost::of(view, &texts)?;
+    // The file has been read: no state of the directory is held while a disk is waited for.
+    let lost = directory.read_archive(|view| Lost::of(view, &texts))?;
     let is_lost = |text: &&Text| {
         !text.archived.is_empty() && text.archived.iter().all(|actor| lost.has(*actor, text.id))
     };

@@ -76,11 +76,12 @@ impl Archive {
         while self.heads.open_bytes() > self.settings.heads_bytes_max && self.heads.seal_oldest() {}
     }
 
-    fn note_retraction(&mut self, entry: &Entry<'_>, peer: PeerHash, is_reference: bool) {
+    fn note_retraction(&mut self, entry: &Entry<'_>, (flags, peer): (Flags, PeerHash), is_reference: bool) {
         let Text { id, position, words } = self.text;
         let slot = Slot { id, position, words, peer, is_reference };
         let end = Position(entry.position.0 + entry.bytes);
-        self.retractions.push(Retraction { journal: self.journal, actor: entry.actor, slot, end });
+        let (journal, actor, is_received) = (self.journal, entry.actor, flags.is_queued());
+        self.retractions.push(Retraction { journal, actor, slot, end, is_received });
         self.memory.of(entry.segment.0).add(slot.text_bytes(), slot.id.0);
     }
 
@@ -131,7 +132,7 @@ impl Reader for Archive {
             self.note(entry, (self.text.position, self.text.words), peer, is_reference);
         }
         if flags.has(Flags::RETRACTS) && self.text.id == entry.sequence {
-            self.note_retraction(entry, peer, is_reference);
+            self.note_retraction(entry, (flags, peer), is_reference);
         }
     }
 

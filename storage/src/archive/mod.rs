@@ -27,7 +27,7 @@
 //! | `moves` | what compaction has moved |
 //! | `tally`, `tallies` | what is held of each segment: in memory, and by rows |
 //! | `saved` | its block in a checkpoint |
-//! | `query`, `page` | what may be asked, and the answer |
+//! | `query`, `page`, `texts` | what may be asked, and the answer |
 //! | `segments` | reading texts where they lie, away from the workers |
 //! | `erase` | taking erased texts out of the files |
 //! | `prepare` | what compaction is to move |
@@ -58,6 +58,7 @@ mod tallies;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod texts;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -72,7 +73,7 @@ use retractions::Retractions;
 use tally::Tally;
 
 pub use moves::Move;
-pub use retractions::Retraction;
+pub use retractions::{Retraction, RetractionLoad};
 pub use row::{Packed, ROW_MESSAGES_MAX, Row};
 pub use slot::Slot;
 pub use tallies::{SegmentHeld, Tallies};
@@ -330,44 +331,6 @@ impl Archive {
     /// Seals all blocks, so that everything goes to the directory with the next changes.
     pub fn seal_all(&mut self) {
         self.heads.seal_where(|_| true);
-    }
-
-    // --- Retractions.
-
-    /// The retractions that have not taken effect yet and are durable, the oldest first.
-    pub fn retractions(&self) -> impl Iterator<Item = &Retraction> {
-        let committed = self.committed;
-        let is_due =
-            move |retraction: &&Retraction| retraction.journal != self.journal || retraction.end <= committed;
-        self.retractions.all().filter(is_due)
-    }
-
-    /// How many retractions of an actor have not taken effect yet: while there are any, its texts are not to be shown.
-    #[inline]
-    #[must_use]
-    pub fn retractions_of(&self, actor: ActorId) -> usize {
-        self.retractions.of(actor)
-    }
-
-    /// An actor's retractions that have not taken effect yet, durable or not.
-    pub fn open_retractions_of(&self, actor: ActorId) -> impl Iterator<Item = &Retraction> {
-        self.retractions.all().filter(move |retraction| retraction.actor == actor)
-    }
-
-    /// A retraction has taken effect: the directory knows what it has erased, or there was nothing.
-    pub fn retracted(&mut self, retraction: &Retraction) {
-        if self.retractions.remove(retraction) {
-            self.release(retraction);
-        }
-    }
-
-    /// A retraction is needed no longer.
-    fn release(&mut self, retraction: &Retraction) {
-        if retraction.journal == self.journal {
-            self.memory.take(retraction.slot.position.0, retraction.slot.text_bytes());
-        } else {
-            self.tallies.answer(retraction.journal);
-        }
     }
 
     // --- Retention.

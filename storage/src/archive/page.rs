@@ -1,10 +1,14 @@
 //! Answering a query: rows and blocks in memory first, then the texts, those that lie near one another with one read.
 //!
 //! ```text
-//!  rows ─┐
-//!        ├─▶ candidates: in range, right peer ──▶ a batch ──▶ reads, in the order of positions ──▶ texts ──▶ matches? ──▶ page
-//!  memory┘
+//!  rows ─┐                                           one state of the directory │ none
+//!        ├─▶ candidates: in range, right peer ──▶ a batch, and what was erased ──▶ reads ──▶ texts ──▶ matches? ──▶ page
+//!  memory┘                    ▲                                                                          │
+//!                             └──────────────────────── there is room for more ──────────────────────────┘
 //! ```
+//!
+//! A state of the directory is held while rows are looked at, and never while a disk is waited for: when the disk fails a commit, the
+//! directory is opened anew as soon as nobody holds one, and every worker waits for that.
 //!
 //! Rows that the directory has got since the snapshot was taken have the first messages of the snapshot too: those are
 //! passed over. So a page has each message once, wherever it was at that moment.
@@ -13,67 +17,114 @@ use std::collections::HashMap;
 use std::iter::Peekable;
 use std::vec::IntoIter;
 
-use super::query::{Cost, End, Found, Order, Page, Query, QueryError};
+use super::query::{End, Order, Page, Query, QueryError};
 use super::segments::Source;
-use super::slot::Slot;
-use crate::actor::ActorId;
-use crate::directory::{ArchiveView, DirectoryError, Erased, RowView};
-use crate::journal::format::record::{Raw, Seed};
-use crate::log::{LogError, Position, Record, Sequence};
+use super::texts::{BATCH_MESSAGES_MAX, Candidate, Texts};
+use crate::directory::{ArchiveView, Directory, DirectoryError, Erased, RowView};
+use crate::log::Sequence;
 
-/// Messages that are read at once.
-const BATCH_MESSAGES_MAX: usize = 64;
-/// What lies between two texts is read with them if it is no more than this.
-const GAP_BYTES_MAX: u64 = 16 << 10;
-/// Most bytes of one read, but for a text that is longer.
-const READ_BYTES_MAX: u64 = 64 << 10;
-
-/// A message that may be asked for, and its journal.
-#[derive(Clone, Copy, Debug)]
-struct Candidate {
-    journal: u64,
-    slot: Slot,
-}
-
-/// Answers a query in one state of the directory.
+/// Answers a query.
 pub(crate) fn answer(
-    view: ArchiveView<'_>,
+    directory: &Directory,
     source: &mut dyn Source,
     query: &Query,
 ) -> Result<Page, QueryError> {
-    let state = view.state(query.actor)?;
-    let mut page = Page { total: state.messages, ..Page::default() };
-    if state.is_purged {
-        page.end =
-            query.must_exist.first().or(query.ids.first()).map_or(End::Complete, |id| End::NotFound(*id));
+    let mut page = Page::default();
+    let mut is_begun = false;
+    loop {
+        let gathered = directory.read_archive(|view| gather(view, query, &mut page, is_begun))?;
+        let Some(Batch { candidates, erased, rest }) = gathered else { return Ok(page) };
+        is_begun = true;
+        let texts = Texts::read(source, &candidates, &erased, &mut page.cost)?;
+        for (at, candidate) in candidates.iter().enumerate() {
+            texts.take(at, candidate, query, erased.get(&candidate.slot.id), &mut page);
+        }
+        page.end = match rest {
+            Rest::Nothing => End::Complete,
+            Rest::Unknown(passed) => {
+                page.reached = passed.unwrap_or(page.reached);
+                End::Step
+            }
+            Rest::More if page.messages.len() >= query.messages_max => End::Full,
+            Rest::More if is_used_up(query, &page) => End::Step,
+            Rest::More => continue,
+        };
         return Ok(page);
+    }
+}
+
+/// What is read next, and what is known of the rest.
+struct Batch {
+    candidates: Vec<Candidate>,
+    /// Those of them that have been erased, and what stands for them.
+    erased: HashMap<Sequence, Erased>,
+    rest: Rest,
+}
+
+/// What follows a batch.
+enum Rest {
+    More,
+    Nothing,
+    /// As many rows as may have been looked at, up to here.
+    Unknown(Option<Sequence>),
+}
+
+/// Bytes that are read in a step are no more than so many times those that it may give: a predicate may want few of them.
+const READ_FACTOR: usize = 16;
+
+fn is_used_up(query: &Query, page: &Page) -> bool {
+    page.cost.looks >= query.looks_max
+        || page.texts.len() >= query.bytes_max
+        || page.cost.bytes >= query.bytes_max.saturating_mul(READ_FACTOR)
+}
+
+/// What is to be read next for a page. `None`: nothing; its end has been written down.
+fn gather(
+    view: ArchiveView<'_>,
+    query: &Query,
+    page: &mut Page,
+    is_begun: bool,
+) -> Result<Option<Batch>, DirectoryError> {
+    let state = view.state(query.actor)?;
+    if state.is_purged {
+        let missing = query.must_exist.first().or(query.ids.first());
+        let end = missing.map_or(End::Complete, |id| End::NotFound(*id));
+        *page = Page { total: state.messages, end, ..Page::default() };
+        return Ok(None);
     }
     // What the directory has by now is read from there.
     let parts = query.snapshot.parts.iter();
     let memory = parts
         .flat_map(|(journal, slots)| slots.iter().map(|slot| Candidate { journal: *journal, slot: *slot }));
     let memory: Vec<Candidate> = memory.filter(|candidate| candidate.slot.id > state.last).collect();
-    let range = query.range(state.first_kept);
-    page.reached =
-        if query.order == Order::Forwards { Sequence(range.0.0.saturating_sub(1)) } else { range.1 };
-    let kept = (state.first_kept.max(query.not_before), Sequence::MAX);
-    for id in query.must_exist.iter().chain(&query.ids) {
-        if !exists(view, query, &memory, kept, *id)? {
-            page.end = End::NotFound(*id);
-            return Ok(page);
+    let range = match is_begun {
+        true => left_of(query.range(state.first_kept), query.order, page.reached),
+        false => query.range(state.first_kept),
+    };
+    if !is_begun {
+        page.total = state.messages;
+        page.reached =
+            if query.order == Order::Forwards { Sequence(range.0.0.saturating_sub(1)) } else { range.1 };
+        let kept = (state.first_kept.max(query.not_before), Sequence::MAX);
+        for id in query.must_exist.iter().chain(&query.ids) {
+            if !exists(view, query, &memory, kept, *id)? {
+                page.end = End::NotFound(*id);
+                return Ok(None);
+            }
         }
     }
-    let mut candidates = Candidates {
-        view,
-        query,
-        range,
-        blocks: Blocks::new(view, query, &memory, range)?,
-        cost: Cost::default(),
-    };
-    let mut ready = Vec::new().into_iter().peekable();
-    fill(&mut candidates, &mut ready, source, &mut page)?;
-    page.cost.rows = candidates.cost.rows;
-    Ok(page)
+    let blocks = Blocks::new(view, query, &memory, range)?;
+    let rows = page.cost.rows;
+    let candidates = Candidates { view, query, range, blocks, rows, passed: None, has_stopped: false };
+    next_batch(candidates, page)
+}
+
+/// What is left of a range behind an id.
+fn left_of(range: (Sequence, Sequence), order: Order, reached: Sequence) -> (Sequence, Sequence) {
+    match order {
+        Order::Forwards => (range.0.max(Sequence(reached.0.saturating_add(1))), range.1),
+        Order::Backwards => (range.0, range.1.min(Sequence(reached.0.saturating_sub(1)))),
+    }
 }
 
 /// Whether an actor's archive has a message with this id, in a segment that is there.
@@ -133,13 +184,22 @@ struct Candidates<'t, 'q> {
     query: &'q Query,
     range: (Sequence, Sequence),
     blocks: Blocks<'t>,
-    cost: Cost,
+    /// Rows that have been looked at for the page.
+    rows: usize,
+    /// The end of the row that was looked at last.
+    passed: Option<Sequence>,
+    /// As many rows as may have been looked at, and there may be more.
+    has_stopped: bool,
 }
 
 impl Candidates<'_, '_> {
     /// What may be asked for of the next block that has any; `None`: there is none.
     fn next_block(&mut self) -> Result<Option<Vec<Candidate>>, DirectoryError> {
         loop {
+            if self.rows >= self.query.rows_max {
+                self.has_stopped = true;
+                return Ok(None);
+            }
             let (row, memory) = match &mut self.blocks {
                 Blocks::Forwards { rows, memory } => match rows.next().transpose()? {
                     Some(row) => (Some(row), None),
@@ -152,10 +212,14 @@ impl Candidates<'_, '_> {
             };
             let mut found = match (row, memory) {
                 (Some(row), _) => {
-                    self.cost.rows += 1;
+                    self.rows += 1;
                     if self.is_behind(&row) {
                         return Ok(None);
                     }
+                    self.passed = Some(match self.query.order {
+                        Order::Forwards => row.last,
+                        Order::Backwards => row.first,
+                    });
                     if self.query.peer.is_some_and(|peer| !row.packed.has_peer(peer)) {
                         continue;
                     }
@@ -214,38 +278,40 @@ fn has_next(candidates: &mut Candidates<'_, '_>, ready: &mut Ready) -> Result<bo
     Ok(true)
 }
 
-fn fill(
-    candidates: &mut Candidates<'_, '_>,
-    ready: &mut Ready,
-    source: &mut dyn Source,
-    page: &mut Page,
-) -> Result<(), QueryError> {
+/// The candidates that are read next: so many as the page may still have.
+fn next_batch(mut candidates: Candidates<'_, '_>, page: &mut Page) -> Result<Option<Batch>, DirectoryError> {
     let query = candidates.query;
-    loop {
-        if !has_next(candidates, ready)? {
-            page.end = End::Complete;
-            return Ok(());
-        }
-        if page.messages.len() >= query.messages_max {
-            page.end = End::Full;
-            return Ok(());
-        }
-        let is_used_up = page.cost.looks >= query.looks_max || page.texts.len() >= query.bytes_max;
-        let batch = next_batch(candidates, ready, page)?;
-        if is_used_up || batch.is_empty() {
-            page.end = End::Step;
-            return Ok(());
-        }
-        let erased = candidates.erased(&batch)?;
-        let texts = Texts::read(source, &batch, &erased, &mut page.cost)?;
-        for (at, candidate) in batch.iter().enumerate() {
-            texts.take(at, candidate, query, erased.get(&candidate.slot.id), page);
-        }
+    let mut ready = Vec::new().into_iter().peekable();
+    let has_any = has_next(&mut candidates, &mut ready)?;
+    let chosen = match has_any && page.messages.len() < query.messages_max && !is_used_up(query, page) {
+        true => choose(&mut candidates, &mut ready, page)?,
+        false => Vec::new(),
+    };
+    let erased = candidates.erased(&chosen)?;
+    let rest = match has_next(&mut candidates, &mut ready)? {
+        true => Rest::More,
+        false if candidates.has_stopped => Rest::Unknown(candidates.passed),
+        false => Rest::Nothing,
+    };
+    page.cost.rows = candidates.rows;
+    if !chosen.is_empty() {
+        return Ok(Some(Batch { candidates: chosen, erased, rest }));
     }
+    page.end = match rest {
+        Rest::Nothing => End::Complete,
+        Rest::Unknown(passed) => {
+            page.reached = passed.unwrap_or(page.reached);
+            End::Step
+        }
+        Rest::More if page.messages.len() >= query.messages_max => End::Full,
+        // The next one is too much for the step.
+        Rest::More => End::Step,
+    };
+    Ok(None)
 }
 
-/// The candidates that are read next: so many as the page may still have. Empty: the next one is too much for the step.
-fn next_batch(
+/// Takes candidates as long as the page has room for their texts.
+fn choose(
     candidates: &mut Candidates<'_, '_>,
     ready: &mut Ready,
     page: &Page,
@@ -267,139 +333,4 @@ fn next_batch(
         batch.push(next);
     }
     Ok(batch)
-}
-
-/// Records of a batch, as they were read.
-struct Texts {
-    bytes: Vec<u8>,
-    /// For each of the batch, where its record begins; `None`: it is gone.
-    places: Vec<Option<usize>>,
-}
-
-/// Texts that are read at once.
-struct Run {
-    journal: u64,
-    segment: Position,
-    from: u64,
-    to: u64,
-    members: Vec<usize>,
-}
-
-impl Texts {
-    fn read(
-        source: &mut dyn Source,
-        batch: &[Candidate],
-        erased: &HashMap<Sequence, Erased>,
-        cost: &mut Cost,
-    ) -> Result<Self, LogError> {
-        let mut texts = Self { bytes: Vec::new(), places: vec![None; batch.len()] };
-        for run in runs(source, batch, erased)? {
-            let at = texts.bytes.len();
-            texts.bytes.resize(at + (run.to - run.from) as usize, 0);
-            cost.reads += 1;
-            cost.bytes += (run.to - run.from) as usize;
-            if source.read(run.journal, run.segment, Position(run.from), &mut texts.bytes[at..])? {
-                for member in run.members {
-                    texts.places[member] = Some(at + (batch[member].slot.position.0 - run.from) as usize);
-                }
-            } else {
-                texts.bytes.truncate(at);
-            }
-        }
-        Ok(texts)
-    }
-
-    /// Puts a message into the page, if it is asked for.
-    fn take(
-        &self,
-        at: usize,
-        candidate: &Candidate,
-        query: &Query,
-        erased: Option<&Erased>,
-        page: &mut Page,
-    ) {
-        let Slot { id, peer, .. } = candidate.slot;
-        page.reached = id;
-        page.cost.looks += 1;
-        let (time_ms, payload, erased_ms) = match erased {
-            Some(erased) => (erased.received_ms, &*erased.tombstone, Some(erased.at_ms)),
-            None => {
-                let Some(place) = self.places[at] else {
-                    page.cost.gone += 1;
-                    return;
-                };
-                let Some(record) = record_at(&self.bytes, place, candidate, query.actor) else {
-                    page.cost.damaged += 1;
-                    return;
-                };
-                (record.time_ms, record.payload, None)
-            }
-        };
-        if query.is_in_window(time_ms) && query.matches.as_ref().is_none_or(|matches| matches(payload)) {
-            let from = page.texts.len();
-            page.texts.extend_from_slice(payload);
-            let text = from..page.texts.len();
-            page.messages.push(Found { id, time_ms, peer, text, erased_ms });
-        }
-    }
-}
-
-/// When a message was received, in milliseconds since 1970, and its text.
-type ReadText = (u64, Vec<u8>);
-
-/// When the messages of an actor were received that lie at these places of a journal, and their texts; `None` for one that is
-/// gone, or that the disk gives back otherwise than it was written.
-pub(super) fn texts_at(
-    source: &mut dyn Source,
-    (actor, journal): (ActorId, u64),
-    slots: &[Slot],
-) -> Result<Vec<Option<ReadText>>, LogError> {
-    let mut found = Vec::with_capacity(slots.len());
-    for part in slots.chunks(BATCH_MESSAGES_MAX) {
-        let batch: Vec<Candidate> = part.iter().map(|slot| Candidate { journal, slot: *slot }).collect();
-        let texts = Texts::read(source, &batch, &HashMap::new(), &mut Cost::default())?;
-        found.extend(batch.iter().zip(&texts.places).map(|(candidate, place)| {
-            let record = record_at(&texts.bytes, (*place)?, candidate, actor)?;
-            Some((record.time_ms, record.payload.to_vec()))
-        }));
-    }
-    Ok(found)
-}
-
-/// The record with the text of a message, if it is that.
-fn record_at<'a>(bytes: &'a [u8], place: usize, candidate: &Candidate, actor: ActorId) -> Option<Record<'a>> {
-    let Candidate { journal, slot } = candidate;
-    let here = bytes.get(place..place + slot.text_bytes() as usize)?;
-    let record = Raw::parse(here, Seed::new(*journal), slot.position.0).ok()?.text()?;
-    let is_own = slot.is_reference || record.actor == actor;
-    (record.sequence == slot.id && is_own).then_some(record)
-}
-
-/// Puts together what lies close to one another.
-fn runs(
-    source: &mut dyn Source,
-    batch: &[Candidate],
-    erased: &HashMap<Sequence, Erased>,
-) -> Result<Vec<Run>, LogError> {
-    let mut order: Vec<usize> =
-        (0..batch.len()).filter(|at| !erased.contains_key(&batch[*at].slot.id)).collect();
-    order.sort_unstable_by_key(|at| (batch[*at].journal, batch[*at].slot.position));
-    let mut runs: Vec<Run> = Vec::new();
-    for at in order {
-        let Candidate { journal, slot } = batch[at];
-        let Some(segment) = source.segment(journal, slot.position)? else { continue };
-        let (from, to) = (slot.position.0, slot.position.0 + slot.text_bytes());
-        match runs.last_mut() {
-            Some(run)
-                if (run.journal, run.segment) == (journal, segment)
-                    && from <= run.to + GAP_BYTES_MAX
-                    && to.max(run.to) - run.from <= READ_BYTES_MAX =>
-            {
-                run.to = run.to.max(to);
-                run.members.push(at);
-            }
-            _ => runs.push(Run { journal, segment, from, to, members: vec![at] }),
-        }
-    }
-    Ok(runs)
 }

@@ -7,7 +7,7 @@ use super::query::QueryError;
 use super::segments::Source;
 use super::slot::Slot;
 use crate::actor::ActorId;
-use crate::directory::{ArchiveView, DirectoryError};
+use crate::directory::{ArchiveView, Directory, DirectoryError};
 use crate::journal::format::record::Seed;
 use crate::journal::open::scan::Walk;
 use crate::journal::{ReaderSet, What};
@@ -18,7 +18,7 @@ pub type Wanted = HashSet<(ActorId, Sequence)>;
 
 /// What is wanted of a segment.
 pub(crate) fn wanted(
-    view: ArchiveView<'_>,
+    directory: &Directory,
     source: &mut dyn Source,
     journal: u64,
     segment: Position,
@@ -39,11 +39,15 @@ pub(crate) fn wanted(
     }
     archived.sort_unstable();
     let end = segment.0 + bytes.len() as u64;
-    let mut wanted = Wanted::new();
-    for of_actor in archived.chunk_by(|one, other| one.0 == other.0) {
-        of_one(view, journal, (segment, Position(end)), of_actor, &mut wanted)?;
-    }
-    Ok(wanted)
+    // The file has been read: no state of the directory is held while a disk is waited for.
+    let wanted = directory.read_archive(|view| {
+        let mut wanted = Wanted::new();
+        for of_actor in archived.chunk_by(|one, other| one.0 == other.0) {
+            of_one(view, journal, (segment, Position(end)), of_actor, &mut wanted)?;
+        }
+        Ok(wanted)
+    });
+    Ok(wanted?)
 }
 
 /// What is wanted of one actor's messages.

@@ -51,10 +51,13 @@ pub struct Query {
     pub order: Order,
     /// Most messages. With 0, the answer is only whether there is one.
     pub messages_max: usize,
-    /// The step ends before its texts take more than this, but not before the first one.
+    /// The step ends before its texts take more than this, but not before the first one; and when it has read sixteen times as much.
     pub bytes_max: usize,
     /// Most texts that are read for `matches`.
     pub looks_max: usize,
+    /// The step ends when so many rows of the directory have been looked at (at least 2): in a large archive, what was exchanged
+    /// with one peer may lie far apart, or nowhere.
+    pub rows_max: usize,
 }
 
 /// How far the time in an id may be from that of the message's reception: after a crash ids are ahead of the clock by up to ten
@@ -64,6 +67,10 @@ const DRIFT_MS: u64 = 70 * 60_000;
 
 /// Bytes of texts in a step.
 pub const STEP_BYTES: usize = 64 << 10;
+
+/// Rows of a step: of so many messages times 64. A reader's thread goes to the next query then, and the state of the directory
+/// that it reads can go.
+pub const STEP_ROWS: usize = 4_096;
 
 impl Query {
     /// All of an archive in order, in steps of [`STEP_BYTES`].
@@ -85,6 +92,7 @@ impl Query {
             messages_max: usize::MAX,
             bytes_max: STEP_BYTES,
             looks_max: usize::MAX,
+            rows_max: STEP_ROWS,
         }
     }
 
@@ -160,7 +168,7 @@ pub enum End {
     Complete,
     /// It has as many messages as were asked for, and there may be more.
     Full,
-    /// Its bytes, or the texts that may be looked at, are used up: [`Query::rest`] goes on.
+    /// Its bytes, or the texts or rows that may be looked at, are used up: [`Query::rest`] goes on.
     Step,
     /// This id is not in the archive, or no longer. There is nothing else in the page.
     NotFound(Sequence),

@@ -45,13 +45,7 @@ impl PageReader {
     /// Index or segments cannot be read. A segment that is gone, or a damaged record, is no error: see [`Cost`].
     pub fn page(&mut self, query: &Query) -> Result<Page, QueryError> {
         self.segments.begin();
-        let Self { directory, segments } = self;
-        let mut page = Ok(Page::default());
-        directory.read_archive(|view| {
-            page = page::answer(view, segments, query);
-            Ok(())
-        })?;
-        page
+        page::answer(&self.directory, &mut self.segments, query)
     }
 
     /// What compaction is to move out of a segment. May wait for the disk.
@@ -60,13 +54,7 @@ impl PageReader {
     /// As [`PageReader::page`].
     pub fn wanted(&mut self, journal: u64, segment: Position) -> Result<Wanted, QueryError> {
         self.segments.begin();
-        let Self { directory, segments } = self;
-        let mut wanted = Ok(Wanted::new());
-        directory.read_archive(|view| {
-            wanted = prepare::wanted(view, segments, journal, segment);
-            Ok(())
-        })?;
-        wanted
+        prepare::wanted(&self.directory, &mut self.segments, journal, segment)
     }
 
     /// The ids of all journals.
@@ -87,13 +75,7 @@ impl PageReader {
     /// As [`PageReader::page`].
     pub fn erasable(&mut self, journal: u64, segment: Position) -> Result<Vec<Erasable>, QueryError> {
         self.segments.begin();
-        let Self { directory, segments } = self;
-        let mut found = Ok(Vec::new());
-        directory.read_archive(|view| {
-            found = erase::erasable(view, segments, journal, segment);
-            Ok(())
-        })?;
-        found
+        erase::erasable(&self.directory, &mut self.segments, journal, segment)
     }
 
     /// Takes the texts that no archive has any more out of the first segment at or after a position of a journal that nobody
@@ -120,13 +102,7 @@ impl PageReader {
     /// As [`PageReader::page`].
     pub fn retracted(&mut self, query: RetractQuery) -> Result<Vec<Retracted>, QueryError> {
         self.segments.begin();
-        let Self { directory, segments } = self;
-        let mut found = Ok(Vec::new());
-        directory.read_archive(|view| {
-            found = retract::retracted(view, segments, query);
-            Ok(())
-        })?;
-        found
+        retract::retracted(&self.directory, &mut self.segments, query)
     }
 }
 

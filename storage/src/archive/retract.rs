@@ -5,13 +5,21 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::Snapshot;
-use super::page::{self, texts_at};
-use super::query::{Order, Query, QueryError, STEP_BYTES};
+use super::page;
+use super::query::{Order, Query, QueryError, STEP_BYTES, STEP_ROWS};
 use super::retractions::Retraction;
 use super::segments::Source;
 use super::slot::Slot;
-use crate::directory::{ArchiveView, Erased};
+use super::texts::texts_at;
+use crate::directory::{Directory, Erased};
 use crate::log::{PeerHash, Sequence};
+
+/// Rows of the directory that are looked at for one retraction, at most: a peer of long ago, or one that has never written, is
+/// not to cost a walk over all of a large archive.
+const ROWS_MAX: usize = 4 * STEP_ROWS;
+
+/// Bytes of texts that are read for one retraction, at most, and as many of those that wait.
+const BYTES_MAX: u64 = 16 << 20;
 
 /// Makes of the text of a message what stands for it from now on; `None`: it is not retracted.
 pub type Replace = Arc<dyn Fn(Sequence, &[u8]) -> Option<Vec<u8>> + Send + Sync>;
@@ -53,7 +61,7 @@ pub struct Retracted {
 /// Finds what a retraction is about: all that it means, because a client may have sent a message twice. What was erased before
 /// is not among it, so a retraction that is told again does nothing.
 pub(crate) fn retracted(
-    view: ArchiveView<'_>,
+    directory: &Directory,
     source: &mut dyn Source,
     query: RetractQuery,
 ) -> Result<Vec<Retracted>, QueryError> {
@@ -75,20 +83,31 @@ pub(crate) fn retracted(
         ..Query::all(actor, query.snapshot)
     };
     let mut found = Vec::new();
+    let (mut rows, mut bytes) = (0, 0);
     loop {
-        let page = page::answer(view, source, &rest)?;
+        let page = page::answer(directory, source, &rest)?;
+        rows += page.cost.rows;
+        bytes += page.cost.bytes as u64;
         for message in page.messages.iter().filter(|message| message.erased_ms.is_none()) {
             let Some(tombstone) = replace(message.id, page.text(message)) else { continue };
             let erased = Some(Erased { at_ms, received_ms: message.time_ms, tombstone });
             found.push(Retracted { id: message.id, erased });
         }
-        if !page.goes_on() || page.cost.looks >= rest.looks_max {
+        if !page.goes_on() || page.cost.looks >= rest.looks_max || rows >= ROWS_MAX || bytes >= BYTES_MAX {
             break;
         }
         rest = rest.rest(&page);
     }
     // Those that are in no archive; and a crash may have brought back one that has been erased there.
     let (of, mut waiting) = query.waiting;
+    let mut left = BYTES_MAX;
+    let within = |slot: &&Slot| {
+        let is_within = slot.text_bytes() <= left;
+        left = left.saturating_sub(slot.text_bytes());
+        is_within
+    };
+    let newest = waiting.iter().rev().take_while(within).count();
+    waiting.drain(..waiting.len() - newest);
     waiting.retain(|waits| waits.id < slot.id && !found.iter().any(|one| one.id == waits.id));
     for (slot, text) in waiting.iter().zip(texts_at(source, (actor, of), &waiting)?) {
         if text.is_some_and(|(_, text)| replace(slot.id, &text).is_some()) {

@@ -48,8 +48,8 @@ pub(super) fn encode(archive: &Archive) -> Vec<u8> {
         to.extend_from_slice(&content);
     }
     to.extend_from_slice(&(archive.retractions.len() as u64).to_le_bytes());
-    for Retraction { journal, actor, slot, end } in archive.retractions.all() {
-        let shape = u64::from(slot.words) << 1 | u64::from(slot.is_reference);
+    for Retraction { journal, actor, slot, end, is_received } in archive.retractions.all() {
+        let shape = u64::from(slot.words) << 2 | u64::from(*is_received) << 1 | u64::from(slot.is_reference);
         let numbers =
             [*journal, actor.raw(), slot.id.0, slot.position.0, shape, u64::from(slot.peer.0), end.0];
         numbers.iter().for_each(|number| to.extend_from_slice(&number.to_le_bytes()));
@@ -114,8 +114,9 @@ fn take_retraction(numbers: &mut Numbers<'_>) -> Option<Retraction> {
     let (journal, actor) = (numbers.take()?, ActorId::from_raw(numbers.take()?));
     let (id, position) = (Sequence(numbers.take()?), Position(numbers.take()?));
     let shape = numbers.take()?;
-    let (words, is_reference) = (u32::try_from(shape >> 1).ok()?, shape & 1 == 1);
+    let (words, is_received, is_reference) =
+        (u32::try_from(shape >> 2).ok()?, shape & 2 != 0, shape & 1 != 0);
     let peer = PeerHash(u32::try_from(numbers.take()?).ok()?);
     let slot = Slot { id, position, words, peer, is_reference };
-    Some(Retraction { journal, actor, slot, end: Position(numbers.take()?) })
+    Some(Retraction { journal, actor, slot, end: Position(numbers.take()?), is_received })
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::erase;
+use crate::directory::is_held_here;
 use crate::journal::format::segment::{base_of, file_name};
 use crate::journal::live::files::{Files, System};
 use crate::log::{LogError, Position};
@@ -139,6 +140,7 @@ impl Segments {
         if !self.looked.insert(journal) {
             return Ok(());
         }
+        debug_assert!(!is_held_here(), "while the directory is held, nobody waits for a disk");
         let mut bases = Vec::new();
         if let Some(folder) = self.folders.of(journal) {
             let failed = |error| LogError::io("read", &folder, error);
@@ -209,6 +211,7 @@ impl Segments {
 
     /// The file of a segment; `None`: it is gone.
     fn file(&mut self, journal: u64, segment: Position) -> Result<Option<&File>, LogError> {
+        debug_assert!(!is_held_here(), "while the directory is held, nobody waits for a disk");
         self.uses += 1;
         let key = (journal, segment.0);
         if !self.open.contains_key(&key) {

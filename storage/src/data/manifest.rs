@@ -27,7 +27,7 @@ use crate::log::{CopiedSegment, Stamp};
 /// Its file in a backup.
 pub(super) const MANIFEST: &str = "backup-manifest";
 /// Its segments, while the backup is being written.
-const PARTIAL: &str = "backup-manifest.partial";
+pub(super) const PARTIAL: &str = "backup-manifest.partial";
 const TITLE: &str = "whimbrel backup 1";
 
 /// See the module.

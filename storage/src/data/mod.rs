@@ -26,6 +26,7 @@ mod tests;
 mod verify;
 
 use std::collections::HashSet;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use ring::rand::{SecureRandom, SystemRandom};
@@ -36,7 +37,7 @@ use crate::journal::Reader;
 use crate::log::{self, Log, LogError, Opened, Owner};
 
 pub use backup::{BackedUp, backup};
-pub use place::{Increment, Place, UNFINISHED as UNFINISHED_OF_PLACE, backup_into};
+pub use place::{Increment, Place, UNFINISHED as UNFINISHED_OF_PLACE, backup_into, distrust, keep_newest};
 pub use verify::{Whole, verify_backup};
 
 /// Folder of the directory in a data directory.
@@ -143,12 +144,13 @@ pub struct Reconciled {
 /// Looks whether a data directory can be one, before anything in it is opened or made. A new one, or none, can.
 ///
 /// # Errors
-/// It is an unfinished backup, or shares files with other backups; there is a log without a directory; it cannot be read.
+/// It is an unfinished backup, or one whose manifest is damaged, or shares files with other backups; there is a log without a directory; it cannot be read.
 pub fn examine(data: &Path) -> Result<(), DataError> {
     if data.join(UNFINISHED).exists() {
         return Err(DataError::Unfinished { data: data.to_owned() });
     }
-    if place::shares_files(data) {
+    let damaged = |error: io::Error| DataError::NotWhole { backup: data.to_owned(), what: error.to_string() };
+    if place::shares_files(data).map_err(damaged)? {
         return Err(DataError::Shared { data: data.to_owned() });
     }
     if !directory::is_there(&data.join(DIRECTORY))? && log::owner(&data.join(LOG))?.is_some() {

@@ -11,17 +11,20 @@
 //! interrupted one, by their manifests: the same log, the same position, and the server's file is the one that was copied then,
 //! unchanged. A segment that was rewritten has another file, or a later time, and is copied anew.
 //!
+//! A file that is damaged on the place's disk would be shared for ever. So whoever reads a backup back and finds that leaves a
+//! mark ([`distrust`]), and the next backup shares nothing.
+//!
 //! Files that backups share must not be written to, so none of them is served where it lies ([`super::examine`]).
 
 use std::collections::HashMap;
-use std::fs::{self, DirBuilder, File, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::backup::{BackedUp, Order, begin, failed, finish, refuse_overlap, sync, target};
-use super::manifest::{MANIFEST, Manifest, Partial};
-use super::{DataError, LOG, examine};
+use super::manifest::{MANIFEST, Manifest, PARTIAL, Partial};
+use super::{DIRECTORY, DataError, LOG, UNFINISHED as MARK, examine};
 use crate::directory::Directory;
 use crate::log::{CopiedSegment, Earlier, Stamp};
 use crate::pace::Pace;
@@ -29,6 +32,10 @@ use crate::pace::Pace;
 /// Folder of a place in which a backup is being written.
 pub const UNFINISHED: &str = "unfinished";
 const INTERRUPTED: &str = "interrupted";
+/// What a backup's folder may have.
+const PARTS: [&str; 5] = [DIRECTORY, LOG, MANIFEST, PARTIAL, MARK];
+/// File of a place: one of its backups was found damaged.
+const DISTRUSTED: &str = ".damaged";
 /// Digits of a backup's number in its name, at least.
 const DIGITS: usize = 6;
 
@@ -78,7 +85,11 @@ pub fn backup_into(
     made.map_err(|error| failed(place.folder, &error))?;
     let _lock = lock(place.folder)?;
     let mut present = list(place.folder)?;
-    let earlier = Segments::of(place.folder, &present, directory.data_set()?)?;
+    let mut earlier = Segments::of(place.folder, &present, directory.data_set()?)?;
+    let is_distrusted = place.folder.join(DISTRUSTED).exists();
+    if is_distrusted {
+        earlier.all.clear();
+    }
     let unfinished = place.folder.join(UNFINISHED);
     begin(&unfinished)?;
     let number = present.last().map_or(0, |last| last.number) + 1;
@@ -90,17 +101,46 @@ pub fn backup_into(
     let named = fs::rename(&unfinished, &folder).and_then(|()| sync(place.folder));
     named.map_err(|error| failed(place.folder, &error))?;
     present.push(Present { number, folder: folder.clone() });
-    let removed = remove_old(place, &present).map_err(|error| failed(place.folder, &error))?;
+    if is_distrusted {
+        fs::remove_file(place.folder.join(DISTRUSTED)).map_err(|error| failed(place.folder, &error))?;
+    }
+    let removed = remove_old(place.folder, place.keep, &present);
+    let removed = removed.map_err(|error| failed(place.folder, &error))?;
     Ok(Increment { folder, done, removed })
 }
 
+/// Has the next backup of a place share nothing with those that are there: one of them was found damaged, and a file that is
+/// damaged would be in every later one as well.
+///
+/// # Errors
+/// The place cannot be written.
+pub fn distrust(place: &Path) -> Result<(), DataError> {
+    let mut mark = OpenOptions::new();
+    mark.write(true).create(true).truncate(true).mode(0o600);
+    let made = mark.open(place.join(DISTRUSTED)).and_then(|_| sync(place));
+    made.map_err(|error| failed(place, &error))
+}
+
+/// Removes all but so many of the newest backups of a place (at least 1), as [`Place::keep`] does: for those who want to read
+/// the newest first. Returns how many have gone.
+///
+/// # Errors
+/// A backup is being written there; the place has other files; something cannot be removed.
+pub fn keep_newest(place: &Path, keep: usize) -> Result<u64, DataError> {
+    let _lock = lock(place)?;
+    remove_old(place, Some(keep), &list(place)?).map_err(|error| failed(place, &error))
+}
+
 /// Whether files of a data directory are also those of other backups. Looks only at one that has a backup's manifest.
-pub(super) fn shares_files(data: &Path) -> bool {
-    let Ok(Some(manifest)) = Manifest::read(data) else { return false };
+///
+/// # Errors
+/// The manifest cannot be read, so nobody knows.
+pub(super) fn shares_files(data: &Path) -> io::Result<bool> {
+    let Some(manifest) = Manifest::read(data)? else { return Ok(false) };
     let is_shared = |segment: &CopiedSegment| {
         fs::metadata(data.join(LOG).join(&segment.path)).is_ok_and(|found| found.nlink() > 1)
     };
-    manifest.segments.iter().any(is_shared)
+    Ok(manifest.segments.iter().any(is_shared))
 }
 
 /// One backup at a time.
@@ -121,13 +161,36 @@ fn list(folder: &Path) -> Result<Vec<Present>, DataError> {
         let name = entry.file_name().to_string_lossy().into_owned();
         if let Some(number) = number_of(&name) {
             present.push(Present { number, folder: entry.path() });
-        } else if ![UNFINISHED, INTERRUPTED, "lost+found"].contains(&&*name) && !name.starts_with('.') {
+            continue;
+        }
+        let is_ours = match &*name {
+            // What is in them will be removed.
+            UNFINISHED | INTERRUPTED => {
+                has_parts_alone(&entry.path()).map_err(|error| failed(folder, &error))?
+            }
+            name => name == "lost+found" || name.starts_with('.'),
+        };
+        if !is_ours {
             let why = format!("it has {name}, which is no backup of a place; use a folder of its own");
             return Err(target(folder, why));
         }
     }
     present.sort_by_key(|backup| backup.number);
     Ok(present)
+}
+
+/// Whether a folder, which is no link to another, has nothing but what a backup consists of, whole or not.
+fn has_parts_alone(folder: &Path) -> io::Result<bool> {
+    if !fs::symlink_metadata(folder)?.is_dir() {
+        return Ok(false);
+    }
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        if !PARTS.iter().any(|part| name == *part) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn number_of(name: &str) -> Option<u64> {
@@ -137,14 +200,21 @@ fn number_of(name: &str) -> Option<u64> {
     if is_number && is_time { number.parse().ok() } else { None }
 }
 
-/// Removes what was interrupted, then the oldest, one after the other: none of them is ever there by half under its name.
-fn remove_old(place: &Place<'_>, present: &[Present]) -> io::Result<u64> {
-    let leaving = place.folder.join(INTERRUPTED);
+/// Removes what was interrupted, then the oldest, one after the other: none of them is ever there by half under its name. One
+/// that was served where it lies, or that somebody has put other files into, is no backup any more and stays.
+fn remove_old(place: &Path, keep: Option<usize>, present: &[Present]) -> io::Result<u64> {
+    let leaving = place.join(INTERRUPTED);
     if leaving.exists() {
         fs::remove_dir_all(&leaving)?;
     }
-    let Some(keep) = place.keep else { return Ok(0) };
-    let old = &present[..present.len().saturating_sub(keep.max(1))];
+    let Some(keep) = keep else { return Ok(0) };
+    let mut whole = Vec::new();
+    for backup in present {
+        if backup.folder.join(MANIFEST).exists() && has_parts_alone(&backup.folder)? {
+            whole.push(backup);
+        }
+    }
+    let old = &whole[..whole.len().saturating_sub(keep.max(1))];
     for backup in old {
         fs::rename(&backup.folder, &leaving)?;
         fs::remove_dir_all(&leaving)?;
@@ -166,10 +236,13 @@ impl Segments {
         let mut add = |segments: Vec<CopiedSegment>, backup: &Path| {
             for segment in segments.into_iter().filter(|segment| segment.is_sealed) {
                 let path = backup.join(LOG).join(&segment.path);
-                all.insert((segment.log_id, segment.base), (segment, path));
+                // Now, and not when it is looked for: commits stand still then, and must not wait for the place's disk.
+                if fs::metadata(&path).is_ok_and(|found| found.len() == segment.stamp.bytes) {
+                    all.insert((segment.log_id, segment.base), (segment, path));
+                }
             }
         };
-        add(Partial::read(&interrupted), &interrupted);
+        add(copied(&interrupted), &interrupted);
         if let Some(Present { folder, .. }) = present.last() {
             let manifest = Manifest::read(folder).map_err(|error| failed(folder, &error))?;
             let manifest = manifest.ok_or_else(|| target(place, no_manifest(folder)))?;
@@ -185,10 +258,10 @@ impl Segments {
         Ok(Self { all })
     }
 
+    /// Asks no file.
     fn find(&self, log_id: u64, base: u64, stamp: &Stamp) -> Option<Earlier> {
         let (segment, path) = self.all.get(&(log_id, base))?;
-        let is_whole = || fs::metadata(path).is_ok_and(|found| found.len() == stamp.bytes);
-        (segment.stamp == *stamp && is_whole()).then(|| Earlier {
+        (segment.stamp == *stamp).then(|| Earlier {
             path: path.clone(),
             used: segment.used,
             checksum: segment.checksum,
@@ -200,12 +273,20 @@ fn no_manifest(folder: &Path) -> String {
     format!("{} has no {MANIFEST} and is not whole; move it away", folder.display())
 }
 
+/// The segments that an interrupted backup has: all, when it lacked nothing but its name.
+fn copied(backup: &Path) -> Vec<CopiedSegment> {
+    match Manifest::read(backup) {
+        Ok(Some(manifest)) => manifest.segments,
+        _ => Partial::read(backup),
+    }
+}
+
 /// Makes room for a new backup and keeps what an interrupted one has copied. Of two of them, the one with more.
 fn put_aside(unfinished: &Path, interrupted: &Path) -> io::Result<()> {
     if !unfinished.exists() {
         return Ok(());
     }
-    let (newer, older) = (Partial::read(unfinished).len(), Partial::read(interrupted).len());
+    let (newer, older) = (copied(unfinished).len(), copied(interrupted).len());
     if newer < older {
         return fs::remove_dir_all(unfinished);
     }
@@ -255,5 +336,39 @@ mod tests {
         {
             assert_eq!(number_of(name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn a_segment_is_looked_for_without_asking_the_disk_of_the_place() {
+        let place = tempfile::tempdir().unwrap();
+        let backup = place.path().join("000001-20261128T181156Z");
+        let stamp = Stamp { bytes: 3, inode: 7, modified: (1, 2) };
+        let segment = |base: u64| CopiedSegment {
+            log_id: 5,
+            path: format!("{base:016x}.seg").into(),
+            base,
+            stamp,
+            used: 3,
+            checksum: 0,
+            is_sealed: true,
+        };
+        fs::create_dir_all(backup.join(LOG)).unwrap();
+        fs::write(backup.join(LOG).join(segment(0).path), "abc").unwrap();
+        fs::write(backup.join(LOG).join(segment(1).path), "ab").unwrap();
+        let manifest = Manifest {
+            data_set: 9,
+            number: 1,
+            taken_ms: 0,
+            directory: crate::directory::CopiedFile::default(),
+            ends: vec![(5, 3)],
+            segments: vec![segment(0), segment(1)],
+        };
+        Partial::create(&backup).unwrap();
+        manifest.write(&backup).unwrap();
+        let segments = Segments::of(place.path(), &list(place.path()).unwrap(), 9).unwrap();
+        // It answers no more: commits stand still while segments are looked for.
+        fs::remove_dir_all(place.path()).unwrap();
+        assert!(segments.find(5, 0, &stamp).is_some());
+        assert!(segments.find(5, 1, &stamp).is_none(), "it was cut short");
     }
 }

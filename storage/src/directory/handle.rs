@@ -46,6 +46,11 @@ thread_local! {
     static HELD: Cell<u32> = const { Cell::new(0) };
 }
 
+/// Whether this thread holds an environment: it must not wait for a disk then, since all others may come to wait for it.
+pub(crate) fn is_held_here() -> bool {
+    HELD.get() > 0
+}
+
 /// An environment, with handles of its tables.
 pub(super) struct Opened {
     pub(super) env: Env<WithoutTls>,
@@ -143,6 +148,8 @@ pub(super) struct Handle {
     incarnation: u64,
     /// Environments so far.
     numbers: AtomicU64,
+    /// Transactions that write, so far.
+    writes: AtomicU64,
 }
 
 impl Handle {
@@ -163,12 +170,18 @@ impl Handle {
             is_settled: AtomicBool::new(true),
             incarnation,
             numbers: AtomicU64::new(0),
+            writes: AtomicU64::new(0),
         })
     }
 
     /// How often the file was opened anew.
     pub(super) fn reopened(&self) -> u64 {
         self.numbers.load(Ordering::Relaxed)
+    }
+
+    /// How many transactions have written before this one.
+    pub(super) fn next_write(&self) -> u64 {
+        self.writes.fetch_add(1, Ordering::Relaxed)
     }
 
     /// The environment for a transaction that reads. Waits only while it is exchanged.

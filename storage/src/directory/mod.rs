@@ -74,6 +74,7 @@ use std::sync::Arc;
 pub(crate) use copy::CopiedFile;
 pub(crate) use env::is_there;
 pub(crate) use error::whose;
+pub(crate) use handle::is_held_here;
 
 pub use accounts::{CredentialsStamp, Looks};
 pub use activity::LastActivity;
@@ -86,7 +87,7 @@ pub use error::DirectoryError;
 pub use import::{ImportEvent, Imported, NewAccount};
 pub use item::{Item, ItemRef, Subscription};
 pub use key::CONTACT_BYTES_MAX;
-pub use private::PRIVATE_NAME_BYTES_MAX;
+pub use private::{PRIVATE_NAME_BYTES_MAX, PrivateXml};
 pub use registration::{NumberState, PendingPin, Quota, QuotaKey};
 pub use roster::{REMOVALS_MAX, RosterChanges};
 pub use tables::Table;

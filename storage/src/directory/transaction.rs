@@ -12,6 +12,9 @@ use super::tables::{Table, View};
 /// Most bytes of one value: a vCard, private XML, a roster item, a block list.
 pub const VALUE_BYTES_MAX: usize = 16 << 20;
 
+/// So many transactions write between two looks for readers that are gone.
+const STALE_READERS_EVERY: u64 = 256;
+
 /// What a job writes with. Everything can also be read in it, with what it has written so far.
 ///
 /// Nothing is seen by others before the commit, and nothing remains when the job returns an error.
@@ -31,6 +34,10 @@ impl Inner {
         if held.is_dead() {
             self.handle.revive(held)?;
             held = self.handle.hold_to_write()?;
+        }
+        if self.handle.next_write().is_multiple_of(STALE_READERS_EVERY) {
+            // A process beside us that was killed while it read would keep all pages from being used again.
+            held.env.clear_stale_readers().map_err(|error| held.failed("look at the readers", error))?;
         }
         let mut transaction = WriteTransaction::begin(&held)?;
         let value = write(&mut transaction)?;

@@ -20,7 +20,7 @@ use whimbrel_storage::data;
 use whimbrel_storage::directory::Directory;
 use whimbrel_storage::log::Sequence;
 
-use crate::accounts::{nothing_in, open_beside, open_directory, refuse_other_owner, unknown};
+use crate::accounts::{directory_of, open_directory, open_to_read, refuse_other_owner, unknown};
 use crate::cli::ArchiveCommand;
 use crate::control::Client;
 use crate::problem::Problem;
@@ -64,17 +64,8 @@ fn failed(error: impl Display) -> Problem {
 impl Archives {
     /// For reading, whether a server runs or not.
     fn beside(data: &Path) -> Result<Archives, Problem> {
-        let path = directory_of(data)?;
-        let log = data.join(data::LOG);
-        let opened = match Client::connect(data)? {
-            Some(_) => open_beside(&path)?,
-            None => match Archives::alone(data) {
-                // A server that starts or ends.
-                Err(problem) if problem.kind == "locked" => open_beside(&path)?,
-                archives => return archives,
-            },
-        };
-        Ok(Archives { directory: opened.0, domain: opened.1, log })
+        let (directory, domain) = open_to_read(data)?;
+        Ok(Archives { directory, domain, log: data.join(data::LOG) })
     }
 
     /// For changes: no server may run.
@@ -135,15 +126,5 @@ impl Archives {
         // Rows may have come to have some of them meanwhile.
         tail.values().flat_map(Snapshot::slots).filter(|slot| slot.id > last).for_each(tell);
         Ok(rows)
-    }
-}
-
-/// The folder of the directory, which must be there.
-fn directory_of(data: &Path) -> Result<PathBuf, Problem> {
-    data::examine(data).map_err(failed)?;
-    let path = data.join(data::DIRECTORY);
-    match std::fs::metadata(path.join("data.mdb")) {
-        Ok(found) if found.len() > 0 => Ok(path),
-        _ => Err(nothing_in(data)),
     }
 }

@@ -1,6 +1,7 @@
 //! Exports in the format of XEP-0227, as ejabberd (`export_piefxis`) and Prosody (`prosody-migrator`) write them.
 
 pub(super) mod nodes;
+pub(super) mod xml;
 
 use std::path::Path;
 
@@ -14,6 +15,7 @@ use zeroize::Zeroizing;
 use super::mail::Waiting;
 use crate::problem::Problem;
 use nodes::ExportedNode;
+use xml::{elements, escaped, lies_too_deep, serialised, too_deep};
 
 /// The namespaces of `<user/>`: now, and before it had a number.
 const PIE: [&str; 2] = ["urn:xmpp:pie:0", "http://www.xmpp.org/extensions/xep-0227.html#ns"];
@@ -100,7 +102,10 @@ fn user(node: Node<'_, '_>) -> Result<User, String> {
             ("blocklist", BLOCKING) => {
                 child.children().filter(Node::is_element).for_each(|item| user.block(item));
             }
-            ("pubsub", nodes::PUBSUB | nodes::OWNER) => nodes::read(child, &mut user.nodes),
+            ("pubsub", nodes::PUBSUB | nodes::OWNER) => {
+                nodes::read(child, &mut user.nodes, &mut user.remarks);
+            }
+            ("vCard", VCARD) if lies_too_deep(child) => user.remarks.push(too_deep("the vCard")),
             ("vCard", VCARD) => user.vcard = Some(serialised(child)),
             ("presence", _) if child.attribute("type") == Some("subscribe") => user.request(child),
             ("offline-messages", _) => {
@@ -194,6 +199,7 @@ impl User {
             // An account that sees the contact already asks for nothing.
             let sees = matches!(item.subscription, Subscription::Both | Subscription::To);
             item.ask = node.attribute("ask") == Some("subscribe") && !sees;
+            item.approved = matches!(node.attribute("approved"), Some("true" | "1"));
             item.name = node.attribute("name").unwrap_or_default().to_owned();
             for group in node.children().filter(|node| node.tag_name().name() == "group") {
                 let group = group.text().unwrap_or_default().to_owned();
@@ -217,22 +223,32 @@ impl User {
     }
 
     fn message(&mut self, message: Node<'_, '_>) {
+        if lies_too_deep(message) {
+            self.remarks.push(too_deep("a message that waits"));
+            return;
+        }
         match Waiting::read(message, &self.local, &self.domain) {
             Some(waiting) => self.offline.push(waiting),
             None => {
-                self.remarks.push("a message that waits is left out: it has no sender".into());
+                self.remarks.push("a message that waits is left out: it comes from no address".into());
             }
         }
     }
 
-    /// Bookmarks that an export has all in one item are to be an item each.
+    /// Bookmarks that an export has all in one item are to be an item each. They are looked for where the account's own node has
+    /// them: what others have written to it may hold the same elements.
     fn bookmarks_of_a_node(&mut self, user: Node<'_, '_>) {
         self.nodes.retain(|node| node.name != nodes::STORAGE);
-        let is_storage = |node: &Node<'_, '_>| node.has_tag_name((nodes::STORAGE, "storage"));
-        let items = |node: &Node<'_, '_>| node.tag_name().name() == "item";
-        let stored = user.descendants().filter(is_storage);
-        for storage in stored.filter(|storage| storage.parent_element().as_ref().is_some_and(items)) {
-            nodes::take_bookmarks(storage, &mut self.nodes);
+        let named = |parent, tag| elements(parent).filter(move |node| node.has_tag_name(tag));
+        for pubsub in named(user, (nodes::PUBSUB, "pubsub")) {
+            let own = named(pubsub, (nodes::PUBSUB, "items"));
+            for items in own.filter(|items| items.attribute("node") == Some(nodes::STORAGE)) {
+                let item = named(items, (nodes::PUBSUB, "item"));
+                let stored = item.flat_map(|item| named(item, (nodes::STORAGE, "storage")));
+                for storage in stored.filter(|storage| !lies_too_deep(*storage)) {
+                    nodes::take_bookmarks(storage, &mut self.nodes);
+                }
+            }
         }
     }
 
@@ -245,6 +261,10 @@ impl User {
             if space.is_empty() || space == PRIVATE {
                 self.remarks
                     .push(format!("private XML <{name}/> is left out: it has no namespace of its own"));
+                continue;
+            }
+            if lies_too_deep(node) {
+                self.remarks.push(too_deep(&format!("private XML <{name}/>")));
                 continue;
             }
             let xml = match space == nodes::STORAGE {
@@ -293,52 +313,10 @@ impl User {
     }
 }
 
-pub(super) fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('\'', "&apos;")
-        .replace('"', "&quot;")
-}
-
-/// An element by itself, with the namespaces that it has, and no prefixes.
-fn serialised(node: Node<'_, '_>) -> String {
-    let mut out = String::new();
-    write(node, "", &mut out);
-    out
-}
-
-/// Writes an element into another of this namespace.
-pub(super) fn write(node: Node<'_, '_>, outer: &str, out: &mut String) {
-    let tag = node.tag_name();
-    let space = tag.namespace().unwrap_or_default();
-    out.push_str(&format!("<{}", tag.name()));
-    if space != outer || outer.is_empty() {
-        out.push_str(&format!(" xmlns='{}'", escaped(space)));
-    }
-    for attribute in node.attributes() {
-        let prefix = match attribute.namespace() {
-            None => "",
-            Some("http://www.w3.org/XML/1998/namespace") => "xml:",
-            // Nothing that is stored here knows others.
-            Some(_) => continue,
-        };
-        out.push_str(&format!(" {prefix}{}='{}'", attribute.name(), escaped(attribute.value())));
-    }
-    out.push('>');
-    for child in node.children() {
-        if child.is_element() {
-            write(child, space, out);
-        } else if let Some(text) = child.text().filter(|_| child.is_text()) {
-            out.push_str(&escaped(text));
-        }
-    }
-    out.push_str(&format!("</{}>", tag.name()));
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::xml::DEPTH_MAX;
     use super::*;
 
     fn one(inside: &str) -> User {
@@ -413,5 +391,43 @@ mod tests {
             xml,
             "<storage xmlns='storage:bookmarks'><conference name='it&apos;s'></conference></storage>"
         );
+    }
+
+    #[test]
+    fn what_is_nested_too_deep_is_left_out_and_told() {
+        let nested = |levels: usize| "<a>".repeat(levels) + &"</a>".repeat(levels);
+        let all = |levels: usize| {
+            let inside = nested(levels);
+            one(&format!(
+                "<vCard xmlns='vcard-temp'>{inside}</vCard><query xmlns='jabber:iq:private'><p xmlns='urn:p'>{inside}</p></query>\
+                 <pubsub xmlns='http://jabber.org/protocol/pubsub'><items node='n'><item id='i'><p xmlns='urn:p'>{inside}</p></item>\
+                 <item id='flat'><p xmlns='urn:p'/></item></items>\
+                 <items node='storage:bookmarks'><item><storage xmlns='storage:bookmarks'>{inside}</storage></item></items></pubsub>\
+                 <offline-messages><message from='a@b'>{inside}</message><message from='a@b'/></offline-messages>"
+            ))
+        };
+        let found = |user: &User| {
+            let items = user.nodes.iter().map(|node| node.items.len()).sum::<usize>();
+            (user.vcard.is_some(), user.private.len(), items, user.offline.len(), user.remarks.len())
+        };
+        assert_eq!(found(&all(DEPTH_MAX - 1)), (true, 1, 2, 2, 0));
+        assert_eq!(found(&all(DEPTH_MAX)), (false, 0, 1, 1, 5));
+        // As deep as a stanza of a megabyte can be: a call for each would be more than a stack has room for.
+        assert_eq!(found(&all(150_000)), (false, 0, 1, 1, 5));
+    }
+
+    #[test]
+    fn nobody_elses_bookmarks_are_taken() {
+        let storage =
+            "<storage xmlns='storage:bookmarks'><conference jid='evil@muc.x' autojoin='1'/></storage>";
+        let items = format!("<items node='storage:bookmarks'><item>{storage}</item></items>");
+        let message = format!(
+            "<message from='a@b'><pubsub xmlns='http://jabber.org/protocol/pubsub'>{items}</pubsub>\
+             <item>{storage}</item></message>"
+        );
+        let user = one(&format!("<offline-messages>{message}</offline-messages>"));
+        assert_eq!((user.nodes.len(), user.offline.len()), (0, 1), "{:?}", user.nodes);
+        let own = one(&format!("<pubsub xmlns='http://jabber.org/protocol/pubsub'>{items}</pubsub>"));
+        assert_eq!(own.nodes[0].items[0].0, "evil@muc.x");
     }
 }

@@ -10,10 +10,11 @@ use roxmltree::Node;
 use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::data::{self, LOG};
 use whimbrel_storage::directory::Directory;
+use whimbrel_storage::jid::Jid;
 use whimbrel_storage::log::{self, AppendError, Flags, Log, Message, Options, Origin, PeerHash};
 use whimbrel_storage::message::StoredMessage;
 
-use super::export::{escaped, write};
+use super::export::xml::{escaped, write};
 use crate::archive::parse_time;
 use crate::problem::Problem;
 
@@ -31,19 +32,20 @@ const STANZAS: &str = "jabber:client";
 
 impl Waiting {
     /// Reads one for a user, and stamps it as this server does. The other server's own note of the delay gives its time and goes:
-    /// this one adds its own. `None`: it has no sender.
+    /// this one adds its own. `None`: it comes from no address.
     pub(super) fn read(message: Node<'_, '_>, local: &str, domain: &str) -> Option<Self> {
         let own = format!("{local}@{domain}");
-        let from = message.attribute("from")?;
+        let from = Jid::parse(message.attribute("from")?).ok()?;
         let is_stamp = |node: &Node<'_, '_>| {
             node.has_tag_name((DELAY, "delay"))
                 && node.attribute("from").is_none_or(|from| from == domain || from == own)
         };
-        let stamp = message.children().find(is_stamp).and_then(|delay| delay.attribute("stamp"));
+        // The server's own is the last: before it there may be one that the sender has made up.
+        let stamp = message.children().rfind(is_stamp).and_then(|delay| delay.attribute("stamp"));
         let time_ms = stamp.and_then(|stamp| parse_time(stamp).ok());
         let to = message.attribute("to").unwrap_or(&own);
         // The form of a stamp: `from` first, in double quotes.
-        let mut stanza = format!("<message from=\"{}\" to=\"{}\"", escaped(from), escaped(to));
+        let mut stanza = format!("<message from=\"{}\" to=\"{}\"", escaped(from.as_str()), escaped(to));
         for name in ["type", "id"] {
             if let Some(value) = message.attribute(name) {
                 stanza += &format!(" {name}='{}'", escaped(value));
@@ -141,7 +143,8 @@ fn append(log: &mut Log, actor: ActorId, message: &Waiting, now_ms: u64) -> Resu
     StoredMessage { resource: None, stanza: message.stanza.as_bytes() }.encode(&mut payload);
     let message = Message {
         actor,
-        time_ms: message.time_ms.unwrap_or(now_ms),
+        // One from the future would not become too old before that comes, and ids, which rise with the time, may go there with it.
+        time_ms: message.time_ms.map_or(now_ms, |time_ms| time_ms.min(now_ms)),
         flags: Flags::NONE,
         origin: Origin::default(),
         peer: PeerHash::NONE,
@@ -169,7 +172,11 @@ fn commit(log: &mut Log, now_ms: u64) -> Result<(), Problem> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use roxmltree::Document;
+    use whimbrel_storage::credentials::Credentials;
+    use whimbrel_storage::directory::run_inline;
 
     use super::*;
 
@@ -196,5 +203,48 @@ mod tests {
         assert_eq!(second.time_ms, None);
         let begins = "<message from=\"nurse@example.org\" to=\"juliet@example.org\"><body>b</body><delay ";
         assert!(second.stanza.starts_with(begins), "{}", second.stanza);
+    }
+
+    #[test]
+    fn a_message_from_the_future_has_the_time_of_its_migration() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = whimbrel_storage::directory::Options { domain: "x".into(), ..Default::default() };
+        let directory = Directory::open(&folder.path().join(data::DIRECTORY), &options).unwrap();
+        let keys = Credentials::derive("p", NonZeroU32::new(1000).unwrap()).unwrap();
+        run_inline(&directory, Box::new(move |t| t.create_account("juliet", &keys))).unwrap();
+        let stamped = "<message from='r@x'><delay xmlns='urn:xmpp:delay' from='x' stamp='9999-12-31T00:00:00Z'/></message>";
+        let document = Document::parse(stamped).unwrap();
+        let from_the_future = Waiting::read(document.root_element(), "juliet", "x").unwrap();
+        let mut mailbox = Mailbox::Closed;
+        let waiting = [from_the_future, Waiting { time_ms: None, stanza: "<message/>".into() }];
+        assert_eq!(mailbox.write(folder.path(), &directory, "juliet", &waiting).unwrap(), 2);
+        mailbox.commit().unwrap();
+        // What comes after the commit might get an id of that time.
+        assert_eq!(mailbox.write(folder.path(), &directory, "juliet", &waiting).unwrap(), 2);
+        let Mailbox::Open(log, now_ms) = mailbox else { panic!("it is open") };
+        let actor = directory.account_id("juliet").unwrap().unwrap();
+        let hour_ms = 3_600_000;
+        assert!(log.waiting(actor).all(|id| id.time_ms() < now_ms + hour_ms));
+        let received: Vec<u64> = log.pending(actor).map(|record| record.unwrap().time_ms).collect();
+        assert_eq!(received, [now_ms; 4]);
+    }
+
+    #[test]
+    fn the_senders_own_note_of_a_delay_is_not_the_servers() {
+        let delay = |stamp| format!("<delay xmlns='urn:xmpp:delay' from='x' stamp='{stamp}'/>");
+        let (made_up, own) = (delay("1999-01-01T00:00:00Z"), delay("2026-01-31T12:05:59Z"));
+        let text = format!("<message from='r@x'>{made_up}<body>b</body>{own}</message>");
+        let document = Document::parse(&text).unwrap();
+        let found = Waiting::read(document.root_element(), "juliet", "x").unwrap();
+        assert_eq!(found.time_ms, Some(1_769_861_159_000));
+    }
+
+    #[test]
+    fn a_message_from_no_address_is_left_out() {
+        for from in ["", "a@b@c", "@", "x'/>"] {
+            let text = format!("<message from=\"{from}\"/>");
+            let document = Document::parse(&text).unwrap();
+            assert_eq!(Waiting::read(document.root_element(), "juliet", "x"), None, "{from}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -309,6 +310,30 @@ fn a_second_server_goes_on_with_all_that_was_acknowledged_before_the_newest_back
 }
 
 #[test]
+fn a_damaged_backup_costs_no_older_one_and_the_next_is_whole() {
+    let mut scene = Scene::new();
+    scene.say(300);
+    let first = scene.back_up(&[]);
+    // The disk of the place forgets: in a file that all later backups would share.
+    let folder = Path::new(first["folder"].as_str().expect("a folder"));
+    let manifest = fs::read_to_string(folder.join("backup-manifest")).expect("it reads");
+    let sealed = manifest.lines().find(|line| line.ends_with(" sealed")).expect("there is one");
+    let segment = folder.join("log").join(sealed.split(' ').nth(2).expect("a path"));
+    let mut bytes = fs::read(&segment).expect("it reads");
+    bytes[5000] ^= 1;
+    fs::write(&segment, bytes).expect("it is ours");
+    let backups = scene.backups().to_str().expect("UTF-8").to_owned();
+    let args = ["backup", "--into", &backups, "--verify", "--keep", "1"];
+    scene.place.ctl(&args).fails(1, &["of no use"]);
+    assert!(folder.exists(), "what is older stays until the new one is known to be whole");
+    let third = scene.back_up(&["--keep", "1"]);
+    assert_eq!((&third["linked"], &third["removed"]), (&0.into(), &2.into()), "{third}");
+    let fourth = scene.back_up(&["--keep", "1"]);
+    assert!(fourth["linked"].as_u64() > Some(0), "{fourth}");
+    assert_eq!(exported(&scene.restored(&fourth)), exported(&scene.place));
+}
+
+#[test]
 fn the_command_line_tells_a_place_from_a_folder() {
     let place = Place::new();
     assert_eq!(place.ctl(&["user", "add", "--create", ALICE, "--password", "p"]).code, 0);
@@ -322,6 +347,11 @@ fn the_command_line_tells_a_place_from_a_folder() {
     assert_eq!(alone["folder"], folder("a").as_str());
     let named = place.ctl(&["backup", "--into", &folder("b"), "--mib-per-second", "1000"]);
     assert!(named.out.contains("/b/000001-"), "{named:?}");
+    let odd = std::ffi::OsStr::from_bytes(b"/tmp/b\xff");
+    let mut command = Command::new(whimbrelctl());
+    command.arg("--data").arg(place.data()).arg("backup").arg(odd);
+    crate::support::Done::of(command, "").fails(1, &["not UTF-8"]);
+    assert!(!Path::new(odd).exists(), "nothing is made");
     // A backup that stands alone is no place.
     place.ctl(&["backup", "--into", &folder("a")]).fails(1, &["a folder of its own"]);
 }

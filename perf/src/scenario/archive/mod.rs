@@ -178,6 +178,7 @@ fn servers(
             accounts: args.accounts,
             archive: Some(ArchiveSwitch::On),
             rooms: false,
+            eventing: false,
         };
         peers.push(peers::prepare(server, &setup)?);
     }

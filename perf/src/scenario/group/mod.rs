@@ -146,6 +146,7 @@ fn run(args: &GroupArgs, interrupted: &AtomicBool, comparison: &mut Comparison) 
             accounts: args.accounts() + PAIR,
             archive: Some(args.archive),
             rooms: true,
+            eventing: false,
         };
         peers.push(peers::prepare(server, &setup)?);
     }

@@ -9,13 +9,15 @@
 
 use std::borrow::Cow;
 
+use memchr::memmem;
+use smallvec::SmallVec;
 use whimbrel_storage::jid::JidRef;
 
 use crate::clock::datetime_ms;
 use crate::proto::address;
 use crate::proto::ns;
 use crate::proto::stanza_id;
-use crate::xml::{self, Frame, Framer, Stanza, StreamNamespaces, writer};
+use crate::xml::{self, CLIENT, Element, Frame, Framer, Stanza, StreamNamespaces, writer};
 
 /// A longer id of a message is left out of what stands for it.
 const ID_BYTES_MAX: usize = 512;
@@ -68,26 +70,12 @@ impl Retraction {
         with_stanza(stanza, |stanza| self.means(stanza).then(|| self.tombstone(stanza, about)))
     }
 
-    /// Whether a message is retracted by this.
-    pub fn is_about(&self, stanza: &[u8]) -> bool {
-        with_stanza(stanza, |stanza| self.means(stanza).then_some(())).is_some()
+    fn means(&self, stanza: &Stanza<'_>) -> bool {
+        Named::of(stanza).is_some_and(|named| self.is_about(&named))
     }
 
-    fn means(&self, stanza: &Stanza<'_>) -> bool {
-        let common = stanza.common_attributes();
-        if common.from.is_none_or(|from| address::bare_of(&from) != self.author) {
-            return false;
-        }
-        let is_target = |id: Option<Cow<'_, str>>| id.is_some_and(|id| *id == *self.target);
-        let mut is_meant = is_target(common.id);
-        for child in stanza.children() {
-            if child.is("retract", ns::RETRACTION) {
-                return false;
-            }
-            let is_name = child.is("origin-id", ns::STANZA_ID) || child.is("replace", ns::CORRECTION);
-            is_meant |= is_name && is_target(child.attribute("id"));
-        }
-        is_meant
+    fn is_about(&self, message: &Named<'_>) -> bool {
+        message.author == self.author && message.ids.iter().any(|id| *id == self.target)
     }
 
     /// The message with nothing in it but which it was, and what has become of it (§4).
@@ -119,6 +107,74 @@ impl Retraction {
     }
 }
 
+/// Whether a message is retracted by one of these. It is read once, however many there are.
+pub fn is_retracted<'r>(stanza: &[u8], mut by: impl Iterator<Item = &'r Retraction>) -> bool {
+    with_stanza(stanza, |stanza| {
+        let named = Named::of(stanza)?;
+        by.any(|retraction| retraction.is_about(&named)).then_some(())
+    })
+    .is_some()
+}
+
+/// Whether a message that was sent to a client, or the one of which it has a copy (XEP-0280), is retracted.
+pub fn is_retracted_or_copy(stanza: &[u8], by: &Retraction) -> bool {
+    // Most are not of its author. In a bare address nothing is ever escaped (RFC 7622 §3.3.1).
+    if memmem::find(stanza, by.author.as_bytes()).is_none() {
+        return false;
+    }
+    let Ok(sent) = Element::parse(stanza) else { return false };
+    let wrapped = ["sent", "received"].into_iter().find_map(|name| sent.find(name, ns::CARBONS));
+    let forwarded = wrapped.and_then(|wrapped| wrapped.find("forwarded", ns::FORWARD));
+    let message = forwarded.and_then(|forwarded| forwarded.find("message", CLIENT)).unwrap_or(&sent);
+    Named::of_element(message).is_some_and(|named| by.is_about(&named))
+}
+
+/// Who has written a message, and all that a retraction may name it by.
+struct Named<'a> {
+    author: Cow<'a, str>,
+    ids: SmallVec<[Cow<'a, str>; 3]>,
+}
+
+impl<'a> Named<'a> {
+    /// `None` for a message that cannot be retracted: it retracts another, or comes from nobody.
+    fn of(stanza: &Stanza<'a>) -> Option<Named<'a>> {
+        let common = stanza.common_attributes();
+        let author = match common.from? {
+            Cow::Borrowed(from) => Cow::Borrowed(address::bare_of(from)),
+            Cow::Owned(from) => Cow::Owned(address::bare_of(&from).to_owned()),
+        };
+        let mut ids: SmallVec<_> = common.id.into_iter().collect();
+        for child in stanza.children() {
+            if child.is("retract", ns::RETRACTION) {
+                return None;
+            }
+            if names_message(|name, namespace| child.is(name, namespace)) {
+                ids.extend(child.attribute("id"));
+            }
+        }
+        Some(Named { author, ids })
+    }
+
+    fn of_element(message: &'a Element) -> Option<Named<'a>> {
+        let author = Cow::Borrowed(address::bare_of(message.attribute("from")?));
+        let mut ids: SmallVec<_> = message.attribute("id").map(Cow::Borrowed).into_iter().collect();
+        for child in message.elements() {
+            if child.is("retract", ns::RETRACTION) {
+                return None;
+            }
+            if names_message(|name, namespace| child.is(name, namespace)) {
+                ids.extend(child.attribute("id").map(Cow::Borrowed));
+            }
+        }
+        Some(Named { author, ids })
+    }
+}
+
+/// Whether an element of a message has another id by which it is retracted.
+fn names_message(is: impl Fn(&str, &str) -> bool) -> bool {
+    is("origin-id", ns::STANZA_ID) || is("replace", ns::CORRECTION)
+}
+
 fn short(id: Option<&str>) -> Option<&str> {
     id.filter(|id| id.len() <= ID_BYTES_MAX)
 }
@@ -146,7 +202,6 @@ fn with_stanza<T>(stanza: &[u8], look: impl FnOnce(&Stanza<'_>) -> Option<T>) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::xml::Element;
 
     const RETRACT: &str = "<message from='romeo@x/1' to='juliet@x' id='r&amp;1' type='chat'>\
                            <retract xmlns='urn:xmpp:message-retract:1' id='o&lt;1'/><body>it is gone</body></message>";
@@ -173,8 +228,26 @@ mod tests {
         ];
         for (from, id, inside, expected) in table {
             let message = format!("<message from='{from}' {id}>{inside}</message>");
-            assert_eq!(retraction().is_about(message.as_bytes()), expected, "{message}");
-            assert_eq!(retraction().replace(message.as_bytes(), &ABOUT).is_some(), expected);
+            let retraction = retraction();
+            let other = Retraction { target: "else".into(), ..retraction.clone() };
+            assert_eq!(
+                is_retracted(message.as_bytes(), [&other, &retraction].into_iter()),
+                expected,
+                "{message}"
+            );
+            assert!(!is_retracted(message.as_bytes(), [&other].into_iter()));
+            assert_eq!(retraction.replace(message.as_bytes(), &ABOUT).is_some(), expected);
+            let in_context = message.replacen("<message", "<message xmlns='jabber:client'", 1);
+            for direction in ["sent", "received"] {
+                let copy = format!(
+                    "<message from='juliet@x' to='juliet@x/2'><{direction} xmlns='urn:xmpp:carbons:2'>\
+                     <forwarded xmlns='urn:xmpp:forward:0'>{in_context}</forwarded></{direction}></message>"
+                );
+                for sent in [&message, &copy] {
+                    assert_eq!(is_retracted_or_copy(sent.as_bytes(), &retraction), expected, "{sent}");
+                    assert!(!is_retracted_or_copy(sent.as_bytes(), &other));
+                }
+            }
         }
         for none in [
             "<message from='romeo@x/1'><body/></message>",

@@ -214,6 +214,24 @@ impl UnackedQueue {
         });
     }
 
+    /// Forgets the stanzas that are kept here of which this is true, by kind and content. Returns how many there were.
+    pub fn forget_where(&mut self, is_meant: impl Fn(Kind, &[u8]) -> bool) -> u64 {
+        let is_one =
+            |entry: &Unacked| matches!(entry, Unacked::Stanza { kind, bytes, .. } if is_meant(*kind, bytes));
+        let mut forgotten = 0;
+        for entry in &mut self.entries {
+            if is_one(entry) {
+                *entry = Unacked::Forgotten(1);
+                forgotten += 1;
+            }
+        }
+        if forgotten > 0 {
+            // The counters are to follow.
+            self.rebuild(Some);
+        }
+        forgotten
+    }
+
     /// All entries, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &Unacked> {
         self.entries.iter()
@@ -323,5 +341,16 @@ mod tests {
             Unacked::Forgotten(1)
         });
         assert_eq!((shed, queue.count(), shape(&queue).as_str()), (vec![1000], 3, "s(1)s"));
+    }
+
+    #[test]
+    fn what_is_meant_is_forgotten_and_the_count_stays() {
+        let message =
+            |text: &str| Unacked::Stanza { kind: Kind::Message, sender: 0, bytes: text.as_bytes().into() };
+        let entries = [presence(1, 8), message("a"), message("b"), message("b"), iq(1)];
+        let mut queue = UnackedQueue::of(entries.into_iter());
+        assert_eq!(queue.forget_where(|kind, bytes| kind == Kind::Message && bytes == b"b"), 2);
+        assert_eq!(queue.forget_where(|_, bytes| bytes == b"b"), 0);
+        assert_eq!((queue.count(), queue.content(), queue.size().0), (5, 8 + 1 + 1, 4));
     }
 }

@@ -27,7 +27,7 @@ use crate::runtime::driver::ConnId;
 use crate::service::{Begun, Reply, Request};
 use crate::stanza::Kind;
 use crate::user::actors::{Actors, Effects};
-use crate::user::archive::retract;
+use crate::user::archive::open;
 use crate::user::flow::{self, Class, Outgoing};
 use crate::user::inactive::Urgency;
 use crate::user::jobs::Then;
@@ -62,6 +62,8 @@ struct Paging {
     /// Messages that had been erased when the page was begun, and when its last step was asked for.
     erased_before: u64,
     erased: u64,
+    /// The newest retraction that has to take effect before the next step is read.
+    waits_for: Sequence,
 }
 
 /// How far a page has come.
@@ -109,6 +111,7 @@ pub(super) fn begin(
         begun_ms: env.now.0,
         erased_before: actors.archives.retractions.erased(),
         erased: 0,
+        waits_for: Sequence::ZERO,
     };
     paging.go_on(actors, env, fx);
     Reply::Later
@@ -128,7 +131,8 @@ impl Paging {
         if !self.is_wanted(actors) {
             return self.end(actors, env, fx, Reply::Error(ask_again()));
         }
-        if retract::holds_back(actors, (self.actor, key)) {
+        let unread = open::taken_back(actors, self.actor).unread();
+        if open::waits_for(actors, (self.actor, key), self.waits_for.max(unread)) {
             return self.wait(actors);
         }
         let room = match self.stage {
@@ -185,8 +189,8 @@ impl Paging {
             return self.end(actors, env, fx, Reply::Error(ask_again()));
         }
         let ids = page.messages.iter().map(|found| found.id);
-        if retract::holds_back(actors, (self.actor, self.key))
-            || actors.archives.retractions.has_erased_since(self.erased, self.actor, ids)
+        if actors.archives.retractions.has_erased_since(self.erased, self.actor, ids)
+            || self.has_taken_back(actors, &mut page)
         {
             // What was read may have a text that nobody is to get any more.
             return self.go_on(actors, env, fx);
@@ -231,6 +235,28 @@ impl Paging {
         }
     }
 
+    /// Whether a page has messages that are retracted, and is to be read again when that has taken effect. While the directory
+    /// cannot be written, it is given without them.
+    fn has_taken_back(&mut self, actors: &mut Actors, page: &mut Page) -> bool {
+        let taken_back = open::taken_back(actors, self.actor);
+        let is_meant = |page: &Page, found: &Found| {
+            found.erased_ms.is_none()
+                && record::decode(page.text(found)).is_some_and(|kept| taken_back.has(found.id, kept.stanza))
+        };
+        let count = page.messages.iter().filter(|found| is_meant(page, found)).count();
+        if count == 0 {
+            return false;
+        }
+        self.waits_for = self.waits_for.max(taken_back.newest());
+        if open::waits_for(actors, (self.actor, self.key), self.waits_for) {
+            return true;
+        }
+        let messages = std::mem::take(&mut page.messages);
+        page.messages = messages.into_iter().filter(|found| !is_meant(page, found)).collect();
+        self.has_more |= page.end == End::Full;
+        false
+    }
+
     fn note_bounds(&mut self, page: &Page) {
         let Some((one, other)) = page.messages.first().zip(page.messages.last()) else { return };
         let (low, high) = (one.id.min(other.id), one.id.max(other.id));
@@ -240,11 +266,12 @@ impl Paging {
 
     /// It is known which messages the page has: they are given in their order.
     fn located(mut self, actors: &mut Actors, env: &Env, fx: &mut Effects) {
-        let Stage::Locating { kept, bytes } = std::mem::replace(&mut self.stage, Stage::Giving) else {
+        let Stage::Locating { mut kept, bytes } = std::mem::replace(&mut self.stage, Stage::Giving) else {
             return;
         };
         let ids = kept.iter().flat_map(|page| page.messages.iter().map(|found| found.id));
-        let is_stale = actors.archives.retractions.has_erased_since(self.erased_before, self.actor, ids);
+        let is_stale = actors.archives.retractions.has_erased_since(self.erased_before, self.actor, ids)
+            || kept.iter_mut().any(|page| self.has_taken_back(actors, page));
         if bytes <= STEP_BYTES && !is_stale {
             for page in kept.iter().rev() {
                 self.give(actors, env, fx, page, page.messages.iter().rev());

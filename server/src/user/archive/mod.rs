@@ -11,11 +11,13 @@
 //! | here | who gets a copy, and how it is told by which id |
 //! | [`erasure`] | erased texts leave the disk |
 //! | [`index`] | what the archive has for the directory |
+//! | [`open`] | retractions that have not taken effect |
 //! | [`retract`] | retractions take effect |
 //! | [`upkeep`] | what goes, and when |
 
 pub mod erasure;
 pub mod index;
+pub mod open;
 pub mod retract;
 pub mod upkeep;
 

@@ -7,39 +7,30 @@
 //! ```
 //! Both sides do this for themselves, each at its home. A retraction stays with the archive ([`Archive::retractions`]), in
 //! checkpoints too, until the directory has its tombstones, so that one that was acknowledged takes effect over any crash;
-//! and what it erases does not depend on how often it is told. Nobody gets the text meanwhile: pages of the account's archive
-//! wait, and its mailbox is read past what is retracted. A worker has one at a time looked for: those come first for which
-//! somebody waits.
+//! and what it erases does not depend on how often it is told. Nobody gets the text meanwhile: see
+//! [`open`]. A worker has one at a time looked for: those come first for which somebody waits.
 //!
 //! [`Archive::retractions`]: whimbrel_storage::archive::Archive::retractions
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use smallvec::SmallVec;
+use foldhash::fast::RandomState;
 use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::archive::Retraction;
 use whimbrel_storage::archive::query::QueryError;
 use whimbrel_storage::archive::retract::{ReadRetraction, Replace, RetractQuery, Retracted};
 use whimbrel_storage::directory::{self, WriteTransaction};
-use whimbrel_storage::journal::What;
-use whimbrel_storage::log::{Record, Sequence};
+use whimbrel_storage::log::Sequence;
 
 use crate::effects::work;
 use crate::env::Env;
 use crate::proto::archive::retraction::{self, Tombstone};
-use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::user::actors::{Actors, Effects};
+use crate::user::archive::open::{self, Waiting};
 use crate::user::archive::upkeep;
 use crate::user::jobs::Then;
 use crate::user::record::{self, StoredMessage};
-use crate::user::tables::ResourceKey;
-
-/// One account may have so many times fewer waiting than its worker (`archive.retractions`).
-const ACCOUNT_PART: usize = 16;
-
-/// Retractions of an account that its mailbox is compared with; while there are more, it is not read.
-const COMPARED_MAX: usize = 8;
 
 /// Milliseconds until one that could not take effect is tried again.
 const RETRY_MS: u64 = 5_000;
@@ -55,9 +46,11 @@ pub struct Retractions {
     /// When the next may be tried, after one could not take effect.
     not_before_ms: u64,
     /// The last attempt has failed: nobody waits for it any longer.
-    has_failed: bool,
+    pub(super) has_failed: bool,
     /// Resources that wait for those of their account.
-    held: Vec<(ActorId, ResourceKey)>,
+    pub(super) waiting: Vec<Waiting>,
+    /// What those say of which somebody wanted to know.
+    pub(super) read: HashMap<(ActorId, Sequence), Arc<retraction::Retraction>, RandomState>,
     /// How many messages were erased, and the last of them.
     erased: u64,
     last: VecDeque<(ActorId, Sequence)>,
@@ -91,99 +84,28 @@ impl Retractions {
     }
 }
 
-/// Whether an account of this worker may have another retraction waiting.
-pub fn has_room(actors: &Actors, env: &Env, actor: ActorId) -> bool {
-    let most = env.config.archive.retractions as usize;
-    let archive = actors.commits.archive();
-    archive.load().retractions < most as u64 && archive.retractions_of(actor) < most.div_ceil(ACCOUNT_PART)
-}
-
-/// As many retractions wait as may (`archive.retractions`).
-pub fn too_many() -> StanzaError {
-    let text = "too many retractions have not taken effect yet; try again later";
-    StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text)
-}
-
-/// What a retraction that has not taken effect is about.
-pub struct TakenBack {
-    before: Sequence,
-    retraction: retraction::Retraction,
-}
-
-impl TakenBack {
-    /// Whether a message is among it.
-    pub fn has(&self, id: Sequence, stanza: &[u8]) -> bool {
-        id < self.before && self.retraction.is_about(stanza)
-    }
-}
-
-/// What the mailbox of an account is not to give: what its retractions that have not taken effect are about. `None`: it is not
-/// to be read now, and `key` goes on when it is.
-pub fn of_mailbox(
-    actors: &mut Actors,
-    (actor, key): (ActorId, ResourceKey),
-) -> Option<SmallVec<[TakenBack; 1]>> {
-    let log = actors.commits.log();
-    let count = log.second().retractions_of(actor);
-    if count == 0 {
-        return Some(SmallVec::new());
-    }
-    if count > COMPARED_MAX {
-        return (!holds_back(actors, (actor, key))).then(SmallVec::new);
-    }
-    let open = log.second().open_retractions_of(actor).map(|Retraction { journal, slot, .. }| {
-        // One that lies in the log of an earlier number of workers is for the readers alone.
-        let entry = log.entry_at(slot.position, slot.text_bytes()).ok().filter(|_| *journal == log.id())?;
-        let What::Message(Record { payload, .. }) = entry.what else { return None };
-        let retraction = retraction::Retraction::read(record::decode(payload)?.stanza)?;
-        Some(TakenBack { before: slot.id, retraction })
-    });
-    match open.collect() {
-        Some(open) => Some(open),
-        None => (!holds_back(actors, (actor, key))).then(SmallVec::new),
-    }
-}
-
-/// Whether the archive of an account is not to be read now. Then `key` goes on when it is.
-pub fn holds_back(actors: &mut Actors, (actor, key): (ActorId, ResourceKey)) -> bool {
-    let retractions = &mut actors.archives.retractions;
-    let holds = !retractions.has_failed && actors.commits.archive().retractions_of(actor) > 0;
-    if holds && !retractions.held.contains(&(actor, key)) {
-        retractions.held.push((actor, key));
-    }
-    holds
-}
-
-/// Those go on that no retraction holds back any longer.
-fn release(actors: &mut Actors, fx: &mut Effects) {
-    let retractions = &mut actors.archives.retractions;
-    let (archive, has_failed) = (actors.commits.archive(), retractions.has_failed);
-    retractions.held.retain(|(actor, key)| {
-        let waits = !has_failed && archive.retractions_of(*actor) > 0;
-        if !waits {
-            fx.due_cursors.push(*key);
-            fx.due_room.push(*key);
-        }
-        waits
-    });
-}
-
 /// The next retraction is looked for, if none is under way. Called in each iteration.
 pub fn go_on(actors: &mut Actors, env: &Env, fx: &mut Effects) {
-    let retractions = &actors.archives.retractions;
     if actors.commits.archive().load().retractions == 0 {
-        if !retractions.held.is_empty() {
-            release(actors, fx);
+        let retractions = &mut actors.archives.retractions;
+        // Those of accounts that are gone have never been done.
+        retractions.read.clear();
+        if !retractions.waiting.is_empty() {
+            open::release(actors, fx);
         }
         return;
     }
+    let retractions = &actors.archives.retractions;
     if retractions.under_way.is_some() || env.now.0 < retractions.not_before_ms {
         return;
     }
-    let awaited =
-        |retraction: &&Retraction| retractions.held.iter().any(|(actor, _)| *actor == retraction.actor);
+    let accounts: HashSet<ActorId, RandomState> = retractions.waiting.iter().map(|one| one.account).collect();
     let archive = actors.commits.archive();
-    let next = archive.retractions().find(awaited).or_else(|| archive.retractions().next()).copied();
+    let awaited = match accounts.is_empty() {
+        true => None,
+        false => archive.retractions().find(|retraction| accounts.contains(&retraction.actor)),
+    };
+    let next = awaited.or_else(|| archive.retractions().next()).copied();
     let Some(retraction) = next else { return };
     if !upkeep::disk_takes_writes(actors) {
         return failed(actors, env, fx);
@@ -277,9 +199,10 @@ fn done(actors: &mut Actors, env: &Env, fx: &mut Effects, retraction: &Retractio
     actors.commits.archive_mut().retracted(retraction);
     let retractions = &mut actors.archives.retractions;
     erased.iter().for_each(|id| retractions.note_erased(retraction.actor, *id));
+    retractions.read.remove(&(retraction.actor, retraction.slot.id));
     retractions.under_way = None;
     retractions.has_failed = false;
-    release(actors, fx);
+    open::release(actors, fx);
     go_on(actors, env, fx);
 }
 
@@ -289,5 +212,5 @@ fn failed(actors: &mut Actors, env: &Env, fx: &mut Effects) {
     retractions.under_way = None;
     retractions.not_before_ms = env.now.0 + RETRY_MS;
     retractions.has_failed = true;
-    release(actors, fx);
+    open::release(actors, fx);
 }

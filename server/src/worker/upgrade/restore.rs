@@ -308,7 +308,7 @@ impl Core {
         let resource = actors.users.resource_mut(key);
         record.restore(resource);
         if let Ok(hash) = record.caps.try_into() {
-            actors.interests.restore_of(key, hash, env.config.limits.caps_hashes as usize);
+            actors.interests.restore_of((key, record.local), hash, env.config.limits.caps_hashes as usize);
         }
         if record.has_flow() {
             let waiting = match same_log {

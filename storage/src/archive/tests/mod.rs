@@ -4,6 +4,7 @@ mod compaction;
 mod disk;
 mod erasures;
 mod follow;
+mod large;
 mod pages;
 mod retractions;
 mod tail;

@@ -93,6 +93,29 @@ fn a_peer_is_found_without_reading_the_others() {
 }
 
 #[test]
+fn a_step_looks_at_so_many_rows_and_the_next_goes_on_behind_them() {
+    let (mut house, _) = house();
+    house.flush();
+    for order in [Order::Forwards, Order::Backwards] {
+        let all = Query { order, ..house.query(ANNA) };
+        let rows = house.page(&Query { peer: Some(PeerHash(77)), ..all.clone() }).cost.rows;
+        assert!(rows >= 3, "{rows}");
+        for rows_max in 2..=rows + 1 {
+            for (peer, messages) in [(None, 200), (Some(peer(CARL)), 40), (Some(PeerHash(77)), 0)] {
+                let query = Query { peer, rows_max, ..all.clone() };
+                let pages = house.pages(query.clone());
+                assert!(pages.iter().all(|page| page.cost.rows <= rows_max), "{rows_max}");
+                assert!(pages.len() >= rows / rows_max, "{} for {rows_max} of {rows}", pages.len());
+                let found: Vec<Sequence> = pages.iter().flat_map(ids).collect();
+                let whole: Vec<Sequence> =
+                    house.pages(Query { rows_max: usize::MAX, ..query }).iter().flat_map(ids).collect();
+                assert_eq!((found.len(), found == whole), (messages, true), "{rows_max} {peer:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_predicate_decides_and_its_effort_is_bounded() {
     let (house, _) = house();
     let matches: query::Predicate = Arc::new(|text| text.ends_with(b"7"));

@@ -132,6 +132,63 @@ fn a_retraction_finds_all_that_it_means_within_its_depth() {
     assert_eq!((times(1), times(2), times(101), times(102), times(103), times(1000)), (1, 2, 2, 2, 3, 3));
 }
 
+/// As a server counts them for one that Anna is about to get of Ben.
+fn load_of(house: &House) -> RetractionLoad {
+    house.logs[0].second().retraction_load(ANNA, peer(BEN))
+}
+
+#[test]
+fn who_sends_and_who_receives_retractions_is_counted_over_a_crash() {
+    let mut house = House::new();
+    house.say(ANNA, BEN, "text");
+    for number in 0..3 {
+        house.retract(BEN, ANNA, &number.to_string());
+    }
+    house.retract(CARL, ANNA, "4");
+    house.retract(ANNA, BEN, "5");
+    house.retract(BEN, CARL, "6");
+    house.flush();
+    let expected = RetractionLoad {
+        all: 12,
+        received: 6,
+        sent_by_account: 1,
+        received_by_account: 4,
+        of_author: 4,
+        of_author_by_account: 3,
+    };
+    assert_eq!(load_of(&house), expected);
+    for with_checkpoint in [false, true] {
+        if with_checkpoint {
+            house.logs.iter().for_each(|log| log.checkpoint().unwrap());
+        }
+        house.open(1);
+        house.commit();
+        assert_eq!(load_of(&house), expected, "{with_checkpoint}");
+    }
+    house.take_effect();
+    assert_eq!(load_of(&house), RetractionLoad::default());
+}
+
+#[test]
+fn a_retraction_costs_no_walk_over_all_of_a_large_archive() {
+    let mut house = House::new();
+    house.say(ANNA, BEN, "same");
+    // Long ago: texts of others lie between, more than are read for a retraction.
+    let filler = "x".repeat(7 << 10);
+    for number in 0..2400 {
+        let id = house.say(ANNA, BEN, &filler);
+        house.logs[0].trim(BEN, id);
+        if number % 50 == 0 {
+            house.commit();
+        }
+    }
+    house.say(ANNA, BEN, "same");
+    house.retract(ANNA, BEN, "same");
+    house.commit();
+    let retraction = *house.logs[0].second().retractions().find(|one| one.actor == ANNA).unwrap();
+    assert_eq!(house.find(0, retraction, 10_000).len(), 1, "16 MiB lie before the other");
+}
+
 #[test]
 fn what_is_in_the_mailbox_alone_is_found_there() {
     let mut house = House::new();

@@ -134,7 +134,40 @@ fn what_has_not_changed_is_shared_and_each_backup_is_whole_by_itself() {
     }
     let error = serve(&first.folder).err().expect("it would change the others");
     assert!(matches!(error, DataError::Shared { .. }), "{error}");
+    // Nor when nobody can tell.
+    let manifest = first.folder.join("backup-manifest");
+    let mut bytes = fs::read(&manifest).expect("it reads");
+    bytes[30] ^= 1;
+    fs::write(&manifest, bytes).expect("it is ours");
+    let error = serve(&first.folder).err().expect("it may be shared");
+    assert!(matches!(error, DataError::NotWhole { .. }), "{error}");
     assert!(fs::read_dir(scene.place()).expect("a folder").count() == 3, "nothing else is left there");
+}
+
+#[test]
+fn erased_texts_are_in_no_new_backup_and_older_ones_stay_as_they_were() {
+    let mut scene = Scene::new();
+    scene.say(1);
+    let at = scene.served.opened.logs[0].appended();
+    scene.say(200);
+    let first = scene.back_up();
+    let name = first_segment(&scene.data());
+    let base = name.file_stem().and_then(|stem| stem.to_str()).expect("UTF-8");
+    let base = u64::from_str_radix(base, 16).expect("a base");
+    let log = &mut scene.served.opened.logs[0];
+    assert!(log.erase_texts(crate::log::Position(base), vec![at]));
+    scene.upkeep();
+    let erased = scene.served.opened.logs[0].texts_erased().expect("it is done");
+    assert_eq!(erased.expect("it is written"), 1);
+    let second = scene.back_up();
+    assert_eq!(second.done.linked, first.done.segments - 2, "all sealed but one: {second:?}");
+    let text = format!("{:0TEXT$}", 1);
+    let has = |backup: &Path| {
+        segments(backup).values().any(|bytes| bytes.windows(TEXT).any(|window| window == text.as_bytes()))
+    };
+    assert_eq!((has(&scene.data()), has(&first.folder), has(&second.folder)), (false, true, false));
+    verify(&first.folder).expect("it is as it was");
+    assert_eq!(scene.restored(&first.folder), 201);
 }
 
 #[test]
@@ -203,6 +236,13 @@ fn an_interrupted_backup_harms_none_and_the_next_goes_on_with_it() {
     assert_eq!(fs::read_dir(scene.place()).expect("a folder").count(), 1);
     examine(&made.folder).expect("it shares nothing");
 
+    // Another had everything but its name.
+    let unnamed = scene.back_up();
+    fs::rename(&unnamed.folder, &unfinished).expect("it is ours");
+    fs::remove_dir_all(&made.folder).expect("it is ours");
+    let made = scene.back_up();
+    assert_eq!((made.done.linked, made.done.segments), (unnamed.done.linked, 1), "{made:?}");
+
     fs::create_dir(&broken).expect("it is ours");
     scene.try_back_up(None).expect_err("it cannot be read");
     verify(&made.folder).expect("the one before is as it was");
@@ -224,6 +264,31 @@ fn the_newest_are_kept() {
     }
     assert_eq!(made[0].file_name().expect("a name"), "000001-20261128T181256Z");
     assert_eq!(scene.restored(made.last().expect("some")), scene.sent);
+}
+
+#[test]
+fn nothing_is_removed_that_is_no_backup() {
+    let mut scene = Scene::new();
+    scene.say(10);
+    let file = |folder: &str| scene.place().join(folder).join("letter");
+    for folder in ["unfinished", "interrupted"] {
+        let letter = file(folder);
+        fs::create_dir_all(letter.parent().expect("a folder")).expect("a folder");
+        fs::write(&letter, "dear").expect("a file");
+        let place = Place { folder: &scene.place(), now_ms: 0, keep: Some(1) };
+        let refused = backup_into(&scene.data(), &scene.served.directory, &place, &mut Pace::new(None));
+        let error = refused.expect_err("somebody's folder").to_string();
+        assert!(error.contains(folder) && letter.exists(), "{error}");
+        fs::remove_dir_all(letter.parent().expect("a folder")).expect("it is ours");
+    }
+    let made: Vec<PathBuf> = (0..3).map(|_| scene.try_back_up(None).expect("it is made").folder).collect();
+    // The first was served where it lies, which takes its manifest; the second has become somebody's.
+    fs::remove_file(made[0].join("backup-manifest")).expect("it is ours");
+    fs::write(made[1].join("letter"), "dear").expect("a file");
+    let last = scene.try_back_up(Some(1)).expect("it is made");
+    assert_eq!(last.removed, 1, "the third");
+    let is_there: Vec<bool> = made.iter().map(|backup| backup.exists()).collect();
+    assert_eq!(is_there, [true, true, false]);
 }
 
 #[test]

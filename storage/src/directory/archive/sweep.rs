@@ -289,7 +289,8 @@ impl WriteTransaction<'_> {
             swept.rows += 1;
             state.first_kept = state.first_kept.max(Sequence(row.last().0 + 1));
         }
-        if state.first_kept != before.first_kept {
+        // One that is gone may have had nothing but messages that no row has got.
+        if state.first_kept != before.first_kept || state.is_purged {
             self.forget_erased(actor, state.first_kept, state.is_purged)?;
         }
         if state != before {

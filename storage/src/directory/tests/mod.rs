@@ -7,6 +7,7 @@ mod import;
 mod limits;
 mod opening;
 mod pubsub;
+mod readers;
 mod registration;
 mod reopen;
 mod rooms;

@@ -259,3 +259,19 @@ fn what_a_cut_finds_is_of_the_state_that_is_copied() {
     assert!(directory.account_exists("late").unwrap());
     assert!(!open(&folder.path().join("copy")).account_exists("late").unwrap());
 }
+
+#[test]
+fn the_disk_that_is_proven_is_the_directorys() {
+    let (folder, directory) = new_durable();
+    // The folder's own name may be a link, and what is beside it on another disk: that one takes nothing here.
+    for name in ["directory.probe", "probe"] {
+        std::fs::create_dir(folder.path().join(name)).expect("a folder");
+    }
+    directory.prove_disk().expect("it takes writes");
+    let own = folder.path().join("directory");
+    let names =
+        || std::fs::read_dir(&own).expect("a folder").map(|entry| entry.expect("an entry").file_name());
+    assert!(names().all(|name| name != "probe"), "nothing is left");
+    std::fs::create_dir(own.join("probe")).expect("a folder");
+    directory.prove_disk().expect_err("it takes none");
+}

@@ -116,6 +116,23 @@ pub(super) const STEPS: &[Step<Verona>] = &[
         ..PLAIN
     },
     Step {
+        what: "a message is retracted of which a session that can be resumed has a copy",
+        configure: |config| config.workers = 1,
+        act: |stage, server| {
+            let mut phone = server.login("romeo", "phone");
+            phone.send("<iq type='set' id='c'><enable xmlns='urn:xmpp:carbons:2'/></iq>");
+            phone.enable_sm();
+            phone.settle();
+            phone.cut();
+            let mut romeo = server.login("romeo", "orchard");
+            romeo.send("<message to='juliet@localhost' type='chat' id='m'><body>x</body></message>");
+            romeo.send(RETRACTION);
+            stage.until("archive.retracted_copies");
+        },
+        moves: &["archive.retracted_copies"],
+        ..PLAIN
+    },
+    Step {
         what: "the text of a retracted message is taken out of the log",
         configure: |config| {
             config.workers = 1;

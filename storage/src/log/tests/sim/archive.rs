@@ -408,14 +408,8 @@ impl Run {
         if self.disk.0.lock().unwrap().calls_left.is_some() {
             return;
         }
-        let mut found = None;
-        self.directory
-            .read_archive(|view| {
-                found = Some(wanted(view, &mut self.source(), journal, segment).unwrap());
-                Ok(())
-            })
-            .unwrap();
-        self.logs[shard].second_mut().prepared(segment, found.unwrap());
+        let found = wanted(&self.directory, &mut self.source(), journal, segment).unwrap();
+        self.logs[shard].second_mut().prepared(segment, found);
     }
 
     fn retire(&mut self) {
@@ -437,16 +431,9 @@ impl Run {
             let snapshot = self.logs[self.shard(number)].second().snapshot(actor);
             let query = Query { bytes_max: usize::MAX, ..Query::all(actor, snapshot) };
             let backwards = Query { order: Order::Backwards, ..query.clone() };
-            let (mut page, mut back) = (None, None);
             let state = self.directory.archive_state(actor).unwrap();
-            self.directory
-                .read_archive(|view| {
-                    page = Some(answer(view, &mut self.source(), &query).unwrap());
-                    back = Some(answer(view, &mut self.source(), &backwards).unwrap());
-                    Ok(())
-                })
-                .unwrap();
-            let (page, back) = (page.unwrap(), back.unwrap());
+            let page = answer(&self.directory, &mut self.source(), &query).unwrap();
+            let back = answer(&self.directory, &mut self.source(), &backwards).unwrap();
             assert!(
                 back.messages.iter().rev().map(|m| m.id).eq(page.messages.iter().map(|m| m.id)),
                 "{actor}"

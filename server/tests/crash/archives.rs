@@ -1,0 +1,58 @@
+//! What archives have after a run, read from the files as `whimbrelctl archive export` reads them. No server runs.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use whimbrel_storage::archive::query::Query;
+use whimbrel_storage::archive::readers::{Folders, PageReader};
+use whimbrel_storage::archive::tail;
+use whimbrel_storage::log::{Sequence, journal_folders};
+use whimbrel_storage::message::StoredMessage;
+
+use crate::client::attribute;
+use crate::server::open_directory;
+
+/// The numbers of the messages that the archive of an account has of each sender (their ids are `SENDER-NUMBER`), in its order. Ids
+/// of archives must rise.
+pub(crate) fn numbers(data: &Path, local: &str) -> BTreeMap<usize, Vec<u64>> {
+    let (directory, log) = (open_directory(data), data.join("log"));
+    let actor = directory.account_id(local).unwrap().expect("the account is there");
+    let mut tail = tail::read(&directory, &log, Some(actor)).unwrap();
+    let mut reader = PageReader::new(directory, Arc::new(Folders::new(journal_folders(&log).unwrap())));
+    let mut query = Query::all(actor, tail.remove(&actor).unwrap_or_default());
+    let mut found: BTreeMap<usize, Vec<u64>> = BTreeMap::new();
+    let mut newest = Sequence::ZERO;
+    loop {
+        let page = reader.page(&query).unwrap();
+        assert_eq!((page.cost.gone, page.cost.damaged), (0, 0), "nothing of the archive of {local} is lost");
+        for message in &page.messages {
+            assert!(message.id > newest, "ids of the archive of {local} rise");
+            newest = message.id;
+            let kept = StoredMessage::decode(page.text(message)).expect("it is a message");
+            let id = attribute(std::str::from_utf8(kept.stanza).unwrap(), "id").expect("each has one");
+            let (sender, number) = id.split_once('-').expect("each is a sender's");
+            found.entry(sender.parse().unwrap()).or_default().push(number.parse().unwrap());
+        }
+        if !page.goes_on() {
+            return found;
+        }
+        query = query.rest(&page);
+    }
+}
+
+/// How many of a sender's first messages, of those that `is_meant` says, an archive lacks, and how many it has more than once. They
+/// must be there in order, each where it came first.
+pub(crate) fn compare(found: &[u64], count: u64, is_meant: impl Fn(u64) -> bool) -> (u64, u64) {
+    let mut expected = (0..).filter(|n| is_meant(*n));
+    let (mut next, mut twice) = (expected.next(), 0);
+    for &n in found {
+        match next {
+            Some(expected) if n > expected => panic!("message {expected} is not there, or behind {n}"),
+            Some(this) if n == this => next = expected.next(),
+            _ => twice += 1,
+        }
+    }
+    let missing = next.map_or(0, |next| (next..count).filter(|n| is_meant(*n)).count() as u64);
+    (missing, twice)
+}

@@ -1,0 +1,160 @@
+//! Reading the texts of messages where they lie, those that lie near one another with one read.
+
+use std::collections::HashMap;
+
+use super::query::{Cost, Found, Page, Query};
+use super::segments::Source;
+use super::slot::Slot;
+use crate::actor::ActorId;
+use crate::directory::Erased;
+use crate::journal::format::record::{Raw, Seed};
+use crate::log::{LogError, Position, Record, Sequence};
+
+/// Messages that are read at once.
+pub(super) const BATCH_MESSAGES_MAX: usize = 64;
+/// What lies between two texts is read with them if it is no more than this.
+const GAP_BYTES_MAX: u64 = 16 << 10;
+/// Most bytes of one read, but for a text that is longer.
+const READ_BYTES_MAX: u64 = 64 << 10;
+
+/// A message that may be asked for, and its journal.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Candidate {
+    pub(super) journal: u64,
+    pub(super) slot: Slot,
+}
+
+/// Records of a batch, as they were read.
+pub(super) struct Texts {
+    bytes: Vec<u8>,
+    /// For each of the batch, where its record begins; `None`: it is gone.
+    places: Vec<Option<usize>>,
+}
+
+/// Texts that are read at once.
+struct Run {
+    journal: u64,
+    segment: Position,
+    from: u64,
+    to: u64,
+    members: Vec<usize>,
+}
+
+impl Texts {
+    pub(super) fn read(
+        source: &mut dyn Source,
+        batch: &[Candidate],
+        erased: &HashMap<Sequence, Erased>,
+        cost: &mut Cost,
+    ) -> Result<Self, LogError> {
+        let mut texts = Self { bytes: Vec::new(), places: vec![None; batch.len()] };
+        for run in runs(source, batch, erased)? {
+            let at = texts.bytes.len();
+            texts.bytes.resize(at + (run.to - run.from) as usize, 0);
+            cost.reads += 1;
+            cost.bytes += (run.to - run.from) as usize;
+            if source.read(run.journal, run.segment, Position(run.from), &mut texts.bytes[at..])? {
+                for member in run.members {
+                    texts.places[member] = Some(at + (batch[member].slot.position.0 - run.from) as usize);
+                }
+            } else {
+                texts.bytes.truncate(at);
+            }
+        }
+        Ok(texts)
+    }
+
+    /// Puts a message into the page, if it is asked for.
+    pub(super) fn take(
+        &self,
+        at: usize,
+        candidate: &Candidate,
+        query: &Query,
+        erased: Option<&Erased>,
+        page: &mut Page,
+    ) {
+        let Slot { id, peer, .. } = candidate.slot;
+        page.reached = id;
+        page.cost.looks += 1;
+        let (time_ms, payload, erased_ms) = match erased {
+            Some(erased) => (erased.received_ms, &*erased.tombstone, Some(erased.at_ms)),
+            None => {
+                let Some(place) = self.places[at] else {
+                    page.cost.gone += 1;
+                    return;
+                };
+                let Some(record) = record_at(&self.bytes, place, candidate, query.actor) else {
+                    page.cost.damaged += 1;
+                    return;
+                };
+                (record.time_ms, record.payload, None)
+            }
+        };
+        if query.is_in_window(time_ms) && query.matches.as_ref().is_none_or(|matches| matches(payload)) {
+            let from = page.texts.len();
+            page.texts.extend_from_slice(payload);
+            let text = from..page.texts.len();
+            page.messages.push(Found { id, time_ms, peer, text, erased_ms });
+        }
+    }
+}
+
+/// When a message was received, in milliseconds since 1970, and its text.
+type ReadText = (u64, Vec<u8>);
+
+/// When the messages of an actor were received that lie at these places of a journal, and their texts; `None` for one that is
+/// gone, or that the disk gives back otherwise than it was written.
+pub(super) fn texts_at(
+    source: &mut dyn Source,
+    (actor, journal): (ActorId, u64),
+    slots: &[Slot],
+) -> Result<Vec<Option<ReadText>>, LogError> {
+    let mut found = Vec::with_capacity(slots.len());
+    for part in slots.chunks(BATCH_MESSAGES_MAX) {
+        let batch: Vec<Candidate> = part.iter().map(|slot| Candidate { journal, slot: *slot }).collect();
+        let texts = Texts::read(source, &batch, &HashMap::new(), &mut Cost::default())?;
+        found.extend(batch.iter().zip(&texts.places).map(|(candidate, place)| {
+            let record = record_at(&texts.bytes, (*place)?, candidate, actor)?;
+            Some((record.time_ms, record.payload.to_vec()))
+        }));
+    }
+    Ok(found)
+}
+
+/// The record with the text of a message, if it is that.
+fn record_at<'a>(bytes: &'a [u8], place: usize, candidate: &Candidate, actor: ActorId) -> Option<Record<'a>> {
+    let Candidate { journal, slot } = candidate;
+    let here = bytes.get(place..place + slot.text_bytes() as usize)?;
+    let record = Raw::parse(here, Seed::new(*journal), slot.position.0).ok()?.text()?;
+    let is_own = slot.is_reference || record.actor == actor;
+    (record.sequence == slot.id && is_own).then_some(record)
+}
+
+/// Puts together what lies close to one another.
+fn runs(
+    source: &mut dyn Source,
+    batch: &[Candidate],
+    erased: &HashMap<Sequence, Erased>,
+) -> Result<Vec<Run>, LogError> {
+    let mut order: Vec<usize> =
+        (0..batch.len()).filter(|at| !erased.contains_key(&batch[*at].slot.id)).collect();
+    order.sort_unstable_by_key(|at| (batch[*at].journal, batch[*at].slot.position));
+    let mut runs: Vec<Run> = Vec::new();
+    for at in order {
+        let Candidate { journal, slot } = batch[at];
+        let Some(segment) = source.segment(journal, slot.position)? else { continue };
+        let (from, to) = (slot.position.0, slot.position.0 + slot.text_bytes());
+        match runs.last_mut() {
+            Some(run)
+                if (run.journal, run.segment) == (journal, segment)
+                    && from <= run.to + GAP_BYTES_MAX
+                    && to.max(run.to) - run.from <= READ_BYTES_MAX =>
+            {
+                run.to = run.to.max(to);
+                run.members.push(at);
+            }
+            _ => runs.push(Run { journal, segment, from, to, members: vec![at] }),
+        }
+    }
+    Ok(runs)
+}
