@@ -123,7 +123,7 @@ def test_a_private_group_is_found_by_a_member_who_was_away(server):
         await wait(invited, lambda message: message["from"].bare == room)
         presence, subject, occupants, _ = await enter(romeo, room, "Romeo")
         assert {100, 110} <= set(statuses(presence)), "all see who it is"
-        assert subject["subject"] == ""
+        assert not subject["subject"]
         assert [(there["from"].resource, there["muc"]["jid"].bare) for there in occupants if
                 there["from"].resource == "Juliet"] == [("Juliet", jids[0])]
         assert await romeo.plugin["xep_0410"].send_self_ping(JID(f"{room}/Romeo")) == PingStatus.JOINED
