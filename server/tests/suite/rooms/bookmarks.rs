@@ -1,6 +1,6 @@
 //! Members who are not there: the server keeps private groups in their bookmarks.
 
-use super::{PRIVATE, configure, make, make_it, room, three, until};
+use super::{PRIVATE, configure, make, make_it, room, until};
 use crate::support::answers::{befriend, outcome, payload};
 use crate::support::{Client, TestServer, on_each_driver, on_each_driver_with};
 
