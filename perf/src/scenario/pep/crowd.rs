@@ -20,6 +20,9 @@ pub(super) const WAIT_MAX: Duration = Duration::from_millis(50);
 /// How long one step may take.
 pub(super) const STEP_MAX: Duration = Duration::from_secs(120);
 
+/// How long all subscriptions may take: Prosody writes a roster anew for each.
+const SUBSCRIBE_MAX: Duration = Duration::from_secs(1200);
+
 /// How long contacts that want to hear of the node may take to do so, before it is published to once more.
 pub(super) const PROBE_MAX: Duration = Duration::from_secs(3);
 
@@ -77,7 +80,7 @@ impl Crowd<'_> {
             self.people[0].client.push(&wire::directed("subscribe", account, &self.domain));
         }
         self.people[1..].iter_mut().for_each(|person| person.client.push(&request));
-        self.until(STEP_MAX, "are subscribed", |person| person.is_subscribed && person.has_granted)
+        self.until(SUBSCRIBE_MAX, "are subscribed", |person| person.is_subscribed && person.has_granted)
     }
 
     /// Each contact says that it wants to hear of the node, until it does.
