@@ -13,7 +13,8 @@ use crate::engine::sasl::Sasl;
 use crate::sample::remote::Metrics;
 pub(crate) use scenarios::{ChatArgs, HoldArgs, LifeArgs, OfflineArgs, PresenceArgs, StormArgs, UpgradeArgs};
 pub(crate) use servers::{
-    ArchiveArgs, ArchiveSwitch, AttackArgs, FloorArgs, FloorServeArgs, PeerName, PeersArgs, ProgramArgs,
+    ArchiveArgs, ArchiveSwitch, AttackArgs, FloorArgs, FloorServeArgs, GroupArgs, PeerName, PeersArgs,
+    PepArgs, ProgramArgs,
 };
 
 /// Load generator and comparison of XMPP servers.
@@ -53,6 +54,10 @@ pub(crate) enum Command {
     Attack(AttackArgs),
     /// Fill archives and read them again: catch-up, one contact, the last page; every message is checked
     Archive(ArchiveArgs),
+    /// Rooms of several sizes: deliveries, the last occupant's latency, joins, and what a busy room does to others
+    Group(GroupArgs),
+    /// Publish to a node of which many contacts want to hear, and log in to an account with many nodes (XEP-0163)
+    Pep(PepArgs),
     /// Print accounts for `whimbrelctl user import`: address, tab, password
     Accounts(AccountsArgs),
     /// The same load against a router that only reads, looks up and writes: the physical limit

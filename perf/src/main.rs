@@ -1,7 +1,7 @@
 //! `whimbrel-perf`: load and measurement of XMPP servers, ours and others'.
 //!
 //! ```text
-//! whimbrel-perf hold|chat|storm|offline|presence|life|attack|archive
+//! whimbrel-perf hold|chat|storm|offline|presence|life|attack|archive|group|pep
 //!      │ scenario: orders to the fleet, samples of /proc beside it
 //!      ▼
 //!   coordinator ──► worker processes (engine: one thread each) ──► the server under test
@@ -15,7 +15,7 @@
 //! | [`cli`] | the command line |
 //! | [`engine`] | client sessions, one thread |
 //! | [`fleet`] | worker processes and their coordinator |
-//! | [`scenario`] | hold, chat, storm, offline, presence, life, upgrade, attack, archive |
+//! | [`scenario`] | hold, chat, storm, offline, presence, life, upgrade, attack, archive, group, pep |
 //! | [`sample`] | figures of the server process, kernel and machine |
 //! | [`report`] | what a run ends with |
 //! | [`floor`] | a router that does nothing but route, for comparison |
@@ -60,6 +60,8 @@ fn main() -> ExitCode {
         Command::Upgrade(args) => scenario::upgrade::main(&args),
         Command::Attack(args) => scenario::attack::main(&args),
         Command::Archive(args) => scenario::archive::main(&args),
+        Command::Group(args) => scenario::group::main(&args),
+        Command::Pep(args) => scenario::pep::main(&args),
         Command::Floor(args) => floor::main(&args),
         Command::Peers(args) => peers::main(&args),
         Command::Report(args) => report::compare(&args),

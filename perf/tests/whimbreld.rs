@@ -192,6 +192,53 @@ fn the_archive_of_a_server_that_has_one_is_filled_and_read() {
     assert_eq!(read["phases"][0]["counted"]["delivered"], 5 * 4 * 20, "{read}");
 }
 
+/// With whatever servers are installed beside it.
+#[test]
+fn publications_reach_every_contact_and_last_items_every_login() {
+    let (Some(_), Some(_)) = (beside("whimbreld"), beside("whimbrelctl")) else {
+        eprintln!("skipped: build whimbreld and whimbrelctl first");
+        return;
+    };
+    let installed = |program: &str| {
+        ["/usr/bin", "/usr/sbin"].iter().any(|folder| Path::new(folder).join(program).is_file())
+    };
+    let mut servers = vec!["whimbrel"];
+    for (server, program) in [("ejabberd", "ejabberdctl"), ("prosody", "prosody")] {
+        match installed(program) {
+            true => servers.push(server),
+            false => eprintln!("skipped: {server} is not installed"),
+        }
+    }
+    let all = servers.join(",");
+    let mut args =
+        vec!["pep", "--servers", &all, "--whimbrel", "mio:2", "--contacts", "5", "--publications", "4"];
+    args.extend(["--nodes", "3", "--logins", "2", "--rounds", "2", "--quiet", "--json", "-"]);
+    let output = perf(&args);
+    let (code, stderr) = told(&output);
+    assert_eq!(code, Some(0), "{stderr}");
+    let report = report(&output);
+    let runs = report["runs"].as_array().unwrap();
+    assert_eq!(runs.len(), 2 * servers.len(), "{report}");
+    for run in runs {
+        let [publish, login] = &run["phases"].as_array().unwrap()[..] else { panic!("{run}") };
+        assert_eq!(
+            (&publish["name"], &publish["counted"]["delivered"]),
+            (&"publish".into(), &20.into()),
+            "{run}"
+        );
+        assert_eq!(publish["latencies"]["publish"]["count"], 4);
+        if run["label"].as_str().unwrap().starts_with("Whimbrel") {
+            assert_eq!(publish["figures"]["events that came more than once"], 0.0, "{publish}");
+        }
+        assert_eq!((&login["name"], &login["counted"]["delivered"]), (&"login".into(), &6.into()), "{run}");
+        assert_eq!(login["latencies"]["login"]["count"], 2);
+        let cpu = &login["figures"]["milliseconds of server CPU for each"];
+        assert!(cpu.as_f64().is_some(), "the server's processes are found: {login}");
+    }
+    let rows = report["table"].as_array().unwrap();
+    assert!(rows.iter().any(|row| row["figure"] == "publish: deliveries a second of server CPU"), "{rows:?}");
+}
+
 #[test]
 fn a_life_loses_no_message_while_others_come_and_go() {
     let Some((_server, port, keys, _folder)) = start_with_accounts(24) else { return };

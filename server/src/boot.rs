@@ -22,6 +22,7 @@ mod bind;
 mod footprint;
 mod open;
 mod plan;
+mod rooms;
 mod serve;
 mod spawn;
 mod thread;

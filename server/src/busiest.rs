@@ -47,6 +47,8 @@ pub struct Sketch {
     /// Longer than the others when fewer counters are in use than were: the room of names is used again.
     names: Vec<String>,
     total: u64,
+    /// No count is smaller. Counts only grow, so it is right until none has this one any more.
+    least: u64,
 }
 
 /// What a sketch says about one of those that it counts.
@@ -90,10 +92,13 @@ impl Sketch {
     fn take_counter(&mut self) -> usize {
         let used = self.keys.len();
         if used == SLOTS {
-            // Two simple walks are quicker than one that remembers the place.
-            let least = self.counts.iter().copied().min().unwrap_or(0);
-            return self.counts.iter().position(|&count| count == least).unwrap_or(0);
+            let smallest = |counts: &[u64], least| counts.iter().position(|&count| count == least);
+            return smallest(&self.counts, self.least).unwrap_or_else(|| {
+                self.least = self.counts.iter().copied().min().unwrap_or(0);
+                smallest(&self.counts, self.least).unwrap_or(0)
+            });
         }
+        self.least = 0;
         self.keys.push(0);
         self.counts.push(0);
         self.overs.push(0);
@@ -108,7 +113,7 @@ impl Sketch {
         self.keys.clear();
         self.counts.clear();
         self.overs.clear();
-        self.total = 0;
+        (self.total, self.least) = (0, 0);
     }
 
     /// Everything that was counted.

@@ -5,6 +5,7 @@
 
 mod addresses;
 mod archive;
+mod rooms;
 mod words;
 
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use whimbrel_storage::credentials::ITERATIONS_MAX;
 use whimbrel_storage::log;
 
 pub use archive::ArchiveConfig;
+pub use rooms::{RoomMakers, RoomsConfig};
 
 use crate::limits::Limits;
 use crate::phone::settings::RegistrationConfig;
@@ -135,6 +137,8 @@ pub struct Config {
     pub registration: RegistrationConfig,
     /// Message archives.
     pub archive: ArchiveConfig,
+    /// Rooms.
+    pub rooms: RoomsConfig,
     /// Limits.
     pub limits: Limits,
 }
@@ -161,6 +165,7 @@ impl Default for Config {
             auth: AuthConfig::default(),
             registration: RegistrationConfig::default(),
             archive: ArchiveConfig::default(),
+            rooms: RoomsConfig::default(),
             limits: Limits::default(),
         }
     }
@@ -263,6 +268,7 @@ impl Config {
         }
         self.registration.check().or_else(invalid)?;
         self.archive.check().or_else(invalid)?;
+        self.rooms.check(&self.domain).or_else(invalid)?;
         self.limits.check().or_else(invalid)
     }
 }

@@ -21,6 +21,9 @@ pub const PAGE_MAX: usize = 1000;
 /// Sessions in one answer at most.
 pub const SESSIONS_MAX: usize = 10_000;
 
+/// Fields of a room's configuration by their names, without `muc#roomconfig_` before them; several values with commas between.
+pub type RoomSettings = std::collections::BTreeMap<String, String>;
+
 /// Where a backup goes, and how.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -103,6 +106,73 @@ pub enum Request {
         #[serde(default = "page_default")]
         max: usize,
     },
+    /// A page of rooms, in the order of their names.
+    RoomList {
+        /// The last name of the page before.
+        #[serde(default)]
+        after: Option<String>,
+        /// Most to list.
+        #[serde(default = "page_default")]
+        max: usize,
+    },
+    /// A room, how it is set, and who is in it.
+    RoomShow {
+        /// Its address.
+        jid: String,
+    },
+    /// A page of those who belong to a room or are banned from it, in the order of their addresses.
+    RoomMembers {
+        /// The room's address.
+        jid: String,
+        /// The last address of the page before.
+        #[serde(default)]
+        after: Option<String>,
+        /// Most to list.
+        #[serde(default = "page_default")]
+        max: usize,
+    },
+    /// Make a room: a private group, unless it is set otherwise.
+    RoomCreate {
+        /// Its address.
+        jid: String,
+        /// Bare JIDs of those who own it.
+        #[serde(default)]
+        owners: Vec<String>,
+        /// How it is set.
+        #[serde(default)]
+        set: RoomSettings,
+    },
+    /// Destroy a room with all that belongs to it.
+    RoomDestroy {
+        /// Its address.
+        jid: String,
+        /// What occupants are told.
+        #[serde(default)]
+        reason: String,
+        /// Where they may go instead.
+        #[serde(default)]
+        alternate: Option<String>,
+    },
+    /// Make somebody something to a room, or nothing.
+    RoomAffiliate {
+        /// The room's address.
+        jid: String,
+        /// Bare JID.
+        member: String,
+        /// `owner`, `admin`, `member`, `none` or `outcast`.
+        affiliation: String,
+        /// What is said about it.
+        #[serde(default)]
+        reason: String,
+    },
+    /// Set something of a room, and tell how all of it is set.
+    RoomConfig {
+        /// Its address.
+        jid: String,
+        /// What is to be set.
+        #[serde(default)]
+        set: RoomSettings,
+    },
     /// How registration by phone number does.
     RegistrationStatus,
     /// A page of numbers with a PIN under way or a lock, in their order.
@@ -160,6 +230,8 @@ pub enum ControlRefusal {
     Timeout,
     /// No such account or session.
     NotFound,
+    /// There is one of this name already.
+    Exists,
     /// The address belongs to another domain.
     ForeignDomain,
     /// It was tried and failed.

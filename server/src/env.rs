@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::metrics::WorkerMetrics;
+use crate::proto::address::Domains;
 use crate::runtime::timer::Millis;
 use crate::shared::Shared;
 
@@ -38,6 +39,32 @@ impl Env {
     /// `local@domain`.
     pub fn bare_jid(&self, local: &str) -> String {
         format!("{local}@{}", self.shared.domain)
+    }
+
+    /// `name@rooms' domain`.
+    pub fn room_jid(&self, name: &str) -> String {
+        format!("{name}@{}", self.shared.rooms_domain)
+    }
+
+    /// A room, or the occupant of it with this nick.
+    pub fn occupant_jid(&self, name: &str, nick: Option<&str>) -> String {
+        match nick {
+            Some(nick) => format!("{name}@{}/{nick}", self.shared.rooms_domain),
+            None => self.room_jid(name),
+        }
+    }
+
+    /// The domains of this server.
+    #[inline]
+    pub fn domains(&self) -> Domains<'_> {
+        let rooms = self.config.rooms.enabled.then_some(&*self.shared.rooms_domain);
+        Domains { server: &self.shared.domain, rooms }
+    }
+
+    /// The worker that is the home of a room.
+    #[inline]
+    pub fn home_of_room(&self, name: &str) -> usize {
+        self.shared.home_of_room(name)
     }
 
     /// The worker that is the home of a user of this server.

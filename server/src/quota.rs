@@ -91,9 +91,49 @@ impl RegistrationQuota {
     }
 }
 
+/// Milliseconds of an hour.
+const HOUR_MS: u64 = 3_600_000;
+
+/// How often each account has done something in the current hour of the server's clock. In an hour in which more accounts do it
+/// than are told apart ([`BLOCKS_MAX`]), further ones are refused.
+#[derive(Default)]
+pub struct AccountQuota(Mutex<AccountCounts>);
+
+#[derive(Default)]
+struct AccountCounts {
+    hour: u64,
+    counts: HashMap<Box<str>, u32, RandomState>,
+}
+
+impl AccountQuota {
+    /// Counts one time; `false`, and nothing is counted, when the account has had its `limit`. `now_ms` is any clock.
+    pub fn take(&self, account: &str, limit: u32, now_ms: u64) -> bool {
+        let mut counted = self.0.lock().expect("no code panics while it holds this lock");
+        let hour = now_ms / HOUR_MS;
+        if counted.hour != hour {
+            *counted = AccountCounts { hour, ..AccountCounts::default() };
+        }
+        if counted.counts.len() >= BLOCKS_MAX && !counted.counts.contains_key(account) {
+            return false;
+        }
+        let count = counted.counts.entry_ref(account).or_insert(0);
+        let may = *count < limit;
+        *count += u32::from(may);
+        may
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_account_has_its_times_in_each_hour() {
+        let quota = AccountQuota::default();
+        assert!(quota.take("a", 2, 0) && quota.take("a", 2, 1) && !quota.take("a", 2, HOUR_MS - 1));
+        assert!(quota.take("b", 2, HOUR_MS - 1) && quota.take("a", 2, HOUR_MS));
+        assert!(!quota.take("c", 0, HOUR_MS));
+    }
 
     fn address(n: u32) -> Block {
         Block::of(std::net::Ipv4Addr::from(n).into())

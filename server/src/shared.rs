@@ -27,7 +27,7 @@ use crate::proto::sasl::audit::{Audit, FailedLogin};
 use crate::proto::sasl::looks::{FIRST_PAGE, Looks, LooksSurvey, PAGE};
 use crate::proto::sasl::throttle::{self, Throttle};
 use crate::proto::sm::StreamId;
-use crate::quota::RegistrationQuota;
+use crate::quota::{AccountQuota, RegistrationQuota};
 use crate::stats::Stats;
 use crate::tls::Acceptor;
 pub use saved::{DirectoryLock, EarlierStreams};
@@ -64,6 +64,8 @@ pub struct SharedParts {
 pub struct Shared {
     /// The one domain.
     pub domain: Box<str>,
+    /// The domain of its rooms.
+    pub rooms_domain: Box<str>,
     /// The configuration of the last start or reload. Workers keep their own reference and are told of a new one.
     pub config: RwLock<Arc<Config>>,
     /// Accounts and rosters.
@@ -76,6 +78,10 @@ pub struct Shared {
     throttle: Mutex<Throttle>,
     /// Accounts that addresses have tried to register of late.
     pub registrations: RegistrationQuota,
+    /// Rooms that accounts have made of late.
+    pub rooms_made: AccountQuota,
+    /// People whom accounts have invited to rooms of late, who do not know them.
+    pub strangers_invited: AccountQuota,
     /// Where streams take registrations by phone number (`registration.in_band`); empty while there are none.
     pub registration: OnceLock<Requests>,
     /// What is answered for accounts that do not exist.
@@ -120,12 +126,15 @@ impl Shared {
         let archive_ids = ArchiveIds::of_server(&directory.server_secret());
         Shared {
             domain: config.domain.as_str().into(),
+            rooms_domain: config.rooms.domain_of(&config.domain).into(),
             config: RwLock::new(config),
             directory,
             acceptor,
             admission: Admission::default(),
             throttle: Mutex::new(throttle),
             registrations: RegistrationQuota::default(),
+            rooms_made: AccountQuota::default(),
+            strangers_invited: AccountQuota::default(),
             registration: OnceLock::new(),
             unknown_users,
             survey: Mutex::new(survey),
@@ -209,6 +218,16 @@ impl Shared {
         home_of(self.inherited.homes, local, self.metrics.len())
     }
 
+    /// The worker that is the home of a room.
+    pub fn home_of_room(&self, name: &str) -> usize {
+        home_of(self.inherited.homes ^ ROOMS, name, self.metrics.len())
+    }
+
+    /// How many workers there are.
+    pub fn workers(&self) -> usize {
+        self.metrics.len()
+    }
+
     /// Up to which number a stream of the run before was safe (XEP-0198 §5), when that is known.
     pub fn safe_before(&self, stream: StreamId) -> Option<u32> {
         self.inherited.streams.get(&stream.0).copied()
@@ -238,6 +257,9 @@ impl Shared {
         format!("{:016x}{:08x}", self.hasher.hash_one((n, "stream")), n as u32)
     }
 }
+
+/// Rooms are spread over the workers otherwise than users of the same names.
+const ROOMS: u64 = 0x726f_6f6d_7320_6174;
 
 /// PBKDF2 rounds of accounts that are made now.
 fn new_iterations(config: &Config) -> NonZeroU32 {

@@ -163,6 +163,8 @@ impl Traits {
     pub const ARCHIVED: Traits = Traits(2048);
     /// Retracts a message (XEP-0424).
     pub const RETRACTS: Traits = Traits(4096);
+    /// Has a `<subject/>`.
+    pub const SUBJECT: Traits = Traits(8192);
     /// Its client had more to say than its share of a turn, so it has waited for another one: for the timing alone.
     pub const WAITED: Traits = Traits(16384);
 
@@ -174,6 +176,11 @@ impl Traits {
     /// Both together.
     pub const fn and(self, other: Traits) -> Traits {
         Traits(self.0 | other.0)
+    }
+
+    /// These without those of `other`.
+    pub const fn without(self, other: Traits) -> Traits {
+        Traits(self.0 & !other.0)
     }
 
     /// Sets those of `other`.
@@ -193,9 +200,9 @@ pub struct Delivery<'a> {
     pub traits: Traits,
     /// The sender's JID as stamped: full for what a client sent, bare for subscriptions and probes.
     pub from: &'a str,
-    /// The recipient's localpart, normalised.
+    /// The recipient's localpart, normalised; of a stanza for a room, the room's name.
     pub to_local: &'a str,
-    /// The recipient's resource, normalised; `None` for the bare JID.
+    /// The recipient's resource, normalised; `None` for the bare JID. Of a stanza for a room, a nick.
     pub to_resource: Option<&'a str>,
     /// The `id` attribute, entities decoded; an answer has the same one, empty or not there (RFC 6120 §8.1.3).
     pub id: Option<&'a str>,

@@ -38,8 +38,8 @@ def listens(port):
 
 
 @contextmanager
-def ejabberd(folder: Path):
-    """Yields its port, and what exports it into a folder."""
+def ejabberd(folder: Path, modules=""):
+    """Yields its port, and what exports it into a folder. `modules`: more of them, each behind a comma."""
     script = Path(shutil.which("ejabberdctl")).read_text()
     libraries = re.search(r"^\s*ERL_LIBS='?\"?([^'\"\n]+)", script, re.M).group(1)
     port, out, signal, done = free_port(), folder / "export", folder / "signal", folder / "done"
@@ -53,7 +53,7 @@ default_db: mnesia
 listen:
   - {{port: {port}, ip: "127.0.0.1", module: ejabberd_c2s, access: all}}
 modules:
-  {{mod_roster: {{}}, mod_disco: {{}}, mod_offline: {{}}, mod_blocking: {{}}, mod_privacy: {{}}, mod_private: {{}}, mod_vcard: {{}}}}
+  {{mod_roster: {{}}, mod_disco: {{}}, mod_offline: {{}}, mod_blocking: {{}}, mod_privacy: {{}}, mod_private: {{}}, mod_vcard: {{}}{modules}}}
 """)
     out.mkdir()
     register = ", ".join(f'ejabberd_auth:try_register(<<"{name}">>, <<"localhost">>, <<"{PASSWORD}">>)' for name in NAMES)
@@ -80,19 +80,20 @@ modules:
 
 
 @contextmanager
-def prosody():
+def prosody(modules=""):
+    """As `ejabberd`."""
     # Its tools become the user prosody, who must be able to look into the folder.
     folder = Path(tempfile.mkdtemp(prefix="prosody-"))
     folder.chmod(0o755)
     try:
-        with prosody_in(folder) as running:
+        with prosody_in(folder, modules) as running:
             yield running
     finally:
         shutil.rmtree(folder)
 
 
 @contextmanager
-def prosody_in(folder: Path):
+def prosody_in(folder: Path, modules=""):
     port, data, out = free_port(), folder / "data", folder / "export"
     data.mkdir()
     out.mkdir()
@@ -101,7 +102,7 @@ def prosody_in(folder: Path):
 run_as_root = true
 pidfile = "{folder}/prosody.pid"
 data_path = "{data}"
-modules_enabled = {{ "roster", "saslauth", "private", "blocklist", "vcard", "offline", "disco" }}
+modules_enabled = {{ "roster", "saslauth", "private", "blocklist", "vcard", "offline", "disco"{modules} }}
 modules_disabled = {{ "s2s" }}
 c2s_ports = {{ {port} }}
 c2s_interfaces = {{ "127.0.0.1" }}

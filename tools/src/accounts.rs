@@ -3,7 +3,7 @@
 
 use std::num::NonZeroU32;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -242,6 +242,30 @@ fn write<T: 'static>(
 /// Opens a directory; without a wanted domain, the one it has.
 pub(crate) fn open_directory(path: &Path, wanted: &str) -> Result<(Directory, String), Problem> {
     open_with(wanted, |options| Directory::open(path, options))
+}
+
+/// The directory of a data directory, for reading, whether a server runs or not; and its domain.
+pub(crate) fn open_to_read(data: &Path) -> Result<(Directory, String), Problem> {
+    let path = directory_of(data)?;
+    if Client::connect(data)?.is_some() {
+        return open_beside(&path);
+    }
+    refuse_other_owner(data)?;
+    match open_directory(&path, "") {
+        // A server that starts or ends.
+        Err(problem) if problem.kind == "locked" => open_beside(&path),
+        opened => opened,
+    }
+}
+
+/// The folder of the directory, which must be there.
+pub(crate) fn directory_of(data: &Path) -> Result<PathBuf, Problem> {
+    data::examine(data).map_err(|error| Problem::new(error.to_string()))?;
+    let path = data.join(data::DIRECTORY);
+    match std::fs::metadata(path.join("data.mdb")) {
+        Ok(found) if found.len() > 0 => Ok(path),
+        _ => Err(nothing_in(data)),
+    }
 }
 
 /// Opens a directory for reading alone, whoever else has it open.

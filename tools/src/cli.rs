@@ -1,11 +1,15 @@
 //! The command line of `whimbrelctl`.
 
+mod room;
+
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+
+pub(crate) use room::{MemberCommand, RoomCommand, RoomCreateArgs};
 
 /// Administration of a Whimbrel server.
 ///
@@ -61,6 +65,11 @@ pub(crate) enum Command {
     Stop,
     /// Read the certificate and the configuration file again, like SIGHUP
     Reload,
+    /// Rooms: group conversations
+    Room {
+        #[command(subcommand)]
+        command: RoomCommand,
+    },
     /// Registration by phone number
     Registration {
         #[command(subcommand)]
@@ -213,26 +222,26 @@ pub(crate) enum LogCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ArchiveCommand {
-    /// How much is archived, since when, and the ten accounts that take most; also while the server runs
+    /// How much is archived, since when, and the ten accounts and rooms that take most; also while the server runs
     ///
     /// Bytes are those of the log that the messages need; a message that two accounts share counts for both. Rows are those
     /// of the index in the directory, one for up to 64 messages of an account.
     Stats {
-        /// Only this account
+        /// Only this account or room
         jid: Option<String>,
     },
-    /// Print every archived message of an account, the oldest first; they are private. Also while the server runs
+    /// Print every archived message of an account or a room, the oldest first; they are private. Also while the server runs
     ///
     /// The export has what had been written when the command began; what comes later is not in it. Ids are the numbers of the
     /// log, not what clients see of them: those are encrypted under a key of the server. Exit code 1 when something cannot be
     /// read.
     Export(ExportArgs),
-    /// Remove the messages of an account from its archive for good; no server may run
+    /// Remove the messages of an account or a room from its archive for good; no server may run
     ///
     /// The account goes on, and what it exchanges from now on is archived as before. The other side's archive keeps its
     /// own. What still waits for the account is delivered all the same. The bytes leave the disk with the files of the log.
     Erase {
-        /// The account
+        /// The account or room
         jid: String,
         /// Only messages from before this time, like 2026-01-31 (its beginning in UTC) or 2026-01-31T12:05:59Z
         #[arg(long, value_name = "TIME", value_parser = crate::archive::parse_time)]
@@ -250,7 +259,7 @@ pub(crate) enum ArchiveCommand {
 /// `archive export`.
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
-    /// The account
+    /// The account or room
     pub(crate) jid: String,
     /// How the messages are written
     #[arg(long, value_enum, default_value_t = ExportFormat::Jsonl)]
@@ -304,6 +313,12 @@ pub(crate) enum UserCommand {
     /// server may run here meanwhile. Accounts that exist are left alone, so an interrupted run is gone on with by running it
     /// again. The exit code is 1 when something was left out; each such thing is told.
     Migrate(MigrateArgs),
+    /// Write accounts as XEP-0227 has them: keys, rosters, block lists, vCards, private XML, nodes with their items
+    ///
+    /// For another server, or for `user migrate` here; also while the server runs: each account is as it is when it is read.
+    /// Archived messages are written by `archive export`; messages that wait stay. The keys are in it, so it is as secret as the
+    /// data directory.
+    Export(UserExportArgs),
     /// Create accounts from a file: JID, tab, password or SCRAM keys a line
     ///
     /// SCRAM keys are what another server keeps in place of the password (RFC 5803): `SCRAM-SHA-256$4096:SALT$STOREDKEY:
@@ -334,6 +349,16 @@ pub(crate) struct MigrateArgs {
     pub(crate) iterations: Iterations,
     #[command(flatten)]
     pub(crate) create: Create,
+}
+
+/// `user export`.
+#[derive(Debug, Args)]
+pub(crate) struct UserExportArgs {
+    /// Bare JIDs, like alice@example.org [default: all accounts]
+    pub(crate) jids: Vec<String>,
+    /// A new file that only its owner can read [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
 }
 
 /// Whether accounts may be made where there are none.

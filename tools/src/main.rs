@@ -15,6 +15,7 @@
 //! | [`busiest`] | the accounts and addresses that cause most |
 //! | [`server`] | `status`, `queues`, `sessions`, `kick`, `drain`, `stop`, `reload` |
 //! | [`registration`] | `registration status`, `pending`, `revoke`, `test-sms` |
+//! | [`room`] | `room list`, `show`, `create`, `destroy`, `member`, `config` |
 //! | [`upgrade`] | `upgrade`: another program in the same process |
 //! | [`log`], [`backup`] | the log of messages: looking at it, and copying it together with the directory |
 //! | [`archive`] | the archives of messages: figures, export, erasure, a new index |
@@ -39,6 +40,7 @@ mod problem;
 mod prompt;
 mod registration;
 mod report;
+mod room;
 mod server;
 mod upgrade;
 mod user;
@@ -113,6 +115,7 @@ fn on_data(data: &Path, command: &Command, report: &Report) -> Result<ExitCode, 
                 user::passwd(data, jid, password, *iterations, report)?;
             }
             UserCommand::Migrate(args) => return migrate::run(data, args, report),
+            UserCommand::Export(args) => migrate::leave::run(data, args, report)?,
             UserCommand::Import { file, iterations, create } => {
                 return import::run(data, file, (*iterations, *create), report);
             }
@@ -125,6 +128,7 @@ fn on_data(data: &Path, command: &Command, report: &Report) -> Result<ExitCode, 
         Command::Drain => server::drain(data, report)?,
         Command::Stop => server::stop(data, report)?,
         Command::Reload => server::reload(data, report)?,
+        Command::Room { command } => room::run(data, command, report)?,
         Command::Registration { command } => registration::run(data, command, report)?,
         Command::Upgrade { binary } => upgrade::run(data, binary.as_deref(), report)?,
         Command::Log { command } => return log::run(data, command, report),

@@ -4,11 +4,13 @@
 //! | --- | --- |
 //! | [`export`] | reads the files |
 //! | [`mail`] | messages that wait |
+//! | [`leave`] | the way out: `user export` writes what `user migrate` reads |
 //!
 //! An account is written whole or not at all, and one that exists is left alone, so an interrupted run is gone on with by
 //! starting it again. No server may run: it would not know of what is written beside it.
 
 mod export;
+pub(crate) mod leave;
 mod mail;
 
 use std::fs::{File, OpenOptions};

@@ -199,6 +199,48 @@ pub const REFUSALS: &[Explained] = &[
         "Somebody takes back messages by the hundred: see who is busiest. Or the disk is slow: see its latency.",
     ),
     row(
+        "room_members",
+        "A room has as many members, or bans, as it may.",
+        &["rooms.members_max", "rooms.bans_max"],
+        "`whimbrelctl room list` tells how large rooms are. Raise the limit, or ask the room's owner to remove somebody.",
+    ),
+    row(
+        "room_messages",
+        "An occupant, or a room as a whole, said more than it may.",
+        &["rooms.occupant_messages_per_second", "rooms.room_messages_per_second"],
+        "A bot or a flood: its sender is among the accounts with most messages. The room's moderators can turn it out.",
+    ),
+    row(
+        "room_occupants",
+        "A room is full.",
+        &["rooms.occupants_max"],
+        "Raise the limit; the room's own configuration may say less.",
+    ),
+    row(
+        "room_strangers",
+        "An account invited more people who do not know it than it may in an hour.",
+        &["rooms.strangers_per_hour"],
+        "Spam, mostly. See who it is among the accounts that cause most; otherwise raise the limit.",
+    ),
+    row(
+        "room_text",
+        "A nick or a subject was too long.",
+        &["rooms.nick_bytes", "rooms.subject_bytes"],
+        "Nothing, unless people want longer ones.",
+    ),
+    row(
+        "room_waiting",
+        "More came for a room, while it wrote to the directory or read its archive, than may wait.",
+        &["rooms.waiting_kib"],
+        "The disk is slow (see `queue.directory`), or one room is flooded. Raise the limit if neither is the case.",
+    ),
+    row(
+        "rooms",
+        "An account wanted to make a room and owns, or has made in this hour, as many as it may.",
+        &["rooms.per_account", "rooms.created_per_hour"],
+        "Raise the limit, or destroy rooms that nobody needs with `whimbrelctl room destroy`.",
+    ),
+    row(
         "roster",
         "A roster, or the requests that wait for its owner, have reached their size.",
         &[

@@ -211,6 +211,102 @@ pub(crate) struct ArchiveArgs {
 }
 
 #[derive(Clone, Debug, Args)]
+pub(crate) struct GroupArgs {
+    /// Which servers; they take turns, and the bare fan-out with them
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "whimbrel,ejabberd,prosody")]
+    pub(crate) servers: Vec<PeerName>,
+    #[command(flatten)]
+    pub(crate) programs: ProgramArgs,
+    /// How whimbreld runs, for example `uring:2` or `mio:1:process`; each takes a turn [default: as it chooses]
+    #[arg(
+        long,
+        value_name = "DRIVER[:WORKERS][:DURABILITY],...",
+        value_delimiter = ',',
+        default_value = "auto"
+    )]
+    pub(crate) whimbrel: Vec<Variant>,
+    /// Occupants of the room; each size is a run of its own
+    #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_value = "10,100,1000", value_parser = clap::value_parser!(u64).range(2..=1000))]
+    pub(crate) sizes: Vec<u64>,
+    /// Closed loop: messages under way in the room
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) window: u32,
+    /// Open loop: deliveries a second, at least one message a second
+    #[arg(long, value_name = "N", default_value_t = 2_000.0, value_parser = positive)]
+    pub(crate) deliveries: f64,
+    /// Bytes of a message's text
+    #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub(crate) body: u32,
+    /// Seconds of each loop that count
+    #[arg(long, value_name = "SECONDS", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) duration: u64,
+    /// Occupants that leave the full room and enter it again
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) rejoins: u32,
+    /// Rooms to which one client comes back at once; 0: leave that out
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u64).range(0..=1000))]
+    pub(crate) rooms: u64,
+    /// Occupants of each of them
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(2..=1000))]
+    pub(crate) of: u64,
+    /// How often it comes back
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) returns: u32,
+    /// Every server keeps an archive of the rooms (XEP-0313), or none does
+    #[arg(long, value_enum, default_value_t = ArchiveSwitch::On)]
+    pub(crate) archive: ArchiveSwitch,
+    /// Rounds; servers take turns in each
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) rounds: u32,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+impl GroupArgs {
+    /// Accounts that the largest run needs in its rooms.
+    pub(crate) fn accounts(&self) -> u64 {
+        self.sizes.iter().copied().chain([self.of]).max().unwrap_or(0)
+    }
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PepArgs {
+    /// Which servers; they take turns
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "whimbrel,ejabberd,prosody")]
+    pub(crate) servers: Vec<PeerName>,
+    #[command(flatten)]
+    pub(crate) programs: ProgramArgs,
+    /// How whimbreld runs, for example `uring:2` or `mio:1:process`; each takes a turn [default: as it chooses]
+    #[arg(
+        long,
+        value_name = "DRIVER[:WORKERS][:DURABILITY],...",
+        value_delimiter = ',',
+        default_value = "auto"
+    )]
+    pub(crate) whimbrel: Vec<Variant>,
+    /// Contacts of the account that publishes; all of them want to hear of its node
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub(crate) contacts: u64,
+    /// Publications, each when all contacts have heard of the one before it
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) publications: u64,
+    /// Nodes of the account that logs in; it gets the last item of each
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=64))]
+    pub(crate) nodes: u64,
+    /// Logins of that account
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub(crate) logins: u64,
+    /// Bytes of text in an item
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) bytes: u32,
+    /// Rounds; servers take turns in each, and are started anew
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) rounds: u32,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Clone, Debug, Args)]
 pub(crate) struct FloorArgs {
     /// Counts for the memory of a connection
     #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_value = "1000,3000")]

@@ -63,6 +63,11 @@ impl Router {
         }
     }
 
+    /// Where it listens on this machine.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Its process.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()

@@ -8,6 +8,7 @@
 //! ```text
 //! <hello user='userN'/>                        this connection is user N; answered with <hello/>
 //! <message ... to='userN@...' ...>...</message> goes to user N
+//! <message ... type='groupchat' ...>...</message> goes to every user but the last two: the fan-out of a room
 //! </stream:stream>                             ignored; the client closes
 //! ```
 
@@ -181,6 +182,11 @@ impl Router {
             } else if rest.starts_with(b"<message") {
                 let Some(end) = memmem::find(rest, END) else { return used };
                 let message = &rest[..end + END.len()];
+                if is_for_all(message) {
+                    self.fan_out(message);
+                    used += message.len();
+                    continue;
+                }
                 let to = user_after(message, b"to='user").and_then(|user| self.users.get(user).copied());
                 if let Some(to) = to.filter(|&to| to != NOBODY) {
                     self.append(to, message);
@@ -189,6 +195,16 @@ impl Router {
             } else {
                 // The end of the stream, or half a tag.
                 return if rest.starts_with(b"</") { bytes.len() } else { used };
+            }
+        }
+    }
+
+    /// To all but the two who talk beside the room.
+    fn fan_out(&mut self, message: &[u8]) {
+        for user in 0..self.users.len().saturating_sub(2) {
+            let number = self.users[user];
+            if number != NOBODY {
+                self.append(number, message);
             }
         }
     }
@@ -235,6 +251,12 @@ impl Router {
     }
 }
 
+/// Whether a message goes to all.
+fn is_for_all(message: &[u8]) -> bool {
+    let tag = &message[..memchr::memchr(b'>', message).unwrap_or(message.len())];
+    memmem::find(tag, b"type='groupchat'").is_some()
+}
+
 /// The number behind `key` in a tag.
 fn user_after(tag: &[u8], key: &[u8]) -> Option<usize> {
     let start = memmem::find(tag, key)? + key.len();
@@ -250,6 +272,12 @@ fn user_after(tag: &[u8], key: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_message_of_a_room_goes_to_all() {
+        assert!(is_for_all(b"<message to='r@x' type='groupchat' id='g0'><body>x</body></message>"));
+        assert!(!is_for_all(b"<message to='user1@x' type='chat'><body>type='groupchat'</body></message>"));
+    }
 
     #[test]
     fn a_user_number_is_read_where_it_stands() {

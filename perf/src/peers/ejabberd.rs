@@ -37,7 +37,7 @@ pub(super) fn prepare(setup: &Setup<'_>, shapers: Shapers, tables: Tables) -> Re
         Tables::Mnesia => None,
         Tables::Postgresql => Some(database(&erl)?),
     };
-    std::fs::write(&config, configuration(port, shapers, setup.archives(), database.as_ref()))
+    std::fs::write(&config, configuration(port, shapers, &optional(setup), database.as_ref()))
         .map_err(failed)?;
     let import = folder.join("accounts.xml");
     write_accounts(&import, setup.accounts).map_err(failed)?;
@@ -134,12 +134,30 @@ fn write_accounts(path: &Path, accounts: u64) -> std::io::Result<()> {
 const SHAPERS: &str = "shaper:\n  normal:\n    rate: 3000\n    burst_size: 20000\n  fast: 200000\n\
     shaper_rules:\n  max_user_sessions: 10\n  max_user_offline_messages:\n    100: all\n  c2s_shaper:\n    normal: all\n";
 
-fn configuration(port: u16, shapers: Shapers, archives: bool, database: Option<&Cluster>) -> String {
+/// Rooms for at least 1,000 occupants; whether they have an archive goes in.
+fn rooms(archives: bool) -> String {
+    format!(
+        "  mod_muc:\n    host: conference.localhost\n    max_users: 2000\n    max_user_conferences: 1000\n    \
+         default_room_options:\n      max_users: 2000\n      mam: {archives}\n"
+    )
+}
+
+/// Modules that not every run has.
+fn optional(setup: &Setup<'_>) -> String {
+    let archive = if setup.archives() { "  mod_mam:\n    default: always\n" } else { "" };
+    let eventing = match setup.eventing {
+        true => "  mod_pubsub:\n    plugins:\n      - flat\n      - pep\n    last_item_cache: false\n",
+        false => "",
+    };
+    let rooms = if setup.rooms { rooms(setup.archives()) } else { String::new() };
+    [archive, eventing, &rooms].concat()
+}
+
+fn configuration(port: u16, shapers: Shapers, optional: &str, database: Option<&Cluster>) -> String {
     let (shaper, rules) = match shapers {
         Shapers::Off => ("", ""),
         Shapers::AsPackaged => ("    shaper: c2s_shaper\n", SHAPERS),
     };
-    let archive = if archives { "  mod_mam:\n    default: always\n" } else { "" };
     let tables = database.map_or_else(
         || "default_db: mnesia\n".to_owned(),
         |cluster| {
@@ -164,6 +182,6 @@ fn configuration(port: u16, shapers: Shapers, archives: bool, database: Option<&
          access_rules: {{}}\n\
          modules:\n  mod_roster: {{}}\n  mod_disco: {{}}\n  mod_ping: {{}}\n  mod_offline: {{}}\n  \
          mod_carboncopy: {{}}\n  mod_blocking: {{}}\n  mod_privacy: {{}}\n  mod_private: {{}}\n  mod_caps: {{}}\n  \
-         mod_last: {{}}\n  mod_vcard: {{}}\n  mod_version: {{}}\n  mod_time: {{}}\n{archive}"
+         mod_last: {{}}\n  mod_vcard: {{}}\n  mod_version: {{}}\n  mod_time: {{}}\n{optional}"
     )
 }

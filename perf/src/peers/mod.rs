@@ -91,6 +91,10 @@ pub(crate) struct Setup<'a> {
     pub(crate) accounts: u64,
     /// Whether it keeps an archive (XEP-0313). `None`: as it comes; that of the others is off unless asked for.
     pub(crate) archive: Option<ArchiveSwitch>,
+    /// Whether it has rooms (XEP-0045) at `conference.localhost`, for at least 1,000 occupants and without limits of messages.
+    pub(crate) rooms: bool,
+    /// Whether it has nodes of accounts (XEP-0163), where that is to be switched on.
+    pub(crate) eventing: bool,
 }
 
 impl Setup<'_> {
@@ -201,6 +205,8 @@ pub(crate) fn main(args: &PeersArgs) -> Result<ExitCode, String> {
             folder: &own,
             accounts: most,
             archive: Some(args.archive),
+            rooms: false,
+            eventing: false,
         };
         let peer = prepare(server, &setup)?;
         let archives = peer.facts.get("archive").is_none_or(|archive| *archive == archive_fact(true));

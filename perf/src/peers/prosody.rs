@@ -23,6 +23,13 @@ const ARCHIVE: (&str, &str) = (
      storage_archive_item_limit = 100000000\n",
 );
 
+/// Rooms, behind the host.
+const ROOMS: &str = "Component \"conference.localhost\" \"muc\"\n";
+
+/// The same with an archive.
+const ROOMS_WITH_ARCHIVE: &str = "Component \"conference.localhost\" \"muc\"\nmodules_enabled = { \"muc_mam\" }\n\
+    muc_log_by_default = true\n";
+
 /// Writes configuration and accounts.
 ///
 /// # Errors
@@ -37,8 +44,15 @@ pub(super) fn prepare(setup: &Setup<'_>, shapers: Shapers, storage: Storage) -> 
         |error: std::io::Error| format!("cannot write Prosody's files in {}: {error}", folder.display());
     std::fs::create_dir_all(&users).map_err(failed)?;
     let config = folder.join("prosody.cfg.lua");
-    let archive = if setup.archives() { ARCHIVE } else { ("", "") };
-    let text = configuration(folder, port, shapers, archive) + stored(storage);
+    let rooms = match (setup.rooms, setup.archives()) {
+        (false, _) => "",
+        (true, false) => ROOMS,
+        (true, true) => ROOMS_WITH_ARCHIVE,
+    };
+    let (archive, settings) = if setup.archives() { ARCHIVE } else { ("", "") };
+    let eventing = if setup.eventing { "\"pep\"; " } else { "" };
+    let optional = (&*[archive, eventing].concat(), settings);
+    let text = configuration(folder, port, shapers, optional) + stored(storage) + rooms;
     std::fs::write(&config, text).map_err(failed)?;
     let derived = Accounts::new("whimbrel", "localhost", false);
     for number in 0..setup.accounts {
@@ -99,13 +113,13 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-fn configuration(folder: &Path, port: u16, shapers: Shapers, archive: (&str, &str)) -> String {
+fn configuration(folder: &Path, port: u16, shapers: Shapers, optional: (&str, &str)) -> String {
     let (module, limits) = match shapers {
         Shapers::Off => ("", ""),
         // As the package's configuration has it.
         Shapers::AsPackaged => ("\"limits\"; ", "limits = { c2s = { rate = \"10kb/s\"; }; }\n"),
     };
-    let (archive_module, archive_settings) = archive;
+    let (optional_modules, settings) = optional;
     let folder = folder.display();
     format!(
         "run_as_root = true\n\
@@ -125,8 +139,8 @@ fn configuration(folder: &Path, port: u16, shapers: Shapers, archive: (&str, &st
          allow_unencrypted_plain_auth = true\n\
          authentication = \"internal_hashed\"\n\
          modules_enabled = {{ \"roster\"; \"saslauth\"; \"disco\"; \"ping\"; \"offline\"; \"carbons\"; \
-         \"blocklist\"; \"private\"; \"vcard\"; \"version\"; \"time\"; {archive_module}{module}}}\n\
-         {archive_settings}{limits}\
+         \"blocklist\"; \"private\"; \"vcard\"; \"version\"; \"time\"; {optional_modules}{module}}}\n\
+         {settings}{limits}\
          modules_disabled = {{ \"s2s\"; \"tls\"; }}\n\
 "
     )

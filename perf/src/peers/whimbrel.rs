@@ -13,6 +13,10 @@ use crate::variant::Variant;
 /// The key that switches the archive on and off.
 const ARCHIVE_KEY: (&str, &str) = ("archive", "enabled");
 
+/// Rooms without limits of messages, as the others have them.
+const ROOMS: &str = "[rooms]\noccupant_messages_per_second = 1000000\nroom_messages_per_second = 1000000\n\
+    created_per_hour = 1000\nper_account = 1000\n";
+
 /// What becomes of messages, where whimbreld is compared with itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kept {
@@ -71,6 +75,9 @@ fn with(setup: &Setup<'_>, variant: &Variant, name: String, hint: Hint) -> Resul
     let mut text = durability.unwrap_or_default();
     if let Some(switch) = setup.archive {
         text += &archive(&whimbreld, folder, switch)?;
+    }
+    if setup.rooms {
+        text += ROOMS;
     }
     let (driver, workers, tls) = (variant.driver.clone(), variant.workers.to_string(), variant.tls);
     std::fs::write(&config, &text).map_err(|error| format!("cannot write {}: {error}", config.display()))?;

@@ -135,6 +135,22 @@ impl Client {
         Ok(client)
     }
 
+    /// Connects to the router of `floor`, which needs no login.
+    ///
+    /// # Errors
+    /// Why it did not come to that.
+    pub(crate) fn hello(door: &Door, account: u64) -> Result<Client, String> {
+        let failed = |error: io::Error| format!("cannot connect: {error}");
+        let socket = connect(door.address, None).map_err(failed)?;
+        socket.set_nonblocking(false).map_err(failed)?;
+        socket.set_read_timeout(Some(ANSWER_MAX)).map_err(failed)?;
+        let mut client = Client::new(socket);
+        client.say(&format!("<hello user='{}'/>", Accounts::name(account)))?;
+        client.expect(|element| (element.name() == b"hello").then_some(()))?;
+        client.socket.set_nonblocking(true).map_err(failed)?;
+        Ok(client)
+    }
+
     fn negotiate(
         &mut self,
         entry: &mut Entry,

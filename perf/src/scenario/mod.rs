@@ -8,9 +8,11 @@ pub(crate) mod attack;
 pub(crate) mod broker;
 pub(crate) mod chat;
 pub(crate) mod client;
+pub(crate) mod group;
 pub(crate) mod hold;
 pub(crate) mod life;
 pub(crate) mod offline;
+pub(crate) mod pep;
 #[expect(unsafe_code, reason = "system calls")]
 pub(crate) mod poll;
 pub(crate) mod presence;

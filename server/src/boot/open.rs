@@ -20,6 +20,7 @@ use whimbrel_storage::log::{self, LogsAt, Progress};
 use super::archives;
 use super::footprint::Footprint;
 use super::plan::Plan;
+use super::rooms;
 use crate::clock;
 use crate::config::Config;
 use crate::notify;
@@ -81,6 +82,10 @@ impl Opened {
                 data::examine(&config.data)?;
                 let path = config.data.join(data::DIRECTORY);
                 let directory = Directory::open(&path, &directory_options(config))?;
+                let gone = rooms::forget_temporary(&directory)?;
+                if gone > 0 {
+                    tracing::info!(rooms = gone, "temporary rooms of the run before are gone");
+                }
                 (directory, ControlSocket::bind(&config.data)?)
             }
             Some(takeover) => open_again(takeover, config)?,

@@ -6,6 +6,7 @@ use whimbrel_storage::jid::JidRef;
 
 use crate::effects::Effects;
 use crate::env::Env;
+use crate::proto::address;
 use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::proto::reply;
 use crate::stanza::{Delivery, Kind, Traits, Type};
@@ -101,6 +102,7 @@ pub struct Made<'a> {
 pub fn send<S: 'static>(env: &Env, fx: &mut Effects<S>, made: &Made<'_>, recipient: &str) {
     let Ok(to) = JidRef::parse(recipient) else { return };
     let Some(local) = to.local() else { return };
+    let is_for_room = address::is_room(&to, env.domains().rooms);
     let from = made.from.map_or_else(|| Cow::Owned(env.bare_jid(local)), Cow::Borrowed);
     let delivery = Delivery {
         kind: made.kind,
@@ -113,5 +115,9 @@ pub fn send<S: 'static>(env: &Env, fx: &mut Effects<S>, made: &Made<'_>, recipie
         bytes: made.bytes,
         pending_ack: None,
     };
-    fx.route(env, &delivery);
+    match is_for_room {
+        // What answers a message that a room has passed on.
+        true => fx.route_to_room(env, &delivery),
+        false => fx.route(env, &delivery),
+    }
 }

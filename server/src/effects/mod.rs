@@ -19,7 +19,7 @@ use crate::effects::jobs::Jobs;
 use crate::effects::work::Work;
 use crate::env::Env;
 use crate::exchange::envelope::Batch;
-use crate::exchange::fanout::{Broadcast, Targets};
+use crate::exchange::fanout::{Broadcast, Cast, Targets};
 use crate::exchange::links::Links;
 use crate::exchange::spreading::Spreading;
 use crate::keys::ResourceKey;
@@ -133,6 +133,36 @@ impl<S: 'static> Effects<S> {
         }
         batch.stanza(&Delivery { traits, ..*d });
         batch.note_received(received.at);
+    }
+
+    /// Takes a stanza to a room's home: here after the event, elsewhere with the next batch.
+    pub fn route_to_room(&mut self, env: &Env, d: &Delivery<'_>) {
+        let home = env.home_of_room(d.to_local);
+        let received = self.out.times.received();
+        let batch = match home == env.worker {
+            true => self.here(env, d.bytes.len()),
+            false => self.links.to(home),
+        };
+        batch.visit(d);
+        batch.note_received(received.at);
+    }
+
+    /// Takes one stanza of a room to seats, listed by the home workers of their accounts: one envelope for each worker and
+    /// each `broadcast_max` of them. It goes through the mailboxes, this worker's own too, so that others have their turn in
+    /// between, and everything that a room says comes in its order.
+    pub fn cast(&mut self, env: &Env, cast: &Cast<'_>, lists: &[Targets]) {
+        for (worker, list) in lists.iter().enumerate().filter(|(_, list)| !list.is_empty()) {
+            self.cast_to_worker(env, &cast.to(list), worker);
+        }
+    }
+
+    /// As [`Effects::cast`], to seats of one worker.
+    pub fn cast_to_worker(&mut self, env: &Env, cast: &Cast<'_>, worker: usize) {
+        for part in cast.parts(env.broadcast_max) {
+            self.work.add(work::LETTER + work::WRITE);
+            self.work.add_bytes(part.tail.len());
+            self.links.to(worker).cast(&part);
+        }
     }
 
     /// The batch for this worker that takes the next envelope, of so many bytes. One that goes through the mailbox is paid for

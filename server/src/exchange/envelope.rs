@@ -6,7 +6,8 @@
 
 use std::time::Instant;
 
-use crate::exchange::fanout::{Broadcast, EventKind, NodeEvent, Wanted};
+use crate::exchange::fanout::{Broadcast, Cast, EventKind, NodeEvent, Wanted, Weight};
+use crate::exchange::membership::Membership;
 use crate::runtime::deliveries;
 use crate::runtime::driver::ConnId;
 use crate::session::Migration;
@@ -31,6 +32,15 @@ enum Packed {
         id: Option<Span>,
         bytes: Span,
         pending_ack: Option<PendingAck>,
+        is_for_room: bool,
+    },
+    Cast {
+        kind: Kind,
+        weight: Weight,
+        from: Span,
+        head: Span,
+        tail: Span,
+        targets: Span,
     },
     Broadcast {
         typ: Type,
@@ -51,9 +61,21 @@ enum Packed {
         nodes: Span,
         targets: Span,
     },
+    Membership {
+        account: Span,
+        room: Span,
+        name: Span,
+        by: Span,
+        is_granted: bool,
+        is_invited: bool,
+    },
     Spread {
         from: Span,
         conn: ConnId,
+    },
+    Owed {
+        by: Span,
+        work: u64,
     },
     Migration(Box<Migration>),
     Durable {
@@ -70,18 +92,31 @@ enum Packed {
 pub enum Envelope<'a> {
     /// A stanza for one user.
     Stanza(Delivery<'a>),
+    /// A stanza for a room.
+    Visit(Delivery<'a>),
+    /// One stanza of a room for many seats.
+    Cast(Cast<'a>),
     /// One presence for many users.
     Broadcast(Broadcast<'a>),
     /// What has happened to a node, for many users.
     Event(NodeEvent<'a>),
     /// Somebody wants last items of many users.
     Wanted(Wanted<'a>),
+    /// An account belongs to a private group, or no longer.
+    Membership(Membership<'a>),
     /// All parts of a presence that this worker has sent to itself have been read.
     Spread {
         /// Whose it was.
         from: &'a str,
         /// The connection that sent it.
         conn: ConnId,
+    },
+    /// What a request has made of work at the home of somebody else.
+    Owed {
+        /// The full JID of who has sent it.
+        by: &'a str,
+        /// Units of it.
+        work: u64,
     },
     /// A connection that moves to its user's home.
     Migration(Box<Migration>),
@@ -153,8 +188,17 @@ impl Batch {
         std::str::from_utf8(self.get(span)).expect("put there from a str")
     }
 
-    /// Adds a stanza.
+    /// Adds a stanza for a user.
     pub fn stanza(&mut self, d: &Delivery<'_>) {
+        self.delivery(d, false);
+    }
+
+    /// Adds a stanza for a room.
+    pub fn visit(&mut self, d: &Delivery<'_>) {
+        self.delivery(d, true);
+    }
+
+    fn delivery(&mut self, d: &Delivery<'_>, is_for_room: bool) {
         let packed = Packed::Stanza {
             kind: d.kind,
             typ: d.typ,
@@ -165,6 +209,21 @@ impl Batch {
             id: d.id.map(|id| self.put(id.as_bytes())),
             bytes: self.put(d.bytes),
             pending_ack: d.pending_ack,
+            is_for_room,
+        };
+        self.envelopes.push(packed);
+    }
+
+    /// Adds a stanza of a room.
+    pub fn cast(&mut self, cast: &Cast<'_>) {
+        self.recipients += memchr::memchr_iter(0, cast.targets).count();
+        let packed = Packed::Cast {
+            kind: cast.kind,
+            weight: cast.weight,
+            from: self.put(cast.from.as_bytes()),
+            head: self.put(cast.head),
+            tail: self.put(cast.tail),
+            targets: self.put(cast.targets),
         };
         self.envelopes.push(packed);
     }
@@ -206,9 +265,28 @@ impl Batch {
         self.envelopes.push(packed);
     }
 
+    /// Adds that an account belongs to a private group, or no longer.
+    pub fn membership(&mut self, membership: &Membership<'_>) {
+        let packed = Packed::Membership {
+            account: self.put(membership.account.as_bytes()),
+            room: self.put(membership.room.as_bytes()),
+            name: self.put(membership.name.as_bytes()),
+            by: self.put(membership.by.as_bytes()),
+            is_granted: membership.is_granted,
+            is_invited: membership.is_invited,
+        };
+        self.envelopes.push(packed);
+    }
+
     /// Adds the word that the broadcasts before it were the last parts of a presence.
     pub fn spread(&mut self, from: &str, conn: ConnId) {
         let packed = Packed::Spread { from: self.put(from.as_bytes()), conn };
+        self.envelopes.push(packed);
+    }
+
+    /// Adds the bill for a request, for who has sent it.
+    pub fn owed(&mut self, by: &str, work: u64) {
+        let packed = Packed::Owed { by: self.put(by.as_bytes()), work };
         self.envelopes.push(packed);
     }
 
@@ -252,8 +330,19 @@ impl Batch {
         let mut envelopes = std::mem::take(&mut self.envelopes);
         for packed in envelopes.drain(..) {
             let envelope = match packed {
-                Packed::Stanza { kind, typ, traits, from, to_local, to_resource, id, bytes, pending_ack } => {
-                    Envelope::Stanza(Delivery {
+                Packed::Stanza {
+                    kind,
+                    typ,
+                    traits,
+                    from,
+                    to_local,
+                    to_resource,
+                    id,
+                    bytes,
+                    pending_ack,
+                    is_for_room,
+                } => {
+                    let delivery = Delivery {
                         kind,
                         typ,
                         traits,
@@ -263,8 +352,20 @@ impl Batch {
                         id: id.map(|span| self.text(span)),
                         bytes: self.get(bytes),
                         pending_ack,
-                    })
+                    };
+                    match is_for_room {
+                        true => Envelope::Visit(delivery),
+                        false => Envelope::Stanza(delivery),
+                    }
                 }
+                Packed::Cast { kind, weight, from, head, tail, targets } => Envelope::Cast(Cast {
+                    kind,
+                    weight,
+                    from: self.text(from),
+                    head: self.get(head),
+                    tail: self.get(tail),
+                    targets: self.get(targets),
+                }),
                 Packed::Broadcast { typ, from, payload, targets, chooses_resources } => {
                     Envelope::Broadcast(Broadcast {
                         typ,
@@ -286,7 +387,18 @@ impl Batch {
                     nodes: self.get(nodes),
                     targets: self.get(targets),
                 }),
+                Packed::Membership { account, room, name, by, is_granted, is_invited } => {
+                    Envelope::Membership(Membership {
+                        account: self.text(account),
+                        room: self.text(room),
+                        name: self.text(name),
+                        by: self.text(by),
+                        is_granted,
+                        is_invited,
+                    })
+                }
                 Packed::Spread { from, conn } => Envelope::Spread { from: self.text(from), conn },
+                Packed::Owed { by, work } => Envelope::Owed { by: self.text(by), work },
                 Packed::Migration(migration) => Envelope::Migration(migration),
                 Packed::Durable { pending_ack, is_durable } => Envelope::Durable { pending_ack, is_durable },
                 Packed::MakeRoom { address, workers } => Envelope::MakeRoom { address, workers },
@@ -303,96 +415,4 @@ impl Batch {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::exchange::fanout::Targets;
-
-    #[test]
-    fn a_broadcast_in_parts_reaches_everybody_once() {
-        let mut targets = Targets::default();
-        let names: Vec<String> = (0..10).map(|number| format!("user{number}")).collect();
-        names.iter().for_each(|name| targets.push(name));
-        let whole = Broadcast::new(Type::Probe, "a@x/1", b"").to(&targets);
-        for count in [1, 3, 5, 10, 11] {
-            let parts: Vec<_> = whole.parts(count).collect();
-            assert_eq!(parts.len(), 10_usize.div_ceil(count));
-            assert!(parts.iter().all(|part| part.targets().count() <= count));
-            assert!(parts.iter().flat_map(Broadcast::targets).eq(names.iter()));
-        }
-    }
-
-    #[test]
-    fn a_batch_is_full_before_it_is_much_to_read() {
-        let mut batch = Batch::default();
-        let mut envelopes = 0;
-        let mut targets = Targets::default();
-        (0..64).for_each(|_| targets.push("somebody"));
-        while !batch.is_full() {
-            batch.broadcast(&Broadcast::new(Type::Available, "a@x/1", b"/>").to(&targets));
-            envelopes += 1;
-        }
-        assert_eq!(envelopes, 4);
-        let mut batch = Batch::default();
-        let targets = Targets::default();
-        while !batch.is_full() {
-            batch.broadcast(&Broadcast::new(Type::Available, "a@x/1", &[b'x'; 10_000]).to(&targets));
-        }
-        assert!((Batch::BYTES_MAX..Batch::BYTES_MAX + 10_100).contains(&batch.bytes_len()));
-        batch.open(|_| {});
-        assert!(!batch.is_full());
-    }
-
-    #[test]
-    fn envelopes_come_out_as_they_went_in() {
-        let mut batch = Batch::default();
-        let delivery = Delivery {
-            kind: Kind::Message,
-            typ: Type::Chat,
-            traits: Traits::BODY,
-            from: "a@x/1",
-            to_local: "b",
-            to_resource: Some("2"),
-            id: Some("i"),
-            bytes: b"<message/>",
-            pending_ack: None,
-        };
-        batch.stanza(&delivery);
-        let mut targets = Targets::default();
-        targets.push("c");
-        targets.push("d\u{e9}");
-        batch.broadcast(&Broadcast::new(Type::Available, "a@x/1", b"<show/>").to(&targets));
-        batch.event(&NodeEvent::new(EventKind::Filtered, "a", "urn:n", b"/>").to(&targets));
-        batch.wanted(&Wanted::new("a@x/1", b"urn:n\0urn:o\0").to(&targets));
-        let mut seen = Vec::new();
-        batch.open(|envelope| match envelope {
-            Envelope::Stanza(d) => {
-                seen.push(format!("{} {:?} {} {:?}", d.from, d.typ, d.to_local, d.to_resource));
-            }
-            Envelope::Broadcast(b) => seen.push(format!("{} {:?}", b.from, b.targets().collect::<Vec<_>>())),
-            Envelope::Event(e) => {
-                seen.push(format!(
-                    "{} {} {:?} {:?}",
-                    e.owner,
-                    e.node,
-                    e.kind,
-                    e.targets().collect::<Vec<_>>()
-                ));
-            }
-            Envelope::Wanted(w) => seen.push(format!("{} {:?}", w.from, w.nodes().collect::<Vec<_>>())),
-            Envelope::Spread { .. }
-            | Envelope::Migration(_)
-            | Envelope::Durable { .. }
-            | Envelope::MakeRoom { .. } => {
-                unreachable!("none was put in")
-            }
-        });
-        let expected = [
-            "a@x/1 Chat b Some(\"2\")",
-            "a@x/1 [\"c\", \"d\u{e9}\"]",
-            "a urn:n Filtered [\"c\", \"d\u{e9}\"]",
-            "a@x/1 [\"urn:n\", \"urn:o\"]",
-        ];
-        assert_eq!(seen, expected);
-        assert!(batch.is_empty());
-    }
-}
+mod tests;

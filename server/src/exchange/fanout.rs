@@ -3,7 +3,7 @@
 //! The lists lie in the batch's buffer as the texts do. A worker that reads one takes it in parts, so that an envelope
 //! makes it do little at a time.
 
-use crate::stanza::Type;
+use crate::stanza::{Kind, Type};
 
 /// One presence for many users of one worker.
 #[derive(Copy, Clone, Debug)]
@@ -145,6 +145,62 @@ impl<'a> Wanted<'a> {
     }
 }
 
+/// What a stanza of a room is to those who get it.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Weight {
+    /// What has been said in the room: a seat that does not take it is no seat any more.
+    Message,
+    /// What nobody misses who does not get it: a chat state.
+    Passing,
+    /// Somebody else's presence, which a later one replaces.
+    Presence,
+    /// What the recipient has to know of itself.
+    Own,
+    /// What the recipient has asked for, whether it is in the room or not.
+    Answer,
+    /// The recipient's seat has ended.
+    End,
+}
+
+/// One stanza of a room for seats on one worker. It is written once; each seat gets it with its own address in it.
+#[derive(Copy, Clone, Debug)]
+pub struct Cast<'a> {
+    /// Kind.
+    pub kind: Kind,
+    /// What it is to those who get it.
+    pub weight: Weight,
+    /// The address it comes from, of the room or of an occupant.
+    pub from: &'a str,
+    /// What stands before the attribute with the recipient's address.
+    pub head: &'a [u8],
+    /// What stands behind it.
+    pub tail: &'a [u8],
+    pub(super) targets: &'a [u8],
+}
+
+impl<'a> Cast<'a> {
+    /// A stanza for nobody yet.
+    pub fn new(kind: Kind, weight: Weight, from: &'a str, (head, tail): (&'a [u8], &'a [u8])) -> Cast<'a> {
+        Cast { kind, weight, from, head, tail, targets: &[] }
+    }
+
+    /// The same for the given list, of localparts and resources with a slash between them.
+    pub fn to(&self, targets: &'a Targets) -> Cast<'a> {
+        Cast { targets: &targets.bytes, ..*self }
+    }
+
+    /// As [`Broadcast::parts`].
+    pub fn parts(&self, count: usize) -> impl Iterator<Item = Cast<'a>> + use<'a> {
+        let whole = *self;
+        parts(self.targets, count).map(move |targets| Cast { targets, ..whole })
+    }
+
+    /// The seats.
+    pub fn targets(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        texts(self.targets)
+    }
+}
+
 /// A list of localparts.
 #[derive(Default, Debug)]
 pub struct Targets {
@@ -155,6 +211,14 @@ impl Targets {
     /// Adds a localpart.
     pub fn push(&mut self, local: &str) {
         self.bytes.extend_from_slice(local.as_bytes());
+        self.bytes.push(0);
+    }
+
+    /// Adds a localpart with a resource.
+    pub fn push_seat(&mut self, local: &str, resource: &str) {
+        for part in [local, "/", resource] {
+            self.bytes.extend_from_slice(part.as_bytes());
+        }
         self.bytes.push(0);
     }
 

@@ -85,7 +85,7 @@ impl Control {
     }
 
     /// Runs a write on the directory's writer and waits until it is committed.
-    fn write<T: Send + 'static>(
+    pub(super) fn write<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut WriteTransaction<'_>) -> Result<T, DirectoryError> + Send + 'static,
     ) -> Result<T, Problem> {

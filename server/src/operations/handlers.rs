@@ -52,6 +52,17 @@ impl Control {
             Request::UserDel { jid } => self.user_del(&jid),
             Request::UserExists { jids } => self.user_exists(&jids),
             Request::UserList { after, max } => self.user_list(after.as_deref(), max),
+            Request::RoomList { after, max } => self.room_list(after.as_deref(), max),
+            Request::RoomShow { jid } => self.room_show(&jid),
+            Request::RoomMembers { jid, after, max } => self.room_members(&jid, after.as_deref(), max),
+            Request::RoomCreate { jid, owners, set } => self.room_create(&jid, &owners, &set),
+            Request::RoomDestroy { jid, reason, alternate } => {
+                self.room_destroy(&jid, &reason, alternate.as_deref())
+            }
+            Request::RoomAffiliate { jid, member, affiliation, reason } => {
+                self.room_affiliate(&jid, &member, &affiliation, &reason)
+            }
+            Request::RoomConfig { jid, set } => self.room_config(&jid, &set),
             Request::RegistrationStatus => self.registration_status(),
             Request::RegistrationPending { after, max } => self.registration_pending(after.as_deref(), max),
             Request::RegistrationRevoke { number } => self.registration_revoke(&number),
@@ -255,7 +266,7 @@ impl Control {
         json!({ "draining": true, "pid": std::process::id(), "drain_seconds": config.limits.drain_seconds })
     }
 
-    fn give(&self, worker: usize, command: Command) -> Result<(), Problem> {
+    pub(super) fn give(&self, worker: usize, command: Command) -> Result<(), Problem> {
         if self.server.commands[worker].give(command) {
             return Ok(());
         }

@@ -11,10 +11,12 @@
 //! | [`handlers`](self) | what each request does |
 //! | [`accounts`](self) | requests that read and write accounts |
 //! | [`registration`](self) | requests about registration by phone number |
+//! | [`rooms`](self) | requests about rooms |
 
 mod accounts;
 mod handlers;
 mod registration;
+mod rooms;
 #[cfg(test)]
 mod tests;
 

@@ -22,18 +22,26 @@ pub enum Destination<'a> {
         /// Resource, normalised; `None` for the bare JID.
         resource: Option<&'a str>,
     },
+    /// The service of rooms itself.
+    Rooms,
+    /// A room, or an occupant of one.
+    Room {
+        /// The room's name, normalised.
+        name: &'a str,
+        /// A nick, normalised; `None` for the room itself.
+        nick: Option<&'a str>,
+    },
     /// Another domain. There is no federation, so it cannot be reached (RFC 6120 §8.3.3.16).
     Remote,
 }
 
 impl<'a> Destination<'a> {
-    /// Decides for the address `to`; `None` for a stanza without one. `domain` is this server's, `own` the sender's
-    /// localpart.
+    /// Decides for the address `to`; `None` for a stanza without one. `own` is the sender's localpart.
     #[inline]
-    pub fn of(to: Option<&'a JidRef<'a>>, domain: &str, own: &str) -> Destination<'a> {
+    pub fn of(to: Option<&'a JidRef<'a>>, domains: Domains<'_>, own: &str) -> Destination<'a> {
         let Some(to) = to else { return Destination::OwnAccount };
-        if to.domain() != domain {
-            return Destination::Remote;
+        if to.domain() != domains.server {
+            return Destination::beside(to, domains);
         }
         match (to.local(), to.resource()) {
             (Some(local), None) if local == own => Destination::OwnAccount,
@@ -42,6 +50,25 @@ impl<'a> Destination<'a> {
             (None, Some(_)) => Destination::DomainResource,
         }
     }
+
+    /// Where an address goes that is not of the users' domain.
+    fn beside(to: &'a JidRef<'a>, domains: Domains<'_>) -> Destination<'a> {
+        match (domains.rooms == Some(to.domain()), to.local(), to.resource()) {
+            (true, Some(name), nick) => Destination::Room { name, nick },
+            (true, None, None) => Destination::Rooms,
+            (true, None, Some(_)) => Destination::DomainResource,
+            (false, ..) => Destination::Remote,
+        }
+    }
+}
+
+/// The domains of this server.
+#[derive(Copy, Clone, Debug)]
+pub struct Domains<'a> {
+    /// That of its users.
+    pub server: &'a str,
+    /// That of its rooms; `None`: there are none.
+    pub rooms: Option<&'a str>,
 }
 
 /// The localpart of a JID of this server; empty for the domain's own.
@@ -79,6 +106,16 @@ pub fn belongs_to(jid: &Jid, local: &str, domain: &str) -> bool {
     jid.local() == Some(local) && jid.domain() == domain
 }
 
+/// Whether an address is a room, or an occupant of one.
+pub fn is_room(jid: &JidRef<'_>, rooms: Option<&str>) -> bool {
+    rooms == Some(jid.domain()) && jid.local().is_some()
+}
+
+/// Whether an address is the room of this name itself.
+pub fn is_this_room(jid: &JidRef<'_>, name: &str, rooms: &str) -> bool {
+    jid.is_bare() && jid.local() == Some(name) && jid.domain() == rooms
+}
+
 /// Whether an address is of this server.
 pub fn is_here(jid: &JidRef<'_>, domain: &str) -> bool {
     jid.domain() == domain
@@ -110,6 +147,7 @@ mod tests {
     #[test]
     fn every_form_of_address_has_one_destination() {
         let user = |local, resource| Destination::User { local, resource };
+        let room = |name, nick| Destination::Room { name, nick };
         let table = [
             ("x", Destination::Domain),
             ("x/r", Destination::DomainResource),
@@ -121,12 +159,20 @@ mod tests {
             ("y/r", Destination::Remote),
             ("juliet@y", Destination::Remote),
             ("juliet@y/balcony", Destination::Remote),
+            ("r", Destination::Rooms),
+            ("r/n", Destination::DomainResource),
+            ("juliet@r", room("juliet", None)),
+            ("hall@r/nick", room("hall", Some("nick"))),
         ];
         for (to, expected) in table {
             let to = JidRef::parse(to).unwrap();
-            assert_eq!(Destination::of(Some(&to), "x", "juliet"), expected);
+            let domains = Domains { server: "x", rooms: Some("r") };
+            assert_eq!(Destination::of(Some(&to), domains, "juliet"), expected);
         }
-        assert_eq!(Destination::of(None, "x", "juliet"), Destination::OwnAccount);
+        let without = Domains { server: "x", rooms: None };
+        assert_eq!(Destination::of(None, without, "juliet"), Destination::OwnAccount);
+        let room = JidRef::parse("hall@r").unwrap();
+        assert_eq!(Destination::of(Some(&room), without, "juliet"), Destination::Remote);
     }
 
     #[test]

@@ -18,6 +18,9 @@ const NOTIFY: &str = "+notify";
 /// Bytes of a hash: SHA-1.
 pub const HASH_BYTES: usize = 20;
 
+/// What separates the parts of the text that is hashed.
+const SEPARATOR: char = '<';
+
 /// What a presence says of its client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announced {
@@ -43,34 +46,63 @@ impl Announced {
     }
 }
 
-/// The hash of an answer to disco (§5.1); `None` for one that is ill-formed (§5.4), which nobody may trust.
-pub fn hash_of(info: &Element) -> Option<[u8; HASH_BYTES]> {
-    let mut identities: Vec<String> = named(info, "identity").map(identity).collect();
-    let mut features: Vec<&str> =
-        named(info, "feature").map(|feature| feature.attribute("var").unwrap_or_default()).collect();
-    let mut forms: Vec<(String, String)> = Vec::new();
-    for form in info.elements().filter(|child| child.is("x", ns::DATA_FORMS)) {
-        if let Some(form) = form_of(form)? {
-            forms.push(form);
+/// An answer to disco as the text of which its hash is made (§5.1).
+///
+/// Other answers have the same text, and so the same hash: names are not escaped, and nothing in the text says where the features
+/// end and the forms begin. So what is wanted of an answer whose hash is known has to be read out of the text. Read out of the
+/// elements, it could be something else for each answer, and the first client to answer would choose for all others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    text: String,
+}
+
+impl Described {
+    /// Reads an answer; `None` for one that is ill-formed (§5.4), which nobody may trust.
+    pub fn read(info: &Element) -> Option<Described> {
+        let mut identities: Vec<String> = named(info, "identity").map(identity).collect();
+        let mut features: Vec<&str> =
+            named(info, "feature").map(|feature| feature.attribute("var").unwrap_or_default()).collect();
+        let mut forms: Vec<(String, String)> = Vec::new();
+        for form in info.elements().filter(|child| child.is("x", ns::DATA_FORMS)) {
+            if let Some(form) = form_of(form)? {
+                forms.push(form);
+            }
         }
+        identities.sort_unstable();
+        features.sort_unstable();
+        forms.sort_unstable();
+        let has_twins = identities.windows(2).any(|pair| pair[0] == pair[1])
+            || features.windows(2).any(|pair| pair[0] == pair[1])
+            || forms.windows(2).any(|pair| pair[0].0 == pair[1].0);
+        if has_twins {
+            return None;
+        }
+        let mut text = identities.concat();
+        for feature in features {
+            text.push_str(feature);
+            text.push(SEPARATOR);
+        }
+        forms.iter().for_each(|(_, form)| text.push_str(form));
+        Some(Described { text })
     }
-    identities.sort_unstable();
-    features.sort_unstable();
-    forms.sort_unstable();
-    let has_twins = identities.windows(2).any(|pair| pair[0] == pair[1])
-        || features.windows(2).any(|pair| pair[0] == pair[1])
-        || forms.windows(2).any(|pair| pair[0].0 == pair[1].0);
-    if has_twins {
-        return None;
+
+    /// Its hash.
+    pub fn hash(&self) -> [u8; HASH_BYTES] {
+        let digest = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, self.text.as_bytes());
+        let mut hash = [0; HASH_BYTES];
+        hash.copy_from_slice(digest.as_ref());
+        hash
     }
-    let mut text = identities.concat();
-    for feature in features {
-        text.push_str(feature);
-        text.push('<');
+
+    /// The nodes that a client wants to hear of, sorted, each once.
+    pub fn interests(&self) -> Vec<&str> {
+        let parts = self.text.split(SEPARATOR);
+        let mut nodes: Vec<&str> =
+            parts.filter_map(|part| part.strip_suffix(NOTIFY)).filter(|node| !node.is_empty()).collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        nodes
     }
-    forms.iter().for_each(|(_, form)| text.push_str(form));
-    let hash = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes());
-    hash.as_ref().try_into().ok()
 }
 
 fn named<'a>(info: &'a Element, name: &'a str) -> impl Iterator<Item = &'a Element> {
@@ -120,16 +152,6 @@ fn form_of(form: &Element) -> Option<Option<(String, String)>> {
     Some(Some((form_type, text)))
 }
 
-/// The nodes that a client wants to hear of, sorted, each once.
-pub fn interests(info: &Element) -> Vec<&str> {
-    let features = named(info, "feature").filter_map(|feature| feature.attribute("var"));
-    let mut nodes: Vec<&str> =
-        features.filter_map(|feature| feature.strip_suffix(NOTIFY)).filter(|node| !node.is_empty()).collect();
-    nodes.sort_unstable();
-    nodes.dedup();
-    nodes
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,7 +162,7 @@ mod tests {
     }
 
     fn ver(inside: &str) -> Option<String> {
-        hash_of(&info(inside)).map(|hash| STANDARD.encode(hash))
+        Described::read(&info(inside)).map(|described| STANDARD.encode(described.hash()))
     }
 
     /// §5.2 and §5.3.
@@ -189,11 +211,37 @@ mod tests {
 
     #[test]
     fn interests_are_the_nodes_behind_features_that_say_so() {
-        let info = info(
-            "<feature var='urn:b+notify'/><feature var='+notify'/><feature var='urn:a+notify'/>\
-             <feature var='urn:c'/><feature var='urn:a+notify'/>",
+        let features = "<feature var='urn:b+notify'/><feature var='+notify'/><feature var='urn:a+notify'/>\
+             <feature var='urn:c'/>";
+        assert_eq!(Described::read(&info(features)).unwrap().interests(), ["urn:a", "urn:b"]);
+    }
+
+    /// An answer that was put together otherwise and has the hash of an honest one must not say anything else.
+    #[test]
+    fn answers_with_one_hash_want_the_same_nodes() {
+        let identity = "<identity category='client' type='pc' name='C'/>";
+        let features = ["urn:a", "urn:b+notify", "urn:c", "urn:d+notify"];
+        let feature = |var: &str| format!("<feature var='{var}'/>");
+        let honest = format!("{identity}{}", features.map(feature).concat());
+        let honest = Described::read(&info(&honest)).unwrap();
+        assert_eq!(honest.interests(), ["urn:b", "urn:d"]);
+        let in_one_name = format!("{identity}{}", feature(&features.join("&lt;")));
+        let in_a_form = format!(
+            "{identity}{}<x xmlns='jabber:x:data' type='result'>\
+             <field var='FORM_TYPE' type='hidden'><value>urn:b+notify</value></field>\
+             <field var='urn:c'><value>urn:d+notify</value></field></x>",
+            feature("urn:a")
         );
-        assert_eq!(interests(&info), ["urn:a", "urn:b"]);
+        let in_an_identity = format!(
+            "<identity category='client' type='pc' name='C&lt;urn:a&lt;urn:b+notify'/>{}{}",
+            feature("urn:c"),
+            feature("urn:d+notify")
+        );
+        for forged in [in_one_name, in_a_form, in_an_identity] {
+            let described = Described::read(&info(&forged)).unwrap();
+            assert_eq!(described.hash(), honest.hash(), "{forged}");
+            assert_eq!(described.interests(), honest.interests(), "{forged}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! | [`delay`] | how long a stanza has waited |
 //! | [`errors`] | stanza and stream errors |
 //! | [`forms`] | data forms: what was filled in, and what is to be |
+//! | [`muc`] | rooms: requests, forms, rules, what a room says |
 //! | [`ns`] | every namespace, once |
 //! | [`pubsub`] | publish-subscribe: requests, forms, errors, events |
 //! | [`reply`] | the beginnings of stanzas that the server writes |
@@ -27,6 +28,7 @@ pub mod caps;
 pub mod delay;
 pub mod errors;
 pub mod forms;
+pub mod muc;
 pub mod ns;
 pub mod pubsub;
 pub mod reply;

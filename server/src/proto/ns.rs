@@ -75,10 +75,38 @@ namespaces! {
     ENCRYPTION = "urn:xmpp:eme:0",
     /// Forwarded stanzas (XEP-0297).
     FORWARD = "urn:xmpp:forward:0",
+    /// What room or operator says of an occupant (XEP-0317).
+    HATS = "urn:xmpp:hats:0",
     /// Hints how to treat a message (XEP-0334).
     HINTS = "urn:xmpp:hints",
     /// Last activity (XEP-0012).
     LAST = "jabber:iq:last",
+    /// Messages that moderators take back (XEP-0425).
+    MODERATION = "urn:xmpp:message-moderate:1",
+    /// Rooms (XEP-0045); what a presence asks for that enters one.
+    MUC = "http://jabber.org/protocol/muc",
+    /// Lists of those who are something to a room.
+    MUC_ADMIN = "http://jabber.org/protocol/muc#admin",
+    /// Affiliations of a room have versions (XEP-0463).
+    MUC_AFFILIATIONS = "urn:xmpp:muc:affiliations:1",
+    /// The form that configures a room.
+    MUC_CONFIG = "http://jabber.org/protocol/muc#roomconfig",
+    /// The form that tells what a room is.
+    MUC_INFO = "http://jabber.org/protocol/muc#roominfo",
+    /// What only the owner of a room asks for.
+    MUC_OWNER = "http://jabber.org/protocol/muc#owner",
+    /// The form by which somebody registers with a room; feature: rooms have such a registration.
+    MUC_REGISTER = "http://jabber.org/protocol/muc#register",
+    /// The form by which somebody asks for voice; feature: visitors may do so.
+    MUC_REQUEST = "http://jabber.org/protocol/muc#request",
+    /// Feature: a room answers a ping to one's own occupant itself (XEP-0410).
+    MUC_SELF_PING = "http://jabber.org/protocol/muc#self-ping-optimization",
+    /// Feature: a room reflects a message with the id that it had (XEP-0045 §7.4).
+    MUC_STABLE_ID = "http://jabber.org/protocol/muc#stable_id",
+    /// What rooms say to their users (XEP-0045).
+    MUC_USER = "http://jabber.org/protocol/muc#user",
+    /// Ids of occupants (XEP-0421).
+    OCCUPANT_ID = "urn:xmpp:occupant-id:0",
     /// Feature: messages are kept for users who are offline (XEP-0160 §3).
     OFFLINE_MESSAGES = "msgoffline",
     /// Encryption for several devices (XEP-0384).
@@ -87,8 +115,6 @@ namespaces! {
     OMEMO_LEGACY = "eu.siacs.conversations.axolotl",
     /// Encryption by OpenPGP (XEP-0373).
     OPENPGP = "urn:xmpp:openpgp:0",
-    /// What rooms say to their users (XEP-0045).
-    MUC_USER = "http://jabber.org/protocol/muc#user",
     /// Ping (XEP-0199).
     PING = "urn:xmpp:ping",
     /// Stream feature: subscriptions can be approved before they are asked for (RFC 6121 §3.4).
@@ -202,6 +228,30 @@ pub mod pubsub_feature {
         RETRIEVE_SUBSCRIPTIONS = "retrieve-subscriptions",
         RSM = "rsm",
         SUBSCRIBE = "subscribe",
+    }
+}
+
+/// Features of a room (XEP-0045 §15.2), of each pair one.
+pub mod room_feature {
+    macro_rules! named {
+        ($($name:ident = $feature:literal,)*) => {
+            $(#[doc = $feature] pub const $name: &str = concat!("muc_", $feature);)*
+        };
+    }
+
+    named! {
+        HIDDEN = "hidden",
+        MEMBERS_ONLY = "membersonly",
+        MODERATED = "moderated",
+        NON_ANONYMOUS = "nonanonymous",
+        OPEN = "open",
+        PASSWORD_PROTECTED = "passwordprotected",
+        PERSISTENT = "persistent",
+        PUBLIC = "public",
+        SEMI_ANONYMOUS = "semianonymous",
+        TEMPORARY = "temporary",
+        UNMODERATED = "unmoderated",
+        UNSECURED = "unsecured",
     }
 }
 

@@ -36,6 +36,10 @@ pub fn of<'a>(children: impl Iterator<Item = (&'a str, &'a str)>) -> Traits {
         }
         match (name, namespace) {
             ("body", ns::CLIENT) => traits.set(Traits::BODY),
+            ("subject", ns::CLIENT) => {
+                traits.set(Traits::SUBJECT);
+                others += 1;
+            }
             ("private", ns::CARBONS) | ("no-copy", ns::HINTS) => traits.set(Traits::NO_COPY),
             ("sent" | "received", ns::CARBONS) => traits.set(Traits::CARBON),
             ("no-store", ns::HINTS) => {
@@ -130,6 +134,7 @@ mod tests {
                 "urn:xmpp:message-retract:1",
                 Traits::CONTENT.and(Traits::ARCHIVED).and(Traits::RETRACTS),
             ),
+            ("subject", "jabber:client", Traits::CONTENT.and(Traits::SUBJECT)),
             ("propose", "urn:xmpp:jingle-message:0", Traits::CONTENT.and(Traits::ARCHIVED)),
             ("x", "jabber:x:conference", Traits::CONTENT.and(Traits::ARCHIVED)),
             ("body", "urn:example:other", Traits::CONTENT),

@@ -10,8 +10,10 @@ use crate::effects::work;
 use crate::env::Env;
 use crate::proto::address::{self, Destination};
 use crate::proto::errors::{StanzaCondition, StreamCondition, StreamEnd};
+use crate::proto::muc::forged;
 use crate::proto::stanza_id::{self, Forged};
 use crate::proto::traits;
+use crate::rooms;
 use crate::router::dispatch;
 use crate::service;
 use crate::stanza::{Delivery, Kind, Traits, Type};
@@ -22,7 +24,7 @@ use crate::user::subscription::table::Verb;
 use crate::user::tables::{ResourceKey, Users};
 use crate::user::writes::{Area, Place};
 use crate::user::{archive, blocking, carbons, delivery, keep, presence, subscription};
-use crate::xml::{CLIENT, CommonAttributes, Stanza};
+use crate::xml::{CLIENT, CommonAttributes, Stamp, Stanza};
 
 /// How the next stanza of a bound resource stands to writes that it has begun: what it does may depend on them.
 pub fn place_of(users: &Users, env: &Env, sender: ResourceKey, stanza: &Stanza<'_>) -> Place {
@@ -33,7 +35,7 @@ pub fn place_of(users: &Users, env: &Env, sender: ResourceKey, stanza: &Stanza<'
             let to_server = to.is_none_or(|to| {
                 let to = JidRef::parse(&to);
                 to.is_ok_and(|to| {
-                    let destination = Destination::of(Some(&to), &env.shared.domain, own);
+                    let destination = Destination::of(Some(&to), env.domains(), own);
                     matches!(destination, Destination::Domain | Destination::OwnAccount)
                 })
             });
@@ -142,10 +144,16 @@ fn well_formed_iq(inbound: &Inbound<'_>) -> bool {
 /// Sends a stanza to its destination.
 fn forward(actors: &mut Actors, env: &Env, fx: &mut Effects, inbound: &Inbound<'_>, to: Option<&JidRef<'_>>) {
     let own = inbound.local();
-    match (inbound.kind, Destination::of(to, &env.shared.domain, own)) {
+    match (inbound.kind, Destination::of(to, env.domains(), own)) {
         (_, Destination::Remote) => {
             inbound.refuse_politely(env, fx, StanzaCondition::RemoteServerNotFound.into());
         }
+        (_, Destination::Room { name, nick }) => {
+            if let Some(to) = to {
+                send_to_room(actors, env, fx, inbound, (to, name, nick));
+            }
+        }
+        (Kind::Iq, Destination::Rooms) => rooms::ask_service(env, fx, inbound),
         (Kind::Presence, destination) => match (to, destination) {
             (None, _) => presence::to_all(actors, env, fx, inbound),
             (Some(to), Destination::OwnAccount) => show(actors, env, fx, inbound, to, own),
@@ -168,7 +176,7 @@ fn forward(actors: &mut Actors, env: &Env, fx: &mut Effects, inbound: &Inbound<'
             send_to_user(actors, env, fx, inbound, local, resource);
         }
         // A message to the server itself, or anything to a resource of the domain: nobody is there.
-        (_, Destination::Domain | Destination::DomainResource) => {
+        (_, Destination::Domain | Destination::DomainResource | Destination::Rooms) => {
             inbound.refuse_politely(env, fx, StanzaCondition::ServiceUnavailable.into());
         }
     }
@@ -188,6 +196,51 @@ fn show(
     } else if presence::directed::may_go(actors, env, fx, inbound, to, local) {
         send_to_user(actors, env, fx, inbound, local, to.resource());
     }
+}
+
+/// Stamps a client's stanza and routes it to a room. Its sender's stream acknowledges it when the room says so.
+fn send_to_room(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    inbound: &Inbound<'_>,
+    (to, name, nick): (&JidRef<'_>, &str, Option<&str>),
+) {
+    let user = actors.users.resource(inbound.sender).user;
+    match inbound.kind {
+        Kind::Presence if !presence::directed::may_enter(actors, env, fx, inbound, to, name) => return,
+        Kind::Message | Kind::Iq if blocking::user_blocks(&actors.users, user, to) => {
+            return inbound.refuse_politely(env, fx, blocking::own_block_error());
+        }
+        _ => {}
+    }
+    let children = inbound.stanza.children().map(|child| (child.name(), child.namespace()));
+    let traits = if inbound.kind == Kind::Message { traits::of(children) } else { Traits::default() };
+    // A message to the room itself may have an invitation in what only the room may say to others.
+    let is_passed_on = inbound.kind == Kind::Message && (nick.is_some() || inbound.typ == Type::Groupchat);
+    let is_room = |jid: &JidRef<'_>| address::is_this_room(jid, name, &env.shared.rooms_domain);
+    let forged = if is_passed_on { forged::forged(inbound.stanza, is_room) } else { Forged::new() };
+    let to = env.occupant_jid(name, nick);
+    let mut bytes = std::mem::take(&mut actors.scratch);
+    bytes.clear();
+    let stamp = Stamp { from: inbound.from, to: Some(&to), language: inbound.language, without: &forged };
+    inbound.stanza.write_stamped(&stamp, &mut bytes);
+    if let Some(pending_ack) = inbound.pending_ack {
+        actors.users.wait_for_copies(fx, pending_ack, 1);
+    }
+    let delivery = Delivery {
+        kind: inbound.kind,
+        typ: inbound.typ,
+        traits,
+        from: inbound.from,
+        to_local: name,
+        to_resource: nick,
+        id: inbound.id,
+        bytes: &bytes,
+        pending_ack: inbound.pending_ack,
+    };
+    fx.route_to_room(env, &delivery);
+    actors.scratch = bytes;
 }
 
 /// Stamps a client's stanza and routes it to a user of this server.

@@ -5,7 +5,7 @@ use whimbrel_storage::directory::{DirectoryError, WriteTransaction};
 use crate::env::Env;
 use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::service::reply::{Reply, ReplyTo};
-use crate::service::request::Request;
+use crate::service::request::{self, Request};
 use crate::stanza::PendingAck;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
@@ -36,6 +36,20 @@ impl Committed {
             after(actors, env, fx);
             pending_ack
         })
+    }
+
+    /// The same, and the requester pays for so many units of work of the directory's writer.
+    #[must_use]
+    pub fn charged(self, units: u64) -> Committed {
+        let Committed { result, after } = self;
+        let charged = Committed::hand_on(move |actors, env, fx, pending_ack| {
+            fx.work.add(units);
+            match after {
+                Some(after) => after(actors, env, fx, pending_ack),
+                None => pending_ack,
+            }
+        });
+        Committed { result, ..charged }
     }
 
     /// As [`then`](Committed::then), where `after` may hand the pending ack on.
@@ -194,8 +208,9 @@ impl Begun {
             Some(after) => after(actors, env, fx, pending_ack),
             None => pending_ack,
         };
-        if let Some(write) = self.write {
-            actors.took_effect(fx, write);
+        match self.write {
+            Some(write) => actors.took_effect(fx, write),
+            None => request::bill(env, fx, self.reply_to.requester(), fx.work.charge_completion()),
         }
         if let Some(pending_ack) = pending_ack {
             actors.users.notify_durable(env, fx, pending_ack);

@@ -45,7 +45,7 @@ pub static SERVICE: Service = Service {
     ..Service::NOTHING
 };
 
-fn info(_: &mut Actors, env: &Env, _: &mut Effects, request: &Request) -> Reply {
+fn info(_: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -> Reply {
     if request.typ != Type::Get {
         return StanzaCondition::BadRequest.into();
     }
@@ -61,7 +61,7 @@ fn info(_: &mut Actors, env: &Env, _: &mut Effects, request: &Request) -> Reply 
         }
         (Scope::Server, Some(_)) => StanzaCondition::ItemNotFound.into(),
         (Scope::OwnAccount | Scope::OtherAccount, Some(node)) => match table::nodes(SERVICES, &env.config) {
-            Some(nodes) => (nodes.info)(env, request, node),
+            Some(nodes) => (nodes.info)(env, fx, request, node),
             None => StanzaCondition::ItemNotFound.into(),
         },
     }
@@ -87,9 +87,9 @@ fn describe(config: &Config, scope: Scope, node: Option<&str>) -> Reply {
     Reply::Result(query.children(identities).children(features))
 }
 
-/// The domain has no items: there are no components. Those of an account are its available resources (§4.2) and its nodes,
+/// Of the domain: the service of rooms. Those of an account are its available resources (§4.2) and its nodes,
 /// page by page if somebody wants that (§7).
-fn items(actors: &mut Actors, env: &Env, _: &mut Effects, request: &Request) -> Reply {
+fn items(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -> Reply {
     if request.typ != Type::Get {
         return StanzaCondition::BadRequest.into();
     }
@@ -106,9 +106,14 @@ fn items(actors: &mut Actors, env: &Env, _: &mut Effects, request: &Request) -> 
     let nodes = table::nodes(SERVICES, &env.config).filter(|_| request.scope != Scope::Server);
     if let Some(node) = node {
         return match nodes {
-            Some(nodes) => (nodes.items)(env, request, node),
+            Some(nodes) => (nodes.items)(env, fx, request, node),
             None => StanzaCondition::ItemNotFound.into(),
         };
+    }
+    if request.scope == Scope::Server
+        && let Some(rooms) = env.domains().rooms
+    {
+        query.push(Element::new("item", ns::DISCO_ITEMS).attr("jid", rooms));
     }
     // The id of each for pages, and the node if it is one.
     let mut all = Vec::new();
@@ -116,7 +121,7 @@ fn items(actors: &mut Actors, env: &Env, _: &mut Effects, request: &Request) -> 
         let available = actors.users.available_of(user);
         all.extend(available.into_iter().map(|key| (actors.users.full_jid(env, key), false)));
     }
-    match nodes.map(|nodes| (nodes.list)(env, request)).transpose() {
+    match nodes.map(|nodes| (nodes.list)(env, fx, request)).transpose() {
         Ok(nodes) => all.extend(nodes.into_iter().flatten().map(|node| (node, true))),
         Err(error) => return unreadable(&request.account, &error),
     }

@@ -29,6 +29,7 @@ pub mod pubsub;
 pub mod register;
 pub mod reply;
 pub mod request;
+pub mod rooms;
 pub mod roster;
 pub mod session;
 pub mod table;
@@ -60,5 +61,6 @@ pub static SERVICES: &[&Service] = &[
     &carbons::SERVICE,
     &blocking::SERVICE,
     &register::SERVICE,
+    &rooms::SERVICE,
     &session::SERVICE,
 ];

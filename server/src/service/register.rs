@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 
 use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::credentials::Credentials;
+use whimbrel_storage::directory::rooms::LeftRoom;
 use whimbrel_storage::directory::{DirectoryError, Item, WriteTransaction};
 
 use crate::env::Env;
@@ -116,6 +117,7 @@ fn remove(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -
 pub struct Removed {
     id: ActorId,
     items: Vec<Item>,
+    rooms: Vec<LeftRoom>,
 }
 
 impl Removed {
@@ -129,14 +131,15 @@ impl Removed {
     ) -> Result<Option<Removed>, DirectoryError> {
         let Some(id) = transaction.account_id(account)? else { return Ok(None) };
         let items = transaction.roster_items(account)?;
-        Ok(transaction.delete_account(account)?.then_some(Removed { id, items }))
+        let rooms = transaction.leave_rooms(id)?;
+        Ok(transaction.delete_account(account)?.then_some(Removed { id, items, rooms }))
     }
 }
 
 /// What follows from the removal of an account of this worker.
 pub fn removed(actors: &mut Actors, env: &Env, fx: &mut Effects, account: &str, gone: &Removed) {
     // First: the sessions end without a roster that would tell who sees them.
-    let event = AccountRemoved { account, id: gone.id, items: &gone.items };
+    let event = AccountRemoved { account, id: gone.id, items: &gone.items, rooms: &gone.rooms };
     lifecycle::account_removed(actors, env, fx, &event);
     for key in actors.users.resources_of(account) {
         actors.users.end_for_good(

@@ -50,6 +50,11 @@ impl ReplyTo {
         ReplyTo { from: from.to_owned(), to: to.map(str::to_owned), id: id.to_owned() }
     }
 
+    /// The full JID of who gets it.
+    pub fn requester(&self) -> &str {
+        &self.from
+    }
+
     /// Sends the reply.
     pub fn send(&self, env: &Env, fx: &mut Effects, reply: Reply) {
         let typ = match reply {

@@ -117,6 +117,7 @@ pub fn dispatch_for_account(
     d: &Delivery<'_>,
     is_hidden: bool,
 ) {
+    let begun = fx.work.spent();
     fx.work.add_tree(d.bytes.len());
     let Ok(iq) = Element::parse(d.bytes) else { return };
     let Some(query) = only_child(iq) else { return };
@@ -140,6 +141,21 @@ pub fn dispatch_for_account(
             area: Area::Alone,
         },
     );
+    // Where it lives here, it is the requester's turn.
+    if env.home_of(address::local_of(d.from)) != env.worker {
+        bill(env, fx, d.from, fx.work.spent() - begun);
+    }
+}
+
+/// Units of work that a request may lead to at the home of another account unpaid: about what any request does.
+const BILLED_ABOVE: u64 = 16;
+
+/// A request has led to work at the home of another account, and its requester, a full JID, is to pay for that at its own: a
+/// publication to a node to which everybody may publish has as many recipients as one to a node of the requester's.
+pub(super) fn bill(env: &Env, fx: &mut Effects, requester: &str, work: u64) {
+    if work > BILLED_ABOVE {
+        fx.links.to(env.home_of(address::local_of(requester))).owed(requester, work);
+    }
 }
 
 /// How an iq of a client that is for the server or the client's own account stands to writes that it has begun.

@@ -108,11 +108,11 @@ pub struct Identity {
 /// Nodes of accounts that disco tells of.
 pub struct DiscoNodes {
     /// The names of those that the requester may know of.
-    pub list: fn(&Env, &Request) -> Result<Vec<String>, DirectoryError>,
+    pub list: fn(&Env, &Effects, &Request) -> Result<Vec<String>, DirectoryError>,
     /// What one of them is; an error for one that the requester may not know of.
-    pub info: fn(&Env, &Request, &str) -> Reply,
+    pub info: fn(&Env, &Effects, &Request, &str) -> Reply,
     /// What is in one of them.
-    pub items: fn(&Env, &Request, &str) -> Reply,
+    pub items: fn(&Env, &Effects, &Request, &str) -> Reply,
 }
 
 /// A service: all that the server has to know of an extension that it has built in.

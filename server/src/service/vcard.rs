@@ -35,7 +35,7 @@ pub static SERVICE: Service = Service {
 fn handle(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -> Reply {
     match (request.typ, request.scope) {
         (Type::Get, Scope::OtherAccount) if request.is_hidden => NONE.into(),
-        (Type::Get, scope) => read(env, request, scope),
+        (Type::Get, scope) => read(env, fx, request, scope),
         (_, Scope::OwnAccount) => write(actors, env, fx, request),
         _ => StanzaCondition::Forbidden.into(),
     }
@@ -43,7 +43,7 @@ fn handle(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -
 
 /// An account without a vCard, one that does not exist and one that blocks the requester look alike (§3.3); the owner
 /// hears that there is none.
-fn read(env: &Env, request: &Request, scope: Scope) -> Reply {
+fn read(env: &Env, fx: &Effects, request: &Request, scope: Scope) -> Reply {
     let account = &request.account;
     let stored = match env.shared.directory.vcard(account) {
         Ok(stored) => stored.map(|bytes| Element::parse(&bytes)).transpose(),
@@ -56,7 +56,7 @@ fn read(env: &Env, request: &Request, scope: Scope) -> Reply {
             return StanzaCondition::InternalServerError.into();
         }
     };
-    match avatar::complete(env, request, stored) {
+    match avatar::complete(env, fx, request, stored) {
         Ok(Some(vcard)) => Reply::Result(vcard),
         Ok(None) if scope == Scope::OtherAccount => NONE.into(),
         Ok(None) => StanzaCondition::ItemNotFound.into(),

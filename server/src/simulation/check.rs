@@ -115,7 +115,8 @@ impl World {
         };
         let skipped = self.shared.metrics.iter().any(|metrics| metrics.carbons_skipped.get() > 0);
         let ignored = self.shared.metrics.iter().map(|metrics| metrics.ignored.get()).sum();
-        if let Err(what) = self.oracle.judge(&waiting, skipped, ignored) {
+        let judged = self.oracle.judge(&waiting, skipped, ignored);
+        if let Err(what) = judged.and_then(|()| self.rooms.judge()) {
             return self.fail(what);
         }
         let exchanged = self.oracle.exchanged();
@@ -344,6 +345,7 @@ impl World {
             left.push(("sessions", worker.core().sessions().len()));
             left.push(("users", users));
             left.push(("resources", resources));
+            left.push(("rooms", actors.rooms.len()));
             left.push(("pending jobs", fx.jobs.pending()));
             left.push(("held bytes", actors.under_way.bytes()));
             left.push(("subscriptions under way", usize::from(!actors.under_way.is_empty())));

@@ -9,6 +9,7 @@ pub(super) use events::CAPS;
 use super::client::{Heard, NS_SASL, NS_TLS, Stage};
 use super::come::HEADER;
 use super::oracle::Arrival;
+use super::rooms::room_of;
 use super::world::{World, bare, full};
 use crate::runtime::driver::sim::LinkId;
 use crate::xml::{Element, STREAMS};
@@ -284,6 +285,9 @@ impl World {
         let client = &self.clients[index];
         let Some(id) = client.live.as_ref().map(|live| live.id) else { return };
         let from = element.attribute("from").unwrap_or_default();
+        if let Some(room) = room_of(from) {
+            return self.room_message_heard(index, room, element);
+        }
         if element.attribute("type") == Some("error") {
             let number = element.attribute("id").and_then(|id| id.strip_prefix('m')?.parse().ok());
             let outcome = number.map_or(Ok(()), |n| self.oracle.refused(id, n));

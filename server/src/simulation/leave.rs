@@ -16,6 +16,7 @@ impl World {
         client.stage = Stage::Leaving;
         if let Some(live) = client.live.take() {
             self.oracle.end(self.step, live.id, cut);
+            self.rooms.over(live.id);
         }
     }
 

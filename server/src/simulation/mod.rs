@@ -24,6 +24,7 @@
 //! | `hear` | what clients do about what they hear |
 //! | `operator` | other limits, and the end of the server |
 //! | `oracle` | the rules for messages |
+//! | `rooms` | the rules for rooms, and what clients make of what they hear from there |
 //! | `sm` | another kind of world: stream management, cuts, and crashes of the server |
 //! | `siege` | a third kind: attackers who do nothing but the dearest requests, beside calm talkers |
 //! | `check` | the rules for presence, rosters, bounds and leaks |
@@ -45,6 +46,7 @@ mod oracle;
 mod order;
 #[cfg(test)]
 mod retracting;
+mod rooms;
 mod siege;
 mod sm;
 mod tls;
@@ -165,6 +167,8 @@ pub struct Report {
     pub sessions_at_once: u64,
     /// Chat messages sent, delivered, copied (carbons), and answered with an error.
     pub messages: (u64, u64, u64, u64),
+    /// Messages of rooms heard by those who were in them.
+    pub room_messages: u64,
     /// Presence pairs found right when the world was at rest.
     pub presences_checked: u64,
     /// Pairs of roster items found consistent when the world was at rest.

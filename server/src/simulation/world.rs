@@ -13,6 +13,7 @@ use whimbrel_storage::directory::{self, Directory, Options};
 use super::client::{Client, Stage};
 use super::machine::{Machine, Words};
 use super::oracle::Oracle;
+use super::rooms::RoomsOracle;
 use super::tls::Doors;
 use super::{Failure, Report, Settings};
 use crate::clock::VirtualClock;
@@ -63,6 +64,7 @@ pub struct World {
     pub(super) framer: Framer,
     pub(super) xml_limits: xml::Limits,
     pub(super) oracle: Oracle,
+    pub(super) rooms: RoomsOracle,
     pub(super) step: u64,
     pub(super) now: Millis,
     /// Numbers for presences and ids of requests.
@@ -137,6 +139,7 @@ impl World {
             // A client takes what a server may send, a little more than the server takes.
             xml_limits: xml::Limits { stanza_bytes_max: 1 << 20, depth_max: 200, ..xml::Limits::default() },
             oracle: Oracle::new(settings.users),
+            rooms: RoomsOracle::default(),
             step: 0,
             now: Millis(0),
             counter: 0,
@@ -187,6 +190,7 @@ impl World {
         self.report.steps = self.step;
         self.report.virtual_ms = self.now.0;
         self.report.handshakes = self.doors.opened;
+        self.report.room_messages = self.rooms.count;
         let (delivered, copied, refused) = self.oracle.counts;
         self.report.messages = (self.oracle.messages_len() as u64, delivered, copied, refused);
         self.report.metrics = metrics::totals(&self.shared.metrics)

@@ -1,6 +1,7 @@
 //! The kinds of blocks that a state has. A module that has something to carry over an upgrade implements
 //! [`Owner`](crate::saved::Owner) and adds its row here; nothing else of the frame changes.
 
+use crate::occupancy::saved::Occupancy;
 use crate::proto::sasl::throttle::Guesses;
 use crate::quota::Registrations;
 use crate::running::listeners::Listeners;
@@ -25,5 +26,6 @@ pub const KINDS: &[Row] = &[
     Row::of::<Guesses>(),
     Row::of::<Registrations>(),
     Row::of::<Capabilities>(),
+    Row::of::<Occupancy>(),
     Row::of::<Sessions>(),
 ];

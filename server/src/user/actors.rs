@@ -5,6 +5,7 @@
 
 use foldhash::fast::SeedableRandomState;
 
+use crate::occupancy::Rooms;
 use crate::runtime::driver::ConnId;
 use crate::user::archive::Archives;
 use crate::user::commits::CommitTracker;
@@ -12,6 +13,7 @@ use crate::user::inputs::Inputs;
 use crate::user::interests::Interests;
 use crate::user::lifecycle::Lifecycle;
 use crate::user::presence::contacts::Contacts;
+use crate::user::seats::Seats;
 use crate::user::subscription::under_way::PendingSubscriptions;
 use crate::user::tables::Users;
 use crate::user::waiting::WaitingForRoom;
@@ -40,6 +42,10 @@ pub struct Actors {
     pub lifecycle: Lifecycle,
     /// Work that goes on when its clients have room for more.
     pub waiting_for_room: WaitingForRoom,
+    /// What is known of clients' seats in rooms.
+    pub seats: Seats,
+    /// The rooms of which this worker is the home, as far as they are in memory.
+    pub rooms: Rooms,
     /// What is known of the users' archives beside the log.
     pub archives: Archives,
     /// A buffer for the stanza being forwarded, kept between stanzas.
@@ -54,7 +60,7 @@ impl Actors {
     /// Nobody is there yet.
     pub fn new(hasher: SeedableRandomState, commits: CommitTracker) -> Actors {
         Actors {
-            users: Users::new(hasher),
+            users: Users::new(hasher.clone()),
             contacts: Contacts::default(),
             interests: Interests::default(),
             under_way: PendingSubscriptions::default(),
@@ -62,6 +68,8 @@ impl Actors {
             inputs: Inputs::default(),
             commits,
             waiting_for_room: WaitingForRoom::default(),
+            seats: Seats::default(),
+            rooms: Rooms::new(hasher),
             archives: Archives::default(),
             lifecycle: Lifecycle::default(),
             scratch: Vec::new(),

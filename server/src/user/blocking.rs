@@ -51,9 +51,9 @@ pub fn list_of(users: &Users, env: &Env, fx: &Effects, local: &str) -> Option<Bo
     }
 }
 
-/// Whether a list has an entry for a bare JID.
-pub fn names_account(list: &Option<Box<Vec<Box<str>>>>, bare: &str) -> bool {
-    list.as_ref().is_some_and(|list| JidRef::parse(bare).is_ok_and(|jid| on_list(list, &jid)))
+/// Whether a list has an entry for a JID.
+pub fn names(list: &Option<Box<Vec<Box<str>>>>, jid: &str) -> bool {
+    list.as_ref().is_some_and(|list| JidRef::parse(jid).is_ok_and(|jid| on_list(list, &jid)))
 }
 
 /// The list of somebody who sends a presence and [`chooses_resources`], wherever they live. It is at least as new as the

@@ -130,6 +130,9 @@ pub fn ask_for_last(actors: &mut Actors, env: &Env, fx: &mut Effects, key: Resou
     if let Err(error) = read {
         tracing::error!(user = local, %error, "cannot read a roster");
     }
+    // Each contact's home looks for the contact's nodes, and for each of these. The client that asks pays for it.
+    let asked: usize = lists.iter().map(Targets::count).sum();
+    fx.work.add(asked as u64 * (work::LOOK + nodes.len() as u64));
     let nodes = joined(nodes);
     for (worker, list) in lists.iter().enumerate() {
         for part in Wanted::new(&full, &nodes).to(list).parts(ASKED_MAX.min(env.broadcast_max)) {

@@ -74,6 +74,9 @@ pub enum Class<'a> {
     Own,
     /// What has happened to a node. It may be dropped: then the last items are asked for again.
     Event,
+    /// What was said in a room, for which there is room. A stream that cannot remember it can no longer be resumed: then its
+    /// client enters the room anew.
+    Room,
     /// Something from somebody else that is kept nowhere. Without room it is not taken.
     Foreign,
     /// A message of an archive that the client has asked for, and for which there is room. The client is told of a page that
@@ -211,7 +214,7 @@ fn entry_of(
         {
             Unacked::Answer(Box::new(AnswerTo { from: from.map(Into::into), id: id.into() }))
         }
-        Class::Answer { .. } | Class::Own => {
+        Class::Answer { .. } | Class::Own | Class::Room => {
             actors.users.forbid_resumption(env, fx, key);
             Unacked::Forgotten(1)
         }

@@ -5,8 +5,9 @@
 //! ```
 //! A hash that nobody knows is asked for, of a few of those who announce it; an answer counts when its own hash is that
 //! one, whoever gives it. One that lies, or does not answer, only costs itself: another is asked. What is known stays when
-//! its last session has gone, until there is no room (`limits.caps_hashes`).
+//! its last session has gone, until there is no room (`limits.caps_hashes`). Room is shared out among accounts ([`room`]).
 
+mod room;
 pub mod saved;
 
 use foldhash::fast::FixedState;
@@ -47,6 +48,21 @@ struct Entry {
     state: State,
     /// Resources that announce it.
     sessions: u32,
+    /// Whose clients announce it.
+    holder: Holder,
+    /// When a resource last began or ceased to announce it, in such moments.
+    used: u64,
+}
+
+/// Whose clients have announced a hash.
+#[derive(Debug)]
+enum Holder {
+    /// Nobody's yet: another program knew it.
+    Nobody,
+    /// Those of one account.
+    One(Box<str>),
+    /// Those of several.
+    Many,
 }
 
 /// What is to be done about what a resource has announced.
@@ -71,8 +87,13 @@ pub struct Interests {
     of: Vec<u32>,
     entries: Slab<Entry>,
     by_hash: HashMap<[u8; HASH_BYTES], u32, FixedState>,
-    /// Where the search for a hash that can be forgotten goes on.
-    hand: usize,
+    /// How many hashes only clients of this account have announced.
+    held: HashMap<Box<str>, u32, FixedState>,
+    /// Moments so far at which a resource began or ceased to announce something.
+    moments: u64,
+    /// Units of work for making room, and sessions that have lost their hash to others, since somebody asked.
+    due_work: u64,
+    lost: u64,
     /// Resources that are to be asked in the stead of others.
     due: Vec<ResourceKey>,
 }
@@ -107,10 +128,10 @@ impl Interests {
         (number > 0).then(|| number as usize - 1)
     }
 
-    /// Notes what a resource announces in its presence.
+    /// Notes what a resource of an account announces in its presence.
     pub fn note(
         &mut self,
-        key: ResourceKey,
+        (key, account): (ResourceKey, &str),
         announced: Option<&Announced>,
         hashes_max: usize,
         now_ms: u64,
@@ -124,8 +145,8 @@ impl Interests {
             return Noted::Same;
         }
         self.forget(key);
-        let Some(number) = self.enter(announced.hash, hashes_max) else { return Noted::Full };
-        self.set(key, number);
+        let Some(number) = self.enter(announced.hash, account, hashes_max) else { return Noted::Full };
+        self.set((key, account), number);
         match &mut self.entries[number].state {
             State::Known(_) => Noted::Changed,
             State::Unknown { asked, asked_ms, waiting } => {
@@ -145,7 +166,8 @@ impl Interests {
         }
     }
 
-    fn set(&mut self, key: ResourceKey, number: usize) {
+    fn set(&mut self, (key, account): (ResourceKey, &str), number: usize) {
+        self.claim(number, account);
         self.entries[number].sessions += 1;
         let at = key.0 as usize;
         if self.of.len() <= at {
@@ -155,31 +177,18 @@ impl Interests {
     }
 
     /// The entry of a hash, made when there is room for it.
-    fn enter(&mut self, hash: [u8; HASH_BYTES], hashes_max: usize) -> Option<usize> {
+    fn enter(&mut self, hash: [u8; HASH_BYTES], account: &str, hashes_max: usize) -> Option<usize> {
         if let Some(number) = self.by_hash.get(&hash) {
             return Some(*number as usize);
         }
-        if self.entries.len() >= hashes_max && !self.evict() {
+        if self.entries.len() >= hashes_max && !self.make_room(account) {
             return None;
         }
         let state = State::Unknown { asked: Vec::new(), asked_ms: 0, waiting: Vec::new() };
-        let number = self.entries.insert(Entry { hash, state, sessions: 0 });
+        let entry = Entry { hash, state, sessions: 0, holder: Holder::Nobody, used: self.moments };
+        let number = self.entries.insert(entry);
         self.by_hash.insert(hash, u32::try_from(number).expect("there are at most limits.caps_hashes"));
         Some(number)
-    }
-
-    /// Forgets a hash that no session announces.
-    fn evict(&mut self) -> bool {
-        let places = self.entries.capacity();
-        for _ in 0..places {
-            self.hand = (self.hand + 1) % places;
-            if self.entries.get(self.hand).is_some_and(|entry| entry.sessions == 0) {
-                let entry = self.entries.remove(self.hand);
-                self.by_hash.remove(&entry.hash);
-                return true;
-            }
-        }
-        false
     }
 
     /// A resource announces nothing any more, is gone, or has answered with something else: what it announces stands for
@@ -187,13 +196,13 @@ impl Interests {
     pub fn forget(&mut self, key: ResourceKey) {
         let Some(number) = self.entry_of(key) else { return };
         self.of[key.0 as usize] = 0;
+        self.moments += 1;
         let entry = &mut self.entries[number];
+        entry.used = self.moments;
         entry.sessions -= 1;
         let State::Unknown { asked, waiting, .. } = &mut entry.state else { return };
         if entry.sessions == 0 {
-            let entry = self.entries.remove(number);
-            self.by_hash.remove(&entry.hash);
-            return;
+            return self.remove(number);
         }
         let was_asked = asked.contains(&key);
         asked.retain(|other| *other != key);
@@ -236,10 +245,15 @@ impl Interests {
         self.entry_of(key).map(|number| &self.entries[number].hash)
     }
 
-    /// A resource of another program announces this hash.
-    pub fn restore_of(&mut self, key: ResourceKey, hash: [u8; HASH_BYTES], hashes_max: usize) {
-        let Some(number) = self.enter(hash, hashes_max) else { return };
-        self.set(key, number);
+    /// A resource of an account announced this hash to another program.
+    pub fn restore_of(
+        &mut self,
+        (key, account): (ResourceKey, &str),
+        hash: [u8; HASH_BYTES],
+        hashes_max: usize,
+    ) {
+        let Some(number) = self.enter(hash, account, hashes_max) else { return };
+        self.set((key, account), number);
         if let State::Unknown { waiting, .. } = &mut self.entries[number].state
             && waiting.len() < WAITING_MAX
         {
@@ -269,100 +283,13 @@ impl Interests {
 
     /// Takes over what another program knew.
     pub fn restore(&mut self, hash: [u8; HASH_BYTES], nodes: Vec<Box<str>>, hashes_max: usize) {
-        if let Some(number) = self.enter(hash, hashes_max) {
+        if self.entries.len() < hashes_max
+            && let Some(number) = self.enter(hash, "", hashes_max)
+        {
             self.entries[number].state = State::Known(nodes.into_boxed_slice());
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MAX: usize = 4;
-
-    fn announced(byte: u8) -> Announced {
-        Announced { node: format!("n#{byte}"), hash: [byte; HASH_BYTES] }
-    }
-
-    fn key(number: u32) -> ResourceKey {
-        ResourceKey(number)
-    }
-
-    fn nodes(names: &[&str]) -> Vec<Box<str>> {
-        names.iter().map(|name| (*name).into()).collect()
-    }
-
-    #[test]
-    fn a_hash_is_asked_for_once_and_known_to_all_who_announce_it() {
-        let mut interests = Interests::default();
-        assert_eq!(interests.note(key(7), Some(&announced(1)), MAX, 0), Noted::Ask);
-        assert_eq!(interests.note(key(7), Some(&announced(1)), MAX, 0), Noted::Same);
-        assert_eq!(interests.note(key(2), Some(&announced(1)), MAX, 0), Noted::Ask);
-        assert_eq!(interests.note(key(3), Some(&announced(1)), MAX, 0), Noted::Ask);
-        assert_eq!(interests.note(key(4), Some(&announced(1)), MAX, 0), Noted::Wait);
-        assert!(!interests.wants(key(7), "a"));
-        assert_eq!(interests.learn(key(2), nodes(&["a", "b"])), [key(7), key(2), key(3), key(4)]);
-        assert!([2, 3, 4, 7].into_iter().all(|number| interests.wants(key(number), "b")));
-        assert!(!interests.wants(key(7), "c") && !interests.wants(key(1), "a"));
-        assert_eq!(interests.note(key(9), Some(&announced(1)), MAX, 0), Noted::Changed);
-        assert_eq!(interests.note(key(9), None, MAX, 0), Noted::Same);
-        assert!(!interests.wants(key(9), "a"));
-        assert_eq!(interests.learn(key(2), nodes(&["z"])), [], "what is known stays");
-        assert!(interests.wants(key(2), "a"));
-    }
-
-    #[test]
-    fn another_is_asked_when_one_lies_or_goes_or_is_silent() {
-        let mut interests = Interests::default();
-        for number in 0..5 {
-            interests.note(key(number), Some(&announced(1)), MAX, 0);
-        }
-        interests.forget(key(0));
-        interests.forget(key(1));
-        assert_eq!(interests.take_due(), [key(3), key(4)]);
-        interests.forget(key(2));
-        assert_eq!(interests.take_due(), [], "all others have been asked");
-        assert_eq!(interests.note(key(6), Some(&announced(1)), MAX, ANSWER_MS), Noted::Ask);
-        assert_eq!(interests.learn(key(6), nodes(&["a"])), [key(3), key(4), key(6)]);
-        assert!(!interests.wants(key(0), "a"), "one that has lied gets nothing");
-    }
-
-    #[test]
-    fn there_are_no_more_hashes_than_there_is_room_for() {
-        let mut interests = Interests::default();
-        for number in 0..4 {
-            interests.note(key(number), Some(&announced(number as u8)), MAX, 0);
-            interests.learn(key(number), nodes(&["a"]));
-        }
-        assert_eq!(interests.note(key(9), Some(&announced(9)), MAX, 0), Noted::Full);
-        interests.forget(key(2));
-        assert_eq!(interests.len(), MAX, "what is known stays");
-        assert_eq!(interests.note(key(9), Some(&announced(9)), MAX, 0), Noted::Ask);
-        assert_eq!(interests.len(), MAX);
-        interests.forget(key(9));
-        assert_eq!(interests.len(), MAX - 1, "what nobody knows does not");
-        assert!(interests.wants(key(3), "a"));
-    }
-
-    #[test]
-    fn what_is_known_goes_to_another_program() {
-        let mut interests = Interests::default();
-        interests.note(key(0), Some(&announced(1)), MAX, 0);
-        interests.note(key(1), Some(&announced(2)), MAX, 0);
-        interests.learn(key(0), nodes(&["a"]));
-        let mut other = Interests::default();
-        for (hash, nodes) in interests.known() {
-            other.restore(*hash, nodes.to_vec(), MAX);
-        }
-        for number in 0..2 {
-            other.restore_of(key(5 + number), *interests.hash_of(key(number)).unwrap(), MAX);
-        }
-        assert!(other.wants(key(5), "a"));
-        assert_eq!(other.note(key(5), Some(&announced(1)), MAX, 0), Noted::Same);
-        other.ask_anew();
-        assert_eq!(other.take_due(), [key(6)], "what is not known is asked for again");
-        assert_eq!(other.learn(key(6), nodes(&["b"])), [key(6)]);
-        assert_eq!((interests.hash_of(key(9)), other.hash_of(key(6))), (None, Some(&announced(2).hash)));
-    }
-}
+mod tests;

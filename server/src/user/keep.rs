@@ -263,7 +263,7 @@ fn refuse_share(env: &Env, fx: &mut Effects, d: &Delivery<'_>, refusal: ShareRef
 }
 
 /// The log does not take a message: what its sender is told.
-pub(super) fn refusal(commits: &mut CommitTracker, env: &Env, error: AppendError) -> StanzaError {
+pub fn refusal(commits: &mut CommitTracker, env: &Env, error: AppendError) -> StanzaError {
     let metrics = env.metrics();
     let (condition, text) = match error {
         AppendError::UserQuota => {

@@ -7,6 +7,7 @@ use std::cell::RefCell;
 
 use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::directory::Item;
+use whimbrel_storage::directory::rooms::LeftRoom;
 
 use crate::env::Env;
 use crate::user::actors::Actors;
@@ -94,6 +95,8 @@ pub struct AccountRemoved<'a> {
     pub id: ActorId,
     /// Its roster as it was.
     pub items: &'a [Item],
+    /// The rooms that have lost it.
+    pub rooms: &'a [LeftRoom],
 }
 
 /// Declares the moments: what a service fills in, what a worker calls, and the calls.

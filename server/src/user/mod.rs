@@ -24,6 +24,7 @@ pub mod record;
 pub mod room;
 pub mod roster;
 pub mod saved;
+pub mod seats;
 pub mod share;
 pub mod stranger;
 pub mod subscription;

@@ -135,7 +135,7 @@ pub fn has_to_remember(
     class: Class<'_>,
     length: usize,
 ) -> bool {
-    if matches!(class, Class::Presence(_) | Class::Event | Class::Foreign) {
+    if matches!(class, Class::Presence(_) | Class::Event | Class::Foreign | Class::Room) {
         return fits_when_thinned(&mut actors.users, env, key, length, 2)
             && share::has_for_others(actors, env, fx, key, length);
     }

@@ -118,6 +118,13 @@ impl Writes {
         std::mem::take(&mut self.costs)
     }
 
+    /// A connection of this worker owes for something that it has caused elsewhere.
+    pub fn owe(&mut self, conn: ConnId, work: u64) {
+        if conn != ConnId::NONE {
+            self.costs.push((conn, work));
+        }
+    }
+
     fn begin(&mut self, conn: ConnId, area: Area) {
         let under_way = self.by_conn.entry(conn).or_insert(WritesOfConn { area, count: 0 });
         under_way.count += 1;

@@ -7,6 +7,7 @@ use crossbeam::queue::ArrayQueue;
 
 use crate::config::Config;
 use crate::proto::errors::StreamCondition;
+use crate::rooms::operator::{self, Order, Outcome};
 use crate::runtime::driver::{ConnId, Wake};
 use crate::runtime::gauge::{Gauge, HighWater};
 use crate::service::register::{self, Removed};
@@ -76,6 +77,15 @@ pub enum Command {
         /// Gets the number of ended sessions.
         reply: SyncSender<usize>,
     },
+    /// Do something with a room of this worker.
+    Room {
+        /// Its name.
+        name: String,
+        /// What.
+        order: Box<Order>,
+        /// Gets what has come of it.
+        reply: SyncSender<Outcome>,
+    },
     /// Read from no connection and accept none; or do so again.
     Hold(bool),
     /// Tell whether everything has settled, at the end of the iteration.
@@ -131,6 +141,10 @@ impl Core {
             }
             Command::Kick { user, resource, condition, reply } => {
                 let _ = reply.try_send(self.kick(&user, resource.as_deref(), condition));
+            }
+            Command::Room { name, order, reply } => {
+                operator::carry_out(&mut self.actors, &self.env, &mut self.fx, &name, *order, &reply);
+                self.carry_out();
             }
             Command::Removed { user, gone, reply } => {
                 let sessions = self.actors.users.resources_of(&user).len();

@@ -15,11 +15,13 @@ use crate::busiest::Traffic;
 use crate::effects::End;
 use crate::env::Env;
 use crate::exchange::envelope::Envelope;
+use crate::rooms;
 use crate::router::dispatch;
 use crate::runtime::deliveries::Reception;
 use crate::runtime::driver::{CloseHow, ConnId, Event};
 use crate::runtime::outbox::Action;
 use crate::runtime::timer::{Millis, TimerId, TimerWheel};
+use crate::service::pubsub::groups;
 use crate::service::{SERVICES, caps, table};
 use crate::session::{Migration, Sessions};
 use crate::stanza::Traits;
@@ -27,6 +29,7 @@ use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::events;
 use crate::user::presence;
+use crate::user::seats;
 use crate::user::tables::ResourceKey;
 use crate::worker::places::{Accepts, Places};
 use crate::worker::pressure::Sample;
@@ -254,6 +257,7 @@ impl Core {
                         fx.out.times.set_waited(delivery.traits.has(Traits::WAITED));
                         dispatch::deliver(actors, env, fx, &delivery, None);
                     }
+                    Envelope::Visit(delivery) => rooms::receive(actors, env, fx, &delivery),
                     Envelope::Broadcast(broadcast) => {
                         presence::receive_broadcast(actors, env, fx, &broadcast);
                     }
@@ -281,6 +285,10 @@ impl Core {
                 self.fx.out.times.set_waited(delivery.traits.has(Traits::WAITED));
                 dispatch::deliver(&mut self.actors, &self.env, &mut self.fx, &delivery, None);
             }
+            Envelope::Visit(delivery) => {
+                rooms::receive(&mut self.actors, &self.env, &mut self.fx, &delivery);
+            }
+            Envelope::Cast(cast) => seats::receive(&mut self.actors, &self.env, &mut self.fx, &cast),
             Envelope::Broadcast(broadcast) => {
                 presence::receive_broadcast(&mut self.actors, &self.env, &mut self.fx, &broadcast);
             }
@@ -288,7 +296,14 @@ impl Core {
             Envelope::Wanted(wanted) => {
                 events::receive_wanted(&mut self.actors, &self.env, &mut self.fx, &wanted);
             }
+            Envelope::Membership(membership) => {
+                groups::changed(&mut self.actors, &self.env, &mut self.fx, &membership);
+            }
             Envelope::Spread { from, conn } => self.actors.has_spread(&mut self.fx, from, conn),
+            Envelope::Owed { by, work } => {
+                let conn = presence::conn_of(&self.actors.users, by);
+                self.actors.writes.owe(conn, work);
+            }
             Envelope::Migration(migration) => self.arrivals.push(*migration),
             Envelope::Durable { pending_ack, is_durable } => {
                 self.actors.users.on_report(&mut self.fx, pending_ack, is_durable);

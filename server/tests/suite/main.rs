@@ -37,6 +37,7 @@ mod presence;
 mod register;
 mod registration;
 mod retractions;
+mod rooms;
 mod roster;
 mod services;
 mod sm;

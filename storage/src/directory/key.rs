@@ -11,6 +11,11 @@
 //! pubsub_nodes          as rosters
 //! pubsub_items          actor, number of the node (8, big endian), sequence (8, big endian)
 //! pubsub_item_ids, -_members  actor, number of the node, text (up to 463)  |  its first 463 bytes, SHA-256
+//! rooms, rooms_public   name, as accounts
+//! room_names            actor
+//! room_affiliations, room_nicks  actor, text, as rosters
+//! room_removals         actor, version of the affiliations (8, big endian)
+//! rooms_of_accounts     actor of the account, actor of the room
 //! registrations         the number's digits
 //! quotas                kind (1), keyed hash of what is counted (16)
 //! archive, -_erased     actor, id of a message (8, big endian)

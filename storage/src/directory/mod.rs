@@ -20,6 +20,7 @@
 //! | `archive` | where messages of archives lie, and what actors want of theirs |
 //! | `accounts`, `item`, `roster`, `blocked`, `vcard`, `private`, `activity`, `registration` | what is kept |
 //! | `pubsub` | nodes of accounts and what is published to them |
+//! | `rooms` | rooms and who belongs to them |
 //! | `writer` | the thread that writes |
 //! | `version` | what names a state of a roster, also after a backup is served |
 //! | `data_set` | what ties it to the log of messages |
@@ -53,6 +54,7 @@ mod private;
 mod prove;
 pub mod pubsub;
 mod registration;
+pub mod rooms;
 mod roster;
 mod tables;
 #[cfg(test)]
@@ -85,7 +87,7 @@ pub use error::DirectoryError;
 pub use import::{ImportEvent, Imported, NewAccount};
 pub use item::{Item, ItemRef, Subscription};
 pub use key::CONTACT_BYTES_MAX;
-pub use private::PRIVATE_NAME_BYTES_MAX;
+pub use private::{PRIVATE_NAME_BYTES_MAX, PrivateXml};
 pub use registration::{NumberState, PendingPin, Quota, QuotaKey};
 pub use roster::{REMOVALS_MAX, RosterChanges};
 pub use tables::Table;

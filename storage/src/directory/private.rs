@@ -3,13 +3,39 @@
 use super::accounts::other_text;
 use super::codec::{Decoder, Encoder};
 use super::error::DirectoryError;
-use super::key::Key;
+use super::key::{Key, text_of};
 use super::tables::{Table, View, damaged};
 use super::transaction::check_size;
 use super::{Directory, WriteTransaction};
 
 /// Most bytes of name and namespace together.
 pub const PRIVATE_NAME_BYTES_MAX: usize = 4096;
+
+/// A piece of private XML, owned.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PrivateXml {
+    /// Name of its root.
+    pub name: String,
+    /// Namespace of its root.
+    pub namespace: String,
+    /// The whole.
+    pub xml: Vec<u8>,
+}
+
+impl PrivateXml {
+    fn decode(key: &[u8], value: &[u8]) -> Result<Self, &'static str> {
+        let mut fields = Decoder::open(key, value)?;
+        let text = match text_of(key, 8)? {
+            Some(text) => text,
+            None => fields.text()?,
+        };
+        let (namespace, name) = text.split_once('\0').ok_or("the key has no name")?;
+        let (name, namespace) = (name.to_owned(), namespace.to_owned());
+        let xml = fields.bytes()?.to_vec();
+        fields.close()?;
+        Ok(Self { name, namespace, xml })
+    }
+}
 
 /// Neither may contain NUL in XML, so it separates them.
 fn qualified(name: &str, namespace: &str) -> String {
@@ -46,6 +72,21 @@ impl Directory {
         namespace: &str,
     ) -> Result<Option<Vec<u8>>, DirectoryError> {
         self.read(|view| view.private(local, name, namespace))
+    }
+
+    /// All private XML of an account, in the order of its keys.
+    ///
+    /// # Errors
+    /// The directory cannot be read or is damaged.
+    pub fn all_private(&self, local: &str) -> Result<Vec<PrivateXml>, DirectoryError> {
+        self.read(|view| {
+            let Some(account) = view.account(local)? else { return Ok(Vec::new()) };
+            let decode = |row: Result<(&[u8], &[u8]), DirectoryError>| {
+                let (key, value) = row?;
+                PrivateXml::decode(key, value).map_err(damaged(Table::Private, key))
+            };
+            view.prefixed(Table::Private, &account.key())?.map(decode).collect()
+        })
     }
 }
 

@@ -1,10 +1,13 @@
 //! The tables and how they are read.
 
+use std::ops::Bound;
+
 use heed::types::Bytes;
 use heed::{Database, Env, RoTxn, RwTxn, WithoutTls};
 
 use super::error::DirectoryError;
 use super::handle::Opened;
+use super::key::Key;
 
 /// Bytes to bytes: keys and values are encoded by this module's own code.
 type Raw = Database<Bytes, Bytes>;
@@ -63,11 +66,25 @@ pub enum Table {
     PubsubMembers,
     /// Account → what its nodes hold together.
     PubsubUsage,
+    /// Name → room.
+    Rooms,
+    /// Room → its name.
+    RoomNames,
+    /// Room and bare JID → affiliation.
+    RoomAffiliations,
+    /// Room and nick → whose it is.
+    RoomNicks,
+    /// Room and version → who has lost an affiliation then.
+    RoomRemovals,
+    /// Account and room → what the account is to the room.
+    RoomsOfAccounts,
+    /// Name → title of a public room.
+    RoomsPublic,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 31] = [
         Self::Meta,
         Self::Accounts,
         Self::RosterStates,
@@ -92,10 +109,17 @@ impl Table {
         Self::PubsubItemIds,
         Self::PubsubMembers,
         Self::PubsubUsage,
+        Self::Rooms,
+        Self::RoomNames,
+        Self::RoomAffiliations,
+        Self::RoomNicks,
+        Self::RoomRemovals,
+        Self::RoomsOfAccounts,
+        Self::RoomsPublic,
     ];
 
     /// The tables whose keys begin with an account's number, and from which all of a removed account is removed with it.
-    pub const OF_AN_ACCOUNT: [Self; 13] = [
+    pub const OF_AN_ACCOUNT: [Self; 14] = [
         Self::RosterStates,
         Self::Rosters,
         Self::Removals,
@@ -109,7 +133,12 @@ impl Table {
         Self::PubsubItemIds,
         Self::PubsubMembers,
         Self::PubsubUsage,
+        Self::RoomsOfAccounts,
     ];
+
+    /// The tables whose keys begin with a room's number, and from which all of a room that is destroyed is removed with it.
+    pub const OF_A_ROOM: [Self; 5] =
+        [Self::RoomNames, Self::RoomAffiliations, Self::RoomNicks, Self::RoomRemovals, Self::Vcards];
 
     /// The tables whose keys begin with an actor too, and from which it is removed in small steps: it may have millions of
     /// messages.
@@ -142,6 +171,13 @@ impl Table {
             Self::PubsubItemIds => "pubsub_item_ids",
             Self::PubsubMembers => "pubsub_members",
             Self::PubsubUsage => "pubsub_usage",
+            Self::Rooms => "rooms",
+            Self::RoomNames => "room_names",
+            Self::RoomAffiliations => "room_affiliations",
+            Self::RoomNicks => "room_nicks",
+            Self::RoomRemovals => "room_removals",
+            Self::RoomsOfAccounts => "rooms_of_accounts",
+            Self::RoomsPublic => "rooms_public",
         }
     }
 
@@ -154,6 +190,8 @@ impl Table {
             || matches!(self, Self::ArchiveErasures | Self::ArchivePasses)
             || matches!(self, Self::PubsubNodes | Self::PubsubItems | Self::PubsubItemIds)
             || matches!(self, Self::PubsubMembers | Self::PubsubUsage)
+            || matches!(self, Self::Rooms | Self::RoomNames | Self::RoomAffiliations | Self::RoomNicks)
+            || matches!(self, Self::RoomRemovals | Self::RoomsOfAccounts | Self::RoomsPublic)
     }
 }
 
@@ -232,6 +270,19 @@ impl<'t> View<'t> {
     ) -> Result<impl Iterator<Item = Result<Row<'t>, DirectoryError>> + use<'t>, DirectoryError> {
         let inner = self.inner;
         let rows = inner.tables.of(table).iter(self.txn).map_err(|error| inner.failed("read", error))?;
+        Ok(rows.map(move |row| row.map_err(|error| inner.failed("read", error))))
+    }
+
+    /// Everything behind a key, in order; behind none, everything.
+    pub(super) fn after(
+        &self,
+        table: Table,
+        key: Option<&Key>,
+    ) -> Result<impl Iterator<Item = Result<Row<'t>, DirectoryError>> + use<'t>, DirectoryError> {
+        let inner = self.inner;
+        let from = key.map_or(Bound::Unbounded, |key| Bound::Excluded(key.bytes()));
+        let rows = inner.tables.of(table).range(self.txn, &(from, Bound::Unbounded));
+        let rows = rows.map_err(|error| inner.failed("read", error))?;
         Ok(rows.map(move |row| row.map_err(|error| inner.failed("read", error))))
     }
 

@@ -63,27 +63,29 @@ impl<'a> JidRef<'a> {
         let mut domain_start = 0;
         let mut label_start = 0;
         let mut domain_end = bytes.len();
-        let mut walk = bytes.iter();
-        while let Some(&byte) = walk.find(|&&byte| CLASS[usize::from(byte)] & PLAIN == 0) {
-            let at = bytes.len() - walk.len() - 1;
-            match byte {
-                b'.' => {
-                    // In a localpart too, where it is harmless: the long way gives the same answer.
-                    if !is_plain_label(&bytes[label_start..at]) {
-                        return None;
+        let mut at = 0;
+        while let Some(&byte) = bytes.get(at) {
+            if CLASS[usize::from(byte)] & PLAIN == 0 {
+                match byte {
+                    b'.' => {
+                        // In a localpart too, where it is harmless: the long way gives the same answer.
+                        if !is_plain_label(&bytes[label_start..at]) {
+                            return None;
+                        }
+                        label_start = at + 1;
                     }
-                    label_start = at + 1;
+                    b'@' if domain_start == 0 && (1..=PART_BYTES_MAX).contains(&at) => {
+                        domain_start = at + 1;
+                        label_start = domain_start;
+                    }
+                    b'/' => {
+                        domain_end = at;
+                        break;
+                    }
+                    _ => return None,
                 }
-                b'@' if domain_start == 0 && (1..=PART_BYTES_MAX).contains(&at) => {
-                    domain_start = at + 1;
-                    label_start = domain_start;
-                }
-                b'/' => {
-                    domain_end = at;
-                    break;
-                }
-                _ => return None,
             }
+            at += 1;
         }
         let domain = &text[domain_start..domain_end];
         if domain.len() > PART_BYTES_MAX || !is_plain_label(&bytes[label_start..domain_end]) {

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use whimbrel_storage::actor::ActorKind;
 use whimbrel_storage::archive::query::{Cost, Found, Page, Query};
 use whimbrel_storage::archive::readers::{Folders, PageReader};
 use whimbrel_storage::log::journal_folders;
@@ -45,6 +46,10 @@ impl From<io::Error> for Stopped {
 
 pub(super) fn run(archives: &Archives, args: &ExportArgs, report: &Report) -> Result<ExitCode, Problem> {
     let owner = archives.owner(&args.jid)?;
+    if args.format == ExportFormat::Xep0227 && owner.actor.kind() != Some(ActorKind::User) {
+        let text = format!("{} is a room, and XEP-0227 is for accounts: leave out --format", owner.jid);
+        return Err(Problem::of_kind("bad-address", text));
+    }
     let exported = match &args.output {
         Some(path) => to_file(archives, &owner, args.format, path)?,
         None => {

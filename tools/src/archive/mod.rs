@@ -20,7 +20,7 @@ use whimbrel_storage::data;
 use whimbrel_storage::directory::Directory;
 use whimbrel_storage::log::Sequence;
 
-use crate::accounts::{nothing_in, open_beside, open_directory, refuse_other_owner, unknown};
+use crate::accounts::{directory_of, open_directory, open_to_read, refuse_other_owner, unknown};
 use crate::cli::ArchiveCommand;
 use crate::control::Client;
 use crate::problem::Problem;
@@ -50,7 +50,7 @@ struct Archives {
     log: PathBuf,
 }
 
-/// An account of them.
+/// An account or a room of them.
 struct Owner {
     actor: ActorId,
     local: String,
@@ -64,17 +64,8 @@ fn failed(error: impl Display) -> Problem {
 impl Archives {
     /// For reading, whether a server runs or not.
     fn beside(data: &Path) -> Result<Archives, Problem> {
-        let path = directory_of(data)?;
-        let log = data.join(data::LOG);
-        let opened = match Client::connect(data)? {
-            Some(_) => open_beside(&path)?,
-            None => match Archives::alone(data) {
-                // A server that starts or ends.
-                Err(problem) if problem.kind == "locked" => open_beside(&path)?,
-                archives => return archives,
-            },
-        };
-        Ok(Archives { directory: opened.0, domain: opened.1, log })
+        let (directory, domain) = open_to_read(data)?;
+        Ok(Archives { directory, domain, log: data.join(data::LOG) })
     }
 
     /// For changes: no server may run.
@@ -88,11 +79,18 @@ impl Archives {
         Ok(Archives { directory, domain, log: data.join(data::LOG) })
     }
 
-    /// The account of an address.
+    /// The account of an address; of an address of another domain, the room.
     fn owner(&self, jid: &str) -> Result<Owner, Problem> {
         let (local, domain) = bare(jid)?;
         if domain != self.domain {
-            let text = format!("the accounts here are of {}, not of {domain}", self.domain);
+            // Which domain rooms have is a matter of the server's configuration; the directory has their names alone.
+            if let Some(room) = self.directory.room(&local).map_err(failed)? {
+                return Ok(Owner { actor: room.actor, jid: format!("{local}@{domain}"), local });
+            }
+            let text = format!(
+                "the accounts here are of {}, not of {domain}, and there is no room {local}",
+                self.domain
+            );
             return Err(Problem::of_kind("foreign-domain", text));
         }
         let actor = self.directory.account_id(&local).map_err(failed)?;
@@ -128,15 +126,5 @@ impl Archives {
         // Rows may have come to have some of them meanwhile.
         tail.values().flat_map(Snapshot::slots).filter(|slot| slot.id > last).for_each(tell);
         Ok(rows)
-    }
-}
-
-/// The folder of the directory, which must be there.
-fn directory_of(data: &Path) -> Result<PathBuf, Problem> {
-    data::examine(data).map_err(failed)?;
-    let path = data.join(data::DIRECTORY);
-    match std::fs::metadata(path.join("data.mdb")) {
-        Ok(found) if found.len() > 0 => Ok(path),
-        _ => Err(nothing_in(data)),
     }
 }

@@ -114,7 +114,7 @@ pub(super) fn of_all(archives: &Archives, report: &Report) -> Result<(), Problem
         let row =
             |(jid, sum): &(String, Sum)| vec![jid.clone(), sum.messages.to_string(), sum.bytes.to_string()];
         let rows_of_table: Vec<Vec<String>> = largest.iter().map(row).collect();
-        format!("{}\n{}", sum.text(rows), table(&["account", "messages", "bytes"], &rows_of_table))
+        format!("{}\n{}", sum.text(rows), table(&["whose", "messages", "bytes"], &rows_of_table))
     });
     Ok(())
 }
@@ -142,9 +142,16 @@ fn largest(archives: &Archives, tail: &BTreeMap<ActorId, Sum>) -> Result<Vec<(St
     Ok(all.into_iter().map(|(actor, sum)| (name(actor), sum)).collect())
 }
 
-/// The addresses of some accounts, which the directory only knows by going through all.
+/// The names of some rooms, and the addresses of some accounts, which the directory only knows by going through all.
 fn names(archives: &Archives, mut wanted: BTreeSet<ActorId>) -> Result<BTreeMap<ActorId, String>, Problem> {
     let mut names = BTreeMap::new();
+    for actor in wanted.clone() {
+        let room = archives.directory.rooms(|rooms| rooms.name(actor)).map_err(failed)?;
+        if let Some(room) = room {
+            wanted.remove(&actor);
+            names.insert(actor, format!("room {room}"));
+        }
+    }
     let mut after: Option<String> = None;
     while !wanted.is_empty() {
         let page = archives.directory.accounts(after.as_deref(), PAGE).map_err(failed)?;

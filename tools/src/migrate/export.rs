@@ -199,6 +199,7 @@ impl User {
             // An account that sees the contact already asks for nothing.
             let sees = matches!(item.subscription, Subscription::Both | Subscription::To);
             item.ask = node.attribute("ask") == Some("subscribe") && !sees;
+            item.approved = matches!(node.attribute("approved"), Some("true" | "1"));
             item.name = node.attribute("name").unwrap_or_default().to_owned();
             for group in node.children().filter(|node| node.tag_name().name() == "group") {
                 let group = group.text().unwrap_or_default().to_owned();

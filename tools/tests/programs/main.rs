@@ -12,6 +12,7 @@ mod migrate;
 mod notify;
 mod protocol;
 mod registration;
+mod rooms;
 mod running;
 mod support;
 mod upgrade;

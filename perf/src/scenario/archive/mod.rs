@@ -177,6 +177,8 @@ fn servers(
             folder: &own,
             accounts: args.accounts,
             archive: Some(ArchiveSwitch::On),
+            rooms: false,
+            eventing: false,
         };
         peers.push(peers::prepare(server, &setup)?);
     }

@@ -86,7 +86,15 @@ pub(crate) fn main(args: &AttackArgs) -> Result<ExitCode, String> {
         }
         let variant = variant.or(args.whimbrel.first()).ok_or("there is no way to run whimbreld")?;
         let accounts = arena::accounts(&kinds, args.clients);
-        let setup = Setup { programs: &args.programs, variant, folder: &own, accounts, archive: None };
+        let setup = Setup {
+            programs: &args.programs,
+            variant,
+            folder: &own,
+            accounts,
+            archive: None,
+            eventing: false,
+            rooms: false,
+        };
         let peer = peers::prepare(server, &setup)?;
         note(args, &format!("{}: starting", peer.name));
         outcome = attack(args, &kinds, &peer, &interrupted, &mut findings);

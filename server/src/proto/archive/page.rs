@@ -32,7 +32,14 @@ impl ArchivedMessage<'_> {
         writer::escape_attribute(self.archive, out);
         out.extend_from_slice(b"' to='");
         writer::escape_attribute(self.to, out);
-        out.extend_from_slice(b"'><result xmlns='");
+        out.extend_from_slice(b"'>");
+        self.write_result(domain, out);
+        out.extend_from_slice(b"</message>");
+    }
+
+    /// Appends what is in that message.
+    pub fn write_result(&self, domain: &str, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"<result xmlns='");
         out.extend_from_slice(ns::ARCHIVE.as_bytes());
         if let Some(query_id) = self.query_id {
             out.extend_from_slice(b"' queryid='");
@@ -45,7 +52,7 @@ impl ArchivedMessage<'_> {
         out.extend_from_slice(b"'>");
         delay::write(domain, self.time_ms, out);
         write_in_other_context(self.stanza, out);
-        out.extend_from_slice(b"</forwarded></result></message>");
+        out.extend_from_slice(b"</forwarded></result>");
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) const STEP_LOOKS: usize = 2_000;
 ///
 /// # Errors
 /// `item-not-found` for an id that this server has never given.
-pub(super) fn of(
+pub(crate) fn of(
     env: &Env,
     query: &Query,
     local: &str,
@@ -77,7 +77,7 @@ fn open(ids: &ArchiveIds, id: &str) -> Result<Sequence, StanzaError> {
 }
 
 /// There is no message with an id, or no longer.
-pub(super) fn not_found() -> StanzaError {
+pub(crate) fn not_found() -> StanzaError {
     StanzaError::from(StanzaCondition::ItemNotFound).with_text("the archive has no message with this id")
 }
 

@@ -84,7 +84,7 @@ fn bounds(
 }
 
 /// As many queries wait as may (`archive.queries`).
-pub(super) fn busy() -> StanzaError {
+pub(crate) fn busy() -> StanzaError {
     let text = "the server has too many queries of archives to answer; try again later";
     StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text)
 }

@@ -7,10 +7,11 @@
 //! | [`paging`] | a page on its way: read in steps, written as its reader has room |
 //! | [`metadata`] | the oldest and the newest message |
 
-mod lookup;
+pub(crate) mod lookup;
 mod metadata;
 mod paging;
 
+pub(crate) use metadata::busy;
 use whimbrel_storage::directory::{PREFERENCES_JIDS_MAX, Table};
 
 use crate::env::Env;

@@ -7,7 +7,7 @@
 //! | anybody else | no: the node is not there, as in an account that does not exist |
 
 use whimbrel_storage::directory::pubsub::{
-    AccessModel, Affiliation, Member, Node, PublishModel, PubsubView, SubscriptionState,
+    AccessModel, Affiliation, Member, Node, NodeConfig, PublishModel, PubsubView, SubscriptionState,
 };
 use whimbrel_storage::directory::{DirectoryError, Subscription};
 
@@ -122,14 +122,14 @@ impl Visitor {
     }
 
     /// Whether it may look at a node's items (XEP-0060 §6.5).
-    pub(super) fn may_look(&self, node: &Node, member: Member) -> Result<(), StanzaError> {
-        match (node.config.access, member.subscription) {
+    pub(super) fn may_look(&self, config: &NodeConfig, member: Member) -> Result<(), StanzaError> {
+        match (config.access, member.subscription) {
             (AccessModel::Authorize, SubscriptionState::Pending) => Err(error::pending_subscription()),
             (AccessModel::Authorize, SubscriptionState::None) if !self.is_let_in(member) => {
                 let error = error::with(StanzaCondition::NotAuthorized, "not-subscribed");
                 Err(self.hide(member, error))
             }
-            _ => self.may_subscribe(node, member),
+            _ => self.may_subscribe(config, member),
         }
     }
 
@@ -139,18 +139,18 @@ impl Visitor {
     }
 
     /// Whether it may subscribe, or ask to (XEP-0060 §6.1).
-    pub(super) fn may_subscribe(&self, node: &Node, member: Member) -> Result<(), StanzaError> {
+    pub(super) fn may_subscribe(&self, config: &NodeConfig, member: Member) -> Result<(), StanzaError> {
         if self.is_let_in(member) {
             return Ok(());
         }
         if matches!(member.affiliation, Affiliation::Outcast | Affiliation::PublishOnly) {
             return Err(StanzaCondition::Forbidden.into());
         }
-        let refused = match node.config.access {
+        let refused = match config.access {
             AccessModel::Open | AccessModel::Authorize => return Ok(()),
             AccessModel::Presence if self.standing >= Standing::Subscriber => return Ok(()),
             AccessModel::Presence => error::presence_required(),
-            AccessModel::Roster if self.groups.iter().any(|group| node.config.groups.contains(group)) => {
+            AccessModel::Roster if self.groups.iter().any(|group| config.groups.contains(group)) => {
                 return Ok(());
             }
             AccessModel::Roster => error::not_in_roster_group(),
@@ -160,19 +160,19 @@ impl Visitor {
     }
 
     /// Whether it may publish (XEP-0060 §7.1.3.1).
-    pub(super) fn may_publish(&self, node: &Node, member: Member) -> Result<(), StanzaError> {
-        let publishes = match node.config.publish {
+    pub(super) fn may_publish(&self, config: &NodeConfig, member: Member) -> Result<(), StanzaError> {
+        let publishes = match config.publish {
             _ if self.is_owner() => true,
             _ if matches!(member.affiliation, Affiliation::Publisher | Affiliation::PublishOnly) => true,
             _ if member.affiliation == Affiliation::Outcast => false,
             PublishModel::Publishers => false,
             PublishModel::Subscribers => member.subscription == SubscriptionState::Subscribed,
-            PublishModel::Open => self.may_look(node, member).is_ok(),
+            PublishModel::Open => self.may_look(config, member).is_ok(),
         };
         if publishes {
             return Ok(());
         }
-        Err(match self.may_look(node, member) {
+        Err(match self.may_look(config, member) {
             Ok(()) => StanzaCondition::Forbidden.into(),
             Err(error) => error,
         })
@@ -181,8 +181,6 @@ impl Visitor {
 
 #[cfg(test)]
 mod tests {
-    use whimbrel_storage::directory::pubsub::NodeConfig;
-
     use super::*;
 
     fn visitor(standing: Standing) -> Visitor {
@@ -195,18 +193,9 @@ mod tests {
         }
     }
 
-    fn node(access: AccessModel, groups: &[&str]) -> Node {
+    fn config(access: AccessModel, groups: &[&str]) -> NodeConfig {
         let groups = groups.iter().map(|group| (*group).to_owned()).collect();
-        Node {
-            name: "n".into(),
-            number: 1,
-            created_ms: 0,
-            config: NodeConfig { access, groups, ..NodeConfig::default() },
-            items: 0,
-            bytes: 0,
-            last: 0,
-            members: 1,
-        }
+        NodeConfig { access, groups, ..NodeConfig::default() }
     }
 
     fn said(result: Result<(), StanzaError>) -> String {
@@ -246,7 +235,7 @@ mod tests {
         ];
         for (access, groups, rows) in table {
             for (standing, expected) in rows {
-                let found = visitor(standing).may_look(&node(access, groups), Member::default());
+                let found = visitor(standing).may_look(&config(access, groups), Member::default());
                 assert_eq!(said(found), expected, "{access:?} {groups:?} {standing:?}");
             }
         }
@@ -256,8 +245,8 @@ mod tests {
     fn whom_the_owner_has_named_gets_what_was_granted() {
         let member = |affiliation| Member { affiliation, ..Member::default() };
         let stranger = visitor(Standing::Stranger);
-        let closed = node(AccessModel::Whitelist, &[]);
-        let open = node(AccessModel::Open, &[]);
+        let closed = config(AccessModel::Whitelist, &[]);
+        let open = config(AccessModel::Open, &[]);
         for (affiliation, look, publish) in [
             (Affiliation::None, "item-not-found", "item-not-found"),
             (Affiliation::Member, "ok", "forbidden"),
@@ -270,7 +259,7 @@ mod tests {
         }
         assert_eq!(said(stranger.may_look(&open, member(Affiliation::Outcast))), "forbidden");
         let waiting = Member { subscription: SubscriptionState::Pending, ..Member::default() };
-        let asked = node(AccessModel::Authorize, &[]);
+        let asked = config(AccessModel::Authorize, &[]);
         assert_eq!(said(stranger.may_look(&asked, waiting)), "not-authorized pending-subscription");
         let subscribed = Member { subscription: SubscriptionState::Subscribed, ..Member::default() };
         assert_eq!(said(stranger.may_look(&asked, subscribed)), "ok");
@@ -284,12 +273,11 @@ mod tests {
             (PublishModel::Subscribers, "forbidden", "ok"),
             (PublishModel::Open, "ok", "ok"),
         ] {
-            let mut node = node(AccessModel::Open, &[]);
-            node.config.publish = publish;
+            let config = NodeConfig { publish, ..config(AccessModel::Open, &[]) };
             let stranger = visitor(Standing::Stranger);
-            assert_eq!(said(stranger.may_publish(&node, Member::default())), bare, "{publish:?}");
-            assert_eq!(said(stranger.may_publish(&node, subscribed)), as_subscriber, "{publish:?}");
-            assert_eq!(said(visitor(Standing::Owner).may_publish(&node, Member::default())), "ok");
+            assert_eq!(said(stranger.may_publish(&config, Member::default())), bare, "{publish:?}");
+            assert_eq!(said(stranger.may_publish(&config, subscribed)), as_subscriber, "{publish:?}");
+            assert_eq!(said(visitor(Standing::Owner).may_publish(&config, Member::default())), "ok");
         }
     }
 }

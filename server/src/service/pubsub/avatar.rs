@@ -9,6 +9,7 @@ use whimbrel_storage::directory::{DirectoryError, WriteTransaction};
 use super::access::Visitor;
 use super::notify::{Notice, PublishedItem};
 use super::publish::Job;
+use crate::effects::work;
 use crate::env::Env;
 use crate::limits::Limits;
 use crate::proto::avatar::{self, Picture};
@@ -32,10 +33,12 @@ enum Said {
     Picture(String, Option<String>),
 }
 
-/// What the newest item of the avatar's metadata says.
-fn said(view: &PubsubView<'_>) -> Result<Said, DirectoryError> {
+/// What the newest item of the avatar's metadata says. `charge` gets the bytes of the item: it may be as long as any, and is read
+/// for each presence.
+fn said(view: &PubsubView<'_>, charge: impl FnOnce(usize)) -> Result<Said, DirectoryError> {
     let Some(node) = view.node(ns::AVATAR_METADATA)? else { return Ok(Said::Nothing) };
     let Some(item) = view.last_item(&node)? else { return Ok(Said::None) };
+    charge(item.payload.len());
     let Ok(metadata) = Element::parse(item.payload) else { return Ok(Said::None) };
     Ok(avatar::told(&metadata).map_or(Said::None, |(hash, media_type)| {
         Said::Picture(hash.to_owned(), media_type.map(str::to_owned))
@@ -45,6 +48,7 @@ fn said(view: &PubsubView<'_>) -> Result<Said, DirectoryError> {
 /// A vCard as the requester sees it: with the picture of the nodes, if it may look at them. `None`: there is neither.
 pub(in crate::service) fn complete(
     env: &Env,
+    fx: &Effects,
     request: &Request,
     vcard: Option<Element>,
 ) -> Result<Option<Element>, DirectoryError> {
@@ -52,17 +56,18 @@ pub(in crate::service) fn complete(
         if view.usage()?.nodes == 0 {
             return Ok(None);
         }
-        let (hash, media_type) = match said(&view)? {
+        let (hash, media_type) = match said(&view, |bytes| fx.work.add_tree(bytes))? {
             Said::Nothing => return Ok(None),
             Said::None => return Ok(Some(None)),
             Said::Picture(hash, media_type) => (hash, media_type),
         };
         let Some(node) = view.node(ns::AVATAR_DATA)? else { return Ok(Some(None)) };
         let visitor = Visitor::of(env, request)?;
-        if visitor.may_look(&node, visitor.member(&view, &node)?).is_err() {
+        if visitor.may_look(&node.config, visitor.member(&view, &node)?).is_err() {
             return Ok(Some(None));
         }
         let Some(item) = view.item(&node, &hash)? else { return Ok(Some(None)) };
+        fx.work.add_tree(item.payload.len());
         let data = Element::parse(item.payload).ok();
         Ok(Some(data.and_then(|data| Picture::decode(&data.content(), media_type.as_deref()))))
     })?;
@@ -85,7 +90,8 @@ pub(in crate::service) fn take(
     (limits, now_ms): (&Limits, u64),
 ) -> Result<Result<Vec<Notice>, StanzaError>, DirectoryError> {
     let Some(view) = transaction.pubsub(local)? else { return Ok(Err(error::not_found())) };
-    let before = said(&view)?;
+    // On the writer's thread nothing is charged.
+    let before = said(&view, |_| {})?;
     let usage = view.usage()?;
     let has_data = view.node(ns::AVATAR_DATA)?.is_some();
     let is_same = match (&before, picture) {
@@ -134,7 +140,8 @@ pub(in crate::service) fn take(
 }
 
 /// A resource that shows itself tells of the picture (XEP-0398 §4), where those who see its presence may look at it.
-pub(super) fn show(_: &mut Actors, env: &Env, _: &mut Effects, event: &Showing<'_>) {
+pub(super) fn show(_: &mut Actors, env: &Env, fx: &mut Effects, event: &Showing<'_>) {
+    fx.work.add(work::LOOK);
     let found = env.shared.directory.pubsub(event.account, |view| {
         if view.usage()?.nodes == 0 {
             return Ok(None);
@@ -144,7 +151,7 @@ pub(super) fn show(_: &mut Actors, env: &Env, _: &mut Effects, event: &Showing<'
             Some(node) if shown(node.config.access) => {}
             _ => return Ok(None),
         }
-        Ok(match said(&view)? {
+        Ok(match said(&view, |bytes| fx.work.add_tree(bytes))? {
             Said::Nothing => None,
             Said::None => Some(String::new()),
             Said::Picture(hash, _) => Some(hash),
@@ -156,6 +163,8 @@ pub(super) fn show(_: &mut Actors, env: &Env, _: &mut Effects, event: &Showing<'
     };
     let Some(hash) = hash else { return };
     let mut tail = event.tail.borrow_mut();
+    // It is read and written.
+    fx.work.add_tree(2 * tail.len());
     let Ok(before) = Element::parse(&[presence::NAME, &tail].concat()) else { return };
     let after = avatar::with_hash(&before, &hash).to_bytes();
     tail.clear();

@@ -84,7 +84,7 @@ pub(in crate::service) fn write(
             old.insert(item.id.to_owned(), item.payload.to_vec());
             true
         })?;
-    } else if let Err(error) = has_room(usage, ns::BOOKMARKS, limits) {
+    } else if let Err(error) = has_room(usage, (ns::BOOKMARKS, &defaults_of(ns::BOOKMARKS)), limits) {
         return Ok(Err(error));
     }
     let change = Change::of(rooms, old);

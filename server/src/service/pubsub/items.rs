@@ -63,7 +63,7 @@ pub(super) fn get(env: &Env, fx: &mut Effects, request: &Request, visitor: &Visi
     let bytes_max = env.config.limits.pep_answer_bytes();
     let answer = env.shared.directory.pubsub(&request.account, |view| {
         let Some(node) = view.node(&query.node)? else { return Ok(Err(error::not_found())) };
-        if let Err(error) = visitor.may_look(&node, visitor.member(&view, &node)?) {
+        if let Err(error) = visitor.may_look(&node.config, visitor.member(&view, &node)?) {
             return Ok(Err(error));
         }
         answer(&view, &node, query, (&owner, bytes_max))

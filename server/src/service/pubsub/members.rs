@@ -8,8 +8,9 @@ use whimbrel_storage::directory::{DirectoryError, WriteTransaction};
 use whimbrel_storage::jid::Jid;
 
 use super::access::Visitor;
-use super::node::{self, owners};
+use super::node::{self, Found, owners};
 use super::notify;
+use crate::effects::work;
 use crate::env::Env;
 use crate::proto::address;
 use crate::proto::errors::{StanzaCondition, StanzaError};
@@ -35,7 +36,12 @@ fn answer(child: Element) -> Element {
 type MembersOfNodes = Vec<(String, Vec<MemberRow>)>;
 
 /// Rows of the members of all nodes, or of one, of an account. `None`: there is no such account, or no such node.
-fn rows(env: &Env, account: &str, name: Option<&str>) -> Result<Option<MembersOfNodes>, DirectoryError> {
+fn rows(
+    env: &Env,
+    fx: &Effects,
+    account: &str,
+    name: Option<&str>,
+) -> Result<Option<MembersOfNodes>, DirectoryError> {
     let read = env.shared.directory.pubsub(account, |view| {
         let nodes = match name {
             Some(name) => match view.node(name)? {
@@ -45,7 +51,9 @@ fn rows(env: &Env, account: &str, name: Option<&str>) -> Result<Option<MembersOf
             None => view.nodes()?,
         };
         let mut rows = Vec::new();
+        fx.work.add(nodes.len() as u64 * work::ITEM);
         for node in nodes {
+            fx.work.add(node.members * work::ITEM);
             let members = if node.members > 0 { view.members(&node)? } else { Vec::new() };
             rows.push((node.name, members));
         }
@@ -57,11 +65,12 @@ fn rows(env: &Env, account: &str, name: Option<&str>) -> Result<Option<MembersOf
 /// §5.6
 pub(super) fn own_subscriptions(
     env: &Env,
+    fx: &Effects,
     request: &Request,
     visitor: &Visitor,
     name: Option<&str>,
 ) -> Reply {
-    let rows = match rows(env, &request.account, name) {
+    let rows = match rows(env, fx, &request.account, name) {
         Ok(Some(rows)) => rows,
         // Those who are subscribed to nothing do not learn what there is.
         Ok(None) => Vec::new(),
@@ -79,8 +88,14 @@ pub(super) fn own_subscriptions(
 }
 
 /// §5.7
-pub(super) fn own_affiliations(env: &Env, request: &Request, visitor: &Visitor, name: Option<&str>) -> Reply {
-    let rows = match rows(env, &request.account, name) {
+pub(super) fn own_affiliations(
+    env: &Env,
+    fx: &Effects,
+    request: &Request,
+    visitor: &Visitor,
+    name: Option<&str>,
+) -> Reply {
+    let rows = match rows(env, fx, &request.account, name) {
         Ok(Some(rows)) => rows,
         Ok(None) => Vec::new(),
         Err(error) => return unreadable(&request.account, &error),
@@ -119,20 +134,18 @@ pub(super) fn subscribe(
     if jid.as_str() != visitor.bare && jid.as_str() != visitor.full {
         return Reply::Error(error::with(StanzaCondition::BadRequest, "invalid-jid"));
     }
-    let (local, members_max) = (request.account.clone(), env.config.limits.pep_members);
-    request.commit(actors, env, fx, move |transaction| {
-        let Some((account, mut node)) = node::find(transaction, &local, &name)? else {
-            return Ok(Err(error::not_found()));
-        };
-        let (state, row) = match admit(transaction, &local, &node, (&visitor, &jid), members_max)? {
+    let members_max = env.config.limits.pep_members;
+    node::change(actors, env, fx, request, name, move |transaction, Found { local, account, mut node }| {
+        let (state, row) = match admit(transaction, local, &node, (&visitor, &jid), members_max)? {
             Ok(admitted) => admitted,
             Err(error) => return Ok(Err(error)),
         };
         transaction.set_member(account, &mut node, jid.as_str(), row)?;
-        let result = answer(subscription(ns::PUBSUB, Some(&name), jid.as_str(), state));
+        let result = answer(subscription(ns::PUBSUB, Some(&node.name), jid.as_str(), state));
+        let local = local.to_owned();
         let told = Committed::then(move |_, env, fx| {
             if state == SubscriptionState::Subscribed {
-                notify::last_item_to(env, fx, &local, &name, jid.as_str());
+                notify::last_item_to(env, fx, &local, &node.name, jid.as_str());
             }
         });
         Ok(Ok(Committed { result: Some(result), ..told }))
@@ -149,7 +162,7 @@ fn admit(
 ) -> Result<Result<(SubscriptionState, Member), StanzaError>, DirectoryError> {
     let Some(view) = transaction.pubsub(local)? else { return Ok(Err(error::not_found())) };
     let member = visitor.member(&view, node)?;
-    if let Err(error) = visitor.may_subscribe(node, member) {
+    if let Err(error) = visitor.may_subscribe(&node.config, member) {
         return Ok(Err(error));
     }
     let row = match jid.is_bare() {
@@ -161,7 +174,9 @@ fn admit(
         (AccessModel::Authorize, SubscriptionState::Pending) => {
             return Ok(Err(error::pending_subscription()));
         }
-        (AccessModel::Authorize, SubscriptionState::None) if visitor.may_look(node, member).is_err() => {
+        (AccessModel::Authorize, SubscriptionState::None)
+            if visitor.may_look(&node.config, member).is_err() =>
+        {
             SubscriptionState::Pending
         }
         _ => SubscriptionState::Subscribed,
@@ -184,15 +199,11 @@ pub(super) fn unsubscribe(
     if jid.bare_str() != visitor.bare {
         return Reply::Error(StanzaCondition::Forbidden.into());
     }
-    let local = request.account.clone();
-    request.commit(actors, env, fx, move |transaction| {
-        let Some((account, mut node)) = node::find(transaction, &local, &name)? else {
-            return Ok(Err(error::not_found()));
-        };
-        let Some(view) = transaction.pubsub(&local)? else { return Ok(Err(error::not_found())) };
+    node::change(actors, env, fx, request, name, move |transaction, Found { local, account, mut node }| {
+        let Some(view) = transaction.pubsub(local)? else { return Ok(Err(error::not_found())) };
         let row = view.member(&node, jid.as_str(), Some(address::local_of(jid.as_str())))?;
         if row.subscription == SubscriptionState::None {
-            let may_know = visitor.may_subscribe(&node, visitor.member(&view, &node)?);
+            let may_know = visitor.may_subscribe(&node.config, visitor.member(&view, &node)?);
             return Ok(Err(may_know.err().unwrap_or_else(error::not_subscribed)));
         }
         let row = Member { subscription: SubscriptionState::None, ..row };
@@ -202,8 +213,8 @@ pub(super) fn unsubscribe(
 }
 
 /// §8.8.1
-pub(super) fn subscribers(env: &Env, request: &Request, name: &str) -> Reply {
-    let rows = match rows(env, &request.account, Some(name)) {
+pub(super) fn subscribers(env: &Env, fx: &Effects, request: &Request, name: &str) -> Reply {
+    let rows = match rows(env, fx, &request.account, Some(name)) {
         Ok(Some(rows)) => rows,
         Ok(None) => return Reply::Error(error::not_found()),
         Err(error) => return unreadable(&request.account, &error),
@@ -218,8 +229,8 @@ pub(super) fn subscribers(env: &Env, request: &Request, name: &str) -> Reply {
 }
 
 /// §8.9.1
-pub(super) fn affiliated(env: &Env, request: &Request, name: &str) -> Reply {
-    let rows = match rows(env, &request.account, Some(name)) {
+pub(super) fn affiliated(env: &Env, fx: &Effects, request: &Request, name: &str) -> Reply {
+    let rows = match rows(env, fx, &request.account, Some(name)) {
         Ok(Some(rows)) => rows,
         Ok(None) => return Reply::Error(error::not_found()),
         Err(error) => return unreadable(&request.account, &error),
@@ -244,18 +255,21 @@ fn change<T: Copy + Send + 'static>(
     (domain, members_max): (&str, u32),
     apply: impl Fn(Member, T) -> Member,
 ) -> Result<Result<(), StanzaError>, DirectoryError> {
-    let Some((account, mut node)) = node::find(transaction, local, name)? else {
+    let Some(Found { account, mut node, .. }) = node::find(transaction, local, name)? else {
         return Ok(Err(error::not_found()));
     };
     let Some(view) = transaction.pubsub(local)? else { return Ok(Err(error::not_found())) };
-    let mut rows = Vec::new();
+    let (mut rows, mut added) = (Vec::new(), 0);
     for (jid, wanted) in changes {
         let named = address::contact_here(jid.bare_str(), domain);
         let before = view.member(&node, jid.as_str(), named)?;
         let number = named.map(|named| view.number_of(named)).transpose()?.unwrap_or_default();
-        rows.push((jid, Member { account: number, ..apply(before, *wanted) }));
+        let after = Member { account: number, ..apply(before, *wanted) };
+        added += u64::from(before == Member::default() && !after.is_nothing());
+        rows.push((jid, after));
     }
-    if view.usage()?.members + rows.len() as u64 > u64::from(members_max) {
+    // Members can be shut out also where there is no room for another.
+    if added > 0 && view.usage()?.members + added > u64::from(members_max) {
         return Ok(Err(error::too_many_members()));
     }
     for (jid, row) in rows {
@@ -274,6 +288,7 @@ pub(super) fn change_subscribers(
 ) -> Reply {
     let (local, members_max) = (request.account.clone(), env.config.limits.pep_members);
     let domain = env.shared.domain.clone();
+    fx.work.add(changes.len() as u64 * work::LOOK);
     request.commit(actors, env, fx, move |transaction| {
         let apply = |member, subscription| Member { subscription, ..member };
         if let Err(error) = change((transaction, &local, &name), &changes, (&domain, members_max), apply)? {
@@ -313,6 +328,7 @@ pub(super) fn change_affiliated(
     }
     let (local, members_max) = (request.account.clone(), env.config.limits.pep_members);
     let domain = env.shared.domain.clone();
+    fx.work.add(wanted.len() as u64 * work::LOOK);
     request.commit(actors, env, fx, move |transaction| {
         let apply = |member: Member, affiliation| match affiliation {
             Affiliation::Outcast => Member { affiliation, subscription: SubscriptionState::None, ..member },

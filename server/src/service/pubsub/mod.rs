@@ -15,12 +15,14 @@
 //! | [`discover`] | nodes as disco tells of them |
 //! | [`members`] | subscriptions and affiliations |
 //! | [`avatar`], [`bookmarks`] | avatars and bookmarks, which clients also keep elsewhere |
+//! | [`groups`] | bookmarks that the server keeps for members of groups |
 //! | [`notify`] | what has happened, to those who hear of it; last items |
 
 mod access;
 pub(super) mod avatar;
 pub(super) mod bookmarks;
 mod discover;
+pub mod groups;
 mod items;
 mod members;
 mod node;
@@ -104,8 +106,8 @@ fn handle(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -
         Asked::Items { node, ids, max, page } => {
             items::get(env, fx, request, &visitor, &items::Query { node, ids, max, page })
         }
-        Asked::Subscriptions(node) => members::own_subscriptions(env, request, &visitor, node.as_deref()),
-        Asked::Affiliations(node) => members::own_affiliations(env, request, &visitor, node.as_deref()),
+        Asked::Subscriptions(node) => members::own_subscriptions(env, fx, request, &visitor, node.as_deref()),
+        Asked::Affiliations(node) => members::own_affiliations(env, fx, request, &visitor, node.as_deref()),
         Asked::Publish { node, items, options } => {
             let publication = publish::Publication { node, items, options };
             publish::publish(actors, env, fx, (request, visitor), publication)
@@ -141,11 +143,11 @@ fn of_owner(
         Asked::Configure(node, change) => node::configure(actors, env, fx, request, (node, change)),
         Asked::Delete(node) => node::delete(actors, env, fx, request, node),
         Asked::Purge(node) => node::purge(actors, env, fx, request, node),
-        Asked::Subscribers(node) => members::subscribers(env, request, &node),
+        Asked::Subscribers(node) => members::subscribers(env, fx, request, &node),
         Asked::ChangeSubscribers(node, changes) => {
             members::change_subscribers(actors, env, fx, request, (node, changes))
         }
-        Asked::Affiliated(node) => members::affiliated(env, request, &node),
+        Asked::Affiliated(node) => members::affiliated(env, fx, request, &node),
         Asked::ChangeAffiliated(node, changes) => {
             members::change_affiliated(actors, env, fx, request, (node, changes))
         }

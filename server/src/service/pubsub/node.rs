@@ -1,17 +1,18 @@
 //! Making, configuring, purging and deleting nodes (XEP-0060 §8), by their owner.
 
-use whimbrel_storage::directory::pubsub::{
-    AccessModel, NODE_ROW_BYTES, Node, NodeConfig, NodeFlags, PubsubUsage, SendLast,
-};
+use whimbrel_storage::actor::ActorId;
+use whimbrel_storage::directory::pubsub::{AccessModel, Node, NodeConfig, NodeFlags, PubsubUsage, SendLast};
 use whimbrel_storage::directory::{DirectoryError, WriteTransaction};
 
 use super::notify::{self, Happened};
+use crate::effects::work;
 use crate::env::Env;
 use crate::limits::Limits;
 use crate::proto::errors::StanzaError;
 use crate::proto::ns;
 use crate::proto::pubsub::config::{self, ConfigChange};
 use crate::proto::pubsub::error;
+use crate::service::commit::JobResult;
 use crate::service::{Committed, Reply, Request, unreadable};
 use crate::user::actors::{Actors, Effects};
 use crate::xml::Element;
@@ -42,24 +43,59 @@ pub(super) fn made_up(env: &Env) -> String {
 }
 
 /// Whether an account may have another node of this name.
-pub(super) fn has_room(usage: PubsubUsage, name: &str, limits: &Limits) -> Result<(), StanzaError> {
+pub(super) fn has_room(
+    usage: PubsubUsage,
+    (name, config): (&str, &NodeConfig),
+    limits: &Limits,
+) -> Result<(), StanzaError> {
     if usage.nodes >= u64::from(limits.pep_nodes) {
         return Err(error::too_many_nodes(limits.pep_nodes));
     }
-    if usage.bytes + NODE_ROW_BYTES + name.len() as u64 > limits.pep_bytes {
+    if usage.bytes + Node::bytes_of(name, config) > limits.pep_bytes {
         return Err(error::no_room());
     }
     Ok(())
 }
 
-/// The owner's account and a node of it, to be changed.
-pub(super) fn find(
+/// A node that is being changed.
+pub(super) struct Found<'a> {
+    /// The owner's localpart.
+    pub(super) local: &'a str,
+    /// The owner.
+    pub(super) account: ActorId,
+    /// The node.
+    pub(super) node: Node,
+}
+
+/// A node of an account, to be changed.
+pub(super) fn find<'a>(
     transaction: &WriteTransaction<'_>,
-    local: &str,
+    local: &'a str,
     name: &str,
-) -> Result<Option<(whimbrel_storage::actor::ActorId, Node)>, DirectoryError> {
+) -> Result<Option<Found<'a>>, DirectoryError> {
     let Some(view) = transaction.pubsub(local)? else { return Ok(None) };
-    Ok(view.node(name)?.map(|node| (view.account(), node)))
+    Ok(view.node(name)?.map(|node| Found { local, account: view.account(), node }))
+}
+
+/// Changes a node of the account that a request is to, if there is one of this name.
+pub(super) fn change(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    request: &Request,
+    name: String,
+    job: impl FnOnce(&mut WriteTransaction<'_>, Found<'_>) -> JobResult + Send + 'static,
+) -> Reply {
+    let local = request.account.clone();
+    request.commit(actors, env, fx, move |transaction| match find(transaction, &local, &name)? {
+        Some(found) => job(transaction, found),
+        None => Ok(Err(error::not_found())),
+    })
+}
+
+/// Units of work for items that are dropped.
+fn dropping(items: u64) -> u64 {
+    items * work::LOOK
 }
 
 /// §8.1
@@ -82,7 +118,7 @@ pub(super) fn create(
         if view.node(&name)?.is_some() {
             return Ok(Err(crate::proto::errors::StanzaCondition::Conflict.into()));
         }
-        if let Err(error) = has_room(view.usage()?, &name, &limits) {
+        if let Err(error) = has_room(view.usage()?, (&name, &config), &limits) {
             return Ok(Err(error));
         }
         let account = view.account();
@@ -122,25 +158,29 @@ pub(super) fn configure(
     env: &Env,
     fx: &mut Effects,
     request: &Request,
-    (name, change): (String, Option<ConfigChange>),
+    (name, wanted): (String, Option<ConfigChange>),
 ) -> Reply {
-    let Some(change) = change else { return Reply::Done };
-    let (local, items_max) = (request.account.clone(), env.config.limits.pep_items);
+    let Some(wanted) = wanted else { return Reply::Done };
+    let (items_max, bytes_max) = (env.config.limits.pep_items, env.config.limits.pep_bytes);
     let sender = request.from.clone();
-    request.commit(actors, env, fx, move |transaction| {
-        let Some((account, mut node)) = find(transaction, &local, &name)? else {
-            return Ok(Err(error::not_found()));
-        };
-        let config = match change.apply(node.config.clone(), items_max) {
+    change(actors, env, fx, request, name, move |transaction, found| {
+        let Found { local, account, mut node } = found;
+        let config = match wanted.apply(node.config.clone(), items_max) {
             Ok(config) => config,
             Err(error) => return Ok(Err(error)),
         };
-        let tells = config.flags.has(NodeFlags::NOTIFY_CONFIG);
+        let (old, new) = (node.config.text_bytes(), config.text_bytes());
+        let usage = transaction.pubsub(local)?.map(|view| view.usage()).transpose()?.unwrap_or_default();
+        if new > old && usage.bytes + (new - old) as u64 > bytes_max {
+            return Ok(Err(error::no_room()));
+        }
+        let (tells, before) = (config.flags.has(NodeFlags::NOTIFY_CONFIG), node.items);
         transaction.configure_node(account, &mut node, config.clone())?;
         let kept = if config.flags.has(NodeFlags::PERSIST) { config.max_items.min(items_max) } else { 0 };
         transaction.trim_node(account, &mut node, kept.into())?;
         let happened = if tells { Some(Happened::Configured(config)) } else { None };
-        notify::committed(transaction, &local, &node, happened, &sender)
+        let committed = notify::committed(transaction, local, &node, happened, &sender)?;
+        Ok(committed.map(|committed| committed.charged(dropping(before - node.items))))
     })
 }
 
@@ -152,15 +192,12 @@ pub(super) fn delete(
     request: &Request,
     name: String,
 ) -> Reply {
-    let (local, sender) = (request.account.clone(), request.from.clone());
-    request.commit(actors, env, fx, move |transaction| {
-        let Some((account, node)) = find(transaction, &local, &name)? else {
-            return Ok(Err(error::not_found()));
-        };
+    let sender = request.from.clone();
+    change(actors, env, fx, request, name, move |transaction, Found { local, account, node }| {
         let happened = node.config.flags.has(NodeFlags::NOTIFY_DELETE).then_some(Happened::Deleted);
-        let committed = notify::committed(transaction, &local, &node, happened, &sender)?;
+        let committed = notify::committed(transaction, local, &node, happened, &sender)?;
         transaction.delete_node(account, &node)?;
-        Ok(committed)
+        Ok(committed.map(|committed| committed.charged(dropping(node.items + node.members))))
     })
 }
 
@@ -172,16 +209,15 @@ pub(super) fn purge(
     request: &Request,
     name: String,
 ) -> Reply {
-    let (local, sender) = (request.account.clone(), request.from.clone());
-    request.commit(actors, env, fx, move |transaction| {
-        let Some((account, mut node)) = find(transaction, &local, &name)? else {
-            return Ok(Err(error::not_found()));
-        };
+    let sender = request.from.clone();
+    change(actors, env, fx, request, name, move |transaction, Found { local, account, mut node }| {
         if !node.config.flags.has(NodeFlags::PERSIST) {
             return Ok(Err(error::unsupported("persistent-items")));
         }
+        let before = node.items;
         transaction.purge_node(account, &mut node)?;
         let happened = node.config.flags.has(NodeFlags::NOTIFY_RETRACT).then_some(Happened::Purged);
-        notify::committed(transaction, &local, &node, happened, &sender)
+        let committed = notify::committed(transaction, local, &node, happened, &sender)?;
+        Ok(committed.map(|committed| committed.charged(dropping(before))))
     })
 }

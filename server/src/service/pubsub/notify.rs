@@ -4,16 +4,15 @@
 //! | --- | --- |
 //! | the owner's own clients | nodes that they want (`+notify`) |
 //! | contacts who see the owner's presence and may look at the node | nodes that they want |
-//! | subscribers | the nodes that they are subscribed to |
+//! | subscribers who may look at the node still | the nodes that they are subscribed to |
 
-use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::directory::pubsub::{
-    AccessModel, Affiliation, MemberRow, Node, NodeConfig, NodeFlags, PubsubView, SendLast, SubscriptionState,
+    AccessModel, Affiliation, Member, MemberRow, Node, NodeConfig, NodeFlags, SendLast, SubscriptionState,
 };
 use whimbrel_storage::directory::{DirectoryError, Subscription, WriteTransaction};
 
 use super::access::Visitor;
-use super::bookmarks;
+use super::{bookmarks, groups};
 use crate::effects::work;
 use crate::env::Env;
 use crate::exchange::fanout::{EventKind, NodeEvent, Targets};
@@ -64,6 +63,7 @@ pub(in crate::service) struct Notice {
     /// The node.
     pub(super) node: String,
     config: NodeConfig,
+    /// Members of the node when it happened: a node that was deleted has none any more.
     members: Vec<MemberRow>,
     pub(super) happened: Happened,
 }
@@ -77,7 +77,7 @@ impl Notice {
         happened: Happened,
     ) -> Result<Notice, DirectoryError> {
         let members = match transaction.pubsub(account)? {
-            Some(view) if node.members > 0 => members_of(&view, node)?,
+            Some(view) if node.members > 0 => view.members(node)?,
             _ => Vec::new(),
         };
         let (account, node, config) = (account.to_owned(), node.name.clone(), node.config.clone());
@@ -89,10 +89,11 @@ impl Notice {
         let owner = env.bare_jid(&self.account);
         let tail = self.tail(&owner, env.config.limits.pep_payload_bytes as usize);
         let conn = presence::conn_of(&actors.users, sender);
-        let lists = self.contacts(actors, env, fx);
+        let Some(members) = self.current_members(env, fx) else { return };
+        let lists = self.contacts(actors, env, fx, &members);
         let told = NodeEvent::new(EventKind::Filtered, &self.account, &self.node, &tail);
         events::send(actors, env, fx, &told, lists, conn);
-        let lists = self.subscribers(env, fx);
+        let lists = self.subscribers(actors, env, fx, &members);
         let told = NodeEvent::new(EventKind::Subscribed, &self.account, &self.node, &tail);
         events::send(actors, env, fx, &told, lists, conn);
     }
@@ -128,19 +129,43 @@ impl Notice {
         event::message_tail(owner, &self.node, event)
     }
 
-    fn subscription_of(&self, bare: &str) -> Option<SubscriptionState> {
-        let row = self.members.binary_search_by(|row| row.jid.as_str().cmp(bare)).ok()?;
-        Some(self.members[row].member.subscription)
-    }
-
-    fn affiliation_of(&self, bare: &str) -> Affiliation {
-        let row = self.members.binary_search_by(|row| row.jid.as_str().cmp(bare)).ok();
-        row.map_or(Affiliation::None, |row| self.members[row].member.affiliation)
+    /// The members, sorted, without those that were granted something as another account. `None`: nobody can know.
+    fn current_members(&self, env: &Env, fx: &Effects) -> Option<Vec<&MemberRow>> {
+        if self.members.is_empty() {
+            return Some(Vec::new());
+        }
+        fx.work.add(self.members.len() as u64 * work::LOOK);
+        let found = env.shared.directory.pubsub(&self.account, |view| {
+            let mut current = Vec::new();
+            for row in &self.members {
+                if view.is_current(row)? {
+                    current.push(row);
+                }
+            }
+            Ok(current)
+        });
+        match found {
+            Ok(found) => {
+                let mut current = found.unwrap_or_default();
+                current.sort_unstable_by(|a, b| a.jid.cmp(&b.jid));
+                Some(current)
+            }
+            Err(error) => {
+                tracing::error!(user = self.account, %error, "cannot read the members of a node");
+                None
+            }
+        }
     }
 
     /// The owner, and contacts who see the owner's presence and may look at the node, by their home workers. Without those
     /// who are subscribed, whom the owner has shut out, or whom the owner blocks.
-    fn contacts(&self, actors: &mut Actors, env: &Env, fx: &mut Effects) -> Vec<Targets> {
+    fn contacts(
+        &self,
+        actors: &mut Actors,
+        env: &Env,
+        fx: &mut Effects,
+        members: &[&MemberRow],
+    ) -> Vec<Targets> {
         let mut lists = fx.links.take_lists();
         lists[env.worker].push(&self.account);
         let in_groups = match self.config.access {
@@ -148,7 +173,7 @@ impl Notice {
             _ => None,
         };
         let by_name = matches!(self.config.access, AccessModel::Whitelist | AccessModel::Authorize);
-        if by_name && self.members.is_empty() {
+        if by_name && members.is_empty() {
             return lists;
         }
         let blocked = blocking::list_of(&actors.users, env, fx, &self.account);
@@ -163,13 +188,13 @@ impl Notice {
             {
                 return;
             }
-            if !self.members.is_empty() || blocked.is_some() {
+            if !members.is_empty() || blocked.is_some() {
                 let bare = format!("{contact}@{}", shared.domain);
-                let affiliation = self.affiliation_of(&bare);
+                let Member { affiliation, subscription, .. } = member_of(members, &bare);
                 let named = matches!(affiliation, Affiliation::Member | Affiliation::Publisher);
                 let shut_out = matches!(affiliation, Affiliation::Outcast | Affiliation::PublishOnly);
-                let subscribed = self.subscription_of(&bare) == Some(SubscriptionState::Subscribed);
-                if shut_out || subscribed || by_name && !named || blocking::names_account(&blocked, &bare) {
+                let subscribed = subscription == SubscriptionState::Subscribed;
+                if shut_out || subscribed || by_name && !named || blocking::names(&blocked, &bare) {
                     return;
                 }
             }
@@ -200,18 +225,39 @@ impl Notice {
         locals
     }
 
-    /// Those who are subscribed, by their home workers.
-    fn subscribers(&self, env: &Env, fx: &mut Effects) -> Vec<Targets> {
+    /// Those who are subscribed and may look at the node still, by their home workers. A subscription outlasts what it was
+    /// granted for: the subscriber may have lost the owner's presence since, or the node may have another access model.
+    fn subscribers(
+        &self,
+        actors: &Actors,
+        env: &Env,
+        fx: &mut Effects,
+        members: &[&MemberRow],
+    ) -> Vec<Targets> {
         let mut lists = fx.links.take_lists();
-        for row in &self.members {
-            let is_in = row.member.subscription == SubscriptionState::Subscribed;
-            let shut_out = matches!(self.affiliation_of(address::bare_of(&row.jid)), Affiliation::Outcast);
-            if is_in && !shut_out {
-                push(env, &mut lists, &row.jid);
+        let blocked = blocking::list_of(&actors.users, env, fx, &self.account);
+        for row in members.iter().filter(|row| row.member.subscription == SubscriptionState::Subscribed) {
+            fx.work.add(work::LOOK);
+            let affiliation = member_of(members, address::bare_of(&row.jid)).affiliation;
+            let member = Member { affiliation, ..row.member };
+            match Visitor::from_full(env, &self.account, &row.jid) {
+                Ok(visitor) if visitor.may_look(&self.config, member).is_ok() => {
+                    if !blocking::names(&blocked, &row.jid) {
+                        push(env, &mut lists, &row.jid);
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => tracing::error!(user = self.account, %error, "cannot read a roster"),
             }
         }
         lists
     }
+}
+
+/// What somebody is to a node, by its sorted members.
+fn member_of(members: &[&MemberRow], jid: &str) -> Member {
+    let row = members.binary_search_by(|row| row.jid.as_str().cmp(jid)).ok();
+    row.map_or(Member::default(), |row| members[row].member)
 }
 
 /// Puts a JID of this server on the list of its home.
@@ -223,19 +269,6 @@ fn push(env: &Env, lists: &mut [Targets], jid: &str) {
         None => local.to_owned(),
     };
     lists[env.home_of(local)].push(&target);
-}
-
-/// The members of a node, sorted, without those that were granted something as another account.
-fn members_of(view: &PubsubView<'_>, node: &Node) -> Result<Vec<MemberRow>, DirectoryError> {
-    let mut members = Vec::new();
-    for row in view.members(node)? {
-        let granted = row.member.account;
-        if granted == ActorId::NOBODY || view.number_of(address::local_of(&row.jid))? == granted {
-            members.push(row);
-        }
-    }
-    members.sort_unstable_by(|a, b| a.jid.cmp(&b.jid));
-    Ok(members)
 }
 
 /// What a transaction leads to that has changed a node: those who hear of it are told once it is committed.
@@ -258,6 +291,11 @@ pub(in crate::service) fn tell_all(notices: Vec<Notice>, sender: String) -> Comm
             notice.tell(actors, env, fx, &sender);
         }
         let concerns = |node: &str| notices.iter().find(|notice| notice.node == node);
+        for notice in notices.iter().filter(|notice| notice.node == ns::BOOKMARKS) {
+            if let Happened::Retracted(ids) = &notice.happened {
+                groups::removed(env, fx, &notice.account, ids);
+            }
+        }
         if let Some(notice) = concerns(ns::BOOKMARKS) {
             bookmarks::tell_all_in_one(actors, env, fx, &notice.account);
         }
@@ -286,7 +324,7 @@ pub(super) fn last_items(_: &mut Actors, env: &Env, fx: &mut Effects, event: &In
             let Some(node) = view.node(name)? else { continue };
             let wanted = node.config.send_last == SendLast::OnPresence
                 && visitor.sees_presence()
-                && visitor.may_look(&node, visitor.member(&view, &node)?).is_ok();
+                && visitor.may_look(&node.config, visitor.member(&view, &node)?).is_ok();
             if !wanted {
                 continue;
             }

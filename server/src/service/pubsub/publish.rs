@@ -5,8 +5,9 @@ use whimbrel_storage::directory::pubsub::{ITEM_ROW_BYTES, NewItem, Node, NodeCon
 use whimbrel_storage::directory::{DirectoryError, WriteTransaction};
 
 use super::access::Visitor;
-use super::node::{self, defaults_of, made_up};
+use super::node::{self, Found, defaults_of, made_up};
 use super::notify::{self, Happened, Notice, PublishedItem};
+use crate::effects::work;
 use crate::env::Env;
 use crate::limits::Limits;
 use crate::proto::errors::{StanzaCondition, StanzaError};
@@ -68,6 +69,8 @@ pub(super) fn publish(
         items.push(PublishedItem { id: item.id.unwrap_or_else(|| made_up(env)), payload });
     }
     env.metrics().pep_published.add(items.len() as u64);
+    // Each is a few rows of the directory, however short it is.
+    fx.work.add(items.len() as u64 * work::LOOK);
     let job = Job {
         local: request.account.clone(),
         visitor,
@@ -131,7 +134,7 @@ impl Job {
     /// Whether the publisher may publish to a node that is there, under its conditions.
     fn check(&self, view: &PubsubView<'_>, node: &Node) -> Result<Result<(), StanzaError>, DirectoryError> {
         let member = self.visitor.member(view, node)?;
-        if let Err(error) = self.visitor.may_publish(node, member) {
+        if let Err(error) = self.visitor.may_publish(&node.config, member) {
             return Ok(Err(error));
         }
         let agrees = |options: &ConfigChange| options.agrees(&node.config, self.limits.pep_items);
@@ -149,11 +152,12 @@ impl Job {
         if !self.visitor.is_owner() {
             return Ok(Err(error::not_found()));
         }
-        if let Err(error) = node::has_room(view.usage()?, &self.node, &self.limits) {
-            return Ok(Err(error));
-        }
         let options = self.options.clone().unwrap_or_default();
-        Ok(options.apply(self.defaults.clone(), self.limits.pep_items))
+        let usage = view.usage()?;
+        Ok(options.apply(self.defaults.clone(), self.limits.pep_items).and_then(|config| {
+            node::has_room(usage, (&self.node, &config), &self.limits)?;
+            Ok(config)
+        }))
     }
 
     /// Whether the items fit the node's kind (§7.1.3.6).
@@ -210,7 +214,8 @@ impl Job {
                 })?;
             }
         }
-        let bytes = view.usage()?.bytes;
+        let made = if node.is_some() { 0 } else { Node::bytes_of(&self.node, config) };
+        let bytes = view.usage()?.bytes + made;
         let fits = (bytes + added).saturating_sub(freed) <= self.limits.pep_bytes;
         Ok(if fits { Ok(()) } else { Err(error::no_room()) })
     }
@@ -257,14 +262,12 @@ pub(super) fn retract(
     (request, visitor): (&Request, Visitor),
     (name, ids, notify): (String, Vec<String>, bool),
 ) -> Reply {
-    let local = request.account.clone();
-    request.commit(actors, env, fx, move |transaction| {
-        let Some((account, mut node)) = node::find(transaction, &local, &name)? else {
-            return Ok(Err(error::not_found()));
-        };
-        if let Some(view) = transaction.pubsub(&local)? {
+    fx.work.add(ids.len() as u64 * work::LOOK);
+    node::change(actors, env, fx, request, name, move |transaction, found| {
+        let Found { local, account, mut node } = found;
+        if let Some(view) = transaction.pubsub(local)? {
             let member = visitor.member(&view, &node)?;
-            if let Err(error) = visitor.may_publish(&node, member) {
+            if let Err(error) = visitor.may_publish(&node.config, member) {
                 return Ok(Err(error));
             }
             if !node.config.flags.has(NodeFlags::PERSIST) {
@@ -283,6 +286,6 @@ pub(super) fn retract(
         }
         let tells = notify || node.config.flags.has(NodeFlags::NOTIFY_RETRACT);
         let happened = tells.then_some(Happened::Retracted(ids));
-        notify::committed(transaction, &local, &node, happened, &visitor.full)
+        notify::committed(transaction, local, &node, happened, &visitor.full)
     })
 }

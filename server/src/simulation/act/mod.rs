@@ -8,6 +8,7 @@ mod inactive;
 mod message;
 mod presence;
 mod requests;
+mod rooms;
 mod roster;
 mod storage;
 mod trouble;
@@ -31,6 +32,7 @@ const ACTIONS: &[&[Action<World>]] = &[
     message::ACTIONS,
     presence::ACTIONS,
     roster::ACTIONS,
+    rooms::ACTIONS,
     storage::ACTIONS,
     blocking::ACTIONS,
     carbons::ACTIONS,

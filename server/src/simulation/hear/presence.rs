@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::CLIENT;
 use crate::simulation::client::Client;
+use crate::simulation::rooms::room_of;
 use crate::simulation::world::{World, full, user_of};
 use crate::xml::Element;
 
@@ -19,6 +20,9 @@ impl World {
 
     pub(super) fn presence_heard(&mut self, index: usize, element: &Element) {
         let from = element.attribute("from").unwrap_or_default().to_owned();
+        if let Some(room) = room_of(&from) {
+            return self.room_presence_heard(index, room, element);
+        }
         let Some(live) = &mut self.clients[index].live else { return };
         match element.attribute("type") {
             None => self.available_heard(index, element, from),

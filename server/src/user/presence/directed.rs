@@ -50,6 +50,38 @@ pub fn may_go(
     true
 }
 
+/// As [`may_go`], for a room or an occupant of one. What is remembered is the room: it knows under which nick the client is
+/// there.
+pub fn may_enter(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    inbound: &Inbound<'_>,
+    to: &JidRef<'_>,
+    room: &str,
+) -> bool {
+    let own = actors.users.local_of(inbound.sender).to_owned();
+    if blocking::blocks(&actors.users, env, fx, &own, to) && inbound.typ == Type::Available {
+        inbound.refuse(env, fx, blocking::own_block_error());
+        return false;
+    }
+    let name = env.room_jid(room);
+    match inbound.typ {
+        Type::Available if !remember(actors, env, fx, inbound.sender, &own, &name) => {
+            let text = "this session is in as many rooms as it may";
+            let error = StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text);
+            inbound.refuse(env, fx, error);
+            false
+        }
+        Type::Available | Type::Error => true,
+        Type::Unavailable => {
+            forget(&mut actors.users, inbound.sender, &name);
+            true
+        }
+        _ => false,
+    }
+}
+
 /// Notes that `name` has the presence of this resource. `false` when `limits.directed_presence` is reached, or the account
 /// may hold no more.
 fn remember(
@@ -113,7 +145,7 @@ pub fn end(
 /// Whether presence that `own` broadcasts reaches this entity: the user's own account, or a contact who is subscribed.
 fn is_subscriber(actors: &Actors, env: &Env, own: &str, name: &str) -> bool {
     let bare = address::bare_of(name);
-    let contact = address::local_of(bare);
+    let Some(contact) = address::contact_here(bare, &env.shared.domain) else { return false };
     if contact == own {
         return true;
     }
@@ -132,6 +164,10 @@ fn send_in_order(actors: &mut Actors, env: &Env, fx: &mut Effects, shown: &Broad
     let Some(local) = jid.local() else { return };
     let mut bytes = Vec::with_capacity(tail.len() + 128);
     write(from, to, tail, &mut bytes);
+    if address::is_room(&jid, env.domains().rooms) {
+        let unavailable = presence_to(Type::Unavailable, from, local, &bytes);
+        return fx.route_to_room(env, &unavailable);
+    }
     let to_bare = presence_to(Type::Unavailable, from, local, &bytes);
     let traits = delivery::presence_traits(&actors.users, Type::Unavailable, from);
     let delivery = Delivery { traits, to_resource: jid.resource(), ..to_bare };

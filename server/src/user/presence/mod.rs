@@ -381,6 +381,7 @@ pub fn session_ended(actors: &mut Actors, env: &Env, fx: &mut Effects, key: Reso
     let resource = actors.users.remove(key);
     capabilities::gone(actors, env, fx, key);
     actors.waiting_for_room.remove(key);
+    actors.seats.forget(key);
     if actors.users.find(address::local_of(&full)).is_none() {
         actors.archives.forget(account);
         actors.contacts.forget(address::local_of(&full));

@@ -9,7 +9,9 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use whimbrel_storage::actor::ActorId;
 
 use super::sessions::{SessionRecord, Sessions, Standing};
+use crate::occupancy::saved::Occupancy;
 use crate::proto::errors::StreamCondition;
+use crate::rooms;
 use crate::runtime::driver::{ConnId, Detached, Driver, Event};
 use crate::runtime::platform;
 use crate::runtime::timer::Millis;
@@ -120,6 +122,7 @@ impl<D: Driver> Worker<D> {
         let origin = self.core.origin(state).map_err(|error| error.to_string())?;
         let mut carried = Counts::default();
         self.core.restore_hashes(state).map_err(|error| error.to_string())?;
+        self.core.restore_rooms(state).map_err(|error| error.to_string())?;
         let mut failed = None;
         for block in state.blocks().filter(|block| block.kind == Sessions::KIND.name) {
             let writer = usize::from(block.worker) % origin.workers;
@@ -234,6 +237,17 @@ impl Core {
         })
     }
 
+    /// The occupants of the rooms of which this worker is the home now, whichever was before.
+    fn restore_rooms(&mut self, state: &State<Mapped>) -> Result<(), StateError> {
+        let (actors, env, fx) = (&mut self.actors, &self.env, &self.fx);
+        state.each::<Occupancy>(|_, record| {
+            if env.home_of_room(record.room) == env.worker {
+                rooms::restore(actors, env, fx, &record);
+            }
+            Ok(())
+        })
+    }
+
     /// Whether a session of the state belongs on this worker. `writer` is who takes what has no home yet.
     fn is_at_home(&self, session: &SessionRecord<'_>, writer: usize) -> bool {
         let user = match &session.standing {
@@ -294,7 +308,7 @@ impl Core {
         let resource = actors.users.resource_mut(key);
         record.restore(resource);
         if let Ok(hash) = record.caps.try_into() {
-            actors.interests.restore_of(key, hash, env.config.limits.caps_hashes as usize);
+            actors.interests.restore_of((key, record.local), hash, env.config.limits.caps_hashes as usize);
         }
         if record.has_flow() {
             let waiting = match same_log {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::sessions::{SessionRecord, Sessions, Standing};
 use super::{Loose, Parked, reason};
+use crate::occupancy::saved::{Occupancy, OccupantRecord};
 use crate::saved::frame::{BlockWriter, StateWriter};
 use crate::session::SessionPhase;
 use crate::session::saved::ConnectionRecord;
@@ -38,6 +39,13 @@ impl Core {
             hashes.put(&record).map_err(|error| error.to_string())?;
         }
         hashes.finish().map_err(|error| error.to_string())?;
+        let mut occupants = state.blocks::<Occupancy>(worker);
+        for room in self.actors.rooms.iter() {
+            for (_, occupant) in room.occupants.iter() {
+                occupants.put(&OccupantRecord::of(room, occupant)).map_err(|error| error.to_string())?;
+            }
+        }
+        occupants.finish().map_err(|error| error.to_string())?;
         Ok(Parked { worker, traffic: self.fx.links.traffic(), closed })
     }
 

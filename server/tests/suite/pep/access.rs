@@ -197,7 +197,7 @@ fn subscriptions_are_asked_for_granted_listed_and_ended() {
 fn there_are_no_more_members_than_the_limit_allows() {
     let configure = |config: &mut whimbrel_server::config::Config| config.limits.pep_members = 1;
     crate::support::on_each_driver_with(configure, |server| {
-        let _juliet = verona(server);
+        let mut juliet = verona(server);
         let mut romeo = server.login("romeo", "x");
         let mut paris = server.login("paris", "x");
         let subscribe = |name: &str| format!("<subscribe node='open' jid='{name}@localhost'/>");
@@ -209,6 +209,16 @@ fn there_are_no_more_members_than_the_limit_allows() {
             "result"
         );
         assert_eq!(said(&ask(&mut paris, "set", JULIET, &subscribe("paris"))), "result");
+        let mut affiliate = |name: &str| {
+            let one = format!("<affiliation jid='{name}@localhost' affiliation='outcast'/>");
+            said(&ask_as_owner(
+                &mut juliet,
+                "set",
+                &format!("<affiliations node='open'>{one}</affiliations>"),
+            ))
+        };
+        assert_eq!(affiliate("romeo"), full);
+        assert_eq!(affiliate("paris"), "result", "it has a place");
     });
 }
 

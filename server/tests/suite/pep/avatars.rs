@@ -125,6 +125,32 @@ fn a_picture_for_which_there_is_no_room_changes_nothing() {
     });
 }
 
+/// The item that is read for a presence, or for somebody's vCard, may be much longer than what asks for it.
+#[test]
+fn a_long_item_is_paid_for_each_time_it_is_read() {
+    crate::support::on_each_driver_with(
+        |config| config.workers = 1,
+        |server| {
+            server.accounts(&["juliet"]);
+            let mut juliet = server.online("juliet", "balcony");
+            set_avatar(&mut juliet, "open");
+            let elsewhere = "<info bytes='5' id='1' type='image/png' url='http://x/'/>".repeat(1_000);
+            let info = format!(
+                "<metadata xmlns='{METADATA}'>{elsewhere}<info bytes='5' id='{HELLO}' type='image/png'/></metadata>"
+            );
+            assert_eq!(publish(&mut juliet, METADATA, HELLO, &info), "result");
+            let least = info.len() as u64 / 256;
+            let before = work(server, &mut juliet);
+            juliet.send("<presence><show>away</show></presence>");
+            let shown = work(server, &mut juliet);
+            assert!(shown - before >= least, "{} units for a presence, not {least}", shown - before);
+            card(&mut juliet, "juliet@localhost");
+            let seen = work(server, &mut juliet);
+            assert!(seen - shown >= least, "{} units for a vCard, not {least}", seen - shown);
+        },
+    );
+}
+
 /// What needs nothing more than a node: with the options that stock clients send.
 #[test]
 fn keys_nicknames_and_read_positions_are_kept_as_clients_ask() {

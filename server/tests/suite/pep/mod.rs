@@ -3,6 +3,7 @@
 mod access;
 mod avatars;
 mod bookmarks;
+mod hostile;
 mod nodes;
 mod notify;
 
@@ -174,6 +175,14 @@ fn await_mark(client: &mut Client, mark: &str) -> Vec<String> {
             false => events.push(event),
         }
     }
+}
+
+/// The work that the server has done when everything has been counted that this client has caused so far.
+fn work(server: &TestServer, client: &mut Client) -> u64 {
+    // An iteration is counted when its output has been sent, so the second answer comes after the count of the first.
+    client.settle();
+    client.settle();
+    server.metric("loop.work")
 }
 
 /// The element in a presence that stands for it.

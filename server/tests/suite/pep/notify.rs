@@ -147,6 +147,47 @@ fn subscribers_hear_of_their_nodes_whatever_their_clients_announce() {
     });
 }
 
+/// A subscription outlasts what it was granted for.
+#[test]
+fn a_subscriber_who_may_not_look_any_more_hears_nothing() {
+    on_each_driver_with(
+        |config| config.workers = 1,
+        |server| {
+            server.accounts(&["juliet", "romeo", "tybalt"]);
+            befriend(server, "juliet", "romeo");
+            let mut juliet = interested(server, "juliet", "balcony", &[]);
+            let mut romeo = server.online("romeo", "orchard");
+            let mut tybalt = server.online("tybalt", "street");
+            publish(&mut juliet, "hers", "a", &note("a"));
+            publish_with(&mut juliet, None, ("n", "a", &note("a")), &[("access_model", "open")]);
+            let subscribe =
+                |node: &str, jid: &str| format!("<subscribe node='{node}' jid='{jid}@localhost'/>");
+            for node in ["hers", "n"] {
+                assert_eq!(said(&ask(&mut romeo, "set", JULIET, &subscribe(node, "romeo"))), "result");
+            }
+            assert_eq!(said(&ask(&mut tybalt, "set", JULIET, &subscribe("n", "tybalt"))), "result");
+            let block = "<block xmlns='urn:xmpp:blocking'><item jid='tybalt@localhost'/></block>";
+            assert_eq!(outcome(&juliet.ask("set", None, block)), "result");
+            juliet.send("<presence to='romeo@localhost' type='unsubscribed'/>");
+            juliet.settle();
+            heard(&mut juliet, &mut romeo);
+            tybalt.settle();
+            assert_eq!(events(&mut tybalt), ["juliet n: a=a (last)"]);
+            publish(&mut juliet, "hers", "b", &note("b"));
+            publish(&mut juliet, "n", "b", &note("b"));
+            flush(&mut juliet);
+            tybalt.settle();
+            assert_eq!(events(&mut tybalt), [""; 0], "he is blocked");
+            assert_eq!(heard(&mut juliet, &mut romeo), ["juliet n: b=b"], "he does not see her presence");
+            let closed = form("node_config", &[("access_model", "whitelist")]);
+            let closed = format!("<configure node='n'>{closed}</configure>");
+            assert_eq!(said(&ask_as_owner(&mut juliet, "set", &closed)), "result");
+            publish(&mut juliet, "n", "c", &note("c"));
+            assert_eq!(heard(&mut juliet, &mut romeo), [""; 0], "it is closed");
+        },
+    );
+}
+
 #[test]
 fn whom_one_blocks_hears_nothing_and_is_not_heard() {
     on_each_driver_with(
@@ -224,6 +265,56 @@ fn clients_beyond_the_room_for_hashes_hear_of_no_node() {
         publish(&mut juliet, "n", "j", &note("x"));
         assert_eq!(heard(&mut juliet, &mut many), [""; 0], "it wants to hear of too many nodes");
         assert_eq!(server.metric("refused.caps_hashes"), 2);
+        drop(many);
+        server.await_metric("sessions", 1);
+        let long = "l".repeat(3 * 64);
+        let mut long = interested(server, "romeo", "long", &[long.as_str(), "n"]);
+        publish(&mut juliet, "n", "k", &note("x"));
+        assert_eq!(heard(&mut juliet, &mut long), [""; 0], "their names are too long");
+        assert_eq!(server.metric("refused.caps_hashes"), 3);
+    });
+}
+
+/// One account announces more hashes than there is room for.
+#[test]
+fn clients_of_one_account_do_not_keep_others_from_hearing() {
+    let configure = |config: &mut whimbrel_server::config::Config| {
+        config.workers = 1;
+        config.limits.caps_hashes = 4;
+    };
+    on_each_driver_with(configure, |server| {
+        server.accounts(&["juliet", "romeo", "mallory"]);
+        befriend(server, "juliet", "romeo");
+        let mut juliet = interested(server, "juliet", "balcony", &[]);
+        let devices = ["a", "b", "c", "d", "e"];
+        let devices = devices.map(|node| interested(server, "mallory", node, &[node]));
+        assert_eq!(server.metric("refused.caps_hashes"), 2, "there is room for three of these");
+        let mut romeo = interested(server, "romeo", "orchard", &["n"]);
+        publish(&mut juliet, "n", "i", &note("x"));
+        assert_eq!(heard(&mut juliet, &mut romeo), ["juliet n: i=x"]);
+        assert_eq!((server.metric("refused.caps_hashes"), server.metric("caps.hashes")), (3, 4));
+        drop(devices);
+    });
+}
+
+/// What a client makes the homes of its contacts look for is its own work.
+#[test]
+fn whoever_asks_for_last_items_pays_for_the_looks() {
+    let configure = |config: &mut whimbrel_server::config::Config| config.workers = 1;
+    on_each_driver_with(configure, |server| {
+        let names: Vec<String> = (0..50).map(|number| format!("guest{number}")).collect();
+        let borrowed: Vec<&str> = names.iter().map(String::as_str).collect();
+        server.accounts(&["juliet"]);
+        server.accounts(&borrowed);
+        borrowed.iter().for_each(|name| befriend(server, "juliet", name));
+        let nodes: Vec<String> = (0..40).map(|number| format!("n{number}")).collect();
+        let nodes: Vec<&str> = nodes.iter().map(String::as_str).collect();
+        let mut juliet = interested(server, "juliet", "balcony", &nodes);
+        juliet.send("<presence type='unavailable'/>");
+        let before = work(server, &mut juliet);
+        juliet.send(&format!("<presence>{}</presence>", caps(&disco_info(&nodes))));
+        let spent = work(server, &mut juliet) - before;
+        assert!(spent >= 50 * 40, "{spent} units for 50 contacts and 40 nodes");
     });
 }
 

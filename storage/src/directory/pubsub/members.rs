@@ -11,6 +11,7 @@ use crate::directory::codec::{Decoder, Encoder};
 use crate::directory::error::DirectoryError;
 use crate::directory::key::{CONTACT_BYTES_MAX, Key, size_error, text_of};
 use crate::directory::tables::{Table, damaged};
+use crate::jid::JidRef;
 
 /// What somebody may do with a node.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -54,7 +55,9 @@ pub struct Member {
 }
 
 impl Member {
-    fn is_nothing(&self) -> bool {
+    /// Whether it is neither affiliated nor subscribed.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
         self.affiliation == Affiliation::None && self.subscription == SubscriptionState::None
     }
 }
@@ -109,12 +112,28 @@ impl PubsubView<'_> {
             return Ok(Member::default());
         };
         let row = decode(key.bytes(), value).map_err(damaged(Table::PubsubMembers, key.bytes()))?;
-        let named = localpart.map(|local| self.view.account(local)).transpose()?.flatten();
-        let is_same = row.member.account == ActorId::NOBODY || named == Some(row.member.account);
-        Ok(if row.jid == jid && is_same { row.member } else { Member::default() })
+        let is_current = row.jid == jid && self.is_of(&row.member, localpart)?;
+        Ok(if is_current { row.member } else { Member::default() })
     }
 
-    /// All members of a node, in the order of their addresses.
+    /// Whether a row still counts: the account that it was written for is there, and has the name.
+    ///
+    /// # Errors
+    /// The directory cannot be read or is damaged.
+    pub fn is_current(&self, row: &MemberRow) -> Result<bool, DirectoryError> {
+        let localpart = JidRef::parse(&row.jid).ok().and_then(|jid| jid.local().map(str::to_owned));
+        self.is_of(&row.member, localpart.as_deref())
+    }
+
+    fn is_of(&self, member: &Member, localpart: Option<&str>) -> Result<bool, DirectoryError> {
+        if member.account == ActorId::NOBODY {
+            return Ok(true);
+        }
+        let named = localpart.map(|local| self.view.account(local)).transpose()?.flatten();
+        Ok(named == Some(member.account))
+    }
+
+    /// All members of a node, in the order of their addresses, with those that no longer count ([`PubsubView::is_current`]).
     ///
     /// # Errors
     /// The directory cannot be read or is damaged.

@@ -141,7 +141,9 @@ impl Default for NodeConfig {
 }
 
 impl NodeConfig {
-    fn text_bytes(&self) -> usize {
+    /// Bytes of its texts, as they are kept.
+    #[must_use]
+    pub fn text_bytes(&self) -> usize {
         self.title.len()
             + self.payload_type.len()
             + self.groups.iter().map(|group| 4 + group.len()).sum::<usize>()
@@ -170,8 +172,14 @@ pub struct Node {
 }
 
 impl Node {
+    /// Bytes that a node counts for beside its items.
+    #[must_use]
+    pub fn bytes_of(name: &str, config: &NodeConfig) -> u64 {
+        NODE_ROW_BYTES + (name.len() + config.text_bytes()) as u64
+    }
+
     fn own_bytes(&self) -> u64 {
-        NODE_ROW_BYTES + (self.name.len() + self.config.text_bytes()) as u64
+        Self::bytes_of(&self.name, &self.config)
     }
 
     fn encode(&self, key: &Key) -> Vec<u8> {

@@ -99,6 +99,7 @@ fn what_belongs_to_an_account_is_kept_and_goes_with_it() {
             t.set_blocked(local, &["romeo@example.org".into(), "example.com".into()])?;
             t.set_last_activity(local, &LastActivity { at_seconds: 17, status: "gone".into() })?;
             super::pubsub::fill(t, local)?;
+            super::rooms::fill(t, local)?;
             t.put_roster_item(local, &Item { contact: "nurse@example.org".into(), ..Item::default() })?;
             t.put_roster_item(local, &Item { contact: "romeo@example.org".into(), ..Item::default() })?;
             t.remove_roster_item(local, "nurse@example.org")
@@ -149,6 +150,9 @@ fn what_belongs_to_an_account_is_kept_and_goes_with_it() {
         (tables::Table::PubsubItemIds, 1),
         (tables::Table::PubsubMembers, 1),
         (tables::Table::PubsubUsage, 1),
+        (tables::Table::RoomsOfAccounts, 1),
+        (tables::Table::RoomAffiliations, 1),
+        (tables::Table::RoomNicks, 1),
         (tables::Table::Accounts, 2),
     ] {
         assert_eq!(rows(&directory, table), expected, "{table:?}");

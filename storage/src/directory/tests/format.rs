@@ -43,6 +43,7 @@ fn the_page_names_every_key_of_meta() {
     let (_folder, directory) = new_directory();
     add_account(&directory, "juliet");
     write(&directory, |t| super::pubsub::fill(t, "juliet"));
+    write(&directory, |t| super::rooms::fill(t, "juliet"));
     write(&directory, |t| {
         t.set_data_set(7, true)?;
         t.put_roster_item(
@@ -53,7 +54,7 @@ fn the_page_names_every_key_of_meta() {
     });
     let keys: Vec<String> =
         rows(&directory, Table::Meta).into_iter().map(|(key, _)| String::from_utf8(key).unwrap()).collect();
-    assert_eq!(keys.len(), 8, "{keys:?}");
+    assert_eq!(keys.len(), 9, "{keys:?}");
     for key in keys {
         assert!(section("meta").unwrap().contains(&format!("| `{key}` |")), "the page lacks {key}");
     }

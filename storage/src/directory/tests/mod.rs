@@ -10,6 +10,7 @@ mod pubsub;
 mod readers;
 mod registration;
 mod reopen;
+mod rooms;
 mod roster;
 mod roster_model;
 mod writer;

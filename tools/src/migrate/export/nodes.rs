@@ -1,5 +1,7 @@
 //! Nodes of an account in an export (XEP-0227 §4.5): their configurations, who is affiliated with them, and their items.
 
+mod write;
+
 use roxmltree::Node;
 use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::directory::pubsub::{
@@ -16,13 +18,73 @@ pub(in crate::migrate) const PUBSUB: &str = "http://jabber.org/protocol/pubsub";
 /// What their owner sets.
 pub(in crate::migrate) const OWNER: &str = "http://jabber.org/protocol/pubsub#owner";
 
+pub(in crate::migrate) use write::write;
+
+const ACCESS_MODELS: [(&str, AccessModel); 5] = [
+    ("open", AccessModel::Open),
+    ("presence", AccessModel::Presence),
+    ("roster", AccessModel::Roster),
+    ("authorize", AccessModel::Authorize),
+    ("whitelist", AccessModel::Whitelist),
+];
+
+const PUBLISH_MODELS: [(&str, PublishModel); 3] = [
+    ("publishers", PublishModel::Publishers),
+    ("subscribers", PublishModel::Subscribers),
+    ("open", PublishModel::Open),
+];
+
+const SEND_LAST: [(&str, SendLast); 3] = [
+    ("never", SendLast::Never),
+    ("on_sub", SendLast::OnSubscription),
+    ("on_sub_and_presence", SendLast::OnPresence),
+];
+
+const FLAGS: [(&str, NodeFlags); 5] = [
+    ("pubsub#persist_items", NodeFlags::PERSIST),
+    ("pubsub#deliver_payloads", NodeFlags::PAYLOADS),
+    ("pubsub#notify_retract", NodeFlags::NOTIFY_RETRACT),
+    ("pubsub#notify_delete", NodeFlags::NOTIFY_DELETE),
+    ("pubsub#notify_config", NodeFlags::NOTIFY_CONFIG),
+];
+
+const AFFILIATIONS: [(&str, Affiliation); 4] = [
+    ("member", Affiliation::Member),
+    ("publisher", Affiliation::Publisher),
+    ("publish-only", Affiliation::PublishOnly),
+    ("outcast", Affiliation::Outcast),
+];
+
+const SUBSCRIPTIONS: [(&str, SubscriptionState); 2] =
+    [("subscribed", SubscriptionState::Subscribed), ("pending", SubscriptionState::Pending)];
+
+/// What stands for a word.
+fn meant<T: Copy>(table: &[(&str, T)], word: &str) -> Option<T> {
+    table.iter().find(|(known, _)| *known == word).map(|(_, value)| *value)
+}
+
+/// The word for something.
+fn word<T: PartialEq>(table: &[(&'static str, T)], value: &T) -> Option<&'static str> {
+    table.iter().find(|(_, known)| known == value).map(|(word, _)| *word)
+}
+
+/// An item of an export.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::migrate) struct ExportedItem {
+    id: String,
+    /// As the export has it; empty for none.
+    payload: String,
+    /// A bare JID, where it is not the owner.
+    publisher: Option<String>,
+}
+
 /// A node of an export.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::migrate) struct ExportedNode {
     pub(in crate::migrate) name: String,
     config: NodeConfig,
-    /// Ids and payloads, as the export has them.
-    pub(in crate::migrate) items: Vec<(String, String)>,
+    /// The oldest first.
+    pub(in crate::migrate) items: Vec<ExportedItem>,
     affiliations: Vec<(String, Affiliation)>,
     subscriptions: Vec<(String, SubscriptionState)>,
 }
@@ -59,7 +121,7 @@ pub(super) const STORAGE: &str = "storage:bookmarks";
 /// element; `None`: there are no rooms in it.
 pub(super) fn take_bookmarks(storage: Node<'_, '_>, nodes: &mut Vec<ExportedNode>) -> Option<String> {
     let is_room = |child: &Node<'_, '_>| child.tag_name().name() == "conference" && address(*child).is_some();
-    let rooms: Vec<(String, String)> = elements(storage, "conference").filter_map(bookmark).collect();
+    let rooms: Vec<ExportedItem> = elements(storage, "conference").filter_map(bookmark).collect();
     if rooms.is_empty() {
         return None;
     }
@@ -76,8 +138,8 @@ pub(super) fn take_bookmarks(storage: Node<'_, '_>, nodes: &mut Vec<ExportedNode
     Some(format!("<storage xmlns='{STORAGE}'>{}</storage>", others.map(serialised).collect::<String>()))
 }
 
-/// The id and the payload of a bookmark's item.
-fn bookmark(conference: Node<'_, '_>) -> Option<(String, String)> {
+/// A bookmark's item.
+fn bookmark(conference: Node<'_, '_>) -> Option<ExportedItem> {
     let jid = Jid::parse(conference.attribute("jid")?).ok()?;
     let mut payload = format!("<conference xmlns='{BOOKMARKS}'");
     for name in ["name", "autojoin"] {
@@ -92,7 +154,7 @@ fn bookmark(conference: Node<'_, '_>) -> Option<(String, String)> {
         }
     }
     payload.push_str("</conference>");
-    Some((jid.bare_str().to_owned(), payload))
+    Some(ExportedItem { id: jid.bare_str().to_owned(), payload, publisher: None })
 }
 
 fn elements<'a, 'i>(parent: Node<'a, 'i>, name: &'static str) -> impl Iterator<Item = Node<'a, 'i>> {
@@ -113,7 +175,10 @@ impl ExportedNode {
             let id = item.attribute("id").filter(|id| (1..=ITEM_ID_BYTES_MAX).contains(&id.len()));
             let payload = item.children().find(Node::is_element).map(serialised).unwrap_or_default();
             let made_up = || format!("item-{}", self.items.len() + 1);
-            self.items.push((id.map_or_else(made_up, str::to_owned), payload));
+            let id = id.map_or_else(made_up, str::to_owned);
+            let publisher = item.attribute("publisher").and_then(|publisher| Jid::parse(publisher).ok());
+            let publisher = publisher.map(|publisher| publisher.bare_str().to_owned());
+            self.items.push(ExportedItem { id, payload, publisher });
         }
     }
 
@@ -127,28 +192,14 @@ impl ExportedNode {
             let config = &mut self.config;
             match name {
                 "pubsub#access_model" => {
-                    config.access = match value {
-                        "open" => AccessModel::Open,
-                        "presence" => AccessModel::Presence,
-                        "roster" => AccessModel::Roster,
-                        "authorize" => AccessModel::Authorize,
-                        // What is not understood is not opened.
-                        _ => AccessModel::Whitelist,
-                    };
+                    // What is not understood is not opened.
+                    config.access = meant(&ACCESS_MODELS, value).unwrap_or(AccessModel::Whitelist);
                 }
                 "pubsub#publish_model" => {
-                    config.publish = match value {
-                        "open" => PublishModel::Open,
-                        "subscribers" => PublishModel::Subscribers,
-                        _ => PublishModel::Publishers,
-                    };
+                    config.publish = meant(&PUBLISH_MODELS, value).unwrap_or(PublishModel::Publishers);
                 }
                 "pubsub#send_last_published_item" => {
-                    config.send_last = match value {
-                        "never" => SendLast::Never,
-                        "on_sub" => SendLast::OnSubscription,
-                        _ => SendLast::OnPresence,
-                    };
+                    config.send_last = meant(&SEND_LAST, value).unwrap_or(SendLast::OnPresence);
                 }
                 "pubsub#max_items" => config.max_items = value.parse().unwrap_or(u32::MAX).max(1),
                 "pubsub#title" => value.clone_into(&mut config.title),
@@ -156,24 +207,21 @@ impl ExportedNode {
                 "pubsub#roster_groups_allowed" => {
                     config.groups = values.iter().map(|group| (*group).to_owned()).collect();
                 }
-                "pubsub#persist_items" => config.flags.put(NodeFlags::PERSIST, is_on),
-                "pubsub#deliver_payloads" => config.flags.put(NodeFlags::PAYLOADS, is_on),
-                "pubsub#notify_retract" => config.flags.put(NodeFlags::NOTIFY_RETRACT, is_on),
-                "pubsub#notify_delete" => config.flags.put(NodeFlags::NOTIFY_DELETE, is_on),
-                "pubsub#notify_config" => config.flags.put(NodeFlags::NOTIFY_CONFIG, is_on),
-                _ => {}
+                name => {
+                    if let Some(flag) = meant(&FLAGS, name) {
+                        config.flags.put(flag, is_on);
+                    }
+                }
             }
         }
     }
 
     fn affiliations(&mut self, list: Node<'_, '_>) {
         for child in elements(list, "affiliation") {
-            let affiliation = match child.attribute("affiliation") {
-                Some("member") => Affiliation::Member,
-                Some("publisher") => Affiliation::Publisher,
-                Some("publish-only") => Affiliation::PublishOnly,
-                Some("outcast") => Affiliation::Outcast,
-                _ => continue,
+            let Some(affiliation) =
+                child.attribute("affiliation").and_then(|word| meant(&AFFILIATIONS, word))
+            else {
+                continue;
             };
             self.affiliations.extend(address(child).map(|jid| (jid, affiliation)));
         }
@@ -181,10 +229,9 @@ impl ExportedNode {
 
     fn subscriptions(&mut self, list: Node<'_, '_>) {
         for child in elements(list, "subscription") {
-            let state = match child.attribute("subscription") {
-                Some("subscribed") => SubscriptionState::Subscribed,
-                Some("pending") => SubscriptionState::Pending,
-                _ => continue,
+            let Some(state) = child.attribute("subscription").and_then(|word| meant(&SUBSCRIPTIONS, word))
+            else {
+                continue;
             };
             self.subscriptions.extend(address(child).map(|jid| (jid, state)));
         }
@@ -198,8 +245,9 @@ impl ExportedNode {
         now_ms: u64,
     ) -> Result<(), DirectoryError> {
         let mut node = transaction.create_node(account, &self.name, self.config.clone(), now_ms)?;
-        for (id, payload) in &self.items {
-            let item = NewItem { id, publisher: owner, published_ms: now_ms, payload: payload.as_bytes() };
+        for ExportedItem { id, payload, publisher } in &self.items {
+            let publisher = publisher.as_deref().unwrap_or(owner);
+            let item = NewItem { id, publisher, published_ms: now_ms, payload: payload.as_bytes() };
             transaction.publish_item(account, &mut node, &item)?;
         }
         transaction.trim_node(account, &mut node, self.config.max_items.into())?;
@@ -222,6 +270,14 @@ impl ExportedNode {
 mod tests {
     use super::*;
 
+    fn item(id: &str, payload: &str, publisher: Option<&str>) -> ExportedItem {
+        ExportedItem {
+            id: id.to_owned(),
+            payload: payload.to_owned(),
+            publisher: publisher.map(str::to_owned),
+        }
+    }
+
     #[test]
     fn bookmarks_in_one_element_become_items() {
         let text = "<storage xmlns='storage:bookmarks'><conference jid='A@muc.x' name='A &amp; B' autojoin='1'>\
@@ -230,7 +286,7 @@ mod tests {
         let mut nodes = Vec::new();
         let rest = take_bookmarks(document.root_element(), &mut nodes);
         let payload = "<conference xmlns='urn:xmpp:bookmarks:1' name='A &amp; B' autojoin='1'><nick>J</nick></conference>";
-        assert_eq!(nodes[0].items, [("a@muc.x".to_owned(), payload.to_owned())]);
+        assert_eq!(nodes[0].items, [item("a@muc.x", payload, None)]);
         assert_eq!(nodes[0].config.access, AccessModel::Whitelist);
         let rest = rest.unwrap();
         assert!(rest.contains("<url") && !rest.contains("muc.x"), "{rest}");
@@ -241,7 +297,7 @@ mod tests {
     #[test]
     fn nodes_are_read_with_their_configuration_members_and_items() {
         let text = "<user xmlns='urn:xmpp:pie:0'><pubsub xmlns='http://jabber.org/protocol/pubsub'>\
-            <items node='n'><item id='i'><a xmlns='urn:a'>x</a></item><item><b xmlns='urn:b'/></item></items>\
+            <items node='n'><item id='i' publisher='R@x/1'><a xmlns='urn:a'>x</a></item><item><b xmlns='urn:b'/></item></items>\
             <items node=''/></pubsub>\
             <pubsub xmlns='http://jabber.org/protocol/pubsub#owner'><configure node='n'><x xmlns='jabber:x:data' type='submit'>\
             <field var='pubsub#access_model'><value>open</value></field><field var='pubsub#max_items'><value>max</value></field>\
@@ -256,8 +312,9 @@ mod tests {
         let node = &nodes[0];
         assert_eq!((node.config.access, node.config.max_items), (AccessModel::Open, u32::MAX));
         assert!(!node.config.flags.has(NodeFlags::PAYLOADS) && node.config.flags.has(NodeFlags::PERSIST));
-        let items = [("i", "<a xmlns='urn:a'>x</a>"), ("item-2", "<b xmlns='urn:b'></b>")];
-        assert_eq!(node.items, items.map(|(id, payload)| (id.to_owned(), payload.to_owned())));
+        let items =
+            [item("i", "<a xmlns='urn:a'>x</a>", Some("r@x")), item("item-2", "<b xmlns='urn:b'></b>", None)];
+        assert_eq!(node.items, items);
         assert_eq!(node.affiliations, [("a@x".to_owned(), Affiliation::Publisher)]);
         assert_eq!(nodes[1].subscriptions, [("a@x".to_owned(), SubscriptionState::Subscribed)]);
     }

@@ -85,6 +85,9 @@ impl Ring {
     /// Submits what there is and waits for a completion, at most `timeout`.
     pub(super) fn enter(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.refill();
+        if timeout == Some(Duration::ZERO) && self.is_idle() {
+            return Ok(());
+        }
         let waits = timeout != Some(Duration::ZERO) && self.pending.is_empty() && self.completions() == 0;
         let result = match timeout {
             Some(timeout) if waits => {
@@ -102,6 +105,12 @@ impl Ring {
                 _ => Err(error),
             },
         }
+    }
+
+    /// Whether entering would do nothing: nothing is to be submitted, and the kernel says that it has nothing to complete.
+    fn is_idle(&mut self) -> bool {
+        let queue = self.ring.submission();
+        queue.is_empty() && !queue.taskrun() && !queue.cq_overflow()
     }
 
     fn refill(&mut self) {

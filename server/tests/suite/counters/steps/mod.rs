@@ -6,6 +6,7 @@ mod logins;
 mod messages;
 mod output;
 mod pep;
+mod rooms;
 mod server;
 mod sessions;
 
@@ -19,7 +20,7 @@ type Verona = TestServer;
 const PLAIN: Step<Verona> = Step { what: "", configure: |_| {}, act: |_, _| {}, moves: &[] };
 
 /// The chapters.
-const CHAPTERS: [&[Step<Verona>]; 8] = [
+const CHAPTERS: [&[Step<Verona>]; 9] = [
     server::STEPS,
     logins::STEPS,
     sessions::STEPS,
@@ -28,6 +29,7 @@ const CHAPTERS: [&[Step<Verona>]; 8] = [
     log::STEPS,
     archive::STEPS,
     pep::STEPS,
+    rooms::STEPS,
 ];
 
 /// All steps.
@@ -64,4 +66,5 @@ tests! {
     steps_of_the_log_move_what_they_say: log::STEPS;
     steps_of_archives_move_what_they_say: archive::STEPS;
     steps_of_nodes_move_what_they_say: pep::STEPS;
+    steps_of_rooms_move_what_they_say: rooms::STEPS;
 }

@@ -1,0 +1,30 @@
+//! Rooms that were to be gone with their last occupant, whom a crash has taken first.
+
+use whimbrel_storage::directory::rooms::RoomFlags;
+use whimbrel_storage::directory::{Directory, DirectoryError, run_inline};
+
+/// Rooms that are looked at in one transaction.
+const PAGE: usize = 256;
+
+/// Destroys the temporary rooms of the run before: nobody is in a room when the server starts.
+///
+/// # Errors
+/// The directory cannot be read or written.
+pub(super) fn forget_temporary(directory: &Directory) -> Result<u64, DirectoryError> {
+    let (mut after, mut gone) = (None::<String>, 0);
+    loop {
+        let page = directory.rooms(|rooms| rooms.page(after.as_deref(), PAGE))?;
+        let Some(last) = page.last() else { return Ok(gone) };
+        after = Some(last.name.clone());
+        let temporary: Vec<_> =
+            page.into_iter().filter(|room| !room.config.flags.has(RoomFlags::PERSISTENT)).collect();
+        if temporary.is_empty() {
+            continue;
+        }
+        gone += temporary.len() as u64;
+        run_inline(
+            directory,
+            Box::new(move |transaction| temporary.iter().try_for_each(|room| transaction.destroy_room(room))),
+        )?;
+    }
+}

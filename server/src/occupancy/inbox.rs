@@ -1,0 +1,164 @@
+//! What has come for a room while it writes to the directory or reads its archive.
+//!
+//! A room does one thing after the other: whatever comes behind a change waits until the change is on the disk, so that there is
+//! one order of all that happens in it.
+
+use std::collections::VecDeque;
+
+use crate::stanza::{Delivery, Kind, PendingAck, Traits, Type};
+
+/// A stanza that waits.
+pub struct Waiting {
+    kind: Kind,
+    typ: Type,
+    traits: Traits,
+    from: Box<str>,
+    nick: Option<Box<str>>,
+    id: Option<Box<str>>,
+    bytes: Box<[u8]>,
+    pending_ack: Option<PendingAck>,
+}
+
+impl Waiting {
+    fn of(d: &Delivery<'_>) -> Waiting {
+        Waiting {
+            kind: d.kind,
+            typ: d.typ,
+            traits: d.traits,
+            from: d.from.into(),
+            nick: d.to_resource.map(Into::into),
+            id: d.id.map(Into::into),
+            bytes: d.bytes.into(),
+            pending_ack: d.pending_ack,
+        }
+    }
+
+    /// The stanza, for the room of this name.
+    pub fn delivery<'a>(&'a self, name: &'a str) -> Delivery<'a> {
+        Delivery {
+            kind: self.kind,
+            typ: self.typ,
+            traits: self.traits,
+            from: &self.from,
+            to_local: name,
+            to_resource: self.nick.as_deref(),
+            id: self.id.as_deref(),
+            bytes: &self.bytes,
+            pending_ack: self.pending_ack,
+        }
+    }
+
+    /// Bytes of memory.
+    fn cost(&self) -> usize {
+        size_of::<Waiting>() + self.from.len() + self.bytes.len()
+    }
+}
+
+/// What waits for one room.
+#[derive(Default)]
+pub struct Inbox {
+    is_busy: bool,
+    waiting: VecDeque<Waiting>,
+    bytes: usize,
+}
+
+impl Inbox {
+    /// Whether the room writes or reads.
+    pub fn is_busy(&self) -> bool {
+        self.is_busy
+    }
+
+    /// Whether it neither does anything nor has to.
+    pub fn is_free(&self) -> bool {
+        !self.is_busy && self.waiting.is_empty()
+    }
+
+    /// The room begins to write or read.
+    pub fn begin(&mut self) {
+        debug_assert!(!self.is_busy, "a room does one thing after the other");
+        self.is_busy = true;
+    }
+
+    /// It has written or read.
+    pub fn end(&mut self) {
+        self.is_busy = false;
+    }
+
+    /// Lets a stanza wait. `false`: as many bytes wait as may; one that ends an occupant's stay waits in any case.
+    pub fn hold(&mut self, d: &Delivery<'_>, bytes_max: usize) -> bool {
+        let waiting = Waiting::of(d);
+        let is_end = d.kind == Kind::Presence && matches!(d.typ, Type::Unavailable | Type::Error);
+        if self.bytes + waiting.cost() > bytes_max && !is_end {
+            return false;
+        }
+        self.bytes += waiting.cost();
+        self.waiting.push_back(waiting);
+        true
+    }
+
+    /// The next stanza, unless the room is busy.
+    pub fn next(&mut self) -> Option<Waiting> {
+        if self.is_busy {
+            return None;
+        }
+        let next = self.waiting.pop_front()?;
+        self.bytes -= next.cost();
+        Some(next)
+    }
+
+    /// Bytes that wait.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stanza(typ: Type, bytes: &[u8]) -> Delivery<'_> {
+        Delivery {
+            kind: Kind::Presence,
+            typ,
+            traits: Traits::default(),
+            from: "a@x/r",
+            to_local: "room",
+            to_resource: Some("nick"),
+            id: None,
+            bytes,
+            pending_ack: None,
+        }
+    }
+
+    #[test]
+    fn what_comes_while_a_room_is_busy_is_next_in_its_order() {
+        let mut inbox = Inbox::default();
+        inbox.begin();
+        assert!(
+            inbox.hold(&stanza(Type::Available, b"1"), 1000)
+                && inbox.hold(&stanza(Type::Available, b"2"), 1000)
+        );
+        assert!(inbox.next().is_none() && !inbox.is_free());
+        inbox.end();
+        let first = inbox.next().unwrap();
+        assert_eq!(
+            (first.delivery("room").bytes, first.delivery("room").to_resource),
+            (&b"1"[..], Some("nick"))
+        );
+        inbox.begin();
+        assert!(inbox.next().is_none());
+        inbox.end();
+        assert!(inbox.next().is_some() && inbox.next().is_none());
+        assert_eq!((inbox.bytes(), inbox.is_free()), (0, true));
+    }
+
+    #[test]
+    fn a_full_inbox_takes_nothing_but_farewells() {
+        let mut inbox = Inbox::default();
+        inbox.begin();
+        assert!(!inbox.hold(&stanza(Type::Available, b"1"), 10));
+        assert!(
+            inbox.hold(&stanza(Type::Unavailable, b"1"), 10) && inbox.hold(&stanza(Type::Error, b"1"), 10)
+        );
+    }
+}

@@ -1,0 +1,264 @@
+//! Entering a room (XEP-0045 §7.2), changing one's nick (§7.6) and one's presence (§7.7) in it.
+
+use smallvec::smallvec;
+use whimbrel_storage::actor::ActorId;
+use whimbrel_storage::directory::rooms::RoomFlags;
+
+use crate::effects::work;
+use crate::env::Env;
+use crate::occupancy::occupants::{Occupant, OccupantKey};
+use crate::occupancy::pace::Pace;
+use crate::occupancy::room::Room;
+use crate::proto::errors::{ErrorKind, StanzaCondition, StanzaError};
+use crate::proto::muc::join::{HistoryRequest, Join};
+use crate::proto::muc::occupant::OccupantIds;
+use crate::proto::muc::status::Status;
+use crate::proto::muc::user::UserItem;
+use crate::proto::muc::{Affiliation, error, rules};
+use crate::proto::ns;
+use crate::rooms::show::{self, Shown};
+use crate::rooms::visit::{Ack, Visit};
+use crate::rooms::{create, history};
+use crate::user::actors::{Actors, Effects};
+use crate::xml::{CLIENT, Element};
+
+/// Somebody who is about to enter.
+pub(super) struct Newcomer {
+    /// Localpart of its account.
+    pub(super) local: String,
+    /// Its account.
+    pub(super) account: ActorId,
+    /// The client with which it comes.
+    pub(super) resource: String,
+    /// The nick that it wants.
+    pub(super) nick: String,
+    /// What it is to the room.
+    pub(super) affiliation: Affiliation,
+    /// What its presence says.
+    pub(super) presence: Box<[u8]>,
+    /// What it wants to hear of what was said before.
+    pub(super) history: Option<HistoryRequest>,
+}
+
+/// What others see of a presence: its elements, without those that only the room may write.
+pub(super) fn shown_of(presence: &Element) -> Box<[u8]> {
+    let mut out = Vec::new();
+    for child in presence.elements() {
+        let is_shown = match (child.name(), child.namespace()) {
+            ("x", ns::MUC | ns::MUC_USER) | ("priority", CLIENT) => false,
+            (_, ns::OCCUPANT_ID | ns::HATS | ns::DELAY) => false,
+            _ => true,
+        };
+        if is_shown {
+            child.write(CLIENT, &mut out);
+        }
+    }
+    out.into_boxed_slice()
+}
+
+/// Available presence for an occupant of a room.
+pub(super) fn presence(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    visit: &Visit<'_>,
+    nick: &str,
+) -> Ack {
+    if visit.d.bytes.len() > env.config.limits.presence_bytes as usize {
+        env.metrics().refused_presence.add(1);
+        let text = format!("a presence may have at most {} bytes", env.config.limits.presence_bytes);
+        return visit.refuse(env, fx, StanzaError::from(StanzaCondition::PolicyViolation).with_text(text));
+    }
+    let Some(presence) = visit.element(fx) else { return Ack::Now };
+    let x = presence.find("x", ns::MUC);
+    let seat = actors.rooms.room(visit.name).and_then(|room| visit.seat(room));
+    if seat.is_none() && x.is_none() {
+        // A client that believes to be in the room: it has missed its end.
+        return visit.refuse(env, fx, error::not_in_room());
+    }
+    if nick.len() > env.config.rooms.nick_bytes as usize {
+        env.metrics().refused_room_text.add(1);
+        let text = format!("a nick may have at most {} bytes", env.config.rooms.nick_bytes);
+        return visit.refuse(env, fx, StanzaError::from(StanzaCondition::NotAcceptable).with_text(text));
+    }
+    let join = x.map(|x| Join::read(x, env.unix_ms()));
+    let shown = shown_of(&presence);
+    match seat {
+        Some(key) => again(actors, env, fx, visit, (key, nick, shown, join)),
+        None => first(actors, env, fx, visit, (nick, shown, join.unwrap_or_default())),
+    }
+}
+
+/// Presence of somebody who has a seat.
+fn again(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    visit: &Visit<'_>,
+    (key, nick, shown, join): (OccupantKey, &str, Box<[u8]>, Option<Join>),
+) -> Ack {
+    let Some(room) = actors.rooms.room_mut(visit.name) else { return Ack::Now };
+    // All others get it, as they get a message.
+    if !room.occupants.get_mut(key).pace.take(env.now.0, env.config.rooms.occupant_messages_per_second) {
+        env.metrics().refused_room_rate.add(1);
+        let text = "you change your presence in this room more often than you may; wait a moment";
+        let error = StanzaError::from(StanzaCondition::PolicyViolation).with_kind(ErrorKind::Wait);
+        return visit.refuse(env, fx, error.with_text(text));
+    }
+    if *room.occupants.get(key).nick != *nick {
+        if let Err(error) = may_have_nick(env, fx, room, visit, nick) {
+            return error;
+        }
+        rename(env, fx, room, key, nick);
+    }
+    room.occupants.get_mut(key).presence = shown;
+    let Some(join) = join else {
+        show::show(env, fx, room, key, &[]);
+        return Ack::Now;
+    };
+    // It enters where it is already: it does not know any more what it has seen.
+    show::show_others(env, fx, room, key, visit.resource);
+    let own = own_statuses(room, &[]);
+    Shown { own: &own, ..Shown::present(room.occupants.get(key)) }.to_own(env, fx, room, &[visit.resource]);
+    history::give(actors, env, fx, visit.name, (visit.local, visit.resource), join.history);
+    Ack::Now
+}
+
+/// Presence of somebody who wants to enter.
+fn first(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    visit: &Visit<'_>,
+    (nick, presence, join): (&str, Box<[u8]>, Join),
+) -> Ack {
+    let mut newcomer = Newcomer {
+        local: visit.local.to_owned(),
+        account: ActorId::NOBODY,
+        resource: visit.resource.to_owned(),
+        nick: nick.to_owned(),
+        affiliation: Affiliation::None,
+        presence,
+        history: join.history,
+    };
+    let Some(room) = actors.rooms.room(visit.name) else {
+        return create::create(actors, env, fx, visit, newcomer);
+    };
+    match admit(env, fx, room, visit, (nick, join.password.as_deref())) {
+        Ok(admitted) => (newcomer.affiliation, newcomer.account) = admitted,
+        Err(ack) => return ack,
+    }
+    sit_down(actors, env, fx, visit.name, &newcomer, &[]);
+    Ack::Now
+}
+
+/// Whether somebody may enter: what it is to the room, and the number of its account.
+fn admit(
+    env: &Env,
+    fx: &mut Effects,
+    room: &Room,
+    visit: &Visit<'_>,
+    (nick, password): (&str, Option<&str>),
+) -> Result<(Affiliation, ActorId), Ack> {
+    let affiliation = visit.affiliation(env, fx, room)?;
+    if let Err(error) = error::admit(affiliation, password, room.config()) {
+        return Err(visit.refuse(env, fx, error));
+    }
+    may_have_nick(env, fx, room, visit, nick)?;
+    let most = match room.config().users_max {
+        0 => env.config.rooms.occupants_max,
+        most => most.min(env.config.rooms.occupants_max),
+    };
+    let is_new = room.occupants.by_nick(nick).is_none();
+    if is_new && room.occupants.len() >= most as usize && affiliation < Affiliation::Admin {
+        env.metrics().refused_room_full.add(1);
+        return Err(visit.refuse(env, fx, error::full()));
+    }
+    Ok((affiliation, visit.account(env, fx)?))
+}
+
+/// Whether somebody may have a nick: nobody else has it, and it is reserved for nobody else (§7.2.8, §7.2.9).
+fn may_have_nick(env: &Env, fx: &mut Effects, room: &Room, visit: &Visit<'_>, nick: &str) -> Result<(), Ack> {
+    if let Some(other) = room.occupants.by_nick(nick)
+        && (*room.occupants.get(other).local != *visit.local || visit.seat(room).is_some())
+    {
+        return Err(visit.refuse(env, fx, error::nick_taken()));
+    }
+    fx.work.add(work::LOOK);
+    match env.shared.directory.rooms(|rooms| rooms.nick_owner(room.record.actor, nick)) {
+        Ok(owner) if owner.as_deref().is_none_or(|owner| owner == visit.bare()) => Ok(()),
+        Ok(_) => Err(visit.refuse(env, fx, error::nick_taken())),
+        Err(error) => Err(visit.unreadable(env, fx, &error)),
+    }
+}
+
+/// §7.6: the old nick goes, the new one comes.
+fn rename(env: &Env, fx: &mut Effects, room: &mut Room, key: OccupantKey, nick: &str) {
+    let old = room.occupants.get(key).nick.clone();
+    room.occupants.rename(key, nick);
+    let occupant = room.occupants.get(key);
+    let gone = Shown {
+        nick: &old,
+        is_gone: true,
+        item: UserItem { nick: Some(nick), ..UserItem::default() },
+        statuses: &[Status::NickChanged],
+        ..Shown::present(occupant)
+    };
+    gone.to_others(env, fx, room);
+    gone.to_own(env, fx, room, &occupant.seats);
+    show::show(env, fx, room, key, &[]);
+}
+
+/// What somebody who enters has to know (§7.2.3, §7.2.12).
+fn own_statuses(room: &Room, beside: &[Status]) -> Vec<Status> {
+    let flags =
+        [(RoomFlags::NON_ANONYMOUS, Status::NonAnonymous), (RoomFlags::ARCHIVE, Status::LoggingEnabled)];
+    let of_flags = flags.into_iter().filter(|(flag, _)| room.has(*flag)).map(|(_, status)| status);
+    of_flags.chain(beside.iter().copied()).collect()
+}
+
+/// Somebody who may enter enters: it sees the others, they see it, and it hears what was said before and what the room is about.
+pub(super) fn sit_down(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    name: &str,
+    newcomer: &Newcomer,
+    statuses: &[Status],
+) {
+    let Some(room) = actors.rooms.room_mut(name) else { return };
+    env.metrics().room_joins.add(1);
+    let Newcomer { local, resource, nick, affiliation, .. } = newcomer;
+    room.seats_changed();
+    let found = room.occupants.by_nick(nick);
+    let key = match found {
+        Some(key) => {
+            room.occupants.add_seat(key, resource);
+            room.occupants.get_mut(key).presence = newcomer.presence.clone();
+            key
+        }
+        None => {
+            env.metrics().room_occupants.add(1);
+            room.occupants.enter(Occupant {
+                nick: nick.as_str().into(),
+                local: local.as_str().into(),
+                account: newcomer.account,
+                id: OccupantIds::new(&room.record.secret).of(&env.bare_jid(local), newcomer.account),
+                affiliation: *affiliation,
+                role: rules::initial_role(*affiliation, &room.record.config),
+                seats: smallvec![resource.as_str().into()],
+                is_shown: false,
+                presence: newcomer.presence.clone(),
+                pace: Pace::default(),
+            })
+        }
+    };
+    let own = own_statuses(room, statuses);
+    show::show_others(env, fx, room, key, resource);
+    if found.is_some() {
+        Shown { own: &own, ..Shown::present(room.occupants.get(key)) }.to_own(env, fx, room, &[resource]);
+    } else {
+        show::show(env, fx, room, key, &own);
+    }
+    history::give(actors, env, fx, name, (local, resource), newcomer.history);
+}

@@ -1,0 +1,225 @@
+//! Messages to the room itself: invitations that it passes on (XEP-0045 §7.8.2), answers to them, and requests for voice.
+//!
+//! In a room for members an invitation makes a member. Somebody who blocks the room or whoever invites hears nothing of it, and
+//! whoever invites does not hear that either.
+
+use whimbrel_storage::jid::{Jid, JidRef};
+
+use crate::effects::work;
+use crate::env::Env;
+use crate::occupancy::room::Room;
+use crate::proto::address;
+use crate::proto::errors::{StanzaCondition, StanzaError};
+use crate::proto::forms;
+use crate::proto::muc::invite::{Decline, DirectInvite, Invite, Mediated, PassedInvite, write_decline};
+use crate::proto::muc::{Affiliation, admin, error, rules};
+use crate::proto::ns;
+use crate::rooms::admin::{affiliate, affiliation_of, has_room};
+use crate::rooms::commit::{self, After, Outcome};
+use crate::rooms::say::Written;
+use crate::rooms::standing::{self, By, Moved};
+use crate::rooms::visit::{Ack, Asker, Visit};
+use crate::rooms::voice;
+use crate::service::Reply;
+use crate::stanza::{Delivery, Kind, Traits, Type};
+use crate::user::actors::{Actors, Effects};
+use crate::user::blocking;
+use whimbrel_storage::directory::rooms::RoomFlags;
+
+/// A message to the room itself.
+pub(super) fn message(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &Visit<'_>) -> Ack {
+    let Some(message) = visit.element(fx) else { return Ack::Now };
+    if let Some(x) = message.find("x", ns::MUC_USER) {
+        match Mediated::read(x) {
+            Ok(Some(Mediated::Invites(invites))) => return invite(actors, env, fx, visit, invites),
+            Ok(Some(Mediated::Decline(decline))) => return pass_decline(actors, env, fx, visit, &decline),
+            Ok(None) => {}
+            Err(error) => return visit.refuse(env, fx, error),
+        }
+    }
+    if let Some(form) = forms::find(&message) {
+        return voice::asked(actors, env, fx, visit, form);
+    }
+    let text = "this room takes messages of the type groupchat, invitations, and voice requests";
+    visit.refuse(env, fx, StanzaError::from(StanzaCondition::BadRequest).with_text(text))
+}
+
+/// Somebody who is invited.
+struct Invitee {
+    local: String,
+    invite: Invite,
+    before: Affiliation,
+    /// Neither the room nor whoever invites is blocked.
+    hears_of_it: bool,
+}
+
+fn invite(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &Visit<'_>, invites: Vec<Invite>) -> Ack {
+    let Some(room) = actors.rooms.room(visit.name) else { return visit.refuse(env, fx, error::no_room()) };
+    match visit.standing(env, fx, room) {
+        Ok(own) if rules::may_invite(own, room.config()) => {}
+        Ok(_) => return visit.refuse(env, fx, admin::forbidden()),
+        Err(ack) => return ack,
+    }
+    let mut invitees = Vec::new();
+    for one in invites {
+        match check(actors, env, fx, visit, one) {
+            Ok(invitee) => invitees.push(invitee),
+            Err(ack) => return ack,
+        }
+    }
+    let Some(room) = actors.rooms.room(visit.name) else { return Ack::Now };
+    let nick = visit.seat(room).map(|key| room.occupants.get(key).nick.to_string());
+    let moves: Vec<(Moved, Option<String>)> = invitees
+        .iter()
+        .filter(|one| room.has(RoomFlags::MEMBERS_ONLY) && one.before == Affiliation::None)
+        .map(|one| {
+            let local = Some(visit.local.to_owned());
+            let by = By { local, has_invited: one.hears_of_it, nick: nick.clone(), reason: String::new() };
+            (Moved { local: one.local.clone(), before: one.before, after: Affiliation::Member, by }, None)
+        })
+        .collect();
+    if let Err(error) = has_room(env, room, &moves) {
+        return visit.refuse(env, fx, error);
+    }
+    let inviter = visit.bare().to_owned();
+    if moves.is_empty() {
+        invitees.iter().for_each(|one| pass_on(env, fx, room, &inviter, one));
+        return Ack::Now;
+    }
+    let (name, domain, now_ms) = (visit.name.to_owned(), env.shared.domain.to_string(), env.unix_ms());
+    commit::commit(actors, env, fx, Asker::of(visit), move |transaction| -> Outcome {
+        let mut record = match commit::find(transaction, &name)? {
+            Ok(record) => record,
+            Err(error) => return Ok(Err(error)),
+        };
+        for (moved, _) in &moves {
+            affiliate(transaction, &mut record, (moved, None), (&domain, now_ms))?;
+        }
+        let after: After = Box::new(move |actors, env, fx| {
+            if let Some(room) = actors.rooms.room_mut(&name) {
+                room.record = record;
+                moves.iter().for_each(|(moved, _)| standing::moved(env, fx, room, moved));
+                invitees.iter().for_each(|one| pass_on(env, fx, room, &inviter, one));
+            }
+            Reply::Done
+        });
+        Ok(Ok(after))
+    })
+}
+
+/// Whether somebody may be invited by the sender.
+fn check(
+    actors: &Actors,
+    env: &Env,
+    fx: &mut Effects,
+    visit: &Visit<'_>,
+    invite: Invite,
+) -> Result<Invitee, Ack> {
+    let Some(room) = actors.rooms.room(visit.name) else { return Err(Ack::Now) };
+    let bare = invite.to.to_bare();
+    let Some(local) = address::contact_here(bare.as_str(), &env.shared.domain) else {
+        return Err(visit.refuse(env, fx, StanzaCondition::RemoteServerNotFound));
+    };
+    let before = affiliation_of(env, fx, room, visit, local)?;
+    if before == Affiliation::Outcast {
+        let text = "who is banned cannot be invited";
+        return Err(visit.refuse(env, fx, StanzaError::from(StanzaCondition::NotAllowed).with_text(text)));
+    }
+    if local != visit.local && !is_contact(env, fx, local, visit.bare()) {
+        let most = env.config.rooms.strangers_per_hour;
+        if !env.shared.strangers_invited.take(visit.local, most, env.now.0) {
+            env.metrics().refused_invitations.add(1);
+            let text = "you have invited as many people in this hour as may be whose contact you are not";
+            let error = StanzaError::from(StanzaCondition::PolicyViolation).with_text(text);
+            return Err(visit.refuse(env, fx, error));
+        }
+    }
+    let blocks =
+        |jid: &str| JidRef::parse(jid).is_ok_and(|jid| blocking::blocks(&actors.users, env, fx, local, &jid));
+    let hears_of_it = !blocks(visit.d.from) && !blocks(&env.room_jid(visit.name));
+    Ok(Invitee { local: local.to_owned(), invite, before, hears_of_it })
+}
+
+/// Whether somebody has the inviter in its roster.
+fn is_contact(env: &Env, fx: &Effects, local: &str, inviter: &str) -> bool {
+    fx.work.add(work::LOOK);
+    match env.shared.directory.roster_item(local, inviter) {
+        Ok(item) => item.is_some_and(|item| item.listed),
+        Err(error) => {
+            tracing::error!(user = local, %error, "cannot read a roster");
+            false
+        }
+    }
+}
+
+fn pass_on(env: &Env, fx: &mut Effects, room: &Room, inviter: &str, invitee: &Invitee) {
+    if !invitee.hears_of_it {
+        return;
+    }
+    let jid = env.room_jid(room.name());
+    let Ok(room_jid) = Jid::parse(&jid) else { return };
+    let mut written = Written::begin(Kind::Message, &jid);
+    written.0.push(b'>');
+    let password = room.config().password.clone();
+    let passed = PassedInvite {
+        from: inviter,
+        reason: &invitee.invite.reason,
+        thread: invitee.invite.thread.as_deref(),
+        password: &password,
+    };
+    passed.write(&mut written.0);
+    DirectInvite { room: room_jid, password, reason: invitee.invite.reason.clone() }.write(&mut written.0);
+    written.0.extend_from_slice(b"</message>");
+    send(env, fx, (&jid, &invitee.local), &written);
+}
+
+/// Sends a message of the room to an account, which gets it when it comes.
+fn send(env: &Env, fx: &mut Effects, (from, local): (&str, &str), written: &Written) {
+    let bytes = written.addressed(&env.bare_jid(local));
+    let delivery = Delivery {
+        kind: Kind::Message,
+        typ: Type::Normal,
+        traits: Traits::CONTENT.and(Traits::NO_COPY),
+        from,
+        to_local: local,
+        to_resource: None,
+        id: None,
+        bytes: &bytes,
+        pending_ack: None,
+    };
+    fx.route(env, &delivery);
+}
+
+/// §7.8.2: whoever has invited hears that somebody does not come.
+fn pass_decline(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    visit: &Visit<'_>,
+    decline: &Decline,
+) -> Ack {
+    let bare = decline.to.to_bare();
+    let Some(local) = address::contact_here(bare.as_str(), &env.shared.domain) else {
+        return visit.refuse(env, fx, StanzaCondition::RemoteServerNotFound);
+    };
+    let Some(room) = actors.rooms.room(visit.name) else { return Ack::Now };
+    let most = env.config.rooms.strangers_per_hour;
+    if !env.shared.strangers_invited.take(visit.local, most, env.now.0) {
+        env.metrics().refused_invitations.add(1);
+        return visit.refuse(env, fx, StanzaCondition::PolicyViolation);
+    }
+    let jid = env.room_jid(room.name());
+    let blocks =
+        |jid: &str| JidRef::parse(jid).is_ok_and(|jid| blocking::blocks(&actors.users, env, fx, local, &jid));
+    // To those who are in the room alone: through a room nobody writes to strangers. Nobody learns from it who is there, or who
+    // blocks whom.
+    if room.occupants.of_account(local).is_empty() || blocks(visit.d.from) || blocks(&jid) {
+        return Ack::Now;
+    }
+    let mut written = Written::begin(Kind::Message, &jid);
+    written.0.push(b'>');
+    write_decline(visit.bare(), &decline.reason, &mut written.0);
+    written.0.extend_from_slice(b"</message>");
+    send(env, fx, (&jid, local), &written);
+    Ack::Now
+}

@@ -1,0 +1,54 @@
+//! Members of private groups who are not there: their accounts' homes put the group into their bookmarks, and take it out; and
+//! who takes it out is a member no more.
+
+use whimbrel_storage::directory::rooms::RoomFlags;
+
+use crate::effects::work;
+use crate::env::Env;
+use crate::exchange::membership::Membership;
+use crate::occupancy::room::Room;
+use crate::proto::muc::Affiliation;
+use crate::rooms::register;
+use crate::rooms::standing::{By, Moved};
+use crate::rooms::visit::Asker;
+use crate::user::actors::{Actors, Effects};
+
+/// Tells the home of an account that belongs to a private group from now on, or no longer.
+pub(super) fn changed(env: &Env, fx: &mut Effects, room: &Room, moved: &Moved) {
+    let (was, is) = (moved.before >= Affiliation::Member, moved.after >= Affiliation::Member);
+    let config = room.config();
+    let is_kept = config.is_private_group() && config.flags.has(RoomFlags::BOOKMARKS);
+    if was == is || !is_kept || !env.config.rooms.bookmarks {
+        return;
+    }
+    let membership = Membership {
+        account: &moved.local,
+        room: &env.room_jid(room.name()),
+        name: &config.title,
+        by: moved.by.local.as_deref().unwrap_or_default(),
+        is_granted: is,
+        is_invited: moved.by.has_invited,
+    };
+    fx.links.to(env.home_of(&moved.local)).membership(&membership);
+}
+
+/// An account has removed its bookmark of a room. In a private group that says so it is a member no more.
+pub(super) fn forsaken(actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str, local: &str) {
+    let Some(room) = actors.rooms.room(name) else { return };
+    let config = room.config();
+    if !config.is_private_group() || !config.flags.has(RoomFlags::LEAVING_ENDS_MEMBERSHIP) {
+        return;
+    }
+    fx.work.add(work::LOOK);
+    let (actor, jid) = (room.record.actor, env.bare_jid(local));
+    let before = match env.shared.directory.rooms(|rooms| rooms.affiliate(actor, &jid, Some(local))) {
+        Ok(found) => found.map_or(Affiliation::None, |found| found.affiliation),
+        Err(error) => return tracing::error!(room = name, %error, "cannot read the directory"),
+    };
+    if before < Affiliation::Member {
+        return;
+    }
+    let by = By { local: Some(local.to_owned()), ..By::default() };
+    let moved = Moved { local: local.to_owned(), before, after: Affiliation::None, by };
+    register::write(actors, env, fx, (Asker::nobody(name), jid), (moved, None));
+}

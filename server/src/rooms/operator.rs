@@ -1,0 +1,219 @@
+//! What an operator asks of a room (`whimbrelctl room`): done on the room's home, and shown to those who are in it as if an owner
+//! had done it. No rule of XEP-0045 §5 stands in the way but that a room has an owner.
+
+use std::sync::mpsc::SyncSender;
+
+use whimbrel_storage::directory::rooms::Room as Record;
+use whimbrel_storage::directory::{DirectoryError, WriteTransaction};
+use whimbrel_storage::jid::Jid;
+
+use crate::env::Env;
+use crate::occupancy::room::Room;
+use crate::proto::address;
+use crate::proto::errors::{StanzaCondition, StanzaError};
+use crate::proto::muc::config::ConfigChange;
+use crate::proto::muc::owner::Destroy;
+use crate::proto::muc::{Affiliation, Role};
+use crate::rooms::admin::{affiliate, has_room};
+use crate::rooms::commit::{self, After};
+use crate::rooms::standing::{self, By, Moved};
+use crate::rooms::visit::Asker;
+use crate::rooms::{destroy, owner, receive};
+use crate::service::Reply;
+use crate::user::actors::{Actors, Effects};
+
+/// What is asked.
+pub enum Order {
+    /// Who is in it.
+    Occupants,
+    /// Destroy it.
+    Destroy(Destroy),
+    /// Make somebody something to it.
+    Affiliate {
+        /// Bare JID.
+        jid: Jid,
+        /// What it becomes.
+        affiliation: Affiliation,
+        /// Why; empty for nothing.
+        reason: String,
+    },
+    /// Configure it.
+    Configure(ConfigChange),
+}
+
+/// Somebody who is in the room.
+pub struct OccupantFacts {
+    /// Its nick.
+    pub nick: String,
+    /// Its full JIDs.
+    pub jids: Vec<String>,
+    /// What it may do.
+    pub role: Role,
+}
+
+/// What has come of it. A reply that never comes means that the directory could not be written.
+pub enum Outcome {
+    /// It is done, and on the disk.
+    Done,
+    /// Who is in it.
+    Occupants(Vec<OccupantFacts>),
+    /// There is no such room.
+    NoSuchRoom,
+    /// It writes or reads at the moment: ask again.
+    Busy,
+    /// It may not be done.
+    Refused(StanzaError),
+}
+
+/// Carries an order out on the room's home.
+pub fn carry_out(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    name: &str,
+    order: Order,
+    reply: &SyncSender<Outcome>,
+) {
+    if actors.rooms.is_busy(name) {
+        let _ = reply.try_send(Outcome::Busy);
+        return;
+    }
+    if let Err(outcome) = begin(actors, env, fx, name, order, reply) {
+        let _ = reply.try_send(outcome);
+    }
+    receive::rest(actors, env, fx, name);
+}
+
+/// `Err`: what to answer at once.
+fn begin(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    name: &str,
+    order: Order,
+    reply: &SyncSender<Outcome>,
+) -> Result<(), Outcome> {
+    if actors.rooms.room(name).is_none() {
+        let record = env.shared.directory.room(name).map_err(|error| unreadable(name, &error))?;
+        let room = Room::new(record.ok_or(Outcome::NoSuchRoom)?, actors.rooms.hasher());
+        actors.rooms.put(name, room);
+    }
+    let Some(room) = actors.rooms.room(name) else { return Err(Outcome::NoSuchRoom) };
+    match order {
+        Order::Occupants => Err(Outcome::Occupants(occupants(env, room))),
+        Order::Destroy(order) => {
+            let over = move |actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str, _| {
+                destroy::is_over(actors, env, fx, name, &order);
+            };
+            write(
+                actors,
+                env,
+                fx,
+                (name, reply),
+                |transaction, record| transaction.destroy_room(record),
+                over,
+            )
+        }
+        Order::Configure(change) => {
+            let configured = change.apply(room.config().clone(), env.config.rooms.occupants_max);
+            let configured = configured.map_err(Outcome::Refused)?;
+            let opened = |actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str, record: Record| {
+                if let Some(room) = actors.rooms.room_mut(name) {
+                    let before = std::mem::replace(&mut room.record, record).config;
+                    owner::opened(env, fx, room, &before);
+                }
+            };
+            let job = |transaction: &mut WriteTransaction<'_>, record: &mut Record| {
+                transaction.configure_room(record, configured)
+            };
+            write(actors, env, fx, (name, reply), job, opened)
+        }
+        Order::Affiliate { jid, affiliation, reason } => {
+            let moved = moved(env, room, &jid, affiliation, reason)?;
+            let (shown, domain, now_ms) = (moved.clone(), env.shared.domain.to_string(), env.unix_ms());
+            let job = move |transaction: &mut WriteTransaction<'_>, record: &mut Record| {
+                affiliate(transaction, record, (&moved, None), (&domain, now_ms))
+            };
+            let show = move |actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str, record: Record| {
+                if let Some(room) = actors.rooms.room_mut(name) {
+                    room.record = record;
+                    standing::moved(env, fx, room, &shown);
+                }
+            };
+            write(actors, env, fx, (name, reply), job, show)
+        }
+    }
+}
+
+fn unreadable(name: &str, error: &DirectoryError) -> Outcome {
+    tracing::error!(room = name, %error, "cannot read the directory");
+    Outcome::Refused(StanzaCondition::InternalServerError.into())
+}
+
+fn occupants(env: &Env, room: &Room) -> Vec<OccupantFacts> {
+    let mut all: Vec<OccupantFacts> = room
+        .occupants
+        .iter()
+        .map(|(_, occupant)| OccupantFacts {
+            nick: occupant.nick.to_string(),
+            jids: occupant
+                .seats
+                .iter()
+                .map(|seat| format!("{}/{seat}", env.bare_jid(&occupant.local)))
+                .collect(),
+            role: occupant.role,
+        })
+        .collect();
+    all.sort_by(|a, b| a.nick.cmp(&b.nick));
+    all
+}
+
+/// What becomes of somebody, if that may be.
+fn moved(env: &Env, room: &Room, jid: &Jid, after: Affiliation, reason: String) -> Result<Moved, Outcome> {
+    let refused = |condition: StanzaCondition, text: &'static str| {
+        Outcome::Refused(StanzaError::from(condition).with_text(text))
+    };
+    let local = address::contact_here(jid.as_str(), &env.shared.domain);
+    let local = local.ok_or_else(|| {
+        refused(StanzaCondition::NotAcceptable, "only accounts of this server can be something to a room")
+    })?;
+    let actor = room.record.actor;
+    let found = env.shared.directory.rooms(|rooms| rooms.affiliate(actor, jid.as_str(), Some(local)));
+    let before = found.map_err(|error| unreadable(room.name(), &error))?;
+    let before = before.map_or(Affiliation::None, |found| found.affiliation);
+    if before == Affiliation::Owner && after != Affiliation::Owner && room.record.counts.owners <= 1 {
+        return Err(refused(StanzaCondition::Conflict, "it is the last owner: make another one first"));
+    }
+    let moved = Moved { local: local.to_owned(), before, after, by: By { reason, ..By::default() } };
+    has_room(env, room, &[(moved.clone(), None)]).map_err(Outcome::Refused)?;
+    Ok(moved)
+}
+
+/// Writes a change of the room, and answers when it is on the disk and has been shown.
+fn write(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    (name, reply): (&str, &SyncSender<Outcome>),
+    job: impl FnOnce(&mut WriteTransaction<'_>, &mut Record) -> Result<(), DirectoryError> + Send + 'static,
+    show: impl FnOnce(&mut Actors, &Env, &mut Effects, &str, Record) + Send + 'static,
+) -> Result<(), Outcome> {
+    let (name_of_job, reply) = (name.to_owned(), reply.clone());
+    commit::commit(actors, env, fx, Asker::nobody(name), move |transaction| {
+        let mut record = match commit::find(transaction, &name_of_job)? {
+            Ok(record) => record,
+            Err(error) => {
+                let _ = reply.try_send(Outcome::NoSuchRoom);
+                return Ok(Err(error));
+            }
+        };
+        job(transaction, &mut record)?;
+        let after: After = Box::new(move |actors, env, fx| {
+            show(actors, env, fx, &name_of_job, record);
+            let _ = reply.try_send(Outcome::Done);
+            Reply::Later
+        });
+        Ok(Ok(after))
+    });
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! Private messages: to one occupant (XEP-0045 §7.5). They belong to no archive: neither the room's, nor, since they are from an
+//! address that is a nick, those of accounts. Each waits in its recipient's mailbox until the recipient has it.
+
+use crate::env::Env;
+use crate::exchange::fanout::Weight;
+use crate::proto::errors::{StanzaCondition, StanzaError};
+use crate::proto::muc::rules;
+use crate::proto::muc::user::write_statuses;
+use crate::rooms::say::{self, Written};
+use crate::rooms::speak;
+use crate::rooms::visit::{Ack, Visit};
+use crate::stanza::{Delivery, Kind, Traits};
+use crate::user::actors::{Actors, Effects};
+
+/// A message of an occupant to another one.
+pub(super) fn send(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &Visit<'_>, nick: &str) -> Ack {
+    let key = match speak::may_speak(actors, env, fx, visit) {
+        Ok(key) => key,
+        Err(ack) => return ack,
+    };
+    let Some(room) = actors.rooms.room(visit.name) else { return Ack::Now };
+    let Some(other) = room.occupants.by_nick(nick) else {
+        let text = "nobody in this room has this nick";
+        return visit.refuse(env, fx, StanzaError::from(StanzaCondition::ItemNotFound).with_text(text));
+    };
+    let (sender, recipient) = (room.occupants.get(key), room.occupants.get(other));
+    if !rules::may_send_private(sender.role, recipient.role, room.config()) {
+        let text = "you may send no private messages in this room";
+        return visit.refuse(env, fx, StanzaError::from(StanzaCondition::Forbidden).with_text(text));
+    }
+    let from = env.occupant_jid(visit.name, Some(&sender.nick));
+    let Some(written) = Written::passed_on(env, visit.d, &from) else { return Ack::Now };
+    let written = written.with(|out| {
+        sender.id.write(out);
+        write_statuses([], out);
+    });
+    let traits = visit.d.traits.without(Traits::ARCHIVED).without(Traits::RETRACTS).and(Traits::NO_COPY);
+    let mut pending_ack = visit.d.pending_ack;
+    for seat in &recipient.seats {
+        let to = format!("{}/{seat}", env.bare_jid(&recipient.local));
+        let bytes = written.addressed(&to);
+        let delivery = Delivery {
+            traits,
+            from: &from,
+            to_local: &recipient.local,
+            to_resource: Some(seat),
+            bytes: &bytes,
+            // Once is enough for the sender to know that it is safe.
+            pending_ack: pending_ack.take(),
+            ..*visit.d
+        };
+        fx.route(env, &delivery);
+    }
+    Ack::Later
+}
+
+/// Somebody's client, or the mailbox of its account, has not taken a private message: its sender hears that from the occupant to
+/// whom it has written.
+pub(super) fn bounced(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    visit: &Visit<'_>,
+    nick: Option<&str>,
+) -> Ack {
+    let Some(room) = actors.rooms.room(visit.name) else { return Ack::Now };
+    let Some((from, to)) = visit.seat(room).zip(nick.and_then(|nick| room.occupants.by_nick(nick))) else {
+        return Ack::Now;
+    };
+    let from = env.occupant_jid(visit.name, Some(&room.occupants.get(from).nick));
+    let Some(written) = Written::passed_on(env, visit.d, &from) else { return Ack::Now };
+    let recipient = room.occupants.get(to);
+    let cast = written.cast(Kind::Message, Weight::Message, &from);
+    say::to_seats(env, fx, &cast, (&recipient.local, &recipient.seats));
+    Ack::Now
+}

@@ -1,0 +1,123 @@
+//! From a stanza for a room to the function that knows what to do with it.
+
+use whimbrel_storage::directory::DirectoryError;
+
+use crate::effects::work;
+use crate::env::Env;
+use crate::occupancy::room::Room;
+use crate::proto::address;
+use crate::proto::errors::{StanzaCondition, StanzaError};
+use crate::proto::muc::error;
+use crate::rooms::visit::{Ack, Visit};
+use crate::rooms::{destroy, enter, invite, leave, membership, private, refresh, request, speak, subject};
+use crate::stanza::{Delivery, Kind, Traits, Type};
+use crate::user::actors::{Actors, Effects};
+
+/// A stanza for a room of which this worker is the home. While the room is busy it waits.
+pub fn receive(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_>) {
+    fx.work.add(work::STANZA);
+    if actors.rooms.is_busy(d.to_local) {
+        let most = env.config.rooms.waiting_kib as usize * 1024;
+        if !actors.rooms.inbox(d.to_local).hold(d, most) {
+            env.metrics().refused_room_waiting.add(1);
+            let text = "too much waits for this room; try again later";
+            let error = StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text);
+            if let Some(visit) = Visit::of(d) {
+                visit.refuse(env, fx, error);
+            }
+            settle(actors, env, fx, d);
+        }
+        return;
+    }
+    take(actors, env, fx, d);
+    rest(actors, env, fx, d.to_local);
+}
+
+/// Goes on with what has waited, unless the room has become busy again.
+pub(super) fn go_on(actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str) {
+    while let Some(waiting) = actors.rooms.inbox(name).next() {
+        take(actors, env, fx, &waiting.delivery(name));
+    }
+    rest(actors, env, fx, name);
+}
+
+pub(super) fn rest(actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str) {
+    destroy::if_deserted(actors, env, fx, name);
+    actors.rooms.rest(name);
+    env.metrics().rooms.set(actors.rooms.len() as u64);
+}
+
+fn settle(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_>) {
+    if let Some(pending_ack) = d.pending_ack {
+        actors.users.notify_durable(env, fx, pending_ack);
+    }
+}
+
+fn take(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_>) {
+    if d.traits.has(Traits::FROM_SERVER) && matches!(d.typ, Type::Probe | Type::Unsubscribed) {
+        return hear(actors, env, fx, d);
+    }
+    let ack = match Visit::of(d) {
+        Some(visit) => match load(actors, env, fx, visit.name) {
+            Ok(()) => handle(actors, env, fx, &visit),
+            Err(error) => visit.unreadable(env, fx, &error),
+        },
+        None => Ack::Now,
+    };
+    if ack == Ack::Now {
+        settle(actors, env, fx, d);
+    }
+}
+
+/// Something that accounts' homes tell rooms, in the form of presence of which no client's comes so far: an account is gone
+/// (`service::rooms`), or has removed its bookmark of the room (`service::pubsub::groups`).
+fn hear(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_>) {
+    match load(actors, env, fx, d.to_local) {
+        Ok(()) if d.typ == Type::Probe => refresh::refresh(actors, env, fx, d.to_local),
+        Ok(()) => membership::forsaken(actors, env, fx, d.to_local, address::local_of(d.from)),
+        Err(error) => tracing::error!(room = d.to_local, %error, "cannot read the directory"),
+    }
+}
+
+/// Has the room in memory, if there is one.
+fn load(actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str) -> Result<(), DirectoryError> {
+    if actors.rooms.room(name).is_some() {
+        return Ok(());
+    }
+    fx.work.add(work::LOOK);
+    if let Some(record) = env.shared.directory.room(name)? {
+        let room = Room::new(record, actors.rooms.hasher());
+        actors.rooms.put(name, room);
+    }
+    Ok(())
+}
+
+fn handle(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &Visit<'_>) -> Ack {
+    let d = visit.d;
+    let is_farewell = d.kind == Kind::Presence && matches!(d.typ, Type::Unavailable | Type::Error);
+    if !is_farewell && let Some(room) = actors.rooms.room(visit.name) {
+        if room.is_locked && room.occupants.of_account(visit.local).is_empty() {
+            return visit.refuse(env, fx, error::locked());
+        }
+    }
+    let is_there = actors.rooms.room(visit.name).is_some();
+    match (d.kind, d.typ, d.to_resource) {
+        (Kind::Presence, Type::Available, Some(nick)) => enter::presence(actors, env, fx, visit, nick),
+        (Kind::Presence, Type::Available, None) => visit.refuse(env, fx, error::nick_needed()),
+        (Kind::Presence, Type::Unavailable, _) => leave::left(actors, env, fx, visit),
+        (Kind::Presence, Type::Error, _) => leave::lost(actors, env, fx, visit),
+        (Kind::Presence, ..) => Ack::Now,
+        (Kind::Message, Type::Error, nick) => private::bounced(actors, env, fx, visit, nick),
+        (Kind::Iq, Type::Result | Type::Error, _) => Ack::Now,
+        _ if !is_there => visit.refuse(env, fx, error::no_room()),
+        (Kind::Message, Type::Groupchat, None) if d.traits.has(Traits::SUBJECT) => {
+            subject::change(actors, env, fx, visit)
+        }
+        (Kind::Message, Type::Groupchat, None) => speak::speak(actors, env, fx, visit),
+        (Kind::Message, Type::Groupchat, Some(_)) => visit.refuse(env, fx, StanzaCondition::BadRequest),
+        (Kind::Message, _, Some(nick)) => private::send(actors, env, fx, visit, nick),
+        (Kind::Message, _, None) => invite::message(actors, env, fx, visit),
+        (Kind::Iq, _, None) => request::to_room(actors, env, fx, visit),
+        (Kind::Iq, _, Some(nick)) => request::to_occupant(actors, env, fx, visit, nick),
+    }
+}

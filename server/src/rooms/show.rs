@@ -1,0 +1,163 @@
+//! Presence of occupants as others see it (XEP-0045 §7.2.3).
+//!
+//! | who looks | what it sees |
+//! | --- | --- |
+//! | the occupant itself | everything, and status 110 |
+//! | those who see real addresses | everything |
+//! | all others | everything but the address |
+//!
+//! In a room of more than `rooms.presence_max` occupants all others see only moderators and changes of affiliation.
+
+use crate::env::Env;
+use crate::exchange::fanout::Weight;
+use crate::occupancy::occupants::{Occupant, OccupantKey};
+use crate::occupancy::room::Room;
+use crate::proto::muc::role::Role;
+use crate::proto::muc::rules;
+use crate::proto::muc::status::Status;
+use crate::proto::muc::user::{DestroyedRoom, UserItem, Versions, write_destroyed, write_presence};
+use crate::rooms::say::{self, Written};
+use crate::stanza::Kind;
+use crate::user::actors::Effects;
+
+/// An occupant, and what there is to say of it beside what it is.
+#[derive(Copy, Clone)]
+pub(super) struct Shown<'a> {
+    /// The occupant.
+    pub(super) occupant: &'a Occupant,
+    /// Its nick: one that it gives up may be another.
+    pub(super) nick: &'a str,
+    /// It is gone, or its nick is.
+    pub(super) is_gone: bool,
+    /// Its new nick, or what else the item says; affiliation, role and address are filled in.
+    pub(super) item: UserItem<'a>,
+    /// Codes that everybody sees.
+    pub(super) statuses: &'a [Status],
+    /// Codes that it sees itself, beside 110.
+    pub(super) own: &'a [Status],
+    /// Everybody is told, however large the room is.
+    pub(super) is_important: bool,
+    /// It is gone because the room is.
+    pub(super) destroyed: Option<&'a DestroyedRoom<'a>>,
+}
+
+impl<'a> Shown<'a> {
+    /// As it is.
+    pub(super) fn present(occupant: &'a Occupant) -> Shown<'a> {
+        Shown {
+            occupant,
+            nick: &occupant.nick,
+            is_gone: false,
+            item: UserItem::default(),
+            statuses: &[],
+            own: &[],
+            is_important: false,
+            destroyed: None,
+        }
+    }
+
+    /// It has left, with these codes.
+    pub(super) fn gone(occupant: &'a Occupant, statuses: &'a [Status]) -> Shown<'a> {
+        Shown { is_gone: true, statuses, ..Shown::present(occupant) }
+    }
+
+    fn from(&self, env: &Env, room: &Room) -> String {
+        env.occupant_jid(room.name(), Some(self.nick))
+    }
+
+    /// Writes it. `is_own`: for the occupant itself.
+    fn write(&self, env: &Env, from: &str, sees_jid: bool, is_own: bool) -> Written {
+        let Shown { occupant, item, .. } = *self;
+        let mut written = Written::begin(Kind::Presence, from);
+        let out = &mut written.0;
+        out.extend_from_slice(if self.is_gone { b" type='unavailable'>" } else { b">" });
+        out.extend_from_slice(&occupant.presence);
+        occupant.id.write(out);
+        if let Some(destroyed) = self.destroyed {
+            write_destroyed(destroyed, out);
+        } else {
+            let jid = sees_jid.then(|| {
+                let resource = occupant.seats.first().map_or("", |seat| seat);
+                format!("{}/{resource}", env.bare_jid(&occupant.local))
+            });
+            let is_renamed = self.is_gone && item.nick.is_some();
+            let role = if self.is_gone && !is_renamed { Role::None } else { occupant.role };
+            let item =
+                UserItem { affiliation: occupant.affiliation, role: Some(role), jid: jid.as_deref(), ..item };
+            let own = is_own.then_some(Status::SelfPresence);
+            let own = own.into_iter().chain(self.own.iter().copied().filter(|_| is_own));
+            write_presence(&item, self.statuses.iter().copied().chain(own), Versions::default(), out);
+        }
+        out.extend_from_slice(b"</presence>");
+        written
+    }
+
+    /// Shows it to those seats of the occupant.
+    pub(super) fn to_own<S: AsRef<str>>(&self, env: &Env, fx: &mut Effects, room: &Room, seats: &[S]) {
+        let from = self.from(env, room);
+        let written = self.write(env, &from, true, true);
+        let weight = if self.is_gone && self.item.nick.is_none() { Weight::End } else { Weight::Own };
+        let cast = written.cast(Kind::Presence, weight, &from);
+        say::to_seats(env, fx, &cast, (&self.occupant.local, seats));
+    }
+
+    /// Shows it to all others who are to see it.
+    pub(super) fn to_others(&self, env: &Env, fx: &mut Effects, room: &Room) {
+        let from = self.from(env, room);
+        let is_for_all = self.is_for_all(env, room);
+        for sees_jid in [true, false] {
+            let is_concerned = |viewer: &Occupant| {
+                *viewer.nick != *self.occupant.nick
+                    && rules::sees_jids(viewer.standing(), room.config()) == sees_jid
+                    && (is_for_all || viewer.is_moderator())
+            };
+            if !room.occupants.iter().any(|(_, viewer)| is_concerned(viewer)) {
+                continue;
+            }
+            let written = self.write(env, &from, sees_jid, false);
+            let cast = written.cast(Kind::Presence, Weight::Presence, &from);
+            say::to_those(env, fx, room, &cast, is_concerned);
+        }
+    }
+
+    /// Whether everybody is told: those who have been shown are also seen to leave.
+    fn is_for_all(&self, env: &Env, room: &Room) -> bool {
+        self.is_important
+            || self.occupant.is_shown && self.is_gone
+            || is_shown_to_all(env, room, self.occupant)
+    }
+}
+
+/// Whether everybody sees the presence of an occupant.
+pub(super) fn is_shown_to_all(env: &Env, room: &Room, occupant: &Occupant) -> bool {
+    let is_small = room.occupants.len() <= env.config.rooms.presence_max as usize;
+    rules::is_shown(occupant.role, room.config()) && (is_small || occupant.is_moderator())
+}
+
+/// Shows an occupant as it is now, to itself and to all others who are to see it.
+pub(super) fn show(env: &Env, fx: &mut Effects, room: &mut Room, key: OccupantKey, own: &[Status]) {
+    let is_shown = is_shown_to_all(env, room, room.occupants.get(key));
+    room.occupants.get_mut(key).is_shown |= is_shown;
+    let occupant = room.occupants.get(key);
+    let shown = Shown { own, ..Shown::present(occupant) };
+    shown.to_others(env, fx, room);
+    shown.to_own(env, fx, room, &occupant.seats);
+}
+
+/// A seat of somebody who enters gets to see all others whom it is to see.
+pub(super) fn show_others(env: &Env, fx: &mut Effects, room: &Room, key: OccupantKey, seat: &str) {
+    let viewer = room.occupants.get(key);
+    let sees_jids = rules::sees_jids(viewer.standing(), room.config());
+    let is_small = room.occupants.len() <= env.config.rooms.presence_max as usize;
+    for (_, other) in room.occupants.iter().filter(|(other, _)| *other != key) {
+        let sees = is_shown_to_all(env, room, other) || is_small && viewer.is_moderator();
+        if !sees {
+            continue;
+        }
+        let shown = Shown::present(other);
+        let from = shown.from(env, room);
+        let written = shown.write(env, &from, sees_jids, false);
+        let cast = written.cast(Kind::Presence, Weight::Presence, &from);
+        say::to_seats(env, fx, &cast, (&viewer.local, &[seat]));
+    }
+}

@@ -1,0 +1,135 @@
+//! Messages to everybody in a room (XEP-0045 §7.4).
+//!
+//! A message is in the room's archive, and its record is on its way to the disk, before anybody gets it; its sender's stream
+//! acknowledges it when the record is committed. A room without an archive keeps nothing: its messages reach those who are there.
+
+use whimbrel_storage::directory::rooms::RoomFlags;
+use whimbrel_storage::log::{ActorCopy, Flags, Sequence};
+use whimbrel_storage::message::StoredMessage;
+
+use crate::effects::work;
+use crate::env::Env;
+use crate::exchange::fanout::Weight;
+use crate::occupancy::occupants::OccupantKey;
+use crate::proto::errors::{ErrorKind, StanzaCondition, StanzaError};
+use crate::proto::muc::{error, rules};
+use crate::proto::stanza_id;
+use crate::rooms::say::{self, Written};
+use crate::rooms::visit::{Ack, Visit};
+use crate::stanza::{Kind, PendingAck, Traits};
+use crate::user::actors::{Actors, Effects};
+use crate::user::keep;
+
+/// A message of an occupant to everybody.
+pub(super) fn speak(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &Visit<'_>) -> Ack {
+    let key = match may_speak(actors, env, fx, visit) {
+        Ok(key) => key,
+        Err(ack) => return ack,
+    };
+    let Some(room) = actors.rooms.room(visit.name) else { return Ack::Now };
+    let occupant = room.occupants.get(key);
+    if !rules::may_speak(occupant.role) {
+        return visit.refuse(env, fx, error::no_voice());
+    }
+    let from = env.occupant_jid(visit.name, Some(&occupant.nick));
+    let Some(written) = Written::passed_on(env, visit.d, &from) else { return Ack::Now };
+    let written = written.with(|out| occupant.id.write(out));
+    let said = Said { from: &from, by: visit.local, traits: visit.d.traits, written: &written };
+    match distribute(actors, env, fx, visit.name, &said, visit.d.pending_ack) {
+        Ok(ack) => ack,
+        Err(error) => visit.refuse(env, fx, error),
+    }
+}
+
+/// Whether the sender is in the room, and neither it nor the room is faster than it may be.
+pub(super) fn may_speak(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    visit: &Visit<'_>,
+) -> Result<OccupantKey, Ack> {
+    let Some(room) = actors.rooms.room_mut(visit.name) else { return Err(Ack::Now) };
+    let Some(key) = visit.seat(room) else { return Err(visit.refuse(env, fx, error::not_in_room())) };
+    let config = &env.config.rooms;
+    let (condition, refused) =
+        if !room.occupants.get_mut(key).pace.take(env.now.0, config.occupant_messages_per_second) {
+            (StanzaCondition::PolicyViolation, "you say more in this room than you may; wait a moment")
+        } else if !room.pace.take(env.now.0, config.room_messages_per_second) {
+            (StanzaCondition::ResourceConstraint, "more is said in this room than may be; wait a moment")
+        } else {
+            return Ok(key);
+        };
+    env.metrics().refused_room_rate.add(1);
+    let error = StanzaError::from(condition).with_kind(ErrorKind::Wait).with_text(refused);
+    Err(visit.refuse(env, fx, error))
+}
+
+/// Something that was said.
+pub(super) struct Said<'a> {
+    /// The occupant, as others see it.
+    pub(super) from: &'a str,
+    /// Localpart of its account.
+    pub(super) by: &'a str,
+    /// What is in it.
+    pub(super) traits: Traits,
+    /// The message.
+    pub(super) written: &'a Written,
+}
+
+/// Writes a message to the room's archive and gives it to everybody who is there.
+///
+/// # Errors
+/// The log takes nothing; then nobody has got it.
+pub(super) fn distribute(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    name: &str,
+    said: &Said<'_>,
+    pending_ack: Option<PendingAck>,
+) -> Result<Ack, StanzaError> {
+    let is_kept = actors.rooms.room(name).is_some_and(|room| room.has(RoomFlags::ARCHIVE));
+    let is_kept = is_kept
+        && env.config.archive.enabled
+        && said.traits.has(Traits::ARCHIVED)
+        && !said.traits.has(Traits::NO_STORE);
+    let id = if is_kept { Some(keep_one(actors, env, fx, name, said, pending_ack)?) } else { None };
+    let Some(room) = actors.rooms.room_mut(name) else { return Ok(Ack::Now) };
+    env.metrics().room_messages.add(1);
+    let weight = if said.traits.has(Traits::CONTENT) { Weight::Message } else { Weight::Passing };
+    let stamped = id.map(|id| {
+        let id = env.shared.archive_ids.seal(id.0);
+        let id = std::str::from_utf8(&id).expect("base32 is ASCII");
+        said.written.with(|out| stanza_id::write(&env.room_jid(name), id, out))
+    });
+    let cast = stamped.as_ref().unwrap_or(said.written).cast(Kind::Message, weight, said.from);
+    say::to_all(env, fx, room, &cast);
+    Ok(if is_kept && pending_ack.is_some() { Ack::Later } else { Ack::Now })
+}
+
+fn keep_one(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    name: &str,
+    said: &Said<'_>,
+    pending_ack: Option<PendingAck>,
+) -> Result<Sequence, StanzaError> {
+    let Some(room) = actors.rooms.room(name) else { return Err(error::no_room()) };
+    let copy = ActorCopy {
+        actor: room.record.actor,
+        flags: Flags::ARCHIVED.and(Flags::NOT_QUEUED),
+        peer: env.shared.archive_ids.peer(said.by),
+    };
+    // Beside the message, whose it is: not everybody who may read it may know that.
+    let by = env.bare_jid(said.by);
+    let mut payload = std::mem::take(&mut actors.payload);
+    StoredMessage { resource: Some(&by), stanza: &said.written.0 }.encode(&mut payload);
+    let outcome = actors.commits.append((copy, None), env.unix_ms(), &payload, pending_ack, env.metrics());
+    actors.payload = payload;
+    fx.work.add(work::LOGGED);
+    match outcome.recipient {
+        Ok(appended) => Ok(appended.sequence),
+        Err(error) => Err(keep::refusal(&mut actors.commits, env, error)),
+    }
+}

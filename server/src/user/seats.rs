@@ -1,0 +1,142 @@
+//! Stanzas of rooms for clients of this worker.
+//!
+//! | what it is | a client that has no room for it |
+//! | --- | --- |
+//! | what was said | loses its seat: the room is told, and tells the client (status 333), which reads the rest in the room's archive |
+//! | somebody's presence | does not see it |
+//! | a chat state | does not get it |
+//! | what it must know of itself | is treated as with everything of its own account |
+//!
+//! So a client that stays in a room has all that was said in it, and one that reads slowly costs others neither memory nor time.
+
+use whimbrel_storage::jid::JidRef;
+
+use crate::effects::work;
+use crate::env::Env;
+use crate::exchange::fanout::{Cast, Weight};
+use crate::proto::address;
+use crate::stanza::{Delivery, Kind, Traits, Type};
+use crate::user::actors::{Actors, Effects};
+use crate::user::flow::{Class, Outgoing};
+use crate::user::inactive::Urgency;
+use crate::user::tables::ResourceKey;
+use crate::user::{blocking, delivery, room};
+use crate::xml::writer;
+
+/// What a worker knows of its clients' seats. Where they sit only the rooms know.
+#[derive(Default)]
+pub struct Seats {
+    /// Seats that have not taken something, until the room has heard of it: they get nothing of what it says meanwhile.
+    lost: Vec<(ResourceKey, Box<str>)>,
+    /// A buffer for the stanza at hand.
+    buffer: Vec<u8>,
+}
+
+impl Seats {
+    fn is_lost(&self, key: ResourceKey, room: &str) -> bool {
+        self.lost.iter().any(|(lost, name)| *lost == key && **name == *room)
+    }
+
+    fn found(&mut self, key: ResourceKey, room: &str) {
+        self.lost.retain(|(lost, name)| *lost != key || **name != *room);
+    }
+
+    /// A resource is gone.
+    pub fn forget(&mut self, key: ResourceKey) {
+        if !self.lost.is_empty() {
+            self.lost.retain(|(lost, _)| *lost != key);
+        }
+    }
+}
+
+/// Clients of this worker get a stanza of a room.
+pub fn receive(actors: &mut Actors, env: &Env, fx: &mut Effects, cast: &Cast<'_>) {
+    let Ok(from) = JidRef::parse(cast.from) else { return };
+    let (room, room_jid) = (address::local_of(cast.from), address::bare_of(cast.from));
+    let mut bytes = std::mem::take(&mut actors.seats.buffer);
+    for target in cast.targets() {
+        fx.work.add(work::RECIPIENT);
+        let (local, Some(resource)) = address::local_and_resource_of_target(target) else { continue };
+        let Some(user) = actors.users.find(local) else { continue };
+        let Some(key) = actors.users.find_resource(user, resource) else { continue };
+        if blocking::user_blocks(&actors.users, user, &from) {
+            continue;
+        }
+        let is_answer = cast.weight == Weight::Answer;
+        let is_for_those_inside = matches!(cast.weight, Weight::Message | Weight::Passing | Weight::Presence);
+        if is_for_those_inside && !has_entered(actors, key, room_jid) {
+            continue;
+        }
+        if !is_answer && !actors.seats.lost.is_empty() && actors.seats.is_lost(key, room) {
+            if cast.weight != Weight::End {
+                continue;
+            }
+            actors.seats.found(key, room);
+        }
+        bytes.clear();
+        write(env, cast, (local, resource), &mut bytes);
+        give(actors, env, fx, key, (cast, room), &bytes);
+    }
+    actors.seats.buffer = bytes;
+}
+
+/// Whether a client has asked to enter a room and not left it. Another one may have had its resource, and the room may not know
+/// yet that it is gone.
+fn has_entered(actors: &Actors, key: ResourceKey, room: &str) -> bool {
+    let directed = &actors.users.resource(key).directed;
+    directed.as_ref().is_some_and(|list| list.iter().any(|known| **known == *room))
+}
+
+fn write(env: &Env, cast: &Cast<'_>, (local, resource): (&str, &str), out: &mut Vec<u8>) {
+    out.extend_from_slice(cast.head);
+    out.extend_from_slice(b" to=\"");
+    writer::escape_attribute(local, out);
+    out.push(b'@');
+    writer::escape_attribute(&env.shared.domain, out);
+    out.push(b'/');
+    writer::escape_attribute(resource, out);
+    out.push(b'"');
+    out.extend_from_slice(cast.tail);
+}
+
+fn give(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    key: ResourceKey,
+    (cast, room_name): (&Cast<'_>, &str),
+    bytes: &[u8],
+) {
+    let (class, urgency) = match cast.weight {
+        Weight::Message => (Class::Room, Urgency::Now),
+        Weight::Passing => (Class::Foreign, Urgency::CanWait),
+        Weight::Presence => (Class::Presence(cast.from), Urgency::Replaceable),
+        Weight::Own | Weight::Answer | Weight::End => (Class::Own, Urgency::Now),
+    };
+    if cast.weight == Weight::Message {
+        if !room::takes(actors, env, fx, key, class, bytes.len()) {
+            return lose(actors, env, fx, key, room_name);
+        }
+        env.metrics().room_deliveries.add(1);
+    }
+    delivery::push_as(actors, env, fx, key, &Outgoing { kind: cast.kind, class, urgency, bytes });
+}
+
+/// A seat has not taken something: the room hears of it.
+fn lose(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey, room_name: &str) {
+    env.metrics().dropped_output.add(1);
+    actors.seats.lost.push((key, room_name.into()));
+    let from = actors.users.full_jid(env, key);
+    let error = Delivery {
+        kind: Kind::Presence,
+        typ: Type::Error,
+        traits: Traits::FROM_SERVER,
+        from: &from,
+        to_local: room_name,
+        to_resource: None,
+        id: None,
+        bytes: b"<presence type='error'/>",
+        pending_ack: None,
+    };
+    fx.route_to_room(env, &error);
+}

@@ -1,0 +1,125 @@
+//! Rooms: what is said in them, and what they refuse.
+
+use super::{PLAIN, Verona};
+use crate::counters::stage::{Stage, Step};
+use crate::rooms::{ask_to_enter, enter, make, make_it, message, room, say, until};
+
+/// The steps.
+pub(super) const STEPS: &[Step<Verona>] = &[
+    Step {
+        what: "juliet makes a room, romeo enters, both speak, and leave",
+        act: stay,
+        moves: &[
+            "rooms.active",
+            "rooms.occupants",
+            "rooms.made",
+            "rooms.destroyed",
+            "rooms.joins",
+            "rooms.messages",
+            "rooms.deliveries",
+        ],
+        ..PLAIN
+    },
+    Step {
+        what: "everything that a room may have is too much",
+        configure: |config| {
+            config.rooms.per_account = 1;
+            config.rooms.members_max = 1;
+            config.rooms.occupants_max = 1;
+            config.rooms.nick_bytes = 6;
+            config.rooms.strangers_per_hour = 0;
+            config.rooms.occupant_messages_per_second = 1;
+        },
+        act: too_much,
+        moves: &[
+            "refused.rooms",
+            "refused.room_members",
+            "refused.room_occupants",
+            "refused.room_text",
+            "refused.room_strangers",
+            "refused.room_messages",
+        ],
+        ..PLAIN
+    },
+    Step {
+        what: "a room writes, and more comes for it than may wait",
+        configure: |config| config.rooms.waiting_kib = 1,
+        act: |stage, server| {
+            let mut juliet = server.online("juliet", "balcony");
+            make(&mut juliet, "hall", "juliet", &[]);
+            let subject =
+                format!("<message type='groupchat' to='{}'><subject>s</subject></message>", room("hall"));
+            juliet.send(&subject.repeat(20));
+            stage.until("refused.room_waiting");
+        },
+        moves: &["refused.room_waiting"],
+        ..PLAIN
+    },
+    Step {
+        what: "romeo reads nothing of what juliet says",
+        configure: |config| {
+            config.limits.output_backlog_bytes = 64 * 1024;
+            config.limits.stanza_bytes = 32 * 1024;
+            config.rooms.occupant_messages_per_second = 1000;
+            config.rooms.room_messages_per_second = 1000;
+        },
+        act: |stage, server| {
+            let mut juliet = server.online("juliet", "balcony");
+            let mut romeo = server.online("romeo", "orchard");
+            make(&mut juliet, "hall", "juliet", &[]);
+            enter(&mut romeo, "hall", "romeo");
+            let body = "x".repeat(10_000);
+            for n in 0.. {
+                juliet.send(&format!(
+                    "<message type='groupchat' to='{}' id='m{n}'><body>{body}</body></message>",
+                    room("hall")
+                ));
+                message(&mut juliet, &format!("m{n}"));
+                juliet.quiet();
+                if stage.has_moved("rooms.seats_lost") {
+                    break;
+                }
+                assert!(n < 5_000, "the seat is never lost");
+            }
+        },
+        moves: &["rooms.seats_lost"],
+        ..PLAIN
+    },
+];
+
+fn stay(stage: &mut Stage<'_>, server: &Verona) {
+    let mut juliet = server.online("juliet", "balcony");
+    let mut romeo = server.online("romeo", "orchard");
+    make(&mut juliet, "hall", "juliet", &[]);
+    enter(&mut romeo, "hall", "romeo");
+    say(&mut romeo, "hall", "m1");
+    message(&mut juliet, "m1");
+    stage.look();
+    juliet.cut();
+    romeo.cut();
+    stage.until("rooms.destroyed");
+}
+
+fn too_much(_: &mut Stage<'_>, server: &Verona) {
+    let mut juliet = server.online("juliet", "balcony");
+    let mut romeo = server.online("romeo", "orchard");
+    let refused = |stanza: &whimbrel_server::xml::Element| stanza.attribute("type") == Some("error");
+    make(&mut juliet, "hall", "juliet", &[]);
+    ask_to_enter(&mut juliet, "garden", "juliet", "");
+    until(&mut juliet, refused);
+    assert_ne!(make_it(&mut juliet, "hall", "romeo", "member"), "result");
+    ask_to_enter(&mut romeo, "hall", "romeo", "");
+    until(&mut romeo, refused);
+    ask_to_enter(&mut romeo, "hall", "montague", "");
+    until(&mut romeo, refused);
+    server.accounts(&["nurse"]);
+    juliet.send(&format!(
+        "<message to='{}'><x xmlns='http://jabber.org/protocol/muc#user'><invite to='nurse@localhost'/></x></message>",
+        room("hall")
+    ));
+    until(&mut juliet, refused);
+    for n in 0..30 {
+        say(&mut juliet, "hall", &format!("m{n}"));
+    }
+    until(&mut juliet, refused);
+}

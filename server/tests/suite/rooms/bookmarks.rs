@@ -1,0 +1,144 @@
+//! Members who are not there: the server keeps private groups in their bookmarks.
+
+use super::{PRIVATE, configure, make, make_it, room, three, until};
+use crate::support::answers::{befriend, outcome, payload};
+use crate::support::{Client, TestServer, on_each_driver, on_each_driver_with};
+
+const PUBSUB: &str = "http://jabber.org/protocol/pubsub";
+const BOOKMARKS: &str = "urn:xmpp:bookmarks:1";
+
+/// The bookmarks of an account: address, name, autojoin.
+fn bookmarks(client: &mut Client) -> Vec<String> {
+    let answer =
+        client.ask("get", None, &format!("<pubsub xmlns='{PUBSUB}'><items node='{BOOKMARKS}'/></pubsub>"));
+    if outcome(&answer) == "item-not-found" {
+        return Vec::new();
+    }
+    let items = payload(&answer).find("items", PUBSUB).expect("items");
+    let item = |item: &whimbrel_server::xml::Element| {
+        let conference = item.elements().next().expect("a bookmark");
+        let of = |name: &str| conference.attribute(name).unwrap_or("-").to_owned();
+        format!("{} {} {}", item.attribute("id").unwrap(), of("name"), of("autojoin"))
+    };
+    items.elements().map(item).collect()
+}
+
+/// Waits until an account has so many bookmarks.
+fn await_bookmarks(client: &mut Client, count: usize) -> Vec<String> {
+    let since = std::time::Instant::now();
+    loop {
+        let found = bookmarks(client);
+        if found.len() == count {
+            return found;
+        }
+        assert!(since.elapsed() < crate::support::PATIENCE, "{found:?}, not {count}");
+        std::thread::yield_now();
+    }
+}
+
+/// juliet, who is in romeo's roster, has made a private group.
+fn verona(server: &TestServer) -> [Client; 3] {
+    server.accounts(&["juliet", "romeo", "nurse"]);
+    befriend(server, "juliet", "romeo");
+    let mut clients = ["juliet", "romeo", "nurse"].map(|name| server.online(name, "r"));
+    clients.iter_mut().for_each(Client::settle);
+    clients.iter_mut().for_each(|client| drop(client.quiet()));
+    let fields = [PRIVATE, &[("roomname", "The Hall")]].concat();
+    make(&mut clients[0], "hall", "jule", &fields);
+    clients
+}
+
+#[test]
+fn who_is_made_a_member_while_away_finds_the_group_at_the_next_login() {
+    on_each_driver(|server| {
+        let [mut juliet, romeo, _] = verona(server);
+        romeo.cut();
+        server.await_metric("sessions", 1);
+        assert_eq!(make_it(&mut juliet, "hall", "romeo", "member"), "result");
+        let mut romeo = server.login("romeo", "later");
+        assert_eq!(await_bookmarks(&mut romeo, 1), ["hall@conference.localhost The Hall true"]);
+        assert_eq!(make_it(&mut juliet, "hall", "romeo", "none"), "result");
+        await_bookmarks(&mut romeo, 0);
+    });
+}
+
+#[test]
+fn strangers_invite_and_write_nothing_into_bookmarks() {
+    on_each_driver(|server| {
+        let [mut juliet, _, mut nurse] = verona(server);
+        assert_eq!(make_it(&mut juliet, "hall", "nurse", "member"), "result");
+        let invited = until(&mut nurse, |stanza| stanza.name() == "message");
+        let x = invited.find("x", super::USER).unwrap().find("invite", super::USER).expect("an invitation");
+        assert_eq!(x.attribute("from"), Some("juliet@localhost"));
+        assert_eq!(bookmarks(&mut nurse), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_bookmark_that_is_there_stays_as_its_owner_wants_it() {
+    on_each_driver(|server| {
+        let [mut juliet, mut romeo, _] = verona(server);
+        let own = format!(
+            "<pubsub xmlns='{PUBSUB}'><publish node='{BOOKMARKS}'><item id='{}'>\
+             <conference xmlns='{BOOKMARKS}' name='mine' autojoin='false'/></item></publish></pubsub>",
+            room("hall")
+        );
+        assert_eq!(outcome(&romeo.ask("set", None, &own)), "result");
+        assert_eq!(make_it(&mut juliet, "hall", "romeo", "member"), "result");
+        assert_eq!(make_it(&mut juliet, "hall", "romeo", "admin"), "result");
+        romeo.settle();
+        assert_eq!(bookmarks(&mut romeo), ["hall@conference.localhost mine false"]);
+    });
+}
+
+#[test]
+fn who_removes_the_bookmark_of_a_group_is_a_member_no_more() {
+    on_each_driver(|server| {
+        let [mut juliet, mut romeo, _] = verona(server);
+        let remove = format!(
+            "<pubsub xmlns='{PUBSUB}'><retract node='{BOOKMARKS}' notify='true'><item id='{}'/></retract></pubsub>",
+            room("hall")
+        );
+        assert_eq!(make_it(&mut juliet, "hall", "romeo", "member"), "result");
+        await_bookmarks(&mut romeo, 1);
+        juliet.quiet();
+        assert_eq!(outcome(&romeo.ask("set", None, &remove)), "result");
+        let told = until(&mut juliet, |stanza| stanza.name() == "message");
+        let item = told.find("x", super::USER).unwrap().find("item", super::USER).unwrap();
+        assert_eq!(
+            (item.attribute("affiliation"), item.attribute("jid")),
+            (Some("none"), Some("romeo@localhost"))
+        );
+        let keep = "<x xmlns='jabber:x:data' type='submit'><field var='whimbrel#roomconfig_leavingends'>\
+                    <value>0</value></field></x>";
+        let query = format!("<query xmlns='{}'>{keep}</query>", super::OWNER);
+        assert_eq!(outcome(&juliet.ask("set", Some(&room("hall")), &query)), "result");
+        assert_eq!(make_it(&mut juliet, "hall", "romeo", "member"), "result");
+        await_bookmarks(&mut romeo, 1);
+        assert_eq!(outcome(&romeo.ask("set", None, &remove)), "result");
+        romeo.settle();
+        juliet.settle();
+        let members = super::admin(&mut juliet, "get", "hall", "<item affiliation='member'/>");
+        assert_eq!(payload(&members).elements().count(), 1, "where the room says so, it stays one");
+    });
+}
+
+#[test]
+fn rooms_that_are_no_private_groups_and_servers_that_keep_none_write_nothing() {
+    on_each_driver_with(
+        |config| config.rooms.bookmarks = false,
+        |server| {
+            let [mut juliet, mut romeo, _] = verona(server);
+            assert_eq!(make_it(&mut juliet, "hall", "romeo", "member"), "result");
+            romeo.settle();
+            assert_eq!(bookmarks(&mut romeo), Vec::<String>::new());
+        },
+    );
+    on_each_driver(|server| {
+        let [mut juliet, mut romeo, _] = verona(server);
+        assert_eq!(outcome(&configure(&mut juliet, "hall", &[("publicroom", "1")])), "result");
+        assert_eq!(make_it(&mut juliet, "hall", "romeo", "member"), "result");
+        romeo.settle();
+        assert_eq!(bookmarks(&mut romeo), Vec::<String>::new());
+    });
+}

@@ -1,0 +1,102 @@
+//! What strangers, and occupants who want more than they may, do not get from a room.
+
+use super::{PRIVATE, admin, configure, enter, make, make_it, next_presence, room, three};
+use crate::support::answers::{outcome, payload};
+use crate::support::{on_each_driver, on_each_driver_with};
+
+const INFO: &str = "<query xmlns='http://jabber.org/protocol/disco#info'/>";
+
+#[test]
+fn a_room_is_not_left_without_an_owner_by_two_changes_at_once() {
+    on_each_driver(|server| {
+        let [mut juliet, ..] = three(server);
+        make(&mut juliet, "hall", "jule", PRIVATE);
+        assert_eq!(make_it(&mut juliet, "hall", "romeo", "owner"), "result");
+        let both = "<item jid='juliet@localhost' affiliation='member'/><item jid='romeo@localhost' affiliation='member'/>";
+        assert_eq!(outcome(&admin(&mut juliet, "set", "hall", both)), "conflict");
+        let exchanged = "<item jid='nurse@localhost' affiliation='owner'/>".to_owned() + both;
+        assert_eq!(outcome(&admin(&mut juliet, "set", "hall", &exchanged)), "result");
+        let record = server.server.shared.directory.room("hall").unwrap().unwrap();
+        assert_eq!((record.counts.owners, record.counts.members), (1, 2));
+    });
+}
+
+#[test]
+fn a_stranger_does_not_learn_who_is_in_a_room() {
+    on_each_driver(|server| {
+        let [mut juliet, mut romeo, mut nurse] = three(server);
+        make(&mut juliet, "hall", "jule", &[]);
+        enter(&mut romeo, "hall", "romeo");
+        next_presence(&mut juliet);
+        let decline = |to: &str| {
+            format!(
+                "<message to='{}' id='d'><x xmlns='http://jabber.org/protocol/muc#user'>\
+                 <decline to='{to}@localhost'/></x></message>",
+                room("hall")
+            )
+        };
+        for to in ["romeo", "nurse", "nobody"] {
+            nurse.send(&decline(to));
+        }
+        nurse.settle();
+        assert!(nurse.quiet().is_empty(), "the same silence for one who is there and one who is not");
+        romeo.set_aside_until(|stanza| stanza.name() == "message");
+    });
+}
+
+#[test]
+fn declined_invitations_count_as_those_of_strangers() {
+    on_each_driver_with(
+        |config| config.rooms.strangers_per_hour = 2,
+        |server| {
+            let [mut juliet, mut romeo, mut nurse] = three(server);
+            make(&mut juliet, "hall", "jule", &[]);
+            enter(&mut romeo, "hall", "romeo");
+            for _ in 0..3 {
+                nurse.send(&format!(
+                    "<message to='{}' id='d'><x xmlns='http://jabber.org/protocol/muc#user'>\
+                     <decline to='romeo@localhost'/></x></message>",
+                    room("hall")
+                ));
+            }
+            let refused = nurse.set_aside_until(|stanza| stanza.attribute("id") == Some("d"));
+            assert_eq!(outcome(&refused), "policy-violation");
+        },
+    );
+}
+
+#[test]
+fn a_hidden_group_tells_strangers_neither_its_name_nor_what_it_is_about() {
+    on_each_driver(|server| {
+        let [mut juliet, mut romeo, _] = three(server);
+        make(&mut juliet, "hall", "jule", PRIVATE);
+        let named = [("roomname", "Secret plans"), ("roomdesc", "of the hall")];
+        assert_eq!(outcome(&configure(&mut juliet, "hall", &named)), "result");
+        juliet.quiet();
+        let shown = romeo.ask("get", Some(&room("hall")), INFO);
+        let name = payload(&shown).find("identity", "http://jabber.org/protocol/disco#info").unwrap();
+        assert_eq!(name.attribute("name"), Some("hall"), "what stands in the address, and no more");
+        assert!(payload(&shown).find("x", "jabber:x:data").is_none());
+        let shown = juliet.ask("get", Some(&room("hall")), INFO);
+        let name = payload(&shown).find("identity", "http://jabber.org/protocol/disco#info").unwrap();
+        assert_eq!(name.attribute("name"), Some("Secret plans"));
+    });
+}
+
+#[test]
+fn presence_in_a_room_changes_no_faster_than_messages_may_come() {
+    on_each_driver_with(
+        |config| config.rooms.occupant_messages_per_second = 1,
+        |server| {
+            let [mut juliet, mut romeo, _] = three(server);
+            make(&mut juliet, "hall", "jule", &[]);
+            enter(&mut romeo, "hall", "romeo");
+            let to = format!("{}/romeo", room("hall"));
+            for number in 0..20 {
+                romeo.send(&format!("<presence to='{to}'><status>{number}</status></presence>"));
+            }
+            let refused = romeo.set_aside_until(|stanza| stanza.attribute("type") == Some("error"));
+            assert_eq!(outcome(&refused), "policy-violation");
+        },
+    );
+}

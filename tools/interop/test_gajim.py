@@ -1,0 +1,190 @@
+"""Gajim, a desktop client, under Xvfb: a contact's avatar appears in it, and a bookmark that another device makes.
+
+WHIMBREL_SCREENSHOTS names a folder in which pictures of its window are kept.
+"""
+
+import asyncio
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import struct
+import subprocess
+import tempfile
+import time
+import zlib
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from slixmpp.plugins.xep_0402.stanza import Conference
+
+from conftest import DRIVERS, PASSWORD, running_server
+from test_pep import BOOKMARKS, befriend
+from test_slixmpp import log_in, run
+
+PATIENCE = 60
+NOBODY = 65534
+PROGRAMS = ("gajim", "Xvfb", "xwd", "dbus-run-session", "setpriv")
+
+missing = [program for program in PROGRAMS if shutil.which(program) is None]
+pytestmark = pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
+
+
+def png(width, height, rows):
+    """A picture of rows of red, green, blue."""
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    inside = zlib.compress(b"".join(b"\0" + row for row in rows))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", inside) + chunk(b"IEND", b"")
+
+
+def one_colour(*rgb):
+    return png(64, 64, [bytes(rgb) * 64] * 64)
+
+
+def colours(path):
+    """The pixels of a window dump (xwd), as (width, height, rows of red, green, blue)."""
+    dump = path.read_bytes()
+    head = struct.unpack(">25I", dump[:100])
+    start, width, height, step, line = head[0] + 12 * head[19], head[4], head[5], head[11] // 8, head[12]
+    rows = []
+    for y in range(height):
+        row = dump[start + y * line:start + y * line + width * step]
+        rows.append(bytes(byte for x in range(0, width * step, step) for byte in (row[x + 2], row[x + 1], row[x])))
+    return width, height, rows
+
+
+class Gajim:
+    """A Gajim that runs."""
+
+    def __init__(self, folder, display, log):
+        self.config, self.display, self.log = folder / "config", display, log
+
+    def wait_for(self, what, condition):
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < deadline, f"{what} does not come about:\n" + self.log.read_text()[-4000:]
+            time.sleep(0.2)
+
+    def says(self, text):
+        self.wait_for(f"`{text}`", lambda: text in self.log.read_text())
+
+    def shows(self, rgb, name):
+        """Waits until its window has a spot of this colour, and keeps a picture."""
+        found = []
+
+        def look():
+            dump = self.log.with_name("window.xwd")
+            subprocess.run(["xwd", "-display", self.display, "-root", "-silent", "-out", dump], check=True)
+            found[:] = [colours(dump)]
+            return any(bytes(rgb) * 8 in row for row in found[0][2])
+        self.wait_for(f"{rgb} on the screen", look)
+        if folder := os.environ.get("WHIMBREL_SCREENSHOTS"):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            (Path(folder) / name).write_bytes(png(*found[0]))
+
+
+def settings(path, server, chats):
+    """What Gajim finds as if it had been set up by hand: one account, no TLS, no key ring."""
+    account = {"name": "juliet", "hostname": "localhost", "password": PASSWORD, "savepass": True, "active": True,
+               "autoconnect": True, "use_custom_host": True, "custom_host": "127.0.0.1", "custom_port": server.port,
+               "custom_type": "PLAIN", "use_plain_connection": True, "confirm_unencrypted_connection": False,
+               "resource": "gajim", "account_label": "juliet", "default_workspace": "w"}
+    app = {"use_keyring": False, "check_for_update": False, "trayicon": "never"}
+    workspaces = {"w": {"name": "Verona", "color": "rgb(191, 99, 154)", "avatar_sha": "", "chats": chats}}
+    rows = {"app": app, "workspaces": workspaces, "soundevents": {}, "status_presets": {}, "proxies": {}, "plugins": {}}
+    database = sqlite3.connect(path)
+    database.execute("CREATE TABLE settings (name TEXT UNIQUE, settings TEXT)")
+    database.execute("CREATE TABLE account_settings (account TEXT UNIQUE, settings TEXT)")
+    database.executemany("INSERT INTO settings VALUES (?, ?)", [(name, json.dumps(row)) for name, row in rows.items()])
+    database.execute("INSERT INTO account_settings VALUES (?, ?)",
+                     ("juliet", json.dumps({"account": account, "contact": {}, "group_chat": {}})))
+    database.execute("PRAGMA user_version = 5")
+    database.commit()
+    database.close()
+
+
+@contextmanager
+def gajim(server, chats):
+    # Not below the folder of the test, into which nobody else may look.
+    folder = Path(tempfile.mkdtemp(prefix="gajim-"))
+    (folder / "config").mkdir()
+    settings(folder / "config" / "settings.sqlite", server, chats)
+    command = ["dbus-run-session", "--", "gajim", "--separate", "--config-path", folder / "config", "--loglevel", "gajim=INFO"]
+    # It does not run as root.
+    if os.geteuid() == 0:
+        command = ["setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups", *command]
+        for path in [folder, *folder.rglob("*")]:
+            os.chown(path, NOBODY, NOBODY)
+    read, write = os.pipe()
+    screen = subprocess.Popen(["Xvfb", "-displayfd", str(write), "-screen", "0", "800x500x24"], pass_fds=[write],
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    os.close(write)
+    client = None
+    try:
+        with os.fdopen(read) as answer:
+            display = ":" + answer.readline().strip()
+        environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "DISPLAY": display, "LANG": "C.UTF-8", "NO_AT_BRIDGE": "1"}
+        with open(folder / "log", "w") as log:
+            client = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        yield Gajim(folder, display, folder / "log")
+    finally:
+        if client is not None:
+            os.killpg(client.pid, signal.SIGTERM)
+            client.wait(20)
+        screen.terminate()
+        screen.wait(20)
+        shutil.rmtree(folder)
+
+
+async def set_avatar(client, picture):
+    avatar = client.plugin["xep_0084"]
+    await avatar.publish_avatar(picture)
+    await avatar.publish_avatar_metadata([{"id": hashlib.sha1(picture).hexdigest(), "type": "image/png", "bytes": len(picture)}])
+
+
+async def bookmark(client, room, name):
+    conference = Conference()
+    conference["name"], conference["autojoin"] = name, True
+    options = client.plugin["xep_0004"].make_form(ftype="submit")
+    options.add_field("FORM_TYPE", ftype="hidden", value="http://jabber.org/protocol/pubsub#publish-options")
+    for field, value in (("persist_items", "true"), ("max_items", "max"), ("access_model", "whitelist"),
+                         ("send_last_published_item", "never")):
+        options.add_field(f"pubsub#{field}", value=value)
+    await client.plugin["xep_0060"].publish(client.boundjid.bare, BOOKMARKS, id=room, payload=conference, options=options)
+
+
+def test_gajim_shows_a_contacts_avatar_and_follows_a_bookmark_of_another_device(tmp_path):
+    red, blue = (200, 30, 40), (20, 60, 220)
+
+    async def test(clients):
+        phone, romeo = await log_in(clients, server, "starttls", "juliet@localhost", "romeo@localhost")
+        for client in (phone, romeo):
+            for plugin in ("xep_0084", "xep_0402", "xep_0115", "xep_0163"):
+                client.register_plugin(plugin)
+        await befriend(phone, romeo)
+        await set_avatar(romeo, one_colour(*red))
+        await bookmark(phone, "verona@rooms.example", "Verona")
+        chats = [{"account": "juliet", "jid": "romeo@localhost", "type": "contact", "pinned": False, "position": -1}]
+        with gajim(server, chats) as desktop:
+            def step(what, *arguments):
+                return asyncio.get_running_loop().run_in_executor(None, what, *arguments)
+            # What was there before it came.
+            await step(desktop.says, "Autojoin Bookmark: verona@rooms.example")
+            await step(desktop.says, f"romeo@localhost {hashlib.sha1(one_colour(*red)).hexdigest()}")
+            await step(desktop.shows, red, "gajim-avatar.png")
+            # What happens while it is there.
+            await set_avatar(romeo, one_colour(*blue))
+            await step(desktop.says, f"romeo@localhost {hashlib.sha1(one_colour(*blue)).hexdigest()}")
+            await step(desktop.shows, blue, "gajim-new-avatar.png")
+            await bookmark(phone, "mantua@rooms.example", "Mantua")
+            await step(desktop.says, "Schedule autojoin in 10s for: mantua@rooms.example")
+
+    with running_server(DRIVERS[0], tmp_path / "data", "--allow-plaintext") as server:
+        for name in ("juliet", "romeo"):
+            server.account(name)
+        run(test)
