@@ -428,6 +428,6 @@ mod tests {
         let user = one(&format!("<offline-messages>{message}</offline-messages>"));
         assert_eq!((user.nodes.len(), user.offline.len()), (0, 1), "{:?}", user.nodes);
         let own = one(&format!("<pubsub xmlns='http://jabber.org/protocol/pubsub'>{items}</pubsub>"));
-        assert_eq!(own.nodes[0].items[0].0, "evil@muc.x");
+        assert_eq!(own.nodes[0].items[0].id, "evil@muc.x");
     }
 }

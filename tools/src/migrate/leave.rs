@@ -12,7 +12,8 @@ use whimbrel_storage::credentials::{Credentials, ScramHash};
 use whimbrel_storage::directory::{Directory, DirectoryError, Item, Subscription};
 use zeroize::Zeroizing;
 
-use super::export::{escaped, nodes};
+use super::export::nodes;
+use super::export::xml::escaped;
 use crate::accounts::{open_to_read, unknown};
 use crate::cli::UserExportArgs;
 use crate::problem::Problem;

@@ -118,7 +118,11 @@ impl Bookmark<'_> {
             Some(node) if view.item(&node, self.room)?.is_some() => return Ok(None),
             Some(node) if node.items >= u64::from(limits.pep_items) || is_too_much => return Ok(None),
             Some(node) => node,
-            None if is_too_much || has_room(usage, ns::BOOKMARKS, limits).is_err() => return Ok(None),
+            None if is_too_much
+                || has_room(usage, (ns::BOOKMARKS, &defaults_of(ns::BOOKMARKS)), limits).is_err() =>
+            {
+                return Ok(None);
+            }
             None => transaction.create_node(account, ns::BOOKMARKS, defaults_of(ns::BOOKMARKS), now_ms)?,
         };
         transaction.publish_item(account, &mut node, &new)?;

@@ -71,7 +71,7 @@ fn word<T: PartialEq>(table: &[(&'static str, T)], value: &T) -> Option<&'static
 /// An item of an export.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::migrate) struct ExportedItem {
-    id: String,
+    pub(super) id: String,
     /// As the export has it; empty for none.
     payload: String,
     /// A bare JID, where it is not the owner.
