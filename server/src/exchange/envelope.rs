@@ -21,71 +21,32 @@ struct Span {
     length: u32,
 }
 
+/// A stanza for a user or a room.
+struct PackedStanza {
+    kind: Kind,
+    typ: Type,
+    traits: Traits,
+    from: Span,
+    to_local: Span,
+    to_resource: Option<Span>,
+    id: Option<Span>,
+    bytes: Span,
+    pending_ack: Option<PendingAck>,
+    is_for_room: bool,
+}
+
 enum Packed {
-    Stanza {
-        kind: Kind,
-        typ: Type,
-        traits: Traits,
-        from: Span,
-        to_local: Span,
-        to_resource: Option<Span>,
-        id: Option<Span>,
-        bytes: Span,
-        pending_ack: Option<PendingAck>,
-        is_for_room: bool,
-    },
-    Cast {
-        kind: Kind,
-        weight: Weight,
-        from: Span,
-        head: Span,
-        tail: Span,
-        targets: Span,
-    },
-    Broadcast {
-        typ: Type,
-        from: Span,
-        payload: Span,
-        targets: Span,
-        chooses_resources: bool,
-    },
-    Event {
-        kind: EventKind,
-        owner: Span,
-        node: Span,
-        tail: Span,
-        targets: Span,
-    },
-    Wanted {
-        from: Span,
-        nodes: Span,
-        targets: Span,
-    },
-    Membership {
-        account: Span,
-        room: Span,
-        name: Span,
-        by: Span,
-        is_granted: bool,
-        is_invited: bool,
-    },
-    Spread {
-        from: Span,
-        conn: ConnId,
-    },
-    Owed {
-        by: Span,
-        work: u64,
-    },
+    Stanza(PackedStanza),
+    Cast { kind: Kind, weight: Weight, from: Span, head: Span, tail: Span, targets: Span },
+    Broadcast { typ: Type, from: Span, payload: Span, targets: Span, chooses_resources: bool },
+    Event { kind: EventKind, owner: Span, node: Span, tail: Span, targets: Span },
+    Wanted { from: Span, nodes: Span, targets: Span },
+    Membership { account: Span, room: Span, name: Span, by: Span, is_granted: bool, is_invited: bool },
+    Spread { from: Span, conn: ConnId },
+    Owed { by: Span, work: u64 },
     Migration(Box<Migration>),
-    Durable {
-        pending_ack: PendingAck,
-        is_durable: bool,
-    },
-    MakeRoom {
-        address: Block,
-        workers: usize,
-    },
+    Durable { pending_ack: PendingAck, is_durable: bool },
+    MakeRoom { address: Block, workers: usize },
 }
 
 /// An envelope as the recipient reads it.
@@ -199,7 +160,7 @@ impl Batch {
     }
 
     fn delivery(&mut self, d: &Delivery<'_>, is_for_room: bool) {
-        let packed = Packed::Stanza {
+        let packed = PackedStanza {
             kind: d.kind,
             typ: d.typ,
             traits: d.traits,
@@ -211,7 +172,7 @@ impl Batch {
             pending_ack: d.pending_ack,
             is_for_room,
         };
-        self.envelopes.push(packed);
+        self.envelopes.push(Packed::Stanza(packed));
     }
 
     /// Adds a stanza of a room.
@@ -325,39 +286,30 @@ impl Batch {
         self.bytes.len() + self.envelopes.len() * size_of::<Packed>()
     }
 
+    fn open_stanza(&self, stanza: &PackedStanza) -> Envelope<'_> {
+        let delivery = Delivery {
+            kind: stanza.kind,
+            typ: stanza.typ,
+            traits: stanza.traits,
+            from: self.text(stanza.from),
+            to_local: self.text(stanza.to_local),
+            to_resource: stanza.to_resource.map(|span| self.text(span)),
+            id: stanza.id.map(|span| self.text(span)),
+            bytes: self.get(stanza.bytes),
+            pending_ack: stanza.pending_ack,
+        };
+        match stanza.is_for_room {
+            true => Envelope::Visit(delivery),
+            false => Envelope::Stanza(delivery),
+        }
+    }
+
     /// Reads the envelopes in the order in which they were added, and leaves the batch empty.
     pub fn open(&mut self, mut read: impl FnMut(Envelope<'_>)) {
         let mut envelopes = std::mem::take(&mut self.envelopes);
         for packed in envelopes.drain(..) {
             let envelope = match packed {
-                Packed::Stanza {
-                    kind,
-                    typ,
-                    traits,
-                    from,
-                    to_local,
-                    to_resource,
-                    id,
-                    bytes,
-                    pending_ack,
-                    is_for_room,
-                } => {
-                    let delivery = Delivery {
-                        kind,
-                        typ,
-                        traits,
-                        from: self.text(from),
-                        to_local: self.text(to_local),
-                        to_resource: to_resource.map(|span| self.text(span)),
-                        id: id.map(|span| self.text(span)),
-                        bytes: self.get(bytes),
-                        pending_ack,
-                    };
-                    match is_for_room {
-                        true => Envelope::Visit(delivery),
-                        false => Envelope::Stanza(delivery),
-                    }
-                }
+                Packed::Stanza(stanza) => self.open_stanza(&stanza),
                 Packed::Cast { kind, weight, from, head, tail, targets } => Envelope::Cast(Cast {
                     kind,
                     weight,

@@ -97,7 +97,7 @@ impl Inbox {
     }
 
     /// The next stanza, unless the room is busy.
-    pub fn next(&mut self) -> Option<Waiting> {
+    pub fn take(&mut self) -> Option<Waiting> {
         if self.is_busy {
             return None;
         }
@@ -138,17 +138,17 @@ mod tests {
             inbox.hold(&stanza(Type::Available, b"1"), 1000)
                 && inbox.hold(&stanza(Type::Available, b"2"), 1000)
         );
-        assert!(inbox.next().is_none() && !inbox.is_free());
+        assert!(inbox.take().is_none() && !inbox.is_free());
         inbox.end();
-        let first = inbox.next().unwrap();
+        let first = inbox.take().unwrap();
         assert_eq!(
             (first.delivery("room").bytes, first.delivery("room").to_resource),
             (&b"1"[..], Some("nick"))
         );
         inbox.begin();
-        assert!(inbox.next().is_none());
+        assert!(inbox.take().is_none());
         inbox.end();
-        assert!(inbox.next().is_some() && inbox.next().is_none());
+        assert!(inbox.take().is_some() && inbox.take().is_none());
         assert_eq!((inbox.bytes(), inbox.is_free()), (0, true));
     }
 

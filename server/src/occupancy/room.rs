@@ -18,7 +18,7 @@ pub struct Room {
     /// How fast all of them speak.
     pub pace: Pace,
     /// The seats by the home workers of their accounts, as a message goes to all of them; `None` when they have changed.
-    lists: Option<Box<Vec<Targets>>>,
+    lists: Option<Box<[Targets]>>,
 }
 
 impl Room {
@@ -63,7 +63,7 @@ impl Room {
                 let home = home_of(&occupant.local);
                 occupant.seats.iter().for_each(|seat| lists[home].push_seat(&occupant.local, seat));
             }
-            Box::new(lists)
+            lists.into_boxed_slice()
         })
     }
 }

@@ -47,6 +47,6 @@ pub(super) fn is_over(actors: &mut Actors, env: &Env, fx: &mut Effects, name: &s
     env.metrics().room_occupants.sub(room.occupants.len() as u64);
     for (_, occupant) in room.occupants.iter() {
         let shown = Shown { destroyed: Some(&destroyed), ..Shown::gone(occupant, &[]) };
-        shown.to_own(env, fx, &room, &occupant.seats);
+        shown.show_itself(env, fx, &room, &occupant.seats);
     }
 }

@@ -44,11 +44,12 @@ pub(super) struct Newcomer {
 pub(super) fn shown_of(presence: &Element) -> Box<[u8]> {
     let mut out = Vec::new();
     for child in presence.elements() {
-        let is_shown = match (child.name(), child.namespace()) {
-            ("x", ns::MUC | ns::MUC_USER) | ("priority", CLIENT) => false,
-            (_, ns::OCCUPANT_ID | ns::HATS | ns::DELAY) => false,
-            _ => true,
-        };
+        let is_shown = !matches!(
+            (child.name(), child.namespace()),
+            ("x", ns::MUC | ns::MUC_USER)
+                | ("priority", CLIENT)
+                | (_, ns::OCCUPANT_ID | ns::HATS | ns::DELAY)
+        );
         if is_shown {
             child.write(CLIENT, &mut out);
         }
@@ -119,7 +120,12 @@ fn again(
     // It enters where it is already: it does not know any more what it has seen.
     show::show_others(env, fx, room, key, visit.resource);
     let own = own_statuses(room, &[]);
-    Shown { own: &own, ..Shown::present(room.occupants.get(key)) }.to_own(env, fx, room, &[visit.resource]);
+    Shown { own: &own, ..Shown::present(room.occupants.get(key)) }.show_itself(
+        env,
+        fx,
+        room,
+        &[visit.resource],
+    );
     history::give(actors, env, fx, visit.name, (visit.local, visit.resource), join.history);
     Ack::Now
 }
@@ -204,8 +210,8 @@ fn rename(env: &Env, fx: &mut Effects, room: &mut Room, key: OccupantKey, nick: 
         statuses: &[Status::NickChanged],
         ..Shown::present(occupant)
     };
-    gone.to_others(env, fx, room);
-    gone.to_own(env, fx, room, &occupant.seats);
+    gone.show_others(env, fx, room);
+    gone.show_itself(env, fx, room, &occupant.seats);
     show::show(env, fx, room, key, &[]);
 }
 
@@ -256,7 +262,12 @@ pub(super) fn sit_down(
     let own = own_statuses(room, statuses);
     show::show_others(env, fx, room, key, resource);
     if found.is_some() {
-        Shown { own: &own, ..Shown::present(room.occupants.get(key)) }.to_own(env, fx, room, &[resource]);
+        Shown { own: &own, ..Shown::present(room.occupants.get(key)) }.show_itself(
+            env,
+            fx,
+            room,
+            &[resource],
+        );
     } else {
         show::show(env, fx, room, key, &own);
     }

@@ -36,7 +36,7 @@ fn end_seat(
     match end {
         SeatEnd::OneOfSeveral(key) => {
             let occupant = room.occupants.get(key);
-            Shown::gone(occupant, statuses).to_own(env, fx, room, &[visit.resource]);
+            Shown::gone(occupant, statuses).show_itself(env, fx, room, &[visit.resource]);
         }
         SeatEnd::Last(mut occupant) => {
             occupant.presence = farewell;
@@ -49,8 +49,8 @@ fn end_seat(
 /// An occupant that has been removed is seen to go, by itself and by all others.
 fn say_goodbye(env: &Env, fx: &mut Effects, room: &Room, shown: &Shown<'_>) {
     env.metrics().room_occupants.sub(1);
-    shown.to_others(env, fx, room);
-    shown.to_own(env, fx, room, &shown.occupant.seats);
+    shown.show_others(env, fx, room);
+    shown.show_itself(env, fx, room, &shown.occupant.seats);
 }
 
 /// Somebody has to leave: kicked, banned, or a member no more.

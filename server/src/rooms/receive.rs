@@ -35,7 +35,7 @@ pub fn receive(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_
 
 /// Goes on with what has waited, unless the room has become busy again.
 pub(super) fn go_on(actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str) {
-    while let Some(waiting) = actors.rooms.inbox(name).next() {
+    while let Some(waiting) = actors.rooms.inbox(name).take() {
         take(actors, env, fx, &waiting.delivery(name));
     }
     rest(actors, env, fx, name);
@@ -95,10 +95,12 @@ fn load(actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str) -> Result<
 fn handle(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &Visit<'_>) -> Ack {
     let d = visit.d;
     let is_farewell = d.kind == Kind::Presence && matches!(d.typ, Type::Unavailable | Type::Error);
-    if !is_farewell && let Some(room) = actors.rooms.room(visit.name) {
-        if room.is_locked && room.occupants.of_account(visit.local).is_empty() {
-            return visit.refuse(env, fx, error::locked());
-        }
+    if !is_farewell
+        && let Some(room) = actors.rooms.room(visit.name)
+        && room.is_locked
+        && room.occupants.of_account(visit.local).is_empty()
+    {
+        return visit.refuse(env, fx, error::locked());
     }
     let is_there = actors.rooms.room(visit.name).is_some();
     match (d.kind, d.typ, d.to_resource) {

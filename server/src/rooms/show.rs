@@ -93,7 +93,7 @@ impl<'a> Shown<'a> {
     }
 
     /// Shows it to those seats of the occupant.
-    pub(super) fn to_own<S: AsRef<str>>(&self, env: &Env, fx: &mut Effects, room: &Room, seats: &[S]) {
+    pub(super) fn show_itself<S: AsRef<str>>(&self, env: &Env, fx: &mut Effects, room: &Room, seats: &[S]) {
         let from = self.from(env, room);
         let written = self.write(env, &from, true, true);
         let weight = if self.is_gone && self.item.nick.is_none() { Weight::End } else { Weight::Own };
@@ -102,7 +102,7 @@ impl<'a> Shown<'a> {
     }
 
     /// Shows it to all others who are to see it.
-    pub(super) fn to_others(&self, env: &Env, fx: &mut Effects, room: &Room) {
+    pub(super) fn show_others(&self, env: &Env, fx: &mut Effects, room: &Room) {
         let from = self.from(env, room);
         let is_for_all = self.is_for_all(env, room);
         for sees_jid in [true, false] {
@@ -140,8 +140,8 @@ pub(super) fn show(env: &Env, fx: &mut Effects, room: &mut Room, key: OccupantKe
     room.occupants.get_mut(key).is_shown |= is_shown;
     let occupant = room.occupants.get(key);
     let shown = Shown { own, ..Shown::present(occupant) };
-    shown.to_others(env, fx, room);
-    shown.to_own(env, fx, room, &occupant.seats);
+    shown.show_others(env, fx, room);
+    shown.show_itself(env, fx, room, &occupant.seats);
 }
 
 /// A seat of somebody who enters gets to see all others whom it is to see.

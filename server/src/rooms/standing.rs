@@ -87,8 +87,8 @@ pub(super) fn set_role(
     room.occupants.get_mut(key).role = role;
     let occupant: &Occupant = room.occupants.get(key);
     let shown = Shown { item: by.item(), is_important: true, ..Shown::present(occupant) };
-    shown.to_others(env, fx, room);
-    shown.to_own(env, fx, room, &occupant.seats);
+    shown.show_others(env, fx, room);
+    shown.show_itself(env, fx, room, &occupant.seats);
     room.occupants.get_mut(key).is_shown = true;
 }
 

@@ -347,11 +347,11 @@ fn the_command_line_tells_a_place_from_a_folder() {
     assert_eq!(alone["folder"], folder("a").as_str());
     let named = place.ctl(&["backup", "--into", &folder("b"), "--mib-per-second", "1000"]);
     assert!(named.out.contains("/b/000001-"), "{named:?}");
-    let odd = std::ffi::OsStr::from_bytes(b"/tmp/b\xff");
+    let odd = place.0.path().join(std::ffi::OsStr::from_bytes(b"b\xff"));
     let mut command = Command::new(whimbrelctl());
-    command.arg("--data").arg(place.data()).arg("backup").arg(odd);
+    command.arg("--data").arg(place.data()).arg("backup").arg(&odd);
     crate::support::Done::of(command, "").fails(1, &["not UTF-8"]);
-    assert!(!Path::new(odd).exists(), "nothing is made");
+    assert!(!odd.exists(), "nothing is made");
     // A backup that stands alone is no place.
     place.ctl(&["backup", "--into", &folder("a")]).fails(1, &["a folder of its own"]);
 }

@@ -32,7 +32,7 @@ fn an_upgrade_leaves_everybody_in_their_rooms() {
     let refused = enter(&mut juliet, "locked", "jule");
     assert_eq!(outcome(refused.last().unwrap()), "item-not-found", "it is locked as before");
     assert_eq!(outcome(&super::configure(&mut nurse, "locked", &[])), "result");
-    message(&mut romeo, "m2");
+    super::until(&mut romeo, |stanza| stanza.attribute("id") == Some("m2"));
     romeo.quiet();
     let seen = enter(&mut romeo, "hall", "romeo");
     assert_eq!(said(&seen), ["m1", "m2"]);
