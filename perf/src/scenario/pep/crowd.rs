@@ -161,14 +161,15 @@ impl Crowd<'_> {
                 },
                 b"message" if number > 0 => match wire::event(element).map(|(_, item)| item) {
                     Some([b'w', ..]) => *is_ready = true,
-                    Some(item) => match item.strip_prefix(round.as_bytes()) {
-                        Some(number) => match String::from_utf8_lossy(number).parse::<u64>() {
-                            Ok(number) if number == *heard => *heard += 1,
-                            Ok(number) if number < *heard => *repeated += 1,
-                            _ => fault = Some(format!("a contact has not heard of publication {heard}")),
-                        },
-                        None => {}
-                    },
+                    Some(item) => {
+                        if let Some(number) = item.strip_prefix(round.as_bytes()) {
+                            match String::from_utf8_lossy(number).parse::<u64>() {
+                                Ok(number) if number == *heard => *heard += 1,
+                                Ok(number) if number < *heard => *repeated += 1,
+                                _ => fault = Some(format!("a contact has not heard of publication {heard}")),
+                            }
+                        }
+                    }
                     None => {}
                 },
                 _ => {}
