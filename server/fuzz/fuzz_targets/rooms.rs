@@ -12,7 +12,6 @@ use whimbrel_server::proto::muc::config::{self, ConfigChange};
 use whimbrel_server::proto::muc::forged::forged;
 use whimbrel_server::proto::muc::invite::{DirectInvite, Mediated, PassedInvite};
 use whimbrel_server::proto::muc::join::Join;
-use whimbrel_server::proto::muc::moderation::Moderate;
 use whimbrel_server::proto::muc::owner::OwnerRequest;
 use whimbrel_server::proto::muc::register::{self, Registration};
 use whimbrel_server::proto::muc::voice::{self, Voice};
@@ -52,7 +51,6 @@ fn requests(element: &Element) {
             assert!(destroy.alternate.is_none_or(|room| room.is_bare()));
         }
     }
-    let _ = Moderate::read(element);
     if let Ok(Registration::Register(nick)) = Registration::read(element) {
         let mut out = Vec::new();
         register::write(Some(&nick), &mut out);

@@ -87,8 +87,6 @@ namespaces! {
     MUC = "http://jabber.org/protocol/muc",
     /// Lists of those who are something to a room.
     MUC_ADMIN = "http://jabber.org/protocol/muc#admin",
-    /// Affiliations of a room have versions (XEP-0463).
-    MUC_AFFILIATIONS = "urn:xmpp:muc:affiliations:1",
     /// The form that configures a room.
     MUC_CONFIG = "http://jabber.org/protocol/muc#roomconfig",
     /// The form that tells what a room is.

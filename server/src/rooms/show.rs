@@ -15,7 +15,7 @@ use crate::occupancy::room::Room;
 use crate::proto::muc::role::Role;
 use crate::proto::muc::rules;
 use crate::proto::muc::status::Status;
-use crate::proto::muc::user::{DestroyedRoom, UserItem, Versions, write_destroyed, write_presence};
+use crate::proto::muc::user::{DestroyedRoom, UserItem, write_destroyed, write_presence};
 use crate::rooms::say::{self, Written};
 use crate::stanza::Kind;
 use crate::user::actors::Effects;
@@ -86,7 +86,7 @@ impl<'a> Shown<'a> {
                 UserItem { affiliation: occupant.affiliation, role: Some(role), jid: jid.as_deref(), ..item };
             let own = is_own.then_some(Status::SelfPresence);
             let own = own.into_iter().chain(self.own.iter().copied().filter(|_| is_own));
-            write_presence(&item, self.statuses.iter().copied().chain(own), Versions::default(), out);
+            write_presence(&item, self.statuses.iter().copied().chain(own), out);
         }
         out.extend_from_slice(b"</presence>");
         written

@@ -7,7 +7,7 @@ use crate::exchange::fanout::Weight;
 use crate::occupancy::occupants::{Occupant, OccupantKey};
 use crate::occupancy::room::Room;
 use crate::proto::muc::status::Status;
-use crate::proto::muc::user::{UserItem, Versions, write_presence};
+use crate::proto::muc::user::{UserItem, write_presence};
 use crate::proto::muc::{Affiliation, Role, rules};
 use crate::rooms::say::{self, Written};
 use crate::rooms::show::Shown;
@@ -99,7 +99,7 @@ fn tell_of_absent(env: &Env, fx: &mut Effects, room: &Room, moved: &Moved) {
     let item = UserItem { affiliation: moved.after, jid: Some(&jid), ..moved.by.item() };
     let mut written = Written::begin(Kind::Message, &from);
     written.0.extend_from_slice(b">");
-    write_presence(&item, [], Versions::default(), &mut written.0);
+    write_presence(&item, [], &mut written.0);
     written.0.extend_from_slice(b"</message>");
     let cast = written.cast(Kind::Message, Weight::Message, &from);
     say::to_those(env, fx, room, &cast, |viewer| rules::sees_jids(viewer.standing(), room.config()));

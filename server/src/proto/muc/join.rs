@@ -22,19 +22,15 @@ pub struct Join {
     pub password: Option<String>,
     /// Which messages it wants; `None`: it leaves that to the room.
     pub history: Option<HistoryRequest>,
-    /// It wants the affiliations (XEP-0463): what has changed since the version that it names; with none, all.
-    pub affiliations: Option<Option<String>>,
 }
 
 impl Join {
     /// Reads `<x/>`. A number or time that is none is passed over, as if it were not there.
     pub fn read(x: &Element, now_ms: u64) -> Join {
         let history = x.find("history", ns::MUC).map(|history| history_of(history, now_ms));
-        let affiliations = x.find("mav", ns::MUC_AFFILIATIONS);
         Join {
             password: x.find("password", ns::MUC).map(|password| password.content().into_owned()),
             history,
-            affiliations: affiliations.map(|mav| mav.attribute("since").map(str::to_owned)),
         }
     }
 }
@@ -92,12 +88,9 @@ mod tests {
     }
 
     #[test]
-    fn password_and_version_are_read_where_they_are() {
+    fn a_password_is_read_where_it_is() {
         assert_eq!(read(""), Join::default());
         assert_eq!(read("<password>a &amp; b</password>").password.as_deref(), Some("a & b"));
         assert_eq!(read("<password xmlns='urn:x'>p</password>").password, None);
-        assert_eq!(read("<mav xmlns='urn:xmpp:muc:affiliations:1'/>").affiliations, Some(None));
-        let since = read("<mav xmlns='urn:xmpp:muc:affiliations:1' since='7-1'/>").affiliations;
-        assert_eq!(since, Some(Some("7-1".into())));
     }
 }

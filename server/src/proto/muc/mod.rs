@@ -9,7 +9,6 @@
 //! | [`info`] | what a room tells those who discover it |
 //! | [`invite`] | invitations through the room and around it, and declining them |
 //! | [`join`] | what a presence asks for that enters |
-//! | [`moderation`] | taking back what others have said (XEP-0425) |
 //! | [`occupant`] | ids of occupants (XEP-0421) |
 //! | [`owner`] | configuring and destroying |
 //! | [`register`] | registering with a room |
@@ -26,7 +25,6 @@ pub mod forged;
 pub mod info;
 pub mod invite;
 pub mod join;
-pub mod moderation;
 pub mod occupant;
 pub mod owner;
 pub mod register;

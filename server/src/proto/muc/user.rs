@@ -22,15 +22,6 @@ pub struct UserItem<'a> {
     pub reason: &'a str,
 }
 
-/// Between which versions of the affiliations a change lies (XEP-0463).
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Versions<'a> {
-    /// The version before; `None`: this is everything.
-    pub since: Option<&'a str>,
-    /// The version after; `None`: none is told.
-    pub until: Option<&'a str>,
-}
-
 /// What becomes of a room that is destroyed (§10.9).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DestroyedRoom<'a> {
@@ -70,30 +61,16 @@ impl UserItem<'_> {
     }
 }
 
-/// Appends `<x>` with these versions, and what `content` writes in it.
-pub fn write_x(versions: Versions<'_>, out: &mut Vec<u8>, content: impl FnOnce(&mut Vec<u8>)) {
+/// Appends `<x>` with what `content` writes in it.
+pub fn write_x(out: &mut Vec<u8>, content: impl FnOnce(&mut Vec<u8>)) {
     push(out, &["<x xmlns='", ns::MUC_USER, "'>"]);
-    if versions.since.is_some() || versions.until.is_some() {
-        push(out, &["<mav xmlns='", ns::MUC_AFFILIATIONS, "'"]);
-        for (name, version) in [("since", versions.since), ("until", versions.until)] {
-            if let Some(version) = version {
-                push_attribute(name, version, out);
-            }
-        }
-        push(out, &["/>"]);
-    }
     content(out);
     push(out, &["</x>"]);
 }
 
 /// Appends `<x>` of a presence: an item and status codes.
-pub fn write_presence(
-    item: &UserItem<'_>,
-    statuses: impl IntoIterator<Item = Status>,
-    versions: Versions<'_>,
-    out: &mut Vec<u8>,
-) {
-    write_x(versions, out, |out| {
+pub fn write_presence(item: &UserItem<'_>, statuses: impl IntoIterator<Item = Status>, out: &mut Vec<u8>) {
+    write_x(out, |out| {
         item.write(out);
         statuses.into_iter().for_each(|status| status.write(out));
     });
@@ -101,12 +78,12 @@ pub fn write_presence(
 
 /// Appends `<x>` of a message that tells of the configuration or of the room itself: status codes alone.
 pub fn write_statuses(statuses: impl IntoIterator<Item = Status>, out: &mut Vec<u8>) {
-    write_x(Versions::default(), out, |out| statuses.into_iter().for_each(|status| status.write(out)));
+    write_x(out, |out| statuses.into_iter().for_each(|status| status.write(out)));
 }
 
 /// Appends `<x>` of the presence by which occupants hear that the room is destroyed.
 pub fn write_destroyed(destroyed: &DestroyedRoom<'_>, out: &mut Vec<u8>) {
-    write_x(Versions::default(), out, |out| {
+    write_x(out, |out| {
         UserItem { role: Some(Role::None), ..UserItem::default() }.write(out);
         push(out, &["<destroy"]);
         if let Some(alternate) = destroyed.alternate {
@@ -148,7 +125,7 @@ mod tests {
             ..UserItem::default()
         };
         let out = written(|out| {
-            write_presence(&item, [Status::NonAnonymous, Status::SelfPresence], Versions::default(), out);
+            write_presence(&item, [Status::NonAnonymous, Status::SelfPresence], out);
         });
         let expected =
             "<item affiliation='member' role='participant'/><status code='100'/><status code='110'/></x>";
@@ -165,10 +142,8 @@ mod tests {
             actor: Some("a'c"),
             reason: "x < y",
         };
-        let versions = Versions { since: Some("1"), until: Some("2-'") };
-        let out = written(|out| write_presence(&item, [Status::Banned], versions, out));
-        let expected = "<mav xmlns='urn:xmpp:muc:affiliations:1' since='1' until='2-&apos;'/>\
-            <item affiliation='outcast' role='none' jid='a&amp;b@x/&apos;r&apos;' nick='&lt;n&gt;'>\
+        let out = written(|out| write_presence(&item, [Status::Banned], out));
+        let expected = "<item affiliation='outcast' role='none' jid='a&amp;b@x/&apos;r&apos;' nick='&lt;n&gt;'>\
             <actor nick='a&apos;c'/><reason>x &lt; y</reason></item><status code='301'/></x>";
         assert_eq!(out, format!("{X}{expected}"));
     }
