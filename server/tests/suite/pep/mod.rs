@@ -17,6 +17,7 @@ const OWNER: &str = "http://jabber.org/protocol/pubsub#owner";
 const EVENT: &str = "http://jabber.org/protocol/pubsub#event";
 const ERRORS: &str = "http://jabber.org/protocol/pubsub#errors";
 const RSM: &str = "http://jabber.org/protocol/rsm";
+const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
 
 /// The condition of an error and that of publish-subscribe beside it; `result` for a result.
 fn said(answer: &Element) -> String {
@@ -200,8 +201,10 @@ pub(crate) fn caps(info: &str) -> String {
 
 /// Answers the server's questions that have come.
 pub(crate) fn answer_disco(client: &mut Client, info: &str) {
-    for stanza in client.quiet() {
-        let Some(query) = stanza.find("query", "http://jabber.org/protocol/disco#info") else { continue };
+    // Last items may have come already.
+    let asks = |stanza: &Element| stanza.find("query", DISCO_INFO).is_some();
+    for stanza in client.take_aside(asks) {
+        let query = stanza.find("query", DISCO_INFO).expect("it asks");
         let (id, node) = (stanza.attribute("id").unwrap(), query.attribute("node").unwrap());
         client.send(&format!(
             "<iq type='result' id='{id}' to='localhost'>\

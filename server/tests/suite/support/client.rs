@@ -315,6 +315,13 @@ impl Client {
         self.unseen.drain(..).collect()
     }
 
+    /// Takes what has been set aside and is wanted, and leaves the rest.
+    pub(crate) fn take_aside(&mut self, wanted: impl Fn(&Element) -> bool) -> Vec<Element> {
+        let (taken, left): (Vec<Element>, Vec<Element>) = self.unseen.drain(..).partition(wanted);
+        self.unseen.extend(left);
+        taken
+    }
+
     /// The stream must end with this error and be closed; stanzas before it are passed over.
     pub(crate) fn expect_stream_error(&mut self, condition: &str) {
         loop {
