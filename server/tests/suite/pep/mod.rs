@@ -110,6 +110,9 @@ pub(crate) fn come(client: &mut Client, nodes: &[&str]) {
     client.settle();
     answer_disco(client, &info);
     client.settle();
+    // It has asked for last items now. They are looked for in the next iteration, which the next answer comes after: what is
+    // published from here on is none of them.
+    client.settle();
 }
 
 /// A node of which every client wants to hear that wants to hear of any.
