@@ -156,10 +156,10 @@ impl<S: 'static> Effects<S> {
         }
     }
 
-    /// As [`Effects::cast`], to seats of one worker.
+    /// As [`Effects::cast`], to seats of one worker. Whoever causes it pays for all of them.
     pub fn cast_to_worker(&mut self, env: &Env, cast: &Cast<'_>, worker: usize) {
         for part in cast.parts(env.broadcast_max) {
-            self.work.add(work::LETTER + work::WRITE);
+            self.work.add(work::LETTER + part.recipients() as u64 * work::WRITE);
             self.work.add_bytes(part.tail.len());
             self.links.to(worker).cast(&part);
         }

@@ -177,7 +177,7 @@ impl Batch {
 
     /// Adds a stanza of a room.
     pub fn cast(&mut self, cast: &Cast<'_>) {
-        self.recipients += memchr::memchr_iter(0, cast.targets).count();
+        self.recipients += cast.recipients();
         let packed = Packed::Cast {
             kind: cast.kind,
             weight: cast.weight,

@@ -195,6 +195,11 @@ impl<'a> Cast<'a> {
         parts(self.targets, count).map(move |targets| Cast { targets, ..whole })
     }
 
+    /// How many seats there are.
+    pub fn recipients(&self) -> usize {
+        memchr::memchr_iter(0, self.targets).count()
+    }
+
     /// The seats.
     pub fn targets(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         texts(self.targets)

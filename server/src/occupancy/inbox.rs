@@ -48,9 +48,15 @@ impl Waiting {
         }
     }
 
+    /// Whether it ends the stay of its sender.
+    fn is_end(&self) -> bool {
+        self.kind == Kind::Presence && matches!(self.typ, Type::Unavailable | Type::Error)
+    }
+
     /// Bytes of memory.
     fn cost(&self) -> usize {
-        size_of::<Waiting>() + self.from.len() + self.bytes.len()
+        let length = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
+        size_of::<Waiting>() + self.from.len() + length(&self.nick) + length(&self.id) + self.bytes.len()
     }
 }
 
@@ -84,12 +90,19 @@ impl Inbox {
         self.is_busy = false;
     }
 
-    /// Lets a stanza wait. `false`: as many bytes wait as may; one that ends an occupant's stay waits in any case.
-    pub fn hold(&mut self, d: &Delivery<'_>, bytes_max: usize) -> bool {
+    /// Lets a stanza wait. `false`: as many bytes wait as may. One that ends a stay waits in any case, once for each stay, so that
+    /// nobody remains in a room who has gone. `has_seat`: its sender has a seat now.
+    pub fn hold(&mut self, d: &Delivery<'_>, bytes_max: usize, has_seat: bool) -> bool {
         let waiting = Waiting::of(d);
-        let is_end = d.kind == Kind::Presence && matches!(d.typ, Type::Unavailable | Type::Error);
-        if self.bytes + waiting.cost() > bytes_max && !is_end {
-            return false;
+        if self.bytes + waiting.cost() > bytes_max {
+            if !waiting.is_end() {
+                return false;
+            }
+            let last = self.waiting.iter().rev().find(|other| other.from == waiting.from);
+            if !last.map_or(has_seat, |other| !other.is_end()) {
+                // It ends nothing that has not ended.
+                return true;
+            }
         }
         self.bytes += waiting.cost();
         self.waiting.push_back(waiting);
@@ -135,8 +148,8 @@ mod tests {
         let mut inbox = Inbox::default();
         inbox.begin();
         assert!(
-            inbox.hold(&stanza(Type::Available, b"1"), 1000)
-                && inbox.hold(&stanza(Type::Available, b"2"), 1000)
+            inbox.hold(&stanza(Type::Available, b"1"), 1000, false)
+                && inbox.hold(&stanza(Type::Available, b"2"), 1000, false)
         );
         assert!(inbox.take().is_none() && !inbox.is_free());
         inbox.end();
@@ -156,9 +169,24 @@ mod tests {
     fn a_full_inbox_takes_nothing_but_farewells() {
         let mut inbox = Inbox::default();
         inbox.begin();
-        assert!(!inbox.hold(&stanza(Type::Available, b"1"), 10));
-        assert!(
-            inbox.hold(&stanza(Type::Unavailable, b"1"), 10) && inbox.hold(&stanza(Type::Error, b"1"), 10)
-        );
+        assert!(!inbox.hold(&stanza(Type::Available, b"1"), 10, true));
+        assert!(inbox.hold(&stanza(Type::Unavailable, b"1"), 10, true) && inbox.bytes() > 10);
+    }
+
+    #[test]
+    fn farewells_beyond_the_limit_wait_once_for_each_stay() {
+        let mut inbox = Inbox::default();
+        inbox.begin();
+        // Whoever is not there has nothing to end.
+        assert!(inbox.hold(&stanza(Type::Unavailable, b"1"), 10, false) && inbox.bytes() == 0);
+        assert!(inbox.hold(&stanza(Type::Unavailable, b"1"), 10, true));
+        let one = inbox.bytes();
+        for typ in [Type::Unavailable, Type::Error].repeat(50) {
+            assert!(inbox.hold(&stanza(typ, b"1"), 10, true));
+        }
+        assert_eq!(inbox.bytes(), one);
+        // One who waits to enter has.
+        assert!(inbox.hold(&stanza(Type::Available, b"1"), 1000, true));
+        assert!(inbox.hold(&stanza(Type::Unavailable, b"1"), 10, true) && inbox.bytes() == 3 * one);
     }
 }

@@ -9,7 +9,10 @@ use crate::proto::address;
 use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::proto::muc::error;
 use crate::rooms::visit::{Ack, Visit};
-use crate::rooms::{destroy, enter, invite, leave, membership, private, refresh, request, speak, subject};
+use crate::rooms::{
+    destroy, enter, invite, leave, membership, private, refresh, request as requests, speak, subject,
+};
+use crate::service::request;
 use crate::stanza::{Delivery, Kind, Traits, Type};
 use crate::user::actors::{Actors, Effects};
 
@@ -17,8 +20,7 @@ use crate::user::actors::{Actors, Effects};
 pub fn receive(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_>) {
     fx.work.add(work::STANZA);
     if actors.rooms.is_busy(d.to_local) {
-        let most = env.config.rooms.waiting_kib as usize * 1024;
-        if !actors.rooms.inbox(d.to_local).hold(d, most) {
+        if !hold(actors, env, d) {
             env.metrics().refused_room_waiting.add(1);
             let text = "too much waits for this room; try again later";
             let error = StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text);
@@ -29,14 +31,46 @@ pub fn receive(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_
         }
         return;
     }
+    let begun = fx.work.spent();
     take(actors, env, fx, d);
+    // Where it lives here, it is the sender's turn.
+    if env.home_of(address::local_of(d.from)) != env.worker {
+        charge(env, fx, d, begun);
+    }
     rest(actors, env, fx, d.to_local);
+}
+
+/// Lets a stanza wait until the room has written or read. `false`: too much waits.
+fn hold(actors: &mut Actors, env: &Env, d: &Delivery<'_>) -> bool {
+    let most = env.config.rooms.waiting_kib as usize * 1024;
+    let has_seat = Visit::of(d)
+        .is_some_and(|visit| actors.rooms.room(visit.name).is_some_and(|room| visit.seat(room).is_some()));
+    let inbox = actors.rooms.inbox(d.to_local);
+    let before = inbox.bytes();
+    let is_held = inbox.hold(d, most, has_seat);
+    env.metrics().room_waiting.add((inbox.bytes() - before) as u64);
+    is_held
+}
+
+/// The sender pays for what its stanza has led to: a message, or somebody who comes and goes, has as many recipients as the room
+/// has occupants. What the server has sent in a client's name is not its doing.
+fn charge(env: &Env, fx: &mut Effects, d: &Delivery<'_>, begun: u64) {
+    if !d.traits.has(Traits::FROM_SERVER) {
+        request::bill(env, fx, d.from, fx.work.spent() - begun);
+    }
 }
 
 /// Goes on with what has waited, unless the room has become busy again.
 pub(super) fn go_on(actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str) {
-    while let Some(waiting) = actors.rooms.inbox(name).take() {
-        take(actors, env, fx, &waiting.delivery(name));
+    loop {
+        let inbox = actors.rooms.inbox(name);
+        let before = inbox.bytes();
+        let Some(waiting) = inbox.take() else { break };
+        env.metrics().room_waiting.sub((before - inbox.bytes()) as u64);
+        let d = waiting.delivery(name);
+        let begun = fx.work.spent();
+        take(actors, env, fx, &d);
+        charge(env, fx, &d, begun);
     }
     rest(actors, env, fx, name);
 }
@@ -119,7 +153,7 @@ fn handle(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &Visit<'_>) -
         (Kind::Message, Type::Groupchat, Some(_)) => visit.refuse(env, fx, StanzaCondition::BadRequest),
         (Kind::Message, _, Some(nick)) => private::send(actors, env, fx, visit, nick),
         (Kind::Message, _, None) => invite::message(actors, env, fx, visit),
-        (Kind::Iq, _, None) => request::to_room(actors, env, fx, visit),
-        (Kind::Iq, _, Some(nick)) => request::to_occupant(actors, env, fx, visit, nick),
+        (Kind::Iq, _, None) => requests::to_room(actors, env, fx, visit),
+        (Kind::Iq, _, Some(nick)) => requests::to_occupant(actors, env, fx, visit, nick),
     }
 }

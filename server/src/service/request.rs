@@ -150,9 +150,9 @@ pub fn dispatch_for_account(
 /// Units of work that a request may lead to at the home of another account unpaid: about what any request does.
 const BILLED_ABOVE: u64 = 16;
 
-/// A request has led to work at the home of another account, and its requester, a full JID, is to pay for that at its own: a
-/// publication to a node to which everybody may publish has as many recipients as one to a node of the requester's.
-pub(super) fn bill(env: &Env, fx: &mut Effects, requester: &str, work: u64) {
+/// A stanza has led to work at the home of another account or of a room, and its sender, a full JID, is to pay for that at its own:
+/// a publication to a node to which everybody may publish has as many recipients as one to a node of the requester's.
+pub fn bill(env: &Env, fx: &mut Effects, requester: &str, work: u64) {
     if work > BILLED_ABOVE {
         fx.links.to(env.home_of(address::local_of(requester))).owed(requester, work);
     }

@@ -52,7 +52,7 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             juliet.send(&subject.repeat(20));
             stage.until("refused.room_waiting");
         },
-        moves: &["refused.room_waiting"],
+        moves: &["refused.room_waiting", "rooms.waiting"],
         ..PLAIN
     },
     Step {
