@@ -11,11 +11,13 @@
 //! | [`brokers`] | mosquitto and nats-server, for comparison |
 //! | [`postgres`] | a database for one of them |
 //! | [`running`] | start, end |
+//! | [`lineup`] | the servers of other scenarios |
 //! | [`figures`] | what the table compares |
 
 mod brokers;
 mod ejabberd;
 mod figures;
+pub(crate) mod lineup;
 mod postgres;
 mod prosody;
 mod running;

@@ -27,10 +27,10 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::cli::{ArchiveArgs, ArchiveSwitch, PeerName};
+use crate::cli::{ArchiveArgs, ArchiveSwitch};
 use crate::fleet::coordinator::interruption;
 use crate::fleet::worker::raise_descriptor_limit;
-use crate::peers::{self, Peer, Setup};
+use crate::peers::lineup::Lineup;
 use crate::report::table::{self, Comparison, Figure};
 use crate::report::{Latency, Phase, Report};
 use crate::scenario::run_number;
@@ -160,28 +160,17 @@ fn servers(
         .prefix("whimbrel-archive-")
         .tempdir()
         .map_err(|error| format!("cannot make a temporary folder: {error}"))?;
-    let mut peers: Vec<Peer> = Vec::new();
-    for (number, (server, variant)) in peers::wanted(&args.servers, &args.whimbrel).into_iter().enumerate() {
-        let own = folder.path().join(number.to_string());
-        std::fs::create_dir(&own).map_err(|error| format!("cannot make {}: {error}", own.display()))?;
-        let variant = variant.or(args.whimbrel.first()).ok_or("there is no way to run whimbreld")?;
-        if matches!(server, PeerName::Mosquitto | PeerName::Nats) {
-            return Err("a broker has no archive: leave it out with --servers".into());
-        }
-        if variant.tls {
-            return Err("archives are read without TLS: leave out `:tls`".into());
-        }
-        let setup = Setup {
-            programs: &args.programs,
-            variant,
-            folder: &own,
-            accounts: args.accounts,
-            archive: Some(ArchiveSwitch::On),
-            rooms: false,
-            eventing: false,
-        };
-        peers.push(peers::prepare(server, &setup)?);
-    }
+    let lineup = Lineup {
+        programs: &args.programs,
+        servers: &args.servers,
+        variants: &args.whimbrel,
+        accounts: args.accounts,
+        archive: Some(ArchiveSwitch::On),
+        rooms: false,
+        eventing: false,
+        what: "archives",
+    };
+    let peers = lineup.prepare(folder.path())?;
     let mut stages = Vec::new();
     for peer in &peers {
         if interrupted.load(Ordering::Relaxed) {

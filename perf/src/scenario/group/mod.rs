@@ -26,11 +26,11 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::cli::{GroupArgs, PeerName};
+use crate::cli::GroupArgs;
 use crate::fleet::coordinator::interruption;
 use crate::fleet::worker::raise_descriptor_limit;
 use crate::floor::Router;
-use crate::peers::{self, Peer, Setup};
+use crate::peers::lineup::Lineup;
 use crate::report::table::{self, Comparison, Figure, Row};
 use crate::report::{Latency, Report};
 use stage::Stage;
@@ -128,28 +128,17 @@ fn run(args: &GroupArgs, interrupted: &AtomicBool, comparison: &mut Comparison) 
         .prefix("whimbrel-group-")
         .tempdir()
         .map_err(|error| format!("cannot make a temporary folder: {error}"))?;
-    let mut peers: Vec<Peer> = Vec::new();
-    for (number, (server, variant)) in peers::wanted(&args.servers, &args.whimbrel).into_iter().enumerate() {
-        let own = folder.path().join(number.to_string());
-        std::fs::create_dir(&own).map_err(|error| format!("cannot make {}: {error}", own.display()))?;
-        let variant = variant.or(args.whimbrel.first()).ok_or("there is no way to run whimbreld")?;
-        if matches!(server, PeerName::Mosquitto | PeerName::Nats) {
-            return Err("a broker has no rooms: leave it out with --servers".into());
-        }
-        if variant.tls {
-            return Err("rooms are measured without TLS: leave out `:tls`".into());
-        }
-        let setup = Setup {
-            programs: &args.programs,
-            variant,
-            folder: &own,
-            accounts: args.accounts() + PAIR,
-            archive: Some(args.archive),
-            rooms: true,
-            eventing: false,
-        };
-        peers.push(peers::prepare(server, &setup)?);
-    }
+    let lineup = Lineup {
+        programs: &args.programs,
+        servers: &args.servers,
+        variants: &args.whimbrel,
+        accounts: args.accounts() + PAIR,
+        archive: Some(args.archive),
+        rooms: true,
+        eventing: false,
+        what: "rooms",
+    };
+    let peers = lineup.prepare(folder.path())?;
     for round in 1..=args.rounds {
         for &size in &args.sizes {
             for peer in &peers {

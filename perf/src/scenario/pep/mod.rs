@@ -20,10 +20,11 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::cli::{PeerName, PepArgs};
+use crate::cli::PepArgs;
 use crate::fleet::coordinator::interruption;
 use crate::fleet::worker::raise_descriptor_limit;
-use crate::peers::{self, Peer, Setup};
+use crate::peers::Peer;
+use crate::peers::lineup::Lineup;
 use crate::report::table::{self, Comparison, Figure};
 use crate::report::{Latency, Phase, Report};
 use stage::{LOGIN, PUBLISH, Stage};
@@ -69,30 +70,18 @@ pub(crate) fn main(args: &PepArgs) -> Result<ExitCode, String> {
         .prefix("whimbrel-pep-")
         .tempdir()
         .map_err(|error| format!("cannot make a temporary folder: {error}"))?;
-    let mut peers: Vec<Peer> = Vec::new();
-    for (number, (server, variant)) in peers::wanted(&args.servers, &args.whimbrel).into_iter().enumerate() {
-        if matches!(server, PeerName::Mosquitto | PeerName::Nats) {
-            return Err("a broker has no contacts: leave it out with --servers".into());
-        }
-        let own = folder.path().join(number.to_string());
-        std::fs::create_dir(&own).map_err(|error| format!("cannot make {}: {error}", own.display()))?;
-        let variant = variant.or(args.whimbrel.first()).ok_or("there is no way to run whimbreld")?;
-        if variant.tls {
-            return Err("publications are measured without TLS: leave out `:tls`".into());
-        }
+    let lineup = Lineup {
+        programs: &args.programs,
+        servers: &args.servers,
+        variants: &args.whimbrel,
         // One publishes, one has the many nodes.
-        let accounts = args.contacts + 2;
-        let setup = Setup {
-            programs: &args.programs,
-            variant,
-            folder: &own,
-            accounts,
-            archive: None,
-            rooms: false,
-            eventing: true,
-        };
-        peers.push(peers::prepare(server, &setup)?);
-    }
+        accounts: args.contacts + 2,
+        archive: None,
+        rooms: false,
+        eventing: true,
+        what: "publications",
+    };
+    let peers = lineup.prepare(folder.path())?;
     let mut comparison = Comparison { rounds: args.rounds, ..Comparison::default() };
     let outcome = rounds(args, &peers, &interrupted, &mut comparison);
     comparison.table = table::rows(&FIGURES, &comparison.runs);
