@@ -43,8 +43,9 @@ pub fn receive(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_
 /// Lets a stanza wait until the room has written or read. `false`: too much waits.
 fn hold(actors: &mut Actors, env: &Env, d: &Delivery<'_>) -> bool {
     let most = env.config.rooms.waiting_kib as usize * 1024;
+    // While a room is made, whoever makes it has no seat yet.
     let has_seat = Visit::of(d)
-        .is_some_and(|visit| actors.rooms.room(visit.name).is_some_and(|room| visit.seat(room).is_some()));
+        .is_some_and(|visit| actors.rooms.room(visit.name).is_none_or(|room| visit.seat(room).is_some()));
     let inbox = actors.rooms.inbox(d.to_local);
     let before = inbox.bytes();
     let is_held = inbox.hold(d, most, has_seat);
