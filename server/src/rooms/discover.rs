@@ -90,7 +90,7 @@ pub(super) fn info(
     };
     let all = ROOM_FEATURES.iter().copied().chain(info::features(config).filter(|feature| {
         // An archive that the server does not keep is none.
-        env.config.archive.enabled || !matches!(*feature, ns::ARCHIVE | ns::ARCHIVE_EXTENDED)
+        env.config.archive.enabled || !info::OF_ARCHIVE.contains(feature)
     }));
     let answer =
         answer.child(identity(if may_know(own, room) { info::name(visit.name, config) } else { visit.name }));

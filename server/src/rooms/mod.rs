@@ -18,6 +18,7 @@
 //! | [`create`], [`enter`], [`leave`], [`destroy`] | the life of a room, and of a stay in it |
 //! | [`history`] | what was said before somebody came |
 //! | [`speak`], [`subject`], [`private`] | messages |
+//! | [`retract`] | messages are taken back |
 //! | [`admin`], [`standing`] | roles and affiliations, and what their change means for those who are there |
 //! | [`owner`] | configuration |
 //! | [`invite`], [`voice`], [`register`] | invitations, voice requests, registration |
@@ -47,6 +48,7 @@ mod refresh;
 mod register;
 mod request;
 mod restore;
+mod retract;
 mod say;
 mod show;
 mod speak;

@@ -5,7 +5,7 @@ use crate::proto::errors::StanzaCondition;
 use crate::proto::muc::error;
 use crate::proto::ns;
 use crate::rooms::visit::{Ack, Visit};
-use crate::rooms::{admin, archive, discover, owner, register, vcard};
+use crate::rooms::{admin, archive, discover, owner, register, retract, vcard};
 use crate::service::Reply;
 use crate::stanza::Type;
 use crate::user::actors::{Actors, Effects};
@@ -22,6 +22,7 @@ pub(super) fn to_room(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &
         ("query", ns::ARCHIVE, _) => archive::answer(actors, env, fx, visit, query),
         ("vCard", ns::VCARD, _) => vcard::answer(actors, env, fx, visit, query),
         ("query", ns::REGISTER, _) => register::answer(actors, env, fx, visit, query),
+        ("moderate", ns::MODERATION, Type::Set) => retract::by_moderator(actors, env, fx, visit, query),
         ("ping", ns::PING, Type::Get) => visit.reply(env, fx, Reply::Done),
         _ => visit.refuse(env, fx, StanzaCondition::ServiceUnavailable),
     }

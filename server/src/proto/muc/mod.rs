@@ -12,6 +12,7 @@
 //! | [`occupant`] | ids of occupants (XEP-0421) |
 //! | [`owner`] | configuring and destroying |
 //! | [`register`] | registering with a room |
+//! | [`retraction`] | messages that are taken back |
 //! | [`role`] | roles and affiliations, by their names |
 //! | [`rules`] | who may do what to whom |
 //! | [`status`] | status codes |
@@ -28,6 +29,7 @@ pub mod join;
 pub mod occupant;
 pub mod owner;
 pub mod register;
+pub mod retraction;
 pub mod role;
 pub mod rules;
 pub mod status;
