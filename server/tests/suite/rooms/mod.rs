@@ -9,6 +9,7 @@ mod invitations;
 mod limits;
 mod messages;
 mod owners;
+mod retractions;
 mod stay;
 mod strangers;
 mod upgrade;

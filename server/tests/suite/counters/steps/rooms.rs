@@ -2,6 +2,7 @@
 
 use super::{PLAIN, Verona};
 use crate::counters::stage::{Stage, Step};
+use crate::support::answers::outcome;
 use crate::rooms::{ask_to_enter, enter, make, make_it, message, room, say, until};
 
 /// The steps.
@@ -17,6 +18,7 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             "rooms.joins",
             "rooms.messages",
             "rooms.deliveries",
+            "rooms.moderated",
         ],
         ..PLAIN
     },
@@ -93,7 +95,11 @@ fn stay(stage: &mut Stage<'_>, server: &Verona) {
     make(&mut juliet, "hall", "juliet", &[]);
     enter(&mut romeo, "hall", "romeo");
     say(&mut romeo, "hall", "m1");
-    message(&mut juliet, "m1");
+    let heard = message(&mut juliet, "m1");
+    let id = heard.find("stanza-id", "urn:xmpp:sid:0").and_then(|id| id.attribute("id")).expect("an id");
+    let inside = "<retract xmlns='urn:xmpp:message-retract:1'/>";
+    let moderate = format!("<moderate xmlns='urn:xmpp:message-moderate:1' id='{id}'>{inside}</moderate>");
+    assert_eq!(outcome(&juliet.ask("set", Some(&room("hall")), &moderate)), "result");
     stage.look();
     juliet.cut();
     romeo.cut();
