@@ -8,7 +8,7 @@ use crate::proto::muc::rules::Standing;
 use crate::proto::muc::{Affiliation, error};
 use crate::proto::ns;
 use crate::proto::rsm::{self, PageRequest, Sizes, Start};
-use crate::rooms::vcard;
+use crate::rooms::{vcard, versions};
 use crate::rooms::visit::{Ack, Visit};
 use crate::service::reply::ReplyTo;
 use crate::service::{Reply, version};
@@ -88,7 +88,8 @@ pub(super) fn info(
         Ok(own) => own,
         Err(ack) => return ack,
     };
-    let all = ROOM_FEATURES.iter().copied().chain(info::features(config).filter(|feature| {
+    let versions = versions::tells(room).then_some(ns::MUC_AFFILIATIONS);
+    let all = ROOM_FEATURES.iter().copied().chain(versions).chain(info::features(config).filter(|feature| {
         // An archive that the server does not keep is none.
         env.config.archive.enabled || !info::OF_ARCHIVE.contains(feature)
     }));

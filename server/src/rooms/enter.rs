@@ -14,11 +14,12 @@ use crate::proto::muc::join::{HistoryRequest, Join};
 use crate::proto::muc::occupant::OccupantIds;
 use crate::proto::muc::status::Status;
 use crate::proto::muc::user::UserItem;
+use crate::proto::muc::versions::Since;
 use crate::proto::muc::{Affiliation, error, rules};
 use crate::proto::ns;
 use crate::rooms::show::{self, Shown};
 use crate::rooms::visit::{Ack, Visit};
-use crate::rooms::{create, history};
+use crate::rooms::{create, history, versions};
 use crate::user::actors::{Actors, Effects};
 use crate::xml::{CLIENT, Element};
 
@@ -38,6 +39,8 @@ pub(super) struct Newcomer {
     pub(super) presence: Box<[u8]>,
     /// What it wants to hear of what was said before.
     pub(super) history: Option<HistoryRequest>,
+    /// From which version on it wants to hear who belongs to the room.
+    pub(super) since: Option<Since>,
 }
 
 /// What others see of a presence: its elements, without those that only the room may write.
@@ -118,6 +121,7 @@ fn again(
         return Ack::Now;
     };
     // It enters where it is already: it does not know any more what it has seen.
+    tell_list(env, fx, room, (key, visit.resource), join.since.as_ref());
     show::show_others(env, fx, room, key, visit.resource);
     let own = own_statuses(room, &[]);
     Shown { own: &own, ..Shown::present(room.occupants.get(key)) }.show_itself(
@@ -146,6 +150,7 @@ fn first(
         affiliation: Affiliation::None,
         presence,
         history: join.history,
+        since: join.since,
     };
     let Some(room) = actors.rooms.room(visit.name) else {
         return create::create(actors, env, fx, visit, newcomer);
@@ -223,6 +228,20 @@ fn own_statuses(room: &Room, beside: &[Status]) -> Vec<Status> {
     of_flags.chain(beside.iter().copied()).collect()
 }
 
+/// A seat that asks for it hears who belongs to the room, before it sees anybody (XEP-0463 §5.2).
+fn tell_list(
+    env: &Env,
+    fx: &mut Effects,
+    room: &Room,
+    (key, resource): (OccupantKey, &str),
+    since: Option<&Since>,
+) {
+    if let Some(since) = since {
+        let occupant = room.occupants.get(key);
+        versions::tell(env, fx, room, (&occupant.local, resource), (occupant.standing(), since));
+    }
+}
+
 /// Somebody who may enter enters: it sees the others, they see it, and it hears what was said before and what the room is about.
 pub(super) fn sit_down(
     actors: &mut Actors,
@@ -260,6 +279,7 @@ pub(super) fn sit_down(
         }
     };
     let own = own_statuses(room, statuses);
+    tell_list(env, fx, room, (key, resource), newcomer.since.as_ref());
     show::show_others(env, fx, room, key, resource);
     if found.is_some() {
         Shown { own: &own, ..Shown::present(room.occupants.get(key)) }.show_itself(

@@ -14,6 +14,7 @@
 //! | [`visit`] | who has sent it, and how it is answered |
 //! | [`commit`] | changes that are answered when they are on the disk |
 //! | [`show`] | presence of occupants, as others see it |
+//! | [`versions`] | who belongs to it, since a version (XEP-0463) |
 //! | [`say`] | stanzas for seats |
 //! | [`create`], [`enter`], [`leave`], [`destroy`] | the life of a room, and of a stay in it |
 //! | [`history`] | what was said before somebody came |
@@ -55,6 +56,7 @@ mod speak;
 mod standing;
 mod subject;
 mod vcard;
+mod versions;
 mod visit;
 mod voice;
 

@@ -119,7 +119,7 @@ fn begin(
             let configured = configured.map_err(Outcome::Refused)?;
             let opened = |actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str, record: Record| {
                 if let Some(room) = actors.rooms.room_mut(name) {
-                    let before = std::mem::replace(&mut room.record, record).config;
+                    let before = room.replace(record).config;
                     owner::opened(env, fx, room, &before);
                 }
             };
@@ -136,7 +136,7 @@ fn begin(
             };
             let show = move |actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str, record: Record| {
                 if let Some(room) = actors.rooms.room_mut(name) {
-                    room.record = record;
+                    room.replace(record);
                     standing::moved(env, fx, room, &shown);
                 }
             };

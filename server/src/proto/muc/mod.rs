@@ -17,6 +17,7 @@
 //! | [`rules`] | who may do what to whom |
 //! | [`status`] | status codes |
 //! | [`user`] | what a room tells of an occupant |
+//! | [`versions`] | versions of the list of those who belong to a room (XEP-0463) |
 //! | [`voice`] | asking for voice |
 
 pub mod admin;
@@ -36,6 +37,7 @@ pub mod status;
 #[cfg(test)]
 mod tests;
 pub mod user;
+pub mod versions;
 pub mod voice;
 
 pub use role::{Affiliation, Role};

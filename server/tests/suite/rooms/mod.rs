@@ -13,6 +13,7 @@ mod retractions;
 mod stay;
 mod strangers;
 mod upgrade;
+mod versions;
 
 use whimbrel_server::xml::Element;
 

@@ -121,11 +121,12 @@ impl WriteTransaction<'_> {
     }
 
     /// Reserves a nick for somebody who belongs to the room, in place of the one it had; an empty one reserves none. `false`:
-    /// it is somebody else's, or the JID is nothing to the room; nothing was written.
+    /// it is somebody else's, or the JID is nothing to the room; nothing was written. The room has no other version by that: a
+    /// version is one of affiliations.
     ///
     /// # Errors
     /// [`DirectoryError::Size`] for a nick longer than [`NICK_BYTES_MAX`]; the directory is damaged or cannot be written.
-    pub fn reserve_nick(&mut self, room: &mut Room, jid: &str, nick: &str) -> Result<bool, DirectoryError> {
+    pub fn reserve_nick(&mut self, room: &Room, jid: &str, nick: &str) -> Result<bool, DirectoryError> {
         let Some(mut row) = self.rooms().row(room.actor, jid)? else { return Ok(false) };
         if !nick.is_empty() && nick_key(room.actor, nick).is_none() {
             return Err(size_error("the nick", nick, NICK_BYTES_MAX));
@@ -140,11 +141,8 @@ impl WriteTransaction<'_> {
         if let Some(key) = nick_key(room.actor, &row.nick) {
             self.delete(Table::RoomNicks, key.bytes())?;
         }
-        self.next_version(room);
         row.nick = nick.to_owned();
-        row.version = room.version;
         self.rewrite_affiliate(room, &row)?;
-        self.write_room(room)?;
         Ok(true)
     }
 

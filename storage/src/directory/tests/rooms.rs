@@ -334,6 +334,8 @@ fn versions_tell_what_has_changed_since() {
     assert_eq!(told(&directory, first), Some((names(&["a", "b"]), vec![])), "only the last change is told");
     let second = version();
     reserve(&directory, "b@example.org", "B");
+    assert_eq!(version(), second, "a nick is no affiliation");
+    affiliate(&directory, "b@example.org", Affiliation::Admin);
     assert_eq!(told(&directory, second), Some((names(&["b"]), vec![])));
     let unknown = AffiliationVersion { incarnation: 1, ..second };
     assert_eq!(told(&directory, unknown), None);
