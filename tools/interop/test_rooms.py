@@ -343,14 +343,14 @@ def test_who_belongs_to_a_room_is_told_by_versions(server):
         await make_private_group(owner, room, "Owner")
         muc = owner.plugin["xep_0045"]
         await muc.set_affiliation(room, "member", jid=jids[1])
-        lists = listen(member, "message")
-        own = listen(member, f"muc::{room}::self-presence")
+        lists = listen(member, "groupchat_affiliation_change")
+        own = listen(member, "groupchat_presence")
 
         async def come_in(since):
             presence = member.make_presence(pto=f"{room}/Member")
             presence["muc_join"]["mav"]["since"] = since
             presence.send()
-            return (await wait(own))["muc"]["mav"]["until"]
+            return (await wait(own, lambda presence: 110 in statuses(presence)))["muc"]["mav"]["until"]
 
         first = await come_in("")
         told = await wait(lists, lambda message: message["muc"]["mav"]["until"])
@@ -364,4 +364,34 @@ def test_who_belongs_to_a_room_is_told_by_versions(server):
         told = await wait(lists, lambda message: message["muc"]["mav"]["since"])
         assert second == change["muc"]["mav"]["until"] == told["muc"]["mav"]["until"]
         assert [item.attrib["jid"] for item in told["muc"].xml.findall("{*}item")] == [jids[2]]
+    run(test)
+
+
+def test_occupants_ask_one_another(server):
+    jids = [server.account(f"{name}ask") for name in ("owner", "guest")]
+    room = f"asking-{server.driver}@{SERVICE}"
+
+    async def test(clients):
+        owner, guest = await come(clients, server, *jids)
+        for client in (owner, guest):
+            for plugin in ("xep_0054", "xep_0092", "xep_0199"):
+                client.register_plugin(plugin)
+        owner.plugin["xep_0092"].software_name = "Quill"
+        await enter(owner, room, "Owner")
+        await owner.plugin["xep_0045"].set_room_config(room, owner.plugin["xep_0004"].make_form(ftype="submit"))
+        await enter(guest, room, "Guest")
+        to = JID(f"{room}/Owner")
+        version = await guest.plugin["xep_0092"].get_version(to)
+        assert version["software_version"]["name"] == "Quill" and version["from"] == to
+        assert await guest.plugin["xep_0199"].ping(to) > 0
+        info = await guest.plugin["xep_0030"].get_info(jid=to)
+        assert "jabber:iq:version" in info["disco_info"]["features"], "it is the client that answers"
+        card = owner.plugin["xep_0054"].make_vcard()
+        card["FN"] = "The Owner"
+        await owner.plugin["xep_0054"].publish_vcard(vcard=card)
+        shown = await guest.plugin["xep_0054"].get_vcard(to, cached=False)
+        assert shown["vcard_temp"]["FN"] == "The Owner" and shown["from"] == to
+        with pytest.raises(IqError) as nobody:
+            await guest.plugin["xep_0092"].get_version(JID(f"{room}/Nobody"))
+        assert nobody.value.condition == "item-not-found"
     run(test)

@@ -14,8 +14,10 @@ use whimbrel_server::proto::muc::invite::{DirectInvite, Mediated, PassedInvite};
 use whimbrel_server::proto::muc::join::Join;
 use whimbrel_server::proto::muc::occupant::OccupantIds;
 use whimbrel_server::proto::muc::owner::OwnerRequest;
+use whimbrel_server::proto::muc::question::Questions;
 use whimbrel_server::proto::muc::register::{self, Registration};
 use whimbrel_server::proto::muc::retraction::{Moderated, Moderation, RoomRetraction};
+use whimbrel_server::proto::muc::versions::VersionTexts;
 use whimbrel_server::proto::muc::voice::{self, Voice};
 use whimbrel_server::proto::ns;
 use whimbrel_server::stanza::Type;
@@ -37,6 +39,10 @@ fuzz_target!(|data: &[u8]| {
         moderations(&element, data);
     }
     messages(data);
+    if let Ok(id) = std::str::from_utf8(data) {
+        assert_eq!(Questions::new(&[7; 32]).open(id, "a", 1_700_000_000), None, "nobody has asked this");
+        assert_eq!(VersionTexts::new(&[7; 32]).read(id), None, "nobody was told this");
+    }
 });
 
 fn joins(element: &Element) {

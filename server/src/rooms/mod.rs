@@ -24,6 +24,7 @@
 //! | [`owner`] | configuration |
 //! | [`invite`], [`voice`], [`register`] | invitations, voice requests, registration |
 //! | [`request`], [`discover`] | iqs to rooms and to their service |
+//! | [`ask`] | iqs of occupants to occupants |
 //! | [`membership`] | members who are not there: bookmarks |
 //! | [`refresh`] | who belongs to a room has changed without it |
 //! | [`archive`], [`vcard`] | what was said, page by page; the room's picture |
@@ -32,6 +33,7 @@
 
 mod admin;
 mod archive;
+mod ask;
 mod commit;
 mod create;
 mod destroy;

@@ -144,6 +144,7 @@ impl World {
                         && !self.oracle.lost_one_since(*user, *step)
                         && !self.oracle.ever_blocked(*user, client.user)
                 }
+                Wanted::Perhaps => false,
                 _ => true,
             });
             if let Some((id, (wanted, step))) = open {

@@ -11,6 +11,7 @@
 //! | [`join`] | what a presence asks for that enters |
 //! | [`occupant`] | ids of occupants (XEP-0421) |
 //! | [`owner`] | configuring and destroying |
+//! | [`question`] | requests of occupants to occupants, and their answers |
 //! | [`register`] | registering with a room |
 //! | [`retraction`] | messages that are taken back |
 //! | [`role`] | roles and affiliations, by their names |
@@ -29,6 +30,7 @@ pub mod invite;
 pub mod join;
 pub mod occupant;
 pub mod owner;
+pub mod question;
 pub mod register;
 pub mod retraction;
 pub mod role;

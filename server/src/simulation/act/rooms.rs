@@ -13,6 +13,7 @@ pub(super) const ACTIONS: &[Action<World>] = &[
     Action { weight: 2, run: World::kick_from_room },
     Action { weight: 6, run: World::take_back_from_room },
     Action { weight: 2, run: World::moderate_room },
+    Action { weight: 6, run: World::ping_occupant },
 ];
 
 impl World {
@@ -77,6 +78,14 @@ impl World {
         let retract = "<retract xmlns='urn:xmpp:message-retract:1'/>";
         let query = format!("<moderate xmlns='urn:xmpp:message-moderate:1' id='{id}'>{retract}</moderate>");
         self.ask(index, "set", Some(&to), &query, Wanted::Anything);
+    }
+
+    fn ping_occupant(&mut self, index: usize) {
+        let Some((_, to)) = self.a_room(index) else { return };
+        let neighbour = self.neighbour(index);
+        let nick = nick(neighbour, &format!("r{}", self.random.below(3)));
+        let ping = "<ping xmlns='urn:xmpp:ping'/>";
+        self.ask(index, "get", Some(&format!("{to}/{nick}")), ping, Wanted::Perhaps);
     }
 
     /// Only those who have made a room may.

@@ -9,6 +9,7 @@ mod invitations;
 mod limits;
 mod messages;
 mod owners;
+mod requests;
 mod retractions;
 mod stay;
 mod strangers;

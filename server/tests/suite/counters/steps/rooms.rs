@@ -19,6 +19,7 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             "rooms.messages",
             "rooms.deliveries",
             "rooms.moderated",
+            "rooms.requests",
         ],
         ..PLAIN
     },
@@ -100,6 +101,9 @@ fn stay(stage: &mut Stage<'_>, server: &Verona) {
     let inside = "<retract xmlns='urn:xmpp:message-retract:1'/>";
     let moderate = format!("<moderate xmlns='urn:xmpp:message-moderate:1' id='{id}'>{inside}</moderate>");
     assert_eq!(outcome(&juliet.ask("set", Some(&room("hall")), &moderate)), "result");
+    let to = format!("{}/romeo", room("hall"));
+    juliet.send(&format!("<iq type='get' id='v' to='{to}'><query xmlns='jabber:iq:version'/></iq>"));
+    until(&mut romeo, |stanza| stanza.name() == "iq" && stanza.attribute("type") == Some("get"));
     stage.look();
     juliet.cut();
     romeo.cut();
