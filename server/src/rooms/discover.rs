@@ -22,6 +22,7 @@ use whimbrel_storage::directory::rooms::RoomFlags;
 pub(super) const ROOM_FEATURES: &[&str] = &[
     ns::DISCO_INFO,
     ns::DISCO_ITEMS,
+    ns::HATS,
     ns::MUC,
     ns::MUC_REQUEST,
     ns::MUC_SELF_PING,
@@ -33,7 +34,8 @@ pub(super) const ROOM_FEATURES: &[&str] = &[
 ];
 
 /// The features of the service of rooms.
-pub(super) const SERVICE_FEATURES: &[&str] = &[ns::DISCO_INFO, ns::DISCO_ITEMS, ns::MUC, ns::PING, ns::RSM];
+pub(super) const SERVICE_FEATURES: &[&str] = 
+    &[ns::DISCO_INFO, ns::DISCO_ITEMS, ns::HATS, ns::MUC, ns::PING, ns::RSM];
 
 /// The node that says which nick is reserved for the requester (§7.10.1).
 const OWN_ITEM: &str = "x-roomuser-item";

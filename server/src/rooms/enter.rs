@@ -15,7 +15,7 @@ use crate::proto::muc::occupant::OccupantIds;
 use crate::proto::muc::status::Status;
 use crate::proto::muc::user::UserItem;
 use crate::proto::muc::versions::Since;
-use crate::proto::muc::{Affiliation, error, rules};
+use crate::proto::muc::{Affiliation, error, hats, rules};
 use crate::proto::ns;
 use crate::rooms::show::{self, Shown};
 use crate::rooms::visit::{Ack, Visit};
@@ -37,6 +37,8 @@ pub(super) struct Newcomer {
     pub(super) affiliation: Affiliation,
     /// What its presence says.
     pub(super) presence: Box<[u8]>,
+    /// What an operator says of it.
+    pub(super) hats: Box<[u8]>,
     /// What it wants to hear of what was said before.
     pub(super) history: Option<HistoryRequest>,
     /// From which version on it wants to hear who belongs to the room.
@@ -149,6 +151,7 @@ fn first(
         nick: nick.to_owned(),
         affiliation: Affiliation::None,
         presence,
+        hats: Box::default(),
         history: join.history,
         since: join.since,
     };
@@ -156,22 +159,23 @@ fn first(
         return create::create(actors, env, fx, visit, newcomer);
     };
     match admit(env, fx, room, visit, (nick, join.password.as_deref())) {
-        Ok(admitted) => (newcomer.affiliation, newcomer.account) = admitted,
+        Ok(admitted) => (newcomer.affiliation, newcomer.account, newcomer.hats) = admitted,
         Err(ack) => return ack,
     }
     sit_down(actors, env, fx, visit.name, &newcomer, &[]);
     Ack::Now
 }
 
-/// Whether somebody may enter: what it is to the room, and the number of its account.
+/// Whether somebody may enter: what it is to the room, the number of its account, and its hats.
 fn admit(
     env: &Env,
     fx: &mut Effects,
     room: &Room,
     visit: &Visit<'_>,
     (nick, password): (&str, Option<&str>),
-) -> Result<(Affiliation, ActorId), Ack> {
-    let affiliation = visit.affiliation(env, fx, room)?;
+) -> Result<(Affiliation, ActorId, Box<[u8]>), Ack> {
+    let own = visit.affiliate(env, fx, room)?;
+    let affiliation = own.as_ref().map_or(Affiliation::None, |own| own.affiliation);
     if let Err(error) = error::admit(affiliation, password, room.config()) {
         return Err(visit.refuse(env, fx, error));
     }
@@ -185,7 +189,8 @@ fn admit(
         env.metrics().refused_room_full.add(1);
         return Err(visit.refuse(env, fx, error::full()));
     }
-    Ok((affiliation, visit.account(env, fx)?))
+    let hats = own.map(|own| hats::written(&own.hats)).unwrap_or_default();
+    Ok((affiliation, visit.account(env, fx)?, hats))
 }
 
 /// Whether somebody may have a nick: nobody else has it, and it is reserved for nobody else (§7.2.8, §7.2.9).
@@ -274,6 +279,7 @@ pub(super) fn sit_down(
                 seats: smallvec![resource.as_str().into()],
                 is_shown: false,
                 presence: newcomer.presence.clone(),
+                hats: newcomer.hats.clone(),
                 pace: Pace::default(),
             })
         }

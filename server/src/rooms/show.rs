@@ -74,6 +74,9 @@ impl<'a> Shown<'a> {
         let out = &mut written.0;
         out.extend_from_slice(if self.is_gone { b" type='unavailable'>" } else { b">" });
         out.extend_from_slice(&occupant.presence);
+        if !self.is_gone {
+            out.extend_from_slice(&occupant.hats);
+        }
         occupant.id.write(out);
         if let Some(destroyed) = self.destroyed {
             write_destroyed(destroyed, out);

@@ -75,6 +75,10 @@ pub(super) fn show(env: &Env, fx: &mut Effects, room: &mut Room, moved: &Moved) 
     for key in keys {
         let occupant = room.occupants.get_mut(key);
         occupant.affiliation = after;
+        if after < Affiliation::Member {
+            // Hats belong to those who belong to the room.
+            occupant.hats = Box::default();
+        }
         if !statuses.is_empty() {
             leave::remove(env, fx, room, key, (statuses, by.item(), true));
             continue;

@@ -6,6 +6,7 @@
 //! | [`config`] | the form that configures a room |
 //! | [`error`] | why somebody is turned away |
 //! | [`forged`] | what only a room may say of a message |
+//! | [`hats`] | what an operator says of somebody (XEP-0317) |
 //! | [`info`] | what a room tells those who discover it |
 //! | [`invite`] | invitations through the room and around it, and declining them |
 //! | [`join`] | what a presence asks for that enters |
@@ -25,6 +26,7 @@ pub mod admin;
 pub mod config;
 pub mod error;
 pub mod forged;
+pub mod hats;
 pub mod info;
 pub mod invite;
 pub mod join;
