@@ -158,25 +158,36 @@ fn begin(
             write(actors, env, fx, (name, reply), job, show)
         }
         Order::Hat { jid, hat } => {
-            let (local, hats) = hats(env, room, &jid, hat)?;
-            let shown = hats::written(&hats);
-            let job = move |transaction: &mut WriteTransaction<'_>, record: &mut Record| {
-                transaction.set_hats(record, jid.as_str(), hats).map(|_| ())
-            };
-            let show = move |actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str, _| {
-                let Some(room) = actors.rooms.room_mut(name) else { return };
-                for key in room.occupants.of_account(&local) {
-                    room.occupants.get_mut(key).hats = shown.clone();
-                    show::show(env, fx, room, key, &[]);
-                }
-            };
-            write(actors, env, fx, (name, reply), job, show)
+            let after = hats_after(env, room, &jid, hat)?;
+            set_hats(actors, env, fx, (name, reply), (jid, after))
         }
     }
 }
 
+/// Gives somebody other hats, and shows them.
+fn set_hats(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    about: (&str, &SyncSender<Outcome>),
+    (jid, (local, after)): (Jid, (String, Vec<Hat>)),
+) -> Result<(), Outcome> {
+    let shown = hats::written(&after);
+    let job = move |transaction: &mut WriteTransaction<'_>, record: &mut Record| {
+        transaction.set_hats(record, jid.as_str(), after).map(|_| ())
+    };
+    let show = move |actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str, _| {
+        let Some(room) = actors.rooms.room_mut(name) else { return };
+        for key in room.occupants.of_account(&local) {
+            room.occupants.get_mut(key).hats = shown.clone();
+            show::show(env, fx, room, key, &[]);
+        }
+    };
+    write(actors, env, fx, about, job, show)
+}
+
 /// The localpart of somebody, and the hats that it has afterwards.
-fn hats(env: &Env, room: &Room, jid: &Jid, order: HatOrder) -> Result<(String, Vec<Hat>), Outcome> {
+fn hats_after(env: &Env, room: &Room, jid: &Jid, order: HatOrder) -> Result<(String, Vec<Hat>), Outcome> {
     let local = local_of(env, jid)?;
     let actor = room.record.actor;
     let found = env.shared.directory.rooms(|rooms| rooms.affiliate(actor, jid.as_str(), Some(local)));

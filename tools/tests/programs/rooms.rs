@@ -108,8 +108,8 @@ fn hats_are_given_seen_listed_and_taken() {
     alice.hear("code='110'");
     quiet(&place, &["room", "hat", "add", ROOM, "alice@localhost", TEACHER, "Teacher & more"]);
     let hat = format!("<hat uri='{TEACHER}' title='Teacher &amp; more'/></hats>");
-    let seen = alice.hear(&hat);
-    assert!(!seen.contains("forged"), "{seen}");
+    alice.hear(&hat);
+    assert!(!alice.heard().contains("forged"), "{}", alice.heard());
     quiet(&place, &["room", "hat", "add", ROOM, "alice@localhost", "urn:x:host", "Host"]);
     quiet(&place, &["room", "hat", "add", ROOM, "alice@localhost", TEACHER, "Teacher"]);
     let list = json!({ "hats": [
