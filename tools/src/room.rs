@@ -175,7 +175,8 @@ fn hats(client: &mut Client, jid: &str, report: &Report) -> Result<(), Problem> 
             return String::new();
         }
         let keys = ["member", "uri", "title"];
-        let rows: Vec<Vec<String>> = hats.iter().map(|hat| keys.map(|key| text_of(&hat[key])).to_vec()).collect();
+        let rows: Vec<Vec<String>> =
+            hats.iter().map(|hat| keys.map(|key| text_of(&hat[key])).to_vec()).collect();
         table(&keys, &rows)
     });
     if hats.is_empty() {

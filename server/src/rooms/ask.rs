@@ -56,8 +56,8 @@ fn card(
     (own, asked): (&Occupant, &Occupant),
 ) -> Reply {
     let from = env.occupant_jid(visit.name, Some(&own.nick));
-    let is_blocked = JidRef::parse(&from)
-        .is_ok_and(|from| blocking::blocks(&actors.users, env, fx, &asked.local, &from));
+    let is_blocked =
+        JidRef::parse(&from).is_ok_and(|from| blocking::blocks(&actors.users, env, fx, &asked.local, &from));
     if is_blocked {
         return StanzaCondition::ServiceUnavailable.into();
     }

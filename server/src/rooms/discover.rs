@@ -8,8 +8,8 @@ use crate::proto::muc::rules::Standing;
 use crate::proto::muc::{Affiliation, error};
 use crate::proto::ns;
 use crate::proto::rsm::{self, PageRequest, Sizes, Start};
-use crate::rooms::{vcard, versions};
 use crate::rooms::visit::{Ack, Visit};
+use crate::rooms::{vcard, versions};
 use crate::service::reply::ReplyTo;
 use crate::service::{Reply, version};
 use crate::stanza::Type;
@@ -34,7 +34,7 @@ pub(super) const ROOM_FEATURES: &[&str] = &[
 ];
 
 /// The features of the service of rooms.
-pub(super) const SERVICE_FEATURES: &[&str] = 
+pub(super) const SERVICE_FEATURES: &[&str] =
     &[ns::DISCO_INFO, ns::DISCO_ITEMS, ns::HATS, ns::MUC, ns::PING, ns::RSM];
 
 /// The node that says which nick is reserved for the requester (§7.10.1).

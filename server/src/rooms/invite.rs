@@ -74,8 +74,7 @@ fn invite(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &Visit<'_>, i
         .filter(|one| room.has(RoomFlags::MEMBERS_ONLY) && one.before == Affiliation::None)
         .map(|one| {
             let local = Some(visit.local.to_owned());
-            let by =
-                By { local, has_invited: one.hears_of_it, nick: nick.clone(), ..By::default() };
+            let by = By { local, has_invited: one.hears_of_it, nick: nick.clone(), ..By::default() };
             (Moved { local: one.local.clone(), before: one.before, after: Affiliation::Member, by }, None)
         })
         .collect();

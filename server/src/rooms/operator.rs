@@ -194,11 +194,14 @@ fn hats_after(env: &Env, room: &Room, jid: &Jid, order: HatOrder) -> Result<(Str
     let found = found.map_err(|error| unreadable(room.name(), &error))?;
     let found = found.filter(|found| found.affiliation >= Affiliation::Member);
     let Some(mut hats) = found.map(|found| found.hats) else {
-        return Err(refused(StanzaCondition::ItemNotFound, "it does not belong to the room: make it a member first"));
+        return Err(refused(
+            StanzaCondition::ItemNotFound,
+            "it does not belong to the room: make it a member first",
+        ));
     };
     match order {
-        HatOrder::Give(hat) => match hats.iter_mut().find(|other| other.uri == hat.uri) {
-            Some(other) => *other = hat,
+        HatOrder::Give(hat) => match hats.iter().position(|other| other.uri == hat.uri) {
+            Some(at) => hats[at] = hat,
             None if hats.len() >= HATS_MAX => {
                 let text = "it has as many hats in the room as it may";
                 return Err(refused(StanzaCondition::ResourceConstraint, text));

@@ -68,7 +68,8 @@ fn changes(
         return Ok(Vec::new());
     };
     let changed = changed.into_iter().map(|one| (one.version, one.jid, one.affiliation, Affiliation::None));
-    let removed = removed.into_iter().map(|one| (one.version, one.jid, Affiliation::None, Affiliation::Member));
+    let removed =
+        removed.into_iter().map(|one| (one.version, one.jid, Affiliation::None, Affiliation::Member));
     let mut all: Vec<_> = changed.chain(removed).collect();
     all.sort_by_key(|(version, ..)| *version);
     let moved = |(_, jid, after, before): (u64, String, Affiliation, Affiliation)| {

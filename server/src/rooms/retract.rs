@@ -191,8 +191,7 @@ impl Retracting {
         }
         fx.work.add(work::RETRACTION_IN_ROOM);
         let snapshot = actors.commits.archive().snapshot(actor);
-        let query =
-            Query { not_before: upkeep::oldest(env), ..Query::one(actor, snapshot, self.target) };
+        let query = Query { not_before: upkeep::oldest(env), ..Query::one(actor, snapshot, self.target) };
         let go_on = Box::new(move |answer: Result<Page, QueryError>| -> Then {
             Box::new(move |actors, env, fx| self.found(actors, env, fx, answer))
         });

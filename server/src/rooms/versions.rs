@@ -100,7 +100,9 @@ pub(super) fn tell(
     if !sees(Affiliation::Outcast) {
         match is_whole {
             true => listed.retain(|one| one.affiliation != Affiliation::Outcast),
-            false => listed.iter_mut().for_each(|one| one.affiliation = one.affiliation.max(Affiliation::None)),
+            false => {
+                listed.iter_mut().for_each(|one| one.affiliation = one.affiliation.max(Affiliation::None))
+            }
         }
     }
     if !is_whole && listed.is_empty() {
@@ -135,12 +137,16 @@ fn list(
     if let Some(known) = known
         && let AffiliationChanges::Since(changed, removed) = rooms.changes_since(&room.record, known)?
     {
-        let changed = changed
-            .into_iter()
-            .map(|one| Listed { jid: one.jid, affiliation: one.affiliation, version: one.version });
-        let removed = removed
-            .into_iter()
-            .map(|one| Listed { jid: one.jid, affiliation: Affiliation::None, version: one.version });
+        let changed = changed.into_iter().map(|one| Listed {
+            jid: one.jid,
+            affiliation: one.affiliation,
+            version: one.version,
+        });
+        let removed = removed.into_iter().map(|one| Listed {
+            jid: one.jid,
+            affiliation: Affiliation::None,
+            version: one.version,
+        });
         return Ok((false, changed.chain(removed).collect()));
     }
     let mut listed = Vec::new();

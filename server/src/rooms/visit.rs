@@ -59,11 +59,6 @@ impl<'a> Visit<'a> {
         room.occupants.by_seat(self.local, self.resource)
     }
 
-    /// The first child of the stanza that has this name.
-    pub(super) fn child(&self, fx: &Effects, name: &str, namespace: &str) -> Option<Element> {
-        self.element(fx)?.find(name, namespace).cloned()
-    }
-
     /// The stanza as a tree.
     pub(super) fn element(&self, fx: &Effects) -> Option<Element> {
         fx.work.add_tree(self.d.bytes.len());

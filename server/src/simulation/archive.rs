@@ -62,11 +62,7 @@ impl World {
     }
 
     /// What the archive of an actor has, in its order.
-    pub(super) fn stanzas_of(
-        &self,
-        actor: ActorId,
-        home: usize,
-    ) -> Result<Vec<(Sequence, Element)>, String> {
+    pub(super) fn stanzas_of(&self, actor: ActorId, home: usize) -> Result<Vec<(Sequence, Element)>, String> {
         let directory = &self.shared.directory;
         let home = self.workers[home].core();
         let mut query = Query::all(actor, home.actors().commits.archive().snapshot(actor));

@@ -7,6 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use whimbrel_storage::log::Sequence;
+
 use super::client::Wanted;
 use super::oracle::Broken;
 use super::world::{DOMAIN, World, local};
@@ -193,8 +195,12 @@ impl World {
         let is_history = element.find("delay", "urn:xmpp:delay").is_some();
         if let Some(retract) = element.find("retract", RETRACT).filter(|_| !is_history) {
             let id = retract.attribute("id").and_then(|id| self.shared.archive_ids.open(id));
+            let id = id.unwrap_or_default();
             let nick = element.attribute("from").and_then(|from| from.split_once('/')).map(|(_, nick)| nick);
-            if let Err(what) = self.rooms.is_taken_back(room, id.unwrap_or_default(), nick) {
+            // Of a message that the room does not have any more it cannot tell whose it was.
+            if let Err(what) = self.rooms.is_taken_back(room, id, nick)
+                && self.is_archived(room, id)
+            {
                 self.fail(what);
             }
             return;
@@ -227,11 +233,7 @@ impl World {
 
     fn check_rooms_archive(&self, number: usize) -> Result<(), Broken> {
         let jid = room(number);
-        let name = jid.split('@').next().unwrap_or_default();
-        let found = self.shared.directory.room(name).map_err(|error| error.to_string())?;
-        // It may be another room by now than the one that was spoken in.
-        let Some(record) = found else { return Ok(()) };
-        for (id, stanza) in self.stanzas_of(record.actor, self.shared.home_of_room(name))? {
+        for (id, stanza) in self.room_archive(&jid)? {
             let n = self.rooms.heard.get(&(jid.clone(), id.0));
             let Some(n) = n.filter(|n| self.rooms.taken_back.contains(n)) else { continue };
             if stanza.find("retracted", RETRACT).is_none() || stanza.find("body", CLIENT).is_some() {
@@ -239,6 +241,19 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// What the archive of a room has; nothing, if there is no such room now. It may be another one than was spoken in.
+    fn room_archive(&self, jid: &str) -> Result<Vec<(Sequence, Element)>, Broken> {
+        let name = jid.split('@').next().unwrap_or_default();
+        match self.shared.directory.room(name).map_err(|error| error.to_string())? {
+            Some(record) => self.stanzas_of(record.actor, self.shared.home_of_room(name)),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn is_archived(&self, room: &str, id: u64) -> bool {
+        self.room_archive(room).is_ok_and(|all| all.iter().any(|(of, _)| of.0 == id))
     }
 
     /// Presence comes from a room.

@@ -68,7 +68,8 @@ pub fn receive(actors: &mut Actors, env: &Env, fx: &mut Effects, cast: &Cast<'_>
             continue;
         }
         let is_answer = cast.weight == Weight::Answer;
-        let is_for_those_inside = is_said(cast.weight) || matches!(cast.weight, Weight::Passing | Weight::Presence);
+        let is_for_those_inside =
+            is_said(cast.weight) || matches!(cast.weight, Weight::Passing | Weight::Presence);
         if is_for_those_inside && !has_entered(actors, key, room_jid) {
             continue;
         }

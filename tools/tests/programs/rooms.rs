@@ -133,7 +133,9 @@ fn hats_are_given_seen_listed_and_taken() {
     for n in 0..7 {
         quiet(&place, &["room", "hat", "add", ROOM, "alice@localhost", &format!("urn:x:{n}"), "More"]);
     }
-    place.ctl(&["room", "hat", "add", ROOM, "alice@localhost", "urn:x:9", "Ninth"]).fails(1, &["as many hats"]);
+    place
+        .ctl(&["room", "hat", "add", ROOM, "alice@localhost", "urn:x:9", "Ninth"])
+        .fails(1, &["as many hats"]);
 }
 
 #[test]

@@ -191,7 +191,10 @@ pub(in crate::proto) fn put(name: &str, value: Option<&str>, out: &mut Vec<u8>) 
 }
 
 /// Looks at a whole stanza without making a tree of it. `None` for what is none.
-pub(in crate::proto) fn with_stanza<T>(stanza: &[u8], look: impl FnOnce(&Stanza<'_>) -> Option<T>) -> Option<T> {
+pub(in crate::proto) fn with_stanza<T>(
+    stanza: &[u8],
+    look: impl FnOnce(&Stanza<'_>) -> Option<T>,
+) -> Option<T> {
     let none: Option<&StreamNamespaces> = None;
     let limits = xml::Limits { stanza_bytes_max: stanza.len(), ..xml::Limits::default() };
     let mut framer = Framer::new();

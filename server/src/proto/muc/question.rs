@@ -112,7 +112,9 @@ mod tests {
     #[test]
     fn a_question_is_known_by_its_answer_and_by_no_other() {
         let here = Questions::new(&[7; 32]);
-        for (nick, id) in [("Nurse", "q1"), ("", ""), ("n\u{e9}/ x", "<&>"), (&*"n".repeat(1023), &*"i".repeat(256))] {
+        for (nick, id) in
+            [("Nurse", "q1"), ("", ""), ("n\u{e9}/ x", "<&>"), (&*"n".repeat(1023), &*"i".repeat(256))]
+        {
             let client = here.client("romeo", "orchard");
             let question = Question { asked_s: NOW_S, client, nick: nick.into(), id: id.into() };
             let sealed = here.seal(&question, "juliet");
@@ -138,7 +140,8 @@ mod tests {
     #[test]
     fn clients_are_told_apart() {
         let here = Questions::new(&[7; 32]);
-        let codes = [("romeo", "1"), ("romeo", "2"), ("romeo1", ""), ("juliet", "1")].map(|(local, resource)| here.client(local, resource));
+        let codes = [("romeo", "1"), ("romeo", "2"), ("romeo1", ""), ("juliet", "1")]
+            .map(|(local, resource)| here.client(local, resource));
         for (at, code) in codes.iter().enumerate() {
             assert!(codes.iter().skip(at + 1).all(|other| other != code));
         }

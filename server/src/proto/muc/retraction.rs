@@ -306,7 +306,11 @@ mod tests {
         ];
         for (from, occupant, inside, by_author, by_other) in table {
             let message = said(from, occupant, inside);
-            assert_eq!((own.judge(&message), by_moderator.judge(&message)), (by_author, by_other), "{from} {inside}");
+            assert_eq!(
+                (own.judge(&message), by_moderator.judge(&message)),
+                (by_author, by_other),
+                "{from} {inside}"
+            );
             assert_eq!(own.replace(&message, 7).is_some(), by_author == Verdict::Taken);
             assert_eq!(by_moderator.replace(&message, 7).is_some(), by_other == Verdict::Taken);
         }
@@ -331,7 +335,8 @@ mod tests {
         let read = Element::parse(&tombstone).expect("it is well-formed");
         let attributes = ["from", "type", "id"].map(|name| read.attribute(name));
         assert_eq!(attributes, [Some("hall@c.x/Romeo"), Some("groupchat"), Some("o<1")]);
-        let id = |name: &str, namespace: &str| read.find(name, namespace).and_then(|child| child.attribute("id"));
+        let id =
+            |name: &str, namespace: &str| read.find(name, namespace).and_then(|child| child.attribute("id"));
         assert_eq!(id("occupant-id", ns::OCCUPANT_ID), Some("romeo"));
         assert_eq!((id("origin-id", ns::STANZA_ID), id("retract", ns::RETRACTION)), (Some("o"), Some("x")));
         let retracted = read.find("retracted", ns::RETRACTION).unwrap();
@@ -354,7 +359,8 @@ mod tests {
     #[test]
     fn what_a_client_was_sent_of_a_message_is_recognised() {
         let id = "<stanza-id xmlns='urn:xmpp:sid:0' by='hall@c.x' id='abc'/>";
-        let result = "<result xmlns='urn:xmpp:mam:2' id='abc'><forwarded xmlns='urn:xmpp:forward:0'/></result>";
+        let result =
+            "<result xmlns='urn:xmpp:mam:2' id='abc'><forwarded xmlns='urn:xmpp:forward:0'/></result>";
         let table = [
             ("hall@c.x/Romeo", id, true),
             ("hall@c.x", result, true),

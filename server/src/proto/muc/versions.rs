@@ -109,7 +109,9 @@ mod tests {
         let told = here.of(version);
         let code = told.split_once('.').unwrap().1;
         let guessed = format!("{}.{code}", AffiliationVersion { number: 11, ..version });
-        for none in ["", ".", "12", "12-0000000000000abc", &guessed, &format!("{told}x"), &told.replace('.', "")] {
+        for none in
+            ["", ".", "12", "12-0000000000000abc", &guessed, &format!("{told}x"), &told.replace('.', "")]
+        {
             assert_eq!(here.read(none), None, "{none}");
         }
     }
@@ -120,7 +122,8 @@ mod tests {
             let text = format!("<x xmlns='http://jabber.org/protocol/muc'>{inside}</x>");
             Since::find(&Element::parse(text.as_bytes()).unwrap())
         };
-        let mav = |attributes: &str| read(&format!("<mav xmlns='urn:xmpp:muc:affiliations:1' {attributes}/>"));
+        let mav =
+            |attributes: &str| read(&format!("<mav xmlns='urn:xmpp:muc:affiliations:1' {attributes}/>"));
         assert_eq!(mav(""), Some(Since::Nothing));
         assert_eq!(mav("since=''"), Some(Since::Nothing));
         assert_eq!(mav("since='a&amp;b'"), Some(Since::Version("a&b".into())));

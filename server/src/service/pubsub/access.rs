@@ -58,7 +58,13 @@ impl Visitor {
     /// Somebody of whom nothing is known.
     pub(super) fn stranger() -> Visitor {
         let nobody = String::new;
-        Visitor { bare: nobody(), full: nobody(), local: nobody(), standing: Standing::Stranger, groups: Vec::new() }
+        Visitor {
+            bare: nobody(),
+            full: nobody(),
+            local: nobody(),
+            standing: Standing::Stranger,
+            groups: Vec::new(),
+        }
     }
 
     /// Somebody by its full JID, who looks at the nodes of an account.

@@ -68,7 +68,8 @@ impl World {
         let Some((n, id)) = self.something_said(session, &to, of) else { return };
         self.rooms.takes_back(n, Some(user));
         let retract = format!("<retract xmlns='urn:xmpp:message-retract:1' id='{id}'/>");
-        self.clients[index].say(&format!("<message type='groupchat' id='r{n}' to='{to}'>{retract}</message>"));
+        self.clients[index]
+            .say(&format!("<message type='groupchat' id='r{n}' to='{to}'>{retract}</message>"));
     }
 
     fn moderate_room(&mut self, index: usize) {

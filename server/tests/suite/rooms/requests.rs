@@ -63,10 +63,14 @@ fn a_request_reaches_a_client_of_an_occupant_and_its_answer_the_one_that_asked()
         // An error comes back as well.
         ask(&mut romeo, "jule", "get", "q2", "<ping xmlns='urn:xmpp:ping'/>");
         let asked = iq(&mut juliet, "get");
-        let error = "<error type='cancel'><service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>";
+        let error =
+            "<error type='cancel'><service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>";
         answer(&mut juliet, &asked, "error", error);
         let refused = iq(&mut romeo, "error");
-        assert_eq!((refused.attribute("id"), outcome(&refused).as_str()), (Some("q2"), "service-unavailable"));
+        assert_eq!(
+            (refused.attribute("id"), outcome(&refused).as_str()),
+            (Some("q2"), "service-unavailable")
+        );
         // Under another nick she is still the one who was asked.
         ask(&mut romeo, "jule", "get", "q3", VERSION);
         let asked = iq(&mut juliet, "get");
@@ -179,6 +183,13 @@ fn a_room_named_as_an_account_sees_nothing_of_it() {
         enter(&mut juliet, "juliet", "jule");
         let to = format!("{}/jule", room("juliet"));
         assert_eq!(outcome(&romeo.ask("get", Some(&to), VCARD)), "service-unavailable");
+        let block = format!("<block xmlns='urn:xmpp:blocking'><item jid='{}'/></block>", room("juliet"));
+        assert_eq!(outcome(&juliet.ask("set", None, &block)), "result");
+        assert_eq!(
+            outcome(&romeo.ask("get", Some(&to), VERSION)),
+            "service-unavailable",
+            "it is no client of hers"
+        );
     });
 }
 

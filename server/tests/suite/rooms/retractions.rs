@@ -55,9 +55,10 @@ fn occupant(message: &Element) -> Option<&str> {
 fn bodies(results: &[Element]) -> Vec<String> {
     let body = |result: &Element| match inner(result).find("retracted", RETRACT) {
         Some(_) => "retracted".to_owned(),
-        None => {
-            inner(result).find("body", "jabber:client").map(|body| body.content().into_owned()).unwrap_or_default()
-        }
+        None => inner(result)
+            .find("body", "jabber:client")
+            .map(|body| body.content().into_owned())
+            .unwrap_or_default(),
     };
     results.iter().map(body).collect()
 }
@@ -78,7 +79,11 @@ fn authors_take_back_what_they_have_said_and_nobody_else_does() {
         romeo.send(&format!("<presence to='{}/montague'/>", room("hall")));
         retract(&mut romeo, &ids[1]);
         let heard = until(&mut juliet, |stanza| stanza.find("retract", RETRACT).is_some());
-        assert_eq!(heard.attribute("from"), Some("hall@conference.localhost/montague"), "nobody has heard hers");
+        assert_eq!(
+            heard.attribute("from"),
+            Some("hall@conference.localhost/montague"),
+            "nobody has heard hers"
+        );
         assert_eq!(heard.find("retract", RETRACT).unwrap().attribute("id"), Some(&*ids[1]));
         assert!(occupant(&heard).is_some());
         given_id(&heard);
@@ -150,7 +155,8 @@ fn moderators_take_back_what_anybody_has_said_and_say_why() {
         juliet.send(&format!("<presence to='{}/jule' type='unavailable'/>", room("hall")));
         assert_eq!(moderate(&mut juliet, &id, ""), "result");
         let heard = moderation(&mut nurse);
-        let moderated = heard.find("retract", RETRACT).and_then(|retract| retract.find("moderated", MODERATE));
+        let moderated =
+            heard.find("retract", RETRACT).and_then(|retract| retract.find("moderated", MODERATE));
         let moderated = moderated.expect("by a moderator");
         assert_eq!(
             (moderated.attribute("by"), occupant(moderated)),
@@ -177,7 +183,8 @@ fn a_retraction_itself_is_no_ones_to_take_back_but_a_moderators() {
         assert_eq!(moderate(&mut juliet, &of_it, ""), "result");
         let (all, _) = page(&mut juliet, "");
         assert_eq!(bodies(&all), ["retracted", "retracted", "took back", ""]);
-        let kept = inner(&all[1]).find("retract", RETRACT).expect("those who were away learn of it all the same");
+        let kept =
+            inner(&all[1]).find("retract", RETRACT).expect("those who were away learn of it all the same");
         assert_eq!(kept.attribute("id"), Some(&*id));
     });
 }
@@ -216,8 +223,11 @@ fn a_room_without_an_archive_passes_retractions_on() {
             assert_eq!(moderate(&mut juliet, "aaaaaaaaaaaaa", ""), "item-not-found");
             let query = "<query xmlns='http://jabber.org/protocol/disco#info'/>";
             let info = juliet.ask("get", Some(&room("hall")), query);
-            let features: Vec<_> = payload(&info).elements().filter_map(|child| child.attribute("var")).collect();
-            assert!(!features.iter().any(|feature| feature.contains("retract") || feature.contains("moderate")));
+            let features: Vec<_> =
+                payload(&info).elements().filter_map(|child| child.attribute("var")).collect();
+            assert!(
+                !features.iter().any(|feature| feature.contains("retract") || feature.contains("moderate"))
+            );
         },
     );
 }
@@ -265,7 +275,8 @@ fn a_seat_that_was_away_does_not_get_what_was_taken_back_meanwhile() {
             }
         }
         assert_eq!(heard[0].attribute("id"), Some("keep"));
-        let targets = heard[1..].iter().map(|message| message.find("retract", RETRACT).unwrap().attribute("id"));
+        let targets =
+            heard[1..].iter().map(|message| message.find("retract", RETRACT).unwrap().attribute("id"));
         assert!(targets.eq([Some(&*ids[1]), Some(&*ids[2])]), "{heard:?}");
     });
 }

@@ -39,7 +39,8 @@ impl House {
             read: Box::new(|_, text| {
                 let meant = text.strip_prefix(b"retract ")?.to_vec();
                 // In a room it is the id.
-                let target = meant.strip_prefix(b"#").map(|id| std::str::from_utf8(id).unwrap().parse().unwrap());
+                let target =
+                    meant.strip_prefix(b"#").map(|id| std::str::from_utf8(id).unwrap().parse().unwrap());
                 let replace: Replace = Arc::new(move |_, text| {
                     (text == meant || meant.starts_with(b"#")).then(|| b"tombstone".to_vec())
                 });
@@ -240,7 +241,11 @@ impl House {
         let flags = flags.and(Flags::ARCHIVED).and(Flags::NOT_QUEUED);
         let mut results = Vec::new();
         let shard = self.shard(ROOM);
-        self.logs[shard].append_for(&[ActorCopy { actor: ROOM, flags, peer: peer(from) }], &body, &mut results);
+        self.logs[shard].append_for(
+            &[ActorCopy { actor: ROOM, flags, peer: peer(from) }],
+            &body,
+            &mut results,
+        );
         results[0].unwrap().sequence
     }
 }

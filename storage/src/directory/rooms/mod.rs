@@ -28,7 +28,8 @@ mod config;
 mod record;
 
 pub use affiliations::{
-    Affiliate, Affiliation, AffiliationChanges, AffiliationVersion, HAT_TEXT_BYTES_MAX, HATS_MAX, Hat, RemovedAffiliate,
+    Affiliate, Affiliation, AffiliationChanges, AffiliationVersion, HAT_TEXT_BYTES_MAX, HATS_MAX, Hat,
+    RemovedAffiliate,
 };
 pub use change::{AffiliationChange, Changed, LeftRoom, NICK_BYTES_MAX};
 pub use config::{PrivateMessages, RoleSet, RoomConfig, RoomFlags};

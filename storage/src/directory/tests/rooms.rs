@@ -4,8 +4,8 @@ use super::*;
 use crate::actor::{ActorId, ActorKind};
 use crate::directory::rooms::{
     Affiliate, Affiliation, AffiliationChange, AffiliationChanges, AffiliationVersion, Changed,
-    HAT_TEXT_BYTES_MAX, HATS_MAX, Hat, LeftRoom,
-    NewRoom, PublicRoom, REMOVALS_MAX, Room, RoomConfig, RoomCounts, RoomFlags, Subject,
+    HAT_TEXT_BYTES_MAX, HATS_MAX, Hat, LeftRoom, NewRoom, PublicRoom, REMOVALS_MAX, Room, RoomConfig,
+    RoomCounts, RoomFlags, Subject,
 };
 use crate::directory::tables::Table;
 

@@ -2,8 +2,8 @@
 
 use super::{PLAIN, Verona};
 use crate::counters::stage::{Stage, Step};
-use crate::support::answers::outcome;
 use crate::rooms::{ask_to_enter, enter, make, make_it, message, room, say, until};
+use crate::support::answers::outcome;
 
 /// The steps.
 pub(super) const STEPS: &[Step<Verona>] = &[
