@@ -137,7 +137,7 @@ impl Owner for Occupancy {
             is_shown: false,
             seats: vec!["1", "2"],
             presence: b"<show>away</show>",
-            hats: b"<hats xmlns='urn:xmpp:hats:0'><hat uri='urn:x' title='X'/></hats>",
+            hats: b"<hats/>",
             ..plain.clone()
         };
         vec![plain, owner]

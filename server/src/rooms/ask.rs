@@ -9,11 +9,9 @@
 //! Both see each other by their addresses in the room alone. What is passed on is a stanza between clients like any other, so it is
 //! dropped, refused and paid for as those are. The room remembers nothing of it: see [`question`](crate::proto::muc::question).
 
-use whimbrel_storage::jid::JidRef;
-
 use crate::effects::work;
 use crate::env::Env;
-use crate::occupancy::occupants::{Occupant, OccupantKey};
+use crate::occupancy::occupants::OccupantKey;
 use crate::occupancy::room::Room;
 use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::proto::muc::question::{ID_BYTES_MAX, Question, Questions};
@@ -23,7 +21,6 @@ use crate::rooms::visit::{Ack, Visit};
 use crate::service::{Reply, vcard};
 use crate::stanza::{Delivery, Kind, Traits, Type};
 use crate::user::actors::{Actors, Effects};
-use crate::user::blocking;
 use crate::xml::{CLIENT, Element};
 
 /// A request to an occupant.
@@ -39,30 +36,14 @@ pub(super) fn ask(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &Visi
     match (query, visit.d.typ) {
         (Some(("ping", ns::PING)), Type::Get) if own == asked => visit.reply(env, fx, Reply::Done),
         (Some(("vCard", ns::VCARD)), Type::Get) => {
-            let reply = card(actors, env, fx, visit, (room.occupants.get(own), room.occupants.get(asked)));
+            fx.work.add(work::LOOK);
+            // What strangers see: the room does not say who asks.
+            let reply = vcard::shown_to_strangers(env, fx, &room.occupants.get(asked).local);
             visit.reply(env, fx, reply)
         }
         (Some(_), _) => pass_on(env, fx, visit, room, (own, asked), iq),
         (None, _) => visit.refuse(env, fx, StanzaCondition::BadRequest),
     }
-}
-
-/// What an occupant's account shows to strangers: the room does not say who asks.
-fn card(
-    actors: &Actors,
-    env: &Env,
-    fx: &mut Effects,
-    visit: &Visit<'_>,
-    (own, asked): (&Occupant, &Occupant),
-) -> Reply {
-    let from = env.occupant_jid(visit.name, Some(&own.nick));
-    let is_blocked =
-        JidRef::parse(&from).is_ok_and(|from| blocking::blocks(&actors.users, env, fx, &asked.local, &from));
-    if is_blocked {
-        return StanzaCondition::ServiceUnavailable.into();
-    }
-    fx.work.add(work::LOOK);
-    vcard::shown_to_strangers(env, fx, &asked.local)
 }
 
 fn pass_on(

@@ -27,6 +27,7 @@ use crate::service::Reply;
 use crate::service::archive::{busy, lookup};
 use crate::stanza::{Kind, Traits};
 use crate::user::actors::{Actors, Effects};
+use crate::user::archive::in_room::{self, TakenBack};
 use crate::user::archive::{open, upkeep};
 use crate::user::jobs::Then;
 use crate::user::record;
@@ -208,7 +209,9 @@ impl Retracting {
     fn found(self, actors: &mut Actors, env: &Env, fx: &mut Effects, answer: Result<Page, QueryError>) {
         let asker = self.asker.clone();
         actors.rooms.inbox(&asker.name).end();
-        let outcome = match self.judge(&answer) {
+        let room = actors.rooms.room(&asker.name).map(|room| room.record.actor);
+        let taken_back = room.and_then(|room| in_room::taken_back(actors, env, room)).unwrap_or_default();
+        let outcome = match self.judge(&answer, &taken_back) {
             Ok(Step::Nothing) => {
                 asker.reply(env, fx, Reply::Done);
                 Ok(Ack::Now)
@@ -226,7 +229,7 @@ impl Retracting {
         receive::go_on(actors, env, fx, &asker.name);
     }
 
-    fn judge(&self, answer: &Result<Page, QueryError>) -> Result<Step, StanzaError> {
+    fn judge(&self, answer: &Result<Page, QueryError>, taken_back: &TakenBack) -> Result<Step, StanzaError> {
         let page = answer.as_ref().map_err(|error| {
             tracing::error!(room = self.asker.name, %error, "an archive cannot be read");
             StanzaError::from(StanzaCondition::InternalServerError)
@@ -236,9 +239,10 @@ impl Retracting {
             return if self.is_moderated { Err(lookup::not_found()) } else { Ok(Step::PassOn) };
         };
         let verdict = kept.map_or(Verdict::Stays, |kept| self.retraction.judge(kept.stanza));
+        let is_gone = found.erased_ms.is_some() || taken_back.has(found.id);
         match (verdict, self.is_moderated) {
-            (Verdict::Taken, true) if found.erased_ms.is_some() => Ok(Step::Nothing),
-            (Verdict::Taken, false) if found.erased_ms.is_some() => Ok(Step::PassOn),
+            (Verdict::Taken, true) if is_gone => Ok(Step::Nothing),
+            (Verdict::Taken, false) if is_gone => Ok(Step::PassOn),
             (Verdict::Taken, _) => Ok(Step::TakeBack),
             (Verdict::Stays, false) => Ok(Step::PassOn),
             (Verdict::Stays, true) => {

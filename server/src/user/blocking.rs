@@ -33,9 +33,7 @@ pub fn stops(users: &Users, env: &Env, fx: &Effects, d: &Delivery<'_>, user: Opt
         return false;
     }
     let Ok(from) = JidRef::parse(d.from) else { return false };
-    // A room may have the name of an account.
-    let is_own = from.local() == Some(d.to_local) && from.domain() == &*env.shared.domain;
-    !is_own && blocks(users, env, fx, d.to_local, &from)
+    from.local() != Some(d.to_local) && blocks(users, env, fx, d.to_local, &from)
 }
 
 /// Whether a user of this worker, by a JID, blocks resources of somebody and not the whole account. Then presence to a bare JID

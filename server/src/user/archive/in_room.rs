@@ -62,6 +62,11 @@ pub(super) fn reading(env: &Env) -> ReadRetraction {
 pub struct TakenBack(SmallVec<[Arc<OpenRetraction>; 1]>);
 
 impl TakenBack {
+    /// Whether a message is among it.
+    pub fn has(&self, id: Sequence) -> bool {
+        self.0.iter().any(|one| one.target == id)
+    }
+
     /// A message of a page, or what stands for it.
     pub fn text<'p>(&self, page: &'p Page, found: &Found) -> Cow<'p, [u8]> {
         let text = page.text(found);

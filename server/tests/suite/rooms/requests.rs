@@ -183,29 +183,6 @@ fn a_room_named_as_an_account_sees_nothing_of_it() {
         enter(&mut juliet, "juliet", "jule");
         let to = format!("{}/jule", room("juliet"));
         assert_eq!(outcome(&romeo.ask("get", Some(&to), VCARD)), "service-unavailable");
-        let block = format!("<block xmlns='urn:xmpp:blocking'><item jid='{}'/></block>", room("juliet"));
-        assert_eq!(outcome(&juliet.ask("set", None, &block)), "result");
-        assert_eq!(
-            outcome(&romeo.ask("get", Some(&to), VERSION)),
-            "service-unavailable",
-            "it is no client of hers"
-        );
-    });
-}
-
-#[test]
-fn a_blocked_room_gets_nothing_of_those_who_block_it() {
-    on_each_driver(|server| {
-        let [mut juliet, mut romeo, mut nurse] = three(server);
-        in_hall([&mut juliet, &mut romeo, &mut nurse]);
-        let card = "<vCard xmlns='vcard-temp'><FN>Juliet</FN></vCard>";
-        assert_eq!(outcome(&juliet.ask("set", None, card)), "result");
-        let block = format!("<block xmlns='urn:xmpp:blocking'><item jid='{}'/></block>", occupant("romeo"));
-        assert_eq!(outcome(&juliet.ask("set", None, &block)), "result");
-        for query in [VCARD, VERSION] {
-            assert_eq!(outcome(&romeo.ask("get", Some(&occupant("jule")), query)), "service-unavailable");
-        }
-        assert_eq!(outcome(&nurse.ask("get", Some(&occupant("jule")), VCARD)), "result");
     });
 }
 
