@@ -121,6 +121,7 @@ fn hats_are_given_seen_listed_and_taken() {
     assert!(text.lines().nth(1).is_some_and(|line| line.contains(TEACHER)), "{text}");
 
     // They are there after a restart, too.
+    drop(alice);
     server.signal("TERM");
     assert!(server.end().success());
     let _server = place.server(&["--allow-plaintext"]);
