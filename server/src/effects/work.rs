@@ -44,6 +44,10 @@ pub const LOGGED: u64 = 2;
 /// Units for a retraction: threads beside the worker look through `archive.retract_messages` messages for it, at both ends.
 pub const RETRACTION: u64 = 1_000;
 
+/// Units for a retraction in a room: threads beside the worker look at the one message that it names, twice, and what stands for it
+/// is written.
+pub const RETRACTION_IN_ROOM: u64 = 50;
+
 /// Units for a probe that is answered, which reads an item of a roster.
 pub const PROBE: u64 = 8;
 
