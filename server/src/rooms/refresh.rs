@@ -37,7 +37,7 @@ fn look(env: &Env, fx: &Effects, room: &mut Room) -> Result<Vec<Moved>, Director
             let found = rooms.affiliate(room.record.actor, &env.bare_jid(local), Some(local))?;
             let after = found.map_or(Affiliation::None, |found| found.affiliation);
             if before != after && moves.iter().all(|moved| moved.local != local) {
-                moves.push(Moved { local: local.to_owned(), before, after, by: By::default() });
+                moves.push(Moved::new(local, (before, after), By::default()));
             }
         }
         Ok(moves)
