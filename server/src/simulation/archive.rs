@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::archive::query::Query;
 use whimbrel_storage::archive::readers::{Folders, PageReader};
 use whimbrel_storage::log::{Sequence, journal_folders};
@@ -52,27 +53,38 @@ impl World {
     /// What the archive of a user has, in its order.
     pub(super) fn archive_of(&self, user: usize) -> Result<Vec<Archived>, String> {
         let name = local(user);
-        let directory = &self.shared.directory;
-        let Some(actor) = directory.account_id(&name).map_err(|error| error.to_string())? else {
-            return Ok(Vec::new());
-        };
-        let home = self.workers[self.shared.home_of(&name)].core();
+        let actor = self.shared.directory.account_id(&name).map_err(|error| error.to_string())?;
+        let Some(actor) = actor else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        self.read_archive((actor, self.shared.home_of(&name)), |id, stanza| {
+            found.extend(Archived::read(id, stanza));
+        })
+        .map_err(|what| format!("{name}: {what}"))?;
+        Ok(found)
+    }
+
+    /// Gives everything in the archive of an actor, whose home is a worker, in its order.
+    pub(super) fn read_archive(
+        &self,
+        (actor, home): (ActorId, usize),
+        mut each: impl FnMut(Sequence, &Element),
+    ) -> Result<(), String> {
+        let home = self.workers[home].core();
         let mut query = Query::all(actor, home.actors().commits.archive().snapshot(actor));
         let folders = journal_folders(&self.config.data.join("log")).map_err(|error| error.to_string())?;
-        let mut reader = PageReader::new(directory.clone(), Arc::new(Folders::new(folders)));
-        let mut found = Vec::new();
+        let mut reader = PageReader::new(self.shared.directory.clone(), Arc::new(Folders::new(folders)));
         loop {
             let page = reader.page(&query).map_err(|error| error.to_string())?;
             if page.cost.damaged + page.cost.gone > 0 {
-                return Err(format!("messages of {name}'s archive are gone or damaged: {:?}", page.cost));
+                return Err(format!("archived messages are gone or damaged: {:?}", page.cost));
             }
             for message in &page.messages {
                 let kept = record::decode(page.text(message)).ok_or("an archived record cannot be read")?;
                 let stanza = Element::parse(kept.stanza).map_err(|_| "an archived record holds no stanza")?;
-                found.extend(Archived::read(message.id, &stanza));
+                each(message.id, &stanza);
             }
             if !page.goes_on() {
-                return Ok(found);
+                return Ok(());
             }
             query = query.rest(&page);
         }

@@ -26,23 +26,25 @@ impl World {
     }
 
     /// A room in which the client is.
-    fn a_room(&mut self, index: usize) -> Option<(usize, String)> {
+    fn a_room(&mut self, index: usize) -> Option<String> {
         let session = self.clients[index].live.as_ref()?.id;
         let rooms = self.rooms.of(session);
-        let found = self.random.pick(&rooms)?.clone();
-        Some((session, found))
+        self.random.pick(&rooms).cloned()
     }
 
     fn leave_room(&mut self, index: usize) {
-        let Some((_, to)) = self.a_room(index) else { return };
+        let Some(to) = self.a_room(index) else { return };
         let client = &mut self.clients[index];
+        if let Some(live) = &client.live {
+            self.rooms.leaves(live.id, &to);
+        }
         let nick = nick(client.user, &client.resource);
         client.say(&format!("<presence to='{to}/{nick}' type='unavailable'/>"));
     }
 
     fn say_to_room(&mut self, index: usize) {
-        let Some((session, to)) = self.a_room(index) else { return };
-        let n = self.rooms.says(session, &to);
+        let Some(to) = self.a_room(index) else { return };
+        let n = self.rooms.says(&to, self.step);
         let body = text(n);
         self.clients[index]
             .say(&format!("<message type='groupchat' id='g{n}' to='{to}'><body>{body}</body></message>"));
@@ -50,7 +52,7 @@ impl World {
 
     /// Only those who have made a room may.
     fn kick_from_room(&mut self, index: usize) {
-        let Some((_, to)) = self.a_room(index) else { return };
+        let Some(to) = self.a_room(index) else { return };
         let neighbour = self.neighbour(index);
         let nick = nick(neighbour, &format!("r{}", self.random.below(3)));
         let item = format!("<item nick='{nick}' role='none'/>");
