@@ -5,6 +5,7 @@ mod archive;
 mod bookmarks;
 mod crash;
 mod discovery;
+mod hostile;
 mod invitations;
 mod limits;
 mod messages;
