@@ -53,38 +53,33 @@ impl World {
     /// What the archive of a user has, in its order.
     pub(super) fn archive_of(&self, user: usize) -> Result<Vec<Archived>, String> {
         let name = local(user);
-        let actor = self.shared.directory.account_id(&name).map_err(|error| error.to_string())?;
-        let Some(actor) = actor else { return Ok(Vec::new()) };
-        let mut found = Vec::new();
-        self.read_archive((actor, self.shared.home_of(&name)), |id, stanza| {
-            found.extend(Archived::read(id, stanza));
-        })
-        .map_err(|what| format!("{name}: {what}"))?;
-        Ok(found)
+        let directory = &self.shared.directory;
+        let Some(actor) = directory.account_id(&name).map_err(|error| error.to_string())? else {
+            return Ok(Vec::new());
+        };
+        let all = self.stanzas_of(actor, self.shared.home_of(&name))?;
+        Ok(all.iter().filter_map(|(id, stanza)| Archived::read(*id, stanza)).collect())
     }
 
-    /// Gives everything in the archive of an actor, whose home is a worker, in its order.
-    pub(super) fn read_archive(
-        &self,
-        (actor, home): (ActorId, usize),
-        mut each: impl FnMut(Sequence, &Element),
-    ) -> Result<(), String> {
+    /// What the archive of an actor has, in its order.
+    pub(super) fn stanzas_of(&self, actor: ActorId, home: usize) -> Result<Vec<(Sequence, Element)>, String> {
         let home = self.workers[home].core();
         let mut query = Query::all(actor, home.actors().commits.archive().snapshot(actor));
         let folders = journal_folders(&self.config.data.join("log")).map_err(|error| error.to_string())?;
         let mut reader = PageReader::new(self.shared.directory.clone(), Arc::new(Folders::new(folders)));
+        let mut found = Vec::new();
         loop {
             let page = reader.page(&query).map_err(|error| error.to_string())?;
             if page.cost.damaged + page.cost.gone > 0 {
-                return Err(format!("archived messages are gone or damaged: {:?}", page.cost));
+                return Err(format!("messages of the archive are gone or damaged: {:?}", page.cost));
             }
             for message in &page.messages {
                 let kept = record::decode(page.text(message)).ok_or("an archived record cannot be read")?;
                 let stanza = Element::parse(kept.stanza).map_err(|_| "an archived record holds no stanza")?;
-                each(message.id, &stanza);
+                found.push((message.id, stanza));
             }
             if !page.goes_on() {
-                return Ok(());
+                return Ok(found);
             }
             query = query.rest(&page);
         }

@@ -4,18 +4,22 @@
 //! | --- | --- |
 //! | here | names, and what stanzas of rooms say |
 //! | [`oracle`] | the rules for what is heard, and for archives |
+//! | [`taken_back`] | what its author or a moderator takes back |
 //! | [`server`] | what the server itself has of rooms: archives, seats |
 
 mod oracle;
 mod server;
+mod taken_back;
 
 pub(super) use oracle::{RoomsOracle, Told};
 
 use super::client::Wanted;
+use super::oracle::Broken;
 use super::world::{DOMAIN, World, local};
 use crate::xml::{CLIENT, Element};
 
 const USER: &str = "http://jabber.org/protocol/muc#user";
+const RETRACT: &str = "urn:xmpp:message-retract:1";
 const OWNER: &str = "http://jabber.org/protocol/muc#owner";
 
 /// Rooms of a world.
@@ -46,19 +50,6 @@ pub(super) fn number_of(body: &str) -> Option<u32> {
 pub(super) fn room_of(from: &str) -> Option<&str> {
     let bare = from.split('/').next()?;
     bare.ends_with(&format!("@conference.{DOMAIN}")).then_some(bare)
-}
-
-/// What a message of a room says: its number and its id. `None` for what is no message of somebody to everybody.
-fn said(world: &World, element: &Element) -> Option<Result<(u32, u64), String>> {
-    let is_history = element.find("delay", "urn:xmpp:delay").is_some();
-    let body = element.find("body", CLIENT).filter(|_| !is_history)?.content();
-    if element.attribute("type") != Some("groupchat") {
-        return None;
-    }
-    let id = element.find("stanza-id", "urn:xmpp:sid:0").and_then(|id| id.attribute("id"));
-    let id = id.and_then(|id| world.shared.archive_ids.open(id));
-    let said = number_of(&body).zip(id);
-    Some(said.ok_or_else(|| format!("what nobody has said: {element:?}")))
 }
 
 /// What a presence of a room says to the session that gets it.
@@ -98,14 +89,34 @@ impl World {
         room: &str,
         element: &Element,
     ) {
-        let heard = match said(self, element) {
-            None => return,
-            Some(Ok(heard)) => self.rooms.hears((session, self.clients[index].user), room, heard),
-            Some(Err(what)) => Err(format!("client {index} hears in {room} {what}")),
-        };
-        if let Err(what) = heard {
+        if element.attribute("type") == Some("groupchat")
+            && let Err(what) = self.hear_in_room((session, index), room, element)
+        {
             self.fail(what);
         }
+    }
+
+    fn hear_in_room(
+        &mut self,
+        (session, index): (usize, usize),
+        room: &str,
+        element: &Element,
+    ) -> Result<(), Broken> {
+        let is_history = element.find("delay", "urn:xmpp:delay").is_some();
+        if let Some(retract) = element.find("retract", RETRACT).filter(|_| !is_history) {
+            return self.room_takes_back(room, element, retract);
+        }
+        let Some(body) = element.find("body", CLIENT) else { return Ok(()) };
+        let number = number_of(&body.content());
+        if is_history {
+            return number.map_or(Ok(()), |n| self.rooms.recalls(session, room, n));
+        }
+        let id = element.find("stanza-id", "urn:xmpp:sid:0").and_then(|id| id.attribute("id"));
+        let id = id.and_then(|id| self.shared.archive_ids.open(id));
+        let Some(heard) = number.zip(id) else {
+            return Err(format!("client {index} hears in {room} what nobody has said: {element:?}"));
+        };
+        self.rooms.hears((session, self.clients[index].user), room, heard)
     }
 
     /// Presence comes from a room. Whether the client has made it just now.

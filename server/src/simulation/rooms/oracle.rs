@@ -2,7 +2,9 @@
 //!
 //! The ids that a room gives tell its order. So each seat must hear rising ids, whatever happens to others: then there is one
 //! order for everybody. And between the first and the last message that a seat has heard it must have heard all that anybody has;
-//! a seat that is still there when the world is at rest, up to the newest.
+//! a seat that is still there when the world is at rest, up to the newest. What its author or a moderator has asked to take back may
+//! be missing; once anybody has heard that it is taken back, nobody who comes then gets it any more, and the archive does not have it
+//! ([`super::taken_back`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,7 +27,8 @@ pub(in crate::simulation) enum Told {
 
 /// A message to a room.
 #[derive(Debug)]
-struct Said {
+pub(super) struct Said {
+    pub(super) user: usize,
     room: String,
     /// The step in which it was said.
     step: u64,
@@ -38,15 +41,19 @@ struct Said {
 #[derive(Debug, Default)]
 pub(in crate::simulation) struct RoomsOracle {
     /// By number.
-    said: Vec<Said>,
-    /// Rooms that a session has ever asked to enter.
-    asked: BTreeSet<(usize, String)>,
+    pub(super) said: Vec<Said>,
+    /// Rooms that a session has ever asked to enter, and what it can never hear there: it had been taken back before.
+    pub(super) asked: BTreeMap<(usize, String), BTreeSet<u32>>,
+    /// What somebody who may has asked to take back.
+    pub(super) doubtful: BTreeSet<u32>,
+    /// What is taken back, as somebody has heard.
+    pub(super) taken_back: BTreeSet<u32>,
     /// Seats that sessions believe to have: ids of the messages heard.
-    seats: BTreeMap<(usize, String), Vec<u64>>,
+    pub(super) seats: BTreeMap<(usize, String), Vec<u64>>,
     /// Seats that have ended.
     ended: Vec<(String, Vec<u64>)>,
     /// Everything that anybody has heard: in which room, with which id, which number.
-    heard: BTreeMap<(String, u64), u32>,
+    pub(super) heard: BTreeMap<(String, u64), u32>,
     /// Since which step users must hear nothing that is said in a room.
     barred: BTreeMap<(usize, String), u64>,
     /// Messages heard, over all seats.
@@ -58,12 +65,13 @@ pub(in crate::simulation) struct RoomsOracle {
 impl RoomsOracle {
     /// A session asks to enter a room.
     pub(in crate::simulation) fn asks(&mut self, session: usize, room: &str) {
-        self.asked.insert((session, room.to_owned()));
+        let taken_back = &self.taken_back;
+        self.asked.entry((session, room.to_owned())).or_insert_with(|| taken_back.clone());
     }
 
-    /// Somebody says something to a room; its number.
-    pub(in crate::simulation) fn says(&mut self, room: &str, step: u64) -> u32 {
-        self.said.push(Said { room: room.to_owned(), step, told: Told::Nothing, id: None });
+    /// A user says something to a room; its number.
+    pub(in crate::simulation) fn says(&mut self, user: usize, room: &str, step: u64) -> u32 {
+        self.said.push(Said { user, room: room.to_owned(), step, told: Told::Nothing, id: None });
         u32::try_from(self.said.len() - 1).expect("a world says less")
     }
 
@@ -139,7 +147,7 @@ impl RoomsOracle {
         }
         let Some(seat) = self.seats.get_mut(&(session, room.to_owned())) else {
             // It has just left, or is about to enter.
-            return match self.asked.contains(&(session, room.to_owned())) {
+            return match self.asked.contains_key(&(session, room.to_owned())) {
                 true => Ok(()),
                 false => Err(format!("session {session} hears of {room}, where it never wanted to be")),
             };
@@ -159,10 +167,14 @@ impl RoomsOracle {
         let whole = |room: &str, seat: &[u64], is_there: bool| {
             let Some((first, last)) = seat.first().zip(seat.last()) else { return Ok(()) };
             let until = if is_there { u64::MAX } else { *last };
-            let all = self.heard.range((room.to_owned(), *first)..=(room.to_owned(), until)).count();
-            match all == seat.len() {
+            let is_sure = |n: &u32| !self.doubtful.contains(n);
+            let all = self.heard.range((room.to_owned(), *first)..=(room.to_owned(), until));
+            let all = all.filter(|(_, n)| is_sure(n)).count();
+            let number = |id: &u64| self.heard.get(&(room.to_owned(), *id));
+            let heard = seat.iter().filter_map(number).filter(|n| is_sure(n)).count();
+            match all == heard {
                 true => Ok(()),
-                false => Err(format!("a seat in {room} has heard {} of {all} messages", seat.len())),
+                false => Err(format!("a seat in {room} has heard {heard} of {all} messages")),
             }
         };
         for (room, seat) in &ended {
@@ -219,7 +231,7 @@ mod tests {
     #[test]
     fn a_hole_another_order_and_a_second_time_are_noticed() {
         let mut oracle = two();
-        let all: Vec<u32> = (0..3).map(|_| oracle.says(HALL, 1)).collect();
+        let all: Vec<u32> = (0..3).map(|_| oracle.says(0, HALL, 1)).collect();
         for (n, id) in [(all[0], 10), (all[1], 20), (all[2], 30)] {
             oracle.hears((0, 0), HALL, (n, id)).unwrap();
         }
@@ -238,7 +250,7 @@ mod tests {
     #[test]
     fn what_a_user_may_not_hear_any_more_is_noticed() {
         let mut oracle = two();
-        let (before, after) = (oracle.says(HALL, 5), oracle.says(HALL, 9));
+        let (before, after) = (oracle.says(0, HALL, 5), oracle.says(0, HALL, 9));
         oracle.bars(1, HALL, 7);
         oracle.hears((1, 1), HALL, (before, 10)).unwrap();
         assert!(oracle.hears((1, 1), HALL, (after, 20)).unwrap_err().contains("may not"));
@@ -249,7 +261,7 @@ mod tests {
     #[test]
     fn an_archive_that_lacks_repeats_or_swaps_something_is_noticed() {
         let mut oracle = two();
-        let said: Vec<u32> = (0..3).map(|_| oracle.says(HALL, 1)).collect();
+        let said: Vec<u32> = (0..3).map(|_| oracle.says(0, HALL, 1)).collect();
         oracle.told(said[0], Told::Surely).unwrap();
         oracle.told(said[1], Told::Perhaps).unwrap();
         oracle.told(said[2], Told::Refused).unwrap();

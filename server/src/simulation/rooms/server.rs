@@ -19,15 +19,15 @@ impl World {
 
     /// Checks the archive of a room that must be there.
     pub(in crate::simulation) fn check_room_archive(&mut self, jid: &str) -> Result<(), Broken> {
-        let Some(room) = self.stored_room(jid)? else { return Err(format!("{jid} is gone")) };
-        let home = self.shared.home_of_room(address::local_of(jid));
-        let mut found = Vec::new();
-        self.read_archive((room.actor, home), |id, stanza| {
+        if self.stored_room(jid)?.is_none() {
+            return Err(format!("{jid} is gone"));
+        }
+        let all = self.room_archive(jid).map_err(|what| format!("the archive of {jid}: {what}"))?;
+        let found = all.iter().map(|(id, stanza)| {
             let body = stanza.find("body", CLIENT).map(|body| body.content().into_owned());
-            found.push(body.and_then(|body| number_of(&body)).map(|n| (id.0, n)));
-        })
-        .map_err(|what| format!("the archive of {jid}: {what}"))?;
-        let Some(found) = found.into_iter().collect::<Option<Vec<_>>>() else {
+            body.and_then(|body| number_of(&body)).map(|n| (id.0, n))
+        });
+        let Some(found) = found.collect::<Option<Vec<_>>>() else {
             return Err(format!("the archive of {jid} has what nobody has said"));
         };
         self.rooms.check_archive(jid, &found)

@@ -156,7 +156,7 @@ impl Managed {
 
     pub(super) fn say_to_room(&mut self, index: usize) {
         let Some(to) = self.its_room(index) else { return };
-        let n = self.world.rooms.says(&to, self.world.step);
+        let n = self.world.rooms.says(index, &to, self.world.step);
         let body = text(n);
         let message = format!("<message type='groupchat' id='g{n}' to='{to}'><body>{body}</body></message>");
         self.stanza(index, What::Said(n), message);

@@ -5,14 +5,18 @@ mod archive;
 mod bookmarks;
 mod crash;
 mod discovery;
+mod hats;
 mod hostile;
 mod invitations;
 mod limits;
 mod messages;
 mod owners;
+mod requests;
+mod retractions;
 mod stay;
 mod strangers;
 mod upgrade;
+mod versions;
 
 use whimbrel_server::xml::Element;
 
