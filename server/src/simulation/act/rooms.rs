@@ -41,7 +41,7 @@ impl World {
         let Some((_, to)) = self.a_room(index) else { return };
         let client = &mut self.clients[index];
         if let Some(live) = &client.live {
-            self.rooms.leaves(live.id, &to);
+            self.rooms.asks_to_leave(live.id, &to);
         }
         let nick = nick(client.user, &client.resource);
         client.say(&format!("<presence to='{to}/{nick}' type='unavailable'/>"));

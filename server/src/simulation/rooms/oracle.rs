@@ -50,6 +50,8 @@ pub(in crate::simulation) struct RoomsOracle {
     pub(super) taken_back: BTreeSet<u32>,
     /// Seats that sessions believe to have: ids of the messages heard.
     pub(super) seats: BTreeMap<(usize, String), Vec<u64>>,
+    /// Seats that sessions have asked to end, and of whose end they have not heard.
+    leaving: BTreeSet<(usize, String)>,
     /// Seats that have ended.
     ended: Vec<(String, Vec<u64>)>,
     /// Everything that anybody has heard: in which room, with which id, which number.
@@ -93,13 +95,27 @@ impl RoomsOracle {
         seats.map(|(_, room)| room.clone()).collect()
     }
 
-    /// A session is in a room.
+    /// A session is in a room. What it hears of itself between its farewell and the answer to that begins no stay.
     pub(super) fn enters(&mut self, session: usize, room: &str) {
-        self.seats.entry((session, room.to_owned())).or_default();
+        let seat = (session, room.to_owned());
+        if !self.leaving.contains(&seat) {
+            self.seats.entry(seat).or_default();
+        }
     }
 
-    /// A session is not in a room any more, or has asked to leave it: what it hears until it enters again may have holes.
-    pub(in crate::simulation) fn leaves(&mut self, session: usize, room: &str) {
+    /// A session asks to leave a room: what it hears until it enters again may have holes.
+    pub(in crate::simulation) fn asks_to_leave(&mut self, session: usize, room: &str) {
+        self.end(session, room);
+        self.leaving.insert((session, room.to_owned()));
+    }
+
+    /// A session hears that it is not in a room any more.
+    pub(super) fn leaves(&mut self, session: usize, room: &str) {
+        self.end(session, room);
+        self.leaving.remove(&(session, room.to_owned()));
+    }
+
+    fn end(&mut self, session: usize, room: &str) {
         if let Some(heard) = self.seats.remove(&(session, room.to_owned())) {
             self.ended.push((room.to_owned(), heard));
         }
@@ -108,8 +124,9 @@ impl RoomsOracle {
     /// A session is over.
     pub(in crate::simulation) fn over(&mut self, session: usize) {
         for room in self.of(session) {
-            self.leaves(session, &room);
+            self.end(session, &room);
         }
+        self.leaving.retain(|(of, _)| *of != session);
     }
 
     /// From this step on a user is not one of those who may hear what is said in a room.
@@ -174,7 +191,14 @@ impl RoomsOracle {
             let heard = seat.iter().filter_map(number).filter(|n| is_sure(n)).count();
             match all == heard {
                 true => Ok(()),
-                false => Err(format!("a seat in {room} has heard {heard} of {all} messages")),
+                false => {
+                    let lacks = |((_, id), n): (&(String, u64), &u32)| (!seat.contains(id)).then_some(*n);
+                    let between = self.heard.range((room.to_owned(), *first)..=(room.to_owned(), until));
+                    let lacking: Vec<u32> = between.filter_map(lacks).collect();
+                    let last = self.heard.get(&(room.to_owned(), *last));
+                    let what = format!("a seat in {room} has heard {heard} of {all} messages");
+                    Err(format!("{what}, the last one {last:?}; it lacks {lacking:?}; it stays: {is_there}"))
+                }
             }
         };
         for (room, seat) in &ended {

@@ -149,7 +149,7 @@ impl Managed {
 
     pub(super) fn leave_room(&mut self, index: usize) {
         let Some(to) = self.its_room(index) else { return };
-        self.world.rooms.leaves(self.peers[index].session, &to);
+        self.world.rooms.asks_to_leave(self.peers[index].session, &to);
         let nick = nick(index, RESOURCE);
         self.stanza(index, What::Nothing, format!("<presence to='{to}/{nick}' type='unavailable'/>"));
     }
