@@ -13,8 +13,8 @@ use crate::engine::sasl::Sasl;
 use crate::sample::remote::Metrics;
 pub(crate) use scenarios::{ChatArgs, HoldArgs, LifeArgs, OfflineArgs, PresenceArgs, StormArgs, UpgradeArgs};
 pub(crate) use servers::{
-    ArchiveArgs, ArchiveSwitch, AttackArgs, FloorArgs, FloorServeArgs, GroupArgs, PeerName, PeersArgs,
-    PepArgs, ProgramArgs,
+    ArchiveArgs, ArchiveSwitch, AttackArgs, FloorArgs, FloorServeArgs, GroupArgs, HOLDERS, PeerName,
+    PeersArgs, PepArgs, ProgramArgs,
 };
 
 /// Load generator and comparison of XMPP servers.

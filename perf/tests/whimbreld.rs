@@ -125,7 +125,7 @@ fn an_attack_is_measured_beside_a_chat_and_its_findings_are_a_report() {
         eprintln!("skipped: build whimbreld and whimbrelctl first");
         return;
     };
-    let kinds = "pings,slow,guesses,half-logins,many";
+    let kinds = "pings,slow,guesses,half-logins,room,room-stays,many";
     let args = ["attack", "--kinds", kinds, "--rounds", "1", "--seconds", "1", "--quiet", "--json", "-"];
     let output = perf(&args);
     let (code, stderr) = told(&output);
@@ -311,4 +311,53 @@ fn start_with_accounts(accounts: u32) -> Option<(Server, String, String, tempfil
         std::thread::sleep(Duration::from_millis(20));
     }
     Some((server, port.to_string(), keys, folder))
+}
+
+#[test]
+fn rooms_of_a_server_are_measured_in_all_their_parts() {
+    let (Some(_), Some(_)) = (beside("whimbreld"), beside("whimbrelctl")) else {
+        eprintln!("skipped: build whimbreld and whimbrelctl first");
+        return;
+    };
+    let mut args =
+        vec!["group", "--servers", "whimbrel", "--sizes", "3", "--duration", "1", "--rejoins", "2"];
+    args.extend([
+        "--rooms",
+        "3",
+        "--of",
+        "2",
+        "--returns",
+        "2",
+        "--hold",
+        "100,200",
+        "--quiet",
+        "--json",
+        "-",
+    ]);
+    let output = perf(&args);
+    let (code, stderr) = told(&output);
+    assert_eq!(code, Some(0), "{stderr}");
+    let comparison = report(&output);
+    let runs = comparison["runs"].as_array().unwrap();
+    let phases = |run: &serde_json::Value| -> Vec<String> {
+        let phases = run["phases"].as_array().unwrap();
+        phases.iter().map(|phase| phase["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let found: Vec<(String, Vec<String>)> =
+        runs.iter().map(|run| (run["scenario"].as_str().unwrap().to_owned(), phases(run))).collect();
+    let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+    let expected = [
+        ("room of 3", texts(&["leaving and joining", "closed loop", "open loop"])),
+        ("room of 3", texts(&["closed loop", "open loop"])),
+        ("3 rooms of 2", texts(&["coming back"])),
+        ("rooms that are held", texts(&["held rooms"])),
+    ];
+    assert_eq!(found, expected.map(|(scenario, phases)| (scenario.to_owned(), phases)));
+    for run in runs {
+        assert!(run["problems"].as_array().is_none_or(Vec::is_empty), "{run}");
+    }
+    let held = &runs[3]["phases"][0]["figures"];
+    for figure in ["bytes of a room with one occupant", "bytes of another occupant", "rooms made a second"] {
+        assert!(held[figure].is_number(), "{held}");
+    }
 }

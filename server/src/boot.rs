@@ -37,6 +37,8 @@ use crate::takeover::guard::Guard;
 use crate::takeover::launch::Launch;
 use crate::watch;
 
+pub(crate) use rooms::forget_temporary;
+
 pub use crate::running::{BootError, Server, WorkerFailed};
 pub use footprint::{check_address, check_user, refuse_foreign_files};
 

@@ -156,6 +156,14 @@ fn managed_what_is_acknowledged_arrives_whatever_is_cut_and_whenever_the_server_
         all.handshakes += tally.handshakes;
         all.kept_promises += tally.kept_promises;
         all.resumed_after_tls += tally.resumed_after_tls;
+        all.upgrades += tally.upgrades;
+        all.upgrades_put_off += tally.upgrades_put_off;
+        all.carried += tally.carried;
+        all.heard_in_rooms += tally.heard_in_rooms;
+        all.acknowledged_in_rooms += tally.acknowledged_in_rooms;
+        all.refused_in_rooms += tally.refused_in_rooms;
+        all.kept_in_rooms += tally.kept_in_rooms;
+        all.memberships += tally.memberships;
     }
     println!("{count} seeds in {:?}: {all:?}", began.elapsed());
     if count >= MANAGED_SEEDS.end - MANAGED_SEEDS.start {
@@ -171,6 +179,12 @@ fn managed_what_is_acknowledged_arrives_whatever_is_cut_and_whenever_the_server_
             all.handshakes,
             all.kept_promises,
             all.resumed_after_tls,
+            all.upgrades,
+            all.carried,
+            all.heard_in_rooms,
+            all.acknowledged_in_rooms,
+            all.kept_in_rooms,
+            all.memberships,
         ];
         assert!(seen.iter().all(|count| *count > 10), "these worlds leave something out: {all:?}");
     }

@@ -252,6 +252,9 @@ pub(crate) struct GroupArgs {
     /// How often it comes back
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) returns: u32,
+    /// Counts of rooms for the memory of a room and an occupant, rising; 0: leave that out
+    #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_value = "25000,50000,100000", value_parser = clap::value_parser!(u64).range(0..=500_000))]
+    pub(crate) hold: Vec<u64>,
     /// Every server keeps an archive of the rooms (XEP-0313), or none does
     #[arg(long, value_enum, default_value_t = ArchiveSwitch::On)]
     pub(crate) archive: ArchiveSwitch,
@@ -262,10 +265,19 @@ pub(crate) struct GroupArgs {
     pub(crate) output: OutputArgs,
 }
 
+/// Clients that hold rooms.
+pub(crate) const HOLDERS: u64 = 100;
+
 impl GroupArgs {
     /// Accounts that the largest run needs in its rooms.
     pub(crate) fn accounts(&self) -> u64 {
-        self.sizes.iter().copied().chain([self.of]).max().unwrap_or(0)
+        let holders = if self.held().is_empty() { 0 } else { HOLDERS };
+        self.sizes.iter().copied().chain([self.of, holders]).max().unwrap_or(0)
+    }
+
+    /// The counts of rooms that are held.
+    pub(crate) fn held(&self) -> Vec<u64> {
+        self.hold.iter().copied().filter(|count| *count > 0).collect()
     }
 }
 

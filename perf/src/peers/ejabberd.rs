@@ -12,7 +12,7 @@ use crate::account::Accounts;
 use crate::engine::target::Hint;
 use crate::peers::postgres::{Cluster, DATABASE, USER};
 use crate::peers::running::{find_program, free_port};
-use crate::peers::{Peer, Setup, Shapers, Tables, archive_fact, packaged, packaged_version};
+use crate::peers::{Peer, Rooms, Setup, Shapers, Tables, archive_fact, packaged, packaged_version};
 
 /// The tables that ejabberd wants of PostgreSQL, as Debian installs them.
 const SCHEMA: &str = "/usr/share/ejabberd/sql/pg.sql";
@@ -137,7 +137,7 @@ const SHAPERS: &str = "shaper:\n  normal:\n    rate: 3000\n    burst_size: 20000
 /// Rooms for at least 1,000 occupants; whether they have an archive goes in.
 fn rooms(archives: bool) -> String {
     format!(
-        "  mod_muc:\n    host: conference.localhost\n    max_users: 2000\n    max_user_conferences: 1000\n    \
+        "  mod_muc:\n    host: conference.localhost\n    max_users: 2000\n    max_user_conferences: 10000\n    \
          default_room_options:\n      max_users: 2000\n      mam: {archives}\n"
     )
 }
@@ -149,7 +149,7 @@ fn optional(setup: &Setup<'_>) -> String {
         true => "  mod_pubsub:\n    plugins:\n      - flat\n      - pep\n    last_item_cache: false\n",
         false => "",
     };
-    let rooms = if setup.rooms { rooms(setup.archives()) } else { String::new() };
+    let rooms = if setup.rooms != Rooms::Off { rooms(setup.archives()) } else { String::new() };
     [archive, eventing, &rooms].concat()
 }
 

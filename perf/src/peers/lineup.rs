@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::cli::{ArchiveSwitch, PeerName, ProgramArgs};
-use crate::peers::{Peer, Setup, prepare, wanted};
+use crate::peers::{Peer, Rooms, Setup, prepare, wanted};
 use crate::variant::Variant;
 
 /// What a scenario needs of its servers.
@@ -19,7 +19,7 @@ pub(crate) struct Lineup<'a> {
     /// As [`Setup::archive`].
     pub(crate) archive: Option<ArchiveSwitch>,
     /// As [`Setup::rooms`].
-    pub(crate) rooms: bool,
+    pub(crate) rooms: Rooms,
     /// As [`Setup::eventing`].
     pub(crate) eventing: bool,
     /// What is measured, and brokers do not have: a plural.

@@ -81,6 +81,17 @@ pub(crate) struct Peer {
 /// What is known of a server, by name.
 pub(crate) type Facts = BTreeMap<String, String>;
 
+/// Rooms of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rooms {
+    /// None, or as they come.
+    Off,
+    /// With the server's own limits.
+    Usual,
+    /// For at least 1,000 occupants, as many of them as are asked for, without limits of messages.
+    Unlimited,
+}
+
 /// What a server is made ready for.
 pub(crate) struct Setup<'a> {
     /// Where our programs are.
@@ -93,8 +104,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) accounts: u64,
     /// Whether it keeps an archive (XEP-0313). `None`: as it comes; that of the others is off unless asked for.
     pub(crate) archive: Option<ArchiveSwitch>,
-    /// Whether it has rooms (XEP-0045) at `conference.localhost`, for at least 1,000 occupants and without limits of messages.
-    pub(crate) rooms: bool,
+    /// Whether it has rooms (XEP-0045) at `conference.localhost`.
+    pub(crate) rooms: Rooms,
     /// Whether it has nodes of accounts (XEP-0163), where that is to be switched on.
     pub(crate) eventing: bool,
 }
@@ -207,7 +218,7 @@ pub(crate) fn main(args: &PeersArgs) -> Result<ExitCode, String> {
             folder: &own,
             accounts: most,
             archive: Some(args.archive),
-            rooms: false,
+            rooms: Rooms::Off,
             eventing: false,
         };
         let peer = prepare(server, &setup)?;

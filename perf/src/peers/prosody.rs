@@ -9,7 +9,7 @@ use crate::account::Accounts;
 use crate::engine::keys::{Hash, Secret, derive};
 use crate::engine::target::Hint;
 use crate::peers::running::{find_program, free_port};
-use crate::peers::{Peer, Setup, Shapers, Storage, archive_fact, packaged};
+use crate::peers::{Peer, Rooms, Setup, Shapers, Storage, archive_fact, packaged};
 
 /// The same iterations as our own accounts have.
 const ITERATIONS: NonZeroU32 = NonZeroU32::new(4096).expect("4096 is not zero");
@@ -44,7 +44,7 @@ pub(super) fn prepare(setup: &Setup<'_>, shapers: Shapers, storage: Storage) -> 
         |error: std::io::Error| format!("cannot write Prosody's files in {}: {error}", folder.display());
     std::fs::create_dir_all(&users).map_err(failed)?;
     let config = folder.join("prosody.cfg.lua");
-    let rooms = match (setup.rooms, setup.archives()) {
+    let rooms = match (setup.rooms != Rooms::Off, setup.archives()) {
         (false, _) => "",
         (true, false) => ROOMS,
         (true, true) => ROOMS_WITH_ARCHIVE,

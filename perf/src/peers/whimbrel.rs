@@ -7,7 +7,7 @@ use crate::account::Accounts;
 use crate::cli::ArchiveSwitch;
 use crate::engine::target::Hint;
 use crate::peers::running::free_port;
-use crate::peers::{Facts, Peer, Setup, archive_fact};
+use crate::peers::{Facts, Peer, Rooms, Setup, archive_fact};
 use crate::variant::Variant;
 
 /// The key that switches the archive on and off.
@@ -15,7 +15,7 @@ const ARCHIVE_KEY: (&str, &str) = ("archive", "enabled");
 
 /// Rooms without limits of messages, as the others have them.
 const ROOMS: &str = "[rooms]\noccupant_messages_per_second = 1000000\nroom_messages_per_second = 1000000\n\
-    created_per_hour = 1000\nper_account = 1000\n";
+    created_per_hour = 1000000\nper_account = 100000\n[limits]\ndirected_presence = 10000\n";
 
 /// What becomes of messages, where whimbreld is compared with itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +76,7 @@ fn with(setup: &Setup<'_>, variant: &Variant, name: String, hint: Hint) -> Resul
     if let Some(switch) = setup.archive {
         text += &archive(&whimbreld, folder, switch)?;
     }
-    if setup.rooms {
+    if setup.rooms == Rooms::Unlimited {
         text += ROOMS;
     }
     let (driver, workers, tls) = (variant.driver.clone(), variant.workers.to_string(), variant.tls);

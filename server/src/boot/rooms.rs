@@ -10,7 +10,7 @@ const PAGE: usize = 256;
 ///
 /// # Errors
 /// The directory cannot be read or written.
-pub(super) fn forget_temporary(directory: &Directory) -> Result<u64, DirectoryError> {
+pub(crate) fn forget_temporary(directory: &Directory) -> Result<u64, DirectoryError> {
     let (mut after, mut gone) = (None::<String>, 0);
     loop {
         let page = directory.rooms(|rooms| rooms.page(after.as_deref(), PAGE))?;

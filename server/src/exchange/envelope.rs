@@ -37,16 +37,59 @@ struct PackedStanza {
 
 enum Packed {
     Stanza(PackedStanza),
-    Cast { kind: Kind, weight: Weight, from: Span, head: Span, tail: Span, targets: Span },
-    Broadcast { typ: Type, from: Span, payload: Span, targets: Span, chooses_resources: bool },
-    Event { kind: EventKind, owner: Span, node: Span, tail: Span, targets: Span },
-    Wanted { from: Span, nodes: Span, targets: Span },
-    Membership { account: Span, room: Span, name: Span, by: Span, is_granted: bool, is_invited: bool },
-    Spread { from: Span, conn: ConnId },
-    Owed { by: Span, work: u64 },
+    Cast {
+        kind: Kind,
+        weight: Weight,
+        from: Span,
+        head: Span,
+        tail: Span,
+        targets: Span,
+    },
+    Broadcast {
+        typ: Type,
+        from: Span,
+        payload: Span,
+        targets: Span,
+        chooses_resources: bool,
+    },
+    Event {
+        kind: EventKind,
+        owner: Span,
+        node: Span,
+        tail: Span,
+        targets: Span,
+    },
+    Wanted {
+        from: Span,
+        nodes: Span,
+        targets: Span,
+    },
+    Membership {
+        account: Span,
+        room: Span,
+        name: Span,
+        by: Span,
+        is_granted: bool,
+        is_invited: bool,
+        is_written: bool,
+    },
+    Spread {
+        from: Span,
+        conn: ConnId,
+    },
+    Owed {
+        by: Span,
+        work: u64,
+    },
     Migration(Box<Migration>),
-    Durable { pending_ack: PendingAck, is_durable: bool },
-    MakeRoom { address: Block, workers: usize },
+    Durable {
+        pending_ack: PendingAck,
+        is_durable: bool,
+    },
+    MakeRoom {
+        address: Block,
+        workers: usize,
+    },
 }
 
 /// An envelope as the recipient reads it.
@@ -235,6 +278,7 @@ impl Batch {
             by: self.put(membership.by.as_bytes()),
             is_granted: membership.is_granted,
             is_invited: membership.is_invited,
+            is_written: membership.is_written,
         };
         self.envelopes.push(packed);
     }
@@ -339,7 +383,7 @@ impl Batch {
                     nodes: self.get(nodes),
                     targets: self.get(targets),
                 }),
-                Packed::Membership { account, room, name, by, is_granted, is_invited } => {
+                Packed::Membership { account, room, name, by, is_granted, is_invited, is_written } => {
                     Envelope::Membership(Membership {
                         account: self.text(account),
                         room: self.text(room),
@@ -347,6 +391,7 @@ impl Batch {
                         by: self.text(by),
                         is_granted,
                         is_invited,
+                        is_written,
                     })
                 }
                 Packed::Spread { from, conn } => Envelope::Spread { from: self.text(from), conn },

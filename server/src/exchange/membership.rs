@@ -15,4 +15,6 @@ pub struct Membership<'a> {
     pub is_granted: bool,
     /// It has been sent an invitation.
     pub is_invited: bool,
+    /// The bookmark was written, or taken out, together with the membership.
+    pub is_written: bool,
 }

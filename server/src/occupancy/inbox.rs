@@ -60,11 +60,35 @@ impl Waiting {
     }
 }
 
+/// What is next for a room.
+pub enum Next {
+    /// A stanza.
+    Stanza(Waiting),
+    /// An operator's order, which is kept elsewhere: here is its place.
+    Order,
+}
+
+impl Next {
+    fn cost(&self) -> usize {
+        match self {
+            Next::Stanza(waiting) => waiting.cost(),
+            Next::Order => size_of::<Waiting>(),
+        }
+    }
+
+    fn stanza(&self) -> Option<&Waiting> {
+        match self {
+            Next::Stanza(waiting) => Some(waiting),
+            Next::Order => None,
+        }
+    }
+}
+
 /// What waits for one room.
 #[derive(Default)]
 pub struct Inbox {
     is_busy: bool,
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<Next>,
     bytes: usize,
 }
 
@@ -98,19 +122,26 @@ impl Inbox {
             if !waiting.is_end() {
                 return false;
             }
-            let last = self.waiting.iter().rev().find(|other| other.from == waiting.from);
+            let mut stanzas = self.waiting.iter().rev().filter_map(Next::stanza);
+            let last = stanzas.find(|other| other.from == waiting.from);
             if !last.map_or(has_seat, |other| !other.is_end()) {
                 // It ends nothing that has not ended.
                 return true;
             }
         }
         self.bytes += waiting.cost();
-        self.waiting.push_back(waiting);
+        self.waiting.push_back(Next::Stanza(waiting));
         true
     }
 
-    /// The next stanza, unless the room is busy.
-    pub fn take(&mut self) -> Option<Waiting> {
+    /// Lets an operator's order wait. How many may is for those to say who keep them.
+    pub fn hold_order(&mut self) {
+        self.bytes += Next::Order.cost();
+        self.waiting.push_back(Next::Order);
+    }
+
+    /// What is next, unless the room is busy.
+    pub fn take(&mut self) -> Option<Next> {
         if self.is_busy {
             return None;
         }
@@ -152,8 +183,9 @@ mod tests {
                 && inbox.hold(&stanza(Type::Available, b"2"), 1000, false)
         );
         assert!(inbox.take().is_none() && !inbox.is_free());
+        inbox.hold_order();
         inbox.end();
-        let first = inbox.take().unwrap();
+        let Some(Next::Stanza(first)) = inbox.take() else { panic!("a stanza came first") };
         assert_eq!(
             (first.delivery("room").bytes, first.delivery("room").to_resource),
             (&b"1"[..], Some("nick"))
@@ -161,7 +193,8 @@ mod tests {
         inbox.begin();
         assert!(inbox.take().is_none());
         inbox.end();
-        assert!(inbox.take().is_some() && inbox.take().is_none());
+        assert!(matches!(inbox.take(), Some(Next::Stanza(_))));
+        assert!(matches!(inbox.take(), Some(Next::Order)) && inbox.take().is_none());
         assert_eq!((inbox.bytes(), inbox.is_free()), (0, true));
     }
 

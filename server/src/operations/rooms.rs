@@ -2,7 +2,6 @@
 //! worker that is the room's home.
 
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
-use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 use whimbrel_storage::directory::rooms::{
@@ -24,9 +23,6 @@ use crate::proto::ns;
 use crate::rooms::operator::{HatOrder, OccupantFacts, Order, Outcome};
 use crate::worker::command::Command;
 use crate::xml::Element;
-
-/// How long a room that is busy is left alone. It writes to the directory, or reads its archive.
-const BUSY_WAIT: Duration = Duration::from_millis(20);
 
 /// What the names of fields begin with in the form; the control socket leaves it out.
 const PREFIXES: [&str; 3] = ["muc#roomconfig_", "whimbrel#roomconfig_", "muc#"];
@@ -55,7 +51,7 @@ impl Control {
             }),
             None => Value::Null,
         };
-        facts["occupants"] = match self.carry_out(&room.name, jid, || Order::Occupants)? {
+        facts["occupants"] = match self.carry_out(&room.name, jid, Order::Occupants)? {
             Outcome::Occupants(occupants) => occupants.into_iter().map(occupant).collect(),
             _ => json!([]),
         };
@@ -121,7 +117,7 @@ impl Control {
         let room = self.room(jid)?;
         let alternate = alternate.map(parsed).transpose()?.map(|jid| jid.to_bare());
         let destroy = Destroy { alternate, password: None, reason: reason.to_owned() };
-        self.carry_out(&room.name, jid, || Order::Destroy(destroy.clone()))?;
+        self.carry_out(&room.name, jid, Order::Destroy(destroy))?;
         Ok(json!({ "destroyed": true }))
     }
 
@@ -133,7 +129,7 @@ impl Control {
             let text = format!("`{affiliation}` is none of owner, admin, member, none, outcast");
             Problem::new(ControlRefusal::BadRequest, text)
         })?;
-        let order = || Order::Affiliate { jid: member.clone(), affiliation, reason: reason.to_owned() };
+        let order = Order::Affiliate { jid: member, affiliation, reason: reason.to_owned() };
         self.carry_out(&room.name, jid, order)?;
         Ok(json!({ "changed": true }))
     }
@@ -144,10 +140,8 @@ impl Control {
         let member = self.member_jid(member)?;
         let hat = title.map(|title| hats::named(uri, title)).transpose();
         let hat = hat.map_err(|what| Problem::new(ControlRefusal::BadRequest, what))?;
-        let order = || Order::Hat {
-            jid: member.clone(),
-            hat: hat.clone().map_or_else(|| HatOrder::Take(uri.to_owned()), HatOrder::Give),
-        };
+        let hat = hat.map_or_else(|| HatOrder::Take(uri.to_owned()), HatOrder::Give);
+        let order = Order::Hat { jid: member, hat };
         self.carry_out(&room.name, jid, order)?;
         Ok(json!({ "changed": true }))
     }
@@ -157,7 +151,7 @@ impl Control {
         let room = self.room(jid)?;
         if !set.is_empty() {
             let change = change(set)?;
-            self.carry_out(&room.name, jid, || Order::Configure(change.clone()))?;
+            self.carry_out(&room.name, jid, Order::Configure(change))?;
         }
         Ok(json!({ "settings": settings(&self.room(jid)?.config) }))
     }
@@ -225,27 +219,26 @@ impl Control {
         }
     }
 
-    /// Has the room's home do something, and waits until it is committed. A room that is busy is asked again.
-    fn carry_out(&self, name: &str, jid: &str, order: impl Fn() -> Order) -> Result<Outcome, Problem> {
-        let deadline = Instant::now() + WAIT_MAX;
-        loop {
-            let (reply, replies) = sync_channel(1);
-            let home = self.server.shared.home_of_room(name);
-            self.give(home, Command::Room { name: name.to_owned(), order: Box::new(order()), reply })?;
-            let left = deadline.saturating_duration_since(Instant::now());
-            match replies.recv_timeout(left) {
-                Ok(Outcome::Busy) => std::thread::sleep(BUSY_WAIT),
-                Ok(Outcome::Refused(error)) => return Err(refused(jid, &error)),
-                Ok(Outcome::NoSuchRoom) => return Err(no_room(jid)),
-                Ok(outcome) => return Ok(outcome),
-                Err(RecvTimeoutError::Disconnected) => {
-                    let text = "the change could not be written to the directory; the server's log says why";
-                    return Err(Problem::new(ControlRefusal::Failed, text));
-                }
-                Err(RecvTimeoutError::Timeout) => {
-                    let text = "the room does not answer; the server may be stopping or overloaded";
-                    return Err(Problem::new(ControlRefusal::Timeout, text));
-                }
+    /// Has the room's home do something, and waits until it is committed. A room that is busy does it when its turn has come.
+    fn carry_out(&self, name: &str, jid: &str, order: Order) -> Result<Outcome, Problem> {
+        let (reply, replies) = sync_channel(1);
+        let home = self.server.shared.home_of_room(name);
+        self.give(home, Command::Room { name: name.to_owned(), order: Box::new(order), reply })?;
+        match replies.recv_timeout(WAIT_MAX) {
+            Ok(Outcome::Busy) => {
+                let text = "as many requests wait for the room as may; try again";
+                Err(Problem::new(ControlRefusal::Failed, text))
+            }
+            Ok(Outcome::Refused(error)) => Err(refused(jid, &error)),
+            Ok(Outcome::NoSuchRoom) => Err(no_room(jid)),
+            Ok(outcome) => Ok(outcome),
+            Err(RecvTimeoutError::Disconnected) => {
+                let text = "the change could not be written to the directory; the server's log says why";
+                Err(Problem::new(ControlRefusal::Failed, text))
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                let text = "the room does not answer; the server may be stopping or overloaded";
+                Err(Problem::new(ControlRefusal::Timeout, text))
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Lists of roles and affiliations, and changes of them (XEP-0045 §8, §9, §10.3 to §10.8).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use whimbrel_storage::directory::DirectoryError;
 use whimbrel_storage::directory::WriteTransaction;
@@ -19,6 +19,7 @@ use crate::proto::muc::{Affiliation, Role, error};
 use crate::rooms::commit::{self, After, Outcome};
 use crate::rooms::standing::{self, By, Moved};
 use crate::rooms::visit::{Ack, Asker, Visit};
+use crate::rooms::{invite, membership};
 use crate::service::Reply;
 use crate::stanza::Type;
 use crate::user::actors::{Actors, Effects};
@@ -121,7 +122,8 @@ fn change(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &Visit<'_>, i
             Checked::Role(..) => None,
         })
         .collect();
-    if let Err(error) = has_room(env, room, &moves).and_then(|()| keeps_owner(room, &moves)) {
+    let may = names_each_once(&moves).and_then(|()| has_room(env, room, &moves));
+    if let Err(error) = may.and_then(|()| keeps_owner(room, &moves)) {
         return visit.refuse(env, fx, error);
     }
     if moves.is_empty() {
@@ -186,11 +188,25 @@ pub(super) fn affiliate(
         now_ms,
     };
     transaction.affiliate(record, &change)?;
+    if let Some(bookmark) = &moved.bookmark {
+        bookmark.write(transaction)?;
+    }
     if let Some(nick) = nick {
         // One that is another's stays the other's.
         transaction.reserve_nick(record, &jid, nick)?;
     }
     Ok(())
+}
+
+/// Whether no account is in a list twice: each item was checked against what the account is before all of them.
+fn names_each_once(moves: &[(Moved, Option<String>)]) -> Result<(), StanzaError> {
+    let mut seen = HashSet::new();
+    match moves.iter().all(|(moved, _)| seen.insert(&*moved.local)) {
+        true => Ok(()),
+        false => {
+            Err(StanzaError::from(StanzaCondition::BadRequest).with_text("an account is in the list twice"))
+        }
+    }
 }
 
 /// Whether somebody owns the room after all of these, each of which may be made alone (§10.4).
@@ -252,7 +268,13 @@ fn check(
         (Change::Role(role), Some(key)) => Ok(Checked::Role(key, role, by)),
         (Change::Role(_), None) => Err(visit.refuse(env, fx, StanzaCondition::ItemNotFound)),
         (Change::Affiliation(after), _) => {
-            Ok(Checked::Affiliation(Moved { local, before: affiliation, after, by }, item.nick))
+            let is_added = affiliation < Affiliation::Member && after >= Affiliation::Member;
+            if is_added && occupant.is_none() && room.config().is_private_group() {
+                invite::may_approach(env, fx, visit, &local)?;
+            }
+            let mut moved = Moved::new(&local, (affiliation, after), by);
+            membership::plan(env, fx, room, &mut moved);
+            Ok(Checked::Affiliation(moved, item.nick))
         }
     }
 }

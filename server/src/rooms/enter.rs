@@ -111,17 +111,17 @@ fn again(
         let error = StanzaError::from(StanzaCondition::PolicyViolation).with_kind(ErrorKind::Wait);
         return visit.refuse(env, fx, error.with_text(text));
     }
-    if *room.occupants.get(key).nick != *nick {
-        if let Err(error) = may_have_nick(env, fx, room, visit, nick) {
-            return error;
-        }
-        rename(env, fx, room, key, nick);
+    let is_renamed = *room.occupants.get(key).nick != *nick;
+    if is_renamed && let Err(error) = may_have_nick(env, fx, room, visit, nick) {
+        return error;
     }
     room.occupants.get_mut(key).presence = shown;
-    let Some(join) = join else {
-        show::show(env, fx, room, key, &[]);
-        return Ack::Now;
-    };
+    match is_renamed {
+        true => rename(env, fx, room, key, nick),
+        false if join.is_none() => show::show(env, fx, room, key, &[]),
+        false => {}
+    }
+    let Some(join) = join else { return Ack::Now };
     // It enters where it is already: it does not know any more what it has seen.
     tell_list(env, fx, room, (key, visit.resource), join.since.as_ref());
     show::show_others(env, fx, room, key, visit.resource);

@@ -16,6 +16,7 @@ use crate::proto::muc::{Affiliation, admin, error, rules};
 use crate::proto::ns;
 use crate::rooms::admin::{affiliate, affiliation_of, has_room};
 use crate::rooms::commit::{self, After, Outcome};
+use crate::rooms::membership;
 use crate::rooms::say::Written;
 use crate::rooms::standing::{self, By, Moved};
 use crate::rooms::visit::{Ack, Asker, Visit};
@@ -69,13 +70,13 @@ fn invite(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &Visit<'_>, i
     }
     let Some(room) = actors.rooms.room(visit.name) else { return Ack::Now };
     let nick = visit.seat(room).map(|key| room.occupants.get(key).nick.to_string());
-    let moves: Vec<(Moved, Option<String>)> = invitees
+    let mut moves: Vec<(Moved, Option<String>)> = invitees
         .iter()
         .filter(|one| room.has(RoomFlags::MEMBERS_ONLY) && one.before == Affiliation::None)
         .map(|one| {
             let local = Some(visit.local.to_owned());
             let by = By { local, has_invited: one.hears_of_it, nick: nick.clone(), ..By::default() };
-            (Moved { local: one.local.clone(), before: one.before, after: Affiliation::Member, by }, None)
+            (Moved::new(&one.local, (one.before, Affiliation::Member), by), None)
         })
         .collect();
     if let Err(error) = has_room(env, room, &moves) {
@@ -86,6 +87,7 @@ fn invite(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &Visit<'_>, i
         invitees.iter().for_each(|one| pass_on(env, fx, room, &inviter, one));
         return Ack::Now;
     }
+    moves.iter_mut().for_each(|(moved, _)| membership::plan(env, fx, room, moved));
     let (name, domain, now_ms) = (visit.name.to_owned(), env.shared.domain.to_string(), env.unix_ms());
     commit::commit(actors, env, fx, Asker::of(visit), move |transaction| -> Outcome {
         let mut record = match commit::find(transaction, &name)? {
@@ -125,19 +127,30 @@ fn check(
         let text = "who is banned cannot be invited";
         return Err(visit.refuse(env, fx, StanzaError::from(StanzaCondition::NotAllowed).with_text(text)));
     }
-    if local != visit.local && !is_contact(env, fx, local, visit.bare()) {
-        let most = env.config.rooms.strangers_per_hour;
-        if !env.shared.strangers_invited.take(visit.local, most, env.now.0) {
-            env.metrics().refused_invitations.add(1);
-            let text = "you have invited as many people in this hour as may be whose contact you are not";
-            let error = StanzaError::from(StanzaCondition::PolicyViolation).with_text(text);
-            return Err(visit.refuse(env, fx, error));
-        }
-    }
+    may_approach(env, fx, visit, local)?;
     let blocks =
         |jid: &str| JidRef::parse(jid).is_ok_and(|jid| blocking::blocks(&actors.users, env, fx, local, &jid));
     let hears_of_it = !blocks(visit.d.from) && !blocks(&env.room_jid(visit.name));
     Ok(Invitee { local: local.to_owned(), invite, before, hears_of_it })
+}
+
+/// Whether the sender may invite an account, or add it to a private group, of which the account hears: it is its contact, or has
+/// approached no more strangers in this hour than it may (`rooms.strangers_per_hour`).
+///
+/// # Errors
+/// It may not, and has been told.
+pub(super) fn may_approach(env: &Env, fx: &mut Effects, visit: &Visit<'_>, local: &str) -> Result<(), Ack> {
+    let most = env.config.rooms.strangers_per_hour;
+    if local == visit.local
+        || is_contact(env, fx, local, visit.bare())
+        || env.shared.strangers_invited.take(visit.local, most, env.now.0)
+    {
+        return Ok(());
+    }
+    env.metrics().refused_invitations.add(1);
+    let text = "you have invited as many people in this hour as may be whose contact you are not";
+    let error = StanzaError::from(StanzaCondition::PolicyViolation).with_text(text);
+    Err(visit.refuse(env, fx, error))
 }
 
 /// Whether somebody has the inviter in its roster.

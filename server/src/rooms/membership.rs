@@ -11,25 +11,38 @@ use crate::proto::muc::Affiliation;
 use crate::rooms::register;
 use crate::rooms::standing::{By, Moved};
 use crate::rooms::visit::Asker;
+use crate::service::pubsub::groups::BookmarkChange;
 use crate::user::actors::{Actors, Effects};
 
-/// Tells the home of an account that belongs to a private group from now on, or no longer.
-pub(super) fn changed(env: &Env, fx: &mut Effects, room: &Room, moved: &Moved) {
+/// What a change means for the bookmark of a group with this address; `None`: nothing.
+fn of<'a>(env: &Env, room: &'a Room, jid: &'a str, moved: &'a Moved) -> Option<Membership<'a>> {
     let (was, is) = (moved.before >= Affiliation::Member, moved.after >= Affiliation::Member);
     let config = room.config();
     let is_kept = config.is_private_group() && config.flags.has(RoomFlags::BOOKMARKS);
-    if was == is || !is_kept || !env.config.rooms.bookmarks {
-        return;
-    }
-    let membership = Membership {
+    (was != is && is_kept && env.config.rooms.bookmarks).then(|| Membership {
         account: &moved.local,
-        room: &env.room_jid(room.name()),
+        room: jid,
         name: &config.title,
         by: moved.by.local.as_deref().unwrap_or_default(),
         is_granted: is,
         is_invited: moved.by.has_invited,
-    };
-    fx.links.to(env.home_of(&moved.local)).membership(&membership);
+        is_written: moved.bookmark.is_some(),
+    })
+}
+
+/// Decides what becomes of an account's bookmark, before the change is written: both are written at once, so that a crash cannot
+/// come between them.
+pub(super) fn plan(env: &Env, fx: &Effects, room: &Room, moved: &mut Moved) {
+    let jid = env.room_jid(room.name());
+    moved.bookmark = of(env, room, &jid, moved).and_then(|it| BookmarkChange::of(env, fx, &it));
+}
+
+/// Tells the home of an account that belongs to a private group from now on, or no longer.
+pub(super) fn changed(env: &Env, fx: &mut Effects, room: &Room, moved: &Moved) {
+    let jid = env.room_jid(room.name());
+    if let Some(membership) = of(env, room, &jid, moved) {
+        fx.links.to(env.home_of(&moved.local)).membership(&membership);
+    }
 }
 
 /// An account has removed its bookmark of a room. In a private group that says so it is a member no more.
@@ -49,6 +62,6 @@ pub(super) fn forsaken(actors: &mut Actors, env: &Env, fx: &mut Effects, name: &
         return;
     }
     let by = By { local: Some(local.to_owned()), ..By::default() };
-    let moved = Moved { local: local.to_owned(), before, after: Affiliation::None, by };
+    let moved = Moved::new(local, (before, Affiliation::None), by);
     register::write(actors, env, fx, (Asker::nobody(name), jid), (moved, None));
 }

@@ -18,7 +18,7 @@ use crate::rooms::admin::{affiliate, has_room};
 use crate::rooms::commit::{self, After};
 use crate::rooms::standing::{self, By, Moved};
 use crate::rooms::visit::Asker;
-use crate::rooms::{destroy, owner, receive, show};
+use crate::rooms::{destroy, membership, owner, receive, show};
 use crate::service::Reply;
 use crate::user::actors::{Actors, Effects};
 
@@ -74,29 +74,48 @@ pub enum Outcome {
     Occupants(Vec<OccupantFacts>),
     /// There is no such room.
     NoSuchRoom,
-    /// It writes or reads at the moment: ask again.
+    /// It writes or reads at the moment, and as many orders wait for it as may.
     Busy,
     /// It may not be done.
     Refused(StanzaError),
 }
 
-/// Carries an order out on the room's home.
+/// Carries an order out on the room's home. While the room is busy the order waits for its turn in the room's inbox.
 pub fn carry_out(
     actors: &mut Actors,
     env: &Env,
     fx: &mut Effects,
     name: &str,
     order: Order,
-    reply: &SyncSender<Outcome>,
+    reply: SyncSender<Outcome>,
 ) {
     if actors.rooms.is_busy(name) {
-        let _ = reply.try_send(Outcome::Busy);
-        return;
+        return hold(actors, env, name, order, reply);
     }
-    if let Err(outcome) = begin(actors, env, fx, name, order, reply) {
+    if let Err(outcome) = begin(actors, env, fx, name, order, &reply) {
         let _ = reply.try_send(outcome);
     }
     receive::rest(actors, env, fx, name);
+}
+
+/// Lets an order wait.
+fn hold(actors: &mut Actors, env: &Env, name: &str, order: Order, reply: SyncSender<Outcome>) {
+    if !actors.orders.has_room(name) {
+        env.metrics().refused_room_waiting.add(1);
+        let _ = reply.try_send(Outcome::Busy);
+        return;
+    }
+    let room = name.to_owned();
+    let then = Box::new(move |actors: &mut Actors, env: &Env, fx: &mut Effects| {
+        if let Err(outcome) = begin(actors, env, fx, &room, order, &reply) {
+            let _ = reply.try_send(outcome);
+        }
+    });
+    actors.orders.put(name, then);
+    let inbox = actors.rooms.inbox(name);
+    let before = inbox.bytes();
+    inbox.hold_order();
+    env.metrics().room_waiting.add((inbox.bytes() - before) as u64);
 }
 
 /// `Err`: what to answer at once.
@@ -144,7 +163,7 @@ fn begin(
             write(actors, env, fx, (name, reply), job, opened)
         }
         Order::Affiliate { jid, affiliation, reason } => {
-            let moved = moved(env, room, &jid, affiliation, reason)?;
+            let moved = moved(env, fx, room, &jid, (affiliation, reason))?;
             let (shown, domain, now_ms) = (moved.clone(), env.shared.domain.to_string(), env.unix_ms());
             let job = move |transaction: &mut WriteTransaction<'_>, record: &mut Record| {
                 affiliate(transaction, record, (&moved, None), (&domain, now_ms))
@@ -254,7 +273,13 @@ fn occupants(env: &Env, room: &Room) -> Vec<OccupantFacts> {
 }
 
 /// What becomes of somebody, if that may be.
-fn moved(env: &Env, room: &Room, jid: &Jid, after: Affiliation, reason: String) -> Result<Moved, Outcome> {
+fn moved(
+    env: &Env,
+    fx: &Effects,
+    room: &Room,
+    jid: &Jid,
+    (after, reason): (Affiliation, String),
+) -> Result<Moved, Outcome> {
     let local = local_of(env, jid)?;
     let actor = room.record.actor;
     let found = env.shared.directory.rooms(|rooms| rooms.affiliate(actor, jid.as_str(), Some(local)));
@@ -263,8 +288,9 @@ fn moved(env: &Env, room: &Room, jid: &Jid, after: Affiliation, reason: String) 
     if before == Affiliation::Owner && after != Affiliation::Owner && room.record.counts.owners <= 1 {
         return Err(refused(StanzaCondition::Conflict, "it is the last owner: make another one first"));
     }
-    let moved = Moved { local: local.to_owned(), before, after, by: By { reason, ..By::default() } };
+    let mut moved = Moved::new(local, (before, after), By { reason, ..By::default() });
     has_room(env, room, &[(moved.clone(), None)]).map_err(Outcome::Refused)?;
+    membership::plan(env, fx, room, &mut moved);
     Ok(moved)
 }
 

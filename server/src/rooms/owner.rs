@@ -18,7 +18,7 @@ use crate::rooms::commit::{self, After, Outcome};
 use crate::rooms::say::{self, Written};
 use crate::rooms::standing::{self, By, Moved};
 use crate::rooms::visit::{Ack, Asker, Visit};
-use crate::rooms::{destroy, leave};
+use crate::rooms::{destroy, invite, leave, membership};
 use crate::service::Reply;
 use crate::stanza::Kind;
 use crate::user::actors::{Actors, Effects};
@@ -66,10 +66,11 @@ fn configure(
         Ok(configured) => configured,
         Err(error) => return visit.refuse(env, fx, error),
     };
-    let moves = match promotions(env, fx, room, visit, change) {
+    let mut moves = match promotions(env, fx, room, visit, change) {
         Ok(moves) => moves,
         Err(ack) => return ack,
     };
+    moves.iter_mut().for_each(|(moved, _)| membership::plan(env, fx, room, moved));
     let (name, domain, now_ms) = (visit.name.to_owned(), env.shared.domain.to_string(), env.unix_ms());
     commit::commit(actors, env, fx, Asker::of(visit), move |transaction| -> Outcome {
         let mut record = match commit::find(transaction, &name)? {
@@ -113,8 +114,11 @@ fn promotions(
         let before = affiliation_of(env, fx, room, visit, local)?;
         let is_known = moves.iter().any(|(moved, _)| moved.local == local);
         if before < after && !is_known {
+            if before < Affiliation::Member && room.config().is_private_group() {
+                invite::may_approach(env, fx, visit, local)?;
+            }
             let by = By { local: Some(visit.local.to_owned()), nick: nick.clone(), ..By::default() };
-            moves.push((Moved { local: local.to_owned(), before, after, by }, None));
+            moves.push((Moved::new(local, (before, after), by), None));
         }
     }
     match has_room(env, room, &moves) {

@@ -4,6 +4,7 @@ use whimbrel_storage::directory::DirectoryError;
 
 use crate::effects::work;
 use crate::env::Env;
+use crate::occupancy::inbox::Next;
 use crate::occupancy::room::Room;
 use crate::proto::address;
 use crate::proto::errors::{StanzaCondition, StanzaError};
@@ -66,8 +67,14 @@ pub(super) fn go_on(actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str
     loop {
         let inbox = actors.rooms.inbox(name);
         let before = inbox.bytes();
-        let Some(waiting) = inbox.take() else { break };
+        let Some(next) = inbox.take() else { break };
         env.metrics().room_waiting.sub((before - inbox.bytes()) as u64);
+        let Next::Stanza(waiting) = next else {
+            if let Some(order) = actors.orders.take(name) {
+                order(actors, env, fx);
+            }
+            continue;
+        };
         let d = waiting.delivery(name);
         let begun = fx.work.spent();
         take(actors, env, fx, &d);

@@ -45,7 +45,7 @@ fn look(env: &Env, fx: &Effects, room: &mut Room) -> Result<Vec<(Moved, bool)>, 
             let (local, before) = (&*occupant.local, occupant.affiliation);
             let found = rooms.affiliate(room.record.actor, &env.bare_jid(local), Some(local))?;
             let after = found.map_or(Affiliation::None, |found| found.affiliation);
-            let moved = Moved { local: local.to_owned(), before, after, by: By::default() };
+            let moved = Moved::new(local, (before, after), By::default());
             match moves.iter_mut().find(|(moved, _)| moved.local == local) {
                 Some(told) => *told = (moved, true),
                 None if before != after => moves.push((moved, true)),
@@ -73,8 +73,8 @@ fn changes(
     let mut all: Vec<_> = changed.chain(removed).collect();
     all.sort_by_key(|(version, ..)| *version);
     let moved = |(_, jid, after, before): (u64, String, Affiliation, Affiliation)| {
-        let local = address::contact_here(&jid, &env.shared.domain)?.to_owned();
-        Some((Moved { local, before, after, by: By::default() }, false))
+        let local = address::contact_here(&jid, &env.shared.domain)?;
+        Some((Moved::new(local, (before, after), By::default()), false))
     };
     Ok(all.into_iter().filter_map(moved).collect())
 }

@@ -8,6 +8,7 @@ use crate::proto::muc::register::{self, Registration};
 use crate::proto::muc::{Affiliation, error};
 use crate::rooms::admin::{affiliate, has_room};
 use crate::rooms::commit::{self, After, Outcome};
+use crate::rooms::membership;
 use crate::rooms::standing::{self, By, Moved};
 use crate::rooms::visit::{Ack, Asker, Visit};
 use crate::service::Reply;
@@ -42,9 +43,8 @@ pub(super) fn answer(
         return visit.reply(env, fx, Reply::Written(answer));
     }
     let moved = |after| {
-        let local = visit.local.to_owned();
-        let by = By { local: Some(local.clone()), ..By::default() };
-        Moved { local, before, after, by }
+        let by = By { local: Some(visit.local.to_owned()), ..By::default() };
+        Moved::new(visit.local, (before, after), by)
     };
     let asker = || (Asker::of(visit), visit.bare().to_owned());
     match Registration::read(query) {
@@ -80,9 +80,12 @@ pub(super) fn write(
     env: &Env,
     fx: &mut Effects,
     (asker, bare): (Asker, String),
-    (moved, nick): (Moved, Option<String>),
+    (mut moved, nick): (Moved, Option<String>),
 ) -> Ack {
     let name = asker.name.clone();
+    if let Some(room) = actors.rooms.room(&name) {
+        membership::plan(env, fx, room, &mut moved);
+    }
     let (domain, now_ms) = (env.shared.domain.to_string(), env.unix_ms());
     commit::commit(actors, env, fx, asker, move |transaction| -> Outcome {
         let mut record = match commit::find(transaction, &name)? {
@@ -106,7 +109,7 @@ pub(super) fn write(
                 }
                 if let Some(local) = heir {
                     let by = By::default();
-                    let heir = Moved { local, before: Affiliation::Member, after: Affiliation::Owner, by };
+                    let heir = Moved::new(&local, (Affiliation::Member, Affiliation::Owner), by);
                     standing::moved(env, fx, room, &heir);
                 }
             }

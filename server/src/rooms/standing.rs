@@ -13,6 +13,7 @@ use crate::proto::muc::{Affiliation, Role, rules};
 use crate::rooms::say::{self, Written};
 use crate::rooms::show::Shown;
 use crate::rooms::{leave, membership, versions};
+use crate::service::pubsub::groups::BookmarkChange;
 use crate::stanza::Kind;
 use crate::user::actors::Effects;
 
@@ -49,6 +50,15 @@ pub(super) struct Moved {
     pub(super) after: Affiliation,
     /// Who has done it.
     pub(super) by: By,
+    /// What is written into its bookmarks with it.
+    pub(super) bookmark: Option<BookmarkChange>,
+}
+
+impl Moved {
+    /// An account that was the first to the room and becomes the second.
+    pub(super) fn new(local: &str, (before, after): (Affiliation, Affiliation), by: By) -> Moved {
+        Moved { local: local.to_owned(), before, after, by, bookmark: None }
+    }
 }
 
 /// Shows what an account has become, and ends its stay where that follows (§9.1, §9.4).

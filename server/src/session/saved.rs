@@ -161,7 +161,7 @@ impl<'a> ConnectionRecord<'a> {
     /// A connection of this server; without its socket it broke while the driver let go of it.
     ///
     /// # Errors
-    /// It is simulated, and has no descriptor.
+    /// Its socket has no number.
     pub fn of(
         session: &'a Session,
         socket: Option<&'a Detached>,
@@ -176,12 +176,12 @@ impl<'a> ConnectionRecord<'a> {
             },
         };
         let Some(socket) = socket else { return Ok(ConnectionRecord::broken(session)) };
-        let descriptor = socket.descriptor().ok_or("a simulated connection cannot be carried")?;
+        let descriptor = socket.number().ok_or("a socket without a descriptor")?;
         let context = session.context.as_deref();
         let namespaces = context.and_then(|context| context.namespaces.as_deref());
         let [front, back] = socket.unsent();
         Ok(ConnectionRecord {
-            descriptor: Some(u32::try_from(descriptor).map_err(|_| "a socket without a descriptor")?),
+            descriptor: Some(descriptor),
             marks: marks_of(session) | if socket.has_ended() { marks::ENDED } else { 0 },
             tls,
             partial: session.partial.as_ref().map_or(&[], |partial| partial.bytes()),

@@ -63,11 +63,10 @@ impl World {
 
     /// What the archive of an actor has, in its order.
     pub(super) fn stanzas_of(&self, actor: ActorId, home: usize) -> Result<Vec<(Sequence, Element)>, String> {
-        let directory = &self.shared.directory;
         let home = self.workers[home].core();
         let mut query = Query::all(actor, home.actors().commits.archive().snapshot(actor));
         let folders = journal_folders(&self.config.data.join("log")).map_err(|error| error.to_string())?;
-        let mut reader = PageReader::new(directory.clone(), Arc::new(Folders::new(folders)));
+        let mut reader = PageReader::new(self.shared.directory.clone(), Arc::new(Folders::new(folders)));
         let mut found = Vec::new();
         loop {
             let page = reader.page(&query).map_err(|error| error.to_string())?;

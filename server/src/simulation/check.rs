@@ -116,7 +116,14 @@ impl World {
         let skipped = self.shared.metrics.iter().any(|metrics| metrics.carbons_skipped.get() > 0);
         let ignored = self.shared.metrics.iter().map(|metrics| metrics.ignored.get()).sum();
         let judged = self.oracle.judge(&waiting, skipped, ignored);
-        if let Err(what) = judged.and_then(|()| self.rooms.judge()) {
+        let live = self
+            .clients
+            .iter()
+            .enumerate()
+            .filter_map(|(index, client)| Some((client.live.as_ref()?.id, index)));
+        let live: Vec<(usize, usize)> = live.collect();
+        let seats = judged.and_then(|()| self.rooms.judge()).and_then(|()| self.check_seats(&live));
+        if let Err(what) = seats {
             return self.fail(what);
         }
         let exchanged = self.oracle.exchanged();

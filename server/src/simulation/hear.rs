@@ -286,7 +286,7 @@ impl World {
         let Some(id) = client.live.as_ref().map(|live| live.id) else { return };
         let from = element.attribute("from").unwrap_or_default();
         if let Some(room) = room_of(from) {
-            return self.room_message_heard(index, room, element);
+            return self.room_message_heard((id, index), room, element);
         }
         if element.attribute("type") == Some("error") {
             let number = element.attribute("id").and_then(|id| id.strip_prefix('m')?.parse().ok());

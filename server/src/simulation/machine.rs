@@ -1,5 +1,6 @@
 //! The server of a world: real workers over a simulated network, with the logs of a folder.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use foldhash::SharedSeed;
@@ -48,17 +49,41 @@ pub(super) struct Words {
     /// Decides which worker is whose home: the same as long as the logs are.
     homes: u64,
     network: u64,
+    /// What the server itself draws.
+    server: u64,
 }
 
 impl Words {
     pub(super) fn draw(random: &mut Random) -> Words {
-        Words { hasher: random.word(), throttle: random.word(), homes: random.word(), network: random.word() }
+        let (hasher, throttle, homes) = (random.word(), random.word(), random.word());
+        Words { hasher, throttle, homes, network: random.word(), server: homes }
     }
 
     /// For another server on the same logs.
     pub(super) fn again(self, random: &mut Random) -> Words {
-        Words { homes: self.homes, ..Words::draw(random) }
+        let drawn = Words::draw(random);
+        Words { homes: self.homes, server: drawn.homes, ..drawn }
     }
+}
+
+/// What a machine is started with.
+pub(super) struct Start<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) config: &'a Arc<Config>,
+    pub(super) directory: &'a Directory,
+    pub(super) words: Words,
+    pub(super) now: Millis,
+    pub(super) commit: Commit,
+    /// What the program before has left, in an upgrade.
+    pub(super) left: Option<Left>,
+}
+
+/// What a program leaves to the next one, beside its state.
+pub(super) struct Left {
+    /// The connections go on.
+    pub(super) network: Network,
+    /// What was durable of the streams of the run before.
+    pub(super) streams: Vec<(u64, u32)>,
 }
 
 /// See the module.
@@ -75,19 +100,16 @@ pub(super) struct Machine {
 
 impl Machine {
     /// Starts it at a time, with what its logs hold.
-    pub(super) fn start(
-        settings: &Settings,
-        config: &Arc<Config>,
-        directory: &Directory,
-        words: Words,
-        now: Millis,
-        commit: Commit,
-    ) -> Result<Machine, String> {
-        let (shared, logs, tallies) = share(settings, config, directory, words, now)?;
+    pub(super) fn start(start: Start<'_>) -> Result<Machine, String> {
+        let (shared, logs, tallies) = share(&start)?;
+        let Start { settings, config, directory, words, now, commit, left } = start;
         let path = config.data.join("log");
         let count = settings.workers;
         let clock = VirtualClock::new(TIME_AT_START_MS, now.0);
-        let network = Network::new(count, words.network, settings.weather.clone());
+        let network = match left {
+            Some(left) => left.network,
+            None => Network::new(count, words.network, settings.weather.clone()),
+        };
         network.advance(now);
         let drivers: Vec<Sim> =
             (0..count).map(|worker| Sim::new(&network, worker, Tuning::default())).collect();
@@ -135,13 +157,8 @@ impl Machine {
 type Parts = (Arc<Shared>, Vec<Log>, Arc<Tallies>);
 
 /// What the workers of a machine share, and their logs as they lie in the folder.
-fn share(
-    settings: &Settings,
-    config: &Arc<Config>,
-    directory: &Directory,
-    words: Words,
-    now: Millis,
-) -> Result<Parts, String> {
+fn share(start: &Start<'_>) -> Result<Parts, String> {
+    let &Start { settings, config, directory, words, now, ref left, .. } = start;
     let acceptor = Acceptor::new(&config.tls_settings()).map_err(|error| error.to_string())?;
     let hasher = SeedableRandomState::with_seed(words.hasher, &SHARED_SEED);
     let limits = throttle::Limits { entries: 256, known: 256, ..throttle::Limits::of(&config.limits) };
@@ -164,7 +181,11 @@ fn share(
     if let Some(damage) = opened.report.damage.first() {
         return Err(damage.to_string());
     }
-    let streams = opened.report.streams.iter().map(|seen| (seen.stream, seen.number)).collect();
+    let mut streams: HashMap<u64, u32> =
+        opened.report.streams.iter().map(|seen| (seen.stream, seen.number)).collect();
+    for &(stream, durable) in left.iter().flat_map(|left| &left.streams) {
+        streams.entry(stream).or_insert(durable);
+    }
     let inherited = InheritedTables { homes: words.homes, streams };
     let mut shared = Shared::new(SharedParts {
         config: config.clone(),
@@ -175,7 +196,7 @@ fn share(
         workers: count,
         inherited,
     });
-    shared.chance = Chance::seeded(words.homes);
+    shared.chance = Chance::seeded(words.server);
     // The directory's secret is the system's chance.
     shared.archive_ids = ArchiveIds::new(&u128::from(words.homes).to_le_bytes());
     let shared = Arc::new(shared);

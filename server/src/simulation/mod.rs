@@ -45,6 +45,8 @@ mod oracle;
 #[cfg(test)]
 mod order;
 #[cfg(test)]
+mod orders;
+#[cfg(test)]
 mod retracting;
 mod rooms;
 mod siege;

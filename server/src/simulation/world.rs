@@ -11,7 +11,7 @@ use whimbrel_storage::credentials::{Credentials, SALT_BYTES};
 use whimbrel_storage::directory::{self, Directory, Options};
 
 use super::client::{Client, Stage};
-use super::machine::{Machine, Words};
+use super::machine::{Machine, Start, Words};
 use super::oracle::Oracle;
 use super::rooms::RoomsOracle;
 use super::tls::Doors;
@@ -111,7 +111,15 @@ impl World {
             Directory::open(&config.data.join("directory"), &options).map_err(|error| error.to_string())?;
         create_accounts(&directory, settings.users)?;
         let words = Words::draw(&mut random);
-        let machine = Machine::start(&settings, &config, &directory, words, Millis(0), commit)?;
+        let machine = Machine::start(Start {
+            settings: &settings,
+            config: &config,
+            directory: &directory,
+            words,
+            now: Millis(0),
+            commit,
+            left: None,
+        })?;
         let Machine { network, clock, workers, shared, stepped, completions, commands, lanes } = machine;
         let clients = (0..settings.clients)
             .map(|number| {
@@ -153,6 +161,14 @@ impl World {
             settings,
         };
         Ok((world, words))
+    }
+
+    /// The server is another one now.
+    pub(super) fn run_on(&mut self, machine: Machine) {
+        let Machine { network, clock, workers, shared, stepped, completions, commands, lanes } = machine;
+        (self.network, self.clock, self.workers) = (network, clock, workers);
+        (self.shared, self.stepped) = (shared, stepped);
+        (self.completions, self.commands, self.lanes) = (completions, commands, lanes);
     }
 
     /// What a worker decides with, for tests.

@@ -1,8 +1,11 @@
 //! The descriptors that came along from the program before.
 
+use std::collections::BTreeMap;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::runtime::driver::Detached;
 use crate::runtime::platform;
 
 /// Descriptors above this are not looked for.
@@ -12,13 +15,39 @@ const DESCRIPTORS_MAX: u64 = 1 << 26;
 #[derive(Debug)]
 pub struct InheritedDescriptors {
     taken: Vec<AtomicU64>,
+    /// Connections of a simulation, which have numbers and no descriptors; `None` in a process of its own.
+    simulated: Option<Mutex<BTreeMap<u32, Detached>>>,
 }
 
 impl InheritedDescriptors {
     pub(super) fn new() -> InheritedDescriptors {
         let most = platform::descriptor_limits().map_or(DESCRIPTORS_MAX, |limits| limits.hard);
         let words = most.min(DESCRIPTORS_MAX).div_ceil(64) as usize;
-        InheritedDescriptors { taken: (0..words).map(|_| AtomicU64::new(0)).collect() }
+        InheritedDescriptors { taken: (0..words).map(|_| AtomicU64::new(0)).collect(), simulated: None }
+    }
+
+    /// The connections that a simulated program has left.
+    pub fn simulated(left: impl IntoIterator<Item = Detached>) -> InheritedDescriptors {
+        let numbered = left.into_iter().filter_map(|socket| Some((socket.number()?, socket))).collect();
+        InheritedDescriptors { taken: Vec::new(), simulated: Some(Mutex::new(numbered)) }
+    }
+
+    /// Whether its numbers are descriptors of the process.
+    pub fn are_descriptors(&self) -> bool {
+        self.simulated.is_none()
+    }
+
+    /// Takes the connection with this number over.
+    ///
+    /// # Errors
+    /// As [`InheritedDescriptors::take`].
+    ///
+    /// # Panics
+    /// Never: nothing panics while it holds the lock.
+    pub fn connection(&self, number: u32) -> Result<Detached, String> {
+        let Some(simulated) = &self.simulated else { return self.take(number).map(Detached::from_socket) };
+        let taken = simulated.lock().expect("nothing panics while it holds this lock").remove(&number);
+        taken.ok_or_else(|| format!("connection {number} did not come along, or is in the state twice"))
     }
 
     /// Takes a descriptor over.

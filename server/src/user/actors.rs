@@ -12,6 +12,7 @@ use crate::user::commits::CommitTracker;
 use crate::user::inputs::Inputs;
 use crate::user::interests::Interests;
 use crate::user::lifecycle::Lifecycle;
+use crate::user::orders::Orders;
 use crate::user::presence::contacts::Contacts;
 use crate::user::seats::Seats;
 use crate::user::subscription::under_way::PendingSubscriptions;
@@ -42,6 +43,8 @@ pub struct Actors {
     pub lifecycle: Lifecycle,
     /// Work that goes on when its clients have room for more.
     pub waiting_for_room: WaitingForRoom,
+    /// Orders of operators for rooms that write or read.
+    pub orders: Orders,
     /// What is known of clients' seats in rooms.
     pub seats: Seats,
     /// The rooms of which this worker is the home, as far as they are in memory.
@@ -68,6 +71,7 @@ impl Actors {
             inputs: Inputs::default(),
             commits,
             waiting_for_room: WaitingForRoom::default(),
+            orders: Orders::default(),
             seats: Seats::default(),
             rooms: Rooms::new(hasher),
             archives: Archives::default(),

@@ -18,6 +18,7 @@ pub mod jobs;
 pub mod keep;
 pub mod lifecycle;
 pub mod offline;
+pub mod orders;
 pub mod presence;
 pub mod quota;
 pub mod record;

@@ -143,7 +143,7 @@ impl Core {
                 let _ = reply.try_send(self.kick(&user, resource.as_deref(), condition));
             }
             Command::Room { name, order, reply } => {
-                operator::carry_out(&mut self.actors, &self.env, &mut self.fx, &name, *order, &reply);
+                operator::carry_out(&mut self.actors, &self.env, &mut self.fx, &name, *order, reply);
                 self.carry_out();
             }
             Command::Removed { user, gone, reply } => {

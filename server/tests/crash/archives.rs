@@ -4,35 +4,62 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::archive::query::Query;
 use whimbrel_storage::archive::readers::{Folders, PageReader};
 use whimbrel_storage::archive::tail;
+use whimbrel_storage::directory::Directory;
 use whimbrel_storage::log::{Sequence, journal_folders};
 use whimbrel_storage::message::StoredMessage;
 
 use crate::client::attribute;
 use crate::server::open_directory;
 
-/// The numbers of the messages that the archive of an account has of each sender (their ids are `SENDER-NUMBER`), in its order. Ids
-/// of archives must rise.
+/// A message that an archive has. Its id is `SENDER-NUMBER`.
+pub(crate) struct Archived {
+    /// The journal's id.
+    pub(crate) id: u64,
+    pub(crate) sender: usize,
+    pub(crate) number: u64,
+}
+
+/// The numbers of the messages that the archive of an account has of each sender, in its order.
 pub(crate) fn numbers(data: &Path, local: &str) -> BTreeMap<usize, Vec<u64>> {
-    let (directory, log) = (open_directory(data), data.join("log"));
+    let directory = open_directory(data);
     let actor = directory.account_id(local).unwrap().expect("the account is there");
+    let mut found: BTreeMap<usize, Vec<u64>> = BTreeMap::new();
+    for Archived { sender, number, .. } in read(data, directory, (actor, local)) {
+        found.entry(sender).or_default().push(number);
+    }
+    found
+}
+
+/// What the archive of a room has, in its order.
+pub(crate) fn of_room(data: &Path, name: &str) -> Vec<Archived> {
+    let directory = open_directory(data);
+    let room = directory.room(name).unwrap().expect("the room is there");
+    read(data, directory, (room.actor, name))
+}
+
+/// Reads an archive. Its ids must rise.
+fn read(data: &Path, directory: Directory, (actor, name): (ActorId, &str)) -> Vec<Archived> {
+    let log = data.join("log");
     let mut tail = tail::read(&directory, &log, Some(actor)).unwrap();
     let mut reader = PageReader::new(directory, Arc::new(Folders::new(journal_folders(&log).unwrap())));
     let mut query = Query::all(actor, tail.remove(&actor).unwrap_or_default());
-    let mut found: BTreeMap<usize, Vec<u64>> = BTreeMap::new();
+    let mut found = Vec::new();
     let mut newest = Sequence::ZERO;
     loop {
         let page = reader.page(&query).unwrap();
-        assert_eq!((page.cost.gone, page.cost.damaged), (0, 0), "nothing of the archive of {local} is lost");
+        assert_eq!((page.cost.gone, page.cost.damaged), (0, 0), "nothing of the archive of {name} is lost");
         for message in &page.messages {
-            assert!(message.id > newest, "ids of the archive of {local} rise");
+            assert!(message.id > newest, "ids of the archive of {name} rise");
             newest = message.id;
             let kept = StoredMessage::decode(page.text(message)).expect("it is a message");
             let id = attribute(std::str::from_utf8(kept.stanza).unwrap(), "id").expect("each has one");
             let (sender, number) = id.split_once('-').expect("each is a sender's");
-            found.entry(sender.parse().unwrap()).or_default().push(number.parse().unwrap());
+            let (sender, number) = (sender.parse().unwrap(), number.parse().unwrap());
+            found.push(Archived { id: message.id.0, sender, number });
         }
         if !page.goes_on() {
             return found;

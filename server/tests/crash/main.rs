@@ -1,7 +1,8 @@
 //! The real program on real disks, in trouble: nothing that it has acknowledged is lost.
 //!
 //! ```text
-//! cargo test -p whimbrel-server --test crash -- --nocapture                  twenty kills, and the disks below
+//! cargo test -p whimbrel-server --test crash -- --nocapture                  some kills, and the disks below
+//! cargo test -p whimbrel-server --test crash groups -- --nocapture           kills beside rooms alone
 //! WHIMBREL_CRASH_CYCLES=200 cargo test -p whimbrel-server --test crash …     more of them
 //! WHIMBREL_REQUIRE_MOUNTS=1 cargo test -p whimbrel-server --test crash …     fails where a disk cannot be mounted
 //! ```
@@ -11,6 +12,7 @@ mod archives;
 mod client;
 #[cfg(target_os = "linux")]
 mod disks;
+mod groups;
 mod keeper;
 mod server;
 mod sigkill;

@@ -162,16 +162,16 @@ fn receive(run: &Run, name: &str) -> io::Result<()> {
 }
 
 /// Does something again and again until the run is over: the server dies now and then.
-fn again_and_again(run: &Run, mut connection: impl FnMut(&Run) -> io::Result<()>) {
-    while !run.over.load(Ordering::SeqCst) {
-        if connection(run).is_err() {
+pub(crate) fn again_and_again(over: &AtomicBool, mut connection: impl FnMut() -> io::Result<()>) {
+    while !over.load(Ordering::SeqCst) {
+        if connection().is_err() {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 }
 
 /// Asks the server to become its own program anew. Nobody waits for the answer: it may be dead before.
-fn begin_upgrade(data: &Path) -> Option<UnixStream> {
+pub(crate) fn begin_upgrade(data: &Path) -> Option<UnixStream> {
     let mut control = UnixStream::connect(data.join("control.sock")).ok()?;
     control.write_all(b"{\"v\":1,\"request\":\"upgrade\"}\n").ok()?;
     Some(control)
@@ -261,17 +261,17 @@ fn survive(cycles: u64, disturb: impl Fn(&mut Server, &Path, u64)) {
                 stream: None,
                 h: 0,
             };
-            std::thread::spawn(move || again_and_again(&run, |run| sender.connection(run)))
+            std::thread::spawn(move || again_and_again(&run.over, || sender.connection(&run)))
         })
         .collect();
     let reader = run.clone();
-    threads.push(std::thread::spawn(move || again_and_again(&reader, |run| receive(run, "reader"))));
+    threads.push(std::thread::spawn(move || again_and_again(&reader.over, || receive(&reader, "reader"))));
     let keeper = Arc::new(Keeper::default());
     let (kept, its_run) = (keeper.clone(), run.clone());
     threads.push(std::thread::spawn(move || {
-        again_and_again(&its_run, |run| {
-            let ended = kept.connection(run);
-            run.broken.fetch_add(1, Ordering::SeqCst);
+        again_and_again(&its_run.over, || {
+            let ended = kept.connection(&its_run);
+            its_run.broken.fetch_add(1, Ordering::SeqCst);
             ended
         });
     }));
@@ -287,7 +287,7 @@ fn survive(cycles: u64, disturb: impl Fn(&mut Server, &Path, u64)) {
         run.settled.iter().chain([&run.kept]).all(|settled| settled.load(Ordering::SeqCst))
     });
     let absent = run.clone();
-    threads.push(std::thread::spawn(move || again_and_again(&absent, |run| receive(run, "absent"))));
+    threads.push(std::thread::spawn(move || again_and_again(&absent.over, || receive(&absent, "absent"))));
     let count = |sender: usize| run.acknowledged[sender].load(Ordering::SeqCst);
     let missing = |run: &Run| -> u64 {
         let arrived = run.arrived.lock().unwrap();

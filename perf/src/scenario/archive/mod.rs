@@ -30,6 +30,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::cli::{ArchiveArgs, ArchiveSwitch};
 use crate::fleet::coordinator::interruption;
 use crate::fleet::worker::raise_descriptor_limit;
+use crate::peers::Rooms;
 use crate::peers::lineup::Lineup;
 use crate::report::table::{self, Comparison, Figure};
 use crate::report::{Latency, Phase, Report};
@@ -166,7 +167,7 @@ fn servers(
         variants: &args.whimbrel,
         accounts: args.accounts,
         archive: Some(ArchiveSwitch::On),
-        rooms: false,
+        rooms: Rooms::Off,
         eventing: false,
         what: "archives",
     };

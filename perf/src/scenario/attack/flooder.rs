@@ -12,6 +12,7 @@ use crate::account::Accounts;
 use crate::scenario::attack::kinds::{
     Entrance, FIRST_FLOODER, Kind, LISTENER, Place, Reading, find, prepare,
 };
+use crate::scenario::attack::rooms;
 use crate::scenario::attack::wire::{Flood, News, Order, Poured, tell};
 use crate::scenario::client::{Client, Door, Entry, connect, header, present};
 use crate::scenario::poll;
@@ -171,7 +172,12 @@ impl Flooder {
             if slot.client.is_none() {
                 let from = Ipv4Addr::from(0x7f02_0001 + index / SESSIONS_PER_ADDRESS);
                 let account = FIRST_FLOODER + u64::from(index);
-                let client = present(&mut self.entry, account, Some(IpAddr::V4(from)), false)?;
+                let mut client = present(&mut self.entry, account, Some(IpAddr::V4(from)), false)?;
+                if self.kind.is_in_room {
+                    let domain = self.entry.door.domain.clone();
+                    let place = Place { domain, account, clients: self.flood.clients.into() };
+                    rooms::enter(&mut client, &place, &mut self.buffer)?;
+                }
                 *slot = Slot { client: Some(client), ..Slot::default() };
             }
         }

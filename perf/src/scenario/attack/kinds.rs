@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 
+use super::rooms;
 use crate::account::Accounts;
 use crate::scenario::client::RESOURCE;
 
@@ -63,6 +64,8 @@ pub(super) struct Kind {
     pub(super) entrance: Entrance,
     /// Who reads.
     pub(super) reading: Reading,
+    /// Whether all are in one room.
+    pub(super) is_in_room: bool,
     /// Writes stanza `n` of a client.
     pub(super) write: fn(&Place, u64, &mut String),
 }
@@ -102,11 +105,12 @@ const BASE: Kind = Kind {
     pace: None,
     entrance: Entrance::Session,
     reading: Reading::All,
+    is_in_room: false,
     write: ping,
 };
 
 /// All kinds.
-pub(super) const KINDS: [Kind; 24] = [
+pub(super) const KINDS: [Kind; 26] = [
     Kind { name: "pings", about: "pings to the server", write: ping, ..BASE },
     Kind { name: "roster", about: "reads a roster of 800 contacts", write: roster_get, ..BASE },
     Kind { name: "roster-set", about: "changes the names of contacts", write: roster_set, ..BASE },
@@ -148,6 +152,22 @@ pub(super) const KINDS: [Kind; 24] = [
     },
     Kind { name: "guesses", about: "wrong passwords", entrance: Entrance::Guess, ..BASE },
     Kind { name: "half-logins", about: "logins that stop half-way", entrance: Entrance::Half, ..BASE },
+    Kind {
+        name: "room",
+        about: "messages to a room of 100, by all in it",
+        clients: Some(rooms::OCCUPANTS),
+        is_in_room: true,
+        write: rooms::say,
+        ..BASE
+    },
+    Kind {
+        name: "room-stays",
+        about: "leaves and enters a room of 100",
+        clients: Some(rooms::OCCUPANTS),
+        is_in_room: true,
+        write: rooms::come_and_go,
+        ..BASE
+    },
     Kind {
         name: "many",
         about: "1,000 accounts, each a little of everything",

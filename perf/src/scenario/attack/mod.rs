@@ -9,7 +9,7 @@
 //!
 //! | module | what it does |
 //! | --- | --- |
-//! | [`kinds`] | the floods |
+//! | [`kinds`], [`rooms`] | the floods; those of rooms |
 //! | [`arena`] | one server, its victims, one kind after another |
 //! | [`victim`], [`flooder`], [`occupant`] | the processes |
 //! | [`wire`], [`process`] | what coordinator and processes tell each other |
@@ -24,6 +24,7 @@ mod inside;
 mod kinds;
 mod occupant;
 mod process;
+mod rooms;
 mod soak;
 mod table;
 mod victim;
@@ -41,7 +42,7 @@ use serde::{Deserialize, Serialize};
 use crate::cli::{AttackArgs, PeerName};
 use crate::fleet::coordinator::interruption;
 use crate::fleet::worker::raise_descriptor_limit;
-use crate::peers::{self, Peer, Setup};
+use crate::peers::{self, Peer, Rooms, Setup};
 use crate::report::{Report, html, write};
 use crate::scenario::poll;
 use arena::Arena;
@@ -93,7 +94,7 @@ pub(crate) fn main(args: &AttackArgs) -> Result<ExitCode, String> {
             accounts,
             archive: None,
             eventing: false,
-            rooms: false,
+            rooms: if kinds.iter().any(|kind| kind.is_in_room) { Rooms::Usual } else { Rooms::Off },
         };
         let peer = peers::prepare(server, &setup)?;
         note(args, &format!("{}: starting", peer.name));

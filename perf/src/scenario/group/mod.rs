@@ -4,6 +4,7 @@
 //! ```text
 //!   each size: server starts ─► log in ─► join ─► leave and join again ─► closed loop ─► open loop ─► server ends
 //!   many small rooms: log in ─► join all ─► one client cuts its connection, comes back and joins all at once
+//!   held rooms: log in ─► make more and more ─► a second occupant enters each ─► all go, and the server is started anew
 //! ```
 //! Every message is checked: each occupant gets each once, and all get them in one order. Two users who are in no room talk
 //! beside it, so that what a busy room does to others shows.
@@ -14,13 +15,15 @@
 //! | [`crowd`] | the clients, and what has reached them |
 //! | [`talk`] | messages to a room, in a closed and in an open loop |
 //! | [`rejoin`] | leaving and coming back |
+//! | [`hold`] | many rooms at once, and the memory that they take |
 //! | [`stage`] | one server: its start, its phases, their figures |
 
 mod crowd;
+mod hold;
 mod rejoin;
 mod stage;
 mod talk;
-mod wire;
+pub(in crate::scenario) mod wire;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -30,6 +33,7 @@ use crate::cli::GroupArgs;
 use crate::fleet::coordinator::interruption;
 use crate::fleet::worker::raise_descriptor_limit;
 use crate::floor::Router;
+use crate::peers::Rooms;
 use crate::peers::lineup::Lineup;
 use crate::report::table::{self, Comparison, Figure, Row};
 use crate::report::{Latency, Report};
@@ -41,7 +45,7 @@ const FLOOR: &str = "floor";
 /// Users beside those in the room.
 const PAIR: u64 = 2;
 
-const FIGURES: [Figure; 10] = [
+const FIGURES: [Figure; 14] = [
     Figure::more("closed loop: deliveries a second of server CPU", |report| {
         figure(report, stage::CLOSED, stage::PER_CPU)
     }),
@@ -70,6 +74,14 @@ const FIGURES: [Figure; 10] = [
     Figure::less("server CPU of coming back to many rooms, ms", |report| {
         figure(report, stage::RETURN, stage::CPU_EACH)
     }),
+    Figure::less("memory of a room with one occupant, bytes", |report| {
+        figure(report, hold::HELD, hold::OF_ROOM)
+    }),
+    Figure::less("memory of another occupant, bytes", |report| figure(report, hold::HELD, hold::OF_OCCUPANT)),
+    Figure::less("memory of a room in which nobody is, bytes", |report| {
+        figure(report, hold::HELD, hold::OF_EMPTY)
+    }),
+    Figure::more("rooms made a second", |report| figure(report, hold::HELD, hold::MADE)),
 ];
 
 fn figure(report: &Report, of: &str, name: &str) -> Option<f64> {
@@ -134,7 +146,7 @@ fn run(args: &GroupArgs, interrupted: &AtomicBool, comparison: &mut Comparison) 
         variants: &args.whimbrel,
         accounts: args.accounts() + PAIR,
         archive: Some(args.archive),
-        rooms: true,
+        rooms: Rooms::Unlimited,
         eventing: false,
         what: "rooms",
     };
@@ -160,6 +172,12 @@ fn run(args: &GroupArgs, interrupted: &AtomicBool, comparison: &mut Comparison) 
                 ),
             );
             comparison.runs.push(Stage::new(args, Some(peer), interrupted).many());
+            stop_when_asked(interrupted)?;
+        }
+        let most = args.held().into_iter().max();
+        for (peer, most) in peers.iter().filter_map(|peer| Some((peer, most?))) {
+            note(args, &format!("round {round} of {}: {most} rooms are held: {}", args.rounds, peer.name));
+            comparison.runs.push(Stage::new(args, Some(peer), interrupted).held());
             stop_when_asked(interrupted)?;
         }
     }

@@ -33,16 +33,16 @@ pub(super) const LAST: &str = "last occupant";
 pub(super) const BESIDE: &str = "one to one beside it";
 pub(super) const JOIN: &str = "join";
 
-const DOMAIN: &str = "localhost";
+pub(super) const DOMAIN: &str = "localhost";
 
 /// A server that takes part, and the run that it takes part in.
 pub(super) struct Stage<'a> {
-    args: &'a GroupArgs,
+    pub(super) args: &'a GroupArgs,
     /// `None`: the bare fan-out.
     peer: Option<&'a Peer>,
     router: Option<&'a Router>,
-    interrupted: &'a AtomicBool,
-    servers: Vec<u32>,
+    pub(super) interrupted: &'a AtomicBool,
+    pub(super) servers: Vec<u32>,
 }
 
 impl<'a> Stage<'a> {
@@ -74,13 +74,15 @@ impl<'a> Stage<'a> {
         report
     }
 
-    fn report(&self, scenario: String) -> Report {
+    /// A report with nothing in it yet.
+    pub(super) fn report(&self, scenario: String) -> Report {
         let label = self.peer.map_or(FLOOR, |peer| peer.name.as_str());
         let facts = self.peer.map(|peer| peer.facts.clone()).unwrap_or_default();
         Report { facts, ..Report::begin(&scenario, label.to_owned()) }
     }
 
-    fn start(&mut self, report: &mut Report) -> Result<Option<Running>, String> {
+    /// Starts the server, if it is one.
+    pub(super) fn start(&mut self, report: &mut Report) -> Result<Option<Running>, String> {
         let running = self.peer.map(Running::start).transpose()?;
         if let Some(running) = &running {
             self.servers = running.ids();
@@ -190,7 +192,8 @@ impl<'a> Stage<'a> {
         }
     }
 
-    fn process(&self) -> Option<Process> {
+    /// What the server's processes have used so far.
+    pub(super) fn process(&self) -> Option<Process> {
         Process::read_all(&self.servers)
     }
 
@@ -214,7 +217,7 @@ impl<'a> Stage<'a> {
     }
 
     /// So many occupants, and the pair, logged in and present.
-    fn crowd(&self, occupants: u64) -> Result<Crowd<'a>, String> {
+    pub(super) fn crowd(&self, occupants: u64) -> Result<Crowd<'a>, String> {
         let mut entry = self.entry();
         let mut clients = Vec::new();
         for account in 0..occupants + PAIR {

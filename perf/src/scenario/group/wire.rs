@@ -4,7 +4,7 @@ use crate::engine::scan::Element;
 
 /// What somebody of the crowd has heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Heard {
+pub(in crate::scenario) enum Heard {
     /// Message of this number, by the room.
     Message(u32),
     /// Message of this number, from the other of the pair.
@@ -22,32 +22,42 @@ pub(super) enum Heard {
 }
 
 /// A room's address.
-pub(super) fn room(domain: &str, name: &str) -> String {
+pub(in crate::scenario) fn room(domain: &str, name: &str) -> String {
     format!("{name}@conference.{domain}")
 }
 
 /// Enters without history.
-pub(super) fn join(room: &str, nick: u64) -> String {
+pub(in crate::scenario) fn join(room: &str, nick: u64) -> String {
     format!(
         "<presence to='{room}/n{nick}'><x xmlns='http://jabber.org/protocol/muc'><history maxstanzas='0'/></x></presence>"
     )
 }
 
 /// Leaves.
-pub(super) fn leave(room: &str, nick: u64) -> String {
+pub(in crate::scenario) fn leave(room: &str, nick: u64) -> String {
     format!("<presence to='{room}/n{nick}' type='unavailable'/>")
 }
 
 /// Opens a room that was just made, as it comes (XEP-0045 §10.1.2).
-pub(super) fn open(room: &str) -> String {
+pub(in crate::scenario) fn open(room: &str) -> String {
     format!(
         "<iq type='set' to='{room}' id='open'><query xmlns='http://jabber.org/protocol/muc#owner'>\
          <x xmlns='jabber:x:data' type='submit'/></query></iq>"
     )
 }
 
+/// As [`open`], a room that stays when its last occupant has left.
+pub(in crate::scenario) fn open_for_good(room: &str) -> String {
+    format!(
+        "<iq type='set' to='{room}' id='open'><query xmlns='http://jabber.org/protocol/muc#owner'>\
+         <x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE' type='hidden'>\
+         <value>http://jabber.org/protocol/muc#roomconfig</value></field>\
+         <field var='muc#roomconfig_persistentroom'><value>1</value></field></x></query></iq>"
+    )
+}
+
 /// A message to all in the room.
-pub(super) fn message(room: &str, number: u32, body_bytes: usize) -> String {
+pub(in crate::scenario) fn message(room: &str, number: u32, body_bytes: usize) -> String {
     let mut text = format!("<message to='{room}' type='groupchat' id='g{number}'><body>");
     text.extend(std::iter::repeat_n('x', body_bytes));
     text.push_str("</body></message>");
@@ -55,12 +65,12 @@ pub(super) fn message(room: &str, number: u32, body_bytes: usize) -> String {
 }
 
 /// A message to the other of the pair.
-pub(super) fn beside(to: &str, number: u32) -> String {
+pub(in crate::scenario) fn beside(to: &str, number: u32) -> String {
     format!("<message to='{to}' type='chat' id='b{number}'><body>beside</body></message>")
 }
 
 /// What a stanza says to one of the crowd.
-pub(super) fn heard(element: &Element<'_>) -> Heard {
+pub(in crate::scenario) fn heard(element: &Element<'_>) -> Heard {
     let is_error = element.attribute(b"type") == Some(b"error");
     match element.name() {
         b"message" | b"presence" | b"iq" if is_error => Heard::Refused,

@@ -23,8 +23,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::cli::PepArgs;
 use crate::fleet::coordinator::interruption;
 use crate::fleet::worker::raise_descriptor_limit;
-use crate::peers::Peer;
 use crate::peers::lineup::Lineup;
+use crate::peers::{Peer, Rooms};
 use crate::report::table::{self, Comparison, Figure};
 use crate::report::{Latency, Phase, Report};
 use stage::{LOGIN, PUBLISH, Stage};
@@ -77,7 +77,7 @@ pub(crate) fn main(args: &PepArgs) -> Result<ExitCode, String> {
         // One publishes, one has the many nodes.
         accounts: args.contacts + 2,
         archive: None,
-        rooms: false,
+        rooms: Rooms::Off,
         eventing: true,
         what: "publications",
     };

@@ -232,6 +232,13 @@ impl Detached {
         }
     }
 
+    /// The same connection in another program: with what the one before had received and not looked at, what it had not yet
+    /// sent, and whether it had learned of the peer's end.
+    #[must_use]
+    pub fn restored(self, unread: &[u8], unsent: &[u8], ended: bool) -> Detached {
+        Detached { handle: self.handle, unread: unread.to_vec(), unsent: Backlog::of(unsent), ended }
+    }
+
     #[cfg(test)]
     fn socket(&self) -> socket2::SockRef<'_> {
         match &self.handle {
@@ -240,22 +247,19 @@ impl Detached {
         }
     }
 
-    /// A socket that another program had: with what it had received and not looked at, what it had not yet sent, and
-    /// whether it had learned of the peer's end.
-    pub fn restored(socket: OwnedFd, unread: &[u8], unsent: &[u8], ended: bool) -> Detached {
-        Detached {
-            handle: Handle::Socket(socket),
-            unread: unread.to_vec(),
-            unsent: Backlog::of(unsent),
-            ended,
-        }
-    }
-
     /// Its descriptor; `None` of a simulated connection.
     pub fn descriptor(&self) -> Option<RawFd> {
         match &self.handle {
             Handle::Socket(socket) => Some(socket.as_raw_fd()),
             Handle::Simulated(_) => None,
+        }
+    }
+
+    /// The number by which it is found again in another program: its descriptor's, or, simulated, its own in its network.
+    pub fn number(&self) -> Option<u32> {
+        match &self.handle {
+            Handle::Socket(socket) => u32::try_from(socket.as_raw_fd()).ok(),
+            Handle::Simulated(socket) => Some(socket.number()),
         }
     }
 

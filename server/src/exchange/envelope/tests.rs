@@ -61,8 +61,15 @@ fn envelopes_come_out_as_they_went_in() {
     batch.wanted(&Wanted::new("a@x/1", b"urn:n\0urn:o\0").to(&targets));
     batch.owed("a@x/1", 7);
     batch.visit(&delivery);
-    let membership =
-        Membership { account: "a", room: "r@y", name: "n", by: "b", is_granted: true, is_invited: false };
+    let membership = Membership {
+        account: "a",
+        room: "r@y",
+        name: "n",
+        by: "b",
+        is_granted: true,
+        is_invited: false,
+        is_written: true,
+    };
     batch.membership(&membership);
     let mut seats = Targets::default();
     seats.push_seat("c", "1/2");

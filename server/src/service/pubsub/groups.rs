@@ -9,6 +9,11 @@
 //!
 //! A bookmark that is there already stays as its owner wants it. When membership ends, it goes; and whoever removes it tells the
 //! group.
+//!
+//! The room's home writes the bookmark in the transaction in which it writes the membership ([`BookmarkChange`]), so that a crash
+//! leaves both or neither; the account's home tells its clients then.
+
+use std::sync::Arc;
 
 use whimbrel_storage::directory::pubsub::NewItem;
 use whimbrel_storage::directory::{DirectoryError, WriteTransaction};
@@ -16,6 +21,7 @@ use whimbrel_storage::jid::Jid;
 
 use super::node::{defaults_of, has_room};
 use super::notify::{self, Happened, Notice, PublishedItem};
+use crate::config::Config;
 use crate::effects::work;
 use crate::env::Env;
 use crate::exchange::membership::Membership;
@@ -32,8 +38,12 @@ use crate::xml::Element;
 
 /// An account of this worker has become a member of a private group, or is one no more.
 pub fn changed(actors: &mut Actors, env: &Env, fx: &mut Effects, membership: &Membership<'_>) {
-    let (account, room) = (membership.account.to_owned(), membership.room.to_owned());
-    if !membership.is_granted {
+    let (account, room, is_granted) =
+        (membership.account.to_owned(), membership.room.to_owned(), membership.is_granted);
+    if membership.is_written {
+        return write(actors, fx, move |transaction| announce(transaction, &account, &room, is_granted));
+    }
+    if !is_granted {
         return write(actors, fx, move |transaction| retract(transaction, &account, &room));
     }
     match is_wanted(env, fx, membership) {
@@ -91,6 +101,85 @@ fn write(
     if !actors.submit(fx, Box::new(job), failed) {
         tracing::warn!("a bookmark of a group is not written: the directory has too much to do");
     }
+}
+
+/// A change of the bookmarks of an account that is written together with the membership from which it follows.
+#[derive(Clone)]
+pub struct BookmarkChange {
+    account: String,
+    /// Bare JID of the account.
+    owner: String,
+    room: String,
+    /// The room's name for people; `None`: the bookmark goes.
+    name: Option<String>,
+    config: Arc<Config>,
+    now_ms: u64,
+}
+
+impl BookmarkChange {
+    /// What follows from a membership that is about to be written; `None`: nothing, or an invitation.
+    pub fn of(env: &Env, fx: &Effects, membership: &Membership<'_>) -> Option<BookmarkChange> {
+        let &Membership { account, room, name, is_granted, .. } = membership;
+        fx.work.add(work::LOOK);
+        let found = env.shared.directory.pubsub(account, |pubsub| {
+            let Some(node) = pubsub.node(ns::BOOKMARKS)? else { return Ok(false) };
+            Ok(pubsub.item(&node, room)?.is_some())
+        });
+        let is_there = match found {
+            Ok(is_there) => is_there?,
+            Err(error) => {
+                tracing::error!(user = account, %error, "cannot read bookmarks");
+                return None;
+            }
+        };
+        let changes = if is_granted { !is_there && is_wanted(env, fx, membership) } else { is_there };
+        changes.then(|| BookmarkChange {
+            account: account.to_owned(),
+            owner: env.bare_jid(account),
+            room: room.to_owned(),
+            name: is_granted.then(|| name.to_owned()),
+            config: env.config.clone(),
+            now_ms: env.unix_ms(),
+        })
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// The directory cannot be read or written.
+    pub fn write(&self, transaction: &mut WriteTransaction<'_>) -> Result<(), DirectoryError> {
+        let Self { account, owner, room, name, config, now_ms } = self;
+        let notice = match name {
+            Some(name) => {
+                Bookmark { account, owner, room, name }.publish(transaction, &config.limits, *now_ms)?
+            }
+            None => retract(transaction, account, room)?,
+        };
+        // The clients are told by the account's home.
+        drop(notice);
+        Ok(())
+    }
+}
+
+/// A bookmark was written, or taken out: what clients hear of it, unless it has changed since.
+fn announce(
+    transaction: &WriteTransaction<'_>,
+    local: &str,
+    room: &str,
+    is_granted: bool,
+) -> Result<Option<Notice>, DirectoryError> {
+    let Some(view) = transaction.pubsub(local)? else { return Ok(None) };
+    let Some(node) = view.node(ns::BOOKMARKS)? else { return Ok(None) };
+    let item = view.item(&node, room)?.map(|item| item.to_item());
+    let happened = match (item, is_granted) {
+        (Some(item), true) => {
+            let items = vec![PublishedItem { id: item.id, payload: item.payload }];
+            Happened::Published { items, publisher: item.publisher }
+        }
+        (None, false) => Happened::Retracted(vec![room.to_owned()]),
+        _ => return Ok(None),
+    };
+    Notice::of(transaction, local, &node, happened).map(Some)
 }
 
 /// The bookmark of a group, as the server makes it.

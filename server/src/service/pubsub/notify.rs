@@ -291,7 +291,9 @@ pub(in crate::service) fn tell_all(notices: Vec<Notice>, sender: String) -> Comm
             notice.tell(actors, env, fx, &sender);
         }
         let concerns = |node: &str| notices.iter().find(|notice| notice.node == node);
-        for notice in notices.iter().filter(|notice| notice.node == ns::BOOKMARKS) {
+        // What the server takes out by itself follows from a membership that has ended: it ends none, least of all a newer one.
+        let by_client = notices.iter().filter(|notice| notice.node == ns::BOOKMARKS && !sender.is_empty());
+        for notice in by_client {
             if let Happened::Retracted(ids) = &notice.happened {
                 groups::removed(env, fx, &notice.account, ids);
             }

@@ -40,13 +40,16 @@ impl World {
     fn leave_room(&mut self, index: usize) {
         let Some((_, to)) = self.a_room(index) else { return };
         let client = &mut self.clients[index];
+        if let Some(live) = &client.live {
+            self.rooms.asks_to_leave(live.id, &to);
+        }
         let nick = nick(client.user, &client.resource);
         client.say(&format!("<presence to='{to}/{nick}' type='unavailable'/>"));
     }
 
     fn say_to_room(&mut self, index: usize) {
         let Some((_, to)) = self.a_room(index) else { return };
-        let n = self.rooms.says(self.clients[index].user, &to);
+        let n = self.rooms.says(self.clients[index].user, &to, self.step);
         let body = text(n);
         self.clients[index]
             .say(&format!("<message type='groupchat' id='g{n}' to='{to}'><body>{body}</body></message>"));

@@ -21,7 +21,11 @@ impl World {
     pub(super) fn presence_heard(&mut self, index: usize, element: &Element) {
         let from = element.attribute("from").unwrap_or_default().to_owned();
         if let Some(room) = room_of(&from) {
-            return self.room_presence_heard(index, room, element);
+            let session = self.clients[index].live.as_ref().map(|live| live.id);
+            if session.is_some_and(|session| self.room_presence_heard(session, room, element)) {
+                self.open_room(index, room);
+            }
+            return;
         }
         let Some(live) = &mut self.clients[index].live else { return };
         match element.attribute("type") {

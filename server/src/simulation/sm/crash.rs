@@ -5,8 +5,9 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::Managed;
+use crate::boot::forget_temporary;
 use crate::runtime::driver::sim::Random;
-use crate::simulation::machine::Machine;
+use crate::simulation::machine::{Machine, Start};
 use crate::user::commits::Commit;
 
 /// What reaches the disk whole, or not at all.
@@ -39,16 +40,22 @@ impl Managed {
         let world = &mut self.world;
         let words = self.words.again(&mut world.random);
         let directory = world.shared.directory.clone();
-        let started =
-            Machine::start(&world.settings, &world.config, &directory, words, world.now, Commit::ByHand);
-        let machine = match started {
-            Ok(machine) => machine,
-            Err(what) => return world.fail(what),
+        if let Err(error) = forget_temporary(&directory) {
+            return world.fail(error.to_string());
+        }
+        let start = Start {
+            settings: &world.settings,
+            config: &world.config,
+            directory: &directory,
+            words,
+            now: world.now,
+            commit: Commit::ByHand,
+            left: None,
         };
-        let Machine { network, clock, workers, shared, stepped, completions, commands, lanes } = machine;
-        (world.network, world.clock, world.workers) = (network, clock, workers);
-        (world.shared, world.stepped) = (shared, stepped);
-        (world.completions, world.commands, world.lanes) = (completions, commands, lanes);
+        match Machine::start(start) {
+            Ok(machine) => world.run_on(machine),
+            Err(what) => return world.fail(what),
+        }
         for index in 0..self.peers.len() {
             self.cut_off(index);
             // What a session is beside its messages is gone.
@@ -56,6 +63,8 @@ impl Managed {
         }
         let waiting = self.waiting();
         let outcome = self.oracle.nothing_is_lost(&waiting);
+        self.note(outcome);
+        let outcome = self.check_rooms_after_crash();
         self.note(outcome);
     }
 

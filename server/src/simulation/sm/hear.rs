@@ -2,6 +2,7 @@
 
 use super::Managed;
 use super::peer::{CLIENT, SM, What};
+use super::rooms::of_room;
 use crate::runtime::driver::sim::LinkId;
 use crate::simulation::client::{Heard, NS_SASL, NS_TLS, Stage};
 use crate::simulation::come::HEADER;
@@ -93,7 +94,11 @@ impl Managed {
                 self.told(index, element);
             }
             ("message", CLIENT) => self.message(index, element),
-            ("presence", CLIENT) => {}
+            ("presence", CLIENT) => {
+                if let Some(room) = of_room(element) {
+                    self.room_presence(index, room, element);
+                }
+            }
             ("iq", CLIENT) => self.iq(index, element),
             // The server has lost patience with a client that did not read, or did not bind.
             ("error", STREAMS) if stage != Stage::Online || self.world.clients[index].was_deaf => {}
@@ -102,6 +107,9 @@ impl Managed {
     }
 
     fn message(&mut self, index: usize, element: &Element) {
+        if let Some(room) = of_room(element) {
+            return self.room_message(index, room, element);
+        }
         let body = element.find("body", CLIENT).map(|body| body.content().into_owned());
         let number = body.as_deref().and_then(oracle::number_of);
         let from = element.attribute("from").and_then(|from| user_of(from.split('/').next()?));
@@ -124,6 +132,9 @@ impl Managed {
             (Some("result"), Some(h)) => {
                 let h = h.parse().unwrap_or(0);
                 self.settle_up_to(index, h);
+            }
+            (Some(typ @ ("result" | "error")), None) if id.starts_with("room-") => {
+                self.room_answers(id.trim_start_matches("room-"), typ == "result");
             }
             (Some("result"), None) if id.starts_with("kept-") => {
                 let n = id.trim_start_matches("kept-").parse().unwrap_or(0);

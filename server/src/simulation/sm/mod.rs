@@ -1,5 +1,5 @@
-//! A world of clients with stream management (XEP-0198) who do nothing but write to each other, are cut off and come
-//! back, and a server that crashes.
+//! A world of clients with stream management (XEP-0198) who do nothing but write to each other and in rooms, are cut off and come
+//! back, and a server that crashes or becomes another program.
 //!
 //! ```text
 //!   peers ◄──► network ◄──► workers ──► logs ──► commits, some steps later
@@ -12,13 +12,16 @@
 //! is in the directory;
 //! nothing is invented; what one writes to another first arrives in the order in which it was written; a message comes twice
 //! only if its sender had to send it twice, or its recipient could not be sure that the server knew of its arrival. They are
-//! checked as things arrive, after every crash, and at the end, when everybody is there and has everything.
+//! checked as things arrive, after every crash, and at the end, when everybody is there and has everything. Those of rooms are
+//! told in [`rooms`].
 
 mod crash;
 mod hear;
 mod oracle;
 mod peer;
 mod resume;
+mod rooms;
+mod upgrade;
 
 use std::path::Path;
 
@@ -26,13 +29,17 @@ use super::client::Stage;
 use super::machine::Words;
 use super::world::{World, config};
 use super::{Failure, Settings};
-use crate::config::{Config, Durability};
+use crate::config::{Config, Durability, RoomsConfig};
 use crate::limits::Limits;
 use crate::metrics;
 use crate::runtime::driver::sim::Weather;
 use crate::user::commits::Commit;
 use oracle::Oracle;
 use peer::Peer;
+use rooms::Members;
+
+/// The resource of every peer.
+const RESOURCE: &str = "r";
 
 /// Rounds in which everything must have arrived.
 const REST_ROUNDS_MAX: usize = 20_000;
@@ -66,6 +73,22 @@ pub struct Tally {
     pub kept: u64,
     /// Messages read from the log after their recipient had been away, or had not acknowledged them.
     pub from_log: u64,
+    /// Upgrades of the server, and those that did not come about because something did not come to rest.
+    pub upgrades: u64,
+    /// See [`Tally::upgrades`].
+    pub upgrades_put_off: u64,
+    /// Sessions that upgrades have carried with their connections.
+    pub carried: u64,
+    /// Messages of rooms heard, over all seats.
+    pub heard_in_rooms: u64,
+    /// Messages to rooms that were acknowledged.
+    pub acknowledged_in_rooms: u64,
+    /// Messages to rooms that were refused.
+    pub refused_in_rooms: u64,
+    /// Times that an acknowledged message was found in a room's archive.
+    pub kept_in_rooms: u64,
+    /// Changes of memberships that were answered.
+    pub memberships: u64,
     /// A hash of every byte that every client received.
     pub trace: u64,
 }
@@ -75,6 +98,10 @@ pub struct Managed {
     world: World,
     peers: Vec<Peer>,
     oracle: Oracle,
+    /// Who belongs to the private group.
+    members: Members,
+    /// Sessions so far.
+    sessions: usize,
     words: Words,
     /// The step in which each log was committed last.
     committed: Vec<u64>,
@@ -113,14 +140,25 @@ impl Managed {
             limits.sm_unacked_bytes = 2 * limits.stanza_bytes;
             limits.detached_bytes = 4_000;
         }
-        let config = Config { limits, durability: Durability::Disk, ..plain };
+        // Those who are in rooms, and flood each other with presence beside.
+        limits.directed_presence = 64;
+        let rooms = RoomsConfig {
+            occupant_messages_per_second: 1_000_000,
+            room_messages_per_second: 1_000_000,
+            ..plain.rooms.clone()
+        };
+        let config = Config { limits, rooms, durability: Durability::Disk, ..plain };
         let peers = (0..clients).map(|_| Peer::default()).collect();
         let committed = vec![0; settings.workers];
-        let (world, words) = World::with(settings, config, Commit::ByHand)?;
+        let (mut world, words) = World::with(settings, config, Commit::ByHand)?;
+        rooms::prepare(&world.shared.directory, clients)?;
+        world.clients.iter_mut().for_each(|client| client.resource = RESOURCE.into());
         Ok(Managed {
             world,
             peers,
             oracle: Oracle::default(),
+            members: Members::default(),
+            sessions: 0,
             words,
             committed,
             is_quiet,
@@ -147,11 +185,11 @@ impl Managed {
         for _ in 0..REST_ROUNDS_MAX {
             self.round();
             self.world.stop_at_failure()?;
-            if self.is_done() {
+            if self.is_done() && self.world.is_at_rest() {
                 break;
             }
         }
-        if !self.is_done() {
+        if !self.is_done() || !self.world.is_at_rest() {
             let left: Vec<_> = self.peers.iter().map(Peer::left).collect();
             self.world.fail(format!("not everything arrives; of each peer is left {left:?}"));
         }
@@ -160,11 +198,14 @@ impl Managed {
         self.note(outcome);
         let exchanged = self.oracle.exchanged();
         self.world.check_archives(&exchanged);
+        let outcome = self.check_rooms_at_rest();
+        self.note(outcome);
         self.world.stop_at_failure()?;
         self.count_server();
         let (messages, again, doubled) = self.oracle.counts();
         let (trace, handshakes) = (self.world.report.trace, self.world.doors.opened);
-        Ok(Tally { messages, again, doubled, trace, handshakes, ..self.tally })
+        let (heard_in_rooms, kept_in_rooms) = (self.world.rooms.count, self.world.rooms.kept);
+        Ok(Tally { messages, again, doubled, trace, handshakes, heard_in_rooms, kept_in_rooms, ..self.tally })
     }
 
     /// Adds what the server that is about to go has counted.
@@ -221,10 +262,11 @@ impl Managed {
                     self.act(index);
                 }
             }
-            950..996 => {
+            950..995 => {
                 let ms = world.random.below(20) as u64;
                 world.pass(ms);
             }
+            995 if world.random.permille(150) => self.upgrade(),
             996 if world.random.permille(200) => {
                 // Long enough for a session without a connection to end, now and then.
                 for _ in 0..world.random.between(1, 40) {

@@ -1,4 +1,4 @@
-//! A client with stream management: what it counts, and what it does.
+//! A client with stream management: what it counts, and what it does. What it does in rooms is in [`super::rooms`].
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -16,7 +16,7 @@ pub(super) const SM: &str = "urn:xmpp:sm:3";
 pub(super) const CLIENT: &str = "jabber:client";
 
 /// Stanzas that may be unacknowledged before a peer writes nothing new.
-const UNACKED_MAX: usize = 200;
+pub(super) const UNACKED_MAX: usize = 200;
 
 /// A stanza that the server has not acknowledged.
 #[derive(Clone, Debug)]
@@ -36,6 +36,8 @@ pub(super) enum What {
     Contact(u32),
     /// A request that waits for another user.
     Request(usize),
+    /// The presence of this message in a room's archive.
+    Said(u32),
     /// Nothing that lasts.
     Nothing,
 }
@@ -43,6 +45,8 @@ pub(super) enum What {
 /// What outlives a connection.
 #[derive(Debug, Default)]
 pub(super) struct Peer {
+    /// Its session in rooms.
+    pub(super) session: usize,
     /// The name of its stream, once there is one.
     pub(super) stream: Option<String>,
     /// The step in which that stream began.
@@ -100,6 +104,15 @@ const ACTIONS: &[Action<Managed>] = &[
     Action { weight: 22, run: Managed::listen },
 ];
 
+/// What it does in rooms.
+const IN_ROOMS: &[Action<Managed>] = &[
+    Action { weight: 40, run: Managed::enter_room },
+    Action { weight: 8, run: Managed::leave_room },
+    Action { weight: 250, run: Managed::say_to_room },
+    Action { weight: 10, run: Managed::kick_from_room },
+    Action { weight: 25, run: Managed::change_members },
+];
+
 impl Managed {
     /// A peer does something of its own accord.
     pub(super) fn act(&mut self, index: usize) {
@@ -127,7 +140,7 @@ impl Managed {
     }
 
     fn act_online(&mut self, index: usize) {
-        let action = actions::draw(&[ACTIONS], &mut self.world.random);
+        let action = actions::draw(&[ACTIONS, IN_ROOMS], &mut self.world.random);
         (action.run)(self, index);
     }
 
@@ -251,7 +264,7 @@ impl Managed {
                 format!("<iq type='set' id='kept-{n}'>{query}</iq>")
             }
             What::Request(to) => format!("<presence type='subscribe' to='{}'/>", bare(to)),
-            What::Message(_) | What::Nothing => return,
+            What::Message(_) | What::Said(_) | What::Nothing => return,
         };
         self.stanza(index, what, text);
     }
@@ -266,7 +279,7 @@ impl Managed {
             What::Request(to) => {
                 item(to, &bare(index)).map(|item| item.is_some_and(|i| i.pending_in.is_some()))
             }
-            What::Message(_) | What::Nothing => return,
+            What::Message(_) | What::Said(_) | What::Nothing => return,
         };
         match found {
             Ok(true) => self.tally.kept += 1,

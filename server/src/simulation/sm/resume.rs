@@ -1,7 +1,7 @@
 //! How a client with stream management loses its connection and goes on with its stream, and what it believes then.
 
-use super::Managed;
 use super::peer::{Peer, SM, What};
+use super::{Managed, RESOURCE};
 use crate::metrics;
 use crate::runtime::timer::Millis;
 use crate::simulation::client::Stage;
@@ -13,7 +13,7 @@ use crate::xml::Element;
 pub(super) struct Promise {
     until: Millis,
     /// Streams that had been given up for a limit by then.
-    given_up: u64,
+    pub(super) given_up: u64,
     /// The peer has ended TLS.
     after_tls: bool,
 }
@@ -38,7 +38,7 @@ impl Managed {
     }
 
     /// Streams that can no longer be resumed because of a limit.
-    fn given_up(&self) -> u64 {
+    pub(super) fn given_up(&self) -> u64 {
         let limits = ["refused.sm_unacked", "refused.sm_detached_sessions"];
         let totals = metrics::totals(&self.world.shared.metrics).into_iter();
         totals.filter(|(metric, _)| limits.contains(&metric.name)).map(|(_, value)| value).sum()
@@ -113,10 +113,10 @@ impl Managed {
     fn bind(&mut self, index: usize) {
         // The new session takes the place of the old one.
         self.peers[index].promise = None;
-        self.world.clients[index].say(
+        self.world.clients[index].say(&format!(
             "<iq type='set' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>\
-             <resource>r</resource></bind></iq>",
-        );
+             <resource>{RESOURCE}</resource></bind></iq>"
+        ));
     }
 
     /// A new stream: everything that was not acknowledged on the old one is sent again.
@@ -124,7 +124,11 @@ impl Managed {
         let peer = &mut self.peers[index];
         let again = std::mem::take(&mut peer.unacked);
         let sure = std::mem::take(&mut peer.sure);
+        // Its seats were those of the session before.
+        self.world.rooms.over(peer.session);
+        self.sessions += 1;
         *peer = Peer {
+            session: self.sessions,
             stream: element.attribute("id").map(str::to_owned),
             begun: self.world.step,
             is_on: true,
@@ -138,10 +142,14 @@ impl Managed {
                     self.write(index, n);
                 }
                 What::Contact(_) | What::Request(_) => self.keep(index, sent.what),
-                What::Nothing => {}
+                // It is in no room now: whether to say it again is its user's decision.
+                What::Said(_) | What::Nothing => {}
             }
         }
         self.stanza(index, What::Nothing, "<presence/>".into());
+        for _ in 0..self.world.random.below(3) {
+            self.enter_room(index);
+        }
     }
 
     pub(super) fn resumed(&mut self, index: usize, element: &Element) {
@@ -204,7 +212,10 @@ impl Managed {
             }
         }
         for what in acknowledged {
-            self.is_kept(index, what);
+            match what {
+                What::Said(n) => self.said_is_told(n, element),
+                what => self.is_kept(index, what),
+            }
         }
     }
 

@@ -85,6 +85,8 @@ pub enum Verdict {
     Resume,
     /// Its sockets are to stay open when the process becomes another program; says so when it is done.
     Keep(SyncSender<Result<(), String>>),
+    /// The process has become another program, in a simulation: gives its sockets away, and does nothing more.
+    Replaced(SyncSender<Vec<Detached>>),
 }
 
 /// Why a connection is not carried.
@@ -150,9 +152,19 @@ impl<D: Driver> Worker<D> {
         // The thread that gave the order may be gone: then there will be no verdict either, and everything goes on.
         let worker = self.core.env().worker;
         let parked = parked.map_err(|text| NotParked::Failed(format!("worker {worker}: {text}")));
+        let is_parked = parked.is_ok();
         let _ = reply.try_send(parked);
-        while let Ok(Verdict::Keep(done)) = verdict.recv() {
-            let _ = done.try_send(loose.keep_open(true));
+        loop {
+            match verdict.recv() {
+                Ok(Verdict::Keep(done)) => {
+                    let _ = done.try_send(loose.keep_open(true));
+                }
+                Ok(Verdict::Replaced(left)) if is_parked => {
+                    let _ = left.try_send(loose.into_sockets());
+                    return Ok(());
+                }
+                Ok(Verdict::Replaced(_) | Verdict::Resume) | Err(_) => break,
+            }
         }
         // A socket that stays open over an exec that does not come must not reach a child.
         if let Err(text) = loose.keep_open(false) {
@@ -215,6 +227,10 @@ impl<D: Driver> Worker<D> {
 }
 
 impl Loose {
+    fn into_sockets(self) -> Vec<Detached> {
+        self.sockets.into_iter().flatten().map(|(_, socket)| socket).collect()
+    }
+
     /// Marks all sockets to stay open over an exec, or not to.
     fn keep_open(&self, keep: bool) -> Result<(), String> {
         for (_, socket) in self.sockets.iter().flatten() {

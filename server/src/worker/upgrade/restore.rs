@@ -12,7 +12,7 @@ use super::sessions::{SessionRecord, Sessions, Standing};
 use crate::occupancy::saved::Occupancy;
 use crate::proto::errors::StreamCondition;
 use crate::rooms;
-use crate::runtime::driver::{ConnId, Detached, Driver, Event};
+use crate::runtime::driver::{ConnId, Driver, Event};
 use crate::runtime::platform;
 use crate::runtime::timer::Millis;
 use crate::saved::Owner;
@@ -199,14 +199,12 @@ impl<D: Driver> Worker<D> {
         afterwards: &mut Afterwards,
     ) -> Result<ConnId, String> {
         let Some(descriptor) = connection.descriptor else { return Ok(ConnId::NONE) };
-        let socket = inherited.take(descriptor)?;
-        let conn = self.driver.attach(Detached::restored(
-            socket,
-            connection.unread,
-            &connection.unsent,
-            connection.has_ended(),
-        ));
-        afterwards.descriptors.push(descriptor as i32);
+        let socket = inherited.connection(descriptor)?;
+        let socket = socket.restored(connection.unread, &connection.unsent, connection.has_ended());
+        let conn = self.driver.attach(socket);
+        if inherited.are_descriptors() {
+            afterwards.descriptors.push(descriptor as i32);
+        }
         if connection.unsent.is_empty() {
             afterwards.sent.push(conn);
         }

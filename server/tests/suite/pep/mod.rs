@@ -182,7 +182,7 @@ fn await_mark(client: &mut Client, mark: &str) -> Vec<String> {
 }
 
 /// The work that the server has done when everything has been counted that this client has caused so far.
-fn work(server: &TestServer, client: &mut Client) -> u64 {
+pub(crate) fn work(server: &TestServer, client: &mut Client) -> u64 {
     // An iteration is counted when its output has been sent, so the second answer comes after the count of the first.
     client.settle();
     client.settle();

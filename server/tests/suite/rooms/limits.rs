@@ -2,7 +2,7 @@
 
 use super::{configure, enter, make, make_it, message, next_presence, room, say, three};
 use crate::support::answers::outcome;
-use crate::support::on_each_driver_with;
+use crate::support::{PATIENCE, on_each_driver_with};
 
 #[test]
 fn an_account_makes_and_owns_so_many_rooms() {
@@ -148,4 +148,41 @@ fn a_seat_that_takes_nothing_more_is_lost_and_its_client_hears_so() {
             assert_eq!(super::seen(&gone), "romeo unavailable none/none - [333]");
         },
     );
+}
+
+/// Else an account could make the server work for a room as for itself, from another worker than the room's.
+#[test]
+fn whoever_makes_a_room_work_pays_for_it() {
+    for workers in [1, 2] {
+        let configure = |config: &mut whimbrel_server::config::Config| {
+            config.workers = workers;
+            config.limits.resources_per_user = 64;
+            config.limits.connection_work_burst = 20_000;
+            config.limits.connection_work_per_second = 1_000;
+        };
+        on_each_driver_with(configure, |server| {
+            let (owner, visitor) = (server.name_at_home_on(0, "owner"), server.name_at_home_on(0, "visitor"));
+            server.accounts(&[&owner, &visitor]);
+            // Away from its visitor's worker, where there is another one.
+            let home = workers as usize - 1;
+            let is_away = |name: &String| server.server.shared.home_of_room(name) == home;
+            let hall = (0..).map(|n| format!("hall{n}")).find(is_away).expect("each worker has rooms");
+            let mut seats: Vec<_> = (0..30).map(|n| server.login(&owner, &format!("r{n}"))).collect();
+            make(&mut seats[0], &hall, "n0", &[]);
+            for (n, seat) in seats.iter_mut().enumerate().skip(1) {
+                enter(seat, &hall, &format!("n{n}"));
+            }
+            let mut visitor = server.login(&visitor, "r");
+            let before = server.metric("reading.slowed");
+            let to = format!("{}/visitor", room(&hall));
+            let x = "<x xmlns='http://jabber.org/protocol/muc'><history maxstanzas='0'/></x>";
+            let stay = format!("<presence to='{to}'>{x}</presence><presence to='{to}' type='unavailable'/>");
+            visitor.send(&stay.repeat(250));
+            let since = std::time::Instant::now();
+            while server.metric("reading.slowed") == before {
+                assert!(since.elapsed() < PATIENCE, "250 stays among 30 occupants cost nothing");
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+        });
+    }
 }

@@ -6,6 +6,7 @@ mod bookmarks;
 mod crash;
 mod discovery;
 mod hats;
+mod hostile;
 mod invitations;
 mod limits;
 mod messages;

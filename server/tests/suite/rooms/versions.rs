@@ -5,7 +5,7 @@ use whimbrel_server::xml::Element;
 use super::{PRIVATE, USER, codes, enter, enter_with, make, make_it, next_presence, room, three, until};
 use crate::support::answers::{outcome, payload};
 use crate::support::program::Start;
-use crate::support::{Client, drivers, on_each_driver};
+use crate::support::{Client, drivers, on_each_driver, on_each_driver_with};
 
 const MAV: &str = "urn:xmpp:muc:affiliations:1";
 
@@ -176,37 +176,43 @@ fn lists_are_for_those_who_may_have_them() {
 
 #[test]
 fn a_long_list_comes_in_parts_that_fit_together() {
-    on_each_driver(|server| {
-        let [mut juliet, ..] = three(server);
-        make(&mut juliet, "hall", "jule", PRIVATE);
-        let names: Vec<String> = (0..200).map(|n| format!("member{n}")).collect();
-        server.accounts(&names.iter().map(String::as_str).collect::<Vec<_>>());
-        for part in names.chunks(100) {
-            let items: String = part
-                .iter()
-                .map(|name| format!("<item jid='{name}@localhost' affiliation='member'/>"))
-                .collect();
-            assert_eq!(outcome(&super::admin(&mut juliet, "set", "hall", &items)), "result");
-        }
-        // She hears of each.
-        names.iter().for_each(|_| _ = change(&mut juliet));
-        let (list, until) = come(&mut juliet, "jule", None);
-        assert!(list.len() > 1);
-        let (mut all, mut reached) = (Vec::new(), None);
-        for message in &list {
-            let (since, until) = versions(message).unwrap();
-            assert_eq!(since.map(str::to_owned), reached);
-            reached = Some(until.to_owned());
-            all.extend(items(message));
-        }
-        assert_eq!((reached, all.len()), (Some(until), 201));
-        // Whoever has heard only the first part gets the rest.
-        let (rest, _) = come(&mut juliet, "jule", versions(&list[0]).map(|(_, until)| until));
-        assert_eq!(rest, list[1..]);
-        let info =
-            juliet.ask("get", Some(&room("hall")), "<query xmlns='http://jabber.org/protocol/disco#info'/>");
-        assert!(payload(&info).elements().any(|feature| feature.attribute("var") == Some(MAV)));
-    });
+    on_each_driver_with(
+        |config| config.rooms.strangers_per_hour = 1_000,
+        |server| {
+            let [mut juliet, ..] = three(server);
+            make(&mut juliet, "hall", "jule", PRIVATE);
+            let names: Vec<String> = (0..200).map(|n| format!("member{n}")).collect();
+            server.accounts(&names.iter().map(String::as_str).collect::<Vec<_>>());
+            for part in names.chunks(100) {
+                let items: String = part
+                    .iter()
+                    .map(|name| format!("<item jid='{name}@localhost' affiliation='member'/>"))
+                    .collect();
+                assert_eq!(outcome(&super::admin(&mut juliet, "set", "hall", &items)), "result");
+            }
+            // She hears of each.
+            names.iter().for_each(|_| _ = change(&mut juliet));
+            let (list, until) = come(&mut juliet, "jule", None);
+            assert!(list.len() > 1);
+            let (mut all, mut reached) = (Vec::new(), None);
+            for message in &list {
+                let (since, until) = versions(message).unwrap();
+                assert_eq!(since.map(str::to_owned), reached);
+                reached = Some(until.to_owned());
+                all.extend(items(message));
+            }
+            assert_eq!((reached, all.len()), (Some(until), 201));
+            // Whoever has heard only the first part gets the rest.
+            let (rest, _) = come(&mut juliet, "jule", versions(&list[0]).map(|(_, until)| until));
+            assert_eq!(rest, list[1..]);
+            let info = juliet.ask(
+                "get",
+                Some(&room("hall")),
+                "<query xmlns='http://jabber.org/protocol/disco#info'/>",
+            );
+            assert!(payload(&info).elements().any(|feature| feature.attribute("var") == Some(MAV)));
+        },
+    );
 }
 
 #[test]

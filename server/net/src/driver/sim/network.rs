@@ -76,6 +76,11 @@ pub(in crate::driver) struct Socket {
 }
 
 impl Socket {
+    /// Its number in the network.
+    pub(in crate::driver) fn number(&self) -> u32 {
+        self.link.0
+    }
+
     /// Takes the link out; it is then the caller's to close.
     pub(super) fn take(mut self) -> LinkId {
         self.taken = true;
@@ -331,6 +336,19 @@ impl Network {
     /// Changes the weather from here on; windows of links stay as they are.
     pub fn set_weather(&self, weather: Weather) {
         self.0.borrow_mut().weather = weather;
+    }
+
+    /// The server becomes another program: connections that its drivers have not let go of are closed in order.
+    pub fn exec(&self) {
+        let mut state = self.0.borrow_mut();
+        for index in 0..state.links.len() {
+            let is_held =
+                matches!(&state.links[index], Some(link) if matches!(link.holder, Holder::Driver(..)));
+            if is_held && let Ok(number) = u32::try_from(index) {
+                state.server_end(LinkId(number));
+                state.server_close(LinkId(number));
+            }
+        }
     }
 
     /// Lets what is due by `now` arrive. Time never goes back.

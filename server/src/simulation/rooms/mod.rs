@@ -1,0 +1,141 @@
+//! Rooms: what must be true of them, and what clients make of what they hear from there.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | here | names, and what stanzas of rooms say |
+//! | [`oracle`] | the rules for what is heard, and for archives |
+//! | [`taken_back`] | what its author or a moderator takes back |
+//! | [`server`] | what the server itself has of rooms: archives, seats |
+
+mod oracle;
+mod server;
+mod taken_back;
+
+pub(super) use oracle::{RoomsOracle, Told};
+
+use super::client::Wanted;
+use super::oracle::Broken;
+use super::world::{DOMAIN, World, local};
+use crate::xml::{CLIENT, Element};
+
+const USER: &str = "http://jabber.org/protocol/muc#user";
+const RETRACT: &str = "urn:xmpp:message-retract:1";
+const OWNER: &str = "http://jabber.org/protocol/muc#owner";
+
+/// Rooms of a world.
+pub(super) const ROOMS: usize = 3;
+
+/// The address of a room.
+pub(super) fn room(number: usize) -> String {
+    format!("hall{number}@conference.{DOMAIN}")
+}
+
+/// The nick of a client in every room.
+pub(super) fn nick(user: usize, resource: &str) -> String {
+    format!("{}.{resource}", local(user))
+}
+
+/// The text of message `n` to a room.
+pub(super) fn text(n: u32) -> String {
+    format!("g:{n}:{}", "y".repeat(n as usize % 50))
+}
+
+/// The number of a message to a room, from its text.
+pub(super) fn number_of(body: &str) -> Option<u32> {
+    let number = body.strip_prefix("g:")?.split(':').next()?.parse().ok()?;
+    (text(number) == body).then_some(number)
+}
+
+/// The room of an address.
+pub(super) fn room_of(from: &str) -> Option<&str> {
+    let bare = from.split('/').next()?;
+    bare.ends_with(&format!("@conference.{DOMAIN}")).then_some(bare)
+}
+
+/// What a presence of a room says to the session that gets it.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Stay {
+    /// It is in the room; whether it has made it.
+    Begins { is_made: bool },
+    /// It is not in it any more.
+    Ends,
+    /// Something else.
+    Other,
+}
+
+/// Reads a presence of a room.
+pub(super) fn stay(element: &Element) -> Stay {
+    let x = element.find("x", USER);
+    let statuses = x.into_iter().flat_map(Element::elements).filter(|child| child.name() == "status");
+    let codes: Vec<&str> = statuses.filter_map(|status| status.attribute("code")).collect();
+    let is_destroyed = x.is_some_and(|x| x.find("destroy", USER).is_some());
+    match element.attribute("type") {
+        None if codes.contains(&"110") => Stay::Begins { is_made: codes.contains(&"201") },
+        Some("unavailable") if codes.contains(&"110") || is_destroyed => Stay::Ends,
+        _ => Stay::Other,
+    }
+}
+
+/// The request that opens a room as it is.
+pub(super) fn opening() -> String {
+    format!("<query xmlns='{OWNER}'><x xmlns='jabber:x:data' type='submit'/></query>")
+}
+
+impl World {
+    /// A session of a client hears something that was said in a room.
+    pub(super) fn room_message_heard(
+        &mut self,
+        (session, index): (usize, usize),
+        room: &str,
+        element: &Element,
+    ) {
+        if element.attribute("type") == Some("groupchat")
+            && let Err(what) = self.hear_in_room((session, index), room, element)
+        {
+            self.fail(what);
+        }
+    }
+
+    fn hear_in_room(
+        &mut self,
+        (session, index): (usize, usize),
+        room: &str,
+        element: &Element,
+    ) -> Result<(), Broken> {
+        let is_history = element.find("delay", "urn:xmpp:delay").is_some();
+        if let Some(retract) = element.find("retract", RETRACT).filter(|_| !is_history) {
+            return self.room_takes_back(room, element, retract);
+        }
+        let Some(body) = element.find("body", CLIENT) else { return Ok(()) };
+        let number = number_of(&body.content());
+        if is_history {
+            return number.map_or(Ok(()), |n| self.rooms.recalls(session, room, n));
+        }
+        let id = element.find("stanza-id", "urn:xmpp:sid:0").and_then(|id| id.attribute("id"));
+        let id = id.and_then(|id| self.shared.archive_ids.open(id));
+        let Some(heard) = number.zip(id) else {
+            return Err(format!("client {index} hears in {room} what nobody has said: {element:?}"));
+        };
+        self.rooms.hears((session, self.clients[index].user), room, heard)
+    }
+
+    /// Presence comes from a room. Whether the client has made it just now.
+    pub(super) fn room_presence_heard(&mut self, session: usize, room: &str, element: &Element) -> bool {
+        match stay(element) {
+            Stay::Begins { is_made } => {
+                self.rooms.enters(session, room);
+                is_made
+            }
+            Stay::Ends => {
+                self.rooms.leaves(session, room);
+                false
+            }
+            Stay::Other => false,
+        }
+    }
+
+    /// A client has made a room and opens it.
+    pub(super) fn open_room(&mut self, index: usize, room: &str) {
+        self.ask(index, "set", Some(room), &opening(), Wanted::Anything);
+    }
+}
