@@ -5,6 +5,7 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
+use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::directory::rooms::{
     Affiliate, Affiliation, AffiliationChange, NewRoom, Room, RoomConfig, RoomFlags,
 };
@@ -189,7 +190,7 @@ impl Control {
         }
     }
 
-    fn room(&self, jid: &str) -> Result<Room, Problem> {
+    pub(super) fn room(&self, jid: &str) -> Result<Room, Problem> {
         let name = self.room_name(jid)?;
         let room = self.server.shared.directory.room(&name).map_err(unreadable)?;
         room.ok_or_else(|| no_room(jid))
@@ -211,7 +212,12 @@ impl Control {
     }
 
     /// Has the room's home do something, and waits until it is committed. A room that is busy is asked again.
-    fn carry_out(&self, name: &str, jid: &str, order: impl Fn() -> Order) -> Result<Outcome, Problem> {
+    pub(super) fn carry_out(
+        &self,
+        name: &str,
+        jid: &str,
+        order: impl Fn() -> Order,
+    ) -> Result<Outcome, Problem> {
         let deadline = Instant::now() + WAIT_MAX;
         loop {
             let (reply, replies) = sync_channel(1);
@@ -259,6 +265,7 @@ fn member(affiliate: &Affiliate) -> Value {
         "reason": affiliate.reason,
         "since": datetime_ms(affiliate.since_ms),
         "left": affiliate.has_left,
+        "account": affiliate.account != ActorId::NOBODY,
     })
 }
 

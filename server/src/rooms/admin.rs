@@ -17,6 +17,7 @@ use crate::proto::muc::rules::{self, Standing, Subject};
 use crate::proto::muc::user::UserItem;
 use crate::proto::muc::{Affiliation, Role, error};
 use crate::rooms::commit::{self, After, Outcome};
+use crate::rooms::invite::count_stranger;
 use crate::rooms::standing::{self, By, Moved};
 use crate::rooms::visit::{Ack, Asker, Visit};
 use crate::service::Reply;
@@ -252,6 +253,9 @@ fn check(
         (Change::Role(role), Some(key)) => Ok(Checked::Role(key, role, by)),
         (Change::Role(_), None) => Err(visit.refuse(env, fx, StanzaCondition::ItemNotFound)),
         (Change::Affiliation(after), _) => {
+            if after >= Affiliation::Member && affiliation < Affiliation::Member && occupant.is_none() {
+                count_stranger(env, fx, visit, &local)?;
+            }
             Ok(Checked::Affiliation(Moved { local, before: affiliation, after, by }, item.nick))
         }
     }

@@ -6,7 +6,7 @@ use whimbrel_storage::directory::rooms::RoomFlags;
 
 use crate::effects::work;
 use crate::env::Env;
-use crate::occupancy::occupants::{Occupant, OccupantKey};
+use crate::occupancy::occupants::{Audience, Occupant, OccupantKey};
 use crate::occupancy::pace::Pace;
 use crate::occupancy::room::Room;
 use crate::proto::errors::{ErrorKind, StanzaCondition, StanzaError};
@@ -16,6 +16,7 @@ use crate::proto::muc::status::Status;
 use crate::proto::muc::user::UserItem;
 use crate::proto::muc::{Affiliation, error, rules};
 use crate::proto::ns;
+use crate::rooms::links::{self, Opens};
 use crate::rooms::show::{self, Shown};
 use crate::rooms::visit::{Ack, Visit};
 use crate::rooms::{create, history};
@@ -98,6 +99,7 @@ fn again(
     visit: &Visit<'_>,
     (key, nick, shown, join): (OccupantKey, &str, Box<[u8]>, Option<Join>),
 ) -> Ack {
+    let shown = actors.rooms.payloads.intern(&shown);
     let Some(room) = actors.rooms.room_mut(visit.name) else { return Ack::Now };
     // All others get it, as they get a message.
     if !room.occupants.get_mut(key).pace.take(env.now.0, env.config.rooms.occupant_messages_per_second) {
@@ -150,26 +152,40 @@ fn first(
     let Some(room) = actors.rooms.room(visit.name) else {
         return create::create(actors, env, fx, visit, newcomer);
     };
-    match admit(env, fx, room, visit, (nick, join.password.as_deref())) {
-        Ok(admitted) => (newcomer.affiliation, newcomer.account) = admitted,
+    let opens = match admit(env, fx, room, visit, (nick, join.password.as_deref())) {
+        Ok(admitted) => {
+            (newcomer.affiliation, newcomer.account) = (admitted.affiliation, admitted.account);
+            admitted.opens
+        }
         Err(ack) => return ack,
+    };
+    if let Opens::ByLink(hash) = opens {
+        return links::enter(actors, env, fx, visit, (newcomer, hash));
     }
     sit_down(actors, env, fx, visit.name, &newcomer, &[]);
     Ack::Now
 }
 
-/// Whether somebody may enter: what it is to the room, and the number of its account.
+/// Somebody who may enter.
+struct Admitted {
+    /// What it is to the room.
+    affiliation: Affiliation,
+    /// The number of its account.
+    account: ActorId,
+    /// How the door opens for it.
+    opens: Opens,
+}
+
+/// Whether somebody may enter.
 fn admit(
     env: &Env,
     fx: &mut Effects,
     room: &Room,
     visit: &Visit<'_>,
     (nick, password): (&str, Option<&str>),
-) -> Result<(Affiliation, ActorId), Ack> {
+) -> Result<Admitted, Ack> {
     let affiliation = visit.affiliation(env, fx, room)?;
-    if let Err(error) = error::admit(affiliation, password, room.config()) {
-        return Err(visit.refuse(env, fx, error));
-    }
+    let opens = links::open(env, fx, room, visit, (affiliation, password))?;
     may_have_nick(env, fx, room, visit, nick)?;
     let most = match room.config().users_max {
         0 => env.config.rooms.occupants_max,
@@ -180,7 +196,7 @@ fn admit(
         env.metrics().refused_room_full.add(1);
         return Err(visit.refuse(env, fx, error::full()));
     }
-    Ok((affiliation, visit.account(env, fx)?))
+    Ok(Admitted { affiliation, account: visit.account(env, fx)?, opens })
 }
 
 /// Whether somebody may have a nick: nobody else has it, and it is reserved for nobody else (§7.2.8, §7.2.9).
@@ -232,6 +248,7 @@ pub(super) fn sit_down(
     newcomer: &Newcomer,
     statuses: &[Status],
 ) {
+    let presence = actors.rooms.payloads.intern(&newcomer.presence);
     let Some(room) = actors.rooms.room_mut(name) else { return };
     env.metrics().room_joins.add(1);
     let Newcomer { local, resource, nick, affiliation, .. } = newcomer;
@@ -240,7 +257,7 @@ pub(super) fn sit_down(
     let key = match found {
         Some(key) => {
             room.occupants.add_seat(key, resource);
-            room.occupants.get_mut(key).presence = newcomer.presence.clone();
+            room.occupants.get_mut(key).presence = presence;
             key
         }
         None => {
@@ -253,8 +270,8 @@ pub(super) fn sit_down(
                 affiliation: *affiliation,
                 role: rules::initial_role(*affiliation, &room.record.config),
                 seats: smallvec![resource.as_str().into()],
-                is_shown: false,
-                presence: newcomer.presence.clone(),
+                seen_by: Audience::Nobody,
+                presence,
                 pace: Pace::default(),
             })
         }

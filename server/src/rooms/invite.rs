@@ -125,19 +125,29 @@ fn check(
         let text = "who is banned cannot be invited";
         return Err(visit.refuse(env, fx, StanzaError::from(StanzaCondition::NotAllowed).with_text(text)));
     }
-    if local != visit.local && !is_contact(env, fx, local, visit.bare()) {
-        let most = env.config.rooms.strangers_per_hour;
-        if !env.shared.strangers_invited.take(visit.local, most, env.now.0) {
-            env.metrics().refused_invitations.add(1);
-            let text = "you have invited as many people in this hour as may be whose contact you are not";
-            let error = StanzaError::from(StanzaCondition::PolicyViolation).with_text(text);
-            return Err(visit.refuse(env, fx, error));
-        }
-    }
+    count_stranger(env, fx, visit, local)?;
     let blocks =
         |jid: &str| JidRef::parse(jid).is_ok_and(|jid| blocking::blocks(&actors.users, env, fx, local, &jid));
     let hears_of_it = !blocks(visit.d.from) && !blocks(&env.room_jid(visit.name));
     Ok(Invitee { local: local.to_owned(), invite, before, hears_of_it })
+}
+
+/// Counts somebody who is invited, or is made a member, and does not know the sender; also one who has no account: nobody learns
+/// from it whether there is one.
+///
+/// # Errors
+/// The sender has named as many as it may in this hour; it has been told.
+pub(super) fn count_stranger(env: &Env, fx: &mut Effects, visit: &Visit<'_>, local: &str) -> Result<(), Ack> {
+    if local == visit.local || is_contact(env, fx, local, visit.bare()) {
+        return Ok(());
+    }
+    let most = env.config.rooms.strangers_per_hour;
+    if env.shared.strangers_invited.take(visit.local, most, env.now.0) {
+        return Ok(());
+    }
+    env.metrics().refused_invitations.add(1);
+    let text = "you have invited or added as many people in this hour as may be whose contact you are not";
+    Err(visit.refuse(env, fx, StanzaError::from(StanzaCondition::PolicyViolation).with_text(text)))
 }
 
 /// Whether somebody has the inviter in its roster.

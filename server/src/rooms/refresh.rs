@@ -11,25 +11,25 @@ use crate::rooms::visit::Asker;
 use crate::user::actors::{Actors, Effects};
 use whimbrel_storage::directory::DirectoryError;
 
-/// Looks again at the room's row and at what its occupants are to it. A room to which nobody belongs any more, and that nobody
+/// Looks again at the room's row and at what its occupants are to it. A room to which no account belongs any more, and that nobody
 /// is in, is destroyed.
 pub(super) fn refresh(actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str) {
     let Some(room) = actors.rooms.room_mut(name) else { return };
-    let moves = match look(env, fx, room) {
-        Ok(moves) => moves,
+    let (moves, is_deserted) = match look(env, fx, room) {
+        Ok(found) => found,
         Err(error) => return tracing::error!(room = name, %error, "cannot read the directory"),
     };
     moves.iter().for_each(|moved| standing::moved(env, fx, room, moved));
-    if room.record.counts.belonging() == 0 && room.occupants.is_empty() {
+    if is_deserted && room.occupants.is_empty() {
         destroy::destroy(actors, env, fx, Asker::nobody(name), Destroy::default());
     }
 }
 
-/// Reads the row; occupants that are something else now.
-fn look(env: &Env, fx: &Effects, room: &mut Room) -> Result<Vec<Moved>, DirectoryError> {
+/// Reads the row; occupants that are something else now, and whether no account belongs to the room.
+fn look(env: &Env, fx: &Effects, room: &mut Room) -> Result<(Vec<Moved>, bool), DirectoryError> {
     fx.work.add(work::LOOK * (1 + room.occupants.len() as u64));
     env.shared.directory.rooms(|rooms| {
-        let Some(record) = rooms.room(room.name())? else { return Ok(Vec::new()) };
+        let Some(record) = rooms.room(room.name())? else { return Ok((Vec::new(), false)) };
         room.record = record;
         let mut moves: Vec<Moved> = Vec::new();
         for (_, occupant) in room.occupants.iter() {
@@ -40,6 +40,6 @@ fn look(env: &Env, fx: &Effects, room: &mut Room) -> Result<Vec<Moved>, Director
                 moves.push(Moved { local: local.to_owned(), before, after, by: By::default() });
             }
         }
-        Ok(moves)
+        Ok((moves, rooms.is_deserted(room.record.actor)?))
     })
 }

@@ -9,6 +9,7 @@
 //! | [`info`] | what a room tells those who discover it |
 //! | [`invite`] | invitations through the room and around it, and declining them |
 //! | [`join`] | what a presence asks for that enters |
+//! | [`link`] | links that make members |
 //! | [`occupant`] | ids of occupants (XEP-0421) |
 //! | [`owner`] | configuring and destroying |
 //! | [`register`] | registering with a room |
@@ -25,6 +26,7 @@ pub mod forged;
 pub mod info;
 pub mod invite;
 pub mod join;
+pub mod link;
 pub mod occupant;
 pub mod owner;
 pub mod register;

@@ -3,10 +3,13 @@
 mod affiliations;
 mod archive;
 mod bookmarks;
+mod consent;
 mod crash;
+mod crowds;
 mod discovery;
 mod invitations;
 mod limits;
+pub(crate) mod links;
 mod messages;
 mod owners;
 mod stay;
