@@ -29,6 +29,8 @@ from test_slixmpp import log_in, run
 
 PATIENCE = 60
 NOBODY = 65534
+# Places in its window, which is as large as the screen.
+FIRST_CHAT, INPUT = ("240", "165"), ("600", "475")
 PROGRAMS = ("gajim", "Xvfb", "xwd", "xdotool", "dbus-run-session", "setpriv")
 
 missing = [program for program in PROGRAMS if shutil.which(program) is None]
@@ -99,29 +101,43 @@ class Gajim:
             Path(folder).mkdir(parents=True, exist_ok=True)
             (Path(folder) / name).write_bytes(png(*picture))
 
+    def has(self, text):
+        """Whether a message with this text is in its history."""
+        database = next(self.config.rglob("logs.db"), None)
+        if database is None:
+            return False
+        history = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+        try:
+            return bool(history.execute("SELECT 1 FROM logs WHERE message = ?", (text,)).fetchall())
+        except sqlite3.OperationalError:
+            return False  # It is just being made, or written.
+        finally:
+            history.close()
+
     def has_heard(self, text):
         """Waits until a message with this text is in its history."""
-        def look():
-            database = next(self.config.rglob("logs.db"), None)
-            if database is None:
-                return False
-            history = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
-            try:
-                return bool(history.execute("SELECT 1 FROM logs WHERE message = ?", (text,)).fetchall())
-            except sqlite3.OperationalError:
-                return False  # It is just being made, or written.
-            finally:
-                history.close()
-        self.wait_for(f"`{text}` in the history", look)
+        self.wait_for(f"`{text}` in the history", lambda: self.has(text))
+
+    def xdotool(self, *arguments):
+        environment = {"PATH": os.environ["PATH"], "DISPLAY": self.display}
+        return subprocess.run(["xdotool", *arguments], env=environment, check=True, capture_output=True, text=True).stdout
 
     def speaks(self, text):
-        """Types a text into the first chat of its list, and sends it."""
-        def xdotool(*arguments):
-            environment = {"PATH": os.environ["PATH"], "DISPLAY": self.display}
-            return subprocess.run(["xdotool", *arguments], env=environment, check=True, capture_output=True, text=True).stdout
-        window = xdotool("search", "--sync", "--onlyvisible", "--name", "Gajim").split()[0]
-        xdotool("windowfocus", "--sync", window, "key", "alt+1", "type", "--delay", "20", text)
-        xdotool("key", "Return")
+        """Types a text into the first chat of its list and sends it, until it is in its history: nothing tells when the window is
+        ready for keys."""
+        def try_to():
+            # There is no window manager, so nobody else gives it the keys.
+            window = self.xdotool("search", "--onlyvisible", "--name", ".").split()[-1]
+            self.xdotool("windowfocus", window)
+            self.xdotool("mousemove", *FIRST_CHAT, "click", "1")
+            self.xdotool("mousemove", *INPUT, "click", "1", "key", "ctrl+u", "type", "--delay", "20", text)
+            self.xdotool("key", "Return")
+            for _ in range(10):
+                if self.has(text):
+                    return True
+                time.sleep(0.2)
+            return False
+        self.wait_for(f"`{text}` is sent", try_to)
 
 
 def settings(path, server, chats):

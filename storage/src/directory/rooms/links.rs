@@ -106,7 +106,7 @@ impl RoomsView<'_> {
             let (key, value) = row?;
             links.push(RoomLink::decode(key, value).map_err(damaged(Table::RoomLinks, key))?);
         }
-        links.sort_by(|a, b| (a.created_ms, a.hash.0).cmp(&(b.created_ms, b.hash.0)));
+        links.sort_by_key(|link| (link.created_ms, link.hash.0));
         Ok(links)
     }
 }
