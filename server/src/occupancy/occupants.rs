@@ -51,6 +51,8 @@ pub struct Occupant {
     pub seen_by: Audience,
     /// What its last presence says: the elements that others see (see [`payloads`](crate::occupancy::payloads)).
     pub presence: Arc<[u8]>,
+    /// What an operator says of it, as it stands in presence (XEP-0317); empty for nothing.
+    pub hats: Box<[u8]>,
     /// How fast it speaks.
     pub pace: Pace,
 }
@@ -247,6 +249,7 @@ mod tests {
             seats: smallvec::smallvec![seat.into()],
             seen_by: Audience::Nobody,
             presence: Arc::default(),
+            hats: Box::default(),
             pace: Pace::default(),
         }
     }

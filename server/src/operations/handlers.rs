@@ -63,6 +63,9 @@ impl Control {
             Request::RoomAffiliate { jid, member, affiliation, reason } => {
                 self.room_affiliate(&jid, &member, &affiliation, &reason)
             }
+            Request::RoomHat { jid, member, uri, title } => {
+                self.room_hat(&jid, &member, &uri, title.as_deref())
+            }
             Request::RoomConfig { jid, set } => self.room_config(&jid, &set),
             Request::RoomInviteCreate { jid, uses, seconds, note } => {
                 self.room_invite_create(&jid, uses, seconds, &note)

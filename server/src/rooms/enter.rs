@@ -14,12 +14,13 @@ use crate::proto::muc::join::{HistoryRequest, Join};
 use crate::proto::muc::occupant::OccupantIds;
 use crate::proto::muc::status::Status;
 use crate::proto::muc::user::UserItem;
-use crate::proto::muc::{Affiliation, error, rules};
+use crate::proto::muc::versions::Since;
+use crate::proto::muc::{Affiliation, error, hats, rules};
 use crate::proto::ns;
 use crate::rooms::links::{self, Opens};
 use crate::rooms::show::{self, Shown};
 use crate::rooms::visit::{Ack, Visit};
-use crate::rooms::{create, history};
+use crate::rooms::{create, history, versions};
 use crate::user::actors::{Actors, Effects};
 use crate::xml::{CLIENT, Element};
 
@@ -37,8 +38,12 @@ pub(super) struct Newcomer {
     pub(super) affiliation: Affiliation,
     /// What its presence says.
     pub(super) presence: Box<[u8]>,
+    /// What an operator says of it.
+    pub(super) hats: Box<[u8]>,
     /// What it wants to hear of what was said before.
     pub(super) history: Option<HistoryRequest>,
+    /// From which version on it wants to hear who belongs to the room.
+    pub(super) since: Option<Since>,
 }
 
 /// What others see of a presence: its elements, without those that only the room may write.
@@ -120,6 +125,7 @@ fn again(
         return Ack::Now;
     };
     // It enters where it is already: it does not know any more what it has seen.
+    tell_list(env, fx, room, (key, visit.resource), join.since.as_ref());
     show::show_others(env, fx, room, key, visit.resource);
     let own = own_statuses(room, &[]);
     Shown { own: &own, ..Shown::present(room.occupants.get(key)) }.show_itself(
@@ -147,7 +153,9 @@ fn first(
         nick: nick.to_owned(),
         affiliation: Affiliation::None,
         presence,
+        hats: Box::default(),
         history: join.history,
+        since: join.since,
     };
     let Some(room) = actors.rooms.room(visit.name) else {
         return create::create(actors, env, fx, visit, newcomer);
@@ -155,6 +163,7 @@ fn first(
     let opens = match admit(env, fx, room, visit, (nick, join.password.as_deref())) {
         Ok(admitted) => {
             (newcomer.affiliation, newcomer.account) = (admitted.affiliation, admitted.account);
+            newcomer.hats = admitted.hats;
             admitted.opens
         }
         Err(ack) => return ack,
@@ -172,6 +181,8 @@ struct Admitted {
     affiliation: Affiliation,
     /// The number of its account.
     account: ActorId,
+    /// Its hats, as they stand in presence.
+    hats: Box<[u8]>,
     /// How the door opens for it.
     opens: Opens,
 }
@@ -184,7 +195,8 @@ fn admit(
     visit: &Visit<'_>,
     (nick, password): (&str, Option<&str>),
 ) -> Result<Admitted, Ack> {
-    let affiliation = visit.affiliation(env, fx, room)?;
+    let own = visit.affiliate(env, fx, room)?;
+    let affiliation = own.as_ref().map_or(Affiliation::None, |own| own.affiliation);
     let opens = links::open(env, fx, room, visit, (affiliation, password))?;
     may_have_nick(env, fx, room, visit, nick)?;
     let most = match room.config().users_max {
@@ -196,7 +208,8 @@ fn admit(
         env.metrics().refused_room_full.add(1);
         return Err(visit.refuse(env, fx, error::full()));
     }
-    Ok(Admitted { affiliation, account: visit.account(env, fx)?, opens })
+    let hats = own.map(|own| hats::written(&own.hats)).unwrap_or_default();
+    Ok(Admitted { affiliation, account: visit.account(env, fx)?, hats, opens })
 }
 
 /// Whether somebody may have a nick: nobody else has it, and it is reserved for nobody else (§7.2.8, §7.2.9).
@@ -239,6 +252,20 @@ fn own_statuses(room: &Room, beside: &[Status]) -> Vec<Status> {
     of_flags.chain(beside.iter().copied()).collect()
 }
 
+/// A seat that asks for it hears who belongs to the room, before it sees anybody (XEP-0463 §5.2).
+fn tell_list(
+    env: &Env,
+    fx: &mut Effects,
+    room: &Room,
+    (key, resource): (OccupantKey, &str),
+    since: Option<&Since>,
+) {
+    if let Some(since) = since {
+        let occupant = room.occupants.get(key);
+        versions::tell(env, fx, room, (&occupant.local, resource), (occupant.standing(), since));
+    }
+}
+
 /// Somebody who may enter enters: it sees the others, they see it, and it hears what was said before and what the room is about.
 pub(super) fn sit_down(
     actors: &mut Actors,
@@ -272,11 +299,13 @@ pub(super) fn sit_down(
                 seats: smallvec![resource.as_str().into()],
                 seen_by: Audience::Nobody,
                 presence,
+                hats: newcomer.hats.clone(),
                 pace: Pace::default(),
             })
         }
     };
     let own = own_statuses(room, statuses);
+    tell_list(env, fx, room, (key, resource), newcomer.since.as_ref());
     show::show_others(env, fx, room, key, resource);
     if found.is_some() {
         Shown { own: &own, ..Shown::present(room.occupants.get(key)) }.show_itself(

@@ -117,7 +117,7 @@ pub(super) fn enter(
                 uses_max = link.uses_max,
                 "a link has made a member"
             );
-            room.record = record;
+            room.replace(record);
             standing::moved(env, fx, room, &moved);
             let newcomer = Newcomer { affiliation: Affiliation::Member, ..newcomer };
             enter::sit_down(actors, env, fx, &name, &newcomer, &[]);

@@ -40,6 +40,7 @@ pub fn restore(actors: &mut Actors, env: &Env, fx: &Effects, record: &OccupantRe
         // Moderators may have been shown it, and see it leave.
         seen_by: if record.is_shown { Audience::Everybody } else { Audience::Moderators },
         presence,
+        hats: record.hats.into(),
         pace: Pace::default(),
     });
     env.metrics().room_occupants.add(1);

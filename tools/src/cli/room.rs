@@ -34,6 +34,11 @@ pub(crate) enum RoomCommand {
         #[command(subcommand)]
         command: InviteCommand,
     },
+    /// What occupants see of those who belong to a room beside what they may do (XEP-0317): badges like "teacher" or "host"
+    Hat {
+        #[command(subcommand)]
+        command: HatCommand,
+    },
     /// How a room is set; with NAME=VALUE, set it otherwise
     ///
     /// Names are those of the configuration form (XEP-0045) without `muc#roomconfig_`: `room config JID` lists them. A setting
@@ -145,6 +150,35 @@ fn parse_seconds(text: &str) -> Result<Seconds, String> {
     };
     let seconds = count.parse::<u64>().ok().and_then(|count| count.checked_mul(unit));
     seconds.filter(|seconds| *seconds > 0).map(Seconds).ok_or_else(bad)
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum HatCommand {
+    /// List the hats of those who belong to a room
+    List {
+        /// The room
+        jid: String,
+    },
+    /// Give somebody who belongs to a room a hat, or another title to one that it has
+    Add {
+        /// The room
+        jid: String,
+        /// The account
+        member: String,
+        /// What the hat is, for programs: a URI, like https://example.org/hats#teacher
+        uri: String,
+        /// What it is, for people
+        title: String,
+    },
+    /// Take a hat from somebody
+    Remove {
+        /// The room
+        jid: String,
+        /// The account
+        member: String,
+        /// The hat
+        uri: String,
+    },
 }
 
 /// What an account can be to a room.

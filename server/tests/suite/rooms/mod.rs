@@ -7,14 +7,18 @@ mod consent;
 mod crash;
 mod crowds;
 mod discovery;
+mod hats;
 mod invitations;
 mod limits;
 pub(crate) mod links;
 mod messages;
 mod owners;
+mod requests;
+mod retractions;
 mod stay;
 mod strangers;
 mod upgrade;
+mod versions;
 
 use whimbrel_server::xml::Element;
 

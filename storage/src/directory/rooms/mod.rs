@@ -30,7 +30,10 @@ mod config;
 mod links;
 mod record;
 
-pub use affiliations::{Affiliate, Affiliation, AffiliationChanges, AffiliationVersion, RemovedAffiliate};
+pub use affiliations::{
+    Affiliate, Affiliation, AffiliationChanges, AffiliationVersion, HAT_TEXT_BYTES_MAX, HATS_MAX, Hat,
+    RemovedAffiliate,
+};
 pub use change::{AffiliationChange, Changed, LeftRoom, NICK_BYTES_MAX};
 pub use config::{PrivateMessages, RoleSet, RoomConfig, RoomFlags};
 pub use links::{LinkHash, RoomLink};
