@@ -87,24 +87,28 @@ fn what_can_be_no_localpart_is_refused_and_not_found() {
     assert_eq!(directory.account_count().unwrap(), 0);
 }
 
+/// Gives an account something of everything.
+fn fill(t: &mut WriteTransaction<'_>, local: &str) -> Result<(), DirectoryError> {
+    t.set_vcard(local, local.as_bytes())?;
+    t.set_private(local, "a", "urn:b", b"<a xmlns='urn:b'/>")?;
+    t.set_private(local, "a", &long(2000, "c"), b"long")?;
+    t.set_blocked(local, &["romeo@example.org".into(), "example.com".into()])?;
+    t.set_last_activity(local, &LastActivity { at_seconds: 17, status: "gone".into() })?;
+    t.set_settings(local, Settings { groups_add: Some(MayAdd::Nobody) })?;
+    super::pubsub::fill(t, local)?;
+    super::rooms::fill(t, local)?;
+    t.put_roster_item(local, &Item { contact: "nurse@example.org".into(), ..Item::default() })?;
+    t.put_roster_item(local, &Item { contact: "romeo@example.org".into(), ..Item::default() })?;
+    t.remove_roster_item(local, "nurse@example.org")?;
+    Ok(())
+}
+
 #[test]
 fn what_belongs_to_an_account_is_kept_and_goes_with_it() {
     let (folder, directory) = new_directory();
     for local in ["mercutio", "tybalt"] {
         add_account(&directory, local);
-        write(&directory, move |t| {
-            t.set_vcard(local, local.as_bytes())?;
-            t.set_private(local, "a", "urn:b", b"<a xmlns='urn:b'/>")?;
-            t.set_private(local, "a", &long(2000, "c"), b"long")?;
-            t.set_blocked(local, &["romeo@example.org".into(), "example.com".into()])?;
-            t.set_last_activity(local, &LastActivity { at_seconds: 17, status: "gone".into() })?;
-            t.set_settings(local, Settings { groups_add: Some(MayAdd::Nobody) })?;
-            super::pubsub::fill(t, local)?;
-            super::rooms::fill(t, local)?;
-            t.put_roster_item(local, &Item { contact: "nurse@example.org".into(), ..Item::default() })?;
-            t.put_roster_item(local, &Item { contact: "romeo@example.org".into(), ..Item::default() })?;
-            t.remove_roster_item(local, "nurse@example.org")
-        });
+        write(&directory, move |t| fill(t, local));
     }
     drop(directory);
     let directory = open(&folder.path().join("directory"));
