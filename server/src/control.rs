@@ -24,6 +24,9 @@ pub const SESSIONS_MAX: usize = 10_000;
 /// Fields of a room's configuration by their names, without `muc#roomconfig_` before them; several values with commas between.
 pub type RoomSettings = std::collections::BTreeMap<String, String>;
 
+/// Settings of an account by their names.
+pub type UserSettings = std::collections::BTreeMap<String, String>;
+
 /// Where a backup goes, and how.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -91,6 +94,14 @@ pub enum Request {
     UserDel {
         /// Bare JID.
         jid: String,
+    },
+    /// Set something that an account says of itself, and tell all that it says.
+    UserConfig {
+        /// Bare JID.
+        jid: String,
+        /// What is to be set: name to value.
+        #[serde(default)]
+        set: UserSettings,
     },
     /// Which of these accounts exist.
     UserExists {
@@ -185,6 +196,33 @@ pub enum Request {
         #[serde(default)]
         set: RoomSettings,
     },
+    /// Make a link by which accounts become members of a room.
+    RoomInviteCreate {
+        /// The room's address.
+        jid: String,
+        /// How many may use it; 0: any number.
+        #[serde(default = "uses_default")]
+        uses: u64,
+        /// Seconds after which it is of no use; 0: never.
+        #[serde(default = "link_seconds_default")]
+        seconds: u64,
+        /// What it is for.
+        #[serde(default)]
+        note: String,
+    },
+    /// The links of a room that are good.
+    RoomInviteList {
+        /// The room's address.
+        jid: String,
+    },
+    /// Make links of a room void.
+    RoomInviteRevoke {
+        /// The room's address.
+        jid: String,
+        /// Which; all of them when it is left out.
+        #[serde(default)]
+        id: Option<String>,
+    },
     /// How registration by phone number does.
     RegistrationStatus,
     /// A page of numbers with a PIN under way or a lock, in their order.
@@ -210,6 +248,15 @@ pub enum Request {
 
 fn sessions_default() -> usize {
     1000
+}
+
+fn uses_default() -> u64 {
+    1
+}
+
+/// A week.
+fn link_seconds_default() -> u64 {
+    7 * 24 * 60 * 60
 }
 
 fn page_default() -> usize {

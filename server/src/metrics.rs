@@ -115,10 +115,16 @@ worker_metrics! {
     room_requests "rooms.requests" Counter "iqs" "Requests of occupants that were passed on to other occupants.";
     room_seats_lost "rooms.seats_lost" Counter "seats" "Seats that ended because their clients read too slowly for what was said, or had no room for it while they were away.";
     room_waiting "rooms.waiting" Gauge "bytes" "Bytes of stanzas that wait for rooms that write to the directory or read their archives (rooms.waiting_kib each).";
+    room_additions_asked "rooms.additions_asked" Counter "accounts" "Accounts that were made members of private groups by those who may not put them there (rooms.add, or the account's own setting), and got an invitation in place of a bookmark.";
+    room_links_used "rooms.links_used" Counter "accounts" "Accounts that became members by a link (whimbrelctl room invite).";
+    room_presences "rooms.presences" Gauge "texts" "Different presences that occupants of rooms have, or have had of late; a worker keeps each once.";
+    room_gave_way "rooms.gave_way" Counter "pauses" "Times that a room for which much had waited let others of its worker have their turn first.";
     refused_rooms "refused.rooms" Counter "rooms" "Refused: rooms.per_account or rooms.created_per_hour.";
     refused_room_full "refused.room_occupants" Counter "seats" "Refused: rooms.occupants_max, or the number for which the room is configured.";
     refused_room_members "refused.room_members" Counter "requests" "Refused: rooms.members_max or rooms.bans_max.";
+    refused_room_links "refused.room_links" Counter "links" "Refused: rooms.links_max.";
     refused_room_rate "refused.room_messages" Counter "messages" "Refused: rooms.occupant_messages_per_second or rooms.room_messages_per_second.";
+    refused_room_password "refused.room_passwords" Counter "seats" "Refused: rooms.wrong_passwords_per_hour.";
     refused_room_text "refused.room_text" Counter "requests" "Refused: rooms.nick_bytes or rooms.subject_bytes.";
     refused_room_waiting "refused.room_waiting" Counter "stanzas" "Refused: rooms.waiting_kib.";
     refused_invitations "refused.room_strangers" Counter "invitations" "Refused: rooms.strangers_per_hour.";

@@ -121,6 +121,13 @@ impl AccountQuota {
         *count += u32::from(may);
         may
     }
+
+    /// Whether the account has had its `limit`.
+    pub fn is_spent(&self, account: &str, limit: u32, now_ms: u64) -> bool {
+        let counted = self.0.lock().expect("no code panics while it holds this lock");
+        let is_this_hour = counted.hour == now_ms / HOUR_MS;
+        counted.counts.get(account).filter(|_| is_this_hour).is_some_and(|count| *count >= limit)
+    }
 }
 
 #[cfg(test)]
@@ -185,6 +192,16 @@ mod tests {
         assert!(quota.take(b, 2, 3_599_999));
         assert!(quota.take(a, 2, 3_600_000));
         assert!(!quota.take(b, 0, 3_600_000));
+    }
+
+    #[test]
+    fn an_account_has_its_limit_each_hour() {
+        let quota = AccountQuota::default();
+        assert!(!quota.is_spent("juliet", 2, 0));
+        assert!(quota.take("juliet", 2, 0) && !quota.is_spent("juliet", 2, 0));
+        assert!(quota.take("juliet", 2, 1) && quota.is_spent("juliet", 2, 1) && !quota.take("juliet", 2, 2));
+        assert!(!quota.is_spent("romeo", 2, 2) && !quota.is_spent("juliet", 2, HOUR_MS));
+        assert!(quota.take("juliet", 2, HOUR_MS));
     }
 
     #[test]

@@ -82,6 +82,8 @@ pub struct Shared {
     pub rooms_made: AccountQuota,
     /// People whom accounts have invited to rooms of late, who do not know them.
     pub strangers_invited: AccountQuota,
+    /// Wrong passwords, and tokens of links, that accounts have given to rooms of late.
+    pub wrong_passwords: AccountQuota,
     /// Where streams take registrations by phone number (`registration.in_band`); empty while there are none.
     pub registration: OnceLock<Requests>,
     /// What is answered for accounts that do not exist.
@@ -135,6 +137,7 @@ impl Shared {
             registrations: RegistrationQuota::default(),
             rooms_made: AccountQuota::default(),
             strangers_invited: AccountQuota::default(),
+            wrong_passwords: AccountQuota::default(),
             registration: OnceLock::new(),
             unknown_users,
             survey: Mutex::new(survey),

@@ -1,4 +1,5 @@
-"""Gajim, a desktop client, under Xvfb: a contact's avatar appears in it, and a bookmark that another device makes.
+"""Gajim, a desktop client, under Xvfb: a contact's avatar appears in it, a bookmark that another device makes, and a group to which
+it was added while it was away.
 
 WHIMBREL_SCREENSHOTS names a folder in which pictures of its window are kept.
 """
@@ -23,11 +24,14 @@ from slixmpp.plugins.xep_0402.stanza import Conference
 
 from conftest import DRIVERS, PASSWORD, running_server
 from test_pep import BOOKMARKS, befriend
+from test_rooms import PLUGINS, listen, make_private_group, wait
 from test_slixmpp import log_in, run
 
 PATIENCE = 60
 NOBODY = 65534
-PROGRAMS = ("gajim", "Xvfb", "xwd", "dbus-run-session", "setpriv")
+# Places in its window, which is as large as the screen.
+FIRST_CHAT, INPUT = ("240", "165"), ("600", "475")
+PROGRAMS = ("gajim", "Xvfb", "xwd", "xdotool", "dbus-run-session", "setpriv")
 
 missing = [program for program in PROGRAMS if shutil.which(program) is None]
 pytestmark = pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
@@ -78,14 +82,62 @@ class Gajim:
         found = []
 
         def look():
-            dump = self.log.with_name("window.xwd")
-            subprocess.run(["xwd", "-display", self.display, "-root", "-silent", "-out", dump], check=True)
-            found[:] = [colours(dump)]
+            found[:] = [self.screen()]
             return any(bytes(rgb) * 8 in row for row in found[0][2])
         self.wait_for(f"{rgb} on the screen", look)
+        self.keeps(found[0], name)
+
+    def keeps_picture(self, name):
+        """Keeps a picture of what it shows now."""
+        self.keeps(self.screen(), name)
+
+    def screen(self):
+        dump = self.log.with_name("window.xwd")
+        subprocess.run(["xwd", "-display", self.display, "-root", "-silent", "-out", dump], check=True)
+        return colours(dump)
+
+    def keeps(self, picture, name):
         if folder := os.environ.get("WHIMBREL_SCREENSHOTS"):
             Path(folder).mkdir(parents=True, exist_ok=True)
-            (Path(folder) / name).write_bytes(png(*found[0]))
+            (Path(folder) / name).write_bytes(png(*picture))
+
+    def has(self, text):
+        """Whether a message with this text is in its history."""
+        database = next(self.config.rglob("logs.db"), None)
+        if database is None:
+            return False
+        history = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+        try:
+            return bool(history.execute("SELECT 1 FROM logs WHERE message = ?", (text,)).fetchall())
+        except sqlite3.OperationalError:
+            return False  # It is just being made, or written.
+        finally:
+            history.close()
+
+    def has_heard(self, text):
+        """Waits until a message with this text is in its history."""
+        self.wait_for(f"`{text}` in the history", lambda: self.has(text))
+
+    def xdotool(self, *arguments):
+        environment = {"PATH": os.environ["PATH"], "DISPLAY": self.display}
+        return subprocess.run(["xdotool", *arguments], env=environment, check=True, capture_output=True, text=True).stdout
+
+    def speaks(self, text):
+        """Types a text into the first chat of its list and sends it, until it is in its history: nothing tells when the window is
+        ready for keys."""
+        def try_to():
+            # There is no window manager, so nobody else gives it the keys.
+            window = self.xdotool("search", "--onlyvisible", "--name", ".").split()[-1]
+            self.xdotool("windowfocus", window)
+            self.xdotool("mousemove", *FIRST_CHAT, "click", "1")
+            self.xdotool("mousemove", *INPUT, "click", "1", "key", "ctrl+u", "type", "--delay", "20", text)
+            self.xdotool("key", "Return")
+            for _ in range(10):
+                if self.has(text):
+                    return True
+                time.sleep(0.2)
+            return False
+        self.wait_for(f"`{text}` is sent", try_to)
 
 
 def settings(path, server, chats):
@@ -183,6 +235,42 @@ def test_gajim_shows_a_contacts_avatar_and_follows_a_bookmark_of_another_device(
             await step(desktop.shows, blue, "gajim-new-avatar.png")
             await bookmark(phone, "mantua@rooms.example", "Mantua")
             await step(desktop.says, "Schedule autojoin in 10s for: mantua@rooms.example")
+
+    with running_server(DRIVERS[0], tmp_path / "data", "--allow-plaintext") as server:
+        for name in ("juliet", "romeo"):
+            server.account(name)
+        run(test)
+
+
+def test_gajim_finds_a_group_to_which_it_was_added_while_it_was_away(tmp_path):
+    room = "verona@conference.localhost"
+
+    async def test(clients):
+        [romeo] = await log_in(clients, server, "starttls", "romeo@localhost")
+        [phone] = await log_in(clients, server, "starttls", "juliet@localhost")
+        for client in (romeo, phone):
+            for plugin in PLUGINS:
+                client.register_plugin(plugin)
+        await befriend(phone, romeo)
+        await phone.disconnect()
+        await make_private_group(romeo, room, "Romeo")
+        await romeo.plugin["xep_0045"].set_affiliation(room, "member", jid="juliet@localhost")
+        romeo.send_message(mto=room, mbody="Said while she was away", mtype="groupchat")
+        came, heard = listen(romeo, f"muc::{room}::got_online"), listen(romeo, "groupchat_message")
+        with gajim(server, []) as desktop:
+            def step(what, *arguments):
+                return asyncio.get_running_loop().run_in_executor(None, what, *arguments)
+            # Nobody has told it of the group: it enters by the bookmark that the server has written.
+            await step(desktop.says, f"Autojoin Bookmark: {room}")
+            presence = await wait(came, lambda presence: presence["from"].resource != "Romeo")
+            assert presence["muc"]["affiliation"] == "member" and presence["muc"]["jid"].bare == "juliet@localhost"
+            await step(desktop.has_heard, "Said while she was away")
+            romeo.send_message(mto=room, mbody="Good morrow", mtype="groupchat")
+            await step(desktop.has_heard, "Good morrow")
+            await step(desktop.speaks, "Good day to you")
+            message = await wait(heard, lambda message: message["body"] == "Good day to you")
+            assert message["from"] == presence["from"], "it speaks in the group"
+            await step(desktop.keeps_picture, "gajim-group.png")
 
     with running_server(DRIVERS[0], tmp_path / "data", "--allow-plaintext") as server:
         for name in ("juliet", "romeo"):

@@ -10,6 +10,7 @@ from slixmpp.exceptions import IqError, PresenceError
 from slixmpp.plugins.xep_0410 import PingStatus
 
 from conftest import PASSWORD
+from test_pep import BOOKMARKS, befriend
 from test_profanity import Terminal
 from test_slixmpp import log_in, run
 from test_upgrade import upgrade
@@ -283,6 +284,60 @@ def test_a_person_in_profanity_talks_in_a_room(server, tmp_path):
         run(test)
     finally:
         terminal.close()
+
+
+def test_an_account_says_by_a_command_that_nobody_may_add_it(server):
+    jids = [server.account(f"{name}consent") for name in ("juliet", "romeo")]
+    room = f"consent-{server.driver}@{SERVICE}"
+    node = "whimbrel#groups"
+
+    async def test(clients):
+        juliet, romeo = await come(clients, server, *jids)
+        for plugin in ("xep_0050", "xep_0402"):
+            romeo.register_plugin(plugin)
+        await befriend(juliet, romeo)
+        commands = romeo.plugin["xep_0050"]
+        listed = await commands.get_commands("localhost")
+        assert node in {item[1] for item in listed["disco_items"]["items"]}
+        begun = (await commands.send_command("localhost", node))["command"]
+        assert begun["status"] == "executing" and begun["form"].get_fields()["add"]["value"] == "default"
+        form = romeo.plugin["xep_0004"].make_form(ftype="submit")
+        form.add_field("add", value="nobody")
+        done = await commands.send_command("localhost", node, action="complete", payload=form,
+                                           sessionid=begun["sessionid"])
+        assert done["command"]["status"] == "completed"
+        assert server.ctl("user", "config", jids[1]).stdout == "groups.add=nobody\n"
+
+        await make_private_group(juliet, room, "Juliet")
+        invited = listen(romeo, "groupchat_direct_invite")
+        await juliet.plugin["xep_0045"].set_affiliation(room, "member", jid=jids[1])
+        await wait(invited, lambda message: message["from"].bare == room)
+        with pytest.raises(IqError) as none:
+            await romeo.plugin["xep_0060"].get_items(romeo.boundjid.bare, BOOKMARKS)
+        assert none.value.condition == "item-not-found", "no bookmark was written"
+
+    run(test)
+
+
+def test_a_stock_client_becomes_a_member_by_a_link(server):
+    jids = [server.account(f"{name}link") for name in ("owner", "guest", "late")]
+    room = f"link-{server.driver}@{SERVICE}"
+
+    async def test(clients):
+        owner, guest, late = await come(clients, server, *jids)
+        await make_private_group(owner, room, "Owner")
+        link = server.ctl("room", "invite", "create", room).stdout.strip()
+        address, token = link.removeprefix("xmpp:").split("?join;password=")
+        assert address == room
+        muc = guest.plugin["xep_0045"]
+        presence, *_ = await muc.join_muc_wait(JID(room), "Guest", password=token, maxstanzas=0, timeout=60)
+        assert presence["muc"]["affiliation"] == "member"
+        members = await muc.get_affiliation_list(room, "member")
+        assert jids[1] in members
+        with pytest.raises(PresenceError) as used_up:
+            await late.plugin["xep_0045"].join_muc_wait(JID(room), "Late", password=token, maxstanzas=0, timeout=60)
+        assert used_up.value.condition == "registration-required"
+    run(test)
 
 
 def test_authors_and_moderators_take_messages_back(server):

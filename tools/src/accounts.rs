@@ -1,6 +1,7 @@
 //! Accounts, wherever they can be changed: through the running server, which is then the directory's only writer,
 //! or in the directory itself when no server runs.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -155,6 +156,38 @@ impl Accounts {
                     transaction.delete_account(&owned)
                 })?;
                 if deleted { Ok(0) } else { Err(unknown(local, domain)) }
+            }
+        }
+    }
+
+    /// Sets what an account says of itself; returns all of it.
+    pub(crate) fn config(
+        &mut self,
+        local: &str,
+        set: &[(String, String)],
+    ) -> Result<BTreeMap<String, String>, Problem> {
+        match self {
+            Accounts::Server { client, domain, .. } => {
+                #[derive(Deserialize)]
+                struct Configured {
+                    settings: BTreeMap<String, String>,
+                }
+                let set: BTreeMap<&str, &str> =
+                    set.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+                let body = json!({ "jid": format!("{local}@{domain}"), "set": set });
+                Ok(client.ask::<Configured>("user-config", body)?.settings)
+            }
+            Accounts::Directory { directory, domain } => {
+                let mut settings = directory.settings(local).map_err(failed)?;
+                set.iter()
+                    .try_for_each(|(name, value)| settings.set(name, value))
+                    .map_err(|text| Problem::of_kind("bad-request", text))?;
+                let owned = local.to_owned();
+                if !write(directory, move |transaction| transaction.set_settings(&owned, settings))? {
+                    return Err(unknown(local, domain));
+                }
+                let texts = settings.texts().into_iter();
+                Ok(texts.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
             }
         }
     }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-pub(crate) use room::{HatCommand, MemberCommand, RoomCommand, RoomCreateArgs};
+pub(crate) use room::{HatCommand, InviteCommand, MemberCommand, RoomCommand, RoomCreateArgs};
 
 /// Administration of a Whimbrel server.
 ///
@@ -306,6 +306,17 @@ pub(crate) enum UserCommand {
         password: PasswordArgs,
         #[command(flatten)]
         iterations: Iterations,
+    },
+    /// What an account says of itself; with NAME=VALUE, set it otherwise
+    ///
+    /// groups.add: who may put the account into private groups without asking it: everyone, contacts, nobody, or default, as
+    /// the server is configured (rooms.add).
+    Config {
+        /// Bare JID
+        jid: String,
+        /// Settings, like groups.add=nobody
+        #[arg(value_name = "NAME=VALUE", value_parser = room::parse_setting)]
+        set: Vec<(String, String)>,
     },
     /// Take over accounts of another server from XEP-0227 exports: keys, rosters, block lists, vCards, private XML
     ///

@@ -111,6 +111,7 @@ fn on_data(data: &Path, command: &Command, report: &Report) -> Result<ExitCode, 
             }
             UserCommand::Del { jid } => user::del(data, jid, report)?,
             UserCommand::List => user::list(data, report)?,
+            UserCommand::Config { jid, set } => user::config(data, jid, set, report)?,
             UserCommand::Passwd { jid, password, iterations } => {
                 user::passwd(data, jid, password, *iterations, report)?;
             }

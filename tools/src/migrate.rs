@@ -312,6 +312,7 @@ fn put(
         transaction.put_roster_item(local, item)?;
     }
     transaction.set_blocked(local, &user.blocked)?;
+    transaction.set_settings(local, user.settings)?;
     if let Some(vcard) = &user.vcard {
         transaction.set_vcard(local, vcard.as_bytes())?;
     }

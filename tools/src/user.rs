@@ -1,4 +1,4 @@
-//! `user add`, `del`, `list`, `passwd`.
+//! `user add`, `del`, `list`, `passwd`, `config`.
 
 use std::io::BufRead;
 use std::num::NonZeroU32;
@@ -111,6 +111,24 @@ pub(crate) fn list(data: &Path, report: &Report) -> Result<(), Problem> {
     } else if after.is_none() {
         report.nothing(&format!("{} has no accounts yet", accounts.domain()));
     }
+    Ok(())
+}
+
+/// What an account says of itself; quiet when it is set.
+pub(crate) fn config(
+    data: &Path,
+    jid: &str,
+    set: &[(String, String)],
+    report: &Report,
+) -> Result<(), Problem> {
+    let (local, domain) = bare(jid)?;
+    let mut accounts = Accounts::open(data, None)?;
+    same_domain(&accounts, &domain)?;
+    let settings = accounts.config(&local, set)?;
+    report.result(&json!({ "settings": settings }), || match set.is_empty() {
+        true => settings.iter().map(|(name, value)| format!("{name}={value}\n")).collect(),
+        false => String::new(),
+    });
     Ok(())
 }
 

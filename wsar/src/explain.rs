@@ -199,6 +199,12 @@ pub const REFUSALS: &[Explained] = &[
         "Somebody takes back messages by the hundred: see who is busiest. Or the disk is slow: see its latency.",
     ),
     row(
+        "room_links",
+        "A room has as many links that make members as it may.",
+        &["rooms.links_max"],
+        "`whimbrelctl room invite list` shows them. Revoke those that nobody needs, or raise the limit.",
+    ),
+    row(
         "room_members",
         "A room has as many members, or bans, as it may.",
         &["rooms.members_max", "rooms.bans_max"],
@@ -215,6 +221,12 @@ pub const REFUSALS: &[Explained] = &[
         "A room is full.",
         &["rooms.occupants_max"],
         "Raise the limit; the room's own configuration may say less.",
+    ),
+    row(
+        "room_passwords",
+        "An account gave more wrong passwords, or tokens of links, to rooms than it may in an hour.",
+        &["rooms.wrong_passwords_per_hour"],
+        "Somebody guesses, or a client tries an old password over and over: see who it is among the accounts that cause most.",
     ),
     row(
         "room_strangers",

@@ -1,13 +1,14 @@
 //! What stands inside stanzas: forms and pages that clients ask for are read or refused, and forged ids of stanzas are found
 //! where they are and nowhere else.
 //!
-//! The input is one element. It is read as a form, as a request for a page, as one to nodes, as an answer to disco, as bookmarks
+//! The input is one element. It is read as a form, as a command, as a request for a page, as one to nodes, as an answer to disco, as bookmarks
 //! and a vCard, and as a message.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use whimbrel_server::proto::errors::StanzaError;
-use whimbrel_server::proto::forms::{Submission, Submitted};
+use whimbrel_server::proto::commands::CommandRequest;
+use whimbrel_server::proto::forms::{Form, Submission, Submitted};
 use whimbrel_server::proto::avatar::{self, Picture};
 use whimbrel_server::proto::pubsub::config::{self, ConfigChange};
 use whimbrel_server::proto::pubsub::request::Request;
@@ -27,6 +28,7 @@ const LIST: [&str; 5] = ["a", "b", "c", "d", "e"];
 fuzz_target!(|data: &[u8]| {
     if let Ok(element) = Element::parse(data) {
         forms(&element);
+        commands(&element);
         pages(&element);
         nodes(&element);
         capabilities(&element);
@@ -45,6 +47,16 @@ fn forms(element: &Element) {
         Ok(Submission::Submitted(form)) => fields(element, form),
         Ok(Submission::Cancelled) => assert_eq!(element.attribute("type"), Some("cancel")),
         Err(error) => refused(error.into()),
+    }
+}
+
+fn commands(element: &Element) {
+    let Ok(request) = CommandRequest::read(element) else { return };
+    let session = request.session.unwrap_or("new");
+    let form = Form::to_fill_in(FORM_TYPE);
+    for answer in [request.to_fill_in(form, "new"), request.completed(session, "new"), request.canceled("new")] {
+        let told = Element::parse(&answer.to_bytes()).expect("an answer is well-formed");
+        assert_eq!((told.attribute("node"), told.attribute("sessionid")), (Some(request.node), Some(session)));
     }
 }
 

@@ -1,10 +1,14 @@
 //! The rooms' table of the configuration.
 
 use serde::{Deserialize, Serialize};
+use whimbrel_storage::directory::MayAdd;
 use whimbrel_storage::jid::JidRef;
 
 /// What the server can take, whatever is configured.
 const MEMBERS_CEILING: u32 = 10_000;
+
+/// All links of a room are gone through when one is made.
+const LINKS_CEILING: u32 = 1000;
 
 /// Who may make a room by entering it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +31,9 @@ pub struct RoomsConfig {
     pub domain: String,
     /// Who may make one.
     pub create: RoomMakers,
+    /// Who may put an account into private groups that has not said it itself.
+    #[serde(with = "may_add")]
+    pub add: MayAdd,
     /// Owners, admins and members of one room.
     pub members_max: u32,
     /// Bans of one room.
@@ -42,6 +49,10 @@ pub struct RoomsConfig {
     pub created_per_hour: u32,
     /// People whom one account may invite or add in an hour who are not its contacts.
     pub strangers_per_hour: u32,
+    /// Links that make members, of one room.
+    pub links_max: u32,
+    /// Wrong passwords, and tokens of links, that one account may give to rooms in an hour.
+    pub wrong_passwords_per_hour: u32,
     /// Messages a second of one occupant in the long run, and ten times as many at once.
     pub occupant_messages_per_second: u32,
     /// Messages a second of one room in the long run, and ten times as many at once.
@@ -56,12 +67,29 @@ pub struct RoomsConfig {
     pub bookmarks: bool,
 }
 
+/// [`MayAdd`] by its names.
+mod may_add {
+    use serde::{Deserialize, Deserializer, Serializer, de};
+    use whimbrel_storage::directory::MayAdd;
+
+    pub(super) fn serialize<S: Serializer>(may: &MayAdd, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(may.name())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<MayAdd, D::Error> {
+        let name = String::deserialize(from)?;
+        MayAdd::named(&name)
+            .ok_or_else(|| de::Error::unknown_variant(&name, &["everyone", "contacts", "nobody"]))
+    }
+}
+
 impl Default for RoomsConfig {
     fn default() -> Self {
         RoomsConfig {
             enabled: true,
             domain: String::new(),
             create: RoomMakers::Everyone,
+            add: MayAdd::Contacts,
             members_max: 1024,
             bans_max: 1024,
             occupants_max: 1024,
@@ -69,6 +97,8 @@ impl Default for RoomsConfig {
             per_account: 100,
             created_per_hour: 30,
             strangers_per_hour: 60,
+            links_max: 64,
+            wrong_passwords_per_hour: 60,
             occupant_messages_per_second: 10,
             room_messages_per_second: 100,
             waiting_kib: 1024,
@@ -103,6 +133,7 @@ impl RoomsConfig {
             ("occupants_max", self.occupants_max),
             ("per_account", self.per_account),
             ("created_per_hour", self.created_per_hour),
+            ("wrong_passwords_per_hour", self.wrong_passwords_per_hour),
             ("occupant_messages_per_second", self.occupant_messages_per_second),
             ("room_messages_per_second", self.room_messages_per_second),
             ("waiting_kib", self.waiting_kib),
@@ -115,6 +146,7 @@ impl RoomsConfig {
         let most = [
             ("members_max", self.members_max, MEMBERS_CEILING),
             ("bans_max", self.bans_max, MEMBERS_CEILING),
+            ("links_max", self.links_max, LINKS_CEILING),
             ("occupants_max", self.occupants_max, MEMBERS_CEILING),
             ("nick_bytes", self.nick_bytes, 1023),
         ];

@@ -9,12 +9,14 @@
 //! | [`inbox`] | what waits while the room writes or reads |
 //! | [`occupants`] | who is in a room, and with which clients |
 //! | [`pace`] | how fast somebody may speak |
+//! | [`payloads`] | what presences say, each text once |
 //! | [`room`] | one room |
 //! | [`saved`] | what goes to another program |
 
 pub mod inbox;
 pub mod occupants;
 pub mod pace;
+pub mod payloads;
 pub mod room;
 pub mod saved;
 
@@ -22,6 +24,7 @@ use foldhash::fast::SeedableRandomState;
 use hashbrown::HashMap;
 
 use crate::occupancy::inbox::Inbox;
+use crate::occupancy::payloads::Payloads;
 use crate::occupancy::room::Room;
 
 /// A room that is in memory, and what waits for it.
@@ -44,12 +47,15 @@ impl Entry {
 pub struct Rooms {
     by_name: HashMap<Box<str>, Entry, SeedableRandomState>,
     hasher: SeedableRandomState,
+    /// What their occupants' presences say.
+    pub payloads: Payloads,
 }
 
 impl Rooms {
     /// None yet. `hasher` is one whose seed nobody knows: names are chosen by users.
     pub fn new(hasher: SeedableRandomState) -> Rooms {
-        Rooms { by_name: HashMap::with_hasher(hasher.clone()), hasher }
+        let payloads = Payloads::new(hasher.clone());
+        Rooms { by_name: HashMap::with_hasher(hasher.clone()), hasher, payloads }
     }
 
     /// With what rooms index their occupants.
@@ -98,6 +104,9 @@ impl Rooms {
             self.by_name.remove(name);
             if self.by_name.len() < self.by_name.capacity() / 4 {
                 self.by_name.shrink_to(self.by_name.len() * 2);
+            }
+            if self.by_name.is_empty() {
+                self.payloads.clear();
             }
         }
     }

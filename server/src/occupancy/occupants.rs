@@ -1,6 +1,7 @@
 //! Who is in a room. An occupant has one nick and one account, and as many seats as clients that have entered with them.
 
 use std::hash::BuildHasher;
+use std::sync::Arc;
 
 use foldhash::fast::SeedableRandomState;
 use hashbrown::HashTable;
@@ -16,6 +17,18 @@ use crate::proto::muc::{Affiliation, Role};
 /// Which occupant of a room.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct OccupantKey(u32);
+
+/// Who sees the presence of an occupant, beside itself.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Audience {
+    /// Nobody.
+    #[default]
+    Nobody,
+    /// Moderators.
+    Moderators,
+    /// Everybody.
+    Everybody,
+}
 
 /// Somebody who is in a room.
 #[derive(Debug)]
@@ -34,10 +47,10 @@ pub struct Occupant {
     pub role: Role,
     /// Resources with which it listens, those that came first before others.
     pub seats: SmallVec<[Box<str>; 1]>,
-    /// Everybody who was in the room has been shown its presence.
-    pub is_shown: bool,
-    /// What its last presence says: the elements that others see.
-    pub presence: Box<[u8]>,
+    /// The most who have been shown its presence: they are to see it leave.
+    pub seen_by: Audience,
+    /// What its last presence says: the elements that others see (see [`payloads`](crate::occupancy::payloads)).
+    pub presence: Arc<[u8]>,
     /// What an operator says of it, as it stands in presence (XEP-0317); empty for nothing.
     pub hats: Box<[u8]>,
     /// How fast it speaks.
@@ -234,8 +247,8 @@ mod tests {
             affiliation: Affiliation::None,
             role: Role::Participant,
             seats: smallvec::smallvec![seat.into()],
-            is_shown: false,
-            presence: Box::default(),
+            seen_by: Audience::Nobody,
+            presence: Arc::default(),
             hats: Box::default(),
             pace: Pace::default(),
         }

@@ -1,6 +1,6 @@
 //! Occupants of rooms, as they go to another program. Everything else of a room is in the directory.
 
-use crate::occupancy::occupants::Occupant;
+use crate::occupancy::occupants::{Audience, Occupant};
 use crate::occupancy::room::Room;
 use crate::proto::muc::{Affiliation, Role};
 use crate::saved::Owner;
@@ -46,7 +46,7 @@ impl<'a> OccupantRecord<'a> {
             account: occupant.account.raw(),
             affiliation: occupant.affiliation,
             role: occupant.role,
-            is_shown: occupant.is_shown,
+            is_shown: occupant.seen_by == Audience::Everybody,
             seats: occupant.seats.iter().map(|seat| &**seat).collect(),
             presence: &occupant.presence,
             hats: &occupant.hats,

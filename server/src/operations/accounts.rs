@@ -1,15 +1,16 @@
 //! Requests that read and write accounts. While the server runs it is the directory's only writer.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 use whimbrel_storage::credentials::Credentials;
-use whimbrel_storage::directory::{DirectoryError, WriteTransaction};
+use whimbrel_storage::directory::{DirectoryError, Settings, WriteTransaction};
 use whimbrel_storage::jid::normalise_local;
 
-use crate::control::{ACCOUNTS_MAX, Account, Answer, ControlRefusal, PAGE_MAX, Problem};
+use crate::control::{ACCOUNTS_MAX, Account, Answer, ControlRefusal, PAGE_MAX, Problem, UserSettings};
 use crate::env::Env;
 use crate::operations::Control;
 use crate::operations::handlers::{WAIT_MAX, unreadable};
@@ -51,6 +52,25 @@ impl Control {
         let Some(gone) = gone else { return Err(unknown(jid)) };
         let kicked = self.account_removed(local, gone)?;
         Ok(json!({ "deleted": true, "kicked": kicked }))
+    }
+
+    /// Sets what an account says of itself, and tells it.
+    pub(super) fn user_config(&self, jid: &str, set: &UserSettings) -> Answer {
+        let local = self.local(jid)?;
+        let apply = |settings: &mut Settings, set: &UserSettings| {
+            set.iter().try_for_each(|(name, value)| settings.set(name, value))
+        };
+        apply(&mut Settings::default(), set)
+            .map_err(|text| Problem::new(ControlRefusal::BadRequest, text))?;
+        let set = set.clone();
+        let settings = self.write(move |transaction| {
+            let mut settings = transaction.settings(&local)?;
+            // What it takes does not depend on what was set before.
+            let _ = apply(&mut settings, &set);
+            Ok(transaction.set_settings(&local, settings)?.then_some(settings))
+        })?;
+        let Some(settings) = settings else { return Err(unknown(jid)) };
+        Ok(json!({ "settings": settings.texts().into_iter().collect::<BTreeMap<_, _>>() }))
     }
 
     /// Which accounts exist, in the order asked.

@@ -50,6 +50,7 @@ impl Control {
             Request::UserAdd { accounts } => self.user_add(&accounts),
             Request::UserPasswd { account } => self.user_passwd(&account),
             Request::UserDel { jid } => self.user_del(&jid),
+            Request::UserConfig { jid, set } => self.user_config(&jid, &set),
             Request::UserExists { jids } => self.user_exists(&jids),
             Request::UserList { after, max } => self.user_list(after.as_deref(), max),
             Request::RoomList { after, max } => self.room_list(after.as_deref(), max),
@@ -66,6 +67,11 @@ impl Control {
                 self.room_hat(&jid, &member, &uri, title.as_deref())
             }
             Request::RoomConfig { jid, set } => self.room_config(&jid, &set),
+            Request::RoomInviteCreate { jid, uses, seconds, note } => {
+                self.room_invite_create(&jid, uses, seconds, &note)
+            }
+            Request::RoomInviteList { jid } => self.room_invite_list(&jid),
+            Request::RoomInviteRevoke { jid, id } => self.room_invite_revoke(&jid, id.as_deref()),
             Request::RegistrationStatus => self.registration_status(),
             Request::RegistrationPending { after, max } => self.registration_pending(after.as_deref(), max),
             Request::RegistrationRevoke { number } => self.registration_revoke(&number),

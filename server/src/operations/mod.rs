@@ -12,9 +12,11 @@
 //! | [`accounts`](self) | requests that read and write accounts |
 //! | [`registration`](self) | requests about registration by phone number |
 //! | [`rooms`](self) | requests about rooms |
+//! | [`links`](self) | requests about links that make members of rooms |
 
 mod accounts;
 mod handlers;
+mod links;
 mod registration;
 mod rooms;
 #[cfg(test)]

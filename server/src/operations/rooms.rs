@@ -4,6 +4,7 @@
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 
 use serde_json::{Map, Value, json};
+use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::directory::rooms::{
     Affiliate, Affiliation, AffiliationChange, NewRoom, Room, RoomConfig, RoomFlags,
 };
@@ -198,7 +199,7 @@ impl Control {
         }
     }
 
-    fn room(&self, jid: &str) -> Result<Room, Problem> {
+    pub(super) fn room(&self, jid: &str) -> Result<Room, Problem> {
         let name = self.room_name(jid)?;
         let room = self.server.shared.directory.room(&name).map_err(unreadable)?;
         room.ok_or_else(|| no_room(jid))
@@ -220,7 +221,7 @@ impl Control {
     }
 
     /// Has the room's home do something, and waits until it is committed. A room that is busy does it when its turn has come.
-    fn carry_out(&self, name: &str, jid: &str, order: Order) -> Result<Outcome, Problem> {
+    pub(super) fn carry_out(&self, name: &str, jid: &str, order: Order) -> Result<Outcome, Problem> {
         let (reply, replies) = sync_channel(1);
         let home = self.server.shared.home_of_room(name);
         self.give(home, Command::Room { name: name.to_owned(), order: Box::new(order), reply })?;
@@ -267,6 +268,7 @@ fn member(affiliate: &Affiliate) -> Value {
         "reason": affiliate.reason,
         "since": datetime_ms(affiliate.since_ms),
         "left": affiliate.has_left,
+        "account": affiliate.account != ActorId::NOBODY,
         "hats": affiliate.hats.iter().map(|hat| json!({ "uri": hat.uri, "title": hat.title })).collect::<Vec<_>>(),
     })
 }

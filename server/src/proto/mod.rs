@@ -7,6 +7,7 @@
 //! | [`archive`] | message archives: queries, pages, ids, preferences |
 //! | [`avatar`], [`bookmarks`] | avatars and bookmarks, each in the forms that they have
 //! | [`caps`] | what a client says that it can do, and what it wants to hear of |
+//! | [`commands`] | ad-hoc commands |
 //! | [`delay`] | how long a stanza has waited |
 //! | [`errors`] | stanza and stream errors |
 //! | [`forms`] | data forms: what was filled in, and what is to be |
@@ -25,6 +26,7 @@ pub mod archive;
 pub mod avatar;
 pub mod bookmarks;
 pub mod caps;
+pub mod commands;
 pub mod delay;
 pub mod errors;
 pub mod forms;

@@ -57,6 +57,8 @@ namespaces! {
     CHAT_MARKERS = "urn:xmpp:chat-markers:0",
     /// Chat states (XEP-0085).
     CHAT_STATES = "http://jabber.org/protocol/chatstates",
+    /// Ad-hoc commands (XEP-0050).
+    COMMANDS = "http://jabber.org/protocol/commands",
     /// Direct invitations to rooms (XEP-0249).
     CONFERENCE = "jabber:x:conference",
     /// Corrections of messages (XEP-0308).
@@ -75,6 +77,8 @@ namespaces! {
     ENCRYPTION = "urn:xmpp:eme:0",
     /// Forwarded stanzas (XEP-0297).
     FORWARD = "urn:xmpp:forward:0",
+    /// The command, and the form, with which an account says who may put it into groups.
+    GROUP_SETTINGS = "whimbrel#groups",
     /// What room or operator says of an occupant (XEP-0317).
     HATS = "urn:xmpp:hats:0",
     /// Hints how to treat a message (XEP-0334).

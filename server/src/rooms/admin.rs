@@ -17,9 +17,10 @@ use crate::proto::muc::rules::{self, Standing, Subject};
 use crate::proto::muc::user::UserItem;
 use crate::proto::muc::{Affiliation, Role, error};
 use crate::rooms::commit::{self, After, Outcome};
+use crate::rooms::invite::count_stranger;
+use crate::rooms::membership;
 use crate::rooms::standing::{self, By, Moved};
 use crate::rooms::visit::{Ack, Asker, Visit};
-use crate::rooms::{invite, membership};
 use crate::service::Reply;
 use crate::stanza::Type;
 use crate::user::actors::{Actors, Effects};
@@ -268,9 +269,8 @@ fn check(
         (Change::Role(role), Some(key)) => Ok(Checked::Role(key, role, by)),
         (Change::Role(_), None) => Err(visit.refuse(env, fx, StanzaCondition::ItemNotFound)),
         (Change::Affiliation(after), _) => {
-            let is_added = affiliation < Affiliation::Member && after >= Affiliation::Member;
-            if is_added && occupant.is_none() && room.config().is_private_group() {
-                invite::may_approach(env, fx, visit, &local)?;
+            if after >= Affiliation::Member && affiliation < Affiliation::Member && occupant.is_none() {
+                count_stranger(env, fx, visit, &local)?;
             }
             let mut moved = Moved::new(&local, (affiliation, after), by);
             membership::plan(env, fx, room, &mut moved);

@@ -6,7 +6,7 @@ use whimbrel_storage::directory::rooms::RoomFlags;
 
 use crate::effects::work;
 use crate::env::Env;
-use crate::occupancy::occupants::{Occupant, OccupantKey};
+use crate::occupancy::occupants::{Audience, Occupant, OccupantKey};
 use crate::occupancy::pace::Pace;
 use crate::occupancy::room::Room;
 use crate::proto::errors::{ErrorKind, StanzaCondition, StanzaError};
@@ -17,6 +17,7 @@ use crate::proto::muc::user::UserItem;
 use crate::proto::muc::versions::Since;
 use crate::proto::muc::{Affiliation, error, hats, rules};
 use crate::proto::ns;
+use crate::rooms::links::{self, Opens};
 use crate::rooms::show::{self, Shown};
 use crate::rooms::visit::{Ack, Visit};
 use crate::rooms::{create, history, versions};
@@ -103,6 +104,7 @@ fn again(
     visit: &Visit<'_>,
     (key, nick, shown, join): (OccupantKey, &str, Box<[u8]>, Option<Join>),
 ) -> Ack {
+    let shown = actors.rooms.payloads.intern(&shown);
     let Some(room) = actors.rooms.room_mut(visit.name) else { return Ack::Now };
     // All others get it, as they get a message.
     if !room.occupants.get_mut(key).pace.take(env.now.0, env.config.rooms.occupant_messages_per_second) {
@@ -158,27 +160,44 @@ fn first(
     let Some(room) = actors.rooms.room(visit.name) else {
         return create::create(actors, env, fx, visit, newcomer);
     };
-    match admit(env, fx, room, visit, (nick, join.password.as_deref())) {
-        Ok(admitted) => (newcomer.affiliation, newcomer.account, newcomer.hats) = admitted,
+    let opens = match admit(env, fx, room, visit, (nick, join.password.as_deref())) {
+        Ok(admitted) => {
+            (newcomer.affiliation, newcomer.account) = (admitted.affiliation, admitted.account);
+            newcomer.hats = admitted.hats;
+            admitted.opens
+        }
         Err(ack) => return ack,
+    };
+    if let Opens::ByLink(hash) = opens {
+        return links::enter(actors, env, fx, visit, (newcomer, hash));
     }
     sit_down(actors, env, fx, visit.name, &newcomer, &[]);
     Ack::Now
 }
 
-/// Whether somebody may enter: what it is to the room, the number of its account, and its hats.
+/// Somebody who may enter.
+struct Admitted {
+    /// What it is to the room.
+    affiliation: Affiliation,
+    /// The number of its account.
+    account: ActorId,
+    /// Its hats, as they stand in presence.
+    hats: Box<[u8]>,
+    /// How the door opens for it.
+    opens: Opens,
+}
+
+/// Whether somebody may enter.
 fn admit(
     env: &Env,
     fx: &mut Effects,
     room: &Room,
     visit: &Visit<'_>,
     (nick, password): (&str, Option<&str>),
-) -> Result<(Affiliation, ActorId, Box<[u8]>), Ack> {
+) -> Result<Admitted, Ack> {
     let own = visit.affiliate(env, fx, room)?;
     let affiliation = own.as_ref().map_or(Affiliation::None, |own| own.affiliation);
-    if let Err(error) = error::admit(affiliation, password, room.config()) {
-        return Err(visit.refuse(env, fx, error));
-    }
+    let opens = links::open(env, fx, room, visit, (affiliation, password))?;
     may_have_nick(env, fx, room, visit, nick)?;
     let most = match room.config().users_max {
         0 => env.config.rooms.occupants_max,
@@ -190,7 +209,7 @@ fn admit(
         return Err(visit.refuse(env, fx, error::full()));
     }
     let hats = own.map(|own| hats::written(&own.hats)).unwrap_or_default();
-    Ok((affiliation, visit.account(env, fx)?, hats))
+    Ok(Admitted { affiliation, account: visit.account(env, fx)?, hats, opens })
 }
 
 /// Whether somebody may have a nick: nobody else has it, and it is reserved for nobody else (§7.2.8, §7.2.9).
@@ -256,6 +275,7 @@ pub(super) fn sit_down(
     newcomer: &Newcomer,
     statuses: &[Status],
 ) {
+    let presence = actors.rooms.payloads.intern(&newcomer.presence);
     let Some(room) = actors.rooms.room_mut(name) else { return };
     env.metrics().room_joins.add(1);
     let Newcomer { local, resource, nick, affiliation, .. } = newcomer;
@@ -264,7 +284,7 @@ pub(super) fn sit_down(
     let key = match found {
         Some(key) => {
             room.occupants.add_seat(key, resource);
-            room.occupants.get_mut(key).presence = newcomer.presence.clone();
+            room.occupants.get_mut(key).presence = presence;
             key
         }
         None => {
@@ -277,8 +297,8 @@ pub(super) fn sit_down(
                 affiliation: *affiliation,
                 role: rules::initial_role(*affiliation, &room.record.config),
                 seats: smallvec![resource.as_str().into()],
-                is_shown: false,
-                presence: newcomer.presence.clone(),
+                seen_by: Audience::Nobody,
+                presence,
                 hats: newcomer.hats.clone(),
                 pace: Pace::default(),
             })

@@ -127,30 +127,29 @@ fn check(
         let text = "who is banned cannot be invited";
         return Err(visit.refuse(env, fx, StanzaError::from(StanzaCondition::NotAllowed).with_text(text)));
     }
-    may_approach(env, fx, visit, local)?;
+    count_stranger(env, fx, visit, local)?;
     let blocks =
         |jid: &str| JidRef::parse(jid).is_ok_and(|jid| blocking::blocks(&actors.users, env, fx, local, &jid));
     let hears_of_it = !blocks(visit.d.from) && !blocks(&env.room_jid(visit.name));
     Ok(Invitee { local: local.to_owned(), invite, before, hears_of_it })
 }
 
-/// Whether the sender may invite an account, or add it to a private group, of which the account hears: it is its contact, or has
-/// approached no more strangers in this hour than it may (`rooms.strangers_per_hour`).
+/// Counts somebody who is invited, or is made a member, and does not know the sender; also one who has no account: nobody learns
+/// from it whether there is one.
 ///
 /// # Errors
-/// It may not, and has been told.
-pub(super) fn may_approach(env: &Env, fx: &mut Effects, visit: &Visit<'_>, local: &str) -> Result<(), Ack> {
+/// The sender has named as many as it may in this hour; it has been told.
+pub(super) fn count_stranger(env: &Env, fx: &mut Effects, visit: &Visit<'_>, local: &str) -> Result<(), Ack> {
+    if local == visit.local || is_contact(env, fx, local, visit.bare()) {
+        return Ok(());
+    }
     let most = env.config.rooms.strangers_per_hour;
-    if local == visit.local
-        || is_contact(env, fx, local, visit.bare())
-        || env.shared.strangers_invited.take(visit.local, most, env.now.0)
-    {
+    if env.shared.strangers_invited.take(visit.local, most, env.now.0) {
         return Ok(());
     }
     env.metrics().refused_invitations.add(1);
-    let text = "you have invited as many people in this hour as may be whose contact you are not";
-    let error = StanzaError::from(StanzaCondition::PolicyViolation).with_text(text);
-    Err(visit.refuse(env, fx, error))
+    let text = "you have invited or added as many people in this hour as may be whose contact you are not";
+    Err(visit.refuse(env, fx, StanzaError::from(StanzaCondition::PolicyViolation).with_text(text)))
 }
 
 /// Whether somebody has the inviter in its roster.

@@ -1,5 +1,7 @@
 //! Leaving a room (XEP-0045 §7.14), on one's own or because one's seat is lost.
 
+use std::sync::Arc;
+
 use crate::env::Env;
 use crate::occupancy::occupants::{OccupantKey, SeatEnd};
 use crate::occupancy::room::Room;
@@ -39,7 +41,7 @@ fn end_seat(
             Shown::gone(occupant, statuses).show_itself(env, fx, room, &[visit.resource]);
         }
         SeatEnd::Last(mut occupant) => {
-            occupant.presence = farewell;
+            occupant.presence = farewell.into();
             say_goodbye(env, fx, room, &Shown::gone(&occupant, statuses));
         }
     }
@@ -62,7 +64,7 @@ pub(super) fn remove(
     (statuses, item, is_important): (&[Status], UserItem<'_>, bool),
 ) {
     let Some(mut occupant) = room.occupants.remove(key) else { return };
-    occupant.presence = Box::default();
+    occupant.presence = Arc::default();
     room.seats_changed();
     let shown = Shown { item, is_important, ..Shown::gone(&occupant, statuses) };
     say_goodbye(env, fx, room, &shown);

@@ -23,6 +23,7 @@
 //! | [`admin`], [`standing`] | roles and affiliations, and what their change means for those who are there |
 //! | [`owner`] | configuration |
 //! | [`invite`], [`voice`], [`register`] | invitations, voice requests, registration |
+//! | [`links`] | links that make members |
 //! | [`request`], [`discover`] | iqs to rooms and to their service |
 //! | [`ask`] | iqs of occupants to occupants |
 //! | [`membership`] | members who are not there: bookmarks |
@@ -42,6 +43,7 @@ mod enter;
 mod history;
 mod invite;
 mod leave;
+mod links;
 mod membership;
 pub mod operator;
 mod owner;

@@ -3,7 +3,7 @@
 
 use std::sync::mpsc::SyncSender;
 
-use whimbrel_storage::directory::rooms::{HATS_MAX, Hat, Room as Record};
+use whimbrel_storage::directory::rooms::{HATS_MAX, Hat, Room as Record, RoomLink};
 use whimbrel_storage::directory::{DirectoryError, WriteTransaction};
 use whimbrel_storage::jid::Jid;
 
@@ -18,7 +18,7 @@ use crate::rooms::admin::{affiliate, has_room};
 use crate::rooms::commit::{self, After};
 use crate::rooms::standing::{self, By, Moved};
 use crate::rooms::visit::Asker;
-use crate::rooms::{destroy, membership, owner, receive, show};
+use crate::rooms::{destroy, links, membership, owner, receive, show};
 use crate::service::Reply;
 use crate::user::actors::{Actors, Effects};
 
@@ -39,6 +39,10 @@ pub enum Order {
     },
     /// Configure it.
     Configure(ConfigChange),
+    /// Add a link that makes members.
+    AddLink(RoomLink),
+    /// Make one of its links void, by its id, or all of them.
+    RevokeLinks(Option<String>),
     /// Give somebody who belongs to it a hat, or take one.
     Hat {
         /// Bare JID.
@@ -72,6 +76,8 @@ pub enum Outcome {
     Done,
     /// Who is in it.
     Occupants(Vec<OccupantFacts>),
+    /// So many links are void now.
+    Revoked(u64),
     /// There is no such room.
     NoSuchRoom,
     /// It writes or reads at the moment, and as many orders wait for it as may.
@@ -135,6 +141,14 @@ fn begin(
     let Some(room) = actors.rooms.room(name) else { return Err(Outcome::NoSuchRoom) };
     match order {
         Order::Occupants => Err(Outcome::Occupants(occupants(env, room))),
+        Order::AddLink(link) => {
+            links::add(actors, env, fx, (name, link), reply.clone());
+            Ok(())
+        }
+        Order::RevokeLinks(id) => {
+            links::revoke(actors, env, fx, (name, id), reply.clone());
+            Ok(())
+        }
         Order::Destroy(order) => {
             let over = move |actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str, _| {
                 destroy::is_over(actors, env, fx, name, &order);

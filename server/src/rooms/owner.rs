@@ -15,10 +15,11 @@ use crate::proto::muc::user::{UserItem, write_statuses};
 use crate::proto::muc::{Affiliation, admin, error, rules};
 use crate::rooms::admin::{affiliate, affiliation_of, has_room};
 use crate::rooms::commit::{self, After, Outcome};
+use crate::rooms::invite::count_stranger;
 use crate::rooms::say::{self, Written};
 use crate::rooms::standing::{self, By, Moved};
 use crate::rooms::visit::{Ack, Asker, Visit};
-use crate::rooms::{destroy, invite, leave, membership};
+use crate::rooms::{destroy, leave, membership};
 use crate::service::Reply;
 use crate::stanza::Kind;
 use crate::user::actors::{Actors, Effects};
@@ -114,8 +115,8 @@ fn promotions(
         let before = affiliation_of(env, fx, room, visit, local)?;
         let is_known = moves.iter().any(|(moved, _)| moved.local == local);
         if before < after && !is_known {
-            if before < Affiliation::Member && room.config().is_private_group() {
-                invite::may_approach(env, fx, visit, local)?;
+            if before < Affiliation::Member && room.occupants.of_account(local).is_empty() {
+                count_stranger(env, fx, visit, local)?;
             }
             let by = By { local: Some(visit.local.to_owned()), nick: nick.clone(), ..By::default() };
             moves.push((Moved::new(local, (before, after), by), None));

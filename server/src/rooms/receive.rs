@@ -11,7 +11,8 @@ use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::proto::muc::error;
 use crate::rooms::visit::{Ack, Visit};
 use crate::rooms::{
-    ask, destroy, enter, invite, leave, membership, private, refresh, request as requests, speak, subject,
+    ask, destroy, enter, invite, leave, membership, private, refresh, request as requests, show, speak,
+    subject,
 };
 use crate::service::request;
 use crate::stanza::{Delivery, Kind, Traits, Type};
@@ -20,6 +21,10 @@ use crate::user::actors::{Actors, Effects};
 /// A stanza for a room of which this worker is the home. While the room is busy it waits.
 pub fn receive(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_>) {
     fx.work.add(work::STANZA);
+    if is_from_server(d, Type::Subscribe) {
+        actors.rooms.inbox(d.to_local).end();
+        return go_on(actors, env, fx, d.to_local);
+    }
     if actors.rooms.is_busy(d.to_local) {
         if !hold(actors, env, d) {
             env.metrics().refused_room_waiting.add(1);
@@ -62,9 +67,12 @@ fn charge(env: &Env, fx: &mut Effects, d: &Delivery<'_>, begun: u64) {
     }
 }
 
+/// What has waited and is served at once; then all others of the worker have their turn.
+const SERVED_AT_ONCE: usize = 16;
+
 /// Goes on with what has waited, unless the room has become busy again.
 pub(super) fn go_on(actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str) {
-    loop {
+    for _ in 0..SERVED_AT_ONCE {
         let inbox = actors.rooms.inbox(name);
         let before = inbox.bytes();
         let Some(next) = inbox.take() else { break };
@@ -80,13 +88,43 @@ pub(super) fn go_on(actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str
         take(actors, env, fx, &d);
         charge(env, fx, &d, begun);
     }
+    give_way(actors, env, fx, name);
     rest(actors, env, fx, name);
+}
+
+/// If more has waited than is served at once, the room stays busy until its worker's own mailbox has come to what the room tells
+/// itself: so a thousand who enter after a restart cost others no more than [`SERVED_AT_ONCE`] of them at a time.
+fn give_way(actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str) {
+    let inbox = actors.rooms.inbox(name);
+    if inbox.is_busy() || inbox.is_free() {
+        return;
+    }
+    inbox.begin();
+    env.metrics().room_gave_way.add(1);
+    let go_on = Delivery {
+        kind: Kind::Presence,
+        typ: Type::Subscribe,
+        traits: Traits::FROM_SERVER,
+        from: "",
+        to_local: name,
+        to_resource: None,
+        id: None,
+        bytes: b"<presence type='subscribe'/>",
+        pending_ack: None,
+    };
+    fx.links.to(env.worker).visit(&go_on);
+}
+
+/// Presence of a type of which no client's comes so far: accounts' homes, and the room itself, tell the room something by it.
+fn is_from_server(d: &Delivery<'_>, typ: Type) -> bool {
+    d.traits.has(Traits::FROM_SERVER) && d.kind == Kind::Presence && d.typ == typ
 }
 
 pub(super) fn rest(actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str) {
     destroy::if_deserted(actors, env, fx, name);
     actors.rooms.rest(name);
     env.metrics().rooms.set(actors.rooms.len() as u64);
+    env.metrics().room_presences.set(actors.rooms.payloads.len() as u64);
 }
 
 fn settle(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_>) {
@@ -96,7 +134,7 @@ fn settle(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_>) {
 }
 
 fn take(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_>) {
-    if d.traits.has(Traits::FROM_SERVER) && matches!(d.typ, Type::Probe | Type::Unsubscribed) {
+    if [Type::Probe, Type::Unsubscribed, Type::Subscribed].into_iter().any(|typ| is_from_server(d, typ)) {
         return hear(actors, env, fx, d);
     }
     let ack = match Visit::of(d) {
@@ -111,11 +149,12 @@ fn take(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_>) {
     }
 }
 
-/// Something that accounts' homes tell rooms, in the form of presence of which no client's comes so far: an account is gone
-/// (`service::rooms`), or has removed its bookmark of the room (`service::pubsub::groups`).
+/// What accounts' homes tell rooms: an account is gone (`service::rooms`), or has removed its bookmark of the room
+/// (`service::pubsub::groups`), or one of its clients has not got all presence (`user::seats`).
 fn hear(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_>) {
     match load(actors, env, fx, d.to_local) {
         Ok(()) if d.typ == Type::Probe => refresh::refresh(actors, env, fx, d.to_local),
+        Ok(()) if d.typ == Type::Subscribed => show::show_again(actors, env, fx, (d.to_local, d.from)),
         Ok(()) => membership::forsaken(actors, env, fx, d.to_local, address::local_of(d.from)),
         Err(error) => tracing::error!(room = d.to_local, %error, "cannot read the directory"),
     }

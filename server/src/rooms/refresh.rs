@@ -13,12 +13,12 @@ use crate::user::actors::{Actors, Effects};
 use whimbrel_storage::directory::DirectoryError;
 use whimbrel_storage::directory::rooms::{AffiliationChanges, AffiliationVersion, RoomsView};
 
-/// Looks again at the room's row and at what its occupants are to it. A room to which nobody belongs any more, and that nobody
+/// Looks again at the room's row and at what its occupants are to it. A room to which no account belongs any more, and that nobody
 /// is in, is destroyed.
 pub(super) fn refresh(actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str) {
     let Some(room) = actors.rooms.room_mut(name) else { return };
-    let changes = match look(env, fx, room) {
-        Ok(changes) => changes,
+    let (changes, is_deserted) = match look(env, fx, room) {
+        Ok(found) => found,
         Err(error) => return tracing::error!(room = name, %error, "cannot read the directory"),
     };
     for (moved, is_there) in &changes {
@@ -29,16 +29,17 @@ pub(super) fn refresh(actors: &mut Actors, env: &Env, fx: &mut Effects, name: &s
             false => standing::show(env, fx, room, moved),
         }
     }
-    if room.record.counts.belonging() == 0 && room.occupants.is_empty() {
+    if is_deserted && room.occupants.is_empty() {
         destroy::destroy(actors, env, fx, Asker::nobody(name), Destroy::default());
     }
 }
 
-/// Reads the row; those who are something else now, in the order in which they became that, and whether they are in the room.
-fn look(env: &Env, fx: &Effects, room: &mut Room) -> Result<Vec<(Moved, bool)>, DirectoryError> {
+/// Reads the row; those who are something else now, in the order in which they became that, and whether they are in the room; and
+/// whether no account belongs to the room.
+fn look(env: &Env, fx: &Effects, room: &mut Room) -> Result<(Vec<(Moved, bool)>, bool), DirectoryError> {
     fx.work.add(work::LOOK * (1 + room.occupants.len() as u64));
     env.shared.directory.rooms(|rooms| {
-        let Some(record) = rooms.room(room.name())? else { return Ok(Vec::new()) };
+        let Some(record) = rooms.room(room.name())? else { return Ok((Vec::new(), false)) };
         let before = room.replace(record).version();
         let mut moves: Vec<(Moved, bool)> = changes(env, rooms, room, before)?;
         for (_, occupant) in room.occupants.iter() {
@@ -52,7 +53,7 @@ fn look(env: &Env, fx: &Effects, room: &mut Room) -> Result<Vec<(Moved, bool)>, 
                 None => {}
             }
         }
-        Ok(moves)
+        Ok((moves, rooms.is_deserted(room.record.actor)?))
     })
 }
 

@@ -98,7 +98,9 @@ pub(super) fn write(
             return Ok(Err(error::nick_taken()));
         }
         affiliate(transaction, &mut record, (&moved, nick.as_deref()), (&domain, now_ms))?;
-        let is_orphaned = moved.before == Affiliation::Owner && record.counts.owners == 0;
+        let is_orphaned = moved.before == Affiliation::Owner
+            && moved.after != Affiliation::Owner
+            && !transaction.rooms().has_owner(record.actor)?;
         let heir = if is_orphaned { transaction.pass_ownership(&mut record)? } else { None };
         let heir = heir.and_then(|jid| address::contact_here(&jid, &domain).map(str::to_owned));
         let after: After = Box::new(move |actors, env, fx| {

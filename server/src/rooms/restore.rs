@@ -4,7 +4,7 @@ use whimbrel_storage::actor::ActorId;
 
 use crate::effects::work;
 use crate::env::Env;
-use crate::occupancy::occupants::Occupant;
+use crate::occupancy::occupants::{Audience, Occupant};
 use crate::occupancy::pace::Pace;
 use crate::occupancy::room::Room;
 use crate::occupancy::saved::OccupantRecord;
@@ -25,6 +25,7 @@ pub fn restore(actors: &mut Actors, env: &Env, fx: &Effects, record: &OccupantRe
             Err(error) => return tracing::error!(room = record.room, %error, "cannot read the directory"),
         }
     }
+    let presence = actors.rooms.payloads.intern(record.presence);
     let Some(room) = actors.rooms.room_mut(record.room) else { return };
     let account = ActorId::from_raw(record.account);
     let jid = env.bare_jid(record.local);
@@ -36,8 +37,9 @@ pub fn restore(actors: &mut Actors, env: &Env, fx: &Effects, record: &OccupantRe
         affiliation: record.affiliation,
         role: record.role,
         seats: record.seats.iter().map(|seat| (*seat).into()).collect(),
-        is_shown: record.is_shown,
-        presence: record.presence.into(),
+        // Moderators may have been shown it, and see it leave.
+        seen_by: if record.is_shown { Audience::Everybody } else { Audience::Moderators },
+        presence,
         hats: record.hats.into(),
         pace: Pace::default(),
     });

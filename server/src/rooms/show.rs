@@ -6,12 +6,13 @@
 //! | those who see real addresses | everything |
 //! | all others | everything but the address |
 //!
-//! In a room of more than `rooms.presence_max` occupants all others see only moderators and changes of affiliation.
+//! In a large room they do not see everybody: [`Reach`].
 
 use crate::env::Env;
 use crate::exchange::fanout::Weight;
-use crate::occupancy::occupants::{Occupant, OccupantKey};
+use crate::occupancy::occupants::{Audience, Occupant, OccupantKey};
 use crate::occupancy::room::Room;
+use crate::proto::address;
 use crate::proto::muc::role::Role;
 use crate::proto::muc::rules;
 use crate::proto::muc::status::Status;
@@ -20,7 +21,7 @@ use crate::proto::muc::versions::Versions;
 use crate::rooms::say::{self, Written};
 use crate::rooms::versions;
 use crate::stanza::Kind;
-use crate::user::actors::Effects;
+use crate::user::actors::{Actors, Effects};
 
 /// An occupant, and what there is to say of it beside what it is.
 #[derive(Copy, Clone)]
@@ -117,12 +118,12 @@ impl<'a> Shown<'a> {
     /// Shows it to all others who are to see it.
     pub(super) fn show_others(&self, env: &Env, fx: &mut Effects, room: &Room) {
         let from = self.from(env, room);
-        let is_for_all = self.is_for_all(env, room);
+        let audience = self.audience(env, room);
         for sees_jid in [true, false] {
             let is_concerned = |viewer: &Occupant| {
                 *viewer.nick != *self.occupant.nick
                     && rules::sees_jids(viewer.standing(), room.config()) == sees_jid
-                    && (is_for_all || viewer.is_moderator())
+                    && is_in(audience, viewer)
             };
             if !room.occupants.iter().any(|(_, viewer)| is_concerned(viewer)) {
                 continue;
@@ -133,38 +134,83 @@ impl<'a> Shown<'a> {
         }
     }
 
-    /// Whether everybody is told: those who have been shown are also seen to leave.
-    fn is_for_all(&self, env: &Env, room: &Room) -> bool {
-        self.is_important
-            || self.occupant.is_shown && self.is_gone
-            || is_shown_to_all(env, room, self.occupant)
+    /// Who is told: those who have been shown are also seen to leave.
+    fn audience(&self, env: &Env, room: &Room) -> Audience {
+        let now = Reach::of(env, room).of_occupant(room, self.occupant);
+        match (self.is_important, self.is_gone) {
+            (true, _) => Audience::Everybody,
+            (false, true) => now.max(self.occupant.seen_by),
+            (false, false) => now,
+        }
     }
 }
 
-/// Whether everybody sees the presence of an occupant.
-pub(super) fn is_shown_to_all(env: &Env, room: &Room, occupant: &Occupant) -> bool {
-    let is_small = room.occupants.len() <= env.config.rooms.presence_max as usize;
-    rules::is_shown(occupant.role, room.config()) && (is_small || occupant.is_moderator())
+/// How far presence goes in a room, by how large it is.
+///
+/// | more than `rooms.presence_max` | whose presence | goes to |
+/// | --- | --- | --- |
+/// | nothing | that of the roles that the room is configured for; of others | everybody; moderators |
+/// | occupants | a moderator's; that of others | everybody; moderators |
+/// | moderators | anybody's | nobody |
+///
+/// So somebody who enters sees, and is shown to, no more than `rooms.presence_max` others in a large room, or all of them while there
+/// are no more than that.
+#[derive(Copy, Clone)]
+pub(super) struct Reach {
+    is_large: bool,
+    are_moderators_many: bool,
+}
+
+impl Reach {
+    /// In a room as it is now.
+    pub(super) fn of(env: &Env, room: &Room) -> Reach {
+        let most = env.config.rooms.presence_max as usize;
+        let is_large = room.occupants.len() > most;
+        let moderators = || room.occupants.iter().filter(|(_, occupant)| occupant.is_moderator());
+        Reach { is_large, are_moderators_many: is_large && moderators().take(most + 1).count() > most }
+    }
+
+    /// Who sees the presence of an occupant.
+    fn of_occupant(self, room: &Room, occupant: &Occupant) -> Audience {
+        if self.are_moderators_many {
+            Audience::Nobody
+        } else if rules::is_shown(occupant.role, room.config()) && (!self.is_large || occupant.is_moderator())
+        {
+            Audience::Everybody
+        } else {
+            Audience::Moderators
+        }
+    }
+}
+
+fn is_in(audience: Audience, viewer: &Occupant) -> bool {
+    match audience {
+        Audience::Everybody => true,
+        Audience::Moderators => viewer.is_moderator(),
+        Audience::Nobody => false,
+    }
 }
 
 /// Shows an occupant as it is now, to itself and to all others who are to see it.
 pub(super) fn show(env: &Env, fx: &mut Effects, room: &mut Room, key: OccupantKey, own: &[Status]) {
-    let is_shown = is_shown_to_all(env, room, room.occupants.get(key));
-    room.occupants.get_mut(key).is_shown |= is_shown;
+    let audience = Reach::of(env, room).of_occupant(room, room.occupants.get(key));
+    let occupant = room.occupants.get_mut(key);
+    occupant.seen_by = occupant.seen_by.max(audience);
     let occupant = room.occupants.get(key);
     let shown = Shown { own, ..Shown::present(occupant) };
     shown.show_others(env, fx, room);
     shown.show_itself(env, fx, room, &occupant.seats);
 }
 
-/// A seat of somebody who enters gets to see all others whom it is to see.
+/// A seat of somebody who enters gets to see all others whom it is to see. Moderators of a large room hear of those who come after
+/// them, and find the others in the room's lists.
 pub(super) fn show_others(env: &Env, fx: &mut Effects, room: &Room, key: OccupantKey, seat: &str) {
     let viewer = room.occupants.get(key);
     let sees_jids = rules::sees_jids(viewer.standing(), room.config());
-    let is_small = room.occupants.len() <= env.config.rooms.presence_max as usize;
+    let reach = Reach::of(env, room);
     for (_, other) in room.occupants.iter().filter(|(other, _)| *other != key) {
-        let sees = is_shown_to_all(env, room, other) || is_small && viewer.is_moderator();
-        if !sees {
+        let audience = reach.of_occupant(room, other);
+        if !is_in(audience, viewer) || reach.is_large && audience != Audience::Everybody {
             continue;
         }
         let shown = Shown::present(other);
@@ -172,5 +218,14 @@ pub(super) fn show_others(env: &Env, fx: &mut Effects, room: &Room, key: Occupan
         let written = shown.write(env, room, &from, (sees_jids, false));
         let cast = written.cast(Kind::Presence, Weight::Presence, &from);
         say::to_seats(env, fx, &cast, (&viewer.local, &[seat]));
+    }
+}
+
+/// A client of this full JID has not got all presence of a room in which it is: it is shown again who is there.
+pub(super) fn show_again(actors: &Actors, env: &Env, fx: &mut Effects, (name, from): (&str, &str)) {
+    let Some(room) = actors.rooms.room(name) else { return };
+    let Some((local, resource)) = address::local_and_resource(from) else { return };
+    if let Some(key) = room.occupants.by_seat(local, resource) {
+        show_others(env, fx, room, key, resource);
     }
 }

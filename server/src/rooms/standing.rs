@@ -4,7 +4,7 @@ use whimbrel_storage::directory::rooms::RoomFlags;
 
 use crate::env::Env;
 use crate::exchange::fanout::Weight;
-use crate::occupancy::occupants::{Occupant, OccupantKey};
+use crate::occupancy::occupants::{Audience, Occupant, OccupantKey};
 use crate::occupancy::room::Room;
 use crate::proto::muc::status::Status;
 use crate::proto::muc::user::{UserItem, write_presence};
@@ -114,7 +114,7 @@ pub(super) fn set_role(
     let shown = Shown { item: by.item(), is_important: true, ..Shown::present(occupant) };
     shown.show_others(env, fx, room);
     shown.show_itself(env, fx, room, &occupant.seats);
-    room.occupants.get_mut(key).is_shown = true;
+    room.occupants.get_mut(key).seen_by = Audience::Everybody;
 }
 
 /// Somebody who is not in the room is something else to it: those who see addresses hear of it (§9.3 and others).

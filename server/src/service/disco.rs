@@ -59,7 +59,10 @@ fn info(_: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -> Reply
         (Scope::Server, Some(own)) if caps::is_own_node(&env.config, own) => {
             describe(&env.config, request.scope, node)
         }
-        (Scope::Server, Some(_)) => StanzaCondition::ItemNotFound.into(),
+        (Scope::Server, Some(node)) => {
+            let found = table::of_server_node(SERVICES, &env.config, |nodes| (nodes.info)(node));
+            found.map_or(StanzaCondition::ItemNotFound.into(), Reply::Result)
+        }
         (Scope::OwnAccount | Scope::OtherAccount, Some(node)) => match table::nodes(SERVICES, &env.config) {
             Some(nodes) => (nodes.info)(env, fx, request, node),
             None => StanzaCondition::ItemNotFound.into(),
@@ -107,7 +110,14 @@ fn items(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) ->
     if let Some(node) = node {
         return match nodes {
             Some(nodes) => (nodes.items)(env, fx, request, node),
-            None => StanzaCondition::ItemNotFound.into(),
+            None => {
+                let domain = &env.shared.domain;
+                let ask = |nodes: &table::ServerNodes| (nodes.items)(node, domain);
+                let found = table::of_server_node(SERVICES, &env.config, ask);
+                found
+                    .filter(|_| request.scope == Scope::Server)
+                    .map_or(StanzaCondition::ItemNotFound.into(), Reply::Result)
+            }
         };
     }
     if request.scope == Scope::Server

@@ -16,6 +16,7 @@ pub mod archive;
 pub mod blocking;
 pub mod caps;
 pub mod carbons;
+pub mod commands;
 pub mod commit;
 pub mod csi;
 pub mod disco;
@@ -61,6 +62,7 @@ pub static SERVICES: &[&Service] = &[
     &carbons::SERVICE,
     &blocking::SERVICE,
     &register::SERVICE,
+    &commands::SERVICE,
     &rooms::SERVICE,
     &session::SERVICE,
 ];

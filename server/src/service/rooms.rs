@@ -1,5 +1,7 @@
 //! Rooms (XEP-0045), as far as they are a matter of accounts. What rooms do is in `rooms`.
 
+use whimbrel_storage::directory::Table;
+
 use crate::env::Env;
 use crate::service::Service;
 use crate::stanza::{Delivery, Kind, Traits, Type};
@@ -10,6 +12,8 @@ use crate::user::lifecycle::{AccountRemoved, Hooks};
 pub static SERVICE: Service = Service {
     name: "rooms",
     enabled: |config| config.rooms.enabled,
+    // Who may put an account into groups; written by the command (`service::commands`) and by operators.
+    tables: &[Table::AccountSettings],
     lifecycle: Hooks { account_removed: Some(account_removed), ..Hooks::NONE },
     ..Service::NOTHING
 };

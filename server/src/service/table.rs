@@ -12,7 +12,7 @@ use crate::user::actors::Effects;
 use crate::user::lifecycle::{Hooks, Lifecycle};
 use crate::user::tables::ResourceKey;
 use crate::user::writes::Area;
-use crate::xml::Stanza;
+use crate::xml::{Element, Stanza};
 
 /// To whom a request is addressed, or of whom something is said.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -115,6 +115,14 @@ pub struct DiscoNodes {
     pub items: fn(&Env, &Effects, &Request, &str) -> Reply,
 }
 
+/// Nodes of the domain that disco tells of.
+pub struct ServerNodes {
+    /// What one of them is: the `<query/>`; `None`: it is none of these.
+    pub info: fn(&str) -> Option<Element>,
+    /// What is in one of them, on this domain.
+    pub items: fn(&str, &str) -> Option<Element>,
+}
+
 /// A service: all that the server has to know of an extension that it has built in.
 pub struct Service {
     /// Its name: in the documentation of the tables that it owns, and in messages.
@@ -132,6 +140,8 @@ pub struct Service {
     pub identities: &'static [(Identity, Scopes)],
     /// The nodes of accounts that disco tells of it.
     pub nodes: Option<DiscoNodes>,
+    /// The nodes of the domain that disco tells of it.
+    pub server_nodes: Option<ServerNodes>,
     /// The tables of the directory that only it writes. What is in them goes with the account.
     pub tables: &'static [Table],
     /// What it does at the moments of a user's life.
@@ -148,6 +158,7 @@ impl Service {
         features: &[],
         identities: &[],
         nodes: None,
+        server_nodes: None,
         tables: &[],
         lifecycle: Hooks::NONE,
     };
@@ -216,6 +227,15 @@ pub fn identities(table: &[&'static Service], config: &Config, scope: Scope) -> 
 /// The nodes of accounts, of the service that has some.
 pub fn nodes(table: &[&'static Service], config: &Config) -> Option<&'static DiscoNodes> {
     enabled(table, config).find_map(|service| service.nodes.as_ref())
+}
+
+/// What a question about a node of the domain is answered with, by the service that has it.
+pub fn of_server_node(
+    table: &[&'static Service],
+    config: &Config,
+    ask: impl Fn(&ServerNodes) -> Option<Element>,
+) -> Option<Element> {
+    enabled(table, config).filter_map(|service| service.server_nodes.as_ref()).find_map(ask)
 }
 
 /// What is called at the moments of a user's life.

@@ -2,7 +2,8 @@
 //! has lost its connection gets less of.
 //!
 //! While a client is inactive, presence is held and only the newest of each sender is kept; chat states are
-//! held, and so is what happens to nodes. Anything else sends what is held first, so that order is kept, and goes out at once.
+//! held, and so is what happens to nodes. Where there is no room for all of it, presence of those who come gives way to that of
+//! those who go: who is there can be asked again, who has gone cannot. Anything else sends what is held first, so that order is kept, and goes out at once.
 
 use std::hash::BuildHasher;
 
@@ -90,8 +91,9 @@ impl HeldStanzas {
     }
 
     /// Adds a stanza if it fits into `bytes_max`. One that has a sender takes the place of the older one of that sender,
-    /// which goes in any case: it is out of date.
-    fn add(&mut self, kind: Kind, sender: Option<&str>, bytes: &[u8], bytes_max: usize) -> bool {
+    /// which goes in any case: it is out of date. The presence of somebody who goes also takes the place of those who come, the
+    /// oldest first.
+    fn add(&mut self, kind: Kind, sender: Option<&str>, bytes: &[u8], bytes_max: usize) -> Added {
         if let Some(from) = sender {
             let hash = hash_of(from);
             let older =
@@ -101,13 +103,35 @@ impl HeldStanzas {
             }
         }
         let cost = cost(sender, bytes);
+        let mut given_up = 0;
+        while self.bytes + cost > bytes_max && sender.is_some() && is_unavailable(bytes) {
+            let comes = |entry: &Entry| entry.sender.is_some() && !is_unavailable(&entry.stanza);
+            let Some(at) = self.entries.iter().position(comes) else { break };
+            self.bytes -= self.entries.remove(at).cost();
+            given_up += 1;
+        }
         if self.bytes + cost > bytes_max {
-            return false;
+            return Added::NoRoom;
         }
         self.bytes += cost;
         self.entries.push(Entry::new(kind, sender, bytes));
-        true
+        Added::InPlaceOf(given_up)
     }
+}
+
+/// What has become of a stanza that was to be held.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Added {
+    /// It is held, and so many others, which can be asked for again, are not any more.
+    InPlaceOf(u64),
+    /// There is no room for it.
+    NoRoom,
+}
+
+/// Whether a presence says that its sender goes. The server has written its start tag.
+fn is_unavailable(presence: &[u8]) -> bool {
+    let tag = memchr::memchr(b'>', presence).map_or(presence, |end| &presence[..end]);
+    [&b" type='unavailable'"[..], b" type=\"unavailable\""].iter().any(|typ| memmem::find(tag, typ).is_some())
 }
 
 /// How urgent a stanza is.
@@ -138,7 +162,14 @@ pub fn hold(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey, 
     let has_share = env.shared.memory.pressure() < Pressure::Tight
         && share::has_for_others(actors, env, fx, key, bytes.len());
     let resource = actors.users.resource_mut(key);
-    if has_share && resource.held.get_or_insert_default().add(kind, sender, bytes, limit) {
+    if has_share
+        && let Added::InPlaceOf(given_up) =
+            resource.held.get_or_insert_default().add(kind, sender, bytes, limit)
+    {
+        if given_up > 0 {
+            resource.flags.put(Flags::PRESENCE_LOST, true);
+            env.metrics().dropped_output.add(given_up);
+        }
         env.metrics().held_inactive.add(1);
         return true;
     }
@@ -198,9 +229,13 @@ mod tests {
     #[test]
     fn a_newer_presence_replaces_the_older_and_the_count_of_bytes_follows() {
         let mut held = HeldStanzas::default();
-        assert!(held.add(Kind::Presence, Some("a@x/1"), b"first", 1000));
-        assert!(held.add(Kind::Message, None, b"state", 1000));
-        assert!(held.add(Kind::Presence, Some("a@x/1"), b"second!", 1000));
+        for (kind, sender, stanza) in [
+            (Kind::Presence, Some("a@x/1"), &b"first"[..]),
+            (Kind::Message, None, b"state"),
+            (Kind::Presence, Some("a@x/1"), b"second!"),
+        ] {
+            assert_eq!(held.add(kind, sender, stanza, 1000), Added::InPlaceOf(0));
+        }
         assert_eq!(texts(&held), ["state", "second!"]);
         assert_eq!(held.bytes, 2 * size_of::<Entry>() + 12 + "a@x/1".len());
     }
@@ -209,9 +244,31 @@ mod tests {
     fn what_does_not_fit_leaves_nothing_out_of_date_behind() {
         let mut held = HeldStanzas::default();
         let room = 2 * cost(Some("a@x/1"), b"first");
-        assert!(held.add(Kind::Presence, Some("a@x/1"), b"first", room));
-        assert!(held.add(Kind::Presence, Some("b@x/1"), b"other", room));
-        assert!(!held.add(Kind::Presence, Some("a@x/1"), b"longer", room));
+        for (sender, stanza) in [("a@x/1", b"first"), ("b@x/1", b"other")] {
+            assert_eq!(held.add(Kind::Presence, Some(sender), stanza, room), Added::InPlaceOf(0));
+        }
+        assert_eq!(held.add(Kind::Presence, Some("a@x/1"), b"longer", room), Added::NoRoom);
         assert_eq!(texts(&held), ["other"]);
+    }
+
+    #[test]
+    fn who_comes_gives_way_to_who_goes() {
+        let gone = b"<presence type='unavailable'/>";
+        let come = b"<presence from='c/type=\"unavailable\"'><status>type='unavailable'</status></presence>";
+        assert!(is_unavailable(gone) && is_unavailable(b"<presence type=\"unavailable\" from='a'/>"));
+        let mut held = HeldStanzas::default();
+        let room = 2 * cost(Some("r@c/1"), come);
+        for sender in ["r@c/1", "r@c/2"] {
+            assert_eq!(held.add(Kind::Presence, Some(sender), come, room), Added::InPlaceOf(0));
+        }
+        assert_eq!(held.add(Kind::Presence, Some("r@c/3"), come, room), Added::NoRoom);
+        assert_eq!(held.add(Kind::Presence, Some("r@c/4"), gone, room), Added::InPlaceOf(1));
+        assert_eq!(held.add(Kind::Presence, Some("r@c/5"), gone, room), Added::InPlaceOf(1));
+        assert_eq!(texts(&held), [std::str::from_utf8(gone).unwrap(); 2]);
+        let mut added = 2;
+        while held.add(Kind::Presence, Some(&format!("r@c/{added}")), gone, room) == Added::InPlaceOf(0) {
+            added += 1;
+        }
+        assert!(texts(&held).len() >= 2, "those who have gone stay");
     }
 }

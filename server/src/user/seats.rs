@@ -3,7 +3,7 @@
 //! | what it is | a client that has no room for it |
 //! | --- | --- |
 //! | what was said, or taken back | loses its seat: the room is told, and tells the client (status 333), which reads the rest in the room's archive |
-//! | somebody's presence | does not see it |
+//! | somebody's presence | gets the newest of each occupant when it reads again; beyond `limits.inactive_bytes` arrivals give way to departures, and it is shown again who is there ([`show_again`]) |
 //! | a chat state | does not get it |
 //! | what it must know of itself | is treated as with everything of its own account |
 //!
@@ -137,6 +137,27 @@ fn give(
         env.metrics().room_deliveries.add(1);
     }
     delivery::push_as(actors, env, fx, key, &Outgoing { kind: cast.kind, class, urgency, bytes });
+}
+
+/// A client has not got all presence: the rooms in which it is show it again who is there.
+pub fn show_again(actors: &Actors, env: &Env, fx: &mut Effects, key: ResourceKey, full: &str) {
+    let Some(domain) = env.domains().rooms else { return };
+    let directed = actors.users.resource(key).directed.iter().flat_map(|list| list.iter());
+    let rooms: Vec<&str> = directed.filter_map(|jid| address::contact_here(jid, domain)).collect();
+    for name in rooms {
+        let again = Delivery {
+            kind: Kind::Presence,
+            typ: Type::Subscribed,
+            traits: Traits::FROM_SERVER,
+            from: full,
+            to_local: name,
+            to_resource: None,
+            id: None,
+            bytes: b"<presence type='subscribed'/>",
+            pending_ack: None,
+        };
+        fx.route_to_room(env, &again);
+    }
 }
 
 /// A seat has not taken something: the room hears of it.

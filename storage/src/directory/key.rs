@@ -15,6 +15,7 @@
 //! room_names            actor
 //! room_affiliations, room_nicks  actor, text, as rosters
 //! room_removals         actor, version of the affiliations (8, big endian)
+//! room_links            actor, hash of a token (16)
 //! rooms_of_accounts     actor of the account, actor of the room
 //! registrations         the number's digits
 //! quotas                kind (1), keyed hash of what is counted (16)

@@ -18,7 +18,7 @@
 //! | `tables`, `transaction` | tables and views of them, write transactions |
 //! | `key`, `codec`, `checksum` | how keys and values are written |
 //! | `archive` | where messages of archives lie, and what actors want of theirs |
-//! | `accounts`, `item`, `roster`, `blocked`, `vcard`, `private`, `activity`, `registration` | what is kept |
+//! | `accounts`, `item`, `roster`, `blocked`, `vcard`, `private`, `activity`, `settings`, `registration` | what is kept |
 //! | `pubsub` | nodes of accounts and what is published to them |
 //! | `rooms` | rooms and who belongs to them |
 //! | `writer` | the thread that writes |
@@ -56,6 +56,7 @@ pub mod pubsub;
 mod registration;
 pub mod rooms;
 mod roster;
+mod settings;
 mod tables;
 #[cfg(test)]
 #[expect(unsafe_code, reason = "opens LMDB beside the directory")]
@@ -90,6 +91,7 @@ pub use key::CONTACT_BYTES_MAX;
 pub use private::{PRIVATE_NAME_BYTES_MAX, PrivateXml};
 pub use registration::{NumberState, PendingPin, Quota, QuotaKey};
 pub use roster::{REMOVALS_MAX, RosterChanges};
+pub use settings::{MayAdd, Settings};
 pub use tables::Table;
 pub use transaction::{VALUE_BYTES_MAX, WriteTransaction};
 pub use version::{INCARNATIONS_MAX, NoVersion, RosterVersion};

@@ -36,6 +36,8 @@ pub enum Table {
     Private,
     /// Account → when and with what words it was last online.
     Activity,
+    /// Account → what it says of itself.
+    AccountSettings,
     /// Phone number → the PIN under way, and how guessing it is slowed.
     Registrations,
     /// What is counted → until when, and how often.
@@ -76,6 +78,8 @@ pub enum Table {
     RoomNicks,
     /// Room and version → who has lost an affiliation then.
     RoomRemovals,
+    /// Room and hash of a token → link that makes members.
+    RoomLinks,
     /// Account and room → what the account is to the room.
     RoomsOfAccounts,
     /// Name → title of a public room.
@@ -84,7 +88,7 @@ pub enum Table {
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 33] = [
         Self::Meta,
         Self::Accounts,
         Self::RosterStates,
@@ -94,6 +98,7 @@ impl Table {
         Self::Vcards,
         Self::Private,
         Self::Activity,
+        Self::AccountSettings,
         Self::Registrations,
         Self::Quotas,
         Self::Archive,
@@ -114,12 +119,13 @@ impl Table {
         Self::RoomAffiliations,
         Self::RoomNicks,
         Self::RoomRemovals,
+        Self::RoomLinks,
         Self::RoomsOfAccounts,
         Self::RoomsPublic,
     ];
 
     /// The tables whose keys begin with an account's number, and from which all of a removed account is removed with it.
-    pub const OF_AN_ACCOUNT: [Self; 14] = [
+    pub const OF_AN_ACCOUNT: [Self; 15] = [
         Self::RosterStates,
         Self::Rosters,
         Self::Removals,
@@ -127,6 +133,7 @@ impl Table {
         Self::Vcards,
         Self::Private,
         Self::Activity,
+        Self::AccountSettings,
         Self::ArchivePreferences,
         Self::PubsubNodes,
         Self::PubsubItems,
@@ -137,8 +144,14 @@ impl Table {
     ];
 
     /// The tables whose keys begin with a room's number, and from which all of a room that is destroyed is removed with it.
-    pub const OF_A_ROOM: [Self; 5] =
-        [Self::RoomNames, Self::RoomAffiliations, Self::RoomNicks, Self::RoomRemovals, Self::Vcards];
+    pub const OF_A_ROOM: [Self; 6] = [
+        Self::RoomNames,
+        Self::RoomAffiliations,
+        Self::RoomNicks,
+        Self::RoomRemovals,
+        Self::RoomLinks,
+        Self::Vcards,
+    ];
 
     /// The tables whose keys begin with an actor too, and from which it is removed in small steps: it may have millions of
     /// messages.
@@ -156,6 +169,7 @@ impl Table {
             Self::Vcards => "vcards",
             Self::Private => "private",
             Self::Activity => "activity",
+            Self::AccountSettings => "account_settings",
             Self::Registrations => "registrations",
             Self::Quotas => "quotas",
             Self::Archive => "archive",
@@ -176,6 +190,7 @@ impl Table {
             Self::RoomAffiliations => "room_affiliations",
             Self::RoomNicks => "room_nicks",
             Self::RoomRemovals => "room_removals",
+            Self::RoomLinks => "room_links",
             Self::RoomsOfAccounts => "rooms_of_accounts",
             Self::RoomsPublic => "rooms_public",
         }
@@ -184,7 +199,7 @@ impl Table {
     /// Whether a directory of this format may be without it. It is then made when such a directory is opened; an earlier
     /// release does not look at tables it does not know.
     pub(super) fn came_later(self) -> bool {
-        matches!(self, Self::Registrations | Self::Quotas)
+        matches!(self, Self::Registrations | Self::Quotas | Self::AccountSettings | Self::RoomLinks)
             || matches!(self, Self::Archive | Self::ArchiveStates | Self::ArchiveSegments)
             || matches!(self, Self::ArchiveJournals | Self::ArchivePreferences | Self::ArchiveErased)
             || matches!(self, Self::ArchiveErasures | Self::ArchivePasses)

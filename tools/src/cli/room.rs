@@ -29,6 +29,11 @@ pub(crate) enum RoomCommand {
         #[command(subcommand)]
         command: MemberCommand,
     },
+    /// Links by which accounts become members of a room
+    Invite {
+        #[command(subcommand)]
+        command: InviteCommand,
+    },
     /// What occupants see of those who belong to a room beside what they may do (XEP-0317): badges like "teacher" or "host"
     Hat {
         #[command(subcommand)]
@@ -93,6 +98,61 @@ pub(crate) enum MemberCommand {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum InviteCommand {
+    /// Make a link, and print it; its token is not told again
+    Create {
+        /// The room
+        jid: String,
+        /// How many accounts may become members by it; 0: any number
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        uses: u64,
+        /// For how long it is good, like 30m, 12h, 7d, or never
+        #[arg(long, value_name = "TIME", default_value = "7d", value_parser = parse_seconds)]
+        expires: Seconds,
+        /// What it is for, for the list
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        note: String,
+    },
+    /// List the links of a room that are good, without their tokens
+    List {
+        /// The room
+        jid: String,
+    },
+    /// Make links void
+    Revoke {
+        /// The room
+        jid: String,
+        /// Links, as the list names them
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        ids: Vec<String>,
+        /// All of the room
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+/// A time; 0 for ever.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Seconds(pub(crate) u64);
+
+fn parse_seconds(text: &str) -> Result<Seconds, String> {
+    let bad = || "a time is a number with s, m, h or d behind it, like 7d, or never".to_owned();
+    if text == "never" {
+        return Ok(Seconds(0));
+    }
+    let (count, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(bad)?;
+    let unit = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(bad()),
+    };
+    let seconds = count.parse::<u64>().ok().and_then(|count| count.checked_mul(unit));
+    seconds.filter(|seconds| *seconds > 0).map(Seconds).ok_or_else(bad)
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum HatCommand {
     /// List the hats of those who belong to a room
     List {
@@ -146,9 +206,24 @@ impl Affiliation {
     }
 }
 
-fn parse_setting(text: &str) -> Result<(String, String), String> {
+pub(super) fn parse_setting(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("a setting is written NAME=VALUE".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_numbers_with_their_unit() {
+        for (text, seconds) in [("90s", 90), ("30m", 1800), ("12h", 43_200), ("7d", 604_800), ("never", 0)] {
+            assert_eq!(parse_seconds(text), Ok(Seconds(seconds)), "{text}");
+        }
+        for text in ["", "d", "7", "0d", "-1d", "7w", "7\u{e9}", "999999999999999999d"] {
+            assert!(parse_seconds(text).is_err(), "{text}");
+        }
     }
 }

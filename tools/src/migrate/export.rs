@@ -8,7 +8,7 @@ use std::path::Path;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use roxmltree::{Document, Node};
-use whimbrel_storage::directory::{Item, Subscription};
+use whimbrel_storage::directory::{Item, Settings, Subscription};
 use whimbrel_storage::jid::Jid;
 use zeroize::Zeroizing;
 
@@ -26,6 +26,8 @@ const PRIVATE: &str = "jabber:iq:private";
 const PRIVACY: &str = "jabber:iq:privacy";
 const BLOCKING: &str = "urn:xmpp:blocking";
 const VCARD: &str = "vcard-temp";
+/// What accounts of this server say of themselves.
+pub(super) const SETTINGS: &str = "whimbrel#settings";
 
 /// What an account is to be recognised by.
 #[derive(Clone, PartialEq, Eq)]
@@ -45,6 +47,7 @@ pub(super) struct User {
     pub(super) roster: Vec<Item>,
     pub(super) blocked: Vec<String>,
     pub(super) vcard: Option<String>,
+    pub(super) settings: Settings,
     /// Name, namespace, XML.
     pub(super) private: Vec<(String, String, String)>,
     /// Nodes with what is in them.
@@ -88,6 +91,7 @@ fn user(node: Node<'_, '_>) -> Result<User, String> {
         roster: Vec::new(),
         blocked: Vec::new(),
         vcard: None,
+        settings: Settings::default(),
         private: Vec::new(),
         nodes: Vec::new(),
         offline: Vec::new(),
@@ -105,6 +109,7 @@ fn user(node: Node<'_, '_>) -> Result<User, String> {
             ("pubsub", nodes::PUBSUB | nodes::OWNER) => {
                 nodes::read(child, &mut user.nodes, &mut user.remarks);
             }
+            ("settings", SETTINGS) => user.own_settings(child),
             ("vCard", VCARD) if lies_too_deep(child) => user.remarks.push(too_deep("the vCard")),
             ("vCard", VCARD) => user.vcard = Some(serialised(child)),
             ("presence", _) if child.attribute("type") == Some("subscribe") => user.request(child),
@@ -231,6 +236,15 @@ impl User {
             Some(waiting) => self.offline.push(waiting),
             None => {
                 self.remarks.push("a message that waits is left out: it comes from no address".into());
+            }
+        }
+    }
+
+    fn own_settings(&mut self, settings: Node<'_, '_>) {
+        for one in settings.children().filter(|node| node.tag_name().name() == "setting") {
+            let of = |name| one.attribute(name).unwrap_or_default();
+            if let Err(text) = self.settings.set(of("name"), of("value")) {
+                self.remarks.push(format!("a setting is left out: {text}"));
             }
         }
     }

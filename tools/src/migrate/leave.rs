@@ -9,11 +9,11 @@ use std::path::Path;
 
 use serde_json::json;
 use whimbrel_storage::credentials::{Credentials, ScramHash};
-use whimbrel_storage::directory::{Directory, DirectoryError, Item, Subscription};
+use whimbrel_storage::directory::{Directory, DirectoryError, Item, Settings, Subscription};
 use zeroize::Zeroizing;
 
-use super::export::nodes;
 use super::export::xml::escaped;
+use super::export::{SETTINGS, nodes};
 use crate::accounts::{open_to_read, unknown};
 use crate::cli::UserExportArgs;
 use crate::problem::Problem;
@@ -168,6 +168,7 @@ fn user(
         let xml = String::from_utf8_lossy(&private.xml);
         out.push_str(&format!("<query xmlns='jabber:iq:private'>{xml}</query>"));
     }
+    own_settings(directory.settings(local)?, &mut out);
     let (nodes, items) = nodes::write(directory, (local, &owner), &mut out)?;
     out.push_str("</user>");
     written.accounts += 1;
@@ -224,6 +225,17 @@ fn contact(item: &Item, out: &mut String) {
     out.push('>');
     item.groups.iter().for_each(|group| out.push_str(&format!("<group>{}</group>", escaped(group))));
     out.push_str("</item>");
+}
+
+/// What the account says of itself, which only this server understands.
+fn own_settings(settings: Settings, out: &mut String) {
+    if settings != Settings::default() {
+        out.push_str(&format!("<settings xmlns='{SETTINGS}'>"));
+        for (name, value) in settings.texts() {
+            out.push_str(&format!("<setting name='{name}' value='{value}'/>"));
+        }
+        out.push_str("</settings>");
+    }
 }
 
 /// The block list.

@@ -80,6 +80,7 @@ const WHOLE: &str = "<user name='juliet' password='p'>\
     <item jid='romeo@localhost' subscription='both' name='R &lt;3'><group>Verona</group></item></query>\
     <presence xmlns='jabber:client' type='subscribe' from='paris@localhost'/>\
     <blocklist xmlns='urn:xmpp:blocking'><item jid='tybalt@localhost'/></blocklist>\
+    <settings xmlns='whimbrel#settings'><setting name='groups.add' value='nobody'/></settings>\
     <vCard xmlns='vcard-temp'><FN>Juliet</FN></vCard>\
     <query xmlns='jabber:iq:private'><notes xmlns='urn:notes'><a>1</a></notes></query>\
     <pubsub xmlns='http://jabber.org/protocol/pubsub'>\
@@ -115,6 +116,7 @@ fn an_account_goes_out_with_its_nodes_and_comes_back_as_it_was() {
         "<item jid='romeo@localhost' subscription='both' name='R &lt;3'><group>Verona</group></item>",
         "type='subscribe' from='paris@localhost'/>",
         "<item jid='tybalt@localhost'/>",
+        "<setting name='groups.add' value='nobody'/>",
         "<FN>Juliet</FN>",
         "<notes xmlns='urn:notes'><a>1</a></notes>",
         "<items node='urn:n&amp;m'><item id='old'><a xmlns='urn:a'>1</a></item>\

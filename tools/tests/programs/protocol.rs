@@ -60,6 +60,7 @@ fn every_documented_request_is_known_and_every_documented_member_is_there() {
             "backup" => json!({ "folder": place.data().with_file_name("copy") }),
             "user-add" => json!({ "accounts": [] }),
             "user-passwd" => json!({ "account": { "jid": "nobody@localhost", "credentials": "AAAA" } }),
+            "user-config" => json!({ "jid": "nobody@localhost", "set": { "groups.add": "nobody" } }),
             "user-exists" => json!({ "jids": ["nobody@localhost"] }),
             _ => json!({}),
         };
@@ -84,7 +85,7 @@ fn every_documented_request_is_known_and_every_documented_member_is_there() {
             assert!(cells[2].contains(&format!("`{member}`")), "{name}: {member} is not documented");
         }
     }
-    assert_eq!(seen, 25, "the table of requests has lost its rows");
+    assert_eq!(seen, 30, "the table of requests has lost its rows");
 }
 
 #[test]

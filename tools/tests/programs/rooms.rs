@@ -176,3 +176,44 @@ fn occupants_hear_of_what_the_operator_does() {
     quiet(&place, &["room", "destroy", ROOM, "--reason", "the kettle is broken"]);
     alice.hear("the kettle is broken");
 }
+
+#[test]
+fn a_link_is_made_used_listed_and_revoked() {
+    let (place, _server) = place();
+    quiet(&place, &["room", "create", ROOM, "--owner", "alice@localhost"]);
+    assert_eq!(place.json(&["room", "invite", "list", ROOM]), json!({ "links": [] }));
+    let create =
+        ["room", "invite", "create", ROOM, "--uses", "2", "--expires", "12h", "--note", "for the team"];
+    let made = place.json(&create);
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    let (token, uri) = (text(&made["token"]), text(&made["uri"]));
+    assert_eq!(uri, format!("xmpp:{ROOM}?join;password={token}"));
+    let mut bob = Client::login(&place, "bob", "p", "r").expect("he has an account");
+    let x = format!("<x xmlns='http://jabber.org/protocol/muc'><password>{token}</password></x>");
+    bob.say(&format!("<presence to='{ROOM}/Bob'>{x}</presence>"));
+    bob.hear("code='110'");
+    let member = ("bob@localhost".to_owned(), "member".to_owned());
+    assert!(members(&place).contains(&member), "{:?}", members(&place));
+    let list = place.json(&["room", "invite", "list", ROOM]);
+    let link = &list["links"][0];
+    assert_eq!(
+        (&link["uses"], &link["uses_max"], &link["note"]),
+        (&json!(1), &json!(2), &json!("for the team"))
+    );
+    assert!(!list.to_string().contains(&token), "the token is told once: {list}");
+    let shown = place.ctl(&["room", "invite", "list", ROOM]).out;
+    assert!(shown.contains("1 of 2") && shown.contains("for the team"), "{shown}");
+
+    let id = text(&link["id"]);
+    quiet(&place, &["room", "invite", "revoke", ROOM, &id]);
+    place.ctl(&["room", "invite", "revoke", ROOM, &id]).fails(1, &["has no link"]);
+    let printed = place.ctl(&["room", "invite", "create", ROOM, "--expires", "never"]).out;
+    assert!(
+        printed.starts_with(&format!("xmpp:{ROOM}?join;password=")) && printed.ends_with('\n'),
+        "{printed}"
+    );
+    assert_eq!(place.json(&["room", "invite", "revoke", ROOM, "--all"]), json!({ "revoked": 1 }));
+    place.ctl(&["room", "invite", "revoke", ROOM]).fails(2, &["<IDS>"]);
+    place.ctl(&["room", "invite", "create", ROOM, "--expires", "7w"]).fails(2, &["like 7d"]);
+    place.ctl(&["room", "invite", "list", "none@conference.localhost"]).fails(1, &["there is no room"]);
+}

@@ -53,6 +53,26 @@ fn accounts_are_added_listed_changed_and_deleted() {
 }
 
 #[test]
+fn what_an_account_says_of_itself_is_set_and_told() {
+    both(|place| {
+        place.ctl(&["user", "add", "--create", "alice@localhost", "--password", "p"]);
+        let config = |set: &[&str]| place.ctl(&[&["user", "config", "alice@localhost"], set].concat());
+        assert_eq!(config(&[]).out, "groups.add=default\n");
+        let done = config(&["groups.add=nobody"]);
+        assert!(done.code == 0 && done.out.is_empty() && done.err.is_empty(), "{done:?}");
+        assert_eq!(config(&[]).out, "groups.add=nobody\n");
+        let told = place.json(&["user", "config", "alice@localhost"]);
+        assert_eq!(told, serde_json::json!({ "settings": { "groups.add": "nobody" } }));
+        config(&["groups.add=somebody"]).fails(1, &["everyone, contacts, nobody or default"]);
+        config(&["colour=red"]).fails(1, &["no setting `colour`"]);
+        config(&["groups.add"]).fails(2, &["NAME=VALUE"]);
+        assert_eq!(config(&[]).out, "groups.add=nobody\n", "nothing of it was set");
+        let nobody = ["user", "config", "bob@localhost", "groups.add=nobody"];
+        place.ctl(&nobody).fails(1, &["there is no account bob@localhost"]);
+    });
+}
+
+#[test]
 fn nothing_is_listed_or_made_where_no_accounts_are() {
     let place = Place::new();
     let data = place.data().display().to_string();

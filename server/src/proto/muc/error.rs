@@ -26,10 +26,20 @@ pub fn admit(
     if affiliation == Affiliation::None && config.flags.has(RoomFlags::MEMBERS_ONLY) {
         return Err(members_only());
     }
-    // An owner can read the password in the configuration.
-    let is_needed = !config.password.is_empty() && affiliation != Affiliation::Owner;
+    let is_needed = is_protected(affiliation, config);
     let is_right = password.is_some_and(|given| given.as_bytes().ct_eq(config.password.as_bytes()).into());
     if is_needed && !is_right { Err(password_needed()) } else { Ok(()) }
+}
+
+/// An owner can read the password in the configuration.
+fn is_protected(affiliation: Affiliation, config: &RoomConfig) -> bool {
+    !config.password.is_empty() && affiliation != Affiliation::Owner
+}
+
+/// Whether somebody who gives no password, and no token of a link, is turned away; of those who are not banned.
+pub fn needs_password(affiliation: Affiliation, config: &RoomConfig) -> bool {
+    affiliation == Affiliation::None && config.flags.has(RoomFlags::MEMBERS_ONLY)
+        || is_protected(affiliation, config)
 }
 
 /// Only members may enter (§7.2.7).
@@ -113,6 +123,10 @@ mod tests {
         for (affiliation, password, config, expected) in table {
             let found = admit(affiliation, password, config).err().map(|error| error.condition);
             assert_eq!(found, expected, "{affiliation:?} {password:?}");
+            if affiliation != Affiliation::Outcast {
+                let is_refused = admit(affiliation, None, config).is_err();
+                assert_eq!(needs_password(affiliation, config), is_refused, "{affiliation:?}");
+            }
         }
     }
 }

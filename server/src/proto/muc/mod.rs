@@ -10,6 +10,7 @@
 //! | [`info`] | what a room tells those who discover it |
 //! | [`invite`] | invitations through the room and around it, and declining them |
 //! | [`join`] | what a presence asks for that enters |
+//! | [`link`] | links that make members |
 //! | [`occupant`] | ids of occupants (XEP-0421) |
 //! | [`owner`] | configuring and destroying |
 //! | [`question`] | requests of occupants to occupants, and their answers |
@@ -30,6 +31,7 @@ pub mod hats;
 pub mod info;
 pub mod invite;
 pub mod join;
+pub mod link;
 pub mod occupant;
 pub mod owner;
 pub mod question;

@@ -3,9 +3,11 @@
 //!
 //! | an account becomes a member by | what follows |
 //! | --- | --- |
-//! | itself, an operator, or somebody in its roster | a bookmark, unless there is one |
+//! | itself | a bookmark, unless there is one |
+//! | somebody who may add it: see [`may_add`] | a bookmark, unless there is one |
 //! | somebody else, by an invitation | nothing more |
 //! | somebody else | an invitation |
+//! | somebody whom it blocks, or whose group it blocks | nothing |
 //!
 //! A bookmark that is there already stays as its owner wants it. When membership ends, it goes; and whoever removes it tells the
 //! group.
@@ -16,7 +18,7 @@
 use std::sync::Arc;
 
 use whimbrel_storage::directory::pubsub::NewItem;
-use whimbrel_storage::directory::{DirectoryError, WriteTransaction};
+use whimbrel_storage::directory::{DirectoryError, MayAdd, WriteTransaction};
 use whimbrel_storage::jid::Jid;
 
 use super::node::{defaults_of, has_room};
@@ -33,6 +35,7 @@ use crate::proto::pubsub::request::Published;
 use crate::proto::reply;
 use crate::stanza::{Delivery, Kind, Traits, Type};
 use crate::user::actors::{Actors, Effects};
+use crate::user::blocking;
 use crate::user::jobs::Then;
 use crate::xml::Element;
 
@@ -46,35 +49,60 @@ pub fn changed(actors: &mut Actors, env: &Env, fx: &mut Effects, membership: &Me
     if !is_granted {
         return write(actors, fx, move |transaction| retract(transaction, &account, &room));
     }
-    match is_wanted(env, fx, membership) {
-        true => {
-            let name = membership.name.to_owned();
-            let (limits, now_ms) = (env.config.limits.clone(), env.unix_ms());
-            let owner = env.bare_jid(&account);
-            write(actors, fx, move |transaction| {
-                let bookmark = Bookmark { account: &account, owner: &owner, room: &room, name: &name };
-                bookmark.publish(transaction, &limits, now_ms)
-            });
-        }
-        false if !membership.is_invited => invite(env, fx, membership),
-        false => {}
+    if is_blocked(env, fx, membership) {
+        return;
+    }
+    if may_add(env, fx, membership) {
+        let name = membership.name.to_owned();
+        let (limits, now_ms) = (env.config.limits.clone(), env.unix_ms());
+        let owner = env.bare_jid(&account);
+        return write(actors, fx, move |transaction| {
+            let bookmark = Bookmark { account: &account, owner: &owner, room: &room, name: &name };
+            bookmark.publish(transaction, &limits, now_ms)
+        });
+    }
+    if !membership.is_invited {
+        env.metrics().room_additions_asked.add(1);
+        invite(env, fx, membership);
     }
 }
 
-/// Whether the account lets whoever has made it a member do so without being asked.
-fn is_wanted(env: &Env, fx: &Effects, membership: &Membership<'_>) -> bool {
+/// Whether the account blocks the group, or whoever has made it a member.
+fn is_blocked(env: &Env, fx: &Effects, membership: &Membership<'_>) -> bool {
+    let &Membership { account, room, by, .. } = membership;
+    if by == account {
+        return false;
+    }
+    // As the directory has it, because the account may live on another worker.
+    let list = blocking::load(env, fx, account);
+    blocking::names(&list, room) || !by.is_empty() && blocking::names(&list, &env.bare_jid(by))
+}
+
+/// Whether the account has come by itself, or lets others put it into groups without asking it: as it says itself, or as the server
+/// is configured. The operator counts as a contact of everybody. An account that cannot be looked at is asked.
+fn may_add(env: &Env, fx: &Effects, membership: &Membership<'_>) -> bool {
     let &Membership { account, by, .. } = membership;
-    if by.is_empty() || by == account {
+    if by == account {
         return true;
     }
-    fx.work.add(work::LOOK);
-    match env.shared.directory.roster_item(account, &env.bare_jid(by)) {
-        Ok(item) => item.is_some_and(|item| item.listed),
-        Err(error) => {
-            tracing::error!(user = account, %error, "cannot read a roster");
-            false
-        }
-    }
+    let may = |account: &str| -> Result<bool, DirectoryError> {
+        fx.work.add(work::LOOK);
+        let settings = env.shared.directory.settings(account)?;
+        Ok(match settings.groups_add.unwrap_or(env.config.rooms.add) {
+            MayAdd::Everyone => true,
+            MayAdd::Nobody => false,
+            MayAdd::Contacts if by.is_empty() => true,
+            MayAdd::Contacts => {
+                fx.work.add(work::LOOK);
+                let item = env.shared.directory.roster_item(account, &env.bare_jid(by))?;
+                item.is_some_and(|item| item.listed)
+            }
+        })
+    };
+    may(account).unwrap_or_else(|error| {
+        tracing::error!(user = account, %error, "cannot read whether an account may be added to groups");
+        false
+    })
 }
 
 /// Has a change of bookmarks written, of which the owner's clients hear. Nobody waits for it: one that cannot be written is
@@ -132,7 +160,8 @@ impl BookmarkChange {
                 return None;
             }
         };
-        let changes = if is_granted { !is_there && is_wanted(env, fx, membership) } else { is_there };
+        let is_wanted = || !is_blocked(env, fx, membership) && may_add(env, fx, membership);
+        let changes = if is_granted { !is_there && is_wanted() } else { is_there };
         changes.then(|| BookmarkChange {
             account: account.to_owned(),
             owner: env.bare_jid(account),
@@ -241,11 +270,13 @@ fn retract(
     Notice::of(transaction, local, &node, Happened::Retracted(vec![room.to_owned()])).map(Some)
 }
 
-/// The room invites somebody who has been made a member by a stranger.
+/// The room invites somebody who has been made a member by one who may not add it; in the name of the domain, if that was an
+/// operator.
 fn invite(env: &Env, fx: &mut Effects, membership: &Membership<'_>) {
     let &Membership { account, room, by, .. } = membership;
     let Ok(room_jid) = Jid::parse(room) else { return };
-    let (to, by) = (env.bare_jid(account), env.bare_jid(by));
+    let to = env.bare_jid(account);
+    let by = if by.is_empty() { env.shared.domain.to_string() } else { env.bare_jid(by) };
     let mut bytes = Vec::with_capacity(512);
     reply::open(Kind::Message, Type::Normal, Some(room), &to, None, &mut bytes);
     bytes.push(b'>');

@@ -29,7 +29,7 @@ use crate::user::lifecycle::{self, Available, Showing, Unavailable};
 use crate::user::subscription::under_way::PendingSubscriptions;
 use crate::user::tables::{Flags, ResourceKey, UserKey, Users};
 use crate::user::writes::Write;
-use crate::user::{blocking, capabilities, events, flow, offline, share, subscription};
+use crate::user::{blocking, capabilities, events, flow, offline, seats, share, subscription};
 use crate::xml::{CLIENT, writer};
 
 /// How every presence begins.
@@ -176,6 +176,7 @@ pub fn refresh(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKe
             let full = actors.users.full_jid(env, key);
             env.metrics().presence_refreshed.add(1);
             ask_for_all(actors, env, fx, key, &full);
+            seats::show_again(actors, env, fx, key, &full);
             subscription::deliver_pending(actors, env, fx, key);
             // What was dropped may have been its own, which its client hears like that of others (§4.4.2).
             show_own_resources(actors, env, fx, key, &full, |other| other == key);

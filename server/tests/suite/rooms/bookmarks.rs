@@ -8,7 +8,7 @@ const PUBSUB: &str = "http://jabber.org/protocol/pubsub";
 const BOOKMARKS: &str = "urn:xmpp:bookmarks:1";
 
 /// The bookmarks of an account: address, name, autojoin.
-fn bookmarks(client: &mut Client) -> Vec<String> {
+pub(super) fn bookmarks(client: &mut Client) -> Vec<String> {
     let answer =
         client.ask("get", None, &format!("<pubsub xmlns='{PUBSUB}'><items node='{BOOKMARKS}'/></pubsub>"));
     if outcome(&answer) == "item-not-found" {
@@ -24,7 +24,7 @@ fn bookmarks(client: &mut Client) -> Vec<String> {
 }
 
 /// Waits until an account has so many bookmarks.
-fn await_bookmarks(client: &mut Client, count: usize) -> Vec<String> {
+pub(super) fn await_bookmarks(client: &mut Client, count: usize) -> Vec<String> {
     let since = std::time::Instant::now();
     loop {
         let found = bookmarks(client);
@@ -37,7 +37,7 @@ fn await_bookmarks(client: &mut Client, count: usize) -> Vec<String> {
 }
 
 /// juliet, who is in romeo's roster, has made a private group.
-fn verona(server: &TestServer) -> [Client; 3] {
+pub(super) fn verona(server: &TestServer) -> [Client; 3] {
     server.accounts(&["juliet", "romeo", "nurse"]);
     befriend(server, "juliet", "romeo");
     let mut clients = ["juliet", "romeo", "nurse"].map(|name| server.online(name, "r"));

@@ -3,12 +3,15 @@
 mod affiliations;
 mod archive;
 mod bookmarks;
+mod consent;
 mod crash;
+mod crowds;
 mod discovery;
 mod hats;
 mod hostile;
 mod invitations;
 mod limits;
+pub(crate) mod links;
 mod messages;
 mod owners;
 mod requests;

@@ -1,8 +1,10 @@
 //! What strangers, and occupants who want more than they may, do not get from a room.
 
-use super::{PRIVATE, admin, configure, enter, make, make_it, next_presence, room, three};
-use crate::support::answers::{outcome, payload};
-use crate::support::{on_each_driver, on_each_driver_with};
+use whimbrel_server::xml::Element;
+
+use super::{PRIVATE, admin, configure, enter, make, make_it, message, next_presence, room, say, three};
+use crate::support::answers::{befriend, outcome, payload};
+use crate::support::{Client, on_each_driver, on_each_driver_with};
 
 const INFO: &str = "<query xmlns='http://jabber.org/protocol/disco#info'/>";
 
@@ -97,6 +99,92 @@ fn presence_in_a_room_changes_no_faster_than_messages_may_come() {
             }
             let refused = romeo.set_aside_until(|stanza| stanza.attribute("type") == Some("error"));
             assert_eq!(outcome(&refused), "policy-violation");
+        },
+    );
+}
+
+/// What the room has told a client that is in it until now.
+fn told_until_now(client: &mut Client, id: &str) -> Vec<Element> {
+    say(client, "hall", id);
+    message(client, id);
+    client.quiet()
+}
+
+/// What an owner hears and sees of somebody whom it makes a member: the answer, what the room tells, and the list.
+fn told_of(owner: &mut Client, name: &str, affiliation: &str) -> Vec<String> {
+    let mut told = vec![make_it(owner, "hall", name, affiliation)];
+    let heard = told_until_now(owner, &format!("after-{name}"));
+    told.extend(heard.iter().map(|stanza| format!("{stanza:?}")));
+    let list = admin(owner, "get", "hall", &format!("<item affiliation='{affiliation}'/>"));
+    told.extend(payload(&list).elements().map(|item| format!("{item:?}")));
+    told.iter().map(|text| text.replace(name, "SOMEBODY")).collect()
+}
+
+#[test]
+fn a_list_does_not_tell_who_has_an_account() {
+    on_each_driver(|server| {
+        let [mut juliet, ..] = three(server);
+        for affiliation in ["member", "outcast", "admin", "owner"] {
+            make(&mut juliet, "hall", "jule", PRIVATE);
+            let real = told_of(&mut juliet, "nurse", affiliation);
+            assert_eq!(make_it(&mut juliet, "hall", "nurse", "none"), "result");
+            told_until_now(&mut juliet, "between");
+            assert_eq!(told_of(&mut juliet, "nobody", affiliation), real, "{affiliation}");
+            let end = format!("<query xmlns='{}'><destroy/></query>", super::OWNER);
+            assert_eq!(outcome(&juliet.ask("set", Some(&room("hall")), &end)), "result");
+            juliet.settle();
+            juliet.quiet();
+        }
+    });
+}
+
+#[test]
+fn whoever_registers_a_name_has_nothing_of_what_was_given_to_it_before() {
+    on_each_driver(|server| {
+        let [mut juliet, ..] = three(server);
+        make(&mut juliet, "hall", "jule", PRIVATE);
+        assert_eq!(make_it(&mut juliet, "hall", "ghost", "owner"), "result");
+        server.accounts(&["ghost"]);
+        let mut ghost = server.online("ghost", "r");
+        assert_eq!(outcome(enter(&mut ghost, "hall", "ghost").last().unwrap()), "registration-required");
+        let form = format!("<query xmlns='{}'/>", super::OWNER);
+        assert_eq!(outcome(&ghost.ask("get", Some(&room("hall")), &form)), "forbidden");
+        assert_eq!(make_it(&mut juliet, "hall", "ghost", "member"), "result");
+        assert!(enter(&mut ghost, "hall", "ghost").len() > 2, "it is in now");
+        // It is gone with its account, and a third one of the name has nothing either.
+        ghost.send("<iq type='set' id='r'><query xmlns='jabber:iq:register'><remove/></query></iq>");
+        juliet.set_aside_until(|stanza| stanza.attribute("type") == Some("unavailable"));
+        server.accounts(&["ghost"]);
+        let mut ghost = server.online("ghost", "r");
+        assert_eq!(outcome(enter(&mut ghost, "hall", "ghost").last().unwrap()), "registration-required");
+    });
+}
+
+#[test]
+fn members_who_are_strangers_are_counted_as_the_invited_are() {
+    on_each_driver_with(
+        |config| config.rooms.strangers_per_hour = 2,
+        |server| {
+            let [mut juliet, mut romeo, _] = three(server);
+            befriend(server, "juliet", "romeo");
+            make(&mut juliet, "hall", "jule", &[]);
+            assert_eq!(make_it(&mut juliet, "hall", "romeo", "member"), "result", "a contact");
+            assert_eq!(make_it(&mut juliet, "hall", "nurse", "member"), "result");
+            assert_eq!(make_it(&mut juliet, "hall", "nurse", "admin"), "result", "it is one already");
+            assert_eq!(make_it(&mut juliet, "hall", "ghost", "member"), "result");
+            for name in ["nobody", "paris"] {
+                assert_eq!(make_it(&mut juliet, "hall", name, "member"), "policy-violation", "{name}");
+            }
+            assert_eq!(make_it(&mut juliet, "hall", "nobody", "outcast"), "result", "nobody hears of a ban");
+            let form = "<x xmlns='jabber:x:data' type='submit'><field var='muc#roomconfig_roomadmins'>\
+                        <value>paris@localhost</value></field></x>";
+            let query = format!("<query xmlns='{}'>{form}</query>", super::OWNER);
+            assert_eq!(outcome(&juliet.ask("set", Some(&room("hall")), &query)), "policy-violation");
+            assert_eq!(server.metric("refused.room_strangers"), 3);
+            // Somebody who is in the room is no stranger.
+            enter(&mut romeo, "hall", "romeo");
+            assert_eq!(make_it(&mut juliet, "hall", "romeo", "none"), "result");
+            assert_eq!(make_it(&mut juliet, "hall", "romeo", "member"), "result");
         },
     );
 }

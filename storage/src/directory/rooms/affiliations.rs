@@ -1,7 +1,8 @@
 //! Who belongs to a room, and since which version (XEP-0045 §5.2, XEP-0463).
 //!
-//! A row remembers the number of the account that its JID named when it was written: when that account is gone, a new one of
-//! its name has nothing of it.
+//! A row belongs to an account and not to its name: it remembers the number of the account that its JID named when it was written.
+//! When that account is gone, or there was none, whoever has the name later has nothing of it. A row that was written for nobody stays
+//! in the list all the same, so that the list does not tell who has an account.
 
 use super::record::Room;
 use super::{RoomsView, decode_named};
@@ -175,7 +176,7 @@ impl RoomsView<'_> {
     }
 
     /// What a bare JID is to a room; `None`: nothing. `localpart` is that of the account it names, if it is one of this
-    /// domain: a row that was written for an account that is gone counts for nothing.
+    /// domain: a row that was written for another account of the name, or for none, counts for nothing.
     ///
     /// # Errors
     /// The directory cannot be read or is damaged.
@@ -186,9 +187,37 @@ impl RoomsView<'_> {
         localpart: Option<&str>,
     ) -> Result<Option<Affiliate>, DirectoryError> {
         let Some(row) = self.row(room, jid)? else { return Ok(None) };
-        let named = localpart.map(|local| self.view.account(local)).transpose()?.flatten();
-        let is_same = row.account == ActorId::NOBODY || named == Some(row.account);
-        Ok(Some(row).filter(|_| is_same))
+        let named = match localpart {
+            Some(local) => self.number_of(local)?,
+            None => ActorId::NOBODY,
+        };
+        Ok(Some(row).filter(|row| row.account == named))
+    }
+
+    /// Whether an account owns the room.
+    ///
+    /// # Errors
+    /// The directory cannot be read or is damaged.
+    pub fn has_owner(&self, room: ActorId) -> Result<bool, DirectoryError> {
+        self.has_account(room, Affiliation::Owner)
+    }
+
+    /// Whether no account belongs to the room.
+    ///
+    /// # Errors
+    /// The directory cannot be read or is damaged.
+    pub fn is_deserted(&self, room: ActorId) -> Result<bool, DirectoryError> {
+        Ok(!self.has_account(room, Affiliation::Member)?)
+    }
+
+    /// Whether an account is at least this to the room.
+    fn has_account(&self, room: ActorId, least: Affiliation) -> Result<bool, DirectoryError> {
+        let mut is_found = false;
+        self.each_affiliate(room, |affiliate| {
+            is_found = affiliate.affiliation >= least && affiliate.account != ActorId::NOBODY;
+            !is_found
+        })?;
+        Ok(is_found)
     }
 
     /// Goes through all who belong to a room or are banned from it, in the order of their addresses' bytes, as long as `f`

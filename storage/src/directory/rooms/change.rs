@@ -51,9 +51,9 @@ pub struct LeftRoom {
     pub name: String,
     /// What the account was to it.
     pub was: Affiliation,
-    /// Bare JID of who owns it now, if the account was its last owner and somebody else belongs to it.
+    /// Bare JID of who owns it now, if the account was its last owner and another account belongs to it.
     pub heir: Option<String>,
-    /// Nobody belongs to it any more.
+    /// No account belongs to it any more.
     pub is_deserted: bool,
 }
 
@@ -90,8 +90,8 @@ impl WriteTransaction<'_> {
             Some(local) => self.rooms().number_of(local)?,
             None => ActorId::NOBODY,
         };
-        // A row of an account that is gone is nobody's: it is written over.
-        let own = row.as_ref().filter(|row| row.account == ActorId::NOBODY || row.account == account);
+        // A row of an account that is gone, or of none, is nobody's: it is written over.
+        let own = row.as_ref().filter(|row| row.account == account);
         let before = own.map_or(Affiliation::None, |row| row.affiliation);
         let changed = Changed { before, after: change.affiliation };
         if before == change.affiliation && own.is_some() == row.is_some() {
@@ -201,12 +201,11 @@ impl WriteTransaction<'_> {
             self.forget_affiliate(&mut room, &key, &row)?;
             self.next_version(&mut room);
             self.note_removal(&mut room, &row.jid)?;
-            let heir = match room.counts.owners {
-                0 => self.pass_ownership(&mut room)?,
-                _ => None,
-            };
+            let was_owner = row.affiliation == Affiliation::Owner;
+            let is_orphaned = room.counts.owners == 0 || was_owner && !self.rooms().has_owner(room.actor)?;
+            let heir = if is_orphaned { self.pass_ownership(&mut room)? } else { None };
             self.write_room(&room)?;
-            let is_deserted = room.counts.belonging() == 0;
+            let is_deserted = self.rooms().is_deserted(room.actor)?;
             left.push(LeftRoom {
                 room: room.actor,
                 name: room.name,
@@ -218,8 +217,8 @@ impl WriteTransaction<'_> {
         Ok(left)
     }
 
-    /// Makes an owner of whoever has been an admin for longest, or else a member; its bare JID. `None`: nobody belongs to the
-    /// room. To be called when the last owner is gone.
+    /// Makes an owner of the account that has been an admin for longest, or else a member; its bare JID. `None`: no account belongs
+    /// to the room. To be called when the last owner is gone.
     ///
     /// # Errors
     /// The directory is damaged or cannot be written.
@@ -228,7 +227,7 @@ impl WriteTransaction<'_> {
         let seniority =
             |affiliate: &Affiliate| (affiliate.affiliation, std::cmp::Reverse(affiliate.since_ms));
         self.rooms().each_affiliate(room.actor, |affiliate| {
-            let belongs = affiliate.affiliation > Affiliation::None;
+            let belongs = affiliate.affiliation > Affiliation::None && affiliate.account != ActorId::NOBODY;
             if belongs && heir.as_ref().is_none_or(|heir| seniority(&affiliate) > seniority(heir)) {
                 heir = Some(affiliate);
             }

@@ -6,6 +6,7 @@
 //! room_affiliations   room, bare JID        what somebody is to the room
 //! room_nicks          room, nick            whose it is
 //! room_removals       room, version         who has lost an affiliation then
+//! room_links          room, hash of a token link that makes members
 //! rooms_of_accounts   account, room         what the account is to the room
 //! rooms_public        name                  the title, for the list of public rooms
 //! ```
@@ -21,10 +22,12 @@
 //! | [`record`] | a room: making, configuring, destroying it |
 //! | [`affiliations`] | who belongs to it, and since which version (XEP-0463) |
 //! | [`change`] | changing that; reserved nicks; the end of an account |
+//! | [`links`] | links that make members |
 
 mod affiliations;
 mod change;
 mod config;
+mod links;
 mod record;
 
 pub use affiliations::{
@@ -33,6 +36,7 @@ pub use affiliations::{
 };
 pub use change::{AffiliationChange, Changed, LeftRoom, NICK_BYTES_MAX};
 pub use config::{PrivateMessages, RoleSet, RoomConfig, RoomFlags};
+pub use links::{LinkHash, RoomLink};
 pub use record::{NewRoom, REMOVALS_MAX, Room, RoomCounts, Subject};
 
 use super::accounts::other_text;

@@ -87,23 +87,28 @@ fn what_can_be_no_localpart_is_refused_and_not_found() {
     assert_eq!(directory.account_count().unwrap(), 0);
 }
 
+/// Gives an account something of everything.
+fn fill(t: &mut WriteTransaction<'_>, local: &str) -> Result<(), DirectoryError> {
+    t.set_vcard(local, local.as_bytes())?;
+    t.set_private(local, "a", "urn:b", b"<a xmlns='urn:b'/>")?;
+    t.set_private(local, "a", &long(2000, "c"), b"long")?;
+    t.set_blocked(local, &["romeo@example.org".into(), "example.com".into()])?;
+    t.set_last_activity(local, &LastActivity { at_seconds: 17, status: "gone".into() })?;
+    t.set_settings(local, Settings { groups_add: Some(MayAdd::Nobody) })?;
+    super::pubsub::fill(t, local)?;
+    super::rooms::fill(t, local)?;
+    t.put_roster_item(local, &Item { contact: "nurse@example.org".into(), ..Item::default() })?;
+    t.put_roster_item(local, &Item { contact: "romeo@example.org".into(), ..Item::default() })?;
+    t.remove_roster_item(local, "nurse@example.org")?;
+    Ok(())
+}
+
 #[test]
 fn what_belongs_to_an_account_is_kept_and_goes_with_it() {
     let (folder, directory) = new_directory();
     for local in ["mercutio", "tybalt"] {
         add_account(&directory, local);
-        write(&directory, move |t| {
-            t.set_vcard(local, local.as_bytes())?;
-            t.set_private(local, "a", "urn:b", b"<a xmlns='urn:b'/>")?;
-            t.set_private(local, "a", &long(2000, "c"), b"long")?;
-            t.set_blocked(local, &["romeo@example.org".into(), "example.com".into()])?;
-            t.set_last_activity(local, &LastActivity { at_seconds: 17, status: "gone".into() })?;
-            super::pubsub::fill(t, local)?;
-            super::rooms::fill(t, local)?;
-            t.put_roster_item(local, &Item { contact: "nurse@example.org".into(), ..Item::default() })?;
-            t.put_roster_item(local, &Item { contact: "romeo@example.org".into(), ..Item::default() })?;
-            t.remove_roster_item(local, "nurse@example.org")
-        });
+        write(&directory, move |t| fill(t, local));
     }
     drop(directory);
     let directory = open(&folder.path().join("directory"));
@@ -114,6 +119,7 @@ fn what_belongs_to_an_account_is_kept_and_goes_with_it() {
             directory.private(local, "a", &long(2000, "c")).unwrap(),
             directory.blocked(local).unwrap(),
             directory.last_activity(local).unwrap(),
+            directory.settings(local).unwrap().groups_add,
             directory.roster_items(local).unwrap().len(),
             directory.roster_version(local).unwrap().number,
         )
@@ -124,10 +130,11 @@ fn what_belongs_to_an_account_is_kept_and_goes_with_it() {
         Some(b"long".to_vec()),
         vec!["romeo@example.org".to_owned(), "example.com".to_owned()],
         Some(LastActivity { at_seconds: 17, status: "gone".into() }),
+        Some(MayAdd::Nobody),
         1,
         3,
     );
-    let nothing = (None, None, None, vec![], None, 0, 0);
+    let nothing = (None, None, None, vec![], None, None, 0, 0);
     assert_eq!(kept("tybalt"), of_tybalt);
     assert_eq!(directory.private("tybalt", "b", "urn:a").unwrap(), None);
     assert_eq!(directory.private("tybalt", "a", &long(2000, "d")).unwrap(), None);
@@ -145,6 +152,7 @@ fn what_belongs_to_an_account_is_kept_and_goes_with_it() {
         (tables::Table::Vcards, 1),
         (tables::Table::Private, 2),
         (tables::Table::Activity, 1),
+        (tables::Table::AccountSettings, 1),
         (tables::Table::PubsubNodes, 1),
         (tables::Table::PubsubItems, 1),
         (tables::Table::PubsubItemIds, 1),
@@ -177,6 +185,7 @@ fn nothing_is_written_for_an_account_that_does_not_exist() {
             "{result:?}"
         );
     }
+    assert!(!write(&directory, |t| t.set_settings("paris", Settings { groups_add: Some(MayAdd::Nobody) })));
     assert_eq!(write(&directory, |t| t.remove_roster_item("paris", "nurse@example.org")), None);
     assert_eq!(directory.roster_items("paris").unwrap(), []);
     assert_eq!(directory.roster_version("paris").unwrap(), RosterVersion::NEVER_CHANGED);

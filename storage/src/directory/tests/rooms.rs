@@ -4,8 +4,8 @@ use super::*;
 use crate::actor::{ActorId, ActorKind};
 use crate::directory::rooms::{
     Affiliate, Affiliation, AffiliationChange, AffiliationChanges, AffiliationVersion, Changed,
-    HAT_TEXT_BYTES_MAX, HATS_MAX, Hat, LeftRoom, NewRoom, PublicRoom, REMOVALS_MAX, Room, RoomConfig,
-    RoomCounts, RoomFlags, Subject,
+    HAT_TEXT_BYTES_MAX, HATS_MAX, Hat, LeftRoom, LinkHash, NewRoom, PublicRoom, REMOVALS_MAX, Room,
+    RoomConfig, RoomCounts, RoomFlags, RoomLink, Subject,
 };
 use crate::directory::tables::Table;
 
@@ -467,6 +467,38 @@ fn a_new_account_of_the_name_has_nothing_of_the_old_ones() {
 }
 
 #[test]
+fn what_a_name_without_an_account_is_to_a_room_is_nobodys() {
+    let (_folder, directory) = new_directory();
+    let ghost = "ghost@example.org";
+    for local in ["juliet", "romeo"] {
+        add_account(&directory, local);
+    }
+    make(&directory);
+    affiliate_at(&directory, "juliet@example.org", Affiliation::Owner, 5);
+    affiliate_at(&directory, "romeo@example.org", Affiliation::Member, 6);
+    assert_eq!(affiliate_at(&directory, ghost, Affiliation::Owner, 1).after, Affiliation::Owner);
+    is_in_step(&directory);
+    assert_eq!(of(&directory, ghost).unwrap().affiliation, Affiliation::Owner, "as long as there is none");
+    let leave = |local: &'static str| {
+        let left = write(&directory, move |t| {
+            let account = t.account(local)?;
+            let left = t.leave_rooms(account)?;
+            t.delete_account(local)?;
+            Ok(left)
+        });
+        (left[0].heir.clone(), left[0].is_deserted)
+    };
+    assert_eq!(leave("juliet"), (Some("romeo@example.org".to_owned()), false), "a ghost owns nothing");
+    add_account(&directory, "ghost");
+    assert_eq!(of(&directory, ghost), None, "the name is another's now");
+    assert_eq!(leave("romeo"), (None, true), "and its account does not belong to the room");
+    let made = affiliate(&directory, ghost, Affiliation::Member);
+    assert_eq!(made, Changed { before: Affiliation::None, after: Affiliation::Member });
+    assert_eq!(of(&directory, ghost).unwrap().affiliation, Affiliation::Member);
+    is_in_step(&directory);
+}
+
+#[test]
 fn rooms_with_the_longest_names_are_told_apart() {
     let (_folder, directory) = new_directory();
     let names: Vec<String> =
@@ -490,4 +522,43 @@ fn rooms_with_the_longest_names_are_told_apart() {
     let mut expected = names;
     expected.sort();
     assert_eq!(listed, expected);
+}
+
+fn link(token: &str, expires_ms: u64, uses_max: u64) -> RoomLink {
+    let (hash, note) = (LinkHash::of(token), token.to_owned());
+    RoomLink { hash, created_ms: 10, expires_ms, uses_max, uses: 0, note }
+}
+
+#[test]
+fn a_link_is_used_until_it_is_used_up_expires_or_is_revoked() {
+    let (_folder, directory) = new_directory();
+    let room = make(&directory).actor;
+    let add = |link: RoomLink| write(&directory, move |t| t.add_room_link(room, &link, 2));
+    let use_at = |token: &'static str, now_ms| {
+        write(&directory, move |t| t.use_room_link(room, LinkHash::of(token), now_ms))
+    };
+    let notes = || {
+        let links = directory.rooms(|rooms| rooms.links(room)).unwrap();
+        links.into_iter().map(|link| (link.note, link.uses)).collect::<Vec<_>>()
+    };
+    assert!(add(link("two", 0, 2)) && add(link("short", 15, 0)) && !add(link("more", 0, 0)));
+    assert_eq!(use_at("other", 10), None);
+    assert_eq!(use_at("two", 10).map(|link| link.uses), Some(1));
+    assert_eq!(use_at("short", 14).map(|link| link.uses), Some(1));
+    assert_eq!(use_at("short", 15), None, "it has expired");
+    assert_eq!(use_at("two", 10).map(|link| link.uses), Some(2));
+    assert_eq!(use_at("two", 10), None, "it is used up, and gone");
+    assert_eq!(notes(), [("short".to_owned(), 1)]);
+    assert!(add(RoomLink { created_ms: 20, ..link("late", 0, 0) }));
+    assert_eq!(notes(), [("late".to_owned(), 0)], "those that have expired go when one is made");
+    assert!(add(link("one", 0, 0)));
+    let id = LinkHash::of("late").id();
+    assert_eq!(write(&directory, move |t| t.revoke_room_links(room, Some(&id))), 1);
+    assert_eq!(write(&directory, move |t| t.revoke_room_links(room, Some("none"))), 0);
+    assert_eq!(notes(), [("one".to_owned(), 0)]);
+    write(&directory, |t| {
+        let found = t.rooms().room("r")?.expect("the room is there");
+        t.destroy_room(&found)
+    });
+    assert_eq!(rows(&directory, Table::RoomLinks), 0, "they go with their room");
 }

@@ -2,8 +2,10 @@
 
 use super::{PLAIN, Verona};
 use crate::counters::stage::{Stage, Step};
-use crate::rooms::{ask_to_enter, enter, make, make_it, message, room, say, until};
+use crate::rooms::links::{enter_by, link};
+use crate::rooms::{PRIVATE, ask_to_enter, enter, enter_with, make, make_it, message, room, say, until};
 use crate::support::answers::outcome;
+use whimbrel_storage::directory::MayAdd;
 
 /// The steps.
 pub(super) const STEPS: &[Step<Verona>] = &[
@@ -13,6 +15,7 @@ pub(super) const STEPS: &[Step<Verona>] = &[
         moves: &[
             "rooms.active",
             "rooms.occupants",
+            "rooms.presences",
             "rooms.made",
             "rooms.destroyed",
             "rooms.joins",
@@ -21,6 +24,65 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             "rooms.moderated",
             "rooms.requests",
         ],
+        ..PLAIN
+    },
+    Step {
+        what: "a room writes, and more waits for it than it serves at once",
+        configure: |config| {
+            config.rooms.occupant_messages_per_second = 10_000;
+            config.rooms.room_messages_per_second = 10_000;
+        },
+        act: |stage, server| {
+            let mut juliet = server.online("juliet", "balcony");
+            make(&mut juliet, "hall", "juliet", &[]);
+            let to = room("hall");
+            let said = format!("<message type='groupchat' to='{to}'><body>b</body></message>").repeat(40);
+            let subject = format!("<message type='groupchat' to='{to}'><subject>s</subject></message>");
+            for n in 0.. {
+                juliet.send(&format!("{subject}{said}"));
+                say(&mut juliet, "hall", &format!("m{n}"));
+                message(&mut juliet, &format!("m{n}"));
+                juliet.quiet();
+                if stage.has_moved("rooms.gave_way") {
+                    break;
+                }
+                assert!(n < 1_000, "the room serves all at once");
+            }
+        },
+        moves: &["rooms.gave_way"],
+        ..PLAIN
+    },
+    Step {
+        what: "romeo comes by a link, and guesses another one",
+        configure: |config| {
+            config.rooms.links_max = 1;
+            config.rooms.wrong_passwords_per_hour = 1;
+        },
+        act: |_, server| {
+            let mut juliet = server.online("juliet", "balcony");
+            let mut romeo = server.online("romeo", "orchard");
+            make(&mut juliet, "hall", "juliet", PRIVATE);
+            make(&mut juliet, "garden", "juliet", PRIVATE);
+            assert!(link(server, "token", 2, 0) && !link(server, "more", 1, 0));
+            enter_by(&mut romeo, "romeo", "token");
+            for _ in 0..2 {
+                enter_with(&mut romeo, "garden", "romeo", "<password>token</password>");
+            }
+        },
+        moves: &["rooms.links_used", "refused.room_links", "refused.room_passwords"],
+        ..PLAIN
+    },
+    Step {
+        what: "juliet makes romeo a member, who lets nobody add it",
+        configure: |config| config.rooms.add = MayAdd::Nobody,
+        act: |_, server| {
+            let mut juliet = server.online("juliet", "balcony");
+            let mut romeo = server.online("romeo", "orchard");
+            make(&mut juliet, "hall", "juliet", PRIVATE);
+            assert_eq!(make_it(&mut juliet, "hall", "romeo", "member"), "result");
+            until(&mut romeo, |stanza| stanza.name() == "message");
+        },
+        moves: &["rooms.additions_asked"],
         ..PLAIN
     },
     Step {

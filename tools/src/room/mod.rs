@@ -1,4 +1,6 @@
-//! `room list`, `show`, `create`, `destroy`, `member`, `hat`, `config`: asked of the running server.
+//! `room list`, `show`, `create`, `destroy`, `member`, `invite`, `hat`, `config`: asked of the running server.
+
+mod invite;
 
 use std::path::Path;
 
@@ -24,6 +26,7 @@ pub(crate) fn run(data: &Path, command: &RoomCommand, report: &Report) -> Result
             Ok(())
         }
         RoomCommand::Member { command } => member(&mut client, command, report),
+        RoomCommand::Invite { command } => invite::run(&mut client, command, report),
         RoomCommand::Hat { command } => hat(&mut client, command, report),
         RoomCommand::Config { jid, set } => {
             let result: Value = client.ask("room-config", json!({ "jid": jid, "set": settings(set) }))?;
