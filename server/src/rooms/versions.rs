@@ -101,7 +101,7 @@ pub(super) fn tell(
         match is_whole {
             true => listed.retain(|one| one.affiliation != Affiliation::Outcast),
             false => {
-                listed.iter_mut().for_each(|one| one.affiliation = one.affiliation.max(Affiliation::None))
+                listed.iter_mut().for_each(|one| one.affiliation = one.affiliation.max(Affiliation::None));
             }
         }
     }

@@ -14,7 +14,7 @@ pub(super) fn fill(t: &mut WriteTransaction<'_>, local: &str) -> Result<(), Dire
     let mut room = t.create_room(new(&format!("room-of-{local}")))?.expect("a new room");
     let jid = format!("{local}@{DOMAIN}");
     t.affiliate(&mut room, &to_be(&jid, Some(local), Affiliation::Owner))?;
-    t.reserve_nick(&mut room, &jid, "Nick")?;
+    t.reserve_nick(&room, &jid, "Nick")?;
     Ok(())
 }
 
@@ -53,8 +53,8 @@ fn affiliate(directory: &Directory, jid: &str, affiliation: Affiliation) -> Chan
 fn reserve(directory: &Directory, jid: &str, nick: &str) -> bool {
     let (jid, nick) = (jid.to_owned(), nick.to_owned());
     write(directory, move |t| {
-        let mut room = t.rooms().room("r")?.expect("the room is there");
-        t.reserve_nick(&mut room, &jid, &nick)
+        let room = t.rooms().room("r")?.expect("the room is there");
+        t.reserve_nick(&room, &jid, &nick)
     })
 }
 
@@ -288,8 +288,8 @@ fn a_nick_is_reserved_for_one_who_belongs_to_the_room() {
     let too_long = run_inline(
         &directory,
         Box::new(|t: &mut WriteTransaction<'_>| {
-            let mut room = t.rooms().room("r")?.expect("the room is there");
-            t.reserve_nick(&mut room, "b@example.org", &super::long(crate::jid::PART_BYTES_MAX + 1, "n"))
+            let room = t.rooms().room("r")?.expect("the room is there");
+            t.reserve_nick(&room, "b@example.org", &super::long(crate::jid::PART_BYTES_MAX + 1, "n"))
         }),
     );
     assert!(matches!(too_long, Err(DirectoryError::Size { .. })), "{too_long:?}");
