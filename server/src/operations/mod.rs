@@ -12,9 +12,11 @@
 //! | [`accounts`](self) | requests that read and write accounts |
 //! | [`registration`](self) | requests about registration by phone number |
 //! | [`rooms`](self) | requests about rooms |
+//! | [`nodes`](self) | requests about nodes of the publish-subscribe service |
 
 mod accounts;
 mod handlers;
+mod nodes;
 mod registration;
 mod rooms;
 #[cfg(test)]

@@ -14,12 +14,12 @@ use whimbrel_storage::directory::pubsub::NewItem;
 use whimbrel_storage::directory::{DirectoryError, WriteTransaction};
 use whimbrel_storage::jid::Jid;
 
-use super::node::{defaults_of, has_room};
+use super::bounds::Bounds;
+use super::node::defaults_of;
 use super::notify::{self, Happened, Notice, PublishedItem};
 use crate::effects::work;
 use crate::env::Env;
 use crate::exchange::membership::Membership;
-use crate::limits::Limits;
 use crate::proto::address;
 use crate::proto::muc::invite::{DirectInvite, PassedInvite};
 use crate::proto::ns;
@@ -39,11 +39,11 @@ pub fn changed(actors: &mut Actors, env: &Env, fx: &mut Effects, membership: &Me
     match is_wanted(env, fx, membership) {
         true => {
             let name = membership.name.to_owned();
-            let (limits, now_ms) = (env.config.limits.clone(), env.unix_ms());
+            let (bounds, now_ms) = (Bounds::of(env, &account), env.unix_ms());
             let owner = env.bare_jid(&account);
             write(actors, fx, move |transaction| {
                 let bookmark = Bookmark { account: &account, owner: &owner, room: &room, name: &name };
-                bookmark.publish(transaction, &limits, now_ms)
+                bookmark.publish(transaction, bounds, now_ms)
             });
         }
         false if !membership.is_invited => invite(env, fx, membership),
@@ -106,20 +106,20 @@ impl Bookmark<'_> {
     fn publish(
         &self,
         transaction: &mut WriteTransaction<'_>,
-        limits: &Limits,
+        bounds: Bounds,
         now_ms: u64,
     ) -> Result<Option<Notice>, DirectoryError> {
         let Some(view) = transaction.pubsub(self.account)? else { return Ok(None) };
         let (account, found, usage) = (view.account(), view.node(ns::BOOKMARKS)?, view.usage()?);
         let payload = Published { id: None, payload: Some(self.element()) }.bytes();
         let new = NewItem { id: self.room, publisher: self.owner, published_ms: now_ms, payload: &payload };
-        let is_too_much = usage.bytes + new.bytes() > limits.pep_bytes;
+        let is_too_much = usage.bytes + new.bytes() > bounds.bytes;
         let mut node = match found {
             Some(node) if view.item(&node, self.room)?.is_some() => return Ok(None),
-            Some(node) if node.items >= u64::from(limits.pep_items) || is_too_much => return Ok(None),
+            Some(node) if node.items >= u64::from(bounds.items) || is_too_much => return Ok(None),
             Some(node) => node,
             None if is_too_much
-                || has_room(usage, (ns::BOOKMARKS, &defaults_of(ns::BOOKMARKS)), limits).is_err() =>
+                || bounds.check_node(usage, ns::BOOKMARKS, &defaults_of(ns::BOOKMARKS)).is_err() =>
             {
                 return Ok(None);
             }
