@@ -5,6 +5,7 @@
 
 mod addresses;
 mod archive;
+mod pubsub;
 mod rooms;
 mod words;
 
@@ -17,6 +18,7 @@ use whimbrel_storage::credentials::ITERATIONS_MAX;
 use whimbrel_storage::log;
 
 pub use archive::ArchiveConfig;
+pub use pubsub::{NodeMakers, PubsubConfig};
 pub use rooms::{RoomMakers, RoomsConfig};
 
 use crate::limits::Limits;
@@ -139,6 +141,8 @@ pub struct Config {
     pub archive: ArchiveConfig,
     /// Rooms.
     pub rooms: RoomsConfig,
+    /// The publish-subscribe service.
+    pub pubsub: PubsubConfig,
     /// Limits.
     pub limits: Limits,
 }
@@ -166,6 +170,7 @@ impl Default for Config {
             registration: RegistrationConfig::default(),
             archive: ArchiveConfig::default(),
             rooms: RoomsConfig::default(),
+            pubsub: PubsubConfig::default(),
             limits: Limits::default(),
         }
     }
@@ -269,6 +274,7 @@ impl Config {
         self.registration.check().or_else(invalid)?;
         self.archive.check().or_else(invalid)?;
         self.rooms.check(&self.domain).or_else(invalid)?;
+        self.pubsub.check(&self.domain, &self.rooms.domain_of(&self.domain)).or_else(invalid)?;
         self.limits.check().or_else(invalid)
     }
 }

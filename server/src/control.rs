@@ -21,7 +21,8 @@ pub const PAGE_MAX: usize = 1000;
 /// Sessions in one answer at most.
 pub const SESSIONS_MAX: usize = 10_000;
 
-/// Fields of a room's configuration by their names, without `muc#roomconfig_` before them; several values with commas between.
+/// Fields of a room's configuration by their names, without `muc#roomconfig_` before them, or of a node's, without `pubsub#`; several
+/// values with commas between.
 pub type RoomSettings = std::collections::BTreeMap<String, String>;
 
 /// Settings of an account by their names.
@@ -222,6 +223,64 @@ pub enum Request {
         /// Which; all of them when it is left out.
         #[serde(default)]
         id: Option<String>,
+    },
+    /// A page of nodes of the publish-subscribe service, in the order of their names.
+    NodeList {
+        /// The last name of the page before.
+        #[serde(default)]
+        after: Option<String>,
+        /// Most to list.
+        #[serde(default = "page_default")]
+        max: usize,
+    },
+    /// A node and how it is set.
+    NodeShow {
+        /// Its name.
+        node: String,
+    },
+    /// A page of those who are affiliated with a node or subscribed to it, in the order of their addresses.
+    NodeMembers {
+        /// The node's name.
+        node: String,
+        /// The last address of the page before.
+        #[serde(default)]
+        after: Option<String>,
+        /// Most to list.
+        #[serde(default = "page_default")]
+        max: usize,
+    },
+    /// Make a node.
+    NodeCreate {
+        /// Its name.
+        node: String,
+        /// Bare JIDs of those who own it.
+        #[serde(default)]
+        owners: Vec<String>,
+        /// How it is set.
+        #[serde(default)]
+        set: RoomSettings,
+    },
+    /// Delete a node with all that belongs to it.
+    NodeDelete {
+        /// Its name.
+        node: String,
+    },
+    /// Make somebody something to a node, or nothing.
+    NodeAffiliate {
+        /// The node's name.
+        node: String,
+        /// Bare JID.
+        member: String,
+        /// `owner`, `publisher`, `publish-only`, `member`, `none` or `outcast`.
+        affiliation: String,
+    },
+    /// Set something of a node, and tell how all of it is set.
+    NodeConfig {
+        /// Its name.
+        node: String,
+        /// What is to be set.
+        #[serde(default)]
+        set: RoomSettings,
     },
     /// How registration by phone number does.
     RegistrationStatus,

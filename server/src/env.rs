@@ -41,6 +41,14 @@ impl Env {
         format!("{local}@{}", self.shared.domain)
     }
 
+    /// Who owns nodes, by a localpart: an account, or by the empty one the publish-subscribe service.
+    pub fn owner_jid(&self, local: &str) -> String {
+        match local.is_empty() {
+            true => self.shared.nodes_domain.to_string(),
+            false => self.bare_jid(local),
+        }
+    }
+
     /// `name@rooms' domain`.
     pub fn room_jid(&self, name: &str) -> String {
         format!("{name}@{}", self.shared.rooms_domain)
@@ -58,13 +66,20 @@ impl Env {
     #[inline]
     pub fn domains(&self) -> Domains<'_> {
         let rooms = self.config.rooms.enabled.then_some(&*self.shared.rooms_domain);
-        Domains { server: &self.shared.domain, rooms }
+        let nodes = self.config.pubsub.enabled.then_some(&*self.shared.nodes_domain);
+        Domains { server: &self.shared.domain, rooms, nodes }
     }
 
     /// The worker that is the home of a room.
     #[inline]
     pub fn home_of_room(&self, name: &str) -> usize {
         self.shared.home_of_room(name)
+    }
+
+    /// The worker that is the home of a node of the publish-subscribe service.
+    #[inline]
+    pub fn home_of_node(&self, name: &str) -> usize {
+        self.shared.home_of_node(name)
     }
 
     /// The worker that is the home of a user of this server.

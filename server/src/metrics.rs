@@ -100,6 +100,11 @@ worker_metrics! {
     pep_notified "pep.notified" Counter "messages" "Messages by which clients heard of what happened to a node.";
     pep_last_items "pep.last_items" Counter "messages" "Last items of nodes sent to clients that came online, or wanted to hear of a node from then on.";
     refused_pep_item "refused.pep_item_bytes" Counter "requests" "Refused: limits.pep_item_bytes.";
+    pubsub_published "pubsub.published" Counter "items" "Items published to nodes of the publish-subscribe service (XEP-0060).";
+    pubsub_notified "pubsub.notified" Counter "messages" "Messages by which subscribers heard of what happened to one of them.";
+    pubsub_last_items "pubsub.last_items" Counter "messages" "Last items of them sent to new subscribers, and to subscribers that came online.";
+    refused_pubsub "refused.pubsub_limits" Counter "requests" "Refused: pubsub.nodes_max, pubsub.mib_max, pubsub.mib_per_node, pubsub.members_max, pubsub.per_account or pubsub.owned_per_account.";
+    refused_pubsub_item "refused.pubsub_item_bytes" Counter "requests" "Refused: pubsub.item_bytes.";
     caps_hashes "caps.hashes" Gauge "hashes" "Hashes of capabilities (XEP-0115) that clients announce, or that are still known.";
     caps_queries "caps.queries" Counter "queries" "Clients that were asked what their hash stands for.";
     caps_refused_answers "caps.refused_answers" Counter "answers" "Answers to that which were none, or had another hash.";

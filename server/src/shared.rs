@@ -66,6 +66,8 @@ pub struct Shared {
     pub domain: Box<str>,
     /// The domain of its rooms.
     pub rooms_domain: Box<str>,
+    /// The domain of its publish-subscribe service.
+    pub nodes_domain: Box<str>,
     /// The configuration of the last start or reload. Workers keep their own reference and are told of a new one.
     pub config: RwLock<Arc<Config>>,
     /// Accounts and rosters.
@@ -129,6 +131,7 @@ impl Shared {
         Shared {
             domain: config.domain.as_str().into(),
             rooms_domain: config.rooms.domain_of(&config.domain).into(),
+            nodes_domain: config.pubsub.domain_of(&config.domain).into(),
             config: RwLock::new(config),
             directory,
             acceptor,
@@ -226,6 +229,11 @@ impl Shared {
         home_of(self.inherited.homes ^ ROOMS, name, self.metrics.len())
     }
 
+    /// The worker that is the home of a node of the publish-subscribe service.
+    pub fn home_of_node(&self, name: &str) -> usize {
+        home_of(self.inherited.homes ^ NODES, name, self.metrics.len())
+    }
+
     /// How many workers there are.
     pub fn workers(&self) -> usize {
         self.metrics.len()
@@ -263,6 +271,9 @@ impl Shared {
 
 /// Rooms are spread over the workers otherwise than users of the same names.
 const ROOMS: u64 = 0x726f_6f6d_7320_6174;
+
+/// And nodes otherwise than both.
+const NODES: u64 = 0x6e6f_6465_7320_6174;
 
 /// PBKDF2 rounds of accounts that are made now.
 fn new_iterations(config: &Config) -> NonZeroU32 {

@@ -85,6 +85,10 @@ whimbrel_stats::metrics! {
         archive_bytes_limit "archive.bytes_limit" HighWater "bytes" "Bytes that they may need (archive.mib_max); 0: no limit.";
         pep_nodes "pep.nodes" Gauge "nodes" "Nodes that all accounts have (limits.pep_nodes for each).";
         pep_items "pep.items" Gauge "items" "Items that are kept in them.";
+        pubsub_nodes "pubsub.nodes" Gauge "nodes" "Nodes of the publish-subscribe service (pubsub.nodes_max).";
+        pubsub_items "pubsub.items" Gauge "items" "Items that are kept in them.";
+        pubsub_bytes "pubsub.bytes" Gauge "bytes" "Bytes that they count for with their items (pubsub.mib_max).";
+        pubsub_members "pubsub.members" Gauge "members" "Affiliations and subscriptions of all of them.";
         memory_peak "server.memory.peak" HighWater "bytes" "Most memory that was ever resident.";
     }
 }

@@ -124,9 +124,13 @@ impl Watched {
             archives.look(cells, config.archive.bytes_max());
         }
         // One that cannot be read keeps the figures of before.
-        if let Ok((nodes, items)) = self.shared.directory.pubsub_counts() {
+        if let Ok((nodes, items, service)) = self.shared.directory.pubsub_counts() {
             cells.pep_nodes.set(nodes);
             cells.pep_items.set(items);
+            cells.pubsub_nodes.set(service.nodes);
+            cells.pubsub_items.set(service.items);
+            cells.pubsub_bytes.set(service.bytes);
+            cells.pubsub_members.set(service.members);
         }
         if let Some(registration) = &self.registration {
             let cells = &stats.registration[0];

@@ -62,13 +62,14 @@ fn the_example_is_the_defaults_as_it_stands_and_with_every_key_uncommented() {
 #[test]
 fn the_page_of_the_protocol_shows_what_disco_announces() {
     let config = Config::default();
-    let scopes = [Scope::Server, Scope::OwnAccount, Scope::OtherAccount];
+    let scopes = [Scope::Server, Scope::OwnAccount, Scope::OtherAccount, Scope::Nodes];
     let announced = scopes.map(|scope| table::features(SERVICES, &config, scope));
     let mut all: Vec<&str> = announced.iter().flatten().copied().collect();
     all.sort_unstable();
     all.dedup();
-    let mut expected =
-        String::from("| feature | domain | own account | others' |\n| --- | --- | --- | --- |\n");
+    let mut expected = String::from(
+        "| feature | domain | own account | others' | nodes |\n| --- | --- | --- | --- | --- |\n",
+    );
     for feature in all {
         let cells = announced.each_ref().map(|features| if features.contains(&feature) { "yes" } else { "" });
         expected += &format!("| `{feature}` | {} |\n", cells.join(" | "));

@@ -1,8 +1,8 @@
 //! Whose a message is: an actor, which is a kind and a number.
 //!
-//! Everything that has an inbox is an actor: users now, rooms and the nodes of a publish-subscribe service later. The
-//! journal's records, the queue and the directory's tables name actors in eight bytes, so a room's messages can lie beside
-//! a user's without another format.
+//! Everything that has an inbox is an actor: users and rooms; and the publish-subscribe service is one, to which nodes without
+//! an account belong. The journal's records, the queue and the directory's tables name actors in eight bytes, so a room's
+//! messages can lie beside a user's without another format.
 
 use std::fmt;
 
@@ -12,9 +12,9 @@ use std::fmt;
 pub enum ActorKind {
     /// An account of the domain.
     User = 1,
-    /// A room. Reserved: this release makes none.
+    /// A room.
     Room = 2,
-    /// A node of the publish-subscribe service. Reserved: this release makes none.
+    /// The publish-subscribe service ([`ActorId::NODES`]). All other numbers are reserved.
     Node = 3,
 }
 
@@ -58,6 +58,9 @@ impl ActorId {
     /// No actor: a message for it is written like any other and given to nobody.
     pub const NOBODY: Self = Self(0);
 
+    /// The publish-subscribe service, which owns the nodes that belong to no account.
+    pub const NODES: Self = Self::new(ActorKind::Node, 0);
+
     /// The greatest number of an actor.
     pub const NUMBER_MAX: u64 = (1 << KIND_SHIFT) - 1;
 
@@ -77,6 +80,12 @@ impl ActorId {
     #[must_use]
     pub const fn from_raw(raw: u64) -> Self {
         Self(raw)
+    }
+
+    /// Whether it is [`ActorId::NOBODY`].
+    #[must_use]
+    pub const fn is_nobody(self) -> bool {
+        self.0 == 0
     }
 
     /// As it is written: the kind in the top byte.

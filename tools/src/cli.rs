@@ -1,5 +1,6 @@
 //! The command line of `whimbrelctl`.
 
+mod node;
 mod room;
 
 use std::net::SocketAddr;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+pub(crate) use node::{NodeCommand, NodeCreateArgs};
 pub(crate) use room::{HatCommand, InviteCommand, MemberCommand, RoomCommand, RoomCreateArgs};
 
 /// Administration of a Whimbrel server.
@@ -69,6 +71,11 @@ pub(crate) enum Command {
     Room {
         #[command(subcommand)]
         command: RoomCommand,
+    },
+    /// Nodes of the publish-subscribe service
+    Node {
+        #[command(subcommand)]
+        command: NodeCommand,
     },
     /// Registration by phone number
     Registration {

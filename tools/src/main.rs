@@ -16,6 +16,7 @@
 //! | [`server`] | `status`, `queues`, `sessions`, `kick`, `drain`, `stop`, `reload` |
 //! | [`registration`] | `registration status`, `pending`, `revoke`, `test-sms` |
 //! | [`room`] | `room list`, `show`, `create`, `destroy`, `member`, `hat`, `config` |
+//! | [`node`] | `node list`, `show`, `create`, `config`, `delete`, `affiliation` |
 //! | [`upgrade`] | `upgrade`: another program in the same process |
 //! | [`log`], [`backup`] | the log of messages: looking at it, and copying it together with the directory |
 //! | [`archive`] | the archives of messages: figures, export, erasure, a new index |
@@ -36,6 +37,7 @@ mod import;
 mod locate;
 mod log;
 mod migrate;
+mod node;
 mod problem;
 mod prompt;
 mod registration;
@@ -130,6 +132,7 @@ fn on_data(data: &Path, command: &Command, report: &Report) -> Result<ExitCode, 
         Command::Stop => server::stop(data, report)?,
         Command::Reload => server::reload(data, report)?,
         Command::Room { command } => room::run(data, command, report)?,
+        Command::Node { command } => node::run(data, command, report)?,
         Command::Registration { command } => registration::run(data, command, report)?,
         Command::Upgrade { binary } => upgrade::run(data, binary.as_deref(), report)?,
         Command::Log { command } => return log::run(data, command, report),

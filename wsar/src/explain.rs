@@ -181,6 +181,25 @@ pub const REFUSALS: &[Explained] = &[
         "The client puts a picture or a long text into its presence.",
     ),
     row(
+        "pubsub_item_bytes",
+        "A client published an item to the publish-subscribe service that is larger than may be.",
+        &["pubsub.item_bytes"],
+        "Raise the limit, or have what publishes send a link instead.",
+    ),
+    row(
+        "pubsub_limits",
+        "The publish-subscribe service, a node of it, or an account with it has as much as it may.",
+        &[
+            "pubsub.nodes_max",
+            "pubsub.mib_max",
+            "pubsub.mib_per_node",
+            "pubsub.members_max",
+            "pubsub.per_account",
+            "pubsub.owned_per_account",
+        ],
+        "`whimbrelctl node list` tells how large nodes are. Raise the limit, or delete nodes that nobody needs.",
+    ),
+    row(
         "registrations_per_hour",
         "An address tried to register more accounts than it may.",
         &["limits.registrations_per_hour"],

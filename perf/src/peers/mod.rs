@@ -106,9 +106,13 @@ pub(crate) struct Setup<'a> {
     pub(crate) archive: Option<ArchiveSwitch>,
     /// Whether it has rooms (XEP-0045) at `conference.localhost`.
     pub(crate) rooms: Rooms,
-    /// Whether it has nodes of accounts (XEP-0163), where that is to be switched on.
+    /// Whether it has nodes of accounts (XEP-0163), where that is to be switched on. The first account and those from the third on
+    /// are to see each other's presence; a server whose facts have [`ROSTERS`] begins with that.
     pub(crate) eventing: bool,
 }
+
+/// The fact of a server that begins with contacts: it would take too long to make each of them by its requests.
+pub(crate) const ROSTERS: &str = "rosters";
 
 impl Setup<'_> {
     fn archives(&self) -> bool {

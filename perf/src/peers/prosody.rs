@@ -9,7 +9,7 @@ use crate::account::Accounts;
 use crate::engine::keys::{Hash, Secret, derive};
 use crate::engine::target::Hint;
 use crate::peers::running::{find_program, free_port};
-use crate::peers::{Peer, Rooms, Setup, Shapers, Storage, archive_fact, packaged};
+use crate::peers::{Peer, ROSTERS, Rooms, Setup, Shapers, Storage, archive_fact, packaged};
 
 /// The same iterations as our own accounts have.
 const ITERATIONS: NonZeroU32 = NonZeroU32::new(4096).expect("4096 is not zero");
@@ -62,6 +62,9 @@ pub(super) fn prepare(setup: &Setup<'_>, shapers: Shapers, storage: Storage) -> 
         let path = users.join(format!("{}.dat", Accounts::name(number)));
         std::fs::write(path, account(&secret)).map_err(failed)?;
     }
+    if setup.eventing {
+        write_rosters(&data.join("localhost/roster"), setup.accounts).map_err(failed)?;
+    }
     let command = move || {
         let mut command = Command::new(&program);
         command.arg("--config").arg(&config).arg("-F");
@@ -74,6 +77,9 @@ pub(super) fn prepare(setup: &Setup<'_>, shapers: Shapers, storage: Storage) -> 
     };
     let mut facts = packaged("prosody");
     facts.insert("archive".into(), archive_fact(setup.archives()));
+    if setup.eventing {
+        facts.insert(ROSTERS.into(), "written before the start".into());
+    }
     let storage = match storage {
         Storage::Internal => "files",
         Storage::Sqlite => "SQLite, accounts in files",
@@ -103,6 +109,32 @@ fn account(secret: &Secret<'_>) -> String {
         hex(stored.as_ref()),
         hex(&pair.server[..20])
     )
+}
+
+/// Writes rosters in which the first account and those from the third on see each other's presence. Prosody writes the whole file
+/// of a roster for each step of each subscription, so a thousand contacts of one account take hours.
+fn write_rosters(folder: &Path, accounts: u64) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let write = |account: u64, contacts: &mut dyn Iterator<Item = u64>| {
+        let path = folder.join(format!("{}.dat", Accounts::name(account)));
+        std::fs::write(path, roster(contacts))
+    };
+    write(0, &mut (2..accounts))?;
+    (2..accounts).try_for_each(|account| write(account, &mut std::iter::once(0)))
+}
+
+/// A roster as Prosody's internal storage keeps it.
+fn roster(contacts: &mut dyn Iterator<Item = u64>) -> String {
+    let mut text = String::from("return {\n\t[false] = { [\"version\"] = 1; [\"pending\"] = {}; };\n");
+    for contact in contacts {
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "\t[\"{}@localhost\"] = {{ [\"subscription\"] = \"both\"; [\"groups\"] = {{}}; }};",
+            Accounts::name(contact)
+        );
+    }
+    text + "};\n"
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -161,6 +193,17 @@ fn stored(storage: Storage) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rosters_are_lua_with_a_row_for_each_contact() {
+        let text = roster(&mut (2..4));
+        let rows: Vec<&str> = text.lines().collect();
+        assert_eq!((rows.len(), rows[0], rows[4]), (5, "return {", "};"));
+        for (row, account) in rows[2..4].iter().zip([2, 3]) {
+            assert!(row.contains(&format!("[\"{}@localhost\"]", Accounts::name(account))), "{row}");
+            assert!(row.contains("\"both\"") && row.ends_with("};"), "{row}");
+        }
+    }
 
     #[test]
     fn an_account_holds_the_keys_of_rfc_5802() {

@@ -1,8 +1,8 @@
 //! What stands inside stanzas: forms and pages that clients ask for are read or refused, and forged ids of stanzas are found
 //! where they are and nowhere else.
 //!
-//! The input is one element. It is read as a form, as a command, as a request for a page, as one to nodes, as an answer to disco, as bookmarks
-//! and a vCard, and as a message.
+//! The input is one element. It is read as a form, as a command, as a request for a page, as one to nodes, as what an owner of a node
+//! says of a subscription, as an answer to disco, as bookmarks and a vCard, and as a message.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -10,13 +10,14 @@ use whimbrel_server::proto::errors::StanzaError;
 use whimbrel_server::proto::commands::CommandRequest;
 use whimbrel_server::proto::forms::{Form, Submission, Submitted};
 use whimbrel_server::proto::avatar::{self, Picture};
-use whimbrel_server::proto::pubsub::config::{self, ConfigChange};
-use whimbrel_server::proto::pubsub::request::Request;
+use whimbrel_server::proto::pubsub::authorization::{self, Decision};
+use whimbrel_server::proto::pubsub::config::{self, ConfigChange, Whose};
+use whimbrel_server::proto::pubsub::request::{Request, node_of_set};
 use whimbrel_server::proto::rsm::{PageRequest, Sizes};
 use whimbrel_server::proto::caps::{self, Described};
 use whimbrel_server::proto::{bookmarks, ns, stanza_id};
 use whimbrel_server::stanza::Type;
-use whimbrel_storage::directory::pubsub::NodeConfig;
+use whimbrel_storage::directory::pubsub::{AccessModel, NODE_NAME_BYTES_MAX, NodeConfig};
 use whimbrel_storage::jid::{Jid, JidRef};
 use whimbrel_xml::{Element, Frame, Framer, Limits, Node, Phase, Stamp};
 
@@ -31,6 +32,7 @@ fuzz_target!(|data: &[u8]| {
         commands(&element);
         pages(&element);
         nodes(&element);
+        hosted(&element);
         capabilities(&element);
         conversions(&element);
     }
@@ -125,14 +127,36 @@ fn nodes(element: &Element) {
             Ok(_) => {}
         }
     }
-    if let Ok(Some(change)) = ConfigChange::read(element)
-        && let Ok(config) = change.apply(NodeConfig::default(), 100)
-    {
+    let Ok(Some(change)) = ConfigChange::read(element) else { return };
+    let open = NodeConfig { access: AccessModel::Open, ..NodeConfig::default() };
+    for (whose, start) in [(Whose::Account, NodeConfig::default()), (Whose::Service, open)] {
+        let Ok(config) = change.apply(start.clone(), 100, whose) else { continue };
+        assert!(whose.has(config.access));
         assert!(change.agrees(&config, 100));
-        let mut form = config::form(&config);
+        let mut form = config::form(&config, whose);
         form.set_attribute("type", "submit");
         let again = ConfigChange::read(&form).expect("it is one of ours").expect("it is submitted");
-        assert_eq!(again.apply(NodeConfig::default(), 100), Ok(config));
+        // Groups mean nothing to a node without a roster, and its form leaves them out.
+        let groups = config.groups.clone();
+        let again = again.apply(start, 100, whose).map(|again| NodeConfig { groups, ..again });
+        assert_eq!(again, Ok(config));
+    }
+}
+
+/// A set names one node or none, as reading all of it does; and what an owner says of a subscription reads back from its form.
+fn hosted(element: &Element) {
+    if let Some(node) = node_of_set(element) {
+        assert!((1..=NODE_NAME_BYTES_MAX).contains(&node.len()));
+    }
+    match Decision::read(element) {
+        Ok(Some(decision)) => {
+            let mut form = authorization::form(&decision.node, decision.subscriber.as_str());
+            form.set_attribute("type", "submit");
+            let again = Decision::read(&Element::new("message", ns::CLIENT).child(form));
+            assert_eq!(again, Ok(Some(Decision { allow: false, ..decision })));
+        }
+        Ok(None) => {}
+        Err(error) => assert!(error.text.is_none_or(|text| !text.is_empty() && text.len() < 500)),
     }
 }
 

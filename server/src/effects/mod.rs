@@ -147,6 +147,19 @@ impl<S: 'static> Effects<S> {
         batch.note_received(received.at);
     }
 
+    /// Takes a stanza to the home of a node of the publish-subscribe service: here after the event, elsewhere with the next
+    /// batch.
+    pub fn route_to_node(&mut self, env: &Env, d: &Delivery<'_>) {
+        let home = env.home_of_node(d.to_local);
+        let received = self.out.times.received();
+        let batch = match home == env.worker {
+            true => self.here(env, d.bytes.len()),
+            false => self.links.to(home),
+        };
+        batch.ask_node(d);
+        batch.note_received(received.at);
+    }
+
     /// Takes one stanza of a room to seats, listed by the home workers of their accounts: one envelope for each worker and
     /// each `broadcast_max` of them. It goes through the mailboxes, this worker's own too, so that others have their turn in
     /// between, and everything that a room says comes in its order.

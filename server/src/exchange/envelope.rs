@@ -21,7 +21,15 @@ struct Span {
     length: u32,
 }
 
-/// A stanza for a user or a room.
+/// What kind of actor a stanza is for.
+#[derive(Copy, Clone)]
+enum Recipient {
+    User,
+    Room,
+    Node,
+}
+
+/// A stanza for one actor.
 struct PackedStanza {
     kind: Kind,
     typ: Type,
@@ -32,7 +40,7 @@ struct PackedStanza {
     id: Option<Span>,
     bytes: Span,
     pending_ack: Option<PendingAck>,
-    is_for_room: bool,
+    recipient: Recipient,
 }
 
 enum Packed {
@@ -98,6 +106,8 @@ pub enum Envelope<'a> {
     Stanza(Delivery<'a>),
     /// A stanza for a room.
     Visit(Delivery<'a>),
+    /// A stanza for a node of the publish-subscribe service.
+    ToNode(Delivery<'a>),
     /// One stanza of a room for many seats.
     Cast(Cast<'a>),
     /// One presence for many users.
@@ -194,15 +204,20 @@ impl Batch {
 
     /// Adds a stanza for a user.
     pub fn stanza(&mut self, d: &Delivery<'_>) {
-        self.delivery(d, false);
+        self.delivery(d, Recipient::User);
     }
 
     /// Adds a stanza for a room.
     pub fn visit(&mut self, d: &Delivery<'_>) {
-        self.delivery(d, true);
+        self.delivery(d, Recipient::Room);
     }
 
-    fn delivery(&mut self, d: &Delivery<'_>, is_for_room: bool) {
+    /// Adds a stanza for a node of the publish-subscribe service.
+    pub fn ask_node(&mut self, d: &Delivery<'_>) {
+        self.delivery(d, Recipient::Node);
+    }
+
+    fn delivery(&mut self, d: &Delivery<'_>, recipient: Recipient) {
         let packed = PackedStanza {
             kind: d.kind,
             typ: d.typ,
@@ -213,7 +228,7 @@ impl Batch {
             id: d.id.map(|id| self.put(id.as_bytes())),
             bytes: self.put(d.bytes),
             pending_ack: d.pending_ack,
-            is_for_room,
+            recipient,
         };
         self.envelopes.push(Packed::Stanza(packed));
     }
@@ -342,9 +357,10 @@ impl Batch {
             bytes: self.get(stanza.bytes),
             pending_ack: stanza.pending_ack,
         };
-        match stanza.is_for_room {
-            true => Envelope::Visit(delivery),
-            false => Envelope::Stanza(delivery),
+        match stanza.recipient {
+            Recipient::User => Envelope::Stanza(delivery),
+            Recipient::Room => Envelope::Visit(delivery),
+            Recipient::Node => Envelope::ToNode(delivery),
         }
     }
 

@@ -76,7 +76,7 @@ pub enum EventKind {
 pub struct NodeEvent<'a> {
     /// Why they hear of it.
     pub kind: EventKind,
-    /// The localpart of the node's owner.
+    /// The localpart of the node's owner; empty for the publish-subscribe service.
     pub owner: &'a str,
     /// The node.
     pub node: &'a str,

@@ -72,6 +72,15 @@ impl Control {
             }
             Request::RoomInviteList { jid } => self.room_invite_list(&jid),
             Request::RoomInviteRevoke { jid, id } => self.room_invite_revoke(&jid, id.as_deref()),
+            Request::NodeList { after, max } => self.node_list(after.as_deref(), max),
+            Request::NodeShow { node } => self.node_show(&node),
+            Request::NodeMembers { node, after, max } => self.node_members(&node, after.as_deref(), max),
+            Request::NodeCreate { node, owners, set } => self.node_create(&node, &owners, &set),
+            Request::NodeDelete { node } => self.node_delete(&node),
+            Request::NodeAffiliate { node, member, affiliation } => {
+                self.node_affiliate(&node, &member, &affiliation)
+            }
+            Request::NodeConfig { node, set } => self.node_config(&node, &set),
             Request::RegistrationStatus => self.registration_status(),
             Request::RegistrationPending { after, max } => self.registration_pending(after.as_deref(), max),
             Request::RegistrationRevoke { number } => self.registration_revoke(&number),

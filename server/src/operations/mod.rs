@@ -13,10 +13,12 @@
 //! | [`registration`](self) | requests about registration by phone number |
 //! | [`rooms`](self) | requests about rooms |
 //! | [`links`](self) | requests about links that make members of rooms |
+//! | [`nodes`](self) | requests about nodes of the publish-subscribe service |
 
 mod accounts;
 mod handlers;
 mod links;
+mod nodes;
 mod registration;
 mod rooms;
 #[cfg(test)]

@@ -26,7 +26,7 @@ use crate::worker::command::Command;
 use crate::xml::Element;
 
 /// What the names of fields begin with in the form; the control socket leaves it out.
-const PREFIXES: [&str; 3] = ["muc#roomconfig_", "whimbrel#roomconfig_", "muc#"];
+const PREFIXES: [&str; 4] = ["muc#roomconfig_", "whimbrel#roomconfig_", "muc#", "pubsub#"];
 
 impl Control {
     /// A page of rooms.
@@ -206,7 +206,7 @@ impl Control {
     }
 
     /// A bare address; if it is of this domain, that of an account that exists.
-    fn member_jid(&self, jid: &str) -> Result<Jid, Problem> {
+    pub(super) fn member_jid(&self, jid: &str) -> Result<Jid, Problem> {
         let member = parsed(jid)?;
         if member.resource().is_some() || member.local().is_none() {
             let text = format!("`{jid}` is no bare address of an account");
@@ -283,8 +283,13 @@ fn short(field: &str) -> &str {
 
 /// The fields of the form, by their short names, with their values: one as a text, several as a list.
 fn settings(config: &RoomConfig) -> Map<String, Value> {
+    settings_of(&config::form("", config).into_element())
+}
+
+/// The fields of a form, by their short names, with their values.
+pub(super) fn settings_of(form: &Element) -> Map<String, Value> {
     let mut settings = Map::new();
-    for (name, field) in fields(&config::form("", config).into_element()) {
+    for (name, field) in fields(form) {
         let values = field.elements().filter(|child| child.is("value", ns::DATA_FORMS));
         let mut values: Vec<Value> = values.map(|value| json!(value.content())).collect();
         let is_list = field.attribute("type") == Some("list-multi");
@@ -303,7 +308,19 @@ fn fields(form: &Element) -> Vec<(String, Element)> {
 
 /// The change of a configuration by short names of fields.
 fn change(set: &RoomSettings) -> Result<ConfigChange, Problem> {
-    let known = fields(&config::form("", &RoomConfig::default()).into_element());
+    let form = submission(&config::form("", &RoomConfig::default()).into_element(), set)?;
+    Ok(ConfigChange::read(&form).map_err(|error| bad_setting(&error))?.unwrap_or_default())
+}
+
+/// The problem of a form that was not filled in as it is to be.
+pub(super) fn bad_setting(error: &StanzaError) -> Problem {
+    let text = error.text.as_deref().unwrap_or("a bad setting");
+    Problem::new(ControlRefusal::BadRequest, text)
+}
+
+/// A form filled in by short names of fields.
+pub(super) fn submission(form: &Element, set: &RoomSettings) -> Result<Element, Problem> {
+    let known = fields(form);
     let mut form = Element::new("x", ns::DATA_FORMS).attr("type", "submit");
     for (name, value) in set {
         let Some((field, kind)) = known.iter().find(|(field, _)| field == name || short(field) == name)
@@ -319,11 +336,7 @@ fn change(set: &RoomSettings) -> Result<ConfigChange, Problem> {
             _ => element.child(one(value)),
         });
     }
-    let read = ConfigChange::read(&form);
-    let bad = |error: StanzaError| {
-        Problem::new(ControlRefusal::BadRequest, error.text.unwrap_or("a bad setting".into()).into_owned())
-    };
-    Ok(read.map_err(bad)?.unwrap_or_default())
+    Ok(form)
 }
 
 #[cfg(test)]

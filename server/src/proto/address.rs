@@ -11,7 +11,7 @@ use whimbrel_storage::jid::{Jid, JidRef};
 pub enum Destination<'a> {
     /// The domain itself.
     Domain,
-    /// A resource of the domain. There is none.
+    /// A resource of the domain, or something of a service that it does not have. There is none.
     DomainResource,
     /// The sender's own account: no address, or its bare JID.
     OwnAccount,
@@ -31,6 +31,8 @@ pub enum Destination<'a> {
         /// A nick, normalised; `None` for the room itself.
         nick: Option<&'a str>,
     },
+    /// The publish-subscribe service. A request to one of its nodes names it in what it carries.
+    Nodes,
     /// Another domain. There is no federation, so it cannot be reached (RFC 6120 §8.3.3.16).
     Remote,
 }
@@ -53,11 +55,13 @@ impl<'a> Destination<'a> {
 
     /// Where an address goes that is not of the users' domain.
     fn beside(to: &'a JidRef<'a>, domains: Domains<'_>) -> Destination<'a> {
-        match (domains.rooms == Some(to.domain()), to.local(), to.resource()) {
-            (true, Some(name), nick) => Destination::Room { name, nick },
-            (true, None, None) => Destination::Rooms,
-            (true, None, Some(_)) => Destination::DomainResource,
-            (false, ..) => Destination::Remote,
+        let (is_rooms, is_nodes) = (domains.rooms == Some(to.domain()), domains.nodes == Some(to.domain()));
+        match (to.local(), to.resource()) {
+            (Some(name), nick) if is_rooms => Destination::Room { name, nick },
+            (None, None) if is_rooms => Destination::Rooms,
+            (None, None) if is_nodes => Destination::Nodes,
+            _ if is_rooms || is_nodes => Destination::DomainResource,
+            _ => Destination::Remote,
         }
     }
 }
@@ -69,6 +73,8 @@ pub struct Domains<'a> {
     pub server: &'a str,
     /// That of its rooms; `None`: there are none.
     pub rooms: Option<&'a str>,
+    /// That of its publish-subscribe service; `None`: there is none.
+    pub nodes: Option<&'a str>,
 }
 
 /// The localpart of a JID of this server; empty for the domain's own.
@@ -163,16 +169,21 @@ mod tests {
             ("r/n", Destination::DomainResource),
             ("juliet@r", room("juliet", None)),
             ("hall@r/nick", room("hall", Some("nick"))),
+            ("n", Destination::Nodes),
+            ("n/r", Destination::DomainResource),
+            ("news@n", Destination::DomainResource),
         ];
         for (to, expected) in table {
             let to = JidRef::parse(to).unwrap();
-            let domains = Domains { server: "x", rooms: Some("r") };
+            let domains = Domains { server: "x", rooms: Some("r"), nodes: Some("n") };
             assert_eq!(Destination::of(Some(&to), domains, "juliet"), expected);
         }
-        let without = Domains { server: "x", rooms: None };
+        let without = Domains { server: "x", rooms: None, nodes: None };
         assert_eq!(Destination::of(None, without, "juliet"), Destination::OwnAccount);
         let room = JidRef::parse("hall@r").unwrap();
         assert_eq!(Destination::of(Some(&room), without, "juliet"), Destination::Remote);
+        let nodes = JidRef::parse("n").unwrap();
+        assert_eq!(Destination::of(Some(&nodes), without, "juliet"), Destination::Remote);
     }
 
     #[test]

@@ -127,6 +127,8 @@ namespaces! {
     PRIVATE = "jabber:iq:private",
     /// Publish-subscribe (XEP-0060). Features of it are this, `#` and a name.
     PUBSUB = "http://jabber.org/protocol/pubsub",
+    /// The form that asks an owner whether somebody may subscribe.
+    PUBSUB_AUTHORIZATION = "http://jabber.org/protocol/pubsub#subscribe_authorization",
     /// Conditions of its errors.
     PUBSUB_ERRORS = "http://jabber.org/protocol/pubsub#errors",
     /// What subscribers are told.
@@ -232,6 +234,7 @@ pub mod pubsub_feature {
         RETRIEVE_SUBSCRIPTIONS = "retrieve-subscriptions",
         RSM = "rsm",
         SUBSCRIBE = "subscribe",
+        SUBSCRIPTION_NOTIFICATIONS = "subscription-notifications",
     }
 }
 

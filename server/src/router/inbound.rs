@@ -16,6 +16,7 @@ use crate::proto::traits;
 use crate::rooms;
 use crate::router::dispatch;
 use crate::service;
+use crate::service::pubsub::hosted;
 use crate::stanza::{Delivery, Kind, Traits, Type};
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
@@ -154,6 +155,7 @@ fn forward(actors: &mut Actors, env: &Env, fx: &mut Effects, inbound: &Inbound<'
             }
         }
         (Kind::Iq, Destination::Rooms) => rooms::ask_service(env, fx, inbound),
+        (_, Destination::Nodes) => hosted::take(actors, env, fx, inbound),
         (Kind::Presence, destination) => match (to, destination) {
             (None, _) => presence::to_all(actors, env, fx, inbound),
             (Some(to), Destination::OwnAccount) => show(actors, env, fx, inbound, to, own),

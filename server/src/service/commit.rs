@@ -6,6 +6,7 @@ use crate::env::Env;
 use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::service::reply::{Reply, ReplyTo};
 use crate::service::request::{self, Request};
+use crate::service::table::Scope;
 use crate::stanza::PendingAck;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
@@ -90,6 +91,9 @@ impl Change {
 pub struct Begun {
     reply_to: ReplyTo,
     write: Option<Write>,
+    /// Of a requester whose resource is another worker's.
+    travelling: Option<PendingAck>,
+    is_for_service: bool,
 }
 
 impl Request {
@@ -130,7 +134,8 @@ impl Request {
 
     fn to_begin(&self, users: &Users) -> Begun {
         let write = self.sender.map(|sender| Write::of(users, sender, self.pending_ack));
-        Begun { reply_to: self.reply_to(), write }
+        let travelling = self.pending_ack.filter(|_| write.is_none());
+        Begun { reply_to: self.reply_to(), write, travelling, is_for_service: self.scope == Scope::Nodes }
     }
 }
 
@@ -144,6 +149,9 @@ impl Begun {
     fn end(&self, actors: &mut Actors, env: &Env, fx: &mut Effects) {
         if let Some(write) = self.write {
             actors.end_write(env, fx, write);
+        }
+        if let Some(pending_ack) = self.travelling {
+            actors.users.notify_durable(env, fx, pending_ack);
         }
     }
 
@@ -197,13 +205,16 @@ impl Begun {
             Ok(committed) => committed,
             Err(error) => {
                 if error.condition == StanzaCondition::ResourceConstraint {
-                    env.metrics().refused_account.add(1);
+                    match self.is_for_service {
+                        true => env.metrics().refused_pubsub.add(1),
+                        false => env.metrics().refused_account.add(1),
+                    }
                 }
                 return self.send(actors, env, fx, Reply::Error(error));
             }
         };
         self.reply_to.send(env, fx, committed.result.map_or(Reply::Done, Reply::Result));
-        let pending_ack = self.write.and_then(|write| write.pending_ack);
+        let pending_ack = self.write.and_then(|write| write.pending_ack).or(self.travelling);
         let pending_ack = match committed.after {
             Some(after) => after(actors, env, fx, pending_ack),
             None => pending_ack,

@@ -1,4 +1,4 @@
-//! Service discovery (XEP-0030) of the domain and of accounts. Requests to a full JID go to the client there.
+//! Service discovery (XEP-0030) of the domain, of accounts and of the publish-subscribe service. Requests to a full JID go to the client there.
 
 use crate::config::Config;
 use crate::env::Env;
@@ -25,19 +25,23 @@ pub static SERVICE: Service = Service {
         Answers {
             element: "query",
             namespace: ns::DISCO_INFO,
-            scopes: Scopes::ANY,
+            scopes: Scopes::ANY.and_nodes(),
             writes: Area::Alone,
             handle: info,
         },
         Answers {
             element: "query",
             namespace: ns::DISCO_ITEMS,
-            scopes: Scopes::ANY,
+            scopes: Scopes::ANY.and_nodes(),
             writes: Area::Alone,
             handle: items,
         },
     ],
-    features: &[(ns::DISCO_INFO, Scopes::ANY), (ns::DISCO_ITEMS, Scopes::ANY), (ns::RSM, Scopes::ANY)],
+    features: &[
+        (ns::DISCO_INFO, Scopes::ANY.and_nodes()),
+        (ns::DISCO_ITEMS, Scopes::ANY.and_nodes()),
+        (ns::RSM, Scopes::ANY.and_nodes()),
+    ],
     identities: &[
         (Identity { category: "server", typ: "im", name: version::NAME }, Scopes::SERVER),
         (Identity { category: "account", typ: "registered", name: "" }, Scopes::ACCOUNTS),
@@ -63,7 +67,7 @@ fn info(_: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -> Reply
             let found = table::of_server_node(SERVICES, &env.config, |nodes| (nodes.info)(node));
             found.map_or(StanzaCondition::ItemNotFound.into(), Reply::Result)
         }
-        (Scope::OwnAccount | Scope::OtherAccount, Some(node)) => match table::nodes(SERVICES, &env.config) {
+        (_, Some(node)) => match table::nodes(SERVICES, &env.config) {
             Some(nodes) => (nodes.info)(env, fx, request, node),
             None => StanzaCondition::ItemNotFound.into(),
         },
@@ -72,7 +76,7 @@ fn info(_: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -> Reply
 
 /// §8: only those who may see the presence of an account learn anything about it.
 fn is_open(env: &Env, request: &Request) -> bool {
-    request.scope == Scope::Server || request.sees_presence(env)
+    matches!(request.scope, Scope::Server | Scope::Nodes) || request.sees_presence(env)
 }
 
 fn describe(config: &Config, scope: Scope, node: Option<&str>) -> Reply {
@@ -90,7 +94,7 @@ fn describe(config: &Config, scope: Scope, node: Option<&str>) -> Reply {
     Reply::Result(query.children(identities).children(features))
 }
 
-/// Of the domain: the service of rooms. Those of an account are its available resources (§4.2) and its nodes,
+/// Of the domain: the services of rooms and of nodes, which has its nodes. Those of an account are its available resources (§4.2) and its nodes,
 /// page by page if somebody wants that (§7).
 fn items(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -> Reply {
     if request.typ != Type::Get {
@@ -120,10 +124,14 @@ fn items(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) ->
             }
         };
     }
-    if request.scope == Scope::Server
-        && let Some(rooms) = env.domains().rooms
-    {
-        query.push(Element::new("item", ns::DISCO_ITEMS).attr("jid", rooms));
+    if request.scope == Scope::Server {
+        let services = env.domains();
+        for domain in [services.rooms, services.nodes].into_iter().flatten() {
+            query.push(Element::new("item", ns::DISCO_ITEMS).attr("jid", domain));
+        }
+    }
+    if let (Scope::Nodes, Some(nodes)) = (request.scope, nodes) {
+        return (nodes.page)(env, fx, request);
     }
     // The id of each for pages, and the node if it is one.
     let mut all = Vec::new();

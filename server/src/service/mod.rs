@@ -40,7 +40,7 @@ pub mod version;
 
 pub use commit::{Begun, Change, Committed};
 pub use reply::{Reply, unreadable};
-pub use request::{Request, dispatch, dispatch_for_account, place_of};
+pub use request::{Request, dispatch, dispatch_for_account, dispatch_for_node, place_of};
 pub use table::{Answer, Answers, Asks, DiscoNodes, Identity, Scope, Scopes, Service};
 
 /// All services, in the order in which they act at the moments of a user's life: who sees whom comes first.
@@ -58,6 +58,7 @@ pub static SERVICES: &[&Service] = &[
     &vcard::SERVICE,
     &private::SERVICE,
     &pubsub::SERVICE,
+    &pubsub::MAKING,
     &archive::SERVICE,
     &carbons::SERVICE,
     &blocking::SERVICE,

@@ -23,12 +23,12 @@ pub static SERVICE: Service = Service {
     answers: &[Answers {
         element: "ping",
         namespace: ns::PING,
-        scopes: Scopes::SERVER_AND_OWN,
+        scopes: Scopes::SERVER_AND_OWN.and_nodes(),
         writes: Area::Alone,
         handle,
     }],
     asks: Some(Asks { id: ID, answered }),
-    features: &[(ns::PING, Scopes::SERVER_AND_OWN)],
+    features: &[(ns::PING, Scopes::SERVER_AND_OWN.and_nodes())],
     ..Service::NOTHING
 };
 

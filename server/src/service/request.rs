@@ -7,7 +7,7 @@ use crate::env::Env;
 use crate::proto::address;
 use crate::proto::errors::StanzaCondition;
 use crate::service::SERVICES;
-use crate::service::reply::ReplyTo;
+use crate::service::reply::{Reply, ReplyTo};
 use crate::service::table::{self, Answer, Scope};
 use crate::stanza::{Delivery, Kind, PendingAck, Type};
 use crate::user::actors::Actors;
@@ -23,11 +23,12 @@ pub struct Request {
     pub from: String,
     /// The requester's localpart.
     pub from_local: String,
-    /// The requester's resource on this worker; `None` when that is another one's ([`Scope::OtherAccount`]).
+    /// The requester's resource on this worker; `None` when that is another one's ([`Scope::OtherAccount`], [`Scope::Nodes`]).
     pub sender: Option<ResourceKey>,
     /// The address that the request was sent to; `None` when it has none.
     pub to: Option<String>,
-    /// The localpart of the account that is asked: the requester's own, another's, or empty for the domain.
+    /// The localpart of the account that is asked: the requester's own, another's, or empty for the domain and for the
+    /// publish-subscribe service.
     pub account: String,
     /// To whom it is addressed.
     pub scope: Scope,
@@ -40,7 +41,7 @@ pub struct Request {
     pub id: String,
     /// The one child of the iq.
     pub query: Element,
-    /// Its number, when the requester's stream is managed and on this worker.
+    /// Its number, when the requester's stream is managed: of a `sender`, or travelling with the request.
     pub pending_ack: Option<PendingAck>,
     /// [`Answers::writes`](crate::service::Answers::writes) of the service that answers it.
     pub area: Area,
@@ -96,7 +97,7 @@ pub fn dispatch(actors: &mut Actors, env: &Env, fx: &mut Effects, inbound: &Inbo
             from_local: own.clone(),
             sender: Some(inbound.sender),
             to: inbound.to_text.map(str::to_owned),
-            account: if scope == Scope::Server { String::new() } else { own },
+            account: if scope == Scope::OwnAccount { own } else { String::new() },
             scope,
             is_hidden: false,
             typ: inbound.typ,
@@ -147,6 +148,33 @@ pub fn dispatch_for_account(
     }
 }
 
+/// Answers an iq set to a node of the publish-subscribe service, whose home is this worker. Its sender's stream acknowledges it
+/// when it is written.
+pub fn dispatch_for_node(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_>) {
+    fx.work.add_tree(d.bytes.len());
+    let query = Element::parse(d.bytes).ok().and_then(only_child);
+    let is_later = query.is_some_and(|query| {
+        let request = Request {
+            from: d.from.to_owned(),
+            from_local: address::local_of(d.from).to_owned(),
+            sender: None,
+            to: Some(env.owner_jid("")),
+            account: String::new(),
+            scope: Scope::Nodes,
+            is_hidden: false,
+            typ: d.typ,
+            id: d.id.unwrap_or_default().to_owned(),
+            query,
+            pending_ack: d.pending_ack,
+            area: Area::Alone,
+        };
+        answer(actors, env, fx, request)
+    });
+    if let (false, Some(pending_ack)) = (is_later, d.pending_ack) {
+        actors.users.notify_durable(env, fx, pending_ack);
+    }
+}
+
 /// Units of work that a request may lead to at the home of another account unpaid: about what any request does.
 const BILLED_ABOVE: u64 = 16;
 
@@ -172,14 +200,16 @@ pub fn place_of(iq: &Stanza<'_>) -> Place {
     }
 }
 
-fn only_child(iq: Element) -> Option<Element> {
+/// The child of an iq, of which it has one.
+pub fn only_child(iq: Element) -> Option<Element> {
     iq.into_nodes().into_iter().find_map(|node| match node {
         Node::Element(element) => Some(element),
         Node::Text(_) => None,
     })
 }
 
-fn answer(actors: &mut Actors, env: &Env, fx: &mut Effects, mut request: Request) {
+/// Answers a request at once, or begins to; returns whether the answer comes later.
+fn answer(actors: &mut Actors, env: &Env, fx: &mut Effects, mut request: Request) -> bool {
     fx.work.add(work::REQUEST);
     let child = (request.query.name(), request.query.namespace());
     let reply = match table::find(SERVICES, &env.config, child, request.scope) {
@@ -189,5 +219,7 @@ fn answer(actors: &mut Actors, env: &Env, fx: &mut Effects, mut request: Request
         }
         None => StanzaCondition::ServiceUnavailable.into(),
     };
+    let is_later = matches!(reply, Reply::Later);
     request.reply_to().send(env, fx, reply);
+    is_later
 }

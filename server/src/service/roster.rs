@@ -44,7 +44,9 @@ pub static SERVICE: Service = Service {
 fn handle(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -> Reply {
     match (request.scope, request.sender, request.typ) {
         // §2.1.3, §2.3.3: whether the other account exists makes no difference.
-        (Scope::OtherAccount | Scope::Server, _, _) | (_, None, _) => StanzaCondition::Forbidden.into(),
+        (Scope::OtherAccount | Scope::Server | Scope::Nodes, _, _) | (_, None, _) => {
+            StanzaCondition::Forbidden.into()
+        }
         (Scope::OwnAccount, Some(sender), Type::Get) => get(actors, env, fx, request, sender),
         (Scope::OwnAccount, Some(_), _) => match Change::read(&request.query, &env.config.limits, |jid| {
             address::belongs_to(jid, &request.account, &env.shared.domain)

@@ -23,6 +23,8 @@ pub enum Scope {
     OwnAccount,
     /// To the bare JID of another account of this server; handled on that account's home worker.
     OtherAccount,
+    /// To the publish-subscribe service; what changes a node is handled on the node's home worker.
+    Nodes,
 }
 
 /// A set of scopes.
@@ -34,19 +36,28 @@ pub struct Scopes {
     pub own: bool,
     /// [`Scope::OtherAccount`]
     pub other: bool,
+    /// [`Scope::Nodes`]
+    pub nodes: bool,
 }
 
 impl Scopes {
     /// Only the requester's own account.
-    pub const OWN: Scopes = Scopes { server: false, own: true, other: false };
+    pub const OWN: Scopes = Scopes { server: false, own: true, other: false, nodes: false };
     /// Only the domain.
-    pub const SERVER: Scopes = Scopes { server: true, own: false, other: false };
+    pub const SERVER: Scopes = Scopes { server: true, own: false, other: false, nodes: false };
     /// The domain and the requester's own account.
-    pub const SERVER_AND_OWN: Scopes = Scopes { server: true, own: true, other: false };
-    /// Everywhere.
-    pub const ANY: Scopes = Scopes { server: true, own: true, other: true };
+    pub const SERVER_AND_OWN: Scopes = Scopes { server: true, own: true, other: false, nodes: false };
+    /// The domain and all accounts.
+    pub const ANY: Scopes = Scopes { server: true, own: true, other: true, nodes: false };
     /// The requester's own account and other accounts.
-    pub const ACCOUNTS: Scopes = Scopes { server: false, own: true, other: true };
+    pub const ACCOUNTS: Scopes = Scopes { server: false, own: true, other: true, nodes: false };
+    /// Only the publish-subscribe service.
+    pub const NODES: Scopes = Scopes { server: false, own: false, other: false, nodes: true };
+
+    /// These, and the publish-subscribe service.
+    pub const fn and_nodes(self) -> Scopes {
+        Scopes { nodes: true, ..self }
+    }
 
     /// Whether a scope is in the set.
     pub fn contains(self, scope: Scope) -> bool {
@@ -54,6 +65,7 @@ impl Scopes {
             Scope::Server => self.server,
             Scope::OwnAccount => self.own,
             Scope::OtherAccount => self.other,
+            Scope::Nodes => self.nodes,
         }
     }
 }
@@ -105,10 +117,12 @@ pub struct Identity {
     pub name: &'static str,
 }
 
-/// Nodes of accounts that disco tells of.
+/// Nodes of accounts, and of the publish-subscribe service, that disco tells of.
 pub struct DiscoNodes {
-    /// The names of those that the requester may know of.
+    /// The names of an account's that the requester may know of.
     pub list: fn(&Env, &Effects, &Request) -> Result<Vec<String>, DirectoryError>,
+    /// Those of the service, of which there may be many: the answer, a page of them.
+    pub page: fn(&Env, &Effects, &Request) -> Reply,
     /// What one of them is; an error for one that the requester may not know of.
     pub info: fn(&Env, &Effects, &Request, &str) -> Reply,
     /// What is in one of them.

@@ -6,6 +6,7 @@ use crate::env::Env;
 use crate::proto::avatar::Picture;
 use crate::proto::errors::StanzaCondition;
 use crate::proto::ns;
+use crate::service::pubsub::bounds::Bounds;
 use crate::service::pubsub::{avatar, notify};
 use crate::service::{Answers, Reply, Request, Scope, Scopes, Service, unreadable};
 use crate::stanza::Type;
@@ -80,10 +81,10 @@ fn write(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) ->
     if bytes.len() > env.config.limits.stanza_bytes as usize {
         return StanzaCondition::NotAcceptable.into();
     }
-    let (owner, limits, now_ms) = (env.bare_jid(&account), env.config.limits.clone(), env.unix_ms());
+    let (owner, bounds, now_ms) = (env.bare_jid(&account), Bounds::of(env, &account), env.unix_ms());
     request.commit(actors, env, fx, move |transaction| {
         let names = (account.as_str(), owner.as_str(), sender.as_str());
-        let notices = match avatar::take(transaction, names, picture.as_ref(), (&limits, now_ms))? {
+        let notices = match avatar::take(transaction, names, picture.as_ref(), (bounds, now_ms))? {
             Ok(notices) => notices,
             Err(error) => return Ok(Err(error)),
         };

@@ -128,6 +128,7 @@ impl World {
         }
         let exchanged = self.oracle.exchanged();
         self.check_archives(&exchanged);
+        self.check_nodes();
         self.check_rooms_archives();
         self.check_answers();
         self.check_counts();

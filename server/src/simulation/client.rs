@@ -53,6 +53,8 @@ pub(super) enum Wanted {
     Perhaps,
     /// That something is kept, with this number.
     Put(Shelf, u32),
+    /// That an item with this number is published to a node of the service.
+    Published(u32),
     /// What is kept; asked for right behind the request to keep this number.
     Kept(Shelf, u32),
 }

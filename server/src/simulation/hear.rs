@@ -8,6 +8,7 @@ pub(super) use events::CAPS;
 
 use super::client::{Heard, NS_SASL, NS_TLS, Stage};
 use super::come::HEADER;
+use super::nodes;
 use super::oracle::Arrival;
 use super::rooms::room_of;
 use super::world::{World, bare, full};
@@ -316,6 +317,9 @@ impl World {
         }
         if let Some(event) = element.find("event", NS_EVENT) {
             let is_last = element.find("delay", "urn:xmpp:delay").is_some();
+            if from == nodes::service() {
+                return self.node_heard(index, event, is_last);
+            }
             return self.event_heard(index, from, event, is_last);
         }
         let Some(body) = element.find("body", CLIENT) else { return };

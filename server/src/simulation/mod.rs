@@ -25,6 +25,7 @@
 //! | `operator` | other limits, and the end of the server |
 //! | `oracle` | the rules for messages |
 //! | `rooms` | the rules for rooms, and what clients make of what they hear from there |
+//! | `nodes` | the same for nodes of the publish-subscribe service |
 //! | `sm` | another kind of world: stream management, cuts, and crashes of the server |
 //! | `siege` | a third kind: attackers who do nothing but the dearest requests, beside calm talkers |
 //! | `check` | the rules for presence, rosters, bounds and leaks |
@@ -40,6 +41,7 @@ mod come;
 mod hear;
 mod leave;
 mod machine;
+mod nodes;
 mod operator;
 mod oracle;
 #[cfg(test)]
@@ -171,6 +173,8 @@ pub struct Report {
     pub messages: (u64, u64, u64, u64),
     /// Messages of rooms heard by those who were in them.
     pub room_messages: u64,
+    /// Items of nodes of the publish-subscribe service of which subscribers have heard.
+    pub node_items: u64,
     /// Presence pairs found right when the world was at rest.
     pub presences_checked: u64,
     /// Pairs of roster items found consistent when the world was at rest.

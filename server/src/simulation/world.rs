@@ -12,6 +12,7 @@ use whimbrel_storage::directory::{self, Directory, Options};
 
 use super::client::{Client, Stage};
 use super::machine::{Machine, Start, Words};
+use super::nodes::{self, NodesOracle};
 use super::oracle::Oracle;
 use super::rooms::RoomsOracle;
 use super::tls::Doors;
@@ -65,6 +66,7 @@ pub struct World {
     pub(super) xml_limits: xml::Limits,
     pub(super) oracle: Oracle,
     pub(super) rooms: RoomsOracle,
+    pub(super) nodes: NodesOracle,
     pub(super) step: u64,
     pub(super) now: Millis,
     /// Numbers for presences and ids of requests.
@@ -110,6 +112,7 @@ impl World {
         let directory =
             Directory::open(&config.data.join("directory"), &options).map_err(|error| error.to_string())?;
         create_accounts(&directory, settings.users)?;
+        nodes::create(&directory)?;
         let words = Words::draw(&mut random);
         let machine = Machine::start(Start {
             settings: &settings,
@@ -148,6 +151,7 @@ impl World {
             xml_limits: xml::Limits { stanza_bytes_max: 1 << 20, depth_max: 200, ..xml::Limits::default() },
             oracle: Oracle::new(settings.users),
             rooms: RoomsOracle::default(),
+            nodes: NodesOracle::default(),
             step: 0,
             now: Millis(0),
             counter: 0,
@@ -207,6 +211,7 @@ impl World {
         self.report.virtual_ms = self.now.0;
         self.report.handshakes = self.doors.opened;
         self.report.room_messages = self.rooms.count;
+        self.report.node_items = self.nodes.count;
         let (delivered, copied, refused) = self.oracle.counts;
         self.report.messages = (self.oracle.messages_len() as u64, delivered, copied, refused);
         self.report.metrics = metrics::totals(&self.shared.metrics)

@@ -55,13 +55,13 @@ pub fn send(
     fx.links.put_lists(lists);
     if here && conn != ConnId::NONE {
         actors.writes.begin_spreading(conn);
-        fx.begin_spreading(env, &env.bare_jid(node_event.owner), conn);
+        fx.begin_spreading(env, &env.owner_jid(node_event.owner), conn);
     }
 }
 
 /// Users of this worker hear of an event.
 pub fn receive(actors: &mut Actors, env: &Env, fx: &mut Effects, node_event: &NodeEvent<'_>) {
-    let owner = env.bare_jid(node_event.owner);
+    let owner = env.owner_jid(node_event.owner);
     let Ok(from) = JidRef::parse(&owner) else { return };
     let mut bytes = Vec::new();
     for target in node_event.targets() {
@@ -102,9 +102,11 @@ fn write(
         EventKind::Last => Class::Foreign,
         EventKind::Filtered | EventKind::Subscribed => Class::Event,
     };
-    let metrics = env.metrics();
+    let (metrics, is_of_service) = (env.metrics(), node_event.owner.is_empty());
     match node_event.kind {
+        EventKind::Last if is_of_service => metrics.pubsub_last_items.add(1),
         EventKind::Last => metrics.pep_last_items.add(1),
+        EventKind::Filtered | EventKind::Subscribed if is_of_service => metrics.pubsub_notified.add(1),
         EventKind::Filtered | EventKind::Subscribed => metrics.pep_notified.add(1),
     }
     let out = Outgoing { kind: Kind::Message, class, urgency: Urgency::CanWait, bytes };

@@ -10,6 +10,7 @@ use crate::proto::errors::StreamCondition;
 use crate::rooms::operator::{self, Order, Outcome};
 use crate::runtime::driver::{ConnId, Wake};
 use crate::runtime::gauge::{Gauge, HighWater};
+use crate::service::pubsub::operator as nodes;
 use crate::service::register::{self, Removed};
 use crate::session::SessionPhase;
 use crate::user::tables::{Flags, ResourceKey};
@@ -86,6 +87,15 @@ pub enum Command {
         /// Gets what has come of it.
         reply: SyncSender<Outcome>,
     },
+    /// Do something with a node of the publish-subscribe service of this worker.
+    Node {
+        /// Its name.
+        name: String,
+        /// What.
+        order: Box<nodes::Order>,
+        /// Gets what has come of it.
+        reply: SyncSender<nodes::Outcome>,
+    },
     /// Read from no connection and accept none; or do so again.
     Hold(bool),
     /// Tell whether everything has settled, at the end of the iteration.
@@ -144,6 +154,10 @@ impl Core {
             }
             Command::Room { name, order, reply } => {
                 operator::carry_out(&mut self.actors, &self.env, &mut self.fx, &name, *order, reply);
+                self.carry_out();
+            }
+            Command::Node { name, order, reply } => {
+                nodes::carry_out(&mut self.actors, &self.env, &mut self.fx, &name, *order, &reply);
                 self.carry_out();
             }
             Command::Removed { user, gone, reply } => {

@@ -21,7 +21,7 @@ use crate::runtime::deliveries::Reception;
 use crate::runtime::driver::{CloseHow, ConnId, Event};
 use crate::runtime::outbox::Action;
 use crate::runtime::timer::{Millis, TimerId, TimerWheel};
-use crate::service::pubsub::groups;
+use crate::service::pubsub::{groups, hosted};
 use crate::service::{SERVICES, caps, table};
 use crate::session::{Migration, Sessions};
 use crate::stanza::Traits;
@@ -258,6 +258,7 @@ impl Core {
                         dispatch::deliver(actors, env, fx, &delivery, None);
                     }
                     Envelope::Visit(delivery) => rooms::receive(actors, env, fx, &delivery),
+                    Envelope::ToNode(delivery) => hosted::receive(actors, env, fx, &delivery),
                     Envelope::Broadcast(broadcast) => {
                         presence::receive_broadcast(actors, env, fx, &broadcast);
                     }
@@ -287,6 +288,9 @@ impl Core {
             }
             Envelope::Visit(delivery) => {
                 rooms::receive(&mut self.actors, &self.env, &mut self.fx, &delivery);
+            }
+            Envelope::ToNode(delivery) => {
+                hosted::receive(&mut self.actors, &self.env, &mut self.fx, &delivery);
             }
             Envelope::Cast(cast) => seats::receive(&mut self.actors, &self.env, &mut self.fx, &cast),
             Envelope::Broadcast(broadcast) => {

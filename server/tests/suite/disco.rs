@@ -58,7 +58,10 @@ fn the_server_says_what_it_is_and_can_do() {
         ] {
             assert_eq!(features.iter().filter(|found| *found == feature).count(), 1, "{feature}");
         }
-        assert_eq!(jids(payload(&juliet.ask("get", Some("localhost"), ITEMS))), ["conference.localhost"]);
+        assert_eq!(
+            jids(payload(&juliet.ask("get", Some("localhost"), ITEMS))),
+            ["conference.localhost", "pubsub.localhost"]
+        );
     });
 }
 

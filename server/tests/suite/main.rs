@@ -29,6 +29,7 @@ mod iq;
 mod limits;
 mod login;
 mod messages;
+mod nodes;
 mod offline;
 mod order;
 mod output;

@@ -327,7 +327,8 @@ impl WriteTransaction<'_> {
 
     /// Deletes the account and everything of it (not the items in the rosters of others: see
     /// [`end_subscriptions`](WriteTransaction::end_subscriptions)). `false`: none such. Its rooms lose it, as
-    /// [`leave_rooms`](WriteTransaction::leave_rooms) says, which is to be called before by those who have to tell of it.
+    /// [`leave_rooms`](WriteTransaction::leave_rooms) says, which is to be called before by those who have to tell of it. Nodes
+    /// of the service lose it, too.
     ///
     /// # Errors
     /// The directory is damaged or cannot be written.
@@ -337,6 +338,7 @@ impl WriteTransaction<'_> {
         self.retire_roster(id)?;
         self.purge_archive(id)?;
         self.leave_rooms(id)?;
+        self.leave_nodes(id)?;
         for table in Table::OF_AN_ACCOUNT {
             self.delete_all(table, id)?;
         }

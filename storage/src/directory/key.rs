@@ -11,6 +11,7 @@
 //! pubsub_nodes          as rosters
 //! pubsub_items          actor, number of the node (8, big endian), sequence (8, big endian)
 //! pubsub_item_ids, -_members  actor, number of the node, text (up to 463)  |  its first 463 bytes, SHA-256
+//! nodes_of_accounts     as pubsub_members
 //! rooms, rooms_public   name, as accounts
 //! room_names            actor
 //! room_affiliations, room_nicks  actor, text, as rosters

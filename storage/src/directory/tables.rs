@@ -68,6 +68,8 @@ pub enum Table {
     PubsubMembers,
     /// Account → what its nodes hold together.
     PubsubUsage,
+    /// Account, node of the service and JID → what the account is to the node; the service, node and JID → an owner.
+    NodesOfAccounts,
     /// Name → room.
     Rooms,
     /// Room → its name.
@@ -88,7 +90,7 @@ pub enum Table {
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::Meta,
         Self::Accounts,
         Self::RosterStates,
@@ -114,6 +116,7 @@ impl Table {
         Self::PubsubItemIds,
         Self::PubsubMembers,
         Self::PubsubUsage,
+        Self::NodesOfAccounts,
         Self::Rooms,
         Self::RoomNames,
         Self::RoomAffiliations,
@@ -125,7 +128,7 @@ impl Table {
     ];
 
     /// The tables whose keys begin with an account's number, and from which all of a removed account is removed with it.
-    pub const OF_AN_ACCOUNT: [Self; 15] = [
+    pub const OF_AN_ACCOUNT: [Self; 16] = [
         Self::RosterStates,
         Self::Rosters,
         Self::Removals,
@@ -140,6 +143,7 @@ impl Table {
         Self::PubsubItemIds,
         Self::PubsubMembers,
         Self::PubsubUsage,
+        Self::NodesOfAccounts,
         Self::RoomsOfAccounts,
     ];
 
@@ -185,6 +189,7 @@ impl Table {
             Self::PubsubItemIds => "pubsub_item_ids",
             Self::PubsubMembers => "pubsub_members",
             Self::PubsubUsage => "pubsub_usage",
+            Self::NodesOfAccounts => "nodes_of_accounts",
             Self::Rooms => "rooms",
             Self::RoomNames => "room_names",
             Self::RoomAffiliations => "room_affiliations",
@@ -204,7 +209,7 @@ impl Table {
             || matches!(self, Self::ArchiveJournals | Self::ArchivePreferences | Self::ArchiveErased)
             || matches!(self, Self::ArchiveErasures | Self::ArchivePasses)
             || matches!(self, Self::PubsubNodes | Self::PubsubItems | Self::PubsubItemIds)
-            || matches!(self, Self::PubsubMembers | Self::PubsubUsage)
+            || matches!(self, Self::PubsubMembers | Self::PubsubUsage | Self::NodesOfAccounts)
             || matches!(self, Self::Rooms | Self::RoomNames | Self::RoomAffiliations | Self::RoomNicks)
             || matches!(self, Self::RoomRemovals | Self::RoomsOfAccounts | Self::RoomsPublic)
     }
@@ -299,6 +304,22 @@ impl<'t> View<'t> {
         let rows = inner.tables.of(table).range(self.txn, &(from, Bound::Unbounded));
         let rows = rows.map_err(|error| inner.failed("read", error))?;
         Ok(rows.map(move |row| row.map_err(|error| inner.failed("read", error))))
+    }
+
+    /// Everything whose key begins with `prefix` and lies behind a key with that prefix, in order; behind none, all of it.
+    pub(super) fn behind(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        key: Option<&Key>,
+    ) -> Result<impl Iterator<Item = Result<Row<'t>, DirectoryError>> + use<'t>, DirectoryError> {
+        let inner = self.inner;
+        let from = key.map_or(Bound::Included(prefix), |key| Bound::Excluded(key.bytes()));
+        let rows = inner.tables.of(table).range(self.txn, &(from, Bound::Unbounded));
+        let rows = rows.map_err(|error| inner.failed("read", error))?;
+        let prefix = prefix.to_vec();
+        let rows = rows.map(move |row| row.map_err(|error| inner.failed("read", error)));
+        Ok(rows.take_while(move |row| row.as_ref().map_or(true, |(key, _)| key.starts_with(&prefix))))
     }
 
     /// Everything whose key begins with `prefix`, in order.

@@ -41,15 +41,15 @@ pub(crate) fn run(data: &Path, command: &RoomCommand, report: &Report) -> Result
 }
 
 /// Quiet, as a change is.
-fn done(result: &Value, report: &Report) {
+pub(crate) fn done(result: &Value, report: &Report) {
     report.result(result, String::new);
 }
 
-fn settings(set: &[(String, String)]) -> Value {
+pub(crate) fn settings(set: &[(String, String)]) -> Value {
     set.iter().map(|(name, value)| (name.clone(), json!(value))).collect::<serde_json::Map<_, _>>().into()
 }
 
-fn text_of(value: &Value) -> String {
+pub(crate) fn text_of(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
@@ -58,13 +58,13 @@ fn text_of(value: &Value) -> String {
     }
 }
 
-fn settings_text(settings: &Value) -> String {
+pub(crate) fn settings_text(settings: &Value) -> String {
     let settings = settings.as_object().into_iter().flatten();
     settings.map(|(name, value)| format!("{name}={}\n", text_of(value))).collect()
 }
 
 /// All pages of a list under `key`, each asked for with what `next` takes from the one before.
-fn pages(
+pub(crate) fn pages(
     client: &mut Client,
     (request, key): (&str, &str),
     mut body: Value,

@@ -9,6 +9,7 @@ mod faults;
 mod import;
 mod log;
 mod migrate;
+mod nodes;
 mod notify;
 mod protocol;
 mod registration;

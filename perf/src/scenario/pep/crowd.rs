@@ -20,7 +20,7 @@ pub(super) const WAIT_MAX: Duration = Duration::from_millis(50);
 /// How long one step may take.
 pub(super) const STEP_MAX: Duration = Duration::from_secs(120);
 
-/// How long all subscriptions may take: Prosody writes a roster anew for each.
+/// How long all subscriptions may take.
 const SUBSCRIBE_MAX: Duration = Duration::from_secs(1200);
 
 /// How long contacts that want to hear of the node may take to do so, before it is published to once more.

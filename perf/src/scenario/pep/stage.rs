@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::cli::PepArgs;
 use crate::engine::counters::{Counters, Latencies};
 use crate::engine::target::loopback_sources;
-use crate::peers::{Peer, Running};
+use crate::peers::{Peer, ROSTERS, Running};
 use crate::report::{Latency, Phase, Report};
 use crate::sample::process::Process;
 use crate::scenario::client::{Client, Door, Entry, RESOURCE};
@@ -70,8 +70,8 @@ impl<'a> Stage<'a> {
         self.servers = running.ids();
         report.server_pid = self.servers.last().copied();
         let mut crowd = self.gather(interrupted)?;
-        // Later rounds find them subscribed.
-        if self.rounds == 0 {
+        // Later rounds find them subscribed, and a server that has begun with rosters does at once.
+        if self.rounds == 0 && !self.peer.facts.contains_key(ROSTERS) {
             crowd.subscribe()?;
         }
         self.rounds += 1;

@@ -61,6 +61,7 @@ fn envelopes_come_out_as_they_went_in() {
     batch.wanted(&Wanted::new("a@x/1", b"urn:n\0urn:o\0").to(&targets));
     batch.owed("a@x/1", 7);
     batch.visit(&delivery);
+    batch.ask_node(&delivery);
     let membership = Membership {
         account: "a",
         room: "r@y",
@@ -86,6 +87,7 @@ fn envelopes_come_out_as_they_went_in() {
         Envelope::Wanted(w) => seen.push(format!("{} {:?}", w.from, w.nodes().collect::<Vec<_>>())),
         Envelope::Membership(m) => seen.push(format!("{m:?}")),
         Envelope::Visit(d) => seen.push(format!("visit {} {:?}", d.to_local, d.to_resource)),
+        Envelope::ToNode(d) => seen.push(format!("node {}", d.to_local)),
         Envelope::Cast(c) => seen.push(format!("{:?} {:?}", c.weight, c.targets().collect::<Vec<_>>())),
         Envelope::Owed { by, work } => seen.push(format!("{by} {work}")),
         Envelope::Spread { .. }
@@ -102,6 +104,7 @@ fn envelopes_come_out_as_they_went_in() {
         "a@x/1 [\"urn:n\", \"urn:o\"]",
         "a@x/1 7",
         "visit b Some(\"2\")",
+        "node b",
         &format!("{membership:?}"),
         "Passing [\"c/1/2\"]",
     ];

@@ -23,6 +23,22 @@ pub const ACCESS_MODELS: [(&str, AccessModel); 5] = [
     ("whitelist", AccessModel::Whitelist),
 ];
 
+/// To whom a node belongs: that decides what it can be configured to.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// To an account.
+    Account,
+    /// To no account: there are no presence and no roster that could let somebody in.
+    Service,
+}
+
+impl Whose {
+    /// Whether a node can have an access model.
+    pub fn has(self, model: AccessModel) -> bool {
+        self == Whose::Account || !matches!(model, AccessModel::Presence | AccessModel::Roster)
+    }
+}
+
 const PUBLISH_MODELS: [(&str, PublishModel); 3] = [
     ("publishers", PublishModel::Publishers),
     ("subscribers", PublishModel::Subscribers),
@@ -118,11 +134,20 @@ impl ConfigChange {
         }
     }
 
-    /// The configuration with this change.
+    /// The configuration of such a node with this change.
     ///
     /// # Errors
-    /// `not-acceptable` for more than `items_max` items.
-    pub fn apply(&self, mut config: NodeConfig, items_max: u32) -> Result<NodeConfig, StanzaError> {
+    /// `not-acceptable` for more than `items_max` items, and with `unsupported-access-model` for a model that the node cannot
+    /// have (§8.1.3).
+    pub fn apply(
+        &self,
+        mut config: NodeConfig,
+        items_max: u32,
+        whose: Whose,
+    ) -> Result<NodeConfig, StanzaError> {
+        if self.access.is_some_and(|access| !whose.has(access)) {
+            return Err(error::unsupported_access_model());
+        }
         if let Some(max_items) = self.max_items.filter(|max| *max != u32::MAX)
             && max_items > items_max
         {
@@ -224,14 +249,16 @@ fn list<T: Copy + PartialEq>(name: &str, label: &str, options: &[(&'static str, 
     field.value(name_of(options, value))
 }
 
-/// The form with which a node is configured, filled in with what it is configured to.
-pub fn form(config: &NodeConfig) -> Element {
+/// The form with which such a node is configured, filled in with what it is configured to.
+pub fn form(config: &NodeConfig, whose: Whose) -> Element {
     let max_items = match config.max_items {
         u32::MAX => "max".to_owned(),
         number => number.to_string(),
     };
     let groups = Field::new(FieldType::TextMulti, "pubsub#roster_groups_allowed")
         .label("Groups of the roster whose contacts may look, for the access model \"roster\"");
+    let groups = config.groups.iter().fold(groups, |field, group| field.value(group));
+    let models: Vec<_> = ACCESS_MODELS.into_iter().filter(|(_, model)| whose.has(*model)).collect();
     let form = Form::to_fill_in(ns::PUBSUB_CONFIG)
         .field(Field::new(FieldType::TextSingle, "pubsub#title").label("Title").value(&config.title))
         .field(
@@ -239,8 +266,9 @@ pub fn form(config: &NodeConfig) -> Element {
                 .label("Namespace of what is published")
                 .value(&config.payload_type),
         )
-        .field(list("pubsub#access_model", "Who may look", &ACCESS_MODELS, config.access))
-        .field(config.groups.iter().fold(groups, |field, group| field.value(group)))
+        .field(list("pubsub#access_model", "Who may look", &models, config.access));
+    let form = if whose.has(AccessModel::Roster) { form.field(groups) } else { form };
+    let form = form
         .field(list("pubsub#publish_model", "Who may publish", &PUBLISH_MODELS, config.publish))
         .field(list(
             "pubsub#send_last_published_item",
@@ -259,8 +287,8 @@ pub fn form(config: &NodeConfig) -> Element {
     form.into_element()
 }
 
-/// What a node is, for those who discover it (§5.4).
-pub fn metadata(config: &NodeConfig, created: &str, items: u64) -> Element {
+/// What a node is, for those who discover it (§5.4). `owners`: the bare JIDs of those who own it, if that is told.
+pub fn metadata(config: &NodeConfig, created: &str, items: u64, owners: &[String]) -> Element {
     let line = |name: &str, value: &str| Field::new(FieldType::TextSingle, name).value(value);
     let mut form = Form::result(ns::PUBSUB_METADATA)
         .field(line("pubsub#creation_date", created))
@@ -271,6 +299,10 @@ pub fn metadata(config: &NodeConfig, created: &str, items: u64) -> Element {
         if !value.is_empty() {
             form = form.field(line(name, value));
         }
+    }
+    if !owners.is_empty() {
+        let field = Field::new(FieldType::JidMulti, "pubsub#owner");
+        form = form.field(owners.iter().fold(field, |field, owner| field.value(owner)));
     }
     form.into_element()
 }
@@ -307,10 +339,10 @@ mod tests {
         };
         config.flags.put(NodeFlags::PAYLOADS, false);
         config.flags.put(NodeFlags::NOTIFY_CONFIG, true);
-        let mut form = form(&config);
+        let mut form = form(&config, Whose::Account);
         form.set_attribute("type", "submit");
         let change = ConfigChange::read(&form).unwrap().unwrap();
-        assert_eq!(change.apply(NodeConfig::default(), 10), Ok(config.clone()));
+        assert_eq!(change.apply(NodeConfig::default(), 10, Whose::Account), Ok(config.clone()));
         assert!(change.agrees(&config, 10) && !change.agrees(&NodeConfig::default(), 10));
     }
 
@@ -328,10 +360,29 @@ mod tests {
         }
         assert!(change(&[("pubsub#title", &"t".repeat(TEXT_BYTES_MAX + 1))]).is_err());
         assert!(change(&[("pubsub#itemreply", "owner"), ("pubsub#item_expire", "60")]).is_ok());
-        let error = change(&[("pubsub#max_items", "11")]).unwrap().apply(NodeConfig::default(), 10);
-        assert_eq!(error.unwrap_err().condition, StanzaCondition::NotAcceptable);
+        let many = change(&[("pubsub#max_items", "11")]).unwrap();
+        let error = many.apply(NodeConfig::default(), 10, Whose::Account).unwrap_err();
+        assert_eq!(error.condition, StanzaCondition::NotAcceptable);
         let cancelled = Element::parse(b"<x xmlns='jabber:x:data' type='cancel'/>").unwrap();
         assert_eq!(ConfigChange::read(&cancelled), Ok(None));
+    }
+
+    /// Without an account there is nobody whose presence is seen, and no roster.
+    #[test]
+    fn a_node_of_the_service_has_only_models_that_mean_something() {
+        let open = NodeConfig { access: AccessModel::Open, ..NodeConfig::default() };
+        for (name, model) in ACCESS_MODELS {
+            let applied = change(&[("pubsub#access_model", name)]).unwrap();
+            let applied = applied.apply(open.clone(), 10, Whose::Service);
+            let expected = !matches!(model, AccessModel::Presence | AccessModel::Roster);
+            assert_eq!(applied.is_ok(), expected, "{name}");
+            if let Err(error) = applied {
+                assert_eq!(error.condition, StanzaCondition::NotAcceptable);
+                assert_eq!(error.application, Some(("unsupported-access-model", ns::PUBSUB_ERRORS)));
+            }
+        }
+        let text = String::from_utf8(form(&open, Whose::Service).to_bytes()).unwrap();
+        assert!(!text.contains("roster") && !text.contains("<value>presence</value>"), "{text}");
     }
 
     #[test]

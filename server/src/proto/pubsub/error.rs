@@ -49,16 +49,45 @@ pub fn payload_too_big(bytes_max: usize) -> StanzaError {
         .with_text(format!("an item may have at most {bytes_max} bytes"))
 }
 
-/// The account has as many nodes as it may have (§8.1.3).
-pub fn too_many_nodes(nodes_max: u32) -> StanzaError {
+/// There are as many nodes as there may be (§8.1.3).
+pub fn too_many_nodes(nodes_max: u64) -> StanzaError {
     with(StanzaCondition::ResourceConstraint, "max-nodes-exceeded")
-        .with_text(format!("an account may have at most {nodes_max} nodes"))
+        .with_text(format!("there may be at most {nodes_max} nodes"))
 }
 
-/// There is no room for more (limits of the account).
+/// The requester owns as many nodes as it may (§8.1.3).
+pub fn too_many_owned(nodes_max: u64) -> StanzaError {
+    with(StanzaCondition::ResourceConstraint, "max-nodes-exceeded")
+        .with_text(format!("an account may own at most {nodes_max} nodes"))
+}
+
+/// There is no room for more.
 pub fn no_room() -> StanzaError {
-    let text = "there is no room for more in the nodes of this account; retract items or delete nodes";
+    let text = "there is no room for more in these nodes; retract items or delete nodes";
     StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text)
+}
+
+/// An account belongs to as many nodes as it may (§6.1.3.7).
+pub fn too_many_of_account() -> StanzaError {
+    let text = "the account is subscribed to or affiliated with as many nodes as it may be";
+    too_many_members().with_text(text)
+}
+
+/// An access model that means nothing where nodes belong to no account (§8.1.3).
+pub fn unsupported_access_model() -> StanzaError {
+    let text = "nodes of this service have no owner's presence or roster; use open, authorize or whitelist";
+    with(StanzaCondition::NotAcceptable, "unsupported-access-model").with_text(text)
+}
+
+/// Only accounts of this server can be something to a node of the service.
+pub fn no_account(jid: &str) -> StanzaError {
+    StanzaError::from(StanzaCondition::NotAcceptable).with_text(format!("there is no account {jid} here"))
+}
+
+/// The last owner of a node cannot stop being one (§8.9.2).
+pub fn last_owner() -> StanzaError {
+    let text = "a node has at least one owner";
+    StanzaError::from(StanzaCondition::NotAcceptable).with_text(text)
 }
 
 /// A node has as many subscribers and affiliated entities as it may have (§6.1.3.7).

@@ -2,7 +2,7 @@
 
 use whimbrel_storage::directory::pubsub::{ItemRef, NodeConfig};
 
-use super::config;
+use super::config::{self, Whose};
 use crate::proto::ns;
 use crate::proto::{delay, rsm};
 use crate::xml::writer;
@@ -58,7 +58,7 @@ pub enum Event<'a> {
     /// The node is gone.
     Deleted,
     /// The node is configured otherwise.
-    Configured(&'a NodeConfig),
+    Configured(&'a NodeConfig, Whose),
     /// The owner has changed somebody's subscription.
     Subscription {
         /// Whose.
@@ -117,10 +117,10 @@ pub fn message_tail(owner: &str, node: &str, event: Event<'_>) -> Vec<u8> {
             writer::escape_attribute(jid, &mut out);
             push(&mut out, &["' subscription='", state, "'/>"]);
         }
-        Event::Configured(configuration) => {
+        Event::Configured(configuration, whose) => {
             open("configuration", node, &mut out);
             out.push(b'>');
-            let mut form = config::form(configuration);
+            let mut form = config::form(configuration, whose);
             form.set_attribute("type", "result");
             form.write(ns::PUBSUB_EVENT, &mut out);
             push(&mut out, &["</configuration>"]);
@@ -199,7 +199,7 @@ mod tests {
             (Event::Retracted(&ids), "items", 2),
             (Event::Purged, "purge", 0),
             (Event::Deleted, "delete", 0),
-            (Event::Configured(&config), "configuration", 1),
+            (Event::Configured(&config, Whose::Account), "configuration", 1),
             (Event::Subscription { jid: "j'@x", state: "none" }, "subscription", 0),
         ];
         for (event, name, children) in table {

@@ -1,4 +1,4 @@
-//! What a client asks of the nodes of an account (XEP-0060 §5 to §8).
+//! What a client asks of the nodes of an account, or of the publish-subscribe service (XEP-0060 §5 to §8).
 
 use whimbrel_storage::directory::pubsub::{
     Affiliation, ITEM_ID_BYTES_MAX, NODE_NAME_BYTES_MAX, SubscriptionState,
@@ -57,10 +57,10 @@ pub enum Request {
         /// Which page.
         page: Option<PageRequest>,
     },
-    /// The requester's subscriptions (§5.6), to one node or to all.
-    Subscriptions(Option<String>),
-    /// The requester's affiliations (§5.7), to one node or to all.
-    Affiliations(Option<String>),
+    /// The requester's subscriptions (§5.6), to one node or to all, and which page of them.
+    Subscriptions(Option<String>, Option<PageRequest>),
+    /// The requester's affiliations (§5.7), to one node or to all, and which page of them.
+    Affiliations(Option<String>, Option<PageRequest>),
     /// Make a node (§8.1); without a name the server gives it one.
     Create {
         /// The node.
@@ -110,12 +110,12 @@ pub enum Request {
     Delete(String),
     /// Drop all items of a node (§8.5).
     Purge(String),
-    /// Who is subscribed (§8.8.1).
-    Subscribers(String),
+    /// Who is subscribed (§8.8.1), and which page of them.
+    Subscribers(String, Option<PageRequest>),
     /// Change subscriptions of others (§8.8.2).
     ChangeSubscribers(String, Vec<(Jid, SubscriptionState)>),
-    /// Who is affiliated (§8.9.1).
-    Affiliated(String),
+    /// Who is affiliated (§8.9.1), and which page of them.
+    Affiliated(String, Option<PageRequest>),
     /// Change affiliations of others (§8.9.2); `None`: owner.
     ChangeAffiliated(String, Vec<(Jid, Option<Affiliation>)>),
 }
@@ -132,10 +132,18 @@ impl Request {
         match (namespace, typ) {
             (ns::PUBSUB, Type::Get) => read_get(pubsub, action),
             (ns::PUBSUB, _) => read_set(pubsub, action),
-            (_, Type::Get) => read_owner_get(action),
+            (_, Type::Get) => read_owner_get(pubsub, action),
             _ => read_owner_set(action),
         }
     }
+}
+
+/// The node that a set changes, before anything else is read of it; `None`: it names none.
+pub fn node_of_set(pubsub: &Element) -> Option<&str> {
+    let namespace = pubsub.namespace();
+    let is_one = pubsub.name() == "pubsub" && matches!(namespace, ns::PUBSUB | ns::PUBSUB_OWNER);
+    let action = pubsub.elements().find(|child| child.namespace() == namespace).filter(|_| is_one)?;
+    action.attribute("node").filter(|node| (1..=NODE_NAME_BYTES_MAX).contains(&node.len()))
 }
 
 fn read_get(pubsub: &Element, action: &Element) -> Result<Request, StanzaError> {
@@ -149,8 +157,8 @@ fn read_get(pubsub: &Element, action: &Element) -> Result<Request, StanzaError> 
                 page: PageRequest::find(pubsub, PAGE)?,
             }
         }
-        "subscriptions" => Request::Subscriptions(node_of(action)?),
-        "affiliations" => Request::Affiliations(node_of(action)?),
+        "subscriptions" => Request::Subscriptions(node_of(action)?, PageRequest::find(pubsub, PAGE)?),
+        "affiliations" => Request::Affiliations(node_of(action)?, PageRequest::find(pubsub, PAGE)?),
         "options" | "default" => return Err(error::unsupported("subscription-options")),
         _ => return Err(error::bad("there is no such request")),
     })
@@ -215,12 +223,12 @@ fn publish(pubsub: &Element, action: &Element) -> Result<Request, StanzaError> {
     Ok(Request::Publish { node: needed_node(action)?, items, options })
 }
 
-fn read_owner_get(action: &Element) -> Result<Request, StanzaError> {
+fn read_owner_get(pubsub: &Element, action: &Element) -> Result<Request, StanzaError> {
     Ok(match action.name() {
         "configure" => Request::Configuration(needed_node(action)?),
         "default" => Request::DefaultConfiguration,
-        "subscriptions" => Request::Subscribers(needed_node(action)?),
-        "affiliations" => Request::Affiliated(needed_node(action)?),
+        "subscriptions" => Request::Subscribers(needed_node(action)?, PageRequest::find(pubsub, PAGE)?),
+        "affiliations" => Request::Affiliated(needed_node(action)?, PageRequest::find(pubsub, PAGE)?),
         _ => return Err(error::bad("there is no such request")),
     })
 }
@@ -266,7 +274,14 @@ const AFFILIATIONS: [(&str, Option<Affiliation>); 6] = [
 
 /// The name of an affiliation.
 pub fn affiliation_name(affiliation: Affiliation) -> &'static str {
-    AFFILIATIONS.iter().find(|(_, value)| *value == Some(affiliation)).map_or("none", |(name, _)| name)
+    let value = Some(affiliation).filter(|affiliation| *affiliation != Affiliation::Owner);
+    AFFILIATIONS.iter().find(|(_, named)| *named == value).map_or("none", |(name, _)| name)
+}
+
+/// The affiliation of this name.
+pub fn affiliation_named(name: &str) -> Option<Affiliation> {
+    let found = AFFILIATIONS.iter().find(|(known, _)| *known == name);
+    found.map(|(_, value)| value.unwrap_or(Affiliation::Owner))
 }
 
 /// The name of the state of a subscription.
@@ -383,6 +398,34 @@ mod tests {
         ];
         for (typ, owner, inside, expected) in table {
             assert_eq!(read(typ, owner, inside), Err(expected.to_owned()), "{inside:.80}");
+        }
+    }
+
+    #[test]
+    fn affiliations_have_names_and_names_stand_for_affiliations() {
+        for name in ["owner", "none", "member", "publish-only", "publisher", "outcast"] {
+            assert_eq!(affiliation_named(name).map(affiliation_name), Some(name));
+        }
+        assert_eq!(affiliation_named("king"), None);
+    }
+
+    #[test]
+    fn a_set_names_the_node_that_it_changes() {
+        let long = "n".repeat(NODE_NAME_BYTES_MAX + 1);
+        let table = [
+            ("pubsub", "", "<publish node='n'><item/></publish>", Some("n")),
+            ("pubsub", "", "<x xmlns='jabber:x:data' node='m'/><create node='n'/>", Some("n")),
+            ("pubsub", "#owner", "<delete node='n'/>", Some("n")),
+            ("pubsub", "", "<create/>", None),
+            ("pubsub", "", "<create node=''/>", None),
+            ("pubsub", "", &format!("<create node='{long}'/>"), None),
+            ("pubsub", "", "", None),
+            ("pubsub", "#event", "<items node='n'/>", None),
+            ("query", "", "<publish node='n'/>", None),
+        ];
+        for (name, owner, inside, expected) in table {
+            let text = format!("<{name} xmlns='http://jabber.org/protocol/pubsub{owner}'>{inside}</{name}>");
+            assert_eq!(node_of_set(&Element::parse(text.as_bytes()).unwrap()), expected, "{text:.80}");
         }
     }
 

@@ -5,6 +5,7 @@
 //! | the owner, and those who see the owner's presence | yes |
 //! | contacts in the owner's roster, and those whom the owner has made members of the node | yes |
 //! | anybody else | no: the node is not there, as in an account that does not exist |
+//! | anybody who asks the publish-subscribe service | yes: its nodes are listed, and errors say why one is closed |
 
 use whimbrel_storage::directory::pubsub::{
     AccessModel, Affiliation, Member, Node, NodeConfig, PublishModel, PubsubView, SubscriptionState,
@@ -20,6 +21,8 @@ use crate::service::Request;
 /// How somebody stands to the owner of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Standing {
+    /// The node belongs to no account: its members alone are anything to it.
+    Guest,
     /// The owner does not know it.
     Stranger,
     /// It is in the owner's roster.
@@ -55,6 +58,17 @@ impl Visitor {
         Visitor { bare, full, local, standing: Standing::Owner, groups: Vec::new() }
     }
 
+    /// Somebody by its full or bare JID, who looks at nodes of the service.
+    pub(super) fn guest(jid: &str) -> Visitor {
+        Visitor {
+            bare: address::bare_of(jid).to_owned(),
+            full: jid.to_owned(),
+            local: address::local_of(jid).to_owned(),
+            standing: Standing::Guest,
+            groups: Vec::new(),
+        }
+    }
+
     /// Somebody of whom nothing is known.
     pub(super) fn stranger() -> Visitor {
         let nobody = String::new;
@@ -67,8 +81,11 @@ impl Visitor {
         }
     }
 
-    /// Somebody by its full JID, who looks at the nodes of an account.
+    /// Somebody by its full JID, who looks at the nodes of an account, or by the empty localpart at those of the service.
     pub(super) fn from_full(env: &Env, account: &str, full: &str) -> Result<Visitor, DirectoryError> {
+        if account.is_empty() {
+            return Ok(Visitor::guest(full));
+        }
         let local = address::local_of(full);
         let bare = address::bare_of(full).to_owned();
         let (mut standing, mut groups) = (Standing::Stranger, Vec::new());
@@ -87,9 +104,24 @@ impl Visitor {
         Ok(Visitor { bare, full: full.to_owned(), local: local.to_owned(), standing, groups })
     }
 
-    /// Whether it is the owner.
+    /// Whether it is the account that owns all nodes in question.
     pub(super) fn is_owner(&self) -> bool {
         self.standing == Standing::Owner
+    }
+
+    /// Whether the nodes in question are the service's.
+    pub(super) fn is_guest(&self) -> bool {
+        self.standing == Standing::Guest
+    }
+
+    /// Whether it owns a node to which it is this.
+    pub(super) fn owns(&self, member: Member) -> bool {
+        self.is_owner() || member.affiliation == Affiliation::Owner
+    }
+
+    /// Its localpart.
+    pub(super) fn local(&self) -> &str {
+        &self.local
     }
 
     /// Whether it sees the owner's presence.
@@ -147,7 +179,7 @@ impl Visitor {
 
     /// Whether the owner has let it in by name.
     fn is_let_in(&self, member: Member) -> bool {
-        self.is_owner() || matches!(member.affiliation, Affiliation::Member | Affiliation::Publisher)
+        self.owns(member) || matches!(member.affiliation, Affiliation::Member | Affiliation::Publisher)
     }
 
     /// Whether it may subscribe, or ask to (XEP-0060 §6.1).
@@ -174,7 +206,7 @@ impl Visitor {
     /// Whether it may publish (XEP-0060 §7.1.3.1).
     pub(super) fn may_publish(&self, config: &NodeConfig, member: Member) -> Result<(), StanzaError> {
         let publishes = match config.publish {
-            _ if self.is_owner() => true,
+            _ if self.owns(member) => true,
             _ if matches!(member.affiliation, Affiliation::Publisher | Affiliation::PublishOnly) => true,
             _ if member.affiliation == Affiliation::Outcast => false,
             PublishModel::Publishers => false,
@@ -275,6 +307,31 @@ mod tests {
         assert_eq!(said(stranger.may_look(&asked, waiting)), "not-authorized pending-subscription");
         let subscribed = Member { subscription: SubscriptionState::Subscribed, ..Member::default() };
         assert_eq!(said(stranger.may_look(&asked, subscribed)), "ok");
+    }
+
+    /// Nothing of the service is hidden, and its nodes have owners of their own.
+    #[test]
+    fn a_guest_of_the_service_is_what_the_node_says() {
+        let guest = Visitor::guest("romeo@x/1");
+        let member = |affiliation| Member { affiliation, ..Member::default() };
+        let (open, closed) = (config(AccessModel::Open, &[]), config(AccessModel::Whitelist, &[]));
+        for (affiliation, look_open, look_closed, publish) in [
+            (Affiliation::None, "ok", "not-allowed closed-node", "forbidden"),
+            (Affiliation::Member, "ok", "ok", "forbidden"),
+            (Affiliation::Publisher, "ok", "ok", "ok"),
+            (Affiliation::Owner, "ok", "ok", "ok"),
+            (Affiliation::PublishOnly, "forbidden", "forbidden", "ok"),
+            (Affiliation::Outcast, "forbidden", "forbidden", "forbidden"),
+        ] {
+            let member = member(affiliation);
+            assert_eq!(said(guest.may_look(&open, member)), look_open, "{affiliation:?}");
+            assert_eq!(said(guest.may_look(&closed, member)), look_closed, "{affiliation:?}");
+            assert_eq!(said(guest.may_publish(&open, member)), publish, "{affiliation:?}");
+            assert_eq!(guest.owns(member), affiliation == Affiliation::Owner);
+        }
+        let asked = config(AccessModel::Authorize, &[]);
+        assert_eq!(said(guest.may_look(&asked, Member::default())), "not-authorized not-subscribed");
+        assert_eq!(guest.not_the_owners().condition, StanzaCondition::Forbidden);
     }
 
     #[test]

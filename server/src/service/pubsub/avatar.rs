@@ -7,11 +7,11 @@ use whimbrel_storage::directory::pubsub::{
 use whimbrel_storage::directory::{DirectoryError, WriteTransaction};
 
 use super::access::Visitor;
+use super::bounds::Bounds;
 use super::notify::{Notice, PublishedItem};
 use super::publish::Job;
 use crate::effects::work;
 use crate::env::Env;
-use crate::limits::Limits;
 use crate::proto::avatar::{self, Picture};
 use crate::proto::errors::StanzaError;
 use crate::proto::ns;
@@ -90,7 +90,7 @@ pub(in crate::service) fn take(
     transaction: &mut WriteTransaction<'_>,
     (local, owner, sender): (&str, &str, &str),
     picture: Option<&Picture>,
-    (limits, now_ms): (&Limits, u64),
+    (bounds, now_ms): (Bounds, u64),
 ) -> Result<Result<Vec<Notice>, StanzaError>, DirectoryError> {
     let Some(view) = transaction.pubsub(local)? else { return Ok(Err(error::not_found())) };
     // On the writer's thread nothing is charged.
@@ -114,7 +114,7 @@ pub(in crate::service) fn take(
         options: None,
         defaults: defaults.clone(),
         items: vec![PublishedItem { id, payload: Published { id: None, payload: Some(payload) }.bytes() }],
-        limits: limits.clone(),
+        bounds,
         now_ms,
     };
     let jobs = match picture {
@@ -129,7 +129,7 @@ pub(in crate::service) fn take(
     let bytes: u64 =
         jobs.iter().flat_map(|job| &job.items).map(|item| ITEM_ROW_BYTES + item.payload.len() as u64).sum();
     let most = usage.bytes + bytes + 2 * (NODE_ROW_BYTES + 256);
-    if usage.nodes + new_nodes > u64::from(limits.pep_nodes) || most > limits.pep_bytes {
+    if usage.nodes + new_nodes > bounds.nodes || most > bounds.bytes {
         return Ok(Err(error::no_room()));
     }
     let mut notices = Vec::new();

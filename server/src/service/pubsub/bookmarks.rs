@@ -10,11 +10,11 @@ use whimbrel_storage::directory::pubsub::{NewItem, Node};
 use whimbrel_storage::directory::{DirectoryError, WriteTransaction};
 
 use super::access::Visitor;
-use super::node::{defaults_of, has_room};
+use super::bounds::Bounds;
+use super::node::defaults_of;
 use super::notify::{self, Happened, Notice, PublishedItem};
 use crate::env::Env;
 use crate::exchange::fanout::{EventKind, NodeEvent};
-use crate::limits::Limits;
 use crate::proto::bookmarks::{self, CURRENT, STORAGE};
 use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::proto::ns;
@@ -73,7 +73,7 @@ pub(in crate::service) fn write(
     transaction: &mut WriteTransaction<'_>,
     (local, owner): (&str, &str),
     storage: &Element,
-    (limits, now_ms): (&Limits, u64),
+    (bounds, now_ms): (Bounds, u64),
 ) -> Result<Result<Vec<Notice>, StanzaError>, DirectoryError> {
     let (rooms, rest) = bookmarks::rooms(storage);
     let Some(view) = transaction.pubsub(local)? else { return Ok(Err(error::not_found())) };
@@ -84,11 +84,11 @@ pub(in crate::service) fn write(
             old.insert(item.id.to_owned(), item.payload.to_vec());
             true
         })?;
-    } else if let Err(error) = has_room(usage, (ns::BOOKMARKS, &defaults_of(ns::BOOKMARKS)), limits) {
+    } else if let Err(error) = bounds.check_node(usage, ns::BOOKMARKS, &defaults_of(ns::BOOKMARKS)) {
         return Ok(Err(error));
     }
     let change = Change::of(rooms, old);
-    if change.count > u64::from(limits.pep_items) || usage.bytes + change.added(owner) > limits.pep_bytes {
+    if change.count > u64::from(bounds.items) || usage.bytes + change.added(owner) > bounds.bytes {
         return Ok(Err(error::no_room()));
     }
     let mut node = match found {
@@ -164,9 +164,9 @@ pub(in crate::service) fn job(
     storage: Element,
 ) -> impl FnOnce(&mut WriteTransaction<'_>) -> JobResult + Send + use<> {
     let (local, sender) = (request.account.clone(), request.from.clone());
-    let (owner, limits, now_ms) = (env.bare_jid(&local), env.config.limits.clone(), env.unix_ms());
+    let (owner, bounds, now_ms) = (env.bare_jid(&local), Bounds::of(env, &local), env.unix_ms());
     move |transaction| {
-        let written = write(transaction, (&local, &owner), &storage, (&limits, now_ms))?;
+        let written = write(transaction, (&local, &owner), &storage, (bounds, now_ms))?;
         Ok(written.map(|notices| notify::tell_all(notices, sender)))
     }
 }
@@ -203,7 +203,7 @@ pub(super) fn answer(
         Asked::Publish { items, .. } => publish(actors, env, fx, request, items),
         // It is there as long as there are bookmarks, and always closed.
         Asked::Create { .. } | Asked::Configure(..) => Reply::Done,
-        Asked::Configuration(_) => super::node::configuration(env, request, ns::BOOKMARKS),
+        Asked::Configuration(_) => super::node::configuration(env, request, visitor, ns::BOOKMARKS),
         _ => {
             let text = "this node shows bookmarks that are items of another one; change them there";
             Reply::Error(StanzaError::from(StanzaCondition::NotAllowed).with_text(text))

@@ -15,19 +15,16 @@
 //! The room's home writes the bookmark in the transaction in which it writes the membership ([`BookmarkChange`]), so that a crash
 //! leaves both or neither; the account's home tells its clients then.
 
-use std::sync::Arc;
-
 use whimbrel_storage::directory::pubsub::NewItem;
 use whimbrel_storage::directory::{DirectoryError, MayAdd, WriteTransaction};
 use whimbrel_storage::jid::Jid;
 
-use super::node::{defaults_of, has_room};
+use super::bounds::Bounds;
+use super::node::defaults_of;
 use super::notify::{self, Happened, Notice, PublishedItem};
-use crate::config::Config;
 use crate::effects::work;
 use crate::env::Env;
 use crate::exchange::membership::Membership;
-use crate::limits::Limits;
 use crate::proto::address;
 use crate::proto::muc::invite::{DirectInvite, PassedInvite};
 use crate::proto::ns;
@@ -54,11 +51,11 @@ pub fn changed(actors: &mut Actors, env: &Env, fx: &mut Effects, membership: &Me
     }
     if may_add(env, fx, membership) {
         let name = membership.name.to_owned();
-        let (limits, now_ms) = (env.config.limits.clone(), env.unix_ms());
+        let (bounds, now_ms) = (Bounds::of(env, &account), env.unix_ms());
         let owner = env.bare_jid(&account);
         return write(actors, fx, move |transaction| {
             let bookmark = Bookmark { account: &account, owner: &owner, room: &room, name: &name };
-            bookmark.publish(transaction, &limits, now_ms)
+            bookmark.publish(transaction, bounds, now_ms)
         });
     }
     if !membership.is_invited {
@@ -140,7 +137,7 @@ pub struct BookmarkChange {
     room: String,
     /// The room's name for people; `None`: the bookmark goes.
     name: Option<String>,
-    config: Arc<Config>,
+    bounds: Bounds,
     now_ms: u64,
 }
 
@@ -167,7 +164,7 @@ impl BookmarkChange {
             owner: env.bare_jid(account),
             room: room.to_owned(),
             name: is_granted.then(|| name.to_owned()),
-            config: env.config.clone(),
+            bounds: Bounds::of(env, account),
             now_ms: env.unix_ms(),
         })
     }
@@ -177,11 +174,9 @@ impl BookmarkChange {
     /// # Errors
     /// The directory cannot be read or written.
     pub fn write(&self, transaction: &mut WriteTransaction<'_>) -> Result<(), DirectoryError> {
-        let Self { account, owner, room, name, config, now_ms } = self;
+        let Self { account, owner, room, name, bounds, now_ms } = self;
         let notice = match name {
-            Some(name) => {
-                Bookmark { account, owner, room, name }.publish(transaction, &config.limits, *now_ms)?
-            }
+            Some(name) => Bookmark { account, owner, room, name }.publish(transaction, *bounds, *now_ms)?,
             None => retract(transaction, account, room)?,
         };
         // The clients are told by the account's home.
@@ -224,20 +219,20 @@ impl Bookmark<'_> {
     fn publish(
         &self,
         transaction: &mut WriteTransaction<'_>,
-        limits: &Limits,
+        bounds: Bounds,
         now_ms: u64,
     ) -> Result<Option<Notice>, DirectoryError> {
         let Some(view) = transaction.pubsub(self.account)? else { return Ok(None) };
         let (account, found, usage) = (view.account(), view.node(ns::BOOKMARKS)?, view.usage()?);
         let payload = Published { id: None, payload: Some(self.element()) }.bytes();
         let new = NewItem { id: self.room, publisher: self.owner, published_ms: now_ms, payload: &payload };
-        let is_too_much = usage.bytes + new.bytes() > limits.pep_bytes;
+        let is_too_much = usage.bytes + new.bytes() > bounds.bytes;
         let mut node = match found {
             Some(node) if view.item(&node, self.room)?.is_some() => return Ok(None),
-            Some(node) if node.items >= u64::from(limits.pep_items) || is_too_much => return Ok(None),
+            Some(node) if node.items >= u64::from(bounds.items) || is_too_much => return Ok(None),
             Some(node) => node,
             None if is_too_much
-                || has_room(usage, (ns::BOOKMARKS, &defaults_of(ns::BOOKMARKS)), limits).is_err() =>
+                || bounds.check_node(usage, ns::BOOKMARKS, &defaults_of(ns::BOOKMARKS)).is_err() =>
             {
                 return Ok(None);
             }

@@ -36,16 +36,30 @@ struct Found<'t> {
     count_max: usize,
     /// There are more.
     is_cut: bool,
+    /// The answer has their payloads.
+    with_payloads: bool,
+    /// Bytes that were read for it.
+    read: usize,
 }
 
 impl<'t> Found<'t> {
     fn new(bytes_max: usize, count_max: usize) -> Found<'t> {
-        Found { items: Vec::new(), bytes: 0, bytes_max, count_max, is_cut: false }
+        Found {
+            items: Vec::new(),
+            bytes: 0,
+            bytes_max,
+            count_max,
+            is_cut: false,
+            with_payloads: true,
+            read: 0,
+        }
     }
 
     /// Takes an item, if there is room: for the first one there always is. Whether it wants more.
     fn take(&mut self, item: ItemRef<'t>) -> bool {
-        let bytes = item.payload.len() + item.id.len() + item.publisher.len() + 64;
+        let inside = if self.with_payloads { item.payload.len() + item.publisher.len() } else { 0 };
+        let bytes = item.id.len() + inside + 64;
+        self.read += item.payload.len();
         let fits = self.items.is_empty() || self.bytes + bytes <= self.bytes_max;
         if self.items.len() >= self.count_max || !fits {
             self.is_cut = true;
@@ -55,11 +69,18 @@ impl<'t> Found<'t> {
         self.items.push(item);
         true
     }
+
+    /// Where they lie among the items of the node.
+    fn page(&self, node: &Node) -> Page {
+        let bounds = self.items.first().zip(self.items.last());
+        let bounds = bounds.map(|(first, last)| (first.id.into(), last.id.into()));
+        Page { bounds, index: None, count: Some(node.items) }
+    }
 }
 
 /// §6.5
 pub(super) fn get(env: &Env, fx: &mut Effects, request: &Request, visitor: &Visitor, query: &Query) -> Reply {
-    let owner = env.bare_jid(&request.account);
+    let owner = env.owner_jid(&request.account);
     let bytes_max = env.config.limits.pep_answer_bytes();
     let answer = env.shared.directory.pubsub(&request.account, |view| {
         let Some(node) = view.node(&query.node)? else { return Ok(Err(error::not_found())) };
@@ -99,12 +120,25 @@ fn answer(
         }
         return Ok(Ok(write(&query.node, found.items.iter(), owner, None)));
     }
-    let page = match &query.page {
-        Some(page) => page.clone(),
-        None => PageRequest { max: count_max, start: Start::First },
-    };
-    found.count_max = page.max.min(count_max);
-    let bounds = match bounds(view, node, &page)? {
+    if let Err(error) = find_page(view, node, query.page.as_ref(), &mut found)? {
+        return Ok(Err(error));
+    }
+    let is_page = query.page.is_some() || found.is_cut && query.max.is_none();
+    let set = is_page.then(|| found.page(node));
+    Ok(Ok(write(&query.node, found.items.iter(), owner, set.as_ref())))
+}
+
+/// Finds the items of a page; of the first one, if none is named.
+fn find_page<'t>(
+    view: &PubsubView<'t>,
+    node: &Node,
+    page: Option<&PageRequest>,
+    found: &mut Found<'t>,
+) -> Result<Result<(), StanzaError>, DirectoryError> {
+    let first = PageRequest { max: usize::MAX, start: Start::First };
+    let page = page.unwrap_or(&first);
+    found.count_max = page.max.min(found.count_max);
+    let bounds = match bounds(view, node, page)? {
         Ok(bounds) => bounds,
         Err(error) => return Ok(Err(error)),
     };
@@ -116,17 +150,28 @@ fn answer(
     if is_backwards {
         found.items.reverse();
     }
-    let is_page = query.page.is_some() || found.is_cut && query.max.is_none();
-    let set = is_page.then(|| Page {
-        bounds: found
-            .items
-            .first()
-            .zip(found.items.last())
-            .map(|(first, last)| (first.id.into(), last.id.into())),
-        index: None,
-        count: Some(node.items),
-    });
-    Ok(Ok(write(&query.node, found.items.iter(), owner, set.as_ref())))
+    Ok(Ok(()))
+}
+
+/// Ids of items, and where they lie.
+type Ids = Result<(Vec<String>, Option<Page>), StanzaError>;
+
+/// Ids of items, newest first, with the page where one was asked for or where there is more.
+pub(super) fn ids(
+    view: &PubsubView<'_>,
+    fx: &Effects,
+    node: &Node,
+    (page, bytes_max): (Option<&PageRequest>, usize),
+) -> Result<Ids, DirectoryError> {
+    let mut found = Found { with_payloads: false, ..Found::new(bytes_max, usize::MAX) };
+    if let Err(error) = find_page(view, node, page, &mut found)? {
+        return Ok(Err(error));
+    }
+    // They are read with what is in them.
+    fx.work.add(found.items.len() as u64 * work::ITEM);
+    fx.work.add_bytes(found.read);
+    let set = (page.is_some() || found.is_cut).then(|| found.page(node));
+    Ok(Ok((found.items.iter().map(|item| item.id.to_owned()).collect(), set)))
 }
 
 /// The sequences between which a page lies.

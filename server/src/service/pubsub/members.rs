@@ -1,126 +1,29 @@
-//! Subscriptions and affiliations: one's own (XEP-0060 §5.6, §5.7, §6.1, §6.2), and those that the owner of a node manages
-//! (§8.8, §8.9).
+//! Subscriptions and affiliations: one's own (XEP-0060 §6.1, §6.2), and those that the owner of a node manages (§8.8, §8.9).
 
 use whimbrel_storage::directory::pubsub::{
-    AccessModel, Affiliation, Member, MemberRow, Node, PubsubView, SubscriptionState,
+    AccessModel, Affiliation, Member, Node, PubsubView, SubscriptionState,
 };
 use whimbrel_storage::directory::{DirectoryError, WriteTransaction};
 use whimbrel_storage::jid::Jid;
 
 use super::access::Visitor;
-use super::node::{self, Found, owners};
-use super::notify;
+use super::bounds::Bounds;
+use super::lists::subscription;
+use super::node::{self, Found};
+use super::{authorize, last, notify};
 use crate::effects::work;
 use crate::env::Env;
 use crate::proto::address;
 use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::proto::ns;
 use crate::proto::pubsub::error;
-use crate::proto::pubsub::request::{affiliation_name, subscription_name};
-use crate::service::{Committed, Reply, Request, unreadable};
+use crate::proto::pubsub::request::subscription_name;
+use crate::service::{Committed, Reply, Request};
 use crate::user::actors::{Actors, Effects};
 use crate::xml::Element;
 
-fn subscription(namespace: &'static str, node: Option<&str>, jid: &str, state: SubscriptionState) -> Element {
-    Element::new("subscription", namespace)
-        .attr_opt("node", node)
-        .attr("jid", jid)
-        .attr("subscription", subscription_name(state))
-}
-
 fn answer(child: Element) -> Element {
     Element::new("pubsub", ns::PUBSUB).child(child)
-}
-
-/// Nodes, and the members of each.
-type MembersOfNodes = Vec<(String, Vec<MemberRow>)>;
-
-/// Rows of the members of all nodes, or of one, of an account. `None`: there is no such account, or no such node.
-fn rows(
-    env: &Env,
-    fx: &Effects,
-    account: &str,
-    name: Option<&str>,
-) -> Result<Option<MembersOfNodes>, DirectoryError> {
-    let read = env.shared.directory.pubsub(account, |view| {
-        let nodes = match name {
-            Some(name) => match view.node(name)? {
-                Some(node) => vec![node],
-                None => return Ok(None),
-            },
-            None => view.nodes()?,
-        };
-        let mut rows = Vec::new();
-        fx.work.add(nodes.len() as u64 * work::ITEM);
-        for node in nodes {
-            fx.work.add(node.members * work::ITEM);
-            let members = if node.members > 0 { view.members(&node)? } else { Vec::new() };
-            rows.push((node.name, members));
-        }
-        Ok(Some(rows))
-    })?;
-    Ok(read.flatten())
-}
-
-/// §5.6
-pub(super) fn own_subscriptions(
-    env: &Env,
-    fx: &Effects,
-    request: &Request,
-    visitor: &Visitor,
-    name: Option<&str>,
-) -> Reply {
-    let rows = match rows(env, fx, &request.account, name) {
-        Ok(Some(rows)) => rows,
-        // Those who are subscribed to nothing do not learn what there is.
-        Ok(None) => Vec::new(),
-        Err(error) => return unreadable(&request.account, &error),
-    };
-    let mut list = Element::new("subscriptions", ns::PUBSUB).attr_opt("node", name);
-    for (node, members) in &rows {
-        for row in members.iter().filter(|row| address::bare_of(&row.jid) == visitor.bare) {
-            if row.member.subscription != SubscriptionState::None {
-                list.push(subscription(ns::PUBSUB, Some(node), &row.jid, row.member.subscription));
-            }
-        }
-    }
-    Reply::Result(answer(list))
-}
-
-/// §5.7
-pub(super) fn own_affiliations(
-    env: &Env,
-    fx: &Effects,
-    request: &Request,
-    visitor: &Visitor,
-    name: Option<&str>,
-) -> Reply {
-    let rows = match rows(env, fx, &request.account, name) {
-        Ok(Some(rows)) => rows,
-        Ok(None) => Vec::new(),
-        Err(error) => return unreadable(&request.account, &error),
-    };
-    let mut list = Element::new("affiliations", ns::PUBSUB).attr_opt("node", name);
-    let row = |node: &str, name: &str| {
-        Element::new("affiliation", ns::PUBSUB).attr("node", node).attr("affiliation", name)
-    };
-    for (node, members) in &rows {
-        if visitor.is_owner() {
-            list.push(row(node, "owner"));
-            continue;
-        }
-        for member in members.iter().filter(|member| member.jid == visitor.bare) {
-            if member.member.affiliation != Affiliation::None {
-                list.push(row(node, affiliation_name(member.member.affiliation)));
-            }
-        }
-    }
-    Reply::Result(answer(list))
-}
-
-/// Whether an account may have another member.
-fn has_room(view: &PubsubView<'_>, members_max: u32) -> Result<bool, DirectoryError> {
-    Ok(view.usage()?.members < u64::from(members_max))
 }
 
 /// §6.1
@@ -134,32 +37,35 @@ pub(super) fn subscribe(
     if jid.as_str() != visitor.bare && jid.as_str() != visitor.full {
         return Reply::Error(error::with(StanzaCondition::BadRequest, "invalid-jid"));
     }
-    let members_max = env.config.limits.pep_members;
+    let bounds = Bounds::of(env, &request.account);
     node::change(actors, env, fx, request, name, move |transaction, Found { local, account, mut node }| {
-        let (state, row) = match admit(transaction, local, &node, (&visitor, &jid), members_max)? {
+        let row = match admit(transaction, local, &node, (&visitor, &jid), bounds)? {
             Ok(admitted) => admitted,
             Err(error) => return Ok(Err(error)),
         };
+        let state = row.subscription;
         transaction.set_member(account, &mut node, jid.as_str(), row)?;
         let result = answer(subscription(ns::PUBSUB, Some(&node.name), jid.as_str(), state));
+        let owners = authorize::whom_to_ask(transaction, local, &node, state)?;
         let local = local.to_owned();
-        let told = Committed::then(move |_, env, fx| {
-            if state == SubscriptionState::Subscribed {
-                notify::last_item_to(env, fx, &local, &node.name, jid.as_str());
+        let told = Committed::then(move |_, env, fx| match state {
+            SubscriptionState::Subscribed => {
+                last::to_subscriber(env, fx, &local, &node.name, jid.as_str());
             }
+            _ => authorize::ask(env, fx, &owners, (&node.name, jid.as_str())),
         });
         Ok(Ok(Committed { result: Some(result), ..told }))
     })
 }
 
-/// The subscription that somebody gets, and its row.
+/// What somebody becomes to a node by subscribing.
 fn admit(
     transaction: &WriteTransaction<'_>,
     local: &str,
     node: &Node,
     (visitor, jid): (&Visitor, &Jid),
-    members_max: u32,
-) -> Result<Result<(SubscriptionState, Member), StanzaError>, DirectoryError> {
+    bounds: Bounds,
+) -> Result<Result<Member, StanzaError>, DirectoryError> {
     let Some(view) = transaction.pubsub(local)? else { return Ok(Err(error::not_found())) };
     let member = visitor.member(&view, node)?;
     if let Err(error) = visitor.may_subscribe(&node.config, member) {
@@ -181,11 +87,13 @@ fn admit(
         }
         _ => SubscriptionState::Subscribed,
     };
-    if row == Member::default() && !has_room(&view, members_max)? {
-        return Ok(Err(error::too_many_members()));
-    }
     let account = view.number_of(address::local_of(jid.as_str()))?;
-    Ok(Ok((state, Member { subscription: state, account, ..row })))
+    let after = Member { subscription: state, account, ..row };
+    let checked = bounds.check_members(view.usage()?, node, u64::from(row.is_nothing()));
+    Ok(match checked {
+        Ok(()) => bounds.check_account(&view, account, (row, after))?.map(|()| after),
+        Err(error) => Err(error),
+    })
 }
 
 /// §6.2
@@ -212,70 +120,91 @@ pub(super) fn unsubscribe(
     })
 }
 
-/// §8.8.1
-pub(super) fn subscribers(env: &Env, fx: &Effects, request: &Request, name: &str) -> Reply {
-    let rows = match rows(env, fx, &request.account, Some(name)) {
-        Ok(Some(rows)) => rows,
-        Ok(None) => return Reply::Error(error::not_found()),
-        Err(error) => return unreadable(&request.account, &error),
-    };
-    let mut list = Element::new("subscriptions", ns::PUBSUB_OWNER).attr("node", name);
-    for row in rows.iter().flat_map(|(_, members)| members) {
-        if row.member.subscription != SubscriptionState::None {
-            list.push(subscription(ns::PUBSUB_OWNER, None, &row.jid, row.member.subscription));
-        }
-    }
-    Reply::Result(owners(list))
+/// Changes that the owner of a node makes to its members.
+pub(super) struct Changes<T> {
+    /// The node.
+    pub(super) node: String,
+    /// Who becomes what.
+    pub(super) wanted: Vec<(Jid, T)>,
+    /// The domain of accounts.
+    pub(super) domain: Box<str>,
+    /// How much there may be.
+    pub(super) bounds: Bounds,
 }
 
-/// §8.9.1
-pub(super) fn affiliated(env: &Env, fx: &Effects, request: &Request, name: &str) -> Reply {
-    let rows = match rows(env, fx, &request.account, Some(name)) {
-        Ok(Some(rows)) => rows,
-        Ok(None) => return Reply::Error(error::not_found()),
-        Err(error) => return unreadable(&request.account, &error),
-    };
-    let row = |jid: &str, name: &str| {
-        Element::new("affiliation", ns::PUBSUB_OWNER).attr("jid", jid).attr("affiliation", name)
-    };
-    let mut list = Element::new("affiliations", ns::PUBSUB_OWNER).attr("node", name);
-    list.push(row(&env.bare_jid(&request.account), "owner"));
-    for member in rows.iter().flat_map(|(_, members)| members) {
-        if member.member.affiliation != Affiliation::None {
-            list.push(row(&member.jid, affiliation_name(member.member.affiliation)));
+impl<T: Copy> Changes<T> {
+    /// Makes them, all or none.
+    pub(super) fn make(
+        &self,
+        transaction: &mut WriteTransaction<'_>,
+        local: &str,
+        visitor: Option<&Visitor>,
+        apply: impl Fn(Member, T) -> Member,
+    ) -> Result<Result<(), StanzaError>, DirectoryError> {
+        let Some(Found { account, mut node, .. }) = node::find(transaction, local, &self.node)? else {
+            return Ok(Err(error::not_found()));
+        };
+        let Some(view) = transaction.pubsub(local)? else { return Ok(Err(error::not_found())) };
+        if let Some(visitor) = visitor
+            && let Err(error) = node::check_owner(&view, visitor, &node)?
+        {
+            return Ok(Err(error));
         }
+        let (mut rows, mut added) = (Vec::new(), 0);
+        for (jid, wanted) in &self.wanted {
+            let (before, after) = match self.row(&view, &node, local, (jid, *wanted, &apply))? {
+                Ok(row) => row,
+                Err(error) => return Ok(Err(error)),
+            };
+            added += u64::from(before.is_nothing() && !after.is_nothing());
+            rows.push((jid, before, after));
+        }
+        // Members can be shut out also where there is no room for another.
+        if let Err(error) = self.bounds.check_members(view.usage()?, &node, added) {
+            return Ok(Err(error));
+        }
+        if visitor.is_some() && local.is_empty() && !keeps_an_owner(&view, &node, &rows)? {
+            return Ok(Err(error::last_owner()));
+        }
+        for (jid, _, row) in rows {
+            transaction.set_member(account, &mut node, jid.as_str(), row)?;
+        }
+        Ok(Ok(()))
     }
-    Reply::Result(owners(list))
+
+    /// What somebody was and becomes.
+    fn row(
+        &self,
+        view: &PubsubView<'_>,
+        node: &Node,
+        local: &str,
+        (jid, wanted, apply): (&Jid, T, &impl Fn(Member, T) -> Member),
+    ) -> Result<Result<(Member, Member), StanzaError>, DirectoryError> {
+        let named = address::contact_here(jid.bare_str(), &self.domain);
+        let before = view.member(node, jid.as_str(), named)?;
+        let account = named.map(|named| view.number_of(named)).transpose()?.unwrap_or_default();
+        let after = Member { account, ..apply(before, wanted) };
+        // Nobody but accounts of this server can reach the service; and a name that somebody gets later is to have nothing.
+        if local.is_empty() && account.is_nobody() && !after.is_nothing() {
+            return Ok(Err(error::no_account(jid.as_str())));
+        }
+        Ok(self.bounds.check_account(view, account, (before, after))?.map(|()| (before, after)))
+    }
 }
 
-/// Changes members of a node by the owner's will, all of them or none.
-fn change<T: Copy + Send + 'static>(
-    (transaction, local, name): (&mut WriteTransaction<'_>, &str, &str),
-    changes: &[(Jid, T)],
-    (domain, members_max): (&str, u32),
-    apply: impl Fn(Member, T) -> Member,
-) -> Result<Result<(), StanzaError>, DirectoryError> {
-    let Some(Found { account, mut node, .. }) = node::find(transaction, local, name)? else {
-        return Ok(Err(error::not_found()));
-    };
-    let Some(view) = transaction.pubsub(local)? else { return Ok(Err(error::not_found())) };
-    let (mut rows, mut added) = (Vec::new(), 0);
-    for (jid, wanted) in changes {
-        let named = address::contact_here(jid.bare_str(), domain);
-        let before = view.member(&node, jid.as_str(), named)?;
-        let number = named.map(|named| view.number_of(named)).transpose()?.unwrap_or_default();
-        let after = Member { account: number, ..apply(before, *wanted) };
-        added += u64::from(before == Member::default() && !after.is_nothing());
-        rows.push((jid, after));
+/// Whether a node of the service has an owner when somebody has become something else. One that had none needs none: it is the
+/// operator's.
+fn keeps_an_owner(
+    view: &PubsubView<'_>,
+    node: &Node,
+    rows: &[(&Jid, Member, Member)],
+) -> Result<bool, DirectoryError> {
+    let is_owner = |member: &Member| member.affiliation == Affiliation::Owner;
+    let gone = rows.iter().filter(|(_, before, after)| is_owner(before) && !is_owner(after)).count();
+    if gone == 0 || rows.iter().any(|(_, _, after)| is_owner(after)) {
+        return Ok(true);
     }
-    // Members can be shut out also where there is no room for another.
-    if added > 0 && view.usage()?.members + added > u64::from(members_max) {
-        return Ok(Err(error::too_many_members()));
-    }
-    for (jid, row) in rows {
-        transaction.set_member(account, &mut node, jid.as_str(), row)?;
-    }
-    Ok(Ok(()))
+    Ok(view.owners(node, gone + 1)?.len() > gone)
 }
 
 /// §8.8.2: those concerned are told (§8.6).
@@ -283,42 +212,63 @@ pub(super) fn change_subscribers(
     actors: &mut Actors,
     env: &Env,
     fx: &mut Effects,
-    request: &Request,
-    (name, changes): (String, Vec<(Jid, SubscriptionState)>),
+    (request, visitor): (&Request, Visitor),
+    (node, wanted): (String, Vec<(Jid, SubscriptionState)>),
 ) -> Reply {
-    let (local, members_max) = (request.account.clone(), env.config.limits.pep_members);
-    let domain = env.shared.domain.clone();
-    fx.work.add(changes.len() as u64 * work::LOOK);
+    fx.work.add(wanted.len() as u64 * work::LOOK);
+    let local = request.account.clone();
+    let bounds = Bounds::of(env, &local);
+    let changes = Changes { node, wanted, domain: env.shared.domain.clone(), bounds };
     request.commit(actors, env, fx, move |transaction| {
         let apply = |member, subscription| Member { subscription, ..member };
-        if let Err(error) = change((transaction, &local, &name), &changes, (&domain, members_max), apply)? {
+        if let Err(error) = changes.make(transaction, &local, Some(&visitor), apply)? {
             return Ok(Err(error));
         }
         Ok(Ok(Committed::then(move |_, env, fx| {
-            for (jid, state) in &changes {
-                notify::tell_subscriber(env, fx, (&local, &name), jid.as_str(), subscription_name(*state));
-                if *state == SubscriptionState::Subscribed {
-                    notify::last_item_to(env, fx, &local, &name, jid.as_str());
-                }
-            }
+            let node = (local.as_str(), changes.node.as_str());
+            changes.wanted.iter().for_each(|(jid, state)| tell(env, fx, node, jid.as_str(), *state));
         })))
     })
 }
 
-/// §8.9.2: the account is the one owner of its nodes, whatever is asked.
+/// Tells somebody what has become of its subscription.
+pub(super) fn tell(
+    env: &Env,
+    fx: &mut Effects,
+    (local, node): (&str, &str),
+    jid: &str,
+    state: SubscriptionState,
+) {
+    notify::tell_subscriber(env, fx, (local, node), jid, subscription_name(state));
+    if state == SubscriptionState::Subscribed {
+        last::to_subscriber(env, fx, local, node, jid);
+    }
+}
+
+/// What somebody is that gets an affiliation.
+pub(super) fn affiliated_as(member: Member, affiliation: Affiliation) -> Member {
+    match affiliation {
+        Affiliation::Outcast => Member { affiliation, subscription: SubscriptionState::None, ..member },
+        _ => Member { affiliation, ..member },
+    }
+}
+
+/// §8.9.2: an account is the one owner of its nodes, whatever is asked; nodes of the service have owners as others have members.
 pub(super) fn change_affiliated(
     actors: &mut Actors,
     env: &Env,
     fx: &mut Effects,
-    request: &Request,
-    (name, changes): (String, Vec<(Jid, Option<Affiliation>)>),
+    (request, visitor): (&Request, Visitor),
+    (node, changes): (String, Vec<(Jid, Option<Affiliation>)>),
 ) -> Reply {
-    let own = env.bare_jid(&request.account);
+    let own = (!visitor.is_guest()).then(|| env.bare_jid(&request.account));
     let mut wanted = Vec::new();
     for (jid, affiliation) in changes {
+        let is_own = own.as_deref() == Some(jid.as_str());
         match affiliation {
-            None if jid.as_str() == own => {}
-            Some(affiliation) if jid.is_bare() && jid.as_str() != own => wanted.push((jid, affiliation)),
+            None if is_own => {}
+            None if own.is_none() && jid.is_bare() => wanted.push((jid, Affiliation::Owner)),
+            Some(affiliation) if jid.is_bare() && !is_own => wanted.push((jid, affiliation)),
             _ => {
                 let text =
                     "the account is the one owner of its nodes, and affiliations are of bare addresses";
@@ -326,15 +276,12 @@ pub(super) fn change_affiliated(
             }
         }
     }
-    let (local, members_max) = (request.account.clone(), env.config.limits.pep_members);
-    let domain = env.shared.domain.clone();
     fx.work.add(wanted.len() as u64 * work::LOOK);
+    let local = request.account.clone();
+    let bounds = Bounds::of(env, &local);
+    let changes = Changes { node, wanted, domain: env.shared.domain.clone(), bounds };
     request.commit(actors, env, fx, move |transaction| {
-        let apply = |member: Member, affiliation| match affiliation {
-            Affiliation::Outcast => Member { affiliation, subscription: SubscriptionState::None, ..member },
-            _ => Member { affiliation, ..member },
-        };
-        let changed = change((transaction, &local, &name), &wanted, (&domain, members_max), apply)?;
+        let changed = changes.make(transaction, &local, Some(&visitor), affiliated_as)?;
         Ok(changed.map(|()| Committed::default()))
     })
 }

@@ -5,14 +5,17 @@
 //! | the owner's own clients | nodes that they want (`+notify`) |
 //! | contacts who see the owner's presence and may look at the node | nodes that they want |
 //! | subscribers who may look at the node still | the nodes that they are subscribed to |
+//!
+//! Nodes of the service have subscribers only.
 
 use whimbrel_storage::directory::pubsub::{
-    AccessModel, Affiliation, Member, MemberRow, Node, NodeConfig, NodeFlags, SendLast, SubscriptionState,
+    AccessModel, Affiliation, Member, MemberRow, Node, NodeConfig, NodeFlags, SubscriptionState,
 };
 use whimbrel_storage::directory::{DirectoryError, Subscription, WriteTransaction};
 
 use super::access::Visitor;
-use super::{bookmarks, groups};
+use super::node::whose;
+use super::{bookmarks, groups, last};
 use crate::effects::work;
 use crate::env::Env;
 use crate::exchange::fanout::{EventKind, NodeEvent, Targets};
@@ -22,7 +25,6 @@ use crate::proto::pubsub::event::{self, Event, WrittenItem};
 use crate::service::Committed;
 use crate::service::commit::JobResult;
 use crate::user::actors::{Actors, Effects};
-use crate::user::lifecycle::Interested;
 use crate::user::presence::contacts;
 use crate::user::{blocking, events, presence};
 
@@ -58,7 +60,7 @@ pub(super) enum Happened {
 /// Something to tell.
 #[derive(Clone, Debug)]
 pub(in crate::service) struct Notice {
-    /// The owner's localpart.
+    /// The owner's localpart, or empty for the service.
     pub(super) account: String,
     /// The node.
     pub(super) node: String,
@@ -86,16 +88,23 @@ impl Notice {
 
     /// Tells it. `sender`: the full JID that has caused it.
     pub(super) fn tell(&self, actors: &mut Actors, env: &Env, fx: &mut Effects, sender: &str) {
-        let owner = env.bare_jid(&self.account);
+        let owner = env.owner_jid(&self.account);
         let tail = self.tail(&owner, env.config.limits.pep_payload_bytes as usize);
         let conn = presence::conn_of(&actors.users, sender);
         let Some(members) = self.current_members(env, fx) else { return };
-        let lists = self.contacts(actors, env, fx, &members);
-        let told = NodeEvent::new(EventKind::Filtered, &self.account, &self.node, &tail);
-        events::send(actors, env, fx, &told, lists, conn);
+        if !self.is_of_service() {
+            let lists = self.contacts(actors, env, fx, &members);
+            let told = NodeEvent::new(EventKind::Filtered, &self.account, &self.node, &tail);
+            events::send(actors, env, fx, &told, lists, conn);
+        }
         let lists = self.subscribers(actors, env, fx, &members);
         let told = NodeEvent::new(EventKind::Subscribed, &self.account, &self.node, &tail);
         events::send(actors, env, fx, &told, lists, conn);
+    }
+
+    /// Whether the node belongs to no account.
+    fn is_of_service(&self) -> bool {
+        self.account.is_empty()
     }
 
     /// The message. Payloads are in it as long as there is room for them.
@@ -124,15 +133,18 @@ impl Notice {
             Happened::Retracted(ids) => Event::Retracted(ids),
             Happened::Purged => Event::Purged,
             Happened::Deleted => Event::Deleted,
-            Happened::Configured(config) => Event::Configured(config),
+            Happened::Configured(config) => Event::Configured(config, whose(&self.account)),
         };
         event::message_tail(owner, &self.node, event)
     }
 
     /// The members, sorted, without those that were granted something as another account. `None`: nobody can know.
     fn current_members(&self, env: &Env, fx: &Effects) -> Option<Vec<&MemberRow>> {
-        if self.members.is_empty() {
-            return Some(Vec::new());
+        // Members of the service's nodes go with their accounts, and lie in the order of their addresses but for the longest.
+        if self.members.is_empty() || self.is_of_service() {
+            let mut members: Vec<&MemberRow> = self.members.iter().collect();
+            members.sort_unstable_by(|a, b| a.jid.cmp(&b.jid));
+            return Some(members);
         }
         fx.work.add(self.members.len() as u64 * work::LOOK);
         let found = env.shared.directory.pubsub(&self.account, |view| {
@@ -235,7 +247,10 @@ impl Notice {
         members: &[&MemberRow],
     ) -> Vec<Targets> {
         let mut lists = fx.links.take_lists();
-        let blocked = blocking::list_of(&actors.users, env, fx, &self.account);
+        let blocked = match self.is_of_service() {
+            true => None,
+            false => blocking::list_of(&actors.users, env, fx, &self.account),
+        };
         for row in members.iter().filter(|row| row.member.subscription == SubscriptionState::Subscribed) {
             fx.work.add(work::LOOK);
             let affiliation = member_of(members, address::bare_of(&row.jid)).affiliation;
@@ -261,7 +276,7 @@ fn member_of(members: &[&MemberRow], jid: &str) -> Member {
 }
 
 /// Puts a JID of this server on the list of its home.
-fn push(env: &Env, lists: &mut [Targets], jid: &str) {
+pub(super) fn push(env: &Env, lists: &mut [Targets], jid: &str) {
     let bare = address::bare_of(jid);
     let Some(local) = address::contact_here(bare, &env.shared.domain) else { return };
     let target = match address::local_and_resource(jid) {
@@ -290,10 +305,11 @@ pub(in crate::service) fn tell_all(notices: Vec<Notice>, sender: String) -> Comm
         for notice in &notices {
             notice.tell(actors, env, fx, &sender);
         }
-        let concerns = |node: &str| notices.iter().find(|notice| notice.node == node);
+        let concerns =
+            |node: &str| notices.iter().find(|notice| notice.node == node && !notice.is_of_service());
         // What the server takes out by itself follows from a membership that has ended: it ends none, least of all a newer one.
-        let by_client = notices.iter().filter(|notice| notice.node == ns::BOOKMARKS && !sender.is_empty());
-        for notice in by_client {
+        let is_of_client = |notice: &Notice| !sender.is_empty() && !notice.is_of_service();
+        for notice in notices.iter().filter(|notice| notice.node == ns::BOOKMARKS && is_of_client(notice)) {
             if let Happened::Retracted(ids) = &notice.happened {
                 groups::removed(env, fx, &notice.account, ids);
             }
@@ -307,84 +323,6 @@ pub(in crate::service) fn tell_all(notices: Vec<Notice>, sender: String) -> Comm
     })
 }
 
-/// Bytes of last items that one account sends somebody who comes, payloads alone. The others are told by their ids.
-const LAST_BYTES_MAX: usize = 64 * 1024;
-
-/// Somebody wants to hear of nodes of a user of this worker from now on, and gets their last items.
-pub(super) fn last_items(_: &mut Actors, env: &Env, fx: &mut Effects, event: &Interested<'_>) {
-    let &Interested { account, contact, nodes } = event;
-    let owner = env.bare_jid(account);
-    let found = env.shared.directory.pubsub(account, |view| {
-        if view.usage()?.nodes == 0 {
-            return Ok(Vec::new());
-        }
-        let visitor = Visitor::from_full(env, account, contact)?;
-        let mut found = Vec::new();
-        let mut left = LAST_BYTES_MAX.min(env.config.limits.pep_payload_bytes as usize);
-        for name in nodes {
-            fx.work.add(work::LOOK);
-            let Some(node) = view.node(name)? else { continue };
-            let wanted = node.config.send_last == SendLast::OnPresence
-                && visitor.sees_presence()
-                && visitor.may_look(&node.config, visitor.member(&view, &node)?).is_ok();
-            if !wanted {
-                continue;
-            }
-            if let Some(item) = view.last_item(&node)? {
-                let mut written = WrittenItem::of(&item, &owner);
-                let fits = item.payload.len() <= left && node.config.flags.has(NodeFlags::PAYLOADS);
-                if fits {
-                    left -= item.payload.len();
-                } else {
-                    written.payload = b"";
-                }
-                found.push((
-                    *name,
-                    event::message_tail(&owner, name, Event::Last(written, item.published_ms)),
-                ));
-            }
-        }
-        Ok(found)
-    });
-    match found {
-        Ok(found) => send_last(env, fx, account, contact, &found.unwrap_or_default()),
-        Err(error) => tracing::error!(user = account, %error, "cannot read nodes"),
-    }
-}
-
-fn send_last(env: &Env, fx: &mut Effects, account: &str, to: &str, found: &[(&str, Vec<u8>)]) {
-    for (node, tail) in found {
-        let mut lists = fx.links.take_lists();
-        push(env, &mut lists, to);
-        let told = NodeEvent::new(EventKind::Last, account, node, tail);
-        let home = env.home_of(address::local_of(to));
-        fx.work.add_bytes(tail.len());
-        fx.links.to(home).event(&told.to(&lists[home]));
-        fx.links.put_lists(lists);
-    }
-}
-
-/// A new subscriber gets the last item (XEP-0060 §6.1.7).
-pub(super) fn last_item_to(env: &Env, fx: &mut Effects, account: &str, node: &str, to: &str) {
-    let owner = env.bare_jid(account);
-    let found = env.shared.directory.pubsub(account, |view| {
-        let Some(node) = view.node(node)?.filter(|node| node.config.send_last != SendLast::Never) else {
-            return Ok(None);
-        };
-        let Some(item) = view.last_item(&node)? else { return Ok(None) };
-        let mut written = WrittenItem::of(&item, &owner);
-        if item.payload.len() > env.config.limits.pep_payload_bytes as usize {
-            written.payload = b"";
-        }
-        Ok(Some(event::message_tail(&owner, &node.name, Event::Last(written, item.published_ms))))
-    });
-    match found {
-        Ok(Some(Some(tail))) => send_last(env, fx, account, to, &[(node, tail)]),
-        Ok(_) => {}
-        Err(error) => tracing::error!(user = account, %error, "cannot read a node"),
-    }
-}
-
 /// Somebody's subscription is another one by the owner's will (XEP-0060 §8.6, §8.8).
 pub(super) fn tell_subscriber(
     env: &Env,
@@ -393,7 +331,7 @@ pub(super) fn tell_subscriber(
     to: &str,
     state: &str,
 ) {
-    let owner = env.bare_jid(account);
+    let owner = env.owner_jid(account);
     let tail = event::message_tail(&owner, node, Event::Subscription { jid: to, state });
-    send_last(env, fx, account, to, &[(node, tail)]);
+    last::send(env, fx, account, to, &[(node.to_owned(), tail)]);
 }

@@ -5,11 +5,11 @@ use whimbrel_storage::directory::pubsub::{ITEM_ROW_BYTES, NewItem, Node, NodeCon
 use whimbrel_storage::directory::{DirectoryError, WriteTransaction};
 
 use super::access::Visitor;
-use super::node::{self, Found, defaults_of, made_up};
+use super::bounds::Bounds;
+use super::node::{self, Found, defaults_of, made_up, whose};
 use super::notify::{self, Happened, Notice, PublishedItem};
 use crate::effects::work;
 use crate::env::Env;
-use crate::limits::Limits;
 use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::proto::ns;
 use crate::proto::pubsub::config::ConfigChange;
@@ -45,7 +45,7 @@ pub(super) struct Job {
     /// The items.
     pub(super) items: Vec<PublishedItem>,
     /// How much there may be.
-    pub(super) limits: Limits,
+    pub(super) bounds: Bounds,
     /// The time, milliseconds since 1970.
     pub(super) now_ms: u64,
 }
@@ -58,17 +58,24 @@ pub(super) fn publish(
     (request, visitor): (&Request, Visitor),
     publication: Publication,
 ) -> Reply {
-    let bytes_max = env.config.limits.pep_item_bytes as usize;
+    let bounds = Bounds::of(env, &request.account);
+    let bytes_max = bounds.item_bytes;
     let mut items = Vec::with_capacity(publication.items.len());
     for item in publication.items {
         let payload = item.bytes();
         if payload.len() > bytes_max {
-            env.metrics().refused_pep_item.add(1);
+            match visitor.is_guest() {
+                true => env.metrics().refused_pubsub_item.add(1),
+                false => env.metrics().refused_pep_item.add(1),
+            }
             return Reply::Error(error::payload_too_big(bytes_max));
         }
         items.push(PublishedItem { id: item.id.unwrap_or_else(|| made_up(env)), payload });
     }
-    env.metrics().pep_published.add(items.len() as u64);
+    match visitor.is_guest() {
+        true => env.metrics().pubsub_published.add(items.len() as u64),
+        false => env.metrics().pep_published.add(items.len() as u64),
+    }
     // Each is a few rows of the directory, however short it is.
     fx.work.add(items.len() as u64 * work::LOOK);
     let job = Job {
@@ -78,7 +85,7 @@ pub(super) fn publish(
         node: publication.node,
         options: publication.options,
         items,
-        limits: env.config.limits.clone(),
+        bounds,
         now_ms: env.unix_ms(),
     };
     request.commit(actors, env, fx, move |transaction| job.run(transaction))
@@ -137,7 +144,7 @@ impl Job {
         if let Err(error) = self.visitor.may_publish(&node.config, member) {
             return Ok(Err(error));
         }
-        let agrees = |options: &ConfigChange| options.agrees(&node.config, self.limits.pep_items);
+        let agrees = |options: &ConfigChange| options.agrees(&node.config, self.bounds.items);
         Ok(match self.options.as_ref().is_none_or(agrees) {
             true => Ok(()),
             false => Err(error::precondition_not_met()),
@@ -154,8 +161,9 @@ impl Job {
         }
         let options = self.options.clone().unwrap_or_default();
         let usage = view.usage()?;
-        Ok(options.apply(self.defaults.clone(), self.limits.pep_items).and_then(|config| {
-            node::has_room(usage, (&self.node, &config), &self.limits)?;
+        let config = options.apply(self.defaults.clone(), self.bounds.items, whose(&self.local));
+        Ok(config.and_then(|config| {
+            self.bounds.check_node(usage, &self.node, &config)?;
             Ok(config)
         }))
     }
@@ -177,10 +185,10 @@ impl Job {
 
     /// Items that a node keeps.
     fn kept(&self, config: &NodeConfig) -> u64 {
-        config.max_items.min(self.limits.pep_items).into()
+        config.max_items.min(self.bounds.items).into()
     }
 
-    /// Whether the account may hold what is published, less what goes because of it.
+    /// Whether there is room for what is published, less what goes because of it.
     fn check_room(
         &self,
         view: &PubsubView<'_>,
@@ -215,8 +223,9 @@ impl Job {
             }
         }
         let made = if node.is_some() { 0 } else { Node::bytes_of(&self.node, config) };
-        let bytes = view.usage()?.bytes + made;
-        let fits = (bytes + added).saturating_sub(freed) <= self.limits.pep_bytes;
+        let fits = |bytes: u64, most| (bytes + made + added).saturating_sub(freed) <= most;
+        let fits = fits(view.usage()?.bytes, self.bounds.bytes)
+            && fits(node.map_or(0, |node| node.bytes), self.bounds.node_bytes);
         Ok(if fits { Ok(()) } else { Err(error::no_room()) })
     }
 
@@ -276,7 +285,7 @@ pub(super) fn retract(
             for id in &ids {
                 let Some(item) = view.item(&node, id)? else { return Ok(Err(error::not_found())) };
                 // §7.2.3.1: publishers retract what they have published.
-                if !visitor.is_owner() && item.publisher != visitor.bare {
+                if !visitor.owns(member) && item.publisher != visitor.bare {
                     return Ok(Err(StanzaCondition::Forbidden.into()));
                 }
             }

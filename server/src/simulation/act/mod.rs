@@ -6,6 +6,7 @@ mod blocking;
 mod carbons;
 mod inactive;
 mod message;
+mod nodes;
 mod presence;
 mod requests;
 mod rooms;
@@ -30,6 +31,7 @@ const NEIGHBOURS: usize = 3;
 /// What a client that is bound does.
 const ACTIONS: &[&[Action<World>]] = &[
     message::ACTIONS,
+    nodes::ACTIONS,
     presence::ACTIONS,
     roster::ACTIONS,
     rooms::ACTIONS,

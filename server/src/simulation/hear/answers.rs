@@ -47,6 +47,7 @@ impl World {
                 let items = query.into_iter().flat_map(Element::elements).filter_map(item).collect();
                 live.roster = Some(items);
             }
+            Wanted::Published(n) if result => self.nodes.confirmed(n),
             Wanted::Put(shelf, number) if result => {
                 live.put.insert(shelf, number);
             }

@@ -20,7 +20,7 @@ const RSM: &str = "http://jabber.org/protocol/rsm";
 const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
 
 /// The condition of an error and that of publish-subscribe beside it; `result` for a result.
-fn said(answer: &Element) -> String {
+pub(crate) fn said(answer: &Element) -> String {
     let error = answer.find("error", "jabber:client");
     let own = error.and_then(|error| error.elements().find(|child| child.namespace() == ERRORS));
     match own {
@@ -40,7 +40,7 @@ fn ask_as_owner(client: &mut Client, typ: &str, inside: &str) -> Element {
 }
 
 /// A form with these fields.
-fn form(kind: &str, fields: &[(&str, &str)]) -> String {
+pub(crate) fn form(kind: &str, fields: &[(&str, &str)]) -> String {
     let fields: String = fields
         .iter()
         .map(|(name, value)| format!("<field var='pubsub#{name}'><value>{value}</value></field>"))
@@ -77,7 +77,7 @@ pub(crate) fn note(text: &str) -> String {
 }
 
 /// Ids and texts of the items in an answer, or the error.
-fn items(answer: &Element) -> Result<Vec<String>, String> {
+pub(crate) fn items(answer: &Element) -> Result<Vec<String>, String> {
     if answer.attribute("type") != Some("result") {
         return Err(said(answer));
     }
@@ -222,7 +222,7 @@ fn events(client: &mut Client) -> Vec<String> {
 }
 
 /// An event in short.
-fn event(stanza: &Element) -> Option<String> {
+pub(crate) fn event(stanza: &Element) -> Option<String> {
     let what = stanza.find("event", EVENT)?.elements().next()?;
     let from = stanza.attribute("from").unwrap_or_default().replace("@localhost", "");
     let node = what.attribute("node").unwrap_or_default();

@@ -238,7 +238,10 @@ impl WriteTransaction<'_> {
         fields.text(item.payload);
         self.put(Table::PubsubItems, &key, &fields.seal(&key))?;
         self.put(Table::PubsubItemIds, id_key.bytes(), &encode_place(&id_key, item.id, node.last))?;
-        self.change_usage(account, |usage| usage.bytes += item.bytes())?;
+        self.change_usage(account, |usage| {
+            usage.items += 1;
+            usage.bytes += item.bytes();
+        })?;
         self.write_node(account, node)
     }
 
@@ -299,7 +302,10 @@ impl WriteTransaction<'_> {
         }
         node.items -= 1;
         node.bytes -= bytes;
-        self.change_usage(account, |usage| usage.bytes -= bytes)?;
+        self.change_usage(account, |usage| {
+            usage.items -= 1;
+            usage.bytes -= bytes;
+        })?;
         Ok(true)
     }
 }

@@ -1,4 +1,4 @@
-//! Who is affiliated with a node or subscribed to it (XEP-0060 §4.1, §4.2), beside its owner.
+//! Who is affiliated with a node or subscribed to it (XEP-0060 §4.1, §4.2), beside the account that owns it.
 //!
 //! A row remembers the number of the account that its JID named when it was written: when that account is gone, a new one of
 //! its name has nothing of it.
@@ -28,6 +28,22 @@ pub enum Affiliation {
     Publisher = 3,
     /// Nothing.
     Outcast = 4,
+    /// Everything. Of nodes of the service alone: others belong to their account.
+    Owner = 5,
+}
+
+impl Affiliation {
+    pub(super) fn from_byte(byte: u8) -> Result<Self, &'static str> {
+        Ok(match byte {
+            0 => Self::None,
+            1 => Self::Member,
+            2 => Self::PublishOnly,
+            3 => Self::Publisher,
+            4 => Self::Outcast,
+            5 => Self::Owner,
+            _ => return Err("an unknown affiliation"),
+        })
+    }
 }
 
 /// Whether somebody is subscribed.
@@ -41,6 +57,17 @@ pub enum SubscriptionState {
     Pending = 1,
     /// Yes.
     Subscribed = 2,
+}
+
+impl SubscriptionState {
+    pub(super) fn from_byte(byte: u8) -> Result<Self, &'static str> {
+        Ok(match byte {
+            0 => Self::None,
+            1 => Self::Pending,
+            2 => Self::Subscribed,
+            _ => return Err("an unknown state of a subscription"),
+        })
+    }
 }
 
 /// What somebody is to a node.
@@ -81,20 +108,8 @@ fn decode(key: &[u8], value: &[u8]) -> Result<MemberRow, &'static str> {
         Some(jid) => jid,
         None => fields.text()?,
     };
-    let affiliation = match fields.byte()? {
-        0 => Affiliation::None,
-        1 => Affiliation::Member,
-        2 => Affiliation::PublishOnly,
-        3 => Affiliation::Publisher,
-        4 => Affiliation::Outcast,
-        _ => return Err("an unknown affiliation"),
-    };
-    let subscription = match fields.byte()? {
-        0 => SubscriptionState::None,
-        1 => SubscriptionState::Pending,
-        2 => SubscriptionState::Subscribed,
-        _ => return Err("an unknown state of a subscription"),
-    };
+    let affiliation = Affiliation::from_byte(fields.byte()?)?;
+    let subscription = SubscriptionState::from_byte(fields.byte()?)?;
     let account = ActorId::from_raw(fields.number()?);
     fields.close()?;
     Ok(MemberRow { jid: jid.to_owned(), member: Member { affiliation, subscription, account } })
@@ -146,6 +161,27 @@ impl PubsubView<'_> {
         Ok(members)
     }
 
+    /// Goes through members behind an address, in the order of their addresses, as long as `f` wants more.
+    ///
+    /// # Errors
+    /// The directory cannot be read or is damaged.
+    pub fn each_member(
+        &self,
+        node: &Node,
+        after: Option<&str>,
+        mut f: impl FnMut(MemberRow) -> bool,
+    ) -> Result<(), DirectoryError> {
+        let after = after.and_then(|jid| key_of(self.account, node.number, jid));
+        let prefix = prefix(self.account, node.number);
+        for row in self.view.behind(Table::PubsubMembers, &prefix, after.as_ref())? {
+            let (key, value) = row?;
+            if !f(decode(key, value).map_err(damaged(Table::PubsubMembers, key))?) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// The number of an account; [`ActorId::NOBODY`] for none.
     ///
     /// # Errors
@@ -169,7 +205,13 @@ impl WriteTransaction<'_> {
     ) -> Result<(), DirectoryError> {
         let key = key_of(account, node.number, jid)
             .ok_or_else(|| size_error("the address", jid, CONTACT_BYTES_MAX))?;
-        let was_there = self.view().get(Table::PubsubMembers, key.bytes())?.is_some();
+        let before = self.view().get(Table::PubsubMembers, key.bytes())?;
+        let before = before.map(|value| decode(key.bytes(), value)).transpose();
+        let before = before.map_err(damaged(Table::PubsubMembers, key.bytes()))?;
+        if account == ActorId::NODES {
+            self.change_membership(node, jid, before.as_ref().map(|row| row.member), member)?;
+        }
+        let was_there = before.is_some();
         let is_there = !member.is_nothing();
         if is_there {
             let mut fields = Encoder::new(14 + jid.len());

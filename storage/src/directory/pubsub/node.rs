@@ -280,6 +280,20 @@ impl PubsubView<'_> {
         }
         Ok(nodes)
     }
+
+    /// At most `max` nodes, those behind a name, in the order of [`PubsubView::nodes`].
+    ///
+    /// # Errors
+    /// The directory cannot be read or is damaged.
+    pub fn nodes_after(&self, after: Option<&str>, max: usize) -> Result<Vec<Node>, DirectoryError> {
+        let mut nodes = Vec::new();
+        let after = after.and_then(|name| key_of(self.account, name));
+        for row in self.view.behind(Table::PubsubNodes, &self.account.key(), after.as_ref())?.take(max) {
+            let (key, value) = row?;
+            nodes.push(Node::decode(key, value).map_err(damaged(Table::PubsubNodes, key))?);
+        }
+        Ok(nodes)
+    }
 }
 
 impl WriteTransaction<'_> {
@@ -339,6 +353,9 @@ impl WriteTransaction<'_> {
     /// # Errors
     /// The directory is damaged or cannot be written.
     pub fn delete_node(&mut self, account: ActorId, node: &Node) -> Result<(), DirectoryError> {
+        if account == ActorId::NODES {
+            self.forget_memberships(node)?;
+        }
         for table in [Table::PubsubItems, Table::PubsubItemIds, Table::PubsubMembers] {
             self.delete_of_node(table, account, node.number)?;
         }
@@ -347,6 +364,7 @@ impl WriteTransaction<'_> {
         }
         self.change_usage(account, |usage| {
             usage.nodes -= 1;
+            usage.items -= node.items;
             usage.bytes -= node.bytes;
             usage.members -= node.members;
         })

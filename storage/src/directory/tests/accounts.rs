@@ -96,6 +96,7 @@ fn fill(t: &mut WriteTransaction<'_>, local: &str) -> Result<(), DirectoryError>
     t.set_last_activity(local, &LastActivity { at_seconds: 17, status: "gone".into() })?;
     t.set_settings(local, Settings { groups_add: Some(MayAdd::Nobody) })?;
     super::pubsub::fill(t, local)?;
+    super::nodes::fill(t, local)?;
     super::rooms::fill(t, local)?;
     t.put_roster_item(local, &Item { contact: "nurse@example.org".into(), ..Item::default() })?;
     t.put_roster_item(local, &Item { contact: "romeo@example.org".into(), ..Item::default() })?;
@@ -153,11 +154,13 @@ fn what_belongs_to_an_account_is_kept_and_goes_with_it() {
         (tables::Table::Private, 2),
         (tables::Table::Activity, 1),
         (tables::Table::AccountSettings, 1),
-        (tables::Table::PubsubNodes, 1),
+        // The node of the service stays, without the account.
+        (tables::Table::PubsubNodes, 2),
         (tables::Table::PubsubItems, 1),
         (tables::Table::PubsubItemIds, 1),
-        (tables::Table::PubsubMembers, 1),
-        (tables::Table::PubsubUsage, 1),
+        (tables::Table::PubsubMembers, 2),
+        (tables::Table::PubsubUsage, 2),
+        (tables::Table::NodesOfAccounts, 1),
         (tables::Table::RoomsOfAccounts, 1),
         (tables::Table::RoomAffiliations, 1),
         (tables::Table::RoomNicks, 1),

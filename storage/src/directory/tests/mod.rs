@@ -5,6 +5,7 @@ mod damage;
 mod format;
 mod import;
 mod limits;
+mod nodes;
 mod opening;
 mod pubsub;
 mod readers;

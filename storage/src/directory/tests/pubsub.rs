@@ -83,6 +83,7 @@ fn counted(directory: &Directory) -> PubsubUsage {
             })?;
             assert_eq!((node.bytes, node.members), (bytes, view.members(&node)?.len() as u64), "{node:?}");
             sum.nodes += 1;
+            sum.items += node.items;
             sum.bytes += bytes;
             sum.members += node.members;
         }

@@ -6,6 +6,7 @@ mod logins;
 mod messages;
 mod output;
 mod pep;
+mod pubsub;
 mod rooms;
 mod server;
 mod sessions;
@@ -20,7 +21,7 @@ type Verona = TestServer;
 const PLAIN: Step<Verona> = Step { what: "", configure: |_| {}, act: |_, _| {}, moves: &[] };
 
 /// The chapters.
-const CHAPTERS: [&[Step<Verona>]; 9] = [
+const CHAPTERS: [&[Step<Verona>]; 10] = [
     server::STEPS,
     logins::STEPS,
     sessions::STEPS,
@@ -29,6 +30,7 @@ const CHAPTERS: [&[Step<Verona>]; 9] = [
     log::STEPS,
     archive::STEPS,
     pep::STEPS,
+    pubsub::STEPS,
     rooms::STEPS,
 ];
 
@@ -66,5 +68,6 @@ tests! {
     steps_of_the_log_move_what_they_say: log::STEPS;
     steps_of_archives_move_what_they_say: archive::STEPS;
     steps_of_nodes_move_what_they_say: pep::STEPS;
+    steps_of_the_publish_subscribe_service_move_what_they_say: pubsub::STEPS;
     steps_of_rooms_move_what_they_say: rooms::STEPS;
 }
