@@ -17,3 +17,4 @@ mod running;
 mod support;
 mod upgrade;
 mod users;
+mod web;

@@ -9,6 +9,7 @@ mod pep;
 mod rooms;
 mod server;
 mod sessions;
+mod web;
 
 use super::stage::{Step, run};
 use crate::support::answers::befriend;
@@ -20,7 +21,7 @@ type Verona = TestServer;
 const PLAIN: Step<Verona> = Step { what: "", configure: |_| {}, act: |_, _| {}, moves: &[] };
 
 /// The chapters.
-const CHAPTERS: [&[Step<Verona>]; 9] = [
+const CHAPTERS: [&[Step<Verona>]; 10] = [
     server::STEPS,
     logins::STEPS,
     sessions::STEPS,
@@ -30,6 +31,7 @@ const CHAPTERS: [&[Step<Verona>]; 9] = [
     archive::STEPS,
     pep::STEPS,
     rooms::STEPS,
+    web::STEPS,
 ];
 
 /// All steps.
@@ -67,4 +69,5 @@ tests! {
     steps_of_archives_move_what_they_say: archive::STEPS;
     steps_of_nodes_move_what_they_say: pep::STEPS;
     steps_of_rooms_move_what_they_say: rooms::STEPS;
+    steps_of_the_web_move_what_they_say: web::STEPS;
 }
