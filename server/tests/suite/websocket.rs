@@ -81,6 +81,7 @@ fn clients_of_both_transports_talk_with_each_other() {
                     let long = client.set_aside_until(|e| e.attribute("id") == Some("l"));
                     assert_eq!(long.find("body", "jabber:client").unwrap().content(), text);
                 }
+                juliet.quiet();
                 juliet.send(&format!("<close xmlns='{FRAMING}'/>"));
                 assert!(matches!(juliet.next(), Said::StreamClosed));
                 expect_code(&mut juliet, 1000);
