@@ -330,9 +330,6 @@ impl Bench {
             received: 0,
             _data: data,
         };
-        if over == Over::WebSocket {
-            bench.hand_over();
-        }
         bench.log_in(managed);
         bench
     }
@@ -387,6 +384,9 @@ impl Bench {
     }
 
     fn log_in(&mut self, managed: bool) {
+        if self.over == Over::WebSocket {
+            self.hand_over();
+        }
         let header = self.over.header();
         self.say(|_| header.into(), "</stream:features>");
         let plain = |client| base64(&format!("\0user{client}\0secret"));

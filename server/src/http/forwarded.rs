@@ -53,9 +53,12 @@ fn address(text: &str) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
+    /// Fields of a head.
+    type Fields = &'static [(&'static str, &'static str)];
+
     #[test]
     fn the_last_word_of_the_proxy_on_the_scheme_counts() {
-        let table: [(&[(&str, &str)], Option<bool>); 8] = [
+        let table: [(Fields, Option<bool>); 8] = [
             (&[], None),
             (&[("x-forwarded-proto", "https")], Some(true)),
             (&[("x-forwarded-proto", "HTTPS")], Some(true)),

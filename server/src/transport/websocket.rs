@@ -65,7 +65,7 @@ fn missing(element: &[u8]) -> Option<(usize, Declaration)> {
     let mut rest = &element[name_bytes..];
     loop {
         rest = rest.trim_ascii_start();
-        let Some(equals) = memchr::memchr2(b'=', b'>', rest) else { return None };
+        let equals = memchr::memchr2(b'=', b'>', rest)?;
         if rest[equals] == b'>' {
             return Some((name_bytes, CLIENT));
         }
