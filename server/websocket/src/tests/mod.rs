@@ -1,5 +1,3 @@
-#![expect(clippy::unwrap_used, reason = "a test")]
-
 mod messages;
 mod oracle;
 mod rules;

@@ -45,7 +45,8 @@ fn read(role: Role, bytes: &[u8]) -> Vec<Message> {
 fn texts(messages: &[Message]) -> Vec<String> {
     messages
         .iter()
-        .filter_map(|message| message.is_text().then(|| message.to_text().unwrap().to_owned()))
+        .filter(|message| message.is_text())
+        .map(|message| message.to_text().unwrap().to_owned())
         .collect()
 }
 
