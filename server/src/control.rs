@@ -165,6 +165,18 @@ pub enum Request {
         #[serde(default)]
         reason: String,
     },
+    /// Give somebody who belongs to a room a hat, or take one.
+    RoomHat {
+        /// The room's address.
+        jid: String,
+        /// Bare JID.
+        member: String,
+        /// What the hat is, for programs.
+        uri: String,
+        /// What it is, for people; without one it is taken.
+        #[serde(default)]
+        title: Option<String>,
+    },
     /// Set something of a room, and tell how all of it is set.
     RoomConfig {
         /// Its address.

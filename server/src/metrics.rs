@@ -114,6 +114,8 @@ worker_metrics! {
     room_joins "rooms.joins" Counter "seats" "Times that a client entered a room.";
     room_messages "rooms.messages" Counter "messages" "Messages said to everybody in a room.";
     room_deliveries "rooms.deliveries" Counter "messages" "Of these and of histories: messages given to clients.";
+    room_moderated "rooms.moderated" Counter "messages" "Messages that moderators took back (XEP-0425).";
+    room_requests "rooms.requests" Counter "iqs" "Requests of occupants that were passed on to other occupants.";
     room_seats_lost "rooms.seats_lost" Counter "seats" "Seats that ended because their clients read too slowly for what was said, or had no room for it while they were away.";
     room_waiting "rooms.waiting" Gauge "bytes" "Bytes of stanzas that wait for rooms that write to the directory or read their archives (rooms.waiting_kib each).";
     refused_rooms "refused.rooms" Counter "rooms" "Refused: rooms.per_account or rooms.created_per_hour.";

@@ -283,3 +283,115 @@ def test_a_person_in_profanity_talks_in_a_room(server, tmp_path):
         run(test)
     finally:
         terminal.close()
+
+
+def test_authors_and_moderators_take_messages_back(server):
+    jids = [server.account(f"{name}moderation") for name in ("owner", "guest")]
+    room = f"moderated-{server.driver}@{SERVICE}"
+
+    async def test(clients):
+        owner, guest = await come(clients, server, *jids)
+        for client in (owner, guest):
+            client.register_plugin("xep_0424")
+            client.register_plugin("xep_0425")
+        await enter(owner, room, "Owner")
+        form = owner.plugin["xep_0004"].make_form(ftype="submit")
+        await owner.plugin["xep_0045"].set_room_config(room, form)
+        await enter(guest, room, "Guest")
+        info = await guest.plugin["xep_0030"].get_info(jid=room)
+        announced = {"urn:xmpp:message-moderate:1", "urn:xmpp:message-retract:1", "urn:xmpp:message-retract:1#tombstone"}
+        assert announced <= set(info["disco_info"]["features"])
+        said, retracted = listen(owner, "groupchat_message"), listen(owner, "message_retract")
+        moderated = listen(guest, "moderated_message")
+        ids = []
+        for body in ("mine", "worse"):
+            guest.send_message(mto=room, mbody=body, mtype="groupchat")
+            message = await wait(said, lambda message, body=body: message["body"] == body)
+            ids.append(stanza_id(message, room))
+
+        guest.plugin["xep_0424"].send_retraction(JID(room), ids[0], mtype="groupchat")
+        heard = await wait(retracted)
+        assert (heard["from"].resource, heard["retract"]["id"]) == ("Guest", ids[0])
+        with pytest.raises(IqError) as denied:
+            await guest.plugin["xep_0425"].moderate(JID(room), ids[1], "no")
+        assert denied.value.condition == "forbidden"
+        await owner.plugin["xep_0425"].moderate(JID(room), ids[1], "spam")
+        heard = await wait(moderated)
+        retract = heard["retract"]
+        assert heard["from"] == room and retract["id"] == ids[1] and retract["reason"] == "spam"
+        assert retract["moderated"]["by"] == f"{room}/Owner" and retract["moderated"]["occupant-id"]["id"]
+
+        found = {}
+        async for result in guest.plugin["xep_0313"].iterate(jid=JID(room)):
+            result = result["mam_result"]
+            found[result["id"]] = result["forwarded"]["stanza"]
+        own, other = (found[id]["retracted"] for id in ids)
+        assert own["stamp"] and other["reason"] == "spam"
+        assert other["moderated"]["by"] == f"{room}/Owner"
+        assert not found[ids[0]]["body"] and not found[ids[1]]["body"]
+    run(test)
+
+
+def test_who_belongs_to_a_room_is_told_by_versions(server):
+    jids = [server.account(f"{name}version") for name in ("owner", "member", "other")]
+    room = f"versions-{server.driver}@{SERVICE}"
+
+    async def test(clients):
+        owner, member = await come(clients, server, *jids[:2])
+        for client in (owner, member):
+            client.register_plugin("xep_0463")
+        await make_private_group(owner, room, "Owner")
+        muc = owner.plugin["xep_0045"]
+        await muc.set_affiliation(room, "member", jid=jids[1])
+        lists = listen(member, "groupchat_affiliation_change")
+        own = listen(member, "groupchat_presence")
+
+        async def come_in(since):
+            presence = member.make_presence(pto=f"{room}/Member")
+            presence["muc_join"]["mav"]["since"] = since
+            presence.send()
+            return (await wait(own, lambda presence: 110 in statuses(presence)))["muc"]["mav"]["until"]
+
+        first = await come_in("")
+        told = await wait(lists, lambda message: message["muc"]["mav"]["until"])
+        assert told["muc"]["mav"]["until"] == first and not told["muc"]["mav"]["since"]
+        items = {item.attrib["jid"]: item.attrib["affiliation"] for item in told["muc"].xml.findall("{*}item")}
+        assert items == {jids[0]: "owner", jids[1]: "member"}
+        await muc.set_affiliation(room, "member", jid=jids[2])
+        change = await wait(lists, lambda message: message["muc"]["mav"]["since"])
+        assert change["muc"]["mav"]["since"] == first
+        second = await come_in(first)
+        told = await wait(lists, lambda message: message["muc"]["mav"]["since"])
+        assert second == change["muc"]["mav"]["until"] == told["muc"]["mav"]["until"]
+        assert [item.attrib["jid"] for item in told["muc"].xml.findall("{*}item")] == [jids[2]]
+    run(test)
+
+
+def test_occupants_ask_one_another(server):
+    jids = [server.account(f"{name}ask") for name in ("owner", "guest")]
+    room = f"asking-{server.driver}@{SERVICE}"
+
+    async def test(clients):
+        owner, guest = await come(clients, server, *jids)
+        for client in (owner, guest):
+            for plugin in ("xep_0054", "xep_0092", "xep_0199"):
+                client.register_plugin(plugin)
+        owner.plugin["xep_0092"].software_name = "Quill"
+        await enter(owner, room, "Owner")
+        await owner.plugin["xep_0045"].set_room_config(room, owner.plugin["xep_0004"].make_form(ftype="submit"))
+        await enter(guest, room, "Guest")
+        to = JID(f"{room}/Owner")
+        version = await guest.plugin["xep_0092"].get_version(to)
+        assert version["software_version"]["name"] == "Quill" and version["from"] == to
+        assert await guest.plugin["xep_0199"].ping(to) > 0
+        info = await guest.plugin["xep_0030"].get_info(jid=to)
+        assert "jabber:iq:version" in info["disco_info"]["features"], "it is the client that answers"
+        card = owner.plugin["xep_0054"].make_vcard()
+        card["FN"] = "The Owner"
+        await owner.plugin["xep_0054"].publish_vcard(vcard=card)
+        shown = await guest.plugin["xep_0054"].get_vcard(to, cached=False)
+        assert shown["vcard_temp"]["FN"] == "The Owner" and shown["from"] == to
+        with pytest.raises(IqError) as nobody:
+            await guest.plugin["xep_0092"].get_version(JID(f"{room}/Nobody"))
+        assert nobody.value.condition == "item-not-found"
+    run(test)

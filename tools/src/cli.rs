@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-pub(crate) use room::{MemberCommand, RoomCommand, RoomCreateArgs};
+pub(crate) use room::{HatCommand, MemberCommand, RoomCommand, RoomCreateArgs};
 
 /// Administration of a Whimbrel server.
 ///

@@ -15,7 +15,7 @@
 //! | [`busiest`] | the accounts and addresses that cause most |
 //! | [`server`] | `status`, `queues`, `sessions`, `kick`, `drain`, `stop`, `reload` |
 //! | [`registration`] | `registration status`, `pending`, `revoke`, `test-sms` |
-//! | [`room`] | `room list`, `show`, `create`, `destroy`, `member`, `config` |
+//! | [`room`] | `room list`, `show`, `create`, `destroy`, `member`, `hat`, `config` |
 //! | [`upgrade`] | `upgrade`: another program in the same process |
 //! | [`log`], [`backup`] | the log of messages: looking at it, and copying it together with the directory |
 //! | [`archive`] | the archives of messages: figures, export, erasure, a new index |

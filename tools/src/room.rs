@@ -1,10 +1,10 @@
-//! `room list`, `show`, `create`, `destroy`, `member`, `config`: asked of the running server.
+//! `room list`, `show`, `create`, `destroy`, `member`, `hat`, `config`: asked of the running server.
 
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::cli::{MemberCommand, RoomCommand, RoomCreateArgs};
+use crate::cli::{HatCommand, MemberCommand, RoomCommand, RoomCreateArgs};
 use crate::control::Client;
 use crate::problem::Problem;
 use crate::report::{Report, table};
@@ -24,6 +24,7 @@ pub(crate) fn run(data: &Path, command: &RoomCommand, report: &Report) -> Result
             Ok(())
         }
         RoomCommand::Member { command } => member(&mut client, command, report),
+        RoomCommand::Hat { command } => hat(&mut client, command, report),
         RoomCommand::Config { jid, set } => {
             let result: Value = client.ask("room-config", json!({ "jid": jid, "set": settings(set) }))?;
             let is_asked = set.is_empty();
@@ -150,12 +151,50 @@ fn member(client: &mut Client, command: &MemberCommand, report: &Report) -> Resu
     Ok(())
 }
 
-fn members(client: &mut Client, jid: &str, report: &Report) -> Result<(), Problem> {
+fn hat(client: &mut Client, command: &HatCommand, report: &Report) -> Result<(), Problem> {
+    let body = match command {
+        HatCommand::List { jid } => return hats(client, jid, report),
+        HatCommand::Add { jid, member, uri, title } => {
+            json!({ "jid": jid, "member": member, "uri": uri, "title": title })
+        }
+        HatCommand::Remove { jid, member, uri } => json!({ "jid": jid, "member": member, "uri": uri }),
+    };
+    done(&client.ask::<Value>("room-hat", body)?, report);
+    Ok(())
+}
+
+fn hats(client: &mut Client, jid: &str, report: &Report) -> Result<(), Problem> {
+    let mut hats = Vec::new();
+    for member in all_members(client, jid)? {
+        for hat in member["hats"].as_array().into_iter().flatten() {
+            hats.push(json!({ "member": member["jid"], "uri": hat["uri"], "title": hat["title"] }));
+        }
+    }
+    report.result(&json!({ "hats": hats }), || {
+        if hats.is_empty() {
+            return String::new();
+        }
+        let keys = ["member", "uri", "title"];
+        let rows: Vec<Vec<String>> =
+            hats.iter().map(|hat| keys.map(|key| text_of(&hat[key])).to_vec()).collect();
+        table(&keys, &rows)
+    });
+    if hats.is_empty() {
+        report.nothing(&format!("nobody has a hat in {jid}"));
+    }
+    Ok(())
+}
+
+fn all_members(client: &mut Client, jid: &str) -> Result<Vec<Value>, Problem> {
     let next = |page: &Value| {
         let last = page["members"].as_array().and_then(|members| members.last());
         last.map(|last| last["jid"].clone()).unwrap_or_default()
     };
-    let members = pages(client, ("room-members", "members"), json!({ "jid": jid }), next)?;
+    pages(client, ("room-members", "members"), json!({ "jid": jid }), next)
+}
+
+fn members(client: &mut Client, jid: &str, report: &Report) -> Result<(), Problem> {
+    let members = all_members(client, jid)?;
     report.result(&json!({ "members": members }), || {
         if members.is_empty() {
             return String::new();

@@ -12,11 +12,16 @@ use whimbrel_server::proto::muc::config::{self, ConfigChange};
 use whimbrel_server::proto::muc::forged::forged;
 use whimbrel_server::proto::muc::invite::{DirectInvite, Mediated, PassedInvite};
 use whimbrel_server::proto::muc::join::Join;
+use whimbrel_server::proto::muc::occupant::OccupantIds;
 use whimbrel_server::proto::muc::owner::OwnerRequest;
+use whimbrel_server::proto::muc::question::Questions;
 use whimbrel_server::proto::muc::register::{self, Registration};
+use whimbrel_server::proto::muc::retraction::{Moderated, Moderation, RoomRetraction};
+use whimbrel_server::proto::muc::versions::VersionTexts;
 use whimbrel_server::proto::muc::voice::{self, Voice};
 use whimbrel_server::proto::ns;
 use whimbrel_server::stanza::Type;
+use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::directory::rooms::RoomConfig;
 use whimbrel_storage::jid::JidRef;
 use whimbrel_xml::{Element, Frame, Framer, Limits, Node, Phase, Stamp};
@@ -31,8 +36,13 @@ fuzz_target!(|data: &[u8]| {
         configurations(&element);
         invitations(&element);
         voices(&element);
+        moderations(&element, data);
     }
     messages(data);
+    if let Ok(id) = std::str::from_utf8(data) {
+        assert_eq!(Questions::new(&[7; 32]).open(id, "a", 1_700_000_000), None, "nobody has asked this");
+        assert_eq!(VersionTexts::new(&[7; 32]).read(id), None, "nobody was told this");
+    }
 });
 
 fn joins(element: &Element) {
@@ -100,6 +110,28 @@ fn voices(element: &Element) {
         let mut form = voice::form("a@x/r", &nick);
         form.set_attribute("type", "submit");
         assert_eq!(Voice::read(&form), Ok(Some(Voice::Answered { nick, allowed: false })));
+    }
+}
+
+/// What a room says of a moderator reads back, and what stands for a message is one of which it is known whose it was.
+fn moderations(element: &Element, message: &[u8]) {
+    let own = RoomRetraction::read(message);
+    let mut told = Vec::new();
+    if let Ok(moderation) = Moderation::read(element) {
+        let occupant = OccupantIds::new(&[7; 32]).of("a@x", ActorId::user(1));
+        told.extend_from_slice(b"<message from='r@c.x' type='groupchat'>");
+        Moderated { moderation: &moderation, by: "r@c.x/n", occupant }.write(&mut told);
+        told.extend_from_slice(b"</message>");
+        let read = RoomRetraction::read(&told).expect("what the room says is a retraction");
+        assert_eq!(read.target(), moderation.target);
+    }
+    const TAKEN: &[u8] = b"<message from='r@c.x'><retract xmlns='urn:xmpp:message-retract:1' id='i'>\
+        <moderated xmlns='urn:xmpp:message-moderate:1' by='r@c.x/n'/></retract></message>";
+    for retraction in own.into_iter().chain(RoomRetraction::read(&told)).chain(RoomRetraction::read(TAKEN)) {
+        let Some(tombstone) = retraction.replace(message, NOW_MS) else { continue };
+        let read = Element::parse(&tombstone).expect("what stands for a message is well-formed");
+        assert!(read.find("retracted", ns::RETRACTION).is_some());
+        assert_eq!(read.attribute("from"), element.attribute("from"));
     }
 }
 

@@ -44,11 +44,18 @@ pub const LOGGED: u64 = 2;
 /// Units for a retraction: threads beside the worker look through `archive.retract_messages` messages for it, at both ends.
 pub const RETRACTION: u64 = 1_000;
 
+/// Units for a retraction in a room: threads beside the worker look at the one message that it names, twice, and what stands for it
+/// is written.
+pub const RETRACTION_IN_ROOM: u64 = 50;
+
 /// Units for a probe that is answered, which reads an item of a roster.
 pub const PROBE: u64 = 8;
 
-/// Units for an item that is read out of a roster.
+/// Units for a row that is read out of the directory and made into an object.
 pub const ITEM: u64 = 1;
+
+/// Items of a roster that cost a unit, where they are read as they lie.
+const ITEMS_PER_UNIT: usize = 4;
 
 /// Bytes that cost a unit where they are decrypted, parsed or copied.
 const BYTES_PER_UNIT: usize = 1024;
@@ -98,6 +105,11 @@ impl Work {
     /// Counts bytes of which a tree of elements was made, or that were made of one.
     pub fn add_tree(&self, bytes: usize) {
         self.add((bytes / TREE_BYTES_PER_UNIT) as u64);
+    }
+
+    /// Counts items of a roster that were read where they lie.
+    pub fn add_items(&self, count: usize) {
+        self.add((count / ITEMS_PER_UNIT) as u64);
     }
 
     /// Counts contacts or recipients that were gone through in memory.

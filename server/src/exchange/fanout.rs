@@ -150,6 +150,8 @@ impl<'a> Wanted<'a> {
 pub enum Weight {
     /// What has been said in the room: a seat that does not take it is no seat any more.
     Message,
+    /// The same, and it takes something back: what a seat would still get of that is forgotten.
+    Retraction,
     /// What nobody misses who does not get it: a chat state.
     Passing,
     /// Somebody else's presence, which a later one replaces.

@@ -38,6 +38,8 @@ pub struct Occupant {
     pub is_shown: bool,
     /// What its last presence says: the elements that others see.
     pub presence: Box<[u8]>,
+    /// What an operator says of it, as it stands in presence (XEP-0317); empty for nothing.
+    pub hats: Box<[u8]>,
     /// How fast it speaks.
     pub pace: Pace,
 }
@@ -234,6 +236,7 @@ mod tests {
             seats: smallvec::smallvec![seat.into()],
             is_shown: false,
             presence: Box::default(),
+            hats: Box::default(),
             pace: Pace::default(),
         }
     }

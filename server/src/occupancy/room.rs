@@ -1,7 +1,7 @@
 //! One room in memory.
 
 use foldhash::fast::SeedableRandomState;
-use whimbrel_storage::directory::rooms::{Room as Record, RoomConfig, RoomFlags};
+use whimbrel_storage::directory::rooms::{AffiliationVersion, Room as Record, RoomConfig, RoomFlags};
 
 use crate::exchange::fanout::Targets;
 use crate::occupancy::occupants::Occupants;
@@ -19,18 +19,35 @@ pub struct Room {
     pub pace: Pace,
     /// The seats by the home workers of their accounts, as a message goes to all of them; `None` when they have changed.
     lists: Option<Box<[Targets]>>,
+    /// Number of the version of its affiliations up to which those who are in it have been told of changes.
+    told: u64,
 }
 
 impl Room {
     /// A room in which nobody is.
     pub fn new(record: Record, hasher: SeedableRandomState) -> Room {
         Room {
+            told: record.version().number,
             record,
             is_locked: false,
             occupants: Occupants::new(hasher),
             pace: Pace::default(),
             lists: None,
         }
+    }
+
+    /// Its row of the directory is another one now. What has changed of affiliations is yet to be told.
+    pub fn replace(&mut self, record: Record) -> Record {
+        self.told = self.record.version().number;
+        std::mem::replace(&mut self.record, record)
+    }
+
+    /// Those who are in it are told of the next change of an affiliation: the versions before and after it. They are the same when
+    /// there is none.
+    pub fn tell_change(&mut self) -> (AffiliationVersion, AffiliationVersion) {
+        let since = self.record.version_of(self.told);
+        self.told = (self.told + 1).min(self.record.version().number);
+        (since, self.record.version_of(self.told))
     }
 
     /// Its name: the localpart of its address.

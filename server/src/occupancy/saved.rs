@@ -31,6 +31,8 @@ pub struct OccupantRecord<'a> {
     pub seats: Vec<&'a str>,
     /// What its presence says.
     pub presence: &'a [u8],
+    /// What an operator says of it.
+    pub hats: &'a [u8],
 }
 
 impl<'a> OccupantRecord<'a> {
@@ -47,6 +49,7 @@ impl<'a> OccupantRecord<'a> {
             is_shown: occupant.is_shown,
             seats: occupant.seats.iter().map(|seat| &**seat).collect(),
             presence: &occupant.presence,
+            hats: &occupant.hats,
         }
     }
 }
@@ -72,6 +75,7 @@ impl Owner for Occupancy {
         to.count(record.seats.len());
         record.seats.iter().for_each(|seat| to.text(seat));
         to.bytes_of(record.presence);
+        to.bytes_of(record.hats);
     }
 
     fn read<'a>(from: &mut Decoder<'a>) -> Result<OccupantRecord<'a>, StateError> {
@@ -94,7 +98,7 @@ impl Owner for Occupancy {
         if seats.is_empty() {
             return Err(StateError::Damaged("an occupant without a seat"));
         }
-        let presence = from.bytes()?;
+        let (presence, hats) = (from.bytes()?, from.bytes()?);
         Ok(OccupantRecord {
             room,
             is_locked: flags & IS_LOCKED != 0,
@@ -106,6 +110,7 @@ impl Owner for Occupancy {
             is_shown: flags & IS_SHOWN != 0,
             seats,
             presence,
+            hats,
         })
     }
 
@@ -121,6 +126,7 @@ impl Owner for Occupancy {
             is_shown: true,
             seats: vec!["orchard"],
             presence: b"",
+            hats: b"",
         };
         let owner = OccupantRecord {
             room: "b\u{e9}",
@@ -131,6 +137,7 @@ impl Owner for Occupancy {
             is_shown: false,
             seats: vec!["1", "2"],
             presence: b"<show>away</show>",
+            hats: b"<hats/>",
             ..plain.clone()
         };
         vec![plain, owner]

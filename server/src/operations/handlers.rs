@@ -62,6 +62,9 @@ impl Control {
             Request::RoomAffiliate { jid, member, affiliation, reason } => {
                 self.room_affiliate(&jid, &member, &affiliation, &reason)
             }
+            Request::RoomHat { jid, member, uri, title } => {
+                self.room_hat(&jid, &member, &uri, title.as_deref())
+            }
             Request::RoomConfig { jid, set } => self.room_config(&jid, &set),
             Request::RegistrationStatus => self.registration_status(),
             Request::RegistrationPending { after, max } => self.registration_pending(after.as_deref(), max),

@@ -17,10 +17,11 @@ use crate::operations::handlers::{WAIT_MAX, unreadable};
 use crate::proto::address;
 use crate::proto::errors::StanzaError;
 use crate::proto::muc::config::{self, ConfigChange};
+use crate::proto::muc::hats;
 use crate::proto::muc::owner::Destroy;
 use crate::proto::muc::role::{affiliation_name, affiliation_named};
 use crate::proto::ns;
-use crate::rooms::operator::{OccupantFacts, Order, Outcome};
+use crate::rooms::operator::{HatOrder, OccupantFacts, Order, Outcome};
 use crate::worker::command::Command;
 use crate::xml::Element;
 
@@ -133,6 +134,20 @@ impl Control {
             Problem::new(ControlRefusal::BadRequest, text)
         })?;
         let order = || Order::Affiliate { jid: member.clone(), affiliation, reason: reason.to_owned() };
+        self.carry_out(&room.name, jid, order)?;
+        Ok(json!({ "changed": true }))
+    }
+
+    /// Gives somebody a hat; without a title it is taken.
+    pub(super) fn room_hat(&self, jid: &str, member: &str, uri: &str, title: Option<&str>) -> Answer {
+        let room = self.room(jid)?;
+        let member = self.member_jid(member)?;
+        let hat = title.map(|title| hats::named(uri, title)).transpose();
+        let hat = hat.map_err(|what| Problem::new(ControlRefusal::BadRequest, what))?;
+        let order = || Order::Hat {
+            jid: member.clone(),
+            hat: hat.clone().map_or_else(|| HatOrder::Take(uri.to_owned()), HatOrder::Give),
+        };
         self.carry_out(&room.name, jid, order)?;
         Ok(json!({ "changed": true }))
     }
@@ -259,6 +274,7 @@ fn member(affiliate: &Affiliate) -> Value {
         "reason": affiliate.reason,
         "since": datetime_ms(affiliate.since_ms),
         "left": affiliate.has_left,
+        "hats": affiliate.hats.iter().map(|hat| json!({ "uri": hat.uri, "title": hat.title })).collect::<Vec<_>>(),
     })
 }
 

@@ -91,6 +91,8 @@ namespaces! {
     MUC = "http://jabber.org/protocol/muc",
     /// Lists of those who are something to a room.
     MUC_ADMIN = "http://jabber.org/protocol/muc#admin",
+    /// Versions of the list of those who belong to a room (XEP-0463).
+    MUC_AFFILIATIONS = "urn:xmpp:muc:affiliations:1",
     /// The form that configures a room.
     MUC_CONFIG = "http://jabber.org/protocol/muc#roomconfig",
     /// The form that tells what a room is.

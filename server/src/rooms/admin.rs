@@ -158,7 +158,7 @@ fn write(
         }
         let after: After = Box::new(move |actors, env, fx| {
             if let Some(room) = actors.rooms.room_mut(&name) {
-                room.record = record;
+                room.replace(record);
                 set_roles(env, fx, room, checked);
                 for (moved, _) in &moves {
                     standing::moved(env, fx, room, moved);

@@ -27,6 +27,7 @@ use crate::service::Reply;
 use crate::service::archive::{busy, lookup};
 use crate::stanza::{Kind, Type};
 use crate::user::actors::{Actors, Effects};
+use crate::user::archive::in_room::{self, TakenBack};
 use crate::user::jobs::Then;
 use crate::user::record;
 use crate::xml::{Element, writer};
@@ -45,6 +46,8 @@ struct Paging {
     is_flipped: bool,
     order: Order,
     sees_jids: bool,
+    /// Messages that had been erased when the step was asked for.
+    erased: u64,
     steps_left: u32,
 }
 
@@ -93,9 +96,10 @@ pub(super) fn answer(
         is_flipped: query.is_flipped,
         order: reading.order,
         sees_jids: rules::sees_jids(own, room.config()),
+        erased: 0,
         steps_left: EMPTY_STEPS_MAX,
     };
-    paging.read(env, fx, reading)
+    paging.read(actors, env, fx, reading)
 }
 
 /// Whether an occupant of this address has said a message; the room's own address stands for all.
@@ -108,7 +112,8 @@ fn said_by(with: &Jid) -> Predicate {
 }
 
 impl Paging {
-    fn read(self, env: &Env, fx: &mut Effects, reading: Reading) -> Ack {
+    fn read(mut self, actors: &Actors, env: &Env, fx: &mut Effects, reading: Reading) -> Ack {
+        self.erased = actors.archives.retractions.erased();
         fx.work.add(work::LOOK);
         let (asker, asked) = (self.asker.clone(), reading.clone());
         let go_on = Box::new(move |answer: Result<Page, QueryError>| -> Then {
@@ -142,14 +147,21 @@ impl Paging {
             Ok(_) => None,
         };
         match (answer, refusal) {
-            (Ok(page), None) if page.messages.is_empty() && page.goes_on() && self.steps_left > 0 => {
+            (Ok(page), None) if self.steps_left > 0 && self.reads_on(actors, asked, &page) => {
                 self.steps_left -= 1;
-                if self.read(env, fx, asked.clone().rest(&page)) == Ack::Now {
+                let is_stale = self.is_stale(actors, asked, &page);
+                let next = if is_stale { asked.clone() } else { asked.clone().rest(&page) };
+                if self.read(actors, env, fx, next) == Ack::Now {
                     asker.settle(actors, env, fx);
                 }
                 return;
             }
-            (Ok(page), None) => self.give(env, fx, page),
+            (Ok(page), None) => match in_room::taken_back(actors, env, asked.actor) {
+                Some(taken_back) if !self.is_stale(actors, asked, &page) => {
+                    self.give(env, fx, page, &taken_back);
+                }
+                _ => asker.refuse(env, fx, busy()),
+            },
             (_, refusal) => {
                 let error = refusal.unwrap_or_else(|| StanzaCondition::InternalServerError.into());
                 asker.refuse(env, fx, error);
@@ -158,13 +170,23 @@ impl Paging {
         asker.settle(actors, env, fx);
     }
 
+    fn reads_on(&self, actors: &Actors, asked: &Reading, page: &Page) -> bool {
+        page.messages.is_empty() && page.goes_on() || self.is_stale(actors, asked, page)
+    }
+
+    /// Whether something of a page was taken back while it was read.
+    fn is_stale(&self, actors: &Actors, asked: &Reading, page: &Page) -> bool {
+        let ids = page.messages.iter().map(|found| found.id);
+        actors.archives.retractions.has_erased_since(self.erased, asked.actor, ids)
+    }
+
     fn is_there(&self, env: &Env, asked: &Reading) -> bool {
         let room = env.shared.directory.room(&self.asker.name);
         room.is_ok_and(|room| room.is_some_and(|room| room.actor == asked.actor))
     }
 
     /// Gives the messages in their order, and then the end of the page.
-    fn give(&self, env: &Env, fx: &mut Effects, mut page: Page) {
+    fn give(&self, env: &Env, fx: &mut Effects, mut page: Page, taken_back: &TakenBack) {
         let is_longer = page.messages.len() > self.max;
         page.messages.truncate(self.max);
         let has_more = is_longer || page.goes_on();
@@ -176,7 +198,7 @@ impl Paging {
             messages.reverse();
         }
         for found in messages {
-            self.give_one(env, fx, &page, found);
+            self.give_one(env, fx, found, &taken_back.text(&page, found));
         }
         let text = |id: Sequence| String::from_utf8_lossy(&env.shared.archive_ids.seal(id.0)).into_owned();
         let bounds = bounds.map(|(first, last)| (text(first), text(last)));
@@ -194,8 +216,8 @@ impl Paging {
         Written::begin(kind, &env.room_jid(&self.asker.name))
     }
 
-    fn give_one(&self, env: &Env, fx: &mut Effects, page: &Page, found: &Found) {
-        let Some(kept) = record::decode(page.text(found)) else { return };
+    fn give_one(&self, env: &Env, fx: &mut Effects, found: &Found, text: &[u8]) {
+        let Some(kept) = record::decode(text) else { return };
         let author = kept.resource.filter(|_| self.sees_jids);
         let stanza = match author {
             Some(author) => Written(kept.stanza.to_vec()).with(|out| write_author(author, out)).0,

@@ -8,8 +8,8 @@ use crate::proto::muc::rules::Standing;
 use crate::proto::muc::{Affiliation, error};
 use crate::proto::ns;
 use crate::proto::rsm::{self, PageRequest, Sizes, Start};
-use crate::rooms::vcard;
 use crate::rooms::visit::{Ack, Visit};
+use crate::rooms::{vcard, versions};
 use crate::service::reply::ReplyTo;
 use crate::service::{Reply, version};
 use crate::stanza::Type;
@@ -22,6 +22,7 @@ use whimbrel_storage::directory::rooms::RoomFlags;
 pub(super) const ROOM_FEATURES: &[&str] = &[
     ns::DISCO_INFO,
     ns::DISCO_ITEMS,
+    ns::HATS,
     ns::MUC,
     ns::MUC_REQUEST,
     ns::MUC_SELF_PING,
@@ -33,7 +34,8 @@ pub(super) const ROOM_FEATURES: &[&str] = &[
 ];
 
 /// The features of the service of rooms.
-pub(super) const SERVICE_FEATURES: &[&str] = &[ns::DISCO_INFO, ns::DISCO_ITEMS, ns::MUC, ns::PING, ns::RSM];
+pub(super) const SERVICE_FEATURES: &[&str] =
+    &[ns::DISCO_INFO, ns::DISCO_ITEMS, ns::HATS, ns::MUC, ns::PING, ns::RSM];
 
 /// The node that says which nick is reserved for the requester (§7.10.1).
 const OWN_ITEM: &str = "x-roomuser-item";
@@ -88,9 +90,10 @@ pub(super) fn info(
         Ok(own) => own,
         Err(ack) => return ack,
     };
-    let all = ROOM_FEATURES.iter().copied().chain(info::features(config).filter(|feature| {
+    let versions = versions::tells(room).then_some(ns::MUC_AFFILIATIONS);
+    let all = ROOM_FEATURES.iter().copied().chain(versions).chain(info::features(config).filter(|feature| {
         // An archive that the server does not keep is none.
-        env.config.archive.enabled || !matches!(*feature, ns::ARCHIVE | ns::ARCHIVE_EXTENDED)
+        env.config.archive.enabled || !info::OF_ARCHIVE.contains(feature)
     }));
     let answer =
         answer.child(identity(if may_know(own, room) { info::name(visit.name, config) } else { visit.name }));

@@ -14,11 +14,12 @@ use crate::proto::muc::join::{HistoryRequest, Join};
 use crate::proto::muc::occupant::OccupantIds;
 use crate::proto::muc::status::Status;
 use crate::proto::muc::user::UserItem;
-use crate::proto::muc::{Affiliation, error, rules};
+use crate::proto::muc::versions::Since;
+use crate::proto::muc::{Affiliation, error, hats, rules};
 use crate::proto::ns;
 use crate::rooms::show::{self, Shown};
 use crate::rooms::visit::{Ack, Visit};
-use crate::rooms::{create, history};
+use crate::rooms::{create, history, versions};
 use crate::user::actors::{Actors, Effects};
 use crate::xml::{CLIENT, Element};
 
@@ -36,8 +37,12 @@ pub(super) struct Newcomer {
     pub(super) affiliation: Affiliation,
     /// What its presence says.
     pub(super) presence: Box<[u8]>,
+    /// What an operator says of it.
+    pub(super) hats: Box<[u8]>,
     /// What it wants to hear of what was said before.
     pub(super) history: Option<HistoryRequest>,
+    /// From which version on it wants to hear who belongs to the room.
+    pub(super) since: Option<Since>,
 }
 
 /// What others see of a presence: its elements, without those that only the room may write.
@@ -118,6 +123,7 @@ fn again(
         return Ack::Now;
     };
     // It enters where it is already: it does not know any more what it has seen.
+    tell_list(env, fx, room, (key, visit.resource), join.since.as_ref());
     show::show_others(env, fx, room, key, visit.resource);
     let own = own_statuses(room, &[]);
     Shown { own: &own, ..Shown::present(room.occupants.get(key)) }.show_itself(
@@ -145,28 +151,31 @@ fn first(
         nick: nick.to_owned(),
         affiliation: Affiliation::None,
         presence,
+        hats: Box::default(),
         history: join.history,
+        since: join.since,
     };
     let Some(room) = actors.rooms.room(visit.name) else {
         return create::create(actors, env, fx, visit, newcomer);
     };
     match admit(env, fx, room, visit, (nick, join.password.as_deref())) {
-        Ok(admitted) => (newcomer.affiliation, newcomer.account) = admitted,
+        Ok(admitted) => (newcomer.affiliation, newcomer.account, newcomer.hats) = admitted,
         Err(ack) => return ack,
     }
     sit_down(actors, env, fx, visit.name, &newcomer, &[]);
     Ack::Now
 }
 
-/// Whether somebody may enter: what it is to the room, and the number of its account.
+/// Whether somebody may enter: what it is to the room, the number of its account, and its hats.
 fn admit(
     env: &Env,
     fx: &mut Effects,
     room: &Room,
     visit: &Visit<'_>,
     (nick, password): (&str, Option<&str>),
-) -> Result<(Affiliation, ActorId), Ack> {
-    let affiliation = visit.affiliation(env, fx, room)?;
+) -> Result<(Affiliation, ActorId, Box<[u8]>), Ack> {
+    let own = visit.affiliate(env, fx, room)?;
+    let affiliation = own.as_ref().map_or(Affiliation::None, |own| own.affiliation);
     if let Err(error) = error::admit(affiliation, password, room.config()) {
         return Err(visit.refuse(env, fx, error));
     }
@@ -180,7 +189,8 @@ fn admit(
         env.metrics().refused_room_full.add(1);
         return Err(visit.refuse(env, fx, error::full()));
     }
-    Ok((affiliation, visit.account(env, fx)?))
+    let hats = own.map(|own| hats::written(&own.hats)).unwrap_or_default();
+    Ok((affiliation, visit.account(env, fx)?, hats))
 }
 
 /// Whether somebody may have a nick: nobody else has it, and it is reserved for nobody else (§7.2.8, §7.2.9).
@@ -223,6 +233,20 @@ fn own_statuses(room: &Room, beside: &[Status]) -> Vec<Status> {
     of_flags.chain(beside.iter().copied()).collect()
 }
 
+/// A seat that asks for it hears who belongs to the room, before it sees anybody (XEP-0463 §5.2).
+fn tell_list(
+    env: &Env,
+    fx: &mut Effects,
+    room: &Room,
+    (key, resource): (OccupantKey, &str),
+    since: Option<&Since>,
+) {
+    if let Some(since) = since {
+        let occupant = room.occupants.get(key);
+        versions::tell(env, fx, room, (&occupant.local, resource), (occupant.standing(), since));
+    }
+}
+
 /// Somebody who may enter enters: it sees the others, they see it, and it hears what was said before and what the room is about.
 pub(super) fn sit_down(
     actors: &mut Actors,
@@ -255,11 +279,13 @@ pub(super) fn sit_down(
                 seats: smallvec![resource.as_str().into()],
                 is_shown: false,
                 presence: newcomer.presence.clone(),
+                hats: newcomer.hats.clone(),
                 pace: Pace::default(),
             })
         }
     };
     let own = own_statuses(room, statuses);
+    tell_list(env, fx, room, (key, resource), newcomer.since.as_ref());
     show::show_others(env, fx, room, key, resource);
     if found.is_some() {
         Shown { own: &own, ..Shown::present(room.occupants.get(key)) }.show_itself(

@@ -1,6 +1,7 @@
 //! What somebody who enters hears (XEP-0045 §7.2.13 to §7.2.15): what was said before, out of the room's archive, and then what
 //! the room is about. The room is busy while its archive is read, so what is said next comes behind it.
 
+use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::archive::query::{Order, Page, Query, QueryError};
 
 use crate::env::Env;
@@ -14,6 +15,7 @@ use crate::rooms::say::{self, Written};
 use crate::rooms::subject;
 use crate::stanza::Kind;
 use crate::user::actors::{Actors, Effects};
+use crate::user::archive::in_room::{self, TakenBack};
 use crate::user::archive::upkeep;
 use crate::user::jobs::Then;
 use crate::user::record;
@@ -48,17 +50,18 @@ pub(super) fn give(
         ..Query::all(actor, actors.commits.archive().snapshot(actor))
     };
     let reader = (name.to_owned(), local.to_owned(), resource.to_owned());
+    let erased = actors.archives.retractions.erased();
     let go_on = Box::new(move |answer: Result<Page, QueryError>| -> Then {
         Box::new(move |actors, env, fx| {
             let (name, local, resource) = &reader;
             actors.rooms.inbox(name).end();
-            if let Some(room) = actors.rooms.room(name) {
-                let seat = (local.as_str(), resource.as_str());
-                match answer {
-                    Ok(page) => give_page(env, fx, room, seat, (&page, request.chars_max)),
-                    Err(error) => tracing::error!(room = name, %error, "an archive cannot be read"),
+            let seat = (local.as_str(), resource.as_str());
+            match answer {
+                // Something of it has been taken back meanwhile. Nothing else can be, as long as the room is busy.
+                Ok(page) if is_stale(actors, erased, actor, &page) => {
+                    give(actors, env, fx, name, seat, Some(request));
                 }
-                subject::tell(env, fx, room, seat);
+                answer => read(actors, env, fx, name, seat, (answer, request.chars_max)),
             }
             receive::go_on(actors, env, fx, name);
         })
@@ -74,19 +77,46 @@ pub(super) fn give(
     }
 }
 
+fn is_stale(actors: &Actors, erased: u64, room: ActorId, page: &Page) -> bool {
+    let ids = page.messages.iter().map(|found| found.id);
+    actors.archives.retractions.has_erased_since(erased, room, ids)
+}
+
+/// The archive has been read for a seat.
+fn read(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    name: &str,
+    seat: (&str, &str),
+    (answer, chars_max): (Result<Page, QueryError>, Option<u64>),
+) {
+    let Some(actor) = actors.rooms.room(name).map(|room| room.record.actor) else { return };
+    let taken_back = in_room::taken_back(actors, env, actor);
+    let Some(room) = actors.rooms.room(name) else { return };
+    match (answer, taken_back) {
+        (Ok(page), Some(taken_back)) => give_page(env, fx, room, seat, (&page, &taken_back, chars_max)),
+        // Who enters can ask the archive later.
+        (Ok(_), None) => {}
+        (Err(error), _) => tracing::error!(room = name, %error, "an archive cannot be read"),
+    }
+    subject::tell(env, fx, room, seat);
+}
+
 /// Writes the newest messages that fit, the oldest of them first.
 fn give_page(
     env: &Env,
     fx: &mut Effects,
     room: &Room,
     (local, resource): (&str, &str),
-    (page, chars_max): (&Page, Option<u64>),
+    (page, taken_back, chars_max): (&Page, &TakenBack, Option<u64>),
 ) {
     let jid = env.room_jid(room.name());
     let mut left = chars_max.unwrap_or(u64::MAX);
     let mut fitting = Vec::new();
     for found in &page.messages {
-        let Some(kept) = record::decode(page.text(found)) else { continue };
+        let text = taken_back.text(page, found);
+        let Some(kept) = record::decode(&text) else { continue };
         let written = Written(kept.stanza.to_vec()).with(|out| {
             let id = env.shared.archive_ids.seal(found.id.0);
             stanza_id::write(&jid, std::str::from_utf8(&id).expect("base32 is ASCII"), out);

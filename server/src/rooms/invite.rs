@@ -74,7 +74,7 @@ fn invite(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &Visit<'_>, i
         .filter(|one| room.has(RoomFlags::MEMBERS_ONLY) && one.before == Affiliation::None)
         .map(|one| {
             let local = Some(visit.local.to_owned());
-            let by = By { local, has_invited: one.hears_of_it, nick: nick.clone(), reason: String::new() };
+            let by = By { local, has_invited: one.hears_of_it, nick: nick.clone(), ..By::default() };
             (Moved { local: one.local.clone(), before: one.before, after: Affiliation::Member, by }, None)
         })
         .collect();
@@ -97,7 +97,7 @@ fn invite(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &Visit<'_>, i
         }
         let after: After = Box::new(move |actors, env, fx| {
             if let Some(room) = actors.rooms.room_mut(&name) {
-                room.record = record;
+                room.replace(record);
                 moves.iter().for_each(|(moved, _)| standing::moved(env, fx, room, moved));
                 invitees.iter().for_each(|one| pass_on(env, fx, room, &inviter, one));
             }

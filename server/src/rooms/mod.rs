@@ -14,14 +14,17 @@
 //! | [`visit`] | who has sent it, and how it is answered |
 //! | [`commit`] | changes that are answered when they are on the disk |
 //! | [`show`] | presence of occupants, as others see it |
+//! | [`versions`] | who belongs to it, since a version (XEP-0463) |
 //! | [`say`] | stanzas for seats |
 //! | [`create`], [`enter`], [`leave`], [`destroy`] | the life of a room, and of a stay in it |
 //! | [`history`] | what was said before somebody came |
 //! | [`speak`], [`subject`], [`private`] | messages |
+//! | [`retract`] | messages are taken back |
 //! | [`admin`], [`standing`] | roles and affiliations, and what their change means for those who are there |
 //! | [`owner`] | configuration |
 //! | [`invite`], [`voice`], [`register`] | invitations, voice requests, registration |
 //! | [`request`], [`discover`] | iqs to rooms and to their service |
+//! | [`ask`] | iqs of occupants to occupants |
 //! | [`membership`] | members who are not there: bookmarks |
 //! | [`refresh`] | who belongs to a room has changed without it |
 //! | [`archive`], [`vcard`] | what was said, page by page; the room's picture |
@@ -30,6 +33,7 @@
 
 mod admin;
 mod archive;
+mod ask;
 mod commit;
 mod create;
 mod destroy;
@@ -47,12 +51,14 @@ mod refresh;
 mod register;
 mod request;
 mod restore;
+mod retract;
 mod say;
 mod show;
 mod speak;
 mod standing;
 mod subject;
 mod vcard;
+mod versions;
 mod visit;
 mod voice;
 

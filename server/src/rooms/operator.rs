@@ -3,7 +3,7 @@
 
 use std::sync::mpsc::SyncSender;
 
-use whimbrel_storage::directory::rooms::Room as Record;
+use whimbrel_storage::directory::rooms::{HATS_MAX, Hat, Room as Record};
 use whimbrel_storage::directory::{DirectoryError, WriteTransaction};
 use whimbrel_storage::jid::Jid;
 
@@ -13,12 +13,12 @@ use crate::proto::address;
 use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::proto::muc::config::ConfigChange;
 use crate::proto::muc::owner::Destroy;
-use crate::proto::muc::{Affiliation, Role};
+use crate::proto::muc::{Affiliation, Role, hats};
 use crate::rooms::admin::{affiliate, has_room};
 use crate::rooms::commit::{self, After};
 use crate::rooms::standing::{self, By, Moved};
 use crate::rooms::visit::Asker;
-use crate::rooms::{destroy, owner, receive};
+use crate::rooms::{destroy, owner, receive, show};
 use crate::service::Reply;
 use crate::user::actors::{Actors, Effects};
 
@@ -39,6 +39,21 @@ pub enum Order {
     },
     /// Configure it.
     Configure(ConfigChange),
+    /// Give somebody who belongs to it a hat, or take one.
+    Hat {
+        /// Bare JID.
+        jid: Jid,
+        /// What is done.
+        hat: HatOrder,
+    },
+}
+
+/// What is done with a hat (XEP-0317).
+pub enum HatOrder {
+    /// It is given, in place of one with the same URI.
+    Give(Hat),
+    /// The one with this URI is taken.
+    Take(String),
 }
 
 /// Somebody who is in the room.
@@ -119,7 +134,7 @@ fn begin(
             let configured = configured.map_err(Outcome::Refused)?;
             let opened = |actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str, record: Record| {
                 if let Some(room) = actors.rooms.room_mut(name) {
-                    let before = std::mem::replace(&mut room.record, record).config;
+                    let before = room.replace(record).config;
                     owner::opened(env, fx, room, &before);
                 }
             };
@@ -136,13 +151,83 @@ fn begin(
             };
             let show = move |actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str, record: Record| {
                 if let Some(room) = actors.rooms.room_mut(name) {
-                    room.record = record;
+                    room.replace(record);
                     standing::moved(env, fx, room, &shown);
                 }
             };
             write(actors, env, fx, (name, reply), job, show)
         }
+        Order::Hat { jid, hat } => {
+            let after = hats_after(env, room, &jid, hat)?;
+            set_hats(actors, env, fx, (name, reply), (jid, after))
+        }
     }
+}
+
+/// Gives somebody other hats, and shows them.
+fn set_hats(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    about: (&str, &SyncSender<Outcome>),
+    (jid, (local, after)): (Jid, (String, Vec<Hat>)),
+) -> Result<(), Outcome> {
+    let shown = hats::written(&after);
+    let job = move |transaction: &mut WriteTransaction<'_>, record: &mut Record| {
+        transaction.set_hats(record, jid.as_str(), after).map(|_| ())
+    };
+    let show = move |actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str, _| {
+        let Some(room) = actors.rooms.room_mut(name) else { return };
+        for key in room.occupants.of_account(&local) {
+            room.occupants.get_mut(key).hats = shown.clone();
+            show::show(env, fx, room, key, &[]);
+        }
+    };
+    write(actors, env, fx, about, job, show)
+}
+
+/// The localpart of somebody, and the hats that it has afterwards.
+fn hats_after(env: &Env, room: &Room, jid: &Jid, order: HatOrder) -> Result<(String, Vec<Hat>), Outcome> {
+    let local = local_of(env, jid)?;
+    let actor = room.record.actor;
+    let found = env.shared.directory.rooms(|rooms| rooms.affiliate(actor, jid.as_str(), Some(local)));
+    let found = found.map_err(|error| unreadable(room.name(), &error))?;
+    let found = found.filter(|found| found.affiliation >= Affiliation::Member);
+    let Some(mut hats) = found.map(|found| found.hats) else {
+        return Err(refused(
+            StanzaCondition::ItemNotFound,
+            "it does not belong to the room: make it a member first",
+        ));
+    };
+    match order {
+        HatOrder::Give(hat) => match hats.iter().position(|other| other.uri == hat.uri) {
+            Some(at) => hats[at] = hat,
+            None if hats.len() >= HATS_MAX => {
+                let text = "it has as many hats in the room as it may";
+                return Err(refused(StanzaCondition::ResourceConstraint, text));
+            }
+            None => hats.push(hat),
+        },
+        HatOrder::Take(uri) => {
+            let before = hats.len();
+            hats.retain(|hat| hat.uri != uri);
+            if hats.len() == before {
+                return Err(refused(StanzaCondition::ItemNotFound, "it has no such hat"));
+            }
+        }
+    }
+    Ok((local.to_owned(), hats))
+}
+
+fn refused(condition: StanzaCondition, text: &'static str) -> Outcome {
+    Outcome::Refused(StanzaError::from(condition).with_text(text))
+}
+
+/// The localpart of an account of this server.
+fn local_of<'j>(env: &Env, jid: &'j Jid) -> Result<&'j str, Outcome> {
+    let text = "only accounts of this server can be something to a room";
+    address::contact_here(jid.as_str(), &env.shared.domain)
+        .ok_or_else(|| refused(StanzaCondition::NotAcceptable, text))
 }
 
 fn unreadable(name: &str, error: &DirectoryError) -> Outcome {
@@ -170,13 +255,7 @@ fn occupants(env: &Env, room: &Room) -> Vec<OccupantFacts> {
 
 /// What becomes of somebody, if that may be.
 fn moved(env: &Env, room: &Room, jid: &Jid, after: Affiliation, reason: String) -> Result<Moved, Outcome> {
-    let refused = |condition: StanzaCondition, text: &'static str| {
-        Outcome::Refused(StanzaError::from(condition).with_text(text))
-    };
-    let local = address::contact_here(jid.as_str(), &env.shared.domain);
-    let local = local.ok_or_else(|| {
-        refused(StanzaCondition::NotAcceptable, "only accounts of this server can be something to a room")
-    })?;
+    let local = local_of(env, jid)?;
     let actor = room.record.actor;
     let found = env.shared.directory.rooms(|rooms| rooms.affiliate(actor, jid.as_str(), Some(local)));
     let before = found.map_err(|error| unreadable(room.name(), &error))?;

@@ -82,7 +82,7 @@ fn configure(
         }
         let after: After = Box::new(move |actors, env, fx| {
             if let Some(room) = actors.rooms.room_mut(&name) {
-                let before = std::mem::replace(&mut room.record, record).config;
+                let before = room.replace(record).config;
                 opened(env, fx, room, &before);
                 for (moved, _) in &moves {
                     standing::moved(env, fx, room, moved);

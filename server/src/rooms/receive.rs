@@ -10,7 +10,7 @@ use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::proto::muc::error;
 use crate::rooms::visit::{Ack, Visit};
 use crate::rooms::{
-    destroy, enter, invite, leave, membership, private, refresh, request as requests, speak, subject,
+    ask, destroy, enter, invite, leave, membership, private, refresh, request as requests, speak, subject,
 };
 use crate::service::request;
 use crate::stanza::{Delivery, Kind, Traits, Type};
@@ -145,7 +145,8 @@ fn handle(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &Visit<'_>) -
         (Kind::Presence, Type::Error, _) => leave::lost(actors, env, fx, visit),
         (Kind::Presence, ..) => Ack::Now,
         (Kind::Message, Type::Error, nick) => private::bounced(actors, env, fx, visit, nick),
-        (Kind::Iq, Type::Result | Type::Error, _) => Ack::Now,
+        (Kind::Iq, Type::Result | Type::Error, Some(nick)) => ask::answer(actors, env, fx, visit, nick),
+        (Kind::Iq, Type::Result | Type::Error, None) => Ack::Now,
         _ if !is_there => visit.refuse(env, fx, error::no_room()),
         (Kind::Message, Type::Groupchat, None) if d.traits.has(Traits::SUBJECT) => {
             subject::change(actors, env, fx, visit)
@@ -155,6 +156,6 @@ fn handle(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &Visit<'_>) -
         (Kind::Message, _, Some(nick)) => private::send(actors, env, fx, visit, nick),
         (Kind::Message, _, None) => invite::message(actors, env, fx, visit),
         (Kind::Iq, _, None) => requests::to_room(actors, env, fx, visit),
-        (Kind::Iq, _, Some(nick)) => requests::to_occupant(actors, env, fx, visit, nick),
+        (Kind::Iq, _, Some(nick)) => ask::ask(actors, env, fx, visit, nick),
     }
 }

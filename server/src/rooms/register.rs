@@ -100,7 +100,7 @@ pub(super) fn write(
         let heir = heir.and_then(|jid| address::contact_here(&jid, &domain).map(str::to_owned));
         let after: After = Box::new(move |actors, env, fx| {
             if let Some(room) = actors.rooms.room_mut(&name) {
-                room.record = record;
+                room.replace(record);
                 if moved.before != moved.after {
                     standing::moved(env, fx, room, &moved);
                 }

@@ -38,6 +38,7 @@ pub fn restore(actors: &mut Actors, env: &Env, fx: &Effects, record: &OccupantRe
         seats: record.seats.iter().map(|seat| (*seat).into()).collect(),
         is_shown: record.is_shown,
         presence: record.presence.into(),
+        hats: record.hats.into(),
         pace: Pace::default(),
     });
     env.metrics().room_occupants.add(1);

@@ -16,7 +16,9 @@ use crate::proto::muc::role::Role;
 use crate::proto::muc::rules;
 use crate::proto::muc::status::Status;
 use crate::proto::muc::user::{DestroyedRoom, UserItem, write_destroyed, write_presence};
+use crate::proto::muc::versions::Versions;
 use crate::rooms::say::{self, Written};
+use crate::rooms::versions;
 use crate::stanza::Kind;
 use crate::user::actors::Effects;
 
@@ -66,12 +68,15 @@ impl<'a> Shown<'a> {
     }
 
     /// Writes it. `is_own`: for the occupant itself.
-    fn write(&self, env: &Env, from: &str, sees_jid: bool, is_own: bool) -> Written {
+    fn write(&self, env: &Env, room: &Room, from: &str, (sees_jid, is_own): (bool, bool)) -> Written {
         let Shown { occupant, item, .. } = *self;
         let mut written = Written::begin(Kind::Presence, from);
         let out = &mut written.0;
         out.extend_from_slice(if self.is_gone { b" type='unavailable'>" } else { b">" });
         out.extend_from_slice(&occupant.presence);
+        if !self.is_gone {
+            out.extend_from_slice(&occupant.hats);
+        }
         occupant.id.write(out);
         if let Some(destroyed) = self.destroyed {
             write_destroyed(destroyed, out);
@@ -82,8 +87,16 @@ impl<'a> Shown<'a> {
             });
             let is_renamed = self.is_gone && item.nick.is_some();
             let role = if self.is_gone && !is_renamed { Role::None } else { occupant.role };
-            let item =
-                UserItem { affiliation: occupant.affiliation, role: Some(role), jid: jid.as_deref(), ..item };
+            let is_told = is_own && !self.is_gone && item.versions.is_none();
+            let version = is_told.then(|| versions::current(room, occupant.standing())).flatten();
+            let version = version.as_ref().map(|until| Versions { since: None, until });
+            let item = UserItem {
+                affiliation: occupant.affiliation,
+                role: Some(role),
+                jid: jid.as_deref(),
+                versions: item.versions.or(version),
+                ..item
+            };
             let own = is_own.then_some(Status::SelfPresence);
             let own = own.into_iter().chain(self.own.iter().copied().filter(|_| is_own));
             write_presence(&item, self.statuses.iter().copied().chain(own), out);
@@ -95,7 +108,7 @@ impl<'a> Shown<'a> {
     /// Shows it to those seats of the occupant.
     pub(super) fn show_itself<S: AsRef<str>>(&self, env: &Env, fx: &mut Effects, room: &Room, seats: &[S]) {
         let from = self.from(env, room);
-        let written = self.write(env, &from, true, true);
+        let written = self.write(env, room, &from, (true, true));
         let weight = if self.is_gone && self.item.nick.is_none() { Weight::End } else { Weight::Own };
         let cast = written.cast(Kind::Presence, weight, &from);
         say::to_seats(env, fx, &cast, (&self.occupant.local, seats));
@@ -114,7 +127,7 @@ impl<'a> Shown<'a> {
             if !room.occupants.iter().any(|(_, viewer)| is_concerned(viewer)) {
                 continue;
             }
-            let written = self.write(env, &from, sees_jid, false);
+            let written = self.write(env, room, &from, (sees_jid, false));
             let cast = written.cast(Kind::Presence, Weight::Presence, &from);
             say::to_those(env, fx, room, &cast, is_concerned);
         }
@@ -156,7 +169,7 @@ pub(super) fn show_others(env: &Env, fx: &mut Effects, room: &Room, key: Occupan
         }
         let shown = Shown::present(other);
         let from = shown.from(env, room);
-        let written = shown.write(env, &from, sees_jids, false);
+        let written = shown.write(env, room, &from, (sees_jids, false));
         let cast = written.cast(Kind::Presence, Weight::Presence, &from);
         say::to_seats(env, fx, &cast, (&viewer.local, &[seat]));
     }

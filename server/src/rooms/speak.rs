@@ -11,9 +11,11 @@ use crate::effects::work;
 use crate::env::Env;
 use crate::exchange::fanout::Weight;
 use crate::occupancy::occupants::OccupantKey;
+use crate::occupancy::room::Room;
 use crate::proto::errors::{ErrorKind, StanzaCondition, StanzaError};
 use crate::proto::muc::{error, rules};
 use crate::proto::stanza_id;
+use crate::rooms::retract;
 use crate::rooms::say::{self, Written};
 use crate::rooms::visit::{Ack, Visit};
 use crate::stanza::{Kind, PendingAck, Traits};
@@ -34,7 +36,20 @@ pub(super) fn speak(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &Vi
     let from = env.occupant_jid(visit.name, Some(&occupant.nick));
     let Some(written) = Written::passed_on(env, visit.d, &from) else { return Ack::Now };
     let written = written.with(|out| occupant.id.write(out));
-    let said = Said { from: &from, by: visit.local, traits: visit.d.traits, written: &written };
+    let said = Said {
+        from: &from,
+        by: visit.local,
+        traits: visit.d.traits,
+        written: &written,
+        by_room: false,
+        retracts: false,
+    };
+    if said.traits.has(Traits::RETRACTS)
+        && is_kept(env, room, said.traits)
+        && let Some(retracting) = retract::by_author(env, visit, &said)
+    {
+        return retracting.look(actors, env, fx);
+    }
     match distribute(actors, env, fx, visit.name, &said, visit.d.pending_ack) {
         Ok(ack) => ack,
         Err(error) => visit.refuse(env, fx, error),
@@ -74,6 +89,18 @@ pub(super) struct Said<'a> {
     pub(super) traits: Traits,
     /// The message.
     pub(super) written: &'a Written,
+    /// The room says it, because of what somebody has done.
+    pub(super) by_room: bool,
+    /// It takes back another message, which the archive has.
+    pub(super) retracts: bool,
+}
+
+/// Whether a message belongs to the room's archive.
+fn is_kept(env: &Env, room: &Room, traits: Traits) -> bool {
+    room.has(RoomFlags::ARCHIVE)
+        && env.config.archive.enabled
+        && traits.has(Traits::ARCHIVED)
+        && !traits.has(Traits::NO_STORE)
 }
 
 /// Writes a message to the room's archive and gives it to everybody who is there.
@@ -88,15 +115,15 @@ pub(super) fn distribute(
     said: &Said<'_>,
     pending_ack: Option<PendingAck>,
 ) -> Result<Ack, StanzaError> {
-    let is_kept = actors.rooms.room(name).is_some_and(|room| room.has(RoomFlags::ARCHIVE));
-    let is_kept = is_kept
-        && env.config.archive.enabled
-        && said.traits.has(Traits::ARCHIVED)
-        && !said.traits.has(Traits::NO_STORE);
+    let is_kept = actors.rooms.room(name).is_some_and(|room| is_kept(env, room, said.traits));
     let id = if is_kept { Some(keep_one(actors, env, fx, name, said, pending_ack)?) } else { None };
     let Some(room) = actors.rooms.room_mut(name) else { return Ok(Ack::Now) };
     env.metrics().room_messages.add(1);
-    let weight = if said.traits.has(Traits::CONTENT) { Weight::Message } else { Weight::Passing };
+    let weight = match said.traits.has(Traits::CONTENT) {
+        _ if said.retracts => Weight::Retraction,
+        true => Weight::Message,
+        false => Weight::Passing,
+    };
     let stamped = id.map(|id| {
         let id = env.shared.archive_ids.seal(id.0);
         let id = std::str::from_utf8(&id).expect("base32 is ASCII");
@@ -116,15 +143,16 @@ fn keep_one(
     pending_ack: Option<PendingAck>,
 ) -> Result<Sequence, StanzaError> {
     let Some(room) = actors.rooms.room(name) else { return Err(error::no_room()) };
+    let retracting = if said.retracts { Flags::RETRACTS } else { Flags::NONE };
     let copy = ActorCopy {
         actor: room.record.actor,
-        flags: Flags::ARCHIVED.and(Flags::NOT_QUEUED),
+        flags: Flags::ARCHIVED.and(Flags::NOT_QUEUED).and(retracting),
         peer: env.shared.archive_ids.peer(said.by),
     };
     // Beside the message, whose it is: not everybody who may read it may know that.
-    let by = env.bare_jid(said.by);
+    let by = (!said.by_room).then(|| env.bare_jid(said.by));
     let mut payload = std::mem::take(&mut actors.payload);
-    StoredMessage { resource: Some(&by), stanza: &said.written.0 }.encode(&mut payload);
+    StoredMessage { resource: by.as_deref(), stanza: &said.written.0 }.encode(&mut payload);
     let outcome = actors.commits.append((copy, None), env.unix_ms(), &payload, pending_ack, env.metrics());
     actors.payload = payload;
     fx.work.add(work::LOGGED);

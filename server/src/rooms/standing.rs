@@ -8,10 +8,11 @@ use crate::occupancy::occupants::{Occupant, OccupantKey};
 use crate::occupancy::room::Room;
 use crate::proto::muc::status::Status;
 use crate::proto::muc::user::{UserItem, write_presence};
+use crate::proto::muc::versions::Versions;
 use crate::proto::muc::{Affiliation, Role, rules};
 use crate::rooms::say::{self, Written};
 use crate::rooms::show::Shown;
-use crate::rooms::{leave, membership};
+use crate::rooms::{leave, membership, versions};
 use crate::stanza::Kind;
 use crate::user::actors::Effects;
 
@@ -26,11 +27,14 @@ pub(super) struct By {
     pub(super) nick: Option<String>,
     /// Why; empty for nothing.
     pub(super) reason: String,
+    /// The versions of the list before and after it.
+    pub(super) versions: Option<(String, String)>,
 }
 
 impl By {
     fn item(&self) -> UserItem<'_> {
-        UserItem { actor: self.nick.as_deref(), reason: &self.reason, ..UserItem::default() }
+        let versions = self.versions.as_ref().map(|(since, until)| Versions { since: Some(since), until });
+        UserItem { actor: self.nick.as_deref(), reason: &self.reason, versions, ..UserItem::default() }
     }
 }
 
@@ -49,11 +53,18 @@ pub(super) struct Moved {
 
 /// Shows what an account has become, and ends its stay where that follows (§9.1, §9.4).
 pub(super) fn moved(env: &Env, fx: &mut Effects, room: &mut Room, moved: &Moved) {
-    let &Moved { before, after, ref by, .. } = moved;
     membership::changed(env, fx, room, moved);
+    show(env, fx, room, moved);
+}
+
+/// As [`moved`], where what follows outside of the room has followed already.
+pub(super) fn show(env: &Env, fx: &mut Effects, room: &mut Room, moved: &Moved) {
+    let &Moved { before, after, .. } = moved;
+    let versions = if before == after { None } else { versions::of_next_change(room) };
+    let by = &By { versions, ..moved.by.clone() };
     let keys = room.occupants.of_account(&moved.local);
     if keys.is_empty() {
-        return tell_of_absent(env, fx, room, moved);
+        return tell_of_absent(env, fx, room, (&moved.local, after), by);
     }
     let is_out = room.has(RoomFlags::MEMBERS_ONLY) && after < Affiliation::Member;
     let statuses: &[Status] = match after {
@@ -64,6 +75,10 @@ pub(super) fn moved(env: &Env, fx: &mut Effects, room: &mut Room, moved: &Moved)
     for key in keys {
         let occupant = room.occupants.get_mut(key);
         occupant.affiliation = after;
+        if after < Affiliation::Member {
+            // Hats belong to those who belong to the room.
+            occupant.hats = Box::default();
+        }
         if !statuses.is_empty() {
             leave::remove(env, fx, room, key, (statuses, by.item(), true));
             continue;
@@ -93,10 +108,16 @@ pub(super) fn set_role(
 }
 
 /// Somebody who is not in the room is something else to it: those who see addresses hear of it (§9.3 and others).
-fn tell_of_absent(env: &Env, fx: &mut Effects, room: &Room, moved: &Moved) {
-    let jid = env.bare_jid(&moved.local);
+fn tell_of_absent(
+    env: &Env,
+    fx: &mut Effects,
+    room: &Room,
+    (local, affiliation): (&str, Affiliation),
+    by: &By,
+) {
+    let jid = env.bare_jid(local);
     let from = env.room_jid(room.name());
-    let item = UserItem { affiliation: moved.after, jid: Some(&jid), ..moved.by.item() };
+    let item = UserItem { affiliation, jid: Some(&jid), ..by.item() };
     let mut written = Written::begin(Kind::Message, &from);
     written.0.extend_from_slice(b">");
     write_presence(&item, [], &mut written.0);

@@ -76,8 +76,9 @@ pub(super) fn change(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &V
         transaction.set_room_subject(&mut record, subject)?;
         let after: After = Box::new(move |actors, env, fx| {
             let Some(room) = actors.rooms.room_mut(&name) else { return Reply::Error(error::no_room()) };
-            room.record = record;
-            let said = Said { from: &from, by: &by, traits, written: &written };
+            room.replace(record);
+            let said =
+                Said { from: &from, by: &by, traits, written: &written, by_room: false, retracts: false };
             match speak::distribute(actors, env, fx, &name, &said, None) {
                 Ok(_) => Reply::Done,
                 Err(error) => Reply::Error(error),

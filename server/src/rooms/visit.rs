@@ -2,6 +2,7 @@
 
 use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::directory::DirectoryError;
+use whimbrel_storage::directory::rooms::Affiliate;
 
 use crate::effects::answer::{self, Made, Refused};
 use crate::effects::work;
@@ -58,11 +59,6 @@ impl<'a> Visit<'a> {
         room.occupants.by_seat(self.local, self.resource)
     }
 
-    /// The first child of the stanza that has this name.
-    pub(super) fn child(&self, fx: &Effects, name: &str, namespace: &str) -> Option<Element> {
-        self.element(fx)?.find(name, namespace).cloned()
-    }
-
     /// The stanza as a tree.
     pub(super) fn element(&self, fx: &Effects) -> Option<Element> {
         fx.work.add_tree(self.d.bytes.len());
@@ -89,13 +85,24 @@ impl<'a> Visit<'a> {
     /// # Errors
     /// As [`Visit::standing`].
     pub(super) fn affiliation(&self, env: &Env, fx: &mut Effects, room: &Room) -> Result<Affiliation, Ack> {
+        let found = self.affiliate(env, fx, room)?;
+        Ok(found.map_or(Affiliation::None, |found| found.affiliation))
+    }
+
+    /// All that the directory has of the sender in the room; `None`: it is nothing to it.
+    ///
+    /// # Errors
+    /// As [`Visit::standing`].
+    pub(super) fn affiliate(
+        &self,
+        env: &Env,
+        fx: &mut Effects,
+        room: &Room,
+    ) -> Result<Option<Affiliate>, Ack> {
         fx.work.add(work::LOOK);
         let actor = room.record.actor;
         let found = env.shared.directory.rooms(|rooms| rooms.affiliate(actor, self.bare(), Some(self.local)));
-        match found {
-            Ok(found) => Ok(found.map_or(Affiliation::None, |found| found.affiliation)),
-            Err(error) => Err(self.unreadable(env, fx, &error)),
-        }
+        found.map_err(|error| self.unreadable(env, fx, &error))
     }
 
     /// The number of the sender's account.

@@ -74,17 +74,18 @@ impl ReplyTo {
         let (from, id) = (self.to.as_deref(), Some(self.id.as_str()));
         match reply {
             Reply::Written(child) => {
+                fx.work.add_bytes(child.len());
                 reply::iq(typ, from, &self.from, id, &mut bytes, |out| out.extend_from_slice(&child));
             }
             Reply::Result(child) => {
                 reply::iq(typ, from, &self.from, id, &mut bytes, |out| child.write(CLIENT, out));
+                fx.work.add_tree(bytes.len());
             }
             _ => {
                 reply::open(Kind::Iq, typ, from, &self.from, id, &mut bytes);
                 bytes.extend_from_slice(b"/>");
             }
         }
-        fx.work.add_tree(bytes.len());
         let made = Made {
             kind: Kind::Iq,
             typ,

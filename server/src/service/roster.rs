@@ -3,7 +3,6 @@
 use whimbrel_storage::directory::{Item, RosterChanges, Table};
 use whimbrel_storage::jid::Jid;
 
-use crate::effects::work;
 use crate::env::Env;
 use crate::limits::Limits;
 use crate::proto::address;
@@ -75,17 +74,26 @@ fn get(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request, send
         Reply::Done
     } else {
         // The version first: should the roster change in between, the client is behind and not ahead.
-        let read = directory.roster_version(local).and_then(|v| Ok((v, directory.roster_items(local)?)));
-        let (version, items) = match read {
-            Ok(read) => read,
+        let version = match directory.roster_version(local) {
+            Ok(version) => known.map(|_| version.to_string()),
             Err(error) => return unreadable(local, &error),
         };
-        fx.work.add(items.len() as u64 * work::ITEM);
-        let listed = items.iter().filter(|item| item.listed).map(roster::item_element);
-        let query = Element::new("query", ns::ROSTER)
-            .attr_opt("ver", known.map(|_| version.to_string()))
-            .children(listed);
-        Reply::Result(query)
+        let mut query = Vec::new();
+        let mut count = 0;
+        let mut read = Ok(());
+        roster::write_query(version.as_deref(), &mut query, |out| {
+            read = directory.roster_rows(local, |row| {
+                count += 1;
+                if row.head.listed {
+                    roster::write_item(&row.head, row.name, row.groups(), out);
+                }
+            });
+        });
+        if let Err(error) = read {
+            return unreadable(local, &error);
+        }
+        fx.work.add_items(count);
+        Reply::Written(query)
     };
     actors.users.resource_mut(sender).flags.put(Flags::INTERESTED, true);
     let Some(changes) = changes else { return reply };
@@ -94,11 +102,11 @@ fn get(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request, send
     for (contact, version, item) in changes {
         match item {
             Some(item) if item.listed => {
-                roster::push_to(actors, env, fx, sender, roster::item_element(&item), version);
+                roster::push_to(actors, env, fx, sender, &roster::written(&item), version);
             }
             // A request that waits is no part of the roster yet.
             Some(_) => {}
-            None => roster::push_to(actors, env, fx, sender, roster::removed_element(&contact), version),
+            None => roster::push_to(actors, env, fx, sender, &roster::written_removed(&contact), version),
         }
     }
     Reply::Later

@@ -35,16 +35,20 @@ pub static SERVICE: Service = Service {
 fn handle(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -> Reply {
     match (request.typ, request.scope) {
         (Type::Get, Scope::OtherAccount) if request.is_hidden => NONE.into(),
-        (Type::Get, scope) => read(env, fx, request, scope),
+        (Type::Get, scope) => read(env, fx, (&request.account, Some(&request.from)), scope),
         (_, Scope::OwnAccount) => write(actors, env, fx, request),
         _ => StanzaCondition::Forbidden.into(),
     }
 }
 
+/// What an account shows to strangers: for those who ask by an address that says nothing of them.
+pub fn shown_to_strangers(env: &Env, fx: &Effects, account: &str) -> Reply {
+    read(env, fx, (account, None), Scope::OtherAccount)
+}
+
 /// An account without a vCard, one that does not exist and one that blocks the requester look alike (§3.3); the owner
 /// hears that there is none.
-fn read(env: &Env, fx: &Effects, request: &Request, scope: Scope) -> Reply {
-    let account = &request.account;
+fn read(env: &Env, fx: &Effects, (account, from): (&str, Option<&str>), scope: Scope) -> Reply {
     let stored = match env.shared.directory.vcard(account) {
         Ok(stored) => stored.map(|bytes| Element::parse(&bytes)).transpose(),
         Err(error) => return unreadable(account, &error),
@@ -56,7 +60,7 @@ fn read(env: &Env, fx: &Effects, request: &Request, scope: Scope) -> Reply {
             return StanzaCondition::InternalServerError.into();
         }
     };
-    match avatar::complete(env, fx, request, stored) {
+    match avatar::complete(env, fx, (account, from), stored) {
         Ok(Some(vcard)) => Reply::Result(vcard),
         Ok(None) if scope == Scope::OtherAccount => NONE.into(),
         Ok(None) => StanzaCondition::ItemNotFound.into(),

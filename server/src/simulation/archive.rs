@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::archive::query::Query;
 use whimbrel_storage::archive::readers::{Folders, PageReader};
 use whimbrel_storage::log::{Sequence, journal_folders};
@@ -56,7 +57,14 @@ impl World {
         let Some(actor) = directory.account_id(&name).map_err(|error| error.to_string())? else {
             return Ok(Vec::new());
         };
-        let home = self.workers[self.shared.home_of(&name)].core();
+        let all = self.stanzas_of(actor, self.shared.home_of(&name))?;
+        Ok(all.iter().filter_map(|(id, stanza)| Archived::read(*id, stanza)).collect())
+    }
+
+    /// What the archive of an actor has, in its order.
+    pub(super) fn stanzas_of(&self, actor: ActorId, home: usize) -> Result<Vec<(Sequence, Element)>, String> {
+        let directory = &self.shared.directory;
+        let home = self.workers[home].core();
         let mut query = Query::all(actor, home.actors().commits.archive().snapshot(actor));
         let folders = journal_folders(&self.config.data.join("log")).map_err(|error| error.to_string())?;
         let mut reader = PageReader::new(directory.clone(), Arc::new(Folders::new(folders)));
@@ -64,12 +72,12 @@ impl World {
         loop {
             let page = reader.page(&query).map_err(|error| error.to_string())?;
             if page.cost.damaged + page.cost.gone > 0 {
-                return Err(format!("messages of {name}'s archive are gone or damaged: {:?}", page.cost));
+                return Err(format!("messages of the archive are gone or damaged: {:?}", page.cost));
             }
             for message in &page.messages {
                 let kept = record::decode(page.text(message)).ok_or("an archived record cannot be read")?;
                 let stanza = Element::parse(kept.stanza).map_err(|_| "an archived record holds no stanza")?;
-                found.extend(Archived::read(message.id, &stanza));
+                found.push((message.id, stanza));
             }
             if !page.goes_on() {
                 return Ok(found);

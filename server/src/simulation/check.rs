@@ -121,6 +121,7 @@ impl World {
         }
         let exchanged = self.oracle.exchanged();
         self.check_archives(&exchanged);
+        self.check_rooms_archives();
         self.check_answers();
         self.check_counts();
         let rosters = self.rosters();
@@ -143,6 +144,7 @@ impl World {
                         && !self.oracle.lost_one_since(*user, *step)
                         && !self.oracle.ever_blocked(*user, client.user)
                 }
+                Wanted::Perhaps => false,
                 _ => true,
             });
             if let Some((id, (wanted, step))) = open {

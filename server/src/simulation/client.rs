@@ -49,6 +49,8 @@ pub(super) enum Wanted {
     Unblock(usize),
     /// An answer of another user's client, or of the server in its place.
     Peer(usize),
+    /// An answer, if those who ask and are asked stay long enough.
+    Perhaps,
     /// That something is kept, with this number.
     Put(Shelf, u32),
     /// What is kept; asked for right behind the request to keep this number.

@@ -1,6 +1,7 @@
 //! Worlds moved by hand: what an account is given while retractions have not taken effect.
 
-use super::order::{four, say, turn};
+use super::order::{four, say, settle, turn};
+use super::rooms::room;
 use super::world::{World, bare};
 use crate::proto::ns;
 
@@ -128,4 +129,58 @@ fn a_mailbox_is_read_however_many_retractions_are_open() {
     read(&mut world);
     // All that has been trimmed by now is gone; what has not been is passed over.
     assert_eq!(redelivered(&world) - before, 1 + 20, "what is kept, and the retractions");
+}
+
+/// What clients have heard since, one after the other.
+fn heard(world: &mut World) -> String {
+    world.log.clear();
+    for _ in 0..20 {
+        world.pass(1);
+        world.hear_all();
+    }
+    let of = |index: usize| {
+        let mark = format!(" #{index} <- ");
+        let heard = world.log.iter().filter_map(move |line| line.split_once(&mark).map(|(_, text)| text));
+        heard.collect::<String>()
+    };
+    (0..4).map(of).collect()
+}
+
+#[test]
+fn a_room_shows_nobody_what_is_taken_back_before_the_directory_has_it() {
+    let (mut world, _data) = four(100);
+    world.settings.watch = vec![0, 1];
+    let hall = room(0);
+    let enter = |world: &mut World, index: usize, history: u32| {
+        let history = format!("<history maxstanzas='{history}'/>");
+        let x = format!("<x xmlns='{}'>{history}</x>", ns::MUC);
+        say(world, index, &format!("<presence to='{hall}/{index}'>{x}</presence>"));
+    };
+    for index in [0, 1] {
+        enter(&mut world, index, 0);
+        settle(&mut world);
+    }
+    let secret = "<secret xmlns='x'/><store xmlns='urn:xmpp:hints'/>";
+    say(&mut world, 0, &format!("<message type='groupchat' to='{hall}' id='s'>{secret}</message>"));
+    read(&mut world);
+    let said = heard(&mut world);
+    assert_eq!(said.matches("<message").count(), 2, "{said}");
+    let by = format!("by='{hall}' id='");
+    let id =
+        said.split(&by).nth(1).and_then(|rest| rest.split('\'').next()).expect("it has an id").to_owned();
+    let retract = format!("<retract xmlns='{}' id='{id}'/>", ns::RETRACTION);
+    say(&mut world, 0, &format!("<message type='groupchat' to='{hall}' id='r'>{retract}</message>"));
+    read(&mut world);
+    let page = format!("<iq type='set' id='q' to='{hall}'><query xmlns='{}'/></iq>", ns::ARCHIVE);
+    for is_written in [false, true] {
+        assert_eq!(open(&world), u64::from(!is_written));
+        heard(&mut world);
+        say(&mut world, 1, &page);
+        enter(&mut world, 3, 10);
+        read(&mut world);
+        let got = heard(&mut world);
+        assert_eq!((got.matches("<retracted").count(), got.matches("<secret").count()), (2, 0), "{got}");
+        write(&mut world);
+        read(&mut world);
+    }
 }

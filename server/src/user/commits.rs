@@ -23,6 +23,7 @@ use crate::env::Env;
 use crate::limits::Limits;
 use crate::metrics::WorkerMetrics;
 use crate::stanza::PendingAck;
+use crate::user::actors::{Actors, Effects};
 use crate::user::quota::{Request, Sender, ShareRefusal, Shares};
 use crate::user::tables::ResourceKey;
 pub use saved::{LogRecord, Logs};
@@ -72,6 +73,9 @@ pub struct Outcome {
     pub sender: Option<Result<Appended, AppendError>>,
 }
 
+/// What goes on when a record is committed; with `false`, when it will never be.
+pub type OnCommit = Box<dyn FnOnce(&mut Actors, &Env, &mut Effects, bool) + Send>;
+
 /// The log and who waits for it.
 pub struct CommitTracker {
     log: Log,
@@ -83,6 +87,8 @@ pub struct CommitTracker {
     commit: Commit,
     /// Senders whose messages are not committed yet, in the order of their records.
     waiting: VecDeque<(Position, PendingAck)>,
+    /// What else waits for commits, in the same order.
+    on_commit: VecDeque<(Position, OnCommit)>,
     rounds: VecDeque<Round>,
     /// Messages written in this iteration to clients without stream management.
     pub awaiting_flush: Vec<AwaitingFlush>,
@@ -105,6 +111,7 @@ impl CommitTracker {
             shares: Shares::default(),
             commit,
             waiting: VecDeque::new(),
+            on_commit: VecDeque::new(),
             rounds: VecDeque::new(),
             awaiting_flush: Vec::new(),
             asked,
@@ -270,17 +277,29 @@ impl CommitTracker {
         safe
     }
 
-    /// Whether somebody waits for a commit.
-    pub fn has_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+    /// Has something go on when all that has been appended so far is committed.
+    pub fn when_committed(&mut self, go_on: OnCommit) {
+        self.on_commit.push_back((self.log.appended(), go_on));
     }
 
-    /// The log has failed: gives the pending acks of what will never be committed to `lost`.
-    pub fn abandon(&mut self, mut lost: impl FnMut(PendingAck)) {
+    /// What goes on next, because what it waited for is committed.
+    pub fn next_committed(&mut self) -> Option<OnCommit> {
+        let committed = self.log.committed();
+        pop_if(&mut self.on_commit, |(end, _)| *end <= committed).map(|(_, go_on)| go_on)
+    }
+
+    /// Whether somebody waits for a commit.
+    pub fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty() || !self.on_commit.is_empty()
+    }
+
+    /// The log has failed: gives the pending acks of what will never be committed to `lost`, and returns what else waited.
+    pub fn abandon(&mut self, mut lost: impl FnMut(PendingAck)) -> VecDeque<(Position, OnCommit)> {
         self.rounds.clear();
         for (_, pending_ack) in self.waiting.drain(..) {
             lost(pending_ack);
         }
+        std::mem::take(&mut self.on_commit)
     }
 
     /// Opens the failed log anew. Returns how many messages wait.

@@ -2,7 +2,7 @@
 //!
 //! | what it is | a client that has no room for it |
 //! | --- | --- |
-//! | what was said | loses its seat: the room is told, and tells the client (status 333), which reads the rest in the room's archive |
+//! | what was said, or taken back | loses its seat: the room is told, and tells the client (status 333), which reads the rest in the room's archive |
 //! | somebody's presence | does not see it |
 //! | a chat state | does not get it |
 //! | what it must know of itself | is treated as with everything of its own account |
@@ -15,12 +15,13 @@ use crate::effects::work;
 use crate::env::Env;
 use crate::exchange::fanout::{Cast, Weight};
 use crate::proto::address;
+use crate::proto::muc::retraction::RoomRetraction;
 use crate::stanza::{Delivery, Kind, Traits, Type};
 use crate::user::actors::{Actors, Effects};
 use crate::user::flow::{Class, Outgoing};
 use crate::user::inactive::Urgency;
 use crate::user::tables::ResourceKey;
-use crate::user::{blocking, delivery, room};
+use crate::user::{archive, blocking, delivery, room};
 use crate::xml::writer;
 
 /// What a worker knows of its clients' seats. Where they sit only the rooms know.
@@ -53,17 +54,22 @@ impl Seats {
 pub fn receive(actors: &mut Actors, env: &Env, fx: &mut Effects, cast: &Cast<'_>) {
     let Ok(from) = JidRef::parse(cast.from) else { return };
     let (room, room_jid) = (address::local_of(cast.from), address::bare_of(cast.from));
+    let taken_back = (cast.weight == Weight::Retraction).then(|| target_of(cast)).flatten();
     let mut bytes = std::mem::take(&mut actors.seats.buffer);
     for target in cast.targets() {
         fx.work.add(work::RECIPIENT);
         let (local, Some(resource)) = address::local_and_resource_of_target(target) else { continue };
         let Some(user) = actors.users.find(local) else { continue };
         let Some(key) = actors.users.find_resource(user, resource) else { continue };
+        if let Some(taken_back) = &taken_back {
+            archive::in_room::forget(actors, env, fx, key, (room_jid, taken_back));
+        }
         if blocking::user_blocks(&actors.users, user, &from) {
             continue;
         }
         let is_answer = cast.weight == Weight::Answer;
-        let is_for_those_inside = matches!(cast.weight, Weight::Message | Weight::Passing | Weight::Presence);
+        let is_for_those_inside =
+            is_said(cast.weight) || matches!(cast.weight, Weight::Passing | Weight::Presence);
         if is_for_those_inside && !has_entered(actors, key, room_jid) {
             continue;
         }
@@ -78,6 +84,17 @@ pub fn receive(actors: &mut Actors, env: &Env, fx: &mut Effects, cast: &Cast<'_>
         give(actors, env, fx, key, (cast, room), &bytes);
     }
     actors.seats.buffer = bytes;
+}
+
+/// Whether a client that stays in a room must have it.
+fn is_said(weight: Weight) -> bool {
+    matches!(weight, Weight::Message | Weight::Retraction)
+}
+
+/// The id of what is taken back.
+fn target_of(cast: &Cast<'_>) -> Option<String> {
+    let retraction = RoomRetraction::read(&[cast.head, cast.tail].concat())?;
+    Some(retraction.target().to_owned())
 }
 
 /// Whether a client has asked to enter a room and not left it. Another one may have had its resource, and the room may not know
@@ -108,12 +125,12 @@ fn give(
     bytes: &[u8],
 ) {
     let (class, urgency) = match cast.weight {
-        Weight::Message => (Class::Room, Urgency::Now),
+        Weight::Message | Weight::Retraction => (Class::Room, Urgency::Now),
         Weight::Passing => (Class::Foreign, Urgency::CanWait),
         Weight::Presence => (Class::Presence(cast.from), Urgency::Replaceable),
         Weight::Own | Weight::Answer | Weight::End => (Class::Own, Urgency::Now),
     };
-    if cast.weight == Weight::Message {
+    if is_said(cast.weight) {
         if !room::takes(actors, env, fx, key, class, bytes.len()) {
             return lose(actors, env, fx, key, room_name);
         }

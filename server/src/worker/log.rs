@@ -56,6 +56,7 @@ impl Core {
         while let Some(pending_ack) = actors.commits.next_safe(&env.shared.metrics[env.worker]) {
             actors.users.notify_durable(env, fx, pending_ack);
         }
+        self.go_on_with_committed();
         self.resume_waiting();
         self.flush_acks();
         if self.env.now.0 >= self.log_seen_to.0 + UPKEEP_MS {
@@ -82,6 +83,18 @@ impl Core {
         // Work that waits for the next iteration has been noted meanwhile.
         due.append(&mut self.fx.due_room);
         self.fx.due_room = due;
+    }
+
+    /// Goes on with what has waited for commits.
+    fn go_on_with_committed(&mut self) {
+        let mut is_any = false;
+        while let Some(go_on) = self.actors.commits.next_committed() {
+            go_on(&mut self.actors, &self.env, &mut self.fx, true);
+            is_any = true;
+        }
+        if is_any {
+            self.carry_out();
+        }
     }
 
     /// After the output was applied: a message to a client without stream management has been delivered when its
@@ -128,9 +141,12 @@ impl Core {
         }
         tracing::error!(worker = env.worker, %error, "the log has failed; no message is acknowledged");
         let mut lost = Vec::new();
-        actors.commits.abandon(|pending_ack| lost.push(pending_ack));
+        let others = actors.commits.abandon(|pending_ack| lost.push(pending_ack));
         for pending_ack in lost {
             actors.users.report(env, fx, pending_ack, false);
+        }
+        for (_, go_on) in others {
+            go_on(actors, env, fx, false);
         }
         match actors.commits.reopen(&env.clock) {
             Ok(messages) => {

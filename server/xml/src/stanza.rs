@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::element::{Element, TreeBuilder};
 use super::namespace::{self, CLIENT, STREAMS, Sources, StreamNamespaces, TREE_PREFIXES_MAX, Uri, text};
 use super::tokenizer::{self, Attribute, AttributeKind, ChildRange, Context, QName, Scan};
-use super::writer::escape_attribute;
+use super::writer::{append_attribute, escape_attribute};
 
 /// A complete, validated first-level element of a stream, borrowed from where it was received.
 #[derive(Copy, Clone, Debug)]
@@ -243,18 +243,18 @@ impl<'a> Stanza<'a> {
         out.extend_from_slice(name);
         // Also an element with a prefix has a default namespace, for its children.
         if sources.bytes(self.default) != CLIENT.as_bytes() {
-            write_attribute("xmlns", sources.str(self.default), out);
+            append_attribute("xmlns", sources.str(self.default), out);
         }
         self.write_inherited(out);
-        write_attribute("from", stamp.from, out);
+        append_attribute("from", stamp.from, out);
         if let Some(to) = stamp.to {
-            write_attribute("to", to, out);
+            append_attribute("to", to, out);
         }
         let attributes = &self.scan.attributes[..self.scan.root_attributes];
         if let Some(language) = stamp.language
             && !attributes.iter().any(|a| a.name.bytes(self.frame) == b"xml:lang")
         {
-            write_attribute("xml:lang", language, out);
+            append_attribute("xml:lang", language, out);
         }
         // The rest is copied in as few pieces as can be: all from the name to the end, without what was written above.
         let mut run = self.name.end as usize;
@@ -310,12 +310,4 @@ impl<'a> Stanza<'a> {
             }
         }
     }
-}
-
-fn write_attribute(name: &str, value: &str, out: &mut Vec<u8>) {
-    out.push(b' ');
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"=\"");
-    escape_attribute(value, out);
-    out.push(b'"');
 }

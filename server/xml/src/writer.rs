@@ -42,6 +42,15 @@ pub fn escape_attribute(value: &str, out: &mut Vec<u8>) {
     escape(value, out, |b| matches!(b, b'&' | b'<' | b'>' | b'"' | b'\'' | 0xEF) || b < 0x20);
 }
 
+/// Appends a space and an attribute. `name` is well-formed.
+pub fn append_attribute(name: &str, value: &str, out: &mut Vec<u8>) {
+    out.push(b' ');
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"=\"");
+    escape_attribute(value, out);
+    out.push(b'"');
+}
+
 /// Appends a whole element with what `child` writes behind everything that it contains. `element` is well-formed and has
 /// nothing around it, as this crate writes and accepts it.
 pub fn append_child(element: &[u8], out: &mut Vec<u8>, child: impl FnOnce(&mut Vec<u8>)) {

@@ -8,7 +8,7 @@ use super::saved;
 use super::slot::Slot;
 use super::tally::SegmentTally;
 use super::{Adopted, Archive};
-use crate::actor::ActorId;
+use crate::actor::{ActorId, ActorKind};
 use crate::journal::{Blocks, Damage, Entry, Holding, Journal, Reader, ReaderSet, What};
 use crate::log::{Flags, PeerHash, Position, Record, Sequence};
 
@@ -80,7 +80,9 @@ impl Archive {
         let Text { id, position, words } = self.text;
         let slot = Slot { id, position, words, peer, is_reference };
         let end = Position(entry.position.0 + entry.bytes);
-        let (journal, actor, is_received) = (self.journal, entry.actor, flags.is_queued());
+        let (journal, actor) = (self.journal, entry.actor);
+        // A room has received what its occupants say, although it has no mailbox.
+        let is_received = flags.is_queued() || actor.kind() == Some(ActorKind::Room);
         self.retractions.push(Retraction { journal, actor, slot, end, is_received });
         self.memory.of(entry.segment.0).add(slot.text_bytes(), slot.id.0);
     }

@@ -96,6 +96,18 @@ impl Query {
         }
     }
 
+    /// One message, by its id: one look, however large the archive is.
+    #[must_use]
+    pub fn one(actor: ActorId, snapshot: Snapshot, id: Sequence) -> Self {
+        Self {
+            after: Sequence(id.0.saturating_sub(1)),
+            before: Sequence(id.0.saturating_add(1)),
+            ids: vec![id],
+            messages_max: 1,
+            ..Self::all(actor, snapshot)
+        }
+    }
+
     /// What is left of the query after a step that ended with [`End::Step`].
     #[must_use]
     pub fn rest(mut self, page: &Page) -> Self {

@@ -1,5 +1,6 @@
 //! Finding what a retraction (XEP-0424) is about, on a reader's thread: among the actor's newest messages with the same peer,
-//! and what waits in its mailbox. What a text means is for the caller to say.
+//! and what waits in its mailbox; or the one message of which it names the archive's own id. What a text means is for the caller
+//! to say.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,8 +25,22 @@ const BYTES_MAX: u64 = 16 << 20;
 /// Makes of the text of a message what stands for it from now on; `None`: it is not retracted.
 pub type Replace = Arc<dyn Fn(Sequence, &[u8]) -> Option<Vec<u8>> + Send + Sync>;
 
+/// What a retraction is about.
+pub struct Meant {
+    /// Makes of a message what stands for it, if it is retracted.
+    pub replace: Replace,
+    /// The one message that it can be about, by its id in the archive; `None`: it is to be looked for.
+    pub target: Option<Sequence>,
+}
+
+impl fmt::Debug for Meant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Meant").field("target", &self.target).finish_non_exhaustive()
+    }
+}
+
 /// Reads a retraction, which was received at this time, in milliseconds since 1970. `None`: it is none.
-pub type ReadRetraction = Box<dyn FnOnce(u64, &[u8]) -> Option<Replace> + Send>;
+pub type ReadRetraction = Box<dyn FnOnce(u64, &[u8]) -> Option<Meant> + Send>;
 
 /// A retraction whose messages are to be found.
 pub struct RetractQuery {
@@ -67,21 +82,27 @@ pub(crate) fn retracted(
 ) -> Result<Vec<Retracted>, QueryError> {
     let Retraction { journal, actor, slot, .. } = query.retraction;
     let own = texts_at(source, (actor, journal), &[slot])?.into_iter().next().flatten();
-    let Some((at_ms, replace)) = own.and_then(|(at_ms, text)| Some((at_ms, (query.read)(at_ms, &text)?)))
+    let Some((at_ms, meant)) = own.and_then(|(at_ms, text)| Some((at_ms, (query.read)(at_ms, &text)?)))
     else {
         return Ok(Vec::new());
     };
+    let Meant { replace, target } = meant;
     let is_meant = Arc::clone(&replace);
-    let mut rest = Query {
-        before: slot.id,
-        not_before: query.not_before,
-        peer: Some(slot.peer).filter(|peer| *peer != PeerHash::NONE),
-        matches: Some(Arc::new(move |text| is_meant(Sequence::ZERO, text).is_some())),
-        order: Order::Backwards,
-        bytes_max: STEP_BYTES,
-        looks_max: query.looks_max,
-        ..Query::all(actor, query.snapshot)
+    let mut rest = match target {
+        Some(target) if target < slot.id => Query::one(actor, query.snapshot, target),
+        // Nobody takes back what has not been said yet.
+        Some(_) => return Ok(Vec::new()),
+        None => Query {
+            before: slot.id,
+            peer: Some(slot.peer).filter(|peer| *peer != PeerHash::NONE),
+            matches: Some(Arc::new(move |text| is_meant(Sequence::ZERO, text).is_some())),
+            order: Order::Backwards,
+            bytes_max: STEP_BYTES,
+            looks_max: query.looks_max,
+            ..Query::all(actor, query.snapshot)
+        },
     };
+    rest.not_before = query.not_before;
     let mut found = Vec::new();
     let (mut rows, mut bytes) = (0, 0);
     loop {

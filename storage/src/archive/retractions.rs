@@ -22,7 +22,7 @@ pub struct Retraction {
     pub slot: Slot,
     /// End of its record: it is durable once the journal is committed up to here.
     pub end: Position,
-    /// The actor has received it; otherwise the actor has sent it.
+    /// The actor has received it, as a room has all that is said in it; otherwise the actor has sent it.
     pub is_received: bool,
 }
 

@@ -72,6 +72,11 @@ impl<'v> Decoder<'v> {
         }
     }
 
+    /// Fields of a value that has been checked.
+    pub(super) fn inside(fields: &'v [u8]) -> Self {
+        Self { rest: fields }
+    }
+
     fn take(&mut self, count: usize) -> Result<&'v [u8], &'static str> {
         self.rest.split_off(..count).ok_or("cut short")
     }
@@ -95,6 +100,11 @@ impl<'v> Decoder<'v> {
 
     pub(super) fn text(&mut self) -> Result<&'v str, &'static str> {
         std::str::from_utf8(self.bytes()?).map_err(|_| "text that is not UTF-8")
+    }
+
+    /// What has not been read.
+    pub(super) fn rest(&self) -> &'v [u8] {
+        self.rest
     }
 
     /// Bytes that have not been read.

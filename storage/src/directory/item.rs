@@ -34,6 +34,21 @@ pub struct ItemRef<'a> {
     pub listed: bool,
 }
 
+/// A roster item with everything that the user sees of it, as it lies in the map: no allocation.
+#[derive(Copy, Clone, Debug)]
+pub struct ItemRow<'a> {
+    /// What does not depend on the user's own words.
+    pub head: ItemRef<'a>,
+    /// The user's name for the contact; empty for none.
+    pub name: &'a str,
+    /// Number of the roster version at which it last changed.
+    pub version: u64,
+    /// The groups as they lie in the map. Each is whole and UTF-8.
+    groups: &'a [u8],
+    /// The `<presence type='subscribe'/>` that waits for an answer.
+    pending_in: Option<&'a [u8]>,
+}
+
 /// One roster item, owned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Item {
@@ -124,30 +139,53 @@ impl Item {
 
     /// Reads a row of the table.
     pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<Self, &'static str> {
-        let (head, version, mut fields) = decode_head(key, value)?;
-        let name = fields.text()?.to_owned();
-        let count = fields.count()?;
-        // Each group takes four bytes at least, so a damaged count cannot make this reserve much.
-        if count > fields.remaining() / 4 {
-            return Err("more groups than there is room for");
-        }
-        let mut groups = Vec::with_capacity(count);
-        for _ in 0..count {
-            groups.push(fields.text()?.to_owned());
-        }
-        let pending_in = if head.pending_in { Some(fields.bytes()?.to_vec()) } else { None };
-        fields.close()?;
-        Ok(Self {
-            contact: head.contact.to_owned(),
-            name,
-            groups,
-            subscription: head.subscription,
-            ask: head.ask,
-            approved: head.approved,
-            pending_in,
-            listed: head.listed,
-            version,
+        ItemRow::decode(key, value).map(|row| Self {
+            contact: row.head.contact.to_owned(),
+            name: row.name.to_owned(),
+            groups: row.groups().map(str::to_owned).collect(),
+            subscription: row.head.subscription,
+            ask: row.head.ask,
+            approved: row.head.approved,
+            pending_in: row.pending_in.map(<[u8]>::to_vec),
+            listed: row.head.listed,
+            version: row.version,
         })
+    }
+
+    /// The item without the user's own words.
+    #[must_use]
+    pub fn head(&self) -> ItemRef<'_> {
+        ItemRef {
+            contact: &self.contact,
+            subscription: self.subscription,
+            ask: self.ask,
+            approved: self.approved,
+            pending_in: self.pending_in.is_some(),
+            listed: self.listed,
+        }
+    }
+}
+
+impl<'a> ItemRow<'a> {
+    /// Reads a row of the table.
+    pub(super) fn decode(key: &'a [u8], value: &'a [u8]) -> Result<Self, &'static str> {
+        let (head, version, mut fields) = decode_head(key, value)?;
+        let name = fields.text()?;
+        let count = fields.count()?;
+        let from_groups = fields.rest();
+        for _ in 0..count {
+            fields.text()?;
+        }
+        let groups = &from_groups[..from_groups.len() - fields.remaining()];
+        let pending_in = if head.pending_in { Some(fields.bytes()?) } else { None };
+        fields.close()?;
+        Ok(Self { head, name, version, groups, pending_in })
+    }
+
+    /// Groups the contact is in, in the user's order.
+    pub fn groups(&self) -> impl Iterator<Item = &'a str> {
+        let mut fields = Decoder::inside(self.groups);
+        std::iter::from_fn(move || fields.text().ok())
     }
 }
 

@@ -85,7 +85,7 @@ pub use archive::{
 };
 pub use error::DirectoryError;
 pub use import::{ImportEvent, Imported, NewAccount};
-pub use item::{Item, ItemRef, Subscription};
+pub use item::{Item, ItemRef, ItemRow, Subscription};
 pub use key::CONTACT_BYTES_MAX;
 pub use private::{PRIVATE_NAME_BYTES_MAX, PrivateXml};
 pub use registration::{NumberState, PendingPin, Quota, QuotaKey};

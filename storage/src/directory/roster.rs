@@ -14,7 +14,7 @@ use crate::actor::ActorId;
 use super::accounts::other_text;
 use super::codec::{Decoder, Encoder};
 use super::error::DirectoryError;
-use super::item::{Item, ItemRef, Subscription, decode_version};
+use super::item::{Item, ItemRef, ItemRow, Subscription, decode_version};
 use super::key::{CONTACT_BYTES_MAX, Key, size_error};
 use super::tables::{Table, View, damaged};
 use super::transaction::check_size;
@@ -127,6 +127,15 @@ impl<'t> View<'t> {
         Ok(())
     }
 
+    fn roster_rows(&self, local: &str, mut f: impl FnMut(ItemRow<'_>)) -> Result<(), DirectoryError> {
+        let Some(account) = self.account(local)? else { return Ok(()) };
+        for row in self.prefixed(Table::Rosters, &account.key())? {
+            let (key, value) = row?;
+            f(ItemRow::decode(key, value).map_err(damaged(Table::Rosters, key))?);
+        }
+        Ok(())
+    }
+
     fn roster_items(&self, local: &str) -> Result<Vec<Item>, DirectoryError> {
         let Some(account) = self.account(local)? else { return Ok(Vec::new()) };
         self.prefixed(Table::Rosters, &account.key())?
@@ -206,6 +215,14 @@ impl Directory {
     /// The directory cannot be read or is damaged; `f` may have seen some of the items then.
     pub fn roster(&self, local: &str, f: impl FnMut(ItemRef<'_>)) -> Result<(), DirectoryError> {
         self.read(|view| view.roster(local, f))
+    }
+
+    /// As [`Directory::roster`], with all that the user sees of an item.
+    ///
+    /// # Errors
+    /// The directory cannot be read or is damaged.
+    pub fn roster_rows(&self, local: &str, f: impl FnMut(ItemRow<'_>)) -> Result<(), DirectoryError> {
+        self.read(|view| view.roster_rows(local, f))
     }
 
     /// All items of a roster, in order of their contacts' bytes.

@@ -6,26 +6,33 @@ use std::fmt;
 use super::normalise::is_plain_label;
 use super::{Jid, JidError, PART_BYTES_MAX, normalise_domain, normalise_local, normalise_resource};
 
-/// A byte of which any number may follow one another in a localpart or a label, and stay as they are.
-const PLAIN: u8 = 1;
-/// A byte that stays as it is in a resourcepart.
-const PRINTABLE: u8 = 2;
-
-/// What each byte is.
-const CLASS: [u8; 256] = {
-    let mut class = [0; 256];
+/// Bytes of which any number may follow one another in a localpart or a label, and stay as they are.
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
     let mut byte = 0;
     while byte < 256 {
-        if matches!(byte as u8, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_') {
-            class[byte] |= PLAIN;
-        }
-        if matches!(byte as u8, b' '..=b'~') {
-            class[byte] |= PRINTABLE;
-        }
+        plain[byte] = matches!(byte as u8, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
         byte += 1;
     }
-    class
+    plain
 };
+
+/// Whether all bytes are printable ASCII, which stays as it is in a resourcepart. Looks at eight at once.
+fn is_printable(bytes: &[u8]) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const TOPS: u64 = ONES << 7;
+    let Some(last) = bytes.last_chunk() else {
+        return bytes.iter().all(|byte| matches!(byte, b' '..=b'~'));
+    };
+    // The last eight may have been looked at already.
+    let (words, _) = bytes.as_chunks();
+    words.iter().chain([last]).all(|word| {
+        let word = u64::from_ne_bytes(*word);
+        // The top bit shows a byte above ASCII, one below the space after the subtraction, and DEL after the addition. A borrow
+        // or a carry into the next byte comes only from one that shows already.
+        (word | word.wrapping_sub(ONES * u64::from(b' ')) | word.wrapping_add(ONES)) & TOPS == 0
+    })
+}
 
 /// A normalised address that borrows from the text it was read from.
 #[derive(Clone, Debug, Eq, PartialEq, Hash)]
@@ -65,7 +72,7 @@ impl<'a> JidRef<'a> {
         let mut domain_end = bytes.len();
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
-            if CLASS[usize::from(byte)] & PLAIN == 0 {
+            if !PLAIN[usize::from(byte)] {
                 match byte {
                     b'.' => {
                         // In a localpart too, where it is harmless: the long way gives the same answer.
@@ -93,8 +100,7 @@ impl<'a> JidRef<'a> {
         }
         let resource = text.get(domain_end + 1..);
         if let Some(resource) = resource
-            && (!(1..=PART_BYTES_MAX).contains(&resource.len())
-                || !resource.bytes().all(|byte| CLASS[usize::from(byte)] & PRINTABLE != 0))
+            && (!(1..=PART_BYTES_MAX).contains(&resource.len()) || !is_printable(resource.as_bytes()))
         {
             return None;
         }

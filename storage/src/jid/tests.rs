@@ -129,6 +129,22 @@ fn each_part_may_have_1023_bytes_and_no_more() {
 }
 
 #[test]
+fn a_resource_is_printable_or_normalised_whatever_its_length() {
+    for length in 1..=24 {
+        for at in 0..length {
+            for byte in 0..0x80 {
+                let mut resource = vec![if byte == b' ' { b'~' } else { b' ' + 1 }; length];
+                resource[at] = byte;
+                let resource = String::from_utf8(resource).expect("ASCII");
+                let text = format!("a@b/{resource}");
+                let expected = JidRef::from_parts(Some("a"), "b", Some(&resource));
+                assert_eq!(JidRef::parse(&text), expected, "{resource:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn normalised_ascii_is_borrowed() {
     let jid = JidRef::parse("romeo@example.com/Balcony 1").expect("an address");
     assert!(matches!(jid.local, Some(Cow::Borrowed("romeo"))));

@@ -29,6 +29,11 @@ pub(crate) enum RoomCommand {
         #[command(subcommand)]
         command: MemberCommand,
     },
+    /// What occupants see of those who belong to a room beside what they may do (XEP-0317): badges like "teacher" or "host"
+    Hat {
+        #[command(subcommand)]
+        command: HatCommand,
+    },
     /// How a room is set; with NAME=VALUE, set it otherwise
     ///
     /// Names are those of the configuration form (XEP-0045) without `muc#roomconfig_`: `room config JID` lists them. A setting
@@ -84,6 +89,35 @@ pub(crate) enum MemberCommand {
         /// What is said about it
         #[arg(long, value_name = "TEXT", default_value = "")]
         reason: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum HatCommand {
+    /// List the hats of those who belong to a room
+    List {
+        /// The room
+        jid: String,
+    },
+    /// Give somebody who belongs to a room a hat, or another title to one that it has
+    Add {
+        /// The room
+        jid: String,
+        /// The account
+        member: String,
+        /// What the hat is, for programs: a URI, like https://example.org/hats#teacher
+        uri: String,
+        /// What it is, for people
+        title: String,
+    },
+    /// Take a hat from somebody
+    Remove {
+        /// The room
+        jid: String,
+        /// The account
+        member: String,
+        /// The hat
+        uri: String,
     },
 }
 

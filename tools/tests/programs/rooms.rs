@@ -90,6 +90,55 @@ fn members_come_and_go_and_a_room_keeps_an_owner() {
 }
 
 #[test]
+fn hats_are_given_seen_listed_and_taken() {
+    let (place, mut server) = place();
+    const TEACHER: &str = "https://example.org/hats#teacher";
+    quiet(&place, &["room", "create", ROOM, "--owner", "alice@localhost"]);
+    assert_eq!(place.json(&["room", "hat", "list", ROOM]), json!({ "hats": [] }));
+    place
+        .ctl(&["room", "hat", "add", ROOM, "bob@localhost", TEACHER, "Teacher"])
+        .fails(1, &["make it a member first"]);
+    place.ctl(&["room", "hat", "add", ROOM, "alice@localhost", "teacher", "Teacher"]).fails(1, &["a URI"]);
+    let mut alice = Client::login(&place, "alice", "p", "r").expect("she has an account");
+    // Nobody puts one on by itself.
+    alice.say(&format!(
+        "<presence to='{ROOM}/Alice'><x xmlns='http://jabber.org/protocol/muc'/>\
+         <hats xmlns='urn:xmpp:hats:0'><hat uri='urn:forged' title='forged'/></hats></presence>"
+    ));
+    alice.hear("code='110'");
+    quiet(&place, &["room", "hat", "add", ROOM, "alice@localhost", TEACHER, "Teacher & more"]);
+    let hat = format!("<hat uri='{TEACHER}' title='Teacher &amp; more'/></hats>");
+    alice.hear(&hat);
+    assert!(!alice.heard().contains("forged"), "{}", alice.heard());
+    quiet(&place, &["room", "hat", "add", ROOM, "alice@localhost", "urn:x:host", "Host"]);
+    quiet(&place, &["room", "hat", "add", ROOM, "alice@localhost", TEACHER, "Teacher"]);
+    let list = json!({ "hats": [
+        { "member": "alice@localhost", "uri": TEACHER, "title": "Teacher" },
+        { "member": "alice@localhost", "uri": "urn:x:host", "title": "Host" },
+    ] });
+    assert_eq!(place.json(&["room", "hat", "list", ROOM]), list);
+    let text = place.ctl(&["room", "hat", "list", ROOM]).out;
+    assert!(text.lines().nth(1).is_some_and(|line| line.contains(TEACHER)), "{text}");
+
+    // They are there after a restart, too.
+    server.signal("TERM");
+    assert!(server.end().success());
+    let _server = place.server(&["--allow-plaintext"]);
+    let mut alice = Client::login(&place, "alice", "p", "r").expect("she has an account");
+    alice.say(&format!("<presence to='{ROOM}/Alice'><x xmlns='http://jabber.org/protocol/muc'/></presence>"));
+    alice.hear(&format!("<hat uri='{TEACHER}' title='Teacher'/><hat uri='urn:x:host' title='Host'/></hats>"));
+    quiet(&place, &["room", "hat", "remove", ROOM, "alice@localhost", TEACHER]);
+    alice.hear("<hats xmlns='urn:xmpp:hats:0'><hat uri='urn:x:host' title='Host'/></hats>");
+    place.ctl(&["room", "hat", "remove", ROOM, "alice@localhost", TEACHER]).fails(1, &["no such hat"]);
+    for n in 0..7 {
+        quiet(&place, &["room", "hat", "add", ROOM, "alice@localhost", &format!("urn:x:{n}"), "More"]);
+    }
+    place
+        .ctl(&["room", "hat", "add", ROOM, "alice@localhost", "urn:x:9", "Ninth"])
+        .fails(1, &["as many hats"]);
+}
+
+#[test]
 fn rooms_of_no_name_or_another_domain_are_refused() {
     let (place, mut server) = place();
     for (jid, text) in [

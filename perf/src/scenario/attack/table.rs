@@ -200,9 +200,9 @@ impl Row {
                 .map(|ns| milliseconds(ns as f64 / 1e6))
                 .join(" / "),
         };
-        let two = |calm: Option<Figures>, flooded: Option<Figures>| match (calm, flooded) {
+        let inside = |of: fn(&Figures) -> f64| match (&self.calm_inside, &self.flooded_inside) {
             (Some(calm), Some(flooded)) => {
-                format!("{} → {}", milliseconds(calm.p99 / 1e3), milliseconds(flooded.p99 / 1e3))
+                format!("{} → {}", milliseconds(of(calm) / 1e3), milliseconds(of(flooded) / 1e3))
             }
             _ => "-".to_owned(),
         };
@@ -211,7 +211,8 @@ impl Row {
             three(&self.calm),
             three(&self.flooded),
             self.ratio().map_or("-".into(), |ratio| format!("{ratio:.1}")),
-            two(self.calm_inside, self.flooded_inside),
+            inside(|figures| figures.p50),
+            inside(|figures| figures.p99),
             self.units.map_or("-".into(), |units| format!("{units:.2}")),
             format!("{:.0}", self.stanzas as f64 / self.seconds.max(0.001)),
             format!("{:.1}", self.bytes as f64 / f64::from(1 << 20) / self.seconds.max(0.001)),
@@ -255,11 +256,12 @@ fn milliseconds(value: f64) -> String {
 
 /// The table, in Markdown, a part for each server.
 pub(super) fn render(rows: &[Row]) -> String {
-    const HEAD: [&str; 10] = [
+    const HEAD: [&str; 11] = [
         "flood",
         "calm p50 / p99 / max, ms",
         "flooded p50 / p99 / max, ms",
         "p99 ratio",
+        "p50 inside, ms",
         "p99 inside, ms",
         "units/us",
         "taken/s",
@@ -303,5 +305,6 @@ mod tests {
         assert_eq!(over.len(), 5, "{over:?}");
         let table = render(&[row]);
         assert!(table.contains("ENDED (stream error policy-violation); 3 lost"), "{table}");
+        assert!(table.contains("| 0.00 → 0.00 | 0.10 → 0.50 |"), "{table}");
     }
 }

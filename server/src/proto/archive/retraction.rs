@@ -175,11 +175,13 @@ fn names_message(is: impl Fn(&str, &str) -> bool) -> bool {
     is("origin-id", ns::STANZA_ID) || is("replace", ns::CORRECTION)
 }
 
-fn short(id: Option<&str>) -> Option<&str> {
+/// An id that is not too long to be kept of a message.
+pub(in crate::proto) fn short(id: Option<&str>) -> Option<&str> {
     id.filter(|id| id.len() <= ID_BYTES_MAX)
 }
 
-fn put(name: &str, value: Option<&str>, out: &mut Vec<u8>) {
+/// Appends ` name='value'`, if there is a value.
+pub(in crate::proto) fn put(name: &str, value: Option<&str>, out: &mut Vec<u8>) {
     let Some(value) = value else { return };
     for part in [" ", name, "='"] {
         out.extend_from_slice(part.as_bytes());
@@ -189,7 +191,10 @@ fn put(name: &str, value: Option<&str>, out: &mut Vec<u8>) {
 }
 
 /// Looks at a whole stanza without making a tree of it. `None` for what is none.
-fn with_stanza<T>(stanza: &[u8], look: impl FnOnce(&Stanza<'_>) -> Option<T>) -> Option<T> {
+pub(in crate::proto) fn with_stanza<T>(
+    stanza: &[u8],
+    look: impl FnOnce(&Stanza<'_>) -> Option<T>,
+) -> Option<T> {
     let none: Option<&StreamNamespaces> = None;
     let limits = xml::Limits { stanza_bytes_max: stanza.len(), ..xml::Limits::default() };
     let mut framer = Framer::new();

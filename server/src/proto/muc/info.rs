@@ -17,6 +17,9 @@ pub struct RoomState<'a> {
     pub avatar: &'a str,
 }
 
+/// The features of a room that keeps what is said in it.
+pub const OF_ARCHIVE: &[&str] = &[ns::ARCHIVE, ns::MODERATION, ns::RETRACTION, ns::RETRACTION_TOMBSTONE];
+
 /// The features that depend on a room's configuration (§6.4).
 pub fn features(config: &RoomConfig) -> impl Iterator<Item = &'static str> {
     let flags = config.flags;
@@ -32,7 +35,7 @@ pub fn features(config: &RoomConfig) -> impl Iterator<Item = &'static str> {
         false => room_feature::PASSWORD_PROTECTED,
     };
     let archive: &[&str] = match flags.has(RoomFlags::ARCHIVE) {
-        true => &[ns::ARCHIVE],
+        true => OF_ARCHIVE,
         false => &[],
     };
     let registration = flags.has(RoomFlags::REGISTRATION).then_some(ns::REGISTER);
@@ -101,6 +104,9 @@ mod tests {
             "muc_nonanonymous",
             "muc_unsecured",
             "urn:xmpp:mam:2",
+            "urn:xmpp:message-moderate:1",
+            "urn:xmpp:message-retract:1",
+            "urn:xmpp:message-retract:1#tombstone",
         ];
         assert_eq!(found, expected);
         let mut config = RoomConfig { password: "p".into(), ..RoomConfig::default() };

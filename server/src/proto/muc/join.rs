@@ -1,6 +1,7 @@
 //! What a presence asks for that enters a room (XEP-0045 §7.2).
 
 use crate::clock;
+use crate::proto::muc::versions::Since;
 use crate::proto::ns;
 use crate::xml::Element;
 
@@ -22,6 +23,8 @@ pub struct Join {
     pub password: Option<String>,
     /// Which messages it wants; `None`: it leaves that to the room.
     pub history: Option<HistoryRequest>,
+    /// From which version on it wants to hear who belongs to the room (XEP-0463); `None`: it does not ask.
+    pub since: Option<Since>,
 }
 
 impl Join {
@@ -31,6 +34,7 @@ impl Join {
         Join {
             password: x.find("password", ns::MUC).map(|password| password.content().into_owned()),
             history,
+            since: Since::find(x),
         }
     }
 }

@@ -6,34 +6,42 @@
 //! | [`config`] | the form that configures a room |
 //! | [`error`] | why somebody is turned away |
 //! | [`forged`] | what only a room may say of a message |
+//! | [`hats`] | what an operator says of somebody (XEP-0317) |
 //! | [`info`] | what a room tells those who discover it |
 //! | [`invite`] | invitations through the room and around it, and declining them |
 //! | [`join`] | what a presence asks for that enters |
 //! | [`occupant`] | ids of occupants (XEP-0421) |
 //! | [`owner`] | configuring and destroying |
+//! | [`question`] | requests of occupants to occupants, and their answers |
 //! | [`register`] | registering with a room |
+//! | [`retraction`] | messages that are taken back |
 //! | [`role`] | roles and affiliations, by their names |
 //! | [`rules`] | who may do what to whom |
 //! | [`status`] | status codes |
 //! | [`user`] | what a room tells of an occupant |
+//! | [`versions`] | versions of the list of those who belong to a room (XEP-0463) |
 //! | [`voice`] | asking for voice |
 
 pub mod admin;
 pub mod config;
 pub mod error;
 pub mod forged;
+pub mod hats;
 pub mod info;
 pub mod invite;
 pub mod join;
 pub mod occupant;
 pub mod owner;
+pub mod question;
 pub mod register;
+pub mod retraction;
 pub mod role;
 pub mod rules;
 pub mod status;
 #[cfg(test)]
 mod tests;
 pub mod user;
+pub mod versions;
 pub mod voice;
 
 pub use role::{Affiliation, Role};

@@ -63,6 +63,11 @@ impl Standing {
     }
 }
 
+/// Whether somebody may take back what others have said (XEP-0425).
+pub fn may_moderate(actor: Standing) -> bool {
+    actor.is_moderator()
+}
+
 /// Whether somebody may make this change.
 ///
 /// # Errors

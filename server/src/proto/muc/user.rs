@@ -2,6 +2,7 @@
 
 use super::role::{Affiliation, Role, affiliation_name};
 use super::status::Status;
+use super::versions::Versions;
 use super::{push, push_attribute, push_text};
 use crate::proto::ns;
 
@@ -20,6 +21,8 @@ pub struct UserItem<'a> {
     pub actor: Option<&'a str>,
     /// Why; empty for nothing.
     pub reason: &'a str,
+    /// Which change of the list this is, or which list it belongs to: said beside it.
+    pub versions: Option<Versions<'a>>,
 }
 
 /// What becomes of a room that is destroyed (§10.9).
@@ -71,6 +74,9 @@ pub fn write_x(out: &mut Vec<u8>, content: impl FnOnce(&mut Vec<u8>)) {
 /// Appends `<x>` of a presence: an item and status codes.
 pub fn write_presence(item: &UserItem<'_>, statuses: impl IntoIterator<Item = Status>, out: &mut Vec<u8>) {
     write_x(out, |out| {
+        if let Some(versions) = &item.versions {
+            versions.write(out);
+        }
         item.write(out);
         statuses.into_iter().for_each(|status| status.write(out));
     });
@@ -141,9 +147,11 @@ mod tests {
             nick: Some("<n>"),
             actor: Some("a'c"),
             reason: "x < y",
+            versions: Some(Versions { since: Some("1"), until: "2" }),
         };
         let out = written(|out| write_presence(&item, [Status::Banned], out));
-        let expected = "<item affiliation='outcast' role='none' jid='a&amp;b@x/&apos;r&apos;' nick='&lt;n&gt;'>\
+        let expected = "<mav xmlns='urn:xmpp:muc:affiliations:1' since='1' until='2'/>\
+            <item affiliation='outcast' role='none' jid='a&amp;b@x/&apos;r&apos;' nick='&lt;n&gt;'>\
             <actor nick='a&apos;c'/><reason>x &lt; y</reason></item><status code='301'/></x>";
         assert_eq!(out, format!("{X}{expected}"));
     }

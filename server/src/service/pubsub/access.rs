@@ -55,6 +55,18 @@ impl Visitor {
         Visitor { bare, full, local, standing: Standing::Owner, groups: Vec::new() }
     }
 
+    /// Somebody of whom nothing is known.
+    pub(super) fn stranger() -> Visitor {
+        let nobody = String::new;
+        Visitor {
+            bare: nobody(),
+            full: nobody(),
+            local: nobody(),
+            standing: Standing::Stranger,
+            groups: Vec::new(),
+        }
+    }
+
     /// Somebody by its full JID, who looks at the nodes of an account.
     pub(super) fn from_full(env: &Env, account: &str, full: &str) -> Result<Visitor, DirectoryError> {
         let local = address::local_of(full);

@@ -17,7 +17,6 @@ use crate::proto::errors::StanzaError;
 use crate::proto::ns;
 use crate::proto::pubsub::error;
 use crate::proto::pubsub::request::Published;
-use crate::service::Request;
 use crate::user::actors::{Actors, Effects};
 use crate::user::lifecycle::Showing;
 use crate::user::presence;
@@ -45,14 +44,15 @@ fn said(view: &PubsubView<'_>, charge: impl FnOnce(usize)) -> Result<Said, Direc
     }))
 }
 
-/// A vCard as the requester sees it: with the picture of the nodes, if it may look at them. `None`: there is neither.
+/// A vCard of an account as the requester sees it: with the picture of the nodes, if it may look at them. Without a requester, as
+/// strangers see it. `None`: there is neither.
 pub(in crate::service) fn complete(
     env: &Env,
     fx: &Effects,
-    request: &Request,
+    (account, from): (&str, Option<&str>),
     vcard: Option<Element>,
 ) -> Result<Option<Element>, DirectoryError> {
-    let found = env.shared.directory.pubsub(&request.account, |view| {
+    let found = env.shared.directory.pubsub(account, |view| {
         if view.usage()?.nodes == 0 {
             return Ok(None);
         }
@@ -62,7 +62,10 @@ pub(in crate::service) fn complete(
             Said::Picture(hash, media_type) => (hash, media_type),
         };
         let Some(node) = view.node(ns::AVATAR_DATA)? else { return Ok(Some(None)) };
-        let visitor = Visitor::of(env, request)?;
+        let visitor = match from {
+            Some(from) => Visitor::from_full(env, account, from)?,
+            None => Visitor::stranger(),
+        };
         if visitor.may_look(&node.config, visitor.member(&view, &node)?).is_err() {
             return Ok(Some(None));
         }

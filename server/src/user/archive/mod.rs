@@ -10,12 +10,14 @@
 //! | --- | --- |
 //! | here | who gets a copy, and how it is told by which id |
 //! | [`erasure`] | erased texts leave the disk |
+//! | [`in_room`] | retractions in rooms |
 //! | [`index`] | what the archive has for the directory |
 //! | [`open`] | retractions that have not taken effect |
 //! | [`retract`] | retractions take effect |
 //! | [`upkeep`] | what goes, and when |
 
 pub mod erasure;
+pub mod in_room;
 pub mod index;
 pub mod open;
 pub mod retract;

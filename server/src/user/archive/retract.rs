@@ -16,10 +16,10 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
-use whimbrel_storage::actor::ActorId;
+use whimbrel_storage::actor::{ActorId, ActorKind};
 use whimbrel_storage::archive::Retraction;
 use whimbrel_storage::archive::query::QueryError;
-use whimbrel_storage::archive::retract::{ReadRetraction, Replace, RetractQuery, Retracted};
+use whimbrel_storage::archive::retract::{Meant, ReadRetraction, Replace, RetractQuery, Retracted};
 use whimbrel_storage::directory::{self, WriteTransaction};
 use whimbrel_storage::log::Sequence;
 
@@ -27,6 +27,7 @@ use crate::effects::work;
 use crate::env::Env;
 use crate::proto::archive::retraction::{self, Tombstone};
 use crate::user::actors::{Actors, Effects};
+use crate::user::archive::in_room::{self, OpenRetraction};
 use crate::user::archive::open::{self, Waiting};
 use crate::user::archive::upkeep;
 use crate::user::jobs::Then;
@@ -51,6 +52,8 @@ pub struct Retractions {
     pub(super) waiting: Vec<Waiting>,
     /// What those say of which somebody wanted to know.
     pub(super) read: HashMap<(ActorId, Sequence), Arc<retraction::Retraction>, RandomState>,
+    /// Likewise in rooms.
+    pub(super) in_rooms: HashMap<(ActorId, Sequence), Arc<OpenRetraction>, RandomState>,
     /// How many messages were erased, and the last of them.
     erased: u64,
     last: VecDeque<(ActorId, Sequence)>,
@@ -90,6 +93,7 @@ pub fn go_on(actors: &mut Actors, env: &Env, fx: &mut Effects) {
         let retractions = &mut actors.archives.retractions;
         // Those of accounts that are gone have never been done.
         retractions.read.clear();
+        retractions.in_rooms.clear();
         if !retractions.waiting.is_empty() {
             open::release(actors, fx);
         }
@@ -143,6 +147,9 @@ fn query_of(actors: &Actors, env: &Env, fx: &Effects, retraction: Retraction) ->
 
 /// Reads a retraction of an account and says what it replaces by what; runs on a reader's thread.
 fn reading(env: &Env, actor: ActorId) -> ReadRetraction {
+    if actor.kind() == Some(ActorKind::Room) {
+        return in_room::reading(env);
+    }
     let shared = Arc::clone(&env.shared);
     Box::new(move |retracted_ms, payload| {
         let retraction = retraction::Retraction::read(record::decode(payload)?.stanza)?;
@@ -160,7 +167,7 @@ fn reading(env: &Env, actor: ActorId) -> ReadRetraction {
             StoredMessage { resource: kept.resource, stanza: &stanza }.encode(&mut tombstone);
             Some(tombstone)
         });
-        Some(replace)
+        Some(Meant { replace, target: None })
     })
 }
 
@@ -200,6 +207,7 @@ fn done(actors: &mut Actors, env: &Env, fx: &mut Effects, retraction: &Retractio
     let retractions = &mut actors.archives.retractions;
     erased.iter().for_each(|id| retractions.note_erased(retraction.actor, *id));
     retractions.read.remove(&(retraction.actor, retraction.slot.id));
+    retractions.in_rooms.remove(&(retraction.actor, retraction.slot.id));
     retractions.under_way = None;
     retractions.has_failed = false;
     open::release(actors, fx);

@@ -9,7 +9,6 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use whimbrel_storage::directory::{DirectoryError, RosterVersion, Subscription};
 
-use crate::effects::work;
 use crate::env::Env;
 use crate::proto::address;
 use crate::user::actors::Actors;
@@ -110,7 +109,7 @@ pub fn each(
             count += 1;
         }
     })?;
-    fx.work.add(read * work::ITEM);
+    fx.work.add_items(read);
     env.metrics().rosters_read.add(1);
     go_through(&contacts, &mut f);
     let listed = Listed { version, contacts: contacts.into(), count, used: true };

@@ -60,7 +60,7 @@ impl Room {
         old: Option<&Item>,
         item: &Item,
     ) -> Result<bool, DirectoryError> {
-        let shown = |item: &Item| if item.listed { roster::item_bytes(item) } else { 0 };
+        let shown = |item: &Item| if item.listed { roster::written(item).len() } else { 0 };
         let size = shown(item);
         if size <= old.map_or(0, shown) {
             return Ok(true);

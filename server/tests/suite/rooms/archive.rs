@@ -9,7 +9,7 @@ use crate::support::{Client, on_each_driver, on_each_driver_with};
 const ARCHIVE: &str = "urn:xmpp:mam:2";
 
 /// Asks for a page of the hall's archive: what came, and the end of the page.
-fn page(client: &mut Client, inside: &str) -> (Vec<Element>, Element) {
+pub(super) fn page(client: &mut Client, inside: &str) -> (Vec<Element>, Element) {
     client.send(&format!(
         "<iq type='set' id='mam' to='{}'><query xmlns='{ARCHIVE}' queryid='q'>{inside}</query></iq>",
         room("hall")
@@ -19,7 +19,7 @@ fn page(client: &mut Client, inside: &str) -> (Vec<Element>, Element) {
     (results.collect(), end)
 }
 
-fn inner(result: &Element) -> &Element {
+pub(super) fn inner(result: &Element) -> &Element {
     let result = result.find("result", ARCHIVE).expect("a result");
     assert_eq!(result.attribute("queryid"), Some("q"));
     let forwarded = result.find("forwarded", "urn:xmpp:forward:0").expect("forwarded");
@@ -37,7 +37,7 @@ fn set(inside: &str) -> String {
 }
 
 /// The room's own id of a message that somebody got.
-fn given_id(message: &Element) -> String {
+pub(super) fn given_id(message: &Element) -> String {
     let id = message.find("stanza-id", "urn:xmpp:sid:0").expect("the room has given it one");
     assert_eq!(id.attribute("by"), Some("hall@conference.localhost"));
     id.attribute("id").unwrap().to_owned()

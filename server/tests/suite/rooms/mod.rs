@@ -5,13 +5,17 @@ mod archive;
 mod bookmarks;
 mod crash;
 mod discovery;
+mod hats;
 mod invitations;
 mod limits;
 mod messages;
 mod owners;
+mod requests;
+mod retractions;
 mod stay;
 mod strangers;
 mod upgrade;
+mod versions;
 
 use whimbrel_server::xml::Element;
 

@@ -1,7 +1,8 @@
 //! Retractions: found again until they have taken effect, and what they are about.
 
 use super::*;
-use crate::archive::retract::{Replace, RetractQuery, Retracted};
+use crate::actor::ActorKind;
+use crate::archive::retract::{Meant, Replace, RetractQuery, Retracted};
 
 impl House {
     /// One retracts what it has said to another.
@@ -37,9 +38,13 @@ impl House {
             looks_max,
             read: Box::new(|_, text| {
                 let meant = text.strip_prefix(b"retract ")?.to_vec();
-                let replace: Replace =
-                    Arc::new(move |_, text| (text == meant).then(|| b"tombstone".to_vec()));
-                Some(replace)
+                // In a room it is the id.
+                let target =
+                    meant.strip_prefix(b"#").map(|id| std::str::from_utf8(id).unwrap().parse().unwrap());
+                let replace: Replace = Arc::new(move |_, text| {
+                    (text == meant || meant.starts_with(b"#")).then(|| b"tombstone".to_vec())
+                });
+                Some(Meant { replace, target: target.map(Sequence) })
             }),
         };
         self.reader().retracted(query).unwrap()
@@ -224,4 +229,54 @@ fn a_removed_actor_has_no_retractions_and_open_ones_hold_their_segment() {
     house.tallies.apply(&swept.segments);
     house.commit();
     assert_eq!(house.logs[0].second().held(first).records, 0);
+}
+
+const ROOM: ActorId = ActorId::new(ActorKind::Room, 2);
+
+impl House {
+    /// One says something in the room.
+    fn say_in_room(&mut self, from: ActorId, text: &str, flags: Flags) -> Sequence {
+        self.now_ms += 1_000;
+        let body = Body { time_ms: self.now_ms, origin: Origin::default(), payload: text.as_bytes() };
+        let flags = flags.and(Flags::ARCHIVED).and(Flags::NOT_QUEUED);
+        let mut results = Vec::new();
+        let shard = self.shard(ROOM);
+        self.logs[shard].append_for(
+            &[ActorCopy { actor: ROOM, flags, peer: peer(from) }],
+            &body,
+            &mut results,
+        );
+        results[0].unwrap().sequence
+    }
+}
+
+#[test]
+fn a_retraction_by_id_finds_one_message_however_old_and_whosever_it_is() {
+    let mut house = House::new();
+    let old = house.say_in_room(ANNA, "old", Flags::NONE);
+    for number in 0..300 {
+        house.say_in_room(BEN, &number.to_string(), Flags::NONE);
+    }
+    house.flush();
+    let new = house.say_in_room(ANNA, "new", Flags::NONE);
+    for id in [old, new] {
+        house.say_in_room(CARL, &format!("retract #{}", id.0), Flags::RETRACTS);
+    }
+    house.commit();
+    for (retraction, id) in house.open_retractions(0).into_iter().zip([old, new]) {
+        assert!(retraction.is_received, "by the room");
+        let found: Vec<_> = house.find(0, retraction, 1).iter().map(|one| one.id).collect();
+        assert_eq!(found, [id]);
+    }
+    let load = house.logs[0].second().retraction_load(ROOM, peer(CARL));
+    assert_eq!((load.received_by_account, load.of_author, load.sent_by_account), (2, 2, 0));
+    assert_eq!(house.take_effect(), 2);
+    // What is erased is not erased again; what comes later, or is nobody's, is not there.
+    for id in [old.0, new.0 + 100_000_000, 0, u64::MAX] {
+        house.say_in_room(CARL, &format!("retract #{id}"), Flags::RETRACTS);
+    }
+    house.commit();
+    assert_eq!(house.take_effect(), 0);
+    let texts = house.texts(house.query(ROOM));
+    assert_eq!((&*texts[0], &*texts[1], &*texts[301]), ("tombstone", "0", "tombstone"));
 }

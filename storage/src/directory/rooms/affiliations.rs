@@ -42,6 +42,21 @@ impl Affiliation {
     }
 }
 
+/// Hats that one may have in a room.
+pub const HATS_MAX: usize = 8;
+
+/// Most bytes of each text of a hat.
+pub const HAT_TEXT_BYTES_MAX: usize = 255;
+
+/// What an operator says of somebody who belongs to a room (XEP-0317).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Hat {
+    /// What it is, for programs.
+    pub uri: String,
+    /// What it is, for people.
+    pub title: String,
+}
+
 /// Somebody who belongs to a room, or is banned from it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Affiliate {
@@ -61,6 +76,8 @@ pub struct Affiliate {
     pub since_ms: u64,
     /// Number of the version at which this last changed.
     pub version: u64,
+    /// What an operator says of it, in the order in which it was said; at most [`HATS_MAX`].
+    pub hats: Vec<Hat>,
 }
 
 /// Somebody who has lost an affiliation.
@@ -96,6 +113,11 @@ impl Affiliate {
         fields.number(self.version);
         fields.text(self.nick.as_bytes());
         fields.text(self.reason.as_bytes());
+        fields.count(self.hats.len());
+        for hat in &self.hats {
+            fields.text(hat.uri.as_bytes());
+            fields.text(hat.title.as_bytes());
+        }
         fields.seal(key.bytes())
     }
 
@@ -114,9 +136,17 @@ impl Affiliate {
         let account = ActorId::from_raw(fields.number()?);
         let (since_ms, version) = (fields.number()?, fields.number()?);
         let (nick, reason) = (fields.text()?.to_owned(), fields.text()?.to_owned());
+        let mut hats = Vec::new();
+        let count = fields.count()?;
+        if count > HATS_MAX {
+            return Err("more hats than one may have");
+        }
+        for _ in 0..count {
+            hats.push(Hat { uri: fields.text()?.to_owned(), title: fields.text()?.to_owned() });
+        }
         fields.close()?;
         let jid = jid.to_owned();
-        Ok(Self { jid, affiliation, nick, reason, has_left, account, since_ms, version })
+        Ok(Self { jid, affiliation, nick, reason, has_left, account, since_ms, version, hats })
     }
 }
 

@@ -1,6 +1,8 @@
 //! Changing who belongs to a room; reserved nicks; what the end of an account does to its rooms.
 
-use super::affiliations::{Affiliate, Affiliation, affiliate_key, decode_removal};
+use super::affiliations::{
+    Affiliate, Affiliation, HAT_TEXT_BYTES_MAX, HATS_MAX, Hat, affiliate_key, decode_removal,
+};
 use super::record::{REMOVALS_MAX, Room, RoomCounts};
 use super::{account_key, encode_named, encode_of_account};
 use crate::actor::ActorId;
@@ -95,7 +97,9 @@ impl WriteTransaction<'_> {
         if before == change.affiliation && own.is_some() == row.is_some() {
             return Ok(changed);
         }
-        let nick = own.map(|row| row.nick.clone()).unwrap_or_default();
+        let is_banned = change.affiliation == Affiliation::Outcast;
+        let kept = own.filter(|_| !is_banned);
+        let (nick, hats) = kept.map(|row| (row.nick.clone(), row.hats.clone())).unwrap_or_default();
         if let Some(row) = &row {
             self.forget_affiliate(room, &key, row)?;
         }
@@ -106,12 +110,13 @@ impl WriteTransaction<'_> {
             let after = Affiliate {
                 jid: change.jid.to_owned(),
                 affiliation: change.affiliation,
-                nick: if change.affiliation == Affiliation::Outcast { String::new() } else { nick },
+                nick,
                 reason: change.reason.to_owned(),
                 has_left: false,
                 account,
                 since_ms: change.now_ms,
                 version: room.version,
+                hats,
             };
             self.forget_removal_of(room, change.jid)?;
             self.put_affiliate(room, &key, &after)?;
@@ -121,11 +126,12 @@ impl WriteTransaction<'_> {
     }
 
     /// Reserves a nick for somebody who belongs to the room, in place of the one it had; an empty one reserves none. `false`:
-    /// it is somebody else's, or the JID is nothing to the room; nothing was written.
+    /// it is somebody else's, or the JID is nothing to the room; nothing was written. The room has no other version by that: a
+    /// version is one of affiliations.
     ///
     /// # Errors
     /// [`DirectoryError::Size`] for a nick longer than [`NICK_BYTES_MAX`]; the directory is damaged or cannot be written.
-    pub fn reserve_nick(&mut self, room: &mut Room, jid: &str, nick: &str) -> Result<bool, DirectoryError> {
+    pub fn reserve_nick(&mut self, room: &Room, jid: &str, nick: &str) -> Result<bool, DirectoryError> {
         let Some(mut row) = self.rooms().row(room.actor, jid)? else { return Ok(false) };
         if !nick.is_empty() && nick_key(room.actor, nick).is_none() {
             return Err(size_error("the nick", nick, NICK_BYTES_MAX));
@@ -140,11 +146,8 @@ impl WriteTransaction<'_> {
         if let Some(key) = nick_key(room.actor, &row.nick) {
             self.delete(Table::RoomNicks, key.bytes())?;
         }
-        self.next_version(room);
         row.nick = nick.to_owned();
-        row.version = room.version;
         self.rewrite_affiliate(room, &row)?;
-        self.write_room(room)?;
         Ok(true)
     }
 
@@ -158,6 +161,28 @@ impl WriteTransaction<'_> {
             row.has_left = has_left;
             self.rewrite_affiliate(room, &row)?;
         }
+        Ok(true)
+    }
+
+    /// Gives somebody who belongs to a room these hats in place of those that it had, at most [`HATS_MAX`]. `false`: it does not
+    /// belong to the room; nothing was written.
+    ///
+    /// # Errors
+    /// [`DirectoryError::Size`] for more hats, or longer texts, than there may be; the directory is damaged or cannot be written.
+    pub fn set_hats(&mut self, room: &Room, jid: &str, hats: Vec<Hat>) -> Result<bool, DirectoryError> {
+        if hats.len() > HATS_MAX {
+            return Err(DirectoryError::Size { what: "the hats", bytes: hats.len(), max: HATS_MAX });
+        }
+        let longest = hats.iter().map(|hat| hat.uri.len().max(hat.title.len())).max().unwrap_or_default();
+        if longest > HAT_TEXT_BYTES_MAX {
+            return Err(DirectoryError::Size { what: "a hat", bytes: longest, max: HAT_TEXT_BYTES_MAX });
+        }
+        let Some(mut row) = self.rooms().row(room.actor, jid)? else { return Ok(false) };
+        if row.affiliation <= Affiliation::None {
+            return Ok(false);
+        }
+        row.hats = hats;
+        self.rewrite_affiliate(room, &row)?;
         Ok(true)
     }
 

@@ -27,7 +27,10 @@ mod change;
 mod config;
 mod record;
 
-pub use affiliations::{Affiliate, Affiliation, AffiliationChanges, AffiliationVersion, RemovedAffiliate};
+pub use affiliations::{
+    Affiliate, Affiliation, AffiliationChanges, AffiliationVersion, HAT_TEXT_BYTES_MAX, HATS_MAX, Hat,
+    RemovedAffiliate,
+};
 pub use change::{AffiliationChange, Changed, LeftRoom, NICK_BYTES_MAX};
 pub use config::{PrivateMessages, RoleSet, RoomConfig, RoomFlags};
 pub use record::{NewRoom, REMOVALS_MAX, Room, RoomCounts, Subject};

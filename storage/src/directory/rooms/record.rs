@@ -103,8 +103,9 @@ impl Room {
         self.version_of(self.version)
     }
 
-    /// The version with a number that is not older than this knows.
-    pub(super) fn version_of(&self, number: u64) -> AffiliationVersion {
+    /// The version with a number that is not older than this knows; else the one before every change.
+    #[must_use]
+    pub fn version_of(&self, number: u64) -> AffiliationVersion {
         self.history.version(number).unwrap_or_default()
     }
 

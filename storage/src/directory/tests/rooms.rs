@@ -3,8 +3,9 @@
 use super::*;
 use crate::actor::{ActorId, ActorKind};
 use crate::directory::rooms::{
-    Affiliate, Affiliation, AffiliationChange, AffiliationChanges, AffiliationVersion, Changed, LeftRoom,
-    NewRoom, PublicRoom, REMOVALS_MAX, Room, RoomConfig, RoomCounts, RoomFlags, Subject,
+    Affiliate, Affiliation, AffiliationChange, AffiliationChanges, AffiliationVersion, Changed,
+    HAT_TEXT_BYTES_MAX, HATS_MAX, Hat, LeftRoom, NewRoom, PublicRoom, REMOVALS_MAX, Room, RoomConfig,
+    RoomCounts, RoomFlags, Subject,
 };
 use crate::directory::tables::Table;
 
@@ -334,6 +335,8 @@ fn versions_tell_what_has_changed_since() {
     assert_eq!(told(&directory, first), Some((names(&["a", "b"]), vec![])), "only the last change is told");
     let second = version();
     reserve(&directory, "b@example.org", "B");
+    assert_eq!(version(), second, "a nick is no affiliation");
+    affiliate(&directory, "b@example.org", Affiliation::Admin);
     assert_eq!(told(&directory, second), Some((names(&["b"]), vec![])));
     let unknown = AffiliationVersion { incarnation: 1, ..second };
     assert_eq!(told(&directory, unknown), None);
@@ -347,6 +350,40 @@ fn versions_tell_what_has_changed_since() {
     let other =
         AffiliationVersion { incarnation: second.incarnation, ..room(&directory, "r").unwrap().version() };
     assert_eq!(told(&directory, other), None, "a version of another time line");
+}
+
+#[test]
+fn hats_belong_to_those_who_belong_to_the_room() {
+    let (_folder, directory) = new_directory();
+    make(&directory);
+    let jid = "a@example.org";
+    let hat = |n: usize| Hat { uri: format!("urn:x:{n}"), title: format!("Hat {n}") };
+    let set = |hats: Vec<Hat>| {
+        let job = move |t: &mut WriteTransaction<'_>| {
+            let room = t.rooms().room("r")?.expect("the room is there");
+            t.set_hats(&room, jid, hats)
+        };
+        run_inline(&directory, Box::new(job))
+    };
+    assert!(!set(vec![hat(1)]).unwrap(), "nobody is there to have one");
+    affiliate(&directory, jid, Affiliation::Member);
+    reserve(&directory, jid, "A");
+    let before = room(&directory, "r").unwrap().version();
+    let all: Vec<Hat> = (0..HATS_MAX).map(hat).collect();
+    assert!(set(all.clone()).unwrap());
+    assert_eq!(room(&directory, "r").unwrap().version(), before, "a hat is no affiliation");
+    let found = of(&directory, jid).unwrap();
+    assert_eq!((found.hats, found.nick.as_str()), (all.clone(), "A"));
+    affiliate(&directory, jid, Affiliation::Admin);
+    assert_eq!(of(&directory, jid).unwrap().hats, all, "it keeps them with another affiliation");
+    assert!(set((0..=HATS_MAX).map(hat).collect()).is_err());
+    assert!(set(vec![Hat { title: "x".repeat(HAT_TEXT_BYTES_MAX + 1), ..hat(1) }]).is_err());
+    affiliate(&directory, jid, Affiliation::Outcast);
+    assert_eq!(of(&directory, jid).unwrap().hats, []);
+    assert!(!set(vec![hat(1)]).unwrap());
+    affiliate(&directory, jid, Affiliation::None);
+    affiliate(&directory, jid, Affiliation::Member);
+    assert_eq!(of(&directory, jid).unwrap().hats, []);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::{PLAIN, Verona};
 use crate::counters::stage::{Stage, Step};
 use crate::rooms::{ask_to_enter, enter, make, make_it, message, room, say, until};
+use crate::support::answers::outcome;
 
 /// The steps.
 pub(super) const STEPS: &[Step<Verona>] = &[
@@ -17,6 +18,8 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             "rooms.joins",
             "rooms.messages",
             "rooms.deliveries",
+            "rooms.moderated",
+            "rooms.requests",
         ],
         ..PLAIN
     },
@@ -93,7 +96,14 @@ fn stay(stage: &mut Stage<'_>, server: &Verona) {
     make(&mut juliet, "hall", "juliet", &[]);
     enter(&mut romeo, "hall", "romeo");
     say(&mut romeo, "hall", "m1");
-    message(&mut juliet, "m1");
+    let heard = message(&mut juliet, "m1");
+    let id = heard.find("stanza-id", "urn:xmpp:sid:0").and_then(|id| id.attribute("id")).expect("an id");
+    let inside = "<retract xmlns='urn:xmpp:message-retract:1'/>";
+    let moderate = format!("<moderate xmlns='urn:xmpp:message-moderate:1' id='{id}'>{inside}</moderate>");
+    assert_eq!(outcome(&juliet.ask("set", Some(&room("hall")), &moderate)), "result");
+    let to = format!("{}/romeo", room("hall"));
+    juliet.send(&format!("<iq type='get' id='v' to='{to}'><query xmlns='jabber:iq:version'/></iq>"));
+    until(&mut romeo, |stanza| stanza.name() == "iq" && stanza.attribute("type") == Some("get"));
     stage.look();
     juliet.cut();
     romeo.cut();
