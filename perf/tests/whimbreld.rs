@@ -54,7 +54,8 @@ fn logins_and_messages_succeed_in_the_clear_and_under_tls() {
     let (plain, tls) = (free_port(), free_port());
     let child = Command::new(whimbreld)
         .args(["--data", data, "--listen", &format!("127.0.0.1:{plain}")])
-        .args(["--listen-tls", &format!("127.0.0.1:{tls}"), "--allow-plaintext", "--workers", "2"])
+        .args(["--listen-tls", &format!("127.0.0.1:{tls}"), "--listen-http", "none", "--allow-plaintext"])
+        .args(["--workers", "2"])
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
@@ -300,7 +301,8 @@ fn start_with_accounts(accounts: u32) -> Option<(Server, String, String, tempfil
     let (port, tls) = (free_port(), free_port());
     let child = Command::new(whimbreld)
         .args(["--data", &data, "--listen", &format!("127.0.0.1:{port}")])
-        .args(["--listen-tls", &format!("127.0.0.1:{tls}"), "--allow-plaintext", "--workers", "2"])
+        .args(["--listen-tls", &format!("127.0.0.1:{tls}"), "--listen-http", "none", "--allow-plaintext"])
+        .args(["--workers", "2"])
         .stderr(Stdio::null())
         .spawn()
         .unwrap();

@@ -6,7 +6,7 @@
 //!  ├─ directory             the one writer of accounts and rosters
 //!  ├─ crypto-0 …            password hashing
 //!  ├─ registration, sms-0 … registration by phone number, where it is on
-//!  └─ http                the HTTP server, where something listens
+//!  └─ http, web            the HTTP servers of registration and of clients in browsers, where something listens
 //! ```
 //!
 //! | module | what |
@@ -15,7 +15,7 @@
 //! | [`archives`] | what archives need beside the logs |
 //! | [`footprint`] | what is asked before, and taken away again when a start fails |
 //! | [`thread`] | a worker's thread |
-//! | [`web`] | the HTTP server and the features that it serves |
+//! | [`web`] | the HTTP servers and the features that they serve |
 
 mod archives;
 mod bind;
@@ -47,6 +47,7 @@ use footprint::{Footprint, preflight};
 use open::{Opened, share};
 use plan::Plan;
 use spawn::{Beside, Services, WorkerThreads};
+use web::HttpSockets;
 
 impl Server {
     /// Starts everything. Returns when all workers accept connections.
@@ -94,11 +95,12 @@ impl Server {
         let bound = early.map_or_else(|| bind(&plan), Ok)?;
         let listeners = bound.records(&plan.config);
         let shared = share(&plan, &opened, acceptor, takeover.as_deref())?;
-        let Bound { plain: (plain, listening), direct: (direct, listening_tls), http } = bound;
+        let Bound { plain: (plain, listening), direct: (direct, listening_tls), http, web } = bound;
         let mut threads = WorkerThreads::start(&plan, &shared, split(plain, direct, plan.workers))?;
         let Opened { directory, control, logs, tallies, gateway, .. } = opened;
         let (beside, posts) = Beside::start(&plan, directory, &logs.logs, tallies, &threads.wakers)?;
-        let services = Services::start(&plan, &shared, &beside, gateway, http, takeover.is_none())?;
+        let sockets = HttpSockets { registration: http, web };
+        let services = Services::start(&plan, &shared, &beside, gateway, sockets, takeover.is_none())?;
         let own = (logs.logs, posts);
         let outcome = match takeover {
             None => serve::begin(&mut threads, &beside, own).map(|()| None)?,
@@ -126,6 +128,7 @@ impl Server {
             listening_tls,
             registration: services.registration,
             http: services.http,
+            web: services.web,
             driver: threads.driver,
             started: plan.started,
             syncer: Mutex::new(beside.syncer),

@@ -23,18 +23,21 @@ pub(crate) fn check(config: &Config, file: Option<&Path>) -> ExitCode {
         n => format!("{n} workers"),
     };
     // Before the user changes, as at a start: ports may need root.
-    let tried = [&config.listen, &config.listen_tls, &config.registration.listen]
-        .map(|list| list.iter().map(|&address| (address, boot::check_address(address))).collect::<Vec<_>>());
+    let tried = config.addresses().map(|(key, list)| {
+        let list = if key == "http.listen" { websocket(config, list) } else { list };
+        list.iter().map(|&address| (address, boot::check_address(key, address))).collect::<Vec<_>>()
+    });
     let user = user(config);
     let data = data_directory(config);
     let runs = matches!(data, Ok(Data::InUse(_)));
-    let [starttls, direct, http] = tried.map(|list| addresses(&list, runs));
+    let [starttls, direct, websocket, registration] = tried.map(|list| addresses(&list, runs));
     let findings = [
         ("configuration", Ok(format!("{from}; domain {}, {workers}", config.domain))),
         ("user", user),
         ("STARTTLS", starttls),
         ("direct TLS", direct),
-        ("registration", http),
+        ("WebSocket", websocket),
+        ("registration", registration),
         ("without TLS", without_tls(config)),
         ("certificate", certificate(config)),
         ("data", data.map(|found| found.text(config))),
@@ -64,6 +67,15 @@ fn user(config: &Config) -> Result<String, String> {
     platform::drop_privileges(&config.user, group)
         .map_err(|error| format!("cannot drop privileges: {error}"))?;
     Ok(config.user.clone())
+}
+
+/// The addresses for WebSocket that a start would insist on, or have: the one that nobody has asked for may be another's.
+fn websocket<'c>(config: &Config, list: &'c [SocketAddr]) -> &'c [SocketAddr] {
+    let is_free = |address: &SocketAddr| boot::check_address("http.listen", *address).is_ok();
+    match config.http.is_by_default() && !list.iter().all(is_free) {
+        true => &[],
+        false => list,
+    }
 }
 
 /// `runs`: a server uses the data directory, and with it ports of this configuration.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Parser, ValueEnum};
 use clap_complete::Shell;
@@ -34,6 +35,9 @@ pub(crate) struct Cli {
     /// Address for direct TLS connections; may be given several times [default: 127.0.0.1:5223]
     #[arg(long, value_name = "ADDR:PORT")]
     pub(crate) listen_tls: Vec<SocketAddr>,
+    /// Address for HTTPS, which carries WebSocket; may be given several times; `none` for none [default: 127.0.0.1:5443]
+    #[arg(long, value_name = "ADDR:PORT|none")]
+    pub(crate) listen_http: Vec<ListenHttp>,
     /// Number of workers; 0 means one per core [default: 0]
     #[arg(long, value_name = "N")]
     pub(crate) workers: Option<u32>,
@@ -61,6 +65,25 @@ pub(crate) struct Cli {
     /// Write the man pages into a directory
     #[arg(long, value_name = "DIR", hide = true, exclusive = true)]
     pub(crate) man: Option<PathBuf>,
+}
+
+/// An address, or none.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ListenHttp(Option<SocketAddr>);
+
+impl FromStr for ListenHttp {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<ListenHttp, String> {
+        match text {
+            "none" => Ok(ListenHttp(None)),
+            text => {
+                let address = text.parse::<SocketAddr>();
+                let address = address.map_err(|error| format!("{error}; or `none` for no address"))?;
+                Ok(ListenHttp(Some(address)))
+            }
+        }
+    }
 }
 
 /// The drivers by the names of the command line.
@@ -105,6 +128,9 @@ impl Cli {
         }
         if !self.listen_tls.is_empty() {
             config.listen_tls.clone_from(&self.listen_tls);
+        }
+        if !self.listen_http.is_empty() {
+            config.http.listen = self.listen_http.iter().filter_map(|listen| listen.0).collect();
         }
         if let Some(workers) = self.workers {
             config.workers = workers;
@@ -153,8 +179,17 @@ mod tests {
     }
 
     #[test]
+    fn http_may_have_addresses_or_none() {
+        assert_eq!(config(&["--listen-http", "none"]).http.listen, []);
+        let two = config(&["--listen-http", "127.0.0.1:1", "--listen-http", "[::1]:2"]).http.listen;
+        assert_eq!(two, ["127.0.0.1:1".parse().unwrap(), "[::1]:2".parse().unwrap()]);
+    }
+
+    #[test]
     fn a_bad_address_and_an_unknown_driver_are_usage_errors() {
-        for args in [["--listen", "nonsense"], ["--driver", "kqueue"], ["--workers", "-1"]] {
+        for args in
+            [["--listen", "nonsense"], ["--listen-http", "no"], ["--driver", "kqueue"], ["--workers", "-1"]]
+        {
             let error = Cli::try_parse_from(["whimbreld"].into_iter().chain(args)).expect_err(args[1]);
             assert_eq!(error.exit_code(), 2, "{args:?}");
         }

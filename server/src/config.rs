@@ -5,6 +5,7 @@
 
 mod addresses;
 mod archive;
+mod http;
 mod pubsub;
 mod rooms;
 mod words;
@@ -18,6 +19,7 @@ use whimbrel_storage::credentials::ITERATIONS_MAX;
 use whimbrel_storage::log;
 
 pub use archive::ArchiveConfig;
+pub use http::HttpConfig;
 pub use pubsub::{NodeMakers, PubsubConfig};
 pub use rooms::{RoomMakers, RoomsConfig};
 
@@ -135,6 +137,8 @@ pub struct Config {
     pub tls: TlsConfig,
     /// Authentication.
     pub auth: AuthConfig,
+    /// The HTTP server for clients in browsers.
+    pub http: HttpConfig,
     /// Registration by phone number.
     pub registration: RegistrationConfig,
     /// Message archives.
@@ -167,6 +171,7 @@ impl Default for Config {
             log_segment_mib: 64,
             tls: TlsConfig::default(),
             auth: AuthConfig::default(),
+            http: HttpConfig::default(),
             registration: RegistrationConfig::default(),
             archive: ArchiveConfig::default(),
             rooms: RoomsConfig::default(),
@@ -271,6 +276,7 @@ impl Config {
         if u64::from(self.log_mib_max) < 2 * u64::from(self.log_segment_mib) {
             return invalid("log_mib_max must have room for at least two files of log_segment_mib".into());
         }
+        self.http.check().or_else(invalid)?;
         self.registration.check().or_else(invalid)?;
         self.archive.check().or_else(invalid)?;
         self.rooms.check(&self.domain).or_else(invalid)?;
@@ -397,6 +403,7 @@ mod tests {
                 "listen_tls = ['127.0.0.1:5222']",
                 "listen_tls has 127.0.0.1:5222, but listen has 127.0.0.1:5222",
             ),
+            ("[http]\nlisten = ['127.0.0.1:5223']", "http.listen has 127.0.0.1:5223"),
             ("[registration]\nlisten = ['127.0.0.1:5223']", "registration.listen has 127.0.0.1:5223"),
             ("[limits]\nsessions = 0", "limits.sessions is 0"),
             ("x", "w.toml"),

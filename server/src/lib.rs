@@ -45,6 +45,7 @@ pub mod transport;
 pub mod upgrade;
 pub mod user;
 pub mod watch;
+pub mod web;
 pub mod worker;
 
 pub use whimbrel_tls as tls;

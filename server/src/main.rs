@@ -212,6 +212,10 @@ fn announce(server: &Server, config: &Config) {
     if !server.listening_tls.is_empty() {
         places.push(format!("direct TLS on {}", list(&server.listening_tls)));
     }
+    if let Some(web) = &server.web {
+        let scheme = if config.http.tls { "wss" } else { "ws" };
+        places.push(format!("WebSocket ({scheme}) on {}", list(&web.listening)));
+    }
     if let Some(registration) = &server.registration {
         let scheme = if config.registration.tls { "https" } else { "http" };
         let place = match &server.http {

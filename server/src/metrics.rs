@@ -22,8 +22,11 @@ worker_metrics! {
     connections "connections" Gauge "connections" "Open client connections.";
     sessions "sessions" Gauge "sessions" "Bound resources.";
     users "users" Gauge "accounts" "Accounts with at least one bound resource.";
+    websocket_connections "websocket.connections" Gauge "connections" "Of the open client connections: those over WebSocket.";
     tls_sessions "tls_sessions" Gauge "connections" "Connections whose TLS handshake is complete.";
     accepts "accepts" Counter "connections" "Connections accepted.";
+    websocket_accepts "websocket.accepts" Counter "connections" "Of the accepted connections: those taken from the HTTP server, over WebSocket.";
+    websocket_pings "websocket.pings" Counter "frames" "Pings of WebSocket clients, each of which was answered.";
     tls_handshakes "tls.handshakes" Counter "handshakes" "TLS handshakes completed.";
     tls_failures "tls.failures" Counter "connections" "Connections ended by a TLS error.";
     logins "logins" Counter "logins" "SASL exchanges that succeeded.";
@@ -168,6 +171,8 @@ worker_metrics! {
     refused_preauth_time "refused.preauth_seconds" Counter "connections" "Ended: limits.preauth_seconds.";
     refused_preauth_bytes "refused.preauth_bytes" Counter "connections" "Ended: limits.preauth_bytes.";
     refused_framing "refused.framing" Counter "streams" "Ended: XML that is not well formed or past a limit.";
+    refused_websocket_frames "refused.websocket_frames" Counter "connections" "Ended: frames of WebSocket against its rules.";
+    refused_websocket_size "refused.websocket_bytes" Counter "connections" "Ended: a message of WebSocket longer than limits.stanza_bytes.";
     refused_backlog "refused.output_backlog_bytes" Counter "connections" "Ended: limits.output_backlog_bytes.";
     refused_directory "refused.directory_queue" Counter "requests" "Refused: limits.directory_queue.";
     refused_crypto "refused.crypto_queue" Counter "logins" "Refused: limits.crypto_queue.";

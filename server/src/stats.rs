@@ -5,6 +5,7 @@
 //! stats    ──stores──▶ group "queues", block n      queues of worker n
 //!    thread └─────────▶ group "server"               queues of the whole server, its process
 //! registration ──────▶ group "registration"         (crate::phone::metrics)
+//! web      ──stores──▶ group "http"                 (crate::http::metrics)
 //! ```
 //! Names are in no metric: those of accounts are in a file of their own (`watch::busiest`).
 //!
@@ -16,6 +17,7 @@ use std::path::Path;
 
 use whimbrel_stats::{Blocks, Builder};
 
+use crate::http::metrics::WebMetrics;
 use crate::metrics::WorkerMetrics;
 use crate::phone::metrics::RegistrationMetrics;
 
@@ -28,6 +30,9 @@ whimbrel_stats::metrics! {
         commands_length "queue.commands.length" Gauge "commands" "Commands of the control thread that wait for the worker.";
         commands_high "queue.commands.high_water" HighWater "commands" "Most commands that ever waited for the worker.";
         commands_limit "queue.commands.limit" HighWater "commands" "Room for commands; further ones are refused.";
+        newcomers_length "queue.newcomers.length" Gauge "connections" "WebSocket connections that wait for the worker to take them from the HTTP server.";
+        newcomers_high "queue.newcomers.high_water" HighWater "connections" "Most WebSocket connections that ever waited for the worker.";
+        newcomers_limit "queue.newcomers.limit" HighWater "connections" "Room for WebSocket connections; further handshakes are answered with 503.";
         mailbox_length "queue.mailbox.length" Gauge "batches" "Batches that wait in all inbound mailboxes of the worker.";
         mailbox_fullest "queue.mailbox.fullest" HighWater "batches" "Batches that wait in the fullest of its inbound mailboxes.";
         mailbox_high "queue.mailbox.high_water" HighWater "batches" "Most batches that ever waited in one of its inbound mailboxes.";
@@ -103,6 +108,8 @@ pub struct Stats {
     pub server: Blocks<ServerMetrics>,
     /// One block, written by the thread of registration, its queue by the stats thread.
     pub registration: Blocks<RegistrationMetrics>,
+    /// One block, written by the thread of the HTTP server for clients in browsers.
+    pub http: Blocks<WebMetrics>,
 }
 
 impl Stats {
@@ -130,6 +137,7 @@ fn builder(workers: usize) -> Builder {
     builder.group::<QueueMetrics>("queues", "worker", workers);
     builder.group::<ServerMetrics>("server", "", 1);
     builder.group::<RegistrationMetrics>("registration", "", 1);
+    builder.group::<WebMetrics>("http", "", 1);
     builder
 }
 
@@ -140,6 +148,7 @@ impl From<whimbrel_stats::file::Built> for Stats {
             queues: built.blocks(1),
             server: built.blocks(2),
             registration: built.blocks(3),
+            http: built.blocks(4),
         }
     }
 }
@@ -149,7 +158,7 @@ mod tests {
     use super::*;
     use whimbrel_stats::{Block, Description};
 
-    const TABLES: [(&str, &str, &[Description]); 4] = [
+    const TABLES: [(&str, &str, &[Description]); 5] = [
         (
             "Workers",
             "Each worker has its own (label `worker`) and is the only one to write them.",
@@ -165,6 +174,11 @@ mod tests {
             "Registration by phone number",
             "Zero where it is off (docs/registration.md).",
             RegistrationMetrics::DESCRIPTIONS,
+        ),
+        (
+            "HTTP for clients in browsers",
+            "Until a WebSocket is handed to a worker (docs/web.md); zero where nothing listens.",
+            WebMetrics::DESCRIPTIONS,
         ),
     ];
 
@@ -213,6 +227,7 @@ mod tests {
         for queue in [
             "completions",
             "commands",
+            "newcomers",
             "mailbox",
             "mailbox_bytes",
             "commit",

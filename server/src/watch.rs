@@ -109,6 +109,8 @@ impl Watched {
             put(gauge, [&cells.completions_length, &cells.completions_high, &cells.completions_limit]);
             let gauge = self.commands[worker].gauge();
             put(gauge, [&cells.commands_length, &cells.commands_high, &cells.commands_limit]);
+            let gauge = self.commands[worker].newcomers_gauge();
+            put(gauge, [&cells.newcomers_length, &cells.newcomers_high, &cells.newcomers_limit]);
             self.look_at_mailboxes(worker, cells);
             cells.commit_limit.set(NOT_DURABLE_MAX as u64);
             cells.output_limit.set(limits.output_backlog_bytes.into());

@@ -36,7 +36,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("router", &["router"]),
     ("inheritance", &["takeover"]),
     ("loop", &["worker"]),
-    ("features", &["registration"]),
+    ("features", &["registration", "web"]),
     ("parts", &["watch"]),
     ("running", &["running"]),
     ("replacement", &["upgrade"]),

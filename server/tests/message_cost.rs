@@ -34,6 +34,7 @@ use whimbrel_server::user::jobs::{Backend, Completions, Jobs};
 use whimbrel_server::worker::Worker;
 use whimbrel_server::worker::command::CommandQueue;
 use whimbrel_server::worker::core::Core;
+use whimbrel_server::worker::newcomers::WebSocketStart;
 use whimbrel_storage::archive::readers::{Folders, PageReader};
 use whimbrel_storage::archive::{Archive, Tallies};
 use whimbrel_storage::credentials::{Credentials, SALT_BYTES};
@@ -54,6 +55,10 @@ const COUNTED: usize = 100;
 
 /// Bytes that stream management may hold for an idle session.
 const IDLE_BYTES_MAX: i64 = 112;
+
+/// Bytes by which a worker's spare buffers may be longer after output in frames. There is one for each client here, because all
+/// have been answered in one iteration.
+const BUFFER_BYTES_MAX: i64 = 128;
 
 /// Counts what this thread allocates.
 struct Counting;
@@ -211,8 +216,42 @@ impl Driver for Wires {
     }
 }
 
+/// What the clients speak over.
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum Over {
+    Tcp,
+    WebSocket,
+}
+
+impl Over {
+    /// Bytes of one element, or of a header.
+    fn wire(self, text: &str) -> Vec<u8> {
+        let length = text.len();
+        let head: &[u8] = match (self, length) {
+            (Over::Tcp, _) => &[],
+            // With a mask that changes nothing.
+            (Over::WebSocket, 0..=125) => &[0x81, 0x80 | length as u8, 0, 0, 0, 0],
+            (Over::WebSocket, _) => &[0x81, 0xFE, (length >> 8) as u8, length as u8, 0, 0, 0, 0],
+        };
+        [head, text.as_bytes()].concat()
+    }
+
+    fn header(self) -> &'static str {
+        match self {
+            Over::Tcp => {
+                "<?xml version='1.0'?><stream:stream xmlns='jabber:client' to='bench.example' \
+                 xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>"
+            }
+            Over::WebSocket => {
+                "<open xmlns='urn:ietf:params:xml:ns:xmpp-framing' to='bench.example' version='1.0'/>"
+            }
+        }
+    }
+}
+
 /// The worker with its clients logged in.
 struct Bench {
+    over: Over,
     worker: Worker<Wires>,
     /// Milliseconds.
     now: u64,
@@ -223,7 +262,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(managed: bool, archived: bool) -> Bench {
+    fn new(over: Over, managed: bool, archived: bool) -> Bench {
         let data = tempfile::tempdir().unwrap();
         let config = Arc::new(Config {
             domain: "bench.example".into(),
@@ -284,6 +323,7 @@ impl Bench {
         let wires = Wires { input: vec![Vec::new(); CLIENTS], ..Wires::default() };
         let commands = Arc::new(CommandQueue::new(Arc::new(Asleep)));
         let mut bench = Bench {
+            over,
             worker: Worker::new(wires, Core::new(actors, env, fx, vec![false]), commands),
             now: 1000,
             clock,
@@ -292,6 +332,16 @@ impl Bench {
         };
         bench.log_in(managed);
         bench
+    }
+
+    /// The clients come from the HTTP server, their handshakes behind them.
+    fn hand_over(&mut self) {
+        self.worker.driver_mut().accepted = CLIENTS;
+        for client in 0..CLIENTS {
+            let peer = IpAddr::V4(Ipv4Addr::from(0x7f00_0001 + client as u32));
+            let start = WebSocketStart { tls: None, came: Vec::new(), unsent: 0, peer, secured: false };
+            self.worker.core_mut().welcome(Wires::conn(client), start);
+        }
     }
 
     fn turn(&mut self) {
@@ -314,7 +364,8 @@ impl Bench {
     /// Every client says the same, `{n}` being its number; the last answer must contain `expected`.
     fn say(&mut self, what: impl Fn(usize) -> String, expected: &str) {
         for client in 0..CLIENTS {
-            self.worker.driver_mut().input[client].extend_from_slice(what(client).as_bytes());
+            let bytes = self.over.wire(&what(client));
+            self.worker.driver_mut().input[client].extend_from_slice(&bytes);
             self.turn();
             // What the directory was asked for comes back an iteration later.
             self.turn();
@@ -325,15 +376,18 @@ impl Bench {
 
     /// Every client says this, in one iteration.
     fn everybody_says(&mut self, what: &str) {
+        let bytes = self.over.wire(what);
         for input in &mut self.worker.driver_mut().input {
-            input.extend_from_slice(what.as_bytes());
+            input.extend_from_slice(&bytes);
         }
         self.turn();
     }
 
     fn log_in(&mut self, managed: bool) {
-        let header = "<?xml version='1.0'?><stream:stream xmlns='jabber:client' to='bench.example' \
-            xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>";
+        if self.over == Over::WebSocket {
+            self.hand_over();
+        }
+        let header = self.over.header();
         self.say(|_| header.into(), "</stream:features>");
         let plain = |client| base64(&format!("\0user{client}\0secret"));
         self.say(
@@ -367,7 +421,8 @@ impl Bench {
                     "<message type='chat' to='user{recipient}@bench.example{resource}' id='w{number:x}-1f-2a'>\
                     <body>forty bytes of text, as people write them.</body></message>"
                 );
-                self.worker.driver_mut().input[sender].extend_from_slice(message.as_bytes());
+                let bytes = self.over.wire(&message);
+                self.worker.driver_mut().input[sender].extend_from_slice(&bytes);
             }
         }
         if managed {
@@ -375,7 +430,8 @@ impl Bench {
             let h = 1 + self.received;
             let acknowledgement = format!("<a xmlns='urn:xmpp:sm:3' h='{h}'/>");
             for recipient in (1..CLIENTS).step_by(2) {
-                self.worker.driver_mut().input[recipient].extend_from_slice(acknowledgement.as_bytes());
+                let bytes = self.over.wire(&acknowledgement);
+                self.worker.driver_mut().input[recipient].extend_from_slice(&bytes);
             }
         }
         self.received += WINDOW;
@@ -402,7 +458,12 @@ fn base64(text: &str) -> String {
 /// recipient, and that is up to eight allocations: two of the worker, the others of the directory's writer, which has a
 /// thread of its own in the server and runs in the worker's here.
 fn check(to_resource: bool, managed: bool, archived: bool) {
-    let mut bench = Bench::new(managed, archived);
+    check_over(Over::Tcp, to_resource, managed, archived);
+}
+
+/// As [`check`], over any transport.
+fn check_over(over: Over, to_resource: bool, managed: bool, archived: bool) {
+    let mut bench = Bench::new(over, managed, archived);
     let calls_max = |messages: u64| if archived { messages / 4 } else { messages / 100 };
     for _ in 0..WARM_UP {
         bench.round(to_resource, managed);
@@ -450,10 +511,16 @@ fn an_archived_message_allocates_a_little_for_each_block_of_the_index() {
     check(true, true, true);
 }
 
+#[test]
+fn a_message_over_websocket_allocates_nothing() {
+    check_over(Over::WebSocket, true, false, false);
+    check_over(Over::WebSocket, true, true, false);
+}
+
 /// Bytes of the worker's thread for each client, once all have been quiet for some seconds.
-fn idle_bytes(managed: bool) -> i64 {
+fn idle_bytes(over: Over, managed: bool) -> i64 {
     let before = LIVE.get();
-    let mut bench = Bench::new(managed, true);
+    let mut bench = Bench::new(over, managed, true);
     // All speak and are answered in one iteration, so that what the sessions share has its size in either case.
     let ping = "<iq type='get' id='p'><ping xmlns='urn:xmpp:ping'/></iq>";
     bench.everybody_says(ping);
@@ -481,10 +548,20 @@ fn idle_bytes(managed: bool) -> i64 {
 
 #[test]
 fn an_idle_session_is_asked_to_acknowledge_and_then_holds_nothing_that_it_was_sent() {
-    idle_bytes(false); // what is made once is there after this
-    let (plain, managed) = (idle_bytes(false), idle_bytes(true));
+    idle_bytes(Over::Tcp, false); // what is made once is there after this
+    let (plain, managed) = (idle_bytes(Over::Tcp, false), idle_bytes(Over::Tcp, true));
     let more = managed - plain;
     println!("an idle session holds {more} bytes more with stream management");
     assert!(more > 0, "the count misses something: {more} bytes");
     assert!(more <= IDLE_BYTES_MAX, "an idle session with stream management holds {more} bytes more");
+}
+
+#[test]
+fn an_idle_session_over_websocket_holds_no_more_than_one_over_tcp() {
+    idle_bytes(Over::WebSocket, true);
+    let (tcp, websocket) = (idle_bytes(Over::Tcp, true), idle_bytes(Over::WebSocket, true));
+    println!("an idle session holds {tcp} bytes over TCP, {websocket} over WebSocket");
+    // Nothing of it is the session's: the worker keeps some emptied buffers for its next output, and an answer in a frame has
+    // made them longer by the declaration of a namespace, which a buffer's capacity doubles at the most.
+    assert!(websocket - tcp <= BUFFER_BYTES_MAX, "{websocket} bytes over WebSocket, {tcp} over TCP");
 }

@@ -20,7 +20,7 @@ use tokio_xmpp::parsers::rsm::SetQuery;
 use tokio_xmpp::xmlstream::Timeouts;
 use tokio_xmpp::{Client, Event, Stanza};
 use whimbrel_server::boot::Server;
-use whimbrel_server::config::{Config, DriverChoice};
+use whimbrel_server::config::{Config, DriverChoice, HttpConfig};
 use whimbrel_storage::credentials::Credentials;
 use whimbrel_storage::directory::run_inline;
 
@@ -33,6 +33,7 @@ fn start(driver: DriverChoice, data: &TempDir) -> Server {
         data: data.path().to_owned(),
         listen: vec![loopback],
         listen_tls: vec![loopback],
+        http: HttpConfig { listen: Vec::new(), ..HttpConfig::default() },
         workers: 2,
         driver,
         pin_workers: false,

@@ -38,6 +38,7 @@ class Server:
     driver: str
     port: int
     tls_port: int
+    http_port: int
     log: Path
 
     @property
@@ -60,14 +61,15 @@ class Server:
 
 
 def start(driver: str, data: Path, *arguments) -> Server:
-    port, tls_port = free_port(), free_port()
+    port, tls_port, http_port = free_port(), free_port(), free_port()
     path = data.parent / f"{driver}.log"
     log = open(path, "w")
     process = subprocess.Popen(
         [BIN / "whimbreld", "--data", data, "--driver", driver, "--workers", "2",
-         "--listen", f"127.0.0.1:{port}", "--listen-tls", f"127.0.0.1:{tls_port}", *arguments],
+         "--listen", f"127.0.0.1:{port}", "--listen-tls", f"127.0.0.1:{tls_port}",
+         "--listen-http", f"127.0.0.1:{http_port}", *arguments],
         stdout=log, stderr=subprocess.STDOUT)
-    server = Server(process, data, driver, port, tls_port, path)
+    server = Server(process, data, driver, port, tls_port, http_port, path)
     deadline = time.monotonic() + START_SECONDS_MAX
     while time.monotonic() < deadline:
         assert process.poll() is None, path.read_text()

@@ -152,7 +152,7 @@ def test_a_package_is_installed_used_upgraded_under_clients_and_removed(root, pa
     process = root.popen(start_line, stderr=open(log, "w"), env=environment)
     try:
         assert manager.hear()["READY"] == "1"
-        server = Server(process, root.path / DATA, "auto", *ports, log)
+        server = Server(process, root.path / DATA, "auto", *ports, 0, log)
         for name in ("juliet", "romeo"):
             root.run("whimbrelctl", "user", "add", f"{name}@localhost", "--password-stdin", input=PASSWORD + "\n")
         recorder = root.popen([*root.start_line("wsar-record"), "--count", "3"])
@@ -225,7 +225,7 @@ def test_a_renewed_certificate_is_deployed_for_the_server_alone(tmp_path):
     assert key.read_text() == (tmp_path / "chat.example/privkey.pem").read_text()
     assert key.stat().st_mode & 0o777 == 0o600 and key.owner() == "nobody"
     check = subprocess.run([BIN / "whimbreld", "--data", tmp_path / "data", "--domain", "chat.example", "--listen", "127.0.0.1:0",
-                            "--listen-tls", "127.0.0.1:0", "--check", "--config", tls_of(tmp_path, folder)],
+                            "--listen-tls", "127.0.0.1:0", "--listen-http", "none", "--check", "--config", tls_of(tmp_path, folder)],
                            capture_output=True, text=True)
     assert check.returncode == 0 and "chat.example" in check.stdout, check
     assert deploy("gone").returncode == 1

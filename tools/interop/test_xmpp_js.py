@@ -1,4 +1,4 @@
-"""@xmpp/client, a stock JavaScript client under Node: over STARTTLS and over direct TLS."""
+"""@xmpp/client, a stock JavaScript client under Node: over STARTTLS, over direct TLS, and over WebSocket."""
 
 import asyncio
 import json
@@ -14,10 +14,16 @@ HERE = Path(__file__).resolve().parent
 
 
 async def start(service, name, password, resource, certificate):
-    environment = {**os.environ, "NODE_EXTRA_CA_CERTS": str(certificate)}
+    # Node 20 has WebSocket behind an option, which later ones take as well.
+    environment = {**os.environ, "NODE_EXTRA_CA_CERTS": str(certificate), "NODE_OPTIONS": "--experimental-websocket"}
     return await asyncio.create_subprocess_exec(
         "node", HERE / "client.mjs", service, name, password, resource,
         stdout=asyncio.subprocess.PIPE, env=environment)
+
+
+def service(server, scheme):
+    port = {"xmpp": server.port, "xmpps": server.tls_port, "wss": server.http_port}[scheme]
+    return f"{scheme}://localhost:{port}" + ("/xmpp-websocket" if scheme == "wss" else "")
 
 
 async def hear(node, event):
@@ -29,15 +35,13 @@ async def hear(node, event):
     raise AssertionError(f"the client ended without {event}")
 
 
-@pytest.mark.parametrize("scheme", ["xmpp", "xmpps"])
+@pytest.mark.parametrize("scheme", ["xmpp", "xmpps", "wss"])
 def test_it_logs_in_and_talks_with_slixmpp(server, scheme):
     jids = [server.account(f"{name}js{scheme}") for name in ("juliet", "romeo")]
-    port = server.tls_port if scheme == "xmpps" else server.port
 
     async def test(clients):
         (romeo,) = await log_in(clients, server, "starttls", jids[1])
-        node = await start(f"{scheme}://localhost:{port}", jids[0].split("@")[0], PASSWORD, "balcony",
-                           server.certificate)
+        node = await start(service(server, scheme), jids[0].split("@")[0], PASSWORD, "balcony", server.certificate)
         try:
             online = await hear(node, "online")
             assert online["jid"] == f"{jids[0]}/balcony"
@@ -53,13 +57,12 @@ def test_it_logs_in_and_talks_with_slixmpp(server, scheme):
     run(test)
 
 
-@pytest.mark.parametrize("scheme", ["xmpp", "xmpps"])
+@pytest.mark.parametrize("scheme", ["xmpp", "xmpps", "wss"])
 def test_a_wrong_password_is_an_error(server, scheme):
     jid = server.account(f"mercutiojs{scheme}")
-    port = server.tls_port if scheme == "xmpps" else server.port
 
     async def test():
-        node = await start(f"{scheme}://localhost:{port}", jid.split("@")[0], "wrong", "x", server.certificate)
+        node = await start(service(server, scheme), jid.split("@")[0], "wrong", "x", server.certificate)
         assert (await hear(node, "error"))["text"] == "not-authorized"
         if node.returncode is None:
             node.kill()

@@ -23,6 +23,9 @@ struct Status {
     draining: bool,
     listen: Vec<String>,
     listen_tls: Vec<String>,
+    /// Older servers have none.
+    #[serde(default)]
+    listen_http: Vec<String>,
     allow_plaintext: bool,
     certificate: String,
     accounts: u64,
@@ -111,6 +114,7 @@ fn status_text(status: &Status) -> String {
         ("data", status.data.clone()),
         ("STARTTLS", status.listen.join(", ")),
         ("direct TLS", status.listen_tls.join(", ")),
+        ("WebSocket", status.listen_http.join(", ")),
         ("certificate", certificate.to_owned()),
         ("without TLS", if status.allow_plaintext { "logins permitted" } else { "" }.to_owned()),
         ("workers", format!("{}, driver {}", status.workers, status.driver)),

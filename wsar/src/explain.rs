@@ -312,6 +312,18 @@ pub const REFUSALS: &[Explained] = &[
         &["limits.sm_unacked_stanzas", "limits.sm_unacked_bytes", "limits.detached_bytes"],
         "The client does not answer the server's requests for acknowledgement; it is broken or its network is cut.",
     ),
+    row(
+        "websocket_bytes",
+        "A browser's client sent a message that is longer than a stanza may be.",
+        &["limits.stanza_bytes"],
+        "A client that sends files as text, or an attack; the log at level debug names the connection.",
+    ),
+    row(
+        "websocket_frames",
+        "A client broke the rules of WebSocket: a frame without a mask, a binary message, a fragment out of place.",
+        &["http.listen"],
+        "A broken client, a proxy that changes what it passes on, or a port scan; the log at level debug says which rule.",
+    ),
 ];
 
 /// Every queue of the server.
@@ -369,6 +381,12 @@ pub const QUEUES: &[Explained] = &[
         "The bytes of those batches.",
         &["limits.mailbox_kib"],
         "The receiving worker does not get to them: see its event loop.",
+    ),
+    row(
+        "newcomers",
+        "WebSocket connections on their way from the HTTP server to a worker.",
+        &["http.listen"],
+        "A worker does not get to them: see its event loop. Or everybody connects at once, and it passes.",
     ),
     row(
         "output",

@@ -94,6 +94,8 @@ fn with(setup: &Setup<'_>, variant: &Variant, name: String, hint: Hint) -> Resul
                 &format!("127.0.0.1:{port}"),
                 "--listen-tls",
                 &format!("127.0.0.1:{tls_port}"),
+                "--listen-http",
+                "none",
             ])
             .args(["--allow-plaintext", "--driver", &driver, "--workers", &workers]);
         command

@@ -61,6 +61,16 @@ pub struct Door<S> {
     writing: Timer,
 }
 
+/// What is left when a door is taken away.
+pub struct Parts<S> {
+    /// The stream.
+    pub stream: S,
+    /// What has come of the other protocol already.
+    pub came: Vec<u8>,
+    /// The answer counts as written when this is dropped ([`Turn::keep_until_written`]).
+    pub end: End,
+}
+
 enum Stage {
     Head,
     /// So many bytes of the body are still to come.
@@ -91,6 +101,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Door<S> {
             head_since: Instant::now(),
             writing: Timer::default(),
         }
+    }
+
+    /// Takes the door away, when the connection speaks another protocol from here on (RFC 9110 §7.8).
+    pub fn into_parts(self) -> Parts<S> {
+        Parts { stream: self.stream, came: self.came, end: self._end }
     }
 
     /// Takes what has come, up to a bound. `false`: the peer has ended.
@@ -349,7 +364,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Door<S> {
 }
 
 /// With the door the last answer ends, written or not.
-struct End(Turn);
+pub struct End(Turn);
 
 impl Drop for End {
     fn drop(&mut self) {

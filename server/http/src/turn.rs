@@ -62,6 +62,8 @@ enum Phase {
     Body(Instant),
     /// The request is here, and its answer is being made or fetched.
     Served,
+    /// The same, and behind the answer another protocol is spoken (101): no request follows.
+    Leaving,
 }
 
 impl Turn {
@@ -105,7 +107,12 @@ impl Turn {
 
     /// Whether the request is all here, and its answer is being made or fetched.
     pub fn is_served(&self) -> bool {
-        self.state().phase == Phase::Served
+        matches!(self.state().phase, Phase::Served | Phase::Leaving)
+    }
+
+    /// The answer will be 101: nothing that comes is a request any more.
+    pub fn leaves(&self) {
+        self.state().phase = Phase::Leaving;
     }
 
     /// Takes the place of the current request from a share of the places, until its answer has been handed over.
@@ -146,6 +153,9 @@ impl Turn {
     /// The answer has been handed over.
     fn quiet(&self) {
         let mut state = self.state();
+        if state.phase == Phase::Leaving {
+            return;
+        }
         state.phase = Phase::Quiet(Instant::now());
         state.share = None;
         if let Some(reader) = state.reader.take() {
@@ -184,7 +194,7 @@ impl Turn {
     pub(crate) fn head_waited_for_since(&self) -> Option<Instant> {
         match self.state().phase {
             Phase::Quiet(since) | Phase::Speaking(since) => Some(since),
-            Phase::Body(_) | Phase::Served => None,
+            Phase::Body(_) | Phase::Served | Phase::Leaving => None,
         }
     }
 

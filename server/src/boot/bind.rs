@@ -19,8 +19,10 @@ pub(super) struct Bound {
     pub(super) plain: (Sockets, Vec<SocketAddr>),
     /// Direct TLS.
     pub(super) direct: (Sockets, Vec<SocketAddr>),
-    /// HTTP.
+    /// HTTP, for registration.
     pub(super) http: Sockets,
+    /// HTTP, for clients in browsers.
+    pub(super) web: Sockets,
 }
 
 impl Bound {
@@ -30,6 +32,7 @@ impl Bound {
             (&self.plain.0, &config.listen, Serves::Streams),
             (&self.direct.0, &config.listen_tls, Serves::StreamsOverTls),
             (&self.http, &config.registration.listen, Serves::Http),
+            (&self.web, &config.http.listen, Serves::Web),
         ];
         let mut records = Vec::new();
         for (groups, addresses, serves) in kinds {
@@ -62,30 +65,53 @@ pub(super) fn bind_early(plan: &Plan, takeover: Option<&mut Takeover>) -> Result
 /// Binds everything that the configuration names.
 pub(super) fn bind(plan: &Plan) -> Result<Bound, BootError> {
     let (config, workers) = (&plan.config, plan.workers);
-    let plain = listeners(&config.listen, workers, config.backlog)?;
-    let direct = listeners(&config.listen_tls, workers, config.backlog)?;
-    let http =
-        config.registration.listen.iter().map(|&address| Ok::<_, BootError>(vec![http_listener(address)?]));
-    Ok(Bound { plain, direct, http: http.collect::<Result<_, _>>()? })
+    let plain = listeners("listen", &config.listen, workers, config.backlog)?;
+    let direct = listeners("listen_tls", &config.listen_tls, workers, config.backlog)?;
+    let http = |key: &'static str, addresses: &[SocketAddr]| {
+        let one = |&address: &SocketAddr| Ok::<_, BootError>(vec![http_listener(key, address)?]);
+        addresses.iter().map(one).collect::<Result<Sockets, BootError>>()
+    };
+    let web = by_default(config, http("http.listen", &config.http.listen))?;
+    Ok(Bound { plain, direct, http: http("registration.listen", &config.registration.listen)?, web })
 }
 
-fn http_listener(address: SocketAddr) -> Result<TcpListener, BootError> {
-    TcpListener::bind(address).map_err(|source| BootError::Listen { address, source })
+/// The address that nobody has asked for may be another's.
+fn by_default(config: &Config, bound: Result<Sockets, BootError>) -> Result<Sockets, BootError> {
+    match bound {
+        Err(error) if config.http.is_by_default() => {
+            tracing::warn!("{error}; until then there is no WebSocket");
+            Ok(Sockets::new())
+        }
+        bound => bound,
+    }
+}
+
+fn http_listener(key: &'static str, address: SocketAddr) -> Result<TcpListener, BootError> {
+    TcpListener::bind(address).map_err(|source| BootError::Listen { address, key, source })
 }
 
 /// The listeners that the program before has left, and new ones where there are none.
 fn bind_again(plan: &Plan, takeover: &mut Takeover) -> Result<Bound, BootError> {
     let config = &plan.config;
     let mut left = Left::of(takeover)?;
-    let more = |address, count| {
-        let (mut sockets, _) = more_listeners(address, count, config.backlog)?;
-        Ok(sockets.pop().unwrap_or_default())
+    let backlog = config.backlog;
+    let more = |key: &'static str| {
+        move |address: SocketAddr, count: usize| {
+            let (mut sockets, _) = more_listeners(key, address, count, backlog)?;
+            Ok::<_, BootError>(sockets.pop().unwrap_or_default())
+        }
     };
-    let plain = left.listeners(&config.listen, Serves::Streams, plan.workers, more)?;
-    let direct = left.listeners(&config.listen_tls, Serves::StreamsOverTls, plan.workers, more)?;
-    let one = |address, _| Ok(vec![http_listener(address)?]);
-    let (http, _) = left.listeners(&config.registration.listen, Serves::Http, 1, one)?;
-    Ok(Bound { plain, direct, http })
+    let plain = left.listeners(&config.listen, Serves::Streams, plan.workers, more("listen"))?;
+    let direct =
+        left.listeners(&config.listen_tls, Serves::StreamsOverTls, plan.workers, more("listen_tls"))?;
+    let one = |key: &'static str| {
+        move |address: SocketAddr, _: usize| Ok::<_, BootError>(vec![http_listener(key, address)?])
+    };
+    let (http, _) =
+        left.listeners(&config.registration.listen, Serves::Http, 1, one("registration.listen"))?;
+    let web = left.listeners(&config.http.listen, Serves::Web, 1, one("http.listen"));
+    let web = by_default(config, web.map(|(sockets, _)| sockets))?;
+    Ok(Bound { plain, direct, http, web })
 }
 
 /// The listeners that the program before has left.
@@ -144,6 +170,7 @@ impl<'a> Left<'a> {
 
 /// Binds each address once for every worker. Port 0 is chosen once and then shared.
 fn listeners(
+    key: &'static str,
     addresses: &[SocketAddr],
     workers: usize,
     backlog: u32,
@@ -151,10 +178,10 @@ fn listeners(
     let mut sockets = Vec::new();
     let mut bound = Vec::new();
     for &address in addresses {
-        let failed = |source| BootError::Listen { address, source };
+        let failed = |source| BootError::Listen { address, key, source };
         // Without SO_REUSEPORT first: another server's shared port must not be joined in silence.
         drop(TcpListener::bind(address).map_err(failed)?);
-        let (group, actual) = more_listeners(address, workers, backlog)?;
+        let (group, actual) = more_listeners(key, address, workers, backlog)?;
         sockets.extend(group);
         bound.push(actual);
     }
@@ -163,11 +190,12 @@ fn listeners(
 
 /// Binds an address so often, whoever of this server has it already.
 fn more_listeners(
+    key: &'static str,
     address: SocketAddr,
     count: usize,
     backlog: u32,
 ) -> Result<(Sockets, SocketAddr), BootError> {
-    let failed = |source| BootError::Listen { address, source };
+    let failed = |source| BootError::Listen { address, key, source };
     let first = platform::reuseport_listener(address, backlog).map_err(failed)?;
     let actual = first.local_addr().map_err(failed)?;
     let mut group = vec![first];

@@ -34,8 +34,12 @@ const NAMED_MAX: usize = 3;
 /// The first thing that would keep the server from starting.
 pub(super) fn preflight(config: &Config) -> Result<(), BootError> {
     check_user(config)?;
-    let addresses = config.listen.iter().chain(&config.listen_tls).chain(&config.registration.listen);
-    addresses.copied().try_for_each(check_address)?;
+    for (key, addresses) in config.addresses() {
+        if key == "http.listen" && config.http.is_by_default() {
+            continue;
+        }
+        addresses.iter().try_for_each(|&address| check_address(key, address))?;
+    }
     refuse_foreign_files(&config.data)?;
     certificate::facts(&config.tls_settings()).map_err(|error| BootError::Tls(error.into()))?;
     Ok(())
@@ -58,14 +62,14 @@ pub fn check_user(config: &Config) -> Result<(), BootError> {
 ///
 /// # Errors
 /// Why it cannot.
-pub fn check_address(address: SocketAddr) -> Result<(), BootError> {
+pub fn check_address(key: &'static str, address: SocketAddr) -> Result<(), BootError> {
     let bound = || -> std::io::Result<()> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
         // As the listeners do: connections of an earlier run that linger are no obstacle, another listener is.
         socket.set_reuse_address(true)?;
         socket.bind(&address.into())
     };
-    bound().map_err(|source| BootError::Listen { address, source })
+    bound().map_err(|source| BootError::Listen { address, key, source })
 }
 
 /// Refuses a folder that is no data directory yet and has other files in it: a slip in the configuration must not strew

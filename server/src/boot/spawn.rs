@@ -12,7 +12,7 @@ use whimbrel_storage::log::Syncer;
 use super::archives;
 use super::plan::Plan;
 use super::thread::{Ready, WorkerParts, WorkerThread, uses_uring};
-use super::web;
+use super::web::{self, HttpSockets};
 use crate::exchange::envelope::Batch;
 use crate::http::front::HttpServer;
 use crate::registration::gateway::Gateway;
@@ -147,19 +147,20 @@ impl Beside {
 pub(super) struct Services {
     pub(super) registration: Option<Arc<Registration>>,
     pub(super) http: Option<Arc<HttpServer>>,
+    pub(super) web: Option<Arc<HttpServer>>,
     pub(super) watch: Watch,
 }
 
 impl Services {
-    /// Starts registration, where there is a gateway for text messages, the HTTP server, where something listens, and the
-    /// thread for statistics. Unless the server `opens` at once, the first two send everybody away until they are told
+    /// Starts registration, where there is a gateway for text messages, the HTTP servers, where something listens, and the
+    /// thread for statistics. Unless the server `opens` at once, all but the last send everybody away until they are told
     /// that it is sure that this program goes on.
     pub(super) fn start(
         plan: &Plan,
         shared: &Arc<Shared>,
         beside: &Beside,
         gateway: Option<Gateway>,
-        http: Vec<Vec<TcpListener>>,
+        sockets: HttpSockets,
         opens: bool,
     ) -> Result<Services, BootError> {
         let registration = match gateway {
@@ -176,7 +177,8 @@ impl Services {
             }
             None => None,
         };
-        let http = web::start(http, shared, registration.as_deref(), opens)?;
+        let http = web::start_registration(sockets.registration, shared, registration.as_deref(), opens)?;
+        let web = web::start(sockets.web, shared, &beside.commands, opens)?;
         let watch = Watch::start(Watched {
             shared: shared.clone(),
             writer: beside.writer.clone(),
@@ -189,7 +191,7 @@ impl Services {
             started: plan.started,
         });
         let watch = watch.map_err(system("cannot start the thread for statistics"))?;
-        Ok(Services { registration, http, watch })
+        Ok(Services { registration, http, web, watch })
     }
 
     /// The server is there: everybody is let in.
@@ -197,7 +199,7 @@ impl Services {
         if let Some(registration) = &self.registration {
             registration.open();
         }
-        if let Some(http) = &self.http {
+        for http in [&self.http, &self.web].into_iter().flatten() {
             http.open();
         }
     }

@@ -1,30 +1,68 @@
-//! The HTTP server, with the routes of all features that are on.
+//! The HTTP servers, with the routes of all features that are on.
 
+use std::net::TcpListener;
 use std::sync::Arc;
 
 use super::bind::Sockets;
-use crate::http::front::{HttpServer, Setup, Tls};
+use crate::http::front::{BeginTls, Host, HttpServer, Setup};
+use crate::http::routes::Routes;
 use crate::registration::Registration;
 use crate::registration::api::Listeners;
 use crate::running::error::{BootError, system};
 use crate::shared::Shared;
+use crate::web::{self, Front};
+use crate::worker::command::CommandQueue;
 
-/// Starts it on these sockets; `None` when there are none. Unless it is `open`, clients are told to come back until it is.
-pub(super) fn start(
+/// The listening sockets of each.
+pub(super) struct HttpSockets {
+    pub(super) registration: Sockets,
+    pub(super) web: Sockets,
+}
+
+/// Starts the one of registration on these sockets; `None` when there are none. Unless it is `open`, clients are told to
+/// come back until it is.
+pub(super) fn start_registration(
     sockets: Sockets,
     shared: &Arc<Shared>,
     registration: Option<&Registration>,
     open: bool,
 ) -> Result<Option<Arc<HttpServer>>, BootError> {
-    let listeners: Vec<_> = sockets.into_iter().flatten().collect();
+    let speaks_tls = shared.config.read().expect("nothing panics while it holds this lock").registration.tls;
+    let routes = registration.iter().map(|registration| registration.routes()).collect();
+    let host: Arc<dyn Host> = Arc::new(Listeners(shared.clone()));
+    start_on(sockets, "http", speaks_tls.then(|| begin_tls(shared)), (host, routes), open)
+}
+
+/// As [`start_registration`], the one of clients in browsers.
+pub(super) fn start(
+    sockets: Sockets,
+    shared: &Arc<Shared>,
+    commands: &[Arc<CommandQueue>],
+    open: bool,
+) -> Result<Option<Arc<HttpServer>>, BootError> {
+    let speaks_tls = shared.config.read().expect("nothing panics while it holds this lock").http.tls;
+    let routes = web::routes(shared, commands);
+    let host: Arc<dyn Host> = Arc::new(Front(shared.clone()));
+    start_on(sockets, "web", speaks_tls.then(|| begin_tls(shared)), (host, routes), open)
+}
+
+/// TLS with the server's certificate, always the one read last.
+fn begin_tls(shared: &Arc<Shared>) -> BeginTls {
+    let certificate = shared.clone();
+    Arc::new(move || certificate.acceptor.begin_https())
+}
+
+fn start_on(
+    sockets: Sockets,
+    name: &'static str,
+    tls: Option<BeginTls>,
+    (host, routes): (Arc<dyn Host>, Vec<Routes>),
+    open: bool,
+) -> Result<Option<Arc<HttpServer>>, BootError> {
+    let listeners: Vec<TcpListener> = sockets.into_iter().flatten().collect();
     if listeners.is_empty() {
         return Ok(None);
     }
-    let speaks_tls = shared.config.read().expect("nothing panics while it holds this lock").registration.tls;
-    let certificate = shared.clone();
-    let tls = speaks_tls.then(|| Arc::new(move || certificate.acceptor.https()) as Tls);
-    let routes = registration.iter().map(|registration| registration.routes()).collect();
-    let host = Arc::new(Listeners(shared.clone()));
-    let server = HttpServer::start(Setup { listeners, tls, host, routes, open });
-    Ok(Some(Arc::new(server.map_err(system("cannot start the HTTP server"))?)))
+    let server = HttpServer::start(Setup { name, listeners, tls, host, routes, open });
+    Ok(Some(Arc::new(server.map_err(system("cannot start an HTTP server"))?)))
 }

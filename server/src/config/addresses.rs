@@ -6,16 +6,24 @@ use socket2::{Domain, Socket, Type};
 
 use super::Config;
 
+impl Config {
+    /// All addresses that are listened on, with their keys.
+    pub fn addresses(&self) -> [(&'static str, &[SocketAddr]); 4] {
+        [
+            ("listen", self.listen.as_slice()),
+            ("listen_tls", self.listen_tls.as_slice()),
+            ("http.listen", self.http.listen.as_slice()),
+            ("registration.listen", self.registration.listen.as_slice()),
+        ]
+    }
+}
+
 /// Two entries that ask for one port.
 ///
 /// # Errors
 /// Which ones, and what to do.
 pub(super) fn check(config: &Config) -> Result<(), String> {
-    let lists = [
-        ("listen", &config.listen),
-        ("listen_tls", &config.listen_tls),
-        ("registration.listen", &config.registration.listen),
-    ];
+    let lists = config.addresses();
     let entries: Vec<(&str, SocketAddr)> =
         lists.iter().flat_map(|(key, list)| list.iter().map(move |&address| (*key, address))).collect();
     // Asked of the system only where it matters.

@@ -13,9 +13,7 @@ use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
 use whimbrel_http::places::Limits;
 use whimbrel_http::{Bad, Block, Deadlines, Door, Full, Turn};
 
@@ -24,7 +22,9 @@ use crate::clock::unix_milliseconds;
 use super::forwarded;
 use super::front::{Core, Event, Host};
 use super::problem::Problem;
-use super::request::Caller;
+use super::request::{Caller, Channel};
+use super::stream::HttpStream;
+use super::switch::Switch;
 
 /// How long one connection may live, however many requests it makes.
 const CONNECTION_SECONDS_MAX: u64 = 300;
@@ -38,12 +38,23 @@ pub(super) struct Peer {
     address: IpAddr,
     /// It is a trusted proxy, which is believed when it names the client.
     trusted: bool,
+    /// TLS protects the connection.
+    secured: bool,
 }
 
 impl Peer {
     /// Where a request comes from, as the limits see it.
     fn client(&self, headers: &HeaderMap) -> IpAddr {
         if self.trusted { forwarded::client(headers, self.address) } else { self.address }
+    }
+
+    /// Whether TLS protects a request all the way from the client, as far as is known here.
+    fn is_secured(&self, headers: &HeaderMap) -> bool {
+        match self.trusted {
+            // Nobody could read along between the proxy and us; what the client speaks, the proxy says.
+            true => forwarded::is_https(headers).unwrap_or(self.secured),
+            false => self.secured,
+        }
     }
 }
 
@@ -77,7 +88,7 @@ async fn place(core: &Arc<Core>, router: &Router, stream: TcpStream, address: So
         }
     };
     core.host.count(Event::Displaced(core.places.take_displaced()));
-    let peer = Peer { address: address.ip(), trusted };
+    let peer = Peer { address: address.ip(), trusted, secured: core.tls.is_some() };
     let open = Open::new(&core.host);
     let (core, router) = (core.clone(), router.clone());
     core.clone().places.serve(place, |turn| async move {
@@ -108,20 +119,18 @@ impl Drop for Open {
 async fn converse(core: &Arc<Core>, stream: TcpStream, peer: Peer, turn: Turn, router: Router) {
     // Small answers, and nothing follows them.
     let _ = stream.set_nodelay(true);
-    let Some(tls) = &core.tls else { return answer(core, stream, peer, turn, router).await };
-    let tls = TlsAcceptor::from(tls());
+    let Some(begin) = &core.tls else {
+        return answer(core, HttpStream::plain(stream), peer, turn, router).await;
+    };
     let wait = turn.patience(core.host.settings().wait);
-    match tokio::time::timeout(wait, tls.accept(stream)).await {
+    match tokio::time::timeout(wait, HttpStream::accept(stream, begin())).await {
         Ok(Ok(stream)) => answer(core, stream, peer, turn, router).await,
         Ok(Err(error)) => tracing::debug!(%error, ?peer, "no TLS with a client of the HTTP server"),
         Err(_) => tracing::debug!(?peer, "a client of the HTTP server is too slow for TLS"),
     }
 }
 
-async fn answer<S>(core: &Arc<Core>, stream: S, peer: Peer, turn: Turn, router: Router)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+async fn answer(core: &Arc<Core>, stream: HttpStream, peer: Peer, turn: Turn, router: Router) {
     let settings = core.host.settings();
     // The readers of bodies see to their time themselves, and answer.
     let deadlines = Deadlines { idle: settings.idle, head: settings.wait, body: None, write: settings.wait };
@@ -130,12 +139,15 @@ where
         host.count(Event::Refused);
         refused(bad)
     });
-    let router = router.layer(Extension(peer)).layer(Extension(turn.clone()));
+    let switch = Switch::default();
+    let router =
+        router.layer(Extension(peer)).layer(Extension(turn.clone())).layer(Extension(switch.clone()));
     let door = Door::new(stream, turn, deadlines, refuse);
     let connection =
         http1::Builder::new().serve_connection(TokioIo::new(door), TowerToHyperService::new(router));
-    if let Err(error) = connection.await {
-        tracing::debug!(%error, ?peer, "a connection to the HTTP server ended");
+    match connection.with_upgrades().await {
+        Ok(()) => switch.carry_out().await,
+        Err(error) => tracing::debug!(%error, ?peer, "a connection to the HTTP server ended"),
     }
 }
 
@@ -144,6 +156,7 @@ pub(super) async fn admit(
     State(core): State<Arc<Core>>,
     Extension(peer): Extension<Peer>,
     Extension(turn): Extension<Turn>,
+    Extension(switch): Extension<Switch>,
     mut request: Request,
     next: Next,
 ) -> Response<Body> {
@@ -167,7 +180,9 @@ pub(super) async fn admit(
     if core.gate.is_shut() {
         return Problem::busy().into_response();
     }
-    let caller = Caller::new(address, turn.clone(), core.gate.clone(), core.host.clone());
+    let secured = peer.is_secured(request.headers());
+    let caller =
+        Caller::new(Channel { address, secured, switch }, turn.clone(), core.gate.clone(), core.host.clone());
     if turn.is_served()
         && let Err(problem) = caller.begin()
     {

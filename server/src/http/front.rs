@@ -7,11 +7,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use axum::middleware;
-use rustls::ServerConfig;
 use tokio::sync::oneshot;
 use whimbrel_http::{Places, turn};
 
 use crate::drain::DrainGate;
+use crate::tls::Tls;
 
 use super::connection;
 use super::network::Network;
@@ -57,15 +57,17 @@ pub enum Event {
     Displaced(u64),
 }
 
-/// Gives the certificate that connections begin TLS with: always the one read last.
-pub type Tls = Arc<dyn Fn() -> Arc<ServerConfig> + Send + Sync>;
+/// Begins TLS on a connection, always with the certificate read last.
+pub type BeginTls = Arc<dyn Fn() -> Tls + Send + Sync>;
 
 /// What a server is made of.
 pub struct Setup {
+    /// The name of its thread.
+    pub name: &'static str,
     /// Listening sockets.
     pub listeners: Vec<TcpListener>,
     /// TLS; none behind a proxy that speaks it.
-    pub tls: Option<Tls>,
+    pub tls: Option<BeginTls>,
     /// The owner of the listeners.
     pub host: Arc<dyn Host>,
     /// The features. There are as many places for connections as their shares have together.
@@ -86,7 +88,7 @@ pub struct HttpServer {
 /// What all connections share.
 pub(super) struct Core {
     pub(super) host: Arc<dyn Host>,
-    pub(super) tls: Option<Tls>,
+    pub(super) tls: Option<BeginTls>,
     pub(super) places: Places,
     pub(super) pace: Pace,
     /// Requests whose answers a drain waits for.
@@ -107,7 +109,7 @@ impl HttpServer {
     /// # Errors
     /// A socket or the thread cannot be used; or two features have the same path.
     pub fn start(setup: Setup) -> io::Result<HttpServer> {
-        let Setup { listeners, tls, host, routes, open } = setup;
+        let Setup { name, listeners, tls, host, routes, open } = setup;
         let shares = routes.iter().map(|feature| feature.size().clone()).collect();
         let router = routes::join(routes).map_err(io::Error::other)?;
         let gate = DrainGate::default();
@@ -129,7 +131,7 @@ impl HttpServer {
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let (stop, stopped) = oneshot::channel();
-        let thread = std::thread::Builder::new().name("http".into()).spawn(move || {
+        let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
             runtime.block_on(async move {
                 let router = router.layer(middleware::from_fn_with_state(core.clone(), connection::admit));
                 let router = router.layer(middleware::from_fn(turn::answered));

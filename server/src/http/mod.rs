@@ -5,7 +5,9 @@
 //! listener ─▶ place ─▶ TLS ─▶ door: a head, whole and in time ─▶ pace ─▶ share of the feature ─▶ handler ─▶ answer
 //! ```
 //! HTTP/1.1 only. One task a connection. Places and door are those of the crate `server/http`. The listeners have an owner
-//! ([`front::Host`]), whose configuration keys and metrics are theirs: today registration by phone number.
+//! ([`front::Host`]), whose configuration keys and metrics are theirs. There are two sets of them, each a server with a thread
+//! of its own: those of registration by phone number (`registration.listen`), which an operator may have in another network,
+//! and those of clients in browsers (`http.listen`, [`web`](crate::web)).
 //!
 //! | module | what |
 //! | --- | --- |
@@ -13,6 +15,10 @@
 //! | [`connection`] | one connection, from its place to its end |
 //! | [`routes`] | what a feature registers |
 //! | [`request`] | what a handler is told of a request, and its body |
+//! | [`stream`] | the bytes of a connection, with or without TLS |
+//! | [`switch`](self) | connections that speak another protocol behind an answer |
+//! | [`metrics`] | those of the server for clients in browsers |
+//! | [`cors`] | which pages of the web may use a path |
 //! | [`problem`] | errors as problem details (RFC 9457) |
 //! | [`forwarded`], [`network`] | the client that a trusted proxy speaks for; the networks of proxies |
 //! | [`pace`] | requests of an address |
@@ -23,17 +29,20 @@
 //! | --- | --- |
 //! | uploads (XEP-0363) | routes of their own, whose handlers read the body as a stream instead of by [`request::json`], and call [`request::Caller::begin`] before it, so that a drain waits for transfers |
 //! | BOSH (XEP-0124) | routes with a large share: a request that waits for stanzas keeps its place, and is answered by its feature before a drain begins. Its sessions live beside the front and reach a worker over a socket pair |
-//! | host-meta, OpenAPI | routes without a body, in a share of their own |
-//! | CORS | a layer on the routes of the features that browsers use (host-meta, BOSH, uploads), in [`routes`]; none needs it yet |
-//! | WebSocket (RFC 7395) | a route that answers 101; [`connection`] then serves with hyper's upgrades, and what hyper gives back is the door with the stream and its TLS secrets inside, which go to a worker as a connection goes to its user's home. The place is free again at that moment |
+//! | pages of the web | [`routes::Routes::at_for_pages`], for what browsers may use across origins |
+//! | another protocol behind HTTP | [`request::Caller::switch`]: its handler answers 101 and gets the connection, as WebSocket does |
 //!
 //! A further set of addresses, with its own keys, is one more server: [`front::HttpServer::start`] takes any routes.
 
 pub mod connection;
+pub mod cors;
 pub mod forwarded;
 pub mod front;
+pub mod metrics;
 pub mod network;
 pub mod pace;
 pub mod problem;
 pub mod request;
 pub mod routes;
+pub mod stream;
+mod switch;

@@ -16,24 +16,46 @@ use crate::drain::DrainGate;
 
 use super::front::{Event, Host};
 use super::problem::Problem;
+use super::stream::Released;
+use super::switch::Switch;
+
+/// The way that a request has come.
+#[derive(Clone)]
+pub(super) struct Channel {
+    pub(super) address: IpAddr,
+    pub(super) secured: bool,
+    pub(super) switch: Switch,
+}
 
 /// The client that has sent a request: an extension of each request.
 #[derive(Clone)]
 pub struct Caller {
-    address: IpAddr,
+    channel: Channel,
     turn: Turn,
     gate: DrainGate,
     host: Arc<dyn Host>,
 }
 
 impl Caller {
-    pub(super) fn new(address: IpAddr, turn: Turn, gate: DrainGate, host: Arc<dyn Host>) -> Caller {
-        Caller { address, turn, gate, host }
+    pub(super) fn new(channel: Channel, turn: Turn, gate: DrainGate, host: Arc<dyn Host>) -> Caller {
+        Caller { channel, turn, gate, host }
     }
 
     /// Its address, as limits see it: that which a trusted proxy speaks for.
     pub fn address(&self) -> IpAddr {
-        self.address
+        self.channel.address
+    }
+
+    /// Whether TLS protects the request, all the way from the client: also where a trusted proxy says so.
+    pub fn is_secured(&self) -> bool {
+        self.channel.secured
+    }
+
+    /// The answer to this request will be 101 (RFC 9110 §7.8). When it is written, `takes` gets the connection with all
+    /// that belongs to it, and its place is free. A drain waits until then.
+    pub fn switch(&self, request: &mut Request, takes: impl FnOnce(Released) + Send + 'static) {
+        self.turn.leaves();
+        self.channel.switch.prepare(request, Box::new(takes));
     }
 
     /// From here on a drain waits until the answer to this request is written. Done by itself for a request without a body,

@@ -11,6 +11,7 @@ use axum::response::IntoResponse;
 use axum::routing::MethodRouter;
 use whimbrel_http::places::Share;
 
+use super::cors::{self, Cors, Policy};
 use super::problem::Problem;
 use super::request::Caller;
 
@@ -37,6 +38,22 @@ impl Routes {
     pub fn at(mut self, path: &'static str, methods: &'static str, handlers: MethodRouter) -> Routes {
         self.paths.push(path);
         self.router = self.router.route(path, handlers.fallback(move || wrong_method(methods)));
+        self
+    }
+
+    /// As [`Routes::at`], of a path that pages of the web may use as far as `policy` lets them.
+    #[must_use]
+    pub fn at_for_pages(
+        mut self,
+        path: &'static str,
+        methods: &'static str,
+        handlers: MethodRouter,
+        policy: Policy,
+    ) -> Routes {
+        self.paths.push(path);
+        let layer = middleware::from_fn_with_state(Cors { policy, methods }, cors::share);
+        let handlers = handlers.fallback(move || wrong_method(methods)).layer(layer);
+        self.router = self.router.route(path, handlers);
         self
     }
 

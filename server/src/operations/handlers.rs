@@ -158,6 +158,8 @@ impl Control {
             "draining": server.is_draining(),
             "listen": server.listening,
             "listen_tls": server.listening_tls,
+            "listen_http": server.web.as_ref().map_or_else(Vec::new, |web| web.listening.clone()),
+            "http_tls": config.http.tls,
             "allow_plaintext": config.allow_plaintext,
             "certificate": config.tls.certificate,
             "key": config.tls.key,
@@ -192,6 +194,7 @@ impl Control {
         }
         for (worker, queue) in server.commands.iter().enumerate() {
             row("commands", format!("worker {worker}"), "commands", queue.gauge());
+            row("newcomers", format!("worker {worker}"), "connections", queue.newcomers_gauge());
         }
         let lanes = server.lanes.iter().enumerate();
         let lanes =
@@ -347,6 +350,7 @@ fn session_json(session: SessionFacts) -> Value {
         "jid": session.jid,
         "address": session.address,
         "worker": session.worker,
+        "transport": session.transport,
         "tls": session.tls,
         "connected_seconds": session.connected_seconds,
         "idle_seconds": session.idle_seconds,

@@ -17,6 +17,8 @@ macro_rules! namespaces {
 }
 
 namespaces! {
+    /// A relation of host-meta: where WebSocket is spoken (XEP-0156).
+    ALT_WEBSOCKET = "urn:xmpp:alt-connections:websocket",
     /// Message archives (XEP-0313).
     ARCHIVE = "urn:xmpp:mam:2",
     /// Feature: archives with all that XEP-0313 has beyond its core.
@@ -77,6 +79,8 @@ namespaces! {
     ENCRYPTION = "urn:xmpp:eme:0",
     /// Forwarded stanzas (XEP-0297).
     FORWARD = "urn:xmpp:forward:0",
+    /// The tags of a stream over WebSocket (RFC 7395).
+    FRAMING = "urn:ietf:params:xml:ns:xmpp-framing",
     /// The command, and the form, with which an account says who may put it into groups.
     GROUP_SETTINGS = "whimbrel#groups",
     /// What room or operator says of an occupant (XEP-0317).

@@ -37,10 +37,12 @@ pub enum BootError {
     #[error("{0}")]
     Registration(String),
     /// A socket cannot be bound.
-    #[error("cannot listen on {address}: {source}{}", remedy_for_bind(.source))]
+    #[error("cannot listen on {address}: {source}{}", remedy_for_bind(.source, .key))]
     Listen {
         /// The address.
         address: SocketAddr,
+        /// The key of the configuration that has it.
+        key: &'static str,
         /// The system's reason.
         source: std::io::Error,
     },
@@ -91,16 +93,20 @@ pub struct WorkerFailed {
     pub reason: String,
 }
 
-fn remedy_for_bind(error: &std::io::Error) -> &'static str {
+fn remedy_for_bind(error: &std::io::Error, key: &str) -> String {
     match error.kind() {
         std::io::ErrorKind::AddrInUse => {
-            "; another program uses this port: stop it, or set `listen` to another port"
+            let without = match key {
+                "http.listen" => ", or do without WebSocket (--listen-http none)",
+                _ => "",
+            };
+            format!("; another program uses this port: stop it, or set `{key}` to another port{without}")
         }
         std::io::ErrorKind::PermissionDenied => {
-            "; ports below 1024 need root: start as root and set `user` to drop privileges"
+            "; ports below 1024 need root: start as root and set `user` to drop privileges".to_owned()
         }
-        std::io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
-        _ => "",
+        std::io::ErrorKind::AddrNotAvailable => "; this machine has no such address".to_owned(),
+        _ => String::new(),
     }
 }
 

@@ -15,18 +15,21 @@ pub enum Serves {
     Streams,
     /// Streams, over TLS from the first byte.
     StreamsOverTls,
-    /// HTTP.
+    /// HTTP, for registration.
     Http,
+    /// HTTP, for clients in browsers.
+    Web,
 }
 
 impl Serves {
-    const ALL: [Serves; 3] = [Serves::Streams, Serves::StreamsOverTls, Serves::Http];
+    const ALL: [Serves; 4] = [Serves::Streams, Serves::StreamsOverTls, Serves::Http, Serves::Web];
 
     fn code(self) -> u8 {
         match self {
             Serves::Streams => 0,
             Serves::StreamsOverTls => 1,
             Serves::Http => 2,
+            Serves::Web => 3,
         }
     }
 }
@@ -79,6 +82,7 @@ impl Owner for Listeners {
             sample(([0, 0, 0, 0], 5222).into(), Serves::Streams, 8),
             sample(([0, 0, 0, 0, 0, 0, 0, 0], 5223).into(), Serves::StreamsOverTls, 9),
             sample(([127, 0, 0, 1], 8443).into(), Serves::Http, 10),
+            sample(([127, 0, 0, 1], 5443).into(), Serves::Web, 11),
         ]
     }
 

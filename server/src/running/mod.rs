@@ -53,8 +53,10 @@ pub struct Server {
     pub listening_tls: Vec<SocketAddr>,
     /// Registration by phone number, where it is on.
     pub registration: Option<Arc<Registration>>,
-    /// The HTTP server, where something listens.
+    /// The HTTP server of registration, where something listens.
     pub http: Option<Arc<HttpServer>>,
+    /// The HTTP server of clients in browsers, where something listens.
+    pub web: Option<Arc<HttpServer>>,
     /// Name of the driver in use.
     pub driver: &'static str,
     /// When it started; an upgrade does not change it.
@@ -148,6 +150,11 @@ impl Server {
         self.outcome.lock().expect("nothing panics while it holds this lock").take()
     }
 
+    /// The HTTP servers that there are.
+    pub fn http_servers(&self) -> impl Iterator<Item = &HttpServer> {
+        [&self.http, &self.web].into_iter().flatten().map(|server| &**server)
+    }
+
     /// Number of workers.
     pub fn workers(&self) -> usize {
         self.commands.len()
@@ -159,9 +166,7 @@ impl Server {
         // At once, so that an upgrade does not go on.
         self.shared.draining.store(true, Ordering::Relaxed);
         notify::stopping(Duration::from_secs(self.config().limits.drain_seconds.into()));
-        if let Some(http) = &self.http {
-            http.shut();
-        }
+        self.http_servers().for_each(|server| server.shut());
         for queue in &self.commands {
             queue.give(Command::Drain { close });
         }
@@ -181,14 +186,12 @@ impl Server {
         while let Some(end) = workers.wait_for_end() {
             end?;
         }
-        if let Some(http) = &self.http {
-            http.shut();
-        }
+        self.http_servers().for_each(|server| server.shut());
         if let Some(registration) = &self.registration {
             registration.stop(REGISTRATION_WAIT);
         }
-        if let Some(http) = &self.http {
-            http.stop(ANSWERS_WAIT);
+        for server in self.http_servers() {
+            server.stop(ANSWERS_WAIT);
         }
         self.writer.finish();
         self.syncer.lock().expect("nothing panics while it holds this lock").finish();
@@ -251,6 +254,7 @@ fn keep_fixed(old: &Config, new: &mut Config) -> Vec<&'static str> {
         log_mib_max,
         log_segment_mib
     );
+    changed.extend(new.http.keep_fixed(&old.http));
     changed.extend(new.registration.keep_fixed(&old.registration));
     changed
 }

@@ -15,7 +15,10 @@ use crate::transport::{Output, Transport};
 const ENTRIES_KEPT_MAX: usize = 256;
 
 /// Marks a connection without an entry.
-const NO_SLOT: u32 = u32::MAX;
+const NO_ENTRY: u32 = WEBSOCKET - 1;
+
+/// The bit that says what carries the stream of a connection.
+const WEBSOCKET: u32 = 1 << 31;
 
 /// Emptied buffers kept for reuse, at most.
 const SPARE_MAX: usize = 1024;
@@ -53,17 +56,38 @@ pub struct Entry {
     pub action: Action,
 }
 
-/// What is known of an index of connections.
+/// What is known of an index of connections: where its entry is in this iteration ([`NO_ENTRY`] for none), and what carries
+/// its stream.
 #[derive(Copy, Clone, Debug)]
-struct Slot {
-    /// Where its entry is in this iteration; [`NO_SLOT`] for none.
-    entry: u32,
-    transport: Transport,
-}
+struct Slot(u32);
 
 impl Default for Slot {
     fn default() -> Slot {
-        Slot { entry: NO_SLOT, transport: Transport::default() }
+        Slot(NO_ENTRY)
+    }
+}
+
+impl Slot {
+    fn entry(self) -> usize {
+        (self.0 & !WEBSOCKET) as usize
+    }
+
+    fn set_entry(&mut self, entry: u32) {
+        self.0 = self.0 & WEBSOCKET | entry;
+    }
+
+    fn transport(self) -> Transport {
+        match self.0 & WEBSOCKET {
+            0 => Transport::Tcp,
+            _ => Transport::WebSocket,
+        }
+    }
+
+    fn set_transport(&mut self, transport: Transport) {
+        self.0 = match transport {
+            Transport::Tcp => self.0 & !WEBSOCKET,
+            Transport::WebSocket => self.0 | WEBSOCKET,
+        };
     }
 }
 
@@ -86,13 +110,14 @@ impl Outbox {
     /// The place of a connection's entry, made when there is none.
     fn place(&mut self, conn: ConnId) -> usize {
         let index = conn.index as usize;
-        let slot = self.slot(conn).entry as usize;
+        let slot = self.slot(conn).entry();
         // A connection can end and its index be taken again within one iteration: then both have entries.
         if slot < self.entries.len() && self.entries[slot].conn == conn {
             return slot;
         }
         let place = self.entries.len();
-        self.slots[index].entry = u32::try_from(place).expect("fewer entries than connections");
+        let entry = u32::try_from(place).ok().filter(|entry| *entry < NO_ENTRY);
+        self.slots[index].set_entry(entry.expect("fewer entries than connections"));
         let plain = self.spare.pop().unwrap_or_default();
         self.entries.push(Entry {
             conn,
@@ -111,14 +136,14 @@ impl Outbox {
 
     /// What carries the stream of a connection, from its first byte on.
     pub fn set_transport(&mut self, conn: ConnId, transport: Transport) {
-        self.slot(conn).transport = transport;
+        self.slot(conn).set_transport(transport);
     }
 
     /// Where the elements for `conn` go. They are sealed first when it speaks TLS.
     #[inline]
     pub fn stream(&mut self, conn: ConnId) -> Output<'_> {
         let place = self.place(conn);
-        let transport = self.slots[conn.index as usize].transport;
+        let transport = self.slots[conn.index as usize].transport();
         Output::new(transport, &mut self.entries[place].plain)
     }
 
@@ -131,8 +156,8 @@ impl Outbox {
     }
 
     fn written(&self, conn: ConnId) -> Option<&Entry> {
-        let slot = self.slots.get(conn.index as usize)?.entry;
-        self.entries.get(slot as usize).filter(|entry| entry.conn == conn)
+        let slot = self.slots.get(conn.index as usize)?.entry();
+        self.entries.get(slot).filter(|entry| entry.conn == conn)
     }
 
     /// A message was written to a connection, or was to be.
@@ -202,7 +227,7 @@ impl Outbox {
     /// Takes the entries of this iteration, in the order in which they were first touched.
     pub fn take(&mut self) -> Vec<Entry> {
         for entry in &self.entries {
-            self.slots[entry.conn.index as usize].entry = NO_SLOT;
+            self.slots[entry.conn.index as usize].set_entry(NO_ENTRY);
         }
         std::mem::take(&mut self.entries)
     }
@@ -266,6 +291,20 @@ mod tests {
         assert_eq!((outbox.waiting(A), outbox.waiting(ConnId { generation: 2, ..A })), (110, 0));
         drop(outbox.take());
         assert_eq!((outbox.waiting(A), outbox.set_with_driver(A, 0), outbox.waiting(A)), (100, 100, 0));
+    }
+
+    #[test]
+    fn what_carries_a_stream_stays_when_its_output_is_taken() {
+        let mut outbox = Outbox::default();
+        outbox.set_transport(A, Transport::WebSocket);
+        for _ in 0..2 {
+            outbox.stream(A).written(b"<one xmlns='a'/>");
+            assert_eq!(outbox.take()[0].plain[..2], [0x81, 16]);
+        }
+        outbox.stream(A).written(b"<one xmlns='a'/>");
+        outbox.set_transport(A, Transport::Tcp);
+        outbox.stream(A).written(b"<two/>");
+        assert_eq!(outbox.take()[0].plain[18..], *b"<two/>");
     }
 
     #[test]

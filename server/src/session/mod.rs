@@ -7,6 +7,8 @@ pub mod saved;
 
 use std::net::IpAddr;
 
+use whimbrel_websocket::Decoder;
+
 use crate::keys::ResourceKey;
 use crate::runtime::driver::{ConnId, Detached};
 use crate::stream::machine::Negotiation;
@@ -82,8 +84,23 @@ pub struct Marks {
     pub holds: Holds,
     /// It was counted as established in the admission counts.
     pub established: bool,
-    /// It came in on a direct TLS listener.
+    /// TLS begins with its first byte: it came in on a direct TLS listener, or by HTTPS.
     pub direct_tls: bool,
+    /// TLS protects the way to a trusted proxy, which says so.
+    pub secured: bool,
+    /// WebSocket: the element of the message under way is here, and only the end of the message may follow.
+    pub element_seen: bool,
+}
+
+/// The way between a client and the server, as a negotiation looks at it.
+#[derive(Copy, Clone, Debug)]
+pub struct Channel {
+    /// Where the client connects from.
+    pub peer: IpAddr,
+    /// TLS protects it.
+    pub secured: bool,
+    /// TLS can begin on it (STARTTLS).
+    pub may_start_tls: bool,
 }
 
 /// One session.
@@ -110,6 +127,15 @@ pub struct Session {
     pub peer: IpAddr,
 }
 
+impl Session {
+    /// The way between the client and the server.
+    pub fn channel(&self) -> Channel {
+        let secured = self.tls.is_some() || self.marks.secured;
+        let may_start_tls = self.tls.is_none() && self.transport == Transport::Tcp;
+        Channel { peer: self.peer, secured, may_start_tls }
+    }
+}
+
 // The memory budget of an idle session rests on this size (docs/performance.md).
 const _: () = assert!(size_of::<Session>() <= 88);
 
@@ -119,6 +145,8 @@ pub struct Migration {
     pub session: Session,
     /// The socket, with what was read and not yet looked at.
     pub socket: Detached,
+    /// WebSocket: what of a frame or message is under way.
+    pub frames: Option<Box<Decoder>>,
 }
 
 /// The sessions of one worker, at the index of their connection.

@@ -42,6 +42,8 @@ pub struct ConnectionRecord<'a> {
     pub namespaces: Vec<(&'a str, &'a str)>,
     /// Language of the stream header, when it is another than the server's.
     pub language: Option<&'a str>,
+    /// WebSocket: what of a frame or message is under way.
+    pub frames: Cow<'a, [u8]>,
 }
 
 /// Bits of [`ConnectionRecord::marks`].
@@ -56,6 +58,12 @@ pub mod marks {
     pub const DIRECT_TLS: u8 = 1 << 3;
     /// The end of what the peer sends was reported.
     pub const ENDED: u8 = 1 << 4;
+    /// It speaks WebSocket.
+    pub const WEBSOCKET: u8 = 1 << 5;
+    /// TLS protects the way to a trusted proxy.
+    pub const SECURED: u8 = 1 << 6;
+    /// The element of the message under way is here.
+    pub const ELEMENT_SEEN: u8 = 1 << 7;
 }
 
 /// Bits that say which rare parts a connection has.
@@ -66,6 +74,7 @@ const HAS_NAMESPACES: u8 = 1 << 3;
 const HAS_LANGUAGE: u8 = 1 << 4;
 const IS_BROKEN: u8 = 1 << 5;
 const HAS_INPUT: u8 = 1 << 6;
+const HAS_FRAMES: u8 = 1 << 7;
 
 impl<'a> ConnectionRecord<'a> {
     /// Writes it.
@@ -78,6 +87,7 @@ impl<'a> ConnectionRecord<'a> {
             (self.language.is_some(), HAS_LANGUAGE),
             (self.descriptor.is_none(), IS_BROKEN),
             (!self.input.is_empty(), HAS_INPUT),
+            (!self.frames.is_empty(), HAS_FRAMES),
         ];
         to.byte(bits(parts));
         if let Some(descriptor) = self.descriptor {
@@ -111,6 +121,9 @@ impl<'a> ConnectionRecord<'a> {
         if let Some(language) = self.language {
             to.shared(language.as_bytes());
         }
+        if !self.frames.is_empty() {
+            to.bytes_of(&self.frames);
+        }
     }
 
     /// Reads one.
@@ -119,16 +132,10 @@ impl<'a> ConnectionRecord<'a> {
     /// It is damaged.
     pub fn read(from: &mut Decoder<'a>) -> Result<ConnectionRecord<'a>, StateError> {
         let parts = from.byte()?;
-        if parts >= HAS_INPUT << 1 {
-            return Err(StateError::Damaged("a connection with unknown parts"));
-        }
         let descriptor = (parts & IS_BROKEN == 0).then(|| from.number::<u32>()).transpose()?;
         let connected: u32 = from.number()?;
         let heard = connected.saturating_add(from.number()?);
         let (peer, marks) = (from.address()?, from.byte()?);
-        if marks >= marks::ENDED << 1 {
-            return Err(StateError::Damaged("a connection with unknown marks"));
-        }
         let tls = TlsRecord::read(from)?;
         let mut part = |bit| if parts & bit != 0 { from.bytes() } else { Ok(&[][..]) };
         let (partial, input) = (part(HAS_PARTIAL)?, part(HAS_INPUT)?);
@@ -140,6 +147,10 @@ impl<'a> ConnectionRecord<'a> {
             }
         }
         let language = (parts & HAS_LANGUAGE != 0).then(|| from.shared_text()).transpose()?;
+        let frames = if parts & HAS_FRAMES != 0 { from.bytes()? } else { &[] };
+        if whimbrel_websocket::Decoder::restored(frames).is_none() {
+            return Err(StateError::Damaged("a frame of WebSocket that cannot be"));
+        }
         Ok(ConnectionRecord {
             descriptor,
             connected,
@@ -153,6 +164,7 @@ impl<'a> ConnectionRecord<'a> {
             unsent: Cow::Borrowed(unsent),
             namespaces,
             language,
+            frames: Cow::Borrowed(frames),
         })
     }
 }
@@ -207,6 +219,7 @@ impl<'a> ConnectionRecord<'a> {
             unsent: Cow::Borrowed(&[]),
             namespaces: Vec::new(),
             language: None,
+            frames: Cow::Borrowed(&[]),
         }
     }
 
@@ -236,7 +249,7 @@ impl<'a> ConnectionRecord<'a> {
             heard: self.heard,
             phase,
             tls,
-            transport: Transport::Tcp,
+            transport: if has(marks::WEBSOCKET) { Transport::WebSocket } else { Transport::Tcp },
             partial: None,
             context,
             marks: Marks {
@@ -244,6 +257,8 @@ impl<'a> ConnectionRecord<'a> {
                 holds,
                 established: has(marks::ESTABLISHED),
                 direct_tls: has(marks::DIRECT_TLS),
+                secured: has(marks::SECURED),
+                element_seen: has(marks::ELEMENT_SEEN),
             },
             peer: self.peer,
         }
@@ -261,6 +276,9 @@ fn marks_of(session: &Session) -> u8 {
         (session.marks.holds.has(Holds::OUTPUT), marks::PAUSED),
         (session.marks.established, marks::ESTABLISHED),
         (session.marks.direct_tls, marks::DIRECT_TLS),
+        (session.transport == Transport::WebSocket, marks::WEBSOCKET),
+        (session.marks.secured, marks::SECURED),
+        (session.marks.element_seen, marks::ELEMENT_SEEN),
     ])
 }
 
@@ -281,6 +299,16 @@ impl ConnectionRecord<'static> {
             marks: marks::ESTABLISHED | marks::PINGED | marks::PAUSED | marks::DIRECT_TLS | marks::ENDED,
             ..ConnectionRecord::sample(v6, TlsRecord::Plain)
         });
+        samples.push(ConnectionRecord {
+            marks: marks::ESTABLISHED
+                | marks::DIRECT_TLS
+                | marks::WEBSOCKET
+                | marks::SECURED
+                | marks::ELEMENT_SEEN,
+            // Six bytes of a message, and half the head of a frame.
+            frames: Cow::Borrowed(&[7, 0, 0, 0, 0, 0, 0, 0, 0, 0x80, 0xFE, 0]),
+            ..ConnectionRecord::sample(v6, TlsRecord::Plain)
+        });
         samples.push(ConnectionRecord { descriptor: None, ..ConnectionRecord::sample(v4, TlsRecord::Plain) });
         samples
     }
@@ -299,6 +327,7 @@ impl ConnectionRecord<'static> {
             unsent: Cow::Borrowed(b""),
             namespaces: Vec::new(),
             language: None,
+            frames: Cow::Borrowed(b""),
         }
     }
 }

@@ -46,6 +46,8 @@ pub struct NegotiationEnv<'a> {
     pub peer: IpAddr,
     /// Whether TLS protects the stream.
     pub tls: bool,
+    /// Whether TLS can begin on it (STARTTLS).
+    pub may_start_tls: bool,
     /// Milliseconds of the server's clock.
     pub now_ms: u64,
     /// The worker, whose metrics count.
@@ -181,7 +183,13 @@ impl Negotiation {
         } else {
             let registration = at.config.auth.open_registration || at.config.registration.in_band;
             out.element(|out| {
-                features::write_before_login(self.offer(at), !at.tls, registration, &self.bindings, out);
+                features::write_before_login(
+                    self.offer(at),
+                    at.may_start_tls,
+                    registration,
+                    &self.bindings,
+                    out,
+                );
             });
         }
         Ok(())
@@ -218,7 +226,7 @@ impl Negotiation {
     ) -> Result<NegotiationStep, StreamEnd> {
         let name = stanza.name();
         match stanza.namespace() {
-            ns::STARTTLS if name == "starttls" && !at.tls && self.user.is_none() => {
+            ns::STARTTLS if name == "starttls" && at.may_start_tls && self.user.is_none() => {
                 Ok(NegotiationStep::StartTls)
             }
             ns::SASL if self.user.is_none() => self.sasl(at, stanza, out),

@@ -26,20 +26,16 @@ impl<'a> ServicesPaused<'a> {
             let seconds = patience.as_secs();
             format!("{what} after {seconds} seconds (limits.upgrade_seconds); try again")
         };
-        if let Some(http) = &server.http {
-            http.shut();
-        }
+        server.http_servers().for_each(|http| http.shut());
         if let Some(registration) = &server.registration {
             (order.tell)("waiting for text messages that are being sent");
             if !registration.pause(deadline) {
                 return Err(late("a text message was still being sent"));
             }
         }
-        match &server.http {
-            Some(http) if !http.wait_until_written(deadline) => {
-                Err(late("an answer of the HTTP server was still being written"))
-            }
-            _ => Ok(paused),
+        match server.http_servers().all(|http| http.wait_until_written(deadline)) {
+            true => Ok(paused),
+            false => Err(late("an answer of the HTTP server was still being written")),
         }
     }
 }
@@ -49,8 +45,8 @@ impl Drop for ServicesPaused<'_> {
         if let Some(registration) = &self.0.registration {
             registration.go_on();
         }
-        if let Some(http) = self.0.http.as_ref().filter(|_| !self.0.is_draining()) {
-            http.open();
+        if !self.0.is_draining() {
+            self.0.http_servers().for_each(|http| http.open());
         }
     }
 }

@@ -15,10 +15,14 @@ use crate::service::register::{self, Removed};
 use crate::session::SessionPhase;
 use crate::user::tables::{Flags, ResourceKey};
 use crate::worker::core::Core;
+use crate::worker::newcomers::Newcomer;
 use crate::worker::upgrade::{Quiescence, Suspend};
 
 /// Commands that wait for one worker at most.
 const QUEUE: usize = 64;
+
+/// Connections from the HTTP server that wait for one worker at most.
+const NEWCOMERS: usize = 256;
 
 /// What is known of one bound session.
 #[derive(Clone, Debug)]
@@ -29,6 +33,8 @@ pub struct SessionFacts {
     pub address: String,
     /// Home worker.
     pub worker: usize,
+    /// What carries its stream.
+    pub transport: &'static str,
     /// Whether TLS protects it.
     pub tls: bool,
     /// Seconds since the connection was accepted.
@@ -109,17 +115,25 @@ pub enum Command {
     },
 }
 
-/// The queue of commands of one worker.
+/// The queue of commands of one worker, and beside it that of connections from the HTTP server.
 pub struct CommandQueue {
     queue: ArrayQueue<Command>,
     high_water: HighWater,
+    newcomers: ArrayQueue<Box<Newcomer>>,
+    newcomers_high_water: HighWater,
     wake: Arc<dyn Wake>,
 }
 
 impl CommandQueue {
     /// An empty queue.
     pub fn new(wake: Arc<dyn Wake>) -> CommandQueue {
-        CommandQueue { queue: ArrayQueue::new(QUEUE), high_water: HighWater::default(), wake }
+        CommandQueue {
+            queue: ArrayQueue::new(QUEUE),
+            high_water: HighWater::default(),
+            newcomers: ArrayQueue::new(NEWCOMERS),
+            newcomers_high_water: HighWater::default(),
+            wake,
+        }
     }
 
     /// Gives the worker a command; `false` when too many wait.
@@ -133,6 +147,34 @@ impl CommandQueue {
     /// Commands that wait, most that ever waited, limit.
     pub fn gauge(&self) -> Gauge {
         self.high_water.gauge(self.queue.len(), self.queue.capacity())
+    }
+
+    /// Gives the worker a connection; `false` when too many wait: it is closed.
+    pub fn hand_over(&self, newcomer: Box<Newcomer>) -> bool {
+        let taken = self.newcomers.push(newcomer).is_ok();
+        self.newcomers_high_water.raise(self.newcomers.len());
+        self.wake.wake();
+        taken
+    }
+
+    /// Whether there is room for one more connection, now.
+    pub fn has_room_for_newcomer(&self) -> bool {
+        !self.newcomers.is_full()
+    }
+
+    /// Connections that wait, most that ever waited, limit.
+    pub fn newcomers_gauge(&self) -> Gauge {
+        self.newcomers_high_water.gauge(self.newcomers.len(), self.newcomers.capacity())
+    }
+
+    /// Whether a connection waits.
+    pub fn has_newcomers(&self) -> bool {
+        !self.newcomers.is_empty()
+    }
+
+    /// The next connection.
+    pub fn take_newcomer(&self) -> Option<Box<Newcomer>> {
+        self.newcomers.pop()
     }
 
     /// The next command.
@@ -184,7 +226,8 @@ impl Core {
                 jid: self.actors.users.full_jid(&self.env, key),
                 address: session.peer.to_string(),
                 worker: self.env.worker,
-                tls: session.tls.is_some(),
+                transport: session.transport.name(),
+                tls: session.channel().secured,
                 connected_seconds: now.saturating_sub(session.connected),
                 idle_seconds: now.saturating_sub(session.heard),
                 priority: resource.priority,

@@ -19,6 +19,8 @@ use crate::worker::run_queue::InputEnd;
 
 impl Core {
     pub(super) fn accepted(&mut self, conn: ConnId, listener: ListenerId, peer: IpAddr) {
+        // Whatever the index carried before.
+        self.fx.out.set_transport(conn, Transport::Tcp);
         let metrics = self.env.metrics();
         metrics.accepts.add(1);
         let taken = self.accepts.take(peer);
@@ -38,7 +40,7 @@ impl Core {
         if !self.find_place(peer) {
             return self.refuse_connection(conn, direct_tls);
         }
-        metrics_connection_opened(&self.env);
+        metrics_connection_opened(&self.env, Transport::Tcp);
         let preauth_ms = u64::from(self.env.config.limits.preauth_seconds) * 1000;
         let deadline = self.set_timer(preauth_ms, Timer::Preauth(conn));
         let tls = direct_tls.then(|| Box::new(self.env.shared.acceptor.begin()));
@@ -104,6 +106,7 @@ impl Core {
         }
         self.lost(conn);
         self.actors.inputs.forget(conn);
+        self.frames.remove(&conn);
         if let Some(session) = self.sessions.remove(conn) {
             if let SessionPhase::Negotiating(negotiation) | SessionPhase::Leaving(negotiation) =
                 &session.phase
@@ -169,8 +172,11 @@ impl Core {
     }
 }
 
-pub(super) fn metrics_connection_opened(env: &Env) {
+pub(super) fn metrics_connection_opened(env: &Env, transport: Transport) {
     env.metrics().connections.add(1);
+    if transport == Transport::WebSocket {
+        env.metrics().websocket_connections.add(1);
+    }
 }
 
 pub(super) fn metrics_connection_closed(env: &Env, fx: &mut Effects, session: &Session) {
@@ -178,6 +184,9 @@ pub(super) fn metrics_connection_closed(env: &Env, fx: &mut Effects, session: &S
     fx.out.times.forget(session.conn);
     let metrics = env.metrics();
     metrics.connections.sub(1);
+    if session.transport == Transport::WebSocket {
+        metrics.websocket_connections.sub(1);
+    }
     metrics.backlog_bytes.sub(unsent as u64);
     if session.tls.as_ref().is_some_and(|tls| tls.is_established()) {
         metrics.tls_sessions.sub(1);

@@ -11,6 +11,10 @@
 
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use whimbrel_websocket::Decoder;
+
 use crate::busiest::Traffic;
 use crate::effects::End;
 use crate::env::Env;
@@ -69,6 +73,8 @@ pub struct Core {
     pub(super) timers: TimerWheel<Timer>,
     /// Decrypted bytes of the current event.
     pub(super) plain: Vec<u8>,
+    /// WebSocket: what is under way, of connections of which anything is.
+    pub(super) frames: HashMap<ConnId, Box<Decoder>, FixedState>,
     /// Connections that wait for a driver to take them.
     pub(super) arrivals: Vec<Migration>,
     /// Which listeners speak TLS from the first byte.
@@ -117,6 +123,7 @@ impl Core {
             xml_limits: xml_limits(limits),
             timers: TimerWheel::new(env.now, capacity),
             plain: Vec::new(),
+            frames: HashMap::default(),
             arrivals: Vec::new(),
             tls_listeners,
             accepts: Accepts::new(limits, workers_of(&env)),
@@ -236,7 +243,8 @@ impl Core {
             Event::Detached { conn, socket } => {
                 if let Some(session) = self.sessions.remove(conn) {
                     self.actors.inputs.forget(conn);
-                    self.depart(Migration { session, socket });
+                    let frames = self.frames.remove(&conn);
+                    self.depart(Migration { session, socket, frames });
                 }
             }
             Event::Woken => {}

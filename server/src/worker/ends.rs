@@ -49,7 +49,7 @@ impl Core {
         }
         let Some(session) = self.sessions.get_mut(conn) else { return };
         self.env.metrics().stream_errors.add(1);
-        let at = negotiation_env(&self.env, &self.capabilities, session.peer, session.tls.is_some());
+        let at = negotiation_env(&self.env, &self.capabilities, session.channel());
         let handshake_over = session.tls.as_ref().is_none_or(|tls| tls.is_established());
         if handshake_over {
             let mut out = self.fx.out.stream(conn);
@@ -59,7 +59,7 @@ impl Core {
                 negotiation.send_header(&at, None, &mut out);
             }
             write(&mut out);
-            out.end();
+            out.end_elsewhere(if self.draining { &self.env.config.http.see_other_uri } else { "" });
         }
         self.close(conn);
     }

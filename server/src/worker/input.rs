@@ -1,5 +1,7 @@
 //! From received bytes to stanzas: TLS, framing, and the hand-over to negotiation or to the user.
 
+use whimbrel_websocket::Code;
+
 use crate::effects::work;
 use crate::env::Env;
 use crate::memory::{Pressure, SHORT_BYTES};
@@ -10,7 +12,7 @@ use crate::router::inbound;
 use crate::runtime::driver::ConnId;
 use crate::session::{Holds, Session, SessionPhase, StreamContext};
 use crate::stream::machine::{Negotiation, NegotiationEnv, NegotiationStep};
-use crate::transport::Output;
+use crate::transport::{Output, Transport};
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::inactive;
@@ -19,6 +21,7 @@ use crate::user::tables::Users;
 use crate::user::writes::Place;
 use crate::worker::core::Core;
 use crate::worker::login::negotiation_env;
+use crate::worker::message::{self, Part};
 use crate::worker::run_queue::InputEnd;
 use crate::worker::sm::{self, SmOutcome};
 use crate::xml::{self, Condition, Frame, FramingError, Partial, Stanza};
@@ -76,7 +79,9 @@ impl Core {
             self.refuse_unfinished(conn);
         }
         let Some(session) = self.sessions.get(conn) else { return };
+        let is_websocket = session.transport == Transport::WebSocket;
         match session.tls.as_ref().map(|tls| tls.is_established()) {
+            None if is_websocket => self.copied(conn, bytes),
             None => self.input(conn, bytes),
             Some(established) if established || self.admit_handshake(conn, bytes) => self.open(conn, bytes),
             Some(_) => {}
@@ -106,7 +111,7 @@ impl Core {
                     self.handshake_done(conn);
                 }
                 if !plain.is_empty() {
-                    self.input(conn, &plain);
+                    self.opened(conn, &mut plain);
                 }
                 if progress.peer_closed {
                     self.tls_ended(conn);
@@ -121,6 +126,14 @@ impl Core {
             }
         }
         self.plain = plain;
+    }
+
+    /// What TLS has opened.
+    fn opened(&mut self, conn: ConnId, plain: &mut Vec<u8>) {
+        match self.sessions.get(conn).map(|session| session.transport) {
+            Some(Transport::WebSocket) => self.unframe(conn, plain),
+            _ => self.input(conn, plain),
+        }
     }
 
     /// The white space that clients in use send behind `<starttls/>` can come by itself, when TLS has begun here.
@@ -144,9 +157,10 @@ impl Core {
         }
     }
 
-    /// The peer has ended TLS, without a closed stream: an end like a FIN (XEP-0198 §5).
+    /// The peer has ended TLS, or WebSocket, without a closed stream: an end like a FIN (XEP-0198 §5).
     pub(super) fn tls_ended(&mut self, conn: ConnId) {
         if !self.turns.end_later(conn, InputEnd::Tls) {
+            self.close_frames(conn, Code::NORMAL);
             self.lost(conn);
             self.close(conn);
         }
@@ -209,8 +223,18 @@ impl Core {
     /// Reads a frame, or the beginning of one, and hands it to where the session is. Returns how many bytes it took.
     fn frame(&mut self, conn: ConnId, bytes: &[u8]) -> (usize, Next) {
         let Some(session) = self.sessions.get_mut(conn) else { return (0, Next::Over) };
-        let Some(phase) = expected(&mut session.phase, bytes) else { return (0, Next::Over) };
-        let Session { phase: place, partial, context, tls, peer, .. } = session;
+        let Some(mut phase) = expected(&mut session.phase, bytes) else { return (0, Next::Over) };
+        let (channel, transport, mut bytes) = (session.channel(), session.transport, bytes);
+        if transport == Transport::WebSocket {
+            match message::next(session, bytes) {
+                Part::Element(piece) => (phase, bytes) = (xml::Phase::InStream, piece),
+                Part::Read(count) => return (count, Next::Continue),
+                Part::Bad(text) => {
+                    return (bytes.len(), Next::Fail((StreamCondition::BadFormat, Some(text))));
+                }
+            }
+        }
+        let Session { phase: place, partial, context, marks, .. } = session;
         let namespaces = context.as_ref().and_then(|context| context.namespaces.as_deref());
         // To be put back if the frame that it is the beginning of has to wait.
         let begun = partial.as_ref().filter(|_| self.actors.writes.concern(conn));
@@ -223,6 +247,13 @@ impl Core {
                 return (bytes.len(), Next::Fail(framing_end(&error)));
             }
         };
+        let frame = match transport {
+            Transport::Tcp => frame,
+            Transport::WebSocket => match message::framed(place, frame) {
+                Ok(frame) => frame,
+                Err(text) => return (bytes.len(), Next::Fail((StreamCondition::BadFormat, Some(text)))),
+            },
+        };
         let language = context.as_ref().and_then(|context| context.language.as_deref());
         let next = match place {
             SessionPhase::Bound(key) => {
@@ -234,11 +265,12 @@ impl Core {
                 bound_frame(&mut self.actors, &self.env, &mut self.fx, *key, language, &frame)
             }
             SessionPhase::Negotiating(negotiation) => {
-                let at = negotiation_env(&self.env, &self.capabilities, *peer, tls.is_some());
+                let at = negotiation_env(&self.env, &self.capabilities, channel);
                 negotiation_frame(negotiation, &at, &frame, &mut self.fx.out.stream(conn))
             }
             SessionPhase::Leaving(_) | SessionPhase::Closing => Next::Continue,
         };
+        marks.element_seen = transport == Transport::WebSocket;
         // A new header replaces what the old one said.
         if let Frame::StreamOpen(header) = frame {
             *context = unusual(header);

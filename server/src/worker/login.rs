@@ -1,7 +1,8 @@
 //! What a negotiation asks of the worker: TLS, password checks, the move to the user's home, binding.
 
-use std::net::IpAddr;
 use std::sync::atomic::Ordering;
+
+use whimbrel_websocket::Decoder;
 
 use crate::env::Env;
 use crate::proto::ns;
@@ -16,7 +17,7 @@ use crate::proto::sasl::audit::{FailedLogin, Why};
 use crate::runtime::driver::ConnId;
 use crate::runtime::outbox::Action;
 use crate::service::open_account;
-use crate::session::{Migration, Session, SessionPhase};
+use crate::session::{Channel, Migration, Session, SessionPhase};
 use crate::stanza::Type;
 use crate::stream::features;
 use crate::stream::machine::{self, Negotiation, NegotiationEnv, NegotiationStep};
@@ -33,14 +34,14 @@ use crate::xml::{CLIENT, Element};
 pub(super) fn negotiation_env<'a>(
     env: &'a Env,
     capabilities: &'a str,
-    peer: IpAddr,
-    tls: bool,
+    channel: Channel,
 ) -> NegotiationEnv<'a> {
     NegotiationEnv {
         shared: &env.shared,
         config: &env.config,
-        peer,
-        tls,
+        peer: channel.peer,
+        tls: channel.secured,
+        may_start_tls: channel.may_start_tls,
         now_ms: env.now.0,
         worker: env.worker,
         capabilities,
@@ -120,10 +121,9 @@ impl Core {
         ) -> Result<NegotiationStep, StreamEnd>,
     ) {
         let Some(session) = self.sessions.get_mut(conn) else { return };
-        let Session { phase: SessionPhase::Negotiating(negotiation), tls, peer, .. } = session else {
-            return;
-        };
-        let at = negotiation_env(&self.env, &self.capabilities, *peer, tls.is_some());
+        let channel = session.channel();
+        let SessionPhase::Negotiating(negotiation) = &mut session.phase else { return };
+        let at = negotiation_env(&self.env, &self.capabilities, channel);
         match act(negotiation, &at, &mut self.fx.out.stream(conn)) {
             Ok(step) => self.negotiated(conn, step, &mut &[][..]),
             Err(end) => self.fail(conn, end),
@@ -259,10 +259,13 @@ impl Core {
     }
 
     /// Takes over a session whose socket the driver has attached as `conn`. `unsent` bytes still wait in it.
-    pub fn adopt(&mut self, conn: ConnId, mut session: Session, unsent: usize) {
+    pub fn adopt(&mut self, conn: ConnId, mut session: Session, unsent: usize, frames: Option<Box<Decoder>>) {
         session.conn = conn;
+        if let Some(frames) = frames {
+            self.frames.insert(conn, frames);
+        }
         self.fx.out.set_with_driver(conn, unsent);
-        metrics_connection_opened(&self.env);
+        metrics_connection_opened(&self.env, session.transport);
         let metrics = self.env.metrics();
         metrics.backlog_bytes.add(unsent as u64);
         if session.tls.as_ref().is_some_and(|tls| tls.is_established()) {

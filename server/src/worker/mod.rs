@@ -24,6 +24,9 @@
 //! | [`bucket`](self) | what a connection and an account may ask for in the long run |
 //! | [`run_queue`](self) | connections whose input waits for its turn |
 //! | [`turn`](self) | whose input is handled when, and what holds it |
+//! | [`newcomers`] | connections that come from the HTTP server |
+//! | [`message`](self) | messages of WebSocket: one element each |
+//! | [`websocket`](self) | frames of WebSocket: what of them is under way, pings, closes, violations |
 //! | [`command`] | what the control thread asks of a worker |
 //! | [`upgrade`] | letting go of everything for another program, and taking it over |
 
@@ -38,6 +41,8 @@ mod event_loop;
 mod input;
 mod log;
 mod login;
+mod message;
+pub mod newcomers;
 mod places;
 mod pressure;
 mod run_queue;
@@ -45,6 +50,7 @@ mod sm;
 mod sweep;
 mod turn;
 pub mod upgrade;
+mod websocket;
 
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -133,6 +139,7 @@ impl<D: Driver> Worker<D> {
         if mail
             || !self.stalled && self.core.has_turns()
             || self.core.has_completions()
+            || self.commands.has_newcomers()
             || !fx.due_cursors.is_empty()
             || !fx.due_room.is_empty()
             || !fx.out.is_empty()
@@ -193,6 +200,7 @@ impl<D: Driver> Worker<D> {
             }
         }
         self.attach_arrivals();
+        self.take_newcomers();
         self.core.carry_out();
         self.core.keep_messages();
         self.core.carry_out();
@@ -215,10 +223,10 @@ impl<D: Driver> Worker<D> {
     }
 
     fn attach_arrivals(&mut self) {
-        for Migration { session, socket } in self.core.take_arrivals() {
+        for Migration { session, socket, frames } in self.core.take_arrivals() {
             let unsent = socket.unsent_bytes();
             let conn = self.driver.attach(socket);
-            self.core.adopt(conn, session, unsent);
+            self.core.adopt(conn, session, unsent, frames);
         }
     }
 

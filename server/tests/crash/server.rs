@@ -94,7 +94,7 @@ impl Server {
             .arg("--data")
             .arg(data)
             .args(["--workers", &WORKERS.to_string(), "--allow-plaintext"])
-            .args(["--listen", &address.to_string(), "--listen-tls", "127.0.0.1:0"])
+            .args(["--listen", &address.to_string(), "--listen-tls", "127.0.0.1:0", "--listen-http", "none"])
             .stdout(Stdio::null())
             .stderr(log.map_or_else(Stdio::null, Stdio::from))
             .spawn()

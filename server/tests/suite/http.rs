@@ -95,7 +95,7 @@ async fn echo(request: Request) -> axum::response::Response {
 /// The server under test, without TLS.
 fn serve(owner: &Arc<Owner>, routes: Vec<Routes>) -> HttpServer {
     let listeners = vec![TcpListener::bind("127.0.0.1:0").unwrap()];
-    let setup = Setup { listeners, tls: None, host: owner.clone(), routes, open: true };
+    let setup = Setup { name: "second", listeners, tls: None, host: owner.clone(), routes, open: true };
     HttpServer::start(setup).unwrap()
 }
 
@@ -169,6 +169,7 @@ fn two_features_with_one_path_do_not_start() {
     let one = Routes::new("one", || 1).at("/files/{name}", "GET", get(|| async { "one" }));
     let other = Routes::new("other", || 1).at("/files/{id}", "PUT", get(|| async { "other" }));
     let setup = Setup {
+        name: "second",
         listeners: Vec::new(),
         tls: None,
         host: Arc::new(Owner::default()),

@@ -45,3 +45,5 @@ mod sm;
 mod strangers;
 mod subscription;
 mod tls;
+mod web;
+mod websocket;

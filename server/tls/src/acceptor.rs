@@ -20,17 +20,21 @@ const ALPN_HTTP: &[u8] = b"http/1.1";
 /// The certificate with everything made from it. Connections keep the one they began with.
 pub(super) struct Identity {
     pub(super) config: Arc<ServerConfig>,
-    /// The same certificate for HTTP.
-    https: Arc<ServerConfig>,
     /// The `tls-server-end-point` binding.
     pub(super) end_point: Option<Arc<[u8]>>,
     /// End of the certificate's validity, in seconds of Unix time.
     expires: u64,
 }
 
+/// The same certificate for the two protocols that are spoken over TLS.
+struct Identities {
+    xmpp: Arc<Identity>,
+    https: Arc<Identity>,
+}
+
 /// Begins TLS on connections. Shared by all workers.
 pub struct Acceptor {
-    identity: RwLock<Arc<Identity>>,
+    identities: RwLock<Identities>,
 }
 
 impl Acceptor {
@@ -40,22 +44,22 @@ impl Acceptor {
     /// # Errors
     /// Which file cannot be used and why.
     pub fn new(settings: &Settings) -> Result<Self, TlsError> {
-        Ok(Acceptor { identity: RwLock::new(Arc::new(identity(settings)?)) })
+        Ok(Acceptor { identities: RwLock::new(identities(settings)?) })
     }
 
     /// TLS for a new connection. Nothing is allocated before the client's first byte.
     pub fn begin(&self) -> Tls {
-        Tls::new(self.identity.read().expect("nothing panics while it holds this lock").clone())
+        Tls::new(self.identities.read().expect("nothing panics while it holds this lock").xmpp.clone())
     }
 
-    /// What HTTPS begins with: the same certificate, always the one read last.
-    pub fn https(&self) -> Arc<ServerConfig> {
-        self.identity.read().expect("nothing panics while it holds this lock").https.clone()
+    /// As [`Acceptor::begin`], for HTTP/1.1.
+    pub fn begin_https(&self) -> Tls {
+        Tls::new(self.identities.read().expect("nothing panics while it holds this lock").https.clone())
     }
 
     /// End of the certificate's validity, in seconds of Unix time; 0 when that was before 1970.
     pub fn expires(&self) -> u64 {
-        self.identity.read().expect("nothing panics while it holds this lock").expires
+        self.identities.read().expect("nothing panics while it holds this lock").xmpp.expires
     }
 
     /// Reads the certificate again, for connections that come from now on.
@@ -63,13 +67,13 @@ impl Acceptor {
     /// # Errors
     /// Which file cannot be used and why; the old certificate stays in use.
     pub fn reload(&self, settings: &Settings) -> Result<(), TlsError> {
-        let new = Arc::new(identity(settings)?);
-        *self.identity.write().expect("nothing panics while it holds this lock") = new;
+        let new = identities(settings)?;
+        *self.identities.write().expect("nothing panics while it holds this lock") = new;
         Ok(())
     }
 }
 
-fn identity(settings: &Settings) -> Result<Identity, TlsError> {
+fn identities(settings: &Settings) -> Result<Identities, TlsError> {
     let Certificate { certified, facts, .. } = certificate::load_or_make(settings)?;
     facts.warn(&settings.domain);
     let expires = u64::try_from(facts.not_after).unwrap_or(0);
@@ -80,8 +84,6 @@ fn identity(settings: &Settings) -> Result<Identity, TlsError> {
         .with_protocol_versions(&[&TLS13, &TLS12])?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
-    let mut https = rules.clone();
-    https.alpn_protocols = vec![ALPN_HTTP.to_vec()];
     // A client may leave ALPN out, as most do after STARTTLS; one that only offers other protocols is refused
     // with no_application_protocol (RFC 7301 §3.2), whichever way it came.
     rules.alpn_protocols = vec![ALPN.to_vec()];
@@ -90,5 +92,9 @@ fn identity(settings: &Settings) -> Result<Identity, TlsError> {
     rules.send_tls13_tickets = 0;
     rules.max_early_data_size = 0;
     rules.enable_secret_extraction = true;
-    Ok(Identity { config: Arc::new(rules), https: Arc::new(https), end_point, expires })
+    let mut https = rules.clone();
+    https.alpn_protocols = vec![ALPN_HTTP.to_vec()];
+    let identity =
+        |rules| Arc::new(Identity { config: Arc::new(rules), end_point: end_point.clone(), expires });
+    Ok(Identities { xmpp: identity(rules), https: identity(https) })
 }

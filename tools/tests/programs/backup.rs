@@ -205,7 +205,16 @@ fn each_backup_answers_as_the_server_did_then_and_shares_what_has_not_changed() 
     let folder = last["folder"].as_str().expect("a folder").to_owned();
     scene.back_up(&[]);
     let mut command = Command::new(crate::support::whimbreld());
-    command.args(["--data", &folder, "--listen", "127.0.0.1:0", "--listen-tls", "127.0.0.1:0"]);
+    command.args([
+        "--data",
+        &folder,
+        "--listen",
+        "127.0.0.1:0",
+        "--listen-tls",
+        "127.0.0.1:0",
+        "--listen-http",
+        "none",
+    ]);
     crate::support::Done::of(command, "").fails(1, &["share files", "cp -a"]);
     assert_eq!(scene.back_up(&["--keep", "2"])["removed"], 4);
     assert_eq!(fs::read_dir(scene.backups()).expect("a folder").count(), 2);

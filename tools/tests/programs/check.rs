@@ -44,7 +44,7 @@ fn a_certificate_near_its_end_or_beyond_it_is_a_fault() {
 fn an_address_that_cannot_be_had_is_a_fault_before_anything_is_made() {
     let place = Place::new();
     // TEST-NET-1 (RFC 5737) belongs to nobody.
-    let lacking = ["--listen", "192.0.2.1:5222", "--listen-tls", "127.0.0.1:0"];
+    let lacking = ["--listen", "192.0.2.1:5222", "--listen-tls", "127.0.0.1:0", "--listen-http", "none"];
     let said = ["cannot listen on 192.0.2.1:5222", "this machine has no such address"];
     place.no_server(&[&lacking[..], &["--check"]].concat()).fails(1, &said);
     place.no_server(&lacking).fails(1, &said);
@@ -65,7 +65,16 @@ fn a_user_who_is_not_there_is_a_fault() {
     let said = ["no user \"no-such-user-here\""];
     place.check(&["--config", &config]).fails(1, &said);
     place
-        .no_server(&["--config", &config, "--listen", "127.0.0.1:0", "--listen-tls", "127.0.0.1:0"])
+        .no_server(&[
+            "--config",
+            &config,
+            "--listen",
+            "127.0.0.1:0",
+            "--listen-tls",
+            "127.0.0.1:0",
+            "--listen-http",
+            "none",
+        ])
         .fails(1, &said);
     let config =
         place.file("w.toml", "user = 'nobody'\ngroup = 'no-such-group-here'\n").display().to_string();
@@ -76,7 +85,16 @@ fn a_user_who_is_not_there_is_a_fault() {
 #[test]
 fn logins_without_tls_where_others_listen_are_a_fault() {
     let place = Place::new();
-    let args = ["--allow-plaintext", "--listen", "0.0.0.0:0", "--listen-tls", "127.0.0.1:0", "--check"];
+    let args = [
+        "--allow-plaintext",
+        "--listen",
+        "0.0.0.0:0",
+        "--listen-tls",
+        "127.0.0.1:0",
+        "--listen-http",
+        "none",
+        "--check",
+    ];
     place.no_server(&args).fails(1, &["allow_plaintext", "0.0.0.0:0", "in the clear"]);
     let done = place.check(&["--allow-plaintext"]);
     assert!(done.code == 0 && done.out.contains("on loopback addresses"), "{done:?}");
@@ -88,7 +106,9 @@ fn a_folder_with_other_files_is_not_taken_for_a_data_directory() {
     place.file("data/thesis.tex", "years of work");
     let said = ["data", "thesis.tex", "other files"];
     place.check(&[]).fails(1, &said);
-    place.no_server(&["--listen", "127.0.0.1:0", "--listen-tls", "127.0.0.1:0"]).fails(1, &said);
+    place
+        .no_server(&["--listen", "127.0.0.1:0", "--listen-tls", "127.0.0.1:0", "--listen-http", "none"])
+        .fails(1, &said);
     let names: Vec<_> = std::fs::read_dir(place.data()).expect("it is there").collect();
     assert_eq!(names.len(), 1);
 }
@@ -97,7 +117,7 @@ fn a_folder_with_other_files_is_not_taken_for_a_data_directory() {
 #[test]
 fn a_start_that_fails_late_leaves_nothing_behind_but_what_was_there() {
     let place = Place::new();
-    let text = "listen = ['127.0.0.1:0']\nlisten_tls = ['127.0.0.1:0']\n[registration]\nin_band = true\n\
+    let text = "listen = ['127.0.0.1:0']\nlisten_tls = ['127.0.0.1:0']\nhttp.listen = []\n[registration]\nin_band = true\n\
                 gateway = 'webhook'\nwebhook_url = 'https://sms.example/'\nwebhook_secret_file = '/nowhere/secret'\n";
     let config = place.file("w.toml", text).display().to_string();
     place.no_server(&["--config", &config]).fails(1, &["/nowhere/secret"]);

@@ -76,6 +76,8 @@ fn a_server_without_descriptors_turns_clients_away_says_so_and_goes_on() {
             "127.0.0.1:0",
             "--listen-tls",
             "127.0.0.1:0",
+            "--listen-http",
+            "none",
         ]);
         command.args(["--workers", "1", "--allow-plaintext", "--driver", driver]);
         // SAFETY: the closure makes one system call between fork and exec.

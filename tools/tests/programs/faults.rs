@@ -63,7 +63,7 @@ fn a_port_in_use_is_named_with_what_to_do() {
     let place = Place::new();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let args = ["--listen", &address, "--listen-tls", "127.0.0.1:0"];
+    let args = ["--listen", &address, "--listen-tls", "127.0.0.1:0", "--listen-http", "none"];
     let said = ["cannot listen on", &address, "another program uses this port"];
     place.no_server(&args).fails(1, &said);
     place.no_server(&[&args[..], &["--check"]].concat()).fails(1, &said);
@@ -74,7 +74,7 @@ fn a_port_in_use_is_named_with_what_to_do() {
 fn a_second_server_in_the_same_data_directory_is_refused_and_the_first_goes_on() {
     let place = Place::new();
     let mut server = place.server(&[]);
-    let args = ["--listen", "127.0.0.1:0", "--listen-tls", "127.0.0.1:0"];
+    let args = ["--listen", "127.0.0.1:0", "--listen-tls", "127.0.0.1:0", "--listen-http", "none"];
     place.no_server(&args).fails(1, &["in use by process", &server.pid().to_string()]);
     // Whatever is taken for a stale lock and removed.
     for name in ["directory/whimbrel.lock", "directory/lock.mdb", "control.sock"] {
@@ -157,7 +157,7 @@ fn a_read_only_file_system_is_named() {
         return a_folder_that_cannot_be_written_is_named();
     }
     let data = folder.join("data");
-    let ports = "--listen 127.0.0.1:0 --listen-tls 127.0.0.1:0";
+    let ports = "--listen 127.0.0.1:0 --listen-tls 127.0.0.1:0 --listen-http none";
     for args in [ports.to_owned(), format!("{ports} --check")] {
         let done = run(&format!("'{}' --data '{}' {args}", whimbreld().display(), data.display()));
         done.fails(1, &["mount", "ead-only file system"]);

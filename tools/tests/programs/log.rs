@@ -123,7 +123,16 @@ fn a_lost_directory_or_log_is_said_and_given_up_only_when_told_to() {
         std::fs::remove_dir_all(place.data().join(lost)).unwrap();
         let said = [&*place.data().join(lost).display().to_string(), "is missing or empty", "log discard"];
         for _ in 0..2 {
-            place.no_server(&["--listen", "127.0.0.1:0", "--listen-tls", "127.0.0.1:0"]).fails(1, &said);
+            place
+                .no_server(&[
+                    "--listen",
+                    "127.0.0.1:0",
+                    "--listen-tls",
+                    "127.0.0.1:0",
+                    "--listen-http",
+                    "none",
+                ])
+                .fails(1, &said);
             place.check(&[]).fails(1, &said);
         }
         assert_eq!(place.ctl(&["log", "discard"]).code, 0);

@@ -18,3 +18,4 @@ mod running;
 mod support;
 mod upgrade;
 mod users;
+mod web;

@@ -51,7 +51,8 @@ fn start(place: &Place, config: &str) -> (Manager, Server) {
     (manager, Server::start(command))
 }
 
-const CONFIG: &str = "listen = ['127.0.0.1:0']\nlisten_tls = ['127.0.0.1:0']\n[limits]\ndrain_seconds = 7\n";
+const CONFIG: &str =
+    "listen = ['127.0.0.1:0']\nlisten_tls = ['127.0.0.1:0']\nhttp.listen = []\n[limits]\ndrain_seconds = 7\n";
 
 #[test]
 fn the_manager_is_told_of_start_reload_upgrade_and_end() {

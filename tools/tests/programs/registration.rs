@@ -55,7 +55,7 @@ fn an_upgrade_waits_for_the_answer_to_a_request_under_way() {
     let config = place.file(
         "w.toml",
         format!(
-            "pin_workers = false\nlisten = ['127.0.0.1:0']\nlisten_tls = []\nlog_segment_mib = 2\n\
+            "pin_workers = false\nlisten = ['127.0.0.1:0']\nlisten_tls = []\nhttp.listen = []\nlog_segment_mib = 2\n\
              directory_gib_max = 1\n[limits]\nupgrade_seconds = 300\n[registration]\n\
              listen = ['127.0.0.1:0']\ntls = false\nhttp_requests_per_minute = 100000\ngateway = 'command'\n\
              command = ['{gateway}', '{{phone}}']\ngateway_seconds = 60\n"

@@ -71,7 +71,16 @@ impl Place {
 
     /// Starts the server on free ports and waits until it serves.
     pub(crate) fn server(&self, args: &[&str]) -> Server {
-        let ports = ["--listen", "127.0.0.1:0", "--listen-tls", "127.0.0.1:0", "--workers", "2"];
+        let ports = [
+            "--listen",
+            "127.0.0.1:0",
+            "--listen-tls",
+            "127.0.0.1:0",
+            "--listen-http",
+            "none",
+            "--workers",
+            "2",
+        ];
         let mut command = Command::new(whimbreld());
         command.arg("--data").arg(self.data()).args(ports).args(args);
         Server::start(command)
@@ -79,7 +88,8 @@ impl Place {
 
     /// Runs `whimbreld --check` on free ports.
     pub(crate) fn check(&self, args: &[&str]) -> Done {
-        let ports = ["--listen", "127.0.0.1:0", "--listen-tls", "127.0.0.1:0", "--check"];
+        let ports =
+            ["--listen", "127.0.0.1:0", "--listen-tls", "127.0.0.1:0", "--listen-http", "none", "--check"];
         self.no_server(&[&ports, args].concat())
     }
 

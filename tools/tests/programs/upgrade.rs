@@ -29,7 +29,7 @@ fn place() -> Place {
 fn configure(place: &Place, driver: &str, workers: u32, more: &str) -> String {
     let text = format!(
         "driver = '{driver}'\nworkers = {workers}\nallow_plaintext = true\npin_workers = false\n\
-         listen = ['127.0.0.1:0']\nlisten_tls = ['127.0.0.1:0']\nlog_segment_mib = 2\ndirectory_gib_max = 1\n{more}"
+         listen = ['127.0.0.1:0']\nlisten_tls = ['127.0.0.1:0']\nhttp.listen = []\nlog_segment_mib = 2\ndirectory_gib_max = 1\n{more}"
     );
     place.file("w.toml", text).to_str().expect("a path of ours").to_owned()
 }

@@ -227,7 +227,10 @@ fn the_server_that_runs_is_found_wherever_its_data_is() {
         eprintln!("skipped: namespaces are forbidden here");
         return;
     }
-    place.file("w.toml", "data = 'sub/data'\nlisten = ['127.0.0.1:0']\nlisten_tls = ['127.0.0.1:0']\n");
+    place.file(
+        "w.toml",
+        "data = 'sub/data'\nlisten = ['127.0.0.1:0']\nlisten_tls = ['127.0.0.1:0']\nhttp.listen = []\n",
+    );
     let (server, ctl) = (whimbreld().display().to_string(), whimbrelctl().display().to_string());
     let done = run(&format!(
         "'{server}' --config w.toml 2>log & for i in $(seq 1800); do [ -S sub/data/control.sock ] && break; sleep 0.1; \

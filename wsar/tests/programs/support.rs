@@ -80,7 +80,16 @@ impl Server {
         let mut child = Command::new(server)
             .arg("--data")
             .arg(data)
-            .args(["--listen", "127.0.0.1:0", "--listen-tls", "127.0.0.1:0", "--workers", "2"])
+            .args([
+                "--listen",
+                "127.0.0.1:0",
+                "--listen-tls",
+                "127.0.0.1:0",
+                "--listen-http",
+                "none",
+                "--workers",
+                "2",
+            ])
             .arg("--allow-plaintext")
             .args(args)
             .stderr(Stdio::piped())

@@ -130,14 +130,17 @@ impl Loose {
 impl<D: Driver> Worker<D> {
     pub(super) fn take_census(&self) -> Quiescence {
         let (sent, received) = self.core.effects().links.traffic();
-        let quiescent = !self.stalled && self.core.is_quiescent() && self.driver.is_held();
+        let quiescent = !self.stalled
+            && self.core.is_quiescent()
+            && self.driver.is_held()
+            && !self.commands.has_newcomers();
         Quiescence { quiescent, sent, received }
     }
 
     /// Lets go of everything, writes it down, and waits for the verdict.
     pub(super) fn suspend(&mut self, order: Suspend) -> std::io::Result<()> {
         let Suspend { state, deadline, reply, verdict } = order;
-        if self.stalled || !self.core.is_quiescent() {
+        if self.stalled || !self.core.is_quiescent() || self.commands.has_newcomers() {
             let _ = reply.try_send(Err(NotParked::NotSettled));
             return Ok(());
         }
@@ -321,6 +324,9 @@ impl Core {
         let unsent = self.fx.out.set_with_driver(session.conn, 0);
         self.fx.out.set_with_driver(conn, unsent);
         self.turns.rekey(session.conn, conn);
+        if let Some(frames) = self.frames.remove(&session.conn) {
+            self.frames.insert(conn, frames);
+        }
         let input = self.actors.inputs.of(session.conn);
         self.actors.inputs.forget(session.conn);
         self.actors.inputs.set(conn, input);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 
 use whimbrel_storage::actor::ActorId;
+use whimbrel_websocket::Decoder;
 
 use super::sessions::{SessionRecord, Sessions, Standing};
 use crate::occupancy::saved::Occupancy;
@@ -26,6 +27,7 @@ use crate::stream::machine::saved::NegotiationRecord;
 use crate::takeover::guard;
 use crate::takeover::inherited::InheritedDescriptors;
 use crate::takeover::mapped::Mapped;
+use crate::transport::Transport;
 use crate::user::archive;
 use crate::user::blocking;
 use crate::user::capabilities;
@@ -260,7 +262,7 @@ impl Core {
         if !session.marks.established {
             self.places.enter(session.peer, session.conn);
         }
-        metrics_connection_opened(&self.env);
+        metrics_connection_opened(&self.env, session.transport);
         let metrics = self.env.metrics();
         metrics.backlog_bytes.add(unsent as u64);
         if session.tls.as_ref().is_some_and(|tls| tls.is_established()) {
@@ -285,11 +287,21 @@ impl Core {
             SessionPhase::Negotiating(Box::new(negotiation)),
             &self.env.shared.acceptor,
         );
+        self.restore_frames(conn, connection);
         self.insert_restored(session, connection.unsent.len());
+    }
+
+    /// What of a frame of WebSocket was under way. One that cannot be read is like a connection that broke off in it: its
+    /// next bytes will be no frame.
+    fn restore_frames(&mut self, conn: ConnId, connection: &ConnectionRecord<'_>) {
+        if let Some(decoder) = Decoder::restored(&connection.frames).filter(|decoder| !decoder.is_idle()) {
+            self.frames.insert(conn, Box::new(decoder));
+        }
     }
 
     fn restore_bound(&mut self, conn: ConnId, key: ResourceKey, connection: &ConnectionRecord<'_>) {
         let session = connection.session(conn, SessionPhase::Bound(key), &self.env.shared.acceptor);
+        self.restore_frames(conn, connection);
         self.insert_restored(session, connection.unsent.len());
     }
 
@@ -340,7 +352,11 @@ impl Core {
         }
         let Some(session) = self.sessions.get_mut(conn) else { return true };
         let phase = match &session.phase {
-            SessionPhase::Negotiating(negotiation) if !negotiation.header_seen => xml::Phase::BeforeHeader,
+            SessionPhase::Negotiating(negotiation)
+                if !negotiation.header_seen && session.transport == Transport::Tcp =>
+            {
+                xml::Phase::BeforeHeader
+            }
             _ => xml::Phase::InStream,
         };
         let namespaces = session.context.as_ref().and_then(|context| context.namespaces.as_deref());

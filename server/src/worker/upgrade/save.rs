@@ -1,13 +1,15 @@
 //! What a worker has, into the state.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::sessions::{SessionRecord, Sessions, Standing};
 use super::{Loose, Parked, reason};
 use crate::occupancy::saved::{Occupancy, OccupantRecord};
+use crate::runtime::driver::Detached;
 use crate::saved::frame::{BlockWriter, StateWriter};
-use crate::session::SessionPhase;
 use crate::session::saved::ConnectionRecord;
+use crate::session::{Session, SessionPhase};
 use crate::user::commits::Logs;
 use crate::user::interests::saved::{Capabilities, KnownHash};
 use crate::user::saved::{ResourceRecord, Waiting};
@@ -57,7 +59,7 @@ impl Core {
                 let resource = self.actors.users.resource(key);
                 let connection = match self.sessions.get(resource.conn) {
                     Some(session) => {
-                        let connection = ConnectionRecord::of(session, loose.get(session.conn))?;
+                        let connection = self.connection_record(session, loose.get(session.conn))?;
                         // Without its socket nobody is there for what it had sent; nothing of it counts as handled.
                         let input =
                             connection.descriptor.map_or(&[][..], |_| self.turns.input_of(session.conn));
@@ -72,6 +74,15 @@ impl Core {
             }
         }
         Ok(())
+    }
+
+    fn connection_record<'a>(
+        &self,
+        session: &'a Session,
+        socket: Option<&'a Detached>,
+    ) -> Result<ConnectionRecord<'a>, &'static str> {
+        let frames = self.frames.get(&session.conn).map(|decoder| decoder.save()).unwrap_or_default();
+        Ok(ConnectionRecord { frames: Cow::Owned(frames), ..ConnectionRecord::of(session, socket)? })
     }
 
     /// Returns how many connections broke meanwhile.
@@ -89,7 +100,7 @@ impl Core {
             };
             // Those that cannot be carried were closed before.
             let record = negotiation.save().unwrap_or_default();
-            let connection = Some(ConnectionRecord::of(session, Some(socket))?);
+            let connection = Some(self.connection_record(session, Some(socket))?);
             blocks
                 .put(&SessionRecord { connection, standing: Standing::Negotiating(record) })
                 .map_err(|error| error.to_string())?;

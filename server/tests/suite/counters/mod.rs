@@ -17,17 +17,19 @@ mod worlds;
 
 use std::collections::BTreeMap;
 
+use whimbrel_server::http::metrics::WebMetrics;
 use whimbrel_server::metrics::WorkerMetrics;
 use whimbrel_server::phone::metrics::RegistrationMetrics;
 use whimbrel_server::stats::{QueueMetrics, ServerMetrics};
 use whimbrel_stats::{Block, Description, Kind};
 
 /// All tables of metrics.
-const TABLES: [&[Description]; 4] = [
+const TABLES: [&[Description]; 5] = [
     WorkerMetrics::DESCRIPTIONS,
     QueueMetrics::DESCRIPTIONS,
     ServerMetrics::DESCRIPTIONS,
     RegistrationMetrics::DESCRIPTIONS,
+    WebMetrics::DESCRIPTIONS,
 ];
 
 /// Metrics that no step moves: why, and the test that moves each instead, as `path: name`. There are none, and what a
@@ -43,6 +45,7 @@ const FLEETING: &[(&str, &str)] = &[
     ("queue.held.length", "queue.held.high_water"),
     ("queue.completions.length", "queue.completions.high_water"),
     ("queue.commands.length", "queue.commands.high_water"),
+    ("queue.newcomers.length", "queue.newcomers.high_water"),
     ("queue.mailbox.length", "queue.mailbox.high_water"),
     ("queue.mailbox_bytes.length", "queue.mailbox_bytes.high_water"),
     ("queue.mailbox.fullest", "queue.mailbox.high_water"),

@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use tungstenite::Message;
 use whimbrel_server::xml::{Element, Frame, Framer, Limits, Partial, Phase};
 
 use super::PATIENCE;
 use super::managed::SM;
 use super::tls::TlsStream;
+use super::websocket::{Carrier, Frames};
 
 const BIND: &str = "urn:ietf:params:xml:ns:xmpp-bind";
 const SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
@@ -37,6 +39,7 @@ pub(crate) enum Said {
 enum Wire {
     Plain(TcpStream),
     Tls(Box<TlsStream>),
+    WebSocket(Box<Frames>),
     /// Only while STARTTLS changes one into the other.
     Changing,
 }
@@ -46,6 +49,7 @@ impl Wire {
         match self {
             Wire::Plain(socket) => socket,
             Wire::Tls(tls) => &tls.sock,
+            Wire::WebSocket(frames) => frames.tcp(),
             Wire::Changing => unreachable!("nobody else looks while it changes"),
         }
     }
@@ -54,6 +58,7 @@ impl Wire {
         match self {
             Wire::Plain(socket) => socket,
             Wire::Tls(tls) => &mut **tls,
+            Wire::WebSocket(frames) => frames.carrier(),
             Wire::Changing => unreachable!("nobody else looks while it changes"),
         }
     }
@@ -104,6 +109,25 @@ impl Client {
         client
     }
 
+    /// Connects over WebSocket: everything is sent in messages from now on, and heard from them.
+    pub(crate) fn connect_websocket(address: SocketAddr, certificate: Option<&Path>) -> Client {
+        let frames = Frames::begin(Carrier::connect(address, certificate), &[]);
+        Client::over_frames(frames.expect("a WebSocket"))
+    }
+
+    /// Over a WebSocket that has begun.
+    pub(crate) fn over_frames(frames: Frames) -> Client {
+        Client::over(Wire::WebSocket(Box::new(frames)))
+    }
+
+    /// Its frames, where it speaks WebSocket.
+    pub(crate) fn frames(&mut self) -> &mut Frames {
+        match &mut self.wire {
+            Wire::WebSocket(frames) => frames,
+            _ => panic!("the client does not speak WebSocket"),
+        }
+    }
+
     fn over(wire: Wire) -> Client {
         Client {
             wire,
@@ -152,10 +176,13 @@ impl Client {
 
     /// Sends text as it is.
     pub(crate) fn send(&mut self, text: &str) {
-        self.send_bytes(text.as_bytes());
+        match &mut self.wire {
+            Wire::WebSocket(frames) => frames.send(Message::text(text)),
+            _ => self.send_bytes(text.as_bytes()),
+        }
     }
 
-    /// Sends bytes as they are.
+    /// Sends bytes as they are, below any frames.
     pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
         self.wire.stream().write_all(bytes).expect("the server takes what it is sent");
     }
@@ -169,6 +196,9 @@ impl Client {
     }
 
     fn receive(&mut self) -> Said {
+        if let Wire::WebSocket(frames) = &mut self.wire {
+            return frames.receive();
+        }
         let limits = Limits {
             stanza_bytes_max: 16 << 20,
             depth_max: 1000,
@@ -242,6 +272,10 @@ impl Client {
     /// Sends a stream header.
     pub(crate) fn send_header(&mut self, domain: &str) {
         self.in_stream = false;
+        if matches!(self.wire, Wire::WebSocket(_)) {
+            let framing = "urn:ietf:params:xml:ns:xmpp-framing";
+            return self.send(&format!("<open xmlns='{framing}' to='{domain}' version='1.0'/>"));
+        }
         self.send(&format!(
             "<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='{STREAMS}' \
              to='{domain}' version='1.0'>"

@@ -28,10 +28,11 @@ pub(crate) mod roster;
 pub(crate) mod scram;
 mod server;
 pub(crate) mod tls;
+pub(crate) mod websocket;
 
 pub(crate) use client::{Client, Said};
 pub(crate) use server::password as server_password;
-pub(crate) use server::{TestServer, drivers, on_each_driver, on_each_driver_with};
+pub(crate) use server::{TestServer, drivers, on_each_driver, on_each_driver_with, with_http};
 
 use std::time::Duration;
 

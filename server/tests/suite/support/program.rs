@@ -95,6 +95,7 @@ impl Start {
             .arg(self.data())
             .arg("--config")
             .arg(&config)
+            .args(if self.more.contains("[http]") { &[][..] } else { &["--listen-http", "none"] })
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log).unwrap())

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 
 use tempfile::TempDir;
 use whimbrel_server::boot::Server;
-use whimbrel_server::config::{Config, DriverChoice};
+use whimbrel_server::config::{Config, DriverChoice, HttpConfig};
 use whimbrel_storage::credentials::Credentials;
 use whimbrel_storage::directory::run_inline;
 
@@ -61,6 +61,25 @@ impl TestServer {
     /// The address for direct TLS.
     pub(crate) fn tls_address(&self) -> SocketAddr {
         self.server.listening_tls[0]
+    }
+
+    /// The address for HTTP; there is one where [`with_http`] has configured it.
+    pub(crate) fn http_address(&self) -> SocketAddr {
+        self.server.web.as_ref().expect("it listens").listening[0]
+    }
+
+    /// A client that has connected over WebSocket, with TLS where that is configured.
+    pub(crate) fn websocket(&self) -> Client {
+        let certificate = self.certificate();
+        let trusted = self.server.config().http.tls.then_some(certificate.as_path());
+        Client::connect_websocket(self.http_address(), trusted)
+    }
+
+    /// As [`TestServer::login`], over WebSocket.
+    pub(crate) fn login_web(&self, name: &str, resource: &str) -> Client {
+        let mut client = self.websocket();
+        client.log_in(name, &password(name), resource);
+        client
     }
 
     /// The server's self-signed certificate.
@@ -154,6 +173,13 @@ impl Drop for TestServer {
     }
 }
 
+/// Has a server speak HTTP, with TLS or without.
+pub(crate) fn with_http(config: &mut Config, tls: bool) {
+    config.http.listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
+    config.http.tls = tls;
+    config.http.requests_per_minute = 1_000_000;
+}
+
 /// The configuration of the test servers.
 pub(crate) fn config(driver: DriverChoice, data: &TempDir, configure: impl Fn(&mut Config)) -> Config {
     let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -161,6 +187,7 @@ pub(crate) fn config(driver: DriverChoice, data: &TempDir, configure: impl Fn(&m
         data: data.path().to_owned(),
         listen: vec![loopback],
         listen_tls: vec![loopback],
+        http: HttpConfig { listen: Vec::new(), ..HttpConfig::default() },
         workers: 2,
         driver,
         pin_workers: false,

@@ -13,6 +13,11 @@ pub(crate) type TlsStream = StreamOwned<ClientConnection, TcpStream>;
 
 /// Begins TLS on a socket; the handshake happens with the first bytes.
 pub(crate) fn begin(socket: TcpStream, certificate: &Path) -> TlsStream {
+    begin_as(socket, certificate, b"xmpp-client")
+}
+
+/// As [`begin`], for a protocol by its name in ALPN.
+pub(crate) fn begin_as(socket: TcpStream, certificate: &Path, protocol: &[u8]) -> TlsStream {
     let mut roots = RootCertStore::empty();
     for certificate in
         CertificateDer::pem_file_iter(certificate).expect("the server keeps its certificate here")
@@ -25,7 +30,7 @@ pub(crate) fn begin(socket: TcpStream, certificate: &Path) -> TlsStream {
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    config.alpn_protocols = vec![b"xmpp-client".to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
     let name = ServerName::try_from("localhost").unwrap();
     StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), socket)
 }

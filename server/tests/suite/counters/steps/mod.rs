@@ -10,6 +10,7 @@ mod pubsub;
 mod rooms;
 mod server;
 mod sessions;
+mod web;
 
 use super::stage::{Step, run};
 use crate::support::answers::befriend;
@@ -21,7 +22,7 @@ type Verona = TestServer;
 const PLAIN: Step<Verona> = Step { what: "", configure: |_| {}, act: |_, _| {}, moves: &[] };
 
 /// The chapters.
-const CHAPTERS: [&[Step<Verona>]; 10] = [
+const CHAPTERS: [&[Step<Verona>]; 11] = [
     server::STEPS,
     logins::STEPS,
     sessions::STEPS,
@@ -32,6 +33,7 @@ const CHAPTERS: [&[Step<Verona>]; 10] = [
     pep::STEPS,
     pubsub::STEPS,
     rooms::STEPS,
+    web::STEPS,
 ];
 
 /// All steps.
@@ -70,4 +72,5 @@ tests! {
     steps_of_nodes_move_what_they_say: pep::STEPS;
     steps_of_the_publish_subscribe_service_move_what_they_say: pubsub::STEPS;
     steps_of_rooms_move_what_they_say: rooms::STEPS;
+    steps_of_the_web_move_what_they_say: web::STEPS;
 }

@@ -22,6 +22,7 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             "loop.events_per_wakeup",
             "queue.completions.limit",
             "queue.commands.limit",
+            "queue.newcomers.limit",
             "queue.mailbox.limit",
             "queue.mailbox_bytes.limit",
             "queue.commit.limit",
