@@ -269,7 +269,8 @@ fn check(
         (Change::Role(role), Some(key)) => Ok(Checked::Role(key, role, by)),
         (Change::Role(_), None) => Err(visit.refuse(env, fx, StanzaCondition::ItemNotFound)),
         (Change::Affiliation(after), _) => {
-            if after >= Affiliation::Member && affiliation < Affiliation::Member && occupant.is_none() {
+            let is_added = after >= Affiliation::Member && affiliation < Affiliation::Member;
+            if is_added && occupant.is_none() && room.config().is_private_group() {
                 count_stranger(env, fx, visit, &local)?;
             }
             let mut moved = Moved::new(&local, (affiliation, after), by);

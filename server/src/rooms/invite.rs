@@ -134,8 +134,8 @@ fn check(
     Ok(Invitee { local: local.to_owned(), invite, before, hears_of_it })
 }
 
-/// Counts somebody who is invited, or is made a member, and does not know the sender; also one who has no account: nobody learns
-/// from it whether there is one.
+/// Counts somebody who is invited, or is made a member of a private group, and does not know the sender; also one who has no
+/// account: nobody learns from it whether there is one. Elsewhere, whoever is made a member hears nothing of it.
 ///
 /// # Errors
 /// The sender has named as many as it may in this hour; it has been told.

@@ -34,7 +34,7 @@ fn of<'a>(env: &Env, room: &'a Room, jid: &'a str, moved: &'a Moved) -> Option<M
 /// come between them.
 pub(super) fn plan(env: &Env, fx: &Effects, room: &Room, moved: &mut Moved) {
     let jid = env.room_jid(room.name());
-    moved.bookmark = of(env, room, &jid, moved).and_then(|it| BookmarkChange::of(env, fx, &it));
+    moved.bookmark = of(env, room, &jid, moved).and_then(|it| BookmarkChange::of(env, fx, &it)).map(Box::new);
 }
 
 /// Tells the home of an account that belongs to a private group from now on, or no longer.

@@ -115,7 +115,8 @@ fn promotions(
         let before = affiliation_of(env, fx, room, visit, local)?;
         let is_known = moves.iter().any(|(moved, _)| moved.local == local);
         if before < after && !is_known {
-            if before < Affiliation::Member && room.occupants.of_account(local).is_empty() {
+            let is_added = before < Affiliation::Member && room.occupants.of_account(local).is_empty();
+            if is_added && room.config().is_private_group() {
                 count_stranger(env, fx, visit, local)?;
             }
             let by = By { local: Some(visit.local.to_owned()), nick: nick.clone(), ..By::default() };

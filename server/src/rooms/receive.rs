@@ -154,7 +154,7 @@ fn take(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_>) {
 fn hear(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_>) {
     match load(actors, env, fx, d.to_local) {
         Ok(()) if d.typ == Type::Probe => refresh::refresh(actors, env, fx, d.to_local),
-        Ok(()) if d.typ == Type::Subscribed => show::show_again(actors, env, fx, (d.to_local, d.from)),
+        Ok(()) if d.typ == Type::Subscribed => show::show_again(actors, env, fx, d),
         Ok(()) => membership::forsaken(actors, env, fx, d.to_local, address::local_of(d.from)),
         Err(error) => tracing::error!(room = d.to_local, %error, "cannot read the directory"),
     }

@@ -20,8 +20,9 @@ use crate::proto::muc::user::{DestroyedRoom, UserItem, write_destroyed, write_pr
 use crate::proto::muc::versions::Versions;
 use crate::rooms::say::{self, Written};
 use crate::rooms::versions;
-use crate::stanza::Kind;
+use crate::stanza::{Delivery, Kind};
 use crate::user::actors::{Actors, Effects};
+use crate::user::presence::again::Part;
 
 /// An occupant, and what there is to say of it beside what it is.
 #[derive(Copy, Clone)]
@@ -205,12 +206,17 @@ pub(super) fn show(env: &Env, fx: &mut Effects, room: &mut Room, key: OccupantKe
 /// A seat of somebody who enters gets to see all others whom it is to see. Moderators of a large room hear of those who come after
 /// them, and find the others in the room's lists.
 pub(super) fn show_others(env: &Env, fx: &mut Effects, room: &Room, key: OccupantKey, seat: &str) {
+    show_part(env, fx, room, (key, seat), Part::ALL);
+}
+
+fn show_part(env: &Env, fx: &mut Effects, room: &Room, (key, seat): (OccupantKey, &str), part: Part) {
     let viewer = room.occupants.get(key);
     let sees_jids = rules::sees_jids(viewer.standing(), room.config());
     let reach = Reach::of(env, room);
     for (_, other) in room.occupants.iter().filter(|(other, _)| *other != key) {
         let audience = reach.of_occupant(room, other);
-        if !is_in(audience, viewer) || reach.is_large && audience != Audience::Everybody {
+        let is_shown = is_in(audience, viewer) && !(reach.is_large && audience != Audience::Everybody);
+        if !is_shown || !part.has(&other.nick) {
             continue;
         }
         let shown = Shown::present(other);
@@ -221,11 +227,12 @@ pub(super) fn show_others(env: &Env, fx: &mut Effects, room: &Room, key: Occupan
     }
 }
 
-/// A client of this full JID has not got all presence of a room in which it is: it is shown again who is there.
-pub(super) fn show_again(actors: &Actors, env: &Env, fx: &mut Effects, (name, from): (&str, &str)) {
-    let Some(room) = actors.rooms.room(name) else { return };
-    let Some((local, resource)) = address::local_and_resource(from) else { return };
+/// A client that sends this has not got all presence of a room in which it is: it is shown again who is there, as far as they fall
+/// to a part.
+pub(super) fn show_again(actors: &Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_>) {
+    let Some(room) = actors.rooms.room(d.to_local) else { return };
+    let Some((local, resource)) = address::local_and_resource(d.from) else { return };
     if let Some(key) = room.occupants.by_seat(local, resource) {
-        show_others(env, fx, room, key, resource);
+        show_part(env, fx, room, (key, resource), Part::read(d.id));
     }
 }

@@ -51,7 +51,7 @@ pub(super) struct Moved {
     /// Who has done it.
     pub(super) by: By,
     /// What is written into its bookmarks with it.
-    pub(super) bookmark: Option<BookmarkChange>,
+    pub(super) bookmark: Option<Box<BookmarkChange>>,
 }
 
 impl Moved {

@@ -374,7 +374,7 @@ impl World {
     fn awaits_presence(&self) -> bool {
         let lost = |resource: &Resource| {
             resource.conn != ConnId::NONE
-                && resource.flags.has(Flags::PRESENCE_LOST)
+                && (resource.flags.has(Flags::PRESENCE_LOST) || resource.flags.has(Flags::SHOWN_AGAIN))
                 && resource.flags.has(Flags::AVAILABLE)
         };
         self.workers

@@ -13,6 +13,7 @@ use crate::user::inputs::Inputs;
 use crate::user::interests::Interests;
 use crate::user::lifecycle::Lifecycle;
 use crate::user::orders::Orders;
+use crate::user::presence::again::Refreshes;
 use crate::user::presence::contacts::Contacts;
 use crate::user::seats::Seats;
 use crate::user::subscription::under_way::PendingSubscriptions;
@@ -45,6 +46,8 @@ pub struct Actors {
     pub waiting_for_room: WaitingForRoom,
     /// Orders of operators for rooms that write or read.
     pub orders: Orders,
+    /// What is left to show to clients that have missed presence.
+    pub refreshes: Refreshes,
     /// What is known of clients' seats in rooms.
     pub seats: Seats,
     /// The rooms of which this worker is the home, as far as they are in memory.
@@ -72,6 +75,7 @@ impl Actors {
             commits,
             waiting_for_room: WaitingForRoom::default(),
             orders: Orders::default(),
+            refreshes: Refreshes::default(),
             seats: Seats::default(),
             rooms: Rooms::new(hasher),
             archives: Archives::default(),

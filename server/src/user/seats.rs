@@ -20,6 +20,7 @@ use crate::stanza::{Delivery, Kind, Traits, Type};
 use crate::user::actors::{Actors, Effects};
 use crate::user::flow::{Class, Outgoing};
 use crate::user::inactive::Urgency;
+use crate::user::presence::again::Part;
 use crate::user::tables::ResourceKey;
 use crate::user::{archive, blocking, delivery, room};
 use crate::xml::writer;
@@ -139,25 +140,27 @@ fn give(
     delivery::push_as(actors, env, fx, key, &Outgoing { kind: cast.kind, class, urgency, bytes });
 }
 
-/// A client has not got all presence: the rooms in which it is show it again who is there.
-pub fn show_again(actors: &Actors, env: &Env, fx: &mut Effects, key: ResourceKey, full: &str) {
-    let Some(domain) = env.domains().rooms else { return };
+/// The rooms of this server in which a client is.
+pub fn rooms_of(actors: &Actors, env: &Env, key: ResourceKey) -> Vec<Box<str>> {
+    let Some(domain) = env.domains().rooms else { return Vec::new() };
     let directed = actors.users.resource(key).directed.iter().flat_map(|list| list.iter());
-    let rooms: Vec<&str> = directed.filter_map(|jid| address::contact_here(jid, domain)).collect();
-    for name in rooms {
-        let again = Delivery {
-            kind: Kind::Presence,
-            typ: Type::Subscribed,
-            traits: Traits::FROM_SERVER,
-            from: full,
-            to_local: name,
-            to_resource: None,
-            id: None,
-            bytes: b"<presence type='subscribed'/>",
-            pending_ack: None,
-        };
-        fx.route_to_room(env, &again);
-    }
+    directed.filter_map(|jid| address::contact_here(jid, domain)).map(Into::into).collect()
+}
+
+/// A client has not got all presence: a room in which it is shows it again who is there, as far as they fall to this part.
+pub fn show_again(env: &Env, fx: &mut Effects, (room_name, full): (&str, &str), part: Part) {
+    let again = Delivery {
+        kind: Kind::Presence,
+        typ: Type::Subscribed,
+        traits: Traits::FROM_SERVER,
+        from: full,
+        to_local: room_name,
+        to_resource: None,
+        id: Some(&part.text()),
+        bytes: b"<presence type='subscribed'/>",
+        pending_ack: None,
+    };
+    fx.route_to_room(env, &again);
 }
 
 /// A seat has not taken something: the room hears of it.

@@ -47,6 +47,8 @@ impl Flags {
     pub const BACKED_UP: Flags = Flags(32);
     /// Presence for it was dropped for want of room: its contacts are asked for theirs again (RFC 6121 §4.3).
     pub const PRESENCE_LOST: Flags = Flags(64);
+    /// It is being shown again what it has missed, a part at a time.
+    pub const SHOWN_AGAIN: Flags = Flags(1024);
     /// The server has pinged it, and its answer has not come.
     pub const PINGED: Flags = Flags(128);
     /// Messages of a page of an archive could not be remembered: should the stream be resumed, the page is to be asked for
@@ -66,6 +68,7 @@ impl Flags {
             Flags::BLOCK_LIST,
             Flags::BACKED_UP,
             Flags::PRESENCE_LOST,
+            Flags::SHOWN_AGAIN,
             Flags::PINGED,
             Flags::SM_DECIDED,
             Flags::PAGE_FORGOTTEN,

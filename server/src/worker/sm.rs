@@ -16,7 +16,7 @@ use crate::user::flow;
 use crate::user::inactive;
 use crate::user::lifecycle::{self, Detached};
 use crate::user::offline;
-use crate::user::presence;
+use crate::user::presence::{self, again};
 use crate::user::tables::{Flags, ResourceKey};
 use crate::worker::core::{Core, Timer};
 use crate::xml::Stanza;
@@ -390,7 +390,7 @@ impl Core {
         }
         offline::send_again(&mut self.actors, &self.env, &mut self.fx, key);
         inactive::set(&mut self.actors, &self.env, &mut self.fx, key, false);
-        presence::refresh(&mut self.actors, &self.env, &mut self.fx, key);
+        again::refresh(&mut self.actors, &self.env, &mut self.fx, key);
         if flow::is_behind(&self.actors.users, key) {
             self.fx.due_cursors.push(key);
         }

@@ -5,8 +5,9 @@ use crate::proto::errors::StreamCondition;
 use crate::runtime::driver::ConnId;
 use crate::service::ping;
 use crate::session::SessionPhase;
+use crate::user::flow;
+use crate::user::presence::again;
 use crate::user::tables::Flags;
-use crate::user::{flow, presence};
 use crate::worker::core::Core;
 
 /// The sweep visits every session once in so many seconds.
@@ -37,7 +38,8 @@ impl Core {
                 {
                     not_durable.push(key);
                 }
-                if flags.has(Flags::PRESENCE_LOST) && self.fx.out.waiting(session.conn) == 0 {
+                let is_uninformed = flags.has(Flags::PRESENCE_LOST) || flags.has(Flags::SHOWN_AGAIN);
+                if is_uninformed && self.fx.out.waiting(session.conn) == 0 {
                     uninformed.push(key);
                 }
             }
@@ -56,7 +58,7 @@ impl Core {
             flow::decide_sm(&mut self.actors, &self.env, &mut self.fx, key);
         }
         for key in uninformed {
-            presence::refresh(&mut self.actors, &self.env, &mut self.fx, key);
+            again::refresh(&mut self.actors, &self.env, &mut self.fx, key);
         }
         for (conn, key) in silent {
             if let Some(session) = self.sessions.get_mut(conn) {

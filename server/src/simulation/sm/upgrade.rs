@@ -48,7 +48,8 @@ impl Managed {
     }
 
     /// Lets everything come to rest that is under way in the server: all workers say so twice in a row, and nothing was on its
-    /// way between them. Nobody says anything meanwhile.
+    /// way between them. Nobody says anything meanwhile. The second time is at the same moment as the first, so that no timer is
+    /// due any more that would have to begin something when the workers let go.
     fn settle(&mut self) -> bool {
         let mut before = None;
         for _ in 0..SETTLE_ROUNDS_MAX {
@@ -72,7 +73,9 @@ impl Managed {
                 return true;
             }
             before = is_settled.then_some(sent);
-            self.world.pass(1);
+            if !is_settled {
+                self.world.pass(1);
+            }
         }
         false
     }

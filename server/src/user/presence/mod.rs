@@ -3,6 +3,7 @@
 //! A presence is kept and sent as its *tail*: everything after `<presence from='…' to='…'`, that is, its other
 //! attributes and its contents, closing tag included. Stamping it for a recipient is then two copies.
 
+pub mod again;
 pub mod contacts;
 pub mod directed;
 pub mod probe;
@@ -29,7 +30,7 @@ use crate::user::lifecycle::{self, Available, Showing, Unavailable};
 use crate::user::subscription::under_way::PendingSubscriptions;
 use crate::user::tables::{Flags, ResourceKey, UserKey, Users};
 use crate::user::writes::Write;
-use crate::user::{blocking, capabilities, events, flow, offline, seats, share, subscription};
+use crate::user::{blocking, capabilities, flow, offline, share, subscription};
 use crate::xml::{CLIENT, writer};
 
 /// How every presence begins.
@@ -166,26 +167,6 @@ pub fn ask_for_all(actors: &mut Actors, env: &Env, fx: &mut Effects, key: Resour
     show_own_resources(actors, env, fx, key, full, |other| other != key);
 }
 
-/// A resource for which presence was dropped, because it read too slowly or had no connection, gets to see everything
-/// again. One that is not available learns it when it becomes so.
-pub fn refresh(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) {
-    let flags = &mut actors.users.resource_mut(key).flags;
-    if flags.has(Flags::PRESENCE_LOST) {
-        flags.put(Flags::PRESENCE_LOST, false);
-        if flags.has(Flags::AVAILABLE) {
-            let full = actors.users.full_jid(env, key);
-            env.metrics().presence_refreshed.add(1);
-            ask_for_all(actors, env, fx, key, &full);
-            seats::show_again(actors, env, fx, key, &full);
-            subscription::deliver_pending(actors, env, fx, key);
-            // What was dropped may have been its own, which its client hears like that of others (§4.4.2).
-            show_own_resources(actors, env, fx, key, &full, |other| other == key);
-            let wanted = actors.interests.nodes_of(key).to_vec();
-            events::ask_for_last(actors, env, fx, key, &wanted);
-        }
-    }
-}
-
 /// The priority, 0 when there is none; `None` when it is not an integer from -128 to 127 (§4.7.2.3).
 fn priority_of(inbound: &Inbound<'_>) -> Option<i8> {
     let has_one = inbound.stanza.children().any(|child| child.name() == "priority");
@@ -198,7 +179,8 @@ fn priority_of(inbound: &Inbound<'_>) -> Option<i8> {
 
 /// Sends presence to everybody who is subscribed to it (§4.2.2, §4.4.2, §4.5.2).
 fn announce(actors: &mut Actors, env: &Env, fx: &mut Effects, local: &str, shown: &Broadcast<'_>) {
-    send_to_contacts(actors, env, fx, local, shown, |s| matches!(s, Subscription::From | Subscription::Both));
+    let sees = |_: &str, s| matches!(s, Subscription::From | Subscription::Both);
+    send_to_contacts(actors, env, fx, local, shown, sees);
 }
 
 /// Sends a presence to the contacts whose subscription fits: after the event, or behind what is under way with them.
@@ -208,13 +190,13 @@ fn send_to_contacts(
     fx: &mut Effects,
     local: &str,
     shown: &Broadcast<'_>,
-    fits: impl Fn(Subscription) -> bool,
+    fits: impl Fn(&str, Subscription) -> bool,
 ) {
     let under_way = actors.under_way.visible_of(local);
     let mut lists = contacts(actors, env, fx, local, &under_way, &fits);
     for (contact, visible) in &under_way {
         let held = actors.under_way.hold_broadcast(local, contact, shown);
-        if !held && fits(*visible) && !is_blocked(&actors.users, env, fx, local, contact) {
+        if !held && fits(contact, *visible) && !is_blocked(&actors.users, env, fx, local, contact) {
             lists[env.shared.home_of(contact)].push(contact);
         }
     }
@@ -269,7 +251,7 @@ fn contacts(
     fx: &mut Effects,
     local: &str,
     under_way: &[(Box<str>, Subscription)],
-    fits: impl Fn(Subscription) -> bool,
+    fits: impl Fn(&str, Subscription) -> bool,
 ) -> Vec<Targets> {
     let mut lists = fx.links.take_lists();
     let shared = env.shared.clone();
@@ -282,7 +264,9 @@ fn contacts(
         })
     };
     let read = contacts::each(actors, env, fx, local, |contact, subscription| {
-        if fits(subscription) && !blocked(contact) && !under_way.iter().any(|(other, _)| **other == *contact)
+        if fits(contact, subscription)
+            && !blocked(contact)
+            && !under_way.iter().any(|(other, _)| **other == *contact)
         {
             lists[shared.home_of(contact)].push(contact);
         }
@@ -383,6 +367,7 @@ pub fn session_ended(actors: &mut Actors, env: &Env, fx: &mut Effects, key: Reso
     capabilities::gone(actors, env, fx, key);
     actors.waiting_for_room.remove(key);
     actors.seats.forget(key);
+    actors.refreshes.forget(key);
     if actors.users.find(address::local_of(&full)).is_none() {
         actors.archives.forget(account);
         actors.contacts.forget(address::local_of(&full));

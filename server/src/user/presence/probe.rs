@@ -17,7 +17,7 @@ use crate::user::tables::{Flags, ResourceKey};
 /// §4.3.1: asks for the presence of everybody to whose presence the user is subscribed.
 pub(super) fn contacts_of(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey, from: &str) {
     let local = actors.users.local_of(key).to_owned();
-    let sees = |s| matches!(s, Subscription::To | Subscription::Both);
+    let sees = |_: &str, s| matches!(s, Subscription::To | Subscription::Both);
     send_to_contacts(actors, env, fx, &local, &Broadcast::new(Type::Probe, from, b""), sees);
 }
 

@@ -42,21 +42,31 @@ impl Carrier {
     }
 }
 
+/// What tungstenite takes for a failure: a read with a timeout is interrupted when the process was stopped and goes on.
+fn again<T>(mut attempt: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
+    loop {
+        match attempt() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
 impl Read for Carrier {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        match self {
+        again(|| match self {
             Carrier::Plain(socket) => socket.read(buffer),
             Carrier::Tls(tls) => tls.read(buffer),
-        }
+        })
     }
 }
 
 impl Write for Carrier {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        match self {
+        again(|| match self {
             Carrier::Plain(socket) => socket.write(bytes),
             Carrier::Tls(tls) => tls.write(bytes),
-        }
+        })
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
