@@ -53,7 +53,7 @@ pub(in crate::simulation) struct RoomsOracle {
     /// Seats that sessions have asked to end, and of whose end they have not heard.
     leaving: BTreeSet<(usize, String)>,
     /// Seats that have ended.
-    ended: Vec<(String, Vec<u64>)>,
+    ended: Vec<((usize, String), Vec<u64>)>,
     /// Everything that anybody has heard: in which room, with which id, which number.
     pub(super) heard: BTreeMap<(String, u64), u32>,
     /// Since which step users must hear nothing that is said in a room.
@@ -116,8 +116,8 @@ impl RoomsOracle {
     }
 
     fn end(&mut self, session: usize, room: &str) {
-        if let Some(heard) = self.seats.remove(&(session, room.to_owned())) {
-            self.ended.push((room.to_owned(), heard));
+        if let Some(ended) = self.seats.remove_entry(&(session, room.to_owned())) {
+            self.ended.push(ended);
         }
     }
 
@@ -181,30 +181,31 @@ impl RoomsOracle {
     /// all up to the newest. Called when the world is at rest.
     pub(in crate::simulation) fn judge(&mut self) -> Result<(), Broken> {
         let ended = std::mem::take(&mut self.ended);
-        let whole = |room: &str, seat: &[u64], is_there: bool| {
+        let whole = |(session, room): &(usize, String), seat: &[u64], is_there: bool| {
             let Some((first, last)) = seat.first().zip(seat.last()) else { return Ok(()) };
             let until = if is_there { u64::MAX } else { *last };
             let is_sure = |n: &u32| !self.doubtful.contains(n);
-            let all = self.heard.range((room.to_owned(), *first)..=(room.to_owned(), until));
+            let all = self.heard.range((room.clone(), *first)..=(room.clone(), until));
             let all = all.filter(|(_, n)| is_sure(n)).count();
-            let number = |id: &u64| self.heard.get(&(room.to_owned(), *id));
+            let number = |id: &u64| self.heard.get(&(room.clone(), *id));
             let heard = seat.iter().filter_map(number).filter(|n| is_sure(n)).count();
             match all == heard {
                 true => Ok(()),
                 false => {
                     let lacks = |((_, id), n): (&(String, u64), &u32)| (!seat.contains(id)).then_some(*n);
-                    let between = self.heard.range((room.to_owned(), *first)..=(room.to_owned(), until));
+                    let between = self.heard.range((room.clone(), *first)..=(room.clone(), until));
                     let lacking: Vec<u32> = between.filter_map(lacks).collect();
-                    let last = self.heard.get(&(room.to_owned(), *last));
-                    let what = format!("a seat in {room} has heard {heard} of {all} messages");
+                    let last = self.heard.get(&(room.clone(), *last));
+                    let what =
+                        format!("a seat of session {session} in {room} has heard {heard} of {all} messages");
                     Err(format!("{what}, the last one {last:?}; it lacks {lacking:?}; it stays: {is_there}"))
                 }
             }
         };
-        for (room, seat) in &ended {
-            whole(room, seat, false)?;
+        for (whose, seat) in &ended {
+            whole(whose, seat, false)?;
         }
-        self.seats.iter().try_for_each(|((_, room), seat)| whole(room, seat, true))
+        self.seats.iter().try_for_each(|(whose, seat)| whole(whose, seat, true))
     }
 
     /// Whether the archive of a room, ids and numbers in its order, has what it must, each message once, and nothing else.
