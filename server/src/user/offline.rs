@@ -166,7 +166,8 @@ fn refuse_request(env: &Env, fx: &mut Effects, full: &str, stanza: &Unacked) {
 
 /// A session has lost its connection: it keeps references, and no more of other things than `limits.detached_bytes`. The
 /// client is told to ask again for answers that it missed, and contacts are asked for their presence again. `false`: what
-/// it cannot do without is not kept, so it cannot be resumed.
+/// it cannot do without is not kept, so it cannot be resumed: pushes of its own account, and what rooms in which it is have said or
+/// told it of itself.
 pub fn shed(users: &mut Users, env: &Env, fx: &mut Effects, key: ResourceKey) -> bool {
     shed_to(users, env, fx, key, room::detached_bytes(env))
 }
@@ -177,14 +178,15 @@ pub fn shed_to(users: &mut Users, env: &Env, fx: &mut Effects, key: ResourceKey,
     let mut refused = Vec::new();
     let mut complete = true;
     let Some(queue) = users.sm_mut(key).and_then(|sm| sm.unacked_mut()) else { return true };
-    queue.shed(bytes_max, |entry| match answer_to(&entry) {
+    let shed = |entry| match answer_to(&entry) {
         Some(answer) => Unacked::Answer(Box::new(answer)),
         None => {
-            complete &= !matches!(entry, Unacked::Answer(_)) && !is_own(&entry);
+            complete &= !matches!(entry, Unacked::Answer(_)) && !is_essential(&entry);
             refused.push(entry);
             Unacked::Forgotten(1)
         }
-    });
+    };
+    queue.shed(bytes_max, is_essential, shed);
     for entry in refused {
         refuse_request(env, fx, &full, &entry);
     }
@@ -201,12 +203,17 @@ fn answer_to(entry: &Unacked) -> Option<AnswerTo> {
     })
 }
 
-/// Whether a stanza is a push of the account's own: an iq set without a sender, or from the account.
-fn is_own(entry: &Unacked) -> bool {
-    let Unacked::Stanza { kind: Kind::Iq, bytes, .. } = entry else { return false };
-    Element::parse(bytes).is_ok_and(|iq| {
-        iq.attribute("type") == Some("set") && iq.attribute("from").is_none_or(|from| !from.contains('/'))
-    })
+/// Whether a client cannot do without a stanza: a push of its own account, which is an iq set without a sender or from the account;
+/// what was said in a room; presence that is no other's, by which a room tells it what it is there.
+fn is_essential(entry: &Unacked) -> bool {
+    let Unacked::Stanza { kind, sender, bytes } = entry else { return false };
+    match kind {
+        Kind::Presence => *sender == 0,
+        Kind::Message => Element::parse(bytes).is_ok_and(|it| it.attribute("type") == Some("groupchat")),
+        Kind::Iq => Element::parse(bytes).is_ok_and(|iq| {
+            iq.attribute("type") == Some("set") && iq.attribute("from").is_none_or(|from| !from.contains('/'))
+        }),
+    }
 }
 
 /// Writes everything unacknowledged to a resumed stream again, in order (XEP-0198 §5). Messages that another resource

@@ -197,17 +197,28 @@ impl UnackedQueue {
         });
     }
 
-    /// Keeps the content of the oldest stanzas, up to `bytes_max` of it, and gives what is no longer kept to `shed`,
-    /// which says what stays in its place.
-    pub fn shed(&mut self, bytes_max: usize, mut shed: impl FnMut(Unacked) -> Unacked) {
+    /// Keeps the content of stanzas, up to `bytes_max` of it: that of essential ones first, then that of the oldest. What is no
+    /// longer kept it gives to `shed`, which says what stays in its place.
+    pub fn shed(
+        &mut self,
+        bytes_max: usize,
+        is_essential: impl Fn(&Unacked) -> bool,
+        mut shed: impl FnMut(Unacked) -> Unacked,
+    ) {
         if self.content <= bytes_max {
             return;
         }
-        let mut kept = 0;
+        let essential = self.entries.iter().filter(|entry| is_essential(entry)).map(Unacked::content).sum();
+        let mut left = bytes_max.saturating_sub(essential);
+        let mut left_for_essential = bytes_max - left;
         self.rebuild(|entry| {
             let content = entry.content();
-            if content == 0 || kept + content <= bytes_max {
-                kept += content;
+            if content == 0 {
+                return Some(entry);
+            }
+            let left = if is_essential(&entry) { &mut left_for_essential } else { &mut left };
+            if content <= *left {
+                *left -= content;
                 return Some(entry);
             }
             Some(shed(entry))
@@ -336,11 +347,29 @@ mod tests {
             queue.push(iq(length));
         }
         let mut shed = Vec::new();
-        queue.shed(200, |entry| {
+        let forget = |entry: Unacked| {
+            shed.push(entry.content());
+            Unacked::Forgotten(1)
+        };
+        queue.shed(200, |_| false, forget);
+        assert_eq!((shed, queue.count(), shape(&queue).as_str()), (vec![1000], 3, "s(1)s"));
+    }
+
+    #[test]
+    fn what_is_essential_is_shed_last() {
+        let mut queue = UnackedQueue::of([iq(100), presence(1, 60), iq(50), presence(2, 60)].into_iter());
+        let is_presence = |entry: &Unacked| matches!(entry, Unacked::Stanza { kind: Kind::Presence, .. });
+        let mut shed = Vec::new();
+        queue.shed(170, is_presence, |entry| {
             shed.push(entry.content());
             Unacked::Forgotten(1)
         });
-        assert_eq!((shed, queue.count(), shape(&queue).as_str()), (vec![1000], 3, "s(1)s"));
+        assert_eq!((shed.as_slice(), queue.content()), (&[100][..], 170));
+        queue.shed(100, is_presence, |entry| {
+            shed.push(entry.content());
+            Unacked::Forgotten(1)
+        });
+        assert_eq!((shed.as_slice(), queue.content()), (&[100, 50, 60][..], 60));
     }
 
     #[test]
