@@ -106,8 +106,9 @@ pub(crate) struct Setup<'a> {
     pub(crate) archive: Option<ArchiveSwitch>,
     /// Whether it has rooms (XEP-0045) at `conference.localhost`.
     pub(crate) rooms: Rooms,
-    /// Whether it has nodes of accounts (XEP-0163), where that is to be switched on. The first account and those from the third on
-    /// are to see each other's presence; a server whose facts have [`ROSTERS`] begins with that.
+    /// Whether it has nodes of accounts (XEP-0163) and those of a service at `pubsub.localhost` (XEP-0060), which the first account
+    /// may make, where that is to be switched on. The first account and those from the third on are to see each other's presence; a
+    /// server whose facts have [`ROSTERS`] begins with that.
     pub(crate) eventing: bool,
 }
 

@@ -30,6 +30,11 @@ const ROOMS: &str = "Component \"conference.localhost\" \"muc\"\n";
 const ROOMS_WITH_ARCHIVE: &str = "Component \"conference.localhost\" \"muc\"\nmodules_enabled = { \"muc_mam\" }\n\
     muc_log_by_default = true\n";
 
+/// Nodes of a service, behind the host.
+fn nodes() -> String {
+    format!("Component \"pubsub.localhost\" \"pubsub\"\nadmins = {{ \"{}@localhost\" }}\n", Accounts::name(0))
+}
+
 /// Writes configuration and accounts.
 ///
 /// # Errors
@@ -50,9 +55,9 @@ pub(super) fn prepare(setup: &Setup<'_>, shapers: Shapers, storage: Storage) -> 
         (true, true) => ROOMS_WITH_ARCHIVE,
     };
     let (archive, settings) = if setup.archives() { ARCHIVE } else { ("", "") };
-    let eventing = if setup.eventing { "\"pep\"; " } else { "" };
+    let (eventing, nodes) = if setup.eventing { ("\"pep\"; ", nodes()) } else { ("", String::new()) };
     let optional = (&*[archive, eventing].concat(), settings);
-    let text = configuration(folder, port, shapers, optional) + stored(storage) + rooms;
+    let text = configuration(folder, port, shapers, optional) + stored(storage) + rooms + &nodes;
     std::fs::write(&config, text).map_err(failed)?;
     let derived = Accounts::new("whimbrel", "localhost", false);
     for number in 0..setup.accounts {

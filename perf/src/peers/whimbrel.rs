@@ -79,6 +79,9 @@ fn with(setup: &Setup<'_>, variant: &Variant, name: String, hint: Hint) -> Resul
     if setup.rooms == Rooms::Unlimited {
         text += ROOMS;
     }
+    if setup.eventing {
+        text += "[pubsub]\ncreate = \"everyone\"\nmembers_max = 10000\n";
+    }
     let (driver, workers, tls) = (variant.driver.clone(), variant.workers.to_string(), variant.tls);
     std::fs::write(&config, &text).map_err(|error| format!("cannot write {}: {error}", config.display()))?;
     let facts = facts(&whimbreld, variant, &text);

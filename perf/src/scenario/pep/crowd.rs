@@ -35,6 +35,8 @@ pub(super) struct Person {
     pub(super) is_subscribed: bool,
     /// It lets somebody see its own.
     pub(super) has_granted: bool,
+    /// It has what it has asked the service for: the publisher its node, a contact its subscription.
+    pub(super) is_served: bool,
     /// It has heard of a publication before those that count.
     pub(super) is_ready: bool,
     /// Publications of this round that it has heard of, and the number of the next one.
@@ -46,8 +48,8 @@ pub(super) struct Crowd<'a> {
     pub(super) people: Vec<Person>,
     pub(super) software: Software,
     pub(super) domain: String,
-    /// Items of other rounds, which come as last items, do not count.
-    pub(super) round: u32,
+    /// How the ids of the items that count begin: those of other rounds, which come as last items, do not.
+    pub(super) round: String,
     /// Publications that a contact has heard of more than once.
     pub(super) repeated: u64,
     pub(super) buffer: Vec<u8>,
@@ -92,7 +94,7 @@ impl Crowd<'_> {
             check(began, STEP_MAX, self.interrupted, || {
                 self.how_far("hear of the node", |person| person.is_ready)
             })?;
-            self.people[0].client.push(&wire::publish(wire::NODE, &format!("w{number}"), bytes));
+            self.people[0].client.push(&wire::publish(None, wire::NODE, &format!("w{number}"), bytes));
             match self.until(PROBE_MAX, "hear of the node", |person| person.is_ready) {
                 Ok(()) => break,
                 Err(reason) if self.people.iter().any(|person| person.client.ended.is_some()) => {
@@ -102,6 +104,26 @@ impl Crowd<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The publisher makes a node of the service, and each contact subscribes to it.
+    pub(super) fn subscribe_to_node(&mut self, service: &str) -> Result<(), String> {
+        self.people[0].client.push(&wire::create(service));
+        let began = Instant::now();
+        while !self.people[0].is_served {
+            check(began, STEP_MAX, self.interrupted, || format!("{service} makes no node"))?;
+            self.turn()?;
+        }
+        for (account, person) in (FIRST..).zip(&mut self.people[1..]) {
+            person.client.push(&wire::subscribe(service, account, &self.domain));
+        }
+        self.until(STEP_MAX, "are subscribed to the node", |person| person.is_served)
+    }
+
+    /// Other items count from now on.
+    pub(super) fn begin(&mut self, round: String) {
+        self.round = round;
+        self.people.iter_mut().for_each(|person| person.heard = 0);
     }
 
     /// The id of an item of this round.
@@ -139,7 +161,7 @@ impl Crowd<'_> {
         let (software, round) = (&self.software, format!("{}.", self.round));
         let repeated = &mut self.repeated;
         for (number, person) in self.people.iter_mut().enumerate().filter(|(number, _)| ready[*number]) {
-            let Person { client, is_subscribed, has_granted, is_ready, heard } = person;
+            let Person { client, is_subscribed, has_granted, is_served, is_ready, heard } = person;
             let (mut answers, mut fault) = (Vec::new(), None);
             client.receive(&mut self.buffer, |element| match element.name() {
                 b"iq" => {
@@ -147,8 +169,10 @@ impl Crowd<'_> {
                         let condition = element.find(b"error").and_then(|error| error.first_child());
                         let condition =
                             String::from_utf8_lossy(condition.unwrap_or(b"undefined")).into_owned();
-                        fault = Some(format!("a publication was refused: {condition}"));
+                        fault = Some(format!("a request was refused: {condition}"));
                     }
+                    let id = element.attribute(b"id").unwrap_or_default();
+                    *is_served |= [wire::CREATE, wire::SUBSCRIBE].iter().any(|own| own.as_bytes() == id);
                     answers.extend(software.answer(element));
                 }
                 b"presence" => match element.attribute(b"type") {

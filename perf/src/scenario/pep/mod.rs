@@ -1,8 +1,9 @@
-//! `pep`: an account publishes to a node (XEP-0163) of which all its contacts want to hear; then a client of an account with
-//! many nodes comes online and gets their last items. Whimbrel, ejabberd and Prosody alike.
+//! `pep`: an account publishes to a node (XEP-0163) of which all its contacts want to hear, then to a node of the publish-subscribe
+//! service (XEP-0060) to which all have subscribed; then a client of an account with many nodes comes online and gets their last
+//! items. Whimbrel, ejabberd and Prosody alike.
 //!
 //! ```text
-//!   each round, each server: start ─► contacts subscribe, announce what they want ─► publish ─► log in ─► end
+//!   each round, each server: start ─► contacts subscribe, announce what they want ─► publish, twice ─► log in ─► end
 //! ```
 //! Each contact must hear of every publication once and in order. The next is sent when all have heard of the last.
 //!
@@ -27,10 +28,10 @@ use crate::peers::lineup::Lineup;
 use crate::peers::{Peer, Rooms};
 use crate::report::table::{self, Comparison, Figure};
 use crate::report::{Latency, Phase, Report};
-use stage::{LOGIN, PUBLISH, Stage};
+use stage::{LOGIN, NODE, PUBLISH, Stage};
 
 /// The figures, in the order of the table.
-const FIGURES: [Figure; 7] = [
+const FIGURES: [Figure; 10] = [
     Figure::more("publish: deliveries a second of server CPU", |report| {
         figure(report, PUBLISH, stage::PER_CPU)
     }),
@@ -40,6 +41,11 @@ const FIGURES: [Figure; 7] = [
     }),
     Figure::less("publish: until the last contact has it p99, ms", |report| {
         latency(report, PUBLISH, |latency| latency.p99_ns)
+    }),
+    Figure::more("node: deliveries a second of server CPU", |report| figure(report, NODE, stage::PER_CPU)),
+    Figure::more("node: deliveries a second", |report| figure(report, NODE, stage::RATE)),
+    Figure::less("node: until the last subscriber has it p99, ms", |report| {
+        latency(report, NODE, |latency| latency.p99_ns)
     }),
     Figure::less("login with last items: ms of server CPU", |report| figure(report, LOGIN, stage::CPU_EACH)),
     Figure::less("login with last items p50, ms", |report| latency(report, LOGIN, |latency| latency.p50_ns)),

@@ -20,6 +20,12 @@ use crate::scenario::{poll, rest};
 /// The name of the phase that publishes, and of its latency: until the last contact has it.
 pub(super) const PUBLISH: &str = "publish";
 
+/// The name of the phase that publishes to a node of the service, and of its latency.
+pub(super) const NODE: &str = "node";
+
+/// The service's domain, before the server's.
+const SERVICE: &str = "pubsub";
+
 /// The name of the phase in which clients log in, and of its latency: until all last items are there.
 pub(super) const LOGIN: &str = "login";
 
@@ -70,15 +76,21 @@ impl<'a> Stage<'a> {
         self.servers = running.ids();
         report.server_pid = self.servers.last().copied();
         let mut crowd = self.gather(interrupted)?;
+        let service = format!("{SERVICE}.{}", crowd.domain);
         // Later rounds find them subscribed, and a server that has begun with rosters does at once.
         if self.rounds == 0 && !self.peer.facts.contains_key(ROSTERS) {
             crowd.subscribe()?;
         }
+        if self.rounds == 0 {
+            crowd.subscribe_to_node(&service)?;
+        }
         self.rounds += 1;
-        crowd.round = self.rounds;
         crowd.announce(self.args.bytes as usize)?;
-        rest(&self.servers, interrupted)?;
-        report.phases.push(self.publish(&mut crowd)?);
+        for (name, to) in [(PUBLISH, None), (NODE, Some(&*service))] {
+            rest(&self.servers, interrupted)?;
+            crowd.begin(format!("{name}{}", self.rounds));
+            report.phases.push(self.publish(&mut crowd, (name, to))?);
+        }
         crowd.people.into_iter().for_each(|person| person.client.cut());
         rest(&self.servers, interrupted)?;
         report.phases.push(self.log_in_again(interrupted)?);
@@ -104,6 +116,7 @@ impl<'a> Stage<'a> {
                 client,
                 is_subscribed: false,
                 has_granted: false,
+                is_served: false,
                 is_ready: false,
                 heard: 0,
             });
@@ -114,26 +127,27 @@ impl<'a> Stage<'a> {
             people,
             software,
             domain,
-            round: 0,
+            round: String::new(),
             repeated: 0,
             buffer: vec![0; READ_BYTES],
             interrupted,
         })
     }
 
-    fn publish(&self, crowd: &mut Crowd<'_>) -> Result<Phase, String> {
+    /// Publishes to a node of the account, or of a service.
+    fn publish(&self, crowd: &mut Crowd<'_>, (name, to): (&str, Option<&str>)) -> Result<Phase, String> {
         let (before, began) = (Process::read_all(&self.servers), Instant::now());
         let mut latencies = Latencies::default();
         for number in 0..self.args.publications {
             let sent = Instant::now();
-            let item = wire::publish(wire::NODE, &crowd.item(number), self.args.bytes as usize);
+            let item = wire::publish(to, wire::NODE, &crowd.item(number), self.args.bytes as usize);
             crowd.people[0].client.push(&item);
             crowd.until(STEP_MAX, "hear of a publication", |person| person.heard > number)?;
             latencies.record(u64::try_from(sent.elapsed().as_nanos()).unwrap_or(u64::MAX));
         }
         let deliveries = self.args.publications * self.args.contacts;
-        let mut phase = self.phase((PUBLISH, &latencies), began.elapsed(), deliveries, before.as_ref());
-        phase.figures.insert(REPEATED.into(), crowd.repeated as f64);
+        let mut phase = self.phase((name, &latencies), began.elapsed(), deliveries, before.as_ref());
+        phase.figures.insert(REPEATED.into(), std::mem::take(&mut crowd.repeated) as f64);
         Ok(phase)
     }
 
@@ -143,7 +157,7 @@ impl<'a> Stage<'a> {
             (0..self.args.nodes).map(|number| format!("{}:{number}", wire::NODE)).collect();
         let mut writer = self.log_in(COLLECTOR, "writer")?;
         for (number, node) in nodes.iter().enumerate() {
-            let request = wire::publish(node, &number.to_string(), self.args.bytes as usize);
+            let request = wire::publish(None, node, &number.to_string(), self.args.bytes as usize);
             let answer = writer.ask(&request, &format!("p{number}"), |answer| {
                 (answer.attribute(b"type") == Some(b"result")).then_some(())
             })?;

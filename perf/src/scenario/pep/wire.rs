@@ -10,8 +10,14 @@ use crate::engine::scan::Element;
 const PUBSUB: &str = "http://jabber.org/protocol/pubsub";
 const DISCO: &str = "http://jabber.org/protocol/disco#info";
 
-/// The node that is published to.
+/// The node that is published to, of an account and of the service.
 pub(super) const NODE: &str = "urn:example:whimbrel-perf";
+
+/// The id of the request that makes the node of the service.
+pub(super) const CREATE: &str = "create";
+
+/// The id of a request for a subscription to it.
+pub(super) const SUBSCRIBE: &str = "subscribe";
 
 /// What clients of one kind announce (XEP-0115).
 pub(super) struct Software {
@@ -67,12 +73,33 @@ pub(super) fn directed(typ: &str, account: u64, domain: &str) -> String {
     format!("<presence type='{typ}' to='{}@{domain}'/>", Accounts::name(account))
 }
 
-/// A publication of an item whose payload has so many bytes of text.
-pub(super) fn publish(node: &str, item: &str, bytes: usize) -> String {
+/// A publication of an item whose payload has so many bytes of text, to a node of the account; or to one of a service.
+pub(super) fn publish(service: Option<&str>, node: &str, item: &str, bytes: usize) -> String {
     format!(
-        "<iq type='set' id='p{item}'><pubsub xmlns='{PUBSUB}'><publish node='{node}'><item id='{item}'>\
+        "<iq type='set' id='p{item}'{}><pubsub xmlns='{PUBSUB}'><publish node='{node}'><item id='{item}'>\
          <note xmlns='urn:example:note'>{}</note></item></publish></pubsub></iq>",
+        to(service),
         "x".repeat(bytes)
+    )
+}
+
+fn to(service: Option<&str>) -> String {
+    service.map(|service| format!(" to='{service}'")).unwrap_or_default()
+}
+
+/// A request for the node of a service.
+pub(super) fn create(service: &str) -> String {
+    format!(
+        "<iq type='set' id='{CREATE}' to='{service}'><pubsub xmlns='{PUBSUB}'><create node='{NODE}'/></pubsub></iq>"
+    )
+}
+
+/// A request for a subscription of an account to the node of a service.
+pub(super) fn subscribe(service: &str, account: u64, domain: &str) -> String {
+    let jid = format!("{}@{domain}", Accounts::name(account));
+    format!(
+        "<iq type='set' id='{SUBSCRIBE}' to='{service}'><pubsub xmlns='{PUBSUB}'>\
+         <subscribe node='{NODE}' jid='{jid}'/></pubsub></iq>"
     )
 }
 
