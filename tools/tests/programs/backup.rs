@@ -24,11 +24,15 @@ const TEXT: usize = 20_000;
 /// Texts that are acknowledged together.
 const ROUND: usize = 20;
 
+/// A node of the publish-subscribe service, and one of an account.
+const NODES: [(&str, &str); 2] = [("news", " to='pubsub.localhost'"), ("urn:example:notes", "")];
+
 /// A server's place, and one for backups beside it.
 struct Scene {
     place: Place,
     server: Option<Server>,
     said: usize,
+    published: usize,
 }
 
 impl Scene {
@@ -37,8 +41,10 @@ impl Scene {
         for name in [ALICE, BOB] {
             assert_eq!(place.ctl(&["user", "add", "--create", name, "--password", "p"]).code, 0);
         }
-        let mut scene = Scene { place, server: None, said: 0 };
+        let mut scene = Scene { place, server: None, said: 0, published: 0 };
         scene.start();
+        let [(node, _), _] = NODES;
+        assert_eq!(scene.place.ctl(&["node", "create", node, "--owner", ALICE]).code, 0);
         scene
     }
 
@@ -69,6 +75,25 @@ impl Scene {
                 alice.say("<r xmlns='urn:xmpp:sm:3'/>");
                 alice.hear(&format!("h='{n}'"));
             }
+        }
+    }
+
+    /// Alice publishes another item to each node.
+    fn publish(&mut self) {
+        let mut alice = Client::login(&self.place, "alice", "p", "r").expect("the password is right");
+        self.published += 1;
+        for (node, to) in NODES {
+            let item = format!("<item id='item{}'><note xmlns='urn:example:note'/></item>", self.published);
+            let config = "<publish-options><x xmlns='jabber:x:data' type='submit'>\
+                <field var='FORM_TYPE'><value>http://jabber.org/protocol/pubsub#publish-options</value></field>\
+                <field var='pubsub#max_items'><value>max</value></field></x></publish-options>";
+            let config = if to.is_empty() { config } else { "" };
+            alice.say(&format!(
+                "<iq type='set' id='{node}'{to}><pubsub xmlns='http://jabber.org/protocol/pubsub'>\
+                 <publish node='{node}'>{item}</publish>{config}</pubsub></iq>"
+            ));
+            alice.hear("type='result'");
+            alice.forget();
         }
     }
 
@@ -105,6 +130,24 @@ fn exported(place: &Place) -> Vec<String> {
             done.out
         })
         .into()
+}
+
+/// The items of each node, as its owner gets them.
+fn items(place: &Place) -> [Vec<String>; 2] {
+    let mut alice = Client::login(place, "alice", "p", "r").expect("the password is right");
+    NODES.map(|(node, to)| {
+        alice.say(&format!(
+            "<iq type='get' id='{node}'{to}><pubsub xmlns='http://jabber.org/protocol/pubsub'>\
+             <items node='{node}'/></pubsub></iq>"
+        ));
+        alice.hear("</iq>");
+        let found = alice.heard().split("'item").skip(1);
+        let mut ids: Vec<String> =
+            found.map(|rest| rest.split('\'').next().expect("an id").to_owned()).collect();
+        alice.forget();
+        ids.sort();
+        ids
+    })
 }
 
 /// What a client is told of the newest messages: their ids, and the text of the last.
@@ -153,16 +196,17 @@ fn until(what: &str, mut reached: impl FnMut() -> bool) {
 #[test]
 fn each_backup_answers_as_the_server_did_then_and_shares_what_has_not_changed() {
     let mut scene = Scene::new();
-    let mut made: Vec<(Value, Vec<String>)> = Vec::new();
-    let back_up = |scene: &Scene, made: &mut Vec<(Value, Vec<String>)>| {
+    let mut made: Vec<(Value, Vec<String>, usize)> = Vec::new();
+    let back_up = |scene: &mut Scene, made: &mut Vec<(Value, Vec<String>, usize)>| {
+        scene.publish();
         let done = scene.back_up(&[]);
-        made.push((done.clone(), exported(&scene.place)));
+        made.push((done.clone(), exported(&scene.place), scene.published));
         done
     };
     scene.say(240);
-    assert_eq!(back_up(&scene, &mut made)["linked"], 0);
+    assert_eq!(back_up(&mut scene, &mut made)["linked"], 0);
     scene.say(240);
-    let second = back_up(&scene, &mut made);
+    let second = back_up(&mut scene, &mut made);
     assert!(second["linked"].as_u64() >= Some(1), "{second}");
     assert!(second["bytes"].as_u64() < Some(2 * 240 * 2 * TEXT as u64), "{second}");
     let page = last_page(&scene.place);
@@ -170,7 +214,7 @@ fn each_backup_answers_as_the_server_did_then_and_shares_what_has_not_changed() 
     // A server that was started again has the same files. Then the oldest of them go: what is read and erased is kept by none.
     scene.end_with("TERM");
     scene.start();
-    let third = back_up(&scene, &mut made);
+    let third = back_up(&mut scene, &mut made);
     assert!(third["linked"].as_u64() >= second["linked"].as_u64(), "{second} {third}");
     let mut bob = Client::login(&scene.place, "bob", "p", "r").expect("the password is right");
     bob.say("<presence/>");
@@ -188,14 +232,16 @@ fn each_backup_answers_as_the_server_did_then_and_shares_what_has_not_changed() 
     scene.start();
     scene.say(60);
     until("files of the log go", || segments(&scene.place.data()) < before);
-    let last = back_up(&scene, &mut made);
+    let last = back_up(&mut scene, &mut made);
     assert_eq!(exported(&scene.place)[0].lines().count(), 60);
 
-    for (done, expected) in &made {
+    for (done, expected, published) in &made {
         let place = scene.restored(done);
         assert_eq!(&exported(&place), expected, "{done}");
         let server = serve(&place);
         assert_eq!(&exported(&place), expected, "when it is served, too: {done}");
+        let ids: Vec<String> = (1..=*published).map(|n| n.to_string()).collect();
+        assert_eq!(items(&place), [ids.clone(), ids], "{done}");
         if done == &second {
             assert_eq!(last_page(&place), page);
         }
