@@ -27,6 +27,18 @@ pub(super) fn node(number: usize) -> String {
     format!("news{number}")
 }
 
+/// The publication of an item to a node.
+pub(super) fn publication(number: usize, n: u32, id: &str) -> String {
+    let item = format!("<item id='{n}'><v xmlns='urn:sim'>{n}</v></item>");
+    let inside = format!("<publish node='{}'>{item}</publish>", node(number));
+    format!("<iq type='set' id='{id}' to='{}'>{}</iq>", service(), pubsub(&inside))
+}
+
+/// A request to the service.
+pub(super) fn pubsub(inside: &str) -> String {
+    format!("<pubsub xmlns='http://jabber.org/protocol/pubsub'>{inside}</pubsub>")
+}
+
 /// Makes the nodes, to which everybody may publish.
 pub(super) fn create(directory: &Directory) -> Result<(), String> {
     let job = Box::new(move |transaction: &mut directory::WriteTransaction<'_>| {
@@ -150,6 +162,17 @@ impl World {
         if let Err(what) = self.nodes.hears((user, session), number, n, is_last) {
             self.fail(what);
         }
+    }
+
+    /// Whether a node has an item.
+    pub(super) fn has_item(&self, number: usize, n: u32) -> Result<bool, String> {
+        let found = self.shared.directory.pubsub("", |view| {
+            let Some(node) = view.node(&node(number))? else { return Ok(false) };
+            // The oldest are gone when there are as many as may be.
+            Ok(view.item(&node, &n.to_string())?.is_some()
+                || node.items >= u64::from(self.config.pubsub.items_max))
+        });
+        found.map(Option::unwrap_or_default).map_err(|error| error.to_string())
     }
 
     /// What was confirmed and what was heard is there, in one order. The world is at rest.

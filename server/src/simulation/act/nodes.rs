@@ -2,7 +2,7 @@
 
 use crate::simulation::actions::Action;
 use crate::simulation::client::Wanted;
-use crate::simulation::nodes::{NODES, node, service};
+use crate::simulation::nodes::{NODES, node, pubsub, service};
 use crate::simulation::world::{World, bare};
 
 /// See [`Action`].
@@ -12,10 +12,6 @@ pub(super) const ACTIONS: &[Action<World>] = &[
     Action { weight: 14, run: World::publish_to_node },
     Action { weight: 2, run: World::look_at_nodes },
 ];
-
-fn pubsub(inside: &str) -> String {
-    format!("<pubsub xmlns='http://jabber.org/protocol/pubsub'>{inside}</pubsub>")
-}
 
 impl World {
     fn subscribe_to_node(&mut self, index: usize) {

@@ -140,10 +140,14 @@ impl Managed {
                 let n = id.trim_start_matches("kept-").parse().unwrap_or(0);
                 self.is_kept(index, What::Contact(n));
             }
+            (Some("result"), None) if id.starts_with("item-") => {
+                let n = id.trim_start_matches("item-").parse().unwrap_or(0);
+                self.is_kept(index, What::Item(n));
+            }
             // It was too much to remember when the connection was lost; that the server has read what came before the
             // request is not known then.
             (Some("error"), Some(_)) => {}
-            (Some("error"), None) if id.starts_with("kept-") => {}
+            (Some("error"), None) if id.starts_with("kept-") || id.starts_with("item-") => {}
             (Some("get"), _) => self.stanza(index, What::Nothing, format!("<iq type='result' id='{id}'/>")),
             _ => self.world.fail(format!("peer {index} gets {element:?}")),
         }

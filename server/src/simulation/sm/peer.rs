@@ -8,6 +8,7 @@ use crate::proto::ns;
 use crate::simulation::actions::{self, Action};
 use crate::simulation::client::Stage;
 use crate::simulation::come::HEADER;
+use crate::simulation::nodes::{self, NODES};
 use crate::simulation::oracle;
 use crate::simulation::world::{bare, local};
 use crate::xml::writer;
@@ -34,6 +35,8 @@ pub(super) enum What {
     Message(u32),
     /// A contact with this number in the sender's roster.
     Contact(u32),
+    /// An item with this number in a node of the publish-subscribe service.
+    Item(u32),
     /// A request that waits for another user.
     Request(usize),
     /// The presence of this message in a room's archive.
@@ -90,9 +93,15 @@ impl Peer {
     }
 }
 
+/// The node in which an item belongs.
+fn node_of(item: u32) -> usize {
+    item as usize % NODES
+}
+
 /// What a peer whose stream is managed does.
 const ACTIONS: &[Action<Managed>] = &[
     Action { weight: 40, run: Managed::write_to_directory },
+    Action { weight: 25, run: Managed::publish },
     Action { weight: 470, run: Managed::write_to_somebody },
     Action { weight: 40, run: Managed::retract },
     Action { weight: 200, run: Managed::ask },
@@ -154,6 +163,14 @@ impl Managed {
         let contact = What::Contact(self.world.counter);
         let what = if to == index || self.world.random.permille(600) { contact } else { What::Request(to) };
         self.keep(index, what);
+    }
+
+    /// Publishes to a node of the service, of which nobody hears.
+    fn publish(&mut self, index: usize) {
+        if self.peers[index].unacked.len() < UNACKED_MAX {
+            self.world.counter += 1;
+            self.keep(index, What::Item(self.world.counter));
+        }
     }
 
     fn write_to_somebody(&mut self, index: usize) {
@@ -263,6 +280,7 @@ impl Managed {
                     format!("<query xmlns='jabber:iq:roster'><item jid='c{n}@elsewhere.example'/></query>");
                 format!("<iq type='set' id='kept-{n}'>{query}</iq>")
             }
+            What::Item(n) => nodes::publication(node_of(n), n, &format!("item-{n}")),
             What::Request(to) => format!("<presence type='subscribe' to='{}'/>", bare(to)),
             What::Message(_) | What::Said(_) | What::Nothing => return,
         };
@@ -276,6 +294,7 @@ impl Managed {
         };
         let found = match what {
             What::Contact(n) => item(index, &format!("c{n}@elsewhere.example")).map(|item| item.is_some()),
+            What::Item(n) => self.world.has_item(node_of(n), n),
             What::Request(to) => {
                 item(to, &bare(index)).map(|item| item.is_some_and(|i| i.pending_in.is_some()))
             }

@@ -141,7 +141,7 @@ impl Managed {
                     self.oracle.send_again(n);
                     self.write(index, n);
                 }
-                What::Contact(_) | What::Request(_) => self.keep(index, sent.what),
+                What::Contact(_) | What::Item(_) | What::Request(_) => self.keep(index, sent.what),
                 // It is in no room now: whether to say it again is its user's decision.
                 What::Said(_) | What::Nothing => {}
             }
