@@ -126,7 +126,7 @@ fn an_attack_is_measured_beside_a_chat_and_its_findings_are_a_report() {
         eprintln!("skipped: build whimbreld and whimbrelctl first");
         return;
     };
-    let kinds = "pings,slow,guesses,half-logins,room,room-stays,many";
+    let kinds = "pings,slow,pep,node,guesses,half-logins,room,room-stays,many";
     let args = ["attack", "--kinds", kinds, "--rounds", "1", "--seconds", "1", "--quiet", "--json", "-"];
     let output = perf(&args);
     let (code, stderr) = told(&output);

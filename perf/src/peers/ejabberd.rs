@@ -12,7 +12,7 @@ use crate::account::Accounts;
 use crate::engine::target::Hint;
 use crate::peers::postgres::{Cluster, DATABASE, USER};
 use crate::peers::running::{find_program, free_port};
-use crate::peers::{Peer, Rooms, Setup, Shapers, Tables, archive_fact, packaged, packaged_version};
+use crate::peers::{Eventing, Peer, Rooms, Setup, Shapers, Tables, archive_fact, packaged, packaged_version};
 
 /// The tables that ejabberd wants of PostgreSQL, as Debian installs them.
 const SCHEMA: &str = "/usr/share/ejabberd/sql/pg.sql";
@@ -146,8 +146,10 @@ fn rooms(archives: bool) -> String {
 fn optional(setup: &Setup<'_>) -> String {
     let archive = if setup.archives() { "  mod_mam:\n    default: always\n" } else { "" };
     let eventing = match setup.eventing {
-        true => "  mod_pubsub:\n    plugins:\n      - flat\n      - pep\n    last_item_cache: false\n",
-        false => "",
+        Eventing::On | Eventing::WithContacts => {
+            "  mod_pubsub:\n    plugins:\n      - flat\n      - pep\n    last_item_cache: false\n"
+        }
+        Eventing::Off => "",
     };
     let rooms = if setup.rooms != Rooms::Off { rooms(setup.archives()) } else { String::new() };
     [archive, eventing, &rooms].concat()

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::cli::{ArchiveSwitch, PeerName, ProgramArgs};
-use crate::peers::{Peer, Rooms, Setup, prepare, wanted};
+use crate::peers::{Eventing, Peer, Rooms, Setup, prepare, wanted};
 use crate::variant::Variant;
 
 /// What a scenario needs of its servers.
@@ -21,7 +21,7 @@ pub(crate) struct Lineup<'a> {
     /// As [`Setup::rooms`].
     pub(crate) rooms: Rooms,
     /// As [`Setup::eventing`].
-    pub(crate) eventing: bool,
+    pub(crate) eventing: Eventing,
     /// What is measured, and brokers do not have: a plural.
     pub(crate) what: &'static str,
 }

@@ -106,10 +106,21 @@ pub(crate) struct Setup<'a> {
     pub(crate) archive: Option<ArchiveSwitch>,
     /// Whether it has rooms (XEP-0045) at `conference.localhost`.
     pub(crate) rooms: Rooms,
-    /// Whether it has nodes of accounts (XEP-0163) and those of a service at `pubsub.localhost` (XEP-0060), which the first account
-    /// may make, where that is to be switched on. The first account and those from the third on are to see each other's presence; a
-    /// server whose facts have [`ROSTERS`] begins with that.
-    pub(crate) eventing: bool,
+    /// Whether it has nodes.
+    pub(crate) eventing: Eventing,
+}
+
+/// Whether a peer has nodes of accounts (XEP-0163) and those of a service at `pubsub.localhost` (XEP-0060), which the first account
+/// may make, where that is to be switched on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Eventing {
+    /// As it comes; the others have none.
+    Off,
+    /// It has.
+    On,
+    /// It has, and the first account and those from the third on are to see each other's presence; a server whose facts have
+    /// [`ROSTERS`] begins with that.
+    WithContacts,
 }
 
 /// The fact of a server that begins with contacts: it would take too long to make each of them by its requests.
@@ -224,7 +235,7 @@ pub(crate) fn main(args: &PeersArgs) -> Result<ExitCode, String> {
             accounts: most,
             archive: Some(args.archive),
             rooms: Rooms::Off,
-            eventing: false,
+            eventing: Eventing::Off,
         };
         let peer = prepare(server, &setup)?;
         let archives = peer.facts.get("archive").is_none_or(|archive| *archive == archive_fact(true));

@@ -9,7 +9,7 @@ use crate::account::Accounts;
 use crate::engine::keys::{Hash, Secret, derive};
 use crate::engine::target::Hint;
 use crate::peers::running::{find_program, free_port};
-use crate::peers::{Peer, ROSTERS, Rooms, Setup, Shapers, Storage, archive_fact, packaged};
+use crate::peers::{Eventing, Peer, ROSTERS, Rooms, Setup, Shapers, Storage, archive_fact, packaged};
 
 /// The same iterations as our own accounts have.
 const ITERATIONS: NonZeroU32 = NonZeroU32::new(4096).expect("4096 is not zero");
@@ -55,7 +55,8 @@ pub(super) fn prepare(setup: &Setup<'_>, shapers: Shapers, storage: Storage) -> 
         (true, true) => ROOMS_WITH_ARCHIVE,
     };
     let (archive, settings) = if setup.archives() { ARCHIVE } else { ("", "") };
-    let (eventing, nodes) = if setup.eventing { ("\"pep\"; ", nodes()) } else { ("", String::new()) };
+    let (eventing, nodes) =
+        if setup.eventing != Eventing::Off { ("\"pep\"; ", nodes()) } else { ("", String::new()) };
     let optional = (&*[archive, eventing].concat(), settings);
     let text = configuration(folder, port, shapers, optional) + stored(storage) + rooms + &nodes;
     std::fs::write(&config, text).map_err(failed)?;
@@ -67,7 +68,7 @@ pub(super) fn prepare(setup: &Setup<'_>, shapers: Shapers, storage: Storage) -> 
         let path = users.join(format!("{}.dat", Accounts::name(number)));
         std::fs::write(path, account(&secret)).map_err(failed)?;
     }
-    if setup.eventing {
+    if setup.eventing == Eventing::WithContacts {
         write_rosters(&data.join("localhost/roster"), setup.accounts).map_err(failed)?;
     }
     let command = move || {
@@ -82,7 +83,7 @@ pub(super) fn prepare(setup: &Setup<'_>, shapers: Shapers, storage: Storage) -> 
     };
     let mut facts = packaged("prosody");
     facts.insert("archive".into(), archive_fact(setup.archives()));
-    if setup.eventing {
+    if setup.eventing == Eventing::WithContacts {
         facts.insert(ROSTERS.into(), "written before the start".into());
     }
     let storage = match storage {

@@ -7,7 +7,7 @@ use crate::account::Accounts;
 use crate::cli::ArchiveSwitch;
 use crate::engine::target::Hint;
 use crate::peers::running::free_port;
-use crate::peers::{Facts, Peer, Rooms, Setup, archive_fact};
+use crate::peers::{Eventing, Facts, Peer, Rooms, Setup, archive_fact};
 use crate::variant::Variant;
 
 /// The key that switches the archive on and off.
@@ -79,7 +79,7 @@ fn with(setup: &Setup<'_>, variant: &Variant, name: String, hint: Hint) -> Resul
     if setup.rooms == Rooms::Unlimited {
         text += ROOMS;
     }
-    if setup.eventing {
+    if setup.eventing != Eventing::Off {
         text += "[pubsub]\ncreate = \"everyone\"\nmembers_max = 10000\n";
     }
     let (driver, workers, tls) = (variant.driver.clone(), variant.workers.to_string(), variant.tls);

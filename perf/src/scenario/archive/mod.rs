@@ -30,8 +30,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::cli::{ArchiveArgs, ArchiveSwitch};
 use crate::fleet::coordinator::interruption;
 use crate::fleet::worker::raise_descriptor_limit;
-use crate::peers::Rooms;
 use crate::peers::lineup::Lineup;
+use crate::peers::{Eventing, Rooms};
 use crate::report::table::{self, Comparison, Figure};
 use crate::report::{Latency, Phase, Report};
 use crate::scenario::run_number;
@@ -168,7 +168,7 @@ fn servers(
         accounts: args.accounts,
         archive: Some(ArchiveSwitch::On),
         rooms: Rooms::Off,
-        eventing: false,
+        eventing: Eventing::Off,
         what: "archives",
     };
     let peers = lineup.prepare(folder.path())?;

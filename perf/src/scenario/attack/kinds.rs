@@ -110,7 +110,7 @@ const BASE: Kind = Kind {
 };
 
 /// All kinds.
-pub(super) const KINDS: [Kind; 26] = [
+pub(super) const KINDS: [Kind; 28] = [
     Kind { name: "pings", about: "pings to the server", write: ping, ..BASE },
     Kind { name: "roster", about: "reads a roster of 800 contacts", write: roster_get, ..BASE },
     Kind { name: "roster-set", about: "changes the names of contacts", write: roster_set, ..BASE },
@@ -132,6 +132,13 @@ pub(super) const KINDS: [Kind; 26] = [
     Kind { name: "disco", about: "service discovery, features and items", write: disco, ..BASE },
     Kind { name: "vcard", about: "reads a vCard of 8 KiB", write: vcard, ..BASE },
     Kind { name: "private", about: "writes and reads 8 KiB of private data", write: private, ..BASE },
+    Kind { name: "pep", about: "publishes 8 KiB to a node of its own, and reads all", write: pep, ..BASE },
+    Kind {
+        name: "node",
+        about: "publishes to a node of the service to which all subscribe",
+        write: node,
+        ..BASE
+    },
     Kind { name: "block", about: "blocks 50 users, and unblocks all", write: block, ..BASE },
     Kind { name: "tiny", about: "the smallest stanza there is", write: tiny, ..BASE },
     Kind { name: "large", about: "messages of 200 KiB to each other", write: large, ..BASE },
@@ -306,6 +313,42 @@ fn private(_: &Place, n: u64, out: &mut String) {
         format_args!(
             "<iq type='{kind}' id='f{n}'><query xmlns='jabber:iq:private'><flood \
              xmlns='urn:whimbrel:flood'>{text}</flood></query></iq>"
+        ),
+    );
+}
+
+fn pep(_: &Place, n: u64, out: &mut String) {
+    let (kind, inside) = match n % 2 {
+        0 => {
+            let text = filler(STORED_BYTES);
+            let item = format!("<item id='i{n}'><flood xmlns='urn:whimbrel:flood'>{text}</flood></item>");
+            ("set", format!("<publish node='urn:whimbrel:flood'>{item}</publish>"))
+        }
+        _ => ("get", "<items node='urn:whimbrel:flood'/>".to_owned()),
+    };
+    add(
+        out,
+        format_args!(
+            "<iq type='{kind}' id='f{n}'><pubsub xmlns='http://jabber.org/protocol/pubsub'>{inside}</pubsub></iq>"
+        ),
+    );
+}
+
+fn node(place: &Place, n: u64, out: &mut String) {
+    let (own, domain) = (place.jid(place.account), &place.domain);
+    let inside = match n {
+        0 => "<create node='flood'/>".to_owned(),
+        1 => format!("<subscribe node='flood' jid='{own}'/>"),
+        _ => format!(
+            "<publish node='flood'><item id='i{}'><flood xmlns='urn:whimbrel:flood'>{n}</flood></item></publish>",
+            n % 16
+        ),
+    };
+    add(
+        out,
+        format_args!(
+            "<iq type='set' id='f{n}' to='pubsub.{domain}'><pubsub xmlns='http://jabber.org/protocol/pubsub'>{inside}\
+             </pubsub></iq>"
         ),
     );
 }

@@ -42,7 +42,7 @@ use serde::{Deserialize, Serialize};
 use crate::cli::{AttackArgs, PeerName};
 use crate::fleet::coordinator::interruption;
 use crate::fleet::worker::raise_descriptor_limit;
-use crate::peers::{self, Peer, Rooms, Setup};
+use crate::peers::{self, Eventing, Peer, Rooms, Setup};
 use crate::report::{Report, html, write};
 use crate::scenario::poll;
 use arena::Arena;
@@ -93,7 +93,7 @@ pub(crate) fn main(args: &AttackArgs) -> Result<ExitCode, String> {
             folder: &own,
             accounts,
             archive: None,
-            eventing: false,
+            eventing: Eventing::On,
             rooms: if kinds.iter().any(|kind| kind.is_in_room) { Rooms::Usual } else { Rooms::Off },
         };
         let peer = peers::prepare(server, &setup)?;

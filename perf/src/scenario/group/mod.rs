@@ -33,8 +33,8 @@ use crate::cli::GroupArgs;
 use crate::fleet::coordinator::interruption;
 use crate::fleet::worker::raise_descriptor_limit;
 use crate::floor::Router;
-use crate::peers::Rooms;
 use crate::peers::lineup::Lineup;
+use crate::peers::{Eventing, Rooms};
 use crate::report::table::{self, Comparison, Figure, Row};
 use crate::report::{Latency, Report};
 use stage::Stage;
@@ -147,7 +147,7 @@ fn run(args: &GroupArgs, interrupted: &AtomicBool, comparison: &mut Comparison) 
         accounts: args.accounts() + PAIR,
         archive: Some(args.archive),
         rooms: Rooms::Unlimited,
-        eventing: false,
+        eventing: Eventing::Off,
         what: "rooms",
     };
     let peers = lineup.prepare(folder.path())?;

@@ -25,7 +25,7 @@ use crate::cli::PepArgs;
 use crate::fleet::coordinator::interruption;
 use crate::fleet::worker::raise_descriptor_limit;
 use crate::peers::lineup::Lineup;
-use crate::peers::{Peer, Rooms};
+use crate::peers::{Eventing, Peer, Rooms};
 use crate::report::table::{self, Comparison, Figure};
 use crate::report::{Latency, Phase, Report};
 use stage::{LOGIN, NODE, PUBLISH, Stage};
@@ -84,7 +84,7 @@ pub(crate) fn main(args: &PepArgs) -> Result<ExitCode, String> {
         accounts: args.contacts + 2,
         archive: None,
         rooms: Rooms::Off,
-        eventing: true,
+        eventing: Eventing::WithContacts,
         what: "publications",
     };
     let peers = lineup.prepare(folder.path())?;
