@@ -33,13 +33,13 @@ use std::time::Duration;
 
 use crate::cli::{ArchiveSwitch, FloorArgs, OutputArgs, PeerName, PeersArgs, ProgramArgs};
 use crate::engine::sasl::Sasl;
-use crate::engine::target::{Hint, Protocol, Target, TlsStart, loopback_sources};
+use crate::engine::target::{Hint, Protocol, Target, TlsStart, Transport, WEBSOCKET_PATH, loopback_sources};
 use crate::engine::traffic::Load;
 use crate::fleet::Run;
 use crate::fleet::coordinator::{Ended, interruption};
 use crate::floor;
-use crate::report::Report;
 use crate::report::table::{self, Comparison};
+use crate::report::{Report, TRANSPORT};
 use crate::sample::Server;
 use crate::scenario::broker::{self, Room, Speech};
 use crate::scenario::{Session, chat, hold, layout, timed_run};
@@ -50,6 +50,19 @@ use whimbrel::Kept;
 
 /// Bytes of a message's text.
 const BODY_BYTES: usize = 40;
+
+/// Servers that `peers` measures over WebSocket: brokers speak no XMPP, and the limits of packages are those of their
+/// listeners for TCP.
+const SPEAK_WEBSOCKET: [PeerName; 8] = [
+    PeerName::Whimbrel,
+    PeerName::NoLog,
+    PeerName::LogProcess,
+    PeerName::LogDisk,
+    PeerName::Ejabberd,
+    PeerName::EjabberdPostgresql,
+    PeerName::Prosody,
+    PeerName::ProsodySqlite,
+];
 
 /// How long connections rest before memory is read.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -64,6 +77,8 @@ pub(crate) struct Peer {
     pub(crate) port: u16,
     /// Whether that port speaks TLS from the first byte.
     pub(super) tls: bool,
+    /// What carries streams to that port.
+    pub(super) transport: Transport,
     /// A file that appears when it is ready, where an open port says too little.
     pub(super) ready_file: Option<PathBuf>,
     /// Its folder.
@@ -104,6 +119,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) accounts: u64,
     /// Whether it keeps an archive (XEP-0313). `None`: as it comes; that of the others is off unless asked for.
     pub(crate) archive: Option<ArchiveSwitch>,
+    /// What carries the streams.
+    pub(crate) transport: Transport,
     /// Whether it has rooms (XEP-0045) at `conference.localhost`.
     pub(crate) rooms: Rooms,
     /// Whether it has nodes of accounts (XEP-0163) and those of a service at `pubsub.localhost` (XEP-0060), which the first account
@@ -118,6 +135,10 @@ pub(crate) const ROSTERS: &str = "rosters";
 impl Setup<'_> {
     fn archives(&self) -> bool {
         self.archive == Some(ArchiveSwitch::On)
+    }
+
+    fn is_web(&self) -> bool {
+        self.transport == Transport::WebSocket
     }
 }
 
@@ -160,11 +181,22 @@ pub(crate) fn wanted<'a>(
     servers.iter().flat_map(of).collect()
 }
 
-/// Makes a peer ready: configuration and so many accounts, in its own folder.
+/// Makes a peer ready: configuration and so many accounts, in its own folder. Over WebSocket its name says so.
 ///
 /// # Errors
 /// It is not installed, or its files cannot be written.
 pub(crate) fn prepare(server: PeerName, setup: &Setup<'_>) -> Result<Peer, String> {
+    let mut peer = prepare_server(server, setup)?;
+    if peer.broker.is_none() {
+        peer.facts.insert(TRANSPORT.into(), setup.transport.name().into());
+    }
+    if setup.is_web() {
+        peer.name = format!("{}, {}", peer.name, setup.transport.name());
+    }
+    Ok(peer)
+}
+
+fn prepare_server(server: PeerName, setup: &Setup<'_>) -> Result<Peer, String> {
     let kept = |kept| whimbrel::prepare_kept(setup, kept);
     match server {
         PeerName::Whimbrel => whimbrel::prepare(setup),
@@ -209,13 +241,32 @@ pub(crate) fn main(args: &PeersArgs) -> Result<ExitCode, String> {
         .prefix("whimbrel-peers-")
         .tempdir()
         .map_err(|error| format!("cannot make a temporary folder: {error}"))?;
+    let peers = lined_up(args, folder.path())?;
+    let mut comparison = Comparison { rounds: args.rounds, ..Comparison::default() };
+    let outcome = rounds(args, &peers, &mut comparison);
+    if args.keep {
+        note(args, &format!("the folders are in {}", folder.keep().display()));
+    }
+    comparison.table = table::rows(&figures::FIGURES, &comparison.runs);
+    comparison.deliver(&args.output)?;
+    outcome?;
+    comparison.verdict()
+}
+
+/// Makes the servers ready, one for each transport, in folders below `folder`.
+fn lined_up(args: &PeersArgs, folder: &Path) -> Result<Vec<Peer>, String> {
     let most = args.hold.iter().copied().chain([args.sessions]).max().unwrap_or(0);
+    let servers = wanted(&args.servers, &args.whimbrel);
+    let turns = servers.into_iter().flat_map(|server| args.transport.iter().map(move |by| (server, *by)));
     let mut peers = Vec::new();
-    for (number, (server, variant)) in wanted(&args.servers, &args.whimbrel).into_iter().enumerate() {
-        let own = folder.path().join(number.to_string());
+    for (number, ((server, variant), transport)) in turns.enumerate() {
+        let own = folder.join(number.to_string());
         std::fs::create_dir(&own).map_err(|error| format!("cannot make {}: {error}", own.display()))?;
         let name = variant.map_or_else(|| format!("{server:?}"), Variant::to_string);
-        note(args, &format!("{name}: making {most} accounts"));
+        if transport == Transport::WebSocket && !SPEAK_WEBSOCKET.contains(&server) {
+            return Err(format!("{name} is not measured over WebSocket: leave it out with --servers"));
+        }
+        note(args, &format!("{name}, {}: making {most} accounts", transport.name()));
         let variant = variant.or(args.whimbrel.first()).ok_or("there is no way to run whimbreld")?;
         let setup = Setup {
             programs: &args.programs,
@@ -223,6 +274,7 @@ pub(crate) fn main(args: &PeersArgs) -> Result<ExitCode, String> {
             folder: &own,
             accounts: most,
             archive: Some(args.archive),
+            transport,
             rooms: Rooms::Off,
             eventing: false,
         };
@@ -233,15 +285,7 @@ pub(crate) fn main(args: &PeersArgs) -> Result<ExitCode, String> {
         }
         peers.push(peer);
     }
-    let mut comparison = Comparison { rounds: args.rounds, ..Comparison::default() };
-    let outcome = rounds(args, &peers, &mut comparison);
-    if args.keep {
-        note(args, &format!("the folders are in {}", folder.keep().display()));
-    }
-    comparison.table = table::rows(&figures::FIGURES, &comparison.runs);
-    comparison.deliver(&args.output)?;
-    outcome?;
-    comparison.verdict()
+    Ok(peers)
 }
 
 fn note(args: &PeersArgs, text: &str) {
@@ -289,6 +333,8 @@ fn target(peer: &Peer, sessions: u64) -> Target {
         addresses: vec![SocketAddr::from(([127, 0, 0, 1], peer.port))],
         sources: loopback_sources(sessions, 1),
         domain: "localhost".into(),
+        transport: peer.transport,
+        path: WEBSOCKET_PATH.into(),
         tls: peer.tls.then_some(TlsStart::Direct),
         sasl: Sasl::ScramSha1,
         seed: "whimbrel".into(),

@@ -17,6 +17,9 @@ const ARCHIVE_KEY: (&str, &str) = ("archive", "enabled");
 const ROOMS: &str = "[rooms]\noccupant_messages_per_second = 1000000\nroom_messages_per_second = 1000000\n\
     created_per_hour = 1000000\nper_account = 100000\n[limits]\ndirected_presence = 10000\n";
 
+/// HTTP without limits of handshakes, as the others have them.
+const HTTP: &str = "[http]\nrequests_per_minute = 100000000\nconnections_per_address = 1000000\nwebsocket_handshakes = 4096\n";
+
 /// What becomes of messages, where whimbreld is compared with itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kept {
@@ -69,7 +72,13 @@ fn with(setup: &Setup<'_>, variant: &Variant, name: String, hint: Hint) -> Resul
         let text = String::from_utf8_lossy(&import.stderr).into_owned();
         return Err(format!("whimbrelctl could not import the accounts: {}", text.trim()));
     }
-    let (port, tls_port) = (free_port()?, free_port()?);
+    let (plain_port, tls_port) = (free_port()?, free_port()?);
+    let (port, listen_http) = if setup.is_web() {
+        let port = free_port()?;
+        (port, format!("127.0.0.1:{port}"))
+    } else {
+        (if variant.tls { tls_port } else { plain_port }, "none".to_owned())
+    };
     let config = folder.join("whimbrel.toml");
     let durability = variant.durability.map(|durability| format!("durability = \"{durability}\"\n"));
     let mut text = durability.unwrap_or_default();
@@ -81,6 +90,11 @@ fn with(setup: &Setup<'_>, variant: &Variant, name: String, hint: Hint) -> Resul
     }
     if setup.eventing {
         text += "[pubsub]\ncreate = \"everyone\"\nmembers_max = 10000\n";
+    }
+    if setup.is_web() {
+        text += HTTP;
+        // As it comes it speaks TLS.
+        text += if variant.tls { "" } else { "tls = false\n" };
     }
     let (driver, workers, tls) = (variant.driver.clone(), variant.workers.to_string(), variant.tls);
     std::fs::write(&config, &text).map_err(|error| format!("cannot write {}: {error}", config.display()))?;
@@ -94,11 +108,11 @@ fn with(setup: &Setup<'_>, variant: &Variant, name: String, hint: Hint) -> Resul
             .arg(&data)
             .args([
                 "--listen",
-                &format!("127.0.0.1:{port}"),
+                &format!("127.0.0.1:{plain_port}"),
                 "--listen-tls",
                 &format!("127.0.0.1:{tls_port}"),
                 "--listen-http",
-                "none",
+                &listen_http,
             ])
             .args(["--allow-plaintext", "--driver", &driver, "--workers", &workers]);
         command
@@ -106,9 +120,10 @@ fn with(setup: &Setup<'_>, variant: &Variant, name: String, hint: Hint) -> Resul
     Ok(Peer {
         name,
         command: Box::new(command),
-        port: if tls { tls_port } else { port },
+        port,
         tls,
         ready_file: None,
+        transport: setup.transport,
         folder: folder.to_owned(),
         database: None,
         hint,
