@@ -55,23 +55,7 @@ fn with(setup: &Setup<'_>, variant: &Variant, name: String, hint: Hint) -> Resul
     let whimbreld = program(setup.programs.whimbreld.as_deref(), "whimbreld")?;
     let whimbrelctl = program(setup.programs.whimbrelctl.as_deref(), "whimbrelctl")?;
     let data = folder.join("data");
-    let file = folder.join("accounts");
-    let mut lines = Vec::new();
-    Accounts::new("whimbrel", "localhost", false)
-        .write_import(0, setup.accounts, &mut lines)
-        .and_then(|()| std::fs::write(&file, lines))
-        .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
-    let import = Command::new(&whimbrelctl)
-        .arg("--data")
-        .arg(&data)
-        .args(["user", "import", "--create"])
-        .arg(&file)
-        .output()
-        .map_err(|error| format!("cannot start {}: {error}", whimbrelctl.display()))?;
-    if !import.status.success() {
-        let text = String::from_utf8_lossy(&import.stderr).into_owned();
-        return Err(format!("whimbrelctl could not import the accounts: {}", text.trim()));
-    }
+    import(&whimbrelctl, &data, setup)?;
     let (plain_port, tls_port) = (free_port()?, free_port()?);
     let (port, listen_http) = if setup.is_web() {
         let port = free_port()?;
@@ -80,22 +64,7 @@ fn with(setup: &Setup<'_>, variant: &Variant, name: String, hint: Hint) -> Resul
         (if variant.tls { tls_port } else { plain_port }, "none".to_owned())
     };
     let config = folder.join("whimbrel.toml");
-    let durability = variant.durability.map(|durability| format!("durability = \"{durability}\"\n"));
-    let mut text = durability.unwrap_or_default();
-    if let Some(switch) = setup.archive {
-        text += &archive(&whimbreld, folder, switch)?;
-    }
-    if setup.rooms == Rooms::Unlimited {
-        text += ROOMS;
-    }
-    if setup.eventing {
-        text += "[pubsub]\ncreate = \"everyone\"\nmembers_max = 10000\n";
-    }
-    if setup.is_web() {
-        text += HTTP;
-        // As it comes it speaks TLS.
-        text += if variant.tls { "" } else { "tls = false\n" };
-    }
+    let text = configuration(&whimbreld, setup, variant)?;
     let (driver, workers, tls) = (variant.driver.clone(), variant.workers.to_string(), variant.tls);
     std::fs::write(&config, &text).map_err(|error| format!("cannot write {}: {error}", config.display()))?;
     let facts = facts(&whimbreld, variant, &text);
@@ -130,6 +99,49 @@ fn with(setup: &Setup<'_>, variant: &Variant, name: String, hint: Hint) -> Resul
         facts,
         broker: None,
     })
+}
+
+/// Makes the accounts.
+fn import(whimbrelctl: &Path, data: &Path, setup: &Setup<'_>) -> Result<(), String> {
+    let file = setup.folder.join("accounts");
+    let mut lines = Vec::new();
+    Accounts::new("whimbrel", "localhost", false)
+        .write_import(0, setup.accounts, &mut lines)
+        .and_then(|()| std::fs::write(&file, lines))
+        .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+    let import = Command::new(whimbrelctl)
+        .arg("--data")
+        .arg(data)
+        .args(["user", "import", "--create"])
+        .arg(&file)
+        .output()
+        .map_err(|error| format!("cannot start {}: {error}", whimbrelctl.display()))?;
+    if !import.status.success() {
+        let text = String::from_utf8_lossy(&import.stderr).into_owned();
+        return Err(format!("whimbrelctl could not import the accounts: {}", text.trim()));
+    }
+    Ok(())
+}
+
+/// What is not as it comes.
+fn configuration(whimbreld: &Path, setup: &Setup<'_>, variant: &Variant) -> Result<String, String> {
+    let durability = variant.durability.map(|durability| format!("durability = \"{durability}\"\n"));
+    let mut text = durability.unwrap_or_default();
+    if let Some(switch) = setup.archive {
+        text += &archive(whimbreld, setup.folder, switch)?;
+    }
+    if setup.rooms == Rooms::Unlimited {
+        text += ROOMS;
+    }
+    if setup.eventing {
+        text += "[pubsub]\ncreate = \"everyone\"\nmembers_max = 10000\n";
+    }
+    if setup.is_web() {
+        text += HTTP;
+        // As it comes it speaks TLS.
+        text += if variant.tls { "" } else { "tls = false\n" };
+    }
+    Ok(text)
 }
 
 /// The lines that switch the archive; none where this whimbreld has no such key.

@@ -5,12 +5,9 @@ use base64::engine::general_purpose::STANDARD;
 use ring::digest;
 
 use super::outgoing::Framer;
-use super::{HEADER_BYTES_MAX, WebSocket};
+use super::{HEADER_BYTES_MAX, NONCE_BYTES, WebSocket};
 
-/// Bytes of the random value whose digest the answer has to have.
-pub(super) const NONCE_BYTES: usize = 16;
-
-/// What goes into that digest behind it (RFC 6455 §1.3).
+/// What goes into the digest of a nonce behind it (RFC 6455 §1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// Bytes of an answer's head at most.

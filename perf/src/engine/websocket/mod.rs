@@ -21,7 +21,6 @@ mod outgoing;
 #[cfg(test)]
 mod tests;
 
-use handshake::NONCE_BYTES;
 pub(crate) use outgoing::Framer;
 
 use crate::engine::scan::ITEM_BYTES_MAX;
@@ -31,6 +30,9 @@ const HEADER_BYTES_MAX: usize = 10;
 
 /// The longest payload of a control frame (RFC 6455 §5.5).
 const CONTROL_BYTES_MAX: usize = 125;
+
+/// Bytes of the random value whose digest a handshake's answer has to have (RFC 6455 §4.1).
+const NONCE_BYTES: usize = 16;
 
 /// The bit of a frame that ends its message.
 const FIN: u8 = 0x80;
@@ -72,6 +74,9 @@ pub(crate) struct WebSocket {
     /// The payload of the last ping that has not been answered; those before it need no answer (RFC 6455 §5.5.3).
     pong: Option<Vec<u8>>,
 }
+
+// A generator holds one for each session.
+const _: () = assert!(size_of::<WebSocket>() <= 104);
 
 impl WebSocket {
     /// Whether the handshake is through.

@@ -4,8 +4,7 @@ use std::io;
 
 use ring::rand::{SecureRandom, SystemRandom};
 
-use super::handshake::NONCE_BYTES;
-use super::{FIN, MASKED, WebSocket, opcode};
+use super::{FIN, MASKED, NONCE_BYTES, WebSocket, opcode};
 use crate::engine::scan::{self, Element, Item};
 
 /// The namespace of a stanza. The header of a stream over TCP declares it for all of them; here each message is a
