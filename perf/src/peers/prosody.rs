@@ -152,12 +152,12 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Clients over TCP: no module more, and the settings.
+/// What clients over TCP need: no module, and these settings.
 fn listener(port: u16) -> (&'static str, String) {
     ("", format!("c2s_ports = {{ {port} }}\nhttp_ports = {{ }}\n"))
 }
 
-/// Clients over WebSocket: the module, and its settings. Its path is [`WEBSOCKET_PATH`] as it comes.
+/// What clients over WebSocket need: a module, and these settings. Its path is [`WEBSOCKET_PATH`] as it comes.
 ///
 /// [`WEBSOCKET_PATH`]: crate::engine::target::WEBSOCKET_PATH
 fn web_listener(port: u16) -> (&'static str, String) {

@@ -18,7 +18,8 @@ const ROOMS: &str = "[rooms]\noccupant_messages_per_second = 1000000\nroom_messa
     created_per_hour = 1000000\nper_account = 100000\n[limits]\ndirected_presence = 10000\n";
 
 /// HTTP without limits of handshakes, as the others have them.
-const HTTP: &str = "[http]\nrequests_per_minute = 100000000\nconnections_per_address = 1000000\nwebsocket_handshakes = 4096\n";
+const HTTP: &str = "[http]\nrequests_per_minute = 100000000\nconnections_per_address = 1000000\n\
+    websocket_handshakes = 4096\n";
 
 /// What becomes of messages, where whimbreld is compared with itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
