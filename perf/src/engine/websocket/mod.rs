@@ -7,8 +7,8 @@
 //!
 //! The engine says and hears a stream as over TCP (RFC 6120 §4), and knows nothing of frames. Once a connection is open
 //! neither way allocates for a stanza. What a server sends is checked as far as RFC 6455 §5 has a client fail the
-//! connection for it; that each message is one element
-//! (RFC 7395 §3.3.3) is not: the scanner finds the elements in either case.
+//! connection for it; that each message is one element (RFC 7395 §3.3.3) is not: the scanner finds the elements in
+//! either case.
 //!
 //! | module | what it does |
 //! | --- | --- |
