@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::engine::sasl::Sasl;
+use crate::engine::target::{Transport, WEBSOCKET_PATH};
 use crate::sample::remote::Metrics;
 pub(crate) use scenarios::{ChatArgs, HoldArgs, LifeArgs, OfflineArgs, PresenceArgs, StormArgs, UpgradeArgs};
 pub(crate) use servers::{
@@ -100,12 +101,19 @@ pub(crate) struct TargetArgs {
     /// Address of the server
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1")]
     pub(crate) host: IpAddr,
-    /// Port of the server; may be given several times [default: 5222, or 5223 with --tls direct]
+    /// Port of the server; may be given several times [default: 5222, or 5223 with --tls direct; over WebSocket 5280, or
+    /// 5443 with --tls direct]
     #[arg(long, value_name = "PORT")]
     pub(crate) port: Vec<u16>,
     /// XMPP domain of the server
     #[arg(long, value_name = "NAME", default_value = "localhost")]
     pub(crate) domain: String,
+    /// What carries the stream
+    #[arg(long, value_enum, default_value_t = Transport::Tcp)]
+    pub(crate) transport: Transport,
+    /// Path of the WebSocket
+    #[arg(long, value_name = "PATH", default_value = WEBSOCKET_PATH, value_parser = request_path)]
+    pub(crate) path: String,
     /// When TLS begins; certificates are not verified
     #[arg(long, value_enum, default_value_t = Tls::None)]
     pub(crate) tls: Tls,
@@ -275,11 +283,19 @@ fn positive(text: &str) -> Result<f64, String> {
     }
 }
 
+/// What a request line may name (RFC 9112 §3.2.1).
+fn request_path(text: &str) -> Result<String, String> {
+    match text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+        true => Ok(text.to_owned()),
+        false => Err("must begin with / and have neither spaces nor other than ASCII characters".into()),
+    }
+}
+
 impl TargetArgs {
     /// The addresses of the server.
     ///
     /// # Errors
-    /// It is not on this machine and that has not been allowed.
+    /// It is not on this machine and that has not been allowed; STARTTLS is asked for where there is none.
     pub(crate) fn addresses(&self) -> Result<Vec<SocketAddr>, String> {
         if !self.host.is_loopback() && !self.allow_remote {
             return Err(format!(
@@ -288,7 +304,15 @@ impl TargetArgs {
                 self.host
             ));
         }
-        let default = [if self.tls == Tls::Direct { 5223 } else { 5222 }];
+        if self.transport == Transport::WebSocket && self.tls == Tls::Starttls {
+            return Err("a WebSocket has no STARTTLS (RFC 7395 §3.9): use --tls direct or none".into());
+        }
+        let default = [match (self.transport, self.tls == Tls::Direct) {
+            (Transport::Tcp, false) => 5222,
+            (Transport::Tcp, true) => 5223,
+            (Transport::WebSocket, false) => 5280,
+            (Transport::WebSocket, true) => 5443,
+        }];
         let ports = if self.port.is_empty() { &default[..] } else { &self.port };
         Ok(ports.iter().map(|&port| SocketAddr::new(self.host, port)).collect())
     }
@@ -316,6 +340,23 @@ mod tests {
         };
         assert!(parse(&[]).unwrap_err().contains("--allow-remote"));
         assert_eq!(parse(&["--allow-remote"]).unwrap(), ["192.0.2.1:5222".parse().unwrap()]);
+    }
+
+    #[test]
+    fn a_websocket_has_ports_of_its_own_and_no_starttls() {
+        let parse = |extra: &[&str]| {
+            let args = ["whimbrel-perf", "hold", "--transport", "websocket"].iter().chain(extra);
+            Cli::try_parse_from(args).map(|cli| match cli.command {
+                Command::Hold(args) => args.target.addresses(),
+                _ => panic!("another command"),
+            })
+        };
+        assert_eq!(parse(&[]).unwrap().unwrap(), ["127.0.0.1:5280".parse().unwrap()]);
+        assert_eq!(parse(&["--tls", "direct"]).unwrap().unwrap(), ["127.0.0.1:5443".parse().unwrap()]);
+        assert!(parse(&["--tls", "starttls"]).unwrap().unwrap_err().contains("no STARTTLS"));
+        for path in ["ws", "/a b", "/a\r\nHost: b", "/é", "/a#b"] {
+            assert!(parse(&["--path", path]).is_err(), "{path:?}");
+        }
     }
 
     #[test]

@@ -193,13 +193,8 @@ fn the_archive_of_a_server_that_has_one_is_filled_and_read() {
     assert_eq!(read["phases"][0]["counted"]["delivered"], 5 * 4 * 20, "{read}");
 }
 
-/// With whatever servers are installed beside it.
-#[test]
-fn publications_reach_every_contact_and_last_items_every_login() {
-    let (Some(_), Some(_)) = (beside("whimbreld"), beside("whimbrelctl")) else {
-        eprintln!("skipped: build whimbreld and whimbrelctl first");
-        return;
-    };
+/// Ours, with whatever other servers are installed.
+fn servers_that_are_here() -> Vec<&'static str> {
     let installed = |program: &str| {
         ["/usr/bin", "/usr/sbin"].iter().any(|folder| Path::new(folder).join(program).is_file())
     };
@@ -210,6 +205,91 @@ fn publications_reach_every_contact_and_last_items_every_login() {
             false => eprintln!("skipped: {server} is not installed"),
         }
     }
+    servers
+}
+
+#[test]
+fn messages_arrive_over_websocket_in_the_clear_and_under_tls() {
+    for http_tls in [false, true] {
+        let config = format!("[http]\ntls = {http_tls}\n");
+        let Some(started) = start_with(12, &config) else { return };
+        let how = if http_tls { "direct" } else { "none" };
+        let common =
+            ["--transport", "websocket", "--tls", how, "--port", &started.http, "--keys", &started.keys];
+        let args = ["chat", "--sessions", "12", "--warmup", "0", "--duration", "1", "--drain", "30"];
+        // Longer than a frame with a short header.
+        let long = ["--body", "70000", "--window", "1", "--quiet", "--json", "-"];
+        let output = perf(&[&args[..], &long, &common].concat());
+        assert_eq!(told(&output).0, Some(0), "chat, {how}: {}", told(&output).1);
+        let chat = report(&output);
+        let totals = &chat["totals"];
+        assert_eq!((&totals["logins"], &totals["stream_management"]), (&12.into(), &12.into()), "{how}");
+        assert!(totals["sent"].as_u64().unwrap() > 0, "{how}");
+        assert_eq!(totals["sent"], totals["delivered"], "{how}");
+        assert_eq!(chat["facts"]["transport"], "WebSocket");
+
+        let args = ["hold", "--sessions", "4,12", "--settle", "0", "--duration", "2", "--drain", "30"];
+        let more = ["--messages", "50", "--ping", "1", "--pipeline", "--quiet", "--json", "-"];
+        let output = perf(&[&args[..], &more, &common].concat());
+        assert_eq!(told(&output).0, Some(0), "hold, {how}: {}", told(&output).1);
+        let totals = &report(&output)["totals"];
+        assert_eq!(totals["logins"], 12, "{how}");
+        assert!(totals["pings_answered"].as_u64().unwrap() > 0, "{how}");
+        assert_eq!(totals["sent"], totals["delivered"], "{how}");
+
+        // Where there is none, the answer of the server is the reason.
+        let output =
+            perf(&[&["chat", "--sessions", "2", "--path", "/elsewhere", "--quiet"][..], &common].concat());
+        assert_eq!(told(&output).0, Some(1));
+        assert!(told(&output).1.contains("404"), "{}", told(&output).1);
+    }
+}
+
+#[test]
+fn servers_are_compared_over_both_transports_in_one_run() {
+    let (Some(_), Some(_)) = (beside("whimbreld"), beside("whimbrelctl")) else {
+        eprintln!("skipped: build whimbreld and whimbrelctl first");
+        return;
+    };
+    let servers = servers_that_are_here();
+    let all = servers.join(",");
+    let mut args = vec!["peers", "--servers", &all, "--transport", "tcp,websocket", "--rounds", "1"];
+    args.extend(["--hold", "2,6", "--sessions", "4", "--duration", "1", "--quiet", "--json", "-"]);
+    let output = perf(&args);
+    let (code, stderr) = told(&output);
+    assert_eq!(code, Some(0), "{stderr}");
+    let report = report(&output);
+    let runs = report["runs"].as_array().unwrap();
+    // Memory and chat of each over each, and the bare router.
+    assert_eq!(runs.len(), 2 * 2 * servers.len() + 1, "{report}");
+    for (run, transport) in runs.iter().zip(["TCP", "TCP", "WebSocket", "WebSocket"].iter().cycle()) {
+        if run["label"].as_str().unwrap().starts_with("floor") {
+            continue;
+        }
+        assert_eq!(run["facts"]["transport"], *transport, "{run}");
+        let named = run["label"].as_str().unwrap().ends_with(", WebSocket");
+        assert_eq!(named, *transport == "WebSocket", "{run}");
+        assert!(run["totals"]["logins"].as_u64().is_some_and(|logins| logins >= 4), "{run}");
+        assert_eq!(run["totals"]["sent"], run["totals"]["delivered"], "{run}");
+    }
+    let figures = ["memory: bytes a session, anonymous", "messages a second of server CPU"];
+    for figure in figures {
+        let rows = report["table"].as_array().unwrap().iter().filter(|row| row["figure"] == figure);
+        assert!(rows.count() >= 2 * servers.len(), "{figure}");
+    }
+    let (code, stderr) = told(&perf(&["peers", "--servers", "nats", "--transport", "websocket", "--quiet"]));
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("not measured over WebSocket"), "{stderr}");
+}
+
+/// With whatever servers are installed beside it.
+#[test]
+fn publications_reach_every_contact_and_last_items_every_login() {
+    let (Some(_), Some(_)) = (beside("whimbreld"), beside("whimbrelctl")) else {
+        eprintln!("skipped: build whimbreld and whimbrelctl first");
+        return;
+    };
+    let servers = servers_that_are_here();
     let all = servers.join(",");
     let mut args =
         vec!["pep", "--servers", &all, "--whimbrel", "mio:2", "--contacts", "5", "--publications", "4"];
@@ -241,10 +321,10 @@ fn publications_reach_every_contact_and_last_items_every_login() {
 
 #[test]
 fn a_life_loses_no_message_while_others_come_and_go() {
-    let Some((_server, port, keys, _folder)) = start_with_accounts(24) else { return };
-    let mut args = vec!["life", "--port", &port, "--sessions", "24", "--group", "4", "--mobile", "3"];
+    let Some(Started { port, keys, .. }) = &start_with(24, "") else { return };
+    let mut args = vec!["life", "--port", port, "--sessions", "24", "--group", "4", "--mobile", "3"];
     args.extend(["--mix", "50,20,15,15", "--events", "200", "--warmup", "0", "--duration", "2", "--quiet"]);
-    args.extend(["--json", "-", "--keys", &keys]);
+    args.extend(["--json", "-", "--keys", keys]);
     let output = perf(&args);
     assert_eq!(told(&output).0, Some(0), "{}", told(&output).1);
     let report = report(&output);
@@ -257,8 +337,7 @@ fn a_life_loses_no_message_while_others_come_and_go() {
     assert!(life["latencies"]["roster"]["count"].as_u64().is_some_and(|count| count > 0), "{life}");
 
     // A limit that nothing meets: the first step is past the knee.
-    let mut args =
-        vec!["life", "--port", &port, "--sessions", "24", "--group", "4", "--subscribed", "--knee"];
+    let mut args = vec!["life", "--port", port, "--sessions", "24", "--group", "4", "--subscribed", "--knee"];
     args.extend([
         "--p99",
         "0.000001",
@@ -270,48 +349,71 @@ fn a_life_loses_no_message_while_others_come_and_go() {
         "--json",
         "-",
         "--keys",
-        &keys,
+        keys,
     ]);
     let output = perf(&args);
     assert_eq!(told(&output).0, Some(0), "{}", told(&output).1);
     let report = support::report(&output);
     let knee = &report["phases"].as_array().unwrap()[2];
     assert_eq!(knee["figures"]["knee, events a second"], 0.0, "{report}");
-    let (code, stderr) = told(&perf(&["life", "--port", &port, "--mix", "60,20,15,6"]));
+    let (code, stderr) = told(&perf(&["life", "--port", port, "--mix", "60,20,15,6"]));
     assert_eq!(code, Some(1));
     assert!(stderr.contains("come to 100"), "{stderr}");
 }
 
-/// A server with so many accounts: it, its port, the file of keys, its folder.
-fn start_with_accounts(accounts: u32) -> Option<(Server, String, String, tempfile::TempDir)> {
+/// A server that runs, and is ended when this is dropped.
+struct Started {
+    _server: Server,
+    /// Its port for TCP.
+    port: String,
+    /// Its port for HTTP, where the configuration has a table of it.
+    http: String,
+    /// A file of keys.
+    keys: String,
+    _folder: tempfile::TempDir,
+}
+
+/// A server with so many accounts and this configuration.
+fn start_with(accounts: u32, config: &str) -> Option<Started> {
     let (Some(whimbreld), Some(whimbrelctl)) = (beside("whimbreld"), beside("whimbrelctl")) else {
         eprintln!("skipped: build whimbreld and whimbrelctl first");
         return None;
     };
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    let (data, file, keys) = (path("data"), path("accounts"), path("keys"));
+    let (data, file, keys, toml) = (path("data"), path("accounts"), path("keys"), path("toml"));
+    std::fs::write(&toml, config).unwrap();
     std::fs::write(&file, perf(&["accounts", &accounts.to_string()]).stdout).unwrap();
     let import = Command::new(whimbrelctl)
         .args(["--data", &data, "user", "import", "--create", &file])
         .output()
         .unwrap();
     assert!(import.status.success(), "{import:?}");
-    let (port, tls) = (free_port(), free_port());
+    let (port, tls, http) = (free_port(), free_port(), free_port());
+    let has_http = config.contains("[http]");
+    let listen_http = if has_http { format!("127.0.0.1:{http}") } else { "none".into() };
     let child = Command::new(whimbreld)
-        .args(["--data", &data, "--listen", &format!("127.0.0.1:{port}")])
-        .args(["--listen-tls", &format!("127.0.0.1:{tls}"), "--listen-http", "none", "--allow-plaintext"])
+        .args(["--config", &toml, "--data", &data, "--listen", &format!("127.0.0.1:{port}")])
+        .args([
+            "--listen-tls",
+            &format!("127.0.0.1:{tls}"),
+            "--listen-http",
+            &listen_http,
+            "--allow-plaintext",
+        ])
         .args(["--workers", "2"])
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
     let server = Server(child);
     let end = Instant::now() + Duration::from_secs(60);
-    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+    let listens = |port| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
+    while !listens(port) || has_http && !listens(http) {
         assert!(Instant::now() < end, "whimbreld does not listen");
         std::thread::sleep(Duration::from_millis(20));
     }
-    Some((server, port.to_string(), keys, folder))
+    let (port, http) = (port.to_string(), http.to_string());
+    Some(Started { _server: server, port, http, keys, _folder: folder })
 }
 
 #[test]

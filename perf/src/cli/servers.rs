@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use crate::cli::{OutputArgs, positive};
+use crate::engine::target::Transport;
 use crate::variant::Variant;
 
 /// Where our programs are.
@@ -33,6 +34,9 @@ pub(crate) struct PeersArgs {
         default_value = "auto"
     )]
     pub(crate) whimbrel: Vec<Variant>,
+    /// What carries the streams; with both, each server takes a turn with each
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "tcp")]
+    pub(crate) transport: Vec<Transport>,
     /// Rounds; servers take turns in each
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) rounds: u32,

@@ -221,11 +221,13 @@ impl Engine {
             let got = link.read(buffer).map_err(broken)?;
             if tls && session.state == State::Connecting && !link.handshaking() {
                 self.open(number);
+            } else if session.state == State::Upgrade && link.websocket().is_some_and(|web| web.is_open()) {
+                self.open_stream(number);
             }
-            let count = match got {
+            let (count, last) = match got {
                 Got::Nothing => return Ok(()),
                 Got::Closed => return Err(Failure::Passing("the server closed the connection".into())),
-                Got::More(count) => count,
+                Got::More { count, last } => (count, last),
             };
             self.counters.bytes_in += count as u64;
             let session = &mut self.sessions[number as usize];
@@ -244,8 +246,7 @@ impl Engine {
                     self.sessions[number as usize].input = input;
                 }
             }
-            if !tls && count < buffer.len() {
-                // The socket is empty; what comes later is another event.
+            if last {
                 return Ok(());
             }
         }
@@ -271,7 +272,7 @@ impl Engine {
                 Ok(Some((item, bytes))) => {
                     used += bytes;
                     match item {
-                        Item::Header => {}
+                        Item::Header(_) => {}
                         Item::End => {
                             return Err(Failure::Passing("the server ended the stream".into()));
                         }
@@ -288,6 +289,10 @@ impl Engine {
     fn element(&mut self, number: u32, element: &Element<'_>) -> Result<(), Failure> {
         let session = &mut self.sessions[number as usize];
         let name = element.name();
+        if name == b"close" {
+            // RFC 7395 §3.6: a WebSocket has it instead of the end tag of a stream.
+            return Err(Failure::Passing("the server ended the stream".into()));
+        }
         if session.managed {
             match name {
                 b"r" => {
@@ -357,16 +362,20 @@ impl Engine {
         let session = &mut self.sessions[number as usize];
         let Some(link) = &mut session.link else { return Ok(()) };
         self.counters.bytes_out += self.out.len() as u64;
+        let bytes = match link.websocket() {
+            Some(web) => self.framer.frame(web, &self.out)?,
+            None => &self.out[..],
+        };
         if session.output.is_empty() {
-            if self.out.is_empty() && !link.has_tls() {
+            if bytes.is_empty() && !link.has_tls() {
                 return Ok(());
             }
-            let done = link.write(&self.out)?;
-            if done < self.out.len() {
-                session.output.extend_from_slice(&self.out[done..]);
+            let done = link.write(bytes)?;
+            if done < bytes.len() {
+                session.output.extend_from_slice(&bytes[done..]);
             }
         } else {
-            session.output.extend_from_slice(&self.out);
+            session.output.extend_from_slice(bytes);
             let done = link.write(&session.output)?;
             session.output.drain(..done);
             if session.output.is_empty() {

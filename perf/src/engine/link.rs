@@ -7,7 +7,8 @@ use std::os::fd::AsRawFd;
 use std::os::fd::{FromRawFd, IntoRawFd};
 use std::sync::Arc;
 
-use crate::engine::target::TlsStart;
+use crate::engine::target::{Target, TlsStart, Transport};
+use crate::engine::websocket::WebSocket;
 use mio::net::TcpStream;
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -20,12 +21,18 @@ use socket2::{Domain, Protocol, Socket, Type};
 pub(crate) struct Link {
     socket: TcpStream,
     tls: Option<Box<ClientConnection>>,
+    web: Option<Box<WebSocket>>,
 }
 
 /// What a read brought.
 pub(crate) enum Got {
-    /// So many bytes, and there may be more.
-    More(usize),
+    /// Bytes.
+    More {
+        /// So many; with frames around them perhaps none.
+        count: usize,
+        /// The socket is empty; what comes later is another event.
+        last: bool,
+    },
     /// Nothing now.
     Nothing,
     /// The server has closed.
@@ -53,7 +60,7 @@ impl Link {
         }
         // SAFETY: the descriptor is that of a socket which has just been given up by its owner.
         let socket = unsafe { TcpStream::from_raw_fd(socket.into_raw_fd()) };
-        Ok(Link { socket, tls: None })
+        Ok(Link { socket, tls: None, web: None })
     }
 
     /// For registration.
@@ -95,21 +102,49 @@ impl Link {
         self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
     }
 
-    /// Reads plain text.
+    /// Puts a WebSocket on the connection.
+    pub(crate) fn start_websocket(&mut self, web: WebSocket) {
+        self.web = Some(Box::new(web));
+    }
+
+    /// The WebSocket, where there is one: what is written has to be its frames.
+    pub(crate) fn websocket(&mut self) -> Option<&mut WebSocket> {
+        self.web.as_deref_mut()
+    }
+
+    /// Reads XMPP: plain text, without frames.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Got> {
+        if self.web.as_ref().is_some_and(|web| web.has_ended()) {
+            return Ok(Got::Closed);
+        }
+        let got = self.read_plain(buffer)?;
+        let (Some(web), Got::More { count, last }) = (&mut self.web, &got) else { return Ok(got) };
+        let text = web
+            .take(&mut buffer[..*count])
+            .map_err(|problem| io::Error::other(format!("the server {problem}")))?;
+        // An end behind the text is told by the next call.
+        Ok(Got::More { count: text, last: *last && !web.has_ended() })
+    }
+
+    /// Reads plain text.
+    fn read_plain(&mut self, buffer: &mut [u8]) -> io::Result<Got> {
         let Some(tls) = &mut self.tls else {
-            return got(self.socket.read(buffer));
+            let size = buffer.len();
+            return Ok(match got(self.socket.read(buffer))? {
+                Got::More { count, .. } => Got::More { count, last: count < size },
+                other => other,
+            });
         };
         loop {
             match tls.reader().read(buffer) {
                 Ok(0) => return Ok(Got::Closed),
-                Ok(count) => return Ok(Got::More(count)),
+                Ok(count) => return Ok(Got::More { count, last: false }),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Got::Closed),
                 Err(error) => return Err(error),
             }
             match got(tls.read_tls(&mut self.socket))? {
-                Got::More(_) => {
+                Got::More { .. } => {
                     if let Err(error) = tls.process_new_packets() {
                         return Err(io::Error::other(format!("TLS: {error}")));
                     }
@@ -158,7 +193,7 @@ impl Link {
 fn got(outcome: io::Result<usize>) -> io::Result<Got> {
     match outcome {
         Ok(0) => Ok(Got::Closed),
-        Ok(count) => Ok(Got::More(count)),
+        Ok(count) => Ok(Got::More { count, last: false }),
         Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
             Ok(Got::Nothing)
         }
@@ -192,7 +227,7 @@ fn late_port(_: &Socket) -> io::Result<()> {
 
 /// The TLS configuration of all sessions of a worker: no resumption, so that every login is a full handshake, and no
 /// verification of the certificate, which under test is often self-signed.
-pub(crate) fn client_config(start: TlsStart) -> Arc<ClientConfig> {
+pub(crate) fn client_config(target: &Target) -> Arc<ClientConfig> {
     let provider = Arc::new(ring::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -201,9 +236,12 @@ pub(crate) fn client_config(start: TlsStart) -> Arc<ClientConfig> {
         .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
         .with_no_client_auth();
     config.resumption = Resumption::disabled();
-    if start == TlsStart::Direct {
+    match (target.transport, target.tls) {
+        // RFC 6455 is about this version of HTTP.
+        (Transport::WebSocket, _) => config.alpn_protocols = vec![b"http/1.1".to_vec()],
         // XEP-0368 §4.
-        config.alpn_protocols = vec![b"xmpp-client".to_vec()];
+        (Transport::Tcp, Some(TlsStart::Direct)) => config.alpn_protocols = vec![b"xmpp-client".to_vec()],
+        (Transport::Tcp, _) => {}
     }
     Arc::new(config)
 }

@@ -5,7 +5,8 @@ use crate::engine::Engine;
 use crate::engine::sasl::{Exchange, Mechanism};
 use crate::engine::scan::Element;
 use crate::engine::session::State;
-use crate::engine::target::{Protocol, TlsStart};
+use crate::engine::target::{Protocol, TlsStart, Transport};
+use crate::engine::websocket::WebSocket;
 
 /// Why a session cannot go on.
 #[derive(Debug)]
@@ -25,8 +26,28 @@ pub(super) struct Offer {
 }
 
 impl Engine {
-    /// The connection (and TLS, where it comes first) is there: opens the stream.
+    /// The connection (and TLS, where it comes first) is there: opens the WebSocket, or the stream.
     pub(super) fn open(&mut self, number: u32) {
+        match self.target.transport {
+            Transport::Tcp => self.open_stream(number),
+            Transport::WebSocket => self.open_websocket(number),
+        }
+    }
+
+    fn open_websocket(&mut self, number: u32) {
+        let (to, _) = self.target.route(self.share.first + u64::from(number));
+        let host = format!("{}:{}", self.target.domain, to.port());
+        let (web, request) = WebSocket::begin(&host, &self.target.path, &mut self.framer);
+        let session = &mut self.sessions[number as usize];
+        if let Some(link) = &mut session.link {
+            link.start_websocket(web);
+        }
+        session.state = State::Upgrade;
+        self.say(&[&request]);
+    }
+
+    /// Whatever carries the stream is there: opens it.
+    pub(super) fn open_stream(&mut self, number: u32) {
         match self.target.protocol {
             Protocol::Xmpp => {
                 self.write_header();

@@ -12,6 +12,7 @@
 //! | [`scan`] | finds the items of a stream |
 //! | [`session`] | one client session |
 //! | [`link`] | its socket, plain or TLS |
+//! | [`websocket`] | frames around it |
 //! | [`login`] | from the stream header to a bound resource |
 //! | [`sasl`], [`keys`] | SASL and the file of SCRAM keys |
 //! | [`tracker`] | accounts for every message of a flow |
@@ -34,6 +35,7 @@ mod session;
 pub(crate) mod target;
 pub(crate) mod tracker;
 pub(crate) mod traffic;
+mod websocket;
 
 use std::collections::VecDeque;
 use std::io;
@@ -51,6 +53,7 @@ use crate::engine::sasl::Mechanism;
 use crate::engine::session::{Session, State};
 use crate::engine::target::Target;
 use crate::engine::traffic::Traffic;
+use crate::engine::websocket::Framer;
 
 /// The token that a [`Waker`] wakes with; sessions use their numbers.
 const TOKEN_WAKER: Token = Token(usize::MAX - 1);
@@ -113,6 +116,7 @@ pub(crate) struct Engine {
     traffic: Traffic,
     buffer: Vec<u8>,
     out: Vec<u8>,
+    framer: Framer,
     /// What has been counted since the worker began.
     pub(crate) counters: Counters,
     /// What has been timed since the last [`Engine::take_recorder`].
@@ -127,7 +131,7 @@ impl Engine {
         let poll = Poll::new()?;
         let timer = FineTimer::new(poll.registry(), TOKEN_TIMER)?;
         let accounts = Accounts::new(&target.seed, &target.domain, target.one_password);
-        let tls = target.tls.map(link::client_config);
+        let tls = target.tls.map(|_| link::client_config(&target));
         let sessions = (0..share.sessions_max).map(|_| Session::default()).collect();
         let clock = Clock::new();
         let now = clock.now_ns();
@@ -154,6 +158,7 @@ impl Engine {
             traffic: Traffic::default(),
             buffer: vec![0; READ_BYTES],
             out: Vec::with_capacity(READ_BYTES),
+            framer: Framer::new()?,
             counters: Counters::default(),
             recorder: Recorder::default(),
             fatal: None,

@@ -12,8 +12,8 @@ pub(crate) const ITEM_BYTES_MAX: usize = 1024 * 1024;
 /// What a stream is made of (RFC 6120 §4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Item<'a> {
-    /// The start tag of the stream.
-    Header,
+    /// The start tag of the stream; of it only the attributes are there.
+    Header(Element<'a>),
     /// A first-level element, whole.
     Element(Element<'a>),
     /// The end tag of the stream.
@@ -45,7 +45,7 @@ pub(crate) fn next(bytes: &[u8]) -> Result<Option<(Item<'_>, usize)>, NotXml> {
                 let Some(end) = tag_end(rest) else { return Ok(None) };
                 let name = name(rest);
                 if name == b"stream" {
-                    return Ok(Some((Item::Header, at + end)));
+                    return Ok(Some((Item::Header(Element { raw: &rest[..end] }), at + end)));
                 }
                 return Ok(element_end(rest, end).map(|end| {
                     let raw = &rest[..end];
@@ -116,6 +116,11 @@ pub(crate) struct Element<'a> {
 }
 
 impl<'a> Element<'a> {
+    /// All of it, as written.
+    pub(crate) fn bytes(&self) -> &'a [u8] {
+        self.raw
+    }
+
     /// The name without its prefix.
     pub(crate) fn name(&self) -> &'a [u8] {
         name(self.raw)
@@ -202,7 +207,10 @@ mod tests {
                 held.extend_from_slice(chunk);
                 while let Some((item, used)) = next(&held).unwrap() {
                     seen.push(match item {
-                        Item::Header => "header".to_owned(),
+                        Item::Header(header) => {
+                            assert_eq!(header.attribute(b"id"), Some(&b"a>b"[..]));
+                            "header".to_owned()
+                        }
                         Item::Element(element) => String::from_utf8_lossy(element.name()).into_owned(),
                         Item::End => "end".to_owned(),
                     });

@@ -13,6 +13,8 @@ pub(crate) enum State {
     Off,
     /// The connect is under way, or the TLS handshake.
     Connecting,
+    /// Waiting for the answer to the WebSocket handshake.
+    Upgrade,
     /// Waiting for the first features.
     Features,
     /// Waiting for `<proceed/>`.

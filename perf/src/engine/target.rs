@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::sasl::Sasl;
@@ -19,6 +20,30 @@ pub(crate) enum TlsStart {
     /// With the connection (XEP-0368).
     Direct,
 }
+
+/// What carries the stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+pub(crate) enum Transport {
+    /// TCP (RFC 6120)
+    #[default]
+    Tcp,
+    /// WebSocket (RFC 7395), with --tls direct as `wss`
+    #[value(name = "websocket")]
+    WebSocket,
+}
+
+impl Transport {
+    /// Its name in reports.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Transport::Tcp => "TCP",
+            Transport::WebSocket => "WebSocket",
+        }
+    }
+}
+
+/// The path of a WebSocket that servers come with.
+pub(crate) const WEBSOCKET_PATH: &str = "/xmpp-websocket";
 
 /// What is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +63,10 @@ pub(crate) struct Target {
     pub(crate) sources: Vec<IpAddr>,
     /// Its XMPP domain.
     pub(crate) domain: String,
+    /// What carries the stream.
+    pub(crate) transport: Transport,
+    /// The path of the WebSocket, where that is one.
+    pub(crate) path: String,
     /// TLS.
     pub(crate) tls: Option<TlsStart>,
     /// The SASL mechanism.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::cli::FloorArgs;
 use crate::engine::sasl::Sasl;
-use crate::engine::target::{Hint, Protocol, Target, loopback_sources};
+use crate::engine::target::{Hint, Protocol, Target, Transport, loopback_sources};
 use crate::engine::traffic::Load;
 use crate::fleet::Run;
 use crate::report::Report;
@@ -49,6 +49,8 @@ impl Router {
             addresses: vec![SocketAddr::from(([127, 0, 0, 1], self.port))],
             sources: loopback_sources(sessions, 1),
             domain: "localhost".into(),
+            transport: Transport::Tcp,
+            path: String::new(),
             tls: None,
             sasl: Sasl::Auto,
             seed: String::new(),

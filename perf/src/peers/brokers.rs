@@ -5,7 +5,7 @@
 
 use std::process::Command;
 
-use crate::engine::target::Hint;
+use crate::engine::target::{Hint, Transport};
 use crate::peers::running::{find_program, free_port};
 use crate::peers::{Facts, Peer, Setup, packaged};
 use crate::scenario::broker::Speech;
@@ -70,6 +70,7 @@ fn peer(
         port,
         tls: false,
         ready_file: None,
+        transport: Transport::Tcp,
         folder: setup.folder.to_owned(),
         database: None,
         hint: Hint::None,

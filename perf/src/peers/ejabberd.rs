@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::account::Accounts;
-use crate::engine::target::Hint;
+use crate::engine::target::{Hint, WEBSOCKET_PATH};
 use crate::peers::postgres::{Cluster, DATABASE, USER};
 use crate::peers::running::{find_program, free_port};
 use crate::peers::{Eventing, Peer, Rooms, Setup, Shapers, Tables, archive_fact, packaged, packaged_version};
@@ -37,7 +37,8 @@ pub(super) fn prepare(setup: &Setup<'_>, shapers: Shapers, tables: Tables) -> Re
         Tables::Mnesia => None,
         Tables::Postgresql => Some(database(&erl)?),
     };
-    std::fs::write(&config, configuration(port, shapers, &optional(setup), database.as_ref()))
+    let listener = if setup.is_web() { web_listener(port) } else { listener(port, shapers) };
+    std::fs::write(&config, configuration(&listener, shapers, &optional(setup), database.as_ref()))
         .map_err(failed)?;
     let import = folder.join("accounts.xml");
     write_accounts(&import, setup.accounts).map_err(failed)?;
@@ -84,6 +85,7 @@ pub(super) fn prepare(setup: &Setup<'_>, shapers: Shapers, tables: Tables) -> Re
         port,
         tls: false,
         ready_file: Some(ready),
+        transport: setup.transport,
         folder: folder.to_owned(),
         database,
         hint: Hint::None,
@@ -155,11 +157,25 @@ fn optional(setup: &Setup<'_>) -> String {
     [archive, eventing, &rooms].concat()
 }
 
-fn configuration(port: u16, shapers: Shapers, optional: &str, database: Option<&Cluster>) -> String {
-    let (shaper, rules) = match shapers {
-        Shapers::Off => ("", ""),
-        Shapers::AsPackaged => ("    shaper: c2s_shaper\n", SHAPERS),
-    };
+/// Clients over TCP.
+fn listener(port: u16, shapers: Shapers) -> String {
+    let shaper = if shapers == Shapers::AsPackaged { "    shaper: c2s_shaper\n" } else { "" };
+    format!(
+        "listen:\n  -\n    port: {port}\n    ip: \"127.0.0.1\"\n    module: ejabberd_c2s\n    backlog: 4096\n    \
+         max_stanza_size: 262144\n    access: all\n{shaper}"
+    )
+}
+
+/// Clients over WebSocket.
+fn web_listener(port: u16) -> String {
+    format!(
+        "listen:\n  -\n    port: {port}\n    ip: \"127.0.0.1\"\n    module: ejabberd_http\n    backlog: 4096\n    \
+         request_handlers:\n      {WEBSOCKET_PATH}: ejabberd_http_ws\n"
+    )
+}
+
+fn configuration(listener: &str, shapers: Shapers, optional: &str, database: Option<&Cluster>) -> String {
+    let rules = if shapers == Shapers::AsPackaged { SHAPERS } else { "" };
     let tables = database.map_or_else(
         || "default_db: mnesia\n".to_owned(),
         |cluster| {
@@ -178,8 +194,7 @@ fn configuration(port: u16, shapers: Shapers, optional: &str, database: Option<&
          auth_password_format: scram\n\
          auth_scram_hash: sha\n\
          {tables}\
-         listen:\n  -\n    port: {port}\n    ip: \"127.0.0.1\"\n    module: ejabberd_c2s\n    backlog: 4096\n    \
-         max_stanza_size: 262144\n    access: all\n{shaper}{rules}\
+         {listener}{rules}\
          acl: {{}}\n\
          access_rules: {{}}\n\
          modules:\n  mod_roster: {{}}\n  mod_disco: {{}}\n  mod_ping: {{}}\n  mod_offline: {{}}\n  \

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::cli::{ArchiveSwitch, PeerName, ProgramArgs};
+use crate::engine::target::Transport;
 use crate::peers::{Eventing, Peer, Rooms, Setup, prepare, wanted};
 use crate::variant::Variant;
 
@@ -49,6 +50,7 @@ impl Lineup<'_> {
                 folder: &own,
                 accounts: self.accounts,
                 archive: self.archive,
+                transport: Transport::Tcp,
                 rooms: self.rooms,
                 eventing: self.eventing,
             };

@@ -11,6 +11,7 @@
 //! | [`brokers`] | mosquitto and nats-server, for comparison |
 //! | [`postgres`] | a database for one of them |
 //! | [`running`] | start, end |
+//! | [`rounds`] | memory and chat of each in turns |
 //! | [`lineup`] | the servers of other scenarios |
 //! | [`figures`] | what the table compares |
 
@@ -20,39 +21,37 @@ mod figures;
 pub(crate) mod lineup;
 mod postgres;
 mod prosody;
+mod rounds;
 mod running;
 mod whimbrel;
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use crate::cli::{ArchiveSwitch, FloorArgs, OutputArgs, PeerName, PeersArgs, ProgramArgs};
-use crate::engine::sasl::Sasl;
-use crate::engine::target::{Hint, Protocol, Target, TlsStart, loopback_sources};
-use crate::engine::traffic::Load;
-use crate::fleet::Run;
-use crate::fleet::coordinator::{Ended, interruption};
-use crate::floor;
-use crate::report::Report;
+use crate::cli::{ArchiveSwitch, PeerName, PeersArgs, ProgramArgs};
+use crate::engine::target::{Hint, Transport};
+use crate::report::TRANSPORT;
 use crate::report::table::{self, Comparison};
-use crate::sample::Server;
-use crate::scenario::broker::{self, Room, Speech};
-use crate::scenario::{Session, chat, hold, layout, timed_run};
+use crate::scenario::broker::Speech;
 use crate::variant::Variant;
 use postgres::Cluster;
 pub(crate) use running::Running;
 use whimbrel::Kept;
 
-/// Bytes of a message's text.
-const BODY_BYTES: usize = 40;
-
-/// How long connections rest before memory is read.
-const SETTLE: Duration = Duration::from_secs(5);
+/// Servers that `peers` measures over WebSocket: brokers speak no XMPP, and the limits of packages are those of their
+/// listeners for TCP.
+const SPEAK_WEBSOCKET: [PeerName; 8] = [
+    PeerName::Whimbrel,
+    PeerName::NoLog,
+    PeerName::LogProcess,
+    PeerName::LogDisk,
+    PeerName::Ejabberd,
+    PeerName::EjabberdPostgresql,
+    PeerName::Prosody,
+    PeerName::ProsodySqlite,
+];
 
 /// A server that is ready to be started, again and again.
 pub(crate) struct Peer {
@@ -64,6 +63,8 @@ pub(crate) struct Peer {
     pub(crate) port: u16,
     /// Whether that port speaks TLS from the first byte.
     pub(super) tls: bool,
+    /// What carries streams to that port.
+    pub(super) transport: Transport,
     /// A file that appears when it is ready, where an open port says too little.
     pub(super) ready_file: Option<PathBuf>,
     /// Its folder.
@@ -104,6 +105,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) accounts: u64,
     /// Whether it keeps an archive (XEP-0313). `None`: as it comes; that of the others is off unless asked for.
     pub(crate) archive: Option<ArchiveSwitch>,
+    /// What carries the streams.
+    pub(crate) transport: Transport,
     /// Whether it has rooms (XEP-0045) at `conference.localhost`.
     pub(crate) rooms: Rooms,
     /// Whether it has nodes.
@@ -129,6 +132,10 @@ pub(crate) const ROSTERS: &str = "rosters";
 impl Setup<'_> {
     fn archives(&self) -> bool {
         self.archive == Some(ArchiveSwitch::On)
+    }
+
+    fn is_web(&self) -> bool {
+        self.transport == Transport::WebSocket
     }
 }
 
@@ -171,11 +178,22 @@ pub(crate) fn wanted<'a>(
     servers.iter().flat_map(of).collect()
 }
 
-/// Makes a peer ready: configuration and so many accounts, in its own folder.
+/// Makes a peer ready: configuration and so many accounts, in its own folder. Over WebSocket its name says so.
 ///
 /// # Errors
 /// It is not installed, or its files cannot be written.
 pub(crate) fn prepare(server: PeerName, setup: &Setup<'_>) -> Result<Peer, String> {
+    let mut peer = prepare_server(server, setup)?;
+    if peer.broker.is_none() {
+        peer.facts.insert(TRANSPORT.into(), setup.transport.name().into());
+    }
+    if setup.is_web() {
+        peer.name = format!("{}, {}", peer.name, setup.transport.name());
+    }
+    Ok(peer)
+}
+
+fn prepare_server(server: PeerName, setup: &Setup<'_>) -> Result<Peer, String> {
     let kept = |kept| whimbrel::prepare_kept(setup, kept);
     match server {
         PeerName::Whimbrel => whimbrel::prepare(setup),
@@ -220,13 +238,32 @@ pub(crate) fn main(args: &PeersArgs) -> Result<ExitCode, String> {
         .prefix("whimbrel-peers-")
         .tempdir()
         .map_err(|error| format!("cannot make a temporary folder: {error}"))?;
+    let peers = lined_up(args, folder.path())?;
+    let mut comparison = Comparison { rounds: args.rounds, ..Comparison::default() };
+    let outcome = rounds::rounds(args, &peers, &mut comparison);
+    if args.keep {
+        note(args, &format!("the folders are in {}", folder.keep().display()));
+    }
+    comparison.table = table::rows(&figures::FIGURES, &comparison.runs);
+    comparison.deliver(&args.output)?;
+    outcome?;
+    comparison.verdict()
+}
+
+/// Makes the servers ready, one for each transport, in folders below `folder`.
+fn lined_up(args: &PeersArgs, folder: &Path) -> Result<Vec<Peer>, String> {
     let most = args.hold.iter().copied().chain([args.sessions]).max().unwrap_or(0);
+    let servers = wanted(&args.servers, &args.whimbrel);
+    let turns = servers.into_iter().flat_map(|server| args.transport.iter().map(move |by| (server, *by)));
     let mut peers = Vec::new();
-    for (number, (server, variant)) in wanted(&args.servers, &args.whimbrel).into_iter().enumerate() {
-        let own = folder.path().join(number.to_string());
+    for (number, ((server, variant), transport)) in turns.enumerate() {
+        let own = folder.join(number.to_string());
         std::fs::create_dir(&own).map_err(|error| format!("cannot make {}: {error}", own.display()))?;
         let name = variant.map_or_else(|| format!("{server:?}"), Variant::to_string);
-        note(args, &format!("{name}: making {most} accounts"));
+        if transport == Transport::WebSocket && !SPEAK_WEBSOCKET.contains(&server) {
+            return Err(format!("{name} is not measured over WebSocket: leave it out with --servers"));
+        }
+        note(args, &format!("{name}, {}: making {most} accounts", transport.name()));
         let variant = variant.or(args.whimbrel.first()).ok_or("there is no way to run whimbreld")?;
         let setup = Setup {
             programs: &args.programs,
@@ -234,6 +271,7 @@ pub(crate) fn main(args: &PeersArgs) -> Result<ExitCode, String> {
             folder: &own,
             accounts: most,
             archive: Some(args.archive),
+            transport,
             rooms: Rooms::Off,
             eventing: Eventing::Off,
         };
@@ -244,174 +282,11 @@ pub(crate) fn main(args: &PeersArgs) -> Result<ExitCode, String> {
         }
         peers.push(peer);
     }
-    let mut comparison = Comparison { rounds: args.rounds, ..Comparison::default() };
-    let outcome = rounds(args, &peers, &mut comparison);
-    if args.keep {
-        note(args, &format!("the folders are in {}", folder.keep().display()));
-    }
-    comparison.table = table::rows(&figures::FIGURES, &comparison.runs);
-    comparison.deliver(&args.output)?;
-    outcome?;
-    comparison.verdict()
+    Ok(peers)
 }
 
 fn note(args: &PeersArgs, text: &str) {
     if !args.output.quiet {
         let _ = writeln!(std::io::stderr(), "whimbrel-perf peers: {text}");
     }
-}
-
-fn rounds(args: &PeersArgs, peers: &[Peer], comparison: &mut Comparison) -> Result<(), String> {
-    let interrupted = interruption()?;
-    for round in 1..=args.rounds {
-        for peer in peers {
-            if interrupted.load(Ordering::Relaxed) {
-                return Err("interrupted; the table is of the runs so far".into());
-            }
-            note(args, &format!("round {round} of {}: {}", args.rounds, peer.name));
-            if let Some(speech) = peer.broker {
-                brokered(args, peer, speech, comparison)?;
-                continue;
-            }
-            let running = Running::start(peer)?;
-            comparison.runs.push(held(args, peer, &running)?);
-            drop(running);
-            let running = Running::start(peer)?;
-            comparison.runs.push(talked(args, peer, &running)?);
-        }
-        note(args, &format!("round {round} of {}: floor", args.rounds));
-        let floor_args = FloorArgs {
-            hold: Vec::new(),
-            sessions: args.sessions,
-            window: args.window,
-            body: BODY_BYTES as u32,
-            duration: args.duration,
-            workers: None,
-            output: OutputArgs { quiet: true, ..OutputArgs::default() },
-        };
-        comparison.runs.push(floor::traffic(&floor_args, figures::FLOOR)?);
-    }
-    Ok(())
-}
-
-/// How to speak to a peer.
-fn target(peer: &Peer, sessions: u64) -> Target {
-    Target {
-        addresses: vec![SocketAddr::from(([127, 0, 0, 1], peer.port))],
-        sources: loopback_sources(sessions, 1),
-        domain: "localhost".into(),
-        tls: peer.tls.then_some(TlsStart::Direct),
-        sasl: Sasl::ScramSha1,
-        seed: "whimbrel".into(),
-        one_password: false,
-        pipeline: false,
-        keys: Some(peer.folder.join("keys")),
-        sessions_per_account: 1,
-        first_account: 0,
-        // Not every one of them has it.
-        stream_management: peer.hint != Hint::None,
-        hint: peer.hint,
-        protocol: Protocol::Xmpp,
-    }
-}
-
-fn session(scenario: &str, peer: &Peer, running: &Running, sessions: u64) -> Result<Session, String> {
-    let layout = layout(None, sessions, 2_000.0, 100, 0);
-    let target = target(peer, sessions);
-    let mut session =
-        Session::with(scenario, peer.name.clone(), &target, layout, Server::Here(running.ids()), true)?;
-    session.report.facts = peer.facts.clone();
-    Ok(session)
-}
-
-/// A report of a part of the run without a fleet.
-fn bare_report(scenario: &str, peer: &Peer, running: &Running) -> Report {
-    Report {
-        server_pid: Some(running.id()),
-        facts: peer.facts.clone(),
-        ..Report::begin(scenario, peer.name.clone())
-    }
-}
-
-fn room<'a>(speech: Speech, peer: &Peer, running: &Running, interrupted: &'a AtomicBool) -> Room<'a> {
-    let address = SocketAddr::from(([127, 0, 0, 1], peer.port));
-    Room { speech, address, servers: running.ids(), interrupted }
-}
-
-/// Both parts of the comparison for a broker.
-fn brokered(
-    args: &PeersArgs,
-    peer: &Peer,
-    speech: Speech,
-    comparison: &mut Comparison,
-) -> Result<(), String> {
-    let interrupted = interruption()?;
-    let running = Running::start(peer)?;
-    let mut report = bare_report("hold", peer, &running);
-    match broker::held(&room(speech, peer, &running, &interrupted), &args.hold, SETTLE) {
-        Ok(memory) => report.memory = Some(memory),
-        Err(problem) => report.problems.push(problem),
-    }
-    comparison.runs.push(report);
-    drop(running);
-    let running = Running::start(peer)?;
-    let mut report = bare_report("chat", peer, &running);
-    let room = room(speech, peer, &running, &interrupted);
-    let time = Duration::from_secs(args.duration);
-    for (name, window) in [("chat", args.window), (figures::ONE_BY_ONE, 1)] {
-        match broker::talked(&room, name, args.sessions, window, BODY_BYTES, time) {
-            Ok(phase) if phase.whole.lost > 0 => {
-                report.problems.push(format!("{name}: {} messages were lost", phase.whole.lost));
-                report.phases.push(phase);
-            }
-            Ok(phase) => report.phases.push(phase),
-            Err(problem) => report.problems.push(format!("{name}: {problem}")),
-        }
-    }
-    comparison.runs.push(report);
-    Ok(())
-}
-
-fn held(args: &PeersArgs, peer: &Peer, running: &Running) -> Result<Report, String> {
-    let most = args.hold.last().copied().unwrap_or(0);
-    let mut session = session("hold", peer, running, most)?;
-    let outcome = hold::steps(&mut session, &args.hold, SETTLE);
-    if let Some(memory) = &mut session.report.memory {
-        memory.compute();
-    }
-    Ok(session.finish(outcome))
-}
-
-fn talked(args: &PeersArgs, peer: &Peer, running: &Running) -> Result<Report, String> {
-    let mut session = session("chat", peer, running, args.sessions)?;
-    let outcome = talk(args, &mut session);
-    Ok(session.finish(outcome))
-}
-
-fn talk(args: &PeersArgs, session: &mut Session) -> Result<(), Ended> {
-    session.reach(args.sessions, None)?;
-    let run = Run {
-        load: Some(Load::Closed { window: args.window }),
-        body_bytes: BODY_BYTES,
-        ..timed_run(2, args.duration, 20)
-    };
-    talk_once(session, "chat", &run)?;
-    // Messages that come by themselves share no write. So the half is of what is possible without sharing.
-    let single = Run { load: Some(Load::Closed { window: 1 }), ..run.clone() };
-    let rate = talk_once(session, figures::ONE_BY_ONE, &single)? / 2.0;
-    let rate = rate.max(1.0) / f64::from(session.fleet.layout().workers);
-    // Sent when it is due, whatever came of those before it.
-    let half = Run { load: Some(Load::Open { rate, every: 1 }), ..run };
-    talk_once(session, figures::HALF_LOAD, &half).map(drop)
-}
-
-/// One phase of chat; returns what was delivered a second.
-fn talk_once(session: &mut Session, name: &str, run: &Run) -> Result<f64, Ended> {
-    let outcome = session.run(name, run);
-    let mut rate = 0.0;
-    if let Some(phase) = session.last_phase() {
-        chat::add_figures(phase);
-        rate = phase.counted.delivered as f64 / phase.seconds.max(f64::MIN_POSITIVE);
-    }
-    outcome.map(|()| rate)
 }

@@ -57,8 +57,9 @@ pub(super) fn prepare(setup: &Setup<'_>, shapers: Shapers, storage: Storage) -> 
     let (archive, settings) = if setup.archives() { ARCHIVE } else { ("", "") };
     let (eventing, nodes) =
         if setup.eventing != Eventing::Off { ("\"pep\"; ", nodes()) } else { ("", String::new()) };
-    let optional = (&*[archive, eventing].concat(), settings);
-    let text = configuration(folder, port, shapers, optional) + stored(storage) + rooms + &nodes;
+    let (module, ports) = if setup.is_web() { web_listener(port) } else { listener(port) };
+    let optional = (&*[archive, eventing, module].concat(), &*[settings, &ports].concat());
+    let text = configuration(folder, shapers, optional) + stored(storage) + rooms + &nodes;
     std::fs::write(&config, text).map_err(failed)?;
     let derived = Accounts::new("whimbrel", "localhost", false);
     for number in 0..setup.accounts {
@@ -97,6 +98,7 @@ pub(super) fn prepare(setup: &Setup<'_>, shapers: Shapers, storage: Storage) -> 
         port,
         tls: false,
         ready_file: None,
+        transport: setup.transport,
         folder: folder.to_owned(),
         database: None,
         hint: Hint::None,
@@ -151,7 +153,23 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-fn configuration(folder: &Path, port: u16, shapers: Shapers, optional: (&str, &str)) -> String {
+/// What clients over TCP need: no module, and these settings.
+fn listener(port: u16) -> (&'static str, String) {
+    ("", format!("c2s_ports = {{ {port} }}\nhttp_ports = {{ }}\n"))
+}
+
+/// What clients over WebSocket need: a module, and these settings. Its path is [`WEBSOCKET_PATH`] as it comes.
+///
+/// [`WEBSOCKET_PATH`]: crate::engine::target::WEBSOCKET_PATH
+fn web_listener(port: u16) -> (&'static str, String) {
+    let settings = format!(
+        "c2s_ports = {{ }}\nhttp_ports = {{ {port} }}\nhttp_interfaces = {{ \"127.0.0.1\" }}\n\
+         http_default_host = \"localhost\"\nconsider_websocket_secure = true\n"
+    );
+    ("\"websocket\"; ", settings)
+}
+
+fn configuration(folder: &Path, shapers: Shapers, optional: (&str, &str)) -> String {
     let (module, limits) = match shapers {
         Shapers::Off => ("", ""),
         // As the package's configuration has it.
@@ -167,11 +185,9 @@ fn configuration(folder: &Path, port: u16, shapers: Shapers, optional: (&str, &s
          network_backend = \"epoll\"\n\
          network_settings = {{ tcp_backlog = 4096 }}\n\
          interfaces = {{ \"127.0.0.1\" }}\n\
-         c2s_ports = {{ {port} }}\n\
          c2s_direct_tls_ports = {{ }}\n\
          s2s_ports = {{ }}\n\
          s2s_direct_tls_ports = {{ }}\n\
-         http_ports = {{ }}\n\
          https_ports = {{ }}\n\
          c2s_require_encryption = false\n\
          allow_unencrypted_plain_auth = true\n\

@@ -17,6 +17,10 @@ const ARCHIVE_KEY: (&str, &str) = ("archive", "enabled");
 const ROOMS: &str = "[rooms]\noccupant_messages_per_second = 1000000\nroom_messages_per_second = 1000000\n\
     created_per_hour = 1000000\nper_account = 100000\n[limits]\ndirected_presence = 10000\n";
 
+/// HTTP without limits of handshakes, as the others have them.
+const HTTP: &str = "[http]\nrequests_per_minute = 100000000\nconnections_per_address = 1000000\n\
+    websocket_handshakes = 4096\n";
+
 /// What becomes of messages, where whimbreld is compared with itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kept {
@@ -52,36 +56,16 @@ fn with(setup: &Setup<'_>, variant: &Variant, name: String, hint: Hint) -> Resul
     let whimbreld = program(setup.programs.whimbreld.as_deref(), "whimbreld")?;
     let whimbrelctl = program(setup.programs.whimbrelctl.as_deref(), "whimbrelctl")?;
     let data = folder.join("data");
-    let file = folder.join("accounts");
-    let mut lines = Vec::new();
-    Accounts::new("whimbrel", "localhost", false)
-        .write_import(0, setup.accounts, &mut lines)
-        .and_then(|()| std::fs::write(&file, lines))
-        .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
-    let import = Command::new(&whimbrelctl)
-        .arg("--data")
-        .arg(&data)
-        .args(["user", "import", "--create"])
-        .arg(&file)
-        .output()
-        .map_err(|error| format!("cannot start {}: {error}", whimbrelctl.display()))?;
-    if !import.status.success() {
-        let text = String::from_utf8_lossy(&import.stderr).into_owned();
-        return Err(format!("whimbrelctl could not import the accounts: {}", text.trim()));
-    }
-    let (port, tls_port) = (free_port()?, free_port()?);
+    import(&whimbrelctl, &data, setup)?;
+    let (plain_port, tls_port) = (free_port()?, free_port()?);
+    let (port, listen_http) = if setup.is_web() {
+        let port = free_port()?;
+        (port, format!("127.0.0.1:{port}"))
+    } else {
+        (if variant.tls { tls_port } else { plain_port }, "none".to_owned())
+    };
     let config = folder.join("whimbrel.toml");
-    let durability = variant.durability.map(|durability| format!("durability = \"{durability}\"\n"));
-    let mut text = durability.unwrap_or_default();
-    if let Some(switch) = setup.archive {
-        text += &archive(&whimbreld, folder, switch)?;
-    }
-    if setup.rooms == Rooms::Unlimited {
-        text += ROOMS;
-    }
-    if setup.eventing != Eventing::Off {
-        text += "[pubsub]\ncreate = \"everyone\"\nmembers_max = 10000\n";
-    }
+    let text = configuration(&whimbreld, setup, variant)?;
     let (driver, workers, tls) = (variant.driver.clone(), variant.workers.to_string(), variant.tls);
     std::fs::write(&config, &text).map_err(|error| format!("cannot write {}: {error}", config.display()))?;
     let facts = facts(&whimbreld, variant, &text);
@@ -94,11 +78,11 @@ fn with(setup: &Setup<'_>, variant: &Variant, name: String, hint: Hint) -> Resul
             .arg(&data)
             .args([
                 "--listen",
-                &format!("127.0.0.1:{port}"),
+                &format!("127.0.0.1:{plain_port}"),
                 "--listen-tls",
                 &format!("127.0.0.1:{tls_port}"),
                 "--listen-http",
-                "none",
+                &listen_http,
             ])
             .args(["--allow-plaintext", "--driver", &driver, "--workers", &workers]);
         command
@@ -106,15 +90,59 @@ fn with(setup: &Setup<'_>, variant: &Variant, name: String, hint: Hint) -> Resul
     Ok(Peer {
         name,
         command: Box::new(command),
-        port: if tls { tls_port } else { port },
+        port,
         tls,
         ready_file: None,
+        transport: setup.transport,
         folder: folder.to_owned(),
         database: None,
         hint,
         facts,
         broker: None,
     })
+}
+
+/// Makes the accounts.
+fn import(whimbrelctl: &Path, data: &Path, setup: &Setup<'_>) -> Result<(), String> {
+    let file = setup.folder.join("accounts");
+    let mut lines = Vec::new();
+    Accounts::new("whimbrel", "localhost", false)
+        .write_import(0, setup.accounts, &mut lines)
+        .and_then(|()| std::fs::write(&file, lines))
+        .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+    let import = Command::new(whimbrelctl)
+        .arg("--data")
+        .arg(data)
+        .args(["user", "import", "--create"])
+        .arg(&file)
+        .output()
+        .map_err(|error| format!("cannot start {}: {error}", whimbrelctl.display()))?;
+    if !import.status.success() {
+        let text = String::from_utf8_lossy(&import.stderr).into_owned();
+        return Err(format!("whimbrelctl could not import the accounts: {}", text.trim()));
+    }
+    Ok(())
+}
+
+/// What is not as it comes.
+fn configuration(whimbreld: &Path, setup: &Setup<'_>, variant: &Variant) -> Result<String, String> {
+    let durability = variant.durability.map(|durability| format!("durability = \"{durability}\"\n"));
+    let mut text = durability.unwrap_or_default();
+    if let Some(switch) = setup.archive {
+        text += &archive(whimbreld, setup.folder, switch)?;
+    }
+    if setup.rooms == Rooms::Unlimited {
+        text += ROOMS;
+    }
+    if setup.eventing != Eventing::Off {
+        text += "[pubsub]\ncreate = \"everyone\"\nmembers_max = 10000\n";
+    }
+    if setup.is_web() {
+        text += HTTP;
+        // As it comes it speaks TLS.
+        text += if variant.tls { "" } else { "tls = false\n" };
+    }
+    Ok(text)
 }
 
 /// The lines that switch the archive; none where this whimbreld has no such key.

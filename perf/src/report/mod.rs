@@ -31,6 +31,9 @@ use crate::engine::counters::{Counters, Latencies, Pairs};
 use crate::sample::Sample;
 use crate::sample::machine::Machine;
 
+/// The fact that says what carries the streams.
+pub(crate) const TRANSPORT: &str = "transport";
+
 /// The quantiles of a latency curve.
 const CURVE: [f64; 16] =
     [0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998, 0.9999, 0.99999, 1.0];

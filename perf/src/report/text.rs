@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::engine::counters::Counters;
-use crate::report::{Phase, Report};
+use crate::report::{Phase, Report, TRANSPORT};
 
 /// The whole report.
 pub(crate) fn render(report: &Report) -> String {
@@ -11,8 +11,9 @@ pub(crate) fn render(report: &Report) -> String {
     // Writing to a String cannot fail.
     let _ = writeln!(
         out,
-        "{} on {}, {} cores, {:.0} GiB, {}",
+        "{}{} on {}, {} cores, {:.0} GiB, {}",
         report.label,
+        report.facts.get(TRANSPORT).map(|transport| format!(" over {transport}")).unwrap_or_default(),
         report.machine.cpu,
         report.machine.cores,
         report.machine.memory_bytes as f64 / (1_u64 << 30) as f64,

@@ -226,7 +226,7 @@ impl Client {
                 let found = match &item {
                     Item::Element(element) if element.name() == b"error" => return Err(refusal(element)),
                     Item::Element(element) => find(element),
-                    Item::Header => None,
+                    Item::Header(_) => None,
                     Item::End => return Err("the server ended the stream".into()),
                 };
                 self.input.drain(..used);
@@ -324,7 +324,7 @@ impl Client {
                             self.ended.get_or_insert_with(|| refusal(element));
                         }
                         Item::Element(element) => each(element),
-                        Item::Header => {}
+                        Item::Header(_) => {}
                         Item::End => {
                             self.ended.get_or_insert_with(|| "the server ended the stream".into());
                         }

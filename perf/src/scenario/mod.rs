@@ -27,7 +27,7 @@ use crate::engine::counters::{Counters, Recorder};
 use crate::engine::target::{Hint, Protocol, SESSIONS_PER_ROUTE_MAX, Target, TlsStart, loopback_sources};
 use crate::fleet::coordinator::{DESCRIPTORS_RESERVED, Ended, Fleet, Layout, Moment};
 use crate::fleet::{Done, Run, Start, Until};
-use crate::report::{Latency, Phase, Report, Tick};
+use crate::report::{Latency, Phase, Report, TRANSPORT, Tick};
 use crate::sample::find;
 use crate::sample::process::Process;
 use crate::sample::{Sample, Server};
@@ -119,6 +119,8 @@ impl Session {
             addresses: addresses.clone(),
             sources,
             domain: args.domain.clone(),
+            transport: args.transport,
+            path: args.path.clone(),
             tls: match args.tls {
                 Tls::None => None,
                 Tls::Starttls => Some(TlsStart::StartTls),
@@ -155,6 +157,7 @@ impl Session {
         {
             session.report.facts.insert("program".into(), program.display().to_string());
         }
+        session.report.facts.insert(TRANSPORT.into(), args.transport.name().into());
         session.report.facts.insert("TLS".into(), format!("{:?}", args.tls).to_lowercase());
         if let Some(at) = args.start_at {
             wait_until(at)?;

@@ -40,6 +40,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::{AttackArgs, PeerName};
+use crate::engine::target::Transport;
 use crate::fleet::coordinator::interruption;
 use crate::fleet::worker::raise_descriptor_limit;
 use crate::peers::{self, Eventing, Peer, Rooms, Setup};
@@ -93,6 +94,7 @@ pub(crate) fn main(args: &AttackArgs) -> Result<ExitCode, String> {
             folder: &own,
             accounts,
             archive: None,
+            transport: Transport::Tcp,
             eventing: Eventing::On,
             rooms: if kinds.iter().any(|kind| kind.is_in_room) { Rooms::Usual } else { Rooms::Off },
         };
