@@ -12,12 +12,13 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -133,8 +134,9 @@ async fn accept(
                 };
                 tokio::pin!(served);
                 tokio::select! {
-                    () = &mut served => return,
+                    biased;
                     () = provider.journal().frozen(open.1) => {}
+                    () = &mut served => return,
                 }
                 // The socket stays, and nobody looks at it.
                 std::future::pending().await
@@ -206,6 +208,8 @@ impl Connection<'_> {
     }
 
     async fn stream(&self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) -> End {
+        // Before anybody can know of the request, so that no release is missed.
+        let releases = self.provider.journal().releases();
         let _count = Count::new(self.provider.journal());
         let (head, mut stream) = request.into_parts();
         let mut body = Vec::new();
@@ -214,7 +218,7 @@ impl Connection<'_> {
             // An error is one of the connection, which says so itself.
             let _ = stream.flow_control().release_capacity(data.len());
         }
-        match self.ask(head, body.into()).await {
+        match self.ask(head, body.into(), releases).await {
             Answer::Status { status, headers, body } => {
                 let response = response(status, &headers, ());
                 if let Ok(mut sent) = respond.send_response(response, body.is_empty())
@@ -241,9 +245,10 @@ impl Connection<'_> {
 
     async fn http1(&self, stream: TlsStream<TcpStream>) {
         let service = service_fn(async |request: Request<Incoming>| {
+            let releases = self.provider.journal().releases();
             let (head, body) = request.into_parts();
             let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
-            match self.ask(head, body).await {
+            match self.ask(head, body, releases).await {
                 Answer::Status { status, headers, body } => {
                     Ok(response(status, &headers, Full::<Bytes>::from(body)))
                 }
@@ -256,7 +261,7 @@ impl Connection<'_> {
     }
 
     /// What the provider and the script say, as soon as the test lets them.
-    async fn ask(&self, head: hyper::http::request::Parts, body: Bytes) -> Answer {
+    async fn ask(&self, head: Parts, body: Bytes, mut releases: watch::Receiver<u64>) -> Answer {
         let asked = Asked {
             connection: self.number,
             method: head.method.to_string(),
@@ -264,7 +269,6 @@ impl Connection<'_> {
             headers: head.headers,
             body,
         };
-        let mut releases = self.provider.journal().releases();
         let mut answer = self.provider.answer(asked);
         while let Answer::Hold(then) = answer {
             // The double ends with its journal.
