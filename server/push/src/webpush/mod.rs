@@ -44,8 +44,13 @@ pub(crate) struct WebPush {
     ping: Duration,
     tokens: Tokens,
     clock: Clock,
-    /// With the time at which each was last used.
-    channels: RefCell<HashMap<(String, u16), (Arc<Channel>, Instant)>>,
+    channels: RefCell<HashMap<Origin, Kept>>,
+}
+
+/// The connections to one origin.
+struct Kept {
+    channel: Arc<Channel>,
+    used: Instant,
 }
 
 impl WebPush {
@@ -134,18 +139,18 @@ impl WebPush {
     /// The connections to an endpoint's host.
     fn channel(&self, endpoint: &Endpoint) -> Arc<Channel> {
         let mut channels = self.channels.borrow_mut();
-        let key = (endpoint.host.clone(), endpoint.port);
-        if !channels.contains_key(&key) && channels.len() >= CHANNELS_MAX {
+        let origin = Origin { host: endpoint.host.clone(), port: endpoint.port };
+        if !channels.contains_key(&origin) && channels.len() >= CHANNELS_MAX {
             // What is under way there goes on.
-            let oldest = channels.iter().min_by_key(|(_, (_, used))| *used).map(|(key, _)| key.clone());
-            oldest.map(|key| channels.remove(&key));
+            let oldest = channels.iter().min_by_key(|(_, kept)| kept.used).map(|(origin, _)| origin.clone());
+            oldest.map(|origin| channels.remove(&origin));
         }
-        let (channel, used) = channels.entry(key).or_insert_with_key(|(host, port)| {
-            let origin = Origin { host: host.clone(), port: *port };
-            (Arc::new(Channel::new(origin, self.dialer.clone(), self.ping)), Instant::now())
+        let kept = channels.entry(origin).or_insert_with_key(|origin| {
+            let channel = Channel::new(origin.clone(), self.dialer.clone(), self.ping);
+            Kept { channel: Arc::new(channel), used: Instant::now() }
         });
-        *used = Instant::now();
-        channel.clone()
+        kept.used = Instant::now();
+        kept.channel.clone()
     }
 
     pub(crate) async fn stalled(&self, notification: &Notification) {
