@@ -28,6 +28,7 @@ use crate::notification::{Notification, Target};
 use crate::settings::{Clock, Settings};
 use crate::verdict::{Verdict, Whose};
 
+pub(crate) use answer::verdict;
 use endpoint::Endpoint;
 pub(crate) use endpoint::is_public;
 pub use endpoint::{ENDPOINT_BYTES_MAX, Hosts, subscription_keys};
@@ -116,7 +117,7 @@ impl WebPush {
                 }
                 Err(failure) => return Verdict::Unreachable(failure.to_string()),
             };
-            let verdict = answer::verdict(answer.status, answer.retry_after.as_deref(), &answer.body, now);
+            let verdict = verdict(answer.status, answer.retry_after.as_deref(), &answer.body, now);
             let Verdict::Credentials(reason) = verdict else {
                 if matches!(verdict, Verdict::Sent) {
                     self.tokens.accepted(&origin, &token);
