@@ -212,6 +212,8 @@ impl Lane {
             }
             Verdict::Stalled(reason) => {
                 self.strike(job.device, started, now, None, &reason);
+                // An attempt that its deadline has cut short tells less than the one before it.
+                let reason = job.last.take().filter(|_| now >= job.deadline).unwrap_or(reason);
                 return self.rest(job, None, reason, now);
             }
         };

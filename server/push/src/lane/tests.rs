@@ -219,6 +219,19 @@ fn what_is_too_late_is_given_up_with_its_last_reason() {
     let outcome = bench.done(job, started, later(Whose::Device, Some(60)));
     assert_eq!(outcome, Some(Outcome::Overdue("busy".to_owned())));
     assert!(matches!(bench.lane.next(bench.now), Step::Wait(None)));
+
+    // An attempt that was cut short is not why.
+    bench.add(2, Kind::Message, 10 * SECOND);
+    let job = bench.start().remove(0);
+    let started = bench.now;
+    bench.now += SECOND;
+    assert_eq!(bench.done(job, started, unreachable()), None);
+    bench.wait();
+    let job = bench.start().remove(0);
+    let started = bench.now;
+    bench.now = job.deadline;
+    let outcome = bench.done(job, started, Verdict::Stalled("no answer".to_owned()));
+    assert_eq!(outcome, Some(Outcome::Overdue("down".to_owned())));
 }
 
 #[test]
