@@ -145,6 +145,8 @@ namespaces! {
     PUBSUB_OPTIONS = "http://jabber.org/protocol/pubsub#publish-options",
     /// What only the owner of a node asks for.
     PUBSUB_OWNER = "http://jabber.org/protocol/pubsub#owner",
+    /// Push notifications (XEP-0357).
+    PUSH = "urn:xmpp:push:0",
     /// Reactions to messages (XEP-0444).
     REACTIONS = "urn:xmpp:reactions:0",
     /// How far conversations were read, on all devices (XEP-0490).
