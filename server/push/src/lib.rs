@@ -20,17 +20,30 @@
 //! | [`apns`] | Apple Push Notification service |
 //! | [`webpush`] | Web Push with its encryption and its keys |
 //! | [`key`] | why a key cannot be used |
+//! | `run`, `lane` | the loop of the thread; which notification is next, pauses, what follows from an attempt |
+//! | `way`, `verdict` | one attempt, and what it came to, in the same words for all providers |
+//! | `http` | connections that are kept, and requests on them |
+//! | `content` | what payloads say, and how it is made to fit |
+//! | `es256`, `jwt`, `jitter` | keys that sign, signed tokens, chance for pauses |
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod apns;
+mod content;
 mod es256;
 pub mod fcm;
+mod http;
+mod jitter;
+mod jwt;
 pub mod key;
+mod lane;
 pub mod notification;
 pub mod provider;
+mod run;
 pub mod settings;
+mod verdict;
+mod way;
 pub mod webpush;
 
 pub use apns::{ApnsKey, ApnsTexts};

@@ -1,12 +1,23 @@
 //! One provider with its thread.
 
+use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::apns::{ApnsKey, ApnsTexts};
 use crate::fcm::ServiceAccount;
-use crate::notification::{Notification, Report};
+use crate::lane::{Closed, Job, Lane};
+use crate::notification::{Notification, Report, Target};
+use crate::run::{Handed, Loop};
 use crate::settings::Settings;
+use crate::way::{Routes, Way};
 use crate::webpush::{Hosts, VapidKey};
 
 /// Which provider it is, with its keys.
@@ -72,9 +83,30 @@ pub struct Pause {
     pub credentials: bool,
 }
 
-/// One provider with its queue, its connections and its pauses.
+/// One provider with its queue, its connections and its pauses. Dropped, it is stopped at once.
 #[derive(Debug)]
-pub struct Provider {}
+pub struct Provider {
+    routes: Routes,
+    shared: Arc<Shared>,
+    handed: mpsc::UnboundedSender<Handed>,
+    trying: Duration,
+    /// Devices as numbers that nobody outside can aim at.
+    devices: RandomState,
+    stop: Option<oneshot::Sender<Duration>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the thread and those who hand over look at.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// Notifications that are held, by lane.
+    lanes: Vec<AtomicUsize>,
+    /// How many each lane may hold.
+    share: usize,
+    high_water: AtomicUsize,
+    /// Pauses, by lane.
+    closed: Mutex<Vec<Option<Closed>>>,
+}
 
 impl Provider {
     /// Starts the thread. Each notification that is taken is reported once, on that thread; `reports` must not block it.
@@ -86,8 +118,23 @@ impl Provider {
         settings: Settings,
         reports: Box<dyn Fn(Report) + Send + Sync>,
     ) -> io::Result<Provider> {
-        drop((config, settings, reports));
-        Err(io::ErrorKind::Unsupported.into())
+        let (way, routes) = Way::new(config, &settings)?;
+        let lanes = routes.lanes();
+        let shared = Arc::new(Shared {
+            lanes: (0..lanes).map(|_| AtomicUsize::new(0)).collect(),
+            share: (settings.queue / lanes).max(1),
+            high_water: AtomicUsize::new(0),
+            closed: Mutex::new(vec![None; lanes]),
+        });
+        // Bounded by the places: what is in it holds one each.
+        let (handed, queue) = mpsc::unbounded_channel();
+        let (stop, stopped) = oneshot::channel();
+        let (name, trying) = (settings.name, settings.trying);
+        let runtime = Loop::runtime()?;
+        let served = Loop { way, settings, shared: shared.clone(), reports, handed: queue, stop: stopped };
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || served.run(runtime))?;
+        let devices = RandomState::new();
+        Ok(Provider { routes, shared, handed, trying, devices, stop: Some(stop), thread: Some(thread) })
     }
 
     /// Takes a notification. Never waits.
@@ -95,38 +142,104 @@ impl Provider {
     /// # Errors
     /// There is no room, or the provider is stopped: the notification is given back.
     pub fn try_send(&self, notification: Notification) -> Result<(), Box<Notification>> {
-        Err(Box::new(notification))
+        let found = self.routes.lane(&notification.target);
+        let lane = *found.as_ref().unwrap_or(&0);
+        if !self.shared.enter(lane) {
+            return Err(Box::new(notification));
+        }
+        let device = match &notification.target {
+            Target::Fcm { token } | Target::Apns { token, .. } => self.devices.hash_one(token),
+            Target::WebPush { endpoint, .. } => self.devices.hash_one(endpoint),
+        };
+        let job = Job::new(notification, device, Instant::now(), self.trying);
+        let handed = match found {
+            Ok(lane) => Handed::Send(lane, job),
+            Err(reason) => Handed::Refuse(lane, job, reason),
+        };
+        self.handed.send(handed).map_err(|error| {
+            self.shared.leave(lane);
+            let (Handed::Send(_, job) | Handed::Refuse(_, job, _)) = error.0;
+            Box::new(Arc::unwrap_or_clone(job.notification))
+        })
     }
 
     /// Notifications that are held: waiting, under way, and between two attempts.
     pub fn length(&self) -> usize {
-        0
+        self.shared.length()
     }
 
     /// Notifications that are held at most.
     pub fn limit(&self) -> usize {
-        0
+        self.shared.share * self.shared.lanes.len()
     }
 
     /// The most notifications that were ever held.
     pub fn high_water(&self) -> usize {
-        0
+        self.shared.high_water.load(Relaxed)
     }
 
     /// How long the provider gets nothing, after refused credentials, an overload or an outage. Of several push services of
-    /// Web Push: the shortest, when all pause.
+    /// Web Push: the shortest pause, when all pause.
     pub fn is_paused(&self) -> Option<Duration> {
         self.pause().map(|pause| pause.left)
     }
 
     /// As [`Provider::is_paused`], with the reason.
     pub fn pause(&self) -> Option<Pause> {
-        None
+        let now = Instant::now();
+        let closed = self.shared.closed();
+        let open = |closed: &Option<Closed>| closed.as_ref().is_none_or(|closed| closed.until <= now);
+        if closed.iter().any(open) {
+            return None;
+        }
+        let first = closed.iter().flatten().min_by_key(|closed| closed.until)?;
+        let (reason, credentials) = (first.reason.clone(), first.credentials);
+        Some(Pause { left: first.until - now, reason, credentials })
     }
 
     /// Takes no more, waits for attempts under way for `within` at most, and reports whatever is left as
     /// [`crate::Outcome::Stopping`].
-    pub fn stop(self, within: Duration) {
-        let _ = within;
+    pub fn stop(mut self, within: Duration) {
+        // The thread may have ended by itself.
+        let _ = self.stop.take().map(|stop| stop.send(within));
+        // A panic there has been told by the thread itself.
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+impl Shared {
+    /// Takes a place.
+    fn enter(&self, lane: usize) -> bool {
+        let held = &self.lanes[lane];
+        let entered =
+            held.fetch_update(Relaxed, Relaxed, |held| (held < self.share).then_some(held + 1)).is_ok();
+        if entered {
+            self.high_water.fetch_max(self.length(), Relaxed);
+        }
+        entered
+    }
+
+    /// Gives a place back.
+    pub(crate) fn leave(&self, lane: usize) {
+        self.lanes[lane].fetch_sub(1, Relaxed);
+    }
+
+    fn length(&self) -> usize {
+        self.lanes.iter().map(|held| held.load(Relaxed)).sum()
+    }
+
+    /// Nothing that holds it leaves anything half done.
+    fn closed(&self) -> MutexGuard<'_, Vec<Option<Closed>>> {
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells which lanes pause.
+    pub(crate) fn tell_pauses(&self, lanes: &[Lane]) {
+        let mut told = self.closed();
+        for (told, lane) in told.iter_mut().zip(lanes) {
+            if told.as_ref() != lane.closed() {
+                *told = lane.closed().cloned();
+            }
+        }
     }
 }
