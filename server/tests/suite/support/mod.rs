@@ -24,6 +24,7 @@ pub(crate) mod disk;
 pub(crate) mod managed;
 pub(crate) mod program;
 pub(crate) mod provider;
+pub(crate) mod pushes;
 pub(crate) mod roster;
 pub(crate) mod scram;
 mod server;

@@ -1,0 +1,4 @@
+//! Push (XEP-0357): who is told of what, and when.
+
+mod devices;
+mod when;
