@@ -50,7 +50,9 @@ fn a_request_that_does_not_fit_is_refused() {
         |server, _| {
             server.accounts(&["juliet"]);
             let mut juliet = server.online("juliet", "phone");
-            let to = |jid: &str, form: &str| format!("<enable xmlns='{FEATURE}' jid='{jid}' node='n'>{form}</enable>");
+            let to = |jid: &str, form: &str| {
+                format!("<enable xmlns='{FEATURE}' jid='{jid}' node='n'>{form}</enable>")
+            };
             let fcm = form(&[("service", "fcm"), ("device_id", "abc")]);
             let elsewhere = enable("n", &[]).replace("push.example", "push.elsewhere");
             for (child, expected) in [

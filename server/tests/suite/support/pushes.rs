@@ -14,7 +14,8 @@ use whimbrel_server::push::settings::Show;
 use super::{Client, PATIENCE, TestServer, on_each_driver_with};
 
 /// Key and secret of a browser (RFC 8291 §5).
-const P256DH: &str = "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4";
+const P256DH: &str =
+    "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4";
 const AUTH: &str = "BTBZMqHH6r4Tts7J_aSIgg";
 
 /// Takes notifications down.
