@@ -20,6 +20,7 @@
 //! | [`apns`] | Apple Push Notification service |
 //! | [`webpush`] | Web Push with its encryption and its keys |
 //! | [`key`] | why a key cannot be used |
+//! | `doubles` (a feature) | providers on loopback, for tests |
 //! | `run`, `lane` | the loop of the thread; which notification is next, pauses, what follows from an attempt |
 //! | `way`, `verdict` | one attempt, and what it came to, in the same words for all providers |
 //! | `http` | connections that are kept, and requests on them |
@@ -31,6 +32,8 @@
 
 pub mod apns;
 mod content;
+#[cfg(feature = "doubles")]
+pub mod doubles;
 mod es256;
 pub mod fcm;
 mod http;
