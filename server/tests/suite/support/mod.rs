@@ -21,6 +21,7 @@ pub(crate) mod api;
 mod client;
 #[expect(unsafe_code, reason = "system calls")]
 pub(crate) mod disk;
+pub(crate) mod doubles;
 pub(crate) mod managed;
 pub(crate) mod program;
 pub(crate) mod provider;
