@@ -18,6 +18,33 @@ pub(crate) mod field {
 /// What stands behind a text that was cut.
 const CUT: &str = "…";
 
+/// Bytes of a text that are kept: more than any provider takes, so that one which is cut here is cut again, with the mark.
+const TEXT_BYTES_MAX: usize = 6 << 10;
+
+/// Bytes of a sender's address (RFC 7622 §3.1), of a sound's name and of an action that are kept.
+const SENDER_BYTES_MAX: usize = 2_047;
+const NAME_BYTES_MAX: usize = 256;
+
+/// Bytes of the name of a conversation (RFC 8030 §5.4).
+const COLLAPSE_BYTES_MAX: usize = 32;
+
+/// Takes no more of a notification than is of use while it waits. A field that breaks its limit is left out, a text cut.
+pub(crate) fn bound(notification: &mut Notification) {
+    if let Some(text) = notification.text.as_mut().filter(|text| text.len() > TEXT_BYTES_MAX) {
+        text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+        text.shrink_to_fit();
+    }
+    let limit = |field: &mut Option<String>, bytes| drop(field.take_if(|text| text.len() > bytes));
+    limit(&mut notification.sender, SENDER_BYTES_MAX);
+    limit(&mut notification.sound, NAME_BYTES_MAX);
+    limit(&mut notification.click_action, NAME_BYTES_MAX);
+    let collapse = &mut notification.collapse;
+    let is_safe = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if collapse.len() > COLLAPSE_BYTES_MAX || !collapse.bytes().all(is_safe) {
+        *collapse = String::new();
+    }
+}
+
 /// The parts of a notification whose length others decide.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Parts<'a> {
@@ -170,6 +197,22 @@ mod tests {
         fn the_length_of_a_character_is_what_serde_json_writes(c in any::<char>()) {
             prop_assert_eq!(escaped(c), json!(c.to_string()).to_string().len() - 2);
         }
+    }
+
+    #[test]
+    fn no_more_is_kept_than_is_of_use() {
+        let mut told =
+            notification(Some("ä".repeat(100_000)), Some("s".repeat(3_000)), Some("s".repeat(300)));
+        told.collapse = "a b".to_owned();
+        bound(&mut told);
+        assert_eq!(told.text.as_deref().map(str::len), Some(TEXT_BYTES_MAX));
+        assert_eq!((told.sender, told.sound, told.collapse), (None, None, String::new()));
+        let mut short =
+            notification(Some("text".to_owned()), Some("a@b".to_owned()), Some("bell".to_owned()));
+        short.collapse = "Y29udmVyc2F0aW9u".to_owned();
+        let before = short.clone();
+        bound(&mut short);
+        assert_eq!(short, before);
     }
 
     #[test]

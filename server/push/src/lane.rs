@@ -48,12 +48,12 @@ impl Job {
         let (deadline, notification) = (since + within, Arc::new(notification));
         Job { notification, since, deadline, attempts: 0, device, place, pauses: 0, last: None }
     }
+}
 
-    /// The outcome when no attempt succeeded in time.
-    fn overdue(&mut self) -> Outcome {
-        let reason = self.last.take();
-        Outcome::Overdue(reason.unwrap_or_else(|| "it waited too long for those before it".to_owned()))
-    }
+/// What no attempt succeeded for in time.
+fn over(mut job: Job) -> (Job, Outcome) {
+    let reason = job.last.take().unwrap_or_else(|| "it waited too long for those before it".to_owned());
+    (job, Outcome::Overdue(reason))
 }
 
 /// What a lane wants to be done.
@@ -147,8 +147,8 @@ impl Lane {
             self.deadlines.first().copied().filter(|(deadline, _)| *deadline <= now)
         {
             self.deadlines.remove(&(deadline, place));
-            if let Some(mut job) = self.ready.remove(&place) {
-                let outcome = job.overdue();
+            if let Some(job) = self.ready.remove(&place) {
+                let (job, outcome) = over(job);
                 return Step::Over(job, outcome);
             }
         }
@@ -203,6 +203,9 @@ impl Lane {
                 self.fail(started, now, after, &reason);
                 return self.again(job, reason, now);
             }
+            Verdict::Later { whose: Whose::Notification, after, reason } => {
+                return self.rest(job, after, reason, now);
+            }
             Verdict::Later { whose: Whose::Device, after, reason } => {
                 self.strike(job.device, started, now, after, &reason);
                 return self.rest(job, after, reason, now);
@@ -231,7 +234,7 @@ impl Lane {
     fn fail(&mut self, started: Instant, now: Instant, after: Option<Duration>, reason: &str) {
         if !self.is_news(started) {
             // Of several answers to attempts made together the longest pause counts.
-            let until = now + after.unwrap_or_default();
+            let until = now + self.jitter.extend(after.unwrap_or_default());
             if let Some(closed) = self.closed.as_mut().filter(|closed| closed.until < until) {
                 closed.until = until;
             }
@@ -261,9 +264,14 @@ impl Lane {
     }
 
     /// Tries again when the service is open.
-    fn again(&mut self, job: Job, reason: String, now: Instant) -> Option<(Job, Outcome)> {
+    fn again(&mut self, mut job: Job, reason: String, now: Instant) -> Option<(Job, Outcome)> {
+        job.last = Some(reason);
         let open = self.closed.as_ref().map_or(now, |closed| closed.until);
-        self.retry(job, reason, open, now)
+        match open < job.deadline {
+            true => self.enqueue(job),
+            false => return Some(over(job)),
+        }
+        None
     }
 
     /// Tries again after a pause of its own.
@@ -277,18 +285,11 @@ impl Lane {
         let grown = self.grown(self.pauses.first, self.pauses.max, job.pauses);
         let named = after.map(|after| self.jitter.extend(after));
         job.pauses = job.pauses.saturating_add(1);
-        self.retry(job, reason, now + grown.max(named.unwrap_or_default()), now)
-    }
-
-    fn retry(&mut self, mut job: Job, reason: String, when: Instant, now: Instant) -> Option<(Job, Outcome)> {
+        let when = now + grown.max(named.unwrap_or_default());
         job.last = Some(reason);
-        if when >= job.deadline {
-            let outcome = job.overdue();
-            return Some((job, outcome));
-        }
-        match when > now {
+        match when < job.deadline {
             true => drop(self.resting.insert((when, job.place), job)),
-            false => self.enqueue(job),
+            false => return Some(over(job)),
         }
         None
     }
@@ -310,3 +311,6 @@ impl Lane {
         ready.chain(std::mem::take(&mut self.resting).into_values())
     }
 }
+
+#[cfg(test)]
+mod tests;

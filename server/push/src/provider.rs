@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::apns::{ApnsKey, ApnsTexts};
+use crate::content;
 use crate::fcm::ServiceAccount;
 use crate::lane::{Closed, Job, Lane};
 use crate::notification::{Notification, Report, Target};
@@ -137,11 +138,12 @@ impl Provider {
         Ok(Provider { routes, shared, handed, trying, devices, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Takes a notification. Never waits.
+    /// Takes a notification. Never waits. Of a text no more is kept than any provider takes, and a field that is longer than
+    /// it may be is left out.
     ///
     /// # Errors
     /// There is no room, or the provider is stopped: the notification is given back.
-    pub fn try_send(&self, notification: Notification) -> Result<(), Box<Notification>> {
+    pub fn try_send(&self, mut notification: Notification) -> Result<(), Box<Notification>> {
         let found = self.routes.lane(&notification.target);
         let lane = *found.as_ref().unwrap_or(&0);
         if !self.shared.enter(lane) {
@@ -151,6 +153,7 @@ impl Provider {
             Target::Fcm { token } | Target::Apns { token, .. } => self.devices.hash_one(token),
             Target::WebPush { endpoint, .. } => self.devices.hash_one(endpoint),
         };
+        content::bound(&mut notification);
         let job = Job::new(notification, device, Instant::now(), self.trying);
         let handed = match found {
             Ok(lane) => Handed::Send(lane, job),

@@ -24,6 +24,8 @@ pub(crate) enum Verdict {
 /// To whom a pause applies.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Whose {
+    /// This notification alone: it says nothing of any other.
+    Notification,
     /// This device gets too much.
     Device,
     /// The provider has enough of us, or trouble of its own.

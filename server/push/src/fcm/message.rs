@@ -10,6 +10,9 @@ use crate::notification::{Kind, Notification};
 /// Bytes of a message's data at most.
 const DATA_BYTES_MAX: usize = 4_096;
 
+/// Bytes of a registration token at most; real ones have up to 300.
+const TOKEN_BYTES_MAX: usize = 4_096;
+
 /// How long FCM keeps a message at most: four weeks.
 const KEPT_MAX: Duration = Duration::from_secs(28 * 86_400);
 
@@ -18,6 +21,9 @@ const KEPT_MAX: Duration = Duration::from_secs(28 * 86_400);
 /// # Errors
 /// The notification breaks its own limits.
 pub(super) fn body(notification: &Notification, token: &str, left: Duration) -> Result<String, String> {
+    if token.is_empty() || token.len() > TOKEN_BYTES_MAX {
+        return Err("its registration token is none".to_owned());
+    }
     let data = fit(notification, DATA_BYTES_MAX, |parts| data(notification, parts).to_string())?;
     let data: Value = serde_json::from_str(&data).map_err(|error| error.to_string())?;
     let is_high = notification.high_priority || notification.kind == Kind::Call;

@@ -158,6 +158,8 @@ impl Channel {
                 let made = http2::Builder::new(TokioExecutor::new())
                     .timer(TokioTimer::new())
                     .max_header_list_size(HEAD_BYTES_MAX)
+                    // Until the peer has said how many it takes; Apple takes one before it has seen a token.
+                    .initial_max_send_streams(1)
                     .keep_alive_interval(self.ping)
                     .keep_alive_timeout(self.ping / 2)
                     .keep_alive_while_idle(true)

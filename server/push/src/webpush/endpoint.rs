@@ -42,6 +42,8 @@ pub(crate) struct Endpoint {
     pub(crate) port: u16,
     /// Path and query.
     pub(crate) path: String,
+    /// A client has chosen the host, within the entry's domain.
+    pub(crate) is_chosen: bool,
 }
 
 impl Endpoint {
@@ -96,8 +98,9 @@ impl Hosts {
         };
         let entry = self.0.iter().position(|entry| entry.allows(&host, port));
         let entry = entry.ok_or_else(|| bad("the endpoint is at no push service that is allowed here"))?;
+        let is_chosen = self.0[entry].is_suffix;
         let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-        Ok(Endpoint { entry, host, port, path })
+        Ok(Endpoint { entry, host, port, path, is_chosen })
     }
 
     /// How many entries there are.

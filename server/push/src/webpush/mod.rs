@@ -104,6 +104,11 @@ impl WebPush {
             headers.insert(AUTHORIZATION, token.header.clone());
             let answer = match channel.post(&endpoint.path, &headers, body.clone().into()).await {
                 Ok(answer) => answer,
+                // A client can make up a name that leads nowhere: no reason to make others wait.
+                Err(failure) if endpoint.is_chosen => {
+                    let reason = failure.to_string();
+                    return Verdict::Later { whose: Whose::Notification, after: None, reason };
+                }
                 Err(failure) => return Verdict::Unreachable(failure.to_string()),
             };
             let verdict = answer::verdict(answer.status, answer.retry_after.as_deref(), &answer.body, now);
