@@ -10,6 +10,7 @@ use whimbrel_storage::directory::PushDevice;
 
 use crate::env::Env;
 use crate::proto::address;
+use crate::proto::muc::notify::is_encrypted;
 use crate::proto::ns;
 use crate::proto::push::DeviceFlags;
 use crate::proto::traits;
@@ -56,11 +57,8 @@ pub(super) fn wakes(stanza: &[u8]) -> bool {
 }
 
 /// The body. That of an encrypted message says nothing but that it is one.
-fn text_of(message: &Element) -> Option<String> {
-    let is_encrypted = |child: &Element| {
-        matches!(child.namespace(), ns::OMEMO | ns::OMEMO_LEGACY | ns::OPENPGP | ns::ENCRYPTION)
-    };
-    if message.elements().any(is_encrypted) {
+pub(super) fn text_of(message: &Element) -> Option<String> {
+    if is_encrypted(message) {
         return None;
     }
     let mut text = message.find("body", CLIENT)?.content().into_owned();

@@ -8,6 +8,7 @@ use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::directory::PushDevice;
 use whimbrel_storage::log::Sequence;
 
+use super::group::Wish;
 use crate::proto::push::{PushService, VOIP};
 
 /// The length of the window in which notifications are counted.
@@ -43,6 +44,8 @@ impl Hourly {
 pub(super) struct Device {
     /// Names it among those of its account.
     pub(super) node: Box<str>,
+    /// The push service, as the directory numbers them.
+    pub(super) service: u8,
     /// The resource that has enabled it.
     pub(super) resource: Box<str>,
     /// It is told of calls alone.
@@ -65,6 +68,7 @@ impl Device {
     fn of(row: &PushDevice) -> Device {
         Device {
             node: row.node.as_str().into(),
+            service: row.service,
             resource: row.resource.as_str().into(),
             is_voip: row.service == PushService::Apns.code() && row.topic.ends_with(VOIP),
             count: 0,
@@ -85,6 +89,8 @@ pub(super) struct Account {
     pub(super) devices: Vec<Device>,
     /// What all of them were told in this hour.
     pub(super) hourly: Hourly,
+    /// What it wants to hear of rooms.
+    pub(super) wishes: Vec<Wish>,
     /// The newest of the messages of which it is looked in a moment whether they were acknowledged.
     pub(super) checked: Option<Sequence>,
 }
@@ -176,6 +182,13 @@ impl Pushes {
         }
     }
 
+    /// What an account wants to hear of rooms may have changed.
+    pub fn wishes_changed(&mut self, account: ActorId) {
+        if let Some(known) = self.accounts.get_mut(&account) {
+            known.wishes.clear();
+        }
+    }
+
     /// An account is gone.
     pub fn forget(&mut self, account: ActorId) {
         self.accounts.remove(&account);
@@ -206,7 +219,10 @@ impl Pushes {
 fn devices_of(rows: &[PushDevice], old: &[Device]) -> Vec<Device> {
     let device = |row: &PushDevice| {
         let same = old.iter().find(|old| *old.node == *row.node && *old.resource == *row.resource);
-        same.cloned().unwrap_or_else(|| Device::of(row))
+        match same {
+            Some(same) => Device { service: row.service, ..same.clone() },
+            None => Device::of(row),
+        }
     };
     rows.iter().map(device).collect()
 }

@@ -14,9 +14,11 @@
 //! | --- | --- |
 //! | [`known`] | which devices there are, and what each was told |
 //! | [`compose`] | what a device is told |
+//! | [`group`] | messages of rooms |
 //! | [`saved`] | what goes to another program |
 
 pub mod compose;
+pub mod group;
 pub mod known;
 pub mod saved;
 
@@ -272,13 +274,17 @@ pub fn gone(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) 
     waiting.retain(|&sequence| log.is_waiting(to.account, sequence));
     waiting.sort_unstable();
     let behind = flow.and_then(|flow| flow.after).and_then(|after| first_behind(actors, to.account, after));
-    let Some(newest) = waiting.last().copied().or(behind) else { return };
+    let newest = waiting.last().copied().or(behind);
     if !has_devices(&mut actors.pushes, env, fx, to) {
         return;
     }
-    let Some(told) = told_of(actors, env, to.account, newest) else { return };
+    let told = newest.and_then(|newest| told_of(actors, env, to.account, newest));
     let Some(account) = actors.pushes.get_mut(to.account) else { return };
-    let (count, mut chosen) = (u32::try_from(waiting.len()).unwrap_or(u32::MAX).max(1), Chosen::new());
+    let of_rooms = group::unacked(account, users, key);
+    let of_people = if told.is_some() { waiting.len().max(1) } else { 0 };
+    let count = u32::try_from(of_people + of_rooms).unwrap_or(u32::MAX);
+    let (told, newest) = (told.unwrap_or_default(), newest.unwrap_or(Sequence::ZERO));
+    let mut chosen = Chosen::new();
     for (at, device) in account.devices.iter_mut().enumerate() {
         if device.resource == resource.name && device.count < count {
             (device.count, device.newest) = (count, newest);
@@ -296,7 +302,8 @@ fn first_behind(actors: &Actors, account: ActorId, after: Sequence) -> Option<Se
 
 /// What a message of the log is to devices. `None`: it is not there, or wakes nobody.
 fn told_of(actors: &Actors, env: &Env, account: ActorId, sequence: Sequence) -> Option<Told> {
-    let record = actors.commits.log().read(account, Sequence(sequence.0 - 1), 1).next()?.ok()?;
+    let before = Sequence(sequence.0.checked_sub(1)?);
+    let record = actors.commits.log().read(account, before, 1).next()?.ok()?;
     if record.sequence != sequence {
         return None;
     }

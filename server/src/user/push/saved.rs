@@ -184,6 +184,8 @@ impl Pushes {
                 let is_due = told.count > told.told && !told.is_voip;
                 let device = Device {
                     node: told.node.into(),
+                    // The row of the directory says.
+                    service: 0,
                     resource: told.resource.into(),
                     is_voip: told.is_voip,
                     count: told.count,
