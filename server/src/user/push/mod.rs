@@ -377,7 +377,9 @@ fn lacks(users: &Users, key: ResourceKey, sequence: Sequence) -> bool {
 
 /// The pause of a device is over: it is told of what has come since it was told.
 fn tell_due(actors: &mut Actors, env: &Env, fx: &mut Effects, outlet: &Outlet, due: &Due) {
-    let to = Recipient { account: due.account, local: &due.local, user: None };
+    let user = actors.users.find(&due.local);
+    let to = Recipient { account: due.account, local: &due.local, user };
+    let is_known = actors.pushes.get_mut(due.account).is_some();
     if !has_devices(&mut actors.pushes, env, fx, to) {
         return;
     }
@@ -385,6 +387,11 @@ fn tell_due(actors: &mut Actors, env: &Env, fx: &mut Effects, outlet: &Outlet, d
     let Some(at) = account.devices.iter().position(|device| device.node == due.node) else { return };
     let device = &mut account.devices[at];
     device.is_due = false;
+    // It was forgotten what this was about.
+    let is_away = session_of(&actors.users, user, &device.resource) == Session::Away;
+    if !is_known && device.count == 0 && is_away {
+        device.count = 1;
+    }
     if device.count <= device.told {
         return;
     }
