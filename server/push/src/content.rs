@@ -31,7 +31,8 @@ const COLLAPSE_BYTES_MAX: usize = 32;
 /// Takes no more of a notification than is of use while it waits. A field that breaks its limit is left out, a text cut.
 pub(crate) fn bound(notification: &mut Notification) {
     if let Some(text) = notification.text.as_mut().filter(|text| text.len() > TEXT_BYTES_MAX) {
-        text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+        let end = (0..=TEXT_BYTES_MAX).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        text.truncate(end);
         text.shrink_to_fit();
     }
     let limit = |field: &mut Option<String>, bytes| drop(field.take_if(|text| text.len() > bytes));

@@ -19,6 +19,7 @@
 //! | [`fcm`] | Firebase Cloud Messaging |
 //! | [`apns`] | Apple Push Notification service |
 //! | [`webpush`] | Web Push with its encryption and its keys |
+//! | [`answer`] | what an answer means, without a connection |
 //! | [`key`] | why a key cannot be used |
 //! | `doubles` (a feature) | providers on loopback, for tests |
 //! | `run`, `lane` | the loop of the thread; which notification is next, pauses, what follows from an attempt |
@@ -30,6 +31,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod answer;
 pub mod apns;
 mod content;
 #[cfg(feature = "doubles")]

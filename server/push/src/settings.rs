@@ -94,7 +94,7 @@ pub struct Roots(pub(crate) Arc<RootCertStore>);
 impl Roots {
     /// Mozilla's, as they are built into the program.
     pub fn bundled() -> Roots {
-        let roots = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect();
+        let roots = webpki_roots::TLS_SERVER_ROOTS.to_vec();
         Roots(Arc::new(RootCertStore { roots }))
     }
 

@@ -11,11 +11,11 @@ use crate::settings::Settings;
 use crate::verdict::Verdict;
 use crate::webpush::{Hosts, WebPush};
 
-/// The way to a provider.
+/// The way to a provider. There is one for each thread.
 pub(crate) enum Way {
-    Fcm(Fcm),
-    Apns(Apns),
-    WebPush(WebPush),
+    Fcm(Box<Fcm>),
+    Apns(Box<Apns>),
+    WebPush(Box<WebPush>),
 }
 
 /// Which lane a notification takes.
@@ -30,14 +30,15 @@ impl Way {
     pub(crate) fn new(config: ProviderConfig, settings: &Settings) -> io::Result<(Way, Routes)> {
         Ok(match config {
             ProviderConfig::Fcm { account, endpoint } => {
-                (Way::Fcm(Fcm::new(account, &endpoint, settings)?), Routes::Fcm)
+                (Way::Fcm(Box::new(Fcm::new(account, &endpoint, settings)?)), Routes::Fcm)
             }
             ProviderConfig::Apns { key, topic, endpoint, texts } => {
-                (Way::Apns(Apns::new(key, topic, &endpoint, texts, settings)?), Routes::Apns)
+                let way = Apns::new(key, topic, &endpoint, texts, settings)?;
+                (Way::Apns(Box::new(way)), Routes::Apns)
             }
             ProviderConfig::WebPush { key, contact, hosts, private_addresses } => {
                 let way = WebPush::new(key, &contact, hosts.clone(), private_addresses, settings)?;
-                (Way::WebPush(way), Routes::WebPush(hosts))
+                (Way::WebPush(Box::new(way)), Routes::WebPush(hosts))
             }
         })
     }

@@ -23,6 +23,7 @@ use crate::notification::Notification;
 use crate::settings::{Clock, Settings};
 use crate::verdict::{Verdict, Whose};
 
+pub(crate) use answer::verdict;
 pub use key::{ApnsKey, ApnsTexts};
 use message::Request;
 use token::Tokens;
@@ -90,13 +91,7 @@ impl Apns {
                 continue;
             }
             let after = answer.retry_after.as_deref();
-            return answer::verdict(
-                answer.status,
-                after,
-                &answer.body,
-                request.is_own_topic,
-                self.clock.now(),
-            );
+            return verdict(answer.status, after, &answer.body, request.is_own_topic, self.clock.now());
         }
     }
 

@@ -139,7 +139,7 @@ async fn accept(
                     () = &mut served => return,
                 }
                 // The socket stays, and nobody looks at it.
-                std::future::pending().await
+                std::future::pending::<()>().await;
             };
             tokio::select! {
                 () = served => {}

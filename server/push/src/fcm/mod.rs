@@ -23,7 +23,9 @@ use crate::settings::{Clock, Settings};
 use crate::verdict::Verdict;
 
 pub use account::{ACCOUNT_BYTES_MAX, ServiceAccount};
-pub(crate) use token::Tokens;
+pub(crate) use answer::verdict;
+use token::Tokens;
+pub(crate) use token::read_token;
 
 /// The way to FCM.
 pub(crate) struct Fcm {

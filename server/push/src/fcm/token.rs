@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::account::ServiceAccount;
-use crate::http::{Answer, Channel, Dialer, Origin};
+use crate::http::{Channel, Dialer, Origin};
 use crate::jwt;
 use crate::settings::{Clock, Settings};
 use crate::verdict::{Verdict, Whose, quote, retry_after};
@@ -147,7 +147,7 @@ impl Tokens {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         let answer = self.channel.post(&self.path, &headers, Bytes::from(body)).await;
         let answer = answer.map_err(|failure| Verdict::Unreachable(format!("access token: {failure}")))?;
-        read(&answer, now)
+        read_token(answer.status, answer.retry_after.as_deref(), &answer.body, now)
     }
 
     fn grant(&self, now: u64) -> Option<String> {
@@ -191,29 +191,33 @@ struct Denied {
 }
 
 /// The token in an answer of the token endpoint, as a header, and for how many seconds it is good: a day at most.
-fn read(answer: &Answer, now: u64) -> Result<(HeaderValue, u64), Verdict> {
+pub(crate) fn read_token(
+    status: u16,
+    after: Option<&str>,
+    body: &[u8],
+    now: u64,
+) -> Result<(HeaderValue, u64), Verdict> {
     let broken = |text: &str| Verdict::Later {
         whose: Whose::Provider,
         after: None,
         reason: format!("access token: {text}"),
     };
-    if (200..300).contains(&answer.status) {
+    if (200..300).contains(&status) {
         // What serde_json says may quote the token.
-        let granted: Granted = serde_json::from_slice(&answer.body)
-            .map_err(|_| broken("the answer is none that was expected"))?;
+        let granted: Granted =
+            serde_json::from_slice(body).map_err(|_| broken("the answer is none that was expected"))?;
         let mut header: HeaderValue = format!("Bearer {}", granted.access_token)
             .parse()
             .map_err(|_| broken("it has characters that a header has not"))?;
         header.set_sensitive(true);
         return Ok((header, granted.expires_in.min(86_400)));
     }
-    let denied: Denied = serde_json::from_slice(&answer.body).unwrap_or_default();
-    let reason =
-        quote(&format!("access token: {} {} {}", answer.status, denied.error, denied.error_description));
-    Err(match answer.status {
+    let denied: Denied = serde_json::from_slice(body).unwrap_or_default();
+    let reason = quote(&format!("access token: {status} {} {}", denied.error, denied.error_description));
+    Err(match status {
         400 | 401 | 403 => Verdict::Credentials(reason),
         _ => {
-            let after = answer.retry_after.as_deref().and_then(|after| retry_after(after, now));
+            let after = after.and_then(|after| retry_after(after, now));
             Verdict::Later { whose: Whose::Provider, after, reason }
         }
     })

@@ -22,7 +22,7 @@ use crate::webpush::is_public;
 const ADDRESSES_MAX: usize = 4;
 
 /// Where connections go.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Origin {
     pub(crate) host: String,
     pub(crate) port: u16,

@@ -10,7 +10,7 @@ pub(crate) mod channel;
 pub(crate) mod dial;
 pub(crate) mod failure;
 
-pub(crate) use channel::{Answer, Channel};
+pub(crate) use channel::Channel;
 pub(crate) use dial::{Dialer, Origin};
 
 /// Bytes of an answer's head at most.

@@ -185,11 +185,15 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 /// Global unicast is 2000::/3; what lies in it and is not of the Internet is left out.
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let [a, b, ..] = address.segments();
-    let is_special = (a == 0x2001 && b < 0x200)      // protocol assignments, Teredo among them
-        || (a == 0x2001 && b == 0xdb8)               // documentation
-        || (a == 0x3fff && b < 0x1000)               // documentation
-        || a == 0x2002; // 6to4: any IPv4 address, private ones as well
-    (a & 0xe000) == 0x2000 && !is_special
+    match a {
+        // Protocol assignments, Teredo among them; documentation.
+        0x2001 => b >= 0x200 && b != 0xdb8,
+        // 6to4: any IPv4 address, private ones as well.
+        0x2002 => false,
+        // Documentation.
+        0x3fff => b >= 0x1000,
+        _ => (a & 0xe000) == 0x2000,
+    }
 }
 
 /// Whether a point is one of the curve.

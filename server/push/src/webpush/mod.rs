@@ -28,6 +28,7 @@ use crate::notification::{Notification, Target};
 use crate::settings::{Clock, Settings};
 use crate::verdict::{Verdict, Whose};
 
+pub(crate) use answer::verdict;
 use endpoint::Endpoint;
 pub(crate) use endpoint::is_public;
 pub use endpoint::{ENDPOINT_BYTES_MAX, Hosts, subscription_keys};
@@ -44,8 +45,13 @@ pub(crate) struct WebPush {
     ping: Duration,
     tokens: Tokens,
     clock: Clock,
-    /// With the time at which each was last used.
-    channels: RefCell<HashMap<(String, u16), (Arc<Channel>, Instant)>>,
+    channels: RefCell<HashMap<Origin, Kept>>,
+}
+
+/// The connections to one origin.
+struct Kept {
+    channel: Arc<Channel>,
+    used: Instant,
 }
 
 impl WebPush {
@@ -111,7 +117,7 @@ impl WebPush {
                 }
                 Err(failure) => return Verdict::Unreachable(failure.to_string()),
             };
-            let verdict = answer::verdict(answer.status, answer.retry_after.as_deref(), &answer.body, now);
+            let verdict = verdict(answer.status, answer.retry_after.as_deref(), &answer.body, now);
             let Verdict::Credentials(reason) = verdict else {
                 if matches!(verdict, Verdict::Sent) {
                     self.tokens.accepted(&origin, &token);
@@ -134,18 +140,18 @@ impl WebPush {
     /// The connections to an endpoint's host.
     fn channel(&self, endpoint: &Endpoint) -> Arc<Channel> {
         let mut channels = self.channels.borrow_mut();
-        let key = (endpoint.host.clone(), endpoint.port);
-        if !channels.contains_key(&key) && channels.len() >= CHANNELS_MAX {
+        let origin = Origin { host: endpoint.host.clone(), port: endpoint.port };
+        if !channels.contains_key(&origin) && channels.len() >= CHANNELS_MAX {
             // What is under way there goes on.
-            let oldest = channels.iter().min_by_key(|(_, (_, used))| *used).map(|(key, _)| key.clone());
-            oldest.map(|key| channels.remove(&key));
+            let oldest = channels.iter().min_by_key(|(_, kept)| kept.used).map(|(origin, _)| origin.clone());
+            oldest.map(|origin| channels.remove(&origin));
         }
-        let (channel, used) = channels.entry(key).or_insert_with_key(|(host, port)| {
-            let origin = Origin { host: host.clone(), port: *port };
-            (Arc::new(Channel::new(origin, self.dialer.clone(), self.ping)), Instant::now())
+        let kept = channels.entry(origin).or_insert_with_key(|origin| {
+            let channel = Channel::new(origin.clone(), self.dialer.clone(), self.ping);
+            Kept { channel: Arc::new(channel), used: Instant::now() }
         });
-        *used = Instant::now();
-        channel.clone()
+        kept.used = Instant::now();
+        kept.channel.clone()
     }
 
     pub(crate) async fn stalled(&self, notification: &Notification) {
