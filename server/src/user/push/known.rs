@@ -93,6 +93,8 @@ pub(super) struct Account {
     pub(super) wishes: Vec<Wish>,
     /// The newest of the messages of which it is looked in a moment whether they were acknowledged.
     pub(super) checked: Option<Sequence>,
+    /// The look that is under way is not needed: the user has read everything meanwhile.
+    pub(super) has_read: bool,
 }
 
 /// It is looked in a moment whether a message was acknowledged.

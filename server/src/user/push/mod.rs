@@ -256,7 +256,7 @@ pub fn sent(actors: &mut Actors, user: UserKey, d: &Delivery<'_>) {
         return;
     }
     let Some(account) = actors.pushes.get_mut(actors.users.user(user).id) else { return };
-    account.checked = None;
+    account.has_read = account.checked.take().is_some();
     for device in &mut account.devices {
         (device.count, device.told) = (0, 0);
     }
@@ -331,16 +331,15 @@ fn look_at(actors: &mut Actors, env: &Env, fx: &mut Effects, outlet: &Outlet, wa
     let Check { account: id, local, sequence, .. } = was;
     let user = actors.users.find(&local);
     let to = Recipient { account: id, local: &local, user };
-    let is_known = actors.pushes.get_mut(id).is_some();
     if !has_devices(&mut actors.pushes, env, fx, to) {
         return;
     }
     let Some(account) = actors.pushes.get_mut(id) else { return };
-    // Of one that is known and waits for no look, the user has read everything.
-    let newest = match (account.checked, is_known) {
-        (Some(newest), _) => newest,
-        (None, false) => sequence,
-        (None, true) => return,
+    let newest = match account.checked {
+        Some(newest) => newest,
+        None if std::mem::take(&mut account.has_read) => return,
+        // The account was forgotten since.
+        None => sequence,
     };
     if !actors.commits.log().is_waiting(id, sequence) {
         // What has come since has a moment of its own.
@@ -379,17 +378,15 @@ fn lacks(users: &Users, key: ResourceKey, sequence: Sequence) -> bool {
 fn tell_due(actors: &mut Actors, env: &Env, fx: &mut Effects, outlet: &Outlet, due: &Due) {
     let user = actors.users.find(&due.local);
     let to = Recipient { account: due.account, local: &due.local, user };
-    let is_known = actors.pushes.get_mut(due.account).is_some();
     if !has_devices(&mut actors.pushes, env, fx, to) {
         return;
     }
     let Some(account) = actors.pushes.get_mut(due.account) else { return };
     let Some(at) = account.devices.iter().position(|device| device.node == due.node) else { return };
     let device = &mut account.devices[at];
-    device.is_due = false;
-    // It was forgotten what this was about.
-    let is_away = session_of(&actors.users, user, &device.resource) == Session::Away;
-    if !is_known && device.count == 0 && is_away {
+    // The account was forgotten since, and with it what this is about.
+    let is_forgotten = !std::mem::take(&mut device.is_due) && device.count == 0;
+    if is_forgotten && session_of(&actors.users, user, &device.resource) == Session::Away {
         device.count = 1;
     }
     if device.count <= device.told {
