@@ -25,20 +25,26 @@ GONE = {"error": {"status": "NOT_FOUND", "message": "gone", "details": [
     {"@type": "type.googleapis.com/google.firebase.fcm.v1.FcmError", "errorCode": "UNREGISTERED"}]}}
 
 
+def openssl(*arguments):
+    subprocess.run(["openssl", *arguments], check=True, capture_output=True)
+
+
 class Google(ThreadingHTTPServer):
     """Gives access tokens and takes messages."""
 
     def __init__(self, folder):
         self.messages, self.gone = queue.Queue(), set()
         self.roots = folder / "roots.pem"
-        key = folder / "key.pem"
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-                        "-keyout", key, "-out", self.roots, "-days", "2", "-subj", "/CN=localhost",
-                        "-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=critical,CA:TRUE"],
-                       check=True, capture_output=True)
+        key, chain = folder / "key.pem", folder / "chain.pem"
+        new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+        openssl("req", "-x509", *new, "-keyout", folder / "authority.pem", "-out", self.roots, "-subj", "/CN=an authority",
+                "-addext", "basicConstraints=critical,CA:TRUE")
+        openssl("req", "-x509", *new, "-keyout", key, "-out", chain, "-subj", "/CN=localhost",
+                "-CA", self.roots, "-CAkey", folder / "authority.pem", "-addext", "subjectAltName=DNS:localhost",
+                "-addext", "basicConstraints=critical,CA:FALSE")
         super().__init__(("127.0.0.1", 0), Handler)
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        tls.load_cert_chain(self.roots, key)
+        tls.load_cert_chain(chain, key)
         tls.set_alpn_protocols(["http/1.1"])
         self.socket = tls.wrap_socket(self.socket, server_side=True)
         self.url = f"https://localhost:{self.server_address[1]}"
