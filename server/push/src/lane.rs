@@ -207,11 +207,18 @@ impl Lane {
                 return self.rest(job, after, reason, now);
             }
             Verdict::Later { whose: Whose::Device, after, reason } => {
-                self.strike(job.device, started, now, after, &reason);
+                if self.strike(job.device) {
+                    self.fail(started, now, after, &reason);
+                }
                 return self.rest(job, after, reason, now);
             }
             Verdict::Stalled(reason) => {
-                self.strike(job.device, started, now, None, &reason);
+                // While the service is tried carefully, one is enough.
+                if self.strike(job.device) || self.failures > 0 {
+                    self.fail(started, now, None, &reason);
+                }
+                // An attempt that its deadline has cut short tells less than the one before it.
+                let reason = job.last.take().filter(|_| now >= job.deadline).unwrap_or(reason);
                 return self.rest(job, None, reason, now);
             }
         };
@@ -252,15 +259,12 @@ impl Lane {
         self.closed = Some(Closed { until: now + pause, reason, credentials });
     }
 
-    /// One device was told to wait. When all are, it is the service that is meant.
-    fn strike(&mut self, device: u64, started: Instant, now: Instant, after: Option<Duration>, reason: &str) {
+    /// One device was told to wait. Whether so many were that it is the service that is meant.
+    fn strike(&mut self, device: u64) -> bool {
         if !self.strikes.contains(&device) {
             self.strikes.push(device);
         }
-        // While the service is tried carefully, one is enough.
-        if self.strikes.len() >= STRIKES || self.failures > 0 {
-            self.fail(started, now, after, reason);
-        }
+        self.strikes.len() >= STRIKES
     }
 
     /// Tries again when the service is open.

@@ -77,6 +77,8 @@ impl Loop {
             handed,
         };
         let within = loop {
+            // A call that was just handed over goes before what waits.
+            turn.take(None);
             let wake = turn.start();
             shared.tell_pauses(&turn.lanes);
             let sleep = async {
@@ -90,7 +92,7 @@ impl Loop {
                 // A provider that is dropped is stopped as well.
                 within = &mut stop => break within.unwrap_or_default(),
                 Some((number, verdict)) = turn.attempts.next() => turn.done(number, verdict),
-                Some(first) = turn.handed.recv() => turn.take(first),
+                Some(first) = turn.handed.recv() => turn.take(Some(first)),
                 () = sleep => {}
             }
         };
@@ -142,7 +144,7 @@ impl Turn<'_> {
             let attempt = timeout(within, way.attempt(&notification, left)).await;
             let late = |_| Verdict::Stalled(format!("no answer within {:.1} s", within.as_secs_f64()));
             if attempt.is_err() {
-                way.stalled(&notification).await;
+                way.stalled(&notification, now).await;
             }
             (number, attempt.unwrap_or_else(late))
         }));
@@ -158,15 +160,13 @@ impl Turn<'_> {
     }
 
     /// Takes what was handed over, some of it at a time.
-    fn take(&mut self, first: Handed) {
-        let mut next = Some(first);
-        for more in 1.. {
-            match next {
+    fn take(&mut self, mut first: Option<Handed>) {
+        for _ in 0..HANDED_MAX {
+            match first.take().or_else(|| self.handed.try_recv().ok()) {
                 Some(Handed::Send(lane, job)) => self.lanes[lane].add(job),
                 Some(Handed::Refuse(lane, job, reason)) => self.end(lane, &job, Outcome::Refused(reason)),
                 None => return,
             }
-            next = if more < HANDED_MAX { self.handed.try_recv().ok() } else { None };
         }
     }
 

@@ -52,7 +52,7 @@ impl Settings {
             pause_first: Duration::from_secs(1),
             pause_max: Duration::from_secs(60),
             pause_credentials: Duration::from_secs(60),
-            ping: Duration::from_secs(60),
+            ping: Duration::from_secs(120),
             seed: None,
             roots: Roots::bundled(),
             clock: Clock::system(),

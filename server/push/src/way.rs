@@ -3,6 +3,8 @@
 use std::io;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::apns::Apns;
 use crate::fcm::Fcm;
 use crate::notification::{Notification, Target};
@@ -61,12 +63,12 @@ impl Way {
         }
     }
 
-    /// An attempt had no answer in time: the next one takes a new connection.
-    pub(crate) async fn stalled(&self, notification: &Notification) {
+    /// An attempt that began then had no answer in time: the next one takes a connection that is younger.
+    pub(crate) async fn stalled(&self, notification: &Notification, began: Instant) {
         match self {
-            Way::Fcm(way) => way.stalled().await,
-            Way::Apns(way) => way.stalled().await,
-            Way::WebPush(way) => way.stalled(notification).await,
+            Way::Fcm(way) => way.stalled(began).await,
+            Way::Apns(way) => way.stalled(began).await,
+            Way::WebPush(way) => way.stalled(notification, began).await,
         }
     }
 }

@@ -16,6 +16,7 @@ use std::io;
 use std::time::Duration;
 
 use hyper::header::AUTHORIZATION;
+use tokio::time::Instant;
 
 use crate::http::{Channel, Dialer, Origin};
 use crate::jitter::Jitter;
@@ -95,7 +96,7 @@ impl Apns {
         }
     }
 
-    pub(crate) async fn stalled(&self) {
-        self.channel.renew().await;
+    pub(crate) async fn stalled(&self, began: Instant) {
+        self.channel.renew(began).await;
     }
 }

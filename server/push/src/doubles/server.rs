@@ -142,8 +142,9 @@ async fn accept(
                 std::future::pending::<()>().await;
             };
             tokio::select! {
-                () = served => {}
+                biased;
                 _ = downs.changed() => {}
+                () = served => {}
             }
         });
     }

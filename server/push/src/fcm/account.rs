@@ -6,6 +6,7 @@ use ring::signature::RsaKeyPair;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::PemObject;
 use serde::Deserialize;
+use zeroize::Zeroizing;
 
 use crate::key::KeyError;
 
@@ -48,7 +49,7 @@ impl ServiceAccount {
             file.client_email.filter(|email| !email.is_empty()).ok_or(KeyError::Field("client_email"))?;
         let token_uri =
             file.token_uri.filter(|uri| uri.starts_with("https://")).ok_or(KeyError::Field("token_uri"))?;
-        let pem = file.private_key.ok_or(KeyError::Field("private_key"))?;
+        let pem = Zeroizing::new(file.private_key.ok_or(KeyError::Field("private_key"))?);
         let der = PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes())
             .map_err(|_| KeyError::Field("private_key: PKCS#8 in PEM is expected"))?;
         let pair = RsaKeyPair::from_pkcs8(der.secret_pkcs8_der())

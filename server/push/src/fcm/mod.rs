@@ -16,6 +16,7 @@ use std::io;
 use std::time::Duration;
 
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use tokio::time::Instant;
 
 use crate::http::{Channel, Dialer, Origin};
 use crate::notification::Notification;
@@ -86,8 +87,8 @@ impl Fcm {
         }
     }
 
-    pub(crate) async fn stalled(&self) {
-        self.channel.renew().await;
-        self.tokens.stalled().await;
+    pub(crate) async fn stalled(&self, began: Instant) {
+        self.channel.renew(began).await;
+        self.tokens.stalled(began).await;
     }
 }

@@ -128,9 +128,9 @@ impl Tokens {
         is_old || self.accepted.get() >= access.number
     }
 
-    /// A request had no answer in time, perhaps here.
-    pub(crate) async fn stalled(&self) {
-        self.channel.renew().await;
+    /// A request of an attempt that began then had no answer in time, perhaps here.
+    pub(crate) async fn stalled(&self, began: Instant) {
+        self.channel.renew(began).await;
     }
 
     /// A new token, and for how many seconds it is good.

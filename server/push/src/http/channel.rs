@@ -22,6 +22,10 @@ use super::{BODY_BYTES_MAX, HEAD_BYTES_MAX};
 /// Idle connections of HTTP/1.1 that are kept.
 const IDLE_MAX: usize = 8;
 
+/// Bytes that a peer may send of one answer, and of all together, before they are read: it could make us hold them.
+const STREAM_BYTES_MAX: u32 = 64 << 10;
+const CONNECTION_BYTES_MAX: u32 = 1 << 20;
+
 /// Connections on which one request is tried when the peer processes it on none.
 const TRIES_MAX: u32 = 3;
 
@@ -49,6 +53,8 @@ struct Kept {
     shared: Option<http2::SendRequest<Body>>,
     /// Counts the shared connections.
     number: u64,
+    /// When the shared connection was made.
+    since: Option<Instant>,
     idle: Vec<http1::SendRequest<Body>>,
     /// When making a connection failed, and why.
     failed: Option<(Instant, Failure)>,
@@ -141,7 +147,10 @@ impl Channel {
         kept.number += 1;
         let made = self.make(kept.number).await;
         match &made {
-            Ok(Link::Http2(link, _)) => kept.shared = Some(link.clone()),
+            Ok(Link::Http2(link, _)) => {
+                kept.shared = Some(link.clone());
+                kept.since = Some(Instant::now());
+            }
             Ok(Link::Http1(_)) => {}
             Err(failure) => kept.failed = Some((Instant::now(), failure.clone())),
         }
@@ -158,6 +167,8 @@ impl Channel {
                 let made = http2::Builder::new(TokioExecutor::new())
                     .timer(TokioTimer::new())
                     .max_header_list_size(HEAD_BYTES_MAX)
+                    .initial_stream_window_size(STREAM_BYTES_MAX)
+                    .initial_connection_window_size(CONNECTION_BYTES_MAX)
                     // Until the peer has said how many it takes; Apple takes one before it has seen a token.
                     .initial_max_send_streams(1)
                     .keep_alive_interval(self.ping)
@@ -188,9 +199,13 @@ impl Channel {
         }
     }
 
-    /// Lets go of the shared connection, because it answers nothing; what is under way on it may still be answered.
-    pub(crate) async fn renew(&self) {
-        self.kept.lock().await.shared = None;
+    /// Lets go of the shared connection, because it has given no answer to a request that began then; what is under way on
+    /// it may still be answered.
+    pub(crate) async fn renew(&self, began: Instant) {
+        let mut kept = self.kept.lock().await;
+        if kept.since.is_some_and(|since| since <= began) {
+            kept.shared = None;
+        }
     }
 
     async fn keep(&self, link: http1::SendRequest<Body>) {

@@ -192,6 +192,20 @@ fn a_device_that_must_wait_is_no_reason_for_others_unless_all_must() {
         bench.now += SECOND;
         bench.done(job, started, Verdict::Stalled("late".to_owned()));
     }
+    // Nor does one that is told to wait for an hour, just when the service is tried again, make the others wait for an hour.
+    let mut bench = Bench::new(10);
+    bench.messages(0..3);
+    let started = bench.now;
+    for job in bench.start() {
+        bench.now += SECOND / 100;
+        assert_eq!(bench.done(job, started, unreachable()), None);
+    }
+    bench.wait();
+    let job = bench.start().remove(0);
+    let started = bench.now;
+    bench.now += SECOND;
+    bench.done(job, started, later(Whose::Device, Some(3_000)));
+    assert_eq!((bench.start().len(), bench.lane.closed()), (1, None), "another one is tried");
     // A notification whose own name leads nowhere says nothing of others, however many there are.
     let mut bench = Bench::new(10);
     bench.messages(0..10);
@@ -219,6 +233,19 @@ fn what_is_too_late_is_given_up_with_its_last_reason() {
     let outcome = bench.done(job, started, later(Whose::Device, Some(60)));
     assert_eq!(outcome, Some(Outcome::Overdue("busy".to_owned())));
     assert!(matches!(bench.lane.next(bench.now), Step::Wait(None)));
+
+    // An attempt that was cut short is not why.
+    bench.add(2, Kind::Message, 10 * SECOND);
+    let job = bench.start().remove(0);
+    let started = bench.now;
+    bench.now += SECOND;
+    assert_eq!(bench.done(job, started, unreachable()), None);
+    bench.wait();
+    let job = bench.start().remove(0);
+    let started = bench.now;
+    bench.now = job.deadline;
+    let outcome = bench.done(job, started, Verdict::Stalled("no answer".to_owned()));
+    assert_eq!(outcome, Some(Outcome::Overdue("down".to_owned())));
 }
 
 #[test]

@@ -154,10 +154,10 @@ impl WebPush {
         kept.channel.clone()
     }
 
-    pub(crate) async fn stalled(&self, notification: &Notification) {
+    pub(crate) async fn stalled(&self, notification: &Notification, began: Instant) {
         let Target::WebPush { endpoint, .. } = &notification.target else { return };
         let Ok(endpoint) = self.hosts.find(endpoint) else { return };
         let channel = self.channel(&endpoint);
-        channel.renew().await;
+        channel.renew(began).await;
     }
 }

@@ -174,14 +174,14 @@ fn what_goaway_leaves_out_is_sent_again_on_a_new_connection_and_nothing_twice() 
     for id in 0..10 {
         provider.try_send(notification(id, apns_target("00aa"))).unwrap();
     }
-    double.journal().wait_for_streams(10);
+    double.journal().wait_for(10);
     for _ in 0..5 {
         double.script().next(Answer::Hold(Box::new(Answer::Stall)));
     }
     for id in 10..15 {
         provider.try_send(notification(id, apns_target("00bb"))).unwrap();
     }
-    double.journal().wait_for_streams(15);
+    double.journal().wait_for(15);
     double.script().next(Answer::GoAway);
     provider.try_send(notification(15, apns_target("00cc"))).unwrap();
     // The new connection.
@@ -205,18 +205,18 @@ fn streams_behind_the_last_one_are_sent_again_whole() {
     let provider = bench.start(apns_config(&double), bench.settings());
     double.script().next(held());
     provider.try_send(notification(0, apns_target("00aa"))).unwrap();
-    double.journal().wait_for_streams(1);
+    double.journal().wait_for(1);
     // The second stream is the first that GOAWAY leaves out, and is answered last: the others behind it are under way.
     double.script().next(Answer::Hold(Box::new(Answer::GoAway)));
     for _ in 0..8 {
         double.script().next(Answer::Stall);
     }
     provider.try_send(notification(1, apns_target("00bb"))).unwrap();
-    double.journal().wait_for_streams(2);
+    double.journal().wait_for(2);
     for id in 2..10 {
         provider.try_send(notification(id, apns_target("00bb"))).unwrap();
     }
-    double.journal().wait_for_streams(10);
+    double.journal().wait_for(10);
     double.journal().release();
     let reports = bench.reports.wait(10);
     assert!(reports.iter().all(|report| report.outcome == Outcome::Sent && report.attempts == 1));

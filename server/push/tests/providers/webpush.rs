@@ -145,6 +145,35 @@ fn a_push_service_that_is_down_delays_no_other_and_takes_no_others_place() {
 }
 
 #[test]
+fn a_host_that_a_client_has_made_up_makes_nobody_else_wait() {
+    let bench = Bench::new();
+    // Nothing listens there any more.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (double, key) = (bench.webpush(), vapid());
+    let browser = double.subscribe(key.public());
+    let endpoint = format!("https://127.0.0.1:{port}/made/up");
+    let made_up = Target::WebPush { endpoint, p256dh: browser.p256dh, auth: browser.auth };
+    // Pauses are longer than anything is tried: whoever pauses does so until the end of the test.
+    let hour = Duration::from_secs(3_600);
+    for (list, pauses) in [(format!("*.0.0.1:{port}"), false), (format!("127.0.0.1:{port}"), true)] {
+        let settings = whimbrel_push::Settings { pause_first: hour, pause_max: hour, ..bench.settings() };
+        let reports = crate::support::Reports::default();
+        let config = webpush_config(vapid(), &[&list]);
+        let provider = whimbrel_push::Provider::start(config, settings, reports.listener()).unwrap();
+        for id in 1..=2 {
+            provider.try_send(notification(id, made_up.clone())).unwrap();
+            if !pauses {
+                assert!(matches!(reports.outcome(id), Outcome::Overdue(_)));
+            }
+        }
+        while pauses && provider.is_paused().is_none() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(provider.is_paused().is_some(), pauses, "{list}");
+    }
+}
+
+#[test]
 fn a_pause_that_a_push_service_names_as_a_date_is_kept() {
     let bench = Bench::new();
     let (double, key) = (bench.webpush(), vapid());
