@@ -100,8 +100,12 @@ impl Watched {
         cells.directory_reopened.set(reopened);
     }
 
-    /// The queues of push services.
-    fn look_at_push(&self) {
+    /// The queues of what is sent to others: text messages, notifications.
+    fn look_at_senders(&self) {
+        if let Some(registration) = &self.registration {
+            let cells = &self.shared.stats.registration[0];
+            put(registration.gauge(), [&cells.sms_length, &cells.sms_high, &cells.sms_limit]);
+        }
         let Some(outlet) = self.shared.push.get() else { return };
         for service in PushService::ALL {
             let cells = &self.shared.stats.push[service.index()];
@@ -147,11 +151,7 @@ impl Watched {
             cells.pubsub_bytes.set(service.bytes);
             cells.pubsub_members.set(service.members);
         }
-        if let Some(registration) = &self.registration {
-            let cells = &stats.registration[0];
-            put(registration.gauge(), [&cells.sms_length, &cells.sms_high, &cells.sms_limit]);
-        }
-        self.look_at_push();
+        self.look_at_senders();
         cells.version.set(version());
         cells.certificate_expires.set(self.shared.acceptor.expires());
         cells.uptime.set(self.started.elapsed().as_secs());

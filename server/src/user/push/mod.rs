@@ -316,11 +316,15 @@ fn told_of(actors: &Actors, env: &Env, account: ActorId, sequence: Sequence) -> 
 pub fn look(actors: &mut Actors, env: &Env, fx: &mut Effects) {
     let Some(outlet) = env.shared.push.get() else { return };
     for _ in 0..LOOK_MAX {
-        let Some(check) = actors.pushes.checks.pop_front_if(|check| check.at_ms <= env.now.0) else { break };
+        let checks = &mut actors.pushes.checks;
+        let is_due = checks.front().is_some_and(|check| check.at_ms <= env.now.0);
+        let Some(check) = is_due.then(|| checks.pop_front()).flatten() else { break };
         look_at(actors, env, fx, outlet, check);
     }
     for _ in 0..LOOK_MAX {
-        let Some(due) = actors.pushes.due.pop_front_if(|due| due.at_ms <= env.now.0) else { break };
+        let all = &mut actors.pushes.due;
+        let is_due = all.front().is_some_and(|due| due.at_ms <= env.now.0);
+        let Some(due) = is_due.then(|| all.pop_front()).flatten() else { break };
         tell_due(actors, env, fx, outlet, &due);
     }
     env.metrics().push_remembered.set(actors.pushes.len() as u64);
