@@ -17,6 +17,7 @@ from slixmpp.exceptions import IqError
 
 from conftest import DRIVERS, ROOT, running_server
 from test_slixmpp import PATIENCE, Client, log_in, run
+from test_upgrade import upgrade
 
 PUSH = "urn:xmpp:push:0"
 FORM = "jabber:x:data"
@@ -33,7 +34,8 @@ class Google(ThreadingHTTPServer):
     """Gives access tokens and takes messages."""
 
     def __init__(self, folder):
-        self.messages, self.gone = queue.Queue(), set()
+        self.messages, self.gone, self.speaks = queue.Queue(), set(), threading.Event()
+        self.speaks.set()
         self.roots = folder / "roots.pem"
         key, chain = folder / "key.pem", folder / "chain.pem"
         new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
@@ -70,6 +72,11 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(200, {"access_token": "good", "expires_in": 3600, "token_type": "Bearer"})
         if self.headers["Authorization"] != "Bearer good":
             return self.answer(401, {})
+        if not self.server.speaks.is_set():
+            # Whoever asks has gone when it speaks again.
+            self.server.speaks.wait(PATIENCE)
+            self.close_connection = True
+            return None
         message = json.loads(body)["message"]
         if message["token"] in self.server.gone:
             return self.answer(404, GONE)
@@ -156,6 +163,24 @@ def test_a_phone_that_lost_its_connection_is_told_once_and_resumes_with_the_mess
         message = await juliet.get("message")
         assert message["body"] == "Awake, dear heart"
         assert google.messages.empty(), "once"
+    run(test)
+
+
+def test_what_was_not_sent_before_an_upgrade_is_sent_after_it(pushing):
+    server, google = pushing
+    jids = [server.account(name) for name in ("juliet", "romeo")]
+
+    async def test(clients):
+        juliet, romeo = await log_in(clients, server, "starttls", *jids)
+        await enable(juliet, "phone")
+        await juliet.offline()
+        google.speaks.clear()
+        await says(romeo, jids[0], "Awake")
+        await romeo.plugin["xep_0199"].send_ping(romeo.boundjid.domain)
+        await upgrade(server)
+        google.speaks.set()
+        told = await hears(google)
+        assert (told["token"], told["data"]["last-message-sender"]) == ("phone", jids[1])
     run(test)
 
 

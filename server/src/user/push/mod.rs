@@ -74,8 +74,11 @@ pub fn message(
     let may_be_read = !told.is_call && reached.iter().any(is_read);
     let (mut now, mut later) = (Chosen::new(), false);
     let Some(account) = actors.pushes.get_mut(to.account) else { return };
-    for (at, device) in account.devices.iter_mut().enumerate() {
-        match session_of(&actors.users, to.user, &device.resource) {
+    for at in 0..account.devices.len() {
+        if !concerns(account, at, told.is_call) {
+            continue;
+        }
+        match session_of(&actors.users, to.user, &account.devices[at].resource) {
             Session::Away if may_be_read => later = true,
             Session::Away => now.push(at),
             Session::Inactive if told.is_call => now.push(at),
@@ -189,16 +192,14 @@ fn tell(
 }
 
 /// Whether a device may be told of a message now. What it is not told now it is told when it may be.
-fn may_tell(account: &Account, env: &Env, at: usize, told: &Told) -> bool {
-    let (device, config) = (&account.devices[at], &env.config.push);
-    let rings_otherwise = |other: &known::Device| other.is_voip && other.resource == device.resource;
-    if told.is_call && !device.is_voip && account.devices.iter().any(rings_otherwise) {
+fn may_tell(account: &mut Account, env: &Env, at: usize, told: &Told) -> bool {
+    if !concerns(account, at, told.is_call) {
         return false;
     }
-    if !told.is_call && (device.is_voip || env.now.0 < device.pause_until_ms) {
-        if !device.is_voip {
-            env.metrics().push_coalesced.add(1);
-        }
+    let config = &env.config.push;
+    let device = &mut account.devices[at];
+    if !told.is_call && env.now.0 < device.pause_until_ms {
+        env.metrics().push_coalesced.add(1);
         return false;
     }
     let now_ms = env.unix_ms();
@@ -206,8 +207,19 @@ fn may_tell(account: &Account, env: &Env, at: usize, told: &Told) -> bool {
         && account.hourly.has_room(now_ms, config.per_account_per_hour);
     if !has_room {
         env.metrics().refused_push_rate.add(1);
+        device.pause_until_ms = env.now.0 + u64::from(config.pause_seconds) * 1000;
     }
     has_room
+}
+
+/// Whether a device is one that is told of calls, or of messages. Where a resource has one for calls alone, that one rings.
+fn concerns(account: &Account, at: usize, is_call: bool) -> bool {
+    let device = &account.devices[at];
+    let rings_otherwise = |other: &known::Device| other.is_voip && other.resource == device.resource;
+    match is_call {
+        true => device.is_voip || !account.devices.iter().any(rings_otherwise),
+        false => !device.is_voip,
+    }
 }
 
 /// Sends a device a notification. `false`: the account does not have that device any more.

@@ -83,3 +83,31 @@ fn an_outage_of_one_push_service_delays_no_other() {
     let heard = providers.fcm.journal().wait_for(1).remove(0).payload;
     assert_eq!(heard["message"]["data"]["last-message-body"], "text of one");
 }
+
+#[test]
+fn a_call_rings_the_device_for_calls_alone() {
+    let providers = Providers::start(|config| config.push.pause_seconds = 86_400);
+    providers.server.accounts(&["juliet", "romeo"]);
+    let voip = format!("{}.voip", providers.apns.topic());
+    let ringing = "11".repeat(32);
+    let calls = [("service", "apns"), ("device_id", ringing.as_str()), ("topic", voip.as_str())];
+    providers.asleep("juliet", &calls);
+    let mut client = providers.server.online("juliet", "phone");
+    let usual = [("service", "apns"), ("device_id", APNS_TOKEN)];
+    let form = crate::support::pushes::form(&usual);
+    let enable = format!("<enable xmlns='urn:xmpp:push:0' jid='push.localhost' node='usual'>{form}</enable>");
+    assert_eq!(client.ask("set", None, &enable).attribute("type"), Some("result"));
+    client.send("</stream:stream>");
+    client.expect_close();
+    let mut romeo = providers.romeo();
+    romeo.send(
+        "<message to='juliet@localhost' type='chat'><propose xmlns='urn:xmpp:jingle-message:0' id='c'/></message>",
+    );
+    let heard = providers.apns.journal().wait_for(1).remove(0);
+    assert_eq!(heard.path, format!("/3/device/{ringing}"));
+    assert_eq!((heard.header("apns-push-type"), heard.header("apns-topic")), ("voip", voip.as_str()));
+    romeo.send(&chat("juliet@localhost", "one"));
+    let heard = providers.apns.journal().wait_for(2).remove(1);
+    assert_eq!(heard.path, format!("/3/device/{APNS_TOKEN}"), "and that is told of messages");
+    assert_eq!(providers.apns.journal().violations(), [""; 0]);
+}

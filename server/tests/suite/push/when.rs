@@ -259,7 +259,7 @@ fn providers_are_told_no_more_than_is_configured() {
 #[test]
 fn a_device_is_told_only_so_often_in_an_hour() {
     with_push(
-        |config| config.push.per_device_per_hour = 2,
+        |config| (config.push.per_device_per_hour, config.push.pause_seconds) = (2, 86_400),
         |server, told| {
             server.accounts(&["juliet", "romeo"]);
             asleep(server, "juliet", "phone");
