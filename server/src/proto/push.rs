@@ -333,7 +333,8 @@ mod tests {
     #[test]
     fn a_wrong_form_is_refused_with_its_field() {
         let long = "x".repeat(TEXT_BYTES_MAX + 1);
-        let table: &[(&[(&str, &str)], StanzaCondition, &str)] = &[
+        type Row<'a> = (&'a [(&'a str, &'a str)], StanzaCondition, &'a str);
+        let table: &[Row<'_>] = &[
             (&[("device_id", "abc")], StanzaCondition::NotAcceptable, "service"),
             (&[("service", "fcm")], StanzaCondition::NotAcceptable, "device_id"),
             (&[("service", "hms"), ("device_id", "a")], StanzaCondition::NotAcceptable, "service"),

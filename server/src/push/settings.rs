@@ -284,7 +284,8 @@ mod tests {
             config
         };
         assert_eq!(on().check("x.org", &["x.org"]), Ok(()));
-        let table: [(&dyn Fn(&mut PushConfig), &str); 9] = [
+        type Change<'a> = &'a dyn Fn(&mut PushConfig);
+        let table: [(Change<'_>, &str); 9] = [
             (&|c| c.domain = "a@b".into(), "push.domain"),
             (&|c| c.domain = "x.org".into(), "another service's"),
             (&|c| c.queue = 0, "push.queue is 0"),
