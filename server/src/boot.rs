@@ -97,10 +97,11 @@ impl Server {
         let shared = share(&plan, &opened, acceptor, takeover.as_deref())?;
         let Bound { plain: (plain, listening), direct: (direct, listening_tls), http, web } = bound;
         let mut threads = WorkerThreads::start(&plan, &shared, split(plain, direct, plan.workers))?;
-        let Opened { directory, control, logs, tallies, gateway, .. } = opened;
+        let Opened { directory, control, logs, tallies, gateway, push, .. } = opened;
         let (beside, posts) = Beside::start(&plan, directory, &logs.logs, tallies, &threads.wakers)?;
         let sockets = HttpSockets { registration: http, web };
-        let services = Services::start(&plan, &shared, &beside, gateway, sockets, takeover.is_none())?;
+        let services =
+            Services::start(&plan, &shared, &beside, (gateway, push), sockets, takeover.is_none())?;
         let own = (logs.logs, posts);
         let outcome = match takeover {
             None => serve::begin(&mut threads, &beside, own).map(|()| None)?,
@@ -127,6 +128,7 @@ impl Server {
             listening,
             listening_tls,
             registration: services.registration,
+            notifier: services.notifier,
             http: services.http,
             web: services.web,
             driver: threads.driver,

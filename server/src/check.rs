@@ -10,6 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use whimbrel_server::boot::{self, BootError};
 use whimbrel_server::config::Config;
+use whimbrel_server::push::keys::Keys;
 use whimbrel_server::runtime::platform;
 use whimbrel_server::tls::certificate;
 use whimbrel_storage::directory::{Directory, DirectoryError, Options};
@@ -40,6 +41,7 @@ pub(crate) fn check(config: &Config, file: Option<&Path>) -> ExitCode {
         ("registration", registration),
         ("without TLS", without_tls(config)),
         ("certificate", certificate(config)),
+        ("push", push(config)),
         ("data", data.map(|found| found.text(config))),
     ];
     let mut code = ExitCode::SUCCESS;
@@ -129,6 +131,15 @@ fn certificate(config: &Config) -> Result<String, String> {
     }
     let kind = if facts.self_signed { "self-signed, for" } else { "for" };
     Ok(format!("{}, {kind} {}", facts.path.display(), facts.names.join(", ")))
+}
+
+/// The keys of push services are read, as at a start.
+fn push(config: &Config) -> Result<String, String> {
+    let Some(keys) = Keys::read(&config.push)? else { return Ok(String::new()) };
+    let services: Vec<&str> = keys.providers.iter().map(|(service, _)| service.name()).collect();
+    let web_push =
+        keys.web_push_key.map(|key| format!("; browsers subscribe with {key}")).unwrap_or_default();
+    Ok(format!("{} at {}{web_push}", services.join(", "), config.push.domain_of(&config.domain)))
 }
 
 /// What the data directory is.

@@ -25,6 +25,7 @@ pub use rooms::{RoomMakers, RoomsConfig};
 
 use crate::limits::Limits;
 use crate::phone::settings::RegistrationConfig;
+use crate::push::settings::PushConfig;
 use crate::tls;
 
 /// Which event-loop driver the workers use.
@@ -147,6 +148,8 @@ pub struct Config {
     pub rooms: RoomsConfig,
     /// The publish-subscribe service.
     pub pubsub: PubsubConfig,
+    /// Push.
+    pub push: PushConfig,
     /// Limits.
     pub limits: Limits,
 }
@@ -176,6 +179,7 @@ impl Default for Config {
             archive: ArchiveConfig::default(),
             rooms: RoomsConfig::default(),
             pubsub: PubsubConfig::default(),
+            push: PushConfig::default(),
             limits: Limits::default(),
         }
     }
@@ -280,7 +284,10 @@ impl Config {
         self.registration.check().or_else(invalid)?;
         self.archive.check().or_else(invalid)?;
         self.rooms.check(&self.domain).or_else(invalid)?;
-        self.pubsub.check(&self.domain, &self.rooms.domain_of(&self.domain)).or_else(invalid)?;
+        let rooms = self.rooms.domain_of(&self.domain);
+        self.pubsub.check(&self.domain, &rooms).or_else(invalid)?;
+        let nodes = self.pubsub.domain_of(&self.domain);
+        self.push.check(&self.domain, &[&self.domain, &rooms, &nodes]).or_else(invalid)?;
         self.limits.check().or_else(invalid)
     }
 }

@@ -282,6 +282,27 @@ pub enum Request {
         #[serde(default)]
         set: RoomSettings,
     },
+    /// The devices of an account that push services tell.
+    PushList {
+        /// Bare JID.
+        jid: String,
+    },
+    /// Send devices of an account a notification that says nothing.
+    PushTest {
+        /// Bare JID.
+        jid: String,
+        /// One device; all of them without.
+        #[serde(default)]
+        node: Option<String>,
+    },
+    /// Remove devices of an account.
+    PushRemove {
+        /// Bare JID.
+        jid: String,
+        /// One device; all of them without.
+        #[serde(default)]
+        node: Option<String>,
+    },
     /// How registration by phone number does.
     RegistrationStatus,
     /// A page of numbers with a PIN under way or a lock, in their order.

@@ -67,7 +67,8 @@ impl Env {
     pub fn domains(&self) -> Domains<'_> {
         let rooms = self.config.rooms.enabled.then_some(&*self.shared.rooms_domain);
         let nodes = self.config.pubsub.enabled.then_some(&*self.shared.nodes_domain);
-        Domains { server: &self.shared.domain, rooms, nodes }
+        let push = self.config.push.is_on().then_some(&*self.shared.push_domain);
+        Domains { server: &self.shared.domain, rooms, nodes, push }
     }
 
     /// The worker that is the home of a room.

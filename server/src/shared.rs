@@ -27,6 +27,7 @@ use crate::proto::sasl::audit::{Audit, FailedLogin};
 use crate::proto::sasl::looks::{FIRST_PAGE, Looks, LooksSurvey, PAGE};
 use crate::proto::sasl::throttle::{self, Throttle};
 use crate::proto::sm::StreamId;
+use crate::push::outlet::Outlet;
 use crate::quota::{AccountQuota, RegistrationQuota};
 use crate::stats::Stats;
 use crate::tls::Acceptor;
@@ -68,6 +69,8 @@ pub struct Shared {
     pub rooms_domain: Box<str>,
     /// The domain of its publish-subscribe service.
     pub nodes_domain: Box<str>,
+    /// The domain of its push service.
+    pub push_domain: Box<str>,
     /// The configuration of the last start or reload. Workers keep their own reference and are told of a new one.
     pub config: RwLock<Arc<Config>>,
     /// Accounts and rosters.
@@ -88,6 +91,8 @@ pub struct Shared {
     pub wrong_passwords: AccountQuota,
     /// Where streams take registrations by phone number (`registration.in_band`); empty while there are none.
     pub registration: OnceLock<Requests>,
+    /// Where notifications for devices go; empty while there is no push.
+    pub push: OnceLock<Arc<Outlet>>,
     /// What is answered for accounts that do not exist.
     pub unknown_users: UnknownUsers,
     /// How accounts look, and with them those that do not exist.
@@ -132,6 +137,7 @@ impl Shared {
             domain: config.domain.as_str().into(),
             rooms_domain: config.rooms.domain_of(&config.domain).into(),
             nodes_domain: config.pubsub.domain_of(&config.domain).into(),
+            push_domain: config.push.domain_of(&config.domain).into(),
             config: RwLock::new(config),
             directory,
             acceptor,
@@ -142,6 +148,7 @@ impl Shared {
             strangers_invited: AccountQuota::default(),
             wrong_passwords: AccountQuota::default(),
             registration: OnceLock::new(),
+            push: OnceLock::new(),
             unknown_users,
             survey: Mutex::new(survey),
             audit: Mutex::new(Audit::default()),

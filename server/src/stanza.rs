@@ -168,6 +168,9 @@ impl Traits {
     /// Its client had more to say than its share of a turn, so it has waited for another one: for the timing alone.
     pub const WAITED: Traits = Traits(16384);
 
+    /// A device that is asleep is told of it (XEP-0357).
+    pub const WAKES: Traits = Traits(32768);
+
     /// Whether all of `other` are set.
     pub fn has(self, other: Traits) -> bool {
         self.0 & other.0 == other.0

@@ -6,6 +6,7 @@
 //!    thread └─────────▶ group "server"               queues of the whole server, its process
 //! registration ──────▶ group "registration"         (crate::phone::metrics)
 //! web      ──stores──▶ group "http"                 (crate::http::metrics)
+//! push-…   ──stores──▶ group "push", block n        (crate::push::metrics)
 //! ```
 //! Names are in no metric: those of accounts are in a file of their own (`watch::busiest`).
 //!
@@ -20,6 +21,8 @@ use whimbrel_stats::{Blocks, Builder};
 use crate::http::metrics::WebMetrics;
 use crate::metrics::WorkerMetrics;
 use crate::phone::metrics::RegistrationMetrics;
+use crate::proto::push::PushService;
+use crate::push::metrics::PushMetrics;
 
 whimbrel_stats::metrics! {
     /// The queues of one worker, as the stats thread sees them.
@@ -110,6 +113,8 @@ pub struct Stats {
     pub registration: Blocks<RegistrationMetrics>,
     /// One block, written by the thread of the HTTP server for clients in browsers.
     pub http: Blocks<WebMetrics>,
+    /// One block for each push service (label `service`), written by the thread of its provider.
+    pub push: Blocks<PushMetrics>,
 }
 
 impl Stats {
@@ -138,6 +143,7 @@ fn builder(workers: usize) -> Builder {
     builder.group::<ServerMetrics>("server", "", 1);
     builder.group::<RegistrationMetrics>("registration", "", 1);
     builder.group::<WebMetrics>("http", "", 1);
+    builder.group::<PushMetrics>("push", "service", PushService::ALL.len());
     builder
 }
 
@@ -149,6 +155,7 @@ impl From<whimbrel_stats::file::Built> for Stats {
             server: built.blocks(2),
             registration: built.blocks(3),
             http: built.blocks(4),
+            push: built.blocks(5),
         }
     }
 }
@@ -158,7 +165,7 @@ mod tests {
     use super::*;
     use whimbrel_stats::{Block, Description};
 
-    const TABLES: [(&str, &str, &[Description]); 5] = [
+    const TABLES: [(&str, &str, &[Description]); 6] = [
         (
             "Workers",
             "Each worker has its own (label `worker`) and is the only one to write them.",
@@ -179,6 +186,11 @@ mod tests {
             "HTTP for clients in browsers",
             "Until a WebSocket is handed to a worker (docs/web.md); zero where nothing listens.",
             WebMetrics::DESCRIPTIONS,
+        ),
+        (
+            "Push",
+            "For each push service (label `service`: 0 FCM, 1 APNs, 2 Web Push); zero where it is not configured (docs/push.md).",
+            PushMetrics::DESCRIPTIONS,
         ),
     ];
 
@@ -236,6 +248,7 @@ mod tests {
             "directory",
             "crypto",
             "sms",
+            "push",
         ] {
             assert!(queues.contains(&queue), "no limit of {queue}");
         }

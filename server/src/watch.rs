@@ -16,6 +16,7 @@ use whimbrel_storage::directory::Writer;
 use crate::allocator;
 use crate::clock;
 use crate::memory;
+use crate::proto::push::PushService;
 use crate::proto::sm::NOT_DURABLE_MAX;
 use crate::registration::Registration;
 use crate::runtime::gauge::Gauge;
@@ -99,6 +100,22 @@ impl Watched {
         cells.directory_reopened.set(reopened);
     }
 
+    /// The queues of what is sent to others: text messages, notifications.
+    fn look_at_senders(&self) {
+        if let Some(registration) = &self.registration {
+            let cells = &self.shared.stats.registration[0];
+            put(registration.gauge(), [&cells.sms_length, &cells.sms_high, &cells.sms_limit]);
+        }
+        let Some(outlet) = self.shared.push.get() else { return };
+        for service in PushService::ALL {
+            let cells = &self.shared.stats.push[service.index()];
+            if let Some((gauge, paused)) = outlet.gauge(service) {
+                put(gauge, [&cells.length, &cells.high, &cells.limit]);
+                cells.paused.set(u64::try_from(paused.as_millis()).unwrap_or(u64::MAX));
+            }
+        }
+    }
+
     /// Looks once at everything.
     pub fn look(&self) {
         let stats = &self.shared.stats;
@@ -134,10 +151,7 @@ impl Watched {
             cells.pubsub_bytes.set(service.bytes);
             cells.pubsub_members.set(service.members);
         }
-        if let Some(registration) = &self.registration {
-            let cells = &stats.registration[0];
-            put(registration.gauge(), [&cells.sms_length, &cells.sms_high, &cells.sms_limit]);
-        }
+        self.look_at_senders();
         cells.version.set(version());
         cells.certificate_expires.set(self.shared.acceptor.expires());
         cells.uptime.set(self.started.elapsed().as_secs());

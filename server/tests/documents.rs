@@ -14,18 +14,17 @@ fn read(path: &str) -> String {
 
 /// Every key with its default, as TOML writes it.
 fn defaults() -> Vec<(String, String)> {
-    let table = toml::Table::try_from(Config::default()).expect("plain values");
-    let mut keys = Vec::new();
-    for (key, value) in table {
-        match value {
-            toml::Value::Table(table) => {
-                keys.extend(
-                    table.into_iter().map(|(inner, value)| (format!("{key}.{inner}"), value.to_string())),
-                );
+    fn add(prefix: &str, table: toml::Table, keys: &mut Vec<(String, String)>) {
+        for (key, value) in table {
+            match value {
+                toml::Value::Table(table) => add(&format!("{prefix}{key}."), table, keys),
+                value => keys.push((format!("{prefix}{key}"), value.to_string())),
             }
-            value => keys.push((key, value.to_string())),
         }
     }
+    let table = toml::Table::try_from(Config::default()).expect("plain values");
+    let mut keys = Vec::new();
+    add("", table, &mut keys);
     assert!(keys.len() > 30, "the configuration has lost its keys: {keys:?}");
     keys
 }

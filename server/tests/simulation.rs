@@ -88,7 +88,7 @@ fn what_must_be_true_is_true_in_every_seed() {
     let (began, count) = (Instant::now(), seeds.end - seeds.start);
     let (mut steps, mut sessions) = (0, 0);
     let (mut reloads, mut stops, mut blocks, mut events, mut tls_ends) = (0, 0, 0, 0, [0; 6]);
-    let (mut rooms, mut nodes) = (0, 0);
+    let (mut rooms, mut nodes, mut told) = (0, 0, (0, 0));
     for seed in seeds {
         let report = run(Settings::small(seed), "every_seed");
         steps += report.steps;
@@ -99,19 +99,28 @@ fn what_must_be_true_is_true_in_every_seed() {
         events += report.events;
         rooms += report.room_messages;
         nodes += report.node_items;
+        told = (told.0 + report.notifications.0, told.1 + report.notifications.1);
         tls_ends.iter_mut().zip(report.tls_ends).for_each(|(all, one)| *all += one);
     }
     let minutes = began.elapsed().as_secs_f64() / 60.0;
     println!(
         "{count} seeds ({:.0} a minute), {sessions} sessions, {:.0} steps a minute, {reloads} reloads, {stops} stops, \
-         {blocks} presences between users who have blocked each other, {events} events of accounts' nodes, {nodes} of the service's, {rooms} messages heard in rooms, ends of TLS {tls_ends:?}",
+         {blocks} presences between users who have blocked each other, {events} events of accounts' nodes, {nodes} of the service's, {rooms} messages heard in rooms, {told:?} notifications of devices and messages that had to be told, ends of TLS {tls_ends:?}",
         count as f64 / minutes,
         steps as f64 / minutes
     );
     if count >= SEEDS.end - SEEDS.start {
         let ends = tls_ends.iter().all(|count| *count > 0);
         assert!(
-            reloads > 0 && stops > 0 && blocks > 0 && events > 0 && nodes > 0 && rooms > 0 && ends,
+            reloads > 0
+                && stops > 0
+                && blocks > 0
+                && events > 0
+                && nodes > 0
+                && rooms > 0
+                && told.0 > 0
+                && told.1 > 0
+                && ends,
             "these worlds leave something out"
         );
     }

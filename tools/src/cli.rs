@@ -82,6 +82,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: RegistrationCommand,
     },
+    /// Devices that push services tell of messages
+    Push {
+        #[command(subcommand)]
+        command: PushCommand,
+    },
     /// Replace the running server's program with another one; every connection stays
     ///
     /// The new program is asked before anything stops: whether it can read the state of the running one, and whether
@@ -199,6 +204,29 @@ pub(crate) enum RegistrationCommand {
     TestSms {
         /// In international form, like +4915112345678
         number: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PushCommand {
+    /// The devices of an account
+    List {
+        /// The account
+        jid: String,
+    },
+    /// Send a notification that says nothing, and tell what the push service says
+    Test {
+        /// The account
+        jid: String,
+        /// One device, by its node [default: all]
+        device: Option<String>,
+    },
+    /// Tell a device nothing any more, until its client enables it again
+    Remove {
+        /// The account
+        jid: String,
+        /// One device, by its node [default: all]
+        device: Option<String>,
     },
 }
 

@@ -15,6 +15,7 @@
 //! | [`busiest`] | the accounts and addresses that cause most |
 //! | [`server`] | `status`, `queues`, `sessions`, `kick`, `drain`, `stop`, `reload` |
 //! | [`registration`] | `registration status`, `pending`, `revoke`, `test-sms` |
+//! | [`push`] | `push list`, `test`, `remove` |
 //! | [`room`] | `room list`, `show`, `create`, `destroy`, `member`, `hat`, `config` |
 //! | [`node`] | `node list`, `show`, `create`, `config`, `delete`, `affiliation` |
 //! | [`upgrade`] | `upgrade`: another program in the same process |
@@ -40,6 +41,7 @@ mod migrate;
 mod node;
 mod problem;
 mod prompt;
+mod push;
 mod registration;
 mod report;
 mod room;
@@ -134,6 +136,7 @@ fn on_data(data: &Path, command: &Command, report: &Report) -> Result<ExitCode, 
         Command::Room { command } => room::run(data, command, report)?,
         Command::Node { command } => node::run(data, command, report)?,
         Command::Registration { command } => registration::run(data, command, report)?,
+        Command::Push { command } => push::run(data, command, report)?,
         Command::Upgrade { binary } => upgrade::run(data, binary.as_deref(), report)?,
         Command::Log { command } => return log::run(data, command, report),
         Command::Archive { command } => return archive::run(data, command, report),

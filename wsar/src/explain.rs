@@ -34,8 +34,8 @@ pub const REFUSALS: &[Explained] = &[
     ),
     row(
         "account_limits",
-        "A block list, private XML or a roster that was set has reached its size.",
-        &["limits.blocked_jids", "limits.private_bytes", "limits.roster_items"],
+        "A block list, private XML or a roster that was set has reached its size, or an account has as many devices for push as it may.",
+        &["limits.blocked_jids", "limits.private_bytes", "limits.roster_items", "push.devices"],
         "Ask the account's owner to delete something, or raise the limit.",
     ),
     row(
@@ -198,6 +198,18 @@ pub const REFUSALS: &[Explained] = &[
             "pubsub.owned_per_account",
         ],
         "`whimbrelctl node list` tells how large nodes are. Raise the limit, or delete nodes that nobody needs.",
+    ),
+    row(
+        "push_queue",
+        "A device was not told of a message because the queue of its push service was full; it is told a little later.",
+        &["push.queue", "push.in_flight"],
+        "The push service is out of reach or overloaded: see what has failed and for how long it pauses.",
+    ),
+    row(
+        "push_rate",
+        "A device, or an account, has been told as often in this hour as it may; the rest comes in the next.",
+        &["push.per_device_per_hour", "push.per_account_per_hour"],
+        "Somebody calls or writes without end: see the accounts that cause most. Or raise the limit.",
     ),
     row(
         "registrations_per_hour",
@@ -393,6 +405,12 @@ pub const QUEUES: &[Explained] = &[
         "Bytes that wait for clients that read slowly.",
         &["limits.output_backlog_bytes"],
         "See which account and address has most waiting. Its client does not read, or the network to it is cut.",
+    ),
+    row(
+        "push",
+        "Notifications that wait for a push service.",
+        &["push.queue", "push.in_flight"],
+        "The push service is slow, out of reach, or refuses the server's key: see its failures and the server's log.",
     ),
     row(
         "sms",

@@ -2,7 +2,8 @@
 //! where they are and nowhere else.
 //!
 //! The input is one element. It is read as a form, as a command, as a request for a page, as one to nodes, as what an owner of a node
-//! says of a subscription, as an answer to disco, as bookmarks and a vCard, and as a message.
+//! says of a subscription, as an answer to disco, as bookmarks and a vCard, as what enables a
+//! device for push, and as a message.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -10,6 +11,8 @@ use whimbrel_server::proto::errors::StanzaError;
 use whimbrel_server::proto::commands::CommandRequest;
 use whimbrel_server::proto::forms::{Form, Submission, Submitted};
 use whimbrel_server::proto::avatar::{self, Picture};
+use whimbrel_server::proto::muc::notify::{self, BookmarkSettings, Person};
+use whimbrel_server::proto::push::{PushRequest, PushService};
 use whimbrel_server::proto::pubsub::authorization::{self, Decision};
 use whimbrel_server::proto::pubsub::config::{self, ConfigChange, Whose};
 use whimbrel_server::proto::pubsub::request::{Request, node_of_set};
@@ -17,6 +20,7 @@ use whimbrel_server::proto::rsm::{PageRequest, Sizes};
 use whimbrel_server::proto::caps::{self, Described};
 use whimbrel_server::proto::{bookmarks, ns, stanza_id};
 use whimbrel_server::stanza::Type;
+use whimbrel_storage::directory::PUSH_NODE_BYTES_MAX;
 use whimbrel_storage::directory::pubsub::{AccessModel, NODE_NAME_BYTES_MAX, NodeConfig};
 use whimbrel_storage::jid::{Jid, JidRef};
 use whimbrel_xml::{Element, Frame, Framer, Limits, Node, Phase, Stamp};
@@ -35,6 +39,7 @@ fuzz_target!(|data: &[u8]| {
         hosted(&element);
         capabilities(&element);
         conversions(&element);
+        pushes(&element);
     }
     ids(data);
 });
@@ -50,6 +55,24 @@ fn forms(element: &Element) {
         Ok(Submission::Cancelled) => assert_eq!(element.attribute("type"), Some("cancel")),
         Err(error) => refused(error.into()),
     }
+}
+
+/// What a client says of its device is read or refused; what is read fits the directory.
+fn pushes(element: &Element) {
+    match PushRequest::read(element) {
+        Ok(PushRequest::Enable { node, options, .. }) => {
+            assert!(node.is_none_or(|node| !node.is_empty() && node.len() <= PUSH_NODE_BYTES_MAX));
+            let Some(options) = options else { return };
+            assert!(!options.token.is_empty() && options.token.bytes().all(|byte| byte.is_ascii_graphic()));
+            let is_web = options.service == PushService::WebPush;
+            assert_eq!(options.keys.len(), if is_web { 65 + 16 } else { 0 });
+        }
+        Ok(PushRequest::Disable { node, .. }) => assert_ne!(node.as_deref(), Some("")),
+        Err(error) => refused(error),
+    }
+    let settings = BookmarkSettings::read(element);
+    let nick = settings.nick.as_deref().unwrap_or("n");
+    let _ = notify::mentions(element, Person { bare: "a@x", room: "r@y", nick });
 }
 
 fn commands(element: &Element) {

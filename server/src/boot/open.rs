@@ -25,6 +25,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::notify;
 use crate::proto::sasl::throttle::{self, Guesses, Throttle};
+use crate::push::keys::Keys;
 use crate::quota::Registrations;
 use crate::registration::gateway::{self, Gateway};
 use crate::running::error::BootError;
@@ -65,6 +66,8 @@ pub(super) struct Opened {
     pub(super) reconciled: Reconciled,
     /// How text messages are sent, where registration by phone number is on.
     pub(super) gateway: Option<Gateway>,
+    /// Keys of push services, where there is push.
+    pub(super) push: Option<Keys>,
 }
 
 impl Opened {
@@ -104,7 +107,8 @@ impl Opened {
             }
             false => None,
         };
-        Ok((Opened { directory, control, logs, tallies, reconciled, gateway }, acceptor))
+        let push = Keys::read(&config.push).map_err(BootError::Push)?;
+        Ok((Opened { directory, control, logs, tallies, reconciled, gateway, push }, acceptor))
     }
 }
 

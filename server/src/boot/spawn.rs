@@ -15,6 +15,8 @@ use super::thread::{Ready, WorkerParts, WorkerThread, uses_uring};
 use super::web::{self, HttpSockets};
 use crate::exchange::envelope::Batch;
 use crate::http::front::HttpServer;
+use crate::notifier::Notifier;
+use crate::push::keys::Keys;
 use crate::registration::gateway::Gateway;
 use crate::registration::{Registration, RegistrationParts};
 use crate::running::error::{BootError, system};
@@ -146,20 +148,21 @@ impl Beside {
 /// What serves others than clients.
 pub(super) struct Services {
     pub(super) registration: Option<Arc<Registration>>,
+    pub(super) notifier: Option<Arc<Notifier>>,
     pub(super) http: Option<Arc<HttpServer>>,
     pub(super) web: Option<Arc<HttpServer>>,
     pub(super) watch: Watch,
 }
 
 impl Services {
-    /// Starts registration, where there is a gateway for text messages, the HTTP servers, where something listens, and the
+    /// Starts registration, where there is a gateway for text messages, push, where there are keys for it, the HTTP servers, where something listens, and the
     /// thread for statistics. Unless the server `opens` at once, all but the last send everybody away until they are told
     /// that it is sure that this program goes on.
     pub(super) fn start(
         plan: &Plan,
         shared: &Arc<Shared>,
         beside: &Beside,
-        gateway: Option<Gateway>,
+        (gateway, push): (Option<Gateway>, Option<Keys>),
         sockets: HttpSockets,
         opens: bool,
     ) -> Result<Services, BootError> {
@@ -177,6 +180,13 @@ impl Services {
             }
             None => None,
         };
+        let notifier = match push {
+            Some(keys) => {
+                let running = Notifier::start(shared.clone(), beside.writer.clone(), keys);
+                Some(Arc::new(running.map_err(system("cannot start push"))?))
+            }
+            None => None,
+        };
         let http = web::start_registration(sockets.registration, shared, registration.as_deref(), opens)?;
         let web = web::start(sockets.web, shared, &beside.commands, opens)?;
         let watch = Watch::start(Watched {
@@ -191,7 +201,7 @@ impl Services {
             started: plan.started,
         });
         let watch = watch.map_err(system("cannot start the thread for statistics"))?;
-        Ok(Services { registration, http, web, watch })
+        Ok(Services { registration, notifier, http, web, watch })
     }
 
     /// The server is there: everybody is let in.

@@ -162,6 +162,11 @@ pub enum Weight {
     Answer,
     /// The recipient's seat has ended.
     End,
+    /// What has been said in the room, for the devices of those who belong to it. These are no seats: what stands behind the slash is
+    /// the number of the account.
+    Absent,
+    /// The same, in a private group.
+    AbsentOfGroup,
 }
 
 /// One stanza of a room for seats on one worker. It is written once; each seat gets it with its own address in it.

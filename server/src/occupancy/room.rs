@@ -1,11 +1,23 @@
 //! One room in memory.
 
 use foldhash::fast::SeedableRandomState;
+use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::directory::rooms::{AffiliationVersion, Room as Record, RoomConfig, RoomFlags};
 
 use crate::exchange::fanout::Targets;
 use crate::occupancy::occupants::Occupants;
 use crate::occupancy::pace::Pace;
+
+/// Somebody who belongs to a room.
+#[derive(Debug)]
+pub struct Member {
+    /// The home worker of the account.
+    pub home: u16,
+    /// The account.
+    pub account: ActorId,
+    /// Its localpart.
+    pub local: Box<str>,
+}
 
 /// A room that somebody listens to, or that has something to do.
 pub struct Room {
@@ -19,6 +31,8 @@ pub struct Room {
     pub pace: Pace,
     /// The seats by the home workers of their accounts, as a message goes to all of them; `None` when they have changed.
     lists: Option<Box<[Targets]>>,
+    /// Those who belong to it, for push, as of this number of the version of its affiliations.
+    members: Option<Box<(u64, Box<[Member]>)>>,
     /// Number of the version of its affiliations up to which those who are in it have been told of changes.
     told: u64,
 }
@@ -33,6 +47,7 @@ impl Room {
             occupants: Occupants::new(hasher),
             pace: Pace::default(),
             lists: None,
+            members: None,
         }
     }
 
@@ -48,6 +63,17 @@ impl Room {
         let since = self.record.version_of(self.told);
         self.told = (self.told + 1).min(self.record.version().number);
         (since, self.record.version_of(self.told))
+    }
+
+    /// Those who belong to it; `None`: an affiliation has changed since that was known.
+    pub fn members(&self) -> Option<&[Member]> {
+        let (version, members) = self.members.as_deref()?;
+        (*version == self.record.version().number).then_some(members)
+    }
+
+    /// Those who belong to it now.
+    pub fn set_members(&mut self, members: Box<[Member]>) {
+        self.members = Some(Box::new((self.record.version().number, members)));
     }
 
     /// Its name: the localpart of its address.

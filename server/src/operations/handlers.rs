@@ -17,6 +17,7 @@ use crate::metrics;
 use crate::operations::{Control, progress};
 use crate::proto::address;
 use crate::proto::errors::StreamCondition;
+use crate::proto::push::PushService;
 use crate::proto::sm::NOT_DURABLE_MAX;
 use crate::service::register::Removed;
 use crate::upgrade::run::Order;
@@ -81,6 +82,9 @@ impl Control {
                 self.node_affiliate(&node, &member, &affiliation)
             }
             Request::NodeConfig { node, set } => self.node_config(&node, &set),
+            Request::PushList { jid } => self.push_list(&jid),
+            Request::PushTest { jid, node } => self.push_test(&jid, node.as_deref()),
+            Request::PushRemove { jid, node } => self.push_remove(&jid, node.as_deref()),
             Request::RegistrationStatus => self.registration_status(),
             Request::RegistrationPending { after, max } => self.registration_pending(after.as_deref(), max),
             Request::RegistrationRevoke { number } => self.registration_revoke(&number),
@@ -188,6 +192,13 @@ impl Control {
         row("crypto", "pool".into(), "jobs", server.crypto.gauge());
         if let Some(registration) = &server.registration {
             row("sms", "gateway".into(), "messages", registration.gauge());
+        }
+        if let Some(notifier) = &server.notifier {
+            for service in PushService::ALL {
+                if let Some((gauge, _)) = notifier.outlet().gauge(service) {
+                    row("push", service.name().into(), "notifications", gauge);
+                }
+            }
         }
         for (worker, queue) in server.completions.iter().enumerate() {
             row("completions", format!("worker {worker}"), "results", queue.gauge());

@@ -13,12 +13,14 @@
 //! | [`registration`](self) | requests about registration by phone number |
 //! | [`rooms`](self) | requests about rooms |
 //! | [`links`](self) | requests about links that make members of rooms |
+//! | [`push`](self) | requests about devices that push services tell |
 //! | [`nodes`](self) | requests about nodes of the publish-subscribe service |
 
 mod accounts;
 mod handlers;
 mod links;
 mod nodes;
+mod push;
 mod registration;
 mod rooms;
 #[cfg(test)]

@@ -33,6 +33,8 @@ pub enum Destination<'a> {
     },
     /// The publish-subscribe service. A request to one of its nodes names it in what it carries.
     Nodes,
+    /// The push service. It is asked what it is; what it is told comes from this server.
+    Push,
     /// Another domain. There is no federation, so it cannot be reached (RFC 6120 §8.3.3.16).
     Remote,
 }
@@ -55,12 +57,14 @@ impl<'a> Destination<'a> {
 
     /// Where an address goes that is not of the users' domain.
     fn beside(to: &'a JidRef<'a>, domains: Domains<'_>) -> Destination<'a> {
-        let (is_rooms, is_nodes) = (domains.rooms == Some(to.domain()), domains.nodes == Some(to.domain()));
+        let is = |domain: Option<&str>| domain == Some(to.domain());
+        let (is_rooms, is_nodes, is_push) = (is(domains.rooms), is(domains.nodes), is(domains.push));
         match (to.local(), to.resource()) {
             (Some(name), nick) if is_rooms => Destination::Room { name, nick },
             (None, None) if is_rooms => Destination::Rooms,
             (None, None) if is_nodes => Destination::Nodes,
-            _ if is_rooms || is_nodes => Destination::DomainResource,
+            (None, None) if is_push => Destination::Push,
+            _ if is_rooms || is_nodes || is_push => Destination::DomainResource,
             _ => Destination::Remote,
         }
     }
@@ -75,6 +79,8 @@ pub struct Domains<'a> {
     pub rooms: Option<&'a str>,
     /// That of its publish-subscribe service; `None`: there is none.
     pub nodes: Option<&'a str>,
+    /// That of its push service; `None`: there is none.
+    pub push: Option<&'a str>,
 }
 
 /// The localpart of a JID of this server; empty for the domain's own.
@@ -172,18 +178,23 @@ mod tests {
             ("n", Destination::Nodes),
             ("n/r", Destination::DomainResource),
             ("news@n", Destination::DomainResource),
+            ("p", Destination::Push),
+            ("p/r", Destination::DomainResource),
+            ("juliet@p", Destination::DomainResource),
         ];
         for (to, expected) in table {
             let to = JidRef::parse(to).unwrap();
-            let domains = Domains { server: "x", rooms: Some("r"), nodes: Some("n") };
+            let domains = Domains { server: "x", rooms: Some("r"), nodes: Some("n"), push: Some("p") };
             assert_eq!(Destination::of(Some(&to), domains, "juliet"), expected);
         }
-        let without = Domains { server: "x", rooms: None, nodes: None };
+        let without = Domains { server: "x", rooms: None, nodes: None, push: None };
         assert_eq!(Destination::of(None, without, "juliet"), Destination::OwnAccount);
         let room = JidRef::parse("hall@r").unwrap();
         assert_eq!(Destination::of(Some(&room), without, "juliet"), Destination::Remote);
-        let nodes = JidRef::parse("n").unwrap();
-        assert_eq!(Destination::of(Some(&nodes), without, "juliet"), Destination::Remote);
+        for service in ["n", "p"] {
+            let service = JidRef::parse(service).unwrap();
+            assert_eq!(Destination::of(Some(&service), without, "juliet"), Destination::Remote);
+        }
     }
 
     #[test]

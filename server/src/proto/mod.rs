@@ -14,6 +14,7 @@
 //! | [`muc`] | rooms: requests, forms, rules, what a room says |
 //! | [`ns`] | every namespace, once |
 //! | [`pubsub`] | publish-subscribe: requests, forms, errors, events |
+//! | [`push`] | what a client says of a device that push services know |
 //! | [`reply`] | the beginnings of stanzas that the server writes |
 //! | [`rsm`] | pages of long lists |
 //! | [`sasl`] | authentication: mechanisms, exchanges, what slows down guessing |
@@ -33,6 +34,7 @@ pub mod forms;
 pub mod muc;
 pub mod ns;
 pub mod pubsub;
+pub mod push;
 pub mod reply;
 pub mod rsm;
 pub mod sasl;

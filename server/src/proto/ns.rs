@@ -115,6 +115,8 @@ namespaces! {
     MUC_USER = "http://jabber.org/protocol/muc#user",
     /// Ids of occupants (XEP-0421).
     OCCUPANT_ID = "urn:xmpp:occupant-id:0",
+    /// Of which messages somebody wants to hear (XEP-0492).
+    NOTIFICATION_SETTINGS = "urn:xmpp:notification-settings:0",
     /// Feature: messages are kept for users who are offline (XEP-0160 §3).
     OFFLINE_MESSAGES = "msgoffline",
     /// Encryption for several devices (XEP-0384).
@@ -145,6 +147,8 @@ namespaces! {
     PUBSUB_OPTIONS = "http://jabber.org/protocol/pubsub#publish-options",
     /// What only the owner of a node asks for.
     PUBSUB_OWNER = "http://jabber.org/protocol/pubsub#owner",
+    /// Push notifications (XEP-0357).
+    PUSH = "urn:xmpp:push:0",
     /// Reactions to messages (XEP-0444).
     REACTIONS = "urn:xmpp:reactions:0",
     /// How far conversations were read, on all devices (XEP-0490).
@@ -155,10 +159,14 @@ namespaces! {
     RETRACTION = "urn:xmpp:message-retract:1",
     /// Something stands for a retracted message in archives (XEP-0424 §4).
     RETRACTION_TOMBSTONE = "urn:xmpp:message-retract:1#tombstone",
+    /// References to others in messages (XEP-0372).
+    REFERENCES = "urn:xmpp:reference:0",
     /// Registration (XEP-0077).
     REGISTER = "jabber:iq:register",
     /// Stream feature: an account can be opened (XEP-0077 §8).
     REGISTER_FEATURE = "http://jabber.org/features/iq-register",
+    /// What a message replies to (XEP-0461).
+    REPLY = "urn:xmpp:reply:0",
     /// The roster (RFC 6121 §2).
     ROSTER = "jabber:iq:roster",
     /// Stream feature: rosters have versions (RFC 6121 §2.6).

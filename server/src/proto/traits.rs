@@ -6,22 +6,24 @@
 use crate::proto::ns;
 use crate::stanza::Traits;
 
-/// Children that make a message one for the archive; an empty name stands for every element of the namespace.
-const ARCHIVED: &[(&str, &str)] = &[
-    ("body", ns::CLIENT),
-    ("encrypted", ns::OMEMO),
-    ("encrypted", ns::OMEMO_LEGACY),
-    ("openpgp", ns::OPENPGP),
-    ("encryption", ns::ENCRYPTION),
-    ("received", ns::RECEIPTS),
-    ("displayed", ns::CHAT_MARKERS),
-    ("reactions", ns::REACTIONS),
-    ("replace", ns::CORRECTION),
-    ("retract", ns::RETRACTION),
-    ("", ns::CALLS),
-    ("x", ns::CONFERENCE),
-    ("x", ns::MUC_USER),
-    ("store", ns::HINTS),
+/// Children that make a message one for the archive; an empty name stands for every element of the namespace. And whether a
+/// device that is asleep is told of them.
+const ARCHIVED: &[(&str, &str, bool)] = &[
+    ("body", ns::CLIENT, true),
+    ("encrypted", ns::OMEMO, true),
+    ("encrypted", ns::OMEMO_LEGACY, true),
+    ("openpgp", ns::OPENPGP, true),
+    ("encryption", ns::ENCRYPTION, true),
+    ("received", ns::RECEIPTS, false),
+    ("displayed", ns::CHAT_MARKERS, false),
+    ("reactions", ns::REACTIONS, true),
+    ("replace", ns::CORRECTION, false),
+    ("retract", ns::RETRACTION, false),
+    ("propose", ns::CALLS, true),
+    ("", ns::CALLS, false),
+    ("x", ns::CONFERENCE, true),
+    ("x", ns::MUC_USER, true),
+    ("store", ns::HINTS, false),
 ];
 
 /// Reads the traits of a message from its direct children (local name, namespace).
@@ -30,7 +32,12 @@ pub fn of<'a>(children: impl Iterator<Item = (&'a str, &'a str)>) -> Traits {
     let (mut states, mut others) = (0, 0);
     let (mut is_archived, mut may_be_archived) = (false, true);
     for (name, namespace) in children {
-        is_archived |= is_for_archive(name, namespace);
+        if let Some(wakes) = is_for_archive(name, namespace) {
+            is_archived = true;
+            if wakes {
+                traits.set(Traits::WAKES);
+            }
+        }
         if is_of_conversation(namespace) {
             traits.set(Traits::CONVERSATION);
         }
@@ -71,10 +78,12 @@ pub fn of<'a>(children: impl Iterator<Item = (&'a str, &'a str)>) -> Traits {
     traits
 }
 
+/// Whether an element is for the archive: then, whether it wakes.
 #[inline]
-fn is_for_archive(name: &str, namespace: &str) -> bool {
+fn is_for_archive(name: &str, namespace: &str) -> Option<bool> {
     // Nearly every message has a body, and that comes first.
-    ARCHIVED.iter().any(|(of, space)| (of.is_empty() || *of == name) && *space == namespace)
+    let found = ARCHIVED.iter().find(|(of, space, _)| (of.is_empty() || *of == name) && *space == namespace);
+    found.map(|(_, _, wakes)| *wakes)
 }
 
 fn is_of_conversation(namespace: &str) -> bool {
@@ -100,8 +109,9 @@ mod tests {
 
     #[test]
     fn traits_follow_the_direct_children() {
+        let woken = Traits::CONTENT.and(Traits::ARCHIVED).and(Traits::WAKES);
         let table: &[(&str, &str, Traits)] = &[
-            ("body", "jabber:client", Traits::BODY.and(Traits::CONTENT).and(Traits::ARCHIVED)),
+            ("body", "jabber:client", Traits::BODY.and(woken)),
             ("private", "urn:xmpp:carbons:2", Traits::NO_COPY),
             ("no-copy", "urn:xmpp:hints", Traits::NO_COPY),
             ("no-store", "urn:xmpp:hints", Traits::NO_STORE),
@@ -127,16 +137,17 @@ mod tests {
                 Traits::CONVERSATION.and(Traits::CONTENT).and(Traits::ARCHIVED),
             ),
             ("markable", "urn:xmpp:chat-markers:0", Traits::CONVERSATION.and(Traits::STATE_ONLY)),
-            ("encrypted", "eu.siacs.conversations.axolotl", Traits::CONTENT.and(Traits::ARCHIVED)),
-            ("reactions", "urn:xmpp:reactions:0", Traits::CONTENT.and(Traits::ARCHIVED)),
+            ("encrypted", "eu.siacs.conversations.axolotl", woken),
+            ("reactions", "urn:xmpp:reactions:0", woken),
             (
                 "retract",
                 "urn:xmpp:message-retract:1",
                 Traits::CONTENT.and(Traits::ARCHIVED).and(Traits::RETRACTS),
             ),
             ("subject", "jabber:client", Traits::CONTENT.and(Traits::SUBJECT)),
-            ("propose", "urn:xmpp:jingle-message:0", Traits::CONTENT.and(Traits::ARCHIVED)),
-            ("x", "jabber:x:conference", Traits::CONTENT.and(Traits::ARCHIVED)),
+            ("propose", "urn:xmpp:jingle-message:0", woken),
+            ("finish", "urn:xmpp:jingle-message:0", Traits::CONTENT.and(Traits::ARCHIVED)),
+            ("x", "jabber:x:conference", woken),
             ("body", "urn:example:other", Traits::CONTENT),
         ];
         for &(name, namespace, expected) in table {

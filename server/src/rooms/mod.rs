@@ -48,6 +48,7 @@ mod membership;
 pub mod operator;
 mod owner;
 mod private;
+mod push;
 mod receive;
 mod refresh;
 mod register;

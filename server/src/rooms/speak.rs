@@ -15,6 +15,7 @@ use crate::occupancy::room::Room;
 use crate::proto::errors::{ErrorKind, StanzaCondition, StanzaError};
 use crate::proto::muc::{error, rules};
 use crate::proto::stanza_id;
+use crate::rooms::push;
 use crate::rooms::retract;
 use crate::rooms::say::{self, Written};
 use crate::rooms::visit::{Ack, Visit};
@@ -131,6 +132,9 @@ pub(super) fn distribute(
     });
     let cast = stamped.as_ref().unwrap_or(said.written).cast(Kind::Message, weight, said.from);
     say::to_all(env, fx, room, &cast);
+    if is_kept {
+        push::tell_members(actors, env, fx, name, said, stamped.as_ref().unwrap_or(said.written));
+    }
     Ok(if is_kept && pending_ack.is_some() { Ack::Later } else { Ack::Now })
 }
 

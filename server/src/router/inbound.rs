@@ -24,7 +24,7 @@ use crate::user::inbound::Inbound;
 use crate::user::subscription::table::Verb;
 use crate::user::tables::{ResourceKey, Users};
 use crate::user::writes::{Area, Place};
-use crate::user::{archive, blocking, carbons, delivery, keep, presence, subscription};
+use crate::user::{archive, blocking, carbons, delivery, keep, presence, push, subscription};
 use crate::xml::{CLIENT, CommonAttributes, Stamp, Stanza};
 
 /// How the next stanza of a bound resource stands to writes that it has begun: what it does may depend on them.
@@ -156,6 +156,7 @@ fn forward(actors: &mut Actors, env: &Env, fx: &mut Effects, inbound: &Inbound<'
         }
         (Kind::Iq, Destination::Rooms) => rooms::ask_service(env, fx, inbound),
         (_, Destination::Nodes) => hosted::take(actors, env, fx, inbound),
+        (_, Destination::Push) => service::push::take(env, fx, inbound),
         (Kind::Presence, destination) => match (to, destination) {
             (None, _) => presence::to_all(actors, env, fx, inbound),
             (Some(to), Destination::OwnAccount) => show(actors, env, fx, inbound, to, own),
@@ -338,6 +339,7 @@ fn send_message(
     };
     let user = actors.users.resource(sender).user;
     archive::open::forget_copies(actors, env, fx, user, d);
+    push::sent(actors, user, d);
     let is_archived = copy.is_some_and(|copy| copy.flags.has(Flags::ARCHIVED));
     let id = match (copy, written) {
         (Some(copy), None) => match keep::keep_sent(actors, env, copy, d) {

@@ -36,6 +36,9 @@ pub enum BootError {
     /// Registration by phone number.
     #[error("{0}")]
     Registration(String),
+    /// Push.
+    #[error("{0}")]
+    Push(String),
     /// A socket cannot be bound.
     #[error("cannot listen on {address}: {source}{}", remedy_for_bind(.source, .key))]
     Listen {

@@ -21,6 +21,7 @@ use whimbrel_storage::log::Syncer;
 
 use crate::config::Config;
 use crate::http::front::HttpServer;
+use crate::notifier::Notifier;
 use crate::notify;
 use crate::registration::Registration;
 use crate::running::listeners::ListenerRecord;
@@ -53,6 +54,8 @@ pub struct Server {
     pub listening_tls: Vec<SocketAddr>,
     /// Registration by phone number, where it is on.
     pub registration: Option<Arc<Registration>>,
+    /// The providers of push services, where there is push.
+    pub notifier: Option<Arc<Notifier>>,
     /// The HTTP server of registration, where something listens.
     pub http: Option<Arc<HttpServer>>,
     /// The HTTP server of clients in browsers, where something listens.
@@ -78,6 +81,9 @@ pub struct Server {
 
 /// What the end of the server waits for a text message that is being sent.
 const REGISTRATION_WAIT: Duration = Duration::from_secs(3);
+
+/// What the end of the server waits for notifications that are being sent.
+const PUSH_WAIT: Duration = Duration::from_secs(3);
 
 /// What the end of the server waits for answers of the HTTP server that are being written.
 const ANSWERS_WAIT: Duration = Duration::from_secs(3);
@@ -190,6 +196,9 @@ impl Server {
         if let Some(registration) = &self.registration {
             registration.stop(REGISTRATION_WAIT);
         }
+        if let Some(notifier) = &self.notifier {
+            notifier.stop(PUSH_WAIT);
+        }
         for server in self.http_servers() {
             server.stop(ANSWERS_WAIT);
         }
@@ -256,5 +265,6 @@ fn keep_fixed(old: &Config, new: &mut Config) -> Vec<&'static str> {
     );
     changed.extend(new.http.keep_fixed(&old.http));
     changed.extend(new.registration.keep_fixed(&old.registration));
+    changed.extend(new.push.keep_fixed(&old.push));
     changed
 }

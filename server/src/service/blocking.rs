@@ -153,6 +153,7 @@ fn changed(actors: &mut Actors, env: &Env, fx: &mut Effects, account: &str, list
     fx.work.add((before.len() + after.len()) as u64 / 2);
     let list: Vec<Box<str>> = after.iter().map(|jid| jid.as_str().into()).collect();
     actors.users.user_mut(user).blocked = (!list.is_empty()).then(|| Box::new(list));
+    actors.pushes.wishes_changed(actors.users.user(user).id);
     send_pushes(actors, env, fx, account, push);
     let blocked = difference(after, before);
     let unblocked = difference(before, after);

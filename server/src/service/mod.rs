@@ -27,6 +27,7 @@ pub mod ping;
 pub mod presence;
 pub mod private;
 pub mod pubsub;
+pub mod push;
 pub mod register;
 pub mod reply;
 pub mod request;
@@ -59,6 +60,7 @@ pub static SERVICES: &[&Service] = &[
     &private::SERVICE,
     &pubsub::SERVICE,
     &pubsub::MAKING,
+    &push::SERVICE,
     &archive::SERVICE,
     &carbons::SERVICE,
     &blocking::SERVICE,

@@ -51,6 +51,8 @@ pub(super) enum Wanted {
     Peer(usize),
     /// An answer, if those who ask and are asked stay long enough.
     Perhaps,
+    /// That its device is told of messages.
+    Enabled,
     /// That something is kept, with this number.
     Put(Shelf, u32),
     /// That an item with this number is published to a node of the service.

@@ -11,13 +11,16 @@ use whimbrel_storage::directory::Directory;
 use whimbrel_storage::log::{LogsAt, journal_folders};
 
 use super::Settings;
+use super::push::Recorder;
 use crate::chance::Chance;
 use crate::clock::{Clock, VirtualClock};
 use crate::config::Config;
 use crate::env::Env;
 use crate::exchange::links::Links;
 use crate::proto::archive::ids::ArchiveIds;
+use crate::proto::push::PushService;
 use crate::proto::sasl::throttle::{self, Throttle};
+use crate::push::outlet::Outlet;
 use crate::runtime::driver::sim::{Network, Random, Sim};
 use crate::runtime::driver::{Driver, Tuning, Wake};
 use crate::runtime::mailbox;
@@ -96,12 +99,19 @@ pub(super) struct Machine {
     pub(super) completions: Vec<Arc<Completions>>,
     pub(super) commands: Vec<Arc<CommandQueue>>,
     pub(super) lanes: Vec<mailbox::LaneGauge>,
+    pub(super) recorder: Recorder,
 }
 
 impl Machine {
     /// Starts it at a time, with what its logs hold.
     pub(super) fn start(start: Start<'_>) -> Result<Machine, String> {
         let (shared, logs, tallies) = share(&start)?;
+        let recorder = Recorder::default();
+        if start.config.push.is_on() {
+            let outlet = Arc::new(Outlet::new(None));
+            outlet.set(PushService::WebPush, Some(Box::new(recorder.clone())));
+            let _ = shared.push.set(outlet);
+        }
         let Start { settings, config, directory, words, now, commit, left } = start;
         let path = config.data.join("log");
         let count = settings.workers;
@@ -149,7 +159,7 @@ impl Machine {
                 Worker::new(driver, core, commands[worker].clone())
             })
             .collect();
-        Ok(Machine { network, clock, workers, shared, stepped, completions, commands, lanes })
+        Ok(Machine { network, clock, workers, shared, stepped, completions, commands, lanes, recorder })
     }
 }
 

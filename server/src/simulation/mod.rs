@@ -25,6 +25,7 @@
 //! | `operator` | other limits, and the end of the server |
 //! | `oracle` | the rules for messages |
 //! | `rooms` | the rules for rooms, and what clients make of what they hear from there |
+//! | `push` | the same for devices, and what stands for a push service |
 //! | `nodes` | the same for nodes of the publish-subscribe service |
 //! | `sm` | another kind of world: stream management, cuts, and crashes of the server |
 //! | `siege` | a third kind: attackers who do nothing but the dearest requests, beside calm talkers |
@@ -48,6 +49,7 @@ mod oracle;
 mod order;
 #[cfg(test)]
 mod orders;
+mod push;
 #[cfg(test)]
 mod retracting;
 mod rooms;
@@ -175,6 +177,8 @@ pub struct Report {
     pub room_messages: u64,
     /// Items of nodes of the publish-subscribe service of which subscribers have heard.
     pub node_items: u64,
+    /// Notifications of devices, and messages of which it was sure that a device had to be told.
+    pub notifications: (u64, u64),
     /// Presence pairs found right when the world was at rest.
     pub presences_checked: u64,
     /// Pairs of roster items found consistent when the world was at rest.

@@ -369,6 +369,36 @@ impl Oracle {
         }
     }
 
+    /// A device of a user is told of a message with this text, or of what it was not told the text.
+    pub(super) fn may_be_told(&self, user: usize, text: Option<&str>) -> Result<(), Broken> {
+        // Long texts are cut.
+        let Some(n) = text.and_then(|text| text.strip_prefix("n:")?.split_once(':')) else { return Ok(()) };
+        let found = n.0.parse::<usize>().ok().and_then(|n| self.messages.get(n));
+        let Some(message) = found else {
+            return Err(format!("a device is told of message {}, which nobody has sent", n.0));
+        };
+        if message.to_user != user {
+            return Err(format!(
+                "a device of user {user} is told of message {}, to user {}",
+                n.0, message.to_user
+            ));
+        }
+        if self.is_blocked_since(user, self.sessions[message.sender].user, message.sent) {
+            return Err(format!("a device of user {user} is told of message {} past a block", n.0));
+        }
+        Ok(())
+    }
+
+    /// Of messages that wait, those whose users have had no session since they were sent: number, user, and the step.
+    pub(super) fn waiting_for_the_absent(&self, waiting: &BTreeSet<u32>) -> Vec<(u32, usize, u64)> {
+        let facts = |&n: &u32| (n, self.messages[n as usize].to_user, self.messages[n as usize].sent);
+        let is_absent = |&(_, user, sent): &(u32, usize, u64)| {
+            let mut sessions = self.by_user[user].iter().map(|id| &self.sessions[*id]);
+            sessions.all(|session| session.closed.is_some_and(|closed| closed < sent))
+        };
+        waiting.iter().map(facts).filter(is_absent).collect()
+    }
+
     /// A session receives a carbon copy.
     pub(super) fn copied(
         &mut self,

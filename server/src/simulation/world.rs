@@ -14,6 +14,7 @@ use super::client::{Client, Stage};
 use super::machine::{Machine, Start, Words};
 use super::nodes::{self, NodesOracle};
 use super::oracle::Oracle;
+use super::push::{self, PushOracle, Recorder};
 use super::rooms::RoomsOracle;
 use super::tls::Doors;
 use super::{Failure, Report, Settings};
@@ -67,6 +68,8 @@ pub struct World {
     pub(super) oracle: Oracle,
     pub(super) rooms: RoomsOracle,
     pub(super) nodes: NodesOracle,
+    pub(super) pushes: PushOracle,
+    pub(super) recorder: Recorder,
     pub(super) step: u64,
     pub(super) now: Millis,
     /// Numbers for presences and ids of requests.
@@ -123,7 +126,8 @@ impl World {
             commit,
             left: None,
         })?;
-        let Machine { network, clock, workers, shared, stepped, completions, commands, lanes } = machine;
+        let Machine { network, clock, workers, shared, stepped, completions, commands, lanes, recorder } =
+            machine;
         let clients = (0..settings.clients)
             .map(|number| {
                 let user = number % settings.users;
@@ -152,6 +156,8 @@ impl World {
             oracle: Oracle::new(settings.users),
             rooms: RoomsOracle::default(),
             nodes: NodesOracle::default(),
+            pushes: PushOracle::default(),
+            recorder,
             step: 0,
             now: Millis(0),
             counter: 0,
@@ -169,7 +175,9 @@ impl World {
 
     /// The server is another one now.
     pub(super) fn run_on(&mut self, machine: Machine) {
-        let Machine { network, clock, workers, shared, stepped, completions, commands, lanes } = machine;
+        let Machine { network, clock, workers, shared, stepped, completions, commands, lanes, recorder } =
+            machine;
+        self.recorder = recorder;
         (self.network, self.clock, self.workers) = (network, clock, workers);
         (self.shared, self.stepped) = (shared, stepped);
         (self.completions, self.commands, self.lanes) = (completions, commands, lanes);
@@ -201,10 +209,15 @@ impl World {
                 break;
             }
             self.come_to_rest()?;
+            self.settle_pushes()?;
+            self.come_to_rest()?;
             self.check_at_rest();
             self.stop_at_failure()?;
         }
         self.everybody_leaves()?;
+        if !self.stopping {
+            self.settle_pushes()?;
+        }
         self.check_empty();
         self.stop_at_failure()?;
         self.report.steps = self.step;
@@ -212,6 +225,7 @@ impl World {
         self.report.handshakes = self.doors.opened;
         self.report.room_messages = self.rooms.count;
         self.report.node_items = self.nodes.count;
+        self.report.notifications = self.pushes.counts;
         let (delivered, copied, refused) = self.oracle.counts;
         self.report.messages = (self.oracle.messages_len() as u64, delivered, copied, refused);
         self.report.metrics = metrics::totals(&self.shared.metrics)
@@ -316,6 +330,7 @@ impl World {
         if let Err(error) = self.workers[worker].turn(Some(Duration::ZERO)) {
             self.fail(format!("worker {worker} has ended: {error}"));
         }
+        self.hear_pushes();
     }
 
     /// Runs one job; whether there was one.
@@ -460,6 +475,7 @@ pub(super) fn config(settings: &Settings, data: &Path) -> Config {
             ..Limits::default()
         },
         durability: Durability::Process,
+        push: push::config(settings.seed),
         log_segment_mib: 1,
         log_mib_max: 256,
         ..Config::default()

@@ -12,6 +12,7 @@ use crate::takeover::clock::ServerClock;
 use crate::takeover::program::Program;
 use crate::user::commits::Logs;
 use crate::user::interests::saved::Capabilities;
+use crate::user::push::saved::ToldDevices;
 use crate::worker::upgrade::Sessions;
 
 /// All kinds that this program reads and writes.
@@ -27,5 +28,6 @@ pub const KINDS: &[Row] = &[
     Row::of::<Registrations>(),
     Row::of::<Capabilities>(),
     Row::of::<Occupancy>(),
+    Row::of::<ToldDevices>(),
     Row::of::<Sessions>(),
 ];

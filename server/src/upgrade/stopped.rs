@@ -11,6 +11,9 @@ use crate::saved::frame::StateWriter;
 use crate::worker::command::Command;
 use crate::worker::upgrade::{NotParked, Parked, Quiescence, Suspend, Verdict};
 
+/// What an upgrade waits for notifications that are being sent; others are sent by the new program.
+const PUSH_WAIT: Duration = Duration::from_secs(2);
+
 /// How often workers are asked whether they are quiescent.
 const ASK_AGAIN: Duration = Duration::from_micros(500);
 
@@ -33,6 +36,10 @@ impl<'a> ServicesPaused<'a> {
                 return Err(late("a text message was still being sent"));
             }
         }
+        if let Some(notifier) = &server.notifier {
+            (order.tell)("waiting for notifications that are being sent");
+            notifier.stop(PUSH_WAIT.min(patience));
+        }
         match server.http_servers().all(|http| http.wait_until_written(deadline)) {
             true => Ok(paused),
             false => Err(late("an answer of the HTTP server was still being written")),
@@ -44,6 +51,9 @@ impl Drop for ServicesPaused<'_> {
     fn drop(&mut self) {
         if let Some(registration) = &self.0.registration {
             registration.go_on();
+        }
+        if let Some(notifier) = &self.0.notifier {
+            notifier.go_on();
         }
         if !self.0.is_draining() {
             self.0.http_servers().for_each(|http| http.open());

@@ -15,6 +15,7 @@ use crate::user::lifecycle::Lifecycle;
 use crate::user::orders::Orders;
 use crate::user::presence::again::Refreshes;
 use crate::user::presence::contacts::Contacts;
+use crate::user::push::known::Pushes;
 use crate::user::seats::Seats;
 use crate::user::subscription::under_way::PendingSubscriptions;
 use crate::user::tables::Users;
@@ -52,6 +53,8 @@ pub struct Actors {
     pub seats: Seats,
     /// The rooms of which this worker is the home, as far as they are in memory.
     pub rooms: Rooms,
+    /// What users' devices were told by push.
+    pub pushes: Pushes,
     /// What is known of the users' archives beside the log.
     pub archives: Archives,
     /// A buffer for the stanza being forwarded, kept between stanzas.
@@ -78,6 +81,7 @@ impl Actors {
             refreshes: Refreshes::default(),
             seats: Seats::default(),
             rooms: Rooms::new(hasher),
+            pushes: Pushes::default(),
             archives: Archives::default(),
             lifecycle: Lifecycle::default(),
             scratch: Vec::new(),

@@ -47,7 +47,7 @@ const _: () = assert!(size_of::<Flow>() <= 80);
 
 impl Flow {
     /// Messages of the log that are on their way to the client.
-    fn under_way(&self) -> impl Iterator<Item = Sequence> {
+    pub fn under_way(&self) -> impl Iterator<Item = Sequence> {
         self.unsent
             .iter()
             .flat_map(|unsent| unsent.iter().copied())

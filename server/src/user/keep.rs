@@ -19,6 +19,7 @@ use crate::user::commits::{CommitTracker, Outcome};
 use crate::user::delivery;
 use crate::user::flow::{self, Outgoing};
 use crate::user::offline;
+use crate::user::push::{self, Recipient};
 use crate::user::quota::{Load, Request, Sender, ShareRefusal, Shares};
 use crate::user::record;
 use crate::user::stranger;
@@ -93,13 +94,19 @@ pub fn keep(
     let outcome = KeepOutcome { is_waited_for: appended.is_some(), sender };
     let Some(appended) = appended else { return outcome };
     fx.work.add(work::LOGGED);
-    let Some(user) = user else { return outcome };
+    let to = Recipient { account, local: d.to_local, user };
+    let Some(user) = user else {
+        push::message(actors, env, fx, d, to, (appended.sequence, &[]));
+        return outcome;
+    };
     archive::open::forget_copies(actors, env, fx, user, d);
     let id = copy.flags.has(Flags::ARCHIVED).then_some(appended.sequence);
+    let mut reached = SmallVec::new();
     archive::stamped(actors, env, d, id, |actors, d| {
         let to = Recipients { user, resources: &recipients };
-        hand_out(actors, env, fx, d, (appended.sequence, &to));
+        reached = hand_out(actors, env, fx, d, (appended.sequence, &to));
     });
+    push::message(actors, env, fx, d, to, (appended.sequence, &reached));
     outcome
 }
 
@@ -109,14 +116,15 @@ struct Recipients<'a> {
     resources: &'a [ResourceKey],
 }
 
-/// Gives a message that has just been appended to those of its recipients that are live, and copies to the others.
+/// Gives a message that has just been appended to those of its recipients that are live, and copies to the others. Returns those
+/// that are live.
 fn hand_out(
     actors: &mut Actors,
     env: &Env,
     fx: &mut Effects,
     d: &Delivery<'_>,
     (sequence, to): (Sequence, &Recipients<'_>),
-) {
+) -> SmallVec<[ResourceKey; 4]> {
     let &Recipients { user, resources: recipients } = to;
     let mut reached: SmallVec<[ResourceKey; 4]> = SmallVec::new();
     for &key in recipients {
@@ -131,6 +139,7 @@ fn hand_out(
         true => carbons::copy_received(actors, env, fx, user, d, recipients),
         false => carbons::copy_received(actors, env, fx, user, d, &reached),
     }
+    reached
 }
 
 fn look_up(env: &Env, fx: &Effects, local: &str) -> Result<Option<ActorId>, DirectoryError> {

@@ -20,6 +20,7 @@ pub mod lifecycle;
 pub mod offline;
 pub mod orders;
 pub mod presence;
+pub mod push;
 pub mod quota;
 pub mod record;
 pub mod room;

@@ -22,7 +22,7 @@ use crate::user::flow::{Class, Outgoing};
 use crate::user::inactive::Urgency;
 use crate::user::presence::again::Part;
 use crate::user::tables::ResourceKey;
-use crate::user::{archive, blocking, delivery, room};
+use crate::user::{archive, blocking, delivery, push, room};
 use crate::xml::writer;
 
 /// What a worker knows of its clients' seats. Where they sit only the rooms know.
@@ -53,6 +53,9 @@ impl Seats {
 
 /// Clients of this worker get a stanza of a room.
 pub fn receive(actors: &mut Actors, env: &Env, fx: &mut Effects, cast: &Cast<'_>) {
+    if matches!(cast.weight, Weight::Absent | Weight::AbsentOfGroup) {
+        return push::group::receive(actors, env, fx, cast);
+    }
     let Ok(from) = JidRef::parse(cast.from) else { return };
     let (room, room_jid) = (address::local_of(cast.from), address::bare_of(cast.from));
     let taken_back = (cast.weight == Weight::Retraction).then(|| target_of(cast)).flatten();
@@ -129,7 +132,9 @@ fn give(
         Weight::Message | Weight::Retraction => (Class::Room, Urgency::Now),
         Weight::Passing => (Class::Foreign, Urgency::CanWait),
         Weight::Presence => (Class::Presence(cast.from), Urgency::Replaceable),
-        Weight::Own | Weight::Answer | Weight::End => (Class::Own, Urgency::Now),
+        Weight::Own | Weight::Answer | Weight::End | Weight::Absent | Weight::AbsentOfGroup => {
+            (Class::Own, Urgency::Now)
+        }
     };
     if is_said(cast.weight) {
         if !room::takes(actors, env, fx, key, class, bytes.len()) {

@@ -33,6 +33,7 @@ use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::events;
 use crate::user::presence;
+use crate::user::push;
 use crate::user::seats;
 use crate::user::tables::ResourceKey;
 use crate::worker::places::{Accepts, Places};
@@ -346,6 +347,7 @@ impl Core {
                     self.sweep();
                     self.sample_memory();
                     self.rest_streams();
+                    push::look(&mut self.actors, &self.env, &mut self.fx);
                     self.rest_tables();
                     self.tell_busiest();
                     self.look_after_log();

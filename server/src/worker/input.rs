@@ -16,6 +16,7 @@ use crate::transport::{Output, Transport};
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::inactive;
+use crate::user::push;
 use crate::user::tables::ResourceKey;
 use crate::user::tables::Users;
 use crate::user::writes::Place;
@@ -386,7 +387,10 @@ fn client_state(
     stanza: &Stanza<'_>,
 ) -> Next {
     match stanza.name() {
-        "active" => inactive::set(actors, env, fx, key, false),
+        "active" => {
+            inactive::set(actors, env, fx, key, false);
+            push::returned(actors, key);
+        }
         "inactive" => inactive::set(actors, env, fx, key, true),
         _ => return Next::Fail((StreamCondition::UnsupportedStanzaType, None)),
     }

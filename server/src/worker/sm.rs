@@ -17,6 +17,7 @@ use crate::user::inactive;
 use crate::user::lifecycle::{self, Detached};
 use crate::user::offline;
 use crate::user::presence::{self, again};
+use crate::user::push;
 use crate::user::tables::{Flags, ResourceKey};
 use crate::worker::core::{Core, Timer};
 use crate::xml::Stanza;
@@ -390,6 +391,7 @@ impl Core {
         }
         offline::send_again(&mut self.actors, &self.env, &mut self.fx, key);
         inactive::set(&mut self.actors, &self.env, &mut self.fx, key, false);
+        push::returned(&mut self.actors, key);
         again::refresh(&mut self.actors, &self.env, &mut self.fx, key);
         if flow::is_behind(&self.actors.users, key) {
             self.fx.due_cursors.push(key);

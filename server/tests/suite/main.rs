@@ -35,6 +35,7 @@ mod order;
 mod output;
 mod pep;
 mod presence;
+mod push;
 mod register;
 mod registration;
 mod retractions;

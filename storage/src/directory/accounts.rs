@@ -339,6 +339,7 @@ impl WriteTransaction<'_> {
         self.purge_archive(id)?;
         self.leave_rooms(id)?;
         self.leave_nodes(id)?;
+        self.remove_all_push(id)?;
         for table in Table::OF_AN_ACCOUNT {
             self.delete_all(table, id)?;
         }

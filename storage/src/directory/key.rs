@@ -18,6 +18,8 @@
 //! room_removals         actor, version of the affiliations (8, big endian)
 //! room_links            actor, hash of a token (16)
 //! rooms_of_accounts     actor of the account, actor of the room
+//! push_devices          actor, node, as rosters
+//! push_tokens           hash of push service and token (32)
 //! registrations         the number's digits
 //! quotas                kind (1), keyed hash of what is counted (16)
 //! archive, -_erased     actor, id of a message (8, big endian)

@@ -20,6 +20,7 @@
 //! | `archive` | where messages of archives lie, and what actors want of theirs |
 //! | `accounts`, `item`, `roster`, `blocked`, `vcard`, `private`, `activity`, `settings`, `registration` | what is kept |
 //! | `pubsub` | nodes of accounts and what is published to them |
+//! | `push` | devices that push services know |
 //! | `rooms` | rooms and who belongs to them |
 //! | `writer` | the thread that writes |
 //! | `version` | what names a state of a roster, also after a backup is served |
@@ -53,6 +54,7 @@ mod lock;
 mod private;
 mod prove;
 pub mod pubsub;
+mod push;
 mod registration;
 pub mod rooms;
 mod roster;
@@ -89,6 +91,7 @@ pub use import::{ImportEvent, Imported, NewAccount};
 pub use item::{Item, ItemRef, ItemRow, Subscription};
 pub use key::CONTACT_BYTES_MAX;
 pub use private::{PRIVATE_NAME_BYTES_MAX, PrivateXml};
+pub use push::{PUSH_NODE_BYTES_MAX, PushDevice, PushEnabled};
 pub use registration::{NumberState, PendingPin, Quota, QuotaKey};
 pub use roster::{REMOVALS_MAX, RosterChanges};
 pub use settings::{MayAdd, Settings};

@@ -86,11 +86,15 @@ pub enum Table {
     RoomsOfAccounts,
     /// Name → title of a public room.
     RoomsPublic,
+    /// Account and node → device that push services know.
+    PushDevices,
+    /// Hash of a push service's token → whose device it is.
+    PushTokens,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 36] = [
         Self::Meta,
         Self::Accounts,
         Self::RosterStates,
@@ -125,10 +129,12 @@ impl Table {
         Self::RoomLinks,
         Self::RoomsOfAccounts,
         Self::RoomsPublic,
+        Self::PushDevices,
+        Self::PushTokens,
     ];
 
     /// The tables whose keys begin with an account's number, and from which all of a removed account is removed with it.
-    pub const OF_AN_ACCOUNT: [Self; 16] = [
+    pub const OF_AN_ACCOUNT: [Self; 17] = [
         Self::RosterStates,
         Self::Rosters,
         Self::Removals,
@@ -145,6 +151,7 @@ impl Table {
         Self::PubsubUsage,
         Self::NodesOfAccounts,
         Self::RoomsOfAccounts,
+        Self::PushDevices,
     ];
 
     /// The tables whose keys begin with a room's number, and from which all of a room that is destroyed is removed with it.
@@ -198,6 +205,8 @@ impl Table {
             Self::RoomLinks => "room_links",
             Self::RoomsOfAccounts => "rooms_of_accounts",
             Self::RoomsPublic => "rooms_public",
+            Self::PushDevices => "push_devices",
+            Self::PushTokens => "push_tokens",
         }
     }
 
@@ -212,6 +221,7 @@ impl Table {
             || matches!(self, Self::PubsubMembers | Self::PubsubUsage | Self::NodesOfAccounts)
             || matches!(self, Self::Rooms | Self::RoomNames | Self::RoomAffiliations | Self::RoomNicks)
             || matches!(self, Self::RoomRemovals | Self::RoomsOfAccounts | Self::RoomsPublic)
+            || matches!(self, Self::PushDevices | Self::PushTokens)
     }
 }
 

@@ -32,6 +32,7 @@ pub mod info;
 pub mod invite;
 pub mod join;
 pub mod link;
+pub mod notify;
 pub mod occupant;
 pub mod owner;
 pub mod question;

@@ -115,7 +115,10 @@ impl RegistrationService {
         let revoked = self.write(self.shared.home_of(&local), move |transaction| {
             let pin = rules(&config, &hasher).revoke(transaction, &local)?;
             let account = transaction.set_credentials(&local, &credentials)?;
+            transaction.disable_push(&local, None)?;
+            let id = transaction.account_id(&local)?;
             let end = move |actors: &mut Actors, _: &Env, fx: &mut Effects, revoked: &mut Revoked| {
+                id.into_iter().for_each(|id| actors.pushes.forget(id));
                 revoked.sessions = end_sessions(&mut actors.users, fx, &local);
             };
             Ok((Revoked { pin, account, sessions: 0 }, Some(Box::new(end) as Box<_>)))

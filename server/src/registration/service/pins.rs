@@ -173,10 +173,14 @@ impl RegistrationService {
         let local = number.digits().to_owned();
         let replaced = self.write(self.shared.home_of(&local), move |transaction| {
             let replaced = transaction.set_credentials(&local, &credentials)?;
-            if !replaced {
-                transaction.create_account(&local, &credentials)?;
+            match replaced {
+                // The old device is told nothing any more, whoever has it now.
+                true => _ = transaction.disable_push(&local, None)?,
+                false => _ = transaction.create_account(&local, &credentials)?,
             }
+            let account = transaction.account_id(&local)?;
             let end = move |actors: &mut Actors, _: &Env, fx: &mut Effects, _: &mut bool| {
+                account.into_iter().for_each(|account| actors.pushes.forget(account));
                 end_sessions(&mut actors.users, fx, &local);
             };
             Ok((replaced, Some(Box::new(end) as Box<_>)))

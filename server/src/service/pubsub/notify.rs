@@ -88,6 +88,11 @@ impl Notice {
 
     /// Tells it. `sender`: the full JID that has caused it.
     pub(super) fn tell(&self, actors: &mut Actors, env: &Env, fx: &mut Effects, sender: &str) {
+        if self.node == ns::BOOKMARKS && !actors.pushes.is_empty() {
+            let known = actors.users.find(&self.account).map(|user| actors.users.user(user).id);
+            let account = known.or_else(|| env.shared.directory.account_id(&self.account).ok().flatten());
+            account.into_iter().for_each(|account| actors.pushes.wishes_changed(account));
+        }
         let owner = env.owner_jid(&self.account);
         let tail = self.tail(&owner, env.config.limits.pep_payload_bytes as usize);
         let conn = presence::conn_of(&actors.users, sender);

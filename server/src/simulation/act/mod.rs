@@ -8,6 +8,7 @@ mod inactive;
 mod message;
 mod nodes;
 mod presence;
+mod push;
 mod requests;
 mod rooms;
 mod roster;
@@ -33,6 +34,7 @@ const ACTIONS: &[&[Action<World>]] = &[
     message::ACTIONS,
     nodes::ACTIONS,
     presence::ACTIONS,
+    push::ACTIONS,
     roster::ACTIONS,
     rooms::ACTIONS,
     storage::ACTIONS,

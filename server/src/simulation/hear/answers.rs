@@ -48,6 +48,10 @@ impl World {
                 live.roster = Some(items);
             }
             Wanted::Published(n) if result => self.nodes.confirmed(n),
+            Wanted::Enabled if result => {
+                let device = (client_user, self.clients[index].number);
+                self.pushes.confirmed(device, step);
+            }
             Wanted::Put(shelf, number) if result => {
                 live.put.insert(shelf, number);
             }

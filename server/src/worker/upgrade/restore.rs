@@ -34,6 +34,7 @@ use crate::user::capabilities;
 use crate::user::commits::Logs;
 use crate::user::interests::saved::Capabilities;
 use crate::user::presence;
+use crate::user::push::saved::ToldDevices;
 use crate::user::saved::{ResourceRecord, Waiting};
 use crate::user::tables::{Flags, ResourceKey};
 use crate::worker::Worker;
@@ -124,6 +125,7 @@ impl<D: Driver> Worker<D> {
         let origin = self.core.origin(state).map_err(|error| error.to_string())?;
         let mut carried = Counts::default();
         self.core.restore_hashes(state).map_err(|error| error.to_string())?;
+        self.core.restore_pushes(state).map_err(|error| error.to_string())?;
         self.core.restore_rooms(state).map_err(|error| error.to_string())?;
         let mut failed = None;
         for block in state.blocks().filter(|block| block.kind == Sessions::KIND.name) {
@@ -233,6 +235,17 @@ impl Core {
         state.each::<Capabilities>(|_, known| {
             let nodes = known.nodes.iter().map(|node| (*node).into()).collect();
             self.actors.interests.restore(*known.hash, nodes, hashes_max);
+            Ok(())
+        })
+    }
+
+    /// What devices were told of accounts whose home this worker is now.
+    fn restore_pushes(&mut self, state: &State<Mapped>) -> Result<(), StateError> {
+        let (pushes, env) = (&mut self.actors.pushes, &self.env);
+        state.each::<ToldDevices>(|_, record| {
+            if env.home_of(record.local()) == env.worker {
+                pushes.take_over(env, &record);
+            }
             Ok(())
         })
     }

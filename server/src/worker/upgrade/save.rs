@@ -12,6 +12,7 @@ use crate::session::saved::ConnectionRecord;
 use crate::session::{Session, SessionPhase};
 use crate::user::commits::Logs;
 use crate::user::interests::saved::{Capabilities, KnownHash};
+use crate::user::push::saved::ToldDevices;
 use crate::user::saved::{ResourceRecord, Waiting};
 use crate::user::tables::{Resource, User};
 use crate::worker::core::Core;
@@ -48,7 +49,19 @@ impl Core {
             }
         }
         occupants.finish().map_err(|error| error.to_string())?;
+        self.save_pushes(state)?;
         Ok(Parked { worker, traffic: self.fx.links.traffic(), closed })
+    }
+
+    /// What devices were told. What the providers have not sent counts as not told.
+    fn save_pushes(&self, state: &StateWriter) -> Result<(), String> {
+        let unsent = self.env.shared.push.get().map(|outlet| outlet.unsent()).unwrap_or_default();
+        let unsent = unsent.iter().map(|ticket| (&*ticket.local, &*ticket.node)).collect();
+        let mut pushes = state.blocks::<ToldDevices>(self.env.worker);
+        for record in self.actors.pushes.save(&unsent) {
+            pushes.put(&record).map_err(|error| error.to_string())?;
+        }
+        pushes.finish().map_err(|error| error.to_string())
     }
 
     /// A user's resources follow each other, oldest first: which is older decides conflicts and copies.

@@ -1,7 +1,7 @@
 //! A walk over every metric: each is made to move by a small step, so that none is blind.
 //!
 //! ```text
-//! tables of the code ──► every name ──┬─► moved by a step   (steps/, registration.rs, program.rs, worlds.rs)
+//! tables of the code ──► every name ──┬─► moved by a step   (steps/, registration.rs, push.rs, program.rs, worlds.rs)
 //!                                     └─► FLEETING          (below: its high-water mark is moved)
 //! ```
 //! A metric that is neither fails `every_metric_is_walked`, whose message says what to add. A step that claims a
@@ -10,6 +10,7 @@
 #![allow(clippy::needless_update, reason = "all steps are written alike")]
 
 mod program;
+mod push;
 mod registration;
 mod stage;
 mod steps;
@@ -20,16 +21,18 @@ use std::collections::BTreeMap;
 use whimbrel_server::http::metrics::WebMetrics;
 use whimbrel_server::metrics::WorkerMetrics;
 use whimbrel_server::phone::metrics::RegistrationMetrics;
+use whimbrel_server::push::metrics::PushMetrics;
 use whimbrel_server::stats::{QueueMetrics, ServerMetrics};
 use whimbrel_stats::{Block, Description, Kind};
 
 /// All tables of metrics.
-const TABLES: [&[Description]; 5] = [
+const TABLES: [&[Description]; 6] = [
     WorkerMetrics::DESCRIPTIONS,
     QueueMetrics::DESCRIPTIONS,
     ServerMetrics::DESCRIPTIONS,
     RegistrationMetrics::DESCRIPTIONS,
     WebMetrics::DESCRIPTIONS,
+    PushMetrics::DESCRIPTIONS,
 ];
 
 /// Metrics that no step moves: why, and the test that moves each instead, as `path: name`. There are none, and what a
@@ -59,9 +62,11 @@ const FLEETING: &[(&str, &str)] = &[
 fn walked() -> BTreeMap<&'static str, &'static str> {
     let steps = steps::all().map(|step| (step.what, step.moves));
     let offices = registration::STEPS.iter().map(|step| (step.what, step.moves));
+    let pushes = push::STEPS.iter().map(|step| (step.what, step.moves));
     let others = [(worlds::WHAT, worlds::MOVES), (program::WHAT, program::MOVES)];
     steps
         .chain(offices)
+        .chain(pushes)
         .chain(others)
         .flat_map(|(what, moves)| moves.iter().map(move |name| (*name, what)))
         .collect()
@@ -80,7 +85,7 @@ fn every_metric_is_walked() {
     assert!(
         missing.is_empty(),
         "nothing shows that these metrics ever move: {missing:?}\nadd each to `moves` of a step in \
-         server/tests/suite/counters/steps (registration.rs for the API of registration, program.rs for what happens to \
+         server/tests/suite/counters/steps (registration.rs for the API of registration, push.rs for push, program.rs for what happens to \
          a process, worlds.rs for what only a busy server shows) that causes it, or write a small step that does; only what no test can cause may be \
          excused, in counters/mod.rs, with the reason"
     );

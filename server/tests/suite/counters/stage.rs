@@ -8,6 +8,7 @@ use whimbrel_server::config::Config;
 use whimbrel_server::http::metrics::WebMetrics;
 use whimbrel_server::metrics::WorkerMetrics;
 use whimbrel_server::phone::metrics::RegistrationMetrics;
+use whimbrel_server::push::metrics::PushMetrics;
 use whimbrel_server::stats::{QueueMetrics, ServerMetrics};
 use whimbrel_stats::{Block, Description, Kind};
 
@@ -53,6 +54,7 @@ fn figures(server: &TestServer) -> BTreeMap<&'static str, u64> {
         .registration
         .iter()
         .for_each(|block| add(&mut all, RegistrationMetrics::DESCRIPTIONS, &block.values()));
+    stats.push.iter().for_each(|block| add(&mut all, PushMetrics::DESCRIPTIONS, &block.values()));
     stats.http.iter().for_each(|block| add(&mut all, WebMetrics::DESCRIPTIONS, &block.values()));
     all
 }

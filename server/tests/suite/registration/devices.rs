@@ -7,6 +7,7 @@ use super::{SASL, can_log_in, log_in};
 use crate::support::Client;
 use crate::support::answers::outcome;
 use crate::support::api::{DEVICES, LOCAL, PHONE, SECRET, answer, kind, with_office};
+use crate::support::pushes::Keys;
 
 #[test]
 fn a_device_is_sent_a_pin_tells_it_and_logs_in_with_the_key() {
@@ -87,6 +88,22 @@ fn another_device_puts_the_first_one_out_and_gets_what_waits() {
             let message = phone.set_aside_until(|stanza| stanza.name() == "message");
             assert_eq!(message.attribute("id"), Some("w"));
             assert!(message.find("delay", "urn:xmpp:delay").is_some());
+        },
+    );
+}
+
+#[test]
+fn another_device_ends_what_the_first_one_was_told_by_push() {
+    let keys = Keys::new();
+    with_office(
+        |config| keys.configure(config),
+        |office| {
+            let first = office.register(PHONE, DEVICES[0]);
+            log_in(office, &first, "phone").enable_push("phone");
+            let directory = &office.server.server.shared.directory;
+            assert_eq!(directory.push_device_count().unwrap(), 1);
+            office.register(PHONE, DEVICES[1]);
+            assert_eq!(directory.push_device_count().unwrap(), 0);
         },
     );
 }

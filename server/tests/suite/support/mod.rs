@@ -21,9 +21,11 @@ pub(crate) mod api;
 mod client;
 #[expect(unsafe_code, reason = "system calls")]
 pub(crate) mod disk;
+pub(crate) mod doubles;
 pub(crate) mod managed;
 pub(crate) mod program;
 pub(crate) mod provider;
+pub(crate) mod pushes;
 pub(crate) mod roster;
 pub(crate) mod scram;
 mod server;

@@ -98,6 +98,7 @@ fn fill(t: &mut WriteTransaction<'_>, local: &str) -> Result<(), DirectoryError>
     super::pubsub::fill(t, local)?;
     super::nodes::fill(t, local)?;
     super::rooms::fill(t, local)?;
+    super::push::fill(t, local)?;
     t.put_roster_item(local, &Item { contact: "nurse@example.org".into(), ..Item::default() })?;
     t.put_roster_item(local, &Item { contact: "romeo@example.org".into(), ..Item::default() })?;
     t.remove_roster_item(local, "nurse@example.org")?;
@@ -162,6 +163,8 @@ fn what_belongs_to_an_account_is_kept_and_goes_with_it() {
         (tables::Table::PubsubUsage, 2),
         (tables::Table::NodesOfAccounts, 1),
         (tables::Table::RoomsOfAccounts, 1),
+        (tables::Table::PushDevices, 1),
+        (tables::Table::PushTokens, 1),
         (tables::Table::RoomAffiliations, 1),
         (tables::Table::RoomNicks, 1),
         (tables::Table::Accounts, 2),

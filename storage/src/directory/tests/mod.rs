@@ -8,6 +8,7 @@ mod limits;
 mod nodes;
 mod opening;
 mod pubsub;
+mod push;
 mod readers;
 mod registration;
 mod reopen;

@@ -1,0 +1,182 @@
+//! Messages of rooms: those who belong to a room are told of what is said there, whether they have entered it or not.
+//!
+//! The room sends its members' homes one stanza and a list of accounts. Here lies what each wants to hear of the room (XEP-0492),
+//! read once and kept until the account's bookmarks or its block list change.
+
+use std::hash::BuildHasher;
+
+use foldhash::fast::FixedState;
+use whimbrel_storage::actor::ActorId;
+use whimbrel_storage::directory::DirectoryError;
+use whimbrel_storage::log::Sequence;
+
+use super::compose::{self, Told};
+use super::known::{Account, Device};
+use super::{Chosen, Recipient, Session, has_devices, session_of, tell};
+use crate::effects::work;
+use crate::env::Env;
+use crate::exchange::fanout::{Cast, Weight};
+use crate::keys::{ResourceKey, UserKey};
+use crate::proto::address;
+use crate::proto::muc::notify::{self, BookmarkSettings, ClientType, Notify, Person};
+use crate::proto::ns;
+use crate::proto::push::PushService;
+use crate::proto::sm::Unacked;
+use crate::push::outlet::Outlet;
+use crate::runtime::driver::ConnId;
+use crate::stanza::Kind;
+use crate::user::actors::{Actors, Effects};
+use crate::user::blocking;
+use crate::user::record;
+use crate::user::tables::{Flags, Users};
+use crate::xml::Element;
+
+/// Rooms of one account of which it is remembered what the account wants to hear.
+const ROOMS_MAX: usize = 64;
+
+/// What an account wants to hear of a room.
+#[derive(Clone, Debug)]
+pub(super) struct Wish {
+    /// Of its address.
+    room: u64,
+    /// By [`ClientType`].
+    notify: [Notify; 2],
+    /// The nick in the room, if its bookmark tells one.
+    nick: Option<Box<str>>,
+}
+
+/// A message of a room.
+struct Message<'a> {
+    room: &'a str,
+    hash: u64,
+    is_private: bool,
+    stanza: &'a Element,
+    told: Told,
+}
+
+/// Members of a room whose home is this worker are told of a message.
+pub fn receive(actors: &mut Actors, env: &Env, fx: &mut Effects, cast: &Cast<'_>) {
+    let Some(outlet) = env.shared.push.get() else { return };
+    let room = address::bare_of(cast.from);
+    let Ok(stanza) = Element::parse(&[cast.head, cast.tail].concat()) else { return };
+    let told = Told { is_call: false, sender: Some(room.to_owned()), text: compose::text_of(&stanza) };
+    let is_private = cast.weight == Weight::AbsentOfGroup;
+    let message = Message { room, hash: hash_of(room), is_private, stanza: &stanza, told };
+    for target in cast.targets() {
+        fx.work.add(work::RECIPIENT);
+        let (local, Some(number)) = address::local_and_resource_of_target(target) else { continue };
+        let Ok(number) = u64::from_str_radix(number, 16) else { continue };
+        let to = Recipient { account: ActorId::from_raw(number), local, user: actors.users.find(local) };
+        tell_member(actors, env, fx, outlet, to, &message);
+    }
+}
+
+fn hash_of(room: &str) -> u64 {
+    FixedState::default().hash_one(room)
+}
+
+fn tell_member(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    outlet: &Outlet,
+    to: Recipient<'_>,
+    message: &Message<'_>,
+) {
+    if !has_devices(&mut actors.pushes, env, fx, to) {
+        return;
+    }
+    let users = &actors.users;
+    let Some(account) = actors.pushes.get_mut(to.account) else { return };
+    let wish = wish_of(account, env, fx, to.local, message);
+    if is_read(users, to.user, message.room) {
+        return;
+    }
+    let bare = env.bare_jid(to.local);
+    let person = Person { bare: &bare, room: message.room, nick: wish.nick.as_deref().unwrap_or(to.local) };
+    let mut mentioned = None;
+    let mut chosen = Chosen::new();
+    for (at, device) in account.devices.iter_mut().enumerate() {
+        let wants = match wish.notify[client_of(device) as usize] {
+            Notify::Always => true,
+            Notify::Never => false,
+            Notify::OnMention => *mentioned.get_or_insert_with(|| notify::mentions(message.stanza, person)),
+        };
+        if wants && !device.is_voip && session_of(users, to.user, &device.resource) == Session::Away {
+            device.count += 1;
+            device.newest = Sequence::ZERO;
+            chosen.push(at);
+        }
+    }
+    if !chosen.is_empty() {
+        tell(&mut actors.pushes, env, fx, outlet, to, (&chosen, &message.told));
+    }
+}
+
+fn client_of(device: &Device) -> ClientType {
+    match device.service == PushService::WebPush.code() {
+        true => ClientType::Web,
+        false => ClientType::Phone,
+    }
+}
+
+/// Whether an active client of a user is in a room and hears what is said there.
+fn is_read(users: &Users, user: Option<UserKey>, room: &str) -> bool {
+    let reads = |key: &ResourceKey| {
+        let resource = users.resource(*key);
+        let has_entered = || resource.directed.iter().flat_map(|list| list.iter()).any(|jid| **jid == *room);
+        resource.conn != ConnId::NONE && !resource.flags.has(Flags::INACTIVE) && has_entered()
+    };
+    user.is_some_and(|user| users.user(user).resources.iter().any(reads))
+}
+
+/// What an account wants to hear of a room, read where it is not known.
+fn wish_of(account: &mut Account, env: &Env, fx: &Effects, local: &str, message: &Message<'_>) -> Wish {
+    if let Some(known) = account.wishes.iter().find(|wish| wish.room == message.hash) {
+        return known.clone();
+    }
+    fx.work.add(2 * work::LOOK);
+    let settings = settings_of(env, local, message.room).unwrap_or_else(|error| {
+        tracing::error!(user = local, %error, "cannot read a bookmark");
+        None
+    });
+    let settings = settings.unwrap_or_default();
+    let usual = if message.is_private { Notify::Always } else { Notify::OnMention };
+    let notify = match blocking::names(&blocking::load(env, fx, local), message.room) {
+        true => [Notify::Never; 2],
+        false => [ClientType::Phone, ClientType::Web].map(|client| settings.of(client).unwrap_or(usual)),
+    };
+    let wish = Wish { room: message.hash, notify, nick: settings.nick.map(Into::into) };
+    if account.wishes.len() >= ROOMS_MAX {
+        account.wishes.remove(0);
+    }
+    account.wishes.push(wish.clone());
+    wish
+}
+
+fn settings_of(env: &Env, local: &str, room: &str) -> Result<Option<BookmarkSettings>, DirectoryError> {
+    let found = env.shared.directory.pubsub(local, |view| {
+        let Some(node) = view.node(ns::BOOKMARKS)? else { return Ok(None) };
+        let item = view.item(&node, room)?;
+        let conference = item.and_then(|item| Element::parse(item.payload).ok());
+        Ok(conference.map(|conference| BookmarkSettings::read(&conference)))
+    });
+    found.map(Option::flatten)
+}
+
+/// Messages of rooms that a session has not acknowledged, of those rooms of which its account wants to hear everything.
+pub(super) fn unacked(account: &Account, users: &Users, key: ResourceKey) -> usize {
+    let sm = users.resource(key).flow.as_ref().and_then(|flow| flow.sm.as_ref());
+    let unacked = sm.into_iter().flat_map(|sm| sm.unacked());
+    let is_told = |stanza: &&Unacked| {
+        let Unacked::Stanza { kind: Kind::Message, bytes, .. } = stanza else { return false };
+        let Some((from, _)) = record::addresses(bytes) else { return false };
+        let hash = hash_of(address::bare_of(&from));
+        let wish = account.wishes.iter().find(|wish| wish.room == hash);
+        wish.is_some_and(|wish| wish.notify.contains(&Notify::Always)) && compose::wakes(bytes)
+    };
+    match account.wishes.is_empty() {
+        true => 0,
+        false => unacked.filter(is_told).count(),
+    }
+}

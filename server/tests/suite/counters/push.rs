@@ -1,0 +1,131 @@
+//! The steps of the walk that push causes, against doubles of push services.
+
+use std::time::Duration;
+
+use whimbrel_push::doubles::Answer;
+
+use super::stage::{Step, run};
+use crate::push::providers::UNREGISTERED;
+use crate::support::doubles::Providers;
+use crate::support::managed::chat;
+
+/// Runs every step; nothing here depends on the driver.
+#[test]
+fn every_step_of_push_moves_what_it_says() {
+    run(STEPS, |step, act| {
+        let providers = Providers::start(step.configure);
+        providers.server.accounts(&["juliet", "romeo"]);
+        providers.asleep_with_fcm("juliet");
+        act(&providers.server, &providers);
+    });
+}
+
+const PLAIN: Step<Providers> = Step { what: "", configure: |_| {}, act: |_, _| {}, moves: &[] };
+
+fn say(providers: &Providers) {
+    providers.romeo().send(&chat("juliet@localhost", "one"));
+}
+
+const CALL: &str = "<message to='juliet@localhost' type='chat'><propose xmlns='urn:xmpp:jingle-message:0' id='c'/></message>";
+
+/// The steps.
+pub(super) const STEPS: &[Step<Providers>] = &[
+    Step {
+        what: "a device is told of a message, and of the next one a moment later",
+        act: |_, providers| {
+            say(providers);
+            providers.fcm.journal().wait_for(1);
+            say(providers);
+        },
+        moves: &[
+            "push.told",
+            "push.sent",
+            "push.attempts",
+            "push.latency",
+            "push.coalesced",
+            "push.remembered",
+        ],
+        ..PLAIN
+    },
+    Step {
+        what: "the queue of a push service has room",
+        act: |stage, _| stage.count_from_zero(),
+        moves: &["queue.push.limit"],
+        ..PLAIN
+    },
+    Step {
+        what: "a device is gone",
+        act: |_, providers| {
+            providers.fcm.script().next(Answer::status(404, UNREGISTERED));
+            say(providers);
+        },
+        moves: &["push.failed.gone"],
+        ..PLAIN
+    },
+    Step {
+        what: "a push service does not accept a notification",
+        act: |_, providers| {
+            let said = UNREGISTERED
+                .replace("NOT_FOUND", "INVALID_ARGUMENT")
+                .replace("UNREGISTERED", "INVALID_ARGUMENT");
+            providers.fcm.script().next(Answer::status(400, &said));
+            say(providers);
+        },
+        moves: &["push.failed.refused"],
+        ..PLAIN
+    },
+    Step {
+        what: "a push service refuses the key",
+        act: |stage, providers| {
+            let denied = r#"{"error":{"status":"PERMISSION_DENIED","message":"no"}}"#;
+            providers.fcm.script().always(Answer::status(403, denied));
+            say(providers);
+            stage.until("push.paused");
+        },
+        moves: &["push.failed.credentials", "push.paused"],
+        ..PLAIN
+    },
+    Step {
+        what: "a push service is out of reach for as long as a call is of use",
+        configure: |config| config.push.call_seconds = 1,
+        act: |_, providers| {
+            providers.fcm.journal().go_down();
+            providers.romeo().send(CALL);
+        },
+        moves: &["push.failed.overdue"],
+        ..PLAIN
+    },
+    Step {
+        what: "the server stops while a push service is silent",
+        act: |stage, providers| {
+            providers.fcm.script().always(Answer::Stall);
+            say(providers);
+            stage.until("queue.push.length");
+            stage.until("queue.push.high_water");
+            providers.server.server.notifier.as_ref().expect("there is push").stop(Duration::ZERO);
+        },
+        moves: &["push.failed.stopping", "queue.push.length", "queue.push.high_water"],
+        ..PLAIN
+    },
+    Step {
+        what: "the queue of a push service is full",
+        configure: |config| config.push.queue = 1,
+        act: |stage, providers| {
+            providers.fcm.script().always(Answer::Stall);
+            let mut romeo = providers.romeo();
+            stage.until_with("refused.push_queue", || romeo.send(CALL));
+        },
+        moves: &["refused.push_queue"],
+        ..PLAIN
+    },
+    Step {
+        what: "a device is called too often",
+        configure: |config| config.push.per_device_per_hour = 1,
+        act: |stage, providers| {
+            let mut romeo = providers.romeo();
+            stage.until_with("refused.push_rate", || romeo.send(CALL));
+        },
+        moves: &["refused.push_rate"],
+        ..PLAIN
+    },
+];

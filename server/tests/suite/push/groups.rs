@@ -1,0 +1,128 @@
+//! Messages of rooms: told by membership, as each member wants to hear of them.
+
+use crate::rooms::{PRIVATE, enter, make, make_it, room, say};
+use crate::support::answers::{befriend, outcome};
+use crate::support::pushes::with_push;
+use crate::support::{Client, TestServer};
+
+const NOTIFY: &str = "urn:xmpp:notification-settings:0";
+
+/// Sets what an account wants to hear of a room.
+fn wish(client: &mut Client, name: &str, setting: &str) {
+    let notify = format!("<notify xmlns='{NOTIFY}'><{setting}/></notify>");
+    let item = format!(
+        "<item id='{}'><conference xmlns='urn:xmpp:bookmarks:1' autojoin='true'><nick>Nursey</nick>\
+         <extensions>{notify}</extensions></conference></item>",
+        room(name)
+    );
+    let publish = format!(
+        "<pubsub xmlns='http://jabber.org/protocol/pubsub'><publish node='urn:xmpp:bookmarks:1'>{item}</publish></pubsub>"
+    );
+    assert_eq!(outcome(&client.ask("set", None, &publish)), "result");
+}
+
+/// An account that has enabled push on a client, with which something is done before it goes.
+fn asleep(server: &TestServer, name: &str, before: impl Fn(&mut Client)) {
+    let mut client = server.online(name, "phone");
+    client.enable_push(name);
+    before(&mut client);
+    client.send("</stream:stream>");
+    while !matches!(client.next(), crate::support::Said::StreamClosed) {}
+}
+
+#[test]
+fn a_member_who_was_never_in_the_room_is_told_of_what_is_said() {
+    with_push(
+        |_| {},
+        |server, told| {
+            server.accounts(&["juliet", "romeo", "nurse"]);
+            for name in ["romeo", "nurse"] {
+                befriend(server, "juliet", name);
+                asleep(server, name, |_| {});
+            }
+            let mut juliet = server.online("juliet", "balcony");
+            make(&mut juliet, "hall", "jule", PRIVATE);
+            // The nurse is nobody there, and hears nothing.
+            say(&mut juliet, "hall", "before");
+            assert_eq!(make_it(&mut juliet, "hall", "romeo", "member"), "result");
+            say(&mut juliet, "hall", "one");
+            let heard = told.next();
+            assert_eq!(heard.sender, Some(room("hall")));
+            assert_eq!((heard.count, heard.text.as_deref()), (Some(1), Some("text of one")));
+            assert_eq!(make_it(&mut juliet, "hall", "romeo", "none"), "result");
+            assert_eq!(make_it(&mut juliet, "hall", "nurse", "member"), "result");
+            say(&mut juliet, "hall", "two");
+            assert_eq!(told.next().text.as_deref(), Some("text of two"));
+            server.await_metric("push.told", 2);
+            assert_eq!(told.left(), 0, "juliet has said it, and romeo is no member any more");
+        },
+    );
+}
+
+#[test]
+fn a_member_is_told_of_what_it_wants_to_hear() {
+    with_push(
+        |config| config.push.pause_seconds = 86_400,
+        |server, told| {
+            server.accounts(&["juliet", "romeo", "nurse", "tybalt"]);
+            let mut juliet = server.online("juliet", "balcony");
+            make(&mut juliet, "hall", "jule", PRIVATE);
+            for name in ["romeo", "nurse", "tybalt"] {
+                befriend(server, "juliet", name);
+                assert_eq!(make_it(&mut juliet, "hall", name, "member"), "result");
+            }
+            asleep(server, "nurse", |nurse| wish(nurse, "hall", "on-mention"));
+            asleep(server, "tybalt", |tybalt| wish(tybalt, "hall", "never"));
+            asleep(server, "romeo", |_| {});
+            say(&mut juliet, "hall", "one");
+            let heard = told.next();
+            assert_eq!((heard.text.as_deref(), heard.count), (Some("text of one"), Some(1)), "romeo alone");
+            let to = room("hall");
+            juliet.send(&format!(
+                "<message type='groupchat' to='{to}' id='two'><body>Where is my Nursey?</body></message>"
+            ));
+            let heard = told.next();
+            assert_eq!(heard.text.as_deref(), Some("Where is my Nursey?"));
+            assert_eq!(heard.count, Some(1), "the nurse, of the first that mentions her");
+            server.await_metric("push.told", 2);
+            // What is changed holds from the next message on.
+            let mut tybalt = server.online("tybalt", "phone");
+            wish(&mut tybalt, "hall", "always");
+            tybalt.cut();
+            server.await_metric("sessions", 1);
+            say(&mut juliet, "hall", "three");
+            assert_eq!(told.next().text.as_deref(), Some("text of three"));
+            server.await_metric("push.told", 3);
+        },
+    );
+}
+
+#[test]
+fn a_seat_without_a_connection_is_told_and_one_that_hears_is_not() {
+    with_push(
+        |config| config.push.pause_seconds = 86_400,
+        |server, told| {
+            server.accounts(&["juliet", "romeo"]);
+            befriend(server, "juliet", "romeo");
+            let mut juliet = server.online("juliet", "balcony");
+            make(&mut juliet, "hall", "jule", PRIVATE);
+            assert_eq!(make_it(&mut juliet, "hall", "romeo", "member"), "result");
+            let mut romeo = server.online("romeo", "phone");
+            romeo.enable_push("romeo");
+            let name = romeo.enable_sm();
+            enter(&mut romeo, "hall", "ro");
+            say(&mut juliet, "hall", "heard");
+            romeo.set_aside_until(|stanza| stanza.attribute("id") == Some("heard"));
+            let jid = romeo.jid.clone();
+            // Lost with the message unacknowledged.
+            romeo.cut();
+            let heard = told.next();
+            assert_eq!(heard.count, Some(1), "the one that was not acknowledged");
+            say(&mut juliet, "hall", "missed");
+            server.await_metric("push.coalesced", 1);
+            let (mut romeo, answer) = Client::resume(server.address(), "romeo", &jid, &name, 0);
+            assert_eq!(answer.name(), "resumed");
+            romeo.set_aside_until(|stanza| stanza.attribute("id") == Some("missed"));
+        },
+    );
+}
