@@ -11,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use whimbrel_server::boot::{self, BootError};
 use whimbrel_server::config::Config;
 use whimbrel_server::runtime::platform;
+use whimbrel_server::shared::turn::ExternalServices;
 use whimbrel_server::tls::certificate;
 use whimbrel_storage::directory::{Directory, DirectoryError, Options};
 use whimbrel_storage::{data, plain};
@@ -40,6 +41,7 @@ pub(crate) fn check(config: &Config, file: Option<&Path>) -> ExitCode {
         ("registration", registration),
         ("without TLS", without_tls(config)),
         ("certificate", certificate(config)),
+        ("STUN and TURN", turn(config)),
         ("data", data.map(|found| found.text(config))),
     ];
     let mut code = ExitCode::SUCCESS;
@@ -129,6 +131,11 @@ fn certificate(config: &Config) -> Result<String, String> {
     }
     let kind = if facts.self_signed { "self-signed, for" } else { "for" };
     Ok(format!("{}, {kind} {}", facts.path.display(), facts.names.join(", ")))
+}
+
+/// Where clients are sent for calls.
+fn turn(config: &Config) -> Result<String, String> {
+    ExternalServices::load(&config.turn).map(|_| config.turn.services.join(", "))
 }
 
 /// What the data directory is.

@@ -36,6 +36,9 @@ pub enum BootError {
     /// Registration by phone number.
     #[error("{0}")]
     Registration(String),
+    /// STUN and TURN servers.
+    #[error("{0}")]
+    Turn(String),
     /// A socket cannot be bound.
     #[error("cannot listen on {address}: {source}{}", remedy_for_bind(.source, .key))]
     Listen {
