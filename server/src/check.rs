@@ -12,6 +12,7 @@ use whimbrel_server::boot::{self, BootError};
 use whimbrel_server::config::Config;
 use whimbrel_server::push::keys::Keys;
 use whimbrel_server::runtime::platform;
+use whimbrel_server::shared::turn::ExternalServices;
 use whimbrel_server::tls::certificate;
 use whimbrel_storage::directory::{Directory, DirectoryError, Options};
 use whimbrel_storage::{data, plain};
@@ -42,6 +43,7 @@ pub(crate) fn check(config: &Config, file: Option<&Path>) -> ExitCode {
         ("without TLS", without_tls(config)),
         ("certificate", certificate(config)),
         ("push", push(config)),
+        ("STUN and TURN", turn(config)),
         ("data", data.map(|found| found.text(config))),
     ];
     let mut code = ExitCode::SUCCESS;
@@ -140,6 +142,11 @@ fn push(config: &Config) -> Result<String, String> {
     let web_push =
         keys.web_push_key.map(|key| format!("; browsers subscribe with {key}")).unwrap_or_default();
     Ok(format!("{} at {}{web_push}", services.join(", "), config.push.domain_of(&config.domain)))
+}
+
+/// Where clients are sent for calls.
+fn turn(config: &Config) -> Result<String, String> {
+    ExternalServices::load(&config.turn).map(|_| config.turn.services.join(", "))
 }
 
 /// What the data directory is.

@@ -8,6 +8,7 @@ mod archive;
 mod http;
 mod pubsub;
 mod rooms;
+mod turn;
 mod words;
 
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ pub use archive::ArchiveConfig;
 pub use http::HttpConfig;
 pub use pubsub::{NodeMakers, PubsubConfig};
 pub use rooms::{RoomMakers, RoomsConfig};
+pub use turn::{ExternalService, TurnConfig};
 
 use crate::limits::Limits;
 use crate::phone::settings::RegistrationConfig;
@@ -140,6 +142,8 @@ pub struct Config {
     pub auth: AuthConfig,
     /// The HTTP server for clients in browsers.
     pub http: HttpConfig,
+    /// STUN and TURN servers.
+    pub turn: TurnConfig,
     /// Registration by phone number.
     pub registration: RegistrationConfig,
     /// Message archives.
@@ -175,6 +179,7 @@ impl Default for Config {
             tls: TlsConfig::default(),
             auth: AuthConfig::default(),
             http: HttpConfig::default(),
+            turn: TurnConfig::default(),
             registration: RegistrationConfig::default(),
             archive: ArchiveConfig::default(),
             rooms: RoomsConfig::default(),
@@ -281,6 +286,7 @@ impl Config {
             return invalid("log_mib_max must have room for at least two files of log_segment_mib".into());
         }
         self.http.check().or_else(invalid)?;
+        self.turn.check().or_else(invalid)?;
         self.registration.check().or_else(invalid)?;
         self.archive.check().or_else(invalid)?;
         self.rooms.check(&self.domain).or_else(invalid)?;

@@ -1,6 +1,7 @@
 //! What all workers and the control thread share.
 
 mod saved;
+pub mod turn;
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -31,7 +32,9 @@ use crate::push::outlet::Outlet;
 use crate::quota::{AccountQuota, RegistrationQuota};
 use crate::stats::Stats;
 use crate::tls::Acceptor;
+
 pub use saved::{DirectoryLock, EarlierStreams};
+use turn::ExternalServices;
 
 /// What a run has from the runs before.
 #[derive(Debug)]
@@ -73,6 +76,8 @@ pub struct Shared {
     pub push_domain: Box<str>,
     /// The configuration of the last start or reload. Workers keep their own reference and are told of a new one.
     pub config: RwLock<Arc<Config>>,
+    /// STUN and TURN servers, and the key of their credentials.
+    external: RwLock<Arc<ExternalServices>>,
     /// Accounts and rosters.
     pub directory: Directory,
     /// TLS certificates.
@@ -139,6 +144,7 @@ impl Shared {
             nodes_domain: config.pubsub.domain_of(&config.domain).into(),
             push_domain: config.push.domain_of(&config.domain).into(),
             config: RwLock::new(config),
+            external: RwLock::default(),
             directory,
             acceptor,
             admission: Admission::default(),
@@ -189,6 +195,16 @@ impl Shared {
         if let Some(looks) = survey.step(&self.directory, PAGE, iterations, now_ms) {
             self.unknown_users.resemble(looks);
         }
+    }
+
+    /// What clients are told of STUN and TURN servers. Locked for the moment of one look-up, when a client asks.
+    pub fn external(&self) -> Arc<ExternalServices> {
+        self.external.read().expect("nothing panics while it holds this lock").clone()
+    }
+
+    /// From now on clients are told of these.
+    pub fn set_external(&self, services: ExternalServices) {
+        *self.external.write().expect("nothing panics while it holds this lock") = Arc::new(services);
     }
 
     /// The configuration has changed: what depends on it here.

@@ -15,7 +15,7 @@ from websockets.sync.client import connect
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PATIENCE = 90
-CODES = {"Escape": 27, "ArrowLeft": 37, "ArrowRight": 39}
+CODES = {"Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowRight": 39}
 
 
 class Page:
@@ -104,13 +104,14 @@ class Page:
 
 
 class Browser:
-    """The browser, with a profile that is thrown away."""
+    """The browser, with a profile that is thrown away, and more options than the usual ones."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, *options):
         self.process = subprocess.Popen(
             [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
              "--disable-background-networking", "--disable-component-update", "--mute-audio", "--hide-scrollbars",
-             "--remote-debugging-port=0", f"--user-data-dir={folder}", "about:blank"],
+             "--remote-debugging-port=0", f"--user-data-dir={folder}", *options,
+             "about:blank"],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         said = ""
         for line in self.process.stderr:

@@ -30,6 +30,7 @@ use crate::quota::Registrations;
 use crate::registration::gateway::{self, Gateway};
 use crate::running::error::BootError;
 use crate::running::socket::{Control, ControlSocket};
+use crate::shared::turn::ExternalServices;
 use crate::shared::{self, DirectoryLock, EarlierStreams, InheritedTables, Shared, SharedParts};
 use crate::takeover::Takeover;
 use crate::tls::Acceptor;
@@ -167,6 +168,7 @@ pub(super) fn share(
         workers: plan.workers,
         inherited: InheritedTables { homes: shared::home_seed(&opened.directory), streams },
     });
+    shared.set_external(ExternalServices::load(&config.turn).map_err(BootError::Turn)?);
     if let Some(takeover) = takeover {
         let attempts = takeover.state.find::<Registrations>();
         let attempts = attempts.map_err(|error| BootError::Takeover(error.to_string()))?;

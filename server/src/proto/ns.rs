@@ -77,6 +77,8 @@ namespaces! {
     DISCO_ITEMS = "http://jabber.org/protocol/disco#items",
     /// By which means a message is encrypted (XEP-0380).
     ENCRYPTION = "urn:xmpp:eme:0",
+    /// External services (XEP-0215).
+    EXTERNAL = "urn:xmpp:extdisco:2",
     /// Forwarded stanzas (XEP-0297).
     FORWARD = "urn:xmpp:forward:0",
     /// The tags of a stream over WebSocket (RFC 7395).

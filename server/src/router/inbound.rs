@@ -119,14 +119,16 @@ fn check(actors: &mut Actors, env: &Env, fx: &mut Effects, sent: &Sent<'_>) -> R
     Ok(())
 }
 
-/// RFC 6120 §8.1.2.1: a client may say who it is, but not that it is somebody else.
+/// A client may say who it is, but not that it is somebody else. Which resource of its account it names is nothing to the
+/// server, which puts the right one there (RFC 6120 §8.1.2.1): Converse.js has a new name for itself after it has loaded
+/// its page again, and resumes the stream that has the old one.
 fn check_from(claimed: &str, full: &str) -> Result<(), StreamEnd> {
     let bare_length = memchr::memchr(b'/', full.as_bytes()).expect("a full JID has a resource");
     if claimed == full || claimed == &full[..bare_length] {
         return Ok(());
     }
     match JidRef::parse(claimed) {
-        Ok(jid) if jid.to_jid().as_str() == full || jid.to_jid().as_str() == &full[..bare_length] => Ok(()),
+        Ok(jid) if jid.to_jid().bare_str() == &full[..bare_length] => Ok(()),
         _ => Err((StreamCondition::InvalidFrom, None)),
     }
 }

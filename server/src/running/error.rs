@@ -39,6 +39,9 @@ pub enum BootError {
     /// Push.
     #[error("{0}")]
     Push(String),
+    /// STUN and TURN servers.
+    #[error("{0}")]
+    Turn(String),
     /// A socket cannot be bound.
     #[error("cannot listen on {address}: {source}{}", remedy_for_bind(.source, .key))]
     Listen {

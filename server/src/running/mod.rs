@@ -28,6 +28,7 @@ use crate::running::listeners::ListenerRecord;
 use crate::running::socket::ControlSocket;
 use crate::runtime::mailbox::LaneGauge;
 use crate::shared::Shared;
+use crate::shared::turn::ExternalServices;
 use crate::takeover::TakeoverOutcome;
 use crate::takeover::launch::Launch;
 use crate::user::jobs::{Completions, CryptoPool, Then};
@@ -207,7 +208,7 @@ impl Server {
         Ok(())
     }
 
-    /// Reads the certificate and, when one is given, a new configuration. Anything that cannot change while the server
+    /// Reads the certificate, the secret of TURN servers and, when one is given, a new configuration. Anything that cannot change while the server
     /// runs keeps its value, and is named in the log.
     ///
     /// # Errors
@@ -219,7 +220,9 @@ impl Server {
         for name in keep_fixed(&old, &mut new) {
             tracing::warn!("{name} has changed in the configuration; it takes effect at the next start");
         }
+        let external = ExternalServices::load(&new.turn).map_err(BootError::Turn)?;
         self.shared.acceptor.reload(&new.tls_settings())?;
+        self.shared.set_external(external);
         self.shared.reconfigured(&new);
         let new = Arc::new(new);
         *self.shared.config.write().expect("nothing panics while it holds this lock") = new.clone();

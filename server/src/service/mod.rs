@@ -20,6 +20,7 @@ pub mod commands;
 pub mod commit;
 pub mod csi;
 pub mod disco;
+pub mod external;
 pub mod last;
 pub mod offline;
 pub mod open_account;
@@ -56,6 +57,7 @@ pub static SERVICES: &[&Service] = &[
     &ping::SERVICE,
     &version::SERVICE,
     &time::SERVICE,
+    &external::SERVICE,
     &vcard::SERVICE,
     &private::SERVICE,
     &pubsub::SERVICE,

@@ -161,7 +161,8 @@ fn stanzas_before_login_and_in_wrong_namespaces_end_the_stream() {
                 "<message from='juliet@localhost/balcony' to='mallory@localhost'/>",
                 "invalid-from",
             ),
-            (Stage::Bound, "<presence from='mallory@localhost/other'/>", "invalid-from"),
+            (Stage::Bound, "<presence from='localhost'/>", "invalid-from"),
+            (Stage::Bound, "<presence from='mallory@/'/>", "invalid-from"),
         ] {
             let mut client = at(server, stage);
             client.send(sent);

@@ -46,5 +46,6 @@ mod sm;
 mod strangers;
 mod subscription;
 mod tls;
+mod turn;
 mod web;
 mod websocket;

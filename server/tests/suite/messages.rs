@@ -29,6 +29,22 @@ fn fate(juliet: &mut Client, there: &mut [Client], to: &str, typ: &str) -> Strin
     got.join(" ")
 }
 
+#[test]
+fn a_stanza_is_from_the_resource_that_sent_it_whatever_it_says() {
+    on_each_driver(|server| {
+        server.accounts(&["juliet", "romeo"]);
+        let mut juliet = server.online("juliet", "balcony");
+        let _garden = server.online("juliet", "garden");
+        let mut romeo = server.online("romeo", "orchard");
+        for claimed in
+            ["juliet@localhost/garden", "juliet@localhost/gone", "JULIET@localhost", "juliet@localhost"]
+        {
+            juliet.send(&format!("<message to='{}' from='{claimed}'><body>hi</body></message>", romeo.jid));
+            assert_eq!(romeo.expect("message").attribute("from"), Some(juliet.jid.as_str()), "{claimed}");
+        }
+    });
+}
+
 /// Table 1 of RFC 6121 §8.5.4. Anything that comes later is in the tests of offline delivery; where the RFC leaves the choice between silence and an error, contacts
 /// get the error, so that they know.
 #[test]
