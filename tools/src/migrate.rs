@@ -313,6 +313,9 @@ fn put(
     }
     transaction.set_blocked(local, &user.blocked)?;
     transaction.set_settings(local, user.settings)?;
+    for device in &user.devices {
+        transaction.enable_push(local, device, user.devices.len())?;
+    }
     if let Some(vcard) = &user.vcard {
         transaction.set_vcard(local, vcard.as_bytes())?;
     }

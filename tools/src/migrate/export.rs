@@ -1,5 +1,6 @@
 //! Exports in the format of XEP-0227, as ejabberd (`export_piefxis`) and Prosody (`prosody-migrator`) write them.
 
+pub(super) mod devices;
 pub(super) mod nodes;
 pub(super) mod xml;
 
@@ -8,7 +9,7 @@ use std::path::Path;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use roxmltree::{Document, Node};
-use whimbrel_storage::directory::{Item, Settings, Subscription};
+use whimbrel_storage::directory::{Item, PushDevice, Settings, Subscription};
 use whimbrel_storage::jid::Jid;
 use zeroize::Zeroizing;
 
@@ -48,6 +49,8 @@ pub(super) struct User {
     pub(super) blocked: Vec<String>,
     pub(super) vcard: Option<String>,
     pub(super) settings: Settings,
+    /// What push services wake.
+    pub(super) devices: Vec<PushDevice>,
     /// Name, namespace, XML.
     pub(super) private: Vec<(String, String, String)>,
     /// Nodes with what is in them.
@@ -92,6 +95,7 @@ fn user(node: Node<'_, '_>) -> Result<User, String> {
         blocked: Vec::new(),
         vcard: None,
         settings: Settings::default(),
+        devices: Vec::new(),
         private: Vec::new(),
         nodes: Vec::new(),
         offline: Vec::new(),
@@ -110,6 +114,7 @@ fn user(node: Node<'_, '_>) -> Result<User, String> {
                 nodes::read(child, &mut user.nodes, &mut user.remarks);
             }
             ("settings", SETTINGS) => user.own_settings(child),
+            ("devices", devices::DEVICES) => devices::read(child, &mut user.devices, &mut user.remarks),
             ("vCard", VCARD) if lies_too_deep(child) => user.remarks.push(too_deep("the vCard")),
             ("vCard", VCARD) => user.vcard = Some(serialised(child)),
             ("presence", _) if child.attribute("type") == Some("subscribe") => user.request(child),

@@ -13,7 +13,7 @@ use whimbrel_storage::directory::{Directory, DirectoryError, Item, Settings, Sub
 use zeroize::Zeroizing;
 
 use super::export::xml::escaped;
-use super::export::{SETTINGS, nodes};
+use super::export::{SETTINGS, devices, nodes};
 use crate::accounts::{open_to_read, unknown};
 use crate::cli::UserExportArgs;
 use crate::problem::Problem;
@@ -169,6 +169,9 @@ fn user(
         out.push_str(&format!("<query xmlns='jabber:iq:private'>{xml}</query>"));
     }
     own_settings(directory.settings(local)?, &mut out);
+    if let Some(account) = directory.account_id(local)? {
+        devices::write(&directory.push_devices(account)?, &mut out);
+    }
     let (nodes, items) = nodes::write(directory, (local, &owner), &mut out)?;
     out.push_str("</user>");
     written.accounts += 1;

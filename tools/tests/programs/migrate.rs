@@ -81,6 +81,8 @@ const WHOLE: &str = "<user name='juliet' password='p'>\
     <presence xmlns='jabber:client' type='subscribe' from='paris@localhost'/>\
     <blocklist xmlns='urn:xmpp:blocking'><item jid='tybalt@localhost'/></blocklist>\
     <settings xmlns='whimbrel#settings'><setting name='groups.add' value='nobody'/></settings>\
+    <devices xmlns='whimbrel#push'>\
+    <device service='1' flags='4' time-to-live='60' enabled-ms='1700000000000' node='phone' token='a&amp;b' resource='r'/></devices>\
     <vCard xmlns='vcard-temp'><FN>Juliet</FN></vCard>\
     <query xmlns='jabber:iq:private'><notes xmlns='urn:notes'><a>1</a></notes></query>\
     <pubsub xmlns='http://jabber.org/protocol/pubsub'>\
@@ -117,6 +119,7 @@ fn an_account_goes_out_with_its_nodes_and_comes_back_as_it_was() {
         "type='subscribe' from='paris@localhost'/>",
         "<item jid='tybalt@localhost'/>",
         "<setting name='groups.add' value='nobody'/>",
+        "<device service='1' flags='4' time-to-live='60' enabled-ms='1700000000000' node='phone' token='a&amp;b' resource='r'/>",
         "<FN>Juliet</FN>",
         "<notes xmlns='urn:notes'><a>1</a></notes>",
         "<items node='urn:n&amp;m'><item id='old'><a xmlns='urn:a'>1</a></item>\
