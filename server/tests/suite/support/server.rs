@@ -147,6 +147,15 @@ impl TestServer {
         totals.into_iter().find(|(description, _)| description.name == name).expect("a metric").1
     }
 
+    /// Waits until a metric is at least so much: a worker counts at the end of an iteration, behind what it answers in it.
+    pub(crate) fn await_at_least(&self, name: &str, least: u64) {
+        let since = std::time::Instant::now();
+        while self.metric(name) < least {
+            assert!(since.elapsed() < super::PATIENCE, "{name} is {}, not {least}", self.metric(name));
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+
     /// Waits until a metric has this value.
     pub(crate) fn await_metric(&self, name: &str, wanted: u64) {
         let since = std::time::Instant::now();
