@@ -34,6 +34,8 @@ xmpp.on("stanza", async (stanza) => {
 });
 xmpp.on("online", async (address) => {
   await xmpp.send(xml("presence"));
+  // It is online before <enabled/> has come, and counts wrong what comes with that.
+  while (!xmpp.streamManagement.enabled) await new Promise((resolve) => setTimeout(resolve, 5));
   say("online", { jid: address.toString() });
 });
 xmpp.start().catch(() => process.exit(1));

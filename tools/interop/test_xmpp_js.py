@@ -27,12 +27,13 @@ def service(server, scheme):
 
 
 async def hear(node, event):
+    heard = []
     async with asyncio.timeout(PATIENCE):
         while line := await node.stdout.readline():
-            said = json.loads(line)
-            if said["event"] == event:
-                return said
-    raise AssertionError(f"the client ended without {event}")
+            heard.append(json.loads(line))
+            if heard[-1]["event"] == event:
+                return heard[-1]
+    raise AssertionError(f"the client ended without {event}: {heard}")
 
 
 @pytest.mark.parametrize("scheme", ["xmpp", "xmpps", "wss"])
