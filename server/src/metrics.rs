@@ -182,9 +182,10 @@ worker_metrics! {
     refused_registrations "refused.registrations_per_hour" Counter "requests" "Refused: limits.registrations_per_hour.";
     refused_account "refused.account_limits" Counter "requests" "Refused: limits.blocked_jids, limits.private_bytes, limits.pep_nodes, limits.pep_bytes, limits.pep_members, push.devices or, in a roster set, limits.roster_items.";
     refused_push_rate "refused.push_rate" Counter "notifications" "Refused: push.per_device_per_hour or push.per_account_per_hour.";
-    refused_push_queue "refused.push_queue" Counter "notifications" "Refused: push.queue; the device is told when its pause is over.";
+    refused_push_queue "refused.push_queue" Counter "notifications" "Refused: push.queue, or push.accounts_remembered for what waits; the device is told when its pause is over, or of the next message.";
     push_told "push.told" Counter "notifications" "Notifications handed to providers because something waits for a device.";
     push_coalesced "push.coalesced" Counter "messages" "Messages of which a device was not told at once, because it had just been told of another.";
+    push_waiting "push.waiting" Gauge "notifications" "Looks whether a message was acknowledged, and devices that are told in a moment (push.accounts_remembered of each worker).";
     push_remembered "push.remembered" Gauge "accounts" "Accounts of which it is remembered what their devices were told (push.accounts_remembered).";
     pings_sent "pings.sent" Counter "pings" "Clients that were pinged, because they had been silent for limits.idle_seconds.";
     pings_answered "pings.answered" Counter "pings" "Of those, the ones that answered; others may say something else instead, or are counted under refused.idle.";

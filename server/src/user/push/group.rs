@@ -58,6 +58,7 @@ struct Message<'a> {
 pub fn receive(actors: &mut Actors, env: &Env, fx: &mut Effects, cast: &Cast<'_>) {
     let Some(outlet) = env.shared.push.get() else { return };
     let room = address::bare_of(cast.from);
+    fx.work.add_tree(cast.head.len() + cast.tail.len());
     let Ok(stanza) = Element::parse(&[cast.head, cast.tail].concat()) else { return };
     let told = Told { is_call: false, sender: Some(room.to_owned()), text: compose::text_of(&stanza) };
     let is_private = cast.weight == Weight::AbsentOfGroup;

@@ -87,6 +87,8 @@ pub(super) struct Account {
     /// Its localpart.
     pub(super) local: Box<str>,
     pub(super) devices: Vec<Device>,
+    /// They have changed, and are to be read again.
+    pub(super) is_stale: bool,
     /// What all of them were told in this hour.
     pub(super) hourly: Hourly,
     /// What it wants to hear of rooms.
@@ -173,14 +175,13 @@ impl Pushes {
         let Some(known) = self.accounts.get_mut(&account) else { return };
         let old = std::mem::take(&mut known.devices);
         known.devices = devices_of(rows, &old);
+        known.is_stale = false;
     }
 
     /// The devices of an account have changed: they are read again, and what those that stay were told stays known.
     pub fn changed(&mut self, account: ActorId) {
-        if let Some(known) = self.accounts.remove(&account)
-            && known.devices.iter().any(|device| device.count > 0 || device.hourly.sent > 0)
-        {
-            self.restored.insert(account, known.devices);
+        if let Some(known) = self.accounts.get_mut(&account) {
+            known.is_stale = true;
         }
     }
 
@@ -195,6 +196,16 @@ impl Pushes {
     pub fn forget(&mut self, account: ActorId) {
         self.accounts.remove(&account);
         self.restored.remove(&account);
+    }
+
+    /// Whether a look may wait, and something for a device: as many of each may as accounts are remembered.
+    pub(super) fn has_room_to_wait(&self, accounts_max: usize) -> bool {
+        self.checks.len() < accounts_max && self.due.len() < accounts_max
+    }
+
+    /// Looks and devices that wait for their time.
+    pub(super) fn waiting(&self) -> usize {
+        self.checks.len() + self.due.len()
     }
 
     /// Accounts that are remembered.
@@ -220,10 +231,10 @@ impl Pushes {
 /// The devices that rows tell of. What they were told is known of those that are the same as before.
 fn devices_of(rows: &[PushDevice], old: &[Device]) -> Vec<Device> {
     let device = |row: &PushDevice| {
-        let same = old.iter().find(|old| *old.node == *row.node && *old.resource == *row.resource);
-        match same {
-            Some(same) => Device { service: row.service, ..same.clone() },
-            None => Device::of(row),
+        let new = Device::of(row);
+        match old.iter().find(|old| *old.node == *row.node && *old.resource == *row.resource) {
+            Some(same) => Device { service: new.service, is_voip: new.is_voip, ..same.clone() },
+            None => new,
         }
     };
     rows.iter().map(device).collect()
@@ -258,6 +269,12 @@ mod tests {
         pushes.update(id, &[row("b"), row("c")]);
         let devices = &pushes.get_mut(id).unwrap().devices;
         assert_eq!(devices.iter().map(|device| device.count).collect::<Vec<_>>(), [5, 0]);
+        pushes.changed(id);
+        assert!(pushes.get_mut(id).unwrap().is_stale && pushes.restored.is_empty());
+        let calls = PushDevice { service: 2, topic: "org.x.voip".into(), ..row("b") };
+        pushes.update(id, &[calls]);
+        let known = pushes.get_mut(id).unwrap();
+        assert!(known.devices[0].is_voip && known.devices[0].count == 5 && !known.is_stale);
         let elsewhere = PushDevice { resource: "tablet".into(), ..row("b") };
         pushes.update(id, &[elsewhere]);
         assert_eq!(pushes.get_mut(id).unwrap().devices[0].count, 0);

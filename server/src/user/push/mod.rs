@@ -123,11 +123,16 @@ fn session_of(users: &Users, user: Option<UserKey>, resource: &str) -> Session {
 
 /// Whether an account has any device, as far as it is known here. What is not known is read.
 fn has_devices(pushes: &mut Pushes, env: &Env, fx: &Effects, to: Recipient<'_>) -> bool {
-    if let Some(account) = pushes.get_mut(to.account) {
-        return !account.devices.is_empty();
+    let known = pushes.get_mut(to.account).map(|account| (account.is_stale, !account.devices.is_empty()));
+    if let Some((false, has_some)) = known {
+        return has_some;
     }
     fx.work.add(work::LOOK);
     let rows = rows_of(env, to);
+    if known.is_some() {
+        pushes.update(to.account, &rows);
+        return !rows.is_empty();
+    }
     let accounts_max = env.config.push.accounts_remembered as usize;
     !pushes.insert((to.account, to.local), &rows, accounts_max).devices.is_empty()
 }
@@ -141,6 +146,9 @@ fn rows_of(env: &Env, to: Recipient<'_>) -> Vec<PushDevice> {
 
 /// It is looked in a moment whether a message was acknowledged. One look of an account is under way at a time.
 fn check_later(pushes: &mut Pushes, env: &Env, to: Recipient<'_>, sequence: Sequence) {
+    if !pushes.has_room_to_wait(env.config.push.accounts_remembered as usize) {
+        return env.metrics().refused_push_queue.add(1);
+    }
     let Some(account) = pushes.get_mut(to.account) else { return };
     if account.checked.replace(sequence).is_none() {
         pushes.checks.push_back(check(env, to.account, to.local, sequence));
@@ -178,10 +186,16 @@ fn tell(
             return;
         }
     }
+    let has_room = pushes.has_room_to_wait(env.config.push.accounts_remembered as usize);
     let Some(account) = pushes.get_mut(to.account) else { return };
     let mut due: SmallVec<[Due; 2]> = SmallVec::new();
     for device in account.devices.iter_mut().filter(|device| device.count > device.told && !device.is_due) {
         if device.is_voip {
+            continue;
+        }
+        if !has_room {
+            // The next message tells it of this one, too.
+            env.metrics().refused_push_queue.add(1);
             continue;
         }
         device.is_due = true;
@@ -340,6 +354,7 @@ pub fn look(actors: &mut Actors, env: &Env, fx: &mut Effects) {
         tell_due(actors, env, fx, outlet, &due);
     }
     env.metrics().push_remembered.set(actors.pushes.len() as u64);
+    env.metrics().push_waiting.set(actors.pushes.waiting() as u64);
 }
 
 /// Nobody has acknowledged a message in its moment: devices that do not have it are told.
