@@ -44,6 +44,7 @@ pub(super) const STEPS: &[Step<Providers>] = &[
             "push.latency",
             "push.coalesced",
             "push.remembered",
+            "push.waiting",
         ],
         ..PLAIN
     },
