@@ -161,7 +161,7 @@ worker_metrics! {
     refused_answers "refused.answers" Counter "requests" "Refused, to be asked again: limits.output_backlog_bytes or limits.account_memory_kib has no room for the answer.";
     dropped_output "output.dropped" Counter "stanzas" "Not delivered, because too much waits for the recipient: presence, which is asked for again, and what is kept nowhere, whose sender is told.";
     presence_refreshed "presence.refreshed" Counter "sessions" "Sessions whose contacts were asked for their presence again, because some had been dropped.";
-    refused_detached "refused.sm_detached_sessions" Counter "sessions" "Ended instead of waiting: limits.sm_detached_sessions.";
+    refused_detached "refused.sm_detached_sessions" Counter "sessions" "Ended instead of waiting: limits.sm_detached_sessions, or limits.detached_bytes for what they cannot do without.";
     refused_sessions "refused.sessions" Counter "connections" "Refused: limits.sessions.";
     refused_unauthenticated "refused.sessions_unauthenticated" Counter "connections" "Refused: limits.sessions_unauthenticated.";
     displaced "refused.displaced" Counter "connections" "Ended before they had logged in, because others needed their places (limits.sessions_unauthenticated).";
