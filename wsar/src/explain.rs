@@ -314,7 +314,7 @@ pub const REFUSALS: &[Explained] = &[
     ),
     row(
         "sm_detached_sessions",
-        "As many sessions wait to be resumed as may.",
+        "As many sessions wait to be resumed as may, or one has not acknowledged more than it may keep.",
         &["limits.sm_detached_sessions", "limits.sm_resume_seconds", "limits.detached_bytes"],
         "Many clients lost their connection at once; raise the limit or let sessions wait for a shorter time.",
     ),
