@@ -16,7 +16,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::{Advice, MmapOptions, MmapRaw};
 
 /// What stands in for the disk in simulations.
 pub(crate) trait Disk: Send + Sync {
@@ -104,6 +104,23 @@ impl Map {
         if let Some(disk) = &self.0.disk {
             disk.touch(offset..offset + bytes.len());
         }
+    }
+
+    /// Says that it is written to from here on, a page after the other. The first touch of a page then brings in that page.
+    /// Otherwise the system reads ahead, and of space that nobody has written yet that is zeros: with the 8 MiB that some
+    /// machines have as their read-ahead, whoever appends stood still for 20 milliseconds.
+    pub(crate) fn expect_appends(&self) {
+        self.advise(Advice::Random);
+    }
+
+    /// Says that it is only read from here on.
+    pub(crate) fn expect_reads(&self) {
+        self.advise(Advice::Normal);
+    }
+
+    fn advise(&self, advice: Advice) {
+        // It is advice: a system that does not take it does the same, slower.
+        let _ = self.0.raw.advise(advice);
     }
 
     /// The handle that has it written to the disk.

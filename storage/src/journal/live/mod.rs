@@ -321,6 +321,13 @@ impl Journal {
         }
     }
 
+    /// Tells all whom it concerns that records go into the last segment from here on.
+    pub(crate) fn will_write_head(&self) {
+        let Some(head) = self.segments.back() else { return };
+        head.map.expect_appends();
+        self.shared.will_write(head.base, head.end(), &head.path, head.map.flusher());
+    }
+
     /// Goes on to the next segment.
     pub(super) fn roll(&mut self, purpose: Purpose) -> Result<(), AppendError> {
         let header = self.next_header();
@@ -332,9 +339,9 @@ impl Journal {
         debug_assert_eq!(spare.header.base, header.base);
         // There is always room left for a seal.
         self.write_note(Kind::Seal, ActorId::NOBODY, self.ids.next());
-        let segment = Segment::new(spare.header.base, spare.header.bytes, &spare.path, spare.map);
-        self.shared.will_write(segment.base, segment.end(), &segment.path, segment.map.flusher());
-        self.segments.push_back(segment);
+        self.head().map.expect_reads();
+        self.segments.push_back(Segment::new(spare.header.base, spare.header.bytes, &spare.path, spare.map));
+        self.will_write_head();
         self.offset = HEADER_BYTES as u64;
         self.write_mark(self.first());
         self.shared.want_spare(self.next_header());

@@ -55,9 +55,7 @@ pub(crate) fn open<R: Reader>(
         shared.put_spare(spare);
     }
     journal.upkeep.checkpoint_at = position;
-    if let Some(head) = journal.segments.back() {
-        journal.shared.will_write(head.base, head.end(), &head.path, head.map.flusher());
-    }
+    journal.will_write_head();
     readers.committed(journal.committed());
     Ok(Some(Recovered { journal, readers, damage, tail_bytes_cut: 0, streams: Default::default() }))
 }

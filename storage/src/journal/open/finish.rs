@@ -115,9 +115,7 @@ pub(super) fn begin(journal: &mut Journal, end: End, head: Head) -> Result<(), L
     let end = journal.end();
     journal.shared.start_at(end);
     journal.ids.allow(end);
-    if let Some(head) = journal.segments.back() {
-        journal.shared.will_write(head.base, head.end(), &head.path, head.map.flusher());
-    }
+    journal.will_write_head();
     journal.upkeep.checkpoint_at = end;
     Ok(())
 }
