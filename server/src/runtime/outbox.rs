@@ -2,12 +2,17 @@
 //!
 //! The core only appends here; the worker applies it to the driver at the end of the iteration, once per
 //! connection. Many stanzas to one client become one write, and one TLS record.
+//!
+//! What rooms say to many may wait for more of the same while more is about to be read ([`Outbox::may_wait`]): in a busy room
+//! of a thousand it is the writes that cost, not what is in them. It waits [`WAIT_MAX_MS`] at most, with nothing else before it or
+//! behind it.
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use crate::runtime::deliveries::{Deliveries, Lot};
 use crate::runtime::driver::{CloseHow, ConnId};
+use crate::runtime::timer::Millis;
 use crate::transport::{Output, Transport};
 
 /// Room for so many entries, 96 bytes each, is kept for the next iteration. Anything that an iteration with more of them needed
@@ -22,6 +27,18 @@ const WEBSOCKET: u32 = 1 << 31;
 
 /// Emptied buffers kept for reuse, at most.
 const SPARE_MAX: usize = 1024;
+
+/// Output waits for more of its kind for so long, milliseconds.
+const WAIT_MAX_MS: u64 = 5;
+
+/// Output of so many connections waits; that of another one goes at once.
+const WAITING_MAX: usize = 4096;
+
+/// Output of one connection beyond this, in bytes, gains nothing by waiting.
+const WAITING_BYTES_MAX: usize = 8 * 1024;
+
+/// Of the output that has waited this many connections' goes out in one iteration, so that others are not behind all of it.
+const RELEASED_MAX: usize = 128;
 
 /// A spare buffer larger than this is given back to the allocator instead.
 const SPARE_BYTES_MAX: usize = 16 * 1024;
@@ -54,6 +71,16 @@ pub struct Entry {
     pub messages: Lot,
     /// What to do afterwards.
     pub action: Action,
+    /// Since when its bytes wait; `None`: they go at once.
+    waits_since: Option<Millis>,
+}
+
+impl Entry {
+    /// Whether it stays for now.
+    fn stays(&self, now: Millis, more_comes: bool) -> bool {
+        let Some(since) = self.waits_since else { return false };
+        more_comes && now.since(since) < WAIT_MAX_MS && self.plain.len() < WAITING_BYTES_MAX
+    }
 }
 
 /// What is known of an index of connections: where its entry is in this iteration ([`NO_ENTRY`] for none), and what carries
@@ -99,6 +126,8 @@ const _: () = assert!(size_of::<Slot>() <= 4);
 pub struct Outbox {
     slots: Vec<Slot>,
     entries: Vec<Entry>,
+    /// How many of the entries were left by the last [`Outbox::take`]; they come first.
+    left: usize,
     spare: Vec<Vec<u8>>,
     /// Bytes of earlier iterations that the driver still has, of connections of which it has any.
     with_driver: HashMap<ConnId, u32, FixedState>,
@@ -125,13 +154,34 @@ impl Outbox {
             wire: Vec::new(),
             messages: Lot::default(),
             action: Action::None,
+            waits_since: None,
         });
         place
     }
 
+    /// The entry of a connection, for something that does not wait.
     fn entry(&mut self, conn: ConnId) -> &mut Entry {
         let place = self.place(conn);
+        self.entries[place].waits_since = None;
         &mut self.entries[place]
+    }
+
+    /// Since when the output of a connection waits for more; `now` if it has none.
+    pub fn waits_since(&self, conn: ConnId, now: Millis) -> Option<Millis> {
+        self.written(conn).map_or(Some(now), |entry| entry.waits_since)
+    }
+
+    /// What has just been written to a connection may wait, as what had been written before does: `since` is what
+    /// [`Outbox::waits_since`] said of that.
+    pub fn may_wait(&mut self, conn: ConnId, since: Option<Millis>) {
+        let Some(slot) = self.slots.get(conn.index as usize).map(|slot| slot.entry()) else { return };
+        if let Some(entry) = self.entries.get_mut(slot).filter(|entry| entry.conn == conn)
+            && self.left < WAITING_MAX
+            && entry.wire.is_empty()
+            && entry.action == Action::None
+        {
+            entry.waits_since = since;
+        }
     }
 
     /// What carries the stream of a connection, from its first byte on.
@@ -143,6 +193,7 @@ impl Outbox {
     #[inline]
     pub fn stream(&mut self, conn: ConnId) -> Output<'_> {
         let place = self.place(conn);
+        self.entries[place].waits_since = None;
         let transport = self.slots[conn.index as usize].transport();
         Output::new(transport, &mut self.entries[place].plain)
     }
@@ -224,12 +275,30 @@ impl Outbox {
         }
     }
 
-    /// Takes the entries of this iteration, in the order in which they were first touched.
-    pub fn take(&mut self) -> Vec<Entry> {
-        for entry in &self.entries {
-            self.slots[entry.conn.index as usize].set_entry(NO_ENTRY);
+    /// Takes the entries of this iteration, in the order in which they were first touched. Those that wait for more stay while
+    /// `more_comes`, and afterwards as long as others of them go.
+    pub fn take(&mut self, now: Millis, more_comes: bool) -> Vec<Entry> {
+        if self.left == 0 && self.entries.iter().all(|entry| entry.waits_since.is_none()) {
+            for entry in &self.entries {
+                self.slots[entry.conn.index as usize].set_entry(NO_ENTRY);
+            }
+            return std::mem::take(&mut self.entries);
         }
-        std::mem::take(&mut self.entries)
+        let (mut due, mut staying, mut released) = (Vec::new(), Vec::new(), 0);
+        for (place, entry) in std::mem::take(&mut self.entries).into_iter().enumerate() {
+            let stays =
+                entry.waits_since.is_some() && (released == RELEASED_MAX || entry.stays(now, more_comes));
+            released += usize::from(!stays && entry.waits_since.is_some());
+            // A later connection of the same index may have the slot.
+            let slot = &mut self.slots[entry.conn.index as usize];
+            if slot.entry() == place {
+                slot.set_entry(if stays { staying.len() as u32 } else { NO_ENTRY });
+            }
+            if stays { staying.push(entry) } else { due.push(entry) }
+        }
+        self.left = staying.len();
+        self.entries = staying;
+        due
     }
 
     /// Gives the emptied list of entries back, so that the next iteration need not allocate it.
@@ -241,9 +310,14 @@ impl Outbox {
         }
     }
 
-    /// Whether nothing is to be done.
+    /// Whether nothing is to be done, not even later.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// Whether something has been written or asked for since [`Outbox::take`].
+    pub fn has_news(&self) -> bool {
+        self.entries.len() > self.left || self.entries.iter().any(|entry| entry.waits_since.is_none())
     }
 
     /// Takes an emptied buffer for reuse.
@@ -266,7 +340,7 @@ mod tests {
         let mut outbox = Outbox::default();
         outbox.stream(A).written(b"<one/>");
         outbox.stream(A).written(b"<two/>");
-        let entries = outbox.take();
+        let entries = outbox.take(Millis(0), false);
         assert_eq!(entries.len(), 1);
         assert_eq!(entries[0].plain, b"<one/><two/>");
         outbox.put_back(entries);
@@ -278,7 +352,7 @@ mod tests {
         let mut outbox = Outbox::default();
         outbox.stream(A).written(b"<a/>");
         outbox.stream(ConnId { generation: 2, ..A }).written(b"<b/>");
-        let entries = outbox.take();
+        let entries = outbox.take(Millis(0), false);
         assert_eq!((entries[0].plain.as_slice(), entries[1].plain.as_slice()), (&b"<a/>"[..], &b"<b/>"[..]));
     }
 
@@ -289,7 +363,7 @@ mod tests {
         outbox.stream(A).written(b"<one/>");
         outbox.wire(A).extend_from_slice(b"four");
         assert_eq!((outbox.waiting(A), outbox.waiting(ConnId { generation: 2, ..A })), (110, 0));
-        drop(outbox.take());
+        drop(outbox.take(Millis(0), false));
         assert_eq!((outbox.waiting(A), outbox.set_with_driver(A, 0), outbox.waiting(A)), (100, 100, 0));
     }
 
@@ -299,12 +373,87 @@ mod tests {
         outbox.set_transport(A, Transport::WebSocket);
         for _ in 0..2 {
             outbox.stream(A).written(b"<one xmlns='a'/>");
-            assert_eq!(outbox.take()[0].plain[..2], [0x81, 16]);
+            assert_eq!(outbox.take(Millis(0), false)[0].plain[..2], [0x81, 16]);
         }
         outbox.stream(A).written(b"<one xmlns='a'/>");
         outbox.set_transport(A, Transport::Tcp);
         outbox.stream(A).written(b"<two/>");
-        assert_eq!(outbox.take()[0].plain[18..], *b"<two/>");
+        assert_eq!(outbox.take(Millis(0), false)[0].plain[18..], *b"<two/>");
+    }
+
+    fn conn(index: u32) -> ConnId {
+        ConnId { index, generation: 1 }
+    }
+
+    /// Writes something that may wait.
+    fn say(outbox: &mut Outbox, conn: ConnId, now: Millis) {
+        let since = outbox.waits_since(conn, now);
+        outbox.stream(conn).written(b"<said/>");
+        outbox.may_wait(conn, since);
+    }
+
+    #[test]
+    fn what_may_wait_goes_with_what_follows_or_when_its_time_is_over() {
+        let mut outbox = Outbox::default();
+        say(&mut outbox, A, Millis(10));
+        assert!(outbox.has_news() && outbox.take(Millis(10), true).is_empty());
+        assert!(!outbox.has_news() && !outbox.is_empty(), "it waits and is nothing new");
+        say(&mut outbox, A, Millis(12));
+        assert!(outbox.take(Millis(14), true).is_empty());
+        assert_eq!(outbox.waiting(A), 14);
+        assert_eq!(
+            outbox.take(Millis(15), true)[0].plain,
+            b"<said/><said/>",
+            "five milliseconds after the first"
+        );
+        say(&mut outbox, A, Millis(20));
+        assert!(outbox.take(Millis(20), true).is_empty());
+        assert_eq!(outbox.take(Millis(20), false).len(), 1, "nothing more comes");
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn nothing_else_waits_for_what_may_wait() {
+        let mut outbox = Outbox::default();
+        say(&mut outbox, A, Millis(10));
+        outbox.stream(A).written(b"<mine/>");
+        assert_eq!(outbox.take(Millis(10), true)[0].plain, b"<said/><mine/>");
+        outbox.stream(A).written(b"<mine/>");
+        say(&mut outbox, A, Millis(10));
+        assert_eq!(outbox.take(Millis(10), true)[0].plain, b"<mine/><said/>");
+        say(&mut outbox, A, Millis(10));
+        assert!(outbox.take(Millis(10), true).is_empty());
+        outbox.act(A, Action::Close(CloseHow::Flush));
+        assert!(outbox.has_news());
+        assert_eq!(outbox.take(Millis(10), true)[0].action, Action::Close(CloseHow::Flush));
+    }
+
+    #[test]
+    fn those_who_waited_go_in_their_order_some_at_a_time() {
+        let mut outbox = Outbox::default();
+        let count = RELEASED_MAX as u32 * 2;
+        (0..count).for_each(|index| say(&mut outbox, conn(index), Millis(0)));
+        assert!(outbox.take(Millis(0), true).is_empty());
+        let first = outbox.take(Millis(0), false);
+        assert_eq!((first.len(), first[0].conn), (RELEASED_MAX, conn(0)));
+        // The rest takes more meanwhile, and one whose index is somebody else's keeps to itself.
+        let later = ConnId { generation: 2, ..conn(count - 1) };
+        say(&mut outbox, conn(count - 2), Millis(1));
+        say(&mut outbox, later, Millis(1));
+        let second = outbox.take(Millis(1), false);
+        assert_eq!((second.len(), second[0].conn), (RELEASED_MAX, conn(RELEASED_MAX as u32)));
+        assert_eq!(second[RELEASED_MAX - 2].plain, b"<said/><said/>");
+        let third = outbox.take(Millis(2), false);
+        assert_eq!((third.len(), third[0].conn, outbox.is_empty()), (1, later, true));
+    }
+
+    #[test]
+    fn much_does_not_wait() {
+        let mut outbox = Outbox::default();
+        for _ in 0..WAITING_BYTES_MAX / 7 + 1 {
+            say(&mut outbox, A, Millis(0));
+        }
+        assert_eq!(outbox.take(Millis(0), true).len(), 1);
     }
 
     #[test]
@@ -312,6 +461,6 @@ mod tests {
         let mut outbox = Outbox::default();
         outbox.act(A, Action::Close(CloseHow::Flush));
         outbox.act(A, Action::Resume);
-        assert_eq!(outbox.take()[0].action, Action::Close(CloseHow::Flush));
+        assert_eq!(outbox.take(Millis(0), false)[0].action, Action::Close(CloseHow::Flush));
     }
 }

@@ -85,7 +85,12 @@ pub fn receive(actors: &mut Actors, env: &Env, fx: &mut Effects, cast: &Cast<'_>
         }
         bytes.clear();
         write(env, cast, (local, resource), &mut bytes);
+        let conn = actors.users.resource(key).conn;
+        let since = fx.out.waits_since(conn, env.now);
         give(actors, env, fx, key, (cast, room), &bytes);
+        if is_for_those_inside {
+            fx.out.may_wait(conn, since);
+        }
     }
     actors.seats.buffer = bytes;
 }

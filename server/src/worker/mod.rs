@@ -132,11 +132,8 @@ impl<D: Driver> Worker<D> {
 
     /// How long the driver may wait for events.
     pub fn timeout(&self, now: Millis) -> Option<Duration> {
-        let core = &self.core;
-        let (_, _, fx) = (core.actors(), core.env(), core.effects());
-        let reads_mail = !self.core.holds_too_much();
-        let mail = reads_mail && fx.links.has_incoming();
-        if mail
+        let fx = self.core.effects();
+        if self.has_mail()
             || !self.stalled && self.core.has_turns()
             || self.core.has_completions()
             || self.commands.has_newcomers()
@@ -152,6 +149,11 @@ impl<D: Driver> Worker<D> {
             return Some(timer.map_or(STALL_WAIT, |timer| timer.min(STALL_WAIT)));
         }
         timer
+    }
+
+    /// Whether envelopes have come that are read in the next iteration.
+    fn has_mail(&self) -> bool {
+        !self.core.holds_too_much() && self.core.effects().links.has_incoming()
     }
 
     /// One iteration.
@@ -230,11 +232,12 @@ impl<D: Driver> Worker<D> {
         }
     }
 
-    /// Hands what the iteration produced to the driver. What applying causes (a backlog past its limit) is
-    /// applied as well; each round ends connections, so the rounds end.
+    /// Hands what the iteration produced to the driver, but for what waits for more of its kind. What applying causes (a
+    /// backlog past its limit) is applied as well; each round ends connections, so the rounds end.
     fn apply(&mut self) {
+        let (now, more_comes) = (self.core.env().now, self.has_mail());
         while !self.core.effects().out.is_empty() {
-            let mut entries = self.core.effects_mut().out.take();
+            let mut entries = self.core.effects_mut().out.take(now, more_comes);
             for entry in entries.drain(..) {
                 self.apply_one(entry);
                 // After each, because a driver keeps but a few for us.
@@ -244,11 +247,14 @@ impl<D: Driver> Worker<D> {
             }
             self.core.effects_mut().out.put_back(entries);
             self.core.carry_out();
+            if !self.core.effects().out.has_news() {
+                return;
+            }
         }
     }
 
     fn apply_one(&mut self, entry: Entry) {
-        let Entry { conn, plain, wire, messages, action } = entry;
+        let Entry { conn, plain, wire, messages, action, .. } = entry;
         let closing = matches!(action, Action::Close(CloseHow::Flush));
         let bytes = self.core.seal(conn, plain, wire, closing);
         if !bytes.is_empty() {
