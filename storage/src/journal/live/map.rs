@@ -106,14 +106,14 @@ impl Map {
         }
     }
 
-    /// Says that it is written to from here on, a page after the other. The first touch of a page then brings in that page.
-    /// Otherwise the system reads ahead, and of space that nobody has written yet that is zeros: with the 8 MiB that some
-    /// machines have as their read-ahead, whoever appends stood still for 20 milliseconds.
-    pub(crate) fn expect_appends(&self) {
+    /// Says that it is touched here and there from here on, or written to, a page after the other. The first touch of a page then
+    /// brings in that page. Otherwise the system reads ahead, and of space that nobody has written yet that is zeros: with the
+    /// 8 MiB that some machines have as their read-ahead, whoever appends stood still for 20 milliseconds.
+    pub(crate) fn expect_touches(&self) {
         self.advise(Advice::Random);
     }
 
-    /// Says that it is only read from here on.
+    /// Says that it is read from here on, as a rule in order.
     pub(crate) fn expect_reads(&self) {
         self.advise(Advice::Normal);
     }

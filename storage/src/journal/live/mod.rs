@@ -324,7 +324,7 @@ impl Journal {
     /// Tells all whom it concerns that records go into the last segment from here on.
     pub(crate) fn will_write_head(&self) {
         let Some(head) = self.segments.back() else { return };
-        head.map.expect_appends();
+        head.map.expect_touches();
         self.shared.will_write(head.base, head.end(), &head.path, head.map.flusher());
     }
 

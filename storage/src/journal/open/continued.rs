@@ -24,7 +24,7 @@ pub(crate) fn open<R: Reader>(
     let Opening { shared, identity, options, lock, now_ms, .. } = opening;
     let mut damage = Vec::new();
     let files = shared.files().clone();
-    let mut found = load(&*files, shared.folder(), identity, Access::Own, &mut damage)?;
+    let mut found = load(&*files, shared.folder(), identity, Access::Continue, &mut damage)?;
     let Some(checkpoint) = read_checkpoint(&*files, shared.folder(), identity)? else {
         return Ok(None);
     };
@@ -66,7 +66,10 @@ fn head(found: &mut Loaded, position: u64) -> Option<(Option<Spare>, u64)> {
     let at = find(&found.segments, position)?;
     let head = &found.segments[at];
     let offset = position.checked_sub(head.base)?;
-    let is_whole = head.map.len() as u64 == head.bytes && offset + HEAD_BYTES as u64 <= head.bytes;
+    head.map.expect_touches();
+    let header = Header::decode(head.map.bytes()).ok()?;
+    let is_whole = header.base == head.base && header.bytes == head.bytes;
+    let is_whole = is_whole && offset + HEAD_BYTES as u64 <= head.bytes;
     if !is_whole || !is_blank(head.map.bytes(), offset as usize) {
         return None;
     }
@@ -75,9 +78,11 @@ fn head(found: &mut Loaded, position: u64) -> Option<(Option<Spare>, u64)> {
         1 => Some((None, offset)),
         2 => {
             let last = found.segments.back()?;
+            last.map.expect_touches();
             let header = Header::decode(last.map.bytes()).ok()?;
             if last.base != end
-                || last.map.len() as u64 != last.bytes
+                || header.base != last.base
+                || header.bytes != last.bytes
                 || !is_blank(last.map.bytes(), HEADER_BYTES)
             {
                 return None;
