@@ -191,7 +191,7 @@ def test_the_image_has_the_programs_and_no_shell(podman, image):
     [made] = json.loads(podman("inspect", image).stdout)
     config = made["Config"]
     assert config["User"] == f"{UID}:{UID}" and DATA in config["Volumes"] and "5222/tcp" in config["ExposedPorts"], config
-    assert made["HealthCheck"]["Test"] == ["CMD", "/usr/bin/whimbrelctl", "status"], made
+    assert made["Healthcheck"]["Test"] == ["CMD", "/usr/bin/whimbrelctl", "status"], made
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is missing")
