@@ -78,7 +78,8 @@ fn render_totals(totals: &Counters, out: &mut String) {
     let _ = writeln!(
         out,
         "all: {} up, {} logins, {} failed logins, {} dropped; messages: {} sent, {} acknowledged stanzas, {} \
-         delivered, {} lost, {} duplicated, {} out of order, {} bounced; pings: {} sent, {} answered, {} unanswered",
+         delivered, {} lost, {} duplicated, {} out of order, {} bounced; groups: {} sent, {} copies \
+         delivered, {} lost; pings: {} sent, {} answered, {} unanswered",
         totals.ready,
         totals.logins,
         totals.login_failures_total(),
@@ -90,6 +91,9 @@ fn render_totals(totals: &Counters, out: &mut String) {
         totals.duplicated,
         totals.out_of_order,
         totals.bounced,
+        totals.group_sent,
+        totals.group_delivered,
+        totals.group_lost,
         totals.pings_sent,
         totals.pings_answered,
         totals.pings_unanswered,
