@@ -378,6 +378,8 @@ fn a_life_loses_no_message_while_others_come_and_go() {
     let report = support::report(&output);
     let knee = report["phases"].as_array().unwrap().last().unwrap();
     assert_eq!(knee["name"], "knee");
+    let beyond = report["facts"]["beyond the knee"].as_str().unwrap();
+    assert!(beyond.starts_with("at 500 events a second: p99 of a "), "{beyond}");
     assert_eq!(knee["figures"]["knee, events a second"], 0.0, "{report}");
     let (code, stderr) = told(&perf(&["life", "--port", port, "--mix", "50,20,15,5,11"]));
     assert_eq!(code, Some(1));

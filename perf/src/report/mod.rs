@@ -41,6 +41,9 @@ const CURVE: [f64; 16] =
 /// The name of the phase that says what a search for the knee has come to.
 pub(crate) const KNEE: &str = "knee";
 
+/// The fact that says at which rate it ended, and why.
+pub(crate) const BEYOND_THE_KNEE: &str = "beyond the knee";
+
 /// A run.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Report {

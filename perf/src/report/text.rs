@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::engine::counters::Counters;
-use crate::report::{Phase, Report, TRANSPORT};
+use crate::report::{BEYOND_THE_KNEE, KNEE, Phase, Report, TRANSPORT};
 
 /// The whole report.
 pub(crate) fn render(report: &Report) -> String {
@@ -21,6 +21,9 @@ pub(crate) fn render(report: &Report) -> String {
     );
     for phase in &report.phases {
         render_phase(phase, &mut out);
+        if let Some(beyond) = report.facts.get(BEYOND_THE_KNEE).filter(|_| phase.name == KNEE) {
+            let _ = writeln!(out, "    beyond it, {beyond}");
+        }
     }
     if let Some(memory) = &report.memory {
         for (sessions, sample) in &memory.points {

@@ -9,7 +9,7 @@ use crate::engine::life::Mix;
 use crate::engine::traffic::Load;
 use crate::fleet::coordinator::Ended;
 use crate::fleet::{Order, Run, Start, Until};
-use crate::report::{KNEE, Phase};
+use crate::report::{BEYOND_THE_KNEE, KNEE, Phase};
 use crate::scenario::{GROUP_MESSAGE, Session, chat, timed_run};
 
 /// Less than this share of the events that were due is too few.
@@ -72,7 +72,7 @@ fn life(session: &mut Session, args: &LifeArgs, mix: Mix) -> Result<(), Ended> {
     for _ in 0..STEPS_MAX {
         let phase = step(session, args, mix, rate)?;
         if let Some(reason) = too_late(&phase, rate, args.p99) {
-            session.report.facts.insert("beyond the knee".into(), beyond(rate, &reason));
+            session.report.facts.insert(BEYOND_THE_KNEE.into(), beyond(rate, &reason));
             session.report.phases.push(knee_phase(knee));
             return Ok(());
         }
