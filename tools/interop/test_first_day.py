@@ -111,28 +111,47 @@ class Dino(Desktop):
     def sign_in(self, jid):
         """By its dialogs, with mouse and keys, as the page says. Nothing draws dialogs where there is no window manager."""
         self.wait_for("the window", self.windows)
-        [main] = self.windows()
-        self.on_top(main)
+        pause = 1
 
-        def dialog():
-            if len(self.windows()) == 1:
-                self.xdotool("mousemove", "400", "367", "click", "1")
-            return len(self.windows()) > 1
-        self.wait_for("the dialog of a new account", dialog)
-        self.on_top(self.windows()[-1])
-        time.sleep(1)
-        self.xdotool("type", "--delay", "20", jid)
-        self.xdotool("key", "Return")
-        # It looks whether there is such a server, and nothing tells when the field for the password is there.
-        time.sleep(3)
-        self.xdotool("type", "--delay", "20", PASSWORD)
-        self.xdotool("key", "Return")
-        self.wait_for("the account", lambda: self.rows("SELECT 1 FROM account WHERE bare_jid = ?", jid))
+        def has_account():
+            return bool(self.rows("SELECT 1 FROM account WHERE bare_jid = ?", jid))
+
+        def try_to():
+            # It looks whether there is such a server, and nothing tells when the field for the password is there: the next attempt
+            # waits for longer.
+            nonlocal pause
+            self.open_sign_in()
+            self.xdotool("type", "--delay", "20", jid)
+            self.xdotool("key", "Return")
+            time.sleep(2 * pause)
+            self.xdotool("type", "--delay", "20", PASSWORD)
+            self.xdotool("key", "Return")
+            for _ in range(20 * pause):
+                if has_account():
+                    return True
+                time.sleep(0.1)
+            pause *= 2
+            self.xdotool("key", "Escape")
+            return False
+        self.wait_for("the account", try_to)
         time.sleep(1)
         if len(self.windows()) > 1:
             # It says that the account is ready, and waits for a button.
             self.on_top(self.windows()[-1])
             self.xdotool("key", "Return")
+
+    def open_sign_in(self):
+        """The dialog of a new account."""
+        self.on_top(self.windows()[0])
+
+        def is_open():
+            if len(self.windows()) == 1:
+                self.xdotool("mousemove", "400", "367", "click", "1")
+                time.sleep(0.5)
+            return len(self.windows()) > 1
+        self.wait_for("the dialog of a new account", is_open)
+        self.on_top(self.windows()[-1])
+        time.sleep(0.5)
 
     def answers(self, text):
         """Into the first conversation of its list, until it is sent."""

@@ -225,12 +225,12 @@ def upgrades(machine: Machine, package: Path):
 def test_a_server_that_hangs_is_started_again(machine):
     folder = machine.path / "etc/systemd/system/whimbreld.service.d"
     folder.mkdir(parents=True)
-    (folder / "watchdog.conf").write_text("[Service]\nWatchdogSec=3\nTimeoutAbortSec=2\n")
+    (folder / "watchdog.conf").write_text("[Service]\nWatchdogSec=6\nTimeoutAbortSec=2\n")
     machine.run("systemctl", "daemon-reload")
     machine.run("systemctl", "restart", "whimbreld")
     pid, restarts = machine.show("whimbreld", "MainPID", "NRestarts")
     # It gives signs of life: longer than the watchdog waits, it is not touched.
-    time.sleep(5)
+    time.sleep(8)
     assert machine.show("whimbreld", "MainPID", "NRestarts") == [pid, restarts], machine.journal()
     os.kill(machine.pid_here(pid), signal.SIGSTOP)
     wait_for("a restart", lambda: machine.show("whimbreld", "NRestarts")[0] != restarts, machine.journal)
