@@ -60,9 +60,9 @@ pub(super) fn tables(bytes: &[u8]) -> Result<Vec<Table>, String> {
         }
         let is_item = reader.takes(b"item");
         if is_item {
-            reader.wants(b"(")?
+            reader.wants(b"(")?;
         } else {
-            reader.wants(b"return")?
+            reader.wants(b"return")?;
         }
         match reader.value(0)? {
             Value::Table(table) => tables.push(table),
