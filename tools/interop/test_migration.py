@@ -20,7 +20,10 @@ from conftest import BIN, PASSWORD, free_port, running_server
 from test_slixmpp import Client, log_in, run
 
 NAMES = ("juliet", "romeo", "paris")
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 200
+
+# Erlang takes its time where others are busy.
+pytestmark = pytest.mark.timeout(500)
 
 
 def wait_for(what, process):
