@@ -323,17 +323,39 @@ fn publications_reach_every_contact_and_last_items_every_login() {
 fn a_life_loses_no_message_while_others_come_and_go() {
     let Some(Started { port, keys, .. }) = &start_with(24, "") else { return };
     let mut args = vec!["life", "--port", port, "--sessions", "24", "--group", "4", "--mobile", "3"];
-    args.extend(["--mix", "50,20,15,15", "--events", "200", "--warmup", "0", "--duration", "2", "--quiet"]);
+    args.extend([
+        "--mix",
+        "40,20,15,15,10",
+        "--events",
+        "200",
+        "--warmup",
+        "0",
+        "--duration",
+        "2",
+        "--quiet",
+    ]);
     args.extend(["--json", "-", "--keys", keys]);
     let output = perf(&args);
     assert_eq!(told(&output).0, Some(0), "{}", told(&output).1);
     let report = report(&output);
-    let life = &report["phases"][1];
+    let phases = report["phases"].as_array().unwrap();
+    let names: Vec<&str> = phases.iter().filter_map(|phase| phase["name"].as_str()).collect();
+    assert!(names[1..].starts_with(&["rooms are made", "rooms are entered"]), "{names:?}");
+    let life = &phases[3];
     assert_eq!(life["name"], "life at 200 events a second");
-    for count in ["sent", "presence_sent", "presence_received", "pings_answered", "logins"] {
+    for count in ["sent", "group_sent", "presence_sent", "presence_received", "pings_answered", "logins"] {
         assert!(life["whole"][count].as_u64().is_some_and(|count| count > 0), "{count}: {life}");
     }
     assert_eq!(report["totals"]["sent"], report["totals"]["delivered"]);
+    // Of each group of four, two or all stay, and hear everything that is said, themselves included.
+    let (said, copies) = (&life["whole"]["group_sent"], &life["whole"]["group_delivered"]);
+    let (said, copies) = (said.as_u64().unwrap(), copies.as_u64().unwrap());
+    assert!((2 * said..=4 * said).contains(&copies), "{life}");
+    assert_eq!(report["totals"]["group_lost"], 0);
+    assert!(
+        life["latencies"]["group message"]["count"].as_u64().is_some_and(|count| count == copies),
+        "{life}"
+    );
     assert!(life["latencies"]["roster"]["count"].as_u64().is_some_and(|count| count > 0), "{life}");
 
     // A limit that nothing meets: the first step is past the knee.
@@ -354,9 +376,12 @@ fn a_life_loses_no_message_while_others_come_and_go() {
     let output = perf(&args);
     assert_eq!(told(&output).0, Some(0), "{}", told(&output).1);
     let report = support::report(&output);
-    let knee = &report["phases"].as_array().unwrap()[2];
+    let knee = report["phases"].as_array().unwrap().last().unwrap();
+    assert_eq!(knee["name"], "knee");
+    let beyond = report["facts"]["beyond the knee"].as_str().unwrap();
+    assert!(beyond.starts_with("at 500 events a second: p99 of a "), "{beyond}");
     assert_eq!(knee["figures"]["knee, events a second"], 0.0, "{report}");
-    let (code, stderr) = told(&perf(&["life", "--port", port, "--mix", "60,20,15,6"]));
+    let (code, stderr) = told(&perf(&["life", "--port", port, "--mix", "50,20,15,5,11"]));
     assert_eq!(code, Some(1));
     assert!(stderr.contains("come to 100"), "{stderr}");
 }

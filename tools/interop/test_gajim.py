@@ -62,11 +62,11 @@ def colours(path):
     return width, height, rows
 
 
-class Gajim:
-    """A Gajim that runs."""
+class Desktop:
+    """A desktop program that runs on a screen."""
 
-    def __init__(self, folder, display, log):
-        self.config, self.display, self.log = folder / "config", display, log
+    def __init__(self, display, log):
+        self.display, self.log = display, log
 
     def wait_for(self, what, condition):
         deadline = time.monotonic() + PATIENCE
@@ -101,6 +101,25 @@ class Gajim:
             Path(folder).mkdir(parents=True, exist_ok=True)
             (Path(folder) / name).write_bytes(png(*picture))
 
+    def xdotool(self, *arguments):
+        environment = {"PATH": os.environ["PATH"], "DISPLAY": self.display}
+        return subprocess.run(["xdotool", *arguments], env=environment, check=True, capture_output=True, text=True).stdout
+
+    def windows(self):
+        """Those that are seen, in the order in which they came."""
+        try:
+            return self.xdotool("search", "--onlyvisible", "--name", ".").split()
+        except subprocess.CalledProcessError:
+            return []  # There is none yet.
+
+
+class Gajim(Desktop):
+    """A Gajim that runs."""
+
+    def __init__(self, folder, display, log):
+        super().__init__(display, log)
+        self.config = folder / "config"
+
     def has(self, text):
         """Whether a message with this text is in its history."""
         database = next(self.config.rglob("logs.db"), None)
@@ -118,17 +137,14 @@ class Gajim:
         """Waits until a message with this text is in its history."""
         self.wait_for(f"`{text}` in the history", lambda: self.has(text))
 
-    def xdotool(self, *arguments):
-        environment = {"PATH": os.environ["PATH"], "DISPLAY": self.display}
-        return subprocess.run(["xdotool", *arguments], env=environment, check=True, capture_output=True, text=True).stdout
-
     def speaks(self, text):
         """Types a text into the first chat of its list and sends it, until it is in its history: nothing tells when the window is
         ready for keys."""
         def try_to():
             # There is no window manager, so nobody else gives it the keys.
-            window = self.xdotool("search", "--onlyvisible", "--name", ".").split()[-1]
-            self.xdotool("windowfocus", window)
+            if not (windows := self.windows()):
+                return False
+            self.xdotool("windowfocus", windows[-1])
             self.xdotool("mousemove", *FIRST_CHAT, "click", "1")
             self.xdotool("mousemove", *INPUT, "click", "1", "key", "ctrl+u", "type", "--delay", "20", text)
             self.xdotool("key", "Return")
@@ -140,12 +156,12 @@ class Gajim:
         self.wait_for(f"`{text}` is sent", try_to)
 
 
-def settings(path, server, chats):
+def settings(path, server, chats, more):
     """What Gajim finds as if it had been set up by hand: one account, no TLS, no key ring."""
     account = {"name": "juliet", "hostname": "localhost", "password": PASSWORD, "savepass": True, "active": True,
                "autoconnect": True, "use_custom_host": True, "custom_host": "127.0.0.1", "custom_port": server.port,
                "custom_type": "PLAIN", "use_plain_connection": True, "confirm_unencrypted_connection": False,
-               "resource": "gajim", "account_label": "juliet", "default_workspace": "w"}
+               "resource": "gajim", "account_label": "juliet", "default_workspace": "w"} | more
     app = {"use_keyring": False, "check_for_update": False, "trayicon": "never"}
     workspaces = {"w": {"name": "Verona", "color": "rgb(191, 99, 154)", "avatar_sha": "", "chats": chats}}
     rows = {"app": app, "workspaces": workspaces, "soundevents": {}, "status_presets": {}, "proxies": {}, "plugins": {}}
@@ -161,35 +177,51 @@ def settings(path, server, chats):
 
 
 @contextmanager
-def gajim(server, chats):
-    # Not below the folder of the test, into which nobody else may look.
-    folder = Path(tempfile.mkdtemp(prefix="gajim-"))
-    (folder / "config").mkdir()
-    settings(folder / "config" / "settings.sqlite", server, chats)
-    command = ["dbus-run-session", "--", "gajim", "--separate", "--config-path", folder / "config", "--loglevel", "gajim=INFO"]
-    # It does not run as root.
+def screen():
+    """A screen of its own; yields its name."""
+    read, write = os.pipe()
+    server = subprocess.Popen(["Xvfb", "-displayfd", str(write), "-screen", "0", "800x500x24"], pass_fds=[write],
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    os.close(write)
+    try:
+        with os.fdopen(read) as answer:
+            yield ":" + answer.readline().strip()
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+@contextmanager
+def program(command, folder, display, within=(), **more):
+    """A desktop program whose home is a folder, with what it says in the file `log` there. It does not run as root. `within`: what
+    runs it elsewhere."""
+    command = ["dbus-run-session", "--", *command]
     if os.geteuid() == 0:
         command = ["setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups", *command]
         for path in [folder, *folder.rglob("*")]:
             os.chown(path, NOBODY, NOBODY)
-    read, write = os.pipe()
-    screen = subprocess.Popen(["Xvfb", "-displayfd", str(write), "-screen", "0", "800x500x24"], pass_fds=[write],
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    os.close(write)
-    client = None
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "DISPLAY": display, "LANG": "C.UTF-8", "NO_AT_BRIDGE": "1"}
+    with open(folder / "log", "w") as log:
+        running = subprocess.Popen([*within, *command], env=environment | more, stdout=log, stderr=log, start_new_session=True)
     try:
-        with os.fdopen(read) as answer:
-            display = ":" + answer.readline().strip()
-        environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "DISPLAY": display, "LANG": "C.UTF-8", "NO_AT_BRIDGE": "1"}
-        with open(folder / "log", "w") as log:
-            client = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-        yield Gajim(folder, display, folder / "log")
+        yield
     finally:
-        if client is not None:
-            os.killpg(client.pid, signal.SIGTERM)
-            client.wait(20)
-        screen.terminate()
-        screen.wait(20)
+        os.killpg(running.pid, signal.SIGTERM)
+        running.wait(20)
+
+
+@contextmanager
+def gajim(server, chats, within=(), **account):
+    """`account`: settings of the account that are others than usual."""
+    # Not below the folder of the test, into which nobody else may look.
+    folder = Path(tempfile.mkdtemp(prefix="gajim-"))
+    (folder / "config").mkdir()
+    settings(folder / "config" / "settings.sqlite", server, chats, account)
+    command = ["gajim", "--separate", "--config-path", folder / "config", "--loglevel", "gajim=INFO"]
+    try:
+        with screen() as display, program(command, folder, display, within):
+            yield Gajim(folder, display, folder / "log")
+    finally:
         shutil.rmtree(folder)
 
 

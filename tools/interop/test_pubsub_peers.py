@@ -123,7 +123,7 @@ def ours(folder):
 
 @contextmanager
 def peer(started):
-    with started as (port, _):
+    with started as (port, *_):
         yield lambda name: Elsewhere(port, name)
 
 

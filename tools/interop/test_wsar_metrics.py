@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 import urllib.parse
 import urllib.request
@@ -182,3 +183,24 @@ def test_sockets_agree_with_ss_and_a_server_with_its_clients(watched, tmp_path):
         client.close()
     wait_for(lambda: wsar.json("/api/now")["tables"]["server"]["connections"] == 0, "no connections")
     wsar.close()
+
+
+COMPILER = Path(__file__).parent / "node_modules" / "typescript" / "bin" / "tsc"
+
+
+@pytest.mark.skipif(not COMPILER.exists(), reason="npm ci has not run")
+def test_the_dashboard_is_one_by_grafanas_own_schema():
+    """Its types, as Grafana publishes them: every property is one that it has, of the right kind. Beside the packages, where the compiler
+    looks for them."""
+    dashboard = (RULES.parent / "grafana.json").read_text()
+
+    def compiled(text):
+        with tempfile.TemporaryDirectory(dir=Path(__file__).parent, prefix=".grafana-") as folder:
+            source = Path(folder) / "dashboard.ts"
+            source.write_text(f"import type {{ Dashboard }} from '@grafana/schema';\nexport const dashboard: Dashboard = {text};\n")
+            return subprocess.run(["node", COMPILER, "--noEmit", "--strict", "--skipLibCheck", "--module", "esnext", "--target", "es2022",
+                                   "--moduleResolution", "bundler", source], capture_output=True, text=True, timeout=PATIENCE * 4)
+
+    done = compiled(dashboard)
+    assert done.returncode == 0, done.stdout
+    assert "does not exist in type 'Panel" in compiled(dashboard.replace('"gridPos"', '"gridPosition"')).stdout, "nothing is looked at"

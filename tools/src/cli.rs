@@ -391,6 +391,9 @@ pub(crate) struct MigrateArgs {
     /// A new file for the new passwords of accounts whose old ones cannot be used; without it such accounts are left out
     #[arg(long, value_name = "FILE")]
     pub(crate) passwords: Option<PathBuf>,
+    /// Prosody's data directory, as /var/lib/prosody: block lists and messages that wait, which its exports lack
+    #[arg(long, value_name = "DIR")]
+    pub(crate) prosody_data: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) iterations: Iterations,
     #[command(flatten)]

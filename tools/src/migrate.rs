@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`export`] | reads the files |
 //! | [`mail`] | messages that wait |
+//! | [`prosody`], [`lua`] | what Prosody's exports lack, out of its files |
 //! | [`leave`] | the way out: `user export` writes what `user migrate` reads |
 //!
 //! An account is written whole or not at all, and one that exists is left alone, so an interrupted run is gone on with by
@@ -11,7 +12,9 @@
 
 mod export;
 pub(crate) mod leave;
+mod lua;
 mod mail;
+mod prosody;
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -33,6 +36,7 @@ use crate::report::Report;
 use crate::user;
 use export::{Secret, User};
 use mail::Mailbox;
+use prosody::Store;
 
 /// Accounts in one transaction.
 const BATCH: usize = 64;
@@ -47,10 +51,14 @@ pub(crate) fn run(data: &Path, args: &MigrateArgs, report: &Report) -> Result<Ex
         return Err(Problem::of_kind("in-use", text));
     }
     let passwords = args.passwords.as_deref().map(open_passwords).transpose()?;
+    let prosody = args.prosody_data.as_deref().map(prosody_data).transpose()?;
     let mut migration: Option<Migration<'_>> = None;
     let mut passwords = Some(passwords);
     for file in files(&args.paths)? {
-        for user in export::read(&file)? {
+        for mut user in export::read(&file)? {
+            if let Some(store) = &prosody {
+                store.complete(&mut user);
+            }
             if migration.is_none() {
                 let domain = args.create.create.then_some(user.domain.as_str());
                 let passwords = passwords.take().flatten();
@@ -67,6 +75,14 @@ pub(crate) fn run(data: &Path, args: &MigrateArgs, report: &Report) -> Result<Ex
             "not-found",
             "there are no users in these files; they are to be XEP-0227 exports",
         )),
+    }
+}
+
+/// Prosody's data directory. A wrong path would look like one where nothing waits.
+fn prosody_data(folder: &Path) -> Result<Store, Problem> {
+    match std::fs::read_dir(folder) {
+        Ok(_) => Ok(Store::new(folder)),
+        Err(error) => Err(Problem::new(format!("cannot read {}: {error}", folder.display()))),
     }
 }
 

@@ -16,7 +16,7 @@ pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
 #[command(name = "wsar", version)]
 pub(crate) struct Cli {
     /// Data directory of the server. Without a server there, wsar shows the machine alone.
-    #[arg(long, global = true, value_name = "DIR", default_value = "whimbrel-data")]
+    #[arg(long, global = true, value_name = "DIR", env = "WHIMBREL_DATA", default_value = "whimbrel-data")]
     pub(crate) data: PathBuf,
     #[command(subcommand)]
     pub(crate) command: Option<Command>,

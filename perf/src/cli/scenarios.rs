@@ -134,14 +134,14 @@ pub(crate) struct LifeArgs {
     /// Sessions
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(4..))]
     pub(crate) sessions: u64,
-    /// Sessions that have each other in their rosters
+    /// Sessions that have each other in their rosters, and are in a room
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=1000))]
     pub(crate) group: u32,
     /// Every n-th pair is on the move: it loses its connections and comes back; 0: none
     #[arg(long, value_name = "N", default_value_t = 4)]
     pub(crate) mobile: u32,
-    /// Of a hundred events: messages, presences, rosters fetched, connections lost
-    #[arg(long, value_name = "N,N,N,N", value_delimiter = ',', default_value = "60,20,15,5")]
+    /// Of a hundred events: messages, presences, rosters fetched, connections lost, messages to groups (0: there are no rooms)
+    #[arg(long, value_name = "N,N,N,N,N", value_delimiter = ',', default_value = "50,20,15,5,10")]
     pub(crate) mix: Vec<u32>,
     /// Events a second; with --knee, of the first step
     #[arg(long, value_name = "N", default_value_t = 500.0, value_parser = positive)]

@@ -50,6 +50,14 @@ pub(crate) struct Counters {
     pub(crate) acknowledged: u64,
     /// Sessions with stream management.
     pub(crate) stream_management: u64,
+    /// Messages sent to rooms.
+    pub(crate) group_sent: u64,
+    /// Copies of them that have arrived, each counted once.
+    pub(crate) group_delivered: u64,
+    /// Copies that have not; settled at the end of a phase.
+    pub(crate) group_lost: u64,
+    /// Messages to rooms that came back as errors.
+    pub(crate) group_bounced: u64,
     /// Presences sent.
     pub(crate) presence_sent: u64,
     /// Presences of others that have arrived.
@@ -126,6 +134,10 @@ impl Counters {
             (&mut self.bounced, other.bounced),
             (&mut self.acknowledged, other.acknowledged),
             (&mut self.stream_management, other.stream_management),
+            (&mut self.group_sent, other.group_sent),
+            (&mut self.group_delivered, other.group_delivered),
+            (&mut self.group_lost, other.group_lost),
+            (&mut self.group_bounced, other.group_bounced),
             (&mut self.presence_sent, other.presence_sent),
             (&mut self.presence_received, other.presence_received),
             (&mut self.bytes_in, other.bytes_in),
@@ -207,6 +219,8 @@ pub(crate) struct Recorder {
     pub(crate) message: Latencies,
     /// From a ping to its answer.
     pub(crate) ping: Latencies,
+    /// From when a message to a room was due to the arrival of each copy.
+    pub(crate) group: Latencies,
 }
 
 #[cfg(test)]

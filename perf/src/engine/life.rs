@@ -1,8 +1,8 @@
-//! A mix that looks like life: messages, presence that changes, rosters that are fetched, telephones that lose their
-//! connection and come back.
+//! A mix that looks like life: messages, to one and to groups, presence that changes, rosters that are fetched, telephones that
+//! lose their connection and come back.
 //!
-//! Every `mobile`-th pair is on the move: those sessions lose their connections without a word, log in again, and show
-//! presence. The others chat, so that their messages are accounted for one by one, whatever the mobile ones do.
+//! Every `mobile`-th pair is on the move: those sessions lose their connections without a word, log in again, show
+//! presence and enter the room of their group. The others chat, so that their messages are accounted for one by one, whatever the mobile ones do.
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,8 @@ pub(crate) struct Mix {
     pub(crate) rosters: u32,
     /// Connections of mobile sessions that are cut, and come back.
     pub(crate) reconnects: u32,
+    /// Messages to the room of a group, by one that stays.
+    pub(crate) groups: u32,
 }
 
 /// One event.
@@ -29,26 +31,30 @@ enum Event {
     Presence,
     Roster,
     Reconnect,
+    Group,
 }
 
 impl Mix {
     /// All shares together.
     pub(crate) fn sum(&self) -> u32 {
-        self.messages + self.presences + self.rosters + self.reconnects
+        self.messages + self.presences + self.rosters + self.reconnects + self.groups
     }
 
     /// The kind of event `number`. Kinds are spread evenly: 37 has no factor in common with a hundred.
     fn event(&self, number: u32) -> Event {
-        let place = number.wrapping_mul(37) % self.sum().max(1);
-        if place < self.messages {
-            Event::Message
-        } else if place < self.messages + self.presences {
-            Event::Presence
-        } else if place < self.messages + self.presences + self.rosters {
-            Event::Roster
-        } else {
-            Event::Reconnect
+        let mut place = number.wrapping_mul(37) % self.sum().max(1);
+        for (share, event) in [
+            (self.messages, Event::Message),
+            (self.presences, Event::Presence),
+            (self.rosters, Event::Roster),
+            (self.groups, Event::Group),
+        ] {
+            if place < share {
+                return event;
+            }
+            place -= share;
         }
+        Event::Reconnect
     }
 }
 
@@ -70,6 +76,11 @@ fn chosen(turn: u32, moves: bool, mobile: u32, sessions: u32) -> Option<u32> {
     Some(pair * 2 + side)
 }
 
+/// Whether a session is one of those that are on the move.
+pub(super) fn moves(session: u32, mobile: u32) -> bool {
+    mobile > 0 && session / 2 % mobile == mobile - 1
+}
+
 impl Engine {
     /// Event `number` of a life.
     pub(super) fn live(&mut self, number: u32, due: u64, mix: Mix, mobile: u32) {
@@ -77,7 +88,7 @@ impl Engine {
         let turn = number / 3;
         let event = mix.event(number);
         let session = match event {
-            Event::Message => chosen(turn, false, mobile, self.wanted),
+            Event::Message | Event::Group => chosen(turn, false, mobile, self.wanted),
             Event::Reconnect => chosen(turn, true, mobile, self.wanted),
             Event::Presence | Event::Roster => Some(turn % self.wanted),
         };
@@ -91,6 +102,7 @@ impl Engine {
             Event::Message => self.chat(session, due),
             Event::Presence => self.show_once(session, due),
             Event::Roster => self.fetch_roster(session),
+            Event::Group => self.say_in_room(session, due),
             Event::Reconnect => {
                 self.close(session);
                 self.counters.ready -= 1;
@@ -121,11 +133,11 @@ mod tests {
 
     #[test]
     fn a_hundred_events_are_as_many_of_each_kind_as_asked_for() {
-        let mix = Mix { messages: 60, presences: 20, rosters: 15, reconnects: 5 };
+        let mix = Mix { messages: 50, presences: 20, rosters: 15, reconnects: 5, groups: 10 };
         for from in [0, 100, 700] {
             let count = |event| (from..from + 100).filter(|&number| mix.event(number) == event).count();
-            let counts = [Event::Message, Event::Presence, Event::Roster, Event::Reconnect].map(count);
-            assert_eq!(counts, [60, 20, 15, 5]);
+            let kinds = [Event::Message, Event::Presence, Event::Roster, Event::Reconnect, Event::Group];
+            assert_eq!(kinds.map(count), [50, 20, 15, 5, 10]);
         }
     }
 
@@ -139,6 +151,7 @@ mod tests {
             assert!(moving.is_disjoint(&staying), "{mobile}, {sessions}");
             assert_eq!(moving.len() + staying.len(), sessions as usize, "{mobile}, {sessions}");
             assert!(moving.iter().chain(&staying).all(|&session| session < sessions));
+            assert!((0..sessions).all(|session| moves(session, mobile) == moving.contains(&session)));
         }
     }
 }

@@ -295,6 +295,8 @@ impl Engine {
         self.counters.connecting -= 1;
         self.counters.ready += 1;
         self.counters.logins += 1;
+        // Where there are rooms, one that comes back enters its own again.
+        self.enter_room(number);
     }
 
     /// The full JID that a session asks for.

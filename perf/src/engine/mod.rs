@@ -18,6 +18,7 @@
 //! | [`tracker`] | accounts for every message of a flow |
 //! | [`traffic`] | the loads: closed and open loop, stored messages, presence |
 //! | [`life`] | a mix of everything |
+//! | [`rooms`] | rooms that sessions of a group are in |
 //! | [`clock`] | time, and a timer finer than the poll's |
 
 #[expect(unsafe_code, reason = "system calls")]
@@ -29,6 +30,7 @@ pub(crate) mod life;
 #[expect(unsafe_code, reason = "system calls")]
 mod link;
 mod login;
+mod rooms;
 pub(crate) mod sasl;
 pub(crate) mod scan;
 mod session;
@@ -49,6 +51,7 @@ use crate::engine::clock::{Clock, FineTimer};
 use crate::engine::counters::{Counters, Recorder};
 use crate::engine::keys::Keys;
 use crate::engine::login::Offer;
+use crate::engine::rooms::Rooms;
 use crate::engine::sasl::Mechanism;
 use crate::engine::session::{Session, State};
 use crate::engine::target::Target;
@@ -114,6 +117,7 @@ pub(crate) struct Engine {
     pinged_ns: u64,
     ping_debt: f64,
     traffic: Traffic,
+    rooms: Rooms,
     buffer: Vec<u8>,
     out: Vec<u8>,
     framer: Framer,
@@ -156,6 +160,7 @@ impl Engine {
             pinged_ns: now,
             ping_debt: 0.0,
             traffic: Traffic::default(),
+            rooms: Rooms::default(),
             buffer: vec![0; READ_BYTES],
             out: Vec::with_capacity(READ_BYTES),
             framer: Framer::new()?,

@@ -52,6 +52,8 @@ pub(crate) struct Session {
     pub(crate) jid: Option<Box<str>>,
     /// The messages to and from the partner.
     pub(crate) flow: Flow,
+    /// The number that comes next in its room.
+    pub(crate) room_next: u32,
     /// Counts connects, so that an old deadline is not taken for a new one.
     pub(crate) attempt: u32,
     /// Stanzas received since stream management is on.
@@ -70,6 +72,8 @@ pub(crate) struct Session {
     pub(crate) pipelined: bool,
     /// A ping has not been answered.
     pub(crate) ping_waits: bool,
+    /// It is in the room of its group.
+    pub(crate) in_room: bool,
 }
 
 const _: () = assert!(size_of::<Session>() <= 192);
@@ -98,5 +102,6 @@ impl Session {
         self.managed = false;
         self.pipelined = false;
         self.ping_waits = false;
+        self.in_room = false;
     }
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::account::Accounts;
 use crate::engine::Engine;
 use crate::engine::life::Mix;
+use crate::engine::rooms::is_of_a_room;
 use crate::engine::scan::Element;
 use crate::engine::session::{Session, State};
 use crate::engine::tracker::{Arrival, Flow, Tracker};
@@ -84,6 +85,18 @@ pub(crate) struct Traffic {
     seen_presence: u64,
 }
 
+impl Traffic {
+    /// The number of the run at hand.
+    pub(super) fn run(&self) -> u32 {
+        self.run
+    }
+
+    /// The text of its messages.
+    pub(super) fn body(&self) -> &str {
+        &self.body
+    }
+}
+
 impl Engine {
     /// Begins a load. Flows start at zero; what is still on its way from an earlier load does not count.
     pub(crate) fn begin(&mut self, load: Load, body_bytes: usize, timed_from_ns: u64, run: u32) {
@@ -92,6 +105,7 @@ impl Engine {
         for session in &mut self.sessions {
             session.flow = Flow::default();
         }
+        self.begin_in_rooms();
         self.traffic.run = run;
         self.traffic.body = "x".repeat(body_bytes);
         self.traffic.sending = true;
@@ -123,7 +137,9 @@ impl Engine {
     /// Whether everything that was sent has come to an end.
     pub(crate) fn all_arrived(&self) -> bool {
         let gone = self.counters.sent - self.counters.lost - self.counters.bounced;
-        self.counters.delivered == gone && self.traffic.seen_presence >= self.traffic.expected_presence
+        self.counters.delivered == gone
+            && self.traffic.seen_presence >= self.traffic.expected_presence
+            && self.rooms_are_quiet()
     }
 
     /// Whether the server has acknowledged everything that managed sessions have sent.
@@ -133,6 +149,7 @@ impl Engine {
 
     /// What has not arrived is lost; pings that wait are unanswered.
     pub(crate) fn settle(&mut self) {
+        self.settle_rooms();
         let counters = &mut self.counters;
         counters.lost += counters.sent.saturating_sub(counters.lost + counters.bounced + counters.delivered);
         counters.lost += self.traffic.expected_presence.saturating_sub(self.traffic.seen_presence);
@@ -281,6 +298,9 @@ impl Engine {
 
     /// A message has come.
     pub(super) fn message(&mut self, number: u32, message: &Element<'_>) {
+        if is_of_a_room(message) {
+            return self.said_in_room(number, message);
+        }
         let Some((sequence, due, run)) = message.attribute(b"id").and_then(read_id) else { return };
         if run != self.traffic.run {
             return;
@@ -365,6 +385,9 @@ impl Engine {
             self.sessions[number as usize].stanzas_sent += 1;
             return;
         }
+        if self.own_presence_in_room(number, presence) {
+            return;
+        }
         let Some((_, due, run)) = presence.text_of("status").and_then(read_id) else { return };
         let own = format!("{}@", Accounts::name(self.target.account(self.share.first + u64::from(number))));
         if run != self.traffic.run || from.starts_with(own.as_bytes()) {
@@ -401,13 +424,14 @@ impl Engine {
     }
 }
 
-fn group_of(number: u32, group: u32, sessions: u32) -> std::ops::Range<u32> {
+/// The sessions of the group of a session.
+pub(super) fn group_of(number: u32, group: u32, sessions: u32) -> std::ops::Range<u32> {
     let first = number / group * group;
     first..(first + group).min(sessions)
 }
 
 /// The number, due time and run in an id.
-fn read_id(id: &[u8]) -> Option<(u32, u64, u32)> {
+pub(super) fn read_id(id: &[u8]) -> Option<(u32, u64, u32)> {
     let id = std::str::from_utf8(id).ok()?.strip_prefix('w')?;
     let mut parts = id.split('-');
     let sequence = u32::from_str_radix(parts.next()?, 16).ok()?;

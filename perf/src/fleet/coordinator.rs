@@ -404,6 +404,7 @@ fn add_timed(recorder: &mut Recorder, timed: &Timed) {
     recorder.login.add_pairs(&timed.login);
     recorder.message.add_pairs(&timed.message);
     recorder.ping.add_pairs(&timed.ping);
+    recorder.group.add_pairs(&timed.group);
 }
 
 #[cfg(test)]

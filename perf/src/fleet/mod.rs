@@ -89,6 +89,15 @@ pub(crate) enum Start {
     },
     /// The receivers of stored messages come back.
     CallReceivers,
+    /// The first of each group makes a room.
+    MakeRooms {
+        /// Sessions of a group.
+        members: u32,
+        /// Every n-th pair is on the move; 0: none.
+        mobile: u32,
+    },
+    /// The others enter them.
+    EnterRooms,
 }
 
 /// What ends the time that counts.
@@ -102,6 +111,10 @@ pub(crate) enum Until {
     AllStored,
     /// Every session is up and every message is there.
     AllCollected,
+    /// Every room is there.
+    RoomsMade,
+    /// Everybody is in a room.
+    AllInRooms,
 }
 
 /// What a worker tells.
@@ -134,6 +147,9 @@ pub(crate) struct Timed {
     pub(crate) message: Pairs,
     /// Pings.
     pub(crate) ping: Pairs,
+    /// Copies of messages to rooms.
+    #[serde(default)]
+    pub(crate) group: Pairs,
 }
 
 /// A load that is over.

@@ -211,6 +211,8 @@ impl Running {
                     Start::Nothing => {}
                     Start::Cut { keep_every, rate } => engine.cut(keep_every, rate),
                     Start::CallReceivers => engine.call_receivers(),
+                    Start::MakeRooms { members, mobile } => engine.make_rooms(members, mobile),
+                    Start::EnterRooms => engine.enter_rooms(),
                 }
                 self.measured_from = now;
                 self.stage = Stage::Measure { until: now + self.run.limit_ms * 1_000_000 };
@@ -222,6 +224,8 @@ impl Running {
                     Until::AllReady => engine.all_ready(),
                     Until::AllStored => engine.all_stored(),
                     Until::AllCollected => engine.all_ready() && engine.all_arrived(),
+                    Until::RoomsMade => engine.are_in_rooms(false),
+                    Until::AllInRooms => engine.are_in_rooms(true),
                 };
                 if over || now >= until {
                     self.measured = engine.counters.since(&self.base);
@@ -260,5 +264,6 @@ fn timed(recorder: &Recorder) -> Timed {
         login: recorder.login.to_pairs(),
         message: recorder.message.to_pairs(),
         ping: recorder.ping.to_pairs(),
+        group: recorder.group.to_pairs(),
     }
 }

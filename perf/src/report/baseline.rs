@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use crate::cli::CompareArgs;
-use crate::report::{Report, read};
+use crate::report::{KNEE, Report, read};
 
 /// Where a figure was measured: the server or run, the phase, the figure.
 type Place = (String, String, String);
@@ -43,7 +43,9 @@ fn figures(reports: &[Report]) -> BTreeMap<Place, Vec<f64>> {
         found.entry((label.to_owned(), phase.to_owned(), figure.to_owned())).or_default().push(value);
     };
     for report in reports {
-        for phase in &report.phases {
+        // The steps of a search for the knee are as many as it needs; what it came to is the figure.
+        let is_search = report.phases.iter().any(|phase| phase.name == KNEE);
+        for phase in report.phases.iter().filter(|phase| !is_search || phase.name == KNEE) {
             for (figure, &value) in &phase.figures {
                 add(&report.label, &phase.name, figure, value);
             }
@@ -172,6 +174,23 @@ mod tests {
         let rounds = |values: [f64; 3]| values.map(|value| run(&[("delivered a second", value)]));
         assert!(regressed(&rounds([90.0, 100.0, 110.0]), &rounds([20.0, 95.0, 99.0])).is_empty());
         assert_eq!(regressed(&rounds([90.0, 100.0, 110.0]), &rounds([20.0, 30.0, 99.0])).len(), 1);
+    }
+
+    #[test]
+    fn of_a_search_for_the_knee_what_it_came_to_counts() {
+        let search = |knee: f64, steps: &[&str]| {
+            let phase = |name: &str, figure: &str, value| {
+                let figures = [(figure.to_owned(), value)].into();
+                Phase { name: name.into(), figures, ..Phase::default() }
+            };
+            let mut phases: Vec<Phase> =
+                steps.iter().map(|name| phase(name, "delivered a second", 100.0)).collect();
+            phases.push(phase(KNEE, "knee, events a second", knee));
+            [Report { label: "one".into(), phases, ..Report::default() }]
+        };
+        let before = search(1500.0, &["at 1000", "at 1500", "at 2250"]);
+        assert!(regressed(&before, &search(2250.0, &["at 1000"])).is_empty());
+        assert_eq!(regressed(&before, &search(1000.0, &["at 1000"])), ["knee, events a second"]);
     }
 
     #[test]

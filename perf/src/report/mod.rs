@@ -38,6 +38,12 @@ pub(crate) const TRANSPORT: &str = "transport";
 const CURVE: [f64; 16] =
     [0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998, 0.9999, 0.99999, 1.0];
 
+/// The name of the phase that says what a search for the knee has come to.
+pub(crate) const KNEE: &str = "knee";
+
+/// The fact that says at which rate it ended, and why.
+pub(crate) const BEYOND_THE_KNEE: &str = "beyond the knee";
+
 /// A run.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Report {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::engine::counters::Counters;
-use crate::report::{Phase, Report, TRANSPORT};
+use crate::report::{BEYOND_THE_KNEE, KNEE, Phase, Report, TRANSPORT};
 
 /// The whole report.
 pub(crate) fn render(report: &Report) -> String {
@@ -21,6 +21,9 @@ pub(crate) fn render(report: &Report) -> String {
     );
     for phase in &report.phases {
         render_phase(phase, &mut out);
+        if let Some(beyond) = report.facts.get(BEYOND_THE_KNEE).filter(|_| phase.name == KNEE) {
+            let _ = writeln!(out, "    beyond it, {beyond}");
+        }
     }
     if let Some(memory) = &report.memory {
         for (sessions, sample) in &memory.points {
@@ -78,7 +81,8 @@ fn render_totals(totals: &Counters, out: &mut String) {
     let _ = writeln!(
         out,
         "all: {} up, {} logins, {} failed logins, {} dropped; messages: {} sent, {} acknowledged stanzas, {} \
-         delivered, {} lost, {} duplicated, {} out of order, {} bounced; pings: {} sent, {} answered, {} unanswered",
+         delivered, {} lost, {} duplicated, {} out of order, {} bounced; groups: {} sent, {} copies \
+         delivered, {} lost; pings: {} sent, {} answered, {} unanswered",
         totals.ready,
         totals.logins,
         totals.login_failures_total(),
@@ -90,6 +94,9 @@ fn render_totals(totals: &Counters, out: &mut String) {
         totals.duplicated,
         totals.out_of_order,
         totals.bounced,
+        totals.group_sent,
+        totals.group_delivered,
+        totals.group_lost,
         totals.pings_sent,
         totals.pings_answered,
         totals.pings_unanswered,

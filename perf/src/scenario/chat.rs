@@ -44,7 +44,8 @@ fn chat(session: &mut Session, args: &ChatArgs) -> Result<(), Ended> {
 
 /// Rates, and what a message cost the server.
 pub(crate) fn add_figures(phase: &mut Phase) {
-    let delivered = (phase.counted.delivered + phase.counted.presence_received) as f64;
+    let counted = &phase.counted;
+    let delivered = (counted.delivered + counted.presence_received + counted.group_delivered) as f64;
     if phase.seconds > 0.0 {
         phase.figures.insert("delivered a second".into(), delivered / phase.seconds);
     }

@@ -319,6 +319,8 @@ impl Session {
         }
         for (count, text) in [
             (totals.lost, "messages or presences were lost"),
+            (totals.group_lost, "copies of messages to groups were lost"),
+            (totals.group_bounced, "messages to groups came back as errors"),
             (totals.duplicated, "messages arrived more than once"),
             (totals.out_of_order, "messages arrived out of order"),
             (totals.bounced, "messages came back as errors"),
@@ -364,10 +366,16 @@ pub(crate) fn timed_run(warmup_s: u64, duration_s: u64, drain_s: u64) -> Run {
     }
 }
 
+/// The name of the latency of messages to groups.
+const GROUP_MESSAGE: &str = "group message";
+
 fn add_latencies(phase: &mut Phase, recorder: &Recorder) {
-    for (name, latencies) in
-        [("login", &recorder.login), ("message", &recorder.message), ("ping", &recorder.ping)]
-    {
+    for (name, latencies) in [
+        ("login", &recorder.login),
+        ("message", &recorder.message),
+        (GROUP_MESSAGE, &recorder.group),
+        ("ping", &recorder.ping),
+    ] {
         if let Some(latency) = Latency::of(latencies) {
             phase.latencies.insert(name.to_owned(), latency);
         }

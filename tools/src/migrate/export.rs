@@ -232,7 +232,8 @@ impl User {
         }
     }
 
-    fn message(&mut self, message: Node<'_, '_>) {
+    /// A message that waits.
+    pub(super) fn message(&mut self, message: Node<'_, '_>) {
         if lies_too_deep(message) {
             self.remarks.push(too_deep("a message that waits"));
             return;
@@ -323,7 +324,7 @@ impl User {
         }
     }
 
-    fn block_address(&mut self, address: &str) {
+    pub(super) fn block_address(&mut self, address: &str) {
         match Jid::parse(address) {
             Ok(jid) if self.blocked.iter().any(|known| known == jid.as_str()) => {}
             Ok(jid) => self.blocked.push(jid.as_str().to_owned()),

@@ -145,3 +145,18 @@ fn completions_and_man_pages_are_made_from_the_command_line() {
     let failed = crate::support::wsar(data.path(), &["man", &nowhere]).output().unwrap();
     assert!(!failed.status.success() && String::from_utf8_lossy(&failed.stderr).contains("nowhere"));
 }
+
+#[test]
+fn the_data_directory_comes_from_the_environment_where_no_option_says_it() {
+    let (named, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let _server = Server::start(named.path());
+    let up = |args: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_wsar"));
+        command.args(args).args(["--json", "--server", "0.2", "1"]).env("WHIMBREL_DATA", named.path());
+        let output = command.output().expect("it runs");
+        let line = String::from_utf8(output.stdout).expect("UTF-8");
+        serde_json::from_str::<Value>(line.trim()).unwrap_or_default()["server"].is_object()
+    };
+    assert!(up(&[]));
+    assert!(!up(&["--data", other.path().to_str().unwrap()]));
+}
