@@ -144,6 +144,21 @@ fn rows_of(env: &Env, to: Recipient<'_>) -> Vec<PushDevice> {
     })
 }
 
+/// Whether the own device of a resource is told by push: then its session can be resumed for longer.
+pub fn has_device(actors: &mut Actors, env: &Env, fx: &Effects, key: ResourceKey) -> bool {
+    if env.shared.push.get().is_none() {
+        return false;
+    }
+    let resource = actors.users.resource(key);
+    let user = actors.users.user(resource.user);
+    let to = Recipient { account: user.id, local: &user.local, user: Some(resource.user) };
+    if !has_devices(&mut actors.pushes, env, fx, to) {
+        return false;
+    }
+    let account = actors.pushes.get_mut(to.account);
+    account.is_some_and(|account| account.devices.iter().any(|device| device.resource == resource.name))
+}
+
 /// It is looked in a moment whether a message was acknowledged. One look of an account is under way at a time.
 fn check_later(pushes: &mut Pushes, env: &Env, to: Recipient<'_>, sequence: Sequence) {
     if !pushes.has_room_to_wait(env.config.push.accounts_remembered as usize) {

@@ -153,6 +153,7 @@ impl<D: Driver> Worker<D> {
         self.core.count_users();
         let waiting = self.core.detached as u64;
         self.core.env.metrics().detached.set(waiting);
+        self.core.env.metrics().asleep.set(self.core.asleep as u64);
         Ok(carried)
     }
 
@@ -348,6 +349,7 @@ impl Core {
         }
         if let Some(expiry_ms) = record.expiry_ms {
             self.detached += 1;
+            self.asleep += usize::from(self.actors.users.resource(key).flags.has(Flags::ASLEEP));
             let at = Millis(expiry_ms.max(self.env.now.0 + 1));
             match self.timers.insert(at, Timer::Detached(key)) {
                 Ok(timer) => self.actors.users.flow_mut(key).expiry = Some(timer),
