@@ -34,7 +34,9 @@ use std::sync::atomic::AtomicBool;
 use crate::config::Config;
 use crate::takeover::Takeover;
 use crate::takeover::guard::Guard;
+use crate::takeover::kept::Kept;
 use crate::takeover::launch::Launch;
+use crate::upgrade::KINDS;
 use crate::watch;
 
 pub(crate) use rooms::forget_temporary;
@@ -104,7 +106,13 @@ impl Server {
             Services::start(&plan, &shared, &beside, (gateway, push), sockets, takeover.is_none())?;
         let own = (logs.logs, posts);
         let outcome = match takeover {
-            None => serve::begin(&mut threads, &beside, own).map(|()| None)?,
+            None => {
+                match Kept::take(&plan.config.data, KINDS) {
+                    None => serve::begin(&mut threads, &beside, own)?,
+                    Some(kept) => serve::begin_with(&mut threads, &beside, own, &kept)?,
+                }
+                None
+            }
             Some(takeover) => {
                 let guard = guard.flatten();
                 Some(serve::take_over(&plan, &mut threads, &beside, own, takeover, guard)?)

@@ -137,7 +137,7 @@ impl TestServer {
     }
 
     fn end(&mut self) {
-        self.server.drain(true);
+        self.server.stop();
         self.server.join().expect("no worker fails");
     }
 
