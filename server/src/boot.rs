@@ -34,9 +34,7 @@ use std::sync::atomic::AtomicBool;
 use crate::config::Config;
 use crate::takeover::Takeover;
 use crate::takeover::guard::Guard;
-use crate::takeover::kept::Kept;
 use crate::takeover::launch::Launch;
-use crate::upgrade::KINDS;
 use crate::watch;
 
 pub(crate) use rooms::forget_temporary;
@@ -99,7 +97,7 @@ impl Server {
         let shared = share(&plan, &opened, acceptor, takeover.as_deref())?;
         let Bound { plain: (plain, listening), direct: (direct, listening_tls), http, web } = bound;
         let mut threads = WorkerThreads::start(&plan, &shared, split(plain, direct, plan.workers))?;
-        let Opened { directory, control, logs, tallies, gateway, push, .. } = opened;
+        let Opened { directory, control, logs, tallies, gateway, push, kept, .. } = opened;
         let (beside, posts) = Beside::start(&plan, directory, &logs.logs, tallies, &threads.wakers)?;
         let sockets = HttpSockets { registration: http, web };
         let services =
@@ -107,7 +105,7 @@ impl Server {
         let own = (logs.logs, posts);
         let outcome = match takeover {
             None => {
-                match Kept::take(&plan.config.data, KINDS) {
+                match kept {
                     None => serve::begin(&mut threads, &beside, own)?,
                     Some(kept) => serve::begin_with(&mut threads, &beside, own, &kept)?,
                 }

@@ -12,6 +12,8 @@
 //! So what it costs does not grow with the presence of its contacts. Past `push.resume_stanzas` or `push.resume_kib` that wait for
 //! it it ends, and its client reads the archives.
 
+use whimbrel_storage::log::Sequence;
+
 use crate::env::Env;
 use crate::exchange::fanout::Broadcast;
 use crate::stanza::Type;
@@ -44,6 +46,8 @@ pub fn fall_asleep(actors: &mut Actors, env: &Env, fx: &mut Effects, key: Resour
     if let Some(queue) = actors.users.sm_mut(key).and_then(|sm| sm.unacked_mut()) {
         queue.thin(0, 0);
     }
+    // Whatever comes from here on is behind what it has been sent, and stays in the log: so it costs nothing, and its order is kept.
+    actors.users.flow_mut(key).after = Some(Sequence::ZERO);
     actors.refreshes.forget(key);
     let was_last = was_available && actors.users.available_of(user).is_empty();
     lifecycle::asleep(actors, env, fx, &Asleep { key, was_last });
@@ -69,7 +73,7 @@ pub fn wake(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) 
         announce(actors, env, fx, &local, &shown);
         announce_to_own(actors, env, fx, key, &shown, |other| other != key);
     }
-    offline::offer_to(actors, fx, key);
+    fx.due_cursors.push(key);
     true
 }
 

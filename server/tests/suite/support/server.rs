@@ -137,6 +137,7 @@ impl TestServer {
         self.server.drain(true);
         self.server.join().expect("no worker fails");
         let data = self.data.take().expect("only a stopped server is without");
+        drop(self);
         let server =
             Server::start(config(driver, &data, configure)).unwrap_or_else(|e| panic!("no server: {e}"));
         TestServer { server, data: Some(data) }
