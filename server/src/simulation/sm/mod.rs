@@ -164,7 +164,7 @@ impl Managed {
             ..usual
         };
         let plain = config(&settings, data);
-        let mut limits = Limits { sm_resume_seconds: 12, ..plain.limits.clone() };
+        let mut limits = Limits { sm_resume_seconds: 4, ..plain.limits.clone() };
         let is_quiet = seed % 3 == 2;
         if !is_quiet {
             // So small that peers which acknowledge late get past them.
