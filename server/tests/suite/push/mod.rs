@@ -3,5 +3,6 @@
 mod asleep;
 mod devices;
 mod groups;
+mod load;
 pub(crate) mod providers;
 mod when;
