@@ -97,14 +97,20 @@ impl Server {
         let shared = share(&plan, &opened, acceptor, takeover.as_deref())?;
         let Bound { plain: (plain, listening), direct: (direct, listening_tls), http, web } = bound;
         let mut threads = WorkerThreads::start(&plan, &shared, split(plain, direct, plan.workers))?;
-        let Opened { directory, control, logs, tallies, gateway, push, .. } = opened;
+        let Opened { directory, control, logs, tallies, gateway, push, kept, .. } = opened;
         let (beside, posts) = Beside::start(&plan, directory, &logs.logs, tallies, &threads.wakers)?;
         let sockets = HttpSockets { registration: http, web };
         let services =
             Services::start(&plan, &shared, &beside, (gateway, push), sockets, takeover.is_none())?;
         let own = (logs.logs, posts);
         let outcome = match takeover {
-            None => serve::begin(&mut threads, &beside, own).map(|()| None)?,
+            None => {
+                match kept {
+                    None => serve::begin(&mut threads, &beside, own)?,
+                    Some(kept) => serve::begin_with(&mut threads, &beside, own, &kept)?,
+                }
+                None
+            }
             Some(takeover) => {
                 let guard = guard.flatten();
                 Some(serve::take_over(&plan, &mut threads, &beside, own, takeover, guard)?)

@@ -293,7 +293,7 @@ fn listen_to_signals(mut signals: Signals, server: Arc<Server>, source: Arc<Sour
             } else {
                 stopping = true;
                 tracing::info!("stopping: all streams are ended; a second signal stops at once");
-                server.drain(true);
+                server.stop();
             }
         }
     };

@@ -58,9 +58,12 @@ worker_metrics! {
     carbons_skipped "carbons.skipped" Counter "stanzas" "Carbon copies not made because their client reads slowly.";
     sm_enabled "sm.enabled" Counter "streams" "Streams on which stream management was enabled (XEP-0198).";
     detached "sm.detached" Gauge "sessions" "Sessions without a connection that wait to be resumed.";
+    asleep "sm.asleep" Gauge "sessions" "Of sm.detached, those that contacts see as gone: their devices are told by push, and they can be resumed for push.resume_hours.";
     resumed "sm.resumed" Counter "sessions" "Sessions resumed.";
     resume_failed "sm.resume_failed" Counter "requests" "Requests to resume a session that is not there.";
     resume_expired "sm.expired" Counter "sessions" "Sessions that nobody resumed in time.";
+    fallen_asleep "sm.fallen_asleep" Counter "sessions" "Sessions that sleep from then on: their contacts have been told that they are gone.";
+    woken "sm.woken" Counter "sessions" "Sessions that slept and were resumed.";
     sent_again "sm.sent_again" Counter "stanzas" "Stanzas sent again to resumed sessions.";
     log_pending "log.pending" Gauge "messages" "Messages in the log that no recipient has acknowledged.";
     log_appends "log.appends" Counter "messages" "Messages appended to the log.";
@@ -161,6 +164,7 @@ worker_metrics! {
     refused_answers "refused.answers" Counter "requests" "Refused, to be asked again: limits.output_backlog_bytes or limits.account_memory_kib has no room for the answer.";
     dropped_output "output.dropped" Counter "stanzas" "Not delivered, because too much waits for the recipient: presence, which is asked for again, and what is kept nowhere, whose sender is told.";
     presence_refreshed "presence.refreshed" Counter "sessions" "Sessions whose contacts were asked for their presence again, because some had been dropped.";
+    refused_asleep "refused.sm_asleep" Counter "sessions" "Sessions that slept and ended because more waited for them than push.resume_stanzas or push.resume_kib.";
     refused_detached "refused.sm_detached_sessions" Counter "sessions" "Ended instead of waiting: limits.sm_detached_sessions, or limits.detached_bytes for what they cannot do without.";
     refused_sessions "refused.sessions" Counter "connections" "Refused: limits.sessions.";
     refused_unauthenticated "refused.sessions_unauthenticated" Counter "connections" "Refused: limits.sessions_unauthenticated.";

@@ -400,6 +400,7 @@ fn each_moment_of_a_users_life_is_called_in_one_place() {
         "contact_available",
         "interested",
         "detached",
+        "asleep",
         "account_removed",
     ];
     for moment in moments {

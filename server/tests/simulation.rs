@@ -169,6 +169,8 @@ fn managed_what_is_acknowledged_arrives_whatever_is_cut_and_whenever_the_server_
         all.upgrades += tally.upgrades;
         all.upgrades_put_off += tally.upgrades_put_off;
         all.carried += tally.carried;
+        all.stops += tally.stops;
+        all.woken += tally.woken;
         all.heard_in_rooms += tally.heard_in_rooms;
         all.acknowledged_in_rooms += tally.acknowledged_in_rooms;
         all.refused_in_rooms += tally.refused_in_rooms;
@@ -191,6 +193,8 @@ fn managed_what_is_acknowledged_arrives_whatever_is_cut_and_whenever_the_server_
             all.resumed_after_tls,
             all.upgrades,
             all.carried,
+            all.stops,
+            all.woken,
             all.heard_in_rooms,
             all.acknowledged_in_rooms,
             all.kept_in_rooms,

@@ -1,7 +1,9 @@
 """A sleeping phone hears of a message: the real server, slixmpp as the phones, and an HTTPS server that speaks as Google's do."""
 
 import asyncio
+import base64
 import json
+import os
 import queue
 import re
 import ssl
@@ -12,7 +14,10 @@ import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from xml.etree import ElementTree
 
+import http_ece
 import pytest
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, utils
 from slixmpp.exceptions import IqError
 
 from conftest import DRIVERS, ROOT, running_server
@@ -115,16 +120,33 @@ endpoint = "{google.url}"
     google.shutdown()
 
 
-async def enable(client, token, jid="push.localhost"):
+class Browsers(Google):
+    """A push service of browsers (RFC 8030): takes what a browser's subscription gets."""
+
+    def finish_request(self, request, address):
+        Subscription(request, address, self)
+
+
+class Subscription(Handler):
+    def do_POST(self):
+        self.server.messages.put((self.headers, self.rfile.read(int(self.headers["Content-Length"]))))
+        self.answer(201, {})
+
+
+async def enable_device(client, node, jid, **fields):
     """What an app does that was written for MongooseIM; slixmpp has no plugin for it."""
     iq = client.make_iq_set()
-    element = ElementTree.SubElement(iq.xml, f"{{{PUSH}}}enable", jid=jid, node=token)
+    element = ElementTree.SubElement(iq.xml, f"{{{PUSH}}}enable", jid=jid, node=node)
     form = ElementTree.SubElement(element, f"{{{FORM}}}x", type="submit")
     options = "http://jabber.org/protocol/pubsub#publish-options"
-    for name, value in (("FORM_TYPE", options), ("service", "fcm"), ("device_id", token)):
+    for name, value in {"FORM_TYPE": options, **fields}.items():
         field = ElementTree.SubElement(form, f"{{{FORM}}}field", var=name)
         ElementTree.SubElement(field, f"{{{FORM}}}value").text = value
     await iq.send()
+
+
+async def enable(client, token, jid="push.localhost"):
+    await enable_device(client, token, jid, service="fcm", device_id=token)
 
 
 async def says(client, to, body):
@@ -240,3 +262,69 @@ def test_the_operator_tries_and_removes_a_device(pushing):
         time.sleep(0.05)
     missing = server.ctl("push", "remove", jid, check=False)
     assert missing.returncode == 1 and "has no device" in missing.stderr
+
+
+def text64(data):
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def data64(text):
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def vapid(authorization, origin):
+    """Checks the server's proof (RFC 8292), as a push service does; its claims."""
+    scheme, _, parameters = authorization.partition(" ")
+    assert scheme == "vapid"
+    parts = dict(part.strip().split("=", 1) for part in parameters.split(","))
+    head, claims, signature = parts["t"].split(".")
+    assert json.loads(data64(head))["alg"] == "ES256"
+    r, s = (int.from_bytes(half, "big") for half in (data64(signature)[:32], data64(signature)[32:]))
+    key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), data64(parts["k"]))
+    key.verify(utils.encode_dss_signature(r, s), f"{head}.{claims}".encode(), ec.ECDSA(hashes.SHA256()))
+    claims = json.loads(data64(claims))
+    assert claims["aud"] == origin and time.time() < claims["exp"] <= time.time() + 86400
+    return claims
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_stock_library_decrypts_what_a_browser_gets(driver, tmp_path):
+    """RFC 8291 by http_ece, which browsers' own test suites use, with keys such as a browser makes."""
+    browsers = Browsers(tmp_path)
+    port = browsers.server_address[1]
+    key, config = tmp_path / "vapid.pem", tmp_path / "whimbrel.toml"
+    openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-out", key)
+    config.write_text(f"""
+[push]
+show = "text"
+roots = "{browsers.roots}"
+[push.webpush]
+key = "{key}"
+contact = "mailto:operator@localhost"
+hosts = ["localhost:{port}"]
+private_addresses = true
+""")
+    own, secret = ec.generate_private_key(ec.SECP256R1()), os.urandom(16)
+    point = own.public_key().public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
+    with running_server(driver, tmp_path / "data", "--config", config) as server:
+        jids = [server.account(name) for name in ("juliet", "romeo")]
+
+        async def test(clients):
+            juliet, romeo = await log_in(clients, server, "starttls", *jids)
+            await enable_device(juliet, "browser", "push.localhost", service="webpush", p256dh=text64(point),
+                                device_id=f"{browsers.url}/subscription/1", auth=text64(secret))
+            await juliet.offline()
+            for text in ("Awake, dear heart", "é" * 2000):
+                await says(romeo, jids[0], text)
+                headers, body = await hears(browsers)
+                assert headers["Content-Encoding"] == "aes128gcm" and int(headers["TTL"]) > 0
+                assert vapid(headers["Authorization"], browsers.url)["sub"] == "mailto:operator@localhost"
+                told = json.loads(http_ece.decrypt(body, private_key=own, auth_secret=secret, version="aes128gcm"))
+                assert told["last-message-sender"] == jids[1]
+                assert text.startswith(told["last-message-body"].rstrip("…")) and told["last-message-body"]
+                # It is here again: what comes next is told at once.
+                juliet, = await log_in(clients, server, "starttls", jids[0])
+                await juliet.get("message")
+                await juliet.offline()
+        run(test)
+    browsers.shutdown()

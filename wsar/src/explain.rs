@@ -313,6 +313,12 @@ pub const REFUSALS: &[Explained] = &[
         "After a restart this passes by itself. Else see the addresses with most failed logins.",
     ),
     row(
+        "sm_asleep",
+        "More waited for a session that slept than may: it ended, and its client reads the archives.",
+        &["push.resume_stanzas", "push.resume_kib", "push.resume_hours"],
+        "Nothing is lost. Raise the limits, or let sessions wait for fewer hours.",
+    ),
+    row(
         "sm_detached_sessions",
         "As many sessions wait to be resumed as may, or one has not acknowledged more than it may keep.",
         &["limits.sm_detached_sessions", "limits.sm_resume_seconds", "limits.detached_bytes"],

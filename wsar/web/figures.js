@@ -1,7 +1,7 @@
 // Which figures there are on the page, and where each is found in what the server sends.
 
 // Tables with a row for each of something; the others have one row.
-const ROWS = new Set(['cpu', 'disk', 'net', 'workers', 'queues', 'refusals']);
+const ROWS = new Set(['cpu', 'disk', 'net', 'workers', 'push', 'queues', 'refusals']);
 
 export function value(tables, id) {
   const first = id.indexOf('.');
@@ -20,6 +20,7 @@ export const queues = (tables) => keys(tables.queues);
 // Loop devices and memory disks only hide the real ones.
 const disks = (tables) => keys(tables.disk).filter((name) => !/^(loop|ram|zram|md)\d/.test(name)).slice(0, 6);
 const cores = (tables) => keys(tables.cpu).filter((name) => name !== 'all').slice(0, 32);
+const pushes = (tables) => keys(tables.push);
 export const workers = (tables) => keys(tables.workers).filter((name) => name !== 'all');
 
 // levels: [metric of a rule, its unit in that of the chart]: where the rule comes into force, a line is drawn.
@@ -38,6 +39,8 @@ export const CHARTS = [
   { name: 'bytes', place: 'server', title: 'Client traffic', note: 'a second', unit: 'byterate', lines: [line('server.bytes_in', 'in', 1), line('server.bytes_out', 'out', 2)] },
   { name: 'stanzas', place: 'server', title: 'Presence and IQ', note: 'a second', unit: 'rate', lines: [line('stanzas.presences_in', 'presence in', 1), line('stanzas.presences_out', 'presence out', 2), line('stanzas.iqs_in', 'IQ in', 3), line('stanzas.iqs_out', 'IQ out', 4)] },
   { name: 'logins', place: 'server', title: 'Logins and refusals', note: 'a second', levels: [['logins.failed', 1], ['refused', 1]], unit: 'rate', lines: [line('server.logins', 'logins', 1), line('server.logins_failed', 'failed', 2), line('server.refused', 'refused', 5)] },
+  { name: 'push', place: 'server', title: 'Push', note: 'notifications a second: sent, given up or refused', levels: [['push.failed.overdue', 1]], unit: 'rate', lines: (tables) => pushes(tables).flatMap((p, n) => [line(`push.${p}.sent`, p, 2 * n + 1), line(`push.${p}.overdue`, `${p} late`, 2 * n + 2)]) },
+  { name: 'pushing', place: 'server', title: 'Push, latency', note: 'from the message to the answer of the push service, 99 %', unit: 'micros', log: true, lines: (tables) => pushes(tables).map((p, n) => line(`push.${p}.latency_p99`, p, n + 1)) },
   { name: 'process', place: 'server', title: 'CPU of the server', note: 'of one core', unit: 'percent', stack: true, lines: [line('process.user', 'its code', 1), line('process.system', 'kernel', 3)] },
   { name: 'resident', place: 'server', title: 'Memory of the server', unit: 'bytes', lines: [line('process.resident', 'resident', 3), line('process.anonymous', 'allocated', 1)] },
   { name: 'cpu', place: 'machine', title: 'CPU', note: 'all cores', unit: 'percent', max: 100, stack: true, lines: [line('cpu.all.user', 'user', 1), line('cpu.all.nice', 'nice', 7), line('cpu.all.system', 'system', 3), line('cpu.all.softirq', 'soft irq', 4), line('cpu.all.iowait', 'iowait', 6), line('cpu.all.steal', 'steal', 5)] },

@@ -33,7 +33,9 @@ use crate::running::socket::{Control, ControlSocket};
 use crate::shared::turn::ExternalServices;
 use crate::shared::{self, DirectoryLock, EarlierStreams, InheritedTables, Shared, SharedParts};
 use crate::takeover::Takeover;
+use crate::takeover::kept::Kept;
 use crate::tls::Acceptor;
+use crate::upgrade::KINDS;
 use crate::user::commits::Logs;
 
 /// How often reading the log at the start is reported.
@@ -69,6 +71,8 @@ pub(super) struct Opened {
     pub(super) gateway: Option<Gateway>,
     /// Keys of push services, where there is push.
     pub(super) push: Option<Keys>,
+    /// Sessions that the server before has left.
+    pub(super) kept: Option<Kept>,
 }
 
 impl Opened {
@@ -81,12 +85,16 @@ impl Opened {
     ) -> Result<(Opened, Acceptor), BootError> {
         let config = &plan.config;
         make_data(&config.data).map_err(|source| BootError::Data { path: config.data.clone(), source })?;
+        let mut kept = None;
         let (directory, control) = match takeover.as_deref_mut() {
             None => {
                 data::examine(&config.data)?;
                 let path = config.data.join(data::DIRECTORY);
                 let directory = Directory::open(&path, &directory_options(config))?;
-                let gone = rooms::forget_temporary(&directory)?;
+                // Only now it is sure that no other server runs on this data.
+                kept = Kept::take(&config.data, KINDS);
+                // Where sessions come back, somebody may sit in these rooms; they end with the last who leaves.
+                let gone = if kept.is_none() { rooms::forget_temporary(&directory)? } else { 0 };
                 if gone > 0 {
                     tracing::info!(rooms = gone, "temporary rooms of the run before are gone");
                 }
@@ -109,7 +117,7 @@ impl Opened {
             false => None,
         };
         let push = Keys::read(&config.push).map_err(BootError::Push)?;
-        Ok((Opened { directory, control, logs, tallies, reconciled, gateway, push }, acceptor))
+        Ok((Opened { directory, control, logs, tallies, reconciled, gateway, push, kept }, acceptor))
     }
 }
 

@@ -2,6 +2,7 @@
 //! is there when all of them serve.
 
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::plan::Plan;
@@ -13,7 +14,11 @@ use crate::running::socket::Control;
 use crate::runtime::mailbox::Post;
 use crate::saved::Owner;
 use crate::saved::counts::Counts;
+use crate::saved::state::State;
 use crate::takeover::guard::{self, Guard};
+use crate::takeover::inherited::InheritedDescriptors;
+use crate::takeover::kept::Kept;
+use crate::takeover::mapped::Mapped;
 use crate::takeover::{Takeover, TakeoverOutcome};
 use crate::user::commits::Log;
 use crate::worker::upgrade::{Restored, Restoring, Sessions};
@@ -24,7 +29,8 @@ enum Beginning<'a> {
     Fresh { serves: SyncSender<()> },
     /// With what another program has left.
     Again {
-        takeover: &'a Takeover,
+        state: &'a Arc<State<Mapped>>,
+        inherited: &'a Arc<InheritedDescriptors>,
         restored: SyncSender<Result<Restored, String>>,
         goes: Vec<SyncSender<()>>,
     },
@@ -34,12 +40,12 @@ impl Beginning<'_> {
     fn next(&mut self) -> Begin {
         match self {
             Beginning::Fresh { serves } => Begin::Fresh(serves.clone()),
-            Beginning::Again { takeover, restored, goes } => {
+            Beginning::Again { state, inherited, restored, goes } => {
                 let (go, is_go) = sync_channel(1);
                 goes.push(go);
                 Begin::Again(Restoring {
-                    state: takeover.state.clone(),
-                    inherited: takeover.inherited.clone(),
+                    state: Arc::clone(state),
+                    inherited: Arc::clone(inherited),
                     reply: restored.clone(),
                     go: is_go,
                 })
@@ -73,8 +79,9 @@ pub(super) fn take_over(
     guard: Option<Guard>,
 ) -> Result<(TakeoverOutcome, Option<UnixStream>), BootError> {
     let (restored, has_restored) = sync_channel(plan.workers);
-    let goes = fit(threads, beside, own, Beginning::Again { takeover, restored, goes: Vec::new() })?;
-    let carried = all_restored(&has_restored, goes.len(), takeover).map_err(|text| {
+    let (state, inherited) = (&takeover.state, &takeover.inherited);
+    let goes = fit(threads, beside, own, Beginning::Again { state, inherited, restored, goes: Vec::new() })?;
+    let carried = all_restored(&has_restored, goes.len(), &takeover.state).map_err(|text| {
         guard::fall_back_if_armed(&text);
         BootError::Takeover(text)
     })?;
@@ -90,18 +97,38 @@ pub(super) fn take_over(
     Ok((takeover.complete(carried, plan.begun, threads.driver, goes.len()), client))
 }
 
+/// Begins with the sessions that the server before has left when it was told to stop. None of them has a connection.
+pub(super) fn begin_with(
+    threads: &mut WorkerThreads,
+    beside: &Beside,
+    own: Own,
+    kept: &Kept,
+) -> Result<(), BootError> {
+    let (restored, has_restored) = sync_channel(threads.fit.len());
+    let (state, inherited) = (&kept.state, &kept.inherited);
+    let goes = fit(threads, beside, own, Beginning::Again { state, inherited, restored, goes: Vec::new() })?;
+    let carried = all_restored(&has_restored, goes.len(), state).map_err(BootError::Kept)?;
+    for go in &goes {
+        // A worker that has ended shows in `Server::join`.
+        let _ = go.send(());
+    }
+    let sessions = carried.of(Sessions::KIND.name);
+    tracing::info!(sessions, "sessions of before the stop wait to be resumed");
+    Ok(())
+}
+
 /// Waits until all workers have taken over their parts, and checks that nothing is missing.
 fn all_restored(
     restored: &Receiver<Result<Restored, String>>,
     workers: usize,
-    takeover: &Takeover,
+    state: &State<Mapped>,
 ) -> Result<Counts, String> {
     let mut carried = Counts::default();
     for _ in 0..workers {
         let one = restored.recv().map_err(|_| "a worker has ended")?;
         carried.add_all(&one?.carried);
     }
-    let (found, expected) = (carried.of(Sessions::KIND.name), takeover.state.records(&Sessions::KIND));
+    let (found, expected) = (carried.of(Sessions::KIND.name), state.records(&Sessions::KIND));
     match found == expected {
         true => Ok(carried),
         false => Err(format!("{found} of {expected} sessions could be restored")),

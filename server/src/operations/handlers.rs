@@ -294,7 +294,10 @@ impl Control {
         if close {
             tracing::info!("asked to stop over the control socket");
         }
-        self.server.drain(close);
+        match close {
+            true => self.server.stop(),
+            false => self.server.drain(false),
+        }
         json!({ "draining": true, "pid": std::process::id(), "drain_seconds": config.limits.drain_seconds })
     }
 

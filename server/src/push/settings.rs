@@ -13,6 +13,9 @@ use crate::proto::push::PushService;
 /// Devices that an account may have, whatever is configured: all of them are read for a message.
 const DEVICES_CEILING: u32 = 64;
 
+/// Hours for which a session may wait to be resumed, whatever is configured: four weeks.
+const RESUME_HOURS_CEILING: u32 = 672;
+
 /// What providers are told of a message, each with all before it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -96,6 +99,12 @@ pub struct PushConfig {
     pub keep_seconds: u32,
     /// Seconds for which a call is of use.
     pub call_seconds: u32,
+    /// Hours for which a session waits to be resumed whose own device is told by push. 0: no longer than any other.
+    pub resume_hours: u32,
+    /// Stanzas that may wait for such a session once its contacts see it as gone. With one more it ends.
+    pub resume_stanzas: u32,
+    /// KiB of them.
+    pub resume_kib: u32,
     /// Devices of one account.
     pub devices: u32,
     /// Notifications of one device in an hour.
@@ -127,6 +136,9 @@ impl Default for PushConfig {
             pause_seconds: 30,
             keep_seconds: 7 * 86_400,
             call_seconds: 30,
+            resume_hours: 72,
+            resume_stanzas: 10_000,
+            resume_kib: 4096,
             devices: 10,
             per_device_per_hour: 240,
             per_account_per_hour: 1000,
@@ -163,6 +175,11 @@ impl PushConfig {
             true => format!("push.{server}"),
             false => self.domain.clone(),
         }
+    }
+
+    /// Seconds for which a session waits to be resumed whose own device is told by push; 0: no longer than any other.
+    pub fn resume_seconds(&self) -> u32 {
+        if self.is_on() { self.resume_hours * 3600 } else { 0 }
     }
 
     /// See [`PushConfig::call_seconds`].
@@ -210,18 +227,24 @@ impl PushConfig {
         if self.devices > DEVICES_CEILING {
             return wrong("devices", format!("is {}; at most {DEVICES_CEILING}", self.devices));
         }
+        if self.resume_hours > RESUME_HOURS_CEILING {
+            let text = format!("is {}; at most {RESUME_HOURS_CEILING}", self.resume_hours);
+            return wrong("resume_hours", text);
+        }
         if self.ack_seconds > 60 {
             return wrong("ack_seconds", format!("is {}; at most 60", self.ack_seconds));
         }
         self.check_providers()
     }
 
-    fn at_least_one(&self) -> [(&'static str, u32); 10] {
+    fn at_least_one(&self) -> [(&'static str, u32); 12] {
         [
             ("ack_seconds", self.ack_seconds),
             ("pause_seconds", self.pause_seconds),
             ("keep_seconds", self.keep_seconds),
             ("call_seconds", self.call_seconds),
+            ("resume_stanzas", self.resume_stanzas),
+            ("resume_kib", self.resume_kib),
             ("devices", self.devices),
             ("per_device_per_hour", self.per_device_per_hour),
             ("per_account_per_hour", self.per_account_per_hour),
@@ -285,12 +308,13 @@ mod tests {
         };
         assert_eq!(on().check("x.org", &["x.org"]), Ok(()));
         type Change<'a> = &'a dyn Fn(&mut PushConfig);
-        let table: [(Change<'_>, &str); 9] = [
+        let table: [(Change<'_>, &str); 10] = [
             (&|c| c.domain = "a@b".into(), "push.domain"),
             (&|c| c.domain = "x.org".into(), "another service's"),
             (&|c| c.queue = 0, "push.queue is 0"),
             (&|c| c.devices = 65, "push.devices is 65"),
             (&|c| c.ack_seconds = 61, "push.ack_seconds is 61"),
+            (&|c| c.resume_hours = 673, "push.resume_hours is 673"),
             (&|c| c.apns.team.clear(), "push.apns.team is empty"),
             (&|c| c.fcm.endpoint = "http://x".into(), "push.fcm.endpoint"),
             (&|c| c.webpush.contact.clear(), "push.webpush.contact"),

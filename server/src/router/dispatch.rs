@@ -10,7 +10,7 @@ use crate::stanza::{Delivery, Kind, Traits, Type};
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::subscription::table::Verb;
-use crate::user::tables::{UserKey, Users};
+use crate::user::tables::{Flags, UserKey, Users};
 use crate::user::{blocking, delivery, keep, presence};
 
 /// Hands a stanza to a user whose home is this worker (RFC 6121 §8.5), behind the subscriptions that its sender has
@@ -90,6 +90,12 @@ fn deliver_iq(
         return;
     };
     match user.and_then(|user| actors.users.find_resource(user, resource)) {
+        // It may be days before it is there to answer.
+        Some(key)
+            if actors.users.resource(key).flags.has(Flags::ASLEEP) && !d.traits.has(Traits::FROM_SERVER) =>
+        {
+            answer::bounce(env, fx, d, StanzaCondition::ServiceUnavailable);
+        }
         Some(key) if d.traits.has(Traits::FROM_SERVER) || delivery::takes(actors, env, fx, key, d) => {
             delivery::push(actors, env, fx, key, d);
         }

@@ -76,6 +76,11 @@ pub enum BootError {
     /// What the program before has left cannot be taken over.
     #[error("{0}")]
     Takeover(String),
+    /// Sessions that the server before has left cannot be taken over. They are there no more at the next start.
+    #[error(
+        "sessions of before the stop cannot be taken over: {0}. Start again: they end then, and nothing of messages is lost"
+    )]
+    Kept(String),
     /// A worker has ended before it served.
     #[error(transparent)]
     Worker(#[from] WorkerFailed),

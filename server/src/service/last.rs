@@ -10,7 +10,7 @@ use crate::stanza::Type;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::jobs::Then;
-use crate::user::lifecycle::{Hooks, Unavailable};
+use crate::user::lifecycle::{Asleep, Hooks, Unavailable};
 use crate::user::presence;
 use crate::user::writes::{Area, Write};
 use crate::xml::{CLIENT, Element};
@@ -30,7 +30,7 @@ pub static SERVICE: Service = Service {
     }],
     features: &[(ns::LAST, Scopes::ANY)],
     tables: &[Table::Activity],
-    lifecycle: Hooks { unavailable: Some(gone), ..Hooks::NONE },
+    lifecycle: Hooks { unavailable: Some(gone), asleep: Some(asleep), ..Hooks::NONE },
     ..Service::NOTHING
 };
 
@@ -67,6 +67,14 @@ fn gone(actors: &mut Actors, env: &Env, fx: &mut Effects, event: &Unavailable<'_
     if event.was_last {
         let local = actors.users.local_of(event.key).to_owned();
         record(actors, env, fx, local, event.tail, event.said);
+    }
+}
+
+/// As [`gone`], of a session that others see as gone.
+fn asleep(actors: &mut Actors, env: &Env, fx: &mut Effects, event: &Asleep) {
+    if event.was_last {
+        let local = actors.users.local_of(event.key).to_owned();
+        record(actors, env, fx, local, b"/>", None);
     }
 }
 

@@ -147,8 +147,9 @@ fn enable(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request, d
         let outcome = transaction.enable_push(&local, &device, devices_max)?;
         let account = transaction.account_id(&local)?;
         Ok(match outcome {
-            PushEnabled::Done { .. } => Ok(Committed::then(move |actors, _, _| {
+            PushEnabled::Done { resources, .. } => Ok(Committed::then(move |actors, _, fx| {
                 account.into_iter().for_each(|account| actors.pushes.changed(account));
+                replace_earlier(actors, fx, &local, &resources);
             })),
             PushEnabled::TooMany => {
                 let text = format!("an account may have {devices_max} devices; disable one first");
@@ -156,6 +157,13 @@ fn enable(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request, d
             }
         })
     })
+}
+
+/// A device has come under another resource: its earlier sessions, which wait to be resumed, are over.
+fn replace_earlier(actors: &mut Actors, fx: &mut Effects, local: &str, resources: &[String]) {
+    let Some(user) = actors.users.find(local) else { return };
+    let earlier = resources.iter().filter_map(|resource| actors.users.find_resource(user, resource));
+    fx.ended.extend(earlier.filter(|key| actors.users.is_detached(*key)));
 }
 
 fn disable(

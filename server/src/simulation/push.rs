@@ -4,11 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use whimbrel_push::webpush::subscription_keys;
 use whimbrel_push::{Notification, Target};
+use whimbrel_storage::directory::PushDevice;
 
 use super::Failure;
 use super::client::Wanted;
 use super::world::{World, local};
+use crate::proto::push::PushService;
 use crate::push::outlet::Carrier;
 use crate::push::settings::{PushConfig, Show};
 use crate::runtime::driver::sim::Random;
@@ -131,7 +134,25 @@ fn device_of(target: &Target) -> Option<DeviceOf> {
     Some((user.parse().ok()?, client.parse().ok()?))
 }
 
+/// A device that an account has had from before the world began.
+pub(super) fn device(user: usize, number: u32, resource: &str) -> PushDevice {
+    let (public, secret) = subscription_keys(P256DH, AUTH).expect("those of the RFC's example");
+    PushDevice {
+        node: format!("d{number}"),
+        service: PushService::WebPush.code(),
+        token: format!("{ENDPOINT}{}/d{number}", local(user)),
+        keys: [&public[..], &secret[..]].concat(),
+        resource: resource.to_owned(),
+        ..PushDevice::default()
+    }
+}
+
 impl World {
+    /// A device is known that no client of this world has enabled.
+    pub(super) fn has_device(&mut self, device: DeviceOf) {
+        self.pushes.devices.entry(device).or_default();
+    }
+
     /// A client has its device told of messages, or not any more.
     pub(super) fn turn_push(&mut self, index: usize) {
         let (user, number) = (self.clients[index].user, self.clients[index].number);

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`guard`] | the way back while the new program restores |
 //! | [`inherited`] | the descriptors that came along, each given away once |
+//! | [`kept`] | what a server that was told to stop has left in a file |
 //! | [`launch`] | what the program knows of itself: its file, its arguments |
 //! | [`mapped`] | the state file in memory |
 //! | [`outcome`] | what came of it, as the operator is told |
@@ -13,6 +14,7 @@ pub mod clock;
 #[expect(unsafe_code, reason = "a way back that a signal handler reads")]
 pub mod guard;
 pub mod inherited;
+pub mod kept;
 pub mod launch;
 pub mod mapped;
 pub mod outcome;

@@ -9,6 +9,7 @@ use crate::running::socket::Control;
 use crate::saved::Row;
 use crate::shared::{DirectoryLock, EarlierStreams};
 use crate::takeover::clock::ServerClock;
+use crate::takeover::kept::Ended;
 use crate::takeover::program::Program;
 use crate::user::commits::Logs;
 use crate::user::interests::saved::Capabilities;
@@ -30,4 +31,5 @@ pub const KINDS: &[Row] = &[
     Row::of::<Occupancy>(),
     Row::of::<ToldDevices>(),
     Row::of::<Sessions>(),
+    Row::of::<Ended>(),
 ];

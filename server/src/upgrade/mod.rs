@@ -29,6 +29,7 @@
 //! [`crate::saved`] has the frame of the state, [`crate::takeover`] what the new program takes over and the way back,
 //! [`crate::worker::upgrade`] a worker's part; docs/upgrade.md tells operators.
 
+mod ending;
 mod identity;
 pub mod kinds;
 mod leaving;

@@ -162,7 +162,7 @@ impl<'a> Stopped<'a> {
     }
 }
 
-fn collect<T>(replies: &Receiver<T>, count: usize, deadline: Instant) -> Result<Vec<T>, String> {
+pub(super) fn collect<T>(replies: &Receiver<T>, count: usize, deadline: Instant) -> Result<Vec<T>, String> {
     let mut all = Vec::new();
     for _ in 0..count {
         let left = deadline.saturating_duration_since(Instant::now()).max(ASK_AGAIN);

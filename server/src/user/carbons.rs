@@ -66,6 +66,9 @@ pub fn copy_received(
     }
 }
 
+/// Bytes that a copy has beside those of its message, or a little less.
+const CARBON_BYTES: usize = 512;
+
 /// A message to copy.
 #[derive(Copy, Clone)]
 enum Carbon<'a> {
@@ -105,7 +108,14 @@ fn copy(
     let from = env.bare_jid(&actors.users.user(user).local);
     for key in copies {
         // A copy must not end the stream of a client that reads slowly; the message itself is not lost by it.
-        if room::for_message(actors, env, fx, key) == Room::Later {
+        let is_asleep = actors.users.resource(key).flags.has(Flags::ASLEEP);
+        if room::for_message(actors, env, fx, key) == Room::Later
+            || is_asleep && !room::takes(actors, env, fx, key, Class::Foreign, d.bytes.len() + CARBON_BYTES)
+        {
+            if is_asleep {
+                // A conversation that goes on elsewhere for days is in the archive, and its client reads that when it binds.
+                actors.users.forbid_resumption(env, fx, key);
+            }
             env.metrics().carbons_skipped.add(1);
             continue;
         }

@@ -97,6 +97,10 @@ pub fn push_as(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKe
         Kind::Iq => metrics.iqs_out.add(1),
     }
     let flags = actors.users.resource(key).flags;
+    if flags.has(Flags::ASLEEP) && (out.urgency != Urgency::Now || matches!(out.class, Class::Event)) {
+        // It is asked for, or of no use any more, when the session wakes.
+        return;
+    }
     if (flags.has(Flags::INACTIVE) || flags.has(Flags::BACKED_UP))
         && inactive::hold(actors, env, fx, key, out)
     {

@@ -86,6 +86,16 @@ pub struct Detached {
     pub key: ResourceKey,
 }
 
+/// A session has been without a connection for so long that its contacts have been told that it is gone. It can still be resumed,
+/// because its device is told by push; then it shows itself again.
+#[derive(Copy, Clone, Debug)]
+pub struct Asleep {
+    /// The resource.
+    pub key: ResourceKey,
+    /// It was the last available resource of its user.
+    pub was_last: bool,
+}
+
 /// An account is gone from the directory. Its sessions end when all services have heard of it.
 #[derive(Copy, Clone, Debug)]
 pub struct AccountRemoved<'a> {
@@ -154,6 +164,8 @@ moments! {
     interested(Interested<'_>),
     /// See [`Detached`].
     detached(Detached),
+    /// See [`Asleep`].
+    asleep(Asleep),
     /// See [`AccountRemoved`].
     account_removed(AccountRemoved<'_>),
 }

@@ -56,6 +56,10 @@ pub fn offer(actors: &mut Actors, fx: &mut Effects, user: UserKey) {
 pub fn pump(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) {
     let Some(resource) = actors.users.get(key) else { return };
     let Some(after) = resource.flow.as_ref().and_then(|flow| flow.after) else { return };
+    if resource.flags.has(Flags::ASLEEP) {
+        // Until it wakes, all that comes for it stays in the log.
+        return;
+    }
     if !resource.flags.has(Flags::SM_DECIDED) {
         // Until it is known whether its stream is managed nothing is handed over: see `flow::decide_sm`.
         return;

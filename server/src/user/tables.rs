@@ -54,6 +54,11 @@ impl Flags {
     /// Messages of a page of an archive could not be remembered: should the stream be resumed, the page is to be asked for
     /// again.
     pub const PAGE_FORGOTTEN: Flags = Flags(512);
+    /// It has had no connection for so long that its contacts see it as gone; its own device is told by push, and it can still
+    /// be resumed (`push.resume_hours`).
+    pub const ASLEEP: Flags = Flags(2048);
+    /// It sleeps, and was available before.
+    pub const SHOWS_AGAIN: Flags = Flags(4096);
     /// It is known whether its stream is managed: it is, or the client has sent presence, or has been there for long
     /// without either. Until then a message that is written to it has not been delivered.
     pub const SM_DECIDED: Flags = Flags(256);
@@ -72,6 +77,8 @@ impl Flags {
             Flags::PINGED,
             Flags::SM_DECIDED,
             Flags::PAGE_FORGOTTEN,
+            Flags::ASLEEP,
+            Flags::SHOWS_AGAIN,
         ];
         let (mut all, mut at) = (0, 0);
         while at < flags.len() {
@@ -254,6 +261,11 @@ impl Users {
     /// The oldest resource of a user that waits to be resumed.
     pub fn oldest_detached(&self, local: &str) -> Option<ResourceKey> {
         self.resources_of(local).into_iter().find(|&key| self.resource(key).conn == ConnId::NONE)
+    }
+
+    /// Whether a resource waits to be resumed.
+    pub fn is_detached(&self, key: ResourceKey) -> bool {
+        self.get(key).is_some_and(|resource| resource.conn == ConnId::NONE)
     }
 
     /// The available resources of a user, oldest first.

@@ -16,7 +16,7 @@ use crate::session::SessionPhase;
 use crate::user::tables::{Flags, ResourceKey};
 use crate::worker::core::Core;
 use crate::worker::newcomers::Newcomer;
-use crate::worker::upgrade::{Quiescence, Suspend};
+use crate::worker::upgrade::{Keep, Quiescence, Suspend};
 
 /// Commands that wait for one worker at most.
 const QUEUE: usize = 64;
@@ -108,6 +108,8 @@ pub enum Command {
     Quiescence(SyncSender<Quiescence>),
     /// Let go of everything for another program, and wait for what comes of it.
     Suspend(Suspend),
+    /// Write what can be resumed by the next server.
+    Keep(Keep),
     /// Take no new logins; with `close`, end all streams.
     Drain {
         /// End all streams now.
@@ -210,7 +212,7 @@ impl Core {
             }
             Command::Drain { close } => self.drain(close),
             // The worker itself does these: they are the driver's.
-            Command::Hold(_) | Command::Quiescence(_) | Command::Suspend(_) => {}
+            Command::Hold(_) | Command::Quiescence(_) | Command::Suspend(_) | Command::Keep(_) => {}
         }
     }
 

@@ -90,6 +90,8 @@ pub struct Core {
     pub(super) draining: bool,
     /// Sessions that wait to be resumed.
     pub(super) detached: usize,
+    /// Of them, those that sleep.
+    pub(super) asleep: usize,
     /// Clients that want to resume a stream whose last messages are not durable yet.
     pub(super) resumptions: Vec<Resumption>,
     /// Resources with stream management that were busy lately; each is looked at once a second until it rests.
@@ -133,6 +135,7 @@ impl Core {
             sweep_position: 0,
             draining: false,
             detached: 0,
+            asleep: 0,
             resumptions: Vec::new(),
             watched: Vec::new(),
             sample: Sample::NEW,

@@ -315,6 +315,8 @@ impl Core {
         let mut replaced = None;
         if let Some(key) = taken {
             match self.env.config.auth.resource_conflict {
+                // Of one device, which has lost its connection: it never stands in the way.
+                _ if self.actors.users.is_detached(key) => replaced = Some(key),
                 ResourceConflict::ReplaceOlder => replaced = Some(key),
                 ResourceConflict::Rename => name = format!("{name}-{}", self.env.shared.unique_id()),
                 ResourceConflict::RefuseNewer => {

@@ -189,7 +189,7 @@ impl<D: Driver> Worker<D> {
         core.read_envelopes();
         core.take_completions();
         core.retry_writes();
-        let mut park = None;
+        let (mut park, mut keep) = (None, None);
         while let Some(command) = self.commands.take() {
             match command {
                 Command::Hold(hold) => {
@@ -198,6 +198,7 @@ impl<D: Driver> Worker<D> {
                 }
                 Command::Quiescence(reply) => self.quiescence = Some(reply),
                 Command::Suspend(order) => park = Some(order),
+                Command::Keep(order) => keep = Some(order),
                 other => core.execute(other),
             }
         }
@@ -217,6 +218,9 @@ impl<D: Driver> Worker<D> {
         if let Some(reply) = self.quiescence.take() {
             // The one that asked may have given up.
             let _ = reply.try_send(self.take_census());
+        }
+        if let Some(order) = keep {
+            self.keep(&order);
         }
         match park {
             Some(order) => self.suspend(order),

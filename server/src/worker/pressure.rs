@@ -108,6 +108,7 @@ impl Core {
                     self.actors.users.forbid_resumption(&self.env, &mut self.fx, key);
                 }
             }
+            self.end_if_too_much_waits(key);
         }
         self.carry_out();
     }

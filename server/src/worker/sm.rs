@@ -16,7 +16,7 @@ use crate::user::flow;
 use crate::user::inactive;
 use crate::user::lifecycle::{self, Detached};
 use crate::user::offline;
-use crate::user::presence::{self, again};
+use crate::user::presence::{self, again, asleep};
 use crate::user::push;
 use crate::user::tables::{Flags, ResourceKey};
 use crate::worker::core::{Core, Timer};
@@ -92,7 +92,11 @@ fn enable(
     seconds_max: Option<u32>,
 ) {
     let id = env.shared.stream_id();
-    let most = env.config.limits.sm_resume_seconds;
+    let most = match env.config.limits.sm_resume_seconds {
+        0 => 0,
+        usual if push::has_device(actors, env, fx, key) => usual.max(env.config.push.resume_seconds()),
+        usual => usual,
+    };
     let seconds = if resume { seconds_max.map_or(most, |max| max.min(most)) } else { 0 };
     actors.users.flow_mut(key).sm = Some(StreamManagement::new(id, seconds));
     env.metrics().sm_enabled.add(1);
@@ -221,7 +225,7 @@ impl Core {
             && room
             && offline::shed(&mut self.actors.users, &self.env, &mut self.fx, key)
         {
-            true => self.set_timer(u64::from(seconds) * 1000, Timer::Detached(key)),
+            true => self.set_timer(self.until_sleep_ms(seconds), Timer::Detached(key)),
             false => None,
         };
         if expiry.is_none() {
@@ -246,6 +250,11 @@ impl Core {
         true
     }
 
+    /// Milliseconds for which a session without a connection waits before it sleeps, or ends.
+    fn until_sleep_ms(&self, resume_seconds: u32) -> u64 {
+        u64::from(resume_seconds.min(self.env.config.limits.sm_resume_seconds)) * 1000
+    }
+
     /// Takes a resource out of those that wait to be resumed.
     fn reattach(&mut self, key: ResourceKey) {
         if let Some(timer) = self.actors.users.flow_mut(key).expiry.take() {
@@ -253,6 +262,10 @@ impl Core {
         }
         self.detached -= 1;
         self.env.metrics().detached.set(self.detached as u64);
+        if self.actors.users.resource(key).flags.has(Flags::ASLEEP) {
+            self.asleep -= 1;
+            self.env.metrics().asleep.set(self.asleep as u64);
+        }
     }
 
     /// Ends a session that has no connection.
@@ -273,10 +286,48 @@ impl Core {
         timer.is_some()
     }
 
-    /// Nobody has resumed a session in time.
+    /// Nobody has resumed a session in time. One whose device is told by push sleeps from now on.
     pub(super) fn detached_expired(&mut self, key: ResourceKey) {
+        if self.fall_asleep(key) {
+            return;
+        }
         self.env.metrics().resume_expired.add(1);
         self.forget_detached(key);
+    }
+
+    /// Puts a session to sleep, if it may be resumed for longer than others. `false`: it may not, or has slept for as long.
+    fn fall_asleep(&mut self, key: ResourceKey) -> bool {
+        let usual = self.env.config.limits.sm_resume_seconds;
+        let is_asleep = self.actors.users.resource(key).flags.has(Flags::ASLEEP);
+        // A client that has asked for less than usual gets no more. Of what it was told the session may have had all.
+        let told = self.actors.users.sm_mut(key).map_or(0, |sm| sm.resume_seconds());
+        let all = if told > usual { told } else { self.env.config.push.resume_seconds() };
+        if is_asleep
+            || told < usual
+            || all <= usual
+            || !push::has_device(&mut self.actors, &self.env, &self.fx, key)
+        {
+            return false;
+        }
+        let timer = self.set_timer(u64::from(all - usual) * 1000, Timer::Detached(key));
+        if timer.is_none() {
+            return false;
+        }
+        self.actors.users.flow_mut(key).expiry = timer;
+        asleep::fall_asleep(&mut self.actors, &self.env, &mut self.fx, key);
+        self.asleep += 1;
+        self.env.metrics().asleep.set(self.asleep as u64);
+        self.env.metrics().fallen_asleep.add(1);
+        true
+    }
+
+    /// Ends a session that sleeps when more waits for it than may: its client reads the archives.
+    pub(super) fn end_if_too_much_waits(&mut self, key: ResourceKey) {
+        let sleeps = self.actors.users.get(key).is_some_and(|resource| resource.flags.has(Flags::ASLEEP));
+        if sleeps && asleep::has_too_much(&self.actors, &self.env, key) {
+            self.env.metrics().refused_asleep.add(1);
+            self.forget_detached(key);
+        }
     }
 
     /// §5: an authenticated client wants to go on with an earlier stream, in place of binding a resource.
@@ -340,7 +391,7 @@ impl Core {
                 sm.disconnected();
             }
             let seconds = self.actors.users.sm_mut(key).map_or(0, |sm| sm.resume_seconds());
-            let expiry = self.set_timer(u64::from(seconds) * 1000, Timer::Detached(key));
+            let expiry = self.set_timer(self.until_sleep_ms(seconds), Timer::Detached(key));
             self.detached += 1;
             self.actors.users.resource_mut(key).conn = ConnId::NONE;
             self.actors.users.flow_mut(key).expiry = expiry;
@@ -388,6 +439,9 @@ impl Core {
         self.env.metrics().resumed.add(1);
         if let Some(sm) = self.actors.users.sm_mut(key) {
             self.fx.out.stream(conn).element(|out| element::write_resumed(id, sm.handled(), out));
+        }
+        if asleep::wake(&mut self.actors, &self.env, &mut self.fx, key) {
+            self.env.metrics().woken.add(1);
         }
         offline::send_again(&mut self.actors, &self.env, &mut self.fx, key);
         inactive::set(&mut self.actors, &self.env, &mut self.fx, key, false);

@@ -121,6 +121,8 @@ pub enum PushEnabled {
     Done {
         /// Localpart of that account.
         from: Option<String>,
+        /// Other resources of the account that had the device, under this node or another.
+        resources: Vec<String>,
     },
     /// The account has as many devices as it may; nothing was written.
     TooMany,
@@ -211,9 +213,12 @@ impl WriteTransaction<'_> {
         if others.iter().filter(|other| !replaces(other)).count() >= devices_max {
             return Ok(PushEnabled::TooMany);
         }
-        let others: Vec<String> = others.iter().filter(replaces).map(|other| other.node.clone()).collect();
-        for node in others {
-            self.remove_push_of(actor, &node, None)?;
+        let mut resources = Vec::new();
+        for other in others.into_iter().filter(|other| replaces(&other)) {
+            self.remove_push_of(actor, &other.node, None)?;
+            if other.resource != device.resource {
+                resources.push(other.resource);
+            }
         }
         let from = holder.filter(|holder| holder.actor != actor);
         if let Some(holder) = &from {
@@ -222,7 +227,7 @@ impl WriteTransaction<'_> {
         self.put(Table::PushDevices, key.bytes(), &device.encode(&key))?;
         let holder = Holder { actor, local: local.to_owned(), node: device.node.clone() };
         self.put(Table::PushTokens, &token, &holder.encode(&token))?;
-        Ok(PushEnabled::Done { from: from.map(|holder| holder.local) })
+        Ok(PushEnabled::Done { from: from.map(|holder| holder.local), resources })
     }
 
     /// Removes a device of an account, or with no `node` all of them. Returns how many there were.

@@ -87,6 +87,27 @@ const ROWS: &[Row] = &[
         "The SMS gateway refuses: its account, its key or the number.",
     ),
     (
+        "a push service refuses the server's key (notifications a second)",
+        "push.failed.credentials",
+        None,
+        Above(0.0, 0.0, 0),
+        "The server's log says which and why; docs/push.md tells what each answer means.",
+    ),
+    (
+        "a push service is out of reach or overloaded (pause, milliseconds)",
+        "push.paused",
+        None,
+        Above(10_000.0, 0.0, FOR_MS),
+        "`wsar push` tells which, the server's log why; chat and the other push services go on.",
+    ),
+    (
+        "notifications were given up (a second)",
+        "push.failed.overdue",
+        None,
+        Above(0.0, 0.0, 0),
+        "A push service was out of reach for longer than they were of use; `wsar push` tells which.",
+    ),
+    (
         "commits of the log are slow (mean, microseconds)",
         "mean:log.commit_time/log.commits",
         None,

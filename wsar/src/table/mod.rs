@@ -78,6 +78,7 @@ pub static TABLES: &[&Table] = &[
     &server::SERVER,
     &server::STANZAS,
     &server::WORKERS,
+    &server::PUSH,
     &server::QUEUES,
     &server::REFUSALS,
 ];

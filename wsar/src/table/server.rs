@@ -169,6 +169,76 @@ pub fn fullest(delta: &Delta<'_>) -> Option<(String, f64)> {
     parts.max_by(|a, b| a.1.total_cmp(&b.1))
 }
 
+/// Push services, in the order of the label `service` of their metrics.
+const PUSH_SERVICES: [&str; 3] = ["fcm", "apns", "webpush"];
+
+/// The label of a push service.
+fn push_label(row: &str) -> Option<&'static str> {
+    let labels = ["0", "1", "2"];
+    PUSH_SERVICES.iter().position(|name| *name == row).map(|at| labels[at])
+}
+
+/// Those that are configured: there is room for what waits for them.
+fn push_services(delta: &Delta<'_>) -> Vec<String> {
+    let is_on = |name: &str| delta.max("queue.push.limit", push_label(name)).is_some_and(|room| room > 0.0);
+    PUSH_SERVICES.iter().filter(|name| is_on(name)).map(|name| (*name).to_owned()).collect()
+}
+
+pub(super) static PUSH: Table = Table {
+    name: "push",
+    key: "service",
+    about: "notifications of each push service: sent, failed by reason, latency, queue",
+    rows: push_services,
+    columns: &[
+        column("sent/s", "sent", Number, "Notifications a second that the push service took.", |d, row| {
+            d.rate("push.sent", push_label(row))
+        }),
+        column("gone/s", "gone", Number, "Not taken a second: the device is gone.", |d, row| {
+            d.rate("push.failed.gone", push_label(row))
+        }),
+        column("refus/s", "refused", Number, "Not taken a second: refused for good.", |d, row| {
+            d.rate("push.failed.refused", push_label(row))
+        }),
+        column(
+            "key/s",
+            "credentials",
+            Number,
+            "Not taken a second: the server's key is refused.",
+            |d, row| d.rate("push.failed.credentials", push_label(row)),
+        ),
+        column(
+            "late/s",
+            "overdue",
+            Number,
+            "Given up a second: no attempt succeeded in their time.",
+            |d, row| d.rate("push.failed.overdue", push_label(row)),
+        ),
+        column("try/s", "attempts", Number, "Requests to the push service a second.", |d, row| {
+            d.rate("push.attempts", push_label(row))
+        }),
+        column(
+            "lat50",
+            "latency_p50",
+            Micros,
+            "Half were taken in this time from their message.",
+            |d, row| d.quantile("push.latency", 0.5, push_label(row)),
+        ),
+        column(
+            "lat99",
+            "latency_p99",
+            Micros,
+            "99 of 100 were taken in this time from their message.",
+            |d, row| d.quantile("push.latency", 0.99, push_label(row)),
+        ),
+        column("pause", "paused", Seconds, "For how long the push service gets nothing.", |d, row| {
+            Some(d.max("push.paused", push_label(row))? / 1000.0)
+        }),
+        column("queue", "queue", Number, "Notifications that wait.", |d, row| {
+            d.max("queue.push.length", push_label(row))
+        }),
+    ],
+};
+
 pub(super) static QUEUES: Table = Table {
     name: "queues",
     key: "queue",

@@ -286,6 +286,11 @@ impl StreamManagement {
         h.wrapping_sub(self.acked) > u32::MAX / 2
     }
 
+    /// Whether the client has acknowledged the stanza with this number, as [`StreamManagement::sent_count`] tells them (modulo 2^32).
+    pub fn has_acknowledged(&self, number: u32) -> bool {
+        self.acked.wrapping_sub(number) <= u32::MAX / 2
+    }
+
     /// The client says that it has handled `h` stanzas. Gives what that acknowledges to `gone`, oldest first. A lower
     /// count than before is old news and acknowledges nothing.
     ///

@@ -26,7 +26,7 @@ use crate::service::Committed;
 use crate::service::commit::JobResult;
 use crate::user::actors::{Actors, Effects};
 use crate::user::presence::contacts;
-use crate::user::{blocking, events, presence};
+use crate::user::{blocking, events, presence, push};
 
 /// An item that was published.
 #[derive(Clone, Debug)]
@@ -88,10 +88,8 @@ impl Notice {
 
     /// Tells it. `sender`: the full JID that has caused it.
     pub(super) fn tell(&self, actors: &mut Actors, env: &Env, fx: &mut Effects, sender: &str) {
-        if self.node == ns::BOOKMARKS && !actors.pushes.is_empty() {
-            let known = actors.users.find(&self.account).map(|user| actors.users.user(user).id);
-            let account = known.or_else(|| env.shared.directory.account_id(&self.account).ok().flatten());
-            account.into_iter().for_each(|account| actors.pushes.wishes_changed(account));
+        if !actors.pushes.is_empty() {
+            self.tell_push(actors, env);
         }
         let owner = env.owner_jid(&self.account);
         let tail = self.tail(&owner, env.config.limits.pep_payload_bytes as usize);
@@ -105,6 +103,21 @@ impl Notice {
         let lists = self.subscribers(actors, env, fx, &members);
         let told = NodeEvent::new(EventKind::Subscribed, &self.account, &self.node, &tail);
         events::send(actors, env, fx, &told, lists, conn);
+    }
+
+    /// Some nodes of accounts say what is to be told by push: which rooms are of interest, and what has been read.
+    fn tell_push(&self, actors: &mut Actors, env: &Env) {
+        let has_read = self.node == ns::READ_POSITIONS && matches!(self.happened, Happened::Published { .. });
+        if self.is_of_service() || self.node != ns::BOOKMARKS && !has_read {
+            return;
+        }
+        let known = actors.users.find(&self.account).map(|user| actors.users.user(user).id);
+        let account = known.or_else(|| env.shared.directory.account_id(&self.account).ok().flatten());
+        let Some(account) = account else { return };
+        match has_read {
+            true => push::has_read(&mut actors.pushes, account),
+            false => actors.pushes.wishes_changed(account),
+        }
     }
 
     /// Whether the node belongs to no account.

@@ -134,7 +134,12 @@ impl Managed {
                 self.settle_up_to(index, h);
             }
             (Some(typ @ ("result" | "error")), None) if id.starts_with("room-") => {
-                self.room_answers(id.trim_start_matches("room-"), typ == "result");
+                let error = element.find("error", CLIENT);
+                let waits = error.is_some_and(|error| error.attribute("type") == Some("wait"));
+                // The answer was forgotten, or the room has no time: the change may have been made or not.
+                if !waits {
+                    self.room_answers(id.trim_start_matches("room-"), typ == "result");
+                }
             }
             (Some("result"), None) if id.starts_with("kept-") => {
                 let n = id.trim_start_matches("kept-").parse().unwrap_or(0);

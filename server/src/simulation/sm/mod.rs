@@ -25,18 +25,46 @@ mod upgrade;
 
 use std::path::Path;
 
+use whimbrel_storage::directory::{WriteTransaction, run_inline};
+
 use super::client::Stage;
 use super::machine::Words;
-use super::world::{World, config};
+use super::push;
+use super::world::{World, config, local};
 use super::{Failure, Settings};
 use crate::config::{Config, Durability, RoomsConfig};
 use crate::limits::Limits;
 use crate::metrics;
+use crate::push::settings::{PushConfig, Show};
 use crate::runtime::driver::sim::Weather;
 use crate::user::commits::Commit;
 use oracle::Oracle;
 use peer::Peer;
 use rooms::Members;
+
+/// Whether the device of a peer is told by push.
+fn has_device(index: usize) -> bool {
+    index.is_multiple_of(2)
+}
+
+/// Those who have a device have enabled it.
+fn enable_push(world: &mut World, clients: usize) -> Result<(), String> {
+    let devices: Vec<usize> = (0..clients).filter(|index| has_device(*index)).collect();
+    for &index in &devices {
+        world.has_device((index, number_of(index)));
+    }
+    let job = Box::new(move |transaction: &mut WriteTransaction<'_>| {
+        for index in devices {
+            transaction.enable_push(&local(index), &push::device(index, number_of(index), RESOURCE), 1)?;
+        }
+        Ok(())
+    });
+    run_inline(&world.shared.directory, job).map_err(|error| error.to_string())
+}
+
+fn number_of(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
+}
 
 /// The resource of every peer.
 const RESOURCE: &str = "r";
@@ -77,6 +105,10 @@ pub struct Tally {
     pub upgrades: u64,
     /// See [`Tally::upgrades`].
     pub upgrades_put_off: u64,
+    /// Stops of the server, after which the next one has gone on with its sessions.
+    pub stops: u64,
+    /// Sessions that slept and were resumed: their devices were told by push.
+    pub woken: u64,
     /// Sessions that upgrades have carried with their connections.
     pub carried: u64,
     /// Messages of rooms heard, over all seats.
@@ -132,7 +164,7 @@ impl Managed {
             ..usual
         };
         let plain = config(&settings, data);
-        let mut limits = Limits { sm_resume_seconds: 30, ..plain.limits.clone() };
+        let mut limits = Limits { sm_resume_seconds: 4, ..plain.limits.clone() };
         let is_quiet = seed % 3 == 2;
         if !is_quiet {
             // So small that peers which acknowledge late get past them.
@@ -147,11 +179,14 @@ impl Managed {
             room_messages_per_second: 1_000_000,
             ..plain.rooms.clone()
         };
-        let config = Config { limits, rooms, durability: Durability::Disk, ..plain };
+        // What it says is judged in other worlds; here it is what lets sessions sleep.
+        let push = PushConfig { show: Show::Nothing, ..plain.push.clone() };
+        let config = Config { limits, rooms, push, durability: Durability::Disk, ..plain };
         let peers = (0..clients).map(|_| Peer::default()).collect();
         let committed = vec![0; settings.workers];
         let (mut world, words) = World::with(settings, config, Commit::ByHand)?;
         rooms::prepare(&world.shared.directory, clients)?;
+        enable_push(&mut world, clients)?;
         world.clients.iter_mut().for_each(|client| client.resource = RESOURCE.into());
         Ok(Managed {
             world,
@@ -213,6 +248,7 @@ impl Managed {
         for (description, value) in metrics::totals(&self.world.shared.metrics) {
             match description.name {
                 "sm.resumed" => self.tally.resumed += value,
+                "sm.woken" => self.tally.woken += value,
                 "log.delivered_later" => self.tally.from_log += value,
                 _ => {}
             }
@@ -267,6 +303,7 @@ impl Managed {
                 world.pass(ms);
             }
             995 if world.random.permille(150) => self.upgrade(),
+            997 if world.random.permille(150) => self.stop_and_start(),
             996 if world.random.permille(200) => {
                 // Long enough for a session without a connection to end, now and then.
                 for _ in 0..world.random.between(1, 40) {

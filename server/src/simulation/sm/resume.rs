@@ -1,7 +1,7 @@
 //! How a client with stream management loses its connection and goes on with its stream, and what it believes then.
 
 use super::peer::{Peer, SM, What};
-use super::{Managed, RESOURCE};
+use super::{Managed, RESOURCE, has_device};
 use crate::metrics;
 use crate::runtime::timer::Millis;
 use crate::simulation::client::Stage;
@@ -22,7 +22,12 @@ impl Managed {
     /// The stream of a peer loses its connection, not its right to go on.
     pub(super) fn interrupt(&mut self, index: usize, after_tls: bool) {
         if std::mem::take(&mut self.peers[index].is_on) {
-            let until = self.world.now.after(u64::from(self.world.config.limits.sm_resume_seconds) * 1000);
+            // One whose device is told sleeps then.
+            let seconds = match has_device(index) {
+                true => self.world.config.push.resume_seconds(),
+                false => self.world.config.limits.sm_resume_seconds,
+            };
+            let until = self.world.now.after(u64::from(seconds) * 1000);
             let promise = Promise { until, given_up: self.given_up(), after_tls };
             self.peers[index].promise = self.is_resumable(index).then_some(promise);
         }
@@ -39,7 +44,7 @@ impl Managed {
 
     /// Streams that can no longer be resumed because of a limit.
     pub(super) fn given_up(&self) -> u64 {
-        let limits = ["refused.sm_unacked", "refused.sm_detached_sessions"];
+        let limits = ["refused.sm_unacked", "refused.sm_detached_sessions", "refused.sm_asleep"];
         let totals = metrics::totals(&self.world.shared.metrics).into_iter();
         totals.filter(|(metric, _)| limits.contains(&metric.name)).map(|(_, value)| value).sum()
     }

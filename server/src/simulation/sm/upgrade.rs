@@ -12,12 +12,13 @@ use crate::saved::kind::Versions;
 use crate::saved::state::State;
 use crate::simulation::machine::{Left, Machine, Start};
 use crate::takeover::inherited::InheritedDescriptors;
+use crate::takeover::kept::{Ended, EndedAt};
 use crate::takeover::mapped::Mapped;
 use crate::takeover::outcome::sessions;
 use crate::upgrade::KINDS;
 use crate::user::commits::Commit;
 use crate::worker::command::Command;
-use crate::worker::upgrade::{Quiescence, Restoring, Suspend, Verdict};
+use crate::worker::upgrade::{Keep, Quiescence, Restoring, Suspend, Verdict};
 
 /// Rounds in which the server must come to rest, or goes on as it is.
 const SETTLE_ROUNDS_MAX: usize = 300;
@@ -89,10 +90,16 @@ impl Managed {
             sockets.extend(self.suspend(worker, &state)?);
         }
         state.finish().map_err(|error| error.to_string())?;
+        let given_up = self.given_up();
+        self.exec()?;
+        self.restore(&state, sockets, given_up)
+    }
+
+    /// The workers take over what others have left. `given_up`: the streams that those had given up.
+    fn restore(&mut self, state: &StateWriter, sockets: Vec<Detached>, given_up: u64) -> Result<(), String> {
         let mapped = Mapped::new(state.file()).map_err(|error| error.to_string())?;
         let read = Arc::new(State::read(mapped, KINDS).map_err(|error| error.to_string())?);
-        let (inherited, given_up) = (Arc::new(InheritedDescriptors::simulated(sockets)), self.given_up());
-        self.exec()?;
+        let inherited = Arc::new(InheritedDescriptors::simulated(sockets));
         for worker in &mut self.world.workers {
             let (reply, replies) = sync_channel(1);
             let (go, goes) = sync_channel(1);
@@ -110,6 +117,50 @@ impl Managed {
             }
         }
         Ok(())
+    }
+
+    /// The server is told to stop, and leaves its sessions to the next one, which clients reach anew.
+    pub(super) fn stop_and_start(&mut self) {
+        self.command_all(|| Command::Hold(true));
+        if !self.settle() {
+            self.tally.upgrades_put_off += 1;
+            self.command_all(|| Command::Hold(false));
+            return;
+        }
+        for index in 0..self.peers.len() {
+            // As they are owed it by the server that ends.
+            self.interrupt(index, false);
+        }
+        match self.follow() {
+            Ok(()) => self.tally.stops += 1,
+            Err(what) => self.world.fail(format!("a stop: {what}")),
+        }
+        for index in 0..self.peers.len() {
+            self.cut_off(index);
+        }
+    }
+
+    /// Has all workers write what can be resumed, and another server begin with that.
+    fn follow(&mut self) -> Result<(), String> {
+        let file = platform::memory_file().map_err(|error| error.to_string())?;
+        let state = Arc::new(StateWriter::new(file, Versions::own(KINDS)));
+        for worker in 0..self.world.workers.len() {
+            let (reply, replies) = sync_channel(1);
+            if !self.world.commands[worker].give(Command::Keep(Keep { state: state.clone(), reply })) {
+                return Err("a worker takes no command".into());
+            }
+            self.world.turn(worker);
+            let kept = replies.try_recv().map_err(|_| format!("worker {worker} does not answer"))?;
+            kept.map_err(|error| format!("worker {worker} keeps nothing: {error:?}"))?;
+        }
+        let unix_ms = self.world.workers[0].core().env().unix_ms();
+        let ended = EndedAt { clock_ms: self.world.now.0, unix_ms };
+        state.put::<Ended>(&ended).map_err(|error| error.to_string())?;
+        state.finish().map_err(|error| error.to_string())?;
+        let given_up = self.given_up();
+        self.go();
+        self.begin_anew(None)?;
+        self.restore(&state, Vec::new(), given_up)
     }
 
     /// A worker writes its state; its connections.
@@ -133,13 +184,23 @@ impl Managed {
 
     /// The program is gone, and the next one runs on the same logs and the same network.
     fn exec(&mut self) -> Result<(), String> {
+        let streams = self.world.shared.streams_before(self.world.now.0);
+        self.go();
+        self.world.network.exec();
+        let left = Left { network: self.world.network.clone(), streams };
+        self.begin_anew(Some(left))
+    }
+
+    /// The server is gone.
+    fn go(&mut self) {
         self.count_server();
+        self.world.workers.clear();
+    }
+
+    /// The next server runs on the same logs.
+    fn begin_anew(&mut self, left: Option<Left>) -> Result<(), String> {
         let world = &mut self.world;
-        let streams = world.shared.streams_before(world.now.0);
-        world.workers.clear();
-        world.network.exec();
         let (words, directory) = (self.words.again(&mut world.random), world.shared.directory.clone());
-        let left = Left { network: world.network.clone(), streams };
         let machine = Machine::start(Start {
             settings: &world.settings,
             config: &world.config,
@@ -147,7 +208,7 @@ impl Managed {
             words,
             now: world.now,
             commit: Commit::ByHand,
-            left: Some(left),
+            left,
         })?;
         world.run_on(machine);
         self.committed.fill(world.step);

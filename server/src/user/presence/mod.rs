@@ -4,6 +4,7 @@
 //! attributes and its contents, closing tag included. Stamping it for a recipient is then two copies.
 
 pub mod again;
+pub mod asleep;
 pub mod contacts;
 pub mod directed;
 pub mod probe;

@@ -6,17 +6,18 @@
 use std::hash::BuildHasher;
 
 use foldhash::fast::FixedState;
+use smallvec::SmallVec;
 use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::directory::DirectoryError;
 use whimbrel_storage::log::Sequence;
 
 use super::compose::{self, Told};
-use super::known::{Account, Device};
-use super::{Chosen, Recipient, Session, has_devices, session_of, tell};
+use super::known::{Account, Device, Pushes};
+use super::{Chosen, Recipient, Session, check, has_devices, session_of, tell};
 use crate::effects::work;
 use crate::env::Env;
 use crate::exchange::fanout::{Cast, Weight};
-use crate::keys::{ResourceKey, UserKey};
+use crate::keys::{ResourceKey, StreamId, UserKey};
 use crate::proto::address;
 use crate::proto::muc::notify::{self, BookmarkSettings, ClientType, Notify, Person};
 use crate::proto::ns;
@@ -52,6 +53,37 @@ struct Message<'a> {
     is_private: bool,
     stanza: &'a Element,
     told: Told,
+}
+
+/// A session of an account that was given what was said in a room, and the number of that stanza.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Reader {
+    key: ResourceKey,
+    stream: StreamId,
+    number: u32,
+}
+
+/// What was said in rooms, and whom devices wait for.
+#[derive(Clone, Debug)]
+pub(super) struct GroupWait {
+    told: Told,
+    /// Messages.
+    count: u32,
+    /// Nodes of the devices that are told if nobody acknowledges it.
+    devices: SmallVec<[Box<str>; 2]>,
+    /// Who was given the first message, and who the newest.
+    first: SmallVec<[Reader; 1]>,
+    newest: SmallVec<[Reader; 1]>,
+}
+
+/// Sessions of a user that are in a room and have a connection.
+#[derive(Debug, Default)]
+struct Listeners {
+    /// One is active and does not acknowledge anything: it has read what was said.
+    is_read: bool,
+    /// One is active.
+    is_active: bool,
+    readers: SmallVec<[Reader; 1]>,
 }
 
 /// Members of a room whose home is this worker are told of a message.
@@ -90,24 +122,38 @@ fn tell_member(
     let users = &actors.users;
     let Some(account) = actors.pushes.get_mut(to.account) else { return };
     let wish = wish_of(account, env, fx, to.local, message);
-    if is_read(users, to.user, message.room) {
+    let listeners = listeners(users, to.user, message.room);
+    if listeners.is_read {
         return;
     }
     let bare = env.bare_jid(to.local);
     let person = Person { bare: &bare, room: message.room, nick: wish.nick.as_deref().unwrap_or(to.local) };
     let mut mentioned = None;
-    let mut chosen = Chosen::new();
+    let (mut chosen, mut later) = (Chosen::new(), SmallVec::new());
     for (at, device) in account.devices.iter_mut().enumerate() {
         let wants = match wish.notify[client_of(device) as usize] {
             Notify::Always => true,
             Notify::Never => false,
             Notify::OnMention => *mentioned.get_or_insert_with(|| notify::mentions(message.stanza, person)),
         };
-        if wants && !device.is_voip && session_of(users, to.user, &device.resource) == Session::Away {
-            device.count += 1;
-            device.newest = Sequence::ZERO;
-            chosen.push(at);
+        if !wants || device.is_voip {
+            continue;
         }
+        match session_of(users, to.user, &device.resource) {
+            Session::Away if !listeners.is_active => {
+                device.count += 1;
+                device.newest = Sequence::ZERO;
+                chosen.push(at);
+            }
+            Session::Away => later.push(device.node.clone()),
+            Session::Inactive | Session::Active if listeners.has(users, &device.resource) => {
+                later.push(device.node.clone());
+            }
+            Session::Inactive | Session::Active => {}
+        }
+    }
+    if !later.is_empty() {
+        wait(&mut actors.pushes, env, to, (&message.told, later, listeners.readers));
     }
     if !chosen.is_empty() {
         tell(&mut actors.pushes, env, fx, outlet, to, (&chosen, &message.told));
@@ -121,14 +167,90 @@ fn client_of(device: &Device) -> ClientType {
     }
 }
 
-/// Whether an active client of a user is in a room and hears what is said there.
-fn is_read(users: &Users, user: Option<UserKey>, room: &str) -> bool {
-    let reads = |key: &ResourceKey| {
-        let resource = users.resource(*key);
+/// Who of a user's clients is in a room and hears what is said there.
+fn listeners(users: &Users, user: Option<UserKey>, room: &str) -> Listeners {
+    let mut found = Listeners::default();
+    for &key in user.iter().flat_map(|user| &users.user(*user).resources) {
+        let resource = users.resource(key);
         let has_entered = || resource.directed.iter().flat_map(|list| list.iter()).any(|jid| **jid == *room);
-        resource.conn != ConnId::NONE && !resource.flags.has(Flags::INACTIVE) && has_entered()
+        if resource.conn == ConnId::NONE || !has_entered() {
+            continue;
+        }
+        let is_active = !resource.flags.has(Flags::INACTIVE);
+        found.is_active |= is_active;
+        match resource.flow.as_ref().and_then(|flow| flow.sm.as_ref()) {
+            Some(sm) => found.readers.push(Reader { key, stream: sm.id(), number: sm.sent_count() }),
+            None => found.is_read |= is_active,
+        }
+    }
+    found
+}
+
+impl Listeners {
+    /// Whether a resource of this name is among those who may acknowledge it.
+    fn has(&self, users: &Users, resource: &str) -> bool {
+        self.readers.iter().any(|reader| *users.resource(reader.key).name == *resource)
+    }
+}
+
+/// It is looked in a moment whether somebody has acknowledged what was said. One look of an account is under way at a time.
+fn wait(
+    pushes: &mut Pushes,
+    env: &Env,
+    to: Recipient<'_>,
+    (told, devices, readers): (&Told, SmallVec<[Box<str>; 2]>, SmallVec<[Reader; 1]>),
+) {
+    if !pushes.has_room_to_wait(env.config.push.accounts_remembered as usize) {
+        return env.metrics().refused_push_queue.add(1);
+    }
+    let Some(account) = pushes.get_mut(to.account) else { return };
+    let told = told.clone();
+    if let Some(group) = &mut account.group {
+        group.devices.extend(devices);
+        group.devices.sort_unstable();
+        group.devices.dedup();
+        (group.told, group.newest) = (told, readers);
+        group.count = group.count.saturating_add(1);
+        return;
+    }
+    let group = GroupWait { told, count: 1, devices, first: readers.clone(), newest: readers };
+    account.group = Some(Box::new(group));
+    pushes.checks.push_back(check(env, to.account, to.local, Sequence::ZERO));
+}
+
+/// Nobody has acknowledged in their moment what was said in rooms: devices that wait for it are told.
+pub(super) fn look_at(actors: &mut Actors, env: &Env, fx: &mut Effects, outlet: &Outlet, to: Recipient<'_>) {
+    let users = &actors.users;
+    let Some(account) = actors.pushes.get_mut(to.account) else { return };
+    let Some(mut group) = account.group.take() else { return };
+    let has_read = |reader: &Reader| {
+        let sm = users.get(reader.key).and_then(|resource| resource.flow.as_ref()?.sm.as_ref());
+        sm.is_some_and(|sm| sm.id() == reader.stream && sm.has_acknowledged(reader.number))
     };
-    user.is_some_and(|user| users.user(user).resources.iter().any(reads))
+    if group.first.iter().any(has_read) {
+        if !group.newest.iter().any(has_read) {
+            // What has come since has a moment of its own.
+            (group.first, group.count) = (group.newest.clone(), 1);
+            account.group = Some(group);
+            actors.pushes.checks.push_back(check(env, to.account, to.local, Sequence::ZERO));
+        }
+        return;
+    }
+    let mut chosen = Chosen::new();
+    for (at, device) in account.devices.iter_mut().enumerate() {
+        let is_away = session_of(users, to.user, &device.resource) == Session::Away;
+        let was_given = |reader: &Reader| {
+            users.get(reader.key).is_some_and(|resource| *resource.name == *device.resource)
+        };
+        // One that has lost its connection meanwhile was told then.
+        let was_told = is_away && group.newest.iter().any(was_given);
+        if group.devices.contains(&device.node) && !was_told {
+            device.count = device.count.saturating_add(group.count);
+            device.newest = Sequence::ZERO;
+            chosen.push(at);
+        }
+    }
+    tell(&mut actors.pushes, env, fx, outlet, to, (&chosen, &group.told));
 }
 
 /// What an account wants to hear of a room, read where it is not known.

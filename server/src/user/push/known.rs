@@ -8,7 +8,7 @@ use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::directory::PushDevice;
 use whimbrel_storage::log::Sequence;
 
-use super::group::Wish;
+use super::group::{GroupWait, Wish};
 use crate::proto::push::{PushService, VOIP};
 
 /// The length of the window in which notifications are counted.
@@ -95,6 +95,8 @@ pub(super) struct Account {
     pub(super) wishes: Vec<Wish>,
     /// The newest of the messages of which it is looked in a moment whether they were acknowledged.
     pub(super) checked: Option<Sequence>,
+    /// What was said in rooms of which it is looked in a moment whether somebody has acknowledged it.
+    pub(super) group: Option<Box<GroupWait>>,
     /// The look that is under way is not needed: the user has read everything meanwhile.
     pub(super) has_read: bool,
 }

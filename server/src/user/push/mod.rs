@@ -144,6 +144,21 @@ fn rows_of(env: &Env, to: Recipient<'_>) -> Vec<PushDevice> {
     })
 }
 
+/// Whether the own device of a resource is told by push: then its session can be resumed for longer.
+pub fn has_device(actors: &mut Actors, env: &Env, fx: &Effects, key: ResourceKey) -> bool {
+    if env.shared.push.get().is_none() {
+        return false;
+    }
+    let resource = actors.users.resource(key);
+    let user = actors.users.user(resource.user);
+    let to = Recipient { account: user.id, local: &user.local, user: Some(resource.user) };
+    if !has_devices(&mut actors.pushes, env, fx, to) {
+        return false;
+    }
+    let account = actors.pushes.get_mut(to.account);
+    account.is_some_and(|account| account.devices.iter().any(|device| device.resource == resource.name))
+}
+
 /// It is looked in a moment whether a message was acknowledged. One look of an account is under way at a time.
 fn check_later(pushes: &mut Pushes, env: &Env, to: Recipient<'_>, sequence: Sequence) {
     if !pushes.has_room_to_wait(env.config.push.accounts_remembered as usize) {
@@ -281,8 +296,15 @@ pub fn sent(actors: &mut Actors, user: UserKey, d: &Delivery<'_>) {
     if actors.pushes.is_empty() || !may_tell || memmem::find(d.bytes, b"<displayed").is_none() {
         return;
     }
-    let Some(account) = actors.pushes.get_mut(actors.users.user(user).id) else { return };
+    has_read(&mut actors.pushes, actors.users.user(user).id);
+}
+
+/// A user has read what there is, as a client says (XEP-0333, XEP-0490): devices need not be told of it, and what comes next is the
+/// first that waits.
+pub fn has_read(pushes: &mut Pushes, account: ActorId) {
+    let Some(account) = pushes.get_mut(account) else { return };
     account.has_read = account.checked.take().is_some();
+    account.group = None;
     for device in &mut account.devices {
         (device.count, device.told) = (0, 0);
     }
@@ -364,6 +386,9 @@ fn look_at(actors: &mut Actors, env: &Env, fx: &mut Effects, outlet: &Outlet, wa
     let to = Recipient { account: id, local: &local, user };
     if !has_devices(&mut actors.pushes, env, fx, to) {
         return;
+    }
+    if sequence == Sequence::ZERO {
+        return group::look_at(actors, env, fx, outlet, to);
     }
     let Some(account) = actors.pushes.get_mut(id) else { return };
     let newest = match account.checked {

@@ -38,6 +38,14 @@ impl<'a> PushRecord<'a> {
             PushRecord::Check { local, .. } => local,
         }
     }
+
+    /// The time in it, of the server's clock.
+    pub fn at_ms_mut(&mut self) -> &mut u64 {
+        match self {
+            PushRecord::Device(device) => &mut device.pause_until_ms,
+            PushRecord::Check { at_ms, .. } => at_ms,
+        }
+    }
 }
 
 /// What a device was told.

@@ -59,6 +59,14 @@ pub struct Suspend {
     pub verdict: Receiver<Verdict>,
 }
 
+/// The order to write what can be resumed by the server that follows this one, which ends.
+pub struct Keep {
+    /// Where it goes.
+    pub state: Arc<StateWriter>,
+    /// Gets what came of it: parcels sent and received so far, as of [`Parked`].
+    pub reply: SyncSender<Result<(u64, u64), NotParked>>,
+}
+
 /// A worker has let go of everything and its part of the state is written.
 #[derive(Clone, Debug)]
 pub struct Parked {
@@ -135,6 +143,17 @@ impl<D: Driver> Worker<D> {
             && self.driver.is_held()
             && !self.commands.has_newcomers();
         Quiescence { quiescent, sent, received }
+    }
+
+    /// Writes down what can be resumed without its connections. They stay as they are.
+    pub(super) fn keep(&self, order: &Keep) {
+        let is_quiet = !self.stalled && self.core.is_quiescent() && !self.commands.has_newcomers();
+        let kept = match is_quiet {
+            true => self.core.save_resumable(&order.state).map_err(NotParked::Failed),
+            false => Err(NotParked::NotSettled),
+        };
+        // The thread that gave the order may be gone.
+        let _ = order.reply.try_send(kept.map(|()| self.core.effects().links.traffic()));
     }
 
     /// Lets go of everything, writes it down, and waits for the verdict.

@@ -26,6 +26,7 @@ use crate::stream::machine::Negotiation;
 use crate::stream::machine::saved::NegotiationRecord;
 use crate::takeover::guard;
 use crate::takeover::inherited::InheritedDescriptors;
+use crate::takeover::kept::{Ended, EndedAt};
 use crate::takeover::mapped::Mapped;
 use crate::transport::Transport;
 use crate::user::archive;
@@ -72,6 +73,8 @@ struct Origin {
     same_workers: bool,
     /// This worker's log is the one that it had: its numbers of messages are good.
     same_log: bool,
+    /// That server had ended: its clock is another one, and none of its clients has a connection.
+    ended: Option<EndedAt>,
 }
 
 /// What is to be done once the whole server is there.
@@ -125,7 +128,7 @@ impl<D: Driver> Worker<D> {
         let origin = self.core.origin(state).map_err(|error| error.to_string())?;
         let mut carried = Counts::default();
         self.core.restore_hashes(state).map_err(|error| error.to_string())?;
-        self.core.restore_pushes(state).map_err(|error| error.to_string())?;
+        self.core.restore_pushes(state, &origin).map_err(|error| error.to_string())?;
         self.core.restore_rooms(state).map_err(|error| error.to_string())?;
         let mut failed = None;
         for block in state.blocks().filter(|block| block.kind == Sessions::KIND.name) {
@@ -137,7 +140,7 @@ impl<D: Driver> Worker<D> {
                 if self.core.is_at_home(&session, writer) {
                     carried.add(Sessions::KIND.name, 1);
                     Sessions::count(&session, &mut carried);
-                    if let Err(text) = self.restore_session(session, inherited, origin.same_log, afterwards) {
+                    if let Err(text) = self.restore_session(session, inherited, &origin, afterwards) {
                         failed = Some(text);
                         return Err(StateError::Damaged("a session cannot be taken over"));
                     }
@@ -153,6 +156,7 @@ impl<D: Driver> Worker<D> {
         self.core.count_users();
         let waiting = self.core.detached as u64;
         self.core.env.metrics().detached.set(waiting);
+        self.core.env.metrics().asleep.set(self.core.asleep as u64);
         Ok(carried)
     }
 
@@ -160,7 +164,7 @@ impl<D: Driver> Worker<D> {
         &mut self,
         session: SessionRecord<'_>,
         inherited: &InheritedDescriptors,
-        same_log: bool,
+        origin: &Origin,
         afterwards: &mut Afterwards,
     ) -> Result<(), String> {
         let conn = match &session.connection {
@@ -174,12 +178,12 @@ impl<D: Driver> Worker<D> {
                 }
             }
             Standing::Bound(resource) => {
-                let key = self.core.restore_resource(conn, resource, same_log);
+                let key = self.core.restore_resource(conn, resource, origin);
                 if conn != ConnId::NONE {
                     if let Some(connection) = &session.connection {
                         self.core.restore_bound(conn, key, connection);
                     }
-                } else if session.connection.is_some() {
+                } else if session.connection.is_some() || resource.expiry_ms.is_none() {
                     afterwards.broken.push(key);
                 }
             }
@@ -226,7 +230,8 @@ impl Core {
         let (worker, workers) = (self.env.worker, self.env.shared.metrics.len());
         let same_workers = workers == logs.len();
         let same_log = same_workers && logs.contains(&(worker, self.actors.commits.log().id()));
-        Ok(Origin { workers, same_workers, same_log })
+        let ended = state.find::<Ended>()?;
+        Ok(Origin { workers, same_workers, same_log, ended })
     }
 
     /// What any worker knew, each may need: sessions may have another home.
@@ -240,10 +245,14 @@ impl Core {
     }
 
     /// What devices were told of accounts whose home this worker is now.
-    fn restore_pushes(&mut self, state: &State<Mapped>) -> Result<(), StateError> {
+    fn restore_pushes(&mut self, state: &State<Mapped>, origin: &Origin) -> Result<(), StateError> {
         let (pushes, env) = (&mut self.actors.pushes, &self.env);
-        state.each::<ToldDevices>(|_, record| {
+        state.each::<ToldDevices>(|_, mut record| {
             if env.home_of(record.local()) == env.worker {
+                if let Some(ended) = &origin.ended {
+                    let at_ms = record.at_ms_mut();
+                    *at_ms = ended.moved(*at_ms, env.now.0, env.unix_ms());
+                }
                 pushes.take_over(env, &record);
             }
             Ok(())
@@ -318,7 +327,12 @@ impl Core {
         self.insert_restored(session, connection.unsent.len());
     }
 
-    fn restore_resource(&mut self, conn: ConnId, record: &ResourceRecord<'_>, same_log: bool) -> ResourceKey {
+    fn restore_resource(
+        &mut self,
+        conn: ConnId,
+        record: &ResourceRecord<'_>,
+        origin: &Origin,
+    ) -> ResourceKey {
         let (actors, env, fx) = (&mut self.actors, &self.env, &mut self.fx);
         let account = ActorId::from_raw(record.account);
         let blocked = if record.blocks && actors.users.find(record.local).is_none() {
@@ -334,7 +348,7 @@ impl Core {
             actors.interests.restore_of((key, record.local), hash, env.config.limits.caps_hashes as usize);
         }
         if record.has_flow() {
-            let waiting = match same_log {
+            let waiting = match origin.same_log {
                 true => Waiting::SameLog,
                 false => Waiting::Ranked(actors.commits.log().waiting(account).collect()),
             };
@@ -346,8 +360,18 @@ impl Core {
                 fx.due_sm.push(key);
             }
         }
+        if origin.ended.is_some() {
+            // Others have come and gone meanwhile.
+            self.actors.users.resource_mut(key).flags.put(Flags::PRESENCE_LOST, true);
+            if let Some(queue) = self.actors.users.sm_mut(key).and_then(|sm| sm.unacked_mut()) {
+                queue.thin(0, 0);
+            }
+        }
         if let Some(expiry_ms) = record.expiry_ms {
+            let here = |ended: &EndedAt| ended.moved(expiry_ms, self.env.now.0, self.env.unix_ms());
+            let expiry_ms = origin.ended.as_ref().map_or(expiry_ms, here);
             self.detached += 1;
+            self.asleep += usize::from(self.actors.users.resource(key).flags.has(Flags::ASLEEP));
             let at = Millis(expiry_ms.max(self.env.now.0 + 1));
             match self.timers.insert(at, Timer::Detached(key)) {
                 Ok(timer) => self.actors.users.flow_mut(key).expiry = Some(timer),

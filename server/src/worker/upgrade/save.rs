@@ -10,7 +10,7 @@ use crate::runtime::driver::Detached;
 use crate::saved::frame::{BlockWriter, StateWriter};
 use crate::session::saved::ConnectionRecord;
 use crate::session::{Session, SessionPhase};
-use crate::user::commits::Logs;
+use crate::user::commits::{LogRecord, Logs};
 use crate::user::interests::saved::{Capabilities, KnownHash};
 use crate::user::push::saved::ToldDevices;
 use crate::user::saved::{ResourceRecord, Waiting};
@@ -33,8 +33,18 @@ impl Core {
             *closed.entry(reason::BROKEN).or_default() += broken;
         }
         sessions.finish().map_err(|error| error.to_string())?;
+        self.save_beside(state, true)?;
+        self.save_pushes(state)?;
+        Ok(Parked { worker, traffic: self.fx.links.traffic(), closed })
+    }
+
+    /// What is of use beside the sessions. `continues`: the log stays open, and its lock goes along.
+    fn save_beside(&self, state: &StateWriter, continues: bool) -> Result<(), String> {
+        let worker = self.env.worker;
         let mut logs = state.blocks::<Logs>(worker);
-        logs.put(&self.actors.commits.save()?).map_err(|error| error.to_string())?;
+        let log = self.actors.commits.save()?;
+        let log = if continues { log } else { LogRecord { lock: None, ..log } };
+        logs.put(&log).map_err(|error| error.to_string())?;
         logs.finish().map_err(|error| error.to_string())?;
         let mut hashes = state.blocks::<Capabilities>(worker);
         for (hash, nodes) in self.actors.interests.known() {
@@ -48,9 +58,35 @@ impl Core {
                 occupants.put(&OccupantRecord::of(room, occupant)).map_err(|error| error.to_string())?;
             }
         }
-        occupants.finish().map_err(|error| error.to_string())?;
-        self.save_pushes(state)?;
-        Ok(Parked { worker, traffic: self.fx.links.traffic(), closed })
+        occupants.finish().map_err(|error| error.to_string())
+    }
+
+    /// Writes, for the server that follows this one after its end, the sessions that can be resumed, and those that others have to
+    /// hear of: those with seats in rooms. None has a connection any more.
+    pub(super) fn save_resumable(&self, state: &StateWriter) -> Result<(), String> {
+        let worker = self.env.worker;
+        let mut sessions = state.blocks::<Sessions>(worker);
+        for user in self.actors.users.all() {
+            let waiting = self.waiting_of(user);
+            for &key in &user.resources {
+                let resource = self.actors.users.resource(key);
+                let sm = resource.flow.as_ref().and_then(|flow| flow.sm.as_ref());
+                let is_resumable = sm.is_some_and(|sm| sm.resume_seconds() > 0);
+                if !is_resumable && resource.directed.is_none() {
+                    continue;
+                }
+                let mut record = self.resource_record(user, resource, &waiting)?;
+                record.caps = self.actors.interests.hash_of(key).map_or(&[], |hash| hash);
+                // It is asked for anew.
+                record.held = Vec::new();
+                let standing = Standing::Bound(Box::new(record));
+                let session = SessionRecord { connection: None, standing };
+                sessions.put(&session).map_err(|error| error.to_string())?;
+            }
+        }
+        sessions.finish().map_err(|error| error.to_string())?;
+        self.save_beside(state, false)?;
+        self.save_pushes(state)
     }
 
     /// What devices were told. What the providers have not sent counts as not told.

@@ -6,6 +6,7 @@ use whimbrel_push::doubles::Answer;
 
 use super::stage::{Step, run};
 use crate::push::providers::UNREGISTERED;
+use crate::support::Client;
 use crate::support::doubles::Providers;
 use crate::support::managed::chat;
 
@@ -24,6 +25,15 @@ const PLAIN: Step<Providers> = Step { what: "", configure: |_| {}, act: |_, _| {
 
 fn say(providers: &Providers) {
     providers.romeo().send(&chat("juliet@localhost", "one"));
+}
+
+/// A session whose device is told and that has lost its connection: its JID, and the name of its stream.
+fn sleeps(providers: &Providers) -> (String, String) {
+    let mut juliet = providers.server.online("juliet", "phone");
+    let stream = juliet.enable_sm();
+    let jid = juliet.jid.clone();
+    juliet.cut();
+    (jid, stream)
 }
 
 const CALL: &str = "<message to='juliet@localhost' type='chat'><propose xmlns='urn:xmpp:jingle-message:0' id='c'/></message>";
@@ -46,6 +56,34 @@ pub(super) const STEPS: &[Step<Providers>] = &[
             "push.remembered",
             "push.waiting",
         ],
+        ..PLAIN
+    },
+    Step {
+        what: "a session sleeps and wakes",
+        configure: |config| config.limits.sm_resume_seconds = 1,
+        act: |stage, providers| {
+            let (jid, stream) = sleeps(providers);
+            stage.until("sm.asleep");
+            let server = providers.server.address();
+            let (_, answer) = Client::resume(server, "juliet", &jid, &stream, 0);
+            assert_eq!(answer.name(), "resumed");
+        },
+        moves: &["sm.asleep", "sm.fallen_asleep", "sm.woken"],
+        ..PLAIN
+    },
+    Step {
+        what: "more waits for a session that sleeps than may",
+        configure: |config| {
+            config.limits.sm_resume_seconds = 1;
+            config.push.resume_stanzas = 1;
+        },
+        act: |stage, providers| {
+            sleeps(providers);
+            stage.until("sm.asleep");
+            (0..2).for_each(|_| say(providers));
+            stage.until("refused.sm_asleep");
+        },
+        moves: &["refused.sm_asleep"],
         ..PLAIN
     },
     Step {

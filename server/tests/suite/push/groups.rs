@@ -98,6 +98,57 @@ fn a_member_is_told_of_what_it_wants_to_hear() {
 }
 
 #[test]
+fn a_seat_that_does_not_acknowledge_is_told_and_one_that_does_is_not() {
+    with_push(
+        |_| {},
+        |server, told| {
+            server.accounts(&["juliet", "romeo"]);
+            befriend(server, "juliet", "romeo");
+            let mut juliet = server.online("juliet", "balcony");
+            make(&mut juliet, "hall", "jule", PRIVATE);
+            assert_eq!(make_it(&mut juliet, "hall", "romeo", "member"), "result");
+            let mut romeo = server.online("romeo", "phone");
+            romeo.enable_push("romeo");
+            enter(&mut romeo, "hall", "ro");
+            romeo.quiet();
+            romeo.enable_sm();
+            let mut handled = 0;
+            for state in ["inactive", "active"] {
+                romeo.send(&format!("<{state} xmlns='urn:xmpp:csi:0'/><presence/>"));
+                ping_and_count(&mut romeo, &mut handled, state);
+                say(&mut juliet, "hall", &format!("read {state}"));
+                count_until(&mut romeo, &mut handled, &format!("read {state}"));
+                romeo.acknowledge(handled);
+                ping_and_count(&mut romeo, &mut handled, &format!("{state} again"));
+                say(&mut juliet, "hall", &format!("unread {state}"));
+                count_until(&mut romeo, &mut handled, &format!("unread {state}"));
+                let heard = told.next();
+                let text = format!("text of unread {state}");
+                assert_eq!((heard.count, heard.text), (Some(1), Some(text)), "and not of the other");
+                romeo.acknowledge(handled);
+            }
+        },
+    );
+}
+
+/// Waits for a stanza with this id, and counts all that come.
+fn count_until(client: &mut Client, handled: &mut u32, id: &str) {
+    loop {
+        let stanza = client.next_stanza();
+        *handled += 1;
+        if stanza.attribute("id") == Some(id) {
+            return;
+        }
+    }
+}
+
+/// Waits until the server has handled all that a client has sent, and counts what comes.
+fn ping_and_count(client: &mut Client, handled: &mut u32, id: &str) {
+    client.send(&format!("<iq type='get' id='{id}' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>"));
+    count_until(client, handled, id);
+}
+
+#[test]
 fn a_seat_without_a_connection_is_told_and_one_that_hears_is_not() {
     with_push(
         |config| config.push.pause_seconds = 86_400,

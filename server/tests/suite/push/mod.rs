@@ -1,6 +1,8 @@
 //! Push (XEP-0357): who is told of what, and when.
 
+mod asleep;
 mod devices;
 mod groups;
+mod load;
 pub(crate) mod providers;
 mod when;

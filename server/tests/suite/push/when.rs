@@ -213,6 +213,34 @@ fn an_inactive_client_is_told_of_what_it_does_not_acknowledge() {
 }
 
 #[test]
+fn a_device_is_not_told_of_what_another_says_it_has_read() {
+    with_push(
+        |config| config.push.ack_seconds = 2,
+        |server, told| {
+            server.accounts(&["juliet", "romeo"]);
+            asleep(server, "juliet", "phone");
+            // It acknowledges nothing.
+            let mut desk = server.online("juliet", "desk");
+            desk.enable_sm();
+            let mut romeo = server.online("romeo", "orchard");
+            say(&mut romeo, "juliet", "read");
+            desk.set_aside_until(|stanza| stanza.attribute("id") == Some("read"));
+            let position = "<item id='romeo@localhost'><displayed xmlns='urn:xmpp:mds:displayed:0'>\
+                            <stanza-id xmlns='urn:xmpp:sid:0' by='juliet@localhost' id='x'/></displayed></item>";
+            let publish = format!(
+                "<pubsub xmlns='http://jabber.org/protocol/pubsub'><publish node='urn:xmpp:mds:displayed:0'>\
+                 {position}</publish></pubsub>"
+            );
+            assert_eq!(outcome(&desk.ask("set", None, &publish)), "result");
+            server.await_metric("push.waiting", 0);
+            say(&mut romeo, "juliet", "unread");
+            let heard = told.next();
+            assert_eq!((heard.count, heard.text), (Some(1), text("unread")), "and not of the other");
+        },
+    );
+}
+
+#[test]
 fn a_device_is_not_told_of_what_another_has_read() {
     with_push(
         |_| {},

@@ -131,13 +131,25 @@ impl TestServer {
         TestServer { server, data: Some(data) }
     }
 
+    /// As [`TestServer::restart`], as if it had crashed as far as its sessions are concerned: none is kept.
+    pub(crate) fn restart_without_keeping(mut self, configure: impl Fn(&mut Config)) -> TestServer {
+        let driver = self.server.config().driver;
+        self.server.drain(true);
+        self.server.join().expect("no worker fails");
+        let data = self.data.take().expect("only a stopped server is without");
+        drop(self);
+        let server =
+            Server::start(config(driver, &data, configure)).unwrap_or_else(|e| panic!("no server: {e}"));
+        TestServer { server, data: Some(data) }
+    }
+
     fn stop(mut self) -> TempDir {
         self.end();
         self.data.take().expect("only a stopped server is without")
     }
 
     fn end(&mut self) {
-        self.server.drain(true);
+        self.server.stop();
         self.server.join().expect("no worker fails");
     }
 

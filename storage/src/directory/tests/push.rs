@@ -42,7 +42,7 @@ fn rows(directory: &Directory, table: Table) -> u64 {
     directory.read(|view| view.len(table)).unwrap()
 }
 
-const DONE: PushEnabled = PushEnabled::Done { from: None };
+const DONE: PushEnabled = PushEnabled::Done { from: None, resources: Vec::new() };
 
 #[test]
 fn a_device_reads_as_it_was_written() {
@@ -81,7 +81,7 @@ fn a_device_that_changes_hands_is_the_new_ones_only() {
     assert_eq!(enable(&directory, "juliet", device("a", "one")), DONE);
     let other_service = PushDevice { service: 2, ..device("b", "one") };
     assert_eq!(enable(&directory, "juliet", other_service), DONE);
-    let taken = PushEnabled::Done { from: Some("juliet".into()) };
+    let taken = PushEnabled::Done { from: Some("juliet".into()), resources: Vec::new() };
     assert_eq!(enable(&directory, "romeo", device("x", "one")), taken);
     assert_eq!(nodes(&directory, "juliet"), ["b"]);
     assert_eq!(nodes(&directory, "romeo"), ["x"]);
