@@ -21,7 +21,7 @@ impl HttpConfig {
             ("bosh_request_bytes", self.bosh_request_bytes, 16 * 1024, 1 << 30),
             ("bosh_session_bytes", self.bosh_session_bytes, 16 * 1024, 1 << 30),
             ("bosh_wait_seconds", self.bosh_wait_seconds, 1, 120),
-            ("bosh_inactivity_seconds", self.bosh_inactivity_seconds, 5, 3600),
+            ("bosh_inactivity_seconds", self.bosh_inactivity_seconds, 1, 3600),
             ("bosh_pause_seconds", self.bosh_pause_seconds, self.bosh_inactivity_seconds, 3600),
             ("bosh_polling_seconds", self.bosh_polling_seconds, 0, 60),
         ];
@@ -56,7 +56,7 @@ mod tests {
             ("bosh_mib is 0", |c| c.bosh_mib = 0),
             ("bosh_request_bytes is 100", |c| c.bosh_request_bytes = 100),
             ("bosh_wait_seconds is 121", |c| c.bosh_wait_seconds = 121),
-            ("bosh_inactivity_seconds is 4", |c| c.bosh_inactivity_seconds = 4),
+            ("bosh_inactivity_seconds is 0", |c| c.bosh_inactivity_seconds = 0),
             ("bosh_pause_seconds is 59; use 60 to 3600", |c| c.bosh_pause_seconds = 59),
         ];
         for (expected, change) in table {

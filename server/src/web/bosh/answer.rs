@@ -21,7 +21,7 @@ pub enum Condition {
     ItemNotFound,
     /// Another request that was under way has ended the session.
     OtherRequest,
-    /// A client that polls does so too often (§12).
+    /// A client that polls does so too often (§12), or there are too many connections.
     PolicyViolation,
     /// The way to the worker is gone.
     RemoteConnectionFailed,

@@ -76,6 +76,8 @@ pub enum Said {
     Element(Vec<u8>),
     /// The stream ends.
     Close,
+    /// The connection ends, with this code.
+    Dropped(u16),
 }
 
 /// Reads what a worker says.
@@ -103,7 +105,7 @@ impl Reader {
         while let Some((first, text, used)) = frame(&self.bytes[at..]) {
             match first {
                 TEXT => says(said(text)),
-                CLOSE => says(Said::Close),
+                CLOSE => says(Said::Dropped(code(text))),
                 // A worker sends pongs to those who ping.
                 _ => {}
             }
@@ -133,6 +135,10 @@ fn frame(bytes: &[u8]) -> Option<(u8, &[u8], usize)> {
     };
     let text = rest.get(..length)?;
     Some((first, text, bytes.len() - rest.len() + length))
+}
+
+fn code(text: &[u8]) -> u16 {
+    text.first_chunk().map_or(0, |code| u16::from_be_bytes(*code))
 }
 
 fn said(text: &[u8]) -> Said {
@@ -197,7 +203,7 @@ mod tests {
             Said::Element(b"<opener/>".to_vec()),
             Said::Element(long.into_bytes()),
             Said::Close,
-            Said::Close,
+            Said::Dropped(1000),
         ];
         for piece in [1, 7, 1000, bytes.len()] {
             let (mut reader, mut said) = (Reader::default(), Vec::new());

@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use axum::body::Bytes;
 use ring::digest;
+use whimbrel_websocket::Code;
 
 use super::answer::{self, Answer, Condition};
 use super::body::{Request, Start};
@@ -329,6 +330,11 @@ impl<T> Session<T> {
             Said::Element(element) if element.starts_with(b"<stream:error") => self.error = Some(element),
             Said::Element(element) => self.pending.push_back(element),
             Said::Close => self.over(answer::ended(self.error.as_deref(), elsewhere), now_ms),
+            // There is a limit of connections, and no stream on which it could be said.
+            Said::Dropped(code) if code == Code::TRY_LATER.0 => {
+                self.over(answer::terminate(Some(Condition::PolicyViolation), []), now_ms);
+            }
+            Said::Dropped(_) => self.lost(now_ms),
         }
     }
 

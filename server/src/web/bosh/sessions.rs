@@ -364,14 +364,11 @@ impl Bosh {
         Wait::For { socket: inner.socket.get(), reads, writes, due_ms: inner.session.due_ms() }
     }
 
-    /// Whether more may be read for a client: while there is room for all, up to its bound, and otherwise one element after
-    /// another.
+    /// Whether more may be read for a client: up to its bound while there is room for all, and whatever the bound is when
+    /// nothing waits. What it may ask for again counts as well.
     fn has_room(&self, inner: &Inner, http: &HttpConfig) -> bool {
-        let waits = inner.session.bytes_for_client();
-        match self.is_full() {
-            false => waits < http.bosh_session_bytes as usize,
-            true => !inner.session.has_pending(),
-        }
+        let is_below = || inner.session.bytes_for_client() < http.bosh_session_bytes as usize;
+        !inner.session.has_pending() || (!self.is_full() && is_below())
     }
 
     /// Sends answers on their way, and counts.

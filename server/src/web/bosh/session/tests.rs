@@ -395,6 +395,10 @@ fn a_request_that_is_held_hears_of_the_end_at_once() {
     world.session.lost(0);
     world.session.settle(0);
     assert_eq!(world.ends(), [end(11, "remote-connection-failed")]);
+    let mut world = World::begin("hold='1'");
+    world.session.said(Said::Dropped(1013), "", 0);
+    world.session.settle(0);
+    assert_eq!(world.ends(), [end(10, "policy-violation")], "a limit of connections");
 }
 
 /// XEP-0206 §5.
