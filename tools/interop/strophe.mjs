@@ -4,7 +4,15 @@
 import { createRequire } from "node:module";
 import { $iq, $msg, $pres, Strophe } from "strophe.js";
 
-globalThis.XMLHttpRequest = createRequire(import.meta.url)("xmlhttprequest-ssl").XMLHttpRequest;
+// What a browser has and Node has not: requests, with their answers as documents.
+const { XMLHttpRequest } = createRequire(import.meta.url)("xmlhttprequest-ssl");
+globalThis.XMLHttpRequest = function () {
+  const request = new XMLHttpRequest();
+  const document = () => new DOMParser().parseFromString(request.responseText, "text/xml");
+  Object.defineProperty(request, "responseXML", { get: () => (request.responseText ? document() : null) });
+  return request;
+};
+Strophe.setLogLevel(Strophe.LogLevel.FATAL);
 const [service, jid, password] = process.argv.slice(2);
 const say = (event, more = {}) => console.log(JSON.stringify({ event, ...more }));
 const names = Object.fromEntries(Object.entries(Strophe.Status).map(([name, number]) => [number, name]));

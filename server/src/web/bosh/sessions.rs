@@ -339,10 +339,8 @@ impl Bosh {
             self.deliver(inner);
             return Wait::Changes;
         }
-        let mut reads = false;
         for _ in 0..READS_MAX {
-            reads = inner.socket.is_open() && !inner.session.is_over() && self.has_room(inner, &config.http);
-            let came = reads && inner.read(&config.http.bosh_see_other_uri, now);
+            let came = self.may_read(inner, &config.http) && inner.read(&config.http.bosh_see_other_uri, now);
             let went = inner.write(now);
             if !came && !went {
                 break;
@@ -357,6 +355,8 @@ impl Bosh {
             self.shared.stats.http[0].bosh_sessions.sub(1);
             return Wait::Over;
         }
+        // Answers have made room.
+        let reads = self.may_read(inner, &config.http);
         let writes = !inner.session.to_worker().is_empty();
         if inner.session.is_over() && !writes {
             inner.socket = Socket::Closed;
@@ -366,7 +366,10 @@ impl Bosh {
 
     /// Whether more may be read for a client: up to its bound while there is room for all, and whatever the bound is when
     /// nothing waits. What it may ask for again counts as well.
-    fn has_room(&self, inner: &Inner, http: &HttpConfig) -> bool {
+    fn may_read(&self, inner: &Inner, http: &HttpConfig) -> bool {
+        if !inner.socket.is_open() || inner.session.is_over() {
+            return false;
+        }
         let is_below = || inner.session.bytes_for_client() < http.bosh_session_bytes as usize;
         !inner.session.has_pending() || (!self.is_full() && is_below())
     }
