@@ -1,17 +1,45 @@
 // Strophe.js, a stock BOSH client, under Node: logs in, sends presence, echoes every chat message. Told "forget", it drops its
 // connection without a word and goes on with the session as a page that was loaded again does (attach); told "leave", it goes.
 // usage: node strophe.mjs SERVICE JID PASSWORD; speaks one JSON object a line on standard output.
-import { createRequire } from "node:module";
 import { $iq, $msg, $pres, Strophe } from "strophe.js";
 
-// What a browser has and Node has not: requests, with their answers as documents.
-const { XMLHttpRequest } = createRequire(import.meta.url)("xmlhttprequest-ssl");
-globalThis.XMLHttpRequest = function () {
-  const request = new XMLHttpRequest();
-  const document = () => new DOMParser().parseFromString(request.responseText, "text/xml");
-  Object.defineProperty(request, "responseXML", { get: () => (request.responseText ? document() : null) });
-  return request;
+// What a browser has and Node has not.
+globalThis.XMLHttpRequest = class {
+  readyState = 0;
+  status = 0;
+  responseText = "";
+  #headers = {};
+  #control = new AbortController();
+
+  open(method, address) {
+    Object.assign(this, { method, address, readyState: 1 });
+  }
+  setRequestHeader(name, value) {
+    this.#headers[name] = value;
+  }
+  getAllResponseHeaders() {
+    return "";
+  }
+  get responseXML() {
+    return this.responseText ? new DOMParser().parseFromString(this.responseText, "text/xml") : null;
+  }
+  abort() {
+    this.#control.abort();
+  }
+  async send(body) {
+    try {
+      const { method, address } = this;
+      const answer = await fetch(address, { method, body, headers: this.#headers, signal: this.#control.signal });
+      this.responseText = await answer.text();
+      this.status = answer.status;
+    } catch {
+      this.status = 0;
+    }
+    this.readyState = 4;
+    this.onreadystatechange?.();
+  }
 };
+
 Strophe.setLogLevel(Strophe.LogLevel.FATAL);
 const [service, jid, password] = process.argv.slice(2);
 const say = (event, more = {}) => console.log(JSON.stringify({ event, ...more }));
@@ -24,10 +52,7 @@ function heard(message) {
   if (!body) return true;
   say("message", { from, body });
   if (body === "forget") {
-    const { sid, rid } = connection._proto;
-    connection._proto._requests.forEach((request) => { request.abort = true; request.xhr.abort(); });
-    begin();
-    connection.attach(connection.jid || jid, sid, rid, status);
+    forget(connection);
     return false;
   }
   if (body === "leave") {
@@ -36,6 +61,17 @@ function heard(message) {
   }
   connection.send($msg({ to: from, type: "chat" }).c("body").t(`echo: ${body}`));
   return true;
+}
+
+// As soon as a request is held.
+function forget(old) {
+  const { sid, rid, _requests } = old._proto;
+  if (_requests.length === 0) return setTimeout(() => forget(old), 5);
+  old.pause();
+  clearTimeout(old._idleTimeout);
+  _requests.forEach((request) => { request.abort = true; request.xhr.abort(); });
+  begin();
+  connection.attach(old.jid, sid, rid, status);
 }
 
 function status(number, condition) {

@@ -204,7 +204,7 @@ impl Server {
             notifier.stop(PUSH_WAIT);
         }
         // Its clients are told that their streams are over.
-        let _ = self.bosh.wait_until_written(Instant::now() + ANSWERS_WAIT);
+        self.bosh.finish(ANSWERS_WAIT);
         for server in self.http_servers() {
             server.stop(ANSWERS_WAIT);
         }

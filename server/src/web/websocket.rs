@@ -26,6 +26,7 @@ use crate::http::problem::Problem;
 use crate::http::request::Caller;
 use crate::http::routes::Routes;
 use crate::http::stream::Released;
+use crate::runtime::driver::Detached;
 use crate::shared::Shared;
 use crate::worker::newcomers::Newcomer;
 
@@ -101,7 +102,7 @@ fn hand_over(workers: &Workers, worker: usize, released: Released, (peer, secure
     if ended {
         return;
     }
-    let tls = tls.map(Box::new);
+    let (socket, tls) = (Detached::from_socket(socket), tls.map(Box::new));
     let metrics = &workers.shared().stats.http[0];
     match workers.hand_over(worker, Newcomer { socket, tls, came, unsent, peer, secured }) {
         true => metrics.handshakes.add(1),

@@ -142,15 +142,14 @@ fn code(text: &[u8]) -> u16 {
 }
 
 fn said(text: &[u8]) -> Said {
-    if text.starts_with(b"<open") || text.starts_with(b"<close") {
-        if let Ok(element) = Element::parse(text) {
-            let value = |name| element.attribute(name).map(Box::from);
-            if element.is("open", ns::FRAMING) {
-                return Said::Open { from: value("from"), id: value("id") };
-            }
-            if element.is("close", ns::FRAMING) {
-                return Said::Close;
-            }
+    let may_be_tag = text.starts_with(b"<open") || text.starts_with(b"<close");
+    if may_be_tag && let Ok(element) = Element::parse(text) {
+        let value = |name| element.attribute(name).map(Box::from);
+        if element.is("open", ns::FRAMING) {
+            return Said::Open { from: value("from"), id: value("id") };
+        }
+        if element.is("close", ns::FRAMING) {
+            return Said::Close;
         }
     }
     Said::Element(text.to_vec())

@@ -2,6 +2,8 @@
 //!
 //! Times are those of the monotonic clock, which an exec does not change.
 
+use std::net::IpAddr;
+
 use axum::body::Bytes;
 
 use super::body::Start;
@@ -11,15 +13,26 @@ use crate::saved::codec::{Decoder, Encoder, bits};
 use crate::saved::error::StateError;
 use crate::saved::kind::Kind;
 
+/// The ways of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// The one to its worker, while there is one.
+    pub descriptor: Option<u32>,
+    /// What has come from there of a frame that is not whole.
+    pub unread: Vec<u8>,
+    /// The one of its client is protected.
+    pub secured: bool,
+    /// Where it was begun.
+    pub peer: IpAddr,
+}
+
 /// A session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BoshRecord {
     /// Its id.
     pub sid: String,
-    /// The way to its worker, while there is one.
-    pub descriptor: Option<u32>,
-    /// The client's way is protected.
-    pub secured: bool,
+    /// Its ways.
+    pub way: Way,
     start: Start,
     terms: Terms,
     received: u64,
@@ -28,8 +41,6 @@ pub struct BoshRecord {
     pending: Vec<Vec<u8>>,
     error: Option<Vec<u8>>,
     to_worker: Vec<u8>,
-    /// What has come of a frame of the worker.
-    pub unread: Vec<u8>,
     quiet_since_ms: u64,
     patience_ms: u64,
     over: Option<(Bytes, u64)>,
@@ -37,12 +48,7 @@ pub struct BoshRecord {
 
 impl BoshRecord {
     /// Of a session that stands still. `None`: it is gone.
-    pub fn of<T>(
-        session: &Session<T>,
-        descriptor: Option<u32>,
-        unread: &[u8],
-        secured: bool,
-    ) -> Option<BoshRecord> {
+    pub fn of<T>(session: &Session<T>, way: Way) -> Option<BoshRecord> {
         let over = match &session.life {
             Life::Open => None,
             Life::Over { body, until_ms } => Some((body.clone(), *until_ms)),
@@ -50,8 +56,7 @@ impl BoshRecord {
         };
         Some(BoshRecord {
             sid: session.sid.to_string(),
-            descriptor,
-            secured,
+            way,
             start: session.start.clone(),
             terms: session.terms.clone(),
             received: session.received,
@@ -60,7 +65,6 @@ impl BoshRecord {
             pending: session.pending.iter().cloned().collect(),
             error: session.error.clone(),
             to_worker: session.to_worker.clone(),
-            unread: unread.to_vec(),
             quiet_since_ms: session.quiet_since_ms,
             patience_ms: session.patience_ms,
             over,
@@ -99,11 +103,12 @@ impl Owner for BoshSessions {
     type Record<'a> = BoshRecord;
 
     fn write(record: &BoshRecord, to: &mut Encoder) {
-        let (start, terms) = (&record.start, &record.terms);
+        let (start, terms, way) = (&record.start, &record.terms, &record.way);
         to.text(&record.sid);
-        to.optional(record.descriptor, Encoder::number);
+        to.optional(way.descriptor, Encoder::number);
+        to.address(way.peer);
         to.byte(bits([
-            (record.secured, marks::SECURED),
+            (way.secured, marks::SECURED),
             (start.secure, marks::SECURE),
             (start.acks, marks::ACKS),
         ]));
@@ -128,7 +133,7 @@ impl Owner for BoshSessions {
         record.pending.iter().for_each(|element| to.bytes_of(element));
         to.optional(record.error.as_deref(), Encoder::bytes_of);
         to.bytes_of(&record.to_worker);
-        to.bytes_of(&record.unread);
+        to.bytes_of(&way.unread);
         to.number(record.quiet_since_ms);
         to.number(record.patience_ms);
         to.optional(record.over.as_ref(), |to, (body, until_ms)| {
@@ -142,6 +147,7 @@ impl Owner for BoshSessions {
             from.optional(|from| from.shared_text().map(Box::from))
         }
         let (sid, descriptor) = (from.text()?.to_owned(), from.optional(Decoder::number)?);
+        let peer = from.address()?;
         let found = from.byte()?;
         let has = |mark: u8| found & mark != 0;
         let (to, client, language, version) = (text(from)?, text(from)?, text(from)?, text(from)?);
@@ -166,19 +172,19 @@ impl Owner for BoshSessions {
             Ok(Answered { rid, key, body: Bytes::copy_from_slice(from.bytes()?) })
         })?;
         let pending = list(from, |from| from.bytes().map(<[u8]>::to_vec))?;
+        let error = from.optional(|from| from.bytes().map(<[u8]>::to_vec))?;
+        let (to_worker, unread) = (from.bytes()?.to_vec(), from.bytes()?.to_vec());
         Ok(BoshRecord {
             sid,
-            descriptor,
-            secured: has(marks::SECURED),
+            way: Way { descriptor, unread, secured: has(marks::SECURED), peer },
             start,
             terms,
             received,
             key_hash,
             answered,
             pending,
-            error: from.optional(|from| from.bytes().map(<[u8]>::to_vec))?,
-            to_worker: from.bytes()?.to_vec(),
-            unread: from.bytes()?.to_vec(),
+            error,
+            to_worker,
             quiet_since_ms: from.number()?,
             patience_ms: from.number()?,
             over: from.optional(|from| Ok((Bytes::copy_from_slice(from.bytes()?), from.number()?)))?,
@@ -196,8 +202,12 @@ impl Owner for BoshSessions {
         };
         let plain = BoshRecord {
             sid: "oPkzFs0y4h8GmVh1rXvXgWwQx2r0pZ6t".into(),
-            descriptor: Some(12),
-            secured: false,
+            way: Way {
+                descriptor: Some(12),
+                unread: Vec::new(),
+                secured: false,
+                peer: [192, 0, 2, 7].into(),
+            },
             start: Start { to: Some("example.org".into()), ..Start::default() },
             terms: terms.clone(),
             received: 1_573_741_820,
@@ -206,7 +216,6 @@ impl Owner for BoshSessions {
             pending: Vec::new(),
             error: None,
             to_worker: Vec::new(),
-            unread: Vec::new(),
             quiet_since_ms: 1_000,
             patience_ms: 60_000,
             over: None,
@@ -222,21 +231,26 @@ impl Owner for BoshSessions {
         };
         let key: Box<str> = "a9993e364706816aba3e25717850c26c9cd0d89d".into();
         let body = Bytes::from_static(b"<body/>");
-        let full = BoshRecord {
+        let way = Way {
+            descriptor: Some(13),
+            unread: vec![0x81, 0x0A, b'<'],
             secured: true,
+            peer: [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into(),
+        };
+        let full = BoshRecord {
+            way,
             start,
             terms: Terms { polling_ms: Some(2_000), hold: 0, ..terms },
             key_hash: Some(key.clone()),
             answered: vec![Answered { rid: 1_573_741_820, key: Some(key), body: body.clone() }],
             pending: vec![b"<message/>".to_vec(), b"<presence/>".to_vec()],
             to_worker: vec![0x81],
-            unread: vec![0x81, 0x0A, b'<'],
             patience_ms: 120_000,
             ..plain.clone()
         };
         let over = BoshRecord {
-            descriptor: None,
-            error: Some(b"<stream:error/>".to_vec()),
+            way: Way { descriptor: None, ..plain.way.clone() },
+            error: Some(b"<error/>".to_vec()),
             over: Some((body, 61_000)),
             ..plain.clone()
         };
@@ -244,7 +258,7 @@ impl Owner for BoshSessions {
     }
 
     fn descriptors(record: &BoshRecord, keep: &mut Vec<u32>) {
-        keep.extend(record.descriptor);
+        keep.extend(record.way.descriptor);
     }
 }
 

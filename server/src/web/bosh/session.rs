@@ -24,6 +24,7 @@ use whimbrel_websocket::Code;
 use super::answer::{self, Answer, Condition};
 use super::body::{Request, Start};
 use super::link::{self, Said};
+use crate::transport::is_stream_error;
 
 /// The version that is spoken here.
 pub const VERSION: (u32, u32) = (1, 11);
@@ -42,6 +43,9 @@ const FEATURES_MS: u64 = 2_000;
 
 /// A session that is over is remembered for so long after its client has heard of it.
 const OVER_MS: u64 = 5_000;
+
+/// And for so long if it has not: it is between two requests, or gone.
+const UNTOLD_MS: u64 = 15_000;
 
 /// What a session may ask for, as the configuration says.
 #[derive(Clone, Debug)]
@@ -116,6 +120,15 @@ pub(super) struct Answered {
     pub(super) body: Bytes,
 }
 
+/// What a stream says of itself when it begins.
+#[derive(Clone, Debug, Default)]
+struct Greeting {
+    /// The domain.
+    from: Option<Box<str>>,
+    /// Its id.
+    id: Option<Box<str>>,
+}
+
 /// How it stands with a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Life {
@@ -146,8 +159,8 @@ pub struct Session<T> {
     pub(super) answered: VecDeque<Answered>,
     /// The first answer, which says what is agreed on, has not been given.
     pub(super) is_new: bool,
-    /// What the stream says of itself: the domain, and its id.
-    pub(super) greeting: Option<(Option<Box<str>>, Option<Box<str>>)>,
+    /// What the stream says of itself.
+    greeting: Option<Greeting>,
     pub(super) pending: VecDeque<Vec<u8>>,
     /// The error of the stream.
     pub(super) error: Option<Vec<u8>>,
@@ -326,8 +339,10 @@ impl<T> Session<T> {
             return;
         }
         match said {
-            Said::Open { from, id } => drop(self.greeting.get_or_insert((from, id))),
-            Said::Element(element) if element.starts_with(b"<stream:error") => self.error = Some(element),
+            Said::Open { from, id } => {
+                self.greeting.get_or_insert(Greeting { from, id });
+            }
+            Said::Element(element) if is_stream_error(&element) => self.error = Some(element),
             Said::Element(element) => self.pending.push_back(element),
             Said::Close => self.over(answer::ended(self.error.as_deref(), elsewhere), now_ms),
             // There is a limit of connections, and no stream on which it could be said.
@@ -347,8 +362,7 @@ impl<T> Session<T> {
     }
 
     fn over(&mut self, body: Bytes, now_ms: u64) {
-        let until_ms = now_ms + self.patience_ms.max(self.terms.inactivity_ms);
-        self.life = Life::Over { body, until_ms };
+        self.life = Life::Over { body, until_ms: now_ms + UNTOLD_MS };
     }
 
     /// Gives the answers that are due.
@@ -434,7 +448,7 @@ impl<T> Session<T> {
         if self.start.secure {
             answer.set("secure", "true");
         }
-        let (from, id) = self.greeting.clone().unwrap_or_default();
+        let Greeting { from, id } = self.greeting.clone().unwrap_or_default();
         for (name, value) in [("from", from), ("authid", id)] {
             if let Some(value) = value {
                 answer.set(name, &value);

@@ -2,6 +2,8 @@
 
 use std::future::{Future, poll_fn};
 use std::io::ErrorKind;
+use std::net::IpAddr;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream as Pair;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,15 +18,17 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, oneshot};
+use whimbrel_address::Block;
 
 use super::answer::{self, Condition};
 use super::body::Request;
 use super::link::{Reader, Said};
-use super::saved::{BoshRecord, restore};
+use super::saved::{BoshRecord, BoshSessions, Way, restore};
 use super::session::{Reply, Rules, Session};
 use crate::config::HttpConfig;
 use crate::drain::{DrainGate, InFlight};
 use crate::http::request::Caller;
+use crate::runtime::driver::Detached;
 use crate::runtime::platform;
 use crate::shared::Shared;
 use crate::takeover::Takeover;
@@ -41,6 +45,9 @@ const READ_BYTES: usize = 16 * 1024;
 
 /// Reads of one session before the others have their turn.
 const READS_MAX: usize = 16;
+
+/// An address (IPv6: one /64) has this part of all sessions at most.
+const ADDRESS_PART: usize = 8;
 
 /// What a request is answered through.
 type Ticket = oneshot::Sender<Reply>;
@@ -70,6 +77,8 @@ pub struct Bosh {
 
 /// A session with its socket.
 struct Seat {
+    /// Where it was begun.
+    peer: IpAddr,
     inner: Mutex<Inner>,
     /// Told when a request has come, or everything pauses or goes on.
     changes: Notify,
@@ -203,7 +212,8 @@ impl Bosh {
         if self.shared.draining.load(Ordering::Relaxed) {
             return Err(Refusal::End(answer::shutdown(&config.http.bosh_see_other_uri)));
         }
-        if self.seats().len() >= config.http.bosh_sessions as usize {
+        let (peer, secured) = (caller.address(), caller.is_secured());
+        if !self.has_seat_for(peer, config.http.bosh_sessions as usize) {
             return Err(Refusal::Busy);
         }
         let worker = self.workers.choose().ok_or(Refusal::Busy)?;
@@ -215,19 +225,26 @@ impl Bosh {
         let here = UnixStream::from_std(here).map_err(failed)?;
         let sid = URL_SAFE_NO_PAD.encode(self.shared.chance.bytes::<SID_BYTES>());
         let session = Session::begin(&sid, request, ticket, &rules(&config.http), now_ms());
-        let (peer, secured) = (caller.address(), caller.is_secured());
-        let newcomer =
-            Newcomer { socket: there.into(), tls: None, came: Vec::new(), unsent: Vec::new(), peer, secured };
+        let socket = Detached::from_socket(there.into());
+        let newcomer = Newcomer { socket, tls: None, came: Vec::new(), unsent: Vec::new(), peer, secured };
         if !self.workers.hand_over(worker, newcomer) {
             return Err(Refusal::Busy);
         }
-        let seat = Seat::new(session, Socket::Open(Arc::new(here)), Reader::default(), secured);
+        let socket = Socket::Open(Arc::new(here));
+        let seat = Seat::new(peer, session, socket, (Reader::default(), secured));
         self.seats().insert(sid.into(), seat.clone());
         let metrics = &self.shared.stats.http[0];
         metrics.bosh_begun.add(1);
         metrics.bosh_sessions.add(1);
         tokio::spawn(attend(self.clone(), seat));
         Ok(())
+    }
+
+    /// Whether there may be one more session, of this address.
+    fn has_seat_for(&self, peer: IpAddr, most: usize) -> bool {
+        let (seats, block) = (self.seats(), Block::of(peer));
+        let has = || seats.values().filter(|seat| Block::of(seat.peer) == block).count();
+        seats.len() < most && has() < most.div_ceil(ADDRESS_PART)
     }
 
     /// Gives a request to its session.
@@ -271,13 +288,23 @@ impl Bosh {
         self.gate.wait_until_empty(deadline)
     }
 
+    /// As [`Bosh::wait_until_written`], for so long at most: streams are over, and clients are being told.
+    pub fn finish(&self, wait: Duration) {
+        let _ = self.wait_until_written(Instant::now() + wait);
+    }
+
     /// What another program needs to go on with the sessions, while they stand still.
     pub fn records(&self) -> Vec<BoshRecord> {
         let seats = self.seats();
         let records = seats.values().filter_map(|seat| {
             let inner = seat.inner();
-            let secured = inner.secured;
-            BoshRecord::of(&inner.session, inner.socket.descriptor(), inner.reader.rest(), secured)
+            let way = Way {
+                descriptor: inner.socket.descriptor(),
+                unread: inner.reader.rest().to_vec(),
+                secured: inner.secured,
+                peer: seat.peer,
+            };
+            BoshRecord::of(&inner.session, way)
         });
         records.collect()
     }
@@ -288,18 +315,19 @@ impl Bosh {
     /// A socket did not come along.
     pub fn take_over(&self, takeover: &mut Takeover) -> Result<(), String> {
         let mut records = Vec::new();
-        let read = takeover.state.each::<super::saved::BoshSessions>(|_, record| {
+        let read = takeover.state.each::<BoshSessions>(|_, record| {
             records.push(record);
             Ok(())
         });
         read.map_err(|error| error.to_string())?;
         for record in records {
-            let socket = match record.descriptor {
+            let Way { descriptor, unread, secured, peer } = record.way.clone();
+            let socket = match descriptor {
                 Some(descriptor) => Socket::Waits(Pair::from(takeover.copy(descriptor)?)),
                 None => Socket::Closed,
             };
-            let (sid, secured, reader) = (record.sid.clone(), record.secured, Reader::with(&record.unread));
-            let seat = Seat::new(restore(record), socket, reader, secured);
+            let sid = record.sid.clone();
+            let seat = Seat::new(peer, restore(record), socket, (Reader::with(&unread), secured));
             self.seats().insert(sid.into(), seat);
         }
         Ok(())
@@ -397,9 +425,14 @@ impl Bosh {
 }
 
 impl Seat {
-    fn new(session: Session<Ticket>, socket: Socket, reader: Reader, secured: bool) -> Arc<Seat> {
+    fn new(
+        peer: IpAddr,
+        session: Session<Ticket>,
+        socket: Socket,
+        (reader, secured): (Reader, bool),
+    ) -> Arc<Seat> {
         let inner = Inner { session, socket, reader, secured, counted: 0 };
-        Arc::new(Seat { inner: Mutex::new(inner), changes: Notify::new() })
+        Arc::new(Seat { peer, inner: Mutex::new(inner), changes: Notify::new() })
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -420,7 +453,6 @@ impl Socket {
     }
 
     fn descriptor(&self) -> Option<u32> {
-        use std::os::fd::AsRawFd;
         let number = match self {
             Socket::Open(socket) => socket.as_raw_fd(),
             Socket::Waits(socket) => socket.as_raw_fd(),
