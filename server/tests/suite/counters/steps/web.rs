@@ -88,6 +88,7 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             with_http(config, false);
             config.http.websocket_handshakes = 1;
             config.http.discovery_requests = 1;
+            config.http.bosh_requests = 1;
             config.http.seconds = 60;
             config.http.idle_seconds = 300;
         },
