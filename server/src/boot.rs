@@ -101,7 +101,7 @@ impl Server {
         let (beside, posts) = Beside::start(&plan, directory, &logs.logs, tallies, &threads.wakers)?;
         let sockets = HttpSockets { registration: http, web };
         let services =
-            Services::start(&plan, &shared, &beside, (gateway, push), sockets, takeover.is_none())?;
+            Services::start(&plan, &shared, &beside, (gateway, push), sockets, takeover.as_deref_mut())?;
         let own = (logs.logs, posts);
         let outcome = match takeover {
             None => {
@@ -137,6 +137,7 @@ impl Server {
             notifier: services.notifier,
             http: services.http,
             web: services.web,
+            bosh: services.bosh,
             driver: threads.driver,
             started: plan.started,
             syncer: Mutex::new(beside.syncer),

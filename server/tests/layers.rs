@@ -277,6 +277,7 @@ const ASK_THE_SYSTEM: &[(&str, &str)] = &[
     ("phone::pin", "keys and PINs, made on those threads"),
     ("outbound", "threads beside the workers, and services outside"),
     ("http", "threads beside the workers"),
+    ("web", "a thread beside the workers"),
     ("check", "a program"),
     ("watchdog", "a program's thread"),
 ];

@@ -164,6 +164,8 @@ fn managed_what_is_acknowledged_arrives_whatever_is_cut_and_whenever_the_server_
         all.from_log += tally.from_log;
         all.kept += tally.kept;
         all.handshakes += tally.handshakes;
+        all.websockets += tally.websockets;
+        all.changed_transport += tally.changed_transport;
         all.kept_promises += tally.kept_promises;
         all.resumed_after_tls += tally.resumed_after_tls;
         all.upgrades += tally.upgrades;
@@ -189,6 +191,8 @@ fn managed_what_is_acknowledged_arrives_whatever_is_cut_and_whenever_the_server_
             all.kept,
             all.again,
             all.handshakes,
+            all.websockets,
+            all.changed_transport,
             all.kept_promises,
             all.resumed_after_tls,
             all.upgrades,

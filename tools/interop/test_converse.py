@@ -1,5 +1,6 @@
-"""Converse.js in a headless Chromium, over WebSocket: it finds the server by host-meta, logs in, talks with a TCP client in a
-chat and in a private group, shows an avatar, and has its history again in a browser that has forgotten everything.
+"""Converse.js in a headless Chromium, over WebSocket, where it finds the server by host-meta, and over BOSH: it logs in, talks with
+a TCP client in a chat and in a private group, shows an avatar, and has its history again in a browser that has forgotten
+everything.
 
 WHIMBREL_SCREENSHOTS names a folder in which pictures of it are kept.
 """
@@ -41,9 +42,15 @@ converse.plugins.add("test", { initialize() { window.api = this._converse.api; }
 converse.initialize({
     whitelisted_plugins: ["test"], assets_path: "/", i18n: "en", view_mode: "fullscreen", play_sounds: false,
     authentication: "login", auto_reconnect: false, allow_non_roster_messaging: true, muc_nickname_from_jid: true,
+    ...(location.pathname === "/bosh")
+        && { discover_connection_methods: false, bosh_service_url: "https://localhost/http-bind" },
 }).then(() => { window.ready = true; });
 </script>
 """
+
+
+MUC_IS_SHOWN = ("document.querySelector('.chatbox:not(.hidden) converse-muc-message-form,"
+                " converse-muc.chatbox:not(.hidden)')")
 
 
 def picture(width=64):
@@ -59,7 +66,7 @@ class Site(http.server.SimpleHTTPRequestHandler):
     """Converse's files, and the page."""
 
     def do_GET(self):
-        if self.path != "/":
+        if self.path not in ("/", "/bosh"):
             return super().do_GET()
         self.send_response(200)
         self.send_header("Content-Type", "text/html; charset=utf-8")
@@ -106,7 +113,7 @@ class Converse:
 
     async def wait(self, expression, what=""):
         try:
-            return await asyncio.to_thread(self.page.wait, f"!!({expression})", what or expression)
+            return await asyncio.to_thread(self.page.wait, f"(async () => !!(await ({expression})))()", what or expression)
         except AssertionError as error:
             raise AssertionError(f"{error}\nThe console says: {self.page.complaints}") from error
 
@@ -154,9 +161,12 @@ async def avatar(client):
     return base64.b64encode(image).decode()
 
 
-def test_converse_talks_in_chats_and_groups_and_finds_its_history(site, tmp_path):
+@pytest.mark.parametrize("transport", ["websocket", "bosh"])
+def test_converse_talks_in_chats_and_groups_and_finds_its_history(site, tmp_path, transport):
     config = tmp_path / "whimbrel.toml"
     config.write_text(f'[http]\nallowed_origins = ["{site}"]\n')
+    if transport == "bosh":
+        site += "/bosh"
     with running_server("mio", tmp_path / "data", "--config", config) as server:
         romeo_jid, juliet_jid = (server.account(name) for name in ("romeo", "juliet"))
         room = f"verona@{SERVICE}"
@@ -174,8 +184,10 @@ def test_converse_talks_in_chats_and_groups_and_finds_its_history(site, tmp_path
             juliet = Converse(page)
             await juliet.log_in(site, juliet_jid)
             await juliet.online()
-            assert await juliet.run("api.connection.isType('websocket')")
-            assert await juliet.run("api.settings.get('websocket_url')") == "wss://localhost/xmpp-websocket"
+            assert await juliet.run(f"api.connection.isType('{transport}')")
+            if transport == "websocket":
+                assert await juliet.run("api.settings.get('websocket_url')") == "wss://localhost/xmpp-websocket"
+                assert await juliet.run("api.settings.get('bosh_service_url')") == "https://localhost/http-bind"
             await juliet.run(f"api.chats.open('{romeo_jid}', {{}}, true).then(() => true)")
             await juliet.say("Art thou not Romeo?")
             message = await romeo.get("message", lambda message: message["body"])
@@ -199,7 +211,8 @@ def test_converse_talks_in_chats_and_groups_and_finds_its_history(site, tmp_path
             await juliet.shows(*group)
             keep(page.picture(tmp_path / "converse-group.png"))
 
-            # The page is loaded again: it logs in by itself, and resumes its stream under another name of its resource.
+            # The page is loaded again: it logs in by itself, and resumes its stream under another name of its resource; over
+            # BOSH it goes on with its session.
             await asyncio.to_thread(page.open, "about:blank")
             await asyncio.to_thread(page.open, site)
             await juliet.wait("window.ready")
@@ -217,7 +230,8 @@ def test_converse_talks_in_chats_and_groups_and_finds_its_history(site, tmp_path
             await juliet.online()
             await juliet.run(f"api.chats.open('{romeo_jid}', {{}}, true).then(() => true)")
             await juliet.shows(*chat)
-            await juliet.run(f"api.rooms.open('{room}', {{nick: 'Juliet'}}, true).then(() => true)")
+            # Its bookmark brings it into the group at the same time, without showing it.
+            await juliet.wait(f"api.rooms.open('{room}', {{nick: 'Juliet'}}, true).then(() => {MUC_IS_SHOWN})", "the group")
             await juliet.shows(*group)
             assert complaints(page) == complaints(other) == []
             await juliet.run("api.user.logout().then(() => true)")
@@ -225,7 +239,8 @@ def test_converse_talks_in_chats_and_groups_and_finds_its_history(site, tmp_path
 
         try:
             run(test)
-            assert server.status()["metrics"]["sm.resumed"] == 1
+            metrics = server.status()["metrics"]
+            assert metrics["sm.resumed"] == (transport == "websocket")
         finally:
             for browser in browsers:
                 browser.close()

@@ -24,10 +24,12 @@ use crate::running::{Ending, Workers};
 use crate::runtime::driver::Wake;
 use crate::runtime::mailbox::{self, LaneGauge, Post};
 use crate::shared::Shared;
+use crate::takeover::Takeover;
 use crate::user::commits::Log;
 use crate::user::jobs::{Completions, CryptoPool, Done, Jobs, Then};
 use crate::watch::archives::Archives;
 use crate::watch::{Watch, Watched};
+use crate::web::bosh::Bosh;
 use crate::worker::command::CommandQueue;
 
 /// Completed jobs that wait for one worker at most; the threads that deliver them then wait.
@@ -151,12 +153,13 @@ pub(super) struct Services {
     pub(super) notifier: Option<Arc<Notifier>>,
     pub(super) http: Option<Arc<HttpServer>>,
     pub(super) web: Option<Arc<HttpServer>>,
+    pub(super) bosh: Arc<Bosh>,
     pub(super) watch: Watch,
 }
 
 impl Services {
     /// Starts registration, where there is a gateway for text messages, push, where there are keys for it, the HTTP servers, where something listens, and the
-    /// thread for statistics. Unless the server `opens` at once, all but the last send everybody away until they are told
+    /// thread for statistics. In a takeover, all but the last send everybody away until they are told
     /// that it is sure that this program goes on.
     pub(super) fn start(
         plan: &Plan,
@@ -164,8 +167,11 @@ impl Services {
         beside: &Beside,
         (gateway, push): (Option<Gateway>, Option<Keys>),
         sockets: HttpSockets,
-        opens: bool,
+        takeover: Option<&mut Takeover>,
     ) -> Result<Services, BootError> {
+        let opens = takeover.is_none();
+        let bosh = Bosh::new(shared, &beside.commands, opens);
+        takeover.map_or(Ok(()), |takeover| bosh.take_over(takeover)).map_err(BootError::Takeover)?;
         let registration = match gateway {
             Some(gateway) => {
                 let parts = RegistrationParts {
@@ -188,7 +194,7 @@ impl Services {
             None => None,
         };
         let http = web::start_registration(sockets.registration, shared, registration.as_deref(), opens)?;
-        let web = web::start(sockets.web, shared, &beside.commands, opens)?;
+        let web = web::start(sockets.web, shared, &beside.commands, &bosh, opens)?;
         let watch = Watch::start(Watched {
             shared: shared.clone(),
             writer: beside.writer.clone(),
@@ -201,7 +207,7 @@ impl Services {
             started: plan.started,
         });
         let watch = watch.map_err(system("cannot start the thread for statistics"))?;
-        Ok(Services { registration, notifier, http, web, watch })
+        Ok(Services { registration, notifier, http, web, bosh, watch })
     }
 
     /// The server is there: everybody is let in.
@@ -212,5 +218,6 @@ impl Services {
         for http in [&self.http, &self.web].into_iter().flatten() {
             http.open();
         }
+        self.bosh.go_on();
     }
 }

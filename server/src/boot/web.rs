@@ -10,6 +10,7 @@ use crate::registration::Registration;
 use crate::registration::api::Listeners;
 use crate::running::error::{BootError, system};
 use crate::shared::Shared;
+use crate::web::bosh::Bosh;
 use crate::web::{self, Front};
 use crate::worker::command::CommandQueue;
 
@@ -38,12 +39,17 @@ pub(super) fn start(
     sockets: Sockets,
     shared: &Arc<Shared>,
     commands: &[Arc<CommandQueue>],
+    bosh: &Arc<Bosh>,
     open: bool,
 ) -> Result<Option<Arc<HttpServer>>, BootError> {
     let speaks_tls = shared.config.read().expect("nothing panics while it holds this lock").http.tls;
-    let routes = web::routes(shared, commands);
+    let routes = web::routes(shared, commands, bosh);
     let host: Arc<dyn Host> = Arc::new(Front(shared.clone()));
-    start_on(sockets, "web", speaks_tls.then(|| begin_tls(shared)), (host, routes), open)
+    let server = start_on(sockets, "web", speaks_tls.then(|| begin_tls(shared)), (host, routes), open)?;
+    if server.is_none() {
+        bosh.give_up();
+    }
+    Ok(server)
 }
 
 /// TLS with the server's certificate, always the one read last.

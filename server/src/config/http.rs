@@ -1,5 +1,7 @@
 //! The `[http]` table of the configuration: what clients in browsers need.
 
+mod bosh;
+
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
@@ -36,6 +38,28 @@ pub struct HttpConfig {
     pub seconds: u32,
     /// Seconds for which a connection may wait between two requests.
     pub idle_seconds: u32,
+    /// The URL of BOSH (XEP-0124) as clients reach it. Empty: as the request for host-meta came.
+    pub bosh_url: String,
+    /// Where clients of BOSH are sent when the server stops. Empty: nowhere.
+    pub bosh_see_other_uri: String,
+    /// Sessions of BOSH. 0: it is not spoken.
+    pub bosh_sessions: u32,
+    /// Requests of BOSH under way at a time, those among them that are held.
+    pub bosh_requests: u32,
+    /// Bytes of one request.
+    pub bosh_request_bytes: u32,
+    /// Bytes for one client that are read from its worker: those that wait, and those that it may ask for again.
+    pub bosh_session_bytes: u32,
+    /// MiB that all sessions and requests may hold.
+    pub bosh_mib: u32,
+    /// Seconds that a request may be held.
+    pub bosh_wait_seconds: u32,
+    /// Seconds that a client may be away between two requests.
+    pub bosh_inactivity_seconds: u32,
+    /// Seconds that it may be away when it says so before.
+    pub bosh_pause_seconds: u32,
+    /// Seconds between two empty requests of a client that does not want to wait.
+    pub bosh_polling_seconds: u32,
 }
 
 impl Default for HttpConfig {
@@ -53,6 +77,17 @@ impl Default for HttpConfig {
             requests_per_minute: 600,
             seconds: 10,
             idle_seconds: 30,
+            bosh_url: String::new(),
+            bosh_see_other_uri: String::new(),
+            bosh_sessions: 2048,
+            bosh_requests: 4096,
+            bosh_request_bytes: 320 * 1024,
+            bosh_session_bytes: 128 * 1024,
+            bosh_mib: 64,
+            bosh_wait_seconds: 60,
+            bosh_inactivity_seconds: 60,
+            bosh_pause_seconds: 120,
+            bosh_polling_seconds: 2,
         }
     }
 }
@@ -121,6 +156,8 @@ impl HttpConfig {
             ("discovery_requests", self.discovery_requests),
             ("connections_per_address", self.connections_per_address),
             ("requests_per_minute", self.requests_per_minute),
+            ("bosh_requests", self.bosh_requests),
+            ("bosh_mib", self.bosh_mib),
         ] {
             if value == 0 {
                 return wrong(key, "is 0; set it to at least 1");
@@ -131,6 +168,7 @@ impl HttpConfig {
                 return wrong(key, &format!("is {value}; use 1 to {most}"));
             }
         }
+        self.check_bosh()?;
         if !self.tls && self.listen.iter().any(|address| !address.ip().to_canonical().is_loopback()) {
             let text = "is false, but http.listen has an address that is not loopback: passwords and messages would \
                         cross the network in the clear; let a proxy speak TLS and connect to 127.0.0.1";

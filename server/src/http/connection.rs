@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -40,6 +40,8 @@ pub(super) struct Peer {
     trusted: bool,
     /// TLS protects the connection.
     secured: bool,
+    /// When it was accepted.
+    accepted: Instant,
 }
 
 impl Peer {
@@ -88,7 +90,7 @@ async fn place(core: &Arc<Core>, router: &Router, stream: TcpStream, address: So
         }
     };
     core.host.count(Event::Displaced(core.places.take_displaced()));
-    let peer = Peer { address: address.ip(), trusted, secured: core.tls.is_some() };
+    let peer = Peer { address: address.ip(), trusted, secured: core.tls.is_some(), accepted: Instant::now() };
     let open = Open::new(&core.host);
     let (core, router) = (core.clone(), router.clone());
     core.clone().places.serve(place, |turn| async move {
@@ -177,13 +179,16 @@ pub(super) async fn admit(
     let most = if peer.trusted { settings.connections_per_address } else { usize::MAX };
     let most = u32::try_from(most).unwrap_or(u32::MAX);
     let Some(_under_way) = core.pace.enter(block, most) else { return too_many(1) };
-    if core.gate.is_shut() {
+    let ends_itself = core.ends_itself(request.uri().path());
+    if core.gate.is_shut() && !ends_itself {
         return Problem::busy().into_response();
     }
     let secured = peer.is_secured(request.headers());
-    let caller =
-        Caller::new(Channel { address, secured, switch }, turn.clone(), core.gate.clone(), core.host.clone());
+    let is_old = peer.accepted.elapsed().as_secs() > CONNECTION_SECONDS_MAX / 2;
+    let channel = Channel { address, secured, is_old, switch };
+    let caller = Caller::new(channel, turn.clone(), core.gate.clone(), core.host.clone());
     if turn.is_served()
+        && !ends_itself
         && let Err(problem) = caller.begin()
     {
         return problem.into_response();

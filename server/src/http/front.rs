@@ -94,9 +94,16 @@ pub(super) struct Core {
     /// Requests whose answers a drain waits for.
     pub(super) gate: DrainGate,
     shares: Vec<ShareSize>,
+    /// Paths whose feature sees to a drain itself.
+    own_ends: Vec<&'static str>,
 }
 
 impl Core {
+    /// Whether requests for this path get through when the gate is shut.
+    pub(super) fn ends_itself(&self, path: &str) -> bool {
+        self.own_ends.contains(&path)
+    }
+
     /// Places for connections.
     pub(super) fn connections_max(&self) -> usize {
         self.shares.iter().map(|size| size()).sum()
@@ -109,8 +116,10 @@ impl HttpServer {
     /// # Errors
     /// A socket or the thread cannot be used; or two features have the same path.
     pub fn start(setup: Setup) -> io::Result<HttpServer> {
-        let Setup { name, listeners, tls, host, routes, open } = setup;
+        let Setup { name, listeners, tls, host, mut routes, open } = setup;
         let shares = routes.iter().map(|feature| feature.size().clone()).collect();
+        let own_ends = routes.iter().flat_map(Routes::own_ends).copied().collect();
+        let beside: Vec<_> = routes.iter_mut().flat_map(Routes::take_beside).collect();
         let router = routes::join(routes).map_err(io::Error::other)?;
         let gate = DrainGate::default();
         if !open {
@@ -123,6 +132,7 @@ impl HttpServer {
             pace: Pace::default(),
             gate: gate.clone(),
             shares,
+            own_ends,
         });
         let mut listening = Vec::new();
         for listener in &listeners {
@@ -133,6 +143,7 @@ impl HttpServer {
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
             runtime.block_on(async move {
+                beside.into_iter().for_each(|begin| begin());
                 let router = router.layer(middleware::from_fn_with_state(core.clone(), connection::admit));
                 let router = router.layer(middleware::from_fn(turn::answered));
                 for listener in listeners {

@@ -28,7 +28,7 @@
 //! | feature | where |
 //! | --- | --- |
 //! | uploads (XEP-0363) | routes of their own, whose handlers read the body as a stream instead of by [`request::json`], and call [`request::Caller::begin`] before it, so that a drain waits for transfers |
-//! | BOSH (XEP-0124) | routes with a large share: a request that waits for stanzas keeps its place, and is answered by its feature before a drain begins. Its sessions live beside the front and reach a worker over a socket pair |
+//! | requests that are held (BOSH) | [`routes::Routes::ends_itself`]: the feature waits for its answers itself when the server stops, and [`routes::Routes::beside`] begins its tasks |
 //! | pages of the web | [`routes::Routes::at_for_pages`], for what browsers may use across origins |
 //! | another protocol behind HTTP | [`request::Caller::switch`]: its handler answers 101 and gets the connection, as WebSocket does |
 //!

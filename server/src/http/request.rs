@@ -24,6 +24,8 @@ use super::switch::Switch;
 pub(super) struct Channel {
     pub(super) address: IpAddr,
     pub(super) secured: bool,
+    /// Half of the connection's time is over.
+    pub(super) is_old: bool,
     pub(super) switch: Switch,
 }
 
@@ -49,6 +51,18 @@ impl Caller {
     /// Whether TLS protects the request, all the way from the client: also where a trusted proxy says so.
     pub fn is_secured(&self) -> bool {
         self.channel.secured
+    }
+
+    /// Whether the connection is to be closed before it ends by itself, lest a request that is held is cut off.
+    pub fn is_on_old_connection(&self) -> bool {
+        self.channel.is_old
+    }
+
+    /// The whole request is here. Keeps something until its answer is written, or the connection has ended: for a feature that
+    /// waits for its answers itself ([`Routes::ends_itself`](super::routes::Routes::ends_itself)).
+    pub fn begin_with(&self, kept: Box<dyn std::any::Any + Send>) {
+        self.turn.served();
+        self.turn.keep_until_written(kept);
     }
 
     /// The answer to this request will be 101 (RFC 9110 §7.8). When it is written, `takes` gets the connection with all

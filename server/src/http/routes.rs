@@ -24,12 +24,24 @@ pub struct Routes {
     size: ShareSize,
     paths: Vec<&'static str>,
     router: Router,
+    ends_itself: bool,
+    beside: Vec<Beside>,
 }
+
+/// Something that a feature begins on the server's thread.
+pub(super) type Beside = Box<dyn FnOnce() + Send>;
 
 impl Routes {
     /// Of a feature with this name, which may have so many requests under way at a time.
     pub fn new(name: &'static str, size: impl Fn() -> usize + Send + Sync + 'static) -> Routes {
-        Routes { name, size: Arc::new(size), paths: Vec::new(), router: Router::new() }
+        Routes {
+            name,
+            size: Arc::new(size),
+            paths: Vec::new(),
+            router: Router::new(),
+            ends_itself: false,
+            beside: Vec::new(),
+        }
     }
 
     /// Answers a path (`{…}` stands for a part of it) by these handlers; `methods` names their methods for requests with
@@ -55,6 +67,31 @@ impl Routes {
         let handlers = handlers.fallback(move || wrong_method(methods)).layer(layer);
         self.router = self.router.route(path, handlers);
         self
+    }
+
+    /// The feature sees itself to its requests when the server stops or is upgraded: they get through, and it waits for its
+    /// answers.
+    #[must_use]
+    pub fn ends_itself(mut self) -> Routes {
+        self.ends_itself = true;
+        self
+    }
+
+    /// Does this on the server's thread when it starts; it may spawn tasks.
+    #[must_use]
+    pub fn beside(mut self, begin: impl FnOnce() + Send + 'static) -> Routes {
+        self.beside.push(Box::new(begin));
+        self
+    }
+
+    /// The paths of a feature that ends itself.
+    pub(super) fn own_ends(&self) -> &[&'static str] {
+        if self.ends_itself { &self.paths } else { &[] }
+    }
+
+    /// What it begins beside its routes.
+    pub(super) fn take_beside(&mut self) -> Vec<Beside> {
+        std::mem::take(&mut self.beside)
     }
 
     /// How many requests it may have under way.

@@ -17,6 +17,8 @@ macro_rules! namespaces {
 }
 
 namespaces! {
+    /// A relation of host-meta: where BOSH is spoken (XEP-0156).
+    ALT_BOSH = "urn:xmpp:alt-connections:xbosh",
     /// A relation of host-meta: where WebSocket is spoken (XEP-0156).
     ALT_WEBSOCKET = "urn:xmpp:alt-connections:websocket",
     /// Message archives (XEP-0313).
@@ -83,6 +85,8 @@ namespaces! {
     FORWARD = "urn:xmpp:forward:0",
     /// The tags of a stream over WebSocket (RFC 7395).
     FRAMING = "urn:ietf:params:xml:ns:xmpp-framing",
+    /// The wrapper of BOSH (XEP-0124).
+    HTTP_BIND = "http://jabber.org/protocol/httpbind",
     /// The command, and the form, with which an account says who may put it into groups.
     GROUP_SETTINGS = "whimbrel#groups",
     /// What room or operator says of an occupant (XEP-0317).
@@ -197,6 +201,8 @@ namespaces! {
     VCARD_UPDATE = "vcard-temp:x:update",
     /// Software version (XEP-0092).
     VERSION = "jabber:iq:version",
+    /// What XMPP adds to the wrapper of BOSH (XEP-0206).
+    XBOSH = "urn:xmpp:xbosh",
 }
 
 /// Features of publish-subscribe (XEP-0060 §10): its namespace, `#`, and a name.

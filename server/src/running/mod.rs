@@ -33,6 +33,7 @@ use crate::takeover::TakeoverOutcome;
 use crate::takeover::launch::Launch;
 use crate::user::jobs::{Completions, CryptoPool, Then};
 use crate::watch::Watch;
+use crate::web::bosh::Bosh;
 use crate::worker::command::{Command, CommandQueue};
 
 /// A running server.
@@ -61,6 +62,8 @@ pub struct Server {
     pub http: Option<Arc<HttpServer>>,
     /// The HTTP server of clients in browsers, where something listens.
     pub web: Option<Arc<HttpServer>>,
+    /// Sessions of BOSH.
+    pub bosh: Arc<Bosh>,
     /// Name of the driver in use.
     pub driver: &'static str,
     /// When it started; an upgrade does not change it.
@@ -200,6 +203,8 @@ impl Server {
         if let Some(notifier) = &self.notifier {
             notifier.stop(PUSH_WAIT);
         }
+        // Its clients are told that their streams are over.
+        self.bosh.finish(ANSWERS_WAIT);
         for server in self.http_servers() {
             server.stop(ANSWERS_WAIT);
         }

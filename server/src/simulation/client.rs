@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use super::frames::{Frames, Received};
 use super::tls::{Door, End, Tls};
 use crate::runtime::driver::sim::{LinkId, Network, Read};
 use crate::runtime::timer::Millis;
@@ -125,6 +126,8 @@ pub(super) struct Client {
     /// How it has come in.
     pub(super) door: Door,
     pub(super) tls: Option<Box<Tls>>,
+    /// Its frames, when it speaks WebSocket.
+    pub(super) frames: Option<Box<Frames>>,
     phase: Phase,
     partial: Option<Box<Partial>>,
     /// Ends its side once `out` is empty.
@@ -156,6 +159,7 @@ impl Client {
             out: Vec::new(),
             door: Door::Plain,
             tls: None,
+            frames: None,
             phase: Phase::BeforeHeader,
             partial: None,
             end_after: false,
@@ -185,9 +189,21 @@ impl Client {
     }
 
     pub(super) fn say(&mut self, text: &str) {
-        if !self.end_after && !self.has_ended_tls() {
-            self.out.extend_from_slice(text.as_bytes());
+        if self.end_after || self.has_ended_tls() {
+            return;
         }
+        match &mut self.frames {
+            Some(frames) => frames.say(text, &mut self.out),
+            None => self.out.extend_from_slice(text.as_bytes()),
+        }
+    }
+
+    /// Ends its connection in a frame, and says nothing of its stream; `false`: it speaks no WebSocket.
+    pub(super) fn close_frames(&mut self) -> bool {
+        let Some(frames) = self.frames.as_mut().filter(|_| !self.end_after) else { return false };
+        frames.close(&mut self.out);
+        self.end_after = true;
+        true
     }
 
     /// Whether it has ended TLS by itself, in order or not.
@@ -286,6 +302,13 @@ impl Client {
                 heard.push(Heard::Broken(format!("no TLS: {error}")));
             }
         }
+        if let Some(frames) = &mut self.frames {
+            match frames.receive(bytes) {
+                Ok(received) => heard.extend(received.into_iter().filter_map(message)),
+                Err(what) => heard.push(Heard::Broken(what)),
+            }
+            return heard;
+        }
         let mut rest = bytes.as_slice();
         while !rest.is_empty() {
             match framer.next(self.phase, None, &mut self.partial, rest, limits) {
@@ -332,4 +355,19 @@ impl Client {
         }
         heard
     }
+}
+
+/// What a message says. That the connection ends is heard from its end.
+fn message(received: Received) -> Option<Heard> {
+    let Received::Text(text) = received else { return None };
+    let element = match Element::parse(text.as_bytes()) {
+        Ok(element) => element,
+        Err(error) => return Some(Heard::Broken(format!("{error}: {text}"))),
+    };
+    let framing = "urn:ietf:params:xml:ns:xmpp-framing";
+    Some(match element.name() {
+        "open" if element.namespace() == framing => Heard::Open,
+        "close" if element.namespace() == framing => Heard::Close,
+        _ => Heard::Element(element),
+    })
 }

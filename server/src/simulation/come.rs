@@ -6,6 +6,7 @@ use super::act::RUBBISH;
 use super::client::{Live, NS_SASL, NS_TLS, Stage, Wanted};
 use super::tls::Door;
 use super::world::{PASSWORD, World, local};
+use crate::worker::newcomers::Newcomer;
 
 pub(super) const HEADER: &str = "<?xml version='1.0'?><stream:stream xmlns='jabber:client' \
      xmlns:stream='http://etherx.jabber.org/streams' to='sim.example' version='1.0'>";
@@ -22,6 +23,21 @@ impl World {
         if door == Door::Direct {
             self.begin_tls(index);
         }
+        true
+    }
+
+    /// As [`World::dial`], by WebSocket, whose handshake is over: what a server of HTTP does is not simulated.
+    pub(super) fn dial_web(&mut self, index: usize) -> bool {
+        let (number, peer) = (self.clients[index].number, self.clients[index].peer);
+        let worker = self.random.below(self.commands.len());
+        let Some((link, socket)) = self.network.connect_past(number, peer) else { return false };
+        let newcomer =
+            Newcomer { socket, tls: None, came: Vec::new(), unsent: Vec::new(), peer, secured: true };
+        // One that finds no room is reset.
+        let _ = self.commands[worker].hand_over(Box::new(newcomer));
+        let client = &mut self.clients[index];
+        client.connected(link);
+        client.frames = Some(Box::default());
         true
     }
 

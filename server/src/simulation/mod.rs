@@ -18,6 +18,7 @@
 //! | `machine` | puts the server together |
 //! | `world` | moves it, brings it to rest |
 //! | `client` | a client's connection and what it believes |
+//! | `frames` | WebSocket of a client |
 //! | `tls` | TLS of a client, and how it ends |
 //! | `come`, `act`, `leave` | what clients do of their own accord; `act` has a table with a file for each feature |
 //! | `actions` | tables of weights and functions |
@@ -39,6 +40,7 @@ mod behind;
 mod check;
 mod client;
 mod come;
+mod frames;
 mod hear;
 mod leave;
 mod machine;

@@ -141,6 +141,11 @@ impl<'a> Output<'a> {
     }
 }
 
+/// Whether an element that [`Output`] has written is the error of its stream.
+pub fn is_stream_error(element: &[u8]) -> bool {
+    element.starts_with(b"<stream:error")
+}
+
 /// The check of a debugging build: whole, as far as a look at both ends can tell.
 pub(super) fn is_element(bytes: &[u8]) -> bool {
     let last_tag = memchr::memrchr(b'<', bytes).map_or(&[][..], |at| &bytes[at..]);

@@ -14,6 +14,7 @@ use crate::takeover::program::Program;
 use crate::user::commits::Logs;
 use crate::user::interests::saved::Capabilities;
 use crate::user::push::saved::ToldDevices;
+use crate::web::bosh::saved::BoshSessions;
 use crate::worker::upgrade::Sessions;
 
 /// All kinds that this program reads and writes.
@@ -32,4 +33,5 @@ pub const KINDS: &[Row] = &[
     Row::of::<ToldDevices>(),
     Row::of::<Sessions>(),
     Row::of::<Ended>(),
+    Row::of::<BoshSessions>(),
 ];

@@ -18,6 +18,7 @@ use crate::takeover::absolute;
 use crate::takeover::clock::ServerClock;
 use crate::takeover::launch::Launch;
 use crate::takeover::program::{Program, ProgramRecord};
+use crate::web::bosh::saved::BoshSessions;
 use crate::worker::upgrade::Parked;
 
 /// Phases and how long each took.
@@ -66,6 +67,7 @@ impl Leaving<'_> {
         to.put_all::<Listeners>(&self.server.listeners)?;
         to.put_all::<EarlierStreams>(&shared.streams_before(clock.ms))?;
         to.put::<Guesses>(&shared.throttle().save())?;
+        to.put_all::<BoshSessions>(&self.server.bosh.records())?;
         to.put::<Registrations>(&shared.registrations.save())
     }
 

@@ -30,6 +30,7 @@ impl<'a> ServicesPaused<'a> {
             format!("{what} after {seconds} seconds (limits.upgrade_seconds); try again")
         };
         server.http_servers().for_each(|http| http.shut());
+        server.bosh.pause();
         if let Some(registration) = &server.registration {
             (order.tell)("waiting for text messages that are being sent");
             if !registration.pause(deadline) {
@@ -40,7 +41,8 @@ impl<'a> ServicesPaused<'a> {
             (order.tell)("waiting for notifications that are being sent");
             notifier.stop(PUSH_WAIT.min(patience));
         }
-        match server.http_servers().all(|http| http.wait_until_written(deadline)) {
+        let is_written = server.http_servers().all(|http| http.wait_until_written(deadline));
+        match is_written && server.bosh.wait_until_written(deadline) {
             true => Ok(paused),
             false => Err(late("an answer of the HTTP server was still being written")),
         }
@@ -55,6 +57,7 @@ impl Drop for ServicesPaused<'_> {
         if let Some(notifier) = &self.0.notifier {
             notifier.go_on();
         }
+        self.0.bosh.go_on();
         if !self.0.is_draining() {
             self.0.http_servers().for_each(|http| http.open());
         }

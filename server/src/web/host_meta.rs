@@ -1,7 +1,7 @@
 //! How clients in browsers find the server (XEP-0156 §3): they cannot ask the DNS.
 //!
-//! They ask the web server of the domain, which is this one or a proxy in front of it. Unless `http.websocket_url` names
-//! another place, the answer names the one that was asked.
+//! They ask the web server of the domain, which is this one or a proxy in front of it. Unless `http.websocket_url` and
+//! `http.bosh_url` name other places, the answer names the one that was asked.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use axum::http::{HeaderMap, HeaderValue, Response, StatusCode};
 use axum::routing::get;
 use serde_json::json;
 
-use super::{WEBSOCKET_PATH, config};
+use super::{BOSH_PATH, WEBSOCKET_PATH, config};
 use crate::http::cors::Origins;
 use crate::http::problem::Problem;
 use crate::http::request::Caller;
@@ -57,14 +57,18 @@ fn answer(
     headers: &HeaderMap,
     form: Form,
 ) -> Result<Response<Body>, Problem> {
-    let configured = config(shared).http.websocket_url.clone();
-    let url = match configured.is_empty() {
-        false => configured,
-        true => asked_for(headers, caller.is_secured()).ok_or_else(no_host)?,
+    let http = &config(shared).http;
+    let url = |configured: &String, schemes: [&str; 2], path: &str| match configured.is_empty() {
+        false => Ok(configured.clone()),
+        true => asked_for(headers, schemes[usize::from(caller.is_secured())], path).ok_or_else(no_host),
     };
+    let mut links = vec![(ns::ALT_WEBSOCKET, url(&http.websocket_url, ["ws", "wss"], WEBSOCKET_PATH)?)];
+    if http.speaks_bosh() {
+        links.push((ns::ALT_BOSH, url(&http.bosh_url, ["http", "https"], BOSH_PATH)?));
+    }
     let (text, media) = match form {
-        Form::Xml => (xml(&url), "application/xrd+xml; charset=utf-8"),
-        Form::Json => (json(&url), "application/json"),
+        Form::Xml => (xml(&links), "application/xrd+xml; charset=utf-8"),
+        Form::Json => (json(&links), "application/json"),
     };
     let mut response = Response::new(Body::from(text));
     let head = response.headers_mut();
@@ -74,30 +78,34 @@ fn answer(
 }
 
 fn no_host() -> Problem {
-    let text = "the field Host is missing or empty, so the URL of the WebSocket is not known";
+    let text = "the field Host is missing or empty, so the URLs are not known";
     Problem::new(StatusCode::BAD_REQUEST, "malformed", text)
 }
 
-/// The URL of the WebSocket beside the path that was asked for. What stands in `Host` has been checked with the head.
-fn asked_for(headers: &HeaderMap, is_secured: bool) -> Option<String> {
+/// The URL of a path beside the one that was asked for. What stands in `Host` has been checked with the head.
+fn asked_for(headers: &HeaderMap, scheme: &str, path: &str) -> Option<String> {
     let host = headers.get(HOST)?.to_str().ok().filter(|host| !host.is_empty())?;
-    let scheme = if is_secured { "wss" } else { "ws" };
-    Some(format!("{scheme}://{host}{WEBSOCKET_PATH}"))
+    Some(format!("{scheme}://{host}{path}"))
 }
 
-fn xml(url: &str) -> String {
-    let mut escaped = Vec::new();
-    writer::escape_attribute(url, &mut escaped);
-    format!(
-        "<?xml version='1.0' encoding='utf-8'?>\n<XRD xmlns='http://docs.oasis-open.org/ns/xri/xrd-1.0'>\n  \
-         <Link rel='{}' href='{}'/>\n</XRD>\n",
-        ns::ALT_WEBSOCKET,
-        String::from_utf8_lossy(&escaped)
-    )
+/// A relation, and its URL.
+type Link = (&'static str, String);
+
+fn xml(links: &[Link]) -> String {
+    let mut text =
+        "<?xml version='1.0' encoding='utf-8'?>\n<XRD xmlns='http://docs.oasis-open.org/ns/xri/xrd-1.0'>\n"
+            .to_owned();
+    for (relation, url) in links {
+        let mut escaped = Vec::new();
+        writer::escape_attribute(url, &mut escaped);
+        text += &format!("  <Link rel='{relation}' href='{}'/>\n", String::from_utf8_lossy(&escaped));
+    }
+    text + "</XRD>\n"
 }
 
-fn json(url: &str) -> String {
-    json!({ "links": [{ "rel": ns::ALT_WEBSOCKET, "href": url }] }).to_string()
+fn json(links: &[Link]) -> String {
+    let links: Vec<_> = links.iter().map(|(relation, url)| json!({ "rel": relation, "href": url })).collect();
+    json!({ "links": links }).to_string()
 }
 
 #[cfg(test)]
@@ -108,27 +116,31 @@ mod tests {
     #[test]
     fn both_forms_name_the_url() {
         let url = "wss://chat.example.org/ws?a=1&b='2'";
-        let document = xml(url);
+        let links =
+            [(ns::ALT_WEBSOCKET, url.to_owned()), (ns::ALT_BOSH, "https://chat.example.org/b".to_owned())];
+        let document = xml(&links);
         let (_, root) = document.split_once('\n').unwrap();
         let root = Element::parse(root.trim().as_bytes()).unwrap();
         let link = root.find("Link", "http://docs.oasis-open.org/ns/xri/xrd-1.0").unwrap();
         assert_eq!(link.attribute("href"), Some(url));
         assert_eq!(link.attribute("rel"), Some("urn:xmpp:alt-connections:websocket"));
-        let json: serde_json::Value = serde_json::from_str(&json(url)).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&json(&links)).unwrap();
         assert_eq!(json["links"][0]["href"], url);
+        assert_eq!(root.elements().count(), 2);
+        assert_eq!(json["links"][1]["rel"], "urn:xmpp:alt-connections:xbosh");
     }
 
     #[test]
     fn without_a_configured_url_it_is_the_one_that_was_asked() {
         let headers = |host: &'static str| HeaderMap::from_iter([(HOST, HeaderValue::from_static(host))]);
         let table = [
-            ("chat.example.org", true, Some("wss://chat.example.org/xmpp-websocket")),
-            ("127.0.0.1:5443", false, Some("ws://127.0.0.1:5443/xmpp-websocket")),
-            ("", true, None),
+            ("chat.example.org", "wss", WEBSOCKET_PATH, Some("wss://chat.example.org/xmpp-websocket")),
+            ("127.0.0.1:5443", "http", BOSH_PATH, Some("http://127.0.0.1:5443/http-bind")),
+            ("", "wss", WEBSOCKET_PATH, None),
         ];
-        for (host, is_secured, expected) in table {
-            assert_eq!(asked_for(&headers(host), is_secured).as_deref(), expected, "{host}");
+        for (host, scheme, path, expected) in table {
+            assert_eq!(asked_for(&headers(host), scheme, path).as_deref(), expected, "{host}");
         }
-        assert_eq!(asked_for(&HeaderMap::new(), true), None);
+        assert_eq!(asked_for(&HeaderMap::new(), "wss", WEBSOCKET_PATH), None);
     }
 }

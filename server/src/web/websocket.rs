@@ -3,8 +3,8 @@
 //! No extension is agreed on, so nothing is compressed: what is compressed together with others' words can be guessed from
 //! its length, and each connection would own a window of 32 KiB.
 
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Extension;
 use axum::body::Body;
@@ -20,14 +20,14 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::digest;
 
+use super::workers::Workers;
 use super::{WEBSOCKET_PATH, config};
 use crate::http::problem::Problem;
 use crate::http::request::Caller;
 use crate::http::routes::Routes;
 use crate::http::stream::Released;
-use crate::memory::Pressure;
+use crate::runtime::driver::Detached;
 use crate::shared::Shared;
-use crate::worker::command::CommandQueue;
 use crate::worker::newcomers::Newcomer;
 
 /// What is hashed with a client's key (RFC 6455 §1.3).
@@ -39,19 +39,9 @@ const VERSION: &str = "13";
 /// The subprotocol (RFC 7395 §3.1).
 const SUBPROTOCOL: &str = "xmpp";
 
-/// Where connections go.
-#[derive(Clone)]
-struct Workers {
-    shared: Arc<Shared>,
-    commands: Arc<[Arc<CommandQueue>]>,
-    /// Whose turn it is.
-    next: Arc<AtomicUsize>,
-}
-
 /// The route.
-pub(super) fn routes(shared: &Arc<Shared>, commands: &[Arc<CommandQueue>]) -> Routes {
+pub(super) fn routes(shared: &Arc<Shared>, workers: Workers) -> Routes {
     let share = shared.clone();
-    let workers = Workers { shared: shared.clone(), commands: commands.into(), next: Arc::default() };
     Routes::new("websocket", move || config(&share).http.websocket_handshakes as usize).at(
         WEBSOCKET_PATH,
         "GET",
@@ -64,7 +54,7 @@ async fn handshake(
     Extension(caller): Extension<Caller>,
     mut request: Request,
 ) -> Response<Body> {
-    let metrics = &workers.shared.stats.http[0];
+    let metrics = &workers.shared().stats.http[0];
     let accept = match check(request.version(), request.headers()) {
         Ok(accept) => accept,
         Err(refusal) => {
@@ -72,7 +62,7 @@ async fn handshake(
             return refusal.into_response();
         }
     };
-    if !config(&workers.shared).http.origins().allow(request.headers()) {
+    if !config(workers.shared()).http.origins().allow(request.headers()) {
         metrics.handshakes_origin.add(1);
         let text = "pages of this origin may not connect (http.allowed_origins)";
         return last(Problem::new(StatusCode::FORBIDDEN, "origin", text).into_response());
@@ -82,7 +72,7 @@ async fn handshake(
         return last(Problem::busy().into_response());
     };
     let (peer, secured) = (caller.address(), caller.is_secured());
-    caller.switch(&mut request, move |released| workers.hand_over(worker, released, peer, secured));
+    caller.switch(&mut request, move |released| hand_over(&workers, worker, released, (peer, secured)));
     agreed(&accept)
 }
 
@@ -106,27 +96,17 @@ fn last(mut response: Response<Body>) -> Response<Body> {
     response
 }
 
-impl Workers {
-    /// The worker of the next connection: each has its turn. `None`: it has too many, or there is no memory.
-    fn choose(&self) -> Option<usize> {
-        let worker = self.next.fetch_add(1, Ordering::Relaxed) % self.commands.len();
-        let has_memory = self.shared.memory.pressure() < Pressure::Short;
-        (has_memory && self.commands[worker].has_room_for_newcomer()).then_some(worker)
+/// The connection goes to its worker. One for which there is no room after all is closed.
+fn hand_over(workers: &Workers, worker: usize, released: Released, (peer, secured): (IpAddr, bool)) {
+    let Released { socket, tls, came, unsent, ended } = released;
+    if ended {
+        return;
     }
-
-    /// The connection goes to its worker. One for which there is no room after all is closed.
-    fn hand_over(&self, worker: usize, released: Released, peer: std::net::IpAddr, secured: bool) {
-        let Released { socket, tls, came, unsent, ended } = released;
-        if ended {
-            return;
-        }
-        let tls = tls.map(Box::new);
-        let newcomer = Newcomer { socket, tls, came, unsent, peer, secured };
-        let metrics = &self.shared.stats.http[0];
-        match self.commands[worker].hand_over(Box::new(newcomer)) {
-            true => metrics.handshakes.add(1),
-            false => metrics.handshakes_busy.add(1),
-        }
+    let (socket, tls) = (Detached::from_socket(socket), tls.map(Box::new));
+    let metrics = &workers.shared().stats.http[0];
+    match workers.hand_over(worker, Newcomer { socket, tls, came, unsent, peer, secured }) {
+        true => metrics.handshakes.add(1),
+        false => metrics.handshakes_busy.add(1),
     }
 }
 

@@ -4,7 +4,6 @@
 //! that a trusted proxy names.
 
 use std::net::IpAddr;
-use std::os::fd::OwnedFd;
 
 use whimbrel_websocket::{Code, encode};
 
@@ -25,8 +24,8 @@ const TAKEN_MAX: usize = 64;
 
 /// A connection whose WebSocket handshake is over.
 pub struct Newcomer {
-    /// Its socket.
-    pub socket: OwnedFd,
+    /// Its socket, as a driver takes it over.
+    pub socket: Detached,
     /// TLS after its handshake.
     pub tls: Option<Box<Tls>>,
     /// What has come behind the handshake, decrypted.
@@ -50,7 +49,7 @@ impl<D: Driver> Worker<D> {
 
     fn take_in(&mut self, newcomer: Newcomer) {
         let Newcomer { socket, tls, came, unsent, peer, secured } = newcomer;
-        let conn = self.driver.attach(Detached::from_socket(socket).restored(&[], &unsent, false));
+        let conn = self.driver.attach(socket.restored(&[], &unsent, false));
         self.core.welcome(conn, WebSocketStart { tls, came, unsent: unsent.len(), peer, secured });
         self.core.carry_out();
     }

@@ -17,6 +17,7 @@ mod archive;
 mod bad_input;
 mod binding;
 mod blocking;
+mod bosh;
 mod busiest;
 mod carbons;
 mod counters;

@@ -281,6 +281,15 @@ impl<'a> Stanza<'a> {
         out.extend_from_slice(&self.frame[run..]);
     }
 
+    /// Appends the element as it stands alone in a stream whose default namespace is `jabber:client`: verbatim, with the
+    /// prefixes declared on it that it uses and that were declared outside.
+    pub fn write_alone(&self, out: &mut Vec<u8>) {
+        let (name, rest) = self.frame.split_at(self.name.end as usize);
+        out.extend_from_slice(name);
+        self.write_inherited(out);
+        out.extend_from_slice(rest);
+    }
+
     /// Declares the prefixes that the stanza uses and the sender's stream header declared.
     fn write_inherited(&self, out: &mut Vec<u8>) {
         let used = self.scan.inherited_used;

@@ -1,4 +1,4 @@
-//! WebSocket in the real programs: live upgrades, and addresses that others have.
+//! WebSocket and BOSH in the real programs: live upgrades, and addresses that others have.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -145,6 +145,122 @@ fn a_websocket_lives_through_upgrades_in_the_midst_of_frames() {
         listed["sessions"].as_array().expect("a list").iter().map(|s| &s["transport"]).collect();
     assert!(transports.iter().all(|transport| *transport == "websocket"), "{listed}");
     drop((alice, stranger));
+    assert_eq!(place.ctl(&["stop"]).code, 0);
+    assert!(server.end().success());
+}
+
+/// A client of BOSH that makes one request after another, each on a connection of its own.
+struct Bosh {
+    address: String,
+    sid: String,
+    rid: u64,
+    /// A request that is held.
+    held: Option<TcpStream>,
+    heard: String,
+}
+
+impl Bosh {
+    fn login(place: &Place) -> Bosh {
+        let address = http_address(place);
+        let mut bosh = Bosh { address, sid: String::new(), rid: 7, held: None, heard: String::new() };
+        let answer = bosh.ask("to='localhost' wait='60' hold='1' ver='1.6'", "");
+        let (_, rest) = answer.split_once(" sid='").expect("a session");
+        bosh.sid = rest.split_once('\'').expect("its id").0.to_owned();
+        bosh.say("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>AGFsaWNlAHA=</auth>");
+        bosh.hear("<success");
+        let sid = bosh.sid.clone();
+        let restart = format!("sid='{sid}' to='localhost' x:restart='true' xmlns:x='urn:xmpp:xbosh'");
+        bosh.heard = bosh.ask(&restart, "");
+        bosh.hear("</stream:features>");
+        bosh.say("<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>b</resource></bind></iq>");
+        bosh.hear("</jid>");
+        bosh
+    }
+
+    /// The request with this number.
+    fn post(&self, rid: u64, attributes: &str, payload: &str) -> TcpStream {
+        let xmlns = "xmlns='http://jabber.org/protocol/httpbind'";
+        let body = format!("<body rid='{rid}' {attributes} {xmlns}>{payload}</body>");
+        let mut stream = TcpStream::connect(&self.address).expect("the server listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let head = "POST /http-bind HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n";
+        let text = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+        stream.write_all(text.as_bytes()).expect("the server reads");
+        stream
+    }
+
+    fn ask(&mut self, attributes: &str, payload: &str) -> String {
+        self.rid += 1;
+        answer(self.post(self.rid, attributes, payload))
+    }
+
+    /// Sends something, and remembers what it is answered; what was held before is answered first.
+    fn say(&mut self, payload: &str) {
+        self.rid += 1;
+        let request = self.post(self.rid, &format!("sid='{}'", self.sid), payload);
+        if let Some(held) = self.held.replace(request) {
+            self.heard += &answer(held);
+        }
+    }
+
+    fn hear(&mut self, text: &str) {
+        while !self.heard.contains(text) {
+            match self.held.take() {
+                Some(held) => self.heard += &answer(held),
+                None => self.say(""),
+            }
+        }
+        self.heard.clear();
+    }
+}
+
+/// The body of an answer that is 200.
+fn answer(mut stream: TcpStream) -> String {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("an answer");
+    let (head, body) = text.split_once("\r\n\r\n").expect("a whole answer");
+    assert!(head.starts_with("HTTP/1.1 200 "), "{text}");
+    body.to_owned()
+}
+
+#[test]
+fn a_session_of_bosh_lives_through_upgrades_and_ends_with_a_restart() {
+    let place = Place::new();
+    assert_eq!(place.ctl(&["user", "add", "--create", "alice@localhost", "--password", "p"]).code, 0);
+    let mut server = start(&place, "bosh_wait_seconds = 60");
+    let mut alice = Bosh::login(&place);
+    let mut other = Web::login(&place);
+    for round in 0..3 {
+        // A request that is held is answered before, one whose answer was lost is answered again after.
+        alice.say("");
+        let upgraded = place.json(&["upgrade"]);
+        let carried = (&upgraded["sessions"], &upgraded["closed"]);
+        assert_eq!(carried, (&2.into(), &serde_json::json!({})), "{upgraded}");
+        let held = alice.held.take().expect("a request");
+        let body = answer(held);
+        assert!(!body.contains("terminate"), "round {round}: {body}");
+        let again = answer(alice.post(alice.rid, &format!("sid='{}'", alice.sid), ""));
+        assert_eq!(again, body, "round {round}");
+        alice.say(&ping("after"));
+        alice.hear("id='after'");
+        // What comes for her while she asks for nothing goes along.
+        other.say(&format!(
+            "<message to='alice@localhost/b' type='chat' id='m{round}'><body>b</body></message>"
+        ));
+        other.say(&ping("sent"));
+        other.hear("id='sent'");
+        assert_eq!(place.json(&["upgrade"])["sessions"], 2);
+        alice.hear(&format!("id='m{round}'"));
+    }
+    drop(other);
+    assert_eq!(place.ctl(&["stop"]).code, 0);
+    assert!(server.end().success());
+    let mut server = start(&place, "");
+    alice.address = http_address(&place);
+    let sid = alice.sid.clone();
+    let body = alice.ask(&format!("sid='{sid}'"), "");
+    assert!(body.contains("condition='item-not-found'"), "{body}");
+    Bosh::login(&place);
     assert_eq!(place.ctl(&["stop"]).code, 0);
     assert!(server.end().success());
 }

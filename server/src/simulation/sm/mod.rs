@@ -93,6 +93,10 @@ pub struct Tally {
     pub resumed_after_tls: u64,
     /// Connections with TLS.
     pub handshakes: u64,
+    /// Connections by WebSocket.
+    pub websockets: u64,
+    /// Streams that were resumed by another transport than the one that they were last on.
+    pub changed_transport: u64,
     /// Streams that could not be resumed, and whose refusal told what was durable.
     pub refused_with_h: u64,
     /// Streams that could not be resumed, without that.

@@ -69,6 +69,8 @@ pub(super) struct Peer {
     pub(super) unsure: VecDeque<(u32, u32)>,
     /// Messages of which it does, with the step since when.
     pub(super) sure: Vec<(u64, u32)>,
+    /// The stream was last on a WebSocket.
+    pub(super) was_web: bool,
     /// That it can go on with its stream.
     pub(super) promise: Option<Promise>,
     /// How often each message has arrived in this session.
@@ -143,7 +145,10 @@ impl Managed {
     }
 
     fn come_back(&mut self, index: usize) {
-        if self.world.dial(index) {
+        let is_web = self.world.random.permille(350);
+        let is_there = if is_web { self.world.dial_web(index) } else { self.world.dial(index) };
+        if is_there {
+            self.tally.websockets += u64::from(is_web);
             self.world.clients[index].say(HEADER);
         }
     }

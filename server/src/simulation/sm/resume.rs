@@ -69,10 +69,25 @@ impl Managed {
         }
     }
 
+    /// The peer ends its WebSocket without a closed stream.
+    fn break_frames(&mut self, index: usize) {
+        if !self.world.clients[index].close_frames() {
+            return self.reset(index);
+        }
+        self.interrupt(index, false);
+        let client = &mut self.world.clients[index];
+        client.stage = Stage::Leaving;
+        client.deaf = false;
+        self.world.flush(index);
+    }
+
     /// The connection of a peer breaks in one way or another.
     pub(super) fn break_off(&mut self, index: usize) {
         if self.world.clients[index].tls.is_some() && self.world.random.permille(800) {
             return self.break_tls(index);
+        }
+        if self.world.clients[index].frames.is_some() && self.world.random.permille(400) {
+            return self.break_frames(index);
         }
         self.reset(index);
     }
@@ -137,6 +152,7 @@ impl Managed {
             stream: element.attribute("id").map(str::to_owned),
             begun: self.world.step,
             is_on: true,
+            was_web: self.world.clients[index].frames.is_some(),
             sure,
             ..Peer::default()
         };
@@ -162,6 +178,9 @@ impl Managed {
             return self.world.fail(format!("peer {index} resumes another stream: {element:?}"));
         }
         self.world.clients[index].stage = Stage::Online;
+        let is_web = self.world.clients[index].frames.is_some();
+        let was_web = std::mem::replace(&mut self.peers[index].was_web, is_web);
+        self.tally.changed_transport += u64::from(is_web != was_web);
         self.told(index, element);
         if let Some(promise) = self.peers[index].promise.take() {
             self.tally.kept_promises += 1;

@@ -12,6 +12,7 @@ use tungstenite::Message;
 use whimbrel_server::xml::{Element, Frame, Framer, Limits, Partial, Phase};
 
 use super::PATIENCE;
+use super::bosh::Bosh;
 use super::managed::SM;
 use super::tls::TlsStream;
 use super::websocket::{Carrier, Frames};
@@ -40,6 +41,7 @@ enum Wire {
     Plain(TcpStream),
     Tls(Box<TlsStream>),
     WebSocket(Box<Frames>),
+    Bosh(Box<Bosh>),
     /// Only while STARTTLS changes one into the other.
     Changing,
 }
@@ -50,6 +52,7 @@ impl Wire {
             Wire::Plain(socket) => socket,
             Wire::Tls(tls) => &tls.sock,
             Wire::WebSocket(frames) => frames.tcp(),
+            Wire::Bosh(bosh) => bosh.tcp(),
             Wire::Changing => unreachable!("nobody else looks while it changes"),
         }
     }
@@ -59,6 +62,7 @@ impl Wire {
             Wire::Plain(socket) => socket,
             Wire::Tls(tls) => &mut **tls,
             Wire::WebSocket(frames) => frames.carrier(),
+            Wire::Bosh(bosh) => bosh.raw(),
             Wire::Changing => unreachable!("nobody else looks while it changes"),
         }
     }
@@ -128,6 +132,19 @@ impl Client {
         }
     }
 
+    /// Over a session of BOSH that is to begin.
+    pub(crate) fn over_bosh(bosh: Bosh) -> Client {
+        Client::over(Wire::Bosh(Box::new(bosh)))
+    }
+
+    /// Its session, where it speaks BOSH.
+    pub(crate) fn bosh(&mut self) -> &mut Bosh {
+        match &mut self.wire {
+            Wire::Bosh(bosh) => bosh,
+            _ => panic!("the client does not speak BOSH"),
+        }
+    }
+
     fn over(wire: Wire) -> Client {
         Client {
             wire,
@@ -178,6 +195,7 @@ impl Client {
     pub(crate) fn send(&mut self, text: &str) {
         match &mut self.wire {
             Wire::WebSocket(frames) => frames.send(Message::text(text)),
+            Wire::Bosh(bosh) => bosh.send(text),
             _ => self.send_bytes(text.as_bytes()),
         }
     }
@@ -198,6 +216,9 @@ impl Client {
     fn receive(&mut self) -> Said {
         if let Wire::WebSocket(frames) = &mut self.wire {
             return frames.receive();
+        }
+        if let Wire::Bosh(bosh) = &mut self.wire {
+            return bosh.receive();
         }
         let limits = Limits {
             stanza_bytes_max: 16 << 20,
@@ -272,6 +293,9 @@ impl Client {
     /// Sends a stream header.
     pub(crate) fn send_header(&mut self, domain: &str) {
         self.in_stream = false;
+        if let Wire::Bosh(bosh) = &mut self.wire {
+            return bosh.open(domain);
+        }
         if matches!(self.wire, Wire::WebSocket(_)) {
             let framing = "urn:ietf:params:xml:ns:xmpp-framing";
             return self.send(&format!("<open xmlns='{framing}' to='{domain}' version='1.0'/>"));

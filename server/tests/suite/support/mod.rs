@@ -18,6 +18,7 @@
 
 pub(crate) mod answers;
 pub(crate) mod api;
+pub(crate) mod bosh;
 mod client;
 #[expect(unsafe_code, reason = "system calls")]
 pub(crate) mod disk;

@@ -10,6 +10,7 @@ use whimbrel_storage::credentials::Credentials;
 use whimbrel_storage::directory::run_inline;
 
 use super::Client;
+use super::bosh::Bosh;
 
 /// Drivers that the suite runs on. `WHIMBREL_TEST_DRIVER` names a single one.
 pub(crate) fn drivers() -> Vec<DriverChoice> {
@@ -73,6 +74,20 @@ impl TestServer {
         let certificate = self.certificate();
         let trusted = self.server.config().http.tls.then_some(certificate.as_path());
         Client::connect_websocket(self.http_address(), trusted)
+    }
+
+    /// A client that will speak BOSH, with TLS where that is configured, and sends these fields with each request.
+    pub(crate) fn bosh(&self, fields: &str) -> Client {
+        let certificate = self.certificate();
+        let trusted = self.server.config().http.tls.then_some(certificate.as_path());
+        Client::over_bosh(Bosh::connect(self.http_address(), trusted, fields))
+    }
+
+    /// As [`TestServer::login`], over BOSH.
+    pub(crate) fn login_bosh(&self, name: &str, resource: &str) -> Client {
+        let mut client = self.bosh("");
+        client.log_in(name, &password(name), resource);
+        client
     }
 
     /// As [`TestServer::login`], over WebSocket.

@@ -17,7 +17,8 @@ use std::sync::{Arc, Mutex};
 
 use super::link::{Holder, Link, Piece, Pipe, Way};
 use super::random::Random;
-use crate::driver::{ConnId, ListenerId};
+use crate::driver::backlog::Backlog;
+use crate::driver::{ConnId, Detached, Handle, ListenerId};
 use crate::timer::Millis;
 
 /// How bad the network is.
@@ -118,6 +119,17 @@ pub(super) struct State {
 impl State {
     fn link(&mut self, link: LinkId) -> Option<&mut Link> {
         self.links.get_mut(link.0 as usize)?.as_deref_mut()
+    }
+
+    /// A new link, which nobody holds.
+    fn begin(&mut self, client: u32, peer: IpAddr, listener: ListenerId) -> Option<LinkId> {
+        let id = LinkId(u32::try_from(self.links.len()).ok()?);
+        let window_max = self.weather.window_bytes_max.max(256);
+        let (up, down) = (self.random.between(256, window_max), self.random.between(256, window_max));
+        let (up, down) = (Pipe::new(up), Pipe::new(down));
+        let link = Link { client, peer, listener, up, down, holder: Holder::Nobody, client_gone: false };
+        self.links.push(Some(Box::new(link)));
+        Some(id)
     }
 
     /// Puts a piece in flight.
@@ -395,14 +407,23 @@ impl Network {
         if full || !state.listening[worker] {
             return None;
         }
-        let id = LinkId(u32::try_from(state.links.len()).ok()?);
-        let window_max = state.weather.window_bytes_max.max(256);
-        let (up, down) = (state.random.between(256, window_max), state.random.between(256, window_max));
-        let (up, down) = (Pipe::new(up), Pipe::new(down));
-        let link = Link { client, peer, listener, up, down, holder: Holder::Nobody, client_gone: false };
-        state.links.push(Some(Box::new(link)));
+        let id = state.begin(client, peer, listener)?;
         state.queues[worker].push_back(id);
         Some(id)
+    }
+
+    /// A client is connected already, as behind a server of HTTP that hands its connection over: the connection on its way to a
+    /// driver. `None` when there is no descriptor left, or nobody listens.
+    pub fn connect_past(&self, client: u32, peer: IpAddr) -> Option<(LinkId, Detached)> {
+        let mut state = self.0.borrow_mut();
+        if state.descriptors >= state.weather.descriptors_max || !state.listening.contains(&true) {
+            return None;
+        }
+        let id = state.begin(client, peer, ListenerId(0))?;
+        state.descriptors += 1;
+        let handle = Handle::Simulated(state.let_go(id));
+        let socket = Detached { handle, unread: Vec::new(), unsent: Backlog::default(), ended: false };
+        Some((id, socket))
     }
 
     /// Sends what fits in the window; returns how much. Later pieces never arrive before earlier ones.

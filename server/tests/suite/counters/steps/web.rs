@@ -7,12 +7,19 @@ use tungstenite::Message;
 
 use super::{PLAIN, Verona};
 use crate::counters::stage::Step;
+use crate::support::bosh::{HTTP_BIND, Requests};
 use crate::support::websocket::{Carrier, Frames};
 use crate::support::with_http;
 
 /// What comes of a handshake with these fields.
 fn begin(server: &Verona, fields: &[(&str, &str)]) -> Result<(), u16> {
     Frames::begin(Carrier::connect(server.http_address(), None), fields).map(drop)
+}
+
+/// A request of BOSH with these attributes, on a connection of its own; its answer's status.
+fn bosh(server: &Verona, attributes: &str, fields: &str) -> u16 {
+    let body = format!("<body {attributes} xmlns='{HTTP_BIND}'/>");
+    Requests::connect(server.http_address(), None, fields).ask(&body).status
 }
 
 /// The steps.
@@ -81,6 +88,7 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             with_http(config, false);
             config.http.websocket_handshakes = 1;
             config.http.discovery_requests = 1;
+            config.http.bosh_requests = 1;
             config.http.seconds = 60;
             config.http.idle_seconds = 300;
         },
@@ -100,6 +108,51 @@ pub(super) const STEPS: &[Step<Verona>] = &[
         },
         act: |_, server| assert_eq!(begin(server, &[("Origin", "https://evil.example")]), Err(403)),
         moves: &["http.websocket.origin"],
+        ..PLAIN
+    },
+    Step {
+        what: "a client comes over BOSH, asks for an answer again, and breaks the rules",
+        configure: |config| with_http(config, false),
+        act: |stage, server| {
+            let mut juliet = server.login_bosh("juliet", "balcony");
+            juliet.settle();
+            stage.until("http.bosh.sessions");
+            stage.until("http.bosh.bytes");
+            let session = juliet.bosh();
+            let (sid, rid) = (session.sid.clone(), session.rid);
+            assert_eq!(bosh(server, &format!("rid='{rid}' sid='{sid}'"), ""), 200);
+            stage.until("http.bosh.repeated");
+            assert_eq!(bosh(server, &format!("rid='{}' sid='{sid}'", rid + 100), ""), 200);
+            stage.until("http.bosh.broken");
+            assert_eq!(bosh(server, &format!("rid='{}' sid='{sid}'", rid + 1), ""), 200);
+            stage.until("http.bosh.unknown");
+        },
+        moves: &[
+            "http.bosh.sessions",
+            "http.bosh.bytes",
+            "http.bosh.begun",
+            "http.bosh.repeated",
+            "http.bosh.broken",
+            "http.bosh.unknown",
+        ],
+        ..PLAIN
+    },
+    Step {
+        what: "clients of BOSH that may not, say nothing that can be read, are too many, or stay away",
+        configure: |config| {
+            with_http(config, false);
+            config.http.allowed_origins = vec!["https://chat.example".into()];
+            config.http.bosh_sessions = 1;
+            config.http.bosh_inactivity_seconds = 1;
+        },
+        act: |stage, server| {
+            assert_eq!(bosh(server, "rid='1' to='localhost'", "Origin: https://evil.example\r\n"), 403);
+            assert_eq!(bosh(server, "to='localhost'", ""), 200);
+            assert_eq!(bosh(server, "rid='1' to='localhost'", ""), 200);
+            assert_eq!(bosh(server, "rid='1' to='localhost'", ""), 503);
+            stage.until("http.bosh.inactive");
+        },
+        moves: &["http.bosh.origin", "http.bosh.malformed", "http.bosh.busy", "http.bosh.inactive"],
         ..PLAIN
     },
     Step {
