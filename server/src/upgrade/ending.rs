@@ -41,9 +41,11 @@ impl Server {
             Ok(stopped) => {
                 match self.keep_sessions(&stopped, patience) {
                     Ok(sessions) => {
-                        tracing::info!(sessions, "sessions wait to be resumed after the next start")
+                        tracing::info!(sessions, "sessions wait to be resumed after the next start");
                     }
-                    Err(text) => tracing::warn!("no session can be resumed after the next start: {text}"),
+                    Err(text) => {
+                        tracing::warn!("no session can be resumed after the next start: {text}");
+                    }
                 }
                 // Before they read again: nothing that a client sends from here on is handled.
                 self.drain(true);

@@ -24,6 +24,7 @@
 //! | [`rehearse`] | reading a whole state without making anything of it |
 //! | [`probe`] | asking the new program: a child with a time limit |
 //! | [`run`] | the course of an upgrade in the old program |
+//! | [`ending`](self) | the end of a server that leaves its sessions to the next one |
 //! | [`stopped`](self), [`leaving`](self), [`identity`](self) | what stands still meanwhile; what goes along beside the workers' parts; whether the new program is still the same |
 //!
 //! [`crate::saved`] has the frame of the state, [`crate::takeover`] what the new program takes over and the way back,

@@ -63,6 +63,12 @@ struct Reader {
     number: u32,
 }
 
+/// Nodes of devices.
+type Nodes = SmallVec<[Box<str>; 2]>;
+
+/// Sessions of an account.
+type Readers = SmallVec<[Reader; 1]>;
+
 /// What was said in rooms, and whom devices wait for.
 #[derive(Clone, Debug)]
 pub(super) struct GroupWait {
@@ -70,10 +76,10 @@ pub(super) struct GroupWait {
     /// Messages.
     count: u32,
     /// Nodes of the devices that are told if nobody acknowledges it.
-    devices: SmallVec<[Box<str>; 2]>,
+    devices: Nodes,
     /// Who was given the first message, and who the newest.
-    first: SmallVec<[Reader; 1]>,
-    newest: SmallVec<[Reader; 1]>,
+    first: Readers,
+    newest: Readers,
 }
 
 /// Sessions of a user that are in a room and have a connection.
@@ -83,7 +89,7 @@ struct Listeners {
     is_read: bool,
     /// One is active.
     is_active: bool,
-    readers: SmallVec<[Reader; 1]>,
+    readers: Readers,
 }
 
 /// Members of a room whose home is this worker are told of a message.
@@ -198,7 +204,7 @@ fn wait(
     pushes: &mut Pushes,
     env: &Env,
     to: Recipient<'_>,
-    (told, devices, readers): (&Told, SmallVec<[Box<str>; 2]>, SmallVec<[Reader; 1]>),
+    (told, devices, readers): (&Told, Nodes, Readers),
 ) {
     if !pushes.has_room_to_wait(env.config.push.accounts_remembered as usize) {
         return env.metrics().refused_push_queue.add(1);
