@@ -269,5 +269,6 @@ fn keep_fixed(old: &Config, new: &mut Config) -> Vec<&'static str> {
     changed.extend(new.http.keep_fixed(&old.http));
     changed.extend(new.registration.keep_fixed(&old.registration));
     changed.extend(new.push.keep_fixed(&old.push));
+    changed.extend(new.upload.keep_fixed(&old.upload));
     changed
 }
