@@ -131,6 +131,7 @@ impl Server {
             notifier: services.notifier,
             http: services.http,
             web: services.web,
+            uploads: services.uploads,
             driver: threads.driver,
             started: plan.started,
             syncer: Mutex::new(beside.syncer),

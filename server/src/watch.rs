@@ -152,6 +152,13 @@ impl Watched {
             cells.pubsub_members.set(service.members);
         }
         self.look_at_senders();
+        if let Ok((usage, erasures)) = self.shared.directory.upload_totals() {
+            let cells = &stats.upload[0];
+            cells.files.set(usage.files);
+            cells.bytes.set(usage.bytes);
+            cells.slots.set(usage.slots);
+            cells.erasures.set(erasures);
+        }
         cells.version.set(version());
         cells.certificate_expires.set(self.shared.acceptor.expires());
         cells.uptime.set(self.started.elapsed().as_secs());

@@ -36,7 +36,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("router", &["router"]),
     ("inheritance", &["takeover"]),
     ("loop", &["worker"]),
-    ("features", &["notifier", "registration", "web"]),
+    ("features", &["notifier", "registration", "upload", "web"]),
     ("parts", &["watch"]),
     ("running", &["running"]),
     ("replacement", &["upgrade"]),
@@ -277,6 +277,7 @@ const ASK_THE_SYSTEM: &[(&str, &str)] = &[
     ("phone::pin", "keys and PINs, made on those threads"),
     ("outbound", "threads beside the workers, and services outside"),
     ("http", "threads beside the workers"),
+    ("upload", "threads beside the workers"),
     ("check", "a program"),
     ("watchdog", "a program's thread"),
 ];

@@ -24,6 +24,7 @@ use crate::running::{Ending, Workers};
 use crate::runtime::driver::Wake;
 use crate::runtime::mailbox::{self, LaneGauge, Post};
 use crate::shared::Shared;
+use crate::upload::Uploads;
 use crate::user::commits::Log;
 use crate::user::jobs::{Completions, CryptoPool, Done, Jobs, Then};
 use crate::watch::archives::Archives;
@@ -151,6 +152,7 @@ pub(super) struct Services {
     pub(super) notifier: Option<Arc<Notifier>>,
     pub(super) http: Option<Arc<HttpServer>>,
     pub(super) web: Option<Arc<HttpServer>>,
+    pub(super) uploads: Option<Arc<Uploads>>,
     pub(super) watch: Watch,
 }
 
@@ -188,7 +190,15 @@ impl Services {
             None => None,
         };
         let http = web::start_registration(sockets.registration, shared, registration.as_deref(), opens)?;
-        let web = web::start(sockets.web, shared, &beside.commands, opens)?;
+        let is_listened = sockets.web.iter().any(|sockets| !sockets.is_empty());
+        let uploads = match plan.config.upload.enabled && is_listened {
+            true => {
+                let running = Uploads::start(shared.clone(), beside.writer.clone());
+                Some(Arc::new(running.map_err(system("cannot prepare the folder of uploads"))?))
+            }
+            false => None,
+        };
+        let web = web::start(sockets.web, shared, &beside.commands, uploads.as_deref(), opens)?;
         let watch = Watch::start(Watched {
             shared: shared.clone(),
             writer: beside.writer.clone(),
@@ -201,7 +211,7 @@ impl Services {
             started: plan.started,
         });
         let watch = watch.map_err(system("cannot start the thread for statistics"))?;
-        Ok(Services { registration, notifier, http, web, watch })
+        Ok(Services { registration, notifier, http, web, uploads, watch })
     }
 
     /// The server is there: everybody is let in.
@@ -211,6 +221,9 @@ impl Services {
         }
         for http in [&self.http, &self.web].into_iter().flatten() {
             http.open();
+        }
+        if let Some(uploads) = &self.uploads {
+            uploads.sweep();
         }
     }
 }

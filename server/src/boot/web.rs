@@ -10,6 +10,7 @@ use crate::registration::Registration;
 use crate::registration::api::Listeners;
 use crate::running::error::{BootError, system};
 use crate::shared::Shared;
+use crate::upload::Uploads;
 use crate::web::{self, Front};
 use crate::worker::command::CommandQueue;
 
@@ -33,17 +34,23 @@ pub(super) fn start_registration(
     start_on(sockets, "http", speaks_tls.then(|| begin_tls(shared)), (host, routes), open)
 }
 
-/// As [`start_registration`], the one of clients in browsers.
+/// As [`start_registration`], the one of clients in browsers. `uploads` are taken from when it is there.
 pub(super) fn start(
     sockets: Sockets,
     shared: &Arc<Shared>,
     commands: &[Arc<CommandQueue>],
+    uploads: Option<&Uploads>,
     open: bool,
 ) -> Result<Option<Arc<HttpServer>>, BootError> {
     let speaks_tls = shared.config.read().expect("nothing panics while it holds this lock").http.tls;
-    let routes = web::routes(shared, commands);
+    let mut routes = web::routes(shared, commands);
+    routes.extend(uploads.map(Uploads::routes));
     let host: Arc<dyn Host> = Arc::new(Front(shared.clone()));
-    start_on(sockets, "web", speaks_tls.then(|| begin_tls(shared)), (host, routes), open)
+    let server = start_on(sockets, "web", speaks_tls.then(|| begin_tls(shared)), (host, routes), open)?;
+    if let (Some(server), Some(uploads)) = (&server, uploads) {
+        uploads.open(server.listening[0].port());
+    }
+    Ok(server)
 }
 
 /// TLS with the server's certificate, always the one read last.

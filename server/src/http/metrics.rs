@@ -1,4 +1,4 @@
-//! The metrics of the HTTP server for clients in browsers, all written by its thread.
+//! The metrics of the HTTP server for clients in browsers, all written by its thread, and those of uploads.
 
 whimbrel_stats::metrics! {
     /// Connections until they are WebSocket, and requests.
@@ -11,5 +11,29 @@ whimbrel_stats::metrics! {
         handshakes_malformed "http.websocket.malformed" Counter "requests" "WebSocket handshakes against RFC 6455, or without the subprotocol xmpp.";
         handshakes_origin "http.websocket.origin" Counter "requests" "WebSocket handshakes of pages that may not (http.allowed_origins).";
         handshakes_busy "http.websocket.busy" Counter "requests" "WebSocket handshakes refused for want of memory, or because too many wait for a worker.";
+    }
+}
+
+whimbrel_stats::metrics! {
+    /// Uploads and downloads (XEP-0363), written by the thread of the HTTP server; what is there, by the stats thread; what has
+    /// ended, by the thread that ends it.
+    UploadMetrics {
+        transfers "upload.transfers" Gauge "transfers" "Uploads and downloads that are under way (upload.transfers_max).";
+        stored "upload.stored" Counter "files" "Files that were uploaded.";
+        received "upload.received" Counter "bytes" "Bytes of uploads, those that were broken off included.";
+        served "upload.served" Counter "requests" "Files, or parts of them, that downloads have begun with.";
+        sent "upload.sent" Counter "bytes" "Bytes of downloads, as they were handed to connections.";
+        broken "upload.broken" Counter "transfers" "Uploads that ended in the middle: the client has gone, or was too slow.";
+        refused_url "upload.refused.url" Counter "requests" "Uploads refused: the URL was given for none, or its time is over.";
+        refused_slot "upload.refused.slot" Counter "requests" "Uploads refused: the slot has its file, or has it coming, or has ended.";
+        refused_unlike "upload.refused.unlike" Counter "requests" "Uploads refused: another length or type than the slot's.";
+        refused_busy "upload.refused.busy" Counter "requests" "Uploads and downloads refused: upload.transfers_per_address, or no thread or no room in the directory's queue.";
+        refused_disk "upload.refused.disk" Counter "requests" "Uploads refused or broken off: no room on the disk (upload.mib_left_free), or it has failed.";
+        ended "upload.ended" Counter "uploads" "Files whose time is over (upload.keep_days), and slots that were not used.";
+        erased "upload.erased" Counter "files" "Uploads whose bytes were removed from the disk.";
+        files "upload.files" Gauge "files" "Files that are kept.";
+        bytes "upload.bytes" Gauge "bytes" "Bytes of them (upload.mib_max).";
+        slots "upload.slots" Gauge "slots" "Slots that wait for their files.";
+        erasures "upload.erasures" Gauge "files" "Uploads that have ended and whose bytes are to be removed from the disk.";
     }
 }

@@ -31,6 +31,7 @@ use crate::shared::Shared;
 use crate::shared::turn::ExternalServices;
 use crate::takeover::TakeoverOutcome;
 use crate::takeover::launch::Launch;
+use crate::upload::Uploads;
 use crate::user::jobs::{Completions, CryptoPool, Then};
 use crate::watch::Watch;
 use crate::worker::command::{Command, CommandQueue};
@@ -61,6 +62,8 @@ pub struct Server {
     pub http: Option<Arc<HttpServer>>,
     /// The HTTP server of clients in browsers, where something listens.
     pub web: Option<Arc<HttpServer>>,
+    /// Uploads, where they are taken.
+    pub uploads: Option<Arc<Uploads>>,
     /// Name of the driver in use.
     pub driver: &'static str,
     /// When it started; an upgrade does not change it.
@@ -202,6 +205,9 @@ impl Server {
         }
         for server in self.http_servers() {
             server.stop(ANSWERS_WAIT);
+        }
+        if let Some(uploads) = &self.uploads {
+            uploads.stop();
         }
         self.writer.finish();
         self.syncer.lock().expect("nothing panics while it holds this lock").finish();

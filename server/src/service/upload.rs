@@ -1,7 +1,7 @@
 //! Slots for HTTP upload (XEP-0363). The files themselves come and go over HTTP (`crate::upload`).
 
-use whimbrel_storage::directory::{SlotRefused, Table, UPLOAD_RANDOM_BYTES, Upload, UploadId};
 use whimbrel_storage::actor::ActorId;
+use whimbrel_storage::directory::{SlotRefused, Table, UPLOAD_RANDOM_BYTES, Upload, UploadId};
 use whimbrel_upload::{media, url};
 
 use crate::clock::datetime;
@@ -186,7 +186,10 @@ mod tests {
     fn a_slot_is_for_a_name_a_size_and_a_type() {
         let config = UploadConfig { file_mib_max: 1, ..UploadConfig::default() };
         for (attributes, expected) in [
-            ("filename='a.jpg' size='1048576' content-type='image/jpeg'", Ok(("a.jpg", 1 << 20, "image/jpeg"))),
+            (
+                "filename='a.jpg' size='1048576' content-type='image/jpeg'",
+                Ok(("a.jpg", 1 << 20, "image/jpeg")),
+            ),
             ("filename='&#228; b' size='1'", Ok(("ä b", 1, ""))),
             ("filename='a' size='1048577'", Err("not-acceptable")),
             ("filename='a' size='99999999999999999999999'", Err("not-acceptable")),

@@ -47,5 +47,6 @@ mod strangers;
 mod subscription;
 mod tls;
 mod turn;
+mod upload;
 mod web;
 mod websocket;
