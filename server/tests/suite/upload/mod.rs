@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use whimbrel_server::config::Config;
 use whimbrel_server::xml::Element;
 
+use crate::support::Client;
 use crate::support::answers::payload;
-use crate::support::client::Client;
 use crate::support::{PATIENCE, TestServer, drivers, with_http};
 
 /// A server that takes uploads, without TLS. The drivers of the workers have nothing to do with it.
