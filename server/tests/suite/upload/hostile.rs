@@ -53,9 +53,9 @@ fn an_upload_is_taken_once_and_as_it_was_announced() {
             let again = put(server, &good.put, "image/png", &content(1000));
             assert_eq!((again.status, again.problem().as_str()), (409, "used"));
             assert!(get(server, &good.get, "").body == body);
-            assert_eq!(server.metric("upload.refused.url"), 6);
-            assert_eq!(server.metric("upload.refused.unlike"), 6);
-            assert_eq!(server.metric("upload.refused.slot"), 1);
+            assert_eq!(counted(server, "upload.refused.url"), 6);
+            assert_eq!(counted(server, "upload.refused.unlike"), 6);
+            assert_eq!(counted(server, "upload.refused.slot"), 1);
             assert_eq!(ask_for(server, "POST", &good.put, "Content-Length: 0\r\n").status, 405);
             assert_eq!(ask_for(server, "DELETE", &good.get, "").status, 405);
         },
@@ -79,11 +79,11 @@ fn an_upload_that_stops_leaves_nothing_and_may_be_tried_again() {
             assert_eq!((second.status, second.problem().as_str()), (409, "under-way"));
             drop(first);
             until("nothing is left of it", || files(server) == (0, 0));
-            until("it is counted", || server.metric("upload.broken") == 1);
+            until("it is counted", || counted(server, "upload.broken") == 1);
             assert_eq!(get(server, &slot.get, "").status, 404);
             assert_eq!(put(server, &slot.put, "", &body).status, 201);
             assert!(get(server, &slot.get, "").body == body);
-            until("nothing is under way", || server.metric("upload.transfers") == 0);
+            until("nothing is under way", || counted(server, "upload.transfers") == 0);
         },
     );
 }

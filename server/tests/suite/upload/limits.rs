@@ -61,7 +61,7 @@ fn a_full_disk_is_told_and_chat_goes_on() {
             assert_eq!((answer.status, answer.problem().as_str()), (507, "disk-full"));
             assert!(answer.field("retry-after").is_some());
             assert_eq!(files(server), (0, 0));
-            assert_eq!(server.metric("upload.refused.disk"), 1);
+            assert_eq!(counted(server, "upload.refused.disk"), 1);
             juliet
                 .send("<message to='romeo@localhost/orchard' type='chat'><body>still here</body></message>");
             let message = romeo.expect("message");
@@ -92,7 +92,7 @@ fn files_go_with_their_account_and_when_they_are_over() {
             assert_eq!(ended, (0, 1));
             assert_eq!(get(server, &kept.get, "").status, 404);
             until("they are removed", || files(server) == (0, 0));
-            until("they are counted", || server.metric("upload.erased") == 3);
+            until("they are counted", || counted(server, "upload.erased") == 3);
         },
     );
 }
@@ -110,7 +110,7 @@ fn an_address_has_so_many_transfers() {
             until("the upload begins", || files(server).1 == 1);
             let answer = put(server, &second.put, "", b"hello");
             assert_eq!((answer.status, answer.problem().as_str()), (429, "too-many-transfers"));
-            assert_eq!(server.metric("upload.refused.busy"), 1);
+            assert_eq!(counted(server, "upload.refused.busy"), 1);
             slow.write_all(b"llo").unwrap();
             assert_eq!(Answer::of(slow).status, 201);
             assert_eq!(put(server, &second.put, "", b"hello").status, 201);

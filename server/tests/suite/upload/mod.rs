@@ -9,7 +9,9 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use whimbrel_server::config::Config;
+use whimbrel_server::http::metrics::UploadMetrics;
 use whimbrel_server::xml::Element;
+use whimbrel_stats::Block;
 
 use crate::support::Client;
 use crate::support::answers::payload;
@@ -152,4 +154,10 @@ fn files(server: &TestServer) -> (usize, usize) {
         }
     }
     (whole, coming)
+}
+
+/// A figure of uploads.
+fn counted(server: &TestServer, name: &str) -> u64 {
+    let at = UploadMetrics::DESCRIPTIONS.iter().position(|metric| metric.name == name).expect("a metric");
+    server.server.shared.stats.upload[0].values()[at]
 }

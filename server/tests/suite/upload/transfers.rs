@@ -76,8 +76,8 @@ fn a_file_comes_back_as_it_went() {
                 assert_eq!(get(server, &slot.get.replace(".", "-"), "").status, 404, "another name");
             }
             assert_eq!(files(server), (3, 0));
-            assert_eq!(server.metric("upload.stored"), 3);
-            until("the gauge", || server.metric("upload.files") == 3);
+            assert_eq!(counted(server, "upload.stored"), 3);
+            until("the gauge", || counted(server, "upload.files") == 3);
         },
     );
 }
