@@ -2,6 +2,7 @@
 
 mod hostile;
 mod limits;
+mod program;
 mod transfers;
 
 use std::io::{Read, Write};
@@ -74,10 +75,14 @@ impl Answer {
         let mut bytes = Vec::new();
         // What was not read when the server closed makes a reset of it.
         let _ = stream.read_to_end(&mut bytes);
-        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
-        let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-        Answer { status, head, body: bytes[end..].to_vec() }
+        Answer::read(&bytes).expect("an answer")
+    }
+
+    fn read(bytes: &[u8]) -> Option<Answer> {
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
+        let head = String::from_utf8(bytes[..end].to_vec()).ok()?;
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        Some(Answer { status, head, body: bytes[end..].to_vec() })
     }
 
     fn field(&self, name: &str) -> Option<&str> {
