@@ -24,6 +24,7 @@ mod threads;
 mod transfers;
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard};
 use std::time::Instant;
 
@@ -60,6 +61,8 @@ struct Core {
     key: SlotKey,
     threads: Threads,
     transfers: Transfers,
+    /// The server ends: nobody waits for the directory any more.
+    ends: AtomicBool,
 }
 
 impl Core {
@@ -97,6 +100,7 @@ impl Uploads {
             key: SlotKey::new(&shared.directory.server_secret()),
             threads: Threads::start(threads, transfers)?,
             transfers: Transfers::default(),
+            ends: AtomicBool::new(false),
             shared,
             writer,
             files,
@@ -124,6 +128,7 @@ impl Uploads {
 
     /// Ends what is done in the background.
     pub fn stop(&self) {
+        self.core.ends.store(true, Ordering::Relaxed);
         self.sweep.stop();
     }
 

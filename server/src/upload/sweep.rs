@@ -7,6 +7,7 @@
 //! the commit of its row, when the slot has ended since, and what a backup has more of than its directory.
 
 use std::io;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
@@ -32,8 +33,9 @@ const FOLDER_PAUSE: Duration = Duration::from_millis(50);
 /// Uploads in one transaction.
 const PAGE: usize = 200;
 
-/// How long it waits for the directory.
+/// How long it waits for the directory, and how often it looks meanwhile whether the server ends.
 const COMMIT: Duration = Duration::from_secs(60);
+const COMMIT_LOOK: Duration = Duration::from_millis(100);
 
 /// The thread.
 #[derive(Default)]
@@ -85,7 +87,9 @@ fn run(core: &Arc<Core>, works: &Mutex<()>, stopped: &Receiver<()>) {
     let mut folders = 0..=u8::MAX;
     loop {
         let working = works.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = turn(core) {
+        if let Err(error) = turn(core)
+            && !core.ends.load(Ordering::Relaxed)
+        {
             tracing::warn!(error, "uploads that are over are not removed");
         }
         let pause = match folders.next() {
@@ -163,5 +167,14 @@ fn write<T: Send + 'static>(
         Ok(Box::new(move |_: &mut Actors, _: &Env, _: &mut Effects| drop(done.send(changed))))
     };
     core.writer.try_submit(NO_KEY, Box::new(job)).map_err(|full| full.to_string())?;
-    result.recv_timeout(COMMIT).map_err(|_| "the directory has not written it".to_owned())
+    let end = Instant::now() + COMMIT;
+    while !core.ends.load(Ordering::Relaxed) && Instant::now() < end {
+        match result.recv_timeout(COMMIT_LOOK) {
+            Ok(changed) => return Ok(changed),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Err("the directory cannot be written".to_owned()),
+        }
+    }
+    // What follows a commit runs on a worker, and these may have ended. What it was to do is done at the next start.
+    Err("the directory has not written it".to_owned())
 }
