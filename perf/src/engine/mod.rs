@@ -27,7 +27,7 @@ mod events;
 pub(crate) mod keys;
 pub(crate) mod life;
 #[expect(unsafe_code, reason = "system calls")]
-mod link;
+pub(crate) mod link;
 mod login;
 pub(crate) mod sasl;
 pub(crate) mod scan;
