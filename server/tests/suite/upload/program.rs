@@ -169,3 +169,56 @@ fn an_upgrade_waits_for_an_upload_and_cuts_one_that_stands_still() {
     let (_, slot) = slot_of(&mut juliet, 5);
     assert_eq!(try_send(address, &head_of(&slot, 5), b"hello").unwrap().status, 201);
 }
+
+/// A small disk at a folder, unmounted at the end.
+struct Disk(std::path::PathBuf);
+
+impl Disk {
+    /// `None`: only root may mount one, which is said.
+    fn at(folder: &Path, bytes: u64) -> Option<Disk> {
+        std::fs::create_dir(folder).unwrap();
+        let mut command = std::process::Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"]).arg(folder);
+        let is_mounted = command.output().is_ok_and(|output| output.status.success());
+        if !is_mounted {
+            assert!(std::env::var_os("WHIMBREL_REQUIRE_MOUNTS").is_none(), "a disk must be mounted");
+            let _ = writeln!(std::io::stderr(), "SKIPPED: no disk can be mounted");
+        }
+        is_mounted.then(|| Disk(folder.to_owned()))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_disk_that_fills_in_the_middle_of_an_upload_is_told() {
+    let start = Start::new(&["juliet", "romeo"]).with_config(CONFIG);
+    let Some(disk) = Disk::at(&start.data().join("uploads"), 8 << 20) else { return };
+    let program = start.run();
+    let (mut juliet, mut romeo) = (program.login("juliet", "balcony"), program.login("romeo", "orchard"));
+    let body = content(4 << 20);
+    let (address, slot) = slot_of(&mut juliet, body.len());
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(head_of(&slot, body.len()).as_bytes()).unwrap();
+    stream.write_all(&body[..1 << 20]).unwrap();
+    until("the upload begins", || in_folder(&start.data()).1 == 1);
+    let ballast = disk.0.join("00/ballast");
+    let mut file = std::fs::File::create(&ballast).unwrap();
+    while file.write_all(&[1; 4096]).is_ok() {}
+    let _ = stream.write_all(&body[1 << 20..]);
+    let answer = Answer::of(stream);
+    assert_eq!((answer.status, answer.problem().as_str()), (507, "disk-full"));
+    until("nothing is left of it", || in_folder(&start.data()) == (1, 0));
+    juliet.send("<message to='romeo@localhost/orchard' type='chat'><body>still here</body></message>");
+    assert_eq!(romeo.expect("message").find("body", "jabber:client").unwrap().content(), "still here");
+    drop(file);
+    std::fs::remove_file(ballast).unwrap();
+    let again = try_send(address, &head_of(&slot, body.len()), &body).unwrap();
+    assert_eq!(again.status, 201, "there is room again, and the slot is good still");
+    program.kill();
+}
