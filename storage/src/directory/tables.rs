@@ -341,7 +341,7 @@ impl<'t> View<'t> {
     }
 
     /// Everything behind a key of a table whose keys are short, in order; behind none, everything.
-    pub(super) fn from_key(
+    pub(super) fn behind_key(
         &self,
         table: Table,
         key: Option<&[u8]>,

@@ -197,7 +197,7 @@ impl Directory {
     pub fn uploads(&self, after: Option<&UploadId>, max: usize) -> Result<Vec<Upload>, DirectoryError> {
         self.read(|view| {
             let mut found = Vec::new();
-            let rows = view.from_key(Table::Uploads, after.map(|after| &after.0[..]))?;
+            let rows = view.behind_key(Table::Uploads, after.map(|after| &after.0[..]))?;
             for row in rows.take(max) {
                 let (key, value) = row?;
                 found.push(Upload::decode(key, value).map_err(damaged(Table::Uploads, key))?);
