@@ -129,8 +129,8 @@ pub struct StanzaError {
     pub application: Option<(&'static str, &'static str)>,
     /// The feature that the application-specific condition says is missing (XEP-0060 §16.3).
     pub feature: Option<&'static str>,
-    /// What the application-specific condition says beside.
-    pub detail: Option<ApplicationDetail>,
+    /// What the application-specific condition says beside. Boxed: few errors have it, and all are returned by value.
+    pub detail: Option<Box<ApplicationDetail>>,
 }
 
 /// What an application-specific condition says beside its name.
@@ -181,7 +181,7 @@ impl StanzaError {
     /// The same with what its application-specific condition says beside.
     #[must_use]
     pub fn with_detail(mut self, detail: ApplicationDetail) -> Self {
-        self.detail = Some(detail);
+        self.detail = Some(Box::new(detail));
         self
     }
 
@@ -197,7 +197,7 @@ impl StanzaError {
             if let Some(feature) = self.feature {
                 push(out, &[" feature='", feature, "'"]);
             }
-            match &self.detail {
+            match self.detail.as_deref() {
                 None => push(out, &["/>"]),
                 Some(ApplicationDetail::Attribute(attribute, value)) => {
                     push(out, &[" ", attribute, "='", value, "'/>"]);
