@@ -25,7 +25,7 @@ pub(super) struct Tunnel(Option<Arc<ClientConfig>>);
 impl Tunnel {
     /// The servers are of this run, so nobody looks at their certificate.
     pub(super) fn new(is_tls: bool) -> Tunnel {
-        Tunnel(is_tls.then(|| link::http_config()))
+        Tunnel(is_tls.then(link::http_config))
     }
 }
 
