@@ -22,7 +22,7 @@ fn slot_of(client: &mut Client, bytes: usize) -> (SocketAddr, Slot) {
     };
     let cut = |url: String| url[url.find('/').unwrap()..].to_owned();
     let port = url("get").split('/').next().unwrap().parse().unwrap();
-    ((([127, 0, 0, 1], port)).into(), Slot { put: cut(url("put")), get: cut(url("get")) })
+    (SocketAddr::from(([127, 0, 0, 1], port)), Slot { put: cut(url("put")), get: cut(url("get")) })
 }
 
 fn head_of(slot: &Slot, bytes: usize) -> String {
