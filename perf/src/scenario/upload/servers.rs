@@ -128,8 +128,8 @@ impl Whimbrel {
             .map(|_| {
                 let said = stream.ask(&ask, "</iq>")?;
                 let path = |part: &str| {
-                    let (_, rest) = said.split_once(&format!("<{part} url='"))?;
-                    let url = rest.split('\'').next()?.replace("&amp;", "&");
+                    let (_, rest) = said.split_once(&format!("<{part} url=\""))?;
+                    let url = rest.split('"').next()?.replace("&amp;", "&");
                     Some(url[url.find("/upload/")?..].to_owned())
                 };
                 let place = path("put").zip(path("get")).map(|(put, get)| Place { put, get });
