@@ -15,7 +15,7 @@ use crate::sample::remote::Metrics;
 pub(crate) use scenarios::{ChatArgs, HoldArgs, LifeArgs, OfflineArgs, PresenceArgs, StormArgs, UpgradeArgs};
 pub(crate) use servers::{
     ArchiveArgs, ArchiveSwitch, AttackArgs, FloorArgs, FloorServeArgs, GroupArgs, HOLDERS, PeerName,
-    PeersArgs, PepArgs, ProgramArgs,
+    PeersArgs, PepArgs, ProgramArgs, UploadArgs,
 };
 
 /// Load generator and comparison of XMPP servers.
@@ -51,6 +51,8 @@ pub(crate) enum Command {
     Life(LifeArgs),
     /// Upgrade the running server again and again while sessions chat: nobody may notice
     Upgrade(UpgradeArgs),
+    /// Files to the server and back (XEP-0363), beside nginx with the same files
+    Upload(UploadArgs),
     /// Two users chat beside floods of every kind: what becomes of their messages, and of the server's memory
     Attack(AttackArgs),
     /// Fill archives and read them again: catch-up, one contact, the last page; every message is checked

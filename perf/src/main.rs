@@ -58,6 +58,7 @@ fn main() -> ExitCode {
         Command::Presence(args) => scenario::presence::main(&args),
         Command::Life(args) => scenario::life::main(&args),
         Command::Upgrade(args) => scenario::upgrade::main(&args),
+        Command::Upload(args) => scenario::upload::main(&args),
         Command::Attack(args) => scenario::attack::main(&args),
         Command::Archive(args) => scenario::archive::main(&args),
         Command::Group(args) => scenario::group::main(&args),

@@ -138,6 +138,7 @@ impl Server {
             http: services.http,
             web: services.web,
             bosh: services.bosh,
+            uploads: services.uploads,
             driver: threads.driver,
             started: plan.started,
             syncer: Mutex::new(beside.syncer),

@@ -9,6 +9,7 @@ mod http;
 mod pubsub;
 mod rooms;
 mod turn;
+mod upload;
 mod words;
 
 use std::net::SocketAddr;
@@ -24,6 +25,7 @@ pub use http::HttpConfig;
 pub use pubsub::{NodeMakers, PubsubConfig};
 pub use rooms::{RoomMakers, RoomsConfig};
 pub use turn::{ExternalService, TurnConfig};
+pub use upload::UploadConfig;
 
 use crate::limits::Limits;
 use crate::phone::settings::RegistrationConfig;
@@ -154,6 +156,8 @@ pub struct Config {
     pub pubsub: PubsubConfig,
     /// Push.
     pub push: PushConfig,
+    /// HTTP upload.
+    pub upload: UploadConfig,
     /// Limits.
     pub limits: Limits,
 }
@@ -185,6 +189,7 @@ impl Default for Config {
             rooms: RoomsConfig::default(),
             pubsub: PubsubConfig::default(),
             push: PushConfig::default(),
+            upload: UploadConfig::default(),
             limits: Limits::default(),
         }
     }
@@ -293,7 +298,9 @@ impl Config {
         let rooms = self.rooms.domain_of(&self.domain);
         self.pubsub.check(&self.domain, &rooms).or_else(invalid)?;
         let nodes = self.pubsub.domain_of(&self.domain);
+        let push = self.push.domain_of(&self.domain);
         self.push.check(&self.domain, &[&self.domain, &rooms, &nodes]).or_else(invalid)?;
+        self.upload.check(&self.domain, &[&self.domain, &rooms, &nodes, &push]).or_else(invalid)?;
         self.limits.check().or_else(invalid)
     }
 }

@@ -303,6 +303,28 @@ pub enum Request {
         #[serde(default)]
         node: Option<String>,
     },
+    /// A page of the files that an account has uploaded, the oldest first.
+    UploadList {
+        /// Bare JID.
+        jid: String,
+        /// The last file of the page before.
+        #[serde(default)]
+        after: Option<String>,
+        /// Most to list.
+        #[serde(default = "page_default")]
+        max: usize,
+    },
+    /// What all accounts have uploaded.
+    UploadStats,
+    /// Remove a file, or all files of an account.
+    UploadRemove {
+        /// The file, by its id or URL.
+        #[serde(default)]
+        id: Option<String>,
+        /// Bare JID.
+        #[serde(default)]
+        jid: Option<String>,
+    },
     /// How registration by phone number does.
     RegistrationStatus,
     /// A page of numbers with a PIN under way or a lock, in their order.

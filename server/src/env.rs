@@ -68,7 +68,8 @@ impl Env {
         let rooms = self.config.rooms.enabled.then_some(&*self.shared.rooms_domain);
         let nodes = self.config.pubsub.enabled.then_some(&*self.shared.nodes_domain);
         let push = self.config.push.is_on().then_some(&*self.shared.push_domain);
-        Domains { server: &self.shared.domain, rooms, nodes, push }
+        let uploads = self.shared.uploads.get().map(|_| &*self.shared.upload_domain);
+        Domains { server: &self.shared.domain, rooms, nodes, push, uploads }
     }
 
     /// The worker that is the home of a room.

@@ -45,6 +45,7 @@ pub mod stream;
 pub mod takeover;
 pub mod transport;
 pub mod upgrade;
+pub mod upload;
 pub mod user;
 pub mod watch;
 pub mod web;

@@ -111,6 +111,8 @@ worker_metrics! {
     pubsub_last_items "pubsub.last_items" Counter "messages" "Last items of them sent to new subscribers, and to subscribers that came online.";
     refused_pubsub "refused.pubsub_limits" Counter "requests" "Refused: pubsub.nodes_max, pubsub.mib_max, pubsub.mib_per_node, pubsub.members_max, pubsub.per_account or pubsub.owned_per_account.";
     refused_pubsub_item "refused.pubsub_item_bytes" Counter "requests" "Refused: pubsub.item_bytes.";
+    refused_upload "refused.upload_limits" Counter "requests" "Slots for uploads refused: upload.mib_max, upload.account_slots_max or another limit of an account's uploads.";
+    refused_upload_bytes "refused.upload_bytes" Counter "requests" "Slots for uploads refused: upload.file_mib_max.";
     caps_hashes "caps.hashes" Gauge "hashes" "Hashes of capabilities (XEP-0115) that clients announce, or that are still known.";
     caps_queries "caps.queries" Counter "queries" "Clients that were asked what their hash stands for.";
     caps_refused_answers "caps.refused_answers" Counter "answers" "Answers to that which were none, or had another hash.";

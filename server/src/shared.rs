@@ -2,6 +2,7 @@
 
 mod saved;
 pub mod turn;
+pub mod upload;
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -35,6 +36,7 @@ use crate::tls::Acceptor;
 
 pub use saved::{DirectoryLock, EarlierStreams};
 use turn::ExternalServices;
+use upload::UploadSlots;
 
 /// What a run has from the runs before.
 #[derive(Debug)]
@@ -74,6 +76,8 @@ pub struct Shared {
     pub nodes_domain: Box<str>,
     /// The domain of its push service.
     pub push_domain: Box<str>,
+    /// The domain of HTTP upload.
+    pub upload_domain: Box<str>,
     /// The configuration of the last start or reload. Workers keep their own reference and are told of a new one.
     pub config: RwLock<Arc<Config>>,
     /// STUN and TURN servers, and the key of their credentials.
@@ -98,6 +102,8 @@ pub struct Shared {
     pub registration: OnceLock<Requests>,
     /// Where notifications for devices go; empty while there is no push.
     pub push: OnceLock<Arc<Outlet>>,
+    /// What slots for uploads are made from; empty while nothing is taken.
+    pub uploads: OnceLock<UploadSlots>,
     /// What is answered for accounts that do not exist.
     pub unknown_users: UnknownUsers,
     /// How accounts look, and with them those that do not exist.
@@ -143,6 +149,7 @@ impl Shared {
             rooms_domain: config.rooms.domain_of(&config.domain).into(),
             nodes_domain: config.pubsub.domain_of(&config.domain).into(),
             push_domain: config.push.domain_of(&config.domain).into(),
+            upload_domain: config.upload.domain_of(&config.domain).into(),
             config: RwLock::new(config),
             external: RwLock::default(),
             directory,
@@ -155,6 +162,7 @@ impl Shared {
             wrong_passwords: AccountQuota::default(),
             registration: OnceLock::new(),
             push: OnceLock::new(),
+            uploads: OnceLock::new(),
             unknown_users,
             survey: Mutex::new(survey),
             audit: Mutex::new(Audit::default()),

@@ -6,6 +6,7 @@
 //!    thread └─────────▶ group "server"               queues of the whole server, its process
 //! registration ──────▶ group "registration"         (crate::phone::metrics)
 //! web      ──stores──▶ group "http"                 (crate::http::metrics)
+//! web      ──stores──▶ group "upload"               (crate::http::metrics)
 //! push-…   ──stores──▶ group "push", block n        (crate::push::metrics)
 //! ```
 //! Names are in no metric: those of accounts are in a file of their own (`watch::busiest`).
@@ -18,7 +19,7 @@ use std::path::Path;
 
 use whimbrel_stats::{Blocks, Builder};
 
-use crate::http::metrics::WebMetrics;
+use crate::http::metrics::{UploadMetrics, WebMetrics};
 use crate::metrics::WorkerMetrics;
 use crate::phone::metrics::RegistrationMetrics;
 use crate::proto::push::PushService;
@@ -115,6 +116,8 @@ pub struct Stats {
     pub http: Blocks<WebMetrics>,
     /// One block for each push service (label `service`), written by the thread of its provider.
     pub push: Blocks<PushMetrics>,
+    /// One block, written by several threads, each cell by one.
+    pub upload: Blocks<UploadMetrics>,
 }
 
 impl Stats {
@@ -144,6 +147,7 @@ fn builder(workers: usize) -> Builder {
     builder.group::<RegistrationMetrics>("registration", "", 1);
     builder.group::<WebMetrics>("http", "", 1);
     builder.group::<PushMetrics>("push", "service", PushService::ALL.len());
+    builder.group::<UploadMetrics>("upload", "", 1);
     builder
 }
 
@@ -156,6 +160,7 @@ impl From<whimbrel_stats::file::Built> for Stats {
             registration: built.blocks(3),
             http: built.blocks(4),
             push: built.blocks(5),
+            upload: built.blocks(6),
         }
     }
 }
@@ -165,7 +170,7 @@ mod tests {
     use super::*;
     use whimbrel_stats::{Block, Description};
 
-    const TABLES: [(&str, &str, &[Description]); 6] = [
+    const TABLES: [(&str, &str, &[Description]); 7] = [
         (
             "Workers",
             "Each worker has its own (label `worker`) and is the only one to write them.",
@@ -192,6 +197,7 @@ mod tests {
             "For each push service (label `service`: 0 FCM, 1 APNs, 2 Web Push); zero where it is not configured (docs/push.md).",
             PushMetrics::DESCRIPTIONS,
         ),
+        ("HTTP upload", "Zero where it is off (docs/web.md).", UploadMetrics::DESCRIPTIONS),
     ];
 
     const BEGIN: &str = "<!-- made from the code: begin -->\n";

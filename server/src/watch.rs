@@ -116,6 +116,17 @@ impl Watched {
         }
     }
 
+    /// What accounts have uploaded. One that cannot be read keeps the figures of before.
+    fn look_at_uploads(&self) {
+        if let Ok((usage, erasures)) = self.shared.directory.upload_totals() {
+            let cells = &self.shared.stats.upload[0];
+            cells.files.set(usage.files);
+            cells.bytes.set(usage.bytes);
+            cells.slots.set(usage.slots);
+            cells.erasures.set(erasures);
+        }
+    }
+
     /// Looks once at everything.
     pub fn look(&self) {
         let stats = &self.shared.stats;
@@ -152,6 +163,7 @@ impl Watched {
             cells.pubsub_members.set(service.members);
         }
         self.look_at_senders();
+        self.look_at_uploads();
         cells.version.set(version());
         cells.certificate_expires.set(self.shared.acceptor.expires());
         cells.uptime.set(self.started.elapsed().as_secs());

@@ -26,6 +26,7 @@
 //! | [`log`] | a worker's log: its journal and what reads it |
 //! | [`data`] | what ties directory and log together; backups of both |
 //! | [`directory`] | accounts and what belongs to them, in LMDB; one writer, any number of readers |
+//! | [`uploads`] | the files that accounts have uploaded |
 //! | [`file_error`] | what the system refuses to do with a file, for log and directory alike |
 //! | [`pace`] | how fast a copy is written |
 //! | [`plain()`] | the system's errors in words |
@@ -47,5 +48,6 @@ pub mod message;
 pub mod pace;
 mod plain;
 pub mod queue;
+pub mod uploads;
 
 pub use plain::plain;

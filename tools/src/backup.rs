@@ -1,4 +1,4 @@
-//! `backup`: a copy of directory and message log that a server can be started on; with `--verify` it is read back whole.
+//! `backup`: a copy of directory, message log and uploaded files that a server can be started on; with `--verify` it is read back whole.
 
 use std::io::IsTerminal;
 use std::os::unix::fs::MetadataExt;
@@ -13,6 +13,7 @@ use whimbrel_storage::data::{self, DataError, Increment, Place};
 use whimbrel_storage::directory::Directory;
 use whimbrel_storage::log;
 use whimbrel_storage::pace::Pace;
+use whimbrel_storage::uploads::UPLOADS;
 
 use crate::accounts::{open_directory, refuse_other_owner};
 use crate::cli::BackupArgs;
@@ -40,6 +41,9 @@ struct Copied {
     bytes: u64,
     linked: u64,
     linked_bytes: u64,
+    uploads: u64,
+    uploads_bytes: u64,
+    uploads_linked: u64,
     removed: u64,
     positions: Vec<u64>,
 }
@@ -112,6 +116,9 @@ fn back_up(data: &Path, args: &BackupArgs, report: &Report) -> Result<(), Proble
         "bytes": copied.bytes,
         "linked": copied.linked,
         "linked_bytes": copied.linked_bytes,
+        "uploads": copied.uploads,
+        "uploads_bytes": copied.uploads_bytes,
+        "uploads_linked": copied.uploads_linked,
         "removed": copied.removed,
         "positions": copied.positions,
         "verified": verified.as_ref().map(|found| {
@@ -133,6 +140,12 @@ fn said(copied: &Copied, verified: Option<&Verified>) -> String {
         text += &format!(
             "\n{} files ({} bytes) are those of an earlier backup: they have not changed",
             copied.linked, copied.linked_bytes
+        );
+    }
+    if copied.uploads + copied.uploads_linked > 0 {
+        text += &format!(
+            "\n{} uploaded files ({} bytes) copied, {} are those of an earlier backup",
+            copied.uploads, copied.uploads_bytes, copied.uploads_linked
         );
     }
     if copied.removed > 0 {
@@ -177,6 +190,9 @@ fn copy(data: &Path, to: &Path, args: &BackupArgs, keep: Option<u32>) -> Result<
         bytes: done.bytes,
         linked: done.linked,
         linked_bytes: done.linked_bytes,
+        uploads: done.uploads.files,
+        uploads_bytes: done.uploads.bytes,
+        uploads_linked: done.uploads.linked,
         removed,
         positions: done.ends.iter().map(|end| end.0).collect(),
     })
@@ -238,7 +254,8 @@ fn read_accounts(directory: &Directory) -> Result<u64, whimbrel_storage::directo
 
 /// Shows a bar on a terminal while the copy grows: as far as it has come, of what the original takes.
 fn with_progress<T>(data: &Path, to: &Path, work: impl FnOnce() -> T) -> T {
-    let total = bytes_on_disk(&data.join(data::DIRECTORY)) + bytes_on_disk(&data.join(data::LOG));
+    let parts = [data::DIRECTORY, data::LOG, UPLOADS];
+    let total = parts.iter().map(|part| bytes_on_disk(&data.join(part))).sum();
     if !std::io::stderr().is_terminal() || total == 0 {
         return work();
     }

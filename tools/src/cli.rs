@@ -87,6 +87,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: PushCommand,
     },
+    /// Files that accounts have uploaded
+    Upload {
+        #[command(subcommand)]
+        command: UploadCommand,
+    },
     /// Replace the running server's program with another one; every connection stays
     ///
     /// The new program is asked before anything stops: whether it can read the state of the running one, and whether
@@ -227,6 +232,26 @@ pub(crate) enum PushCommand {
         jid: String,
         /// One device, by its node [default: all]
         device: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum UploadCommand {
+    /// The files of an account
+    List {
+        /// The account
+        jid: String,
+    },
+    /// What all accounts have uploaded
+    Stats,
+    /// Remove a file, or all files of an account; whoever has a URL finds nothing there any more
+    Remove {
+        /// The file, by its id or URL
+        #[arg(required_unless_present = "account")]
+        upload: Option<String>,
+        /// All files of this account, and its slots
+        #[arg(long, value_name = "JID", conflicts_with = "upload")]
+        account: Option<String>,
     },
 }
 

@@ -47,6 +47,7 @@ mod report;
 mod room;
 mod server;
 mod upgrade;
+mod upload;
 mod user;
 
 use std::path::Path;
@@ -137,6 +138,7 @@ fn on_data(data: &Path, command: &Command, report: &Report) -> Result<ExitCode, 
         Command::Node { command } => node::run(data, command, report)?,
         Command::Registration { command } => registration::run(data, command, report)?,
         Command::Push { command } => push::run(data, command, report)?,
+        Command::Upload { command } => upload::run(data, command, report)?,
         Command::Upgrade { binary } => upgrade::run(data, binary.as_deref(), report)?,
         Command::Log { command } => return log::run(data, command, report),
         Command::Archive { command } => return archive::run(data, command, report),

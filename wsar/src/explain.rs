@@ -331,6 +331,26 @@ pub const REFUSALS: &[Explained] = &[
         "The client does not answer the server's requests for acknowledgement; it is broken or its network is cut.",
     ),
     row(
+        "upload_bytes",
+        "A client asked for a slot for a file that is larger than may be.",
+        &["upload.file_mib_max"],
+        "Clients are told the limit and make pictures smaller. Raise it if your users send films; the proxy's limit goes with it.",
+    ),
+    row(
+        "upload_limits",
+        "An account has uploaded as much as it may, in all or on this day, or all files together are too large.",
+        &[
+            "upload.mib_max",
+            "upload.account_mib_max",
+            "upload.account_files_max",
+            "upload.account_mib_per_day",
+            "upload.account_files_per_day",
+            "upload.account_slots_max",
+        ],
+        "`whimbrelctl upload stats` tells how large all files are, `whimbrelctl upload list JID` those of one account. Keep files for fewer \
+         days (upload.keep_days), or raise the limit.",
+    ),
+    row(
         "websocket_bytes",
         "A browser's client sent a message that is longer than a stanza may be.",
         &["limits.stanza_bytes"],

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::cli::{OutputArgs, positive};
+use crate::cli::{OutputArgs, Tls, positive};
 use crate::engine::target::Transport;
 use crate::variant::Variant;
 
@@ -320,6 +320,39 @@ pub(crate) struct PepArgs {
     pub(crate) rounds: u32,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct UploadArgs {
+    #[command(flatten)]
+    pub(crate) programs: ProgramArgs,
+    /// nginx, with its module for WebDAV [default: that of the system]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) nginx: Option<PathBuf>,
+    /// KiB of one file
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=4_194_303))]
+    pub(crate) kib: u32,
+    /// Files that are uploaded in a round
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) files: u32,
+    /// Connections at a time
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) connections: u32,
+    /// Seconds of downloads in a round
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub(crate) seconds: u32,
+    /// Rounds; both servers take turns in each, and medians are told
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) rounds: u32,
+    /// Without TLS, or `direct`: both servers with it
+    #[arg(long, value_enum, default_value = "none")]
+    pub(crate) tls: Tls,
+    /// The figures as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// No progress line
+    #[arg(long)]
+    pub(crate) quiet: bool,
 }
 
 #[derive(Clone, Debug, Args)]

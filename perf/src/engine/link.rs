@@ -225,9 +225,7 @@ fn late_port(_: &Socket) -> io::Result<()> {
     Ok(())
 }
 
-/// The TLS configuration of all sessions of a worker: no resumption, so that every login is a full handshake, and no
-/// verification of the certificate, which under test is often self-signed.
-pub(crate) fn client_config(target: &Target) -> Arc<ClientConfig> {
+fn any_config() -> ClientConfig {
     let provider = Arc::new(ring::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -236,6 +234,20 @@ pub(crate) fn client_config(target: &Target) -> Arc<ClientConfig> {
         .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
         .with_no_client_auth();
     config.resumption = Resumption::disabled();
+    config
+}
+
+/// As [`client_config`], for HTTP.
+pub(crate) fn http_config() -> Arc<ClientConfig> {
+    let mut config = any_config();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Arc::new(config)
+}
+
+/// The TLS configuration of all sessions of a worker: no resumption, so that every login is a full handshake, and no
+/// verification of the certificate, which under test is often self-signed.
+pub(crate) fn client_config(target: &Target) -> Arc<ClientConfig> {
+    let mut config = any_config();
     match (target.transport, target.tls) {
         // RFC 6455 is about this version of HTTP.
         (Transport::WebSocket, _) => config.alpn_protocols = vec![b"http/1.1".to_vec()],

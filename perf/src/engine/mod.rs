@@ -28,7 +28,7 @@ mod events;
 pub(crate) mod keys;
 pub(crate) mod life;
 #[expect(unsafe_code, reason = "system calls")]
-mod link;
+pub(crate) mod link;
 mod login;
 mod rooms;
 pub(crate) mod sasl;

@@ -22,8 +22,8 @@ pub(crate) mod lineup;
 mod postgres;
 mod prosody;
 mod rounds;
-mod running;
-mod whimbrel;
+pub(crate) mod running;
+pub(crate) mod whimbrel;
 
 use std::collections::BTreeMap;
 use std::io::Write;

@@ -114,7 +114,7 @@ pub(super) fn free_port() -> Result<u16, String> {
 }
 
 /// A program by its usual places.
-pub(super) fn find_program(name: &str, package: &str) -> Result<PathBuf, String> {
+pub(crate) fn find_program(name: &str, package: &str) -> Result<PathBuf, String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let usual = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"].map(PathBuf::from);
     std::env::split_paths(&path)

@@ -194,7 +194,7 @@ fn facts(whimbreld: &Path, variant: &Variant, config: &str) -> Facts {
     facts
 }
 
-fn program(given: Option<&Path>, name: &str) -> Result<PathBuf, String> {
+pub(crate) fn program(given: Option<&Path>, name: &str) -> Result<PathBuf, String> {
     let own = std::env::current_exe().map_err(|error| format!("cannot find {name}: {error}"))?;
     let path = given.map_or_else(|| own.with_file_name(name), Path::to_owned);
     if path.is_file() {

@@ -18,6 +18,7 @@ pub(crate) mod poll;
 pub(crate) mod presence;
 pub(crate) mod storm;
 pub(crate) mod upgrade;
+pub(crate) mod upload;
 mod waiting;
 
 use std::time::{Duration, Instant};

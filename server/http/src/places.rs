@@ -164,6 +164,17 @@ impl Places {
         self.changes.notified().await;
     }
 
+    /// Ends all connections, whatever is under way on them.
+    pub fn end_all(&self) {
+        let rows: Vec<u64> = self.table().rows.keys().copied().collect();
+        for number in rows {
+            let row = self.table().remove(number);
+            if let Some(end) = row.and_then(|row| row.end) {
+                end.abort();
+            }
+        }
+    }
+
     /// Connections that were ended for others since this was asked last.
     pub fn take_displaced(&self) -> u64 {
         std::mem::take(&mut self.table().displaced)

@@ -40,6 +40,8 @@ struct State {
     share: Option<usize>,
     /// Reads the next request.
     reader: Option<Waker>,
+    /// Until when the current request may take longer than others.
+    long_until: Option<Instant>,
     /// Dropped when the current answer is written.
     kept: Option<Box<dyn Any + Send>>,
 }
@@ -69,7 +71,13 @@ enum Phase {
 impl Turn {
     /// Of a new connection, from which a request is expected.
     pub(crate) fn new(waits: Arc<Notify>, at: At) -> Turn {
-        let state = State { phase: Phase::Speaking(Instant::now()), share: None, reader: None, kept: None };
+        let state = State {
+            phase: Phase::Speaking(Instant::now()),
+            share: None,
+            reader: None,
+            long_until: None,
+            kept: None,
+        };
         Turn(Arc::new(Shared { state: Mutex::new(state), waits, at }))
     }
 
@@ -132,6 +140,16 @@ impl Turn {
         self.state().share
     }
 
+    /// The current request may go on until then, however long its connection has lived.
+    pub fn may_take_until(&self, until: Instant) {
+        self.state().long_until = Some(until);
+    }
+
+    /// Until when the connection may go on because of its request; `None`: it has none that takes long.
+    pub fn long_until(&self) -> Option<Instant> {
+        self.state().long_until
+    }
+
     /// Keeps something until the answer to the current request is written to its connection, or that has ended.
     pub fn keep_until_written(&self, kept: Box<dyn Any + Send>) {
         let older = self.state().kept.replace(kept);
@@ -146,7 +164,11 @@ impl Turn {
     /// The answer is written, or never will be.
     pub(crate) fn written(&self) {
         // Dropped when the lock is free: it may do anything.
-        let kept = self.state().kept.take();
+        let kept = {
+            let mut state = self.state();
+            state.long_until = None;
+            state.kept.take()
+        };
         drop(kept);
     }
 

@@ -25,6 +25,7 @@ use crate::runtime::driver::Wake;
 use crate::runtime::mailbox::{self, LaneGauge, Post};
 use crate::shared::Shared;
 use crate::takeover::Takeover;
+use crate::upload::Uploads;
 use crate::user::commits::Log;
 use crate::user::jobs::{Completions, CryptoPool, Done, Jobs, Then};
 use crate::watch::archives::Archives;
@@ -154,6 +155,7 @@ pub(super) struct Services {
     pub(super) http: Option<Arc<HttpServer>>,
     pub(super) web: Option<Arc<HttpServer>>,
     pub(super) bosh: Arc<Bosh>,
+    pub(super) uploads: Option<Arc<Uploads>>,
     pub(super) watch: Watch,
 }
 
@@ -194,7 +196,15 @@ impl Services {
             None => None,
         };
         let http = web::start_registration(sockets.registration, shared, registration.as_deref(), opens)?;
-        let web = web::start(sockets.web, shared, &beside.commands, &bosh, opens)?;
+        let is_listened = sockets.web.iter().any(|sockets| !sockets.is_empty());
+        let uploads = match plan.config.upload.enabled && is_listened {
+            true => {
+                let running = Uploads::start(shared.clone(), beside.writer.clone());
+                Some(Arc::new(running.map_err(system("cannot prepare the folder of uploads"))?))
+            }
+            false => None,
+        };
+        let web = web::start(sockets.web, shared, &beside.commands, (&bosh, uploads.as_deref()), opens)?;
         let watch = Watch::start(Watched {
             shared: shared.clone(),
             writer: beside.writer.clone(),
@@ -207,7 +217,7 @@ impl Services {
             started: plan.started,
         });
         let watch = watch.map_err(system("cannot start the thread for statistics"))?;
-        Ok(Services { registration, notifier, http, web, bosh, watch })
+        Ok(Services { registration, notifier, http, web, bosh, uploads, watch })
     }
 
     /// The server is there: everybody is let in.
@@ -219,5 +229,8 @@ impl Services {
             http.open();
         }
         self.bosh.go_on();
+        if let Some(uploads) = &self.uploads {
+            uploads.sweep();
+        }
     }
 }

@@ -10,6 +10,7 @@ use crate::registration::Registration;
 use crate::registration::api::Listeners;
 use crate::running::error::{BootError, system};
 use crate::shared::Shared;
+use crate::upload::Uploads;
 use crate::web::bosh::Bosh;
 use crate::web::{self, Front};
 use crate::worker::command::CommandQueue;
@@ -34,20 +35,24 @@ pub(super) fn start_registration(
     start_on(sockets, "http", speaks_tls.then(|| begin_tls(shared)), (host, routes), open)
 }
 
-/// As [`start_registration`], the one of clients in browsers.
+/// As [`start_registration`], the one of clients in browsers. `uploads` are taken from when it is there.
 pub(super) fn start(
     sockets: Sockets,
     shared: &Arc<Shared>,
     commands: &[Arc<CommandQueue>],
-    bosh: &Arc<Bosh>,
+    (bosh, uploads): (&Arc<Bosh>, Option<&Uploads>),
     open: bool,
 ) -> Result<Option<Arc<HttpServer>>, BootError> {
     let speaks_tls = shared.config.read().expect("nothing panics while it holds this lock").http.tls;
-    let routes = web::routes(shared, commands, bosh);
+    let mut routes = web::routes(shared, commands, bosh);
+    routes.extend(uploads.map(Uploads::routes));
     let host: Arc<dyn Host> = Arc::new(Front(shared.clone()));
     let server = start_on(sockets, "web", speaks_tls.then(|| begin_tls(shared)), (host, routes), open)?;
     if server.is_none() {
         bosh.give_up();
+    }
+    if let (Some(server), Some(uploads)) = (&server, uploads) {
+        uploads.open(server.listening[0].port());
     }
     Ok(server)
 }

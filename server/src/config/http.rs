@@ -19,7 +19,7 @@ pub struct HttpConfig {
     pub tls: bool,
     /// Proxies that are believed when they say whom they speak for and how: addresses, or networks like `10.0.0.0/8`.
     pub trusted_proxies: Vec<String>,
-    /// Origins of pages that may open a WebSocket, as browsers write them; `*` alone: all.
+    /// Origins of pages that may open a WebSocket and read files, as browsers write them; `*` alone: all.
     pub allowed_origins: Vec<String>,
     /// The URL of the WebSocket as clients reach it. Empty: as the request for host-meta came.
     pub websocket_url: String,

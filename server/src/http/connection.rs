@@ -1,6 +1,7 @@
 //! One connection: its place, TLS, its requests one after another, its end.
 
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{self, timeout_at};
 use whimbrel_http::places::Limits;
 use whimbrel_http::{Bad, Block, Deadlines, Door, Full, Turn};
 
@@ -26,7 +28,7 @@ use super::request::{Caller, Channel};
 use super::stream::HttpStream;
 use super::switch::Switch;
 
-/// How long one connection may live, however many requests it makes.
+/// How long one connection may live, however many requests it makes. Only a transfer that has begun may go on.
 const CONNECTION_SECONDS_MAX: u64 = 300;
 
 /// The wait after the system has refused to accept.
@@ -95,8 +97,14 @@ async fn place(core: &Arc<Core>, router: &Router, stream: TcpStream, address: So
     let (core, router) = (core.clone(), router.clone());
     core.clone().places.serve(place, |turn| async move {
         let _open = open;
-        let life = Duration::from_secs(CONNECTION_SECONDS_MAX);
-        let _ = tokio::time::timeout(life, converse(&core, stream, peer, turn, router)).await;
+        let mut end = time::Instant::now() + Duration::from_secs(CONNECTION_SECONDS_MAX);
+        let mut work = pin!(converse(&core, stream, peer, turn.clone(), router));
+        while timeout_at(end, &mut work).await.is_err() {
+            match turn.long_until().filter(|until| *until > end) {
+                Some(until) => end = until,
+                None => break,
+            }
+        }
     });
     // What has come of its request is read before anybody else may need its place.
     tokio::task::yield_now().await;

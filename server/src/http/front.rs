@@ -81,6 +81,7 @@ pub struct HttpServer {
     /// Addresses that are listened on.
     pub listening: Vec<SocketAddr>,
     gate: DrainGate,
+    places: Places,
     stop: Mutex<Option<oneshot::Sender<()>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -125,10 +126,11 @@ impl HttpServer {
         if !open {
             gate.shut();
         }
+        let places = Places::default();
         let core = Arc::new(Core {
             host,
             tls,
-            places: Places::default(),
+            places: places.clone(),
             pace: Pace::default(),
             gate: gate.clone(),
             shares,
@@ -159,7 +161,13 @@ impl HttpServer {
             });
             runtime.shutdown_background();
         })?;
-        Ok(HttpServer { listening, gate, stop: Mutex::new(Some(stop)), thread: Mutex::new(Some(thread)) })
+        Ok(HttpServer {
+            listening,
+            gate,
+            places,
+            stop: Mutex::new(Some(stop)),
+            thread: Mutex::new(Some(thread)),
+        })
     }
 
     /// Takes requests from now on.
@@ -177,6 +185,11 @@ impl HttpServer {
     #[must_use]
     pub fn wait_until_written(&self, deadline: Instant) -> bool {
         self.gate.wait_until_empty(deadline)
+    }
+
+    /// After [`HttpServer::shut`]: ends all connections, whatever is under way on them.
+    pub fn cut(&self) {
+        self.places.end_all();
     }
 
     /// Takes no more requests, waits until answers are written, for `wait` at most, and ends. `false`: an answer was cut

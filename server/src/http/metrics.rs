@@ -1,4 +1,4 @@
-//! The metrics of the HTTP server for clients in browsers, all written by its thread.
+//! The metrics of the HTTP server for clients in browsers, all written by its thread, and those of uploads.
 
 whimbrel_stats::metrics! {
     /// Connections until they are WebSocket, and requests.
@@ -21,5 +21,29 @@ whimbrel_stats::metrics! {
         bosh_malformed "http.bosh.malformed" Counter "requests" "Requests of BOSH that cannot be read.";
         bosh_origin "http.bosh.origin" Counter "requests" "Requests of BOSH from pages that may not (http.allowed_origins).";
         bosh_busy "http.bosh.busy" Counter "requests" "Requests of BOSH refused because there are http.bosh_sessions, too many wait for a worker, or memory is short (http.bosh_mib).";
+    }
+}
+
+whimbrel_stats::metrics! {
+    /// Uploads and downloads (XEP-0363), written by the thread of the HTTP server; what is there, by the stats thread; what has
+    /// ended, by the thread that ends it.
+    UploadMetrics {
+        transfers "upload.transfers" Gauge "transfers" "Uploads and downloads that are under way (upload.transfers_max).";
+        stored "upload.stored" Counter "files" "Files that were uploaded.";
+        received "upload.received" Counter "bytes" "Bytes of uploads, those that were broken off included.";
+        served "upload.served" Counter "requests" "Files, or parts of them, that downloads have begun with.";
+        sent "upload.sent" Counter "bytes" "Bytes of downloads, as they were handed to connections.";
+        broken "upload.broken" Counter "transfers" "Uploads that ended in the middle: the client has gone, or was too slow.";
+        refused_url "upload.refused.url" Counter "requests" "Uploads refused: the URL was given for none, or its time is over.";
+        refused_slot "upload.refused.slot" Counter "requests" "Uploads refused: the slot has its file, or has it coming, or has ended.";
+        refused_unlike "upload.refused.unlike" Counter "requests" "Uploads refused: another length or type than the slot's.";
+        refused_busy "upload.refused.busy" Counter "requests" "Uploads and downloads refused: upload.transfers_per_address, or no thread or no room in the directory's queue.";
+        refused_disk "upload.refused.disk" Counter "requests" "Uploads refused or broken off: no room on the disk (upload.mib_left_free), or it has failed.";
+        ended "upload.ended" Counter "uploads" "Files whose time is over (upload.keep_days), and slots that were not used.";
+        erased "upload.erased" Counter "files" "Uploads whose bytes were removed from the disk.";
+        files "upload.files" Gauge "files" "Files that are kept.";
+        bytes "upload.bytes" Gauge "bytes" "Bytes of them (upload.mib_max).";
+        slots "upload.slots" Gauge "slots" "Slots that wait for their files.";
+        erasures "upload.erasures" Gauge "files" "Uploads that have ended and whose bytes are to be removed from the disk.";
     }
 }

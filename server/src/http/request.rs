@@ -86,6 +86,17 @@ impl Caller {
         Ok(())
     }
 
+    /// A body follows that the handler reads piece by piece, or an answer that it sends so, for so long at most. The handler sees to
+    /// the time of each piece; a drain waits for the end.
+    ///
+    /// # Errors
+    /// As [`Caller::begin`].
+    pub fn transfer(&self, at_most: Duration) -> Result<(), Problem> {
+        self.turn.served();
+        self.turn.may_take_until(tokio::time::Instant::now() + at_most);
+        self.begin()
+    }
+
     /// The body is here, also of one that says itself where it ends: from now on the client waits for us.
     fn body_is_here(&self) -> Result<(), Problem> {
         self.turn.served();

@@ -189,6 +189,23 @@ impl AsyncWrite for HttpStream {
         }
     }
 
+    /// Without TLS the kernel takes all parts at once, and nothing is copied on the way. With TLS each is encrypted by itself.
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.secured.is_none() {
+            return Pin::new(&mut self.get_mut().socket).poll_write_vectored(context, parts);
+        }
+        let first = parts.iter().find(|part| !part.is_empty());
+        self.poll_write(context, first.map_or(&[], |part| part))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let HttpStream { socket, secured } = self.get_mut();
         if let Some(secured) = secured {

@@ -85,6 +85,9 @@ impl Control {
             Request::PushList { jid } => self.push_list(&jid),
             Request::PushTest { jid, node } => self.push_test(&jid, node.as_deref()),
             Request::PushRemove { jid, node } => self.push_remove(&jid, node.as_deref()),
+            Request::UploadList { jid, after, max } => self.upload_list(&jid, after.as_deref(), max),
+            Request::UploadStats => self.upload_stats(),
+            Request::UploadRemove { id, jid } => self.upload_remove(id.as_deref(), jid.as_deref()),
             Request::RegistrationStatus => self.registration_status(),
             Request::RegistrationPending { after, max } => self.registration_pending(after.as_deref(), max),
             Request::RegistrationRevoke { number } => self.registration_revoke(&number),
@@ -107,7 +110,7 @@ impl Control {
         Problem::new(ControlRefusal::Failed, self.server.upgrade(&order))
     }
 
-    /// Copies directory and log, as they are now, into a new or empty folder, or into a place for backups.
+    /// Copies directory, log and uploaded files, as they are now, into a new or empty folder, or into a place for backups.
     fn backup(&self, order: &Backup) -> Answer {
         if !order.folder.is_absolute() {
             return Err(Problem::new(ControlRefusal::BadRequest, "the folder is to be an absolute path"));
@@ -137,6 +140,9 @@ impl Control {
             "bytes": done.bytes,
             "linked": done.linked,
             "linked_bytes": done.linked_bytes,
+            "uploads": done.uploads.files,
+            "uploads_bytes": done.uploads.bytes,
+            "uploads_linked": done.uploads.linked,
             "removed": removed,
             "positions": ends,
         }))

@@ -14,6 +14,7 @@
 //! | [`rooms`](self) | requests about rooms |
 //! | [`links`](self) | requests about links that make members of rooms |
 //! | [`push`](self) | requests about devices that push services tell |
+//! | [`uploads`](self) | requests about files that accounts have uploaded |
 //! | [`nodes`](self) | requests about nodes of the publish-subscribe service |
 
 mod accounts;
@@ -25,6 +26,7 @@ mod registration;
 mod rooms;
 #[cfg(test)]
 mod tests;
+mod uploads;
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};

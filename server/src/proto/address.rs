@@ -35,6 +35,8 @@ pub enum Destination<'a> {
     Nodes,
     /// The push service. It is asked what it is; what it is told comes from this server.
     Push,
+    /// The service that gives slots for uploads.
+    Uploads,
     /// Another domain. There is no federation, so it cannot be reached (RFC 6120 §8.3.3.16).
     Remote,
 }
@@ -58,13 +60,15 @@ impl<'a> Destination<'a> {
     /// Where an address goes that is not of the users' domain.
     fn beside(to: &'a JidRef<'a>, domains: Domains<'_>) -> Destination<'a> {
         let is = |domain: Option<&str>| domain == Some(to.domain());
-        let (is_rooms, is_nodes, is_push) = (is(domains.rooms), is(domains.nodes), is(domains.push));
+        let (is_rooms, is_nodes) = (is(domains.rooms), is(domains.nodes));
+        let (is_push, is_uploads) = (is(domains.push), is(domains.uploads));
         match (to.local(), to.resource()) {
             (Some(name), nick) if is_rooms => Destination::Room { name, nick },
             (None, None) if is_rooms => Destination::Rooms,
             (None, None) if is_nodes => Destination::Nodes,
             (None, None) if is_push => Destination::Push,
-            _ if is_rooms || is_nodes || is_push => Destination::DomainResource,
+            (None, None) if is_uploads => Destination::Uploads,
+            _ if is_rooms || is_nodes || is_push || is_uploads => Destination::DomainResource,
             _ => Destination::Remote,
         }
     }
@@ -81,6 +85,8 @@ pub struct Domains<'a> {
     pub nodes: Option<&'a str>,
     /// That of its push service; `None`: there is none.
     pub push: Option<&'a str>,
+    /// That of HTTP upload; `None`: there is none.
+    pub uploads: Option<&'a str>,
 }
 
 /// The localpart of a JID of this server; empty for the domain's own.
@@ -181,17 +187,21 @@ mod tests {
             ("p", Destination::Push),
             ("p/r", Destination::DomainResource),
             ("juliet@p", Destination::DomainResource),
+            ("u", Destination::Uploads),
+            ("u/r", Destination::DomainResource),
+            ("juliet@u", Destination::DomainResource),
         ];
         for (to, expected) in table {
             let to = JidRef::parse(to).unwrap();
-            let domains = Domains { server: "x", rooms: Some("r"), nodes: Some("n"), push: Some("p") };
+            let (rooms, nodes) = (Some("r"), Some("n"));
+            let domains = Domains { server: "x", rooms, nodes, push: Some("p"), uploads: Some("u") };
             assert_eq!(Destination::of(Some(&to), domains, "juliet"), expected);
         }
-        let without = Domains { server: "x", rooms: None, nodes: None, push: None };
+        let without = Domains { server: "x", rooms: None, nodes: None, push: None, uploads: None };
         assert_eq!(Destination::of(None, without, "juliet"), Destination::OwnAccount);
         let room = JidRef::parse("hall@r").unwrap();
         assert_eq!(Destination::of(Some(&room), without, "juliet"), Destination::Remote);
-        for service in ["n", "p"] {
+        for service in ["n", "p", "u"] {
             let service = JidRef::parse(service).unwrap();
             assert_eq!(Destination::of(Some(&service), without, "juliet"), Destination::Remote);
         }

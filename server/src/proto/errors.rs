@@ -6,7 +6,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-pub use stanza::{ErrorKind, StanzaCondition, StanzaError};
+pub use stanza::{ApplicationDetail, ErrorKind, StanzaCondition, StanzaError};
 pub use stream::StreamCondition;
 
 /// A stream error with its text, which ends the stream.

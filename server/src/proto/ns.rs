@@ -153,6 +153,8 @@ namespaces! {
     PUBSUB_OPTIONS = "http://jabber.org/protocol/pubsub#publish-options",
     /// What only the owner of a node asks for.
     PUBSUB_OWNER = "http://jabber.org/protocol/pubsub#owner",
+    /// HTTP upload (XEP-0363).
+    HTTP_UPLOAD = "urn:xmpp:http:upload:0",
     /// Push notifications (XEP-0357).
     PUSH = "urn:xmpp:push:0",
     /// Reactions to messages (XEP-0444).

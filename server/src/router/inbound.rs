@@ -159,6 +159,7 @@ fn forward(actors: &mut Actors, env: &Env, fx: &mut Effects, inbound: &Inbound<'
         (Kind::Iq, Destination::Rooms) => rooms::ask_service(env, fx, inbound),
         (_, Destination::Nodes) => hosted::take(actors, env, fx, inbound),
         (_, Destination::Push) => service::push::take(env, fx, inbound),
+        (_, Destination::Uploads) => service::upload::take(actors, env, fx, inbound),
         (Kind::Presence, destination) => match (to, destination) {
             (None, _) => presence::to_all(actors, env, fx, inbound),
             (Some(to), Destination::OwnAccount) => show(actors, env, fx, inbound, to, own),

@@ -31,6 +31,7 @@ use crate::shared::Shared;
 use crate::shared::turn::ExternalServices;
 use crate::takeover::TakeoverOutcome;
 use crate::takeover::launch::Launch;
+use crate::upload::Uploads;
 use crate::user::jobs::{Completions, CryptoPool, Then};
 use crate::watch::Watch;
 use crate::web::bosh::Bosh;
@@ -64,6 +65,8 @@ pub struct Server {
     pub web: Option<Arc<HttpServer>>,
     /// Sessions of BOSH.
     pub bosh: Arc<Bosh>,
+    /// Uploads, where they are taken.
+    pub uploads: Option<Arc<Uploads>>,
     /// Name of the driver in use.
     pub driver: &'static str,
     /// When it started; an upgrade does not change it.
@@ -208,6 +211,9 @@ impl Server {
         for server in self.http_servers() {
             server.stop(ANSWERS_WAIT);
         }
+        if let Some(uploads) = &self.uploads {
+            uploads.stop();
+        }
         self.writer.finish();
         self.syncer.lock().expect("nothing panics while it holds this lock").finish();
         Ok(())
@@ -274,5 +280,6 @@ fn keep_fixed(old: &Config, new: &mut Config) -> Vec<&'static str> {
     changed.extend(new.http.keep_fixed(&old.http));
     changed.extend(new.registration.keep_fixed(&old.registration));
     changed.extend(new.push.keep_fixed(&old.push));
+    changed.extend(new.upload.keep_fixed(&old.upload));
     changed
 }

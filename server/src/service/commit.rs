@@ -4,6 +4,7 @@ use whimbrel_storage::directory::{DirectoryError, WriteTransaction};
 
 use crate::env::Env;
 use crate::proto::errors::{StanzaCondition, StanzaError};
+use crate::proto::ns;
 use crate::service::reply::{Reply, ReplyTo};
 use crate::service::request::{self, Request};
 use crate::service::table::Scope;
@@ -93,7 +94,15 @@ pub struct Begun {
     write: Option<Write>,
     /// Of a requester whose resource is another worker's.
     travelling: Option<PendingAck>,
-    is_for_service: bool,
+    limits: Limits,
+}
+
+/// Whose limits a request may run into.
+#[derive(Copy, Clone, Debug)]
+enum Limits {
+    Account,
+    Pubsub,
+    Upload,
 }
 
 impl Request {
@@ -135,7 +144,12 @@ impl Request {
     fn to_begin(&self, users: &Users) -> Begun {
         let write = self.sender.map(|sender| Write::of(users, sender, self.pending_ack));
         let travelling = self.pending_ack.filter(|_| write.is_none());
-        Begun { reply_to: self.reply_to(), write, travelling, is_for_service: self.scope == Scope::Nodes }
+        let limits = match (self.scope, self.query.namespace()) {
+            (Scope::Nodes, _) => Limits::Pubsub,
+            (_, ns::HTTP_UPLOAD) => Limits::Upload,
+            _ => Limits::Account,
+        };
+        Begun { reply_to: self.reply_to(), write, travelling, limits }
     }
 }
 
@@ -205,9 +219,10 @@ impl Begun {
             Ok(committed) => committed,
             Err(error) => {
                 if error.condition == StanzaCondition::ResourceConstraint {
-                    match self.is_for_service {
-                        true => env.metrics().refused_pubsub.add(1),
-                        false => env.metrics().refused_account.add(1),
+                    match self.limits {
+                        Limits::Pubsub => env.metrics().refused_pubsub.add(1),
+                        Limits::Upload => env.metrics().refused_upload.add(1),
+                        Limits::Account => env.metrics().refused_account.add(1),
                     }
                 }
                 return self.send(actors, env, fx, Reply::Error(error));

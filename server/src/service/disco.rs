@@ -94,7 +94,7 @@ fn describe(config: &Config, scope: Scope, node: Option<&str>) -> Reply {
     Reply::Result(query.children(identities).children(features))
 }
 
-/// Of the domain: the services of rooms and of nodes, which has its nodes. Those of an account are its available resources (§4.2) and its nodes,
+/// Of the domain: the services of rooms, of nodes, which has its nodes, and of uploads. Those of an account are its available resources (§4.2) and its nodes,
 /// page by page if somebody wants that (§7).
 fn items(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -> Reply {
     if request.typ != Type::Get {
@@ -126,7 +126,7 @@ fn items(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) ->
     }
     if request.scope == Scope::Server {
         let services = env.domains();
-        for domain in [services.rooms, services.nodes].into_iter().flatten() {
+        for domain in [services.rooms, services.nodes, services.uploads].into_iter().flatten() {
             query.push(Element::new("item", ns::DISCO_ITEMS).attr("jid", domain));
         }
     }

@@ -37,6 +37,7 @@ pub mod roster;
 pub mod session;
 pub mod table;
 pub mod time;
+pub mod upload;
 pub mod vcard;
 pub mod version;
 
@@ -63,6 +64,7 @@ pub static SERVICES: &[&Service] = &[
     &pubsub::SERVICE,
     &pubsub::MAKING,
     &push::SERVICE,
+    &upload::SERVICE,
     &archive::SERVICE,
     &carbons::SERVICE,
     &blocking::SERVICE,

@@ -1,8 +1,8 @@
 //! What stands still while a server is upgraded: the workers, and before them the services that send answers and text
 //! messages. All of it goes on when these values are dropped.
 
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::run::Order;
@@ -14,16 +14,19 @@ use crate::worker::upgrade::{NotParked, Parked, Quiescence, Suspend, Verdict};
 /// What an upgrade waits for notifications that are being sent; others are sent by the new program.
 const PUSH_WAIT: Duration = Duration::from_secs(2);
 
+/// The part of an upgrade's time that uploads and downloads have to end; then they are cut off.
+const TRANSFERS_PART: f64 = 0.5;
+
 /// How often workers are asked whether they are quiescent.
 const ASK_AGAIN: Duration = Duration::from_micros(500);
 
 /// Nothing of registration and of the HTTP server is under way while this lives: no text message is lost or sent twice by
 /// the exec, and no answer cut off.
-pub(super) struct ServicesPaused<'a>(&'a Server);
+pub(super) struct ServicesPaused<'a>(&'a Server, Option<MutexGuard<'a, ()>>);
 
 impl<'a> ServicesPaused<'a> {
     pub(super) fn new(server: &'a Server, order: &Order<'_>, patience: Duration) -> Result<Self, String> {
-        let paused = ServicesPaused(server);
+        let mut paused = ServicesPaused(server, None);
         let deadline = Instant::now() + patience;
         let late = |what: &str| {
             let seconds = patience.as_secs();
@@ -40,6 +43,20 @@ impl<'a> ServicesPaused<'a> {
         if let Some(notifier) = &server.notifier {
             (order.tell)("waiting for notifications that are being sent");
             notifier.stop(PUSH_WAIT.min(patience));
+        }
+        if let Some(uploads) = &server.uploads {
+            paused.1 = uploads.pause(deadline);
+            if paused.1.is_none() {
+                return Err(late("files were still being removed"));
+            }
+        }
+        if let Some(web) = &server.web {
+            let long =
+                Instant::now() + deadline.saturating_duration_since(Instant::now()).mul_f64(TRANSFERS_PART);
+            if !web.wait_until_written(long) {
+                // A transfer that takes longer than an upgrade may: an upload leaves no file, and its slot is good still.
+                web.cut();
+            }
         }
         let is_written = server.http_servers().all(|http| http.wait_until_written(deadline));
         match is_written && server.bosh.wait_until_written(deadline) {

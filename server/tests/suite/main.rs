@@ -48,5 +48,6 @@ mod strangers;
 mod subscription;
 mod tls;
 mod turn;
+mod upload;
 mod web;
 mod websocket;

@@ -20,6 +20,7 @@ use super::{DIRECTORY, DataError, LOG, UNFINISHED, examine};
 use crate::directory::{CopiedFile, Directory, DirectoryError};
 use crate::log::{self, CopiedSegment, Cut, Earlier, Ends, Owner, Stamp};
 use crate::pace::Pace;
+use crate::uploads::{self, UPLOADS};
 
 pub use crate::log::BackedUp;
 
@@ -42,7 +43,7 @@ pub fn backup(
     examine(data)?;
     refuse_overlap(data, to)?;
     let is_new = begin(to)?;
-    let order = Order { data, directory, to, find: &|_, _, _| None, number: 0, taken_ms };
+    let order = Order { data, directory, to, find: &|_, _, _| None, uploads: None, number: 0, taken_ms };
     let done = order.copy(pace).and_then(|done| {
         finish(to)?;
         Ok(done)
@@ -61,6 +62,8 @@ pub(super) struct Order<'a> {
     pub(super) to: &'a Path,
     /// Finds segments that earlier copies have.
     pub(super) find: &'a dyn Fn(u64, u64, &Stamp) -> Option<Earlier>,
+    /// An earlier copy, whose uploaded files this one takes.
+    pub(super) uploads: Option<&'a Path>,
     pub(super) number: u64,
     pub(super) taken_ms: u64,
 }
@@ -72,6 +75,8 @@ impl Order<'_> {
         // A directory that was made by whimbrelctl and never served has none.
         let owner = log::owner(&data.join(LOG))?;
         let has_log = owner.is_some() || directory.has_log()?;
+        // What the directory has at that moment must be there when it is copied.
+        let _kept = directory.keep_uploads();
         let (cut, copied) = self.copy_directory(has_log, pace)?;
         let mut partial = Partial::create(to).map_err(|error| failed(to, &error))?;
         let mut segments: Vec<CopiedSegment> = Vec::new();
@@ -85,6 +90,8 @@ impl Order<'_> {
         if let Some(Some(Owner { data_set, .. })) = owner {
             log::belong_to(&to.join(LOG), Owner { data_set, accounts_ever: directory.accounts_ever()? })?;
         }
+        done.uploads =
+            uploads::copy(data, to, self.uploads, pace).map_err(|error| failed(&to.join(UPLOADS), &error))?;
         let manifest = Manifest {
             data_set: directory.data_set()?,
             number: self.number,
@@ -142,7 +149,7 @@ pub(super) fn sync(folder: &Path) -> io::Result<()> {
 pub(super) fn refuse_overlap(data: &Path, to: &Path) -> Result<(), DataError> {
     let resolved = resolve(to)?;
     // Parts of the data directory may lie elsewhere, with a link to them.
-    for part in [data.to_owned(), data.join(DIRECTORY), data.join(LOG)] {
+    for part in [data.to_owned(), data.join(DIRECTORY), data.join(LOG), data.join(UPLOADS)] {
         let Ok(part) = part.canonicalize() else { continue };
         if resolved.starts_with(&part) {
             return Err(target(to, format!("it is in the data directory, {}; use another", part.display())));
@@ -190,7 +197,7 @@ pub(super) fn begin(to: &Path) -> Result<bool, DataError> {
 
 /// Removes what was copied, and the mark last.
 fn remove(to: &Path, is_new: bool) -> io::Result<()> {
-    for part in [DIRECTORY, LOG] {
+    for part in [DIRECTORY, LOG, UPLOADS] {
         match fs::remove_dir_all(to.join(part)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

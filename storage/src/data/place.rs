@@ -14,6 +14,8 @@
 //! A file that is damaged on the place's disk would be shared for ever. So whoever reads a backup back and finds that leaves a
 //! mark ([`distrust`]), and the next backup shares nothing.
 //!
+//! Uploaded files are never written to, so the newest backup's are taken by their names and lengths.
+//!
 //! Files that backups share must not be written to, so none of them is served where it lies ([`super::examine`]).
 
 use std::collections::HashMap;
@@ -28,12 +30,13 @@ use super::{DIRECTORY, DataError, LOG, UNFINISHED as MARK, examine};
 use crate::directory::Directory;
 use crate::log::{CopiedSegment, Earlier, Stamp};
 use crate::pace::Pace;
+use crate::uploads::UPLOADS;
 
 /// Folder of a place in which a backup is being written.
 pub const UNFINISHED: &str = "unfinished";
 const INTERRUPTED: &str = "interrupted";
 /// What a backup's folder may have.
-const PARTS: [&str; 5] = [DIRECTORY, LOG, MANIFEST, PARTIAL, MARK];
+const PARTS: [&str; 6] = [DIRECTORY, LOG, UPLOADS, MANIFEST, PARTIAL, MARK];
 /// File of a place: one of its backups was found damaged.
 const DISTRUSTED: &str = ".damaged";
 /// Digits of a backup's number in its name, at least.
@@ -94,7 +97,9 @@ pub fn backup_into(
     begin(&unfinished)?;
     let number = present.last().map_or(0, |last| last.number) + 1;
     let find = |log_id: u64, base: u64, stamp: &Stamp| earlier.find(log_id, base, stamp);
-    let order = Order { data, directory, to: &unfinished, find: &find, number, taken_ms: place.now_ms };
+    let uploads = present.last().filter(|_| !is_distrusted).map(|last| &*last.folder);
+    let order =
+        Order { data, directory, to: &unfinished, find: &find, uploads, number, taken_ms: place.now_ms };
     let done = order.copy(pace)?;
     finish(&unfinished)?;
     let folder = place.folder.join(format!("{number:0DIGITS$}-{}", utc(place.now_ms)));

@@ -10,6 +10,7 @@ use super::manifest::{MANIFEST, Manifest};
 use super::{DIRECTORY, DataError, LOG};
 use crate::directory::Directory;
 use crate::log;
+use crate::uploads::{self, UploadFiles};
 
 /// A backup that is whole.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -44,6 +45,7 @@ pub fn verify_backup(backup: &Path, directory: &Directory) -> Result<Whole, Data
     for segment in &manifest.segments {
         compare(backup.join(LOG).join(&segment.path), segment.stamp.bytes, segment.used, segment.checksum)?;
     }
+    whole.files += verify_uploads(backup, directory, &mut whole.bytes)?;
     let log = backup.join(LOG);
     let data_set = directory.data_set()?;
     let owner = log::owner(&log)?.flatten().map(|owner| owner.data_set);
@@ -67,6 +69,33 @@ pub fn verify_backup(backup: &Path, directory: &Directory) -> Result<Whole, Data
         }
     }
     Ok(whole)
+}
+
+/// Uploads that are looked up at once.
+const PAGE: usize = 1000;
+
+/// Compares the uploaded files with what the directory knows of them. Returns how many there are.
+fn verify_uploads(backup: &Path, directory: &Directory, bytes: &mut u64) -> Result<u64, DataError> {
+    let (mut files, mut after) = (0, None);
+    loop {
+        let page = directory.uploads(after.as_ref(), PAGE)?;
+        let Some(last) = page.last() else { return Ok(files) };
+        after = Some(last.id);
+        for upload in &page {
+            let path = UploadFiles::of(backup).path(&upload.id);
+            let broken = |what: String| DataError::NotWhole {
+                backup: backup.to_owned(),
+                what: format!("{} {what}", path.display()),
+            };
+            let found = uploads::read_back(backup, &upload.id);
+            let found = found.map_err(|error| broken(format!("cannot be read: {error}")))?;
+            if found != (upload.bytes, upload.checksum) {
+                return Err(broken("has other contents".to_owned()));
+            }
+            files += 1;
+            *bytes += upload.bytes;
+        }
+    }
 }
 
 /// Length of a file, and the checksum of so many bytes at its beginning.

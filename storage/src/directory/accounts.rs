@@ -340,6 +340,7 @@ impl WriteTransaction<'_> {
         self.leave_rooms(id)?;
         self.leave_nodes(id)?;
         self.remove_all_push(id)?;
+        self.remove_uploads_of(id)?;
         for table in Table::OF_AN_ACCOUNT {
             self.delete_all(table, id)?;
         }

@@ -80,6 +80,7 @@ pub(super) fn open(path: &Path, options: &Options, held: Option<File>) -> Result
         secret,
         incarnation,
         lock,
+        uploads: std::sync::RwLock::default(),
         #[cfg(test)]
         fail_commits: std::sync::atomic::AtomicBool::new(false),
     })
@@ -103,6 +104,7 @@ pub(super) fn open_beside(path: &Path, options: &Options) -> Result<Inner, Direc
         incarnation: 0,
         // Open, and not locked.
         lock: File::open(path).map_err(|error| DirectoryError::io("open", path, error))?,
+        uploads: std::sync::RwLock::default(),
         #[cfg(test)]
         fail_commits: std::sync::atomic::AtomicBool::new(false),
     })

@@ -20,6 +20,9 @@
 //! rooms_of_accounts     actor of the account, actor of the room
 //! push_devices          actor, node, as rosters
 //! push_tokens           hash of push service and token (32)
+//! upload_slots, uploads, upload_erasures  id of the upload (24)
+//! uploads_of_accounts   actor, id of the upload
+//! upload_usage          actor; nobody for all
 //! registrations         the number's digits
 //! quotas                kind (1), keyed hash of what is counted (16)
 //! archive, -_erased     actor, id of a message (8, big endian)

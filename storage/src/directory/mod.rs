@@ -21,6 +21,7 @@
 //! | `accounts`, `item`, `roster`, `blocked`, `vcard`, `private`, `activity`, `settings`, `registration` | what is kept |
 //! | `pubsub` | nodes of accounts and what is published to them |
 //! | `push` | devices that push services know |
+//! | `uploads` | files that accounts have uploaded, and slots for them |
 //! | `rooms` | rooms and who belongs to them |
 //! | `writer` | the thread that writes |
 //! | `version` | what names a state of a roster, also after a backup is served |
@@ -64,6 +65,7 @@ mod tables;
 #[expect(unsafe_code, reason = "opens LMDB beside the directory")]
 mod tests;
 mod transaction;
+mod uploads;
 mod vcard;
 mod version;
 mod writer;
@@ -72,7 +74,7 @@ use std::fmt;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub(crate) use copy::CopiedFile;
 pub(crate) use env::is_there;
@@ -97,6 +99,10 @@ pub use roster::{REMOVALS_MAX, RosterChanges};
 pub use settings::{MayAdd, Settings};
 pub use tables::Table;
 pub use transaction::{VALUE_BYTES_MAX, WriteTransaction};
+pub use uploads::{
+    NoUploadId, SlotRefused, UPLOAD_NAME_BYTES_MAX, UPLOAD_RANDOM_BYTES, Upload, UploadId, UploadLimits,
+    UploadUsage,
+};
 pub use version::{INCARNATIONS_MAX, NoVersion, RosterVersion};
 pub use writer::{BATCH_JOBS_MAX, BATCH_TIME_MAX, Job, QueueFull, Writer, run_inline};
 
@@ -142,6 +148,8 @@ struct Inner {
     secret: [u8; 32],
     incarnation: u64,
     lock: File,
+    /// Held by those who copy uploaded files, which must not go meanwhile.
+    uploads: RwLock<()>,
     /// Makes commits fail, as a full disk would.
     #[cfg(test)]
     fail_commits: std::sync::atomic::AtomicBool,
@@ -190,6 +198,17 @@ impl Directory {
     #[must_use]
     pub fn lock_descriptor(&self) -> BorrowedFd<'_> {
         self.0.lock.as_fd()
+    }
+
+    /// Nobody removes uploaded files while this lives.
+    pub fn keep_uploads(&self) -> RwLockReadGuard<'_, ()> {
+        self.0.uploads.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Uploaded files may be removed while this lives; `None`: somebody copies them.
+    #[must_use]
+    pub fn may_remove_uploads(&self) -> Option<RwLockWriteGuard<'_, ()>> {
+        self.0.uploads.try_write().ok()
     }
 
     /// 32 random bytes made when the directory was created.

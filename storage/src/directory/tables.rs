@@ -90,11 +90,21 @@ pub enum Table {
     PushDevices,
     /// Hash of a push service's token → whose device it is.
     PushTokens,
+    /// Id of an upload → the slot that waits for its file.
+    UploadSlots,
+    /// Id of an upload → its file.
+    Uploads,
+    /// Account and id of an upload → nothing more.
+    UploadsOfAccounts,
+    /// Account → what its uploads are together; nobody → those of all.
+    UploadUsage,
+    /// Id of an upload → nothing more: its bytes are to be removed.
+    UploadErasures,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 41] = [
         Self::Meta,
         Self::Accounts,
         Self::RosterStates,
@@ -131,10 +141,15 @@ impl Table {
         Self::RoomsPublic,
         Self::PushDevices,
         Self::PushTokens,
+        Self::UploadSlots,
+        Self::Uploads,
+        Self::UploadsOfAccounts,
+        Self::UploadUsage,
+        Self::UploadErasures,
     ];
 
     /// The tables whose keys begin with an account's number, and from which all of a removed account is removed with it.
-    pub const OF_AN_ACCOUNT: [Self; 17] = [
+    pub const OF_AN_ACCOUNT: [Self; 19] = [
         Self::RosterStates,
         Self::Rosters,
         Self::Removals,
@@ -152,6 +167,8 @@ impl Table {
         Self::NodesOfAccounts,
         Self::RoomsOfAccounts,
         Self::PushDevices,
+        Self::UploadsOfAccounts,
+        Self::UploadUsage,
     ];
 
     /// The tables whose keys begin with a room's number, and from which all of a room that is destroyed is removed with it.
@@ -207,6 +224,11 @@ impl Table {
             Self::RoomsPublic => "rooms_public",
             Self::PushDevices => "push_devices",
             Self::PushTokens => "push_tokens",
+            Self::UploadSlots => "upload_slots",
+            Self::Uploads => "uploads",
+            Self::UploadsOfAccounts => "uploads_of_accounts",
+            Self::UploadUsage => "upload_usage",
+            Self::UploadErasures => "upload_erasures",
         }
     }
 
@@ -222,6 +244,8 @@ impl Table {
             || matches!(self, Self::Rooms | Self::RoomNames | Self::RoomAffiliations | Self::RoomNicks)
             || matches!(self, Self::RoomRemovals | Self::RoomsOfAccounts | Self::RoomsPublic)
             || matches!(self, Self::PushDevices | Self::PushTokens)
+            || matches!(self, Self::UploadSlots | Self::Uploads | Self::UploadsOfAccounts)
+            || matches!(self, Self::UploadUsage | Self::UploadErasures)
     }
 }
 
@@ -311,6 +335,19 @@ impl<'t> View<'t> {
     ) -> Result<impl Iterator<Item = Result<Row<'t>, DirectoryError>> + use<'t>, DirectoryError> {
         let inner = self.inner;
         let from = key.map_or(Bound::Unbounded, |key| Bound::Excluded(key.bytes()));
+        let rows = inner.tables.of(table).range(self.txn, &(from, Bound::Unbounded));
+        let rows = rows.map_err(|error| inner.failed("read", error))?;
+        Ok(rows.map(move |row| row.map_err(|error| inner.failed("read", error))))
+    }
+
+    /// Everything behind a key of a table whose keys are short, in order; behind none, everything.
+    pub(super) fn behind_key(
+        &self,
+        table: Table,
+        key: Option<&[u8]>,
+    ) -> Result<impl Iterator<Item = Result<Row<'t>, DirectoryError>> + use<'t>, DirectoryError> {
+        let inner = self.inner;
+        let from = key.map_or(Bound::Unbounded, Bound::Excluded);
         let rows = inner.tables.of(table).range(self.txn, &(from, Bound::Unbounded));
         let rows = rows.map_err(|error| inner.failed("read", error))?;
         Ok(rows.map(move |row| row.map_err(|error| inner.failed("read", error))))

@@ -2,6 +2,7 @@
 
 pub(super) mod devices;
 pub(super) mod nodes;
+pub(super) mod uploads;
 pub(super) mod xml;
 
 use std::path::Path;

@@ -13,7 +13,7 @@ use whimbrel_storage::directory::{Directory, DirectoryError, Item, Settings, Sub
 use zeroize::Zeroizing;
 
 use super::export::xml::escaped;
-use super::export::{SETTINGS, devices, nodes};
+use super::export::{SETTINGS, devices, nodes, uploads};
 use crate::accounts::{open_to_read, unknown};
 use crate::cli::UserExportArgs;
 use crate::problem::Problem;
@@ -30,6 +30,7 @@ struct Written {
     contacts: u64,
     nodes: u64,
     items: u64,
+    uploads: u64,
 }
 
 /// Why it ends early.
@@ -65,13 +66,15 @@ pub(crate) fn run(data: &Path, args: &UserExportArgs, report: &Report) -> Result
             Ok(_) | Err(Stopped::Output(_)) => Ok(()),
         };
     };
-    let Written { accounts, contacts, nodes, items } =
+    let Written { accounts, contacts, nodes, items, uploads } =
         to_file(path, |file| export(&directory, &domain, &wanted, file))?;
-    let value =
-        json!({ "file": path, "accounts": accounts, "contacts": contacts, "nodes": nodes, "items": items });
+    let value = json!({
+        "file": path, "accounts": accounts, "contacts": contacts, "nodes": nodes, "items": items, "uploads": uploads,
+    });
     report.result(&value, || {
         format!(
-            "{accounts} accounts with {contacts} contacts and {nodes} nodes with {items} items written to {}",
+            "{accounts} accounts with {contacts} contacts, {nodes} nodes with {items} items and a list of {uploads} uploaded \
+             files written to {}",
             path.display()
         )
     });
@@ -171,6 +174,7 @@ fn user(
     own_settings(directory.settings(local)?, &mut out);
     if let Some(account) = directory.account_id(local)? {
         devices::write(&directory.push_devices(account)?, &mut out);
+        written.uploads += uploads::write(directory, account, &mut out)?;
     }
     let (nodes, items) = nodes::write(directory, (local, &owner), &mut out)?;
     out.push_str("</user>");

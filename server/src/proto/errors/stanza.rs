@@ -129,13 +129,25 @@ pub struct StanzaError {
     pub application: Option<(&'static str, &'static str)>,
     /// The feature that the application-specific condition says is missing (XEP-0060 §16.3).
     pub feature: Option<&'static str>,
+    /// What the application-specific condition says beside. Boxed: few errors have it, and all are returned by value.
+    pub detail: Option<Box<ApplicationDetail>>,
+}
+
+/// What an application-specific condition says beside its name.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ApplicationDetail {
+    /// An attribute.
+    Attribute(&'static str, String),
+    /// A child with a text.
+    Child(&'static str, String),
 }
 
 impl StanzaError {
     /// An error with the condition's usual type and nothing more.
     #[must_use]
     pub const fn new(condition: StanzaCondition) -> Self {
-        Self { condition, kind: condition.default_kind(), text: None, application: None, feature: None }
+        let kind = condition.default_kind();
+        Self { condition, kind, text: None, application: None, feature: None, detail: None }
     }
 
     /// The same with a text for a human.
@@ -166,6 +178,13 @@ impl StanzaError {
         self
     }
 
+    /// The same with what its application-specific condition says beside.
+    #[must_use]
+    pub fn with_detail(mut self, detail: ApplicationDetail) -> Self {
+        self.detail = Some(Box::new(detail));
+        self
+    }
+
     /// Appends `<error type='…'>…</error>`.
     pub fn write(&self, out: &mut Vec<u8>) {
         push(out, &["<error type='", self.kind.name(), "'><", self.condition.name()]);
@@ -178,7 +197,15 @@ impl StanzaError {
             if let Some(feature) = self.feature {
                 push(out, &[" feature='", feature, "'"]);
             }
-            push(out, &["/>"]);
+            match self.detail.as_deref() {
+                None => push(out, &["/>"]),
+                Some(ApplicationDetail::Attribute(attribute, value)) => {
+                    push(out, &[" ", attribute, "='", value, "'/>"]);
+                }
+                Some(ApplicationDetail::Child(child, text)) => {
+                    push(out, &["><", child, ">", text, "</", child, "></", name, ">"]);
+                }
+            }
         }
         push(out, &["</error>"]);
     }

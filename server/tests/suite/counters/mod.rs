@@ -18,7 +18,7 @@ mod worlds;
 
 use std::collections::BTreeMap;
 
-use whimbrel_server::http::metrics::WebMetrics;
+use whimbrel_server::http::metrics::{UploadMetrics, WebMetrics};
 use whimbrel_server::metrics::WorkerMetrics;
 use whimbrel_server::phone::metrics::RegistrationMetrics;
 use whimbrel_server::push::metrics::PushMetrics;
@@ -26,13 +26,14 @@ use whimbrel_server::stats::{QueueMetrics, ServerMetrics};
 use whimbrel_stats::{Block, Description, Kind};
 
 /// All tables of metrics.
-const TABLES: [&[Description]; 6] = [
+const TABLES: [&[Description]; 7] = [
     WorkerMetrics::DESCRIPTIONS,
     QueueMetrics::DESCRIPTIONS,
     ServerMetrics::DESCRIPTIONS,
     RegistrationMetrics::DESCRIPTIONS,
     WebMetrics::DESCRIPTIONS,
     PushMetrics::DESCRIPTIONS,
+    UploadMetrics::DESCRIPTIONS,
 ];
 
 /// Metrics that no step moves: why, and the test that moves each instead, as `path: name`. There are none, and what a

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use whimbrel_server::config::Config;
-use whimbrel_server::http::metrics::WebMetrics;
+use whimbrel_server::http::metrics::{UploadMetrics, WebMetrics};
 use whimbrel_server::metrics::WorkerMetrics;
 use whimbrel_server::phone::metrics::RegistrationMetrics;
 use whimbrel_server::push::metrics::PushMetrics;
@@ -55,6 +55,7 @@ fn figures(server: &TestServer) -> BTreeMap<&'static str, u64> {
         .iter()
         .for_each(|block| add(&mut all, RegistrationMetrics::DESCRIPTIONS, &block.values()));
     stats.push.iter().for_each(|block| add(&mut all, PushMetrics::DESCRIPTIONS, &block.values()));
+    stats.upload.iter().for_each(|block| add(&mut all, UploadMetrics::DESCRIPTIONS, &block.values()));
     stats.http.iter().for_each(|block| add(&mut all, WebMetrics::DESCRIPTIONS, &block.values()));
     all
 }

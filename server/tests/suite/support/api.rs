@@ -1,6 +1,6 @@
 //! The HTTP API of registration from a client's side, over HTTPS.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
@@ -134,6 +134,11 @@ impl Office {
         let request = request.header("Authorization", format!("Basic {token}"));
         request.call().expect("the API answers").status().as_u16()
     }
+}
+
+/// A client that trusts the certificate in a file.
+pub(crate) fn agent_of(certificate: &Path) -> ureq::Agent {
+    agent(&Certificate::from_pem(&std::fs::read(certificate).unwrap()).unwrap())
 }
 
 fn agent(authority: &Certificate<'static>) -> ureq::Agent {

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 
 use super::*;
+use crate::directory::{Upload, UploadId, UploadLimits, WriteTransaction};
+use crate::uploads::UploadFiles;
 
 /// Bytes of a text that waits; some sixty fill a segment.
 const TEXT: usize = 1000;
@@ -400,4 +402,57 @@ fn an_index_that_reaches_beyond_the_log_is_found() {
         drop(directory);
         fs::remove_dir_all(&copy).expect("it is ours");
     }
+}
+
+#[test]
+fn uploaded_files_are_shared_by_backups_and_compared() {
+    let scene_of = |scene: &Scene, number: u8, bytes: &'static [u8]| {
+        let id = UploadId::new(u64::from(number), [number; 16]);
+        let files = UploadFiles::of(&scene.data());
+        files.prepare().expect("folders are made");
+        let mut incoming = files.begin(&id).expect("it is begun");
+        incoming.write(bytes).expect("it is written");
+        let checksum = incoming.finish().expect("it is on the disk");
+        let slot = Upload {
+            id,
+            actor: ActorId::NOBODY,
+            local: "juliet".into(),
+            name: "a".into(),
+            media: String::new(),
+            bytes: bytes.len() as u64,
+            time_ms: u64::MAX,
+            checksum: 0,
+        };
+        let most = u64::MAX;
+        let limits = UploadLimits {
+            account_bytes: most,
+            account_files: most,
+            day_bytes: most,
+            day_files: most,
+            account_slots: most,
+            all_bytes: most,
+        };
+        let job = move |t: &mut WriteTransaction<'_>| {
+            assert_eq!(t.add_upload_slot(slot, &limits, 1)?, Ok(()));
+            t.finish_upload(&id, checksum, 1)
+        };
+        assert!(run_inline(&scene.served.directory, Box::new(job)).expect("it is written"));
+        id
+    };
+    let mut scene = Scene::new();
+    let old = scene_of(&scene, 1, b"old");
+    let first = scene.back_up();
+    assert_eq!((first.done.uploads.files, first.done.uploads.linked), (1, 0));
+    let new = scene_of(&scene, 2, b"newer");
+    let second = scene.back_up();
+    assert_eq!((second.done.uploads.files, second.done.uploads.linked), (1, 1), "{second:?}");
+    let path = |id: &UploadId| UploadFiles::of(&second.folder).path(id);
+    assert_eq!(fs::read(path(&old)).expect("it is there"), b"old");
+    assert_eq!(fs::read(path(&new)).expect("it is there"), b"newer");
+    scene.restored(&second.folder);
+    fs::write(path(&new), b"other").expect("it is ours");
+    let error = verify(&second.folder).expect_err("its contents are others");
+    assert!(error.to_string().contains(&new.to_string()), "{error}");
+    fs::remove_file(path(&new)).expect("it is ours");
+    assert!(verify(&second.folder).is_err(), "it is missing");
 }

@@ -15,6 +15,7 @@ mod reopen;
 mod rooms;
 mod roster;
 mod roster_model;
+mod uploads;
 mod writer;
 
 use std::path::Path;

@@ -13,6 +13,7 @@ use super::super::format::message::Position;
 use super::super::live::files::System;
 use super::cut::{Cut, Ends, SegmentCut, Source, Stamp};
 use crate::pace::Pace;
+use crate::uploads::CopiedUploads;
 
 /// Bytes that are read at once; of these, what is all zero is not written.
 const PIECE: usize = 64 << 10;
@@ -33,6 +34,8 @@ pub struct BackedUp {
     pub linked_bytes: u64,
     /// For each log that is written to, how far it was copied.
     pub ends: Vec<Position>,
+    /// Of the files that accounts have uploaded.
+    pub uploads: CopiedUploads,
 }
 
 /// A segment in a copy.

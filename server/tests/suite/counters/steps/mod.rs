@@ -10,6 +10,7 @@ mod pubsub;
 mod rooms;
 mod server;
 mod sessions;
+mod upload;
 mod web;
 
 use super::stage::{Step, run};
@@ -22,7 +23,7 @@ type Verona = TestServer;
 const PLAIN: Step<Verona> = Step { what: "", configure: |_| {}, act: |_, _| {}, moves: &[] };
 
 /// The chapters.
-const CHAPTERS: [&[Step<Verona>]; 11] = [
+const CHAPTERS: [&[Step<Verona>]; 12] = [
     server::STEPS,
     logins::STEPS,
     sessions::STEPS,
@@ -33,6 +34,7 @@ const CHAPTERS: [&[Step<Verona>]; 11] = [
     pep::STEPS,
     pubsub::STEPS,
     rooms::STEPS,
+    upload::STEPS,
     web::STEPS,
 ];
 
@@ -72,5 +74,6 @@ tests! {
     steps_of_nodes_move_what_they_say: pep::STEPS;
     steps_of_the_publish_subscribe_service_move_what_they_say: pubsub::STEPS;
     steps_of_rooms_move_what_they_say: rooms::STEPS;
+    steps_of_uploads_move_what_they_say: upload::STEPS;
     steps_of_the_web_move_what_they_say: web::STEPS;
 }

@@ -89,6 +89,7 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             config.http.websocket_handshakes = 1;
             config.http.discovery_requests = 1;
             config.http.bosh_requests = 1;
+            config.upload.enabled = false;
             config.http.seconds = 60;
             config.http.idle_seconds = 300;
         },

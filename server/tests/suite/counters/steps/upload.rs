@@ -1,0 +1,162 @@
+//! Uploads.
+
+use std::io::Write;
+use std::net::TcpStream;
+
+use whimbrel_server::config::Config;
+use whimbrel_storage::directory::run_inline;
+
+use super::{PLAIN, Verona};
+use crate::counters::stage::Step;
+use crate::support::Client;
+use crate::support::answers::payload;
+use crate::support::with_http;
+
+fn on(config: &mut Config) {
+    with_http(config, false);
+    config.upload.mib_left_free = 0;
+    config.upload.file_mib_max = 1;
+    config.upload.account_files_per_day = 20;
+}
+
+fn ask(client: &mut Client, bytes: usize) -> whimbrel_server::xml::Element {
+    let request = format!("<request xmlns='urn:xmpp:http:upload:0' filename='a' size='{bytes}'/>");
+    client.ask("get", Some("upload.localhost"), &request)
+}
+
+/// Path and query of a new slot for five bytes.
+fn slot(client: &mut Client) -> String {
+    let answer = ask(client, 5);
+    let put = payload(&answer).find("put", "urn:xmpp:http:upload:0").unwrap().attribute("url").unwrap();
+    put[put.find("/upload/").unwrap()..].to_owned()
+}
+
+/// Sends a request and waits for the beginning of the answer; the connection goes on.
+fn send(server: &Verona, head: &str, body: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(server.http_address()).unwrap();
+    write!(stream, "{head}\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", 5).unwrap();
+    stream
+}
+
+fn put(server: &Verona, path: &str, body: &str) -> TcpStream {
+    send(server, &format!("PUT {path} HTTP/1.1"), body)
+}
+
+/// The steps.
+pub(super) const STEPS: &[Step<Verona>] = &[
+    Step {
+        what: "a file comes and goes",
+        configure: on,
+        act: |stage, server| {
+            let mut juliet = server.login("juliet", "balcony");
+            let path = slot(&mut juliet);
+            stage.until("upload.slots");
+            let mut slow = put(server, &path, "he");
+            stage.until("upload.transfers");
+            let again = put(server, &path, "hello");
+            stage.until("upload.refused.slot");
+            drop(again);
+            slow.write_all(b"llo").unwrap();
+            stage.until("upload.files");
+            stage.until("upload.bytes");
+            stage.until("upload.received");
+            let file = path.split('?').next().unwrap();
+            let got = send(server, &format!("GET {file} HTTP/1.1"), "hello");
+            stage.until("upload.sent");
+            drop(got);
+            let directory = &server.server.shared.directory;
+            // While somebody copies, nothing is removed from the disk.
+            let kept = directory.keep_uploads();
+            let ended = run_inline(directory, Box::new(|t| t.end_uploads(0, u64::MAX, 10))).unwrap();
+            assert_eq!(ended, (0, 1));
+            stage.until("upload.erasures");
+            drop(kept);
+            stage.until("upload.erased");
+        },
+        moves: &[
+            "upload.slots",
+            "upload.transfers",
+            "upload.refused.slot",
+            "upload.stored",
+            "upload.files",
+            "upload.bytes",
+            "upload.received",
+            "upload.served",
+            "upload.sent",
+            "upload.erasures",
+            "upload.erased",
+        ],
+        ..PLAIN
+    },
+    Step {
+        what: "slots end that nobody has used",
+        configure: |config| {
+            on(config);
+            config.upload.slot_seconds = 1;
+            config.upload.transfer_seconds = 1;
+        },
+        act: |stage, server| {
+            let mut juliet = server.login("juliet", "balcony");
+            slot(&mut juliet);
+            stage.until("upload.ended");
+        },
+        moves: &["upload.ended"],
+        ..PLAIN
+    },
+    Step {
+        what: "uploads are not what they were to be",
+        configure: |config| {
+            on(config);
+            config.upload.transfers_per_address = 1;
+        },
+        act: |stage, server| {
+            let mut juliet = server.login("juliet", "balcony");
+            let (path, other) = (slot(&mut juliet), slot(&mut juliet));
+            let _unknown = put(server, path.split('?').next().unwrap(), "hello");
+            stage.until("upload.refused.url");
+            let mut stream = TcpStream::connect(server.http_address()).unwrap();
+            write!(stream, "PUT {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nhell")
+                .unwrap();
+            stage.until("upload.refused.unlike");
+            let slow = put(server, &path, "he");
+            stage.until("upload.received");
+            let _second = put(server, &other, "hello");
+            stage.until("upload.refused.busy");
+            drop(slow);
+            stage.until("upload.broken");
+        },
+        moves: &["upload.refused.url", "upload.refused.unlike", "upload.refused.busy", "upload.broken"],
+        ..PLAIN
+    },
+    Step {
+        what: "the disk has no room",
+        configure: |config| {
+            on(config);
+            config.upload.mib_left_free = u32::MAX;
+        },
+        act: |stage, server| {
+            let mut juliet = server.login("juliet", "balcony");
+            let path = slot(&mut juliet);
+            let _full = put(server, &path, "hello");
+            stage.until("upload.refused.disk");
+        },
+        moves: &["upload.refused.disk"],
+        ..PLAIN
+    },
+    Step {
+        what: "slots are refused",
+        configure: |config| {
+            on(config);
+            config.upload.account_files_per_day = 1;
+        },
+        act: |stage, server| {
+            let mut juliet = server.login("juliet", "balcony");
+            ask(&mut juliet, 2 << 20);
+            ask(&mut juliet, 5);
+            ask(&mut juliet, 5);
+            stage.until("refused.upload_limits");
+        },
+        moves: &["refused.upload_bytes", "refused.upload_limits"],
+        ..PLAIN
+    },
+];
