@@ -128,7 +128,8 @@ fn connection(bench: &mut Bench, choice: u8, rest: &[u8]) {
         gone = iterate((core, clock), conn, None, &mut answers);
     }
     core.handle(Event::Closed { conn, cause: CloseCause::Local });
-    let entries = core.effects_mut().out.take();
+    let now = core.env().now;
+    let entries = core.effects_mut().out.take(now, false);
     core.effects_mut().out.put_back(entries);
     assert!(core.sessions().is_empty(), "the session outlives its connection");
     check(&answers);
@@ -153,7 +154,8 @@ fn iterate(
     core.retry_writes();
     core.keep_messages();
     let mut gone = false;
-    let entries = core.effects_mut().out.take();
+    let now = core.env().now;
+    let entries = core.effects_mut().out.take(now, false);
     for entry in &entries {
         assert_eq!(entry.conn, conn);
         answers.extend_from_slice(&entry.plain);
