@@ -22,7 +22,7 @@ use whimbrel_server::simulation::{Besieged, Managed, Report, Settings, Siege, Ta
 const SEEDS: Range<u64> = 0..10;
 
 /// Worlds of stream management and crashes of an ordinary run.
-const MANAGED_SEEDS: Range<u64> = 0..13;
+const MANAGED_SEEDS: Range<u64> = 0..18;
 
 /// Worlds under siege of an ordinary run.
 const SIEGE_SEEDS: Range<u64> = 0..24;

@@ -5,6 +5,7 @@
 
 pub mod server;
 mod system;
+mod web;
 
 use crate::delta::Delta;
 
@@ -78,6 +79,7 @@ pub static TABLES: &[&Table] = &[
     &server::SERVER,
     &server::STANZAS,
     &server::WORKERS,
+    &web::WEB,
     &server::PUSH,
     &server::QUEUES,
     &server::REFUSALS,
