@@ -39,8 +39,8 @@ pub(super) static WEB: Table = Table {
         column("up B/s", "received", Bytes, "Bytes of uploads a second.", |d, _| {
             d.rate("upload.received", None)
         }),
-        column("down B/s", "sent", Bytes, "Bytes of downloads a second.", |d, _| d.rate("upload.sent", None)),
-        column("broken/s", "broken", Number, "Uploads a second that ended in the middle.", |d, _| {
+        column("dn B/s", "sent", Bytes, "Bytes of downloads a second.", |d, _| d.rate("upload.sent", None)),
+        column("brk/s", "broken", Number, "Uploads a second that ended in the middle.", |d, _| {
             d.rate("upload.broken", None)
         }),
         column("refus/s", "refused", Number, "Uploads and downloads refused a second.", |d, _| refused(d)),
