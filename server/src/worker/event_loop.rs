@@ -44,14 +44,14 @@ impl Core {
         bytes
     }
 
-    /// Reads the envelopes of other workers.
-    pub fn read_envelopes(&mut self) {
+    /// Reads the envelopes of other workers. Returns whether there were more of them than are read in one iteration.
+    pub fn read_envelopes(&mut self) -> bool {
         if self.holds_too_much() {
-            return;
+            return false;
         }
         let until = self.fx.work.spent() + ENVELOPE_UNITS;
         while self.fx.work.spent() < until {
-            let Some((from, mut batch)) = self.fx.links.receive() else { return };
+            let Some((from, mut batch)) = self.fx.links.receive() else { return false };
             let received = batch.take_received();
             let begun = self.fx.out.times.set_received(Reception { at: received, has_waited: false });
             batch.open(|envelope| {
@@ -61,6 +61,7 @@ impl Core {
             let _ = self.fx.out.times.set_received(begun);
             self.fx.links.give_back(from, batch);
         }
+        self.fx.links.has_incoming()
     }
 
     /// Goes on with jobs that have come back.

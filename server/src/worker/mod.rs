@@ -186,7 +186,7 @@ impl<D: Driver> Worker<D> {
         let begun = begun.unwrap_or_else(|| begin(core));
         core.set_now();
         core.run_timers();
-        core.read_envelopes();
+        let has_left_mail = core.read_envelopes();
         core.take_completions();
         core.retry_writes();
         let (mut park, mut keep) = (None, None);
@@ -207,7 +207,7 @@ impl<D: Driver> Worker<D> {
         self.core.carry_out();
         self.core.keep_messages();
         self.core.carry_out();
-        self.apply();
+        self.apply(has_left_mail);
         self.core.time_messages();
         self.core.lift_choked();
         self.core.confirm_flushed();
@@ -236,10 +236,10 @@ impl<D: Driver> Worker<D> {
         }
     }
 
-    /// Hands what the iteration produced to the driver, but for what waits for more of its kind. What applying causes (a
-    /// backlog past its limit) is applied as well; each round ends connections, so the rounds end.
-    fn apply(&mut self) {
-        let (now, more_comes) = (self.core.env().now, self.has_mail());
+    /// Hands what the iteration produced to the driver, but for what waits for more of its kind while `more_comes`. What applying
+    /// causes (a backlog past its limit) is applied as well; each round ends connections, so the rounds end.
+    fn apply(&mut self, more_comes: bool) {
+        let now = self.core.env().now;
         while !self.core.effects().out.is_empty() {
             let mut entries = self.core.effects_mut().out.take(now, more_comes);
             for entry in entries.drain(..) {

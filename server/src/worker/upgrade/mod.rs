@@ -164,7 +164,7 @@ impl<D: Driver> Worker<D> {
             return Ok(());
         }
         let closed = self.core.retire();
-        self.apply();
+        self.apply(false);
         let mut loose = Loose::default();
         let let_go = self.let_go(&mut loose, deadline)?;
         let parked = match let_go {
