@@ -25,8 +25,11 @@ pub mod body;
 mod handler;
 pub mod link;
 pub mod saved;
+mod seat;
+mod seats;
 pub mod session;
 mod sessions;
+pub mod terms;
 
 pub(super) use handler::routes;
 pub use sessions::Bosh;

@@ -7,7 +7,8 @@ use std::net::IpAddr;
 use axum::body::Bytes;
 
 use super::body::Start;
-use super::session::{Answered, Life, Session, Terms};
+use super::session::{Answered, Life, Session};
+use super::terms::Terms;
 use crate::saved::Owner;
 use crate::saved::codec::{Decoder, Encoder, bits};
 use crate::saved::error::StateError;

@@ -1,9 +1,6 @@
 //! All sessions: their sockets, the task of each, and what they hold together.
 
 use std::future::{Future, poll_fn};
-use std::io::ErrorKind;
-use std::net::IpAddr;
-use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream as Pair;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,17 +11,18 @@ use std::time::{Duration, Instant};
 use axum::body::Bytes;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use foldhash::fast::RandomState;
-use hashbrown::HashMap;
 use tokio::net::UnixStream;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use whimbrel_address::Block;
 
 use super::answer::{self, Condition};
 use super::body::Request;
-use super::link::{Reader, Said};
+use super::link::Reader;
 use super::saved::{BoshRecord, BoshSessions, Way, restore};
-use super::session::{Reply, Rules, Session};
+use super::seat::{Inner, Seat, Socket, Ticket, pair};
+use super::seats::Seats;
+use super::session::Session;
+use super::terms::Rules;
 use crate::config::HttpConfig;
 use crate::drain::{DrainGate, InFlight};
 use crate::http::request::Caller;
@@ -40,17 +38,8 @@ use crate::worker::newcomers::Newcomer;
 /// Random bytes of a session's id: nobody guesses it.
 const SID_BYTES: usize = 24;
 
-/// Bytes that are read at once.
-const READ_BYTES: usize = 16 * 1024;
-
 /// Reads of one session before the others have their turn.
 const READS_MAX: usize = 16;
-
-/// An address (IPv6: one /64) has this part of all sessions at most.
-const ADDRESS_PART: usize = 8;
-
-/// What a request is answered through.
-type Ticket = oneshot::Sender<Reply>;
 
 /// Why a request is not given to a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +54,7 @@ pub(super) enum Refusal {
 pub struct Bosh {
     shared: Arc<Shared>,
     workers: Workers,
-    seats: Mutex<HashMap<Box<str>, Arc<Seat>, RandomState>>,
+    seats: Mutex<Seats>,
     /// Requests that are here and not answered. Shut while the server becomes another program.
     gate: DrainGate,
     paused: AtomicBool,
@@ -73,34 +62,6 @@ pub struct Bosh {
     goes_on: Notify,
     /// Bytes that sessions and requests under way hold.
     bytes: AtomicUsize,
-}
-
-/// A session with its socket.
-struct Seat {
-    /// Where it was begun.
-    peer: IpAddr,
-    inner: Mutex<Inner>,
-    /// Told when a request has come, or everything pauses or goes on.
-    changes: Notify,
-}
-
-struct Inner {
-    session: Session<Ticket>,
-    /// The way to the worker while there is one. A session that comes from another program has `Here::Waits`.
-    socket: Socket,
-    reader: Reader,
-    /// The client's way is protected.
-    secured: bool,
-    /// Of its bytes so many are counted.
-    counted: usize,
-}
-
-/// This end of a socket pair.
-enum Socket {
-    /// Not known to the server's thread yet.
-    Waits(Pair),
-    Open(Arc<UnixStream>),
-    Closed,
 }
 
 /// What a session waits for.
@@ -167,7 +128,7 @@ impl Bosh {
         &self.shared
     }
 
-    fn seats(&self) -> MutexGuard<'_, HashMap<Box<str>, Arc<Seat>, RandomState>> {
+    fn seats(&self) -> MutexGuard<'_, Seats> {
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -213,7 +174,7 @@ impl Bosh {
             return Err(Refusal::End(answer::shutdown(&config.http.bosh_see_other_uri)));
         }
         let (peer, secured) = (caller.address(), caller.is_secured());
-        if !self.has_seat_for(peer, config.http.bosh_sessions as usize) {
+        if !self.seats().has_room(Block::of(peer), config.http.bosh_sessions as usize) {
             return Err(Refusal::Busy);
         }
         let worker = self.workers.choose().ok_or(Refusal::Busy)?;
@@ -240,13 +201,6 @@ impl Bosh {
         Ok(())
     }
 
-    /// Whether there may be one more session, of this address.
-    fn has_seat_for(&self, peer: IpAddr, most: usize) -> bool {
-        let (seats, block) = (self.seats(), Block::of(peer));
-        let has = || seats.values().filter(|seat| Block::of(seat.peer) == block).count();
-        seats.len() < most && has() < most.div_ceil(ADDRESS_PART)
-    }
-
     /// Gives a request to its session.
     pub(super) fn give(
         &self,
@@ -255,7 +209,7 @@ impl Bosh {
         ticket: Ticket,
         secured: bool,
     ) -> Result<(), Refusal> {
-        let seat = self.seats().get(sid).cloned();
+        let seat = self.seats().get(sid);
         // Whoever has begun it with TLS has never sent its id without.
         if let Some(seat) = seat.filter(|seat| secured || !seat.inner().secured) {
             seat.inner().session.request(request, ticket, now_ms());
@@ -271,7 +225,7 @@ impl Bosh {
     pub fn pause(&self) {
         self.gate.shut();
         self.paused.store(true, Ordering::SeqCst);
-        self.seats().values().for_each(|seat| seat.changes.notify_one());
+        self.seats().iter().for_each(|seat| seat.changes.notify_one());
     }
 
     /// Everything goes on.
@@ -279,7 +233,7 @@ impl Bosh {
         self.paused.store(false, Ordering::SeqCst);
         self.gate.open();
         self.goes_on.notify_waiters();
-        self.seats().values().for_each(|seat| seat.changes.notify_one());
+        self.seats().iter().for_each(|seat| seat.changes.notify_one());
     }
 
     /// Waits until each request that is here is answered, and the answer written. `false`: one is not by the deadline.
@@ -296,7 +250,7 @@ impl Bosh {
     /// What another program needs to go on with the sessions, while they stand still.
     pub fn records(&self) -> Vec<BoshRecord> {
         let seats = self.seats();
-        let records = seats.values().filter_map(|seat| {
+        let records = seats.iter().filter_map(|seat| {
             let inner = seat.inner();
             let way = Way {
                 descriptor: inner.socket.descriptor(),
@@ -340,7 +294,7 @@ impl Bosh {
 
     /// Looks after the sessions that came from another program. On the server's thread.
     pub(super) fn attend_restored(self: &Arc<Self>) {
-        let seats: Vec<_> = self.seats().values().cloned().collect();
+        let seats: Vec<_> = self.seats().iter().cloned().collect();
         for seat in seats {
             self.shared.stats.http[0].bosh_sessions.add(1);
             let mut inner = seat.inner();
@@ -422,106 +376,6 @@ impl Bosh {
         metrics.bosh_bytes.set((before - inner.counted) as u64);
         inner.counted = bytes;
     }
-}
-
-impl Seat {
-    fn new(
-        peer: IpAddr,
-        session: Session<Ticket>,
-        socket: Socket,
-        (reader, secured): (Reader, bool),
-    ) -> Arc<Seat> {
-        let inner = Inner { session, socket, reader, secured, counted: 0 };
-        Arc::new(Seat { peer, inner: Mutex::new(inner), changes: Notify::new() })
-    }
-
-    fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Socket {
-    fn is_open(&self) -> bool {
-        matches!(self, Socket::Open(_))
-    }
-
-    fn get(&self) -> Option<Arc<UnixStream>> {
-        match self {
-            Socket::Open(socket) => Some(socket.clone()),
-            Socket::Waits(_) | Socket::Closed => None,
-        }
-    }
-
-    fn descriptor(&self) -> Option<u32> {
-        let number = match self {
-            Socket::Open(socket) => socket.as_raw_fd(),
-            Socket::Waits(socket) => socket.as_raw_fd(),
-            Socket::Closed => return None,
-        };
-        u32::try_from(number).ok()
-    }
-}
-
-impl Inner {
-    /// Reads once. `true`: something has come.
-    fn read(&mut self, elsewhere: &str, now_ms: u64) -> bool {
-        let Socket::Open(socket) = &self.socket else { return false };
-        let mut buffer = [0; READ_BYTES];
-        match socket.try_read(&mut buffer) {
-            Ok(0) => self.lose(now_ms),
-            Ok(count) => {
-                let session = &mut self.session;
-                self.reader.read(&buffer[..count], |said: Said| session.said(said, elsewhere, now_ms));
-                return true;
-            }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-            Err(_) => self.lose(now_ms),
-        }
-        false
-    }
-
-    /// Writes what the worker takes, and goes on with requests that have waited for that. `true`: something went.
-    fn write(&mut self, now_ms: u64) -> bool {
-        if self.session.is_gone() {
-            return false;
-        }
-        let Socket::Open(socket) = &self.socket else {
-            if !self.session.to_worker().is_empty() {
-                self.session.lost(now_ms);
-            }
-            return false;
-        };
-        let frames = self.session.to_worker();
-        if frames.is_empty() {
-            return false;
-        }
-        match socket.try_write(frames) {
-            Ok(count) => {
-                frames.drain(..count);
-                if frames.is_empty() {
-                    *frames = Vec::new();
-                }
-                self.session.advance(now_ms);
-                return true;
-            }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-            Err(_) => self.lose(now_ms),
-        }
-        false
-    }
-
-    fn lose(&mut self, now_ms: u64) {
-        self.socket = Socket::Closed;
-        self.session.lost(now_ms);
-    }
-}
-
-/// Both ends of the way to a worker.
-fn pair() -> std::io::Result<(Pair, Pair)> {
-    let (here, there) = Pair::pair()?;
-    here.set_nonblocking(true)?;
-    there.set_nonblocking(true)?;
-    Ok((here, there))
 }
 
 /// Looks after a session until it is gone.

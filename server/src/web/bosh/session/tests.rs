@@ -1,5 +1,6 @@
 use super::*;
 use crate::web::bosh::body::Bounds;
+use crate::web::bosh::terms::VERSION;
 use crate::xml::Element;
 
 const RULES: Rules =
