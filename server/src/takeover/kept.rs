@@ -38,7 +38,7 @@ impl EndedAt {
     #[must_use]
     pub fn moved(&self, ms: u64, now_ms: u64, unix_ms: u64) -> u64 {
         let (left, away) = (ms.saturating_sub(self.clock_ms), unix_ms.saturating_sub(self.unix_ms));
-        now_ms + left.saturating_sub(away)
+        now_ms.saturating_add(left.saturating_sub(away))
     }
 }
 

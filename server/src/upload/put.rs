@@ -141,9 +141,7 @@ async fn take(core: &Arc<Core>, caller: &Caller, head: &Request<()>, body: &mut 
         Err(_) => return Err(broken("the file did not come in time")),
     };
     let (checksum, transfer) = incoming.finish().await?;
-    let done = commit(core, &slot, checksum).await;
-    drop(transfer);
-    done
+    commit(core, &slot, checksum, &Arc::new(transfer)).await
 }
 
 /// The slot of a request.
@@ -218,6 +216,8 @@ fn broken(text: &'static str) -> Refusal {
 struct Incoming {
     core: Arc<Core>,
     held: Option<(IncomingFile, Transfer)>,
+    /// Bytes of the disk that uploads leave to others.
+    left_free: u64,
 }
 
 impl Incoming {
@@ -236,19 +236,25 @@ impl Incoming {
         });
         let begun = begun.await.map_err(|_| Refusal::busy())?;
         let held = begun.map_err(|error: io::Error| Refusal::disk(&error))?.ok_or_else(no_room)?;
-        Ok(Incoming { core: core.clone(), held: Some(held) })
+        Ok(Incoming { core: core.clone(), held: Some(held), left_free })
     }
 
-    /// Writes a piece.
-    async fn write(&mut self, pieces: Vec<Bytes>) -> Result<(), Refusal> {
+    /// Writes a piece, and gives its emptied buffer back. Looks at the disk each time: others write to it, too.
+    async fn write(&mut self, mut piece: Vec<u8>) -> Result<Vec<u8>, Refusal> {
         let Some((mut file, transfer)) = self.held.take() else { return Err(Refusal::busy()) };
+        let (files, left_free) = (self.core.files.clone(), self.left_free);
         let written = self.core.threads.run(move || {
-            let written = pieces.iter().try_for_each(|piece| file.write(piece));
-            (written, (file, transfer))
+            let written = match files.free_bytes() {
+                Ok(free) if free < left_free => Err(io::ErrorKind::StorageFull.into()),
+                Ok(_) => file.write(&piece),
+                Err(error) => Err(error),
+            };
+            piece.clear();
+            (written, (file, transfer), piece)
         });
-        let (written, held) = written.await.map_err(|_| Refusal::busy())?;
+        let (written, held, piece) = written.await.map_err(|_| Refusal::busy())?;
         self.held = Some(held);
-        written.map_err(|error| Refusal::disk(&error))
+        written.map(|()| piece).map_err(|error| Refusal::disk(&error))
     }
 
     /// All of it is here. Returns its checksum when it is on the disk.
@@ -276,7 +282,8 @@ async fn receive(
     bytes: u64,
 ) -> Result<Incoming, Refusal> {
     let gone = || refuse(StatusCode::BAD_REQUEST, "cut-short", "the file was cut short", |m| &m.broken);
-    let (mut left, mut pieces, mut held) = (bytes, Vec::new(), 0);
+    // Copied: a piece of what hyper has read holds the whole buffer, however little of it is the piece.
+    let (mut left, mut held) = (bytes, Vec::with_capacity(PIECE));
     while left > 0 {
         let piece = match timeout(QUIET, next(body)).await {
             Err(_) => return Err(broken("nothing has come of the file for too long")),
@@ -285,11 +292,9 @@ async fn receive(
         };
         core.metrics().received.add(piece.len() as u64);
         left = left.checked_sub(piece.len() as u64).ok_or_else(gone)?;
-        held += piece.len();
-        pieces.push(piece);
-        if held >= PIECE || left == 0 {
-            incoming.write(std::mem::take(&mut pieces)).await?;
-            held = 0;
+        held.extend_from_slice(&piece);
+        if held.len() >= PIECE || left == 0 {
+            held = incoming.write(held).await?;
         }
     }
     Ok(incoming)
@@ -325,10 +330,15 @@ async fn throw_away(body: &mut Body) {
 }
 
 /// The file is on the disk: tells the directory, and waits until that is on the disk, too.
-async fn commit(core: &Arc<Core>, slot: &Upload, checksum: u32) -> Result<(), Refusal> {
+async fn commit(
+    core: &Arc<Core>,
+    slot: &Upload,
+    checksum: u32,
+    transfer: &Arc<Transfer>,
+) -> Result<(), Refusal> {
     let mut attempts = 0;
     let committed = loop {
-        match submit(core, slot, checksum) {
+        match submit(core, slot, checksum, transfer) {
             Some(committed) => break committed,
             None if attempts == ATTEMPTS.0 => return Err(Refusal::busy()),
             None => attempts += 1,
@@ -339,8 +349,6 @@ async fn commit(core: &Arc<Core>, slot: &Upload, checksum: u32) -> Result<(), Re
         Ok(Ok(true)) => Ok(()),
         Ok(Ok(false)) => {
             // It has ended meanwhile, perhaps with its account.
-            let (files, id) = (core.files.clone(), slot.id);
-            let _ = core.threads.begin(move || files.remove(&id));
             let text = "this slot has ended";
             Err(refuse(StatusCode::GONE, "gone", text, |metrics| &metrics.refused_slot))
         }
@@ -348,13 +356,21 @@ async fn commit(core: &Arc<Core>, slot: &Upload, checksum: u32) -> Result<(), Re
     }
 }
 
-/// `None`: the directory's queue is full.
-fn submit(core: &Arc<Core>, slot: &Upload, checksum: u32) -> Option<oneshot::Receiver<bool>> {
+/// `None`: the directory's queue is full. The transfer goes on until the directory has decided, also when the client has gone:
+/// a second upload would write over the file of the first.
+fn submit(
+    core: &Arc<Core>,
+    slot: &Upload,
+    checksum: u32,
+    transfer: &Arc<Transfer>,
+) -> Option<oneshot::Receiver<bool>> {
     let (done, committed) = oneshot::channel();
     let (id, now_ms): (UploadId, u64) = (slot.id, unix_milliseconds());
+    let transfer = transfer.clone();
     let job = move |transaction: &mut WriteTransaction<'_>| -> Result<Then, DirectoryError> {
         let is_there = transaction.finish_upload(&id, checksum, now_ms)?;
         Ok(Box::new(move |_: &mut Actors, _: &Env, _: &mut Effects| {
+            drop(transfer);
             let _ = done.send(is_there);
         }))
     };

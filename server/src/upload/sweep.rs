@@ -129,18 +129,21 @@ fn turn(core: &Arc<Core>) -> Result<(), String> {
     let erasures = directory.upload_erasures(PAGE).map_err(text)?;
     // Somebody who makes a backup copies what there was when that began.
     let Some(_removing) = directory.may_remove_uploads() else { return Ok(()) };
-    let mut erased: Vec<UploadId> = Vec::new();
+    let (mut erased, mut failed) = (Vec::<UploadId>::new(), Ok(()));
     for id in erasures {
-        core.files.remove(&id).map_err(|error| format!("{}: {error}", core.files.path(&id).display()))?;
-        erased.push(id);
+        match core.files.remove(&id) {
+            Ok(()) => erased.push(id),
+            // One that the disk does not let go keeps no other.
+            Err(error) => failed = Err(format!("{}: {error}", core.files.path(&id).display())),
+        }
     }
     if erased.is_empty() {
-        return Ok(());
+        return failed;
     }
     let count = erased.len() as u64;
     write(core, move |transaction| transaction.uploads_erased(&erased))?;
     core.metrics().erased.add(count);
-    Ok(())
+    failed
 }
 
 /// Removes files that the directory does not know.

@@ -260,25 +260,33 @@ impl Core {
         if let Some(timer) = self.actors.users.flow_mut(key).expiry.take() {
             self.timers.cancel(timer);
         }
-        self.detached -= 1;
+        self.detached = self.detached.saturating_sub(1);
         self.env.metrics().detached.set(self.detached as u64);
         if self.actors.users.resource(key).flags.has(Flags::ASLEEP) {
-            self.asleep -= 1;
+            self.asleep = self.asleep.saturating_sub(1);
             self.env.metrics().asleep.set(self.asleep as u64);
         }
     }
 
     /// Ends a session that has no connection.
     pub(super) fn forget_detached(&mut self, key: ResourceKey) {
-        if self.actors.users.get(key).is_some_and(|resource| resource.conn == ConnId::NONE) {
+        if self.is_detached(key) {
             self.reattach(key);
             presence::session_ended(&mut self.actors, &self.env, &mut self.fx, key);
             self.count_users();
         }
     }
 
+    /// Whether a resource is there and has no connection.
+    fn is_detached(&self, key: ResourceKey) -> bool {
+        self.actors.users.get(key).is_some_and(|resource| resource.conn == ConnId::NONE)
+    }
+
     /// A session is over, and the next iteration is to see to it. `false`: there is no place for another timer.
     pub(super) fn expire_later(&mut self, key: ResourceKey) -> bool {
+        if !self.is_detached(key) {
+            return true;
+        }
         let timer = self.set_timer(1, Timer::Detached(key));
         if timer.is_some() {
             self.actors.users.flow_mut(key).expiry = timer;
@@ -288,7 +296,8 @@ impl Core {
 
     /// Nobody has resumed a session in time. One whose device is told by push sleeps from now on.
     pub(super) fn detached_expired(&mut self, key: ResourceKey) {
-        if self.fall_asleep(key) {
+        // What was due before it in the same moment may have ended it.
+        if !self.is_detached(key) || self.fall_asleep(key) {
             return;
         }
         self.env.metrics().resume_expired.add(1);
@@ -302,7 +311,10 @@ impl Core {
         // A client that has asked for less than usual gets no more. Of what it was told the session may have had all.
         let told = self.actors.users.sm_mut(key).map_or(0, |sm| sm.resume_seconds());
         let all = if told > usual { told } else { self.env.config.push.resume_seconds() };
+        // Those that sleep leave half of the places to those that come back soon.
+        let is_crowded = self.asleep >= self.env.config.limits.sm_detached_sessions as usize / 2;
         if is_asleep
+            || is_crowded
             || told < usual
             || all <= usual
             || !push::has_device(&mut self.actors, &self.env, &self.fx, key)

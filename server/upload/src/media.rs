@@ -40,7 +40,8 @@ pub fn is_type(text: &str) -> bool {
         let is_mark = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
         !part.is_empty() && part.bytes().all(is_mark)
     };
-    let is_visible = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
+    // A browser takes the last of several types that commas part.
+    let is_visible = |byte: u8| byte == b' ' || byte.is_ascii_graphic() && byte != b',';
     text.len() <= BYTES_MAX
         && text.bytes().all(is_visible)
         && essence(text).split_once('/').is_some_and(|(kind, sub)| is_token(kind) && is_token(sub))

@@ -311,7 +311,13 @@ impl WriteTransaction<'_> {
         checksum: u32,
         now_ms: u64,
     ) -> Result<bool, DirectoryError> {
-        let Some(slot) = self.view().upload(Stage::Slot, id)? else { return Ok(false) };
+        let Some(slot) = self.view().upload(Stage::Slot, id)? else {
+            if self.view().upload(Stage::File, id)?.is_none() {
+                // Its bytes came after those of the slot were removed.
+                self.erase_upload(id)?;
+            }
+            return Ok(false);
+        };
         self.change_upload_usage(slot.actor, |usage| {
             usage.leave_slot(slot.bytes);
             usage.files += 1;
@@ -389,6 +395,11 @@ impl WriteTransaction<'_> {
         })?;
         self.delete(stage.table(), &id.0)?;
         self.delete(Table::UploadsOfAccounts, &owned_key(upload.actor, id))?;
+        self.erase_upload(id)
+    }
+
+    /// Has the bytes of an upload removed from the disk.
+    fn erase_upload(&mut self, id: &UploadId) -> Result<(), DirectoryError> {
         self.put(Table::UploadErasures, &id.0, &Encoder::new(0).seal(&id.0))
     }
 
