@@ -94,6 +94,7 @@ mod tests {
             ("image/jp eg", false),
             ("image/jpeg\r\nX: y", false),
             ("image/jpeg; a=\u{e4}", false),
+            ("image/png;,text/html", false),
             ("", false),
         ] {
             assert_eq!(is_type(text), is, "{text:?}");

@@ -138,6 +138,16 @@ fn what_is_over_ends_and_leaves_erasures() {
     assert!(!write(&directory, move |t| t.finish_upload(&id(number + 1), 0, NOW)), "it came too late");
     assert_eq!(write(&directory, |t| t.end_uploads(NOW + DAY, NOW + DAY, 9)), (0, 1));
     assert_eq!(directory.upload_erasures(9).unwrap(), [id(number), id(number + 1)]);
+    write(&directory, move |t| t.uploads_erased(&[id(number + 1)]));
+    assert!(
+        !write(&directory, move |t| t.finish_upload(&id(number + 1), 0, NOW)),
+        "it comes when all is over"
+    );
+    assert_eq!(
+        directory.upload_erasures(9).unwrap(),
+        [id(number), id(number + 1)],
+        "its bytes are removed again"
+    );
     let left = usage(&directory);
     assert_eq!((left.files, left.bytes, left.slots, left.slot_bytes), (0, 0, 0, 0));
 }
