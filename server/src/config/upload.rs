@@ -125,7 +125,7 @@ impl UploadConfig {
                 })*
             };
         }
-        fixed!(enabled, domain, threads);
+        fixed!(enabled, domain, threads, transfers_max);
         changed
     }
 

@@ -7,7 +7,7 @@
 //!                                         sweep: what is over ends; what has ended is removed from the disk
 //! ```
 //! The thread of the HTTP server does nothing with files: each piece goes through a queue to threads that wait for the disk. A
-//! transfer has two pieces at most in memory.
+//! transfer has three pieces at most in memory: one that is read, and two that the connection has.
 //!
 //! | module | what |
 //! | --- | --- |
@@ -98,7 +98,8 @@ impl Uploads {
         }
         let core = Arc::new(Core {
             key: SlotKey::new(&shared.directory.server_secret()),
-            threads: Threads::start(threads, transfers)?,
+            // What a client has left behind waits for the disk, too, and keeps nobody else from it.
+            threads: Threads::start(threads, 2 * transfers)?,
             transfers: Transfers::default(),
             ends: AtomicBool::new(false),
             shared,
