@@ -10,7 +10,8 @@ use std::collections::BTreeSet;
 use libfuzzer_sys::fuzz_target;
 use whimbrel_server::web::bosh::body::{Bounds, Request};
 use whimbrel_server::web::bosh::link::{Reader, Said};
-use whimbrel_server::web::bosh::session::{Reply, Rules, Session};
+use whimbrel_server::web::bosh::session::{Reply, Session};
+use whimbrel_server::web::bosh::terms::Rules;
 use whimbrel_server::xml::Element;
 use whimbrel_websocket::Decoder;
 
