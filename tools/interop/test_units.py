@@ -164,8 +164,9 @@ def test_the_package_starts_reloads_upgrades_and_stops_its_units(machine, packag
     for name in ("juliet", "romeo"):
         machine.run("whimbrelctl", "user", "add", f"{name}@localhost", "--password-stdin", input=PASSWORD + "\n")
     upgrades(machine, packages[1])
-    recorded = machine.run("wsar", "--data", f"/{DATA}", "report", "--every", "1s", "--stanzas").stdout
-    assert len(recorded.splitlines()) > 1, recorded
+    # What it sees is on disk ten samples at a time.
+    report = ["wsar", "--data", f"/{DATA}", "report", "--every", "1s", "--stanzas"]
+    wait_for("a recording", lambda: len(machine.run(*report, check=False).stdout.splitlines()) > 1, machine.journal)
     # What the sandbox of the unit permits is enough for the fast driver, where the kernel has it.
     if Path("/proc/sys/kernel/io_uring_disabled").read_text().strip() == "0":
         assert json.loads(machine.run("whimbrelctl", "--json", "status").stdout)["driver"] == "uring"

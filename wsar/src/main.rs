@@ -64,6 +64,9 @@ enum Problem {
     /// Nothing to show.
     #[error("{folder}: nothing was recorded between {from} and {to}; `wsar record` records", folder = .0.display(), from = time::date_and_time(*.1), to = time::date_and_time(*.2))]
     NothingRecorded(PathBuf, u64, u64),
+    /// Samples, but no two that an interval lies between.
+    #[error("what was recorded between {from} and {to} is shorter than an interval; wait for more, or give a shorter --every", from = time::date_and_time(*.0), to = time::date_and_time(*.1))]
+    TooShort(u64, u64),
 }
 
 fn run(cli: &Cli) -> Result<(), Problem> {
@@ -254,14 +257,21 @@ fn report(cli: &Cli, args: &Report) -> Result<(), Problem> {
     let (archive, times) = open_part(cli, &args.part)?;
     let printer = Printer::new(io::stdout().lock(), &tables, args.show.format(), terminal_size());
     let mut printer = printer.dated();
+    let mut intervals = 0_u64;
     each(&archive, times, args.every, |found| match found {
-        Found::Interval(delta) => printer.print(&delta),
+        Found::Interval(delta) => {
+            intervals += 1;
+            printer.print(&delta)
+        }
         Found::Hole(hole) => {
             let (from, to) = (time::date_and_time(hole.from_ms), time::date_and_time(hole.to_ms));
             eprintln!("wsar: nothing was recorded from {from} to {to}");
             Ok(())
         }
     })?;
+    if intervals == 0 {
+        return Err(Problem::TooShort(times.0, times.1));
+    }
     Ok(printer.finish()?)
 }
 

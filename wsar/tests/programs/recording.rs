@@ -57,6 +57,12 @@ fn what_is_wrong_with_a_recording_is_told() {
     let none = wsar(data.path(), &["report"]).output().unwrap();
     let err = String::from_utf8(none.stderr).unwrap();
     assert!(!none.status.success() && err.contains("`wsar record` makes one"), "{err}");
+    // The recorder has just begun: one sample, and no interval.
+    output(data.path(), &["record", "--every", "0.1", "--count", "1"]);
+    let short = wsar(data.path(), &["report"]).output().unwrap();
+    let err = String::from_utf8(short.stderr).unwrap();
+    assert!(!short.status.success() && err.contains("shorter than an interval"), "{err}");
+    std::fs::remove_dir_all(data.path().join("wsar")).unwrap();
     output(data.path(), &["record", "--every", "0.1", "--count", "25"]);
     let folder = data.path().join("wsar");
     let file = wsar::record::write::files(&folder).unwrap().remove(0).1;
