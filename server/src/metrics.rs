@@ -50,7 +50,7 @@ worker_metrics! {
     iqs_out "iqs.out" Counter "stanzas" "IQ stanzas to clients.";
     ignored "messages.ignored" Counter "messages" "Messages of strangers that were not taken and not answered: there is no such account, its owner blocks them, or is away or reads too slowly for what is kept nowhere (docs/protocol.md).";
     message_latency "messages.latency" Histogram "microseconds" "Time of messages that are delivered as they come: from the reception of their last byte to the hand-over of it to the kernel for their recipient, over other workers, the run queue and the output that waits for a slow reader. What waits together counts as its oldest.";
-    prompt_latency "messages.prompt_latency" Histogram "microseconds" "The same of messages that did not wait in the run queue, as those of clients that say no more than their share of a turn: what becomes of everybody else's messages while somebody floods.";
+    prompt_latency "messages.prompt_latency" Histogram "microseconds" "The same of messages from one to one that did not wait in the run queue, as those of clients that say no more than their share of a turn, nor behind output that their recipient had not taken yet: what becomes of everybody else's messages while somebody floods.";
     ack_latency "messages.ack_latency" Histogram "microseconds" "The same to the acknowledgement of the recipient (XEP-0198). Taken of one message of a stream at a time, of up to 256 streams of a worker.";
     errors_out "stanza_errors.out" Counter "stanzas" "Stanza errors to clients.";
     stream_errors "stream_errors" Counter "streams" "Streams that the server ended with an error.";

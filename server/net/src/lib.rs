@@ -11,6 +11,7 @@
 //! | --- | --- |
 //! | [`driver`] | one completion-shaped interface over epoll/kqueue, io_uring and a simulation |
 //! | [`gauge`] | high-water marks of queues |
+//! | [`intake`] | a bounded queue from several threads to a worker |
 //! | [`mailbox`] | bounded single-producer, single-consumer queues between workers |
 //! | [`platform`] | what Linux and FreeBSD do differently, and process-wide settings |
 //! | [`timer`] | a hierarchical timer wheel in milliseconds |
@@ -20,6 +21,7 @@
 
 pub mod driver;
 pub mod gauge;
+pub mod intake;
 #[cfg(test)]
 mod isolated;
 pub mod mailbox;

@@ -11,44 +11,88 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crossbeam::queue::ArrayQueue;
+use rtrb::{Consumer, Producer, PushError, RingBuffer};
 
 /// Emptied batches a lane keeps for its producer at most.
 const SPARES_MAX: usize = 16;
 
+/// What is in a lane, for all who want to know.
 #[derive(Debug)]
-struct Lane<T> {
-    /// Each with its bytes.
-    batches: ArrayQueue<(T, usize)>,
-    spares: ArrayQueue<T>,
+struct Level {
+    batches: AtomicUsize,
     high_water: AtomicUsize,
+    limit: usize,
     /// Bytes of all batches; for a moment also of one that is just being pushed or has just been taken out.
     bytes: AtomicUsize,
     bytes_high_water: AtomicUsize,
     bytes_limit: usize,
 }
 
-impl<T> Lane<T> {
-    fn push(&self, batch: T, bytes: usize) -> Result<(), T> {
-        let waiting = self.bytes.load(Ordering::Relaxed);
-        if waiting.saturating_add(bytes) > self.bytes_limit && !self.batches.is_empty() {
+/// The producer's end of a lane. Neither end ever waits for the other one, not even in a loop: a worker that the system takes off its
+/// processor in the middle of a push keeps nobody.
+#[derive(Debug)]
+struct Sending<T> {
+    /// Each with its bytes.
+    batches: Producer<(T, usize)>,
+    spares: Consumer<T>,
+    level: Arc<Level>,
+}
+
+/// The consumer's.
+#[derive(Debug)]
+struct Receiving<T> {
+    batches: Consumer<(T, usize)>,
+    spares: Producer<T>,
+    level: Arc<Level>,
+}
+
+fn lane<T>(limit: usize, bytes_limit: usize) -> (Sending<T>, Receiving<T>) {
+    let level = Arc::new(Level {
+        batches: AtomicUsize::new(0),
+        high_water: AtomicUsize::new(0),
+        limit,
+        bytes: AtomicUsize::new(0),
+        bytes_high_water: AtomicUsize::new(0),
+        bytes_limit,
+    });
+    let (to, batches) = RingBuffer::new(limit);
+    let (back, spares) = RingBuffer::new(limit.min(SPARES_MAX));
+    let sending = Sending { batches: to, spares, level: level.clone() };
+    (sending, Receiving { batches, spares: back, level })
+}
+
+impl<T> Sending<T> {
+    fn push(&mut self, batch: T, bytes: usize) -> Result<(), T> {
+        let level = &*self.level;
+        let waiting = level.bytes.load(Ordering::Relaxed);
+        if waiting.saturating_add(bytes) > level.bytes_limit && level.batches.load(Ordering::Relaxed) > 0 {
             return Err(batch);
         }
         // First, so that the consumer never takes off what is not in it yet.
-        let now = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if let Err((batch, _)) = self.batches.push((batch, bytes)) {
-            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let bytes_now = level.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let batches_now = level.batches.fetch_add(1, Ordering::Relaxed) + 1;
+        if let Err(PushError::Full((batch, _))) = self.batches.push((batch, bytes)) {
+            level.left(bytes);
             return Err(batch);
         }
-        raise(&self.high_water, self.batches.len());
-        raise(&self.bytes_high_water, now);
+        raise(&level.high_water, batches_now);
+        raise(&level.bytes_high_water, bytes_now);
         Ok(())
     }
+}
 
-    fn pop(&self) -> Option<T> {
-        let (batch, bytes) = self.batches.pop()?;
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+impl<T> Receiving<T> {
+    fn pop(&mut self) -> Option<T> {
+        let (batch, bytes) = self.batches.pop().ok()?;
+        self.level.left(bytes);
         Some(batch)
+    }
+}
+
+impl Level {
+    fn left(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.batches.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -64,8 +108,8 @@ fn raise(mark: &AtomicUsize, value: usize) {
 #[derive(Debug)]
 pub struct Post<T> {
     me: usize,
-    outgoing: Vec<Arc<Lane<T>>>,
-    incoming: Vec<Arc<Lane<T>>>,
+    outgoing: Vec<Sending<T>>,
+    incoming: Vec<Receiving<T>>,
     /// Whose turn it is to be drained first.
     turn: usize,
 }
@@ -77,25 +121,16 @@ pub struct Post<T> {
 /// If `limit` is 0.
 pub fn grid<T>(workers: usize, limit: usize, bytes_limit: usize) -> Vec<Post<T>> {
     assert!(limit > 0, "a lane needs room for a batch");
-    let lane = |_| {
-        Arc::new(Lane {
-            batches: ArrayQueue::new(limit),
-            spares: ArrayQueue::new(limit.min(SPARES_MAX)),
-            high_water: AtomicUsize::new(0),
-            bytes: AtomicUsize::new(0),
-            bytes_high_water: AtomicUsize::new(0),
-            bytes_limit,
-        })
-    };
-    let lanes: Vec<Vec<Arc<Lane<T>>>> = (0..workers).map(|_| (0..workers).map(lane).collect()).collect();
-    (0..workers)
-        .map(|me| Post {
-            me,
-            outgoing: lanes[me].clone(),
-            incoming: lanes.iter().map(|from| from[me].clone()).collect(),
-            turn: 0,
-        })
-        .collect()
+    let mut posts: Vec<Post<T>> =
+        (0..workers).map(|me| Post { me, outgoing: Vec::new(), incoming: Vec::new(), turn: 0 }).collect();
+    for from in 0..workers {
+        for to in 0..workers {
+            let (sending, receiving) = lane(limit, bytes_limit);
+            posts[from].outgoing.push(sending);
+            posts[to].incoming.push(receiving);
+        }
+    }
+    posts
 }
 
 impl<T> Post<T> {
@@ -167,7 +202,7 @@ impl<T> Post<T> {
     /// # Panics
     /// If there is no worker `to`.
     pub fn spare(&mut self, to: usize) -> Option<T> {
-        self.outgoing[to].spares.pop()
+        self.outgoing[to].spares.pop().ok()
     }
 
     /// Parcels that wait in the lane to worker `to`.
@@ -175,29 +210,26 @@ impl<T> Post<T> {
     /// # Panics
     /// If there is no worker `to`.
     pub fn queued(&self, to: usize) -> usize {
-        self.outgoing[to].batches.len()
+        self.outgoing[to].level.batches.load(Ordering::Relaxed)
     }
 
     /// A view of the lane to worker `to` for other threads.
     ///
     /// # Panics
     /// If there is no worker `to`.
-    pub fn gauge(&self, to: usize) -> LaneGauge
-    where
-        T: Send + 'static,
-    {
-        LaneGauge(self.outgoing[to].clone())
+    pub fn gauge(&self, to: usize) -> LaneGauge {
+        LaneGauge(self.outgoing[to].level.clone())
     }
 }
 
 /// Length, high-water mark and limit of one lane, in batches and in bytes, readable from any thread.
 #[derive(Clone)]
-pub struct LaneGauge(Arc<dyn Gauge + Send + Sync>);
+pub struct LaneGauge(Arc<Level>);
 
 impl LaneGauge {
     /// Parcels that wait now.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.0.batches.load(Ordering::Relaxed)
     }
 
     /// Whether no batch waits now.
@@ -207,42 +239,18 @@ impl LaneGauge {
 
     /// The most batches that ever waited.
     pub fn high_water(&self) -> usize {
-        self.0.high_water()
+        self.0.high_water.load(Ordering::Relaxed)
     }
 
     /// The most batches that may wait.
     pub fn limit(&self) -> usize {
-        self.0.limit()
+        self.0.limit
     }
 
     /// Bytes that wait now, the most that ever waited, and the most that may.
     pub fn bytes(&self) -> (usize, usize, usize) {
-        self.0.bytes()
-    }
-}
-
-trait Gauge {
-    fn len(&self) -> usize;
-    fn high_water(&self) -> usize;
-    fn limit(&self) -> usize;
-    fn bytes(&self) -> (usize, usize, usize);
-}
-
-impl<T> Gauge for Lane<T> {
-    fn len(&self) -> usize {
-        self.batches.len()
-    }
-
-    fn high_water(&self) -> usize {
-        self.high_water.load(Ordering::Relaxed)
-    }
-
-    fn limit(&self) -> usize {
-        self.batches.capacity()
-    }
-
-    fn bytes(&self) -> (usize, usize, usize) {
-        (self.bytes.load(Ordering::Relaxed), self.bytes_high_water.load(Ordering::Relaxed), self.bytes_limit)
+        let Level { bytes, bytes_high_water, bytes_limit, .. } = &*self.0;
+        (bytes.load(Ordering::Relaxed), bytes_high_water.load(Ordering::Relaxed), *bytes_limit)
     }
 }
 

@@ -10,7 +10,6 @@ use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
-use crossbeam::queue::ArrayQueue;
 use slab::Slab;
 use whimbrel_storage::archive::prepare::Wanted;
 use whimbrel_storage::archive::query::{Page, Query, QueryError};
@@ -24,7 +23,8 @@ use crate::effects::crypto::{CryptoJob, CryptoPool};
 use crate::env::Env;
 use crate::proto::errors::StanzaError;
 use crate::runtime::driver::{ConnId, Wake};
-use crate::runtime::gauge::{Gauge, HighWater};
+use crate::runtime::gauge::Gauge;
+use crate::runtime::intake::Intake;
 
 /// What runs on the worker after a write was committed.
 pub type Then<S> = Box<dyn FnOnce(&mut S, &Env, &mut Effects<S>) + Send>;
@@ -63,15 +63,14 @@ pub enum Done<S> {
 
 /// The completion queue of one worker.
 pub struct Completions<S> {
-    queue: ArrayQueue<Done<S>>,
-    high_water: HighWater,
+    queue: Intake<Done<S>>,
     wake: Arc<dyn Wake>,
 }
 
 impl<S: 'static> Completions<S> {
     /// A queue for `limit` results.
     pub fn new(limit: usize, wake: Arc<dyn Wake>) -> Completions<S> {
-        Completions { queue: ArrayQueue::new(limit), high_water: HighWater::default(), wake }
+        Completions { queue: Intake::new(limit), wake }
     }
 
     /// Delivers a result. Waits while the queue is full: the threads that call this may wait, and workers,
@@ -82,7 +81,6 @@ impl<S: 'static> Completions<S> {
             self.wake.wake();
             std::thread::yield_now();
         }
-        self.high_water.raise(self.queue.len());
         self.wake.wake();
     }
 
@@ -93,12 +91,17 @@ impl<S: 'static> Completions<S> {
 
     /// Results that wait, most that ever waited, limit.
     pub fn gauge(&self) -> Gauge {
-        self.high_water.gauge(self.queue.len(), self.queue.capacity())
+        self.queue.gauge()
     }
 
     /// Results that wait.
     pub fn len(&self) -> usize {
         self.queue.len()
+    }
+
+    /// Whether a result can be taken.
+    pub fn has_next(&self) -> bool {
+        self.queue.has_next()
     }
 
     /// Whether no result waits.
@@ -273,12 +276,12 @@ impl<S: 'static> Jobs<S> {
         self.pending.is_empty()
             && self.hashing.get() == 0
             && self.looking.get() == 0
-            && !self.has_completions()
+            && self.completions.is_empty()
     }
 
-    /// Whether a result waits.
+    /// Whether a result can be taken.
     pub fn has_completions(&self) -> bool {
-        !self.completions.is_empty()
+        self.completions.has_next()
     }
 
     /// Jobs<S> that have not come back.

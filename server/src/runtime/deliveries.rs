@@ -6,8 +6,8 @@
 //! reception ────────────────────── messages.latency ──────────────────────────────────────────▶│           │
 //! reception ────────────────────── messages.ack_latency ───────────────────────────────────────────────────▶│
 //! ```
-//! `messages.prompt_latency` is the first of the two for messages that were not in the run queue: those of clients that say
-//! no more than their share of a turn. Beside somebody who floods it tells what becomes of everybody else's.
+//! `messages.prompt_latency` is the first of the two for messages from one to one that were not in the run queue, as those of clients
+//! that say no more than their share of a turn, nor behind output that their recipient had not taken yet. Beside somebody who floods it tells what becomes of everybody else's.
 //!
 //! The clock is read once when an iteration begins and once when its output is with the driver. Messages carry no time:
 //! what waits does (input in the run queue, a parcel, a connection's output), and it has that of the oldest message in it.
@@ -32,7 +32,8 @@ const PROBE_SECONDS: u64 = 60;
 pub struct Reception {
     /// `None`: long ago, as what comes out of the log; it is not timed.
     pub at: Option<Instant>,
-    /// It has waited in the run queue.
+    /// It has waited for its turn: in the run queue, behind what its recipient has not taken, or, said in a room, with the others
+    /// that its room has said.
     pub has_waited: bool,
 }
 
@@ -54,7 +55,7 @@ impl Since {
 #[derive(Copy, Clone, Debug, Default)]
 pub struct Lot {
     all: Since,
-    /// Those of them that have not waited in the run queue.
+    /// Those of them that have not waited for their turn.
     prompt: Since,
 }
 
@@ -70,6 +71,12 @@ impl Lot {
         let one = Since { at: received.at, count: received.at.is_some().into() };
         let prompt = if received.has_waited { Since::default() } else { one };
         self.merge(Lot { all: one, prompt });
+    }
+
+    /// Messages that have not waited.
+    #[cfg(test)]
+    pub(super) fn prompt(&self) -> u32 {
+        self.prompt.count
     }
 
     fn merge(&mut self, other: Lot) {

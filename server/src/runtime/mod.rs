@@ -17,4 +17,4 @@
 pub mod deliveries;
 pub mod outbox;
 
-pub use whimbrel_net::{driver, gauge, mailbox, platform, timer};
+pub use whimbrel_net::{driver, gauge, intake, mailbox, platform, timer};

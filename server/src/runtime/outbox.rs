@@ -211,10 +211,12 @@ impl Outbox {
         self.entries.get(slot).filter(|entry| entry.conn == conn)
     }
 
-    /// A message was written to a connection, or was to be.
+    /// A message was written to a connection, or was to be. One behind output that its client has not taken yet waits for that
+    /// client.
     pub fn note_message(&mut self, conn: ConnId) {
-        let received = self.times.received();
+        let mut received = self.times.received();
         if received.at.is_some() {
+            received.has_waited |= self.with_driver(conn) > 0;
             self.entry(conn).messages.add(received);
         }
     }
@@ -365,6 +367,21 @@ mod tests {
         assert_eq!((outbox.waiting(A), outbox.waiting(ConnId { generation: 2, ..A })), (110, 0));
         drop(outbox.take(Millis(0), false));
         assert_eq!((outbox.waiting(A), outbox.set_with_driver(A, 0), outbox.waiting(A)), (100, 100, 0));
+    }
+
+    #[test]
+    fn a_message_behind_what_its_client_has_not_taken_has_waited() {
+        let mut outbox = Outbox::default();
+        outbox.times.begin(std::time::Instant::now());
+        let prompt = |outbox: &mut Outbox| {
+            outbox.note_message(A);
+            outbox.take(Millis(0), false)[0].messages.prompt()
+        };
+        assert_eq!(prompt(&mut outbox), 1);
+        outbox.set_with_driver(A, 100);
+        assert_eq!(prompt(&mut outbox), 0);
+        outbox.set_with_driver(A, 0);
+        assert_eq!(prompt(&mut outbox), 1);
     }
 
     #[test]

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
-use crossbeam::queue::ArrayQueue;
-
 use crate::config::Config;
 use crate::proto::errors::StreamCondition;
 use crate::rooms::operator::{self, Order, Outcome};
 use crate::runtime::driver::{ConnId, Wake};
-use crate::runtime::gauge::{Gauge, HighWater};
+use crate::runtime::gauge::Gauge;
+use crate::runtime::intake::Intake;
 use crate::service::pubsub::operator as nodes;
 use crate::service::register::{self, Removed};
 use crate::session::SessionPhase;
@@ -119,42 +118,32 @@ pub enum Command {
 
 /// The queue of commands of one worker, and beside it that of connections from the HTTP server.
 pub struct CommandQueue {
-    queue: ArrayQueue<Command>,
-    high_water: HighWater,
-    newcomers: ArrayQueue<Box<Newcomer>>,
-    newcomers_high_water: HighWater,
+    queue: Intake<Command>,
+    newcomers: Intake<Box<Newcomer>>,
     wake: Arc<dyn Wake>,
 }
 
 impl CommandQueue {
     /// An empty queue.
     pub fn new(wake: Arc<dyn Wake>) -> CommandQueue {
-        CommandQueue {
-            queue: ArrayQueue::new(QUEUE),
-            high_water: HighWater::default(),
-            newcomers: ArrayQueue::new(NEWCOMERS),
-            newcomers_high_water: HighWater::default(),
-            wake,
-        }
+        CommandQueue { queue: Intake::new(QUEUE), newcomers: Intake::new(NEWCOMERS), wake }
     }
 
     /// Gives the worker a command; `false` when too many wait.
     pub fn give(&self, command: Command) -> bool {
         let taken = self.queue.push(command).is_ok();
-        self.high_water.raise(self.queue.len());
         self.wake.wake();
         taken
     }
 
     /// Commands that wait, most that ever waited, limit.
     pub fn gauge(&self) -> Gauge {
-        self.high_water.gauge(self.queue.len(), self.queue.capacity())
+        self.queue.gauge()
     }
 
     /// Gives the worker a connection; `false` when too many wait: it is closed.
     pub fn hand_over(&self, newcomer: Box<Newcomer>) -> bool {
         let taken = self.newcomers.push(newcomer).is_ok();
-        self.newcomers_high_water.raise(self.newcomers.len());
         self.wake.wake();
         taken
     }
@@ -166,12 +155,12 @@ impl CommandQueue {
 
     /// Connections that wait, most that ever waited, limit.
     pub fn newcomers_gauge(&self) -> Gauge {
-        self.newcomers_high_water.gauge(self.newcomers.len(), self.newcomers.capacity())
+        self.newcomers.gauge()
     }
 
     /// Whether a connection waits.
     pub fn has_newcomers(&self) -> bool {
-        !self.newcomers.is_empty()
+        self.newcomers.has_next()
     }
 
     /// The next connection.

@@ -304,7 +304,11 @@ impl Core {
             Envelope::ToNode(delivery) => {
                 hosted::receive(&mut self.actors, &self.env, &mut self.fx, &delivery);
             }
-            Envelope::Cast(cast) => seats::receive(&mut self.actors, &self.env, &mut self.fx, &cast),
+            Envelope::Cast(cast) => {
+                // What a room says takes turns with everything else that is in the mailboxes.
+                self.fx.out.times.set_waited(true);
+                seats::receive(&mut self.actors, &self.env, &mut self.fx, &cast);
+            }
             Envelope::Broadcast(broadcast) => {
                 presence::receive_broadcast(&mut self.actors, &self.env, &mut self.fx, &broadcast);
             }
