@@ -19,6 +19,7 @@ use whimbrel_storage::log::{self, LogsAt, Progress};
 
 use super::archives;
 use super::footprint::Footprint;
+use super::kept;
 use super::plan::Plan;
 use super::rooms;
 use crate::clock;
@@ -35,7 +36,6 @@ use crate::shared::{self, DirectoryLock, EarlierStreams, InheritedTables, Shared
 use crate::takeover::Takeover;
 use crate::takeover::kept::Kept;
 use crate::tls::Acceptor;
-use crate::upgrade::KINDS;
 use crate::user::commits::Logs;
 
 /// How often reading the log at the start is reported.
@@ -92,9 +92,9 @@ impl Opened {
                 let path = config.data.join(data::DIRECTORY);
                 let directory = Directory::open(&path, &directory_options(config))?;
                 // Only now it is sure that no other server runs on this data.
-                kept = Kept::take(&config.data, KINDS);
-                // Where sessions come back, somebody may sit in these rooms; they end with the last who leaves.
-                let gone = if kept.is_none() { rooms::forget_temporary(&directory)? } else { 0 };
+                let (sessions, occupied) = kept::take(&config.data, &directory)?.unzip();
+                kept = sessions;
+                let gone = rooms::forget_temporary(&directory, &occupied.unwrap_or_default())?;
                 if gone > 0 {
                     tracing::info!(rooms = gone, "temporary rooms of the run before are gone");
                 }
