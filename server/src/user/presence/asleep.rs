@@ -4,7 +4,7 @@
 //! | | a session that has lost its connection | one that sleeps |
 //! | --- | --- | --- |
 //! | its contacts | see it as available | see it as gone |
-//! | messages for its account | are remembered for it, by their number | stay in the log until it comes, and go to others that are there |
+//! | messages for its account, and what it has not acknowledged of them | are remembered for it, by their number | stay in the log until it comes, and go to others that are there |
 //! | presence, events | are remembered | are computed anew when it comes |
 //! | requests of others | wait for it | are refused |
 //! | its seats in rooms | stay | stay |
