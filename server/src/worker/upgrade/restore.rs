@@ -134,7 +134,7 @@ impl<D: Driver> Worker<D> {
         let mut failed = None;
         for block in state.blocks().filter(|block| block.kind == Sessions::KIND.name) {
             let writer = usize::from(block.worker) % origin.workers;
-            if origin.same_workers && origin.ended.is_none() && writer != self.core.env.worker {
+            if origin.same_workers && writer != self.core.env.worker {
                 continue;
             }
             let read = block.each::<Sessions>(|session| {
