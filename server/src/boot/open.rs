@@ -31,6 +31,7 @@ use crate::quota::Registrations;
 use crate::registration::gateway::{self, Gateway};
 use crate::running::error::BootError;
 use crate::running::socket::{Control, ControlSocket};
+use crate::shared::push_accounts::PushAccounts;
 use crate::shared::turn::ExternalServices;
 use crate::shared::{self, DirectoryLock, EarlierStreams, InheritedTables, Shared, SharedParts};
 use crate::takeover::Takeover;
@@ -185,6 +186,11 @@ pub(super) fn share(
     if let Err(error) = shared.publish_stats(&config.data) {
         let path = config.data.join(whimbrel_stats::FILE_NAME);
         tracing::warn!(%error, "cannot make {}; wsar will show the system only", path.display());
+    }
+    if config.push.is_on() {
+        let accounts = PushAccounts::of(&opened.directory)?;
+        // Nobody else sets it.
+        let _ = shared.push_accounts.set(accounts);
     }
     shared.metrics[0].log_orphans.add(opened.reconciled.messages);
     Ok(Arc::new(shared))
