@@ -14,12 +14,14 @@
 //! | [`plan`], [`bind`], [`open`], [`spawn`], [`serve`] | the phases, in order; each does the same in the place of another program (live upgrade) |
 //! | [`archives`] | what archives need beside the logs |
 //! | [`footprint`] | what is asked before, and taken away again when a start fails |
+//! | [`kept`], [`rooms`] | sessions that the server before has left; rooms that end with their last occupant |
 //! | [`thread`] | a worker's thread |
 //! | [`web`] | the HTTP servers and the features that they serve |
 
 mod archives;
 mod bind;
 mod footprint;
+mod kept;
 mod open;
 mod plan;
 mod rooms;
@@ -125,6 +127,7 @@ impl Server {
             launch,
             upgrading: AtomicBool::new(false),
             outcome: Mutex::new(outcome),
+            kept: Mutex::default(),
             shared,
             writer: beside.writer,
             crypto: beside.crypto,

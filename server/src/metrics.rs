@@ -190,6 +190,7 @@ worker_metrics! {
     refused_push_rate "refused.push_rate" Counter "notifications" "Refused: push.per_device_per_hour or push.per_account_per_hour.";
     refused_push_queue "refused.push_queue" Counter "notifications" "Refused: push.queue, or push.accounts_remembered for what waits; the device is told when its pause is over, or of the next message.";
     push_told "push.told" Counter "notifications" "Notifications handed to providers because something waits for a device.";
+    push_members "push.members" Counter "members" "Members of rooms who may have a device and whose homes were sent a message of the room for it.";
     push_coalesced "push.coalesced" Counter "messages" "Messages of which a device was not told at once, because it had just been told of another.";
     push_waiting "push.waiting" Gauge "notifications" "Looks whether a message was acknowledged, and devices that are told in a moment (push.accounts_remembered of each worker).";
     push_remembered "push.remembered" Gauge "accounts" "Accounts of which it is remembered what their devices were told (push.accounts_remembered).";

@@ -1,5 +1,6 @@
 //! What all workers and the control thread share.
 
+pub mod push_accounts;
 mod saved;
 pub mod turn;
 pub mod upload;
@@ -33,6 +34,7 @@ use crate::push::outlet::Outlet;
 use crate::quota::{AccountQuota, RegistrationQuota};
 use crate::stats::Stats;
 use crate::tls::Acceptor;
+use push_accounts::PushAccounts;
 
 pub use saved::{DirectoryLock, EarlierStreams};
 use turn::ExternalServices;
@@ -102,6 +104,8 @@ pub struct Shared {
     pub registration: OnceLock<Requests>,
     /// Where notifications for devices go; empty while there is no push.
     pub push: OnceLock<Arc<Outlet>>,
+    /// Which accounts may have a device; empty while there is no push, or as long as it is not known.
+    pub push_accounts: OnceLock<PushAccounts>,
     /// What slots for uploads are made from; empty while nothing is taken.
     pub uploads: OnceLock<UploadSlots>,
     /// What is answered for accounts that do not exist.
@@ -162,6 +166,7 @@ impl Shared {
             wrong_passwords: AccountQuota::default(),
             registration: OnceLock::new(),
             push: OnceLock::new(),
+            push_accounts: OnceLock::new(),
             uploads: OnceLock::new(),
             unknown_users,
             survey: Mutex::new(survey),

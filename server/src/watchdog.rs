@@ -87,7 +87,7 @@ mod tests {
         assert_eq!(ask(&queues, Duration::from_secs(1)), Err(1));
         answers.join().unwrap().unwrap();
         // Too much waits already: nobody has taken anything for long.
-        while queues[1].give(Command::Drain { close: false }) {}
+        while queues[1].give(Command::Drain { close: false, is_kept: false }) {}
         assert_eq!(ask(&queues[1..], Duration::ZERO), Err(0));
         assert_eq!(ask(&[], Duration::ZERO), Ok(()));
     }

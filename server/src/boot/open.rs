@@ -19,6 +19,7 @@ use whimbrel_storage::log::{self, LogsAt, Progress};
 
 use super::archives;
 use super::footprint::Footprint;
+use super::kept;
 use super::plan::Plan;
 use super::rooms;
 use crate::clock;
@@ -30,12 +31,12 @@ use crate::quota::Registrations;
 use crate::registration::gateway::{self, Gateway};
 use crate::running::error::BootError;
 use crate::running::socket::{Control, ControlSocket};
+use crate::shared::push_accounts::PushAccounts;
 use crate::shared::turn::ExternalServices;
 use crate::shared::{self, DirectoryLock, EarlierStreams, InheritedTables, Shared, SharedParts};
 use crate::takeover::Takeover;
 use crate::takeover::kept::Kept;
 use crate::tls::Acceptor;
-use crate::upgrade::KINDS;
 use crate::user::commits::Logs;
 
 /// How often reading the log at the start is reported.
@@ -92,9 +93,9 @@ impl Opened {
                 let path = config.data.join(data::DIRECTORY);
                 let directory = Directory::open(&path, &directory_options(config))?;
                 // Only now it is sure that no other server runs on this data.
-                kept = Kept::take(&config.data, KINDS);
-                // Where sessions come back, somebody may sit in these rooms; they end with the last who leaves.
-                let gone = if kept.is_none() { rooms::forget_temporary(&directory)? } else { 0 };
+                let (sessions, occupied) = kept::take(&config.data, &directory)?.unzip();
+                kept = sessions;
+                let gone = rooms::forget_temporary(&directory, &occupied.unwrap_or_default())?;
                 if gone > 0 {
                     tracing::info!(rooms = gone, "temporary rooms of the run before are gone");
                 }
@@ -185,6 +186,11 @@ pub(super) fn share(
     if let Err(error) = shared.publish_stats(&config.data) {
         let path = config.data.join(whimbrel_stats::FILE_NAME);
         tracing::warn!(%error, "cannot make {}; wsar will show the system only", path.display());
+    }
+    if config.push.is_on() {
+        let accounts = PushAccounts::of(&opened.directory)?;
+        // Nobody else sets it.
+        let _ = shared.push_accounts.set(accounts);
     }
     shared.metrics[0].log_orphans.add(opened.reconciled.messages);
     Ok(Arc::new(shared))

@@ -1,23 +1,30 @@
 //! Rooms that were to be gone with their last occupant, whom a crash has taken first.
 
-use whimbrel_storage::directory::rooms::RoomFlags;
+use std::collections::HashSet;
+
+use whimbrel_storage::directory::rooms::{Room, RoomFlags};
 use whimbrel_storage::directory::{Directory, DirectoryError, run_inline};
 
 /// Rooms that are looked at in one transaction.
 const PAGE: usize = 256;
 
-/// Destroys the temporary rooms of the run before: nobody is in a room when the server starts.
+/// Destroys the temporary rooms of the run before: nobody is in a room when the server starts, but for those who sit in the
+/// `occupied` ones with sessions that were kept. These end with the last who leaves.
 ///
 /// # Errors
 /// The directory cannot be read or written.
-pub(crate) fn forget_temporary(directory: &Directory) -> Result<u64, DirectoryError> {
+pub(crate) fn forget_temporary(
+    directory: &Directory,
+    occupied: &HashSet<Box<str>>,
+) -> Result<u64, DirectoryError> {
     let (mut after, mut gone) = (None::<String>, 0);
     loop {
         let page = directory.rooms(|rooms| rooms.page(after.as_deref(), PAGE))?;
         let Some(last) = page.last() else { return Ok(gone) };
         after = Some(last.name.clone());
-        let temporary: Vec<_> =
-            page.into_iter().filter(|room| !room.config.flags.has(RoomFlags::PERSISTENT)).collect();
+        let is_over =
+            |room: &Room| !room.config.flags.has(RoomFlags::PERSISTENT) && !occupied.contains(&*room.name);
+        let temporary: Vec<_> = page.into_iter().filter(is_over).collect();
         if temporary.is_empty() {
             continue;
         }

@@ -81,7 +81,14 @@ pub(super) fn take_over(
     let (restored, has_restored) = sync_channel(plan.workers);
     let (state, inherited) = (&takeover.state, &takeover.inherited);
     let goes = fit(threads, beside, own, Beginning::Again { state, inherited, restored, goes: Vec::new() })?;
-    let carried = all_restored(&has_restored, goes.len(), &takeover.state).map_err(|text| {
+    let carried = all_restored(&has_restored, goes.len()).and_then(|carried| {
+        let (found, expected) = (carried.of(Sessions::KIND.name), takeover.state.records(&Sessions::KIND));
+        match found == expected {
+            true => Ok(carried),
+            false => Err(format!("{found} of {expected} sessions could be restored")),
+        }
+    });
+    let carried = carried.map_err(|text| {
         guard::fall_back_if_armed(&text);
         BootError::Takeover(text)
     })?;
@@ -107,32 +114,26 @@ pub(super) fn begin_with(
     let (restored, has_restored) = sync_channel(threads.fit.len());
     let (state, inherited) = (&kept.state, &kept.inherited);
     let goes = fit(threads, beside, own, Beginning::Again { state, inherited, restored, goes: Vec::new() })?;
-    let carried = all_restored(&has_restored, goes.len(), state).map_err(BootError::Kept)?;
+    let carried = all_restored(&has_restored, goes.len()).map_err(BootError::Kept)?;
     for go in &goes {
         // A worker that has ended shows in `Server::join`.
         let _ = go.send(());
     }
     let sessions = carried.of(Sessions::KIND.name);
-    tracing::info!(sessions, "sessions of before the stop wait to be resumed");
+    // Their accounts are gone.
+    let left_out = state.records(&Sessions::KIND).saturating_sub(sessions);
+    tracing::info!(sessions, left_out, "sessions of before the stop wait to be resumed");
     Ok(())
 }
 
-/// Waits until all workers have taken over their parts, and checks that nothing is missing.
-fn all_restored(
-    restored: &Receiver<Result<Restored, String>>,
-    workers: usize,
-    state: &State<Mapped>,
-) -> Result<Counts, String> {
+/// Waits until all workers have taken over their parts. What they have taken.
+fn all_restored(restored: &Receiver<Result<Restored, String>>, workers: usize) -> Result<Counts, String> {
     let mut carried = Counts::default();
     for _ in 0..workers {
         let one = restored.recv().map_err(|_| "a worker has ended")?;
         carried.add_all(&one?.carried);
     }
-    let (found, expected) = (carried.of(Sessions::KIND.name), state.records(&Sessions::KIND));
-    match found == expected {
-        true => Ok(carried),
-        false => Err(format!("{found} of {expected} sessions could be restored")),
-    }
+    Ok(carried)
 }
 
 /// Gives each worker what it needs. Returns what lets them go, where they take something over.

@@ -1,5 +1,6 @@
 //! Those who belong to a room are told by push of what is said while they are away. Whom: everybody with an affiliation, from a list
-//! that is made anew when an affiliation has changed. What each wants to hear, and who is there, is known at the members' homes.
+//! that is made anew when an affiliation has changed. Homes of those who have no device hear nothing of it
+//! ([`PushAccounts`](crate::shared::push_accounts::PushAccounts)). What each wants to hear, and who is there, is known at the members' homes.
 
 use whimbrel_storage::directory::rooms::Affiliation;
 
@@ -33,7 +34,12 @@ pub(super) fn tell_members(
         }
     }
     let mut lists = fx.links.take_lists();
-    for member in room.members().into_iter().flatten().filter(|member| *member.local != *said.by) {
+    let accounts = env.shared.push_accounts.get();
+    let may_have_device = |member: &&Member| {
+        *member.local != *said.by && accounts.is_none_or(|accounts| accounts.may_have(member.account))
+    };
+    for member in room.members().into_iter().flatten().filter(may_have_device) {
+        env.metrics().push_members.add(1);
         lists[usize::from(member.home)].push_seat(&member.local, &format!("{:x}", member.account.raw()));
     }
     let weight = match room.config().is_private_group() {

@@ -30,6 +30,7 @@ use crate::runtime::mailbox::LaneGauge;
 use crate::shared::Shared;
 use crate::shared::turn::ExternalServices;
 use crate::takeover::TakeoverOutcome;
+use crate::takeover::kept::Unfinished;
 use crate::takeover::launch::Launch;
 use crate::upload::Uploads;
 use crate::user::jobs::{Completions, CryptoPool, Then};
@@ -79,6 +80,8 @@ pub struct Server {
     pub upgrading: AtomicBool,
     /// What came of the upgrade by which this program came to be, until somebody asks.
     pub(crate) outcome: Mutex<Option<(TakeoverOutcome, Option<UnixStream>)>>,
+    /// What the workers have written for the next server, until they have ended.
+    pub(crate) kept: Mutex<Option<Unfinished>>,
     /// Commits the logs.
     pub(crate) syncer: Mutex<Syncer>,
     pub(crate) _watch: Watch,
@@ -118,7 +121,7 @@ impl Workers {
     /// Ends those that serve when others do not, and waits for them, so that no port is open when the process ends.
     pub(crate) fn call_off(&mut self, commands: &[Arc<CommandQueue>]) {
         for queue in commands {
-            queue.give(Command::Drain { close: true });
+            queue.give(Command::Drain { close: true, is_kept: false });
         }
         while self.wait_for_end().is_some() {}
     }
@@ -176,12 +179,17 @@ impl Server {
     /// Takes no new logins; with `close`, ends every stream with `system-shutdown`. The workers end when their
     /// last session is gone, at the latest after `limits.drain_seconds`.
     pub fn drain(&self, close: bool) {
+        self.end_workers(close, false);
+    }
+
+    /// As [`Server::drain`]. `is_kept`: what the workers have just written is there for the next server.
+    pub(crate) fn end_workers(&self, close: bool, is_kept: bool) {
         // At once, so that an upgrade does not go on.
         self.shared.draining.store(true, Ordering::Relaxed);
         notify::stopping(Duration::from_secs(self.config().limits.drain_seconds.into()));
         self.http_servers().for_each(|server| server.shut());
         for queue in &self.commands {
-            queue.give(Command::Drain { close });
+            queue.give(Command::Drain { close, is_kept });
         }
     }
 
@@ -216,6 +224,9 @@ impl Server {
         }
         self.writer.finish();
         self.syncer.lock().expect("nothing panics while it holds this lock").finish();
+        if let Some(unfinished) = self.kept.lock().expect("nothing panics while it holds this lock").take() {
+            unfinished.finish(self.started);
+        }
         Ok(())
     }
 

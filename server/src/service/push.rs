@@ -143,9 +143,13 @@ fn check_provider(env: &Env, options: &DeviceOptions) -> Result<(), StanzaError>
 
 fn enable(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request, device: PushDevice) -> Reply {
     let (local, devices_max) = (request.account.clone(), env.config.push.devices as usize);
+    let shared = env.shared.clone();
     request.commit(actors, env, fx, move |transaction| {
         let outcome = transaction.enable_push(&local, &device, devices_max)?;
         let account = transaction.account_id(&local)?;
+        if let (Some(accounts), Some(account)) = (shared.push_accounts.get(), account) {
+            accounts.note(account);
+        }
         Ok(match outcome {
             PushEnabled::Done { resources, .. } => Ok(Committed::then(move |actors, _, fx| {
                 account.into_iter().for_each(|account| actors.pushes.changed(account));

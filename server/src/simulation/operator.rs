@@ -47,7 +47,7 @@ impl World {
         self.stopping = true;
         for worker in 0..self.workers.len() {
             self.workers[worker].driver_mut().stop_accepting();
-            self.command(worker, Command::Drain { close: false });
+            self.command(worker, Command::Drain { close: false, is_kept: false });
         }
         for _ in 0..self.random.below(300) {
             self.one_step();
@@ -57,7 +57,7 @@ impl World {
         self.calm = true;
         self.calm_clients();
         for worker in 0..self.workers.len() {
-            self.command(worker, Command::Drain { close: true });
+            self.command(worker, Command::Drain { close: true, is_kept: false });
         }
         for _ in 0..REST_ROUNDS_MAX {
             self.round();

@@ -1,11 +1,17 @@
 //! The end of a server that another one follows: sessions that can be resumed are left to it, in a file.
 //!
 //! Where push is on, clients without a connection may come back after days, and a restart is to cost none of them its session.
-//! The workers come to rest as before an upgrade and write the same records, without connections; then all streams end.
+//!
+//! | | |
+//! | --- | --- |
+//! | 1 | nothing is read any more, and all comes to rest, as before an upgrade |
+//! | 2 | sessions that cannot be resumed end: contacts and rooms hear of it, and those that can be resumed have it in their queues |
+//! | 3 | when that has come to rest, the workers write the records of an upgrade, without connections. From here on nothing happens to a session |
+//! | 4 | all streams end, and the workers. Nobody hears that a session is gone which is there again after the start: requests that it has not answered go on, and its seats stay |
+//! | 5 | the ends of the logs are added, by which the next server knows that none has run in between |
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
@@ -13,16 +19,13 @@ use std::time::{Duration, Instant};
 
 use super::KINDS;
 use super::stopped::{Stopped, collect};
-use crate::clock;
 use crate::notify;
 use crate::running::Server;
-use crate::saved::Owner;
 use crate::saved::frame::StateWriter;
 use crate::saved::kind::Versions;
-use crate::takeover::clock::ServerClock;
-use crate::takeover::kept::{self, Ended, EndedAt};
+use crate::takeover::kept::{self, Unfinished};
 use crate::worker::command::Command;
-use crate::worker::upgrade::{Keep, NotParked, Sessions};
+use crate::worker::upgrade::{Keep, NotParked};
 
 impl Server {
     /// Ends every stream with `system-shutdown`, and then the workers, as [`Server::drain`] does; before that, sessions that can be
@@ -37,50 +40,34 @@ impl Server {
         let limits = &self.config().limits;
         let patience = Duration::from_secs(limits.upgrade_seconds.min(limits.drain_seconds).into());
         notify::stopping(2 * patience);
-        match Stopped::new(self) {
-            Ok(stopped) => {
-                match self.keep_sessions(&stopped, patience) {
-                    Ok(sessions) => {
-                        tracing::info!(sessions, "sessions wait to be resumed after the next start");
-                    }
-                    Err(text) => {
-                        tracing::warn!("no session can be resumed after the next start: {text}");
-                    }
-                }
-                // Before they read again: nothing that a client sends from here on is handled.
-                self.drain(true);
+        let stopped = Stopped::new(self);
+        let kept = stopped.as_ref().map_err(Clone::clone);
+        let kept = kept.and_then(|stopped| self.keep_sessions(stopped, patience));
+        let is_kept = kept.is_ok();
+        match kept {
+            Ok(unfinished) => {
+                *self.kept.lock().expect("nothing panics while it holds this lock") = Some(unfinished);
             }
-            Err(text) => {
-                tracing::warn!("no session can be resumed after the next start: {text}");
-                self.drain(true);
-            }
+            Err(text) => tracing::warn!("no session can be resumed after the next start: {text}"),
         }
+        // Before they read again: nothing that a client sends from here on is handled.
+        self.end_workers(true, is_kept);
     }
 
-    /// Returns how many there are.
-    fn keep_sessions(&self, stopped: &Stopped<'_>, patience: Duration) -> Result<u64, String> {
+    /// Sessions that cannot be resumed end, and the others hear of it; when that has come to rest, those are written.
+    fn keep_sessions(&self, stopped: &Stopped<'_>, patience: Duration) -> Result<Unfinished, String> {
         let data = &self.config().data;
-        let path = kept::path(data);
-        let unfinished = path.with_extension("new");
+        let path = kept::unfinished_path(data);
         let deadline = Instant::now() + patience;
-        let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", unfinished.display());
         loop {
             stopped.settle(deadline, patience)?;
             let mut options = File::options();
-            let file =
-                options.read(true).write(true).create(true).truncate(true).mode(0o600).open(&unfinished);
-            let file = file.map_err(|error| failed(&error))?;
+            let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(&path);
+            let file = file.map_err(|error| format!("{}: {error}", path.display()))?;
             let state = Arc::new(StateWriter::new(file, Versions::own(KINDS)));
-            if !self.write_sessions(&state, deadline)? {
-                continue;
+            if self.write_sessions(&state, deadline)? {
+                return Ok(Unfinished::new(state, data.clone()));
             }
-            let clock_ms = ServerClock::read(self.started).ms;
-            let ended = EndedAt { clock_ms, unix_ms: clock::unix_milliseconds() };
-            state.put::<Ended>(&ended).map_err(|error| failed(&error))?;
-            state.finish().map_err(|error| failed(&error))?;
-            state.file().sync_all().map_err(|error| failed(&error))?;
-            rename(&unfinished, &path, data).map_err(|error| failed(&error))?;
-            return Ok(state.counts().of(Sessions::KIND.name));
         }
     }
 
@@ -105,9 +92,4 @@ impl Server {
         }
         Ok(has_settled && sent == received)
     }
-}
-
-fn rename(from: &Path, to: &Path, folder: &Path) -> std::io::Result<()> {
-    std::fs::rename(from, to)?;
-    File::open(folder)?.sync_all()
 }

@@ -9,7 +9,7 @@ use crate::running::socket::Control;
 use crate::saved::Row;
 use crate::shared::{DirectoryLock, EarlierStreams};
 use crate::takeover::clock::ServerClock;
-use crate::takeover::kept::Ended;
+use crate::takeover::kept::{Ended, LogEnds};
 use crate::takeover::program::Program;
 use crate::user::commits::Logs;
 use crate::user::interests::saved::Capabilities;
@@ -33,5 +33,6 @@ pub const KINDS: &[Row] = &[
     Row::of::<ToldDevices>(),
     Row::of::<Sessions>(),
     Row::of::<Ended>(),
+    Row::of::<LogEnds>(),
     Row::of::<BoshSessions>(),
 ];

@@ -15,7 +15,14 @@ use crate::saved::state::{Block, State};
 /// # Errors
 /// It cannot be read.
 pub fn read_all(bytes: &[u8], kinds: &'static [Row]) -> Result<Counts, StateError> {
-    let state = State::read(bytes, kinds)?;
+    read_state(&State::read(bytes, kinds)?, kinds)
+}
+
+/// As [`read_all`], of a state whose frame was read.
+///
+/// # Errors
+/// It cannot be read.
+pub fn read_state<B: AsRef<[u8]>>(state: &State<B>, kinds: &'static [Row]) -> Result<Counts, StateError> {
     let blocks: Vec<_> = state.blocks().collect();
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(blocks.len().max(1));
     let share = blocks.len().div_ceil(threads).max(1);

@@ -260,11 +260,24 @@ pub fn is_live(
     false
 }
 
-/// Messages of the log that are on their way to any resource of a user, in order.
+/// Messages of the log that are on their way to any resource of a user, in order. One that sleeps holds none back: whoever
+/// acknowledges them first has them.
 pub fn under_way(actors: &Actors, user: UserKey) -> Vec<Sequence> {
+    under_way_to(actors, user, |_| true)
+}
+
+/// As [`under_way`], of the user's resources but this one.
+pub fn under_way_to_others(actors: &Actors, key: ResourceKey) -> Vec<Sequence> {
+    under_way_to(actors, actors.users.resource(key).user, |other| other != key)
+}
+
+fn under_way_to(actors: &Actors, user: UserKey, fits: impl Fn(ResourceKey) -> bool) -> Vec<Sequence> {
     let user = actors.users.user(user);
-    let flows = user.resources.iter().filter_map(|key| actors.users.resource(*key).flow.as_ref());
-    let handed = actors.commits.awaiting_flush.iter().filter(|handed| handed.user == user.id);
+    let resources = user.resources.iter().filter(|key| fits(**key)).map(|key| actors.users.resource(*key));
+    let awake = resources.filter(|resource| !resource.flags.has(Flags::ASLEEP));
+    let flows = awake.filter_map(|resource| resource.flow.as_ref());
+    let handed =
+        actors.commits.awaiting_flush.iter().filter(|handed| handed.user == user.id && fits(handed.resource));
     let mut all: Vec<_> =
         flows.flat_map(|flow| flow.under_way()).chain(handed.map(|handed| handed.sequence)).collect();
     all.sort_unstable();

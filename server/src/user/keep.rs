@@ -23,7 +23,7 @@ use crate::user::push::{self, Recipient};
 use crate::user::quota::{Load, Request, Sender, ShareRefusal, Shares};
 use crate::user::record;
 use crate::user::stranger;
-use crate::user::tables::{ResourceKey, UserKey};
+use crate::user::tables::{Flags as ResourceFlags, ResourceKey, UserKey};
 
 /// What came of a message that is to be kept.
 #[derive(Copy, Clone, Debug, Default)]
@@ -78,10 +78,18 @@ pub fn keep(
         let error = StanzaCondition::ServiceUnavailable.into();
         return KeepOutcome::not_kept(stranger::turn_away(actors, env, fx, d, error));
     }
-    let recipients = match (user, addressed) {
-        (_, Some(key)) => smallvec::smallvec![key],
-        (Some(user), None) => delivery::recipients_of_bare(actors, user, Type::Chat),
-        (None, None) => SmallVec::new(),
+    let others =
+        || user.map_or_else(SmallVec::new, |user| delivery::recipients_of_bare(actors, user, Type::Chat));
+    let recipients = match addressed {
+        // Contacts see one that sleeps as gone: then the message is for all, and waits if there are none.
+        Some(key) if d.typ == Type::Chat && actors.users.resource(key).flags.has(ResourceFlags::ASLEEP) => {
+            match others() {
+                none if none.is_empty() => smallvec::smallvec![key],
+                others => others,
+            }
+        }
+        Some(key) => smallvec::smallvec![key],
+        None => others(),
     };
     // Of several recipients one that is behind gets only what no other has acknowledged: none is that could be live.
     for &key in &recipients {

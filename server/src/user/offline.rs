@@ -130,13 +130,13 @@ pub fn pump(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) 
     }
 }
 
-/// Whether a message is for a resource: it is addressed to it; or to the account, or a resource that is gone, and
+/// Whether a message is for a resource: it is addressed to it; or to the account, or a resource that is gone or sleeps, and
 /// this one gets what comes for the account (RFC 6121 §8.5.2.1.1).
 fn is_for(users: &Users, key: ResourceKey, kept: &StoredMessage<'_>, gets_bare: bool) -> bool {
     let resource = users.resource(key);
     match kept.resource {
         Some(name) if *resource.name == *name => true,
-        Some(name) => gets_bare && users.find_resource(resource.user, name).is_none(),
+        Some(name) => gets_bare && !users.is_awake(resource.user, name),
         None => gets_bare,
     }
 }
@@ -221,13 +221,15 @@ fn is_essential(entry: &Unacked) -> bool {
 }
 
 /// Writes everything unacknowledged to a resumed stream again, in order (XEP-0198 §5). Messages that another resource
-/// has taken in the meantime are left out, and what was retracted; so is what was forgotten, and then contacts are to be asked for their presence.
+/// has taken in the meantime, or that are on their way to one, are left out, and what was retracted; so is what was forgotten, and then contacts are to be asked for their presence.
 pub fn send_again(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) {
     let resource = actors.users.resource_mut(key);
     let (conn, user) = (resource.conn, resource.user);
     let account = actors.users.user(user).id;
     let (local, full) = (actors.users.user(user).local.clone(), actors.users.full_jid(env, key));
     let taken_back = archive::open::taken_back(actors, account);
+    // It slept, and they were offered to others. What those do not acknowledge is offered to this one again.
+    let elsewhere = flow::under_way_to_others(actors, key);
     let Some(sm) = actors.users.sm_mut(key) else { return };
     debug_assert_ne!(conn, ConnId::NONE, "a resumed stream has a connection");
     let (log, mut out) = (actors.commits.log(), fx.out.stream(conn));
@@ -242,8 +244,10 @@ pub fn send_again(actors: &mut Actors, env: &Env, fx: &mut Effects, key: Resourc
                 out.written(&flow::ask_again(&full, answer.from.as_deref(), &answer.id));
                 true
             }
+            Unacked::Record { sequence, .. } if elsewhere.binary_search(sequence).is_ok() => false,
             Unacked::Record { sequence, .. } => {
-                let record = log.read(account, Sequence(sequence.0 - 1), 1).next();
+                // One that waits no more in a log that has other numbers has none: see `user::saved::waiting`.
+                let record = log.read(account, Sequence(sequence.0.saturating_sub(1)), 1).next();
                 match record {
                     Some(Ok(record)) if record.sequence == *sequence => {
                         let kept = record::decode(record.payload)

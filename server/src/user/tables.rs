@@ -144,6 +144,14 @@ pub struct Resource {
     pub flow: Option<Box<Flow>>,
 }
 
+impl Resource {
+    /// Whether its client may go on with its stream after it has lost its connection (XEP-0198).
+    pub fn is_resumable(&self) -> bool {
+        let sm = self.flow.as_ref().and_then(|flow| flow.sm.as_ref());
+        sm.is_some_and(|sm| sm.resume_seconds() > 0)
+    }
+}
+
 // The memory budget of an idle session rests on these sizes (docs/performance.md).
 const _: () = assert!(size_of::<User>() <= 56);
 const _: () = assert!(size_of::<Resource>() <= 72);
@@ -166,6 +174,11 @@ impl Users {
     pub fn find(&self, local: &str) -> Option<UserKey> {
         let hash = self.hasher.hash_one(local);
         self.by_local.find(hash, |key| &*self.users[key.0 as usize].local == local).copied()
+    }
+
+    /// Whether a user has this resource, and it does not sleep.
+    pub fn is_awake(&self, user: UserKey, name: &str) -> bool {
+        self.find_resource(user, name).is_some_and(|key| !self.resource(key).flags.has(Flags::ASLEEP))
     }
 
     /// The user, who must be online.

@@ -113,6 +113,8 @@ pub enum Command {
     Drain {
         /// End all streams now.
         close: bool,
+        /// What was written at the last [`Command::Keep`] is there for the next server, so that nobody hears of its end.
+        is_kept: bool,
     },
 }
 
@@ -199,7 +201,10 @@ impl Core {
                 self.carry_out();
                 let _ = reply.try_send(sessions);
             }
-            Command::Drain { close } => self.drain(close),
+            Command::Drain { close, is_kept } => {
+                self.confirm_kept(is_kept);
+                self.drain(close);
+            }
             // The worker itself does these: they are the driver's.
             Command::Hold(_) | Command::Quiescence(_) | Command::Suspend(_) | Command::Keep(_) => {}
         }

@@ -36,6 +36,7 @@ use crate::user::presence;
 use crate::user::push;
 use crate::user::seats;
 use crate::user::tables::ResourceKey;
+use crate::worker::ends::Ending;
 use crate::worker::places::{Accepts, Places};
 use crate::worker::pressure::Sample;
 use crate::worker::run_queue::RunQueue;
@@ -88,6 +89,8 @@ pub struct Core {
     pub(super) places: Places,
     pub(super) sweep_position: usize,
     pub(super) draining: bool,
+    /// How far the end has come before which sessions are kept for the next server.
+    pub(super) ending: Ending,
     /// Sessions that wait to be resumed.
     pub(super) detached: usize,
     /// Of them, those that sleep.
@@ -134,6 +137,7 @@ impl Core {
             places: Places::default(),
             sweep_position: 0,
             draining: false,
+            ending: Ending::No,
             detached: 0,
             asleep: 0,
             resumptions: Vec::new(),
@@ -337,10 +341,16 @@ impl Core {
         self.carry_out();
     }
 
-    /// Runs what is due.
+    /// Runs what is due. While sessions are kept for the next server, nothing of them changes any more.
     pub fn run_timers(&mut self) {
+        if self.is_frozen() {
+            return;
+        }
         let mut due = Vec::new();
         self.timers.advance(self.env.now, |timer| due.push(timer));
+        if self.ending == Ending::Kept {
+            due.retain(|timer| matches!(timer, Timer::DrainEnd));
+        }
         let until = self.fx.work.spent() + TIMER_UNITS;
         for timer in due {
             match timer {

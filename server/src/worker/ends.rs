@@ -5,20 +5,74 @@ use std::sync::atomic::Ordering;
 use crate::proto::errors::{StreamCondition, StreamEnd};
 use crate::runtime::driver::{CloseHow, ConnId};
 use crate::runtime::outbox::Action;
-use crate::session::SessionPhase;
+use crate::session::{Session, SessionPhase};
 use crate::transport::Output;
 use crate::user::presence;
 use crate::worker::core::{Core, Timer};
 use crate::worker::login::negotiation_env;
 
+/// How far the end of a server has come that keeps sessions for the next one.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// There is none, or it keeps nothing.
+    No,
+    /// Sessions that cannot be kept have been ended.
+    Begun,
+    /// The others are written down. From here on nothing happens to them: whatever a client or its contacts heard now would not be
+    /// known to the next server.
+    Kept,
+}
+
 impl Core {
-    /// A bound session is over: its contacts hear of it. The connection may live on to say goodbye.
+    /// Whether sessions are kept, and it is not yet said what is to become of this worker.
+    pub(super) fn is_frozen(&self) -> bool {
+        self.ending == Ending::Kept && !self.draining
+    }
+
+    /// Everything goes on after all: it has to come to rest once more.
+    pub(super) fn thaw(&mut self) {
+        if self.is_frozen() {
+            self.ending = Ending::Begun;
+        }
+    }
+
+    /// Says whether what was kept is there for the next server; if not, sessions end as always.
+    pub(super) fn confirm_kept(&mut self, is_kept: bool) {
+        if !is_kept {
+            self.thaw();
+        }
+    }
+
+    /// Ends the sessions that the next server cannot have, because they cannot be resumed: while the others are there to hear of
+    /// it. Returns how many there were.
+    pub(super) fn end_others(&mut self) -> usize {
+        self.ending = Ending::Begun;
+        let mut others: Vec<ConnId> = Vec::new();
+        let is_bound = |session: &&Session| matches!(session.phase, SessionPhase::Bound(_));
+        for session in self.sessions.iter().filter(is_bound) {
+            if let SessionPhase::Bound(key) = session.phase
+                && !self.actors.users.resource(key).is_resumable()
+            {
+                others.push(session.conn);
+            }
+        }
+        for &conn in &others {
+            self.end_stream(conn, StreamCondition::SystemShutdown, None);
+        }
+        self.carry_out();
+        others.len()
+    }
+
+    /// A bound session is over: its contacts hear of it, unless it is kept. The connection may live on to say goodbye.
     pub(super) fn forget_resource(&mut self, conn: ConnId) {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         if let SessionPhase::Bound(key) = session.phase {
             session.phase = SessionPhase::Closing;
             session.context = None;
             self.forget_input(conn);
+            if self.ending == Ending::Kept {
+                return;
+            }
             presence::session_ended(&mut self.actors, &self.env, &mut self.fx, key);
             self.count_users();
         }
@@ -59,7 +113,11 @@ impl Core {
                 negotiation.send_header(&at, None, &mut out);
             }
             write(&mut out);
-            out.end_elsewhere(if self.draining { &self.env.config.http.see_other_uri } else { "" });
+            out.end_elsewhere(if self.draining || self.ending != Ending::No {
+                &self.env.config.http.see_other_uri
+            } else {
+                ""
+            });
         }
         self.close(conn);
     }

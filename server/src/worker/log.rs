@@ -10,6 +10,7 @@ use crate::user::archive;
 use crate::user::commits::CommitTracker;
 use crate::user::offline;
 use crate::worker::core::Core;
+use crate::worker::ends::Ending;
 
 /// How often the log is looked after while messages come, in milliseconds.
 const UPKEEP_MS: u64 = 100;
@@ -27,6 +28,10 @@ impl Core {
     /// At the end of an iteration, before its output is applied: writes what is due from the log, asks for a commit of
     /// what was appended, tells senders what is durable, and lets managed streams say what they have to.
     pub fn keep_messages(&mut self) {
+        if self.ending == Ending::Kept {
+            // All of it has come to rest.
+            return;
+        }
         let mut due = std::mem::take(&mut self.fx.due_cursors);
         due.sort_unstable();
         due.dedup();

@@ -132,6 +132,9 @@ impl<D: Driver> Worker<D> {
 
     /// How long the driver may wait for events.
     pub fn timeout(&self, now: Millis) -> Option<Duration> {
+        if self.core.is_frozen() {
+            return Some(STALL_WAIT);
+        }
         let fx = self.core.effects();
         if self.has_mail()
             || !self.stalled && self.core.has_turns()
@@ -165,14 +168,14 @@ impl<D: Driver> Worker<D> {
         let (mut begun, mut events) = (None, 0);
         let before = core.effects().work.spent();
         core.begin_iteration();
-        if !self.stalled && core.has_turns() {
+        if !self.stalled && !core.is_frozen() && core.has_turns() {
             // Before the poll: what a quiet client sends is answered with this iteration's output, behind nobody's turn.
             begun = Some(begin(core));
             core.run_turns();
         }
         core.begin_poll();
-        if self.stalled {
-            // A mailbox is full, or the directory is behind: clients wait in the kernel.
+        if self.stalled || core.is_frozen() {
+            // A mailbox is full, or the directory is behind, or sessions are kept: clients wait in the kernel.
             self.driver.rest(timeout.unwrap_or(STALL_WAIT).min(STALL_WAIT));
         } else {
             self.driver.poll(timeout, &mut |event| {
@@ -196,9 +199,15 @@ impl<D: Driver> Worker<D> {
                     self.driver.hold(hold);
                     core.hold_waiting(hold);
                 }
-                Command::Quiescence(reply) => self.quiescence = Some(reply),
+                Command::Quiescence(reply) => {
+                    core.thaw();
+                    self.quiescence = Some(reply);
+                }
                 Command::Suspend(order) => park = Some(order),
                 Command::Keep(order) => keep = Some(order),
+                Command::Drain { .. } => core.execute(command),
+                // Who asks hears that the server ends.
+                other if core.is_frozen() => drop(other),
                 other => core.execute(other),
             }
         }

@@ -20,6 +20,7 @@ use crate::user::presence::{self, again, asleep};
 use crate::user::push;
 use crate::user::tables::{Flags, ResourceKey};
 use crate::worker::core::{Core, Timer};
+use crate::worker::ends::Ending;
 use crate::xml::Stanza;
 
 /// Room for so many resources to be spoken to is kept for the next iteration; what more of them needed is given back.
@@ -207,7 +208,7 @@ impl Core {
     pub(super) fn lost(&mut self, conn: ConnId) {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         let SessionPhase::Bound(key) = session.phase else { return };
-        if !self.begin_to_wait(key) {
+        if self.ending == Ending::Kept || !self.begin_to_wait(key) {
             return self.forget_resource(conn);
         }
         self.forget_input(conn);

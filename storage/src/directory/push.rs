@@ -173,6 +173,20 @@ impl Directory {
         self.read(|view| view.push_devices(account))
     }
 
+    /// Tells the account of every device: those with several, several times. No value is read.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn each_push_account(&self, mut tell: impl FnMut(ActorId)) -> Result<(), DirectoryError> {
+        self.read(|view| {
+            for row in view.all(Table::PushDevices)? {
+                let account = row?.0.first_chunk().map(|key| ActorId::from_raw(u64::from_be_bytes(*key)));
+                account.into_iter().for_each(&mut tell);
+            }
+            Ok(())
+        })
+    }
+
     /// Devices of all accounts. Costs the same for any number.
     ///
     /// # Errors

@@ -5,9 +5,18 @@ use std::path::Path;
 use super::{Damage, LogError, Position, Record, Tail};
 use crate::actor::ActorId;
 use crate::journal::format::record::Kind;
-use crate::journal::inspect::{Look, look_at_all};
+use crate::journal::inspect::{Look, cut, look_at_all};
 use crate::journal::{ReaderSet, What};
 use crate::queue::Queue;
+
+/// The id of each log in a folder that is written to, and where its last record ends. Each run of a server makes them longer, if
+/// only by a mark. Reads one file of each log; no process may have them open.
+///
+/// # Errors
+/// There are no logs; they cannot be read.
+pub fn ends(path: &Path) -> Result<Vec<(u64, u64)>, LogError> {
+    cut::ends(path)
+}
 
 /// What one log holds.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

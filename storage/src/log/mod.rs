@@ -56,7 +56,7 @@ pub use crate::journal::live::syncer::Syncer;
 pub use crate::journal::metrics::{CLASSES, Histogram, Metrics};
 pub use crate::journal::options::{Durability, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 pub use crate::queue::{INDEX_MESSAGE_BYTES_MAX, Pending};
-pub use inspect::{Dumped, LogStats, Verified, dump, stats, verify};
+pub use inspect::{Dumped, LogStats, Verified, dump, ends, stats, verify};
 pub use opening::{Home, LogsAt, Opened, Progress, Report, StreamSeen};
 pub use orphans::{
     Orphans, belong_to, discard, journal_folders, journals_by_age, owner, retire_sealed, sealed_journals,

@@ -327,6 +327,12 @@ impl StreamManagement {
         self.in_flight.as_ref().map_or((0, 0), |in_flight| in_flight.unacked.size())
     }
 
+    /// As [`StreamManagement::unacked_size`], without references into the log. Looks at every entry.
+    pub fn unacked_without_records(&self) -> (usize, usize) {
+        let others = self.unacked().filter(|entry| !matches!(entry, Unacked::Record { .. }));
+        others.fold((0, 0), |(entries, bytes), entry| (entries + 1, bytes + entry.cost()))
+    }
+
     /// Bytes of unacknowledged stanzas that are kept here.
     pub fn content(&self) -> usize {
         self.in_flight.as_ref().map_or(0, |in_flight| in_flight.unacked.content())

@@ -81,7 +81,7 @@ impl Unacked {
     }
 
     /// Bytes that are sent again, and those of the entry.
-    fn cost(&self) -> usize {
+    pub(super) fn cost(&self) -> usize {
         ENTRY_BYTES
             + match self {
                 Unacked::Record { length, .. } => *length as usize,
@@ -243,6 +243,14 @@ impl UnackedQueue {
         forgotten
     }
 
+    /// Forgets presence that a later one of its sender replaces, but for that of senders who have gone.
+    pub fn forget_arrivals(&mut self, is_departure: impl Fn(&[u8]) -> bool) {
+        self.rebuild(|entry| match &entry {
+            Unacked::Stanza { sender: 1.., bytes, .. } if !is_departure(bytes) => Some(Unacked::Forgotten(1)),
+            _ => Some(entry),
+        });
+    }
+
     /// All entries, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &Unacked> {
         self.entries.iter()
@@ -370,6 +378,13 @@ mod tests {
             Unacked::Forgotten(1)
         });
         assert_eq!((shed.as_slice(), queue.content()), (&[100, 50, 60][..], 60));
+    }
+
+    #[test]
+    fn arrivals_are_forgotten_and_departures_stay() {
+        let mut queue = UnackedQueue::of([presence(1, 8), presence(2, 9), presence(0, 8), iq(1)].into_iter());
+        queue.forget_arrivals(|bytes| bytes.len() == 9);
+        assert_eq!((queue.count(), shape(&queue).as_str()), (4, "(1)p2ss"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The end of a server without warning, and the beginning of the next one.
 
+use std::collections::HashSet;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -40,7 +41,7 @@ impl Managed {
         let world = &mut self.world;
         let words = self.words.again(&mut world.random);
         let directory = world.shared.directory.clone();
-        if let Err(error) = forget_temporary(&directory) {
+        if let Err(error) = forget_temporary(&directory, &HashSet::new()) {
             return world.fail(error.to_string());
         }
         let start = Start {

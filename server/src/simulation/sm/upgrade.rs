@@ -18,7 +18,7 @@ use crate::takeover::outcome::sessions;
 use crate::upgrade::KINDS;
 use crate::user::commits::Commit;
 use crate::worker::command::Command;
-use crate::worker::upgrade::{Keep, Quiescence, Restoring, Suspend, Verdict};
+use crate::worker::upgrade::{Keep, NotParked, Quiescence, Restoring, Suspend, Verdict};
 
 /// Rounds in which the server must come to rest, or goes on as it is.
 const SETTLE_ROUNDS_MAX: usize = 300;
@@ -142,17 +142,15 @@ impl Managed {
 
     /// Has all workers write what can be resumed, and another server begin with that.
     fn follow(&mut self) -> Result<(), String> {
-        let file = platform::memory_file().map_err(|error| error.to_string())?;
-        let state = Arc::new(StateWriter::new(file, Versions::own(KINDS)));
-        for worker in 0..self.world.workers.len() {
-            let (reply, replies) = sync_channel(1);
-            if !self.world.commands[worker].give(Command::Keep(Keep { state: state.clone(), reply })) {
-                return Err("a worker takes no command".into());
+        let state = loop {
+            if let Some(state) = self.keep_resumable()? {
+                break state;
             }
-            self.world.turn(worker);
-            let kept = replies.try_recv().map_err(|_| format!("worker {worker} does not answer"))?;
-            kept.map_err(|error| format!("worker {worker} keeps nothing: {error:?}"))?;
-        }
+            // Sessions that cannot be resumed have ended.
+            if !self.settle() {
+                return Err("the ends of sessions do not come to rest".into());
+            }
+        };
         let unix_ms = self.world.workers[0].core().env().unix_ms();
         let ended = EndedAt { clock_ms: self.world.now.0, unix_ms };
         state.put::<Ended>(&ended).map_err(|error| error.to_string())?;
@@ -161,6 +159,26 @@ impl Managed {
         self.go();
         self.begin_anew(None)?;
         self.restore(&state, Vec::new(), given_up)
+    }
+
+    /// Has all workers write what can be resumed. `None`: they have to come to rest once more.
+    fn keep_resumable(&mut self) -> Result<Option<Arc<StateWriter>>, String> {
+        let file = platform::memory_file().map_err(|error| error.to_string())?;
+        let state = Arc::new(StateWriter::new(file, Versions::own(KINDS)));
+        let mut is_settled = true;
+        for worker in 0..self.world.workers.len() {
+            let (reply, replies) = sync_channel(1);
+            if !self.world.commands[worker].give(Command::Keep(Keep { state: state.clone(), reply })) {
+                return Err("a worker takes no command".into());
+            }
+            self.world.turn(worker);
+            match replies.try_recv().map_err(|_| format!("worker {worker} does not answer"))? {
+                Ok(_) => {}
+                Err(NotParked::NotSettled) => is_settled = false,
+                Err(NotParked::Failed(text)) => return Err(format!("worker {worker} keeps nothing: {text}")),
+            }
+        }
+        Ok(is_settled.then_some(state))
     }
 
     /// A worker writes its state; its connections.

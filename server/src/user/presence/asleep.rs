@@ -4,7 +4,7 @@
 //! | | a session that has lost its connection | one that sleeps |
 //! | --- | --- | --- |
 //! | its contacts | see it as available | see it as gone |
-//! | messages for its account | are remembered for it, by their number | stay in the log until it comes, and go to others that are there |
+//! | messages for its account, and what it has not acknowledged of them | are remembered for it, by their number | stay in the log until it comes, and go to others that are there |
 //! | presence, events | are remembered | are computed anew when it comes |
 //! | requests of others | wait for it | are refused |
 //! | its seats in rooms | stay | stay |
@@ -80,9 +80,14 @@ pub fn wake(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) 
 /// Whether more waits for a session that sleeps than may.
 pub fn has_too_much(actors: &Actors, env: &Env, key: ResourceKey) -> bool {
     let config = &env.config.push;
+    let (most, bytes_most) = (u64::from(config.resume_stanzas), u64::from(config.resume_kib) * KIB);
+    let (messages, bytes) = actors.commits.log().waiting_load(actors.users.account_of(key));
     let sm = actors.users.resource(key).flow.as_ref().and_then(|flow| flow.sm.as_ref());
     let (own, own_bytes) = sm.map_or((0, 0), |sm| sm.unacked_size());
-    let (messages, bytes) = actors.commits.log().waiting_load(actors.users.account_of(key));
-    messages + own as u64 > u64::from(config.resume_stanzas)
-        || bytes + own_bytes as u64 > u64::from(config.resume_kib) * KIB
+    if messages + own as u64 <= most && bytes + own_bytes as u64 <= bytes_most {
+        return false;
+    }
+    // References among what it has not acknowledged are of messages that wait in the log, and were counted there.
+    let kept = sm.map_or((0, 0), |sm| sm.unacked_without_records());
+    messages + kept.0 as u64 > most || bytes + kept.1 as u64 > bytes_most
 }

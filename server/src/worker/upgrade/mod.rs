@@ -31,6 +31,7 @@ use crate::saved::frame::StateWriter;
 use crate::session::{Holds, SessionPhase};
 use crate::worker::Worker;
 use crate::worker::core::{Core, Timer};
+use crate::worker::ends::Ending;
 
 /// How often a parked worker looks at its driver while sockets come loose.
 const LOOK: Duration = Duration::from_millis(5);
@@ -145,13 +146,17 @@ impl<D: Driver> Worker<D> {
         Quiescence { quiescent, sent, received }
     }
 
-    /// Writes down what can be resumed without its connections. They stay as they are.
-    pub(super) fn keep(&self, order: &Keep) {
+    /// Ends what cannot be resumed, and, when all has settled after that, writes down what can be without its connections. From
+    /// then on nothing happens to it, until somebody asks for quiescence again, or the worker ends.
+    pub(super) fn keep(&mut self, order: &Keep) {
         let is_quiet = !self.stalled && self.core.is_quiescent() && !self.commands.has_newcomers();
-        let kept = match is_quiet {
+        let kept = match is_quiet && self.core.end_others() == 0 {
             true => self.core.save_resumable(&order.state).map_err(NotParked::Failed),
             false => Err(NotParked::NotSettled),
         };
+        if kept.is_ok() {
+            self.core.ending = Ending::Kept;
+        }
         // The thread that gave the order may be gone.
         let _ = order.reply.try_send(kept.map(|()| self.core.effects().links.traffic()));
     }

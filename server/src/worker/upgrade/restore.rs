@@ -10,6 +10,7 @@ use whimbrel_storage::actor::ActorId;
 use whimbrel_websocket::Decoder;
 
 use super::sessions::{SessionRecord, Sessions, Standing};
+use crate::effects::work;
 use crate::occupancy::saved::Occupancy;
 use crate::proto::errors::StreamCondition;
 use crate::rooms;
@@ -42,7 +43,7 @@ use crate::worker::Worker;
 use crate::worker::connections::metrics_connection_opened;
 use crate::worker::core::{Core, Timer};
 use crate::worker::run_queue::InputEnd;
-use crate::xml;
+use crate::xml::{self, Element};
 
 /// What a worker needs to take over its part.
 pub struct Restoring {
@@ -129,7 +130,7 @@ impl<D: Driver> Worker<D> {
         let mut carried = Counts::default();
         self.core.restore_hashes(state).map_err(|error| error.to_string())?;
         self.core.restore_pushes(state, &origin).map_err(|error| error.to_string())?;
-        self.core.restore_rooms(state).map_err(|error| error.to_string())?;
+        self.core.restore_rooms(state, &origin).map_err(|error| error.to_string())?;
         let mut failed = None;
         for block in state.blocks().filter(|block| block.kind == Sessions::KIND.name) {
             let writer = usize::from(block.worker) % origin.workers;
@@ -137,7 +138,7 @@ impl<D: Driver> Worker<D> {
                 continue;
             }
             let read = block.each::<Sessions>(|session| {
-                if self.core.is_at_home(&session, writer) {
+                if self.core.is_at_home(&session, writer) && self.core.is_of_use(&session, &origin) {
                     carried.add(Sessions::KIND.name, 1);
                     Sessions::count(&session, &mut carried);
                     if let Err(text) = self.restore_session(session, inherited, &origin, afterwards) {
@@ -260,11 +261,12 @@ impl Core {
     }
 
     /// The occupants of the rooms of which this worker is the home now, whichever was before.
-    fn restore_rooms(&mut self, state: &State<Mapped>) -> Result<(), StateError> {
-        let (actors, env, fx) = (&mut self.actors, &self.env, &self.fx);
+    fn restore_rooms(&mut self, state: &State<Mapped>, origin: &Origin) -> Result<(), StateError> {
         state.each::<Occupancy>(|_, record| {
-            if env.home_of_room(record.room) == env.worker {
-                rooms::restore(actors, env, fx, &record);
+            if self.env.home_of_room(record.room) == self.env.worker
+                && (origin.ended.is_none() || self.has_account(record.local, record.account))
+            {
+                rooms::restore(&mut self.actors, &self.env, &self.fx, &record);
             }
             Ok(())
         })
@@ -277,6 +279,28 @@ impl Core {
             Standing::Negotiating(negotiation) => negotiation.user,
         };
         user.map_or(writer, |user| self.env.home_of(user)) == self.env.worker
+    }
+
+    /// Whether anything can be made of a session. While no server ran, its account may have been removed, or made anew.
+    fn is_of_use(&self, session: &SessionRecord<'_>, origin: &Origin) -> bool {
+        match &session.standing {
+            _ if origin.ended.is_none() => true,
+            Standing::Bound(resource) if session.connection.is_none() => {
+                self.has_account(resource.local, resource.account)
+            }
+            _ => false,
+        }
+    }
+
+    fn has_account(&self, local: &str, account: u64) -> bool {
+        self.fx.work.add(work::LOOK);
+        match self.env.shared.directory.account_id(local) {
+            Ok(found) => found.is_some_and(|found| found.raw() == account),
+            Err(error) => {
+                tracing::error!(user = local, %error, "cannot read the directory");
+                false
+            }
+        }
     }
 
     fn insert_restored(&mut self, session: Session, unsent: usize) {
@@ -364,7 +388,7 @@ impl Core {
             // Others have come and gone meanwhile.
             self.actors.users.resource_mut(key).flags.put(Flags::PRESENCE_LOST, true);
             if let Some(queue) = self.actors.users.sm_mut(key).and_then(|sm| sm.unacked_mut()) {
-                queue.thin(0, 0);
+                queue.forget_arrivals(is_departure);
             }
         }
         if let Some(expiry_ms) = record.expiry_ms {
@@ -456,6 +480,11 @@ impl Core {
         }
         self.carry_out();
     }
+}
+
+/// Whether a presence says that somebody has gone. One that says that somebody is there may no longer be true.
+fn is_departure(presence: &[u8]) -> bool {
+    Element::parse(presence).is_ok_and(|presence| presence.attribute("type") == Some("unavailable"))
 }
 
 /// In builds for development only: goes wrong as the environment says, in the middle of a restore, so that tests can see

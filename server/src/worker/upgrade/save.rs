@@ -61,8 +61,8 @@ impl Core {
         occupants.finish().map_err(|error| error.to_string())
     }
 
-    /// Writes, for the server that follows this one after its end, the sessions that can be resumed, and those that others have to
-    /// hear of: those with seats in rooms. None has a connection any more.
+    /// Writes, for the server that follows this one after its end, the sessions, all of which can be resumed, and their seats in
+    /// rooms. None has a connection any more.
     pub(super) fn save_resumable(&self, state: &StateWriter) -> Result<(), String> {
         let worker = self.env.worker;
         let mut sessions = state.blocks::<Sessions>(worker);
@@ -70,11 +70,6 @@ impl Core {
             let waiting = self.waiting_of(user);
             for &key in &user.resources {
                 let resource = self.actors.users.resource(key);
-                let sm = resource.flow.as_ref().and_then(|flow| flow.sm.as_ref());
-                let is_resumable = sm.is_some_and(|sm| sm.resume_seconds() > 0);
-                if !is_resumable && resource.directed.is_none() {
-                    continue;
-                }
                 let mut record = self.resource_record(user, resource, &waiting)?;
                 record.caps = self.actors.interests.hash_of(key).map_or(&[], |hash| hash);
                 // It is asked for anew.

@@ -6,7 +6,9 @@ use whimbrel_push::doubles::Answer;
 
 use super::stage::{Step, run};
 use crate::push::providers::UNREGISTERED;
+use crate::rooms::{PRIVATE, make, make_it};
 use crate::support::Client;
+use crate::support::answers::befriend;
 use crate::support::doubles::Providers;
 use crate::support::managed::chat;
 
@@ -56,6 +58,19 @@ pub(super) const STEPS: &[Step<Providers>] = &[
             "push.remembered",
             "push.waiting",
         ],
+        ..PLAIN
+    },
+    Step {
+        what: "a member of a room who is away has a device",
+        act: |_, providers| {
+            befriend(&providers.server, "juliet", "romeo");
+            let mut romeo = providers.romeo();
+            make(&mut romeo, "hall", "ro", PRIVATE);
+            assert_eq!(make_it(&mut romeo, "hall", "juliet", "member"), "result");
+            crate::rooms::say(&mut romeo, "hall", "said");
+            romeo.settle();
+        },
+        moves: &["push.members"],
         ..PLAIN
     },
     Step {

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use whimbrel_server::config::{Config, ResourceConflict};
+use whimbrel_server::xml::Element;
 
 use crate::rooms::{PRIVATE, enter, make, make_it, say as say_in};
 use crate::support::answers::befriend;
@@ -82,7 +83,7 @@ trait ContentOf {
     fn content_of(&self, child: &str) -> Option<String>;
 }
 
-impl ContentOf for whimbrel_server::xml::Element {
+impl ContentOf for Element {
     fn content_of(&self, child: &str) -> Option<String> {
         self.find(child, "jabber:client").map(|child| child.content().to_string())
     }
@@ -256,4 +257,110 @@ fn a_crash_ends_sessions_and_loses_nothing() {
         juliet.send("<presence/>");
         assert_eq!(juliet.next_message(), "before");
     }
+}
+
+#[test]
+fn what_a_sleeper_has_not_acknowledged_goes_to_another_client() {
+    with_push(quickly, |server, _| {
+        server.accounts(&["juliet", "romeo"]);
+        let (mut juliet, jid, stream) = phone(server, "juliet");
+        let mut romeo = server.online("romeo", "orchard");
+        for (to, id) in [("juliet@localhost", "bare"), (jid.as_str(), "full"), ("juliet@localhost", "last")] {
+            romeo.send(&chat(to, id));
+            assert_eq!(juliet.next_message(), id);
+        }
+        // One that is there when the phone falls asleep, and acknowledges all but the last.
+        let mut desk = server.login("juliet", "desk");
+        desk.enable_sm();
+        desk.send("<presence/>");
+        desk.settle();
+        let before = desk.quiet();
+        assert!(
+            !before.iter().any(|stanza| stanza.name() == "message"),
+            "they are on their way to the phone"
+        );
+        let is_stanza = |element: &&Element| ["iq", "message", "presence"].contains(&element.name());
+        // With the answer that it waited for.
+        let mut handled = u32::try_from(before.iter().filter(is_stanza).count()).unwrap() + 1;
+        fall_asleep(server, juliet, 1);
+        let mut numbers = Vec::new();
+        while numbers.len() < 3 {
+            let stanza = desk.next_stanza();
+            handled += 1;
+            if stanza.name() == "message" {
+                numbers.push((stanza.attribute("id").unwrap().to_owned(), handled));
+            }
+        }
+        let ids: Vec<&str> = numbers.iter().map(|(id, _)| id.as_str()).collect();
+        assert_eq!(ids, ["bare", "full", "last"]);
+        // Contacts see the phone as gone, so what they still send it is for whoever is there.
+        romeo.send(&chat(&jid, "later"));
+        assert_eq!(desk.next_message(), "later");
+        desk.acknowledge(numbers[1].1);
+        desk.settle();
+        server.await_metric("log.trims", 2);
+        let mut juliet = resume(server, "juliet", &jid, &stream, 0);
+        juliet.settle();
+        let mut again = juliet.messages_set_aside();
+        again.retain(|id| !id.is_empty());
+        assert_eq!(again, [""; 0], "it was acknowledged, or is on its way to the desk");
+        desk.send("</stream:stream>");
+        assert_eq!([juliet.next_message(), juliet.next_message()], ["last", "later"], "not acknowledged");
+    });
+}
+
+#[test]
+fn copies_of_what_is_said_in_rooms_count_against_what_may_wait() {
+    let configure = |config: &mut Config| {
+        quickly(config);
+        config.limits.detached_bytes = 1 << 20;
+        config.push.resume_kib = 64;
+    };
+    with_push(configure, |server, _| {
+        server.accounts(&["juliet", "romeo"]);
+        let mut romeo = server.online("romeo", "orchard");
+        make(&mut romeo, "hall", "ro", &[]);
+        let (mut juliet, jid, stream) = phone(server, "juliet");
+        enter(&mut juliet, "hall", "jule");
+        fall_asleep(server, juliet, 1);
+        let text = "x".repeat(4096);
+        let to = crate::rooms::room("hall");
+        let mut say = |count: usize| {
+            for _ in 0..count {
+                romeo.send(&format!("<message type='groupchat' to='{to}'><body>{text}</body></message>"));
+            }
+            romeo.settle();
+        };
+        say(8);
+        // The sessions that sleep are looked at again within seconds.
+        std::thread::sleep(std::time::Duration::from_secs(3));
+        assert_eq!((server.metric("refused.sm_asleep"), server.metric("sm.asleep")), (0, 1), "half of it");
+        say(10);
+        server.await_metric("refused.sm_asleep", 1);
+        assert_eq!(server.metric("rooms.seats_lost"), 0, "it has not lost its seat before");
+        let (_, answer) = Client::resume(server.address(), "juliet", &jid, &stream, 0);
+        assert_eq!(answer.name(), "failed");
+    });
+}
+
+#[test]
+fn a_message_that_waits_and_was_sent_before_counts_once() {
+    let configure = |config: &mut Config| {
+        quickly(config);
+        config.push.resume_stanzas = 20;
+    };
+    with_push(configure, |server, _| {
+        server.accounts(&["juliet", "romeo"]);
+        let (mut juliet, jid, stream) = phone(server, "juliet");
+        let mut romeo = server.online("romeo", "orchard");
+        for n in 0..12 {
+            romeo.send(&chat("juliet@localhost", n));
+            assert_eq!(juliet.next_message(), n.to_string());
+        }
+        fall_asleep(server, juliet, 1);
+        std::thread::sleep(std::time::Duration::from_secs(3));
+        assert_eq!(server.metric("refused.sm_asleep"), 0);
+        let mut juliet = resume(server, "juliet", &jid, &stream, 0);
+        assert_eq!(juliet.next_message(), "0");
+    });
 }

@@ -2,8 +2,8 @@
 
 use crate::rooms::{PRIVATE, enter, make, make_it, room, say};
 use crate::support::answers::{befriend, outcome};
-use crate::support::pushes::with_push;
-use crate::support::{Client, TestServer};
+use crate::support::pushes::{Keys, record, with_push};
+use crate::support::{Client, TestServer, drivers};
 
 const NOTIFY: &str = "urn:xmpp:notification-settings:0";
 
@@ -57,6 +57,36 @@ fn a_member_who_was_never_in_the_room_is_told_of_what_is_said() {
             assert_eq!(told.left(), 0, "juliet has said it, and romeo is no member any more");
         },
     );
+}
+
+#[test]
+fn homes_of_members_without_a_device_hear_nothing_of_what_is_said() {
+    let keys = Keys::new();
+    for driver in drivers() {
+        let server = TestServer::start(driver, |config| keys.configure(config));
+        server.accounts(&["juliet", "romeo", "nurse", "tybalt"]);
+        let mut juliet = server.online("juliet", "balcony");
+        make(&mut juliet, "hall", "jule", PRIVATE);
+        for name in ["romeo", "nurse", "tybalt"] {
+            befriend(&server, "juliet", name);
+            assert_eq!(make_it(&mut juliet, "hall", name, "member"), "result");
+        }
+        asleep(&server, "romeo", |_| {});
+        say(&mut juliet, "hall", "one");
+        server.await_metric("push.members", 1);
+        asleep(&server, "nurse", |_| {});
+        say(&mut juliet, "hall", "two");
+        server.await_metric("push.members", 3);
+        // Who has a device is known after a restart, too.
+        let server = server.restart(|config| keys.configure(config));
+        let told = record(&server);
+        let mut juliet = server.online("juliet", "balcony");
+        enter(&mut juliet, "hall", "jule");
+        say(&mut juliet, "hall", "three");
+        server.await_metric("push.members", 2);
+        let [one, other] = [told.next(), told.next()];
+        assert_eq!([one.sender, other.sender], [Some(room("hall")), Some(room("hall"))]);
+    }
 }
 
 #[test]

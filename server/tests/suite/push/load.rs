@@ -5,7 +5,8 @@
 //! ```
 //!
 //! The server is the real program in a process of its own, whose memory is that of its allocator; this one has the clients and the
-//! doubles of the push services. `WHIMBREL_SLEEPERS` and `WHIMBREL_SECONDS` make a run smaller or longer.
+//! doubles of the push services. `WHIMBREL_SLEEPERS` (accounts: 100,000 that are written to, 20,000 whose sessions sleep)
+//! and `WHIMBREL_SECONDS` make a run smaller or longer.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -270,6 +271,43 @@ fn messages_to_sleepers_while_one_push_service_fails() {
     assert!(with["sent"] >= devices - devices / 10, "{with:?}");
 }
 
+/// Threads that log in phones.
+const LOGINS: usize = 4;
+
+/// What the phones of `range` do: they enable stream management, become available, and lose their connections.
+fn fall_asleep(server: &Program, range: std::ops::Range<usize>) {
+    let end = range.end;
+    std::thread::scope(|scope| {
+        for thread in 0..LOGINS {
+            let own = range.clone().skip(thread).step_by(LOGINS);
+            scope.spawn(move || {
+                for n in own {
+                    let mut client = log_in(server, &phone(n), "phone");
+                    client.enable_sm();
+                    client.send("<presence/>");
+                    client.settle();
+                    client.cut();
+                }
+            });
+        }
+    });
+    await_asleep(server, end);
+    // Buffers of those who have gone are given back.
+    std::thread::sleep(Duration::from_secs(5));
+}
+
+fn await_asleep(server: &Program, count: usize) {
+    let since = Instant::now();
+    loop {
+        let asleep = server.figures()["sm.asleep"];
+        if asleep == count as u64 {
+            return;
+        }
+        assert!(since.elapsed() < Duration::from_secs(120), "{asleep} of {count} sleep");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 #[test]
 #[ignore = "a measurement"]
 fn what_a_session_that_sleeps_takes() {
@@ -277,33 +315,44 @@ fn what_a_session_that_sleeps_takes() {
     let files = tempfile::tempdir().unwrap();
     let key = files.path().join("vapid.pem");
     std::fs::write(&key, VapidKey::generate_pem().unwrap()).unwrap();
-    let start = Start::new(&[]).with_config(&format!(
-        "[limits]\nsm_resume_seconds = 1\nsessions_per_address = 1000000\n[push.webpush]\nkey = '{}'\n\
-         contact = 'mailto:a@localhost'\n",
+    // Half of the places of each worker are for those that sleep.
+    let start = Start::new(&[]).with_accounts(phones).with_config(&format!(
+        "[limits]\nsm_resume_seconds = 1\nsessions_per_address = 1000000\nsm_detached_sessions = {}\n\
+         upgrade_seconds = 60\ndrain_seconds = 60\n[push.webpush]\nkey = '{}'\ncontact = 'mailto:a@localhost'\n",
+        2 * phones + 1000,
         key.display()
     ));
     make_accounts(&start, phones, &[]);
     let server = start.run();
-    let mut points = Vec::new();
-    for n in 0..phones {
-        let mut client = log_in(&server, &phone(n), "phone");
-        client.enable_sm();
-        client.send("<presence/>");
-        client.settle();
-        client.cut();
-        if [phones / 2, phones].contains(&(n + 1)) {
-            let since = Instant::now();
-            while server.figures()["sm.asleep"] != (n + 1) as u64 {
-                assert!(since.elapsed() < Duration::from_secs(60), "{} sleep", server.figures()["sm.asleep"]);
-                std::thread::sleep(Duration::from_millis(200));
-            }
-            // Buffers of those who have gone are given back.
-            std::thread::sleep(Duration::from_secs(5));
-            points.push(server.figures()["server.allocator.in_use"]);
-        }
-    }
-    let each = points[1].saturating_sub(points[0]) / (phones / 2) as u64;
-    println!("{phones} sessions that sleep: {points:?} bytes allocated, {each} bytes each");
+    let allocated = |server: &Program| server.figures()["server.allocator.in_use"];
+    let empty = allocated(&server);
+    fall_asleep(&server, 0..phones / 2);
+    let half = allocated(&server);
+    fall_asleep(&server, phones / 2..phones);
+    let all = allocated(&server);
+    let each = all.saturating_sub(half) / (phones - phones / 2) as u64;
+    println!(
+        "{phones} sessions that sleep: {empty}, {half}, {all} bytes allocated with none, half, all: {each} bytes each"
+    );
+    let stopping = Instant::now();
+    server.stop();
+    let stopped = stopping.elapsed();
+    let bytes = std::fs::metadata(start.data().join("sessions.state")).unwrap().len();
+    let starting = Instant::now();
+    let server = start.run();
+    let started = starting.elapsed();
+    await_asleep(&server, phones);
+    println!(
+        "a stop takes {} ms and {bytes} bytes ({} each), a start with them {} ms; then {} bytes are allocated",
+        stopped.as_millis(),
+        bytes / phones as u64,
+        started.as_millis(),
+        allocated(&server)
+    );
     assert!(each < SLEEPER_BYTES_MAX, "{each} bytes each");
+    let mut client = Client::connect(server.address());
+    client.log_in(&phone(0), PASSWORD, "phone");
+    // It has replaced the one that slept.
+    await_asleep(&server, phones - 1);
     server.stop();
 }

@@ -5,4 +5,5 @@ mod devices;
 mod groups;
 mod load;
 pub(crate) mod providers;
+mod stopped;
 mod when;

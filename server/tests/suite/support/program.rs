@@ -25,13 +25,23 @@ pub(crate) struct Start {
     driver: DriverChoice,
     more: String,
     descriptors: Option<u32>,
+    /// What the directory may grow to, and for how long the program may start and stop.
+    directory_gib: u64,
+    patience: Duration,
 }
 
 impl Start {
     /// Makes the accounts.
     pub(crate) fn new(accounts: &[&str]) -> Start {
         let folder = tempfile::tempdir().unwrap();
-        let start = Start { folder, driver: DriverChoice::Mio, more: String::new(), descriptors: None };
+        let start = Start {
+            folder,
+            driver: DriverChoice::Mio,
+            more: String::new(),
+            descriptors: None,
+            directory_gib: 1,
+            patience: PATIENCE,
+        };
         let directory = start.directory();
         for name in accounts {
             let credentials =
@@ -59,6 +69,12 @@ impl Start {
         Start { descriptors: Some(most), ..self }
     }
 
+    /// With so many accounts that the directory and the program's start and stop need more than is usual.
+    pub(crate) fn with_accounts(self, accounts: usize) -> Start {
+        let directory_gib = 1 + accounts as u64 / 200_000;
+        Start { directory_gib, patience: PATIENCE + Duration::from_millis(accounts as u64), ..self }
+    }
+
     /// The data directory.
     pub(crate) fn data(&self) -> PathBuf {
         self.folder.path().join("data")
@@ -71,7 +87,11 @@ impl Start {
 
     /// The directory. No server runs.
     pub(crate) fn directory(&self) -> Directory {
-        let options = Options { domain: "localhost".into(), map_bytes_max: 1 << 30, ..Options::default() };
+        let options = Options {
+            domain: "localhost".into(),
+            map_bytes_max: self.directory_gib << 30,
+            ..Options::default()
+        };
         Directory::open(&self.data().join("directory"), &options).unwrap()
     }
 
@@ -82,8 +102,8 @@ impl Start {
         let text = format!(
             "driver = '{driver}'\nworkers = 2\npin_workers = false\nallow_plaintext = true\n\
              listen = ['127.0.0.1:0']\nlisten_tls = ['127.0.0.1:0']\nlog_segment_mib = 2\n\
-             directory_gib_max = 1\n{}",
-            self.more
+             directory_gib_max = {}\n{}",
+            self.directory_gib, self.more
         );
         fs::write(&config, text).unwrap();
         let log = self.folder.path().join("log.txt");
@@ -105,13 +125,14 @@ impl Start {
         while !fs::read_to_string(&log).unwrap().contains("serves") {
             let ended = child.try_wait().unwrap();
             assert!(
-                ended.is_none() && since.elapsed() < PATIENCE,
+                ended.is_none() && since.elapsed() < self.patience,
                 "the program does not serve ({ended:?}): {}",
                 fs::read_to_string(&log).unwrap()
             );
             std::thread::sleep(Duration::from_millis(5));
         }
-        let mut program = Program { child, log, data: self.data(), address: ([0; 4], 0).into() };
+        let patience = self.patience;
+        let mut program = Program { child, log, data: self.data(), address: ([0; 4], 0).into(), patience };
         let status = program.control(&serde_json::json!({ "request": "status" }));
         program.address = status["result"]["listen"][0].as_str().unwrap().parse().unwrap();
         program
@@ -124,6 +145,7 @@ pub(crate) struct Program {
     log: PathBuf,
     data: PathBuf,
     address: SocketAddr,
+    patience: Duration,
 }
 
 impl Program {
@@ -190,7 +212,7 @@ impl Program {
         assert_eq!(self.control(&serde_json::json!({ "request": "stop" }))["ok"], true);
         let since = Instant::now();
         while self.child.try_wait().unwrap().is_none() {
-            assert!(since.elapsed() < PATIENCE, "the program does not end");
+            assert!(since.elapsed() < self.patience, "the program does not end");
             std::thread::sleep(Duration::from_millis(5));
         }
     }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::path::Path;
 
 use tempfile::TempDir;
 use whimbrel_server::boot::Server;
@@ -139,8 +140,18 @@ impl TestServer {
 
     /// Stops the server, and starts another one on the same data.
     pub(crate) fn restart(self, configure: impl Fn(&mut Config)) -> TestServer {
+        self.restart_after(|_| {}, configure)
+    }
+
+    /// As [`TestServer::restart`], after something was done to the data in between.
+    pub(crate) fn restart_after(
+        self,
+        between: impl FnOnce(&Path),
+        configure: impl Fn(&mut Config),
+    ) -> TestServer {
         let driver = self.server.config().driver;
         let data = self.stop();
+        between(data.path());
         let server =
             Server::start(config(driver, &data, configure)).unwrap_or_else(|e| panic!("no server: {e}"));
         TestServer { server, data: Some(data) }

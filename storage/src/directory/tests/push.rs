@@ -57,6 +57,9 @@ fn a_device_reads_as_it_was_written() {
         assert!(directory.push_devices(account).unwrap().contains(&device));
     }
     assert_eq!(directory.push_device_count().unwrap(), 3);
+    let mut told = Vec::new();
+    directory.each_push_account(|account| told.push(account)).unwrap();
+    assert_eq!(told, [account; 3]);
 }
 
 #[test]

@@ -111,6 +111,35 @@ impl Cut {
     }
 }
 
+/// The id of each log that is written to, and where it ends: as [`Cut::ends`], for one file of each.
+///
+/// # Errors
+/// There are no logs; they cannot be read.
+pub(crate) fn ends(folder: &Path) -> Result<Vec<(u64, u64)>, LogError> {
+    let layout = read_layout(folder)?;
+    let journals = layout.journals(Path::new("")).into_iter().take(layout.log_ids.len());
+    journals.map(|(log_id, relative)| Ok((log_id, end_of(&folder.join(relative), log_id)?))).collect()
+}
+
+fn end_of(folder: &Path, log_id: u64) -> Result<u64, LogError> {
+    let unreadable = |error| LogError::io("read", folder, error);
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).map_err(unreadable)? {
+        let Ok(name) = entry.map_err(unreadable)?.file_name().into_string() else { continue };
+        names.extend(base_of(&name).map(|base| (base, name)));
+    }
+    names.sort_unstable_by(|one, other| other.cmp(one));
+    for (base, name) in names {
+        let segment = segment(&folder.join(&name), name, base, &|_| None).map_err(unreadable)?;
+        let used = whole_until(folder, log_id, &segment, &mut Ends::default())?;
+        // What comes after the last that has a record is spare.
+        if used > HEADER_BYTES as u64 {
+            return Ok(base + used);
+        }
+    }
+    Ok(0)
+}
+
 fn read_layout(folder: &Path) -> Result<Layout, LogError> {
     let missing = || LogError::io("read the logs in", folder, io::ErrorKind::NotFound.into());
     Layout::read(&System, folder)?.ok_or_else(missing)

@@ -1,6 +1,7 @@
 //! What the log promises.
 
 mod damage;
+mod ends;
 mod files;
 mod ids;
 mod kill;
