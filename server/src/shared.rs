@@ -1,6 +1,7 @@
 //! What all workers and the control thread share.
 
 mod saved;
+pub mod secret;
 pub mod turn;
 pub mod upload;
 
