@@ -20,6 +20,9 @@
 //! | `connect`, `http` | connections, and requests on them |
 //! | `failure` | why something was not done |
 
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
 mod connect;
 mod failure;
 mod http;
