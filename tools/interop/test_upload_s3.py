@@ -1,7 +1,6 @@
 """Files in an object store: whimbreld with moto's server in place of Amazon's. Clients see what they see of files on the disk, and
 what goes wrong with the store is told to them and to the operator, and harms nobody else."""
 
-import asyncio
 import base64
 import hashlib
 import json
@@ -15,11 +14,10 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
 
 import pytest
 
-from conftest import BIN, PASSWORD, ROOT, free_port, running_server, start
+from conftest import BIN, PASSWORD, free_port, running_server, start
 from test_slixmpp import PATIENCE
 
 boto3 = pytest.importorskip("boto3")
@@ -27,6 +25,7 @@ from botocore.config import Config as BotoConfig  # noqa: E402
 
 BUCKET = "chat-files"
 PART = 5 << 20
+LISTED = "1 uploaded files are in the object store: they are listed, not copied"
 KEY, SECRET = "AKIAWHIMBRELTEST", "a/secret+that=stays"
 
 
@@ -172,15 +171,6 @@ def key_of(url):
     return f"of/us/{id[16:18]}/{id}"
 
 
-def counter(server, name):
-    shown = subprocess.run([BIN / "wsar", "--file", server.data / "stats", "-j", name], capture_output=True, text=True)
-    return shown.stdout
-
-
-def stats(server):
-    return json.loads(server.ctl("upload", "stats", "--json").stdout)
-
-
 def test_files_come_and_go_as_those_on_the_disk(store, tmp_path):
     with running_server("mio", tmp_path / "data", "--config", write_config(tmp_path, store)) as server:
         server.account("juliet")
@@ -193,7 +183,7 @@ def test_files_come_and_go_as_those_on_the_disk(store, tmp_path):
             assert status == 201, said
             status, headers, received = get(found)
             assert (status, received == body) == (200, True), bytes
-            assert put(url, body)[0] == 409, "a slot is used once"
+            assert half_sent(url, body, 0).recv(12) == b"HTTP/1.1 409", "a slot is used once"
             shown = store.client.get_object(Bucket=BUCKET, Key=key_of(found))
             assert shown["ContentLength"] == bytes and shown["Body"].read() == body
         # The fields are those of the directory, and say nothing of the store.
@@ -219,7 +209,7 @@ def test_files_come_and_go_as_those_on_the_disk(store, tmp_path):
         assert listed["files"] == 6
         server.ctl("upload", "remove", listed["uploads"][0]["id"])
         until("its object is removed", lambda: len(store.keys()) == 5)
-        server.ctl("user", "delete", "juliet@localhost")
+        server.ctl("user", "del", "juliet@localhost")
         until("the account's objects are removed", lambda: store.keys() == [])
         assert get(found)[0] == 404
         log = server.log.read_text()
@@ -260,7 +250,7 @@ def test_a_put_that_breaks_off_leaves_nothing(store, tmp_path):
         connection = half_sent(url, body, PART + 300_000)
         until("the first part is stored", lambda: store.unfinished())
         assert get(found)[0] == 404
-        assert put(url, body)[0] == 409, "one at a time"
+        assert half_sent(url, body, 0).recv(12) == b"HTTP/1.1 409", "one at a time"
         connection.close()
         until("its parts are forgotten", lambda: store.unfinished() == [])
         assert store.keys() == [] and get(found)[0] == 404
@@ -291,7 +281,6 @@ def test_a_server_that_is_killed_leaves_no_half_file(store, tmp_path):
         assert get(moved(kept_at))[2] == b"goodbye"
         assert put(moved(url), body)[0] == 201, "the slot is good still"
         assert get(moved(found))[2] == body
-        assert "nobody finished were aborted" in server.log.read_text()
 
 
 def test_a_store_that_is_away_is_told_and_chat_goes_on(store, tmp_path):
@@ -323,8 +312,8 @@ def test_a_store_that_is_away_is_told_and_chat_goes_on(store, tmp_path):
 
 def test_credentials_that_may_not_are_told(store, tmp_path):
     # moto lets everybody in for so many requests, and then looks at signatures and policies.
-    urllib.request.urlopen(urllib.request.Request(f"{store.url}/moto-api/reset-auth", data=b"0", method="POST")).read()
-    with running_server("mio", tmp_path / "data", "--config", write_config(tmp_path, store, secret="wrong")) as server:
+    assert send("POST", f"{store.url}/moto-api/reset-auth", b"0", Content_Type="text/plain")[0] == 200
+    with running_server("mio", tmp_path / "data", "--config", write_config(tmp_path, store, secret="tell-nobody")) as server:
         server.account("juliet")
         url, found = Client(server, "juliet").slot(5)
         status, headers, said = put(url, b"hello")
@@ -333,7 +322,7 @@ def test_credentials_that_may_not_are_told(store, tmp_path):
         assert get(found)[0] == 404
         until("the operator is told", lambda: "object store" in server.log.read_text())
         log = server.log.read_text()
-        assert "wrong" not in log.replace("wrong answer", "") and "may not be listed" in log, log
+        assert "tell-nobody" not in log and "may not be listed" in log, log
 
 
 def check(config, data, **environment):
@@ -379,14 +368,14 @@ def test_a_backup_lists_the_objects(store, tmp_path):
         assert put(url, content(PART + 9))[0] == 201
         into = tmp_path / "backup"
         said = server.ctl("backup", into, "--verify")
-        assert "1 uploaded files" in said.stdout and "1 are in the object store" in said.stdout, said.stdout
+        assert "1 uploaded files (6 bytes) copied" in said.stdout and LISTED in said.stdout, said.stdout
         listed = (into / "uploads" / "objects").read_text()
         id = found.split("/upload/")[1].split("/")[0]
         assert f"endpoint {store.url}\nbucket {BUCKET}\nprefix of/us\n" in listed and f"object {id} {PART + 9} " in listed
         assert SECRET not in listed
     # Without a server it is the same, and a list that was changed is found out.
     again = subprocess.run([BIN / "whimbrelctl", "--data", data, "backup", tmp_path / "again", "--verify"], capture_output=True, text=True)
-    assert "1 are in the object store" in again.stdout, again
+    assert LISTED in again.stdout, again
     # The copy can be served: its objects are where they were.
     with running_server("mio", tmp_path / "again", "--config", config) as server:
         moved = re.sub(r"localhost:\d+", f"localhost:{server.http_port}", found)
