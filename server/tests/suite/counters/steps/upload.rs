@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 
 use whimbrel_server::config::Config;
 use whimbrel_storage::directory::run_inline;
@@ -188,7 +189,7 @@ pub(super) const STEPS: &[Step<Verona>] = &[
         what: "the object store takes its time, and then refuses",
         configure: |config| {
             on(config);
-            let file = config.data.join("s3-key");
+            let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("s3-key");
             std::fs::write(&file, "not-a-secret").unwrap();
             std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
             config.upload.s3.bucket = "files".into();
