@@ -104,6 +104,8 @@ fn read_secret(path: &Path) -> Result<hmac::Key, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn load(secret: &[u8], mode: u32) -> Result<ExternalServices, String> {

@@ -466,7 +466,7 @@ fn objects_are_listed_and_the_list_is_compared() {
     let object = upload(&scene, 2, b"in the store");
     let files = UploadFiles::of(&scene.data());
     files.remove(&object).expect("it is moved");
-    let missing = scene.back_up();
+    let missing = scene.try_back_up(None).expect("it is made");
     assert!(verify(&missing.folder).is_err(), "without a store, it is missing");
     let place =
         ObjectPlace { endpoint: "https://s3.example.org".into(), bucket: "files".into(), prefix: "p".into() };
