@@ -283,6 +283,32 @@ def test_a_server_that_is_killed_leaves_no_half_file(store, tmp_path):
         assert get(moved(found))[2] == body
 
 
+def test_a_live_upgrade_waits_for_a_transfer_and_forgets_one_that_stands_still(store, tmp_path):
+    config = write_config(tmp_path, store)
+    config.write_text(config.read_text() + "[limits]\nupgrade_seconds = 8\n")
+    with running_server("mio", tmp_path / "data", "--config", config) as server:
+        server.account("juliet")
+        juliet = Client(server, "juliet")
+        body = content(2 * PART + 5)
+        (slow, slow_at), (good, good_at) = juliet.slot(len(body)), juliet.slot(len(body))
+        still = half_sent(slow, body, PART + 300_000)
+        until("its first part is stored", lambda: len(store.unfinished()) == 1)
+        moving = half_sent(good, body, PART + 300_000)
+        until("that of the other, too", lambda: len(store.unfinished()) == 2)
+        upgrade = subprocess.Popen([BIN / "whimbrelctl", "--data", server.data, "upgrade"], stdout=subprocess.PIPE, text=True)
+        time.sleep(1)
+        moving.sendall(body[PART + 300_000:])
+        assert moving.recv(12) == b"HTTP/1.1 201", "it is waited for"
+        said, _ = upgrade.communicate(timeout=60)
+        assert upgrade.returncode == 0, said
+        still.close()
+        until("what stood still is forgotten", lambda: store.unfinished() == [], 60)
+        assert get(good_at)[2] == body
+        assert get(slow_at)[0] == 404
+        assert put(slow, body)[0] == 201, "the slot is good still"
+        juliet.ask("<iq type='get' id='p' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>", "type='result'")
+
+
 def test_a_store_that_is_away_is_told_and_chat_goes_on(store, tmp_path):
     with running_server("mio", tmp_path / "data", "--config", write_config(tmp_path, store)) as server:
         server.account("juliet")
