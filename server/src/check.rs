@@ -8,12 +8,14 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use whimbrel_objects::Settings;
 use whimbrel_server::boot::{self, BootError};
 use whimbrel_server::config::Config;
 use whimbrel_server::push::keys::Keys;
 use whimbrel_server::runtime::platform;
 use whimbrel_server::shared::turn::ExternalServices;
 use whimbrel_server::tls::certificate;
+use whimbrel_server::upload::s3;
 use whimbrel_storage::directory::{Directory, DirectoryError, Options};
 use whimbrel_storage::{data, plain};
 
@@ -44,6 +46,7 @@ pub(crate) fn check(config: &Config, file: Option<&Path>) -> ExitCode {
         ("certificate", certificate(config)),
         ("push", push(config)),
         ("STUN and TURN", turn(config)),
+        ("uploads", uploads(config)),
         ("data", data.map(|found| found.text(config))),
     ];
     let mut code = ExitCode::SUCCESS;
@@ -142,6 +145,13 @@ fn push(config: &Config) -> Result<String, String> {
     let web_push =
         keys.web_push_key.map(|key| format!("; browsers subscribe with {key}")).unwrap_or_default();
     Ok(format!("{} at {}{web_push}", services.join(", "), config.push.domain_of(&config.domain)))
+}
+
+/// The object store that files are kept in. It is not asked.
+fn uploads(config: &Config) -> Result<String, String> {
+    let store = s3::settings(&config.upload, |name| std::env::var_os(name))?;
+    let place = |store: Settings| format!("{} at {}, {}/", store.bucket, store.endpoint, store.prefix);
+    Ok(store.map(place).unwrap_or_default())
 }
 
 /// Where clients are sent for calls.

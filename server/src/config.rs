@@ -25,7 +25,7 @@ pub use http::HttpConfig;
 pub use pubsub::{NodeMakers, PubsubConfig};
 pub use rooms::{RoomMakers, RoomsConfig};
 pub use turn::{ExternalService, TurnConfig};
-pub use upload::UploadConfig;
+pub use upload::{S3Config, UploadConfig};
 
 use crate::limits::Limits;
 use crate::phone::settings::RegistrationConfig;

@@ -2,6 +2,7 @@
 
 pub mod push_accounts;
 mod saved;
+pub mod secret;
 pub mod turn;
 pub mod upload;
 

@@ -6,6 +6,7 @@ pub mod busiest;
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -124,6 +125,13 @@ impl Watched {
             cells.bytes.set(usage.bytes);
             cells.slots.set(usage.slots);
             cells.erasures.set(erasures);
+        }
+        if let Some(store) = self.shared.uploads.get().and_then(|uploads| uploads.store.as_ref()) {
+            let (cells, counts) = (&self.shared.stats.upload[0], store.counts());
+            cells.s3_requests.set(counts.requests.load(Ordering::Relaxed));
+            cells.s3_failed.set(counts.failed.load(Ordering::Relaxed));
+            cells.s3_aborted.set(counts.aborted.load(Ordering::Relaxed));
+            cells.s3_held.set(store.held_bytes());
         }
     }
 

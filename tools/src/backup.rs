@@ -44,6 +44,8 @@ struct Copied {
     uploads: u64,
     uploads_bytes: u64,
     uploads_linked: u64,
+    #[serde(default)]
+    uploads_objects: u64,
     removed: u64,
     positions: Vec<u64>,
 }
@@ -119,6 +121,7 @@ fn back_up(data: &Path, args: &BackupArgs, report: &Report) -> Result<(), Proble
         "uploads": copied.uploads,
         "uploads_bytes": copied.uploads_bytes,
         "uploads_linked": copied.uploads_linked,
+        "uploads_objects": copied.uploads_objects,
         "removed": copied.removed,
         "positions": copied.positions,
         "verified": verified.as_ref().map(|found| {
@@ -146,6 +149,12 @@ fn said(copied: &Copied, verified: Option<&Verified>) -> String {
         text += &format!(
             "\n{} uploaded files ({} bytes) copied, {} are those of an earlier backup",
             copied.uploads, copied.uploads_bytes, copied.uploads_linked
+        );
+    }
+    if copied.uploads_objects > 0 {
+        text += &format!(
+            "\n{} uploaded files are in the object store: they are listed, not copied",
+            copied.uploads_objects
         );
     }
     if copied.removed > 0 {
@@ -193,6 +202,7 @@ fn copy(data: &Path, to: &Path, args: &BackupArgs, keep: Option<u32>) -> Result<
         uploads: done.uploads.files,
         uploads_bytes: done.uploads.bytes,
         uploads_linked: done.uploads.linked,
+        uploads_objects: done.uploads.objects,
         removed,
         positions: done.ends.iter().map(|end| end.0).collect(),
     })

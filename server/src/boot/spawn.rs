@@ -25,7 +25,7 @@ use crate::runtime::driver::Wake;
 use crate::runtime::mailbox::{self, LaneGauge, Post};
 use crate::shared::Shared;
 use crate::takeover::Takeover;
-use crate::upload::Uploads;
+use crate::upload::{Uploads, s3};
 use crate::user::commits::Log;
 use crate::user::jobs::{Completions, CryptoPool, Done, Jobs, Then};
 use crate::watch::archives::Archives;
@@ -199,7 +199,9 @@ impl Services {
         let is_listened = sockets.web.iter().any(|sockets| !sockets.is_empty());
         let uploads = match plan.config.upload.enabled && is_listened {
             true => {
-                let running = Uploads::start(shared.clone(), beside.writer.clone());
+                let store = s3::settings(&plan.config.upload, |name| std::env::var_os(name));
+                let store = store.map_err(BootError::ObjectStore)?;
+                let running = Uploads::start(shared.clone(), beside.writer.clone(), store);
                 Some(Arc::new(running.map_err(system("cannot prepare the folder of uploads"))?))
             }
             false => None,

@@ -1,5 +1,9 @@
 //! The `[upload]` table of the configuration.
 
+mod s3;
+
+pub use s3::S3Config;
+
 use serde::{Deserialize, Serialize};
 use whimbrel_storage::directory::UploadLimits;
 use whimbrel_storage::jid::JidRef;
@@ -48,6 +52,8 @@ pub struct UploadConfig {
     pub transfer_seconds: u32,
     /// Threads that read and write files.
     pub threads: u32,
+    /// An object store that files are kept in, in place of the data directory.
+    pub s3: S3Config,
 }
 
 impl Default for UploadConfig {
@@ -70,6 +76,7 @@ impl Default for UploadConfig {
             transfers_per_address: 32,
             transfer_seconds: 1800,
             threads: 4,
+            s3: S3Config::default(),
         }
     }
 }
@@ -125,7 +132,7 @@ impl UploadConfig {
                 })*
             };
         }
-        fixed!(enabled, domain, threads, transfers_max);
+        fixed!(enabled, domain, threads, transfers_max, s3);
         changed
     }
 
@@ -163,7 +170,7 @@ impl UploadConfig {
                 return wrong(key, &format!("is {value}; at most {most}"));
             }
         }
-        Ok(())
+        self.s3.check(self.file_bytes_max())
     }
 
     fn at_least_one(&self) -> [(&'static str, u32); 12] {

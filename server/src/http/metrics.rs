@@ -38,12 +38,16 @@ whimbrel_stats::metrics! {
         refused_slot "upload.refused.slot" Counter "requests" "Uploads refused: the slot has its file, or has it coming, or has ended.";
         refused_unlike "upload.refused.unlike" Counter "requests" "Uploads refused: another length or type than the slot's.";
         refused_busy "upload.refused.busy" Counter "requests" "Uploads and downloads refused: upload.transfers_per_address, or no thread or no room in the directory's queue.";
-        refused_disk "upload.refused.disk" Counter "requests" "Uploads refused or broken off: no room on the disk (upload.mib_left_free), or it has failed.";
+        refused_disk "upload.refused.disk" Counter "requests" "Uploads refused or broken off: no room on the disk (upload.mib_left_free), or it has failed; or the object store has (upload.s3).";
         ended "upload.ended" Counter "uploads" "Files whose time is over (upload.keep_days), and slots that were not used.";
         erased "upload.erased" Counter "files" "Uploads whose bytes were removed from the disk.";
         files "upload.files" Gauge "files" "Files that are kept.";
         bytes "upload.bytes" Gauge "bytes" "Bytes of them (upload.mib_max).";
         slots "upload.slots" Gauge "slots" "Slots that wait for their files.";
+        s3_requests "upload.s3.requests" Counter "requests" "Requests to the object store (upload.s3), each attempt.";
+        s3_failed "upload.s3.failed" Counter "requests" "Those that failed: no answer, or one that says so.";
+        s3_aborted "upload.s3.aborted" Counter "uploads" "Uploads to the object store in parts that were given up, and their parts forgotten there.";
+        s3_held "upload.s3.held" Gauge "bytes" "Memory of uploads on their way to the object store (upload.s3.memory_mib).";
         erasures "upload.erasures" Gauge "files" "Uploads that have ended and whose bytes are to be removed from the disk.";
     }
 }

@@ -143,6 +143,7 @@ impl Control {
             "uploads": done.uploads.files,
             "uploads_bytes": done.uploads.bytes,
             "uploads_linked": done.uploads.linked,
+            "uploads_objects": done.uploads.objects,
             "removed": removed,
             "positions": ends,
         }))

@@ -42,6 +42,9 @@ pub enum BootError {
     /// STUN and TURN servers.
     #[error("{0}")]
     Turn(String),
+    /// The object store of uploads.
+    #[error("{0}")]
+    ObjectStore(String),
     /// A socket cannot be bound.
     #[error("cannot listen on {address}: {source}{}", remedy_for_bind(.source, .key))]
     Listen {

@@ -143,10 +143,11 @@ fn give(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request, wan
     };
     let (put, get) = slots.urls(&env.config, &slot.id, &slot.name, until_seconds);
     let (limits, keep_ms) = (config.limits(), config.keep_ms());
+    let transfer_ms = u64::from(config.transfer_seconds) * 1000;
     request.commit(actors, env, fx, move |transaction| {
         Ok(match transaction.add_upload_slot(slot, &limits, now_ms)? {
             Ok(()) => Ok(Committed { result: Some(slot_element(&put, &get)), after: None }),
-            Err(refused) => Err(full(refused, now_ms, keep_ms)),
+            Err(refused) => Err(full(refused, now_ms, keep_ms, transfer_ms)),
         })
     })
 }
@@ -157,9 +158,11 @@ fn slot_element(put: &str, get: &str) -> Element {
 }
 
 /// §6: there is no room now; when there may be.
-fn full(refused: SlotRefused, now_ms: u64, keep_ms: Option<u64>) -> StanzaError {
+fn full(refused: SlotRefused, now_ms: u64, keep_ms: Option<u64>, transfer_ms: u64) -> StanzaError {
     let (text, retry_ms) = match refused {
-        SlotRefused::Slots { until_ms } => ("use the slots that you have, or let them end", Some(until_ms)),
+        SlotRefused::Slots { until_ms } => {
+            ("use the slots that you have, or let them end", Some(until_ms + transfer_ms))
+        }
         SlotRefused::Day { ends_ms } => ("you have uploaded enough for today", Some(ends_ms)),
         SlotRefused::Account { oldest_ms } => {
             let retry = oldest_ms.zip(keep_ms).map(|(oldest, keep)| oldest + keep);
@@ -233,12 +236,12 @@ mod tests {
         let day = 86_400_000;
         for (refused, stamp) in [
             (SlotRefused::Day { ends_ms: 2 * day }, Some("1970-01-03T00:00:00Z")),
-            (SlotRefused::Slots { until_ms: day + 1000 }, Some("1970-01-02T00:00:01Z")),
+            (SlotRefused::Slots { until_ms: day + 1000 }, Some("1970-01-02T00:00:04Z")),
             (SlotRefused::Account { oldest_ms: Some(day) }, Some("1970-01-04T00:00:00Z")),
             (SlotRefused::Account { oldest_ms: None }, None),
             (SlotRefused::All, Some("1970-01-02T01:00:00Z")),
         ] {
-            let error = written(&full(refused, day, Some(2 * day)));
+            let error = written(&full(refused, day, Some(2 * day), 3000));
             let retry = stamp.map(|stamp| format!("<retry xmlns='urn:xmpp:http:upload:0' stamp='{stamp}'/>"));
             assert!(error.contains("<resource-constraint"), "{error}");
             assert_eq!(error.contains("<retry"), retry.is_some(), "{error}");

@@ -10,22 +10,17 @@
 //! ```
 
 use std::fmt::Write as _;
-use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::hmac;
-use zeroize::Zeroizing;
 
+use super::secret;
 use crate::config::{ExternalService, TurnConfig};
 
 /// Bytes of the secret at least: whoever guesses it makes credentials.
 const SECRET_BYTES_MIN: usize = 16;
-
-/// Bytes of its file at most.
-const FILE_BYTES_MAX: u64 = 4096;
 
 /// Bytes of an account's name in credentials.
 const NAME_BYTES: usize = 8;
@@ -94,34 +89,23 @@ impl ExternalServices {
     }
 }
 
-/// Looks at the file that is open, which no one can replace after the look.
 fn read_secret(path: &Path) -> Result<hmac::Key, String> {
-    let failed = |text: &dyn std::fmt::Display| format!("turn.secret_file: {}: {text}", path.display());
-    let file = std::fs::File::open(path).map_err(|error| failed(&error))?;
-    let mode = file.metadata().map_err(|error| failed(&error))?.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(failed(&format!(
-            "others than its owner may use it (mode {mode:04o}); make it a secret with: chmod 600 {}",
-            path.display()
-        )));
-    }
-    let mut bytes = Zeroizing::new(Vec::new());
-    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| failed(&error))?;
-    let secret = bytes.trim_ascii();
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(failed(&"it is too long for a secret"));
-    }
+    let secret = secret::read("turn.secret_file", path)?;
     if secret.len() < SECRET_BYTES_MIN {
-        return Err(failed(&format!(
-            "the secret has {} bytes; use at least {SECRET_BYTES_MIN} random ones, for example of: openssl rand -hex 32",
+        return Err(format!(
+            "turn.secret_file: {}: the secret has {} bytes; use at least {SECRET_BYTES_MIN} random ones, for example of: \
+             openssl rand -hex 32",
+            path.display(),
             secret.len()
-        )));
+        ));
     }
-    Ok(hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, secret))
+    Ok(hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &secret))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn load(secret: &[u8], mode: u32) -> Result<ExternalServices, String> {

@@ -1,5 +1,6 @@
 //! What a slot for an upload (XEP-0363) is made from.
 
+use whimbrel_objects::Store;
 use whimbrel_storage::directory::UploadId;
 use whimbrel_upload::url::{self, SlotKey};
 
@@ -12,6 +13,8 @@ pub struct UploadSlots {
     pub key: SlotKey,
     /// The first port of the HTTP server.
     pub port: u16,
+    /// Where files are kept, when that is not the data directory.
+    pub store: Option<Store>,
 }
 
 impl UploadSlots {
@@ -38,7 +41,7 @@ mod tests {
 
     #[test]
     fn urls_lead_to_the_http_server_or_to_what_is_in_front_of_it() {
-        let slots = UploadSlots { key: SlotKey::new(&[0; 32]), port: 5443 };
+        let slots = UploadSlots { key: SlotKey::new(&[0; 32]), port: 5443, store: None };
         let id = UploadId::new(0, [0; 16]);
         let mut config = Config::default();
         let (put, get) = slots.urls(&config, &id, "a b", 7);

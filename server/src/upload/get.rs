@@ -1,35 +1,31 @@
 //! Downloads: a file or a part of it, unless the client has it already.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::ops::Range;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{self, HeaderName};
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use axum::response::IntoResponse;
-use hyper::body::{Body as HttpBody, Frame, SizeHint};
-use tokio::sync::oneshot;
 use tokio::time::Instant;
+use whimbrel_objects::{Failure, Reason};
 use whimbrel_storage::directory::Upload;
 use whimbrel_upload::condition::{Conditions, Validators};
 use whimbrel_upload::range::{self, Wanted};
 use whimbrel_upload::{media, url};
 
-use super::put::Counted;
-use super::transfers::Transfer;
-use super::{Core, PIECE};
+use super::Core;
+use super::outgoing::{Fault, FileBody};
 use crate::clock::unix_milliseconds;
 use crate::http::problem::Problem;
 use crate::http::request::Caller;
 
 /// For how long clients may keep a file that is kept for ever here.
 const AGE_SECONDS_MAX: u64 = 365 * 86_400;
+
+/// After how long a client may ask again when the object store does not answer.
+pub(super) const STORE_SECONDS: u64 = 30;
 
 /// Answers a GET or HEAD.
 pub(super) async fn answer(core: Arc<Core>, request: Request) -> Response<Body> {
@@ -48,6 +44,29 @@ fn not_found() -> Problem {
 fn failed(error: &dyn std::fmt::Display) -> Problem {
     tracing::error!(%error, "an uploaded file cannot be read");
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "disk", "the server cannot read the file")
+}
+
+/// The object store does not give the file.
+fn away(failure: &Failure) -> Problem {
+    if failure.reason == Reason::Absent {
+        return not_found();
+    }
+    tracing::error!(error = %failure, "an uploaded file cannot be got from the object store");
+    let text = "the server's store of files gives no answer, or a wrong one; try again later";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "storage", text).after(STORE_SECONDS)
+}
+
+/// Why there are no bytes.
+fn given_up(core: &Core, fault: Fault) -> Problem {
+    match fault {
+        Fault::Busy => {
+            core.metrics().refused_busy.add(1);
+            Problem::busy()
+        }
+        Fault::Disk(error) if error.kind() == std::io::ErrorKind::NotFound => not_found(),
+        Fault::Disk(error) => failed(&error),
+        Fault::Store(failure) => away(&failure),
+    }
 }
 
 fn find(core: &Core, request: &Request<()>) -> Result<Upload, Problem> {
@@ -104,7 +123,8 @@ async fn give(core: &Arc<Core>, request: &Request<()>, file: &Upload) -> Result<
             Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-transfers", text).after(5)
         })?;
     caller.transfer(longest)?;
-    let body = FileBody::begin(core, file, part, transfer, Instant::now() + longest).await?;
+    let begun = FileBody::begin(core, file, part, transfer, Instant::now() + longest).await;
+    let body = begun.map_err(|fault| given_up(core, fault))?;
     core.metrics().served.add(1);
     Ok(respond(status, fields, Body::new(body)))
 }
@@ -139,112 +159,4 @@ fn set_type(fields: &mut HeaderMap, file: &Upload) {
     set(fields, header::CONTENT_DISPOSITION, &media::disposition(media, &file.name));
     set(fields, header::CONTENT_SECURITY_POLICY, "default-src 'none'; sandbox");
     set(fields, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
-}
-
-/// A piece of a file, and the file for the next.
-type Piece = io::Result<(File, Vec<u8>)>;
-
-/// The bytes of a file: while one piece is sent, the next is read.
-struct FileBody {
-    core: Arc<Core>,
-    /// Bytes that have not been handed over.
-    left: u64,
-    /// The piece that is being read.
-    reading: Option<oneshot::Receiver<Piece>>,
-    end: Instant,
-    _transfer: Transfer,
-    _counted: Counted,
-}
-
-impl FileBody {
-    async fn begin(
-        core: &Arc<Core>,
-        file: &Upload,
-        part: Range<u64>,
-        transfer: Transfer,
-        end: Instant,
-    ) -> Result<FileBody, Problem> {
-        let (files, id, bytes, start) = (core.files.clone(), file.id, file.bytes, part.start);
-        let open = move || -> io::Result<File> {
-            let mut file = files.open(&id)?;
-            if file.metadata()?.len() != bytes {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "it has another length than it had"));
-            }
-            file.seek(SeekFrom::Start(start))?;
-            Ok(file)
-        };
-        let busy = |_| {
-            core.metrics().refused_busy.add(1);
-            Problem::busy()
-        };
-        let opened = core.threads.run(open).await.map_err(busy)?;
-        let opened = match opened {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(not_found()),
-            opened => opened.map_err(|error| failed(&error))?,
-        };
-        let counted = Counted::begin(core);
-        let left = part.end - part.start;
-        let mut body =
-            FileBody { core: core.clone(), left, reading: None, end, _transfer: transfer, _counted: counted };
-        body.read(opened, left).map_err(|_| Problem::busy())?;
-        Ok(body)
-    }
-
-    /// Has the next piece read, when some of `left` bytes are left.
-    fn read(&mut self, mut file: File, left: u64) -> io::Result<()> {
-        if left == 0 {
-            self.reading = None;
-            return Ok(());
-        }
-        let bytes = left.min(PIECE as u64);
-        let read = move || {
-            let mut piece = Vec::with_capacity(bytes as usize);
-            // The space is not filled beforehand, and nothing is read beyond it.
-            let count = (&mut file).take(bytes).read_to_end(&mut piece)?;
-            match count as u64 == bytes {
-                true => Ok((file, piece)),
-                false => Err(io::ErrorKind::UnexpectedEof.into()),
-            }
-        };
-        let busy = |_| io::Error::from(io::ErrorKind::WouldBlock);
-        self.reading = Some(self.core.threads.begin(read).map_err(busy)?);
-        Ok(())
-    }
-}
-
-impl HttpBody for FileBody {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let this = self.get_mut();
-        let Some(reading) = &mut this.reading else { return Poll::Ready(None) };
-        let piece = ready!(Pin::new(reading).poll(context)).unwrap_or(Err(io::ErrorKind::Interrupted.into()));
-        this.reading = None;
-        let (file, piece) = match piece {
-            Ok(read) => read,
-            Err(error) => {
-                // The client sees that less came than was said.
-                tracing::error!(%error, "an uploaded file cannot be read to its end");
-                return Poll::Ready(Some(Err(error)));
-            }
-        };
-        if Instant::now() >= this.end {
-            return Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())));
-        }
-        this.left -= piece.len() as u64;
-        this.core.metrics().sent.add(piece.len() as u64);
-        if let Err(error) = this.read(file, this.left) {
-            return Poll::Ready(Some(Err(error)));
-        }
-        Poll::Ready(Some(Ok(Frame::data(Bytes::from(piece)))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.reading.is_none()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
-    }
 }

@@ -3,22 +3,33 @@
 //!
 //! ```text
 //! PUT ─▶ URL, slot, head ─▶ transfers: room? ─▶ pieces ─▶ threads: file in incoming/ ─▶ fsync, name ─▶ directory ─▶ 201
-//! GET ─▶ URL, file, conditions, range ────────▶ pieces ◀─ threads: one ahead
+//!                                                      └▶ or: parts ─▶ object store, completed ──────────▲
+//! GET ─▶ URL, file, conditions, range ────────▶ pieces ◀─ threads, or object store: one ahead
 //!                                         sweep: what is over ends; what has ended is removed from the disk
 //! ```
 //! The thread of the HTTP server does nothing with files: each piece goes through a queue to threads that wait for the disk. A
 //! transfer has three pieces at most in memory: one that is read, and two that the connection has.
 //!
+//! With an object store (`[upload.s3]`) files are objects there, whose client is [`whimbrel_objects`] with a thread of its own. What
+//! the directory knows of them is the same, and so is what clients see. An upload holds a part of 5 MiB beside its pieces. Files of
+//! before that are on the disk are given from there until they end.
+//!
 //! | module | what |
 //! | --- | --- |
 //! | `put` | uploads |
+//! | `incoming` | a file that comes, to the disk or to the object store |
 //! | `get` | downloads |
+//! | `outgoing` | the bytes of one |
+//! | `s3` | the object store of the configuration |
 //! | `threads` | the threads that wait for the disk |
 //! | `transfers` | which uploads and downloads are under way |
 //! | `sweep` | the end of slots and files |
 
 mod get;
+mod incoming;
+mod outgoing;
 mod put;
+pub mod s3;
 mod sweep;
 mod threads;
 mod transfers;
@@ -30,8 +41,9 @@ use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::routing::get;
-use whimbrel_storage::directory::Writer;
-use whimbrel_storage::uploads::UploadFiles;
+use whimbrel_objects::{Settings, Store};
+use whimbrel_storage::directory::{UploadId, Writer};
+use whimbrel_storage::uploads::{ObjectPlace, UploadFiles};
 use whimbrel_upload::url::SlotKey;
 
 use crate::config::Config;
@@ -58,6 +70,8 @@ struct Core {
     shared: Arc<Shared>,
     writer: Arc<Writer<Then>>,
     files: UploadFiles,
+    /// Where new files are kept, when that is not the data directory.
+    store: Option<Store>,
     key: SlotKey,
     threads: Threads,
     transfers: Transfers,
@@ -75,6 +89,11 @@ impl Core {
     }
 }
 
+/// The key of a file in the object store, behind its prefix: as its path in the folder of uploads.
+fn key_of(id: &UploadId) -> String {
+    format!("{:02x}/{id}", id.spread())
+}
+
 /// Uploads while they are taken.
 pub struct Uploads {
     core: Arc<Core>,
@@ -82,11 +101,16 @@ pub struct Uploads {
 }
 
 impl Uploads {
-    /// Makes the folder of the files, removes those that were interrupted, and starts the threads that wait for the disk.
+    /// Makes the folder of the files, removes those that were interrupted, and starts the threads that wait for the disk, and the
+    /// one of the object store where files are kept in one. That is not asked for anything yet.
     ///
     /// # Errors
     /// The system's reason.
-    pub fn start(shared: Arc<Shared>, writer: Arc<Writer<Then>>) -> io::Result<Uploads> {
+    pub fn start(
+        shared: Arc<Shared>,
+        writer: Arc<Writer<Then>>,
+        store: Option<Settings>,
+    ) -> io::Result<Uploads> {
         let (data, threads, transfers) = {
             let config = shared.config.read().expect("nothing panics while it holds this lock");
             (config.data.clone(), config.upload.threads as usize, config.upload.transfers_max as usize)
@@ -96,11 +120,18 @@ impl Uploads {
         if interrupted > 0 {
             tracing::info!(files = interrupted, "uploads were interrupted by the end of the server before");
         }
+        let place = store.as_ref().map(|store| ObjectPlace {
+            endpoint: store.endpoint.clone(),
+            bucket: store.bucket.clone(),
+            prefix: store.prefix.clone(),
+        });
+        files.note_place(place.as_ref())?;
         let core = Arc::new(Core {
+            store: store.map(Store::start).transpose()?,
             key: SlotKey::new(&shared.directory.server_secret()),
             // What a client has left behind waits for the disk, too, and keeps nobody else from it.
             threads: Threads::start(threads, 2 * transfers)?,
-            transfers: Transfers::default(),
+            transfers: Transfers::new(2 * transfers),
             ends: AtomicBool::new(false),
             shared,
             writer,
@@ -111,8 +142,9 @@ impl Uploads {
 
     /// The HTTP server is there, on this port: slots are given from now on.
     pub fn open(&self, port: u16) {
+        let store = self.core.store.clone();
         // A second start in one process has another `Shared`, so it is empty.
-        let _ = self.core.shared.uploads.set(UploadSlots { key: self.core.key.clone(), port });
+        let _ = self.core.shared.uploads.set(UploadSlots { key: self.core.key.clone(), port, store });
     }
 
     /// Has what is over end from now on, in the background.
@@ -130,6 +162,9 @@ impl Uploads {
     /// Ends what is done in the background.
     pub fn stop(&self) {
         self.core.ends.store(true, Ordering::Relaxed);
+        if let Some(store) = &self.core.store {
+            store.close();
+        }
         self.sweep.stop();
     }
 

@@ -7,16 +7,18 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
-use axum::http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, EXPECT};
 use axum::http::{Method, Response, StatusCode};
 use axum::response::IntoResponse;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
+use whimbrel_objects::{Failure, Reason};
 use whimbrel_stats::Cell;
 use whimbrel_storage::directory::{DirectoryError, Upload, UploadId, WriteTransaction};
-use whimbrel_storage::uploads::IncomingFile;
 use whimbrel_upload::{media, url};
 
+use super::get::STORE_SECONDS;
+use super::incoming::{Fault, Incoming};
 use super::transfers::{self, Transfer};
 use super::{Core, NO_KEY, PIECE};
 use crate::clock::unix_milliseconds;
@@ -32,6 +34,17 @@ const QUIET: Duration = Duration::from_secs(30);
 
 /// How long the directory may take to be told of a file.
 const COMMIT: Duration = Duration::from_secs(60);
+
+/// How long the object store may take with the last part and the end of a file.
+const STORE_END: Duration = Duration::from_secs(150);
+
+/// What a connection may live beyond the time for a file, so that its client hears what has become of it: the last part is stored, the
+/// directory's queue is tried, the directory is written, and what still comes is thrown away.
+const ANSWER: Duration = Duration::from_secs(240);
+const _: () = {
+    let tried = ATTEMPTS.0 as u64 * ATTEMPTS.1.as_millis() as u64 / 1000;
+    assert!(STORE_END.as_secs() + tried + COMMIT.as_secs() + THROWN_AWAY.1.as_secs() < ANSWER.as_secs());
+};
 
 /// What is read of a body that is refused, so that its client can hear why; and for how long.
 const THROWN_AWAY: (usize, Duration) = (1 << 20, Duration::from_secs(3));
@@ -73,10 +86,39 @@ impl Refusal {
         }
     }
 
+    /// The object store has not taken it.
+    fn store(failure: &Failure) -> Refusal {
+        match failure.reason {
+            Reason::NoMemory => return Refusal::busy(),
+            Reason::Full => {
+                tracing::error!(error = %failure, "the object store has no room for an upload");
+                return no_room();
+            }
+            _ => tracing::error!(error = %failure, "an upload cannot be written to the object store"),
+        }
+        let text =
+            "the server's store of files does not take the file now; the slot may be tried again later";
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let mut refusal = refuse(status, "storage", text, |metrics| &metrics.refused_disk);
+        refusal.problem = refusal.problem.after(STORE_SECONDS);
+        refusal
+    }
+
     fn directory(error: &DirectoryError) -> Refusal {
         tracing::error!(%error, "the directory of uploads cannot be read");
         let text = "the server cannot look at its directory";
         refuse(StatusCode::INTERNAL_SERVER_ERROR, "disk", text, |metrics| &metrics.refused_disk)
+    }
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Refusal {
+        match fault {
+            Fault::Busy => Refusal::busy(),
+            Fault::NoRoom => no_room(),
+            Fault::Disk(error) => Refusal::disk(&error),
+            Fault::Store(failure) => Refusal::store(&failure),
+        }
     }
 }
 
@@ -94,8 +136,8 @@ pub(super) async fn answer(core: Arc<Core>, request: Request) -> Response<Body> 
     let Some(caller) = request.extensions().get::<Caller>().cloned() else {
         return Problem::busy().into_response();
     };
-    let (head, mut body) = request.into_parts();
-    let head = Request::from_parts(head, ());
+    let (head, body) = request.into_parts();
+    let (head, mut body) = (Request::from_parts(head, ()), Coming { body, is_asked_for: false });
     match take(&core, &caller, &head, &mut body).await {
         Ok(()) => {
             core.metrics().stored.add(1);
@@ -103,13 +145,21 @@ pub(super) async fn answer(core: Arc<Core>, request: Request) -> Response<Body> 
         }
         Err(refusal) => {
             (refusal.count)(core.metrics()).add(1);
-            throw_away(&mut body).await;
+            // A client that waits for 100 hears why not, and sends nothing (RFC 9110 §10.1.1); reading would ask it to.
+            if body.is_asked_for || !head.headers().contains_key(EXPECT) {
+                throw_away(&mut body).await;
+            }
             refusal.problem.into_response()
         }
     }
 }
 
-async fn take(core: &Arc<Core>, caller: &Caller, head: &Request<()>, body: &mut Body) -> Result<(), Refusal> {
+async fn take(
+    core: &Arc<Core>,
+    caller: &Caller,
+    head: &Request<()>,
+    body: &mut Coming,
+) -> Result<(), Refusal> {
     let slot = find(core, head)?;
     check_head(head, &slot)?;
     let config = core.config();
@@ -128,20 +178,24 @@ async fn take(core: &Arc<Core>, caller: &Caller, head: &Request<()>, body: &mut 
                     let text = "a file for this slot is on its way";
                     refuse(StatusCode::CONFLICT, "under-way", text, |metrics| &metrics.refused_slot)
                 }
+                transfers::Refused::All => Refusal::busy(),
             },
         )?;
     let longest = Duration::from_secs(config.upload.transfer_seconds.into());
-    caller.transfer(longest).map_err(|problem| Refusal { problem, ..Refusal::busy() })?;
+    caller.transfer(longest + ANSWER).map_err(|problem| Refusal { problem, ..Refusal::busy() })?;
     let _counted = Counted::begin(core);
     let left_free = config.upload.bytes_left_free();
-    let incoming = Incoming::begin(core, &slot, left_free, transfer).await?;
+    // The file that comes has it, too: what is left of one that is given up is removed before another may come.
+    let transfer = Arc::new(transfer);
+    let incoming = Incoming::begin(core, &slot, left_free, transfer.clone()).await?;
     let end = Instant::now() + longest;
     let incoming = match timeout_at(end, receive(core, incoming, body, slot.bytes)).await {
         Ok(received) => received?,
         Err(_) => return Err(broken("the file did not come in time")),
     };
-    let (checksum, transfer) = incoming.finish().await?;
-    commit(core, &slot, checksum, &Arc::new(transfer)).await
+    let late = |_| Refusal::store(&Failure { reason: Reason::Away, text: "it takes too long".to_owned() });
+    let checksum = timeout(STORE_END, incoming.finish()).await.map_err(late)??;
+    commit(core, &slot, checksum, &transfer).await
 }
 
 /// The slot of a request.
@@ -211,81 +265,18 @@ fn broken(text: &'static str) -> Refusal {
     refuse(StatusCode::REQUEST_TIMEOUT, "too-slow", text, |metrics| &metrics.broken)
 }
 
-/// A file that comes. It is worked on by the threads alone; when it is given up, they remove it. The transfer of the slot ends
-/// after that.
-struct Incoming {
-    core: Arc<Core>,
-    held: Option<(IncomingFile, Transfer)>,
-    /// Bytes of the disk that uploads leave to others.
-    left_free: u64,
-}
-
-impl Incoming {
-    async fn begin(
-        core: &Arc<Core>,
-        slot: &Upload,
-        left_free: u64,
-        transfer: Transfer,
-    ) -> Result<Incoming, Refusal> {
-        let (files, id, bytes) = (core.files.clone(), slot.id, slot.bytes);
-        let begun = core.threads.run(move || {
-            if files.free_bytes()? < bytes.saturating_add(left_free) {
-                return Ok(None);
-            }
-            files.begin(&id).map(|file| Some((file, transfer)))
-        });
-        let begun = begun.await.map_err(|_| Refusal::busy())?;
-        let held = begun.map_err(|error: io::Error| Refusal::disk(&error))?.ok_or_else(no_room)?;
-        Ok(Incoming { core: core.clone(), held: Some(held), left_free })
-    }
-
-    /// Writes a piece, and gives its emptied buffer back. Looks at the disk each time: others write to it, too.
-    async fn write(&mut self, mut piece: Vec<u8>) -> Result<Vec<u8>, Refusal> {
-        let Some((mut file, transfer)) = self.held.take() else { return Err(Refusal::busy()) };
-        let (files, left_free) = (self.core.files.clone(), self.left_free);
-        let written = self.core.threads.run(move || {
-            let written = match files.free_bytes() {
-                Ok(free) if free < left_free => Err(io::ErrorKind::StorageFull.into()),
-                Ok(_) => file.write(&piece),
-                Err(error) => Err(error),
-            };
-            piece.clear();
-            (written, (file, transfer), piece)
-        });
-        let (written, held, piece) = written.await.map_err(|_| Refusal::busy())?;
-        self.held = Some(held);
-        written.map(|()| piece).map_err(|error| Refusal::disk(&error))
-    }
-
-    /// All of it is here. Returns its checksum when it is on the disk.
-    async fn finish(mut self) -> Result<(u32, Transfer), Refusal> {
-        let Some((file, transfer)) = self.held.take() else { return Err(Refusal::busy()) };
-        let finished = self.core.threads.run(move || (file.finish(), transfer));
-        let (finished, transfer) = finished.await.map_err(|_| Refusal::busy())?;
-        finished.map(|checksum| (checksum, transfer)).map_err(|error| Refusal::disk(&error))
-    }
-}
-
-impl Drop for Incoming {
-    fn drop(&mut self) {
-        if let Some(held) = self.held.take() {
-            self.core.threads.drop_there(held);
-        }
-    }
-}
-
 /// Reads the body into the file.
 async fn receive(
     core: &Core,
     mut incoming: Incoming,
-    body: &mut Body,
+    body: &mut Coming,
     bytes: u64,
 ) -> Result<Incoming, Refusal> {
     let gone = || refuse(StatusCode::BAD_REQUEST, "cut-short", "the file was cut short", |m| &m.broken);
     // Copied: a piece of what hyper has read holds the whole buffer, however little of it is the piece.
     let (mut left, mut held) = (bytes, Vec::with_capacity(PIECE));
     while left > 0 {
-        let piece = match timeout(QUIET, next(body)).await {
+        let piece = match timeout(QUIET, body.next()).await {
             Err(_) => return Err(broken("nothing has come of the file for too long")),
             Ok(None | Some(Err(_))) => return Err(gone()),
             Ok(Some(Ok(piece))) => piece,
@@ -300,26 +291,37 @@ async fn receive(
     Ok(incoming)
 }
 
-/// The next bytes of a body.
-async fn next(body: &mut Body) -> Option<Result<Bytes, axum::Error>> {
-    loop {
-        let frame = std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await?;
-        match frame.map(|frame| frame.into_data()) {
-            Ok(Ok(bytes)) => return Some(Ok(bytes)),
-            // Fields behind the body say nothing here.
-            Ok(Err(_)) => {}
-            Err(error) => return Some(Err(error)),
+/// A body.
+struct Coming {
+    body: Body,
+    /// Something of it has been read, or would have been: a client that waits for 100 has been told to go on.
+    is_asked_for: bool,
+}
+
+impl Coming {
+    /// The next bytes.
+    async fn next(&mut self) -> Option<Result<Bytes, axum::Error>> {
+        self.is_asked_for = true;
+        loop {
+            let body = &mut self.body;
+            let frame = std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await?;
+            match frame.map(|frame| frame.into_data()) {
+                Ok(Ok(bytes)) => return Some(Ok(bytes)),
+                // Fields behind the body say nothing here.
+                Ok(Err(_)) => {}
+                Err(error) => return Some(Err(error)),
+            }
         }
     }
 }
 
 /// Lets a client that is refused send on for a moment, so that it reads the answer: a connection that is closed while something
 /// comes is reset.
-async fn throw_away(body: &mut Body) {
+async fn throw_away(body: &mut Coming) {
     let (most, time) = THROWN_AWAY;
     let thrown = async {
         let mut thrown = 0;
-        while let Some(Ok(piece)) = next(body).await {
+        while let Some(Ok(piece)) = body.next().await {
             thrown += piece.len();
             if thrown > most {
                 break;
@@ -329,7 +331,7 @@ async fn throw_away(body: &mut Body) {
     let _ = timeout(time, thrown).await;
 }
 
-/// The file is on the disk: tells the directory, and waits until that is on the disk, too.
+/// The file is stored: tells the directory, and waits until that is on the disk, too.
 async fn commit(
     core: &Arc<Core>,
     slot: &Upload,

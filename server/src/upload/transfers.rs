@@ -1,5 +1,6 @@
-//! Which uploads and downloads are under way. There are as many in all as the share of the connections says; this bounds those
-//! of one address, and lets one upload of a slot happen at a time.
+//! Which uploads and downloads are under way. There are as many with a connection as the share of the connections says; this bounds
+//! those of one address, lets one upload of a slot happen at a time, and bounds them all together with those whose clients have gone
+//! and whose files are still to be removed.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -10,11 +11,12 @@ use whimbrel_http::Block;
 use whimbrel_storage::directory::UploadId;
 
 /// Those under way; clones are the same.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Transfers(Arc<Mutex<Table>>);
 
-#[derive(Default)]
 struct Table {
+    all: usize,
+    all_max: usize,
     of: HashMap<Block, u32>,
     uploads: HashSet<UploadId>,
 }
@@ -26,6 +28,8 @@ pub(super) enum Refused {
     Address,
     /// The slot's file is on its way.
     UnderWay,
+    /// There are too many.
+    All,
 }
 
 /// A transfer, under way until this is dropped.
@@ -36,6 +40,17 @@ pub(super) struct Transfer {
 }
 
 impl Transfers {
+    /// So many at most.
+    pub(super) fn new(all_max: usize) -> Transfers {
+        let (of, uploads) = (HashMap::new(), HashSet::new());
+        Transfers(Arc::new(Mutex::new(Table { all: 0, all_max, of, uploads })))
+    }
+
+    /// Whether the file of a slot is on its way, or what came of it is being removed.
+    pub(super) fn has(&self, id: &UploadId) -> bool {
+        self.table().uploads.contains(id)
+    }
+
     /// Begins one; `upload`: the slot of an upload.
     ///
     /// # Errors
@@ -48,6 +63,9 @@ impl Transfers {
     ) -> Result<Transfer, Refused> {
         let block = Block::of(address);
         let mut table = self.table();
+        if table.all == table.all_max {
+            return Err(Refused::All);
+        }
         if table.of.get(&block).is_some_and(|has| *has >= per_address) {
             return Err(Refused::Address);
         }
@@ -55,6 +73,7 @@ impl Transfers {
             return Err(Refused::UnderWay);
         }
         *table.of.entry(block).or_insert(0) += 1;
+        table.all += 1;
         drop(table);
         Ok(Transfer { table: self.clone(), block, upload })
     }
@@ -67,6 +86,7 @@ impl Transfers {
 impl Drop for Transfer {
     fn drop(&mut self) {
         let mut table = self.table.table();
+        table.all -= 1;
         if let Entry::Occupied(mut has) = table.of.entry(self.block) {
             *has.get_mut() -= 1;
             if *has.get() == 0 {
@@ -85,15 +105,18 @@ mod tests {
 
     #[test]
     fn an_address_has_so_many_and_a_slot_one() {
-        let transfers = Transfers::default();
+        let transfers = Transfers::new(3);
         let (one, other) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
         let id = UploadId::new(1, [0; 16]);
         let first = transfers.begin(one, Some(id), 2).ok().unwrap();
         assert_eq!(transfers.begin(other, Some(id), 2).err(), Some(Refused::UnderWay));
         let second = transfers.begin(one, None, 2).ok().unwrap();
         assert_eq!(transfers.begin(one, None, 2).err(), Some(Refused::Address));
-        assert!(transfers.begin(other, None, 2).is_ok());
-        drop(first);
+        let third = transfers.begin(other, None, 2).ok().unwrap();
+        assert_eq!(transfers.begin(other, None, 2).err(), Some(Refused::All));
+        assert!(transfers.has(&id));
+        drop((first, third));
+        assert!(!transfers.has(&id));
         assert!(transfers.begin(one, Some(id), 2).is_ok());
         drop(second);
         assert!(transfers.table().of.is_empty() && transfers.table().uploads.is_empty());

@@ -76,7 +76,7 @@ pub fn is_name(name: &str) -> bool {
 
 /// Letters that change the direction of those around them: they would show another end of the name.
 fn is_direction(letter: char) -> bool {
-    matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The path of a file below `base`, which ends without a slash.
@@ -216,6 +216,17 @@ mod tests {
         ] {
             assert_eq!(read(&path).map(|target| target.name).as_deref(), name, "{path}");
         }
+    }
+
+    #[test]
+    fn a_name_shows_its_end() {
+        for letter in
+            "\u{61c}\u{200e}\u{200f}\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{2066}\u{2067}\u{2068}\u{2069}"
+                .chars()
+        {
+            assert!(!is_name(&format!("a{letter}gpj.exe")), "{}", letter.escape_unicode());
+        }
+        assert!(is_name("صورة.jpg"), "a name may be written from right to left");
     }
 
     proptest! {

@@ -17,15 +17,18 @@ use std::path::{Component, Path, PathBuf};
 
 use super::manifest::{Manifest, Partial};
 use super::{DIRECTORY, DataError, LOG, UNFINISHED, examine};
-use crate::directory::{CopiedFile, Directory, DirectoryError};
+use crate::directory::{CopiedFile, Directory, DirectoryError, UploadId};
 use crate::log::{self, CopiedSegment, Cut, Earlier, Ends, Owner, Stamp};
 use crate::pace::Pace;
-use crate::uploads::{self, UPLOADS};
+use crate::uploads::{self, CopiedUploads, UPLOADS, UploadFiles};
 
 pub use crate::log::BackedUp;
 
 /// Times that a copy is begun anew because the disk has failed meanwhile and the directory was opened anew.
 const ATTEMPTS_MAX: usize = 5;
+
+/// Uploads that are looked up at once.
+const UPLOADS_PAGE: usize = 1000;
 
 /// Copies a data directory, whose directory is open in this process, into a folder that is new or empty. Returns what was
 /// copied of the log. `taken_ms`: the time, in milliseconds since 1970, for the backup's manifest.
@@ -92,6 +95,7 @@ impl Order<'_> {
         }
         done.uploads =
             uploads::copy(data, to, self.uploads, pace).map_err(|error| failed(&to.join(UPLOADS), &error))?;
+        self.list_objects(&mut done.uploads)?;
         let manifest = Manifest {
             data_set: directory.data_set()?,
             number: self.number,
@@ -102,6 +106,17 @@ impl Order<'_> {
         };
         manifest.write(to).map_err(|error| failed(to, &error))?;
         Ok(done)
+    }
+
+    /// Lists what is in an object store, as the copy of the directory has it.
+    fn list_objects(&self, copied: &mut CopiedUploads) -> Result<(), DataError> {
+        let failed = |error: io::Error| failed(&self.to.join(UPLOADS), &error);
+        if UploadFiles::of(self.data).place().map_err(failed)?.is_none() {
+            return Ok(());
+        }
+        let copy = self.directory.open_copy(&self.to.join(DIRECTORY))?;
+        let page = |after: Option<&UploadId>| copy.uploads(after, UPLOADS_PAGE).map_err(io::Error::other);
+        uploads::list_objects(self.data, self.to, copied, page).map_err(failed)
     }
 
     fn copy_directory(&self, has_log: bool, pace: &mut Pace) -> Result<(Option<Cut>, CopiedFile), DataError> {

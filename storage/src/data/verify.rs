@@ -10,7 +10,7 @@ use super::manifest::{MANIFEST, Manifest};
 use super::{DIRECTORY, DataError, LOG};
 use crate::directory::Directory;
 use crate::log;
-use crate::uploads::{self, UploadFiles};
+use crate::uploads::{self, Listed, UploadFiles};
 
 /// A backup that is whole.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -19,6 +19,8 @@ pub struct Whole {
     pub files: u64,
     /// Bytes of them.
     pub bytes: u64,
+    /// Uploaded files in an object store, of which what is written was compared with the directory. They themselves were not read.
+    pub objects: u64,
 }
 
 /// Reads every file of a backup and compares it with its manifest; `directory` is that of the backup, opened. Looks whether its
@@ -30,7 +32,7 @@ pub fn verify_backup(backup: &Path, directory: &Directory) -> Result<Whole, Data
     let broken = |what: String| DataError::NotWhole { backup: backup.to_owned(), what };
     let manifest = Manifest::read(backup).map_err(|error| broken(error.to_string()))?;
     let manifest = manifest.ok_or_else(|| broken(format!("it has no {MANIFEST}")))?;
-    let mut whole = Whole { files: 0, bytes: 0 };
+    let mut whole = Whole { files: 0, bytes: 0, objects: 0 };
     let mut compare = |path: PathBuf, length: u64, used: u64, checksum: u32| {
         let found = read(&path, used).map_err(|error| broken(format!("{}: {error}", path.display())))?;
         if found != (length, checksum) {
@@ -45,7 +47,9 @@ pub fn verify_backup(backup: &Path, directory: &Directory) -> Result<Whole, Data
     for segment in &manifest.segments {
         compare(backup.join(LOG).join(&segment.path), segment.stamp.bytes, segment.used, segment.checksum)?;
     }
-    whole.files += verify_uploads(backup, directory, &mut whole.bytes)?;
+    let (files, objects) = verify_uploads(backup, directory, &mut whole.bytes)?;
+    whole.files += files;
+    whole.objects = objects;
     let log = backup.join(LOG);
     let data_set = directory.data_set()?;
     let owner = log::owner(&log)?.flatten().map(|owner| owner.data_set);
@@ -74,14 +78,28 @@ pub fn verify_backup(backup: &Path, directory: &Directory) -> Result<Whole, Data
 /// Uploads that are looked up at once.
 const PAGE: usize = 1000;
 
-/// Compares the uploaded files with what the directory knows of them. Returns how many there are.
-fn verify_uploads(backup: &Path, directory: &Directory, bytes: &mut u64) -> Result<u64, DataError> {
-    let (mut files, mut after) = (0, None);
+/// Compares the uploaded files with what the directory knows of them, and of those in an object store what is written of them.
+/// Returns how many files and objects there are.
+fn verify_uploads(backup: &Path, directory: &Directory, bytes: &mut u64) -> Result<(u64, u64), DataError> {
+    let not_whole =
+        |error: io::Error| DataError::NotWhole { backup: backup.to_owned(), what: error.to_string() };
+    let mut listed = Listed::open(&UploadFiles::of(backup)).map_err(not_whole)?;
+    let (mut files, mut objects, mut after) = (0, 0, None);
     loop {
         let page = directory.uploads(after.as_ref(), PAGE)?;
-        let Some(last) = page.last() else { return Ok(files) };
+        let Some(last) = page.last() else { break };
         after = Some(last.id);
         for upload in &page {
+            if let Some(listed) = &mut listed
+                && let Some(found) = listed.find(&upload.id).map_err(not_whole)?
+            {
+                if found != (upload.bytes, upload.checksum) {
+                    let what = format!("the list of objects says something else of {}", upload.id);
+                    return Err(DataError::NotWhole { backup: backup.to_owned(), what });
+                }
+                objects += 1;
+                continue;
+            }
             let path = UploadFiles::of(backup).path(&upload.id);
             let broken = |what: String| DataError::NotWhole {
                 backup: backup.to_owned(),
@@ -96,6 +114,8 @@ fn verify_uploads(backup: &Path, directory: &Directory, bytes: &mut u64) -> Resu
             *bytes += upload.bytes;
         }
     }
+    listed.map_or(Ok(()), Listed::finish).map_err(not_whole)?;
+    Ok((files, objects))
 }
 
 /// Length of a file, and the checksum of so many bytes at its beginning.

@@ -174,6 +174,11 @@ impl Handle {
         })
     }
 
+    /// What it was opened with.
+    pub(super) fn options(&self) -> &Options {
+        &self.options
+    }
+
     /// How often the file was opened anew.
     pub(super) fn reopened(&self) -> u64 {
         self.numbers.load(Ordering::Relaxed)

@@ -193,6 +193,14 @@ impl Directory {
         Ok(Self(Arc::new(env::open_beside(path, options)?)))
     }
 
+    /// Opens a copy of this directory, for reading alone.
+    ///
+    /// # Errors
+    /// As [`Directory::open_beside`].
+    pub(crate) fn open_copy(&self, path: &Path) -> Result<Self, DirectoryError> {
+        Self::open_beside(path, self.0.handle.options())
+    }
+
     /// The lock, for a process that is about to become another program: it is held as long as a descriptor of it is
     /// open.
     #[must_use]

@@ -4,19 +4,24 @@
 //! DATA/uploads/
 //!   incoming/ID    comes just now; what is here at a start was interrupted, and is removed
 //!   00/ID … ff/ID  whole and on the disk
+//!   objects        where files are that are not here: in an object store
 //! ```
 //! A file gets its name in one step, when all of it is on the disk, and is never written to again. So there is no half one under
 //! a name, whenever the process or the machine ends.
 
+mod objects;
 #[expect(unsafe_code, reason = "a system call")]
 mod space;
+
+pub(crate) use objects::Listed;
+pub use objects::ObjectPlace;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::directory::UploadId;
+use crate::directory::{Upload, UploadId};
 
 /// Folder of the files in a data directory.
 pub const UPLOADS: &str = "uploads";
@@ -227,10 +232,46 @@ pub struct CopiedUploads {
     pub linked: u64,
     /// Bytes of them.
     pub linked_bytes: u64,
+    /// Files that are in an object store, and are listed.
+    pub objects: u64,
+    /// Bytes of them.
+    pub objects_bytes: u64,
 }
 
 /// Bytes that are copied at a time.
 const PIECE: usize = 256 << 10;
+
+/// Lists the files of a copy, of which `uploads` tells page by page, that are not in it because they are in an object store. Nothing
+/// is done where the data directory has never had its files in one.
+///
+/// # Errors
+/// What cannot be read or written; that of `uploads`.
+pub(crate) fn list_objects<E: From<io::Error>>(
+    data: &Path,
+    to: &Path,
+    copied: &mut CopiedUploads,
+    mut uploads: impl FnMut(Option<&UploadId>) -> Result<Vec<Upload>, E>,
+) -> Result<(), E> {
+    let Some(place) = UploadFiles::of(data).place()? else { return Ok(()) };
+    let to = UploadFiles::of(to);
+    DirBuilder::new().recursive(true).mode(0o700).create(&to.folder)?;
+    let (mut list, mut after) = (objects::Text::list(&to, &place)?, None);
+    loop {
+        let page = uploads(after.as_ref())?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.id);
+        for upload in &page {
+            if !to.path(&upload.id).exists() {
+                list.object(upload)?;
+                copied.objects += 1;
+                copied.objects_bytes += upload.bytes;
+            }
+        }
+    }
+    list.end()?;
+    sync_folder(&to.folder)?;
+    Ok(())
+}
 
 fn copy_file(from: &Path, to: &Path, pace: &mut crate::pace::Pace) -> io::Result<()> {
     let mut from = File::open(from)?;
@@ -321,7 +362,9 @@ mod tests {
         assert_eq!(done, CopiedUploads { files: 1, bytes: 3, ..CopiedUploads::default() });
         put(&files, new, b"newer");
         let done = copy(folder.path(), &second, Some(&first), &mut Pace::new(None)).unwrap();
-        assert_eq!(done, CopiedUploads { files: 1, bytes: 5, linked: 1, linked_bytes: 3 });
+        let expected =
+            CopiedUploads { files: 1, bytes: 5, linked: 1, linked_bytes: 3, ..CopiedUploads::default() };
+        assert_eq!(done, expected);
         assert_eq!(read_back(&second, &old).unwrap().1, crc32c::crc32c(b"old"));
         let nothing = tempfile::tempdir().unwrap();
         let done = copy(nothing.path(), &second, None, &mut Pace::new(None)).unwrap();

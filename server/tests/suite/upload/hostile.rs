@@ -205,3 +205,62 @@ fn a_client_that_says_nothing_costs_the_others_nothing() {
         },
     );
 }
+
+#[test]
+fn a_refused_client_that_waits_for_100_is_not_told_to_go_on() {
+    with_server(
+        |_| {},
+        |server| {
+            let mut juliet = server.login("juliet", "balcony");
+            let slot = slot(&mut juliet, "a.bin", 5000, "");
+            let wrong = slot.put.replace("key=", "key=x");
+            for (path, length, status) in
+                [(&wrong, 5000, 403), (&slot.put, 4999, 400), (&slot.put, 5001, 413)]
+            {
+                let fields = format!("Expect: 100-continue\r\nContent-Length: {length}\r\n");
+                let begun = Instant::now();
+                let answer = send(server, &put_head(path, &fields), b"");
+                assert_eq!(answer.status, status, "{fields}");
+                assert!(begun.elapsed() < Duration::from_secs(2), "{fields}: nothing is waited for");
+            }
+            assert_eq!(put(server, &slot.put, "", &content(5000)).status, 201);
+        },
+    );
+}
+
+#[test]
+fn of_two_uploads_to_a_slot_at_once_one_is_taken() {
+    const ROUNDS: usize = 12;
+    with_server(
+        |config| config.upload.account_slots_max = ROUNDS as u32,
+        |server| {
+            let mut juliet = server.login("juliet", "balcony");
+            let bodies = [vec![b'a'; 300_000], vec![b'b'; 300_000]];
+            for round in 0..ROUNDS {
+                let slot = slot(&mut juliet, "a.bin", bodies[0].len(), "");
+                let together = std::sync::Barrier::new(2);
+                let answers: Vec<Answer> = std::thread::scope(|scope| {
+                    let put = |body| {
+                        let (slot, together) = (&slot, &together);
+                        scope.spawn(move || {
+                            together.wait();
+                            put(server, &slot.put, "", body)
+                        })
+                    };
+                    let started = [put(&bodies[0][..]), put(&bodies[1][..])];
+                    started.map(|put| put.join().unwrap()).into_iter().collect()
+                });
+                let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+                let winner = statuses.iter().position(|status| *status == 201);
+                let winner = winner.unwrap_or_else(|| panic!("round {round}: {statuses:?}"));
+                assert_eq!(statuses[1 - winner], 409, "round {round}: {statuses:?}");
+                assert!(
+                    get(server, &slot.get, "").body == bodies[winner],
+                    "round {round}: the one that was taken"
+                );
+            }
+            assert_eq!(counted(server, "upload.stored"), ROUNDS as u64);
+            until("nothing is left over", || files(server) == (ROUNDS, 0));
+        },
+    );
+}

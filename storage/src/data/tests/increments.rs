@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 
 use super::*;
 use crate::directory::{Upload, UploadId, UploadLimits, WriteTransaction};
-use crate::uploads::UploadFiles;
+use crate::uploads::{ObjectPlace, UploadFiles};
 
 /// Bytes of a text that waits; some sixty fill a segment.
 const TEXT: usize = 1000;
@@ -404,46 +404,48 @@ fn an_index_that_reaches_beyond_the_log_is_found() {
     }
 }
 
+/// A file of juliet's.
+fn upload(scene: &Scene, number: u8, bytes: &'static [u8]) -> UploadId {
+    let id = UploadId::new(u64::from(number), [number; 16]);
+    let files = UploadFiles::of(&scene.data());
+    files.prepare().expect("folders are made");
+    let mut incoming = files.begin(&id).expect("it is begun");
+    incoming.write(bytes).expect("it is written");
+    let checksum = incoming.finish().expect("it is on the disk");
+    let slot = Upload {
+        id,
+        actor: ActorId::NOBODY,
+        local: "juliet".into(),
+        name: "a".into(),
+        media: String::new(),
+        bytes: bytes.len() as u64,
+        time_ms: u64::MAX,
+        checksum: 0,
+    };
+    let most = u64::MAX;
+    let limits = UploadLimits {
+        account_bytes: most,
+        account_files: most,
+        day_bytes: most,
+        day_files: most,
+        account_slots: most,
+        all_bytes: most,
+    };
+    let job = move |t: &mut WriteTransaction<'_>| {
+        assert_eq!(t.add_upload_slot(slot, &limits, 1)?, Ok(()));
+        t.finish_upload(&id, checksum, 1)
+    };
+    assert!(run_inline(&scene.served.directory, Box::new(job)).expect("it is written"));
+    id
+}
+
 #[test]
 fn uploaded_files_are_shared_by_backups_and_compared() {
-    let scene_of = |scene: &Scene, number: u8, bytes: &'static [u8]| {
-        let id = UploadId::new(u64::from(number), [number; 16]);
-        let files = UploadFiles::of(&scene.data());
-        files.prepare().expect("folders are made");
-        let mut incoming = files.begin(&id).expect("it is begun");
-        incoming.write(bytes).expect("it is written");
-        let checksum = incoming.finish().expect("it is on the disk");
-        let slot = Upload {
-            id,
-            actor: ActorId::NOBODY,
-            local: "juliet".into(),
-            name: "a".into(),
-            media: String::new(),
-            bytes: bytes.len() as u64,
-            time_ms: u64::MAX,
-            checksum: 0,
-        };
-        let most = u64::MAX;
-        let limits = UploadLimits {
-            account_bytes: most,
-            account_files: most,
-            day_bytes: most,
-            day_files: most,
-            account_slots: most,
-            all_bytes: most,
-        };
-        let job = move |t: &mut WriteTransaction<'_>| {
-            assert_eq!(t.add_upload_slot(slot, &limits, 1)?, Ok(()));
-            t.finish_upload(&id, checksum, 1)
-        };
-        assert!(run_inline(&scene.served.directory, Box::new(job)).expect("it is written"));
-        id
-    };
     let mut scene = Scene::new();
-    let old = scene_of(&scene, 1, b"old");
+    let old = upload(&scene, 1, b"old");
     let first = scene.back_up();
     assert_eq!((first.done.uploads.files, first.done.uploads.linked), (1, 0));
-    let new = scene_of(&scene, 2, b"newer");
+    let new = upload(&scene, 2, b"newer");
     let second = scene.back_up();
     assert_eq!((second.done.uploads.files, second.done.uploads.linked), (1, 1), "{second:?}");
     let path = |id: &UploadId| UploadFiles::of(&second.folder).path(id);
@@ -455,4 +457,39 @@ fn uploaded_files_are_shared_by_backups_and_compared() {
     assert!(error.to_string().contains(&new.to_string()), "{error}");
     fs::remove_file(path(&new)).expect("it is ours");
     assert!(verify(&second.folder).is_err(), "it is missing");
+}
+
+#[test]
+fn objects_are_listed_and_the_list_is_compared() {
+    let mut scene = Scene::new();
+    let file = upload(&scene, 1, b"on the disk");
+    let object = upload(&scene, 2, b"in the store");
+    let files = UploadFiles::of(&scene.data());
+    files.remove(&object).expect("it is moved");
+    let missing = scene.try_back_up(None).expect("it is made");
+    assert!(verify(&missing.folder).is_err(), "without a store, it is missing");
+    let place =
+        ObjectPlace { endpoint: "https://s3.example.org".into(), bucket: "files".into(), prefix: "p".into() };
+    files.note_place(Some(&place)).expect("it is noted");
+    let made = scene.back_up();
+    assert_eq!(
+        (made.done.uploads.linked, made.done.uploads.objects, made.done.uploads.objects_bytes),
+        (1, 1, 12)
+    );
+    assert_eq!(verify(&made.folder).expect("it is whole").objects, 1);
+    let copy = UploadFiles::of(&made.folder);
+    assert_eq!(copy.place().expect("it is read"), Some(place));
+    let list = made.folder.join("uploads/objects");
+    let text = fs::read_to_string(&list).expect("it is there");
+    assert!(text.contains(&format!("object {object} 12 ")) && !text.contains(&file.to_string()), "{text}");
+    fs::write(&list, text.replace(" 12 ", " 13 ")).expect("it is ours");
+    verify(&made.folder).expect_err("it says something else");
+    let of_another_time: String =
+        text.lines().filter(|line| !line.starts_with("object")).map(|line| format!("{line}\n")).collect();
+    fs::write(&list, of_another_time).expect("it is ours");
+    verify(&made.folder).expect_err("its checksum is another");
+    fs::remove_file(&list).expect("it is ours");
+    verify(&made.folder).expect_err("nobody knows where the object is");
+    fs::write(&list, text).expect("it is ours");
+    scene.restored(&made.folder);
 }

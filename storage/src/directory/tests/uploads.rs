@@ -106,8 +106,8 @@ fn slots_have_their_bounds() {
     assert_eq!(add(&directory, slot("juliet", 1, 100), NOW), Ok(()));
     assert_eq!(add(&directory, slot("juliet", 2, 100), NOW), Ok(()));
     let third = slot("juliet", 3, 100);
-    let until_ms = third.time_ms;
-    assert_eq!(add(&directory, third.clone(), NOW), Err(SlotRefused::Slots { until_ms }));
+    let of = |number| Err(SlotRefused::Slots { until_ms: slot("juliet", number, 100).time_ms });
+    assert_eq!(add(&directory, third.clone(), NOW), of(1), "the oldest ends first");
     finish(1);
     finish(2);
     let day = Err(SlotRefused::Day { ends_ms: 20_001 * DAY });
@@ -123,6 +123,43 @@ fn slots_have_their_bounds() {
     assert_eq!(add(&directory, slot("romeo", 6, 600), NOW), Ok(()));
     let none = run_inline(&directory, Box::new(|t| t.add_upload_slot(slot("paris", 7, 1), &LIMITS, NOW)));
     assert!(matches!(none, Err(DirectoryError::NoAccount { .. })), "{none:?}");
+}
+
+#[test]
+fn a_slot_is_found_behind_many_files() {
+    let (_folder, directory) = new_directory();
+    add_account(&directory, "juliet");
+    add_account(&directory, "romeo");
+    let limits = UploadLimits { account_files: 1000, day_files: 1000, account_slots: 1, ..LIMITS };
+    let of = move |local: &str, second: u64| Upload {
+        id: UploadId::new(NOW + second, [9; 16]),
+        ..slot(local, 0, 1)
+    };
+    let last = 600;
+    write(&directory, move |t| {
+        assert_eq!(t.add_upload_slot(of("romeo", 0), &limits, NOW)?, Ok(()));
+        for second in 1..last {
+            assert_eq!(t.add_upload_slot(of("juliet", second), &limits, NOW)?, Ok(()));
+            assert!(t.finish_upload(&of("juliet", second).id, 0, NOW)?);
+        }
+        let slot = Upload { time_ms: NOW + 77, ..of("juliet", last) };
+        t.add_upload_slot(slot, &limits, NOW)
+    })
+    .unwrap();
+    let refused = write(&directory, move |t| t.add_upload_slot(of("juliet", last + 1), &limits, NOW));
+    assert_eq!(refused, Err(SlotRefused::Slots { until_ms: NOW + 77 }));
+    let actor = directory.account_id("juliet").unwrap().unwrap();
+    let (mut found, mut after) = (0, None);
+    loop {
+        let (files, next) = directory.uploads_of(actor, after.as_ref(), 100).unwrap();
+        found += files.len();
+        assert!(files.iter().all(|file| file.local == "juliet"));
+        after = next;
+        if next.is_none() {
+            break;
+        }
+    }
+    assert_eq!(found as u64, last - 1, "page by page");
 }
 
 #[test]

@@ -20,6 +20,9 @@ use super::{Directory, WriteTransaction};
 use row::{DAY_MS, ID_BYTES};
 pub use row::{NoUploadId, UPLOAD_NAME_BYTES_MAX, UPLOAD_RANDOM_BYTES, Upload, UploadId, UploadUsage};
 
+/// Uploads of an account among which its slots are looked for at once.
+const SLOTS_PAGE: usize = 256;
+
 /// What may be uploaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UploadLimits {
@@ -40,9 +43,9 @@ pub struct UploadLimits {
 /// Why there is no slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlotRefused {
-    /// Too many wait; the oldest ends then, milliseconds since 1970.
+    /// Too many wait. The oldest may be begun with until then; a transfer that has begun may take its time, and holds its slot.
     Slots {
-        /// When.
+        /// When, milliseconds since 1970.
         until_ms: u64,
     },
     /// The account's files are too many, or too large together; the oldest was uploaded then.
@@ -103,22 +106,43 @@ impl View<'_> {
         max: usize,
     ) -> Result<Vec<UploadId>, DirectoryError> {
         let mut ids = Vec::new();
-        for row in self.prefixed(Table::UploadsOfAccounts, &actor.key())? {
+        let after = after.map(|after| owned_key(actor, after));
+        let rows = self
+            .behind_key(Table::UploadsOfAccounts, Some(after.as_ref().map_or(&actor.key()[..], |key| key)))?;
+        for row in rows.take(max) {
             let (key, value) = row?;
+            if !key.starts_with(&actor.key()) {
+                break;
+            }
             let read = || {
                 Decoder::open(key, value)?.close()?;
                 UploadId::of_key(key.get(8..).unwrap_or_default())
             };
             let id = read().map_err(damaged(Table::UploadsOfAccounts, key))?;
-            if after.is_some_and(|after| id <= *after) {
-                continue;
-            }
-            if ids.len() == max {
-                break;
-            }
             ids.push(id);
         }
         Ok(ids)
+    }
+
+    /// Until when the slot of an account that ends first may be used.
+    fn first_slot_ends(&self, actor: ActorId, slots: u64) -> Result<Option<u64>, DirectoryError> {
+        // No slot is older than the oldest of all accounts, and so many files have come since then at most as in its time.
+        let Some(oldest) = self.first_uploads(Stage::Slot, 1, |_| true)?.pop() else { return Ok(None) };
+        let (mut behind, mut left, mut first) = (oldest.id.before(), slots, None);
+        while left > 0 {
+            let ids = self.upload_ids(actor, behind.as_ref(), SLOTS_PAGE)?;
+            behind = ids.last().copied();
+            for id in &ids {
+                if let Some(slot) = self.upload(Stage::Slot, id)? {
+                    first = Some(first.unwrap_or(u64::MAX).min(slot.time_ms));
+                    left = left.saturating_sub(1);
+                }
+            }
+            if ids.len() < SLOTS_PAGE {
+                break;
+            }
+        }
+        Ok(first)
     }
 
     /// The first rows of a table, as long as `wanted` says so, at most so many.
@@ -284,8 +308,8 @@ impl WriteTransaction<'_> {
         let mut usage = view.upload_usage(slot.actor)?;
         usage.enter_day(now_ms);
         if usage.slots >= limits.account_slots {
-            // The oldest upload of the account may be a file; then the time is only a guess.
-            return Ok(Err(SlotRefused::Slots { until_ms: slot.time_ms }));
+            let until_ms = view.first_slot_ends(slot.actor, usage.slots)?.unwrap_or(slot.time_ms);
+            return Ok(Err(SlotRefused::Slots { until_ms }));
         }
         let day_bytes = usage.day_bytes.saturating_add(slot.bytes);
         if usage.day_files >= limits.day_files || day_bytes > limits.day_bytes {

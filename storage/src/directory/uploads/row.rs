@@ -39,6 +39,19 @@ impl UploadId {
         u64::from_be_bytes(*time)
     }
 
+    /// The id that comes right before it; `None`: it is the first.
+    pub(super) fn before(&self) -> Option<Self> {
+        let mut bytes = self.0;
+        for byte in bytes.iter_mut().rev() {
+            let (less, borrows) = byte.overflowing_sub(1);
+            *byte = less;
+            if !borrows {
+                return Some(Self(bytes));
+            }
+        }
+        None
+    }
+
     /// A byte by which ids are spread evenly.
     #[must_use]
     pub fn spread(&self) -> u8 {

@@ -1,7 +1,8 @@
 //! Uploads.
 
-use std::io::Write;
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 
 use whimbrel_server::config::Config;
 use whimbrel_storage::directory::run_inline;
@@ -40,6 +41,47 @@ fn send(server: &Verona, head: &str, body: &str) -> TcpStream {
 
 fn put(server: &Verona, path: &str, body: &str) -> TcpStream {
     send(server, &format!("PUT {path} HTTP/1.1"), body)
+}
+
+/// An object store with an upload that nobody finishes, which takes no object.
+fn refusing_store() -> SocketAddr {
+    const UNFINISHED: &str = "<ListMultipartUploadsResult><Upload><Key>uploads/07/000000000000000007\
+        070707070707070707070707070707</Key><UploadId>7</UploadId></Upload></ListMultipartUploadsResult>";
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let answer = |stream: TcpStream| -> std::io::Result<()> {
+        let mut reader = BufReader::new(stream);
+        let (mut method, mut length) = (String::new(), 0);
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line)?;
+            if method.is_empty() {
+                method = line.split(' ').next().unwrap_or_default().to_owned();
+            }
+            if let Some(field) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = field.trim().parse().unwrap_or(0);
+            }
+            if line.trim().is_empty() {
+                break;
+            }
+        }
+        reader.read_exact(&mut vec![0; length])?;
+        let (status, body) = match &*method {
+            "GET" => ("200 OK", UNFINISHED),
+            "DELETE" => ("204 No Content", ""),
+            _ => ("503 Slow Down", ""),
+        };
+        let length = body.len();
+        let stream = reader.get_mut();
+        write!(stream, "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}")
+    };
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            // A client that has gone hears nothing.
+            let _ = answer(stream);
+        }
+    });
+    address
 }
 
 /// The steps.
@@ -141,6 +183,31 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             stage.until("upload.refused.disk");
         },
         moves: &["upload.refused.disk"],
+        ..PLAIN
+    },
+    Step {
+        what: "the object store takes its time, and then refuses",
+        configure: |config| {
+            on(config);
+            let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("s3-key");
+            std::fs::write(&file, "not-a-secret").unwrap();
+            std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+            config.upload.s3.bucket = "files".into();
+            config.upload.s3.allow_http = true;
+            config.upload.s3.endpoint = format!("http://{}", refusing_store());
+            config.upload.s3.access_key_file = file.clone();
+            config.upload.s3.secret_key_file = file;
+        },
+        act: |stage, server| {
+            let mut juliet = server.login("juliet", "balcony");
+            let path = slot(&mut juliet);
+            let mut slow = put(server, &path, "he");
+            stage.until("upload.s3.held");
+            stage.until("upload.s3.aborted");
+            slow.write_all(b"llo").unwrap();
+            stage.until("upload.s3.failed");
+        },
+        moves: &["upload.s3.held", "upload.s3.requests", "upload.s3.failed", "upload.s3.aborted"],
         ..PLAIN
     },
     Step {
