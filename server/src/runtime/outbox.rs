@@ -211,12 +211,17 @@ impl Outbox {
         self.entries.get(slot).filter(|entry| entry.conn == conn)
     }
 
-    /// A message was written to a connection, or was to be.
-    pub fn note_message(&mut self, conn: ConnId) {
+    /// Writes a message, a whole element, to a connection, and notes since when it is under way.
+    pub fn write_message(&mut self, conn: ConnId, element: &[u8]) {
         let received = self.times.received();
+        let place = self.place(conn);
+        let transport = self.slots[conn.index as usize].transport();
+        let entry = &mut self.entries[place];
+        entry.waits_since = None;
         if received.at.is_some() {
-            self.entry(conn).messages.add(received);
+            entry.messages.add(received);
         }
+        Output::new(transport, &mut entry.plain).written(element);
     }
 
     /// Bytes in that buffer so far.
