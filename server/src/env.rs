@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use whimbrel_storage::jid::JidRef;
+
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::metrics::WorkerMetrics;
-use crate::proto::address::Domains;
+use crate::proto::address::{Destination, Services};
 use crate::runtime::timer::Millis;
 use crate::shared::Shared;
 
@@ -62,14 +64,19 @@ impl Env {
         }
     }
 
-    /// The domains of this server.
+    /// Where a stanza for the address `to` goes that the account `own` sends.
     #[inline]
-    pub fn domains(&self) -> Domains<'_> {
+    pub fn destination<'a>(&self, to: Option<&'a JidRef<'a>>, own: &str) -> Destination<'a> {
+        Destination::of(to, &self.shared.domain, own, || self.services())
+    }
+
+    /// The domains beside that of the users.
+    pub fn services(&self) -> Services<'_> {
         let rooms = self.config.rooms.enabled.then_some(&*self.shared.rooms_domain);
         let nodes = self.config.pubsub.enabled.then_some(&*self.shared.nodes_domain);
         let push = self.config.push.is_on().then_some(&*self.shared.push_domain);
         let uploads = self.shared.uploads.get().map(|_| &*self.shared.upload_domain);
-        Domains { server: &self.shared.domain, rooms, nodes, push, uploads }
+        Services { rooms, nodes, push, uploads }
     }
 
     /// The worker that is the home of a room.

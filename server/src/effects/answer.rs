@@ -102,7 +102,7 @@ pub struct Made<'a> {
 pub fn send<S: 'static>(env: &Env, fx: &mut Effects<S>, made: &Made<'_>, recipient: &str) {
     let Ok(to) = JidRef::parse(recipient) else { return };
     let Some(local) = to.local() else { return };
-    let is_for_room = address::is_room(&to, env.domains().rooms);
+    let is_for_room = address::is_room(&to, env.services().rooms);
     let from = made.from.map_or_else(|| Cow::Owned(env.bare_jid(local)), Cow::Borrowed);
     let delivery = Delivery {
         kind: made.kind,

@@ -42,12 +42,18 @@ pub enum Destination<'a> {
 }
 
 impl<'a> Destination<'a> {
-    /// Decides for the address `to`; `None` for a stanza without one. `own` is the sender's localpart.
+    /// Decides for the address `to`; `None` for a stanza without one. `domain` is that of the server's users, `own` the
+    /// sender's localpart; `services` is asked for an address of another domain only.
     #[inline]
-    pub fn of(to: Option<&'a JidRef<'a>>, domains: Domains<'_>, own: &str) -> Destination<'a> {
+    pub fn of<'d>(
+        to: Option<&'a JidRef<'a>>,
+        domain: &str,
+        own: &str,
+        services: impl FnOnce() -> Services<'d>,
+    ) -> Destination<'a> {
         let Some(to) = to else { return Destination::OwnAccount };
-        if to.domain() != domains.server {
-            return Destination::beside(to, domains);
+        if to.domain() != domain {
+            return Destination::beside(to, services());
         }
         match (to.local(), to.resource()) {
             (Some(local), None) if local == own => Destination::OwnAccount,
@@ -58,10 +64,10 @@ impl<'a> Destination<'a> {
     }
 
     /// Where an address goes that is not of the users' domain.
-    fn beside(to: &'a JidRef<'a>, domains: Domains<'_>) -> Destination<'a> {
+    fn beside(to: &'a JidRef<'a>, services: Services<'_>) -> Destination<'a> {
         let is = |domain: Option<&str>| domain == Some(to.domain());
-        let (is_rooms, is_nodes) = (is(domains.rooms), is(domains.nodes));
-        let (is_push, is_uploads) = (is(domains.push), is(domains.uploads));
+        let (is_rooms, is_nodes) = (is(services.rooms), is(services.nodes));
+        let (is_push, is_uploads) = (is(services.push), is(services.uploads));
         match (to.local(), to.resource()) {
             (Some(name), nick) if is_rooms => Destination::Room { name, nick },
             (None, None) if is_rooms => Destination::Rooms,
@@ -74,11 +80,9 @@ impl<'a> Destination<'a> {
     }
 }
 
-/// The domains of this server.
-#[derive(Copy, Clone, Debug)]
-pub struct Domains<'a> {
-    /// That of its users.
-    pub server: &'a str,
+/// The domains that this server has beside that of its users.
+#[derive(Copy, Clone, Debug, Default)]
+pub struct Services<'a> {
     /// That of its rooms; `None`: there are none.
     pub rooms: Option<&'a str>,
     /// That of its publish-subscribe service; `None`: there is none.
@@ -194,16 +198,16 @@ mod tests {
         for (to, expected) in table {
             let to = JidRef::parse(to).unwrap();
             let (rooms, nodes) = (Some("r"), Some("n"));
-            let domains = Domains { server: "x", rooms, nodes, push: Some("p"), uploads: Some("u") };
-            assert_eq!(Destination::of(Some(&to), domains, "juliet"), expected);
+            let services = || Services { rooms, nodes, push: Some("p"), uploads: Some("u") };
+            assert_eq!(Destination::of(Some(&to), "x", "juliet", services), expected);
         }
-        let without = Domains { server: "x", rooms: None, nodes: None, push: None, uploads: None };
-        assert_eq!(Destination::of(None, without, "juliet"), Destination::OwnAccount);
+        let without = Services::default;
+        assert_eq!(Destination::of(None, "x", "juliet", without), Destination::OwnAccount);
         let room = JidRef::parse("hall@r").unwrap();
-        assert_eq!(Destination::of(Some(&room), without, "juliet"), Destination::Remote);
+        assert_eq!(Destination::of(Some(&room), "x", "juliet", without), Destination::Remote);
         for service in ["n", "p", "u"] {
             let service = JidRef::parse(service).unwrap();
-            assert_eq!(Destination::of(Some(&service), without, "juliet"), Destination::Remote);
+            assert_eq!(Destination::of(Some(&service), "x", "juliet", without), Destination::Remote);
         }
     }
 

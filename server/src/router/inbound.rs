@@ -36,8 +36,7 @@ pub fn place_of(users: &Users, env: &Env, sender: ResourceKey, stanza: &Stanza<'
             let to_server = to.is_none_or(|to| {
                 let to = JidRef::parse(&to);
                 to.is_ok_and(|to| {
-                    let destination = Destination::of(Some(&to), env.domains(), own);
-                    matches!(destination, Destination::Domain | Destination::OwnAccount)
+                    matches!(env.destination(Some(&to), own), Destination::Domain | Destination::OwnAccount)
                 })
             });
             if to_server { service::place_of(stanza) } else { Place::Behind }
@@ -147,7 +146,7 @@ fn well_formed_iq(inbound: &Inbound<'_>) -> bool {
 /// Sends a stanza to its destination.
 fn forward(actors: &mut Actors, env: &Env, fx: &mut Effects, inbound: &Inbound<'_>, to: Option<&JidRef<'_>>) {
     let own = inbound.local();
-    match (inbound.kind, Destination::of(to, env.domains(), own)) {
+    match (inbound.kind, env.destination(to, own)) {
         (_, Destination::Remote) => {
             inbound.refuse_politely(env, fx, StanzaCondition::RemoteServerNotFound.into());
         }

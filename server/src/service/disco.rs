@@ -125,7 +125,7 @@ fn items(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) ->
         };
     }
     if request.scope == Scope::Server {
-        let services = env.domains();
+        let services = env.services();
         for domain in [services.rooms, services.nodes, services.uploads].into_iter().flatten() {
             query.push(Element::new("item", ns::DISCO_ITEMS).attr("jid", domain));
         }

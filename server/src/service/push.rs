@@ -67,7 +67,7 @@ fn handle(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -
 
 fn is_ours(env: &Env, request: &Request, jid: &Jid) -> bool {
     let jid = jid.borrowed();
-    Destination::of(Some(&jid), env.domains(), &request.account) == Destination::Push
+    env.destination(Some(&jid), &request.account) == Destination::Push
 }
 
 /// The device that a client enables.
@@ -78,7 +78,7 @@ fn device_of(
 ) -> Result<PushDevice, StanzaError> {
     let wrong =
         |condition: StanzaCondition, text: &str| Err(StanzaError::from(condition).with_text(text.to_owned()));
-    match Destination::of(Some(&jid.borrowed()), env.domains(), &request.account) {
+    match env.destination(Some(&jid.borrowed()), &request.account) {
         Destination::Push => {}
         Destination::Remote => {
             let text = format!(

@@ -81,7 +81,7 @@ pub struct CommitTracker {
     log: Log,
     /// What rows of all archives hold of the segments.
     tallies: Arc<Tallies>,
-    /// What came of the last append, kept for its memory.
+    /// What came of the last append for several, kept for its memory.
     results: Vec<Result<Appended, AppendError>>,
     shares: Shares,
     commit: Commit,
@@ -173,26 +173,40 @@ impl CommitTracker {
         let origin = pending_ack
             .map_or_else(Origin::default, |t| Origin { stream: t.stream.0, number: t.durable_up_to });
         let body = Body { time_ms, origin, payload };
-        match sender {
-            Some(sender) => self.log.append_for(&[recipient, sender], &body, &mut self.results),
-            None => self.log.append_for(&[recipient], &body, &mut self.results),
-        }
         metrics.log_bytes.add(payload.len() as u64);
-        let copies = std::iter::once(recipient).chain(sender);
-        for (copy, appended) in copies.zip(&self.results) {
-            let Ok(appended) = appended else { continue };
-            metrics.log_appends.add(1);
-            if copy.flags.is_queued() {
-                metrics.log_pending.add(1);
+        let outcome = match sender {
+            Some(sender) => {
+                self.log.append_for(&[recipient, sender], &body, &mut self.results);
+                Outcome { recipient: self.results[0], sender: Some(self.results[1]) }
             }
-            if copy.flags.has(Flags::ARCHIVED) {
-                metrics.archive_messages.add(1);
-            }
-            if let Some(pending_ack) = pending_ack {
-                self.waiting.push_back((appended.position, pending_ack));
-            }
+            None => Outcome { recipient: self.log.append(&body.of(recipient)), sender: None },
+        };
+        self.note_appended(recipient, outcome.recipient, pending_ack, metrics);
+        if let Some((sender, appended)) = sender.zip(outcome.sender) {
+            self.note_appended(sender, appended, pending_ack, metrics);
         }
-        Outcome { recipient: self.results[0], sender: sender.map(|_| self.results[1]) }
+        outcome
+    }
+
+    /// Counts a copy that was appended, and has the holder of `pending_ack` wait for it.
+    fn note_appended(
+        &mut self,
+        copy: ActorCopy,
+        appended: Result<Appended, AppendError>,
+        pending_ack: Option<PendingAck>,
+        metrics: &WorkerMetrics,
+    ) {
+        let Ok(appended) = appended else { return };
+        metrics.log_appends.add(1);
+        if copy.flags.is_queued() {
+            metrics.log_pending.add(1);
+        }
+        if copy.flags.has(Flags::ARCHIVED) {
+            metrics.archive_messages.add(1);
+        }
+        if let Some(pending_ack) = pending_ack {
+            self.waiting.push_back((appended.position, pending_ack));
+        }
     }
 
     /// Whether a message fits its sender's share of the recipient's mailbox; see [`Shares::admit`].

@@ -166,9 +166,9 @@ pub fn write(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey,
     if conn == ConnId::NONE {
         return;
     }
-    fx.out.stream(conn).written(&bytes);
-    if kind == Kind::Message {
-        fx.out.note_message(conn);
+    match kind {
+        Kind::Message => fx.out.write_message(conn, &bytes),
+        Kind::Presence | Kind::Iq => fx.out.stream(conn).written(&bytes),
     }
     if managed && actors.users.sm_mut(key).is_some_and(StreamManagement::ask_for_bytes) {
         fx.out.stream(conn).element(element::write_request);

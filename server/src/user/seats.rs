@@ -152,7 +152,7 @@ fn give(
 
 /// The rooms of this server in which a client is.
 pub fn rooms_of(actors: &Actors, env: &Env, key: ResourceKey) -> Vec<Box<str>> {
-    let Some(domain) = env.domains().rooms else { return Vec::new() };
+    let Some(domain) = env.services().rooms else { return Vec::new() };
     let directed = actors.users.resource(key).directed.iter().flat_map(|list| list.iter());
     directed.filter_map(|jid| address::contact_here(jid, domain)).map(Into::into).collect()
 }

@@ -189,8 +189,8 @@ impl Core {
     ) -> (&'b [u8], Option<Holds>) {
         while !bytes.is_empty() {
             let Some(session) = self.sessions.get(conn) else { break };
-            if matches!(session.phase, SessionPhase::Bound(_))
-                && let Some(reason) = self.gate(conn, until)
+            if let SessionPhase::Bound(key) = session.phase
+                && let Some(reason) = self.gate(conn, key, until)
             {
                 return (bytes, Some(reason));
             }

@@ -196,13 +196,14 @@ impl Core {
         }
     }
 
-    /// Whether the next frame of a connection may be handled, or why not. `until`: the work at which its share of the
-    /// turn is used up.
-    pub(super) fn gate(&self, conn: ConnId, until: u64) -> Option<Holds> {
+    /// Whether the next frame of a resource's connection may be handled, or why not. `until`: the work at which its share of
+    /// the turn is used up.
+    pub(super) fn gate(&self, conn: ConnId, key: ResourceKey, until: u64) -> Option<Holds> {
         if self.fx.work.spent() >= until.min(self.turns.until) {
             return Some(Holds::TURN);
         }
-        self.is_choked(conn).then_some(Holds::OUTPUT)
+        let has_room = room::for_next_stanza(&self.actors, &self.env, &self.fx, conn, Some(key));
+        (!has_room).then_some(Holds::OUTPUT)
     }
 
     /// Whether so much waits for a client, or its account, that nothing more is to be handled of what it asks.

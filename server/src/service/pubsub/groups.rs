@@ -294,7 +294,7 @@ fn invite(env: &Env, fx: &mut Effects, membership: &Membership<'_>) {
 
 /// Bookmarks with these ids are gone: their rooms hear of it.
 pub(super) fn removed(env: &Env, fx: &mut Effects, account: &str, ids: &[String]) {
-    let Some(rooms) = env.domains().rooms else { return };
+    let Some(rooms) = env.services().rooms else { return };
     let from = env.bare_jid(account);
     for name in ids.iter().filter_map(|id| address::contact_here(id, rooms)) {
         let forsaken = Delivery {

@@ -91,8 +91,11 @@ pub fn sender_copy(
     sender: ResourceKey,
     d: &Delivery<'_>,
 ) -> Option<ActorCopy> {
+    if !env.config.archive.enabled || !d.is_archived() {
+        return None;
+    }
     let user = actors.users.user(actors.users.resource(sender).user);
-    if !env.config.archive.enabled || !d.is_archived() || *user.local == *d.to_local {
+    if *user.local == *d.to_local {
         return None;
     }
     let peer = Peer { local: d.to_local, resource: d.to_resource };

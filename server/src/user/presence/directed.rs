@@ -164,7 +164,7 @@ fn send_in_order(actors: &mut Actors, env: &Env, fx: &mut Effects, shown: &Broad
     let Some(local) = jid.local() else { return };
     let mut bytes = Vec::with_capacity(tail.len() + 128);
     write(from, to, tail, &mut bytes);
-    if address::is_room(&jid, env.domains().rooms) {
+    if address::is_room(&jid, env.services().rooms) {
         let unavailable = presence_to(Type::Unavailable, from, local, &bytes);
         return fx.route_to_room(env, &unavailable);
     }

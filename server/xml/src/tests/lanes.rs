@@ -1,6 +1,7 @@
 //! Sixteen bytes at once find what one byte at a time finds.
 
 use crate::chars::{self, DOUBLE, HIGH, NAME, SINGLE, SPACE, TEXT};
+use crate::namespace;
 
 /// A run of `fill` with `byte` at one place, for every byte, place and length around the width of a step.
 fn runs(fill: u8) -> impl Iterator<Item = (u8, Vec<u8>)> {
@@ -33,6 +34,19 @@ fn sixteen_at_once_are_like_one_by_one() {
                 let beyond = stops(class | HIGH);
                 assert_eq!(chars::skip_value::<false>(&run, 0, quote), beyond, "value beyond ASCII: {told}");
             }
+        }
+    }
+}
+
+#[test]
+fn text_is_ascii_when_each_of_its_bytes_is() {
+    for length in 0..40 {
+        let mut text = vec![b'a'; length];
+        assert!(namespace::is_ascii(&text), "{length} bytes");
+        for at in 0..length {
+            text[at] = 0x80;
+            assert!(!namespace::is_ascii(&text), "{at} of {length}");
+            text[at] = 0x7f;
         }
     }
 }

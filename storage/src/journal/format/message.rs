@@ -142,7 +142,8 @@ pub struct Body<'a> {
 
 impl<'a> Body<'a> {
     /// The message that one of the actors has.
-    pub(crate) fn of(&self, copy: ActorCopy) -> Message<'a> {
+    #[must_use]
+    pub fn of(&self, copy: ActorCopy) -> Message<'a> {
         let Self { time_ms, origin, payload } = *self;
         let ActorCopy { actor, flags, peer } = copy;
         Message { actor, time_ms, flags, origin, peer, payload }

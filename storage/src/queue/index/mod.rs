@@ -12,7 +12,7 @@ mod chunk;
 mod slot;
 mod spare;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, hash_map};
 
 use crate::actor::ActorId;
 use crate::log::{Backlog, Sequence};
@@ -180,12 +180,12 @@ impl Index {
     /// Notes where a message lies. Returns where it lay before.
     pub(crate) fn put(&mut self, actor: ActorId, slot: Slot) -> Option<Slot> {
         let entry = match self.actors.entry(actor) {
-            hashbrown::hash_map::Entry::Vacant(vacant) => {
+            hash_map::Entry::Vacant(vacant) => {
                 vacant.insert(Entry::one(slot));
                 self.messages += 1;
                 return None;
             }
-            hashbrown::hash_map::Entry::Occupied(occupied) => occupied.into_mut(),
+            hash_map::Entry::Occupied(occupied) => occupied.into_mut(),
         };
         if let Some(only) = entry.only() {
             if only.sequence == slot.sequence {
@@ -231,20 +231,18 @@ impl Index {
 
     /// A message no longer waits. Returns where it lay.
     pub(crate) fn remove(&mut self, actor: ActorId, sequence: u64) -> Option<Slot> {
-        let entry = self.actors.get_mut(&actor)?;
+        let hash_map::Entry::Occupied(mut occupied) = self.actors.entry(actor) else { return None };
+        let entry = occupied.get_mut();
         let slot = match &mut entry.list {
-            List::One { .. } => {
-                let slot = entry.only().filter(|slot| slot.sequence == sequence)?;
-                self.actors.remove(&actor);
-                self.messages -= 1;
-                return Some(slot);
-            }
+            List::One { .. } => entry.only().filter(|slot| slot.sequence == sequence)?,
             List::Many(chunks) => remove_among(chunks, sequence, &mut self.spare)?,
         };
         entry.messages -= 1;
         entry.words = entry.words.saturating_sub(slot.words);
-        if entry.messages == 0 {
-            self.forget(actor);
+        if entry.messages == 0
+            && let List::Many(chunks) = occupied.remove().list
+        {
+            self.spare.keep_list(chunks);
         }
         self.messages -= 1;
         Some(slot)
