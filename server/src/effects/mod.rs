@@ -24,6 +24,7 @@ use crate::exchange::links::Links;
 use crate::exchange::spreading::Spreading;
 use crate::keys::ResourceKey;
 use crate::proto::errors::StreamCondition;
+use crate::runtime::deliveries::Reception;
 use crate::runtime::driver::ConnId;
 use crate::runtime::outbox::Outbox;
 use crate::stanza::{Delivery, Kind, Traits, Type};
@@ -127,11 +128,7 @@ impl<S: 'static> Effects<S> {
             true => self.here(env, d.bytes.len()),
             false => self.links.to(home),
         };
-        let mut traits = d.traits;
-        if received.has_waited {
-            traits.set(Traits::WAITED);
-        }
-        batch.stanza(&Delivery { traits, ..*d });
+        batch.stanza(&Delivery { traits: noted(d.traits, received), ..*d });
         batch.note_received(received.at);
     }
 
@@ -143,7 +140,7 @@ impl<S: 'static> Effects<S> {
             true => self.here(env, d.bytes.len()),
             false => self.links.to(home),
         };
-        batch.visit(d);
+        batch.visit(&Delivery { traits: noted(d.traits, received), ..*d });
         batch.note_received(received.at);
     }
 
@@ -156,7 +153,7 @@ impl<S: 'static> Effects<S> {
             true => self.here(env, d.bytes.len()),
             false => self.links.to(home),
         };
-        batch.ask_node(d);
+        batch.ask_node(&Delivery { traits: noted(d.traits, received), ..*d });
         batch.note_received(received.at);
     }
 
@@ -247,4 +244,12 @@ impl<S: 'static> Effects<S> {
             self.spilled = false;
         }
     }
+}
+
+/// What is known of a stanza at its recipient's home, with whether it has waited on the way there.
+fn noted(mut traits: Traits, received: Reception) -> Traits {
+    if received.has_waited {
+        traits.set(Traits::WAITED);
+    }
+    traits
 }

@@ -273,8 +273,14 @@ impl Core {
                         fx.out.times.set_waited(delivery.traits.has(Traits::WAITED));
                         dispatch::deliver(actors, env, fx, &delivery, None);
                     }
-                    Envelope::Visit(delivery) => rooms::receive(actors, env, fx, &delivery),
-                    Envelope::ToNode(delivery) => hosted::receive(actors, env, fx, &delivery),
+                    Envelope::Visit(delivery) => {
+                        fx.out.times.set_waited(delivery.traits.has(Traits::WAITED));
+                        rooms::receive(actors, env, fx, &delivery);
+                    }
+                    Envelope::ToNode(delivery) => {
+                        fx.out.times.set_waited(delivery.traits.has(Traits::WAITED));
+                        hosted::receive(actors, env, fx, &delivery);
+                    }
                     Envelope::Broadcast(broadcast) => {
                         presence::receive_broadcast(actors, env, fx, &broadcast);
                     }
@@ -303,9 +309,11 @@ impl Core {
                 dispatch::deliver(&mut self.actors, &self.env, &mut self.fx, &delivery, None);
             }
             Envelope::Visit(delivery) => {
+                self.fx.out.times.set_waited(delivery.traits.has(Traits::WAITED));
                 rooms::receive(&mut self.actors, &self.env, &mut self.fx, &delivery);
             }
             Envelope::ToNode(delivery) => {
+                self.fx.out.times.set_waited(delivery.traits.has(Traits::WAITED));
                 hosted::receive(&mut self.actors, &self.env, &mut self.fx, &delivery);
             }
             Envelope::Cast(cast) => {
