@@ -100,8 +100,8 @@ impl FileBody {
         Ok(())
     }
 
-    /// The next piece, and the file for those behind it.
-    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<(Option<File>, Bytes)>>> {
+    /// The next piece.
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Next>>> {
         Poll::Ready(match &mut self.source {
             Source::Nothing => None,
             Source::Disk(reading) => {
@@ -119,6 +119,9 @@ impl FileBody {
         })
     }
 }
+
+/// A piece of a file, and the file on the disk for those behind it.
+type Next = (Option<File>, Bytes);
 
 /// Opens a file on the disk, and goes to where the part begins.
 async fn open(core: &Core, file: &Upload, start: u64) -> Result<File, Fault> {

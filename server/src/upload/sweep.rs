@@ -245,7 +245,7 @@ impl Patience {
         match store.abort_unfinished(STORE_WAIT, is_under_way) {
             Ok(0) => {}
             Ok(uploads) => {
-                tracing::info!(uploads, "uploads to the object store that nobody finished were aborted")
+                tracing::info!(uploads, "uploads to the object store that nobody finished were aborted");
             }
             Err(failure) => {
                 let error = self.lose(&failure);

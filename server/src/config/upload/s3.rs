@@ -126,7 +126,7 @@ mod tests {
             ("upload.s3.bucket is empty", |c| c.bucket = String::new()),
             ("upload.s3.bucket is `a b`", |c| c.bucket = "a b".into()),
             ("upload.s3.endpoint is `http://127.0.0.1:1`; set allow_http", |c| {
-                c.endpoint = "http://127.0.0.1:1".into()
+                c.endpoint = "http://127.0.0.1:1".into();
             }),
             ("in the clear", |c| {
                 c.endpoint = "http://s3.example.org".into();
