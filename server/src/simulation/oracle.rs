@@ -46,6 +46,8 @@ struct Message {
     to_resource: Option<Box<str>>,
     sent: u64,
     delivered: Vec<usize>,
+    /// It has come out of the mailbox.
+    was_stored: bool,
     /// The step in which it was first delivered.
     arrived: Option<u64>,
     errors: u32,
@@ -222,6 +224,7 @@ impl Oracle {
             to_resource: to_resource.map(Into::into),
             sent: step,
             delivered: Vec::new(),
+            was_stored: false,
             arrived: None,
             errors: 0,
             retracts: None,
@@ -333,6 +336,7 @@ impl Oracle {
         }
         let message = &mut self.messages[n as usize];
         message.delivered.push(id);
+        message.was_stored |= delayed;
         message.arrived.get_or_insert(step);
         self.counts.0 += 1;
         if message.errors > 0 {

@@ -46,6 +46,20 @@ fn a_lost_a_doubled_and_a_misdirected_message_are_noticed() {
 }
 
 #[test]
+fn what_nobody_was_there_for_is_not_copied_and_anything_else_is() {
+    for (available, delayed, fine) in [(None, true, true), (None, false, false), (Some(2), true, false)] {
+        let mut oracle = sessions(&[0, 1, 1]);
+        oracle.sessions[2].carbons = Some(2);
+        oracle.sessions[2].available = available;
+        let n = oracle.sent(3, 0, 1, None);
+        let arrival = Arrival { step: 5, from: &full(0, "r0"), text: &body(n), delayed };
+        oracle.delivered(1, &arrival, |_| true, full).unwrap();
+        let outcome = oracle.judge(&BTreeSet::new(), false, 0);
+        assert_eq!(outcome.is_ok(), fine, "available {available:?}, delayed {delayed}: {outcome:?}");
+    }
+}
+
+#[test]
 fn a_changed_order_a_false_sender_and_a_damaged_text_are_noticed() {
     let mut oracle = two();
     let (first, second) = (oracle.sent(3, 0, 1, None), oracle.sent(4, 0, 1, None));
