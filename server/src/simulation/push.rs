@@ -79,6 +79,8 @@ type DeviceOf = (usize, u32);
 struct Device {
     /// Since when it is sure to be told: its client knows that it is enabled, and has not asked for an end of it.
     since: Option<u64>,
+    /// When its client has asked for an end of it last.
+    end_asked: Option<u64>,
     /// When it was told last.
     told: Option<u64>,
 }
@@ -93,16 +95,19 @@ pub(super) struct PushOracle {
 
 impl PushOracle {
     /// A client has asked to be told, or not to be any more.
-    fn asked(&mut self, device: DeviceOf, on: bool) {
+    fn asked(&mut self, device: DeviceOf, on: bool, step: u64) {
         let known = self.devices.entry(device).or_default();
         if !on {
             known.since = None;
+            known.end_asked = Some(step);
         }
     }
 
-    /// A client knows that it is enabled; it asked in step `asked`.
-    pub(super) fn confirmed(&mut self, device: DeviceOf, step: u64) {
-        if let Some(known) = self.devices.get_mut(&device) {
+    /// A client knows that it is enabled; it asked in step `asked`, and perhaps for an end of it since.
+    pub(super) fn confirmed(&mut self, device: DeviceOf, step: u64, asked: u64) {
+        if let Some(known) = self.devices.get_mut(&device)
+            && known.end_asked.is_none_or(|end| end < asked)
+        {
             known.since.get_or_insert(step);
         }
     }
@@ -157,7 +162,7 @@ impl World {
     pub(super) fn turn_push(&mut self, index: usize) {
         let (user, number) = (self.clients[index].user, self.clients[index].number);
         let on = self.random.permille(700);
-        self.pushes.asked((user, number), on);
+        self.pushes.asked((user, number), on, self.step);
         let jid = format!("push.{}", super::world::DOMAIN);
         if !on {
             let disable = format!("<disable xmlns='urn:xmpp:push:0' jid='{jid}' node='d{number}'/>");
@@ -211,5 +216,24 @@ impl World {
             self.fail(what);
         }
         self.stop_at_failure()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_not_sure_to_be_told_when_its_end_was_asked_for_before_the_answer_came() {
+        for (end, sure) in [(None, true), (Some(4), false), (Some(2), true)] {
+            let mut oracle = PushOracle::default();
+            let device = (1, 2);
+            oracle.asked(device, true, 1);
+            if let Some(step) = end {
+                oracle.asked(device, false, step);
+            }
+            oracle.confirmed(device, 5, 3);
+            assert_eq!(oracle.judge(&[(7, 1, 6)]).is_err(), sure, "end asked for in step {end:?}");
+        }
     }
 }

@@ -50,7 +50,7 @@ impl World {
             Wanted::Published(n) if result => self.nodes.confirmed(n),
             Wanted::Enabled if result => {
                 let device = (client_user, self.clients[index].number);
-                self.pushes.confirmed(device, step);
+                self.pushes.confirmed(device, step, asked);
             }
             Wanted::Put(shelf, number) if result => {
                 live.put.insert(shelf, number);
