@@ -40,8 +40,8 @@ impl Control {
             Request::Queues => Ok(self.queues()),
             Request::Sessions { user, max } => self.sessions(user.as_deref(), max),
             Request::Kick { jid } => self.kick(&jid),
-            Request::Drain => Ok(self.end(false)),
-            Request::Stop => Ok(self.end(true)),
+            Request::Drain => Ok(self.about_to_end()),
+            Request::Stop => Ok(self.about_to_end()),
             Request::Reload => match (self.reload)() {
                 Ok(()) => Ok(json!({ "reloaded": true })),
                 Err(text) => Err(Problem::new(ControlRefusal::Failed, text)),
@@ -296,15 +296,9 @@ impl Control {
         Ok(collect(&replies, 1)?.into_iter().sum())
     }
 
-    fn end(&self, close: bool) -> Value {
+    /// What is said to somebody who asks for an end, which begins behind the answer: a server without clients ends at once.
+    fn about_to_end(&self) -> Value {
         let config = self.server.config();
-        if close {
-            tracing::info!("asked to stop over the control socket");
-        }
-        match close {
-            true => self.server.stop(),
-            false => self.server.drain(false),
-        }
         json!({ "draining": true, "pid": std::process::id(), "drain_seconds": config.limits.drain_seconds })
     }
 

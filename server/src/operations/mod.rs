@@ -35,7 +35,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::control::{self, Answer, ControlRefusal, Problem, REQUEST_BYTES_MAX};
+use crate::control::{self, Answer, ControlRefusal, Problem, REQUEST_BYTES_MAX, Request};
 use crate::running::Server;
 use crate::running::socket::ControlSocket;
 
@@ -123,8 +123,12 @@ impl Control {
         }
         let mut lines = Lines::new(stream);
         loop {
+            let mut end = None;
             let reply = match lines.next() {
-                Ok(Some(line)) => control::parse(line).and_then(|request| self.handle(request, stream)),
+                Ok(Some(line)) => control::parse(line).and_then(|request| {
+                    end = End::of(&request);
+                    self.handle(request, stream)
+                }),
                 Ok(None) => return,
                 Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
                     let text = format!("a request has at most {REQUEST_BYTES_MAX} bytes");
@@ -136,9 +140,42 @@ impl Control {
                     return;
                 }
             };
-            if let Err(error) = answer(stream, &reply) {
+            let taken = answer(stream, &reply);
+            if let Some(end) = end {
+                end.begin(&self.server);
+            }
+            if let Err(error) = taken {
                 tracing::debug!(%error, "a control client does not take its answer");
                 return;
+            }
+        }
+    }
+}
+
+/// How the server is asked to end.
+#[derive(Copy, Clone)]
+enum End {
+    /// When its last client has gone.
+    Drain,
+    /// Soon.
+    Stop,
+}
+
+impl End {
+    fn of(request: &Request) -> Option<End> {
+        match request {
+            Request::Drain => Some(End::Drain),
+            Request::Stop => Some(End::Stop),
+            _ => None,
+        }
+    }
+
+    fn begin(self, server: &Server) {
+        match self {
+            End::Drain => server.drain(false),
+            End::Stop => {
+                tracing::info!("asked to stop over the control socket");
+                server.stop();
             }
         }
     }
