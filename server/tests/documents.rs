@@ -1,4 +1,4 @@
-//! What is written about the configuration is true.
+//! What the pages in docs/ say is true.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -111,4 +111,39 @@ fn the_page_of_the_directory_names_the_service_that_owns_each_table() {
             .map(|line| line.trim_end_matches('.'));
         assert_eq!(said, owners.get(table.name()).copied(), "the service of {}", table.name());
     }
+}
+
+/// Headings of a page, as links name them.
+fn anchors(page: &str) -> Vec<String> {
+    let headings = page.lines().filter(|line| line.starts_with('#'));
+    let kept = |c: char| c.is_alphanumeric() || c == '-' || c == '_' || c == ' ';
+    let anchor = |line: &str| {
+        let text: String =
+            line.trim_start_matches('#').trim().to_lowercase().chars().filter(|c| kept(*c)).collect();
+        text.replace(' ', "-")
+    };
+    headings.map(anchor).collect()
+}
+
+#[test]
+fn every_link_between_pages_leads_to_a_heading() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs");
+    let pages =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let pages: Vec<String> = pages.filter(|name| name.ends_with(".md")).collect();
+    let mut links = 0;
+    for page in &pages {
+        let text = read(&format!("docs/{page}"));
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let Some((to, heading)) = link.split_once('#') else { continue };
+            let to = if to.is_empty() { page } else { to };
+            if !pages.iter().any(|name| name == to) {
+                continue;
+            }
+            let found = anchors(&read(&format!("docs/{to}"))).iter().any(|anchor| anchor == heading);
+            assert!(found, "docs/{page} links to {link}, which is no heading");
+            links += 1;
+        }
+    }
+    assert!(links > 10, "{links} links");
 }
