@@ -113,6 +113,7 @@ mod tests {
             "<s:stanza-id xmlns:s='urn:xmpp:sid:0'\n id = \"by='y'>\"  by = 'x' ><b/>t</s:stanza-id>";
         let several = format!("<body>a</body>{prefixed} <c xmlns='d'/>{prefixed}{prefixed}<e xmlns='f'/>");
         assert_eq!(stripped(&several), "<body>a</body> <c xmlns='d'/><e xmlns='f'/>");
+        assert_eq!(stripped(&format!("]]{prefixed}>")), "]]&gt;");
     }
 
     #[test]

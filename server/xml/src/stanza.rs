@@ -277,6 +277,7 @@ impl<'a> Stanza<'a> {
         for child in stamp.without {
             out.extend_from_slice(&self.frame[run..child.start]);
             run = child.end;
+            run += join_texts(&self.frame[run..], out);
         }
         out.extend_from_slice(&self.frame[run..]);
     }
@@ -319,4 +320,18 @@ impl<'a> Stanza<'a> {
             }
         }
     }
+}
+
+/// Where what stood between two texts is left out, they become one: writes what must not follow the first as it is, and
+/// returns how many bytes of `rest` that were. `]]>` must not stand in a text (XML 1.0 §2.4), and a carriage return and a
+/// line feed side by side are one end of a line (§2.11).
+fn join_texts(rest: &[u8], out: &mut Vec<u8>) -> usize {
+    let (read, written): (usize, &[u8]) = match rest {
+        [b'>', ..] => (1, b"&gt;"),
+        [b']', b'>', ..] => (2, b"]&gt;"),
+        [b'\n', ..] if out.ends_with(b"\r") => (1, b"&#xA;"),
+        _ => (0, b""),
+    };
+    out.extend_from_slice(written);
+    read
 }

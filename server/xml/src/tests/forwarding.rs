@@ -1,7 +1,7 @@
 //! What another client receives.
 
 use super::{HEADER, HEADER_WITH_PREFIXES, oracle, outcome};
-use crate::{Frame, Framer, Limits, Phase, Stamp, Stanza};
+use crate::{Element, Frame, Framer, Limits, Phase, Stamp, Stanza};
 
 /// What `look` finds in the first stanza after this header.
 fn with_stanza<T>(header: &str, stanza: &str, look: impl FnOnce(Stanza<'_>) -> T) -> T {
@@ -95,6 +95,33 @@ fn children_can_be_left_out() {
         (&[0, 1, 2], "<m from=\"a\" a='1'> t</m>"),
     ] {
         assert_eq!(without(at), expected, "{at:?}");
+    }
+}
+
+#[test]
+fn texts_around_what_is_left_out_are_well_formed_as_one() {
+    for (inside, expected) in [
+        ("]]<x/>>", "]]&gt;"),
+        ("]<x/>]>", "]]&gt;"),
+        ("]<x/>]<x/>>", "]]&gt;"),
+        ("]]<x/><x/>><x/>>", "]]&gt;&gt;"),
+        ("<x/>]>", "]&gt;"),
+        ("]<x/>]&gt;", "]]&gt;"),
+        ("]<x/><y>]></y>", "]<y>]></y>"),
+        ("<![CDATA[]]]]><x/>>", "<![CDATA[]]]]>&gt;"),
+        ("]<x/><![CDATA[]>]]>", "]<![CDATA[]>]]>"),
+        ("\r<x/>\n", "\r&#xA;"),
+        ("\r<x/><x/>\n", "\r&#xA;"),
+        ("a<x/>\n", "a\n"),
+    ] {
+        let left = with_stanza(HEADER, &format!("<m>{inside}</m>"), |stanza| {
+            let without: Vec<_> = stanza.children().filter(|c| c.name() == "x").map(|c| c.range()).collect();
+            let mut out = Vec::new();
+            stanza.write_stamped(&Stamp { from: "a", without: &without, ..Stamp::default() }, &mut out);
+            Element::parse(&out).unwrap_or_else(|error| panic!("{inside:?}: {error:?}"));
+            String::from_utf8(out).unwrap()
+        });
+        assert_eq!(left, format!("<m from=\"a\">{expected}</m>"), "{inside:?}");
     }
 }
 
