@@ -41,6 +41,9 @@ pub const LETTER: u64 = 1;
 /// Units for a message that is written to the log.
 pub const LOGGED: u64 = 2;
 
+/// Units for a row of the archive's index, which has up to 64 messages.
+pub const ROW: u64 = 5;
+
 /// Units for a retraction: threads beside the worker look through `archive.retract_messages` messages for it, at both ends.
 pub const RETRACTION: u64 = 1_000;
 

@@ -59,7 +59,7 @@ pub enum Timer {
 }
 
 /// Work units for sessions that nobody has resumed in one iteration: thousands of them may be over at the same moment.
-const TIMER_UNITS: u64 = 256;
+const TIMER_UNITS: u64 = 128;
 
 /// Timers that one worker can hold beyond two for each unauthenticated session.
 const TIMERS_BESIDE: usize = 1024;

@@ -15,7 +15,7 @@ const ENVELOPE_UNITS: u64 = 512;
 const CONTACTS_SECONDS: u32 = 32;
 
 /// Work units for completed jobs in one iteration.
-const COMPLETION_UNITS: u64 = 256;
+const COMPLETION_UNITS: u64 = 128;
 
 impl Core {
     /// Encrypts what goes to a TLS session; `closing` adds the goodbye.

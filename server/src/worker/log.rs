@@ -16,7 +16,7 @@ use crate::worker::ends::Ending;
 const UPKEEP_MS: u64 = 100;
 
 /// Work units for messages out of the log in one iteration; a resource whose turn it is gets its window.
-const PUMP_UNITS: u64 = 256;
+const PUMP_UNITS: u64 = 128;
 
 /// Expired messages that are looked for in a second.
 const EXPIRE_RECORDS: usize = 10_000;

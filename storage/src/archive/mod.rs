@@ -237,6 +237,11 @@ impl Archive {
         }
     }
 
+    /// Blocks that are full, or were sealed for another reason, and wait for the directory.
+    pub fn sealed_blocks(&self) -> usize {
+        self.heads.sealed.len()
+    }
+
     /// An actor's messages that the directory may not have yet. Costs a walk over the sealed blocks if one of them is the
     /// actor's, and a few nanoseconds a message.
     #[must_use]

@@ -25,12 +25,12 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 
 use super::error::DirectoryError;
 use super::{Directory, WriteTransaction};
-use crate::background;
+use crate::background::{self, Stretch};
 
 /// Most jobs in one transaction.
 pub const BATCH_JOBS_MAX: usize = 4096;
 
-/// A batch takes no further job after this time.
+/// A batch takes no further job after this time, rests included.
 pub const BATCH_TIME_MAX: Duration = Duration::from_millis(10);
 
 const THREAD: &str = "whimbrel-dir";
@@ -159,9 +159,11 @@ fn batch<C>(
     let job_id = first.0;
     let outcome = directory.0.write(|transaction| {
         let until = Instant::now() + BATCH_TIME_MAX;
+        let mut stretch = Stretch::begin();
         let mut next = Some(first);
         while let Some((job_id, job)) = next {
             results.push((job_id, run_nested(transaction, job)));
+            stretch.rest_when_due();
             let is_full = results.len() >= BATCH_JOBS_MAX || Instant::now() >= until;
             next = if is_full { None } else { queue.try_recv().ok() };
         }

@@ -1,17 +1,23 @@
 //! The index of archived messages, from the log to the directory: blocks that are full become rows.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use whimbrel_storage::archive::Changes;
 use whimbrel_storage::directory::{self, Shares, WriteTransaction};
 
+use crate::effects::work;
 use crate::env::Env;
 use crate::user::actors::{Actors, Effects};
 use crate::user::archive::upkeep;
 use crate::user::jobs::Then;
 
-/// Rows that go to the directory in one transaction.
-const ROWS_MAX: usize = 512;
+/// Rows that go to the directory in one transaction. They are made within an iteration, so they are few, unless so many wait
+/// that the directory would fall behind: then they are a part of those.
+const ROWS: RangeInclusive<usize> = 48..=512;
+
+/// That part.
+const ROWS_PART: usize = 16;
 
 /// Milliseconds until what could not be written is tried again.
 const RETRY_MS: u64 = 5_000;
@@ -21,7 +27,10 @@ pub fn hand_over(actors: &mut Actors, env: &Env, fx: &mut Effects) {
     if env.now.0 < actors.archives.upkeep.write_after_ms || !upkeep::disk_takes_writes(actors) {
         return;
     }
-    let Some(changes) = actors.commits.archive_mut().take_changes(ROWS_MAX) else { return };
+    let archive = actors.commits.archive_mut();
+    let rows_max = (archive.sealed_blocks() / ROWS_PART).clamp(*ROWS.start(), *ROWS.end());
+    let Some(changes) = archive.take_changes(rows_max) else { return };
+    fx.work.add(work::ROW * changes.rows.len() as u64);
     let shares = Shares { actor_bytes_max: env.config.archive.account_bytes() };
     let changes = Arc::new(changes);
     let again = Arc::clone(&changes);
