@@ -29,7 +29,7 @@ use crate::worker::run_queue::{InputEnd, Waiting};
 pub(super) const QUANTUM: u64 = 64;
 
 /// Work units of all turns of the run queue in one iteration; a stanza that is begun is finished.
-const QUEUE_UNITS: u64 = 128;
+const QUEUE_UNITS: u64 = 64;
 
 /// Work units for what one poll of the driver brings; input beyond it waits in the run queue. A poll of a message from
 /// each of as many connections as one poll reads from stays below it.
