@@ -64,13 +64,13 @@ impl Core {
         self.go_on_with_committed();
         self.resume_waiting();
         self.flush_acks();
+        archive::index::hand_over(&mut self.actors, &self.env, &mut self.fx);
         if self.env.now.0 >= self.log_seen_to.0 + UPKEEP_MS {
             self.log_seen_to = Millis(self.env.now.0);
-            let (actors, env, fx) = (&mut self.actors, &self.env, &mut self.fx);
+            let (actors, env) = (&mut self.actors, &self.env);
             let now = env.unix_ms();
             let done = actors.commits.log_mut().maintain(now);
             env.metrics().log_compacted.add(done.bytes_copied);
-            archive::index::hand_over(actors, env, fx);
             archive::upkeep::make_room(actors, env);
         }
     }

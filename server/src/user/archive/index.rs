@@ -14,17 +14,28 @@ use crate::user::jobs::Then;
 
 /// Rows that go to the directory in one transaction. They are made within an iteration, so they are few, unless so many wait
 /// that the directory would fall behind: then they are a part of those.
-const ROWS: RangeInclusive<usize> = 48..=512;
+const ROWS: RangeInclusive<usize> = 128..=512;
 
 /// That part.
 const ROWS_PART: usize = 16;
+
+/// Milliseconds between two transactions that are not full: each costs the disk a commit.
+const PAUSE_MS: u64 = 25;
 
 /// Milliseconds until what could not be written is tried again.
 const RETRY_MS: u64 = 5_000;
 
 /// Hands what is due to the directory's writer. At most one transaction of a worker is under way.
 pub fn hand_over(actors: &mut Actors, env: &Env, fx: &mut Effects) {
-    if env.now.0 < actors.archives.upkeep.write_after_ms || !upkeep::disk_takes_writes(actors) {
+    let upkeep = &mut actors.archives.upkeep;
+    if env.now.0 >= upkeep.write_after_ms {
+        upkeep.write_after_ms = env.now.0 + PAUSE_MS;
+        hand_over_now(actors, env, fx);
+    }
+}
+
+fn hand_over_now(actors: &mut Actors, env: &Env, fx: &mut Effects) {
+    if !upkeep::disk_takes_writes(actors) {
         return;
     }
     let archive = actors.commits.archive_mut();
@@ -43,8 +54,10 @@ pub fn hand_over(actors: &mut Actors, env: &Env, fx: &mut Effects) {
             env.metrics().archive_rows.add(changes.rows.len() as u64);
             env.metrics().archive_cut.add(applied.cut);
             actors.commits.archive_mut().changes_done(&changes, true);
-            // What has become due meanwhile follows at once: a busy log fills blocks faster than upkeep comes round.
-            hand_over(actors, env, fx);
+            // More may be due than was taken.
+            if changes.rows.len() + changes.moves.len() >= rows_max {
+                hand_over_now(actors, env, fx);
+            }
         });
         Ok(then)
     });

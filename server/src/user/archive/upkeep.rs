@@ -60,7 +60,7 @@ pub struct Upkeep {
     preparing: Option<Position>,
     /// Erased texts that leave the disk.
     pub(super) erasure: erasure::Erasure,
-    /// When rows may be written again, after they could not be.
+    /// When rows are written next: a while after the last ones, and a longer one after they could not be.
     pub(super) write_after_ms: u64,
     /// How much of the log was in use when it last let go of a file, and when that was.
     pressed_at: u64,
