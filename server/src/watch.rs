@@ -170,6 +170,9 @@ impl Watched {
             cells.pubsub_bytes.set(service.bytes);
             cells.pubsub_members.set(service.members);
         }
+        if let Ok(counts) = self.shared.directory.stream_count_total() {
+            cells.stream_counts.set(counts);
+        }
         self.look_at_senders();
         self.look_at_uploads();
         cells.version.set(version());
