@@ -148,7 +148,7 @@ impl Core {
                 Readiness::Waits if self.sessions.get(conn).is_some() || self.is_going(&resumption) => {
                     self.resumptions.push(resumption);
                 }
-                Readiness::Waits => {}
+                Readiness::Waits => self.keep_again(&resumption),
                 Readiness::Refused | Readiness::Gone => {
                     self.with_input_held(conn, |core| core.cannot_resume(conn, Some(id)));
                 }

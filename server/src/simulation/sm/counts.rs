@@ -3,6 +3,11 @@
 use super::{Managed, USUAL, has_device};
 use crate::proto::sm::StreamId;
 use crate::simulation::world::local;
+use crate::user::counts::{self, Row};
+use crate::user::tables::Flags;
+
+/// Steps that a peer may need to log in and go on with its stream.
+const STEPS_BACK_MAX: usize = 2000;
 
 impl Managed {
     /// What the directory says was handled of a peer's stream, if it says anything.
@@ -27,14 +32,56 @@ impl Managed {
             self.world.pass(900);
             self.round();
         }
-        if self.world.random.permille(500) {
-            self.world.clients[index].away(self.world.now);
-            for _ in 0..self.world.random.below(400) {
-                let which = self.world.random.below(USUAL);
-                self.go_on(which);
+        let is_away = match self.world.random.permille(700) {
+            true => {
+                self.world.clients[index].away(self.world.now);
+                !self.return_to_stream(index)
             }
+            false => true,
+        };
+        if is_away {
+            self.round();
+            self.round();
+            let outcome = self.check_sleepers();
+            self.note(outcome);
         }
         self.crash();
+    }
+
+    /// A peer whose session sleeps comes back. `false`: it is away for long again, without having heard that it may go on.
+    fn return_to_stream(&mut self, index: usize) -> bool {
+        let (mut left, mut cuts) = (self.world.random.below(60), self.world.random.below(4));
+        for _ in 0..STEPS_BACK_MAX {
+            if cuts > 0 && self.is_going(index) && self.world.random.permille(100) {
+                // It has asked to go on, and does not hear the answer.
+                cuts -= 1;
+                self.reset(index);
+                let is_away = self.world.random.permille(500);
+                self.world.clients[index].away(self.world.now.after(if is_away { 40_000 } else { 0 }));
+                if is_away {
+                    return false;
+                }
+            }
+            let which = self.world.random.below(USUAL);
+            self.go_on(which);
+            let outcome = self.check_counts();
+            self.note(outcome);
+            if self.peers[index].is_on {
+                match left.checked_sub(1) {
+                    Some(fewer) => left = fewer,
+                    None => return true,
+                }
+            }
+        }
+        true
+    }
+
+    /// Whether what the directory has of a peer is being removed.
+    fn is_going(&self, index: usize) -> bool {
+        self.world.workers.iter().any(|worker| {
+            let users = &worker.core().actors().users;
+            users.resources_of(&local(index)).into_iter().any(|key| counts::row(users, key) == Row::Going)
+        })
     }
 
     /// What the directory has, no client can know better: nobody has been told more, nobody has sent less, and of a stream that goes
@@ -48,6 +95,30 @@ impl Managed {
                     "the directory has {count} of the stream of peer {index}, told {told}, sent {sent}, on it: {}",
                     peer.is_on
                 ));
+            }
+        }
+        Ok(())
+    }
+
+    /// All jobs have been done: the directory has the count of each session that sleeps and whose client is not there.
+    fn check_sleepers(&mut self) -> Result<(), String> {
+        let directory = self.world.shared.directory.clone();
+        for index in 0..self.peers.len() {
+            for worker in &mut self.world.workers {
+                let users = &mut worker.core_mut().actors_mut().users;
+                for key in users.resources_of(&local(index)) {
+                    let is_going = counts::row(users, key) == Row::Going;
+                    let sleeps = users.resource(key).flags.has(Flags::ASLEEP) && !is_going;
+                    let Some(sm) = users.sm_mut(key).filter(|_| sleeps) else { continue };
+                    let found = directory.stream_count(&local(index), sm.id().0);
+                    let found = found.map_err(|error| error.to_string())?.map(|count| count.handled);
+                    if found != Some(sm.handled()) {
+                        let handled = sm.handled();
+                        return Err(format!(
+                            "peer {index} sleeps after {handled}, and the directory has {found:?}"
+                        ));
+                    }
+                }
             }
         }
         Ok(())
