@@ -56,6 +56,11 @@ impl Managed {
                 // It has asked to go on, and does not hear the answer.
                 cuts -= 1;
                 self.reset(index);
+                if self.world.random.permille(700) {
+                    // The server notices before the removal comes back.
+                    self.world.pass(50);
+                    (0..self.world.workers.len()).for_each(|worker| self.world.turn(worker));
+                }
                 let is_away = self.world.random.permille(500);
                 self.world.clients[index].away(self.world.now.after(if is_away { 40_000 } else { 0 }));
                 if is_away {
