@@ -345,7 +345,7 @@ impl Config {
             user_messages_max: self.limits.offline_messages,
             log_bytes_max: u64::from(self.log_mib_max) << 20,
             payload_bytes_max: self.log_payload_bytes(),
-            resume_window_ms: u64::from(self.limits.sm_resume_seconds) * 1000,
+            resume_window_ms: self.limits.resume_window_seconds() * 1000,
             ..log::Options::default()
         }
     }

@@ -257,7 +257,20 @@ impl Default for Limits {
 /// RFC 6120 §13.12: a server must accept stanzas of at least this many bytes.
 pub const STANZA_BYTES_FLOOR: u32 = 10_000;
 
+/// Seconds that are allowed for a silent client to be found among all others, and for the server to be started again after a crash.
+const RESUME_SLACK_SECONDS: u64 = 60;
+
 impl Limits {
+    /// Seconds before a start from which on the log is read for streams that might have been resumed. A client that has gone without a
+    /// word was last heard long before its session began to wait.
+    pub fn resume_window_seconds(&self) -> u64 {
+        let silence = u64::from(self.idle_seconds) + u64::from(self.idle_answer_seconds);
+        match self.sm_resume_seconds {
+            0 => 0,
+            waits => u64::from(waits) + silence + RESUME_SLACK_SECONDS,
+        }
+    }
+
     /// Bytes of stanzas sent to one client that it has not acknowledged.
     pub fn unacked_bytes(&self) -> usize {
         self.sm_unacked_bytes.min(self.output_backlog_bytes) as usize

@@ -64,6 +64,7 @@ worker_metrics! {
     resume_expired "sm.expired" Counter "sessions" "Sessions that nobody resumed in time.";
     fallen_asleep "sm.fallen_asleep" Counter "sessions" "Sessions that sleep from then on: their contacts have been told that they are gone.";
     woken "sm.woken" Counter "sessions" "Sessions that slept and were resumed.";
+    counts_unwritten "sm.counts_unwritten" Counter "writes" "Sessions that fell asleep without the directory having how much of their streams was handled (sm.counts), and sessions that could not be resumed because it was not removed there: limits.directory_queue, or a failed write. After a crash the former hear no h; the latter log in anew.";
     sent_again "sm.sent_again" Counter "stanzas" "Stanzas sent again to resumed sessions.";
     log_pending "log.pending" Gauge "messages" "Messages in the log that no recipient has acknowledged.";
     log_appends "log.appends" Counter "messages" "Messages appended to the log.";

@@ -281,11 +281,12 @@ impl Shared {
         self.inherited.streams.get(&stream.0).copied()
     }
 
-    /// What was safe of the streams of the run before, for as long as they may be resumed; `now_ms` is the server's
-    /// clock.
+    /// What was safe of the streams of the run before, for as long as any of them might have been resumed; `now_ms` is the
+    /// server's clock.
     pub fn streams_before(&self, now_ms: u64) -> Vec<(u64, u32)> {
         let config = self.config.read().expect("nothing panics while it holds this lock");
-        let until_ms = u64::from(config.limits.sm_resume_seconds) * 1000;
+        let seconds = config.limits.sm_resume_seconds.max(config.push.resume_seconds());
+        let until_ms = u64::from(seconds) * 1000;
         match now_ms < until_ms {
             true => self.inherited.streams.iter().map(|(stream, safe)| (*stream, *safe)).collect(),
             false => Vec::new(),

@@ -92,6 +92,7 @@ whimbrel_stats::metrics! {
         archive_kept "archive.kept" Gauge "messages" "Messages of all archives that the index has.";
         archive_bytes "archive.bytes" Gauge "bytes" "Bytes of the logs that they need; a text that two accounts share counts for both.";
         archive_bytes_limit "archive.bytes_limit" HighWater "bytes" "Bytes that they may need (archive.mib_max); 0: no limit.";
+        stream_counts "sm.counts" Gauge "streams" "Streams of which the directory has how much was handled: those of sessions that sleep, and of sessions that slept when the server crashed, until they could not be resumed any more. At most limits.resources_per_user for each account.";
         pep_nodes "pep.nodes" Gauge "nodes" "Nodes that all accounts have (limits.pep_nodes for each).";
         pep_items "pep.items" Gauge "items" "Items that are kept in them.";
         pubsub_nodes "pubsub.nodes" Gauge "nodes" "Nodes of the publish-subscribe service (pubsub.nodes_max).";

@@ -117,6 +117,13 @@ impl Watched {
         }
     }
 
+    /// What the directory has of streams. When it cannot be read, the figure of before stays.
+    fn look_at_counts(&self, cells: &ServerMetrics) {
+        if let Ok(counts) = self.shared.directory.stream_count_total() {
+            cells.stream_counts.set(counts);
+        }
+    }
+
     /// What accounts have uploaded. One that cannot be read keeps the figures of before.
     fn look_at_uploads(&self) {
         if let Ok((usage, erasures)) = self.shared.directory.upload_totals() {
@@ -170,6 +177,7 @@ impl Watched {
             cells.pubsub_bytes.set(service.bytes);
             cells.pubsub_members.set(service.members);
         }
+        self.look_at_counts(cells);
         self.look_at_senders();
         self.look_at_uploads();
         cells.version.set(version());

@@ -161,6 +161,7 @@ fn managed_what_is_acknowledged_arrives_whatever_is_cut_and_whenever_the_server_
         all.resumed += tally.resumed;
         all.refused += tally.refused;
         all.refused_with_h += tally.refused_with_h;
+        all.told_after_sleep += tally.told_after_sleep;
         all.from_log += tally.from_log;
         all.kept += tally.kept;
         all.handshakes += tally.handshakes;
@@ -187,6 +188,7 @@ fn managed_what_is_acknowledged_arrives_whatever_is_cut_and_whenever_the_server_
             all.resumed,
             all.refused,
             all.refused_with_h,
+            all.told_after_sleep,
             all.from_log,
             all.kept,
             all.again,

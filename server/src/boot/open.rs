@@ -155,16 +155,10 @@ pub(super) fn share(
     let config = &plan.config;
     let hasher = SeedableRandomState::random();
     let limits = throttle::Limits::of(&config.limits);
-    let mut streams: HashMap<u64, u32> =
-        opened.logs.report.streams.iter().map(|seen| (seen.stream, seen.number)).collect();
+    let streams = earlier_streams(opened, takeover)?;
     let throttle = match takeover {
         None => Throttle::new(limits, hasher.hash_one("throttle")),
         Some(takeover) => {
-            let read = takeover.state.each::<EarlierStreams>(|_, (stream, durable)| {
-                streams.entry(stream).or_insert(durable);
-                Ok(())
-            });
-            read.map_err(|error| BootError::Takeover(error.to_string()))?;
             Throttle::restored(limits, &takeover.one::<Guesses>().map_err(BootError::Takeover)?)
         }
     };
@@ -194,6 +188,24 @@ pub(super) fn share(
     }
     shared.metrics[0].log_orphans.add(opened.reconciled.messages);
     Ok(Arc::new(shared))
+}
+
+/// What was durable of streams whose sessions a crash has ended. What the log tells of others is no longer true once they are
+/// resumed: so it is asked only when the server before has left no sessions.
+fn earlier_streams(opened: &Opened, takeover: Option<&Takeover>) -> Result<HashMap<u64, u32>, BootError> {
+    let mut streams = HashMap::new();
+    let Some(state) =
+        takeover.map(|takeover| &takeover.state).or(opened.kept.as_ref().map(|kept| &kept.state))
+    else {
+        streams.extend(opened.logs.report.streams.iter().map(|seen| (seen.stream, seen.number)));
+        return Ok(streams);
+    };
+    let read = state.each::<EarlierStreams>(|_, (stream, durable)| {
+        streams.insert(stream, durable);
+        Ok(())
+    });
+    read.map_err(|error| BootError::Takeover(error.to_string()))?;
+    Ok(streams)
 }
 
 /// Opens the logs of messages, one for each worker, and tells what was found. Nothing of them is opened or made before it

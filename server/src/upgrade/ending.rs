@@ -23,6 +23,8 @@ use crate::notify;
 use crate::running::Server;
 use crate::saved::frame::StateWriter;
 use crate::saved::kind::Versions;
+use crate::shared::EarlierStreams;
+use crate::takeover::clock::ServerClock;
 use crate::takeover::kept::{self, Unfinished};
 use crate::worker::command::Command;
 use crate::worker::upgrade::{Keep, NotParked};
@@ -66,6 +68,8 @@ impl Server {
             let file = file.map_err(|error| format!("{}: {error}", path.display()))?;
             let state = Arc::new(StateWriter::new(file, Versions::own(KINDS)));
             if self.write_sessions(&state, deadline)? {
+                let streams = self.shared.streams_before(ServerClock::read(self.started).ms);
+                state.put_all::<EarlierStreams>(&streams).map_err(|error| error.to_string())?;
                 return Ok(Unfinished::new(state, data.clone()));
             }
         }

@@ -7,6 +7,7 @@ pub mod blocking;
 pub mod capabilities;
 pub mod carbons;
 pub mod commits;
+pub mod counts;
 pub mod delivery;
 pub mod events;
 pub mod flow;

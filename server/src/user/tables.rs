@@ -59,6 +59,10 @@ impl Flags {
     pub const ASLEEP: Flags = Flags(2048);
     /// It sleeps, and was available before.
     pub const SHOWS_AGAIN: Flags = Flags(4096);
+    /// How much of its client's stream was handled is in the directory, or on its way there: it sleeps ([`super::counts`]).
+    pub const COUNT_KEPT: Flags = Flags(8192);
+    /// That is being removed, because its client wants to go on.
+    pub const COUNT_GOING: Flags = Flags(16384);
     /// It is known whether its stream is managed: it is, or the client has sent presence, or has been there for long
     /// without either. Until then a message that is written to it has not been delivered.
     pub const SM_DECIDED: Flags = Flags(256);
@@ -79,6 +83,8 @@ impl Flags {
             Flags::PAGE_FORGOTTEN,
             Flags::ASLEEP,
             Flags::SHOWS_AGAIN,
+            Flags::COUNT_KEPT,
+            Flags::COUNT_GOING,
         ];
         let (mut all, mut at) = (0, 0);
         while at < flags.len() {

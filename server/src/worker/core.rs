@@ -31,6 +31,7 @@ use crate::session::{Migration, Sessions};
 use crate::stanza::Traits;
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
+use crate::user::counts::CountSweep;
 use crate::user::events;
 use crate::user::presence;
 use crate::user::push;
@@ -39,8 +40,8 @@ use crate::user::tables::ResourceKey;
 use crate::worker::ends::Ending;
 use crate::worker::places::{Accepts, Places};
 use crate::worker::pressure::Sample;
+use crate::worker::resume::Resumption;
 use crate::worker::run_queue::RunQueue;
-use crate::worker::sm::Resumption;
 use crate::xml::{self, Framer};
 
 /// What a timer is for.
@@ -95,8 +96,10 @@ pub struct Core {
     pub(super) detached: usize,
     /// Of them, those that sleep.
     pub(super) asleep: usize,
-    /// Clients that want to resume a stream whose last messages are not durable yet.
+    /// Clients that want to resume a stream and have to wait for the disk.
     pub(super) resumptions: Vec<Resumption>,
+    /// Rows of streams of before a crash, whose time is over.
+    pub(super) count_sweep: CountSweep,
     /// Resources with stream management that were busy lately; each is looked at once a second until it rests.
     pub(super) watched: Vec<crate::user::tables::ResourceKey>,
     /// What sessions hold, as far as it was sampled in this round.
@@ -141,6 +144,7 @@ impl Core {
             detached: 0,
             asleep: 0,
             resumptions: Vec::new(),
+            count_sweep: CountSweep::default(),
             watched: Vec::new(),
             sample: Sample::NEW,
             log_seen_to: Millis(0),
@@ -373,6 +377,7 @@ impl Core {
                     self.sample_memory();
                     self.rest_streams();
                     push::look(&mut self.actors, &self.env, &mut self.fx);
+                    self.sweep_counts();
                     self.rest_tables();
                     self.tell_busiest();
                     self.look_after_log();

@@ -13,7 +13,8 @@
 //! | [`connections`](self), [`ends`](self) | connections that come and go; how streams end |
 //! | [`input`](self) | received bytes to stanzas |
 //! | [`login`](self) | TLS, passwords, the move to the home worker, binding |
-//! | [`managed`](self) | stream management: acknowledgements, sessions without a connection, resumption |
+//! | [`managed`](self) | stream management: acknowledgements, sessions without a connection |
+//! | [`resume`](self) | resumption |
 //! | [`keeping`](self) | the log: commits, deliveries that are due, repairs |
 //! | [`held`](self) | what waits for subscriptions to be written |
 //! | [`pressure`](self) | what sessions hold, and what is given up for want of memory |
@@ -45,6 +46,7 @@ mod message;
 pub mod newcomers;
 mod places;
 mod pressure;
+mod resume;
 mod run_queue;
 mod sm;
 mod sweep;

@@ -1,22 +1,20 @@
-//! Stream management on a worker (XEP-0198): what a client's elements do, sessions without a connection, and
-//! resumption from wherever the client comes back.
+//! Stream management on a worker (XEP-0198): what a client's elements do, and sessions without a connection.
 
 use whimbrel_storage::log::Sequence;
 
 use crate::env::Env;
 use crate::proto::errors::{StanzaCondition, StreamCondition};
 use crate::proto::sm::element::{self, Said};
-use crate::proto::sm::{NOT_DURABLE_MAX, Rest, StreamId, StreamManagement, TooHigh, Unacked};
-use crate::runtime::driver::{CloseHow, ConnId};
-use crate::runtime::outbox::Action;
-use crate::session::{Holds, Session, SessionPhase};
+use crate::proto::sm::{NOT_DURABLE_MAX, Rest, StreamManagement, TooHigh, Unacked};
+use crate::runtime::driver::ConnId;
+use crate::session::{Holds, SessionPhase};
 use crate::user::actors::Actors;
 use crate::user::actors::Effects;
+use crate::user::counts;
 use crate::user::flow;
-use crate::user::inactive;
 use crate::user::lifecycle::{self, Detached};
 use crate::user::offline;
-use crate::user::presence::{self, again, asleep};
+use crate::user::presence::{self, asleep};
 use crate::user::push;
 use crate::user::tables::{Flags, ResourceKey};
 use crate::worker::core::{Core, Timer};
@@ -25,13 +23,6 @@ use crate::xml::Stanza;
 
 /// Room for so many resources to be spoken to is kept for the next iteration; what more of them needed is given back.
 const DUE_SM_KEPT_MAX: usize = 1024;
-
-/// A client that wants to resume a stream whose last messages are not durable yet.
-pub(super) struct Resumption {
-    conn: ConnId,
-    key: ResourceKey,
-    id: StreamId,
-}
 
 /// What an element of stream management leads to.
 pub(super) enum SmOutcome {
@@ -108,7 +99,7 @@ fn enable(
 }
 
 /// The client has handled so many stanzas (§4): messages among them leave the log, and there may be room for more.
-fn acknowledged(
+pub(super) fn acknowledged(
     actors: &mut Actors,
     env: &Env,
     fx: &mut Effects,
@@ -252,12 +243,12 @@ impl Core {
     }
 
     /// Milliseconds for which a session without a connection waits before it sleeps, or ends.
-    fn until_sleep_ms(&self, resume_seconds: u32) -> u64 {
+    pub(super) fn until_sleep_ms(&self, resume_seconds: u32) -> u64 {
         u64::from(resume_seconds.min(self.env.config.limits.sm_resume_seconds)) * 1000
     }
 
     /// Takes a resource out of those that wait to be resumed.
-    fn reattach(&mut self, key: ResourceKey) {
+    pub(super) fn reattach(&mut self, key: ResourceKey) {
         if let Some(timer) = self.actors.users.flow_mut(key).expiry.take() {
             self.timers.cancel(timer);
         }
@@ -322,12 +313,14 @@ impl Core {
         {
             return false;
         }
-        let timer = self.set_timer(u64::from(all - usual) * 1000, Timer::Detached(key));
+        let left_ms = u64::from(all - usual) * 1000;
+        let timer = self.set_timer(left_ms, Timer::Detached(key));
         if timer.is_none() {
             return false;
         }
         self.actors.users.flow_mut(key).expiry = timer;
         asleep::fall_asleep(&mut self.actors, &self.env, &mut self.fx, key);
+        counts::keep(&mut self.actors, &self.env, &mut self.fx, key, left_ms);
         self.asleep += 1;
         self.env.metrics().asleep.set(self.asleep as u64);
         self.env.metrics().fallen_asleep.add(1);
@@ -340,128 +333,6 @@ impl Core {
         if sleeps && asleep::has_too_much(&self.actors, &self.env, key) {
             self.env.metrics().refused_asleep.add(1);
             self.forget_detached(key);
-        }
-    }
-
-    /// §5: an authenticated client wants to go on with an earlier stream, in place of binding a resource.
-    pub(super) fn resume(&mut self, conn: ConnId, id: Option<StreamId>, h: u32) {
-        let Some(session) = self.sessions.get_mut(conn) else { return };
-        let SessionPhase::Negotiating(negotiation) = &mut session.phase else { return };
-        let Some(local) = &negotiation.user else { return };
-        let found = id.and_then(|id| {
-            self.actors.users.resources_of(local).into_iter().find(|&key| {
-                self.actors.users.sm_mut(key).is_some_and(|sm| sm.id() == id && sm.resume_seconds() > 0)
-            })
-        });
-        let (Some(key), Some(id)) = (found, id) else {
-            return self.cannot_resume(conn, id);
-        };
-        if self.actors.users.sm_mut(key).is_some_and(|sm| sm.is_old(h)) {
-            // The client does not have what it has acknowledged: its state is that of another time.
-            return self.cannot_resume(conn, Some(id));
-        }
-        if let Err(too_high) = acknowledged(&mut self.actors, &self.env, &mut self.fx, key, h) {
-            return self.too_high(conn, too_high);
-        }
-        self.replace_connection(key);
-        let not_durable = self.actors.users.sm_mut(key).map_or(0, |sm| sm.not_durable());
-        let resumption = Resumption { conn, key, id };
-        if not_durable == 0 {
-            return self.resumed(&resumption);
-        }
-        // The client would repeat what is only a moment away from being durable.
-        if let Some(Session { phase: SessionPhase::Negotiating(negotiation), .. }) =
-            self.sessions.get_mut(conn)
-        {
-            negotiation.waiting = true;
-            self.resumptions.push(resumption);
-        }
-    }
-
-    /// The stream has ended in the meantime, or there has never been one: the client binds anew. Anything that was durable of it
-    /// is known after a restart, from the log.
-    fn cannot_resume(&mut self, conn: ConnId, id: Option<StreamId>) {
-        self.env.metrics().resume_failed.add(1);
-        let h = id.and_then(|id| self.env.shared.safe_before(id));
-        let mut out = self.fx.out.stream(conn);
-        out.element(|out| element::write_failed(StanzaCondition::ItemNotFound, h, out));
-    }
-
-    /// A session that is about to be resumed gives up the connection that it still has.
-    fn replace_connection(&mut self, key: ResourceKey) {
-        let older = self.actors.users.resource(key).conn;
-        if let Some(session) = self.sessions.get_mut(older) {
-            self.env.metrics().stream_errors.add(1);
-            let mut out = self.fx.out.stream(older);
-            out.error(StreamCondition::Conflict, Some("resumed on another connection"));
-            out.end();
-            session.phase = SessionPhase::Closing;
-            session.partial = None;
-            // What was read and not handled is not counted, so the client sends it again (§5).
-            self.forget_input(older);
-            self.fx.out.act(older, Action::Close(CloseHow::Flush));
-            if let Some(sm) = self.actors.users.sm_mut(key) {
-                sm.disconnected();
-            }
-            let seconds = self.actors.users.sm_mut(key).map_or(0, |sm| sm.resume_seconds());
-            let expiry = self.set_timer(self.until_sleep_ms(seconds), Timer::Detached(key));
-            self.detached += 1;
-            self.actors.users.resource_mut(key).conn = ConnId::NONE;
-            self.actors.users.flow_mut(key).expiry = expiry;
-        }
-    }
-
-    /// Resumptions that have waited for the log.
-    pub(super) fn resume_waiting(&mut self) {
-        if self.resumptions.is_empty() {
-            return;
-        }
-        for resumption in std::mem::take(&mut self.resumptions) {
-            let Resumption { conn, key, id, .. } = resumption;
-            match self.actors.users.sm_mut(key).filter(|sm| sm.id() == id).map(|sm| sm.not_durable()) {
-                Some(0) => {
-                    self.with_input_held(conn, |core| core.resumed(&resumption));
-                }
-                Some(_) if self.sessions.get(conn).is_some() => self.resumptions.push(resumption),
-                Some(_) => {}
-                None => self.with_input_held(conn, |core| core.cannot_resume(conn, Some(id))),
-            }
-        }
-        self.carry_out();
-    }
-
-    /// A connection takes a session over.
-    fn resumed(&mut self, resumption: &Resumption) {
-        let &Resumption { conn, key, id } = resumption;
-        let Some(session) = self.sessions.get_mut(conn) else { return };
-        let SessionPhase::Negotiating(negotiation) =
-            std::mem::replace(&mut session.phase, SessionPhase::Bound(key))
-        else {
-            return;
-        };
-        session.marks.established = true;
-        let peer = session.peer;
-        self.env.shared.admission.established(peer);
-        self.places.tidy(peer, &self.sessions);
-        if let Some(deadline) = negotiation.deadline {
-            self.timers.cancel(deadline);
-        }
-        self.reattach(key);
-        let resource = self.actors.users.resource_mut(key);
-        resource.conn = conn;
-        self.env.metrics().resumed.add(1);
-        if let Some(sm) = self.actors.users.sm_mut(key) {
-            self.fx.out.stream(conn).element(|out| element::write_resumed(id, sm.handled(), out));
-        }
-        if asleep::wake(&mut self.actors, &self.env, &mut self.fx, key) {
-            self.env.metrics().woken.add(1);
-        }
-        offline::send_again(&mut self.actors, &self.env, &mut self.fx, key);
-        inactive::set(&mut self.actors, &self.env, &mut self.fx, key, false);
-        push::returned(&mut self.actors, key);
-        again::refresh(&mut self.actors, &self.env, &mut self.fx, key);
-        if flow::is_behind(&self.actors.users, key) {
-            self.fx.due_cursors.push(key);
         }
     }
 }

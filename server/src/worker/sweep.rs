@@ -21,6 +21,14 @@ const SM_DECIDED_SECONDS: u32 = 60;
 const PART_MIN: usize = 256;
 
 impl Core {
+    /// Looks for rows of streams that nobody can ask for any more. They are those of all workers, so one of them looks.
+    pub(super) fn sweep_counts(&mut self) {
+        if self.env.worker == 0 {
+            let now = self.seconds();
+            self.count_sweep.look(&mut self.actors, &self.env, &mut self.fx, now);
+        }
+    }
+
     /// Looks at a part of the sessions: silent ones are pinged, those that did not answer are ended.
     pub(super) fn sweep(&mut self) {
         let now = self.seconds();

@@ -20,6 +20,7 @@
 //! rooms_of_accounts     actor of the account, actor of the room
 //! push_devices          actor, node, as rosters
 //! push_tokens           hash of push service and token (32)
+//! stream_counts         actor, stream (8, big endian)
 //! upload_slots, uploads, upload_erasures  id of the upload (24)
 //! uploads_of_accounts   actor, id of the upload
 //! upload_usage          actor; nobody for all

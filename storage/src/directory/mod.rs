@@ -21,6 +21,7 @@
 //! | `accounts`, `item`, `roster`, `blocked`, `vcard`, `private`, `activity`, `settings`, `registration` | what is kept |
 //! | `pubsub` | nodes of accounts and what is published to them |
 //! | `push` | devices that push services know |
+//! | `counts` | how much of clients' streams was handled |
 //! | `uploads` | files that accounts have uploaded, and slots for them |
 //! | `rooms` | rooms and who belongs to them |
 //! | `writer` | the thread that writes |
@@ -42,6 +43,7 @@ mod check;
 mod checksum;
 mod codec;
 mod copy;
+mod counts;
 mod data_set;
 #[expect(unsafe_code, reason = "a memory map, which LMDB makes")]
 mod env;
@@ -88,6 +90,7 @@ pub use archive::{
     ErasurePass, ErasuresDue, PREFERENCES_JIDS_MAX, RowView, Shares, Shrunk, Sweep, Swept, TAKERS_MAX,
     TOMBSTONE_BYTES_MAX, largest_takers,
 };
+pub use counts::{StreamCount, StreamCountKey};
 pub use error::DirectoryError;
 pub use import::{ImportEvent, Imported, NewAccount};
 pub use item::{Item, ItemRef, ItemRow, Subscription};

@@ -90,6 +90,8 @@ pub enum Table {
     PushDevices,
     /// Hash of a push service's token → whose device it is.
     PushTokens,
+    /// Account and stream → how much of the stream was handled.
+    StreamCounts,
     /// Id of an upload → the slot that waits for its file.
     UploadSlots,
     /// Id of an upload → its file.
@@ -104,7 +106,7 @@ pub enum Table {
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 42] = [
         Self::Meta,
         Self::Accounts,
         Self::RosterStates,
@@ -141,6 +143,7 @@ impl Table {
         Self::RoomsPublic,
         Self::PushDevices,
         Self::PushTokens,
+        Self::StreamCounts,
         Self::UploadSlots,
         Self::Uploads,
         Self::UploadsOfAccounts,
@@ -149,7 +152,7 @@ impl Table {
     ];
 
     /// The tables whose keys begin with an account's number, and from which all of a removed account is removed with it.
-    pub const OF_AN_ACCOUNT: [Self; 19] = [
+    pub const OF_AN_ACCOUNT: [Self; 20] = [
         Self::RosterStates,
         Self::Rosters,
         Self::Removals,
@@ -167,6 +170,7 @@ impl Table {
         Self::NodesOfAccounts,
         Self::RoomsOfAccounts,
         Self::PushDevices,
+        Self::StreamCounts,
         Self::UploadsOfAccounts,
         Self::UploadUsage,
     ];
@@ -224,6 +228,7 @@ impl Table {
             Self::RoomsPublic => "rooms_public",
             Self::PushDevices => "push_devices",
             Self::PushTokens => "push_tokens",
+            Self::StreamCounts => "stream_counts",
             Self::UploadSlots => "upload_slots",
             Self::Uploads => "uploads",
             Self::UploadsOfAccounts => "uploads_of_accounts",
@@ -243,7 +248,7 @@ impl Table {
             || matches!(self, Self::PubsubMembers | Self::PubsubUsage | Self::NodesOfAccounts)
             || matches!(self, Self::Rooms | Self::RoomNames | Self::RoomAffiliations | Self::RoomNicks)
             || matches!(self, Self::RoomRemovals | Self::RoomsOfAccounts | Self::RoomsPublic)
-            || matches!(self, Self::PushDevices | Self::PushTokens)
+            || matches!(self, Self::PushDevices | Self::PushTokens | Self::StreamCounts)
             || matches!(self, Self::UploadSlots | Self::Uploads | Self::UploadsOfAccounts)
             || matches!(self, Self::UploadUsage | Self::UploadErasures)
     }

@@ -57,6 +57,9 @@ impl Managed {
             Ok(machine) => world.run_on(machine),
             Err(what) => return world.fail(what),
         }
+        let outcome = self.check_counts();
+        self.note(outcome);
+        self.expect_counts();
         for index in 0..self.peers.len() {
             self.cut_off(index);
             // What a session is beside its messages is gone.

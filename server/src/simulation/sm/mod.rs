@@ -15,6 +15,7 @@
 //! checked as things arrive, after every crash, and at the end, when everybody is there and has everything. Those of rooms are
 //! told in [`rooms`].
 
+mod counts;
 mod crash;
 mod hear;
 mod oracle;
@@ -69,6 +70,9 @@ fn number_of(index: usize) -> u32 {
 /// The resource of every peer.
 const RESOURCE: &str = "r";
 
+/// Of a thousand steps, those in which nothing special happens.
+const USUAL: usize = 995;
+
 /// Rounds in which everything must have arrived.
 const REST_ROUNDS_MAX: usize = 20_000;
 
@@ -99,6 +103,8 @@ pub struct Tally {
     pub changed_transport: u64,
     /// Streams that could not be resumed, and whose refusal told what was durable.
     pub refused_with_h: u64,
+    /// Of these, those whose sessions slept when the server crashed.
+    pub told_after_sleep: u64,
     /// Streams that could not be resumed, without that.
     pub refused: u64,
     /// Directory writes acknowledged or answered, and found.
@@ -239,6 +245,8 @@ impl Managed {
         self.world.check_archives(&exchanged);
         let outcome = self.check_rooms_at_rest();
         self.note(outcome);
+        let outcome = self.check_counts();
+        self.note(outcome);
         self.world.stop_at_failure()?;
         self.count_server();
         let (messages, again, doubled) = self.oracle.counts();
@@ -276,6 +284,26 @@ impl Managed {
         let world = &mut self.world;
         world.step += 1;
         match world.random.below(1000) {
+            usual @ 0..USUAL => self.go_on(usual),
+            995 if world.random.permille(150) => self.upgrade(),
+            997 if world.random.permille(150) => self.stop_and_start(),
+            996 if world.random.permille(250) => self.crash_while_one_sleeps(),
+            996 if world.random.permille(200) => {
+                // Long enough for a session without a connection to end, now and then.
+                for _ in 0..world.random.between(1, 40) {
+                    self.world.pass(900);
+                    self.round();
+                }
+            }
+            _ if world.random.permille(if self.is_quiet { 20 } else { 200 }) => self.crash(),
+            _ => {}
+        }
+    }
+
+    /// One thing moves: which, says a number below [`USUAL`].
+    fn go_on(&mut self, which: usize) {
+        let world = &mut self.world;
+        match which {
             0..400 => {
                 let worker = world.random.below(world.workers.len());
                 world.turn(worker);
@@ -302,21 +330,10 @@ impl Managed {
                     self.act(index);
                 }
             }
-            950..995 => {
+            _ => {
                 let ms = world.random.below(20) as u64;
                 world.pass(ms);
             }
-            995 if world.random.permille(150) => self.upgrade(),
-            997 if world.random.permille(150) => self.stop_and_start(),
-            996 if world.random.permille(200) => {
-                // Long enough for a session without a connection to end, now and then.
-                for _ in 0..world.random.between(1, 40) {
-                    self.world.pass(900);
-                    self.round();
-                }
-            }
-            _ if world.random.permille(if self.is_quiet { 20 } else { 200 }) => self.crash(),
-            _ => {}
         }
     }
 

@@ -73,6 +73,8 @@ pub(super) struct Peer {
     pub(super) was_web: bool,
     /// That it can go on with its stream.
     pub(super) promise: Option<Promise>,
+    /// What it is to hear of its stream when it comes back: its session slept when the server crashed.
+    pub(super) count: Option<u32>,
     /// How often each message has arrived in this session.
     pub(super) arrivals: BTreeMap<u32, u32>,
 }

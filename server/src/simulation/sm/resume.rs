@@ -44,7 +44,12 @@ impl Managed {
 
     /// Streams that can no longer be resumed because of a limit.
     pub(super) fn given_up(&self) -> u64 {
-        let limits = ["refused.sm_unacked", "refused.sm_detached_sessions", "refused.sm_asleep"];
+        let limits = [
+            "refused.sm_unacked",
+            "refused.sm_detached_sessions",
+            "refused.sm_asleep",
+            "sm.counts_unwritten",
+        ];
         let totals = metrics::totals(&self.world.shared.metrics).into_iter();
         totals.filter(|(metric, _)| limits.contains(&metric.name)).map(|(_, value)| value).sum()
     }
@@ -110,7 +115,7 @@ impl Managed {
     }
 
     /// The network takes its connection away.
-    fn reset(&mut self, index: usize) {
+    pub(super) fn reset(&mut self, index: usize) {
         if let Some(link) = self.world.clients[index].link {
             self.world.network.client_close(link, true);
             self.cut_off(index);
@@ -206,6 +211,8 @@ impl Managed {
         {
             return self.world.fail(format!("peer {index} cannot resume: {promise:?}, {element:?}"));
         }
+        let outcome = self.check_count(index, element.attribute("h"));
+        self.note(outcome);
         if element.attribute("h").is_some() {
             self.tally.refused_with_h += 1;
             self.told(index, element);

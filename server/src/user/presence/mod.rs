@@ -32,7 +32,7 @@ use crate::user::inbound::Inbound;
 use crate::user::lifecycle::{self, Available, Showing, Unavailable};
 use crate::user::tables::{Flags, ResourceKey, Users};
 use crate::user::writes::Write;
-use crate::user::{blocking, capabilities, flow, offline, share};
+use crate::user::{blocking, capabilities, counts, flow, offline, share};
 use crate::xml::{CLIENT, writer};
 
 /// How every presence begins.
@@ -362,6 +362,7 @@ pub fn send_one(users: &mut Users, env: &Env, fx: &mut Effects, shown: &Broadcas
 /// The session of a resource has ended: contacts hear of it, and it is forgotten.
 pub fn session_ended(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) {
     unavailable(actors, env, fx, key, UNAVAILABLE_TAIL, None);
+    counts::forget(actors, env, fx, key);
     actors.commits.forget_handed(key);
     let full = actors.users.full_jid(env, key);
     let account = actors.users.account_of(key);

@@ -1,16 +1,19 @@
 //! The steps of the walk that push causes, against doubles of push services.
 
+use std::sync::mpsc::channel;
+use std::thread::spawn;
 use std::time::Duration;
 
 use whimbrel_push::doubles::Answer;
+use whimbrel_storage::directory::run_inline;
 
 use super::stage::{Step, run};
 use crate::push::providers::UNREGISTERED;
 use crate::rooms::{PRIVATE, make, make_it};
-use crate::support::Client;
 use crate::support::answers::befriend;
 use crate::support::doubles::Providers;
 use crate::support::managed::chat;
+use crate::support::{Client, PATIENCE};
 
 /// Runs every step; nothing here depends on the driver.
 #[test]
@@ -79,11 +82,33 @@ pub(super) const STEPS: &[Step<Providers>] = &[
         act: |stage, providers| {
             let (jid, stream) = sleeps(providers);
             stage.until("sm.asleep");
+            stage.until("sm.counts");
             let server = providers.server.address();
             let (_, answer) = Client::resume(server, "juliet", &jid, &stream, 0);
             assert_eq!(answer.name(), "resumed");
         },
-        moves: &["sm.asleep", "sm.fallen_asleep", "sm.woken"],
+        moves: &["sm.asleep", "sm.counts", "sm.fallen_asleep", "sm.woken"],
+        ..PLAIN
+    },
+    Step {
+        what: "a session falls asleep while the directory takes nothing",
+        configure: |config| (config.limits.sm_resume_seconds, config.limits.directory_queue) = (1, 1),
+        act: |stage, providers| {
+            sleeps(providers);
+            let mut romeo = providers.romeo();
+            let directory = providers.server.server.shared.directory.clone();
+            let (go, wait) = channel::<()>();
+            let writer = spawn(move || {
+                // There is one transaction that writes at a time.
+                run_inline(&directory, Box::new(move |_| Ok(wait.recv_timeout(PATIENCE).is_ok())))
+            });
+            let set =
+                "<iq type='set' id='s'><query xmlns='jabber:iq:private'><a xmlns='urn:a'/></query></iq>";
+            stage.until_with("sm.counts_unwritten", || romeo.send(set));
+            drop(go);
+            writer.join().expect("it does not panic").expect("nothing is written");
+        },
+        moves: &["sm.counts_unwritten"],
         ..PLAIN
     },
     Step {

@@ -67,6 +67,15 @@ impl Keys {
         Keys(folder)
     }
 
+    /// The tables of a configuration that switch push on, for a program of its own. They come last.
+    pub(crate) fn toml(&self) -> String {
+        let key = self.0.path().join("vapid.pem");
+        format!(
+            "[push.webpush]\nkey = '{}'\ncontact = 'mailto:operator@localhost'\nhosts = ['push.example']\n",
+            key.display()
+        )
+    }
+
     /// Switches push on, quick, with all that may be told.
     pub(crate) fn configure(&self, config: &mut Config) {
         config.push.webpush.key = self.0.path().join("vapid.pem");

@@ -99,6 +99,7 @@ fn fill(t: &mut WriteTransaction<'_>, local: &str) -> Result<(), DirectoryError>
     super::nodes::fill(t, local)?;
     super::rooms::fill(t, local)?;
     super::push::fill(t, local)?;
+    super::counts::fill(t, local)?;
     super::uploads::fill(t, local)?;
     t.put_roster_item(local, &Item { contact: "nurse@example.org".into(), ..Item::default() })?;
     t.put_roster_item(local, &Item { contact: "romeo@example.org".into(), ..Item::default() })?;
@@ -166,6 +167,7 @@ fn what_belongs_to_an_account_is_kept_and_goes_with_it() {
         (tables::Table::RoomsOfAccounts, 1),
         (tables::Table::PushDevices, 1),
         (tables::Table::PushTokens, 1),
+        (tables::Table::StreamCounts, 1),
         (tables::Table::UploadSlots, 1),
         (tables::Table::Uploads, 1),
         (tables::Table::UploadsOfAccounts, 2),

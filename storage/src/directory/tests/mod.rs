@@ -1,6 +1,7 @@
 //! What the directory promises.
 
 mod accounts;
+mod counts;
 mod damage;
 mod format;
 mod import;
