@@ -48,7 +48,9 @@ fn an_upload_is_taken_once_and_as_it_was_announced() {
                 }
                 let mut bytes = Vec::new();
                 let ended = stream.read_to_end(&mut bytes);
-                let Some(answer) = Answer::read(&bytes) else { panic!("{path} {fields}: {ended:?} {bytes:?}") };
+                let Some(answer) = Answer::read(&bytes) else {
+                    panic!("{path} {fields}: {ended:?} {bytes:?}")
+                };
                 assert_eq!((answer.status, answer.problem().as_str()), (status, kind), "{path} {fields}");
             }
             assert_eq!(get(server, &good.get, "").status, 404, "there is no file yet");
