@@ -210,6 +210,10 @@ impl World {
             self.pass(1000);
             self.round();
         }
+        // Of few accounts it is remembered that something is still to be told. Of the others, the next message tells it.
+        if self.shared.metrics.iter().any(|metrics| metrics.refused_push_queue.get() > 0) {
+            return self.stop_at_failure();
+        }
         let waiting: BTreeSet<u32> = self.waiting().unwrap_or_default();
         let messages = self.oracle.waiting_for_the_absent(&waiting);
         if let Err(what) = self.pushes.judge(&messages) {

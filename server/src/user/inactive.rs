@@ -103,15 +103,24 @@ impl HeldStanzas {
             }
         }
         let cost = cost(sender, bytes);
+        let gives_way = |entry: &Entry| entry.sender.is_some() && !is_unavailable(&entry.stanza);
+        let room = || match sender {
+            Some(_) if is_unavailable(bytes) => {
+                self.entries.iter().filter(|entry| gives_way(entry)).map(Entry::cost).sum()
+            }
+            _ => 0,
+        };
+        let lacks = (self.bytes + cost).saturating_sub(bytes_max);
+        // Nobody gives way to one that does not fit all the same.
+        if lacks > 0 && lacks > room() {
+            return Added::NoRoom;
+        }
         let mut given_up = 0;
-        while self.bytes + cost > bytes_max && sender.is_some() && is_unavailable(bytes) {
-            let comes = |entry: &Entry| entry.sender.is_some() && !is_unavailable(&entry.stanza);
-            let Some(at) = self.entries.iter().position(comes) else { break };
+        while self.bytes + cost > bytes_max
+            && let Some(at) = self.entries.iter().position(gives_way)
+        {
             self.bytes -= self.entries.remove(at).cost();
             given_up += 1;
-        }
-        if self.bytes + cost > bytes_max {
-            return Added::NoRoom;
         }
         self.bytes += cost;
         self.entries.push(Entry::new(kind, sender, bytes));
@@ -270,5 +279,20 @@ mod tests {
             added += 1;
         }
         assert!(texts(&held).len() >= 2, "those who have gone stay");
+    }
+
+    #[test]
+    fn nobody_gives_way_in_vain() {
+        let (gone, come) = (&b"<presence type='unavailable'/>"[..], &b"<presence/>"[..]);
+        let mut held = HeldStanzas::default();
+        let room = cost(None, gone) + cost(Some("r@c/1"), come);
+        assert_eq!(held.add(Kind::Message, None, gone, room), Added::InPlaceOf(0));
+        assert_eq!(held.add(Kind::Presence, Some("r@c/1"), come, room), Added::InPlaceOf(0));
+        assert_eq!(held.add(Kind::Presence, Some("r@c/2"), gone, room), Added::NoRoom);
+        assert_eq!(
+            texts(&held).last().map(String::as_bytes),
+            Some(come),
+            "nobody would know that it is lost"
+        );
     }
 }

@@ -89,10 +89,11 @@ impl Peer {
         self.is_on && self.unacked.is_empty()
     }
 
-    /// Messages of which the server came to know after a step; nobody knows now whether it still does.
+    /// Messages of which the server came to know in a step or after it; nobody knows now whether it still does. In the same step it may
+    /// have been before a commit or behind it.
     pub(super) fn forget_settled_after(&mut self, step: u64) -> Vec<u32> {
-        let late = self.sure.iter().filter(|(since, _)| *since > step).map(|(_, n)| *n).collect();
-        self.sure.retain(|(since, _)| *since <= step);
+        let late = self.sure.iter().filter(|(since, _)| *since >= step).map(|(_, n)| *n).collect();
+        self.sure.retain(|(since, _)| *since < step);
         late
     }
 }
