@@ -45,11 +45,16 @@ impl World {
         live.presence = None;
         live.initial = None;
         live.seen.clear();
-        self.oracle.sessions[live.id].available = None;
+        let session = live.id;
+        self.oracle.sessions[session].available = None;
         if std::mem::take(&mut live.inactive) {
             client.say("<active xmlns='urn:xmpp:csi:0'/>");
         }
         client.say("<presence type='unavailable'/>");
+        // That leaves all rooms (XEP-0045 §7.14).
+        for room in self.rooms.of(session) {
+            self.rooms.asks_to_leave(session, &room);
+        }
     }
 
     /// To strangers only, and marked: for a contact it would be the newest presence there is.
