@@ -134,6 +134,7 @@ impl Core {
         if self.resumptions.is_empty() {
             return;
         }
+        let mut tried = Vec::new();
         for resumption in std::mem::take(&mut self.resumptions) {
             let Resumption { conn, id, .. } = resumption;
             match self.readiness(&resumption) {
@@ -143,16 +144,20 @@ impl Core {
                         core.replace_connection(resumption.key);
                         core.resumed(&resumption);
                     });
-                    self.keep_again(&resumption);
+                    tried.push(resumption);
                 }
                 Readiness::Waits if self.sessions.get(conn).is_some() || self.is_going(&resumption) => {
                     self.resumptions.push(resumption);
                 }
-                Readiness::Waits => self.keep_again(&resumption),
+                Readiness::Waits => tried.push(resumption),
                 Readiness::Refused | Readiness::Gone => {
                     self.with_input_held(conn, |core| core.cannot_resume(conn, Some(id)));
                 }
             }
+        }
+        // Behind all: of two connections of a client the first may be gone, and the second one goes on.
+        for resumption in tried {
+            self.keep_again(&resumption);
         }
         self.carry_out();
     }
@@ -166,7 +171,12 @@ impl Core {
     fn keep_again(&mut self, resumption: &Resumption) {
         let &Resumption { key, id, .. } = resumption;
         let is_same = self.actors.users.sm_mut(key).is_some_and(|sm| sm.id() == id);
-        if !is_same || !self.actors.users.resource(key).flags.has(Flags::ASLEEP) {
+        let is_wanted = self.resumptions.iter().any(|other| (other.key, other.id) == (key, id));
+        if !is_same
+            || is_wanted
+            || counts::row(&self.actors.users, key) != Row::None
+            || !self.actors.users.resource(key).flags.has(Flags::ASLEEP)
+        {
             return;
         }
         let expiry = self.actors.users.flow_mut(key).expiry;

@@ -219,13 +219,14 @@ impl Core {
     /// Deals out turns, round robin, as long as the iteration has work to give.
     pub fn run_turns(&mut self) {
         self.lift_slowed();
-        let until = self.fx.work.spent() + QUEUE_UNITS;
-        self.turns.until = until;
         while self.fx.work.handshakes() < self.turns.handshakes_until {
             let Some((conn, waiting)) = self.turns.next(true) else { break };
             self.shake_hands(conn, waiting);
             self.carry_out();
         }
+        // Handshakes have a bound of their own; they take no turns from those who are past theirs.
+        let until = self.fx.work.spent() + QUEUE_UNITS;
+        self.turns.until = until;
         for _ in 0..self.turns.queue.len() {
             if self.fx.work.spent() >= until {
                 self.env.metrics().turns_cut.add(1);
