@@ -254,6 +254,20 @@ impl<S: 'static> Jobs<S> {
         }
     }
 
+    /// Whether less than half of the room for writes is taken. What no client waits for is left out beyond that, so that the many who
+    /// bring it about at the same moment take no room from requests.
+    pub fn has_room_to_spare(&self) -> bool {
+        let (waiting, limit) = match &self.backend {
+            Backend::Threads { writer, .. } => {
+                let (waiting, _, limit) = writer.gauge();
+                (waiting, limit)
+            }
+            Backend::Inline(..) => return true,
+            Backend::Stepped(stepped) => (stepped.waiting().0, stepped.limit),
+        };
+        waiting < limit.div_ceil(2)
+    }
+
     /// The worker a job_id belongs to.
     pub fn worker_of(job_id: u64) -> usize {
         (job_id >> 32) as usize

@@ -19,11 +19,11 @@ use crate::user::actors::{Actors, Effects};
 use crate::user::jobs::Then;
 use crate::user::tables::{Flags, ResourceKey, Users};
 
-/// Rows that are looked at in one part of a sweep.
-const SWEEP_ROWS: usize = 1000;
+/// Rows that are looked at in one part of a sweep, which is within an iteration.
+const SWEEP_ROWS: usize = 100;
 
 /// Seconds between two parts.
-const SWEEP_SECONDS: u32 = 10;
+const SWEEP_SECONDS: u32 = 1;
 
 /// How it stands with the row of a session whose client wants to go on.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -46,8 +46,11 @@ pub fn row(users: &Users, key: ResourceKey) -> Row {
 }
 
 /// Writes the row of a session that can be resumed for so many milliseconds, and from whose client nothing comes meanwhile. When the
-/// directory has no room for another change, there is none.
+/// directory has no room to spare for another change, there is none.
 pub fn keep(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey, for_ms: u64) {
+    if !fx.jobs.has_room_to_spare() {
+        return env.metrics().counts_unwritten.add(1);
+    }
     let Some(sm) = actors.users.sm_mut(key) else { return };
     let (stream, handled) = (sm.id().0, sm.handled());
     let count = StreamCount { stream, handled, until_ms: env.unix_ms().saturating_add(for_ms) };
@@ -106,9 +109,10 @@ fn is_gone(users: &mut Users, key: ResourceKey, id: StreamId, is_gone: bool) {
     }
 }
 
-/// A session ends. Its row goes; when there is no room for another change, it stays until its time is over, and is true until then.
+/// A session ends. Its row goes; when there is no room to spare for another change, it stays until its time is over, and is true
+/// until then.
 pub fn forget(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) {
-    if row(&actors.users, key) != Row::Kept {
+    if row(&actors.users, key) != Row::Kept || !fx.jobs.has_room_to_spare() {
         return;
     }
     let Some(stream) = actors.users.sm_mut(key).map(|sm| sm.id().0) else { return };
