@@ -1,8 +1,10 @@
 //! What clients hear of their sessions after a crash, and what the directory has for that.
 
+use std::sync::mpsc::channel;
+use std::thread::spawn;
 use std::time::{Duration, Instant};
 
-use whimbrel_storage::directory::{StreamCount, run_inline};
+use whimbrel_storage::directory::{StreamCount, WriteTransaction, run_inline};
 
 use crate::support::managed::chat;
 use crate::support::program::{Program, Start};
@@ -34,6 +36,35 @@ fn manage(client: &mut Client) -> (String, String) {
     (client.jid.clone(), stream)
 }
 
+/// Juliet's phone, with stream management.
+fn phone(program: &Program) -> (Client, (String, String)) {
+    let mut juliet = program.login("juliet", "phone");
+    let session = manage(&mut juliet);
+    (juliet, session)
+}
+
+/// A client loses its connection, and its session falls asleep.
+fn fall_asleep(program: &Program, client: Client) {
+    client.cut();
+    await_figure(program, "sm.counts", 1);
+}
+
+/// Waits until the directory has so many counts.
+fn await_counts(server: &TestServer, wanted: u64) {
+    let since = Instant::now();
+    let total = || server.server.shared.directory.stream_count_total().unwrap();
+    while total() != wanted {
+        assert!(since.elapsed() < PATIENCE, "{} counts", total());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Another program takes over.
+fn upgrade(program: &Program) {
+    let upgraded = program.control(&serde_json::json!({ "request": "upgrade" }));
+    assert_eq!(upgraded["ok"], true, "{upgraded}");
+}
+
 /// As a client hears it that wants to go on with a stream that is not there.
 fn told(address: std::net::SocketAddr, name: &str, (jid, stream): &(String, String)) -> Option<u32> {
     let (_, answer) = Client::resume(address, name, jid, stream, 0);
@@ -54,14 +85,12 @@ fn a_sleeper_hears_after_a_kill_what_was_handled() {
     for driver in drivers() {
         let start = start(&keys, QUICKLY).with_driver(driver);
         let program = start.run();
-        let mut juliet = program.login("juliet", "phone");
-        let session = manage(&mut juliet);
+        let (mut juliet, session) = phone(&program);
         juliet.send("<presence/>");
         juliet.settle();
         // Nothing of this is in the log.
         juliet.await_handled(2);
-        juliet.cut();
-        await_figure(&program, "sm.counts", 1);
+        fall_asleep(&program, juliet);
         program.kill();
         for _ in 0..2 {
             // As often as it asks, also after another crash, and nobody else.
@@ -80,11 +109,9 @@ fn a_session_that_went_on_leaves_no_old_count() {
     for driver in drivers() {
         let start = start(&keys, QUICKLY).with_driver(driver);
         let program = start.run();
-        let mut juliet = program.login("juliet", "phone");
-        let session = manage(&mut juliet);
+        let (mut juliet, session) = phone(&program);
         juliet.settle();
-        juliet.cut();
-        await_figure(&program, "sm.counts", 1);
+        fall_asleep(&program, juliet);
         let (mut juliet, handled) = resume(program.address(), &session);
         assert_eq!(handled, 1);
         juliet.settle();
@@ -103,23 +130,19 @@ fn a_session_that_falls_asleep_again_has_its_new_count() {
     let keys = Keys::new();
     let start = start(&keys, QUICKLY);
     let program = start.run();
-    let mut juliet = program.login("juliet", "phone");
-    let session = manage(&mut juliet);
+    let (mut juliet, session) = phone(&program);
     for handled in 1..3 {
         juliet.settle();
-        juliet.cut();
-        await_figure(&program, "sm.counts", 1);
+        fall_asleep(&program, juliet);
         let went_on = resume(program.address(), &session);
         juliet = went_on.0;
         assert_eq!(went_on.1, handled);
         await_figure(&program, "sm.counts", 0);
     }
     juliet.settle();
-    juliet.cut();
-    await_figure(&program, "sm.counts", 1);
+    fall_asleep(&program, juliet);
     // Another program in the same process knows of it.
-    let upgraded = program.control(&serde_json::json!({ "request": "upgrade" }));
-    assert_eq!(upgraded["ok"], true, "{upgraded}");
+    upgrade(&program);
     program.kill();
     let program = start.run();
     assert_eq!(told(program.address(), "juliet", &session), Some(3));
@@ -131,12 +154,9 @@ fn an_upgrade_leaves_a_sleeper_with_its_count() {
     let keys = Keys::new();
     let start = start(&keys, QUICKLY);
     let program = start.run();
-    let mut juliet = program.login("juliet", "phone");
-    let session = manage(&mut juliet);
-    juliet.cut();
-    await_figure(&program, "sm.counts", 1);
-    let upgraded = program.control(&serde_json::json!({ "request": "upgrade" }));
-    assert_eq!(upgraded["ok"], true, "{upgraded}");
+    let (juliet, session) = phone(&program);
+    fall_asleep(&program, juliet);
+    upgrade(&program);
     let (juliet, _) = resume(program.address(), &session);
     await_figure(&program, "sm.counts", 0);
     drop(juliet);
@@ -148,8 +168,7 @@ fn what_was_said_before_a_silence_is_known_after_a_kill() {
     let keys = Keys::new();
     let start = start(&keys, QUICKLY);
     let program = start.run();
-    let mut juliet = program.login("juliet", "phone");
-    let session = manage(&mut juliet);
+    let (mut juliet, session) = phone(&program);
     // A message in the log says what was handled when it came.
     for handled in 1..3 {
         juliet.send(&chat("romeo@localhost", "said"));
@@ -161,8 +180,7 @@ fn what_was_said_before_a_silence_is_known_after_a_kill() {
     let program = start.run();
     assert_eq!(told(program.address(), "juliet", &session), Some(1));
     // Nor does a stop make the server forget it, nor another program.
-    let upgraded = program.control(&serde_json::json!({ "request": "upgrade" }));
-    assert_eq!(upgraded["ok"], true, "{upgraded}");
+    upgrade(&program);
     std::thread::sleep(Duration::from_millis(1500));
     program.stop();
     let program = start.run();
@@ -175,8 +193,7 @@ fn a_session_kept_over_a_stop_is_not_told_of_by_the_log() {
     let keys = Keys::new();
     let start = start(&keys, "");
     let program = start.run();
-    let mut juliet = program.login("juliet", "phone");
-    let session = manage(&mut juliet);
+    let (mut juliet, session) = phone(&program);
     juliet.send(&chat("romeo@localhost", "said"));
     juliet.await_handled(1);
     program.stop();
@@ -197,27 +214,19 @@ fn a_count_goes_with_its_session_and_with_its_account() {
     let configure = |config: &mut whimbrel_server::config::Config| config.limits.sm_resume_seconds = 1;
     with_push(configure, |server, _| {
         server.accounts(&["juliet", "romeo"]);
-        let counts = |server: &TestServer, wanted: u64| {
-            let since = Instant::now();
-            let total = || server.server.shared.directory.stream_count_total().unwrap();
-            while total() != wanted {
-                assert!(since.elapsed() < PATIENCE, "{} counts", total());
-                std::thread::sleep(Duration::from_millis(5));
-            }
-        };
         let mut juliet = server.online("juliet", "phone");
         manage(&mut juliet);
         juliet.cut();
-        counts(server, 1);
+        await_counts(server, 1);
         // The same resource takes its place.
         let mut juliet = server.online("juliet", "phone");
-        counts(server, 0);
+        await_counts(server, 0);
         manage(&mut juliet);
         juliet.cut();
-        counts(server, 1);
+        await_counts(server, 1);
         let mut other = server.login("juliet", "desk");
         other.send("<iq type='set' id='gone'><query xmlns='jabber:iq:register'><remove/></query></iq>");
-        counts(server, 0);
+        await_counts(server, 0);
     });
 }
 
@@ -230,7 +239,7 @@ fn counts_whose_time_is_over_are_told_to_nobody_and_go() {
     let account = directory.account_id("juliet").unwrap().unwrap();
     for (stream, until_ms) in [(1, 1), (2, u64::MAX)] {
         let count = StreamCount { stream, handled: 7, until_ms };
-        let keep = move |transaction: &mut whimbrel_storage::directory::WriteTransaction<'_>| {
+        let keep = move |transaction: &mut WriteTransaction<'_>| {
             transaction.keep_stream_count(("juliet", account), &count, 10)
         };
         assert!(run_inline(&directory, Box::new(keep)).unwrap());
@@ -262,4 +271,41 @@ fn a_sleeper_whose_end_was_unclean_is_told_when_its_sessions_were_not_kept() {
         let server = server.restart_without_keeping(configure);
         assert_eq!(told(server.address(), "juliet", &session), Some(1));
     }
+}
+
+#[test]
+fn a_client_whose_first_attempt_is_gone_goes_on_with_its_second() {
+    let configure = |config: &mut whimbrel_server::config::Config| config.limits.sm_resume_seconds = 1;
+    with_push(configure, |server, _| {
+        server.accounts(&["juliet"]);
+        let mut juliet = server.online("juliet", "phone");
+        let (jid, stream) = manage(&mut juliet);
+        juliet.cut();
+        await_counts(server, 1);
+        // There is one transaction that writes at a time: what the directory has of the session goes behind this one.
+        let directory = server.server.shared.directory.clone();
+        let (go, wait) = channel::<()>();
+        let (begun, is_begun) = channel();
+        let writer = spawn(move || {
+            let hold = move |_: &mut WriteTransaction<'_>| {
+                begun.send(()).expect("somebody waits");
+                Ok(wait.recv_timeout(PATIENCE).is_ok())
+            };
+            run_inline(&directory, Box::new(hold))
+        });
+        is_begun.recv().unwrap();
+        let mut first = Client::connect(server.address());
+        first.ask_to_resume("juliet", &jid, &stream, 0);
+        // Time for the server to hear both. Without it the second is served as well, and this shows less.
+        std::thread::sleep(Duration::from_millis(200));
+        first.cut();
+        let mut second = Client::connect(server.address());
+        second.ask_to_resume("juliet", &jid, &stream, 0);
+        std::thread::sleep(Duration::from_millis(200));
+        drop(go);
+        writer.join().expect("it does not panic").expect("nothing is written");
+        let answer = second.stanza();
+        assert_eq!(answer.name(), "resumed", "{answer:?}");
+        await_counts(server, 0);
+    });
 }

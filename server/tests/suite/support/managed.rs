@@ -69,14 +69,19 @@ impl Client {
 
     /// As [`Client::resume`], on this connection.
     pub(crate) fn resume_here(mut self, name: &str, jid: &str, id: &str, h: u32) -> (Client, Element) {
+        self.ask_to_resume(name, jid, id, h);
+        let answer = self.stanza();
+        (self, answer)
+    }
+
+    /// As [`Client::resume_here`], without waiting for the answer.
+    pub(crate) fn ask_to_resume(&mut self, name: &str, jid: &str, id: &str, h: u32) {
         self.open_stream("localhost");
         let answer = self.authenticate_plain(name, &server_password(name));
         assert_eq!(answer.name(), "success", "{answer:?}");
         self.open_stream("localhost");
         self.send(&format!("<resume xmlns='{SM}' previd='{id}' h='{h}'/>"));
-        let answer = self.stanza();
         self.jid = jid.to_owned();
-        (self, answer)
     }
 }
 
