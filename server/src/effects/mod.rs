@@ -11,10 +11,14 @@
 //! is delivered without an envelope, because nothing stands in front of it.
 
 pub mod answer;
+pub mod buffers;
 pub mod crypto;
+pub mod due;
 pub mod jobs;
 pub mod work;
 
+use crate::effects::buffers::Buffers;
+use crate::effects::due::Due;
 use crate::effects::jobs::Jobs;
 use crate::effects::work::Work;
 use crate::env::Env;
@@ -61,9 +65,11 @@ pub struct Effects<S> {
     /// Resources with stream management to which something may have to be said at the end of the iteration.
     pub due_sm: Vec<ResourceKey>,
     /// Resources that are behind and may have room for messages.
-    pub due_cursors: Vec<ResourceKey>,
+    pub due_cursors: Due,
     /// Resources that may have room for what waits for it.
-    pub due_room: Vec<ResourceKey>,
+    pub due_room: Due,
+    /// Buffers for what is read and written within an event.
+    pub buffers: Buffers,
     /// Presence that is on its way to many users of this worker.
     pub spreading: Spreading,
     /// Envelopes of the current event for users of this worker.
@@ -87,8 +93,9 @@ impl<S: 'static> Effects<S> {
             cut: Vec::new(),
             ended: Vec::new(),
             due_sm: Vec::new(),
-            due_cursors: Vec::new(),
-            due_room: Vec::new(),
+            due_cursors: Due::default(),
+            due_room: Due::default(),
+            buffers: Buffers::default(),
             spreading: Spreading::default(),
             local: Batch::default(),
             spare: Batch::default(),

@@ -161,6 +161,39 @@ pub struct Batch {
     received: Option<Instant>,
 }
 
+impl Span {
+    /// What it spans of a batch's bytes.
+    fn bytes(self, all: &[u8]) -> &[u8] {
+        &all[self.start as usize..][..self.length as usize]
+    }
+
+    fn text(self, all: &[u8]) -> &str {
+        std::str::from_utf8(self.bytes(all)).expect("put there from a str")
+    }
+}
+
+impl PackedStanza {
+    /// The stanza as its recipient reads it.
+    fn open<'a>(&self, bytes: &'a [u8]) -> Envelope<'a> {
+        let delivery = Delivery {
+            kind: self.kind,
+            typ: self.typ,
+            traits: self.traits,
+            from: self.from.text(bytes),
+            to_local: self.to_local.text(bytes),
+            to_resource: self.to_resource.map(|span| span.text(bytes)),
+            id: self.id.map(|span| span.text(bytes)),
+            bytes: self.bytes.bytes(bytes),
+            pending_ack: self.pending_ack,
+        };
+        match self.recipient {
+            Recipient::User => Envelope::Stanza(delivery),
+            Recipient::Room => Envelope::Visit(delivery),
+            Recipient::Node => Envelope::ToNode(delivery),
+        }
+    }
+}
+
 impl Batch {
     /// A batch that holds more bytes than this is not kept for reuse.
     const KEEP_BYTES_MAX: usize = 256 * 1024;
@@ -192,14 +225,6 @@ impl Batch {
         let length = u32::try_from(bytes.len()).expect("a stanza is bounded by limits.stanza_bytes");
         self.bytes.extend_from_slice(bytes);
         Span { start, length }
-    }
-
-    fn get(&self, span: Span) -> &[u8] {
-        &self.bytes[span.start as usize..][..span.length as usize]
-    }
-
-    fn text(&self, span: Span) -> &str {
-        std::str::from_utf8(self.get(span)).expect("put there from a str")
     }
 
     /// Adds a stanza for a user.
@@ -345,80 +370,60 @@ impl Batch {
         self.bytes.len() + self.envelopes.len() * size_of::<Packed>()
     }
 
-    fn open_stanza(&self, stanza: &PackedStanza) -> Envelope<'_> {
-        let delivery = Delivery {
-            kind: stanza.kind,
-            typ: stanza.typ,
-            traits: stanza.traits,
-            from: self.text(stanza.from),
-            to_local: self.text(stanza.to_local),
-            to_resource: stanza.to_resource.map(|span| self.text(span)),
-            id: stanza.id.map(|span| self.text(span)),
-            bytes: self.get(stanza.bytes),
-            pending_ack: stanza.pending_ack,
-        };
-        match stanza.recipient {
-            Recipient::User => Envelope::Stanza(delivery),
-            Recipient::Room => Envelope::Visit(delivery),
-            Recipient::Node => Envelope::ToNode(delivery),
-        }
-    }
-
     /// Reads the envelopes in the order in which they were added, and leaves the batch empty.
     pub fn open(&mut self, mut read: impl FnMut(Envelope<'_>)) {
-        let mut envelopes = std::mem::take(&mut self.envelopes);
+        let Batch { envelopes, bytes, .. } = self;
         for packed in envelopes.drain(..) {
             let envelope = match packed {
-                Packed::Stanza(stanza) => self.open_stanza(&stanza),
+                Packed::Stanza(stanza) => stanza.open(bytes),
                 Packed::Cast { kind, weight, from, head, tail, targets } => Envelope::Cast(Cast {
                     kind,
                     weight,
-                    from: self.text(from),
-                    head: self.get(head),
-                    tail: self.get(tail),
-                    targets: self.get(targets),
+                    from: from.text(bytes),
+                    head: head.bytes(bytes),
+                    tail: tail.bytes(bytes),
+                    targets: targets.bytes(bytes),
                 }),
                 Packed::Broadcast { typ, from, payload, targets, chooses_resources } => {
                     Envelope::Broadcast(Broadcast {
                         typ,
-                        from: self.text(from),
-                        payload: self.get(payload),
-                        targets: self.get(targets),
+                        from: from.text(bytes),
+                        payload: payload.bytes(bytes),
+                        targets: targets.bytes(bytes),
                         chooses_resources,
                     })
                 }
                 Packed::Event { kind, owner, node, tail, targets } => Envelope::Event(NodeEvent {
                     kind,
-                    owner: self.text(owner),
-                    node: self.text(node),
-                    tail: self.get(tail),
-                    targets: self.get(targets),
+                    owner: owner.text(bytes),
+                    node: node.text(bytes),
+                    tail: tail.bytes(bytes),
+                    targets: targets.bytes(bytes),
                 }),
                 Packed::Wanted { from, nodes, targets } => Envelope::Wanted(Wanted {
-                    from: self.text(from),
-                    nodes: self.get(nodes),
-                    targets: self.get(targets),
+                    from: from.text(bytes),
+                    nodes: nodes.bytes(bytes),
+                    targets: targets.bytes(bytes),
                 }),
                 Packed::Membership { account, room, name, by, is_granted, is_invited, is_written } => {
                     Envelope::Membership(Membership {
-                        account: self.text(account),
-                        room: self.text(room),
-                        name: self.text(name),
-                        by: self.text(by),
+                        account: account.text(bytes),
+                        room: room.text(bytes),
+                        name: name.text(bytes),
+                        by: by.text(bytes),
                         is_granted,
                         is_invited,
                         is_written,
                     })
                 }
-                Packed::Spread { from, conn } => Envelope::Spread { from: self.text(from), conn },
-                Packed::Owed { by, work } => Envelope::Owed { by: self.text(by), work },
+                Packed::Spread { from, conn } => Envelope::Spread { from: from.text(bytes), conn },
+                Packed::Owed { by, work } => Envelope::Owed { by: by.text(bytes), work },
                 Packed::Migration(migration) => Envelope::Migration(migration),
                 Packed::Durable { pending_ack, is_durable } => Envelope::Durable { pending_ack, is_durable },
                 Packed::MakeRoom { address, workers } => Envelope::MakeRoom { address, workers },
             };
             read(envelope);
         }
-        self.envelopes = envelopes;
         self.recipients = 0;
         self.bytes.clear();
         if self.bytes.capacity() > Self::KEEP_BYTES_MAX {

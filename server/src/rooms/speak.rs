@@ -155,10 +155,9 @@ fn keep_one(
     };
     // Beside the message, whose it is: not everybody who may read it may know that.
     let by = (!said.by_room).then(|| env.bare_jid(said.by));
-    let mut payload = std::mem::take(&mut actors.payload);
-    StoredMessage { resource: by.as_deref(), stanza: &said.written.0 }.encode(&mut payload);
-    let outcome = actors.commits.append((copy, None), env.unix_ms(), &payload, pending_ack, env.metrics());
-    actors.payload = payload;
+    let Actors { commits, payload, .. } = actors;
+    StoredMessage { resource: by.as_deref(), stanza: &said.written.0 }.encode(payload);
+    let outcome = commits.append((copy, None), env.unix_ms(), payload, pending_ack, env.metrics());
     fx.work.add(work::LOGGED);
     match outcome.recipient {
         Ok(appended) => Ok(appended.sequence),

@@ -62,11 +62,10 @@ pub fn accept(
     language: Option<&str>,
     stanza: &Stanza<'_>,
 ) -> Result<(), StreamEnd> {
-    let mut from = std::mem::take(&mut actors.sender);
-    from.clear();
+    let mut from = fx.buffers.lend_text();
     actors.users.write_full(env, sender, &mut from);
     let result = check(actors, env, fx, &Sent { sender, from: &from, language, stanza });
-    actors.sender = from;
+    fx.buffers.give_back_text(from);
     result
 }
 
@@ -226,8 +225,7 @@ fn send_to_room(
     let is_room = |jid: &JidRef<'_>| address::is_this_room(jid, name, &env.shared.rooms_domain);
     let forged = if is_passed_on { forged::forged(inbound.stanza, is_room) } else { Forged::new() };
     let to = env.occupant_jid(name, nick);
-    let mut bytes = std::mem::take(&mut actors.scratch);
-    bytes.clear();
+    let mut bytes = fx.buffers.lend();
     let stamp = Stamp { from: inbound.from, to: Some(&to), language: inbound.language, without: &forged };
     inbound.stanza.write_stamped(&stamp, &mut bytes);
     if let Some(pending_ack) = inbound.pending_ack {
@@ -245,7 +243,7 @@ fn send_to_room(
         pending_ack: inbound.pending_ack,
     };
     fx.route_to_room(env, &delivery);
-    actors.scratch = bytes;
+    fx.buffers.give_back(bytes);
 }
 
 /// Stamps a client's stanza and routes it to a user of this server.
@@ -267,8 +265,7 @@ fn send_to_user(
         Kind::Iq => Traits::default(),
     };
     let forged = if has_ids { forged_ids(env, inbound, local) } else { Forged::new() };
-    let mut bytes = std::mem::take(&mut actors.scratch);
-    bytes.clear();
+    let mut bytes = fx.buffers.lend();
     inbound.write_stamped(&forged, &mut bytes);
     let mut delivery = Delivery {
         kind: inbound.kind,
@@ -299,7 +296,7 @@ fn send_to_user(
             false => fx.route(env, &delivery),
         },
     }
-    actors.scratch = bytes;
+    fx.buffers.give_back(bytes);
 }
 
 /// Whether a message may be sent on: one that retracts another costs more than others, and so many may wait to take effect. If

@@ -57,11 +57,7 @@ pub struct Actors {
     pub pushes: Pushes,
     /// What is known of the users' archives beside the log.
     pub archives: Archives,
-    /// A buffer for the stanza being forwarded, kept between stanzas.
-    pub scratch: Vec<u8>,
-    /// A buffer for the full JID of a stanza's sender, kept between stanzas.
-    pub sender: String,
-    /// A buffer for what goes into the log or comes out of it, kept between messages.
+    /// A buffer for what goes into the log, kept between messages.
     pub payload: Vec<u8>,
 }
 
@@ -84,8 +80,6 @@ impl Actors {
             pushes: Pushes::default(),
             archives: Archives::default(),
             lifecycle: Lifecycle::default(),
-            scratch: Vec::new(),
-            sender: String::new(),
             payload: Vec::new(),
         }
     }

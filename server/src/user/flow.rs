@@ -254,7 +254,7 @@ pub fn is_live(
     if room::for_message(actors, env, fx, key) == Room::Now {
         return true;
     }
-    fx.due_cursors.push(key);
+    fx.due_cursors.note(key);
     env.metrics().fell_behind.add(1);
     actors.users.flow_mut(key).after = Some(Sequence(sequence.0 - 1));
     false
@@ -298,7 +298,7 @@ pub fn decide_sm(actors: &mut Actors, env: &Env, fx: &mut Effects, key: Resource
         delivered(actors, env, key);
     }
     if behind {
-        fx.due_cursors.push(key);
+        fx.due_cursors.note(key);
     }
 }
 
@@ -340,7 +340,7 @@ pub fn drained(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKe
         delivered(actors, env, key);
     }
     if behind {
-        fx.due_cursors.push(key);
+        fx.due_cursors.note(key);
     }
     actors.users.tidy_flow(key);
 }

@@ -109,10 +109,9 @@ pub fn keep(
     };
     archive::open::forget_copies(actors, env, fx, user, d);
     let id = copy.flags.has(Flags::ARCHIVED).then_some(appended.sequence);
-    let mut reached = SmallVec::new();
-    archive::stamped(actors, env, d, id, |actors, d| {
+    let reached = archive::stamped(actors, env, fx, (d, id), |actors, fx, d| {
         let to = Recipients { user, resources: &recipients };
-        reached = hand_out(actors, env, fx, d, (appended.sequence, &to));
+        hand_out(actors, env, fx, d, (appended.sequence, &to))
     });
     push::message(actors, env, fx, d, to, (appended.sequence, &reached));
     outcome
@@ -196,11 +195,9 @@ fn write(
     d: &Delivery<'_>,
     copies: (ActorCopy, Option<ActorCopy>),
 ) -> Outcome {
-    let mut payload = std::mem::take(&mut actors.payload);
-    record::encode(d, &mut payload);
-    let outcome = actors.commits.append(copies, env.unix_ms(), &payload, d.pending_ack, env.metrics());
-    actors.payload = payload;
-    outcome
+    let Actors { commits, payload, .. } = actors;
+    record::encode(d, payload);
+    commits.append(copies, env.unix_ms(), payload, d.pending_ack, env.metrics())
 }
 
 /// Appends the copy of a sender's archive by itself: the recipient lives on another worker, or takes no message.

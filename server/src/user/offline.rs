@@ -40,7 +40,7 @@ pub fn offer_to(actors: &mut Actors, fx: &mut Effects, key: ResourceKey) {
     let account = actors.users.account_of(key);
     if actors.commits.log().backlog(account).is_some() {
         actors.users.flow_mut(key).after = Some(Sequence::ZERO);
-        fx.due_cursors.push(key);
+        fx.due_cursors.note(key);
     }
 }
 
@@ -67,7 +67,7 @@ pub fn pump(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) 
     let user = resource.user;
     match room::for_message(actors, env, fx, key) {
         Room::Now => {}
-        Room::Soon => return fx.due_cursors.push(key),
+        Room::Soon => return fx.due_cursors.note(key),
         // An acknowledgement or an empty output will bring it back.
         Room::Later => return,
     }
@@ -75,12 +75,11 @@ pub fn pump(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) 
     let Some(taken_back) = archive::open::of_mailbox(actors, (account, key)) else { return };
     let under_way = flow::under_way(actors, user);
     let gets_bare = delivery::recipients_of_bare(actors, user, Type::Chat).contains(&key);
-    let mut bytes = std::mem::take(&mut actors.payload);
+    let mut bytes = fx.buffers.lend();
     let local = actors.users.user(user).local.clone();
     let mut last = None;
     let mut damaged = 0;
     let mut writes: Vec<(Sequence, usize)> = Vec::new();
-    bytes.clear();
     for record in actors.commits.log().read(account, after, WINDOW_BYTES) {
         let record = match record {
             Ok(record) => record,
@@ -118,14 +117,14 @@ pub fn pump(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) 
         delivery::push_as(actors, env, fx, key, &Outgoing::record(sequence, stanza));
         start = end;
     }
-    actors.payload = bytes;
+    fx.buffers.give_back(bytes);
     // At the end of the log it is live at once, not when the next iteration finds nothing: of several recipients that
     // are behind one would take a message out of the log, and the others get neither it nor a copy.
     let at_end = |last| actors.commits.log().read(account, last, 1).next().is_none();
     let reached = reached.filter(|&sequence| reached != last || !at_end(sequence));
     actors.users.flow_mut(key).after = reached;
     match reached {
-        Some(_) => fx.due_cursors.push(key),
+        Some(_) => fx.due_cursors.note(key),
         None => actors.users.tidy_flow(key),
     }
 }

@@ -30,8 +30,6 @@ use crate::xml::writer;
 pub struct Seats {
     /// Seats that have not taken something, until the room has heard of it: they get nothing of what it says meanwhile.
     lost: Vec<(ResourceKey, Box<str>)>,
-    /// A buffer for the stanza at hand.
-    buffer: Vec<u8>,
 }
 
 impl Seats {
@@ -59,7 +57,7 @@ pub fn receive(actors: &mut Actors, env: &Env, fx: &mut Effects, cast: &Cast<'_>
     let Ok(from) = JidRef::parse(cast.from) else { return };
     let (room, room_jid) = (address::local_of(cast.from), address::bare_of(cast.from));
     let taken_back = (cast.weight == Weight::Retraction).then(|| target_of(cast)).flatten();
-    let mut bytes = std::mem::take(&mut actors.seats.buffer);
+    let mut bytes = fx.buffers.lend();
     for target in cast.targets() {
         fx.work.add(work::RECIPIENT);
         let (local, Some(resource)) = address::local_and_resource_of_target(target) else { continue };
@@ -92,7 +90,7 @@ pub fn receive(actors: &mut Actors, env: &Env, fx: &mut Effects, cast: &Cast<'_>
             fx.out.may_wait(conn, since);
         }
     }
-    actors.seats.buffer = bytes;
+    fx.buffers.give_back(bytes);
 }
 
 /// Whether a client that stays in a room must have it.

@@ -65,13 +65,12 @@ fn is_told(env: &Env, fx: &Effects, d: &Delivery<'_>) -> bool {
 /// Writes a message to the log that nobody will get, and drops it at once. A log that takes nothing is said as it would be of
 /// any message.
 fn pretend_to_keep(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_>) -> bool {
-    let mut payload = std::mem::take(&mut actors.payload);
-    record::encode(d, &mut payload);
+    let Actors { commits, payload, .. } = actors;
+    record::encode(d, payload);
     let now = env.unix_ms();
     let metrics = &env.shared.metrics[env.worker];
     let copy = ActorCopy::queued(ActorId::NOBODY);
-    let outcome = actors.commits.append((copy, None), now, &payload, d.pending_ack, metrics);
-    actors.payload = payload;
+    let outcome = commits.append((copy, None), now, payload, d.pending_ack, metrics);
     match outcome.recipient {
         Ok(appended) => {
             actors.commits.trim(env, ActorId::NOBODY, appended.sequence);

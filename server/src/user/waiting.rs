@@ -47,7 +47,7 @@ impl WaitingForRoom {
     #[inline]
     pub fn note(&self, fx: &mut Effects, key: ResourceKey) {
         if !self.waiting.is_empty() && self.waiting.contains_key(&key) {
-            fx.due_room.push(key);
+            fx.due_room.note(key);
         }
     }
 

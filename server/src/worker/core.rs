@@ -74,8 +74,6 @@ pub struct Core {
     pub(super) framer: Framer,
     pub(super) xml_limits: xml::Limits,
     pub(super) timers: TimerWheel<Timer>,
-    /// Decrypted bytes of the current event.
-    pub(super) plain: Vec<u8>,
     /// WebSocket: what is under way, of connections of which anything is.
     pub(super) frames: HashMap<ConnId, Box<Decoder>, FixedState>,
     /// Connections that wait for a driver to take them.
@@ -131,7 +129,6 @@ impl Core {
             framer: Framer::new(),
             xml_limits: xml_limits(limits),
             timers: TimerWheel::new(env.now, capacity),
-            plain: Vec::new(),
             frames: HashMap::default(),
             arrivals: Vec::new(),
             tls_listeners,

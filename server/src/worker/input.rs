@@ -98,8 +98,7 @@ impl Core {
         };
         let Some(Session { tls: Some(tls), .. }) = self.sessions.get_mut(conn) else { return };
         let established = tls.is_established();
-        let mut plain = std::mem::take(&mut self.plain);
-        plain.clear();
+        let mut plain = self.fx.buffers.lend();
         let wire = self.fx.out.wire(conn);
         let before = wire.len();
         let opened = tls.open(bytes, &mut plain, wire);
@@ -126,7 +125,7 @@ impl Core {
                 self.close(conn);
             }
         }
-        self.plain = plain;
+        self.fx.buffers.give_back(plain);
     }
 
     /// What TLS has opened.

@@ -32,9 +32,7 @@ impl Core {
             // All of it has come to rest.
             return;
         }
-        let mut due = std::mem::take(&mut self.fx.due_cursors);
-        due.sort_unstable();
-        due.dedup();
+        let mut due = self.fx.due_cursors.take();
         // Those that were left last time come first.
         let first = due.partition_point(|key| self.pumped_to.is_some_and(|to| *key < to));
         due.rotate_left(first);
@@ -49,9 +47,7 @@ impl Core {
         let _ = self.fx.out.times.set_received(begun);
         self.pumped_to = due.get(pumped).copied();
         due.drain(..pumped);
-        // Cursors that are due again in the next iteration have been noted meanwhile.
-        due.append(&mut self.fx.due_cursors);
-        self.fx.due_cursors = due;
+        self.fx.due_cursors.put_back(due);
         archive::retract::go_on(&mut self.actors, &self.env, &mut self.fx);
         self.go_on_with_room();
         self.carry_out();
@@ -77,17 +73,13 @@ impl Core {
 
     /// Goes on with work whose clients may have room for more of it.
     fn go_on_with_room(&mut self) {
-        let mut due = std::mem::take(&mut self.fx.due_room);
-        due.sort_unstable();
-        due.dedup();
+        let mut due = self.fx.due_room.take();
         for key in due.drain(..) {
             if let Some(then) = self.actors.waiting_for_room.take(key) {
                 then(&mut self.actors, &self.env, &mut self.fx);
             }
         }
-        // Work that waits for the next iteration has been noted meanwhile.
-        due.append(&mut self.fx.due_room);
-        self.fx.due_room = due;
+        self.fx.due_room.put_back(due);
     }
 
     /// Goes on with what has waited for commits.
@@ -105,8 +97,9 @@ impl Core {
     /// After the output was applied: a message to a client without stream management has been delivered when its
     /// bytes are with the kernel.
     pub fn confirm_flushed(&mut self) {
-        let mut awaiting = std::mem::take(&mut self.actors.commits.awaiting_flush);
-        for one in awaiting.drain(..) {
+        let handed = self.actors.commits.awaiting_flush.len();
+        for at in 0..handed {
+            let one = self.actors.commits.awaiting_flush[at];
             let Some(resource) = self.actors.users.get(one.resource) else { continue };
             let with_kernel = self.fx.out.with_driver(resource.conn) == 0
                 && resource.flags.has(crate::user::tables::Flags::SM_DECIDED);
@@ -124,7 +117,7 @@ impl Core {
                 }
             }
         }
-        self.actors.commits.awaiting_flush = awaiting;
+        self.actors.commits.awaiting_flush.clear();
     }
 
     /// Once a second: messages that are too old, a log that refuses messages, a log that has failed.

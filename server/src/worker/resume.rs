@@ -216,7 +216,7 @@ impl Core {
         push::returned(&mut self.actors, key);
         again::refresh(&mut self.actors, &self.env, &mut self.fx, key);
         if flow::is_behind(&self.actors.users, key) {
-            self.fx.due_cursors.push(key);
+            self.fx.due_cursors.note(key);
         }
     }
 }

@@ -123,7 +123,7 @@ pub(super) fn acknowledged(
     fx.due_sm.push(key);
     actors.waiting_for_room.note(fx, key);
     if actors.users.flow_mut(key).after.is_some() {
-        fx.due_cursors.push(key);
+        fx.due_cursors.note(key);
     }
     if actors.users.flow_mut(key).unsent.is_some() {
         // Written before management was enabled, and so before anything that is acknowledged.
@@ -144,8 +144,9 @@ impl Core {
     /// Says what is to be said to clients with stream management at the end of an iteration: once each, however
     /// much has happened.
     pub(super) fn flush_acks(&mut self) {
-        let mut due_sm = std::mem::take(&mut self.fx.due_sm);
-        for key in due_sm.drain(..) {
+        let mut next = 0;
+        while let Some(&key) = self.fx.due_sm.get(next) {
+            next += 1;
             let Some(resource) = self.actors.users.get(key) else { continue };
             let conn = resource.conn;
             let Some(sm) = self.actors.users.sm_mut(key) else { continue };
@@ -169,8 +170,8 @@ impl Core {
                 self.lift(conn, Holds::LOG);
             }
         }
-        due_sm.shrink_to(DUE_SM_KEPT_MAX);
-        self.fx.due_sm = due_sm;
+        self.fx.due_sm.clear();
+        self.fx.due_sm.shrink_to(DUE_SM_KEPT_MAX);
     }
 
     /// Once a second: what managed streams hold that have been quiet since the last time is asked back, and their
@@ -238,7 +239,7 @@ impl Core {
         flow::take_back_unsent(&mut self.actors.users, key);
         lifecycle::detached(&mut self.actors, &self.env, &mut self.fx, &Detached { key });
         // What is in the log and still fits can as well wait in its queue; then others see it is taken.
-        self.fx.due_cursors.push(key);
+        self.fx.due_cursors.note(key);
         true
     }
 

@@ -354,12 +354,14 @@ impl Core {
     /// After output was handed to the driver: goes on with connections that were held for it within the iteration and
     /// of whose output little or nothing waits now.
     pub fn lift_choked(&mut self) {
-        let mut choked = std::mem::take(&mut self.choked);
-        for conn in choked.drain(..) {
+        let choked = self.choked.len();
+        for at in 0..choked {
+            let conn = self.choked[at];
             if !self.is_choked(conn) {
                 self.lift(conn, Holds::OUTPUT);
             }
         }
-        self.choked = choked;
+        // Lifting a hold can have choked others.
+        self.choked.drain(..choked);
     }
 }

@@ -13,11 +13,10 @@ use crate::worker::core::Core;
 impl Core {
     /// Bytes without TLS, which the driver keeps to itself.
     pub(super) fn copied(&mut self, conn: ConnId, bytes: &[u8]) {
-        let mut plain = std::mem::take(&mut self.plain);
-        plain.clear();
+        let mut plain = self.fx.buffers.lend();
         plain.extend_from_slice(bytes);
         self.unframe(conn, &mut plain);
-        self.plain = plain;
+        self.fx.buffers.give_back(plain);
     }
 
     /// Bytes of a client that speaks WebSocket, after TLS. What they carry is handled as far as its share of the turn goes.

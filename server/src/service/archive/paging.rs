@@ -143,7 +143,7 @@ impl Paging {
             return self.read(actors, env, fx);
         }
         if room == Room::Soon {
-            fx.due_room.push(key);
+            fx.due_room.note(key);
         }
         self.wait(actors);
     }
@@ -304,7 +304,7 @@ impl Paging {
         let archive = env.bare_jid(&actors.users.user(user).local);
         let to = actors.users.full_jid(env, self.key);
         let under_way = flow::under_way(actors, user);
-        let mut bytes = std::mem::take(&mut actors.payload);
+        let mut bytes = fx.buffers.lend();
         for found in messages {
             let id = env.shared.archive_ids.seal(found.id.0);
             let Some(kept) = record::decode(page.text(found)) else { continue };
@@ -325,7 +325,7 @@ impl Paging {
             delivery::push_as(actors, env, fx, self.key, &out);
             env.metrics().archive_returned.add(1);
         }
-        actors.payload = bytes;
+        fx.buffers.give_back(bytes);
     }
 
     /// Everything has been given: tells the client where in the archive the page lies (XEP-0059 §2).

@@ -55,8 +55,7 @@ pub fn take(actors: &mut Actors, env: &Env, fx: &mut Effects, inbound: &Inbound<
 
 /// Routes a stanza to the home of a node. Its sender's stream acknowledges it when the node's home says so.
 fn send_on(actors: &mut Actors, env: &Env, fx: &mut Effects, inbound: &Inbound<'_>, node: &str) {
-    let mut bytes = std::mem::take(&mut actors.scratch);
-    bytes.clear();
+    let mut bytes = fx.buffers.lend();
     inbound.write_stamped(&[], &mut bytes);
     if let Some(pending_ack) = inbound.pending_ack {
         actors.users.wait_for_copies(fx, pending_ack, 1);
@@ -73,7 +72,7 @@ fn send_on(actors: &mut Actors, env: &Env, fx: &mut Effects, inbound: &Inbound<'
         pending_ack: inbound.pending_ack,
     };
     fx.route_to_node(env, &delivery);
-    actors.scratch = bytes;
+    fx.buffers.give_back(bytes);
 }
 
 /// A stanza for a node whose home is this worker.

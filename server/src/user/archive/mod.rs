@@ -49,8 +49,6 @@ pub struct Archives {
     pub(crate) retractions: retract::Retractions,
     /// What is under way of its upkeep.
     pub(crate) upkeep: upkeep::Upkeep,
-    /// A buffer for a message with its id, kept between messages.
-    stamped: Vec<u8>,
 }
 
 impl Archives {
@@ -186,16 +184,15 @@ fn unreadable(account: &str, error: &DirectoryError) -> bool {
 pub fn stamped<T>(
     actors: &mut Actors,
     env: &Env,
-    d: &Delivery<'_>,
-    id: Option<Sequence>,
-    go_on: impl FnOnce(&mut Actors, &Delivery<'_>) -> T,
+    fx: &mut Effects,
+    (d, id): (&Delivery<'_>, Option<Sequence>),
+    go_on: impl FnOnce(&mut Actors, &mut Effects, &Delivery<'_>) -> T,
 ) -> T {
-    let Some(id) = id else { return go_on(actors, d) };
-    let mut bytes = std::mem::take(&mut actors.archives.stamped);
-    bytes.clear();
+    let Some(id) = id else { return go_on(actors, fx, d) };
+    let mut bytes = fx.buffers.lend();
     writer::append_child(d.bytes, &mut bytes, |out| write_id(env, d.to_local, id, out));
-    let result = go_on(actors, &Delivery { bytes: &bytes, ..*d });
-    actors.archives.stamped = bytes;
+    let result = go_on(actors, fx, &Delivery { bytes: &bytes, ..*d });
+    fx.buffers.give_back(bytes);
     result
 }
 

@@ -160,8 +160,8 @@ pub(super) fn release(actors: &mut Actors, fx: &mut Effects) {
     retractions.waiting.retain(|Waiting { account, key, up_to }| {
         let waits = !has_failed && archive.first_retraction_of(*account).is_some_and(|first| first <= *up_to);
         if !waits {
-            fx.due_cursors.push(*key);
-            fx.due_room.push(*key);
+            fx.due_cursors.note(*key);
+            fx.due_room.note(*key);
         }
         waits
     });

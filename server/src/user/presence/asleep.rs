@@ -73,7 +73,7 @@ pub fn wake(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) 
         announce(actors, env, fx, &local, &shown);
         announce_to_own(actors, env, fx, key, &shown, |other| other != key);
     }
-    fx.due_cursors.push(key);
+    fx.due_cursors.note(key);
     true
 }
 

@@ -60,7 +60,7 @@ pub fn to_all(actors: &mut Actors, env: &Env, fx: &mut Effects, inbound: &Inboun
     match inbound.typ {
         Type::Available => available(actors, env, fx, inbound),
         Type::Unavailable => {
-            let tail = tail_of(actors, inbound);
+            let tail = tail_of(fx, inbound);
             let write = Write::of(&actors.users, inbound.sender, inbound.pending_ack);
             unavailable(actors, env, fx, inbound.sender, &tail, Some(write));
         }
@@ -70,9 +70,8 @@ pub fn to_all(actors: &mut Actors, env: &Env, fx: &mut Effects, inbound: &Inboun
 }
 
 /// What stands after `<presence from='…'` in the stamped stanza.
-fn tail_of(actors: &mut Actors, inbound: &Inbound<'_>) -> Vec<u8> {
-    let mut bytes = std::mem::take(&mut actors.scratch);
-    bytes.clear();
+fn tail_of(fx: &mut Effects, inbound: &Inbound<'_>) -> Vec<u8> {
+    let mut bytes = fx.buffers.lend();
     inbound.write_stamped(&[], &mut bytes);
     let mut stamp = Vec::with_capacity(inbound.from.len() + 16);
     write_stamp("from", inbound.from, &mut stamp);
@@ -81,7 +80,7 @@ fn tail_of(actors: &mut Actors, inbound: &Inbound<'_>) -> Vec<u8> {
     let at = memchr::memmem::find(&bytes, &stamp).unwrap_or(start);
     let mut tail = bytes[start..at].to_vec();
     tail.extend_from_slice(&bytes[(at + stamp.len()).min(bytes.len())..]);
-    actors.scratch = bytes;
+    fx.buffers.give_back(bytes);
     tail
 }
 
@@ -107,7 +106,7 @@ fn available(actors: &mut Actors, env: &Env, fx: &mut Effects, inbound: &Inbound
         return inbound.refuse(env, fx, StanzaCondition::BadRequest.into());
     };
     let key = inbound.sender;
-    let tail = tail_of(actors, inbound);
+    let tail = tail_of(fx, inbound);
     let tail = dressed(actors, env, fx, key, tail);
     if !share::has(actors, env, fx, key, tail.len().saturating_sub(actors.users.resource(key).presence.len()))
     {

@@ -378,7 +378,7 @@ impl Core {
             };
             actors.users.resource_mut(key).flow = Some(Box::new(record.flow(&waiting)));
             if record.after.is_some() {
-                fx.due_cursors.push(key);
+                fx.due_cursors.note(key);
             }
             if record.sm.as_ref().is_some_and(|sm| sm.answer_up_to.is_some() || !sm.unacked.is_empty()) {
                 fx.due_sm.push(key);
