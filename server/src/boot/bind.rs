@@ -68,7 +68,8 @@ pub(super) fn bind(plan: &Plan) -> Result<Bound, BootError> {
     let plain = listeners("listen", &config.listen, workers, config.backlog)?;
     let direct = listeners("listen_tls", &config.listen_tls, workers, config.backlog)?;
     let http = |key: &'static str, addresses: &[SocketAddr]| {
-        let one = |&address: &SocketAddr| Ok::<_, BootError>(vec![http_listener(key, address)?]);
+        let one =
+            |&address: &SocketAddr| Ok::<_, BootError>(vec![http_listener(key, address, config.backlog)?]);
         addresses.iter().map(one).collect::<Result<Sockets, BootError>>()
     };
     let web = by_default(config, http("http.listen", &config.http.listen))?;
@@ -86,8 +87,8 @@ fn by_default(config: &Config, bound: Result<Sockets, BootError>) -> Result<Sock
     }
 }
 
-fn http_listener(key: &'static str, address: SocketAddr) -> Result<TcpListener, BootError> {
-    TcpListener::bind(address).map_err(|source| BootError::Listen { address, key, source })
+fn http_listener(key: &'static str, address: SocketAddr, backlog: u32) -> Result<TcpListener, BootError> {
+    platform::listener(address, backlog).map_err(|source| BootError::Listen { address, key, source })
 }
 
 /// The listeners that the program before has left, and new ones where there are none.
@@ -105,7 +106,9 @@ fn bind_again(plan: &Plan, takeover: &mut Takeover) -> Result<Bound, BootError> 
     let direct =
         left.listeners(&config.listen_tls, Serves::StreamsOverTls, plan.workers, more("listen_tls"))?;
     let one = |key: &'static str| {
-        move |address: SocketAddr, _: usize| Ok::<_, BootError>(vec![http_listener(key, address)?])
+        move |address: SocketAddr, _: usize| {
+            Ok::<_, BootError>(vec![http_listener(key, address, config.backlog)?])
+        }
     };
     let (http, _) =
         left.listeners(&config.registration.listen, Serves::Http, 1, one("registration.listen"))?;

@@ -9,7 +9,7 @@ use whimbrel_storage::jid::{Jid, JidRef};
 
 use crate::effects::work;
 use crate::env::Env;
-use crate::exchange::fanout::Broadcast;
+use crate::exchange::fanout::{Broadcast, Targets};
 use crate::proto::address;
 use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::proto::ns;
@@ -222,11 +222,18 @@ fn hide_from(
                 resource.directed = None;
             }
         }
+        let shown = Broadcast::new(Type::Unavailable, &from, b" type='unavailable'/>");
         if resource.flags.has(Flags::AVAILABLE) {
-            told.extend(audience.iter().filter(|(_, how)| how.0).map(|(jid, _)| jid.clone()));
+            told.extend(resources_in(&audience, |how| how.0).map(Box::from));
+            let lists = accounts_in(env, fx, &audience, |how| how.0);
+            for (jid, _) in audience.iter().filter(|(_, how)| how.0) {
+                if !jid.contains('/') {
+                    told.remove(jid);
+                }
+            }
+            presence::send_to_lists(actors, env, fx, &shown, lists);
         }
         for to in told {
-            let shown = Broadcast::new(Type::Unavailable, &from, b" type='unavailable'/>");
             presence::send_one(&mut actors.users, env, fx, &shown, &to);
         }
     }
@@ -252,19 +259,41 @@ fn show_to(
         .collect();
     for key in available {
         let from = actors.users.full_jid(env, key);
-        for (jid, (sees_user, seen_by_user)) in &audience {
-            if *sees_user {
-                let tail = std::mem::take(&mut actors.users.resource_mut(key).presence);
-                let shown = Broadcast::new(Type::Available, &from, &tail);
+        let tail = actors.users.resource(key).presence.clone();
+        let shown = Broadcast::new(Type::Available, &from, &tail);
+        let asked = Broadcast::new(Type::Probe, &from, b" type='probe'/>");
+        let kinds: [(_, fn(&Seeing) -> bool); 2] = [(shown, |how| how.0), (asked, |how| how.1)];
+        for (shown, is_told) in kinds {
+            let lists = accounts_in(env, fx, &audience, is_told);
+            presence::send_to_lists(actors, env, fx, &shown, lists);
+            for jid in resources_in(&audience, is_told) {
                 presence::send_one(&mut actors.users, env, fx, &shown, jid);
-                actors.users.resource_mut(key).presence = tail;
-            }
-            if *seen_by_user {
-                let asked = Broadcast::new(Type::Probe, &from, b" type='probe'/>");
-                presence::send_one(&mut actors.users, env, fx, &asked, jid);
             }
         }
     }
+}
+
+/// The accounts of an audience that are told, by their home workers.
+fn accounts_in(
+    env: &Env,
+    fx: &mut Effects,
+    audience: &[(Box<str>, Seeing)],
+    is_told: impl Fn(&Seeing) -> bool,
+) -> Vec<Targets> {
+    let mut lists = fx.links.take_lists();
+    for (jid, _) in audience.iter().filter(|(jid, how)| is_told(how) && !jid.contains('/')) {
+        let local = address::local_of(jid);
+        lists[env.home_of(local)].push(local);
+    }
+    lists
+}
+
+/// The resources of an audience that are told, where not all of their account is.
+fn resources_in(
+    audience: &[(Box<str>, Seeing)],
+    is_told: impl Fn(&Seeing) -> bool,
+) -> impl Iterator<Item = &str> {
+    audience.iter().filter(move |(jid, how)| is_told(how) && jid.contains('/')).map(|(jid, _)| &**jid)
 }
 
 /// The full JIDs of an account, by its bare JID, that a sorted list names: as they are, or as a resource of the domain.

@@ -28,6 +28,7 @@ use crate::user::actors::Actors;
 use crate::user::actors::Effects;
 use crate::user::inputs::Inputs;
 use crate::user::tables::{Resource, ResourceKey, UserKey};
+use crate::user::writes::Writes;
 use crate::user::{inactive, offline};
 
 /// A connection with no more output than this is read whatever else its account holds: so one connection that does not
@@ -42,7 +43,7 @@ pub const UNFINISHED_ALWAYS_BYTES: usize = 16 * 1024;
 pub struct Use {
     /// Output that waits.
     pub output: usize,
-    /// Input that waits for its turn.
+    /// Input that waits for its turn, or for the directory.
     pub input: usize,
     /// A stanza that has not come to its end.
     pub unfinished: usize,
@@ -93,17 +94,18 @@ impl Sum {
 }
 
 /// What one resource holds.
-pub fn of_resource(inputs: &Inputs, fx: &Effects, resource: &Resource) -> Use {
-    let (mut output, mut unhandled) = (0, Default::default());
+pub fn of_resource((inputs, writes): (&Inputs, &Writes), fx: &Effects, resource: &Resource) -> Use {
+    let (mut output, mut unhandled, mut writing) = (0, Default::default(), 0);
     if resource.conn != ConnId::NONE {
         output = fx.out.waiting(resource.conn);
         unhandled = inputs.of(resource.conn);
+        writing = writes.bytes_of(resource.conn);
     }
     let sm = resource.flow.as_ref().and_then(|flow| flow.sm.as_ref());
     let directed = resource.directed.iter().flat_map(|list| list.iter());
     Use {
         output,
-        input: unhandled.waiting,
+        input: unhandled.waiting + writing,
         unfinished: unhandled.unfinished,
         unacked: sm.map_or(0, |sm| sm.memory()),
         held: resource.held.as_ref().map_or(0, |held| held.bytes()),
@@ -118,7 +120,7 @@ pub fn of_account(actors: &Actors, env: &Env, fx: &Effects, user: UserKey) -> Su
     let part = part(env);
     let mut sum = Sum { index: actors.commits.index_bytes(user.id), ..Sum::default() };
     for key in user.resources.iter().filter(|key| !fx.ended.contains(key)) {
-        let of_one = of_resource(&actors.inputs, fx, actors.users.resource(*key));
+        let of_one = of_resource((&actors.inputs, &actors.writes), fx, actors.users.resource(*key));
         sum.resources.add(of_one);
         sum.beyond += of_one.total().saturating_sub(part);
     }
@@ -167,7 +169,7 @@ enum Fit {
 /// Whether so many bytes more of a resource fit, when all resources may hold `beyond_max` beyond their parts.
 fn fits(actors: &Actors, env: &Env, fx: &Effects, key: ResourceKey, more: usize, beyond_max: usize) -> Fit {
     let resource = actors.users.resource(key);
-    let own = of_resource(&actors.inputs, fx, resource).total();
+    let own = of_resource((&actors.inputs, &actors.writes), fx, resource).total();
     if env.shared.memory.pressure() >= Pressure::Short {
         return if own + more <= SHORT_BYTES { Fit::Yes } else { Fit::Never };
     }
@@ -188,10 +190,12 @@ fn make_room(actors: &mut Actors, env: &Env, fx: &mut Effects, user: UserKey) ->
     let mut absent = actors.users.user(user).resources.iter().filter(is_absent);
     let Some(&key) = absent.find(|key| !fx.ended.contains(key)) else { return false };
     env.metrics().account_stripped.add(1);
-    let before = of_resource(&actors.inputs, fx, actors.users.resource(key)).total();
+    let before = of_resource((&actors.inputs, &actors.writes), fx, actors.users.resource(key)).total();
     inactive::forget(&mut actors.users, key);
     let complete = offline::shed_to(&mut actors.users, env, fx, key, 0);
-    if !complete || of_resource(&actors.inputs, fx, actors.users.resource(key)).total() >= before {
+    if !complete
+        || of_resource((&actors.inputs, &actors.writes), fx, actors.users.resource(key)).total() >= before
+    {
         actors.users.forbid_resumption(env, fx, key);
     }
     true

@@ -67,11 +67,17 @@ impl Write {
 /// of them are back, so that nobody fills the directory's queue for the others.
 const UNDER_WAY_MAX: u32 = 64;
 
+/// Bytes of stanzas that one connection may have under way as writes; a stanza that is longer goes alone. The connections
+/// of an account (`limits.resources_per_user`) stay within its share of memory with that.
+const UNDER_WAY_BYTES: usize = 128 * 1024;
+
 /// Writes of one connection, all of one area.
 #[derive(Debug)]
 struct WritesOfConn {
     area: Area,
     count: u32,
+    /// Of the stanzas that have begun them, since nothing was under way.
+    bytes: usize,
 }
 
 /// The writes under way that clients of one worker have begun. There are no more of them than jobs
@@ -96,16 +102,36 @@ impl Writes {
         self.by_conn.contains_key(&conn)
     }
 
-    /// Whether the next stanza of a connection must wait; `place` is asked only if a write of it is under way.
-    pub fn hold(&self, conn: ConnId, place: impl FnOnce() -> Place) -> bool {
+    /// Whether the next stanza of a connection, of so many bytes, must wait; `place` is asked only if a write of it is under
+    /// way.
+    pub fn hold(&self, conn: ConnId, bytes: usize, place: impl FnOnce() -> Place) -> bool {
         let Some(under_way) = self.by_conn.get(&conn) else { return false };
         match place() {
             Place::Anywhere => false,
             Place::In(area) => {
-                area == Area::Alone || area != under_way.area || under_way.count >= UNDER_WAY_MAX
+                area == Area::Alone
+                    || area != under_way.area
+                    || under_way.count >= UNDER_WAY_MAX
+                    || under_way.bytes + bytes > UNDER_WAY_BYTES
             }
             Place::Behind => true,
         }
+    }
+
+    /// A stanza of a connection, of so many bytes, was handled. They count if the connection has a write under way, which it
+    /// may have begun.
+    #[inline]
+    pub fn add_bytes(&mut self, conn: ConnId, bytes: usize) {
+        if !self.by_conn.is_empty()
+            && let Some(under_way) = self.by_conn.get_mut(&conn)
+        {
+            under_way.bytes += bytes;
+        }
+    }
+
+    /// Bytes of the stanzas that a connection has under way as writes, at most.
+    pub fn bytes_of(&self, conn: ConnId) -> usize {
+        self.by_conn.get(&conn).map_or(0, |under_way| under_way.bytes)
     }
 
     /// The connections that nothing holds any more, or room for more writes, since the last call.
@@ -126,7 +152,7 @@ impl Writes {
     }
 
     fn begin(&mut self, conn: ConnId, area: Area) {
-        let under_way = self.by_conn.entry(conn).or_insert(WritesOfConn { area, count: 0 });
+        let under_way = self.by_conn.entry(conn).or_insert(WritesOfConn { area, count: 0, bytes: 0 });
         under_way.count += 1;
         if area == Area::Alone {
             under_way.area = area;
@@ -192,15 +218,15 @@ mod tests {
     #[test]
     fn a_stanza_waits_until_the_last_write_before_it_is_back() {
         let mut writes = Writes::default();
-        assert!(!writes.hold(CONN, || unreachable!("nothing is under way")));
+        assert!(!writes.hold(CONN, 0, || unreachable!("nothing is under way")));
         writes.begin(CONN, Area::Roster);
         writes.begin(CONN, Area::Roster);
-        assert!(!writes.hold(ConnId { index: 2, generation: 1 }, || unreachable!("it is another's")));
+        assert!(!writes.hold(ConnId { index: 2, generation: 1 }, 0, || unreachable!("it is another's")));
         for ends in 0..2 {
-            assert!(writes.hold(CONN, || Place::Behind), "{ends} of two are back");
+            assert!(writes.hold(CONN, 0, || Place::Behind), "{ends} of two are back");
             writes.end(CONN);
         }
-        assert!(!writes.hold(CONN, || Place::Behind));
+        assert!(!writes.hold(CONN, 0, || Place::Behind));
         assert_eq!(writes.take_free(), [CONN]);
         assert_eq!(writes.take_free(), []);
     }
@@ -209,28 +235,44 @@ mod tests {
     fn a_connection_has_so_many_writes_under_way_and_no_more() {
         let mut writes = Writes::default();
         for _ in 0..UNDER_WAY_MAX {
-            assert!(!writes.hold(CONN, || Place::In(Area::Roster)));
+            assert!(!writes.hold(CONN, 0, || Place::In(Area::Roster)));
             writes.begin(CONN, Area::Roster);
         }
-        assert!(writes.hold(CONN, || Place::In(Area::Roster)));
+        assert!(writes.hold(CONN, 0, || Place::In(Area::Roster)));
         for _ in 0..UNDER_WAY_MAX / 2 {
             assert_eq!(writes.take_free(), []);
             writes.end(CONN);
         }
         assert_eq!(writes.take_free(), [CONN], "it goes on when half of them are back");
-        assert!(!writes.hold(CONN, || Place::In(Area::Roster)));
+        assert!(!writes.hold(CONN, 0, || Place::In(Area::Roster)));
+    }
+
+    #[test]
+    fn long_stanzas_go_by_their_bytes() {
+        let mut writes = Writes::default();
+        let long = UNDER_WAY_BYTES + 1;
+        assert!(!writes.hold(CONN, long, || unreachable!("nothing is under way")));
+        writes.begin(CONN, Area::Private);
+        writes.add_bytes(CONN, long);
+        assert!(writes.hold(CONN, 1, || Place::In(Area::Private)));
+        assert!(!writes.hold(CONN, 1, || Place::Anywhere));
+        writes.end(CONN);
+        writes.begin(CONN, Area::Private);
+        writes.add_bytes(CONN, UNDER_WAY_BYTES - 1);
+        assert!(!writes.hold(CONN, 1, || Place::In(Area::Private)));
+        assert!(writes.hold(CONN, 2, || Place::In(Area::Private)));
     }
 
     #[test]
     fn writes_of_one_area_follow_each_other_at_once() {
         let mut writes = Writes::default();
         writes.begin(CONN, Area::Roster);
-        assert!(!writes.hold(CONN, || Place::In(Area::Roster)));
-        assert!(writes.hold(CONN, || Place::In(Area::BlockList)));
-        assert!(!writes.hold(CONN, || Place::Anywhere));
+        assert!(!writes.hold(CONN, 0, || Place::In(Area::Roster)));
+        assert!(writes.hold(CONN, 0, || Place::In(Area::BlockList)));
+        assert!(!writes.hold(CONN, 0, || Place::Anywhere));
         writes.end(CONN);
         writes.begin(CONN, Area::Alone);
-        assert!(writes.hold(CONN, || Place::In(Area::Alone)));
-        assert!(writes.hold(CONN, || Place::In(Area::Roster)));
+        assert!(writes.hold(CONN, 0, || Place::In(Area::Alone)));
+        assert!(writes.hold(CONN, 0, || Place::In(Area::Roster)));
     }
 }

@@ -25,7 +25,7 @@ use crate::worker::login::negotiation_env;
 use crate::worker::message::{self, Part};
 use crate::worker::run_queue::InputEnd;
 use crate::worker::sm::{self, SmOutcome};
-use crate::xml::{self, Condition, Frame, FramingError, Partial, Stanza};
+use crate::xml::{self, Condition, Frame, FramingError, Stanza};
 
 /// The language of the server's stream header.
 const SERVER_LANGUAGE: &str = "en";
@@ -236,9 +236,8 @@ impl Core {
         }
         let Session { phase: place, partial, context, marks, .. } = session;
         let namespaces = context.as_ref().and_then(|context| context.namespaces.as_deref());
-        // To be put back if the frame that it is the beginning of has to wait.
-        let begun = partial.as_ref().filter(|_| self.actors.writes.concern(conn));
-        let begun = begun.map(|partial| partial.bytes().to_vec());
+        // What has come of the frame before: to be put back if it has to wait.
+        let begun = partial.as_ref().map(|partial| partial.len());
         let (consumed, frame) = match self.framer.next(phase, namespaces, partial, bytes, &self.xml_limits) {
             Ok((consumed, Some(frame))) => (consumed, frame),
             Ok((consumed, None)) => return (consumed, Next::Continue),
@@ -257,12 +256,15 @@ impl Core {
         let language = context.as_ref().and_then(|context| context.language.as_deref());
         let next = match place {
             SessionPhase::Bound(key) => {
+                let length = if let Frame::Stanza(stanza) = &frame { stanza.bytes().len() } else { 0 };
                 let place = || place_of(&self.actors.users, &self.env, *key, &frame);
-                if self.actors.writes.hold(conn, place) {
-                    *partial = begun.map(Partial::unread);
+                if self.actors.writes.hold(conn, length, place) {
+                    *partial = begun.map(|begun| self.framer.unread(begun));
                     return (0, Next::Held);
                 }
-                bound_frame(&mut self.actors, &self.env, &mut self.fx, *key, language, &frame)
+                let next = bound_frame(&mut self.actors, &self.env, &mut self.fx, *key, language, &frame);
+                self.actors.writes.add_bytes(conn, length);
+                next
             }
             SessionPhase::Negotiating(negotiation) => {
                 let at = negotiation_env(&self.env, &self.capabilities, channel);

@@ -43,7 +43,7 @@ impl Core {
         let start = self.sample.position;
         let (mut detached, mut clogged) = (Vec::new(), Vec::new());
         for (key, resource) in self.actors.users.range(start, part) {
-            let of_one = share::of_resource(&self.actors.inputs, &self.fx, resource);
+            let of_one = share::of_resource((&self.actors.inputs, &self.actors.writes), &self.fx, resource);
             self.sample.found.add(of_one);
             self.sample.output_most = self.sample.output_most.max(of_one.output);
             if of_one.output > 0

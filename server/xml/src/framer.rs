@@ -57,6 +57,12 @@ pub enum Frame<'a> {
 #[derive(Debug, Default)]
 pub struct Partial {
     buffer: Vec<u8>,
+    progress: Progress,
+}
+
+/// How far the frame in a buffer has been read.
+#[derive(Debug, Default)]
+struct Progress {
     scan: Scan,
     /// Where the XML declaration, if any, ended.
     prolog: usize,
@@ -91,13 +97,13 @@ impl Partial {
     /// Memory it occupies, in bytes, itself included.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        size_of::<Self>() + self.buffer.capacity() + self.scan.heap_bytes()
+        size_of::<Self>() + self.buffer.capacity() + self.progress.scan.heap_bytes()
     }
 
     fn reset(&mut self) {
         self.buffer.clear();
-        self.scan.reset();
-        self.prolog = 0;
+        self.progress.scan.reset();
+        self.progress.prolog = 0;
     }
 }
 
@@ -178,7 +184,7 @@ impl Framer {
         let rest = &input[start..];
         let frame = &rest[..rest.len().min(limit)];
         self.work.reset();
-        match scan(&mut self.work, &context, frame)? {
+        match scan(&mut self.work.progress, &context, frame)? {
             Found::More => {
                 if rest.len() > limit {
                     return Err(FramingError::new(Problem::TooLong, limit));
@@ -190,10 +196,16 @@ impl Framer {
             Found::Header(header, end) => Ok((start + end, Some(Frame::StreamOpen(header)))),
             Found::End(end) => Ok((start + end, Some(Frame::StreamClose))),
             Found::Stanza(end) => {
-                let stanza = Stanza::new(&frame[..end], &self.work.scan, namespaces);
+                let stanza = Stanza::new(&frame[..end], &self.work.progress.scan, namespaces);
                 Ok((start + end, Some(Frame::Stanza(stanza))))
             }
         }
+    }
+
+    /// Takes back the first bytes of the frame that [`Framer::next`] has just returned, which had come before: they are read anew
+    /// together with what follows them.
+    pub fn unread(&self, bytes: usize) -> Box<Partial> {
+        Partial::unread(self.work.buffer[..bytes].to_vec())
     }
 
     /// Goes on with the frame in `work`.
@@ -214,10 +226,8 @@ impl Framer {
             }
             self.work.buffer.extend_from_slice(&input[taken..taken + piece]);
             taken += piece;
-            let buffer = std::mem::take(&mut self.work.buffer);
-            let found = scan(&mut self.work, context, &buffer);
-            self.work.buffer = buffer;
-            match found? {
+            let Partial { buffer, progress } = &mut *self.work;
+            match scan(progress, context, buffer)? {
                 Found::More if taken == input.len() => {
                     self.put_aside(partial);
                     return Ok((input.len(), None));
@@ -227,7 +237,7 @@ impl Framer {
                 Found::End(end) => return Ok((end - before, Some(Frame::StreamClose))),
                 Found::Stanza(end) => {
                     let work = &self.work;
-                    let stanza = Stanza::new(&work.buffer[..end], &work.scan, context.inherited);
+                    let stanza = Stanza::new(&work.buffer[..end], &work.progress.scan, context.inherited);
                     return Ok((end - before, Some(Frame::Stanza(stanza))));
                 }
             }
@@ -239,20 +249,20 @@ impl Framer {
         let mut next = self.spare.take().unwrap_or_default();
         next.buffer.clear();
         next.buffer.shrink_to(BUFFER_KEPT_MAX);
-        next.scan.shrink(SCAN_KEPT_MAX);
+        next.progress.scan.shrink(SCAN_KEPT_MAX);
         let mut unfinished = std::mem::replace(&mut self.work, next);
         // Scratch memory that earlier frames needed does not go to a session for a few bytes.
         let needed = unfinished.buffer.len().max(PARTIAL_BYTES_MIN);
         if unfinished.buffer.capacity() > 2 * needed {
             unfinished.buffer.shrink_to(needed);
         }
-        unfinished.scan.shrink(0);
+        unfinished.progress.scan.shrink(0);
         *partial = Some(unfinished);
     }
 }
 
 /// Reads on in `frame`, which begins with `<`.
-fn scan(work: &mut Partial, context: &Context<'_>, frame: &[u8]) -> Result<Found, FramingError> {
+fn scan(work: &mut Progress, context: &Context<'_>, frame: &[u8]) -> Result<Found, FramingError> {
     if !context.in_stream {
         return header::scan(&mut work.scan, &mut work.prolog, context, frame)
             .map(|found| found.map_or(Found::More, |(header, end)| Found::Header(header, end)));

@@ -104,7 +104,8 @@ where
     let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
 }
 
-/// Prepares a listener: connections inherit TCP_NODELAY from it on Linux and FreeBSD, which saves a call for each.
+/// Prepares a listener. One of [`listener`](crate::platform::listener()) has `TCP_NODELAY` already; one that a program before has
+/// left may not.
 pub(super) fn prepare_listener(listener: &TcpListener, nonblocking: bool) -> io::Result<()> {
     SockRef::from(listener).set_tcp_nodelay(true)?;
     listener.set_nonblocking(nonblocking)

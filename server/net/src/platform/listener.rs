@@ -1,4 +1,4 @@
-//! Listeners that share a port between workers.
+//! Listeners: of one thread, or sharing a port between workers.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -7,18 +7,38 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::system;
 
-/// A listener on `address` that others of this process (with the same function) may share; the kernel spreads new
-/// connections over them. On `[::]` it takes IPv4 as well. The kernel bounds `backlog` (connections that wait to be
-/// accepted) by its own limit.
+/// A listener on `address`. On `[::]` it takes IPv4 as well. The kernel bounds `backlog` (connections that wait to be
+/// accepted) by its own limit. Its connections send without delay (`TCP_NODELAY`), those too that come before anybody
+/// accepts.
+///
+/// # Errors
+/// When the address is taken, is not of this machine, or needs privileges.
+pub fn listener(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
+    open(address, backlog, |_| Ok(()))
+}
+
+/// As [`listener`], but others of this process (with the same function) may share the address; the kernel spreads new
+/// connections over them.
 ///
 /// # Errors
 /// When the address is taken by a program that does not share it, is not of this machine, or needs privileges.
 pub fn reuseport_listener(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
+    open(address, backlog, system::share_port)
+}
+
+fn open(
+    address: SocketAddr,
+    backlog: u32,
+    prepare: impl Fn(&Socket) -> io::Result<()>,
+) -> io::Result<TcpListener> {
     // socket2 makes the descriptor close-on-exec in the same call.
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A restart must not wait for connections of the last run to time out.
     socket.set_reuse_address(true)?;
-    system::share_port(&socket)?;
+    prepare(&socket)?;
+    // Connections inherit it on Linux and FreeBSD, which saves a call for each. A connection gets it when the kernel makes it:
+    // whoever waits in the backlog while the server starts would be left out by anything later.
+    socket.set_tcp_nodelay(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
@@ -54,6 +74,16 @@ mod tests {
         }
         let expected: HashSet<SocketAddr> = clients.iter().map(|c| c.local_addr().unwrap()).collect();
         assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn a_connection_sends_without_delay_from_the_first_one_on() {
+        for open in [listener, reuseport_listener] {
+            let listener = open("127.0.0.1:0".parse().unwrap(), 16).unwrap();
+            let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (accepted, _) = listener.accept().unwrap();
+            assert!(accepted.nodelay().unwrap());
+        }
     }
 
     #[test]

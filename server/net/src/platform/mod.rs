@@ -6,7 +6,7 @@
 //! | `crash.rs` | being told of a crash of this process |
 //! | `descriptors.rs` | the limit of open files |
 //! | `image.rs` | becoming another program in the same process |
-//! | `listener.rs` | listeners that share a port between workers |
+//! | `listener.rs` | listeners, alone or sharing a port between workers |
 //! | `privileges.rs` | from root to an ordinary user, for good |
 //! | `settings.rs` | kernel settings and facts that a check of the machine wants to know |
 //! | `usage.rs` | what the process has used |
@@ -39,7 +39,7 @@ pub use descriptors::{DescriptorLimits, descriptor_limits, raise_descriptor_limi
 pub use image::{
     Program, hold_signals, inheritable, is_inherited, keep_open, memory_file, monotonic_ns, name_process,
 };
-pub use listener::reuseport_listener;
+pub use listener::{listener, reuseport_listener};
 pub use privileges::{can_drop_privileges, drop_privileges};
 pub use settings::{Setting, physical_memory_bytes, setting, settings};
 pub use usage::{Usage, memory_bytes, usage};

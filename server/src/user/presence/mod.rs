@@ -201,6 +201,17 @@ fn send_to_contacts(
             lists[env.shared.home_of(contact)].push(contact);
         }
     }
+    send_to_lists(actors, env, fx, shown, lists);
+}
+
+/// Sends a presence of a resource to accounts, listed by their home workers: in parts, if they are many.
+pub fn send_to_lists(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    shown: &Broadcast<'_>,
+    lists: Vec<Targets>,
+) {
     let chooses_resources =
         shown.typ != Type::Probe && blocking::chooses_resources(&actors.users, shown.from);
     let mut shown = *shown;

@@ -128,7 +128,7 @@ fn the_oldest_session_without_a_connection_gives_up_first() {
         actors.inputs.set(conn, Unhandled { waiting: 0, unfinished: 150 * KIB });
         assert!(has(actors, env, fx, here, 0));
         let kept = |actors: &Actors, fx: &Effects, key| {
-            of_resource(&actors.inputs, fx, actors.users.resource(key)).unacked
+            of_resource((&actors.inputs, &actors.writes), fx, actors.users.resource(key)).unacked
         };
         assert!(kept(actors, fx, first) < KIB, "{}", kept(actors, fx, first));
         assert!(kept(actors, fx, second) > 100 * KIB, "one was enough");
