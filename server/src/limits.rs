@@ -50,7 +50,7 @@ pub struct Limits {
     /// Bytes waiting to be written to one connection. Past the half of it nobody reads from that client;
     /// past the whole the stream is closed with `resource-constraint`.
     pub output_backlog_bytes: u32,
-    /// Parcels in the mailbox from one worker to another. When it is full, the sending worker stops reading
+    /// Batches in the mailbox from one worker to another. When it is full, the sending worker stops reading
     /// from its clients until there is room.
     pub mailbox_parcels: u32,
     /// KiB of those batches, with the same consequence. A mailbox that is empty takes any batch.

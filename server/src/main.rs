@@ -32,6 +32,7 @@ use tracing_subscriber::EnvFilter;
 use whimbrel_server::boot::Server;
 use whimbrel_server::config::Config;
 use whimbrel_server::notify;
+use whimbrel_server::running::ControlSocket;
 use whimbrel_server::runtime::platform;
 use whimbrel_server::takeover::Takeover;
 use whimbrel_server::takeover::guard::{self, Guard};
@@ -103,8 +104,22 @@ fn run(cli: &Cli) -> Result<ExitCode, String> {
     platform::hold_signals(false).map_err(|error| format!("cannot take signals: {error}"))?;
     let server = Arc::new(start(config, launch, taken)?);
     let config = server.config();
-    let control = server.take_control().expect("nobody has taken it before");
     let source = Arc::new(Source(cli.clone()));
+    let control = open_control(&server, &source)?;
+    listen_to_signals(signals, server.clone(), source)?;
+    notify::ready(&serves(&config));
+    watchdog::start(&server).map_err(|error| format!("cannot start the thread of the watchdog: {error}"))?;
+    let ended = server.join().map_err(|error| error.to_string());
+    drop(control);
+    ended?;
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Begins to answer `whimbrelctl`, beginning with the one who waits for the end of an upgrade, and says in the log what has
+/// started.
+fn open_control(server: &Arc<Server>, source: &Arc<Source>) -> Result<ControlSocket, String> {
+    let control = server.take_control().expect("nobody has taken it before");
     let again = (server.clone(), source.clone());
     let outcome = server.take_outcome();
     let waiting = match &outcome {
@@ -118,20 +133,12 @@ fn run(cli: &Cli) -> Result<ExitCode, String> {
         waiting,
     )
     .map_err(|error| format!("cannot start the control thread: {error}"))?;
-    listen_to_signals(signals, server.clone(), source)?;
     match &outcome {
         Some((outcome, _)) if outcome.fallen_back.is_some() => tracing::error!("{}", outcome.line()),
         Some((outcome, _)) => tracing::info!("{}", outcome.line()),
-        None => announce(&server, &config),
+        None => announce(server, &server.config()),
     }
-    drop(outcome);
-    notify::ready(&serves(&config));
-    watchdog::start(&server).map_err(|error| format!("cannot start the thread of the watchdog: {error}"))?;
-    let ended = server.join().map_err(|error| error.to_string());
-    drop(control);
-    ended?;
-    tracing::info!("stopped");
-    Ok(ExitCode::SUCCESS)
+    Ok(control)
 }
 
 /// Starts the server, or goes on with that of the program before.

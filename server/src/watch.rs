@@ -16,6 +16,7 @@ use whimbrel_storage::directory::Writer;
 
 use crate::allocator;
 use crate::clock;
+use crate::config::Config;
 use crate::memory;
 use crate::proto::push::PushService;
 use crate::proto::sm::NOT_DURABLE_MAX;
@@ -142,6 +143,18 @@ impl Watched {
         }
     }
 
+    fn look_at_nodes(&self, cells: &ServerMetrics) {
+        // One that cannot be read keeps the figures of before.
+        if let Ok((nodes, items, service)) = self.shared.directory.pubsub_counts() {
+            cells.pep_nodes.set(nodes);
+            cells.pep_items.set(items);
+            cells.pubsub_nodes.set(service.nodes);
+            cells.pubsub_items.set(service.items);
+            cells.pubsub_bytes.set(service.bytes);
+            cells.pubsub_members.set(service.members);
+        }
+    }
+
     /// Looks once at everything.
     pub fn look(&self) {
         let stats = &self.shared.stats;
@@ -159,7 +172,12 @@ impl Watched {
             cells.output_limit.set(limits.output_backlog_bytes.into());
             cells.held_limit.set(limits.held_bytes.into());
         }
-        let cells = &stats.server[0];
+        self.look_at_server(&stats.server[0], &config);
+    }
+
+    /// What there is once in a server.
+    fn look_at_server(&self, cells: &ServerMetrics, config: &Config) {
+        let limits = &config.limits;
         let (length, high, limit) = self.writer.gauge();
         let gauge = (length as u64, high as u64, limit as u64);
         put(gauge, [&cells.directory_length, &cells.directory_high, &cells.directory_limit]);
@@ -168,15 +186,7 @@ impl Watched {
         if let Some(archives) = &self.archives {
             archives.look(cells, config.archive.bytes_max());
         }
-        // One that cannot be read keeps the figures of before.
-        if let Ok((nodes, items, service)) = self.shared.directory.pubsub_counts() {
-            cells.pep_nodes.set(nodes);
-            cells.pep_items.set(items);
-            cells.pubsub_nodes.set(service.nodes);
-            cells.pubsub_items.set(service.items);
-            cells.pubsub_bytes.set(service.bytes);
-            cells.pubsub_members.set(service.members);
-        }
+        self.look_at_nodes(cells);
         self.look_at_counts(cells);
         self.look_at_senders();
         self.look_at_uploads();

@@ -333,7 +333,8 @@ fn only_one_module_takes_addresses_apart() {
             continue;
         }
         let text = without_tests(&std::fs::read_to_string(path).unwrap());
-        for way in ["split_once('@')", "split('@')", "split_once('/')", ".domain() ==", ".domain() !="] {
+        let ways = ["split_once('@')", "split('@')", "split_once('/')", "contains('/')", "strip_suffix('@')"];
+        for way in ways.into_iter().chain(["strip_prefix('/')", ".domain() ==", ".domain() !="]) {
             if text.contains(way) {
                 found.push(format!("{}: {way}", sources.name(module)));
             }

@@ -21,6 +21,7 @@ pub(crate) mod upgrade;
 pub(crate) mod upload;
 mod waiting;
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::cli::{TargetArgs, Tls};
@@ -98,13 +99,7 @@ impl Session {
     ) -> Result<Session, String> {
         let addresses = args.addresses()?;
         let ports = addresses.len() as u64;
-        let sources = if !args.source.is_empty() || !args.host.is_loopback() {
-            args.source.clone()
-        } else if args.host.is_ipv4() {
-            loopback_sources(sessions, ports)
-        } else {
-            Vec::new()
-        };
+        let sources = sources(args, sessions, ports);
         let routes = (sources.len() as u64).max(1) * ports;
         if sessions > routes * SESSIONS_PER_ROUTE_MAX {
             return Err(format!(
@@ -380,5 +375,16 @@ fn add_latencies(phase: &mut Phase, recorder: &Recorder) {
         if let Some(latency) = Latency::of(latencies) {
             phase.latencies.insert(name.to_owned(), latency);
         }
+    }
+}
+
+/// The source addresses of a run: those that were asked for, or as many of this machine's own as so many sessions need.
+fn sources(args: &TargetArgs, sessions: u64, ports: u64) -> Vec<IpAddr> {
+    if !args.source.is_empty() || !args.host.is_loopback() {
+        args.source.clone()
+    } else if args.host.is_ipv4() {
+        loopback_sources(sessions, ports)
+    } else {
+        Vec::new()
     }
 }

@@ -14,7 +14,7 @@ pub struct Links {
     post: Post<Batch>,
     wakers: Vec<Arc<dyn Wake>>,
     filling: Vec<Batch>,
-    /// Parcels that found a full mailbox. While there are any the worker reads from no client, so they are
+    /// Batches that found a full mailbox. While there are any the worker reads from no client, so they are
     /// bounded by what one iteration and the inbound mailboxes can cause.
     waiting: Vec<VecDeque<Batch>>,
     lists: Vec<Targets>,
@@ -129,12 +129,12 @@ impl Links {
         self.waiting() == 0 && self.filling.iter().all(Batch::is_empty) && !self.has_incoming()
     }
 
-    /// Parcels sent and received so far.
+    /// Batches sent and received so far.
     pub fn traffic(&self) -> (u64, u64) {
         (self.sent, self.received)
     }
 
-    /// Parcels that have found a full mailbox and wait here.
+    /// Batches that have found a full mailbox and wait here.
     pub fn waiting(&self) -> usize {
         self.waiting.iter().map(VecDeque::len).sum()
     }

@@ -118,6 +118,19 @@ pub fn contact_here<'a>(contact: &'a str, domain: &str) -> Option<&'a str> {
     cut(contact, b'@').filter(|(_, of)| *of == domain).map(|(local, _)| local)
 }
 
+/// The resource of a full JID, if it is one of this account of this server.
+#[inline]
+pub fn resource_of_account<'a>(jid: &'a str, local: &str, domain: &str) -> Option<&'a str> {
+    let (bare, resource) = cut(jid, b'/')?;
+    (contact_here(bare, domain) == Some(local)).then_some(resource)
+}
+
+/// Whether an address names a resource.
+#[inline]
+pub fn has_resource(jid: &str) -> bool {
+    cut(jid, b'/').is_some()
+}
+
 /// Whether an address is that of an account of this server, without resource.
 pub fn is_account(jid: &JidRef<'_>, local: &str, domain: &str) -> bool {
     jid.is_bare() && jid.local() == Some(local) && jid.domain() == domain

@@ -25,6 +25,7 @@ use crate::http::front::{Event, Host, Settings};
 use crate::http::problem::Problem;
 use crate::http::request::{self, Caller};
 use crate::http::routes::Routes;
+use crate::proto::address;
 use crate::shared::Shared;
 
 use super::service::RegistrationService;
@@ -148,7 +149,7 @@ async fn remove(
     };
     let (service, address) = (api.service.clone(), caller.address());
     // The JID names the account as well as its number.
-    let local = name.strip_suffix(&format!("@{}", service.shared().domain)).unwrap_or(&name).to_owned();
+    let local = address::contact_here(&name, &service.shared().domain).unwrap_or(&name).to_owned();
     api.run(async move { service.delete(&local, key, address).await }).await?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;

@@ -121,12 +121,12 @@ fn check(actors: &mut Actors, env: &Env, fx: &mut Effects, sent: &Sent<'_>) -> R
 /// server, which puts the right one there (RFC 6120 §8.1.2.1): Converse.js has a new name for itself after it has loaded
 /// its page again, and resumes the stream that has the old one.
 fn check_from(claimed: &str, full: &str) -> Result<(), StreamEnd> {
-    let bare_length = memchr::memchr(b'/', full.as_bytes()).expect("a full JID has a resource");
-    if claimed == full || claimed == &full[..bare_length] {
+    let bare = address::bare_of(full);
+    if claimed == full || claimed == bare {
         return Ok(());
     }
     match JidRef::parse(claimed) {
-        Ok(jid) if jid.to_jid().bare_str() == &full[..bare_length] => Ok(()),
+        Ok(jid) if jid.to_jid().bare_str() == bare => Ok(()),
         _ => Err((StreamCondition::InvalidFrom, None)),
     }
 }

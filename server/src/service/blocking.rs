@@ -227,7 +227,7 @@ fn hide_from(
             told.extend(resources_in(&audience, |how| how.0).map(Box::from));
             let lists = accounts_in(env, fx, &audience, |how| how.0);
             for (jid, _) in audience.iter().filter(|(_, how)| how.0) {
-                if !jid.contains('/') {
+                if !address::has_resource(jid) {
                     told.remove(jid);
                 }
             }
@@ -281,7 +281,7 @@ fn accounts_in(
     is_told: impl Fn(&Seeing) -> bool,
 ) -> Vec<Targets> {
     let mut lists = fx.links.take_lists();
-    for (jid, _) in audience.iter().filter(|(jid, how)| is_told(how) && !jid.contains('/')) {
+    for (jid, _) in audience.iter().filter(|(jid, how)| is_told(how) && !address::has_resource(jid)) {
         let local = address::local_of(jid);
         lists[env.home_of(local)].push(local);
     }
@@ -293,12 +293,15 @@ fn resources_in(
     audience: &[(Box<str>, Seeing)],
     is_told: impl Fn(&Seeing) -> bool,
 ) -> impl Iterator<Item = &str> {
-    audience.iter().filter(move |(jid, how)| is_told(how) && jid.contains('/')).map(|(jid, _)| &**jid)
+    audience
+        .iter()
+        .filter(move |(jid, how)| is_told(how) && address::has_resource(jid))
+        .map(|(jid, _)| &**jid)
 }
 
 /// The full JIDs of an account, by its bare JID, that a sorted list names: as they are, or as a resource of the domain.
 fn resources_on(list: &[Box<str>], bare: &str, domain: &str) -> Vec<Box<str>> {
-    if bare.contains('/') {
+    if address::has_resource(bare) {
         return Vec::new();
     }
     let of = |jid: &str| {

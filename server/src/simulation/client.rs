@@ -309,7 +309,13 @@ impl Client {
             }
             return heard;
         }
-        let mut rest = bytes.as_slice();
+        self.cut(framer, limits, bytes, &mut heard);
+        heard
+    }
+
+    /// Cuts what has come over TCP into what it is.
+    fn cut(&mut self, framer: &mut Framer, limits: &Limits, bytes: &[u8], heard: &mut Vec<Heard>) {
+        let mut rest = bytes;
         while !rest.is_empty() {
             match framer.next(self.phase, None, &mut self.partial, rest, limits) {
                 Ok((count, frame)) => {
@@ -353,7 +359,6 @@ impl Client {
                 }
             }
         }
-        heard
     }
 }
 

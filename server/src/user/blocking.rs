@@ -40,7 +40,7 @@ pub fn stops(users: &Users, env: &Env, fx: &Effects, d: &Delivery<'_>, user: Opt
 /// passes those resources by (XEP-0191 §2.2, §3.3), which only the recipient's home can see to.
 pub fn chooses_resources(users: &Users, from: &str) -> bool {
     let list = users.find(address::local_of(from)).and_then(|user| users.user(user).blocked.as_ref());
-    list.is_some_and(|list| list.iter().any(|jid| jid.contains('/')))
+    list.is_some_and(|list| list.iter().any(|jid| address::has_resource(jid)))
 }
 
 /// The list of a user whose home is this worker, online or not.

@@ -3,6 +3,7 @@
 use whimbrel_storage::log::Sequence;
 
 use crate::env::Env;
+use crate::proto::address;
 use crate::proto::ns;
 use crate::proto::reply;
 use crate::stanza::{Delivery, Kind};
@@ -54,8 +55,8 @@ pub fn copy_received(
     if actors.users.user(user).resources.len() <= delivered_to.len() || !d.is_copied() {
         return;
     }
-    let own = env.bare_jid(&actors.users.user(user).local);
-    match d.from.strip_prefix(own.as_str()).and_then(|rest| rest.strip_prefix('/')) {
+    let own = &actors.users.user(user).local;
+    match address::resource_of_account(d.from, own, &env.shared.domain) {
         Some(sender) => {
             let sender = actors.users.find_resource(user, sender);
             copy(actors, env, fx, user, Carbon::Sent(d), |key| {

@@ -12,6 +12,7 @@
 //! for this resource, is written with the time of its receipt. So a cursor may always be put back, and nothing is
 //! written twice to a stream.
 
+use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::log::Sequence;
 
 use crate::effects::answer::{self, Refused};
@@ -76,33 +77,12 @@ pub fn pump(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) 
     let under_way = flow::under_way(actors, user);
     let gets_bare = delivery::recipients_of_bare(actors, user, Type::Chat).contains(&key);
     let mut bytes = fx.buffers.lend();
-    let local = actors.users.user(user).local.clone();
-    let mut last = None;
-    let mut damaged = 0;
-    let mut writes: Vec<(Sequence, usize)> = Vec::new();
-    for record in actors.commits.log().read(account, after, WINDOW_BYTES) {
-        let record = match record {
-            Ok(record) => record,
-            Err(damage) => {
-                tracing::error!(%damage, "a message that waits for delivery cannot be read");
-                damaged += 1;
-                continue;
-            }
-        };
-        last = Some(record.sequence);
-        if under_way.binary_search(&record.sequence).is_ok() {
-            continue;
-        }
-        if let Some(kept) = record::decode(record.payload)
-            && is_for(&actors.users, key, &kept, gets_bare)
-            && !taken_back.has(record.sequence, kept.stanza)
-        {
-            let about = (record.sequence, record.flags, record.time_ms);
-            archive::write_logged(env, &local, kept.stanza, about, &mut bytes);
-            writes.push((record.sequence, bytes.len()));
-        }
-    }
-    env.metrics().log_damaged.add(damaged);
+    let (last, writes) =
+        read_window(actors, env, (account, user, after), &mut bytes, |actors, record, kept| {
+            under_way.binary_search(&record).is_err()
+                && is_for(&actors.users, key, kept, gets_bare)
+                && !taken_back.has(record, kept.stanza)
+        });
     let mut start = 0;
     let mut reached = last;
     for &(sequence, end) in &writes {
@@ -127,6 +107,39 @@ pub fn pump(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) 
         Some(_) => fx.due_cursors.note(key),
         None => actors.users.tidy_flow(key),
     }
+}
+
+/// Appends the next messages of an account's log that fit, as they are delivered. Returns the last one that was read, and of
+/// each that fits the end of its bytes.
+fn read_window(
+    actors: &Actors,
+    env: &Env,
+    (account, user, after): (ActorId, UserKey, Sequence),
+    bytes: &mut Vec<u8>,
+    fits: impl Fn(&Actors, Sequence, &StoredMessage<'_>) -> bool,
+) -> (Option<Sequence>, Vec<(Sequence, usize)>) {
+    let local = &actors.users.user(user).local;
+    let (mut last, mut damaged, mut writes) = (None, 0, Vec::new());
+    for record in actors.commits.log().read(account, after, WINDOW_BYTES) {
+        let record = match record {
+            Ok(record) => record,
+            Err(damage) => {
+                tracing::error!(%damage, "a message that waits for delivery cannot be read");
+                damaged += 1;
+                continue;
+            }
+        };
+        last = Some(record.sequence);
+        if let Some(kept) = record::decode(record.payload)
+            && fits(actors, record.sequence, &kept)
+        {
+            let about = (record.sequence, record.flags, record.time_ms);
+            archive::write_logged(env, local, kept.stanza, about, bytes);
+            writes.push((record.sequence, bytes.len()));
+        }
+    }
+    env.metrics().log_damaged.add(damaged);
+    (last, writes)
 }
 
 /// Whether a message is for a resource: it is addressed to it; or to the account, or a resource that is gone or sleeps, and
@@ -214,7 +227,8 @@ fn is_essential(entry: &Unacked) -> bool {
         Kind::Presence => *sender == 0,
         Kind::Message => Element::parse(bytes).is_ok_and(|it| it.attribute("type") == Some("groupchat")),
         Kind::Iq => Element::parse(bytes).is_ok_and(|iq| {
-            iq.attribute("type") == Some("set") && iq.attribute("from").is_none_or(|from| !from.contains('/'))
+            iq.attribute("type") == Some("set")
+                && iq.attribute("from").is_none_or(|from| !address::has_resource(from))
         }),
     }
 }

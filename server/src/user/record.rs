@@ -1,5 +1,6 @@
 //! What a message looks like in the log ([`whimbrel_storage::message`]), and what a client gets of it later.
 
+use crate::proto::address;
 use crate::stanza::Delivery;
 use crate::xml::{self, Frame, Framer, StreamNamespaces};
 
@@ -43,8 +44,8 @@ pub fn sender_of(payload: &[u8]) -> Option<&str> {
     let stanza = decode(payload)?.stanza;
     let start = memchr::memmem::find(stanza, STAMP)? + STAMP.len();
     let from = &stanza[start..];
-    let end = memchr::memchr2(b'@', b'"', from).filter(|&end| from[end] == b'@')?;
-    std::str::from_utf8(&from[..end]).ok()
+    let from = std::str::from_utf8(&from[..memchr::memchr(b'"', from)?]).ok()?;
+    Some(address::local_of(from)).filter(|local| !local.is_empty())
 }
 
 #[cfg(test)]

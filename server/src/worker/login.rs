@@ -2,6 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
+use whimbrel_storage::actor::ActorId;
+use whimbrel_storage::directory::CredentialsStamp;
 use whimbrel_websocket::Decoder;
 
 use crate::env::Env;
@@ -24,6 +26,7 @@ use crate::stream::machine::{self, Negotiation, NegotiationEnv, NegotiationStep}
 use crate::stream::phone;
 use crate::transport::Output;
 use crate::user::jobs::Done;
+use crate::user::tables::ResourceKey;
 use crate::user::{archive, blocking, offline};
 use crate::worker::connections::{metrics_connection_closed, metrics_connection_opened};
 use crate::worker::core::{Core, Timer};
@@ -291,49 +294,18 @@ impl Core {
         let SessionPhase::Negotiating(negotiation) = &mut session.phase else { return };
         let Some(local) = negotiation.user.clone() else { return };
         let stamp = negotiation.stamp;
-        let account = match self.env.shared.directory.account_login(&local) {
-            Ok(Some((account, current))) if stamp == Some(current) => account,
-            Ok(Some(_)) => {
-                // A device that has lost the account to another one must not slip in behind the change.
-                let text = "the account's credentials have changed";
-                return self.end_stream(conn, StreamCondition::NotAuthorized, Some(text));
-            }
-            Ok(None) => {
-                // It has been removed since this stream has authenticated.
-                let text = "the account has been removed";
-                return self.end_stream(conn, StreamCondition::NotAuthorized, Some(text));
-            }
-            Err(error) => {
-                tracing::error!(user = &*local, %error, "cannot read the directory");
-                return self.end_stream(conn, StreamCondition::InternalServerError, None);
-            }
+        let account = match self.account_to_bind(&local, stamp) {
+            Ok(account) => account,
+            Err((condition, text)) => return self.end_stream(conn, condition, text),
         };
-        let limits = &self.env.config.limits;
-        let existing = self.actors.users.find(&local);
-        let mut name = asked.unwrap_or_else(|| self.env.shared.unique_id());
-        let taken = existing.and_then(|user| self.actors.users.find_resource(user, &name));
-        let mut replaced = None;
-        if let Some(key) = taken {
-            match self.env.config.auth.resource_conflict {
-                // Of one device, which has lost its connection: it never stands in the way.
-                _ if self.actors.users.is_detached(key) => replaced = Some(key),
-                ResourceConflict::ReplaceOlder => replaced = Some(key),
-                ResourceConflict::Rename => name = format!("{name}-{}", self.env.shared.unique_id()),
-                ResourceConflict::RefuseNewer => {
-                    return self.refuse_bind(conn, id, StanzaCondition::Conflict);
-                }
-            }
-        }
-        let bound = existing.map_or(0, |user| self.actors.users.user(user).resources.len());
-        if replaced.is_none() && bound >= limits.resources_per_user as usize {
-            // One that waits to be resumed makes room.
-            replaced = self.actors.users.oldest_detached(&local);
-            if replaced.is_none() {
-                self.env.metrics().refused_resources.add(1);
-                return self.refuse_bind(conn, id, StanzaCondition::ResourceConstraint);
-            }
-        }
-        if let Some(deadline) = negotiation.deadline.take() {
+        let (name, replaced) = match self.choose_resource(&local, asked) {
+            Ok(chosen) => chosen,
+            Err(condition) => return self.refuse_bind(conn, id, condition),
+        };
+        if let Some(Session { phase: SessionPhase::Negotiating(negotiation), .. }) =
+            self.sessions.get_mut(conn)
+            && let Some(deadline) = negotiation.deadline.take()
+        {
             self.timers.cancel(deadline);
         }
         if let Some(older) = replaced {
@@ -363,6 +335,59 @@ impl Core {
         // What waits for this very resource comes before what is sent to it from now on; but not before it is known
         // whether the client will acknowledge it.
         offline::offer_to(&mut self.actors, &mut self.fx, key);
+    }
+
+    /// The account of a stream that has authenticated.
+    ///
+    /// # Errors
+    /// It is not what it was then: why the stream ends.
+    fn account_to_bind(&self, local: &str, stamp: Option<CredentialsStamp>) -> Result<ActorId, StreamEnd> {
+        match self.env.shared.directory.account_login(local) {
+            Ok(Some((account, current))) if stamp == Some(current) => Ok(account),
+            // A device that has lost the account to another one must not slip in behind the change.
+            Ok(Some(_)) => {
+                Err((StreamCondition::NotAuthorized, Some("the account's credentials have changed")))
+            }
+            // It has been removed since this stream has authenticated.
+            Ok(None) => Err((StreamCondition::NotAuthorized, Some("the account has been removed"))),
+            Err(error) => {
+                tracing::error!(user = local, %error, "cannot read the directory");
+                Err((StreamCondition::InternalServerError, None))
+            }
+        }
+    }
+
+    /// The name under which a resource is bound, and the resource that goes for it (RFC 6120 §7.7.2.2).
+    ///
+    /// # Errors
+    /// The name is taken, or the account has as many resources as it may.
+    fn choose_resource(
+        &self,
+        local: &str,
+        asked: Option<String>,
+    ) -> Result<(String, Option<ResourceKey>), StanzaCondition> {
+        let existing = self.actors.users.find(local);
+        let mut name = asked.unwrap_or_else(|| self.env.shared.unique_id());
+        let taken = existing.and_then(|user| self.actors.users.find_resource(user, &name));
+        if let Some(key) = taken {
+            match self.env.config.auth.resource_conflict {
+                // Of one device, which has lost its connection: it never stands in the way.
+                _ if self.actors.users.is_detached(key) => return Ok((name, Some(key))),
+                ResourceConflict::ReplaceOlder => return Ok((name, Some(key))),
+                ResourceConflict::Rename => name = format!("{name}-{}", self.env.shared.unique_id()),
+                ResourceConflict::RefuseNewer => return Err(StanzaCondition::Conflict),
+            }
+        }
+        let bound = existing.map_or(0, |user| self.actors.users.user(user).resources.len());
+        if bound < self.env.config.limits.resources_per_user as usize {
+            return Ok((name, None));
+        }
+        // One that waits to be resumed makes room.
+        let oldest = self.actors.users.oldest_detached(local);
+        if oldest.is_none() {
+            self.env.metrics().refused_resources.add(1);
+        }
+        oldest.map(|oldest| (name, Some(oldest))).ok_or(StanzaCondition::ResourceConstraint)
     }
 
     fn refuse_bind(&mut self, conn: ConnId, id: &str, condition: StanzaCondition) {

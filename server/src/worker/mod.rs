@@ -13,12 +13,12 @@
 //! | [`connections`](self), [`ends`](self) | connections that come and go; how streams end |
 //! | [`input`](self) | received bytes to stanzas |
 //! | [`login`](self) | TLS, passwords, the move to the home worker, binding |
-//! | [`managed`](self) | stream management: acknowledgements, sessions without a connection |
+//! | [`sm`](self) | stream management: acknowledgements, sessions without a connection |
 //! | [`resume`](self) | resumption |
-//! | [`keeping`](self) | the log: commits, deliveries that are due, repairs |
-//! | [`held`](self) | what waits for subscriptions to be written |
+//! | [`log`](self) | the log: commits, deliveries that are due, repairs |
+//! | [`deferred`](self) | what waits for subscriptions to be written |
 //! | [`pressure`](self) | what sessions hold, and what is given up for want of memory |
-//! | [`rounds`](self) | what the loop needs beside events |
+//! | [`event_loop`](self) | what the loop needs beside events |
 //! | [`places`](self) | room for connections that have not logged in |
 //! | [`sweep`](self) | idle clients |
 //! | [`busiest`](self) | which clients cause most |
@@ -64,7 +64,7 @@ use crate::runtime::timer::Millis;
 use crate::session::Migration;
 use crate::worker::command::{Command, CommandQueue};
 use crate::worker::core::Core;
-use crate::worker::upgrade::Quiescence;
+use crate::worker::upgrade::{Keep, Quiescence, Suspend};
 
 /// How long a worker waits between attempts to post batches to a full mailbox.
 const STALL_WAIT: Duration = Duration::from_millis(1);
@@ -194,25 +194,7 @@ impl<D: Driver> Worker<D> {
         let has_left_mail = core.read_envelopes();
         core.take_completions();
         core.retry_writes();
-        let (mut park, mut keep) = (None, None);
-        while let Some(command) = self.commands.take() {
-            match command {
-                Command::Hold(hold) => {
-                    self.driver.hold(hold);
-                    core.hold_waiting(hold);
-                }
-                Command::Quiescence(reply) => {
-                    core.thaw();
-                    self.quiescence = Some(reply);
-                }
-                Command::Suspend(order) => park = Some(order),
-                Command::Keep(order) => keep = Some(order),
-                Command::Drain { .. } => core.execute(command),
-                // Who asks hears that the server ends.
-                other if core.is_frozen() => drop(other),
-                other => core.execute(other),
-            }
-        }
+        let (park, keep) = self.take_commands();
         self.attach_arrivals();
         self.take_newcomers();
         self.core.carry_out();
@@ -237,6 +219,31 @@ impl<D: Driver> Worker<D> {
             Some(order) => self.suspend(order),
             None => Ok(()),
         }
+    }
+
+    /// Carries out what others of the process have asked for. Returns what is left for the end of the iteration.
+    fn take_commands(&mut self) -> (Option<Suspend>, Option<Keep>) {
+        let core = &mut self.core;
+        let (mut park, mut keep) = (None, None);
+        while let Some(command) = self.commands.take() {
+            match command {
+                Command::Hold(hold) => {
+                    self.driver.hold(hold);
+                    core.hold_waiting(hold);
+                }
+                Command::Quiescence(reply) => {
+                    core.thaw();
+                    self.quiescence = Some(reply);
+                }
+                Command::Suspend(order) => park = Some(order),
+                Command::Keep(order) => keep = Some(order),
+                Command::Drain { .. } => core.execute(command),
+                // Who asks hears that the server ends.
+                other if core.is_frozen() => drop(other),
+                other => core.execute(other),
+            }
+        }
+        (park, keep)
     }
 
     fn attach_arrivals(&mut self) {

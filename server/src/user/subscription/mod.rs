@@ -166,7 +166,7 @@ fn sent(actors: &mut Actors, env: &Env, fx: &mut Effects, own: &str, stanza: &St
 
 /// A user of this worker receives a subscription stanza. It is known already that the user does not block the sender.
 pub fn receive(actors: &mut Actors, env: &Env, fx: &mut Effects, d: &Delivery<'_>) {
-    let own = d.from.strip_suffix(&*env.shared.domain).and_then(|rest| rest.strip_suffix('@'));
+    let own = address::contact_here(d.from, &env.shared.domain);
     if Verb::of(d.typ).is_some() && own != Some(d.to_local) {
         under_way::receive(actors, env, fx, d, inbound);
     } else {

@@ -42,9 +42,9 @@ const LOOK: Duration = Duration::from_millis(5);
 pub struct Quiescence {
     /// Nothing is under way here.
     pub quiescent: bool,
-    /// Parcels sent to other workers so far.
+    /// Batches sent to other workers so far.
     pub sent: u64,
-    /// Parcels received from other workers so far.
+    /// Batches received from other workers so far.
     pub received: u64,
 }
 
@@ -64,7 +64,7 @@ pub struct Suspend {
 pub struct Keep {
     /// Where it goes.
     pub state: Arc<StateWriter>,
-    /// Gets what came of it: parcels sent and received so far, as of [`Parked`].
+    /// Gets what came of it: batches sent and received so far, as of [`Parked`].
     pub reply: SyncSender<Result<(u64, u64), NotParked>>,
 }
 
@@ -73,7 +73,7 @@ pub struct Keep {
 pub struct Parked {
     /// The worker.
     pub worker: usize,
-    /// Parcels sent and received so far: with those of all others they tell whether something was on its way after all.
+    /// Batches sent and received so far: with those of all others they tell whether something was on its way after all.
     pub traffic: (u64, u64),
     /// Connections that are not carried, by reason.
     pub closed: BTreeMap<&'static str, u64>,
