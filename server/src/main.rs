@@ -32,7 +32,7 @@ use tracing_subscriber::EnvFilter;
 use whimbrel_server::boot::Server;
 use whimbrel_server::config::Config;
 use whimbrel_server::notify;
-use whimbrel_server::running::ControlSocket;
+use whimbrel_server::running::socket::ControlSocket;
 use whimbrel_server::runtime::platform;
 use whimbrel_server::takeover::Takeover;
 use whimbrel_server::takeover::guard::{self, Guard};
