@@ -95,7 +95,7 @@ impl Opened {
                 // Only now it is sure that no other server runs on this data.
                 let (sessions, occupied) = kept::take(&config.data, &directory)?.unzip();
                 kept = sessions;
-                let gone = rooms::forget_temporary(&directory, &occupied.unwrap_or_default())?;
+                let gone = rooms::forget_temporary(&directory, config, &occupied.unwrap_or_default())?;
                 if gone > 0 {
                     tracing::info!(rooms = gone, "temporary rooms of the run before are gone");
                 }

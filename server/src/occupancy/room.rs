@@ -35,6 +35,8 @@ pub struct Room {
     members: Option<Box<(u64, Box<[Member]>)>>,
     /// Number of the version of its affiliations up to which those who are in it have been told of changes.
     told: u64,
+    /// Number of the version of its affiliations at which no account belonged to it any more.
+    forsaken: Option<u64>,
 }
 
 impl Room {
@@ -48,6 +50,7 @@ impl Room {
             pace: Pace::default(),
             lists: None,
             members: None,
+            forsaken: None,
         }
     }
 
@@ -63,6 +66,16 @@ impl Room {
         let since = self.record.version_of(self.told);
         self.told = (self.told + 1).min(self.record.version().number);
         (since, self.record.version_of(self.told))
+    }
+
+    /// The last account that belonged to it is gone: it is to end with the last occupant, unless somebody belongs to it again.
+    pub fn forsake(&mut self) {
+        self.forsaken = Some(self.record.version().number);
+    }
+
+    /// Whether no account belongs to it since the last one has gone.
+    pub fn is_forsaken(&self) -> bool {
+        self.forsaken == Some(self.record.version().number)
     }
 
     /// Those who belong to it; `None`: an affiliation has changed since that was known.

@@ -267,7 +267,6 @@ fn member(affiliate: &Affiliate) -> Value {
         "nick": affiliate.nick,
         "reason": affiliate.reason,
         "since": datetime_ms(affiliate.since_ms),
-        "left": affiliate.has_left,
         "account": affiliate.account != ActorId::NOBODY,
         "hats": affiliate.hats.iter().map(|hat| json!({ "uri": hat.uri, "title": hat.title })).collect::<Vec<_>>(),
     })

@@ -123,7 +123,7 @@ fn change(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &Visit<'_>, i
             Checked::Role(..) => None,
         })
         .collect();
-    let may = names_each_once(&moves).and_then(|()| has_room(env, room, &moves));
+    let may = names_each_once(&checked).and_then(|()| has_room(env, room, &moves));
     if let Err(error) = may.and_then(|()| keeps_owner(room, &moves)) {
         return visit.refuse(env, fx, error);
     }
@@ -199,15 +199,20 @@ pub(super) fn affiliate(
     Ok(())
 }
 
-/// Whether no account is in a list twice: each item was checked against what the account is before all of them.
-fn names_each_once(moves: &[(Moved, Option<String>)]) -> Result<(), StanzaError> {
-    let mut seen = HashSet::new();
-    match moves.iter().all(|(moved, _)| seen.insert(&*moved.local)) {
-        true => Ok(()),
-        false => {
-            Err(StanzaError::from(StanzaCondition::BadRequest).with_text("an account is in the list twice"))
-        }
-    }
+/// Whether no account is in a list twice with an affiliation, and no occupant with a role: each item was checked against what they
+/// are before all of them.
+fn names_each_once(checked: &[Checked]) -> Result<(), StanzaError> {
+    let (mut accounts, mut occupants) = (HashSet::new(), HashSet::new());
+    let is_first = |one: &Checked| match one {
+        Checked::Affiliation(moved, _) => accounts.insert(moved.local.clone()),
+        Checked::Role(key, ..) => occupants.insert(*key),
+    };
+    let text = match checked.iter().map(is_first).position(|is_first| !is_first).map(|at| &checked[at]) {
+        None => return Ok(()),
+        Some(Checked::Affiliation(..)) => "an account is in the list twice",
+        Some(Checked::Role(..)) => "an occupant is in the list twice",
+    };
+    Err(StanzaError::from(StanzaCondition::BadRequest).with_text(text))
 }
 
 /// Whether somebody owns the room after all of these, each of which may be made alone (§10.4).

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use whimbrel_storage::archive::query::Query as Reading;
 use whimbrel_storage::archive::query::{End, Found, Order, Page, Predicate, QueryError};
-use whimbrel_storage::directory::rooms::RoomFlags;
+use whimbrel_storage::directory::rooms::{RoomConfig, RoomFlags};
 use whimbrel_storage::jid::Jid;
 use whimbrel_storage::log::Sequence;
 
@@ -19,12 +19,13 @@ use crate::proto::address;
 use crate::proto::archive::page::{self, ArchivedMessage};
 use crate::proto::archive::query::Query;
 use crate::proto::errors::{StanzaCondition, StanzaError};
-use crate::proto::muc::{Role, admin, error, rules};
+use crate::proto::muc::rules::Standing;
+use crate::proto::muc::{Affiliation, Role, admin, error, rules};
 use crate::proto::{ns, rsm};
 use crate::rooms::say::{self, Written};
 use crate::rooms::visit::{Ack, Asker, Visit};
 use crate::service::Reply;
-use crate::service::archive::{busy, lookup};
+use crate::service::archive::{busy, lookup, too_many_looks};
 use crate::stanza::{Kind, Type};
 use crate::user::actors::{Actors, Effects};
 use crate::user::archive::in_room::{self, TakenBack};
@@ -32,7 +33,7 @@ use crate::user::jobs::Then;
 use crate::user::record;
 use crate::xml::{Element, writer};
 
-/// Steps without a message of those that were asked for after which a page ends.
+/// Steps after which no more are read to find a message of those that were asked for.
 const EMPTY_STEPS_MAX: u32 = 16;
 
 /// A page on its way.
@@ -49,6 +50,8 @@ struct Paging {
     /// Messages that had been erased when the step was asked for.
     erased: u64,
     steps_left: u32,
+    /// Messages that may still be read to find those that are asked for.
+    looks_left: usize,
 }
 
 /// A query of the room's archive.
@@ -67,7 +70,7 @@ pub(super) fn answer(
         Ok(own) => own,
         Err(ack) => return ack,
     };
-    if own.role == Role::None && !rules::may_read_archive(own.affiliation, room.config()) {
+    if !may_read(own, room.config()) {
         return visit.refuse(env, fx, admin::forbidden());
     }
     if visit.d.typ == Type::Get {
@@ -85,6 +88,8 @@ pub(super) fn answer(
         Err(error) => return visit.refuse(env, fx, error),
     };
     reading.matches = with.map(|with| said_by(&with));
+    let looks_max = env.config.archive.messages_per_page as usize;
+    reading.looks_max = lookup::STEP_LOOKS.min(looks_max);
     env.metrics().archive_queries.add(1);
     let paging = Paging {
         asker: Asker::of(visit),
@@ -98,8 +103,14 @@ pub(super) fn answer(
         sees_jids: rules::sees_jids(own, room.config()),
         erased: 0,
         steps_left: EMPTY_STEPS_MAX,
+        looks_left: looks_max,
     };
     paging.read(actors, env, fx, reading)
+}
+
+/// Whether somebody may read the archive: it is in the room, or could enter and read the same there.
+fn may_read(own: Standing, config: &RoomConfig) -> bool {
+    own.role > Role::None || rules::may_read_archive(own.affiliation, config)
 }
 
 /// Whether an occupant of this address has said a message; the room's own address stands for all.
@@ -142,19 +153,27 @@ impl Paging {
                 Some(StanzaError::from(StanzaCondition::InternalServerError))
             }
             Ok(page) if matches!(page.end, End::NotFound(_)) => Some(lookup::not_found()),
-            // It was destroyed meanwhile.
-            Ok(_) if !self.is_there(env, asked) => Some(error::no_room()),
-            Ok(_) => None,
+            Ok(_) => self.look_again(actors, env, fx, asked).err(),
         };
         match (answer, refusal) {
-            (Ok(page), None) if self.steps_left > 0 && self.reads_on(actors, asked, &page) => {
+            (Ok(page), None) if self.reads_on(actors, asked, &page) => {
                 self.steps_left -= 1;
-                let is_stale = self.is_stale(actors, asked, &page);
-                let next = if is_stale { asked.clone() } else { asked.clone().rest(&page) };
+                let next = match self.is_stale(actors, asked, &page) {
+                    true => asked.clone(),
+                    false => {
+                        self.looks_left = self.looks_left.saturating_sub(page.cost.looks);
+                        let looks_max = lookup::STEP_LOOKS.min(self.looks_left);
+                        Reading { looks_max, ..asked.clone().rest(&page) }
+                    }
+                };
                 if self.read(actors, env, fx, next) == Ack::Now {
                     asker.settle(actors, env, fx);
                 }
                 return;
+            }
+            // Without a message there is none behind which the client could go on.
+            (Ok(page), None) if page.messages.is_empty() && page.goes_on() => {
+                asker.refuse(env, fx, too_many_looks());
             }
             (Ok(page), None) => match in_room::taken_back(actors, env, asked.actor) {
                 Some(taken_back) if !self.is_stale(actors, asked, &page) => {
@@ -170,8 +189,11 @@ impl Paging {
         asker.settle(actors, env, fx);
     }
 
+    /// Whether the page has nothing for the client yet, and another step may.
     fn reads_on(&self, actors: &Actors, asked: &Reading, page: &Page) -> bool {
-        page.messages.is_empty() && page.goes_on() || self.is_stale(actors, asked, page)
+        let has_looks = page.cost.looks < self.looks_left;
+        let is_empty = page.messages.is_empty() && page.goes_on() && has_looks;
+        self.steps_left > 0 && (is_empty || self.is_stale(actors, asked, page))
     }
 
     /// Whether something of a page was taken back while it was read.
@@ -180,9 +202,40 @@ impl Paging {
         actors.archives.retractions.has_erased_since(self.erased, asked.actor, ids)
     }
 
-    fn is_there(&self, env: &Env, asked: &Reading) -> bool {
-        let room = env.shared.directory.room(&self.asker.name);
-        room.is_ok_and(|room| room.is_some_and(|room| room.actor == asked.actor))
+    /// Looks again what the client may read: the room may have been destroyed while a step was read, or somebody banned from it.
+    fn look_again(
+        &mut self,
+        actors: &Actors,
+        env: &Env,
+        fx: &Effects,
+        asked: &Reading,
+    ) -> Result<(), StanzaError> {
+        fx.work.add(2 * work::LOOK);
+        let (name, bare) = (&self.asker.name, env.bare_jid(&self.local));
+        let found = env.shared.directory.rooms(|rooms| {
+            let Some(room) = rooms.room(name)?.filter(|room| room.actor == asked.actor) else {
+                return Ok(None);
+            };
+            Ok(Some((room, rooms.affiliate(asked.actor, &bare, Some(&self.local))?)))
+        });
+        let Some((room, own)) = found.map_err(|error| {
+            tracing::error!(room = name, %error, "cannot read the directory");
+            StanzaError::from(StanzaCondition::InternalServerError)
+        })?
+        else {
+            return Err(error::no_room());
+        };
+        let role = actors.rooms.room(name).and_then(|room| {
+            let occupants = room.occupants.of_account(&self.local);
+            occupants.into_iter().map(|key| room.occupants.get(key).role).max()
+        });
+        let affiliation = own.map_or(Affiliation::None, |own| own.affiliation);
+        let own = Standing { affiliation, role: role.unwrap_or(Role::None) };
+        self.sees_jids = rules::sees_jids(own, &room.config);
+        match may_read(own, &room.config) {
+            true => Ok(()),
+            false => Err(admin::forbidden()),
+        }
     }
 
     /// Gives the messages in their order, and then the end of the page.

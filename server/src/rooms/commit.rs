@@ -26,12 +26,49 @@ pub(super) fn commit(
     asker: Asker,
     job: impl FnOnce(&mut WriteTransaction<'_>) -> Outcome + Send + 'static,
 ) -> Ack {
-    let (on_failure, on_refusal) = (asker.clone(), asker.clone());
+    let on_commit = asker.clone();
     let job = move |transaction: &mut WriteTransaction<'_>| {
         let outcome = job(transaction)?;
-        let then: Then = Box::new(move |actors, env, fx| committed(actors, env, fx, &asker, outcome));
+        let then: Then = Box::new(move |actors, env, fx| committed(actors, env, fx, &on_commit, outcome));
         Ok(then)
     };
+    submit(actors, env, fx, asker, job)
+}
+
+/// Makes a part of a change, in a transaction of its own. What follows from it makes the next part, or the rest of the change; nothing
+/// is done for anybody else in between.
+pub(super) fn part<T: Send + 'static>(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    asker: Asker,
+    job: impl FnOnce(&mut WriteTransaction<'_>) -> Result<T, DirectoryError> + Send + 'static,
+    next: impl FnOnce(&mut Actors, &Env, &mut Effects, Asker, T) -> Ack + Send + 'static,
+) -> Ack {
+    let on_commit = asker.clone();
+    let job = move |transaction: &mut WriteTransaction<'_>| {
+        let made = job(transaction)?;
+        let then: Then = Box::new(move |actors, env, fx| {
+            actors.rooms.inbox(&on_commit.name).end();
+            if next(actors, env, fx, on_commit.clone(), made) == Ack::Now {
+                on_commit.settle(actors, env, fx);
+            }
+            receive::go_on(actors, env, fx, &on_commit.name);
+        });
+        Ok(then)
+    };
+    submit(actors, env, fx, asker, job)
+}
+
+/// Has a job run while the room is busy.
+fn submit(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    asker: Asker,
+    job: impl FnOnce(&mut WriteTransaction<'_>) -> Result<Then, DirectoryError> + Send + 'static,
+) -> Ack {
+    let (on_failure, on_refusal) = (asker.clone(), asker);
     let failed = move |actors: &mut Actors, env: &Env, fx: &mut Effects, error| {
         committed(actors, env, fx, &on_failure, Err(error));
     };

@@ -45,7 +45,7 @@ pub(super) fn create(
         Asker::of(visit),
         move |transaction: &mut WriteTransaction<'_>| -> Outcome {
             let account = transaction.rooms().number_of(&local)?;
-            if transaction.rooms().owned_by(account, most)? >= most {
+            if transaction.rooms().made_by(account, most)? >= most {
                 return Ok(Ok(Box::new(move |_, env, _| {
                     env.metrics().refused_rooms.add(1);
                     Reply::Error(own_too_many())
@@ -83,6 +83,6 @@ fn too_many(env: &Env, fx: &mut Effects, visit: &Visit<'_>, text: &'static str) 
 }
 
 fn own_too_many() -> StanzaError {
-    let text = "you own as many rooms as you may";
+    let text = "you have made and own as many rooms as you may";
     StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text)
 }

@@ -15,17 +15,17 @@ use crate::proto::muc::invite::{Decline, DirectInvite, Invite, Mediated, PassedI
 use crate::proto::muc::{Affiliation, admin, error, rules};
 use crate::proto::ns;
 use crate::rooms::admin::{affiliate, affiliation_of, has_room};
-use crate::rooms::commit::{self, After, Outcome};
+use crate::rooms::commit;
 use crate::rooms::membership;
 use crate::rooms::say::Written;
 use crate::rooms::standing::{self, By, Moved};
 use crate::rooms::visit::{Ack, Asker, Visit};
 use crate::rooms::voice;
-use crate::service::Reply;
-use crate::stanza::{Delivery, Kind, Traits, Type};
+use crate::stanza::{Delivery, Kind, PendingAck, Traits, Type};
 use crate::user::actors::{Actors, Effects};
 use crate::user::blocking;
 use whimbrel_storage::directory::rooms::RoomFlags;
+use whimbrel_storage::directory::{DirectoryError, WriteTransaction};
 
 /// A message to the room itself.
 pub(super) fn message(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &Visit<'_>) -> Ack {
@@ -82,31 +82,65 @@ fn invite(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &Visit<'_>, i
     if let Err(error) = has_room(env, room, &moves) {
         return visit.refuse(env, fx, error);
     }
-    let inviter = visit.bare().to_owned();
     if moves.is_empty() {
-        invitees.iter().for_each(|one| pass_on(env, fx, room, &inviter, one));
-        return Ack::Now;
+        return pass_all_on(env, fx, room, visit.bare(), (&invitees, visit.d.pending_ack));
     }
     moves.iter_mut().for_each(|(moved, _)| membership::plan(env, fx, room, moved));
-    let (name, domain, now_ms) = (visit.name.to_owned(), env.shared.domain.to_string(), env.unix_ms());
-    commit::commit(actors, env, fx, Asker::of(visit), move |transaction| -> Outcome {
-        let mut record = match commit::find(transaction, &name)? {
+    let moves = moves.into_iter().map(|(moved, _)| moved).collect();
+    make_members(actors, env, fx, visit, (moves, invitees))
+}
+
+/// Makes members of some who are invited, and passes the invitations on then.
+fn make_members(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    visit: &Visit<'_>,
+    (moves, invitees): (Vec<Moved>, Vec<Invitee>),
+) -> Ack {
+    let (name, inviter) = (visit.name.to_owned(), visit.bare().to_owned());
+    let (domain, now_ms, of_job) = (env.shared.domain.to_string(), env.unix_ms(), name.clone());
+    let job = move |transaction: &mut WriteTransaction<'_>| -> Result<_, DirectoryError> {
+        let mut record = match commit::find(transaction, &of_job)? {
             Ok(record) => record,
             Err(error) => return Ok(Err(error)),
         };
-        for (moved, _) in &moves {
+        for moved in &moves {
             affiliate(transaction, &mut record, (moved, None), (&domain, now_ms))?;
         }
-        let after: After = Box::new(move |actors, env, fx| {
-            if let Some(room) = actors.rooms.room_mut(&name) {
-                room.replace(record);
-                moves.iter().for_each(|(moved, _)| standing::moved(env, fx, room, moved));
-                invitees.iter().for_each(|one| pass_on(env, fx, room, &inviter, one));
+        Ok(Ok((record, moves)))
+    };
+    commit::part(actors, env, fx, Asker::of(visit), job, move |actors, env, fx, asker, made| {
+        let (record, moves) = match made {
+            Ok(made) => made,
+            Err(error) => {
+                asker.refuse(env, fx, error);
+                return Ack::Now;
             }
-            Reply::Done
-        });
-        Ok(Ok(after))
+        };
+        let Some(room) = actors.rooms.room_mut(&name) else { return Ack::Now };
+        room.replace(record);
+        moves.iter().for_each(|moved| standing::moved(env, fx, room, moved));
+        pass_all_on(env, fx, room, &inviter, (&invitees, asker.pending_ack))
     })
+}
+
+/// Passes invitations on. Whoever invites learns that they are safe when the last one is.
+fn pass_all_on(
+    env: &Env,
+    fx: &mut Effects,
+    room: &Room,
+    inviter: &str,
+    (invitees, pending_ack): (&[Invitee], Option<PendingAck>),
+) -> Ack {
+    let mut left = invitees.iter().filter(|one| one.hears_of_it).peekable();
+    if left.peek().is_none() {
+        return Ack::Now;
+    }
+    while let Some(one) = left.next() {
+        pass_on(env, fx, room, inviter, (one, pending_ack.filter(|_| left.peek().is_none())));
+    }
+    Ack::Later
 }
 
 /// Whether somebody may be invited by the sender.
@@ -164,10 +198,13 @@ fn is_contact(env: &Env, fx: &Effects, local: &str, inviter: &str) -> bool {
     }
 }
 
-fn pass_on(env: &Env, fx: &mut Effects, room: &Room, inviter: &str, invitee: &Invitee) {
-    if !invitee.hears_of_it {
-        return;
-    }
+fn pass_on(
+    env: &Env,
+    fx: &mut Effects,
+    room: &Room,
+    inviter: &str,
+    (invitee, pending_ack): (&Invitee, Option<PendingAck>),
+) {
     let jid = env.room_jid(room.name());
     let Ok(room_jid) = Jid::parse(&jid) else { return };
     let mut written = Written::begin(Kind::Message, &jid);
@@ -182,11 +219,17 @@ fn pass_on(env: &Env, fx: &mut Effects, room: &Room, inviter: &str, invitee: &In
     passed.write(&mut written.0);
     DirectInvite { room: room_jid, password, reason: invitee.invite.reason.clone() }.write(&mut written.0);
     written.0.extend_from_slice(b"</message>");
-    send(env, fx, (&jid, &invitee.local), &written);
+    send(env, fx, (&jid, &invitee.local), &written, pending_ack);
 }
 
-/// Sends a message of the room to an account, which gets it when it comes.
-fn send(env: &Env, fx: &mut Effects, (from, local): (&str, &str), written: &Written) {
+/// Sends a message of the room to an account, which gets it when it comes. Whoever has caused it hears when it is safe.
+fn send(
+    env: &Env,
+    fx: &mut Effects,
+    (from, local): (&str, &str),
+    written: &Written,
+    pending_ack: Option<PendingAck>,
+) {
     let bytes = written.addressed(&env.bare_jid(local));
     let delivery = Delivery {
         kind: Kind::Message,
@@ -197,7 +240,7 @@ fn send(env: &Env, fx: &mut Effects, (from, local): (&str, &str), written: &Writ
         to_resource: None,
         id: None,
         bytes: &bytes,
-        pending_ack: None,
+        pending_ack,
     };
     fx.route(env, &delivery);
 }
@@ -232,6 +275,6 @@ fn pass_decline(
     written.0.push(b'>');
     write_decline(visit.bare(), &decline.reason, &mut written.0);
     written.0.extend_from_slice(b"</message>");
-    send(env, fx, (&jid, local), &written);
-    Ack::Now
+    send(env, fx, (&jid, local), &written, visit.d.pending_ack);
+    Ack::Later
 }

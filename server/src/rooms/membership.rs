@@ -11,18 +11,16 @@ use crate::proto::muc::Affiliation;
 use crate::rooms::register;
 use crate::rooms::standing::{By, Moved};
 use crate::rooms::visit::Asker;
-use crate::service::pubsub::groups::BookmarkChange;
+use crate::service::pubsub::groups::{self, BookmarkChange};
 use crate::user::actors::{Actors, Effects};
 
 /// What a change means for the bookmark of a group with this address; `None`: nothing.
 fn of<'a>(env: &Env, room: &'a Room, jid: &'a str, moved: &'a Moved) -> Option<Membership<'a>> {
     let (was, is) = (moved.before >= Affiliation::Member, moved.after >= Affiliation::Member);
-    let config = room.config();
-    let is_kept = config.is_private_group() && config.flags.has(RoomFlags::BOOKMARKS);
-    (was != is && is_kept && env.config.rooms.bookmarks).then(|| Membership {
+    (was != is && groups::keeps(&env.config.rooms, room.config())).then(|| Membership {
         account: &moved.local,
         room: jid,
-        name: &config.title,
+        name: &room.config().title,
         by: moved.by.local.as_deref().unwrap_or_default(),
         is_granted: is,
         is_invited: moved.by.has_invited,
@@ -43,6 +41,20 @@ pub(super) fn changed(env: &Env, fx: &mut Effects, room: &Room, moved: &Moved) {
     if let Some(membership) = of(env, room, &jid, moved) {
         fx.links.to(env.home_of(&moved.local)).membership(&membership);
     }
+}
+
+/// Tells the home of an account that a room is gone from its bookmarks: it is about to be destroyed.
+pub(super) fn forgotten(env: &Env, fx: &mut Effects, room: &str, account: &str) {
+    let membership = Membership {
+        account,
+        room,
+        name: "",
+        by: "",
+        is_granted: false,
+        is_invited: false,
+        is_written: true,
+    };
+    fx.links.to(env.home_of(account)).membership(&membership);
 }
 
 /// An account has removed its bookmark of a room. In a private group that says so it is a member no more.

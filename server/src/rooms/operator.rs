@@ -150,17 +150,12 @@ fn begin(
             Ok(())
         }
         Order::Destroy(order) => {
-            let over = move |actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str, _| {
-                destroy::is_over(actors, env, fx, name, &order);
+            let reply = reply.clone();
+            let done = move || {
+                let _ = reply.try_send(Outcome::Done);
             };
-            write(
-                actors,
-                env,
-                fx,
-                (name, reply),
-                |transaction, record| transaction.destroy_room(record),
-                over,
-            )
+            destroy::destroy_then(actors, env, fx, Asker::nobody(name), (order, Box::new(done)));
+            Ok(())
         }
         Order::Configure(change) => {
             let configured = change.apply(room.config().clone(), env.config.rooms.occupants_max);

@@ -85,10 +85,11 @@ fn configure(
         let after: After = Box::new(move |actors, env, fx| {
             if let Some(room) = actors.rooms.room_mut(&name) {
                 let before = room.replace(record).config;
-                opened(env, fx, room, &before);
+                // Who is an admin from now on may stay in a room that is for members from now on.
                 for (moved, _) in &moves {
                     standing::moved(env, fx, room, moved);
                 }
+                opened(env, fx, room, &before);
             }
             Reply::Done
         });

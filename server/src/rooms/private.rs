@@ -6,15 +6,17 @@ use crate::exchange::fanout::Weight;
 use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::proto::muc::rules;
 use crate::proto::muc::user::write_statuses;
+use crate::proto::ns;
 use crate::rooms::say::{self, Written};
 use crate::rooms::speak;
 use crate::rooms::visit::{Ack, Visit};
 use crate::stanza::{Delivery, Kind, Traits};
 use crate::user::actors::{Actors, Effects};
+use crate::xml::{CLIENT, Element};
 
 /// A message of an occupant to another one.
 pub(super) fn send(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &Visit<'_>, nick: &str) -> Ack {
-    let key = match speak::may_speak(actors, env, fx, visit) {
+    let key = match speak::occupant(actors, env, fx, visit) {
         Ok(key) => key,
         Err(ack) => return ack,
     };
@@ -55,7 +57,8 @@ pub(super) fn send(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &Vis
 }
 
 /// Somebody's client, or the mailbox of its account, has not taken a private message: its sender hears that from the occupant to
-/// whom it has written.
+/// whom it has written. Only who may send private messages to somebody can have such an answer from it; of a client's the condition
+/// is passed on and nothing else, so that an error carries no message. One that is lost is missed by nobody.
 pub(super) fn bounced(
     actors: &mut Actors,
     env: &Env,
@@ -63,14 +66,44 @@ pub(super) fn bounced(
     visit: &Visit<'_>,
     nick: Option<&str>,
 ) -> Ack {
-    let Some(room) = actors.rooms.room(visit.name) else { return Ack::Now };
+    let Some(room) = actors.rooms.room_mut(visit.name) else { return Ack::Now };
     let Some((from, to)) = visit.seat(room).zip(nick.and_then(|nick| room.occupants.by_nick(nick))) else {
         return Ack::Now;
     };
-    let from = env.occupant_jid(visit.name, Some(&room.occupants.get(from).nick));
-    let Some(written) = Written::passed_on(env, visit.d, &from) else { return Ack::Now };
-    let recipient = room.occupants.get(to);
-    let cast = written.cast(Kind::Message, Weight::Message, &from);
+    let roles = (room.occupants.get(to).role, room.occupants.get(from).role);
+    if !rules::may_send_private(roles.0, roles.1, room.config()) {
+        return Ack::Now;
+    }
+    let is_made_here = visit.d.traits.has(Traits::FROM_SERVER);
+    let most = env.config.rooms.occupant_messages_per_second;
+    // What others send it must not cost an occupant its own voice.
+    if !is_made_here && !room.occupants.get_mut(from).pace.take_spare(env.now.0, most) {
+        env.metrics().refused_room_rate.add(1);
+        return Ack::Now;
+    }
+    let (answerer, recipient) = (room.occupants.get(from), room.occupants.get(to));
+    let Some(message) = visit.element(fx) else { return Ack::Now };
+    let from = env.occupant_jid(visit.name, Some(&answerer.nick));
+    let mut written = Written::begin(Kind::Message, &from);
+    written.0.extend_from_slice(b" type='error'");
+    if let Some(id) = visit.d.id {
+        say::write_attribute("id", id, &mut written.0);
+    }
+    written.0.push(b'>');
+    match message.find("error", CLIENT) {
+        Some(error) if is_made_here => error.write(CLIENT, &mut written.0),
+        error => StanzaError::from(condition_of(error)).write(&mut written.0),
+    }
+    answerer.id.write(&mut written.0);
+    written.0.extend_from_slice(b"</message>");
+    let cast = written.cast(Kind::Message, Weight::Passing, &from);
     say::to_seats(env, fx, &cast, (&recipient.local, &recipient.seats));
     Ack::Now
+}
+
+/// The defined condition of an error (RFC 6120 §8.3.3).
+fn condition_of(error: Option<&Element>) -> StanzaCondition {
+    let is_in =
+        |condition: &StanzaCondition| error?.find(condition.name(), ns::STANZA_ERRORS).map(|_| *condition);
+    StanzaCondition::ALL.iter().find_map(is_in).unwrap_or(StanzaCondition::UndefinedCondition)
 }

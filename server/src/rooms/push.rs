@@ -61,7 +61,6 @@ fn read(
             let local = address::contact_here(&affiliate.jid, &env.shared.domain);
             if let Some(local) = local
                 && affiliate.affiliation >= Affiliation::Member
-                && !affiliate.has_left
             {
                 let home = u16::try_from(env.home_of(local)).unwrap_or(u16::MAX);
                 members.push(Member { home, account: affiliate.account, local: local.into() });

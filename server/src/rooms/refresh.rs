@@ -5,16 +5,13 @@ use crate::env::Env;
 use crate::occupancy::room::Room;
 use crate::proto::address;
 use crate::proto::muc::Affiliation;
-use crate::proto::muc::owner::Destroy;
-use crate::rooms::destroy;
 use crate::rooms::standing::{self, By, Moved};
-use crate::rooms::visit::Asker;
 use crate::user::actors::{Actors, Effects};
 use whimbrel_storage::directory::DirectoryError;
 use whimbrel_storage::directory::rooms::{AffiliationChanges, AffiliationVersion, RoomsView};
 
-/// Looks again at the room's row and at what its occupants are to it. A room to which no account belongs any more, and that nobody
-/// is in, is destroyed.
+/// Looks again at the room's row and at what its occupants are to it. A room to which no account belongs any more ends when
+/// nobody is in it.
 pub(super) fn refresh(actors: &mut Actors, env: &Env, fx: &mut Effects, name: &str) {
     let Some(room) = actors.rooms.room_mut(name) else { return };
     let (changes, is_deserted) = match look(env, fx, room) {
@@ -29,8 +26,8 @@ pub(super) fn refresh(actors: &mut Actors, env: &Env, fx: &mut Effects, name: &s
             false => standing::show(env, fx, room, moved),
         }
     }
-    if is_deserted && room.occupants.is_empty() {
-        destroy::destroy(actors, env, fx, Asker::nobody(name), Destroy::default());
+    if is_deserted {
+        room.forsake();
     }
 }
 

@@ -1,5 +1,5 @@
 //! Registering with a room (XEP-0045 §7.10): whoever registers is a member from then on, and its nick is reserved. Unregistering
-//! ends that; if it was the last owner, somebody else becomes one.
+//! ends that; if it was the last owner, somebody else becomes one, or the room ends.
 
 use crate::env::Env;
 use crate::proto::address;
@@ -74,7 +74,7 @@ pub(super) fn answer(
 }
 
 /// Makes an account, with this bare JID, something else to the room, with a nick that is reserved for it. If it was the last
-/// owner and is one no more, somebody else becomes one.
+/// owner and is one no more, somebody else becomes one; where there is nobody, the room ends with its last occupant.
 pub(super) fn write(
     actors: &mut Actors,
     env: &Env,
@@ -102,6 +102,7 @@ pub(super) fn write(
             && moved.after != Affiliation::Owner
             && !transaction.rooms().has_owner(record.actor)?;
         let heir = if is_orphaned { transaction.pass_ownership(&mut record)? } else { None };
+        let is_forsaken = is_orphaned && heir.is_none();
         let heir = heir.and_then(|jid| address::contact_here(&jid, &domain).map(str::to_owned));
         let after: After = Box::new(move |actors, env, fx| {
             if let Some(room) = actors.rooms.room_mut(&name) {
@@ -113,6 +114,9 @@ pub(super) fn write(
                     let by = By::default();
                     let heir = Moved::new(&local, (Affiliation::Member, Affiliation::Owner), by);
                     standing::moved(env, fx, room, &heir);
+                }
+                if is_forsaken {
+                    room.forsake();
                 }
             }
             Reply::Done

@@ -15,7 +15,7 @@ use whimbrel_storage::log::Sequence;
 use crate::effects::work;
 use crate::env::Env;
 use crate::occupancy::room::Room;
-use crate::proto::errors::{ErrorKind, StanzaCondition, StanzaError};
+use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::proto::muc::occupant::OccupantIds;
 use crate::proto::muc::retraction::{Moderated, Moderation, RoomRetraction, Verdict};
 use crate::proto::muc::{admin, error, rules};
@@ -137,16 +137,10 @@ fn may_go_on(
     is_there: bool,
 ) -> Result<(), Ack> {
     if is_there {
-        return speak::may_speak(actors, env, fx, visit).map(|_| ());
+        speak::occupant(actors, env, fx, visit)?;
     }
     let Some(room) = actors.rooms.room_mut(visit.name) else { return Err(Ack::Now) };
-    if room.pace.take(env.now.0, env.config.rooms.room_messages_per_second) {
-        return Ok(());
-    }
-    env.metrics().refused_room_rate.add(1);
-    let text = "more is said in this room than may be; wait a moment";
-    let error = StanzaError::from(StanzaCondition::ResourceConstraint).with_kind(ErrorKind::Wait);
-    Err(visit.refuse(env, fx, error.with_text(text)))
+    speak::room_may_speak(room, env, fx, visit)
 }
 
 /// What the room says of a moderator.

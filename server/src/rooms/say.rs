@@ -9,7 +9,7 @@ use crate::user::actors::Effects;
 use crate::xml::writer;
 
 /// Appends ` name="value"`, as stanzas are stamped.
-fn write_attribute(name: &str, value: &str, out: &mut Vec<u8>) {
+pub(super) fn write_attribute(name: &str, value: &str, out: &mut Vec<u8>) {
     out.push(b' ');
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b"=\"");

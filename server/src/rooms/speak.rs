@@ -25,15 +25,19 @@ use crate::user::keep;
 
 /// A message of an occupant to everybody.
 pub(super) fn speak(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &Visit<'_>) -> Ack {
-    let key = match may_speak(actors, env, fx, visit) {
+    let key = match occupant(actors, env, fx, visit) {
         Ok(key) => key,
         Err(ack) => return ack,
     };
-    let Some(room) = actors.rooms.room(visit.name) else { return Ack::Now };
-    let occupant = room.occupants.get(key);
-    if !rules::may_speak(occupant.role) {
+    let Some(room) = actors.rooms.room_mut(visit.name) else { return Ack::Now };
+    if !rules::may_speak(room.occupants.get(key).role) {
         return visit.refuse(env, fx, error::no_voice());
     }
+    if let Err(ack) = room_may_speak(room, env, fx, visit) {
+        return ack;
+    }
+    let room: &Room = room;
+    let occupant = room.occupants.get(key);
     let from = env.occupant_jid(visit.name, Some(&occupant.nick));
     let Some(written) = Written::passed_on(env, visit.d, &from) else { return Ack::Now };
     let written = written.with(|out| occupant.id.write(out));
@@ -57,8 +61,8 @@ pub(super) fn speak(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &Vi
     }
 }
 
-/// Whether the sender is in the room, and neither it nor the room is faster than it may be.
-pub(super) fn may_speak(
+/// The sender's occupant, which is no faster than it may be, whatever it says and to whom: what is refused counts as well.
+pub(super) fn occupant(
     actors: &mut Actors,
     env: &Env,
     fx: &mut Effects,
@@ -66,18 +70,31 @@ pub(super) fn may_speak(
 ) -> Result<OccupantKey, Ack> {
     let Some(room) = actors.rooms.room_mut(visit.name) else { return Err(Ack::Now) };
     let Some(key) = visit.seat(room) else { return Err(visit.refuse(env, fx, error::not_in_room())) };
-    let config = &env.config.rooms;
-    let (condition, refused) =
-        if !room.occupants.get_mut(key).pace.take(env.now.0, config.occupant_messages_per_second) {
-            (StanzaCondition::PolicyViolation, "you say more in this room than you may; wait a moment")
-        } else if !room.pace.take(env.now.0, config.room_messages_per_second) {
-            (StanzaCondition::ResourceConstraint, "more is said in this room than may be; wait a moment")
-        } else {
-            return Ok(key);
-        };
+    let most = env.config.rooms.occupant_messages_per_second;
+    if room.occupants.get_mut(key).pace.take(env.now.0, most) {
+        return Ok(key);
+    }
     env.metrics().refused_room_rate.add(1);
-    let error = StanzaError::from(condition).with_kind(ErrorKind::Wait).with_text(refused);
-    Err(visit.refuse(env, fx, error))
+    let text = "you say more in this room than you may; wait a moment";
+    let error = StanzaError::from(StanzaCondition::PolicyViolation).with_kind(ErrorKind::Wait);
+    Err(visit.refuse(env, fx, error.with_text(text)))
+}
+
+/// Whether the room may say one more to everybody. It counts what is said, and nothing that is refused: else those without voice could
+/// silence it.
+pub(super) fn room_may_speak(
+    room: &mut Room,
+    env: &Env,
+    fx: &mut Effects,
+    visit: &Visit<'_>,
+) -> Result<(), Ack> {
+    if room.pace.take(env.now.0, env.config.rooms.room_messages_per_second) {
+        return Ok(());
+    }
+    env.metrics().refused_room_rate.add(1);
+    let text = "more is said in this room than may be; wait a moment";
+    let error = StanzaError::from(StanzaCondition::ResourceConstraint).with_kind(ErrorKind::Wait);
+    Err(visit.refuse(env, fx, error.with_text(text)))
 }
 
 /// Something that was said.

@@ -98,7 +98,7 @@ pub(super) fn show(env: &Env, fx: &mut Effects, room: &mut Room, moved: &Moved) 
     }
 }
 
-/// An occupant has a role now, or is kicked (§8.2).
+/// An occupant has a role now, or is kicked (§8.2). Nothing happens to one that is gone.
 pub(super) fn set_role(
     env: &Env,
     fx: &mut Effects,
@@ -106,6 +106,9 @@ pub(super) fn set_role(
     (key, role): (OccupantKey, Role),
     by: &By,
 ) {
+    if !room.occupants.has(key) {
+        return;
+    }
     if role == Role::None {
         return leave::remove(env, fx, room, key, (&[Status::Kicked], by.item(), true));
     }

@@ -44,13 +44,12 @@ pub(super) fn change(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &V
         (Some(subject), None) => subject.content().into_owned(),
         _ => return speak::speak(actors, env, fx, visit),
     };
-    let key = match speak::may_speak(actors, env, fx, visit) {
+    let key = match speak::occupant(actors, env, fx, visit) {
         Ok(key) => key,
         Err(ack) => return ack,
     };
-    let Some(room) = actors.rooms.room(visit.name) else { return Ack::Now };
-    let occupant = room.occupants.get(key);
-    if !rules::may_set_subject(occupant.role, room.config()) {
+    let Some(room) = actors.rooms.room_mut(visit.name) else { return Ack::Now };
+    if !rules::may_set_subject(room.occupants.get(key).role, room.config()) {
         return visit.refuse(env, fx, StanzaCondition::Forbidden);
     }
     if text.len() > env.config.rooms.subject_bytes as usize {
@@ -58,6 +57,10 @@ pub(super) fn change(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &V
         let told = format!("a subject may have at most {} bytes", env.config.rooms.subject_bytes);
         return visit.refuse(env, fx, StanzaError::from(StanzaCondition::NotAcceptable).with_text(told));
     }
+    if let Err(ack) = speak::room_may_speak(room, env, fx, visit) {
+        return ack;
+    }
+    let occupant = room.occupants.get(key);
     let from = env.occupant_jid(visit.name, Some(&occupant.nick));
     let Some(written) = Written::passed_on(env, visit.d, &from) else { return Ack::Now };
     let written = written.with(|out| occupant.id.write(out));

@@ -25,7 +25,7 @@ pub(super) fn asked(
     visit: &Visit<'_>,
     form: &Element,
 ) -> Ack {
-    let key = match speak::may_speak(actors, env, fx, visit) {
+    let key = match speak::occupant(actors, env, fx, visit) {
         Ok(key) => key,
         Err(ack) => return ack,
     };

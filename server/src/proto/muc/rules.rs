@@ -201,11 +201,14 @@ fn set_of(role: Role) -> RoleSet {
     }
 }
 
-/// Whether somebody who is not in the room may read its archive (XEP-0313): whoever could enter and read the same there.
+/// Whether somebody who is not in the room may read its archive (XEP-0313): whoever could enter and read the same there. In a room with
+/// a password nobody but owners, who can read it: all others give it when they enter.
 pub fn may_read_archive(affiliation: Affiliation, config: &RoomConfig) -> bool {
     match affiliation {
         Affiliation::Outcast => false,
-        Affiliation::None => !config.flags.has(RoomFlags::MEMBERS_ONLY) && config.password.is_empty(),
-        _ => true,
+        Affiliation::Owner => true,
+        _ if !config.password.is_empty() => false,
+        Affiliation::None => !config.flags.has(RoomFlags::MEMBERS_ONLY),
+        Affiliation::Member | Affiliation::Admin => true,
     }
 }

@@ -1,4 +1,4 @@
-//! Status codes (XEP-0045 §15.6.2): what else there is to say of a presence or message of a room.
+//! Status codes (XEP-0045 §15.6.2): what else there is to say of a presence or message of a room. These are the ones that rooms say.
 
 /// A status code.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
@@ -6,8 +6,6 @@
 pub enum Status {
     /// All occupants see your real JID.
     NonAnonymous = 100,
-    /// Your affiliation was changed while you were not in the room.
-    AffiliationChanged = 101,
     /// The configuration has changed in something that is no matter of privacy.
     ConfigurationChanged = 104,
     /// This presence is about yourself.
@@ -22,8 +20,6 @@ pub enum Status {
     NowSemiAnonymous = 173,
     /// The room is made by this presence.
     Created = 201,
-    /// The room has given you this nick.
-    NickAssigned = 210,
     /// Banned.
     Banned = 301,
     /// The occupant has another nick from now on.
@@ -34,17 +30,14 @@ pub enum Status {
     RemovedByAffiliation = 321,
     /// Removed because the room is for members only from now on.
     RemovedByMembersOnly = 322,
-    /// Removed because the service shuts down.
-    Shutdown = 332,
     /// Removed because of an error, such as a connection that is gone.
     RemovedByError = 333,
 }
 
 impl Status {
-    /// All of them.
-    pub const ALL: [Status; 17] = [
+    /// All that rooms say.
+    pub const ALL: [Status; 14] = [
         Status::NonAnonymous,
-        Status::AffiliationChanged,
         Status::ConfigurationChanged,
         Status::SelfPresence,
         Status::LoggingEnabled,
@@ -52,13 +45,11 @@ impl Status {
         Status::NowNonAnonymous,
         Status::NowSemiAnonymous,
         Status::Created,
-        Status::NickAssigned,
         Status::Banned,
         Status::NickChanged,
         Status::Kicked,
         Status::RemovedByAffiliation,
         Status::RemovedByMembersOnly,
-        Status::Shutdown,
         Status::RemovedByError,
     ];
 

@@ -18,7 +18,7 @@ use crate::user::archive::upkeep;
 use crate::user::record;
 
 /// Messages that one step reads at most, whether they are asked for or not: a reader's thread goes to the next query then.
-pub(super) const STEP_LOOKS: usize = 2_000;
+pub(crate) const STEP_LOOKS: usize = 2_000;
 
 /// What storage is asked for: one message more than the page may have, to see whether there is one.
 ///

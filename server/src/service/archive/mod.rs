@@ -12,6 +12,7 @@ mod metadata;
 mod paging;
 
 pub(crate) use metadata::busy;
+pub(crate) use paging::too_many_looks;
 use whimbrel_storage::directory::{PREFERENCES_JIDS_MAX, Table};
 
 use crate::env::Env;

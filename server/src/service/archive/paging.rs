@@ -356,7 +356,7 @@ fn looks_max(env: &Env) -> usize {
 }
 
 /// So much of the archive was read, and nothing found.
-fn too_many_looks() -> StanzaError {
+pub(crate) fn too_many_looks() -> StanzaError {
     let text = "too many messages would have to be looked through; ask for a bare address or a shorter time";
     StanzaError::from(StanzaCondition::ResourceConstraint).with_text(text)
 }

@@ -9,19 +9,22 @@
 //! | somebody else | an invitation |
 //! | somebody whom it blocks, or whose group it blocks | nothing |
 //!
-//! A bookmark that is there already stays as its owner wants it. When membership ends, it goes; and whoever removes it tells the
-//! group.
+//! A bookmark that is there already stays as its owner wants it. When membership ends, or the group, it goes; and whoever removes it
+//! tells the group.
 //!
 //! The room's home writes the bookmark in the transaction in which it writes the membership ([`BookmarkChange`]), so that a crash
 //! leaves both or neither; the account's home tells its clients then.
 
+use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::directory::pubsub::NewItem;
-use whimbrel_storage::directory::{DirectoryError, MayAdd, WriteTransaction};
+use whimbrel_storage::directory::rooms::{Affiliation, Room, RoomConfig, RoomFlags};
+use whimbrel_storage::directory::{Directory, DirectoryError, MayAdd, WriteTransaction};
 use whimbrel_storage::jid::Jid;
 
 use super::bounds::Bounds;
 use super::node::defaults_of;
 use super::notify::{self, Happened, Notice, PublishedItem};
+use crate::config::RoomsConfig;
 use crate::effects::work;
 use crate::env::Env;
 use crate::exchange::membership::Membership;
@@ -35,6 +38,55 @@ use crate::user::actors::{Actors, Effects};
 use crate::user::blocking;
 use crate::user::jobs::Then;
 use crate::xml::Element;
+
+/// Whether the server keeps a room in the bookmarks of those who belong to it.
+pub fn keeps(config: &RoomsConfig, room: &RoomConfig) -> bool {
+    config.bookmarks && room.is_private_group() && room.flags.has(RoomFlags::BOOKMARKS)
+}
+
+/// An account that belongs to a room, and may have it in its bookmarks.
+pub struct Holder {
+    local: String,
+    account: ActorId,
+}
+
+/// Accounts that belong to a room.
+///
+/// # Errors
+/// The directory cannot be read or is damaged.
+pub fn holders(directory: &Directory, room: &Room, domain: &str) -> Result<Vec<Holder>, DirectoryError> {
+    let mut found = Vec::new();
+    directory.rooms(|rooms| {
+        rooms.each_affiliate(room.actor, |one| {
+            let belongs = one.affiliation >= Affiliation::Member && one.account != ActorId::NOBODY;
+            if let Some(local) = address::contact_here(&one.jid, domain).filter(|_| belongs) {
+                found.push(Holder { local: local.to_owned(), account: one.account });
+            }
+            true
+        })
+    })?;
+    Ok(found)
+}
+
+/// Takes a room out of these accounts' bookmarks; the localparts of those who had it there. Their clients are told by their homes.
+///
+/// # Errors
+/// The directory cannot be read or written.
+pub fn forget(
+    transaction: &mut WriteTransaction<'_>,
+    room: &str,
+    holders: &[Holder],
+) -> Result<Vec<String>, DirectoryError> {
+    let mut told = Vec::new();
+    for Holder { local, account } in holders {
+        // Another account of the name has bookmarks of its own.
+        let is_same = transaction.pubsub(local)?.is_some_and(|view| view.account() == *account);
+        if is_same && retract(transaction, local, room)?.is_some() {
+            told.push(local.clone());
+        }
+    }
+    Ok(told)
+}
 
 /// An account of this worker has become a member of a private group, or is one no more.
 pub fn changed(actors: &mut Actors, env: &Env, fx: &mut Effects, membership: &Membership<'_>) {

@@ -41,7 +41,7 @@ impl Managed {
         let world = &mut self.world;
         let words = self.words.again(&mut world.random);
         let directory = world.shared.directory.clone();
-        if let Err(error) = forget_temporary(&directory, &HashSet::new()) {
+        if let Err(error) = forget_temporary(&directory, &world.config, &HashSet::new()) {
             return world.fail(error.to_string());
         }
         let start = Start {

@@ -1,7 +1,8 @@
 //! Messages of rooms: those who belong to a room are told of what is said there, whether they have entered it or not.
 //!
 //! The room sends its members' homes one stanza and a list of accounts. Here lies what each wants to hear of the room (XEP-0492),
-//! read once and kept until the account's bookmarks or its block list change.
+//! read once and kept until the account's bookmarks or its block list change. The bookmark is the member's consent: without one it is
+//! told of nothing, whoever has put it on the list.
 
 use std::hash::BuildHasher;
 
@@ -259,7 +260,7 @@ pub(super) fn look_at(actors: &mut Actors, env: &Env, fx: &mut Effects, outlet: 
     tell(&mut actors.pushes, env, fx, outlet, to, (&chosen, &group.told));
 }
 
-/// What an account wants to hear of a room, read where it is not known.
+/// What an account wants to hear of a room, read where it is not known: nothing of one that it has not in its bookmarks.
 fn wish_of(account: &mut Account, env: &Env, fx: &Effects, local: &str, message: &Message<'_>) -> Wish {
     if let Some(known) = account.wishes.iter().find(|wish| wish.room == message.hash) {
         return known.clone();
@@ -269,11 +270,13 @@ fn wish_of(account: &mut Account, env: &Env, fx: &Effects, local: &str, message:
         tracing::error!(user = local, %error, "cannot read a bookmark");
         None
     });
+    // No bookmark, no consent: somebody else may have made the account a member, or it has left.
+    let has_agreed = settings.is_some() && !blocking::names(&blocking::load(env, fx, local), message.room);
     let settings = settings.unwrap_or_default();
     let usual = if message.is_private { Notify::Always } else { Notify::OnMention };
-    let notify = match blocking::names(&blocking::load(env, fx, local), message.room) {
-        true => [Notify::Never; 2],
-        false => [ClientType::Phone, ClientType::Web].map(|client| settings.of(client).unwrap_or(usual)),
+    let notify = match has_agreed {
+        false => [Notify::Never; 2],
+        true => [ClientType::Phone, ClientType::Web].map(|client| settings.of(client).unwrap_or(usual)),
     };
     let wish = Wish { room: message.hash, notify, nick: settings.nick.map(Into::into) };
     if account.wishes.len() >= ROOMS_MAX {

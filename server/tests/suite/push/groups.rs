@@ -207,3 +207,81 @@ fn a_seat_without_a_connection_is_told_and_one_that_hears_is_not() {
         },
     );
 }
+
+/// Takes a room out of the bookmarks of an account.
+fn forget(client: &mut Client, name: &str) {
+    let retract = format!(
+        "<pubsub xmlns='http://jabber.org/protocol/pubsub'><retract node='urn:xmpp:bookmarks:1'>\
+         <item id='{}'/></retract></pubsub>",
+        room(name)
+    );
+    assert_eq!(outcome(&client.ask("set", None, &retract)), "result");
+}
+
+#[test]
+fn members_who_have_not_agreed_are_told_of_nothing() {
+    with_push(
+        |config| config.push.pause_seconds = 86_400,
+        |server, told| {
+            server.accounts(&["juliet", "romeo", "nurse"]);
+            befriend(server, "juliet", "romeo");
+            asleep(server, "romeo", |_| {});
+            let block = "<block xmlns='urn:xmpp:blocking'><item jid='juliet@localhost'/></block>";
+            asleep(server, "nurse", |nurse| assert_eq!(outcome(&nurse.ask("set", None, block)), "result"));
+            let mut juliet = server.online("juliet", "balcony");
+            make(&mut juliet, "hall", "jule", PRIVATE);
+            make(&mut juliet, "square", "jule", &[]);
+            for (name, member) in [("hall", "romeo"), ("hall", "nurse"), ("square", "nurse")] {
+                assert_eq!(make_it(&mut juliet, name, member, "member"), "result");
+            }
+            let to = room("square");
+            juliet
+                .send(&format!("<message type='groupchat' to='{to}' id='sq'><body>nurse!</body></message>"));
+            say(&mut juliet, "hall", "one");
+            let heard = told.next();
+            assert_eq!((heard.text.as_deref(), heard.sender), (Some("text of one"), Some(room("hall"))));
+            // With a bookmark of her own the nurse has agreed.
+            let mut nurse = server.online("nurse", "phone");
+            wish(&mut nurse, "hall", "always");
+            nurse.cut();
+            server.await_metric("sessions", 1);
+            say(&mut juliet, "hall", "two");
+            let heard = told.next();
+            assert_eq!(
+                (heard.text.as_deref(), heard.count),
+                (Some("text of two"), Some(1)),
+                "of nothing before"
+            );
+            server.await_metric("push.told", 2);
+        },
+    );
+}
+
+#[test]
+fn a_member_who_removes_the_bookmark_is_told_of_nothing_more() {
+    with_push(
+        |config| config.push.pause_seconds = 86_400,
+        |server, told| {
+            server.accounts(&["juliet", "romeo", "nurse"]);
+            let mut juliet = server.online("juliet", "balcony");
+            make(&mut juliet, "hall", "jule", PRIVATE);
+            let keep = "<x xmlns='jabber:x:data' type='submit'><field var='whimbrel#roomconfig_leavingends'>\
+                        <value>0</value></field></x>";
+            let query = format!("<query xmlns='http://jabber.org/protocol/muc#owner'>{keep}</query>");
+            assert_eq!(outcome(&juliet.ask("set", Some(&room("hall")), &query)), "result");
+            for name in ["romeo", "nurse"] {
+                befriend(server, "juliet", name);
+                assert_eq!(make_it(&mut juliet, "hall", name, "member"), "result");
+            }
+            asleep(server, "nurse", |_| {});
+            asleep(server, "romeo", |romeo| forget(romeo, "hall"));
+            for (count, id) in [(1, "one"), (2, "two"), (3, "three")] {
+                say(&mut juliet, "hall", id);
+                server.await_metric("push.members", 2 * count);
+                server.await_metric("push.coalesced", count - 1);
+            }
+            assert_eq!(told.next().text.as_deref(), Some("text of one"));
+            assert_eq!((told.left(), server.metric("push.told")), (0, 1), "romeo is a member, and has left");
+        },
+    );
+}

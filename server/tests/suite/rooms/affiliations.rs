@@ -146,6 +146,32 @@ fn a_change_that_may_not_be_made_leaves_all_others_undone() {
 }
 
 #[test]
+fn one_request_names_an_occupant_once() {
+    on_each_driver(|server| {
+        let [mut juliet, mut romeo, _] = three(server);
+        make(&mut juliet, "hall", "jule", &[]);
+        enter(&mut romeo, "hall", "romeo");
+        next_presence(&mut juliet);
+        for nick in ["jule", "romeo"] {
+            for roles in [["none", "moderator"], ["moderator", "none"], ["none", "none"]] {
+                let items = roles.map(|role| format!("<item nick='{nick}' role='{role}'/>")).concat();
+                assert_eq!(outcome(&admin(&mut juliet, "set", "hall", &items)), "bad-request", "{items}");
+            }
+        }
+        // A role and an affiliation are two things.
+        let both = "<item nick='romeo' role='none'/><item jid='romeo@localhost' affiliation='member'/>";
+        assert_eq!(outcome(&admin(&mut juliet, "set", "hall", both)), "result");
+        assert_eq!(next_presence(&mut romeo), "romeo unavailable none/none romeo [110 307]");
+        assert_eq!(
+            list(&mut juliet, "hall", "affiliation='member'").unwrap(),
+            ["member - romeo@localhost -"]
+        );
+        say(&mut juliet, "hall", "m1");
+        message(&mut juliet, "m1");
+    });
+}
+
+#[test]
 fn who_registers_is_a_member_with_a_nick_of_its_own() {
     on_each_driver(|server| {
         let [mut juliet, mut romeo, mut nurse] = three(server);
@@ -187,5 +213,29 @@ fn when_the_last_owner_unregisters_somebody_else_owns_the_room() {
         let own = super::until(&mut romeo, |stanza| super::seen_own(stanza, "owner"));
         assert_eq!(super::seen(&own), "romeo available owner/moderator romeo [110]");
         assert_eq!(list(&mut romeo, "hall", "affiliation='owner'").unwrap(), ["owner - romeo@localhost -"]);
+    });
+}
+
+#[test]
+fn a_room_to_which_nobody_belongs_any_more_ends_with_its_last_occupant() {
+    on_each_driver(|server| {
+        let [mut juliet, mut romeo, _] = three(server);
+        let remove = "<query xmlns='jabber:iq:register'><remove/></query>";
+        make(&mut juliet, "hall", "jule", PRIVATE);
+        assert_eq!(outcome(&juliet.ask("set", Some(&room("hall")), remove)), "result");
+        server.await_metric("rooms.destroyed", 1);
+        assert!(server.server.shared.directory.room("hall").unwrap().is_none());
+        juliet.settle();
+        juliet.quiet();
+
+        make(&mut juliet, "garden", "jule", &[("persistentroom", "1")]);
+        enter(&mut romeo, "garden", "romeo");
+        assert_eq!(outcome(&juliet.ask("set", Some(&room("garden")), remove)), "result");
+        juliet.send(&format!("<presence to='{}/jule' type='unavailable'/>", room("garden")));
+        say(&mut romeo, "garden", "m1");
+        message(&mut romeo, "m1");
+        romeo.send(&format!("<presence to='{}/romeo' type='unavailable'/>", room("garden")));
+        server.await_metric("rooms.destroyed", 2);
+        assert!(server.server.shared.directory.room("garden").unwrap().is_none());
     });
 }

@@ -176,3 +176,70 @@ fn owners_give_a_room_its_picture_and_strangers_to_a_group_do_not_see_it() {
         assert_eq!(outcome(&romeo.ask("get", Some(&hall), get)), "item-not-found", "an empty one is none");
     });
 }
+
+/// The part of a query that asks for what one occupant has said.
+fn said_by(nick: &str) -> String {
+    format!(
+        "<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>{ARCHIVE}</value></field>\
+         <field var='with'><value>{}/{nick}</value></field></x>",
+        room("hall")
+    )
+}
+
+#[test]
+fn a_page_that_finds_nothing_in_all_it_may_read_is_refused() {
+    on_each_driver_with(
+        |config| config.archive.messages_per_page = 20,
+        |server| {
+            let [mut juliet, mut romeo, _] = three(server);
+            make(&mut juliet, "hall", "jule", PRIVATE);
+            assert_eq!(make_it(&mut juliet, "hall", "romeo", "member"), "result");
+            enter(&mut romeo, "hall", "romeo");
+            let mut speak = |count: usize| {
+                for n in 0..count {
+                    say(&mut juliet, "hall", &format!("j{n}"));
+                    message(&mut juliet, &format!("j{n}"));
+                }
+            };
+            speak(15);
+            say(&mut romeo, "hall", "r1");
+            message(&mut romeo, "r1");
+            speak(15);
+            let (found, end) = page(&mut romeo, &said_by("romeo"));
+            assert_eq!((ids(&found), payload(&end).attribute("complete")), (vec!["r1".into()], None));
+            let first = given_id_of(&found[0]);
+            // Behind what was found the client goes on, to the end.
+            let (found, end) =
+                page(&mut romeo, &(said_by("romeo") + &set(&format!("<after>{first}</after>"))));
+            assert_eq!((found.len(), payload(&end).attribute("complete")), (0, Some("true")));
+            speak(15);
+            let (found, end) =
+                page(&mut romeo, &(said_by("romeo") + &set(&format!("<after>{first}</after>"))));
+            assert_eq!((found.len(), outcome(&end).as_str()), (0, "resource-constraint"));
+        },
+    );
+}
+
+/// The id of a result.
+fn given_id_of(result: &Element) -> String {
+    result.find("result", ARCHIVE).unwrap().attribute("id").unwrap().to_owned()
+}
+
+#[test]
+fn members_read_a_room_with_a_password_when_they_have_entered_it() {
+    on_each_driver(|server| {
+        let [mut juliet, mut romeo, _] = three(server);
+        let fields = [PRIVATE, &[("passwordprotectedroom", "1"), ("roomsecret", "sesame")]].concat();
+        make(&mut juliet, "hall", "jule", &fields);
+        assert_eq!(make_it(&mut juliet, "hall", "romeo", "member"), "result");
+        say(&mut juliet, "hall", "m1");
+        message(&mut juliet, "m1");
+        assert_eq!(outcome(&page(&mut romeo, "").1), "forbidden");
+        let entered = super::enter_with(&mut romeo, "hall", "romeo", "<password>sesame</password>");
+        assert_ne!(outcome(entered.last().unwrap()), "not-authorized");
+        assert_eq!(ids(&page(&mut romeo, "").0), ["m1"]);
+        juliet.send(&format!("<presence to='{}/jule' type='unavailable'/>", room("hall")));
+        until(&mut juliet, |stanza| stanza.attribute("type") == Some("unavailable"));
+        assert_eq!(ids(&page(&mut juliet, "").0), ["m1"], "owners know it");
+    });
+}

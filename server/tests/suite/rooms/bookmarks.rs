@@ -91,6 +91,85 @@ fn a_bookmark_that_is_there_stays_as_its_owner_wants_it() {
     });
 }
 
+/// Asks the owner's client to destroy the hall.
+fn destroy(client: &mut Client) {
+    let destroy = format!("<query xmlns='{}'><destroy/></query>", super::OWNER);
+    assert_eq!(outcome(&client.ask("set", Some(&room("hall")), &destroy)), "result");
+}
+
+#[test]
+fn a_destroyed_group_is_in_nobodys_bookmarks() {
+    on_each_driver(|server| {
+        let [mut juliet, mut romeo, mut nurse] = verona(server);
+        for name in ["romeo", "nurse"] {
+            assert_eq!(make_it(&mut juliet, "hall", name, "member"), "result");
+        }
+        await_bookmarks(&mut romeo, 1);
+        let of_another_room = format!(
+            "<pubsub xmlns='{PUBSUB}'><publish node='{BOOKMARKS}'><item id='{}'>\
+             <conference xmlns='{BOOKMARKS}' name='mine' autojoin='true'/></item></publish></pubsub>",
+            room("garden")
+        );
+        assert_eq!(outcome(&nurse.ask("set", None, &of_another_room)), "result");
+        destroy(&mut juliet);
+        // It is gone when the owner hears of it, so nobody's client makes another room of the name.
+        assert_eq!(bookmarks(&mut romeo), Vec::<String>::new());
+        assert_eq!(bookmarks(&mut nurse), ["garden@conference.localhost mine true"]);
+        assert_eq!(server.metric("rooms.destroyed"), 1);
+    });
+}
+
+#[test]
+fn members_of_a_large_group_lose_its_bookmark_in_parts() {
+    on_each_driver(|server| {
+        let names: Vec<String> = (0..200).map(|n| format!("guest{n}")).collect();
+        let [mut juliet, mut romeo, _] = verona(server);
+        server.accounts(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        names.iter().for_each(|name| befriend(server, "juliet", name));
+        for some in names.chunks(100) {
+            let item = |name: &String| format!("<item jid='{name}@localhost' affiliation='member'/>");
+            let items: String = some.iter().map(item).collect();
+            assert_eq!(outcome(&super::admin(&mut juliet, "set", "hall", &items)), "result");
+        }
+        assert_eq!(make_it(&mut juliet, "hall", "romeo", "member"), "result");
+        let has = |name: &str| {
+            let found = server.server.shared.directory.pubsub(name, |view| {
+                let Some(node) = view.node(BOOKMARKS)? else { return Ok(false) };
+                Ok(view.item(&node, &room("hall"))?.is_some())
+            });
+            found.unwrap().unwrap()
+        };
+        assert!(names.iter().all(|name| has(name)));
+        juliet.quiet();
+        let order = format!("<query xmlns='{}'><destroy/></query>", super::OWNER);
+        juliet.send(&format!("<iq type='set' id='destroy' to='{}'>{order}</iq>", room("hall")));
+        // What comes meanwhile waits, and finds no room.
+        romeo.send(&format!(
+            "<iq type='get' id='late' to='{}'><ping xmlns='urn:xmpp:ping'/></iq>",
+            room("hall")
+        ));
+        let done = juliet.set_aside_until(|stanza| stanza.attribute("id") == Some("destroy"));
+        assert_eq!(outcome(&done), "result");
+        assert!(!names.iter().any(|name| has(name)) && !has("romeo"));
+        romeo.set_aside_until(|stanza| stanza.attribute("id") == Some("late"));
+    });
+}
+
+#[test]
+fn a_temporary_group_is_in_no_bookmarks_after_a_restart() {
+    for driver in crate::support::drivers() {
+        let server = TestServer::start(driver, |_| {});
+        let [mut juliet, mut romeo, _] = verona(&server);
+        assert_eq!(outcome(&configure(&mut juliet, "hall", &[("persistentroom", "0")])), "result");
+        assert_eq!(make_it(&mut juliet, "hall", "romeo", "member"), "result");
+        await_bookmarks(&mut romeo, 1);
+        let server = server.restart(|_| {});
+        assert!(server.server.shared.directory.room("hall").unwrap().is_none());
+        let mut romeo = server.login("romeo", "later");
+        assert_eq!(bookmarks(&mut romeo), Vec::<String>::new());
+    }
+}
+
 #[test]
 fn who_removes_the_bookmark_of_a_group_is_a_member_no_more() {
     on_each_driver(|server| {
@@ -123,6 +202,26 @@ fn who_removes_the_bookmark_of_a_group_is_a_member_no_more() {
         juliet.settle();
         let members = super::admin(&mut juliet, "get", "hall", "<item affiliation='member'/>");
         assert_eq!(payload(&members).elements().count(), 1, "where the room says so, it stays one");
+    });
+}
+
+#[test]
+fn a_group_whose_last_member_removes_the_bookmark_is_gone() {
+    on_each_driver(|server| {
+        let [mut juliet, ..] = verona(server);
+        let item =
+            format!("<item id='{}'><conference xmlns='{BOOKMARKS}' autojoin='true'/></item>", room("hall"));
+        let publish =
+            format!("<pubsub xmlns='{PUBSUB}'><publish node='{BOOKMARKS}'>{item}</publish></pubsub>");
+        let retract = format!(
+            "<pubsub xmlns='{PUBSUB}'><retract node='{BOOKMARKS}'><item id='{}'/></retract></pubsub>",
+            room("hall")
+        );
+        for change in [publish, retract] {
+            assert_eq!(outcome(&juliet.ask("set", None, &change)), "result");
+        }
+        server.await_metric("rooms.destroyed", 1);
+        assert!(server.server.shared.directory.room("hall").unwrap().is_none());
     });
 }
 

@@ -92,3 +92,35 @@ fn who_blocks_the_inviter_hears_nothing_and_strangers_are_counted() {
         next_presence(&mut juliet);
     });
 }
+
+#[test]
+fn every_invitation_is_acknowledged_whatever_becomes_of_it() {
+    on_each_driver(|server| {
+        let [mut juliet, mut romeo, mut nurse] = three(server);
+        make(&mut juliet, "hall", "jule", PRIVATE);
+        make(&mut juliet, "square", "jule", &[]);
+        let block = "<block xmlns='urn:xmpp:blocking'><item jid='juliet@localhost'/></block>";
+        assert_eq!(outcome(&romeo.ask("set", None, block)), "result");
+        server.accounts(&["tybalt"]);
+        juliet.enable_sm();
+        let mut sent = 0;
+        for name in ["hall", "square"] {
+            // There, away, blocking, no account; and several at once.
+            for who in [&["nurse"][..], &["tybalt"], &["romeo"], &["nobody"], &["romeo", "tybalt", "nurse"]] {
+                let invites: String =
+                    who.iter().map(|who| format!("<invite to='{who}@localhost'/>")).collect();
+                let to = room(name);
+                juliet
+                    .send(&format!("<message to='{to}'><x xmlns='{}'>{invites}</x></message>", super::USER));
+                sent += 1;
+                juliet.await_handled(sent);
+            }
+        }
+        nurse.set_aside_until(|stanza| stanza.name() == "message");
+        let mut tybalt = server.login("tybalt", "later");
+        tybalt.send("<presence/>");
+        for _ in 0..4 {
+            tybalt.set_aside_until(|stanza| stanza.find("x", super::USER).is_some());
+        }
+    });
+}

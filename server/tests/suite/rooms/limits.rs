@@ -28,6 +28,26 @@ fn an_account_makes_and_owns_so_many_rooms() {
 }
 
 #[test]
+fn an_owner_by_the_will_of_others_may_make_rooms_of_its_own() {
+    on_each_driver_with(
+        |config| config.rooms.per_account = 2,
+        |server| {
+            let [mut juliet, mut romeo, _] = three(server);
+            for name in ["a", "b"] {
+                make(&mut romeo, name, "romeo", &[]);
+                assert_eq!(make_it(&mut romeo, name, "juliet", "owner"), "result");
+            }
+            juliet.settle();
+            juliet.quiet();
+            for name in ["hall", "garden"] {
+                make(&mut juliet, name, "jule", &[]);
+            }
+            assert_eq!(outcome(enter(&mut juliet, "orchard", "jule").last().unwrap()), "resource-constraint");
+        },
+    );
+}
+
+#[test]
 fn operators_may_keep_the_making_of_rooms_to_themselves() {
     on_each_driver_with(
         |config| config.rooms.create = whimbrel_server::config::RoomMakers::Operators,
@@ -84,6 +104,34 @@ fn who_speaks_too_fast_is_told_to_wait() {
             }
             let refused = juliet.set_aside_until(|stanza| stanza.attribute("type") == Some("error"));
             assert_eq!(outcome(&refused), "resource-constraint", "the room as a whole");
+        },
+    );
+}
+
+#[test]
+fn those_without_voice_do_not_silence_a_room() {
+    on_each_driver_with(
+        |config| {
+            config.rooms.occupant_messages_per_second = 1;
+            config.rooms.room_messages_per_second = 1;
+        },
+        |server| {
+            let [mut juliet, mut romeo, mut nurse] = three(server);
+            make(&mut juliet, "hall", "jule", &[("moderatedroom", "1")]);
+            enter(&mut romeo, "hall", "romeo");
+            enter(&mut nurse, "hall", "nurse");
+            for n in 0..10 {
+                say(&mut romeo, "hall", &format!("r{n}"));
+                assert_eq!(outcome(&message(&mut romeo, &format!("r{n}"))), "forbidden");
+                let (to, id) = (format!("{}/romeo", room("hall")), format!("n{n}"));
+                nurse.send(&format!("<message type='chat' to='{to}' id='{id}'><body>psst</body></message>"));
+                message(&mut romeo, &id);
+            }
+            for n in 0..10 {
+                say(&mut juliet, "hall", &format!("j{n}"));
+                let heard = message(&mut juliet, &format!("j{n}"));
+                assert_eq!(heard.attribute("type"), Some("groupchat"), "{heard:?}");
+            }
         },
     );
 }

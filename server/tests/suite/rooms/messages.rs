@@ -2,7 +2,7 @@
 
 use super::{configure, enter, make, message, next_presence, room, said, say, three};
 use crate::support::answers::outcome;
-use crate::support::{PATIENCE, on_each_driver, on_each_driver_with};
+use crate::support::{Client, PATIENCE, on_each_driver, on_each_driver_with};
 
 #[test]
 fn a_message_reaches_everybody_with_the_ids_that_only_the_room_gives() {
@@ -252,4 +252,62 @@ fn a_resumed_session_has_its_seat_and_all_that_was_said() {
         say(&mut juliet, "hall", "m4");
         assert_eq!(romeo.next_message(), "m4");
     });
+}
+
+/// An error about a private message to jule, with more in it than an error needs.
+fn error_to_jule(id: &str) -> String {
+    format!(
+        "<message type='error' to='{}/jule' id='{id}'><body>free speech</body><error type='cancel'>\
+         <service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>\
+         <text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'>free speech</text></error></message>",
+        room("hall")
+    )
+}
+
+/// Says something after errors that were sent to jule; the ids of the errors that came before it.
+fn errors_before(speaker: &mut Client, jule: &mut Client, id: &str) -> Vec<String> {
+    say(speaker, "hall", id);
+    message(jule, id);
+    let errors = jule.take_aside(|stanza| stanza.attribute("type") == Some("error"));
+    errors.iter().map(|error| error.attribute("id").unwrap().to_owned()).collect()
+}
+
+#[test]
+fn an_error_answers_a_private_message_and_says_nothing_else() {
+    on_each_driver(|server| {
+        let [mut juliet, mut romeo, _] = three(server);
+        make(&mut juliet, "hall", "jule", &[]);
+        enter(&mut romeo, "hall", "romeo");
+        let to = format!("{}/romeo", room("hall"));
+        juliet.send(&format!("<message type='chat' to='{to}' id='p1'><body>psst</body></message>"));
+        message(&mut romeo, "p1");
+        romeo.send(&error_to_jule("p1"));
+        let error = message(&mut juliet, "p1");
+        assert_eq!((error.attribute("from"), outcome(&error).as_str()), (Some(&*to), "service-unavailable"));
+        assert!(error.find("occupant-id", "urn:xmpp:occupant-id:0").is_some());
+        let text = String::from_utf8(error.to_bytes()).unwrap();
+        assert!(!text.contains("free speech"), "{text}");
+        // Where nobody may send private messages, none is answered.
+        for (allowed, heard) in [("none", 0), ("participants", 1), ("anyone", 1)] {
+            assert_eq!(outcome(&configure(&mut juliet, "hall", &[("allowpm", allowed)])), "result");
+            romeo.send(&error_to_jule("p2"));
+            let id = format!("m-{allowed}");
+            assert_eq!(errors_before(&mut romeo, &mut juliet, &id).len(), heard, "{allowed}");
+        }
+    });
+}
+
+#[test]
+fn a_flood_of_errors_is_dropped_and_costs_nobody_its_voice() {
+    on_each_driver_with(
+        |config| config.rooms.occupant_messages_per_second = 1,
+        |server| {
+            let [mut juliet, mut romeo, _] = three(server);
+            make(&mut juliet, "hall", "jule", &[]);
+            enter(&mut romeo, "hall", "romeo");
+            romeo.send(&(0..100).map(|n| error_to_jule(&format!("e{n}"))).collect::<String>());
+            let heard = errors_before(&mut romeo, &mut juliet, "m1");
+            assert!((5..10).contains(&heard.len()), "{heard:?}");
+        },
+    );
 }

@@ -54,6 +54,25 @@ fn occupants_hear_of_another_configuration_and_those_leave_who_may_not_stay() {
 }
 
 #[test]
+fn a_form_that_closes_a_room_and_makes_an_admin_keeps_it_inside() {
+    on_each_driver(|server| {
+        let [mut juliet, mut romeo, mut nurse] = three(server);
+        make(&mut juliet, "hall", "jule", &[]);
+        enter(&mut romeo, "hall", "romeo");
+        enter(&mut nurse, "hall", "nurse");
+        romeo.quiet();
+        let fields = [("membersonly", "1"), ("roomadmins", "romeo@localhost")];
+        assert_eq!(outcome(&configure(&mut juliet, "hall", &fields)), "result");
+        let own = nurse.set_aside_until(|stanza| codes(stanza).contains(&322));
+        assert_eq!(super::seen(&own), "nurse unavailable none/none nurse [110 322]");
+        let own = romeo.set_aside_until(|stanza| codes(stanza).contains(&110));
+        assert_eq!(super::seen(&own), "romeo available admin/moderator romeo [110]");
+        say(&mut romeo, "hall", "m1");
+        assert_eq!(message(&mut romeo, "m1").attribute("type"), Some("groupchat"));
+    });
+}
+
+#[test]
 fn a_room_that_is_cancelled_never_was() {
     on_each_driver(|server| {
         let [mut juliet, mut romeo, _] = three(server);

@@ -69,8 +69,6 @@ pub struct Affiliate {
     pub nick: String,
     /// What was said when it became what it is; empty for nothing.
     pub reason: String,
-    /// It wants to hear nothing of the room while it is not in it: it has removed the room's bookmark.
-    pub has_left: bool,
     /// The account that the JID named when this was written; [`ActorId::NOBODY`] when there was none.
     pub account: ActorId,
     /// When somebody made it what it is, milliseconds since 1970; an heir keeps the time of what it was before.
@@ -99,7 +97,11 @@ pub enum AffiliationChanges {
     Since(Vec<Affiliate>, Vec<RemovedAffiliate>),
 }
 
-const HAS_LEFT: u8 = 1;
+/// The version of the first who belonged to a room: whoever has made it.
+pub(super) const FIRST_VERSION: u64 = 1;
+
+/// No flag is in use.
+const NO_FLAGS: u8 = 0;
 
 impl Affiliate {
     pub(super) fn encode(&self, key: &Key) -> Vec<u8> {
@@ -108,7 +110,7 @@ impl Affiliate {
             fields.text(self.jid.as_bytes());
         }
         fields.byte(self.affiliation as u8);
-        fields.byte(if self.has_left { HAS_LEFT } else { 0 });
+        fields.byte(NO_FLAGS);
         fields.number(self.account.raw());
         fields.number(self.since_ms);
         fields.number(self.version);
@@ -129,11 +131,9 @@ impl Affiliate {
             None => fields.text()?,
         };
         let affiliation = Affiliation::from_byte(fields.byte()?)?;
-        let has_left = match fields.byte()? {
-            0 => false,
-            HAS_LEFT => true,
-            _ => return Err("unknown flags"),
-        };
+        if fields.byte()? != NO_FLAGS {
+            return Err("unknown flags");
+        }
         let account = ActorId::from_raw(fields.number()?);
         let (since_ms, version) = (fields.number()?, fields.number()?);
         let (nick, reason) = (fields.text()?.to_owned(), fields.text()?.to_owned());
@@ -147,7 +147,7 @@ impl Affiliate {
         }
         fields.close()?;
         let jid = jid.to_owned();
-        Ok(Self { jid, affiliation, nick, reason, has_left, account, since_ms, version, hats })
+        Ok(Self { jid, affiliation, nick, reason, account, since_ms, version, hats })
     }
 }
 

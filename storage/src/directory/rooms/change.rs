@@ -112,7 +112,6 @@ impl WriteTransaction<'_> {
                 affiliation: change.affiliation,
                 nick,
                 reason: change.reason.to_owned(),
-                has_left: false,
                 account,
                 since_ms: change.now_ms,
                 version: room.version,
@@ -148,19 +147,6 @@ impl WriteTransaction<'_> {
         }
         row.nick = nick.to_owned();
         self.rewrite_affiliate(room, &row)?;
-        Ok(true)
-    }
-
-    /// Notes whether somebody has left the room without losing its affiliation. `false`: it is nothing to the room.
-    ///
-    /// # Errors
-    /// The directory is damaged or cannot be written.
-    pub fn note_left(&mut self, room: &Room, jid: &str, has_left: bool) -> Result<bool, DirectoryError> {
-        let Some(mut row) = self.rooms().row(room.actor, jid)? else { return Ok(false) };
-        if row.has_left != has_left {
-            row.has_left = has_left;
-            self.rewrite_affiliate(room, &row)?;
-        }
         Ok(true)
     }
 

@@ -183,22 +183,26 @@ impl RoomsView<'_> {
         Ok(rooms)
     }
 
-    /// How many rooms an account owns, counted up to `max`.
+    /// How many rooms an account has made and owned ever since, counted up to `max`. Others that it owns count for nothing: anybody
+    /// can make it an owner.
     ///
     /// # Errors
     /// The directory cannot be read or is damaged.
-    pub fn owned_by(&self, account: ActorId, max: usize) -> Result<usize, DirectoryError> {
-        let mut owned = 0;
+    pub fn made_by(&self, account: ActorId, max: usize) -> Result<usize, DirectoryError> {
+        let mut made = 0;
         for row in self.view.prefixed(Table::RoomsOfAccounts, &account.key())? {
             let (key, value) = row?;
             let decoded = decode_of_account(key, value);
-            let (_, affiliation, _) = decoded.map_err(damaged(Table::RoomsOfAccounts, key))?;
-            owned += usize::from(affiliation == Affiliation::Owner);
-            if owned >= max {
+            let (room, affiliation, jid) = decoded.map_err(damaged(Table::RoomsOfAccounts, key))?;
+            if affiliation == Affiliation::Owner {
+                let row = self.row(room, jid)?;
+                made += usize::from(row.is_some_and(|row| row.version == affiliations::FIRST_VERSION));
+            }
+            if made >= max {
                 break;
             }
         }
-        Ok(owned)
+        Ok(made)
     }
 
     /// The number of an account; [`ActorId::NOBODY`] for none.

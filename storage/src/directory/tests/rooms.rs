@@ -256,7 +256,7 @@ fn affiliations_change_with_their_counts_and_their_index() {
     assert_eq!(counts, RoomCounts { owners: 1, admins: 1, members: 0, outcasts: 0 });
     assert_eq!((counts.belonging(), of(&directory, away)), (2, None));
     let account = directory.account_id("juliet").unwrap().unwrap();
-    assert_eq!(directory.rooms(|rooms| rooms.owned_by(account, 9)).unwrap(), 1);
+    assert_eq!(directory.rooms(|rooms| rooms.made_by(account, 9)).unwrap(), 1);
     let admins =
         |room: &Room| directory.rooms(|rooms| rooms.affiliates(room.actor, Affiliation::Admin)).unwrap();
     assert_eq!(admins(&room(&directory, "r").unwrap())[0].jid, romeo);
@@ -296,26 +296,24 @@ fn a_nick_is_reserved_for_one_who_belongs_to_the_room() {
 }
 
 #[test]
-fn one_who_has_left_is_known_to_have_until_it_becomes_something_else() {
+fn a_room_counts_for_whoever_has_made_it_and_for_no_other_owner() {
     let (_folder, directory) = new_directory();
+    for local in ["juliet", "romeo"] {
+        add_account(&directory, local);
+    }
     make(&directory);
-    let jid = "a@example.org";
-    affiliate(&directory, jid, Affiliation::Member);
-    let leave = |has_left| {
-        write(&directory, move |t| {
-            let room = t.rooms().room("r")?.expect("the room is there");
-            t.note_left(&room, jid, has_left)
-        })
+    let made = |local: &str| {
+        let account = directory.account_id(local).unwrap().unwrap();
+        directory.rooms(|rooms| rooms.made_by(account, 9)).unwrap()
     };
-    let before = room(&directory, "r").unwrap().version();
-    assert!(leave(true) && of(&directory, jid).unwrap().has_left);
-    assert_eq!(room(&directory, "r").unwrap().version(), before, "nobody else hears of it");
-    assert!(leave(false) && !of(&directory, jid).unwrap().has_left);
-    leave(true);
-    affiliate(&directory, jid, Affiliation::Admin);
-    assert!(!of(&directory, jid).unwrap().has_left);
-    affiliate(&directory, jid, Affiliation::None);
-    assert!(!leave(true));
+    let (juliet, romeo) = ("juliet@example.org", "romeo@example.org");
+    affiliate(&directory, juliet, Affiliation::Owner);
+    affiliate(&directory, romeo, Affiliation::Owner);
+    assert_eq!((made("juliet"), made("romeo")), (1, 0));
+    assert!(reserve(&directory, juliet, "jule"));
+    assert_eq!(made("juliet"), 1, "also with a nick");
+    affiliate(&directory, juliet, Affiliation::Member);
+    assert_eq!((made("juliet"), made("romeo")), (0, 0), "she owns it no more");
 }
 
 #[test]

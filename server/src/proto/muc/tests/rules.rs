@@ -273,6 +273,6 @@ fn addresses_presence_and_archives_are_seen_by_those_who_may() {
     let read =
         |config: &RoomConfig| Affiliation::ALL.map(|affiliation| may_read_archive(affiliation, config));
     assert_eq!(read(&anonymous), [false, true, true, true, true]);
-    assert_eq!(read(&password), [false, false, true, true, true]);
+    assert_eq!(read(&password), [false, false, false, false, true]);
     assert_eq!(read(&group), [false, false, true, true, true]);
 }
