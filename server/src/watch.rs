@@ -166,7 +166,7 @@ impl Watched {
         self.look_at_directory(cells);
         put(self.crypto.gauge(), [&cells.crypto_length, &cells.crypto_high, &cells.crypto_limit]);
         if let Some(archives) = &self.archives {
-            archives.look(cells, config.archive.bytes_max());
+            archives.look(cells, &self.shared.directory, config.archive.bytes_max());
         }
         // One that cannot be read keeps the figures of before.
         if let Ok((nodes, items, service)) = self.shared.directory.pubsub_counts() {
