@@ -263,14 +263,14 @@ fn a_resumed_session_gets_no_page_with_what_was_retracted_meanwhile() {
             let names = three(server);
             let (juliet_name, author_name) = (&names[0], &names[author]);
             let to_juliet = format!("{juliet_name}@localhost");
+            let mut juliet = server.online(juliet_name, "balcony");
             let mut author = server.login(author_name, "orchard");
             for id in ["keep", "take"] {
                 say(&mut author, &to_juliet, id);
+                assert_eq!(juliet.next_message(), id);
             }
-            author.settle();
-            let mut juliet = server.online(juliet_name, "balcony");
-            assert_eq!([juliet.next_message(), juliet.next_message()], ["keep", "take"]);
             juliet.settle();
+            author.settle();
             let readers = [juliet_name, author_name].map(|name| {
                 let mut client = server.login(name, "reader");
                 let (stream, jid) = (client.enable_sm(), client.jid.clone());
