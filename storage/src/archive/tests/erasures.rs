@@ -179,13 +179,18 @@ fn an_erasure_is_due_until_all_logs_have_been_gone_through_since() {
 }
 
 #[test]
-fn however_many_erasures_are_done_all_are_forgotten() {
+fn however_many_erasures_there_are_all_are_dated_and_forgotten() {
     let house = House::new();
     run_inline(
         &house.directory,
         Box::new(|t| (1..=20_001).try_for_each(|id| t.cut_archive(ANNA, Sequence(id)))),
     )
     .unwrap();
+    for (now_ms, has_undated) in [(1000, true), (2000, true), (3000, false), (4000, false)] {
+        run_inline(&house.directory, Box::new(move |t| t.date_erasures(now_ms))).unwrap();
+        let due = house.directory.archive_erasures().unwrap();
+        assert_eq!((due.oldest_ms, due.has_undated), (1000, has_undated), "at {now_ms}");
+    }
     let pass = ErasurePass { up_to: 20_000, done_to: Position(0), done: 20_000 };
     let mut is_more =
         run_inline(&house.directory, Box::new(move |t| t.put_erasure_pass(7, &pass, &[7]))).unwrap();
@@ -195,7 +200,7 @@ fn however_many_erasures_are_done_all_are_forgotten() {
         steps += 1;
     }
     let due = house.directory.archive_erasures().unwrap();
-    assert_eq!((steps, due.count, due.oldest), (2, 1, 20_001), "the one that came later is due");
+    assert_eq!((steps, due.count, due.oldest, due.oldest_ms), (2, 1, 20_001, 3000), "the last is due");
     let of_two = run_inline(&house.directory, Box::new(|t| t.forget_erasures(&[7, 8]))).unwrap();
     assert_eq!((of_two, house.directory.archive_erasures().unwrap().count), (false, 1));
 }
