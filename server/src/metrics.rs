@@ -93,12 +93,13 @@ worker_metrics! {
     retractions "archive.retractions" Counter "retractions" "Retractions of messages (XEP-0424) that took effect, once in the archive of each side.";
     retracted "archive.retracted" Counter "messages" "Messages of archives that were retracted: something else stands for their texts.";
     retracted_waiting "archive.retracted_waiting" Counter "messages" "Messages that were retracted while they waited in a mailbox, and left it.";
-    retracted_copies "archive.retracted_copies" Counter "messages" "Copies of retracted messages that a session would have got again when it is resumed, and will not.";
+    retracted_copies "archive.retracted_copies" Counter "messages" "Retracted messages, in copies (XEP-0280) and pages of archives too, that a session would have got again when it is resumed, and will not.";
     refused_retractions "refused.retractions" Counter "messages" "Refused: archive.retractions.";
     archive_erased "archive.erased" Counter "messages" "Texts that no archive has any more and that were taken out of the files of the log.";
     archive_to_erase "archive.to_erase" Gauge "erasures" "Erasures (of a message, of a part of an archive, of an account) whose texts may be on the disk still.";
     archive_to_erase_age "archive.to_erase_age" Gauge "seconds" "Time since the oldest of them; to stay below archive.erase_days.";
     archive_queries "archive.queries" Counter "queries" "Queries of archives.";
+    archive_pages "archive.pages" Counter "pages" "Pages of accounts' archives given to their ends.";
     archive_returned "archive.returned" Counter "messages" "Messages of archives given to clients that asked for them.";
     archive_active "archive.active" Gauge "queries" "Queries of archives that are being answered.";
     archive_latency "archive.latency" Histogram "milliseconds" "Time from a query of an archive to the end of its page, which the client's reading decides if it is long.";

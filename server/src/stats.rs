@@ -89,9 +89,17 @@ whimbrel_stats::metrics! {
         archive_length "queue.archive.length" Gauge "queries" "Queries of archives that wait for a reader.";
         archive_high "queue.archive.high_water" HighWater "queries" "Most queries of archives that ever waited.";
         archive_limit "queue.archive.limit" HighWater "queries" "Room for queries of archives (archive.queries).";
+        archive_upkeep_length "queue.archive_upkeep.length" Gauge "files" "Files of logs that are gone through for compaction or for erased texts, or wait for it.";
+        archive_upkeep_high "queue.archive_upkeep.high_water" HighWater "files" "Most of them that there ever were.";
+        archive_upkeep_limit "queue.archive_upkeep.limit" HighWater "files" "How many may wait.";
         archive_kept "archive.kept" Gauge "messages" "Messages of all archives that the index has.";
         archive_bytes "archive.bytes" Gauge "bytes" "Bytes of the logs that they need; a text that two accounts share counts for both.";
         archive_bytes_limit "archive.bytes_limit" HighWater "bytes" "Bytes that they may need (archive.mib_max); 0: no limit.";
+        archive_oldest "archive.oldest" Gauge "seconds" "Age of the oldest archived message at least: that of the newest one in the oldest file that archives need.";
+        archive_index_rows "archive.index_rows" Gauge "rows" "Rows of the archives' index in the directory, each of up to 64 messages.";
+        archive_index_bytes "archive.index_bytes" Gauge "bytes" "Bytes of the directory's pages that they take.";
+        archive_gone "archive.gone" Counter "messages" "Messages that a page was to have, and whose file was gone.";
+        archive_damaged "archive.damaged" Counter "messages" "Messages that a page was to have, and that the disk gave back otherwise than they were written.";
         stream_counts "sm.counts" Gauge "streams" "Streams of which the directory has how much was handled: those of sessions that sleep, and of sessions that slept when the server crashed, until they could not be resumed any more. At most limits.resources_per_user for each account.";
         pep_nodes "pep.nodes" Gauge "nodes" "Nodes that all accounts have (limits.pep_nodes for each).";
         pep_items "pep.items" Gauge "items" "Items that are kept in them.";

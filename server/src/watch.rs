@@ -184,7 +184,7 @@ impl Watched {
         self.look_at_directory(cells);
         put(self.crypto.gauge(), [&cells.crypto_length, &cells.crypto_high, &cells.crypto_limit]);
         if let Some(archives) = &self.archives {
-            archives.look(cells, config.archive.bytes_max());
+            archives.look(cells, &self.shared.directory, config.archive.bytes_max());
         }
         self.look_at_nodes(cells);
         self.look_at_counts(cells);

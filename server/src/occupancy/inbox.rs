@@ -147,6 +147,10 @@ impl Inbox {
         }
         let next = self.waiting.pop_front()?;
         self.bytes -= next.cost();
+        if self.waiting.is_empty() {
+            // There are many rooms, and few of them are busy.
+            self.waiting = VecDeque::new();
+        }
         Some(next)
     }
 
@@ -196,6 +200,7 @@ mod tests {
         assert!(matches!(inbox.take(), Some(Next::Stanza(_))));
         assert!(matches!(inbox.take(), Some(Next::Order)) && inbox.take().is_none());
         assert_eq!((inbox.bytes(), inbox.is_free()), (0, true));
+        assert_eq!(inbox.waiting.capacity(), 0, "it keeps no memory");
     }
 
     #[test]

@@ -65,6 +65,7 @@ pub fn receive(actors: &mut Actors, env: &Env, fx: &mut Effects, cast: &Cast<'_>
         let Some(key) = actors.users.find_resource(user, resource) else { continue };
         if let Some(taken_back) = &taken_back {
             archive::in_room::forget(actors, env, fx, key, (room_jid, taken_back));
+            push::group::forget(actors, key, (room_jid, taken_back));
         }
         if blocking::user_blocks(&actors.users, user, &from) {
             continue;

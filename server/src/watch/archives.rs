@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use whimbrel_storage::archive::Tallies;
 use whimbrel_storage::archive::readers::{Folders, Readers};
+use whimbrel_storage::directory::Directory;
 use whimbrel_storage::log::retire_sealed;
 
 use super::put;
+use crate::clock;
 use crate::stats::ServerMetrics;
 
 /// How often files of earlier logs are looked through.
@@ -30,17 +32,31 @@ pub struct Archives {
 
 impl Archives {
     /// Looks once.
-    pub(super) fn look(&self, cells: &ServerMetrics, bytes_max: u64) {
+    pub(super) fn look(&self, cells: &ServerMetrics, directory: &Directory, bytes_max: u64) {
         let (waiting, limit) = self.readers.gauge();
-        let most = self.readers.metrics().waiting_most.load(Ordering::Relaxed);
+        let metrics = self.readers.metrics();
+        let most = metrics.waiting_most.load(Ordering::Relaxed);
         put(
             (waiting as u64, most, limit as u64),
             [&cells.archive_length, &cells.archive_high, &cells.archive_limit],
         );
+        let (files, most, limit) = self.readers.upkeep_gauge();
+        let gauge = (files, most, limit as u64);
+        put(gauge, [&cells.archive_upkeep_length, &cells.archive_upkeep_high, &cells.archive_upkeep_limit]);
+        cells.archive_gone.set(metrics.gone.load(Ordering::Relaxed));
+        cells.archive_damaged.set(metrics.damaged.load(Ordering::Relaxed));
         let kept = self.tallies.total();
         cells.archive_kept.set(kept.records);
         cells.archive_bytes.set(kept.bytes);
         cells.archive_bytes_limit.set(bytes_max);
+        let age_ms =
+            self.tallies.oldest_ms().map(|oldest_ms| clock::unix_milliseconds().saturating_sub(oldest_ms));
+        cells.archive_oldest.set(age_ms.unwrap_or_default() / 1000);
+        // One that cannot be read keeps the figures of before.
+        if let Ok((rows, bytes)) = directory.archive_index() {
+            cells.archive_index_rows.set(rows);
+            cells.archive_index_bytes.set(bytes);
+        }
     }
 
     /// Removes files of logs of earlier numbers of workers that no archive needs any more.

@@ -1,8 +1,12 @@
 //! Message archives (XEP-0313): what is kept, how it is found again, and by which ids it is known.
 
 use whimbrel_server::xml::Element;
+use whimbrel_storage::archive::{Changes, Row, Slot};
+use whimbrel_storage::directory::{Shares, WriteTransaction, run_inline};
+use whimbrel_storage::log::{PeerHash, Position, Sequence};
 
 use crate::support::answers::{befriend, outcome, payload};
+use crate::support::program::Start;
 use crate::support::{Client, on_each_driver, on_each_driver_with};
 
 const ARCHIVE: &str = "urn:xmpp:mam:2";
@@ -88,6 +92,51 @@ fn settle(client: &mut Client) {
 fn stanza_id(message: &Element) -> Option<(String, String)> {
     let id = message.find("stanza-id", "urn:xmpp:sid:0")?;
     Some((id.attribute("by")?.to_owned(), id.attribute("id")?.to_owned()))
+}
+
+/// Gives an account rows of messages whose file is gone, as there are some for a while after a log had no room: more than a step
+/// looks at, and more messages than are looked at for a page.
+fn give_rows_of_what_is_gone(start: &Start, name: &str) {
+    const ROWS: u64 = 4_200;
+    let directory = start.directory();
+    let actor = directory.account_id(name).unwrap().expect("an account");
+    let now_ms =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
+    let begun_ms = now_ms - 20 * 86_400_000;
+    let slot = |number: u64| Slot {
+        id: Sequence::at(begun_ms + number),
+        position: Position(4096 + 160 * number),
+        words: 20,
+        peer: PeerHash(1),
+        is_reference: false,
+    };
+    let row = |row| Row { actor, journal: 77, slots: (64 * row..64 * (row + 1)).map(slot).collect() };
+    let changes = Changes { journal: 77, rows: (0..ROWS).map(row).collect(), ..Changes::default() };
+    let give = move |transaction: &mut WriteTransaction<'_>| {
+        transaction.apply_archive(&changes, Shares::default()).map(drop)
+    };
+    run_inline(&directory, Box::new(give)).unwrap();
+    assert_eq!(directory.archive_state(actor).unwrap().messages, 64 * ROWS);
+}
+
+#[test]
+fn what_is_gone_hides_nothing_of_an_archive() {
+    let start = Start::new(&["juliet", "romeo"]);
+    give_rows_of_what_is_gone(&start, "juliet");
+    let program = start.run();
+    let mut juliet = program.login("juliet", "balcony");
+    juliet.send("<presence/>");
+    let mut romeo = program.login("romeo", "orchard");
+    say(&mut romeo, "juliet@localhost", "there");
+    let given = stanza_id(&message(&mut juliet)).expect("it is archived").1;
+    let metadata = juliet.ask("get", None, &format!("<metadata xmlns='{ARCHIVE}'/>"));
+    let bounds: Vec<_> = payload(&metadata).elements().map(|bound| bound.attribute("id").unwrap()).collect();
+    assert_eq!(bounds, [&*given, &*given], "the oldest and the newest");
+    for inside in [page(50, ""), page(50, "<before/>")] {
+        let all = query(&mut juliet, &[], &inside).unwrap();
+        assert_eq!((all.bodies.clone(), all.is_complete()), (vec!["there".to_owned()], true));
+    }
+    program.stop();
 }
 
 #[test]

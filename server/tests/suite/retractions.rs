@@ -1,12 +1,15 @@
 //! Retractions (XEP-0424): what an author takes back is in no archive and no mailbox any more.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use whimbrel_server::xml::Element;
+use whimbrel_storage::directory::{WriteTransaction, run_inline};
+use whimbrel_storage::log::Sequence;
 
 use crate::archive::{page, query};
 use crate::support::answers::{befriend, outcome, payload};
-use crate::support::program::Start;
+use crate::support::program::{Program, Start};
 use crate::support::{Client, PATIENCE, TestServer, on_each_driver, on_each_driver_with};
 
 const RETRACT: &str = "urn:xmpp:message-retract:1";
@@ -253,6 +256,57 @@ fn a_resumed_session_gets_no_copy_of_what_was_retracted_meanwhile() {
 }
 
 #[test]
+fn a_resumed_session_gets_no_page_with_what_was_retracted_meanwhile() {
+    // The author is at home on juliet's worker, or on another; both sides have read their archives.
+    for author in [1, 2] {
+        on_each_driver(|server| {
+            let names = three(server);
+            let (juliet_name, author_name) = (&names[0], &names[author]);
+            let to_juliet = format!("{juliet_name}@localhost");
+            let mut juliet = server.online(juliet_name, "balcony");
+            let mut author = server.login(author_name, "orchard");
+            for id in ["keep", "take"] {
+                say(&mut author, &to_juliet, id);
+                assert_eq!(juliet.next_message(), id);
+            }
+            juliet.settle();
+            author.settle();
+            let readers = [juliet_name, author_name].map(|name| {
+                let mut client = server.login(name, "reader");
+                let (stream, jid) = (client.enable_sm(), client.jid.clone());
+                client.settle();
+                assert_eq!(query(&mut client, &[], "").unwrap().bodies, ["text of keep", "text of take"]);
+                client.cut();
+                (name, jid, stream)
+            });
+            server.await_metric("sm.detached", 2);
+            retract(&mut author, &to_juliet, "take");
+            assert_eq!(juliet.next_message(), "r-take");
+            author.settle();
+            server.await_metric("archive.retracted_copies", 2);
+            for (name, jid, stream) in readers {
+                // It has acknowledged nothing of the page.
+                let (mut client, answer) = Client::resume(server.address(), name, &jid, &stream, 1);
+                assert_eq!(answer.name(), "resumed", "{answer:?}");
+                let mut heard = Vec::new();
+                let is_end = |stanza: &Element| stanza.find("fin", "urn:xmpp:mam:2").is_some();
+                loop {
+                    let stanza = client.next_stanza();
+                    if is_end(&stanza) {
+                        break;
+                    }
+                    let result = stanza.find("result", "urn:xmpp:mam:2");
+                    let forwarded = result.and_then(|result| result.find("forwarded", "urn:xmpp:forward:0"));
+                    let message = forwarded.and_then(|forwarded| forwarded.find("message", "jabber:client"));
+                    heard.extend(message.and_then(|message| message.attribute("id")).map(str::to_owned));
+                }
+                assert_eq!(heard, ["keep"], "{name}");
+            }
+        });
+    }
+}
+
+#[test]
 fn a_retraction_reaches_as_far_back_as_the_configuration_says() {
     on_each_driver_with(
         |config| config.archive.retract_messages = 3,
@@ -402,5 +456,66 @@ fn the_text_of_a_retracted_message_leaves_the_disk() {
         let mut client = program.login(name, "again");
         assert_eq!(query(&mut client, &[], "").unwrap().bodies, ["text of kept", "", "took back"]);
     }
+    program.stop();
+}
+
+fn cut(start: &Start, name: &'static str, times: u64) {
+    let directory = start.directory();
+    let actor = directory.account_id(name).unwrap().expect("an account");
+    let cut = move |transaction: &mut WriteTransaction<'_>| {
+        (0..times).try_for_each(|_| transaction.cut_archive(actor, Sequence::MAX))
+    };
+    run_inline(&directory, Box::new(cut)).unwrap();
+}
+
+fn await_figures(program: &Program, is_so: impl Fn(&BTreeMap<String, u64>) -> bool) {
+    let since = Instant::now();
+    while !is_so(&program.figures()) {
+        assert!(since.elapsed() < PATIENCE, "{:?}", program.figures());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_text_that_was_erased_while_it_waited_leaves_the_disk_in_the_end() {
+    let start = Start::new(&["juliet", "romeo", "nurse"]);
+    let log = start.data().join("log");
+    let program = start.run();
+    let mut romeo = program.login("romeo", "orchard");
+    say(&mut romeo, "juliet@localhost", "secret");
+    romeo.settle();
+    program.stop();
+    // Neither of them has it in an archive any more, and it waits.
+    cut(&start, "juliet", 1);
+    cut(&start, "romeo", 1);
+    let start = start.with_config("[archive]\nerase_days = 0\n");
+    let program = start.run();
+    await_figures(&program, |figures| figures["archive.to_erase"] > 0);
+    await_figures(&program, |figures| figures["archive.to_erase"] < 2);
+    assert!(is_on_disk(&log, "text of secret"), "it is to be delivered");
+    let mut juliet = program.login("juliet", "balcony");
+    juliet.send("<presence/>");
+    assert_eq!(juliet.next_message(), "secret");
+    juliet.send("</stream:stream>");
+    juliet.expect_close();
+    program.stop();
+    // A pass follows another one in a minute at least, or at once after a start.
+    let program = start.run();
+    let since = Instant::now();
+    while is_on_disk(&log, "text of secret") {
+        assert!(since.elapsed() < PATIENCE, "{:?}", program.figures());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    await_figures(&program, |figures| figures["archive.to_erase"] == 0);
+    program.stop();
+}
+
+#[test]
+fn no_erasure_is_left_however_many_there_were() {
+    let start = Start::new(&["juliet"]).with_config("[archive]\nerase_days = 0\n");
+    cut(&start, "juliet", 25_000);
+    let program = start.run();
+    await_figures(&program, |figures| figures["archive.to_erase"] > 10_000);
+    await_figures(&program, |figures| figures["archive.to_erase"] == 0);
     program.stop();
 }

@@ -19,9 +19,11 @@ use std::vec::IntoIter;
 
 use super::query::{End, Order, Page, Query, QueryError};
 use super::segments::Source;
+use super::slot::Slot;
 use super::texts::{BATCH_MESSAGES_MAX, Candidate, Texts};
+use crate::actor::ActorId;
 use crate::directory::{ArchiveView, Directory, DirectoryError, Erased, RowView};
-use crate::log::Sequence;
+use crate::log::{Position, Sequence};
 
 /// Answers a query.
 pub(crate) fn answer(
@@ -32,10 +34,11 @@ pub(crate) fn answer(
     let mut page = Page::default();
     let mut is_begun = false;
     loop {
-        let gathered = directory.read_archive(|view| gather(view, query, &mut page, is_begun))?;
-        let Some(Batch { candidates, erased, rest }) = gathered else { return Ok(page) };
+        let Some((batch, texts)) = read(directory, source, query, &mut page, is_begun)? else {
+            return Ok(page);
+        };
+        let Batch { candidates, erased, rest } = batch;
         is_begun = true;
-        let texts = Texts::read(source, &candidates, &erased, &mut page.cost)?;
         for (at, candidate) in candidates.iter().enumerate() {
             texts.take(at, candidate, query, erased.get(&candidate.slot.id), &mut page);
         }
@@ -51,6 +54,34 @@ pub(crate) fn answer(
         };
         return Ok(page);
     }
+}
+
+/// What is next, and its texts. `None`: nothing; the page's end has been written down.
+///
+/// Between the look at the index and the read, compaction may move a message and delete the file in which it was. By then the
+/// index says where it is, so for texts that are gone it is looked at once more: they are gone if it says the same again.
+fn read(
+    directory: &Directory,
+    source: &mut dyn Source,
+    query: &Query,
+    page: &mut Page,
+    is_begun: bool,
+) -> Result<Option<(Batch, Texts)>, QueryError> {
+    let gather = |page: &mut Page| directory.read_archive(|view| gather(view, query, page, is_begun));
+    let (reached, rows) = (page.reached, page.cost.rows);
+    let Some(batch) = gather(page)? else { return Ok(None) };
+    let texts = Texts::read(source, &batch.candidates, &batch.erased, &mut page.cost)?;
+    if !texts.lacks(&batch.candidates, &batch.erased) {
+        return Ok(Some((batch, texts)));
+    }
+    (page.reached, page.cost.rows) = (reached, rows);
+    source.look_again();
+    let Some(again) = gather(page)? else { return Ok(None) };
+    let texts = match again.candidates == batch.candidates {
+        true => texts,
+        false => Texts::read(source, &again.candidates, &again.erased, &mut page.cost)?,
+    };
+    Ok(Some((again, texts)))
 }
 
 /// What is read next, and what is known of the rest.
@@ -115,7 +146,18 @@ fn gather(
     }
     let blocks = Blocks::new(view, query, &memory, range)?;
     let rows = page.cost.rows;
-    let candidates = Candidates { view, query, range, blocks, rows, passed: None, has_stopped: false };
+    let ids = (!query.ids.is_empty()).then(|| sorted_ids(query, range));
+    let candidates = Candidates {
+        view,
+        query,
+        range,
+        ids,
+        blocks,
+        rows,
+        passed: None,
+        has_stopped: false,
+        first_segments: HashMap::new(),
+    };
     next_batch(candidates, page)
 }
 
@@ -168,7 +210,16 @@ impl<'t> Blocks<'t> {
         range: (Sequence, Sequence),
     ) -> Result<Self, DirectoryError> {
         let memory = Some(memory.to_vec());
+        let has_ids = !query.ids.is_empty();
         Ok(match query.order {
+            Order::Forwards if has_ids => {
+                let ids = sorted_ids(query, range);
+                Self::Forwards { rows: Box::new(rows_of(view, query.actor, ids)), memory }
+            }
+            Order::Backwards if has_ids => {
+                let ids = sorted_ids(query, range).into_iter().rev().collect();
+                Self::Backwards { memory, rows: Box::new(rows_of(view, query.actor, ids)) }
+            }
             Order::Forwards => {
                 Self::Forwards { rows: Box::new(view.rows_from(query.actor, range.0)?), memory }
             }
@@ -179,10 +230,46 @@ impl<'t> Blocks<'t> {
     }
 }
 
+/// The ids of a query that lie in a range, in order.
+fn sorted_ids(query: &Query, range: (Sequence, Sequence)) -> Vec<Sequence> {
+    let mut ids: Vec<_> = query.ids.iter().copied().filter(|id| (range.0..=range.1).contains(id)).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+/// The rows that may have some of these messages, which rise or fall, each once: looked up, however much lies between them.
+fn rows_of(
+    view: ArchiveView<'_>,
+    actor: ActorId,
+    ids: Vec<Sequence>,
+) -> impl Iterator<Item = Result<RowView<'_>, DirectoryError>> {
+    let mut last: Option<(Sequence, Sequence)> = None;
+    ids.into_iter().filter_map(move |id| {
+        if last.is_some_and(|(first, last)| (first..=last).contains(&id)) {
+            return None;
+        }
+        let row = match view.rows_back_from(actor, id) {
+            Ok(mut rows) => rows.next()?,
+            Err(error) => Err(error),
+        };
+        match row {
+            Ok(row) if row.last < id => None,
+            Ok(row) => {
+                last = Some((row.first, row.last));
+                Some(Ok(row))
+            }
+            Err(error) => Some(Err(error)),
+        }
+    })
+}
+
 struct Candidates<'t, 'q> {
     view: ArchiveView<'t>,
     query: &'q Query,
     range: (Sequence, Sequence),
+    /// If there are some, only these, in order.
+    ids: Option<Vec<Sequence>>,
     blocks: Blocks<'t>,
     /// Rows that have been looked at for the page.
     rows: usize,
@@ -190,6 +277,8 @@ struct Candidates<'t, 'q> {
     passed: Option<Sequence>,
     /// As many rows as may have been looked at, and there may be more.
     has_stopped: bool,
+    /// The first segment of each journal of which rows hold something.
+    first_segments: HashMap<u64, Option<Position>>,
 }
 
 impl Candidates<'_, '_> {
@@ -223,7 +312,7 @@ impl Candidates<'_, '_> {
                     if self.query.peer.is_some_and(|peer| !row.packed.has_peer(peer)) {
                         continue;
                     }
-                    let slots = row.slots()?;
+                    let slots = self.slots_there(&row)?;
                     self.choose(slots.into_iter().map(|slot| Candidate { journal: row.journal, slot }))
                 }
                 (None, Some(memory)) => self.choose(memory.into_iter()),
@@ -239,6 +328,27 @@ impl Candidates<'_, '_> {
         }
     }
 
+    /// The messages of a row, but for those that are gone. Files go from the oldest on, and rows of them some time later: what lies
+    /// before the first file of its journal is passed over without a look. What was erased has kept its place.
+    fn slots_there(&mut self, row: &RowView<'_>) -> Result<Vec<Slot>, DirectoryError> {
+        let mut slots = row.slots()?;
+        let first = match self.first_segments.get(&row.journal) {
+            Some(first) => *first,
+            None => {
+                let first = self.view.first_segment(row.journal)?;
+                self.first_segments.insert(row.journal, first);
+                first
+            }
+        };
+        let is_gone = |slot: &Slot| first.is_none_or(|first| slot.position < first);
+        if slots.iter().any(is_gone) {
+            let erased = self.view.erased(self.query.actor, row.first, row.last)?;
+            let is_erased = |slot: &Slot| erased.iter().any(|(id, _)| *id == slot.id);
+            slots.retain(|slot| !is_gone(slot) || is_erased(slot));
+        }
+        Ok(slots)
+    }
+
     /// Whether a row, and all that follow it, lie outside of the range.
     fn is_behind(&self, row: &RowView<'_>) -> bool {
         match self.query.order {
@@ -249,12 +359,12 @@ impl Candidates<'_, '_> {
     }
 
     fn choose(&self, all: impl Iterator<Item = Candidate>) -> Vec<Candidate> {
-        let Query { peer, ids, .. } = self.query;
+        let Query { peer, .. } = self.query;
         let is_meant = |Candidate { slot, .. }: &Candidate| {
             slot.id >= self.range.0
                 && slot.id <= self.range.1
                 && peer.is_none_or(|peer| slot.peer == peer)
-                && (ids.is_empty() || ids.contains(&slot.id))
+                && self.ids.as_ref().is_none_or(|ids| ids.binary_search(&slot.id).is_ok())
         };
         all.filter(is_meant).collect()
     }

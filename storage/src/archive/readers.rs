@@ -1,4 +1,11 @@
 //! The threads that answer queries. They may wait for the disk; a worker never does.
+//!
+//! ```text
+//! queries, retractions ──▶ bounded queue ──▶ archive.readers threads
+//! files for compaction,
+//! erased texts         ──▶ bounded queue ──▶ one thread
+//! ```
+//! Upkeep reads whole files, and writes some anew: no query waits behind it.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,6 +29,11 @@ use crate::log::{Histogram, LogError, Position};
 pub use super::segments::Folders;
 
 const THREAD: &str = "whimbrel-archive";
+
+const UPKEEP_THREAD: &str = "whimbrel-upkeep";
+
+/// Files that may wait to be gone through. A worker asks for one or two at a time.
+const UPKEEP_MAX: usize = 256;
 
 /// A thread that has nothing to do looks after so long whether files that it has open were deleted.
 const IDLE: Duration = Duration::from_secs(5);
@@ -67,6 +79,14 @@ impl PageReader {
     #[must_use]
     pub fn sealed_journals(&self) -> Vec<u64> {
         self.segments.folders().sealed_ids()
+    }
+
+    /// How many files a journal has.
+    ///
+    /// # Errors
+    /// Its folder cannot be read.
+    pub fn files(&mut self, journal: u64) -> Result<usize, QueryError> {
+        Ok(self.segments.all(journal)?.len())
     }
 
     /// The texts of a segment that no archive has any more. May wait for the disk.
@@ -159,6 +179,10 @@ pub struct ReaderMetrics {
     pub busy: AtomicU64,
     /// Most queries that were seen waiting.
     pub waiting_most: AtomicU64,
+    /// Files that are gone through for upkeep, or wait for it; and most of them that there ever were.
+    pub upkeep: AtomicU64,
+    /// See `upkeep`.
+    pub upkeep_most: AtomicU64,
     /// Microseconds from the submission of a query to its answer.
     pub latency_us: Histogram,
 }
@@ -182,16 +206,22 @@ impl ReaderMetrics {
     }
 }
 
+/// Where jobs go.
+struct Queues {
+    queries: Sender<Job>,
+    upkeep: Sender<Job>,
+}
+
 /// The threads that answer queries. Dropping it does what [`Readers::finish`] does.
 pub struct Readers {
-    queue: RwLock<Option<Sender<Job>>>,
+    queues: RwLock<Option<Queues>>,
     limit: usize,
     metrics: Arc<ReaderMetrics>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Readers {
-    /// Starts so many threads (at least 1). `queue` queries (at least 1) may wait.
+    /// Starts so many threads (at least 1) for queries, of which `queue` (at least 1) may wait, and one for upkeep.
     ///
     /// # Errors
     /// A thread cannot be started.
@@ -202,23 +232,24 @@ impl Readers {
         queue: usize,
     ) -> Result<Self, LogError> {
         let limit = queue.max(1);
-        let (sender, receiver) = bounded(limit);
+        let (queries, of_queries) = bounded(limit);
+        let (upkeep, of_upkeep) = bounded(UPKEEP_MAX);
         let readers = Self {
-            queue: RwLock::new(Some(sender)),
+            queues: RwLock::new(Some(Queues { queries, upkeep })),
             limit,
             metrics: Arc::default(),
             threads: Mutex::default(),
         };
-        for _ in 0..threads.max(1) {
+        let all = std::iter::repeat_n((THREAD, of_queries), threads.max(1));
+        for (name, jobs) in all.chain([(UPKEEP_THREAD, of_upkeep)]) {
             let mut reader = PageReader::new(directory.clone(), folders.clone());
-            let (receiver, metrics) = (receiver.clone(), readers.metrics.clone());
+            let metrics = readers.metrics.clone();
             let run = move || {
                 background::give_way();
-                run(&mut reader, &receiver, &metrics);
+                run(&mut reader, &jobs, &metrics);
             };
-            let thread = thread::Builder::new().name(THREAD.to_owned()).spawn(run);
-            let thread =
-                thread.map_err(|source| LogError::Thread { name: THREAD, source: Arc::new(source) })?;
+            let thread = thread::Builder::new().name(name.to_owned()).spawn(run);
+            let thread = thread.map_err(|source| LogError::Thread { name, source: Arc::new(source) })?;
             readers.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         }
         Ok(readers)
@@ -232,8 +263,8 @@ impl Readers {
         self.submit(Job::Page { query: Box::new(query), done, since: Instant::now() })
     }
 
-    /// Has it found out what compaction is to move out of a segment ([`Archive::to_prepare`](super::Archive::to_prepare)).
-    /// Never waits.
+    /// Has it found out what compaction is to move out of a segment ([`Archive::to_prepare`](super::Archive::to_prepare)), by the
+    /// thread for upkeep. Never waits.
     ///
     /// # Errors
     /// [`QueueFull`]; `done` is not called then.
@@ -249,7 +280,7 @@ impl Readers {
         self.submit(Job::Retract { query: Box::new(query), done })
     }
 
-    /// Has something else done. Never waits.
+    /// Has something else done, by the thread for upkeep. Never waits.
     ///
     /// # Errors
     /// [`QueueFull`]; it is not done then.
@@ -258,27 +289,41 @@ impl Readers {
     }
 
     fn submit(&self, job: Job) -> Result<(), QueueFull> {
-        let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner);
-        let sent = match queue.as_ref() {
+        let queues = self.queues.read().unwrap_or_else(PoisonError::into_inner);
+        let is_query = matches!(job, Job::Page { .. } | Job::Retract { .. });
+        let queue = queues.as_ref().map(|queues| if is_query { &queues.queries } else { &queues.upkeep });
+        if !is_query {
+            let upkeep = self.metrics.upkeep.fetch_add(1, Ordering::Relaxed) + 1;
+            self.metrics.upkeep_most.fetch_max(upkeep, Ordering::Relaxed);
+        }
+        let sent = match queue {
             Some(queue) => queue.try_send(job).map_err(|error| error.into_inner()),
             None => Err(job),
         };
         if let Err(job) = sent {
-            self.metrics.refused.fetch_add(1, Ordering::Relaxed);
+            self.metrics.refused.fetch_add(u64::from(is_query), Ordering::Relaxed);
+            self.metrics.upkeep.fetch_sub(u64::from(!is_query), Ordering::Relaxed);
             return Err(QueueFull(match job {
                 Job::Page { query, .. } => Some(query),
                 Job::Prepare { .. } | Job::Retract { .. } | Job::Task(_) => None,
             }));
         }
-        let waiting = queue.as_ref().map_or(0, Sender::len) as u64;
-        self.metrics.waiting_most.fetch_max(waiting, Ordering::Relaxed);
+        if let Some(queue) = queue.filter(|_| is_query) {
+            self.metrics.waiting_most.fetch_max(queue.len() as u64, Ordering::Relaxed);
+        }
         Ok(())
     }
 
     /// Queries that wait, and how many may.
     pub fn gauge(&self) -> (usize, usize) {
-        let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner);
-        (queue.as_ref().map_or(0, Sender::len), self.limit)
+        let queues = self.queues.read().unwrap_or_else(PoisonError::into_inner);
+        (queues.as_ref().map_or(0, |queues| queues.queries.len()), self.limit)
+    }
+
+    /// Files that are gone through for upkeep or wait for it, most of them that there ever were, and how many may wait.
+    pub fn upkeep_gauge(&self) -> (u64, u64, usize) {
+        let ReaderMetrics { upkeep, upkeep_most, .. } = &*self.metrics;
+        (upkeep.load(Ordering::Relaxed), upkeep_most.load(Ordering::Relaxed), UPKEEP_MAX)
     }
 
     /// What they count.
@@ -290,7 +335,7 @@ impl Readers {
     /// Takes no more queries, and waits until all there are have been answered and the threads have ended. Calling it again
     /// does nothing.
     pub fn finish(&self) {
-        drop(self.queue.write().unwrap_or_else(PoisonError::into_inner).take());
+        drop(self.queues.write().unwrap_or_else(PoisonError::into_inner).take());
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
             // A panic can only have come from `done`, and has been reported by the panic hook.
@@ -346,11 +391,13 @@ fn run(reader: &mut PageReader, jobs: &Receiver<Job>, metrics: &ReaderMetrics) {
                     task(reader);
                     Ok(())
                 });
+                metrics.upkeep.fetch_sub(1, Ordering::Relaxed);
                 metrics.busy.fetch_sub(1, Ordering::Relaxed);
                 drop(done);
             }
             Job::Prepare { journal, segment, done } => {
                 let answer = guarded(reader, |reader| reader.wanted(journal, segment));
+                metrics.upkeep.fetch_sub(1, Ordering::Relaxed);
                 metrics.busy.fetch_sub(1, Ordering::Relaxed);
                 done(answer);
             }

@@ -91,6 +91,9 @@ pub(crate) trait Source {
         to: &mut [u8],
     ) -> Result<bool, LogError>;
 
+    /// What it knows of segments may be out of date: they are looked at anew.
+    fn look_again(&mut self);
+
     /// All of a segment; nothing of one that is gone.
     fn whole(&mut self, journal: u64, segment: Position) -> Result<Vec<u8>, LogError>;
 }
@@ -258,6 +261,10 @@ impl Source for Segments {
                 Err(LogError::io("read a segment of", &path, error))
             }
         }
+    }
+
+    fn look_again(&mut self) {
+        self.begin();
     }
 
     fn whole(&mut self, journal: u64, segment: Position) -> Result<Vec<u8>, LogError> {

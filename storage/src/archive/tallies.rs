@@ -2,12 +2,12 @@
 //! write the directory tell, and workers and retention ask.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::tally::{SegmentTally, Tally};
 use crate::directory::{Directory, DirectoryError};
-use crate::log::Position;
+use crate::log::{Position, Sequence};
 
 /// What the rows hold of a segment, after a commit.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -29,6 +29,8 @@ pub struct Tallies {
     indexed: HashMap<u64, Position>,
     /// Blocks of sealed journals that wait for the directory.
     expected: Mutex<HashMap<u64, u64>>,
+    /// There are rows of what is gone.
+    wants_sweep: AtomicBool,
 }
 
 impl Tallies {
@@ -64,6 +66,18 @@ impl Tallies {
         if let Some(blocks) = expected.get_mut(&journal) {
             *blocks = blocks.saturating_sub(1);
         }
+    }
+
+    /// There are rows of messages that are gone: whoever removes them
+    /// ([`WriteTransaction::sweep_archive`](crate::directory::WriteTransaction::sweep_archive)) is to do it soon.
+    pub fn want_sweep(&self) {
+        self.wants_sweep.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`Tallies::want_sweep`] was called since this was called last.
+    #[must_use]
+    pub fn take_wanted_sweep(&self) -> bool {
+        self.wants_sweep.swap(false, Ordering::Relaxed)
     }
 
     /// Whether an archive needs a segment of a sealed journal: for
@@ -111,6 +125,15 @@ impl Tallies {
         let journals = self.journals();
         let segments = journals.get(&journal).into_iter().flatten();
         Some(Tally(segments.map(|(base, tally)| (*base, *tally)).collect()))
+    }
+
+    /// When the newest message was received that lies in the oldest segment of which rows hold something: the oldest archived
+    /// message is as old at least. In milliseconds since 1970; `None`: there are no rows.
+    #[must_use]
+    pub fn oldest_ms(&self) -> Option<u64> {
+        let journals = self.journals();
+        let first = journals.values().filter_map(|segments| segments.values().next());
+        first.map(|tally| Sequence(tally.newest).time_ms()).min()
     }
 
     /// What is held of each segment of a journal, by base.

@@ -14,11 +14,12 @@ use crate::log::{LogError, Position, Record, Sequence};
 pub(super) const BATCH_MESSAGES_MAX: usize = 64;
 /// What lies between two texts is read with them if it is no more than this.
 const GAP_BYTES_MAX: u64 = 16 << 10;
-/// Most bytes of one read, but for a text that is longer.
-const READ_BYTES_MAX: u64 = 64 << 10;
+/// Most bytes of one read, but for a text that is longer. What lies between is bounded for each text, so longer reads are fewer and
+/// read no more than shorter ones.
+const READ_BYTES_MAX: u64 = 256 << 10;
 
 /// A message that may be asked for, and its journal.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Candidate {
     pub(super) journal: u64,
     pub(super) slot: Slot,
@@ -62,6 +63,12 @@ impl Texts {
             }
         }
         Ok(texts)
+    }
+
+    /// Whether the text of one of the batch is gone that was not erased.
+    pub(super) fn lacks(&self, batch: &[Candidate], erased: &HashMap<Sequence, Erased>) -> bool {
+        let mut places = self.places.iter().zip(batch);
+        places.any(|(place, candidate)| place.is_none() && !erased.contains_key(&candidate.slot.id))
     }
 
     /// Puts a message into the page, if it is asked for.

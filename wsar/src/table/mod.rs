@@ -3,6 +3,7 @@
 //! A table has a row for the whole or for each core, disk, interface, worker or queue, and a column is computed for
 //! a row from two samples. A new table is a line in [`TABLES`]; its command-line option, help and outputs follow.
 
+mod archive;
 pub mod server;
 mod system;
 mod web;
@@ -79,6 +80,7 @@ pub static TABLES: &[&Table] = &[
     &server::SERVER,
     &server::STANZAS,
     &server::WORKERS,
+    &archive::ARCHIVE,
     &web::WEB,
     &server::PUSH,
     &server::QUEUES,

@@ -81,6 +81,34 @@ fn the_servers_counters_are_what_a_client_sent() {
 }
 
 #[test]
+fn archives_are_seen() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path());
+    let mut client = Client::login(&server, "balcony");
+    client.say("<presence/>");
+    client.hear("<presence");
+    let mut collector = wsar::collect::Collector::new(data.path());
+    let before = collector.sample();
+    client.say("<message to='juliet@localhost' id='archived' type='chat'><body>x</body></message>");
+    client.hear("archived");
+    client.say("<iq type='set' id='q'><query xmlns='urn:xmpp:mam:2'/></iq>");
+    client.hear("<fin");
+    let after = collector.sample();
+    let delta = wsar::delta::Delta::between(&before, &after).unwrap();
+    let table = wsar::table::named("archive").unwrap();
+    assert_eq!((table.rows)(&delta), [""]);
+    for column in table.columns {
+        let value = (column.value)(&delta, "");
+        let is_moved = ["added", "queries", "pages", "given"].contains(&column.key);
+        match column.key {
+            // There is no limit.
+            "used" => assert_eq!(value, None),
+            _ => assert!(value.is_some_and(|value| value > 0.0 || !is_moved), "{}: {value:?}", column.key),
+        }
+    }
+}
+
+#[test]
 fn a_restart_of_the_server_is_seen_and_no_rate_is_absurd() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path());

@@ -15,6 +15,24 @@ const FIRE: &str = "var over = document.querySelector('#chart-cpu .u-over');\
       to.dispatchEvent(new MouseEvent(type, {bubbles: true, button: 0, movementX: 1, clientX: r.left + r.width * part, clientY: r.top + r.height / 2})); }";
 
 #[test]
+fn charts_and_tiles_show_columns_that_there_are() {
+    let source = include_str!("../../web/figures.js");
+    let charts = source.split("line('").skip(1);
+    let tiles =
+        source.split("title: '").skip(1).filter_map(|tile| tile.split_once("', id: '")).map(|(_, id)| id);
+    let ids: Vec<&str> = charts.chain(tiles).map(|rest| rest.split('\'').next().unwrap()).collect();
+    assert!(
+        ids.len() > 60 && ids.contains(&"archive.page_p99") && ids.contains(&"space.free_part"),
+        "{ids:?}"
+    );
+    for id in ids {
+        let (table, column) = (id.split('.').next().unwrap(), id.rsplit('.').next().unwrap());
+        let known = wsar::table::named(table).unwrap_or_else(|| panic!("there is no table {table}"));
+        assert!(known.columns.iter().any(|known| known.key == column), "there is no figure {id}");
+    }
+}
+
+#[test]
 fn labels_of_a_dragged_range_stand_where_their_times_are() {
     let data = tempfile::tempdir().unwrap();
     output(data.path(), &["record", "--every", "0.1", "--count", "20"]);

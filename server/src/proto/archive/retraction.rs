@@ -116,17 +116,23 @@ pub fn is_retracted<'r>(stanza: &[u8], mut by: impl Iterator<Item = &'r Retracti
     .is_some()
 }
 
-/// Whether a message that was sent to a client, or the one of which it has a copy (XEP-0280), is retracted.
-pub fn is_retracted_or_copy(stanza: &[u8], by: &Retraction) -> bool {
+/// What a message that a client is sent may carry another one in: a copy (XEP-0280), a message of an archive (XEP-0313).
+const WRAPPERS: [(&str, &str); 3] =
+    [("sent", ns::CARBONS), ("received", ns::CARBONS), ("result", ns::ARCHIVE)];
+
+/// Whether a message that was sent to a client, or the one that it forwards as a copy or from an archive, is retracted.
+pub fn is_retracted_or_forwards(stanza: &[u8], by: &Retraction) -> bool {
     // Most are not of its author. In a bare address nothing is ever escaped (RFC 7622 §3.3.1).
     if memmem::find(stanza, by.author.as_bytes()).is_none() {
         return false;
     }
     let Ok(sent) = Element::parse(stanza) else { return false };
-    let wrapped = ["sent", "received"].into_iter().find_map(|name| sent.find(name, ns::CARBONS));
-    let forwarded = wrapped.and_then(|wrapped| wrapped.find("forwarded", ns::FORWARD));
-    let message = forwarded.and_then(|forwarded| forwarded.find("message", CLIENT)).unwrap_or(&sent);
-    Named::of_element(message).is_some_and(|named| by.is_about(&named))
+    let wrapped = WRAPPERS.into_iter().filter_map(|(name, namespace)| sent.find(name, namespace));
+    let forwarded = wrapped.filter_map(|wrapped| wrapped.find("forwarded", ns::FORWARD));
+    let inner = forwarded.filter_map(|forwarded| forwarded.find("message", CLIENT));
+    // Anybody may put such an element into a message: then the message counts as well.
+    let mut messages = inner.chain([&sent]);
+    messages.any(|message| Named::of_element(message).is_some_and(|named| by.is_about(&named)))
 }
 
 /// Who has written a message, and all that a retraction may name it by.
@@ -207,6 +213,7 @@ pub(in crate::proto) fn with_stanza<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::archive::page::ArchivedMessage;
 
     const RETRACT: &str = "<message from='romeo@x/1' to='juliet@x' id='r&amp;1' type='chat'>\
                            <retract xmlns='urn:xmpp:message-retract:1' id='o&lt;1'/><body>it is gone</body></message>";
@@ -243,15 +250,33 @@ mod tests {
             assert!(!is_retracted(message.as_bytes(), [&other].into_iter()));
             assert_eq!(retraction.replace(message.as_bytes(), &ABOUT).is_some(), expected);
             let in_context = message.replacen("<message", "<message xmlns='jabber:client'", 1);
-            for direction in ["sent", "received"] {
-                let copy = format!(
-                    "<message from='juliet@x' to='juliet@x/2'><{direction} xmlns='urn:xmpp:carbons:2'>\
-                     <forwarded xmlns='urn:xmpp:forward:0'>{in_context}</forwarded></{direction}></message>"
+            let forwarded = format!("<forwarded xmlns='urn:xmpp:forward:0'>{in_context}</forwarded>");
+            let mut sent = vec![message.clone()];
+            for (wrapper, namespace) in WRAPPERS {
+                sent.push(format!(
+                    "<message from='juliet@x' to='juliet@x/2'><{wrapper} xmlns='{namespace}'>{forwarded}</{wrapper}>\
+                     </message>"
+                ));
+                // It is retracted whatever its author has put into it.
+                let inside = format!(
+                    "{inside}<{wrapper} xmlns='{namespace}'><forwarded xmlns='urn:xmpp:forward:0'/></{wrapper}>"
                 );
-                for sent in [&message, &copy] {
-                    assert_eq!(is_retracted_or_copy(sent.as_bytes(), &retraction), expected, "{sent}");
-                    assert!(!is_retracted_or_copy(sent.as_bytes(), &other));
-                }
+                sent.push(format!("<message from='{from}' {id}>{inside}</message>"));
+            }
+            let page = ArchivedMessage {
+                archive: "juliet@x",
+                to: "juliet@x/2",
+                query_id: None,
+                id: "abc",
+                time_ms: 7,
+                stanza: message.as_bytes(),
+            };
+            let mut of_page = Vec::new();
+            page.write("x", &mut of_page);
+            sent.push(String::from_utf8(of_page).unwrap());
+            for sent in sent {
+                assert_eq!(is_retracted_or_forwards(sent.as_bytes(), &retraction), expected, "{sent}");
+                assert!(!is_retracted_or_forwards(sent.as_bytes(), &other));
             }
         }
         for none in [

@@ -12,6 +12,9 @@ use crate::user::actors::{Actors, Effects};
 use crate::user::archive::upkeep;
 use crate::user::jobs::Then;
 
+/// Steps at most that find nothing: of an archive of 67 million messages.
+const STEPS_MAX: u32 = 256;
+
 /// Answers a request for the oldest and the newest message.
 pub(super) fn handle(actors: &mut Actors, env: &Env, fx: &mut Effects, request: &Request) -> Reply {
     let (Type::Get, Some(key)) = (request.typ, request.sender) else {
@@ -20,63 +23,67 @@ pub(super) fn handle(actors: &mut Actors, env: &Env, fx: &mut Effects, request: 
     let actor = actors.users.account_of(key);
     let snapshot = actors.commits.archive().snapshot(actor);
     let all = Query { not_before: upkeep::oldest(env), messages_max: 1, ..Query::all(actor, snapshot) };
-    let newest = Query { order: Order::Backwards, ..all.clone() };
-    let begun = request.begin(actors, fx);
-    let first = begun.clone();
-    let go_on = Box::new(move |answer: Result<Page, QueryError>| -> Then {
-        Box::new(move |actors, env, fx| {
-            let oldest = bound(answer);
-            look_for_newest(actors, env, fx, first, newest, oldest);
-        })
-    });
-    if !fx.jobs.look(all, go_on) {
-        env.metrics().refused_archive_queries.add(1);
-        begun.send(actors, env, fx, Reply::Error(busy()));
-    }
+    let newest = Some(Query { order: Order::Backwards, ..all.clone() });
+    let search = Search { begun: request.begin(actors, fx), rest: all, newest, oldest: None, steps: 0 };
+    search.go_on(actors, env, fx);
     Reply::Later
 }
 
-type Bound = Result<Option<(Sequence, u64)>, ()>;
+/// The id of a message, and its time.
+type Bound = (Sequence, u64);
 
-fn bound(answer: Result<Page, QueryError>) -> Bound {
-    match answer {
-        Ok(page) => Ok(page.messages.first().map(|found| (found.id, found.time_ms))),
-        Err(error) => {
-            tracing::error!(%error, "an archive cannot be read");
-            Err(())
+/// The oldest message is looked for, then the newest.
+struct Search {
+    begun: Begun,
+    /// What is still to be read.
+    rest: Query,
+    /// How the newest is looked for, once the oldest has been found.
+    newest: Option<Query>,
+    oldest: Option<Bound>,
+    /// Steps that have found nothing: rows of messages that are gone may be there for a while.
+    steps: u32,
+}
+
+impl Search {
+    fn go_on(self, actors: &mut Actors, env: &Env, fx: &mut Effects) {
+        let (begun, query) = (self.begun.clone(), self.rest.clone());
+        let go_on = Box::new(move |answer: Result<Page, QueryError>| -> Then {
+            Box::new(move |actors, env, fx| self.take(actors, env, fx, answer))
+        });
+        if !fx.jobs.look(query, go_on) {
+            env.metrics().refused_archive_queries.add(1);
+            begun.send(actors, env, fx, Reply::Error(busy()));
+        }
+    }
+
+    fn take(mut self, actors: &mut Actors, env: &Env, fx: &mut Effects, answer: Result<Page, QueryError>) {
+        let page = match answer {
+            Ok(page) => page,
+            Err(error) => {
+                tracing::error!(%error, "an archive cannot be read");
+                return self.begun.send(actors, env, fx, StanzaCondition::InternalServerError.into());
+            }
+        };
+        let found = page.messages.first().map(|found| (found.id, found.time_ms));
+        if found.is_none() && page.goes_on() {
+            self.steps += 1;
+            if self.steps >= STEPS_MAX {
+                return self.begun.send(actors, env, fx, Reply::Error(busy()));
+            }
+            self.rest = self.rest.rest(&page);
+            return self.go_on(actors, env, fx);
+        }
+        match self.newest.take().filter(|_| found.is_some()) {
+            Some(newest) => Search { rest: newest, oldest: found, ..self }.go_on(actors, env, fx),
+            None => {
+                let reply = Reply::Result(page::metadata(bounds(env, self.oldest, found)));
+                self.begun.send(actors, env, fx, reply);
+            }
         }
     }
 }
 
-fn look_for_newest(
-    actors: &mut Actors,
-    env: &Env,
-    fx: &mut Effects,
-    begun: Begun,
-    newest: Query,
-    oldest: Bound,
-) {
-    let again = begun.clone();
-    let go_on = Box::new(move |answer: Result<Page, QueryError>| -> Then {
-        Box::new(move |actors, env, fx| {
-            let reply = match (oldest, bound(answer)) {
-                (Ok(oldest), Ok(newest)) => Reply::Result(page::metadata(bounds(env, oldest, newest))),
-                _ => StanzaCondition::InternalServerError.into(),
-            };
-            again.send(actors, env, fx, reply);
-        })
-    });
-    if !fx.jobs.look(newest, go_on) {
-        env.metrics().refused_archive_queries.add(1);
-        begun.send(actors, env, fx, Reply::Error(busy()));
-    }
-}
-
-fn bounds(
-    env: &Env,
-    oldest: Option<(Sequence, u64)>,
-    newest: Option<(Sequence, u64)>,
-) -> Option<[(String, u64); 2]> {
+fn bounds(env: &Env, oldest: Option<Bound>, newest: Option<Bound>) -> Option<[(String, u64); 2]> {
     let text = |(id, time_ms): (Sequence, u64)| {
         (String::from_utf8_lossy(&env.shared.archive_ids.seal(id.0)).into_owned(), time_ms)
     };

@@ -64,7 +64,7 @@ pub static SERVICE: Service = Service {
     ],
     tables: &[Table::ArchivePreferences],
     lifecycle: Hooks {
-        account_removed: Some(|actors, _, _, _| actors.archives.upkeep.hurry()),
+        account_removed: Some(|actors, _, _, _| actors.commits.tallies().want_sweep()),
         detached: Some(|actors, env, fx, event| paging::give_up(actors, env, fx, event.key)),
         ..Hooks::NONE
     },

@@ -337,6 +337,7 @@ impl Paging {
         };
         let page = rsm::Page { bounds, index: None, count: None };
         let fin = page::fin(&page, !self.has_more);
+        env.metrics().archive_pages.add(1);
         self.end(actors, env, fx, Reply::Result(fin));
     }
 

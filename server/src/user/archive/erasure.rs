@@ -6,13 +6,17 @@
 //!     a reader's thread finds the texts that no archive has ─► none of them waits? ─► the keeper writes the file anew
 //! ─► all logs have been gone through: forgotten
 //! ```
+//! A text that waits for its recipient stays, and is looked for again the next time.
+//!
 //! How far it has come is in the directory, so a restart goes on there. The log of this worker is this worker's; those of earlier
 //! numbers of workers, which nobody has open, are gone through by the first one and written anew by the reader's thread.
 
+use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::archive::erase::Erasable;
 use whimbrel_storage::archive::query::QueryError;
-use whimbrel_storage::directory::{self, ErasurePass, ErasuresDue, WriteTransaction};
-use whimbrel_storage::log::Position;
+use whimbrel_storage::archive::readers::PageReader;
+use whimbrel_storage::directory::{self, DirectoryError, ErasurePass, ErasuresDue, WriteTransaction};
+use whimbrel_storage::log::{Position, Sequence};
 
 use crate::env::Env;
 use crate::user::actors::{Actors, Effects};
@@ -55,6 +59,9 @@ struct Pass {
     step: Step,
     /// All journals that there are.
     journals: Vec<u64>,
+    /// An erased text that stays because it waits in this mailbox, and whether the directory has been told that there is one.
+    waits: Option<(ActorId, Sequence)>,
+    is_due_again: bool,
 }
 
 enum Step {
@@ -100,21 +107,70 @@ fn look(actors: &mut Actors, env: &Env, fx: &mut Effects, due: ErasuresDue, is_t
     if due.count == 0 || age_ms < part_ms(env) {
         return;
     }
-    let own = actors.commits.log().id();
-    let task = Box::new(move |reader: &mut whimbrel_storage::archive::readers::PageReader| -> Then {
-        let (journals, sealed) = (reader.journals(), reader.sealed_journals());
-        Box::new(move |actors, env, fx| {
-            let sealed = if env.worker == 0 { sealed } else { Vec::new() };
-            let mine = std::iter::once((own, false)).chain(sealed.into_iter().map(|id| (id, true)));
-            for (journal, is_sealed) in mine {
-                if begin(actors, env, (journal, is_sealed), due, journals.clone()) {
-                    return go_on(actors, env, fx);
-                }
-            }
-        })
+    let task = Box::new(move |reader: &mut PageReader| -> Then {
+        let journals = reader.journals();
+        // One that cannot be listed is reported when it is gone through.
+        let sealed = reader.sealed_journals().into_iter();
+        let sealed = sealed.map(|id| (id, reader.files(id).unwrap_or_default())).collect();
+        Box::new(move |actors, env, fx| choose(actors, env, fx, due, (journals, sealed)))
     });
     // With a full queue the next look is soon enough.
     let _ = fx.jobs.task(task);
+}
+
+/// Begins with one of the logs of this worker that has not been gone through for all that is due.
+fn choose(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    due: ErasuresDue,
+    (journals, sealed): (Vec<u64>, Vec<(u64, usize)>),
+) {
+    match done_of(env, &journals) {
+        // What is left of a pass is no reason for another one.
+        Ok(done) if due.oldest <= done => {
+            if env.worker == 0 {
+                forget(actors, fx, journals);
+            }
+            return;
+        }
+        Ok(_) => {}
+        Err(error) => return cannot_read(&error),
+    }
+    let sealed = if env.worker == 0 { sealed } else { Vec::new() };
+    let log = actors.commits.log();
+    let (own, own_files) = (log.id(), log.journal().segments().count());
+    let files = own_files + sealed.iter().map(|(_, files)| files).sum::<usize>();
+    let mine = std::iter::once((own, false)).chain(sealed.into_iter().map(|(id, _)| (id, true)));
+    for journal in mine {
+        if begin(actors, env, journal, due, (&journals, files)) {
+            return go_on(actors, env, fx);
+        }
+    }
+}
+
+/// Up to which erasure all of these logs have been gone through.
+fn done_of(env: &Env, journals: &[u64]) -> Result<u64, DirectoryError> {
+    let done = |journal: &u64| Ok(env.shared.directory.archive_erasure_pass(*journal)?.done);
+    journals.iter().map(done).try_fold(u64::MAX, |least, done| Ok(least.min(done?)))
+}
+
+/// Has erasures forgotten that are done, however many there are.
+fn forget(actors: &mut Actors, fx: &mut Effects, journals: Vec<u64>) {
+    let job: directory::Job<Then> = Box::new(move |transaction: &mut WriteTransaction<'_>| {
+        let is_more = transaction.forget_erasures(&journals)?;
+        let then: Then = Box::new(move |actors, env, fx| match is_more {
+            true => forget(actors, fx, journals),
+            false => actors.archives.upkeep.erasure.look_ms = env.now.0 + FIRST_LOOK_MS,
+        });
+        Ok(then)
+    });
+    // What is not forgotten now is forgotten after the next look.
+    actors.submit(fx, job, Box::new(|_, _, _, _| {}));
+}
+
+fn cannot_read(error: &DirectoryError) {
+    tracing::error!(%error, "cannot read how far files have been gone through for erased texts");
 }
 
 /// A third of the time that erased texts may be on the disk.
@@ -132,18 +188,24 @@ fn date(actors: &mut Actors, fx: &mut Effects, now_ms: u64) {
     actors.submit(fx, job, Box::new(|_, _, _, _| {}));
 }
 
-/// Begins to go through a log, if that has not been done for all that is to be erased. Returns whether it has begun.
+/// Milliseconds between two of so many files, which are gone through one after the other, whichever log they belong to.
+fn pause_ms(part_ms: u64, files: usize) -> u64 {
+    (part_ms / files.max(1) as u64).min(LOOK_MS)
+}
+
+/// Begins to go through a log, if that has not been done for all that is to be erased. `files`: those of all logs that this worker
+/// goes through. Returns whether it has begun.
 fn begin(
     actors: &mut Actors,
     env: &Env,
     (journal, is_sealed): (u64, bool),
     due: ErasuresDue,
-    journals: Vec<u64>,
+    (journals, files): (&[u64], usize),
 ) -> bool {
     let mut state = match env.shared.directory.archive_erasure_pass(journal) {
         Ok(state) => state,
         Err(error) => {
-            tracing::error!(%error, "cannot read how far files have been gone through for erased texts");
+            cannot_read(&error);
             return false;
         }
     };
@@ -165,10 +227,17 @@ fn begin(
     if !is_sealed {
         actors.archives.upkeep.erasure.own_after_ms = env.now.0 + LOOK_MS;
     }
-    let files = actors.commits.log().journal().segments().count().max(1) as u64;
-    let pause_ms = (part_ms(env) / files).min(LOOK_MS);
-    let pass = Pass { journal, state, until, next_ms: 0, pause_ms, step: Step::Next, journals };
-    actors.archives.upkeep.erasure.pass = Some(pass);
+    actors.archives.upkeep.erasure.pass = Some(Pass {
+        journal,
+        state,
+        until,
+        next_ms: 0,
+        pause_ms: pause_ms(part_ms(env), files),
+        step: Step::Next,
+        journals: journals.to_vec(),
+        waits: None,
+        is_due_again: false,
+    });
     true
 }
 
@@ -180,9 +249,12 @@ fn go_on(actors: &mut Actors, env: &Env, fx: &mut Effects) {
         Step::Next => return next(actors, env, fx, pass),
         Step::LookUp { segment, mut left, mut chosen } => {
             let log = actors.commits.log();
-            let is_free = |text: &Erasable| text.queued.is_none_or(|actor| !log.is_waiting(actor, text.id));
-            let part = left.split_off(left.len().saturating_sub(LOOKED_UP_MAX));
-            chosen.extend(part.iter().filter(|text| is_free(text)).map(|text| text.position));
+            for text in left.split_off(left.len().saturating_sub(LOOKED_UP_MAX)) {
+                match text.queued.filter(|actor| log.is_waiting(*actor, text.id)) {
+                    Some(actor) => pass.waits = Some((actor, text.id)),
+                    None => chosen.push(text.position),
+                }
+            }
             pass.step = match left.is_empty() {
                 true => Step::Choose { segment, chosen },
                 false => Step::LookUp { segment, left, chosen },
@@ -287,9 +359,13 @@ fn all_done(actors: &mut Actors, _: &Env, fx: &mut Effects, pass: Pass) {
 /// Writes down how far it has come, and goes on with a step; `None`: that was all.
 fn tell(actors: &mut Actors, fx: &mut Effects, pass: Pass, then_step: Option<Step>) {
     let (journal, state, journals) = (pass.journal, pass.state, pass.journals.clone());
+    let waits = pass.waits.filter(|_| !pass.is_due_again);
     let job: directory::Job<Then> = Box::new(move |transaction: &mut WriteTransaction<'_>| {
-        transaction.put_erasure_pass(journal, &state, &journals)?;
-        let then: Then = Box::new(move |actors, env, _| {
+        if let Some((actor, id)) = waits {
+            transaction.erase_later(actor, id)?;
+        }
+        let is_more = transaction.put_erasure_pass(journal, &state, &journals)?;
+        let then: Then = Box::new(move |actors, env, fx| {
             let erasure = &mut actors.archives.upkeep.erasure;
             match (then_step, &mut erasure.pass) {
                 (Some(step), Some(pass)) => pass.step = step,
@@ -299,14 +375,32 @@ fn tell(actors: &mut Actors, fx: &mut Effects, pass: Pass, then_step: Option<Ste
                     erasure.look_ms = env.now.0 + FIRST_LOOK_MS;
                 }
             }
+            if is_more {
+                forget(actors, fx, journals);
+            }
         });
         Ok(then)
     });
-    actors.archives.upkeep.erasure.pass = Some(Pass { step: Step::UnderWay, ..pass });
+    let is_due_again = pass.waits.is_some();
+    actors.archives.upkeep.erasure.pass = Some(Pass { step: Step::UnderWay, is_due_again, ..pass });
     let failed = Box::new(|actors: &mut Actors, _: &Env, _: &mut Effects, _| {
         actors.archives.upkeep.erasure.pass = None;
     });
     if !actors.submit(fx, job, failed) {
         actors.archives.upkeep.erasure.pass = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_all_logs_are_gone_through_in_a_third_of_the_time() {
+        let part_ms = 7 * DAY_MS / 3;
+        for files in [1, 100, 3_000, 5_000, 20_000] {
+            assert!(pause_ms(part_ms, files) * files as u64 <= part_ms, "{files} files");
+        }
+        assert_eq!((pause_ms(part_ms, 0), pause_ms(part_ms, 100), pause_ms(0, 5)), (LOOK_MS, LOOK_MS, 0));
     }
 }

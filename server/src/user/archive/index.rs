@@ -54,6 +54,9 @@ fn hand_over_now(actors: &mut Actors, env: &Env, fx: &mut Effects) {
             env.metrics().archive_rows.add(changes.rows.len() as u64);
             env.metrics().archive_cut.add(applied.cut);
             actors.commits.archive_mut().changes_done(&changes, true);
+            if changes.gone_before.is_some() && std::mem::take(&mut actors.archives.upkeep.has_pressed) {
+                actors.commits.tallies().want_sweep();
+            }
             // More may be due than was taken.
             if changes.rows.len() + changes.moves.len() >= rows_max {
                 hand_over_now(actors, env, fx);

@@ -6,7 +6,7 @@
 //! | what is given | |
 //! | --- | --- |
 //! | its mailbox | what they are about is passed over |
-//! | what a session that is resumed gets again | likewise; copies of it (XEP-0280) are forgotten when the retraction comes |
+//! | what a session that is resumed gets again | likewise; copies of it (XEP-0280) and what pages had of it are forgotten when the retraction comes |
 //! | a page of its archive | is read once more when they have taken effect, if it has a message that they are about |
 //!
 //! One that lies in the log of an earlier number of workers can be read by the readers' threads alone. Everything waits for those,
@@ -25,6 +25,8 @@ use crate::proto::archive::retraction::{self, Retraction};
 use crate::proto::errors::{StanzaCondition, StanzaError};
 use crate::stanza::{Delivery, Kind};
 use crate::user::actors::{Actors, Effects};
+use crate::user::archive::Archives;
+use crate::user::commits::CommitTracker;
 use crate::user::record;
 use crate::user::tables::{ResourceKey, UserKey};
 
@@ -101,12 +103,17 @@ impl TakenBack {
 
 /// What the open retractions of an account are about.
 pub fn taken_back(actors: &mut Actors, account: ActorId) -> TakenBack {
-    let log = actors.commits.log();
+    taken_back_of(&actors.commits, &mut actors.archives, account)
+}
+
+/// As [`taken_back`], for those who have other parts of the worker's state in hand.
+pub fn taken_back_of(commits: &CommitTracker, archives: &mut Archives, account: ActorId) -> TakenBack {
+    let log = commits.log();
     let mut found = TakenBack::default();
     if log.second().retractions_of(account) == 0 {
         return found;
     }
-    let known = &mut actors.archives.retractions.read;
+    let known = &mut archives.retractions.read;
     for Open { journal, slot, .. } in log.second().open_retractions_of(account) {
         found.newest = found.newest.max(slot.id);
         let retraction = known.get(&(account, slot.id)).cloned().or_else(|| {
@@ -168,7 +175,7 @@ pub(super) fn release(actors: &mut Actors, fx: &mut Effects) {
 }
 
 /// A user sends or gets a retraction: what it is about is forgotten where a session of the user would get it again when it is
-/// resumed, and no log has it: copies (XEP-0280), and messages that are not kept.
+/// resumed, and no log has it so: copies (XEP-0280), pages of archives, and messages that are not kept.
 pub fn forget_copies(actors: &mut Actors, env: &Env, fx: &Effects, user: UserKey, d: &Delivery<'_>) {
     if !env.config.archive.enabled || !d.retracts() {
         return;
@@ -181,7 +188,7 @@ pub fn forget_copies(actors: &mut Actors, env: &Env, fx: &Effects, user: UserKey
                 return false;
             }
             fx.work.add_bytes(stanza.len());
-            retraction::is_retracted_or_copy(stanza, &retraction)
+            retraction::is_retracted_or_forwards(stanza, &retraction)
         });
         env.metrics().retracted_copies.add(forgotten);
     }

@@ -6,7 +6,7 @@
 //! | an account's oldest beyond `archive.mib_per_account` | with its next row (`index`) | that account |
 //! | the oldest of a log that is about to reach `log_mib_max`, or finds its disk full | ten times a second, one file after the other | the oldest of all |
 //! | the oldest of the largest archives, while all together take more than `archive.mib_max` | once a second, a few rows at a time | those that have more than an equal share |
-//! | rows of messages that are gone, and of removed accounts | a walk over all, in small steps | – |
+//! | rows of messages that are gone, and of removed accounts | a walk over all, in small steps: every ten minutes, and soon where there are some | – |
 
 use whimbrel_storage::actor::ActorId;
 use whimbrel_storage::archive::prepare::Wanted;
@@ -29,7 +29,7 @@ const FILES_FREE: u64 = 2;
 const ACTORS_MAX: usize = 256;
 const ROWS_MAX: usize = 512;
 
-/// Milliseconds after which a walk looks for other large archives.
+/// Milliseconds after which a walk looks for other large archives, or for rows of what has gone since.
 const REWALK_MS: u64 = 10_000;
 
 /// Milliseconds between two walks.
@@ -65,6 +65,8 @@ pub struct Upkeep {
     /// How much of the log was in use when it last let go of a file, and when that was.
     pressed_at: u64,
     pressed_ms: u64,
+    /// A file went, or is about to go, before its time: rows are left of it.
+    pub(super) has_pressed: bool,
 }
 
 /// How many archives have messages, and the largest of them with their bytes, the largest first.
@@ -89,14 +91,8 @@ impl Default for Upkeep {
             write_after_ms: 0,
             pressed_at: 0,
             pressed_ms: 0,
+            has_pressed: false,
         }
-    }
-}
-
-impl Upkeep {
-    /// There is something for a walk to do: the next one begins at once, if this worker is the one that walks.
-    pub fn hurry(&mut self) {
-        self.due_ms = 0;
     }
 }
 
@@ -179,6 +175,7 @@ pub fn make_room(actors: &mut Actors, env: &Env) {
     }
     if let Some(newest) = actors.commits.archive().oldest_held() {
         (actors.archives.upkeep.pressed_at, actors.archives.upkeep.pressed_ms) = (used, env.now.0);
+        actors.archives.upkeep.has_pressed = true;
         actors.commits.archive_mut().expire(Sequence(newest.0 + 1));
         env.metrics().archive_pressed.add(1);
     }
@@ -207,15 +204,20 @@ fn prepare(actors: &mut Actors, fx: &mut Effects) {
 
 /// Removes rows that are of no use any more, a step at a time.
 fn walk(actors: &mut Actors, env: &Env, fx: &mut Effects, not_before: Sequence) {
-    let upkeep = &actors.archives.upkeep;
+    let upkeep = &mut actors.archives.upkeep;
+    if upkeep.is_walking {
+        return;
+    }
+    // What comes while a walk is under way may lie behind it.
+    if upkeep.next.is_none() && actors.commits.tallies().take_wanted_sweep() {
+        let soon_ms = upkeep.walked_ms.map_or(env.now.0, |at| at + REWALK_MS);
+        upkeep.due_ms = upkeep.due_ms.min(soon_ms);
+    }
     let after = match upkeep.next {
         Some(next) => next,
         None if env.now.0 >= upkeep.due_ms => ActorId::NOBODY,
         None => return,
     };
-    if upkeep.is_walking {
-        return;
-    }
     let sweep = Sweep { after, not_before, actors_max: ACTORS_MAX, rows_max: ROWS_MAX };
     let job: directory::Job<Then> = Box::new(move |transaction: &mut WriteTransaction<'_>| {
         let swept = transaction.sweep_archive(&sweep)?;

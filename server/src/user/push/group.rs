@@ -53,6 +53,8 @@ struct Message<'a> {
     hash: u64,
     is_private: bool,
     stanza: &'a Element,
+    /// The id that the room has given to it.
+    id: Option<&'a str>,
     told: Told,
 }
 
@@ -73,7 +75,9 @@ type Readers = SmallVec<[Reader; 1]>;
 /// What was said in rooms, and whom devices wait for.
 #[derive(Clone, Debug)]
 pub(super) struct GroupWait {
+    /// The newest message, and its id in the archive of its room.
     told: Told,
+    id: Option<Box<str>>,
     /// Messages.
     count: u32,
     /// Nodes of the devices that are told if nobody acknowledges it.
@@ -101,7 +105,10 @@ pub fn receive(actors: &mut Actors, env: &Env, fx: &mut Effects, cast: &Cast<'_>
     let Ok(stanza) = Element::parse(&[cast.head, cast.tail].concat()) else { return };
     let told = Told { is_call: false, sender: Some(room.to_owned()), text: compose::text_of(&stanza) };
     let is_private = cast.weight == Weight::AbsentOfGroup;
-    let message = Message { room, hash: hash_of(room), is_private, stanza: &stanza, told };
+    let is_id =
+        |child: &&Element| child.is("stanza-id", ns::STANZA_ID) && child.attribute("by") == Some(room);
+    let id = stanza.elements().find(is_id).and_then(|child| child.attribute("id"));
+    let message = Message { room, hash: hash_of(room), is_private, stanza: &stanza, id, told };
     for target in cast.targets() {
         fx.work.add(work::RECIPIENT);
         let (local, Some(number)) = address::local_and_resource_of_target(target) else { continue };
@@ -160,7 +167,7 @@ fn tell_member(
         }
     }
     if !later.is_empty() {
-        wait(&mut actors.pushes, env, to, (&message.told, later, listeners.readers));
+        wait(&mut actors.pushes, env, to, (message, later, listeners.readers));
     }
     if !chosen.is_empty() {
         tell(&mut actors.pushes, env, fx, outlet, to, (&chosen, &message.told));
@@ -205,24 +212,36 @@ fn wait(
     pushes: &mut Pushes,
     env: &Env,
     to: Recipient<'_>,
-    (told, devices, readers): (&Told, Nodes, Readers),
+    (message, devices, readers): (&Message<'_>, Nodes, Readers),
 ) {
     if !pushes.has_room_to_wait(env.config.push.accounts_remembered as usize) {
         return env.metrics().refused_push_queue.add(1);
     }
     let Some(account) = pushes.get_mut(to.account) else { return };
-    let told = told.clone();
+    let (told, id) = (message.told.clone(), message.id.map(Into::into));
     if let Some(group) = &mut account.group {
         group.devices.extend(devices);
         group.devices.sort_unstable();
         group.devices.dedup();
-        (group.told, group.newest) = (told, readers);
+        (group.told, group.id, group.newest) = (told, id, readers);
         group.count = group.count.saturating_add(1);
         return;
     }
-    let group = GroupWait { told, count: 1, devices, first: readers.clone(), newest: readers };
+    let group = GroupWait { told, id, count: 1, devices, first: readers.clone(), newest: readers };
     account.group = Some(Box::new(group));
     pushes.checks.push_back(check(env, to.account, to.local, Sequence::ZERO));
+}
+
+/// A message of a room is taken back, as a client of the account hears: no device is told what was in it.
+pub fn forget(actors: &mut Actors, key: ResourceKey, (room, target): (&str, &str)) {
+    if actors.pushes.is_empty() {
+        return;
+    }
+    let account = actors.pushes.get_mut(actors.users.account_of(key));
+    let Some(group) = account.and_then(|account| account.group.as_mut()) else { return };
+    if group.id.as_deref() == Some(target) && group.told.sender.as_deref() == Some(room) {
+        group.told.text = None;
+    }
 }
 
 /// Nobody has acknowledged in their moment what was said in rooms: devices that wait for it are told.

@@ -34,6 +34,8 @@ use crate::push::outlet::{self, Outlet, Ticket};
 use crate::runtime::driver::ConnId;
 use crate::stanza::{Delivery, Traits};
 use crate::user::actors::{Actors, Effects};
+use crate::user::archive::{Archives, open};
+use crate::user::commits::CommitTracker;
 use crate::user::record;
 use crate::user::tables::{Flags, ResourceKey, UserKey, Users};
 use compose::Told;
@@ -326,7 +328,8 @@ pub fn gone(actors: &mut Actors, env: &Env, fx: &mut Effects, key: ResourceKey) 
     if !has_devices(&mut actors.pushes, env, fx, to) {
         return;
     }
-    let told = newest.and_then(|newest| told_of(actors, env, to.account, newest));
+    let kept = (&actors.commits, &mut actors.archives);
+    let told = newest.and_then(|newest| told_of(kept, env, to.account, newest));
     let Some(account) = actors.pushes.get_mut(to.account) else { return };
     let of_rooms = group::unacked(account, users, key);
     let of_people = if told.is_some() { waiting.len().max(1) } else { 0 };
@@ -348,16 +351,30 @@ fn first_behind(actors: &Actors, account: ActorId, after: Sequence) -> Option<Se
     first.ok().map(|record| record.sequence)
 }
 
-/// What a message of the log is to devices. `None`: it is not there, or wakes nobody.
-fn told_of(actors: &Actors, env: &Env, account: ActorId, sequence: Sequence) -> Option<Told> {
+/// What a message of the log is to devices. `None`: it is not there, is retracted, or wakes nobody.
+fn told_of(
+    (commits, archives): (&CommitTracker, &mut Archives),
+    env: &Env,
+    account: ActorId,
+    sequence: Sequence,
+) -> Option<Told> {
     let before = Sequence(sequence.0.checked_sub(1)?);
-    let record = actors.commits.log().read(account, before, 1).next()?.ok()?;
+    let record = commits.log().read(account, before, 1).next()?.ok()?;
     if record.sequence != sequence {
         return None;
     }
     let kept = record::decode(record.payload)?;
     let (from, _) = record::addresses(kept.stanza)?;
-    compose::wakes(kept.stanza).then(|| Told::of(env, &from, kept.stanza))
+    if !compose::wakes(kept.stanza) {
+        return None;
+    }
+    // A retraction that has not taken effect yet leaves the message in the mailbox.
+    let taken_back = open::taken_back_of(commits, archives, account);
+    if taken_back.has(sequence, kept.stanza) {
+        return None;
+    }
+    let told = Told::of(env, &from, kept.stanza);
+    Some(if taken_back.unread() > sequence { Told { text: None, ..told } } else { told })
 }
 
 /// Looks at what is due: once a second.
@@ -406,9 +423,8 @@ fn look_at(actors: &mut Actors, env: &Env, fx: &mut Effects, outlet: &Outlet, wa
         return;
     }
     account.checked = None;
-    let Some(told) = told_of(actors, env, id, newest).or_else(|| told_of(actors, env, id, sequence)) else {
-        return;
-    };
+    let mut told = |sequence| told_of((&actors.commits, &mut actors.archives), env, id, sequence);
+    let Some(told) = told(newest).or_else(|| told(sequence)) else { return };
     let mut chosen = Chosen::new();
     let Some(account) = actors.pushes.get_mut(id) else { return };
     for (at, device) in account.devices.iter_mut().enumerate() {
@@ -450,7 +466,7 @@ fn tell_due(actors: &mut Actors, env: &Env, fx: &mut Effects, outlet: &Outlet, d
     }
     // A call of then is none any more.
     let newest = device.newest;
-    let told = told_of(actors, env, due.account, newest).unwrap_or_default();
+    let told = told_of((&actors.commits, &mut actors.archives), env, due.account, newest).unwrap_or_default();
     let told = Told { is_call: false, ..told };
     tell(&mut actors.pushes, env, fx, outlet, to, (&[at], &told));
 }

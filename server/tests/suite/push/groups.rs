@@ -161,6 +161,51 @@ fn a_seat_that_does_not_acknowledge_is_told_and_one_that_does_is_not() {
     );
 }
 
+/// Says something; the room's id of it.
+fn said(client: &mut Client, id: &str) -> String {
+    say(client, "hall", id);
+    let own = client.set_aside_until(|stanza| stanza.attribute("id") == Some(id));
+    let given = own.find("stanza-id", "urn:xmpp:sid:0").and_then(|given| given.attribute("id"));
+    given.expect("the room's id").to_owned()
+}
+
+/// Takes back what was said, as somebody else hears.
+fn take_back(client: &mut Client, heard_by: &mut Client, target: &str) {
+    let id = format!("r-{target}");
+    client.send(&format!(
+        "<message to='{}' type='groupchat' id='{id}'><retract xmlns='urn:xmpp:message-retract:1' id='{target}'/></message>",
+        room("hall")
+    ));
+    heard_by.set_aside_until(|stanza| stanza.attribute("id") == Some(&id));
+}
+
+#[test]
+fn what_is_taken_back_in_time_is_told_without_its_text() {
+    with_push(
+        |config| config.push.ack_seconds = 3,
+        |server, told| {
+            server.accounts(&["juliet", "romeo"]);
+            befriend(server, "juliet", "romeo");
+            let mut juliet = server.online("juliet", "balcony");
+            make(&mut juliet, "hall", "jule", PRIVATE);
+            assert_eq!(make_it(&mut juliet, "hall", "romeo", "member"), "result");
+            let mut romeo = server.online("romeo", "phone");
+            romeo.enable_push("romeo");
+            enter(&mut romeo, "hall", "ro");
+            romeo.quiet();
+            romeo.enable_sm();
+            let [one, _] = ["one", "two"].map(|id| said(&mut juliet, id));
+            take_back(&mut juliet, &mut romeo, &one);
+            let heard = told.next();
+            assert_eq!((heard.count, heard.text.as_deref()), (Some(2), Some("text of two")), "another one");
+            let three = said(&mut juliet, "three");
+            take_back(&mut juliet, &mut romeo, &three);
+            let heard = told.next();
+            assert_eq!((heard.count, heard.text), (Some(3), None));
+        },
+    );
+}
+
 /// Waits for a stanza with this id, and counts all that come.
 fn count_until(client: &mut Client, handled: &mut u32, id: &str) {
     loop {

@@ -6,7 +6,7 @@ use crate::log::{backup, retire_sealed, verify};
 
 impl House {
     /// Upkeep until nothing changes any more, with what a server does for compaction.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         for _ in 0..200 {
             self.upkeep();
             let mut reader = self.reader();
@@ -20,11 +20,11 @@ impl House {
         }
     }
 
-    fn segments(&self) -> usize {
+    pub(super) fn segments(&self) -> usize {
         self.logs.iter().map(|log| log.journal().segments().count()).sum()
     }
 
-    fn sweep(&mut self) -> u64 {
+    pub(super) fn sweep(&mut self) -> u64 {
         let (mut after, mut rows) = (ActorId::NOBODY, 0);
         loop {
             let sweep = Sweep { after, not_before: Sequence::ZERO, actors_max: 3, rows_max: 5 };
@@ -40,7 +40,7 @@ impl House {
 }
 
 /// Anna and Ben, and others who say much.
-fn crowded() -> (House, Vec<String>) {
+pub(super) fn crowded() -> (House, Vec<String>) {
     let mut house = House::new();
     let mut kept = Vec::new();
     let long = "x".repeat(900);

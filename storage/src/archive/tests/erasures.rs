@@ -161,19 +161,46 @@ fn an_erasure_is_due_until_all_logs_have_been_gone_through_since() {
     };
     assert_eq!(due(), ErasuresDue::default());
     (1..=3).for_each(|id| house.erase(ANNA, Sequence(id)));
-    assert_eq!(due(), ErasuresDue { count: 3, oldest_ms: 0, newest: 3, has_undated: true });
+    assert_eq!(due(), ErasuresDue { count: 3, oldest_ms: 0, oldest: 1, newest: 3, has_undated: true });
     run_inline(&house.directory, Box::new(|t| t.date_erasures(1000))).unwrap();
     house.erase(BEN, Sequence(9));
     run_inline(&house.directory, Box::new(|t| t.date_erasures(2000))).unwrap();
-    assert_eq!(due(), ErasuresDue { count: 4, oldest_ms: 1000, newest: 4, has_undated: false });
+    assert_eq!(due(), ErasuresDue { count: 4, oldest_ms: 1000, oldest: 1, newest: 4, has_undated: false });
     let half = ErasurePass { up_to: 3, done_to: Position(4096), done: 0 };
     assert_eq!(put(7, half), half);
     put(7, ErasurePass { up_to: 3, done_to: Position(0), done: 3 });
     assert_eq!(due().count, 4, "the other one may have it still");
     put(8, ErasurePass { up_to: 4, done_to: Position(0), done: 4 });
-    assert_eq!(due(), ErasuresDue { count: 1, oldest_ms: 2000, newest: 4, has_undated: false });
+    assert_eq!(due(), ErasuresDue { count: 1, oldest_ms: 2000, oldest: 4, newest: 4, has_undated: false });
     put(7, ErasurePass { up_to: 4, done_to: Position(0), done: 4 });
     assert_eq!(due().count, 0);
     house.erase(ANNA, Sequence(10));
     assert_eq!((due().count, due().newest), (1, 5), "no number comes twice");
+}
+
+#[test]
+fn however_many_erasures_there_are_all_are_dated_and_forgotten() {
+    let house = House::new();
+    run_inline(
+        &house.directory,
+        Box::new(|t| (1..=20_001).try_for_each(|id| t.cut_archive(ANNA, Sequence(id)))),
+    )
+    .unwrap();
+    for (now_ms, has_undated) in [(1000, true), (2000, true), (3000, false), (4000, false)] {
+        run_inline(&house.directory, Box::new(move |t| t.date_erasures(now_ms))).unwrap();
+        let due = house.directory.archive_erasures().unwrap();
+        assert_eq!((due.oldest_ms, due.has_undated), (1000, has_undated), "at {now_ms}");
+    }
+    let pass = ErasurePass { up_to: 20_000, done_to: Position(0), done: 20_000 };
+    let mut is_more =
+        run_inline(&house.directory, Box::new(move |t| t.put_erasure_pass(7, &pass, &[7]))).unwrap();
+    let mut steps = 1;
+    while is_more {
+        is_more = run_inline(&house.directory, Box::new(|t| t.forget_erasures(&[7]))).unwrap();
+        steps += 1;
+    }
+    let due = house.directory.archive_erasures().unwrap();
+    assert_eq!((steps, due.count, due.oldest, due.oldest_ms), (2, 1, 20_001, 3000), "the last is due");
+    let of_two = run_inline(&house.directory, Box::new(|t| t.forget_erasures(&[7, 8]))).unwrap();
+    assert_eq!((of_two, house.directory.archive_erasures().unwrap().count), (false, 1));
 }

@@ -178,6 +178,151 @@ fn ids_are_looked_up_and_missing_ones_are_told() {
 }
 
 #[test]
+fn ids_are_looked_up_however_much_lies_between_them() {
+    let mut house = House::new();
+    let given: Vec<Sequence> = (0..2000).map(|number| house.say(ANNA, BEN, &number.to_string())).collect();
+    house.commit();
+    house.write_rows();
+    let in_rows = house.directory.archive_state(ANNA).unwrap().messages as usize;
+    assert!((1900..2000).contains(&in_rows), "some are in memory");
+    // The first and the last row have two each.
+    let some = [1999, 5, 1000, 6, 1800, in_rows - 1, 5];
+    let mut expected: Vec<u64> = some.iter().map(|number| *number as u64).collect();
+    expected.sort_unstable();
+    expected.dedup();
+    for order in [Order::Forwards, Order::Backwards] {
+        let wanted = some.iter().map(|number| given[*number]).collect();
+        let query = Query { ids: wanted, order, ..house.query(ANNA) };
+        let page = house.page(&query);
+        assert_eq!((numbers(&page), page.end), (expected.clone(), End::Complete), "{order:?}");
+        assert!(page.cost.rows <= 4 && page.cost.looks == expected.len(), "{:?}", page.cost);
+        // In steps, and between bounds.
+        let pages = house.pages(Query { rows_max: 2, bytes_max: 1, ..query.clone() });
+        let found: Vec<u64> = pages.iter().flat_map(numbers).collect();
+        assert_eq!(found, expected, "{order:?} in {} steps", pages.len());
+        let between = Query { after: given[5], before: given[1800], messages_max: 2, ..query };
+        let all = [6, 1000];
+        let page = house.page(&between);
+        assert_eq!(
+            (numbers(&page).iter().all(|number| all.contains(number)), page.messages.len()),
+            (true, 2)
+        );
+        expected.reverse();
+    }
+}
+
+#[test]
+fn what_is_gone_costs_no_look() {
+    let (mut house, _) = house();
+    let text = "x".repeat(900);
+    let mut last = Sequence::ZERO;
+    for number in 0..600 {
+        last = house.say(ANNA, BEN, &text);
+        house.logs[0].trim_up_to(BEN, last);
+        house.logs[0].trim_up_to(ANNA, last);
+        house.logs[0].trim_up_to(CARL, last);
+        if number % 20 == 0 {
+            house.commit();
+            house.write_rows();
+        }
+    }
+    house.flush();
+    let there = |house: &House, order| {
+        let query = Query { order, looks_max: 5, messages_max: 2, ..house.query(ANNA) };
+        let page = house.page(&query);
+        (ids(&page), page.cost)
+    };
+    let first = there(&house, Order::Forwards).0[0];
+    let erased = Erased { at_ms: 5, received_ms: 7, tombstone: b"<retracted/>".to_vec() };
+    run_inline(&house.directory, Box::new(move |t| t.erase_from_archive(ANNA, first, &erased))).unwrap();
+    // The oldest files go, rows of them do not yet.
+    let segments = house.segments();
+    let newest = house.logs[0].second().oldest_held().unwrap();
+    house.logs[0].second_mut().expire(Sequence(newest.0 + 1));
+    for _ in 0..3 {
+        house.upkeep();
+    }
+    assert!(house.segments() < segments);
+    let (found, cost) = there(&house, Order::Forwards);
+    assert_eq!((found.len(), found[0], cost.looks, cost.gone), (2, first, 2, 0), "{cost:?}");
+    assert!(found[1] > newest, "what was erased keeps its place, and the next is there");
+    assert_eq!(there(&house, Order::Backwards).0[0], last);
+    let all = house.pages(house.query(ANNA));
+    let gone: usize = all.iter().map(|page| page.cost.gone).sum();
+    let sum: usize = all.iter().map(|page| page.messages.len()).sum();
+    assert!((gone, sum < 700 && sum > 300) == (0, true), "{gone} gone, {sum} given");
+}
+
+/// Segments of a house, in which something happens when a place in them is first looked for.
+struct Raced<'a> {
+    segments: super::segments::Segments,
+    happens: Option<Box<dyn FnOnce() + 'a>>,
+    looked_again: u32,
+}
+
+impl super::segments::Source for Raced<'_> {
+    fn segment(
+        &mut self,
+        journal: u64,
+        position: Position,
+    ) -> Result<Option<Position>, crate::log::LogError> {
+        if let Some(happens) = self.happens.take() {
+            happens();
+        }
+        self.segments.segment(journal, position)
+    }
+
+    fn read(
+        &mut self,
+        journal: u64,
+        segment: Position,
+        from: Position,
+        to: &mut [u8],
+    ) -> Result<bool, crate::log::LogError> {
+        self.segments.read(journal, segment, from, to)
+    }
+
+    fn look_again(&mut self) {
+        self.looked_again += 1;
+        self.segments.look_again();
+    }
+
+    fn whole(&mut self, journal: u64, segment: Position) -> Result<Vec<u8>, crate::log::LogError> {
+        self.segments.whole(journal, segment)
+    }
+}
+
+#[test]
+fn what_compaction_moves_while_a_page_is_read_is_in_the_page() {
+    let (mut house, kept) = compaction::crowded();
+    for number in 10..30 {
+        let actor = ActorId::user(number);
+        run_inline(&house.directory, Box::new(move |t| t.cut_archive(actor, Sequence::MAX))).unwrap();
+    }
+    house.sweep();
+    let before = house.segments();
+    let query = Query { bytes_max: 1 << 20, ..house.query(ANNA) };
+    let directory = house.directory.clone();
+    let folders = Arc::new(Folders::new(journal_folders(&house.folder.path().join("log")).unwrap()));
+    let happens: Box<dyn FnOnce()> = Box::new(|| house.settle());
+    let segments = super::segments::Segments::new(folders);
+    let mut source = Raced { segments, happens: Some(happens), looked_again: 0 };
+    let page = super::page::answer(&directory, &mut source, &query).unwrap();
+    let texts: Vec<_> = page.messages.iter().map(|found| String::from_utf8_lossy(page.text(found))).collect();
+    assert_eq!((texts.len(), page.end, page.cost.gone), (kept.len(), End::Complete, 0));
+    assert_eq!((texts == kept, source.looked_again), (true, 1));
+    drop(source);
+    assert!(house.segments() < before / 2, "files went meanwhile");
+    // What is really gone is told once.
+    house.logs.clear();
+    for (_, folder) in journal_folders(&house.folder.path().join("log")).unwrap() {
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+    let page = house.page(&query);
+    assert_eq!((page.messages.len(), page.cost.gone, page.end), (0, kept.len(), End::Complete));
+}
+
+#[test]
 fn an_erased_text_is_never_shown_and_a_tombstone_stands_for_it() {
     let (mut house, given) = house();
     for id in [given[10], given[199]] {

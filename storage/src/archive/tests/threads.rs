@@ -95,3 +95,41 @@ fn a_query_that_panics_ends_alone() {
     assert!(matches!(answer, Err(query::QueryError::Panicked)), "{answer:?}");
     assert_eq!(ask(house.query(BEN)).unwrap().messages.len(), 1);
 }
+
+#[test]
+fn a_query_does_not_wait_for_upkeep() {
+    let mut house = House::new();
+    house.say(ANNA, BEN, "text");
+    let readers = readers(&house, 1, 4);
+    let (hold, held) = mpsc::channel::<()>();
+    let (send, receive) = mpsc::channel();
+    readers.try_task(Box::new(move |_| _ = held.recv())).unwrap();
+    for _ in 0..100 {
+        // More than queries may wait: it is not their queue.
+        readers.try_task(Box::new(|_| ())).unwrap();
+    }
+    let journal = house.logs[0].id();
+    let prepared = send.clone();
+    readers.try_prepare(journal, Position(0), Box::new(move |_| prepared.send("upkeep").unwrap())).unwrap();
+    assert_eq!((readers.gauge(), readers.upkeep_gauge()), ((0, 4), (102, 102, 256)));
+    readers.try_submit(house.query(BEN), Box::new(move |_| send.send("query").unwrap())).unwrap();
+    let first = receive.recv_timeout(std::time::Duration::from_secs(30));
+    drop(hold);
+    assert_eq!((first, receive.recv()), (Ok("query"), Ok("upkeep")));
+    readers.finish();
+    assert_eq!(readers.upkeep_gauge(), (0, 102, 256));
+}
+
+#[test]
+fn no_more_upkeep_waits_than_may() {
+    let house = House::new();
+    let readers = readers(&house, 1, 4);
+    let (hold, held) = mpsc::channel::<()>();
+    readers.try_task(Box::new(move |_| _ = held.recv())).unwrap();
+    let taken = (0..400).take_while(|_| readers.try_task(Box::new(|_| ())).is_ok()).count();
+    assert!((255..=256).contains(&taken), "{taken}");
+    assert_eq!((readers.metrics().refused.load(Relaxed), readers.upkeep_gauge().0), (0, taken as u64 + 1));
+    drop(hold);
+    readers.finish();
+    assert!(readers.try_task(Box::new(|_| ())).is_err(), "the threads have ended");
+}

@@ -18,7 +18,9 @@ pub struct ErasuresDue {
     pub count: u64,
     /// When the oldest of them was, in milliseconds since 1970; 0: it has no date yet.
     pub oldest_ms: u64,
-    /// Number of the newest; they rise.
+    /// Numbers of the oldest and the newest; they rise.
+    pub oldest: u64,
+    /// See `oldest`.
     pub newest: u64,
     /// Some have no date yet.
     pub has_undated: bool,
@@ -102,11 +104,12 @@ impl Directory {
     /// The directory cannot be read or is damaged.
     pub fn archive_erasures(&self) -> Result<ErasuresDue, DirectoryError> {
         self.read(|view| {
-            let Some((_, oldest)) = view.oldest_erasure()? else { return Ok(ErasuresDue::default()) };
+            let Some((first, oldest)) = view.oldest_erasure()? else { return Ok(ErasuresDue::default()) };
             let (newest, last) = view.newest_erasure()?.unwrap_or((0, Erasure { at_ms: 0, actor: 0, id: 0 }));
             let count = view.inner.tables.of(Table::ArchiveErasures).len(view.txn);
             let count = count.map_err(|error| view.inner.failed("read", error))?;
-            Ok(ErasuresDue { count, oldest_ms: oldest.at_ms, newest, has_undated: last.at_ms == 0 })
+            let (oldest_ms, has_undated) = (oldest.at_ms, last.at_ms == 0);
+            Ok(ErasuresDue { count, oldest_ms, oldest: first, newest, has_undated })
         })
     }
 
@@ -136,31 +139,58 @@ impl WriteTransaction<'_> {
         self.put(Table::ArchiveErasures, &key, &erasure.encode(&key))
     }
 
-    /// Erasures that have no date yet were before now: a server says so that has just found them.
+    /// What was erased is on the disk still after the files have been gone through, because it waits for its recipient: an erasure
+    /// more is due, for the next time.
+    ///
+    /// # Errors
+    /// The directory is damaged or cannot be written.
+    pub fn erase_later(&mut self, actor: ActorId, id: Sequence) -> Result<(), DirectoryError> {
+        self.note_erasure(actor, id)
+    }
+
+    /// Erasures that have no date yet were before now: a server says so that has just found them. The oldest 10,000 of them get
+    /// their date; [`ErasuresDue::has_undated`] tells whether there are others.
     ///
     /// # Errors
     /// The directory is damaged or cannot be written.
     pub fn date_erasures(&mut self, now_ms: u64) -> Result<(), DirectoryError> {
-        let mut undated = Vec::new();
-        let view = self.view();
-        let rows = view.inner.tables.of(Table::ArchiveErasures).rev_iter(view.txn);
-        for row in rows.map_err(|error| view.inner.failed("read", error))?.take(STEP_MAX) {
-            let found = row.map_err(|error| view.inner.failed("read", error))?;
-            let Some((number, erasure)) = view.erasure(Some(found))? else { break };
-            if erasure.at_ms != 0 {
-                break;
-            }
-            undated.push((number, Erasure { at_ms: now_ms.max(1), ..erasure }));
-        }
-        for (number, erasure) in undated {
+        let Some(mut number) = self.first_undated()? else { return Ok(()) };
+        for _ in 0..STEP_MAX {
             let key = number.to_be_bytes();
-            self.put(Table::ArchiveErasures, &key, &erasure.encode(&key))?;
+            let Some(erasure) = self.erasure_of(number)? else { break };
+            let dated = Erasure { at_ms: now_ms.max(1), ..erasure };
+            self.put(Table::ArchiveErasures, &key, &dated.encode(&key))?;
+            number += 1;
         }
         Ok(())
     }
 
+    fn erasure_of(&self, number: u64) -> Result<Option<Erasure>, DirectoryError> {
+        let (key, view) = (number.to_be_bytes(), self.view());
+        let Some(value) = view.get(Table::ArchiveErasures, &key)? else { return Ok(None) };
+        Erasure::decode(&key, value).map(Some).map_err(damaged(Table::ArchiveErasures, &key))
+    }
+
+    /// The number of the oldest erasure without a date: numbers have no gaps, and those that have one are older.
+    fn first_undated(&self) -> Result<Option<u64>, DirectoryError> {
+        let (oldest, newest) = (self.view().oldest_erasure()?, self.view().newest_erasure()?);
+        let Some(((mut from, _), (mut to, last))) = oldest.zip(newest) else { return Ok(None) };
+        if last.at_ms != 0 {
+            return Ok(None);
+        }
+        while from < to {
+            let middle = from + (to - from) / 2;
+            match self.erasure_of(middle)? {
+                Some(erasure) if erasure.at_ms == 0 => to = middle,
+                _ => from = middle + 1,
+            }
+        }
+        Ok(Some(to))
+    }
+
     /// How far the files of a journal have been gone through. What all of `journals` have been gone through for is done: it is
-    /// forgotten, and so are journals that are not among them.
+    /// forgotten as [`WriteTransaction::forget_erasures`] does it, and so are journals that are not among them. Returns whether
+    /// there is more to forget.
     ///
     /// # Errors
     /// The directory is damaged or cannot be written.
@@ -169,7 +199,7 @@ impl WriteTransaction<'_> {
         journal: u64,
         pass: &ErasurePass,
         journals: &[u64],
-    ) -> Result<(), DirectoryError> {
+    ) -> Result<bool, DirectoryError> {
         let key = journal.to_be_bytes();
         let mut fields = Encoder::new(24);
         [pass.up_to, pass.done_to.0, pass.done].into_iter().for_each(|number| fields.number(number));
@@ -184,6 +214,14 @@ impl WriteTransaction<'_> {
         for key in gone {
             self.delete(Table::ArchivePasses, &key)?;
         }
+        self.forget_erasures(journals)
+    }
+
+    /// Forgets erasures for which all of `journals` have been gone through, 10,000 at most. Returns whether there are more.
+    ///
+    /// # Errors
+    /// The directory is damaged or cannot be written.
+    pub fn forget_erasures(&mut self, journals: &[u64]) -> Result<bool, DirectoryError> {
         let mut done = u64::MAX;
         for journal in journals {
             done = done.min(self.view().erasure_pass(*journal)?.done);
@@ -193,9 +231,9 @@ impl WriteTransaction<'_> {
                 Some((number, _)) if number <= done => {
                     self.delete(Table::ArchiveErasures, &number.to_be_bytes())?;
                 }
-                _ => break,
+                _ => return Ok(false),
             }
         }
-        Ok(())
+        Ok(self.view().oldest_erasure()?.is_some_and(|(number, _)| number <= done))
     }
 }

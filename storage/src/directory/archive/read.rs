@@ -150,6 +150,22 @@ impl<'t> ArchiveView<'t> {
         self.0.archive_erased(actor, first, last)
     }
 
+    /// The first segment of a journal of which rows hold something: what lies before it is gone. `None`: all is.
+    ///
+    /// # Errors
+    /// The directory cannot be read or is damaged.
+    pub fn first_segment(&self, journal: u64) -> Result<Option<Position>, DirectoryError> {
+        let view = self.0;
+        let (from, to) = (key(journal, 0), key(journal, u64::MAX));
+        let bounds = (Bound::Included(&from[..]), Bound::Included(&to[..]));
+        let rows = view.inner.tables.of(Table::ArchiveSegments).range(view.txn, &bounds);
+        let first = rows.map_err(|error| view.inner.failed("read", error))?.next();
+        let Some(row) = first else { return Ok(None) };
+        let (key, _) = row.map_err(|error| view.inner.failed("read", error))?;
+        let (_, base) = numbers_of(key).map_err(damaged(Table::ArchiveSegments, key))?;
+        Ok(Some(Position(base)))
+    }
+
     /// Whether the segment that holds a position is still there, as far as rows hold something of it.
     ///
     /// # Errors

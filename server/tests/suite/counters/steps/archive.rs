@@ -1,5 +1,8 @@
 //! Archives: written, read, cut, and asked for too often.
 
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
 use super::{PLAIN, Verona};
 use crate::counters::stage::{Stage, Step};
 use crate::support::Client;
@@ -20,7 +23,11 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             "archive.bytes",
             "archive.cut",
             "archive.queries",
+            "archive.pages",
             "archive.returned",
+            "archive.oldest",
+            "archive.index_rows",
+            "archive.index_bytes",
             "queue.archive.high_water",
         ],
         ..PLAIN
@@ -143,8 +150,9 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             romeo.send("<message to='juliet@localhost' type='chat' id='m'><body>x</body></message>");
             romeo.send(RETRACTION);
             stage.until("archive.erased");
+            stage.until("queue.archive_upkeep.high_water");
         },
-        moves: &["archive.erased"],
+        moves: &["archive.erased", "queue.archive_upkeep.high_water"],
         ..PLAIN
     },
     Step {
@@ -158,6 +166,31 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             stage.until("archive.to_erase_age");
         },
         moves: &["archive.to_erase", "archive.to_erase_age"],
+        ..PLAIN
+    },
+    Step {
+        what: "the files of an archive are damaged, and then removed, behind the server's back",
+        configure: |config| config.workers = 1,
+        act: |stage, server| {
+            let mut romeo = server.login("romeo", "orchard");
+            fill(&mut romeo, 10, 1000);
+            let files = segments(&server.data.as_ref().expect("it runs").path().join("log"));
+            for file in &files {
+                let content = std::fs::read(file).expect("a file of the log");
+                let Some(at) = content.windows(100).position(|bytes| bytes == [b'x'; 100]) else { continue };
+                let file = std::fs::OpenOptions::new().write(true).open(file).expect("it can be written");
+                file.write_all_at(b"y", at as u64).expect("it can be written");
+            }
+            ask(&mut romeo);
+            stage.until("archive.damaged");
+            files.iter().for_each(|file| std::fs::remove_file(file).expect("it can be removed"));
+            // The reader's threads have them open for a while.
+            stage.until_with("archive.gone", || {
+                ask(&mut romeo);
+                while romeo.stanza().name() != "iq" {}
+            });
+        },
+        moves: &["archive.damaged", "archive.gone"],
         ..PLAIN
     },
     Step {
@@ -209,6 +242,14 @@ fn fill(client: &mut Client, messages: usize, bytes: usize) {
     client.quiet();
 }
 
+/// The files of the log in a folder and those below it.
+fn segments(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("a folder of the log");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let all = paths.flat_map(|path| if path.is_dir() { segments(&path) } else { vec![path] });
+    all.filter(|path| path.extension().is_some_and(|extension| extension == "seg")).collect()
+}
+
 fn ask(client: &mut Client) {
     client.send(
         "<iq type='set' id='a'><query xmlns='urn:xmpp:mam:2'>\
@@ -230,7 +271,9 @@ fn fill_and_read(stage: &mut Stage<'_>, server: &Verona) {
     });
     ask(&mut romeo);
     while romeo.stanza().name() != "iq" {}
-    for metric in ["archive.kept", "archive.bytes", "queue.archive.high_water"] {
+    let metrics =
+        ["archive.kept", "archive.bytes", "archive.oldest", "archive.index_rows", "archive.index_bytes"];
+    for metric in metrics.into_iter().chain(["archive.pages", "queue.archive.high_water"]) {
         stage.until(metric);
     }
 }

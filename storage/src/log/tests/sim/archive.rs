@@ -120,6 +120,8 @@ impl Source for SimSource<'_> {
         Ok(found.is_some())
     }
 
+    fn look_again(&mut self) {}
+
     fn whole(&mut self, journal: u64, segment: Position) -> Result<Vec<u8>, LogError> {
         let path = self.folders.get(&journal).map(|folder| folder.join(file_name(segment.0)));
         Ok(path.and_then(|path| self.disk.peek(&path)).unwrap_or_default())
