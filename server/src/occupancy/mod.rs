@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | here | the rooms of a worker |
 //! | [`inbox`] | what waits while the room writes or reads |
+//! | `index` | finding occupants by nick and seat |
 //! | [`occupants`] | who is in a room, and with which clients |
 //! | [`pace`] | how fast somebody may speak |
 //! | [`payloads`] | what presences say, each text once |
@@ -14,6 +15,7 @@
 //! | [`saved`] | what goes to another program |
 
 pub mod inbox;
+mod index;
 pub mod occupants;
 pub mod pace;
 pub mod payloads;

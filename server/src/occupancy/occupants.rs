@@ -1,14 +1,13 @@
 //! Who is in a room. An occupant has one nick and one account, and as many seats as clients that have entered with them.
 
-use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use foldhash::fast::SeedableRandomState;
-use hashbrown::HashTable;
 use slab::Slab;
 use smallvec::SmallVec;
 use whimbrel_storage::actor::ActorId;
 
+use crate::occupancy::index::Index;
 use crate::occupancy::pace::Pace;
 use crate::proto::muc::occupant::OccupantId;
 use crate::proto::muc::rules::Standing;
@@ -78,37 +77,16 @@ pub enum SeatEnd {
     Last(Box<Occupant>),
 }
 
-/// A seat in the index. Its whole hash tells it from the others of its occupant: where two of one occupant have the same, either
-/// stands for both.
-#[derive(Copy, Clone, PartialEq, Eq)]
-struct IndexedSeat {
-    at: u32,
-    /// In pieces, so that a seat takes 12 bytes.
-    hash: [u8; 8],
-}
-
-impl IndexedSeat {
-    fn new(at: u32, hash: u64) -> IndexedSeat {
-        IndexedSeat { at, hash: hash.to_ne_bytes() }
-    }
-
-    fn hash(&self) -> u64 {
-        u64::from_ne_bytes(self.hash)
-    }
-}
-
 /// The occupants of a room.
 pub struct Occupants {
     all: Slab<Occupant>,
-    by_nick: HashTable<u32>,
-    by_seat: HashTable<IndexedSeat>,
-    hasher: SeedableRandomState,
+    index: Index,
 }
 
 impl Occupants {
     /// Nobody yet.
     pub fn new(hasher: SeedableRandomState) -> Occupants {
-        Occupants { all: Slab::new(), by_nick: HashTable::new(), by_seat: HashTable::new(), hasher }
+        Occupants { all: Slab::new(), index: Index::new(hasher) }
     }
 
     /// How many there are.
@@ -123,20 +101,12 @@ impl Occupants {
 
     /// The one with this nick.
     pub fn by_nick(&self, nick: &str) -> Option<OccupantKey> {
-        let hash = self.hasher.hash_one(nick);
-        self.by_nick.find(hash, |&at| *self.all[at as usize].nick == *nick).map(|&at| OccupantKey(at))
+        self.index.nick(&self.all, nick).map(OccupantKey)
     }
 
     /// The one who has this seat.
     pub fn by_seat(&self, local: &str, resource: &str) -> Option<OccupantKey> {
-        let hash = self.hasher.hash_one((local, resource));
-        let found = self.by_seat.find(hash, |seat| self.has_seat(seat.at, local, resource));
-        found.map(|seat| OccupantKey(seat.at))
-    }
-
-    fn has_seat(&self, at: u32, local: &str, resource: &str) -> bool {
-        let occupant = &self.all[at as usize];
-        *occupant.local == *local && occupant.seats.iter().any(|seat| **seat == *resource)
+        self.index.seat(&self.all, local, resource).map(OccupantKey)
     }
 
     /// Whether an occupant is there.
@@ -167,30 +137,20 @@ impl Occupants {
     /// Somebody enters. Nobody has its nick or its seats.
     pub fn enter(&mut self, occupant: Occupant) -> OccupantKey {
         debug_assert!(self.by_nick(&occupant.nick).is_none(), "a nick is one occupant's");
-        let seats = occupant.seats.clone();
-        let at = index(self.all.insert(occupant));
-        self.index_nick(at);
-        self.index_seats(at, &seats);
-        OccupantKey(at)
-    }
-
-    fn index_nick(&mut self, at: u32) {
-        let (all, hasher) = (&self.all, &self.hasher);
-        let hash = hasher.hash_one(&*all[at as usize].nick);
-        self.by_nick.insert_unique(hash, at, |&at| hasher.hash_one(&*all[at as usize].nick));
-    }
-
-    fn index_seats(&mut self, at: u32, seats: &[Box<str>]) {
-        for seat in seats {
-            let hash = self.hasher.hash_one((&*self.all[at as usize].local, &**seat));
-            self.by_seat.insert_unique(hash, IndexedSeat::new(at, hash), IndexedSeat::hash);
+        if self.all.is_empty() {
+            // In most rooms few are: the next ones double it.
+            self.all.reserve_exact(1);
         }
+        let at = index(self.all.insert(occupant));
+        self.index.entered(&self.all, at);
+        OccupantKey(at)
     }
 
     /// Another client of the same account has entered under the same nick.
     pub fn add_seat(&mut self, key: OccupantKey, resource: &str) {
-        self.get_mut(key).seats.push(resource.into());
-        self.index_seats(key.0, &[resource.into()]);
+        let occupant = &mut self.all[key.0 as usize];
+        occupant.seats.push(resource.into());
+        self.index.add_seat(&occupant.local, resource, key.0);
     }
 
     /// A seat ends.
@@ -199,44 +159,30 @@ impl Occupants {
         if self.get(key).seats.len() == 1 {
             return self.remove(key).map(SeatEnd::Last);
         }
-        self.forget_seat(key.0, resource);
+        self.index.forget_seat(local, resource, key.0);
         self.get_mut(key).seats.retain(|seat| **seat != *resource);
         Some(SeatEnd::OneOfSeveral(key))
     }
 
-    fn forget_seat(&mut self, at: u32, seat: &str) {
-        let hash = self.hasher.hash_one((&*self.all[at as usize].local, seat));
-        let forgotten = IndexedSeat::new(at, hash);
-        if let Ok(entry) = self.by_seat.find_entry(hash, |other| *other == forgotten) {
-            entry.remove();
-        }
-    }
-
     /// An occupant leaves, with all seats.
     pub fn remove(&mut self, key: OccupantKey) -> Option<Box<Occupant>> {
-        let occupant = self.all.get(key.0 as usize)?;
-        let hash = self.hasher.hash_one(&*occupant.nick);
-        if let Ok(entry) = self.by_nick.find_entry(hash, |&at| at == key.0) {
-            entry.remove();
-        }
-        for seat in occupant.seats.clone() {
-            self.forget_seat(key.0, &seat);
-        }
-        self.all.try_remove(key.0 as usize).map(Box::new)
+        let gone = self.all.try_remove(key.0 as usize)?;
+        self.index.forget_nick(&gone.nick, key.0);
+        gone.seats.iter().for_each(|seat| self.index.forget_seat(&gone.local, seat, key.0));
+        self.index.left(self.all.len());
+        Some(Box::new(gone))
     }
 
     /// An occupant has another nick, which nobody has.
     pub fn rename(&mut self, key: OccupantKey, nick: &str) {
-        let hash = self.hasher.hash_one(&*self.get(key).nick);
-        if let Ok(entry) = self.by_nick.find_entry(hash, |&at| at == key.0) {
-            entry.remove();
-        }
-        self.get_mut(key).nick = nick.into();
-        self.index_nick(key.0);
+        let occupant = &mut self.all[key.0 as usize];
+        self.index.forget_nick(&occupant.nick, key.0);
+        occupant.nick = nick.into();
+        self.index.add_nick(&self.all, key.0);
     }
 }
 
-fn index(slab_index: usize) -> u32 {
+pub(super) fn index(slab_index: usize) -> u32 {
     u32::try_from(slab_index).expect("rooms.occupants_max is a u32")
 }
 
@@ -274,6 +220,25 @@ mod tests {
         assert_eq!((all.len(), all.by_nick("j"), all.by_seat("juliet", "2")), (1, None, None));
     }
 
+    #[test]
+    fn few_are_found_without_an_index_and_many_with_one() {
+        let mut all = Occupants::new(SeedableRandomState::random());
+        let mut keys = Vec::new();
+        for count in 1..=20 {
+            keys.push(all.enter(occupant(&format!("n{count}"), &format!("u{count}"), "1")));
+            assert_eq!(all.index.seats(), if count > 8 { count } else { 0 });
+        }
+        for (gone, key) in keys.iter().enumerate() {
+            let (nick, local) = (format!("n{}", gone + 1), format!("u{}", gone + 1));
+            assert_eq!((all.by_nick(&nick), all.by_seat(&local, "1")), (Some(*key), Some(*key)));
+            all.rename(*key, "another");
+            assert_eq!((all.by_nick(&nick), all.by_nick("another")), (None, Some(*key)));
+            all.remove(*key);
+            assert_eq!((all.by_nick("another"), all.by_seat(&local, "1")), (None, None));
+        }
+        assert!(all.is_empty() && all.index.seats() == 0);
+    }
+
     /// In a table of few places seats of one occupant look alike at the first glance.
     #[test]
     fn a_seat_that_ends_takes_no_other_seat_of_its_occupant_with_it() {
@@ -281,6 +246,9 @@ mod tests {
             let mut all = Occupants::new(SeedableRandomState::random());
             let key = all.enter(occupant("j", "juliet", "0"));
             let other = all.enter(occupant("r", "romeo", "0"));
+            for n in 0..10 {
+                all.enter(occupant(&n.to_string(), &format!("u{n}"), "0"));
+            }
             (1..400).for_each(|n| all.add_seat(key, &n.to_string()));
             for gone in 0..200 {
                 assert!(matches!(
@@ -290,7 +258,7 @@ mod tests {
                 let left = (0..400).filter(|n| all.by_seat("juliet", &n.to_string()) == Some(key)).count();
                 assert_eq!(left, 399 - gone, "after seat {gone}");
             }
-            assert!(all.remove(key).is_some() && all.by_seat.len() == 1, "nothing is left of a seat");
+            assert!(all.remove(key).is_some() && all.index.seats() == 11, "nothing is left of a seat");
             assert_eq!((all.by_seat("juliet", "399"), all.by_seat("romeo", "0")), (None, Some(other)));
         }
     }
