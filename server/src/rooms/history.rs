@@ -116,7 +116,9 @@ fn give_page(
     let mut fitting = Vec::new();
     for found in &page.messages {
         let text = taken_back.text(page, found);
-        let Some(kept) = record::decode(&text) else { continue };
+        let Some(kept) = record::decode(&text).filter(|kept| !subject::is_change(kept.stanza)) else {
+            continue;
+        };
         let written = Written(kept.stanza.to_vec()).with(|out| {
             let id = env.shared.archive_ids.seal(found.id.0);
             stanza_id::write(&jid, std::str::from_utf8(&id).expect("base32 is ASCII"), out);

@@ -13,9 +13,9 @@ use crate::rooms::say::{self, Written};
 use crate::rooms::speak::{self, Said};
 use crate::rooms::visit::{Ack, Asker, Visit};
 use crate::service::Reply;
-use crate::stanza::Kind;
+use crate::stanza::{Kind, Traits};
 use crate::user::actors::{Actors, Effects};
-use crate::xml::{CLIENT, writer};
+use crate::xml::{CLIENT, Element, writer};
 
 /// Tells a seat what the room is about: the end of what it hears when it enters, also where the room is about nothing.
 pub(super) fn tell(env: &Env, fx: &mut Effects, room: &Room, (local, resource): (&str, &str)) {
@@ -35,6 +35,14 @@ pub(super) fn tell(env: &Env, fx: &mut Effects, room: &Room, (local, resource): 
     written.0.extend_from_slice(b"</message>");
     let cast = written.cast(Kind::Message, Weight::Message, &from);
     say::to_seats(env, fx, &cast, (local, &[resource]));
+}
+
+/// Whether a stanza of the archive is a change of the subject. Who enters hears of the last one only, at the end.
+pub(super) fn is_change(stanza: &[u8]) -> bool {
+    memchr::memmem::find(stanza, b"<subject").is_some()
+        && Element::parse(stanza).is_ok_and(|message| {
+            message.find("subject", CLIENT).is_some() && message.find("body", CLIENT).is_none()
+        })
 }
 
 /// A message with a subject. With a body beside it, it is one like any other.
@@ -70,7 +78,10 @@ pub(super) fn change(actors: &mut Actors, env: &Env, fx: &mut Effects, visit: &V
         jid: visit.bare().to_owned(),
         set_ms: env.unix_ms(),
     };
-    let (name, by, traits) = (visit.name.to_owned(), visit.local.to_owned(), visit.d.traits);
+    // The archive has it as it has what was said.
+    let mut traits = visit.d.traits;
+    traits.set(Traits::ARCHIVED);
+    let (name, by) = (visit.name.to_owned(), visit.local.to_owned());
     commit::commit(actors, env, fx, Asker::of(visit), move |transaction| -> Outcome {
         let mut record = match commit::find(transaction, &name)? {
             Ok(record) => record,

@@ -1,5 +1,6 @@
 //! What is said in rooms.
 
+use super::archive::{inner, page};
 use super::{configure, enter, make, message, next_presence, room, said, say, three};
 use crate::support::answers::outcome;
 use crate::support::{Client, PATIENCE, on_each_driver, on_each_driver_with};
@@ -224,6 +225,11 @@ fn the_subject_is_changed_by_those_who_may() {
         let subject = seen.last().unwrap();
         assert_eq!(subject.find("subject", "jabber:client").unwrap().content(), "orchard");
         assert!(subject.find("delay", "urn:xmpp:delay").is_some());
+        let subjects = seen.iter().filter(|stanza| stanza.find("subject", "jabber:client").is_some());
+        assert_eq!(subjects.count(), 1, "history has no older ones");
+        let (results, _) = page(&mut nurse, "");
+        let of = |result| inner(result).find("subject", "jabber:client").unwrap().content().into_owned();
+        assert_eq!(results.iter().map(of).collect::<Vec<_>>(), ["balcony", "orchard"]);
     });
 }
 
