@@ -89,9 +89,9 @@ whimbrel_stats::metrics! {
         archive_length "queue.archive.length" Gauge "queries" "Queries of archives that wait for a reader.";
         archive_high "queue.archive.high_water" HighWater "queries" "Most queries of archives that ever waited.";
         archive_limit "queue.archive.limit" HighWater "queries" "Room for queries of archives (archive.queries).";
-        archive_upkeep_length "queue.archive_upkeep.length" Gauge "files" "Files of logs that are gone through for compaction or for erased texts, or wait for it.";
-        archive_upkeep_high "queue.archive_upkeep.high_water" HighWater "files" "Most of them that there ever were.";
-        archive_upkeep_limit "queue.archive_upkeep.limit" HighWater "files" "How many may wait.";
+        archive_upkeep_length "queue.upkeep.length" Gauge "files" "Files of logs that are gone through for compaction or for erased texts, or wait for it.";
+        archive_upkeep_high "queue.upkeep.high_water" HighWater "files" "Most of them that there ever were.";
+        archive_upkeep_limit "queue.upkeep.limit" HighWater "files" "How many may wait.";
         archive_kept "archive.kept" Gauge "messages" "Messages of all archives that the index has.";
         archive_bytes "archive.bytes" Gauge "bytes" "Bytes of the logs that they need; a text that two accounts share counts for both.";
         archive_bytes_limit "archive.bytes_limit" HighWater "bytes" "Bytes that they may need (archive.mib_max); 0: no limit.";

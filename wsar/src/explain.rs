@@ -373,12 +373,6 @@ pub const QUEUES: &[Explained] = &[
         "The disk is slow, or many read old messages at once.",
     ),
     row(
-        "archive_upkeep",
-        "Files of logs that are to be gone through for compaction or for erased texts.",
-        &["archive.erase_days", "log_segment_mib"],
-        "The disk is slow: see its latency. Pages of archives do not wait for it.",
-    ),
-    row(
         "commands",
         "Commands of the control thread to a worker.",
         &[],
@@ -449,6 +443,12 @@ pub const QUEUES: &[Explained] = &[
         "Text messages that wait for the gateway.",
         &["registration.gateway_queue"],
         "The gateway is slow or away: try its address by hand.",
+    ),
+    row(
+        "upkeep",
+        "Files of logs that are to be gone through for compaction or for erased texts.",
+        &["archive.erase_days", "log_segment_mib"],
+        "The disk is slow: see its latency. Pages of archives do not wait for it.",
     ),
 ];
 

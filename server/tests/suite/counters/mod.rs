@@ -57,7 +57,7 @@ const FLEETING: &[(&str, &str)] = &[
     ("queue.directory.length", "queue.directory.high_water"),
     ("queue.crypto.length", "queue.crypto.high_water"),
     ("queue.archive.length", "queue.archive.high_water"),
-    ("queue.archive_upkeep.length", "queue.archive_upkeep.high_water"),
+    ("queue.upkeep.length", "queue.upkeep.high_water"),
 ];
 
 /// Every name that a step claims, and which.

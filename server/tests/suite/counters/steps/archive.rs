@@ -150,9 +150,9 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             romeo.send("<message to='juliet@localhost' type='chat' id='m'><body>x</body></message>");
             romeo.send(RETRACTION);
             stage.until("archive.erased");
-            stage.until("queue.archive_upkeep.high_water");
+            stage.until("queue.upkeep.high_water");
         },
-        moves: &["archive.erased", "queue.archive_upkeep.high_water"],
+        moves: &["archive.erased", "queue.upkeep.high_water"],
         ..PLAIN
     },
     Step {

@@ -31,7 +31,7 @@ pub(super) const STEPS: &[Step<Verona>] = &[
             "queue.directory.limit",
             "queue.crypto.limit",
             "queue.archive.limit",
-            "queue.archive_upkeep.limit",
+            "queue.upkeep.limit",
             "server.allocator.in_use",
             "server.allocator.allocations",
             "memory.budget",
