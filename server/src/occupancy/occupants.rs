@@ -239,27 +239,29 @@ mod tests {
         assert!(all.is_empty() && all.index.seats() == 0);
     }
 
-    /// In a table of few places seats of one occupant look alike at the first glance.
+    /// Seats of one occupant look alike at the first glance, and a table that is nearly full tells them apart by their places no more.
     #[test]
     fn a_seat_that_ends_takes_no_other_seat_of_its_occupant_with_it() {
-        for _ in 0..8 {
+        const SEATS: usize = 1024 * 7 / 8;
+        const OTHERS: usize = 9;
+        for round in 0..64 {
             let mut all = Occupants::new(SeedableRandomState::random());
-            let key = all.enter(occupant("j", "juliet", "0"));
-            let other = all.enter(occupant("r", "romeo", "0"));
-            for n in 0..10 {
+            for n in 1..OTHERS {
                 all.enter(occupant(&n.to_string(), &format!("u{n}"), "0"));
             }
-            (1..400).for_each(|n| all.add_seat(key, &n.to_string()));
-            for gone in 0..200 {
-                assert!(matches!(
-                    all.remove_seat("juliet", &gone.to_string()),
-                    Some(SeatEnd::OneOfSeveral(of)) if of == key
-                ));
-                let left = (0..400).filter(|n| all.by_seat("juliet", &n.to_string()) == Some(key)).count();
-                assert_eq!(left, 399 - gone, "after seat {gone}");
+            let key = all.enter(occupant("j", "juliet", "0"));
+            (1..SEATS - OTHERS).for_each(|n| all.add_seat(key, &n.to_string()));
+            let other = all.enter(occupant("r", "romeo", "0"));
+            // Those that came last lie farthest from their places.
+            for gone in (SEATS / 2..SEATS - OTHERS).rev() {
+                let end = all.remove_seat("juliet", &gone.to_string());
+                assert!(matches!(end, Some(SeatEnd::OneOfSeveral(_))), "round {round}, seat {gone}: {end:?}");
             }
-            assert!(all.remove(key).is_some() && all.index.seats() == 11, "nothing is left of a seat");
-            assert_eq!((all.by_seat("juliet", "399"), all.by_seat("romeo", "0")), (None, Some(other)));
+            let is_there = |n: &usize| all.by_seat("juliet", &n.to_string()) == Some(key);
+            assert_eq!((0..SEATS - OTHERS).filter(is_there).count(), SEATS / 2, "round {round}");
+            assert!(all.remove(key).is_some());
+            assert_eq!(all.index.seats(), OTHERS, "round {round}: nothing is left of the others");
+            assert_eq!(all.by_seat("romeo", "0"), Some(other));
         }
     }
 

@@ -262,14 +262,23 @@ fn show_to(
         let tail = actors.users.resource(key).presence.clone();
         let shown = Broadcast::new(Type::Available, &from, &tail);
         let asked = Broadcast::new(Type::Probe, &from, b" type='probe'/>");
-        let kinds: [(_, fn(&Seeing) -> bool); 2] = [(shown, |how| how.0), (asked, |how| how.1)];
-        for (shown, is_told) in kinds {
-            let lists = accounts_in(env, fx, &audience, is_told);
-            presence::send_to_lists(actors, env, fx, &shown, lists);
-            for jid in resources_in(&audience, is_told) {
-                presence::send_one(&mut actors.users, env, fx, &shown, jid);
-            }
-        }
+        tell(actors, env, fx, &shown, (&audience, |how| how.0));
+        tell(actors, env, fx, &asked, (&audience, |how| how.1));
+    }
+}
+
+/// Sends a presence to those of an audience whom it concerns.
+fn tell(
+    actors: &mut Actors,
+    env: &Env,
+    fx: &mut Effects,
+    shown: &Broadcast<'_>,
+    (audience, is_told): (&[(Box<str>, Seeing)], impl Fn(&Seeing) -> bool + Copy),
+) {
+    let lists = accounts_in(env, fx, audience, is_told);
+    presence::send_to_lists(actors, env, fx, shown, lists);
+    for jid in resources_in(audience, is_told) {
+        presence::send_one(&mut actors.users, env, fx, shown, jid);
     }
 }
 
