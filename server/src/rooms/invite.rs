@@ -125,7 +125,8 @@ fn make_members(
     })
 }
 
-/// Passes invitations on. Whoever invites learns that they are safe when the last one is.
+/// Passes invitations on. Whoever invites is told that its message is safe when the last of them is: in the log of its invitee's worker
+/// behind those of the same message.
 fn pass_all_on(
     env: &Env,
     fx: &mut Effects,
