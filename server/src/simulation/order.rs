@@ -149,6 +149,26 @@ fn who_is_removed_from_a_roster_hears_of_a_resource_that_ends_before_its_worker_
 }
 
 #[test]
+fn a_presence_that_waits_behind_a_subscription_reaches_nobody_who_is_blocked() {
+    let (mut world, _data) = four(100);
+    subscribe(&mut world);
+    assert_eq!(seen(&world).len(), 2);
+    let block = format!("<block xmlns='urn:xmpp:blocking'><item jid='{}'/></block>", bare(0));
+    say(&mut world, 1, &format!("<iq type='set' id='q0'>{block}</iq>"));
+    turn(&mut world);
+    // Sent before the block is in effect, and written after it.
+    world.subscription(3, 0, "subscribe");
+    turn(&mut world);
+    write(&mut world);
+    world.become_available(1);
+    turn(&mut world);
+    assert!(!world.workers[0].core().actors().under_way.is_empty());
+    settle(&mut world);
+    assert!(world.workers[0].core().actors().under_way.is_empty());
+    assert_eq!(seen(&world), [""; 0]);
+}
+
+#[test]
 fn a_presence_sent_after_an_approval_comes_after_it() {
     let (mut world, _data) = four(100);
     world.settings.watch = vec![0];

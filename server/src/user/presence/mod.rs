@@ -196,8 +196,11 @@ fn send_to_contacts(
     let under_way = actors.under_way.visible_of(local);
     let mut lists = contacts(actors, env, fx, local, &under_way, &fits);
     for (contact, visible) in &under_way {
+        if is_blocked(&actors.users, env, fx, local, contact) {
+            continue;
+        }
         let held = actors.under_way.hold_broadcast(local, contact, shown);
-        if !held && fits(contact, *visible) && !is_blocked(&actors.users, env, fx, local, contact) {
+        if !held && fits(contact, *visible) {
             lists[env.shared.home_of(contact)].push(contact);
         }
     }
@@ -232,7 +235,8 @@ pub fn conn_of(users: &Users, full: &str) -> ConnId {
     resource.map_or(ConnId::NONE, |key| users.resource(key).conn)
 }
 
-fn is_blocked(users: &Users, env: &Env, fx: &Effects, local: &str, contact: &str) -> bool {
+/// Whether a user of this worker blocks a contact (XEP-0191 §3.2).
+pub fn is_blocked(users: &Users, env: &Env, fx: &Effects, local: &str, contact: &str) -> bool {
     JidRef::parse(&env.bare_jid(contact))
         .is_ok_and(|contact| blocking::blocks(users, env, fx, local, &contact))
 }

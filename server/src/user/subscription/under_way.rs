@@ -348,7 +348,9 @@ fn done(actors: &mut Actors, env: &Env, fx: &mut Effects, about: &About, now: Op
                     Type::Unavailable => is_seen_by(before) || is_seen_by(after),
                     _ => is_seen_by(after),
                 };
-                if fits {
+                // Whoever was blocked meanwhile has been told that the user is gone.
+                let contact = address::local_of(&about.contact);
+                if fits && !presence::is_blocked(&actors.users, env, fx, &about.local, contact) {
                     let shown = Broadcast::new(typ, &from, &tail);
                     presence::send_one(&mut actors.users, env, fx, &shown, &about.contact);
                 }
