@@ -217,6 +217,8 @@ impl World {
         self.everybody_leaves()?;
         if !self.stopping {
             self.settle_pushes()?;
+            // Upkeep that the time for pushes has begun comes back.
+            self.come_to_rest()?;
         }
         self.check_empty();
         self.stop_at_failure()?;
