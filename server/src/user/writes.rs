@@ -97,11 +97,6 @@ impl Writes {
         self.by_conn.is_empty()
     }
 
-    /// Whether a write of a connection is under way.
-    pub fn concern(&self, conn: ConnId) -> bool {
-        self.by_conn.contains_key(&conn)
-    }
-
     /// Whether the next stanza of a connection, of so many bytes, must wait; `place` is asked only if a write of it is under
     /// way.
     pub fn hold(&self, conn: ConnId, bytes: usize, place: impl FnOnce() -> Place) -> bool {

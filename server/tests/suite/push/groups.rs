@@ -30,6 +30,18 @@ fn asleep(server: &TestServer, name: &str, before: impl Fn(&mut Client)) {
     while !matches!(client.next(), crate::support::Said::StreamClosed) {}
 }
 
+/// Juliet, who has made a private group, and Romeo, a member of it who is told by push.
+fn group_of_two(server: &TestServer) -> (Client, Client) {
+    server.accounts(&["juliet", "romeo"]);
+    befriend(server, "juliet", "romeo");
+    let mut juliet = server.online("juliet", "balcony");
+    make(&mut juliet, "hall", "jule", PRIVATE);
+    assert_eq!(make_it(&mut juliet, "hall", "romeo", "member"), "result");
+    let mut romeo = server.online("romeo", "phone");
+    romeo.enable_push("romeo");
+    (juliet, romeo)
+}
+
 #[test]
 fn a_member_who_was_never_in_the_room_is_told_of_what_is_said() {
     with_push(
@@ -132,13 +144,7 @@ fn a_seat_that_does_not_acknowledge_is_told_and_one_that_does_is_not() {
     with_push(
         |_| {},
         |server, told| {
-            server.accounts(&["juliet", "romeo"]);
-            befriend(server, "juliet", "romeo");
-            let mut juliet = server.online("juliet", "balcony");
-            make(&mut juliet, "hall", "jule", PRIVATE);
-            assert_eq!(make_it(&mut juliet, "hall", "romeo", "member"), "result");
-            let mut romeo = server.online("romeo", "phone");
-            romeo.enable_push("romeo");
+            let (mut juliet, mut romeo) = group_of_two(server);
             enter(&mut romeo, "hall", "ro");
             romeo.quiet();
             romeo.enable_sm();
@@ -184,13 +190,7 @@ fn what_is_taken_back_in_time_is_told_without_its_text() {
     with_push(
         |config| config.push.ack_seconds = 3,
         |server, told| {
-            server.accounts(&["juliet", "romeo"]);
-            befriend(server, "juliet", "romeo");
-            let mut juliet = server.online("juliet", "balcony");
-            make(&mut juliet, "hall", "jule", PRIVATE);
-            assert_eq!(make_it(&mut juliet, "hall", "romeo", "member"), "result");
-            let mut romeo = server.online("romeo", "phone");
-            romeo.enable_push("romeo");
+            let (mut juliet, mut romeo) = group_of_two(server);
             enter(&mut romeo, "hall", "ro");
             romeo.quiet();
             romeo.enable_sm();
@@ -228,13 +228,7 @@ fn a_seat_without_a_connection_is_told_and_one_that_hears_is_not() {
     with_push(
         |config| config.push.pause_seconds = 86_400,
         |server, told| {
-            server.accounts(&["juliet", "romeo"]);
-            befriend(server, "juliet", "romeo");
-            let mut juliet = server.online("juliet", "balcony");
-            make(&mut juliet, "hall", "jule", PRIVATE);
-            assert_eq!(make_it(&mut juliet, "hall", "romeo", "member"), "result");
-            let mut romeo = server.online("romeo", "phone");
-            romeo.enable_push("romeo");
+            let (mut juliet, mut romeo) = group_of_two(server);
             let name = romeo.enable_sm();
             enter(&mut romeo, "hall", "ro");
             say(&mut juliet, "hall", "heard");

@@ -184,13 +184,14 @@ impl RoomsView<'_> {
     }
 
     /// How many rooms an account has made and owned ever since, counted up to `max`. Others that it owns count for nothing: anybody
-    /// can make it an owner.
+    /// can make it an owner, of more rooms than are to be looked at. So no more than `looks_max` of its rooms are, and it may have
+    /// made others.
     ///
     /// # Errors
     /// The directory cannot be read or is damaged.
-    pub fn made_by(&self, account: ActorId, max: usize) -> Result<usize, DirectoryError> {
+    pub fn made_by(&self, account: ActorId, max: usize, looks_max: usize) -> Result<usize, DirectoryError> {
         let mut made = 0;
-        for row in self.view.prefixed(Table::RoomsOfAccounts, &account.key())? {
+        for row in self.view.prefixed(Table::RoomsOfAccounts, &account.key())?.take(looks_max) {
             let (key, value) = row?;
             let decoded = decode_of_account(key, value);
             let (room, affiliation, jid) = decoded.map_err(damaged(Table::RoomsOfAccounts, key))?;

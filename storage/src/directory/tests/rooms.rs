@@ -256,7 +256,8 @@ fn affiliations_change_with_their_counts_and_their_index() {
     assert_eq!(counts, RoomCounts { owners: 1, admins: 1, members: 0, outcasts: 0 });
     assert_eq!((counts.belonging(), of(&directory, away)), (2, None));
     let account = directory.account_id("juliet").unwrap().unwrap();
-    assert_eq!(directory.rooms(|rooms| rooms.made_by(account, 9)).unwrap(), 1);
+    let made = |looks_max| directory.rooms(|rooms| rooms.made_by(account, 9, looks_max)).unwrap();
+    assert_eq!((made(9), made(0)), (1, 0));
     let admins =
         |room: &Room| directory.rooms(|rooms| rooms.affiliates(room.actor, Affiliation::Admin)).unwrap();
     assert_eq!(admins(&room(&directory, "r").unwrap())[0].jid, romeo);
@@ -304,7 +305,7 @@ fn a_room_counts_for_whoever_has_made_it_and_for_no_other_owner() {
     make(&directory);
     let made = |local: &str| {
         let account = directory.account_id(local).unwrap().unwrap();
-        directory.rooms(|rooms| rooms.made_by(account, 9)).unwrap()
+        directory.rooms(|rooms| rooms.made_by(account, 9, 99)).unwrap()
     };
     let (juliet, romeo) = ("juliet@example.org", "romeo@example.org");
     affiliate(&directory, juliet, Affiliation::Owner);
