@@ -10,9 +10,10 @@
 //! attempt after its deadline. A full queue refuses the next message at once.
 //!
 //! A kind of message says what it is for dead letters ([`Outgoing`]); a [`Sender`] knows one way to a provider. Text
-//! messages are the first kind (`registration::gateway`). Push notifications (XEP-0357) and webhooks of the operator
-//! come beside them: a type that is [`Outgoing`], its senders, and an [`Outbound`] that its feature starts, with the
-//! gauge `queue.NAME.*`.
+//! messages are the first kind (`registration::gateway`); another one is a type that is [`Outgoing`], its senders, and an
+//! [`Outbound`] that its feature starts, with the gauge `queue.NAME.*`. Push notifications (XEP-0357) take another way
+//! (`whimbrel_push`): many of them share a connection to their provider and wait for answers at once, which is no work for
+//! a thread each.
 //!
 //! | module | what |
 //! | --- | --- |

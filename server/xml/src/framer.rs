@@ -69,13 +69,6 @@ struct Progress {
 }
 
 impl Partial {
-    /// An unfinished frame that begins with these bytes and of which nothing has been read yet: as it was before a
-    /// [`Framer`] read the frame to its end.
-    #[must_use]
-    pub fn unread(bytes: Vec<u8>) -> Box<Partial> {
-        Box::new(Partial { buffer: bytes, ..Partial::default() })
-    }
-
     /// Bytes of the frame received so far.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -202,10 +195,12 @@ impl Framer {
         }
     }
 
-    /// Takes back the first bytes of the frame that [`Framer::next`] has just returned, which had come before: they are read anew
-    /// together with what follows them.
+    /// Takes back the first bytes of the frame that [`Framer::next`] has just returned: those that had come before, as many as
+    /// [`Partial::len`] has said. They are read anew together with what follows them.
+    #[must_use]
     pub fn unread(&self, bytes: usize) -> Box<Partial> {
-        Partial::unread(self.work.buffer[..bytes].to_vec())
+        let buffer = &self.work.buffer;
+        Box::new(Partial { buffer: buffer[..bytes.min(buffer.len())].to_vec(), ..Partial::default() })
     }
 
     /// Goes on with the frame in `work`.
